@@ -1,0 +1,58 @@
+# Registrar's front door. `make` alone prints what there is.
+.DEFAULT_GOAL := help
+.SHELLFLAGS := -eu -o pipefail -c
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# A virtual environment without byte code costs every process seconds of start-up.
+export PYTHONDONTWRITEBYTECODE :=
+
+.PHONY: help
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+$(VENV)/.installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("Registrar needs Python 3.11 or newer, this is %d.%d; set PYTHON=" % sys.version_info[:2]) if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r requirements.lock
+	@echo "$(CURDIR)" > $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/registrar.pth
+	@printf '#!%s\nimport sys\nfrom app.cli import main\nsys.exit(main())\n' "$(CURDIR)/$(BIN)/python" > $(BIN)/registrar && chmod +x $(BIN)/registrar
+	@$(BIN)/python -m compileall -q $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') || true
+	@touch $@
+
+.PHONY: install
+install: $(VENV)/.installed ## Make the virtual environment from requirements.lock
+
+.PHONY: demo
+demo: install ## Register 2,500 synthetic devices end to end, with real parts
+	@$(BIN)/python -m deploy.demo
+
+.PHONY: up
+up: install ## Run the service on this machine (SANDBOX=1 adds the Microsoft simulator)
+	@$(BIN)/python -m deploy.local $(if $(SANDBOX),--sandbox)
+
+.PHONY: lint
+lint: install ## ruff, mypy strict, import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.PHONY: format
+format: install ## Let ruff format and fix
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: test
+test: install ## All tests, on real PostgreSQL and Valkey
+	$(BIN)/pytest $(ARGS)
+
+.PHONY: lock
+lock: ## Recompile the lock files from pyproject.toml (needs uv on PATH)
+	uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-annotate -o requirements.lock
+	uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-annotate -c requirements.lock -o deploy/requirements.lock
+
+.PHONY: clean
+clean: ## Remove the virtual environment and caches (never the data directory)
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info

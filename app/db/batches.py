@@ -1,0 +1,331 @@
+"""Batches: the work queue. A claim is one statement; everything after it is fenced by its owner."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.db.paging import Page, PageRequest, cut
+from app.db.sql import Record, execute, fetch_all, fetch_one, insert
+from app.domain.batch import IN_FLIGHT, BatchState
+from app.domain.ids import PartnerId
+
+_IN_FLIGHT = ", ".join(sorted(f"'{state}'" for state in IN_FLIGHT))
+
+# Rounds over customers: of those with something due, the one whose last turn is longest ago.
+# What is under way already (polls, look-ups, interrupted calls) goes before new submissions,
+# and does not count as a turn. A window keeps one customer from filling its connection.
+_CLAIM = f"""
+WITH chosen AS (
+    SELECT b.id FROM batches b
+    JOIN customers c ON c.id = b.customer_id
+    JOIN connections n ON n.id = b.connection_id
+    WHERE b.state IN ('queued', {_IN_FLIGHT})
+    AND b.due_at <= :now AND (b.lease_until IS NULL OR b.lease_until < :now)
+    AND (n.not_before IS NULL OR n.not_before <= :now)
+    AND (b.state <> 'queued' OR (
+        (SELECT count(*) FROM batches o WHERE o.customer_id = b.customer_id AND (o.state IN ({_IN_FLIGHT})
+            OR o.state = 'queued' AND o.lease_until >= :now)) < :customer_window
+        AND (SELECT count(*) FROM batches o WHERE o.connection_id = b.connection_id
+            AND o.state IN ({_IN_FLIGHT})) < :connection_window))
+    ORDER BY b.state = 'queued', c.last_turn_at, b.due_at, b.id
+    LIMIT 1 FOR UPDATE OF b SKIP LOCKED
+), claimed AS (
+    UPDATE batches b SET owner = :owner, lease_until = :until, updated_at = :now
+    FROM chosen WHERE b.id = chosen.id AND b.state IN ('queued', {_IN_FLIGHT})
+    AND (b.lease_until IS NULL OR b.lease_until < :now)
+    RETURNING b.*
+), turn AS (
+    UPDATE customers SET last_turn_at = :now
+    FROM claimed WHERE customers.id = claimed.customer_id AND claimed.state = 'queued'
+)
+SELECT * FROM claimed
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A batch that is this worker's until `lease_until`; `owner` is the fencing token."""
+
+    partner_id: PartnerId
+    id: UUID
+    owner: UUID
+    state: BatchState
+    order_id: UUID
+    customer_id: UUID
+    connection_id: UUID
+    group_tag: str
+    submissions: int
+    polls: int
+    lookups: int
+    troubles: int
+    request_id: UUID | None
+    correlation_id: UUID
+    uncertain: bool
+    tracking_id: str | None
+    submitted_at: datetime | None
+    lease_until: datetime
+
+
+async def claim_one(
+    session: AsyncConnection,
+    *,
+    owner: UUID,
+    now: datetime,
+    lease: timedelta,
+    customer_window: int,
+    connection_window: int,
+) -> Claim | None:
+    """As the system: the next due batch, or None."""
+    row = await fetch_one(
+        session,
+        _CLAIM,
+        owner=owner,
+        now=now,
+        until=now + lease,
+        customer_window=customer_window,
+        connection_window=connection_window,
+    )
+    if row is None:
+        return None
+    names = Claim.__dataclass_fields__
+    values = {name: row[name] for name in names}
+    values["state"] = BatchState(row["state"])
+    return Claim(**values)
+
+
+async def count_due(session: AsyncConnection, now: datetime, *, limit: int) -> int:
+    """As the system: how many batches could be claimed now, counted up to `limit`."""
+    row = await fetch_one(
+        session,
+        "SELECT count(*) AS n FROM (SELECT FROM batches b JOIN connections c ON c.id = b.connection_id "
+        f"WHERE b.state IN ('queued', {_IN_FLIGHT}) AND b.due_at <= :now "
+        "AND (b.lease_until IS NULL OR b.lease_until < :now) "
+        "AND (c.not_before IS NULL OR c.not_before <= :now) LIMIT :limit) AS due",
+        now=now,
+        limit=limit,
+    )
+    return int(row["n"]) if row else 0
+
+
+async def lock_claimed(session: AsyncConnection, claim: Claim) -> Record | None:
+    """The batch as it is now, held; None when the claim has been lost to somebody else."""
+    return await fetch_one(
+        session,
+        "SELECT * FROM batches WHERE partner_id = :partner AND id = :id AND owner = :owner FOR UPDATE",
+        partner=claim.partner_id,
+        id=claim.id,
+        owner=claim.owner,
+    )
+
+
+async def update_claimed(session: AsyncConnection, claim: Claim, values: dict[str, Any]) -> bool:
+    """Fenced by the owner: False when the claim has been lost, and then nothing was changed."""
+    assignments = ", ".join(f"{name} = :set_{name}" for name in values)
+    return bool(
+        await execute(
+            session,
+            f"UPDATE batches SET {assignments} WHERE partner_id = :partner AND id = :id AND owner = :owner",
+            partner=claim.partner_id,
+            id=claim.id,
+            owner=claim.owner,
+            **{f"set_{name}": value for name, value in values.items()},
+        )
+    )
+
+
+async def add(session: AsyncConnection, partner_id: PartnerId, values: Record) -> None:
+    await insert(session, "batches", {"partner_id": partner_id, **values})
+
+
+async def hold_queued(
+    session: AsyncConnection, partner_id: PartnerId, customer_id: UUID, now: datetime
+) -> list[UUID]:
+    """Consent has gone: what no worker has begun to send waits again."""
+    rows = await fetch_all(
+        session,
+        "UPDATE batches SET state = 'held', owner = NULL, lease_until = NULL, updated_at = :now "
+        "WHERE partner_id = :partner AND customer_id = :customer AND state = 'queued' RETURNING id",
+        partner=partner_id,
+        customer=customer_id,
+        now=now,
+    )
+    return [row["id"] for row in rows]
+
+
+async def release_held(
+    session: AsyncConnection, partner_id: PartnerId, customer_id: UUID, now: datetime
+) -> list[UUID]:
+    rows = await fetch_all(
+        session,
+        "UPDATE batches SET state = 'queued', due_at = :now, updated_at = :now "
+        "WHERE partner_id = :partner AND customer_id = :customer AND state = 'held' RETURNING id",
+        partner=partner_id,
+        customer=customer_id,
+        now=now,
+    )
+    return [row["id"] for row in rows]
+
+
+async def cancel_waiting(
+    session: AsyncConnection, partner_id: PartnerId, order_id: UUID, now: datetime
+) -> list[UUID]:
+    """Cancels what no call carries yet."""
+    rows = await fetch_all(
+        session,
+        "UPDATE batches SET state = 'cancelled', owner = NULL, lease_until = NULL, settled_at = :now, "
+        "updated_at = :now WHERE partner_id = :partner AND order_id = :order "
+        "AND state IN ('held', 'queued') RETURNING id",
+        partner=partner_id,
+        order=order_id,
+        now=now,
+    )
+    return [row["id"] for row in rows]
+
+
+async def hasten_tag(
+    session: AsyncConnection, partner_id: PartnerId, customer_id: UUID, tag_key: str, now: datetime
+) -> int:
+    """The group tag is there: those that waited for it need not wait any longer."""
+    return await execute(
+        session,
+        "UPDATE batches SET due_at = :now WHERE partner_id = :partner AND customer_id = :customer "
+        "AND lower(group_tag) = :tag AND state = 'queued' AND due_at > :now",
+        partner=partner_id,
+        customer=customer_id,
+        tag=tag_key,
+        now=now,
+    )
+
+
+async def get(session: AsyncConnection, partner_id: PartnerId, batch_id: UUID) -> Record | None:
+    return await fetch_one(
+        session,
+        "SELECT * FROM batches WHERE partner_id = :partner AND id = :id",
+        partner=partner_id,
+        id=batch_id,
+    )
+
+
+async def list_page(
+    session: AsyncConnection,
+    partner_id: PartnerId,
+    page: PageRequest,
+    *,
+    order_id: UUID | None = None,
+    customer_id: UUID | None = None,
+    state: str | None = None,
+) -> Page[Record]:
+    rows = await fetch_all(
+        session,
+        "SELECT * FROM batches WHERE partner_id = :partner "
+        "AND (CAST(:after AS uuid) IS NULL OR id < CAST(:after AS uuid)) "
+        "AND (CAST(:order AS uuid) IS NULL OR order_id = CAST(:order AS uuid)) "
+        "AND (CAST(:customer AS uuid) IS NULL OR customer_id = CAST(:customer AS uuid)) "
+        "AND (CAST(:state AS text) IS NULL OR state = CAST(:state AS text)) "
+        "ORDER BY id DESC LIMIT :limit",
+        partner=partner_id,
+        after=page.after,
+        order=order_id,
+        customer=customer_id,
+        state=state,
+        limit=page.size + 1,
+    )
+    return cut(rows, page, lambda row: row["id"])
+
+
+async def counts(
+    session: AsyncConnection, partner_id: PartnerId, batch_ids: list[UUID]
+) -> dict[UUID, dict[str, int]]:
+    found = await fetch_all(
+        session,
+        "SELECT bucket, state, n FROM registration_counts "
+        "WHERE partner_id = :partner AND bucket = ANY(:ids) AND n <> 0 "
+        "AND order_id IN (SELECT order_id FROM batches WHERE id = ANY(:ids))",
+        partner=partner_id,
+        ids=batch_ids,
+    )
+    counted: dict[UUID, dict[str, int]] = {batch_id: {} for batch_id in batch_ids}
+    for row in found:
+        counted[row["bucket"]][row["state"]] = row["n"]
+    return counted
+
+
+async def add_attempt(
+    session: AsyncConnection,
+    claim: Claim,
+    *,
+    id: UUID,
+    kind: str,
+    request_id: UUID | None,
+    correlation_id: UUID,
+    now: datetime,
+) -> None:
+    await insert(
+        session,
+        "batch_attempts",
+        {
+            "id": id,
+            "partner_id": claim.partner_id,
+            "batch_id": claim.id,
+            "kind": kind,
+            "request_id": request_id,
+            "correlation_id": correlation_id,
+            "started_at": now,
+        },
+    )
+
+
+async def finish_attempt(
+    session: AsyncConnection, claim: Claim, attempt_id: UUID, *, outcome: str, said: str, now: datetime
+) -> None:
+    await execute(
+        session,
+        "UPDATE batch_attempts SET finished_at = :now, outcome = :outcome, said = :said "
+        "WHERE partner_id = :partner AND id = :id",
+        partner=claim.partner_id,
+        id=attempt_id,
+        outcome=outcome,
+        said=said or None,
+        now=now,
+    )
+
+
+async def close_open_attempts(session: AsyncConnection, claim: Claim, now: datetime) -> int:
+    """Attempts of a worker that died in the middle: their outcome is not known."""
+    return await execute(
+        session,
+        "UPDATE batch_attempts SET finished_at = :now, outcome = 'interrupted' "
+        "WHERE partner_id = :partner AND batch_id = :batch AND finished_at IS NULL",
+        partner=claim.partner_id,
+        batch=claim.id,
+        now=now,
+    )
+
+
+async def attempts(
+    session: AsyncConnection, partner_id: PartnerId, batch_id: UUID, *, limit: int = 200
+) -> list[Record]:
+    return await fetch_all(
+        session,
+        "SELECT kind, request_id, correlation_id, started_at, finished_at, outcome, said "
+        "FROM batch_attempts WHERE partner_id = :partner AND batch_id = :batch "
+        "ORDER BY started_at DESC LIMIT :limit",
+        partner=partner_id,
+        batch=batch_id,
+        limit=limit,
+    )
+
+
+async def stuck(session: AsyncConnection, *, before: datetime, limit: int = 50) -> list[Record]:
+    """As the system: work that was due long ago and that nobody holds."""
+    return await fetch_all(
+        session,
+        "SELECT id, partner_id, state, due_at FROM batches "
+        f"WHERE state IN ('queued', {_IN_FLIGHT}) AND due_at < :before "
+        "AND (lease_until IS NULL OR lease_until < :before) ORDER BY due_at LIMIT :limit",
+        before=before,
+        limit=limit,
+    )

@@ -1,0 +1,204 @@
+"""Connections: a partner's enrolments at Microsoft, their sealed credentials and their troubles."""
+
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.db.paging import Page, PageRequest, cut
+from app.db.sql import Record, execute, fetch_all, fetch_one, insert
+from app.domain.ids import PartnerId
+
+
+async def add(session: AsyncConnection, partner_id: PartnerId, values: Record) -> None:
+    await insert(session, "connections", {"partner_id": partner_id, **values})
+
+
+async def get(session: AsyncConnection, partner_id: PartnerId, connection_id: UUID) -> Record | None:
+    return await fetch_one(
+        session,
+        "SELECT c.*, p.role AS partner_role FROM connections c JOIN partners p ON p.id = c.partner_id "
+        "WHERE c.partner_id = :partner AND c.id = :id",
+        partner=partner_id,
+        id=connection_id,
+    )
+
+
+async def get_by_name(session: AsyncConnection, partner_id: PartnerId, name: str) -> Record | None:
+    return await fetch_one(
+        session,
+        "SELECT * FROM connections WHERE partner_id = :partner AND name = :name",
+        partner=partner_id,
+        name=name,
+    )
+
+
+async def list_page(session: AsyncConnection, partner_id: PartnerId, page: PageRequest) -> Page[Record]:
+    rows = await fetch_all(
+        session,
+        "SELECT * FROM connections WHERE partner_id = :partner "
+        "AND (CAST(:after AS uuid) IS NULL OR id > CAST(:after AS uuid)) ORDER BY id LIMIT :limit",
+        partner=partner_id,
+        after=page.after,
+        limit=page.size + 1,
+    )
+    return cut(rows, page, lambda row: row["id"])
+
+
+async def update(
+    session: AsyncConnection, partner_id: PartnerId, connection_id: UUID, values: dict[str, Any]
+) -> bool:
+    """Sets our own column names; False when there is no such connection."""
+    assignments = ", ".join(f"{name} = :{name}" for name in values)
+    return bool(
+        await execute(
+            session,
+            f"UPDATE connections SET {assignments} WHERE partner_id = :partner AND id = :row",
+            partner=partner_id,
+            row=connection_id,
+            **values,
+        )
+    )
+
+
+async def claim_token(
+    session: AsyncConnection,
+    partner_id: PartnerId,
+    connection_id: UUID,
+    *,
+    owner: UUID,
+    now: datetime,
+    lease: timedelta,
+) -> Record | None:
+    """The right to redeem the refresh token; None while another process has it.
+
+    One at a time, because Microsoft may revoke the old token at the moment it is redeemed.
+    """
+    return await fetch_one(
+        session,
+        "UPDATE connections SET token_owner = :owner, token_lease_until = :until "
+        "WHERE partner_id = :partner AND id = :id "
+        "AND (token_lease_until IS NULL OR token_lease_until < :now) RETURNING refresh_token",
+        partner=partner_id,
+        id=connection_id,
+        owner=owner,
+        until=now + lease,
+        now=now,
+    )
+
+
+async def release_token(
+    session: AsyncConnection,
+    partner_id: PartnerId,
+    connection_id: UUID,
+    *,
+    owner: UUID,
+    rotated: bytes | None,
+    now: datetime,
+) -> None:
+    """Ends the claim, and stores the rotated refresh token if there is one."""
+    await execute(
+        session,
+        "UPDATE connections SET token_owner = NULL, token_lease_until = NULL, "
+        "refresh_token = coalesce(CAST(:rotated AS bytea), refresh_token), "
+        "refresh_token_at = CASE WHEN CAST(:rotated AS bytea) IS NULL THEN refresh_token_at ELSE :now END "
+        "WHERE partner_id = :partner AND id = :id AND token_owner = :owner",
+        partner=partner_id,
+        id=connection_id,
+        owner=owner,
+        rotated=rotated,
+        now=now,
+    )
+
+
+async def note_trouble(
+    session: AsyncConnection,
+    partner_id: PartnerId,
+    connection_id: UUID,
+    *,
+    code: str,
+    said: str,
+    not_before: datetime,
+    now: datetime,
+) -> bool:
+    """Records that nothing works until a person acts; True if that is news."""
+    row = await fetch_one(
+        session,
+        "WITH before AS (SELECT id, trouble_code FROM connections "
+        "  WHERE partner_id = :partner AND id = :id FOR UPDATE) "
+        "UPDATE connections c SET trouble_code = :code, trouble_said = :said, "
+        "trouble_since = coalesce(c.trouble_since, :now), not_before = :not_before "
+        "FROM before WHERE c.id = before.id RETURNING before.trouble_code AS was",
+        partner=partner_id,
+        id=connection_id,
+        code=code,
+        said=said,
+        not_before=not_before,
+        now=now,
+    )
+    return row is not None and row["was"] is None
+
+
+async def clear_trouble(session: AsyncConnection, partner_id: PartnerId, connection_id: UUID) -> None:
+    await execute(
+        session,
+        "UPDATE connections SET trouble_code = NULL, trouble_said = NULL, trouble_since = NULL, "
+        "not_before = NULL WHERE partner_id = :partner AND id = :id AND trouble_code IS NOT NULL",
+        partner=partner_id,
+        id=connection_id,
+    )
+
+
+async def postpone(
+    session: AsyncConnection, partner_id: PartnerId, connection_id: UUID, not_before: datetime
+) -> None:
+    """Microsoft asked the whole connection to slow down until then."""
+    await execute(
+        session,
+        "UPDATE connections SET not_before = greatest(not_before, :not_before) "
+        "WHERE partner_id = :partner AND id = :id",
+        partner=partner_id,
+        id=connection_id,
+        not_before=not_before,
+    )
+
+
+async def hasten_customers(
+    session: AsyncConnection, partner_id: PartnerId, connection_id: UUID, now: datetime
+) -> None:
+    """Have the customers list read at the next occasion."""
+    await execute(
+        session,
+        "UPDATE connections SET customers_due_at = least(customers_due_at, :now) "
+        "WHERE partner_id = :partner AND id = :id",
+        partner=partner_id,
+        id=connection_id,
+        now=now,
+    )
+
+
+async def claim_customers_reading(
+    session: AsyncConnection, *, now: datetime, interval: timedelta
+) -> Record | None:
+    """As the system: one connection whose customers list is due; the next reading is set at once."""
+    return await fetch_one(
+        session,
+        "UPDATE connections SET customers_due_at = :next WHERE id IN ("
+        "  SELECT id FROM connections WHERE customers_due_at <= :now "
+        "  AND EXISTS (SELECT FROM customers WHERE customers.connection_id = connections.id) "
+        "  ORDER BY customers_due_at LIMIT 1 FOR UPDATE SKIP LOCKED) "
+        "AND customers_due_at <= :now RETURNING id, partner_id",
+        now=now,
+        next=now + interval,
+    )
+
+
+async def count_customers_due(session: AsyncConnection, now: datetime) -> int:
+    row = await fetch_one(
+        session,
+        "SELECT count(*) AS n FROM connections WHERE customers_due_at <= :now "
+        "AND EXISTS (SELECT FROM customers WHERE customers.connection_id = connections.id)",
+        now=now,
+    )
+    return int(row["n"]) if row else 0

@@ -1,0 +1,222 @@
+"""Customers and their consent, with its history."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.db.paging import Page, PageRequest, cut
+from app.db.sql import Record, execute, fetch_all, fetch_one, insert
+from app.domain.ids import PartnerId
+
+_WITH_CONSENT = (
+    "SELECT c.*, s.state AS consent_state, s.since AS consent_since, s.evidence AS consent_evidence, "
+    "s.proved_at AS consent_proved_at, s.checked_at AS consent_checked_at "
+    "FROM customers c JOIN consents s ON s.customer_id = c.id "
+)
+
+
+async def add(session: AsyncConnection, partner_id: PartnerId, values: Record) -> None:
+    await insert(session, "customers", {"partner_id": partner_id, **values})
+
+
+async def get(session: AsyncConnection, partner_id: PartnerId, customer_id: UUID) -> Record | None:
+    return await fetch_one(
+        session,
+        _WITH_CONSENT + "WHERE c.partner_id = :partner AND c.id = :id",
+        partner=partner_id,
+        id=customer_id,
+    )
+
+
+async def find_by_tenant(
+    session: AsyncConnection, partner_id: PartnerId, connection_id: UUID, entra_tenant_id: UUID
+) -> Record | None:
+    return await fetch_one(
+        session,
+        _WITH_CONSENT + "WHERE c.partner_id = :partner AND c.connection_id = :connection "
+        "AND c.entra_tenant_id = :tenant",
+        partner=partner_id,
+        connection=connection_id,
+        tenant=entra_tenant_id,
+    )
+
+
+async def list_page(
+    session: AsyncConnection,
+    partner_id: PartnerId,
+    page: PageRequest,
+    *,
+    entra_tenant_id: UUID | None = None,
+    domain: str | None = None,
+    consent_state: str | None = None,
+) -> Page[Record]:
+    rows = await fetch_all(
+        session,
+        _WITH_CONSENT + "WHERE c.partner_id = :partner "
+        "AND (CAST(:after AS uuid) IS NULL OR c.id > CAST(:after AS uuid)) "
+        "AND (CAST(:tenant AS uuid) IS NULL OR c.entra_tenant_id = CAST(:tenant AS uuid)) "
+        "AND (CAST(:domain AS text) IS NULL OR lower(c.domain) = lower(CAST(:domain AS text))) "
+        "AND (CAST(:consent AS text) IS NULL OR s.state = CAST(:consent AS text)) "
+        "ORDER BY c.id LIMIT :limit",
+        partner=partner_id,
+        after=page.after,
+        tenant=entra_tenant_id,
+        domain=domain,
+        consent=consent_state,
+        limit=page.size + 1,
+    )
+    return cut(rows, page, lambda row: row["id"])
+
+
+async def list_of_connection(
+    session: AsyncConnection, partner_id: PartnerId, connection_id: UUID
+) -> list[Record]:
+    return await fetch_all(
+        session,
+        _WITH_CONSENT + "WHERE c.partner_id = :partner AND c.connection_id = :connection",
+        partner=partner_id,
+        connection=connection_id,
+    )
+
+
+async def update(
+    session: AsyncConnection, partner_id: PartnerId, customer_id: UUID, values: dict[str, Any]
+) -> None:
+    assignments = ", ".join(f"{name} = :{name}" for name in values)
+    await execute(
+        session,
+        f"UPDATE customers SET {assignments} WHERE partner_id = :partner AND id = :row",
+        partner=partner_id,
+        row=customer_id,
+        **values,
+    )
+
+
+async def add_consent(
+    session: AsyncConnection,
+    partner_id: PartnerId,
+    customer_id: UUID,
+    *,
+    state: str,
+    evidence: str,
+    now: datetime,
+) -> None:
+    await insert(
+        session,
+        "consents",
+        {
+            "customer_id": customer_id,
+            "partner_id": partner_id,
+            "state": state,
+            "since": now,
+            "evidence": evidence,
+        },
+    )
+
+
+async def consent_for_share(session: AsyncConnection, partner_id: PartnerId, customer_id: UUID) -> str | None:
+    """The state, held as it is until the transaction ends: nobody revokes between look and act."""
+    row = await fetch_one(
+        session,
+        "SELECT state FROM consents WHERE partner_id = :partner AND customer_id = :id FOR SHARE",
+        partner=partner_id,
+        id=customer_id,
+    )
+    return None if row is None else str(row["state"])
+
+
+async def consent_for_update(
+    session: AsyncConnection, partner_id: PartnerId, customer_id: UUID
+) -> Record | None:
+    return await fetch_one(
+        session,
+        "SELECT * FROM consents WHERE partner_id = :partner AND customer_id = :id FOR UPDATE",
+        partner=partner_id,
+        id=customer_id,
+    )
+
+
+async def set_consent(
+    session: AsyncConnection,
+    partner_id: PartnerId,
+    customer_id: UUID,
+    *,
+    change_id: UUID,
+    from_state: str,
+    to_state: str,
+    evidence: str,
+    now: datetime,
+) -> None:
+    await execute(
+        session,
+        "UPDATE consents SET state = :to_state, since = :now, evidence = :evidence "
+        "WHERE partner_id = :partner AND customer_id = :id",
+        partner=partner_id,
+        id=customer_id,
+        to_state=to_state,
+        evidence=evidence,
+        now=now,
+    )
+    await insert(
+        session,
+        "consent_changes",
+        {
+            "id": change_id,
+            "partner_id": partner_id,
+            "customer_id": customer_id,
+            "from_state": from_state,
+            "to_state": to_state,
+            "evidence": evidence,
+            "at": now,
+        },
+    )
+
+
+async def note_consent_checked(
+    session: AsyncConnection,
+    partner_id: PartnerId,
+    connection_id: UUID,
+    *,
+    listed: list[UUID],
+    now: datetime,
+) -> None:
+    """Every customer of the connection was looked for; the listed ones were seen."""
+    await execute(
+        session,
+        "UPDATE consents s SET checked_at = :now, "
+        "proved_at = CASE WHEN c.id = ANY(:listed) THEN :now ELSE s.proved_at END "
+        "FROM customers c WHERE c.id = s.customer_id AND c.partner_id = :partner "
+        "AND c.connection_id = :connection",
+        partner=partner_id,
+        connection=connection_id,
+        listed=listed,
+        now=now,
+    )
+
+
+async def consent_history(
+    session: AsyncConnection, partner_id: PartnerId, customer_id: UUID, *, limit: int = 100
+) -> list[Record]:
+    return await fetch_all(
+        session,
+        "SELECT from_state, to_state, evidence, at FROM consent_changes "
+        "WHERE partner_id = :partner AND customer_id = :id ORDER BY at DESC, id DESC LIMIT :limit",
+        partner=partner_id,
+        id=customer_id,
+        limit=limit,
+    )
+
+
+async def aged_consents(
+    session: AsyncConnection, *, proved_before: datetime, limit: int = 500
+) -> list[Record]:
+    """As the system: granted consents whose proof is older than that."""
+    return await fetch_all(
+        session,
+        "SELECT partner_id, customer_id FROM consents "
+        "WHERE state = 'granted' AND coalesce(proved_at, since) < :before LIMIT :limit",
+        before=proved_before,
+        limit=limit,
+    )

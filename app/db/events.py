@@ -1,0 +1,313 @@
+"""Events, webhook endpoints, deliveries and their attempts."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.db import tables
+from app.db.engine import encode_json, load
+from app.db.paging import Page, PageRequest, cut
+from app.db.sql import Record, execute, fetch_all, fetch_one, insert
+from app.domain.ids import PartnerId
+
+
+@dataclass(frozen=True, slots=True)
+class NewEvent:
+    id: UUID
+    type: str
+    order_id: UUID | None
+    customer_id: UUID | None
+    sequence: int | None
+    data: dict[str, Any]
+
+
+async def add_events(
+    session: AsyncConnection, partner_id: PartnerId, events: Sequence[NewEvent], now: datetime
+) -> None:
+    await load(
+        session,
+        tables.events,
+        ("id", "partner_id", "type", "order_id", "customer_id", "sequence", "occurred_at", "data"),
+        [
+            (e.id, partner_id, e.type, e.order_id, e.customer_id, e.sequence, now, encode_json(e.data))
+            for e in events
+        ],
+    )
+
+
+async def subscribers(session: AsyncConnection, partner_id: PartnerId) -> list[Record]:
+    return await fetch_all(
+        session,
+        "SELECT id, event_types FROM webhook_endpoints WHERE partner_id = :partner AND state <> 'disabled'",
+        partner=partner_id,
+    )
+
+
+async def add_deliveries(
+    session: AsyncConnection,
+    partner_id: PartnerId,
+    deliveries: Sequence[tuple[UUID, UUID, UUID]],
+    now: datetime,
+) -> None:
+    """(delivery, event, endpoint) each."""
+    await load(
+        session,
+        tables.deliveries,
+        ("id", "partner_id", "event_id", "endpoint_id", "state", "due_at", "created_at"),
+        [
+            (id, partner_id, event_id, endpoint_id, "pending", now, now)
+            for id, event_id, endpoint_id in deliveries
+        ],
+    )
+
+
+async def get_event(session: AsyncConnection, partner_id: PartnerId, event_id: UUID) -> Record | None:
+    return await fetch_one(
+        session,
+        "SELECT * FROM events WHERE partner_id = :partner AND id = :id",
+        partner=partner_id,
+        id=event_id,
+    )
+
+
+# --- endpoints ------------------------------------------------------------------------------------
+
+
+async def add_endpoint(session: AsyncConnection, partner_id: PartnerId, values: Record) -> None:
+    await insert(session, "webhook_endpoints", {"partner_id": partner_id, **values})
+
+
+async def get_endpoint(session: AsyncConnection, partner_id: PartnerId, endpoint_id: UUID) -> Record | None:
+    return await fetch_one(
+        session,
+        "SELECT * FROM webhook_endpoints WHERE partner_id = :partner AND id = :id",
+        partner=partner_id,
+        id=endpoint_id,
+    )
+
+
+async def list_endpoints(session: AsyncConnection, partner_id: PartnerId, page: PageRequest) -> Page[Record]:
+    rows = await fetch_all(
+        session,
+        "SELECT * FROM webhook_endpoints WHERE partner_id = :partner "
+        "AND (CAST(:after AS uuid) IS NULL OR id > CAST(:after AS uuid)) ORDER BY id LIMIT :limit",
+        partner=partner_id,
+        after=page.after,
+        limit=page.size + 1,
+    )
+    return cut(rows, page, lambda row: row["id"])
+
+
+async def update_endpoint(
+    session: AsyncConnection, partner_id: PartnerId, endpoint_id: UUID, values: dict[str, Any]
+) -> bool:
+    assignments = ", ".join(f"{name} = :{name}" for name in values)
+    return bool(
+        await execute(
+            session,
+            f"UPDATE webhook_endpoints SET {assignments} WHERE partner_id = :partner AND id = :row",
+            partner=partner_id,
+            row=endpoint_id,
+            **values,
+        )
+    )
+
+
+async def delete_endpoint(session: AsyncConnection, partner_id: PartnerId, endpoint_id: UUID) -> bool:
+    return bool(
+        await execute(
+            session,
+            "DELETE FROM webhook_endpoints WHERE partner_id = :partner AND id = :id",
+            partner=partner_id,
+            id=endpoint_id,
+        )
+    )
+
+
+# --- deliveries -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryClaim:
+    partner_id: PartnerId
+    id: UUID
+    owner: UUID
+    event_id: UUID
+    endpoint_id: UUID
+    attempts: int
+
+
+async def claim_delivery(
+    session: AsyncConnection, *, owner: UUID, now: datetime, lease: timedelta
+) -> DeliveryClaim | None:
+    """As the system: the next due delivery, oldest first."""
+    row = await fetch_one(
+        session,
+        "UPDATE deliveries SET owner = :owner, lease_until = :until WHERE id IN ("
+        "  SELECT id FROM deliveries WHERE state IN ('pending', 'retrying') AND due_at <= :now "
+        "  AND (lease_until IS NULL OR lease_until < :now) ORDER BY due_at, id LIMIT 1 "
+        "  FOR UPDATE SKIP LOCKED) AND state IN ('pending', 'retrying') "
+        "AND (lease_until IS NULL OR lease_until < :now) "
+        "RETURNING partner_id, id, owner, event_id, endpoint_id, attempts",
+        owner=owner,
+        now=now,
+        until=now + lease,
+    )
+    return None if row is None else DeliveryClaim(**row)
+
+
+async def count_deliveries_due(session: AsyncConnection, now: datetime, *, limit: int) -> int:
+    row = await fetch_one(
+        session,
+        "SELECT count(*) AS n FROM (SELECT FROM deliveries WHERE state IN ('pending', 'retrying') "
+        "AND due_at <= :now AND (lease_until IS NULL OR lease_until < :now) LIMIT :limit) AS due",
+        now=now,
+        limit=limit,
+    )
+    return int(row["n"]) if row else 0
+
+
+async def finish_delivery_attempt(
+    session: AsyncConnection,
+    claim: DeliveryClaim,
+    *,
+    attempt_id: UUID,
+    state: str,
+    status: int | None,
+    kind: str,
+    excerpt: str | None,
+    duration_ms: int,
+    started_at: datetime,
+    due_at: datetime | None,
+    now: datetime,
+) -> bool:
+    """Records the attempt and what comes next; False when the claim was lost meanwhile."""
+    held = await execute(
+        session,
+        "UPDATE deliveries SET state = :state, attempts = attempts + 1, last_status = :status, "
+        "last_kind = :kind, due_at = coalesce(CAST(:due AS timestamptz), due_at), owner = NULL, "
+        "lease_until = NULL, settled_at = CASE WHEN CAST(:due AS timestamptz) IS NULL THEN :now END "
+        "WHERE partner_id = :partner AND id = :id AND owner = :owner",
+        partner=claim.partner_id,
+        id=claim.id,
+        owner=claim.owner,
+        state=state,
+        status=status,
+        kind=kind,
+        due=due_at,
+        now=now,
+    )
+    if not held:
+        return False
+    await insert(
+        session,
+        "delivery_attempts",
+        {
+            "id": attempt_id,
+            "partner_id": claim.partner_id,
+            "delivery_id": claim.id,
+            "started_at": started_at,
+            "duration_ms": duration_ms,
+            "status": status,
+            "kind": kind,
+            "excerpt": excerpt,
+        },
+    )
+    return True
+
+
+async def release_delivery(session: AsyncConnection, claim: DeliveryClaim) -> None:
+    """Hands the delivery over: it was not tried, or the worker is going down."""
+    await execute(
+        session,
+        "UPDATE deliveries SET owner = NULL, lease_until = NULL "
+        "WHERE partner_id = :partner AND id = :id AND owner = :owner",
+        partner=claim.partner_id,
+        id=claim.id,
+        owner=claim.owner,
+    )
+
+
+async def exhaust_deliveries(
+    session: AsyncConnection, partner_id: PartnerId, endpoint_id: UUID, now: datetime
+) -> int:
+    """The endpoint is disabled: what waits for it ends, and can be redelivered by hand."""
+    return await execute(
+        session,
+        "UPDATE deliveries SET state = 'exhausted', settled_at = :now, owner = NULL, lease_until = NULL "
+        "WHERE partner_id = :partner AND endpoint_id = :endpoint AND state IN ('pending', 'retrying')",
+        partner=partner_id,
+        endpoint=endpoint_id,
+        now=now,
+    )
+
+
+async def redeliver(
+    session: AsyncConnection, partner_id: PartnerId, delivery_id: UUID, now: datetime
+) -> bool:
+    """Starts the attempts over; False when there is no such delivery."""
+    return bool(
+        await execute(
+            session,
+            "UPDATE deliveries SET state = 'pending', attempts = 0, due_at = :now, settled_at = NULL "
+            "WHERE partner_id = :partner AND id = :id",
+            partner=partner_id,
+            id=delivery_id,
+            now=now,
+        )
+    )
+
+
+_DELIVERY = (
+    "SELECT d.*, e.type AS event_type, e.occurred_at, e.order_id FROM deliveries d "
+    "JOIN events e ON e.id = d.event_id "
+)
+
+
+async def get_delivery(session: AsyncConnection, partner_id: PartnerId, delivery_id: UUID) -> Record | None:
+    return await fetch_one(
+        session,
+        _DELIVERY + "WHERE d.partner_id = :partner AND d.id = :id",
+        partner=partner_id,
+        id=delivery_id,
+    )
+
+
+async def list_deliveries(
+    session: AsyncConnection,
+    partner_id: PartnerId,
+    page: PageRequest,
+    *,
+    endpoint_id: UUID | None = None,
+    state: str | None = None,
+) -> Page[Record]:
+    rows = await fetch_all(
+        session,
+        _DELIVERY + "WHERE d.partner_id = :partner "
+        "AND (CAST(:after AS uuid) IS NULL OR d.id < CAST(:after AS uuid)) "
+        "AND (CAST(:endpoint AS uuid) IS NULL OR d.endpoint_id = CAST(:endpoint AS uuid)) "
+        "AND (CAST(:state AS text) IS NULL OR d.state = CAST(:state AS text)) "
+        "ORDER BY d.id DESC LIMIT :limit",
+        partner=partner_id,
+        after=page.after,
+        endpoint=endpoint_id,
+        state=state,
+        limit=page.size + 1,
+    )
+    return cut(rows, page, lambda row: row["id"])
+
+
+async def delivery_attempts(
+    session: AsyncConnection, partner_id: PartnerId, delivery_id: UUID
+) -> list[Record]:
+    return await fetch_all(
+        session,
+        "SELECT started_at, duration_ms, status, kind, excerpt FROM delivery_attempts "
+        "WHERE partner_id = :partner AND delivery_id = :id ORDER BY started_at DESC LIMIT 100",
+        partner=partner_id,
+        id=delivery_id,
+    )

@@ -1,0 +1,110 @@
+"""Which group tags Partner Center has for a customer: what is created once and appended to afterwards.
+
+The row is also the lock: while one batch is creating a tag, the others of that tag wait.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.db.sql import execute, fetch_all, fetch_one
+from app.domain.ids import PartnerId
+
+
+@dataclass(frozen=True, slots=True)
+class GroupTag:
+    tag: str
+    known: bool
+    creating_batch_id: UUID | None
+    """The batch creating it now, if that batch is still open."""
+
+
+def key(group_tag: str) -> str:
+    return group_tag.lower()
+
+
+async def lock(
+    session: AsyncConnection, partner_id: PartnerId, customer_id: UUID, group_tag: str, now: datetime
+) -> GroupTag:
+    """The tag's row, made if missing, held until the transaction ends."""
+    await execute(
+        session,
+        "INSERT INTO group_tags (customer_id, tag_key, partner_id, tag, known, updated_at) "
+        "VALUES (:customer, :key, :partner, :tag, false, :now) ON CONFLICT DO NOTHING",
+        customer=customer_id,
+        key=key(group_tag),
+        partner=partner_id,
+        tag=group_tag,
+        now=now,
+    )
+    row = await fetch_one(
+        session,
+        "SELECT g.tag, g.known, CASE WHEN b.state IN ('queued', 'submitting', 'submitted', 'unknown') "
+        "THEN g.creating_batch_id END AS creating_batch_id FROM group_tags g "
+        "LEFT JOIN batches b ON b.id = g.creating_batch_id "
+        "WHERE g.partner_id = :partner AND g.customer_id = :customer AND g.tag_key = :key FOR UPDATE OF g",
+        partner=partner_id,
+        customer=customer_id,
+        key=key(group_tag),
+    )
+    if row is None:
+        raise LookupError("the group tag's row has gone")
+    return GroupTag(row["tag"], row["known"], row["creating_batch_id"])
+
+
+async def set_creating(
+    session: AsyncConnection,
+    partner_id: PartnerId,
+    customer_id: UUID,
+    group_tag: str,
+    batch_id: UUID | None,
+    now: datetime,
+) -> None:
+    await execute(
+        session,
+        "UPDATE group_tags SET creating_batch_id = :batch, updated_at = :now "
+        "WHERE partner_id = :partner AND customer_id = :customer AND tag_key = :key",
+        partner=partner_id,
+        customer=customer_id,
+        key=key(group_tag),
+        batch=batch_id,
+        now=now,
+    )
+
+
+async def set_known(
+    session: AsyncConnection,
+    partner_id: PartnerId,
+    customer_id: UUID,
+    group_tag: str,
+    *,
+    known: bool,
+    now: datetime,
+) -> None:
+    """`group_tag` is Partner Center's own spelling when it is known."""
+    await execute(
+        session,
+        "UPDATE group_tags SET known = :known, creating_batch_id = NULL, updated_at = :now, "
+        "tag = CASE WHEN :known THEN :tag ELSE tag END "
+        "WHERE partner_id = :partner AND customer_id = :customer AND tag_key = :key",
+        partner=partner_id,
+        customer=customer_id,
+        key=key(group_tag),
+        tag=group_tag,
+        known=known,
+        now=now,
+    )
+
+
+async def known(session: AsyncConnection, partner_id: PartnerId, customer_id: UUID) -> dict[str, str]:
+    """The customer's tags that Partner Center has, in its spelling, by their lower case."""
+    rows = await fetch_all(
+        session,
+        "SELECT tag_key, tag FROM group_tags "
+        "WHERE partner_id = :partner AND customer_id = :customer AND known",
+        partner=partner_id,
+        customer=customer_id,
+    )
+    return {row["tag_key"]: row["tag"] for row in rows}

@@ -1,0 +1,90 @@
+"""Idempotency keys: who came first with a key, and what was answered."""
+
+from datetime import datetime, timedelta
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.db.sql import Record, execute, fetch_one
+from app.domain.ids import PartnerId
+
+
+async def begin(
+    session: AsyncConnection,
+    partner_id: PartnerId,
+    key: str,
+    *,
+    fingerprint: bytes,
+    now: datetime,
+    patience: timedelta,
+    remembered_for: timedelta,
+) -> Record | None:
+    """None: the key is ours now, go ahead. Otherwise the row of whoever came first.
+
+    A first request that died without an answer gives the key up after `patience`.
+    """
+    taken = await execute(
+        session,
+        "INSERT INTO idempotency_keys (partner_id, key, fingerprint, running_until, created_at) "
+        "VALUES (:partner, :key, :fingerprint, :until, :now) ON CONFLICT (partner_id, key) DO UPDATE "
+        "SET fingerprint = excluded.fingerprint, running_until = excluded.running_until, "
+        "created_at = excluded.created_at, status = NULL, location = NULL, body = NULL "
+        "WHERE idempotency_keys.created_at < :forgotten "
+        "OR (idempotency_keys.status IS NULL AND idempotency_keys.running_until < :now "
+        "    AND idempotency_keys.fingerprint = excluded.fingerprint)",
+        partner=partner_id,
+        key=key,
+        fingerprint=fingerprint,
+        until=now + patience,
+        now=now,
+        forgotten=now - remembered_for,
+    )
+    if taken:
+        return None
+    return await fetch_one(
+        session,
+        "SELECT * FROM idempotency_keys WHERE partner_id = :partner AND key = :key",
+        partner=partner_id,
+        key=key,
+    )
+
+
+async def complete(
+    session: AsyncConnection,
+    partner_id: PartnerId,
+    key: str,
+    *,
+    status: int,
+    location: str | None,
+    body: bytes,
+) -> None:
+    await execute(
+        session,
+        "UPDATE idempotency_keys SET status = :status, location = :location, body = :body, "
+        "running_until = NULL WHERE partner_id = :partner AND key = :key",
+        partner=partner_id,
+        key=key,
+        status=status,
+        location=location,
+        body=body,
+    )
+
+
+async def give_up(session: AsyncConnection, partner_id: PartnerId, key: str) -> None:
+    """The request was refused and changed nothing: the key may be used again."""
+    await execute(
+        session,
+        "DELETE FROM idempotency_keys WHERE partner_id = :partner AND key = :key AND status IS NULL",
+        partner=partner_id,
+        key=key,
+    )
+
+
+async def purge(session: AsyncConnection, *, created_before: datetime, limit: int = 5000) -> int:
+    """As the system."""
+    return await execute(
+        session,
+        "DELETE FROM idempotency_keys WHERE (partner_id, key) IN ("
+        "SELECT partner_id, key FROM idempotency_keys WHERE created_at < :before LIMIT :limit)",
+        before=created_before,
+        limit=limit,
+    )

@@ -1,0 +1,144 @@
+"""Orders. What state one is in is not here: it is computed from the counts of its rows."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.db.paging import Page, PageRequest, cut
+from app.db.sql import Record, execute, fetch_all, fetch_one, insert
+from app.domain.batch import OPEN_BATCH
+from app.domain.ids import PartnerId
+from app.domain.registration import RegistrationState
+
+_OPEN_BATCHES = (
+    "EXISTS (SELECT FROM batches b WHERE b.order_id = o.id AND b.state = ANY(:open_batches)) "
+    "AS has_open_batches"
+)
+_OPEN = sorted(OPEN_BATCH)
+
+
+async def add(session: AsyncConnection, partner_id: PartnerId, values: Record) -> None:
+    await insert(session, "orders", {"partner_id": partner_id, **values})
+
+
+async def get(session: AsyncConnection, partner_id: PartnerId, order_id: UUID) -> Record | None:
+    return await fetch_one(
+        session,
+        f"SELECT o.*, {_OPEN_BATCHES} FROM orders o WHERE o.partner_id = :partner AND o.id = :id",
+        partner=partner_id,
+        id=order_id,
+        open_batches=_OPEN,
+    )
+
+
+async def lock(session: AsyncConnection, partner_id: PartnerId, order_id: UUID) -> Record | None:
+    """The order, held until the transaction ends: whoever changes its rows' outcome comes here first,
+    so that exactly one of several finishing batches sees itself as the last."""
+    return await fetch_one(
+        session,
+        "SELECT * FROM orders WHERE partner_id = :partner AND id = :id FOR UPDATE",
+        partner=partner_id,
+        id=order_id,
+    )
+
+
+async def get_by_reference(session: AsyncConnection, partner_id: PartnerId, reference: str) -> Record | None:
+    return await fetch_one(
+        session,
+        "SELECT id, body_digest FROM orders WHERE partner_id = :partner AND reference = :reference",
+        partner=partner_id,
+        reference=reference,
+    )
+
+
+async def list_page(
+    session: AsyncConnection,
+    partner_id: PartnerId,
+    page: PageRequest,
+    *,
+    customer_id: UUID | None = None,
+    reference: str | None = None,
+    purchase_order: str | None = None,
+    since: datetime | None = None,
+) -> Page[Record]:
+    """Newest first."""
+    rows = await fetch_all(
+        session,
+        f"SELECT o.*, {_OPEN_BATCHES} FROM orders o WHERE o.partner_id = :partner "
+        "AND (CAST(:after AS uuid) IS NULL OR o.id < CAST(:after AS uuid)) "
+        "AND (CAST(:customer AS uuid) IS NULL OR o.customer_id = CAST(:customer AS uuid)) "
+        "AND (CAST(:reference AS text) IS NULL OR o.reference = CAST(:reference AS text)) "
+        "AND (CAST(:purchase_order AS text) IS NULL OR o.purchase_order = CAST(:purchase_order AS text)) "
+        "AND (CAST(:since AS timestamptz) IS NULL OR o.created_at >= CAST(:since AS timestamptz)) "
+        "ORDER BY o.id DESC LIMIT :limit",
+        partner=partner_id,
+        after=page.after,
+        customer=customer_id,
+        reference=reference,
+        purchase_order=purchase_order,
+        since=since,
+        limit=page.size + 1,
+        open_batches=_OPEN,
+    )
+    return cut(rows, page, lambda row: row["id"])
+
+
+async def counts(
+    session: AsyncConnection, partner_id: PartnerId, order_ids: list[UUID]
+) -> dict[UUID, dict[RegistrationState, int]]:
+    """Rows per state of each order: a few hundred count rows at most, never the rows themselves."""
+    found = await fetch_all(
+        session,
+        "SELECT order_id, state, sum(n) AS n FROM registration_counts "
+        "WHERE partner_id = :partner AND order_id = ANY(:ids) GROUP BY order_id, state",
+        partner=partner_id,
+        ids=order_ids,
+    )
+    counted: dict[UUID, dict[RegistrationState, int]] = {order_id: {} for order_id in order_ids}
+    for row in found:
+        counted[row["order_id"]][RegistrationState(row["state"])] = int(row["n"])
+    return counted
+
+
+async def update(
+    session: AsyncConnection, partner_id: PartnerId, order_id: UUID, values: dict[str, Any]
+) -> None:
+    assignments = ", ".join(f"{name} = :{name}" for name in values)
+    await execute(
+        session,
+        f"UPDATE orders SET {assignments} WHERE partner_id = :partner AND id = :row",
+        partner=partner_id,
+        row=order_id,
+        **values,
+    )
+
+
+async def take_sequences(session: AsyncConnection, partner_id: PartnerId, order_id: UUID, count: int) -> int:
+    """The first of `count` consecutive numbers for the order's events. Holds the order's row."""
+    row = await fetch_one(
+        session,
+        "UPDATE orders SET last_sequence = last_sequence + :count "
+        "WHERE partner_id = :partner AND id = :id RETURNING last_sequence",
+        partner=partner_id,
+        id=order_id,
+        count=count,
+    )
+    if row is None:
+        raise LookupError("the order has gone")
+    return int(row["last_sequence"]) - count + 1
+
+
+async def waiting_of_customer(
+    session: AsyncConnection, partner_id: PartnerId, customer_id: UUID
+) -> list[UUID]:
+    """Orders of the customer that have batches waiting for consent or for their turn."""
+    rows = await fetch_all(
+        session,
+        "SELECT DISTINCT order_id FROM batches WHERE partner_id = :partner AND customer_id = :customer "
+        "AND state IN ('held', 'queued') ORDER BY order_id",
+        partner=partner_id,
+        customer=customer_id,
+    )
+    return [row["order_id"] for row in rows]

@@ -1,0 +1,97 @@
+"""Partners and their API keys. Keys are looked up before anybody is known, so as the system."""
+
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.db.sql import Record, execute, fetch_all, fetch_one, insert
+from app.domain.ids import PartnerId
+
+
+async def add(session: AsyncConnection, *, id: UUID, name: str, role: str, now: datetime) -> None:
+    await insert(session, "partners", {"id": id, "name": name, "role": role, "created_at": now})
+
+
+async def get(session: AsyncConnection, partner_id: PartnerId) -> Record | None:
+    return await fetch_one(session, "SELECT * FROM partners WHERE id = :id", id=partner_id)
+
+
+async def get_by_name(session: AsyncConnection, name: str) -> Record | None:
+    return await fetch_one(session, "SELECT * FROM partners WHERE name = :name", name=name)
+
+
+async def list_all(session: AsyncConnection) -> list[Record]:
+    return await fetch_all(session, "SELECT * FROM partners ORDER BY name")
+
+
+async def add_key(
+    session: AsyncConnection,
+    partner_id: PartnerId,
+    *,
+    id: UUID,
+    name: str,
+    prefix: str,
+    secret_digest: bytes,
+    scopes: list[str],
+    expires_at: datetime | None,
+    now: datetime,
+) -> None:
+    await insert(
+        session,
+        "api_keys",
+        {
+            "id": id,
+            "partner_id": partner_id,
+            "name": name,
+            "prefix": prefix,
+            "secret_digest": secret_digest,
+            "scopes": scopes,
+            "expires_at": expires_at,
+            "created_at": now,
+        },
+    )
+
+
+async def find_key(session: AsyncConnection, prefix: str) -> Record | None:
+    """The key with its partner's role, whoever it belongs to."""
+    return await fetch_one(
+        session,
+        "SELECT k.*, p.role AS partner_role, p.name AS partner_name "
+        "FROM api_keys k JOIN partners p ON p.id = k.partner_id WHERE k.prefix = :prefix",
+        prefix=prefix,
+    )
+
+
+async def list_keys(session: AsyncConnection, partner_id: PartnerId) -> list[Record]:
+    return await fetch_all(
+        session,
+        "SELECT id, name, prefix, scopes, created_at, expires_at, revoked_at, last_used_at "
+        "FROM api_keys WHERE partner_id = :partner ORDER BY created_at",
+        partner=partner_id,
+    )
+
+
+async def revoke_key(session: AsyncConnection, partner_id: PartnerId, prefix: str, now: datetime) -> bool:
+    """False when there is no such key, or it was revoked before."""
+    return bool(
+        await execute(
+            session,
+            "UPDATE api_keys SET revoked_at = :now "
+            "WHERE partner_id = :partner AND prefix = :prefix AND revoked_at IS NULL",
+            partner=partner_id,
+            prefix=prefix,
+            now=now,
+        )
+    )
+
+
+async def note_key_used(session: AsyncConnection, key_id: UUID, now: datetime) -> None:
+    """At most once a minute, so that reading does not turn into writing."""
+    await execute(
+        session,
+        "UPDATE api_keys SET last_used_at = :now WHERE id = :id "
+        "AND (last_used_at IS NULL OR last_used_at < CAST(:now AS timestamptz) - interval '1 minute')",
+        id=key_id,
+        now=now,
+    )

@@ -1,0 +1,432 @@
+"""The tables. PostgreSQL 15 or newer; every row but a heartbeat belongs to a partner.
+
+Children carry `partner_id` in their foreign keys, so that no row can hang on another partner's
+parent. Row-level security, the count triggers and the roles are in the migrations: they are not
+something SQLAlchemy's metadata can say.
+"""
+
+from sqlalchemy import (
+    ARRAY,
+    Boolean,
+    CheckConstraint,
+    Column,
+    DateTime,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+from app.domain.batch import OPEN_BATCH, BatchState
+from app.domain.consent import ConsentState
+from app.domain.registration import RegistrationState
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+def _id() -> Column[object]:
+    return Column("id", Uuid, primary_key=True)
+
+
+def _partner() -> Column[object]:
+    return Column("partner_id", Uuid, ForeignKey("partners.id", ondelete="CASCADE"), nullable=False)
+
+
+def _time(name: str, *, required: bool = False) -> Column[object]:
+    return Column(name, DateTime(timezone=True), nullable=not required)
+
+
+def _of(column: str, parent: str, *, ondelete: str | None = None) -> ForeignKeyConstraint:
+    """A child's parent, of the same partner."""
+    return ForeignKeyConstraint(
+        ["partner_id", column], [f"{parent}.partner_id", f"{parent}.id"], ondelete=ondelete
+    )
+
+
+def _one_of(column: str, values: object) -> CheckConstraint:
+    names = ", ".join(sorted(f"'{value}'" for value in values))  # type: ignore[attr-defined]
+    return CheckConstraint(f"{column} IN ({names})", name=f"{column}_known")
+
+
+partners = Table(
+    "partners",
+    metadata,
+    _id(),
+    Column("name", Text, nullable=False, unique=True),
+    Column("role", Text, nullable=False),
+    _time("created_at", required=True),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    _id(),
+    _partner(),
+    Column("name", Text, nullable=False),
+    Column("prefix", Text, nullable=False, unique=True),
+    Column("secret_digest", LargeBinary, nullable=False),
+    Column("scopes", ARRAY(Text), nullable=False),
+    _time("created_at", required=True),
+    _time("expires_at"),
+    _time("revoked_at"),
+    _time("last_used_at"),
+    UniqueConstraint("partner_id", "id"),
+)
+
+connections = Table(
+    "connections",
+    metadata,
+    _id(),
+    _partner(),
+    Column("name", Text, nullable=False),
+    Column("platform", Text, nullable=False),
+    Column("entra_tenant_id", Uuid, nullable=False),
+    Column("client_id", Text, nullable=False),
+    Column("region", Text),
+    Column("default_group_tag", Text, nullable=False),
+    Column("client_secret", LargeBinary, nullable=False, comment="sealed"),
+    Column("refresh_token", LargeBinary, comment="sealed"),
+    _time("refresh_token_at"),
+    Column("token_owner", Uuid),
+    _time("token_lease_until"),
+    Column("trouble_code", Text),
+    Column("trouble_said", Text),
+    _time("trouble_since"),
+    _time("not_before"),
+    _time("customers_due_at", required=True),
+    _time("customers_read_at"),
+    _time("checked_at"),
+    _time("created_at", required=True),
+    _time("updated_at", required=True),
+    UniqueConstraint("partner_id", "id"),
+    UniqueConstraint("partner_id", "name"),
+    Index("ix_connections_customers_due_at", "customers_due_at"),
+)
+
+customers = Table(
+    "customers",
+    metadata,
+    _id(),
+    _partner(),
+    Column("connection_id", Uuid, nullable=False),
+    Column("entra_tenant_id", Uuid, nullable=False),
+    Column("domain", Text),
+    Column("name", Text, nullable=False),
+    Column("default_group_tag", Text),
+    _time("last_turn_at", required=True),
+    _time("created_at", required=True),
+    _time("updated_at", required=True),
+    _of("connection_id", "connections"),
+    UniqueConstraint("partner_id", "id"),
+    UniqueConstraint("partner_id", "connection_id", "entra_tenant_id"),
+)
+
+consents = Table(
+    "consents",
+    metadata,
+    Column("customer_id", Uuid, primary_key=True),
+    _partner(),
+    Column("state", Text, nullable=False),
+    _time("since", required=True),
+    Column("evidence", Text, nullable=False),
+    _time("proved_at"),
+    _time("checked_at"),
+    _of("customer_id", "customers", ondelete="CASCADE"),
+    _one_of("state", ConsentState),
+)
+
+consent_changes = Table(
+    "consent_changes",
+    metadata,
+    _id(),
+    _partner(),
+    Column("customer_id", Uuid, nullable=False),
+    Column("from_state", Text),
+    Column("to_state", Text, nullable=False),
+    Column("evidence", Text, nullable=False),
+    _time("at", required=True),
+    _of("customer_id", "customers", ondelete="CASCADE"),
+    Index("ix_consent_changes_customer_id_at", "customer_id", "at"),
+)
+
+orders = Table(
+    "orders",
+    metadata,
+    _id(),
+    _partner(),
+    Column("customer_id", Uuid, nullable=False),
+    Column("connection_id", Uuid, nullable=False),
+    Column("platform", Text, nullable=False),
+    Column("reference", Text, nullable=False),
+    Column("purchase_order", Text),
+    Column("group_tag", Text, nullable=False),
+    Column("device_count", Integer, nullable=False),
+    Column("body_digest", LargeBinary, nullable=False),
+    Column("created_by", Uuid),
+    Column("last_sequence", Integer, nullable=False, server_default=text("0")),
+    Column("announced_state", Text, comment="the last state an event told of"),
+    _time("created_at", required=True),
+    _time("updated_at", required=True),
+    _of("customer_id", "customers"),
+    _of("connection_id", "connections"),
+    UniqueConstraint("partner_id", "id"),
+    UniqueConstraint("partner_id", "reference"),
+    Index("ix_orders_partner_id_customer_id", "partner_id", "customer_id"),
+)
+
+batches = Table(
+    "batches",
+    metadata,
+    _id(),
+    _partner(),
+    Column("order_id", Uuid, nullable=False),
+    Column("customer_id", Uuid, nullable=False),
+    Column("connection_id", Uuid, nullable=False),
+    Column("group_tag", Text, nullable=False),
+    Column("device_count", Integer, nullable=False),
+    Column("state", Text, nullable=False),
+    _time("due_at", required=True),
+    _time("lease_until"),
+    Column("owner", Uuid, comment="fencing token of the present claim"),
+    Column("submissions", Integer, nullable=False, server_default=text("0")),
+    Column("polls", Integer, nullable=False, server_default=text("0")),
+    Column("lookups", Integer, nullable=False, server_default=text("0")),
+    Column("troubles", Integer, nullable=False, server_default=text("0")),
+    Column("request_id", Uuid, comment="MS-RequestId of the call under way or to be repeated"),
+    Column("correlation_id", Uuid, nullable=False),
+    Column("uncertain", Boolean, nullable=False, server_default=text("false")),
+    Column("tracking_id", Text),
+    Column("failure_code", Text),
+    Column("failure_said", Text),
+    _time("submitted_at"),
+    _time("settled_at"),
+    _time("created_at", required=True),
+    _time("updated_at", required=True),
+    _of("order_id", "orders", ondelete="CASCADE"),
+    _of("customer_id", "customers"),
+    _of("connection_id", "connections"),
+    UniqueConstraint("partner_id", "id"),
+    _one_of("state", BatchState),
+    Index("ix_batches_order_id", "order_id"),
+    Index("ix_batches_customer_id_state_due_at", "customer_id", "state", "due_at"),
+    Index(
+        "ix_batches_open_due_at",
+        "due_at",
+        postgresql_where=text(
+            "state IN (" + ", ".join(sorted(f"'{s}'" for s in OPEN_BATCH - {BatchState.HELD})) + ")"
+        ),
+    ),
+)
+
+registrations = Table(
+    "registrations",
+    metadata,
+    _id(),
+    _partner(),
+    Column("order_id", Uuid, nullable=False),
+    Column("customer_id", Uuid, nullable=False),
+    Column("batch_id", Uuid),
+    Column("row_number", Integer, nullable=False),
+    Column("batch_position", Integer),
+    Column("state", Text, nullable=False),
+    Column("line_ref", Text),
+    Column("group_tag", Text),
+    Column("identity", Text, comment="the kind that is sent; null for an invalid row"),
+    Column("serial_number", Text, comment="as given, or as the hash has it; null for placeholders"),
+    Column("manufacturer", Text),
+    Column("model", Text),
+    Column("product_key", Text),
+    Column("findings", JSONB),
+    Column("error_code", Text),
+    Column("error_detail", Text),
+    Column("upstream_code", Text),
+    Column("upstream_name", Text),
+    Column("upstream_device_id", Text),
+    Column("attempt", SmallInteger, nullable=False, server_default=text("1")),
+    _time("created_at", required=True),
+    _time("updated_at", required=True),
+    _time("settled_at"),
+    _of("order_id", "orders", ondelete="CASCADE"),
+    _of("customer_id", "customers"),
+    _of("batch_id", "batches"),
+    UniqueConstraint("partner_id", "id"),
+    UniqueConstraint("order_id", "row_number"),
+    _one_of("state", RegistrationState),
+    Index("ix_registrations_batch_id_batch_position", "batch_id", "batch_position"),
+    Index("ix_registrations_order_id_state_row_number", "order_id", "state", "row_number"),
+    Index(
+        "ix_registrations_partner_id_serial_number",
+        "partner_id",
+        text("upper(serial_number) text_pattern_ops"),
+    ),
+    Index("ix_registrations_partner_id_updated_at", "partner_id", "updated_at"),
+)
+
+device_hashes = Table(
+    "device_hashes",
+    metadata,
+    Column("registration_id", Uuid, primary_key=True),
+    _partner(),
+    Column("data", LargeBinary, nullable=False, comment="zlib of the hash without its zero fill"),
+    _of("registration_id", "registrations", ondelete="CASCADE"),
+)
+
+registration_counts = Table(
+    "registration_counts",
+    metadata,
+    _partner(),
+    Column("order_id", Uuid, nullable=False),
+    Column("bucket", Uuid, nullable=False, comment="the batch, or the order for rows in none"),
+    Column("state", Text, nullable=False),
+    Column("n", Integer, nullable=False),
+    PrimaryKeyConstraint("order_id", "bucket", "state"),
+    _of("order_id", "orders", ondelete="CASCADE"),
+    comment="kept by triggers on registrations, in the same transaction",
+)
+
+batch_attempts = Table(
+    "batch_attempts",
+    metadata,
+    _id(),
+    _partner(),
+    Column("batch_id", Uuid, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("request_id", Uuid),
+    Column("correlation_id", Uuid),
+    _time("started_at", required=True),
+    _time("finished_at"),
+    Column("outcome", Text),
+    Column("said", Text),
+    _of("batch_id", "batches", ondelete="CASCADE"),
+    Index("ix_batch_attempts_batch_id_started_at", "batch_id", "started_at"),
+)
+
+group_tags = Table(
+    "group_tags",
+    metadata,
+    Column("customer_id", Uuid, nullable=False),
+    Column("tag_key", Text, nullable=False, comment="case-folded: Partner Center ignores capitals"),
+    _partner(),
+    Column("tag", Text, nullable=False),
+    Column("known", Boolean, nullable=False, comment="Partner Center has a batch of this name"),
+    Column("creating_batch_id", Uuid, comment="the batch that is creating it now"),
+    _time("updated_at", required=True),
+    PrimaryKeyConstraint("customer_id", "tag_key"),
+    _of("customer_id", "customers", ondelete="CASCADE"),
+)
+
+events = Table(
+    "events",
+    metadata,
+    _id(),
+    _partner(),
+    Column("type", Text, nullable=False),
+    Column("order_id", Uuid),
+    Column("customer_id", Uuid),
+    Column("sequence", Integer),
+    _time("occurred_at", required=True),
+    Column("data", JSONB, nullable=False),
+    UniqueConstraint("partner_id", "id"),
+    Index("ix_events_partner_id_id", "partner_id", "id"),
+    Index("ix_events_order_id_sequence", "order_id", "sequence"),
+)
+
+webhook_endpoints = Table(
+    "webhook_endpoints",
+    metadata,
+    _id(),
+    _partner(),
+    Column("url", Text, nullable=False),
+    Column("description", Text),
+    Column("event_types", ARRAY(Text), nullable=False),
+    Column("secret", LargeBinary, nullable=False, comment="sealed"),
+    Column("state", Text, nullable=False),
+    Column("consecutive_failures", Integer, nullable=False, server_default=text("0")),
+    _time("created_at", required=True),
+    _time("updated_at", required=True),
+    UniqueConstraint("partner_id", "id"),
+)
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    _id(),
+    _partner(),
+    Column("event_id", Uuid, nullable=False),
+    Column("endpoint_id", Uuid, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("attempts", Integer, nullable=False, server_default=text("0")),
+    _time("due_at", required=True),
+    _time("lease_until"),
+    Column("owner", Uuid),
+    Column("last_status", Integer),
+    Column("last_kind", Text),
+    _time("created_at", required=True),
+    _time("settled_at"),
+    _of("event_id", "events", ondelete="CASCADE"),
+    _of("endpoint_id", "webhook_endpoints", ondelete="CASCADE"),
+    UniqueConstraint("partner_id", "id"),
+    Index("ix_deliveries_endpoint_id_id", "endpoint_id", "id"),
+    Index("ix_deliveries_event_id", "event_id"),
+    Index(
+        "ix_deliveries_open_due_at",
+        "due_at",
+        postgresql_where=text("state IN ('pending', 'retrying')"),
+    ),
+)
+
+delivery_attempts = Table(
+    "delivery_attempts",
+    metadata,
+    _id(),
+    _partner(),
+    Column("delivery_id", Uuid, nullable=False),
+    _time("started_at", required=True),
+    Column("duration_ms", Integer, nullable=False),
+    Column("status", Integer),
+    Column("kind", Text, nullable=False),
+    Column("excerpt", Text),
+    _of("delivery_id", "deliveries", ondelete="CASCADE"),
+    Index("ix_delivery_attempts_delivery_id_started_at", "delivery_id", "started_at"),
+)
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    _partner(),
+    Column("key", Text, nullable=False),
+    Column("fingerprint", LargeBinary, nullable=False),
+    Column("status", Integer, comment="null while the first request is running"),
+    Column("location", Text),
+    Column("body", LargeBinary, comment="sealed: an answer may show a secret once"),
+    _time("running_until"),
+    _time("created_at", required=True),
+    PrimaryKeyConstraint("partner_id", "key"),
+    Index("ix_idempotency_keys_created_at", "created_at"),
+)
+
+worker_heartbeats = Table(
+    "worker_heartbeats",
+    metadata,
+    Column("worker_id", Text, primary_key=True),
+    _time("started_at", required=True),
+    _time("beat_at", required=True),
+)

@@ -1,0 +1,120 @@
+"""Batches: how an order is cut, how a batch moves, and which answer belongs to which device.
+
+A batch goes to the platform in one call and carries one customer's devices of one group tag,
+because Partner Center's batch id is the group tag. Answers are matched by key where they carry
+one; where they do not, by position, and a position is trusted only when nothing depends on it.
+"""
+
+from collections import defaultdict, deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from app.domain.registration import UpstreamRow
+
+
+class BatchState(StrEnum):
+    HELD = "held"  # waits for consent
+    QUEUED = "queued"
+    SUBMITTING = "submitting"  # intent is written, the call is on its way
+    SUBMITTED = "submitted"  # accepted by Microsoft; polled until it has settled
+    UNKNOWN = "unknown"  # the outcome is being looked up
+    SETTLED = "settled"
+    CANCELLED = "cancelled"
+
+
+_B = BatchState
+
+BATCH_TRANSITIONS: dict[BatchState, frozenset[BatchState]] = {
+    _B.HELD: frozenset({_B.QUEUED, _B.CANCELLED}),
+    _B.QUEUED: frozenset({_B.HELD, _B.SUBMITTING, _B.CANCELLED, _B.SETTLED}),
+    _B.SUBMITTING: frozenset({_B.QUEUED, _B.HELD, _B.SUBMITTED, _B.UNKNOWN, _B.SETTLED}),
+    _B.SUBMITTED: frozenset({_B.UNKNOWN, _B.SETTLED}),
+    _B.UNKNOWN: frozenset({_B.QUEUED, _B.SUBMITTING, _B.SUBMITTED, _B.SETTLED}),
+    _B.SETTLED: frozenset(),
+    _B.CANCELLED: frozenset(),
+}
+
+OPEN_BATCH = frozenset({_B.HELD, _B.QUEUED, _B.SUBMITTING, _B.SUBMITTED, _B.UNKNOWN})
+IN_FLIGHT = frozenset({_B.SUBMITTING, _B.SUBMITTED, _B.UNKNOWN})
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One batch to be: its group tag and the positions (indices into the order's rows) in it."""
+
+    group_tag: str
+    rows: tuple[int, ...]
+
+
+def plan(group_tags: Sequence[str | None], limit: int) -> list[Plan]:
+    """Cuts an order's rows by group tag, then at `limit` devices, keeping the rows' order.
+
+    `group_tags` has one entry per row; None marks a row that is not sent (invalid).
+    """
+    if limit < 1:
+        raise ValueError("a batch takes at least one device")
+    by_tag: dict[str, list[int]] = defaultdict(list)
+    for index, tag in enumerate(group_tags):
+        if tag is not None:
+            by_tag[tag].append(index)
+    return [
+        Plan(tag, tuple(rows[start : start + limit]))
+        for tag, rows in by_tag.items()
+        for start in range(0, len(rows), limit)
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class SentRow:
+    """What identifies a device in the call that carried it, in the order it was sent."""
+
+    serial_number: str | None
+    product_key: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    answer: UpstreamRow | None
+    """None: the answer says nothing of this device."""
+    certain: bool
+    """False: matched by position while the positions' answers differ; to be verified."""
+
+
+def match_answers(sent: Sequence[SentRow], answers: Sequence[UpstreamRow]) -> list[Match]:
+    """One match per sent row. Keys first; what has no key on either side goes by position."""
+    keyed: dict[tuple[str, str], deque[UpstreamRow]] = defaultdict(deque)
+    keyless: list[UpstreamRow] = []
+    for answer in answers:
+        key = _key(answer.serial_number, answer.product_key)
+        if key is None:
+            keyless.append(answer)
+        else:
+            keyed[key].append(answer)
+    matched: list[Match | None] = [_take(keyed, row) for row in sent]
+    by_position = [index for index, match in enumerate(matched) if match is None]
+    verdicts = {(answer.done, answer.code, answer.name) for answer in keyless}
+    if len(keyless) != len(by_position):
+        # Some answer is missing or surplus, so no position means anything.
+        return [match or Match(None, certain=False) for match in matched]
+    for index, answer in zip(by_position, keyless, strict=True):
+        matched[index] = Match(answer, certain=len(verdicts) == 1)
+    return [match or Match(None, certain=False) for match in matched]
+
+
+def _take(keyed: dict[tuple[str, str], deque[UpstreamRow]], row: SentRow) -> Match | None:
+    """The answer with this row's key. Microsoft may echo one of two keys that were sent."""
+    for key in (
+        _key(row.serial_number, row.product_key),
+        _key(row.serial_number, None),
+        _key(None, row.product_key),
+    ):
+        if key is not None and keyed.get(key):
+            return Match(keyed[key].popleft(), certain=True)
+    return None
+
+
+def _key(serial_number: str | None, product_key: str | None) -> tuple[str, str] | None:
+    if not serial_number and not product_key:
+        return None
+    return (serial_number or "", product_key or "")

@@ -1,0 +1,255 @@
+"""The catalogue of codes: everything Registrar can say is wrong, once, with what to do about it.
+
+A code is a promise to callers' programs: its name and meaning never change. The table is data
+that the API serves at `GET /v1/error-codes`; refusals, row findings and outcomes all point into
+it, so a remedy is worded in one place only.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Category(StrEnum):
+    REQUEST = "request"  # the call itself was refused; nothing was stored
+    ROW = "row"  # one device of an order, found before anything was sent
+    UPSTREAM = "upstream"  # one device, decided by Microsoft
+    CONNECTION = "connection"  # the partner's access to Microsoft
+    SERVICE = "service"  # Registrar itself
+
+
+class Severity(StrEnum):
+    ERROR = "error"
+    WARNING = "warning"
+
+
+class Advice(StrEnum):
+    """What to do next."""
+
+    RETRY = "retry"  # the same again, later
+    PERSON = "person"  # somebody has to do the step in `remedy` first
+    NEVER = "never"  # the same again can not work; send something else
+    NONE = "none"  # nothing to do
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    code: str
+    category: Category
+    severity: Severity
+    advice: Advice
+    title: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing noticed about one field of one device. `detail` never carries a hash."""
+
+    code: str
+    field: str
+    detail: str
+
+    @property
+    def severity(self) -> Severity:
+        return lookup(self.code).severity
+
+    @property
+    def is_error(self) -> bool:
+        return self.severity is Severity.ERROR
+
+
+def _rows() -> list[Code]:
+    request, row, upstream = Category.REQUEST, Category.ROW, Category.UPSTREAM
+    connection, service = Category.CONNECTION, Category.SERVICE
+    error, warning = Severity.ERROR, Severity.WARNING
+    retry, person, never, none = Advice.RETRY, Advice.PERSON, Advice.NEVER, Advice.NONE
+    return [
+        # --- the call ---------------------------------------------------------------------------
+        Code("not_json", request, error, never, "The body is not JSON", "Send a UTF-8 JSON object."),
+        Code("validation_failed", request, error, never, "The request does not have the documented shape",
+             "Correct the fields named in `errors` and send it again."),
+        Code("unsupported_media_type", request, error, never, "This content type is not accepted here",
+             "Send `Content-Type: application/json`."),
+        Code("body_too_large", request, error, never, "The body is over the limit",
+             "Split the order: at most 10,000 devices and the body size named in the detail."),
+        Code("too_many_devices", request, error, never, "The order has more devices than one order may have",
+             "Split it into orders of at most 10,000 devices."),
+        Code("unauthenticated", request, error, person, "No valid API key was sent",
+             "Send `Authorization: Bearer <API key>` with a key that is neither expired nor revoked."),
+        Code("scope_missing", request, error, person, "The API key may not do this",
+             "Use a key with the scope named in the detail."),
+        Code("not_found", request, error, never, "There is no such thing, or it is not yours",
+             "Check the id; ids of other partners look unknown."),
+        Code("unknown_customer", request, error, never, "There is no such customer, or it is not yours",
+             "Create the customer first with `POST /v1/customers`, or correct the id."),
+        Code("unknown_connection", request, error, never, "There is no such connection, or it is not yours",
+             "Create the connection first with `POST /v1/connections`, or correct the id."),
+        Code("unknown_platform", request, error, never, "There is no such platform",
+             "Use a name from `GET /v1/platforms`."),
+        Code("platform_not_automated", request, error, never, "Registrar cannot drive this platform by API",
+             "Use a platform whose `automated` is true in `GET /v1/platforms`."),
+        Code("partner_role_cannot_use_api", request, error, never,
+             "Microsoft does not offer this API to the partner's role",
+             "Indirect resellers register in the Partner Center portal, or through their indirect provider."),
+        Code("method_not_allowed", request, error, never, "This path does not take this method",
+             "See the API documentation at `/docs`."),
+        Code("reference_taken", request, error, never, "An order with this reference exists already",
+             "Follow the order named in the detail; a new order needs a new reference."),
+        Code("already_exists", request, error, never, "The same thing exists already",
+             "Use the existing one named in the detail."),
+        Code("order_rejected", request, error, never, "At least one row is invalid and `on_invalid` is reject_order",
+             "Correct the rows named in `errors` and send the whole order again; nothing was stored."),
+        Code("idempotency_key_reused", request, error, never,
+             "This Idempotency-Key was used with another request",
+             "Use a new key for a new request; send the identical body to replay the first one."),
+        Code("idempotency_key_invalid", request, error, never, "The Idempotency-Key is not usable",
+             "Use 1 to 255 printable ASCII characters, for instance a UUID."),
+        Code("idempotency_in_progress", request, error, retry,
+             "The first request with this Idempotency-Key is still running",
+             "Wait for the time in `Retry-After`, then send the same request again."),
+        Code("invalid_state", request, error, never, "That is not possible in the present state",
+             "Read the resource again; the detail says what it is waiting for."),
+        Code("invalid_page_token", request, error, never, "The page token is not one of ours",
+             "Start again without `page_token`."),
+        Code("invalid_parameter", request, error, never, "A parameter has a value that can not be used",
+             "Correct the parameter named in `errors`."),
+        Code("url_refused", request, error, never, "Webhooks may not go to this URL",
+             "Use a public https URL, or ask the operator to allow the network it is in."),
+        # --- one device, before sending -----------------------------------------------------------
+        Code("missing_identity", row, error, never, "The device has no usable identity",
+             "Give a PKID (13 digits), or serial number + manufacturer + model, or the hardware hash."),
+        Code("incomplete_tuple", row, error, never, "Half a tuple",
+             "A serial number identifies a device only together with the exact manufacturer and model."),
+        Code("identity_not_accepted", row, error, never, "The platform does not take this kind of identity",
+             "See `identities` of the platform in `GET /v1/platforms`."),
+        Code("identity_reduced", row, warning, none, "Only a part of the identity is sent",
+             "Nothing to do: the platform takes one kind of identity; the other fields are kept for search."),
+        Code("product_key_is_product_id", row, error, never, "A Windows Product ID is not a PKID",
+             "Use the 13-digit Product Key ID from the box label or OA3.xml, or another identity."),
+        Code("product_key_is_license_key", row, error, never, "A 25-character product key is not a PKID",
+             "Remove the key (it is a secret) and use the 13-digit Product Key ID from the box label."),
+        Code("product_key_scientific", row, error, never, "A spreadsheet has destroyed the PKID",
+             "Format the column as text and enter the 13 digits again from the source."),
+        Code("product_key_placeholder", row, warning, none, "The PKID is a placeholder and is ignored",
+             "Nothing to do if the device has another identity."),
+        Code("product_key_unusual", row, warning, none, "A PKID has 13 digits; this one does not",
+             "Compare it with the box label."),
+        Code("serial_placeholder", row, error, never, "The serial number is a placeholder of the firmware",
+             "Register this device by hardware hash or PKID, or have the maker set the serial number."),
+        Code("serial_placeholder_in_hash", row, warning, none, "The serial number in the hash is a placeholder",
+             "The device is registered by its hash; several devices may show the same serial number."),
+        Code("serial_scientific", row, error, never, "A spreadsheet has destroyed the serial number",
+             "Format the column as text and enter the serial number again from the source."),
+        Code("value_trimmed", row, warning, none, "Blanks around a value were removed",
+             "Nothing to do; correct the source if it happens often."),
+        Code("value_too_long", row, error, never, "A value is longer than it can be",
+             "Check that the columns have not shifted."),
+        Code("value_has_control_characters", row, error, never, "A value has invisible control characters",
+             "Enter the value again by hand."),
+        Code("group_tag_too_long", row, error, never, "The group tag is longer than the limit",
+             "Use a shorter group tag; the limit is named in the detail."),
+        Code("duplicate_in_order", row, error, never, "The same device is in this order already",
+             "Nothing to do: the earlier row named in the detail registers the device."),
+        Code("hash_not_base64", row, error, never, "The hardware hash is not base64",
+             "Capture the hash again; do not edit it in a spreadsheet."),
+        Code("hash_not_a_hash", row, error, never, "This is not a hardware hash",
+             "A hardware hash starts with T0 and has 4,000 characters; check the column."),
+        Code("hash_truncated", row, error, never, "The hardware hash is cut off inside its data",
+             "Capture the hash again, or copy it whole (4,000 characters)."),
+        Code("hash_checksum_mismatch", row, error, never, "The hardware hash is damaged: its checksum is wrong",
+             "Capture the hash again, or copy it again from the source file."),
+        Code("hash_malformed", row, error, never, "The hardware hash has a broken structure",
+             "Capture the hash again with a current Windows."),
+        Code("hash_obsolete", row, error, never, "The hash is of an old Windows or an old tool",
+             "Capture it again with Windows 10 1803 or newer."),
+        Code("hash_lacks_serial", row, error, never, "The hash has no serial number inside",
+             "Microsoft refuses such hashes (802): have the firmware's serial number set, then capture again."),
+        Code("hash_lacks_manufacturer", row, error, never, "The hash has no manufacturer inside",
+             "Microsoft refuses such hashes (802): have the firmware data set, then capture again."),
+        Code("hash_repaired", row, warning, none, "The hash was repaired without loss",
+             "Nothing to do: only filling was cut or added; the checksum proves the data whole."),
+        Code("hash_from_winpe", row, warning, none, "The hash was captured in Windows PE",
+             "It lacks data such as Wi-Fi; prefer a capture in full Windows."),
+        Code("hash_lacks_tpm", row, warning, none, "The hash shows no TPM",
+             "Self-deploying mode and pre-provisioning will not work on this device."),
+        Code("hash_serial_mismatch", row, error, never, "The serial number is not the one inside the hash",
+             "The hash belongs to another device: check the row against the device."),
+        Code("hash_manufacturer_mismatch", row, error, never, "The manufacturer is not the one inside the hash",
+             "The hash belongs to another device, or the column is wrong: check the row."),
+        Code("hash_model_mismatch", row, error, never, "The model is not the one inside the hash",
+             "The hash belongs to another device, or the column is wrong: check the row."),
+        Code("hash_product_key_mismatch", row, error, never, "The PKID is not the one inside the hash",
+             "The hash belongs to another device: check the row against the device."),
+        # --- one device, decided by Microsoft -----------------------------------------------------
+        Code("already_registered", upstream, warning, none, "The device was registered for this customer before",
+             "Nothing to do: the customer has it. Its earlier group tag stays as it was."),
+        Code("assigned_to_other_tenant", upstream, error, person, "Another organisation has this device registered",
+             "Ask the previous owner or its partner to deregister it; otherwise open a deregistration request "
+             "with Microsoft and enclose the invoice. Then use `:retry-failed`."),
+        Code("device_not_found", upstream, error, person, "Microsoft does not know this device",
+             "Check manufacturer, model and serial number to the letter (case matters); if the maker has not "
+             "reported it yet, wait or register it by hardware hash."),
+        Code("device_not_unique", upstream, error, never, "The identity fits more than one device",
+             "Register it by hardware hash or PKID."),
+        Code("upstream_invalid_hash", upstream, error, never, "Microsoft can not read the hardware hash",
+             "Capture the hash again in full Windows; check that the firmware has manufacturer and serial number."),
+        Code("upstream_missing_identity", upstream, error, never, "Microsoft found no usable identity",
+             "Give a PKID, a full tuple or a hash."),
+        Code("upstream_duplicate", upstream, error, none, "Microsoft saw this device twice in one batch",
+             "Look at its twin in the same order: one of the two is processed."),
+        Code("upstream_bad_request", upstream, error, person, "Microsoft found the request malformed",
+             "Tell the operator; the request ids are on the batch."),
+        Code("upstream_busy", upstream, error, retry, "Microsoft had a passing storage problem",
+             "Registrar tries it again by itself; afterwards use `:retry-failed`."),
+        Code("already_entra_registered", upstream, error, person, "The device is registered in Entra ID already",
+             "Have the customer remove the device object in Entra ID, then use `:retry-failed`."),
+        Code("registered_by_other_tenant", upstream, error, person, "Another tenant's user registered this device",
+             "Ask that organisation to remove it, then use `:retry-failed`."),
+        Code("upstream_other", upstream, error, person, "Microsoft answered with a code Registrar does not know",
+             "Microsoft's own words are in `upstream`; tell the operator."),
+        Code("outcome_unknown", upstream, error, person, "It is not known whether Microsoft registered the device",
+             "Look the device up in Partner Center under the group tag; if it is missing, use `:retry-failed`: "
+             "sending it again does no harm."),
+        Code("batch_refused", upstream, error, person, "Microsoft refused the whole batch",
+             "Microsoft's words are on the batch; correct the cause, then use `:retry-failed`."),
+        Code("group_tag_case_conflict", upstream, error, person,
+             "Partner Center has this group tag with other capitals",
+             "Send the order with the spelling named in the detail, or use another tag: Autopilot tags are "
+             "case-sensitive, Partner Center's batch names are not."),
+        # --- the way to Microsoft -----------------------------------------------------------------
+        Code("consent_missing", connection, error, person, "The customer has not accepted the relationship yet",
+             "Send the customer the link of `GET /v1/customers/{id}/consent`; the order goes on by itself."),
+        Code("consent_revoked", connection, error, person, "The customer has ended the relationship",
+             "Ask the customer to accept the relationship again; what was held goes on by itself."),
+        Code("credential_refused", connection, error, person, "Microsoft refuses the connection's credentials",
+             "Give the connection a new client secret or refresh token, then `:check` it."),
+        Code("credential_missing", connection, error, person, "The connection lacks a credential for this call",
+             "Creating a group tag needs a refresh token (App+User): add one to the connection."),
+        Code("mfa_required", connection, error, person, "Microsoft asks for multi-factor authentication",
+             "Sign in again with MFA, and give the connection the new refresh token."),
+        Code("access_denied", connection, error, person, "Microsoft denies access",
+             "Check the relationship, the partner agreement and the roles of the integration account."),
+        Code("upstream_throttled", connection, error, retry, "Microsoft asks to slow down",
+             "Nothing to do: Registrar waits as long as Microsoft asked."),
+        Code("upstream_unavailable", connection, error, retry, "Microsoft does not answer as it should",
+             "Nothing to do: Registrar tries again with growing pauses."),
+        # --- Registrar ----------------------------------------------------------------------------
+        Code("rate_limited", service, error, retry, "Too many calls with this API key",
+             "Wait for the time in `Retry-After`."),
+        Code("not_ready", service, error, retry, "The service is not ready",
+             "Try again shortly; `/readyz` says what is missing."),
+        Code("internal", service, error, retry, "Something went wrong inside Registrar",
+             "Try again with the same Idempotency-Key; give the operator the correlation id."),
+    ]  # fmt: skip
+
+
+CATALOGUE: dict[str, Code] = {}
+for _code in _rows():
+    if _code.code in CATALOGUE:
+        raise RuntimeError(f"code {_code.code} is in the catalogue twice")
+    CATALOGUE[_code.code] = _code
+
+
+def lookup(code: str) -> Code:
+    """Raises KeyError for a code that is not in the catalogue: that is a programming error."""
+    return CATALOGUE[code]

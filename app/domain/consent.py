@@ -1,0 +1,71 @@
+"""The customer's permission: its states, what proves it, and whether it lets work pass.
+
+Microsoft announces an accepted relationship, never a removed one; so the customers list is the
+evidence that counts in both directions, and `stale` says that the proof has aged or that a call
+was refused, without stopping work by itself.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+
+class ConsentState(StrEnum):
+    UNKNOWN = "unknown"
+    REQUESTED = "requested"
+    GRANTED = "granted"
+    STALE = "stale"
+    REVOKED = "revoked"
+
+
+class Evidence(StrEnum):
+    CUSTOMER_CREATED = "customer_created"
+    LINK_ISSUED = "link_issued"
+    CUSTOMERS_LIST = "customers_list"
+    UPSTREAM_403 = "upstream_403"
+    AGE = "age"
+
+
+_C = ConsentState
+
+CONSENT_TRANSITIONS: dict[ConsentState, frozenset[ConsentState]] = {
+    _C.UNKNOWN: frozenset({_C.REQUESTED, _C.GRANTED}),
+    _C.REQUESTED: frozenset({_C.GRANTED}),
+    _C.GRANTED: frozenset({_C.STALE, _C.REVOKED}),
+    _C.STALE: frozenset({_C.GRANTED, _C.REVOKED}),
+    _C.REVOKED: frozenset({_C.REQUESTED, _C.GRANTED}),
+}
+
+
+def lets_pass(state: ConsentState) -> bool:
+    """Whether devices may be sent. `stale` does: its proof is old, not gone."""
+    return state in {_C.GRANTED, _C.STALE}
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    state: ConsentState
+    evidence: Evidence
+
+
+def after_listing(state: ConsentState, *, listed: bool) -> Change | None:
+    """What a complete reading of the customers list means; None when nothing changes.
+
+    A customer never listed so far is not "revoked" by being absent: it has not accepted yet.
+    """
+    if listed:
+        return None if state is _C.GRANTED else Change(_C.GRANTED, Evidence.CUSTOMERS_LIST)
+    return Change(_C.REVOKED, Evidence.CUSTOMERS_LIST) if lets_pass(state) else None
+
+
+def after_refusal(state: ConsentState) -> Change | None:
+    """A 403 for one customer: the proof is in doubt until the list has been read again."""
+    return Change(_C.STALE, Evidence.UPSTREAM_403) if state is _C.GRANTED else None
+
+
+def after_time(
+    state: ConsentState, *, proved_at: datetime | None, now: datetime, valid_for: timedelta
+) -> Change | None:
+    if state is _C.GRANTED and (proved_at is None or now - proved_at > valid_for):
+        return Change(_C.STALE, Evidence.AGE)
+    return None

@@ -1,0 +1,80 @@
+"""The refusals a caller can meet, as exceptions. One class per HTTP row of the API's table.
+
+    Refusal
+    ├── Unauthenticated   401   no valid key
+    ├── Forbidden         403   the key may not do this
+    ├── NotFound          404   unknown, or another partner's: the same words for both
+    ├── Conflict          409   the present state does not allow it
+    ├── TooLarge          413   over a limit
+    ├── Unprocessable     422   understood, and can not be done
+    └── Busy              503   later
+
+Every refusal names a catalogue code; `detail` says what is particular to this case.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from app.domain.catalogue import lookup
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """One wrong field: a JSON pointer into the body (or a parameter's name), code and words."""
+
+    pointer: str
+    code: str
+    detail: str
+    row: int | None = None
+    """The device's number in the order, counted from 1."""
+
+
+class Refusal(Exception):
+    """Never raised itself."""
+
+    def __init__(
+        self,
+        code: str,
+        detail: str = "",
+        errors: Sequence[FieldError] = (),
+        *,
+        retry_after: int | None = None,
+        links: dict[str, str] | None = None,
+    ) -> None:
+        entry = lookup(code)
+        super().__init__(f"{code}: {detail or entry.title}")
+        self.code = code
+        self.title = entry.title
+        self.detail = detail or entry.title
+        self.remedy = entry.remedy
+        self.errors = tuple(errors)
+        self.retry_after = retry_after
+        self.links = links or {}
+
+
+class Unauthenticated(Refusal):
+    """No valid API key."""
+
+
+class Forbidden(Refusal):
+    """The key is valid, and may not do this."""
+
+
+class NotFound(Refusal):
+    """Unknown, or somebody else's."""
+
+
+class Conflict(Refusal):
+    """The present state does not allow it."""
+
+
+class TooLarge(Refusal):
+    """Over a limit."""
+
+
+class Unprocessable(Refusal):
+    """Understood, and can not be done."""
+
+
+class Busy(Refusal):
+    """Not now."""

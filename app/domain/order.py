@@ -1,0 +1,55 @@
+"""An order's state: computed from the counts of its rows, never stored.
+
+Microsoft's own batch status says "finished" over failed devices, so nothing here looks at it.
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+from app.domain.registration import OPEN, SUCCESS, RegistrationState
+
+
+class OrderState(StrEnum):
+    HELD = "held"
+    IN_PROGRESS = "in_progress"
+    COMPLETED = "completed"
+    COMPLETED_WITH_ERRORS = "completed_with_errors"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+FINAL = frozenset(
+    {OrderState.COMPLETED, OrderState.COMPLETED_WITH_ERRORS, OrderState.FAILED, OrderState.CANCELLED}
+)
+
+MAX_DEVICES = 10_000
+"""Devices in one order: the issue's limit for one call of `POST /v1/orders`."""
+
+
+def compute_state(counts: Mapping[RegistrationState, int], *, has_open_batches: bool) -> OrderState:
+    """`has_open_batches`: some batch of the order is not settled or cancelled yet.
+
+    An `unknown` row counts as moving while a batch is open; afterwards a person must look.
+    """
+    present = {state: n for state, n in counts.items() if n}
+    moving = sum(n for state, n in present.items() if state in OPEN)
+    if moving or has_open_batches:
+        return OrderState.HELD if _all_waiting(present) else OrderState.IN_PROGRESS
+    succeeded = sum(present.get(state, 0) for state in SUCCESS)
+    cancelled = present.get(RegistrationState.CANCELLED, 0)
+    deregistered = present.get(RegistrationState.DEREGISTERED, 0)
+    others = sum(present.values()) - succeeded - cancelled - deregistered
+    if others == 0 and cancelled == 0:
+        return OrderState.COMPLETED
+    if succeeded or deregistered:
+        return OrderState.COMPLETED_WITH_ERRORS
+    if cancelled and others == present.get(RegistrationState.INVALID, 0):
+        return OrderState.CANCELLED
+    return OrderState.FAILED
+
+
+def _all_waiting(present: Mapping[RegistrationState, int]) -> bool:
+    """Held counts as the order's state while consent is the only thing anything waits for."""
+    return RegistrationState.HELD in present and not any(
+        state in OPEN and state is not RegistrationState.HELD for state in present
+    )

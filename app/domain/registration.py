@@ -1,0 +1,145 @@
+"""One device in one order: its states, how it may move, and what Microsoft's words mean for it.
+
+The legal moves and the meaning of upstream codes are tables. Microsoft's names and numbers
+disagree between its front ends (806 has been seen with the name of 808), so the name decides
+first and the number second; what neither table knows is kept verbatim and shown.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class RegistrationState(StrEnum):
+    INVALID = "invalid"  # refused by our own checks; never sent
+    HELD = "held"  # waits for the customer's consent
+    QUEUED = "queued"  # waits for its turn
+    SUBMITTING = "submitting"  # a call that carries it is on its way
+    PROCESSING = "processing"  # Microsoft has accepted it and is working
+    REGISTERED = "registered"
+    ALREADY_REGISTERED = "already_registered"  # the customer had it before: success
+    CONFLICT = "conflict"  # another organisation has it: needs people
+    FAILED = "failed"
+    UNKNOWN = "unknown"  # sent, outcome not known
+    CANCELLED = "cancelled"
+    DEREGISTERING = "deregistering"
+    DEREGISTERED = "deregistered"
+
+
+_S = RegistrationState
+
+TRANSITIONS: dict[RegistrationState, frozenset[RegistrationState]] = {
+    _S.INVALID: frozenset(),
+    _S.HELD: frozenset({_S.QUEUED, _S.CANCELLED}),
+    _S.QUEUED: frozenset({_S.HELD, _S.SUBMITTING, _S.CANCELLED, _S.FAILED}),
+    _S.SUBMITTING: frozenset(
+        {_S.QUEUED, _S.HELD, _S.PROCESSING, _S.UNKNOWN, _S.FAILED, _S.REGISTERED, _S.ALREADY_REGISTERED}
+    ),
+    _S.PROCESSING: frozenset(
+        {_S.QUEUED, _S.REGISTERED, _S.ALREADY_REGISTERED, _S.CONFLICT, _S.FAILED, _S.UNKNOWN}
+    ),
+    _S.UNKNOWN: frozenset(
+        {
+            _S.QUEUED,
+            _S.HELD,
+            _S.PROCESSING,
+            _S.REGISTERED,
+            _S.ALREADY_REGISTERED,
+            _S.CONFLICT,
+            _S.FAILED,
+        }
+    ),
+    _S.REGISTERED: frozenset({_S.DEREGISTERING}),
+    _S.ALREADY_REGISTERED: frozenset({_S.DEREGISTERING}),
+    _S.CONFLICT: frozenset({_S.QUEUED, _S.HELD}),
+    _S.FAILED: frozenset({_S.QUEUED, _S.HELD}),
+    _S.CANCELLED: frozenset(),
+    _S.DEREGISTERING: frozenset({_S.DEREGISTERED, _S.REGISTERED}),
+    _S.DEREGISTERED: frozenset(),
+}
+
+SUCCESS = frozenset({_S.REGISTERED, _S.ALREADY_REGISTERED})
+RETRYABLE = frozenset({_S.CONFLICT, _S.FAILED, _S.UNKNOWN})
+"""What `:retry-failed` takes up again."""
+OPEN = frozenset({_S.HELD, _S.QUEUED, _S.SUBMITTING, _S.PROCESSING, _S.DEREGISTERING})
+"""States that move on by themselves. `unknown` moves only while its batch is still open."""
+
+
+def may_move(old: RegistrationState, new: RegistrationState) -> bool:
+    return new in TRANSITIONS[old]
+
+
+def sources_of(new: RegistrationState) -> frozenset[RegistrationState]:
+    """The states from which `new` may be reached: the guard of every UPDATE of a state."""
+    return frozenset(old for old, targets in TRANSITIONS.items() if new in targets)
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    state: RegistrationState
+    code: str | None
+    """Our catalogue code; None where there is nothing to say."""
+
+
+_NAMES: dict[str, Meaning] = {
+    "ztddevicealreadyassigned": Meaning(_S.ALREADY_REGISTERED, "already_registered"),
+    "ztddeviceassignedtoothertenant": Meaning(_S.CONFLICT, "assigned_to_other_tenant"),
+    "ztddeviceassignedtoanothertenant": Meaning(_S.CONFLICT, "assigned_to_other_tenant"),
+    "ztddeviceregisteredbyothertenant": Meaning(_S.CONFLICT, "registered_by_other_tenant"),
+    "invalidztdrequestbody": Meaning(_S.FAILED, "upstream_bad_request"),
+    "invalidztdhardwarehash": Meaning(_S.FAILED, "upstream_invalid_hash"),
+    "hashnot4k": Meaning(_S.FAILED, "upstream_invalid_hash"),
+    "missingztdserialnumberandproductkey": Meaning(_S.FAILED, "upstream_missing_identity"),
+    "ztddevicenotfound": Meaning(_S.FAILED, "device_not_found"),
+    "ztddeviceisnotunique": Meaning(_S.FAILED, "device_not_unique"),
+    "ztddevicealreadyaadregistered": Meaning(_S.FAILED, "already_entra_registered"),
+    "ztddeviceduplicated": Meaning(_S.FAILED, "upstream_duplicate"),
+    "storageerror": Meaning(_S.FAILED, "upstream_busy"),
+}
+
+_NUMBERS: dict[str, str] = {
+    "640": "storageerror",
+    "801": "invalidztdrequestbody",
+    "802": "invalidztdhardwarehash",
+    "803": "missingztdserialnumberandproductkey",
+    "806": "ztddevicealreadyassigned",
+    "808": "ztddeviceassignedtoothertenant",
+    "811": "ztddeviceregisteredbyothertenant",
+    "812": "ztddevicenotfound",
+    "813": "ztddeviceisnotunique",
+    "814": "ztddevicealreadyaadregistered",
+}
+
+TRANSIENT_CODES = frozenset({"upstream_busy"})
+"""Row outcomes that Registrar tries again by itself, MAX_TRANSIENT_ATTEMPTS times in all."""
+MAX_TRANSIENT_ATTEMPTS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamRow:
+    """What Microsoft said about one device, as it said it."""
+
+    done: bool
+    code: str | None
+    name: str | None
+    serial_number: str | None = None
+    product_key: str | None = None
+    device_id: str | None = None
+
+
+def interpret(row: UpstreamRow, *, was_uncertain: bool) -> Meaning | None:
+    """The meaning of a row's answer; None while Microsoft is still working on it.
+
+    `was_uncertain`: an earlier attempt of this batch may have reached Microsoft without our
+    knowing. Then "already in this tenant" is our own work, and counts as registered.
+    """
+    if not row.done:
+        return None
+    if not row.code and not row.name:
+        return Meaning(_S.REGISTERED, None)
+    name = (row.name or "").strip().casefold()
+    meaning = _NAMES.get(name) or _NAMES.get(_NUMBERS.get((row.code or "").strip(), ""))
+    if meaning is None:
+        return Meaning(_S.FAILED, "upstream_other")
+    if meaning.state is _S.ALREADY_REGISTERED and was_uncertain:
+        return Meaning(_S.REGISTERED, None)
+    return meaning

@@ -1,0 +1,80 @@
+"""How a call to Microsoft can fail, in the terms that decide what happens next.
+
+    UpstreamFailure
+    ├── NotSent               it certainly had no effect; send it again later
+    │   ├── Throttled         429: not before `retry_after`
+    │   └── Unreachable       no connection, DNS, TLS
+    ├── OutcomeUnknown        it may have had its effect: timeout, reset, 5xx
+    ├── Refused               a definite no to this very request
+    │   └── NoRelationship    the customer has not (or no longer) agreed
+    └── ConnectionTrouble     the partner's access is broken until a person mends it
+
+`code` is a catalogue code. `said` keeps Microsoft's own words, shortened, never a token or hash.
+"""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """Microsoft's words: HTTP status, its code and description, as far as there were any."""
+
+    status: int | None = None
+    code: str | None = None
+    description: str | None = None
+
+    def __str__(self) -> str:
+        parts = (f"HTTP {self.status}" if self.status else "", self.code or "", self.description or "")
+        return " ".join(part for part in parts if part)[:500]
+
+
+class UpstreamFailure(Exception):
+    """Never raised itself."""
+
+    def __init__(self, code: str, said: Said | None = None) -> None:
+        super().__init__(code, str(said or ""))
+        self.code = code
+        self.said = said or Said()
+
+
+class NotSent(UpstreamFailure):
+    """The call certainly had no effect."""
+
+
+class Throttled(NotSent):
+    """Microsoft asks to slow down."""
+
+    def __init__(self, retry_after: timedelta | None, said: Said | None = None) -> None:
+        super().__init__("upstream_throttled", said)
+        self.retry_after = retry_after
+
+
+class Unreachable(NotSent):
+    """No connection was made."""
+
+    def __init__(self, said: Said | None = None) -> None:
+        super().__init__("upstream_unavailable", said)
+
+
+class OutcomeUnknown(UpstreamFailure):
+    """The call may have had its effect. `answered`: there was an answer, so its request id is spent."""
+
+    def __init__(self, said: Said | None = None, *, answered: bool) -> None:
+        super().__init__("upstream_unavailable", said)
+        self.answered = answered
+
+
+class Refused(UpstreamFailure):
+    """A definite no to this very request; sending the same again changes nothing."""
+
+
+class NoRelationship(Refused):
+    """Microsoft knows no reseller relationship with this customer."""
+
+    def __init__(self, said: Said | None = None) -> None:
+        super().__init__("consent_missing", said)
+
+
+class ConnectionTrouble(UpstreamFailure):
+    """Credentials, MFA or agreements: nothing of this connection works until a person acts."""

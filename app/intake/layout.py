@@ -1,0 +1,217 @@
+"""Where the rows of a delimited text are and what its columns mean, decided on its first records.
+
+Four shapes occur: names above the values (perhaps under title lines), the Configuration Manager
+report that repeats the names in front of the values of every row, values with no names, and values
+under names nobody knows. Each is tried with each delimiter; the reading that knows most columns
+wins. All of it happens before the first row is handed out.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from app.domain.catalogue import Severity
+from app.intake import columns, content
+from app.intake.columns import IDENTITY, Columns
+from app.intake.records import Record
+from app.intake.table import Kind, Notice, UnreadableFile
+
+HEADER_WITHIN: Final = 40
+"""Non-blank records among which the header must be; reports have a handful of title lines."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """`first_line` is the first physical line with data. `offset` is how many cells of each row
+    repeat the columns' names (Configuration Manager), otherwise 0. `score` compares readings."""
+
+    kind: Kind
+    columns: Columns
+    first_line: int
+    header_row: int | None
+    score: int
+    offset: int = 0
+    notices: tuple[Notice, ...] = ()
+
+
+def find(sample: Sequence[Record]) -> Layout | None:
+    """The best reading of the first records, None when nothing says what the columns are."""
+    filled = [record for record in sample if any(cell.strip() for cell in record.cells)]
+    if filled and filled[0].cells[0].lower().startswith("sep="):
+        # Excel's own way of naming the separator; the content tells it as well.
+        filled = filled[1:]
+    return _repeated_names(filled) or _named(filled) or _unnamed(filled)
+
+
+def refusal(sample: Sequence[Record]) -> UnreadableFile:
+    """Why no reading was found. Quotes nothing: the first line may be data."""
+    if not any(cell.strip() for record in sample for cell in record.cells):
+        return UnreadableFile("empty_file", "The file has no rows. Export it again, then upload it.")
+    return UnreadableFile(
+        "columns_unknown",
+        "No column of this file could be recognised as an identity of a device. Make the first line a header "
+        "such as 'Device Serial Number,Windows Product ID,Hardware Hash,Manufacturer name,Device model', "
+        "with the values below it in that order.",
+    )
+
+
+def is_header(cells: Sequence[str]) -> bool:
+    """Nothing but known names, an identity among them: how a file glued into another one begins."""
+    filled = [cell for cell in cells if cell.strip()]
+    fields = {columns.field_of(cell) for cell in filled}
+    return None not in fields and bool(fields & IDENTITY) and (len(filled) > 1 or len(cells) == 1)
+
+
+def _repeated_names(filled: Sequence[Record]) -> Layout | None:
+    for at, record in enumerate(filled[:HEADER_WITHIN]):
+        cells = record.cells
+        count = leading_names(cells)
+        values = cells[count:]
+        if count < 2 or not any(value.strip() for value in values[:count]):
+            continue
+        following = filled[at + 1].cells if at + 1 < len(filled) else []
+        again = following[:count] == cells[:count] and following != cells and not is_header(following)
+        if not (again or content.is_proof(values)):
+            continue
+        resolved = columns.resolve(cells[:count])
+        notices = _above(at)
+        return Layout(Kind.CONFIGMGR, resolved, record.line, None, 10 * resolved.known + 1, count, notices)
+    return None
+
+
+def leading_names(cells: Sequence[str]) -> int:
+    """How many cells at the start of a row are names of different known fields."""
+    seen: set[str] = set()
+    for cell in cells:
+        field = columns.field_of(cell)
+        if field is None or field in seen:
+            break
+        seen.add(field)
+    return len(seen) if seen & IDENTITY else 0
+
+
+def _named(filled: Sequence[Record]) -> Layout | None:
+    at = _header_at(filled)
+    if at is None:
+        return None
+    header, rows = filled[at], [record.cells for record in filled[at + 1 :]]
+    resolved = columns.resolve(header.cells, _proved(header.cells, rows))
+    if not resolved.has_identity:
+        return None
+    return Layout(
+        kind=columns.kind_of(resolved),
+        columns=resolved,
+        first_line=header.line + 1,
+        header_row=header.line,
+        score=10 * resolved.known + 2,
+        notices=_above(at),
+    )
+
+
+def _header_at(filled: Sequence[Record]) -> int | None:
+    """The first row with an identity's name and another one, else the one with most names.
+
+    Never one below a device: what stands above the header is passed over.
+    """
+    best: tuple[int, int] | None = None
+    for at, record in enumerate(filled[:HEADER_WITHIN]):
+        if content.is_proof(record.cells):
+            break
+        fields = {columns.field_of(cell) for cell in record.cells} - {None}
+        if len(fields) > 1 and fields & IDENTITY:
+            return at
+        names = [cell for cell in record.cells if cell.strip()]
+        # A known word in a wide row may be a value; an identity's name heads a column.
+        if (fields & IDENTITY or 2 * len(fields) > len(names)) and (best is None or len(fields) > best[0]):
+            best = (len(fields), at)
+    return None if best is None else best[1]
+
+
+def _proved(header: Sequence[str], rows: Sequence[Sequence[str]]) -> dict[int, str]:
+    """Columns under a doubtful or unknown name whose content is beyond doubt, for fields no name gives."""
+    named = {columns.field_of(name) for name in header}
+    proved: dict[int, str] = {}
+    for at, name in enumerate(header):
+        if columns.field_of(name) is not None:
+            continue
+        doubtful = columns.doubtful_field_of(name)
+        field = None
+        if content.share(rows, at, content.is_hash) > 0.5:
+            field = "hardware_hash"
+        elif doubtful == "product_key" and content.share(rows, at, content.is_pkid) > 0.5:
+            field = doubtful
+        if field is not None and field not in named and field not in proved.values():
+            proved[at] = field
+    return proved
+
+
+def _unnamed(filled: Sequence[Record]) -> Layout | None:
+    """No known name: by content, with or without a line of unknown names on top."""
+    filled = [record for record in filled if not is_header(record.cells)]
+    if not filled:
+        return None
+    rows = [record.cells for record in filled]
+    fields = content.assign(rows)
+    headed = content.assign(rows[1:])
+    first = rows[0]
+    if headed and not content.is_proof(first) and _is_above(first, headed, rows[1:]):
+        resolved = columns.resolve(first, {at: field for at, field in headed.items() if at < len(first)})
+        if resolved.has_identity:
+            line = filled[0].line
+            return Layout(columns.kind_of(resolved), resolved, line + 1, line, 10 * resolved.known)
+    if not fields:
+        return None
+    width = max(max(fields) + 1, *(len(cells) for cells in rows))
+    names = tuple(f"column {at + 1}" for at in range(width))
+    resolved = Columns(names, tuple(fields.get(at) for at in range(width)))
+    notices = [_headerless(resolved)]
+    if [fields.get(at) for at in range(width)] == ["manufacturer", "model", "serial_number"]:
+        notices.append(_IDENTIFIERS)
+    return Layout(
+        Kind.HEADERLESS, resolved, filled[0].line, None, 10 * resolved.known, notices=tuple(notices)
+    )
+
+
+def _is_above(first: Sequence[str], fields: dict[int, str], rows: Sequence[Sequence[str]]) -> bool:
+    """The first line fills a column of hashes, PKIDs or makers with something else: it is a heading."""
+    tests = {
+        "hardware_hash": content.is_hash,
+        "product_key": content.is_pkid,
+        "manufacturer": content.is_maker,
+    }
+    return any(
+        at < len(first)
+        and first[at].strip()
+        and len(first[at]) <= columns.MAX_NAME
+        # A PKID or maker with a slip is still a value; only words head such a column.
+        and (field == "hardware_hash" or not any(character.isdigit() for character in first[at]))
+        and not first[at].startswith("T0")
+        and not tests[field](first[at])
+        and content.share(rows, at, tests[field]) > 0.5
+        for at, field in fields.items()
+        if field in tests
+    )
+
+
+def _headerless(resolved: Columns) -> Notice:
+    found = [
+        f"{name} is {field or 'not used'}"
+        for name, field in zip(resolved.names, resolved.fields, strict=True)
+    ]
+    words = "The file has no header; its columns were told by their content: " + ", ".join(found[:12]) + "."
+    return Notice("header_missing", Severity.WARNING, words)
+
+
+_IDENTIFIERS: Final = Notice(
+    "identifier_order",
+    Severity.WARNING,
+    "Manufacturer, model, serial number without a header is how corporate device identifiers are written, "
+    "not Autopilot devices: dots and commas may be missing from the names. Compare them with a device.",
+)
+
+
+def _above(count: int) -> tuple[Notice, ...]:
+    if not count:
+        return ()
+    lines = "1 line" if count == 1 else f"{count} lines"
+    return (Notice("lines_above", Severity.WARNING, f"{lines} above the table were passed over."),)

@@ -1,0 +1,168 @@
+"""Text to cells: lines, quotes, and the bounds that keep a hostile or broken file harmless.
+
+The csv module is not used, for three reasons. Its field limit is one number for the process. One
+quotation mark that is never closed makes it swallow the rest of the file as a single value; here
+that costs one row. And it does not tell on which physical line a record began. For well-formed
+text the cells are the same as csv's; a property test holds that.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from app.domain.catalogue import Severity
+from app.intake.encodings import Text, mend
+from app.intake.table import Notice
+
+MAX_FIELD: Final = 64 * 1024
+"""Characters in one cell; a hardware hash has 4,000."""
+MAX_LINE: Final = 1024 * 1024
+"""Characters in one physical line."""
+MAX_CELLS: Final = 512
+MAX_RECORD_LINES: Final = 50
+"""Physical lines that one quoted record may span."""
+
+_UNCLOSED = Notice(
+    "quote_unclosed",
+    Severity.ERROR,
+    "A quotation mark opens a value and is never closed; the marks of this line were read as characters.",
+)
+_LINE_TOO_LONG = Notice(
+    "line_too_long", Severity.ERROR, f"The line has more than {MAX_LINE:,} characters; the rest was left out."
+)
+_TOO_MANY_CELLS = Notice(
+    "too_many_cells", Severity.ERROR, f"The row has more than {MAX_CELLS} cells; the rest was left out."
+)
+_MIXED = Notice(
+    "encoding_mixed",
+    Severity.WARNING,
+    "A value is not UTF-8 like the file before it; it was read as Windows-1252 (ANSI).",
+)
+_LOST = Notice(
+    "character_unreadable",
+    Severity.ERROR,
+    "A value has a character that can not be read: enter it again by hand.",
+)
+
+
+class Record(NamedTuple):
+    line: int
+    cells: list[str]
+    notices: tuple[Notice, ...]
+
+
+def lines(text: Text) -> Iterator[str]:
+    """Physical lines without their ends; of an overlong one its first MAX_LINE + 1 characters.
+
+    Only line feeds end a line: `str.splitlines` would also cut at characters that belong to values.
+    """
+    held: list[str] = []
+    size = 0
+    for chunk in text:
+        pieces = chunk.split("\n")
+        last = pieces.pop()
+        if pieces and held:
+            yield "".join((*held, pieces[0]))[: MAX_LINE + 1]
+            held, size = [], 0
+            yield from pieces[1:]
+        else:
+            yield from pieces
+        if last and size <= MAX_LINE:
+            held.append(last)
+            size += len(last)
+    if held:
+        yield "".join(held)[: MAX_LINE + 1]
+
+
+def records(text: Text, delimiter: str) -> Iterator[Record]:
+    """The records of a text, blank lines included. Never raises and never looks far ahead."""
+    source = lines(text)
+    ahead: deque[str] = deque()
+    number = 0
+    while True:
+        line = ahead.popleft() if ahead else next(source, None)
+        if line is None:
+            return
+        number += 1
+        taken = 0
+        flaws: list[Notice] = []
+        if '"' not in line or len(line) > MAX_LINE:
+            cells = line.split(delimiter, MAX_CELLS)
+        else:
+            quoted = _unquote(line, delimiter, ahead, source)
+            if quoted is None:
+                cells = line.split(delimiter, MAX_CELLS)
+                flaws.append(_UNCLOSED)
+            else:
+                cells, taken = quoted
+        if taken or len(line) > MAX_FIELD or len(cells) > MAX_CELLS:
+            cells = _bound(cells, len(line) > MAX_LINE, flaws)
+        if text.damaged:
+            cells = _mend(cells, flaws)
+        yield Record(number, cells, tuple(flaws))
+        number += taken
+
+
+def _unquote(
+    line: str, delimiter: str, ahead: deque[str], source: Iterator[str]
+) -> tuple[list[str], int] | None:
+    """Cells of a record with quotation marks, and how many further lines it takes up.
+
+    A mark counts only at the start of a cell, as in RFC 4180: `15" panel` is text. None when a
+    mark stays open to the end of the file or beyond the bounds; lines looked at go back to `ahead`.
+    """
+    taken: list[str] = []
+    cells: list[str] = []
+    at = 0
+    while True:
+        if line.startswith('"', at):
+            search = at + 1
+            while True:
+                close = line.find('"', search)
+                if close >= 0:
+                    if not line.startswith('""', close):
+                        break
+                    search = close + 2
+                    continue
+                search = len(line)
+                within = len(taken) < MAX_RECORD_LINES and search - at <= MAX_FIELD
+                more = (ahead.popleft() if ahead else next(source, None)) if within else None
+                if more is None:
+                    ahead.extendleft(reversed(taken))
+                    return None
+                taken.append(more)
+                line = f"{line}\n{more}"
+            end = line.find(delimiter, close + 1)
+            value = line[at + 1 : close].replace('""', '"') + line[close + 1 : end if end >= 0 else len(line)]
+        else:
+            end = line.find(delimiter, at)
+            value = line[at : end if end >= 0 else len(line)]
+        cells.append(value)
+        if end < 0:
+            return cells, len(taken)
+        at = end + 1
+
+
+def _bound(cells: list[str], cut: bool, flaws: list[Notice]) -> list[str]:
+    if cut:
+        # What stands last may be half a value.
+        cells = cells[:-1] or [""]
+        flaws.append(_LINE_TOO_LONG)
+    if len(cells) > MAX_CELLS:
+        cells = cells[:MAX_CELLS]
+        flaws.append(_TOO_MANY_CELLS)
+    for at, cell in enumerate(cells):
+        if len(cell) > MAX_FIELD:
+            words = f"Cell {at + 1} has more than {MAX_FIELD:,} characters and was left out."
+            flaws.append(Notice("cell_too_long", Severity.ERROR, words))
+            cells[at] = ""
+    return cells
+
+
+def _mend(cells: list[str], flaws: list[Notice]) -> list[str]:
+    mended = [mend(cell) for cell in cells]
+    if any(mixed for _, mixed, _ in mended):
+        flaws.append(_MIXED)
+    if any(lost for _, _, lost in mended):
+        flaws.append(_LOST)
+    return [cell for cell, _, _ in mended]

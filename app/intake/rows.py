@@ -1,0 +1,46 @@
+"""The door of the package: bytes in, rows out, whatever wrote the file.
+
+Which reader gets a file is decided here, by looking at its first 64 KiB, and nowhere else. A new
+format is one module with `claims` and `read` (see `table.Reader`) and one entry in `READERS`.
+Memory stays bounded for a file of any size: rows are made while the stream is read.
+"""
+
+from collections.abc import Iterator
+from typing import BinaryIO, Final
+
+from app.intake import delimited
+from app.intake.columns import FIELDS
+from app.intake.table import Dialect, Head, Kind, Notice, Reader, Row, UnreadableFile
+
+__all__ = ["FIELDS", "Dialect", "Kind", "Notice", "Row", "UnreadableFile", "read"]
+
+SNIFF: Final = 64 * 1024
+"""Bytes looked at before the dialect is fixed."""
+
+READERS: Final[tuple[Reader, ...]] = (delimited,)
+"""In the order in which they are asked; delimited text claims everything and comes last."""
+
+
+def read(stream: BinaryIO) -> tuple[Dialect, Iterator[Row]]:
+    """Find out how the file is written and hand out its rows one by one.
+
+    The stream is read from where it stands, forwards only, and is not closed. Rows come lazily:
+    the stream must stay open until the iterator is used up.
+    Raises UnreadableFile, here or (for a damaged container) while the rows are read.
+    """
+    head = _head(stream)
+    if not head.data:
+        raise UnreadableFile("empty_file", "The file is empty. Export it again, then upload it.")
+    reader = next(reader for reader in READERS if reader.claims(head))
+    return reader.read(head, stream)
+
+
+def _head(stream: BinaryIO) -> Head:
+    """A socket or pipe may answer with less than was asked for; only nothing at all is the end."""
+    data = bytearray()
+    while len(data) < SNIFF:
+        piece = stream.read(SNIFF - len(data))
+        if not piece:
+            return Head(bytes(data), whole=True)
+        data += piece
+    return Head(bytes(data), whole=False)

@@ -1,0 +1,251 @@
+"""What an answer of Partner Center means: the reading, apart from the calling.
+
+Pure functions of the answer, so that every odd shape of it is a row in a test. Status decides
+first, Microsoft's code second and its words last, because codes are undocumented for the device
+calls and bodies are missing as often as not. What is not in the tables is kept verbatim in `Said`.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from enum import Enum, auto
+from typing import Any
+
+import orjson
+
+from app.domain.upstream import (
+    ConnectionTrouble,
+    NoRelationship,
+    OutcomeUnknown,
+    Refused,
+    Said,
+    Throttled,
+    UpstreamFailure,
+)
+
+MAX_RETRY_AFTER = timedelta(days=1)
+"""Nobody means more; a larger number would only overflow somebody's date arithmetic."""
+MAX_DESCRIPTION = 300
+
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\s]+")
+_LONG_SECRET = re.compile(r"[A-Za-z0-9+/=_\-.]{80,}")  # a hash or a token; GUIDs and links are shorter
+_WAIT_IN_WORDS = re.compile(r"\bin (\d{1,9}) ?s", re.IGNORECASE)
+_RELATIONSHIP_WORDS = re.compile(r"relationship", re.IGNORECASE)
+_CUSTOMER_UNKNOWN_WORDS = re.compile(
+    r"\b(customer|tenant)( \S{1,60})?( was| is| does| could)? not( be)? (found|exist)", re.IGNORECASE
+)
+_MFA_WORDS = re.compile(r"\bmfa\b|multi-?factor", re.IGNORECASE)
+_INVALID_TOKEN = re.compile(r"\bbearer\b.*\binvalid_token\b", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One answer, whole. Header names are in lower case."""
+
+    status: int
+    body: bytes = field(default=b"", repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    reason: str = ""
+    """The phrase of the status line: where Microsoft has hidden the need of MFA."""
+
+    def header(self, name: str) -> str | None:
+        return self.headers.get(name.lower())
+
+    def json(self) -> Any:
+        """The body's value with all property names folded. Raises OutcomeUnknown where it is no JSON.
+
+        A success that can not be read is an unknown outcome: something answered, but who knows what.
+        """
+        try:
+            return fold(orjson.loads(self.body))
+        except orjson.JSONDecodeError:
+            raise OutcomeUnknown(
+                Said(self.status, None, f"the answer is not JSON ({self._media_type})"), answered=True
+            ) from None
+
+    @property
+    def _media_type(self) -> str:
+        return tidy((self.header("content-type") or "no content type").partition(";")[0], limit=60)
+
+
+def fold(value: Any) -> Any:
+    """The same value with property names in lower case and without blanks around them.
+
+    Microsoft's pages differ in case among themselves, and one of them writes `" attributes"`.
+    """
+    if isinstance(value, dict):
+        return {name.strip().lower(): fold(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [fold(item) for item in value]
+    return value
+
+
+def tidy(text: str, *, limit: int) -> str:
+    """Foreign words made fit for a log line: one line, cut, without anything as long as a hash or token."""
+    head = _LONG_SECRET.sub("[removed]", text[: limit * 40])
+    return _UNPRINTABLE.sub(" ", head).strip()[:limit]
+
+
+def read_retry_after(value: str | None, *, now: datetime) -> timedelta | None:
+    """A Retry-After header in either form, seconds or date; None if absent or unreadable."""
+    if value is None:
+        return None
+    text = value.strip()
+    try:
+        if re.fullmatch(r"\d{1,12}(\.\d*)?", text, re.ASCII):
+            wait = timedelta(seconds=float(text))
+        else:
+            then = parsedate_to_datetime(text)
+            wait = (then if then.tzinfo else then.replace(tzinfo=UTC)) - now
+    except (ValueError, OverflowError):
+        return None
+    return min(max(wait, timedelta(0)), MAX_RETRY_AFTER)
+
+
+class _Means(Enum):
+    """Who or what is being refused."""
+
+    CUSTOMER = auto()  # there is no relationship with this customer
+    TOKEN_KIND = auto()  # this call needs App+User
+    PARTNER = auto()  # the partner as such, whatever it asks for
+    ACCESS = auto()  # this caller, here: on a customer's path perhaps this customer only
+    REQUEST = auto()  # this very request
+
+
+_DEFAULTS: dict[int, _Means] = {403: _Means.ACCESS}
+"""What a status means where neither code nor words say more; otherwise REQUEST."""
+
+_CODES: dict[tuple[int, str], _Means] = {
+    (403, "20002"): _Means.CUSTOMER,  # no commerce relationship with the customer
+    (403, "900329"): _Means.TOKEN_KIND,  # does not support App-only
+    (403, "900124"): _Means.PARTNER,  # Microsoft Partner Agreement not accepted
+    (403, "900149"): _Means.PARTNER,  # program status not active
+    # The field reports 403s for some customers only: one of them must not stop all others.
+    (403, "900150"): _Means.ACCESS,  # role lacks rights
+    (403, "900308"): _Means.ACCESS,  # insufficient privileges
+    (403, "900309"): _Means.ACCESS,  # blocked by Conditional Access, the customer's perhaps
+    (403, "2032"): _Means.ACCESS,  # access denied
+    (404, "60003"): _Means.CUSTOMER,  # tenant not found
+}
+
+_WORDS: tuple[tuple[int, re.Pattern[str], _Means], ...] = (
+    (403, _RELATIONSHIP_WORDS, _Means.CUSTOMER),
+    (404, _CUSTOMER_UNKNOWN_WORDS, _Means.CUSTOMER),
+)
+"""Asked only where the code is not in the table."""
+
+
+def failure(reply: Reply, *, of_customer: bool, delegated: bool, now: datetime) -> UpstreamFailure | None:
+    """What is wrong with this answer; None for a success.
+
+    `of_customer`: the path names a customer, so a refusal may concern this customer alone.
+    `delegated`: the call went out with an App+User token. A 401 is judged as one to a fresh token:
+    the caller has tried with a new one before it believes it.
+    """
+    status = reply.status
+    if 200 <= status < 300:
+        return None
+    error = _ErrorBody.read(reply)
+    said = Said(status, error.code, error.description)
+    if status == 429:
+        wait = read_retry_after(reply.header("retry-after"), now=_their_time(reply) or now)
+        return Throttled(wait if wait is not None else _wait_in_words(error), said)
+    if status == 401:
+        needs_mfa = delegated and _asks_for_mfa(reply, error)
+        return ConnectionTrouble("mfa_required" if needs_mfa else "credential_refused", said)
+    if status >= 500 or status < 400 or status == 408:
+        # A redirect is no answer of this API but of something in between; 408 is a gateway's timeout.
+        return OutcomeUnknown(said, answered=True)
+    return _refusal(_meaning(status, error), said, of_customer)
+
+
+def _meaning(status: int, error: "_ErrorBody") -> _Means:
+    by_code = _CODES.get((status, error.code or ""))
+    if by_code is not None:
+        return by_code
+    for where, words, means in _WORDS:
+        if status == where and words.search(error.description or ""):
+            return means
+    return _DEFAULTS.get(status, _Means.REQUEST)
+
+
+def _refusal(means: _Means, said: Said, of_customer: bool) -> UpstreamFailure:
+    match means:
+        case _Means.CUSTOMER:
+            return NoRelationship(said)
+        case _Means.TOKEN_KIND:
+            return ConnectionTrouble("credential_missing", said)
+        case _Means.PARTNER:
+            return ConnectionTrouble("access_denied", said)
+        case _Means.ACCESS:
+            return Refused("access_denied", said) if of_customer else ConnectionTrouble("access_denied", said)
+        case _Means.REQUEST:
+            return Refused("batch_refused" if of_customer else "upstream_bad_request", said)
+
+
+@dataclass(frozen=True, slots=True)
+class _ErrorBody:
+    """Microsoft's code and words, in whichever of the known shapes they came."""
+
+    code: str | None
+    description: str | None
+
+    @classmethod
+    def read(cls, reply: Reply) -> "_ErrorBody":
+        try:
+            body = fold(orjson.loads(reply.body))
+        except orjson.JSONDecodeError:
+            return cls(None, _plain_words(reply))
+        if isinstance(body, str):
+            return cls(None, tidy(body, limit=MAX_DESCRIPTION) or None)
+        if not isinstance(body, dict):
+            return cls(None, tidy(reply.reason, limit=MAX_DESCRIPTION) or None)
+        if isinstance(body.get("error"), dict):  # a gateway's {"error": {"code", "message"}}
+            body = body["error"]
+        return cls(
+            _first(body, ("code", "errorcode", "error"), limit=60),
+            _first(body, ("description", "message", "error_description", "errordescription"))
+            or tidy(reply.reason, limit=MAX_DESCRIPTION)
+            or None,
+        )
+
+
+def _first(body: dict[str, Any], names: tuple[str, ...], *, limit: int = MAX_DESCRIPTION) -> str | None:
+    for name in names:
+        value = body.get(name)
+        if isinstance(value, str | int) and not isinstance(value, bool):
+            text = tidy(str(value), limit=limit)
+            if text:
+                return text
+    return None
+
+
+def _plain_words(reply: Reply) -> str | None:
+    """The body where it is a plain sentence; a page of a gateway says less than the status line."""
+    media_type = (reply.header("content-type") or "text/plain").lower()
+    text = reply.body[:4_096].decode("utf-8", "replace") if media_type.startswith("text/plain") else ""
+    return tidy(text, limit=MAX_DESCRIPTION) or tidy(reply.reason, limit=MAX_DESCRIPTION) or None
+
+
+def _their_time(reply: Reply) -> datetime | None:
+    """Microsoft's clock: what its dates are to be measured by."""
+    try:
+        then = parsedate_to_datetime(reply.header("date") or "")
+    except (ValueError, TypeError):
+        return None
+    return then if then.tzinfo else then.replace(tzinfo=UTC)
+
+
+def _wait_in_words(error: _ErrorBody) -> timedelta | None:
+    found = _WAIT_IN_WORDS.search(error.description or "")
+    return min(timedelta(seconds=int(found[1])), MAX_RETRY_AFTER) if found else None
+
+
+def _asks_for_mfa(reply: Reply, error: _ErrorBody) -> bool:
+    """Three ways have been seen: code 900421, the reason phrase, and a bare Bearer challenge."""
+    challenge = reply.header("www-authenticate") or ""
+    if error.code == "900421" or _MFA_WORDS.search(f"{reply.reason} {challenge} {error.description or ''}"):
+        return True
+    return error.code is None and _INVALID_TOKEN.search(challenge) is not None

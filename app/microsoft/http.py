@@ -1,0 +1,189 @@
+"""Calls to Partner Center: headers, deadlines, one repetition with a fresh token, and broken calls.
+
+The one question that decides everything after a failure is whether the request may have left this
+machine. Waiting for a free connection, connecting and TLS have time limits of their own that are
+together shorter than the deadline of the whole call, so whatever ends a call later than that has to
+be taken as sent. Nothing is repeated here but the 401, which had no effect: repeating is the
+business of those who know what has been written down. What an answer says is read in `answer`.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Protocol, Self
+from uuid import UUID
+
+import httpx
+
+from app.domain.upstream import ConnectionTrouble, OutcomeUnknown, Said, Unreachable
+from app.microsoft.answer import Reply, failure
+from app.microsoft.tokens import TokenService, no_cookies
+from app.settings import Settings
+
+MAX_ANSWER_BYTES = 32 * 1024 * 1024
+"""Ours. A job of 1,000 devices is about 0.3 MB; a customer's list of group tags is not paged."""
+MAX_CONNECTIONS = 64
+"""Ours, for one process: twice `worker_lanes` of the largest sensible worker."""
+LOGIN_TIMEOUT_S = 30.0
+"""Seconds for each of the two requests of a login, at most: Entra answers in under one."""
+
+_KEEPALIVE_S = 4.0  # below the 5 s after which common servers drop an idle connection
+_NOTHING_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
+
+
+class Bearer(Protocol):
+    """Where a call's access token comes from."""
+
+    @property
+    def delegated(self) -> bool:
+        """Whether it is an App+User token."""
+        ...
+
+    async def token(self) -> str:
+        """A valid token. Raises ConnectionTrouble, Throttled or Unreachable."""
+        ...
+
+    def forget(self) -> None:
+        """Microsoft has refused the token: the next `token` fetches a fresh one."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call as it is to be made; the same value again is the very same call."""
+
+    method: str
+    path: str
+    """With query, percent-encoded, beginning with `/v1/`."""
+    request_id: UUID
+    correlation_id: UUID
+    of_customer: bool
+    """The path names a customer: a refusal may concern this customer alone."""
+    body: bytes | None = field(default=None, repr=False)
+    """JSON in UTF-8."""
+    continuation: str | None = field(default=None, repr=False)
+    """MS-ContinuationToken of the page wanted."""
+
+
+class Microsoft:
+    """The ways to Microsoft, shared by the whole process. Knows no partner and keeps no token."""
+
+    def __init__(self, settings: Settings, client: httpx.AsyncClient, tokens: TokenService) -> None:
+        self.tokens = tokens
+        self._base_url = settings.partner_center_url
+        self._deadline_s = settings.upstream_timeout_s
+        self._client = client
+
+    @classmethod
+    def open(
+        cls,
+        settings: Settings,
+        *,
+        transport: httpx.AsyncBaseTransport | None = None,
+        login_transport: httpx.BaseTransport | None = None,
+    ) -> Self:
+        """Nothing is connected yet. The transports are for tests at the wire."""
+        total = settings.upstream_timeout_s
+        # Three waits before the first byte (a free connection, TCP, TLS), together below `total`.
+        before_sending = min(10.0, total / 4)
+        client = httpx.AsyncClient(
+            transport=transport,
+            trust_env=False,
+            cookies=no_cookies(),
+            http2=False,  # measured: ten times the CPU of HTTP/1.1 for a body of 4 MB
+            follow_redirects=False,
+            timeout=httpx.Timeout(total, connect=before_sending, pool=before_sending),
+            limits=httpx.Limits(
+                max_connections=MAX_CONNECTIONS,
+                max_keepalive_connections=MAX_CONNECTIONS // 2,
+                keepalive_expiry=_KEEPALIVE_S,
+            ),
+        )
+        tokens = TokenService(
+            settings.login_url, timeout_s=min(LOGIN_TIMEOUT_S, total), transport=login_transport
+        )
+        return cls(settings, client, tokens)
+
+    async def close(self) -> None:
+        self.tokens.close()
+        await self._client.aclose()
+
+    async def call(self, call: Call, bearer: Bearer) -> Reply:
+        """The answer of a call that succeeded (2xx).
+
+        A 401 is tried once more with a fresh token and the same request id. Raises what
+        `app.microsoft.answer.failure` makes of every other answer, Unreachable where nothing was
+        sent, OutcomeUnknown(answered=False) where something may have been, and what the token
+        service raises. `settings.upstream_timeout_s` bounds both tries together.
+        """
+        token = await bearer.token()
+        deadline = asyncio.get_running_loop().time() + self._deadline_s
+        reply = await self._exchange(call, token, deadline)
+        if reply.status == 401:
+            bearer.forget()
+            token = await bearer.token()
+            if asyncio.get_running_loop().time() >= deadline:
+                raise Unreachable(Said(401, None, "no time was left to try again with a fresh token"))
+            reply = await self._exchange(call, token, deadline)
+        wrong = failure(
+            reply, of_customer=call.of_customer, delegated=bearer.delegated, now=datetime.now(UTC)
+        )
+        if wrong is None:
+            return reply
+        if isinstance(wrong, ConnectionTrouble):
+            bearer.forget()
+        raise wrong
+
+    async def _exchange(self, call: Call, token: str, deadline: float) -> Reply:
+        request = self._client.build_request(
+            call.method, self._base_url + call.path, content=call.body, headers=_headers(call, token)
+        )
+        try:
+            async with asyncio.timeout_at(deadline):
+                response = await self._client.send(request, stream=True)
+                try:
+                    return await _read(response)
+                finally:
+                    await response.aclose()
+        except _NOTHING_SENT as error:
+            raise Unreachable(_about(error)) from None
+        except (httpx.HTTPError, httpx.StreamError, TimeoutError) as error:
+            raise OutcomeUnknown(_about(error), answered=False) from None
+
+
+def _headers(call: Call, token: str) -> dict[str, str]:
+    headers = {
+        "Authorization": f"Bearer {token}",
+        "Accept": "application/json",
+        "Accept-Encoding": "gzip",
+        "User-Agent": "Registrar",
+        "MS-RequestId": str(call.request_id),
+        "MS-CorrelationId": str(call.correlation_id),
+        "MS-Contract-Version": "v1",
+        "X-Locale": "en-US",
+        "MS-PartnerCenter-Application": "Registrar",
+    }
+    if call.body is not None:
+        headers["Content-Type"] = "application/json"
+    if call.continuation is not None:
+        headers["MS-ContinuationToken"] = call.continuation
+    return headers
+
+
+async def _read(response: httpx.Response) -> Reply:
+    body = bytearray()
+    async for chunk in response.aiter_bytes():
+        body += chunk
+        if len(body) > MAX_ANSWER_BYTES:
+            raise OutcomeUnknown(Said(response.status_code, None, "the answer is too large"), answered=True)
+    return Reply(response.status_code, bytes(body), _folded_headers(response.headers), response.reason_phrase)
+
+
+def _folded_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name.lower(): value for name, value in headers.items()}
+
+
+def _about(error: Exception) -> Said:
+    """The kind of the fault only: its text may name addresses inside the operator's network."""
+    return Said(description=type(error).__name__)

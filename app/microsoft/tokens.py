@@ -1,0 +1,327 @@
+"""Access tokens from Entra: who asks, how long it may take, and what a refusal means.
+
+The only place that imports MSAL. MSAL speaks to login.microsoftonline.com over https and to nothing
+else, so it gets our own transport, which sends those calls to the configured login address, keeps
+the deadlines, trusts no proxy or certificate setting of the environment, and reads errors itself:
+MSAL would replay a refusal from its cache for a minute and drop half of what Entra said. For the
+same reason every call has an application object of its own (2 to 3 ms), so nothing is ever cached here.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import Any, Self
+from urllib.parse import SplitResult, urlsplit
+from uuid import UUID
+
+import httpx
+import msal
+import orjson
+
+from app.domain.upstream import ConnectionTrouble, Said, Throttled, Unreachable, UpstreamFailure
+from app.microsoft.answer import read_retry_after, tidy
+
+PARTNER_CENTER = "https://api.partnercenter.microsoft.com"
+"""Partner Center's name in a scope. A name, not an address: a stand-in is asked for the same."""
+APP_SCOPE = f"{PARTNER_CENTER}/.default"
+USER_SCOPE = f"{PARTNER_CENTER}/user_impersonation"
+
+_MSAL_HOST = "login.microsoftonline.com"
+_MAX_ANSWER_BYTES = 256 * 1024  # a token with many groups in it is some 10 KB
+_THREADS = 8
+_DEFAULT_LIFETIME_S = 3599
+
+_MFA = frozenset({50072, 50074, 50076, 50078, 50079, 50158, 53004, 500121})
+"""AADSTS codes that a sign-in with MFA mends: enrol, prove, prove again, external challenge."""
+_BUSY = frozenset({90006, 90012, 90033})
+"""AADSTS codes of a passing fault at Entra, some of them sent with HTTP 400."""
+_THROTTLED = frozenset({50196, 90055})
+"""AADSTS codes for too many calls: a loop detected, the tenant's limit."""
+
+
+def no_cookies() -> CookieJar:
+    """A jar that keeps nothing: one client serves all partners, and a cookie would tie them together."""
+    return CookieJar(DefaultCookiePolicy(allowed_domains=()))
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """What one call to the token service gave."""
+
+    access_token: str = field(repr=False)
+    expires_in: timedelta
+    refresh_token: str | None = field(repr=False)
+    """The rotated refresh token, when there is one: store it before the old one is forgotten."""
+
+
+class TokenService:
+    """Entra's token endpoint. Safe to call from many tasks; does not join equal calls into one.
+
+    Every method raises ConnectionTrouble (`mfa_required`, `credential_refused`), Throttled or
+    Unreachable. A token call changes nothing at Microsoft that would have to be looked up, so there
+    is no unknown outcome; the exception is a redeemed refresh token whose answer is lost. Entra lets
+    the old token live on, so the next redemption goes through; should a tenant's policy revoke it,
+    that next call says `credential_refused` and a person signs in again.
+    """
+
+    def __init__(
+        self, login_url: str, *, timeout_s: float, transport: httpx.BaseTransport | None = None
+    ) -> None:
+        """`timeout_s` bounds each of the two requests of a call. `transport` is for tests at the wire."""
+        self._login_url = login_url.rstrip("/")
+        self._timeout_s = timeout_s
+        self._client = httpx.Client(
+            transport=transport,
+            timeout=httpx.Timeout(timeout_s, connect=min(10.0, timeout_s)),
+            trust_env=False,
+            cookies=no_cookies(),
+            follow_redirects=False,
+            headers={"User-Agent": "Registrar", "Accept-Encoding": "gzip"},
+        )
+        # Threads of its own: a hanging login must not occupy the threads that others decode uploads in.
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="login")
+
+    async def for_app(self, *, tenant_id: UUID, client_id: str, client_secret: str) -> Tokens:
+        """An App-only token for Partner Center."""
+
+        def ask(application: Any) -> dict[str, Any]:
+            answer: dict[str, Any] = application.acquire_token_for_client([APP_SCOPE])
+            return answer
+
+        return await self._call(tenant_id, client_id, client_secret, (client_secret,), ask)
+
+    async def redeem(
+        self, *, tenant_id: UUID, client_id: str, client_secret: str, refresh_token: str
+    ) -> Tokens:
+        """An App+User token for Partner Center, and the next refresh token."""
+
+        def ask(application: Any) -> dict[str, Any]:
+            answer: dict[str, Any] = application.acquire_token_by_refresh_token(refresh_token, [USER_SCOPE])
+            return answer
+
+        return await self._call(tenant_id, client_id, client_secret, (client_secret, refresh_token), ask)
+
+    def close(self) -> None:
+        """Waits for no call: what is still under way fails at the closed connection."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._client.close()
+
+    async def _call(
+        self,
+        tenant_id: UUID,
+        client_id: str,
+        client_secret: str,
+        unspeakable: tuple[str, ...],
+        ask: Callable[[Any], dict[str, Any]],
+    ) -> Tokens:
+        wire = _Wire(self._client, self._login_url, self._timeout_s, unspeakable)
+
+        def run() -> Tokens:
+            application = msal.ConfidentialClientApplication(
+                client_id,
+                client_credential=client_secret,
+                authority=f"https://{_MSAL_HOST}/{tenant_id}",
+                instance_discovery=False,
+                http_client=wire,
+                # Otherwise MSAL_FORCE_REGION in the environment sends secrets to another host.
+                azure_region=msal.ConfidentialClientApplication.DISABLE_MSAL_FORCE_REGION,
+            )
+            return _tokens(ask(application))
+
+        return await asyncio.get_running_loop().run_in_executor(self._threads, run)
+
+
+def _tokens(answer: Mapping[str, Any]) -> Tokens:
+    access_token = answer.get("access_token")
+    if not isinstance(access_token, str) or not access_token.isascii() or not access_token.strip():
+        raise Unreachable(Said(description="the token service's answer has no token"))
+    refresh_token = answer.get("refresh_token")
+    try:
+        lifetime = int(answer.get("expires_in") or _DEFAULT_LIFETIME_S)
+    except (TypeError, ValueError):
+        lifetime = _DEFAULT_LIFETIME_S
+    return Tokens(
+        access_token,
+        timedelta(seconds=lifetime),
+        refresh_token if isinstance(refresh_token, str) and refresh_token else None,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _WireAnswer:
+    """An answer as MSAL wants it. Always 200 with a JSON object: everything else was raised before."""
+
+    text: str
+    headers: Mapping[str, str]
+    status_code: int = 200
+
+    def raise_for_status(self) -> None:
+        """Nothing to raise."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Wire:
+    """MSAL's way out, for one call. Raises the domain's failures straight through MSAL."""
+
+    client: httpx.Client
+    login_url: str
+    timeout_s: float
+    unspeakable: tuple[str, ...] = field(repr=False)
+    """Secrets of this call, which no message may repeat even if the service's answer does."""
+
+    def get(
+        self, url: str, *, params: Any = None, headers: Mapping[str, str] | None = None, **_: Any
+    ) -> _WireAnswer:
+        """The tenant's metadata: MSAL believes it, so its endpoints are checked before MSAL sees them."""
+        answer, body = self._exchange("GET", url, params=params, headers=headers, data=None)
+        for name in ("authorization_endpoint", "token_endpoint"):
+            endpoint = body.get(name)
+            if not isinstance(endpoint, str):
+                raise Unreachable(Said(200, None, "the token service's metadata is incomplete"))
+            _split_known(endpoint)
+        return answer
+
+    def post(
+        self,
+        url: str,
+        *,
+        params: Any = None,
+        headers: Mapping[str, str] | None = None,
+        data: Any = None,
+        **_: Any,
+    ) -> _WireAnswer:
+        return self._exchange("POST", url, params=params, headers=headers, data=data)[0]
+
+    def close(self) -> None:
+        """The client outlives the call."""
+
+    def _exchange(
+        self, method: str, url: str, *, params: Any, headers: Mapping[str, str] | None, data: Any
+    ) -> tuple[_WireAnswer, dict[str, Any]]:
+        target = _split_known(url)
+        query = f"?{target.query}" if target.query else ""
+        deadline = time.monotonic() + self.timeout_s
+        try:
+            with self.client.stream(
+                method,
+                f"{self.login_url}{target.path}{query}",
+                params=params,
+                headers=dict(headers or {}),
+                data=data,
+            ) as response:
+                body = _read(response, deadline)
+        except httpx.TimeoutException:
+            raise Unreachable(Said(description="the token service did not answer in time")) from None
+        except httpx.HTTPError as error:
+            raise Unreachable(
+                Said(description=f"the token service can not be reached: {type(error).__name__}")
+            ) from None
+        answer = _json_object(body)
+        if response.status_code == 200 and answer is not None and "error" not in answer:
+            return _WireAnswer(body.decode("utf-8"), dict(response.headers)), answer
+        raise refusal(
+            response.status_code,
+            answer or {},
+            read_retry_after(response.headers.get("retry-after"), now=datetime.now(UTC)),
+            unspeakable=self.unspeakable,
+        )
+
+
+def _split_known(url: str) -> SplitResult:
+    """The parts of a URL on MSAL's own host; the secret goes to what that is mapped to and nowhere else.
+
+    A tenant of another cloud names the hosts of that cloud, which Registrar does not serve.
+    """
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        parts = None
+    if parts is None or parts.scheme != "https" or parts.netloc != _MSAL_HOST:
+        raise ConnectionTrouble(
+            "credential_refused",
+            Said(description=f"the tenant's token service is at {tidy(url, limit=80)}"),
+        )
+    return parts
+
+
+def _read(response: httpx.Response, deadline: float) -> bytes:
+    """The body whole. Timeouts of a phase start anew with every byte; this one does not."""
+    body = bytearray()
+    for chunk in response.iter_bytes():
+        body += chunk
+        if len(body) > _MAX_ANSWER_BYTES:
+            raise Unreachable(Said(response.status_code, None, "the token service's answer is too large"))
+        if time.monotonic() > deadline:
+            raise Unreachable(
+                Said(response.status_code, None, "the token service's answer did not end in time")
+            )
+    return bytes(body)
+
+
+def _json_object(body: bytes) -> dict[str, Any] | None:
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Entra:
+    """Entra's error body, as far as it was one."""
+
+    error: str
+    codes: frozenset[int]
+    description: str | None
+
+    @classmethod
+    def read(cls, answer: Mapping[str, Any], unspeakable: tuple[str, ...]) -> Self:
+        text = answer.get("error_description")
+        codes = answer.get("error_codes")
+        numbers = {code for code in codes if isinstance(code, int)} if isinstance(codes, list) else set()
+        description = None
+        if isinstance(text, str):
+            prefix, _, rest = text.partition(":")
+            if prefix.startswith("AADSTS") and prefix[6:].isdecimal():
+                numbers.add(int(prefix[6:]))
+                text = rest
+            for secret in unspeakable:
+                text = text.replace(secret, "[removed]")
+            # After the first line come Entra's trace ids, which are of use to nobody here.
+            text = text.lstrip().partition("\n")[0].partition(" Trace ID:")[0]
+            description = tidy(text, limit=200)
+        return cls(str(answer.get("error") or ""), frozenset(numbers), description)
+
+
+def refusal(
+    status: int,
+    answer: Mapping[str, Any],
+    retry_after: timedelta | None,
+    *,
+    unspeakable: tuple[str, ...] = (),
+) -> UpstreamFailure:
+    """What an answer that is not a token means. `answer` is its body, empty if that was not JSON.
+
+    What is neither a passing fault nor a matter of MFA is `credential_refused`: of the long list of
+    AADSTS codes, all that a token request can meet are mended by a new secret or a new sign-in.
+    """
+    entra = _Entra.read(answer, unspeakable)
+    code = f"AADSTS{min(entra.codes)}" if entra.codes else tidy(entra.error, limit=60) or None
+    said = Said(status, code, entra.description)
+    if status == 429 or entra.codes & _THROTTLED:
+        return Throttled(retry_after, said)
+    if (
+        status >= 500
+        or status < 400
+        or not answer
+        or entra.codes & _BUSY
+        or entra.error in ("temporarily_unavailable", "server_error")
+    ):
+        return Unreachable(said)
+    if entra.codes & _MFA or entra.error == "interaction_required":
+        return ConnectionTrouble("mfa_required", said)
+    return ConnectionTrouble("credential_refused", said)

@@ -1,0 +1,582 @@
+"""The guarded HTTP client for webhook URLs: which addresses may be called, and what an answer means.
+
+A webhook URL is written by a partner and called from inside the operator's network, so every address is
+judged where the connection is made: the name is resolved once, every address it has is checked, and the
+connection goes to the checked address, while Host header and certificate name stay those of the URL. So
+neither a name that points inwards nor one that changes its mind between check and use gets through.
+
+It stands on httpcore's pool and not on `httpx.AsyncClient`, because everything the latter would add is
+unwanted here: redirects, cookies, environment proxies, and an INFO line with the whole URL in it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+import ssl
+import time
+import unicodedata
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from enum import StrEnum
+from functools import partial
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from pathlib import Path
+
+import httpcore
+import httpx
+
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
+"""Host name and port to the addresses of that name; raises OSError when there is none."""
+
+MAX_URL_LENGTH = 2_000
+EXCERPT_BYTES = 1_024
+MAX_RETRY_AFTER = 7 * 24 * 3600.0
+"""Seconds. Nobody means more; a larger number would only overflow somebody's date arithmetic."""
+
+_BODY_PATIENCE = 2.0
+"""Seconds for the body once the status is known: the status is the answer, the body is only for people."""
+_SYN_PATIENCE = 3.0
+"""Seconds until the next address of a name is tried: two lost SYNs (sent at 0 and 1 s, a third at 3 s)."""
+_MAX_ADDRESSES = 4
+"""Addresses of one name that are tried; all are checked."""
+_KEEPALIVE_EXPIRY = 4.0
+"""Seconds. Below the 5 s after which the commonest servers drop an idle connection (Node.js default)."""
+
+_SPOKEN_FOR_PORTS = frozenset({21, 22, 23, 25, 53, 110, 143, 465, 587, 993, 995})
+"""FTP, SSH, Telnet, DNS, mail: browsers refuse to send HTTP there too (WHATWG Fetch, "bad port")."""
+_HOST_NAME = re.compile(r"(?=.{1,253}\.?$)[a-z0-9_]([a-z0-9_-]{0,62})(\.[a-z0-9_][a-z0-9_-]{0,62})*\.?")
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_HEADER_VALUE = re.compile(r"[!-~]+([ \t]+[!-~]+)*")
+_NO_TLS_ERRORS = (ssl.SSLWantReadError, ssl.SSLWantWriteError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
+_OWN_HEADERS = frozenset({"host", "content-length", "transfer-encoding", "connection", "accept-encoding"})
+
+
+def _table(rows: Mapping[str, str]) -> tuple[tuple[Network, str], ...]:
+    return tuple((ip_network(network), meaning) for network, meaning in rows.items())
+
+
+# Our own table, not ipaddress.is_global, because that one differs between Python's patch releases.
+# Source: IANA special-purpose address registries. First match gives the word.
+_SPECIAL = _table(
+    {
+        "0.0.0.0/8": "an unspecified address",
+        "10.0.0.0/8": "a private address",
+        "100.64.0.0/10": "a carrier-grade NAT address",
+        "127.0.0.0/8": "a loopback address",
+        "169.254.0.0/16": "a link-local address",
+        "172.16.0.0/12": "a private address",
+        "192.0.0.0/24": "a reserved address",
+        "192.0.2.0/24": "a documentation address",
+        "192.88.99.0/24": "a 6to4 relay address",
+        "192.168.0.0/16": "a private address",
+        "198.18.0.0/15": "a benchmarking address",
+        "198.51.100.0/24": "a documentation address",
+        "203.0.113.0/24": "a documentation address",
+        "224.0.0.0/4": "a multicast address",
+        "240.0.0.0/4": "a reserved address",
+        "::/128": "an unspecified address",
+        "::1/128": "a loopback address",
+        "::ffff:0:0/96": "an IPv4 address in IPv6 form",
+        "2001::/23": "a reserved or tunnelled (Teredo) address",
+        "2001:db8::/32": "a documentation address",
+        "2002::/16": "a tunnelled (6to4) address",
+        "3fff::/20": "a documentation address",
+        "fc00::/7": "a private address",
+        "fe80::/10": "a link-local address",
+        "fec0::/10": "a private address",
+        "ff00::/8": "a multicast address",
+    }
+)
+# These hand out the machine's own cloud credentials, so no allow-list opens them. The Azure one lies in
+# public address space, which is why "is it private?" is not the whole question.
+_METADATA = frozenset(
+    map(
+        ip_address,
+        (
+            "169.254.169.254",  # AWS, Azure, Google, DigitalOcean, OpenStack
+            "169.254.170.2",  # AWS ECS task roles
+            "169.254.170.23",  # AWS EKS pod identity
+            "168.63.129.16",  # Azure host agent
+            "100.100.100.200",  # Alibaba Cloud
+            "192.0.0.192",  # Oracle Cloud
+            "fd00:ec2::254",  # AWS
+            "fd00:ec2::23",  # AWS EKS pod identity
+            "fd20:ce::254",  # Google
+        ),
+    )
+)
+_GLOBAL_UNICAST = ip_network("2000::/3")
+_NAT64 = ip_network("64:ff9b::/96")
+
+
+class UrlRefused(ValueError):
+    """This URL cannot be a webhook endpoint; the message says what to change."""
+
+
+class AddressRefused(UrlRefused):
+    """The host is, or resolves to, an address that webhooks may not reach."""
+
+
+class Kind(StrEnum):
+    """What became of one attempt. Everything but `succeeded` is a failure."""
+
+    SUCCEEDED = "succeeded"  # 2xx
+    GONE = "gone"  # 410: the receiver asks to be left alone
+    REJECTED = "rejected"  # any other status; a redirect too, since none is followed
+    TIMEOUT = "timeout"  # no status within the total deadline
+    REFUSED_URL = "refused_url"  # we did not call: the URL breaks a rule of check_url
+    REFUSED_ADDRESS = "refused_address"  # we did not call: the address is not one for webhooks
+    UNRESOLVED = "unresolved"  # the host name has no address
+    UNREACHABLE = "unreachable"  # connection refused, reset or without a route
+    TLS = "tls"  # certificate or handshake
+    PROTOCOL = "protocol"  # connected, but what came back (or did not) is not an HTTP answer
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One attempt, ready to be stored as a row. Never contains the URL."""
+
+    kind: Kind
+    status: int | None
+    retry_after: float | None
+    """Seconds from now the receiver asked for, at most MAX_RETRY_AFTER; 0 for a date gone by."""
+    excerpt: str
+    """The first EXCERPT_BYTES of the body as text without control characters."""
+    detail: str
+    """One sentence for a person; empty when the status says it all."""
+    duration_ms: int
+
+
+@dataclass(slots=True)
+class _Reply:
+    """What has arrived so far; survives a failure further down the same response."""
+
+    status: int | None = None
+    retry_after: float | None = None
+    body: bytes = b""
+
+
+def refusal(address: Address, allowed_networks: Iterable[Network] = ()) -> str | None:
+    """What `address` is, if webhooks may not reach it ("a private address"); None if they may.
+
+    On IPv6-only networks DNS64 turns every IPv4 host into a NAT64 address, so that form is judged by the
+    IPv4 address inside; the other transition forms have no honest use in a webhook and are refused.
+    """
+    inner = IPv4Address(int(address) & 0xFFFF_FFFF) if address in _NAT64 else None
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    if not _METADATA.isdisjoint({address, inner, mapped}):
+        return "a cloud metadata address"
+    if isinstance(address, IPv6Address) and address.scope_id is not None:
+        return "an address with a zone"
+    if any(address in network for network in allowed_networks):
+        return None
+    if inner is not None:
+        return refusal(inner, allowed_networks)
+    for network, meaning in _SPECIAL:
+        if address in network:
+            return meaning
+    if isinstance(address, IPv6Address) and address not in _GLOBAL_UNICAST:
+        return "a reserved address"
+    return None
+
+
+def check_url(url: str, *, allowed_networks: Sequence[Network] = (), allow_http: bool = False) -> None:
+    """Refuse what can be refused without the network, for the moment an endpoint is created.
+
+    A host name is not resolved here: what it resolves to is judged at each call.
+
+    Raises:
+        UrlRefused: the message is for the person who typed the URL.
+        AddressRefused: the host is an IP address that webhooks may not reach.
+    """
+    _parse(url, allowed_networks, allow_http)
+
+
+def _parse(url: str, allowed_networks: Sequence[Network], allow_http: bool) -> httpx.URL:
+    if len(url) > MAX_URL_LENGTH:
+        raise UrlRefused(f"The URL is {len(url)} characters long; at most {MAX_URL_LENGTH} are accepted.")
+    if any(character.isspace() or character == "\\" or not character.isprintable() for character in url):
+        raise UrlRefused("The URL contains a blank, a backslash or a control character; remove it.")
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL:
+        raise UrlRefused("This is not a URL; write it like https://hooks.example.com/registrar.") from None
+    if parsed.scheme != "https" and not (allow_http and parsed.scheme == "http"):
+        accepted = "https:// or http://" if allow_http else "https://"
+        raise UrlRefused(f"The URL must begin with {accepted}.")
+    if parsed.userinfo:
+        raise UrlRefused(
+            "The URL contains a user name or password; remove it. Receivers verify the signature instead."
+        )
+    if "#" in url:
+        raise UrlRefused("The URL contains a fragment (#...), which is never sent to a server; remove it.")
+    if parsed.port is not None and not 1 <= parsed.port <= 65_535:
+        raise UrlRefused(f"Port {parsed.port} does not exist; use 1 to 65535.")
+    if parsed.port in _SPOKEN_FOR_PORTS:
+        raise UrlRefused(f"Port {parsed.port} belongs to another protocol than HTTP; use another one.")
+    _check_host(parsed.raw_host.decode("ascii"), allowed_networks)
+    return parsed
+
+
+def _check_host(host: str, allowed_networks: Sequence[Network]) -> None:
+    if not host:
+        raise UrlRefused("The URL has no host name.")
+    try:
+        address = ip_address(host.rstrip("."))
+    except ValueError:
+        pass
+    else:
+        if (meaning := refusal(address, allowed_networks)) is not None:
+            raise AddressRefused(_explain("is", meaning))
+        return
+    if _HOST_NAME.fullmatch(host) is None:
+        raise UrlRefused("The URL's host name is not valid.")
+    # 127.1, 2130706433 and 0x7f.1 are 127.0.0.1 to a resolver; a public name never ends in a number.
+    if re.fullmatch(r"[0-9]+|0x[0-9a-f]*", host.rstrip(".").rpartition(".")[2]):
+        raise UrlRefused("The URL's host is a number; write a host name, or an IPv4 address as 192.0.2.1.")
+
+
+def _explain(verb: str, meaning: str) -> str:
+    return (
+        f"The URL's host {verb} {meaning}, which webhooks may not reach. Use a public address, or ask the "
+        "operator to add the network to the allowed webhook networks."
+    )
+
+
+def retry_after_seconds(value: str, now: datetime) -> float | None:
+    """Seconds from `now` that a Retry-After value asks for: a number or an HTTP date; None if neither.
+
+    At most MAX_RETRY_AFTER; 0 for a date gone by. A date without a zone is UTC (RFC 9110 5.6.7).
+    """
+    value = value.strip()
+    if re.fullmatch(r"[0-9]+", value):
+        # float, since int() raises on thousands of digits where float() says infinity.
+        return min(float(value), MAX_RETRY_AFTER)
+    try:
+        at = parsedate_to_datetime(value)
+    except (ValueError, OverflowError):
+        return None
+    if at.tzinfo is None:
+        at = at.replace(tzinfo=UTC)
+    try:
+        seconds = (at - now).total_seconds()
+    except OverflowError:
+        return None
+    return min(max(seconds, 0.0), MAX_RETRY_AFTER)
+
+
+def _excerpt(body: bytes) -> str:
+    # Category C holds controls (PostgreSQL refuses NUL), surrogates, and the invisible and bidirectional
+    # marks that would let a receiver rearrange an operator's screen.
+    text = body[:EXCERPT_BYTES].decode("utf-8", "ignore")
+    spaced = (" " if character in "\t\r\n" else character for character in text)
+    return "".join(c for c in spaced if not unicodedata.category(c).startswith("C")).strip()
+
+
+class SystemResolver:
+    """The machine's resolver in threads of its own, so that a slow name server holds up nothing else."""
+
+    def __init__(self, threads: int = 16) -> None:
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="webhook-dns")
+
+    async def __call__(self, host: str, port: int) -> Sequence[str]:
+        ask = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+        found = await asyncio.get_running_loop().run_in_executor(self._threads, ask)
+        return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+class _ClosingStream(httpcore.AsyncNetworkStream):
+    """A connection that is closed when its TLS handshake is cancelled: httpcore closes it only on errors,
+    so a receiver that stalls the handshake until our deadline would leave us a socket each time."""
+
+    def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
+        self._stream = stream
+        self.read, self.write = stream.read, stream.write  # type: ignore[method-assign]
+        self.aclose, self.get_extra_info = stream.aclose, stream.get_extra_info  # type: ignore[method-assign]
+
+    async def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        try:
+            return await self._stream.start_tls(ssl_context, server_hostname, timeout)
+        except asyncio.CancelledError:
+            await self._stream.aclose()
+            raise
+
+
+class _GuardedNetwork(httpcore.AsyncNetworkBackend):
+    """Resolves a name once, checks every address, connects to a checked one."""
+
+    def __init__(self, resolve: Resolve, allowed_networks: Sequence[Network]) -> None:
+        self._resolve = resolve
+        self._allowed = allowed_networks
+        self._plain = httpcore.AnyIOBackend()
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        addresses = (await self._checked(host, port))[:_MAX_ADDRESSES]
+        for address in addresses[:-1]:
+            try:
+                return await self._connect(address, port, _SYN_PATIENCE, local_address, socket_options)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout):
+                continue
+        return await self._connect(addresses[-1], port, timeout, local_address, socket_options)
+
+    async def _connect(
+        self,
+        address: str,
+        port: int,
+        timeout: float | None,
+        local_address: str | None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None,
+    ) -> httpcore.AsyncNetworkStream:
+        plain = await self._plain.connect_tcp(address, port, timeout, local_address, socket_options)
+        return _ClosingStream(plain)
+
+    async def _checked(self, host: str, port: int) -> list[str]:
+        addresses = [ip_address(found) for found in await self._resolve(host, port)]
+        if not addresses:
+            raise socket.gaierror(socket.EAI_NONAME, "the name has no address")
+        for address in addresses:
+            if (meaning := refusal(address, self._allowed)) is not None:
+                # The address itself stays unsaid: with a split-horizon DNS it is the operator's to know.
+                raise AddressRefused(_explain("resolves to", meaning))
+        return [str(address) for address in addresses]
+
+    async def connect_unix_socket(
+        self,
+        path: str,
+        timeout: float | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        raise AddressRefused("Webhooks do not go to unix sockets.")
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+
+class Outbound:
+    """Sends webhooks. One per process; safe for concurrent use; `close` it with the event loop still up."""
+
+    def __init__(
+        self,
+        pool: httpcore.AsyncConnectionPool,
+        resolver: SystemResolver | None,
+        *,
+        timeout: float,
+        allowed_networks: Sequence[Network],
+        allow_http: bool,
+        max_response_bytes: int,
+    ) -> None:
+        self._pool = pool
+        self._resolver = resolver
+        self._timeout = timeout
+        self._allowed = allowed_networks
+        self._allow_http = allow_http
+        self._max_response_bytes = max_response_bytes
+
+    @classmethod
+    def build(
+        cls,
+        *,
+        timeout: float = 15.0,
+        allowed_networks: Sequence[Network] = (),
+        allow_http: bool = False,
+        max_response_bytes: int = 16_384,
+        ca_file: Path | None = None,
+        resolve: Resolve | None = None,
+    ) -> Outbound:
+        """A client with a pool of its own. Must be called before, or inside, the loop it is used in.
+
+        Args:
+            timeout: seconds for the whole attempt, from resolving to the status line. 15 is the lower end
+                of what the Standard Webhooks specification recommends (15 to 30 s).
+            allowed_networks: networks that are reachable although private (an ERP on the premises).
+            allow_http: for development; a webhook in the clear shows its content to the way.
+            max_response_bytes: where reading a body stops; the connection is then closed.
+            ca_file: PEM file of authorities trusted besides the public ones. SSL_CERT_FILE is not read.
+            resolve: how names become addresses; the machine's resolver if None.
+        """
+        trust = httpx.create_ssl_context(trust_env=False)  # TLS 1.2 at least: Python's own default
+        if ca_file is not None:
+            trust.load_verify_locations(cafile=ca_file)
+        networks = tuple(allowed_networks)
+        resolver = None
+        if resolve is None:
+            resolve = resolver = SystemResolver()
+        pool = httpcore.AsyncConnectionPool(
+            ssl_context=trust,
+            # Unbounded, since callers bound their concurrency; a bound here would let one receiver's slow
+            # endpoints use up the pool, and then the deadlines, of everybody else's.
+            max_connections=None,
+            max_keepalive_connections=20,
+            keepalive_expiry=_KEEPALIVE_EXPIRY,
+            network_backend=_GuardedNetwork(resolve, networks),
+        )
+        return cls(
+            pool,
+            resolver,
+            timeout=timeout,
+            allowed_networks=networks,
+            allow_http=allow_http,
+            max_response_bytes=max_response_bytes,
+        )
+
+    async def close(self) -> None:
+        """Close idle connections and the resolver's threads."""
+        await self._pool.aclose()
+        if self._resolver is not None:
+            self._resolver.close()
+
+    def check_url(self, url: str) -> None:
+        """`check_url` with this client's allowances. Raises UrlRefused."""
+        check_url(url, allowed_networks=self._allowed, allow_http=self._allow_http)
+
+    async def post(self, url: str, *, content: bytes, headers: Mapping[str, str]) -> Outcome:
+        """Send `content` once. Network failures are outcomes; only a programming error raises.
+
+        A status decides the outcome even when the body behind it stalls, breaks off or has no end: the
+        receiver has answered, and sending again would only give it the same event twice.
+
+        Raises:
+            ValueError: a header is not one, or is one of _OWN_HEADERS, which this client sets itself.
+        """
+        _check_headers(headers)
+        started = time.monotonic()
+        reply = _Reply()
+        kind, detail = Kind.REJECTED, ""
+        try:
+            target = _parse(url, self._allowed, self._allow_http)
+            async with asyncio.timeout(self._timeout) as limit:
+                await self._exchange(target, content, headers, reply, limit)
+        except (
+            httpcore.TimeoutException,
+            httpcore.NetworkError,
+            httpcore.ProtocolError,
+            OSError,  # TimeoutError, gaierror and ssl.SSLError among them
+            UrlRefused,
+        ) as failure:
+            kind, detail = _judge(failure)
+        if reply.status is not None:
+            kind, detail = _meaning(reply.status)
+        return Outcome(
+            kind=kind,
+            status=reply.status,
+            retry_after=reply.retry_after,
+            excerpt=_excerpt(reply.body),
+            detail=detail,
+            duration_ms=round((time.monotonic() - started) * 1000),
+        )
+
+    async def _exchange(
+        self,
+        target: httpx.URL,
+        content: bytes,
+        headers: Mapping[str, str],
+        reply: _Reply,
+        limit: asyncio.Timeout,
+    ) -> None:
+        exchange = self._pool.stream(
+            "POST",
+            httpcore.URL(
+                scheme=target.raw_scheme, host=target.raw_host, port=target.port, target=target.raw_path
+            ),
+            headers=[
+                (b"host", target.netloc),
+                (b"content-length", str(len(content)).encode("ascii")),
+                # Nothing is decompressed here, so a body that grows a thousandfold has no way in.
+                (b"accept-encoding", b"identity"),
+                *((name.encode("ascii"), value.encode("ascii")) for name, value in headers.items()),
+            ],
+            content=content,
+            # A certificate never names the trailing dot of a fully qualified name.
+            extensions={"sni_hostname": target.raw_host.decode("ascii").rstrip(".")},
+        )
+        async with exchange as response:
+            reply.status = response.status
+            for name, value in response.headers:
+                if name.lower() == b"retry-after":
+                    reply.retry_after = retry_after_seconds(value.decode("latin-1"), datetime.now(UTC))
+            patience = asyncio.get_running_loop().time() + _BODY_PATIENCE
+            limit.reschedule(min(patience, limit.when() or patience))
+            async for chunk in response.aiter_stream():
+                reply.body += chunk
+                if len(reply.body) >= self._max_response_bytes:
+                    break
+
+
+def _check_headers(headers: Mapping[str, str]) -> None:
+    if clash := _OWN_HEADERS & {name.lower() for name in headers}:
+        raise ValueError(f"Headers set by the client itself: {', '.join(sorted(clash))}")
+    for name, value in headers.items():
+        # The value stays unsaid: it may be a signature or a token.
+        if _HEADER_NAME.fullmatch(name) is None or _HEADER_VALUE.fullmatch(value) is None:
+            raise ValueError(f"Not a header: {name!r}")
+
+
+def _meaning(status: int) -> tuple[Kind, str]:
+    if 200 <= status < 300:
+        return Kind.SUCCEEDED, ""
+    if status == 410:
+        return Kind.GONE, "The receiver answered 410 Gone: it wants no more events at this URL."
+    if 300 <= status < 400:
+        return (
+            Kind.REJECTED,
+            "The receiver answered with a redirect, which is not followed; use the final URL.",
+        )
+    return Kind.REJECTED, ""
+
+
+def _judge(failure: BaseException) -> tuple[Kind, str]:
+    """The kind of a failure before any status, and a sentence for a person."""
+    tls = _tls_error(failure)
+    if tls is not None:
+        reason = tls.verify_message if isinstance(tls, ssl.SSLCertVerificationError) else tls.reason
+        return Kind.TLS, f"No trusted TLS connection: {reason or 'the handshake failed'}."
+    match failure:
+        case AddressRefused():
+            return Kind.REFUSED_ADDRESS, str(failure)
+        case UrlRefused():
+            return Kind.REFUSED_URL, str(failure)
+        case TimeoutError() | httpcore.TimeoutException():
+            return Kind.TIMEOUT, "The receiver did not answer in time."
+        case socket.gaierror():
+            return Kind.UNRESOLVED, "The URL's host name has no address."
+        case httpcore.ProtocolError():
+            return (
+                Kind.PROTOCOL,
+                "The receiver closed the connection without an answer, or it speaks no HTTP.",
+            )
+        case _:
+            return Kind.UNREACHABLE, "The receiver's host refused or dropped the connection."
+
+
+def _tls_error(failure: BaseException) -> ssl.SSLError | None:
+    """The TLS error behind `failure`: in its context, since httpcore's pool drops the stated cause.
+
+    A deadline met or a connection lost in mid-handshake has ssl's "want read" or end of file there, which
+    say nothing about TLS.
+    """
+    cause: BaseException | None = failure
+    while cause is not None and not isinstance(cause, ssl.SSLError):
+        cause = cause.__context__
+    return None if isinstance(cause, _NO_TLS_ERRORS) else cause

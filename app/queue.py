@@ -1,0 +1,117 @@
+"""Wake-ups: how a committed change shortens the wait of a worker, and nothing more.
+
+The rows in PostgreSQL are the queue. A wake-up says only that there is work of a kind; the worker
+that takes it claims what is due, fairly, until nothing is. So a lost, late or doubled wake-up
+costs time, never work. This file is the enqueue side of arq; `workers` is the other.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+import orjson
+from arq.connections import ArqRedis, RedisSettings, create_pool
+from redis.asyncio.retry import Retry
+from redis.backoff import ConstantBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from app.telemetry import logger
+
+QUEUE_NAME = "registrar:wake"
+EXPIRES_AFTER = timedelta(minutes=10)
+"""A wake-up older than this is worthless: the sweep has long found the row."""
+LONGEST_DEFERRAL = timedelta(minutes=2)
+"""Later work is left to the sweep, which looks every few seconds anyway."""
+
+log = logger("queue")
+
+
+class WakeKind(StrEnum):
+    """The names of the worker's functions."""
+
+    BATCHES = "advance_batches"
+    DELIVERIES = "deliver_webhooks"
+    CONSENT = "read_customers"
+
+
+@dataclass(frozen=True, slots=True)
+class WakeUp:
+    kind: WakeKind
+    lanes: int = 1
+    """How many workers' lanes may be useful; each is one arq job."""
+    at: datetime | None = None
+
+
+def redis_settings(url: str, *, attempts: int) -> RedisSettings:
+    """arq's settings for a URL (redis://, rediss://, unix://).
+
+    `attempts` retries of a quarter second each: a worker must survive a restart of Redis (arq's
+    exits at the first lost connection otherwise), a request must not wait for one.
+    """
+    settings = RedisSettings.from_dsn(url)
+    settings.retry = Retry(ConstantBackoff(0.25), attempts)
+    settings.retry_on_error = [RedisConnectionError, RedisTimeoutError]
+    settings.retry_on_timeout = True
+    settings.conn_retries = 1
+    return settings
+
+
+def serialize(job: dict[str, Any]) -> bytes:
+    """JSON, so that writing to Redis is not running code here (arq's default is pickle)."""
+    return orjson.dumps(job)
+
+
+def deserialize(data: bytes) -> dict[str, Any]:
+    value = orjson.loads(data)
+    if not isinstance(value, dict):
+        raise TypeError("a job is a JSON object")
+    return value
+
+
+class Queue:
+    """The sending side. Opened lazily: the API must start and take orders without Redis."""
+
+    def __init__(self, url: str) -> None:
+        self._settings = redis_settings(url, attempts=1)
+        self._pool: ArqRedis | None = None
+
+    async def _connected(self) -> ArqRedis:
+        if self._pool is None:
+            self._pool = await create_pool(
+                self._settings,
+                job_serializer=serialize,
+                job_deserializer=deserialize,
+                default_queue_name=QUEUE_NAME,
+            )
+        return self._pool
+
+    async def send(self, wake_ups: Sequence[WakeUp]) -> None:
+        """Sends them; a failure is logged and forgotten, because the sweep finds the rows."""
+        try:
+            pool = await self._connected()
+            for wake_up in wake_ups:
+                await _enqueue(pool, wake_up)
+        except (RedisError, OSError) as error:
+            log.warning("wake_up_not_sent", error=type(error).__name__, count=len(wake_ups))
+
+    async def ping(self) -> bool:
+        try:
+            return bool(await (await self._connected()).ping())
+        except (RedisError, OSError):
+            return False
+
+    async def close(self) -> None:
+        if self._pool is not None:
+            await self._pool.aclose()
+            self._pool = None
+
+
+async def _enqueue(pool: ArqRedis, wake_up: WakeUp) -> None:
+    if wake_up.at is not None and wake_up.at - datetime.now(UTC) > LONGEST_DEFERRAL:
+        return
+    for _ in range(wake_up.lanes):
+        await pool.enqueue_job(wake_up.kind.value, _defer_until=wake_up.at, _expires=EXPIRES_AFTER)

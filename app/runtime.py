@@ -1,0 +1,180 @@
+"""The one wiring place: everything a process holds open, and the transaction everything goes through.
+
+API, workers, command line and tests all use `Runtime.open(settings)`. What it opened it closes.
+A transaction ends before its result is used: wake-ups collected in it go out after the commit.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from ipaddress import ip_network
+from random import Random
+from typing import Self
+from uuid import UUID
+
+from anyio import to_thread
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from app.db import engine as database
+from app.db import schema
+from app.domain.ids import PartnerId
+from app.embedded import Postgres, Valkey
+from app.microsoft.http import Microsoft
+from app.outbound import Outbound
+from app.platforms.base import Driver, Platform, TokenKind, discover
+from app.queue import Queue, WakeKind, WakeUp
+from app.secrets import Secrets
+from app.settings import Settings
+from app.telemetry import logger
+
+log = logger("runtime")
+
+
+@dataclass
+class Tx:
+    """One transaction: the database session and the wake-ups to send once it has committed."""
+
+    session: AsyncConnection
+    wake_ups: list[WakeUp] = field(default_factory=list)
+
+    def wake(self, kind: WakeKind, *, lanes: int = 1, at: datetime | None = None) -> None:
+        for index, known in enumerate(self.wake_ups):
+            if known.kind is kind and known.at == at:
+                self.wake_ups[index] = replace(known, lanes=max(known.lanes, lanes))
+                return
+        self.wake_ups.append(WakeUp(kind, lanes, at))
+
+
+@dataclass
+class TokenCache:
+    """Access tokens of this process, by connection and kind. Never written anywhere."""
+
+    tokens: dict[tuple[UUID, TokenKind], tuple[str, datetime]] = field(default_factory=dict)
+    locks: defaultdict[tuple[UUID, TokenKind], asyncio.Lock] = field(
+        default_factory=lambda: defaultdict(asyncio.Lock)
+    )
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass
+class Runtime:
+    settings: Settings
+    engine: AsyncEngine
+    queue: Queue
+    secrets: Secrets
+    microsoft: Microsoft
+    outbound: Outbound
+    platforms: dict[str, Platform]
+    drivers: dict[str, Driver]
+    now: Callable[[], datetime] = utc_now
+    random: Callable[[], float] = field(default=Random().random)  # noqa: S311 - jitter, nothing secret
+    token_cache: TokenCache = field(default_factory=TokenCache, repr=False)
+    _stack: AsyncExitStack = field(default_factory=AsyncExitStack, repr=False)
+
+    @classmethod
+    async def open(cls, settings: Settings, *, process: str = "registrar") -> Self:
+        """Opens everything; starts or joins the embedded databases where no URL is set.
+
+        Raises EmbeddedUnavailable, SecretError or SQLAlchemy's errors with words for a person.
+        """
+        async with AsyncExitStack() as stack:
+            settings = await _with_databases(settings, stack)
+            assert settings.database_url is not None
+            assert settings.redis_url is not None
+            engine = database.open_engine(
+                settings.database_url, pool_size=settings.database_pool_size, name=process
+            )
+            stack.push_async_callback(engine.dispose)
+            queue = Queue(settings.redis_url)
+            stack.push_async_callback(queue.close)
+            microsoft = Microsoft.open(settings)
+            stack.push_async_callback(microsoft.close)
+            outbound = Outbound.build(
+                timeout=settings.webhook_timeout_s,
+                allowed_networks=[ip_network(network) for network in settings.webhook_allowed_networks],
+                allow_http=settings.webhook_allow_http,
+            )
+            stack.push_async_callback(outbound.close)
+            platforms = discover()
+            return cls(
+                settings=settings,
+                engine=engine,
+                queue=queue,
+                secrets=_secrets(settings),
+                microsoft=microsoft,
+                outbound=outbound,
+                platforms=platforms,
+                drivers={
+                    name: platform.driver(settings, microsoft)
+                    for name, platform in platforms.items()
+                    if platform.driver is not None
+                },
+                _stack=stack.pop_all(),
+            )
+
+    async def close(self) -> None:
+        await self._stack.aclose()
+
+    @asynccontextmanager
+    async def transaction(self, partner_id: PartnerId) -> AsyncIterator[Tx]:
+        """A transaction that sees this partner's rows only; commits at the end, then wakes."""
+        async with self._begin() as tx:
+            await database.become_partner(tx.session, partner_id)
+            yield tx
+
+    @asynccontextmanager
+    async def system_transaction(self) -> AsyncIterator[Tx]:
+        """A transaction over all partners: for claims, sweeps, authentication and the operator."""
+        async with self._begin() as tx:
+            await database.become_system(tx.session)
+            yield tx
+
+    @asynccontextmanager
+    async def _begin(self) -> AsyncIterator[Tx]:
+        async with self.engine.begin() as session:
+            tx = Tx(session)
+            yield tx
+        if tx.wake_ups:
+            await self.queue.send(tx.wake_ups)
+
+    async def schema_version(self) -> str | None:
+        """The database's revision; None when it can not be asked."""
+        try:
+            async with self.engine.connect() as session:
+                return await schema.current(session)
+        except (SQLAlchemyError, OSError):
+            return None
+
+
+async def migrate(settings: Settings) -> str:
+    """Brings the database to this program's schema and returns the revision."""
+    async with AsyncExitStack() as stack:
+        settings = await _with_databases(settings, stack)
+        url = settings.migration_database_url or settings.database_url
+        assert url is not None
+        return await schema.migrate(url)
+
+
+async def _with_databases(settings: Settings, stack: AsyncExitStack) -> Settings:
+    """The settings with both URLs filled in, by the embedded servers where one is missing."""
+    update: dict[str, str] = {}
+    for name, server in (("database_url", Postgres), ("redis_url", Valkey)):
+        if not getattr(settings, name):
+            started = server(settings.data_dir, durable=settings.durable)
+            await to_thread.run_sync(started.start)
+            stack.push_async_callback(to_thread.run_sync, started.stop)
+            update[name] = started.url
+    return settings.model_copy(update=update)
+
+
+def _secrets(settings: Settings) -> Secrets:
+    if settings.secret_keys:
+        return Secrets.from_base64([key.get_secret_value() for key in settings.secret_keys])
+    return Secrets.from_data_dir(settings.data_dir)

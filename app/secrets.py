@@ -1,0 +1,97 @@
+"""Envelope encryption of what must not lie readable in the database: credentials and webhook secrets.
+
+Each value gets a data key of its own, wrapped by a master key of the settings, so that master keys
+can be rotated without touching the values. The context (partner, purpose) is authenticated with
+the value: a sealed secret copied into another row does not open there.
+"""
+
+import base64
+import binascii
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+KEY_BYTES = 32
+_NONCE_BYTES = 12
+_KEY_ID_BYTES = 4
+_WRAPPED_BYTES = KEY_BYTES + 16  # AES-GCM adds a tag of 16 bytes
+_VERSION = b"\x01"
+
+
+class SecretError(ValueError):
+    """A master key is unusable, or a sealed value does not open with any of them."""
+
+
+class Secrets:
+    """Seals and opens values. The first key seals; every key opens."""
+
+    def __init__(self, keys: Sequence[bytes]) -> None:
+        if not keys:
+            raise SecretError("no secret key")
+        for key in keys:
+            if len(key) != KEY_BYTES:
+                raise SecretError(f"a secret key has {len(key)} bytes; it needs {KEY_BYTES}")
+        self._first = _key_id(keys[0])
+        self._keys = {_key_id(key): AESGCM(key) for key in keys}
+
+    @classmethod
+    def from_base64(cls, keys: Sequence[str]) -> Self:
+        try:
+            return cls([base64.b64decode(key, validate=True) for key in keys])
+        except binascii.Error as error:
+            raise SecretError("REGISTRAR_SECRET_KEYS must be base64") from error
+
+    @classmethod
+    def from_data_dir(cls, data_dir: Path) -> Self:
+        """The key generated for this data directory, made on first use with mode 0600."""
+        path = data_dir / "secret.key"
+        data_dir.mkdir(parents=True, exist_ok=True)
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError:
+            pass
+        else:
+            with os.fdopen(descriptor, "w") as file:
+                file.write(base64.b64encode(os.urandom(KEY_BYTES)).decode())
+                file.flush()
+                os.fsync(file.fileno())
+        return cls.from_base64([path.read_text().strip()])
+
+    def seal(self, value: bytes | str, *, context: str) -> bytes:
+        plain = value.encode() if isinstance(value, str) else value
+        data_key = os.urandom(KEY_BYTES)
+        wrap_nonce, nonce = os.urandom(_NONCE_BYTES), os.urandom(_NONCE_BYTES)
+        wrapped = self._keys[self._first].encrypt(wrap_nonce, data_key, context.encode())
+        sealed = AESGCM(data_key).encrypt(nonce, plain, context.encode())
+        return b"".join((_VERSION, self._first, wrap_nonce, wrapped, nonce, sealed))
+
+    def open(self, sealed: bytes, *, context: str) -> bytes:
+        """Raises SecretError when the key is gone, the context differs or the value is damaged."""
+        rest = memoryview(sealed)
+        if len(rest) < 1 + _KEY_ID_BYTES + 2 * _NONCE_BYTES + _WRAPPED_BYTES or rest[:1] != _VERSION:
+            raise SecretError("not a sealed value")
+        rest = rest[1:]
+        key_id, rest = bytes(rest[:_KEY_ID_BYTES]), rest[_KEY_ID_BYTES:]
+        wrap_nonce, rest = bytes(rest[:_NONCE_BYTES]), rest[_NONCE_BYTES:]
+        wrapped, rest = bytes(rest[:_WRAPPED_BYTES]), rest[_WRAPPED_BYTES:]
+        nonce, body = bytes(rest[:_NONCE_BYTES]), bytes(rest[_NONCE_BYTES:])
+        master = self._keys.get(key_id)
+        if master is None:
+            raise SecretError("sealed with a secret key that REGISTRAR_SECRET_KEYS no longer has")
+        try:
+            data_key = master.decrypt(wrap_nonce, wrapped, context.encode())
+            return AESGCM(data_key).decrypt(nonce, body, context.encode())
+        except InvalidTag as error:
+            raise SecretError("the sealed value is damaged, or belongs to something else") from error
+
+    def open_text(self, sealed: bytes, *, context: str) -> str:
+        return self.open(sealed, context=context).decode()
+
+
+def _key_id(key: bytes) -> bytes:
+    return hashlib.sha256(b"registrar key id" + key).digest()[:_KEY_ID_BYTES]

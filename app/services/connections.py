@@ -1,0 +1,159 @@
+"""Connections: enrolments at Microsoft. Credentials go in, never out."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy.exc import IntegrityError
+
+from app.db import connections
+from app.db.ids import new_row_id
+from app.db.paging import Page, PageRequest
+from app.db.sql import Record
+from app.domain.errors import Conflict, NotFound, Unprocessable
+from app.domain.ids import PartnerId
+from app.domain.upstream import ConnectionTrouble, UpstreamFailure
+from app.queue import WakeKind
+from app.runtime import Runtime, Tx
+from app.services.access import (
+    client_secret_context,
+    note_trouble,
+    open_access,
+    refresh_token_context,
+)
+from app.services.identities import Caller
+from app.services.orders import refuse_barred_role
+
+
+@dataclass(frozen=True, slots=True)
+class NewConnection:
+    name: str
+    entra_tenant_id: UUID
+    client_id: str
+    client_secret: str
+    default_group_tag: str
+    refresh_token: str | None = None
+    region: str | None = None
+    platform: str = "partner_center"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What `:check` found: proved facts in words, or the failure with its remedy's code."""
+
+    ok: bool
+    proved: Sequence[str]
+    code: str | None = None
+    said: str | None = None
+
+
+async def create(
+    runtime: Runtime,
+    caller: Caller,
+    new: NewConnection,
+    *,
+    before_commit: Callable[[Tx, Record], Awaitable[None]] | None = None,
+) -> Record:
+    """Raises Unprocessable for a platform or role that can not work, Conflict for a taken name."""
+    platform = runtime.platforms.get(new.platform)
+    if platform is None:
+        raise Unprocessable("unknown_platform", f"There is no platform {new.platform!r}.")
+    if not platform.automated:
+        raise Unprocessable("platform_not_automated", platform.note)
+    refuse_barred_role(platform, caller.partner_role)
+    partner_id, now, connection_id = caller.partner_id, runtime.now(), new_row_id()
+    values = {
+        "id": connection_id,
+        "name": new.name,
+        "platform": new.platform,
+        "entra_tenant_id": new.entra_tenant_id,
+        "client_id": new.client_id,
+        "region": new.region,
+        "default_group_tag": new.default_group_tag,
+        **_sealed(runtime, partner_id, new.client_secret, new.refresh_token),
+        "customers_due_at": now,
+        "created_at": now,
+        "updated_at": now,
+    }
+    try:
+        async with runtime.transaction(partner_id) as tx:
+            await connections.add(tx.session, partner_id, values)
+            record = await connections.get(tx.session, partner_id, connection_id)
+            assert record is not None
+            if before_commit is not None:
+                await before_commit(tx, record)
+    except IntegrityError as error:
+        raise Conflict("already_exists", f"There is a connection called {new.name!r} already.") from error
+    return record
+
+
+def _sealed(
+    runtime: Runtime, partner_id: PartnerId, client_secret: str | None, refresh_token: str | None
+) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    if client_secret is not None:
+        values["client_secret"] = runtime.secrets.seal(
+            client_secret, context=client_secret_context(partner_id)
+        )
+    if refresh_token is not None:
+        values["refresh_token"] = runtime.secrets.seal(
+            refresh_token, context=refresh_token_context(partner_id)
+        )
+        values["refresh_token_at"] = runtime.now()
+    return values
+
+
+async def get(runtime: Runtime, partner_id: PartnerId, connection_id: UUID) -> Record:
+    async with runtime.transaction(partner_id) as tx:
+        record = await connections.get(tx.session, partner_id, connection_id)
+    if record is None:
+        raise NotFound("unknown_connection", f"There is no connection {connection_id}.")
+    return record
+
+
+async def list_page(runtime: Runtime, partner_id: PartnerId, page: PageRequest) -> Page[Record]:
+    async with runtime.transaction(partner_id) as tx:
+        return await connections.list_page(tx.session, partner_id, page)
+
+
+async def update(
+    runtime: Runtime,
+    partner_id: PartnerId,
+    connection_id: UUID,
+    *,
+    plain: dict[str, Any],
+    client_secret: str | None,
+    refresh_token: str | None,
+) -> Record:
+    """Changes names and credentials. New credentials end a trouble: the next call tries them."""
+    sealed = _sealed(runtime, partner_id, client_secret, refresh_token)
+    values = {**plain, **sealed, "updated_at": runtime.now()}
+    try:
+        async with runtime.transaction(partner_id) as tx:
+            if not await connections.update(tx.session, partner_id, connection_id, values):
+                raise NotFound("unknown_connection", f"There is no connection {connection_id}.")
+            if sealed:
+                await connections.clear_trouble(tx.session, partner_id, connection_id)
+                tx.wake(WakeKind.BATCHES)
+    except IntegrityError as error:
+        raise Conflict("already_exists", "There is a connection of this name already.") from error
+    return await get(runtime, partner_id, connection_id)
+
+
+async def check(runtime: Runtime, partner_id: PartnerId, connection_id: UUID) -> Check:
+    """Asks Microsoft with fresh tokens; a good answer ends a trouble, a bad one is written down."""
+    await get(runtime, partner_id, connection_id)
+    access = await open_access(runtime, partner_id, connection_id, fresh=True)
+    driver = runtime.drivers[access.record["platform"]]
+    try:
+        proved = await driver.check(access)
+    except UpstreamFailure as failure:
+        if isinstance(failure, ConnectionTrouble):
+            await note_trouble(runtime, partner_id, connection_id, failure)
+        return Check(ok=False, proved=(), code=failure.code, said=str(failure.said) or None)
+    async with runtime.transaction(partner_id) as tx:
+        await connections.clear_trouble(tx.session, partner_id, connection_id)
+        await connections.update(tx.session, partner_id, connection_id, {"checked_at": runtime.now()})
+        tx.wake(WakeKind.BATCHES)
+    return Check(ok=True, proved=proved)

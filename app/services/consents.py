@@ -1,0 +1,210 @@
+"""Consent: reading the evidence, and what a change of it does to waiting work.
+
+The customers list of a connection is read as a whole; who is in it has consented. A grant
+releases what was held, without anybody sending it again; a loss holds what is not yet sent.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from app.db import batches, connections, customers, orders, registrations
+from app.db.ids import new_row_id
+from app.db.sql import Record
+from app.domain import consent
+from app.domain.consent import Change, ConsentState, Evidence
+from app.domain.errors import NotFound
+from app.domain.event import EventType
+from app.domain.ids import PartnerId
+from app.domain.registration import RegistrationState
+from app.domain.upstream import ConnectionTrouble, Throttled, UpstreamFailure
+from app.queue import WakeKind
+from app.runtime import Runtime, Tx
+from app.services.access import note_trouble, open_access
+from app.services.events import Happening, order_news, publish
+from app.telemetry import logger
+
+log = logger("consents")
+
+
+async def apply_change(
+    runtime: Runtime, tx: Tx, partner_id: PartnerId, customer_id: UUID, change: Change
+) -> bool:
+    """Changes the state, with its history, its effect on waiting work and its events.
+
+    Decides anew under the lock: False when another process was quicker or the move is not legal.
+    """
+    now = runtime.now()
+    row = await customers.consent_for_update(tx.session, partner_id, customer_id)
+    if row is None:
+        return False
+    old = ConsentState(row["state"])
+    if change.state not in consent.CONSENT_TRANSITIONS[old]:
+        return False
+    await customers.set_consent(
+        tx.session,
+        partner_id,
+        customer_id,
+        change_id=new_row_id(),
+        from_state=old,
+        to_state=change.state,
+        evidence=change.evidence,
+        now=now,
+    )
+    log.info("consent_changed", customer_id=str(customer_id), was=old.value, state=change.state.value)
+    if consent.lets_pass(old) == consent.lets_pass(change.state):
+        return True
+    await _move_work(tx, partner_id, customer_id, change, now)
+    return True
+
+
+async def _move_work(tx: Tx, partner_id: PartnerId, customer_id: UUID, change: Change, now: datetime) -> None:
+    """Releases or holds the customer's waiting batches. Orders are locked first, as everywhere."""
+    affected = await orders.waiting_of_customer(tx.session, partner_id, customer_id)
+    for order_id in affected:
+        await orders.lock(tx.session, partner_id, order_id)
+    if consent.lets_pass(change.state):
+        moved = await batches.release_held(tx.session, partner_id, customer_id, now)
+        new, event = RegistrationState.QUEUED, EventType.CONSENT_GRANTED
+        only = frozenset({RegistrationState.HELD})
+        if moved:
+            tx.wake(WakeKind.BATCHES, lanes=len(moved))
+    else:
+        moved = await batches.hold_queued(tx.session, partner_id, customer_id, now)
+        new, event = RegistrationState.HELD, EventType.CONSENT_REVOKED
+        only = frozenset({RegistrationState.QUEUED})
+    waiting = await registrations.move_batches(tx.session, partner_id, moved, new, now, only=only)
+    happenings = [
+        Happening(
+            event,
+            {
+                "customer_id": str(customer_id),
+                "state": change.state.value,
+                "evidence": change.evidence.value,
+                "devices": waiting,
+            },
+            customer_id=customer_id,
+        )
+    ]
+    for order_id in affected:
+        happenings += await order_news(tx, partner_id, order_id)
+    await publish(tx, partner_id, happenings, now)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    customers_known: int
+    changes: int
+
+
+async def read_customers(runtime: Runtime, partner_id: PartnerId, connection_id: UUID) -> Reading:
+    """Reads the connection's customers list and applies what it proves. Raises UpstreamFailure."""
+    access = await open_access(runtime, partner_id, connection_id)
+    driver = runtime.drivers[access.record["platform"]]
+    listed = {customer.tenant_id async for customer in driver.customers(access)}
+    return await _apply_listing(runtime, partner_id, connection_id, listed)
+
+
+async def _apply_listing(
+    runtime: Runtime, partner_id: PartnerId, connection_id: UUID, listed: Collection[UUID]
+) -> Reading:
+    now = runtime.now()
+    async with runtime.transaction(partner_id) as tx:
+        known = await customers.list_of_connection(tx.session, partner_id, connection_id)
+        seen = [row["id"] for row in known if row["entra_tenant_id"] in listed]
+        await customers.note_consent_checked(tx.session, partner_id, connection_id, listed=seen, now=now)
+        await connections.update(tx.session, partner_id, connection_id, {"customers_read_at": now})
+        await connections.clear_trouble(tx.session, partner_id, connection_id)
+    changed = 0
+    for row in known:
+        change = consent.after_listing(
+            ConsentState(row["consent_state"]), listed=row["entra_tenant_id"] in listed
+        )
+        if change is not None:
+            # One transaction each: a customer with much waiting work does not hold up the others.
+            async with runtime.transaction(partner_id) as tx:
+                changed += await apply_change(runtime, tx, partner_id, row["id"], change)
+    return Reading(len(known), changed)
+
+
+async def recheck(runtime: Runtime, partner_id: PartnerId, customer_id: UUID) -> Record:
+    """Reads the list at once and returns the customer as it is then."""
+    customer = await get_customer(runtime, partner_id, customer_id)
+    await read_customers(runtime, partner_id, customer["connection_id"])
+    return await get_customer(runtime, partner_id, customer_id)
+
+
+async def get_customer(runtime: Runtime, partner_id: PartnerId, customer_id: UUID) -> Record:
+    async with runtime.transaction(partner_id) as tx:
+        customer = await customers.get(tx.session, partner_id, customer_id)
+    if customer is None:
+        raise NotFound("unknown_customer")
+    return customer
+
+
+async def history(runtime: Runtime, partner_id: PartnerId, customer_id: UUID) -> list[Record]:
+    async with runtime.transaction(partner_id) as tx:
+        return await customers.consent_history(tx.session, partner_id, customer_id)
+
+
+async def request(runtime: Runtime, partner_id: PartnerId, customer_id: UUID) -> str:
+    """The link the customer's administrator opens; notes that consent has been asked for."""
+    customer = await get_customer(runtime, partner_id, customer_id)
+    access = await open_access(runtime, partner_id, customer["connection_id"])
+    link = await runtime.drivers[access.record["platform"]].consent_link(access)
+    state = ConsentState(customer["consent_state"])
+    if not consent.lets_pass(state) and state is not ConsentState.REQUESTED:
+        async with runtime.transaction(partner_id) as tx:
+            await apply_change(
+                runtime,
+                tx,
+                partner_id,
+                customer_id,
+                Change(ConsentState.REQUESTED, Evidence.LINK_ISSUED),
+            )
+    return link
+
+
+async def read_due(runtime: Runtime) -> bool:
+    """Reads one connection's customers list if one is due; False when none is. For the workers."""
+    now = runtime.now()
+    interval = timedelta(seconds=runtime.settings.consent_interval_s)
+    async with runtime.system_transaction() as tx:
+        due = await connections.claim_customers_reading(tx.session, now=now, interval=interval)
+    if due is None:
+        return False
+    partner_id, connection_id = PartnerId(due["partner_id"]), due["id"]
+    try:
+        await read_customers(runtime, partner_id, connection_id)
+    except ConnectionTrouble as trouble:
+        await note_trouble(runtime, partner_id, connection_id, trouble)
+    except Throttled as throttled:
+        async with runtime.transaction(partner_id) as tx:
+            await connections.postpone(
+                tx.session,
+                partner_id,
+                connection_id,
+                now + (throttled.retry_after or timedelta(minutes=1)),
+            )
+    except UpstreamFailure as failure:
+        log.warning("customers_not_read", connection_id=str(connection_id), said=str(failure.said))
+    return True
+
+
+async def age(runtime: Runtime) -> int:
+    """Calls proofs stale that are older than they may be. For the sweep."""
+    now = runtime.now()
+    valid_for = timedelta(days=runtime.settings.consent_valid_days)
+    async with runtime.system_transaction() as tx:
+        aged = await customers.aged_consents(tx.session, proved_before=now - valid_for)
+    for row in aged:
+        async with runtime.transaction(row["partner_id"]) as tx:
+            await apply_change(
+                runtime,
+                tx,
+                row["partner_id"],
+                row["customer_id"],
+                Change(ConsentState.STALE, Evidence.AGE),
+            )
+    return len(aged)

@@ -1,0 +1,119 @@
+"""Customers: whom devices are registered for. Consent is read for a new one at once, by the worker."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy.exc import IntegrityError
+
+from app.db import connections, customers
+from app.db.ids import new_row_id
+from app.db.paging import Page, PageRequest
+from app.db.sql import Record
+from app.domain.consent import ConsentState, Evidence
+from app.domain.errors import Conflict, NotFound
+from app.domain.ids import PartnerId
+from app.queue import WakeKind
+from app.runtime import Runtime, Tx
+
+
+@dataclass(frozen=True, slots=True)
+class NewCustomer:
+    connection_id: UUID
+    entra_tenant_id: UUID
+    name: str
+    domain: str | None = None
+    default_group_tag: str | None = None
+
+
+async def create(
+    runtime: Runtime,
+    partner_id: PartnerId,
+    new: NewCustomer,
+    *,
+    before_commit: Callable[[Tx, Record], Awaitable[None]] | None = None,
+) -> Record:
+    """Raises NotFound for the connection, Conflict if the connection has this tenant already."""
+    now, customer_id = runtime.now(), new_row_id()
+    try:
+        async with runtime.transaction(partner_id) as tx:
+            if await connections.get(tx.session, partner_id, new.connection_id) is None:
+                raise NotFound("unknown_connection", f"There is no connection {new.connection_id}.")
+            await customers.add(
+                tx.session,
+                partner_id,
+                {
+                    "id": customer_id,
+                    "connection_id": new.connection_id,
+                    "entra_tenant_id": new.entra_tenant_id,
+                    "name": new.name,
+                    "domain": new.domain,
+                    "default_group_tag": new.default_group_tag,
+                    "last_turn_at": now,
+                    "created_at": now,
+                    "updated_at": now,
+                },
+            )
+            await customers.add_consent(
+                tx.session,
+                partner_id,
+                customer_id,
+                state=ConsentState.UNKNOWN,
+                evidence=Evidence.CUSTOMER_CREATED,
+                now=now,
+            )
+            await connections.hasten_customers(tx.session, partner_id, new.connection_id, now)
+            tx.wake(WakeKind.CONSENT)
+            record = await customers.get(tx.session, partner_id, customer_id)
+            assert record is not None
+            if before_commit is not None:
+                await before_commit(tx, record)
+    except IntegrityError as error:
+        raise await _taken(runtime, partner_id, new) from error
+    return record
+
+
+async def _taken(runtime: Runtime, partner_id: PartnerId, new: NewCustomer) -> Conflict:
+    async with runtime.transaction(partner_id) as tx:
+        existing = await customers.find_by_tenant(
+            tx.session, partner_id, new.connection_id, new.entra_tenant_id
+        )
+    links = {"customer_id": str(existing["id"])} if existing is not None else {}
+    return Conflict(
+        "already_exists",
+        f"The connection has a customer with the tenant {new.entra_tenant_id} already.",
+        links=links,
+    )
+
+
+async def list_page(
+    runtime: Runtime,
+    partner_id: PartnerId,
+    page: PageRequest,
+    *,
+    entra_tenant_id: UUID | None = None,
+    domain: str | None = None,
+    consent_state: str | None = None,
+) -> Page[Record]:
+    async with runtime.transaction(partner_id) as tx:
+        return await customers.list_page(
+            tx.session,
+            partner_id,
+            page,
+            entra_tenant_id=entra_tenant_id,
+            domain=domain,
+            consent_state=consent_state,
+        )
+
+
+async def update(
+    runtime: Runtime, partner_id: PartnerId, customer_id: UUID, values: dict[str, Any]
+) -> Record:
+    """Name, domain and default group tag; the tenant id is what the customer is."""
+    async with runtime.transaction(partner_id) as tx:
+        await customers.update(tx.session, partner_id, customer_id, {**values, "updated_at": runtime.now()})
+        record = await customers.get(tx.session, partner_id, customer_id)
+    if record is None:
+        raise NotFound("unknown_customer", f"There is no customer {customer_id}.")
+    return record

@@ -1,0 +1,164 @@
+"""Telling what happened: events are written with the change they tell of, deliveries with the events."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from app.db import events as events_table
+from app.db import orders as orders_table
+from app.db.ids import new_row_ids
+from app.db.sql import Record
+from app.domain.event import EventType, pages
+from app.domain.ids import PartnerId
+from app.domain.order import FINAL, OrderState, compute_state
+from app.domain.registration import RegistrationState
+from app.queue import WakeKind
+from app.runtime import Tx
+
+DELIVERY_LANES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Happening:
+    type: EventType
+    data: dict[str, Any]
+    order_id: UUID | None = None
+    customer_id: UUID | None = None
+
+
+async def publish(tx: Tx, partner_id: PartnerId, happenings: Sequence[Happening], now: datetime) -> None:
+    """Writes the events and one delivery for each endpoint that asked for them, in this transaction."""
+    if not happenings:
+        return
+    ids = new_row_ids(len(happenings))
+    sequences = await _sequences(tx, partner_id, happenings)
+    await events_table.add_events(
+        tx.session,
+        partner_id,
+        [
+            events_table.NewEvent(id, h.type, h.order_id, h.customer_id, sequence, h.data)
+            for id, h, sequence in zip(ids, happenings, sequences, strict=True)
+        ],
+        now,
+    )
+    endpoints = await events_table.subscribers(tx.session, partner_id)
+    pairs = [
+        (id, endpoint["id"])
+        for id, happening in zip(ids, happenings, strict=True)
+        for endpoint in endpoints
+        if happening.type in endpoint["event_types"]
+    ]
+    if pairs:
+        delivery_ids = new_row_ids(len(pairs))
+        await events_table.add_deliveries(
+            tx.session,
+            partner_id,
+            [(id, event, endpoint) for id, (event, endpoint) in zip(delivery_ids, pairs, strict=True)],
+            now,
+        )
+        tx.wake(WakeKind.DELIVERIES, lanes=min(len(pairs), DELIVERY_LANES))
+
+
+async def _sequences(tx: Tx, partner_id: PartnerId, happenings: Sequence[Happening]) -> list[int | None]:
+    """Consecutive numbers within each order, in the order given."""
+    wanted: dict[UUID, int] = {}
+    for happening in happenings:
+        if happening.order_id is not None:
+            wanted[happening.order_id] = wanted.get(happening.order_id, 0) + 1
+    following = {
+        order_id: await orders_table.take_sequences(tx.session, partner_id, order_id, count)
+        for order_id, count in sorted(wanted.items())
+    }
+    numbers: list[int | None] = []
+    for happening in happenings:
+        if happening.order_id is None:
+            numbers.append(None)
+        else:
+            numbers.append(following[happening.order_id])
+            following[happening.order_id] += 1
+    return numbers
+
+
+def order_happening(
+    type: EventType,
+    order: Record,
+    state: OrderState,
+    counts: Mapping[RegistrationState, int],
+    extra: Mapping[str, Any] | None = None,
+) -> Happening:
+    return Happening(
+        type,
+        {
+            "order_id": str(order["id"]),
+            "reference": order["reference"],
+            "purchase_order": order["purchase_order"],
+            "customer_id": str(order["customer_id"]),
+            "state": state.value,
+            "counts": {name.value: n for name, n in sorted(counts.items()) if n},
+            **(extra or {}),
+        },
+        order_id=order["id"],
+        customer_id=order["customer_id"],
+    )
+
+
+def settled_happenings(order: Record, rows: Sequence[Record]) -> list[Happening]:
+    """registration.settled in pages of ROWS_PER_EVENT: ids, states, codes; no identities."""
+    ordered = sorted(rows, key=lambda row: row["row_number"])
+    return [
+        Happening(
+            EventType.REGISTRATION_SETTLED,
+            {
+                "order_id": str(order["id"]),
+                "reference": order["reference"],
+                "customer_id": str(order["customer_id"]),
+                "registrations": [
+                    {
+                        "id": str(row["id"]),
+                        "row": row["row_number"],
+                        "line_ref": row["line_ref"],
+                        "state": row["state"],
+                        "error_code": row["error_code"],
+                    }
+                    for row in page
+                ],
+            },
+            order_id=order["id"],
+            customer_id=order["customer_id"],
+        )
+        for page in pages(ordered)
+    ]
+
+
+_FINAL_EVENTS = {
+    OrderState.COMPLETED: EventType.ORDER_COMPLETED,
+    OrderState.COMPLETED_WITH_ERRORS: EventType.ORDER_COMPLETED_WITH_ERRORS,
+    OrderState.FAILED: EventType.ORDER_FAILED,
+    OrderState.CANCELLED: EventType.ORDER_CANCELLED,
+}
+
+
+async def order_news(tx: Tx, partner_id: PartnerId, order_id: UUID) -> list[Happening]:
+    """The order event that this transaction's changes amount to, if any.
+
+    The caller holds the order's row, so of several batches that finish together exactly one sees
+    the end. `announced_state` makes sure that each end is told once, also after a retry.
+    """
+    order = await orders_table.get(tx.session, partner_id, order_id)
+    if order is None:
+        raise LookupError("the order has gone")
+    counts = (await orders_table.counts(tx.session, partner_id, [order_id]))[order_id]
+    state = compute_state(counts, has_open_batches=order["has_open_batches"])
+    announced = order["announced_state"]
+    if state.value == announced:
+        return []
+    if state in FINAL:
+        news = [order_happening(_FINAL_EVENTS[state], order, state, counts)]
+    elif state is OrderState.HELD:
+        news = [order_happening(EventType.ORDER_HELD, order, state, counts)]
+    else:
+        news = []
+    await orders_table.update(tx.session, partner_id, order_id, {"announced_state": state.value})
+    return news

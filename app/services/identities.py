@@ -1,0 +1,169 @@
+"""Partners, their API keys, and who a caller is.
+
+A key is `rk_<prefix>_<secret>`: the prefix finds the row, the secret is compared by digest. The
+secret has 256 random bits, so a plain SHA-256 is no weaker than a slow password hash would be.
+"""
+
+import base64
+import hashlib
+import hmac
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+from sqlalchemy.exc import IntegrityError
+
+from app.db import partners
+from app.db.ids import new_row_id
+from app.db.sql import Record
+from app.domain.errors import Conflict, Forbidden, NotFound, Unauthenticated, Unprocessable
+from app.domain.ids import PartnerId
+from app.runtime import Runtime
+
+
+class PartnerRole(StrEnum):
+    DIRECT_BILL = "direct_bill"
+    INDIRECT_PROVIDER = "indirect_provider"
+    INDIRECT_RESELLER = "indirect_reseller"
+    DISTRIBUTOR = "distributor"
+    OEM = "oem"
+
+
+class Scope(StrEnum):
+    ORDERS_READ = "orders:read"
+    ORDERS_WRITE = "orders:write"
+    CUSTOMERS_READ = "customers:read"
+    CUSTOMERS_WRITE = "customers:write"
+    CONNECTIONS_READ = "connections:read"
+    CONNECTIONS_WRITE = "connections:write"
+    WEBHOOKS_READ = "webhooks:read"
+    WEBHOOKS_WRITE = "webhooks:write"
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who is calling: only `authenticate` makes one."""
+
+    partner_id: PartnerId
+    partner_name: str
+    partner_role: PartnerRole
+    key_id: UUID
+    scopes: frozenset[str]
+
+    def require(self, scope: Scope) -> None:
+        if scope not in self.scopes:
+            raise Forbidden("scope_missing", f"This API key lacks the scope {scope.value}.")
+
+
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    prefix: str
+    secret: str
+    """The whole key. Shown once, stored nowhere."""
+
+
+async def authenticate(runtime: Runtime, key: str | None) -> Caller:
+    """The caller behind a key. Raises Unauthenticated, in the same words for every kind of wrong."""
+    parts = (key or "").split("_")
+    if len(parts) != 3 or parts[0] != "rk" or not key:
+        raise Unauthenticated("unauthenticated", "Send `Authorization: Bearer <API key>`.")
+    now = runtime.now()
+    async with runtime.system_transaction() as tx:
+        row = await partners.find_key(tx.session, parts[1])
+        if row is None or not hmac.compare_digest(bytes(row["secret_digest"]), _digest(key)):
+            raise Unauthenticated("unauthenticated", "There is no such API key.")
+        if row["revoked_at"] is not None:
+            raise Unauthenticated("unauthenticated", "This API key has been revoked.")
+        if row["expires_at"] is not None and row["expires_at"] <= now:
+            raise Unauthenticated("unauthenticated", "This API key has expired.")
+        await partners.note_key_used(tx.session, row["id"], now)
+    return Caller(
+        PartnerId(row["partner_id"]),
+        row["partner_name"],
+        PartnerRole(row["partner_role"]),
+        row["id"],
+        frozenset(row["scopes"]),
+    )
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.sha256(key.encode()).digest()
+
+
+def _mint() -> NewKey:
+    prefix = secrets.token_hex(4)
+    secret = base64.b32encode(secrets.token_bytes(32)).decode().rstrip("=").lower()
+    return NewKey(prefix, f"rk_{prefix}_{secret}")
+
+
+async def create_partner(runtime: Runtime, name: str, role: PartnerRole) -> PartnerId:
+    """Raises Conflict for a name that is taken."""
+    partner_id = PartnerId(new_row_id())
+    if not name.strip():
+        raise Unprocessable("invalid_parameter", "A partner needs a name.")
+    try:
+        async with runtime.system_transaction() as tx:
+            await partners.add(
+                tx.session, id=partner_id, name=name.strip(), role=role.value, now=runtime.now()
+            )
+    except IntegrityError as error:
+        raise Conflict("already_exists", f"There is a partner called {name!r} already.") from error
+    return partner_id
+
+
+async def find_partner(runtime: Runtime, name_or_id: str) -> Record:
+    """For the operator's command line. Raises NotFound."""
+    async with runtime.system_transaction() as tx:
+        row = await partners.get_by_name(tx.session, name_or_id)
+        if row is None:
+            try:
+                row = await partners.get(tx.session, PartnerId(UUID(name_or_id)))
+            except ValueError:
+                row = None
+    if row is None:
+        raise NotFound("not_found", f"There is no partner {name_or_id!r}.")
+    return row
+
+
+async def list_partners(runtime: Runtime) -> list[Record]:
+    async with runtime.system_transaction() as tx:
+        return await partners.list_all(tx.session)
+
+
+async def create_key(
+    runtime: Runtime,
+    partner_id: PartnerId,
+    *,
+    name: str,
+    scopes: Sequence[Scope] = tuple(Scope),
+    expires_at: datetime | None = None,
+) -> NewKey:
+    key = _mint()
+    async with runtime.transaction(partner_id) as tx:
+        await partners.add_key(
+            tx.session,
+            partner_id,
+            id=new_row_id(),
+            name=name,
+            prefix=key.prefix,
+            secret_digest=_digest(key.secret),
+            scopes=[scope.value for scope in scopes],
+            expires_at=expires_at,
+            now=runtime.now(),
+        )
+    return key
+
+
+async def list_keys(runtime: Runtime, partner_id: PartnerId) -> list[Record]:
+    async with runtime.transaction(partner_id) as tx:
+        return await partners.list_keys(tx.session, partner_id)
+
+
+async def revoke_key(runtime: Runtime, partner_id: PartnerId, prefix: str) -> None:
+    """Takes effect with the next call. Raises NotFound."""
+    async with runtime.transaction(partner_id) as tx:
+        if not await partners.revoke_key(tx.session, partner_id, prefix, runtime.now()):
+            raise NotFound("not_found", f"There is no valid API key {prefix!r} of this partner.")

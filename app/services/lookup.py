@@ -1,0 +1,129 @@
+"""Finding out what became of devices whose answer was lost: Microsoft's own listing decides.
+
+Bounded: a few looks of so many pages. A device that the listing does not show is sent once more,
+which does no harm (registering is idempotent per device and tenant) and gives a definite answer;
+if even that stays unclear, the row ends as `unknown`, visibly, with the step a person should take.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from app.db import batches, customers, registrations
+from app.db.batches import Claim
+from app.db.ids import new_row_id
+from app.db.registrations import Outcome, SendableRow
+from app.domain import schedule
+from app.domain.batch import BatchState
+from app.domain.registration import RegistrationState
+from app.platforms.base import ListedDevice
+from app.runtime import Runtime
+from app.services.access import open_access
+from app.services.settlement import Next, record
+from app.telemetry import logger
+
+log = logger("lookup")
+
+_OPEN = frozenset({RegistrationState.UNKNOWN, RegistrationState.PROCESSING})
+ROUNDS = 2
+"""Look-ups, one repetition of what is missing, look-ups again."""
+
+
+@dataclass
+class _Listing:
+    """The devices Microsoft holds under the tag, by each of their identities."""
+
+    product_keys: dict[str, ListedDevice] = field(default_factory=dict)
+    serials: dict[str, list[ListedDevice]] = field(default_factory=dict)
+
+    def add(self, device: ListedDevice) -> None:
+        if device.product_key:
+            self.product_keys[device.product_key] = device
+        if device.serial_number:
+            self.serials.setdefault(device.serial_number, []).append(device)
+
+    def find(self, row: SendableRow) -> ListedDevice | None:
+        """By PKID; by serial number where manufacturer and model, if both sides have them, agree."""
+        if row.product_key and row.product_key in self.product_keys:
+            return self.product_keys[row.product_key]
+        for device in self.serials.get(row.serial_number or "", ()):
+            if _agree(row.manufacturer, device.manufacturer) and _agree(row.model, device.model):
+                return device
+        return None
+
+
+def _agree(ours: str | None, theirs: str | None) -> bool:
+    return ours is None or theirs is None or ours == theirs
+
+
+async def look_up(runtime: Runtime, claim: Claim) -> None:
+    async with runtime.transaction(claim.partner_id) as tx:
+        customer = await customers.get(tx.session, claim.partner_id, claim.customer_id)
+        rows = await registrations.of_batch(tx.session, claim.partner_id, claim.id, _OPEN, with_hashes=False)
+        await batches.close_open_attempts(tx.session, claim, runtime.now())
+        attempt_id = new_row_id()
+        await batches.add_attempt(
+            tx.session,
+            claim,
+            id=attempt_id,
+            kind="look_up",
+            request_id=None,
+            correlation_id=claim.correlation_id,
+            now=runtime.now(),
+        )
+    if customer is None:
+        raise LookupError("the customer has gone")
+    access = await open_access(runtime, claim.partner_id, claim.connection_id)
+    driver = runtime.drivers[access.record["platform"]]
+    listing = _Listing()
+    async for device in driver.listed(
+        access,
+        customer["entra_tenant_id"],
+        claim.group_tag,
+        max_pages=runtime.settings.lookup_pages,
+    ):
+        listing.add(device)
+    async with runtime.transaction(claim.partner_id) as tx:
+        await batches.finish_attempt(
+            tx.session, claim, attempt_id, outcome="read", said="", now=runtime.now()
+        )
+    await _conclude(runtime, claim, rows, listing)
+
+
+async def _conclude(runtime: Runtime, claim: Claim, rows: Sequence[SendableRow], listing: _Listing) -> None:
+    found: list[Outcome] = []
+    missing: list[SendableRow] = []
+    for row in rows:
+        device = listing.find(row)
+        if device is None:
+            missing.append(row)
+        else:
+            found.append(Outcome(row.id, RegistrationState.REGISTERED, upstream_device_id=device.device_id))
+    log.info("looked_up", batch_id=str(claim.id), found=len(found), missing=len(missing))
+    looks = claim.lookups + 1
+    per_round = runtime.settings.lookup_attempts
+    if not missing:
+        await record(runtime, claim, rows, found, Next(BatchState.SETTLED, values={"lookups": looks}))
+    elif looks % per_round:
+        due_at = schedule.next_attempt(looks, runtime.now(), runtime.random())
+        await record(runtime, claim, rows, found, Next(BatchState.UNKNOWN, due_at, {"lookups": looks}))
+    elif looks < ROUNDS * per_round:
+        again = {"lookups": looks, "submitted_at": None, "tracking_id": None, "request_id": None}
+        await record(
+            runtime,
+            claim,
+            rows,
+            found,
+            Next(BatchState.UNKNOWN, runtime.now(), {**again, "uncertain": True}),
+        )
+    else:
+        given_up = [
+            Outcome(row.id, RegistrationState.UNKNOWN, error_code="outcome_unknown") for row in missing
+        ]
+        log.error("outcome_unknown", batch_id=str(claim.id), rows=len(given_up))
+        await record(
+            runtime,
+            claim,
+            rows,
+            [*found, *given_up],
+            Next(BatchState.SETTLED, values={"lookups": looks, "failure_code": "outcome_unknown"}),
+        )

@@ -1,0 +1,120 @@
+"""Following a submitted batch until Microsoft has said something about every device of it.
+
+The batch's own status is never taken for the devices': it says "finished" over failed ones.
+"""
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from app.db import batches, customers, registrations
+from app.db.batches import Claim
+from app.db.registrations import Outcome, SendableRow
+from app.domain import schedule
+from app.domain.batch import BatchState, Match, match_answers
+from app.domain.registration import RegistrationState, interpret
+from app.domain.schedule import PollPolicy
+from app.domain.upstream import Refused
+from app.platforms.base import Progress
+from app.runtime import Runtime
+from app.services.access import open_access
+from app.services.settlement import LostClaim, Next, outcome_of, record, release
+from app.services.submission import outgoing
+from app.settings import Settings
+from app.telemetry import logger
+
+log = logger("polling")
+
+_SENT = frozenset({RegistrationState.PROCESSING})
+LOOKUP_PAUSE = timedelta(seconds=2)
+"""A device shows in the listing a moment after its job is done."""
+
+
+def poll_policy(settings: Settings) -> PollPolicy:
+    return PollPolicy(
+        first=timedelta(seconds=settings.poll_first_s),
+        factor=settings.poll_factor,
+        ceiling=timedelta(seconds=settings.poll_ceiling_s),
+        deadline=timedelta(seconds=settings.poll_deadline_s),
+    )
+
+
+async def poll(runtime: Runtime, claim: Claim) -> None:
+    async with runtime.transaction(claim.partner_id) as tx:
+        customer = await customers.get(tx.session, claim.partner_id, claim.customer_id)
+        rows = await registrations.of_batch(tx.session, claim.partner_id, claim.id, _SENT, with_hashes=False)
+    if customer is None or claim.tracking_id is None or claim.submitted_at is None:
+        raise LookupError("a submitted batch without customer, tracking id or time")
+    access = await open_access(runtime, claim.partner_id, claim.connection_id)
+    driver = runtime.drivers[access.record["platform"]]
+    policy = poll_policy(runtime.settings)
+    overdue = schedule.is_past_deadline(claim.submitted_at, runtime.now(), policy)
+    try:
+        progress = await driver.poll(access, customer["entra_tenant_id"], claim.tracking_id)
+    except Refused as refused:
+        # Microsoft does not know the job (any more): the listing has to tell.
+        log.warning("job_unknown_upstream", batch_id=str(claim.id), said=str(refused.said))
+        progress, overdue = Progress(finished=False, rows=()), True
+    if not progress.finished and not overdue:
+        await _wait(runtime, claim, policy)
+        return
+    await _settle(runtime, claim, rows, progress)
+
+
+async def _wait(runtime: Runtime, claim: Claim, policy: PollPolicy) -> None:
+    now = runtime.now()
+    due_at = schedule.next_poll(claim.polls + 1, now, runtime.random(), policy)
+    async with runtime.transaction(claim.partner_id) as tx:
+        await release(tx, claim, due_at, now, {"polls": claim.polls + 1, "troubles": 0})
+
+
+async def _settle(runtime: Runtime, claim: Claim, rows: Sequence[SendableRow], progress: Progress) -> None:
+    with_serial = runtime.settings.send_serial_with_hash
+    sent = [outgoing(row, with_serial=with_serial).as_sent() for row in rows]
+    outcomes: list[Outcome] = []
+    unclear: list[Outcome] = []
+    for row, match in zip(rows, match_answers(sent, progress.rows), strict=True):
+        outcome = _outcome(row, match, claim)
+        if outcome is None:
+            unclear.append(
+                Outcome(
+                    row.id,
+                    RegistrationState.UNKNOWN,
+                    "outcome_unknown",
+                    "Microsoft's answer is being checked",
+                )
+            )
+        else:
+            outcomes.append(outcome)
+    if not unclear:
+        await record(runtime, claim, rows, outcomes, Next(BatchState.SETTLED))
+        return
+    log.warning("outcomes_unclear", batch_id=str(claim.id), rows=len(unclear), of=len(rows))
+    await _mark_unknown(runtime, claim, unclear)
+    await record(
+        runtime,
+        claim,
+        rows,
+        outcomes,
+        Next(BatchState.UNKNOWN, due_at=runtime.now() + LOOKUP_PAUSE),
+    )
+
+
+def _outcome(row: SendableRow, match: Match, claim: Claim) -> Outcome | None:
+    """The row's outcome; None when the answer is missing, unfinished or hangs on a doubtful position.
+
+    A device without any key can not be looked up either: there the position is all there is.
+    """
+    if match.answer is None:
+        return None
+    if not match.certain and (row.serial_number or row.product_key):
+        return None
+    meaning = interpret(match.answer, was_uncertain=claim.uncertain)
+    return None if meaning is None else outcome_of(row, meaning, match.answer)
+
+
+async def _mark_unknown(runtime: Runtime, claim: Claim, unclear: Sequence[Outcome]) -> None:
+    """Silently: they are being looked up, and an event follows when that is over."""
+    async with runtime.transaction(claim.partner_id) as tx:
+        if await batches.lock_claimed(tx.session, claim) is None:
+            raise LostClaim
+        await registrations.settle(tx.session, claim.partner_id, unclear, runtime.now())

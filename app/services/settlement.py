@@ -1,0 +1,214 @@
+"""Writing down outcomes: rows, batch, order news and events in one transaction, fenced by the claim."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+from app.db import batches, group_tags, orders, registrations
+from app.db.batches import Claim
+from app.db.ids import new_row_id
+from app.db.registrations import Outcome, SendableRow
+from app.domain import schedule
+from app.domain.batch import BatchState
+from app.domain.ids import PartnerId
+from app.domain.registration import (
+    MAX_TRANSIENT_ATTEMPTS,
+    SUCCESS,
+    TRANSIENT_CODES,
+    Meaning,
+    RegistrationState,
+    UpstreamRow,
+)
+from app.queue import WakeKind
+from app.runtime import Runtime, Tx
+from app.services.events import order_news, publish, settled_happenings
+from app.telemetry import logger
+
+log = logger("settlement")
+
+
+class LostClaim(Exception):
+    """Another worker has the batch now; whatever this one found out must not be written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Next:
+    """What becomes of the batch itself. `due_at` None: it is done."""
+
+    state: BatchState
+    due_at: datetime | None = None
+    values: dict[str, Any] | None = None
+
+
+def outcome_of(row: SendableRow, meaning: Meaning, answer: UpstreamRow) -> Outcome:
+    return Outcome(
+        row.id,
+        meaning.state,
+        error_code=meaning.code,
+        upstream_code=answer.code,
+        upstream_name=answer.name,
+        upstream_device_id=answer.device_id,
+    )
+
+
+async def record(
+    runtime: Runtime,
+    claim: Claim,
+    rows: Sequence[SendableRow],
+    outcomes: Sequence[Outcome],
+    following: Next,
+) -> None:
+    """Writes the outcomes of some or all of the batch's rows, and what becomes of the batch.
+
+    Rows with a passing trouble go into a new batch and are tried again by themselves.
+    """
+    now = runtime.now()
+    attempts = {row.id: row.attempt for row in rows}
+    again = [
+        outcome.id
+        for outcome in outcomes
+        if outcome.error_code in TRANSIENT_CODES and attempts[outcome.id] < MAX_TRANSIENT_ATTEMPTS
+    ]
+    postponed = frozenset(again)
+    final = [outcome for outcome in outcomes if outcome.id not in postponed]
+    async with runtime.transaction(claim.partner_id) as tx:
+        order = await orders.lock(tx.session, claim.partner_id, claim.order_id)
+        if order is None:
+            raise LostClaim
+        await _advance_batch(tx, claim, following, now)
+        settled = await registrations.settle(tx.session, claim.partner_id, final, now)
+        registered = [row["id"] for row in settled if row["state"] in SUCCESS]
+        if registered:
+            await registrations.delete_hashes(tx.session, claim.partner_id, registered)
+        if again:
+            await _try_again(runtime, tx, claim, again, now)
+        news = [
+            *settled_happenings(order, settled),
+            *await order_news(tx, claim.partner_id, claim.order_id),
+        ]
+        await publish(tx, claim.partner_id, news, now)
+    log.info(
+        "outcomes_recorded",
+        batch_id=str(claim.id),
+        order_id=str(claim.order_id),
+        rows=len(settled),
+        again=len(again),
+        state=following.state.value,
+    )
+
+
+async def _advance_batch(tx: Tx, claim: Claim, following: Next, now: datetime) -> None:
+    done = following.due_at is None
+    held = await batches.update_claimed(
+        tx.session,
+        claim,
+        {
+            "state": following.state.value,
+            "owner": None,
+            "lease_until": None,
+            "due_at": following.due_at or now,
+            "settled_at": now if done else None,
+            "updated_at": now,
+            **(following.values or {}),
+        },
+    )
+    if not held:
+        raise LostClaim
+    if following.due_at is not None:
+        tx.wake(WakeKind.BATCHES, at=following.due_at)
+    else:
+        # A place in the customer's window has come free.
+        tx.wake(WakeKind.BATCHES)
+
+
+async def _try_again(runtime: Runtime, tx: Tx, claim: Claim, again: Sequence[UUID], now: datetime) -> None:
+    due_at = schedule.next_attempt(max(claim.submissions, 1), now, runtime.random())
+    sibling = {
+        "order_id": claim.order_id,
+        "customer_id": claim.customer_id,
+        "connection_id": claim.connection_id,
+        "group_tag": claim.group_tag,
+    }
+    batch_id = await add_batch(tx, claim.partner_id, sibling, len(again), BatchState.QUEUED, due_at, now)
+    await registrations.rebatch(tx.session, claim.partner_id, batch_id, again, RegistrationState.QUEUED, now)
+    tx.wake(WakeKind.BATCHES, at=due_at)
+
+
+async def add_batch(
+    tx: Tx,
+    partner_id: PartnerId,
+    belongs_to: Mapping[str, Any],
+    device_count: int,
+    state: BatchState,
+    due_at: datetime,
+    now: datetime,
+) -> UUID:
+    """A further batch of an order. `belongs_to`: order_id, customer_id, connection_id, group_tag."""
+    batch_id = new_row_id()
+    await batches.add(
+        tx.session,
+        partner_id,
+        {
+            **belongs_to,
+            "id": batch_id,
+            "device_count": device_count,
+            "state": state.value,
+            "due_at": due_at,
+            "correlation_id": uuid4(),
+            "created_at": now,
+            "updated_at": now,
+        },
+    )
+    return batch_id
+
+
+async def release(
+    tx: Tx, claim: Claim, due_at: datetime, now: datetime, values: Mapping[str, Any] | None = None
+) -> None:
+    """Gives the batch back, due at `due_at`. Raises LostClaim."""
+    held = await batches.update_claimed(
+        tx.session,
+        claim,
+        {
+            **(values or {}),
+            "due_at": due_at,
+            "owner": None,
+            "lease_until": None,
+            "updated_at": now,
+        },
+    )
+    if not held:
+        raise LostClaim
+    tx.wake(WakeKind.BATCHES, at=due_at)
+
+
+_UNSETTLED = frozenset(
+    {RegistrationState.SUBMITTING, RegistrationState.PROCESSING, RegistrationState.UNKNOWN}
+)
+
+
+async def refuse_batch(runtime: Runtime, claim: Claim, *, code: str, said: str) -> None:
+    """A definite no to the whole call: every row of it fails for the same reason."""
+    now = runtime.now()
+    async with runtime.transaction(claim.partner_id) as tx:
+        tag = await group_tags.lock(tx.session, claim.partner_id, claim.customer_id, claim.group_tag, now)
+        if await batches.lock_claimed(tx.session, claim) is None:
+            raise LostClaim
+        if tag.creating_batch_id == claim.id:
+            await group_tags.set_creating(
+                tx.session, claim.partner_id, claim.customer_id, claim.group_tag, None, now
+            )
+        # Refused before it was sent: pass through `submitting`, so that one rule settles all.
+        await registrations.move_batches(
+            tx.session, claim.partner_id, [claim.id], RegistrationState.SUBMITTING, now
+        )
+        rows = await registrations.of_batch(
+            tx.session, claim.partner_id, claim.id, _UNSETTLED, with_hashes=False
+        )
+    failed = [
+        Outcome(row.id, RegistrationState.FAILED, error_code=code, error_detail=said or None) for row in rows
+    ]
+    following = Next(BatchState.SETTLED, values={"failure_code": code, "failure_said": said or None})
+    await record(runtime, claim, rows, failed, following)

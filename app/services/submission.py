@@ -1,0 +1,404 @@
+"""Sending a batch: once if all goes well; the very same body and id again if that is not known.
+
+A group tag is created with the first batch and appended to afterwards; the tag's row lets one
+batch create it while the others wait. Intent is on disk before the call leaves.
+"""
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from uuid import UUID, uuid4
+
+from app.db import batches, customers, group_tags, registrations
+from app.db.batches import Claim
+from app.db.ids import new_row_id
+from app.db.registrations import SendableRow
+from app.domain import consent, schedule
+from app.domain.batch import BatchState
+from app.domain.consent import ConsentState
+from app.domain.identity import IdentityKind
+from app.domain.registration import RegistrationState
+from app.domain.upstream import (
+    NoRelationship,
+    NotSent,
+    OutcomeUnknown,
+    Refused,
+    UpstreamFailure,
+)
+from app.platforms.base import Accepted, CallIds, OutgoingDevice, Submission
+from app.queue import WakeKind
+from app.runtime import Runtime, Tx
+from app.services.access import open_access
+from app.services.settlement import LostClaim, refuse_batch, release
+from app.telemetry import logger
+
+log = logger("submission")
+
+TAG_PATIENCE = timedelta(seconds=1)
+"""How soon a batch looks again whether its group tag has been created; the creator wakes it earlier."""
+
+_UNSENT = frozenset({RegistrationState.QUEUED})
+_UNDER_WAY = frozenset({RegistrationState.SUBMITTING, RegistrationState.UNKNOWN})
+
+
+@dataclass(frozen=True, slots=True)
+class _Intent:
+    """What is about to be sent, as it stands in the database."""
+
+    attempt_id: UUID
+    ids: CallIds
+    create: bool
+    uncertain: bool
+    rows: Sequence[SendableRow]
+
+
+async def submit(runtime: Runtime, claim: Claim) -> None:
+    # A batch found in `submitting` was being sent by a worker that died: it may have arrived.
+    if claim.state is BatchState.SUBMITTING:
+        claim = replace(claim, uncertain=True)
+    opened = await _open(runtime, claim)
+    if opened is None:
+        return
+    create, intent = opened
+    access = await open_access(runtime, claim.partner_id, claim.connection_id)
+    driver = runtime.drivers[access.record["platform"]]
+    tenant_id = await _tenant_of(runtime, claim)
+    if intent is None:
+        spelling = await driver.find_group_tag(access, tenant_id, claim.group_tag)
+        if spelling is not None and spelling != claim.group_tag:
+            await _refuse_spelling(runtime, claim, spelling)
+            return
+        create = spelling is None
+        async with runtime.transaction(claim.partner_id) as tx:
+            if spelling is not None:
+                await _tag_is_known(tx, claim, runtime.now())
+            intent = await _write_intent(runtime, tx, claim, create=create)
+    try:
+        accepted = await driver.submit(
+            access,
+            intent.ids,
+            Submission(
+                tenant_id,
+                claim.group_tag,
+                intent.create,
+                [outgoing(row, with_serial=runtime.settings.send_serial_with_hash) for row in intent.rows],
+            ),
+        )
+    except UpstreamFailure as failure:
+        await _failed(runtime, claim, intent, failure)
+    else:
+        await _accepted(runtime, claim, intent, accepted)
+
+
+def outgoing(row: SendableRow, *, with_serial: bool) -> OutgoingDevice:
+    """Exactly the fields of the identity that is sent. Hashes are stored compressed."""
+    match IdentityKind(row.identity):
+        case IdentityKind.TUPLE:
+            return OutgoingDevice(
+                serial_number=row.serial_number, manufacturer=row.manufacturer, model=row.model
+            )
+        case IdentityKind.PRODUCT_KEY:
+            return OutgoingDevice(product_key=row.product_key)
+        case IdentityKind.HARDWARE_HASH:
+            return OutgoingDevice(
+                serial_number=row.serial_number if with_serial else None,
+                product_key=row.product_key,
+                hash_data=None if row.hash_data is None else zlib.decompress(row.hash_data),
+            )
+
+
+async def _tenant_of(runtime: Runtime, claim: Claim) -> UUID:
+    async with runtime.transaction(claim.partner_id) as tx:
+        customer = await customers.get(tx.session, claim.partner_id, claim.customer_id)
+    if customer is None:
+        raise LookupError("the customer has gone")
+    return customer["entra_tenant_id"]  # type: ignore[no-any-return]
+
+
+async def _open(runtime: Runtime, claim: Claim) -> tuple[bool, _Intent | None] | None:
+    """Decides whether and how to send: (create, intent); intent None: look for the tag first.
+
+    None: not now (no consent, or another batch is creating the tag); the batch has been put back.
+    """
+    now = runtime.now()
+    async with runtime.transaction(claim.partner_id) as tx:
+        state = await customers.consent_for_share(tx.session, claim.partner_id, claim.customer_id)
+        if await batches.lock_claimed(tx.session, claim) is None:
+            raise LostClaim
+        unsent = claim.state is BatchState.QUEUED and not claim.uncertain
+        if unsent and (state is None or not consent.lets_pass(ConsentState(state))):
+            await _hold(tx, claim, now)
+            return None
+        tag = await group_tags.lock(tx.session, claim.partner_id, claim.customer_id, claim.group_tag, now)
+        if tag.known and tag.tag == claim.group_tag:
+            return False, await _write_intent(runtime, tx, claim, create=False)
+        if tag.creating_batch_id not in (None, claim.id):
+            await release(tx, claim, now + TAG_PATIENCE, now)
+            return None
+        await group_tags.set_creating(
+            tx.session, claim.partner_id, claim.customer_id, claim.group_tag, claim.id, now
+        )
+        return True, None
+
+
+async def _write_intent(runtime: Runtime, tx: Tx, claim: Claim, *, create: bool) -> _Intent:
+    """Puts down, before anything leaves, what leaves and under which ids."""
+    now = runtime.now()
+    if await batches.lock_claimed(tx.session, claim) is None:
+        raise LostClaim
+    await batches.close_open_attempts(tx.session, claim, now)
+    # The same id for as long as no answer has come: a service that remembers ids answers as before.
+    request_id = claim.request_id or uuid4()
+    attempt_id = new_row_id()
+    await batches.add_attempt(
+        tx.session,
+        claim,
+        id=attempt_id,
+        kind="create" if create else "append",
+        request_id=request_id,
+        correlation_id=claim.correlation_id,
+        now=now,
+    )
+    if not claim.uncertain:
+        await registrations.move_batches(
+            tx.session,
+            claim.partner_id,
+            [claim.id],
+            RegistrationState.SUBMITTING,
+            now,
+            only=_UNSENT,
+        )
+    rows = await registrations.of_batch(tx.session, claim.partner_id, claim.id, _UNDER_WAY, with_hashes=True)
+    await batches.update_claimed(
+        tx.session,
+        claim,
+        {
+            "state": BatchState.SUBMITTING.value,
+            "request_id": request_id,
+            "submissions": claim.submissions + 1,
+            "uncertain": claim.uncertain,
+            "updated_at": now,
+        },
+    )
+    return _Intent(attempt_id, CallIds(request_id, claim.correlation_id), create, claim.uncertain, rows)
+
+
+async def _accepted(runtime: Runtime, claim: Claim, intent: _Intent, accepted: Accepted) -> None:
+    now = runtime.now()
+    if accepted.tracking_id is None:
+        state, new = BatchState.UNKNOWN, RegistrationState.UNKNOWN
+        due_at = now + timedelta(seconds=runtime.settings.poll_ceiling_s / 10)
+    else:
+        state, new = BatchState.SUBMITTED, RegistrationState.PROCESSING
+        due_at = now + timedelta(seconds=runtime.settings.poll_first_s)
+    async with runtime.transaction(claim.partner_id) as tx:
+        if await batches.lock_claimed(tx.session, claim) is None:
+            raise LostClaim
+        await _tag_is_known(tx, claim, now)
+        await batches.finish_attempt(
+            tx.session, claim, intent.attempt_id, outcome="accepted", said="", now=now
+        )
+        await registrations.move_batches(tx.session, claim.partner_id, [claim.id], new, now, only=_UNDER_WAY)
+        await release(
+            tx,
+            claim,
+            due_at,
+            now,
+            {
+                "state": state.value,
+                "tracking_id": accepted.tracking_id,
+                "submitted_at": now,
+                "request_id": None,
+                "polls": 0,
+                "troubles": 0,
+                "failure_code": None,
+                "failure_said": None,
+            },
+        )
+    log.info("batch_submitted", batch_id=str(claim.id), devices=len(intent.rows), create=intent.create)
+
+
+async def _failed(
+    runtime: Runtime,
+    claim: Claim,
+    intent: _Intent,
+    failure: UpstreamFailure,
+) -> None:
+    """Sorts a failed call: no effect, unknown effect, or a definite no."""
+    claim = replace(
+        claim,
+        uncertain=intent.uncertain,
+        state=BatchState.SUBMITTING,
+        request_id=intent.ids.request_id,
+        submissions=claim.submissions + 1,
+    )
+    log.info("submission_failed", batch_id=str(claim.id), code=failure.code, said=str(failure.said))
+    match failure:
+        case OutcomeUnknown():
+            await _unknown(runtime, claim, intent, failure)
+        case NoRelationship():
+            await _unsent(runtime, claim, intent, failure)
+        case Refused() if _tag_surprise(failure, intent):
+            await _tag_was_otherwise(runtime, claim, intent, failure)
+        case Refused() if intent.uncertain:
+            # What went before may have been processed; only Microsoft's listing can tell.
+            await _to_lookup(runtime, claim, intent, failure)
+        case Refused():
+            await _finish_attempt(runtime, claim, intent, failure)
+            await refuse_batch(runtime, claim, code=failure.code, said=str(failure.said))
+        case _:
+            await _unsent(runtime, claim, intent, failure)
+
+
+def _tag_surprise(failure: Refused, intent: _Intent) -> bool:
+    """Creating what exists (409), or appending to what does not (404): our ledger was behind."""
+    return failure.said.status == (409 if intent.create else 404)
+
+
+async def _tag_was_otherwise(runtime: Runtime, claim: Claim, intent: _Intent, failure: Refused) -> None:
+    now = runtime.now()
+    if claim.submissions >= runtime.settings.max_submissions:
+        await _finish_attempt(runtime, claim, intent, failure)
+        await refuse_batch(runtime, claim, code=failure.code, said=str(failure.said))
+        return
+    async with runtime.transaction(claim.partner_id) as tx:
+        # Not `known` either way: the next attempt looks for the tag at Microsoft, spelling included.
+        await group_tags.set_known(
+            tx.session, claim.partner_id, claim.customer_id, claim.group_tag, known=False, now=now
+        )
+    await _unsent(runtime, claim, intent, failure)
+
+
+async def _unsent(runtime: Runtime, claim: Claim, intent: _Intent, failure: UpstreamFailure) -> None:
+    """The call certainly had no effect: the batch is as it was before, and is tried again later.
+
+    An answer spends its request id; without one (no connection) the same id is used again.
+    """
+    now = runtime.now()
+    answered = failure.said.status is not None or not isinstance(failure, NotSent)
+    async with runtime.transaction(claim.partner_id) as tx:
+        await batches.finish_attempt(
+            tx.session, claim, intent.attempt_id, outcome=failure.code, said=str(failure.said), now=now
+        )
+        state = BatchState.UNKNOWN if intent.uncertain else BatchState.QUEUED
+        held = await batches.update_claimed(
+            tx.session,
+            claim,
+            {
+                "state": state.value,
+                "request_id": None if answered else intent.ids.request_id,
+                "updated_at": now,
+            },
+        )
+        if not held:
+            raise LostClaim
+        if not intent.uncertain:
+            await registrations.move_batches(
+                tx.session,
+                claim.partner_id,
+                [claim.id],
+                RegistrationState.QUEUED,
+                now,
+                only=frozenset({RegistrationState.SUBMITTING}),
+            )
+    raise failure
+
+
+async def _unknown(runtime: Runtime, claim: Claim, intent: _Intent, failure: OutcomeUnknown) -> None:
+    """It may have arrived: said so on every row, and the same body is sent again."""
+    now = runtime.now()
+    spent = failure.answered and claim.submissions >= runtime.settings.max_submissions
+    async with runtime.transaction(claim.partner_id) as tx:
+        await batches.finish_attempt(
+            tx.session, claim, intent.attempt_id, outcome="unknown", said=str(failure.said), now=now
+        )
+        held = await batches.update_claimed(
+            tx.session,
+            claim,
+            {
+                "state": BatchState.UNKNOWN.value,
+                "uncertain": True,
+                "request_id": None if failure.answered else intent.ids.request_id,
+                # Enough answers that said nothing: have the listing decide.
+                "submitted_at": now if spent else None,
+                "updated_at": now,
+            },
+        )
+        if not held:
+            raise LostClaim
+        await registrations.move_batches(
+            tx.session,
+            claim.partner_id,
+            [claim.id],
+            RegistrationState.UNKNOWN,
+            now,
+            only=frozenset({RegistrationState.SUBMITTING}),
+        )
+    raise failure
+
+
+async def _to_lookup(runtime: Runtime, claim: Claim, intent: _Intent, failure: UpstreamFailure) -> None:
+    now = runtime.now()
+    due_at = schedule.next_attempt(1, now, runtime.random())
+    async with runtime.transaction(claim.partner_id) as tx:
+        await batches.finish_attempt(
+            tx.session, claim, intent.attempt_id, outcome=failure.code, said=str(failure.said), now=now
+        )
+        await release(
+            tx,
+            claim,
+            due_at,
+            now,
+            {
+                "state": BatchState.UNKNOWN.value,
+                "submitted_at": now,
+                "request_id": None,
+                "failure_code": failure.code,
+                "failure_said": str(failure.said) or None,
+            },
+        )
+
+
+async def _finish_attempt(runtime: Runtime, claim: Claim, intent: _Intent, failure: UpstreamFailure) -> None:
+    async with runtime.transaction(claim.partner_id) as tx:
+        await batches.finish_attempt(
+            tx.session,
+            claim,
+            intent.attempt_id,
+            outcome=failure.code,
+            said=str(failure.said),
+            now=runtime.now(),
+        )
+
+
+async def _hold(tx: Tx, claim: Claim, now: datetime) -> None:
+    held = await batches.update_claimed(
+        tx.session,
+        claim,
+        {"state": BatchState.HELD.value, "owner": None, "lease_until": None, "updated_at": now},
+    )
+    if not held:
+        raise LostClaim
+    await registrations.move_batches(
+        tx.session, claim.partner_id, [claim.id], RegistrationState.HELD, now, only=_UNSENT
+    )
+
+
+async def _tag_is_known(tx: Tx, claim: Claim, now: datetime) -> None:
+    tag = await group_tags.lock(tx.session, claim.partner_id, claim.customer_id, claim.group_tag, now)
+    if tag.known and tag.tag == claim.group_tag:
+        return
+    await group_tags.set_known(
+        tx.session, claim.partner_id, claim.customer_id, claim.group_tag, known=True, now=now
+    )
+    waiting = await batches.hasten_tag(
+        tx.session, claim.partner_id, claim.customer_id, group_tags.key(claim.group_tag), now
+    )
+    if waiting:
+        tx.wake(WakeKind.BATCHES, lanes=waiting)
+
+
+async def _refuse_spelling(runtime: Runtime, claim: Claim, spelling: str) -> None:
+    said = f"Partner Center has the group tag {spelling!r}; the order says {claim.group_tag!r}"
+    await refuse_batch(runtime, claim, code="group_tag_case_conflict", said=said)

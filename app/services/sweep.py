@@ -1,0 +1,62 @@
+"""The sweep: finds work whose wake-up was lost, ages what ages, forgets what may be forgotten.
+
+It is what makes Redis dispensable. It changes no outcome itself; it only wakes those who do.
+"""
+
+from datetime import timedelta
+
+from app.db import batches, connections, events, heartbeats, idempotency, registrations
+from app.queue import WakeKind
+from app.runtime import Runtime
+from app.services import consents
+from app.telemetry import logger
+
+log = logger("sweep")
+
+HEARTBEAT_KEPT = timedelta(hours=1)
+
+
+async def sweep(runtime: Runtime) -> dict[str, int]:
+    """One round. Returns what is waiting, for the log and the tests."""
+    now, settings = runtime.now(), runtime.settings
+    async with runtime.system_transaction() as tx:
+        due = await batches.count_due(tx.session, now, limit=settings.worker_lanes)
+        deliveries = await events.count_deliveries_due(tx.session, now, limit=settings.delivery_lanes)
+        readings = await connections.count_customers_due(tx.session, now)
+        stuck = await batches.stuck(tx.session, before=now - timedelta(seconds=settings.sweep_patience_s))
+        for kind, lanes in (
+            (WakeKind.BATCHES, due),
+            (WakeKind.DELIVERIES, deliveries),
+            (WakeKind.CONSENT, min(readings, 1)),
+        ):
+            if lanes:
+                tx.wake(kind, lanes=lanes)
+    for row in stuck:
+        log.error("batch_stuck", batch_id=str(row["id"]), state=row["state"])
+    return {"batches": due, "deliveries": deliveries, "connections": readings, "stuck": len(stuck)}
+
+
+async def tidy(runtime: Runtime) -> None:
+    """What need not happen every few seconds."""
+    now, settings = runtime.now(), runtime.settings
+    await consents.age(runtime)
+    async with runtime.system_transaction() as tx:
+        keys = await idempotency.purge(
+            tx.session, created_before=now - timedelta(hours=settings.idempotency_hours)
+        )
+        hashes = await registrations.purge_hashes(
+            tx.session, settled_before=now - timedelta(days=settings.hash_retention_days)
+        )
+        await heartbeats.purge(tx.session, now, older_than=HEARTBEAT_KEPT)
+    if keys or hashes:
+        log.info("tidied", idempotency_keys=keys, hashes=hashes)
+
+
+async def beat(runtime: Runtime, worker_id: str) -> None:
+    async with runtime.system_transaction() as tx:
+        await heartbeats.beat(tx.session, worker_id, runtime.now())
+
+
+async def end_beat(runtime: Runtime, worker_id: str) -> None:
+    async with runtime.system_transaction() as tx:
+        await heartbeats.end(tx.session, worker_id)

@@ -1,0 +1,288 @@
+"""Webhook endpoints, and telling them: one attempt at a time, each a row, on Standard Webhooks' ladder."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from secrets import token_bytes
+from typing import Any
+from uuid import UUID, uuid4
+
+import orjson
+from sqlalchemy.exc import DBAPIError
+
+from app.db import events
+from app.db.engine import stamp
+from app.db.events import DeliveryClaim, NewEvent
+from app.db.ids import new_row_id
+from app.db.paging import Page, PageRequest
+from app.db.sql import Record
+from app.domain import schedule, signature
+from app.domain.errors import FieldError, NotFound, Unprocessable
+from app.domain.event import SUBSCRIBABLE, EventType
+from app.domain.ids import PartnerId
+from app.outbound import Kind, Outcome, UrlRefused
+from app.queue import WakeKind
+from app.runtime import Runtime, Tx
+from app.telemetry import logger
+
+log = logger("webhooks")
+
+SECRET_BYTES = 32
+DEGRADED_AFTER = 5
+"""Failed attempts in a row after which an endpoint is called degraded (it is still tried)."""
+
+
+class EndpointState(StrEnum):
+    ENABLED = "enabled"
+    DEGRADED = "degraded"
+    DISABLED = "disabled"
+
+
+class DeliveryState(StrEnum):
+    PENDING = "pending"
+    RETRYING = "retrying"
+    SUCCEEDED = "succeeded"
+    EXHAUSTED = "exhausted"
+
+
+def _context(partner_id: PartnerId) -> str:
+    return f"webhook_endpoint.secret:{partner_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class NewEndpoint:
+    url: str
+    event_types: Sequence[EventType]
+    description: str | None = None
+
+
+async def create_endpoint(
+    runtime: Runtime,
+    partner_id: PartnerId,
+    new: NewEndpoint,
+    *,
+    before_commit: Callable[[Tx, Record, str], Awaitable[None]] | None = None,
+) -> tuple[Record, str]:
+    """The endpoint and its signing secret, which is shown this once."""
+    _check_url(runtime, new.url)
+    secret = signature.new_secret(token_bytes(SECRET_BYTES))
+    now, endpoint_id = runtime.now(), new_row_id()
+    async with runtime.transaction(partner_id) as tx:
+        await events.add_endpoint(
+            tx.session,
+            partner_id,
+            {
+                "id": endpoint_id,
+                "url": new.url,
+                "description": new.description,
+                "event_types": [type.value for type in new.event_types or sorted(SUBSCRIBABLE)],
+                "secret": runtime.secrets.seal(secret, context=_context(partner_id)),
+                "state": EndpointState.ENABLED.value,
+                "created_at": now,
+                "updated_at": now,
+            },
+        )
+        record = await events.get_endpoint(tx.session, partner_id, endpoint_id)
+        assert record is not None
+        if before_commit is not None:
+            await before_commit(tx, record, secret)
+    return record, secret
+
+
+def _check_url(runtime: Runtime, url: str) -> None:
+    try:
+        runtime.outbound.check_url(url)
+    except UrlRefused as refused:
+        raise Unprocessable(
+            "url_refused", str(refused), [FieldError("/url", "url_refused", str(refused))]
+        ) from refused
+
+
+async def get_endpoint(runtime: Runtime, partner_id: PartnerId, endpoint_id: UUID) -> Record:
+    async with runtime.transaction(partner_id) as tx:
+        record = await events.get_endpoint(tx.session, partner_id, endpoint_id)
+    if record is None:
+        raise NotFound("not_found", f"There is no webhook endpoint {endpoint_id}.")
+    return record
+
+
+async def list_endpoints(runtime: Runtime, partner_id: PartnerId, page: PageRequest) -> Page[Record]:
+    async with runtime.transaction(partner_id) as tx:
+        return await events.list_endpoints(tx.session, partner_id, page)
+
+
+async def update_endpoint(
+    runtime: Runtime, partner_id: PartnerId, endpoint_id: UUID, values: dict[str, Any]
+) -> Record:
+    """URL, description, event types, or enabled/disabled."""
+    if "url" in values:
+        _check_url(runtime, values["url"])
+    now = runtime.now()
+    if values.get("state") == EndpointState.ENABLED.value:
+        values = {**values, "consecutive_failures": 0}
+    async with runtime.transaction(partner_id) as tx:
+        values = {**values, "updated_at": now}
+        if not await events.update_endpoint(tx.session, partner_id, endpoint_id, values):
+            raise NotFound("not_found", f"There is no webhook endpoint {endpoint_id}.")
+        if values.get("state") == EndpointState.DISABLED.value:
+            await events.exhaust_deliveries(tx.session, partner_id, endpoint_id, now)
+    return await get_endpoint(runtime, partner_id, endpoint_id)
+
+
+async def delete_endpoint(runtime: Runtime, partner_id: PartnerId, endpoint_id: UUID) -> None:
+    async with runtime.transaction(partner_id) as tx:
+        if not await events.delete_endpoint(tx.session, partner_id, endpoint_id):
+            raise NotFound("not_found", f"There is no webhook endpoint {endpoint_id}.")
+
+
+async def send_test(runtime: Runtime, partner_id: PartnerId, endpoint_id: UUID) -> Record:
+    """Queues a test event for this endpoint only; returns the delivery to follow."""
+    await get_endpoint(runtime, partner_id, endpoint_id)
+    now, event_id, delivery_id = runtime.now(), new_row_id(), new_row_id()
+    data = {"endpoint_id": str(endpoint_id), "message": "This is a test."}
+    async with runtime.transaction(partner_id) as tx:
+        await events.add_events(
+            tx.session,
+            partner_id,
+            [NewEvent(event_id, EventType.ENDPOINT_TEST, None, None, None, data)],
+            now,
+        )
+        await events.add_deliveries(tx.session, partner_id, [(delivery_id, event_id, endpoint_id)], now)
+        tx.wake(WakeKind.DELIVERIES)
+    return await get_delivery(runtime, partner_id, delivery_id)
+
+
+async def get_delivery(runtime: Runtime, partner_id: PartnerId, delivery_id: UUID) -> Record:
+    async with runtime.transaction(partner_id) as tx:
+        record = await events.get_delivery(tx.session, partner_id, delivery_id)
+    if record is None:
+        raise NotFound("not_found", f"There is no delivery {delivery_id}.")
+    return record
+
+
+async def attempts(runtime: Runtime, partner_id: PartnerId, delivery_id: UUID) -> list[Record]:
+    async with runtime.transaction(partner_id) as tx:
+        return await events.delivery_attempts(tx.session, partner_id, delivery_id)
+
+
+async def list_deliveries(
+    runtime: Runtime,
+    partner_id: PartnerId,
+    page: PageRequest,
+    *,
+    endpoint_id: UUID | None = None,
+    state: str | None = None,
+) -> Page[Record]:
+    async with runtime.transaction(partner_id) as tx:
+        return await events.list_deliveries(
+            tx.session, partner_id, page, endpoint_id=endpoint_id, state=state
+        )
+
+
+async def redeliver(runtime: Runtime, partner_id: PartnerId, delivery_id: UUID) -> Record:
+    """Starts the ladder over, whatever became of the delivery; the event keeps its id."""
+    async with runtime.transaction(partner_id) as tx:
+        if not await events.redeliver(tx.session, partner_id, delivery_id, runtime.now()):
+            raise NotFound("not_found", f"There is no delivery {delivery_id}.")
+        tx.wake(WakeKind.DELIVERIES)
+    return await get_delivery(runtime, partner_id, delivery_id)
+
+
+# --- delivering -----------------------------------------------------------------------------------
+
+
+async def deliver_next(runtime: Runtime) -> bool:
+    """Claims the next due delivery and makes one attempt; False when none is due."""
+    async with runtime.system_transaction() as tx:
+        claim = await events.claim_delivery(
+            tx.session, owner=uuid4(), now=runtime.now(), lease=runtime.settings.lease
+        )
+    if claim is None:
+        return False
+    async with runtime.transaction(claim.partner_id) as tx:
+        event = await events.get_event(tx.session, claim.partner_id, claim.event_id)
+        endpoint = await events.get_endpoint(tx.session, claim.partner_id, claim.endpoint_id)
+    if event is None or endpoint is None:
+        return True  # deleted meanwhile, and the delivery with it
+    started_at = runtime.now()
+    body = payload(event)
+    secret = runtime.secrets.open_text(endpoint["secret"], context=_context(claim.partner_id))
+    headers = {
+        "content-type": "application/json",
+        "user-agent": "Registrar-Webhooks/1",
+        **signature.sign([secret], str(event["id"]), started_at, body),
+    }
+    outcome = await runtime.outbound.post(endpoint["url"], content=body, headers=headers)
+    try:
+        await _record_attempt(runtime, claim, endpoint, started_at, outcome)
+    except DBAPIError as error:
+        log.warning("attempt_not_recorded", delivery_id=str(claim.id), error=type(error.orig).__name__)
+    return True
+
+
+def payload(event: Record) -> bytes:
+    """The body as it is signed: the same bytes at every attempt."""
+    data = {**event["data"], "sequence": event["sequence"]}
+    return orjson.dumps({"type": event["type"], "timestamp": stamp(event["occurred_at"]), "data": data})
+
+
+async def _record_attempt(
+    runtime: Runtime, claim: DeliveryClaim, endpoint: Record, started_at: datetime, outcome: Outcome
+) -> None:
+    now = runtime.now()
+    succeeded = outcome.kind is Kind.SUCCEEDED
+    gone = outcome.kind is Kind.GONE
+    retry_after = None if outcome.retry_after is None else timedelta(seconds=outcome.retry_after)
+    due_at = (
+        None
+        if succeeded or gone
+        else schedule.next_delivery(claim.attempts + 1, now, runtime.random(), retry_after)
+    )
+    if succeeded:
+        state = DeliveryState.SUCCEEDED
+    else:
+        state = DeliveryState.EXHAUSTED if due_at is None else DeliveryState.RETRYING
+    async with runtime.transaction(claim.partner_id) as tx:
+        held = await events.finish_delivery_attempt(
+            tx.session,
+            claim,
+            attempt_id=new_row_id(),
+            state=state.value,
+            status=outcome.status,
+            kind=outcome.kind.value,
+            excerpt=outcome.excerpt or outcome.detail or None,
+            duration_ms=outcome.duration_ms,
+            started_at=started_at,
+            due_at=due_at,
+            now=now,
+        )
+        if not held:
+            return
+        await _judge_endpoint(tx, claim, endpoint, succeeded=succeeded, gone=gone, now=now)
+        if due_at is not None:
+            tx.wake(WakeKind.DELIVERIES, at=due_at)
+    if state is DeliveryState.EXHAUSTED:
+        log.error("delivery_exhausted", delivery_id=str(claim.id), endpoint_id=str(claim.endpoint_id))
+
+
+async def _judge_endpoint(
+    tx: Tx, claim: DeliveryClaim, endpoint: Record, *, succeeded: bool, gone: bool, now: datetime
+) -> None:
+    failures = 0 if succeeded else endpoint["consecutive_failures"] + 1
+    state = EndpointState(endpoint["state"])
+    if gone:
+        state = EndpointState.DISABLED
+        log.error("endpoint_disabled", endpoint_id=str(claim.endpoint_id), reason="410 Gone")
+    elif state is not EndpointState.DISABLED:
+        state = EndpointState.DEGRADED if failures >= DEGRADED_AFTER else EndpointState.ENABLED
+    if failures == endpoint["consecutive_failures"] and state.value == endpoint["state"]:
+        return
+    await events.update_endpoint(
+        tx.session,
+        claim.partner_id,
+        claim.endpoint_id,
+        {"consecutive_failures": failures, "state": state.value, "updated_at": now},
+    )
+    if gone:
+        await events.exhaust_deliveries(tx.session, claim.partner_id, claim.endpoint_id, now)

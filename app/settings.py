@@ -1,0 +1,239 @@
+"""Every setting, with what it means, its unit, and the checks between them.
+
+Read once at start from the environment (prefix `REGISTRAR_`), frozen, and passed down; nothing
+reads the environment later. A combination that would lose or repeat work is refused at start
+with the reason.
+"""
+
+from datetime import timedelta
+from enum import StrEnum
+from ipaddress import ip_network
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Any, Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+
+class Environment(StrEnum):
+    DEVELOPMENT = "development"
+    PRODUCTION = "production"
+
+
+class LogFormat(StrEnum):
+    JSON = "json"
+    TEXT = "text"
+
+
+MICROSOFT_HOSTS = {
+    "partner_center_url": frozenset({"api.partnercenter.microsoft.com"}),
+    "login_url": frozenset({"login.microsoftonline.com"}),
+    "graph_url": frozenset({"graph.microsoft.com"}),
+}
+
+
+class Settings(BaseSettings):
+    """The settings; each key is `REGISTRAR_` + its name in capitals."""
+
+    model_config = SettingsConfigDict(env_prefix="REGISTRAR_", frozen=True, extra="ignore")
+
+    environment: Environment = Field(
+        Environment.DEVELOPMENT,
+        description="`production` refuses other hosts than Microsoft's, embedded databases "
+        "and generated keys.",
+    )
+    database_url: str | None = Field(
+        None,
+        description="PostgreSQL 15 or newer, as postgresql://user:password@host/database. "
+        "Empty: PostgreSQL from its wheel, in the data directory.",
+    )
+    migration_database_url: str | None = Field(
+        None,
+        description="PostgreSQL login that owns the tables, for migrations only. Empty: database_url.",
+    )
+    redis_url: str | None = Field(
+        None,
+        description="Redis 7 or Valkey 8 or newer. Holds wake-ups only: losing it loses no work. "
+        "Empty: Valkey from its wheel, in the data directory.",
+    )
+    data_dir: Path = Field(
+        Path("data"),
+        description="Directory of the embedded databases and of the generated secret key.",
+    )
+    durable: bool = Field(
+        True, description="Whether the embedded PostgreSQL waits for the disk. Only tests say no."
+    )
+    secret_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        (),
+        description="Keys that protect credentials at rest: 32 bytes in base64 each, separated by commas. "
+        "The first one encrypts, all decrypt. Empty: one is generated in the data directory.",
+    )
+    log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR.")
+    log_format: LogFormat = Field(LogFormat.JSON, description="`json` for machines, `text` for people.")
+
+    api_host: str = Field("127.0.0.1", description="Address the API listens on.")
+    api_port: int = Field(8000, ge=1, le=65535, description="Port the API listens on.")
+    public_url: str | None = Field(
+        None, description="Where callers reach the API; used in `type` links of problem details."
+    )
+    max_body_bytes: int = Field(
+        64 * 1024 * 1024,
+        ge=1024,
+        description="Largest request body in bytes. 10,000 devices with hashes are about 43 MB.",
+    )
+    database_pool_size: int = Field(
+        10, ge=2, description="Database connections each process keeps open at most."
+    )
+    idempotency_hours: float = Field(
+        72, ge=1, description="Hours an Idempotency-Key is remembered: a long weekend of an order system."
+    )
+
+    partner_center_url: str = Field(
+        "https://api.partnercenter.microsoft.com", description="Base URL of Partner Center's API."
+    )
+    login_url: str = Field(
+        "https://login.microsoftonline.com", description="Base URL of the Entra token service."
+    )
+    graph_url: str = Field("https://graph.microsoft.com", description="Base URL of Microsoft Graph.")
+    upstream_timeout_s: float = Field(
+        60, gt=0, description="Seconds one call to Microsoft may take in all before its outcome is unknown."
+    )
+    step_timeout_s: float = Field(
+        90, gt=0, description="Seconds one step of a batch may take: a few calls and their records."
+    )
+    lease_s: float = Field(
+        120, gt=0, description="Seconds a claim of a batch or delivery lasts; longer than any step."
+    )
+    sweep_patience_s: float = Field(
+        240,
+        gt=0,
+        description="Seconds a batch may be without progress before the sweep reports it as stuck.",
+    )
+    sweep_interval_s: int = Field(
+        5, ge=1, le=60, description="Seconds between looks for work whose wake-up was lost."
+    )
+    poll_first_s: float = Field(1.0, gt=0, description="Seconds until the first status poll.")
+    poll_factor: float = Field(1.6, ge=1, description="Growth of the pause between polls.")
+    poll_ceiling_s: float = Field(60, gt=0, description="Longest pause between polls, in seconds.")
+    poll_deadline_s: float = Field(
+        3600,
+        gt=0,
+        description="Seconds after which an unfinished job is looked up in the device listing instead.",
+    )
+    max_submissions: int = Field(
+        8,
+        ge=1,
+        description="Answered but unclear submissions of one batch before its outcome is looked up instead.",
+    )
+    lookup_attempts: int = Field(
+        3, ge=1, description="Looks into the device listing, before and again after one repetition."
+    )
+    send_serial_with_hash: bool = Field(
+        True,
+        description="Whether the serial number inside a hash is sent along with it. Microsoft echoes no "
+        "key for hash-only devices; with it, answers are matched by key instead of by position.",
+    )
+    lookup_pages: int = Field(200, ge=1, description="Pages of 100 devices that one look may read at most.")
+    customer_window: int = Field(
+        4, ge=1, description="Batches of one customer that are under way at the same time at most."
+    )
+    connection_window: int = Field(
+        32, ge=1, description="Batches of one connection that are under way at the same time at most."
+    )
+    worker_lanes: int = Field(8, ge=1, description="Batches one worker process advances at the same time.")
+    delivery_lanes: int = Field(8, ge=1, description="Webhooks one worker process sends at the same time.")
+    heartbeat_s: float = Field(5, gt=0, description="Seconds between a worker's signs of life.")
+    consent_interval_s: float = Field(
+        300, gt=0, description="Seconds between readings of each connection's customers list."
+    )
+    consent_valid_days: float = Field(
+        30, gt=0, description="Days after which an unrenewed proof of consent is called stale."
+    )
+    hash_retention_days: float = Field(
+        30,
+        ge=0,
+        description="Days the hash of a device that failed is kept for `:retry-failed`. "
+        "Hashes of registered devices are deleted at once.",
+    )
+    max_group_tag: int = Field(
+        128, ge=1, description="Longest group tag. Microsoft publishes no limit; its tools stop at 128."
+    )
+
+    webhook_timeout_s: float = Field(15, gt=0, description="Seconds a receiver has to answer.")
+    webhook_allow_http: bool = Field(
+        False, description="Whether webhooks may go to plain http. Never in production."
+    )
+    webhook_allowed_networks: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Private networks webhooks may go to, as CIDR separated by commas: "
+        "for receivers on the premises.",
+    )
+
+    @field_validator("secret_keys", "webhook_allowed_networks", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        return (
+            tuple(part.strip() for part in value.split(",") if part.strip())
+            if isinstance(value, str)
+            else value
+        )
+
+    @field_validator("database_url", "migration_database_url", "redis_url", "public_url", mode="before")
+    @classmethod
+    def _empty_is_none(cls, value: Any) -> Any:
+        return None if value == "" else value
+
+    @field_validator("webhook_allowed_networks")
+    @classmethod
+    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for network in value:
+            ip_network(network)
+        return value
+
+    @field_validator("partner_center_url", "login_url", "graph_url")
+    @classmethod
+    def _no_trailing_slash(cls, value: str) -> str:
+        return value.rstrip("/")
+
+    @model_validator(mode="after")
+    def _deadlines_nest(self) -> Self:
+        ladder = ("upstream_timeout_s", "step_timeout_s", "lease_s", "sweep_patience_s")
+        for shorter, longer in pairwise(ladder):
+            if getattr(self, shorter) >= getattr(self, longer):
+                raise ValueError(
+                    f"REGISTRAR_{shorter.upper()} ({getattr(self, shorter):g}) must be smaller than "
+                    f"REGISTRAR_{longer.upper()} ({getattr(self, longer):g}): otherwise work is claimed "
+                    "a second time while the first attempt is still running"
+                )
+        if self.heartbeat_s * 3 > self.lease_s:
+            raise ValueError("REGISTRAR_HEARTBEAT_S must be at most a third of REGISTRAR_LEASE_S")
+        if self.webhook_timeout_s >= self.lease_s:
+            raise ValueError("REGISTRAR_WEBHOOK_TIMEOUT_S must be smaller than REGISTRAR_LEASE_S")
+        return self
+
+    @model_validator(mode="after")
+    def _production_is_strict(self) -> Self:
+        if self.environment is not Environment.PRODUCTION:
+            return self
+        for name, hosts in MICROSOFT_HOSTS.items():
+            url = urlsplit(getattr(self, name))
+            if url.scheme != "https" or url.hostname not in hosts:
+                raise ValueError(
+                    f"REGISTRAR_{name.upper()} must be https at {' or '.join(sorted(hosts))} in production"
+                )
+        missing = [
+            f"REGISTRAR_{name.upper()}"
+            for name in ("database_url", "redis_url", "secret_keys")
+            if not getattr(self, name)
+        ]
+        if missing:
+            raise ValueError(f"production needs {', '.join(missing)}")
+        if self.webhook_allow_http:
+            raise ValueError("REGISTRAR_WEBHOOK_ALLOW_HTTP must stay off in production")
+        return self
+
+    @property
+    def lease(self) -> timedelta:
+        return timedelta(seconds=self.lease_s)

@@ -1,0 +1,75 @@
+"""Structured logs: constant event names, ids as fields, one correlation id through a unit of work.
+
+Nothing sensitive may be passed in (no hash, token, secret or list of serial numbers); the last
+processor drops fields with such names all the same, because one day somebody will.
+"""
+
+import logging
+import sys
+from collections.abc import MutableMapping
+from typing import Any
+
+import structlog
+
+from app.settings import LogFormat, Settings
+
+FORBIDDEN_FIELDS = frozenset(
+    {
+        "hardware_hash",
+        "hash",
+        "token",
+        "access_token",
+        "refresh_token",
+        "client_secret",
+        "secret",
+        "authorization",
+        "serial_number",
+        "serials",
+        "body",
+    }
+)
+
+
+def configure(settings: Settings, *, process: str) -> None:
+    """Sets up logging of the whole process, libraries included. `process` is on every line."""
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+        _drop_forbidden,
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    renderer: Any = (
+        structlog.processors.JSONRenderer()
+        if settings.log_format is LogFormat.JSON
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
+    formatter = structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=shared,
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(formatter)
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(settings.log_level.upper())
+    for name in ("httpx", "httpcore", "arq.worker", "uvicorn.access", "msal"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    structlog.contextvars.bind_contextvars(process=process)
+
+
+def logger(name: str) -> structlog.stdlib.BoundLogger:
+    return structlog.stdlib.get_logger(name)
+
+
+def _drop_forbidden(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    for name in FORBIDDEN_FIELDS.intersection(event):
+        event[name] = "[removed]"
+    return event

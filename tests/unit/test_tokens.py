@@ -1,0 +1,394 @@
+"""Tokens: what goes to Entra, and what its refusals mean. The only fake is the wire."""
+
+import asyncio
+import logging
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import timedelta
+from typing import Any
+from urllib.parse import parse_qs
+from uuid import UUID
+
+import httpx
+import pytest
+
+from app.domain.upstream import ConnectionTrouble, Throttled, Unreachable, UpstreamFailure
+from app.microsoft.tokens import TokenService, refusal
+
+TENANT = UUID("11111111-2222-3333-4444-555555555555")
+CLIENT = "66666666-7777-8888-9999-000000000000"
+SECRET = "s3cret/with+odd=chars"
+REFRESH = "1.refresh-token-of-the-test"
+LOGIN = "http://login.test:9000/base"
+MSAL_BASE = f"https://login.microsoftonline.com/{TENANT}"
+
+
+def configuration(token_endpoint: str = f"{MSAL_BASE}/oauth2/v2.0/token") -> httpx.Response:
+    return httpx.Response(
+        200,
+        json={
+            "issuer": f"{MSAL_BASE}/v2.0",
+            "authorization_endpoint": f"{MSAL_BASE}/oauth2/v2.0/authorize",
+            "token_endpoint": token_endpoint,
+        },
+    )
+
+
+class Entra:
+    """The token service at the wire: gives metadata, and the answers in their order (the last one stays)."""
+
+    def __init__(self, *answers: httpx.Response | Exception) -> None:
+        self.answers = list(answers)
+        self.metadata: httpx.Response | Exception = configuration()
+        self.forms: list[dict[str, str]] = []
+        self.requests: list[httpx.Request] = []
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.requests.append(request)
+        if request.method == "GET":
+            answer = self.metadata
+        else:
+            self.forms.append(
+                {name: values[0] for name, values in parse_qs(request.content.decode()).items()}
+            )
+            answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return httpx.Response(answer.status_code, headers=answer.headers, content=answer.content)
+
+
+def granted(**more: Any) -> httpx.Response:
+    return httpx.Response(
+        200, json={"token_type": "Bearer", "expires_in": 3599, "access_token": "at-1", **more}
+    )
+
+
+def refused(status: int, error: str, code: int, text: str, **more: Any) -> httpx.Response:
+    description = f"AADSTS{code}: {text} Trace ID: 0000-1 Correlation ID: 0000-2 Timestamp: 2026-01-01"
+    body = {"error": error, "error_description": description, "error_codes": [code], **more}
+    return httpx.Response(status, json=body)
+
+
+Open = Callable[[Entra], TokenService]
+
+
+@pytest.fixture
+def open_service() -> Iterator[Open]:
+    services: list[TokenService] = []
+
+    def open_one(entra: Entra) -> TokenService:
+        services.append(TokenService(LOGIN, timeout_s=5, transport=httpx.MockTransport(entra)))
+        return services[-1]
+
+    yield open_one
+    for service in services:
+        service.close()
+
+
+async def app_token(service: TokenService) -> Any:
+    return await service.for_app(tenant_id=TENANT, client_id=CLIENT, client_secret=SECRET)
+
+
+async def user_token(service: TokenService) -> Any:
+    return await service.redeem(
+        tenant_id=TENANT, client_id=CLIENT, client_secret=SECRET, refresh_token=REFRESH
+    )
+
+
+async def test_an_app_token_is_asked_for_at_the_configured_address(open_service: Open) -> None:
+    entra = Entra(granted())
+    tokens = await app_token(open_service(entra))
+    assert (tokens.access_token, tokens.expires_in, tokens.refresh_token) == (
+        "at-1",
+        timedelta(seconds=3599),
+        None,
+    )
+    assert [(r.method, str(r.url)) for r in entra.requests] == [
+        ("GET", f"{LOGIN}/{TENANT}/v2.0/.well-known/openid-configuration"),
+        ("POST", f"{LOGIN}/{TENANT}/oauth2/v2.0/token"),
+    ]
+    form = entra.forms[0]
+    assert form["grant_type"] == "client_credentials"
+    assert form["scope"] == "https://api.partnercenter.microsoft.com/.default"
+    assert (form["client_id"], form["client_secret"]) == (CLIENT, SECRET)
+
+
+async def test_a_refresh_token_is_redeemed_for_partner_center_and_the_rotated_one_comes_back(
+    open_service: Open,
+) -> None:
+    entra = Entra(granted(refresh_token="rt-2", scope="user_impersonation"))
+    tokens = await user_token(open_service(entra))
+    assert (tokens.access_token, tokens.refresh_token) == ("at-1", "rt-2")
+    form = entra.forms[0]
+    assert (form["grant_type"], form["refresh_token"]) == ("refresh_token", REFRESH)
+    assert "https://api.partnercenter.microsoft.com/user_impersonation" in form["scope"].split()
+    assert "offline_access" in form["scope"].split()
+
+
+async def test_every_call_reaches_entra_even_right_after_a_token_or_a_refusal(open_service: Open) -> None:
+    entra = Entra(
+        granted(),
+        granted(access_token="at-2"),
+        refused(400, "invalid_grant", 50173, "Revoked."),
+        granted(access_token="at-3"),
+    )
+    service = open_service(entra)
+    assert (await user_token(service)).access_token == "at-1"
+    assert (await user_token(service)).access_token == "at-2"
+    with pytest.raises(ConnectionTrouble):
+        await user_token(service)
+    assert (await user_token(service)).access_token == "at-3"
+
+
+async def test_a_throttled_or_failed_call_is_asked_again_when_the_caller_asks_again(
+    open_service: Open,
+) -> None:
+    entra = Entra(httpx.Response(429, headers={"Retry-After": "7"}), httpx.Response(503), granted())
+    service = open_service(entra)
+    with pytest.raises(Throttled) as throttled:
+        await app_token(service)
+    assert throttled.value.retry_after == timedelta(seconds=7)
+    with pytest.raises(Unreachable):
+        await app_token(service)
+    assert (await app_token(service)).access_token == "at-1"
+
+
+@pytest.mark.parametrize(
+    "status, error, code, failure, catalogue_code",
+    [
+        (400, "invalid_grant", 50076, ConnectionTrouble, "mfa_required"),
+        (400, "invalid_grant", 50079, ConnectionTrouble, "mfa_required"),
+        (400, "invalid_grant", 50158, ConnectionTrouble, "mfa_required"),
+        (400, "invalid_grant", 50078, ConnectionTrouble, "mfa_required"),
+        (400, "interaction_required", 50199, ConnectionTrouble, "mfa_required"),
+        (400, "invalid_grant", 50173, ConnectionTrouble, "credential_refused"),
+        (400, "invalid_grant", 700082, ConnectionTrouble, "credential_refused"),
+        (400, "invalid_grant", 53003, ConnectionTrouble, "credential_refused"),
+        (400, "invalid_grant", 65001, ConnectionTrouble, "credential_refused"),
+        (401, "invalid_client", 7000215, ConnectionTrouble, "credential_refused"),
+        (401, "invalid_client", 7000222, ConnectionTrouble, "credential_refused"),
+        (400, "unauthorized_client", 700016, ConnectionTrouble, "credential_refused"),
+        (400, "invalid_request", 90002, ConnectionTrouble, "credential_refused"),
+        (400, "something_new", 999999, ConnectionTrouble, "credential_refused"),
+        (400, "temporarily_unavailable", 90033, Unreachable, "upstream_unavailable"),
+        (400, "invalid_request", 90012, Unreachable, "upstream_unavailable"),
+        (503, "temporarily_unavailable", 90033, Unreachable, "upstream_unavailable"),
+        (500, "server_error", 90000, Unreachable, "upstream_unavailable"),
+        (400, "invalid_request", 50196, Throttled, "upstream_throttled"),
+        (429, "too_many_requests", 90055, Throttled, "upstream_throttled"),
+    ],
+)
+async def test_what_a_refusal_means(
+    open_service: Open,
+    status: int,
+    error: str,
+    code: int,
+    failure: type[UpstreamFailure],
+    catalogue_code: str,
+) -> None:
+    service = open_service(Entra(refused(status, error, code, "Words of Entra.")))
+    with pytest.raises(UpstreamFailure) as raised:
+        await user_token(service)
+    assert type(raised.value) is failure
+    assert raised.value.code == catalogue_code
+    said = raised.value.said
+    assert (said.status, said.code, said.description) == (status, f"AADSTS{code}", "Words of Entra.")
+
+
+@pytest.mark.parametrize(
+    "body, code, description",
+    [
+        ({"error": "invalid_client"}, "invalid_client", None),
+        ({"error": "invalid_grant", "error_codes": ["50076"]}, "invalid_grant", None),
+        ({"error": "x", "error_description": "AADSTS50173: One.\r\nTrace ID: 5"}, "AADSTS50173", "One."),
+        ({"error": "x", "error_description": "No number: here"}, "x", "No number: here"),
+        ({"error": 5, "error_description": 6}, "5", None),
+    ],
+)
+def test_refusals_of_odd_shape_are_read_as_far_as_they_go(
+    body: dict[str, Any], code: str, description: str | None
+) -> None:
+    said = refusal(400, body, None).said
+    assert (said.code, said.description) == (code, description)
+
+
+async def test_an_unknown_tenant_is_the_connections_trouble(open_service: Open) -> None:
+    entra = Entra(granted())
+    entra.metadata = refused(400, "invalid_tenant", 90002, "Tenant not found.")
+    with pytest.raises(ConnectionTrouble) as raised:
+        await app_token(open_service(entra))
+    assert raised.value.code == "credential_refused"
+    assert raised.value.said.code == "AADSTS90002"
+    assert entra.forms == []
+
+
+NO_ANSWERS: list[httpx.Response | Exception] = [
+    httpx.ConnectError("refused"),
+    httpx.ConnectTimeout("slow"),
+    httpx.ReadTimeout("silent"),
+    httpx.RemoteProtocolError("cut"),
+    httpx.Response(502, text="<html>bad gateway</html>"),
+    httpx.Response(403, text="<html>a proxy says no</html>"),
+    httpx.Response(200, text="<html>welcome to the hotel</html>"),
+    httpx.Response(200, json=["no", "object"]),
+    httpx.Response(302, headers={"Location": "https://elsewhere.test/"}),
+    httpx.Response(200, content=b"x" * 300_000),
+]
+NO_TOKENS = [
+    httpx.Response(200, json={"token_type": "Bearer"}),
+    httpx.Response(200, json={"access_token": "nicht-ascii-ä"}),
+    httpx.Response(200, json={"access_token": 5}),
+]
+
+
+@pytest.mark.parametrize("answer", [*NO_ANSWERS, *NO_TOKENS])
+async def test_what_is_no_token_of_entra_is_unreachable(
+    open_service: Open, answer: httpx.Response | Exception
+) -> None:
+    entra = Entra(answer)
+    with pytest.raises(Unreachable):
+        await app_token(open_service(entra))
+    assert len(entra.forms) == 1
+
+
+@pytest.mark.parametrize("answer", NO_ANSWERS)
+async def test_what_is_no_metadata_of_entra_is_unreachable(
+    open_service: Open, answer: httpx.Response | Exception
+) -> None:
+    entra = Entra(granted())
+    entra.metadata = answer
+    with pytest.raises(Unreachable):
+        await app_token(open_service(entra))
+    assert entra.forms == []
+
+
+async def test_metadata_without_a_token_endpoint_is_unreachable(open_service: Open) -> None:
+    entra = Entra(granted())
+    entra.metadata = httpx.Response(200, json={"issuer": "x"})
+    with pytest.raises(Unreachable):
+        await app_token(open_service(entra))
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        f"https://login.microsoftonline.us/{TENANT}/oauth2/v2.0/token",
+        f"https://login.microsoftonline.com.evil.test/{TENANT}/oauth2/v2.0/token",
+        f"https://login.microsoftonline.com:444/{TENANT}/oauth2/v2.0/token",
+        f"http://login.microsoftonline.com/{TENANT}/oauth2/v2.0/token",
+        "https://[login.microsoftonline.com/x",
+    ],
+)
+async def test_the_secret_goes_to_no_other_host_than_the_configured_one(
+    open_service: Open, endpoint: str
+) -> None:
+    entra = Entra(granted())
+    entra.metadata = configuration(endpoint)
+    with pytest.raises(ConnectionTrouble) as raised:
+        await app_token(open_service(entra))
+    assert raised.value.code == "credential_refused"
+    assert entra.forms == []
+
+
+async def test_no_environment_variable_changes_the_way(
+    open_service: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MSAL_FORCE_REGION", "westeurope")
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.test:3128")
+    monkeypatch.setenv("HTTP_PROXY", "http://proxy.test:3128")
+    monkeypatch.setenv("SSL_CERT_FILE", "absent.pem")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "absent.pem")
+    entra = Entra(granted())
+    await app_token(open_service(entra))
+    assert {request.url.host for request in entra.requests} == {"login.test"}
+
+
+async def test_no_failure_and_no_log_line_repeats_a_secret(
+    open_service: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    echo = refused(400, "invalid_grant", 9002313, f"Malformed: {REFRESH} with {SECRET}")
+    with pytest.raises(ConnectionTrouble) as raised:
+        await user_token(open_service(Entra(echo)))
+    shown = f"{raised.value!r} {raised.value.said} {raised.value.__cause__!r}"
+    assert "Malformed" in shown
+    tokens = await user_token(open_service(Entra(granted(refresh_token="rt-2"))))
+    shown += repr(tokens) + "".join(
+        record.getMessage() for record in caplog.records if record.name != "asyncio"
+    )
+    for secret in (SECRET, REFRESH, "at-1", "rt-2"):
+        assert secret not in shown
+
+
+async def test_cookies_of_one_partner_do_not_travel_with_the_next(open_service: Open) -> None:
+    first = granted()
+    first.headers["Set-Cookie"] = "fpc=partner-one; path=/"
+    entra = Entra(first)
+    service = open_service(entra)
+    await app_token(service)
+    await app_token(service)
+    assert all("cookie" not in request.headers for request in entra.requests)
+
+
+async def test_calls_run_side_by_side_and_leave_the_loop_free() -> None:
+    together = threading.Barrier(4)
+
+    def meet(request: httpx.Request) -> httpx.Response:
+        if request.method == "POST":
+            together.wait(timeout=10)  # broken, and the test with it, unless all four are under way
+        return configuration() if request.method == "GET" else granted()
+
+    service = TokenService(LOGIN, timeout_s=5, transport=httpx.MockTransport(meet))
+    try:
+        tokens = await asyncio.gather(*(app_token(service) for _ in range(4)))
+    finally:
+        service.close()
+    assert [token.access_token for token in tokens] == ["at-1"] * 4
+
+
+@pytest.fixture
+async def dribbling() -> AsyncIterator[str]:
+    """A server that sends one byte of its answer every 20 ms, for ever."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
+            while not writer.is_closing():
+                writer.write(b" ")
+                await writer.drain()
+                await asyncio.sleep(0.02)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
+
+
+async def test_an_answer_that_never_ends_is_given_up_at_the_deadline(dribbling: str) -> None:
+    service = TokenService(dribbling, timeout_s=0.3)
+    try:
+        started = asyncio.get_running_loop().time()
+        with pytest.raises(Unreachable):
+            await app_token(service)
+        assert asyncio.get_running_loop().time() - started < 3
+    finally:
+        service.close()
+
+
+async def test_a_closed_port_is_unreachable() -> None:
+    server = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    server.close()
+    await server.wait_closed()
+    service = TokenService(f"http://127.0.0.1:{port}", timeout_s=2)
+    try:
+        with pytest.raises(Unreachable):
+            await app_token(service)
+    finally:
+        service.close()
