@@ -85,7 +85,7 @@ class Runtime:
         Raises EmbeddedUnavailable, SecretError or SQLAlchemy's errors with words for a person.
         """
         async with AsyncExitStack() as stack:
-            settings = await _with_databases(settings, stack)
+            settings = await stack.enter_async_context(databases(settings))
             assert settings.database_url is not None
             assert settings.redis_url is not None
             engine = database.open_engine(
@@ -155,23 +155,27 @@ class Runtime:
 
 async def migrate(settings: Settings) -> str:
     """Brings the database to this program's schema and returns the revision."""
-    async with AsyncExitStack() as stack:
-        settings = await _with_databases(settings, stack)
-        url = settings.migration_database_url or settings.database_url
+    async with databases(settings) as complete:
+        url = complete.migration_database_url or complete.database_url
         assert url is not None
         return await schema.migrate(url)
 
 
-async def _with_databases(settings: Settings, stack: AsyncExitStack) -> Settings:
-    """The settings with both URLs filled in, by the embedded servers where one is missing."""
+@asynccontextmanager
+async def databases(settings: Settings) -> AsyncIterator[Settings]:
+    """The settings with both URLs filled in, by the embedded servers where one is missing.
+
+    A server that was started here is stopped at the end; one that another process runs is joined.
+    """
     update: dict[str, str] = {}
-    for name, server in (("database_url", Postgres), ("redis_url", Valkey)):
-        if not getattr(settings, name):
-            started = server(settings.data_dir, durable=settings.durable)
-            await to_thread.run_sync(started.start)
-            stack.push_async_callback(to_thread.run_sync, started.stop)
-            update[name] = started.url
-    return settings.model_copy(update=update)
+    async with AsyncExitStack() as stack:
+        for name, server in (("database_url", Postgres), ("redis_url", Valkey)):
+            if not getattr(settings, name):
+                started = server(settings.data_dir, durable=settings.durable)
+                await to_thread.run_sync(started.start)
+                stack.push_async_callback(to_thread.run_sync, started.stop)
+                update[name] = started.url
+        yield settings.model_copy(update=update)
 
 
 def _secrets(settings: Settings) -> Secrets:

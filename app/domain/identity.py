@@ -139,13 +139,12 @@ def check(device: Device, rules: Rules, now: datetime) -> CheckedDevice:
     serial, maker, model, product_key, spoilt = _columns(device, rules.max_value, found)
     tag = _clean("group_tag", device.group_tag, rules.max_group_tag, found, too_long="group_tag_too_long")
     line_ref = _clean("line_ref", device.line_ref, rules.max_value, found, keep_blanks=True)
-    text = device.hardware_hash
-    whole, given_hash = None, 0
-    if text and not text.isspace():
-        whole, given_hash = _decoded(text, found), _HASH
-
     # A field in error counts as given: its error is what people must see, not that it is missing too.
-    given = spoilt | given_hash
+    given = spoilt
+    whole = None
+    if device.hardware_hash and not device.hardware_hash.isspace():
+        given |= _HASH
+        whole = _decoded(device.hardware_hash, found)
     for value, bit in ((serial, _SERIAL), (maker, _MAKER), (model, _MODEL), (product_key, _KEY)):
         if value is not None:
             given |= bit
@@ -177,7 +176,7 @@ def mark_duplicates(devices: Sequence[CheckedDevice]) -> list[CheckedDevice]:
     first = list(range(len(devices)))
     owner: dict[str, int] = {}
     for index, device in enumerate(devices):
-        for key in device.keys if device.is_valid else ():
+        for key in device.keys:
             _unite(first, owner.setdefault(key, index), index)
     marked = list(devices)
     for index, device in enumerate(devices):
@@ -392,6 +391,6 @@ def _keys(
             keys.append(f"uuid:{uuid}\x1f{serial or ''}")
         if whole.ek_digest is not None:
             keys.append(f"ek:{whole.ek_digest.hex()}")
-    if serial is not None and maker is not None and model is not None and not is_placeholder(serial):
+    if serial is not None and maker is not None and model is not None:
         keys.append(f"tuple:{serial}\x1f{maker}\x1f{model}")
     return tuple(keys)

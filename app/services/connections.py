@@ -16,6 +16,7 @@ from app.domain.ids import PartnerId
 from app.domain.upstream import ConnectionTrouble, UpstreamFailure
 from app.queue import WakeKind
 from app.runtime import Runtime, Tx
+from app.services.acceptance import refuse_barred_role
 from app.services.access import (
     client_secret_context,
     note_trouble,
@@ -23,7 +24,6 @@ from app.services.access import (
     refresh_token_context,
 )
 from app.services.identities import Caller
-from app.services.orders import refuse_barred_role
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""One contract for all platforms: sane capabilities for all, the promises of a driver for those driven by API.
+"""One contract for all platforms: sane capabilities for all, a driver's promises for those driven by API.
 
 The drivers are held to their promises against the simulator, in this process and at the wire: tokens
 come from its token endpoint through the real token service, calls go through the real HTTP client.

@@ -135,6 +135,18 @@ def test_one_character_replaced_by_anything_never_gives_other_data() -> None:
             assert whole.data == data
 
 
+@pytest.mark.parametrize("serial", ["SYN1", "SYN12", "SYN123"])
+def test_padding_signs_right_behind_the_data_are_filling_cut_short(serial: str) -> None:
+    text = made(serial=serial)
+    data = decode(text).data
+    end = -(-len(data) // 3) * 4
+    spare = end // 4 * 3 - len(data)
+    for signs in range(1, spare + 1):
+        whole = decode(text[: end - signs] + "=" * signs + text[end:])
+        assert whole.repaired
+        assert encode(whole.data) == text
+
+
 def test_a_cut_in_the_filling_is_repaired_and_a_cut_in_the_data_is_not() -> None:
     text = made()
     needed = -(-len(decode(text).data) * 4 // 3)

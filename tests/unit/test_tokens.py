@@ -290,17 +290,39 @@ async def test_the_secret_goes_to_no_other_host_than_the_configured_one(
     assert entra.forms == []
 
 
-async def test_no_environment_variable_changes_the_way(
+async def test_no_region_of_the_environment_changes_the_way(
     open_service: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MSAL_FORCE_REGION", "westeurope")
-    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.test:3128")
-    monkeypatch.setenv("HTTP_PROXY", "http://proxy.test:3128")
-    monkeypatch.setenv("SSL_CERT_FILE", "absent.pem")
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "absent.pem")
     entra = Entra(granted())
     await app_token(open_service(entra))
     assert {request.url.host for request in entra.requests} == {"login.test"}
+
+
+async def test_no_proxy_or_certificate_file_of_the_environment_is_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        monkeypatch.setenv(name, "absent.pem")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        body = (configuration() if head.startswith(b"GET") else granted()).content
+        writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    service = TokenService(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", timeout_s=5)
+    try:
+        assert (await app_token(service)).access_token == "at-1"
+    finally:
+        service.close()
+        server.close()
 
 
 async def test_no_failure_and_no_log_line_repeats_a_secret(

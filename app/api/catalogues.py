@@ -1,0 +1,92 @@
+"""What a caller can look up without a partner's data: platforms, error codes, health, who am I."""
+
+from fastapi import APIRouter, Response
+
+from app.api.models import (
+    CodeOut,
+    Codes,
+    Health,
+    Me,
+    PlatformOut,
+    Platforms,
+    Readiness,
+)
+from app.api.requests import AnyCaller, RuntimeOf
+from app.domain.catalogue import CATALOGUE
+from app.services import health
+from app.services.identities import Scope
+
+router = APIRouter()
+open_router = APIRouter(tags=["Service"])
+"""Routes without authentication."""
+
+
+@router.get("/v1/platforms", tags=["Catalogues"])
+async def list_platforms(runtime: RuntimeOf, caller: AnyCaller) -> Platforms:
+    """Where devices can be registered, with each platform's limits."""
+    return Platforms(
+        items=[
+            PlatformOut(
+                name=platform.name,
+                title=platform.title,
+                max_devices=platform.capabilities.max_devices,
+                identities=sorted(platform.capabilities.identities),
+                profiles=platform.capabilities.profiles,
+                channel=platform.capabilities.channel,
+                automated=platform.automated,
+                retired=platform.capabilities.retired,
+                note=platform.note,
+            )
+            for platform in runtime.platforms.values()
+        ]
+    )
+
+
+@router.get("/v1/error-codes", tags=["Catalogues"])
+async def list_error_codes(caller: AnyCaller) -> Codes:
+    """Everything Registrar can say is wrong, with what to do about it. Codes never change meaning."""
+    return Codes(
+        items=[
+            CodeOut(
+                code=entry.code,
+                category=entry.category,
+                severity=entry.severity,
+                advice=entry.advice,
+                title=entry.title,
+                remedy=entry.remedy,
+            )
+            for entry in CATALOGUE.values()
+        ]
+    )
+
+
+@router.get("/v1/me", tags=["Catalogues"])
+async def show_me(caller: AnyCaller) -> Me:
+    """Whose key this is, and what it may do."""
+    return Me(
+        partner_id=caller.partner_id,
+        partner_name=caller.partner_name,
+        partner_role=caller.partner_role.value,
+        scopes=[scope for scope in Scope if scope in caller.scopes],
+    )
+
+
+@open_router.get("/healthz")
+async def show_health() -> Health:
+    """Whether the process answers. Says nothing about what it depends on."""
+    return Health()
+
+
+@open_router.get("/readyz", responses={503: {"model": Readiness, "description": "Something is missing."}})
+async def show_readiness(runtime: RuntimeOf, response: Response) -> Readiness:
+    """Whether orders are taken and worked on: database, schema, Redis, a living worker."""
+    found = await health.look(runtime)
+    readiness = Readiness(
+        ready=found.ready,
+        database=found.database,
+        schema=found.schema,
+        redis=found.redis,
+        worker=found.worker,
+    )
+    response.status_code = 200 if found.ready else 503
+    return readiness

@@ -1,0 +1,109 @@
+"""Connections: the partner's enrolments at Microsoft."""
+
+from uuid import UUID
+
+from fastapi import APIRouter, Request, Response
+
+from app.api import rendering
+from app.api.models import (
+    CheckOut,
+    ConnectionIn,
+    ConnectionOut,
+    ConnectionPatch,
+    Connections,
+)
+from app.api.requests import (
+    IdempotencyKey,
+    PageOfIds,
+    ReadsConnections,
+    Remember,
+    RuntimeOf,
+    WritesConnections,
+    create_once,
+    parse,
+    read_body,
+)
+from app.api.schema import body_of
+from app.db.sql import Record
+from app.runtime import Tx
+from app.services import connections
+from app.services.connections import NewConnection
+
+router = APIRouter(prefix="/v1/connections", tags=["Connections"])
+
+
+@router.post("", status_code=201, response_model=ConnectionOut, openapi_extra=body_of(ConnectionIn))
+async def create_connection(
+    request: Request, runtime: RuntimeOf, caller: WritesConnections, key: IdempotencyKey = None
+) -> Response:
+    """Stores an enrolment with its credentials, encrypted. Then `:check` it."""
+    body = await read_body(request)
+    given = await parse(body, ConnectionIn)
+    new = NewConnection(
+        name=given.name,
+        platform=given.platform,
+        entra_tenant_id=given.entra_tenant_id,
+        client_id=given.client_id,
+        client_secret=given.client_secret,
+        refresh_token=given.refresh_token,
+        region=given.region,
+        default_group_tag=given.default_group_tag,
+    )
+
+    async def run(remember: Remember) -> None:
+        async def answer(tx: Tx, record: Record) -> None:
+            location = request.url_for("get_connection", connection_id=str(record["id"])).path
+            await remember(tx, 201, location, rendering.connection(record))
+
+        await connections.create(runtime, caller, new, before_commit=answer)
+
+    return await create_once(request, runtime, caller.partner_id, key, body, run)
+
+
+@router.get("")
+async def list_connections(runtime: RuntimeOf, caller: ReadsConnections, page: PageOfIds) -> Connections:
+    found = await connections.list_page(runtime, caller.partner_id, page)
+    return Connections(
+        items=[rendering.connection(row) for row in found.items], next_page_token=found.next_token
+    )
+
+
+@router.get("/{connection_id}")
+async def get_connection(runtime: RuntimeOf, caller: ReadsConnections, connection_id: UUID) -> ConnectionOut:
+    """`trouble` says what a person has to mend. Credentials are never shown."""
+    return rendering.connection(await connections.get(runtime, caller.partner_id, connection_id))
+
+
+@router.patch("/{connection_id}", openapi_extra=body_of(ConnectionPatch))
+async def update_connection(
+    request: Request, runtime: RuntimeOf, caller: WritesConnections, connection_id: UUID
+) -> ConnectionOut:
+    """Changes what is given; new credentials end a trouble."""
+    given = await parse(await read_body(request), ConnectionPatch)
+    plain = {
+        name: value
+        for name in ("name", "region", "default_group_tag")
+        if (value := getattr(given, name)) is not None
+    }
+    record = await connections.update(
+        runtime,
+        caller.partner_id,
+        connection_id,
+        plain=plain,
+        client_secret=given.client_secret,
+        refresh_token=given.refresh_token,
+    )
+    return rendering.connection(record)
+
+
+@router.post("/{connection_id}:check")
+async def check_connection(runtime: RuntimeOf, caller: WritesConnections, connection_id: UUID) -> CheckOut:
+    """Asks Microsoft, with fresh tokens, whether the connection works."""
+    found = await connections.check(runtime, caller.partner_id, connection_id)
+    return CheckOut(
+        ok=found.ok,
+        proved=list(found.proved),
+        code=found.code,
+        said=found.said,
+        remedy=rendering.remedy(found.code),
+    )

@@ -1,0 +1,130 @@
+"""Customers and their consent."""
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Query, Request, Response
+
+from app.api import rendering
+from app.api.models import (
+    ConsentChange,
+    ConsentLink,
+    ConsentOut,
+    CustomerIn,
+    CustomerOut,
+    CustomerPatch,
+    Customers,
+)
+from app.api.requests import (
+    IdempotencyKey,
+    PageOfIds,
+    ReadsCustomers,
+    Remember,
+    RuntimeOf,
+    WritesCustomers,
+    create_once,
+    parse,
+    read_body,
+)
+from app.api.schema import ASKS_MICROSOFT, body_of
+from app.db.sql import Record
+from app.domain.consent import ConsentState, lets_pass
+from app.domain.ids import PartnerId
+from app.runtime import Runtime, Tx
+from app.services import consents, customers
+from app.services.customers import NewCustomer
+
+router = APIRouter(prefix="/v1/customers", tags=["Customers"])
+
+NO_NUL = r"^[^\x00]*$"
+
+
+@router.post("", status_code=201, response_model=CustomerOut, openapi_extra=body_of(CustomerIn))
+async def create_customer(
+    request: Request, runtime: RuntimeOf, caller: WritesCustomers, key: IdempotencyKey = None
+) -> Response:
+    """A customer of one connection. Whether it has consented is looked up at Microsoft at once."""
+    body = await read_body(request)
+    given = await parse(body, CustomerIn)
+    new = NewCustomer(
+        connection_id=given.connection_id,
+        entra_tenant_id=given.entra_tenant_id,
+        name=given.name,
+        domain=given.domain,
+        default_group_tag=given.default_group_tag,
+    )
+
+    async def run(remember: Remember) -> None:
+        async def answer(tx: Tx, record: Record) -> None:
+            location = request.url_for("get_customer", customer_id=str(record["id"])).path
+            await remember(tx, 201, location, rendering.customer(record))
+
+        await customers.create(runtime, caller.partner_id, new, before_commit=answer)
+
+    return await create_once(request, runtime, caller.partner_id, key, body, run)
+
+
+@router.get("")
+async def list_customers(
+    runtime: RuntimeOf,
+    caller: ReadsCustomers,
+    page: PageOfIds,
+    entra_tenant_id: UUID | None = None,
+    domain: Annotated[str | None, Query(max_length=255, pattern=NO_NUL)] = None,
+    consent_state: ConsentState | None = None,
+) -> Customers:
+    found = await customers.list_page(
+        runtime,
+        caller.partner_id,
+        page,
+        entra_tenant_id=entra_tenant_id,
+        domain=domain,
+        consent_state=None if consent_state is None else consent_state.value,
+    )
+    return Customers(items=[rendering.customer(row) for row in found.items], next_page_token=found.next_token)
+
+
+@router.get("/{customer_id}")
+async def get_customer(runtime: RuntimeOf, caller: ReadsCustomers, customer_id: UUID) -> CustomerOut:
+    return rendering.customer(await consents.get_customer(runtime, caller.partner_id, customer_id))
+
+
+@router.patch("/{customer_id}", openapi_extra=body_of(CustomerPatch))
+async def update_customer(
+    request: Request, runtime: RuntimeOf, caller: WritesCustomers, customer_id: UUID
+) -> CustomerOut:
+    """Changes what is given. The tenant is what the customer is, and can not be changed."""
+    given = await parse(await read_body(request), CustomerPatch)
+    values = given.model_dump(exclude_unset=True, exclude_none=True)
+    return rendering.customer(await customers.update(runtime, caller.partner_id, customer_id, values))
+
+
+@router.get("/{customer_id}/consent")
+async def get_consent(runtime: RuntimeOf, caller: ReadsCustomers, customer_id: UUID) -> ConsentOut:
+    """The state, what it rests on, and how it came about."""
+    return await _consent(runtime, caller.partner_id, customer_id)
+
+
+@router.post("/{customer_id}/consent:request", responses=ASKS_MICROSOFT)
+async def request_consent(runtime: RuntimeOf, caller: WritesCustomers, customer_id: UUID) -> ConsentLink:
+    """The link to send to the customer. Held orders go on by themselves once it is accepted."""
+    return ConsentLink(url=await consents.request(runtime, caller.partner_id, customer_id))
+
+
+@router.post("/{customer_id}/consent:recheck", responses=ASKS_MICROSOFT)
+async def recheck_consent(runtime: RuntimeOf, caller: WritesCustomers, customer_id: UUID) -> ConsentOut:
+    """Reads Microsoft's customers list now instead of at the next round."""
+    await consents.recheck(runtime, caller.partner_id, customer_id)
+    return await _consent(runtime, caller.partner_id, customer_id)
+
+
+async def _consent(runtime: Runtime, partner_id: PartnerId, customer_id: UUID) -> ConsentOut:
+    record = await consents.get_customer(runtime, partner_id, customer_id)
+    history = await consents.history(runtime, partner_id, customer_id)
+    summary = rendering.consent_summary(record)
+    return ConsentOut(
+        **dict(summary),
+        customer_id=customer_id,
+        lets_pass=lets_pass(summary.state),
+        history=[ConsentChange(**change) for change in history],
+    )

@@ -1,0 +1,93 @@
+"""Around every request: a correlation id, a bound on the body, and one line in the log."""
+
+import time
+from uuid import uuid4
+
+import structlog
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.api.problems import problem
+from app.domain.errors import TooLarge
+from app.telemetry import logger
+
+log = logger("api")
+
+CORRELATION_HEADER = "x-correlation-id"
+
+
+class RequestContext:
+    """Gives each request a correlation id (the caller's, if it is a sane one) and logs its end."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        given = dict(scope["headers"]).get(CORRELATION_HEADER.encode(), b"").decode("latin-1")
+        correlation_id = given if _is_sane(given) else str(uuid4())
+        scope.setdefault("state", {})["correlation_id"] = correlation_id
+        structlog.contextvars.bind_contextvars(correlation_id=correlation_id)
+        started, status = time.perf_counter(), 0
+
+        async def with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [
+                    *message.get("headers", []),
+                    (CORRELATION_HEADER.encode(), correlation_id.encode()),
+                ]
+            await send(message)
+
+        try:
+            await self.app(scope, receive, with_id)
+        finally:
+            log.info(
+                "request",
+                method=scope["method"],
+                path=scope["path"],
+                status=status,
+                ms=round((time.perf_counter() - started) * 1000, 1),
+            )
+            structlog.contextvars.unbind_contextvars("correlation_id")
+
+
+def _is_sane(text: str) -> bool:
+    return 8 <= len(text) <= 100 and text.isascii() and all(c.isalnum() or c in "-_." for c in text)
+
+
+class BodyLimit:
+    """Refuses a body over the limit: by its announced length at once, otherwise while it arrives."""
+
+    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+        self.app = app
+        self.max_bytes = max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        announced = dict(scope["headers"]).get(b"content-length", b"0")
+        if announced.isdigit() and int(announced) > self.max_bytes:
+            response = problem(
+                Request(scope), "body_too_large", self._words(), 413, headers={"Connection": "close"}
+            )
+            await response(scope, receive, send)
+            return
+        received = 0
+
+        async def bounded() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self.max_bytes:
+                raise TooLarge("body_too_large", self._words())
+            return message
+
+        await self.app(scope, bounded, send)
+
+    def _words(self) -> str:
+        return f"A body has at most {self.max_bytes:,} bytes."

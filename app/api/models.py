@@ -1,0 +1,511 @@
+"""The shapes callers meet: what they send and what they get, as OpenAPI shows them.
+
+Answers are built from the services' records here and nowhere else. A field's description says
+what a caller needs to know; credentials, keys and hashes have no answer shape at all.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, StringConstraints
+
+from app.db.engine import stamp
+from app.domain.batch import BatchState
+from app.domain.catalogue import Advice, Category, Severity
+from app.domain.consent import ConsentState, Evidence
+from app.domain.event import SUBSCRIBABLE, EventType
+from app.domain.identity import IdentityKind
+from app.domain.order import MAX_DEVICES, OrderState
+from app.domain.registration import RegistrationState
+from app.platforms.base import Channel, Profiles
+from app.services.identities import Scope
+from app.services.webhooks import DeliveryState, EndpointState
+
+Timestamp = Annotated[datetime, PlainSerializer(stamp, return_type=str, when_used="json")]
+"""RFC 3339, UTC, milliseconds."""
+
+NAME_PATTERN = r"^[^\x00-\x1f\x7f]*$"
+Text100 = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=NAME_PATTERN)]
+Text255 = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=NAME_PATTERN)]
+GroupTagText = Annotated[str, StringConstraints(min_length=1, max_length=512, pattern=NAME_PATTERN)]
+Secret = Annotated[str, StringConstraints(min_length=1, max_length=8192, pattern=r"^[\x21-\x7e]+$")]
+
+
+class Input(BaseModel):
+    """Strict: a field nobody knows is an error, not something to drop silently."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Output(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class PageOf(Output):
+    next_page_token: str | None = Field(
+        None, description="Give it as `page_token` for the next page; null at the end."
+    )
+
+
+# --- problems -------------------------------------------------------------------------------------
+
+
+class ProblemError(Output):
+    pointer: str = Field(description="JSON pointer into the body, or the parameter's name.")
+    code: str = Field(description="A code of `GET /v1/error-codes`, or of the JSON shape.")
+    detail: str
+    row: int | None = Field(None, description="The device's number in the order, counted from 1.")
+    field: str | None = Field(None, description="The field's name.")
+    remedy: str | None = Field(None, description="What to do about it.")
+
+
+class Problem(Output):
+    """RFC 9457 problem details."""
+
+    type: str = Field(description="A link to the code's entry.")
+    title: str
+    status: int
+    detail: str
+    code: str = Field(description="A code of `GET /v1/error-codes`.")
+    remedy: str
+    correlation_id: str = Field(description="Give it to the operator when asking for help.")
+    errors: list[ProblemError] = Field(default_factory=list)
+    links: dict[str, str] = Field(default_factory=dict, description="Ids of what the detail speaks of.")
+
+
+# --- platforms, codes, limits -----------------------------------------------------------------------
+
+
+class PlatformOut(Output):
+    name: str
+    title: str
+    max_devices: int = Field(description="Devices in one upload at most.")
+    identities: list[IdentityKind]
+    profiles: Profiles
+    channel: Channel
+    automated: bool = Field(description="Whether Registrar drives it; otherwise its orders are files.")
+    retired: bool
+    note: str
+
+
+class Platforms(Output):
+    items: list[PlatformOut]
+
+
+class CodeOut(Output):
+    code: str
+    category: Category
+    severity: Severity
+    advice: Advice = Field(
+        description="retry: the same later; person: do the remedy first; never: send something else."
+    )
+    title: str
+    remedy: str
+
+
+class Codes(Output):
+    items: list[CodeOut]
+
+
+# --- connections ------------------------------------------------------------------------------------
+
+
+class ConnectionIn(Input):
+    name: Text100
+    platform: Text100 = "partner_center"
+    entra_tenant_id: UUID = Field(strict=False, description="The partner's own Entra tenant.")
+    client_id: Text255 = Field(description="The app registered in Partner Center.")
+    client_secret: Secret = Field(description="Write-only.")
+    refresh_token: Secret | None = Field(
+        None, description="Write-only. App+User consent with MFA; without it no new group tag can be made."
+    )
+    region: Text100 | None = Field(None, description="Sales region; for your own overview.")
+    default_group_tag: GroupTagText = Field(
+        description="For devices that name none: Partner Center would invent a tag otherwise."
+    )
+
+
+class ConnectionPatch(Input):
+    name: Text100 | None = None
+    client_secret: Secret | None = None
+    refresh_token: Secret | None = None
+    region: Text100 | None = None
+    default_group_tag: GroupTagText | None = None
+
+
+class Trouble(Output):
+    code: str
+    said: str | None = Field(description="Microsoft's own words.")
+    since: Timestamp
+    remedy: str
+
+
+class ConnectionOut(Output):
+    id: UUID
+    name: str
+    platform: str
+    entra_tenant_id: UUID
+    client_id: str
+    has_refresh_token: bool
+    refresh_token_at: Timestamp | None = Field(description="It lives 90 days from then.")
+    region: str | None
+    default_group_tag: str
+    trouble: Trouble | None = Field(description="What a person has to mend; null when all is well.")
+    customers_read_at: Timestamp | None
+    checked_at: Timestamp | None
+    created_at: Timestamp
+    updated_at: Timestamp
+
+
+class Connections(PageOf):
+    items: list[ConnectionOut]
+
+
+class CheckOut(Output):
+    ok: bool
+    proved: list[str] = Field(description="What Microsoft was asked and answered well.")
+    code: str | None = Field(description="What is wrong, as a code of `GET /v1/error-codes`.")
+    said: str | None = Field(description="Microsoft's own words.")
+    remedy: str | None
+
+
+# --- customers and consent --------------------------------------------------------------------------
+
+
+class CustomerIn(Input):
+    connection_id: UUID = Field(strict=False)
+    entra_tenant_id: UUID = Field(strict=False, description="The customer's Entra tenant.")
+    name: Text255
+    domain: Text255 | None = None
+    default_group_tag: GroupTagText | None = None
+
+
+class CustomerPatch(Input):
+    name: Text255 | None = None
+    domain: Text255 | None = None
+    default_group_tag: GroupTagText | None = None
+
+
+class ConsentSummary(Output):
+    state: ConsentState
+    since: Timestamp
+    evidence: Evidence = Field(description="What the state rests on.")
+    proved_at: Timestamp | None = Field(description="When the customer was last seen in the customers list.")
+    checked_at: Timestamp | None = Field(description="When the customers list was last read.")
+
+
+class ConsentChange(Output):
+    from_state: ConsentState | None
+    to_state: ConsentState
+    evidence: Evidence
+    at: Timestamp
+
+
+class ConsentOut(ConsentSummary):
+    customer_id: UUID
+    lets_pass: bool = Field(description="Whether devices are sent in this state.")
+    history: list[ConsentChange] = Field(description="Newest first, at most 100.")
+
+
+class ConsentLink(Output):
+    url: str = Field(description="A global administrator of the customer opens it and accepts.")
+
+
+class CustomerOut(Output):
+    id: UUID
+    connection_id: UUID
+    entra_tenant_id: UUID
+    name: str
+    domain: str | None
+    default_group_tag: str | None
+    consent: ConsentSummary
+    created_at: Timestamp
+    updated_at: Timestamp
+
+
+class Customers(PageOf):
+    items: list[CustomerOut]
+
+
+# --- orders and registrations -------------------------------------------------------------------------
+
+
+class DeviceIn(Input):
+    """One device: a PKID, or serial number + manufacturer + model, or a hardware hash."""
+
+    serial_number: str | None = Field(None, max_length=4096)
+    manufacturer: str | None = Field(
+        None, max_length=4096, description="To the letter as the firmware has it."
+    )
+    model: str | None = Field(None, max_length=4096, description="To the letter as the firmware has it.")
+    product_key: str | None = Field(
+        None, max_length=4096, description="PKID: the 13-digit Product Key ID, never a product key."
+    )
+    hardware_hash: str | None = Field(None, max_length=20_000, description="4K hardware hash, base64.")
+    group_tag: str | None = Field(None, max_length=4096)
+    line_ref: str | None = Field(None, max_length=255, description="Your own line; echoed in every result.")
+
+
+class OrderIn(Input):
+    customer_id: UUID = Field(strict=False)
+    reference: Text100 = Field(description="Your own number, unique among your orders.")
+    purchase_order: Text100 | None = None
+    group_tag: GroupTagText | None = Field(
+        None, description="For devices that name none. Default: the customer's, then the connection's."
+    )
+    devices: Annotated[list[DeviceIn], Field(min_length=1, max_length=MAX_DEVICES)]
+    on_invalid: Literal["accept_valid", "reject_order"] = Field(
+        "accept_valid",
+        description="accept_valid: bad rows are stored as invalid and the rest goes on; "
+        "reject_order: one bad row refuses the order.",
+    )
+    validate_only: bool = Field(False, description="Run the same checks and store nothing.")
+
+
+class Counts(Output):
+    total: int
+    invalid: int = 0
+    held: int = 0
+    queued: int = 0
+    submitting: int = 0
+    processing: int = 0
+    registered: int = 0
+    already_registered: int = 0
+    conflict: int = 0
+    failed: int = 0
+    unknown: int = 0
+    cancelled: int = 0
+    deregistering: int = 0
+    deregistered: int = 0
+
+    @classmethod
+    def of(cls, counts: Mapping[RegistrationState, int]) -> "Counts":
+        return cls(total=sum(counts.values()), **{state.value: n for state, n in counts.items()})
+
+
+class FindingOut(Output):
+    code: str
+    severity: Severity
+    field: str
+    detail: str
+    remedy: str
+
+
+class RowProblem(Output):
+    row: int = Field(description="The device's number in the order, counted from 1.")
+    line_ref: str | None
+    valid: bool
+    findings: list[FindingOut]
+
+
+class BatchPlan(Output):
+    group_tag: str
+    devices: int
+
+
+class OrderPreview(Output):
+    """What the order does or would do; the same for a dry run and the real one."""
+
+    counts: Counts
+    batches: list[BatchPlan]
+    problems: list[RowProblem] = Field(description="The first 100 rows with findings.")
+    problems_total: int = Field(description="Rows with findings, errors or warnings.")
+
+
+class OrderOut(Output):
+    id: UUID
+    reference: str
+    purchase_order: str | None
+    customer_id: UUID
+    platform: str
+    group_tag: str
+    state: OrderState = Field(description="Computed from the counts; never Microsoft's batch status.")
+    counts: Counts
+    created_at: Timestamp
+
+
+class OrderAccepted(OrderOut):
+    preview: OrderPreview
+
+
+class OrderRetried(OrderOut):
+    retried: int
+    without_hash: int = Field(
+        description="Rows whose hash has been deleted meanwhile: send them in a new order."
+    )
+
+
+class Orders(PageOf):
+    items: list[OrderOut]
+
+
+class Upstream(Output):
+    code: str | None
+    name: str | None
+    device_id: str | None
+
+
+class RegistrationOut(Output):
+    id: UUID
+    order_id: UUID
+    customer_id: UUID
+    batch_id: UUID | None
+    row: int
+    line_ref: str | None
+    state: RegistrationState
+    identity: IdentityKind | None = Field(description="What is sent; null for an invalid row.")
+    group_tag: str | None
+    serial_number: str | None
+    manufacturer: str | None
+    model: str | None
+    product_key: str | None
+    error_code: str | None
+    error_detail: str | None
+    remedy: str | None = Field(description="What to do about `error_code`.")
+    upstream: Upstream = Field(description="Microsoft's own words about this device.")
+    findings: list[FindingOut] = Field(description="What the checks said before anything was sent.")
+    attempt: int
+    created_at: Timestamp
+    updated_at: Timestamp
+    settled_at: Timestamp | None
+
+
+class Registrations(PageOf):
+    items: list[RegistrationOut]
+
+
+class BatchOut(Output):
+    id: UUID
+    order_id: UUID
+    customer_id: UUID
+    group_tag: str
+    state: BatchState
+    counts: Counts
+    tracking_id: str | None = Field(description="Partner Center's job.")
+    correlation_id: UUID = Field(description="MS-CorrelationId of every call for this batch.")
+    submissions: int
+    polls: int
+    uncertain: bool = Field(description="An earlier call may have reached Microsoft without an answer.")
+    failure_code: str | None
+    failure_said: str | None = Field(description="Microsoft's own words about the last failure.")
+    due_at: Timestamp
+    submitted_at: Timestamp | None
+    settled_at: Timestamp | None
+    created_at: Timestamp
+
+
+class BatchAttempt(Output):
+    kind: str
+    request_id: UUID | None = Field(description="MS-RequestId.")
+    correlation_id: UUID | None
+    started_at: Timestamp
+    finished_at: Timestamp | None
+    outcome: str | None
+    said: str | None
+
+
+class BatchDetail(BatchOut):
+    attempts: list[BatchAttempt] = Field(description="Newest first, at most 200.")
+
+
+class Batches(PageOf):
+    items: list[BatchOut]
+
+
+# --- webhooks -----------------------------------------------------------------------------------------
+
+
+class EndpointIn(Input):
+    url: Annotated[str, StringConstraints(min_length=1, max_length=2000)]
+    description: Text255 | None = None
+    event_types: list[EventType] = Field(
+        default_factory=list, strict=False, description="Empty: every type.", max_length=len(EventType)
+    )
+
+
+class EndpointPatch(Input):
+    url: Annotated[str, StringConstraints(min_length=1, max_length=2000)] | None = None
+    description: Text255 | None = None
+    event_types: Annotated[list[EventType], Field(min_length=1, max_length=len(EventType))] | None = Field(
+        None, strict=False
+    )
+    state: Literal["enabled", "disabled"] | None = None
+
+
+class EndpointOut(Output):
+    id: UUID
+    url: str
+    description: str | None
+    event_types: list[str]
+    state: EndpointState
+    consecutive_failures: int
+    created_at: Timestamp
+    updated_at: Timestamp
+
+
+class EndpointCreated(EndpointOut):
+    secret: str = Field(description="Signs the webhooks (Standard Webhooks). Shown this once.")
+
+
+class Endpoints(PageOf):
+    items: list[EndpointOut]
+
+
+class DeliveryOut(Output):
+    id: UUID
+    event_id: UUID = Field(description="The `webhook-id` header: the same at every attempt.")
+    event_type: EventType
+    endpoint_id: UUID
+    order_id: UUID | None
+    state: DeliveryState
+    attempts: int
+    due_at: Timestamp | None = Field(description="When the next attempt is due; null when it is over.")
+    last_status: int | None = Field(description="HTTP status of the last answer.")
+    last_kind: str | None = Field(description="How the last attempt ended.")
+    occurred_at: Timestamp
+    created_at: Timestamp
+    settled_at: Timestamp | None
+
+
+class DeliveryAttempt(Output):
+    started_at: Timestamp
+    duration_ms: int
+    status: int | None
+    kind: str
+    excerpt: str | None
+
+
+class DeliveryDetail(DeliveryOut):
+    attempt_log: list[DeliveryAttempt] = Field(description="Newest first, at most 100.")
+
+
+class Deliveries(PageOf):
+    items: list[DeliveryOut]
+
+
+# --- service --------------------------------------------------------------------------------------------
+
+
+class Me(Output):
+    partner_id: UUID
+    partner_name: str
+    partner_role: str
+    scopes: list[Scope]
+
+
+class Health(Output):
+    status: Literal["ok"] = "ok"
+
+
+class Readiness(Output):
+    ready: bool
+    database: bool
+    schema_: str = Field(alias="schema", description="`current`, or what is wrong with the schema.")
+    redis: bool
+    worker: str = Field(description="`alive`, or since when none has been seen.")
+
+
+WEBHOOK_TYPES = sorted(SUBSCRIBABLE)
+AnyJson = dict[str, Any]

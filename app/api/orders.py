@@ -1,0 +1,260 @@
+"""Orders, their registrations and batches."""
+
+import hashlib
+from datetime import datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import AwareDatetime
+
+from app.api import rendering
+from app.api.models import (
+    BatchAttempt,
+    BatchDetail,
+    Batches,
+    BatchOut,
+    OrderAccepted,
+    OrderIn,
+    OrderOut,
+    OrderPreview,
+    OrderRetried,
+    Orders,
+    RegistrationOut,
+    Registrations,
+)
+from app.api.requests import (
+    IdempotencyKey,
+    PageOfIds,
+    PageOfRows,
+    ReadsOrders,
+    Remember,
+    RuntimeOf,
+    WritesOrders,
+    create_once,
+    parse,
+    read_body,
+)
+from app.api.schema import body_of
+from app.db.registrations import Filter
+from app.domain.batch import BatchState
+from app.domain.identity import Device
+from app.domain.order import FINAL
+from app.domain.registration import RegistrationState
+from app.runtime import Tx
+from app.services import acceptance, orders, registrations
+from app.services.acceptance import Acceptance, NewOrder
+from app.services.identities import Caller
+
+router = APIRouter(prefix="/v1", tags=["Orders"])
+
+RETRY_AFTER = "2"
+"""Seconds a poller should wait while an order is moving."""
+
+NoNul = r"^[^\x00]*$"
+Since = Annotated[AwareDatetime | None, Query(description="Changed at or after this time.")]
+OneOf = Annotated[str | None, Query(max_length=255, pattern=NoNul)]
+
+
+@router.post(
+    "/orders",
+    status_code=201,
+    response_model=OrderAccepted,
+    responses={200: {"model": OrderPreview, "description": "`validate_only`: nothing was stored."}},
+    openapi_extra=body_of(OrderIn),
+)
+async def create_order(
+    request: Request, runtime: RuntimeOf, caller: WritesOrders, key: IdempotencyKey = None
+) -> Response:
+    """Takes an order of up to 10,000 devices for one customer.
+
+    Its devices are checked at once and registered in the background; follow the order, or let
+    webhooks tell you. Devices of a customer without consent are held until it is given.
+    """
+    body = await read_body(request)
+    order = await parse(body, OrderIn)
+    new = _new_order(order, body, caller)
+    if order.validate_only:
+        found = await acceptance.preview(runtime, caller.partner_id, new)
+        return Response(rendering.preview(found).model_dump_json(), 200, media_type="application/json")
+
+    async def run(remember: Remember) -> None:
+        async def answer(tx: Tx, accepted: Acceptance) -> None:
+            body = OrderAccepted(
+                **rendering.order_fields(accepted.view), preview=rendering.preview(accepted.preview)
+            )
+            location = request.url_for("get_order", order_id=str(body.id)).path
+            await remember(tx, 201, location, body)
+
+        await acceptance.accept(runtime, caller.partner_id, new, before_commit=answer)
+
+    return await create_once(request, runtime, caller.partner_id, key, body, run)
+
+
+def _new_order(order: OrderIn, body: bytes, caller: Caller) -> NewOrder:
+    return NewOrder(
+        customer_id=order.customer_id,
+        reference=order.reference,
+        purchase_order=order.purchase_order,
+        group_tag=order.group_tag,
+        devices=[
+            Device(
+                serial_number=device.serial_number,
+                manufacturer=device.manufacturer,
+                model=device.model,
+                product_key=device.product_key,
+                hardware_hash=device.hardware_hash,
+                group_tag=device.group_tag,
+                line_ref=device.line_ref,
+            )
+            for device in order.devices
+        ],
+        reject_invalid=order.on_invalid == "reject_order",
+        body_digest=hashlib.sha256(body).digest(),
+        created_by=caller.key_id,
+    )
+
+
+@router.get("/orders")
+async def list_orders(
+    runtime: RuntimeOf,
+    caller: ReadsOrders,
+    page: PageOfIds,
+    customer_id: UUID | None = None,
+    reference: OneOf = None,
+    purchase_order: OneOf = None,
+    since: Annotated[AwareDatetime | None, Query(description="Created at or after this time.")] = None,
+) -> Orders:
+    """Newest first."""
+    found = await orders.list_page(
+        runtime,
+        caller.partner_id,
+        page,
+        customer_id=customer_id,
+        reference=reference,
+        purchase_order=purchase_order,
+        since=since,
+    )
+    return Orders(items=[rendering.order(view) for view in found.items], next_page_token=found.next_token)
+
+
+@router.get("/orders/{order_id}")
+async def get_order(runtime: RuntimeOf, caller: ReadsOrders, order_id: UUID, response: Response) -> OrderOut:
+    """State and counts; `Retry-After` while it is moving."""
+    view = await orders.get(runtime, caller.partner_id, order_id)
+    if view.state not in FINAL:
+        response.headers["Retry-After"] = RETRY_AFTER
+    return rendering.order(view)
+
+
+@router.post("/orders/{order_id}:cancel")
+async def cancel_order(runtime: RuntimeOf, caller: WritesOrders, order_id: UUID) -> OrderOut:
+    """Cancels the devices that have not been sent. What is on its way goes on."""
+    return rendering.order(await orders.cancel(runtime, caller.partner_id, order_id))
+
+
+@router.post("/orders/{order_id}:retry-failed")
+async def retry_failed(runtime: RuntimeOf, caller: WritesOrders, order_id: UUID) -> OrderRetried:
+    """Tries the failed, conflicting and unknown devices again: after the cause has been mended."""
+    found = await orders.retry_failed(runtime, caller.partner_id, order_id)
+    return OrderRetried(
+        **rendering.order_fields(found.view), retried=found.retried, without_hash=found.without_hash
+    )
+
+
+@router.get("/orders/{order_id}/registrations")
+async def list_registrations_of_order(
+    runtime: RuntimeOf,
+    caller: ReadsOrders,
+    order_id: UUID,
+    page: PageOfRows,
+    state: RegistrationState | None = None,
+    error_code: OneOf = None,
+    serial_prefix: OneOf = None,
+    line_ref: OneOf = None,
+    since: Since = None,
+) -> Registrations:
+    """The order's devices, by row."""
+    wanted = _filter(state, error_code, serial_prefix, line_ref, since)
+    found = await registrations.list_of_order(runtime, caller.partner_id, order_id, page, wanted)
+    return Registrations(
+        items=[rendering.registration(row) for row in found.items], next_page_token=found.next_token
+    )
+
+
+@router.get("/registrations", tags=["Registrations"])
+async def list_registrations(
+    runtime: RuntimeOf,
+    caller: ReadsOrders,
+    page: PageOfIds,
+    state: RegistrationState | None = None,
+    error_code: OneOf = None,
+    serial_prefix: OneOf = None,
+    line_ref: OneOf = None,
+    since: Since = None,
+    customer_id: UUID | None = None,
+    batch_id: UUID | None = None,
+) -> Registrations:
+    """Devices across all orders, newest first."""
+    wanted = _filter(state, error_code, serial_prefix, line_ref, since, customer_id, batch_id)
+    found = await registrations.list_page(runtime, caller.partner_id, page, wanted)
+    return Registrations(
+        items=[rendering.registration(row) for row in found.items], next_page_token=found.next_token
+    )
+
+
+def _filter(
+    state: RegistrationState | None,
+    error_code: str | None,
+    serial_prefix: str | None,
+    line_ref: str | None,
+    since: datetime | None,
+    customer_id: UUID | None = None,
+    batch_id: UUID | None = None,
+) -> Filter:
+    return Filter(
+        state=None if state is None else state.value,
+        error_code=error_code,
+        serial_prefix=serial_prefix,
+        line_ref=line_ref,
+        since=since,
+        customer_id=customer_id,
+        batch_id=batch_id,
+    )
+
+
+@router.get("/registrations/{registration_id}", tags=["Registrations"])
+async def get_registration(runtime: RuntimeOf, caller: ReadsOrders, registration_id: UUID) -> RegistrationOut:
+    return rendering.registration(await registrations.get(runtime, caller.partner_id, registration_id))
+
+
+@router.get("/batches", tags=["Batches"])
+async def list_batches(
+    runtime: RuntimeOf,
+    caller: ReadsOrders,
+    page: PageOfIds,
+    order_id: UUID | None = None,
+    customer_id: UUID | None = None,
+    state: BatchState | None = None,
+) -> Batches:
+    """How the orders were cut for Microsoft, newest first. To look at, not to steer."""
+    found = await registrations.list_batches(
+        runtime,
+        caller.partner_id,
+        page,
+        order_id=order_id,
+        customer_id=customer_id,
+        state=None if state is None else state.value,
+    )
+    return Batches(items=[BatchOut(**_batch(view)) for view in found.items], next_page_token=found.next_token)
+
+
+@router.get("/batches/{batch_id}", tags=["Batches"])
+async def get_batch(runtime: RuntimeOf, caller: ReadsOrders, batch_id: UUID) -> BatchDetail:
+    """With every call to Microsoft and its MS-RequestId: what Microsoft's support asks for."""
+    view, attempts = await registrations.get_batch(runtime, caller.partner_id, batch_id)
+    return BatchDetail(**_batch(view), attempts=[BatchAttempt(**attempt) for attempt in attempts])
+
+
+def _batch(view: registrations.BatchView) -> dict[str, Any]:
+    return rendering.batch_fields(view.record, view.counts)

@@ -1,0 +1,160 @@
+"""Refusals as RFC 9457 problem details: one table from exception class to HTTP status.
+
+Everything a caller can meet goes through here, the framework's own refusals included, so that
+every error has a code of the catalogue, its remedy and a correlation id. What is not expected is
+500 and says nothing about our inside.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+
+from app.api.models import Problem, ProblemError
+from app.domain.catalogue import CATALOGUE, lookup
+from app.domain.errors import (
+    Busy,
+    Conflict,
+    FieldError,
+    Forbidden,
+    NotFound,
+    Refusal,
+    TooLarge,
+    Unauthenticated,
+    Unprocessable,
+)
+from app.domain.upstream import ConnectionTrouble, NotSent, OutcomeUnknown, Refused, UpstreamFailure
+from app.telemetry import logger
+
+log = logger("api")
+
+MEDIA_TYPE = "application/problem+json"
+
+STATUS: dict[type[Refusal], int] = {
+    Unauthenticated: 401,
+    Forbidden: 403,
+    NotFound: 404,
+    Conflict: 409,
+    TooLarge: 413,
+    Unprocessable: 422,
+    Busy: 503,
+}
+
+CODE_STATUS = {"not_json": 400, "validation_failed": 422, "unsupported_media_type": 415}
+"""Codes whose status is not their class's."""
+
+UPSTREAM_STATUS: dict[type[UpstreamFailure], int] = {
+    NotSent: 503,
+    OutcomeUnknown: 503,
+    Refused: 502,
+    ConnectionTrouble: 502,
+}
+"""Calls that ask Microsoft while the caller waits: `:check`, `:recheck`, the consent link."""
+
+HTTP_CODES = {
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "body_too_large",
+    415: "unsupported_media_type",
+}
+
+_ITEM = re.compile(r"^/devices/(\d+)(?:/([a-z_]+))?$")
+
+
+def problem(
+    request: Request,
+    code: str,
+    detail: str,
+    status: int,
+    *,
+    errors: Sequence[FieldError] = (),
+    headers: Mapping[str, str] | None = None,
+    links: Mapping[str, str] | None = None,
+) -> Response:
+    entry = lookup(code)
+    body = Problem(
+        type=f"{request.url_for('list_error_codes')}#{code}",
+        title=entry.title,
+        status=status,
+        detail=detail or entry.title,
+        code=code,
+        remedy=entry.remedy,
+        correlation_id=str(getattr(request.state, "correlation_id", "")),
+        errors=[_error(error) for error in errors],
+        links=dict(links or {}),
+    )
+    return Response(
+        orjson.dumps(body.model_dump(mode="json")), status, dict(headers or {}), media_type=MEDIA_TYPE
+    )
+
+
+def _error(error: FieldError) -> ProblemError:
+    match = _ITEM.match(error.pointer)
+    known = CATALOGUE.get(error.code)
+    return ProblemError(
+        pointer=error.pointer,
+        code=error.code,
+        detail=error.detail,
+        row=error.row or (int(match.group(1)) + 1 if match else None),
+        field=(match.group(2) if match else error.pointer.rpartition("/")[2]) or None,
+        remedy=known.remedy if known else None,
+    )
+
+
+def status_of(refusal: Refusal) -> int:
+    return CODE_STATUS.get(refusal.code) or STATUS[type(refusal)]
+
+
+def install(app: FastAPI) -> None:
+    @app.exception_handler(Refusal)
+    async def on_refusal(request: Request, refusal: Refusal) -> Response:
+        headers = {}
+        if refusal.retry_after is not None:
+            headers["Retry-After"] = str(refusal.retry_after)
+        if isinstance(refusal, Unauthenticated):
+            headers["WWW-Authenticate"] = 'Bearer realm="registrar"'
+        return problem(
+            request,
+            refusal.code,
+            refusal.detail,
+            status_of(refusal),
+            errors=refusal.errors,
+            headers=headers,
+            links=refusal.links,
+        )
+
+    @app.exception_handler(UpstreamFailure)
+    async def on_upstream(request: Request, failure: UpstreamFailure) -> Response:
+        status = next(s for kind, s in UPSTREAM_STATUS.items() if isinstance(failure, kind))
+        detail = str(failure.said) or lookup(failure.code).title
+        headers = {"Retry-After": "30"} if status == 503 else {}
+        return problem(request, failure.code, f"Microsoft: {detail}", status, headers=headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def on_invalid(request: Request, error: RequestValidationError) -> Response:
+        in_body = any(part["loc"][0] == "body" for part in error.errors())
+        code = "validation_failed" if in_body else "invalid_parameter"
+        return problem(request, code, "", 422, errors=[pydantic_error(part) for part in error.errors()[:100]])
+
+    @app.exception_handler(HTTPException)
+    async def on_http(request: Request, error: HTTPException) -> Response:
+        code = HTTP_CODES.get(error.status_code, "internal")
+        return problem(request, code, "", error.status_code, headers=error.headers or {})
+
+    @app.exception_handler(Exception)
+    async def on_unexpected(request: Request, error: Exception) -> Response:
+        log.error("unexpected_error", path=request.url.path, exc_info=error)
+        return problem(request, "internal", "", 500)
+
+
+def pydantic_error(error: Mapping[str, Any]) -> FieldError:
+    """pydantic's word for a wrong field, as ours. Never its `input`: that may be a secret or hash."""
+    location = [str(part) for part in error["loc"] if part not in ("body", "query", "path", "header")]
+    in_body = error["loc"][:1] in (("body",), ()) or error["loc"][0] not in ("query", "path", "header")
+    pointer = "/" + "/".join(location) if in_body else "/".join(location)
+    return FieldError(pointer, str(error["type"]), str(error["msg"]))

@@ -1,0 +1,141 @@
+"""Records into answers: the one place where columns become fields."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from app.api.models import (
+    BatchOut,
+    BatchPlan,
+    ConnectionOut,
+    ConsentSummary,
+    Counts,
+    CustomerOut,
+    DeliveryOut,
+    EndpointOut,
+    FindingOut,
+    OrderOut,
+    OrderPreview,
+    RegistrationOut,
+    RowProblem,
+    Trouble,
+    Upstream,
+)
+from app.db.sql import Record
+from app.domain.catalogue import CATALOGUE, lookup
+from app.domain.registration import RegistrationState
+from app.services.acceptance import Preview
+from app.services.orders import OrderView
+
+MAX_PROBLEMS = 100
+_OPEN_DELIVERY = {"pending", "retrying"}
+
+
+def remedy(code: str | None) -> str | None:
+    entry = CATALOGUE.get(code or "")
+    return entry.remedy if entry else None
+
+
+def connection(record: Record) -> ConnectionOut:
+    trouble = None
+    if record["trouble_code"] is not None:
+        trouble = Trouble(
+            code=record["trouble_code"],
+            said=record["trouble_said"] or None,
+            since=record["trouble_since"],
+            remedy=lookup(record["trouble_code"]).remedy,
+        )
+    return ConnectionOut(
+        **_same(record, ConnectionOut, but=("has_refresh_token", "trouble")),
+        has_refresh_token=record["refresh_token"] is not None,
+        trouble=trouble,
+    )
+
+
+def consent_summary(record: Record) -> ConsentSummary:
+    return ConsentSummary(
+        state=record["consent_state"],
+        since=record["consent_since"],
+        evidence=record["consent_evidence"],
+        proved_at=record["consent_proved_at"],
+        checked_at=record["consent_checked_at"],
+    )
+
+
+def customer(record: Record) -> CustomerOut:
+    return CustomerOut(**_same(record, CustomerOut, but=("consent",)), consent=consent_summary(record))
+
+
+def order_fields(view: OrderView) -> dict[str, Any]:
+    return {
+        **_same(view.record, OrderOut, but=("state", "counts")),
+        "state": view.state,
+        "counts": Counts.of(view.counts),
+    }
+
+
+def order(view: OrderView) -> OrderOut:
+    return OrderOut(**order_fields(view))
+
+
+def preview(found: Preview) -> OrderPreview:
+    rows = [
+        RowProblem(
+            row=number,
+            line_ref=row.device.line_ref,
+            valid=row.device.is_valid,
+            findings=[_finding(f.code, f.field, f.detail) for f in row.device.findings],
+        )
+        for number, row in enumerate(found.planned.rows, start=1)
+        if row.device.findings
+    ]
+    return OrderPreview(
+        counts=Counts.of(found.counts),
+        batches=[
+            BatchPlan(group_tag=plan.group_tag, devices=len(plan.rows)) for plan in found.planned.batches
+        ],
+        problems=rows[:MAX_PROBLEMS],
+        problems_total=len(rows),
+    )
+
+
+def _finding(code: str, field: str, detail: str) -> FindingOut:
+    entry = lookup(code)
+    return FindingOut(code=code, severity=entry.severity, field=field, detail=detail, remedy=entry.remedy)
+
+
+def registration(record: Record) -> RegistrationOut:
+    findings: Sequence[Mapping[str, str]] = record["findings"] or ()
+    return RegistrationOut(
+        **_same(record, RegistrationOut, but=("row", "remedy", "upstream", "findings")),
+        row=record["row_number"],
+        remedy=remedy(record["error_code"]),
+        upstream=Upstream(
+            code=record["upstream_code"],
+            name=record["upstream_name"],
+            device_id=record["upstream_device_id"],
+        ),
+        findings=[_finding(f["code"], f["field"], f["detail"]) for f in findings],
+    )
+
+
+def batch_fields(record: Record, counts: Mapping[str, int]) -> dict[str, Any]:
+    return {
+        **_same(record, BatchOut, but=("counts",)),
+        "counts": Counts.of({RegistrationState(state): n for state, n in counts.items()}),
+    }
+
+
+def endpoint_fields(record: Record) -> dict[str, Any]:
+    return _same(record, EndpointOut)
+
+
+def delivery_fields(record: Record) -> dict[str, Any]:
+    fields = _same(record, DeliveryOut)
+    if record["state"] not in _OPEN_DELIVERY:
+        fields["due_at"] = None
+    return fields
+
+
+def _same(record: Record, model: type[Any], but: Sequence[str] = ()) -> dict[str, Any]:
+    """The model's fields that are columns of the same name."""
+    return {name: record[name] for name in model.model_fields if name not in but}

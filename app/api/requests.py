@@ -1,0 +1,184 @@
+"""What every route needs of a request: the runtime, the caller, the page, the body, the key of an
+idempotent POST. Bodies are read here and not by the framework, because orders are large: they are
+bounded while they arrive and decoded in a thread.
+"""
+
+import hashlib
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any, TypeVar
+from uuid import UUID
+
+import orjson
+from anyio import to_thread
+from fastapi import Depends, Header, Query, Request, Response
+from pydantic import BaseModel, ValidationError
+
+from app.api.problems import pydantic_error
+from app.db.paging import InvalidPageToken, PageRequest
+from app.db.paging import request as page_request
+from app.domain.errors import FieldError, Unauthenticated, Unprocessable
+from app.domain.ids import PartnerId
+from app.runtime import Runtime, Tx
+from app.services import idempotency, identities
+from app.services.idempotency import Once, Replay
+from app.services.identities import Caller, Scope
+
+Body = TypeVar("Body", bound=BaseModel)
+
+
+def runtime_of(request: Request) -> Runtime:
+    return request.app.state.runtime  # type: ignore[no-any-return]
+
+
+RuntimeOf = Annotated[Runtime, Depends(runtime_of)]
+
+
+def caller_with(scope: Scope | None) -> Callable[..., Awaitable[Caller]]:
+    """The dependency that authenticates, and demands the scope."""
+
+    async def authenticated(
+        request: Request,
+        runtime: RuntimeOf,
+        authorization: Annotated[str | None, Header(include_in_schema=False)] = None,
+    ) -> Caller:
+        kind, _, key = (authorization or "").partition(" ")
+        if kind.casefold() != "bearer":
+            raise Unauthenticated("unauthenticated", "Send `Authorization: Bearer <API key>`.")
+        caller = await identities.authenticate(runtime, key.strip())
+        if scope is not None:
+            caller.require(scope)
+        return caller
+
+    return authenticated
+
+
+ReadsOrders = Annotated[Caller, Depends(caller_with(Scope.ORDERS_READ))]
+WritesOrders = Annotated[Caller, Depends(caller_with(Scope.ORDERS_WRITE))]
+ReadsCustomers = Annotated[Caller, Depends(caller_with(Scope.CUSTOMERS_READ))]
+WritesCustomers = Annotated[Caller, Depends(caller_with(Scope.CUSTOMERS_WRITE))]
+ReadsConnections = Annotated[Caller, Depends(caller_with(Scope.CONNECTIONS_READ))]
+WritesConnections = Annotated[Caller, Depends(caller_with(Scope.CONNECTIONS_WRITE))]
+ReadsWebhooks = Annotated[Caller, Depends(caller_with(Scope.WEBHOOKS_READ))]
+WritesWebhooks = Annotated[Caller, Depends(caller_with(Scope.WEBHOOKS_WRITE))]
+AnyCaller = Annotated[Caller, Depends(caller_with(None))]
+
+
+def _page_by(check: Callable[[str], object]) -> Callable[..., PageRequest]:
+    def page(
+        page_size: Annotated[int | None, Query(ge=1, description="Default 50, at most 1,000.")] = None,
+        page_token: Annotated[
+            str | None, Query(max_length=500, description="`next_page_token` of the page before.")
+        ] = None,
+    ) -> PageRequest:
+        try:
+            wanted = page_request(page_size, page_token)
+            if wanted.after is not None:
+                check(wanted.after)
+        except (InvalidPageToken, ValueError) as error:
+            raise Unprocessable(
+                "invalid_page_token",
+                "",
+                [FieldError("page_token", "invalid_page_token", "Not a page token.")],
+            ) from error
+        return wanted
+
+    return page
+
+
+PageOfIds = Annotated[PageRequest, Depends(_page_by(UUID))]
+
+
+def _row_number(text: str) -> int:
+    number = int(text)
+    if not 0 <= number < 2**31:
+        raise ValueError(text)
+    return number
+
+
+PageOfRows = Annotated[PageRequest, Depends(_page_by(_row_number))]
+
+
+async def read_body(request: Request) -> bytes:
+    """The whole body. Its size is bounded by the middleware."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().casefold()
+    if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
+        raise Unprocessable("unsupported_media_type", f"Not {kind or 'nothing'!r}.")
+    return await request.body()
+
+
+async def parse(body: bytes, model: type[Body]) -> Body:
+    """The body as the model. Raises Unprocessable: not_json, or validation_failed with every field."""
+
+    def work() -> Body:
+        try:
+            return model.model_validate_json(body)
+        except ValidationError as error:
+            found = error.errors(include_url=False, include_input=False, include_context=False)
+            if found[0]["type"] == "json_invalid":
+                raise Unprocessable("not_json", found[0]["msg"]) from None
+            raise Unprocessable(
+                "validation_failed",
+                f"{len(found)} field(s) are wrong." if len(found) > 1 else found[0]["msg"],
+                [pydantic_error(part) for part in found[:100]],
+            ) from None
+
+    # Large bodies are decoded in a thread, so that other callers are answered meanwhile.
+    return work() if len(body) < 64 * 1024 else await to_thread.run_sync(work)
+
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        description="Makes a repetition harmless: the first answer comes again, marked "
+        "`Idempotency-Replayed: true`. Remembered for 72 hours.",
+    ),
+]
+
+Remember = Callable[[Tx, int, str | None, BaseModel], Awaitable[None]]
+"""Stores the answer with the key, in the transaction that makes what the answer tells of."""
+
+
+async def create_once(
+    request: Request,
+    runtime: Runtime,
+    partner_id: PartnerId,
+    key: str | None,
+    body: bytes,
+    run: Callable[[Remember], Awaitable[Any]],
+) -> Response:
+    """Runs a creating request at most once per Idempotency-Key. `run` calls what it is given to answer."""
+    answered: list[Response] = []
+    once: Once | None = None
+    if key is not None:
+        fingerprint = hashlib.sha256(b"\n".join((request.method.encode(), request.url.path.encode(), body)))
+        found = await idempotency.begin(runtime, partner_id, key, fingerprint.digest())
+        if isinstance(found, Replay):
+            return _replay(found)
+        once = found
+
+    async def remember(tx: Tx, status: int, location: str | None, answer: BaseModel) -> None:
+        content = orjson.dumps(answer.model_dump(mode="json"))
+        if once is not None:
+            await once.complete(tx, status, location, content)
+        answered[:] = [_response(status, location, content)]
+
+    finished = False
+    try:
+        await run(remember)
+        finished = True
+    finally:
+        if once is not None and not finished:
+            await once.give_up()
+    return answered[0]
+
+
+def _response(status: int, location: str | None, content: bytes) -> Response:
+    headers = {"Location": location} if location else {}
+    return Response(content, status, headers, media_type="application/json")
+
+
+def _replay(replay: Replay) -> Response:
+    response = _response(replay.status, replay.location, replay.body)
+    response.headers["Idempotency-Replayed"] = "true"
+    return response

@@ -1,0 +1,258 @@
+"""Webhook endpoints and deliveries, and the webhooks themselves as OpenAPI shows them."""
+
+from typing import Annotated, Literal
+from uuid import UUID
+
+from fastapi import APIRouter, FastAPI, Header, Request, Response
+from pydantic import Field
+
+from app.api import rendering
+from app.api.models import (
+    Deliveries,
+    DeliveryAttempt,
+    DeliveryDetail,
+    DeliveryOut,
+    EndpointCreated,
+    EndpointIn,
+    EndpointOut,
+    EndpointPatch,
+    Endpoints,
+    Output,
+    Timestamp,
+)
+from app.api.requests import (
+    IdempotencyKey,
+    PageOfIds,
+    ReadsWebhooks,
+    Remember,
+    RuntimeOf,
+    WritesWebhooks,
+    create_once,
+    parse,
+    read_body,
+)
+from app.api.schema import body_of
+from app.db.sql import Record
+from app.domain.consent import ConsentState, Evidence
+from app.domain.event import EventType
+from app.domain.order import OrderState
+from app.domain.registration import RegistrationState
+from app.runtime import Runtime, Tx
+from app.services import webhooks
+from app.services.identities import Caller
+from app.services.webhooks import DeliveryState, NewEndpoint
+
+router = APIRouter(prefix="/v1", tags=["Webhooks"])
+
+
+@router.post(
+    "/webhook-endpoints",
+    status_code=201,
+    response_model=EndpointCreated,
+    openapi_extra=body_of(EndpointIn),
+)
+async def create_endpoint(
+    request: Request, runtime: RuntimeOf, caller: WritesWebhooks, key: IdempotencyKey = None
+) -> Response:
+    """Where to tell what happens. The answer shows the signing secret, this once."""
+    body = await read_body(request)
+    given = await parse(body, EndpointIn)
+    new = NewEndpoint(given.url, given.event_types, given.description)
+
+    async def run(remember: Remember) -> None:
+        async def answer(tx: Tx, record: Record, secret: str) -> None:
+            location = request.url_for("get_endpoint", endpoint_id=str(record["id"])).path
+            created = EndpointCreated(**rendering.endpoint_fields(record), secret=secret)
+            await remember(tx, 201, location, created)
+
+        await webhooks.create_endpoint(runtime, caller.partner_id, new, before_commit=answer)
+
+    return await create_once(request, runtime, caller.partner_id, key, body, run)
+
+
+@router.get("/webhook-endpoints")
+async def list_endpoints(runtime: RuntimeOf, caller: ReadsWebhooks, page: PageOfIds) -> Endpoints:
+    found = await webhooks.list_endpoints(runtime, caller.partner_id, page)
+    return Endpoints(
+        items=[EndpointOut(**rendering.endpoint_fields(row)) for row in found.items],
+        next_page_token=found.next_token,
+    )
+
+
+@router.get("/webhook-endpoints/{endpoint_id}")
+async def get_endpoint(runtime: RuntimeOf, caller: ReadsWebhooks, endpoint_id: UUID) -> EndpointOut:
+    record = await webhooks.get_endpoint(runtime, caller.partner_id, endpoint_id)
+    return EndpointOut(**rendering.endpoint_fields(record))
+
+
+@router.patch("/webhook-endpoints/{endpoint_id}", openapi_extra=body_of(EndpointPatch))
+async def update_endpoint(
+    request: Request, runtime: RuntimeOf, caller: WritesWebhooks, endpoint_id: UUID
+) -> EndpointOut:
+    """Changes what is given. Disabling ends what waits for the endpoint; it can be redelivered."""
+    given = await parse(await read_body(request), EndpointPatch)
+    values = given.model_dump(mode="json", exclude_unset=True, exclude_none=True)
+    record = await webhooks.update_endpoint(runtime, caller.partner_id, endpoint_id, values)
+    return EndpointOut(**rendering.endpoint_fields(record))
+
+
+@router.delete("/webhook-endpoints/{endpoint_id}", status_code=204)
+async def delete_endpoint(runtime: RuntimeOf, caller: WritesWebhooks, endpoint_id: UUID) -> None:
+    """With its deliveries and their log."""
+    await webhooks.delete_endpoint(runtime, caller.partner_id, endpoint_id)
+
+
+@router.post("/webhook-endpoints/{endpoint_id}:test", status_code=202)
+async def test_endpoint(runtime: RuntimeOf, caller: WritesWebhooks, endpoint_id: UUID) -> DeliveryOut:
+    """Sends `endpoint.test` to this endpoint only; follow the delivery."""
+    record = await webhooks.send_test(runtime, caller.partner_id, endpoint_id)
+    return DeliveryOut(**rendering.delivery_fields(record))
+
+
+@router.get("/webhook-endpoints/{endpoint_id}/deliveries")
+async def list_deliveries_of_endpoint(
+    runtime: RuntimeOf,
+    caller: ReadsWebhooks,
+    endpoint_id: UUID,
+    page: PageOfIds,
+    state: DeliveryState | None = None,
+) -> Deliveries:
+    await webhooks.get_endpoint(runtime, caller.partner_id, endpoint_id)
+    return await _deliveries(runtime, caller, page, endpoint_id, state)
+
+
+@router.get("/webhook-deliveries")
+async def list_deliveries(
+    runtime: RuntimeOf, caller: ReadsWebhooks, page: PageOfIds, state: DeliveryState | None = None
+) -> Deliveries:
+    """Newest first."""
+    return await _deliveries(runtime, caller, page, None, state)
+
+
+async def _deliveries(
+    runtime: Runtime,
+    caller: Caller,
+    page: PageOfIds,
+    endpoint_id: UUID | None,
+    state: DeliveryState | None,
+) -> Deliveries:
+    found = await webhooks.list_deliveries(
+        runtime,
+        caller.partner_id,
+        page,
+        endpoint_id=endpoint_id,
+        state=None if state is None else state.value,
+    )
+    return Deliveries(
+        items=[DeliveryOut(**rendering.delivery_fields(row)) for row in found.items],
+        next_page_token=found.next_token,
+    )
+
+
+@router.get("/webhook-deliveries/{delivery_id}")
+async def get_delivery(runtime: RuntimeOf, caller: ReadsWebhooks, delivery_id: UUID) -> DeliveryDetail:
+    """With every attempt."""
+    record = await webhooks.get_delivery(runtime, caller.partner_id, delivery_id)
+    attempts = await webhooks.attempts(runtime, caller.partner_id, delivery_id)
+    return DeliveryDetail(
+        **rendering.delivery_fields(record),
+        attempt_log=[DeliveryAttempt(**attempt) for attempt in attempts],
+    )
+
+
+@router.post("/webhook-deliveries/{delivery_id}:redeliver", status_code=202)
+async def redeliver(runtime: RuntimeOf, caller: WritesWebhooks, delivery_id: UUID) -> DeliveryOut:
+    """Sends it again from the start of the ladder, whatever became of it; the event id stays."""
+    record = await webhooks.redeliver(runtime, caller.partner_id, delivery_id)
+    return DeliveryOut(**rendering.delivery_fields(record))
+
+
+# --- what arrives at an endpoint --------------------------------------------------------------------
+
+
+class OrderData(Output):
+    order_id: UUID
+    reference: str
+    purchase_order: str | None
+    customer_id: UUID
+    state: OrderState
+    counts: dict[RegistrationState, int]
+    sequence: int = Field(description="Counts the order's events: deliveries promise no order.")
+
+
+class SettledRow(Output):
+    id: UUID
+    row: int
+    line_ref: str | None
+    state: RegistrationState
+    error_code: str | None
+
+
+class SettledData(Output):
+    order_id: UUID
+    reference: str
+    customer_id: UUID
+    registrations: list[SettledRow] = Field(max_length=100)
+    sequence: int
+
+
+class ConsentData(Output):
+    customer_id: UUID
+    state: ConsentState
+    evidence: Evidence
+    devices: int = Field(description="Devices that were released or are held now.")
+    sequence: None = None
+
+
+class OrderEvent(Output):
+    type: Literal[
+        EventType.ORDER_ACCEPTED,
+        EventType.ORDER_HELD,
+        EventType.ORDER_COMPLETED,
+        EventType.ORDER_COMPLETED_WITH_ERRORS,
+        EventType.ORDER_FAILED,
+        EventType.ORDER_CANCELLED,
+    ]
+    timestamp: Timestamp
+    data: OrderData
+
+
+class SettledEvent(Output):
+    type: Literal[EventType.REGISTRATION_SETTLED]
+    timestamp: Timestamp
+    data: SettledData
+
+
+class ConsentEvent(Output):
+    type: Literal[EventType.CONSENT_GRANTED, EventType.CONSENT_REVOKED]
+    timestamp: Timestamp
+    data: ConsentData
+
+
+MessageId = Annotated[
+    str, Header(alias="webhook-id", description="The event's id: use it to drop repetitions.")
+]
+MessageTime = Annotated[str, Header(alias="webhook-timestamp")]
+MessageSignature = Annotated[
+    str, Header(alias="webhook-signature", description="`v1,` HMAC-SHA256, Standard Webhooks.")
+]
+
+
+def document(app: FastAPI) -> None:
+    """Puts the webhooks into the OpenAPI document. They are never called here."""
+
+    @app.webhooks.post("order.*", tags=["Webhooks"])
+    def order_event(body: OrderEvent, id: MessageId, time: MessageTime, signature: MessageSignature) -> None:
+        """An order was accepted, is held, or has come to its end. Answer 2xx within 15 seconds."""
+
+    @app.webhooks.post("registration.settled", tags=["Webhooks"])
+    def settled_event(
+        body: SettledEvent, id: MessageId, time: MessageTime, signature: MessageSignature
+    ) -> None:
+        """Up to 100 devices have come to their outcome."""
+
+    @app.webhooks.post("consent.*", tags=["Webhooks"])
+    def consent_event(
+        body: ConsentEvent, id: MessageId, time: MessageTime, signature: MessageSignature
+    ) -> None:
+        """A customer has given or ended its consent."""

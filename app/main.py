@@ -1,0 +1,69 @@
+"""Builds the API: what uvicorn is told to serve (`uvicorn --factory app.main:build`)."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import PackageNotFoundError, version
+
+from fastapi import FastAPI
+
+from app import telemetry
+from app.api import catalogues, connections, customers, orders, problems, schema, webhooks
+from app.api.middleware import BodyLimit, RequestContext
+from app.runtime import Runtime
+from app.settings import Settings
+
+TAGS = [
+    {"name": "Orders", "description": "Devices to register, as you order them."},
+    {"name": "Registrations", "description": "One device in one order, and its outcome."},
+    {"name": "Batches", "description": "How orders are cut for Microsoft; read-only."},
+    {"name": "Customers", "description": "Whom devices are registered for, and their consent."},
+    {"name": "Connections", "description": "Your enrolments at Microsoft Partner Center."},
+    {"name": "Webhooks", "description": "Being told what happens."},
+    {"name": "Catalogues", "description": "Platforms, error codes, your own key."},
+    {"name": "Service", "description": "Health of the service."},
+]
+
+
+def build(settings: Settings | None = None) -> FastAPI:
+    settings = settings or Settings()
+    telemetry.configure(settings, process="api")
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        runtime = await Runtime.open(settings, process="api")
+        app.state.runtime = runtime
+        try:
+            yield
+        finally:
+            await runtime.close()
+
+    app = FastAPI(
+        title="Registrar",
+        version=_version(),
+        lifespan=lifespan,
+        openapi_tags=TAGS,
+        openapi_url="/openapi.json",
+        separate_input_output_schemas=False,
+    )
+    for router in (
+        catalogues.open_router,
+        catalogues.router,
+        orders.router,
+        customers.router,
+        connections.router,
+        webhooks.router,
+    ):
+        app.include_router(router)
+    webhooks.document(app)
+    problems.install(app)
+    schema.install(app)
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.add_middleware(RequestContext)
+    return app
+
+
+def _version() -> str:
+    try:
+        return version("registrar")
+    except PackageNotFoundError:
+        return "development"

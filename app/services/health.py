@@ -1,0 +1,49 @@
+"""Whether the service can do its work: what `/readyz` shows."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.db import heartbeats, schema
+from app.db.engine import stamp
+from app.runtime import Runtime
+
+MISSED_BEATS = 4
+"""Signs of life a worker may miss before it counts as gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    database: bool
+    schema: str
+    redis: bool
+    worker: str
+
+    @property
+    def ready(self) -> bool:
+        return self.database and self.schema == "current" and self.redis and self.worker == "alive"
+
+
+async def look(runtime: Runtime) -> Health:
+    redis = await runtime.queue.ping()
+    try:
+        async with runtime.system_transaction() as tx:
+            version = await schema.current(tx.session)
+            last = await heartbeats.last(tx.session)
+    except (SQLAlchemyError, OSError):
+        return Health(database=False, schema="unknown", redis=redis, worker="unknown")
+    newest = schema.newest()
+    patience = timedelta(seconds=runtime.settings.heartbeat_s * MISSED_BEATS)
+    if last is None:
+        worker = "none has been seen"
+    elif runtime.now() - last > patience:
+        worker = f"last seen {stamp(last)}"
+    else:
+        worker = "alive"
+    return Health(
+        database=True,
+        schema="current" if version == newest else f"at {version}, needs {newest}: run `registrar migrate`",
+        redis=redis,
+        worker=worker,
+    )

@@ -1,0 +1,73 @@
+"""Looking at registrations and batches. Nothing here changes anything."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from uuid import UUID
+
+from app.db import batches, orders, registrations
+from app.db.paging import Page, PageRequest
+from app.db.registrations import Filter
+from app.db.sql import Record
+from app.domain.errors import NotFound
+from app.domain.ids import PartnerId
+from app.runtime import Runtime
+
+
+@dataclass(frozen=True, slots=True)
+class BatchView:
+    record: Record
+    counts: Mapping[str, int]
+
+
+async def list_of_order(
+    runtime: Runtime, partner_id: PartnerId, order_id: UUID, page: PageRequest, filter: Filter
+) -> Page[Record]:
+    async with runtime.transaction(partner_id) as tx:
+        if await orders.get(tx.session, partner_id, order_id) is None:
+            raise NotFound("not_found", f"There is no order {order_id}.")
+        return await registrations.list_of_order(tx.session, partner_id, order_id, page, filter)
+
+
+async def list_page(
+    runtime: Runtime, partner_id: PartnerId, page: PageRequest, filter: Filter
+) -> Page[Record]:
+    async with runtime.transaction(partner_id) as tx:
+        return await registrations.list_page(tx.session, partner_id, page, filter)
+
+
+async def get(runtime: Runtime, partner_id: PartnerId, registration_id: UUID) -> Record:
+    async with runtime.transaction(partner_id) as tx:
+        record = await registrations.get(tx.session, partner_id, registration_id)
+    if record is None:
+        raise NotFound("not_found", f"There is no registration {registration_id}.")
+    return record
+
+
+async def list_batches(
+    runtime: Runtime,
+    partner_id: PartnerId,
+    page: PageRequest,
+    *,
+    order_id: UUID | None,
+    customer_id: UUID | None,
+    state: str | None,
+) -> Page[BatchView]:
+    async with runtime.transaction(partner_id) as tx:
+        found = await batches.list_page(
+            tx.session, partner_id, page, order_id=order_id, customer_id=customer_id, state=state
+        )
+        counts = await batches.counts(tx.session, partner_id, [row["id"] for row in found.items])
+    return Page([BatchView(row, counts[row["id"]]) for row in found.items], found.next_token)
+
+
+async def get_batch(
+    runtime: Runtime, partner_id: PartnerId, batch_id: UUID
+) -> tuple[BatchView, list[Record]]:
+    """The batch and its calls to Microsoft, newest first."""
+    async with runtime.transaction(partner_id) as tx:
+        record = await batches.get(tx.session, partner_id, batch_id)
+        if record is None:
+            raise NotFound("not_found", f"There is no batch {batch_id}.")
+        counts = await batches.counts(tx.session, partner_id, [batch_id])
+        attempts = await batches.attempts(tx.session, partner_id, batch_id)
+    return BatchView(record, counts[batch_id]), attempts

@@ -1,0 +1,320 @@
+"""Registrar on one machine: databases, migrations, API, workers and, as a sandbox, the simulator.
+
+`Stack` is what the demonstration and the tests run; `python -m deploy.local` (`make up`) is the same for a
+person. The parts are the commands an operator would run, each in a session and with a log of its own, kept
+running until the stack is closed; nothing of it outlives the process that started it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+from app.embedded import Postgres, Server, Valkey
+from app.settings import Settings
+from deploy.processes import Kept, KeptProgram, KeptServer, Program, Say, StackFailed, die_with_parent, end_of
+
+ROOT = Path(__file__).resolve().parents[1]
+HOST = "127.0.0.1"
+READY_SECONDS = 60.0  # a first start on a slow disk; usually two or three
+MIGRATION_SECONDS = 600.0
+API_PATIENCE = 10.0  # seconds requests under way may still take at the end
+SIMULATOR_PATIENCE = 3.0
+UNUSUAL_PORTS = range(20000, 32000)  # below those the system gives to outgoing connections
+
+
+def read_settings(environment: Mapping[str, str]) -> Settings:
+    """The settings of a process with this environment. Raises pydantic's ValidationError."""
+    prefix = "REGISTRAR_"
+    known = {prefix + name.upper(): name for name in Settings.model_fields}
+    values: dict[str, Any] = {name: environment[key] for key, name in known.items() if key in environment}
+    return Settings(**values)
+
+
+def free_port() -> int:
+    """A port nobody listens on. It stays free for restarts: nothing else is given ports from this range."""
+    for port in random.SystemRandom().sample(UNUSUAL_PORTS, 200):
+        if is_free(port):
+            return port
+    raise StackFailed(f"There is no free port from {UNUSUAL_PORTS.start} to {UNUSUAL_PORTS.stop - 1}.")
+
+
+def is_free(port: int) -> bool:
+    """Whether a server could listen on this port of the loopback address now."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do, for quick restarts
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+        return True
+
+
+class Stack:
+    """The whole service, running. A context manager; `close()` ends all of it."""
+
+    api_url: str
+    simulator_url: str | None
+    environment: dict[str, str]
+    """A whole environment, in which `registrar ...` commands speak to this stack."""
+    settings: Settings
+    processes: dict[str, Kept]
+    """By name, in starting order: postgres, valkey, simulator, api, worker-1, worker-2, ..."""
+
+    def __init__(self, data_dir: Path, *, log: Path | None, say: Say | None, hurry: threading.Event) -> None:
+        self.data_dir = data_dir.absolute()
+        self.logs = self.data_dir / "logs"
+        self.log = log or self.logs / "stack.log"
+        self.processes = {}
+        self._say, self._hurry = say, hurry
+        self._lock: int | None = None
+
+    @classmethod
+    def start(
+        cls,
+        data_dir: Path,
+        *,
+        sandbox: bool,
+        workers: int = 1,
+        port: int | None = None,
+        simulator_port: int | None = None,
+        durable: bool = True,
+        environment: Mapping[str, str] | None = None,
+        log: Path | None = None,
+        say: Say | None = None,
+        on_simulator: Callable[[str], None] | None = None,
+        hurry: threading.Event | None = None,
+    ) -> Self:
+        """Start everything and return when the API says it is ready and every part runs.
+
+        `environment` is laid over this process's; REGISTRAR_DATABASE_URL and REGISTRAR_REDIS_URL there keep
+        the embedded server from being started. Without a port a free one is taken. What the stack has to tell
+        (deaths, restarts) goes to `log`, else to logs/stack.log in the data directory, and to `say` if given.
+        `on_simulator` is called with the simulator's URL whenever it has started with an empty memory; it
+        may run in another thread. Setting `hurry` cuts the waiting in `close()` short.
+        Raises StackFailed, EmbeddedUnavailable or ValidationError (a setting is wrong); nothing runs then.
+        """
+        stack = cls(data_dir, log=log, say=say, hurry=hurry or threading.Event())
+        try:
+            stack._reserve()
+            stack._configure(sandbox, port, simulator_port, dict(environment or {}))
+            stack._start_databases(durable)
+            stack._migrate()
+            if stack.simulator_url is not None:
+                stack._start_simulator(stack.simulator_url, on_simulator)
+            stack._start_service(workers)
+        except BaseException:
+            stack.close()
+            raise
+        return stack
+
+    @property
+    def database_url(self) -> str:
+        return self.environment["REGISTRAR_DATABASE_URL"]
+
+    @property
+    def redis_url(self) -> str:
+        return self.environment["REGISTRAR_REDIS_URL"]
+
+    @property
+    def workers(self) -> list[Kept]:
+        return [part for name, part in self.processes.items() if name.startswith("worker-")]
+
+    def kill(self, name: str, number: int = signal.SIGKILL) -> None:
+        """Send a signal to a part, as an accident would. Raises ProcessLookupError while it does not run."""
+        self.processes[name].kill(number)
+
+    def registrar(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+        """Run `registrar ARGUMENTS` against this stack; its output is captured as text.
+
+        Options are those of subprocess.run. Raises CalledProcessError for an exit status other than 0,
+        unless `check=False` is among them.
+        """
+        options = {"capture_output": True, "text": True, "check": True, "timeout": 120, **options}
+        command = [sys.executable, "-m", "app.cli", *arguments]
+        result: subprocess.CompletedProcess[str] = subprocess.run(
+            command, cwd=ROOT, env=self.environment, **options
+        )
+        return result
+
+    def close(self) -> None:
+        """Stop API, workers (which finish their step), simulator and databases, in this order."""
+        order = ["api", *(part.name for part in self.workers), "simulator", "valkey", "postgres"]
+        parts = [self.processes[name] for name in order if name in self.processes]
+        workers = [part for part in parts if part in self.workers]
+        for part in workers:
+            part.dismiss()
+        for part in parts:
+            part.stop(self._hurry)
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # --- Starting, in order ---------------------------------------------------------------------------
+
+    def _reserve(self) -> None:
+        """One stack per data directory: two would stop each other's databases."""
+        self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.logs.mkdir(exist_ok=True)
+        lock = os.open(self.data_dir / "stack.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(lock, 20, 0).decode().strip()
+            os.close(lock)
+            raise StackFailed(
+                f"Registrar runs already with the data directory {self.data_dir} (process {holder}).\n"
+                "Stop that one first, or choose another directory with --data-dir."
+            ) from None
+        os.pwrite(lock, f"{os.getpid():<20}".encode(), 0)
+        self._lock = lock
+
+    def _configure(
+        self, sandbox: bool, port: int | None, simulator_port: int | None, given: dict[str, str]
+    ) -> None:
+        port = port or free_port()
+        self.api_url = f"http://{HOST}:{port}"
+        self.simulator_url = f"http://{HOST}:{simulator_port or free_port()}" if sandbox else None
+        self.environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+        if self.simulator_url is not None:
+            self.environment |= {
+                "REGISTRAR_PARTNER_CENTER_URL": self.simulator_url,
+                "REGISTRAR_LOGIN_URL": self.simulator_url,
+                "REGISTRAR_GRAPH_URL": self.simulator_url,
+                "REGISTRAR_WEBHOOK_ALLOW_HTTP": "true",
+                "REGISTRAR_WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8",
+            }
+        self.environment |= given
+        self.environment |= {
+            "REGISTRAR_DATA_DIR": str(self.data_dir),
+            "REGISTRAR_API_HOST": HOST,
+            "REGISTRAR_API_PORT": str(port),
+        }
+        self.settings = read_settings(self.environment)
+
+    def _start_databases(self, durable: bool) -> None:
+        servers: list[tuple[str, type[Server]]] = [
+            ("REGISTRAR_REDIS_URL", Valkey),
+            ("REGISTRAR_DATABASE_URL", Postgres),
+        ]
+        for key, kind in servers:
+            if not self.environment.get(key):
+                kept = KeptServer(kind(self.data_dir, durable=durable), self._tell)
+                self.processes[kept.name] = kept
+                kept.begin()
+                self.environment[key] = kept.server.url
+        self.settings = read_settings(self.environment)
+
+    def _migrate(self) -> None:
+        log = self.logs / "migrate.log"
+        with log.open("wb") as output:
+            done = subprocess.run(
+                self._command("migrate"),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd=ROOT,
+                env=self.environment,
+                start_new_session=True,
+                preexec_fn=die_with_parent(),
+                timeout=MIGRATION_SECONDS,
+                check=False,
+            )
+        if done.returncode != 0:
+            raise StackFailed(f"The database could not be migrated.{end_of(log)}")
+
+    def _start_simulator(self, url: str, on_simulator: Callable[[str], None] | None) -> None:
+        arguments = (
+            *(sys.executable, "-m", "uvicorn", "simulator.main:app", "--host", HOST),
+            *("--port", url.rpartition(":")[2], "--no-access-log", "--timeout-graceful-shutdown", "1"),
+        )
+        ours = {key: value for key, value in self.environment.items() if not key.startswith("REGISTRAR_")}
+
+        def set_the_scene() -> None:
+            try:
+                self._wait_until_ok("simulator", f"{url}/control/clock")
+                if on_simulator is not None:
+                    on_simulator(url)
+            except (StackFailed, httpx.HTTPError) as error:
+                self._tell(f"the simulator has lost its memory: {error}")
+
+        self._run("simulator", arguments, SIMULATOR_PATIENCE, environment=ours, after_restart=set_the_scene)
+        self._wait_until_ok("simulator", f"{url}/control/clock")
+        if on_simulator is not None:
+            on_simulator(url)
+
+    def _start_service(self, workers: int) -> None:
+        self._run("api", self._command("api"), API_PATIENCE)
+        for number in range(1, workers + 1):
+            self._run(f"worker-{number}", self._command("worker"), self.settings.step_timeout_s + 5)
+        self._wait_until_ok("api", f"{self.api_url}/readyz")
+        for part in self.processes.values():
+            if isinstance(part, KeptProgram):
+                part.keep()
+
+    def _command(self, *arguments: str) -> tuple[str, ...]:
+        return (sys.executable, "-m", "app.cli", *arguments)
+
+    def _run(
+        self,
+        name: str,
+        arguments: tuple[str, ...],
+        patience: float,
+        *,
+        environment: Mapping[str, str] | None = None,
+        after_restart: Callable[[], None] | None = None,
+    ) -> None:
+        program = Program(
+            name, arguments, environment or self.environment, ROOT, self.logs / f"{name}.log", patience
+        )
+        self.processes[name] = kept = KeptProgram(program, self._tell, after_restart=after_restart)
+        kept.begin()
+
+    def _wait_until_ok(self, name: str, url: str) -> None:
+        part = self.processes[name]
+        deadline = time.monotonic() + READY_SECONDS
+        with httpx.Client(trust_env=False, timeout=5) as client:
+            while True:
+                try:
+                    answer = client.get(url)
+                    if answer.status_code == 200:
+                        return
+                    reason = f"answers {answer.status_code}: {answer.text[:500]}"
+                except httpx.TransportError as error:
+                    reason = str(error) or type(error).__name__
+                for other in self.processes.values():
+                    other.check()
+                if time.monotonic() > deadline:
+                    raise StackFailed(
+                        f"{name} is not ready after {READY_SECONDS:g} s ({reason}).{end_of(part.log)}"
+                    )
+                time.sleep(0.05)
+
+    def _tell(self, line: str) -> None:
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with self.log.open("a") as log:
+            log.write(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {line}\n")
+        if self._say is not None:
+            self._say(line)

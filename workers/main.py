@@ -1,0 +1,200 @@
+"""The worker process: arq's functions, its sweep, its sign of life (`python -m workers.main`).
+
+arq only carries wake-ups here. What its own promises lack (a timeout is final, a lost Redis ends
+the process, a job id swallows wake-ups) is made up for by the rows and the sweep.
+"""
+
+import asyncio
+import contextlib
+import os
+import socket
+from typing import Any, cast
+from uuid import uuid4
+
+import uvloop
+from arq import cron, func
+from arq.typing import StartupShutdown, WorkerCoroutine
+from arq.worker import Worker
+from sqlalchemy.exc import SQLAlchemyError
+
+from app import telemetry
+from app.queue import QUEUE_NAME, WakeKind, WakeUp, deserialize, redis_settings, serialize
+from app.runtime import Runtime, databases
+from app.services import batches, consents, sweep, webhooks
+from app.settings import Settings
+from app.telemetry import logger
+from workers.lanes import SLICE, run_lane
+
+log = logger("worker")
+
+Context = dict[Any, Any]
+"""arq's context: ours holds the runtime, the settings, and how many lanes run."""
+
+REDIS_ATTEMPTS = 240
+"""Quarter seconds a worker waits for a Redis that is down: a minute, then its supervisor restarts it."""
+POLL_DELAY = 0.05
+"""Seconds between arq's looks for a wake-up: the idle wait for work is half of it on average."""
+TIDY_MINUTES = 10
+
+
+def _runtime(ctx: Context) -> Runtime:
+    return ctx["runtime"]  # type: ignore[no-any-return]
+
+
+async def advance_batches(ctx: Context) -> None:
+    """A lane over batches."""
+    runtime = _runtime(ctx)
+
+    async def step() -> bool:
+        return await batches.advance_next(runtime) is not None
+
+    await _lane(ctx, WakeKind.BATCHES, step)
+
+
+async def deliver_webhooks(ctx: Context) -> None:
+    """A lane over webhook deliveries."""
+    runtime = _runtime(ctx)
+    await _lane(ctx, WakeKind.DELIVERIES, lambda: webhooks.deliver_next(runtime))
+
+
+async def read_customers(ctx: Context) -> None:
+    """A lane over connections whose customers list is due."""
+    runtime = _runtime(ctx)
+    await _lane(ctx, WakeKind.CONSENT, lambda: consents.read_due(runtime))
+
+
+async def _lane(ctx: Context, kind: WakeKind, step: Any) -> None:
+    """At most so many lanes of a kind in this process; a wake-up too many is not needed."""
+    runtime = _runtime(ctx)
+    lanes: dict[WakeKind, int] = ctx["lanes"]
+    if lanes[kind] >= ctx["limits"][kind]:
+        return
+    lanes[kind] += 1
+    try:
+        await run_lane(step, lambda: runtime.queue.send([WakeUp(kind)]))
+    except (SQLAlchemyError, OSError) as error:
+        # The database is away: rows and leases are where they were, the sweep comes back to them.
+        log.warning("lane_broken_off", kind=kind.value, error=type(error).__name__)
+    finally:
+        lanes[kind] -= 1
+
+
+async def run_sweep(ctx: Context) -> None:
+    runtime = _runtime(ctx)
+    try:
+        await sweep.sweep(runtime)
+    except (SQLAlchemyError, OSError) as error:
+        log.warning("sweep_failed", error=type(error).__name__)
+
+
+async def run_tidy(ctx: Context) -> None:
+    try:
+        await sweep.tidy(_runtime(ctx))
+    except (SQLAlchemyError, OSError) as error:
+        log.warning("tidy_failed", error=type(error).__name__)
+
+
+async def _beat(ctx: Context) -> None:
+    """A sign of life every few seconds, for as long as the event loop is alive."""
+    runtime, worker_id = _runtime(ctx), ctx["worker_id"]
+    while True:
+        try:
+            await sweep.beat(runtime, worker_id)
+        except (SQLAlchemyError, OSError) as error:
+            log.warning("heartbeat_failed", error=type(error).__name__)
+        await asyncio.sleep(runtime.settings.heartbeat_s)
+
+
+async def startup(ctx: Context) -> None:
+    settings: Settings = ctx["settings"]
+    runtime = await Runtime.open(settings, process="worker")
+    ctx["runtime"] = runtime
+    ctx["worker_id"] = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
+    ctx["lanes"] = dict.fromkeys(WakeKind, 0)
+    ctx["limits"] = {
+        WakeKind.BATCHES: settings.worker_lanes,
+        WakeKind.DELIVERIES: settings.delivery_lanes,
+        WakeKind.CONSENT: 2,
+    }
+    ctx["beat"] = asyncio.create_task(_beat(ctx))
+    log.info("worker_started", worker_id=ctx["worker_id"])
+
+
+async def shutdown(ctx: Context) -> None:
+    ctx["beat"].cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await ctx["beat"]
+    runtime = _runtime(ctx)
+    with contextlib.suppress(SQLAlchemyError, OSError):
+        await sweep.end_beat(runtime, ctx["worker_id"])
+    await runtime.close()
+    log.info("worker_stopped")
+
+
+def build(settings: Settings) -> Worker:
+    """The worker for settings that have both URLs. Building it connects nothing."""
+    if settings.redis_url is None:
+        raise ValueError("a worker needs the URL of Redis")
+    lane_timeout = SLICE + settings.step_timeout_s + 10
+    return Worker(
+        functions=[
+            # One try: the rows bring back what is not done. The timeout ends a lane that hangs.
+            func(cast(WorkerCoroutine, coroutine), timeout=lane_timeout, max_tries=1, keep_result=0)
+            for coroutine in (advance_batches, deliver_webhooks, read_customers)
+        ],
+        cron_jobs=[
+            cron(
+                cast(WorkerCoroutine, run_sweep),
+                second=set(range(0, 60, settings.sweep_interval_s)),
+                run_at_startup=True,
+                keep_result=0,
+                max_tries=1,
+                timeout=30,
+            ),
+            cron(
+                cast(WorkerCoroutine, run_tidy),
+                minute=set(range(0, 60, TIDY_MINUTES)),
+                second=17,
+                keep_result=0,
+                max_tries=1,
+                timeout=300,
+            ),
+        ],
+        ctx={"settings": settings},
+        on_startup=cast(StartupShutdown, startup),
+        on_shutdown=cast(StartupShutdown, shutdown),
+        redis_settings=redis_settings(settings.redis_url, attempts=REDIS_ATTEMPTS),
+        queue_name=QUEUE_NAME,
+        job_serializer=serialize,
+        job_deserializer=deserialize,
+        max_jobs=2 * (settings.worker_lanes + settings.delivery_lanes) + 4,
+        queue_read_limit=1000,
+        poll_delay=POLL_DELAY,
+        keep_result=0,
+        health_check_interval=10,
+        # On SIGTERM: take no new wake-up, let the lanes finish their step.
+        job_completion_wait=int(SLICE + settings.step_timeout_s),
+        retry_jobs=False,
+        log_results=False,
+    )
+
+
+async def run(settings: Settings) -> None:
+    async with databases(settings) as complete:
+        worker = build(complete)
+        try:
+            await worker.async_run()
+        except asyncio.CancelledError:
+            log.info("worker_stopping")
+        finally:
+            await worker.close()
+
+
+def main() -> None:
+    settings = Settings()
+    telemetry.configure(settings, process="worker")
+    uvloop.run(run(settings))
+
+
+if __name__ == "__main__":
+    main()
