@@ -153,13 +153,14 @@ class Stack:
 
     def close(self) -> None:
         """Stop API, workers (which finish their step), simulator and databases, in this order."""
-        order = ["api", *(part.name for part in self.workers), "simulator", "valkey", "postgres"]
-        parts = [self.processes[name] for name in order if name in self.processes]
-        workers = [part for part in parts if part in self.workers]
-        for part in workers:
-            part.dismiss()
-        for part in parts:
-            part.stop(self._hurry)
+        workers = [part.name for part in self.workers]
+        for name in ("api", *workers, "simulator", "valkey", "postgres"):
+            if name not in self.processes:
+                continue
+            if name in workers[:1]:
+                for part in self.workers:
+                    part.dismiss()  # all of them finish their steps at the same time
+            self.processes[name].stop(self._hurry)
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None

@@ -1,0 +1,224 @@
+"""Calls of Registrar's API: authentication, repetition where it is harmless, problems in words.
+
+A call is repeated only when a repetition can do no harm: reading, a creation with an Idempotency-Key,
+and whatever never left this machine. What the API refuses becomes a `Stop` with its own words;
+the key is never part of a message.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import Any, Final, NoReturn
+from urllib.parse import urlsplit
+
+import httpx
+import orjson
+
+from app.cli.outcome import ExitCode, Stop
+
+Transport = httpx.BaseTransport
+JsonObject = dict[str, Any]
+
+ATTEMPTS: Final = 4
+PAUSES: Final = (0.3, 0.7, 1.5)
+"""Seconds before each repetition when the answer names none: a restart of the API takes about two."""
+LONGEST_PAUSE: Final = 30.0
+TIMEOUT: Final = httpx.Timeout(connect=5, read=120, write=120, pool=5)
+"""Seconds. The largest order, 10,000 devices with hashes, is 43 MB to send and seconds to check."""
+PAGE_SIZE: Final = 500
+
+
+class Unreachable(Stop):
+    """Nobody answered; what was asked may or may not have been done."""
+
+
+class ApiRefusal(Stop):
+    """The API answered with a problem."""
+
+    def __init__(self, status: int, problem: JsonObject) -> None:
+        detail, remedy = _text(problem, "detail"), _text(problem, "remedy")
+        title = _text(problem, "title") or f"The API answered with status {status}"
+        advice = [line for line in (detail if detail != title else "", remedy) if line]
+        if status >= 500 and _text(problem, "correlation_id"):
+            advice.append(f"For the operator: correlation id {_text(problem, 'correlation_id')}.")
+        errors = [entry for entry in problem.get("errors") or () if isinstance(entry, dict)]
+        super().__init__(title, *advice, code=ExitCode.ERROR, errors=errors)
+        self.status = status
+        self.problem_code = _text(problem, "code")
+        links = problem.get("links")
+        self.links: Mapping[str, str] = links if isinstance(links, dict) else {}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    body: JsonObject
+    retry_after: float | None = None
+    """Seconds the API asks to wait before the next look."""
+    replayed: bool = False
+    """The very same request was answered before; this is that answer."""
+
+
+class Api:
+    """The API at one URL, with one key. Use it as a context manager."""
+
+    def __init__(
+        self,
+        url: str,
+        key: str | None,
+        *,
+        transport: Transport | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.url = url.rstrip("/")
+        host = _host(self.url)
+        self.sleep = sleep
+        self._client = httpx.Client(
+            base_url=self.url,
+            headers={
+                "Authorization": f"Bearer {_usable(key)}",
+                "Accept": "application/json",
+                "User-Agent": "registrar-cli",
+            },
+            timeout=TIMEOUT,
+            transport=transport,
+            # A proxy for the outside world must not get calls to this machine.
+            trust_env=not _is_loopback(host),
+        )
+
+    def __enter__(self) -> "Api":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.close()
+
+    def get(self, path: str, **parameters: str | int | None) -> Answer:
+        given = {name: value for name, value in parameters.items() if value is not None}
+        return self._call("GET", path, repeatable=True, params=given)
+
+    def post(
+        self, path: str, body: bytes | None = None, *, key: str | None = None, repeatable: bool = False
+    ) -> Answer:
+        """`key` is the Idempotency-Key; with one, or if `repeatable`, it is tried several times."""
+        headers = {"Content-Type": "application/json"} if body is not None else {}
+        if key is not None:
+            headers["Idempotency-Key"] = key
+        return self._call(
+            "POST", path, repeatable=repeatable or key is not None, content=body, headers=headers
+        )
+
+    def items(self, path: str, *, limit: int | None = None, **parameters: str | None) -> Iterator[JsonObject]:
+        """The items of all pages, at most `limit`."""
+        token: str | None = None
+        left = limit
+        while True:
+            size = PAGE_SIZE if left is None else min(left, PAGE_SIZE)
+            page = self.get(path, page_size=size, page_token=token, **parameters).body
+            yield from page["items"]
+            token = page.get("next_page_token")
+            if left is not None:
+                left -= len(page["items"])
+            if not token or (left is not None and left <= 0):
+                return
+
+    def _call(self, method: str, path: str, *, repeatable: bool, **request: Any) -> Answer:
+        for pause in (*PAUSES, None):
+            try:
+                response = self._client.request(method, path, **request)
+            except httpx.TransportError as error:
+                never_sent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
+                if pause is None or not (repeatable or never_sent):
+                    raise self._unreachable(error, sent=not (repeatable or never_sent)) from None
+                self.sleep(pause)
+                continue
+            if pause is None or not repeatable or not _is_passing(response):
+                return self._answer(response)
+            self.sleep(min(_retry_after(response) or pause, LONGEST_PAUSE))
+        raise AssertionError("the last round returns or raises")
+
+    def _answer(self, response: httpx.Response) -> Answer:
+        try:
+            body = orjson.loads(response.content)
+        except orjson.JSONDecodeError:
+            body = None
+        if not isinstance(body, dict):
+            self._not_ours(response)
+        if response.is_success:
+            replayed = response.headers.get("Idempotency-Replayed") == "true"
+            return Answer(body, _retry_after(response), replayed)
+        raise ApiRefusal(response.status_code, body)
+
+    def _not_ours(self, response: httpx.Response) -> NoReturn:
+        raise Stop(
+            f"What answers at {self.url} does not speak like Registrar's API (status {response.status_code}).",
+            "Check REGISTRAR_API_URL, and the proxy if there is one in front.",
+        )
+
+    def _unreachable(self, error: httpx.TransportError, *, sent: bool) -> Unreachable:
+        if isinstance(error, httpx.ConnectError) and "certificate" in str(error).lower():
+            return Unreachable(
+                f"The API at {self.url} shows a certificate that this machine does not trust.",
+                "Check the host name in REGISTRAR_API_URL, or set SSL_CERT_FILE to your authority's file.",
+            )
+        if isinstance(error, httpx.TimeoutException) and not isinstance(error, httpx.ConnectTimeout):
+            words = f"The API at {self.url} did not answer in time."
+        else:
+            words = f"The API at {self.url} does not answer."
+        if sent:
+            return Unreachable(
+                words, "The call may have been carried out: look before you give the command again."
+            )
+        return Unreachable(words, "Is it running? `make up` starts it. REGISTRAR_API_URL says where it is.")
+
+
+def _host(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname
+        _ = parts.port
+    except ValueError:
+        host = None
+    if host is None or parts.scheme not in ("http", "https"):
+        raise Stop(
+            "The address of the API is not a URL.", "REGISTRAR_API_URL looks like http://127.0.0.1:8000."
+        )
+    return host
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _usable(key: str | None) -> str:
+    key = (key or "").strip()
+    if not key:
+        raise Stop(
+            "There is no API key to call with.",
+            "Set REGISTRAR_API_KEY, or give --api-key. `registrar api-key create` makes a key.",
+        )
+    if not (key.isascii() and key.isprintable()) or " " in key:
+        raise Stop("The API key has characters that no key has.", "Copy REGISTRAR_API_KEY again, whole.")
+    return key
+
+
+def _is_passing(response: httpx.Response) -> bool:
+    """Answers that ask to come again. 409 only when the first request is still running."""
+    return response.status_code in (429, 503) or (
+        response.status_code == 409 and b'"idempotency_in_progress"' in response.content
+    )
+
+
+def _retry_after(response: httpx.Response) -> float | None:
+    """Seconds; the API never uses the date form."""
+    text = response.headers.get("Retry-After", "")
+    return float(text) if text.isascii() and text.isdigit() else None
+
+
+def _text(problem: JsonObject, name: str) -> str:
+    value = problem.get(name)
+    return value.strip() if isinstance(value, str) else ""

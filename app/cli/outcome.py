@@ -1,0 +1,59 @@
+"""How a command ends: its exit code, and the words when it cannot go on.
+
+The codes are a promise to scripts that call `registrar`, so they are decided in one place. `Stop` is
+the only way a command ends early; it carries what a person needs and never a hash or a key.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from enum import IntEnum
+from typing import Any
+
+from app.domain.order import OrderState
+from app.domain.registration import SUCCESS, RegistrationState
+
+
+class ExitCode(IntEnum):
+    DONE = 0  # all registered (or: what was asked for has been done)
+    ERROR = 1  # the server, the credentials, the file or the way the command was called
+    PARTIAL = 2  # some devices were invalid or failed
+    WAITING = 3  # the customer's consent is missing
+    REFUSED = 4  # nothing was valid, or the whole was refused: nothing was sent
+    INTERRUPTED = 130
+
+
+class Stop(Exception):
+    """The command can not go on. `words` say why, `advice` (line by line) what to do."""
+
+    def __init__(
+        self,
+        words: str,
+        *advice: str,
+        code: ExitCode = ExitCode.ERROR,
+        errors: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
+        super().__init__(words)
+        self.words = words
+        self.advice = advice
+        self.code = code
+        self.errors = errors
+        """Entries of a problem's `errors`, as the API has them."""
+
+
+def judge_order(order: Mapping[str, Any]) -> ExitCode:
+    """What an order as the API shows it means for the exit code."""
+    counts: Mapping[str, int] = order["counts"]
+    if order["state"] == OrderState.HELD:
+        return ExitCode.WAITING
+    if counts["total"] and counts["invalid"] == counts["total"]:
+        return ExitCode.REFUSED
+    if order["state"] == OrderState.IN_PROGRESS:
+        return ExitCode.PARTIAL if counts["invalid"] else ExitCode.DONE
+    succeeded = sum(counts[state] for state in (*SUCCESS, RegistrationState.DEREGISTERED))
+    return ExitCode.DONE if succeeded == counts["total"] else ExitCode.PARTIAL
+
+
+def combine(codes: Collection[ExitCode]) -> ExitCode:
+    """One code for several orders: theirs if they agree, else what needs a person most."""
+    if len(set(codes)) == 1:
+        return next(iter(codes))
+    return ExitCode.WAITING if ExitCode.WAITING in codes else ExitCode.PARTIAL

@@ -1,0 +1,87 @@
+"""The servers that tests use: PostgreSQL and Valkey (ours, or those of the environment), and the simulator."""
+
+import asyncio
+import contextlib
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import uvicorn
+from sqlalchemy import text
+from sqlalchemy.engine import make_url
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
+
+from app.db import schema
+from app.db.engine import normalise_url
+from app.embedded import Embedded
+from simulator.main import build
+
+
+@dataclass(frozen=True)
+class Servers:
+    database_url: str
+    redis_url: str
+
+
+@contextmanager
+def open_servers() -> Iterator[Servers]:
+    """Those of REGISTRAR_DATABASE_URL and REGISTRAR_REDIS_URL, else fresh ones from their wheels."""
+    database_url = os.environ.get("REGISTRAR_DATABASE_URL")
+    redis_url = os.environ.get("REGISTRAR_REDIS_URL")
+    if database_url and redis_url:
+        yield Servers(database_url, redis_url)
+        return
+    directory = Path(tempfile.mkdtemp(prefix="registrar-test-"))
+    try:
+        with Embedded.open(directory, durable=False) as embedded:
+            yield Servers(embedded.endpoints.database_url, embedded.endpoints.redis_url)
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@asynccontextmanager
+async def fresh_database(server_url: str) -> AsyncIterator[str]:
+    """A migrated database of its own on the server, dropped at the end."""
+    name = f"test_{uuid4().hex[:12]}"
+    admin = create_async_engine(normalise_url(server_url), poolclass=NullPool, isolation_level="AUTOCOMMIT")
+    async with admin.connect() as session:
+        await session.execute(text(f'CREATE DATABASE "{name}"'))
+    url = make_url(server_url).set(database=name).render_as_string(hide_password=False)
+    try:
+        await schema.migrate(url)
+        yield url
+    finally:
+        async with admin.connect() as session:
+            await session.execute(text(f'DROP DATABASE "{name}" WITH (FORCE)'))
+        await admin.dispose()
+
+
+@asynccontextmanager
+async def serve_simulator() -> AsyncIterator[str]:
+    """The simulator on a free port of this process; yields its URL."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    config = uvicorn.Config(
+        build(), host="127.0.0.1", port=port, log_level="error", timeout_graceful_shutdown=1, lifespan="off"
+    )
+    server = uvicorn.Server(config)
+    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
+    task = asyncio.create_task(server.serve())
+    while not server.started:
+        if task.done():
+            task.result()
+        await asyncio.sleep(0.005)
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        with contextlib.suppress(asyncio.CancelledError):
+            await task

@@ -1,0 +1,266 @@
+"""A whole Registrar in a test: real database, real queue, the simulator over a real socket, and a clock
+that can be moved. Tests say what happens in it, and look at both sides: ours and Microsoft's.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import httpx
+from fastapi import FastAPI
+from sqlalchemy import text
+
+from app.db.tables import metadata
+from app.domain.identity import Device
+from app.domain.ids import PartnerId
+from app.main import build
+from app.runtime import Runtime
+from app.services import acceptance, batches, connections, consents, customers, identities, orders, webhooks
+from app.services.acceptance import Acceptance, NewOrder
+from app.services.connections import NewConnection
+from app.services.customers import NewCustomer
+from app.services.identities import Caller, PartnerRole
+from app.settings import Settings
+from tests.servers import Servers
+
+
+@dataclass
+class Clock:
+    """Real time, moved forward as a test wishes."""
+
+    offset: timedelta = timedelta()
+
+    def now(self) -> datetime:
+        return datetime.now(UTC) + self.offset
+
+    def advance(self, **by: float) -> None:
+        self.offset += timedelta(**by)
+
+    def reach(self, moment: datetime) -> None:
+        self.offset += max(moment - self.now(), timedelta())
+
+
+@dataclass(frozen=True)
+class Partner:
+    id: PartnerId
+    name: str
+    key: str
+    caller: Caller
+    connection_id: UUID
+    entra_tenant_id: UUID
+    customer_id: UUID
+    tenant_id: UUID
+    other_customer_id: UUID
+    """Not consented."""
+    other_tenant_id: UUID
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.key}"}
+
+
+@dataclass
+class World:
+    runtime: Runtime
+    clock: Clock
+    simulator: httpx.AsyncClient
+    app: FastAPI
+    client: httpx.AsyncClient
+    partners: int = 0
+    references: int = 0
+
+    # --- Microsoft's side ---------------------------------------------------------------------
+
+    async def control(self, method: str, path: str, body: Any = None) -> Any:
+        response = await self.simulator.request(method, f"/control/{path}", json=body)
+        assert response.status_code < 300, response.text
+        return response.json() if response.content else None
+
+    async def switch(self, **switches: Any) -> None:
+        await self.control("PATCH", "switches", switches)
+
+    async def arm(self, *rules: dict[str, Any]) -> None:
+        await self.control("POST", "faults", list(rules))
+
+    async def ledger(self) -> dict[str, Any]:
+        ledger: dict[str, Any] = await self.control("GET", "ledger")
+        return ledger
+
+    async def devices_at_microsoft(self, tenant_id: UUID | None = None) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = (await self.ledger())["devices"]
+        return [d for d in found if tenant_id is None or d["customer"] == str(tenant_id)]
+
+    async def calls(self, operation: str) -> list[dict[str, Any]]:
+        return [c for c in (await self.ledger())["calls"] if c["operation"] == operation]
+
+    async def set_consent(self, tenant_id: UUID, *, given: bool) -> None:
+        verb = "accept" if given else "remove"
+        await self.control("POST", f"customers/{tenant_id}:{verb}")
+
+    # --- our side -----------------------------------------------------------------------------
+
+    async def partner(
+        self, role: PartnerRole = PartnerRole.DIRECT_BILL, *, delegated: bool = True, consented: bool = True
+    ) -> Partner:
+        """A partner with key, connection, a customer that has consented and one that has not."""
+        self.partners += 1
+        name = f"Partner {self.partners}"
+        seeded = await self.control("POST", "seed", {"customers": 1})
+        microsoft = seeded["partner"]
+        other = await self.control(
+            "POST",
+            "customers",
+            {"partner": microsoft["tenant_id"], "relationship": "none", "name": "Undecided Ltd"},
+        )
+        partner_id = await identities.create_partner(self.runtime, name, role)
+        key = await identities.create_key(self.runtime, partner_id, name="test")
+        caller = await identities.authenticate(self.runtime, key.secret)
+        connection = await connections.create(
+            self.runtime,
+            caller,
+            NewConnection(
+                name="main",
+                entra_tenant_id=UUID(microsoft["tenant_id"]),
+                client_id=microsoft["client_id"],
+                client_secret=microsoft["client_secret"],
+                refresh_token=microsoft["refresh_token"] if delegated else None,
+                default_group_tag="Standard",
+            ),
+        )
+        tenant_id = UUID(seeded["customers"][0]["tenant_id"])
+        customer = await self._customer(partner_id, connection["id"], tenant_id, "Consented Ltd")
+        undecided = await self._customer(
+            partner_id, connection["id"], UUID(other["tenant_id"]), "Undecided Ltd"
+        )
+        if consented:
+            await consents.read_customers(self.runtime, partner_id, connection["id"])
+        return Partner(
+            partner_id,
+            name,
+            key.secret,
+            caller,
+            connection["id"],
+            UUID(microsoft["tenant_id"]),
+            customer,
+            tenant_id,
+            undecided,
+            UUID(other["tenant_id"]),
+        )
+
+    async def _customer(self, partner_id: PartnerId, connection_id: UUID, tenant_id: UUID, name: str) -> UUID:
+        record = await customers.create(self.runtime, partner_id, NewCustomer(connection_id, tenant_id, name))
+        return UUID(str(record["id"]))
+
+    async def order(
+        self,
+        partner: Partner,
+        devices: Sequence[Device],
+        *,
+        customer_id: UUID | None = None,
+        **fields: Any,
+    ) -> Acceptance:
+        self.references += 1
+        new = NewOrder(
+            customer_id=customer_id or partner.customer_id,
+            reference=f"R-{self.references}",
+            devices=devices,
+            body_digest=b"test",
+        )
+        return await acceptance.accept(self.runtime, partner.id, replace(new, **fields))
+
+    async def view(self, partner: Partner, order_id: UUID) -> orders.OrderView:
+        return await orders.get(self.runtime, partner.id, order_id)
+
+    async def rows(self, partner: Partner, order_id: UUID) -> list[dict[str, Any]]:
+        """The order's registrations as the API shows them."""
+        response = await self.client.get(
+            f"/v1/orders/{order_id}/registrations?page_size=1000", headers=partner.headers
+        )
+        assert response.status_code == 200, response.text
+        items: list[dict[str, Any]] = response.json()["items"]
+        return items
+
+    async def work(self, *, limit: int = 500) -> int:
+        """Does everything that is due, moving the clock to whatever is due next, until nothing is."""
+        for step in range(limit):
+            if await batches.advance_next(self.runtime) is not None:
+                continue
+            due = await self._next_due()
+            if due is None:
+                return step
+            self.clock.reach(due + timedelta(milliseconds=1))
+        raise AssertionError(f"still work after {limit} steps")
+
+    async def _next_due(self) -> datetime | None:
+        async with self.runtime.system_transaction() as tx:
+            row = (
+                await tx.session.execute(
+                    text(
+                        "SELECT min(greatest(b.due_at, b.lease_until, n.not_before)) FROM batches b "
+                        "JOIN connections n ON n.id = b.connection_id "
+                        "WHERE b.state IN ('queued', 'submitting', 'submitted', 'unknown')"
+                    )
+                )
+            ).scalar()
+        return row if isinstance(row, datetime) else None
+
+    async def deliver(self, *, limit: int = 200) -> int:
+        """Makes every delivery attempt that is due now."""
+        for made in range(limit):
+            if not await webhooks.deliver_next(self.runtime):
+                return made
+        raise AssertionError(f"still deliveries after {limit}")
+
+    async def clear(self) -> None:
+        """Everything as at the beginning: rows gone, the simulator reset, the clock right."""
+        async with self.runtime.system_transaction() as tx:
+            for table in reversed(metadata.sorted_tables):
+                await tx.session.execute(text(f"DELETE FROM {table.name}"))
+        await self.control("POST", "reset")
+        await self.control("POST", "presets/instant")
+        self.runtime.token_cache.tokens.clear()
+        self.clock.offset = timedelta()
+
+
+def settings_for(servers: Servers, database_url: str, simulator_url: str, **changes: Any) -> Settings:
+    return Settings(
+        database_url=database_url,
+        redis_url=servers.redis_url,
+        secret_keys="MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=",
+        partner_center_url=simulator_url,
+        login_url=simulator_url,
+        graph_url=simulator_url,
+        webhook_allow_http=True,
+        webhook_allowed_networks="127.0.0.0/8",
+        log_level="WARNING",
+        log_format="text",
+        **changes,
+    )
+
+
+async def open_world(settings: Settings) -> World:
+    clock = Clock()
+    runtime = await Runtime.open(settings, process="test")
+    runtime.now = clock.now
+    app = build(settings)
+    app.state.runtime = runtime
+    client = httpx.AsyncClient(
+        transport=httpx.ASGITransport(app, raise_app_exceptions=False), base_url="http://registrar"
+    )
+    simulator = httpx.AsyncClient(base_url=settings.partner_center_url, timeout=30)
+    return World(runtime, clock, simulator, app, client)
+
+
+def tuples(count: int, prefix: str = "SYN", **fields: Any) -> list[Device]:
+    return [
+        Device(
+            serial_number=f"{prefix}{number:05d}",
+            manufacturer="Contoso",
+            model="Contoso Book 14",
+            line_ref=f"line {number}",
+            **fields,
+        )
+        for number in range(1, count + 1)
+    ]
