@@ -1,4 +1,4 @@
-"""The servers that tests use: PostgreSQL and Valkey (ours, or those of the environment), and the simulator."""
+"""The servers of a test run: PostgreSQL and Valkey (ours, or the environment's), and the simulator."""
 
 import asyncio
 import contextlib

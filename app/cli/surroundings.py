@@ -39,9 +39,7 @@ ORDERS_PANEL = "Orders and devices"
 CUSTOMERS_PANEL = "Customers"
 OPERATE_PANEL = "Running Registrar (needs its database settings)"
 
-ApiUrl = Annotated[
-    str, typer.Option("--api-url", envvar="REGISTRAR_API_URL", help="Where the API listens.")
-]
+ApiUrl = Annotated[str, typer.Option("--api-url", envvar="REGISTRAR_API_URL", help="Where the API listens.")]
 ApiKey = Annotated[
     str | None,
     typer.Option(

@@ -1,0 +1,177 @@
+"""The customers' commands: who there is, whose consent is missing, and the link that asks for it.
+
+A person names a customer as it comes to hand (id, tenant, domain or name); what is meant is found
+here, and never guessed when it could be two.
+"""
+
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+from typing import Annotated, Final
+from uuid import UUID
+
+import typer
+
+from app.cli.api_client import Api, ApiRefusal, JsonObject
+from app.cli.outcome import ExitCode, Stop
+from app.cli.screen import Screen, moment
+from app.cli.surroundings import CUSTOMERS_PANEL, DEFAULT_URL, ApiKey, ApiUrl, Json, surroundings
+from app.domain.consent import ConsentState, Evidence
+
+app = typer.Typer()
+
+CONSENT_WORDS: Final[dict[ConsentState, str]] = {
+    ConsentState.UNKNOWN: "not known yet",
+    ConsentState.REQUESTED: "asked for, not accepted yet",
+    ConsentState.GRANTED: "granted",
+    ConsentState.STALE: "granted, but the proof is old or was doubted",
+    ConsentState.REVOKED: "ended by the customer",
+}
+EVIDENCE_WORDS: Final[dict[Evidence, str]] = {
+    Evidence.CUSTOMER_CREATED: "the customer was added here",
+    Evidence.LINK_ISSUED: "the link was issued",
+    Evidence.CUSTOMERS_LIST: "Microsoft's list of customers",
+    Evidence.UPSTREAM_403: "Microsoft denied a call",
+    Evidence.AGE: "the proof became too old",
+}
+
+
+def find_customer(api: Api, wanted: str) -> JsonObject:
+    """By id, Entra tenant, domain or name. Raises Stop when it is none or more than one."""
+    wanted = wanted.strip()
+    found = look_for_customer(api, wanted)
+    if len(found) == 1:
+        return found[0]
+    if found:
+        choices = [f"  {c['id']}  {c['name']} (tenant {c['entra_tenant_id']})" for c in found]
+        raise Stop(f"'{wanted}' is more than one customer. Give one of these ids:", *choices)
+    names = [customer["name"] for customer in api.items("/v1/customers")]
+    near = get_close_matches(wanted, names, n=3, cutoff=0.5)
+    hint = f"Did you mean {' or '.join(near)}?" if near else "`registrar customers` lists all there are."
+    raise Stop(f"There is no customer '{wanted}'.", hint)
+
+
+def look_for_customer(api: Api, wanted: str) -> list[JsonObject]:
+    """Every customer that the words may mean."""
+    try:
+        id = UUID(wanted)
+    except ValueError:
+        by_domain = list(api.items("/v1/customers", domain=wanted)) if "." in wanted else []
+        if by_domain:
+            return by_domain
+        same = wanted.casefold()
+        return [c for c in api.items("/v1/customers") if c["name"].strip().casefold() == same]
+    try:
+        return [api.get(f"/v1/customers/{id}").body]
+    except ApiRefusal as refusal:
+        if refusal.status != 404:
+            raise
+    return list(api.items("/v1/customers", entra_tenant_id=str(id)))
+
+
+def customer_names(api: Api, ids: Iterable[str]) -> dict[str, str]:
+    """Names for ids. A key that may not read customers sees the ids instead."""
+    names = {}
+    for id in dict.fromkeys(ids):
+        try:
+            names[id] = str(api.get(f"/v1/customers/{id}").body["name"])
+        except ApiRefusal as refusal:
+            if refusal.status not in (403, 404):
+                raise
+            names[id] = id
+    return names
+
+
+def consent_advice(customer: str) -> str:
+    return f"`registrar consent {_quoted(customer)} --link` prints the link that asks for it."
+
+
+@app.command("customers", rich_help_panel=CUSTOMERS_PANEL)
+def list_customers(
+    ctx: typer.Context, api_url: ApiUrl = DEFAULT_URL, api_key: ApiKey = None, json: Json = False
+) -> int:
+    """List the customers and whether they have given their consent."""
+    screen = Screen(json=json)
+    with surroundings(ctx).api(api_url, api_key) as api:
+        found = list(api.items("/v1/customers"))
+    if json:
+        screen.document(found)
+    elif not found:
+        screen.say("There are no customers yet. `POST /v1/customers` adds one.")
+    else:
+        rows = [
+            (
+                customer["name"],
+                customer["domain"],
+                CONSENT_WORDS[customer["consent"]["state"]],
+                moment(customer["consent"]["since"]),
+                customer["entra_tenant_id"],
+                customer["id"],
+            )
+            for customer in found
+        ]
+        headers = ("Name", "Domain", "Consent", "Since", "Entra tenant", "Id")
+        screen.table(headers, rows, whole=("Id", "Entra tenant"))
+    return ExitCode.DONE
+
+
+@app.command("consent", rich_help_panel=CUSTOMERS_PANEL)
+def show_consent(
+    ctx: typer.Context,
+    customer: Annotated[str, typer.Argument(help="The customer's id, Entra tenant, domain or name.")],
+    recheck: Annotated[bool, typer.Option("--recheck", help="Ask Microsoft now.")] = False,
+    link: Annotated[
+        bool, typer.Option("--link", help="Print the link that the customer's administrator opens.")
+    ] = False,
+    api_url: ApiUrl = DEFAULT_URL,
+    api_key: ApiKey = None,
+    json: Json = False,
+) -> int:
+    """Show whether a customer lets its devices be registered; get the link that asks for it.
+
+    Ends with 0 when devices are sent, 3 when they wait for consent.
+    """
+    screen = Screen(json=json)
+    with surroundings(ctx).api(api_url, api_key) as api:
+        target = find_customer(api, customer)
+        path = f"/v1/customers/{target['id']}/consent"
+        url = api.post(f"{path}:request").body["url"] if link else None
+        state = api.post(f"{path}:recheck").body if recheck else api.get(path).body
+    if json:
+        screen.document({**state, "link": url} if link else state)
+    else:
+        if url is not None:
+            _show_link(screen, target["name"], url)
+        _show_consent(screen, target, state)
+    return ExitCode.DONE if link or state["lets_pass"] else ExitCode.WAITING
+
+
+def _show_link(screen: Screen, name: str, url: str) -> None:
+    screen.say(f"A global administrator of {name} opens this link and accepts:")
+    screen.say()
+    screen.say(f"  {url}")
+    screen.say()
+
+
+def _show_consent(screen: Screen, customer: JsonObject, consent: JsonObject) -> None:
+    screen.facts(
+        [
+            ("Customer", f"{customer['name']} ({customer['id']})"),
+            ("Consent", CONSENT_WORDS[consent["state"]]),
+            ("Since", moment(consent["since"])),
+            ("It rests on", EVIDENCE_WORDS[consent["evidence"]]),
+            ("Last seen in Microsoft's list", moment(consent["proved_at"])),
+            ("List last read", moment(consent["checked_at"])),
+            ("Devices", "are sent" if consent["lets_pass"] else "wait, and go out by themselves later"),
+        ]
+    )
+    changes: Sequence[JsonObject] = consent["history"]
+    if len(changes) > 1:
+        screen.say()
+        rows = [
+            (moment(c["at"]), CONSENT_WORDS[c["to_state"]], EVIDENCE_WORDS[c["evidence"]]) for c in changes
+        ]
+        screen.table(("When", "Consent", "Because"), rows)
+
+
+def _quoted(text: str) -> str:
+    return text if text.replace("-", "").replace(".", "").isalnum() else f'"{text}"'

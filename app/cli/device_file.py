@@ -1,0 +1,197 @@
+"""A person's file as orders: which rows can be sent, what is said about the others, how it is cut.
+
+The reading is `app.intake`'s and the judging of devices is the API's; here is only what lies between:
+the fields the API takes, values it could not even look at, and the parts of at most one order's size.
+"""
+
+import hashlib
+import io
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+import typer
+
+from app.cli.outcome import Stop
+from app.domain.order import MAX_DEVICES
+from app.intake.rows import Dialect, Row, UnreadableFile, read
+
+LONGEST: Final[Mapping[str, int]] = {
+    "serial_number": 4096,
+    "manufacturer": 4096,
+    "model": 4096,
+    "product_key": 4096,
+    "hardware_hash": 20_000,
+    "group_tag": 4096,
+    "line_ref": 255,
+}
+"""The fields the API takes, and the characters beyond which it refuses the order as a whole."""
+MAX_REFERENCE: Final = 100
+STDIN: Final = "-"
+
+FIELD_WORDS: Final[Mapping[str, str]] = {
+    "serial_number": "serial number",
+    "product_key": "PKID",
+    "hardware_hash": "hardware hash",
+    "manufacturer": "manufacturer",
+    "model": "model",
+    "group_tag": "group tag",
+    "assigned_user": "assigned user",
+    "line_ref": "your line",
+    "customer": "customer",
+    "purchase_order": "purchase order",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class FileRow:
+    """`number` counts the rows with devices from 1; `line` is where the row starts in the file."""
+
+    number: int
+    line: int
+    device: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadableRow:
+    number: int
+    line: int
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceFile:
+    name: str
+    digest: str
+    """SHA-256 of the bytes, in hexadecimal."""
+    dialect: Dialect
+    rows: Sequence[FileRow]
+    unreadable: Sequence[UnreadableRow]
+    remarks: Mapping[str, int]
+    """Warnings about rows: words -> rows they are about."""
+    customers: Sequence[str]
+    """The different customers the file names."""
+    purchase_orders: Sequence[str]
+
+    @property
+    def row_count(self) -> int:
+        return len(self.rows) + len(self.unreadable)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What goes into one order."""
+
+    reference: str
+    rows: Sequence[FileRow]
+
+    def row_of(self, position: int) -> FileRow | None:
+        """The file's row behind a row number of the order, which counts from 1."""
+        return self.rows[position - 1] if 1 <= position <= len(self.rows) else None
+
+
+def open_file(path: str) -> DeviceFile:
+    """Reads a file, or the standard input for `-`. Raises Stop when it gives no rows."""
+    data = _bytes(path)
+    name = "standard input" if path == STDIN else Path(path).name
+    rows: list[FileRow] = []
+    unreadable: list[UnreadableRow] = []
+    remarks: Counter[str] = Counter()
+    # Dictionaries as ordered sets: the file's order is what a person recognises.
+    customers: dict[str, None] = {}
+    purchase_orders: dict[str, None] = {}
+    try:
+        dialect, source = read(io.BytesIO(data))
+        for row in source:
+            reasons = _reasons(row)
+            if reasons:
+                unreadable.append(UnreadableRow(row.number, row.line, reasons))
+                continue
+            remarks.update({notice.words for notice in row.notices})
+            rows.append(FileRow(row.number, row.line, _device(row)))
+            for field, found in (("customer", customers), ("purchase_order", purchase_orders)):
+                if field in row.fields:
+                    found[row.fields[field].strip()] = None
+    except UnreadableFile as error:
+        raise Stop(f"{name} can not be read.", error.words) from None
+    return DeviceFile(
+        name=name,
+        digest=hashlib.sha256(data).hexdigest(),
+        dialect=dialect,
+        rows=rows,
+        unreadable=unreadable,
+        remarks=remarks,
+        customers=list(customers),
+        purchase_orders=list(purchase_orders),
+    )
+
+
+def default_reference(file: DeviceFile) -> str:
+    """The file's name and what identifies its content: the same file twice has the same reference."""
+    stem = Path(file.name).stem if file.name != "standard input" else "stdin"
+    legible = "".join(c if c.isprintable() and ord(c) != 0x7F else "_" for c in stem).strip()
+    return f"{legible[:70] or 'devices'}-{file.digest[:10]}"
+
+
+def cut(file: DeviceFile, reference: str) -> list[Part]:
+    """One order, or several (`R-1`, `R-2`, ...) when the file has more devices than one may have."""
+    pieces = [file.rows[at : at + MAX_DEVICES] for at in range(0, len(file.rows), MAX_DEVICES)]
+    if len(pieces) == 1:
+        parts = [Part(reference, pieces[0])]
+    else:
+        parts = [Part(f"{reference}-{at}", piece) for at, piece in enumerate(pieces, start=1)]
+    if any(len(part.reference) > MAX_REFERENCE for part in parts):
+        raise Stop(
+            f"The reference is too long: with its part number it has over {MAX_REFERENCE} characters.",
+            "Give a shorter one with --reference.",
+        )
+    return parts
+
+
+def body_of(part: Part, terms: Mapping[str, Any]) -> bytes:
+    """The order as the API takes it. The same file and terms give the same bytes."""
+    order = {**terms, "reference": part.reference, "devices": [row.device for row in part.rows]}
+    return orjson.dumps(order)
+
+
+def columns_read(dialect: Dialect) -> Iterator[tuple[str, str]]:
+    """Column and what it is read as, for the columns that are sent or steer the order."""
+    for name, field in dialect.columns:
+        if field is not None and field != "assigned_user":
+            yield name, FIELD_WORDS[field]
+
+
+def columns_unused(dialect: Dialect) -> list[str]:
+    """Partner Center takes no assigned user, so that column goes nowhere either."""
+    return [name for name, field in dialect.columns if field in (None, "assigned_user")]
+
+
+def _bytes(path: str) -> bytes:
+    try:
+        return typer.get_binary_stream("stdin").read() if path == STDIN else Path(path).read_bytes()
+    except FileNotFoundError:
+        raise Stop(f"There is no file {path}.") from None
+    except IsADirectoryError:
+        raise Stop(f"{path} is a directory; give the file inside it.") from None
+    except OSError as error:
+        raise Stop(f"{path} can not be read: {error.strerror}.") from None
+
+
+def _reasons(row: Row) -> tuple[str, ...]:
+    """Why a row can not be sent; empty for a sound one. Quotes no value."""
+    reasons = [notice.words for notice in row.notices] if not row.is_sound else []
+    for field, longest in LONGEST.items():
+        if len(row.fields.get(field, "")) > longest:
+            reasons.append(
+                f"The {FIELD_WORDS[field]} has more than {longest:,} characters: have the columns shifted?"
+            )
+    return tuple(reasons)
+
+
+def _device(row: Row) -> dict[str, str]:
+    device = {field: row.fields[field] for field in LONGEST if field in row.fields}
+    device.setdefault("line_ref", str(row.number))
+    return device

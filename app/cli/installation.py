@@ -1,0 +1,110 @@
+"""The installation itself, for commands that do not go through the API: settings and database.
+
+Everything it opens takes a second to import, so that happens only when such a command runs. What can
+be wrong with an installation is told here in words: a setting, a database that is away, a schema that
+is behind.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, TypeVar
+
+from pydantic import ValidationError
+from pydantic_settings import SettingsError
+
+from app.cli.outcome import Stop
+from app.domain.errors import Refusal
+from app.settings import Settings
+
+if TYPE_CHECKING:
+    from app.runtime import Runtime
+
+Result = TypeVar("Result")
+
+
+def load_settings() -> Settings:
+    """From the environment. Raises Stop naming every wrong setting, and never its value."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        lines = []
+        for part in error.errors(include_input=False, include_context=False, include_url=False):
+            words = part["msg"].removeprefix("Value error, ")
+            name = "_".join(str(step) for step in part["loc"][:1]).upper()
+            lines.append(f"REGISTRAR_{name}: {words}" if name else words)
+        raise Stop("The settings are not usable.", *lines) from None
+    except SettingsError as error:
+        raise Stop("The settings are not usable.", str(error)) from None
+
+
+def quiet(settings: Settings) -> None:
+    """Logs of a command: on the error stream, and only what matters unless asked for more."""
+    from app import telemetry
+    from app.settings import LogFormat
+
+    level = settings.log_level if "log_level" in settings.model_fields_set else "WARNING"
+    telemetry.configure(
+        settings.model_copy(update={"log_level": level, "log_format": LogFormat.TEXT}), process="registrar"
+    )
+
+
+def use_installation(work: Callable[["Runtime"], Awaitable[Result]]) -> Result:
+    """Opens the installation, runs `work`, closes it. The schema must be the program's."""
+    return _run(load_settings(), work, any_schema=False)
+
+
+def migrate_installation() -> str:
+    """Brings the database to this program's schema and returns the revision."""
+    settings = load_settings()
+
+    async def work(runtime: "Runtime") -> str:
+        from app.runtime import migrate
+
+        return await migrate(runtime.settings)
+
+    # The application's login may not exist before the first migration: the owner's does.
+    owner = settings.migration_database_url or settings.database_url
+    return _run(settings.model_copy(update={"database_url": owner}), work, any_schema=True)
+
+
+def _run(settings: Settings, work: Callable[["Runtime"], Awaitable[Result]], *, any_schema: bool) -> Result:
+    from app.embedded import EmbeddedUnavailable
+    from app.runtime import Runtime
+    from app.secrets import SecretError
+
+    quiet(settings)
+
+    async def opened() -> Result:
+        runtime = await Runtime.open(settings, process="registrar-cli")
+        try:
+            await _check_schema(runtime, any_schema=any_schema)
+            return await work(runtime)
+        finally:
+            await runtime.close()
+
+    try:
+        return asyncio.run(opened())
+    except Refusal as refusal:
+        raise Stop(refusal.detail, refusal.remedy) from None
+    except (EmbeddedUnavailable, SecretError) as error:
+        raise Stop(str(error)) from None
+
+
+async def _check_schema(runtime: "Runtime", *, any_schema: bool) -> None:
+    from app.services import health
+
+    version = await runtime.schema_version()
+    if version is None:
+        raise Stop(
+            "The database does not answer.",
+            "Check that it runs, and that REGISTRAR_DATABASE_URL names the right host, user and password.",
+        )
+    if any_schema:
+        return
+    if version == "none":
+        raise Stop("The database has no tables yet.", "Make them with `registrar migrate`.")
+    found = await health.look(runtime)
+    if found.schema != "current":
+        raise Stop(
+            f"The database's schema is {found.schema}.", "Bring it up to date with `registrar migrate`."
+        )

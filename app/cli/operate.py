@@ -1,0 +1,51 @@
+"""The commands that run Registrar: the schema, the API, a worker.
+
+The servers take the process over instead of living below it, so that a supervisor's signals and the
+exit code are theirs.
+"""
+
+import sys
+
+import typer
+
+from app.cli.installation import load_settings, migrate_installation
+from app.cli.outcome import ExitCode
+from app.cli.screen import Screen
+from app.cli.surroundings import OPERATE_PANEL, surroundings
+
+app = typer.Typer()
+
+GRACE_S = 20
+"""Seconds the API lets calls finish when it is told to stop; supervisors wait 30 as a rule."""
+
+
+@app.command("migrate", rich_help_panel=OPERATE_PANEL)
+def migrate() -> int:
+    """Bring the database to the schema this version needs. Safe to repeat."""
+    revision = migrate_installation()
+    Screen().say(f"The database is up to date: schema {revision}.")
+    return ExitCode.DONE
+
+
+@app.command("api", rich_help_panel=OPERATE_PANEL)
+def run_api(ctx: typer.Context) -> int:
+    """Run the API. REGISTRAR_API_HOST and REGISTRAR_API_PORT say where it listens."""
+    settings = load_settings()
+    arguments = [
+        *(sys.executable, "-m", "uvicorn", "--factory", "app.main:build"),
+        *("--host", settings.api_host, "--port", str(settings.api_port)),
+        *("--http", "httptools", "--loop", "uvloop"),
+        # The API writes its own line per request, with the correlation id.
+        "--no-access-log",
+        *("--timeout-graceful-shutdown", str(GRACE_S)),
+    ]
+    surroundings(ctx).execute(arguments)
+    return ExitCode.DONE
+
+
+@app.command("worker", rich_help_panel=OPERATE_PANEL)
+def run_worker(ctx: typer.Context) -> int:
+    """Run a worker, which does the calls to Microsoft. Any number may run."""
+    load_settings()
+    surroundings(ctx).execute([sys.executable, "-m", "arq", "workers.main.WorkerSettings"])
+    return ExitCode.DONE

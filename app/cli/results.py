@@ -1,0 +1,88 @@
+"""How orders ended, in words: counts, the devices that need attention, and the next step.
+
+Used after submitting, watching and trying again, so that the same outcome always reads the same. Only
+devices that went wrong are fetched, and only as many as a person reads.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from app.cli.api_client import Api, JsonObject
+from app.cli.customers import consent_advice, customer_names
+from app.cli.screen import ORDER_WORDS, SHOWN_ROWS, STATE_WORDS, Screen, amount, count_words, number
+from app.domain.catalogue import CATALOGUE
+from app.domain.order import FINAL, OrderState
+from app.domain.registration import RegistrationState
+
+WENT_WRONG: Final = (RegistrationState.CONFLICT, RegistrationState.FAILED, RegistrationState.UNKNOWN)
+"""Devices that were sent, or were to be sent, and are not registered."""
+NEEDS_ATTENTION: Final = (RegistrationState.INVALID, *WENT_WRONG)
+
+
+def conclude(
+    screen: Screen, api: Api, orders: Sequence[JsonObject], states: Sequence[RegistrationState]
+) -> None:
+    """The last words about orders: how they ended, what failed, what to do next."""
+    for order in orders:
+        words = ORDER_WORDS[order["state"]]
+        screen.say(f"Order {order['reference']} is {words}." if words else "", style="bold")
+        screen.facts((f"  {text}", number(count)) for text, count in count_words(order["counts"]))
+    show_failures(screen, api, orders, states)
+    held = [order for order in orders if order["state"] == OrderState.HELD]
+    if held:
+        customer_id = held[0]["customer_id"]
+        name = customer_names(api, [customer_id])[customer_id]
+        waiting = sum(order["counts"]["held"] for order in held)
+        screen.say()
+        screen.say(f"{amount(waiting, 'device')} will go out by themselves as soon as {name} consents.")
+        screen.say(consent_advice(name))
+    retryable = [order for order in orders if any(order["counts"][state] for state in WENT_WRONG)]
+    for order in retryable:
+        if order["state"] in FINAL:
+            screen.say(f"When the cause is mended: `registrar retry {order['id']}`")
+
+
+def show_failures(
+    screen: Screen, api: Api, orders: Sequence[JsonObject], states: Sequence[RegistrationState]
+) -> None:
+    total = sum(order["counts"][state] for order in orders for state in states)
+    if not total:
+        return
+    rows: list[JsonObject] = []
+    for order in orders:
+        rows += devices_in(api, order, states, limit=SHOWN_ROWS)
+    shown = [
+        (
+            row["line_ref"] or str(row["row"]),
+            row["serial_number"] or row["product_key"],
+            STATE_WORDS[row["state"]],
+            reason(row),
+            row["remedy"],
+        )
+        for row in rows[:SHOWN_ROWS]
+    ]
+    screen.say()
+    screen.table(("Line", "Device", "State", "Why", "What to do"), shown, whole=("Line", "Device"))
+    if total > len(shown):
+        screen.say(f"... and {number(total - len(shown))} more: `registrar order {orders[0]['id']} --json`")
+
+
+def devices_in(
+    api: Api, order: JsonObject, states: Sequence[RegistrationState], *, limit: int | None = None
+) -> Iterator[JsonObject]:
+    """The order's devices in these states, state by state; asks only for states that have any."""
+    for state in states:
+        if order["counts"][state]:
+            yield from api.items(f"/v1/orders/{order['id']}/registrations", state=state.value, limit=limit)
+
+
+def reason(row: JsonObject) -> str:
+    """Ours in words; Microsoft's own beside it where ours can not say more."""
+    code = row["error_code"]
+    if code is None:
+        return ""
+    known = CATALOGUE.get(code)
+    words = row["error_detail"] or (known.title if known else code)
+    upstream = row["upstream"]
+    said = " ".join(filter(None, (upstream["code"], upstream["name"])))
+    return f"{words} ({said})" if said and said not in words else str(words)

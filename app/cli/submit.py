@@ -1,0 +1,372 @@
+"""`registrar submit`: a file with devices becomes orders, in the words of the person who sends it.
+
+It says what it read before anything is sent, refuses what it can not be sure of, and names rows by
+their line in the file. Sending the same file again is recognised: reference and Idempotency-Key
+follow from its content, so a repetition after any failure does no harm.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+import typer
+
+from app.cli.api_client import Answer, Api, ApiRefusal, JsonObject
+from app.cli.customers import find_customer, look_for_customer
+from app.cli.device_file import (
+    DeviceFile,
+    Part,
+    body_of,
+    columns_read,
+    columns_unused,
+    cut,
+    default_reference,
+    open_file,
+)
+from app.cli.following import watch
+from app.cli.outcome import ExitCode, Stop, combine, judge_order
+from app.cli.results import NEEDS_ATTENTION, WENT_WRONG, conclude, devices_in
+from app.cli.screen import SHOWN_ROWS, Screen, amount, number
+from app.cli.surroundings import DEFAULT_URL, ORDERS_PANEL, ApiKey, ApiUrl, Json, surroundings
+from app.domain.catalogue import lookup
+
+app = typer.Typer()
+
+_DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+
+
+@app.command("submit", rich_help_panel=ORDERS_PANEL)
+def submit(
+    ctx: typer.Context,
+    file: Annotated[
+        str, typer.Argument(help="A file of a collector, a supplier or a portal; `-` reads the input.")
+    ],
+    customer: Annotated[
+        str | None,
+        typer.Option(
+            help="The customer's id, Entra tenant, domain or name. Default: the one the file names."
+        ),
+    ] = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(help="Your own number for the order. Default: from the file's name and content."),
+    ] = None,
+    group_tag: Annotated[
+        str | None, typer.Option(help="For devices that name none. Default: the customer's.")
+    ] = None,
+    purchase_order: Annotated[str | None, typer.Option(help="Default: the one the file names.")] = None,
+    validate_only: Annotated[
+        bool, typer.Option("--validate-only", help="Check everything, send nothing.")
+    ] = False,
+    reject_invalid: Annotated[
+        bool, typer.Option("--reject-invalid", help="One invalid device refuses the whole order.")
+    ] = False,
+    skip_unreadable: Annotated[
+        bool, typer.Option("--skip-unreadable", help="Send the rest when rows can not be read.")
+    ] = False,
+    follow: Annotated[bool, typer.Option("--watch/--no-watch", help="Follow the order to its end.")] = True,
+    api_url: ApiUrl = DEFAULT_URL,
+    api_key: ApiKey = None,
+    json: Json = False,
+) -> int:
+    """Register the devices of a file for a customer.
+
+    Ends with 0 when all are registered, 1 on an error, 2 when some are invalid or failed, 3 when they
+    wait for the customer's consent, 4 when nothing was valid or all was refused.
+    """  # fmt: skip
+    screen = Screen(json=json)
+    devices = open_file(file)
+    show_file(screen, devices)
+    with surroundings(ctx).api(api_url, api_key) as api:
+        _check_rows(screen, devices, skip_unreadable)
+        target = _customer(screen, api, devices, customer)
+        terms = {
+            "customer_id": target["id"],
+            "purchase_order": purchase_order or _purchase_order(screen, devices),
+            "group_tag": group_tag,
+            "on_invalid": "reject_order" if reject_invalid else "accept_valid",
+        }
+        parts = cut(devices, reference or default_reference(devices))
+        screen.say()
+        if validate_only:
+            return _validate(screen, api, devices, target, parts, terms)
+        if reject_invalid and len(parts) > 1:
+            # One bad device refuses all parts, also those before it.
+            for part in parts:
+                _post(api, part, terms, validate_only=True)
+        answers = _send(screen, api, parts, terms)
+        for part, answer in zip(parts, answers, strict=True):
+            _show_accepted(screen, part, answer, target)
+        orders = [answer.body for answer in answers]
+        if follow:
+            orders = watch(screen, api, [_order_of(api, answer) for answer in answers])
+            conclude(screen, api, orders, WENT_WRONG)
+        elif not json:
+            for order in orders:
+                screen.say(f"Follow it with `registrar watch {order['id']}`.")
+        code = _judge(orders, devices)
+        if json:
+            _document(screen, api, devices, target, orders, code)
+    return code
+
+
+# --- what the file says ---------------------------------------------------------------------------
+
+
+def show_file(screen: Screen, file: DeviceFile) -> None:
+    """What was found in the file, before anything is done with it."""
+    dialect = file.dialect
+    separator = _DELIMITERS.get(dialect.delimiter)
+    header = "no header" if dialect.header_row is None else f"header in line {dialect.header_row}"
+    columns = [
+        field if name.casefold() == field else f"{field} ({name})" for name, field in columns_read(dialect)
+    ]
+    unused = columns_unused(dialect)
+    pairs = [
+        ("File", file.name),
+        ("Format", ", ".join(filter(None, (dialect.format, separator, dialect.encoding, header)))),
+        ("Devices", number(file.row_count)),
+        ("Read as", ", ".join(columns)),
+    ]
+    screen.facts([*pairs, ("Not used", ", ".join(unused))] if unused else pairs)
+    for notice in dialect.notices:
+        if notice.code not in ("column_unknown", "column_own"):
+            screen.say(f"Note: {notice.words}")
+    for words, count in file.remarks.items():
+        screen.say(f"Note, {amount(count, 'row')}: {words}")
+
+
+def _check_rows(screen: Screen, file: DeviceFile, skip: bool) -> None:
+    """Rows that could not be taken apart are never sent; without leave nothing is."""
+    bad = file.unreadable
+    if bad:
+        screen.say()
+        screen.say(f"{amount(len(bad), 'row')} can not be read reliably:", style="bold")
+        screen.table(("Line", "Why"), [(row.line, " ".join(row.reasons)) for row in bad[:SHOWN_ROWS]])
+        if len(bad) > SHOWN_ROWS:
+            screen.say(f"... and {number(len(bad) - SHOWN_ROWS)} more.")
+    if not file.rows:
+        raise Stop("The file has no device that could be sent.", code=ExitCode.REFUSED)
+    if bad and not skip:
+        raise Stop(
+            "Nothing was sent.",
+            f"Correct the lines, or send the other {amount(len(file.rows), 'device')} with --skip-unreadable.",
+            code=ExitCode.REFUSED,
+        )
+
+
+def _customer(screen: Screen, api: Api, file: DeviceFile, wanted: str | None) -> JsonObject:
+    """The customer that was asked for, provided that the file does not speak of another one."""
+    if len(file.customers) > 1:
+        raise Stop(
+            f"The file names {len(file.customers)} customers; an order is for one.",
+            "Cut the file by its customer column and submit each part.",
+            code=ExitCode.REFUSED,
+        )
+    named = file.customers[0] if file.customers else None
+    if wanted is None and named is None:
+        raise Stop("For whom are the devices?", "Name the customer with --customer.")
+    target = find_customer(api, wanted or named or "")
+    if wanted is None or named is None:
+        return target
+    meant = look_for_customer(api, named)
+    if any(customer["id"] == target["id"] for customer in meant):
+        return target
+    if meant:
+        raise Stop(
+            f"The file is for {meant[0]['name']}, and --customer says {target['name']}.",
+            "Nothing was sent. Correct one of the two: a device with the wrong owner is hard to get back.",
+            code=ExitCode.REFUSED,
+        )
+    screen.say(f"Note: The file says '{named}', which is no customer here; --customer says {target['name']}.")
+    return target
+
+
+def _purchase_order(screen: Screen, file: DeviceFile) -> str | None:
+    if len(file.purchase_orders) > 1:
+        screen.say(
+            f"Note: The file names {len(file.purchase_orders)} purchase orders and an order has one: none is "
+            "sent along. Choose one with --purchase-order."
+        )
+        return None
+    return file.purchase_orders[0] if file.purchase_orders else None
+
+
+# --- sending --------------------------------------------------------------------------------------
+
+
+def _post(api: Api, part: Part, terms: Mapping[str, Any], *, validate_only: bool = False) -> Answer:
+    """Raises Stop for a refusal, with the file's lines instead of the order's rows."""
+    body = body_of(part, {**terms, "validate_only": validate_only})
+    key = None if validate_only else f"{part.reference[:100]}/{hashlib.sha256(body).hexdigest()}"
+    try:
+        return api.post("/v1/orders", body, key=_ascii(key), repeatable=validate_only)
+    except ApiRefusal as refusal:
+        raise _refused(part, refusal) from None
+
+
+def _ascii(key: str | None) -> str | None:
+    return None if key is None else "".join(c if " " < c <= "~" else "_" for c in key)
+
+
+def _refused(part: Part, refusal: ApiRefusal) -> Stop:
+    if refusal.status not in (409, 413, 422):
+        return refusal
+    advice = list(refusal.advice)
+    order_id = refusal.links.get("order") or refusal.links.get("order_id")
+    if refusal.problem_code == "reference_taken":
+        advice = [
+            f"The reference is {part.reference}. It has been sent before, with other content or options."
+        ]
+        if order_id:
+            advice.append(f"`registrar watch {order_id}` follows the order there is.")
+        advice.append("If this is meant as a new order, give it another --reference.")
+    errors = [_by_line(part, error) for error in refusal.errors]
+    return Stop(refusal.words, *advice, code=ExitCode.REFUSED, errors=errors)
+
+
+def _by_line(part: Part, error: Mapping[str, Any]) -> Mapping[str, Any]:
+    row = part.row_of(error["row"]) if error.get("row") else None
+    return error if row is None else {**error, "row": row.line}
+
+
+def _send(screen: Screen, api: Api, parts: Sequence[Part], terms: Mapping[str, Any]) -> list[Answer]:
+    answers: list[Answer] = []
+    for part in parts:
+        try:
+            answers.append(_post(api, part, terms))
+        except Stop as stop:
+            if not answers:
+                raise
+            taken = ", ".join(answer.body["reference"] for answer in answers)
+            again = f"Accepted before that: {taken}. Giving the same command again goes on from here."
+            raise Stop(stop.words, *stop.advice, again, code=stop.code, errors=stop.errors) from None
+    return answers
+
+
+def _order_of(api: Api, answer: Answer) -> JsonObject:
+    """As it is now: a replayed answer shows the order as it was when it was first taken."""
+    return api.get(f"/v1/orders/{answer.body['id']}").body if answer.replayed else answer.body
+
+
+def _show_accepted(screen: Screen, part: Part, answer: Answer, customer: JsonObject) -> None:
+    order = answer.body
+    taken = "was taken before; nothing is sent twice" if answer.replayed else "is accepted"
+    screen.say(f"Order {order['reference']} for {customer['name']} {taken}.", style="bold")
+    screen.facts([("Id", order["id"])])
+    _show_preview(screen, part, order["preview"])
+
+
+def _show_preview(screen: Screen, part: Part, preview: JsonObject) -> None:
+    counts = preview["counts"]
+    valid = counts["total"] - counts["invalid"]
+    batches = preview["batches"]
+    tags = Counter[str]()
+    for batch in batches:
+        tags[batch["group_tag"]] += batch["devices"]
+    screen.facts(
+        [
+            ("Valid", amount(valid, "device")),
+            ("Invalid", amount(counts["invalid"], "device")),
+            *((f"Group tag {tag}", amount(count, "device")) for tag, count in tags.items()),
+            ("Calls to Microsoft", number(len(batches))),
+        ]
+    )
+    _show_problems(screen, part, preview, counts["invalid"])
+
+
+def _show_problems(screen: Screen, part: Part, preview: JsonObject, invalid: int) -> None:
+    bad = [row for row in preview["problems"] if not row["valid"]]
+    rows = [
+        (
+            row.line if (row := part.row_of(problem["row"])) else problem["row"],
+            problem["line_ref"],
+            finding["detail"],
+            finding["remedy"],
+        )
+        for problem in bad[:SHOWN_ROWS]
+        for finding in problem["findings"]
+        if finding["severity"] == "error"
+    ]
+    if rows:
+        screen.say()
+        screen.table(("Line", "Your line", "What is wrong", "What to do"), rows)
+    shown = min(len(bad), SHOWN_ROWS)
+    if invalid > shown:
+        screen.say(f"... and {amount(invalid - shown, 'more invalid device')}.")
+    remarks = Counter(
+        finding["code"]
+        for problem in preview["problems"]
+        for finding in problem["findings"]
+        if finding["severity"] == "warning"
+    )
+    for code, count in remarks.items():
+        screen.say(f"Note, {amount(count, 'device')}: {lookup(code).title}.")
+    screen.say()
+
+
+# --- the end --------------------------------------------------------------------------------------
+
+
+def _validate(
+    screen: Screen,
+    api: Api,
+    file: DeviceFile,
+    customer: JsonObject,
+    parts: Sequence[Part],
+    terms: Mapping[str, Any],
+) -> int:
+    previews = [_post(api, part, terms, validate_only=True).body for part in parts]
+    for part, preview in zip(parts, previews, strict=True):
+        screen.say(f"Order {part.reference} for {customer['name']} would be:", style="bold")
+        _show_preview(screen, part, preview)
+    total = sum(preview["counts"]["total"] for preview in previews)
+    invalid = sum(preview["counts"]["invalid"] for preview in previews)
+    held = sum(preview["counts"]["held"] for preview in previews)
+    if held:
+        screen.say(f"{customer['name']} has not consented: {amount(held, 'device')} would wait for that.")
+    screen.say("Only checked: nothing was sent.")
+    if invalid == total:
+        code = ExitCode.REFUSED
+    else:
+        code = ExitCode.PARTIAL if invalid or file.unreadable else ExitCode.DONE
+    if screen.json:
+        screen.document({**_about(file, customer, code), "previews": previews})
+    return code
+
+
+def _judge(orders: Sequence[JsonObject], file: DeviceFile) -> ExitCode:
+    code = combine([judge_order(order) for order in orders])
+    return ExitCode.PARTIAL if code is ExitCode.DONE and file.unreadable else code
+
+
+def _document(
+    screen: Screen,
+    api: Api,
+    file: DeviceFile,
+    customer: JsonObject,
+    orders: Sequence[JsonObject],
+    code: ExitCode,
+) -> None:
+    attention = [row for order in orders for row in devices_in(api, order, NEEDS_ATTENTION)]
+    screen.document({**_about(file, customer, code), "orders": orders, "attention": attention})
+
+
+def _about(file: DeviceFile, customer: JsonObject, code: ExitCode) -> JsonObject:
+    return {
+        "exit_code": int(code),
+        "customer_id": customer["id"],
+        "file": {
+            "name": file.name,
+            "sha256": file.digest,
+            "format": file.dialect.format,
+            "kind": file.dialect.kind.value,
+            "encoding": file.dialect.encoding,
+            "rows": file.row_count,
+            "columns": [{"name": name, "field": field} for name, field in file.dialect.columns],
+            "unreadable": [
+                {"row": row.number, "line": row.line, "reasons": row.reasons} for row in file.unreadable
+            ],
+        },
+    }

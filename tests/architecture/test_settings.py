@@ -1,0 +1,145 @@
+"""Settings: what would lose or repeat work is refused at start, in words that name the setting."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from app.settings import MICROSOFT_HOSTS, Environment, Settings
+
+KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
+PRODUCTION: dict[str, Any] = {
+    "environment": "production",
+    "database_url": "postgresql://registrar:secret@database/registrar",
+    "redis_url": "redis://redis:6379/0",
+    "secret_keys": KEY,
+}
+
+
+@pytest.fixture(autouse=True)
+def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the tests' caller has set says nothing about the settings themselves."""
+    for name in Settings.model_fields:
+        monkeypatch.delenv(f"REGISTRAR_{name.upper()}", raising=False)
+
+
+def refusal(**values: Any) -> str:
+    with pytest.raises(ValidationError) as caught:
+        Settings(**values)
+    return str(caught.value)
+
+
+def test_the_defaults_are_valid() -> None:
+    assert Settings().environment is Environment.DEVELOPMENT
+
+
+def test_a_complete_production_is_valid() -> None:
+    assert Settings(**PRODUCTION).environment is Environment.PRODUCTION
+
+
+@pytest.mark.parametrize(
+    ("shorter", "longer"),
+    [
+        ("upstream_timeout_s", "step_timeout_s"),
+        ("step_timeout_s", "lease_s"),
+        ("lease_s", "sweep_patience_s"),
+    ],
+)
+@pytest.mark.parametrize("excess", [0, 1])
+def test_a_deadline_must_end_before_the_one_around_it(shorter: str, longer: str, excess: int) -> None:
+    values: dict[str, Any] = {shorter: getattr(Settings(), longer) + excess}
+    words = refusal(**values)
+    assert f"REGISTRAR_{shorter.upper()}" in words
+    assert f"must be smaller than REGISTRAR_{longer.upper()}" in words
+    assert "claimed a second time" in words
+
+
+def test_deadlines_may_move_together() -> None:
+    longer = Settings(upstream_timeout_s=200, step_timeout_s=300, lease_s=400, sweep_patience_s=500)
+    assert longer.lease.total_seconds() == 400
+
+
+def test_a_worker_must_show_life_several_times_in_a_lease() -> None:
+    words = refusal(heartbeat_s=41)
+    assert "REGISTRAR_HEARTBEAT_S must be at most a third of REGISTRAR_LEASE_S" in words
+    assert Settings(heartbeat_s=40).heartbeat_s == 40
+
+
+def test_a_webhook_must_answer_before_its_claim_ends() -> None:
+    assert "REGISTRAR_WEBHOOK_TIMEOUT_S must be smaller than" in refusal(webhook_timeout_s=120)
+
+
+@pytest.mark.parametrize("name", sorted(MICROSOFT_HOSTS))
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://{host}",
+        "https://{host}.attacker.example",
+        "https://attacker.example/{host}",
+        "https://{host}@attacker.example",
+        "https://127.0.0.1:8090",
+        "",
+    ],
+)
+def test_production_speaks_to_microsoft_only(name: str, url: str) -> None:
+    (host,) = MICROSOFT_HOSTS[name]
+    words = refusal(**PRODUCTION, **{name: url.format(host=host)})
+    assert f"REGISTRAR_{name.upper()} must be https at {host} in production" in words
+
+
+@pytest.mark.parametrize("name", sorted(MICROSOFT_HOSTS))
+def test_development_may_speak_to_a_stand_in(name: str) -> None:
+    values: dict[str, Any] = {name: "http://127.0.0.1:8090/"}
+    assert getattr(Settings(**values), name) == "http://127.0.0.1:8090"
+
+
+@pytest.mark.parametrize("missing", ["database_url", "redis_url", "secret_keys"])
+def test_production_has_no_embedded_servers_and_no_generated_key(missing: str) -> None:
+    words = refusal(**{key: value for key, value in PRODUCTION.items() if key != missing})
+    assert f"production needs REGISTRAR_{missing.upper()}" in words
+
+
+def test_production_sends_webhooks_over_tls_only() -> None:
+    assert "REGISTRAR_WEBHOOK_ALLOW_HTTP" in refusal(**PRODUCTION, webhook_allow_http=True)
+
+
+def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REGISTRAR_LEASE_S", "200")
+    monkeypatch.setenv("REGISTRAR_DATABASE_URL", "")
+    monkeypatch.setenv("REGISTRAR_WEBHOOK_ALLOWED_NETWORKS", "10.0.0.0/8, 192.168.1.0/24")
+    monkeypatch.setenv("REGISTRAR_SECRET_KEYS", f"{KEY}, {KEY}")
+    settings = Settings()
+    assert settings.lease_s == 200
+    assert settings.database_url is None
+    assert settings.webhook_allowed_networks == ("10.0.0.0/8", "192.168.1.0/24")
+    assert [key.get_secret_value() for key in settings.secret_keys] == [KEY, KEY]
+
+
+def test_secret_keys_do_not_show_when_settings_are_printed() -> None:
+    assert KEY not in repr(Settings(secret_keys=KEY))
+
+
+def test_a_network_must_be_one() -> None:
+    assert "10.0.0.0/33" in refusal(webhook_allowed_networks="10.0.0.0/33")
+
+
+def test_settings_do_not_change() -> None:
+    with pytest.raises(ValidationError):
+        Settings().lease_s = 5  # type: ignore[misc]
+
+
+def test_every_setting_says_what_it_means() -> None:
+    silent = [name for name, field in Settings.model_fields.items() if not field.description]
+    assert silent == []
+
+
+def test_every_duration_has_its_unit_in_its_name() -> None:
+    timed = {
+        name
+        for name, field in Settings.model_fields.items()
+        if field.description and field.description.startswith(("Seconds", "Hours", "Days"))
+    }
+    assert timed
+    assert [name for name in timed if not name.endswith(("_s", "_hours", "_days"))] == []
