@@ -8,7 +8,7 @@ from fastapi import FastAPI
 
 from app import telemetry
 from app.api import catalogues, connections, customers, orders, problems, schema, webhooks
-from app.api.middleware import BodyLimit, RequestContext
+from app.api.middleware import BodyLimit, HeadLikeGet, RequestContext
 from app.runtime import Runtime
 from app.settings import Settings
 
@@ -44,7 +44,10 @@ def build(settings: Settings | None = None) -> FastAPI:
         openapi_tags=TAGS,
         openapi_url="/openapi.json",
         separate_input_output_schemas=False,
+        # A redirect would carry a key to wherever the Host header says.
+        redirect_slashes=False,
     )
+    app.state.public_url = (settings.public_url or "").rstrip("/")
     for router in (
         catalogues.open_router,
         catalogues.router,
@@ -58,6 +61,7 @@ def build(settings: Settings | None = None) -> FastAPI:
     problems.install(app)
     schema.install(app)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.add_middleware(HeadLikeGet)
     app.add_middleware(RequestContext)
     return app
 

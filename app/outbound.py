@@ -16,30 +16,24 @@ import re
 import socket
 import ssl
 import time
-import unicodedata
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from enum import StrEnum
 from functools import partial
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import ip_address
 from pathlib import Path
 
 import httpcore
 import httpx
 
-Address = IPv4Address | IPv6Address
-Network = IPv4Network | IPv6Network
+from app.domain.address import AddressRefused, Network, UrlRefused, check_host, explain, refusal
+from app.domain.attempt import Kind, Outcome, excerpt, meaning, retry_after_seconds
+
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 """Host name and port to the addresses of that name; raises OSError when there is none."""
 
 MAX_URL_LENGTH = 2_000
-EXCERPT_BYTES = 1_024
-MAX_RETRY_AFTER = 7 * 24 * 3600.0
-"""Seconds. Nobody means more; a larger number would only overflow somebody's date arithmetic."""
-
 _BODY_PATIENCE = 2.0
 """Seconds for the body once the status is known: the status is the answer, the body is only for people."""
 _SYN_PATIENCE = 3.0
@@ -51,49 +45,10 @@ _KEEPALIVE_EXPIRY = 4.0
 
 _SPOKEN_FOR_PORTS = frozenset({21, 22, 23, 25, 53, 110, 143, 465, 587, 993, 995})
 """FTP, SSH, Telnet, DNS, mail: browsers refuse to send HTTP there too (WHATWG Fetch, "bad port")."""
-_HOST_NAME = re.compile(r"(?=.{1,253}\.?$)[a-z0-9_]([a-z0-9_-]{0,62})(\.[a-z0-9_][a-z0-9_-]{0,62})*\.?")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _HEADER_VALUE = re.compile(r"[!-~]+([ \t]+[!-~]+)*")
 _NO_TLS_ERRORS = (ssl.SSLWantReadError, ssl.SSLWantWriteError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
 _OWN_HEADERS = frozenset({"host", "content-length", "transfer-encoding", "connection", "accept-encoding"})
-
-
-class UrlRefused(ValueError):
-    """This URL cannot be a webhook endpoint; the message says what to change."""
-
-
-class AddressRefused(UrlRefused):
-    """The host is, or resolves to, an address that webhooks may not reach."""
-
-
-class Kind(StrEnum):
-    """What became of one attempt. Everything but `succeeded` is a failure."""
-
-    SUCCEEDED = "succeeded"  # 2xx
-    GONE = "gone"  # 410: the receiver asks to be left alone
-    REJECTED = "rejected"  # any other status; a redirect too, since none is followed
-    TIMEOUT = "timeout"  # no status within the total deadline
-    REFUSED_URL = "refused_url"  # we did not call: the URL breaks a rule of check_url
-    REFUSED_ADDRESS = "refused_address"  # we did not call: the address is not one for webhooks
-    UNRESOLVED = "unresolved"  # the host name has no address
-    UNREACHABLE = "unreachable"  # connection refused, reset or without a route
-    TLS = "tls"  # certificate or handshake
-    PROTOCOL = "protocol"  # connected, but what came back (or did not) is not an HTTP answer
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """One attempt, ready to be stored as a row. Never contains the URL."""
-
-    kind: Kind
-    status: int | None
-    retry_after: float | None
-    """Seconds from now the receiver asked for, at most MAX_RETRY_AFTER; 0 for a date gone by."""
-    excerpt: str
-    """The first EXCERPT_BYTES of the body as text without control characters."""
-    detail: str
-    """One sentence for a person; empty when the status says it all."""
-    duration_ms: int
 
 
 @dataclass(slots=True)
@@ -139,63 +94,8 @@ def _parse(url: str, allowed_networks: Sequence[Network], allow_http: bool) -> h
         raise UrlRefused(f"Port {parsed.port} does not exist; use 1 to 65535.")
     if parsed.port in _SPOKEN_FOR_PORTS:
         raise UrlRefused(f"Port {parsed.port} belongs to another protocol than HTTP; use another one.")
-    _check_host(parsed.raw_host.decode("ascii"), allowed_networks)
+    check_host(parsed.raw_host.decode("ascii"), allowed_networks)
     return parsed
-
-
-def _check_host(host: str, allowed_networks: Sequence[Network]) -> None:
-    if not host:
-        raise UrlRefused("The URL has no host name.")
-    try:
-        address = ip_address(host.rstrip("."))
-    except ValueError:
-        pass
-    else:
-        if (meaning := refusal(address, allowed_networks)) is not None:
-            raise AddressRefused(_explain("is", meaning))
-        return
-    if _HOST_NAME.fullmatch(host) is None:
-        raise UrlRefused("The URL's host name is not valid.")
-    # 127.1, 2130706433 and 0x7f.1 are 127.0.0.1 to a resolver; a public name never ends in a number.
-    if re.fullmatch(r"[0-9]+|0x[0-9a-f]*", host.rstrip(".").rpartition(".")[2]):
-        raise UrlRefused("The URL's host is a number; write a host name, or an IPv4 address as 192.0.2.1.")
-
-
-def _explain(verb: str, meaning: str) -> str:
-    return (
-        f"The URL's host {verb} {meaning}, which webhooks may not reach. Use a public address, or ask the "
-        "operator to add the network to the allowed webhook networks."
-    )
-
-
-def retry_after_seconds(value: str, now: datetime) -> float | None:
-    """Seconds from `now` that a Retry-After value asks for: a number or an HTTP date; None if neither.
-
-    At most MAX_RETRY_AFTER; 0 for a date gone by. A date without a zone is UTC (RFC 9110 5.6.7).
-    """
-    value = value.strip()
-    if re.fullmatch(r"[0-9]+", value):
-        # float, since int() raises on thousands of digits where float() says infinity.
-        return min(float(value), MAX_RETRY_AFTER)
-    try:
-        at = parsedate_to_datetime(value)
-    except (ValueError, OverflowError):
-        return None
-    if at.tzinfo is None:
-        at = at.replace(tzinfo=UTC)
-    try:
-        seconds = (at - now).total_seconds()
-    except OverflowError:
-        return None
-    return min(max(seconds, 0.0), MAX_RETRY_AFTER)
-
-
-def _excerpt(body: bytes) -> str:
-    # Category C holds controls (PostgreSQL refuses NUL), surrogates, and the invisible and bidirectional
-    # marks that would let a receiver rearrange an operator's screen.
-    text = body[:EXCERPT_BYTES].decode("utf-8", "ignore")
-    spaced = (" " if character in "\t\r\n" else character for character in text)
-    return "".join(c for c in spaced if not unicodedata.category(c).startswith("C")).strip()
 
 
 class SystemResolver:
@@ -277,7 +177,7 @@ class _GuardedNetwork(httpcore.AsyncNetworkBackend):
         for address in addresses:
             if (meaning := refusal(address, self._allowed)) is not None:
                 # The address itself stays unsaid: with a split-horizon DNS it is the operator's to know.
-                raise AddressRefused(_explain("resolves to", meaning))
+                raise AddressRefused(explain("resolves to", meaning))
         return [str(address) for address in addresses]
 
     async def connect_unix_socket(
@@ -395,12 +295,12 @@ class Outbound:
         ) as failure:
             kind, detail = _judge(failure)
         if reply.status is not None:
-            kind, detail = _meaning(reply.status)
+            kind, detail = meaning(reply.status)
         return Outcome(
             kind=kind,
             status=reply.status,
             retry_after=reply.retry_after,
-            excerpt=_excerpt(reply.body),
+            excerpt=excerpt(reply.body),
             detail=detail,
             duration_ms=round((time.monotonic() - started) * 1000),
         )
@@ -449,19 +349,6 @@ def _check_headers(headers: Mapping[str, str]) -> None:
         # The value stays unsaid: it may be a signature or a token.
         if _HEADER_NAME.fullmatch(name) is None or _HEADER_VALUE.fullmatch(value) is None:
             raise ValueError(f"Not a header: {name!r}")
-
-
-def _meaning(status: int) -> tuple[Kind, str]:
-    if 200 <= status < 300:
-        return Kind.SUCCEEDED, ""
-    if status == 410:
-        return Kind.GONE, "The receiver answered 410 Gone: it wants no more events at this URL."
-    if 300 <= status < 400:
-        return (
-            Kind.REJECTED,
-            "The receiver answered with a redirect, which is not followed; use the final URL.",
-        )
-    return Kind.REJECTED, ""
 
 
 def _judge(failure: BaseException) -> tuple[Kind, str]:

@@ -16,7 +16,7 @@ from typing import Self
 from uuid import UUID
 
 from anyio import to_thread
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.db import engine as database
@@ -32,6 +32,9 @@ from app.settings import Settings
 from app.telemetry import logger
 
 log = logger("runtime")
+
+INVALID_PARAMETER = "22023"
+"""PostgreSQL's SQLSTATE for a `role` that does not exist."""
 
 
 @dataclass
@@ -145,11 +148,14 @@ class Runtime:
             await self.queue.send(tx.wake_ups)
 
     async def schema_version(self) -> str | None:
-        """The database's revision; None when it can not be asked."""
+        """The database's revision, "none" before the first migration; None if it does not answer."""
         try:
             async with self.engine.connect() as session:
                 return await schema.current(session)
-        except (SQLAlchemyError, OSError):
+        except DBAPIError as error:
+            # Our role is made by the first migration: PostgreSQL refuses it as a wrong parameter.
+            return "none" if getattr(error.orig, "sqlstate", None) == INVALID_PARAMETER else None
+        except OSError:
             return None
 
 

@@ -116,7 +116,8 @@ def first_order(api_url: str, key: str, scene: Scene) -> str:
         (
             f"API={api_url}/v1  KEY={key}",
             "registrar_post() {",
-            """  curl -sS "$API/$1" -H "Authorization: Bearer $KEY" -H 'Content-Type: application/json' -d "$2\"""",
+            """  curl -sS "$API/$1" -H "Authorization: Bearer $KEY" -H 'Content-Type: application/json' \\""",
+            """    -d "$2\"""",
             "}",
             """id_of() { sed -E 's/.*"id":"([^"]*)".*/\\1/'; }""",
             f"CONNECTION=$(registrar_post connections {_body(connection)} | id_of)",

@@ -27,12 +27,13 @@ import httpx
 from app.embedded import Postgres, Server, Valkey
 from app.settings import Settings
 from deploy.processes import Kept, KeptProgram, KeptServer, Program, Say, StackFailed, die_with_parent, end_of
+from workers.lanes import SLICE
 
 ROOT = Path(__file__).resolve().parents[1]
 HOST = "127.0.0.1"
 READY_SECONDS = 60.0  # a first start on a slow disk; usually two or three
 MIGRATION_SECONDS = 600.0
-API_PATIENCE = 10.0  # seconds requests under way may still take at the end
+API_PATIENCE = 22.0  # `registrar api` lets requests under way finish for 20 s
 SIMULATOR_PATIENCE = 3.0
 UNUSUAL_PORTS = range(20000, 32000)  # below those the system gives to outgoing connections
 
@@ -269,7 +270,7 @@ class Stack:
     def _start_service(self, workers: int) -> None:
         self._run("api", self._command("api"), API_PATIENCE)
         for number in range(1, workers + 1):
-            self._run(f"worker-{number}", self._command("worker"), self.settings.step_timeout_s + 5)
+            self._run(f"worker-{number}", self._command("worker"), SLICE + self.settings.step_timeout_s + 5)
         self._wait_until_ok("api", f"{self.api_url}/readyz")
         for part in self.processes.values():
             if isinstance(part, KeptProgram):

@@ -21,6 +21,7 @@ from app.api.requests import (
     WritesConnections,
     create_once,
     parse,
+    path_of,
     read_body,
 )
 from app.api.schema import body_of
@@ -52,7 +53,7 @@ async def create_connection(
 
     async def run(remember: Remember) -> None:
         async def answer(tx: Tx, record: Record) -> None:
-            location = request.url_for("get_connection", connection_id=str(record["id"])).path
+            location = path_of(request, "get_connection", connection_id=str(record["id"]))
             await remember(tx, 201, location, rendering.connection(record))
 
         await connections.create(runtime, caller, new, before_commit=answer)
@@ -81,9 +82,9 @@ async def update_connection(
     """Changes what is given; new credentials end a trouble."""
     given = await parse(await read_body(request), ConnectionPatch)
     plain = {
-        name: value
+        name: getattr(given, name)
         for name in ("name", "region", "default_group_tag")
-        if (value := getattr(given, name)) is not None
+        if name in given.model_fields_set
     }
     record = await connections.update(
         runtime,

@@ -24,6 +24,7 @@ from app.api.requests import (
     WritesCustomers,
     create_once,
     parse,
+    path_of,
     read_body,
 )
 from app.api.schema import ASKS_MICROSOFT, body_of
@@ -56,7 +57,7 @@ async def create_customer(
 
     async def run(remember: Remember) -> None:
         async def answer(tx: Tx, record: Record) -> None:
-            location = request.url_for("get_customer", customer_id=str(record["id"])).path
+            location = path_of(request, "get_customer", customer_id=str(record["id"]))
             await remember(tx, 201, location, rendering.customer(record))
 
         await customers.create(runtime, caller.partner_id, new, before_commit=answer)
@@ -95,7 +96,7 @@ async def update_customer(
 ) -> CustomerOut:
     """Changes what is given. The tenant is what the customer is, and can not be changed."""
     given = await parse(await read_body(request), CustomerPatch)
-    values = given.model_dump(exclude_unset=True, exclude_none=True)
+    values = given.model_dump(exclude_unset=True)
     return rendering.customer(await customers.update(runtime, caller.partner_id, customer_id, values))
 
 

@@ -1,4 +1,7 @@
-"""Around every request: a correlation id, a bound on the body, and one line in the log."""
+"""Around every request: a correlation id, headers every answer has, a bound on the body, a log line.
+
+Plain ASGI, so that a large body or answer passes through without being gathered here.
+"""
 
 import time
 from uuid import uuid4
@@ -7,7 +10,7 @@ import structlog
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.api.problems import problem
+from app.api.problems import problem, unexpected
 from app.domain.errors import TooLarge
 from app.telemetry import logger
 
@@ -15,9 +18,18 @@ log = logger("api")
 
 CORRELATION_HEADER = "x-correlation-id"
 
+HEADERS_OF_EVERY_ANSWER = (
+    # Answers are a partner's own data, and some show a secret.
+    (b"cache-control", b"no-store"),
+    (b"x-content-type-options", b"nosniff"),
+)
+
 
 class RequestContext:
-    """Gives each request a correlation id (the caller's, if it is a sane one) and logs its end."""
+    """Gives each request a correlation id (the caller's, if it is a sane one) and logs its end.
+
+    An exception that nobody has turned into an answer becomes one here, where the id is known.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -39,11 +51,17 @@ class RequestContext:
                 message["headers"] = [
                     *message.get("headers", []),
                     (CORRELATION_HEADER.encode(), correlation_id.encode()),
+                    *HEADERS_OF_EVERY_ANSWER,
                 ]
             await send(message)
 
         try:
             await self.app(scope, receive, with_id)
+        except Exception as error:
+            response = unexpected(Request(scope), error)
+            if not status:
+                await response(scope, receive, with_id)
+            raise
         finally:
             log.info(
                 "request",
@@ -59,6 +77,25 @@ def _is_sane(text: str) -> bool:
     return 8 <= len(text) <= 100 and text.isascii() and all(c.isalnum() or c in "-_." for c in text)
 
 
+class HeadLikeGet:
+    """Answers HEAD as GET without the body (RFC 9110): health checks of load balancers ask so."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self.app(scope, receive, send)
+            return
+
+        async def without_body(message: Message) -> None:
+            if message["type"] == "http.response.body":
+                message = {**message, "body": b""}
+            await send(message)
+
+        await self.app({**scope, "method": "GET"}, receive, without_body)
+
+
 class BodyLimit:
     """Refuses a body over the limit: by its announced length at once, otherwise while it arrives."""
 
@@ -71,7 +108,8 @@ class BodyLimit:
             await self.app(scope, receive, send)
             return
         announced = dict(scope["headers"]).get(b"content-length", b"0")
-        if announced.isdigit() and int(announced) > self.max_bytes:
+        # A number of more than 18 digits is over any limit, and need not be read to know it.
+        if announced.isdigit() and (len(announced) > 18 or int(announced) > self.max_bytes):
             response = problem(
                 Request(scope), "body_too_large", self._words(), 413, headers={"Connection": "close"}
             )

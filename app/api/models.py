@@ -5,11 +5,22 @@ what a caller needs to know; credentials, keys and hashes have no answer shape a
 """
 
 from collections.abc import Mapping
-from datetime import datetime
-from typing import Annotated, Any, Literal
+from datetime import UTC, datetime
+from typing import Annotated, Any, ClassVar, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, StringConstraints
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    StringConstraints,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from app.db.engine import stamp
 from app.domain.batch import BatchState
@@ -26,10 +37,37 @@ from app.services.webhooks import DeliveryState, EndpointState
 Timestamp = Annotated[datetime, PlainSerializer(stamp, return_type=str, when_used="json")]
 """RFC 3339, UTC, milliseconds."""
 
-NAME_PATTERN = r"^[^\x00-\x1f\x7f]*$"
-Text100 = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=NAME_PATTERN)]
-Text255 = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=NAME_PATTERN)]
-GroupTagText = Annotated[str, StringConstraints(min_length=1, max_length=512, pattern=NAME_PATTERN)]
+
+def _in_utc(value: datetime) -> datetime:
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise PydanticCustomError("datetime_out_of_range", "Input is outside the years 1 to 9999") from None
+
+
+Moment = Annotated[AwareDatetime, AfterValidator(_in_utc)]
+"""A time in a query, with its offset."""
+
+
+def _visible(value: str) -> str:
+    if not value.isprintable():
+        raise PydanticCustomError("value_has_control_characters", "Input has invisible characters")
+    return value
+
+
+NAME_PATTERN = r"^[^\x00-\x1f\x7f]*[^\x00-\x1f\x7f\s][^\x00-\x1f\x7f]*$"
+"""No control characters, and not only blanks. Blanks at the ends are removed."""
+Text100 = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100, pattern=NAME_PATTERN)
+]
+Text255 = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=255, pattern=NAME_PATTERN)
+]
+GroupTagText = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=512, pattern=NAME_PATTERN),
+    AfterValidator(_visible),
+]
 Secret = Annotated[str, StringConstraints(min_length=1, max_length=8192, pattern=r"^[\x21-\x7e]+$")]
 
 
@@ -37,6 +75,19 @@ class Input(BaseModel):
     """Strict: a field nobody knows is an error, not something to drop silently."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Patch(Input):
+    """Changes what is given. Null empties a field that may be empty, and is refused for the others."""
+
+    MAY_BE_EMPTY: ClassVar[frozenset[str]] = frozenset()
+
+    @field_validator("*")
+    @classmethod
+    def _refuse_null(cls, value: Any, info: ValidationInfo) -> Any:
+        if value is None and info.field_name not in cls.MAY_BE_EMPTY:
+            raise PydanticCustomError("not_nullable", "This field can not be emptied")
+        return value
 
 
 class Output(BaseModel):
@@ -127,7 +178,9 @@ class ConnectionIn(Input):
     )
 
 
-class ConnectionPatch(Input):
+class ConnectionPatch(Patch):
+    MAY_BE_EMPTY = frozenset({"region"})
+
     name: Text100 | None = None
     client_secret: Secret | None = None
     refresh_token: Secret | None = None
@@ -182,7 +235,9 @@ class CustomerIn(Input):
     default_group_tag: GroupTagText | None = None
 
 
-class CustomerPatch(Input):
+class CustomerPatch(Patch):
+    MAY_BE_EMPTY = frozenset({"domain", "default_group_tag"})
+
     name: Text255 | None = None
     domain: Text255 | None = None
     default_group_tag: GroupTagText | None = None
@@ -425,7 +480,9 @@ class EndpointIn(Input):
     )
 
 
-class EndpointPatch(Input):
+class EndpointPatch(Patch):
+    MAY_BE_EMPTY = frozenset({"description"})
+
     url: Annotated[str, StringConstraints(min_length=1, max_length=2000)] | None = None
     description: Text255 | None = None
     event_types: Annotated[list[EventType], Field(min_length=1, max_length=len(EventType))] | None = Field(

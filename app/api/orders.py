@@ -6,7 +6,6 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import AwareDatetime
 
 from app.api import rendering
 from app.api.models import (
@@ -14,6 +13,7 @@ from app.api.models import (
     BatchDetail,
     Batches,
     BatchOut,
+    Moment,
     OrderAccepted,
     OrderIn,
     OrderOut,
@@ -33,6 +33,7 @@ from app.api.requests import (
     WritesOrders,
     create_once,
     parse,
+    path_of,
     read_body,
 )
 from app.api.schema import body_of
@@ -52,7 +53,7 @@ RETRY_AFTER = "2"
 """Seconds a poller should wait while an order is moving."""
 
 NoNul = r"^[^\x00]*$"
-Since = Annotated[AwareDatetime | None, Query(description="Changed at or after this time.")]
+Since = Annotated[Moment | None, Query(description="Changed at or after this time.")]
 OneOf = Annotated[str | None, Query(max_length=255, pattern=NoNul)]
 
 
@@ -83,7 +84,7 @@ async def create_order(
             body = OrderAccepted(
                 **rendering.order_fields(accepted.view), preview=rendering.preview(accepted.preview)
             )
-            location = request.url_for("get_order", order_id=str(body.id)).path
+            location = path_of(request, "get_order", order_id=str(body.id))
             await remember(tx, 201, location, body)
 
         await acceptance.accept(runtime, caller.partner_id, new, before_commit=answer)
@@ -123,7 +124,7 @@ async def list_orders(
     customer_id: UUID | None = None,
     reference: OneOf = None,
     purchase_order: OneOf = None,
-    since: Annotated[AwareDatetime | None, Query(description="Created at or after this time.")] = None,
+    since: Annotated[Moment | None, Query(description="Created at or after this time.")] = None,
 ) -> Orders:
     """Newest first."""
     found = await orders.list_page(

@@ -14,6 +14,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from app.api.models import Problem, ProblemError
 from app.domain.catalogue import CATALOGUE, lookup
@@ -29,6 +30,7 @@ from app.domain.errors import (
     Unprocessable,
 )
 from app.domain.upstream import ConnectionTrouble, NotSent, OutcomeUnknown, Refused, UpstreamFailure
+from app.services.health import POSSIBLE_OUTAGES, is_outage
 from app.telemetry import logger
 
 log = logger("api")
@@ -63,7 +65,13 @@ HTTP_CODES = {
     415: "unsupported_media_type",
 }
 
-_ITEM = re.compile(r"^/devices/(\d+)(?:/([a-z_]+))?$")
+RETRY_AFTER_OUTAGE = "5"
+"""Seconds to wait when the database can not be reached."""
+
+MAX_POINTER = 200
+"""Characters of a pointer that are shown: unknown fields have the caller's names."""
+
+_ITEM = re.compile(r"^/devices/(\d+)(?:/(.+))?$", re.DOTALL)
 
 
 def problem(
@@ -78,7 +86,7 @@ def problem(
 ) -> Response:
     entry = lookup(code)
     body = Problem(
-        type=f"{request.url_for('list_error_codes')}#{code}",
+        type=f"{request.app.state.public_url}{request.app.url_path_for('list_error_codes')}#{code}",
         title=entry.title,
         status=status,
         detail=detail or entry.title,
@@ -95,14 +103,15 @@ def problem(
 
 def _error(error: FieldError) -> ProblemError:
     match = _ITEM.match(error.pointer)
-    known = CATALOGUE.get(error.code)
+    # Errors of the JSON shape have pydantic's codes, and one remedy for all.
+    known = CATALOGUE.get(error.code, CATALOGUE["validation_failed"])
     return ProblemError(
         pointer=error.pointer,
         code=error.code,
         detail=error.detail,
         row=error.row or (int(match.group(1)) + 1 if match else None),
         field=(match.group(2) if match else error.pointer.rpartition("/")[2]) or None,
-        remedy=known.remedy if known else None,
+        remedy=known.remedy,
     )
 
 
@@ -118,6 +127,8 @@ def install(app: FastAPI) -> None:
             headers["Retry-After"] = str(refusal.retry_after)
         if isinstance(refusal, Unauthenticated):
             headers["WWW-Authenticate"] = 'Bearer realm="registrar"'
+        if isinstance(refusal, TooLarge):
+            headers["Connection"] = "close"  # the rest of the body is not going to be read
         return problem(
             request,
             refusal.code,
@@ -144,17 +155,44 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def on_http(request: Request, error: HTTPException) -> Response:
         code = HTTP_CODES.get(error.status_code, "internal")
-        return problem(request, code, "", error.status_code, headers=error.headers or {})
+        headers = dict(error.headers or {})
+        if error.status_code == 405:
+            headers["Allow"] = ", ".join(sorted(_methods_of(request)))
+        return problem(request, code, "", error.status_code, headers=headers)
 
-    @app.exception_handler(Exception)
-    async def on_unexpected(request: Request, error: Exception) -> Response:
-        log.error("unexpected_error", path=request.url.path, exc_info=error)
-        return problem(request, "internal", "", 500)
+    async def on_possible_outage(request: Request, error: Exception) -> Response:
+        if not is_outage(error):
+            raise error
+        log.error("database_unavailable", path=request.scope["path"], error=type(error).__name__)
+        detail = "The database can not be reached. Whether the call has taken effect is not known."
+        return problem(request, "not_ready", detail, 503, headers={"Retry-After": RETRY_AFTER_OUTAGE})
+
+    for kind in POSSIBLE_OUTAGES:
+        app.add_exception_handler(kind, on_possible_outage)
+
+
+def unexpected(request: Request, error: Exception) -> Response:
+    """What nobody has thought of: written down whole for the operator, shown to the caller without detail."""
+    log.error("unexpected_error", path=request.scope["path"], exc_info=error)
+    return problem(request, "internal", "", 500)
+
+
+def _methods_of(request: Request) -> set[str]:
+    """All methods of this path. The framework names those of the first route only."""
+    methods: set[str] = set()
+    for route in request.app.routes:
+        if route.matches(request.scope)[0] is not Match.NONE:
+            methods |= getattr(route, "methods", None) or set()
+    return methods | {"HEAD"} if "GET" in methods else methods
 
 
 def pydantic_error(error: Mapping[str, Any]) -> FieldError:
     """pydantic's word for a wrong field, as ours. Never its `input`: that may be a secret or hash."""
     location = [str(part) for part in error["loc"] if part not in ("body", "query", "path", "header")]
     in_body = error["loc"][:1] in (("body",), ()) or error["loc"][0] not in ("query", "path", "header")
-    pointer = "/" + "/".join(location) if in_body else "/".join(location)
-    return FieldError(pointer, str(error["type"]), str(error["msg"]))
+    if in_body:
+        # RFC 6901; the empty pointer is the whole body.
+        pointer = "".join("/" + part.replace("~", "~0").replace("/", "~1") for part in location)
+    else:
+        pointer = "/".join(location)
+    return FieldError(pointer[:MAX_POINTER], str(error["type"]), str(error["msg"]))

@@ -5,6 +5,7 @@ bounded while they arrive and decoded in a thread.
 
 import hashlib
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
@@ -43,13 +44,18 @@ def caller_with(scope: Scope | None) -> Callable[..., Awaitable[Caller]]:
     ) -> Caller:
         kind, _, key = (authorization or "").partition(" ")
         if kind.casefold() != "bearer":
-            raise Unauthenticated("unauthenticated", "Send `Authorization: Bearer <API key>`.")
+            raise Unauthenticated("unauthenticated", identities.REFUSED_KEY)
         caller = await identities.authenticate(runtime, key.strip())
         if scope is not None:
             caller.require(scope)
         return caller
 
     return authenticated
+
+
+def path_of(request: Request, route: str, **parameters: str) -> str:
+    """A route's path as the caller has to write it: never made from the Host header."""
+    return f"{request.scope.get('root_path', '')}{request.app.url_path_for(route, **parameters)}"
 
 
 ReadsOrders = Annotated[Caller, Depends(caller_with(Scope.ORDERS_READ))]
@@ -63,7 +69,9 @@ WritesWebhooks = Annotated[Caller, Depends(caller_with(Scope.WEBHOOKS_WRITE))]
 AnyCaller = Annotated[Caller, Depends(caller_with(None))]
 
 
-def _page_by(check: Callable[[str], object]) -> Callable[..., PageRequest]:
+def _page_by(read: Callable[[str], object]) -> Callable[..., PageRequest]:
+    """`read` makes the sort value of a token's text, or raises ValueError."""
+
     def page(
         page_size: Annotated[int | None, Query(ge=1, description="Default 50, at most 1,000.")] = None,
         page_token: Annotated[
@@ -72,15 +80,15 @@ def _page_by(check: Callable[[str], object]) -> Callable[..., PageRequest]:
     ) -> PageRequest:
         try:
             wanted = page_request(page_size, page_token)
-            if wanted.after is not None:
-                check(wanted.after)
+            # Written anew: what Python takes for an id or a number is more than the database does.
+            after = None if wanted.after is None else str(read(wanted.after))
         except (InvalidPageToken, ValueError) as error:
             raise Unprocessable(
                 "invalid_page_token",
                 "",
                 [FieldError("page_token", "invalid_page_token", "Not a page token.")],
             ) from error
-        return wanted
+        return replace(wanted, after=after)
 
     return page
 
@@ -151,7 +159,8 @@ async def create_once(
     answered: list[Response] = []
     once: Once | None = None
     if key is not None:
-        fingerprint = hashlib.sha256(b"\n".join((request.method.encode(), request.url.path.encode(), body)))
+        path = request.scope["path"].encode()
+        fingerprint = hashlib.sha256(b"\n".join((request.method.encode(), path, body)))
         found = await idempotency.begin(runtime, partner_id, key, fingerprint.digest())
         if isinstance(found, Replay):
             return _replay(found)

@@ -29,6 +29,7 @@ from app.api.requests import (
     WritesWebhooks,
     create_once,
     parse,
+    path_of,
     read_body,
 )
 from app.api.schema import body_of
@@ -61,7 +62,7 @@ async def create_endpoint(
 
     async def run(remember: Remember) -> None:
         async def answer(tx: Tx, record: Record, secret: str) -> None:
-            location = request.url_for("get_endpoint", endpoint_id=str(record["id"])).path
+            location = path_of(request, "get_endpoint", endpoint_id=str(record["id"]))
             created = EndpointCreated(**rendering.endpoint_fields(record), secret=secret)
             await remember(tx, 201, location, created)
 
@@ -91,7 +92,7 @@ async def update_endpoint(
 ) -> EndpointOut:
     """Changes what is given. Disabling ends what waits for the endpoint; it can be redelivered."""
     given = await parse(await read_body(request), EndpointPatch)
-    values = given.model_dump(mode="json", exclude_unset=True, exclude_none=True)
+    values = given.model_dump(mode="json", exclude_unset=True)
     record = await webhooks.update_endpoint(runtime, caller.partner_id, endpoint_id, values)
     return EndpointOut(**rendering.endpoint_fields(record))
 

@@ -150,7 +150,7 @@ class Api:
 
     def _not_ours(self, response: httpx.Response) -> NoReturn:
         raise Stop(
-            f"What answers at {self.url} does not speak like Registrar's API (status {response.status_code}).",
+            f"What answers at {self.url} is not Registrar's API (status {response.status_code}).",
             "Check REGISTRAR_API_URL, and the proxy if there is one in front.",
         )
 

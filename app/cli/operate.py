@@ -47,5 +47,5 @@ def run_api(ctx: typer.Context) -> int:
 def run_worker(ctx: typer.Context) -> int:
     """Run a worker, which does the calls to Microsoft. Any number may run."""
     load_settings()
-    surroundings(ctx).execute([sys.executable, "-m", "arq", "workers.main.WorkerSettings"])
+    surroundings(ctx).execute([sys.executable, "-m", "workers.main"])
     return ExitCode.DONE

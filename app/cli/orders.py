@@ -119,8 +119,8 @@ def retry_order(
         screen.say(f"{amount(retried['retried'], 'device')} will be tried again.")
         if retried["without_hash"]:
             screen.say(
-                f"{amount(retried['without_hash'], 'device')} can not be tried again: the hash has been deleted "
-                "since. Submit them in a new order."
+                f"{amount(retried['without_hash'], 'device')} can not be tried again: the hash has been "
+                "deleted. Submit them in a new order."
             )
         last: JsonObject = retried
         if follow:

@@ -25,7 +25,7 @@ def conclude(
     """The last words about orders: how they ended, what failed, what to do next."""
     for order in orders:
         words = ORDER_WORDS[order["state"]]
-        screen.say(f"Order {order['reference']} is {words}." if words else "", style="bold")
+        screen.say(f"Order {order['reference']} is {words}.", style="bold")
         screen.facts((f"  {text}", number(count)) for text, count in count_words(order["counts"]))
     show_failures(screen, api, orders, states)
     held = [order for order in orders if order["state"] == OrderState.HELD]

@@ -90,7 +90,8 @@ class Screen:
 
     def document(self, value: Any) -> None:
         """One JSON document on the output; only with `--json`."""
-        text = orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS).decode()
+        # The database driver has a UUID class of its own, which orjson does not know.
+        text = orjson.dumps(value, default=str, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS).decode()
         Console(soft_wrap=True, no_color=True).print(Text(text), soft_wrap=True)
 
     def stop(self, stop: Stop) -> None:

@@ -6,7 +6,6 @@ follow from its content, so a repetition after any failure does no harm.
 """
 
 import hashlib
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
@@ -26,10 +25,10 @@ from app.cli.device_file import (
 )
 from app.cli.following import watch
 from app.cli.outcome import ExitCode, Stop, combine, judge_order
+from app.cli.preview import show_preview
 from app.cli.results import NEEDS_ATTENTION, WENT_WRONG, conclude, devices_in
 from app.cli.screen import SHOWN_ROWS, Screen, amount, number
 from app.cli.surroundings import DEFAULT_URL, ORDERS_PANEL, ApiKey, ApiUrl, Json, surroundings
-from app.domain.catalogue import lookup
 
 app = typer.Typer()
 
@@ -72,8 +71,9 @@ def submit(
 ) -> int:
     """Register the devices of a file for a customer.
 
-    Ends with 0 when all are registered, 1 on an error, 2 when some are invalid or failed, 3 when they
-    wait for the customer's consent, 4 when nothing was valid or all was refused.
+    Ends with 0 when all are registered, 1 on an error, 2 when some are
+    invalid or failed, 3 when they wait for the customer's consent, 4 when
+    nothing was valid or all was refused.
     """  # fmt: skip
     screen = Screen(json=json)
     devices = open_file(file)
@@ -151,7 +151,7 @@ def _check_rows(screen: Screen, file: DeviceFile, skip: bool) -> None:
     if bad and not skip:
         raise Stop(
             "Nothing was sent.",
-            f"Correct the lines, or send the other {amount(len(file.rows), 'device')} with --skip-unreadable.",
+            f"Correct them, or send the {amount(len(file.rows), 'other device')} with --skip-unreadable.",
             code=ExitCode.REFUSED,
         )
 
@@ -216,9 +216,7 @@ def _refused(part: Part, refusal: ApiRefusal) -> Stop:
     advice = list(refusal.advice)
     order_id = refusal.links.get("order") or refusal.links.get("order_id")
     if refusal.problem_code == "reference_taken":
-        advice = [
-            f"The reference is {part.reference}. It has been sent before, with other content or options."
-        ]
+        advice = list(refusal.advice[:1])
         if order_id:
             advice.append(f"`registrar watch {order_id}` follows the order there is.")
         advice.append("If this is meant as a new order, give it another --reference.")
@@ -255,55 +253,7 @@ def _show_accepted(screen: Screen, part: Part, answer: Answer, customer: JsonObj
     taken = "was taken before; nothing is sent twice" if answer.replayed else "is accepted"
     screen.say(f"Order {order['reference']} for {customer['name']} {taken}.", style="bold")
     screen.facts([("Id", order["id"])])
-    _show_preview(screen, part, order["preview"])
-
-
-def _show_preview(screen: Screen, part: Part, preview: JsonObject) -> None:
-    counts = preview["counts"]
-    valid = counts["total"] - counts["invalid"]
-    batches = preview["batches"]
-    tags = Counter[str]()
-    for batch in batches:
-        tags[batch["group_tag"]] += batch["devices"]
-    screen.facts(
-        [
-            ("Valid", amount(valid, "device")),
-            ("Invalid", amount(counts["invalid"], "device")),
-            *((f"Group tag {tag}", amount(count, "device")) for tag, count in tags.items()),
-            ("Calls to Microsoft", number(len(batches))),
-        ]
-    )
-    _show_problems(screen, part, preview, counts["invalid"])
-
-
-def _show_problems(screen: Screen, part: Part, preview: JsonObject, invalid: int) -> None:
-    bad = [row for row in preview["problems"] if not row["valid"]]
-    rows = [
-        (
-            row.line if (row := part.row_of(problem["row"])) else problem["row"],
-            problem["line_ref"],
-            finding["detail"],
-            finding["remedy"],
-        )
-        for problem in bad[:SHOWN_ROWS]
-        for finding in problem["findings"]
-        if finding["severity"] == "error"
-    ]
-    if rows:
-        screen.say()
-        screen.table(("Line", "Your line", "What is wrong", "What to do"), rows)
-    shown = min(len(bad), SHOWN_ROWS)
-    if invalid > shown:
-        screen.say(f"... and {amount(invalid - shown, 'more invalid device')}.")
-    remarks = Counter(
-        finding["code"]
-        for problem in preview["problems"]
-        for finding in problem["findings"]
-        if finding["severity"] == "warning"
-    )
-    for code, count in remarks.items():
-        screen.say(f"Note, {amount(count, 'device')}: {lookup(code).title}.")
-    screen.say()
+    show_preview(screen, part, order["preview"])
 
 
 # --- the end --------------------------------------------------------------------------------------
@@ -320,7 +270,7 @@ def _validate(
     previews = [_post(api, part, terms, validate_only=True).body for part in parts]
     for part, preview in zip(parts, previews, strict=True):
         screen.say(f"Order {part.reference} for {customer['name']} would be:", style="bold")
-        _show_preview(screen, part, preview)
+        show_preview(screen, part, preview)
     total = sum(preview["counts"]["total"] for preview in previews)
     invalid = sum(preview["counts"]["invalid"] for preview in previews)
     held = sum(preview["counts"]["held"] for preview in previews)

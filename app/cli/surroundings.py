@@ -46,7 +46,7 @@ ApiKey = Annotated[
         "--api-key",
         envvar="REGISTRAR_API_KEY",
         show_default=False,
-        help="Better set in the environment: arguments can be seen by other users of the machine.",
+        help="Better set as REGISTRAR_API_KEY: other users of the machine can see arguments.",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document, for programs.")]

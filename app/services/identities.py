@@ -7,6 +7,7 @@ secret has 256 random bits, so a plain SHA-256 is no weaker than a slow password
 import base64
 import hashlib
 import hmac
+import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +23,14 @@ from app.db.sql import Record
 from app.domain.errors import Conflict, Forbidden, NotFound, Unauthenticated, Unprocessable
 from app.domain.ids import PartnerId
 from app.runtime import Runtime
+from app.telemetry import logger
+
+log = logger("identities")
+
+_KEY = re.compile(r"rk_([0-9a-f]{8})_[a-z2-7]{52}")
+
+
+REFUSED_KEY = "Send `Authorization: Bearer <API key>` with a key that is neither revoked nor expired."
 
 
 class PartnerRole(StrEnum):
@@ -66,19 +75,20 @@ class NewKey:
 
 
 async def authenticate(runtime: Runtime, key: str | None) -> Caller:
-    """The caller behind a key. Raises Unauthenticated, in the same words for every kind of wrong."""
-    parts = (key or "").split("_")
-    if len(parts) != 3 or parts[0] != "rk" or not key:
-        raise Unauthenticated("unauthenticated", "Send `Authorization: Bearer <API key>`.")
+    """The caller behind a key. Raises Unauthenticated, in the same words for every kind of wrong.
+
+    Which kind it was is in the log, with the key's prefix.
+    """
+    match = _KEY.fullmatch(key or "")
+    if match is None or key is None:
+        raise Unauthenticated("unauthenticated", REFUSED_KEY)
     now = runtime.now()
     async with runtime.system_transaction() as tx:
-        row = await partners.find_key(tx.session, parts[1])
-        if row is None or not hmac.compare_digest(bytes(row["secret_digest"]), _digest(key)):
-            raise Unauthenticated("unauthenticated", "There is no such API key.")
-        if row["revoked_at"] is not None:
-            raise Unauthenticated("unauthenticated", "This API key has been revoked.")
-        if row["expires_at"] is not None and row["expires_at"] <= now:
-            raise Unauthenticated("unauthenticated", "This API key has expired.")
+        row = await partners.find_key(tx.session, match[1])
+        wrong = _objection(row, key, now)
+        if wrong is not None or row is None:
+            log.warning("key_refused", prefix=match[1], reason=wrong)
+            raise Unauthenticated("unauthenticated", REFUSED_KEY)
         await partners.note_key_used(tx.session, row["id"], now)
     return Caller(
         PartnerId(row["partner_id"]),
@@ -87,6 +97,18 @@ async def authenticate(runtime: Runtime, key: str | None) -> Caller:
         row["id"],
         frozenset(row["scopes"]),
     )
+
+
+def _objection(row: Record | None, key: str, now: datetime) -> str | None:
+    if row is None:
+        return "unknown prefix"
+    if not hmac.compare_digest(bytes(row["secret_digest"]), _digest(key)):
+        return "wrong secret"
+    if row["revoked_at"] is not None:
+        return "revoked"
+    if row["expires_at"] is not None and row["expires_at"] <= now:
+        return "expired"
+    return None
 
 
 def _digest(key: str) -> bytes:

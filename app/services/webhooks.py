@@ -18,10 +18,11 @@ from app.db.ids import new_row_id
 from app.db.paging import Page, PageRequest
 from app.db.sql import Record
 from app.domain import schedule, signature
+from app.domain.address import UrlRefused
+from app.domain.attempt import Kind, Outcome
 from app.domain.errors import FieldError, NotFound, Unprocessable
 from app.domain.event import SUBSCRIBABLE, EventType
 from app.domain.ids import PartnerId
-from app.outbound import Kind, Outcome, UrlRefused
 from app.queue import WakeKind
 from app.runtime import Runtime, Tx
 from app.telemetry import logger

@@ -24,17 +24,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app import outbound
-from app.outbound import (
-    AddressRefused,
-    Kind,
-    Outbound,
-    Outcome,
-    SystemResolver,
-    UrlRefused,
-    check_url,
-    refusal,
-    retry_after_seconds,
-)
+from app.domain.address import AddressRefused, UrlRefused, refusal
+from app.domain.attempt import EXCERPT_BYTES, MAX_RETRY_AFTER, Kind, Outcome, retry_after_seconds
+from app.outbound import Outbound, SystemResolver, check_url
 
 LOOPBACK = (ip_network("127.0.0.0/8"),)
 NAME = "hooks.example.test"
@@ -235,8 +227,8 @@ async def test_retry_after_is_read_as_seconds_and_as_a_date() -> None:
     [
         ("0", 0),
         (" 57 ", 57),
-        ("9" * 15, outbound.MAX_RETRY_AFTER),
-        ("9" * 10_000, outbound.MAX_RETRY_AFTER),
+        ("9" * 15, MAX_RETRY_AFTER),
+        ("9" * 10_000, MAX_RETRY_AFTER),
         ("-5", None),
         ("1.5", None),
         ("soon", None),
@@ -246,7 +238,7 @@ async def test_retry_after_is_read_as_seconds_and_as_a_date() -> None:
         ("Sunday, 06-Nov-94 08:50:37 GMT", 60),  # the two obsolete forms RFC 9110 still wants understood
         ("Sun Nov  6 08:50:37 1994", 60),
         ("Sun, 06 Nov 1994 08:00:00 GMT", 0),
-        ("Sun, 06 Nov 2094 08:00:00 GMT", outbound.MAX_RETRY_AFTER),
+        ("Sun, 06 Nov 2094 08:00:00 GMT", MAX_RETRY_AFTER),
         ("Sun, 99 Nov 1994 08:00:00 GMT", None),
     ],
 )
@@ -257,7 +249,7 @@ def test_retry_after_by_example(value: str, seconds: float | None) -> None:
 @given(st.text(max_size=60))
 def test_no_retry_after_breaks_the_reading(value: str) -> None:
     seconds = retry_after_seconds(value, datetime(2026, 1, 1, tzinfo=UTC))
-    assert seconds is None or 0 <= seconds <= outbound.MAX_RETRY_AFTER
+    assert seconds is None or 0 <= seconds <= MAX_RETRY_AFTER
 
 
 # Bounds
@@ -270,7 +262,7 @@ async def test_a_body_without_end_is_read_to_the_bound_only() -> None:
         async with asyncio.timeout(5):
             await receiver.hung_up.wait()
     assert outcome.kind is Kind.SUCCEEDED
-    assert outcome.excerpt == "x" * outbound.EXCERPT_BYTES
+    assert outcome.excerpt == "x" * EXCERPT_BYTES
     assert outcome.duration_ms < 1_500
 
 

@@ -1,0 +1,60 @@
+"""What the API's checks say about an order before anything goes to Microsoft, in the file's lines.
+
+The same for a dry run and for an order that was taken: what is valid, how it is grouped, which devices
+are invalid and why. The API names rows by their number in the order; a person looks them up by line.
+"""
+
+from collections import Counter
+
+from app.cli.api_client import JsonObject
+from app.cli.device_file import Part
+from app.cli.screen import SHOWN_ROWS, Screen, amount, number
+from app.domain.catalogue import lookup
+
+
+def show_preview(screen: Screen, part: Part, preview: JsonObject) -> None:
+    counts = preview["counts"]
+    valid = counts["total"] - counts["invalid"]
+    batches = preview["batches"]
+    tags = Counter[str]()
+    for batch in batches:
+        tags[batch["group_tag"]] += batch["devices"]
+    screen.facts(
+        [
+            ("Valid", amount(valid, "device")),
+            ("Invalid", amount(counts["invalid"], "device")),
+            *((f"Group tag {tag}", amount(count, "device")) for tag, count in tags.items()),
+            ("Calls to Microsoft", number(len(batches))),
+        ]
+    )
+    _show_problems(screen, part, preview, counts["invalid"])
+
+
+def _show_problems(screen: Screen, part: Part, preview: JsonObject, invalid: int) -> None:
+    bad = [row for row in preview["problems"] if not row["valid"]]
+    rows = [
+        (
+            row.line if (row := part.row_of(problem["row"])) else problem["row"],
+            problem["line_ref"],
+            finding["detail"],
+            finding["remedy"],
+        )
+        for problem in bad[:SHOWN_ROWS]
+        for finding in problem["findings"]
+        if finding["severity"] == "error"
+    ]
+    if rows:
+        screen.say()
+        screen.table(("Line", "Your line", "What is wrong", "What to do"), rows)
+    shown = min(len(bad), SHOWN_ROWS)
+    if invalid > shown:
+        screen.say(f"... and {amount(invalid - shown, 'more invalid device')}.")
+    remarks = Counter(
+        finding["code"]
+        for problem in preview["problems"]
+        for finding in problem["findings"]
+        if finding["severity"] == "warning"
+    )
+    for code, count in remarks.items():
+        screen.say(f"Note, {amount(count, 'device')}: {lookup(code).title}.")
+    screen.say()

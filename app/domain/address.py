@@ -1,0 +1,136 @@
+"""Which addresses a webhook may reach, and what to say about the others.
+
+A webhook URL is written by a partner and called from inside the operator's network: private, loopback,
+link-local and metadata addresses must stay out of reach however they are written. The table stands alone
+and pure so that it can be read against the IANA registries, and tested without a network.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+_HOST_NAME = re.compile(r"(?=.{1,253}\.?$)[a-z0-9_]([a-z0-9_-]{0,62})(\.[a-z0-9_][a-z0-9_-]{0,62})*\.?")
+
+
+def _table(rows: Mapping[str, str]) -> tuple[tuple[Network, str], ...]:
+    return tuple((ip_network(network), meaning) for network, meaning in rows.items())
+
+
+# Our own table, not ipaddress.is_global, because that one differs between Python's patch releases.
+# Source: IANA special-purpose address registries. First match gives the word.
+_SPECIAL = _table(
+    {
+        "0.0.0.0/8": "an unspecified address",
+        "10.0.0.0/8": "a private address",
+        "100.64.0.0/10": "a carrier-grade NAT address",
+        "127.0.0.0/8": "a loopback address",
+        "169.254.0.0/16": "a link-local address",
+        "172.16.0.0/12": "a private address",
+        "192.0.0.0/24": "a reserved address",
+        "192.0.2.0/24": "a documentation address",
+        "192.88.99.0/24": "a 6to4 relay address",
+        "192.168.0.0/16": "a private address",
+        "198.18.0.0/15": "a benchmarking address",
+        "198.51.100.0/24": "a documentation address",
+        "203.0.113.0/24": "a documentation address",
+        "224.0.0.0/4": "a multicast address",
+        "240.0.0.0/4": "a reserved address",
+        "::/128": "an unspecified address",
+        "::1/128": "a loopback address",
+        "::ffff:0:0/96": "an IPv4 address in IPv6 form",
+        "2001::/23": "a reserved or tunnelled (Teredo) address",
+        "2001:db8::/32": "a documentation address",
+        "2002::/16": "a tunnelled (6to4) address",
+        "3fff::/20": "a documentation address",
+        "fc00::/7": "a private address",
+        "fe80::/10": "a link-local address",
+        "fec0::/10": "a private address",
+        "ff00::/8": "a multicast address",
+    }
+)
+# These hand out the machine's own cloud credentials, so no allow-list opens them. The Azure one lies in
+# public address space, which is why "is it private?" is not the whole question.
+_METADATA = frozenset(
+    map(
+        ip_address,
+        (
+            "169.254.169.254",  # AWS, Azure, Google, DigitalOcean, OpenStack
+            "169.254.170.2",  # AWS ECS task roles
+            "169.254.170.23",  # AWS EKS pod identity
+            "168.63.129.16",  # Azure host agent
+            "100.100.100.200",  # Alibaba Cloud
+            "192.0.0.192",  # Oracle Cloud
+            "fd00:ec2::254",  # AWS
+            "fd00:ec2::23",  # AWS EKS pod identity
+            "fd20:ce::254",  # Google
+        ),
+    )
+)
+_GLOBAL_UNICAST = ip_network("2000::/3")
+_NAT64 = ip_network("64:ff9b::/96")
+
+
+class UrlRefused(ValueError):
+    """This URL cannot be a webhook endpoint; the message says what to change."""
+
+
+class AddressRefused(UrlRefused):
+    """The host is, or resolves to, an address that webhooks may not reach."""
+
+
+def refusal(address: Address, allowed_networks: Iterable[Network] = ()) -> str | None:
+    """What `address` is, if webhooks may not reach it ("a private address"); None if they may.
+
+    On IPv6-only networks DNS64 turns every IPv4 host into a NAT64 address, so that form is judged by the
+    IPv4 address inside; the other transition forms have no honest use in a webhook and are refused.
+    """
+    inner = IPv4Address(int(address) & 0xFFFF_FFFF) if address in _NAT64 else None
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    if not _METADATA.isdisjoint({address, inner, mapped}):
+        return "a cloud metadata address"
+    if isinstance(address, IPv6Address) and address.scope_id is not None:
+        return "an address with a zone"
+    if any(address in network for network in allowed_networks):
+        return None
+    if inner is not None:
+        return refusal(inner, allowed_networks)
+    for network, meaning in _SPECIAL:
+        if address in network:
+            return meaning
+    if isinstance(address, IPv6Address) and address not in _GLOBAL_UNICAST:
+        return "a reserved address"
+    return None
+
+
+def check_host(host: str, allowed_networks: Sequence[Network]) -> None:
+    """Refuse a URL's host (ASCII, without brackets) that no webhook can go to. Raises UrlRefused.
+
+    A name is not resolved here.
+    """
+    if not host:
+        raise UrlRefused("The URL has no host name.")
+    try:
+        address = ip_address(host.rstrip("."))
+    except ValueError:
+        pass
+    else:
+        if (meaning := refusal(address, allowed_networks)) is not None:
+            raise AddressRefused(explain("is", meaning))
+        return
+    if _HOST_NAME.fullmatch(host) is None:
+        raise UrlRefused("The URL's host name is not valid.")
+    # 127.1, 2130706433 and 0x7f.1 are 127.0.0.1 to a resolver; a public name never ends in a number.
+    if re.fullmatch(r"[0-9]+|0x[0-9a-f]*", host.rstrip(".").rpartition(".")[2]):
+        raise UrlRefused("The URL's host is a number; write a host name, or an IPv4 address as 192.0.2.1.")
+
+
+def explain(verb: str, meaning: str) -> str:
+    """What to tell the URL's owner; `verb` is "is" or "resolves to"."""
+    return (
+        f"The URL's host {verb} {meaning}, which webhooks may not reach. Use a public address, or ask the "
+        "operator to add the network to the allowed webhook networks."
+    )

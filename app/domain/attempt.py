@@ -1,0 +1,93 @@
+"""One attempt to deliver a webhook: how it can end, and what a receiver's answer means.
+
+Stands alone and pure because these words are stored as rows and shown in the delivery log; how the answer
+came about, with sockets and TLS, is the business of `app.outbound`.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from enum import StrEnum
+
+EXCERPT_BYTES = 1_024
+MAX_RETRY_AFTER = 7 * 24 * 3600.0
+"""Seconds. Nobody means more; a larger number would only overflow somebody's date arithmetic."""
+
+
+class Kind(StrEnum):
+    """What became of one attempt. Everything but `succeeded` is a failure."""
+
+    SUCCEEDED = "succeeded"  # 2xx
+    GONE = "gone"  # 410: the receiver asks to be left alone
+    REJECTED = "rejected"  # any other status; a redirect too, since none is followed
+    TIMEOUT = "timeout"  # no status within the total deadline
+    REFUSED_URL = "refused_url"  # we did not call: the URL breaks a rule of check_url
+    REFUSED_ADDRESS = "refused_address"  # we did not call: the address is not one for webhooks
+    UNRESOLVED = "unresolved"  # the host name has no address
+    UNREACHABLE = "unreachable"  # connection refused, reset or without a route
+    TLS = "tls"  # certificate or handshake
+    PROTOCOL = "protocol"  # connected, but what came back (or did not) is not an HTTP answer
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One attempt, ready to be stored as a row. Never contains the URL."""
+
+    kind: Kind
+    status: int | None
+    retry_after: float | None
+    """Seconds from now the receiver asked for, at most MAX_RETRY_AFTER; 0 for a date gone by."""
+    excerpt: str
+    """The first EXCERPT_BYTES of the body as text without control characters."""
+    detail: str
+    """One sentence for a person; empty when the status says it all."""
+    duration_ms: int
+
+
+def meaning(status: int) -> tuple[Kind, str]:
+    """What an HTTP status says about the attempt, and a sentence where it does not say it itself."""
+    if 200 <= status < 300:
+        return Kind.SUCCEEDED, ""
+    if status == 410:
+        return Kind.GONE, "The receiver answered 410 Gone: it wants no more events at this URL."
+    if 300 <= status < 400:
+        return (
+            Kind.REJECTED,
+            "The receiver answered with a redirect, which is not followed; use the final URL.",
+        )
+    return Kind.REJECTED, ""
+
+
+def retry_after_seconds(value: str, now: datetime) -> float | None:
+    """Seconds from `now` that a Retry-After value asks for: a number or an HTTP date; None if neither.
+
+    At most MAX_RETRY_AFTER; 0 for a date gone by. A date without a zone is UTC (RFC 9110 5.6.7).
+    """
+    value = value.strip()
+    if re.fullmatch(r"[0-9]+", value):
+        # float, since int() raises on thousands of digits where float() says infinity.
+        return min(float(value), MAX_RETRY_AFTER)
+    try:
+        at = parsedate_to_datetime(value)
+    except (ValueError, OverflowError):
+        return None
+    if at.tzinfo is None:
+        at = at.replace(tzinfo=UTC)
+    try:
+        seconds = (at - now).total_seconds()
+    except OverflowError:
+        return None
+    return min(max(seconds, 0.0), MAX_RETRY_AFTER)
+
+
+def excerpt(body: bytes) -> str:
+    """The beginning of a body as a person may be shown it: at most EXCERPT_BYTES, no control characters."""
+    # Category C holds controls (PostgreSQL refuses NUL), surrogates, and the invisible and bidirectional
+    # marks that would let a receiver rearrange an operator's screen.
+    text = body[:EXCERPT_BYTES].decode("utf-8", "ignore")
+    spaced = (" " if character in "\t\r\n" else character for character in text)
+    return "".join(c for c in spaced if not unicodedata.category(c).startswith("C")).strip()
