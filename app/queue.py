@@ -5,6 +5,8 @@ that takes it claims what is due, fairly, until nothing is. So a lost, late or d
 costs time, never work. This file is the enqueue side of arq; `workers` is the other.
 """
 
+import asyncio
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -26,6 +28,11 @@ EXPIRES_AFTER = timedelta(minutes=10)
 """A wake-up older than this is worthless: the sweep has long found the row."""
 LONGEST_DEFERRAL = timedelta(minutes=2)
 """Later work is left to the sweep, which looks every few seconds anyway."""
+
+SEND_PATIENCE = 2.0
+"""Seconds sending may take in all: a Redis that accepts and never answers must not hold up a request."""
+PAUSE_AFTER_FAILURE = 1.0
+"""Seconds in which nothing is tried after a failure, so that one request pays for it and not all."""
 
 log = logger("queue")
 
@@ -49,14 +56,15 @@ class WakeUp:
 def redis_settings(url: str, *, attempts: int) -> RedisSettings:
     """arq's settings for a URL (redis://, rediss://, unix://).
 
-    `attempts` retries of a quarter second each: a worker must survive a restart of Redis (arq's
-    exits at the first lost connection otherwise), a request must not wait for one.
+    `attempts` retries of a quarter second each, for a command as for the first connection: a worker
+    must survive a restart of Redis (arq's exits at the first lost connection otherwise), a request
+    must not wait for one.
     """
     settings = RedisSettings.from_dsn(url)
     settings.retry = Retry(ConstantBackoff(0.25), attempts)
     settings.retry_on_error = [RedisConnectionError, RedisTimeoutError]
     settings.retry_on_timeout = True
-    settings.conn_retries = 1
+    settings.conn_retries = attempts // 4  # arq waits a second between them
     return settings
 
 
@@ -78,29 +86,37 @@ class Queue:
     def __init__(self, url: str) -> None:
         self._settings = redis_settings(url, attempts=1)
         self._pool: ArqRedis | None = None
+        self._connecting = asyncio.Lock()
+        self._silent_until = 0.0
 
     async def _connected(self) -> ArqRedis:
-        if self._pool is None:
-            self._pool = await create_pool(
-                self._settings,
-                job_serializer=serialize,
-                job_deserializer=deserialize,
-                default_queue_name=QUEUE_NAME,
-            )
-        return self._pool
+        async with self._connecting:
+            if self._pool is None:
+                self._pool = await create_pool(
+                    self._settings,
+                    job_serializer=serialize,
+                    job_deserializer=deserialize,
+                    default_queue_name=QUEUE_NAME,
+                )
+            return self._pool
 
     async def send(self, wake_ups: Sequence[WakeUp]) -> None:
         """Sends them; a failure is logged and forgotten, because the sweep finds the rows."""
+        if time.monotonic() < self._silent_until:
+            return
         try:
-            pool = await self._connected()
-            for wake_up in wake_ups:
-                await _enqueue(pool, wake_up)
-        except (RedisError, OSError) as error:
+            async with asyncio.timeout(SEND_PATIENCE):
+                pool = await self._connected()
+                for wake_up in wake_ups:
+                    await _enqueue(pool, wake_up)
+        except (RedisError, OSError) as error:  # TimeoutError is an OSError
+            self._silent_until = time.monotonic() + PAUSE_AFTER_FAILURE
             log.warning("wake_up_not_sent", error=type(error).__name__, count=len(wake_ups))
 
     async def ping(self) -> bool:
         try:
-            return bool(await (await self._connected()).ping())
+            async with asyncio.timeout(SEND_PATIENCE):
+                return bool(await (await self._connected()).ping())
         except (RedisError, OSError):
             return False
 

@@ -7,8 +7,10 @@ the value: a sealed secret copied into another row does not open there.
 
 import base64
 import binascii
+import contextlib
 import hashlib
 import os
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
@@ -42,24 +44,18 @@ class Secrets:
     @classmethod
     def from_base64(cls, keys: Sequence[str]) -> Self:
         try:
-            return cls([base64.b64decode(key, validate=True) for key in keys])
-        except binascii.Error as error:
-            raise SecretError("REGISTRAR_SECRET_KEYS must be base64") from error
+            return cls([base64.b64decode(key.encode(), validate=True) for key in keys])
+        except binascii.Error:
+            # Without the cause: a traceback would show the key.
+            raise SecretError("REGISTRAR_SECRET_KEYS must be base64") from None
 
     @classmethod
     def from_data_dir(cls, data_dir: Path) -> Self:
         """The key generated for this data directory, made on first use with mode 0600."""
         path = data_dir / "secret.key"
         data_dir.mkdir(parents=True, exist_ok=True)
-        try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        except FileExistsError:
-            pass
-        else:
-            with os.fdopen(descriptor, "w") as file:
-                file.write(base64.b64encode(os.urandom(KEY_BYTES)).decode())
-                file.flush()
-                os.fsync(file.fileno())
+        if not path.exists():
+            _make_key(path)
         return cls.from_base64([path.read_text().strip()])
 
     def seal(self, value: bytes | str, *, context: str) -> bytes:
@@ -91,6 +87,21 @@ class Secrets:
 
     def open_text(self, sealed: bytes, *, context: str) -> str:
         return self.open(sealed, context=context).decode()
+
+
+def _make_key(path: Path) -> None:
+    """Puts a new key there in one step: an API and a worker that start together must agree on one key,
+    and neither may ever see half of it."""
+    descriptor, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(base64.b64encode(os.urandom(KEY_BYTES)).decode())
+            file.flush()
+            os.fsync(file.fileno())
+        with contextlib.suppress(FileExistsError):  # another process was quicker: its key counts
+            os.link(draft, path)
+    finally:
+        os.unlink(draft)
 
 
 def _key_id(key: bytes) -> bytes:

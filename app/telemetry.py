@@ -24,10 +24,17 @@ FORBIDDEN_FIELDS = frozenset(
         "secret",
         "authorization",
         "serial_number",
+        "serial_numbers",
         "serials",
+        "product_key",
+        "password",
+        "api_key",
+        "headers",
+        "parameters",
         "body",
     }
 )
+FORBIDDEN_ENDINGS = ("_secret", "_token", "_hash", "_password", "_key")
 
 
 def configure(settings: Settings, *, process: str) -> None:
@@ -70,6 +77,20 @@ def logger(name: str) -> structlog.stdlib.BoundLogger:
 
 
 def _drop_forbidden(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    for name in FORBIDDEN_FIELDS.intersection(event):
-        event[name] = "[removed]"
+    for name, value in event.items():
+        event[name] = "[removed]" if _is_forbidden(name) else _cleaned(value)
     return event
+
+
+def _is_forbidden(name: object) -> bool:
+    plain = str(name).lower().replace("-", "_")
+    return plain in FORBIDDEN_FIELDS or plain.endswith(FORBIDDEN_ENDINGS)
+
+
+def _cleaned(value: Any) -> Any:
+    """The same value without forbidden names, at any depth."""
+    if isinstance(value, dict):
+        return {name: "[removed]" if _is_forbidden(name) else _cleaned(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_cleaned(item) for item in value]
+    return value

@@ -68,7 +68,7 @@ class Scene:
         self.console.print(f"\n[bold]{words}[/bold]")
 
     def say(self, words: str) -> None:
-        self.console.print(f"  {words}", highlight=False)
+        self.console.print(f"  {words}", soft_wrap=True)
 
     def expect(self, what: str, found: Any, expected: Any) -> None:
         if found != expected:

@@ -15,6 +15,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -97,11 +98,11 @@ def _run(chosen: argparse.Namespace, hurry: threading.Event) -> None:
         simulator_port=SIMULATOR_PORT if is_free(SIMULATOR_PORT) else free_port(),
         environment={"REGISTRAR_LOG_FORMAT": os.environ.get("REGISTRAR_LOG_FORMAT", "text")},
         say=_print,
-        on_simulator=scene.tell if scene else None,
+        on_simulator=partial(_set_the_scene, scene) if scene else None,
         hurry=hurry,
     )
     with stack:
-        key = asyncio.run(_prepare(stack.settings, scene))
+        key = asyncio.run(_first_key(stack.settings))
         _print(_welcome(stack, key, scene))
         threading.Event().wait()  # until a signal
 
@@ -120,12 +121,16 @@ def _refuse_mixing(data_dir: Path, *, sandbox: bool) -> None:
         )
 
 
-async def _prepare(settings: Settings, scene: Scene | None) -> str | None:
-    """The first API key, if there has been none; connections of the sandbox work again."""
+def _set_the_scene(scene: Scene, stack: Stack) -> None:
+    assert stack.simulator_url is not None
+    scene.tell(stack.simulator_url)
+    asyncio.run(renew_credentials(stack.settings, scene))
+
+
+async def _first_key(settings: Settings) -> str | None:
+    """A new API key, of a new partner if need be; None when there is a key already."""
     runtime = await Runtime.open(settings, process="local")
     try:
-        if scene is not None:
-            await renew_credentials(runtime, scene)
         partners = await identities.list_partners(runtime)
         for partner in partners:
             if await identities.list_keys(runtime, PartnerId(partner["id"])):

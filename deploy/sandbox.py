@@ -21,6 +21,7 @@ from app.db.paging import MAX_PAGE_SIZE, PageRequest
 from app.domain.ids import PartnerId
 from app.runtime import Runtime
 from app.services import connections, identities
+from app.settings import Settings
 
 SCENE_FILE = "sandbox.json"
 GROUP_TAG = "Sandbox"
@@ -79,24 +80,28 @@ class Scene:
                 client.post("/control/customers", json=customer).raise_for_status()
 
 
-async def renew_credentials(runtime: Runtime, scene: Scene) -> None:
+async def renew_credentials(settings: Settings, scene: Scene) -> None:
     """Give connections to the scene's partner the refresh token that the simulator has just learned.
 
     Otherwise they keep the last one the forgotten simulator issued, and need a person.
     """
-    for partner in await identities.list_partners(runtime):
-        partner_id = PartnerId(partner["id"])
-        page = await connections.list_page(runtime, partner_id, PageRequest(MAX_PAGE_SIZE))
-        for connection in page.items:
-            if str(connection["entra_tenant_id"]) == scene.partner_tenant:
-                await connections.update(
-                    runtime,
-                    partner_id,
-                    connection["id"],
-                    plain={},
-                    client_secret=scene.client_secret,
-                    refresh_token=scene.refresh_token,
-                )
+    runtime = await Runtime.open(settings, process="local")
+    try:
+        for partner in await identities.list_partners(runtime):
+            partner_id = PartnerId(partner["id"])
+            page = await connections.list_page(runtime, partner_id, PageRequest(MAX_PAGE_SIZE))
+            for connection in page.items:
+                if str(connection["entra_tenant_id"]) == scene.partner_tenant:
+                    await connections.update(
+                        runtime,
+                        partner_id,
+                        connection["id"],
+                        plain={},
+                        client_secret=scene.client_secret,
+                        refresh_token=scene.refresh_token,
+                    )
+    finally:
+        await runtime.close()
 
 
 def first_order(api_url: str, key: str, scene: Scene) -> str:
@@ -123,6 +128,7 @@ def first_order(api_url: str, key: str, scene: Scene) -> str:
             f"CONNECTION=$(registrar_post connections {_body(connection)} | id_of)",
             f"CUSTOMER=$(registrar_post customers {_body(customer, connection_id='CONNECTION')} | id_of)",
             f"ORDER=$(registrar_post orders {_body(order, customer_id='CUSTOMER')} | id_of)",
+            "# Again and again, until its state is completed:",
             """curl -sS "$API/orders/$ORDER" -H "Authorization: Bearer $KEY\"""",
         )
     )

@@ -23,6 +23,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import httpx
+from sqlalchemy.exc import SQLAlchemyError
 
 from app.embedded import Postgres, Server, Valkey
 from app.settings import Settings
@@ -97,7 +98,7 @@ class Stack:
         environment: Mapping[str, str] | None = None,
         log: Path | None = None,
         say: Say | None = None,
-        on_simulator: Callable[[str], None] | None = None,
+        on_simulator: Callable[[Stack], None] | None = None,
         hurry: threading.Event | None = None,
     ) -> Self:
         """Start everything and return when the API says it is ready and every part runs.
@@ -105,8 +106,8 @@ class Stack:
         `environment` is laid over this process's; REGISTRAR_DATABASE_URL and REGISTRAR_REDIS_URL there keep
         the embedded server from being started. Without a port a free one is taken. What the stack has to tell
         (deaths, restarts) goes to `log`, else to logs/stack.log in the data directory, and to `say` if given.
-        `on_simulator` is called with the simulator's URL whenever it has started with an empty memory; it
-        may run in another thread. Setting `hurry` cuts the waiting in `close()` short.
+        `on_simulator` is called whenever the simulator has started with an empty memory: before the API runs,
+        and after each restart, then in another thread. Setting `hurry` cuts the waiting in `close()` short.
         Raises StackFailed, EmbeddedUnavailable or ValidationError (a setting is wrong); nothing runs then.
         """
         stack = cls(data_dir, log=log, say=say, hurry=hurry or threading.Event())
@@ -247,7 +248,7 @@ class Stack:
         if done.returncode != 0:
             raise StackFailed(f"The database could not be migrated.{end_of(log)}")
 
-    def _start_simulator(self, url: str, on_simulator: Callable[[str], None] | None) -> None:
+    def _start_simulator(self, url: str, on_simulator: Callable[[Stack], None] | None) -> None:
         arguments = (
             *(sys.executable, "-m", "uvicorn", "simulator.main:app", "--host", HOST),
             *("--port", url.rpartition(":")[2], "--no-access-log", "--timeout-graceful-shutdown", "1"),
@@ -258,14 +259,14 @@ class Stack:
             try:
                 self._wait_until_ok("simulator", f"{url}/control/clock")
                 if on_simulator is not None:
-                    on_simulator(url)
-            except (StackFailed, httpx.HTTPError) as error:
-                self._tell(f"the simulator has lost its memory: {error}")
+                    on_simulator(self)
+            except (StackFailed, httpx.HTTPError, SQLAlchemyError, OSError) as error:
+                self._tell(f"the simulator has lost its memory and could not be told again: {error}")
 
         self._run("simulator", arguments, SIMULATOR_PATIENCE, environment=ours, after_restart=set_the_scene)
         self._wait_until_ok("simulator", f"{url}/control/clock")
         if on_simulator is not None:
-            on_simulator(url)
+            on_simulator(self)
 
     def _start_service(self, workers: int) -> None:
         self._run("api", self._command("api"), API_PATIENCE)

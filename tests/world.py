@@ -2,7 +2,8 @@
 that can be moved. Tests say what happens in it, and look at both sides: ours and Microsoft's.
 """
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -169,6 +170,59 @@ class World:
             body_digest=b"test",
         )
         return await acceptance.accept(self.runtime, partner.id, replace(new, **fields))
+
+    async def post_order(
+        self,
+        partner: Partner,
+        devices: Sequence[Any],
+        *,
+        headers: dict[str, str] | None = None,
+        **fields: Any,
+    ) -> httpx.Response:
+        """An order by HTTP; `devices` as JSON has them."""
+        self.references += 1
+        body = {"customer_id": str(partner.customer_id), "reference": f"R-{self.references}"}
+        return await self.client.post(
+            "/v1/orders",
+            headers={**partner.headers, **(headers or {})},
+            json={**body, "devices": list(devices), **fields},
+        )
+
+    async def select(self, statement: str, **parameters: Any) -> list[dict[str, Any]]:
+        """What our database holds, over all partners."""
+        async with self.runtime.system_transaction() as tx:
+            found = await tx.session.execute(text(statement), parameters)
+            return [dict(row) for row in found.mappings()]
+
+    async def batches(self, order_id: UUID) -> list[dict[str, Any]]:
+        """The order's batches as they are stored, oldest first."""
+        return await self.select("SELECT * FROM batches WHERE order_id = :id ORDER BY id", id=order_id)
+
+    @asynccontextmanager
+    async def another(self, **changes: Any) -> AsyncIterator["World"]:
+        """The same world seen by another process with other settings; they are not cross-checked."""
+        settings = self.runtime.settings.model_copy(update=changes)
+        runtime = await Runtime.open(settings, process="another")
+        runtime.now = self.clock.now
+        try:
+            yield replace(self, runtime=runtime)
+        finally:
+            await runtime.close()
+
+    async def count(self, table: str) -> int:
+        """Rows of one of our tables, over all partners."""
+        async with self.runtime.system_transaction() as tx:
+            found = (await tx.session.execute(text(f"SELECT count(*) FROM {table}"))).scalar_one()
+        return int(found)
+
+    async def dump(self) -> str:
+        """Every row of every table as PostgreSQL writes it: to look for what must not be there."""
+        lines: list[str] = []
+        async with self.runtime.system_transaction() as tx:
+            for table in metadata.sorted_tables:
+                rows = await tx.session.execute(text(f"SELECT CAST(t AS text) FROM {table.name} t"))
+                lines += rows.scalars()
+        return "\n".join(lines)
 
     async def view(self, partner: Partner, order_id: UUID) -> orders.OrderView:
         return await orders.get(self.runtime, partner.id, order_id)

@@ -1,5 +1,6 @@
 """Connections: the partner's enrolments at Microsoft."""
 
+from typing import Any
 from uuid import UUID
 
 from fastapi import APIRouter, Request, Response
@@ -81,7 +82,7 @@ async def update_connection(
 ) -> ConnectionOut:
     """Changes what is given; new credentials end a trouble."""
     given = await parse(await read_body(request), ConnectionPatch)
-    plain = {
+    plain: dict[str, Any] = {
         name: getattr(given, name)
         for name in ("name", "region", "default_group_tag")
         if name in given.model_fields_set

@@ -13,6 +13,7 @@ import orjson
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
+from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
@@ -70,6 +71,9 @@ RETRY_AFTER_OUTAGE = "5"
 
 MAX_POINTER = 200
 """Characters of a pointer that are shown: unknown fields have the caller's names."""
+
+_OUR_WORDS = {("/devices", "too_long"): "too_many_devices"}
+"""Errors of the JSON shape that have a code of the catalogue, by pointer and pydantic's type."""
 
 _ITEM = re.compile(r"^/devices/(\d+)(?:/(.+))?$", re.DOTALL)
 
@@ -180,9 +184,9 @@ def unexpected(request: Request, error: Exception) -> Response:
 def _methods_of(request: Request) -> set[str]:
     """All methods of this path. The framework names those of the first route only."""
     methods: set[str] = set()
-    for route in request.app.routes:
-        if route.matches(request.scope)[0] is not Match.NONE:
-            methods |= getattr(route, "methods", None) or set()
+    for found in iter_route_contexts(request.app.routes):
+        if found.route.matches(request.scope)[0] is not Match.NONE:
+            methods |= found.methods or set()
     return methods | {"HEAD"} if "GET" in methods else methods
 
 
@@ -195,4 +199,5 @@ def pydantic_error(error: Mapping[str, Any]) -> FieldError:
         pointer = "".join("/" + part.replace("~", "~0").replace("/", "~1") for part in location)
     else:
         pointer = "/".join(location)
-    return FieldError(pointer[:MAX_POINTER], str(error["type"]), str(error["msg"]))
+    code = _OUR_WORDS.get((pointer, error["type"]), str(error["type"]))
+    return FieldError(pointer[:MAX_POINTER], code, str(error["msg"]))

@@ -230,6 +230,18 @@ class ConsentEvent(Output):
     data: ConsentData
 
 
+class EndpointTestData(Output):
+    endpoint_id: UUID
+    message: str
+    sequence: None = None
+
+
+class EndpointTestEvent(Output):
+    type: Literal[EventType.ENDPOINT_TEST]
+    timestamp: Timestamp
+    data: EndpointTestData
+
+
 MessageId = Annotated[
     str, Header(alias="webhook-id", description="The event's id: use it to drop repetitions.")
 ]
@@ -257,3 +269,9 @@ def document(app: FastAPI) -> None:
         body: ConsentEvent, id: MessageId, time: MessageTime, signature: MessageSignature
     ) -> None:
         """A customer has given or ended its consent."""
+
+    @app.webhooks.post("endpoint.test", tags=["Webhooks"])
+    def endpoint_test_event(
+        body: EndpointTestEvent, id: MessageId, time: MessageTime, signature: MessageSignature
+    ) -> None:
+        """You asked for it with `:test`."""

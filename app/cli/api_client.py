@@ -29,6 +29,15 @@ TIMEOUT: Final = httpx.Timeout(connect=5, read=120, write=120, pool=5)
 PAGE_SIZE: Final = 500
 
 
+_KEY_REFUSED: Final = (
+    "The API does not accept this API key.",
+    "It is mistyped, expired or revoked, or belongs to another installation.",
+    "Correct REGISTRAR_API_KEY. `registrar api-key list` shows which keys are valid.",
+)
+_DETAIL_SAYS_IT: Final = frozenset({"not_found", "invalid_state", "unknown_customer"})
+"""Codes whose title and remedy speak to programs, and whose detail is all that a person needs."""
+
+
 class Unreachable(Stop):
     """Nobody answered; what was asked may or may not have been done."""
 
@@ -37,15 +46,20 @@ class ApiRefusal(Stop):
     """The API answered with a problem."""
 
     def __init__(self, status: int, problem: JsonObject) -> None:
-        detail, remedy = _text(problem, "detail"), _text(problem, "remedy")
-        title = _text(problem, "title") or f"The API answered with status {status}"
+        title, detail, remedy = (_text(problem, name) for name in ("title", "detail", "remedy"))
+        code = _text(problem, "code")
+        if code == "unauthenticated":
+            title, detail, remedy = _KEY_REFUSED
+        elif code in _DETAIL_SAYS_IT and detail:
+            title, remedy = detail, ""
         advice = [line for line in (detail if detail != title else "", remedy) if line]
         if status >= 500 and _text(problem, "correlation_id"):
             advice.append(f"For the operator: correlation id {_text(problem, 'correlation_id')}.")
         errors = [entry for entry in problem.get("errors") or () if isinstance(entry, dict)]
         super().__init__(title, *advice, code=ExitCode.ERROR, errors=errors)
         self.status = status
-        self.problem_code = _text(problem, "code")
+        self.problem_code = code
+        self.detail = detail or title
         links = problem.get("links")
         self.links: Mapping[str, str] = links if isinstance(links, dict) else {}
 
@@ -141,7 +155,7 @@ class Api:
             body = orjson.loads(response.content)
         except orjson.JSONDecodeError:
             body = None
-        if not isinstance(body, dict):
+        if not isinstance(body, dict) or not (response.is_success or _text(body, "title")):
             self._not_ours(response)
         if response.is_success:
             replayed = response.headers.get("Idempotency-Replayed") == "true"

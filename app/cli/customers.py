@@ -161,7 +161,7 @@ def _show_consent(screen: Screen, customer: JsonObject, consent: JsonObject) -> 
             ("It rests on", EVIDENCE_WORDS[consent["evidence"]]),
             ("Last seen in Microsoft's list", moment(consent["proved_at"])),
             ("List last read", moment(consent["checked_at"])),
-            ("Devices", "are sent" if consent["lets_pass"] else "wait, and go out by themselves later"),
+            ("Devices", "are sent" if consent["lets_pass"] else "wait until the customer consents"),
         ]
     )
     changes: Sequence[JsonObject] = consent["history"]

@@ -16,6 +16,7 @@ import orjson
 import typer
 
 from app.cli.outcome import Stop
+from app.cli.screen import field_words
 from app.domain.order import MAX_DEVICES
 from app.intake.rows import Dialect, Row, UnreadableFile, read
 
@@ -31,19 +32,6 @@ LONGEST: Final[Mapping[str, int]] = {
 """The fields the API takes, and the characters beyond which it refuses the order as a whole."""
 MAX_REFERENCE: Final = 100
 STDIN: Final = "-"
-
-FIELD_WORDS: Final[Mapping[str, str]] = {
-    "serial_number": "serial number",
-    "product_key": "PKID",
-    "hardware_hash": "hardware hash",
-    "manufacturer": "manufacturer",
-    "model": "model",
-    "group_tag": "group tag",
-    "assigned_user": "assigned user",
-    "line_ref": "your line",
-    "customer": "customer",
-    "purchase_order": "purchase order",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +149,7 @@ def columns_read(dialect: Dialect) -> Iterator[tuple[str, str]]:
     """Column and what it is read as, for the columns that are sent or steer the order."""
     for name, field in dialect.columns:
         if field is not None and field != "assigned_user":
-            yield name, FIELD_WORDS[field]
+            yield name, field_words(field)
 
 
 def columns_unused(dialect: Dialect) -> list[str]:
@@ -186,7 +174,7 @@ def _reasons(row: Row) -> tuple[str, ...]:
     for field, longest in LONGEST.items():
         if len(row.fields.get(field, "")) > longest:
             reasons.append(
-                f"The {FIELD_WORDS[field]} has more than {longest:,} characters: have the columns shifted?"
+                f"The {field_words(field)} has more than {longest:,} characters: have the columns shifted?"
             )
     return tuple(reasons)
 

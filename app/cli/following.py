@@ -12,6 +12,7 @@ from typing import Final
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from app.cli.api_client import Api, JsonObject, Unreachable
+from app.cli.outcome import ExitCode, Stop
 from app.cli.screen import STATE_WORDS, Screen, count_words, number
 from app.domain.order import FINAL, OrderState
 
@@ -24,6 +25,18 @@ PATIENCE_S: Final = 300.0
 def watch(screen: Screen, api: Api, orders: Sequence[JsonObject]) -> list[JsonObject]:
     """Looks at the orders until each is over or held, and returns them as they are then."""
     current = {order["id"]: order for order in orders}
+    try:
+        return _follow(screen, api, current)
+    except KeyboardInterrupt:
+        ids = " ".join(id for id, order in current.items() if not _rests(order))
+        raise Stop(
+            "No longer watching; the order goes on.",
+            *(f"`registrar watch {id}` follows it again." for id in ids.split()),
+            code=ExitCode.INTERRUPTED,
+        ) from None
+
+
+def _follow(screen: Screen, api: Api, current: dict[str, JsonObject]) -> list[JsonObject]:
     with _Progress(screen) as progress:
         progress.show(current.values())
         while moving := [id for id, order in current.items() if not _rests(order)]:

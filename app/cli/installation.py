@@ -8,12 +8,13 @@ is behind.
 import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
 from app.cli.outcome import Stop
-from app.domain.errors import Refusal
+from app.domain.errors import NotFound, Refusal
 from app.settings import Settings
 
 if TYPE_CHECKING:
@@ -73,6 +74,8 @@ def _run(settings: Settings, work: Callable[["Runtime"], Awaitable[Result]], *, 
     from app.secrets import SecretError
 
     quiet(settings)
+    _check_url("REGISTRAR_DATABASE_URL", settings.database_url)
+    _check_url("REGISTRAR_MIGRATION_DATABASE_URL", settings.migration_database_url)
 
     async def opened() -> Result:
         runtime = await Runtime.open(settings, process="registrar-cli")
@@ -84,10 +87,29 @@ def _run(settings: Settings, work: Callable[["Runtime"], Awaitable[Result]], *, 
 
     try:
         return asyncio.run(opened())
+    except NotFound as refusal:
+        raise Stop(
+            refusal.detail, "`registrar partner list` and `registrar api-key list` show what there is."
+        ) from None
     except Refusal as refusal:
-        raise Stop(refusal.detail, refusal.remedy) from None
+        raise Stop(refusal.detail) from None
     except (EmbeddedUnavailable, SecretError) as error:
         raise Stop(str(error)) from None
+
+
+def _check_url(name: str, url: str | None) -> None:
+    """The mistakes that would otherwise show as a driver's error. Never quotes: there is a password."""
+    if not url:
+        return
+    try:
+        parts = urlsplit(url)
+        sane = parts.scheme.partition("+")[0] in ("postgresql", "postgres") and (parts.port or 1) > 0
+    except ValueError:
+        sane = False
+    if not sane:
+        raise Stop(
+            f"{name} is not a PostgreSQL URL.", "It looks like postgresql://user:password@host/database."
+        )
 
 
 async def _check_schema(runtime: "Runtime", *, any_schema: bool) -> None:

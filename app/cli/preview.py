@@ -8,7 +8,7 @@ from collections import Counter
 
 from app.cli.api_client import JsonObject
 from app.cli.device_file import Part
-from app.cli.screen import SHOWN_ROWS, Screen, amount, number
+from app.cli.screen import SHOWN_ROWS, Screen, amount, field_words, number
 from app.domain.catalogue import lookup
 
 
@@ -32,23 +32,31 @@ def show_preview(screen: Screen, part: Part, preview: JsonObject) -> None:
 
 def _show_problems(screen: Screen, part: Part, preview: JsonObject, invalid: int) -> None:
     bad = [row for row in preview["problems"] if not row["valid"]]
-    rows = [
-        (
-            row.line if (row := part.row_of(problem["row"])) else problem["row"],
-            problem["line_ref"],
-            finding["detail"],
-            finding["remedy"],
-        )
+    found = [
+        (problem, finding)
         for problem in bad[:SHOWN_ROWS]
         for finding in problem["findings"]
         if finding["severity"] == "error"
     ]
+    own_lines = any(row.device["line_ref"] != str(row.number) for row in part.rows)
+    rows = [
+        (
+            row.line if (row := part.row_of(problem["row"])) else None,
+            problem["row"],
+            *((problem["line_ref"],) if own_lines else ()),
+            field_words(finding["field"]),
+            finding["detail"],
+        )
+        for problem, finding in found
+    ]
     if rows:
         screen.say()
-        screen.table(("Line", "Your line", "What is wrong", "What to do"), rows)
+        own = ("Your line",) if own_lines else ()
+        screen.table(("Line", "Row", *own, "Field", "What is wrong"), rows)
     shown = min(len(bad), SHOWN_ROWS)
     if invalid > shown:
         screen.say(f"... and {amount(invalid - shown, 'more invalid device')}.")
+    screen.remedies((finding["code"], finding["remedy"]) for _, finding in found)
     remarks = Counter(
         finding["code"]
         for problem in preview["problems"]

@@ -25,7 +25,7 @@ def conclude(
     """The last words about orders: how they ended, what failed, what to do next."""
     for order in orders:
         words = ORDER_WORDS[order["state"]]
-        screen.say(f"Order {order['reference']} is {words}.", style="bold")
+        screen.say(f"Order {order['reference']}: {words}.", style="bold")
         screen.facts((f"  {text}", number(count)) for text, count in count_words(order["counts"]))
     show_failures(screen, api, orders, states)
     held = [order for order in orders if order["state"] == OrderState.HELD]
@@ -57,14 +57,14 @@ def show_failures(
             row["serial_number"] or row["product_key"],
             STATE_WORDS[row["state"]],
             reason(row),
-            row["remedy"],
         )
         for row in rows[:SHOWN_ROWS]
     ]
     screen.say()
-    screen.table(("Line", "Device", "State", "Why", "What to do"), shown, whole=("Line", "Device"))
+    screen.table(("Line", "Device", "State", "Why"), shown, whole=("Line", "Device"))
     if total > len(shown):
         screen.say(f"... and {number(total - len(shown))} more: `registrar order {orders[0]['id']} --json`")
+    screen.remedies((row["error_code"], row["remedy"]) for row in rows[:SHOWN_ROWS])
 
 
 def devices_in(

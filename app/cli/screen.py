@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from app.cli.outcome import Stop
+from app.domain.catalogue import CATALOGUE
 from app.domain.registration import RegistrationState
 
 PIPE_WIDTH: Final = 200
@@ -44,11 +45,28 @@ STATE_WORDS: Final[dict[RegistrationState, str]] = {
 ORDER_WORDS: Final[dict[str, str]] = {
     "held": "waiting for consent",
     "in_progress": "in progress",
-    "completed": "completed: every device is registered",
+    "completed": "completed, every device is registered",
     "completed_with_errors": "completed, but not every device is registered",
-    "failed": "failed: no device is registered",
+    "failed": "failed, no device is registered",
     "cancelled": "cancelled",
 }
+
+
+FIELD_WORDS: Final[Mapping[str, str]] = {
+    "serial_number": "serial number",
+    "product_key": "PKID",
+    "hardware_hash": "hardware hash",
+    "manufacturer": "manufacturer",
+    "model": "model",
+    "group_tag": "group tag",
+    "assigned_user": "assigned user",
+    "line_ref": "your line",
+    "customer": "customer",
+    "purchase_order": "purchase order",
+}
+
+
+_API_RETRY, _OUR_RETRY = "`:retry-failed`", "`registrar retry`"
 
 
 class Screen:
@@ -68,7 +86,7 @@ class Screen:
         grid.add_column(overflow="fold")
         for name, value in pairs:
             grid.add_row(Text(plain(name), style="bold"), Text(plain(value)))
-        self.console.print(grid)
+        self._print(grid)
 
     def table(
         self, headers: Sequence[str], rows: Iterable[Sequence[object]], *, whole: Sequence[str] = ()
@@ -86,7 +104,29 @@ class Screen:
             )
         for row in cells:
             table.add_row(*(Text(plain(_shown(cell))) for cell in row))
-        self.console.print(table)
+        self._print(table)
+
+    def remedies(self, pairs: Iterable[tuple[str | None, str | None]]) -> None:
+        """What to do about each code of a list, once, however many devices have it."""
+        found = {code: remedy for code, remedy in pairs if code and remedy}
+        if not found:
+            return
+        self.say()
+        self.say("What to do", style="bold")
+        for code, remedy in found.items():
+            known = CATALOGUE.get(code)
+            self.say(f"  {known.title if known else code}:")
+            self.say(f"    {remedy.replace(_API_RETRY, _OUR_RETRY)}")
+
+    def _print(self, table: Table) -> None:
+        if self.console.is_terminal:
+            self.console.print(table)
+            return
+        # rich fills every line with blanks up to the table's edge.
+        with self.console.capture() as lines:
+            self.console.print(table)
+        for line in lines.get().splitlines():
+            self.console.print(Text(line.rstrip()), soft_wrap=True)
 
     def document(self, value: Any) -> None:
         """One JSON document on the output; only with `--json`."""
@@ -114,20 +154,22 @@ def _console(*, stderr: bool) -> Console:
 
 def _errors(screen: Screen, console: Console, errors: Sequence[Mapping[str, Any]]) -> None:
     screen.console, before = console, screen.console
-    has_rows = any(error.get("row") for error in errors)
-    where = "Row" if has_rows else "Field"
+    lines = any(error.get("line") for error in errors)
     rows = [
         (
-            error.get("row") or "" if has_rows else error.get("field") or error.get("pointer") or "",
-            f"{error['field']}: {error.get('detail', '')}" if has_rows and error.get("field")
-            else error.get("detail", ""),
-            error.get("remedy") or "",
+            *((error.get("line") or "",) if lines else ()),
+            error.get("row") or "",
+            # The pointer to a whole device says no more than its row.
+            field_words(error.get("field") or ("" if error.get("row") else error.get("pointer") or "")),
+            error.get("detail"),
         )
         for error in errors[:SHOWN_ROWS]
-    ]  # fmt: skip
-    screen.table((where, "What is wrong", "What to do"), rows)
+    ]
+    headers = ("Row", "Field", "What is wrong")
+    screen.table(("Line", *headers) if lines else headers, rows)
     if len(errors) > SHOWN_ROWS:
         screen.say(f"... and {number(len(errors) - SHOWN_ROWS)} more.")
+    screen.remedies((error.get("code"), error.get("remedy")) for error in errors[:SHOWN_ROWS])
     screen.console = before
 
 
@@ -139,6 +181,11 @@ def plain(text: str) -> str:
         character if character.isprintable() else " " if character in "\t\r\n" else "\ufffd"
         for character in text
     )
+
+
+def field_words(field: str) -> str:
+    """A field's name for a person; another program's names stay as they are."""
+    return FIELD_WORDS.get(field, field)
 
 
 def _shown(cell: object) -> str:

@@ -74,6 +74,9 @@ def submit(
     Ends with 0 when all are registered, 1 on an error, 2 when some are
     invalid or failed, 3 when they wait for the customer's consent, 4 when
     nothing was valid or all was refused.
+
+    With --no-watch, 0 means that the
+    order is accepted and every device in it is valid.
     """  # fmt: skip
     screen = Screen(json=json)
     devices = open_file(file)
@@ -118,6 +121,7 @@ def show_file(screen: Screen, file: DeviceFile) -> None:
     """What was found in the file, before anything is done with it."""
     dialect = file.dialect
     separator = _DELIMITERS.get(dialect.delimiter)
+    format = f"text separated by {separator}" if separator else dialect.format
     header = "no header" if dialect.header_row is None else f"header in line {dialect.header_row}"
     columns = [
         field if name.casefold() == field else f"{field} ({name})" for name, field in columns_read(dialect)
@@ -125,7 +129,7 @@ def show_file(screen: Screen, file: DeviceFile) -> None:
     unused = columns_unused(dialect)
     pairs = [
         ("File", file.name),
-        ("Format", ", ".join(filter(None, (dialect.format, separator, dialect.encoding, header)))),
+        ("Format", ", ".join(filter(None, (format, dialect.encoding.replace("utf", "UTF"), header)))),
         ("Devices", number(file.row_count)),
         ("Read as", ", ".join(columns)),
     ]
@@ -213,20 +217,25 @@ def _ascii(key: str | None) -> str | None:
 def _refused(part: Part, refusal: ApiRefusal) -> Stop:
     if refusal.status not in (409, 413, 422):
         return refusal
-    advice = list(refusal.advice)
+    words, advice = refusal.words, list(refusal.advice)
     order_id = refusal.links.get("order") or refusal.links.get("order_id")
     if refusal.problem_code == "reference_taken":
         advice = list(refusal.advice[:1])
         if order_id:
             advice.append(f"`registrar watch {order_id}` follows the order there is.")
         advice.append("If this is meant as a new order, give it another --reference.")
+    elif refusal.problem_code == "order_rejected":
+        words, advice = (
+            refusal.detail,
+            ["Correct the lines, or leave out --reject-invalid to send the valid devices."],
+        )
     errors = [_by_line(part, error) for error in refusal.errors]
-    return Stop(refusal.words, *advice, code=ExitCode.REFUSED, errors=errors)
+    return Stop(words, *advice, code=ExitCode.REFUSED, errors=errors)
 
 
 def _by_line(part: Part, error: Mapping[str, Any]) -> Mapping[str, Any]:
     row = part.row_of(error["row"]) if error.get("row") else None
-    return error if row is None else {**error, "row": row.line}
+    return error if row is None else {**error, "line": row.line}
 
 
 def _send(screen: Screen, api: Api, parts: Sequence[Part], terms: Mapping[str, Any]) -> list[Answer]:

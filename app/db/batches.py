@@ -14,9 +14,12 @@ from app.domain.ids import PartnerId
 
 _IN_FLIGHT = ", ".join(sorted(f"'{state}'" for state in IN_FLIGHT))
 
+_UNDER_WAY = f"(o.state IN ({_IN_FLIGHT}) OR o.state = 'queued' AND o.lease_until >= :now)"
+
 # Rounds over customers: of those with something due, the one whose last turn is longest ago.
 # What is under way already (polls, look-ups, interrupted calls) goes before new submissions,
-# and does not count as a turn. A window keeps one customer from filling its connection.
+# and does not count as a turn. A window keeps one customer from filling its connection; claims that
+# are made at the very same moment do not see each other and may pass it by their number.
 _CLAIM = f"""
 WITH chosen AS (
     SELECT b.id FROM batches b
@@ -26,12 +29,12 @@ WITH chosen AS (
     AND b.due_at <= :now AND (b.lease_until IS NULL OR b.lease_until < :now)
     AND (n.not_before IS NULL OR n.not_before <= :now)
     AND (b.state <> 'queued' OR (
-        (SELECT count(*) FROM batches o WHERE o.customer_id = b.customer_id AND (o.state IN ({_IN_FLIGHT})
-            OR o.state = 'queued' AND o.lease_until >= :now)) < :customer_window
-        AND (SELECT count(*) FROM batches o WHERE o.connection_id = b.connection_id
-            AND o.state IN ({_IN_FLIGHT})) < :connection_window))
+        (SELECT count(*) FROM batches o WHERE o.customer_id = b.customer_id AND {_UNDER_WAY})
+            < :customer_window
+        AND (SELECT count(*) FROM batches o WHERE o.connection_id = b.connection_id AND {_UNDER_WAY})
+            < :connection_window))
     ORDER BY b.state = 'queued', c.last_turn_at, b.due_at, b.id
-    LIMIT 1 FOR UPDATE OF b SKIP LOCKED
+    LIMIT 1 FOR NO KEY UPDATE OF b SKIP LOCKED
 ), claimed AS (
     UPDATE batches b SET owner = :owner, lease_until = :until, updated_at = :now
     FROM chosen WHERE b.id = chosen.id AND b.state IN ('queued', {_IN_FLIGHT})
@@ -65,6 +68,8 @@ class Claim:
     correlation_id: UUID
     uncertain: bool
     tracking_id: str | None
+    failure_code: str | None
+    """Of the last failure, if the batch is in trouble."""
     submitted_at: datetime | None
     lease_until: datetime
 
@@ -114,7 +119,7 @@ async def lock_claimed(session: AsyncConnection, claim: Claim) -> Record | None:
     """The batch as it is now, held; None when the claim has been lost to somebody else."""
     return await fetch_one(
         session,
-        "SELECT * FROM batches WHERE partner_id = :partner AND id = :id AND owner = :owner FOR UPDATE",
+        "SELECT * FROM batches WHERE partner_id = :partner AND id = :id AND owner = :owner FOR NO KEY UPDATE",
         partner=claim.partner_id,
         id=claim.id,
         owner=claim.owner,
@@ -188,11 +193,17 @@ async def cancel_waiting(
 async def hasten_tag(
     session: AsyncConnection, partner_id: PartnerId, customer_id: UUID, tag_key: str, now: datetime
 ) -> int:
-    """The group tag is there: those that waited for it need not wait any longer."""
+    """The group tag is there, or its creation has ended: those that waited need not wait any longer.
+
+    Skips what another worker has locked: it holds its batch and waits for the tag's row, which the
+    caller holds.
+    """
     return await execute(
         session,
-        "UPDATE batches SET due_at = :now WHERE partner_id = :partner AND customer_id = :customer "
-        "AND lower(group_tag) = :tag AND state = 'queued' AND due_at > :now",
+        "UPDATE batches SET due_at = :now WHERE id IN ("
+        "  SELECT id FROM batches WHERE partner_id = :partner AND customer_id = :customer "
+        "  AND lower(group_tag) = :tag AND state = 'queued' AND due_at > :now "
+        "  AND (lease_until IS NULL OR lease_until < :now) FOR NO KEY UPDATE SKIP LOCKED)",
         partner=partner_id,
         customer=customer_id,
         tag=tag_key,

@@ -140,13 +140,36 @@ async def note_trouble(
     return row is not None and row["was"] is None
 
 
-async def clear_trouble(session: AsyncConnection, partner_id: PartnerId, connection_id: UUID) -> None:
-    await execute(
-        session,
-        "UPDATE connections SET trouble_code = NULL, trouble_said = NULL, trouble_since = NULL, "
-        "not_before = NULL WHERE partner_id = :partner AND id = :id AND trouble_code IS NOT NULL",
-        partner=partner_id,
-        id=connection_id,
+async def clear_trouble(
+    session: AsyncConnection, partner_id: PartnerId, connection_id: UUID, *, unless_code: str | None = None
+) -> bool:
+    """False when there was none, or the one that this proof does not disprove."""
+    return bool(
+        await execute(
+            session,
+            "UPDATE connections SET trouble_code = NULL, trouble_said = NULL, trouble_since = NULL, "
+            "not_before = NULL WHERE partner_id = :partner AND id = :id AND trouble_code IS NOT NULL "
+            "AND trouble_code IS DISTINCT FROM CAST(:unless AS text)",
+            partner=partner_id,
+            id=connection_id,
+            unless=unless_code,
+        )
+    )
+
+
+async def note_reading(
+    session: AsyncConnection, partner_id: PartnerId, connection_id: UUID, started_at: datetime
+) -> bool:
+    """The customers list was read, beginning then; False if a reading that began later was noted before."""
+    return bool(
+        await execute(
+            session,
+            "UPDATE connections SET customers_read_at = :started WHERE partner_id = :partner AND id = :id "
+            "AND (customers_read_at IS NULL OR customers_read_at <= :started)",
+            partner=partner_id,
+            id=connection_id,
+            started=started_at,
+        )
     )
 
 
@@ -184,11 +207,14 @@ async def claim_customers_reading(
     """As the system: one connection whose customers list is due; the next reading is set at once."""
     return await fetch_one(
         session,
-        "UPDATE connections SET customers_due_at = :next WHERE id IN ("
+        # A table of its own: inside IN (...) it may be run, and lock another row, for each row looked at.
+        "WITH chosen AS MATERIALIZED ("
         "  SELECT id FROM connections WHERE customers_due_at <= :now "
         "  AND EXISTS (SELECT FROM customers WHERE customers.connection_id = connections.id) "
         "  ORDER BY customers_due_at LIMIT 1 FOR UPDATE SKIP LOCKED) "
-        "AND customers_due_at <= :now RETURNING id, partner_id",
+        "UPDATE connections SET customers_due_at = :next FROM chosen "
+        "WHERE connections.id = chosen.id AND customers_due_at <= :now "
+        "RETURNING connections.id, partner_id",
         now=now,
         next=now + interval,
     )

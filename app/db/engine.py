@@ -10,10 +10,13 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+import asyncpg
 import orjson
 from sqlalchemy import Table, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from app.domain.ids import PartnerId
@@ -39,6 +42,7 @@ def open_engine(url: str, *, pool_size: int, name: str) -> AsyncEngine:
         max_overflow=0,
         pool_timeout=30,
         pool_pre_ping=True,
+        hide_parameters=True,  # or a failing statement would log serial numbers, hashes and secrets
         json_serializer=lambda value: orjson.dumps(value).decode(),
         json_deserializer=orjson.loads,
         connect_args={
@@ -52,6 +56,26 @@ def open_engine(url: str, *, pool_size: int, name: str) -> AsyncEngine:
             },
         },
     )
+
+
+PASSING_STATES = ("08", "40", "53", "57", "58")
+"""Classes of SQLSTATE that pass by themselves: connection, deadlock, resources, shutdown, system."""
+
+
+def is_passing(error: SQLAlchemyError | OSError) -> bool:
+    """Whether the same work may succeed later: the database is away, not our statement wrong."""
+    if isinstance(error, OSError | PoolTimeoutError):
+        return True
+    if not isinstance(error, DBAPIError):
+        return False
+    if error.connection_invalidated:
+        return True
+    state = getattr(error.orig, "sqlstate", None)
+    if state is not None:
+        return str(state)[:2] in PASSING_STATES
+    cause = error.orig.__cause__ if error.orig is not None else None
+    # A wrong argument is an InterfaceError too, and a ValueError besides: that is our own mistake.
+    return isinstance(cause, OSError | asyncpg.InterfaceError) and not isinstance(cause, ValueError)
 
 
 async def become_partner(session: AsyncConnection, partner_id: PartnerId) -> None:

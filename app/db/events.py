@@ -90,6 +90,18 @@ async def get_endpoint(session: AsyncConnection, partner_id: PartnerId, endpoint
     )
 
 
+async def lock_endpoint(session: AsyncConnection, partner_id: PartnerId, endpoint_id: UUID) -> Record | None:
+    """The endpoint as it is, held until the transaction ends. Endpoints are locked before deliveries."""
+    return await fetch_one(
+        session,
+        # NO KEY: new deliveries, whose foreign key looks at this row, need not wait.
+        "SELECT state, consecutive_failures FROM webhook_endpoints "
+        "WHERE partner_id = :partner AND id = :id FOR NO KEY UPDATE",
+        partner=partner_id,
+        id=endpoint_id,
+    )
+
+
 async def list_endpoints(session: AsyncConnection, partner_id: PartnerId, page: PageRequest) -> Page[Record]:
     rows = await fetch_all(
         session,
@@ -142,20 +154,37 @@ class DeliveryClaim:
 
 
 async def claim_delivery(
-    session: AsyncConnection, *, owner: UUID, now: datetime, lease: timedelta
+    session: AsyncConnection, *, owner: UUID, now: datetime, lease: timedelta, endpoint_window: int
 ) -> DeliveryClaim | None:
-    """As the system: the next due delivery, oldest first."""
+    """As the system: the next due delivery, oldest first, of an endpoint that has room for one.
+
+    At most `endpoint_window` deliveries of one endpoint are under way at a time, and one of an endpoint
+    whose last attempt failed: a receiver that hangs must not occupy every worker. So that this holds,
+    claims are made one after another.
+    """
+    await execute(session, "SELECT pg_advisory_xact_lock(hashtext('registrar.deliveries'))")
     row = await fetch_one(
         session,
-        "UPDATE deliveries SET owner = :owner, lease_until = :until WHERE id IN ("
-        "  SELECT id FROM deliveries WHERE state IN ('pending', 'retrying') AND due_at <= :now "
-        "  AND (lease_until IS NULL OR lease_until < :now) ORDER BY due_at, id LIMIT 1 "
-        "  FOR UPDATE SKIP LOCKED) AND state IN ('pending', 'retrying') "
+        "WITH busy AS ("
+        "  SELECT endpoint_id, count(*) AS n FROM deliveries WHERE state IN ('pending', 'retrying') "
+        "  AND due_at <= :now AND lease_until >= :now GROUP BY endpoint_id), "
+        # A table of its own: inside IN (...) it may be run, and lock another row, for each row looked at.
+        "chosen AS MATERIALIZED ("
+        "  SELECT d.id FROM deliveries d JOIN webhook_endpoints e ON e.id = d.endpoint_id "
+        "  LEFT JOIN busy b ON b.endpoint_id = d.endpoint_id "
+        "  WHERE d.state IN ('pending', 'retrying') AND d.due_at <= :now "
+        "  AND (d.lease_until IS NULL OR d.lease_until < :now) "
+        "  AND coalesce(b.n, 0) < CASE WHEN e.consecutive_failures = 0 "
+        "    THEN CAST(:window AS integer) ELSE 1 END "
+        "  ORDER BY d.due_at, d.id LIMIT 1 FOR UPDATE OF d SKIP LOCKED) "
+        "UPDATE deliveries SET owner = :owner, lease_until = :until FROM chosen "
+        "WHERE deliveries.id = chosen.id AND state IN ('pending', 'retrying') "
         "AND (lease_until IS NULL OR lease_until < :now) "
-        "RETURNING partner_id, id, owner, event_id, endpoint_id, attempts",
+        "RETURNING partner_id, deliveries.id, owner, event_id, endpoint_id, attempts",
         owner=owner,
         now=now,
         until=now + lease,
+        window=endpoint_window,
     )
     return None if row is None else DeliveryClaim(**row)
 
@@ -171,53 +200,65 @@ async def count_deliveries_due(session: AsyncConnection, now: datetime, *, limit
     return int(row["n"]) if row else 0
 
 
-async def finish_delivery_attempt(
+async def add_attempt(
     session: AsyncConnection,
     claim: DeliveryClaim,
     *,
     attempt_id: UUID,
-    state: str,
     status: int | None,
     kind: str,
     excerpt: str | None,
     duration_ms: int,
     started_at: datetime,
+) -> None:
+    """The attempt was made, whoever holds the delivery by now; nothing if it has been deleted."""
+    await execute(
+        session,
+        "INSERT INTO delivery_attempts "
+        "(id, partner_id, delivery_id, started_at, duration_ms, status, kind, excerpt) "
+        "SELECT CAST(:attempt AS uuid), partner_id, id, CAST(:started AS timestamptz), "
+        "CAST(:duration AS integer), CAST(:status AS integer), CAST(:kind AS text), CAST(:excerpt AS text) "
+        "FROM deliveries WHERE partner_id = :partner AND id = :id",
+        attempt=attempt_id,
+        started=started_at,
+        duration=duration_ms,
+        status=status,
+        kind=kind,
+        excerpt=excerpt,
+        partner=claim.partner_id,
+        id=claim.id,
+    )
+
+
+async def finish_delivery_attempt(
+    session: AsyncConnection,
+    claim: DeliveryClaim,
+    *,
+    state: str,
+    status: int | None,
+    kind: str,
     due_at: datetime | None,
     now: datetime,
 ) -> bool:
-    """Records the attempt and what comes next; False when the claim was lost meanwhile."""
-    held = await execute(
-        session,
-        "UPDATE deliveries SET state = :state, attempts = attempts + 1, last_status = :status, "
-        "last_kind = :kind, due_at = coalesce(CAST(:due AS timestamptz), due_at), owner = NULL, "
-        "lease_until = NULL, settled_at = CASE WHEN CAST(:due AS timestamptz) IS NULL THEN :now END "
-        "WHERE partner_id = :partner AND id = :id AND owner = :owner",
-        partner=claim.partner_id,
-        id=claim.id,
-        owner=claim.owner,
-        state=state,
-        status=status,
-        kind=kind,
-        due=due_at,
-        now=now,
+    """Records what comes next; False when the claim was lost meanwhile."""
+    return bool(
+        await execute(
+            session,
+            "UPDATE deliveries SET state = :state, attempts = attempts + 1, last_status = :status, "
+            "last_kind = :kind, due_at = coalesce(CAST(:due AS timestamptz), due_at), owner = NULL, "
+            "lease_until = NULL, settled_at = CASE WHEN CAST(:due AS timestamptz) IS NULL "
+            "THEN CAST(:now AS timestamptz) END "
+            "WHERE partner_id = :partner AND id = :id AND owner = :owner",
+            partner=claim.partner_id,
+            id=claim.id,
+            owner=claim.owner,
+            state=state,
+            status=status,
+            kind=kind,
+            due=due_at,
+            now=now,
+        )
     )
-    if not held:
-        return False
-    await insert(
-        session,
-        "delivery_attempts",
-        {
-            "id": attempt_id,
-            "partner_id": claim.partner_id,
-            "delivery_id": claim.id,
-            "started_at": started_at,
-            "duration_ms": duration_ms,
-            "status": status,
-            "kind": kind,
-            "excerpt": excerpt,
-        },
-    )
-    return True
 
 
 async def release_delivery(session: AsyncConnection, claim: DeliveryClaim) -> None:
@@ -249,12 +290,12 @@ async def exhaust_deliveries(
 async def redeliver(
     session: AsyncConnection, partner_id: PartnerId, delivery_id: UUID, now: datetime
 ) -> bool:
-    """Starts the attempts over; False when there is no such delivery."""
+    """Starts the attempts over, also under an attempt that is being made; False: no such delivery."""
     return bool(
         await execute(
             session,
-            "UPDATE deliveries SET state = 'pending', attempts = 0, due_at = :now, settled_at = NULL "
-            "WHERE partner_id = :partner AND id = :id",
+            "UPDATE deliveries SET state = 'pending', attempts = 0, due_at = :now, settled_at = NULL, "
+            "owner = NULL, lease_until = NULL WHERE partner_id = :partner AND id = :id",
             partner=partner_id,
             id=delivery_id,
             now=now,

@@ -19,6 +19,8 @@ class GroupTag:
     known: bool
     creating_batch_id: UUID | None
     """The batch creating it now, if that batch is still open."""
+    creator_due_at: datetime | None
+    """When that batch is tried again, or was."""
 
 
 def key(group_tag: str) -> str:
@@ -41,9 +43,9 @@ async def lock(
     )
     row = await fetch_one(
         session,
-        "SELECT g.tag, g.known, CASE WHEN b.state IN ('queued', 'submitting', 'submitted', 'unknown') "
-        "THEN g.creating_batch_id END AS creating_batch_id FROM group_tags g "
+        "SELECT g.tag, g.known, b.id AS creating_batch_id, b.due_at AS creator_due_at FROM group_tags g "
         "LEFT JOIN batches b ON b.id = g.creating_batch_id "
+        "AND b.state IN ('queued', 'submitting', 'submitted', 'unknown') "
         "WHERE g.partner_id = :partner AND g.customer_id = :customer AND g.tag_key = :key FOR UPDATE OF g",
         partner=partner_id,
         customer=customer_id,
@@ -51,7 +53,7 @@ async def lock(
     )
     if row is None:
         raise LookupError("the group tag's row has gone")
-    return GroupTag(row["tag"], row["known"], row["creating_batch_id"])
+    return GroupTag(**row)
 
 
 async def set_creating(

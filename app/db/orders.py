@@ -35,10 +35,14 @@ async def get(session: AsyncConnection, partner_id: PartnerId, order_id: UUID) -
 
 async def lock(session: AsyncConnection, partner_id: PartnerId, order_id: UUID) -> Record | None:
     """The order, held until the transaction ends: whoever changes its rows' outcome comes here first,
-    so that exactly one of several finishing batches sees itself as the last."""
+    so that exactly one of several finishing batches sees itself as the last.
+
+    NO KEY, because a row that refers to the order (a count, a batch) must not wait for this lock:
+    a worker that holds a batch writes counts, and whoever holds the order may want that batch.
+    """
     return await fetch_one(
         session,
-        "SELECT * FROM orders WHERE partner_id = :partner AND id = :id FOR UPDATE",
+        "SELECT * FROM orders WHERE partner_id = :partner AND id = :id FOR NO KEY UPDATE",
         partner=partner_id,
         id=order_id,
     )

@@ -13,7 +13,7 @@ from app.db.engine import load
 from app.db.paging import Page, PageRequest, cut
 from app.db.sql import Record, execute, fetch_all, fetch_one
 from app.domain.ids import PartnerId
-from app.domain.registration import RegistrationState, sources_of
+from app.domain.registration import OUTCOME_MOVES, RegistrationState, sources_of
 
 COLUMNS = (
     "id",
@@ -131,7 +131,7 @@ async def move_batches(
 async def settle(
     session: AsyncConnection, partner_id: PartnerId, outcomes: Sequence[Outcome], now: datetime
 ) -> list[Record]:
-    """Writes outcomes row by row; returns the rows that really changed, for the events."""
+    """Writes outcomes row by row where the move is legal; returns the rows it wrote, for the events."""
     if not outcomes:
         return []
     return await fetch_all(
@@ -144,7 +144,7 @@ async def settle(
         "CAST(:details AS text[]), CAST(:upstream_codes AS text[]), CAST(:names AS text[]), "
         "CAST(:devices AS text[])) "
         "AS u(id, state, error_code, error_detail, upstream_code, upstream_name, device_id) "
-        "WHERE r.partner_id = :partner AND r.id = u.id AND r.state = ANY(:sources) "
+        "WHERE r.partner_id = :partner AND r.id = u.id AND r.state || '>' || u.state = ANY(:moves) "
         "RETURNING r.id, r.row_number, r.line_ref, r.state, r.error_code",
         partner=partner_id,
         now=now,
@@ -152,11 +152,16 @@ async def settle(
         states=[outcome.state.value for outcome in outcomes],
         codes=[outcome.error_code for outcome in outcomes],
         details=[outcome.error_detail for outcome in outcomes],
-        upstream_codes=[outcome.upstream_code for outcome in outcomes],
-        names=[outcome.upstream_name for outcome in outcomes],
-        devices=[outcome.upstream_device_id for outcome in outcomes],
-        sources=["submitting", "processing", "unknown"],
+        upstream_codes=[_storable(outcome.upstream_code) for outcome in outcomes],
+        names=[_storable(outcome.upstream_name) for outcome in outcomes],
+        devices=[_storable(outcome.upstream_device_id) for outcome in outcomes],
+        moves=[f"{old}>{new}" for old, new in sorted(OUTCOME_MOVES)],
     )
+
+
+def _storable(theirs: str | None) -> str | None:
+    """Foreign words as they came, but for the one character that PostgreSQL's text can not hold."""
+    return None if theirs is None else theirs.replace("\x00", "\ufffd")
 
 
 async def delete_hashes(

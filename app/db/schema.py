@@ -25,12 +25,15 @@ def _config(connection: Connection | None = None) -> Config:
 
 
 async def migrate(url: str) -> str:
-    """Upgrades the database to the newest revision and returns its name. Safe to run twice at once."""
+    """Upgrades the database to the newest revision and returns its name.
+
+    Several processes may do so at once: they take turns. Within a process, one after another:
+    Alembic keeps what it is doing in globals.
+    """
     engine = create_async_engine(normalise_url(url), poolclass=pool.NullPool)
     try:
         async with engine.connect() as connection:
             await connection.run_sync(lambda sync: command.upgrade(_config(sync), "head"))
-            await connection.commit()
     finally:
         await engine.dispose()
     return newest()

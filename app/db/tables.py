@@ -23,6 +23,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     Uuid,
+    func,
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
@@ -236,6 +237,10 @@ batches = Table(
     ),
 )
 
+_serial_number = Column(
+    "serial_number", Text, comment="as given, or as the hash has it; null for placeholders"
+)
+
 registrations = Table(
     "registrations",
     metadata,
@@ -250,7 +255,7 @@ registrations = Table(
     Column("line_ref", Text),
     Column("group_tag", Text),
     Column("identity", Text, comment="the kind that is sent; null for an invalid row"),
-    Column("serial_number", Text, comment="as given, or as the hash has it; null for placeholders"),
+    _serial_number,
     Column("manufacturer", Text),
     Column("model", Text),
     Column("product_key", Text),
@@ -275,7 +280,8 @@ registrations = Table(
     Index(
         "ix_registrations_partner_id_serial_number",
         "partner_id",
-        text("upper(serial_number) text_pattern_ops"),
+        func.upper(_serial_number).label("serial"),
+        postgresql_ops={"serial": "text_pattern_ops"},
     ),
     Index("ix_registrations_partner_id_updated_at", "partner_id", "updated_at"),
 )
@@ -345,7 +351,6 @@ events = Table(
     _time("occurred_at", required=True),
     Column("data", JSONB, nullable=False),
     UniqueConstraint("partner_id", "id"),
-    Index("ix_events_partner_id_id", "partner_id", "id"),
     Index("ix_events_order_id_sequence", "order_id", "sequence"),
 )
 

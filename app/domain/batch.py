@@ -5,8 +5,8 @@ because Partner Center's batch id is the group tag. Answers are matched by key w
 one; where they do not, by position, and a position is trusted only when nothing depends on it.
 """
 
-from collections import defaultdict, deque
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -81,9 +81,14 @@ class Match:
     """False: matched by position while the positions' answers differ; to be verified."""
 
 
+_NOTHING = Match(None, certain=False)
+_Key = tuple[str, str]
+"""Serial number and PKID as an answer echoes them; empty where it has none."""
+
+
 def match_answers(sent: Sequence[SentRow], answers: Sequence[UpstreamRow]) -> list[Match]:
     """One match per sent row. Keys first; what has no key on either side goes by position."""
-    keyed: dict[tuple[str, str], deque[UpstreamRow]] = defaultdict(deque)
+    keyed: dict[_Key, list[UpstreamRow]] = defaultdict(list)
     keyless: list[UpstreamRow] = []
     for answer in answers:
         key = _key(answer.serial_number, answer.product_key)
@@ -91,30 +96,42 @@ def match_answers(sent: Sequence[SentRow], answers: Sequence[UpstreamRow]) -> li
             keyless.append(answer)
         else:
             keyed[key].append(answer)
-    matched: list[Match | None] = [_take(keyed, row) for row in sent]
-    by_position = [index for index, match in enumerate(matched) if match is None]
-    verdicts = {(answer.done, answer.code, answer.name) for answer in keyless}
-    if len(keyless) != len(by_position):
-        # Some answer is missing or surplus, so no position means anything.
-        return [match or Match(None, certain=False) for match in matched]
-    for index, answer in zip(by_position, keyless, strict=True):
-        matched[index] = Match(answer, certain=len(verdicts) == 1)
-    return [match or Match(None, certain=False) for match in matched]
+    # Two makers may use one serial number, so several rows can share a key.
+    sharing: dict[_Key | None, list[int]] = defaultdict(list)
+    for index, row in enumerate(sent):
+        sharing[_answered_key(row, keyed)].append(index)
+    matched = [_NOTHING] * len(sent)
+    for shared, indices in sharing.items():
+        found = keyless if shared is None else keyed[shared]
+        for index, match in zip(indices, _share_out(len(indices), found), strict=True):
+            matched[index] = match
+    return matched
 
 
-def _take(keyed: dict[tuple[str, str], deque[UpstreamRow]], row: SentRow) -> Match | None:
-    """The answer with this row's key. Microsoft may echo one of two keys that were sent."""
+def _share_out(rows: int, answers: Sequence[UpstreamRow]) -> list[Match]:
+    """Answers that all say the same need no telling apart; others go by position, which is doubtful.
+
+    With an answer missing or surplus no position means anything.
+    """
+    if len(answers) != rows:
+        return [_NOTHING] * rows
+    alike = len({(answer.done, answer.code, answer.name) for answer in answers}) == 1
+    return [Match(answer, certain=alike) for answer in answers]
+
+
+def _answered_key(row: SentRow, answered: Container[_Key]) -> _Key | None:
+    """The key under which this row was answered. Microsoft may echo one of two keys that were sent."""
     for key in (
         _key(row.serial_number, row.product_key),
         _key(row.serial_number, None),
         _key(None, row.product_key),
     ):
-        if key is not None and keyed.get(key):
-            return Match(keyed[key].popleft(), certain=True)
+        if key is not None and key in answered:
+            return key
     return None
 
 
-def _key(serial_number: str | None, product_key: str | None) -> tuple[str, str] | None:
+def _key(serial_number: str | None, product_key: str | None) -> _Key | None:
     if not serial_number and not product_key:
         return None
     return (serial_number or "", product_key or "")

@@ -73,6 +73,13 @@ def sources_of(new: RegistrationState) -> frozenset[RegistrationState]:
     return frozenset(old for old, targets in TRANSITIONS.items() if new in targets)
 
 
+_ON_ITS_WAY = frozenset({_S.QUEUED, _S.SUBMITTING, _S.PROCESSING, _S.UNKNOWN})
+OUTCOME_MOVES = frozenset(
+    {(old, new) for old in _ON_ITS_WAY for new in TRANSITIONS[old] & (SUCCESS | RETRYABLE)}
+) | {(_S.UNKNOWN, _S.UNKNOWN)}
+"""Moves that an answer, or giving up on one, may cause. An unknown row may stay so, for a reason."""
+
+
 @dataclass(frozen=True, slots=True)
 class Meaning:
     state: RegistrationState

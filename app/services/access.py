@@ -6,7 +6,7 @@ afterwards must not cost the partner its connection.
 """
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
@@ -19,6 +19,7 @@ from app.domain.upstream import ConnectionTrouble, Said, Unreachable
 from app.microsoft.tokens import Tokens
 from app.platforms.base import TokenKind
 from app.runtime import Runtime
+from app.secrets import SecretError
 from app.telemetry import logger
 
 log = logger("access")
@@ -50,7 +51,8 @@ class ConnectionAccess:
     partner_id: PartnerId
     record: Record
     fresh: bool = False
-    """Ask Microsoft for new tokens even if good ones are at hand: `:check` must prove them."""
+    """Ask Microsoft for a new token of each kind even if a good one is at hand: `:check` must prove it."""
+    _renewed: set[TokenKind] = field(default_factory=set)
 
     @property
     def connection_id(self) -> UUID:
@@ -68,24 +70,38 @@ class ConnectionAccess:
     def has_delegated(self) -> bool:
         return self.record["refresh_token"] is not None
 
+    @property
+    def unprovable(self) -> str | None:
+        """The trouble that a good answer does not disprove: lists need no refresh token, tags do."""
+        return None if self.has_delegated else "credential_missing"
+
     async def token(self, kind: TokenKind) -> str:
         cache = self.runtime.token_cache
         slot = (self.connection_id, kind)
         async with cache.locks[slot]:
             known = cache.tokens.get(slot)
-            if known is not None and not self.fresh and known[1] - EARLY > self.runtime.now():
+            proved = not self.fresh or kind in self._renewed
+            if known is not None and proved and known[1] - EARLY > self.runtime.now():
                 return known[0]
             tokens = await (self._app_token() if kind is TokenKind.APP else self._redeem())
             cache.tokens[slot] = (tokens.access_token, self.runtime.now() + tokens.expires_in)
+            self._renewed.add(kind)
             return tokens.access_token
 
     def forget_token(self, kind: TokenKind) -> None:
         self.runtime.token_cache.tokens.pop((self.connection_id, kind), None)
 
+    def _open(self, sealed: bytes, context: str) -> str:
+        """A credential that no secret key opens is as good as none: a person must give it anew."""
+        try:
+            return self.runtime.secrets.open_text(sealed, context=context)
+        except SecretError as error:
+            log.error("credential_not_opened", connection_id=str(self.connection_id), reason=str(error))
+            said = Said(description="the stored credential does not open with the present secret keys")
+            raise ConnectionTrouble("credential_missing", said) from error
+
     def _client_secret(self) -> str:
-        return self.runtime.secrets.open_text(
-            self.record["client_secret"], context=client_secret_context(self.partner_id)
-        )
+        return self._open(self.record["client_secret"], client_secret_context(self.partner_id))
 
     async def _app_token(self) -> Tokens:
         return await self.runtime.microsoft.tokens.for_app(
@@ -97,6 +113,18 @@ class ConnectionAccess:
     async def _redeem(self) -> Tokens:
         owner = uuid4()
         sealed = await self._claim(owner)
+        redeeming = asyncio.create_task(self._redeem_and_store(owner, sealed))
+        try:
+            return await asyncio.shield(redeeming)
+        except asyncio.CancelledError:
+            # Microsoft may have revoked the old token by now: whoever is stopped here waits until the
+            # new one is stored. Bounded by the token service's deadlines and STORE_ATTEMPTS.
+            await asyncio.wait([redeeming])
+            if not redeeming.cancelled():
+                redeeming.exception()
+            raise
+
+    async def _redeem_and_store(self, owner: UUID, sealed: bytes | None) -> Tokens:
         if sealed is None:
             await self._store(owner, None)
             raise ConnectionTrouble("credential_missing")
@@ -107,29 +135,30 @@ class ConnectionAccess:
                 tenant_id=self.entra_tenant_id,
                 client_id=self.record["client_id"],
                 client_secret=self._client_secret(),
-                refresh_token=self.runtime.secrets.open_text(sealed, context=context),
+                refresh_token=self._open(sealed, context),
             )
             if tokens.refresh_token is not None:
                 rotated = self.runtime.secrets.seal(tokens.refresh_token, context=context)
         finally:
-            await asyncio.shield(self._store(owner, rotated))
+            await self._store(owner, rotated)
         return tokens
 
     async def _claim(self, owner: UUID) -> bytes | None:
-        async with asyncio.timeout(WAIT_FOR_TOKEN) as limit:
-            while not limit.expired():
-                async with self.runtime.transaction(self.partner_id) as tx:
-                    row = await connections.claim_token(
-                        tx.session,
-                        self.partner_id,
-                        self.connection_id,
-                        owner=owner,
-                        now=self.runtime.now(),
-                        lease=TOKEN_LEASE,
-                    )
-                if row is not None:
-                    return row["refresh_token"]  # type: ignore[no-any-return]
-                await asyncio.sleep(0.1)
+        loop = asyncio.get_running_loop()
+        ends = loop.time() + WAIT_FOR_TOKEN
+        while loop.time() < ends:
+            async with self.runtime.transaction(self.partner_id) as tx:
+                row = await connections.claim_token(
+                    tx.session,
+                    self.partner_id,
+                    self.connection_id,
+                    owner=owner,
+                    now=self.runtime.now(),
+                    lease=TOKEN_LEASE,
+                )
+            if row is not None:
+                return row["refresh_token"]  # type: ignore[no-any-return]
+            await asyncio.sleep(0.1)
         raise Unreachable(Said(description="another process is redeeming the refresh token"))
 
     async def _store(self, owner: UUID, rotated: bytes | None) -> None:

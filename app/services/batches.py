@@ -7,11 +7,11 @@ uncertain, and is treated so.
 
 import asyncio
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import assert_never
 from uuid import uuid4
 
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from app.db import batches, connections, customers
 from app.db.batches import Claim
@@ -21,6 +21,7 @@ from app.domain.consent import ConsentState
 from app.domain.upstream import (
     ConnectionTrouble,
     NoRelationship,
+    OutcomeUnknown,
     Refused,
     Throttled,
     UpstreamFailure,
@@ -30,10 +31,14 @@ from app.runtime import Runtime
 from app.services import lookup, polling, submission
 from app.services.access import note_trouble
 from app.services.consents import apply_change
-from app.services.settlement import LostClaim, refuse_batch, release
+from app.services.settlement import LostClaim, give_up, refuse_batch, release
 from app.telemetry import logger
 
 log = logger("batches")
+
+MAX_UNANSWERED = 240
+"""Steps in a row that got no usable answer before the outcome is given up: with pauses that soon are
+five minutes, 20 hours of trying, longer than Microsoft's longest outages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,23 +63,33 @@ async def advance_next(runtime: Runtime) -> Step | None:
     if claim is None:
         return None
     try:
-        async with asyncio.timeout(runtime.settings.step_timeout_s):
-            await _step(runtime, claim)
+        await _advance(runtime, claim)
     except LostClaim:
         log.warning("claim_lost", batch_id=str(claim.id))
     except asyncio.CancelledError:
-        await asyncio.shield(_hand_over(runtime, claim))
+        # Told to stop: another worker may take the batch at once.
+        await asyncio.shield(_hand_over(runtime, claim, runtime.now()))
         raise
+    except DBAPIError as error:
+        # Deadlock, restart, lost connection: nothing was committed.
+        log.warning("step_not_recorded", batch_id=str(claim.id), error=type(error.orig).__name__)
+        await _hand_over(runtime, claim, _pause(runtime, claim))
+    return Step(str(claim.id), claim.state.value)
+
+
+async def _advance(runtime: Runtime, claim: Claim) -> None:
+    try:
+        async with asyncio.timeout(runtime.settings.step_timeout_s):
+            await _step(runtime, claim)
     except TimeoutError:
         log.error("step_took_too_long", batch_id=str(claim.id), state=claim.state.value)
-        await _hand_over(runtime, claim)
+        await _hand_over(runtime, claim, _pause(runtime, claim))
     except UpstreamFailure as failure:
         await _after_failure(runtime, claim, failure)
-    except DBAPIError as error:
-        # Deadlock, restart, lost connection: nothing was committed; the lease brings it back.
-        log.warning("step_not_recorded", batch_id=str(claim.id), error=type(error.orig).__name__)
-        await _hand_over(runtime, claim)
-    return Step(str(claim.id), claim.state.value)
+
+
+def _pause(runtime: Runtime, claim: Claim, retry_after: timedelta | None = None) -> datetime:
+    return schedule.next_attempt(claim.troubles + 1, runtime.now(), runtime.random(), retry_after)
 
 
 async def _step(runtime: Runtime, claim: Claim) -> None:
@@ -95,17 +110,29 @@ async def _step(runtime: Runtime, claim: Claim) -> None:
 
 
 async def _after_failure(runtime: Runtime, claim: Claim, failure: UpstreamFailure) -> None:
-    unsent = claim.state is BatchState.QUEUED
     if isinstance(failure, NoRelationship):
         await _doubt_relationship(runtime, claim)
-    elif isinstance(failure, Refused) and unsent and claim.troubles >= runtime.settings.max_submissions:
-        # Not even the look for its group tag is answered: a person has to see it.
+    if not _is_hopeless(runtime, claim, failure):
+        await _postpone(runtime, claim, failure)
+    elif claim.state is BatchState.QUEUED:
         await refuse_batch(runtime, claim, code=failure.code, said=str(failure.said))
-        return
-    await postpone(runtime, claim, failure)
+    else:
+        await give_up(runtime, claim, said=str(failure.said))
 
 
-async def postpone(runtime: Runtime, claim: Claim, failure: UpstreamFailure) -> None:
+def _is_hopeless(runtime: Runtime, claim: Claim, failure: UpstreamFailure) -> bool:
+    """Whether a person has to see it: the same no again and again, or no answer for most of a day.
+
+    Trouble with the connection or the network is not the batch's: it is waited for without end.
+    """
+    if isinstance(failure, Refused):
+        again = claim.failure_code == failure.code
+        return again and claim.troubles >= runtime.settings.max_submissions
+    uncertain = claim.state is not BatchState.QUEUED
+    return isinstance(failure, OutcomeUnknown) and uncertain and claim.troubles >= MAX_UNANSWERED
+
+
+async def _postpone(runtime: Runtime, claim: Claim, failure: UpstreamFailure) -> None:
     """The call did not get an answer that settles anything: again later, at the right time.
 
     For a call that certainly had no effect and for look-ups; a submission with unknown effect has
@@ -113,7 +140,7 @@ async def postpone(runtime: Runtime, claim: Claim, failure: UpstreamFailure) -> 
     """
     now = runtime.now()
     retry_after = failure.retry_after if isinstance(failure, Throttled) else None
-    due_at = schedule.next_attempt(claim.troubles + 1, now, runtime.random(), retry_after)
+    due_at = _pause(runtime, claim, retry_after)
     if isinstance(failure, ConnectionTrouble):
         due_at = await note_trouble(runtime, claim.partner_id, claim.connection_id, failure)
     async with runtime.transaction(claim.partner_id) as tx:
@@ -145,11 +172,11 @@ async def _doubt_relationship(runtime: Runtime, claim: Claim) -> None:
         tx.wake(WakeKind.CONSENT)
 
 
-async def _hand_over(runtime: Runtime, claim: Claim) -> None:
-    """The step was broken off: another worker may take the batch at once."""
-    now = runtime.now()
+async def _hand_over(runtime: Runtime, claim: Claim, due_at: datetime) -> None:
+    """The step was broken off: it begins again, here or elsewhere."""
     try:
         async with runtime.transaction(claim.partner_id) as tx:
-            await release(tx, claim, now + timedelta(seconds=1), now, {})
-    except (DBAPIError, OSError, LostClaim):
+            await release(tx, claim, due_at, runtime.now(), {"troubles": claim.troubles + 1})
+    except (SQLAlchemyError, OSError, LostClaim):
+        # The end of the lease does the same.
         log.warning("claim_not_handed_over", batch_id=str(claim.id))

@@ -14,6 +14,7 @@ from app.db.sql import Record
 from app.domain.errors import Conflict, NotFound, Unprocessable
 from app.domain.ids import PartnerId
 from app.domain.upstream import ConnectionTrouble, UpstreamFailure
+from app.platforms.base import TokenKind
 from app.queue import WakeKind
 from app.runtime import Runtime, Tx
 from app.services.acceptance import refuse_barred_role
@@ -129,15 +130,23 @@ async def update(
     """Changes names and credentials. New credentials end a trouble: the next call tries them."""
     sealed = _sealed(runtime, partner_id, client_secret, refresh_token)
     values = {**plain, **sealed, "updated_at": runtime.now()}
+    if refresh_token is not None:
+        # Whoever is redeeming the old token now must not store its successor over this one.
+        values |= {"token_owner": None, "token_lease_until": None}
     try:
         async with runtime.transaction(partner_id) as tx:
             if not await connections.update(tx.session, partner_id, connection_id, values):
                 raise NotFound("unknown_connection", f"There is no connection {connection_id}.")
             if sealed:
                 await connections.clear_trouble(tx.session, partner_id, connection_id)
+                await connections.hasten_customers(tx.session, partner_id, connection_id, runtime.now())
                 tx.wake(WakeKind.BATCHES)
+                tx.wake(WakeKind.CONSENT)
     except IntegrityError as error:
         raise Conflict("already_exists", "There is a connection of this name already.") from error
+    if sealed:
+        for kind in TokenKind:
+            runtime.token_cache.tokens.pop((connection_id, kind), None)
     return await get(runtime, partner_id, connection_id)
 
 
@@ -153,7 +162,7 @@ async def check(runtime: Runtime, partner_id: PartnerId, connection_id: UUID) ->
             await note_trouble(runtime, partner_id, connection_id, failure)
         return Check(ok=False, proved=(), code=failure.code, said=str(failure.said) or None)
     async with runtime.transaction(partner_id) as tx:
-        await connections.clear_trouble(tx.session, partner_id, connection_id)
+        await connections.clear_trouble(tx.session, partner_id, connection_id, unless_code=access.unprovable)
         await connections.update(tx.session, partner_id, connection_id, {"checked_at": runtime.now()})
         tx.wake(WakeKind.BATCHES)
     return Check(ok=True, proved=proved)

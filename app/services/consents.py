@@ -21,7 +21,7 @@ from app.domain.registration import RegistrationState
 from app.domain.upstream import ConnectionTrouble, Throttled, UpstreamFailure
 from app.queue import WakeKind
 from app.runtime import Runtime, Tx
-from app.services.access import note_trouble, open_access
+from app.services.access import ConnectionAccess, note_trouble, open_access
 from app.services.events import Happening, order_news, publish
 from app.telemetry import logger
 
@@ -100,22 +100,28 @@ class Reading:
 
 async def read_customers(runtime: Runtime, partner_id: PartnerId, connection_id: UUID) -> Reading:
     """Reads the connection's customers list and applies what it proves. Raises UpstreamFailure."""
+    started_at = runtime.now()
     access = await open_access(runtime, partner_id, connection_id)
     driver = runtime.drivers[access.record["platform"]]
     listed = {customer.tenant_id async for customer in driver.customers(access)}
-    return await _apply_listing(runtime, partner_id, connection_id, listed)
+    return await _apply_listing(runtime, access, listed, started_at)
 
 
 async def _apply_listing(
-    runtime: Runtime, partner_id: PartnerId, connection_id: UUID, listed: Collection[UUID]
+    runtime: Runtime, access: ConnectionAccess, listed: Collection[UUID], started_at: datetime
 ) -> Reading:
-    now = runtime.now()
+    """Of two readings at the same time the one that began later counts, whichever ends first."""
+    now, partner_id, connection_id = runtime.now(), access.partner_id, access.connection_id
     async with runtime.transaction(partner_id) as tx:
+        if not await connections.note_reading(tx.session, partner_id, connection_id, started_at):
+            return Reading(0, 0)
         known = await customers.list_of_connection(tx.session, partner_id, connection_id)
         seen = [row["id"] for row in known if row["entra_tenant_id"] in listed]
         await customers.note_consent_checked(tx.session, partner_id, connection_id, listed=seen, now=now)
-        await connections.update(tx.session, partner_id, connection_id, {"customers_read_at": now})
-        await connections.clear_trouble(tx.session, partner_id, connection_id)
+        if await connections.clear_trouble(
+            tx.session, partner_id, connection_id, unless_code=access.unprovable
+        ):
+            tx.wake(WakeKind.BATCHES)
     changed = 0
     for row in known:
         change = consent.after_listing(
@@ -198,13 +204,19 @@ async def age(runtime: Runtime) -> int:
     valid_for = timedelta(days=runtime.settings.consent_valid_days)
     async with runtime.system_transaction() as tx:
         aged = await customers.aged_consents(tx.session, proved_before=now - valid_for)
+    changed = 0
     for row in aged:
-        async with runtime.transaction(row["partner_id"]) as tx:
-            await apply_change(
-                runtime,
-                tx,
-                row["partner_id"],
-                row["customer_id"],
-                Change(ConsentState.STALE, Evidence.AGE),
+        partner_id, customer_id = PartnerId(row["partner_id"]), row["customer_id"]
+        async with runtime.transaction(partner_id) as tx:
+            known = await customers.consent_for_update(tx.session, partner_id, customer_id)
+            if known is None:
+                continue
+            change = consent.after_time(
+                ConsentState(known["state"]),
+                proved_at=known["proved_at"] or known["since"],
+                now=now,
+                valid_for=valid_for,
             )
-    return len(aged)
+            if change is not None:
+                changed += await apply_change(runtime, tx, partner_id, customer_id, change)
+    return changed

@@ -106,7 +106,16 @@ def order_happening(
 
 def settled_happenings(order: Record, rows: Sequence[Record]) -> list[Happening]:
     """registration.settled in pages of ROWS_PER_EVENT: ids, states, codes; no identities."""
-    ordered = sorted(rows, key=lambda row: row["row_number"])
+    outcomes = [
+        {
+            "id": str(row["id"]),
+            "row": row["row_number"],
+            "line_ref": row["line_ref"],
+            "state": row["state"],
+            "error_code": row["error_code"],
+        }
+        for row in sorted(rows, key=lambda row: row["row_number"])
+    ]
     return [
         Happening(
             EventType.REGISTRATION_SETTLED,
@@ -114,21 +123,12 @@ def settled_happenings(order: Record, rows: Sequence[Record]) -> list[Happening]
                 "order_id": str(order["id"]),
                 "reference": order["reference"],
                 "customer_id": str(order["customer_id"]),
-                "registrations": [
-                    {
-                        "id": str(row["id"]),
-                        "row": row["row_number"],
-                        "line_ref": row["line_ref"],
-                        "state": row["state"],
-                        "error_code": row["error_code"],
-                    }
-                    for row in page
-                ],
+                "registrations": list(page),
             },
             order_id=order["id"],
             customer_id=order["customer_id"],
         )
-        for page in pages(ordered)
+        for page in pages(outcomes)
     ]
 
 

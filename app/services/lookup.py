@@ -7,6 +7,8 @@ if even that stays unclear, the row ends as `unknown`, visibly, with the step a 
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
 
 from app.db import batches, customers, registrations
 from app.db.batches import Claim
@@ -23,7 +25,9 @@ from app.telemetry import logger
 
 log = logger("lookup")
 
-_OPEN = frozenset({RegistrationState.UNKNOWN, RegistrationState.PROCESSING})
+_OPEN = frozenset({RegistrationState.SUBMITTING, RegistrationState.PROCESSING, RegistrationState.UNKNOWN})
+LOOKUP_PAUSE = timedelta(seconds=2)
+"""A device shows in the listing a moment after its job is done."""
 ROUNDS = 2
 """Look-ups, one repetition of what is missing, look-ups again."""
 
@@ -101,29 +105,21 @@ async def _conclude(runtime: Runtime, claim: Claim, rows: Sequence[SendableRow],
     log.info("looked_up", batch_id=str(claim.id), found=len(found), missing=len(missing))
     looks = claim.lookups + 1
     per_round = runtime.settings.lookup_attempts
+    values: dict[str, Any] = {"lookups": looks, "troubles": 0}
     if not missing:
-        await record(runtime, claim, rows, found, Next(BatchState.SETTLED, values={"lookups": looks}))
+        following = Next(BatchState.SETTLED, values=values)
     elif looks % per_round:
-        due_at = schedule.next_attempt(looks, runtime.now(), runtime.random())
-        await record(runtime, claim, rows, found, Next(BatchState.UNKNOWN, due_at, {"lookups": looks}))
-    elif looks < ROUNDS * per_round:
-        again = {"lookups": looks, "submitted_at": None, "tracking_id": None, "request_id": None}
-        await record(
-            runtime,
-            claim,
-            rows,
-            found,
-            Next(BatchState.UNKNOWN, runtime.now(), {**again, "uncertain": True}),
+        following = Next(
+            BatchState.UNKNOWN, schedule.next_attempt(looks, runtime.now(), runtime.random()), values
         )
+    elif looks < ROUNDS * per_round:
+        again = {"submitted_at": None, "tracking_id": None, "request_id": None, "uncertain": True}
+        following = Next(BatchState.UNKNOWN, runtime.now(), values | again)
     else:
         given_up = [
             Outcome(row.id, RegistrationState.UNKNOWN, error_code="outcome_unknown") for row in missing
         ]
         log.error("outcome_unknown", batch_id=str(claim.id), rows=len(given_up))
-        await record(
-            runtime,
-            claim,
-            rows,
-            [*found, *given_up],
-            Next(BatchState.SETTLED, values={"lookups": looks, "failure_code": "outcome_unknown"}),
-        )
+        found += given_up
+        following = Next(BatchState.SETTLED, values=values | {"failure_code": "outcome_unknown"})
+    await record(runtime, claim, rows, found, following)

@@ -13,10 +13,11 @@ from app.domain import schedule
 from app.domain.batch import BatchState, Match, match_answers
 from app.domain.registration import RegistrationState, interpret
 from app.domain.schedule import PollPolicy
-from app.domain.upstream import Refused
+from app.domain.upstream import OutcomeUnknown, Refused
 from app.platforms.base import Progress
 from app.runtime import Runtime
 from app.services.access import open_access
+from app.services.lookup import LOOKUP_PAUSE
 from app.services.settlement import LostClaim, Next, outcome_of, record, release
 from app.services.submission import outgoing
 from app.settings import Settings
@@ -25,8 +26,6 @@ from app.telemetry import logger
 log = logger("polling")
 
 _SENT = frozenset({RegistrationState.PROCESSING})
-LOOKUP_PAUSE = timedelta(seconds=2)
-"""A device shows in the listing a moment after its job is done."""
 
 
 def poll_policy(settings: Settings) -> PollPolicy:
@@ -50,9 +49,11 @@ async def poll(runtime: Runtime, claim: Claim) -> None:
     overdue = schedule.is_past_deadline(claim.submitted_at, runtime.now(), policy)
     try:
         progress = await driver.poll(access, customer["entra_tenant_id"], claim.tracking_id)
-    except Refused as refused:
-        # Microsoft does not know the job (any more): the listing has to tell.
-        log.warning("job_unknown_upstream", batch_id=str(claim.id), said=str(refused.said))
+    except (Refused, OutcomeUnknown) as failure:
+        if isinstance(failure, OutcomeUnknown) and not overdue:
+            raise
+        # Microsoft does not know the job (any more), or never tells: the listing has to.
+        log.warning("job_unknown_upstream", batch_id=str(claim.id), said=str(failure.said))
         progress, overdue = Progress(finished=False, rows=()), True
     if not progress.finished and not overdue:
         await _wait(runtime, claim, policy)

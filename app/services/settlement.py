@@ -6,15 +6,18 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
-from app.db import batches, group_tags, orders, registrations
+from app.db import batches, customers, group_tags, orders, registrations
 from app.db.batches import Claim
 from app.db.ids import new_row_id
 from app.db.registrations import Outcome, SendableRow
-from app.domain import schedule
+from app.db.sql import Record
+from app.domain import consent, schedule
 from app.domain.batch import BatchState
+from app.domain.consent import ConsentState
 from app.domain.ids import PartnerId
 from app.domain.registration import (
     MAX_TRANSIENT_ATTEMPTS,
+    OPEN,
     SUCCESS,
     TRANSIENT_CODES,
     Meaning,
@@ -74,9 +77,7 @@ async def record(
     postponed = frozenset(again)
     final = [outcome for outcome in outcomes if outcome.id not in postponed]
     async with runtime.transaction(claim.partner_id) as tx:
-        order = await orders.lock(tx.session, claim.partner_id, claim.order_id)
-        if order is None:
-            raise LostClaim
+        order = await _take(tx, claim)
         await _advance_batch(tx, claim, following, now)
         settled = await registrations.settle(tx.session, claim.partner_id, final, now)
         registered = [row["id"] for row in settled if row["state"] in SUCCESS]
@@ -84,11 +85,7 @@ async def record(
             await registrations.delete_hashes(tx.session, claim.partner_id, registered)
         if again:
             await _try_again(runtime, tx, claim, again, now)
-        news = [
-            *settled_happenings(order, settled),
-            *await order_news(tx, claim.partner_id, claim.order_id),
-        ]
-        await publish(tx, claim.partner_id, news, now)
+        await _tell(tx, claim, order, settled, now)
     log.info(
         "outcomes_recorded",
         batch_id=str(claim.id),
@@ -97,6 +94,22 @@ async def record(
         again=len(again),
         state=following.state.value,
     )
+
+
+async def _take(tx: Tx, claim: Claim) -> Record:
+    """The order, then the batch, in the order in which everybody locks them. Raises LostClaim."""
+    order = await orders.lock(tx.session, claim.partner_id, claim.order_id)
+    if order is None or await batches.lock_claimed(tx.session, claim) is None:
+        raise LostClaim
+    return order
+
+
+async def _tell(tx: Tx, claim: Claim, order: Record, settled: Sequence[Record], now: datetime) -> None:
+    news = [
+        *settled_happenings(order, settled),
+        *await order_news(tx, claim.partner_id, claim.order_id),
+    ]
+    await publish(tx, claim.partner_id, news, now)
 
 
 async def _advance_batch(tx: Tx, claim: Claim, following: Next, now: datetime) -> None:
@@ -184,31 +197,73 @@ async def release(
     tx.wake(WakeKind.BATCHES, at=due_at)
 
 
-_UNSETTLED = frozenset(
-    {RegistrationState.SUBMITTING, RegistrationState.PROCESSING, RegistrationState.UNKNOWN}
-)
-
-
 async def refuse_batch(runtime: Runtime, claim: Claim, *, code: str, said: str) -> None:
     """A definite no to the whole call: every row of it fails for the same reason."""
+    await _end_whole(runtime, claim, RegistrationState.FAILED, code, said)
+
+
+async def give_up(runtime: Runtime, claim: Claim, *, said: str) -> None:
+    """Nothing tells what became of the rows that are left: they end as unknown, for a person to see."""
+    log.error("outcome_unknown", batch_id=str(claim.id))
+    await _end_whole(runtime, claim, RegistrationState.UNKNOWN, "outcome_unknown", said)
+
+
+async def _end_whole(runtime: Runtime, claim: Claim, state: RegistrationState, code: str, said: str) -> None:
     now = runtime.now()
     async with runtime.transaction(claim.partner_id) as tx:
-        tag = await group_tags.lock(tx.session, claim.partner_id, claim.customer_id, claim.group_tag, now)
-        if await batches.lock_claimed(tx.session, claim) is None:
-            raise LostClaim
-        if tag.creating_batch_id == claim.id:
-            await group_tags.set_creating(
-                tx.session, claim.partner_id, claim.customer_id, claim.group_tag, None, now
-            )
-        # Refused before it was sent: pass through `submitting`, so that one rule settles all.
-        await registrations.move_batches(
-            tx.session, claim.partner_id, [claim.id], RegistrationState.SUBMITTING, now
-        )
+        order = await _take(tx, claim)
+        await _stop_creating(tx, claim, now)
         rows = await registrations.of_batch(
-            tx.session, claim.partner_id, claim.id, _UNSETTLED, with_hashes=False
+            tx.session, claim.partner_id, claim.id, OPEN | {RegistrationState.UNKNOWN}, with_hashes=False
         )
-    failed = [
-        Outcome(row.id, RegistrationState.FAILED, error_code=code, error_detail=said or None) for row in rows
-    ]
-    following = Next(BatchState.SETTLED, values={"failure_code": code, "failure_said": said or None})
-    await record(runtime, claim, rows, failed, following)
+        ended = [Outcome(row.id, state, error_code=code, error_detail=said or None) for row in rows]
+        following = Next(BatchState.SETTLED, values={"failure_code": code, "failure_said": said or None})
+        await _advance_batch(tx, claim, following, now)
+        settled = await registrations.settle(tx.session, claim.partner_id, ended, now)
+        await _tell(tx, claim, order, settled, now)
+
+
+async def _stop_creating(tx: Tx, claim: Claim, now: datetime) -> None:
+    """If this batch was to create its group tag, one of those that wait for it may."""
+    tag = await group_tags.lock(tx.session, claim.partner_id, claim.customer_id, claim.group_tag, now)
+    if tag.creating_batch_id != claim.id:
+        return
+    await group_tags.set_creating(tx.session, claim.partner_id, claim.customer_id, claim.group_tag, None, now)
+    await hasten_waiting(tx, claim, now)
+
+
+async def hasten_waiting(tx: Tx, claim: Claim, now: datetime) -> None:
+    """Those that wait for the group tag need not wait any longer. The tag's row is held."""
+    waiting = await batches.hasten_tag(
+        tx.session, claim.partner_id, claim.customer_id, group_tags.key(claim.group_tag), now
+    )
+    if waiting:
+        tx.wake(WakeKind.BATCHES, lanes=waiting)
+
+
+async def hold_batch(runtime: Runtime, claim: Claim) -> None:
+    """Consent has gone before anything was sent: the batch waits for it, and the order says so.
+
+    Looks again under the lock: a consent given meanwhile has released only what was held by then.
+    """
+    now = runtime.now()
+    async with runtime.transaction(claim.partner_id) as tx:
+        state = await customers.consent_for_share(tx.session, claim.partner_id, claim.customer_id)
+        await _take(tx, claim)
+        if state is not None and consent.lets_pass(ConsentState(state)):
+            await release(tx, claim, now, now)
+            return
+        await batches.update_claimed(
+            tx.session,
+            claim,
+            {"state": BatchState.HELD.value, "owner": None, "lease_until": None, "updated_at": now},
+        )
+        await registrations.move_batches(
+            tx.session,
+            claim.partner_id,
+            [claim.id],
+            RegistrationState.HELD,
+            now,
+            only=frozenset({RegistrationState.QUEUED}),
+        )
+        await publish(tx, claim.partner_id, await order_news(tx, claim.partner_id, claim.order_id), now)

@@ -8,13 +8,14 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 from app.db import batches, customers, group_tags, registrations
 from app.db.batches import Claim
 from app.db.ids import new_row_id
 from app.db.registrations import SendableRow
-from app.domain import consent, schedule
+from app.domain import consent
 from app.domain.batch import BatchState
 from app.domain.consent import ConsentState
 from app.domain.identity import IdentityKind
@@ -27,16 +28,19 @@ from app.domain.upstream import (
     UpstreamFailure,
 )
 from app.platforms.base import Accepted, CallIds, OutgoingDevice, Submission
-from app.queue import WakeKind
 from app.runtime import Runtime, Tx
 from app.services.access import open_access
-from app.services.settlement import LostClaim, refuse_batch, release
+from app.services.lookup import LOOKUP_PAUSE
+from app.services.settlement import LostClaim, hasten_waiting, hold_batch, refuse_batch, release
+from app.settings import Settings
 from app.telemetry import logger
 
 log = logger("submission")
 
 TAG_PATIENCE = timedelta(seconds=1)
-"""How soon a batch looks again whether its group tag has been created; the creator wakes it earlier."""
+LONGEST_TAG_PATIENCE = timedelta(seconds=30)
+"""How long a batch waits until it looks again whether its group tag has been created: as long as the
+creator does, within these. The creator wakes it when it has ended, well or badly."""
 
 _UNSENT = frozenset({RegistrationState.QUEUED})
 _UNDER_WAY = frozenset({RegistrationState.SUBMITTING, RegistrationState.UNKNOWN})
@@ -54,9 +58,13 @@ class _Intent:
 
 
 async def submit(runtime: Runtime, claim: Claim) -> None:
+    """Raises UpstreamFailure where the call failed and the batch is to be tried again later."""
     # A batch found in `submitting` was being sent by a worker that died: it may have arrived.
     if claim.state is BatchState.SUBMITTING:
         claim = replace(claim, uncertain=True)
+    if claim.uncertain and _is_spent(runtime.settings, claim):
+        await _to_lookup(runtime, claim)
+        return
     opened = await _open(runtime, claim)
     if opened is None:
         return
@@ -108,6 +116,11 @@ def outgoing(row: SendableRow, *, with_serial: bool) -> OutgoingDevice:
             )
 
 
+def _is_spent(settings: Settings, claim: Claim) -> bool:
+    """Whether the batch was sent often enough; each round of look-ups allows as many more as it took."""
+    return claim.submissions >= settings.max_submissions + claim.lookups
+
+
 async def _tenant_of(runtime: Runtime, claim: Claim) -> UUID:
     async with runtime.transaction(claim.partner_id) as tx:
         customer = await customers.get(tx.session, claim.partner_id, claim.customer_id)
@@ -127,19 +140,29 @@ async def _open(runtime: Runtime, claim: Claim) -> tuple[bool, _Intent | None] |
         if await batches.lock_claimed(tx.session, claim) is None:
             raise LostClaim
         unsent = claim.state is BatchState.QUEUED and not claim.uncertain
-        if unsent and (state is None or not consent.lets_pass(ConsentState(state))):
-            await _hold(tx, claim, now)
-            return None
-        tag = await group_tags.lock(tx.session, claim.partner_id, claim.customer_id, claim.group_tag, now)
-        if tag.known and tag.tag == claim.group_tag:
-            return False, await _write_intent(runtime, tx, claim, create=False)
-        if tag.creating_batch_id not in (None, claim.id):
-            await release(tx, claim, now + TAG_PATIENCE, now)
-            return None
-        await group_tags.set_creating(
-            tx.session, claim.partner_id, claim.customer_id, claim.group_tag, claim.id, now
-        )
-        return True, None
+        held = unsent and (state is None or not consent.lets_pass(ConsentState(state)))
+        intent = None if held else await _write_or_wait(runtime, tx, claim, now)
+    if held:
+        await hold_batch(runtime, claim)
+        return None
+    return intent
+
+
+async def _write_or_wait(
+    runtime: Runtime, tx: Tx, claim: Claim, now: datetime
+) -> tuple[bool, _Intent | None] | None:
+    """Appends where the tag is known; else makes this batch its creator, if no other one is."""
+    tag = await group_tags.lock(tx.session, claim.partner_id, claim.customer_id, claim.group_tag, now)
+    if tag.known and tag.tag == claim.group_tag:
+        return False, await _write_intent(runtime, tx, claim, create=False)
+    if tag.creating_batch_id not in (None, claim.id):
+        patience = (tag.creator_due_at or now) - now
+        await release(tx, claim, now + min(max(patience, TAG_PATIENCE), LONGEST_TAG_PATIENCE), now)
+        return None
+    await group_tags.set_creating(
+        tx.session, claim.partner_id, claim.customer_id, claim.group_tag, claim.id, now
+    )
+    return True, None
 
 
 async def _write_intent(runtime: Runtime, tx: Tx, claim: Claim, *, create: bool) -> _Intent:
@@ -237,13 +260,14 @@ async def _failed(
     match failure:
         case OutcomeUnknown():
             await _unknown(runtime, claim, intent, failure)
-        case NoRelationship():
-            await _unsent(runtime, claim, intent, failure)
-        case Refused() if _tag_surprise(failure, intent):
+        case Refused() if _tag_surprise(failure, intent) and not _is_spent(runtime.settings, claim):
             await _tag_was_otherwise(runtime, claim, intent, failure)
+        case NoRelationship() if not (intent.uncertain and _is_spent(runtime.settings, claim)):
+            await _unsent(runtime, claim, intent, failure)
         case Refused() if intent.uncertain:
             # What went before may have been processed; only Microsoft's listing can tell.
-            await _to_lookup(runtime, claim, intent, failure)
+            await _finish_attempt(runtime, claim, intent, failure)
+            await _to_lookup(runtime, claim, failure)
         case Refused():
             await _finish_attempt(runtime, claim, intent, failure)
             await refuse_batch(runtime, claim, code=failure.code, said=str(failure.said))
@@ -253,19 +277,16 @@ async def _failed(
 
 def _tag_surprise(failure: Refused, intent: _Intent) -> bool:
     """Creating what exists (409), or appending to what does not (404): our ledger was behind."""
+    if isinstance(failure, NoRelationship):
+        return False
     return failure.said.status == (409 if intent.create else 404)
 
 
 async def _tag_was_otherwise(runtime: Runtime, claim: Claim, intent: _Intent, failure: Refused) -> None:
-    now = runtime.now()
-    if claim.submissions >= runtime.settings.max_submissions:
-        await _finish_attempt(runtime, claim, intent, failure)
-        await refuse_batch(runtime, claim, code=failure.code, said=str(failure.said))
-        return
     async with runtime.transaction(claim.partner_id) as tx:
         # Not `known` either way: the next attempt looks for the tag at Microsoft, spelling included.
         await group_tags.set_known(
-            tx.session, claim.partner_id, claim.customer_id, claim.group_tag, known=False, now=now
+            tx.session, claim.partner_id, claim.customer_id, claim.group_tag, known=False, now=runtime.now()
         )
     await _unsent(runtime, claim, intent, failure)
 
@@ -273,7 +294,8 @@ async def _tag_was_otherwise(runtime: Runtime, claim: Claim, intent: _Intent, fa
 async def _unsent(runtime: Runtime, claim: Claim, intent: _Intent, failure: UpstreamFailure) -> None:
     """The call certainly had no effect: the batch is as it was before, and is tried again later.
 
-    An answer spends its request id; without one (no connection) the same id is used again.
+    An answer spends its request id; without one (no connection) the same id is used again. Only an
+    answer about the batch itself counts as a submission.
     """
     now = runtime.now()
     answered = failure.said.status is not None or not isinstance(failure, NotSent)
@@ -287,6 +309,7 @@ async def _unsent(runtime: Runtime, claim: Claim, intent: _Intent, failure: Upst
             claim,
             {
                 "state": state.value,
+                "submissions": claim.submissions - (not isinstance(failure, Refused)),
                 "request_id": None if answered else intent.ids.request_id,
                 "updated_at": now,
             },
@@ -308,7 +331,6 @@ async def _unsent(runtime: Runtime, claim: Claim, intent: _Intent, failure: Upst
 async def _unknown(runtime: Runtime, claim: Claim, intent: _Intent, failure: OutcomeUnknown) -> None:
     """It may have arrived: said so on every row, and the same body is sent again."""
     now = runtime.now()
-    spent = failure.answered and claim.submissions >= runtime.settings.max_submissions
     async with runtime.transaction(claim.partner_id) as tx:
         await batches.finish_attempt(
             tx.session, claim, intent.attempt_id, outcome="unknown", said=str(failure.said), now=now
@@ -320,44 +342,35 @@ async def _unknown(runtime: Runtime, claim: Claim, intent: _Intent, failure: Out
                 "state": BatchState.UNKNOWN.value,
                 "uncertain": True,
                 "request_id": None if failure.answered else intent.ids.request_id,
-                # Enough answers that said nothing: have the listing decide.
-                "submitted_at": now if spent else None,
                 "updated_at": now,
             },
         )
         if not held:
             raise LostClaim
-        await registrations.move_batches(
-            tx.session,
-            claim.partner_id,
-            [claim.id],
-            RegistrationState.UNKNOWN,
-            now,
-            only=frozenset({RegistrationState.SUBMITTING}),
-        )
+        await _rows_are_unknown(tx, claim, now)
     raise failure
 
 
-async def _to_lookup(runtime: Runtime, claim: Claim, intent: _Intent, failure: UpstreamFailure) -> None:
+async def _to_lookup(runtime: Runtime, claim: Claim, failure: UpstreamFailure | None = None) -> None:
+    """Sending it again tells nothing more: have Microsoft's listing decide."""
     now = runtime.now()
-    due_at = schedule.next_attempt(1, now, runtime.random())
+    values: dict[str, Any] = {"state": BatchState.UNKNOWN.value, "submitted_at": now, "request_id": None}
+    if failure is not None:
+        values |= {"failure_code": failure.code, "failure_said": str(failure.said) or None}
     async with runtime.transaction(claim.partner_id) as tx:
-        await batches.finish_attempt(
-            tx.session, claim, intent.attempt_id, outcome=failure.code, said=str(failure.said), now=now
-        )
-        await release(
-            tx,
-            claim,
-            due_at,
-            now,
-            {
-                "state": BatchState.UNKNOWN.value,
-                "submitted_at": now,
-                "request_id": None,
-                "failure_code": failure.code,
-                "failure_said": str(failure.said) or None,
-            },
-        )
+        await release(tx, claim, now + LOOKUP_PAUSE, now, {**values, "uncertain": True, "troubles": 0})
+        await _rows_are_unknown(tx, claim, now)
+
+
+async def _rows_are_unknown(tx: Tx, claim: Claim, now: datetime) -> None:
+    await registrations.move_batches(
+        tx.session,
+        claim.partner_id,
+        [claim.id],
+        RegistrationState.UNKNOWN,
+        now,
+        only=frozenset({RegistrationState.SUBMITTING}),
+    )
 
 
 async def _finish_attempt(runtime: Runtime, claim: Claim, intent: _Intent, failure: UpstreamFailure) -> None:
@@ -372,19 +385,6 @@ async def _finish_attempt(runtime: Runtime, claim: Claim, intent: _Intent, failu
         )
 
 
-async def _hold(tx: Tx, claim: Claim, now: datetime) -> None:
-    held = await batches.update_claimed(
-        tx.session,
-        claim,
-        {"state": BatchState.HELD.value, "owner": None, "lease_until": None, "updated_at": now},
-    )
-    if not held:
-        raise LostClaim
-    await registrations.move_batches(
-        tx.session, claim.partner_id, [claim.id], RegistrationState.HELD, now, only=_UNSENT
-    )
-
-
 async def _tag_is_known(tx: Tx, claim: Claim, now: datetime) -> None:
     tag = await group_tags.lock(tx.session, claim.partner_id, claim.customer_id, claim.group_tag, now)
     if tag.known and tag.tag == claim.group_tag:
@@ -392,11 +392,7 @@ async def _tag_is_known(tx: Tx, claim: Claim, now: datetime) -> None:
     await group_tags.set_known(
         tx.session, claim.partner_id, claim.customer_id, claim.group_tag, known=True, now=now
     )
-    waiting = await batches.hasten_tag(
-        tx.session, claim.partner_id, claim.customer_id, group_tags.key(claim.group_tag), now
-    )
-    if waiting:
-        tx.wake(WakeKind.BATCHES, lanes=waiting)
+    await hasten_waiting(tx, claim, now)
 
 
 async def _refuse_spelling(runtime: Runtime, claim: Claim, spelling: str) -> None:

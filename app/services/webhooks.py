@@ -1,5 +1,6 @@
 """Webhook endpoints, and telling them: one attempt at a time, each a row, on Standard Webhooks' ladder."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -20,16 +21,19 @@ from app.db.sql import Record
 from app.domain import schedule, signature
 from app.domain.address import UrlRefused
 from app.domain.attempt import Kind, Outcome
-from app.domain.errors import FieldError, NotFound, Unprocessable
+from app.domain.errors import Conflict, FieldError, NotFound, Unprocessable
 from app.domain.event import SUBSCRIBABLE, EventType
 from app.domain.ids import PartnerId
 from app.queue import WakeKind
 from app.runtime import Runtime, Tx
+from app.secrets import SecretError
 from app.telemetry import logger
 
 log = logger("webhooks")
 
 SECRET_BYTES = 32
+ENDPOINT_WINDOW = 4
+"""Deliveries of one healthy endpoint that are under way at a time, over all workers."""
 DEGRADED_AFTER = 5
 """Failed attempts in a row after which an endpoint is called degraded (it is still tried)."""
 
@@ -138,11 +142,14 @@ async def delete_endpoint(runtime: Runtime, partner_id: PartnerId, endpoint_id: 
 
 
 async def send_test(runtime: Runtime, partner_id: PartnerId, endpoint_id: UUID) -> Record:
-    """Queues a test event for this endpoint only; returns the delivery to follow."""
-    await get_endpoint(runtime, partner_id, endpoint_id)
+    """Queues a test event for this endpoint only; returns the delivery to follow.
+
+    Raises NotFound, or Conflict for a disabled endpoint.
+    """
     now, event_id, delivery_id = runtime.now(), new_row_id(), new_row_id()
     data = {"endpoint_id": str(endpoint_id), "message": "This is a test."}
     async with runtime.transaction(partner_id) as tx:
+        await _lock_open_endpoint(tx, partner_id, endpoint_id)
         await events.add_events(
             tx.session,
             partner_id,
@@ -182,12 +189,25 @@ async def list_deliveries(
 
 
 async def redeliver(runtime: Runtime, partner_id: PartnerId, delivery_id: UUID) -> Record:
-    """Starts the ladder over, whatever became of the delivery; the event keeps its id."""
+    """Starts the ladder over, whatever became of the delivery; the event keeps its id.
+
+    Raises NotFound, or Conflict while the endpoint is disabled.
+    """
+    delivery = await get_delivery(runtime, partner_id, delivery_id)
     async with runtime.transaction(partner_id) as tx:
+        await _lock_open_endpoint(tx, partner_id, delivery["endpoint_id"])
         if not await events.redeliver(tx.session, partner_id, delivery_id, runtime.now()):
             raise NotFound("not_found", f"There is no delivery {delivery_id}.")
         tx.wake(WakeKind.DELIVERIES)
     return await get_delivery(runtime, partner_id, delivery_id)
+
+
+async def _lock_open_endpoint(tx: Tx, partner_id: PartnerId, endpoint_id: UUID) -> None:
+    endpoint = await events.lock_endpoint(tx.session, partner_id, endpoint_id)
+    if endpoint is None:
+        raise NotFound("not_found", f"There is no webhook endpoint {endpoint_id}.")
+    if endpoint["state"] == EndpointState.DISABLED:
+        raise Conflict("invalid_state", "The webhook endpoint is disabled; enable it first.")
 
 
 # --- delivering -----------------------------------------------------------------------------------
@@ -197,29 +217,69 @@ async def deliver_next(runtime: Runtime) -> bool:
     """Claims the next due delivery and makes one attempt; False when none is due."""
     async with runtime.system_transaction() as tx:
         claim = await events.claim_delivery(
-            tx.session, owner=uuid4(), now=runtime.now(), lease=runtime.settings.lease
+            tx.session,
+            owner=uuid4(),
+            now=runtime.now(),
+            lease=runtime.settings.lease,
+            endpoint_window=ENDPOINT_WINDOW,
         )
     if claim is None:
         return False
+    try:
+        await _attempt(runtime, claim)
+    except asyncio.CancelledError:
+        await asyncio.shield(_hand_over(runtime, claim))
+        raise
+    except DBAPIError as error:
+        # Sent or not, it is sent again with the same id when the lease has ended.
+        log.error(
+            "attempt_not_recorded",
+            delivery_id=str(claim.id),
+            error=type(error.orig).__name__,
+            sqlstate=getattr(error.orig, "sqlstate", None),
+        )
+    return True
+
+
+async def _attempt(runtime: Runtime, claim: DeliveryClaim) -> None:
     async with runtime.transaction(claim.partner_id) as tx:
         event = await events.get_event(tx.session, claim.partner_id, claim.event_id)
         endpoint = await events.get_endpoint(tx.session, claim.partner_id, claim.endpoint_id)
     if event is None or endpoint is None:
-        return True  # deleted meanwhile, and the delivery with it
+        return  # deleted meanwhile, and the delivery with it
+    if endpoint["state"] == EndpointState.DISABLED:
+        # Disabled while the event was being written: those that wait end as they would have then.
+        async with runtime.transaction(claim.partner_id) as tx:
+            await events.exhaust_deliveries(tx.session, claim.partner_id, claim.endpoint_id, runtime.now())
+        return
     started_at = runtime.now()
+    outcome = await _post(runtime, endpoint, event, started_at)
+    await _record_attempt(runtime, claim, started_at, outcome)
+
+
+async def _post(runtime: Runtime, endpoint: Record, event: Record, now: datetime) -> Outcome:
+    try:
+        secret = runtime.secrets.open_text(endpoint["secret"], context=_context(endpoint["partner_id"]))
+    except SecretError as error:
+        log.error("webhook_secret_not_opened", endpoint_id=str(endpoint["id"]), reason=str(error))
+        return Outcome(Kind.UNSIGNED, None, None, "", "The endpoint's signing secret does not open.", 0)
     body = payload(event)
-    secret = runtime.secrets.open_text(endpoint["secret"], context=_context(claim.partner_id))
     headers = {
         "content-type": "application/json",
         "user-agent": "Registrar-Webhooks/1",
-        **signature.sign([secret], str(event["id"]), started_at, body),
+        **signature.sign([secret], str(event["id"]), now, body),
     }
-    outcome = await runtime.outbound.post(endpoint["url"], content=body, headers=headers)
+    return await runtime.outbound.post(endpoint["url"], content=body, headers=headers)
+
+
+async def _hand_over(runtime: Runtime, claim: DeliveryClaim) -> None:
+    """The worker is going down: another one may take the delivery at once."""
     try:
-        await _record_attempt(runtime, claim, endpoint, started_at, outcome)
-    except DBAPIError as error:
-        log.warning("attempt_not_recorded", delivery_id=str(claim.id), error=type(error.orig).__name__)
-    return True
+        async with runtime.transaction(claim.partner_id) as tx:
+            await events.release_delivery(tx.session, claim)
+            tx.wake(WakeKind.DELIVERIES)
+    except (DBAPIError, OSError):
+        log.warning("delivery_not_handed_over", delivery_id=str(claim.id))
 
 
 def payload(event: Record) -> bytes:
@@ -229,11 +289,10 @@ def payload(event: Record) -> bytes:
 
 
 async def _record_attempt(
-    runtime: Runtime, claim: DeliveryClaim, endpoint: Record, started_at: datetime, outcome: Outcome
+    runtime: Runtime, claim: DeliveryClaim, started_at: datetime, outcome: Outcome
 ) -> None:
     now = runtime.now()
-    succeeded = outcome.kind is Kind.SUCCEEDED
-    gone = outcome.kind is Kind.GONE
+    succeeded, gone = outcome.kind is Kind.SUCCEEDED, outcome.kind is Kind.GONE
     retry_after = None if outcome.retry_after is None else timedelta(seconds=outcome.retry_after)
     due_at = (
         None
@@ -245,45 +304,54 @@ async def _record_attempt(
     else:
         state = DeliveryState.EXHAUSTED if due_at is None else DeliveryState.RETRYING
     async with runtime.transaction(claim.partner_id) as tx:
-        held = await events.finish_delivery_attempt(
+        endpoint = await events.lock_endpoint(tx.session, claim.partner_id, claim.endpoint_id)
+        if endpoint is None:
+            return
+        await events.add_attempt(
             tx.session,
             claim,
             attempt_id=new_row_id(),
-            state=state.value,
             status=outcome.status,
             kind=outcome.kind.value,
             excerpt=outcome.excerpt or outcome.detail or None,
             duration_ms=outcome.duration_ms,
             started_at=started_at,
+        )
+        held = await events.finish_delivery_attempt(
+            tx.session,
+            claim,
+            state=state.value,
+            status=outcome.status,
+            kind=outcome.kind.value,
             due_at=due_at,
             now=now,
         )
-        if not held:
-            return
         await _judge_endpoint(tx, claim, endpoint, succeeded=succeeded, gone=gone, now=now)
-        if due_at is not None:
+        if held and due_at is not None:
             tx.wake(WakeKind.DELIVERIES, at=due_at)
-    if state is DeliveryState.EXHAUSTED:
+    if held and state is DeliveryState.EXHAUSTED:
         log.error("delivery_exhausted", delivery_id=str(claim.id), endpoint_id=str(claim.endpoint_id))
 
 
 async def _judge_endpoint(
     tx: Tx, claim: DeliveryClaim, endpoint: Record, *, succeeded: bool, gone: bool, now: datetime
 ) -> None:
+    """`endpoint` is locked: attempts that end together count one after another, and one that ends
+    after the endpoint was disabled does not enable it."""
+    old = EndpointState(endpoint["state"])
     failures = 0 if succeeded else endpoint["consecutive_failures"] + 1
-    state = EndpointState(endpoint["state"])
-    if gone:
+    if gone or old is EndpointState.DISABLED:
         state = EndpointState.DISABLED
-        log.error("endpoint_disabled", endpoint_id=str(claim.endpoint_id), reason="410 Gone")
-    elif state is not EndpointState.DISABLED:
+    else:
         state = EndpointState.DEGRADED if failures >= DEGRADED_AFTER else EndpointState.ENABLED
-    if failures == endpoint["consecutive_failures"] and state.value == endpoint["state"]:
+    if failures == endpoint["consecutive_failures"] and state is old:
         return
-    await events.update_endpoint(
-        tx.session,
-        claim.partner_id,
-        claim.endpoint_id,
-        {"consecutive_failures": failures, "state": state.value, "updated_at": now},
-    )
+    values: dict[str, Any] = {"consecutive_failures": failures}
+    if state is not old:
+        values |= {"state": state.value, "updated_at": now}
+        log.warning(
+            "endpoint_state_changed", endpoint_id=str(claim.endpoint_id), was=old.value, state=state.value
+        )
+    await events.update_endpoint(tx.session, claim.partner_id, claim.endpoint_id, values)
     if gone:
         await events.exhaust_deliveries(tx.session, claim.partner_id, claim.endpoint_id, now)

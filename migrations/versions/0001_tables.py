@@ -101,7 +101,6 @@ def upgrade() -> None:
         sa.UniqueConstraint("partner_id", "id", name=op.f("uq_events_partner_id_id")),
     )
     op.create_index("ix_events_order_id_sequence", "events", ["order_id", "sequence"], unique=False)
-    op.create_index("ix_events_partner_id_id", "events", ["partner_id", "id"], unique=False)
     op.create_table(
         "idempotency_keys",
         sa.Column("partner_id", sa.Uuid(), nullable=False),
@@ -597,7 +596,6 @@ def downgrade() -> None:
     op.drop_table("webhook_endpoints")
     op.drop_index("ix_idempotency_keys_created_at", table_name="idempotency_keys")
     op.drop_table("idempotency_keys")
-    op.drop_index("ix_events_partner_id_id", table_name="events")
     op.drop_index("ix_events_order_id_sequence", table_name="events")
     op.drop_table("events")
     op.drop_index("ix_connections_customers_due_at", table_name="connections")

@@ -323,3 +323,43 @@ def test_every_dependency_of_the_project_is_locked() -> None:
     names = set(re.findall(r'^\s+"([a-z0-9-]+)', block, re.MULTILINE))
     assert len(names) > 10
     assert names <= set(packages("deploy/requirements.lock"))
+
+
+WITHOUT_OTHER_PACKAGES = """
+import importlib, json, pkgutil, sys
+from importlib.metadata import packages_distributions
+locked = set(json.loads(sys.argv[1]))
+ours = ("app", "workers", "simulator")
+def known(owners):
+    return locked & {owner.lower().replace("_", "-").replace(".", "-") for owner in owners}
+barred = {
+    module
+    for module, owners in packages_distributions().items()
+    if module not in ours and not known(owners)
+}
+class Bar:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in barred:
+            raise ModuleNotFoundError(f"{name} is not in the image", name=name)
+sys.meta_path.insert(0, Bar())
+for name in ours:
+    package = importlib.import_module(name)
+    for found in pkgutil.walk_packages(package.__path__, name + "."):
+        if not found.name.endswith("__main__"):
+            importlib.import_module(found.name)
+print(len(barred))
+"""
+
+
+def test_the_packages_of_the_image_suffice_for_all_of_it() -> None:
+    locked = json.dumps(sorted(packages("deploy/requirements.lock")))
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_OTHER_PACKAGES, locked],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 10, "packages for development were barred"

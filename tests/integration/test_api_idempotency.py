@@ -1,0 +1,241 @@
+"""The same order twice: one order, whatever was lost on the way, and whoever asks at the same time."""
+
+import asyncio
+import hashlib
+import json
+from collections import Counter
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest
+
+from app.db import idempotency
+from tests.integration.test_api_bad_input import TUPLE, problem_of
+from tests.world import Partner, World
+
+ENDPOINT = {"url": "https://hooks.example.com/registrar", "event_types": ["order.completed"]}
+
+
+def order_body(partner: Partner, reference: str = "PO-1", **fields: object) -> bytes:
+    body = {"customer_id": str(partner.customer_id), "reference": reference, "devices": [TUPLE], **fields}
+    return json.dumps(body).encode()
+
+
+def headers_of(partner: Partner, key: str | None = None) -> dict[str, str]:
+    headers = {**partner.headers, "Content-Type": "application/json"}
+    return headers if key is None else {**headers, "Idempotency-Key": key}
+
+
+async def test_the_same_reference_with_the_same_body_says_that_nothing_was_lost(world: World) -> None:
+    partner = await world.partner(consented=False)
+    body, headers = order_body(partner), headers_of(partner)
+    first = await world.client.post("/v1/orders", headers=headers, content=body)
+    second = await world.client.post("/v1/orders", headers=headers, content=body)
+    assert first.status_code == 201
+    found = problem_of(second, 409, "reference_taken")
+    assert found["links"] == {"order_id": first.json()["id"]}
+    assert "nothing was lost" in found["detail"]
+    assert (await world.count("orders"), await world.count("registrations")) == (1, 1)
+
+
+async def test_the_same_reference_with_another_body_is_refused_also_as_a_dry_run(world: World) -> None:
+    partner = await world.partner(consented=False)
+    first = await world.client.post("/v1/orders", headers=headers_of(partner), content=order_body(partner))
+    for other in ({"purchase_order": "4711"}, {"validate_only": True}):
+        response = await world.client.post(
+            "/v1/orders", headers=headers_of(partner), content=order_body(partner, **other)
+        )
+        found = problem_of(response, 409, "reference_taken")
+        assert found["links"] == {"order_id": first.json()["id"]}
+        assert "other content" in found["detail"]
+    assert await world.count("orders") == 1
+
+
+async def test_a_reference_is_unique_per_partner_only(world: World) -> None:
+    for _ in range(2):
+        partner = await world.partner(consented=False)
+        response = await world.client.post(
+            "/v1/orders", headers=headers_of(partner, "same key"), content=order_body(partner)
+        )
+        assert response.status_code == 201, response.text
+        assert "idempotency-replayed" not in response.headers
+    assert await world.count("orders") == 2
+
+
+async def test_orders_with_one_reference_at_the_same_time_become_one_order(world: World) -> None:
+    partner = await world.partner()
+    answers = await asyncio.gather(
+        *(
+            world.client.post("/v1/orders", headers=headers_of(partner), content=order_body(partner))
+            for _ in range(8)
+        )
+    )
+    assert Counter(answer.status_code for answer in answers) == {201: 1, 409: 7}
+    created = next(answer for answer in answers if answer.status_code == 201).json()["id"]
+    for answer in answers:
+        if answer.status_code == 409:
+            found = problem_of(answer, 409, "reference_taken")
+            assert found["links"] == {"order_id": created}
+    await world.work()
+    assert (await world.count("orders"), await world.count("batches")) == (1, 1)
+    assert len(await world.calls("create")) == 1
+
+
+async def test_a_key_gives_the_first_answer_again_and_marks_it(world: World) -> None:
+    partner = await world.partner()
+    body, headers = order_body(partner), headers_of(partner, "k-1")
+    first = await world.client.post("/v1/orders", headers=headers, content=body)
+    assert "idempotency-replayed" not in first.headers
+    await world.work()
+    again = await world.client.post("/v1/orders", headers=headers, content=body)
+    assert (again.status_code, again.content) == (201, first.content)
+    assert again.headers["location"] == first.headers["location"] == f"/v1/orders/{first.json()['id']}"
+    assert again.headers["idempotency-replayed"] == "true"
+    assert again.headers["content-type"] == first.headers["content-type"]
+    followed = await world.client.get(again.headers["location"], headers=partner.headers)
+    assert followed.json()["state"] == "completed"
+    assert await world.count("orders") == 1
+
+
+async def test_a_key_with_another_body_or_another_path_is_refused(world: World) -> None:
+    partner = await world.partner(consented=False)
+    headers = headers_of(partner, "k-1")
+    assert (
+        await world.client.post("/v1/orders", headers=headers, content=order_body(partner))
+    ).status_code == 201
+    other = await world.client.post("/v1/orders", headers=headers, content=order_body(partner, "PO-2"))
+    problem_of(other, 422, "idempotency_key_reused")
+    elsewhere = await world.client.post("/v1/customers", headers=headers, content=b"{}")
+    assert elsewhere.status_code == 422
+    endpoint = await world.client.post("/v1/webhook-endpoints", headers=headers, json=ENDPOINT)
+    problem_of(endpoint, 422, "idempotency_key_reused")
+    assert (await world.count("orders"), await world.count("webhook_endpoints")) == (1, 0)
+
+
+async def test_one_key_at_the_same_time_makes_one_order(world: World) -> None:
+    partner = await world.partner()
+    body, headers = order_body(partner), headers_of(partner, "k-1")
+    answers = await asyncio.gather(
+        *(world.client.post("/v1/orders", headers=headers, content=body) for _ in range(12))
+    )
+    created = [a for a in answers if a.status_code == 201 and "idempotency-replayed" not in a.headers]
+    assert len(created) == 1
+    for answer in answers:
+        if answer.status_code == 201:
+            assert answer.content == created[0].content
+        else:
+            problem_of(answer, 409, "idempotency_in_progress")
+            assert int(answer.headers["retry-after"]) > 0
+    await world.work()
+    assert (await world.count("orders"), await world.count("batches")) == (1, 1)
+    assert len(await world.devices_at_microsoft(partner.tenant_id)) == 1
+
+
+async def test_a_key_whose_first_request_is_running_says_when_to_come_back(world: World) -> None:
+    partner = await world.partner(consented=False)
+    running = await _take(world, partner, "k-1", order_body(partner))
+    assert running is None
+    headers = headers_of(partner, "k-1")
+    waiting = await world.client.post("/v1/orders", headers=headers, content=order_body(partner))
+    problem_of(waiting, 409, "idempotency_in_progress")
+    other = await world.client.post("/v1/orders", headers=headers, content=order_body(partner, "PO-2"))
+    problem_of(other, 422, "idempotency_key_reused")
+    assert await world.count("orders") == 0
+
+    world.clock.advance(minutes=6)  # the first one has died without an answer
+
+    after = await world.client.post("/v1/orders", headers=headers, content=order_body(partner))
+    assert after.status_code == 201, after.text
+
+
+async def _take(world: World, partner: Partner, key: str, body: bytes) -> object:
+    """Begins a request with the key and never ends it, as a killed process does."""
+    async with world.runtime.transaction(partner.id) as tx:
+        return await idempotency.begin(
+            tx.session,
+            partner.id,
+            key,
+            fingerprint=hashlib.sha256(b"\n".join((b"POST", b"/v1/orders", body))).digest(),
+            now=world.clock.now(),
+            patience=timedelta(minutes=5),
+            remembered_for=timedelta(hours=72),
+        )
+
+
+async def test_a_refused_request_frees_its_key_for_the_corrected_one(world: World) -> None:
+    partner = await world.partner(consented=False)
+    headers = headers_of(partner, "k-1")
+    for wrong in (
+        order_body(partner, customer_id=str(uuid4())),
+        order_body(partner, devices=[{}], on_invalid="reject_order"),
+        order_body(partner, group_tag="x" * 200),
+    ):
+        assert (await world.client.post("/v1/orders", headers=headers, content=wrong)).status_code in (
+            404,
+            422,
+        )
+        assert await world.count("idempotency_keys") == 0
+    right = await world.client.post("/v1/orders", headers=headers, content=order_body(partner))
+    assert right.status_code == 201, right.text
+    assert "idempotency-replayed" not in right.headers
+
+
+async def test_a_dry_run_does_not_use_up_the_key_of_the_real_order(world: World) -> None:
+    partner = await world.partner(consented=False)
+    headers = headers_of(partner, "k-1")
+    dry = await world.client.post(
+        "/v1/orders", headers=headers, content=order_body(partner, validate_only=True)
+    )
+    real = await world.client.post("/v1/orders", headers=headers, content=order_body(partner))
+    assert (dry.status_code, real.status_code) == (200, 201)
+
+
+async def test_a_key_is_forgotten_after_its_time(world: World) -> None:
+    partner = await world.partner(consented=False)
+    headers = headers_of(partner, "k-1")
+    await world.client.post("/v1/orders", headers=headers, content=order_body(partner))
+    world.clock.advance(hours=71)
+    still = await world.client.post("/v1/orders", headers=headers, content=order_body(partner))
+    assert still.headers["idempotency-replayed"] == "true"
+    world.clock.advance(hours=2)
+    after = await world.client.post("/v1/orders", headers=headers, content=order_body(partner))
+    problem_of(after, 409, "reference_taken")
+
+
+async def test_a_lost_answer_with_a_webhook_secret_can_be_had_again(world: World) -> None:
+    partner = await world.partner(consented=False)
+    headers = {**partner.headers, "Idempotency-Key": "hook"}
+    first = await world.client.post("/v1/webhook-endpoints", headers=headers, json=ENDPOINT)
+    again = await world.client.post("/v1/webhook-endpoints", headers=headers, json=ENDPOINT)
+    assert first.json()["secret"].startswith("whsec_")
+    assert (again.status_code, again.content) == (201, first.content)
+    assert again.headers["idempotency-replayed"] == "true"
+    assert again.headers["cache-control"] == "no-store"
+    assert await world.count("webhook_endpoints") == 1
+    read = await world.client.get(first.headers["location"], headers=partner.headers)
+    assert "secret" not in read.json()
+    assert first.json()["secret"] not in await world.dump()
+
+
+@pytest.mark.parametrize(
+    "key", ["", "x" * 256, "näh", "a\tb", "a\x7fb"], ids=["empty", "long", "latin", "tab", "delete"]
+)
+async def test_a_malformed_key_is_refused_and_nothing_is_stored(world: World, key: str) -> None:
+    partner = await world.partner(consented=False)
+    headers = [(name.encode(), value.encode()) for name, value in headers_of(partner).items()]
+    response = await world.client.post(
+        "/v1/orders",
+        headers=[*headers, (b"Idempotency-Key", key.encode("latin-1"))],
+        content=order_body(partner),
+    )
+    problem_of(response, 422, "idempotency_key_invalid")
+    assert await world.count("orders") == 0
+
+
+async def test_the_longest_key_works(world: World) -> None:
+    partner = await world.partner(consented=False)
+    headers = headers_of(partner, "x" * 255)
+    for replayed in (None, "true"):
+        response = await world.client.post("/v1/orders", headers=headers, content=order_body(partner))
+        assert response.status_code == 201, response.text
+        assert response.headers.get("idempotency-replayed") == replayed

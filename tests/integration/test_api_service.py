@@ -1,0 +1,375 @@
+"""The service itself: catalogues, readiness, the framework's own refusals, headers, the OpenAPI document."""
+
+import ast
+import re
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import jsonschema_rs
+import pytest
+from fastapi.routing import APIRoute, iter_route_contexts
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
+
+from app.db import heartbeats
+from app.db.engine import normalise_url
+from app.main import build
+from app.runtime import Runtime
+from app.services.identities import PartnerRole
+from tests.integration.test_api_bad_input import TUPLE, problem_of
+from tests.world import World
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+# --- catalogues -----------------------------------------------------------------------------------
+
+
+async def test_the_platforms_are_the_published_table(world: World) -> None:
+    partner = await world.partner(consented=False)
+    response = await world.client.get("/v1/platforms", headers=partner.headers)
+    table = {
+        p["name"]: (p["max_devices"], set(p["identities"]), p["profiles"] != "none", p["retired"])
+        for p in response.json()["items"]
+    }
+    exact, whole = {"tuple", "product_key"}, {"hardware_hash"}
+    assert table == {
+        "oem_direct": (1000, exact, False, False),
+        "partner_center": (1000, exact | whole, True, False),
+        "intune": (500, whole, True, False),
+        "store_for_business": (1000, whole, True, True),
+        "m365_business": (1000, whole, True, False),
+    }
+    assert [p["name"] for p in response.json()["items"] if p["automated"]] == ["partner_center"]
+
+
+def codes_in_source() -> dict[str, str]:
+    """Every text in `app` that stands where a code stands, with its place."""
+    takers = {
+        "Unauthenticated": 0, "Forbidden": 0, "NotFound": 0, "Conflict": 0, "TooLarge": 0, "Unprocessable": 0,
+        "Busy": 0, "FieldError": 1, "Finding": 0, "HashError": 0, "Meaning": 1, "lookup": 0, "problem": 1,
+        "NotSent": 0, "OutcomeUnknown": 0, "Refused": 0, "ConnectionTrouble": 0,
+    }  # fmt: skip
+    found: dict[str, str] = {}
+    for path in (ROOT / "app").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.Call):
+                continue
+            name = getattr(node.func, "id", getattr(node.func, "attr", ""))
+            candidates = [k.value for k in node.keywords if k.arg in ("code", "error_code", "too_long")]
+            if name in takers and len(node.args) > takers[name]:
+                candidates.append(node.args[takers[name]])
+            for candidate in candidates:
+                if isinstance(candidate, ast.Constant) and isinstance(candidate.value, str):
+                    found[candidate.value] = f"{path.relative_to(ROOT)}:{node.lineno}"
+    return found
+
+
+async def test_every_code_in_the_source_is_in_the_catalogue_that_the_api_serves(world: World) -> None:
+    partner = await world.partner(consented=False)
+    response = await world.client.get("/v1/error-codes", headers=partner.headers)
+    served = {entry["code"]: entry for entry in response.json()["items"]}
+    used = codes_in_source()
+    assert len(used) > 45
+    assert {code: place for code, place in used.items() if code not in served} == {}
+    for code, entry in served.items():
+        assert re.fullmatch(r"[a-z0-9_]+", code)
+        assert entry["title"]
+        assert entry["remedy"].endswith(".")
+    source = "\n".join(p.read_text() for p in (ROOT / "app").rglob("*.py") if p.name != "catalogue.py")
+    unused = {code for code in served if f'"{code}"' not in source}
+    assert unused <= {"consent_revoked", "rate_limited"}, unused
+
+
+async def test_a_role_that_microsoft_does_not_serve_gets_no_connection(world: World) -> None:
+    partner = await world.partner(consented=False)
+    async with world.runtime.system_transaction() as tx:
+        await tx.session.execute(
+            text("UPDATE partners SET role = :role WHERE id = :id"),
+            {"role": PartnerRole.INDIRECT_RESELLER.value, "id": partner.id},
+        )
+    body = {
+        "name": "second",
+        "entra_tenant_id": str(uuid4()),
+        "client_id": "app",
+        "client_secret": "synthetic-secret",
+        "default_group_tag": "x",
+    }
+    before = await world.count("connections")
+    response = await world.client.post("/v1/connections", headers=partner.headers, json=body)
+    found = problem_of(response, 422, "partner_role_cannot_use_api")
+    assert "indirect_reseller" in found["detail"]
+    assert await world.count("connections") == before
+    problem_of(await world.post_order(partner, [TUPLE]), 422, "partner_role_cannot_use_api")
+    assert await world.count("orders") == 0
+
+
+@pytest.mark.parametrize(
+    ("platform", "code"), [("azure", "unknown_platform"), ("intune", "platform_not_automated")]
+)
+async def test_a_connection_needs_a_platform_that_registrar_drives(
+    world: World, platform: str, code: str
+) -> None:
+    partner = await world.partner(consented=False)
+    body = {
+        "name": "second",
+        "platform": platform,
+        "entra_tenant_id": str(uuid4()),
+        "client_id": "app",
+        "client_secret": "synthetic-secret",
+        "default_group_tag": "x",
+    }
+    problem_of(await world.client.post("/v1/connections", headers=partner.headers, json=body), 422, code)
+
+
+# --- readiness --------------------------------------------------------------------------------------
+
+
+async def beat(world: World) -> None:
+    async with world.runtime.system_transaction() as tx:
+        await heartbeats.beat(tx.session, "worker-1", world.clock.now())
+
+
+async def test_readiness_follows_the_workers_signs_of_life(world: World) -> None:
+    response = await world.client.get("/readyz")
+    assert (response.status_code, response.json()) == (
+        503,
+        {
+            "ready": False,
+            "database": True,
+            "schema": "current",
+            "redis": True,
+            "worker": "none has been seen",
+        },
+    )
+    await beat(world)
+    response = await world.client.get("/readyz")
+    assert (response.status_code, response.json()["ready"], response.json()["worker"]) == (200, True, "alive")
+    world.clock.advance(minutes=1)
+    response = await world.client.get("/readyz")
+    assert response.status_code == 503
+    assert response.json()["worker"].startswith("last seen 20")
+
+
+async def test_readiness_says_that_the_schema_is_behind_and_what_to_do(
+    world: World, database_url: str
+) -> None:
+    await beat(world)
+    engine = create_async_engine(normalise_url(database_url), poolclass=NullPool)
+    try:
+        async with engine.begin() as owner:
+            real = (await owner.execute(text("SELECT version_num FROM alembic_version"))).scalar_one()
+            await owner.execute(text("UPDATE alembic_version SET version_num = '0000'"))
+        try:
+            response = await world.client.get("/readyz")
+        finally:
+            async with engine.begin() as owner:
+                await owner.execute(text("UPDATE alembic_version SET version_num = :v"), {"v": real})
+    finally:
+        await engine.dispose()
+    assert response.status_code == 503
+    assert "registrar migrate" in response.json()["schema"]
+    assert response.json()["database"] is True
+    assert (await world.client.get("/readyz")).status_code == 200
+
+
+async def test_without_databases_readiness_says_which_and_calls_are_told_to_come_back(world: World) -> None:
+    partner = await world.partner(consented=False)
+    gone = world.runtime.settings.model_copy(
+        update={
+            "database_url": "postgresql://registrar@127.0.0.1:1/none",
+            "redis_url": "redis://127.0.0.1:1",
+        }
+    )
+    runtime = await Runtime.open(gone)
+    app = build(gone)
+    app.state.runtime = runtime
+    try:
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(app, raise_app_exceptions=False), base_url="http://lost"
+        ) as client:
+            ready = await client.get("/readyz")
+            assert (await client.get("/healthz")).json() == {"status": "ok"}
+            answer = await client.get("/v1/me", headers=partner.headers)
+    finally:
+        await runtime.close()
+    assert ready.status_code == 503
+    assert (ready.json()["database"], ready.json()["redis"], ready.json()["ready"]) == (False, False, False)
+    problem_of(answer, 503, "not_ready")
+    assert int(answer.headers["retry-after"]) > 0
+
+
+async def test_an_unforeseen_error_shows_nothing_but_the_correlation_id(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    partner = await world.partner(consented=False)
+    monkeypatch.setattr(world.runtime, "now", lambda: "not a time: synthetic-inside")
+    response = await world.client.get(
+        "/v1/me", headers={**partner.headers, "X-Correlation-Id": "night-shift-1"}
+    )
+    found = problem_of(response, 500, "internal")
+    assert found["correlation_id"] == "night-shift-1"
+    assert "synthetic-inside" not in response.text
+    assert response.headers["cache-control"] == "no-store"
+    logged = caplog.text
+    assert "unexpected_error" in logged
+    assert "night-shift-1" in logged
+    assert partner.key not in logged
+
+
+# --- the framework's own refusals and headers ---------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/v1", "/v1/order", "/v1/orders/", "/v2/orders", "/v1/%00", "//", "/.env"]
+)
+async def test_an_unknown_path_is_a_problem_too(world: World, path: str) -> None:
+    problem_of(await world.client.get(path, headers={"Host": "elsewhere.example"}), 404, "not_found")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("PUT", "/v1/orders", "GET, HEAD, POST"),
+        ("DELETE", f"/v1/orders/{uuid4()}", "GET, HEAD"),
+        ("GET", f"/v1/orders/{uuid4()}:cancel", "POST"),
+        ("TRACE", "/healthz", "GET, HEAD"),
+        ("POST", f"/v1/webhook-endpoints/{uuid4()}", "DELETE, GET, HEAD, PATCH"),
+    ],
+)
+async def test_a_method_that_a_path_does_not_take_is_answered_with_those_it_takes(
+    world: World, method: str, path: str, allowed: str
+) -> None:
+    response = await world.client.request(method, path)
+    if method == "GET":  # an id may hold a colon as far as the router knows: it is asked for a key
+        problem_of(response, 401, "unauthenticated")
+        return
+    problem_of(response, 405, "method_not_allowed")
+    assert response.headers["allow"] == allowed
+
+
+async def test_head_is_get_without_the_body(world: World) -> None:
+    partner = await world.partner(consented=False)
+    for path in ("/healthz", "/readyz", "/v1/me", "/v1/orders", "/v1/unknown"):
+        got = await world.client.get(path, headers=partner.headers)
+        head = await world.client.head(path, headers=partner.headers)
+        assert head.status_code == got.status_code
+        assert head.content == b""
+        assert head.headers["content-type"] == got.headers["content-type"]
+        assert head.headers["content-length"] == got.headers["content-length"]
+
+
+@pytest.mark.parametrize("host", ["[::1", "evil.example", "a b", "", "x" * 300])
+async def test_the_host_header_decides_nothing(world: World, host: str) -> None:
+    partner = await world.partner(consented=False)
+    problem_of(await world.client.get("/v1/orders", headers={"Host": host}), 401, "unauthenticated")
+    order = await world.post_order(partner, [TUPLE], headers={"Host": host, "Idempotency-Key": "k"})
+    assert order.status_code == 201, order.text
+    assert order.headers["location"] == f"/v1/orders/{order.json()['id']}"
+
+
+async def test_links_to_codes_name_the_public_url_where_one_is_set(world: World) -> None:
+    app = build(world.runtime.settings.model_copy(update={"public_url": "https://registrar.example/"}))
+    app.state.runtime = world.runtime
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://inside") as client:
+        found = (await client.get("/v1/orders")).json()
+    assert found["type"] == "https://registrar.example/v1/error-codes#unauthenticated"
+
+
+async def test_every_answer_is_uncacheable_and_carries_a_correlation_id(world: World) -> None:
+    for path in ("/healthz", "/v1/me", "/nowhere", "/openapi.json"):
+        response = await world.client.get(path)
+        assert response.headers["cache-control"] == "no-store"
+        assert response.headers["x-content-type-options"] == "nosniff"
+        assert response.headers["x-correlation-id"]
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("order-system-42", True),
+        ("short", False),
+        ("x" * 101, False),
+        ("a b c d e f", False),
+        ("<script>", False),
+    ],
+)
+async def test_a_sane_correlation_id_of_the_caller_is_kept(world: World, given: str, kept: bool) -> None:
+    response = await world.client.get("/v1/me", headers={"X-Correlation-Id": given})
+    assert (response.headers["x-correlation-id"] == given) is kept
+    assert response.json()["correlation_id"] == response.headers["x-correlation-id"]
+
+
+# --- the document -------------------------------------------------------------------------------------
+
+
+async def test_the_document_is_valid_and_complete(world: World) -> None:
+    document = (await world.client.get("/openapi.json")).json()
+    assert document["openapi"].startswith("3.1")
+    documented = {
+        (method.upper(), path) for path, operations in document["paths"].items() for method in operations
+    }
+    routed = {
+        (method, str(found.path))
+        for found in iter_route_contexts(world.app.routes)
+        if isinstance(found.route, APIRoute)
+        for method in found.methods or ()
+    }
+    assert documented == routed
+    ids = [operation["operationId"] for path in document["paths"].values() for operation in path.values()]
+    assert len(ids) == len(set(ids))
+    for name, schema in document["components"]["schemas"].items():
+        jsonschema_rs.Draft202012Validator(
+            {"$ref": f"#/components/schemas/{name}", "components": document["components"]}
+        )
+        assert schema["type"] in ("object", "string")
+    for reference in references(document):
+        target: Any = document
+        for part in reference.removeprefix("#/").split("/"):
+            target = target[part.replace("~1", "/").replace("~0", "~")]
+        assert target
+
+
+def references(node: Any) -> list[str]:
+    if isinstance(node, list):
+        return [found for item in node for found in references(item)]
+    if not isinstance(node, dict):
+        return []
+    own = [node["$ref"]] if isinstance(node.get("$ref"), str) else []
+    return own + [found for value in node.values() for found in references(value)]
+
+
+async def test_the_document_says_what_every_call_may_answer(world: World) -> None:
+    document = (await world.client.get("/openapi.json")).json()
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            responses = operation["responses"]
+            assert operation["tags"], (method, path)
+            if path in ("/healthz", "/readyz"):
+                assert "security" not in operation
+                continue
+            assert operation["security"] == [{"apiKey": []}]
+            assert {"401", "500", "503"} <= set(responses), (method, path)
+            for status, response in responses.items():
+                if int(status) >= 400:
+                    assert response["content"] == {
+                        "application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}
+                    }, (method, path, status)
+                elif status != "204":
+                    assert response["content"]["application/json"]["schema"], (method, path, status)
+            if "{" in path:
+                assert "404" in responses
+            if "requestBody" in operation:
+                assert {"400", "413", "415", "422"} <= set(responses)
+
+
+async def test_the_document_shows_the_webhooks_with_their_headers(world: World) -> None:
+    document = (await world.client.get("/openapi.json")).json()
+    assert set(document["webhooks"]) >= {"order.*", "registration.settled", "consent.*"}
+    for webhook in document["webhooks"].values():
+        headers = {parameter["name"] for parameter in webhook["post"]["parameters"]}
+        assert headers == {"webhook-id", "webhook-timestamp", "webhook-signature"}
+        assert webhook["post"]["requestBody"]["content"]["application/json"]["schema"]

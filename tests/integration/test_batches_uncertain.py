@@ -1,0 +1,302 @@
+"""Calls whose outcome is not known: found out in the end, registered once, and never endlessly."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from app.domain.order import OrderState
+from app.services import batches
+from app.services.batches import MAX_UNANSWERED
+from tests.agreement import assert_agreement
+from tests.world import Partner, World, tuples
+
+LOST_AFTER = [
+    {"kind": "drop", "phase": "after", "mode": "reset"},
+    {"kind": "drop", "phase": "after", "mode": "close"},
+    {"kind": "drop", "phase": "after", "mode": "truncate"},
+    {"kind": "status", "phase": "after", "status": 500},
+    {"kind": "status", "phase": "after", "status": 504},
+]
+LOST_BEFORE = [
+    {"kind": "drop", "phase": "before", "mode": "reset"},
+    {"kind": "status", "phase": "before", "status": 500},
+    {"kind": "status", "phase": "before", "status": 502},
+    {"kind": "status", "phase": "before", "status": 503},
+]
+
+
+def _name(fault: dict[str, Any]) -> str:
+    return "-".join(str(value) for value in fault.values())
+
+
+async def _with_known_tag(world: World) -> Partner:
+    partner = await world.partner()
+    await world.order(partner, tuples(1, "FIRST"))
+    await world.work()
+    return partner
+
+
+async def _assert_registered(world: World, partner: Partner, order_id: Any, count: int) -> None:
+    view = await world.view(partner, order_id)
+    assert view.state is OrderState.COMPLETED
+    rows = await world.rows(partner, order_id)
+    # What an earlier attempt of ours registered is not "had it before".
+    assert [row["state"] for row in rows] == ["registered"] * count
+    await assert_agreement(world, partner, order_id)
+
+
+@pytest.mark.parametrize("dedup", [True, False], ids=["remembers-ids", "forgets-ids"])
+@pytest.mark.parametrize("operation", ["create", "append"])
+@pytest.mark.parametrize("fault", LOST_AFTER, ids=_name)
+async def test_an_answer_lost_after_acceptance_registers_every_device_once(
+    world: World, fault: dict[str, Any], operation: str, dedup: bool
+) -> None:
+    await world.switch(request_id_dedup=dedup)
+    partner = await _with_known_tag(world) if operation == "append" else await world.partner()
+    await world.arm({"operation": operation, **fault})
+    order = await world.order(partner, tuples(3))
+
+    await world.work()
+
+    await _assert_registered(world, partner, order.view.record["id"], 3)
+    if operation == "append" and fault["kind"] == "drop":
+        first, second = await world.calls("append")
+        assert first["request_id"] == second["request_id"], "an unanswered call is repeated as it was"
+        assert second["replayed"] is dedup
+
+
+@pytest.mark.parametrize("operation", ["create", "append"])
+@pytest.mark.parametrize("fault", LOST_BEFORE, ids=_name)
+async def test_a_call_broken_off_before_it_had_an_effect_is_made_again(
+    world: World, fault: dict[str, Any], operation: str
+) -> None:
+    partner = await _with_known_tag(world) if operation == "append" else await world.partner()
+    await world.arm({"operation": operation, **fault, "count": 2})
+    order = await world.order(partner, tuples(3))
+
+    await world.work()
+
+    await _assert_registered(world, partner, order.view.record["id"], 3)
+
+
+@pytest.mark.parametrize("phase", ["before", "after"])
+async def test_a_call_that_takes_too_long_is_uncertain_and_found_out(world: World, phase: str) -> None:
+    partner = await world.partner()
+    await world.arm({"operation": "create", "kind": "hold", "phase": phase})
+    order = await world.order(partner, tuples(3))
+    order_id = order.view.record["id"]
+
+    async with world.another(upstream_timeout_s=0.3) as hasty:
+        await batches.advance_next(hasty.runtime)
+        assert [row["state"] for row in await world.rows(partner, order_id)] == ["unknown"] * 3
+        assert (await world.view(partner, order_id)).state is OrderState.IN_PROGRESS
+        await world.control("POST", "release", {})
+        await hasty.work()
+
+    await _assert_registered(world, partner, order_id, 3)
+
+
+async def test_an_acceptance_that_names_no_job_is_looked_up_in_the_listing(world: World) -> None:
+    partner = await world.partner()
+    await world.arm({"operation": "create", "kind": "no_location"})
+    order = await world.order(partner, tuples(120))
+
+    await world.work()
+
+    await _assert_registered(world, partner, order.view.record["id"], 120)
+    assert len(await world.calls("create")) == 1
+    assert len(await world.calls("list_devices")) == 2, "two pages of 100"
+    assert not await world.calls("status")
+
+
+async def test_failures_behind_an_acceptance_that_names_no_job_are_told_by_a_second_sending(
+    world: World,
+) -> None:
+    partner = await world.partner()
+    await world.switch(oem_unknown=["SYN00002"])
+    await world.arm({"operation": "create", "kind": "no_location"})
+    order = await world.order(partner, tuples(3))
+
+    await world.work()
+
+    rows = await world.rows(partner, order.view.record["id"])
+    assert [row["state"] for row in rows] == ["registered", "failed", "registered"]
+    assert [call["device_count"] for call in await world.calls("append")] == [1], "only what was missing"
+    await assert_agreement(world, partner, order.view.record["id"])
+
+
+async def test_a_job_that_microsoft_forgets_is_looked_up_in_the_listing(world: World) -> None:
+    partner = await world.partner()
+    await world.arm({"operation": "status", "kind": "status", "status": 404, "body": {"code": 404}})
+    order = await world.order(partner, tuples(3))
+
+    await world.work()
+
+    await _assert_registered(world, partner, order.view.record["id"], 3)
+    assert len(await world.calls("create")) == 1
+
+
+async def test_a_job_that_never_finishes_is_given_up_at_its_deadline_and_sent_again(world: World) -> None:
+    partner = await world.partner()
+    await world.arm({"operation": "create", "kind": "never_finish"})
+    order = await world.order(partner, tuples(3))
+    started = world.clock.now()
+
+    await world.work()
+
+    assert (world.clock.now() - started).total_seconds() > world.runtime.settings.poll_deadline_s
+    await _assert_registered(world, partner, order.view.record["id"], 3)
+
+
+async def test_jobs_that_never_finish_end_as_unknown_and_visible(world: World) -> None:
+    await world.switch(never_finish_rate=1.0)
+    partner = await world.partner()
+    order = await world.order(partner, tuples(2))
+
+    await world.work()
+
+    rows = await world.rows(partner, order.view.record["id"])
+    assert {(row["state"], row["error_code"]) for row in rows} == {("unknown", "outcome_unknown")}
+    assert rows[0]["remedy"]
+    assert (await world.view(partner, order.view.record["id"])).state is OrderState.FAILED
+    assert len(await world.calls("create")) + len(await world.calls("append")) == 2
+    await assert_agreement(world, partner, order.view.record["id"])
+
+
+async def test_a_status_that_is_never_answered_is_looked_up_at_the_deadline(world: World) -> None:
+    partner = await world.partner()
+    await world.arm({"operation": "status", "kind": "status", "status": 500, "count": None})
+    order = await world.order(partner, tuples(3))
+
+    await world.work()
+
+    await _assert_registered(world, partner, order.view.record["id"], 3)
+
+
+@pytest.mark.parametrize(
+    "fault", [{"kind": "status", "status": 500}, {"kind": "drop", "phase": "before"}], ids=_name
+)
+async def test_a_batch_that_is_never_answered_ends_visibly_and_holds_up_nobody(
+    world: World, fault: dict[str, Any]
+) -> None:
+    partner, neighbour = await world.partner(), await world.partner()
+    poisoned = {**fault, "customer": str(partner.tenant_id), "count": None}
+    await world.arm({"operation": "create", **poisoned}, {"operation": "append", **poisoned})
+    sick = await world.order(partner, tuples(2, "SICK"))
+    well = [await world.order(neighbour, tuples(2, f"WELL{number}")) for number in range(3)]
+
+    started = world.clock.now()
+    while (await world.view(neighbour, well[-1].view.record["id"])).state is OrderState.IN_PROGRESS:
+        if await batches.advance_next(world.runtime) is None:
+            world.clock.advance(seconds=0.5)
+    assert (world.clock.now() - started).total_seconds() < 10, "others wait for nothing"
+    await world.work()
+
+    rows = await world.rows(partner, sick.view.record["id"])
+    assert {(row["state"], row["error_code"]) for row in rows} == {("unknown", "outcome_unknown")}
+    settings = world.runtime.settings
+    calls = [c for c in await world.calls("create") if c["customer"] == str(partner.tenant_id)]
+    assert len(calls) <= settings.max_submissions + settings.lookup_attempts
+    await assert_agreement(world, partner, sick.view.record["id"])
+    await assert_agreement(world, neighbour, *(order.view.record["id"] for order in well))
+
+
+async def test_an_unanswered_listing_is_given_up_after_most_of_a_day(world: World) -> None:
+    partner = await world.partner()
+    await world.arm(
+        {"operation": "create", "kind": "no_location"},
+        {"operation": "list_devices", "kind": "status", "status": 500, "count": None},
+    )
+    order = await world.order(partner, tuples(2))
+    for _ in range(12):
+        if await batches.advance_next(world.runtime) is None:
+            world.clock.advance(minutes=6)
+    [batch] = await world.batches(order.view.record["id"])
+    assert batch["state"] == "unknown"
+    assert 3 < batch["troubles"] < MAX_UNANSWERED, "an outage of some minutes gives nothing up"
+
+    async with world.runtime.transaction(partner.id) as tx:
+        await batches.batches.update_claimed(
+            tx.session, await _claim(world), {"troubles": MAX_UNANSWERED, "lease_until": None}
+        )
+    await world.work()
+
+    rows = await world.rows(partner, order.view.record["id"])
+    assert {(row["state"], row["error_code"]) for row in rows} == {("unknown", "outcome_unknown")}
+    await assert_agreement(world, partner, order.view.record["id"])
+
+
+async def _claim(world: World) -> Any:
+    """The next batch, claimed and left so."""
+    from uuid import uuid4
+
+    world.clock.advance(minutes=6)
+    async with world.runtime.system_transaction() as tx:
+        return await batches.batches.claim_one(
+            tx.session,
+            owner=uuid4(),
+            now=world.clock.now(),
+            lease=world.runtime.settings.lease,
+            customer_window=1,
+            connection_window=1,
+        )
+
+
+async def test_a_refusal_after_an_uncertain_call_is_not_believed_before_the_listing_agrees(
+    world: World,
+) -> None:
+    partner = await _with_known_tag(world)
+    await world.switch(request_id_dedup=False)
+    await world.arm(
+        {"operation": "append", "kind": "drop", "phase": "after"},
+        {"operation": "append", "kind": "status", "status": 400, "body": {"code": 2000}},
+    )
+    order = await world.order(partner, tuples(3))
+
+    await world.work()
+
+    await _assert_registered(world, partner, order.view.record["id"], 3)
+
+
+async def test_rows_of_a_call_cut_off_by_a_crash_survive_a_refusal_of_its_repetition(world: World) -> None:
+    partner = await _with_known_tag(world)
+    await world.arm(
+        {"operation": "append", "kind": "hold", "phase": "before"},
+        {"operation": "append", "kind": "status", "status": 400, "body": {"code": 2000}},
+    )
+    order = await world.order(partner, tuples(3))
+    crashed = asyncio.create_task(batches.advance_next(world.runtime))
+    async with asyncio.timeout(5):
+        while not await world.control("GET", "held"):
+            await asyncio.sleep(0.01)
+    world.clock.advance(seconds=world.runtime.settings.lease_s + 1)
+
+    async with world.another() as other:
+        await other.work()
+    await world.control("POST", "release", {})
+    await crashed
+
+    await _assert_registered(world, partner, order.view.record["id"], 3)
+
+
+async def test_half_a_day_of_every_kind_of_fault_ends_with_the_truth(world: World) -> None:
+    await world.control("PUT", "chance", {"seed": 7})
+    await world.control("POST", "presets/hostile")
+    await world.switch(processing_min_ms=0, processing_max_ms=20, refresh_token_reusable=True)
+    partner = await world.partner(consented=False)
+    for _ in range(20):
+        await batches.advance_next(world.runtime)
+        try:
+            from app.services import consents
+
+            await consents.read_customers(world.runtime, partner.id, partner.connection_id)
+            break
+        except Exception:  # noqa: BLE001
+            world.clock.advance(minutes=1)
+    made = [await world.order(partner, tuples(20, f"H{number}")) for number in range(4)]
+
+    await world.work(limit=2000)
+
+    for order in made:
+        await assert_agreement(world, partner, order.view.record["id"])

@@ -1,0 +1,130 @@
+"""The running API against its own OpenAPI document: requests drawn from it, right ones and wrong ones.
+
+The API listens on a socket, as in production. Ids in paths and bodies are those of real objects in
+half of the runs, so that answers with content are checked too and not only refusals.
+"""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import schemathesis
+import uvicorn
+from hypothesis import HealthCheck, Phase, given
+from hypothesis import settings as hypothesis_settings
+from schemathesis.checks import not_a_server_error
+from schemathesis.generation import GenerationMode
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    negative_data_rejection,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from app.main import build
+from app.settings import Settings
+from tests.integration.test_api_auth import everything
+from tests.world import Partner, World
+
+EXAMPLES = 8
+"""Requests of each kind for each operation; about 30 operations, two kinds, with and without real ids."""
+
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    negative_data_rejection,
+]
+
+SCHEMA = schemathesis.openapi.from_dict(build(Settings()).openapi())
+OPERATIONS = {
+    f"{operation.method.upper()} {operation.path}": operation
+    for result in SCHEMA.get_all_operations()
+    for operation in [result.ok()]
+}
+
+
+@pytest.fixture
+async def base_url(world: World) -> AsyncIterator[str]:
+    """The world's API on a free port of this process."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    config = uvicorn.Config(world.app, log_level="error", lifespan="off", timeout_graceful_shutdown=1)
+    server = uvicorn.Server(config)
+    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
+    task = asyncio.create_task(server.serve(sockets=[listening]))
+    async with asyncio.timeout(10):
+        while not server.started:
+            await asyncio.sleep(0.005)
+    try:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        await task
+
+
+def with_real_ids(body: Any, ids: dict[str, str]) -> Any:
+    """The body with the ids of real objects where it is an object that names them."""
+    if not isinstance(body, dict):
+        return body
+    return {name: ids.get(name, value) for name, value in body.items()}
+
+
+def probe(name: str, mode: GenerationMode, base_url: str, partner: Partner, ids: dict[str, str] | None) -> int:
+    """Sends what is drawn, checks each answer, and returns how many were sent."""
+    operation = OPERATIONS[name]
+    fixed: dict[str, Any] = {}
+    if ids is not None:
+        wanted = [parameter.name for parameter in operation.path_parameters]
+        fixed = {"path_parameters": {parameter: ids[parameter] for parameter in wanted}} if wanted else {}
+    sent = 0
+
+    @hypothesis_settings(
+        max_examples=EXAMPLES,
+        derandomize=True,
+        database=None,
+        deadline=None,
+        phases=[Phase.explicit, Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(case=operation.as_strategy(generation_mode=mode, **fixed))
+    def run(case: Any) -> None:
+        nonlocal sent
+        if ids is not None and mode is GenerationMode.POSITIVE:
+            case.body = with_real_ids(case.body, ids)
+        response = case.call(base_url=base_url, headers=partner.headers)
+        case.validate_response(response, checks=CHECKS)
+        sent += 1
+
+    run()
+    return sent
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+async def test_what_the_document_says_is_true(world: World, base_url: str, name: str) -> None:
+    partner = await world.partner()
+    ids = await everything(world, partner)
+    sent = 0
+    for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
+        for real in (ids, None):
+            try:
+                sent += await asyncio.to_thread(probe, name, mode, base_url, partner, real)
+            except schemathesis.errors.Unsatisfiable:
+                # Nothing about an operation without parameters and body can be wrong.
+                assert mode is GenerationMode.NEGATIVE
+    assert sent > 0
+
+
+async def test_the_probe_finds_an_answer_that_is_not_documented(world: World, base_url: str) -> None:
+    partner = await world.partner(consented=False)
+    operation = OPERATIONS["GET /v1/me"]
+    case = operation.Case()
+    response = await asyncio.to_thread(case.call, base_url=base_url, headers=partner.headers)
+    case.validate_response(response, checks=CHECKS)
+    response.status_code = 418
+    with pytest.raises(schemathesis.core.failures.FailureGroup):
+        case.validate_response(response, checks=CHECKS)
