@@ -26,7 +26,7 @@ TAGS = [
 
 def build(settings: Settings | None = None) -> FastAPI:
     settings = settings or Settings()
-    telemetry.configure(settings, process="api")
+    telemetry.configure(**settings.logging, process="api")
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

@@ -235,5 +235,10 @@ class Settings(BaseSettings):
         return self
 
     @property
+    def logging(self) -> dict[str, Any]:
+        """What `telemetry.configure` takes."""
+        return {"level": self.log_level, "as_json": self.log_format is LogFormat.JSON}
+
+    @property
     def lease(self) -> timedelta:
         return timedelta(seconds=self.lease_s)

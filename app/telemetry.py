@@ -11,8 +11,6 @@ from typing import Any
 
 import structlog
 
-from app.settings import LogFormat, Settings
-
 FORBIDDEN_FIELDS = frozenset(
     {
         "hardware_hash",
@@ -37,8 +35,11 @@ FORBIDDEN_FIELDS = frozenset(
 FORBIDDEN_ENDINGS = ("_secret", "_token", "_hash", "_password", "_key")
 
 
-def configure(settings: Settings, *, process: str) -> None:
-    """Sets up logging of the whole process, libraries included. `process` is on every line."""
+def configure(*, level: str, as_json: bool, process: str) -> None:
+    """Sets up logging of the whole process, libraries included. `process` is on every line.
+
+    `level` is DEBUG, INFO, WARNING or ERROR. `as_json` is for machines; otherwise lines are for people.
+    """
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -55,7 +56,7 @@ def configure(settings: Settings, *, process: str) -> None:
     )
     renderer: Any = (
         structlog.processors.JSONRenderer()
-        if settings.log_format is LogFormat.JSON
+        if as_json
         else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     )
     formatter = structlog.stdlib.ProcessorFormatter(
@@ -66,7 +67,7 @@ def configure(settings: Settings, *, process: str) -> None:
     handler.setFormatter(formatter)
     root = logging.getLogger()
     root.handlers = [handler]
-    root.setLevel(settings.log_level.upper())
+    root.setLevel(level.upper())
     for name in ("httpx", "httpcore", "arq.worker", "uvicorn.access", "msal"):
         logging.getLogger(name).setLevel(logging.WARNING)
     structlog.contextvars.bind_contextvars(process=process)

@@ -129,3 +129,10 @@ async def subscribe(world: World, partner: Partner, url: str, event_types: Seque
     assert response.status_code == 201, response.text
     body = response.json()
     return Endpoint(UUID(body["id"]), body["secret"])
+
+
+async def until(condition: Callable[[], object], patience: float = 5.0) -> None:
+    """Waits for something to have become true. Raises TimeoutError."""
+    async with asyncio.timeout(patience):
+        while not condition():  # noqa: ASYNC110 - what is waited for has no event
+            await asyncio.sleep(0.005)

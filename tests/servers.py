@@ -47,20 +47,26 @@ def open_servers() -> Iterator[Servers]:
 
 
 @asynccontextmanager
-async def fresh_database(server_url: str) -> AsyncIterator[str]:
-    """A migrated database of its own on the server, dropped at the end."""
+async def empty_database(server_url: str) -> AsyncIterator[str]:
+    """A database of its own on the server without any table, dropped at the end."""
     name = f"test_{uuid4().hex[:12]}"
     admin = create_async_engine(normalise_url(server_url), poolclass=NullPool, isolation_level="AUTOCOMMIT")
     async with admin.connect() as session:
         await session.execute(text(f'CREATE DATABASE "{name}"'))
-    url = make_url(server_url).set(database=name).render_as_string(hide_password=False)
     try:
-        await schema.migrate(url)
-        yield url
+        yield make_url(server_url).set(database=name).render_as_string(hide_password=False)
     finally:
         async with admin.connect() as session:
             await session.execute(text(f'DROP DATABASE "{name}" WITH (FORCE)'))
         await admin.dispose()
+
+
+@asynccontextmanager
+async def fresh_database(server_url: str) -> AsyncIterator[str]:
+    """A migrated database of its own on the server, dropped at the end."""
+    async with empty_database(server_url) as url:
+        await schema.migrate(url)
+        yield url
 
 
 @asynccontextmanager

@@ -15,9 +15,9 @@ import uvloop
 from arq import cron, func
 from arq.typing import StartupShutdown, WorkerCoroutine
 from arq.worker import Worker
-from sqlalchemy.exc import SQLAlchemyError
 
 from app import telemetry
+from app.db.engine import OUTAGES
 from app.queue import QUEUE_NAME, WakeKind, WakeUp, deserialize, redis_settings, serialize
 from app.runtime import Runtime, databases
 from app.services import batches, consents, sweep, webhooks
@@ -72,7 +72,7 @@ async def _lane(ctx: Context, kind: WakeKind, step: Any) -> None:
     lanes[kind] += 1
     try:
         await run_lane(step, lambda: runtime.queue.send([WakeUp(kind)]))
-    except (SQLAlchemyError, OSError) as error:
+    except OUTAGES as error:
         # The database is away: rows and leases are where they were, the sweep comes back to them.
         log.warning("lane_broken_off", kind=kind.value, error=type(error).__name__)
     finally:
@@ -83,14 +83,14 @@ async def run_sweep(ctx: Context) -> None:
     runtime = _runtime(ctx)
     try:
         await sweep.sweep(runtime)
-    except (SQLAlchemyError, OSError) as error:
+    except OUTAGES as error:
         log.warning("sweep_failed", error=type(error).__name__)
 
 
 async def run_tidy(ctx: Context) -> None:
     try:
         await sweep.tidy(_runtime(ctx))
-    except (SQLAlchemyError, OSError) as error:
+    except OUTAGES as error:
         log.warning("tidy_failed", error=type(error).__name__)
 
 
@@ -100,7 +100,7 @@ async def _beat(ctx: Context) -> None:
     while True:
         try:
             await sweep.beat(runtime, worker_id)
-        except (SQLAlchemyError, OSError) as error:
+        except OUTAGES as error:
             log.warning("heartbeat_failed", error=type(error).__name__)
         await asyncio.sleep(runtime.settings.heartbeat_s)
 
@@ -125,7 +125,7 @@ async def shutdown(ctx: Context) -> None:
     with contextlib.suppress(asyncio.CancelledError):
         await ctx["beat"]
     runtime = _runtime(ctx)
-    with contextlib.suppress(SQLAlchemyError, OSError):
+    with contextlib.suppress(*OUTAGES):
         await sweep.end_beat(runtime, ctx["worker_id"])
     await runtime.close()
     log.info("worker_stopped")
@@ -192,7 +192,7 @@ async def run(settings: Settings) -> None:
 
 def main() -> None:
     settings = Settings()
-    telemetry.configure(settings, process="worker")
+    telemetry.configure(**settings.logging, process="worker")
     uvloop.run(run(settings))
 
 

@@ -18,6 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from app.api.models import Problem, ProblemError
+from app.db.engine import OUTAGES, is_passing
 from app.domain.catalogue import CATALOGUE, lookup
 from app.domain.errors import (
     Busy,
@@ -31,7 +32,6 @@ from app.domain.errors import (
     Unprocessable,
 )
 from app.domain.upstream import ConnectionTrouble, NotSent, OutcomeUnknown, Refused, UpstreamFailure
-from app.services.health import POSSIBLE_OUTAGES, is_outage
 from app.telemetry import logger
 
 log = logger("api")
@@ -165,13 +165,13 @@ def install(app: FastAPI) -> None:
         return problem(request, code, "", error.status_code, headers=headers)
 
     async def on_possible_outage(request: Request, error: Exception) -> Response:
-        if not is_outage(error):
+        if not is_passing(error):
             raise error
         log.error("database_unavailable", path=request.scope["path"], error=type(error).__name__)
         detail = "The database can not be reached. Whether the call has taken effect is not known."
         return problem(request, "not_ready", detail, 503, headers={"Retry-After": RETRY_AFTER_OUTAGE})
 
-    for kind in POSSIBLE_OUTAGES:
+    for kind in OUTAGES:
         app.add_exception_handler(kind, on_possible_outage)
 
 

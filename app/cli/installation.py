@@ -41,12 +41,9 @@ def load_settings() -> Settings:
 def quiet(settings: Settings) -> None:
     """Logs of a command: on the error stream, and only what matters unless asked for more."""
     from app import telemetry
-    from app.settings import LogFormat
 
     level = settings.log_level if "log_level" in settings.model_fields_set else "WARNING"
-    telemetry.configure(
-        settings.model_copy(update={"log_level": level, "log_format": LogFormat.TEXT}), process="registrar"
-    )
+    telemetry.configure(level=level, as_json=False, process="registrar")
 
 
 def use_installation(work: Callable[["Runtime"], Awaitable[Result]]) -> Result:

@@ -58,6 +58,9 @@ def open_engine(url: str, *, pool_size: int, name: str) -> AsyncEngine:
     )
 
 
+OUTAGES: tuple[type[Exception], ...] = (SQLAlchemyError, OSError)
+"""What working without a database raises. Broad: a loop that must go on catches these and logs."""
+
 PASSING_STATES = ("08", "40", "53", "57", "58")
 """Classes of SQLSTATE that pass by themselves: connection, deadlock, resources, shutdown, system."""
 

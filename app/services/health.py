@@ -1,32 +1,14 @@
-"""Whether the service can do its work: what `/readyz` shows, and what a lost database looks like."""
+"""Whether the service can do its work: what `/readyz` shows."""
 
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-
 from app.db import heartbeats, schema
-from app.db.engine import stamp
+from app.db.engine import OUTAGES, stamp
 from app.runtime import Runtime
 
 MISSED_BEATS = 4
 """Signs of life a worker may miss before it counts as gone."""
-
-
-POSSIBLE_OUTAGES: tuple[type[Exception], ...] = (OSError, DBAPIError, PoolTimeoutError)
-"""What a use case raises when the database can not be reached; `is_outage` tells it from mistakes."""
-
-_OUTAGE_STATES = ("08", "53", "57P")
-"""SQLSTATE classes: connection lost, out of resources, server going down or starting up."""
-
-
-def is_outage(error: BaseException) -> bool:
-    """Whether the same call can be expected to work once the database is back."""
-    if not isinstance(error, DBAPIError):
-        return isinstance(error, OSError | PoolTimeoutError)
-    state = str(getattr(error.orig, "sqlstate", None) or "")
-    return error.connection_invalidated or state.startswith(_OUTAGE_STATES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +29,7 @@ async def look(runtime: Runtime) -> Health:
         async with runtime.system_transaction() as tx:
             version = await schema.current(tx.session)
             last = await heartbeats.last(tx.session)
-    except (SQLAlchemyError, OSError):
+    except OUTAGES:
         return Health(database=False, schema="unknown", redis=redis, worker="unknown")
     newest = schema.newest()
     patience = timedelta(seconds=runtime.settings.heartbeat_s * MISSED_BEATS)

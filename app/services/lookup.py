@@ -17,6 +17,7 @@ from app.db.registrations import Outcome, SendableRow
 from app.domain import schedule
 from app.domain.batch import BatchState
 from app.domain.registration import RegistrationState
+from app.domain.upstream import UpstreamFailure
 from app.platforms.base import ListedDevice
 from app.runtime import Runtime
 from app.services.access import open_access
@@ -79,17 +80,24 @@ async def look_up(runtime: Runtime, claim: Claim) -> None:
     access = await open_access(runtime, claim.partner_id, claim.connection_id)
     driver = runtime.drivers[access.record["platform"]]
     listing = _Listing()
-    async for device in driver.listed(
-        access,
-        customer["entra_tenant_id"],
-        claim.group_tag,
-        max_pages=runtime.settings.lookup_pages,
-    ):
-        listing.add(device)
-    async with runtime.transaction(claim.partner_id) as tx:
-        await batches.finish_attempt(
-            tx.session, claim, attempt_id, outcome="read", said="", now=runtime.now()
-        )
+    outcome, said = "interrupted", ""
+    try:
+        async for device in driver.listed(
+            access,
+            customer["entra_tenant_id"],
+            claim.group_tag,
+            max_pages=runtime.settings.lookup_pages,
+        ):
+            listing.add(device)
+        outcome = "read"
+    except UpstreamFailure as failure:
+        outcome, said = failure.code, str(failure.said)
+        raise
+    finally:
+        async with runtime.transaction(claim.partner_id) as tx:
+            await batches.finish_attempt(
+                tx.session, claim, attempt_id, outcome=outcome, said=said, now=runtime.now()
+            )
     await _conclude(runtime, claim, rows, listing)
 
 

@@ -19,7 +19,7 @@ from app.outbound import Outbound
 from app.runtime import Runtime
 from app.secrets import Secrets
 from app.services import webhooks
-from tests.receiver import Answer, Endpoint, Receiver, open_receiver, subscribe
+from tests.receiver import Answer, Endpoint, Receiver, open_receiver, subscribe, until
 from tests.world import Partner, World, tuples
 
 
@@ -64,12 +64,6 @@ async def set_state(world: World, partner: Partner, endpoint: Endpoint, state: s
         f"/v1/webhook-endpoints/{endpoint.id}", headers=partner.headers, json={"state": state}
     )
     assert response.status_code == 200, response.text
-
-
-async def until(condition: Any, patience: float = 5.0) -> None:
-    async with asyncio.timeout(patience):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 # --- the ladder -----------------------------------------------------------------------------------
@@ -452,8 +446,9 @@ async def test_one_endpoint_that_hangs_does_not_hold_up_the_others(world: World,
         await tell(world, partner, hanging)
     receiver.usual = Answer(hold=forever)
     lanes = [asyncio.create_task(webhooks.deliver_next(world.runtime)) for _ in range(8)]
-    await until(lambda: sum(lane.done() for lane in lanes) == 4)
-    assert len(receiver.of_path("/hanging")) == webhooks.ENDPOINT_WINDOW
+    window = webhooks.ENDPOINT_WINDOW
+    await until(lambda: sum(lane.done() for lane in lanes) == 8 - window)
+    await until(lambda: len(receiver.of_path("/hanging")) == window)
 
     receiver.usual = Answer()
     healthy = await subscribe(world, partner, receiver.url("/healthy"))
