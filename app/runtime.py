@@ -19,6 +19,7 @@ from anyio import to_thread
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from app.budgets import Budgets, policy_for
 from app.db import engine as database
 from app.db import schema
 from app.domain.ids import PartnerId
@@ -71,6 +72,7 @@ class Runtime:
     settings: Settings
     engine: AsyncEngine
     queue: Queue
+    budgets: Budgets
     secrets: Secrets
     microsoft: Microsoft
     outbound: Outbound
@@ -97,6 +99,8 @@ class Runtime:
             stack.push_async_callback(engine.dispose)
             queue = Queue(settings.redis_url)
             stack.push_async_callback(queue.close)
+            shared = Budgets.open(settings.redis_url, policy_for(settings))
+            stack.push_async_callback(shared.close)
             microsoft = Microsoft.open(settings)
             stack.push_async_callback(microsoft.close)
             outbound = Outbound.build(
@@ -110,6 +114,7 @@ class Runtime:
                 settings=settings,
                 engine=engine,
                 queue=queue,
+                budgets=shared,
                 secrets=_secrets(settings),
                 microsoft=microsoft,
                 outbound=outbound,

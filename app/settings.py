@@ -55,7 +55,8 @@ class Settings(BaseSettings):
     )
     redis_url: str | None = Field(
         None,
-        description="Redis 7 or Valkey 8 or newer. Holds wake-ups only: losing it loses no work. "
+        description="Redis 7 or Valkey 8 or newer. Holds wake-ups and throttle budgets only: losing it loses "
+        "no work. "
         "Empty: Valkey from its wheel, in the data directory.",
     )
     data_dir: Path = Field(
@@ -142,6 +143,25 @@ class Settings(BaseSettings):
     connection_window: int = Field(
         32, ge=1, description="Batches of one connection that are under way at the same time at most."
     )
+    budget_start: float = Field(
+        5,
+        gt=0,
+        description="Calls per second with which a connection begins. Microsoft names 500 a minute for its "
+        "customer and order resources, and no figure for devices.",
+    )
+    budget_floor: float = Field(
+        0.2, gt=0, description="Calls per second a connection keeps, however often Microsoft throttles it."
+    )
+    budget_ceiling: float = Field(50, gt=0, description="Calls per second of one connection at most.")
+    breaker_failures: int = Field(
+        5, ge=1, description="Calls of a connection in a row without a usable answer that open its breaker."
+    )
+    breaker_pause_s: float = Field(
+        5, gt=0, description="Seconds until an open breaker lets one call try; doubled when that fails."
+    )
+    breaker_ceiling_s: float = Field(
+        60, gt=0, description="Longest pause between the tries of an open breaker, in seconds."
+    )
     worker_lanes: int = Field(8, ge=1, description="Batches one worker process advances at the same time.")
     delivery_lanes: int = Field(8, ge=1, description="Webhooks one worker process sends at the same time.")
     heartbeat_s: float = Field(5, gt=0, description="Seconds between a worker's signs of life.")
@@ -211,6 +231,20 @@ class Settings(BaseSettings):
             raise ValueError("REGISTRAR_HEARTBEAT_S must be at most a third of REGISTRAR_LEASE_S")
         if self.webhook_timeout_s >= self.lease_s:
             raise ValueError("REGISTRAR_WEBHOOK_TIMEOUT_S must be smaller than REGISTRAR_LEASE_S")
+        return self
+
+    @model_validator(mode="after")
+    def _budgets_nest(self) -> Self:
+        for lower, higher in (
+            ("budget_floor", "budget_start"),
+            ("budget_start", "budget_ceiling"),
+            ("breaker_pause_s", "breaker_ceiling_s"),
+        ):
+            if getattr(self, lower) > getattr(self, higher):
+                raise ValueError(
+                    f"REGISTRAR_{lower.upper()} ({getattr(self, lower):g}) must not be larger than "
+                    f"REGISTRAR_{higher.upper()} ({getattr(self, higher):g})"
+                )
         return self
 
     @model_validator(mode="after")

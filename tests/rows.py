@@ -4,6 +4,7 @@ So a table that is added tomorrow is walked by the tests of the wall without any
 """
 
 from datetime import UTC, datetime
+from itertools import count
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -18,6 +19,7 @@ OWNED: list[Table] = [table for table in metadata.sorted_tables if "partner_id" 
 
 Row = dict[str, Any]
 
+_NUMBERS = count(1)
 _STATES = {"batches": "queued", "registrations": "queued", "consents": "granted"}
 
 
@@ -32,7 +34,7 @@ def _value(column: Column[Any]) -> Any:
         case Boolean():
             return False
         case Integer():  # SmallInteger is one
-            return 1
+            return next(_NUMBERS)
         case DateTime():
             return datetime.now(UTC)
         case LargeBinary():

@@ -2,6 +2,7 @@
 that can be moved. Tests say what happens in it, and look at both sides: ours and Microsoft's.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -99,6 +100,19 @@ class World:
     async def set_consent(self, tenant_id: UUID, *, given: bool) -> None:
         verb = "accept" if given else "remove"
         await self.control("POST", f"customers/{tenant_id}:{verb}")
+
+    async def until_held_open(self, calls: int = 1, *, within: float = 5.0) -> list[dict[str, Any]]:
+        """Waits until the simulator holds so many calls open (fault `hold`); those calls."""
+        async with asyncio.timeout(within):
+            while True:
+                held: list[dict[str, Any]] = await self.control("GET", "held")
+                if len(held) >= calls:
+                    return held
+                await asyncio.sleep(0.01)
+
+    async def let_go(self, held_id: int | None = None) -> None:
+        """Lets all held calls go on, or one."""
+        await self.control("POST", "release", {} if held_id is None else {"id": held_id})
 
     # --- our side -----------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ every error has a code of the catalogue, its remedy and a correlation id. What i
 
 import re
 from collections.abc import Mapping, Sequence
+from math import ceil
 from typing import Any
 
 import orjson
@@ -31,7 +32,7 @@ from app.domain.errors import (
     Unauthenticated,
     Unprocessable,
 )
-from app.domain.upstream import ConnectionTrouble, NotSent, OutcomeUnknown, Refused, UpstreamFailure
+from app.domain.upstream import ConnectionTrouble, HeldBack, NotSent, OutcomeUnknown, Refused, UpstreamFailure
 from app.telemetry import logger
 
 log = logger("api")
@@ -147,6 +148,9 @@ def install(app: FastAPI) -> None:
     async def on_upstream(request: Request, failure: UpstreamFailure) -> Response:
         status = next(s for kind, s in UPSTREAM_STATUS.items() if isinstance(failure, kind))
         detail = str(failure.said) or lookup(failure.code).title
+        if isinstance(failure, HeldBack):
+            wait = {"Retry-After": str(ceil(failure.retry_after.total_seconds()))}
+            return problem(request, failure.code, f"Registrar: {detail}", status, headers=wait)
         headers = {"Retry-After": "30"} if status == 503 else {}
         return problem(request, failure.code, f"Microsoft: {detail}", status, headers=headers)
 

@@ -119,16 +119,17 @@ async def note_trouble(
     *,
     code: str,
     said: str,
-    not_before: datetime,
+    not_before: datetime | None,
     now: datetime,
 ) -> bool:
-    """Records that nothing works until a person acts; True if that is news."""
+    """Records what a person has to mend, and how long to leave the connection alone; True if it is news."""
     row = await fetch_one(
         session,
         "WITH before AS (SELECT id, trouble_code FROM connections "
         "  WHERE partner_id = :partner AND id = :id FOR UPDATE) "
         "UPDATE connections c SET trouble_code = :code, trouble_said = :said, "
-        "trouble_since = coalesce(c.trouble_since, :now), not_before = :not_before "
+        "trouble_since = coalesce(c.trouble_since, :now), "
+        "not_before = greatest(c.not_before, CAST(:not_before AS timestamptz)) "
         "FROM before WHERE c.id = before.id RETURNING before.trouble_code AS was",
         partner=partner_id,
         id=connection_id,

@@ -220,3 +220,13 @@ async def aged_consents(
         before=proved_before,
         limit=limit,
     )
+
+
+async def give_turn_back(session: AsyncConnection, partner_id: PartnerId, customer_id: UUID) -> None:
+    """Its turn was taken and nothing could be sent: it is the next again, or others pass it for ever."""
+    await execute(
+        session,
+        "UPDATE customers SET last_turn_at = created_at WHERE partner_id = :partner AND id = :id",
+        partner=partner_id,
+        id=customer_id,
+    )

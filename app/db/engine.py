@@ -65,7 +65,7 @@ PASSING_STATES = ("08", "40", "53", "57", "58")
 """Classes of SQLSTATE that pass by themselves: connection, deadlock, resources, shutdown, system."""
 
 
-def is_passing(error: SQLAlchemyError | OSError) -> bool:
+def is_passing(error: Exception) -> bool:
     """Whether the same work may succeed later: the database is away, not our statement wrong."""
     if isinstance(error, OSError | PoolTimeoutError):
         return True

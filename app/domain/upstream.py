@@ -3,6 +3,7 @@
     UpstreamFailure
     ├── NotSent               it certainly had no effect; send it again later
     │   ├── Throttled         429: not before `retry_after`
+    │   ├── HeldBack          our own budget or breaker says not yet; Microsoft was not asked
     │   └── Unreachable       no connection, DNS, TLS
     ├── OutcomeUnknown        it may have had its effect: timeout, reset, 5xx
     ├── Refused               a definite no to this very request
@@ -47,6 +48,14 @@ class Throttled(NotSent):
 
     def __init__(self, retry_after: timedelta | None, said: Said | None = None) -> None:
         super().__init__("upstream_throttled", said)
+        self.retry_after = retry_after
+
+
+class HeldBack(NotSent):
+    """Our own budget for this connection says not yet. `said` is ours: Microsoft was not asked."""
+
+    def __init__(self, code: str, retry_after: timedelta, said: Said) -> None:
+        super().__init__(code, said)
         self.retry_after = retry_after
 
 

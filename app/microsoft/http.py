@@ -16,7 +16,8 @@ from uuid import UUID
 
 import httpx
 
-from app.domain.upstream import ConnectionTrouble, OutcomeUnknown, Said, Unreachable
+from app.domain.budget import Permit
+from app.domain.upstream import ConnectionTrouble, OutcomeUnknown, Said, Unreachable, UpstreamFailure
 from app.microsoft.answer import Reply, failure
 from app.microsoft.tokens import TokenService, no_cookies
 from app.settings import Settings
@@ -32,8 +33,26 @@ _KEEPALIVE_S = 4.0  # below the 5 s after which common servers drop an idle conn
 _NOTHING_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
 
 
+class Gate(Protocol):
+    """The budget of the connection that calls: every call enters, and says how it went."""
+
+    async def enter(self, *, patient: bool) -> Permit:
+        """Waits a moment if need be. `patient`: for the rest of something begun, a while longer.
+
+        Raises HeldBack where it would be too long.
+        """
+        ...
+
+    async def leave(self, permit: Permit, failure: UpstreamFailure | None) -> None:
+        """How the call went; None: it succeeded. A call that is cancelled leaves without a word."""
+        ...
+
+
 class Bearer(Protocol):
-    """Where a call's access token comes from."""
+    """Where a call's access token comes from, and on which budget it goes."""
+
+    @property
+    def gate(self) -> Gate: ...
 
     @property
     def delegated(self) -> bool:
@@ -112,11 +131,22 @@ class Microsoft:
     async def call(self, call: Call, bearer: Bearer) -> Reply:
         """The answer of a call that succeeded (2xx).
 
-        A 401 is tried once more with a fresh token and the same request id. Raises what
-        `app.microsoft.answer.failure` makes of every other answer, Unreachable where nothing was
-        sent, OutcomeUnknown(answered=False) where something may have been, and what the token
-        service raises. `settings.upstream_timeout_s` bounds both tries together.
+        A 401 is tried once more with a fresh token and the same request id. Raises HeldBack where
+        the connection's budget does not allow a call now, what `app.microsoft.answer.failure` makes
+        of every other answer, Unreachable where nothing was sent, OutcomeUnknown(answered=False)
+        where something may have been, and what the token service raises: a login that hangs holds
+        up a connection as a call does. `settings.upstream_timeout_s` bounds both tries together.
         """
+        permit = await bearer.gate.enter(patient=call.continuation is not None)
+        try:
+            reply = await self._answer(call, bearer)
+        except UpstreamFailure as failure:
+            await bearer.gate.leave(permit, failure)
+            raise
+        await bearer.gate.leave(permit, None)
+        return reply
+
+    async def _answer(self, call: Call, bearer: Bearer) -> Reply:
         token = await bearer.token()
         deadline = asyncio.get_running_loop().time() + self._deadline_s
         reply = await self._exchange(call, token, deadline)

@@ -18,7 +18,7 @@ from uuid import UUID
 from app.domain.batch import SentRow
 from app.domain.identity import IdentityKind
 from app.domain.registration import UpstreamRow
-from app.microsoft.http import Microsoft
+from app.microsoft.http import Gate, Microsoft
 from app.settings import Settings
 
 
@@ -56,6 +56,11 @@ class Access(Protocol):
 
     @property
     def connection_id(self) -> UUID: ...
+    @property
+    def gate(self) -> Gate:
+        """The connection's budget of calls, shared by all workers."""
+        ...
+
     @property
     def entra_tenant_id(self) -> UUID: ...
     @property

@@ -21,7 +21,7 @@ from app.domain.identity import IdentityKind
 from app.domain.registration import UpstreamRow
 from app.domain.upstream import ConnectionTrouble, NoRelationship, OutcomeUnknown, Refused, Said
 from app.microsoft.answer import Reply
-from app.microsoft.http import Call, Microsoft
+from app.microsoft.http import Call, Gate, Microsoft
 from app.platforms.base import (
     Accepted,
     Access,
@@ -181,6 +181,10 @@ class _Bearer:
 
     access: Access
     kind: TokenKind
+
+    @property
+    def gate(self) -> Gate:
+        return self.access.gate
 
     @property
     def delegated(self) -> bool:

@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 
 from sqlalchemy.exc import DBAPIError
 
+from app.budgets import ConnectionGate
 from app.db import connections
 from app.db.sql import Record
 from app.domain.ids import PartnerId
@@ -57,6 +58,10 @@ class ConnectionAccess:
     @property
     def connection_id(self) -> UUID:
         return self.record["id"]  # type: ignore[no-any-return]
+
+    @property
+    def gate(self) -> ConnectionGate:
+        return self.runtime.budgets.gate(self.connection_id, self.runtime.now)
 
     @property
     def entra_tenant_id(self) -> UUID:
@@ -198,9 +203,14 @@ TROUBLE_PAUSE = timedelta(minutes=1)
 async def note_trouble(
     runtime: Runtime, partner_id: PartnerId, connection_id: UUID, trouble: ConnectionTrouble
 ) -> datetime:
-    """Writes down what a person has to mend; returns when to try again."""
+    """Writes down what a person has to mend; returns when to try again.
+
+    A missing credential stops only the calls that need it: without a refresh token no group tag can be
+    created, but devices can be added to those that are there.
+    """
     now = runtime.now()
     not_before = now + TROUBLE_PAUSE
+    stops_all = trouble.code != "credential_missing"
     async with runtime.transaction(partner_id) as tx:
         is_news = await connections.note_trouble(
             tx.session,
@@ -208,7 +218,7 @@ async def note_trouble(
             connection_id,
             code=trouble.code,
             said=str(trouble.said),
-            not_before=not_before,
+            not_before=not_before if stops_all else None,
             now=now,
         )
     if is_news:

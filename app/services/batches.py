@@ -20,6 +20,7 @@ from app.domain.batch import BatchState
 from app.domain.consent import ConsentState
 from app.domain.upstream import (
     ConnectionTrouble,
+    HeldBack,
     NoRelationship,
     OutcomeUnknown,
     Refused,
@@ -93,6 +94,8 @@ def _pause(runtime: Runtime, claim: Claim, retry_after: timedelta | None = None)
 
 
 async def _step(runtime: Runtime, claim: Claim) -> None:
+    # Before anything is read or written down for a call that could not be made now.
+    await runtime.budgets.gate(claim.connection_id, runtime.now).check()
     match claim.state:
         case BatchState.QUEUED | BatchState.SUBMITTING:
             await submission.submit(runtime, claim)
@@ -110,6 +113,9 @@ async def _step(runtime: Runtime, claim: Claim) -> None:
 
 
 async def _after_failure(runtime: Runtime, claim: Claim, failure: UpstreamFailure) -> None:
+    if isinstance(failure, HeldBack):
+        await _hold_back(runtime, claim, failure)
+        return
     if isinstance(failure, NoRelationship):
         await _doubt_relationship(runtime, claim)
     if not _is_hopeless(runtime, claim, failure):
@@ -130,6 +136,18 @@ def _is_hopeless(runtime: Runtime, claim: Claim, failure: UpstreamFailure) -> bo
         return again and claim.troubles >= runtime.settings.max_submissions
     uncertain = claim.state is not BatchState.QUEUED
     return isinstance(failure, OutcomeUnknown) and uncertain and claim.troubles >= MAX_UNANSWERED
+
+
+async def _hold_back(runtime: Runtime, claim: Claim, failure: HeldBack) -> None:
+    """The connection's budget does not allow a call now: no trouble of the batch, and no turn used up."""
+    now = runtime.now()
+    due_at = now + failure.retry_after
+    async with runtime.transaction(claim.partner_id) as tx:
+        await connections.postpone(tx.session, claim.partner_id, claim.connection_id, due_at)
+        if claim.state is BatchState.QUEUED:
+            await customers.give_turn_back(tx.session, claim.partner_id, claim.customer_id)
+        await release(tx, claim, due_at, now)
+    log.debug("batch_held_back", batch_id=str(claim.id), code=failure.code, due_at=due_at.isoformat())
 
 
 async def _postpone(runtime: Runtime, claim: Claim, failure: UpstreamFailure) -> None:

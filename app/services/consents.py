@@ -18,7 +18,7 @@ from app.domain.errors import NotFound
 from app.domain.event import EventType
 from app.domain.ids import PartnerId
 from app.domain.registration import RegistrationState
-from app.domain.upstream import ConnectionTrouble, Throttled, UpstreamFailure
+from app.domain.upstream import ConnectionTrouble, HeldBack, Throttled, UpstreamFailure
 from app.queue import WakeKind
 from app.runtime import Runtime, Tx
 from app.services.access import ConnectionAccess, note_trouble, open_access
@@ -193,6 +193,9 @@ async def read_due(runtime: Runtime) -> bool:
                 connection_id,
                 now + (throttled.retry_after or timedelta(minutes=1)),
             )
+    except HeldBack as held:
+        async with runtime.transaction(partner_id) as tx:
+            await connections.hasten_customers(tx.session, partner_id, connection_id, now + held.retry_after)
     except UpstreamFailure as failure:
         log.warning("customers_not_read", connection_id=str(connection_id), said=str(failure.said))
     return True

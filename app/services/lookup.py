@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 from app.db import batches, customers, registrations
 from app.db.batches import Claim
@@ -77,28 +78,30 @@ async def look_up(runtime: Runtime, claim: Claim) -> None:
         )
     if customer is None:
         raise LookupError("the customer has gone")
+    try:
+        listing = await _read(runtime, claim, customer["entra_tenant_id"])
+    except UpstreamFailure as failure:
+        await _finish_attempt(runtime, claim, attempt_id, failure.code, str(failure.said))
+        raise
+    await _finish_attempt(runtime, claim, attempt_id, "read", "")
+    await _conclude(runtime, claim, rows, listing)
+
+
+async def _read(runtime: Runtime, claim: Claim, tenant_id: UUID) -> _Listing:
     access = await open_access(runtime, claim.partner_id, claim.connection_id)
     driver = runtime.drivers[access.record["platform"]]
     listing = _Listing()
-    outcome, said = "interrupted", ""
-    try:
-        async for device in driver.listed(
-            access,
-            customer["entra_tenant_id"],
-            claim.group_tag,
-            max_pages=runtime.settings.lookup_pages,
-        ):
-            listing.add(device)
-        outcome = "read"
-    except UpstreamFailure as failure:
-        outcome, said = failure.code, str(failure.said)
-        raise
-    finally:
-        async with runtime.transaction(claim.partner_id) as tx:
-            await batches.finish_attempt(
-                tx.session, claim, attempt_id, outcome=outcome, said=said, now=runtime.now()
-            )
-    await _conclude(runtime, claim, rows, listing)
+    pages = runtime.settings.lookup_pages
+    async for device in driver.listed(access, tenant_id, claim.group_tag, max_pages=pages):
+        listing.add(device)
+    return listing
+
+
+async def _finish_attempt(runtime: Runtime, claim: Claim, attempt_id: UUID, outcome: str, said: str) -> None:
+    async with runtime.transaction(claim.partner_id) as tx:
+        await batches.finish_attempt(
+            tx.session, claim, attempt_id, outcome=outcome, said=said, now=runtime.now()
+        )
 
 
 async def _conclude(runtime: Runtime, claim: Claim, rows: Sequence[SendableRow], listing: _Listing) -> None:

@@ -39,7 +39,7 @@ class Disturbance(StrEnum):
     THROTTLED = "429 with Retry-After"
     SERVER_ERROR = "500, 502, 503 without a body"
     SERVER_ERROR_AFTER = "500, 502, 503 after acceptance"
-    TOKEN_EXPIRED = "401 with an expired token"  # noqa: S105 - words, no token
+    TOKEN_EXPIRED = "401 with an expired token"
     TOKENS_DOWN = "tokens endpoint down"
     TOO_SLOW = "slow answer past the timeout"
     ARRIVES_LATE = "call arrives after its repetition"
@@ -146,14 +146,18 @@ def _rules(
             ]
         case Disturbance.THROTTLED:
             seconds = chance.choice((1, 2))
-            return [{"operation": name, "kind": "throttle", "retry_after": seconds} for name in (upload, other)]
+            return [
+                {"operation": name, "kind": "throttle", "retry_after": seconds} for name in (upload, other)
+            ]
         case Disturbance.SERVER_ERROR:
             return [
                 {"operation": name, "kind": "status", "status": error, "count": count}
                 for name, count in ((upload, 2), (other, 1), ("status", 2))
             ]
         case Disturbance.SERVER_ERROR_AFTER:
-            return [{"operation": name, "kind": "status", "status": error, "phase": "after"} for name in UPLOADS]
+            return [
+                {"operation": name, "kind": "status", "status": error, "phase": "after"} for name in UPLOADS
+            ]
         case Disturbance.TOKEN_EXPIRED:
             return [{"operation": name, "kind": "expired_token"} for name in (upload, "status")]
         case Disturbance.TOKENS_DOWN:

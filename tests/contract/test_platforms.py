@@ -44,6 +44,7 @@ from app.platforms.base import (
 from app.settings import Settings
 from simulator.main import build
 from simulator.samples import hardware_hash as sample_hash
+from tests.gates import OpenGate
 
 PLATFORMS = discover()
 DRIVEN = [platform for platform in PLATFORMS.values() if platform.automated]
@@ -123,6 +124,7 @@ class Connection:
         self.client_id: str = partner["client_id"]
         self.client_secret: str = partner["client_secret"]
         self.refresh_token: str | None = partner["refresh_token"]
+        self.gate = OpenGate()
         self._microsoft = microsoft
         self._kept: dict[TokenKind, str] = {}
 

@@ -138,11 +138,9 @@ async def test_a_tag_created_between_our_look_and_our_creation_is_appended_to(wo
     order = await world.order(partner, tuples(2))
     await world.arm({"operation": "create", "kind": "hold", "phase": "before"})
     step = asyncio.create_task(batches.advance_next(world.runtime))
-    async with asyncio.timeout(5):
-        while not await world.control("GET", "held"):
-            await asyncio.sleep(0.01)
+    await world.until_held_open()
     await _at_microsoft(world, partner, "Standard")
-    await world.control("POST", "release", {})
+    await world.let_go()
     await step
 
     await world.work()

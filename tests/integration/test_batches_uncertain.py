@@ -91,7 +91,7 @@ async def test_a_call_that_takes_too_long_is_uncertain_and_found_out(world: Worl
         await batches.advance_next(hasty.runtime)
         assert [row["state"] for row in await world.rows(partner, order_id)] == ["unknown"] * 3
         assert (await world.view(partner, order_id)).state is OrderState.IN_PROGRESS
-        await world.control("POST", "release", {})
+        await world.let_go()
         await hasty.work()
 
     await _assert_registered(world, partner, order_id, 3)
@@ -248,14 +248,12 @@ async def test_rows_of_a_call_cut_off_by_a_crash_survive_a_refusal_of_its_repeti
     )
     order = await world.order(partner, tuples(3))
     crashed = asyncio.create_task(batches.advance_next(world.runtime))
-    async with asyncio.timeout(5):
-        while not await world.control("GET", "held"):
-            await asyncio.sleep(0.01)
+    await world.until_held_open()
     world.clock.advance(seconds=world.runtime.settings.lease_s + 1)
 
     async with world.another() as other:
         await other.work()
-    await world.control("POST", "release", {})
+    await world.let_go()
     await crashed
 
     await _assert_registered(world, partner, order.view.record["id"], 3)

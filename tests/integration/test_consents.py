@@ -1,7 +1,6 @@
 """The customer's permission: what grants it, what ends it, and what that does to waiting work."""
 
 import asyncio
-from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -31,11 +30,6 @@ async def state(world: World, partner: Partner, customer_id: UUID | None = None)
 
 async def order_state(world: World, partner: Partner, order: Any) -> OrderState:
     return (await world.view(partner, order.view.record["id"])).state
-
-
-async def events(world: World, partner: Partner, kind: str) -> list[dict[str, Any]]:
-    response = await world.client.get("/v1/webhook-deliveries?page_size=1000", headers=partner.headers)
-    return [row for row in response.json()["items"] if row["event_type"] == kind]
 
 
 # --- what is held goes on by itself ---------------------------------------------------------------
@@ -197,15 +191,10 @@ async def test_a_customer_on_the_third_page_is_found(world: World) -> None:
         },
     )
     before = len(await world.calls("customers"))
-    assert (await refresh(world, partner)).changes == 1
+    assert (await read(world, partner)).changes == 1
     assert len(await world.calls("customers")) - before == 3
     assert await state(world, partner, UUID(made.json()["id"])) == "granted"
     assert await state(world, partner) == "granted"
-
-
-async def refresh(world: World, partner: Partner) -> consents.Reading:
-    """Reads with the partner's present credentials: seeding a partner again gives it others."""
-    return await read(world, partner)
 
 
 @pytest.mark.parametrize(
@@ -255,7 +244,7 @@ async def test_of_two_readings_at_once_the_one_that_began_later_counts(world: Wo
     await world.arm({"operation": "customers", "kind": "hold", "phase": "after"})
     older = asyncio.create_task(read(world, partner))  # sees the consent, and is slow
     async with asyncio.timeout(5):
-        while not await world.control("GET", "held"):
+        while not await world.control("GET", "held"):  # noqa: ASYNC110 - asked over HTTP
             await asyncio.sleep(0.01)
     await world.set_consent(partner.tenant_id, given=False)
     await read(world, partner)
@@ -402,5 +391,5 @@ async def test_ageing_does_not_overtake_a_reading(world: World) -> None:
     await asyncio.gather(read(world, partner), consents.age(world.runtime))
     await read(world, partner)
     assert await state(world, partner) == "granted"
-    world.clock.advance(seconds=timedelta(minutes=1).total_seconds())
+    world.clock.advance(minutes=1)
     assert await consents.age(world.runtime) == 0

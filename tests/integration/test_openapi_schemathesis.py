@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, Phase, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis.errors import Unsatisfiable
 from schemathesis.checks import not_a_server_error
+from schemathesis.core.result import Ok
 from schemathesis.generation import GenerationMode
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
@@ -32,8 +33,14 @@ from app.settings import Settings
 from tests.integration.test_api_auth import everything
 from tests.world import Partner, World
 
-EXAMPLES = 8
+EXAMPLES = 6
 """Requests of each kind for each operation; about 30 operations, two kinds, with and without real ids."""
+
+GIVEN = {"url": "https://hooks.example.com/registrar", "platform": "partner_center"}
+"""Values that chance does not find, beside the ids."""
+
+REFUSED_HERE = {"POST /v1/orders/{order_id}:cancel", "POST /v1/orders/{order_id}:retry-failed"}
+"""The order is complete: nothing is left to cancel or to try again."""
 
 CHECKS = [
     not_a_server_error,
@@ -48,6 +55,7 @@ SCHEMA = schemathesis.openapi.from_dict(build(Settings()).openapi())
 OPERATIONS = {
     f"{operation.method.upper()} {operation.path}": operation
     for result in SCHEMA.get_all_operations()
+    if isinstance(result, Ok)
     for operation in [result.ok()]
 }
 
@@ -61,7 +69,7 @@ async def base_url(world: World) -> AsyncIterator[str]:
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
     task = asyncio.create_task(server.serve(sockets=[listening]))
     async with asyncio.timeout(10):
-        while not server.started:
+        while not server.started:  # noqa: ASYNC110 - uvicorn has a flag, no event
             await asyncio.sleep(0.005)
     try:
         yield f"http://127.0.0.1:{listening.getsockname()[1]}"
@@ -111,7 +119,7 @@ def probe(
 @pytest.mark.parametrize("name", OPERATIONS)
 async def test_what_the_document_says_is_true(world: World, base_url: str, name: str) -> None:
     partner = await world.partner()
-    ids = await everything(world, partner)
+    ids = GIVEN | await everything(world, partner)
     async with world.runtime.system_transaction() as tx:
         await heartbeats.beat(tx.session, "worker-1", world.clock.now())
     answers: Counter[int] = Counter()
@@ -122,8 +130,16 @@ async def test_what_the_document_says_is_true(world: World, base_url: str, name:
             except Unsatisfiable:
                 # Nothing about an operation without parameters and body can be wrong.
                 assert mode is GenerationMode.NEGATIVE
-    print(name, answers)
-    assert answers
+    assert any(status < 300 for status in answers) or name in REFUSED_HERE, answers
+
+
+def test_every_operation_of_the_document_is_probed() -> None:
+    documented = {
+        f"{method.upper()} {path}"
+        for path, operations in build(Settings()).openapi()["paths"].items()
+        for method in operations
+    }
+    assert set(OPERATIONS) == documented
 
 
 async def test_the_probe_finds_an_answer_that_is_not_documented(world: World, base_url: str) -> None:

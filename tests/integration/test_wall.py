@@ -161,9 +161,7 @@ async def test_no_child_hangs_on_another_partners_parent_not_even_as_the_system(
                 if set(table.primary_key.columns.keys()) <= {e.parent.name for e in key.elements}:
                     # The parent's only child must not be what is in the way.
                     await tx.session.execute(table.delete())
-                stolen = rows.new_row(
-                    table, scene.mine, {**scene.my_rows, parent: scene.their_rows[parent]}
-                )
+                stolen = rows.new_row(table, scene.mine, {**scene.my_rows, parent: scene.their_rows[parent]})
                 assert await insertion(tx.session, table, stolen) == NO_PARENT, f"{table.name} -> {parent}"
                 await nested.rollback()
                 tried += 1
@@ -224,7 +222,9 @@ async def test_the_service_owns_nothing_and_can_not_take_the_wall_down(world: Wo
         )
         assert owned.scalars().all() == []
         powers = await session.execute(
-            text("SELECT rolsuper, rolbypassrls, rolcreaterole, rolcanlogin FROM pg_roles WHERE rolname = :r"),
+            text(
+                "SELECT rolsuper, rolbypassrls, rolcreaterole, rolcanlogin FROM pg_roles WHERE rolname = :r"
+            ),
             {"r": role},
         )
         assert tuple(powers.one()) == (False, False, False, False)

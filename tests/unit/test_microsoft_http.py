@@ -26,6 +26,7 @@ from app.microsoft import http
 from app.microsoft.answer import MAX_RETRY_AFTER, Reply, failure, fold, read_retry_after, tidy
 from app.microsoft.http import Call, Microsoft
 from app.settings import Settings
+from tests.gates import OpenGate
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 REQUEST_ID = UUID("aaaaaaaa-0000-4000-8000-000000000001")
@@ -242,6 +243,7 @@ class Tokens:
     delegated: bool = True
     current: int = 1
     forgotten: list[str] = field(default_factory=list)
+    gate: OpenGate = field(default_factory=OpenGate)
 
     async def token(self) -> str:
         return f"t{self.current}"

@@ -25,6 +25,7 @@ from app.platforms.base import (
 )
 from app.platforms.partner_center import PLATFORM, PartnerCenter
 from app.settings import Settings
+from tests.gates import OpenGate
 
 CUSTOMER = UUID("c0ffee00-1111-4222-8333-444455556666")
 PARTNER = UUID("0badcafe-1111-4222-8333-444455556666")
@@ -42,6 +43,7 @@ class Connection:
 
     def __init__(self, *, has_delegated: bool = True) -> None:
         self.has_delegated = has_delegated
+        self.gate = OpenGate()
 
     async def token(self, kind: TokenKind) -> str:
         return kind.value

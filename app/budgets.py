@@ -1,0 +1,339 @@
+"""The throttle budget of each connection, shared by all workers through Redis.
+
+What is decided is decided in `app.domain.budget`; this file keeps the value. A change is a reading
+and a swap of the whole value, each one script and one round trip, repeated when another worker was
+quicker; the moment is Redis' own, so that workers' clocks need not agree. Without Redis each worker
+goes on with a smaller budget of its own and hands back what it has learnt: never without limit, and
+never not at all. Nothing here is needed to be right for work not to be lost.
+"""
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+from uuid import UUID
+
+import orjson
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
+
+from app.domain import budget as policy_of
+from app.domain.budget import Budget, BudgetPolicy, Outcome, Pause, Permit, Why
+from app.domain.upstream import HeldBack, OutcomeUnknown, Said, Throttled, Unreachable, UpstreamFailure
+from app.settings import Settings
+from app.telemetry import logger
+
+log = logger("budgets")
+
+KEPT = timedelta(days=1)
+"""A connection unused for so long begins anew."""
+PATIENCE = timedelta(seconds=1)
+"""The longest wait for one's turn. A lane that waits is a lane that frees itself at the connection's own
+rate: at most as many lanes wait as calls go in this time."""
+LONG_PATIENCE = timedelta(seconds=10)
+"""For the next page of a listing, which would begin at page one if it were put off. One call of the
+process may wait so long, so that at most one lane is lost to it."""
+REDIS_PATIENCE = 0.5
+"""Seconds a change may take: a Redis that accepts and never answers must not hold up calls."""
+REDIS_PAUSE = 2.0
+"""Seconds in which Redis is left alone after it failed."""
+SWAPS = 50
+"""Tries to change a budget that others change too; one try of each round succeeds."""
+
+_SCRIPT = """
+local time = redis.call('TIME')
+local held = redis.call('GET', KEYS[1]) or ''
+local swapped = 0
+if ARGV[2] ~= '' and held == ARGV[1] then
+  redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+  swapped = 1
+end
+return {swapped, held, time[1], time[2]}
+"""
+"""(expected, new or nothing, milliseconds kept) -> whether it was swapped, what was held, Redis' time."""
+
+_OUR_WORDS = {
+    Why.RATE: ("upstream_throttled", "waiting for a turn: the connection's rate of calls is used up"),
+    Why.RETRY_AFTER: ("upstream_throttled", "waiting for the end of Microsoft's Retry-After"),
+    Why.BREAKER: ("upstream_unavailable", "waiting: Microsoft has not been answering this connection"),
+}
+
+Clock = Callable[[], datetime]
+Decided = TypeVar("Decided")
+Decide = Callable[[Budget, datetime, BudgetPolicy], tuple[Budget, Decided]]
+"""From the budget, the moment and the policy that holds: the new budget, or the same one, and a result."""
+
+
+class _Contended(Exception):
+    """Others were quicker every time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Budgets as they are at `now`, by connection. `shared`: false while Redis does not answer."""
+
+    now: datetime
+    shared: bool
+    budgets: Mapping[UUID, Budget]
+
+
+def policy_for(settings: Settings) -> BudgetPolicy:
+    return BudgetPolicy(
+        start=settings.budget_start,
+        floor=settings.budget_floor,
+        ceiling=settings.budget_ceiling,
+        breaker_failures=settings.breaker_failures,
+        breaker_pause=timedelta(seconds=settings.breaker_pause_s),
+        breaker_ceiling=timedelta(seconds=settings.breaker_ceiling_s),
+        probe_patience=timedelta(seconds=settings.step_timeout_s),
+    )
+
+
+@dataclass
+class Budgets:
+    """One per process. Connects at the first call; `close` ends the connections."""
+
+    redis: Redis
+    policy: BudgetPolicy
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    _known: dict[UUID, Budget] = field(default_factory=dict)
+    """The shared budgets as last seen."""
+    _own: dict[UUID, Budget] = field(default_factory=dict)
+    """Budgets of this process while it can not see the shared ones."""
+    _locks: defaultdict[UUID, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
+    long_wait: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held by the one call that may wait LONG_PATIENCE."""
+    _away_until: float = 0.0
+    _away: bool = False
+
+    @classmethod
+    def open(cls, url: str, policy: BudgetPolicy) -> "Budgets":
+        """Nothing is connected yet. A connection that has gone stale is tried once more."""
+        retry = Retry(NoBackoff(), 1)
+        return cls(Redis.from_url(url, retry=retry, retry_on_error=[RedisConnectionError]), policy)
+
+    async def close(self) -> None:
+        await self.redis.aclose()
+
+    def gate(self, connection_id: UUID, clock: Clock) -> "ConnectionGate":
+        """`clock` says what time it is for the caller; between workers Redis' clock counts."""
+        return ConnectionGate(self, connection_id, clock)
+
+    async def change(self, connection_id: UUID, clock: Clock, decide: Decide[Decided]) -> Decided:
+        """Replaces the budget by what `decide` makes of it, which may be asked more than once."""
+        async with self._locks[connection_id]:
+            if time.monotonic() >= self._away_until:
+                try:
+                    async with asyncio.timeout(REDIS_PATIENCE):
+                        return await self._change_shared(connection_id, clock, decide)
+                except (RedisError, OSError) as error:  # TimeoutError is an OSError
+                    self._lose(error)
+                except _Contended:
+                    log.warning("budget_contended", connection_id=str(connection_id))
+            return self._change_own(connection_id, clock(), decide)
+
+    async def look(self, connection_ids: Iterable[UUID], clock: Clock) -> Seen:
+        """The budgets of these connections; changes nothing."""
+        found: dict[UUID, Budget] = {}
+        now, shared = clock(), time.monotonic() >= self._away_until
+        for connection_id in connection_ids:
+            if shared:
+                try:
+                    async with asyncio.timeout(REDIS_PATIENCE):
+                        _, held, now = await self._ask(connection_id, clock)
+                    found[connection_id] = self._of(connection_id, held, now)
+                    continue
+                except (RedisError, OSError) as error:
+                    self._lose(error)
+                    shared = False
+            found[connection_id] = self._own_of(connection_id, now)
+        return Seen(now, shared, found)
+
+    async def _change_shared(self, connection_id: UUID, clock: Clock, decide: Decide[Decided]) -> Decided:
+        _, held, now = await self._ask(connection_id, clock)
+        for _ in range(SWAPS):
+            known = self._of(connection_id, held, now)
+            own = self._own.get(connection_id)
+            if own is not None:
+                known = policy_of.absorb(known, own, now, self.policy)
+            changed, decided = decide(known, now, self.policy)
+            if changed is known:
+                return decided
+            swapped, held, now = await self._ask(connection_id, clock, held, _encode(changed))
+            if swapped:
+                self._known[connection_id] = changed
+                self._own.pop(connection_id, None)
+                self._find()
+                return decided
+        raise _Contended
+
+    async def _ask(
+        self, connection_id: UUID, clock: Clock, expected: bytes = b"", new: bytes = b""
+    ) -> tuple[bool, bytes, datetime]:
+        """Redis' time is moved as far as the caller's clock stands from this machine's: not at all but
+        in tests and drills, which move it."""
+        moved = clock() - datetime.now(UTC)
+        kept = int(KEPT / timedelta(milliseconds=1))
+        swapped, held, seconds, micros = await self.redis.execute_command(  # type: ignore[no-untyped-call]
+            "EVAL", _SCRIPT, 1, f"registrar:budget:{connection_id}", expected, new, kept
+        )
+        now = datetime.fromtimestamp(int(seconds), UTC) + timedelta(microseconds=int(micros))
+        return bool(swapped), held, now + moved
+
+    def _of(self, connection_id: UUID, held: bytes, now: datetime) -> Budget:
+        """The value held; where Redis has lost it, or cannot be read, what this process knows."""
+        budget = _decode(held)
+        if budget is not None:
+            return budget
+        known = self._known.get(connection_id)
+        return known if known is not None and now - known.at < KEPT else policy_of.fresh(now, self.policy)
+
+    def _own_of(self, connection_id: UUID, now: datetime) -> Budget:
+        own = self._own.get(connection_id)
+        return own or policy_of.alone(self._known.get(connection_id), now, self.policy)
+
+    def _change_own(self, connection_id: UUID, now: datetime, decide: Decide[Decided]) -> Decided:
+        own = self._own_of(connection_id, now)
+        self._own[connection_id], decided = decide(own, now, self.policy.alone())
+        return decided
+
+    def _lose(self, error: Exception) -> None:
+        self._away_until = time.monotonic() + REDIS_PAUSE
+        if not self._away:
+            log.warning("shared_budget_lost", error=type(error).__name__)
+        self._away = True
+
+    def _find(self) -> None:
+        if self._away:
+            log.info("shared_budget_found")
+        self._away = False
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionGate:
+    """`app.microsoft.http.Gate` for one connection."""
+
+    budgets: Budgets
+    connection_id: UUID
+    clock: Clock
+
+    async def check(self) -> None:
+        """Raises HeldBack where `enter` would. Takes nothing: before work that only leads to a call."""
+
+        def decide(budget: Budget, now: datetime, policy: BudgetPolicy) -> tuple[Budget, Permit | Pause]:
+            return budget, policy_of.enter(budget, now, policy, PATIENCE)[1]
+
+        decision = await self.budgets.change(self.connection_id, self.clock, decide)
+        if isinstance(decision, Pause):
+            raise _held_back(decision)
+
+    async def enter(self, *, patient: bool) -> Permit:
+        if not patient or self.budgets.long_wait.locked():
+            return await self._enter(PATIENCE)
+        async with self.budgets.long_wait:
+            return await self._enter(LONG_PATIENCE)
+
+    async def _enter(self, patience: timedelta) -> Permit:
+        def decide(
+            budget: Budget, now: datetime, policy: BudgetPolicy
+        ) -> tuple[Budget, tuple[Permit | Pause, datetime]]:
+            changed, decision = policy_of.enter(budget, now, policy, patience)
+            return changed, (decision, now)
+
+        decision, now = await self.budgets.change(self.connection_id, self.clock, decide)
+        if isinstance(decision, Pause):
+            raise _held_back(decision)
+        if decision.at > now:
+            await self._wait(decision, decision.at - now, patience)
+        return decision
+
+    async def _wait(self, permit: Permit, wait: timedelta, patience: timedelta) -> None:
+        """Until the permit's moment, unless something comes up meanwhile, which is waited for once more."""
+
+        def decide(budget: Budget, now: datetime, policy: BudgetPolicy) -> tuple[Budget, Pause | None]:
+            return budget, policy_of.recheck(budget, permit, now)
+
+        waited = timedelta()
+        while True:
+            await self.budgets.sleep(wait.total_seconds())
+            waited += wait
+            pause = await self.budgets.change(self.connection_id, self.clock, decide)
+            if pause is None:
+                return
+            if waited + pause.wait > 2 * patience:
+                raise _held_back(pause)
+            wait = pause.wait
+
+    async def leave(self, permit: Permit, failure: UpstreamFailure | None) -> None:
+        outcome = _outcome(failure)
+        retry_after = failure.retry_after if isinstance(failure, Throttled) else None
+
+        def decide(
+            budget: Budget, now: datetime, policy: BudgetPolicy
+        ) -> tuple[Budget, tuple[Budget, Budget]]:
+            after = policy_of.report(budget, permit, outcome, now, policy, retry_after)
+            return after, (budget, after)
+
+        before, after = await self.budgets.change(self.connection_id, self.clock, decide)
+        connection = str(self.connection_id)
+        if outcome is Outcome.THROTTLED:
+            log.warning("connection_throttled", connection_id=connection, rate=round(after.rate, 3))
+        if after.opened > before.opened:
+            log.warning("breaker_opened", connection_id=connection, failures=after.failures)
+        elif before.opened and not after.opened:
+            log.info("breaker_closed", connection_id=connection)
+
+
+def _held_back(pause: Pause) -> HeldBack:
+    code, words = _OUR_WORDS[pause.why]
+    return HeldBack(code, pause.wait, Said(description=words))
+
+
+def _outcome(failure: UpstreamFailure | None) -> Outcome:
+    match failure:
+        case Throttled():
+            return Outcome.THROTTLED
+        case Unreachable() | OutcomeUnknown():
+            return Outcome.UNAVAILABLE
+        case _:
+            return Outcome.ANSWERED
+
+
+def _encode(budget: Budget) -> bytes:
+    return orjson.dumps(budget)
+
+
+def _decode(held: bytes) -> Budget | None:
+    """None for what is no budget: nothing, or what another version or a person has written there."""
+    try:
+        values = orjson.loads(held)
+        return Budget(**{name: _read(name, value) for name, value in values.items()})
+    except (ValueError, TypeError, AttributeError):
+        return None
+
+
+def _read(name: str, value: Any) -> Any:
+    if name in _NUMBERS:
+        return _NUMBERS[name](value)
+    if value is None and name in _OPTIONAL:
+        return None
+    moment = datetime.fromisoformat(value)
+    if moment.tzinfo is None:
+        raise ValueError(f"{name} has no zone")
+    return moment
+
+
+_NUMBERS: Mapping[str, Callable[[Any], float]] = {
+    "rate": float,
+    "tokens": float,
+    "step": float,
+    "failures": int,
+    "opened": int,
+}
+_OPTIONAL = frozenset(each.name for each in fields(Budget) if each.default is None)

@@ -1,0 +1,300 @@
+"""How fast one connection may call, learnt from its answers: a rate, a Retry-After and a breaker.
+
+Stands alone and pure so that every worker decides alike: the same functions run on the budget they
+share in Redis and on the one each keeps for itself while Redis is away. Three things hold a call
+back, the longest wins. A bucket of tokens is filled at a rate that doubles until the first 429,
+is halved by it and grows in small steps ever after; a Retry-After stops all calls until its end; a
+breaker opens when answers fail to come, and lets one probe through after a growing pause.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+SECOND = timedelta(seconds=1)
+RESERVE = 20.0
+"""Seconds of the rate that may be saved up. With 5 calls/s: 100 at once and then 5 a second are 400 in
+the first minute, below the 500 that Microsoft names for its customer and order resources."""
+RECOVERY = 60.0
+"""Seconds of use in which the half lost to a 429 is won back. Microsoft counts by the minute, so the rate
+tries the limit about once in its window, whatever the limit is."""
+SMALLEST_STEP = 0.02
+"""Calls/s won back in a second of use at least: from 0.2 to 5 calls/s in four minutes."""
+LONGEST_GROWTH = 10.0
+"""Seconds one growth counts at most: a pause between two calls is no proof for all of its length."""
+UNNAMED_PAUSE = timedelta(seconds=5)
+"""The pause after a 429 that names none."""
+LONGEST_BLOCK = timedelta(hours=25)
+"""A block that ends later than this is a clock that went backwards, not a Retry-After."""
+PROBE_PAUSE = timedelta(seconds=2)
+"""When to come back while another call probes."""
+ALONE_SHARE = 4.0
+"""Without Redis each worker takes this part of the rate: four workers together keep the agreed one."""
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetPolicy:
+    """Rates in calls per second.
+
+    Raises:
+        ValueError: a floor of nothing, or rates that are not floor <= start <= ceiling.
+    """
+
+    start: float = 5.0
+    floor: float = 0.2
+    ceiling: float = 50.0
+    reserve: float = RESERVE
+    breaker_failures: int = 5
+    """Unavailable answers in a row that open the breaker."""
+    breaker_pause: timedelta = timedelta(seconds=5)
+    """Until the first probe; doubled by each probe that fails."""
+    breaker_ceiling: timedelta = timedelta(seconds=60)
+    probe_patience: timedelta = timedelta(seconds=90)
+    """A probe whose worker died is given up after this; longer than any call."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.floor <= self.start <= self.ceiling:
+            raise ValueError("rates must be floor <= start <= ceiling, and the floor more than nothing")
+
+    def alone(self) -> BudgetPolicy:
+        """The policy of a worker that can not see what the others do."""
+        return replace(self, start=max(self.floor, self.start / ALONE_SHARE), ceiling=self.start, reserve=2.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What is known of one connection. Immutable: every change is a new value, to be swapped in whole."""
+
+    rate: float
+    tokens: float
+    """At `at`. Below zero: promised to calls that wait for their moment."""
+    at: datetime
+    grown_at: datetime
+    step: float = 0.0
+    """Calls/s won back in a second of use; 0 until the first 429."""
+    halved_at: datetime | None = None
+    throttled_at: datetime | None = None
+    blocked_until: datetime | None = None
+    failures: int = 0
+    opened: int = 0
+    """How often in a row the breaker has opened."""
+    open_until: datetime | None = None
+    """None: the breaker is closed."""
+    probing_until: datetime | None = None
+
+
+class Breaker(StrEnum):
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half_open"  # the next call, or one under way, is the probe
+
+
+class Why(StrEnum):
+    """What holds a call back."""
+
+    RATE = "rate"
+    RETRY_AFTER = "retry_after"
+    BREAKER = "breaker"
+
+
+class Outcome(StrEnum):
+    """What a call says about the connection."""
+
+    ANSWERED = "answered"  # anything with a will of its own, refusals included
+    THROTTLED = "throttled"  # 429
+    UNAVAILABLE = "unavailable"  # 5xx, timeout, no connection
+
+
+@dataclass(frozen=True, slots=True)
+class Permit:
+    at: datetime
+    """When the call may go: not before."""
+    probe: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Not now. Nothing was taken from the budget."""
+
+    wait: timedelta
+    why: Why
+
+
+def fresh(now: datetime, policy: BudgetPolicy) -> Budget:
+    return Budget(policy.start, _capacity(policy.start, policy), now, now)
+
+
+def enter(
+    budget: Budget, now: datetime, policy: BudgetPolicy, patience: timedelta
+) -> tuple[Budget, Permit | Pause]:
+    """A permit for a moment at most `patience` away, or how long to stay away."""
+    budget = _at(budget, now, policy)
+    probe = budget.open_until is not None
+    if budget.open_until is not None and now < budget.open_until:
+        return budget, Pause(max(budget.open_until - now, _blocked_for(budget, now)), Why.BREAKER)
+    if budget.probing_until is not None and now < budget.probing_until:
+        return budget, Pause(min(budget.probing_until - now, PROBE_PAUSE), Why.BREAKER)
+    missing = max(0.0, 1.0 - budget.tokens) / budget.rate
+    goes_at = max(budget.at + timedelta(seconds=missing), now + _blocked_for(budget, now))
+    if goes_at - now > patience:
+        why = Why.RETRY_AFTER if _blocked_for(budget, now) else Why.RATE
+        return budget, Pause(goes_at - now, why)
+    taken = replace(
+        budget,
+        tokens=budget.tokens - 1.0,
+        probing_until=goes_at + policy.probe_patience if probe else None,
+    )
+    return taken, Permit(goes_at, probe)
+
+
+def recheck(budget: Budget, permit: Permit, now: datetime) -> Pause | None:
+    """After a wait: whether something has come up meanwhile that holds this call back all the same."""
+    if blocked := _blocked_for(budget, now):
+        return Pause(blocked, Why.RETRY_AFTER)
+    if now < permit.at:
+        return Pause(permit.at - now, Why.RATE)
+    if budget.open_until is not None and now < budget.open_until:
+        return Pause(budget.open_until - now, Why.BREAKER)
+    return None
+
+
+def report(
+    budget: Budget,
+    permit: Permit,
+    outcome: Outcome,
+    now: datetime,
+    policy: BudgetPolicy,
+    retry_after: timedelta | None = None,
+) -> Budget:
+    """What is known after a call that went under this permit. `retry_after` counts from `now`.
+
+    The very same value where the call has taught nothing, so that nothing need be written.
+    """
+    present = _at(budget, now, policy)
+    match outcome:
+        case Outcome.ANSWERED:
+            after = _grown(_closed(present), permit, now, policy)
+        case Outcome.THROTTLED:
+            after = _slowed(_closed(present), permit, now, policy, retry_after)
+        case Outcome.UNAVAILABLE:
+            after = _failed(present, permit, now, policy)
+    return budget if after == present else after
+
+
+def alone(known: Budget | None, now: datetime, policy: BudgetPolicy) -> Budget:
+    """A worker's own budget for as long as it can not see the shared one: less, and nothing forgotten."""
+    own = policy.alone()
+    if known is None:
+        return fresh(now, own)
+    rate = min(max(known.rate / ALONE_SHARE, own.floor), own.ceiling)
+    return replace(known, rate=rate, tokens=min(known.tokens, 1.0), at=max(known.at, now), probing_until=None)
+
+
+def absorb(shared: Budget, own: Budget, now: datetime, policy: BudgetPolicy) -> Budget:
+    """The shared budget, with what a worker has learnt while it could not see it."""
+    if own.halved_at is not None and (shared.halved_at is None or own.halved_at > shared.halved_at):
+        shared = _halved(shared, own.halved_at, policy)
+        shared = replace(shared, throttled_at=_later(shared.throttled_at, own.throttled_at))
+    if own.blocked_until is not None and now < own.blocked_until:
+        shared = _blocked(shared, own.blocked_until)
+    if own.open_until is not None and (shared.open_until is None or own.open_until > shared.open_until):
+        shared = replace(
+            shared, failures=own.failures, opened=own.opened, open_until=own.open_until, probing_until=None
+        )
+    return shared
+
+
+def breaker(budget: Budget, now: datetime) -> Breaker:
+    if budget.open_until is None:
+        return Breaker.CLOSED
+    return Breaker.OPEN if now < budget.open_until else Breaker.HALF_OPEN
+
+
+def _capacity(rate: float, policy: BudgetPolicy) -> float:
+    return max(1.0, rate * policy.reserve)
+
+
+def _blocked_for(budget: Budget, now: datetime) -> timedelta:
+    if budget.blocked_until is None:
+        return timedelta()
+    return max(budget.blocked_until - now, timedelta())
+
+
+def _at(budget: Budget, now: datetime, policy: BudgetPolicy) -> Budget:
+    """The budget as time has filled it; within the policy, which may have changed, and this clock."""
+    rate = min(max(budget.rate, policy.floor), policy.ceiling)
+    blocked_until = budget.blocked_until
+    if blocked_until is not None and blocked_until > now + LONGEST_BLOCK:
+        blocked_until = None
+    at = min(budget.at, max(now, blocked_until or now))
+    tokens = budget.tokens + max(0.0, (now - at) / SECOND) * rate
+    return replace(
+        budget,
+        rate=rate,
+        tokens=min(tokens, _capacity(rate, policy)),
+        at=max(at, now),
+        grown_at=min(budget.grown_at, max(at, now)),
+        blocked_until=blocked_until,
+        open_until=_within(budget.open_until, now + policy.breaker_ceiling),
+        probing_until=_within(budget.probing_until, now + policy.probe_patience),
+    )
+
+
+def _within(moment: datetime | None, latest: datetime) -> datetime | None:
+    return None if moment is None else min(moment, latest)
+
+
+def _later(one: datetime | None, other: datetime | None) -> datetime | None:
+    return max((moment for moment in (one, other) if moment is not None), default=None)
+
+
+def _closed(budget: Budget) -> Budget:
+    return replace(budget, failures=0, opened=0, open_until=None, probing_until=None)
+
+
+def _grown(budget: Budget, permit: Permit, now: datetime, policy: BudgetPolicy) -> Budget:
+    """More, once a second at most, if the rate is what limits and the call went after the last 429."""
+    clean = budget.halved_at is None or permit.at > budget.halved_at
+    used = budget.tokens <= _capacity(budget.rate, policy) / 2
+    since = (now - budget.grown_at) / SECOND
+    if not (clean and used) or since < 1.0:
+        return budget
+    more = budget.step * min(since, LONGEST_GROWTH) if budget.halved_at else budget.rate
+    return replace(budget, rate=min(budget.rate + more, policy.ceiling), grown_at=now)
+
+
+def _slowed(
+    budget: Budget, permit: Permit, now: datetime, policy: BudgetPolicy, retry_after: timedelta | None
+) -> Budget:
+    """Calls that were on their way together are one excess: they halve the rate once."""
+    if budget.halved_at is None or permit.at > budget.halved_at:
+        budget = _halved(budget, now, policy)
+    pause = UNNAMED_PAUSE if retry_after is None else min(retry_after, LONGEST_BLOCK)
+    return _blocked(replace(budget, throttled_at=now), now + pause)
+
+
+def _halved(budget: Budget, now: datetime, policy: BudgetPolicy) -> Budget:
+    rate = max(budget.rate / 2, policy.floor)
+    return replace(budget, rate=rate, halved_at=now, step=max(rate / RECOVERY, SMALLEST_STEP))
+
+
+def _blocked(budget: Budget, until: datetime) -> Budget:
+    """Nothing before `until`; at that moment one call, the others after it at the rate."""
+    if budget.blocked_until is not None and budget.blocked_until >= until:
+        return budget
+    return replace(budget, blocked_until=until, tokens=min(budget.tokens, 1.0), at=until, grown_at=until)
+
+
+def _failed(budget: Budget, permit: Permit, now: datetime, policy: BudgetPolicy) -> Budget:
+    """A call that went before the breaker opened says nothing new."""
+    if budget.open_until is not None and not permit.probe:
+        return budget
+    failures = budget.failures + 1
+    if budget.open_until is None and failures < policy.breaker_failures:
+        return replace(budget, failures=failures)
+    pause = min(policy.breaker_pause * 2 ** min(budget.opened, 30), policy.breaker_ceiling)
+    return replace(
+        budget, failures=failures, opened=budget.opened + 1, open_until=now + pause, probing_until=None
+    )

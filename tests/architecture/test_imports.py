@@ -1,0 +1,54 @@
+"""Who may import whom: the contracts of pyproject.toml, held here so that a test run tells."""
+
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+from tests.architecture.source import ROOT, sources
+
+CONTRACTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+LINT = "from importlinter.cli import lint_imports_command; lint_imports_command(standalone_mode=True)"
+
+
+def lint(directory: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", LINT, "--no-cache"],
+        cwd=directory,
+        env={**os.environ, "PYTHONPATH": str(directory), "NO_COLOR": "1", "COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_every_contract_about_imports_is_kept() -> None:
+    done = lint(ROOT)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+    assert f"{len(CONTRACTS)} kept, 0 broken" in done.stdout
+
+
+def test_a_forbidden_import_would_be_noticed(tmp_path: Path) -> None:
+    """The same contracts over the same packages, with one line too many in the domain."""
+    for source in sources():
+        copy = tmp_path / source.path
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        extra = "\nimport app.db.engine\n" if source.path == "app/domain/order.py" else ""
+        copy.write_text(source.text + extra)
+    (tmp_path / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text())
+    done = lint(tmp_path)
+    assert done.returncode != 0, done.stdout
+    assert "app.domain.order -> app.db.engine" in done.stdout
+
+
+def test_every_part_of_the_product_has_its_layer() -> None:
+    (layers,) = [contract["layers"] for contract in CONTRACTS if contract["type"] == "layers"]
+    placed = {name.strip() for layer in layers for name in layer.split("|")}
+    parts = {
+        "app." + source.path.split("/")[1].removesuffix(".py")
+        for source in sources("app")
+        if "/" in source.path
+    } - {"app.__init__"}
+    assert parts | {"workers"} == placed

@@ -1,0 +1,105 @@
+"""No query without its partner: every function that speaks to the database says whose rows it means."""
+
+import ast
+from collections.abc import Iterator
+
+from tests.architecture.source import Source, sources
+
+WHOLE_MODULES = {
+    "app/db/schema.py": "the schema belongs to nobody",
+    "app/db/engine.py": "the door itself: it sets the partner",
+    "app/db/sql.py": "the verbs the queries are written with",
+    "app/db/partners.py": "partners and keys are looked up before anybody is known",
+    "app/db/heartbeats.py": "workers serve all partners",
+}
+CARRIED_BY_ROWS = {
+    "app/db/registrations.py: add_many": "each row has its partner, and row-level security checks it",
+    "app/db/registrations.py: add_hashes": "each row has its partner, and row-level security checks it",
+}
+CLAIMS = {"Claim", "DeliveryClaim"}
+
+
+def queries() -> Iterator[tuple[Source, ast.AsyncFunctionDef]]:
+    for source in sources("app/db"):
+        if source.path in WHOLE_MODULES:
+            continue
+        for node in source.tree.body:
+            if isinstance(node, ast.AsyncFunctionDef) and not node.name.startswith("_"):
+                if node.args.args and node.args.args[0].arg == "session":
+                    yield source, node
+
+
+def second(function: ast.AsyncFunctionDef) -> tuple[str, str]:
+    if len(function.args.args) < 2:
+        return "", ""
+    argument = function.args.args[1]
+    return argument.arg, "" if argument.annotation is None else ast.unparse(argument.annotation)
+
+
+def is_of_the_system(function: ast.AsyncFunctionDef) -> bool:
+    return "As the system" in (ast.get_docstring(function) or "")
+
+
+def test_every_query_takes_the_partner_or_a_claim_right_after_the_session() -> None:
+    without = []
+    for source, function in queries():
+        name, kind = second(function)
+        if (name, kind) == ("partner_id", "PartnerId") or kind in CLAIMS or is_of_the_system(function):
+            continue
+        without.append(f"{source.path}: {function.name}")
+    assert sorted(without) == sorted(CARRIED_BY_ROWS)
+    assert len(list(queries())) > 60
+
+
+def test_every_query_uses_the_partner_it_takes() -> None:
+    idle = []
+    for source, function in queries():
+        name, kind = second(function)
+        wanted = "partner_id" if kind == "PartnerId" else f"{name}.partner_id" if kind in CLAIMS else None
+        if wanted is None or is_of_the_system(function):
+            continue
+        used = {
+            ast.unparse(node) for node in ast.walk(function) if isinstance(node, ast.Name | ast.Attribute)
+        }
+        passed_on = kind in CLAIMS and name in {
+            ast.unparse(argument)
+            for node in ast.walk(function)
+            if isinstance(node, ast.Call)
+            for argument in node.args
+        }
+        if wanted not in used and not passed_on:
+            idle.append(f"{source.path}: {function.name}")
+    assert idle == []
+
+
+def test_every_statement_with_a_partner_names_it() -> None:
+    """In the SQL itself, not only in the parameters: the policies are the second wall, not the first."""
+    silent = []
+    for source, function in queries():
+        if second(function)[1] != "PartnerId" and second(function)[1] not in CLAIMS:
+            continue
+        texts = " ".join(
+            node.value
+            for node in ast.walk(function)
+            if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        ).replace(ast.get_docstring(function, clean=False) or "", "")
+        if (
+            any(word in texts for word in ("SELECT ", "UPDATE ", "DELETE ", "WHERE "))
+            and ":partner" not in texts
+        ):
+            silent.append(f"{source.path}: {function.name}")
+    assert silent == []
+
+
+def test_nothing_outside_the_database_layer_writes_sql() -> None:
+    elsewhere = []
+    for source in sources("app", "workers"):
+        if source.path.startswith("app/db/"):
+            continue
+        for node in ast.walk(source.tree):
+            value = node.value if isinstance(node, ast.Constant) else None
+            if isinstance(value, str) and value.lstrip().startswith(
+                ("SELECT ", "UPDATE ", "DELETE FROM ", "INSERT INTO ", "WITH ")
+            ):
+                elsewhere.append(f"{source.path}:{getattr(node, 'lineno', 0)}")
+    assert elsewhere == []

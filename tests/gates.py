@@ -1,0 +1,21 @@
+"""A gate for tests below the budget: it lets every call through and remembers how each one went."""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from app.domain.budget import Permit
+from app.domain.upstream import UpstreamFailure
+
+
+@dataclass
+class OpenGate:
+    entered: list[bool] = field(default_factory=list)
+    """For each call, whether it was patient."""
+    left: list[UpstreamFailure | None] = field(default_factory=list)
+
+    async def enter(self, *, patient: bool) -> Permit:
+        self.entered.append(patient)
+        return Permit(datetime.now(UTC))
+
+    async def leave(self, permit: Permit, failure: UpstreamFailure | None) -> None:
+        self.left.append(failure)

@@ -1,0 +1,205 @@
+"""Workers that die in the middle of a call: a real process, a real SIGKILL, and another one that goes on."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from app.domain.order import FINAL, OrderState
+from tests.agreement import assert_agreement
+from tests.world import Partner, World, tuples
+
+PATIENCE = 20.0
+"""Seconds a worker process has to start and to reach the call; about two are needed."""
+
+
+@asynccontextmanager
+async def _worker(world: World, log: Path, **settings: object) -> AsyncIterator[asyncio.subprocess.Process]:
+    """`python -m workers.main` on the world's databases and simulator; killed at the end at the latest."""
+    known = world.runtime.settings
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("REGISTRAR_")},
+        "REGISTRAR_DATABASE_URL": str(known.database_url),
+        "REGISTRAR_REDIS_URL": str(known.redis_url),
+        "REGISTRAR_SECRET_KEYS": ",".join(key.get_secret_value() for key in known.secret_keys),
+        "REGISTRAR_PARTNER_CENTER_URL": known.partner_center_url,
+        "REGISTRAR_LOGIN_URL": known.login_url,
+        "REGISTRAR_GRAPH_URL": known.graph_url,
+        **{f"REGISTRAR_{name.upper()}": str(value) for name, value in settings.items()},
+    }
+    with log.open("wb") as output:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "workers.main", env=environment, stdout=output, stderr=output
+        )
+        try:
+            yield process
+        finally:
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
+
+
+async def _order_with_known_tag(world: World) -> tuple[Partner, UUID]:
+    partner = await world.partner()
+    await world.order(partner, tuples(1, "FIRST"))
+    await world.work()
+    order = await world.order(partner, tuples(3))
+    return partner, order.view.record["id"]
+
+
+async def _until_over(world: World, partner: Partner, order_id: UUID) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            if (await world.view(partner, order_id)).state in FINAL:
+                return
+            await asyncio.sleep(0.05)
+
+
+async def _assert_all_registered(world: World, partner: Partner, order_id: UUID) -> None:
+    assert (await world.view(partner, order_id)).state is OrderState.COMPLETED
+    assert {row["state"] for row in await world.rows(partner, order_id)} == {"registered"}
+    await assert_agreement(world, partner, order_id)
+
+
+@pytest.mark.parametrize("dedup", [True, False], ids=["remembers-ids", "forgets-ids"])
+@pytest.mark.parametrize("phase", ["before", "after"])
+async def test_a_worker_killed_in_the_middle_of_a_call_loses_and_doubles_nothing(
+    world: World, tmp_path: Path, phase: str, dedup: bool
+) -> None:
+    await world.switch(request_id_dedup=dedup)
+    partner, order_id = await _order_with_known_tag(world)
+    await world.arm({"operation": "append", "kind": "hold", "phase": phase})
+    log = tmp_path / "worker.log"
+    async with _worker(world, log) as process:
+        await world.until_held_open(within=PATIENCE)
+        process.send_signal(signal.SIGKILL)
+        await process.wait()
+    [batch] = await world.batches(order_id)
+    assert batch["state"] == "submitting", "the intent was on disk before the call left"
+    assert batch["lease_until"] > world.clock.now()
+
+    # The lease ends, another worker takes over; what the dead one sent arrives even later than that.
+    await world.work()
+    await world.let_go()
+
+    first, second = await world.calls("append")
+    assert first["request_id"] == second["request_id"] == str(batch["request_id"])
+    kinds = await world.select(
+        "SELECT outcome FROM batch_attempts WHERE batch_id = :id ORDER BY id", id=batch["id"]
+    )
+    assert [attempt["outcome"] for attempt in kinds] == ["interrupted", "accepted"]
+    await _assert_all_registered(world, partner, order_id)
+
+
+async def test_a_worker_killed_while_it_creates_a_tag_leaves_it_to_be_found(
+    world: World, tmp_path: Path
+) -> None:
+    partner = await world.partner()
+    order = await world.order(partner, tuples(3))
+    behind = await world.order(partner, tuples(2, "BEHIND"))
+    await world.arm({"operation": "create", "kind": "hold", "phase": "after"})
+    log = tmp_path / "worker.log"
+    async with _worker(world, log) as process:
+        await world.until_held_open(within=PATIENCE)
+        process.send_signal(signal.SIGKILL)
+        await process.wait()
+
+    await world.work()
+    await world.let_go()
+
+    assert len(await world.calls("create")) == 1
+    await _assert_all_registered(world, partner, order.view.record["id"])
+    await _assert_all_registered(world, partner, behind.view.record["id"])
+
+
+async def test_a_worker_killed_while_it_asks_for_the_status_costs_the_lease_and_nothing_else(
+    world: World, tmp_path: Path
+) -> None:
+    partner = await world.partner()
+    await world.arm({"operation": "status", "kind": "hold"})
+    order = await world.order(partner, tuples(3))
+    log = tmp_path / "worker.log"
+    async with _worker(world, log) as process:
+        await world.until_held_open(within=PATIENCE)
+        process.send_signal(signal.SIGKILL)
+        await process.wait()
+    await world.let_go()
+
+    await world.work()
+
+    assert len(await world.calls("create")) == 1
+    await _assert_all_registered(world, partner, order.view.record["id"])
+
+
+async def test_a_worker_told_to_stop_finishes_the_call_it_is_making(world: World, tmp_path: Path) -> None:
+    partner, order_id = await _order_with_known_tag(world)
+    await world.arm({"operation": "append", "kind": "hold", "phase": "after"})
+    log = tmp_path / "worker.log"
+    async with _worker(world, log) as process:
+        await world.until_held_open(within=PATIENCE)
+        process.send_signal(signal.SIGTERM)
+        await world.let_go()
+        async with asyncio.timeout(PATIENCE):
+            await process.wait()
+
+    [batch] = await world.batches(order_id)
+    assert batch["state"] in ("submitted", "settled")
+    assert (batch["owner"], batch["uncertain"]) == (None, False)
+    assert process.returncode == 0
+    assert not await world.select("SELECT * FROM worker_heartbeats")
+    await world.work()
+    assert len(await world.calls("append")) == 1
+    await _assert_all_registered(world, partner, order_id)
+
+
+async def test_a_worker_told_to_stop_waits_no_longer_than_a_call_may_take(
+    world: World, tmp_path: Path
+) -> None:
+    partner, order_id = await _order_with_known_tag(world)
+    await world.arm({"operation": "append", "kind": "hold", "phase": "after"})
+    log = tmp_path / "worker.log"
+    brief = {"upstream_timeout_s": 0.8, "step_timeout_s": 1.2}
+    async with _worker(world, log, **brief) as process:
+        await world.until_held_open(within=PATIENCE)
+        process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(PATIENCE):
+            await process.wait()
+    await world.let_go()
+
+    [batch] = await world.batches(order_id)
+    assert (batch["state"], batch["owner"], batch["uncertain"]) == ("unknown", None, True)
+    await world.work()
+    await _assert_all_registered(world, partner, order_id)
+
+
+async def test_two_worker_processes_with_short_leases_share_the_work_and_one_death(
+    world: World, tmp_path: Path
+) -> None:
+    partner = await world.partner()
+    await world.arm({"operation": "append", "kind": "hold", "phase": "after", "skip": 2})
+    short = {
+        "upstream_timeout_s": 1,
+        "step_timeout_s": 1.5,
+        "lease_s": 2,
+        "webhook_timeout_s": 1,
+        "heartbeat_s": 0.5,
+        "sweep_interval_s": 1,
+        "poll_first_s": 0.1,
+    }
+    made = [await world.order(partner, tuples(5, f"P{number}")) for number in range(6)]
+    logs = tmp_path / "one.log", tmp_path / "two.log"
+    async with _worker(world, logs[0], **short) as first, _worker(world, logs[1], **short):
+        await world.until_held_open(within=PATIENCE)
+        first.send_signal(signal.SIGKILL)
+        await world.let_go()
+        for order in made:
+            await _until_over(world, partner, order.view.record["id"])
+
+    for order in made:
+        await _assert_all_registered(world, partner, order.view.record["id"])

@@ -1,0 +1,294 @@
+"""Counts of an order's devices: kept by triggers, always what counting the rows would say."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from sqlalchemy import event, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.db import batches, orders, registrations
+from app.db.ids import new_row_id, new_row_ids
+from app.db.registrations import Outcome
+from app.domain.batch import BatchState
+from app.domain.ids import PartnerId
+from app.domain.registration import RegistrationState
+from app.runtime import Runtime
+from app.services.settlement import add_batch
+from tests import rows
+from tests.world import World
+
+STATES = sorted(RegistrationState)
+
+KEPT = "SELECT order_id, bucket, state, n FROM registration_counts WHERE n <> 0"
+COUNTED = (
+    "SELECT order_id, coalesce(batch_id, order_id) AS bucket, state, count(*) AS n "
+    "FROM registrations GROUP BY 1, 2, 3"
+)
+
+
+async def truth(world: World, statement: str) -> dict[tuple[UUID, UUID, str], int]:
+    return {(r["order_id"], r["bucket"], r["state"]): r["n"] for r in await world.select(statement)}
+
+
+@dataclass
+class Scene:
+    """One partner's orders, each with batches; rows come and go by chance."""
+
+    runtime: Runtime
+    partner_id: PartnerId
+    customer_id: UUID
+    connection_id: UUID
+    orders: dict[UUID, list[UUID]]
+    next_row: int = 1
+
+    async def add_rows(
+        self, session: AsyncConnection, order_id: UUID, batch_id: UUID | None, states: Sequence[str]
+    ) -> list[UUID]:
+        now, ids = self.runtime.now(), new_row_ids(len(states))
+        values: dict[str, Any] = {
+            "partner_id": self.partner_id,
+            "order_id": order_id,
+            "customer_id": self.customer_id,
+            "batch_id": batch_id,
+            "created_at": now,
+            "updated_at": now,
+        }
+        made = []
+        for id, state in zip(ids, states, strict=True):
+            row = {**values, "id": id, "state": state, "row_number": self.next_row}
+            made.append(tuple(row.get(column) for column in registrations.COLUMNS))
+            self.next_row += 1
+        await registrations.add_many(session, made)
+        return ids
+
+
+@pytest.fixture
+async def scene(world: World) -> Scene:
+    """Three orders of three empty batches each."""
+    async with world.runtime.system_transaction() as tx:
+        partner_id, example = await rows.fill(tx.session)
+        await tx.session.execute(text("DELETE FROM registrations"))
+        await tx.session.execute(text("DELETE FROM registration_counts"))
+        scene = Scene(
+            world.runtime, PartnerId(partner_id), example["customers"]["id"], example["connections"]["id"], {}
+        )
+        for number in range(3):
+            order = {**example["orders"], "id": new_row_id(), "reference": f"R-{number}"}
+            order.pop("partner_id")
+            await orders.add(tx.session, scene.partner_id, order)
+            belongs_to = {
+                "order_id": order["id"],
+                "customer_id": scene.customer_id,
+                "connection_id": scene.connection_id,
+                "group_tag": "Standard",
+            }
+            now = world.runtime.now()
+            scene.orders[order["id"]] = [
+                await add_batch(tx, scene.partner_id, belongs_to, 1, BatchState.QUEUED, now, now)
+                for _ in range(3)
+            ]
+    return scene
+
+
+async def change(scene: Scene, session: AsyncConnection, chance: Random) -> str:
+    """One statement of the kinds the product knows, and some it does not."""
+    order_id = chance.choice(list(scene.orders))
+    batch_id = chance.choice(scene.orders[order_id])
+    now, partner_id = scene.runtime.now(), scene.partner_id
+    found = await session.execute(text("SELECT id FROM registrations WHERE order_id = :o"), {"o": order_id})
+    ids = sorted(found.scalars())
+    some = chance.sample(ids, min(len(ids), chance.randint(0, 7)))
+    match chance.choice(("add", "add", "move", "settle", "rebatch", "anything", "delete", "leave")):
+        case "add":
+            states = chance.choices(STATES, k=chance.randint(1, 9))
+            await scene.add_rows(session, order_id, chance.choice((batch_id, None)), states)
+            return "add"
+        case "move":
+            await registrations.move_batches(
+                session, partner_id, scene.orders[order_id][:2], chance.choice(list(RegistrationState)), now
+            )
+            return "move"
+        case "settle":
+            outcomes = [Outcome(id, chance.choice(list(RegistrationState))) for id in some]
+            await registrations.settle(session, partner_id, outcomes, now)
+            return "settle"
+        case "rebatch":
+            await registrations.rebatch(session, partner_id, batch_id, some, RegistrationState.QUEUED, now)
+            return "rebatch"
+        case "delete":
+            gone = some[:2]
+            await session.execute(text("DELETE FROM registrations WHERE id = ANY(:ids)"), {"ids": gone})
+            return "delete"
+        case "leave":
+            await session.execute(
+                text("UPDATE registrations SET batch_id = NULL WHERE id = ANY(:ids)"), {"ids": some}
+            )
+            return "leave"
+        case other:
+            await session.execute(
+                text("UPDATE registrations SET state = :state WHERE id = ANY(:ids)"),
+                {"ids": some, "state": chance.choice(STATES)},
+            )
+            return other
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_whatever_happens_to_rows_their_counts_are_what_counting_says(
+    world: World, scene: Scene, seed: int
+) -> None:
+    chance, done = Random(seed), []
+    for _ in range(12):
+        async with scene.runtime.transaction(scene.partner_id) as tx:
+            done += [await change(scene, tx.session, chance) for _ in range(5)]
+        counted = await truth(world, COUNTED)
+        assert await truth(world, KEPT) == counted, done
+        async with scene.runtime.transaction(scene.partner_id) as tx:
+            for order_id, kept in (
+                await orders.counts(tx.session, scene.partner_id, list(scene.orders))
+            ).items():
+                of_order = [(s, n) for (o, _, s), n in counted.items() if o == order_id]
+                assert {s: n for s, n in kept.items() if n} == {
+                    state: sum(n for s, n in of_order if s == state) for state, _ in of_order
+                }
+    assert len(set(done)) >= 6
+    assert sum(counted.values()) > 10, "the last state of the scene is not a trivial one"
+
+
+async def test_a_transaction_that_is_rolled_back_leaves_the_counts_as_they_were(
+    world: World, scene: Scene
+) -> None:
+    (order_id, (batch_id, *_)), *_ = scene.orders.items()
+    async with scene.runtime.transaction(scene.partner_id) as tx:
+        await scene.add_rows(tx.session, order_id, batch_id, ["queued"] * 5)
+    before = await truth(world, KEPT)
+
+    async def fail() -> None:
+        async with scene.runtime.transaction(scene.partner_id) as tx:
+            await scene.add_rows(tx.session, order_id, batch_id, ["queued"] * 5)
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        await fail()
+    assert await truth(world, KEPT) == before == {(order_id, batch_id, "queued"): 5}
+
+
+async def test_transactions_at_the_same_time_lose_no_count(world: World, scene: Scene) -> None:
+    """Batches of one order at once, and several changes of one batch at once."""
+    mine: list[list[UUID]] = []
+    async with scene.runtime.transaction(scene.partner_id) as tx:
+        for order_id, batch_ids in scene.orders.items():
+            for batch_id in batch_ids:
+                for _ in range(3):
+                    ids = await scene.add_rows(tx.session, order_id, batch_id, ["queued"] * 4)
+                    mine.append(ids)
+
+    async def work(number: int) -> None:
+        ids = mine[number]
+        for state in ("submitting", "processing", "registered", "failed"):
+            async with scene.runtime.transaction(scene.partner_id) as tx:
+                await tx.session.execute(
+                    text("UPDATE registrations SET state = :state WHERE id = ANY(:ids)"),
+                    {"state": state, "ids": ids[: 1 + number % 4]},
+                )
+
+    await asyncio.gather(*(work(number) for number in range(len(mine))))
+
+    kept = await truth(world, KEPT)
+    assert kept == await truth(world, COUNTED)
+    assert sum(kept.values()) == 4 * len(mine)
+    assert {state for _, _, state in kept} == {"queued", "failed"}
+
+
+async def test_the_second_of_two_open_transactions_counts_on_top_of_the_first(
+    world: World, scene: Scene
+) -> None:
+    (order_id, (batch_id, *_)), *_ = scene.orders.items()
+    async with scene.runtime.transaction(scene.partner_id) as tx:
+        await scene.add_rows(tx.session, order_id, batch_id, ["queued"] * 2)
+
+    async def add_more() -> None:
+        async with scene.runtime.transaction(scene.partner_id) as other:
+            await scene.add_rows(other.session, order_id, batch_id, ["queued"] * 30)
+
+    async with scene.runtime.transaction(scene.partner_id) as tx:
+        await scene.add_rows(tx.session, order_id, batch_id, ["queued"] * 400)
+        second = asyncio.create_task(add_more())
+        await until_somebody_waits(world)
+    await second
+    assert await truth(world, KEPT) == {(order_id, batch_id, "queued"): 432}
+
+
+async def until_somebody_waits(world: World) -> None:
+    """Another session waits for a row that we hold."""
+    async with asyncio.timeout(10):
+        while not await world.select("SELECT pid FROM pg_locks WHERE NOT granted"):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+async def test_an_order_is_deleted_with_its_counts(world: World, scene: Scene) -> None:
+    first, second, _ = scene.orders
+    async with scene.runtime.transaction(scene.partner_id) as tx:
+        for order_id in (first, second):
+            await scene.add_rows(tx.session, order_id, scene.orders[order_id][0], ["queued", "held"])
+            await scene.add_rows(tx.session, order_id, None, ["invalid"])
+        await tx.session.execute(text("DELETE FROM orders WHERE id = :id"), {"id": first})
+    assert {order_id for order_id, _, _ in await truth(world, KEPT)} == {second}
+    assert await truth(world, KEPT) == await truth(world, COUNTED)
+
+
+async def plan_of(
+    world: World, partner_id: PartnerId, read: Callable[[AsyncConnection], Any]
+) -> list[dict[str, Any]]:
+    """The nodes of the plan PostgreSQL has for the statement that `read` sends."""
+    seen: list[tuple[str, Any]] = []
+
+    def note(_c: Any, _cursor: Any, statement: str, parameters: Any, *_rest: Any) -> None:
+        seen.append((statement, parameters))
+
+    async with world.runtime.transaction(partner_id) as tx:
+        # The tables are small here: let the plan be the one for large ones.
+        await tx.session.execute(text("SET LOCAL enable_seqscan = off"))
+        event.listen(world.runtime.engine.sync_engine, "before_cursor_execute", note)
+        try:
+            await read(tx.session)
+        finally:
+            event.remove(world.runtime.engine.sync_engine, "before_cursor_execute", note)
+        (statement, parameters), *more = seen
+        assert not more, "one statement"
+        driver = (await tx.session.get_raw_connection()).driver_connection
+        assert driver is not None
+        found = await driver.fetchval(f"EXPLAIN (FORMAT JSON) {statement}", *parameters)
+    return nodes(found[0]["Plan"])
+
+
+def nodes(plan: dict[str, Any]) -> list[dict[str, Any]]:
+    return [plan, *(node for child in plan.get("Plans", ()) for node in nodes(child))]
+
+
+async def test_reading_an_orders_counts_looks_at_count_rows_only_and_by_index(
+    world: World, scene: Scene
+) -> None:
+    ids = list(scene.orders)
+    plan = await plan_of(world, scene.partner_id, lambda s: orders.counts(s, scene.partner_id, ids))
+    assert {node["Relation Name"] for node in plan if "Relation Name" in node} == {"registration_counts"}
+    assert {node["Index Name"] for node in plan if "Index Name" in node} == {"pk_registration_counts"}
+    assert not [node for node in plan if node["Node Type"] == "Seq Scan"]
+
+
+async def test_reading_batches_counts_never_looks_at_registrations(world: World, scene: Scene) -> None:
+    ids = [id for batch_ids in scene.orders.values() for id in batch_ids]
+    plan = await plan_of(world, scene.partner_id, lambda s: batches.counts(s, scene.partner_id, ids))
+    relations = {node["Relation Name"] for node in plan if "Relation Name" in node}
+    assert relations == {"registration_counts", "batches"}
+    assert not [node for node in plan if node["Node Type"] == "Seq Scan"]
+
+
+async def test_counts_of_an_unknown_order_are_none(world: World, scene: Scene) -> None:
+    unknown = uuid4()
+    async with scene.runtime.transaction(scene.partner_id) as tx:
+        assert await orders.counts(tx.session, scene.partner_id, [unknown]) == {unknown: {}}

@@ -1,0 +1,258 @@
+"""The schema: made from nothing, equal to the tables of the code, taken back, made by two at once."""
+
+import asyncio
+import os
+import re
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import event, text
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import NullPool
+
+from app.db import schema
+from app.db.engine import become_partner, become_system, normalise_url, open_engine
+from app.db.tables import metadata
+from app.domain.ids import PartnerId
+from tests import rows
+from tests.rows import OWNED
+from tests.servers import Servers, empty_database
+
+ROOT = Path(__file__).resolve().parents[2]
+MIGRATE = "import asyncio, sys; from app.db import schema; print(asyncio.run(schema.migrate(sys.argv[1])))"
+
+
+@pytest.fixture
+async def empty(servers: Servers) -> AsyncIterator[str]:
+    async with empty_database(servers.database_url) as url:
+        yield url
+
+
+@asynccontextmanager
+async def owner_of(url: str) -> AsyncIterator[AsyncEngine]:
+    """The database as the login that migrates it."""
+    engine = create_async_engine(normalise_url(url), poolclass=NullPool)
+    yield engine
+    await engine.dispose()
+
+
+async def select(engine: AsyncEngine, statement: str) -> list[Any]:
+    async with engine.connect() as session:
+        return [tuple(row) for row in await session.execute(text(statement))]
+
+
+async def differences(engine: AsyncEngine) -> list[Any]:
+    """What `alembic revision --autogenerate` would write down."""
+
+    def compare(connection: Any) -> list[Any]:
+        options = {"compare_type": True, "compare_server_default": True}
+        return list(compare_metadata(MigrationContext.configure(connection, opts=options), metadata))
+
+    async with engine.connect() as session:
+        return await session.run_sync(compare)
+
+
+async def run(engine: AsyncEngine, direction: Any, revision: str) -> None:
+    async with engine.connect() as session:
+        await session.run_sync(lambda sync: direction(schema._config(sync), revision))
+
+
+async def test_from_nothing_the_newest_schema_is_made_and_equals_the_tables_of_the_code(empty: str) -> None:
+    async with owner_of(empty) as engine:
+        async with engine.connect() as session:
+            assert await schema.current(session) == "none"
+        assert await schema.migrate(empty) == schema.newest()
+        async with engine.connect() as session:
+            assert await schema.current(session) == schema.newest()
+        assert await differences(engine) == []
+        made = await select(engine, "SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+        assert {name for (name,) in made} == {t.name for t in metadata.sorted_tables} | {"alembic_version"}
+
+
+async def test_a_change_of_a_table_without_a_migration_is_noticed(empty: str) -> None:
+    """So the comparison above is worth something."""
+    await schema.migrate(empty)
+    async with owner_of(empty) as engine:
+        async with engine.begin() as session:
+            await session.execute(text("ALTER TABLE orders ADD COLUMN surplus integer"))
+            await session.execute(text("ALTER TABLE batches ALTER COLUMN polls DROP DEFAULT"))
+            await session.execute(text("DROP INDEX ix_batches_order_id"))
+        found = repr(await differences(engine))
+    assert all(name in found for name in ("surplus", "polls", "ix_batches_order_id"))
+
+
+async def test_the_schema_can_be_taken_back_to_nothing_and_made_again(empty: str) -> None:
+    await schema.migrate(empty)
+    async with owner_of(empty) as engine:
+        await run(engine, command.downgrade, "base")
+        assert await select(
+            engine,
+            "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace UNION ALL "
+            "SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace",
+        ) in (
+            [("alembic_version",), ("alembic_version_pkc",)],
+            [("alembic_version_pkc",), ("alembic_version",)],
+        )
+        assert await schema.migrate(empty) == schema.newest()
+        assert await differences(engine) == []
+
+
+async def test_processes_that_migrate_at_the_same_time_take_turns(empty: str) -> None:
+    processes = [
+        await asyncio.create_subprocess_exec(
+            sys.executable, "-c", MIGRATE, empty, cwd=ROOT, env={**os.environ}, stdout=-1, stderr=-1
+        )
+        for _ in range(2)
+    ]
+    for process in processes:
+        said, errors = await asyncio.wait_for(process.communicate(), 60)
+        assert (process.returncode, said.decode().strip()) == (0, schema.newest()), errors.decode()[-2000:]
+    async with owner_of(empty) as engine:
+        assert await differences(engine) == []
+
+
+async def test_a_migration_that_fails_leaves_no_lock_behind(empty: str) -> None:
+    async with owner_of(empty) as engine:
+        async with engine.begin() as session:
+            await session.execute(text("CREATE TABLE orders (id integer)"))
+        with pytest.raises(Exception, match=r'relation "orders" already exists'):
+            await schema.migrate(empty)
+        held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND database = "
+        assert await select(
+            engine, held + "(SELECT oid FROM pg_database WHERE datname = current_database())"
+        ) == [(0,)]
+        assert await select(engine, "SELECT relname FROM pg_class WHERE relname = 'partners'") == []
+        async with engine.begin() as session:
+            await session.execute(text("DROP TABLE orders"))
+        assert await schema.migrate(empty) == schema.newest()
+
+
+async def test_every_migration_bounds_its_waiting_for_locks_before_it_touches_a_table(empty: str) -> None:
+    statements: list[str] = []
+    async with owner_of(empty) as engine:
+        event.listen(
+            engine.sync_engine,
+            "before_cursor_execute",
+            lambda _c, _cursor, statement, *_rest: statements.append(statement),
+        )
+        await run(engine, command.upgrade, "head")
+        await run(engine, command.downgrade, "base")
+    revisions = list(ScriptDirectory.from_config(schema._config()).walk_revisions())
+    blocks = re.split(r"\n(?:INSERT INTO|UPDATE|DELETE FROM) alembic_version.*", "\n" + "\n".join(statements))
+    bounded = [block for block in blocks if re.search(r"CREATE TABLE partners|DROP TABLE|POLICY", block)]
+    assert len(bounded) == 2 * len(revisions), "each migration, up and down"
+    for block in bounded:
+        changing = re.search(r"^\s*(CREATE|ALTER|DROP|DO) (?!TABLE alembic_version)", block, re.MULTILINE)
+        limit = re.search(r"SET LOCAL lock_timeout = '\d+s'", block)
+        assert changing
+        assert limit, block[:300]
+        assert limit.start() < changing.start()
+
+
+def test_a_new_migration_starts_with_the_same_bound() -> None:
+    template = (ROOT / "migrations/script.py.mako").read_text()
+    assert template.count("op.execute(\"SET LOCAL lock_timeout = '5s'\")") == 2
+
+
+async def test_every_table_of_a_partner_has_its_wall(database_url: str) -> None:
+    walled = {table.name for table in OWNED} | {"partners"}
+    async with owner_of(database_url) as engine:
+        enabled = await select(
+            engine,
+            "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relrowsecurity",
+        )
+        policies = await select(
+            engine,
+            "SELECT tablename, policyname, permissive, roles::text, cmd, qual, with_check "
+            "FROM pg_policies WHERE schemaname = 'public'",
+        )
+    assert {name for (name,) in enabled} == walled
+    assert len(policies) == 2 * len(walled)
+    for table, policy, permissive, roles, commands, condition, check in policies:
+        assert (permissive, commands, check) == ("PERMISSIVE", "ALL", None), (table, policy)
+        if policy == "every_row":
+            assert (roles, condition) == ("{registrar_system}", "true"), table
+        else:
+            assert (policy, roles) == ("own_rows", "{registrar_app}"), table
+            column = "id" if table == "partners" else "partner_id"
+            assert condition.startswith(f"({column} = ( SELECT (NULLIF(current_setting("), table
+
+
+@pytest.mark.parametrize("role", ["registrar_app", "registrar_system"])
+async def test_a_table_of_a_later_migration_is_reachable_without_another_grant(empty: str, role: str) -> None:
+    await schema.migrate(empty)
+    async with owner_of(empty) as engine, engine.begin() as session:
+        await session.execute(text("CREATE TABLE later (id integer)"))
+        await session.execute(text(f"SET LOCAL ROLE {role}"))
+        await session.execute(text("INSERT INTO later VALUES (1)"))
+
+
+async def test_an_owner_without_createrole_migrates_and_a_login_that_owns_nothing_runs_the_service(
+    database_url: str, empty: str
+) -> None:
+    """The two logins of docs/operate.md. `database_url` has seen to it that both roles exist."""
+    suffix, name = uuid4().hex[:8], normalise_url(empty).database
+    owner, service = f"owner_{suffix}", f"service_{suffix}"
+    url_of = {
+        login: normalise_url(empty).set(username=login, password=suffix).render_as_string(hide_password=False)
+        for login in (owner, service)
+    }
+    async with owner_of(empty) as administrator:
+        async with administrator.begin() as session:
+            for login in (owner, service):
+                await session.execute(text(f"CREATE ROLE {login} LOGIN NOCREATEROLE PASSWORD '{suffix}'"))
+                await session.execute(text(f"GRANT registrar_app, registrar_system TO {login}"))
+                await session.execute(text(f"GRANT {login} TO CURRENT_USER"))
+            await session.execute(text(f'ALTER DATABASE "{name}" OWNER TO {owner}'))
+        try:
+            assert await schema.migrate(url_of[owner]) == schema.newest()
+            await use_the_service(url_of[service])
+        finally:
+            async with administrator.begin() as session:
+                await session.execute(text(f"REASSIGN OWNED BY {owner} TO CURRENT_USER"))
+                for login in (owner, service):
+                    await session.execute(text(f"DROP OWNED BY {login}"))
+                    await session.execute(text(f"DROP ROLE {login}"))
+
+
+async def use_the_service(url: str) -> None:
+    engine = open_engine(url, pool_size=1, name="test")
+    try:
+        async with engine.begin() as session:
+            await become_system(session)
+            partner_id, _ = await rows.fill(session)
+            await rows.fill(session)
+        async with engine.begin() as session:
+            await become_partner(session, PartnerId(partner_id))
+            found = (await session.execute(text("SELECT partner_id FROM orders"))).scalars().all()
+            assert found == [partner_id]
+            counted = await session.execute(text("SELECT count(*) FROM registration_counts"))
+            assert counted.scalar_one() == 2, "the trigger's row and the example's"
+    finally:
+        await engine.dispose()
+
+
+async def test_the_services_own_connections_run_as_the_application_role(database_url: str) -> None:
+    engine = open_engine(database_url, pool_size=1, name="test")
+    try:
+        async with engine.begin() as session:
+            seen = (
+                await session.execute(
+                    text(
+                        "SELECT current_user, current_setting('application_name'), "
+                        "current_setting('TimeZone')"
+                    )
+                )
+            ).one()
+    finally:
+        await engine.dispose()
+    assert tuple(seen) == ("registrar_app", "registrar-test", "UTC")

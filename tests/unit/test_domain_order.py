@@ -1,0 +1,77 @@
+"""An order's state follows from the counts of its rows, whatever they are."""
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from app.domain.order import FINAL, OrderState, compute_state
+from app.domain.registration import OPEN, SUCCESS, RegistrationState
+
+S = RegistrationState
+COUNTS = st.dictionaries(st.sampled_from(S), st.integers(min_value=0, max_value=10_000))
+
+
+@given(COUNTS, st.booleans())
+@example({}, False)
+def test_every_combination_of_counts_has_a_state_that_agrees_with_it(
+    counts: dict[RegistrationState, int], has_open_batches: bool
+) -> None:
+    present = {state for state, n in counts.items() if n}
+    state = compute_state(counts, has_open_batches=has_open_batches)
+
+    moving = bool(present & OPEN) or has_open_batches
+    assert (state in FINAL) is not moving, "an order is over when nothing moves, and only then"
+    match state:
+        case OrderState.HELD:
+            assert S.HELD in present
+            assert not present & (OPEN - {S.HELD})
+        case OrderState.COMPLETED:
+            assert present <= SUCCESS | {S.DEREGISTERED}
+        case OrderState.COMPLETED_WITH_ERRORS:
+            assert present & (SUCCESS | {S.DEREGISTERED})
+            assert present - SUCCESS - {S.DEREGISTERED}
+        case OrderState.FAILED:
+            assert not present & SUCCESS
+        case OrderState.CANCELLED:
+            assert S.CANCELLED in present
+            assert present <= {S.CANCELLED, S.INVALID}
+        case OrderState.IN_PROGRESS:
+            assert moving
+
+
+@given(COUNTS, st.booleans())
+def test_states_without_rows_change_nothing(
+    counts: dict[RegistrationState, int], has_open_batches: bool
+) -> None:
+    present = {state: n for state, n in counts.items() if n}
+    everything = {**dict.fromkeys(S, 0), **present}
+    assert compute_state(everything, has_open_batches=has_open_batches) is compute_state(
+        present, has_open_batches=has_open_batches
+    )
+
+
+def _state(open_batches: bool = False, **counts: int) -> OrderState:
+    return compute_state(
+        {RegistrationState(name): n for name, n in counts.items()}, has_open_batches=open_batches
+    )
+
+
+def test_success_is_success_whoever_registered_it() -> None:
+    assert _state(registered=3, already_registered=2) is OrderState.COMPLETED
+
+
+def test_one_row_that_is_not_registered_is_an_error_of_the_order() -> None:
+    for name in ("failed", "conflict", "unknown", "invalid", "cancelled"):
+        assert _state(registered=9, **{name: 1}) is OrderState.COMPLETED_WITH_ERRORS, name
+        expected = OrderState.CANCELLED if name == "cancelled" else OrderState.FAILED
+        assert _state(**{name: 1}) is expected, name
+
+
+def test_an_unknown_row_moves_while_its_batch_is_open_and_waits_for_a_person_afterwards() -> None:
+    assert _state(open_batches=True, unknown=1, registered=1) is OrderState.IN_PROGRESS
+    assert _state(unknown=1, registered=1) is OrderState.COMPLETED_WITH_ERRORS
+
+
+def test_an_order_is_held_only_while_consent_is_all_that_it_waits_for() -> None:
+    assert _state(open_batches=True, held=5, invalid=1) is OrderState.HELD
+    assert _state(open_batches=True, held=5, processing=1) is OrderState.IN_PROGRESS
+    assert _state(open_batches=True, held=5, failed=1) is OrderState.HELD
