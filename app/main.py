@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from fastapi import FastAPI
 
 from app import telemetry
-from app.api import catalogues, connections, customers, orders, problems, schema, webhooks
+from app.api import catalogues, connections, customers, limits, orders, problems, schema, webhooks
 from app.api.middleware import BodyLimit, HeadLikeGet, RequestContext
 from app.runtime import Runtime
 from app.settings import Settings
@@ -55,6 +55,7 @@ def build(settings: Settings | None = None) -> FastAPI:
         customers.router,
         connections.router,
         webhooks.router,
+        limits.router,
     ):
         app.include_router(router)
     webhooks.document(app)

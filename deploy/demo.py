@@ -306,6 +306,8 @@ def _compare_ledger(scene: Scene, collected: list[SyntheticDevice], listed: list
     scene.expect("devices at Microsoft by customer and tag", dict(held), expected)
     kiosk = {d["serial"] for d in ledger["devices"] if d["group_tag"] == "Kiosk"}
     scene.expect("serial numbers under Kiosk", kiosk, {device.serial_number for device in collected})
+    twice = [d["serial"] for d in ledger["devices"] if d["submissions"] > 1]
+    scene.expect("devices submitted more than once", twice, [])
     calls = scene.control("totals")["calls"]
     scene.say(
         f"Microsoft's stand-in holds {sum(held.values()):,} new devices, each once, under the right tag."

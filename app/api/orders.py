@@ -40,7 +40,7 @@ from app.api.schema import body_of
 from app.db.registrations import Filter
 from app.domain.batch import BatchState
 from app.domain.identity import Device
-from app.domain.order import FINAL
+from app.domain.order import FINAL, OrderState
 from app.domain.registration import RegistrationState
 from app.runtime import Tx
 from app.services import acceptance, orders, registrations
@@ -124,6 +124,7 @@ async def list_orders(
     customer_id: UUID | None = None,
     reference: OneOf = None,
     purchase_order: OneOf = None,
+    state: OrderState | None = None,
     since: Annotated[Moment | None, Query(description="Created at or after this time.")] = None,
 ) -> Orders:
     """Newest first."""
@@ -134,6 +135,7 @@ async def list_orders(
         customer_id=customer_id,
         reference=reference,
         purchase_order=purchase_order,
+        state=state,
         since=since,
     )
     return Orders(items=[rendering.order(view) for view in found.items], next_page_token=found.next_token)

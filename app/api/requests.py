@@ -3,6 +3,7 @@ idempotent POST. Bodies are read here and not by the framework, because orders a
 bounded while they arrive and decoded in a thread.
 """
 
+import contextlib
 import hashlib
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -174,7 +175,8 @@ async def create_once(
 
     finished = False
     try:
-        await run(remember)
+        async with once.kept() if once is not None else contextlib.nullcontext():
+            await run(remember)
         finished = True
     finally:
         if once is not None and not finished:

@@ -222,6 +222,7 @@ async def claim_customers_reading(
 
 
 async def count_customers_due(session: AsyncConnection, now: datetime) -> int:
+    """As the system: how many connections' customers lists are to be read now."""
     row = await fetch_one(
         session,
         "SELECT count(*) AS n FROM connections WHERE customers_due_at <= :now "

@@ -99,7 +99,8 @@ async def load(
     """Inserts many rows with one statement and one array per column.
 
     COPY would be the obvious way, but PostgreSQL refuses COPY FROM into a table with row-level
-    security; arrays measured fastest of what remains (docs/adr/0004).
+    security. COPY into a temporary table is a little faster than arrays and costs more elsewhere
+    (docs/adr/0004).
     """
     if not rows:
         return

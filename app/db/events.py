@@ -190,6 +190,7 @@ async def claim_delivery(
 
 
 async def count_deliveries_due(session: AsyncConnection, now: datetime, *, limit: int) -> int:
+    """As the system: how many deliveries could be claimed now, counted up to `limit`."""
     row = await fetch_one(
         session,
         "SELECT count(*) AS n FROM (SELECT FROM deliveries WHERE state IN ('pending', 'retrying') "

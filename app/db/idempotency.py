@@ -7,6 +7,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.db.sql import Record, execute, fetch_one
 from app.domain.ids import PartnerId
 
+_OURS = "partner_id = :partner AND key = :key AND status IS NULL AND created_at = :begun"
+"""The key as the request that began at that moment holds it, while it has no answer yet."""
+
 
 async def begin(
     session: AsyncConnection,
@@ -56,26 +59,45 @@ async def complete(
     status: int,
     location: str | None,
     body: bytes,
-) -> None:
-    await execute(
+    begun_at: datetime,
+) -> bool:
+    """Fenced by when the request began: False when the key has been given to a repetition."""
+    done = await execute(
         session,
         "UPDATE idempotency_keys SET status = :status, location = :location, body = :body, "
-        "running_until = NULL WHERE partner_id = :partner AND key = :key",
+        f"running_until = NULL WHERE {_OURS}",
         partner=partner_id,
         key=key,
         status=status,
         location=location,
         body=body,
+        begun=begun_at,
+    )
+    return bool(done)
+
+
+async def renew(
+    session: AsyncConnection, partner_id: PartnerId, key: str, *, begun_at: datetime, until: datetime
+) -> None:
+    """The first request is still running."""
+    await execute(
+        session,
+        f"UPDATE idempotency_keys SET running_until = :until WHERE {_OURS}",
+        partner=partner_id,
+        key=key,
+        begun=begun_at,
+        until=until,
     )
 
 
-async def give_up(session: AsyncConnection, partner_id: PartnerId, key: str) -> None:
+async def give_up(session: AsyncConnection, partner_id: PartnerId, key: str, *, begun_at: datetime) -> None:
     """The request was refused and changed nothing: the key may be used again."""
     await execute(
         session,
-        "DELETE FROM idempotency_keys WHERE partner_id = :partner AND key = :key AND status IS NULL",
+        f"DELETE FROM idempotency_keys WHERE {_OURS}",
         partner=partner_id,
         key=key,
+        begun=begun_at,
     )
 
 

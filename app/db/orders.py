@@ -65,9 +65,10 @@ async def list_page(
     customer_id: UUID | None = None,
     reference: str | None = None,
     purchase_order: str | None = None,
+    state: str | None = None,
     since: datetime | None = None,
 ) -> Page[Record]:
-    """Newest first."""
+    """Newest first. `state` finds by the state last told of, which every change keeps up to date."""
     rows = await fetch_all(
         session,
         f"SELECT o.*, {_OPEN_BATCHES} FROM orders o WHERE o.partner_id = :partner "
@@ -75,6 +76,7 @@ async def list_page(
         "AND (CAST(:customer AS uuid) IS NULL OR o.customer_id = CAST(:customer AS uuid)) "
         "AND (CAST(:reference AS text) IS NULL OR o.reference = CAST(:reference AS text)) "
         "AND (CAST(:purchase_order AS text) IS NULL OR o.purchase_order = CAST(:purchase_order AS text)) "
+        "AND (CAST(:state AS text) IS NULL OR o.announced_state = CAST(:state AS text)) "
         "AND (CAST(:since AS timestamptz) IS NULL OR o.created_at >= CAST(:since AS timestamptz)) "
         "ORDER BY o.id DESC LIMIT :limit",
         partner=partner_id,
@@ -82,6 +84,7 @@ async def list_page(
         customer=customer_id,
         reference=reference,
         purchase_order=purchase_order,
+        state=state,
         since=since,
         limit=page.size + 1,
         open_batches=_OPEN,

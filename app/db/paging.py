@@ -32,13 +32,18 @@ class Page(Generic[Item]):
 
 
 def request(size: int | None, token: str | None) -> PageRequest:
+    """What a caller asks for, its size brought into bounds. Raises InvalidPageToken."""
     size = DEFAULT_PAGE_SIZE if size is None else max(1, min(size, MAX_PAGE_SIZE))
     if not token:
         return PageRequest(size)
     try:
-        return PageRequest(size, base64.urlsafe_b64decode(token.encode() + b"==").decode())
+        after = base64.urlsafe_b64decode(token.encode() + b"==").decode()
     except (binascii.Error, UnicodeError, ValueError) as error:
         raise InvalidPageToken from error
+    # Decoding forgives much; only what we write ourselves is a token.
+    if _token(after) != token:
+        raise InvalidPageToken
+    return PageRequest(size, after)
 
 
 def cut(rows: Sequence[Item], page: PageRequest, key: Callable[[Item], object]) -> Page[Item]:
@@ -46,5 +51,8 @@ def cut(rows: Sequence[Item], page: PageRequest, key: Callable[[Item], object]) 
     if len(rows) <= page.size:
         return Page(rows, None)
     kept = rows[: page.size]
-    token = base64.urlsafe_b64encode(str(key(kept[-1])).encode()).decode().rstrip("=")
-    return Page(kept, token)
+    return Page(kept, _token(str(key(kept[-1]))))
+
+
+def _token(value: str) -> str:
+    return base64.urlsafe_b64encode(value.encode()).decode().rstrip("=")

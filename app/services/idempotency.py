@@ -4,17 +4,28 @@ So there is no moment at which an order exists and its key does not know it. Ref
 stored: nothing happened, and the corrected request may use the same key.
 """
 
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
+
+from sqlalchemy.exc import SQLAlchemyError
 
 from app.db import idempotency
 from app.domain.errors import Conflict, Unprocessable
 from app.domain.ids import PartnerId
 from app.runtime import Runtime, Tx
+from app.telemetry import logger
+
+log = logger("idempotency")
 
 MAX_KEY = 255
-PATIENCE = timedelta(minutes=5)
-"""How long a first request may run before its key is given to a repetition of the same request."""
+PATIENCE = timedelta(seconds=15)
+"""How long after its last sign of life a first request is taken for dead, and its key given to a
+repetition of the same request: an order system whose answer was lost waits no longer than that."""
+RENEWAL = timedelta(seconds=4)
+"""Between two signs of life of a request that is running."""
 RETRY_AFTER = 2
 
 
@@ -34,16 +45,49 @@ class Once:
     runtime: Runtime
     partner_id: PartnerId
     key: str
+    begun_at: datetime
+
+    @contextlib.asynccontextmanager
+    async def kept(self) -> AsyncIterator[None]:
+        """Shows, as long as the block runs, that the request is alive."""
+        renewing = asyncio.create_task(self._renew())
+        try:
+            yield
+        finally:
+            renewing.cancel()
+            await asyncio.wait([renewing])
+
+    async def _renew(self) -> None:
+        while True:
+            await asyncio.sleep(RENEWAL.total_seconds())
+            try:
+                async with self.runtime.transaction(self.partner_id) as tx:
+                    until = self.runtime.now() + PATIENCE
+                    await idempotency.renew(
+                        tx.session, self.partner_id, self.key, begun_at=self.begun_at, until=until
+                    )
+            except (SQLAlchemyError, OSError) as error:
+                # If it stays so, the key is lost and `complete` says so; nothing is done twice.
+                log.warning("key_not_renewed", error=type(error).__name__)
 
     async def complete(self, tx: Tx, status: int, location: str | None, body: bytes) -> None:
+        """Raises Conflict when the key has been given to a repetition: this transaction must not commit."""
         sealed = self.runtime.secrets.seal(body, context=_context(self.partner_id, self.key))
-        await idempotency.complete(
-            tx.session, self.partner_id, self.key, status=status, location=location, body=sealed
+        completed = await idempotency.complete(
+            tx.session,
+            self.partner_id,
+            self.key,
+            status=status,
+            location=location,
+            body=sealed,
+            begun_at=self.begun_at,
         )
+        if not completed:
+            raise Conflict("idempotency_in_progress", retry_after=RETRY_AFTER)
 
     async def give_up(self) -> None:
         async with self.runtime.transaction(self.partner_id) as tx:
-            await idempotency.give_up(tx.session, self.partner_id, self.key)
+            await idempotency.give_up(tx.session, self.partner_id, self.key, begun_at=self.begun_at)
 
 
 def _context(partner_id: PartnerId, key: str) -> str:
@@ -54,18 +98,19 @@ async def begin(runtime: Runtime, partner_id: PartnerId, key: str, fingerprint: 
     """Takes the key, or finds what came of it. Raises Unprocessable (other body), Conflict (running)."""
     if not 1 <= len(key) <= MAX_KEY or not key.isascii() or not key.isprintable():
         raise Unprocessable("idempotency_key_invalid")
+    now = runtime.now()
     async with runtime.transaction(partner_id) as tx:
         row = await idempotency.begin(
             tx.session,
             partner_id,
             key,
             fingerprint=fingerprint,
-            now=runtime.now(),
+            now=now,
             patience=PATIENCE,
             remembered_for=timedelta(hours=runtime.settings.idempotency_hours),
         )
     if row is None:
-        return Once(runtime, partner_id, key)
+        return Once(runtime, partner_id, key, begun_at=now)
     if row["fingerprint"] != fingerprint:
         raise Unprocessable("idempotency_key_reused")
     if row["status"] is None:

@@ -53,6 +53,7 @@ async def list_page(
     customer_id: UUID | None = None,
     reference: str | None = None,
     purchase_order: str | None = None,
+    state: OrderState | None = None,
     since: datetime | None = None,
 ) -> Page[OrderView]:
     async with runtime.transaction(partner_id) as tx:
@@ -63,6 +64,7 @@ async def list_page(
             customer_id=customer_id,
             reference=reference,
             purchase_order=purchase_order,
+            state=None if state is None else state.value,
             since=since,
         )
         counts = await orders.counts(tx.session, partner_id, [row["id"] for row in found.items])

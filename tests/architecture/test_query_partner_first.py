@@ -24,9 +24,10 @@ def queries() -> Iterator[tuple[Source, ast.AsyncFunctionDef]]:
         if source.path in WHOLE_MODULES:
             continue
         for node in source.tree.body:
-            if isinstance(node, ast.AsyncFunctionDef) and not node.name.startswith("_"):
-                if node.args.args and node.args.args[0].arg == "session":
-                    yield source, node
+            if not isinstance(node, ast.AsyncFunctionDef) or node.name.startswith("_"):
+                continue
+            if node.args.args and node.args.args[0].arg == "session":
+                yield source, node
 
 
 def second(function: ast.AsyncFunctionDef) -> tuple[str, str]:

@@ -13,13 +13,17 @@ ALLOWED = {"app/platforms/base.py": "the protocol that platforms implement"}
 MOST_LINES = 450
 LONGER = {
     "app/embedded.py": (780, "two servers, their accounts and locks: it stands alone, and is read alone"),
-    "app/outbound.py": (600, "one guard: every rule against calling inwards in one place"),
-    "app/api/models.py": (540, "a list of shapes, read by looking up, not from the top"),
+    "app/api/models.py": (600, "a list of shapes, read by looking up, not from the top"),
 }
 """Files over the limit: how far they may go, and why they are not split."""
 
 LOG_VERBS = {"debug", "info", "warning", "error", "exception", "critical"}
 OUTPUT = ("app/cli/", "deploy/", "workers/", "simulator/")
+
+
+def is_named_by_its_base(node: ast.ClassDef) -> bool:
+    """The standard library's servers ask for a subclass of their request handler."""
+    return any(ast.unparse(base).endswith("RequestHandler") for base in node.bases)
 
 
 def test_no_class_or_module_has_a_name_that_says_nothing() -> None:
@@ -31,7 +35,9 @@ def test_no_class_or_module_has_a_name_that_says_nothing() -> None:
         named += [
             f"{source.path}: {node.name}"
             for node in ast.walk(source.tree)
-            if isinstance(node, ast.ClassDef) and FORBIDDEN.search(node.name)
+            if isinstance(node, ast.ClassDef)
+            and FORBIDDEN.search(node.name)
+            and not is_named_by_its_base(node)
         ]
     assert named == []
 
@@ -143,7 +149,7 @@ def test_the_product_has_no_switch_for_its_own_tests() -> None:
 @pytest.mark.parametrize("folder", ["app", "workers", "migrations", "simulator", "deploy", "docs", "tests"])
 def test_no_file_names_the_machine_it_was_written_on(folder: str) -> None:
     # Put together here, so that this file does not name it either.
-    home = re.compile("/" + r"(work|root|home)/" + r"|/tmp/bash_" + r"|\.vir" + "tual")
+    home = re.compile("/" + r"(work|root|home)/[a-z]|/" + r"tmp/[a-z]")
     naming = [
         path.relative_to(ROOT).as_posix()
         for suffix in ("py", "md", "yaml", "toml", "ini", "csv")

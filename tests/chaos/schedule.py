@@ -104,7 +104,6 @@ def plan(seed: int, *, upstream_timeout_s: float, lease_s: float) -> Schedule:
             "location_style": chance.choice(("header", "absolute", "body")),
             "batch_status_hides_errors": chance.random() < 0.5,
             "device_status_while_running": chance.random() < 0.5,
-            "refresh_token_reusable": chance.random() < 0.5,
         },
         steps=steps,
     )

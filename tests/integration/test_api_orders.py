@@ -12,7 +12,7 @@ from app.domain.identity import IdentityKind
 from app.services import batches, sweep
 from deploy.synthetic import devices as synthetic
 from tests.integration.test_api_bad_input import TUPLE, problem_of
-from tests.world import Partner, World
+from tests.world import Partner, World, tuples
 
 
 async def get(world: World, partner: Partner, path: str) -> Any:
@@ -420,3 +420,25 @@ async def test_nothing_is_tried_again_in_an_order_without_failures(world: World)
     assert len(await world.calls("create")) == 1
     for verb in ("cancel", "retry-failed"):
         problem_of(await post(world, partner, str(UUID(int=1)), verb), 404, "not_found")
+
+
+async def test_orders_are_found_by_their_state(world: World) -> None:
+    partner = await world.partner()
+    done = await world.order(partner, tuples(2))
+    await world.work()
+    held = await world.order(partner, tuples(2, "HELD"), customer_id=partner.other_customer_id)
+    moving = await world.order(partner, tuples(2, "MOVE"))
+
+    found = {}
+    for state in ("completed", "held", "in_progress", "failed"):
+        response = await world.client.get(f"/v1/orders?state={state}", headers=partner.headers)
+        items = response.json()["items"]
+        assert {item["state"] for item in items} <= {state}
+        found[state] = [item["id"] for item in items]
+
+    assert found == {
+        "completed": [str(done.view.record["id"])],
+        "held": [str(held.view.record["id"])],
+        "in_progress": [str(moving.view.record["id"])],
+        "failed": [],
+    }

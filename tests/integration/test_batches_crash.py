@@ -67,8 +67,7 @@ async def _assert_all_registered(world: World, partner: Partner, order_id: UUID)
     await assert_agreement(world, partner, order_id)
 
 
-@pytest.mark.parametrize("dedup", [True, False], ids=["remembers-ids", "forgets-ids"])
-@pytest.mark.parametrize("phase", ["before", "after"])
+@pytest.mark.parametrize(("phase", "dedup"), [("before", True), ("after", False)])
 async def test_a_worker_killed_in_the_middle_of_a_call_loses_and_doubles_nothing(
     world: World, tmp_path: Path, phase: str, dedup: bool
 ) -> None:
@@ -116,25 +115,6 @@ async def test_a_worker_killed_while_it_creates_a_tag_leaves_it_to_be_found(
     assert len(await world.calls("create")) == 1
     await _assert_all_registered(world, partner, order.view.record["id"])
     await _assert_all_registered(world, partner, behind.view.record["id"])
-
-
-async def test_a_worker_killed_while_it_asks_for_the_status_costs_the_lease_and_nothing_else(
-    world: World, tmp_path: Path
-) -> None:
-    partner = await world.partner()
-    await world.arm({"operation": "status", "kind": "hold"})
-    order = await world.order(partner, tuples(3))
-    log = tmp_path / "worker.log"
-    async with _worker(world, log) as process:
-        await world.until_held_open(within=PATIENCE)
-        process.send_signal(signal.SIGKILL)
-        await process.wait()
-    await world.let_go()
-
-    await world.work()
-
-    assert len(await world.calls("create")) == 1
-    await _assert_all_registered(world, partner, order.view.record["id"])
 
 
 async def test_a_worker_told_to_stop_finishes_the_call_it_is_making(world: World, tmp_path: Path) -> None:

@@ -221,6 +221,7 @@ async def test_a_listing_that_breaks_off_changes_nothing(world: World, fault: di
 
     assert await consent(world, partner, partner.customer_id) == before
     assert await state(world, partner, partner.other_customer_id) == "unknown"
+    world.clock.advance(minutes=1)
     await read(world, partner)
     assert await state(world, partner) == "revoked"
     assert await state(world, partner, partner.other_customer_id) == "granted"

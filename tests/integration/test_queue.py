@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -74,10 +74,13 @@ async def test_a_rolled_back_transaction_wakes_nobody(world: World, redis: Redis
     class Fault(Exception):
         pass
 
-    with pytest.raises(Fault):
+    async def fail() -> None:
         async with world.runtime.system_transaction() as tx:
             tx.wake(WakeKind.BATCHES)
             raise Fault
+
+    with pytest.raises(Fault):
+        await fail()
     assert await jobs(redis) == []
 
 
@@ -213,7 +216,7 @@ async def test_a_flushed_redis_loses_nothing(world: World, redis: Redis) -> None
         await redis.flushall()
 
         # A worker that does what it is woken for, and nothing else.
-        steps = {
+        steps: dict[str, Callable[[], Awaitable[object]]] = {
             "advance_batches": lambda: batches.advance_next(world.runtime),
             "deliver_webhooks": lambda: webhooks.deliver_next(world.runtime),
             "read_customers": lambda: consents.read_due(world.runtime),

@@ -78,6 +78,26 @@ async def test_a_worker_whose_lease_has_ended_writes_nothing_after_another_took_
     await assert_agreement(world, partner, order_id)
 
 
+async def test_an_answer_to_a_question_for_the_status_comes_too_late_after_a_takeover(world: World) -> None:
+    partner = await world.partner()
+    order = await world.order(partner, tuples(3))
+    await batches.advance_next(world.runtime)
+    world.clock.advance(seconds=5)
+    await world.arm({"operation": "status", "kind": "hold", "phase": "after"})
+    slow = asyncio.create_task(batches.advance_next(world.runtime))
+    await world.until_held_open()
+    world.clock.advance(seconds=world.runtime.settings.lease_s + 1)
+    async with world.another() as other:
+        await other.work()
+    before = await world.dump()
+
+    await world.let_go()
+    await slow
+
+    assert await world.dump() == before, "both had the outcomes; they are told once"
+    await assert_agreement(world, partner, order.view.record["id"])
+
+
 async def test_a_worker_whose_lease_has_ended_does_not_disturb_the_one_that_is_at_it(world: World) -> None:
     partner = await world.partner()
     await world.arm(

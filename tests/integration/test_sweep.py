@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from app.db import heartbeats
+from app.db import batches, heartbeats
 from app.domain.registration import RegistrationState
-from app.services import batches, consents, sweep
+from app.services import consents, sweep
 from deploy.synthetic import devices
 from tests.receiver import Answer, open_receiver, subscribe
 from tests.world import Partner, World, tuples
@@ -57,7 +57,7 @@ async def test_what_is_held_leased_or_not_yet_due_is_not_found(world: World) -> 
     assert (await sweep.sweep(world.runtime))["batches"] == 0
     await world.order(partner, tuples(1))
     async with world.runtime.system_transaction() as tx:
-        claim = await batches.batches.claim_one(
+        claim = await batches.claim_one(
             tx.session,
             owner=partner.customer_id,
             now=world.runtime.now(),

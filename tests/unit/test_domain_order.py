@@ -49,29 +49,28 @@ def test_states_without_rows_change_nothing(
     )
 
 
-def _state(open_batches: bool = False, **counts: int) -> OrderState:
-    return compute_state(
-        {RegistrationState(name): n for name, n in counts.items()}, has_open_batches=open_batches
-    )
+def _state(counts: dict[RegistrationState, int], *, open_batches: bool = False) -> OrderState:
+    return compute_state(counts, has_open_batches=open_batches)
 
 
 def test_success_is_success_whoever_registered_it() -> None:
-    assert _state(registered=3, already_registered=2) is OrderState.COMPLETED
+    assert _state({S.REGISTERED: 3, S.ALREADY_REGISTERED: 2}) is OrderState.COMPLETED
 
 
 def test_one_row_that_is_not_registered_is_an_error_of_the_order() -> None:
-    for name in ("failed", "conflict", "unknown", "invalid", "cancelled"):
-        assert _state(registered=9, **{name: 1}) is OrderState.COMPLETED_WITH_ERRORS, name
-        expected = OrderState.CANCELLED if name == "cancelled" else OrderState.FAILED
-        assert _state(**{name: 1}) is expected, name
+    for state in (S.FAILED, S.CONFLICT, S.UNKNOWN, S.INVALID, S.CANCELLED):
+        assert _state({S.REGISTERED: 9, state: 1}) is OrderState.COMPLETED_WITH_ERRORS, state
+        expected = OrderState.CANCELLED if state is S.CANCELLED else OrderState.FAILED
+        assert _state({state: 1}) is expected, state
 
 
 def test_an_unknown_row_moves_while_its_batch_is_open_and_waits_for_a_person_afterwards() -> None:
-    assert _state(open_batches=True, unknown=1, registered=1) is OrderState.IN_PROGRESS
-    assert _state(unknown=1, registered=1) is OrderState.COMPLETED_WITH_ERRORS
+    counts = {S.UNKNOWN: 1, S.REGISTERED: 1}
+    assert _state(counts, open_batches=True) is OrderState.IN_PROGRESS
+    assert _state(counts) is OrderState.COMPLETED_WITH_ERRORS
 
 
 def test_an_order_is_held_only_while_consent_is_all_that_it_waits_for() -> None:
-    assert _state(open_batches=True, held=5, invalid=1) is OrderState.HELD
-    assert _state(open_batches=True, held=5, processing=1) is OrderState.IN_PROGRESS
-    assert _state(open_batches=True, held=5, failed=1) is OrderState.HELD
+    assert _state({S.HELD: 5, S.INVALID: 1}, open_batches=True) is OrderState.HELD
+    assert _state({S.HELD: 5, S.PROCESSING: 1}, open_batches=True) is OrderState.IN_PROGRESS
+    assert _state({S.HELD: 5, S.FAILED: 1}, open_batches=True) is OrderState.HELD

@@ -1,0 +1,150 @@
+"""Limits: how fast each connection may call Microsoft now, what waits, and Registrar's own bounds.
+
+The shapes of the one answer are here and not in `models`: no other route shows any of them.
+"""
+
+from uuid import UUID
+
+from fastapi import APIRouter
+from pydantic import Field
+
+from app.api.models import Output, Timestamp
+from app.api.requests import ReadsOrders, RuntimeOf
+from app.db.paging import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
+from app.db.sql import Record
+from app.domain.budget import Breaker
+from app.domain.order import MAX_DEVICES
+from app.services import limits
+from app.services.limits import SHOWN_CONNECTIONS, SHOWN_CUSTOMERS, ConnectionLimits
+from app.settings import Settings
+
+router = APIRouter(tags=["Service"])
+
+
+class BreakerOut(Output):
+    state: Breaker = Field(
+        description="`open`: Microsoft has not been answering, nothing is called. "
+        "`half_open`: one call tries."
+    )
+    failures: int = Field(description="Calls in a row without a usable answer.")
+    retry_at: Timestamp | None = Field(description="When one call tries again; null unless it is open.")
+
+
+class Work(Output):
+    """Open batches and their devices."""
+
+    held_batches: int = Field(description="Waiting for the customer's consent.")
+    queued_batches: int = Field(description="Waiting to be sent.")
+    in_flight_batches: int = Field(description="Being sent, followed or looked up.")
+    held_devices: int
+    queued_devices: int
+    in_flight_devices: int
+    oldest_due_at: Timestamp | None = Field(
+        description="When the batch that waits longest was, or will be, due; held ones do not count."
+    )
+
+
+class ConnectionLimitsOut(Output):
+    connection_id: UUID
+    name: str
+    rate_per_second: float = Field(description="Calls per second at present, for all workers together.")
+    ceiling_per_second: float = Field(description="What the rate may grow to.")
+    floor_per_second: float = Field(description="What 429 answers leave at least.")
+    last_throttled_at: Timestamp | None = Field(description="Microsoft's last 429.")
+    blocked_until: Timestamp | None = Field(
+        description="Nothing is called before: Retry-After, an open breaker, or a trouble of the connection."
+    )
+    breaker: BreakerOut
+    trouble: str | None = Field(description="A code of `GET /v1/error-codes` that a person has to mend.")
+    work: Work
+
+
+class CustomerWork(Work):
+    customer_id: UUID
+    name: str
+    connection_id: UUID
+
+
+class OwnLimits(Output):
+    """What Registrar itself accepts and does at the same time."""
+
+    max_body_bytes: int
+    max_devices_per_order: int
+    default_page_size: int
+    max_page_size: int
+    max_group_tag_characters: int
+    idempotency_hours: float
+    customer_window: int = Field(description="Batches of one customer under way at the same time.")
+    connection_window: int = Field(description="Batches of one connection under way at the same time.")
+
+
+class LimitsOut(Output):
+    at: Timestamp
+    shared: bool = Field(
+        description="Whether all workers share the budgets. False while Redis is away: each worker keeps a "
+        "smaller budget of its own, and the rates shown are this process's."
+    )
+    connections: list[ConnectionLimitsOut] = Field(description=f"At most {SHOWN_CONNECTIONS}.")
+    customers: list[CustomerWork] = Field(
+        description=f"The {SHOWN_CUSTOMERS} customers with the most waiting devices."
+    )
+    registrar: OwnLimits
+
+
+@router.get("/v1/limits")
+async def show_limits(runtime: RuntimeOf, caller: ReadsOrders) -> LimitsOut:
+    """How fast your connections may call Microsoft now, what waits for them, and Registrar's own bounds."""
+    found = await limits.look(runtime, caller.partner_id)
+    return LimitsOut(
+        at=found.now,
+        shared=found.shared,
+        connections=[_connection(each, runtime.settings) for each in found.connections],
+        customers=[
+            CustomerWork(
+                customer_id=row["customer_id"],
+                name=row["name"],
+                connection_id=row["connection_id"],
+                **_work(row).model_dump(),
+            )
+            for row in found.customers
+        ],
+        registrar=_own(runtime.settings),
+    )
+
+
+def _connection(each: ConnectionLimits, settings: Settings) -> ConnectionLimitsOut:
+    return ConnectionLimitsOut(
+        connection_id=each.record["id"],
+        name=each.record["name"],
+        rate_per_second=round(each.budget.rate, 3),
+        ceiling_per_second=settings.budget_ceiling,
+        floor_per_second=settings.budget_floor,
+        last_throttled_at=each.budget.throttled_at,
+        blocked_until=each.blocked_until,
+        breaker=BreakerOut(
+            state=each.breaker,
+            failures=each.budget.failures,
+            retry_at=each.budget.open_until if each.breaker is Breaker.OPEN else None,
+        ),
+        trouble=each.record["trouble_code"],
+        work=_work(each.work),
+    )
+
+
+def _work(row: Record | None) -> Work:
+    if row is None:
+        return Work.model_validate(dict.fromkeys(Work.model_fields, 0) | {"oldest_due_at": None})
+    return Work.model_validate({name: row[name] for name in Work.model_fields})
+
+
+def _own(settings: Settings) -> OwnLimits:
+    return OwnLimits(
+        max_body_bytes=settings.max_body_bytes,
+        max_devices_per_order=MAX_DEVICES,
+        default_page_size=DEFAULT_PAGE_SIZE,
+        max_page_size=MAX_PAGE_SIZE,
+        max_group_tag_characters=settings.max_group_tag,
+        idempotency_hours=settings.idempotency_hours,
+        customer_window=settings.customer_window,
+        connection_window=settings.connection_window,
+    )

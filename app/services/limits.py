@@ -1,0 +1,68 @@
+"""What holds work back at this moment: the connections' budgets and breakers, and what waits for them.
+
+For people who ask why nothing moves. One look at the database, one at the budgets; changes nothing.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from app.db import connections, waiting
+from app.db.paging import MAX_PAGE_SIZE, PageRequest
+from app.db.sql import Record
+from app.domain import budget
+from app.domain.budget import Breaker, Budget
+from app.domain.ids import PartnerId
+from app.runtime import Runtime
+
+SHOWN_CUSTOMERS = 50
+"""Those with the most waiting devices."""
+SHOWN_CONNECTIONS = MAX_PAGE_SIZE
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionLimits:
+    record: Record
+    budget: Budget
+    breaker: Breaker
+    blocked_until: datetime | None
+    """Nothing is called before: Retry-After, an open breaker, or a trouble that a person has to mend."""
+    work: Record | None
+    """Its open batches, counted; None: it has none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    now: datetime
+    shared: bool
+    connections: Sequence[ConnectionLimits]
+    customers: Sequence[Record]
+
+
+async def look(runtime: Runtime, partner_id: PartnerId) -> Limits:
+    async with runtime.transaction(partner_id) as tx:
+        page = await connections.list_page(tx.session, partner_id, PageRequest(SHOWN_CONNECTIONS))
+        work = {row["connection_id"]: row for row in await waiting.by_connection(tx.session, partner_id)}
+        customers = await waiting.by_customer(tx.session, partner_id, limit=SHOWN_CUSTOMERS)
+    now = runtime.now()
+    seen = await runtime.budgets.look([row["id"] for row in page.items], runtime.now)
+    return Limits(
+        now=now,
+        shared=seen.shared,
+        connections=[
+            ConnectionLimits(
+                record=row,
+                budget=seen.budgets[row["id"]],
+                breaker=budget.breaker(seen.budgets[row["id"]], seen.now),
+                blocked_until=_blocked_until(seen.budgets[row["id"]], row["not_before"], now),
+                work=work.get(row["id"]),
+            )
+            for row in page.items
+        ],
+        customers=customers,
+    )
+
+
+def _blocked_until(known: Budget, not_before: datetime | None, now: datetime) -> datetime | None:
+    moments = (known.blocked_until, known.open_until, not_before)
+    return max((moment for moment in moments if moment is not None and moment > now), default=None)
