@@ -24,7 +24,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 from app.domain import budget as policy_of
-from app.domain.budget import Budget, BudgetPolicy, Outcome, Pause, Permit, Why
+from app.domain.budget import Budget, BudgetPolicy, Outcome, Pause, Permit, Standing, Why
 from app.domain.upstream import HeldBack, OutcomeUnknown, Said, Throttled, Unreachable, UpstreamFailure
 from app.settings import Settings
 from app.telemetry import logger
@@ -233,17 +233,21 @@ class ConnectionGate:
         if isinstance(decision, Pause):
             raise _held_back(decision)
 
-    async def enter(self, *, patient: bool) -> Permit:
-        if not patient or self.budgets.long_wait.locked():
-            return await self._enter(PATIENCE)
-        async with self.budgets.long_wait:
-            return await self._enter(LONG_PATIENCE)
+    async def enter(self, standing: Standing) -> Permit:
+        match standing:
+            case Standing.WRITTEN:
+                return await self._enter(PATIENCE, overdraft=policy_of.OVERDRAFT)
+            case Standing.NEXT if not self.budgets.long_wait.locked():
+                async with self.budgets.long_wait:
+                    return await self._enter(LONG_PATIENCE)
+            case Standing.NEXT | Standing.FIRST:
+                return await self._enter(PATIENCE)
 
-    async def _enter(self, patience: timedelta) -> Permit:
+    async def _enter(self, patience: timedelta, overdraft: float = 0.0) -> Permit:
         def decide(
             budget: Budget, now: datetime, policy: BudgetPolicy
         ) -> tuple[Budget, tuple[Permit | Pause, datetime]]:
-            changed, decision = policy_of.enter(budget, now, policy, patience)
+            changed, decision = policy_of.enter(budget, now, policy, patience, overdraft=overdraft)
             return changed, (decision, now)
 
         decision, now = await self.budgets.change(self.connection_id, self.clock, decide)

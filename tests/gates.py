@@ -3,18 +3,17 @@
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from app.domain.budget import Permit
+from app.domain.budget import Permit, Standing
 from app.domain.upstream import UpstreamFailure
 
 
 @dataclass
 class OpenGate:
-    entered: list[bool] = field(default_factory=list)
-    """For each call, whether it was patient."""
+    entered: list[Standing] = field(default_factory=list)
     left: list[UpstreamFailure | None] = field(default_factory=list)
 
-    async def enter(self, *, patient: bool) -> Permit:
-        self.entered.append(patient)
+    async def enter(self, standing: Standing) -> Permit:
+        self.entered.append(standing)
         return Permit(datetime.now(UTC))
 
     async def leave(self, permit: Permit, failure: UpstreamFailure | None) -> None:

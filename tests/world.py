@@ -266,10 +266,13 @@ class World:
             row = (
                 await tx.session.execute(
                     text(
-                        "SELECT min(greatest(b.due_at, b.lease_until, n.not_before)) FROM batches b "
+                        # What is due and was not claimed waits for room in a window: others' times count.
+                        "SELECT coalesce(min(at) FILTER (WHERE at > :now), min(at)) FROM ("
+                        "SELECT greatest(b.due_at, b.lease_until, n.not_before) AS at FROM batches b "
                         "JOIN connections n ON n.id = b.connection_id "
-                        "WHERE b.state IN ('queued', 'submitting', 'submitted', 'unknown')"
-                    )
+                        "WHERE b.state IN ('queued', 'submitting', 'submitted', 'unknown')) AS open"
+                    ),
+                    {"now": self.clock.now()},
                 )
             ).scalar()
         return row if isinstance(row, datetime) else None

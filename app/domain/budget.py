@@ -28,6 +28,9 @@ UNNAMED_PAUSE = timedelta(seconds=5)
 """The pause after a 429 that names none."""
 LONGEST_BLOCK = timedelta(hours=25)
 """A block that ends later than this is a clock that went backwards, not a Retry-After."""
+OVERDRAFT = 4.0
+"""Calls that may go before their tokens are there, because putting them off costs more; those after them
+wait the longer. Without it a step of two calls would spend each token on its first one for ever."""
 PROBE_PAUSE = timedelta(seconds=2)
 """When to come back while another call probes."""
 ALONE_SHARE = 4.0
@@ -107,6 +110,14 @@ class Outcome(StrEnum):
     UNAVAILABLE = "unavailable"  # 5xx, timeout, no connection
 
 
+class Standing(StrEnum):
+    """What a call is part of, and so what putting it off would cost."""
+
+    FIRST = "first"  # nothing: whoever wants it comes back
+    NEXT = "next"  # the next page of a listing, which would begin anew: waits longer
+    WRITTEN = "written"  # written down as being sent: goes before its turn if it must
+
+
 @dataclass(frozen=True, slots=True)
 class Permit:
     at: datetime
@@ -127,19 +138,23 @@ def fresh(now: datetime, policy: BudgetPolicy) -> Budget:
 
 
 def enter(
-    budget: Budget, now: datetime, policy: BudgetPolicy, patience: timedelta
+    budget: Budget, now: datetime, policy: BudgetPolicy, patience: timedelta, *, overdraft: float = 0.0
 ) -> tuple[Budget, Permit | Pause]:
-    """A permit for a moment at most `patience` away, or how long to stay away."""
+    """A permit for a moment at most `patience` away, or how long to stay away.
+
+    `overdraft`: calls that may be owed to the rate. Neither Retry-After nor a breaker is overdrawn.
+    """
     budget = _at(budget, now, policy)
     probe = budget.open_until is not None
     if budget.open_until is not None and now < budget.open_until:
         return budget, Pause(max(budget.open_until - now, _blocked_for(budget, now)), Why.BREAKER)
     if budget.probing_until is not None and now < budget.probing_until:
         return budget, Pause(min(budget.probing_until - now, PROBE_PAUSE), Why.BREAKER)
-    missing = max(0.0, 1.0 - budget.tokens) / budget.rate
-    goes_at = max(budget.at + timedelta(seconds=missing), now + _blocked_for(budget, now))
+    blocked = _blocked_for(budget, now)
+    missing = max(0.0, 1.0 - overdraft - budget.tokens) / budget.rate
+    goes_at = max((now if overdraft else budget.at) + timedelta(seconds=missing), now + blocked)
     if goes_at - now > patience:
-        why = Why.RETRY_AFTER if _blocked_for(budget, now) else Why.RATE
+        why = Why.RETRY_AFTER if blocked else Why.RATE
         return budget, Pause(goes_at - now, why)
     taken = replace(
         budget,

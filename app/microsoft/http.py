@@ -16,7 +16,7 @@ from uuid import UUID
 
 import httpx
 
-from app.domain.budget import Permit
+from app.domain.budget import Permit, Standing
 from app.domain.upstream import ConnectionTrouble, OutcomeUnknown, Said, Unreachable, UpstreamFailure
 from app.microsoft.answer import Reply, failure
 from app.microsoft.tokens import TokenService, no_cookies
@@ -36,11 +36,8 @@ _NOTHING_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, ht
 class Gate(Protocol):
     """The budget of the connection that calls: every call enters, and says how it went."""
 
-    async def enter(self, *, patient: bool) -> Permit:
-        """Waits a moment if need be. `patient`: for the rest of something begun, a while longer.
-
-        Raises HeldBack where it would be too long.
-        """
+    async def enter(self, standing: Standing) -> Permit:
+        """Waits a moment if need be. Raises HeldBack where it would be too long."""
         ...
 
     async def leave(self, permit: Permit, failure: UpstreamFailure | None) -> None:
@@ -83,6 +80,13 @@ class Call:
     """JSON in UTF-8."""
     continuation: str | None = field(default=None, repr=False)
     """MS-ContinuationToken of the page wanted."""
+
+    @property
+    def standing(self) -> Standing:
+        """What is sent with a body has been written down before; a page follows pages already read."""
+        if self.body is not None:
+            return Standing.WRITTEN
+        return Standing.FIRST if self.continuation is None else Standing.NEXT
 
 
 class Microsoft:
@@ -137,7 +141,7 @@ class Microsoft:
         where something may have been, and what the token service raises: a login that hangs holds
         up a connection as a call does. `settings.upstream_timeout_s` bounds both tries together.
         """
-        permit = await bearer.gate.enter(patient=call.continuation is not None)
+        permit = await bearer.gate.enter(call.standing)
         try:
             reply = await self._answer(call, bearer)
         except UpstreamFailure as failure:

@@ -17,23 +17,35 @@ from app.db import connections
 from app.db.sql import Record
 from app.domain.ids import PartnerId
 from app.domain.upstream import ConnectionTrouble, Said, Unreachable
+from app.microsoft.http import LOGIN_TIMEOUT_S
 from app.microsoft.tokens import Tokens
 from app.platforms.base import TokenKind
 from app.runtime import Runtime
 from app.secrets import SecretError
+from app.settings import Settings
 from app.telemetry import logger
 
 log = logger("access")
 
-TOKEN_LEASE = timedelta(seconds=60)
-"""Longer than a token call and storing its result may take together."""
-WAIT_FOR_TOKEN = 20.0
-"""Seconds to wait for another process that is redeeming."""
 EARLY = timedelta(minutes=5)
 """An access token (3,599 s) is renewed this long before it ends."""
 STORE_ATTEMPTS = 40
 STORE_PAUSE = 0.5
 """20 s of trying to store a rotated refresh token: a restart of PostgreSQL is shorter."""
+TOKEN_LEASE = timedelta(seconds=2 * LOGIN_TIMEOUT_S + STORE_ATTEMPTS * STORE_PAUSE + 5)
+"""Longer than the two requests of a login and storing their result may take together, so that nobody
+redeems a token that is being redeemed; what a process that was killed meanwhile costs its connection."""
+WAIT_FOR_TOKEN = 20.0
+"""Seconds to wait for another process that is redeeming, at most."""
+WAIT_SHARE = 3
+"""The wait is this part of a step at most: a step that ends while waiting would leave a batch of which
+nothing was sent in doubt."""
+
+
+def token_lease(settings: Settings) -> timedelta:
+    """TOKEN_LEASE where calls may take as long as there, less where they may not."""
+    login = min(LOGIN_TIMEOUT_S, settings.upstream_timeout_s)
+    return TOKEN_LEASE - timedelta(seconds=2 * (LOGIN_TIMEOUT_S - login))
 
 
 def client_secret_context(partner_id: PartnerId) -> str:
@@ -150,7 +162,8 @@ class ConnectionAccess:
 
     async def _claim(self, owner: UUID) -> bytes | None:
         loop = asyncio.get_running_loop()
-        ends = loop.time() + WAIT_FOR_TOKEN
+        settings = self.runtime.settings
+        ends = loop.time() + min(WAIT_FOR_TOKEN, settings.step_timeout_s / WAIT_SHARE)
         while loop.time() < ends:
             async with self.runtime.transaction(self.partner_id) as tx:
                 row = await connections.claim_token(
@@ -159,7 +172,7 @@ class ConnectionAccess:
                     self.connection_id,
                     owner=owner,
                     now=self.runtime.now(),
-                    lease=TOKEN_LEASE,
+                    lease=token_lease(settings),
                 )
             if row is not None:
                 return row["refresh_token"]  # type: ignore[no-any-return]

@@ -186,6 +186,8 @@ class Injection:
                 deadline = time.monotonic() + MOMENT
                 hit = False
                 while not hit and time.monotonic() < deadline and not self.stop.is_set():
+                    # Within a transaction PostgreSQL shows the activity as it was at the first look.
+                    await connection.execute("SELECT pg_stat_clear_snapshot()")
                     hit = bool(await connection.fetchval(_WAITING, waits))
                     await asyncio.sleep(LOOK)
                 self._kill(what, victims)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -29,6 +30,7 @@ PARTNERS = 4
 TAGS = ("Sales", "Kiosk", "Warehouse", "Field Service")
 _FATES = ((Fate.HELD_HERE, 0.01), (Fate.HELD_ELSEWHERE, 0.01), (Fate.INVALID, 0.005))
 PREHELD_PAGE = 500
+CONSENT_PATIENCE = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +137,17 @@ def _open_account(account: Account, api: httpx.Client, simulator: httpx.Client, 
         )
         account.customers.append((made["id"], customer["tenant_id"]))
     for customer_id, _ in account.customers:
+        _await_consent(api, customer_id)
+
+
+def _await_consent(api: httpx.Client, customer_id: str) -> None:
+    """Asked again, because a worker's reading of the same list may be ahead and not applied yet."""
+    deadline = time.monotonic() + CONSENT_PATIENCE
+    while True:
         consent = _said(api.post(f"/v1/customers/{customer_id}/consent:recheck"))
-        assert consent["state"] == "granted", consent
+        if consent["state"] == "granted":
+            return
+        assert time.monotonic() < deadline, consent
 
 
 def _said(response: httpx.Response) -> Any:

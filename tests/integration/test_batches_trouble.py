@@ -165,6 +165,31 @@ async def test_consent_lost_while_a_worker_looks_for_the_tag_holds_the_batch_and
     await assert_agreement(world, partner, order.view.record["id"], endings=0)
 
 
+async def test_a_device_to_be_tried_again_by_itself_is_held_when_consent_has_gone_meanwhile(
+    world: World,
+) -> None:
+    partner = await world.partner()
+    await world.arm({"operation": "create", "kind": "device_error", "positions": [0], "code": "StorageError"})
+    order = await world.order(partner, tuples(2))
+    order_id = order.view.record["id"]
+    await batches.advance_next(world.runtime)
+    await world.set_consent(partner.tenant_id, given=False)
+    await consents.read_customers(world.runtime, partner.id, partner.connection_id)
+    await world.set_consent(partner.tenant_id, given=True)  # Microsoft's side would take the second call
+
+    await world.work()
+
+    assert [row["state"] for row in await world.rows(partner, order_id)] == ["held", "registered"]
+    assert (await world.view(partner, order_id)).state is OrderState.HELD
+    assert not await world.calls("append"), "what Registrar knows to be revoked is not sent"
+    told = await world.select("SELECT type FROM events WHERE order_id = :id ORDER BY sequence", id=order_id)
+    assert [event["type"] for event in told] == ["order.accepted", "registration.settled", "order.held"]
+    await consents.read_customers(world.runtime, partner.id, partner.connection_id)
+    await world.work()
+    assert (await world.view(partner, order_id)).state is OrderState.COMPLETED
+    await assert_agreement(world, partner, order_id)
+
+
 async def test_a_customer_whose_list_says_yes_and_whose_calls_say_no_ends_as_a_visible_failure(
     world: World,
 ) -> None:

@@ -7,6 +7,7 @@ from datetime import timedelta
 from uuid import UUID, uuid4
 
 from app.db import batches as batches_table
+from app.db import group_tags
 from app.db import orders as orders_table
 from app.domain.consent import Change, ConsentState, Evidence
 from app.domain.errors import Conflict
@@ -158,6 +159,36 @@ async def test_whoever_holds_an_order_does_not_stop_a_worker_from_writing_its_in
             await batches.advance_next(world.runtime)
 
     assert [b["state"] for b in await world.batches(order.view.record["id"])] == ["submitted"]
+
+
+async def test_two_batches_that_find_a_tag_missing_at_the_same_moment_do_not_both_create_it(
+    world: World,
+) -> None:
+    partner = await world.partner()
+    first = await world.order(partner, tuples(1, "ONE"))
+    await world.order(partner, tuples(1, "TWO"))
+    [ours] = await world.batches(first.view.record["id"])
+    now = world.clock.now()
+    await world.select("UPDATE batches SET due_at = :at WHERE id = :id RETURNING id", at=now, id=ours["id"])
+    async with world.runtime.transaction(partner.id) as tx:
+        await group_tags.lock(tx.session, partner.id, partner.customer_id, "Standard", now)
+        claim = await _claim(world)  # the first one: it is deciding, and holds the tag
+        assert claim is not None
+        second = asyncio.create_task(batches.advance_next(world.runtime))
+        await _until_somebody_waits_for_a_lock(world)
+        await group_tags.set_creating(tx.session, partner.id, partner.customer_id, "Standard", claim.id, now)
+    await second
+
+    assert not await world.calls("create"), "the other one waits for the creator"
+
+
+async def _until_somebody_waits_for_a_lock(world: World) -> None:
+    async with asyncio.timeout(5):
+        while True:
+            waiting = await world.select("SELECT pid FROM pg_locks WHERE NOT granted")
+            if waiting:
+                return
+            await asyncio.sleep(0.01)
 
 
 async def _change(world: World, partner: Partner, state: ConsentState) -> None:

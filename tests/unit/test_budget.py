@@ -119,6 +119,22 @@ def test_after_a_429_what_was_lost_is_won_back_in_steps_within_a_minute_of_use()
     assert 4.9 < known.rate <= 5.1
 
 
+def test_what_is_written_down_goes_before_its_turn_and_those_after_it_wait_the_longer() -> None:
+    known = spent(budget.fresh(NOW, POLICY), NOW)
+    for _ in range(int(budget.OVERDRAFT)):
+        known, decision = budget.enter(known, NOW, POLICY, NEVER, overdraft=budget.OVERDRAFT)
+        assert decision == Permit(NOW)
+    _, decision = budget.enter(known, NOW, POLICY, NEVER, overdraft=budget.OVERDRAFT)
+    assert decision == Pause(SECOND / 5, Why.RATE)
+    assert paused(known, NOW) == Pause(SECOND, Why.RATE)
+
+
+def test_neither_retry_after_nor_the_breaker_is_overdrawn() -> None:
+    for known in (throttled(), opened()):
+        decision = budget.enter(known, NOW, POLICY, NEVER, overdraft=budget.OVERDRAFT)[1]
+        assert isinstance(decision, Pause)
+
+
 # --- 429 ------------------------------------------------------------------------------------------
 
 
@@ -226,7 +242,7 @@ def test_a_429_is_an_answer_and_closes_the_breaker() -> None:
 def test_a_probe_whose_worker_died_is_given_up_after_a_while() -> None:
     now = NOW + POLICY.breaker_pause
     known, _ = entered(opened(), now)
-    assert paused(known, now + POLICY.probe_patience - SECOND)
+    assert paused(known, now + POLICY.probe_patience - SECOND).why is Why.BREAKER
     assert entered(known, now + POLICY.probe_patience)[1].probe
 
 

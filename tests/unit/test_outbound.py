@@ -735,7 +735,7 @@ async def test_a_handshake_that_stalls_is_a_timeout_and_one_that_is_dropped_is_u
 
 async def test_neither_query_nor_header_values_reach_a_log(caplog: pytest.LogCaptureFixture) -> None:
     resolve, _ = naming(["127.0.0.1"])
-    with caplog.at_level(logging.DEBUG):
+    with caplog.at_level(logging.DEBUG), caplog.at_level(logging.DEBUG, logger="httpcore"):
         async with receiving(OK) as receiver, client(resolve=resolve) as sender:
             url = f"http://{NAME}:{receiver.port}/path-of-theirs?token=hidden-query"
             await sender.post(url, content=b"hidden-body", headers={"webhook-signature": "v1,hidden-header"})

@@ -1,0 +1,127 @@
+"""The written guides: what they name exists, and what they link to is there."""
+
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from app.domain.catalogue import CATALOGUE
+from app.domain.event import EventType
+from app.main import build
+from app.settings import Settings
+from tests.architecture.source import ROOT, calls, literal, sources
+
+DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+GUIDES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+NAMES = [path.relative_to(ROOT).as_posix() for path in DOCUMENTS]
+
+
+def heading_anchors(path: Path) -> set[str]:
+    """As the usual viewers make them of headings."""
+    headings = re.findall(r"^#+ (.+)$", path.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
+def links(path: Path) -> Iterator[str]:
+    for target in re.findall(r"\]\(([^)\s]+)\)", path.read_text()):
+        if not target.startswith(("http://", "https://")):
+            yield target
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=NAMES)
+def test_every_link_leads_somewhere(path: Path) -> None:
+    lost = []
+    for target in links(path):
+        name, _, anchor = target.partition("#")
+        file = (path.parent / name).resolve() if name else path
+        if not file.exists() or (anchor and anchor not in heading_anchors(file)):
+            lost.append(target)
+    assert lost == []
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=NAMES)
+def test_every_setting_that_is_named_exists(path: Path) -> None:
+    known = {f"REGISTRAR_{name.upper()}" for name in Settings.model_fields}
+    known |= {"REGISTRAR_API_KEY", "REGISTRAR_API_URL"}  # the command line's own
+    named = set(re.findall(r"REGISTRAR_[A-Z0-9_]*[A-Z0-9]", path.read_text()))
+    assert named - known == set()
+
+
+@cache
+def routes() -> frozenset[str]:
+    """Paths of the API with `{}` for what varies."""
+    return frozenset(re.sub(r"\{\w+\}", "{}", path) for path in build(Settings()).openapi()["paths"])
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=NAMES)
+def test_every_path_of_the_api_that_is_named_exists(path: Path) -> None:
+    text = path.read_text()
+    named = re.findall(r"(?:GET|POST|PATCH|DELETE) (/v1/[\w/{}:-]+)", text)
+    named += ["/v1" + rest for rest in re.findall(r"\$API(/[\w/${}:<> -]+?)[\"? ]", text)]
+    plain = {re.sub(r"\{\w+\}|\$\w+|<[\w ]+>", "{}", name).rstrip("/") for name in named}
+    assert plain - routes() == set()
+
+
+def test_the_guides_name_enough_of_the_api_for_the_check_above_to_mean_something() -> None:
+    named = {name for path in GUIDES for name in re.findall(r"/v1/[a-z-]+", path.read_text())}
+    assert len(named) >= 6
+
+
+def test_log_events_that_the_operator_is_told_of_are_written_somewhere() -> None:
+    text = (ROOT / "docs/operate.md").read_text()
+    table = text[text.index("These ask for a person") : text.index("### An order does not move")]
+    named = set(re.findall(r"`([a-z]+(?:_[a-z]+)+)`", table)) - {"correlation_id"}
+    written = {
+        literal(call.args[0])
+        for source in sources("app", "workers")
+        for name, call in calls(source.tree)
+        if name in {"info", "warning", "error"} and call.args
+    }
+    assert len(named) > 8
+    assert named - written == set()
+
+
+def test_every_log_event_that_is_an_error_is_explained_to_the_operator() -> None:
+    text = (ROOT / "docs/operate.md").read_text()
+    errors = {
+        literal(call.args[0])
+        for source in sources("app", "workers")
+        for name, call in calls(source.tree)
+        if name == "error" and call.args and literal(call.args[0])
+    }
+    assert {event for event in errors if f"`{event}`" not in text} == set()
+
+
+def test_codes_of_connection_trouble_are_all_explained_to_the_operator() -> None:
+    text = (ROOT / "docs/operate.md").read_text()
+    trouble = text[text.index("### Connection trouble") : text.index("### `unknown`")]
+    named = set(re.findall(r"^\| `(\w+)` \|", trouble, re.MULTILINE))
+    assert named == {"credential_refused", "credential_missing", "mfa_required", "access_denied"}
+    assert named <= set(CATALOGUE)
+
+
+def test_the_guide_for_developers_names_every_event() -> None:
+    text = (ROOT / "docs/integrate.md").read_text()
+    assert {event.value for event in EventType if f"`{event}`" not in text} == set()
+
+
+def test_decisions_are_numbered_without_a_gap_and_listed() -> None:
+    pages = sorted(path.name for path in (ROOT / "docs/adr").glob("0*.md"))
+    assert [int(name[:4]) for name in pages] == list(range(1, len(pages) + 1))
+    assert set(links(ROOT / "docs/adr/README.md")) >= set(pages)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "docs/adr").glob("0*.md")), ids=lambda path: path.stem)
+def test_a_decision_has_its_four_parts_and_fits_a_page(path: Path) -> None:
+    text = path.read_text()
+    headings = re.findall(r"^## (.+)$", text, re.MULTILINE)
+    assert [h for h in headings if h != "Measured"] == [
+        "Context",
+        "Decision",
+        "Consequences",
+        "Options that lost",
+    ]
+    assert text.startswith(f"# {path.stem[:4]} ")
+    assert text.count("\n") <= 75
