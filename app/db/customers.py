@@ -222,11 +222,33 @@ async def aged_consents(
     )
 
 
-async def give_turn_back(session: AsyncConnection, partner_id: PartnerId, customer_id: UUID) -> None:
-    """Its turn was taken and nothing could be sent: it is the next again, or others pass it for ever."""
+async def take_turn(
+    session: AsyncConnection, partner_id: PartnerId, customer_id: UUID, now: datetime
+) -> None:
+    """Something of its is being sent: all who were claimed meanwhile and could not send come before it."""
     await execute(
         session,
-        "UPDATE customers SET last_turn_at = created_at WHERE partner_id = :partner AND id = :id",
+        "UPDATE customers SET last_turn_at = :now WHERE partner_id = :partner AND id = :id",
         partner=partner_id,
         id=customer_id,
+        now=now,
+    )
+
+
+async def give_turn_back(
+    session: AsyncConnection, partner_id: PartnerId, customer_id: UUID, batch_id: UUID, now: datetime
+) -> None:
+    """The batch was claimed and could not be sent: its customer is the next again.
+
+    Unless another batch of the customer is being worked on: then the turn has been of use.
+    """
+    await execute(
+        session,
+        "UPDATE customers SET last_turn_at = created_at WHERE partner_id = :partner AND id = :id "
+        "AND NOT EXISTS (SELECT FROM batches b WHERE b.partner_id = :partner AND b.customer_id = :id "
+        "AND b.state IN ('queued', 'submitting') AND b.lease_until >= :now AND b.id <> :batch)",
+        partner=partner_id,
+        id=customer_id,
+        batch=batch_id,
+        now=now,
     )

@@ -43,17 +43,26 @@ async def lock(
     )
     row = await fetch_one(
         session,
-        "SELECT g.tag, g.known, b.id AS creating_batch_id, b.due_at AS creator_due_at FROM group_tags g "
-        "LEFT JOIN batches b ON b.id = g.creating_batch_id "
-        "AND b.state IN ('queued', 'submitting', 'submitted', 'unknown') "
-        "WHERE g.partner_id = :partner AND g.customer_id = :customer AND g.tag_key = :key FOR UPDATE OF g",
+        "SELECT tag, known, creating_batch_id FROM group_tags "
+        "WHERE partner_id = :partner AND customer_id = :customer AND tag_key = :key FOR UPDATE",
         partner=partner_id,
         customer=customer_id,
         key=key(group_tag),
     )
     if row is None:
         raise LookupError("the group tag's row has gone")
-    return GroupTag(**row)
+    # Apart, and after the wait for the lock: a join in the statement above would still show the batch
+    # of before the wait, which is none where another one has just become the creator.
+    creator = await fetch_one(
+        session,
+        "SELECT due_at FROM batches WHERE partner_id = :partner AND id = :creator "
+        "AND state IN ('queued', 'submitting', 'submitted', 'unknown')",
+        partner=partner_id,
+        creator=row["creating_batch_id"],
+    )
+    if creator is None:
+        return GroupTag(row["tag"], row["known"], None, None)
+    return GroupTag(row["tag"], row["known"], row["creating_batch_id"], creator["due_at"])
 
 
 async def set_creating(

@@ -145,7 +145,7 @@ async def _hold_back(runtime: Runtime, claim: Claim, failure: HeldBack) -> None:
     async with runtime.transaction(claim.partner_id) as tx:
         await connections.postpone(tx.session, claim.partner_id, claim.connection_id, due_at)
         if claim.state is BatchState.QUEUED:
-            await customers.give_turn_back(tx.session, claim.partner_id, claim.customer_id)
+            await customers.give_turn_back(tx.session, claim.partner_id, claim.customer_id, claim.id, now)
         await release(tx, claim, due_at, now)
     log.debug("batch_held_back", batch_id=str(claim.id), code=failure.code, due_at=due_at.isoformat())
 

@@ -156,6 +156,7 @@ async def _write_or_wait(
     if tag.known and tag.tag == claim.group_tag:
         return False, await _write_intent(runtime, tx, claim, create=False)
     if tag.creating_batch_id not in (None, claim.id):
+        await customers.give_turn_back(tx.session, claim.partner_id, claim.customer_id, claim.id, now)
         patience = (tag.creator_due_at or now) - now
         await release(tx, claim, now + min(max(patience, TAG_PATIENCE), LONGEST_TAG_PATIENCE), now)
         return None
@@ -171,6 +172,7 @@ async def _write_intent(runtime: Runtime, tx: Tx, claim: Claim, *, create: bool)
     if await batches.lock_claimed(tx.session, claim) is None:
         raise LostClaim
     await batches.close_open_attempts(tx.session, claim, now)
+    await customers.take_turn(tx.session, claim.partner_id, claim.customer_id, now)
     # The same id for as long as no answer has come: a service that remembers ids answers as before.
     request_id = claim.request_id or uuid4()
     attempt_id = new_row_id()

@@ -27,7 +27,9 @@ def main() -> int:
     begun, results = time.monotonic(), []
     for seed in seeds:
         try:
-            result = run(seed, devices=arguments.devices, customers=arguments.customers, say=_say)
+            result = run(
+                seed, devices=arguments.devices, customers=arguments.customers, say=_say, keep=arguments.keep
+            )
         except (StackFailed, EmbeddedUnavailable) as failed:
             _say(str(failed))
             return 2
@@ -43,6 +45,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, help="run this seed alone")
     parser.add_argument("--devices", type=int, default=20_000)
     parser.add_argument("--customers", type=int, default=40)
+    parser.add_argument("--keep", action="store_true", help="keep logs and database of good runs too")
     parser.add_argument("--show", action="store_true", help="print the schedules, run nothing")
     return parser.parse_args()
 

@@ -33,10 +33,10 @@ from tests.chaos.schedule import Schedule, plan
 from tests.chaos.verdict import Evidence, Verdict, judge
 
 UPSTREAM_TIMEOUT_S = 3.0
-LEASE_S = 10.0
+LEASE_S = 8.0
 ENVIRONMENT = {
     "REGISTRAR_UPSTREAM_TIMEOUT_S": f"{UPSTREAM_TIMEOUT_S:g}",
-    "REGISTRAR_STEP_TIMEOUT_S": "8",
+    "REGISTRAR_STEP_TIMEOUT_S": "6",
     "REGISTRAR_LEASE_S": f"{LEASE_S:g}",
     "REGISTRAR_SWEEP_PATIENCE_S": "30",
     "REGISTRAR_SWEEP_INTERVAL_S": "1",
@@ -50,7 +50,7 @@ ENVIRONMENT = {
     "REGISTRAR_LOG_LEVEL": "INFO",
 }
 """Short, so that what takes minutes in production takes seconds here; the order of them is the same."""
-SPREAD_S = 25.0
+SPREAD_S = 20.0
 """Seconds over which the orders are sent: the accidents happen meanwhile."""
 SEED_S = 150.0
 """Seconds a seed may take from its first order."""
@@ -76,7 +76,7 @@ class Result:
         return self.verdict.good and not self.notes
 
 
-def run(seed: int, *, devices: int, customers: int, say: Callable[[str], None]) -> Result:
+def run(seed: int, *, devices: int, customers: int, say: Callable[[str], None], keep: bool = False) -> Result:
     """Raises StackFailed or EmbeddedUnavailable where nothing can be started."""
     begun = time.monotonic()
     schedule = plan(seed, upstream_timeout_s=UPSTREAM_TIMEOUT_S, lease_s=LEASE_S)
@@ -115,9 +115,9 @@ def run(seed: int, *, devices: int, customers: int, say: Callable[[str], None]) 
             replays=injection.intake.replays,
             notes=notes,
         )
-        if not result.good:
+        if keep or not result.good:
             _leave_papers(directory, stack, result, injection, ledger)
-    if result.good:
+    if result.good and not keep:
         shutil.rmtree(directory, ignore_errors=True)
     else:
         result.kept = directory

@@ -103,6 +103,27 @@ async def test_when_the_creator_is_refused_another_batch_creates_the_tag(world: 
     await assert_agreement(world, partner, first.view.record["id"], second.view.record["id"])
 
 
+async def test_those_that_wait_for_a_creator_are_due_at_once_when_it_is_refused(world: World) -> None:
+    partner = await world.partner()
+    await world.order(partner, tuples(2, "ONE"))
+    await world.arm({"operation": "create", "kind": "hold", "phase": "before"})
+    creator = asyncio.create_task(batches.advance_next(world.runtime))
+    await world.until_held_open()
+    second = await world.order(partner, tuples(1, "TWO"))
+    await batches.advance_next(world.runtime)
+    [waiting] = await world.batches(second.view.record["id"])
+    assert waiting["due_at"] > world.clock.now(), "it waits for the creator"
+
+    await world.switch(max_devices_per_call=1)  # so the creation is refused
+    await world.let_go()
+    await creator
+
+    [waiting] = await world.batches(second.view.record["id"])
+    assert waiting["due_at"] <= world.clock.now()
+    await world.work()
+    await assert_agreement(world, partner, second.view.record["id"])
+
+
 async def test_when_the_creator_is_cancelled_another_batch_creates_the_tag(world: World) -> None:
     partner = await world.partner()
     first = await world.order(partner, tuples(2, "ONE"))

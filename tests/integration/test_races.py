@@ -170,6 +170,8 @@ async def test_two_batches_that_find_a_tag_missing_at_the_same_moment_do_not_bot
     [ours] = await world.batches(first.view.record["id"])
     now = world.clock.now()
     await world.select("UPDATE batches SET due_at = :at WHERE id = :id RETURNING id", at=now, id=ours["id"])
+    async with world.runtime.transaction(partner.id) as tx:  # the tag's row is there, of an earlier look
+        await group_tags.lock(tx.session, partner.id, partner.customer_id, "Standard", now)
     async with world.runtime.transaction(partner.id) as tx:
         await group_tags.lock(tx.session, partner.id, partner.customer_id, "Standard", now)
         claim = await _claim(world)  # the first one: it is deciding, and holds the tag
