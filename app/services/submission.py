@@ -157,7 +157,8 @@ async def _write_or_wait(
         return False, await _write_intent(runtime, tx, claim, create=False)
     if tag.creating_batch_id not in (None, claim.id):
         await customers.give_turn_back(tx.session, claim.partner_id, claim.customer_id, claim.id, now)
-        patience = (tag.creator_due_at or now) - now
+        # After the creator, not beside it: it is the creator that has something to do.
+        patience = (tag.creator_due_at or now) - now + TAG_PATIENCE
         await release(tx, claim, now + min(max(patience, TAG_PATIENCE), LONGEST_TAG_PATIENCE), now)
         return None
     await group_tags.set_creating(

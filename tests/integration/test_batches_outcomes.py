@@ -155,19 +155,27 @@ async def test_outcomes_are_read_per_device_however_microsoft_words_the_job(
         device_status_style=style,
         batch_status_hides_errors=hides,
         success_error_fields=fields,
-        processing_min_ms=20,
-        processing_max_ms=30,
+        processing_min_ms=60_000,
+        processing_max_ms=60_000,
         status_regress_rate=1.0,
     )
     partner = await world.partner()
     await world.arm({"operation": "create", "kind": "device_error", "positions": [1], "code": "812"})
     order = await world.order(partner, tuples(3))
+    await batches.advance_next(world.runtime)
 
+    for seconds in (1, 24, 15, 10):  # queued, processing, queued again, processing again
+        await world.control("POST", "clock", {"advance_s": seconds})
+        world.clock.advance(seconds=seconds)
+        while await batches.advance_next(world.runtime) is not None:
+            pass
+        assert {row["state"] for row in await world.rows(partner, order.view.record["id"])} == {"processing"}
+    await world.control("POST", "clock", {"advance_s": 15})
     await world.work()
 
     rows = await world.rows(partner, order.view.record["id"])
     assert [row["state"] for row in rows] == ["registered", "failed", "registered"]
-    assert len(await world.calls("status")) > 1, "the job was seen while it was running"
+    assert len(await world.calls("status")) > 3, "the job was seen while it was running"
     await assert_agreement(world, partner, order.view.record["id"])
 
 
