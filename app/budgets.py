@@ -235,7 +235,7 @@ class ConnectionGate:
 
     async def enter(self, standing: Standing) -> Permit:
         match standing:
-            case Standing.WRITTEN:
+            case Standing.BEGUN:
                 return await self._enter(PATIENCE, overdraft=policy_of.OVERDRAFT)
             case Standing.NEXT if not self.budgets.long_wait.locked():
                 async with self.budgets.long_wait:

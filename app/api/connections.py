@@ -21,9 +21,8 @@ from app.api.requests import (
     RuntimeOf,
     WritesConnections,
     create_once,
-    parse,
     path_of,
-    read_body,
+    read,
 )
 from app.api.schema import body_of
 from app.db.sql import Record
@@ -39,8 +38,7 @@ async def create_connection(
     request: Request, runtime: RuntimeOf, caller: WritesConnections, key: IdempotencyKey = None
 ) -> Response:
     """Stores an enrolment with its credentials, encrypted. Then `:check` it."""
-    body = await read_body(request)
-    given = await parse(body, ConnectionIn)
+    given, digest = await read(request, ConnectionIn)
     new = NewConnection(
         name=given.name,
         platform=given.platform,
@@ -59,7 +57,7 @@ async def create_connection(
 
         await connections.create(runtime, caller, new, before_commit=answer)
 
-    return await create_once(request, runtime, caller.partner_id, key, body, run)
+    return await create_once(request, runtime, caller.partner_id, key, digest, run)
 
 
 @router.get("")
@@ -81,7 +79,7 @@ async def update_connection(
     request: Request, runtime: RuntimeOf, caller: WritesConnections, connection_id: UUID
 ) -> ConnectionOut:
     """Changes what is given; new credentials end a trouble."""
-    given = await parse(await read_body(request), ConnectionPatch)
+    given, _ = await read(request, ConnectionPatch)
     plain: dict[str, Any] = {
         name: getattr(given, name)
         for name in ("name", "region", "default_group_tag")

@@ -23,9 +23,8 @@ from app.api.requests import (
     RuntimeOf,
     WritesCustomers,
     create_once,
-    parse,
     path_of,
-    read_body,
+    read,
 )
 from app.api.schema import ASKS_MICROSOFT, body_of
 from app.db.sql import Record
@@ -45,8 +44,7 @@ async def create_customer(
     request: Request, runtime: RuntimeOf, caller: WritesCustomers, key: IdempotencyKey = None
 ) -> Response:
     """A customer of one connection. Whether it has consented is looked up at Microsoft at once."""
-    body = await read_body(request)
-    given = await parse(body, CustomerIn)
+    given, digest = await read(request, CustomerIn)
     new = NewCustomer(
         connection_id=given.connection_id,
         entra_tenant_id=given.entra_tenant_id,
@@ -62,7 +60,7 @@ async def create_customer(
 
         await customers.create(runtime, caller.partner_id, new, before_commit=answer)
 
-    return await create_once(request, runtime, caller.partner_id, key, body, run)
+    return await create_once(request, runtime, caller.partner_id, key, digest, run)
 
 
 @router.get("")
@@ -95,7 +93,7 @@ async def update_customer(
     request: Request, runtime: RuntimeOf, caller: WritesCustomers, customer_id: UUID
 ) -> CustomerOut:
     """Changes what is given. The tenant is what the customer is, and can not be changed."""
-    given = await parse(await read_body(request), CustomerPatch)
+    given, _ = await read(request, CustomerPatch)
     values = given.model_dump(exclude_unset=True)
     return rendering.customer(await customers.update(runtime, caller.partner_id, customer_id, values))
 

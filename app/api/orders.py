@@ -1,6 +1,5 @@
 """Orders, their registrations and batches."""
 
-import hashlib
 from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
@@ -32,9 +31,8 @@ from app.api.requests import (
     RuntimeOf,
     WritesOrders,
     create_once,
-    parse,
     path_of,
-    read_body,
+    read,
 )
 from app.api.schema import body_of
 from app.db.registrations import Filter
@@ -72,9 +70,8 @@ async def create_order(
     Its devices are checked at once and registered in the background; follow the order, or let
     webhooks tell you. Devices of a customer without consent are held until it is given.
     """
-    body = await read_body(request)
-    order = await parse(body, OrderIn)
-    new = _new_order(order, body, caller)
+    order, digest = await read(request, OrderIn)
+    new = _new_order(order, digest, caller)
     if order.validate_only:
         found = await acceptance.preview(runtime, caller.partner_id, new)
         return Response(rendering.preview(found).model_dump_json(), 200, media_type="application/json")
@@ -89,10 +86,10 @@ async def create_order(
 
         await acceptance.accept(runtime, caller.partner_id, new, before_commit=answer)
 
-    return await create_once(request, runtime, caller.partner_id, key, body, run)
+    return await create_once(request, runtime, caller.partner_id, key, digest, run)
 
 
-def _new_order(order: OrderIn, body: bytes, caller: Caller) -> NewOrder:
+def _new_order(order: OrderIn, digest: bytes, caller: Caller) -> NewOrder:
     return NewOrder(
         customer_id=order.customer_id,
         reference=order.reference,
@@ -111,7 +108,7 @@ def _new_order(order: OrderIn, body: bytes, caller: Caller) -> NewOrder:
             for device in order.devices
         ],
         reject_invalid=order.on_invalid == "reject_order",
-        body_digest=hashlib.sha256(body).digest(),
+        body_digest=digest,
         created_by=caller.key_id,
     )
 

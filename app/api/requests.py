@@ -107,32 +107,42 @@ def _row_number(text: str) -> int:
 PageOfRows = Annotated[PageRequest, Depends(_page_by(_row_number))]
 
 
-async def read_body(request: Request) -> bytes:
-    """The whole body. Its size is bounded by the middleware."""
+async def read(request: Request, model: type[Body]) -> tuple[Body, bytes]:
+    """The body as the model, and the SHA-256 of its bytes, which are not kept: an order's are 40 MB.
+
+    Raises Unprocessable: unsupported_media_type, not_json, or validation_failed with every field.
+    The size is bounded by the middleware.
+    """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().casefold()
     if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
         raise Unprocessable("unsupported_media_type", f"Not {kind or 'nothing'!r}.")
-    return await request.body()
+    received = bytearray()
+    async for chunk in request.stream():
+        received += chunk
+    if len(received) < SMALL_BODY:
+        return _parse(received, model)
+    return await to_thread.run_sync(_parse, received, model)
 
 
-async def parse(body: bytes, model: type[Body]) -> Body:
-    """The body as the model. Raises Unprocessable: not_json, or validation_failed with every field."""
+SMALL_BODY = 64 * 1024
+"""Bytes. Larger bodies are decoded in a thread, so that other callers are answered meanwhile."""
 
-    def work() -> Body:
-        try:
-            return model.model_validate_json(body)
-        except ValidationError as error:
-            found = error.errors(include_url=False, include_input=False, include_context=False)
-            if found[0]["type"] == "json_invalid":
-                raise Unprocessable("not_json", found[0]["msg"]) from None
-            raise Unprocessable(
-                "validation_failed",
-                f"{len(found)} field(s) are wrong." if len(found) > 1 else found[0]["msg"],
-                [pydantic_error(part) for part in found[:100]],
-            ) from None
 
-    # Large bodies are decoded in a thread, so that other callers are answered meanwhile.
-    return work() if len(body) < 64 * 1024 else await to_thread.run_sync(work)
+def _parse(received: bytearray, model: type[Body]) -> tuple[Body, bytes]:
+    digest = hashlib.sha256(received).digest()
+    try:
+        return model.model_validate_json(received), digest
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_input=False, include_context=False)
+        if found[0]["type"] == "json_invalid":
+            raise Unprocessable("not_json", found[0]["msg"]) from None
+        raise Unprocessable(
+            "validation_failed",
+            f"{len(found)} field(s) are wrong." if len(found) > 1 else found[0]["msg"],
+            [pydantic_error(part) for part in found[:100]],
+        ) from None
+    finally:
+        received.clear()
 
 
 IdempotencyKey = Annotated[
@@ -153,15 +163,18 @@ async def create_once(
     runtime: Runtime,
     partner_id: PartnerId,
     key: str | None,
-    body: bytes,
+    digest: bytes,
     run: Callable[[Remember], Awaitable[Any]],
 ) -> Response:
-    """Runs a creating request at most once per Idempotency-Key. `run` calls what it is given to answer."""
+    """Runs a creating request at most once per Idempotency-Key. `run` calls what it is given to answer.
+
+    `digest` is that of the body: the same key with another body is refused.
+    """
     answered: list[Response] = []
     once: Once | None = None
     if key is not None:
         path = request.scope["path"].encode()
-        fingerprint = hashlib.sha256(b"\n".join((request.method.encode(), path, body)))
+        fingerprint = hashlib.sha256(b"\n".join((request.method.encode(), path, digest)))
         found = await idempotency.begin(runtime, partner_id, key, fingerprint.digest())
         if isinstance(found, Replay):
             return _replay(found)

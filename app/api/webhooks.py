@@ -28,9 +28,8 @@ from app.api.requests import (
     RuntimeOf,
     WritesWebhooks,
     create_once,
-    parse,
     path_of,
-    read_body,
+    read,
 )
 from app.api.schema import body_of
 from app.db.sql import Record
@@ -56,8 +55,7 @@ async def create_endpoint(
     request: Request, runtime: RuntimeOf, caller: WritesWebhooks, key: IdempotencyKey = None
 ) -> Response:
     """Where to tell what happens. The answer shows the signing secret, this once."""
-    body = await read_body(request)
-    given = await parse(body, EndpointIn)
+    given, digest = await read(request, EndpointIn)
     new = NewEndpoint(given.url, given.event_types, given.description)
 
     async def run(remember: Remember) -> None:
@@ -68,7 +66,7 @@ async def create_endpoint(
 
         await webhooks.create_endpoint(runtime, caller.partner_id, new, before_commit=answer)
 
-    return await create_once(request, runtime, caller.partner_id, key, body, run)
+    return await create_once(request, runtime, caller.partner_id, key, digest, run)
 
 
 @router.get("/webhook-endpoints")
@@ -91,7 +89,7 @@ async def update_endpoint(
     request: Request, runtime: RuntimeOf, caller: WritesWebhooks, endpoint_id: UUID
 ) -> EndpointOut:
     """Changes what is given. Disabling ends what waits for the endpoint; it can be redelivered."""
-    given = await parse(await read_body(request), EndpointPatch)
+    given, _ = await read(request, EndpointPatch)
     values = given.model_dump(mode="json", exclude_unset=True)
     record = await webhooks.update_endpoint(runtime, caller.partner_id, endpoint_id, values)
     return EndpointOut(**rendering.endpoint_fields(record))

@@ -76,7 +76,7 @@ async def add_many(session: AsyncConnection, rows: Sequence[Sequence[Any]]) -> N
 
 
 async def add_hashes(session: AsyncConnection, rows: Sequence[tuple[UUID, UUID, bytes]]) -> None:
-    """(registration, partner, compressed hash) each."""
+    """(registration, partner, hash without its zero fill) each."""
     await load(session, tables.device_hashes, ("registration_id", "partner_id", "data"), rows)
 
 
@@ -88,7 +88,7 @@ async def of_batch(
     *,
     with_hashes: bool,
 ) -> list[SendableRow]:
-    """The batch's rows in these states, by position; `hash_data` is still compressed."""
+    """The batch's rows in these states, by position; `hash_data` has no zero fill."""
     data = "h.data" if with_hashes else "NULL"
     join = "LEFT JOIN device_hashes h ON h.registration_id = r.id" if with_hashes else ""
     rows = await fetch_all(

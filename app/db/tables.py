@@ -291,7 +291,7 @@ device_hashes = Table(
     metadata,
     Column("registration_id", Uuid, primary_key=True),
     _partner(),
-    Column("data", LargeBinary, nullable=False, comment="zlib of the hash without its zero fill"),
+    Column("data", LargeBinary, nullable=False, comment="the hash without its zero fill"),
     _of("registration_id", "registrations", ondelete="CASCADE"),
 )
 

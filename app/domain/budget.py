@@ -115,7 +115,7 @@ class Standing(StrEnum):
 
     FIRST = "first"  # nothing: whoever wants it comes back
     NEXT = "next"  # the next page of a listing, which would begin anew: waits longer
-    WRITTEN = "written"  # written down as being sent: goes before its turn if it must
+    BEGUN = "begun"  # a submission the budget had room for when it began: goes before its turn if it must
 
 
 @dataclass(frozen=True, slots=True)

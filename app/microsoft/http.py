@@ -80,12 +80,14 @@ class Call:
     """JSON in UTF-8."""
     continuation: str | None = field(default=None, repr=False)
     """MS-ContinuationToken of the page wanted."""
+    of_submission: bool = False
+    """Read for a submission that follows at once."""
 
     @property
     def standing(self) -> Standing:
         """What is sent with a body has been written down before; a page follows pages already read."""
-        if self.body is not None:
-            return Standing.WRITTEN
+        if self.body is not None or self.of_submission:
+            return Standing.BEGUN
         return Standing.FIRST if self.continuation is None else Standing.NEXT
 
 

@@ -92,7 +92,8 @@ class PartnerCenter:
     async def find_group_tag(self, access: Access, customer_tenant_id: UUID, group_tag: str) -> str | None:
         path = _batches(customer_tenant_id)
         alike: str | None = None
-        async for items in self._pages(_usual(access), path, path, of_customer=True):
+        pages = self._pages(_usual(access), path, path, of_customer=True, of_submission=True)
+        async for items in pages:
             for item in items:
                 name = item.get("id")
                 if name == group_tag:
@@ -153,12 +154,23 @@ class PartnerCenter:
                 raise
 
     async def _pages(
-        self, bearer: "_Bearer", first: str, following: str, *, of_customer: bool, max_pages: int = MAX_PAGES
+        self,
+        bearer: "_Bearer",
+        first: str,
+        following: str,
+        *,
+        of_customer: bool,
+        max_pages: int = MAX_PAGES,
+        of_submission: bool = False,
     ) -> AsyncIterator[list[dict[str, Any]]]:
         continuation: str | None = None
         for page in range(max_pages):
             reply = await self._get(
-                bearer, following if page else first, of_customer=of_customer, continuation=continuation
+                bearer,
+                following if page else first,
+                of_customer=of_customer,
+                continuation=continuation,
+                of_submission=of_submission,
             )
             body = reply.json()
             yield _items(body, reply)
@@ -169,9 +181,23 @@ class PartnerCenter:
                 raise OutcomeUnknown(Said(reply.status, None, "the paging does not advance"), answered=True)
 
     async def _get(
-        self, bearer: "_Bearer", path: str, *, of_customer: bool, continuation: str | None = None
+        self,
+        bearer: "_Bearer",
+        path: str,
+        *,
+        of_customer: bool,
+        continuation: str | None = None,
+        of_submission: bool = False,
     ) -> Reply:
-        call = Call("GET", path, uuid4(), uuid4(), of_customer, continuation=continuation)
+        call = Call(
+            "GET",
+            path,
+            uuid4(),
+            uuid4(),
+            of_customer,
+            continuation=continuation,
+            of_submission=of_submission,
+        )
         return await self._microsoft.call(call, bearer)
 
 

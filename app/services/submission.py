@@ -4,7 +4,6 @@ A group tag is created with the first batch and appended to afterwards; the tag'
 batch create it while the others wait. Intent is on disk before the call leaves.
 """
 
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -100,7 +99,7 @@ async def submit(runtime: Runtime, claim: Claim) -> None:
 
 
 def outgoing(row: SendableRow, *, with_serial: bool) -> OutgoingDevice:
-    """Exactly the fields of the identity that is sent. Hashes are stored compressed."""
+    """Exactly the fields of the identity that is sent."""
     match IdentityKind(row.identity):
         case IdentityKind.TUPLE:
             return OutgoingDevice(
@@ -112,7 +111,7 @@ def outgoing(row: SendableRow, *, with_serial: bool) -> OutgoingDevice:
             return OutgoingDevice(
                 serial_number=row.serial_number if with_serial else None,
                 product_key=row.product_key,
-                hash_data=None if row.hash_data is None else zlib.decompress(row.hash_data),
+                hash_data=row.hash_data,
             )
 
 

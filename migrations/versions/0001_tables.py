@@ -542,7 +542,7 @@ def upgrade() -> None:
         "device_hashes",
         sa.Column("registration_id", sa.Uuid(), nullable=False),
         sa.Column("partner_id", sa.Uuid(), nullable=False),
-        sa.Column("data", sa.LargeBinary(), nullable=False, comment="zlib of the hash without its zero fill"),
+        sa.Column("data", sa.LargeBinary(), nullable=False, comment="the hash without its zero fill"),
         sa.ForeignKeyConstraint(
             ["partner_id", "registration_id"],
             ["registrations.partner_id", "registrations.id"],

@@ -47,9 +47,14 @@ ENVIRONMENT = {
     "REGISTRAR_POLL_DEADLINE_S": "6",
     "REGISTRAR_LOOKUP_ATTEMPTS": "2",
     "REGISTRAR_CONSENT_INTERVAL_S": "4",
+    "REGISTRAR_BUDGET_START": "40",
+    "REGISTRAR_BUDGET_FLOOR": "10",
+    "REGISTRAR_BUDGET_CEILING": "200",
+    "REGISTRAR_BREAKER_PAUSE_S": "1",
+    "REGISTRAR_BREAKER_CEILING_S": "4",
     "REGISTRAR_LOG_LEVEL": "INFO",
 }
-"""Short, so that what takes minutes in production takes seconds here; the order of them is the same."""
+"""Short and fast, so that what takes minutes in production takes seconds here; their order is the same."""
 SPREAD_S = 20.0
 """Seconds over which the orders are sent: the accidents happen meanwhile."""
 SEED_S = 150.0

@@ -322,7 +322,7 @@ def _find_recovery(verdict: Verdict, evidence: Evidence) -> None:
         if settled is None or batch.id not in begun:
             continue
         if batch.id in troubled:
-            spans.append((settled - troubled[batch.id], "a failed call"))
+            spans.append((settled - troubled[batch.id], f"a failed call of batch {batch.id}"))
         spans += _spans_over(evidence.accidents, begun[batch.id], settled)
     verdict.recovery, verdict.recovery_of = max(spans)
 

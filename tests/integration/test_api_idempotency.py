@@ -155,7 +155,9 @@ async def _take(world: World, partner: Partner, key: str, body: bytes) -> object
             tx.session,
             partner.id,
             key,
-            fingerprint=hashlib.sha256(b"\n".join((b"POST", b"/v1/orders", body))).digest(),
+            fingerprint=hashlib.sha256(
+                b"\n".join((b"POST", b"/v1/orders", hashlib.sha256(body).digest()))
+            ).digest(),
             now=world.clock.now(),
             patience=timedelta(minutes=5),
             remembered_for=timedelta(hours=72),

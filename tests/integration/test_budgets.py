@@ -370,7 +370,7 @@ async def test_two_customers_of_a_slow_connection_take_turns(world: World, naps:
     sent = [call["customer"] for call in uploads]
     assert len(sent) == 12
     for tenant in (partner.tenant_id, partner.other_tenant_id):
-        assert 2 <= sent[:6].count(str(tenant)) <= 4
+        assert sent[:6].count(str(tenant)) >= 2
 
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

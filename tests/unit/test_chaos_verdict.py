@@ -280,7 +280,7 @@ def test_recovery_runs_from_the_accident_to_the_end_of_what_it_could_have_hit() 
 
 def test_recovery_runs_from_the_first_failed_call_if_that_is_longer() -> None:
     verdict = judge(repeated(clean(), "unknown"))
-    assert (verdict.recovery, verdict.recovery_of) == (10.0, "a failed call")
+    assert (verdict.recovery, verdict.recovery_of) == (10.0, "a failed call of batch b-1")
 
 
 def test_an_accident_after_the_end_costs_nothing() -> None:

@@ -12,12 +12,15 @@ import httpx
 import orjson
 import pytest
 
+from app.domain.budget import Permit, Standing
 from app.domain.catalogue import CATALOGUE
 from app.domain.upstream import (
     ConnectionTrouble,
+    HeldBack,
     NoRelationship,
     OutcomeUnknown,
     Refused,
+    Said,
     Throttled,
     Unreachable,
     UpstreamFailure,
@@ -253,8 +256,8 @@ class Tokens:
         self.current += 1
 
 
-def a_call(method: str = "GET", body: bytes | None = None, **more: str | None) -> Call:
-    return Call(method, "/v1/customers/x/deviceBatches", REQUEST_ID, CORRELATION_ID, True, body=body, **more)
+def a_call(method: str = "GET", body: bytes | None = None, continuation: str | None = None) -> Call:
+    return Call(method, "/v1/customers/x/deviceBatches", REQUEST_ID, CORRELATION_ID, True, body, continuation)
 
 
 def settings(url: str = "http://partner-center.test/base", timeout_s: float = 5.0) -> Settings:
@@ -589,3 +592,36 @@ async def test_cancelling_a_call_lets_its_connection_go() -> None:
         with pytest.raises(asyncio.CancelledError):
             await task
         await asyncio.wait_for(hung_up.wait(), 5)
+
+
+async def test_every_call_enters_its_connections_budget_and_says_how_it_went() -> None:
+    answers = [httpx.Response(200, json={}), httpx.Response(429, headers={"Retry-After": "7"})]
+    tokens = Tokens()
+    async with microsoft(lambda request: answers.pop(0)) as opened:
+        await opened.call(a_call("POST", b"[]"), tokens)
+        with pytest.raises(Throttled):
+            await opened.call(a_call(continuation="next"), tokens)
+    assert tokens.gate.entered == [Standing.BEGUN, Standing.NEXT]
+    succeeded, throttled = tokens.gate.left
+    assert succeeded is None
+    assert isinstance(throttled, Throttled)
+    assert throttled.retry_after == timedelta(seconds=7)
+
+
+async def test_a_call_that_its_budget_holds_back_reaches_nobody() -> None:
+    class Closed(OpenGate):
+        async def enter(self, standing: Standing) -> Permit:
+            raise HeldBack("upstream_throttled", timedelta(seconds=9), Said(description="not yet"))
+
+    seen: list[httpx.Request] = []
+
+    def wire(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        return httpx.Response(200)
+
+    tokens = Tokens(gate=Closed())
+    async with microsoft(wire) as opened:
+        with pytest.raises(HeldBack):
+            await opened.call(a_call(), tokens)
+    assert seen == []
+    assert tokens.gate.left == []

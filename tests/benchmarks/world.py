@@ -1,0 +1,108 @@
+"""What the benchmarks run against: a stack of real processes, with an account at it."""
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from deploy.stack import Stack
+
+
+@dataclass
+class Bench:
+    stack: Stack
+    api: httpx.Client
+    simulator: httpx.Client
+    customers: list[str]
+    tenants: list[str]
+    connection_id: str
+
+    def post(self, path: str, body: Any) -> Any:
+        response = self.api.post(path, json=body)
+        assert response.status_code < 300, response.text
+        return response.json()
+
+    def get(self, path: str) -> Any:
+        response = self.api.get(path)
+        assert response.status_code == 200, response.text
+        return response.json()
+
+    def wait_until(self, done: Any, *, patience: float = 600.0) -> float:
+        """Seconds until `done()` says so."""
+        begun = time.perf_counter()
+        while not done():
+            if time.perf_counter() - begun > patience:
+                raise TimeoutError("the benchmark's work did not end")
+            time.sleep(0.02)
+        return time.perf_counter() - begun
+
+
+@contextmanager
+def open_bench(
+    directory: Path, *, customers: int, workers: int = 1, consented: bool = True, **settings: str
+) -> Iterator[Bench]:
+    """A stack with durable PostgreSQL, the simulator answering at once, and its customers."""
+    environment = {"REGISTRAR_LOG_LEVEL": "WARNING", **settings}
+    with (
+        Stack.start(directory, sandbox=True, workers=workers, environment=environment) as stack,
+        httpx.Client(base_url=stack.api_url, timeout=120, trust_env=False) as api,
+        httpx.Client(base_url=stack.simulator_url or "", timeout=120, trust_env=False) as simulator,
+    ):
+        simulator.post("/control/presets/instant").raise_for_status()
+        seeded = simulator.post(
+            "/control/seed",
+            json={"customers": customers, "relationship": "reseller" if consented else "none"},
+        ).json()
+        stack.registrar("partner", "create", "Bench", "--role", "direct_bill")
+        made = stack.registrar("api-key", "create", "--partner", "Bench", "--name", "bench", "--json")
+        api.headers["Authorization"] = f"Bearer {json.loads(made.stdout)['key']}"
+        bench = Bench(stack, api, simulator, [], [], "")
+        partner = seeded["partner"]
+        connection = bench.post(
+            "/v1/connections",
+            {
+                "name": "bench",
+                "entra_tenant_id": partner["tenant_id"],
+                "client_id": partner["client_id"],
+                "client_secret": partner["client_secret"],
+                "refresh_token": partner["refresh_token"],
+                "default_group_tag": "Bench",
+            },
+        )
+        bench.connection_id = connection["id"]
+        for customer in seeded["customers"]:
+            body = {
+                "connection_id": connection["id"],
+                "entra_tenant_id": customer["tenant_id"],
+                "name": customer["tenant_id"],
+            }
+            bench.tenants.append(customer["tenant_id"])
+            bench.customers.append(bench.post("/v1/customers", body)["id"])
+        consent = bench.post(f"/v1/customers/{bench.customers[0]}/consent:recheck", None)
+        assert consent["lets_pass"] is consented, consent
+        yield bench
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time of a process so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def peak_megabytes(pid: int) -> float:
+    """Highest resident memory of a process so far (VmHWM)."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / 1024
+    raise LookupError("VmHWM")
+
+
+def percentile(values: list[float], share: float) -> float:
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, round(share * (len(ordered) - 1)))]
