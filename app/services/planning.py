@@ -13,6 +13,7 @@ from app.domain.batch import Plan
 from app.domain.catalogue import Finding
 from app.domain.identity import CheckedDevice, Device, IdentityKind, Rules, check, mark_duplicates
 
+
 @dataclass(frozen=True, slots=True)
 class PlannedRow:
     device: CheckedDevice
