@@ -331,12 +331,17 @@ async def attempts(
 
 
 async def stuck(session: AsyncConnection, *, before: datetime, limit: int = 50) -> list[Record]:
-    """As the system: work that was due long ago and that nobody holds."""
+    """As the system: work under way that was due long ago, that nobody holds and nothing keeps back.
+
+    What is queued is not looked at: behind a large order it may wait for hours, and that is right.
+    """
     return await fetch_all(
         session,
-        "SELECT id, partner_id, state, due_at FROM batches "
-        f"WHERE state IN ('queued', {_IN_FLIGHT}) AND due_at < :before "
-        "AND (lease_until IS NULL OR lease_until < :before) ORDER BY due_at LIMIT :limit",
+        "SELECT b.id, b.partner_id, b.state, b.due_at FROM batches b "
+        "JOIN connections n ON n.id = b.connection_id "
+        f"WHERE b.state IN ({_IN_FLIGHT}) AND b.due_at < :before "
+        "AND (b.lease_until IS NULL OR b.lease_until < :before) "
+        "AND (n.not_before IS NULL OR n.not_before < :before) ORDER BY b.due_at LIMIT :limit",
         before=before,
         limit=limit,
     )

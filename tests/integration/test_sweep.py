@@ -9,6 +9,7 @@ from sqlalchemy import text
 
 from app.db import batches, heartbeats
 from app.domain.registration import RegistrationState
+from app.services import batches as batch_steps
 from app.services import consents, sweep
 from deploy.synthetic import devices
 from tests.receiver import Answer, open_receiver, subscribe
@@ -83,12 +84,14 @@ async def test_a_delivery_due_later_is_found_when_its_time_has_come(world: World
         assert (await sweep.sweep(world.runtime))["deliveries"] == 1
 
 
-async def test_a_batch_nobody_comes_for_is_reported_and_a_held_one_is_not(
+async def test_a_batch_under_way_that_nobody_follows_is_reported_and_a_waiting_one_is_not(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     partner = await quiet(world)
     await world.order(partner, tuples(1, "HLD"), customer_id=partner.other_customer_id)
     await world.order(partner, tuples(1))
+    assert await batch_steps.advance_next(world.runtime) is not None, "it is submitted"
+    await world.order(partner, tuples(1, "QUE"))
     world.clock.advance(seconds=world.runtime.settings.sweep_patience_s - 10)
     assert (await sweep.sweep(world.runtime))["stuck"] == 0
     world.clock.advance(seconds=20)
