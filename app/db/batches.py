@@ -14,31 +14,50 @@ from app.domain.ids import PartnerId
 
 _IN_FLIGHT = ", ".join(sorted(f"'{state}'" for state in IN_FLIGHT))
 
-_UNDER_WAY = f"(o.state IN ({_IN_FLIGHT}) OR o.state = 'queued' AND o.lease_until >= :now)"
-
 # Rounds over customers: of those with something due, the one whose last turn is longest ago.
 # What is under way already (polls, look-ups, interrupted calls) goes before new submissions,
 # and does not count as a turn. A window keeps one customer from filling its connection; claims that
 # are made at the very same moment do not see each other and may pass it by their number.
+#
+# The cost follows the number of customers that wait, not the number of batches: `waiting` steps
+# through the index from customer to customer, and only the chosen customer's queue is opened.
 _CLAIM = f"""
-WITH chosen AS (
-    SELECT b.id FROM batches b
-    JOIN customers c ON c.id = b.customer_id
-    JOIN connections n ON n.id = b.connection_id
-    WHERE b.state IN ('queued', {_IN_FLIGHT})
+WITH RECURSIVE under_way AS MATERIALIZED (
+    SELECT customer_id, connection_id FROM batches WHERE state IN ({_IN_FLIGHT})
+    UNION ALL
+    SELECT customer_id, connection_id FROM batches WHERE state = 'queued' AND lease_until >= :now
+), followed AS MATERIALIZED (
+    SELECT b.id FROM batches b JOIN connections n ON n.id = b.connection_id
+    WHERE b.state IN ({_IN_FLIGHT})
     AND b.due_at <= :now AND (b.lease_until IS NULL OR b.lease_until < :now)
     AND (n.not_before IS NULL OR n.not_before <= :now)
-    AND (b.state <> 'queued' OR (
-        (SELECT count(*) FROM batches o WHERE o.customer_id = b.customer_id AND {_UNDER_WAY})
-            < :customer_window
-        AND (SELECT count(*) FROM batches o WHERE o.connection_id = b.connection_id AND {_UNDER_WAY})
-            < :connection_window))
-    ORDER BY b.state = 'queued', c.last_turn_at, b.due_at, b.id
-    LIMIT 1 FOR NO KEY UPDATE OF b SKIP LOCKED
+    ORDER BY b.due_at, b.id LIMIT 1 FOR NO KEY UPDATE OF b SKIP LOCKED
+), waiting(customer_id) AS (
+    (SELECT customer_id FROM batches WHERE state = 'queued' ORDER BY customer_id LIMIT 1)
+    UNION ALL
+    SELECT (SELECT b.customer_id FROM batches b
+            WHERE b.state = 'queued' AND b.customer_id > w.customer_id
+            ORDER BY b.customer_id LIMIT 1)
+    FROM waiting w WHERE w.customer_id IS NOT NULL
+), turns AS MATERIALIZED (
+    SELECT c.id FROM waiting w
+    JOIN customers c ON c.id = w.customer_id
+    JOIN connections n ON n.id = c.connection_id
+    WHERE NOT EXISTS (SELECT FROM followed)
+    AND (n.not_before IS NULL OR n.not_before <= :now)
+    AND (SELECT count(*) FROM under_way u WHERE u.customer_id = c.id) < :customer_window
+    AND (SELECT count(*) FROM under_way u WHERE u.connection_id = n.id) < :connection_window
+    ORDER BY c.last_turn_at, c.id
+), next AS MATERIALIZED (
+    SELECT b.id FROM turns t CROSS JOIN LATERAL (
+        SELECT q.id FROM batches q WHERE q.customer_id = t.id AND q.state = 'queued'
+        AND q.due_at <= :now AND (q.lease_until IS NULL OR q.lease_until < :now)
+        ORDER BY q.due_at, q.id LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
+    ) b LIMIT 1
 ), claimed AS (
     UPDATE batches b SET owner = :owner, lease_until = :until, updated_at = :now
-    FROM chosen WHERE b.id = chosen.id AND b.state IN ('queued', {_IN_FLIGHT})
-    AND (b.lease_until IS NULL OR b.lease_until < :now)
+    WHERE b.id = (SELECT id FROM followed UNION ALL SELECT id FROM next LIMIT 1)
+    AND b.state IN ('queued', {_IN_FLIGHT}) AND (b.lease_until IS NULL OR b.lease_until < :now)
     RETURNING b.*
 ), turn AS (
     UPDATE customers SET last_turn_at = :now
@@ -102,13 +121,16 @@ async def claim_one(
 
 
 async def count_due(session: AsyncConnection, now: datetime, *, limit: int) -> int:
-    """As the system: how many batches could be claimed now, counted up to `limit`."""
+    """As the system: how many batches could be claimed now, counted up to `limit` of each kind."""
+    due = (
+        "SELECT FROM batches b JOIN connections n ON n.id = b.connection_id WHERE {} "
+        "AND b.due_at <= :now AND (b.lease_until IS NULL OR b.lease_until < :now) "
+        "AND (n.not_before IS NULL OR n.not_before <= :now) LIMIT :limit"
+    )
+    queued, under_way = due.format("b.state = 'queued'"), due.format(f"b.state IN ({_IN_FLIGHT})")
     row = await fetch_one(
         session,
-        "SELECT count(*) AS n FROM (SELECT FROM batches b JOIN connections c ON c.id = b.connection_id "
-        f"WHERE b.state IN ('queued', {_IN_FLIGHT}) AND b.due_at <= :now "
-        "AND (b.lease_until IS NULL OR b.lease_until < :now) "
-        "AND (c.not_before IS NULL OR c.not_before <= :now) LIMIT :limit) AS due",
+        f"SELECT count(*) AS n FROM (({queued}) UNION ALL ({under_way})) AS due",
         now=now,
         limit=limit,
     )

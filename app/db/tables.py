@@ -28,7 +28,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-from app.domain.batch import OPEN_BATCH, BatchState
+from app.domain.batch import IN_FLIGHT, BatchState
 from app.domain.consent import ConsentState
 from app.domain.registration import RegistrationState
 
@@ -227,14 +227,22 @@ batches = Table(
     UniqueConstraint("partner_id", "id"),
     _one_of("state", BatchState),
     Index("ix_batches_order_id", "order_id"),
-    Index("ix_batches_customer_id_state_due_at", "customer_id", "state", "due_at"),
+    Index("ix_batches_customer_id_state", "customer_id", "state"),
+    # The claim's three looks: each customer's queue, what is under way, what is being sent now.
+    Index("ix_batches_queued", "customer_id", "due_at", "id", postgresql_where=text("state = 'queued'")),
     Index(
-        "ix_batches_open_due_at",
+        "ix_batches_under_way",
         "due_at",
-        postgresql_where=text(
-            "state IN (" + ", ".join(sorted(f"'{s}'" for s in OPEN_BATCH - {BatchState.HELD})) + ")"
-        ),
+        "id",
+        postgresql_where=text("state IN (" + ", ".join(sorted(f"'{s}'" for s in IN_FLIGHT)) + ")"),
     ),
+    Index(
+        "ix_batches_queued_leased",
+        "lease_until",
+        postgresql_where=text("state = 'queued' AND lease_until IS NOT NULL"),
+    ),
+    # The sweep's: anything due at all.
+    Index("ix_batches_queued_due", "due_at", postgresql_where=text("state = 'queued'")),
 )
 
 _serial_number = Column(

@@ -6,7 +6,7 @@ The batch's own status is never taken for the devices': it says "finished" over 
 from collections.abc import Sequence
 from datetime import timedelta
 
-from app.db import batches, customers, registrations
+from app.db import customers, registrations
 from app.db.batches import Claim
 from app.db.registrations import Outcome, SendableRow
 from app.domain import schedule
@@ -18,14 +18,15 @@ from app.platforms.base import Progress
 from app.runtime import Runtime
 from app.services.access import open_access
 from app.services.lookup import LOOKUP_PAUSE
-from app.services.settlement import LostClaim, Next, outcome_of, record, release
+from app.services.settlement import Next, outcome_of, record, release
 from app.services.submission import outgoing
 from app.settings import Settings
 from app.telemetry import logger
 
 log = logger("polling")
 
-_SENT = frozenset({RegistrationState.PROCESSING})
+_SENT = frozenset({RegistrationState.PROCESSING, RegistrationState.UNKNOWN})
+"""Rows without an outcome. None of them may be left out: a batch is settled when all of these are."""
 
 
 def poll_policy(settings: Settings) -> PollPolicy:
@@ -90,13 +91,13 @@ async def _settle(runtime: Runtime, claim: Claim, rows: Sequence[SendableRow], p
         await record(runtime, claim, rows, outcomes, Next(BatchState.SETTLED))
         return
     log.warning("outcomes_unclear", batch_id=str(claim.id), rows=len(unclear), of=len(rows))
-    await _mark_unknown(runtime, claim, unclear)
     await record(
         runtime,
         claim,
         rows,
         outcomes,
         Next(BatchState.UNKNOWN, due_at=runtime.now() + LOOKUP_PAUSE),
+        unclear=unclear,
     )
 
 
@@ -111,11 +112,3 @@ def _outcome(row: SendableRow, match: Match, claim: Claim) -> Outcome | None:
         return None
     meaning = interpret(match.answer, was_uncertain=claim.uncertain)
     return None if meaning is None else outcome_of(row, meaning, match.answer)
-
-
-async def _mark_unknown(runtime: Runtime, claim: Claim, unclear: Sequence[Outcome]) -> None:
-    """Silently: they are being looked up, and an event follows when that is over."""
-    async with runtime.transaction(claim.partner_id) as tx:
-        if await batches.lock_claimed(tx.session, claim) is None:
-            raise LostClaim
-        await registrations.settle(tx.session, claim.partner_id, unclear, runtime.now())

@@ -62,10 +62,13 @@ async def record(
     rows: Sequence[SendableRow],
     outcomes: Sequence[Outcome],
     following: Next,
+    *,
+    unclear: Sequence[Outcome] = (),
 ) -> None:
     """Writes the outcomes of some or all of the batch's rows, and what becomes of the batch.
 
-    Rows with a passing trouble go into a new batch and are tried again by themselves.
+    Rows with a passing trouble go into a new batch and are tried again by themselves. Those in
+    `unclear` become unknown silently: they are being looked up, and an event follows when that is over.
     """
     now = runtime.now()
     attempts = {row.id: row.attempt for row in rows}
@@ -79,6 +82,7 @@ async def record(
     async with runtime.transaction(claim.partner_id) as tx:
         order = await _take(tx, claim)
         await _advance_batch(tx, claim, following, now)
+        await registrations.settle(tx.session, claim.partner_id, unclear, now)
         settled = await registrations.settle(tx.session, claim.partner_id, final, now)
         registered = [row["id"] for row in settled if row["state"] in SUCCESS]
         if registered:

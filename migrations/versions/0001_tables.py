@@ -397,15 +397,34 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_batches")),
         sa.UniqueConstraint("partner_id", "id", name=op.f("uq_batches_partner_id_id")),
     )
+    op.create_index("ix_batches_customer_id_state", "batches", ["customer_id", "state"], unique=False)
     op.create_index(
-        "ix_batches_customer_id_state_due_at", "batches", ["customer_id", "state", "due_at"], unique=False
+        "ix_batches_queued",
+        "batches",
+        ["customer_id", "due_at", "id"],
+        unique=False,
+        postgresql_where=sa.text("state = 'queued'"),
     )
     op.create_index(
-        "ix_batches_open_due_at",
+        "ix_batches_under_way",
+        "batches",
+        ["due_at", "id"],
+        unique=False,
+        postgresql_where=sa.text("state IN ('submitted', 'submitting', 'unknown')"),
+    )
+    op.create_index(
+        "ix_batches_queued_leased",
+        "batches",
+        ["lease_until"],
+        unique=False,
+        postgresql_where=sa.text("state = 'queued' AND lease_until IS NOT NULL"),
+    )
+    op.create_index(
+        "ix_batches_queued_due",
         "batches",
         ["due_at"],
         unique=False,
-        postgresql_where=sa.text("state IN ('queued', 'submitted', 'submitting', 'unknown')"),
+        postgresql_where=sa.text("state = 'queued'"),
     )
     op.create_index("ix_batches_order_id", "batches", ["order_id"], unique=False)
     op.create_table(
@@ -569,12 +588,11 @@ def downgrade() -> None:
     op.drop_table("batch_attempts")
     op.drop_table("registration_counts")
     op.drop_index("ix_batches_order_id", table_name="batches")
-    op.drop_index(
-        "ix_batches_open_due_at",
-        table_name="batches",
-        postgresql_where=sa.text("state IN ('queued', 'submitted', 'submitting', 'unknown')"),
-    )
-    op.drop_index("ix_batches_customer_id_state_due_at", table_name="batches")
+    op.drop_index("ix_batches_queued_due", table_name="batches")
+    op.drop_index("ix_batches_queued_leased", table_name="batches")
+    op.drop_index("ix_batches_under_way", table_name="batches")
+    op.drop_index("ix_batches_queued", table_name="batches")
+    op.drop_index("ix_batches_customer_id_state", table_name="batches")
     op.drop_table("batches")
     op.drop_index("ix_orders_partner_id_customer_id", table_name="orders")
     op.drop_table("orders")

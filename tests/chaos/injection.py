@@ -236,9 +236,10 @@ class Injection:
             return 0
 
 
-_LOCK_A_BATCH = "SELECT id FROM batches WHERE request_id = $1::text::uuid FOR UPDATE"
+_LOCK_A_BATCH = "SELECT id FROM batches WHERE request_id = $1::text::uuid FOR NO KEY UPDATE"
 _LOCK_AN_ORDER = """
-SELECT id FROM orders WHERE id IN (SELECT order_id FROM batches WHERE state = 'submitted') FOR UPDATE
+SELECT id FROM orders WHERE id IN (SELECT order_id FROM batches WHERE state = 'submitted')
+FOR NO KEY UPDATE
 """
 _LOCK_ORDERS = "LOCK TABLE orders IN SHARE ROW EXCLUSIVE MODE"
 """Whoever writes an order waits; readers and workers between their own writes go on."""

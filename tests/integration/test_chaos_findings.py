@@ -3,7 +3,7 @@
 import asyncio
 import time
 from datetime import timedelta
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import text
@@ -116,3 +116,58 @@ async def test_the_lease_of_a_token_outlasts_the_login_and_the_storing(world: Wo
         storing = access.STORE_ATTEMPTS * access.STORE_PAUSE
         lease = access.token_lease(settings).total_seconds()
         assert 2 * login + storing < lease <= 2 * login + storing + 10
+
+
+# --- A worker killed while it records that Microsoft's answer tells nothing -----------------------------
+
+
+async def _overdue(world: World, partner: Partner) -> UUID:
+    """An order whose job never finishes, at the moment when it has to be looked up instead."""
+    await world.arm({"operation": "create", "kind": "never_finish"})
+    accepted = await world.order(partner, tuples(3))
+    assert await batches.advance_next(world.runtime) is not None
+    world.clock.advance(seconds=world.runtime.settings.poll_deadline_s + 1)
+    return UUID(str(accepted.view.record["id"]))
+
+
+async def test_rows_become_unknown_with_their_batch_or_not_at_all(world: World) -> None:
+    partner = await world.partner()
+    order_id = await _overdue(world, partner)
+    async with world.runtime.transaction(partner.id) as tx:
+        await tx.session.execute(text("SELECT id FROM orders FOR NO KEY UPDATE"))
+        step = asyncio.create_task(batches.advance_next(world.runtime))
+        await _somebody_waits(world)
+        assert [row["state"] for row in await world.rows(partner, order_id)] == ["processing"] * 3
+    await step
+    assert [row["state"] for row in await world.rows(partner, order_id)] == ["unknown"] * 3
+
+
+async def _somebody_waits(world: World) -> None:
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        async with world.runtime.system_transaction() as tx:
+            waiting = await tx.session.execute(text("SELECT count(*) FROM pg_locks WHERE NOT granted"))
+            if waiting.scalar_one():
+                return
+        await asyncio.sleep(0.01)
+    raise AssertionError("nobody waits for the order")
+
+
+async def test_an_unknown_row_of_a_submitted_batch_is_never_left_behind(world: World) -> None:
+    """As it stood when rows and batch were written one after the other: the next poll settled the batch
+    without them, and they stayed unknown without a look-up, an event or anybody who knew."""
+    partner = await world.partner()
+    await world.order(partner, tuples(3))
+    assert await batches.advance_next(world.runtime) is not None
+    async with world.runtime.transaction(partner.id) as tx:
+        await tx.session.execute(text("UPDATE registrations SET state = 'unknown'"))
+    await world.work()
+    async with world.runtime.system_transaction() as tx:
+        states = (await tx.session.execute(text("SELECT state FROM registrations"))).scalars().all()
+        told = await tx.session.execute(
+            text("SELECT jsonb_array_length(data -> 'registrations') FROM events WHERE type = :type"),
+            {"type": "registration.settled"},
+        )
+    assert states == ["registered"] * 3
+    assert sum(told.scalars()) == 3
+    assert len(await world.devices_at_microsoft(partner.tenant_id)) == 3
