@@ -52,6 +52,10 @@ test: install ## All tests, on real PostgreSQL and Valkey
 chaos: install ## Real processes under injected faults (SEEDS=10; ARGS="--seed 7")
 	@$(BIN)/python -m tests.chaos --seeds $(or $(SEEDS),10) $(ARGS)
 
+.PHONY: bench
+bench: install ## Benchmarks, each beside its bound of the same run (ARGS="intake backlog")
+	@$(BIN)/python -m tests.benchmarks $(ARGS)
+
 .PHONY: lock
 lock: ## Recompile the lock files from pyproject.toml (needs uv on PATH)
 	uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-annotate -o requirements.lock

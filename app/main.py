@@ -7,7 +7,17 @@ from importlib.metadata import PackageNotFoundError, version
 from fastapi import FastAPI
 
 from app import telemetry
-from app.api import catalogues, connections, customers, limits, orders, problems, schema, webhooks
+from app.api import (
+    catalogues,
+    connections,
+    customers,
+    documentation,
+    limits,
+    orders,
+    problems,
+    schema,
+    webhooks,
+)
 from app.api.middleware import BodyLimit, HeadLikeGet, RequestContext
 from app.runtime import Runtime
 from app.settings import Settings
@@ -43,6 +53,7 @@ def build(settings: Settings | None = None) -> FastAPI:
         lifespan=lifespan,
         openapi_tags=TAGS,
         openapi_url="/openapi.json",
+        docs_url=None,  # documentation.install serves it
         separate_input_output_schemas=False,
         # A redirect would carry a key to wherever the Host header says.
         redirect_slashes=False,
@@ -61,6 +72,7 @@ def build(settings: Settings | None = None) -> FastAPI:
     webhooks.document(app)
     problems.install(app)
     schema.install(app)
+    documentation.install(app)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     app.add_middleware(HeadLikeGet)
     app.add_middleware(RequestContext)

@@ -79,7 +79,9 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
 
 def _run(chosen: argparse.Namespace, hurry: threading.Event) -> None:
     settings = read_settings(os.environ)
-    usual = settings.data_dir / "sandbox" if chosen.sandbox else settings.data_dir
+    usual = settings.data_dir
+    if chosen.sandbox and not (usual / SCENE_FILE).exists():  # it may name the sandbox itself
+        usual = usual / "sandbox"
     data_dir: Path = (chosen.data_dir or usual).absolute()
     _refuse_mixing(data_dir, sandbox=chosen.sandbox)
     port: int = chosen.port or settings.api_port
@@ -111,13 +113,13 @@ def _refuse_mixing(data_dir: Path, *, sandbox: bool) -> None:
     has_scene, is_used = (data_dir / SCENE_FILE).exists(), (data_dir / "postgres").exists()
     if has_scene and not sandbox:
         raise StackFailed(
-            f"{data_dir} is a sandbox: its orders must not reach Microsoft. Add --sandbox, or choose another "
-            "directory with --data-dir."
+            f"{data_dir} is a sandbox: its orders must not reach Microsoft. Say SANDBOX=1 (--sandbox), or "
+            "choose another directory with REGISTRAR_DATA_DIR (--data-dir)."
         )
     if sandbox and is_used and not has_scene:
         raise StackFailed(
             f"{data_dir} is no sandbox: its credentials must not reach the simulator. Choose another "
-            "directory with --data-dir."
+            "directory with REGISTRAR_DATA_DIR (--data-dir)."
         )
 
 
@@ -156,8 +158,7 @@ def _welcome(stack: Stack, key: str | None, scene: Scene | None) -> str:
     rows += [("Data", _shown(stack.data_dir)), ("Logs", _shown(stack.logs))]
     if key is not None:
         rows.append(("API key", f"{key}  (shown this once)"))
-    else:
-        rows.append(("API key", f"another one: {_command(stack)} api-key create --partner NAME --name NAME"))
+    rows.append(("More keys", f"{_command(stack)} api-key create --partner NAME --name NAME"))
     parts = ["\nRegistrar is running. Ctrl-C stops it.\n", *_aligned(rows)]
     if scene is not None:
         rows = [

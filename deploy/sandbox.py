@@ -124,11 +124,14 @@ def first_order(api_url: str, key: str, scene: Scene) -> str:
             """  curl -sS "$API/$1" -H "Authorization: Bearer $KEY" -H 'Content-Type: application/json' \\""",
             """    -d "$2\"""",
             "}",
-            """id_of() { sed -E 's/.*"id":"([^"]*)".*/\\1/'; }""",
+            # The id of what was made or, when this is pasted again, of what exists already.
+            "id_of() {",
+            """  sed -E -e 's/.*"links":\\{"[a-z_]+":"([^"]*)".*/\\1/' -e t -e 's/.*"id":"([^"]*)".*/\\1/'""",
+            "}",
             f"CONNECTION=$(registrar_post connections {_body(connection)} | id_of)",
             f"CUSTOMER=$(registrar_post customers {_body(customer, connection_id='CONNECTION')} | id_of)",
             f"ORDER=$(registrar_post orders {_body(order, customer_id='CUSTOMER')} | id_of)",
-            "# Again and again, until its state is completed:",
+            "# Again and again, until its state is completed (held at first: the consent is being read):",
             """curl -sS "$API/orders/$ORDER" -H "Authorization: Bearer $KEY\"""",
         )
     )

@@ -189,7 +189,7 @@ class Stack:
             os.close(lock)
             raise StackFailed(
                 f"Registrar runs already with the data directory {self.data_dir} (process {holder}).\n"
-                "Stop that one first, or choose another directory with --data-dir."
+                "Stop that one first, or choose another directory with REGISTRAR_DATA_DIR (--data-dir)."
             ) from None
         os.pwrite(lock, f"{os.getpid():<20}".encode(), 0)
         self._lock = lock

@@ -27,6 +27,11 @@ from app.services.identities import Caller, PartnerRole
 from app.settings import Settings
 from tests.servers import Servers
 
+EMPTY_ALL_TABLES = "\n".join(
+    ["DO $$ BEGIN", *(f"DELETE FROM {table.name};" for table in reversed(metadata.sorted_tables)), "END $$"]
+)
+"""Children first, in one round trip. For tables with few rows this is quicker than TRUNCATE."""
+
 
 @dataclass
 class Clock:
@@ -287,8 +292,7 @@ class World:
     async def clear(self) -> None:
         """Everything as at the beginning: rows gone, the simulator reset, the clock right."""
         async with self.runtime.system_transaction() as tx:
-            for table in reversed(metadata.sorted_tables):
-                await tx.session.execute(text(f"DELETE FROM {table.name}"))
+            await tx.session.execute(text(EMPTY_ALL_TABLES))
         await self.control("POST", "reset")
         await self.control("POST", "presets/instant")
         self.runtime.token_cache.tokens.clear()

@@ -109,6 +109,14 @@ def _check_url(name: str, url: str | None) -> None:
         )
 
 
+def _embedded_in(settings: Settings) -> str:
+    """Said where a person may have meant another database, such as the sandbox's."""
+    return (
+        f"It is the embedded one in {settings.data_dir}. Another one, such as a sandbox's, "
+        "is chosen with REGISTRAR_DATA_DIR."
+    )
+
+
 async def _check_schema(runtime: "Runtime", *, any_schema: bool) -> None:
     from app.services import health
 
@@ -121,7 +129,8 @@ async def _check_schema(runtime: "Runtime", *, any_schema: bool) -> None:
     if any_schema:
         return
     if version == "none":
-        raise Stop("The database has no tables yet.", "Make them with `registrar migrate`.")
+        where = () if runtime.settings.database_url else (_embedded_in(runtime.settings),)
+        raise Stop("The database has no tables yet.", "Make them with `registrar migrate`.", *where)
     found = await health.look(runtime)
     if found.schema != "current":
         raise Stop(

@@ -60,8 +60,11 @@ def show_failures(
         )
         for row in rows[:SHOWN_ROWS]
     ]
+    # `line_ref` is the caller's own where it is more than the row's number; the file's line is neither.
+    own_lines = any(row["line_ref"] not in (None, str(row["row"])) for row in rows)
+    first = "Your line" if own_lines else "Row"
     screen.say()
-    screen.table(("Line", "Device", "State", "Why"), shown, whole=("Line", "Device"))
+    screen.table((first, "Device", "State", "Why"), shown, whole=(first, "Device"))
     if total > len(shown):
         screen.say(f"... and {number(total - len(shown))} more: `registrar order {orders[0]['id']} --json`")
     screen.remedies((row["error_code"], row["remedy"]) for row in rows[:SHOWN_ROWS])

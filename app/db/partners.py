@@ -87,11 +87,4 @@ async def revoke_key(session: AsyncConnection, partner_id: PartnerId, prefix: st
 
 
 async def note_key_used(session: AsyncConnection, key_id: UUID, now: datetime) -> None:
-    """At most once a minute, so that reading does not turn into writing."""
-    await execute(
-        session,
-        "UPDATE api_keys SET last_used_at = :now WHERE id = :id "
-        "AND (last_used_at IS NULL OR last_used_at < CAST(:now AS timestamptz) - interval '1 minute')",
-        id=key_id,
-        now=now,
-    )
+    await execute(session, "UPDATE api_keys SET last_used_at = :now WHERE id = :id", id=key_id, now=now)

@@ -85,8 +85,15 @@ async def create(
             if before_commit is not None:
                 await before_commit(tx, record)
     except IntegrityError as error:
-        raise Conflict("already_exists", f"There is a connection called {new.name!r} already.") from error
+        raise await _taken(runtime, partner_id, new.name) from error
     return record
+
+
+async def _taken(runtime: Runtime, partner_id: PartnerId, name: str) -> Conflict:
+    async with runtime.transaction(partner_id) as tx:
+        existing = await connections.get_by_name(tx.session, partner_id, name)
+    links = {"connection_id": str(existing["id"])} if existing is not None else {}
+    return Conflict("already_exists", f"There is a connection called {name!r} already.", links=links)
 
 
 def _sealed(

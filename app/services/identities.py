@@ -11,7 +11,7 @@ import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
 
@@ -74,6 +74,10 @@ class NewKey:
     """The whole key. Shown once, stored nowhere."""
 
 
+NOTED_EVERY = timedelta(minutes=1)
+"""How exactly the last use of a key is known: so that reading does not turn into writing."""
+
+
 async def authenticate(runtime: Runtime, key: str | None) -> Caller:
     """The caller behind a key. Raises Unauthenticated, in the same words for every kind of wrong.
 
@@ -89,7 +93,8 @@ async def authenticate(runtime: Runtime, key: str | None) -> Caller:
         if wrong is not None or row is None:
             log.warning("key_refused", prefix=match[1], reason=wrong)
             raise Unauthenticated("unauthenticated", REFUSED_KEY)
-        await partners.note_key_used(tx.session, row["id"], now)
+        if row["last_used_at"] is None or now - row["last_used_at"] > NOTED_EVERY:
+            await partners.note_key_used(tx.session, row["id"], now)
     return Caller(
         PartnerId(row["partner_id"]),
         row["partner_name"],

@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,10 +45,15 @@ class Bench:
 
 @contextmanager
 def open_bench(
-    directory: Path, *, customers: int, workers: int = 1, consented: bool = True, **settings: str
+    directory: Path,
+    *,
+    customers: int,
+    workers: int = 1,
+    consented: bool = True,
+    settings: Mapping[str, str] | None = None,
 ) -> Iterator[Bench]:
     """A stack with durable PostgreSQL, the simulator answering at once, and its customers."""
-    environment = {"REGISTRAR_LOG_LEVEL": "WARNING", **settings}
+    environment = {"REGISTRAR_LOG_LEVEL": "WARNING", **(settings or {})}
     with (
         Stack.start(directory, sandbox=True, workers=workers, environment=environment) as stack,
         httpx.Client(base_url=stack.api_url, timeout=120, trust_env=False) as api,

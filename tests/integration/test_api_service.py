@@ -282,6 +282,16 @@ async def test_links_to_codes_name_the_public_url_where_one_is_set(world: World)
     assert found["type"] == "https://registrar.example/v1/error-codes#unauthenticated"
 
 
+async def test_the_documentation_names_every_operation_without_any_script(world: World) -> None:
+    document = (await world.client.get("/openapi.json")).json()
+    page = (await world.client.get("/docs")).text
+    place = page[page.index('<div id="swagger-ui">') :]
+    place = place[: place.index("<script")]
+    for path, item in document["paths"].items():
+        for verb in item:
+            assert f"{verb.upper()} {path}</code>" in place
+
+
 async def test_every_answer_is_uncacheable_and_carries_a_correlation_id(world: World) -> None:
     for path in ("/healthz", "/v1/me", "/nowhere", "/openapi.json"):
         response = await world.client.get(path)
