@@ -1,15 +1,27 @@
-"""Fixtures: servers once a run, a database once a test process, everything emptied before each test."""
+"""Fixtures: servers and a database once a test process, everything emptied before each test."""
 
 import gc
 import ssl
 from collections.abc import AsyncIterator, Iterator
 from functools import cache
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
-from tests.servers import Servers, fresh_database, open_servers, serve_simulator
+from tests.servers import Servers, fresh_database, make_cluster, open_servers, serve_simulator
 from tests.world import World, open_world, settings_for
+
+FIRST = ("tests/e2e/test_ten_thousand.py", "tests/e2e/test_local_stack.py")
+"""Files with the longest tests. Begun last, they would keep one worker busy while the others are done."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def place(item: pytest.Item) -> int:
+        path = item.nodeid.partition("::")[0]
+        return FIRST.index(path) if path in FIRST else len(FIRST)
+
+    items.sort(key=place)  # stable: all else stays as it was
 
 
 def pytest_collection_finish() -> None:
@@ -20,7 +32,7 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _certificates_once() -> Iterator[None]:
-    """Every new HTTP client would read the machine's certificates again, which takes longer than most tests."""
+    """Every new HTTP client would read the machine's certificates again: longer than most tests take."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ssl, "create_default_context", cache(ssl.create_default_context))
         yield
@@ -30,6 +42,12 @@ def _certificates_once() -> Iterator[None]:
 def servers() -> Iterator[Servers]:
     with open_servers() as found:
         yield found
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data directory to copy with `copy_cluster`, for tests whose subject is not the first start."""
+    return make_cluster(tmp_path_factory.mktemp("cluster") / "data")
 
 
 @pytest_asyncio.fixture(scope="session")

@@ -77,7 +77,7 @@ def _run(settings: Settings, work: Callable[["Runtime"], Awaitable[Result]], *, 
     async def opened() -> Result:
         runtime = await Runtime.open(settings, process="registrar-cli")
         try:
-            await _check_schema(runtime, any_schema=any_schema)
+            await _check_schema(runtime, settings, any_schema=any_schema)
             return await work(runtime)
         finally:
             await runtime.close()
@@ -117,7 +117,7 @@ def _embedded_in(settings: Settings) -> str:
     )
 
 
-async def _check_schema(runtime: "Runtime", *, any_schema: bool) -> None:
+async def _check_schema(runtime: "Runtime", settings: Settings, *, any_schema: bool) -> None:
     from app.services import health
 
     version = await runtime.schema_version()
@@ -129,7 +129,7 @@ async def _check_schema(runtime: "Runtime", *, any_schema: bool) -> None:
     if any_schema:
         return
     if version == "none":
-        where = () if runtime.settings.database_url else (_embedded_in(runtime.settings),)
+        where = () if settings.database_url else (_embedded_in(settings),)
         raise Stop("The database has no tables yet.", "Make them with `registrar migrate`.", *where)
     found = await health.look(runtime)
     if found.schema != "current":

@@ -219,7 +219,7 @@ def test_a_worker_has_more_time_to_stop_than_a_step_may_take() -> None:
 
 
 def test_compose_carries_no_password() -> None:
-    text = COMPOSE.read_text()
+    text = COMPOSE.read_text() + COMPOSE.with_name("database.sh").read_text()
     given = re.findall(r"PASSWORD: (\S+)", text) + re.findall(r"://\w+:([^\s@]+[^@]*?)@", text)
     given += re.findall(r"\bPASSWORD (?!NULL)(\S+);", text)
     assert len(given) == 3
@@ -233,6 +233,12 @@ def test_volumes_and_configurations_that_are_used_are_declared() -> None:
     assert used == set(compose()["volumes"])
     sources = {c["source"] for s in compose()["services"].values() for c in s.get("configs", [])}
     assert sources == set(compose()["configs"])
+
+
+def test_configurations_are_files_because_a_read_only_container_refuses_to_have_them_copied_in() -> None:
+    for name, config in compose()["configs"].items():
+        assert set(config) == {"file"}, name
+        assert COMPOSE.with_name(config["file"].removeprefix("./")).is_file(), name
 
 
 # --- settings -------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ import pytest
 
 from deploy.processes import Kept, StackFailed
 from deploy.stack import ROOT, Stack, free_port
+from tests.servers import copy_cluster
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -94,13 +95,6 @@ def terminals() -> Iterator[list[Terminal]]:
         terminal.process.wait(10)
 
 
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    data_dir = tmp_path_factory.mktemp("stack") / "data"
-    with Stack.start(data_dir, sandbox=True, workers=2, durable=False) as started:
-        yield started
-
-
 def ready(stack: Stack) -> bool:
     try:
         return httpx.get(f"{stack.api_url}/readyz", trust_env=False).status_code == 200
@@ -145,17 +139,18 @@ def test_a_second_stack_on_the_same_data_is_refused(stack: Stack) -> None:
     assert ready(stack)
 
 
-def test_a_start_that_fails_says_why_and_leaves_nothing(stack: Stack, tmp_path: Path) -> None:
+def test_a_start_that_fails_says_why_and_leaves_nothing(stack: Stack, tmp_path: Path, cluster: Path) -> None:
     def others() -> set[int]:
         parts = {part.pid or 0 for part in stack.processes.values()}
         return family(os.getpid()) - parts - {pid for part in parts for pid in family(part)}
 
+    data_dir = copy_cluster(cluster, tmp_path / "data")
     port, before = free_port(), others()
     with socket.socket() as occupant:
         occupant.bind(("127.0.0.1", port))
         occupant.listen()
         with pytest.raises(StackFailed, match=r"(?s)^api ended with status \d+\..*address already in use"):
-            Stack.start(tmp_path / "data", sandbox=False, port=port, durable=False)
+            Stack.start(data_dir, sandbox=False, port=port, durable=False)
     assert alive(others() - before) == set()
 
 

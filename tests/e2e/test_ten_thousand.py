@@ -3,7 +3,6 @@
 import json
 import time
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -64,23 +63,14 @@ def _open_account(stack: Stack, simulator: httpx.Client) -> tuple[str, str, str]
 
 @pytest.mark.timeout(180)
 def test_ten_thousand_devices_arrive_once_at_the_right_customer_under_the_right_tag(
-    tmp_path: Path,
+    stack: Stack,
 ) -> None:
     made = list(devices(10_000, seed=42))
     rows = [
         {**device.fields(), "group_tag": TAGS[number % 3], "line_ref": f"line-{number}"}
         for number, device in enumerate(made)
     ]
-    with (
-        Stack.start(
-            tmp_path,
-            sandbox=True,
-            workers=2,
-            durable=False,
-            environment={"REGISTRAR_POLL_FIRST_S": "0.3", "REGISTRAR_LOG_LEVEL": "INFO"},
-        ) as stack,
-        httpx.Client(base_url=stack.simulator_url or "", timeout=60) as simulator,
-    ):
+    with httpx.Client(base_url=stack.simulator_url or "", timeout=60) as simulator:
         key, customer_id, tenant = _open_account(stack, simulator)
         headers = {"Authorization": f"Bearer {key}"}
         with httpx.Client(base_url=stack.api_url, headers=headers, timeout=60) as client:

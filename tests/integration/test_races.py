@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 from app.db import batches as batches_table
@@ -20,9 +21,12 @@ ROUNDS = 8
 
 
 @asynccontextmanager
-async def _processes(world: World, count: int) -> AsyncIterator[list[World]]:
+async def _processes(world: World, count: int, **settings: Any) -> AsyncIterator[list[World]]:
     async with AsyncExitStack() as stack:
-        yield [await stack.enter_async_context(world.another(customer_window=9)) for _ in range(count)]
+        yield [
+            await stack.enter_async_context(world.another(customer_window=9, **settings))
+            for _ in range(count)
+        ]
 
 
 async def _claim(world: World) -> batches_table.Claim | None:
@@ -250,10 +254,11 @@ async def test_batches_that_finish_together_announce_the_orders_end_once(world: 
     devices = [device for tag in tags for device in tuples(3, tag, group_tag=tag)]
     order = await world.order(partner, devices)
     order_id = order.view.record["id"]
-    async with _processes(world, 4) as processes:
+    # None is asked about before all are sent, however slow the machine is.
+    async with _processes(world, 4, poll_first_s=60) as processes:
         while {b["state"] for b in await world.batches(order_id)} != {"submitted"}:
             await batches.advance_next(processes[0].runtime)
-        world.clock.advance(seconds=5)
+        world.clock.advance(seconds=61)
         await asyncio.gather(*(batches.advance_next(p.runtime) for p in processes * 2))
 
     assert {b["state"] for b in await world.batches(order_id)} == {"settled"}

