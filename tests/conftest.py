@@ -1,9 +1,7 @@
 """Fixtures: servers and a database once a test process, everything emptied before each test."""
 
 import gc
-import ssl
 from collections.abc import AsyncIterator, Iterator
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -28,14 +26,6 @@ def pytest_collection_finish() -> None:
     """What the imports and the collection made stays to the end: no garbage collection looks at it again."""
     gc.collect()
     gc.freeze()
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _certificates_once() -> Iterator[None]:
-    """Every new HTTP client would read the machine's certificates again: longer than most tests take."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ssl, "create_default_context", cache(ssl.create_default_context))
-        yield
 
 
 @pytest.fixture(scope="session")

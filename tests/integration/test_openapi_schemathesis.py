@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+import pytest_asyncio
 import schemathesis
 import uvicorn
 from hypothesis import HealthCheck, Phase, given
@@ -60,11 +61,11 @@ OPERATIONS = {
 }
 
 
-@pytest.fixture
-async def base_url(world: World) -> AsyncIterator[str]:
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def base_url(_world: World) -> AsyncIterator[str]:
     """The world's API on a free port of this process."""
     listening = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(world.app, log_level="error", lifespan="off", timeout_graceful_shutdown=1)
+    config = uvicorn.Config(_world.app, log_level="error", lifespan="off", timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
     task = asyncio.create_task(server.serve(sockets=[listening]))
