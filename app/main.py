@@ -2,11 +2,10 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from importlib.metadata import PackageNotFoundError, version
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 
-from app import telemetry
+from app import __version__, telemetry
 from app.api import (
     catalogues,
     connections,
@@ -19,6 +18,7 @@ from app.api import (
     webhooks,
 )
 from app.api.middleware import BodyLimit, HeadLikeGet, RequestContext
+from app.api.requests import refuse_unknown_parameters
 from app.runtime import Runtime
 from app.settings import Settings
 
@@ -49,7 +49,7 @@ def build(settings: Settings | None = None) -> FastAPI:
 
     app = FastAPI(
         title="Registrar",
-        version=_version(),
+        version=__version__,
         lifespan=lifespan,
         openapi_tags=TAGS,
         openapi_url="/openapi.json",
@@ -68,7 +68,7 @@ def build(settings: Settings | None = None) -> FastAPI:
         webhooks.router,
         limits.router,
     ):
-        app.include_router(router)
+        app.include_router(router, dependencies=[Depends(refuse_unknown_parameters)])
     webhooks.document(app)
     problems.install(app)
     schema.install(app)
@@ -77,10 +77,3 @@ def build(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(HeadLikeGet)
     app.add_middleware(RequestContext)
     return app
-
-
-def _version() -> str:
-    try:
-        return version("registrar")
-    except PackageNotFoundError:
-        return "development"

@@ -24,7 +24,7 @@ from app.embedded import EmbeddedUnavailable, Server
 
 FIRST_PAUSE = 0.2
 """Seconds before a program that died is started again; doubled at each death in a row."""
-LONGEST_PAUSE = 30.0
+LONGEST_PAUSE = 5.0
 STEADY_SECONDS = 60.0
 """A program that ran this long had started well: the next pause is the first one again."""
 LOG_BYTES = 10_000_000  # a larger log is set aside at the next start

@@ -194,6 +194,17 @@ def _methods_of(request: Request) -> set[str]:
     return methods | {"HEAD"} if "GET" in methods else methods
 
 
+_PLAIN_WORDS = {
+    "string_pattern_mismatch": "It has characters that are not allowed here.",
+    "string_too_short": "It is empty.",
+    "string_type": "It must be a text.",
+    "missing": "It is missing.",
+    "extra_forbidden": "There is no such field.",
+    "uuid_parsing": "It is not an id (UUID).",
+}
+"""pydantic's kinds of error whose own words are for programmers."""
+
+
 def pydantic_error(error: Mapping[str, Any]) -> FieldError:
     """pydantic's word for a wrong field, as ours. Never its `input`: that may be a secret or hash."""
     location = [str(part) for part in error["loc"] if part not in ("body", "query", "path", "header")]
@@ -204,4 +215,5 @@ def pydantic_error(error: Mapping[str, Any]) -> FieldError:
     else:
         pointer = "/".join(location)
     code = _OUR_WORDS.get((pointer, error["type"]), str(error["type"]))
-    return FieldError(pointer[:MAX_POINTER], code, str(error["msg"]))
+    words = _PLAIN_WORDS.get(str(error["type"]), str(error["msg"]))
+    return FieldError(pointer[:MAX_POINTER], code, words)

@@ -13,6 +13,7 @@ from uuid import UUID
 import orjson
 from anyio import to_thread
 from fastapi import Depends, Header, Query, Request, Response
+from fastapi.dependencies.models import Dependant
 from pydantic import BaseModel, ValidationError
 
 from app.api.problems import pydantic_error
@@ -105,6 +106,23 @@ def _row_number(text: str) -> int:
 
 
 PageOfRows = Annotated[PageRequest, Depends(_page_by(_row_number))]
+
+
+def refuse_unknown_parameters(request: Request) -> None:
+    """A misspelt filter would otherwise answer with everything, and nobody would notice."""
+    route = request.scope["route"]
+    unknown = sorted(set(request.query_params) - _parameters_of(route.dependant))
+    if unknown:
+        errors = [
+            FieldError(name[:100], "invalid_parameter", "This call has no such parameter.")
+            for name in unknown[:100]
+        ]
+        raise Unprocessable("invalid_parameter", "A parameter is unknown.", errors)
+
+
+def _parameters_of(dependant: Dependant) -> set[str]:
+    own = {field.alias for field in dependant.query_params}
+    return own.union(*(_parameters_of(part) for part in dependant.dependencies))
 
 
 async def read(request: Request, model: type[Body]) -> tuple[Body, bytes]:

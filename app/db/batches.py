@@ -196,6 +196,20 @@ async def release_held(
     return [row["id"] for row in rows]
 
 
+async def hasten_under_way(
+    session: AsyncConnection, partner_id: PartnerId, customer_id: UUID, now: datetime
+) -> int:
+    """Consent is back: what is at Microsoft already need not wait out its pause."""
+    return await execute(
+        session,
+        f"UPDATE batches SET due_at = :now WHERE partner_id = :partner AND customer_id = :customer "
+        f"AND state IN ({_IN_FLIGHT}) AND due_at > :now AND (lease_until IS NULL OR lease_until < :now)",
+        partner=partner_id,
+        customer=customer_id,
+        now=now,
+    )
+
+
 async def cancel_waiting(
     session: AsyncConnection, partner_id: PartnerId, order_id: UUID, now: datetime
 ) -> list[UUID]:

@@ -50,6 +50,5 @@ def compute_state(counts: Mapping[RegistrationState, int], *, has_open_batches: 
 
 def _all_waiting(present: Mapping[RegistrationState, int]) -> bool:
     """Held counts as the order's state while consent is the only thing anything waits for."""
-    return RegistrationState.HELD in present and not any(
-        state in OPEN and state is not RegistrationState.HELD for state in present
-    )
+    moving = (OPEN | {RegistrationState.UNKNOWN}) - {RegistrationState.HELD}
+    return RegistrationState.HELD in present and not moving & present.keys()

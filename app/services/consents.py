@@ -68,8 +68,9 @@ async def _move_work(tx: Tx, partner_id: PartnerId, customer_id: UUID, change: C
         moved = await batches.release_held(tx.session, partner_id, customer_id, now)
         new, event = RegistrationState.QUEUED, EventType.CONSENT_GRANTED
         only = frozenset({RegistrationState.HELD})
-        if moved:
-            tx.wake(WakeKind.BATCHES, lanes=len(moved))
+        hastened = await batches.hasten_under_way(tx.session, partner_id, customer_id, now)
+        if moved or hastened:
+            tx.wake(WakeKind.BATCHES, lanes=len(moved) + hastened)
     else:
         moved = await batches.hold_queued(tx.session, partner_id, customer_id, now)
         new, event = RegistrationState.HELD, EventType.CONSENT_REVOKED

@@ -5,6 +5,7 @@ which does no harm (registering is idempotent per device and tenant) and gives a
 if even that stays unclear, the row ends as `unknown`, visibly, with the step a person should take.
 """
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -30,6 +31,10 @@ log = logger("lookup")
 _OPEN = frozenset({RegistrationState.SUBMITTING, RegistrationState.PROCESSING, RegistrationState.UNKNOWN})
 LOOKUP_PAUSE = timedelta(seconds=2)
 """A device shows in the listing a moment after its job is done."""
+READING_SHARE = 0.6
+"""Share of a step's time that reading the listing may take; the rest is for writing down."""
+DEVICES_A_PAGE = 100
+"""Partner Center's page size."""
 ROUNDS = 2
 """Look-ups, one repetition of what is missing, look-ups again."""
 
@@ -38,10 +43,14 @@ ROUNDS = 2
 class _Listing:
     """The devices Microsoft holds under the tag, by each of their identities."""
 
+    whole: bool = True
+    """False: Microsoft holds more than was read, so what is missing here may be there."""
+    devices: int = 0
     product_keys: dict[str, ListedDevice] = field(default_factory=dict)
     serials: dict[str, list[ListedDevice]] = field(default_factory=dict)
 
     def add(self, device: ListedDevice) -> None:
+        self.devices += 1
         if device.product_key:
             self.product_keys[device.product_key] = device
         if device.serial_number:
@@ -92,8 +101,14 @@ async def _read(runtime: Runtime, claim: Claim, tenant_id: UUID) -> _Listing:
     driver = runtime.drivers[access.record["platform"]]
     listing = _Listing()
     pages = runtime.settings.lookup_pages
-    async for device in driver.listed(access, tenant_id, claim.group_tag, max_pages=pages):
-        listing.add(device)
+    try:
+        async with asyncio.timeout(runtime.settings.step_timeout_s * READING_SHARE):
+            async for device in driver.listed(access, tenant_id, claim.group_tag, max_pages=pages):
+                listing.add(device)
+    except TimeoutError:
+        listing.whole = False
+    if listing.devices >= pages * DEVICES_A_PAGE:
+        listing.whole = False
     return listing
 
 
@@ -113,17 +128,19 @@ async def _conclude(runtime: Runtime, claim: Claim, rows: Sequence[SendableRow],
             missing.append(row)
         else:
             found.append(Outcome(row.id, RegistrationState.REGISTERED, upstream_device_id=device.device_id))
-    log.info("looked_up", batch_id=str(claim.id), found=len(found), missing=len(missing))
+    log.info("looked_up", batch_id=str(claim.id), found=len(found), missing=len(missing), whole=listing.whole)
     looks = claim.lookups + 1
     per_round = runtime.settings.lookup_attempts
     values: dict[str, Any] = {"lookups": looks, "troubles": 0}
     if not missing:
         following = Next(BatchState.SETTLED, values=values)
-    elif looks % per_round:
+    elif looks % per_round and (listing.whole or looks > per_round):
         following = Next(
             BatchState.UNKNOWN, schedule.next_attempt(looks, runtime.now(), runtime.random()), values
         )
     elif looks < ROUNDS * per_round:
+        # A listing too long to read will not be shorter the next time: the repetition comes at once.
+        values["lookups"] = per_round
         again = {"submitted_at": None, "tracking_id": None, "request_id": None, "uncertain": True}
         following = Next(BatchState.UNKNOWN, runtime.now(), values | again)
     else:

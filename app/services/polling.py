@@ -13,7 +13,7 @@ from app.domain import schedule
 from app.domain.batch import BatchState, Match, match_answers
 from app.domain.registration import RegistrationState, interpret
 from app.domain.schedule import PollPolicy
-from app.domain.upstream import OutcomeUnknown, Refused
+from app.domain.upstream import NoRelationship, OutcomeUnknown, Refused
 from app.platforms.base import Progress
 from app.runtime import Runtime
 from app.services.access import open_access
@@ -50,6 +50,9 @@ async def poll(runtime: Runtime, claim: Claim) -> None:
     overdue = schedule.is_past_deadline(claim.submitted_at, runtime.now(), policy)
     try:
         progress = await driver.poll(access, customer["entra_tenant_id"], claim.tracking_id)
+    except NoRelationship:
+        # It says nothing of the job: that goes on when the customer has consented again.
+        raise
     except (Refused, OutcomeUnknown) as failure:
         if isinstance(failure, OutcomeUnknown) and not overdue:
             raise

@@ -442,3 +442,14 @@ async def test_orders_are_found_by_their_state(world: World) -> None:
         "in_progress": [str(moving.view.record["id"])],
         "failed": [],
     }
+
+
+async def test_a_misspelt_filter_is_refused_instead_of_answering_with_everything(world: World) -> None:
+    partner = await world.partner()
+    await world.order(partner, tuples(1))
+
+    response = await world.client.get("/v1/orders?sate=failed", headers=partner.headers)
+
+    assert response.status_code == 422
+    assert response.json()["code"] == "invalid_parameter"
+    assert [error["pointer"] for error in response.json()["errors"]] == ["sate"]

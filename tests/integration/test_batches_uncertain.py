@@ -279,3 +279,19 @@ async def test_every_kind_of_fault_at_once_ends_with_the_truth(world: World, see
         await assert_agreement(world, partner, order.view.record["id"])
         states = {row["state"] for row in await world.rows(partner, order.view.record["id"])}
         assert states <= {"registered", "failed"}
+
+
+async def test_a_listing_too_long_to_read_leads_to_the_repetition_at_once(world: World) -> None:
+    partner = await world.partner()
+    await world.order(partner, tuples(150, "OLD"))
+    await world.work()
+    async with world.another(lookup_pages=1) as hurried:
+        order = await world.order(partner, tuples(3))
+        await world.arm({"operation": "append", "kind": "no_location", "count": 1})
+
+        await hurried.work()
+
+    view = await world.view(partner, order.view.record["id"])
+    assert view.state.value == "completed"
+    assert len(await world.calls("list_devices")) == 1, "the same short look is not repeated"
+    assert {row["state"] for row in await world.rows(partner, order.view.record["id"])} == {"registered"}

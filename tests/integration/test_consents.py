@@ -394,3 +394,28 @@ async def test_ageing_does_not_overtake_a_reading(world: World) -> None:
     assert await state(world, partner) == "granted"
     world.clock.advance(minutes=1)
     assert await consents.age(world.runtime) == 0
+
+
+async def test_a_batch_at_microsoft_goes_on_when_consent_comes_back(world: World) -> None:
+    partner = await world.partner()
+    await world.switch(processing_min_ms=3_600_000, processing_max_ms=3_600_000)
+    order = await world.order(partner, tuples(2))
+    await batches.advance_next(world.runtime)  # submitted; Microsoft works on it
+    await world.set_consent(partner.tenant_id, given=False)
+    world.clock.advance(seconds=5)
+    await batches.advance_next(world.runtime)  # the poll is refused: no relationship
+    await consents.read_customers(world.runtime, partner.id, partner.connection_id)
+    (batch,) = await world.batches(order.view.record["id"])
+    assert batch["state"] == "submitted", "the refusal says nothing of the job"
+    assert batch["tracking_id"] is not None
+
+    await world.set_consent(partner.tenant_id, given=True)
+    await consents.read_customers(world.runtime, partner.id, partner.connection_id)
+    (batch,) = await world.batches(order.view.record["id"])
+    assert batch["due_at"] <= world.clock.now(), "it does not wait out its pause"
+    await world.control("POST", "jobs:finish")
+    await world.work()
+
+    view = await world.view(partner, order.view.record["id"])
+    assert view.state.value == "completed"
+    assert not await world.calls("list_devices"), "one poll told everything"

@@ -74,3 +74,8 @@ def test_an_order_is_held_only_while_consent_is_all_that_it_waits_for() -> None:
     assert _state({S.HELD: 5, S.INVALID: 1}, open_batches=True) is OrderState.HELD
     assert _state({S.HELD: 5, S.PROCESSING: 1}, open_batches=True) is OrderState.IN_PROGRESS
     assert _state({S.HELD: 5, S.FAILED: 1}, open_batches=True) is OrderState.HELD
+
+
+def test_an_order_with_devices_at_microsoft_is_not_called_held() -> None:
+    counts = {RegistrationState.HELD: 2_000, RegistrationState.UNKNOWN: 4_000}
+    assert compute_state(counts, has_open_batches=True) is OrderState.IN_PROGRESS
