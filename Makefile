@@ -46,7 +46,7 @@ format: install ## Let ruff format and fix
 
 .PHONY: test
 test: install ## All tests, on real PostgreSQL and Valkey (ARGS="-n 0 -k consent" for a few)
-	$(BIN)/pytest -n 2 --dist worksteal $(ARGS)
+	$(BIN)/pytest -n auto --dist worksteal $(ARGS)
 
 .PHONY: chaos
 chaos: install ## Real processes under injected faults (SEEDS=10; ARGS="--seed 7")

@@ -1,17 +1,36 @@
 """Fixtures: servers and a database once a test process, everything emptied before each test."""
 
 import gc
+import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
-from tests.servers import Servers, fresh_database, make_cluster, open_servers, serve_simulator
+from tests.servers import (
+    Servers,
+    fresh_database,
+    given_servers,
+    make_cluster,
+    open_servers,
+    serve_simulator,
+)
 from tests.world import World, open_world, settings_for
 
 FIRST = ("tests/e2e/test_ten_thousand.py", "tests/e2e/test_local_stack.py")
 """Files with the longest tests. Begun last, they would keep one worker busy while the others are done."""
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """How many processes `make test` takes: each brings servers of its own; given ones serve one only.
+
+    Two at least, because the tests of real processes wait most of their time; no more than four, because
+    those tests follow each other in one process and are half of the whole time.
+    """
+    if given_servers() is not None:
+        return 0
+    return min(max(os.cpu_count() or 1, 2), 4)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -31,13 +31,20 @@ class Servers:
     redis_url: str
 
 
-@contextmanager
-def open_servers() -> Iterator[Servers]:
-    """Those of REGISTRAR_DATABASE_URL and REGISTRAR_REDIS_URL, else fresh ones from their wheels."""
+def given_servers() -> Servers | None:
+    """Those of REGISTRAR_DATABASE_URL and REGISTRAR_REDIS_URL. One test process may use them at a time:
+    tests empty the whole Redis and look at all locks of the PostgreSQL."""
     database_url = os.environ.get("REGISTRAR_DATABASE_URL")
     redis_url = os.environ.get("REGISTRAR_REDIS_URL")
-    if database_url and redis_url:
-        yield Servers(database_url, redis_url)
+    return Servers(database_url, redis_url) if database_url and redis_url else None
+
+
+@contextmanager
+def open_servers() -> Iterator[Servers]:
+    """The given ones, else fresh ones from their wheels."""
+    given = given_servers()
+    if given is not None:
+        yield given
         return
     directory = Path(tempfile.mkdtemp(prefix="registrar-test-"))
     try:

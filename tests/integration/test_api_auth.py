@@ -123,6 +123,7 @@ def scope_of(method: str, path: str) -> Scope | None:
         "orders": "orders",
         "registrations": "orders",
         "batches": "orders",
+        "limits": "orders",
         "customers": "customers",
         "connections": "connections",
         "webhook-endpoints": "webhooks",

@@ -35,7 +35,7 @@ from pathlib import Path
 from app import embedded
 task = json.loads(sys.argv[1])
 if task.get("without_death_signal"):
-    embedded._LIBC = None  # as on systems that have no such signal
+    embedded.accounts._LIBC = None  # as on systems that have no such signal
 if task.get("uid"):
     os.setgroups([]); os.setgid(task["uid"]); os.setuid(task["uid"])
 programs = embedded.Binaries(Path(task["postgres"]), Path(task["valkey"]))
