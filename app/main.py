@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from fastapi import Depends, FastAPI
+from fastapi import FastAPI
 
 from app import __version__, telemetry
 from app.api import (
@@ -18,7 +18,6 @@ from app.api import (
     webhooks,
 )
 from app.api.middleware import BodyLimit, HeadLikeGet, RequestContext
-from app.api.requests import refuse_unknown_parameters
 from app.runtime import Runtime
 from app.settings import Settings
 
@@ -68,7 +67,7 @@ def build(settings: Settings | None = None) -> FastAPI:
         webhooks.router,
         limits.router,
     ):
-        app.include_router(router, dependencies=[Depends(refuse_unknown_parameters)])
+        app.include_router(router)
     webhooks.document(app)
     problems.install(app)
     schema.install(app)

@@ -50,6 +50,7 @@ def caller_with(scope: Scope | None) -> Callable[..., Awaitable[Caller]]:
         caller = await identities.authenticate(runtime, key.strip())
         if scope is not None:
             caller.require(scope)
+        _refuse_unknown_parameters(request)
         return caller
 
     return authenticated
@@ -58,6 +59,23 @@ def caller_with(scope: Scope | None) -> Callable[..., Awaitable[Caller]]:
 def path_of(request: Request, route: str, **parameters: str) -> str:
     """A route's path as the caller has to write it: never made from the Host header."""
     return f"{request.scope.get('root_path', '')}{request.app.url_path_for(route, **parameters)}"
+
+
+def _refuse_unknown_parameters(request: Request) -> None:
+    """A misspelt filter would otherwise answer with everything, and nobody would notice."""
+    route = request.scope["route"]
+    unknown = sorted(set(request.query_params) - _parameters_of(route.dependant))
+    if unknown:
+        errors = [
+            FieldError(name[:100], "invalid_parameter", "This call has no such parameter.")
+            for name in unknown[:100]
+        ]
+        raise Unprocessable("invalid_parameter", "A parameter is unknown.", errors)
+
+
+def _parameters_of(dependant: Dependant) -> set[str]:
+    own = {field.alias for field in dependant.query_params}
+    return own.union(*(_parameters_of(part) for part in dependant.dependencies))
 
 
 ReadsOrders = Annotated[Caller, Depends(caller_with(Scope.ORDERS_READ))]
@@ -106,23 +124,6 @@ def _row_number(text: str) -> int:
 
 
 PageOfRows = Annotated[PageRequest, Depends(_page_by(_row_number))]
-
-
-def refuse_unknown_parameters(request: Request) -> None:
-    """A misspelt filter would otherwise answer with everything, and nobody would notice."""
-    route = request.scope["route"]
-    unknown = sorted(set(request.query_params) - _parameters_of(route.dependant))
-    if unknown:
-        errors = [
-            FieldError(name[:100], "invalid_parameter", "This call has no such parameter.")
-            for name in unknown[:100]
-        ]
-        raise Unprocessable("invalid_parameter", "A parameter is unknown.", errors)
-
-
-def _parameters_of(dependant: Dependant) -> set[str]:
-    own = {field.alias for field in dependant.query_params}
-    return own.union(*(_parameters_of(part) for part in dependant.dependencies))
 
 
 async def read(request: Request, model: type[Body]) -> tuple[Body, bytes]:
