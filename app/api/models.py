@@ -26,7 +26,7 @@ from app.db.engine import stamp
 from app.domain.batch import BatchState
 from app.domain.catalogue import Advice, Category, Severity
 from app.domain.consent import ConsentState, Evidence
-from app.domain.event import SUBSCRIBABLE, EventType
+from app.domain.event import EventType
 from app.domain.identity import IdentityKind
 from app.domain.order import MAX_DEVICES, OrderState
 from app.domain.registration import RegistrationState
@@ -562,7 +562,3 @@ class Readiness(Output):
     schema_: str = Field(alias="schema", description="`current`, or what is wrong with the schema.")
     redis: bool
     worker: str = Field(description="`alive`, or since when none has been seen.")
-
-
-WEBHOOK_TYPES = sorted(SUBSCRIBABLE)
-AnyJson = dict[str, Any]

@@ -8,11 +8,11 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.paging import Page, PageRequest, cut
-from app.db.sql import Record, execute, fetch_all, fetch_one, insert
+from app.db.sql import Record, execute, fetch_all, fetch_one, insert, listed
 from app.domain.batch import IN_FLIGHT, BatchState
 from app.domain.ids import PartnerId
 
-_IN_FLIGHT = ", ".join(sorted(f"'{state}'" for state in IN_FLIGHT))
+_IN_FLIGHT = listed(IN_FLIGHT)
 
 # Rounds over customers: of those with something due, the one whose last turn is longest ago.
 # What is under way already (polls, look-ups, interrupted calls) goes before new submissions,

@@ -8,7 +8,6 @@ it. Both are made by the first migration.
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
-from uuid import UUID
 
 import asyncpg
 import orjson
@@ -124,7 +123,3 @@ def encode_json(value: Any) -> str:
 def stamp(value: datetime | None) -> str | None:
     """A time as JSON shows it everywhere: RFC 3339, UTC, milliseconds."""
     return None if value is None else value.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def text_id(value: UUID | None) -> str | None:
-    return None if value is None else str(value)

@@ -1,6 +1,6 @@
 """Three verbs for statements, so that query functions read as the SQL they are."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sqlalchemy import text
@@ -8,6 +8,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 Record = Mapping[str, Any]
 """One row by column name."""
+
+
+def listed(states: Iterable[str]) -> str:
+    """Our own state names as they stand inside `IN (...)`."""
+    return ", ".join(sorted(f"'{state}'" for state in states))
 
 
 async def fetch_one(session: AsyncConnection, statement: str, **parameters: Any) -> Record | None:

@@ -5,6 +5,8 @@ parent. Row-level security, the count triggers and the roles are in the migratio
 something SQLAlchemy's metadata can say.
 """
 
+from collections.abc import Iterable
+
 from sqlalchemy import (
     ARRAY,
     Boolean,
@@ -28,6 +30,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
+from app.db.sql import listed
 from app.domain.batch import IN_FLIGHT, BatchState
 from app.domain.consent import ConsentState
 from app.domain.registration import RegistrationState
@@ -62,9 +65,8 @@ def _of(column: str, parent: str, *, ondelete: str | None = None) -> ForeignKeyC
     )
 
 
-def _one_of(column: str, values: object) -> CheckConstraint:
-    names = ", ".join(sorted(f"'{value}'" for value in values))  # type: ignore[attr-defined]
-    return CheckConstraint(f"{column} IN ({names})", name=f"{column}_known")
+def _one_of(column: str, values: Iterable[str]) -> CheckConstraint:
+    return CheckConstraint(f"{column} IN ({listed(values)})", name=f"{column}_known")
 
 
 partners = Table(
@@ -234,7 +236,7 @@ batches = Table(
         "ix_batches_under_way",
         "due_at",
         "id",
-        postgresql_where=text("state IN (" + ", ".join(sorted(f"'{s}'" for s in IN_FLIGHT)) + ")"),
+        postgresql_where=text(f"state IN ({listed(IN_FLIGHT)})"),
     ),
     Index(
         "ix_batches_queued_leased",

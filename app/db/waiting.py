@@ -6,26 +6,21 @@ found by its customer and state in an index, and no registration is touched.
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.db.sql import Record, fetch_all
+from app.db.sql import Record, fetch_all, listed
 from app.domain.batch import IN_FLIGHT, OPEN_BATCH
 from app.domain.ids import PartnerId
-
-
-def _listed(states: frozenset[str]) -> str:
-    return ", ".join(sorted(f"'{state}'" for state in states))
-
 
 _SUMS = f"""
     count(*) FILTER (WHERE b.state = 'held') AS held_batches,
     count(*) FILTER (WHERE b.state = 'queued') AS queued_batches,
-    count(*) FILTER (WHERE b.state IN ({_listed(IN_FLIGHT)})) AS in_flight_batches,
+    count(*) FILTER (WHERE b.state IN ({listed(IN_FLIGHT)})) AS in_flight_batches,
     coalesce(sum(b.device_count) FILTER (WHERE b.state = 'held'), 0) AS held_devices,
     coalesce(sum(b.device_count) FILTER (WHERE b.state = 'queued'), 0) AS queued_devices,
-    coalesce(sum(b.device_count) FILTER (WHERE b.state IN ({_listed(IN_FLIGHT)})), 0) AS in_flight_devices,
+    coalesce(sum(b.device_count) FILTER (WHERE b.state IN ({listed(IN_FLIGHT)})), 0) AS in_flight_devices,
     min(b.due_at) FILTER (WHERE b.state <> 'held') AS oldest_due_at
 """
 
-_OPEN = f"b.partner_id = :partner AND b.state IN ({_listed(OPEN_BATCH)})"
+_OPEN = f"b.partner_id = :partner AND b.state IN ({listed(OPEN_BATCH)})"
 
 
 async def by_customer(session: AsyncConnection, partner_id: PartnerId, *, limit: int) -> list[Record]:

@@ -7,6 +7,7 @@ batch create it while the others wait. Intent is on disk before the call leaves.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from enum import Enum, auto
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -64,23 +65,21 @@ async def submit(runtime: Runtime, claim: Claim) -> None:
     if claim.uncertain and _is_spent(runtime.settings, claim):
         await _to_lookup(runtime, claim)
         return
-    opened = await _open(runtime, claim)
-    if opened is None:
+    intent = await _open(runtime, claim)
+    if intent is _Instead.WAIT:
         return
-    create, intent = opened
     access = await open_access(runtime, claim.partner_id, claim.connection_id)
     driver = runtime.drivers[access.record["platform"]]
     tenant_id = await _tenant_of(runtime, claim)
-    if intent is None:
+    if intent is _Instead.FIND_TAG:
         spelling = await driver.find_group_tag(access, tenant_id, claim.group_tag)
         if spelling is not None and spelling != claim.group_tag:
             await _refuse_spelling(runtime, claim, spelling)
             return
-        create = spelling is None
         async with runtime.transaction(claim.partner_id) as tx:
             if spelling is not None:
                 await _tag_is_known(tx, claim, runtime.now())
-            intent = await _write_intent(runtime, tx, claim, create=create)
+            intent = await _write_intent(runtime, tx, claim, create=spelling is None)
     try:
         accepted = await driver.submit(
             access,
@@ -128,11 +127,15 @@ async def _tenant_of(runtime: Runtime, claim: Claim) -> UUID:
     return customer["entra_tenant_id"]  # type: ignore[no-any-return]
 
 
-async def _open(runtime: Runtime, claim: Claim) -> tuple[bool, _Intent | None] | None:
-    """Decides whether and how to send: (create, intent); intent None: look for the tag first.
+class _Instead(Enum):
+    """What to do where nothing can be sent yet."""
 
-    None: not now (no consent, or another batch is creating the tag); the batch has been put back.
-    """
+    WAIT = auto()  # no consent, or another batch is creating the tag; the batch has been put back
+    FIND_TAG = auto()  # this batch is the tag's creator; Microsoft may have the tag all the same
+
+
+async def _open(runtime: Runtime, claim: Claim) -> _Intent | _Instead:
+    """Decides whether to send, and writes the intent where the tag is known."""
     now = runtime.now()
     async with runtime.transaction(claim.partner_id) as tx:
         state = await customers.consent_for_share(tx.session, claim.partner_id, claim.customer_id)
@@ -140,30 +143,27 @@ async def _open(runtime: Runtime, claim: Claim) -> tuple[bool, _Intent | None] |
             raise LostClaim
         unsent = claim.state is BatchState.QUEUED and not claim.uncertain
         held = unsent and (state is None or not consent.lets_pass(ConsentState(state)))
-        intent = None if held else await _write_or_wait(runtime, tx, claim, now)
+        opened = _Instead.WAIT if held else await _write_or_wait(runtime, tx, claim, now)
     if held:
         await hold_batch(runtime, claim)
-        return None
-    return intent
+    return opened
 
 
-async def _write_or_wait(
-    runtime: Runtime, tx: Tx, claim: Claim, now: datetime
-) -> tuple[bool, _Intent | None] | None:
+async def _write_or_wait(runtime: Runtime, tx: Tx, claim: Claim, now: datetime) -> _Intent | _Instead:
     """Appends where the tag is known; else makes this batch its creator, if no other one is."""
     tag = await group_tags.lock(tx.session, claim.partner_id, claim.customer_id, claim.group_tag, now)
     if tag.known and tag.tag == claim.group_tag:
-        return False, await _write_intent(runtime, tx, claim, create=False)
+        return await _write_intent(runtime, tx, claim, create=False)
     if tag.creating_batch_id not in (None, claim.id):
         await customers.give_turn_back(tx.session, claim.partner_id, claim.customer_id, claim.id, now)
         # After the creator, not beside it: it is the creator that has something to do.
         patience = (tag.creator_due_at or now) - now + TAG_PATIENCE
         await release(tx, claim, now + min(max(patience, TAG_PATIENCE), LONGEST_TAG_PATIENCE), now)
-        return None
+        return _Instead.WAIT
     await group_tags.set_creating(
         tx.session, claim.partner_id, claim.customer_id, claim.group_tag, claim.id, now
     )
-    return True, None
+    return _Instead.FIND_TAG
 
 
 async def _write_intent(runtime: Runtime, tx: Tx, claim: Claim, *, create: bool) -> _Intent:
