@@ -47,13 +47,27 @@ def _value(column: Column[Any]) -> Any:
             raise AssertionError(f"{column}: no example of {other!r}; add one here")
 
 
+def parents_of(table: Table) -> dict[str, set[str]]:
+    """The tables whose ids a table has, each with those columns; bound by a foreign key or by a trigger."""
+    found: dict[str, set[str]] = {}
+    for key in table.foreign_key_constraints:
+        found.setdefault(key.referred_table.name, set()).update(e.parent.name for e in key.elements)
+    for column in table.c:
+        if "parent" in column.info:
+            found.setdefault(column.info["parent"], set()).add(column.name)
+    return found
+
+
 def new_row(table: Table, partner_id: UUID, parents: dict[str, Row]) -> Row:
-    """Values for every column; those of foreign keys from the `parents`, by table name."""
+    """Values for every column; ids of parents from the `parents`, by table name."""
     row = {column.name: _value(column) for column in table.c}
     for key in table.foreign_key_constraints:
         parent = parents[key.referred_table.name]
         for element in key.elements:
             row[element.parent.name] = parent[element.column.name]
+    for column in table.c:
+        if "parent" in column.info:
+            row[column.name] = parents[column.info["parent"]]["id"]
     if "partner_id" in row:
         row["partner_id"] = partner_id
     return row

@@ -8,6 +8,7 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.paging import Page, PageRequest, cut
+from app.db.registrations import state_of
 from app.db.sql import Record, execute, fetch_all, fetch_one, insert, listed
 from app.domain.batch import IN_FLIGHT, BatchState
 from app.domain.ids import PartnerId
@@ -169,31 +170,32 @@ async def add(session: AsyncConnection, partner_id: PartnerId, values: Record) -
 
 async def hold_queued(
     session: AsyncConnection, partner_id: PartnerId, customer_id: UUID, now: datetime
-) -> list[UUID]:
-    """Consent has gone: what no worker has begun to send waits again."""
+) -> list[int]:
+    """Consent has gone: what no worker has begun to send waits again. Returns the devices of each batch."""
     rows = await fetch_all(
         session,
         "UPDATE batches SET state = 'held', owner = NULL, lease_until = NULL, updated_at = :now "
-        "WHERE partner_id = :partner AND customer_id = :customer AND state = 'queued' RETURNING id",
+        "WHERE partner_id = :partner AND customer_id = :customer AND state = 'queued' RETURNING device_count",
         partner=partner_id,
         customer=customer_id,
         now=now,
     )
-    return [row["id"] for row in rows]
+    return [row["device_count"] for row in rows]
 
 
 async def release_held(
     session: AsyncConnection, partner_id: PartnerId, customer_id: UUID, now: datetime
-) -> list[UUID]:
+) -> list[int]:
+    """Consent is there. Returns the devices of each batch that has been released."""
     rows = await fetch_all(
         session,
         "UPDATE batches SET state = 'queued', due_at = :now, updated_at = :now "
-        "WHERE partner_id = :partner AND customer_id = :customer AND state = 'held' RETURNING id",
+        "WHERE partner_id = :partner AND customer_id = :customer AND state = 'held' RETURNING device_count",
         partner=partner_id,
         customer=customer_id,
         now=now,
     )
-    return [row["id"] for row in rows]
+    return [row["device_count"] for row in rows]
 
 
 async def hasten_under_way(
@@ -288,15 +290,15 @@ async def counts(
 ) -> dict[UUID, dict[str, int]]:
     found = await fetch_all(
         session,
-        "SELECT bucket, state, n FROM registration_counts "
-        "WHERE partner_id = :partner AND bucket = ANY(:ids) AND n <> 0 "
-        "AND order_id IN (SELECT order_id FROM batches WHERE id = ANY(:ids))",
+        f"SELECT c.bucket, {state_of('c.state')} AS state, sum(c.n) AS n "
+        "FROM registration_counts c JOIN batches b ON b.id = c.bucket AND b.order_id = c.order_id "
+        "WHERE c.partner_id = :partner AND b.id = ANY(:ids) AND c.n <> 0 GROUP BY 1, 2",
         partner=partner_id,
         ids=batch_ids,
     )
     counted: dict[UUID, dict[str, int]] = {batch_id: {} for batch_id in batch_ids}
     for row in found:
-        counted[row["bucket"]][row["state"]] = row["n"]
+        counted[row["bucket"]][row["state"]] = int(row["n"])
     return counted
 
 

@@ -7,6 +7,7 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.paging import Page, PageRequest, cut
+from app.db.registrations import state_of
 from app.db.sql import Record, execute, fetch_all, fetch_one, insert
 from app.domain.batch import OPEN_BATCH
 from app.domain.ids import PartnerId
@@ -98,8 +99,9 @@ async def counts(
     """Rows per state of each order: a few hundred count rows at most, never the rows themselves."""
     found = await fetch_all(
         session,
-        "SELECT order_id, state, sum(n) AS n FROM registration_counts "
-        "WHERE partner_id = :partner AND order_id = ANY(:ids) GROUP BY order_id, state",
+        f"SELECT c.order_id, {state_of('c.state')} AS state, sum(c.n) AS n "
+        "FROM registration_counts c LEFT JOIN batches b ON b.id = c.bucket "
+        "WHERE c.partner_id = :partner AND c.order_id = ANY(:ids) GROUP BY 1, 2",
         partner=partner_id,
         ids=order_ids,
     )

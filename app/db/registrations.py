@@ -1,4 +1,8 @@
-"""Registrations and their hashes: loaded in bulk, moved in bulk, every move guarded by its source states."""
+"""Registrations and their hashes: loaded in bulk, settled in bulk, every move guarded by its source states.
+
+A row is written when it comes and when its outcome is known. In between its state is that of its
+batch, with which all of its rows move at once: see `state_of`, and docs/adr/0015.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,14 +10,16 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db import tables
 from app.db.engine import load
 from app.db.paging import Page, PageRequest, cut
-from app.db.sql import Record, execute, fetch_all, fetch_one
+from app.db.sql import Record, execute, fetch_all, fetch_one, listed
+from app.domain.batch import OPEN_BATCH, BatchState
 from app.domain.ids import PartnerId
-from app.domain.registration import OUTCOME_MOVES, RegistrationState, sources_of
+from app.domain.registration import MOVING_WITH_BATCH, OUTCOME_MOVES, RegistrationState, sources_of
 
 COLUMNS = (
     "id",
@@ -40,6 +46,22 @@ COLUMNS = (
 )
 
 
+_UNSETTLED = listed(MOVING_WITH_BATCH)
+
+
+def state_of(stored: str, batch: str = "b") -> str:
+    """SQL for a row's state: what is `stored`, or while its `batch` is open and it has no outcome, the
+    batch's. Both are our own names of columns and joined tables; a row in no batch has no `batch`."""
+    submitted, submitting = BatchState.SUBMITTED.value, BatchState.SUBMITTING.value
+    return (
+        f"CASE WHEN {stored} NOT IN ({_UNSETTLED}) OR {batch}.state IS NULL "
+        f"OR {batch}.state NOT IN ({listed(OPEN_BATCH)}) THEN {stored} "
+        f"WHEN {batch}.state = '{submitted}' THEN '{RegistrationState.PROCESSING.value}' "
+        f"WHEN {batch}.state = '{submitting}' AND {batch}.uncertain THEN '{RegistrationState.UNKNOWN.value}' "
+        f"ELSE {batch}.state END"
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class SendableRow:
     """What a call needs of one registration, in the order of the batch."""
@@ -47,7 +69,6 @@ class SendableRow:
     id: UUID
     row_number: int
     line_ref: str | None
-    state: RegistrationState
     attempt: int
     identity: str
     serial_number: str | None
@@ -80,58 +101,50 @@ async def add_hashes(session: AsyncConnection, rows: Sequence[tuple[UUID, UUID, 
     await load(session, tables.device_hashes, ("registration_id", "partner_id", "data"), rows)
 
 
-async def of_batch(
-    session: AsyncConnection,
-    partner_id: PartnerId,
-    batch_id: UUID,
-    states: frozenset[RegistrationState],
-    *,
-    with_hashes: bool,
+async def open_of_batch(
+    session: AsyncConnection, partner_id: PartnerId, batch_id: UUID, *, with_hashes: bool
 ) -> list[SendableRow]:
-    """The batch's rows in these states, by position; `hash_data` has no zero fill."""
+    """The rows of an open batch that have no outcome yet, by position; `hash_data` has no zero fill."""
     data = "h.data" if with_hashes else "NULL"
     join = "LEFT JOIN device_hashes h ON h.registration_id = r.id" if with_hashes else ""
-    rows = await fetch_all(
-        session,
-        "SELECT r.id, r.row_number, r.line_ref, r.state, r.attempt, r.identity, r.serial_number, "
-        f"r.manufacturer, r.model, r.product_key, {data} AS hash_data FROM registrations r {join} "
-        "WHERE r.partner_id = :partner AND r.batch_id = :batch AND r.state = ANY(:states) "
-        "ORDER BY r.batch_position",
-        partner=partner_id,
-        batch=batch_id,
-        states=sorted(states),
+    rows = await session.execute(
+        text(
+            "SELECT r.id, r.row_number, r.line_ref, r.attempt, r.identity, r.serial_number, "
+            f"r.manufacturer, r.model, r.product_key, {data} AS hash_data FROM registrations r {join} "
+            f"WHERE r.partner_id = :partner AND r.batch_id = :batch AND r.state IN ({_UNSETTLED}) "
+            "ORDER BY r.batch_position"
+        ),
+        {"partner": partner_id, "batch": batch_id},
     )
-    return [SendableRow(**{**row, "state": RegistrationState(row["state"])}) for row in rows]
+    return [SendableRow(*row) for row in rows]
 
 
-async def move_batches(
-    session: AsyncConnection,
-    partner_id: PartnerId,
-    batch_ids: list[UUID],
-    new: RegistrationState,
-    now: datetime,
-    *,
-    only: frozenset[RegistrationState] | None = None,
+async def cancel_batches(
+    session: AsyncConnection, partner_id: PartnerId, batch_ids: list[UUID], now: datetime
 ) -> int:
-    """Moves the rows of whole batches, those only whose state may become `new`."""
+    """The rows of batches that have been cancelled. Returns how many."""
     return await execute(
         session,
-        "UPDATE registrations SET state = :new, updated_at = :now, "
-        "settled_at = CASE WHEN :final THEN :now ELSE settled_at END "
+        "UPDATE registrations SET state = 'cancelled', updated_at = :now, settled_at = :now "
         "WHERE partner_id = :partner AND batch_id = ANY(:batches) AND state = ANY(:sources)",
         partner=partner_id,
         batches=batch_ids,
-        new=new,
-        final=new is RegistrationState.CANCELLED,
         now=now,
-        sources=sorted(only if only is not None else sources_of(new)),
+        sources=sorted(sources_of(RegistrationState.CANCELLED)),
     )
 
 
 async def settle(
-    session: AsyncConnection, partner_id: PartnerId, outcomes: Sequence[Outcome], now: datetime
+    session: AsyncConnection,
+    partner_id: PartnerId,
+    batch_id: UUID,
+    outcomes: Sequence[Outcome],
+    now: datetime,
 ) -> list[Record]:
-    """Writes outcomes row by row where the move is legal; returns the rows it wrote, for the events."""
+    """Writes outcomes row by row where the move is legal; returns the rows it wrote, for the events.
+
+    The batch must still be in the state in which they came: its rows move from there.
+    """
     if not outcomes:
         return []
     return await fetch_all(
@@ -143,10 +156,12 @@ async def settle(
         "FROM unnest(CAST(:ids AS uuid[]), CAST(:states AS text[]), CAST(:codes AS text[]), "
         "CAST(:details AS text[]), CAST(:upstream_codes AS text[]), CAST(:names AS text[]), "
         "CAST(:devices AS text[])) "
-        "AS u(id, state, error_code, error_detail, upstream_code, upstream_name, device_id) "
-        "WHERE r.partner_id = :partner AND r.id = u.id AND r.state || '>' || u.state = ANY(:moves) "
+        "AS u(id, state, error_code, error_detail, upstream_code, upstream_name, device_id), batches b "
+        "WHERE r.partner_id = :partner AND r.id = u.id AND b.partner_id = :partner AND b.id = :batch "
+        f"AND r.batch_id = b.id AND ({state_of('r.state')}) || '>' || u.state = ANY(:moves) "
         "RETURNING r.id, r.row_number, r.line_ref, r.state, r.error_code",
         partner=partner_id,
+        batch=batch_id,
         now=now,
         ids=[outcome.id for outcome in outcomes],
         states=[outcome.state.value for outcome in outcomes],
@@ -155,8 +170,11 @@ async def settle(
         upstream_codes=[_storable(outcome.upstream_code) for outcome in outcomes],
         names=[_storable(outcome.upstream_name) for outcome in outcomes],
         devices=[_storable(outcome.upstream_device_id) for outcome in outcomes],
-        moves=[f"{old}>{new}" for old, new in sorted(OUTCOME_MOVES)],
+        moves=_MOVES,
     )
+
+
+_MOVES = [f"{old}>{new}" for old, new in sorted(OUTCOME_MOVES)]
 
 
 def _storable(theirs: str | None) -> str | None:
@@ -175,6 +193,14 @@ async def delete_hashes(
     )
 
 
+_BATCHES_WITH = (
+    "r.batch_id = ANY(ARRAY(SELECT c.bucket FROM registration_counts c "
+    "LEFT JOIN batches b ON b.id = c.bucket "
+    "WHERE c.partner_id = :partner AND c.order_id = :order AND c.n > 0 AND ({}) = {}))"
+)
+"""The counts tell in which batches of the order there are rows of a state: only those are opened."""
+
+
 async def retryable_of_order(
     session: AsyncConnection,
     partner_id: PartnerId,
@@ -188,6 +214,7 @@ async def retryable_of_order(
         "FROM registrations r JOIN batches b ON b.id = r.batch_id "
         "LEFT JOIN device_hashes h ON h.registration_id = r.id "
         "WHERE r.partner_id = :partner AND r.order_id = :order AND r.state = ANY(:states) "
+        f"AND {_BATCHES_WITH.format('c.state', 'ANY(:states)')} "
         "AND b.state = 'settled' ORDER BY r.row_number FOR UPDATE OF r",
         partner=partner_id,
         order=order_id,
@@ -200,31 +227,36 @@ async def rebatch(
     partner_id: PartnerId,
     batch_id: UUID,
     registration_ids: Sequence[UUID],
-    new: RegistrationState,
     now: datetime,
 ) -> int:
-    """Moves rows into a new batch for another attempt, in the order given."""
+    """Moves rows out of their batch into a new one for another attempt, in the order given.
+
+    Their present batch must still be in the state from which they move.
+    """
     return await execute(
         session,
-        "UPDATE registrations r SET batch_id = :batch, batch_position = u.position, state = :new, "
+        "UPDATE registrations r SET batch_id = :batch, batch_position = u.position, state = 'queued', "
         "attempt = r.attempt + 1, error_code = NULL, error_detail = NULL, upstream_code = NULL, "
         "upstream_name = NULL, settled_at = NULL, updated_at = :now "
-        "FROM unnest(CAST(:ids AS uuid[])) WITH ORDINALITY AS u(id, position) "
-        "WHERE r.partner_id = :partner AND r.id = u.id AND r.state = ANY(:sources)",
+        "FROM unnest(CAST(:ids AS uuid[])) WITH ORDINALITY AS u(id, position), batches b "
+        "WHERE r.partner_id = :partner AND r.id = u.id AND b.id = r.batch_id "
+        f"AND ({state_of('r.state')}) = ANY(:sources)",
         partner=partner_id,
         batch=batch_id,
         ids=list(registration_ids),
-        new=new,
-        sources=sorted(sources_of(new)),
+        sources=sorted(sources_of(RegistrationState.QUEUED)),
         now=now,
     )
 
 
+_STATE = state_of("r.state")
 _VIEW = (
-    "SELECT r.id, r.order_id, r.customer_id, r.batch_id, r.row_number, r.state, r.line_ref, r.group_tag, "
-    "r.identity, r.serial_number, r.manufacturer, r.model, r.product_key, r.findings, r.error_code, "
-    "r.error_detail, r.upstream_code, r.upstream_name, r.upstream_device_id, r.attempt, r.created_at, "
-    "r.updated_at, r.settled_at FROM registrations r "
+    f"SELECT r.id, r.order_id, r.customer_id, r.batch_id, r.row_number, {_STATE} AS state, r.line_ref, "
+    "r.group_tag, r.identity, r.serial_number, r.manufacturer, r.model, r.product_key, r.findings, "
+    "r.error_code, r.error_detail, r.upstream_code, r.upstream_name, r.upstream_device_id, r.attempt, "
+    "r.created_at, r.settled_at, "
+    "greatest(r.updated_at, CASE WHEN r.settled_at IS NULL THEN b.updated_at END) AS updated_at "
+    "FROM registrations r LEFT JOIN batches b ON b.id = r.batch_id "
 )
 
 
@@ -248,53 +280,55 @@ class Filter:
     batch_id: UUID | None = None
 
 
-_FILTERS = (
-    "AND (CAST(:state AS text) IS NULL OR r.state = CAST(:state AS text)) "
-    "AND (CAST(:error_code AS text) IS NULL OR r.error_code = CAST(:error_code AS text)) "
-    "AND (CAST(:line_ref AS text) IS NULL OR r.line_ref = CAST(:line_ref AS text)) "
-    "AND (CAST(:since AS timestamptz) IS NULL OR r.updated_at >= CAST(:since AS timestamptz)) "
-    "AND (CAST(:customer AS uuid) IS NULL OR r.customer_id = CAST(:customer AS uuid)) "
-    "AND (CAST(:batch AS uuid) IS NULL OR r.batch_id = CAST(:batch AS uuid)) "
-)
-
-
-def _parameters(filter: Filter) -> dict[str, Any]:
-    return {
-        "state": filter.state,
-        "error_code": filter.error_code,
-        "line_ref": filter.line_ref,
-        "since": filter.since,
-        "customer": filter.customer_id,
-        "batch": filter.batch_id,
-    }
-
-
-def _serial_clause(filter: Filter) -> tuple[str, dict[str, Any]]:
-    """Apart from the others, so that the index on upper(serial_number) is used when it is asked."""
-    if filter.serial_prefix is None:
-        return "", {}
-    escaped = filter.serial_prefix.upper().replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-    return "AND upper(r.serial_number) LIKE :serial ", {"serial": escaped + "%"}
+def _clauses(filter: Filter) -> tuple[str, dict[str, Any]]:
+    """Only what is asked for, so that the planner sees which index fits."""
+    clauses: list[str] = []
+    values: dict[str, Any] = {}
+    for column, value in (
+        ("error_code", filter.error_code),
+        ("line_ref", filter.line_ref),
+        ("customer_id", filter.customer_id),
+        ("batch_id", filter.batch_id),
+    ):
+        if value is not None:
+            clauses.append(f"r.{column} = :{column}")
+            values[column] = value
+    if filter.state is not None:
+        clauses.append(f"({_STATE}) = :state")
+        values["state"] = filter.state
+    if filter.serial_prefix is not None:
+        escaped = filter.serial_prefix.upper().replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+        clauses.append("upper(r.serial_number) LIKE :serial")
+        values["serial"] = escaped + "%"
+    if filter.since is not None:
+        clauses.append(
+            "(r.updated_at >= :since OR r.settled_at IS NULL AND r.batch_id = ANY(ARRAY("
+            "SELECT id FROM batches WHERE partner_id = :partner AND updated_at >= :since)))"
+        )
+        values["since"] = filter.since
+    return "".join(f"AND {clause} " for clause in clauses), values
 
 
 async def list_of_order(
     session: AsyncConnection, partner_id: PartnerId, order_id: UUID, page: PageRequest, filter: Filter
 ) -> Page[Record]:
     """By row number."""
-    clause, serial = _serial_clause(filter)
+    clauses, values = _clauses(filter)
+    if filter.state == RegistrationState.INVALID:
+        clauses += "AND r.batch_id IS NULL "
+    elif filter.state is not None:
+        clauses += f"AND {_BATCHES_WITH.format(state_of('c.state'), ':state')} "
+    if page.after is not None:
+        clauses += "AND r.row_number > :after "
+        values["after"] = int(page.after)
     rows = await fetch_all(
         session,
-        _VIEW + "WHERE r.partner_id = :partner AND r.order_id = :order "
-        "AND (CAST(:after AS integer) IS NULL OR r.row_number > CAST(:after AS integer)) "
-        + _FILTERS
-        + clause
-        + "ORDER BY r.row_number LIMIT :limit",
+        f"{_VIEW} WHERE r.partner_id = :partner AND r.order_id = :order {clauses} "
+        "ORDER BY r.row_number LIMIT :limit",
         partner=partner_id,
         order=order_id,
-        after=None if page.after is None else int(page.after),
         limit=page.size + 1,
-        **_parameters(filter),
-        **serial,
+        **values,
     )
     return cut(rows, page, lambda row: row["row_number"])
 
@@ -303,19 +337,16 @@ async def list_page(
     session: AsyncConnection, partner_id: PartnerId, page: PageRequest, filter: Filter
 ) -> Page[Record]:
     """Across orders, newest first."""
-    clause, serial = _serial_clause(filter)
+    clauses, values = _clauses(filter)
+    if page.after is not None:
+        clauses += "AND r.id < :after "
+        values["after"] = page.after
     rows = await fetch_all(
         session,
-        _VIEW + "WHERE r.partner_id = :partner "
-        "AND (CAST(:after AS uuid) IS NULL OR r.id < CAST(:after AS uuid)) "
-        + _FILTERS
-        + clause
-        + "ORDER BY r.id DESC LIMIT :limit",
+        f"{_VIEW} WHERE r.partner_id = :partner {clauses} ORDER BY r.id DESC LIMIT :limit",
         partner=partner_id,
-        after=page.after,
         limit=page.size + 1,
-        **_parameters(filter),
-        **serial,
+        **values,
     )
     return cut(rows, page, lambda row: row["id"])
 

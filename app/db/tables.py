@@ -6,6 +6,7 @@ something SQLAlchemy's metadata can say.
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 from sqlalchemy import (
     ARRAY,
@@ -63,6 +64,12 @@ def _of(column: str, parent: str, *, ondelete: str | None = None) -> ForeignKeyC
     return ForeignKeyConstraint(
         ["partner_id", column], [f"{parent}.partner_id", f"{parent}.id"], ondelete=ondelete
     )
+
+
+def _held(column: str, parent: str, **details: Any) -> Column[Any]:
+    """The id of a parent of the same partner, checked by a trigger once a statement (migration 0003): a
+    foreign key would look it up once a row, and these tables are filled by the thousand."""
+    return Column(column, Uuid, info={"parent": parent}, **details)
 
 
 def _one_of(column: str, values: Iterable[str]) -> CheckConstraint:
@@ -255,13 +262,13 @@ registrations = Table(
     "registrations",
     metadata,
     _id(),
-    _partner(),
-    Column("order_id", Uuid, nullable=False),
-    Column("customer_id", Uuid, nullable=False),
-    Column("batch_id", Uuid),
+    _held("partner_id", "partners", nullable=False),
+    _held("order_id", "orders", nullable=False),
+    _held("customer_id", "customers", nullable=False),
+    _held("batch_id", "batches"),
     Column("row_number", Integer, nullable=False),
     Column("batch_position", Integer),
-    Column("state", Text, nullable=False),
+    Column("state", Text, nullable=False, comment="while its batch is open, the batch's state says more"),
     Column("line_ref", Text),
     Column("group_tag", Text),
     Column("identity", Text, comment="the kind that is sent; null for an invalid row"),
@@ -279,31 +286,34 @@ registrations = Table(
     _time("created_at", required=True),
     _time("updated_at", required=True),
     _time("settled_at"),
-    _of("order_id", "orders", ondelete="CASCADE"),
-    _of("customer_id", "customers"),
-    _of("batch_id", "batches"),
-    UniqueConstraint("partner_id", "id"),
     UniqueConstraint("order_id", "row_number"),
     _one_of("state", RegistrationState),
+    # None of these has a column that an outcome changes: so PostgreSQL writes an outcome beside its row
+    # and touches no index.
     Index("ix_registrations_batch_id_batch_position", "batch_id", "batch_position"),
-    Index("ix_registrations_order_id_state_row_number", "order_id", "state", "row_number"),
+    Index(
+        "ix_registrations_in_no_batch", "order_id", "row_number", postgresql_where=text("batch_id IS NULL")
+    ),
     Index(
         "ix_registrations_partner_id_serial_number",
         "partner_id",
         func.upper(_serial_number).label("serial"),
         postgresql_ops={"serial": "text_pattern_ops"},
     ),
-    Index("ix_registrations_partner_id_updated_at", "partner_id", "updated_at"),
+    Index("ix_registrations_updated_at", "updated_at", postgresql_using="brin"),
 )
 
 device_hashes = Table(
     "device_hashes",
     metadata,
-    Column("registration_id", Uuid, primary_key=True),
-    _partner(),
+    _held("registration_id", "registrations", primary_key=True),
+    _held("partner_id", "partners", nullable=False),
     Column("data", LargeBinary, nullable=False, comment="the hash without its zero fill"),
-    _of("registration_id", "registrations", ondelete="CASCADE"),
 )
+
+for _child, _parents in ((registrations, (orders, customers, batches)), (device_hashes, (registrations,))):
+    for _parent in _parents:
+        _child.add_is_dependent_on(_parent)  # as its foreign key would have said
 
 registration_counts = Table(
     "registration_counts",

@@ -62,6 +62,8 @@ RETRYABLE = frozenset({_S.CONFLICT, _S.FAILED, _S.UNKNOWN})
 """What `:retry-failed` takes up again."""
 OPEN = frozenset({_S.HELD, _S.QUEUED, _S.SUBMITTING, _S.PROCESSING, _S.DEREGISTERING})
 """States that move on by themselves. `unknown` moves only while its batch is still open."""
+MOVING_WITH_BATCH = frozenset({_S.HELD, _S.QUEUED, _S.SUBMITTING, _S.PROCESSING, _S.UNKNOWN})
+"""States without an outcome. While its batch is open, such a row is where its batch is."""
 
 
 def may_move(old: RegistrationState, new: RegistrationState) -> bool:

@@ -233,7 +233,7 @@ async def _store(
     }
     await orders.add(tx.session, partner_id, record)
     batch_ids = await _store_batches(tx, partner_id, record, planned, held=held, now=now)
-    await _store_rows(tx, partner_id, record, planned, batch_ids, held=held, now=now)
+    await _store_rows(tx, partner_id, record, planned, batch_ids, now)
     outcome = Preview(planned, held)
     counts = outcome.counts
     view = OrderView({**record, "partner_id": partner_id, "has_open_batches": bool(batch_ids)}, counts)
@@ -295,8 +295,6 @@ async def _store_rows(
     order: Record,
     planned: PlannedOrder,
     batch_ids: Sequence[UUID],
-    *,
-    held: bool,
     now: datetime,
 ) -> None:
     place = {
@@ -305,7 +303,6 @@ async def _store_rows(
         for position, index in enumerate(plan.rows)
     }
     ids = new_row_ids(len(planned.rows))
-    waiting = (RegistrationState.HELD if held else RegistrationState.QUEUED).value
     rows = []
     hashes = []
     for index, (id, row) in enumerate(zip(ids, planned.rows, strict=True)):
@@ -322,7 +319,7 @@ async def _store_rows(
                 batch_id,
                 index + 1,
                 position,
-                waiting if is_valid else RegistrationState.INVALID.value,
+                (RegistrationState.QUEUED if is_valid else RegistrationState.INVALID).value,
                 device.line_ref,
                 row.group_tag,
                 device.kind.value if device.kind is not None else None,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from app.db import batches, connections, customers, orders, registrations
+from app.db import batches, connections, customers, orders
 from app.db.ids import new_row_id
 from app.db.sql import Record
 from app.domain import consent
@@ -17,7 +17,6 @@ from app.domain.consent import Change, ConsentState, Evidence
 from app.domain.errors import NotFound
 from app.domain.event import EventType
 from app.domain.ids import PartnerId
-from app.domain.registration import RegistrationState
 from app.domain.upstream import ConnectionTrouble, HeldBack, Throttled, UpstreamFailure
 from app.queue import WakeKind
 from app.runtime import Runtime, Tx
@@ -66,16 +65,13 @@ async def _move_work(tx: Tx, partner_id: PartnerId, customer_id: UUID, change: C
         await orders.lock(tx.session, partner_id, order_id)
     if consent.lets_pass(change.state):
         moved = await batches.release_held(tx.session, partner_id, customer_id, now)
-        new, event = RegistrationState.QUEUED, EventType.CONSENT_GRANTED
-        only = frozenset({RegistrationState.HELD})
+        event = EventType.CONSENT_GRANTED
         hastened = await batches.hasten_under_way(tx.session, partner_id, customer_id, now)
         if moved or hastened:
             tx.wake(WakeKind.BATCHES, lanes=len(moved) + hastened)
     else:
         moved = await batches.hold_queued(tx.session, partner_id, customer_id, now)
-        new, event = RegistrationState.HELD, EventType.CONSENT_REVOKED
-        only = frozenset({RegistrationState.QUEUED})
-    waiting = await registrations.move_batches(tx.session, partner_id, moved, new, now, only=only)
+        event = EventType.CONSENT_REVOKED
     happenings = [
         Happening(
             event,
@@ -83,7 +79,7 @@ async def _move_work(tx: Tx, partner_id: PartnerId, customer_id: UUID, change: C
                 "customer_id": str(customer_id),
                 "state": change.state.value,
                 "evidence": change.evidence.value,
-                "devices": waiting,
+                "devices": sum(moved),
             },
             customer_id=customer_id,
         )

@@ -28,7 +28,6 @@ from app.telemetry import logger
 
 log = logger("lookup")
 
-_OPEN = frozenset({RegistrationState.SUBMITTING, RegistrationState.PROCESSING, RegistrationState.UNKNOWN})
 LOOKUP_PAUSE = timedelta(seconds=2)
 """A device shows in the listing a moment after its job is done."""
 READING_SHARE = 0.6
@@ -73,7 +72,7 @@ def _agree(ours: str | None, theirs: str | None) -> bool:
 async def look_up(runtime: Runtime, claim: Claim) -> None:
     async with runtime.transaction(claim.partner_id) as tx:
         customer = await customers.get(tx.session, claim.partner_id, claim.customer_id)
-        rows = await registrations.of_batch(tx.session, claim.partner_id, claim.id, _OPEN, with_hashes=False)
+        rows = await registrations.open_of_batch(tx.session, claim.partner_id, claim.id, with_hashes=False)
         await batches.close_open_attempts(tx.session, claim, runtime.now())
         attempt_id = new_row_id()
         await batches.add_attempt(

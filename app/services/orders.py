@@ -84,7 +84,7 @@ async def cancel(runtime: Runtime, partner_id: PartnerId, order_id: UUID) -> Ord
                 return view
             words = "is over" if view.state in FINAL else "has been sent whole"
             raise Conflict("invalid_state", f"The order {words}: there is nothing left to cancel.")
-        await registrations.move_batches(tx.session, partner_id, cancelled, RegistrationState.CANCELLED, now)
+        await registrations.cancel_batches(tx.session, partner_id, cancelled, now)
         await publish(tx, partner_id, await order_news(tx, partner_id, order_id), now)
         return await _view(tx, partner_id, order_id)
 
@@ -130,7 +130,6 @@ async def _requeue(
     state = await customers.consent_for_share(tx.session, partner_id, order["customer_id"])
     held = state is None or not consent.lets_pass(ConsentState(state))
     batch_state = BatchState.HELD if held else BatchState.QUEUED
-    row_state = RegistrationState.HELD if held else RegistrationState.QUEUED
     limit = runtime.platforms[order["platform"]].capabilities.max_devices
     by_tag: dict[str, list[UUID]] = defaultdict(list)
     for row in rows:
@@ -144,8 +143,6 @@ async def _requeue(
                 "group_tag": tag,
             }
             batch_id = await add_batch(tx, partner_id, belongs_to, len(plan.rows), batch_state, now, now)
-            await registrations.rebatch(
-                tx.session, partner_id, batch_id, [ids[i] for i in plan.rows], row_state, now
-            )
+            await registrations.rebatch(tx.session, partner_id, batch_id, [ids[i] for i in plan.rows], now)
             if not held:
                 tx.wake(WakeKind.BATCHES)

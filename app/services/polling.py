@@ -25,9 +25,6 @@ from app.telemetry import logger
 
 log = logger("polling")
 
-_SENT = frozenset({RegistrationState.PROCESSING, RegistrationState.UNKNOWN})
-"""Rows without an outcome. None of them may be left out: a batch is settled when all of these are."""
-
 
 def poll_policy(settings: Settings) -> PollPolicy:
     return PollPolicy(
@@ -41,7 +38,7 @@ def poll_policy(settings: Settings) -> PollPolicy:
 async def poll(runtime: Runtime, claim: Claim) -> None:
     async with runtime.transaction(claim.partner_id) as tx:
         customer = await customers.get(tx.session, claim.partner_id, claim.customer_id)
-        rows = await registrations.of_batch(tx.session, claim.partner_id, claim.id, _SENT, with_hashes=False)
+        rows = await registrations.open_of_batch(tx.session, claim.partner_id, claim.id, with_hashes=False)
     if customer is None or claim.tracking_id is None or claim.submitted_at is None:
         raise LookupError("a submitted batch without customer, tracking id or time")
     access = await open_access(runtime, claim.partner_id, claim.connection_id)

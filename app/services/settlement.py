@@ -17,7 +17,6 @@ from app.domain.consent import ConsentState
 from app.domain.ids import PartnerId
 from app.domain.registration import (
     MAX_TRANSIENT_ATTEMPTS,
-    OPEN,
     SUCCESS,
     TRANSIENT_CODES,
     Meaning,
@@ -81,14 +80,15 @@ async def record(
     final = [outcome for outcome in outcomes if outcome.id not in postponed]
     async with runtime.transaction(claim.partner_id) as tx:
         order = await _take(tx, claim)
-        await _advance_batch(tx, claim, following, now)
-        await registrations.settle(tx.session, claim.partner_id, unclear, now)
-        settled = await registrations.settle(tx.session, claim.partner_id, final, now)
+        await registrations.settle(tx.session, claim.partner_id, claim.id, unclear, now)
+        settled = await registrations.settle(tx.session, claim.partner_id, claim.id, final, now)
         registered = [row["id"] for row in settled if row["state"] in SUCCESS]
         if registered:
             await registrations.delete_hashes(tx.session, claim.partner_id, registered)
         if again:
             await _try_again(runtime, tx, claim, again, now)
+        # Last: until then the batch's state is that of its rows, and says how they may move.
+        await _advance_batch(tx, claim, following, now)
         await _tell(tx, claim, order, settled, now)
     log.info(
         "outcomes_recorded",
@@ -149,7 +149,7 @@ async def _try_again(runtime: Runtime, tx: Tx, claim: Claim, again: Sequence[UUI
         "group_tag": claim.group_tag,
     }
     batch_id = await add_batch(tx, claim.partner_id, sibling, len(again), BatchState.QUEUED, due_at, now)
-    await registrations.rebatch(tx.session, claim.partner_id, batch_id, again, RegistrationState.QUEUED, now)
+    await registrations.rebatch(tx.session, claim.partner_id, batch_id, again, now)
     tx.wake(WakeKind.BATCHES, at=due_at)
 
 
@@ -217,13 +217,11 @@ async def _end_whole(runtime: Runtime, claim: Claim, state: RegistrationState, c
     async with runtime.transaction(claim.partner_id) as tx:
         order = await _take(tx, claim)
         await _stop_creating(tx, claim, now)
-        rows = await registrations.of_batch(
-            tx.session, claim.partner_id, claim.id, OPEN | {RegistrationState.UNKNOWN}, with_hashes=False
-        )
+        rows = await registrations.open_of_batch(tx.session, claim.partner_id, claim.id, with_hashes=False)
         ended = [Outcome(row.id, state, error_code=code, error_detail=said or None) for row in rows]
         following = Next(BatchState.SETTLED, values={"failure_code": code, "failure_said": said or None})
+        settled = await registrations.settle(tx.session, claim.partner_id, claim.id, ended, now)
         await _advance_batch(tx, claim, following, now)
-        settled = await registrations.settle(tx.session, claim.partner_id, ended, now)
         await _tell(tx, claim, order, settled, now)
 
 
@@ -261,13 +259,5 @@ async def hold_batch(runtime: Runtime, claim: Claim) -> None:
             tx.session,
             claim,
             {"state": BatchState.HELD.value, "owner": None, "lease_until": None, "updated_at": now},
-        )
-        await registrations.move_batches(
-            tx.session,
-            claim.partner_id,
-            [claim.id],
-            RegistrationState.HELD,
-            now,
-            only=frozenset({RegistrationState.QUEUED}),
         )
         await publish(tx, claim.partner_id, await order_news(tx, claim.partner_id, claim.order_id), now)

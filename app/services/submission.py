@@ -19,7 +19,6 @@ from app.domain import consent
 from app.domain.batch import BatchState
 from app.domain.consent import ConsentState
 from app.domain.identity import IdentityKind
-from app.domain.registration import RegistrationState
 from app.domain.upstream import (
     NoRelationship,
     NotSent,
@@ -41,9 +40,6 @@ TAG_PATIENCE = timedelta(seconds=1)
 LONGEST_TAG_PATIENCE = timedelta(seconds=30)
 """How long a batch waits until it looks again whether its group tag has been created: as long as the
 creator does, within these. The creator wakes it when it has ended, well or badly."""
-
-_UNSENT = frozenset({RegistrationState.QUEUED})
-_UNDER_WAY = frozenset({RegistrationState.SUBMITTING, RegistrationState.UNKNOWN})
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,16 +181,7 @@ async def _write_intent(runtime: Runtime, tx: Tx, claim: Claim, *, create: bool)
         correlation_id=claim.correlation_id,
         now=now,
     )
-    if not claim.uncertain:
-        await registrations.move_batches(
-            tx.session,
-            claim.partner_id,
-            [claim.id],
-            RegistrationState.SUBMITTING,
-            now,
-            only=_UNSENT,
-        )
-    rows = await registrations.of_batch(tx.session, claim.partner_id, claim.id, _UNDER_WAY, with_hashes=True)
+    rows = await registrations.open_of_batch(tx.session, claim.partner_id, claim.id, with_hashes=True)
     await batches.update_claimed(
         tx.session,
         claim,
@@ -212,10 +199,10 @@ async def _write_intent(runtime: Runtime, tx: Tx, claim: Claim, *, create: bool)
 async def _accepted(runtime: Runtime, claim: Claim, intent: _Intent, accepted: Accepted) -> None:
     now = runtime.now()
     if accepted.tracking_id is None:
-        state, new = BatchState.UNKNOWN, RegistrationState.UNKNOWN
+        state = BatchState.UNKNOWN
         due_at = now + timedelta(seconds=runtime.settings.poll_ceiling_s / 10)
     else:
-        state, new = BatchState.SUBMITTED, RegistrationState.PROCESSING
+        state = BatchState.SUBMITTED
         due_at = now + timedelta(seconds=runtime.settings.poll_first_s)
     async with runtime.transaction(claim.partner_id) as tx:
         if await batches.lock_claimed(tx.session, claim) is None:
@@ -224,7 +211,6 @@ async def _accepted(runtime: Runtime, claim: Claim, intent: _Intent, accepted: A
         await batches.finish_attempt(
             tx.session, claim, intent.attempt_id, outcome="accepted", said="", now=now
         )
-        await registrations.move_batches(tx.session, claim.partner_id, [claim.id], new, now, only=_UNDER_WAY)
         await release(
             tx,
             claim,
@@ -318,15 +304,6 @@ async def _unsent(runtime: Runtime, claim: Claim, intent: _Intent, failure: Upst
         )
         if not held:
             raise LostClaim
-        if not intent.uncertain:
-            await registrations.move_batches(
-                tx.session,
-                claim.partner_id,
-                [claim.id],
-                RegistrationState.QUEUED,
-                now,
-                only=frozenset({RegistrationState.SUBMITTING}),
-            )
     raise failure
 
 
@@ -349,7 +326,6 @@ async def _unknown(runtime: Runtime, claim: Claim, intent: _Intent, failure: Out
         )
         if not held:
             raise LostClaim
-        await _rows_are_unknown(tx, claim, now)
     raise failure
 
 
@@ -361,18 +337,6 @@ async def _to_lookup(runtime: Runtime, claim: Claim, failure: UpstreamFailure | 
         values |= {"failure_code": failure.code, "failure_said": str(failure.said) or None}
     async with runtime.transaction(claim.partner_id) as tx:
         await release(tx, claim, now + LOOKUP_PAUSE, now, {**values, "uncertain": True, "troubles": 0})
-        await _rows_are_unknown(tx, claim, now)
-
-
-async def _rows_are_unknown(tx: Tx, claim: Claim, now: datetime) -> None:
-    await registrations.move_batches(
-        tx.session,
-        claim.partner_id,
-        [claim.id],
-        RegistrationState.UNKNOWN,
-        now,
-        only=frozenset({RegistrationState.SUBMITTING}),
-    )
 
 
 async def _finish_attempt(runtime: Runtime, claim: Claim, intent: _Intent, failure: UpstreamFailure) -> None:

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import text
 
 from app.db import batches, heartbeats
-from app.domain.registration import RegistrationState
+from app.domain.batch import BatchState
 from app.services import batches as batch_steps
 from app.services import consents, sweep
 from deploy.synthetic import devices
@@ -173,8 +173,11 @@ async def test_hashes_go_at_once_with_success_and_after_the_retention_with_failu
     assert await scalar(world, "SELECT count(*) FROM device_hashes") == 2
     world.clock.advance(days=2)
     await sweep.tidy(world.runtime)
-    left = "SELECT r.state FROM device_hashes h JOIN registrations r ON r.id = h.registration_id"
-    assert await scalar(world, left) == RegistrationState.HELD, "what is still to be sent stays"
+    left = (
+        "SELECT b.state FROM device_hashes h JOIN registrations r ON r.id = h.registration_id "
+        "JOIN batches b ON b.id = r.batch_id"
+    )
+    assert await scalar(world, left) == BatchState.HELD, "what is still to be sent stays"
     assert await scalar(world, "SELECT count(*) FROM device_hashes") == 1
     await world.set_consent(partner.other_tenant_id, given=True)
     await consents.read_customers(world.runtime, partner.id, partner.connection_id)
