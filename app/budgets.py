@@ -1,10 +1,10 @@
 """The throttle budget of each connection, shared by all workers through Redis.
 
-What is decided is decided in `app.domain.budget`; this file keeps the value. A change is a reading
-and a swap of the whole value, each one script and one round trip, repeated when another worker was
-quicker; the moment is Redis' own, so that workers' clocks need not agree. Without Redis each worker
-goes on with a smaller budget of its own and hands back what it has learnt: never without limit, and
-never not at all. Nothing here is needed to be right for work not to be lost.
+What is decided is decided in `app.domain.budget`; this file keeps the value. A change is a swap of the
+whole value, one script and one round trip, repeated when another worker was quicker; the moment is
+Redis' own, so that workers' clocks need not agree. Without Redis each worker goes on with a smaller
+budget of its own and hands back what it has learnt: never without limit, and never not at all. Nothing
+here is needed to be right for work not to be lost.
 """
 
 import asyncio
@@ -43,6 +43,8 @@ REDIS_PATIENCE = 0.5
 """Seconds a change may take: a Redis that accepts and never answers must not hold up calls."""
 REDIS_PAUSE = 2.0
 """Seconds in which Redis is left alone after it failed."""
+SEEN_FOR = 1.0
+"""Seconds in which the value last seen is worth a try before asking for it."""
 SWAPS = 50
 """Tries to change a budget that others change too; one try of each round succeeds."""
 
@@ -106,6 +108,8 @@ class Budgets:
     """The shared budgets as last seen."""
     _own: dict[UUID, Budget] = field(default_factory=dict)
     """Budgets of this process while it can not see the shared ones."""
+    _seen: dict[UUID, tuple[bytes, datetime, float]] = field(default_factory=dict)
+    """What Redis held when last asked, its time then, and our own watch's."""
     _locks: defaultdict[UUID, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
     long_wait: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held by the one call that may wait LONG_PATIENCE."""
@@ -156,7 +160,7 @@ class Budgets:
         return Seen(now, shared, found)
 
     async def _change_shared(self, connection_id: UUID, clock: Clock, decide: Decide[Decided]) -> Decided:
-        _, held, now = await self._ask(connection_id, clock)
+        held, now, guessed = await self._held(connection_id, clock)
         for _ in range(SWAPS):
             known = self._of(connection_id, held, now)
             own = self._own.get(connection_id)
@@ -164,7 +168,12 @@ class Budgets:
                 known = policy_of.absorb(known, own, now, self.policy)
             changed, decided = decide(known, now, self.policy)
             if changed is known:
-                return decided
+                if not guessed:
+                    return decided
+                guessed = False
+                _, held, now = await self._ask(connection_id, clock)
+                continue
+            guessed = False
             swapped, held, now = await self._ask(connection_id, clock, held, _encode(changed))
             if swapped:
                 self._known[connection_id] = changed
@@ -173,18 +182,30 @@ class Budgets:
                 return decided
         raise _Contended
 
+    async def _held(self, connection_id: UUID, clock: Clock) -> tuple[bytes, datetime, bool]:
+        """The value to change, the time, and whether both are only what this process knows.
+
+        A swap of a value that is not held any more fails and brings the true one: so who changed it last
+        needs one round trip instead of two.
+        """
+        seen = self._seen.get(connection_id)
+        if seen is not None and seen[0]:
+            age = time.monotonic() - seen[2]
+            if age < SEEN_FOR:
+                return seen[0], seen[1] + timedelta(seconds=age) + _moved(clock), True
+        _, held, now = await self._ask(connection_id, clock)
+        return held, now, False
+
     async def _ask(
         self, connection_id: UUID, clock: Clock, expected: bytes = b"", new: bytes = b""
     ) -> tuple[bool, bytes, datetime]:
-        """Redis' time is moved as far as the caller's clock stands from this machine's: not at all but
-        in tests and drills, which move it."""
-        moved = clock() - datetime.now(UTC)
         kept = int(KEPT / timedelta(milliseconds=1))
         swapped, held, seconds, micros = await self.redis.execute_command(  # type: ignore[no-untyped-call]
             "EVAL", _SCRIPT, 1, f"registrar:budget:{connection_id}", expected, new, kept
         )
         now = datetime.fromtimestamp(int(seconds), UTC) + timedelta(microseconds=int(micros))
-        return bool(swapped), held, now + moved
+        self._seen[connection_id] = (new if swapped else held, now, time.monotonic())
+        return bool(swapped), held, now + _moved(clock)
 
     def _of(self, connection_id: UUID, held: bytes, now: datetime) -> Budget:
         """The value held; where Redis has lost it, or cannot be read, what this process knows."""
@@ -292,6 +313,12 @@ class ConnectionGate:
             log.warning("breaker_opened", connection_id=connection, failures=after.failures)
         elif before.opened and not after.opened:
             log.info("breaker_closed", connection_id=connection)
+
+
+def _moved(clock: Clock) -> timedelta:
+    """How far the caller's clock stands from this machine's, by which Redis' time is moved too: not at all
+    but in tests and drills, which move it."""
+    return clock() - datetime.now(UTC)
 
 
 def _held_back(pause: Pause) -> HeldBack:

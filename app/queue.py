@@ -6,7 +6,9 @@ costs time, never work. This file is the enqueue side of arq; `workers` is the o
 """
 
 import asyncio
+import math
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -28,6 +30,10 @@ EXPIRES_AFTER = timedelta(minutes=10)
 """A wake-up older than this is worthless: the sweep has long found the row."""
 LONGEST_DEFERRAL = timedelta(minutes=2)
 """Later work is left to the sweep, which looks every few seconds anyway."""
+SLOT = 0.1
+"""Seconds: wake-ups for later are put off to the end of a slot, and those of a slot counted together."""
+LANES_A_SLOT = 8
+"""As many lanes as a worker has for batches by default."""
 
 SEND_PATIENCE = 2.0
 """Seconds sending may take in all: a Redis that accepts and never answers must not hold up a request."""
@@ -88,6 +94,7 @@ class Queue:
         self._pool: ArqRedis | None = None
         self._connecting = asyncio.Lock()
         self._silent_until = 0.0
+        self._planned: Counter[tuple[WakeKind, int]] = Counter()
 
     async def _connected(self) -> ArqRedis:
         async with self._connecting:
@@ -102,7 +109,8 @@ class Queue:
 
     async def send(self, wake_ups: Sequence[WakeUp]) -> None:
         """Sends them; a failure is logged and forgotten, because the sweep finds the rows."""
-        if time.monotonic() < self._silent_until:
+        wake_ups = [wanted for wake_up in wake_ups if (wanted := self._not_planned(wake_up)) is not None]
+        if not wake_ups or time.monotonic() < self._silent_until:
             return
         try:
             async with asyncio.timeout(SEND_PATIENCE):
@@ -112,6 +120,25 @@ class Queue:
         except (RedisError, OSError) as error:  # TimeoutError is an OSError
             self._silent_until = time.monotonic() + PAUSE_AFTER_FAILURE
             log.warning("wake_up_not_sent", error=type(error).__name__, count=len(wake_ups))
+
+    def _not_planned(self, wake_up: WakeUp) -> WakeUp | None:
+        """The wake-up without the lanes that this process has asked for at about the same moment: a lane
+        takes whatever is due, so a hundred batches that are due together need no hundred of them."""
+        if wake_up.at is None:
+            return wake_up
+        now = datetime.now(UTC)
+        if wake_up.at - now > LONGEST_DEFERRAL:
+            return None  # left to the sweep
+        slot = math.ceil(wake_up.at.timestamp() / SLOT)
+        planned = self._planned[wake_up.kind, slot]
+        lanes = min(wake_up.lanes, LANES_A_SLOT - planned)
+        if lanes <= 0:
+            return None
+        if len(self._planned) > 1000:
+            past = now.timestamp() / SLOT
+            self._planned = Counter({key: n for key, n in self._planned.items() if key[1] > past})
+        self._planned[wake_up.kind, slot] += lanes
+        return WakeUp(wake_up.kind, lanes, datetime.fromtimestamp(slot * SLOT, UTC))
 
     async def ping(self) -> bool:
         try:
@@ -127,7 +154,5 @@ class Queue:
 
 
 async def _enqueue(pool: ArqRedis, wake_up: WakeUp) -> None:
-    if wake_up.at is not None and wake_up.at - datetime.now(UTC) > LONGEST_DEFERRAL:
-        return
     for _ in range(wake_up.lanes):
         await pool.enqueue_job(wake_up.kind.value, _defer_until=wake_up.at, _expires=EXPIRES_AFTER)

@@ -64,7 +64,8 @@ WITH RECURSIVE under_way AS MATERIALIZED (
     UPDATE customers SET last_turn_at = :now
     FROM claimed WHERE customers.id = claimed.customer_id AND claimed.state = 'queued'
 )
-SELECT * FROM claimed
+SELECT claimed.*, customers.entra_tenant_id
+FROM claimed JOIN customers ON customers.id = claimed.customer_id
 """
 
 
@@ -79,6 +80,8 @@ class Claim:
     order_id: UUID
     customer_id: UUID
     connection_id: UUID
+    entra_tenant_id: UUID
+    """The customer's."""
     group_tag: str
     submissions: int
     polls: int
@@ -324,6 +327,43 @@ async def add_attempt(
             "correlation_id": correlation_id,
             "started_at": now,
         },
+    )
+
+
+async def begin_attempt(
+    session: AsyncConnection,
+    claim: Claim,
+    *,
+    id: UUID,
+    kind: str,
+    values: dict[str, Any],
+    now: datetime,
+) -> bool:
+    """Writes down the call that is about to be made, with the batch's new `values`, and takes the turn of
+    its customer: all who were claimed meanwhile and could not send come before it.
+
+    `values` name the request id. False when the claim has been lost; then nothing was written.
+    """
+    assignments = ", ".join(f"{name} = :set_{name}" for name in values)
+    return bool(
+        await execute(
+            session,
+            f"WITH held AS (UPDATE batches SET {assignments} "
+            "WHERE partner_id = :partner AND id = :batch AND owner = :owner RETURNING id, customer_id), "
+            "turn AS (UPDATE customers SET last_turn_at = :now FROM held "
+            "WHERE customers.partner_id = :partner AND customers.id = held.customer_id) "
+            "INSERT INTO batch_attempts "
+            "(id, partner_id, batch_id, kind, request_id, correlation_id, started_at) "
+            "SELECT :id, :partner, id, :kind, :set_request_id, :correlation, :now FROM held",
+            partner=claim.partner_id,
+            batch=claim.id,
+            owner=claim.owner,
+            id=id,
+            kind=kind,
+            correlation=claim.correlation_id,
+            now=now,
+            **{f"set_{name}": value for name, value in values.items()},
+        )
     )
 
 

@@ -222,19 +222,6 @@ async def aged_consents(
     )
 
 
-async def take_turn(
-    session: AsyncConnection, partner_id: PartnerId, customer_id: UUID, now: datetime
-) -> None:
-    """Something of its is being sent: all who were claimed meanwhile and could not send come before it."""
-    await execute(
-        session,
-        "UPDATE customers SET last_turn_at = :now WHERE partner_id = :partner AND id = :id",
-        partner=partner_id,
-        id=customer_id,
-        now=now,
-    )
-
-
 async def give_turn_back(
     session: AsyncConnection, partner_id: PartnerId, customer_id: UUID, batch_id: UUID, now: datetime
 ) -> None:

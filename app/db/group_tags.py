@@ -23,6 +23,23 @@ class GroupTag:
     """When that batch is tried again, or was."""
 
 
+async def is_known(
+    session: AsyncConnection, partner_id: PartnerId, customer_id: UUID, group_tag: str
+) -> bool:
+    """Whether Partner Center has the tag in this very spelling. Holds nothing: a tag that has gone
+    meanwhile shows in the answer of the call that names it."""
+    row = await fetch_one(
+        session,
+        "SELECT known AND tag = :tag AS known FROM group_tags "
+        "WHERE partner_id = :partner AND customer_id = :customer AND tag_key = :key",
+        partner=partner_id,
+        customer=customer_id,
+        key=key(group_tag),
+        tag=group_tag,
+    )
+    return row is not None and bool(row["known"])
+
+
 def key(group_tag: str) -> str:
     return group_tag.lower()
 

@@ -7,16 +7,15 @@ batch, with which all of its rows move at once: see `state_of`, and docs/adr/001
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db import tables
 from app.db.engine import load
 from app.db.paging import Page, PageRequest, cut
-from app.db.sql import Record, execute, fetch_all, fetch_one, listed
+from app.db.sql import Record, execute, fetch_all, fetch_one, listed, text
 from app.domain.batch import OPEN_BATCH, BatchState
 from app.domain.ids import PartnerId
 from app.domain.registration import MOVING_WITH_BATCH, OUTCOME_MOVES, RegistrationState, sources_of
@@ -62,8 +61,7 @@ def state_of(stored: str, batch: str = "b") -> str:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class SendableRow:
+class SendableRow(NamedTuple):
     """What a call needs of one registration, in the order of the batch."""
 
     id: UUID

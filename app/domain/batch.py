@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from app.domain.registration import UpstreamRow
 
@@ -65,16 +66,14 @@ def plan(group_tags: Sequence[str | None], limit: int) -> list[Plan]:
     ]
 
 
-@dataclass(frozen=True, slots=True)
-class SentRow:
+class SentRow(NamedTuple):
     """What identifies a device in the call that carried it, in the order it was sent."""
 
     serial_number: str | None
     product_key: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Match:
+class Match(NamedTuple):
     answer: UpstreamRow | None
     """None: the answer says nothing of this device."""
     certain: bool

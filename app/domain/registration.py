@@ -7,6 +7,7 @@ first and the number second; what neither table knows is kept verbatim and shown
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 
 class RegistrationState(StrEnum):
@@ -123,8 +124,7 @@ TRANSIENT_CODES = frozenset({"upstream_busy"})
 MAX_TRANSIENT_ATTEMPTS = 3
 
 
-@dataclass(frozen=True, slots=True)
-class UpstreamRow:
+class UpstreamRow(NamedTuple):
     """What Microsoft said about one device, as it said it."""
 
     done: bool

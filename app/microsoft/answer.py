@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from enum import Enum, auto
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -76,10 +77,16 @@ def fold(value: Any) -> Any:
     Microsoft's pages differ in case among themselves, and one of them writes `" attributes"`.
     """
     if isinstance(value, dict):
-        return {name.strip().lower(): fold(item) for name, item in value.items()}
+        return {_folded_name(name): fold(item) for name, item in value.items()}
     if isinstance(value, list):
         return [fold(item) for item in value]
     return value
+
+
+@lru_cache(maxsize=512)
+def _folded_name(name: str) -> str:
+    """Kept, because a thousand devices have the same dozen names."""
+    return name.strip().lower()
 
 
 def tidy(text: str, *, limit: int) -> str:

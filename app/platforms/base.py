@@ -12,7 +12,7 @@ import pkgutil
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 from uuid import UUID
 
 from app.domain.batch import SentRow
@@ -87,9 +87,11 @@ class CallIds:
     correlation_id: UUID
 
 
-@dataclass(frozen=True, slots=True)
-class OutgoingDevice:
-    """One device as it is sent: exactly one legal identity, the other fields None."""
+class OutgoingDevice(NamedTuple):
+    """One device as it is sent: exactly one legal identity, the other fields None.
+
+    A tuple, as a worker makes tens of thousands a second.
+    """
 
     serial_number: str | None = None
     manufacturer: str | None = None

@@ -10,6 +10,7 @@ too where the connection has it, and the App-only token where it has not.
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote, urlsplit
 from uuid import UUID, uuid4
@@ -252,14 +253,19 @@ def _devices(tenant_id: UUID, group_tag: str) -> str:
 
 def _outgoing(device: OutgoingDevice) -> dict[str, str]:
     """Only the fields of the identity: an empty list of policies, say, breaks the service (500)."""
-    fields = {
-        "serialNumber": device.serial_number,
-        "oemManufacturerName": device.manufacturer,
-        "modelName": device.model,
-        "productKey": device.product_key,
-        "hardwareHash": None if device.hash_data is None else hardware_hash.encode(device.hash_data),
-    }
-    return {name: value for name, value in fields.items() if value is not None}
+    serial_number, manufacturer, model, product_key, hash_data = device
+    fields = {}
+    if serial_number is not None:
+        fields["serialNumber"] = serial_number
+    if manufacturer is not None:
+        fields["oemManufacturerName"] = manufacturer
+    if model is not None:
+        fields["modelName"] = model
+    if product_key is not None:
+        fields["productKey"] = product_key
+    if hash_data is not None:
+        fields["hardwareHash"] = hardware_hash.encode(hash_data)
+    return fields
 
 
 def _tracking_id(reply: Reply, customer: UUID) -> str | None:
@@ -334,8 +340,13 @@ def _continuation(body: Any) -> str | None:
 
 
 def _status(item: Mapping[str, Any]) -> str:
+    return _status_word(str(item.get("status") or ""))
+
+
+@lru_cache(maxsize=64)
+def _status_word(status: str) -> str:
     """finished_with_errors, finishedWithErrors, in-progress: the letters only."""
-    word = "".join(letter for letter in str(item.get("status") or "").lower() if letter.isalnum())
+    word = "".join(letter for letter in status.lower() if letter.isalnum())
     return _STATUS_NUMBERS.get(word, word)
 
 

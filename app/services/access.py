@@ -20,7 +20,7 @@ from app.domain.upstream import ConnectionTrouble, Said, Unreachable
 from app.microsoft.http import LOGIN_TIMEOUT_S
 from app.microsoft.tokens import Tokens
 from app.platforms.base import TokenKind
-from app.runtime import Runtime
+from app.runtime import Runtime, Tx
 from app.secrets import SecretError
 from app.settings import Settings
 from app.telemetry import logger
@@ -203,7 +203,14 @@ async def open_access(
     runtime: Runtime, partner_id: PartnerId, connection_id: UUID, *, fresh: bool = False
 ) -> ConnectionAccess:
     async with runtime.transaction(partner_id) as tx:
-        record = await connections.get(tx.session, partner_id, connection_id)
+        return await read_access(runtime, tx, partner_id, connection_id, fresh=fresh)
+
+
+async def read_access(
+    runtime: Runtime, tx: Tx, partner_id: PartnerId, connection_id: UUID, *, fresh: bool = False
+) -> ConnectionAccess:
+    """`open_access` within a transaction that reads other things as well."""
+    record = await connections.get(tx.session, partner_id, connection_id)
     if record is None:
         raise LookupError("the connection has gone")
     return ConnectionAccess(runtime, partner_id, record, fresh)

@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from app.db import batches, customers, registrations
+from app.db import batches, registrations
 from app.db.batches import Claim
 from app.db.ids import new_row_id
 from app.db.registrations import Outcome, SendableRow
@@ -71,7 +71,6 @@ def _agree(ours: str | None, theirs: str | None) -> bool:
 
 async def look_up(runtime: Runtime, claim: Claim) -> None:
     async with runtime.transaction(claim.partner_id) as tx:
-        customer = await customers.get(tx.session, claim.partner_id, claim.customer_id)
         rows = await registrations.open_of_batch(tx.session, claim.partner_id, claim.id, with_hashes=False)
         await batches.close_open_attempts(tx.session, claim, runtime.now())
         attempt_id = new_row_id()
@@ -84,10 +83,8 @@ async def look_up(runtime: Runtime, claim: Claim) -> None:
             correlation_id=claim.correlation_id,
             now=runtime.now(),
         )
-    if customer is None:
-        raise LookupError("the customer has gone")
     try:
-        listing = await _read(runtime, claim, customer["entra_tenant_id"])
+        listing = await _read(runtime, claim)
     except UpstreamFailure as failure:
         await _finish_attempt(runtime, claim, attempt_id, failure.code, str(failure.said))
         raise
@@ -95,14 +92,16 @@ async def look_up(runtime: Runtime, claim: Claim) -> None:
     await _conclude(runtime, claim, rows, listing)
 
 
-async def _read(runtime: Runtime, claim: Claim, tenant_id: UUID) -> _Listing:
+async def _read(runtime: Runtime, claim: Claim) -> _Listing:
     access = await open_access(runtime, claim.partner_id, claim.connection_id)
     driver = runtime.drivers[access.record["platform"]]
     listing = _Listing()
     pages = runtime.settings.lookup_pages
     try:
         async with asyncio.timeout(runtime.settings.step_timeout_s * READING_SHARE):
-            async for device in driver.listed(access, tenant_id, claim.group_tag, max_pages=pages):
+            async for device in driver.listed(
+                access, claim.entra_tenant_id, claim.group_tag, max_pages=pages
+            ):
                 listing.add(device)
     except TimeoutError:
         listing.whole = False

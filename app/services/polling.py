@@ -6,7 +6,7 @@ The batch's own status is never taken for the devices': it says "finished" over 
 from collections.abc import Sequence
 from datetime import timedelta
 
-from app.db import customers, registrations
+from app.db import registrations
 from app.db.batches import Claim
 from app.db.registrations import Outcome, SendableRow
 from app.domain import schedule
@@ -16,7 +16,7 @@ from app.domain.schedule import PollPolicy
 from app.domain.upstream import NoRelationship, OutcomeUnknown, Refused
 from app.platforms.base import Progress
 from app.runtime import Runtime
-from app.services.access import open_access
+from app.services.access import read_access
 from app.services.lookup import LOOKUP_PAUSE
 from app.services.settlement import Next, outcome_of, record, release
 from app.services.submission import outgoing
@@ -37,16 +37,15 @@ def poll_policy(settings: Settings) -> PollPolicy:
 
 async def poll(runtime: Runtime, claim: Claim) -> None:
     async with runtime.transaction(claim.partner_id) as tx:
-        customer = await customers.get(tx.session, claim.partner_id, claim.customer_id)
         rows = await registrations.open_of_batch(tx.session, claim.partner_id, claim.id, with_hashes=False)
-    if customer is None or claim.tracking_id is None or claim.submitted_at is None:
-        raise LookupError("a submitted batch without customer, tracking id or time")
-    access = await open_access(runtime, claim.partner_id, claim.connection_id)
+        access = await read_access(runtime, tx, claim.partner_id, claim.connection_id)
+    if claim.tracking_id is None or claim.submitted_at is None:
+        raise LookupError("a submitted batch without tracking id or time")
     driver = runtime.drivers[access.record["platform"]]
     policy = poll_policy(runtime.settings)
     overdue = schedule.is_past_deadline(claim.submitted_at, runtime.now(), policy)
     try:
-        progress = await driver.poll(access, customer["entra_tenant_id"], claim.tracking_id)
+        progress = await driver.poll(access, claim.entra_tenant_id, claim.tracking_id)
     except NoRelationship:
         # It says nothing of the job: that goes on when the customer has consented again.
         raise

@@ -7,7 +7,6 @@ batch create it while the others wait. Intent is on disk before the call leaves.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from enum import Enum, auto
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -28,7 +27,7 @@ from app.domain.upstream import (
 )
 from app.platforms.base import Accepted, CallIds, OutgoingDevice, Submission
 from app.runtime import Runtime, Tx
-from app.services.access import open_access
+from app.services.access import ConnectionAccess, read_access
 from app.services.lookup import LOOKUP_PAUSE
 from app.services.settlement import LostClaim, hasten_waiting, hold_batch, refuse_batch, release
 from app.settings import Settings
@@ -61,14 +60,13 @@ async def submit(runtime: Runtime, claim: Claim) -> None:
     if claim.uncertain and _is_spent(runtime.settings, claim):
         await _to_lookup(runtime, claim)
         return
-    intent = await _open(runtime, claim)
-    if intent is _Instead.WAIT:
+    opened = await _open(runtime, claim)
+    if opened is None:
         return
-    access = await open_access(runtime, claim.partner_id, claim.connection_id)
+    intent, access = opened
     driver = runtime.drivers[access.record["platform"]]
-    tenant_id = await _tenant_of(runtime, claim)
-    if intent is _Instead.FIND_TAG:
-        spelling = await driver.find_group_tag(access, tenant_id, claim.group_tag)
+    if intent is None:
+        spelling = await driver.find_group_tag(access, claim.entra_tenant_id, claim.group_tag)
         if spelling is not None and spelling != claim.group_tag:
             await _refuse_spelling(runtime, claim, spelling)
             return
@@ -81,7 +79,7 @@ async def submit(runtime: Runtime, claim: Claim) -> None:
             access,
             intent.ids,
             Submission(
-                tenant_id,
+                claim.entra_tenant_id,
                 claim.group_tag,
                 intent.create,
                 [outgoing(row, with_serial=runtime.settings.send_serial_with_hash) for row in intent.rows],
@@ -95,11 +93,9 @@ async def submit(runtime: Runtime, claim: Claim) -> None:
 
 def outgoing(row: SendableRow, *, with_serial: bool) -> OutgoingDevice:
     """Exactly the fields of the identity that is sent."""
-    match IdentityKind(row.identity):
+    match row.identity:
         case IdentityKind.TUPLE:
-            return OutgoingDevice(
-                serial_number=row.serial_number, manufacturer=row.manufacturer, model=row.model
-            )
+            return OutgoingDevice(row.serial_number, row.manufacturer, row.model)
         case IdentityKind.PRODUCT_KEY:
             return OutgoingDevice(product_key=row.product_key)
         case IdentityKind.HARDWARE_HASH:
@@ -108,6 +104,8 @@ def outgoing(row: SendableRow, *, with_serial: bool) -> OutgoingDevice:
                 product_key=row.product_key,
                 hash_data=row.hash_data,
             )
+        case other:
+            raise ValueError(f"a row of a batch without an identity that could be sent: {other}")
 
 
 def _is_spent(settings: Settings, claim: Claim) -> bool:
@@ -115,84 +113,74 @@ def _is_spent(settings: Settings, claim: Claim) -> bool:
     return claim.submissions >= settings.max_submissions + claim.lookups
 
 
-async def _tenant_of(runtime: Runtime, claim: Claim) -> UUID:
-    async with runtime.transaction(claim.partner_id) as tx:
-        customer = await customers.get(tx.session, claim.partner_id, claim.customer_id)
-    if customer is None:
-        raise LookupError("the customer has gone")
-    return customer["entra_tenant_id"]  # type: ignore[no-any-return]
+async def _open(runtime: Runtime, claim: Claim) -> tuple[_Intent | None, ConnectionAccess] | None:
+    """Decides whether to send, and writes the intent where the tag is known.
 
-
-class _Instead(Enum):
-    """What to do where nothing can be sent yet."""
-
-    WAIT = auto()  # no consent, or another batch is creating the tag; the batch has been put back
-    FIND_TAG = auto()  # this batch is the tag's creator; Microsoft may have the tag all the same
-
-
-async def _open(runtime: Runtime, claim: Claim) -> _Intent | _Instead:
-    """Decides whether to send, and writes the intent where the tag is known."""
+    None: not now, the batch has been put back. No intent: this batch is to create the tag, if Microsoft
+    does not have it all the same.
+    """
     now = runtime.now()
+    intent: _Intent | None = None
     async with runtime.transaction(claim.partner_id) as tx:
         state = await customers.consent_for_share(tx.session, claim.partner_id, claim.customer_id)
-        if await batches.lock_claimed(tx.session, claim) is None:
-            raise LostClaim
         unsent = claim.state is BatchState.QUEUED and not claim.uncertain
         held = unsent and (state is None or not consent.lets_pass(ConsentState(state)))
-        opened = _Instead.WAIT if held else await _write_or_wait(runtime, tx, claim, now)
+        if not held:
+            access = await read_access(runtime, tx, claim.partner_id, claim.connection_id)
+            if await group_tags.is_known(tx.session, claim.partner_id, claim.customer_id, claim.group_tag):
+                intent = await _write_intent(runtime, tx, claim, create=False)
+            elif not await _may_create(tx, claim, now):
+                return None
     if held:
         await hold_batch(runtime, claim)
-    return opened
+        return None
+    return intent, access
 
 
-async def _write_or_wait(runtime: Runtime, tx: Tx, claim: Claim, now: datetime) -> _Intent | _Instead:
-    """Appends where the tag is known; else makes this batch its creator, if no other one is."""
+async def _may_create(tx: Tx, claim: Claim, now: datetime) -> bool:
+    """Makes this batch the tag's creator, if no other one is; else it has been put back and waits."""
+    if await batches.lock_claimed(tx.session, claim) is None:
+        raise LostClaim
     tag = await group_tags.lock(tx.session, claim.partner_id, claim.customer_id, claim.group_tag, now)
-    if tag.known and tag.tag == claim.group_tag:
-        return await _write_intent(runtime, tx, claim, create=False)
-    if tag.creating_batch_id not in (None, claim.id):
+    became_known = tag.known and tag.tag == claim.group_tag
+    if became_known or tag.creating_batch_id not in (None, claim.id):
         await customers.give_turn_back(tx.session, claim.partner_id, claim.customer_id, claim.id, now)
         # After the creator, not beside it: it is the creator that has something to do.
-        patience = (tag.creator_due_at or now) - now + TAG_PATIENCE
-        await release(tx, claim, now + min(max(patience, TAG_PATIENCE), LONGEST_TAG_PATIENCE), now)
-        return _Instead.WAIT
+        wait = max((tag.creator_due_at or now) - now + TAG_PATIENCE, TAG_PATIENCE)
+        due_at = now if became_known else now + min(wait, LONGEST_TAG_PATIENCE)
+        await release(tx, claim, due_at, now)
+        return False
     await group_tags.set_creating(
         tx.session, claim.partner_id, claim.customer_id, claim.group_tag, claim.id, now
     )
-    return _Instead.FIND_TAG
+    return True
 
 
 async def _write_intent(runtime: Runtime, tx: Tx, claim: Claim, *, create: bool) -> _Intent:
     """Puts down, before anything leaves, what leaves and under which ids."""
     now = runtime.now()
-    if await batches.lock_claimed(tx.session, claim) is None:
-        raise LostClaim
-    await batches.close_open_attempts(tx.session, claim, now)
-    await customers.take_turn(tx.session, claim.partner_id, claim.customer_id, now)
+    if claim.uncertain or claim.submissions:
+        await batches.close_open_attempts(tx.session, claim, now)
     # The same id for as long as no answer has come: a service that remembers ids answers as before.
     request_id = claim.request_id or uuid4()
     attempt_id = new_row_id()
-    await batches.add_attempt(
+    held = await batches.begin_attempt(
         tx.session,
         claim,
         id=attempt_id,
         kind="create" if create else "append",
-        request_id=request_id,
-        correlation_id=claim.correlation_id,
-        now=now,
-    )
-    rows = await registrations.open_of_batch(tx.session, claim.partner_id, claim.id, with_hashes=True)
-    await batches.update_claimed(
-        tx.session,
-        claim,
-        {
+        values={
             "state": BatchState.SUBMITTING.value,
             "request_id": request_id,
             "submissions": claim.submissions + 1,
             "uncertain": claim.uncertain,
             "updated_at": now,
         },
+        now=now,
     )
+    if not held:
+        raise LostClaim
+    rows = await registrations.open_of_batch(tx.session, claim.partner_id, claim.id, with_hashes=True)
     return _Intent(attempt_id, CallIds(request_id, claim.correlation_id), create, claim.uncertain, rows)
 
 
@@ -205,9 +193,10 @@ async def _accepted(runtime: Runtime, claim: Claim, intent: _Intent, accepted: A
         state = BatchState.SUBMITTED
         due_at = now + timedelta(seconds=runtime.settings.poll_first_s)
     async with runtime.transaction(claim.partner_id) as tx:
-        if await batches.lock_claimed(tx.session, claim) is None:
-            raise LostClaim
-        await _tag_is_known(tx, claim, now)
+        if intent.create:
+            if await batches.lock_claimed(tx.session, claim) is None:
+                raise LostClaim
+            await _tag_is_known(tx, claim, now)
         await batches.finish_attempt(
             tx.session, claim, intent.attempt_id, outcome="accepted", said="", now=now
         )
