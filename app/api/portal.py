@@ -71,7 +71,13 @@ async def list_portal_files(
 @router.get(
     "/batches/{batch_id}/portal-file.csv",
     response_class=Response,
-    responses={200: {"content": {CSV: {}}, "description": "The exact bytes to upload."}, **CONFLICTS},
+    responses={
+        200: {
+            "content": {CSV: {"schema": {"type": "string", "format": "binary"}}},
+            "description": "The exact bytes to upload.",
+        },
+        **CONFLICTS,
+    },
 )
 async def get_portal_file(runtime: RuntimeOf, caller: WritesOrders, batch_id: UUID) -> Response:
     """The file to upload, exactly as the portal wants it. Fetching it changes nothing and may be repeated.

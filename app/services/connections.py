@@ -94,7 +94,7 @@ def _is_portal(runtime: Runtime, caller: Caller, new: NewConnection) -> bool:
     if platform.is_driven_for(caller.partner_role):
         missing = [name for name in ("client_id", "client_secret") if getattr(new, name) is None]
         if missing:
-            errors = [FieldError(f"/{name}", "missing", "It is missing.") for name in missing]
+            errors = [FieldError(f"/{name}", "validation_failed", "It is missing.") for name in missing]
             raise Unprocessable("validation_failed", f"{platform.title} is called with credentials.", errors)
         return False
     if platform.file is not None:
