@@ -8,7 +8,7 @@ import pytest
 
 from app.services import batches, consents, identities, sweep
 from app.services.identities import PartnerRole, Scope
-from tests.integration.test_api_service import problem_of
+from tests.integration.test_api_bad_input import problem_of
 from tests.portals import PortalPartner, hash_of, portal_partner, tuple_of
 from tests.receiver import open_receiver
 from tests.world import World, tuples

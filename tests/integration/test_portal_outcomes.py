@@ -14,7 +14,7 @@ from app.domain.errors import Conflict
 from app.domain.order import FINAL
 from app.domain.registration import RegistrationState
 from app.services import batches, consents, orders, portal
-from tests.integration.test_api_service import problem_of
+from tests.integration.test_api_bad_input import problem_of
 from tests.portals import PortalPartner, hash_of, portal_partner, tuple_of
 from tests.world import World
 

@@ -6,6 +6,7 @@ import pytest
 
 from app.domain import hardware_hash, identity
 from app.domain.batch import SentRow
+from app.domain.catalogue import Finding
 from app.domain.identity import CheckedDevice, Device, IdentityKind, Rules
 from app.domain.registration import RegistrationState, interpret
 from app.platforms.base import FileFormat, OutgoingDevice, UnreadableResult, discover
@@ -82,7 +83,7 @@ def checked(name: str, device: Device, tag: str = "Kiosk") -> CheckedDevice:
     """As an order checks it, with the cells that would be written."""
     format = format_of(name)
 
-    def objection(found: CheckedDevice) -> identity.Finding | None:
+    def objection(found: CheckedDevice) -> Finding | None:
         sent = OutgoingDevice(
             serial_number=found.search_serial,
             manufacturer=found.manufacturer if found.kind is IdentityKind.TUPLE else None,
