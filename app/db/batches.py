@@ -22,10 +22,12 @@ _IN_FLIGHT = listed(IN_FLIGHT)
 # The cost follows the number of customers that wait, not the number of batches: `waiting` steps
 # through the index from customer to customer, and only the chosen customer's queue is opened.
 #
-# What belongs to a portal connection is a person's: no worker's query finds it (ADR 0015).
+# What belongs to a portal connection is a person's: no worker's query finds it (ADR 0015). It may be
+# uploaded for weeks, and would be counted against every waiting customer if it were under way.
 _CLAIM = f"""
 WITH RECURSIVE under_way AS MATERIALIZED (
     SELECT customer_id, connection_id FROM batches WHERE state IN ({_IN_FLIGHT})
+    AND connection_id NOT IN (SELECT id FROM connections WHERE portal)
     UNION ALL
     SELECT customer_id, connection_id FROM batches WHERE state = 'queued' AND lease_until >= :now
 ), followed AS MATERIALIZED (

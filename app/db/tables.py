@@ -126,6 +126,7 @@ connections = Table(
         "portal OR (client_id IS NOT NULL AND client_secret IS NOT NULL)", name="credentials_given"
     ),
     Index("ix_connections_customers_due_at", "customers_due_at"),
+    Index("ix_connections_portal", "id", postgresql_where=text("portal")),
 )
 
 customers = Table(

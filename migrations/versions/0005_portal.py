@@ -34,6 +34,7 @@ def upgrade() -> None:
     op.create_check_constraint(
         op.f(CREDENTIALS), "connections", "portal OR (client_id IS NOT NULL AND client_secret IS NOT NULL)"
     )
+    op.create_index("ix_connections_portal", "connections", ["id"], postgresql_where=sa.text("portal"))
     note = sa.Column("note", sa.Text(), comment="what a person wrote down with it")
     op.add_column("consent_changes", note)
     op.add_column("consent_changes", sa.Column("made_by", sa.Uuid(), comment=BY))
@@ -49,4 +50,5 @@ def downgrade() -> None:
     op.drop_constraint(op.f(CREDENTIALS), "connections")
     op.alter_column("connections", "client_secret", nullable=False)
     op.alter_column("connections", "client_id", nullable=False)
+    op.drop_index("ix_connections_portal", "connections")
     op.drop_column("connections", "portal")

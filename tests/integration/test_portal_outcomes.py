@@ -1,6 +1,9 @@
 """What people record of a portal's outcomes: matching, codes, corrections, result files, races, crashes."""
 
 import asyncio
+import os
+import signal
+import sys
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -9,6 +12,7 @@ import httpx
 import pytest
 
 from app.db import batches as batches_table
+from app.db import orders as orders_table
 from app.domain.consent import ConsentState
 from app.domain.errors import Conflict
 from app.domain.order import FINAL
@@ -440,3 +444,51 @@ async def test_a_recording_that_died_is_free_again_when_its_lease_ends(world: Wo
     world.clock.advance(seconds=61)
     report(await partner.record(batch, outcome="registered"))
     assert await states(partner, order) == ["registered"]
+
+
+RECORD = """
+import asyncio, sys
+from uuid import UUID
+from app.domain.registration import RegistrationState
+from app.runtime import Runtime
+from app.services import identities, portal
+from app.settings import Settings
+
+async def main():
+    runtime = await Runtime.open(Settings(), process="killed")
+    caller = await identities.authenticate(runtime, sys.argv[1])
+    await portal.record_all(runtime, caller, UUID(sys.argv[2]), RegistrationState.REGISTERED)
+
+asyncio.run(main())
+"""
+
+
+async def test_a_process_that_is_killed_while_it_records_has_recorded_nothing(world: World) -> None:
+    """It has its claim and waits for the order, which this test holds: there it gets a SIGKILL."""
+    partner, order, batch = await one_file(world, [hash_of(1), hash_of(2)])
+    known = world.runtime.settings
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("REGISTRAR_")},
+        "REGISTRAR_DATABASE_URL": str(known.database_url),
+        "REGISTRAR_REDIS_URL": str(known.redis_url),
+        "REGISTRAR_SECRET_KEYS": ",".join(key.get_secret_value() for key in known.secret_keys),
+    }
+    async with world.runtime.transaction(partner.id) as tx:
+        await orders_table.lock(tx.session, partner.id, UUID(order["id"]))
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", RECORD, partner.key, batch, env=environment
+        )
+        async with asyncio.timeout(30):
+            while (await world.batches(UUID(order["id"])))[0]["owner"] is None:
+                assert process.returncode is None
+                await asyncio.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+        await process.wait()
+    assert await states(partner, order) == ["processing"] * 2
+    problem_of(await partner.record(batch, outcome="failed"), 409, "invalid_state")
+    world.clock.advance(seconds=known.lease_s + 1)
+    report(await partner.record(batch, outcome="registered"))
+    assert await states(partner, order) == ["registered"] * 2
+    await assert_books(world, order)
+    attempts = (await partner.ok("GET", f"/batches/{batch}"))["attempts"]
+    assert [attempt["outcome"] for attempt in attempts] == ["recorded", "interrupted", "uploaded"]
