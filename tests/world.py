@@ -275,7 +275,8 @@ class World:
                         "SELECT coalesce(min(at) FILTER (WHERE at > :now), min(at)) FROM ("
                         "SELECT greatest(b.due_at, b.lease_until, n.not_before) AS at FROM batches b "
                         "JOIN connections n ON n.id = b.connection_id "
-                        "WHERE b.state IN ('queued', 'submitting', 'submitted', 'unknown')) AS open"
+                        "WHERE b.state IN ('queued', 'submitting', 'submitted', 'unknown') "
+                        "AND NOT n.portal) AS open"
                     ),
                     {"now": self.clock.now()},
                 )

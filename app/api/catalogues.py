@@ -34,6 +34,7 @@ async def list_platforms(runtime: RuntimeOf, caller: AnyCaller) -> Platforms:
                 profiles=platform.capabilities.profiles,
                 channel=platform.capabilities.channel,
                 automated=platform.automated,
+                portal=platform.file is not None,
                 retired=platform.capabilities.retired,
                 note=platform.note,
             )

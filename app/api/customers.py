@@ -101,7 +101,7 @@ async def update_customer(
 @router.get("/{customer_id}/consent")
 async def get_consent(runtime: RuntimeOf, caller: ReadsCustomers, customer_id: UUID) -> ConsentOut:
     """The state, what it rests on, and how it came about."""
-    return await _consent(runtime, caller.partner_id, customer_id)
+    return await consent_of(runtime, caller.partner_id, customer_id)
 
 
 @router.post("/{customer_id}/consent:request", responses=ASKS_MICROSOFT)
@@ -114,10 +114,10 @@ async def request_consent(runtime: RuntimeOf, caller: WritesCustomers, customer_
 async def recheck_consent(runtime: RuntimeOf, caller: WritesCustomers, customer_id: UUID) -> ConsentOut:
     """Reads Microsoft's customers list now instead of at the next round."""
     await consents.recheck(runtime, caller.partner_id, customer_id)
-    return await _consent(runtime, caller.partner_id, customer_id)
+    return await consent_of(runtime, caller.partner_id, customer_id)
 
 
-async def _consent(runtime: Runtime, partner_id: PartnerId, customer_id: UUID) -> ConsentOut:
+async def consent_of(runtime: Runtime, partner_id: PartnerId, customer_id: UUID) -> ConsentOut:
     record = await consents.get_customer(runtime, partner_id, customer_id)
     history = await consents.history(runtime, partner_id, customer_id)
     summary = rendering.consent_summary(record)

@@ -136,7 +136,8 @@ class PlatformOut(Output):
     identities: list[IdentityKind]
     profiles: Profiles
     channel: Channel
-    automated: bool = Field(description="Whether Registrar drives it; otherwise its orders are files.")
+    automated: bool = Field(description="Whether Registrar drives it by API.")
+    portal: bool = Field(description="Whether orders can be files that a person uploads at its portal.")
     retired: bool
     note: str
 
@@ -167,8 +168,12 @@ class ConnectionIn(Input):
     name: Text100
     platform: Text100 = "partner_center"
     entra_tenant_id: UUID = Field(strict=False, description="The partner's own Entra tenant.")
-    client_id: Text255 = Field(description="The app registered in Partner Center.")
-    client_secret: Secret = Field(description="Write-only.")
+    client_id: Text255 | None = Field(
+        None, description="The app registered in Partner Center; only a portal connection does without."
+    )
+    client_secret: Secret | None = Field(
+        None, description="Write-only; only a portal connection does without."
+    )
     refresh_token: Secret | None = Field(
         None, description="Write-only. App+User consent with MFA; without it no new group tag can be made."
     )
@@ -199,8 +204,12 @@ class ConnectionOut(Output):
     id: UUID
     name: str
     platform: str
+    portal: bool = Field(
+        description="Its orders are files for a person, and consent is recorded by hand: the platform is not "
+        "driven by API, or not for the partner's role."
+    )
     entra_tenant_id: UUID
-    client_id: str
+    client_id: str | None
     has_refresh_token: bool
     refresh_token_at: Timestamp | None = Field(description="It lives 90 days from then.")
     region: str | None
@@ -256,6 +265,8 @@ class ConsentChange(Output):
     to_state: ConsentState
     evidence: Evidence
     at: Timestamp
+    note: str | None = Field(description="What a person wrote down with it.")
+    made_by: UUID | None = Field(description="The API key of that person.")
 
 
 class ConsentOut(ConsentSummary):
@@ -375,6 +386,7 @@ class OrderOut(Output):
     purchase_order: str | None
     customer_id: UUID
     platform: str
+    portal: bool = Field(description="A person uploads its files: see `portal-files`.")
     group_tag: str
     state: OrderState = Field(description="Computed from the counts; never Microsoft's batch status.")
     counts: Counts
@@ -459,6 +471,7 @@ class BatchAttempt(Output):
     finished_at: Timestamp | None
     outcome: str | None
     said: str | None
+    made_by: UUID | None = Field(description="The API key of the person who recorded it by hand.")
 
 
 class BatchDetail(BatchOut):

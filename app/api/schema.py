@@ -43,6 +43,19 @@ ASKS_MICROSOFT: dict[int | str, dict[str, Any]] = {
 }
 """For routes that ask Microsoft while the caller waits."""
 
+CONFLICTS: dict[int | str, dict[str, Any]] = {
+    409: {"description": _PROBLEMS["409"], "content": {MEDIA_TYPE: {}}},
+}
+"""For routes that read, and can meet a state in which there is nothing to read."""
+
+ASKS_FOR_A_FILE: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {"text/csv": {"schema": {"type": "string", "format": "binary"}}},
+    }
+}
+"""`openapi_extra` for a route whose body is a file."""
+
 
 def body_of(model: type[BaseModel]) -> dict[str, Any]:
     """`openapi_extra` for a route that reads its body itself."""
@@ -103,8 +116,8 @@ def _describe(method: str, operation: dict[str, Any], *, is_open: bool, path: st
         if status == "404" and "{" not in path and method == "get":
             continue
         responses[status] = _problem(words)
-    if "502" in responses:
-        responses["502"] = _problem(responses["502"]["description"])
+    for status in {"409", "502"} & responses.keys():
+        responses[status] = _problem(responses[status]["description"])
 
 
 def _problem(words: str) -> dict[str, Any]:

@@ -12,10 +12,10 @@ from typing import Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from app.cli import customers, operate, orders, partners, submit
+from app.cli import customers, operate, orders, partners, portal, submit
 from app.cli.outcome import ExitCode, Stop
 from app.cli.screen import Screen
-from app.cli.surroundings import Surroundings
+from app.cli.surroundings import ORDERS_PANEL, Surroundings
 
 __all__ = ["app", "main"]
 
@@ -50,7 +50,8 @@ app = typer.Typer(
     name="registrar",
     cls=_Program,
     help="Registers Windows Autopilot devices on customers' behalf through Microsoft Partner Center.",
-    epilog="Exit codes: 0 all registered, 1 error, 2 partly, 3 waiting for consent, 4 nothing valid.",
+    epilog="Exit codes: 0 all registered, 1 error, 2 partly, 3 waiting for consent or for a person at a "
+    "portal, 4 nothing valid.",
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -59,6 +60,7 @@ app = typer.Typer(
 )
 for module in (submit, orders, customers, operate, partners):
     app.add_typer(module.app)
+app.add_typer(portal.app, name="portal", rich_help_panel=ORDERS_PANEL)
 
 
 @app.callback()

@@ -110,11 +110,24 @@ class Api:
         given = {name: value for name, value in parameters.items() if value is not None}
         return self._call("GET", path, repeatable=True, params=given)
 
+    def download(self, path: str) -> bytes:
+        """A file's bytes as they are."""
+        response = self._send("GET", path, repeatable=True, headers={"Accept": "text/csv, */*"})
+        if not response.is_success:
+            self._answer(response)
+        return response.content
+
     def post(
-        self, path: str, body: bytes | None = None, *, key: str | None = None, repeatable: bool = False
+        self,
+        path: str,
+        body: bytes | None = None,
+        *,
+        key: str | None = None,
+        repeatable: bool = False,
+        kind: str = "application/json",
     ) -> Answer:
         """`key` is the Idempotency-Key; with one, or if `repeatable`, it is tried several times."""
-        headers = {"Content-Type": "application/json"} if body is not None else {}
+        headers = {"Content-Type": kind} if body is not None else {}
         if key is not None:
             headers["Idempotency-Key"] = key
         return self._call(
@@ -136,6 +149,9 @@ class Api:
                 return
 
     def _call(self, method: str, path: str, *, repeatable: bool, **request: Any) -> Answer:
+        return self._answer(self._send(method, path, repeatable=repeatable, **request))
+
+    def _send(self, method: str, path: str, *, repeatable: bool, **request: Any) -> httpx.Response:
         for pause in (*PAUSES, None):
             try:
                 response = self._client.request(method, path, **request)
@@ -146,7 +162,7 @@ class Api:
                 self.sleep(pause)
                 continue
             if pause is None or not repeatable or not _is_passing(response):
-                return self._answer(response)
+                return response
             self.sleep(min(_retry_after(response) or pause, LONGEST_PAUSE))
         raise AssertionError("the last round returns or raises")
 

@@ -12,7 +12,7 @@ from typing import Final
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from app.cli.api_client import Api, JsonObject, Unreachable
-from app.cli.outcome import ExitCode, Stop
+from app.cli.outcome import ExitCode, Stop, waits_for_a_person
 from app.cli.screen import STATE_WORDS, Screen, count_words, number
 from app.domain.order import FINAL, OrderState
 
@@ -51,7 +51,8 @@ def _follow(screen: Screen, api: Api, current: dict[str, JsonObject]) -> list[Js
 
 
 def _rests(order: JsonObject) -> bool:
-    return order["state"] in FINAL or order["state"] == OrderState.HELD
+    """Over, or nothing happens before somebody does something."""
+    return order["state"] in FINAL or order["state"] == OrderState.HELD or waits_for_a_person(order)
 
 
 def _look(screen: Screen, api: Api, order_id: str) -> tuple[JsonObject, float]:

@@ -16,7 +16,7 @@ class ExitCode(IntEnum):
     DONE = 0  # all registered (or: what was asked for has been done)
     ERROR = 1  # the server, the credentials, the file or the way the command was called
     PARTIAL = 2  # some devices were invalid or failed
-    WAITING = 3  # the customer's consent is missing
+    WAITING = 3  # the customer's consent is missing, or a person's work at a portal
     REFUSED = 4  # nothing was valid, or the whole was refused: nothing was sent
     INTERRUPTED = 130
 
@@ -39,10 +39,15 @@ class Stop(Exception):
         """Entries of a problem's `errors`, as the API has them."""
 
 
+def waits_for_a_person(order: Mapping[str, Any]) -> bool:
+    """Its files are uploaded by hand, so nothing moves by itself. APIs before portal mode do not say."""
+    return bool(order.get("portal")) and order["state"] == OrderState.IN_PROGRESS
+
+
 def judge_order(order: Mapping[str, Any]) -> ExitCode:
     """What an order as the API shows it means for the exit code."""
     counts: Mapping[str, int] = order["counts"]
-    if order["state"] == OrderState.HELD:
+    if order["state"] == OrderState.HELD or waits_for_a_person(order):
         return ExitCode.WAITING
     if counts["total"] and counts["invalid"] == counts["total"]:
         return ExitCode.REFUSED

@@ -9,6 +9,7 @@ from typing import Final
 
 from app.cli.api_client import Api, JsonObject
 from app.cli.customers import consent_advice, customer_names
+from app.cli.outcome import waits_for_a_person
 from app.cli.screen import ORDER_WORDS, SHOWN_ROWS, STATE_WORDS, Screen, amount, count_words, number
 from app.domain.catalogue import CATALOGUE
 from app.domain.order import FINAL, OrderState
@@ -34,8 +35,17 @@ def conclude(
         name = customer_names(api, [customer_id])[customer_id]
         waiting = sum(order["counts"]["held"] for order in held)
         screen.say()
-        screen.say(f"{amount(waiting, 'device')} will go out by themselves as soon as {name} consents.")
-        screen.say(consent_advice(name))
+        if held[0].get("portal"):
+            screen.say(
+                f"{amount(waiting, 'device')} wait for the consent of {name}, which you record by hand:"
+            )
+            screen.say(f"`registrar portal consent {customer_id} --note ...`")
+        else:
+            screen.say(f"{amount(waiting, 'device')} will go out by themselves as soon as {name} consents.")
+            screen.say(consent_advice(name))
+    for order in filter(waits_for_a_person, orders):
+        screen.say()
+        screen.say(f"You upload it by hand: `registrar portal files {order['id']}` shows how.")
     retryable = [order for order in orders if any(order["counts"][state] for state in WENT_WRONG)]
     for order in retryable:
         if order["state"] in FINAL:

@@ -22,16 +22,20 @@ _IN_FLIGHT = listed(IN_FLIGHT)
 #
 # The cost follows the number of customers that wait, not the number of batches: `waiting` steps
 # through the index from customer to customer, and only the chosen customer's queue is opened.
+#
+# What belongs to a portal connection is a person's: no worker's query finds it (ADR 0016). It may be
+# uploaded for weeks, and would be counted against every waiting customer if it were under way.
 _CLAIM = f"""
 WITH RECURSIVE under_way AS MATERIALIZED (
     SELECT customer_id, connection_id FROM batches WHERE state IN ({_IN_FLIGHT})
+    AND connection_id NOT IN (SELECT id FROM connections WHERE portal)
     UNION ALL
     SELECT customer_id, connection_id FROM batches WHERE state = 'queued' AND lease_until >= :now
 ), followed AS MATERIALIZED (
     SELECT b.id FROM batches b JOIN connections n ON n.id = b.connection_id
     WHERE b.state IN ({_IN_FLIGHT})
     AND b.due_at <= :now AND (b.lease_until IS NULL OR b.lease_until < :now)
-    AND (n.not_before IS NULL OR n.not_before <= :now)
+    AND (n.not_before IS NULL OR n.not_before <= :now) AND NOT n.portal
     ORDER BY b.due_at, b.id LIMIT 1 FOR NO KEY UPDATE OF b SKIP LOCKED
 ), waiting(customer_id) AS (
     (SELECT customer_id FROM batches WHERE state = 'queued' ORDER BY customer_id LIMIT 1)
@@ -45,7 +49,7 @@ WITH RECURSIVE under_way AS MATERIALIZED (
     JOIN customers c ON c.id = w.customer_id
     JOIN connections n ON n.id = c.connection_id
     WHERE NOT EXISTS (SELECT FROM followed)
-    AND (n.not_before IS NULL OR n.not_before <= :now)
+    AND (n.not_before IS NULL OR n.not_before <= :now) AND NOT n.portal
     AND (SELECT count(*) FROM under_way u WHERE u.customer_id = c.id) < :customer_window
     AND (SELECT count(*) FROM under_way u WHERE u.connection_id = n.id) < :connection_window
     ORDER BY c.last_turn_at, c.id
@@ -116,12 +120,41 @@ async def claim_one(
         customer_window=customer_window,
         connection_window=connection_window,
     )
-    if row is None:
-        return None
-    names = Claim.__dataclass_fields__
-    values = {name: row[name] for name in names}
-    values["state"] = BatchState(row["state"])
-    return Claim(**values)
+    return None if row is None else _claim(row)
+
+
+def _claim(row: Record) -> Claim:
+    values = {name: row[name] for name in Claim.__dataclass_fields__}
+    return Claim(**{**values, "state": BatchState(row["state"])})
+
+
+async def claim_by_hand(
+    session: AsyncConnection,
+    partner_id: PartnerId,
+    batch_id: UUID,
+    *,
+    owner: UUID,
+    now: datetime,
+    lease: timedelta,
+) -> Claim | None:
+    """A portal connection's batch for a person who records something of it, fenced like a worker's claim.
+
+    None when somebody else has it, or it is not one that waits for a person.
+    """
+    row = await fetch_one(
+        session,
+        "UPDATE batches b SET owner = :owner, lease_until = :until, updated_at = :now "
+        "FROM connections n, customers c "
+        "WHERE n.id = b.connection_id AND n.portal AND b.partner_id = :partner AND b.id = :id "
+        "AND b.state IN ('queued', 'submitted') AND (b.lease_until IS NULL OR b.lease_until < :now) "
+        "AND c.id = b.customer_id RETURNING b.*, c.entra_tenant_id",
+        partner=partner_id,
+        id=batch_id,
+        owner=owner,
+        until=now + lease,
+        now=now,
+    )
+    return None if row is None else _claim(row)
 
 
 async def count_due(session: AsyncConnection, now: datetime, *, limit: int) -> int:
@@ -129,7 +162,7 @@ async def count_due(session: AsyncConnection, now: datetime, *, limit: int) -> i
     due = (
         "SELECT FROM batches b JOIN connections n ON n.id = b.connection_id WHERE {} "
         "AND b.due_at <= :now AND (b.lease_until IS NULL OR b.lease_until < :now) "
-        "AND (n.not_before IS NULL OR n.not_before <= :now) LIMIT :limit"
+        "AND (n.not_before IS NULL OR n.not_before <= :now) AND NOT n.portal LIMIT :limit"
     )
     queued, under_way = due.format("b.state = 'queued'"), due.format(f"b.state IN ({_IN_FLIGHT})")
     row = await fetch_one(
@@ -288,6 +321,17 @@ async def list_page(
     return cut(rows, page, lambda row: row["id"])
 
 
+async def of_order(session: AsyncConnection, partner_id: PartnerId, order_id: UUID) -> list[Record]:
+    """All of them, oldest first: what their files are named by, and what became of them."""
+    return await fetch_all(
+        session,
+        "SELECT id, group_tag, state, device_count, submitted_at, settled_at FROM batches "
+        "WHERE partner_id = :partner AND order_id = :order ORDER BY id",
+        partner=partner_id,
+        order=order_id,
+    )
+
+
 async def counts(
     session: AsyncConnection, partner_id: PartnerId, batch_ids: list[UUID]
 ) -> dict[UUID, dict[str, int]]:
@@ -305,113 +349,11 @@ async def counts(
     return counted
 
 
-async def add_attempt(
-    session: AsyncConnection,
-    claim: Claim,
-    *,
-    id: UUID,
-    kind: str,
-    request_id: UUID | None,
-    correlation_id: UUID,
-    now: datetime,
-) -> None:
-    await insert(
-        session,
-        "batch_attempts",
-        {
-            "id": id,
-            "partner_id": claim.partner_id,
-            "batch_id": claim.id,
-            "kind": kind,
-            "request_id": request_id,
-            "correlation_id": correlation_id,
-            "started_at": now,
-        },
-    )
-
-
-async def begin_attempt(
-    session: AsyncConnection,
-    claim: Claim,
-    *,
-    id: UUID,
-    kind: str,
-    values: dict[str, Any],
-    now: datetime,
-) -> bool:
-    """Writes down the call that is about to be made, with the batch's new `values`, and takes the turn of
-    its customer: all who were claimed meanwhile and could not send come before it.
-
-    `values` name the request id. False when the claim has been lost; then nothing was written.
-    """
-    assignments = ", ".join(f"{name} = :set_{name}" for name in values)
-    return bool(
-        await execute(
-            session,
-            f"WITH held AS (UPDATE batches SET {assignments} "
-            "WHERE partner_id = :partner AND id = :batch AND owner = :owner RETURNING id, customer_id), "
-            "turn AS (UPDATE customers SET last_turn_at = :now FROM held "
-            "WHERE customers.partner_id = :partner AND customers.id = held.customer_id) "
-            "INSERT INTO batch_attempts "
-            "(id, partner_id, batch_id, kind, request_id, correlation_id, started_at) "
-            "SELECT :id, :partner, id, :kind, :set_request_id, :correlation, :now FROM held",
-            partner=claim.partner_id,
-            batch=claim.id,
-            owner=claim.owner,
-            id=id,
-            kind=kind,
-            correlation=claim.correlation_id,
-            now=now,
-            **{f"set_{name}": value for name, value in values.items()},
-        )
-    )
-
-
-async def finish_attempt(
-    session: AsyncConnection, claim: Claim, attempt_id: UUID, *, outcome: str, said: str, now: datetime
-) -> None:
-    await execute(
-        session,
-        "UPDATE batch_attempts SET finished_at = :now, outcome = :outcome, said = :said "
-        "WHERE partner_id = :partner AND id = :id",
-        partner=claim.partner_id,
-        id=attempt_id,
-        outcome=outcome,
-        said=said or None,
-        now=now,
-    )
-
-
-async def close_open_attempts(session: AsyncConnection, claim: Claim, now: datetime) -> int:
-    """Attempts of a worker that died in the middle: their outcome is not known."""
-    return await execute(
-        session,
-        "UPDATE batch_attempts SET finished_at = :now, outcome = 'interrupted' "
-        "WHERE partner_id = :partner AND batch_id = :batch AND finished_at IS NULL",
-        partner=claim.partner_id,
-        batch=claim.id,
-        now=now,
-    )
-
-
-async def attempts(
-    session: AsyncConnection, partner_id: PartnerId, batch_id: UUID, *, limit: int = 200
-) -> list[Record]:
-    return await fetch_all(
-        session,
-        "SELECT kind, request_id, correlation_id, started_at, finished_at, outcome, said "
-        "FROM batch_attempts WHERE partner_id = :partner AND batch_id = :batch "
-        "ORDER BY started_at DESC LIMIT :limit",
-        partner=partner_id,
-        batch=batch_id,
-        limit=limit,
-    )
-
-
 async def stuck(session: AsyncConnection, *, before: datetime, limit: int = 50) -> list[Record]:
     """As the system: work under way that was due long ago, that nobody holds and nothing keeps back.
 
     What is queued is not looked at: behind a large order it may wait for hours, and that is right.
+    Nor is what waits for a person at a portal, however long.
     """
     return await fetch_all(
         session,
@@ -419,7 +361,8 @@ async def stuck(session: AsyncConnection, *, before: datetime, limit: int = 50) 
         "JOIN connections n ON n.id = b.connection_id "
         f"WHERE b.state IN ({_IN_FLIGHT}) AND b.due_at < :before "
         "AND (b.lease_until IS NULL OR b.lease_until < :before) "
-        "AND (n.not_before IS NULL OR n.not_before < :before) ORDER BY b.due_at LIMIT :limit",
+        "AND (n.not_before IS NULL OR n.not_before < :before) AND NOT n.portal "
+        "ORDER BY b.due_at LIMIT :limit",
         before=before,
         limit=limit,
     )

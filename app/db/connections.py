@@ -210,7 +210,7 @@ async def claim_customers_reading(
         session,
         # A table of its own: inside IN (...) it may be run, and lock another row, for each row looked at.
         "WITH chosen AS MATERIALIZED ("
-        "  SELECT id FROM connections WHERE customers_due_at <= :now "
+        "  SELECT id FROM connections WHERE customers_due_at <= :now AND NOT portal "
         "  AND EXISTS (SELECT FROM customers WHERE customers.connection_id = connections.id) "
         "  ORDER BY customers_due_at LIMIT 1 FOR UPDATE SKIP LOCKED) "
         "UPDATE connections SET customers_due_at = :next FROM chosen "
@@ -225,7 +225,7 @@ async def count_customers_due(session: AsyncConnection, now: datetime) -> int:
     """As the system: how many connections' customers lists are to be read now."""
     row = await fetch_one(
         session,
-        "SELECT count(*) AS n FROM connections WHERE customers_due_at <= :now "
+        "SELECT count(*) AS n FROM connections WHERE customers_due_at <= :now AND NOT portal "
         "AND EXISTS (SELECT FROM customers WHERE customers.connection_id = connections.id)",
         now=now,
     )

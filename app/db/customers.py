@@ -148,10 +148,14 @@ async def set_consent(
     to_state: str,
     evidence: str,
     now: datetime,
+    note: str | None = None,
+    made_by: UUID | None = None,
 ) -> None:
+    """`since` stays where the state does: then it is only its evidence that is new."""
     await execute(
         session,
-        "UPDATE consents SET state = :to_state, since = :now, evidence = :evidence "
+        "UPDATE consents SET state = :to_state, evidence = :evidence, "
+        "since = CASE WHEN state = :to_state THEN since ELSE :now END "
         "WHERE partner_id = :partner AND customer_id = :id",
         partner=partner_id,
         id=customer_id,
@@ -169,6 +173,8 @@ async def set_consent(
             "from_state": from_state,
             "to_state": to_state,
             "evidence": evidence,
+            "note": note,
+            "made_by": made_by,
             "at": now,
         },
     )
@@ -196,12 +202,25 @@ async def note_consent_checked(
     )
 
 
+async def note_proof(
+    session: AsyncConnection, partner_id: PartnerId, customer_id: UUID, now: datetime
+) -> None:
+    """A person has seen that the customer agrees: what the customers list tells elsewhere."""
+    await execute(
+        session,
+        "UPDATE consents SET proved_at = :now WHERE partner_id = :partner AND customer_id = :id",
+        partner=partner_id,
+        id=customer_id,
+        now=now,
+    )
+
+
 async def consent_history(
     session: AsyncConnection, partner_id: PartnerId, customer_id: UUID, *, limit: int = 100
 ) -> list[Record]:
     return await fetch_all(
         session,
-        "SELECT from_state, to_state, evidence, at FROM consent_changes "
+        "SELECT from_state, to_state, evidence, at, note, made_by FROM consent_changes "
         "WHERE partner_id = :partner AND customer_id = :id ORDER BY at DESC, id DESC LIMIT :limit",
         partner=partner_id,
         id=customer_id,

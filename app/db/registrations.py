@@ -1,7 +1,7 @@
 """Registrations and their hashes: loaded in bulk, settled in bulk, every move guarded by its source states.
 
 A row is written when it comes and when its outcome is known. In between its state is that of its
-batch, with which all of its rows move at once: see `state_of`, and docs/adr/0015.
+batch, with which all of its rows move at once: see `state_of`, and ADR 0015.
 """
 
 from collections.abc import Sequence
@@ -99,16 +99,38 @@ async def add_hashes(session: AsyncConnection, rows: Sequence[tuple[UUID, UUID, 
     await load(session, tables.device_hashes, ("registration_id", "partner_id", "data"), rows)
 
 
+async def of_batch(
+    session: AsyncConnection, partner_id: PartnerId, batch_id: UUID, *, with_hashes: bool
+) -> list[tuple[SendableRow, RegistrationState]]:
+    """All rows of a batch with their states, by position; `hash_data` has no zero fill."""
+    rows = await session.execute(
+        text(
+            f"SELECT {_sendable(with_hashes)}, {state_of('r.state')} FROM registrations r "
+            "JOIN batches b ON b.id = r.batch_id LEFT JOIN device_hashes h ON h.registration_id = r.id "
+            "WHERE r.partner_id = :partner AND r.batch_id = :batch ORDER BY r.batch_position"
+        ),
+        {"partner": partner_id, "batch": batch_id},
+    )
+    return [(SendableRow(*row[:-1]), RegistrationState(row[-1])) for row in rows]
+
+
+def _sendable(with_hashes: bool) -> str:
+    """The columns of a SendableRow."""
+    data = "h.data" if with_hashes else "NULL"
+    return (
+        "r.id, r.row_number, r.line_ref, r.attempt, r.identity, r.serial_number, r.manufacturer, r.model, "
+        f"r.product_key, {data} AS hash_data"
+    )
+
+
 async def open_of_batch(
     session: AsyncConnection, partner_id: PartnerId, batch_id: UUID, *, with_hashes: bool
 ) -> list[SendableRow]:
     """The rows of an open batch that have no outcome yet, by position; `hash_data` has no zero fill."""
-    data = "h.data" if with_hashes else "NULL"
     join = "LEFT JOIN device_hashes h ON h.registration_id = r.id" if with_hashes else ""
     rows = await session.execute(
         text(
-            "SELECT r.id, r.row_number, r.line_ref, r.attempt, r.identity, r.serial_number, "
-            f"r.manufacturer, r.model, r.product_key, {data} AS hash_data FROM registrations r {join} "
+            f"SELECT {_sendable(with_hashes)} FROM registrations r {join} "
             f"WHERE r.partner_id = :partner AND r.batch_id = :batch AND r.state IN ({_UNSETTLED}) "
             "ORDER BY r.batch_position"
         ),

@@ -109,10 +109,11 @@ connections = Table(
     Column("name", Text, nullable=False),
     Column("platform", Text, nullable=False),
     Column("entra_tenant_id", Uuid, nullable=False),
-    Column("client_id", Text, nullable=False),
+    Column("portal", Boolean, nullable=False, server_default=text("false"), comment="its orders are files"),
+    Column("client_id", Text),
     Column("region", Text),
     Column("default_group_tag", Text, nullable=False),
-    Column("client_secret", LargeBinary, nullable=False, comment="sealed"),
+    Column("client_secret", LargeBinary, comment="sealed"),
     Column("refresh_token", LargeBinary, comment="sealed"),
     _time("refresh_token_at"),
     Column("token_owner", Uuid),
@@ -128,7 +129,11 @@ connections = Table(
     _time("updated_at", required=True),
     UniqueConstraint("partner_id", "id"),
     UniqueConstraint("partner_id", "name"),
+    CheckConstraint(
+        "portal OR (client_id IS NOT NULL AND client_secret IS NOT NULL)", name="credentials_given"
+    ),
     Index("ix_connections_customers_due_at", "customers_due_at"),
+    Index("ix_connections_portal", "id", postgresql_where=text("portal")),
 )
 
 customers = Table(
@@ -172,6 +177,8 @@ consent_changes = Table(
     Column("from_state", Text),
     Column("to_state", Text, nullable=False),
     Column("evidence", Text, nullable=False),
+    Column("note", Text, comment="what a person wrote down with it"),
+    Column("made_by", Uuid, comment="the API key of who recorded it by hand"),
     _time("at", required=True),
     _of("customer_id", "customers", ondelete="CASCADE"),
     Index("ix_consent_changes_customer_id_at", "customer_id", "at"),
@@ -341,6 +348,7 @@ batch_attempts = Table(
     _time("finished_at"),
     Column("outcome", Text),
     Column("said", Text),
+    Column("made_by", Uuid, comment="the API key of who recorded it by hand"),
     _of("batch_id", "batches", ondelete="CASCADE"),
     Index("ix_batch_attempts_batch_id_started_at", "batch_id", "started_at"),
 )

@@ -28,7 +28,8 @@ _B = BatchState
 
 BATCH_TRANSITIONS: dict[BatchState, frozenset[BatchState]] = {
     _B.HELD: frozenset({_B.QUEUED, _B.CANCELLED}),
-    _B.QUEUED: frozenset({_B.HELD, _B.SUBMITTING, _B.CANCELLED, _B.SETTLED}),
+    # SUBMITTED at once: a person has uploaded its file at a portal.
+    _B.QUEUED: frozenset({_B.HELD, _B.SUBMITTING, _B.SUBMITTED, _B.CANCELLED, _B.SETTLED}),
     _B.SUBMITTING: frozenset({_B.QUEUED, _B.HELD, _B.SUBMITTED, _B.UNKNOWN, _B.SETTLED}),
     _B.SUBMITTED: frozenset({_B.UNKNOWN, _B.SETTLED}),
     _B.UNKNOWN: frozenset({_B.QUEUED, _B.SUBMITTING, _B.SUBMITTED, _B.SETTLED}),

@@ -69,7 +69,7 @@ def _rows() -> list[Code]:
         Code("validation_failed", request, error, never, "The request does not have the documented shape",
              "Correct the fields named in `errors` and send it again."),
         Code("unsupported_media_type", request, error, never, "This content type is not accepted here",
-             "Send `Content-Type: application/json`."),
+             "Send `Content-Type: application/json`; `text/csv` where a file is asked for."),
         Code("body_too_large", request, error, never, "The body is over the limit",
              "Split the order: at most 10,000 devices and the body size named in the detail."),
         Code("too_many_devices", request, error, never, "The order has more devices than one order may have",
@@ -87,10 +87,18 @@ def _rows() -> list[Code]:
         Code("unknown_platform", request, error, never, "There is no such platform",
              "Use a name from `GET /v1/platforms`."),
         Code("platform_not_automated", request, error, never, "Registrar cannot drive this platform by API",
-             "Use a platform whose `automated` is true in `GET /v1/platforms`."),
+             "Use a platform whose `automated` or `portal` is true in `GET /v1/platforms`; what is asked of "
+             "Microsoft elsewhere is recorded by hand for a portal connection."),
         Code("partner_role_cannot_use_api", request, error, never,
              "Microsoft does not offer this API to the partner's role",
-             "Indirect resellers register in the Partner Center portal, or through their indirect provider."),
+             "Indirect resellers register in the Partner Center portal: a new connection is a portal connection, "
+             "whose orders are files and whose consent is recorded by hand."),
+        Code("not_a_portal_order", request, error, never, "Registrar sends this by itself",
+             "Nothing to upload or to record: follow the order, Microsoft's answers come by themselves."),
+        Code("consent_is_looked_up", request, error, never, "This customer's consent is read at Microsoft",
+             "Use `consent:recheck` to have it read now; only portal connections have it recorded by hand."),
+        Code("result_not_readable", request, error, never, "The portal's result file can not be read",
+             "Export the list of results again, or record the outcome with `:record-outcome`."),
         Code("method_not_allowed", request, error, never, "This path does not take this method",
              "See the API documentation at `/docs`."),
         Code("reference_taken", request, error, never, "An order with this reference exists already",
@@ -124,6 +132,12 @@ def _rows() -> list[Code]:
              "See `identities` of the platform in `GET /v1/platforms`."),
         Code("identity_reduced", row, warning, none, "Only a part of the identity is sent",
              "Nothing to do: the platform takes one kind of identity; the other fields are kept for search."),
+        Code("comma_in_value", row, error, never, "The portal's file can not carry a comma or a quotation mark",
+             "Register the device by PKID or hardware hash instead of the tuple, or use a group tag without it: "
+             "portals take no quoted values."),
+        Code("value_not_in_format", row, error, never, "The portal's file can not carry a value of this device",
+             "Register the device by PKID or hardware hash instead of the tuple, or use a group tag of plain "
+             "letters, digits and signs."),
         Code("product_key_is_product_id", row, error, never, "A Windows Product ID is not a PKID",
              "Use the 13-digit Product Key ID from the box label or OA3.xml, or another identity."),
         Code("product_key_is_license_key", row, error, never, "A 25-character product key is not a PKID",
@@ -207,6 +221,9 @@ def _rows() -> list[Code]:
              "Ask that organisation to remove it, then use `:retry-failed`."),
         Code("upstream_other", upstream, error, person, "Microsoft answered with a code Registrar does not know",
              "Microsoft's own words are in `upstream`; tell the operator."),
+        Code("refused_at_portal", upstream, error, person, "The portal did not register the device",
+             "Read the detail, which was recorded by hand; mend the cause, then use `:retry-failed`: it makes a "
+             "new file."),
         Code("outcome_unknown", upstream, error, person, "It is not known whether Microsoft registered the device",
              "Look the device up in Partner Center under the group tag; if it is missing, use `:retry-failed`: "
              "sending it again does no harm."),

@@ -2,12 +2,13 @@
 
 Microsoft announces an accepted relationship, never a removed one; so the customers list is the
 evidence that counts in both directions, and `stale` says that the proof has aged or that a call
-was refused, without stopping work by itself.
+was refused, without stopping work by itself. Where no list can be read, a person's record counts.
 """
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from uuid import UUID
 
 
 class ConsentState(StrEnum):
@@ -24,6 +25,7 @@ class Evidence(StrEnum):
     CUSTOMERS_LIST = "customers_list"
     UPSTREAM_403 = "upstream_403"
     AGE = "age"
+    MANUAL = "manual"  # a person recorded it: for portal connections, where nothing can be looked up
 
 
 _C = ConsentState
@@ -46,6 +48,10 @@ def lets_pass(state: ConsentState) -> bool:
 class Change:
     state: ConsentState
     evidence: Evidence
+    note: str | None = None
+    """What a person wrote down with it."""
+    made_by: UUID | None = None
+    """The API key of that person."""
 
 
 def after_listing(state: ConsentState, *, listed: bool) -> Change | None:

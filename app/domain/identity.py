@@ -7,7 +7,7 @@ can know (conflicts, unknown tuples) is not decided here.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
@@ -83,6 +83,8 @@ class Rules:
     accepted: frozenset[IdentityKind]
     max_group_tag: int = 128
     max_value: int = 256
+    objection: Callable[[CheckedDevice], Finding | None] | None = None
+    """What the platform's own file can not carry of a device that is valid otherwise."""
 
 
 _SERIAL, _MAKER, _MODEL, _KEY, _HASH = 1, 2, 4, 8, 16
@@ -165,7 +167,10 @@ def check(device: Device, rules: Rules, now: datetime) -> CheckedDevice:
         names = _names(unsent)
         found.append(Finding("identity_reduced", names[0], f"Sent as {kind}; not sent: {', '.join(names)}."))
     keys = _keys(serial, maker, model, product_key, whole) if kind is not None else ()
-    return CheckedDevice(serial, maker, model, product_key, tag, line_ref, kind, whole, keys, tuple(found))
+    checked = CheckedDevice(serial, maker, model, product_key, tag, line_ref, kind, whole, keys, tuple(found))
+    if kind is not None and rules.objection is not None and (finding := rules.objection(checked)):
+        return replace(checked, kind=None, keys=(), findings=(*found, finding))
+    return checked
 
 
 def mark_duplicates(devices: Sequence[CheckedDevice]) -> list[CheckedDevice]:

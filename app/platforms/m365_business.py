@@ -1,10 +1,17 @@
 """Microsoft 365 Business: the import in the customer's Microsoft 365 admin centre, by file.
 
-Data only, as for Intune: the file is imported by the customer's administrator.
+As for Intune, the file is imported by the customer's administrator. It has three columns and none for the
+group tag.
 """
 
 from app.domain.identity import IdentityKind
-from app.platforms.base import Capabilities, Channel, Platform, Profiles
+from app.platforms.base import Capabilities, Channel, FileFormat, Platform, Profiles, ResultTitles
+
+RESULTS = ResultTitles(
+    status=("Status", "Upload status", "State", "Result"),
+    code=("Error code", "Error"),
+    name=("Error name", "Error message", "Error description", "Message"),
+)
 
 PLATFORM = Platform(
     name="m365_business",
@@ -16,4 +23,23 @@ PLATFORM = Platform(
         channel=Channel.FILE,
     ),
     note="The customer's administrator imports the file in the Microsoft 365 admin centre.",
+    file=FileFormat(
+        columns=(
+            ("Device Serial Number", "serial_number"),
+            ("Windows Product ID", "product_key"),
+            ("Hardware Hash", "hardware_hash"),
+        ),
+        serial_from_hash=True,
+        read_results=RESULTS.read,
+        steps=(
+            "Give {file} ({rows} devices) to an administrator of {customer}, on a way that is encrypted: it "
+            "holds hardware hashes. Do not open it in a spreadsheet program, which would change it.",
+            "In the Microsoft 365 admin center of {customer}: Devices > Autopilot > Devices > Add devices. "
+            "Choose {file}, and where a name for the list is asked for, enter {tag} to the letter.",
+            "Mark the file as uploaded here.",
+            "When the list of devices has been refreshed, every device of the file has to be in it. "
+            "This portal's file has no group tag: who needs the tag in Intune sets it there.",
+            "Record the outcome here: all registered, or device by device.",
+        ),
+    ),
 )

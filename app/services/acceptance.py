@@ -24,6 +24,7 @@ from app.domain.registration import RegistrationState
 from app.platforms.base import Platform
 from app.queue import WakeKind
 from app.runtime import Runtime, Tx
+from app.services import portal_files
 from app.services.events import order_happening, order_news, publish
 from app.services.orders import OrderView
 from app.services.planning import PlannedOrder, plan_order
@@ -136,7 +137,8 @@ async def _terms(runtime: Runtime, partner_id: PartnerId, customer_id: UUID) -> 
         assert connection is not None  # a foreign key holds it
         tags = await group_tags.known(tx.session, partner_id, customer_id)
     platform = runtime.platforms[connection["platform"]]
-    refuse_barred_role(platform, connection["partner_role"])
+    if not connection["portal"]:
+        refuse_barred_role(platform, connection["partner_role"])
     return _Terms(customer, connection, platform, tags)
 
 
@@ -161,7 +163,13 @@ async def _plan(runtime: Runtime, new: NewOrder, terms: _Terms) -> PlannedOrder:
     return await to_thread.run_sync(
         lambda: plan_order(
             new.devices,
-            rules=Rules(capabilities.identities, max_group_tag=settings.max_group_tag),
+            rules=Rules(
+                capabilities.identities,
+                max_group_tag=settings.max_group_tag,
+                objection=portal_files.objection(runtime, terms.platform, group_tag)
+                if terms.connection["portal"]
+                else None,
+            ),
             group_tag=group_tag,
             known_tags=terms.known_tags,
             max_devices=capabilities.max_devices,
@@ -236,7 +244,12 @@ async def _store(
     await _store_rows(tx, partner_id, record, planned, batch_ids, now)
     outcome = Preview(planned, held)
     counts = outcome.counts
-    view = OrderView({**record, "partner_id": partner_id, "has_open_batches": bool(batch_ids)}, counts)
+    more = {
+        "partner_id": partner_id,
+        "portal": terms.connection["portal"],
+        "has_open_batches": bool(batch_ids),
+    }
+    view = OrderView({**record, **more}, counts)
     accepted = order_happening(EventType.ORDER_ACCEPTED, view.record, view.state, counts)
     news = [accepted, *await order_news(tx, partner_id, order_id)]
     await publish(tx, partner_id, news, now)

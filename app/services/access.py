@@ -15,6 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from app.budgets import ConnectionGate
 from app.db import connections
 from app.db.sql import Record
+from app.domain.errors import Unprocessable
 from app.domain.ids import PartnerId
 from app.domain.upstream import ConnectionTrouble, Said, Unreachable
 from app.microsoft.http import LOGIN_TIMEOUT_S
@@ -202,6 +203,7 @@ class ConnectionAccess:
 async def open_access(
     runtime: Runtime, partner_id: PartnerId, connection_id: UUID, *, fresh: bool = False
 ) -> ConnectionAccess:
+    """Raises Unprocessable for a portal connection."""
     async with runtime.transaction(partner_id) as tx:
         return await read_access(runtime, tx, partner_id, connection_id, fresh=fresh)
 
@@ -213,6 +215,13 @@ async def read_access(
     record = await connections.get(tx.session, partner_id, connection_id)
     if record is None:
         raise LookupError("the connection has gone")
+    if record["portal"]:
+        # The one door to Microsoft is shut for what belongs to a person.
+        platform = runtime.platforms[record["platform"]]
+        raise Unprocessable(
+            "partner_role_cannot_use_api" if platform.automated else "platform_not_automated",
+            f"A portal connection: {platform.title} is not asked anything for it.",
+        )
     return ConnectionAccess(runtime, partner_id, record, fresh)
 
 

@@ -11,7 +11,7 @@ from app.db import connections
 from app.db.ids import new_row_id
 from app.db.paging import Page, PageRequest
 from app.db.sql import Record
-from app.domain.errors import Conflict, NotFound, Unprocessable
+from app.domain.errors import Conflict, FieldError, NotFound, Unprocessable
 from app.domain.ids import PartnerId
 from app.domain.upstream import ConnectionTrouble, UpstreamFailure
 from app.platforms.base import TokenKind
@@ -31,8 +31,9 @@ from app.services.identities import Caller
 class NewConnection:
     name: str
     entra_tenant_id: UUID
-    client_id: str
-    client_secret: str
+    client_id: str | None
+    """None, like the secret, for a portal connection only."""
+    client_secret: str | None
     default_group_tag: str
     refresh_token: str | None = None
     region: str | None = None
@@ -56,18 +57,14 @@ async def create(
     *,
     before_commit: Callable[[Tx, Record], Awaitable[None]] | None = None,
 ) -> Record:
-    """Raises Unprocessable for a platform or role that can not work, Conflict for a taken name."""
-    platform = runtime.platforms.get(new.platform)
-    if platform is None:
-        raise Unprocessable("unknown_platform", f"There is no platform {new.platform!r}.")
-    if not platform.automated:
-        raise Unprocessable("platform_not_automated", platform.note)
-    refuse_barred_role(platform, caller.partner_role)
+    """Raises Unprocessable for a platform that can not work, Conflict for a taken name."""
+    portal = _is_portal(runtime, caller, new)
     partner_id, now, connection_id = caller.partner_id, runtime.now(), new_row_id()
     values = {
         "id": connection_id,
         "name": new.name,
         "platform": new.platform,
+        "portal": portal,
         "entra_tenant_id": new.entra_tenant_id,
         "client_id": new.client_id,
         "region": new.region,
@@ -87,6 +84,23 @@ async def create(
     except IntegrityError as error:
         raise await _taken(runtime, partner_id, new.name) from error
     return record
+
+
+def _is_portal(runtime: Runtime, caller: Caller, new: NewConnection) -> bool:
+    """Whether a person uploads files instead of Registrar calling: decided once, when it is made."""
+    platform = runtime.platforms.get(new.platform)
+    if platform is None:
+        raise Unprocessable("unknown_platform", f"There is no platform {new.platform!r}.")
+    if platform.is_driven_for(caller.partner_role):
+        missing = [name for name in ("client_id", "client_secret") if getattr(new, name) is None]
+        if missing:
+            errors = [FieldError(f"/{name}", "validation_failed", "It is missing.") for name in missing]
+            raise Unprocessable("validation_failed", f"{platform.title} is called with credentials.", errors)
+        return False
+    if platform.file is not None:
+        return True
+    refuse_barred_role(platform, caller.partner_role)
+    raise Unprocessable("platform_not_automated", platform.note)
 
 
 async def _taken(runtime: Runtime, partner_id: PartnerId, name: str) -> Conflict:

@@ -14,7 +14,7 @@ from app.db.ids import new_row_id
 from app.db.sql import Record
 from app.domain import consent
 from app.domain.consent import Change, ConsentState, Evidence
-from app.domain.errors import NotFound
+from app.domain.errors import Conflict, NotFound, Unprocessable
 from app.domain.event import EventType
 from app.domain.ids import PartnerId
 from app.domain.upstream import ConnectionTrouble, HeldBack, Throttled, UpstreamFailure
@@ -22,6 +22,7 @@ from app.queue import WakeKind
 from app.runtime import Runtime, Tx
 from app.services.access import ConnectionAccess, note_trouble, open_access
 from app.services.events import Happening, order_news, publish
+from app.services.identities import Caller
 from app.telemetry import logger
 
 log = logger("consents")
@@ -50,6 +51,8 @@ async def apply_change(
         to_state=change.state,
         evidence=change.evidence,
         now=now,
+        note=change.note,
+        made_by=change.made_by,
     )
     log.info("consent_changed", customer_id=str(customer_id), was=old.value, state=change.state.value)
     if consent.lets_pass(old) == consent.lets_pass(change.state):
@@ -167,6 +170,48 @@ async def request(runtime: Runtime, partner_id: PartnerId, customer_id: UUID) ->
                 Change(ConsentState.REQUESTED, Evidence.LINK_ISSUED),
             )
     return link
+
+
+async def record(
+    runtime: Runtime, caller: Caller, customer_id: UUID, state: ConsentState, note: str
+) -> Record:
+    """What a person has seen at the portal, or has been told, and the customer as it is then.
+
+    For portal connections only: elsewhere Microsoft's list decides, and its next reading would undo it.
+    To record `granted` again renews the proof.
+    """
+    partner_id, now = caller.partner_id, runtime.now()
+    change = Change(state, Evidence.MANUAL, note, caller.key_id)
+    async with runtime.transaction(partner_id) as tx:
+        customer = await customers.get(tx.session, partner_id, customer_id)
+        if customer is None:
+            raise NotFound("unknown_customer", f"There is no customer {customer_id}.")
+        connection = await connections.get(tx.session, partner_id, customer["connection_id"])
+        if connection is None or not connection["portal"]:
+            raise Unprocessable("consent_is_looked_up")
+        row = await customers.consent_for_update(tx.session, partner_id, customer_id)
+        old = ConsentState.UNKNOWN if row is None else ConsentState(row["state"])
+        if old is not state:
+            if not await apply_change(runtime, tx, partner_id, customer_id, change):
+                raise Conflict(
+                    "invalid_state", f"The consent is {old.value}: it can not become {state.value}."
+                )
+        elif state is ConsentState.GRANTED:
+            await customers.set_consent(
+                tx.session,
+                partner_id,
+                customer_id,
+                change_id=new_row_id(),
+                from_state=old,
+                to_state=state,
+                evidence=change.evidence,
+                now=now,
+                note=note,
+                made_by=caller.key_id,
+            )
+        if state is ConsentState.GRANTED:
+            await customers.note_proof(tx.session, partner_id, customer_id, now)
+    return await get_customer(runtime, partner_id, customer_id)
 
 
 async def read_due(runtime: Runtime) -> bool:

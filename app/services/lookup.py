@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from app.db import batches, registrations
+from app.db import attempts, registrations
 from app.db.batches import Claim
 from app.db.ids import new_row_id
 from app.db.registrations import Outcome, SendableRow
@@ -72,9 +72,9 @@ def _agree(ours: str | None, theirs: str | None) -> bool:
 async def look_up(runtime: Runtime, claim: Claim) -> None:
     async with runtime.transaction(claim.partner_id) as tx:
         rows = await registrations.open_of_batch(tx.session, claim.partner_id, claim.id, with_hashes=False)
-        await batches.close_open_attempts(tx.session, claim, runtime.now())
+        await attempts.close_open(tx.session, claim, runtime.now())
         attempt_id = new_row_id()
-        await batches.add_attempt(
+        await attempts.add(
             tx.session,
             claim,
             id=attempt_id,
@@ -112,9 +112,7 @@ async def _read(runtime: Runtime, claim: Claim) -> _Listing:
 
 async def _finish_attempt(runtime: Runtime, claim: Claim, attempt_id: UUID, outcome: str, said: str) -> None:
     async with runtime.transaction(claim.partner_id) as tx:
-        await batches.finish_attempt(
-            tx.session, claim, attempt_id, outcome=outcome, said=said, now=runtime.now()
-        )
+        await attempts.finish(tx.session, claim, attempt_id, outcome=outcome, said=said, now=runtime.now())
 
 
 async def _conclude(runtime: Runtime, claim: Claim, rows: Sequence[SendableRow], listing: _Listing) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
-from app.db import batches, orders, registrations
+from app.db import attempts, batches, orders, registrations
 from app.db.paging import Page, PageRequest
 from app.db.registrations import Filter
 from app.db.sql import Record
@@ -69,5 +69,5 @@ async def get_batch(
         if record is None:
             raise NotFound("not_found", f"There is no batch {batch_id}.")
         counts = await batches.counts(tx.session, partner_id, [batch_id])
-        attempts = await batches.attempts(tx.session, partner_id, batch_id)
-    return BatchView(record, counts[batch_id]), attempts
+        calls = await attempts.list_of_batch(tx.session, partner_id, batch_id)
+    return BatchView(record, counts[batch_id]), calls

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-from app.db import batches, customers, group_tags, registrations
+from app.db import attempts, batches, customers, group_tags, registrations
 from app.db.batches import Claim
 from app.db.ids import new_row_id
 from app.db.registrations import SendableRow
@@ -160,11 +160,11 @@ async def _write_intent(runtime: Runtime, tx: Tx, claim: Claim, *, create: bool)
     """Puts down, before anything leaves, what leaves and under which ids."""
     now = runtime.now()
     if claim.uncertain or claim.submissions:
-        await batches.close_open_attempts(tx.session, claim, now)
+        await attempts.close_open(tx.session, claim, now)
     # The same id for as long as no answer has come: a service that remembers ids answers as before.
     request_id = claim.request_id or uuid4()
     attempt_id = new_row_id()
-    held = await batches.begin_attempt(
+    held = await attempts.begin(
         tx.session,
         claim,
         id=attempt_id,
@@ -197,9 +197,7 @@ async def _accepted(runtime: Runtime, claim: Claim, intent: _Intent, accepted: A
             if await batches.lock_claimed(tx.session, claim) is None:
                 raise LostClaim
             await _tag_is_known(tx, claim, now)
-        await batches.finish_attempt(
-            tx.session, claim, intent.attempt_id, outcome="accepted", said="", now=now
-        )
+        await attempts.finish(tx.session, claim, intent.attempt_id, outcome="accepted", said="", now=now)
         await release(
             tx,
             claim,
@@ -277,7 +275,7 @@ async def _unsent(runtime: Runtime, claim: Claim, intent: _Intent, failure: Upst
     now = runtime.now()
     answered = failure.said.status is not None or not isinstance(failure, NotSent)
     async with runtime.transaction(claim.partner_id) as tx:
-        await batches.finish_attempt(
+        await attempts.finish(
             tx.session, claim, intent.attempt_id, outcome=failure.code, said=str(failure.said), now=now
         )
         state = BatchState.UNKNOWN if intent.uncertain else BatchState.QUEUED
@@ -300,7 +298,7 @@ async def _unknown(runtime: Runtime, claim: Claim, intent: _Intent, failure: Out
     """It may have arrived: said so on every row, and the same body is sent again."""
     now = runtime.now()
     async with runtime.transaction(claim.partner_id) as tx:
-        await batches.finish_attempt(
+        await attempts.finish(
             tx.session, claim, intent.attempt_id, outcome="unknown", said=str(failure.said), now=now
         )
         held = await batches.update_claimed(
@@ -330,7 +328,7 @@ async def _to_lookup(runtime: Runtime, claim: Claim, failure: UpstreamFailure | 
 
 async def _finish_attempt(runtime: Runtime, claim: Claim, intent: _Intent, failure: UpstreamFailure) -> None:
     async with runtime.transaction(claim.partner_id) as tx:
-        await batches.finish_attempt(
+        await attempts.finish(
             tx.session,
             claim,
             intent.attempt_id,

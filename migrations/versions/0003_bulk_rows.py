@@ -1,7 +1,7 @@
 """Rows in bulk: parents are checked a statement at a time, and an outcome touches no index.
 
 A foreign key looks its parent up once a row: four of them, and five indexes that nobody needed, were
-two thirds of what storing 10,000 registrations cost (docs/adr/0015). The checks below refuse the same
+two thirds of what storing 10,000 registrations cost (ADR 0015). The checks below refuse the same
 things with the same SQLSTATE, once a statement, and hold more: a row belongs to its order's customer,
 and a batch to the same order. Expand only: the release before runs on this schema as it is.
 """

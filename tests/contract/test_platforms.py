@@ -5,6 +5,7 @@ come from its token endpoint through the real token service, calls go through th
 """
 
 import asyncio
+import io
 import re
 from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
@@ -27,18 +28,21 @@ from app.domain.upstream import (
     Unreachable,
     UpstreamFailure,
 )
+from app.intake.rows import read
 from app.microsoft.http import Microsoft
 from app.microsoft.tokens import Tokens
 from app.platforms.base import (
     CallIds,
     Channel,
     Driver,
+    FileFormat,
     OutgoingDevice,
     Platform,
     Profiles,
     Progress,
     Submission,
     TokenKind,
+    UnreadableResult,
     discover,
 )
 from app.settings import Settings
@@ -73,6 +77,11 @@ def test_a_platform_is_driven_by_api_or_its_orders_are_files(platform: Platform)
     assert platform.automated == (platform.capabilities.channel is Channel.API)
     assert not (platform.automated and platform.capabilities.retired)
     assert platform.automated or not platform.barred_roles
+    # A role that is barred from the API has the portal, and what is retired has neither.
+    assert platform.file is not None or not platform.barred_roles
+    assert not (platform.file is not None and platform.capabilities.retired)
+    for role in ROLES:
+        assert platform.is_driven_for(role) == (platform.automated and role not in platform.barred_roles)
 
 
 def test_the_table_of_platforms_is_the_published_one() -> None:
@@ -92,6 +101,91 @@ def test_the_table_of_platforms_is_the_published_one() -> None:
         "store_for_business": (1000, {H}, Profiles.RETIRING, True),
         "m365_business": (1000, {H}, Profiles.LIMITED, False),
     }
+
+
+# --- portals --------------------------------------------------------------------------------------
+
+every_portal = pytest.mark.parametrize(
+    "platform",
+    [platform for platform in PLATFORMS.values() if platform.file is not None],
+    ids=lambda platform: platform.name,
+)
+FIELDS = {"serial_number", "product_key", "hardware_hash", "manufacturer", "model", "group_tag"}
+
+
+def file_of(platform: Platform) -> FileFormat:
+    assert platform.file is not None
+    return platform.file
+
+
+@every_portal
+def test_a_portals_columns_carry_every_identity_that_the_platform_takes(platform: Platform) -> None:
+    format = file_of(platform)
+    fields = [field for _, field in format.columns]
+    assert len(set(fields)) == len(fields)
+    assert set(fields) <= FIELDS
+    assert len(set(format.header)) == len(format.header)
+    for kind in platform.capabilities.identities:
+        cells = dict(zip(fields, format.cells(device_of(kind), "Kiosk"), strict=True))
+        for name, value in (
+            ("serial_number", device_of(kind).serial_number),
+            ("product_key", device_of(kind).product_key),
+            ("manufacturer", device_of(kind).manufacturer),
+            ("model", device_of(kind).model),
+        ):
+            assert value is None or cells[name] == value
+        assert kind is not H or hardware_hash.decode(cells["hardware_hash"]).data == device_of(H).hash_data
+
+
+@every_portal
+def test_a_portals_file_can_be_read_back_as_it_was_written(platform: Platform) -> None:
+    """By our own reader, which takes what portals, collectors and spreadsheets write."""
+    format = file_of(platform)
+    devices = [device_of(kind, n) for n, kind in enumerate(sorted(platform.capabilities.identities) * 3, 1)]
+    rows = [format.cells(device, "Kiosk") for device in devices]
+    assert [format.objection(cells) for cells in rows] == [None] * len(rows)
+    content = format.write(rows)
+    dialect, found = read(io.BytesIO(content))
+    assert dialect.delimiter == format.delimiter
+    assert [tuple(row.original) for row in found] == rows
+    assert content == format.write(rows)
+    assert len(content.splitlines()) == len(rows) + 1
+
+
+@every_portal
+def test_a_portal_refuses_what_would_shift_its_columns_or_is_outside_its_encoding(platform: Platform) -> None:
+    format = file_of(platform)
+    for at, (_, field) in enumerate(format.columns):
+        for value in (format.delimiter, '"', "\r", "\n", "\ud800"):
+            cells = [""] * len(format.columns)
+            cells[at] = f"a{value}b"
+            finding = format.objection(cells)
+            assert finding is not None
+            assert finding.field == field
+            assert finding.is_error
+
+
+@every_portal
+def test_a_portals_steps_name_the_customer_the_tag_and_the_file(platform: Platform) -> None:
+    steps = file_of(platform).steps_for(customer="Contoso {x}", group_tag="Kiosk", file="Kiosk.csv", rows=7)
+    words = " ".join(steps)
+    assert len(steps) >= 3
+    assert all(step.endswith(".") for step in steps)
+    assert all(part in words for part in ("Contoso {x}", "Kiosk", "Kiosk.csv", "7 devices"))
+
+
+@every_portal
+def test_a_portal_reads_an_answer_for_every_row_and_takes_no_list_of_devices_for_results(
+    platform: Platform,
+) -> None:
+    format = file_of(platform)
+    rows = [{"serial_number": "A", "Status": "Success"}, {"serial_number": "B", "Error code": "808"}, {}]
+    answers = format.read_results(rows)
+    assert [said.answer.serial_number for said in answers] == ["A", "B", None]
+    states = [interpret(said.answer, was_uncertain=False) for said in answers]
+    assert [found and found.state for found in states] == [REGISTERED, CONFLICT, None]
+    with pytest.raises(UnreadableResult):
+        format.read_results([dict(zip(FIELDS, FIELDS, strict=True))])
 
 
 # --- the scene ------------------------------------------------------------------------------------

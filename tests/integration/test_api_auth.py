@@ -129,7 +129,21 @@ def scope_of(method: str, path: str) -> Scope | None:
         "webhook-endpoints": "webhooks",
         "webhook-deliveries": "webhooks",
     }.get(noun)
-    return None if family is None else Scope(f"{family}:{'read' if method == 'GET' else 'write'}")
+    # A portal's file holds hardware hashes, which no key that only reads is given.
+    reads = method == "GET" and not path.endswith("/portal-file.csv")
+    return None if family is None else Scope(f"{family}:{'read' if reads else 'write'}")
+
+
+BODIES = {
+    ":record-outcome": {"outcome": "registered"},
+    "/consent:record": {"state": "revoked", "note": "n"},
+}
+"""By the end of the path: bodies that are looked at before the id."""
+
+
+def body_for(method: str, path: str) -> dict[str, str] | None:
+    found = next((body for end, body in BODIES.items() if path.endswith(end)), None)
+    return {} if method == "PATCH" else found
 
 
 async def test_every_route_asks_for_its_own_scope_and_no_other(world: World) -> None:
@@ -203,14 +217,15 @@ async def test_another_partners_ids_look_unknown_on_every_route(world: World) ->
                 method,
                 filled(path, id),
                 headers=stranger.headers,
-                json={} if method == "PATCH" else None,
+                json=body_for(method, path),
             )
             assert response.status_code == 404, (method, path, response.text)
             answers.append(response.text.replace(id, "*").replace(response.headers["x-correlation-id"], "*"))
         assert answers[0] == answers[1], (method, path)
     assert await world.dump() == before
     for method, path in with_ids:
-        if method == "GET":
+        # Its order is sent by API: it has no files.
+        if method == "GET" and "/portal-file" not in path:
             (name,) = re.findall(r"\{([a-z_]+)\}", path)
             response = await world.client.get(filled(path, ids[name]), headers=owner.headers)
             assert response.status_code == 200, (path, response.text)

@@ -25,6 +25,8 @@ UNBOUND = {
     "batches.correlation_id": "Microsoft's header",
     "batch_attempts.request_id": "Microsoft's header",
     "batch_attempts.correlation_id": "Microsoft's header",
+    "batch_attempts.made_by": "the API key may be deleted, what was recorded with it stays",
+    "consent_changes.made_by": "the API key may be deleted, what was recorded with it stays",
     "connections.entra_tenant_id": "Microsoft's tenant",
     "connections.token_owner": "a fencing token, no row",
     "customers.entra_tenant_id": "Microsoft's tenant",

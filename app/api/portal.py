@@ -1,0 +1,178 @@
+"""Portal mode: the files of an order for a person, and what the person records of them."""
+
+from typing import Any
+from urllib.parse import quote
+from uuid import UUID
+
+from fastapi import APIRouter, Request, Response
+
+from app.api import rendering
+from app.api.customers import consent_of
+from app.api.models import BatchOut, ConsentOut
+from app.api.portal_models import (
+    ConsentRecordIn,
+    OutcomeIn,
+    PortalFileOut,
+    PortalFiles,
+    RecordedOut,
+    RowOutcomeIn,
+    UntouchedOut,
+)
+from app.api.requests import (
+    PageOfIds,
+    ReadsOrders,
+    RuntimeOf,
+    WritesCustomers,
+    WritesOrders,
+    path_of,
+    read,
+)
+from app.api.schema import ASKS_FOR_A_FILE, CONFLICTS, body_of
+from app.domain.consent import ConsentState
+from app.domain.errors import TooLarge, Unprocessable
+from app.domain.registration import RegistrationState
+from app.runtime import Runtime
+from app.services import consents, portal, portal_files, registrations
+from app.services.identities import Caller
+from app.services.portal import Entry, Report
+
+router = APIRouter(prefix="/v1", tags=["Portal"])
+
+MAX_RESULT_BYTES = 16 * 1024 * 1024
+"""Of a portal's file of results: 1,000 devices with hashes in UTF-16 are 8 MB."""
+MAX_UNTOUCHED = 100
+_FILES = ("text/", "application/csv", "application/vnd.ms-excel", "application/octet-stream")
+CSV = "text/csv"
+
+
+@router.get("/orders/{order_id}/portal-files")
+async def list_portal_files(
+    request: Request, runtime: RuntimeOf, caller: ReadsOrders, order_id: UUID, page: PageOfIds
+) -> PortalFiles:
+    """The order as files that a person uploads at the portal, oldest first, with the steps for it."""
+    found = await portal_files.list_of_order(runtime, caller.partner_id, order_id, page)
+    items = [
+        PortalFileOut(
+            name=file.name,
+            batch_id=file.batch["id"],
+            group_tag=file.batch["group_tag"],
+            rows=file.batch["device_count"],
+            state=file.batch["state"],
+            href=path_of(request, "get_portal_file", batch_id=str(file.batch["id"])) if file.ready else None,
+            steps=list(file.steps),
+            submitted_at=file.batch["submitted_at"],
+            settled_at=file.batch["settled_at"],
+        )
+        for file in found.items
+    ]
+    return PortalFiles(items=items, next_page_token=found.next_token)
+
+
+@router.get(
+    "/batches/{batch_id}/portal-file.csv",
+    response_class=Response,
+    responses={
+        200: {
+            "content": {CSV: {"schema": {"type": "string", "format": "binary"}}},
+            "description": "The exact bytes to upload.",
+        },
+        **CONFLICTS,
+    },
+)
+async def get_portal_file(runtime: RuntimeOf, caller: WritesOrders, batch_id: UUID) -> Response:
+    """The file to upload, exactly as the portal wants it. Fetching it changes nothing and may be repeated.
+
+    Needs `orders:write`, because it holds hardware hashes. Once devices of it are registered their hashes
+    are deleted, and the file is not made again.
+    """
+    name, content = await portal_files.file_of(runtime, caller.partner_id, batch_id)
+    disposition = f"attachment; filename=\"{name}\"; filename*=UTF-8''{quote(name, safe='')}"
+    return Response(content, media_type=CSV, headers={"Content-Disposition": disposition})
+
+
+@router.post("/batches/{batch_id}:mark-uploaded")
+async def mark_uploaded(runtime: RuntimeOf, caller: WritesOrders, batch_id: UUID) -> BatchOut:
+    """The file has been uploaded: its devices are with Microsoft now."""
+    await portal.mark_uploaded(runtime, caller, batch_id)
+    return await _batch(runtime, caller, batch_id)
+
+
+@router.post("/batches/{batch_id}:record-outcome", openapi_extra=body_of(OutcomeIn))
+async def record_outcome(
+    request: Request, runtime: RuntimeOf, caller: WritesOrders, batch_id: UUID
+) -> RecordedOut:
+    """What became of the devices, as the portal shows it: one outcome for all of them, or one by one.
+
+    A file that nobody has marked as uploaded is marked with it. Events and webhooks follow as for every
+    other outcome. Recording what is recorded already changes nothing and is told.
+    """
+    given, _ = await read(request, OutcomeIn)
+    if given.rows is None:
+        assert given.outcome is not None
+        outcome = RegistrationState(given.outcome)
+        report = await portal.record_all(runtime, caller, batch_id, outcome)
+    else:
+        report = await portal.record_rows(runtime, caller, batch_id, [_entry(row) for row in given.rows])
+    return await _recorded(runtime, caller, batch_id, report)
+
+
+def _entry(row: RowOutcomeIn) -> Entry:
+    fields: dict[str, Any] = row.model_dump(exclude={"outcome"})
+    return Entry(outcome=RegistrationState(row.outcome), **fields)
+
+
+@router.post("/batches/{batch_id}/portal-result", openapi_extra=ASKS_FOR_A_FILE)
+async def record_portal_result(
+    request: Request, runtime: RuntimeOf, caller: WritesOrders, batch_id: UUID
+) -> RecordedOut:
+    """The portal's own file of results, as it exports it: the body is the file.
+
+    Columns are found by their names; what can not be matched to a device of this batch stays open and is told
+    with its line.
+    """
+    content = await _file(request)
+    report = await portal.record_result(runtime, caller, batch_id, content)
+    return await _recorded(runtime, caller, batch_id, report)
+
+
+async def _file(request: Request) -> bytes:
+    kind = request.headers.get("content-type", CSV).partition(";")[0].strip().casefold()
+    if not kind.startswith(_FILES):
+        raise Unprocessable("unsupported_media_type", "Send the file itself as the body, as text/csv.")
+    received = bytearray()
+    async for chunk in request.stream():
+        received += chunk
+        if len(received) > MAX_RESULT_BYTES:
+            raise TooLarge("body_too_large", f"A file of results has at most {MAX_RESULT_BYTES:,} bytes.")
+    return bytes(received)
+
+
+async def _batch(runtime: Runtime, caller: Caller, batch_id: UUID) -> BatchOut:
+    view, _ = await registrations.get_batch(runtime, caller.partner_id, batch_id)
+    return BatchOut(**rendering.batch_fields(view.record, view.counts))
+
+
+async def _recorded(runtime: Runtime, caller: Caller, batch_id: UUID, report: Report) -> RecordedOut:
+    return RecordedOut(
+        batch=await _batch(runtime, caller, batch_id),
+        recorded=report.recorded,
+        again=report.again,
+        open=report.open,
+        untouched_total=len(report.untouched),
+        untouched=[UntouchedOut(place=u.place, reason=u.reason) for u in report.untouched[:MAX_UNTOUCHED]],
+    )
+
+
+@router.post(
+    "/customers/{customer_id}/consent:record", tags=["Customers"], openapi_extra=body_of(ConsentRecordIn)
+)
+async def record_consent(
+    request: Request, runtime: RuntimeOf, caller: WritesCustomers, customer_id: UUID
+) -> ConsentOut:
+    """What a person has seen of the customer's consent, for a portal connection: it can not be looked up.
+
+    Granted lets held orders go on; revoked holds what is not uploaded. Granted again renews the proof.
+    """
+    given, _ = await read(request, ConsentRecordIn)
+    await consents.record(runtime, caller, customer_id, ConsentState(given.state), given.note)
+    return await consent_of(runtime, caller.partner_id, customer_id)

@@ -1,0 +1,207 @@
+"""`registrar portal`: orders that a person uploads as files, and what the person saw of them.
+
+Files are written as they come and with rights for their owner only, because they hold hardware hashes; one
+that is there is never replaced by another content.
+"""
+
+import os
+from pathlib import Path
+from typing import Annotated
+from uuid import UUID
+
+import orjson
+import typer
+
+from app.cli.api_client import Api, JsonObject
+from app.cli.customers import CONSENT_WORDS, find_customer
+from app.cli.orders import OrderId, find_order
+from app.cli.outcome import ExitCode, Stop
+from app.cli.screen import SHOWN_ROWS, Screen, amount, number
+from app.cli.surroundings import DEFAULT_URL, ApiKey, ApiUrl, Json, surroundings
+
+app = typer.Typer(help="Orders as files for a person, where the API can not be used.", no_args_is_help=True)
+
+BatchId = Annotated[UUID, typer.Argument(help="The file's batch, as `registrar portal files` shows it.")]
+STATES = {
+    "held": "waits for consent",
+    "queued": "to be uploaded",
+    "submitted": "uploaded, outcome open",
+    "settled": "over",
+    "cancelled": "cancelled",
+}
+
+
+@app.command("files")
+def show_files(
+    ctx: typer.Context,
+    order: OrderId,
+    out: Annotated[
+        Path | None, typer.Option(help="Write the files that are to be uploaded into this folder.")
+    ] = None,
+    api_url: ApiUrl = DEFAULT_URL,
+    api_key: ApiKey = None,
+    json: Json = False,
+) -> int:
+    """Show an order's files and what to do with them; fetch them with --out.
+
+    Ends with 3 when files wait for the customer's consent.
+    """
+    screen = Screen(json=json)
+    with surroundings(ctx).api(api_url, api_key) as api:
+        found = find_order(api, order)
+        files = list(api.items(f"/v1/orders/{found['id']}/portal-files"))
+        written = [] if out is None else _write_all(api, files, out)
+    if json:
+        screen.document({"files": files, "written": [str(path) for path in written]})
+    else:
+        _show(screen, files)
+        for path in written:
+            screen.say(f"Written: {path}")
+    waiting = any(file["state"] == "held" for file in files)
+    return ExitCode.WAITING if waiting else ExitCode.DONE
+
+
+def _show(screen: Screen, files: list[JsonObject]) -> None:
+    rows = [
+        (
+            file["name"],
+            file["group_tag"],
+            file["rows"],
+            STATES.get(file["state"], file["state"]),
+            file["batch_id"],
+        )
+        for file in files
+    ]
+    screen.table(("File", "Group tag", "Devices", "State", "Batch"), rows, whole=("Batch",))
+    shown: set[str] = set()
+    for file in files:
+        if not file["steps"] or file["group_tag"] in shown:
+            continue
+        shown.add(file["group_tag"])
+        screen.say()
+        screen.say(f"What to do with {file['name']}", style="bold")
+        for place, step in enumerate(file["steps"], start=1):
+            screen.say(f"  {place}. {step}")
+
+
+def _write_all(api: Api, files: list[JsonObject], folder: Path) -> list[Path]:
+    """Those that are to be uploaded. What is written already is left as it is."""
+    ready = [file for file in files if file["href"] and file["state"] == "queued"]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return [_write(api.download(file["href"]), folder / Path(file["name"]).name) for file in ready]
+    except OSError as error:
+        raise Stop(f"The files can not be written to {folder}: {error.strerror or error}.") from None
+
+
+def _write(content: bytes, path: Path) -> Path:
+    if path.exists():
+        if path.read_bytes() == content:
+            return path
+        raise Stop(
+            f"{path} is there already with another content.", "Nothing was replaced. Choose another --out."
+        )
+    part = path.with_name(f"{path.name}.part")
+    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(content)
+    part.replace(path)
+    return path
+
+
+@app.command("uploaded")
+def mark_uploaded(
+    ctx: typer.Context,
+    batch: BatchId,
+    api_url: ApiUrl = DEFAULT_URL,
+    api_key: ApiKey = None,
+    json: Json = False,
+) -> int:
+    """Say that a file has been uploaded at the portal."""
+    screen = Screen(json=json)
+    with surroundings(ctx).api(api_url, api_key) as api:
+        marked = api.post(f"/v1/batches/{batch}:mark-uploaded").body
+    if json:
+        screen.document(marked)
+    else:
+        screen.say(f"{amount(marked['counts']['total'], 'device')} of {marked['group_tag']}: uploaded.")
+        screen.say(
+            f"When the portal has finished: `registrar portal result {batch} --registered`, or its file."
+        )
+    return ExitCode.DONE
+
+
+@app.command("result")
+def record_result(
+    ctx: typer.Context,
+    batch: BatchId,
+    file: Annotated[Path | None, typer.Argument(help="The portal's own file of results.")] = None,
+    registered: Annotated[
+        bool, typer.Option("--registered", help="Every device that has no outcome yet is registered.")
+    ] = False,
+    api_url: ApiUrl = DEFAULT_URL,
+    api_key: ApiKey = None,
+    json: Json = False,
+) -> int:
+    """Record what became of a file's devices: from the portal's file, or all registered.
+
+    Ends with 2 when devices are left without an outcome, or lines fitted none.
+    """
+    screen = Screen(json=json)
+    if registered == (file is not None):
+        raise Stop("Give either the portal's file of results, or --registered.")
+    with surroundings(ctx).api(api_url, api_key) as api:
+        if file is None:
+            body = orjson.dumps({"outcome": "registered"})
+            said = api.post(f"/v1/batches/{batch}:record-outcome", body).body
+        else:
+            said = api.post(f"/v1/batches/{batch}/portal-result", _read(file), kind="text/csv").body
+    if json:
+        screen.document(said)
+    else:
+        _show_recorded(screen, said, "Line" if file else "Entry")
+    return ExitCode.PARTIAL if said["open"] or said["untouched_total"] else ExitCode.DONE
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise Stop(f"{file} can not be read: {error.strerror or error}.") from None
+
+
+def _show_recorded(screen: Screen, said: JsonObject, place: str) -> None:
+    screen.say(f"Recorded for {amount(said['recorded'], 'device')}.")
+    if said["again"]:
+        screen.say(f"{amount(said['again'], 'device')} had a passing trouble: there is a new file for them.")
+    if said["untouched"]:
+        screen.say()
+        screen.say(f"{number(said['untouched_total'])} could not be recorded:", style="bold")
+        rows = [(entry["place"], entry["reason"]) for entry in said["untouched"][:SHOWN_ROWS]]
+        screen.table((place, "Why"), rows)
+    if said["open"]:
+        screen.say(f"Of this file, {amount(said['open'], 'device')} without an outcome yet.")
+    else:
+        screen.say("Every device of this file has its outcome.")
+
+
+@app.command("consent")
+def record_consent(
+    ctx: typer.Context,
+    customer: Annotated[str, typer.Argument(help="The customer's id, Entra tenant, domain or name.")],
+    note: Annotated[str, typer.Option(help="What you saw, where and when.")],
+    revoked: Annotated[bool, typer.Option("--revoked", help="The customer has ended it.")] = False,
+    api_url: ApiUrl = DEFAULT_URL,
+    api_key: ApiKey = None,
+    json: Json = False,
+) -> int:
+    """Record that a customer has consented: at a portal, Registrar can not look it up."""
+    screen = Screen(json=json)
+    body = orjson.dumps({"state": "revoked" if revoked else "granted", "note": note})
+    with surroundings(ctx).api(api_url, api_key) as api:
+        target = find_customer(api, customer)
+        state = api.post(f"/v1/customers/{target['id']}/consent:record", body).body
+    if json:
+        screen.document(state)
+    else:
+        screen.say(f"{target['name']}: {CONSENT_WORDS[state['state']]}.")
+    return ExitCode.DONE

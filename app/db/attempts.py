@@ -1,0 +1,117 @@
+"""Attempts: every call to Microsoft about a batch, written down before it is made."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.db.batches import Claim
+from app.db.sql import Record, execute, fetch_all, insert
+from app.domain.ids import PartnerId
+
+
+async def begin(
+    session: AsyncConnection,
+    claim: Claim,
+    *,
+    id: UUID,
+    kind: str,
+    values: dict[str, Any],
+    now: datetime,
+) -> bool:
+    """Writes down the call that is about to be made, with the batch's new `values`, and takes the turn of
+    its customer: all who were claimed meanwhile and could not send come before it.
+
+    `values` name the request id. False when the claim has been lost; then nothing was written.
+    """
+    assignments = ", ".join(f"{name} = :set_{name}" for name in values)
+    return bool(
+        await execute(
+            session,
+            f"WITH held AS (UPDATE batches SET {assignments} "
+            "WHERE partner_id = :partner AND id = :batch AND owner = :owner RETURNING id, customer_id), "
+            "turn AS (UPDATE customers SET last_turn_at = :now FROM held "
+            "WHERE customers.partner_id = :partner AND customers.id = held.customer_id) "
+            "INSERT INTO batch_attempts "
+            "(id, partner_id, batch_id, kind, request_id, correlation_id, started_at) "
+            "SELECT :id, :partner, id, :kind, :set_request_id, :correlation, :now FROM held",
+            partner=claim.partner_id,
+            batch=claim.id,
+            owner=claim.owner,
+            id=id,
+            kind=kind,
+            correlation=claim.correlation_id,
+            now=now,
+            **{f"set_{name}": value for name, value in values.items()},
+        )
+    )
+
+
+async def add(
+    session: AsyncConnection,
+    claim: Claim,
+    *,
+    id: UUID,
+    kind: str,
+    request_id: UUID | None,
+    correlation_id: UUID,
+    now: datetime,
+    made_by: UUID | None = None,
+) -> None:
+    """`made_by`: the API key of the person whose doing is recorded; None for a worker's call."""
+    await insert(
+        session,
+        "batch_attempts",
+        {
+            "id": id,
+            "partner_id": claim.partner_id,
+            "batch_id": claim.id,
+            "kind": kind,
+            "request_id": request_id,
+            "correlation_id": correlation_id,
+            "started_at": now,
+            "made_by": made_by,
+        },
+    )
+
+
+async def finish(
+    session: AsyncConnection, claim: Claim, attempt_id: UUID, *, outcome: str, said: str, now: datetime
+) -> None:
+    await execute(
+        session,
+        "UPDATE batch_attempts SET finished_at = :now, outcome = :outcome, said = :said "
+        "WHERE partner_id = :partner AND id = :id",
+        partner=claim.partner_id,
+        id=attempt_id,
+        outcome=outcome,
+        said=said or None,
+        now=now,
+    )
+
+
+async def close_open(session: AsyncConnection, claim: Claim, now: datetime) -> int:
+    """Attempts of a worker that died in the middle: their outcome is not known."""
+    return await execute(
+        session,
+        "UPDATE batch_attempts SET finished_at = :now, outcome = 'interrupted' "
+        "WHERE partner_id = :partner AND batch_id = :batch AND finished_at IS NULL",
+        partner=claim.partner_id,
+        batch=claim.id,
+        now=now,
+    )
+
+
+async def list_of_batch(
+    session: AsyncConnection, partner_id: PartnerId, batch_id: UUID, *, limit: int = 200
+) -> list[Record]:
+    return await fetch_all(
+        session,
+        "SELECT kind, request_id, correlation_id, started_at, finished_at, outcome, said, made_by "
+        "FROM batch_attempts WHERE partner_id = :partner AND batch_id = :batch "
+        "ORDER BY started_at DESC LIMIT :limit",
+        partner=partner_id,
+        batch=batch_id,
+        limit=limit,
+    )

@@ -1,0 +1,184 @@
+"""The files of portal orders: what goes into one, what can not, and which ones an order has.
+
+One file for each batch, because a portal's list has a name and that is the group tag. Nothing here changes
+anything: a file is made when it is asked for, from the rows as they are, and comes out the same each time.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from anyio import to_thread
+
+from app.db import batches, connections, customers, orders, registrations
+from app.db.paging import Page, PageRequest, cut
+from app.db.registrations import SendableRow
+from app.db.sql import Record
+from app.domain import consent
+from app.domain.batch import BatchState
+from app.domain.catalogue import Finding
+from app.domain.consent import ConsentState
+from app.domain.errors import Conflict, NotFound, Unprocessable
+from app.domain.identity import CheckedDevice, IdentityKind
+from app.domain.ids import PartnerId
+from app.platforms.base import FileFormat, OutgoingDevice, Platform
+from app.runtime import Runtime, Tx
+from app.services.submission import outgoing
+from app.telemetry import logger
+
+log = logger("portal_files")
+
+_TO_UPLOAD = frozenset({BatchState.QUEUED, BatchState.SUBMITTED})
+NO_CONSENT = "The customer's consent is not recorded: record it with `consent:record`, and the order goes on."
+
+
+@dataclass(frozen=True, slots=True)
+class PortalFile:
+    batch: Record
+    name: str
+    ready: bool
+    """Whether it can be fetched and uploaded."""
+    steps: Sequence[str]
+
+
+def objection(
+    runtime: Runtime, platform: Platform, group_tag: str
+) -> Callable[[CheckedDevice], Finding | None] | None:
+    """What the platform's file can not carry of a device: asked of the very cells that would be written.
+
+    `group_tag` is for devices that name none.
+    """
+    format = platform.file
+    if format is None:
+        return None
+    with_serial = runtime.settings.send_serial_with_hash
+
+    def find(device: CheckedDevice) -> Finding | None:
+        cells = format.cells(_as_sent(device, with_serial=with_serial), device.group_tag or group_tag)
+        return format.objection(cells)
+
+    return find
+
+
+def _as_sent(device: CheckedDevice, *, with_serial: bool) -> OutgoingDevice:
+    """As it will be sent once it is stored."""
+    assert device.kind is not None
+    row = SendableRow(
+        id=UUID(int=0),
+        row_number=0,
+        line_ref=None,
+        attempt=1,
+        identity=device.kind.value,
+        serial_number=device.search_serial,
+        manufacturer=device.manufacturer,
+        model=device.model,
+        product_key=device.product_key,
+        hash_data=None if device.hash is None else device.hash.data,
+    )
+    return outgoing(row, with_serial=with_serial)
+
+
+async def list_of_order(
+    runtime: Runtime, partner_id: PartnerId, order_id: UUID, page: PageRequest
+) -> Page[PortalFile]:
+    """Oldest first. Raises NotFound, and Unprocessable for an order that Registrar sends by itself."""
+    async with runtime.transaction(partner_id) as tx:
+        order = await orders.get(tx.session, partner_id, order_id)
+        if order is None:
+            raise NotFound("not_found", f"There is no order {order_id}.")
+        format = format_of(runtime, order)
+        customer = await customers.get(tx.session, partner_id, order["customer_id"])
+        found = await batches.of_order(tx.session, partner_id, order_id)
+    assert customer is not None  # a foreign key holds it
+    names = _names(format, found)
+    rest = [row for row in found if page.after is None or str(row["id"]) > str(page.after)]
+    files = cut(rest[: page.size + 1], page, lambda row: row["id"])
+    return Page(
+        [_file(format, row, names[row["id"]], customer["name"]) for row in files.items], files.next_token
+    )
+
+
+def format_of(runtime: Runtime, record: Record) -> FileFormat:
+    """Of an order or a connection. Raises Unprocessable where Registrar does the work."""
+    format = runtime.platforms[record["platform"]].file
+    if not record["portal"] or format is None:
+        raise Unprocessable("not_a_portal_order")
+    return format
+
+
+def _file(format: FileFormat, batch: Record, name: str, customer: str) -> PortalFile:
+    state = BatchState(batch["state"])
+    steps: Sequence[str] = ()
+    if state is BatchState.HELD:
+        steps = [NO_CONSENT]
+    elif state in _TO_UPLOAD:
+        steps = format.steps_for(
+            customer=customer, group_tag=batch["group_tag"], file=name, rows=batch["device_count"]
+        )
+    return PortalFile(batch, name, state in _TO_UPLOAD, steps)
+
+
+def _names(format: FileFormat, found: Sequence[Record]) -> dict[UUID, str]:
+    """Each batch's file name. Names that would meet are counted, also where a system ignores capitals."""
+    taken: dict[str, int] = {}
+    names = {}
+    for row in found:
+        key = format.file_name(row["group_tag"]).casefold()
+        taken[key] = taken.get(key, 0) + 1
+        names[row["id"]] = format.file_name(row["group_tag"], taken[key])
+    return names
+
+
+async def file_of(runtime: Runtime, partner_id: PartnerId, batch_id: UUID) -> tuple[str, bytes]:
+    """The file's name and its exact bytes. Raises NotFound, Unprocessable or Conflict, with words."""
+    async with runtime.transaction(partner_id) as tx:
+        batch = await batches.get(tx.session, partner_id, batch_id)
+        if batch is None:
+            raise NotFound("not_found", f"There is no batch {batch_id}.")
+        connection = await connections.get(tx.session, partner_id, batch["connection_id"])
+        assert connection is not None  # a foreign key holds it
+        format = format_of(runtime, connection)
+        await _refuse_unready(tx, partner_id, batch)
+        found = await registrations.of_batch(tx.session, partner_id, batch_id, with_hashes=True)
+        name = _names(format, await batches.of_order(tx.session, partner_id, batch["order_id"]))[batch_id]
+    rows = [row for row, _ in found]
+    if len(rows) != batch["device_count"] or any(_has_lost_its_hash(row) for row in rows):
+        raise Conflict(
+            "invalid_state",
+            "The file can not be made again: devices of it have their outcome, and their hashes are deleted.",
+        )
+    with_serial = runtime.settings.send_serial_with_hash
+    content = await to_thread.run_sync(
+        lambda: _content(format, rows, batch["group_tag"], with_serial=with_serial)
+    )
+    log.info("portal_file_made", batch_id=str(batch_id), devices=len(rows), bytes=len(content))
+    return name, content
+
+
+async def _refuse_unready(tx: Tx, partner_id: PartnerId, batch: Record) -> None:
+    state = BatchState(batch["state"])
+    if state is BatchState.CANCELLED:
+        raise Conflict("invalid_state", "The batch was cancelled: its file must not be uploaded.")
+    if state is BatchState.HELD or (
+        state is BatchState.QUEUED and not await has_consent(tx, partner_id, batch)
+    ):
+        raise Conflict("invalid_state", NO_CONSENT)
+
+
+async def has_consent(tx: Tx, partner_id: PartnerId, batch: Record) -> bool:
+    """Under a lock, until the transaction ends."""
+    state = await customers.consent_for_share(tx.session, partner_id, batch["customer_id"])
+    return state is not None and consent.lets_pass(ConsentState(state))
+
+
+def _has_lost_its_hash(row: SendableRow) -> bool:
+    return row.identity == IdentityKind.HARDWARE_HASH and row.hash_data is None
+
+
+def _content(format: FileFormat, rows: Sequence[SendableRow], group_tag: str, *, with_serial: bool) -> bytes:
+    cells = [format.cells(outgoing(row, with_serial=with_serial), group_tag) for row in rows]
+    for row, values in zip(rows, cells, strict=True):
+        # Checked when the order was taken; a setting may have changed since.
+        if finding := format.objection(values):
+            raise Conflict(finding.code, f"Row {row.row_number}, {finding.field}: {finding.detail}")
+    return format.write(cells)

@@ -1,0 +1,54 @@
+"""Portal mode: connections whose orders are files, and who recorded what by hand.
+
+Only expands: a portal connection needs no credentials, every other one still does.
+"""
+
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+from alembic import op
+
+revision: str = "0005"
+down_revision: str | None = "0003"
+branch_labels: str | Sequence[str] | None = None
+depends_on: str | Sequence[str] | None = None
+
+CREDENTIALS = "ck_connections_credentials_given"
+BY = "the API key of who recorded it by hand"
+
+
+def upgrade() -> None:
+    op.execute("SET LOCAL lock_timeout = '5s'")
+    op.add_column(
+        "connections",
+        sa.Column(
+            "portal",
+            sa.Boolean(),
+            nullable=False,
+            server_default=sa.text("false"),
+            comment="its orders are files",
+        ),
+    )
+    op.alter_column("connections", "client_id", nullable=True)
+    op.alter_column("connections", "client_secret", nullable=True)
+    op.create_check_constraint(
+        op.f(CREDENTIALS), "connections", "portal OR (client_id IS NOT NULL AND client_secret IS NOT NULL)"
+    )
+    op.create_index("ix_connections_portal", "connections", ["id"], postgresql_where=sa.text("portal"))
+    note = sa.Column("note", sa.Text(), comment="what a person wrote down with it")
+    op.add_column("consent_changes", note)
+    op.add_column("consent_changes", sa.Column("made_by", sa.Uuid(), comment=BY))
+    op.add_column("batch_attempts", sa.Column("made_by", sa.Uuid(), comment=BY))
+
+
+def downgrade() -> None:
+    """Fails while there are portal connections: what they lack can not be made up."""
+    op.execute("SET LOCAL lock_timeout = '5s'")
+    op.drop_column("batch_attempts", "made_by")
+    op.drop_column("consent_changes", "made_by")
+    op.drop_column("consent_changes", "note")
+    op.drop_constraint(op.f(CREDENTIALS), "connections")
+    op.alter_column("connections", "client_secret", nullable=False)
+    op.alter_column("connections", "client_id", nullable=False)
+    op.drop_index("ix_connections_portal", "connections")
+    op.drop_column("connections", "portal")

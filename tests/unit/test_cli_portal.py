@@ -1,0 +1,154 @@
+"""`registrar portal`: files on disk, marks and outcomes, in the words of the person who uploads."""
+
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import httpx
+import orjson
+import pytest
+
+from app.cli.outcome import ExitCode
+from tests.unit.cli_wire import CUSTOMER, DEVICES, NOW, Wire, counts, problem
+
+ORDER = str(UUID(int=100))
+BATCH = str(UUID(int=50))
+HREF = f"/v1/batches/{BATCH}/portal-file.csv"
+CONTENT = b"Device serial number,Windows product ID\r\nSYN1,\r\n"
+FILE: dict[str, Any] = {
+    "name": "Desk.csv",
+    "batch_id": BATCH,
+    "group_tag": "Desk",
+    "rows": 2,
+    "state": "queued",
+    "href": HREF,
+    "steps": ["Open the portal.", "Upload Desk.csv."],
+    "submitted_at": None,
+    "settled_at": None,
+}
+
+
+@pytest.fixture
+def wire(tmp_path: Path) -> Wire:
+    wire = Wire(outcomes=({"state": "in_progress", "counts": {"queued": 2}, "portal": True},))
+    path = tmp_path / "devices.csv"
+    path.write_text(DEVICES)
+    assert wire.run("submit", str(path), "--customer", "contoso", "--no-watch").exit_code == ExitCode.DONE
+    return wire
+
+
+def serve(wire: Wire, *files: dict[str, Any]) -> None:
+    page = {"items": list(files), "next_page_token": None}
+    wire.first["GET", f"/v1/orders/{ORDER}/portal-files"] = [lambda _: httpx.Response(200, json=page)]
+    csv = httpx.Response(200, content=CONTENT, headers={"Content-Type": "text/csv"})
+    wire.first["GET", HREF] = [lambda _: csv]
+
+
+def test_files_are_shown_with_what_to_do(wire: Wire) -> None:
+    serve(wire, FILE)
+    result = wire.run("portal", "files", ORDER)
+    assert result.exit_code == ExitCode.DONE, result.output
+    assert "Desk.csv" in result.stdout
+    assert BATCH in result.stdout
+    assert "1. Open the portal." in result.stdout
+
+
+def test_files_are_written_to_the_byte_for_their_owner_only(wire: Wire, tmp_path: Path) -> None:
+    for _ in range(2):  # a repetition leaves what is there
+        serve(wire, FILE)
+        assert wire.run("portal", "files", ORDER, "--out", str(tmp_path / "out")).exit_code == ExitCode.DONE
+    written = tmp_path / "out" / "Desk.csv"
+    assert written.read_bytes() == CONTENT
+    assert written.stat().st_mode & 0o777 == 0o600
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["Desk.csv"]
+
+
+def test_a_file_with_other_content_is_not_replaced(wire: Wire, tmp_path: Path) -> None:
+    (tmp_path / "Desk.csv").write_bytes(b"mine")
+    serve(wire, FILE)
+    result = wire.run("portal", "files", ORDER, "--out", str(tmp_path))
+    assert result.exit_code == ExitCode.ERROR
+    assert "Nothing was replaced" in result.stderr
+    assert (tmp_path / "Desk.csv").read_bytes() == b"mine"
+
+
+def test_a_name_can_not_lead_out_of_the_folder(wire: Wire, tmp_path: Path) -> None:
+    serve(wire, {**FILE, "name": "../../evil.csv"})
+    wire.run("portal", "files", ORDER, "--out", str(tmp_path / "a" / "b"))
+    assert (tmp_path / "a" / "b" / "evil.csv").exists()
+    assert not (tmp_path / "evil.csv").exists()
+
+
+def test_files_that_wait_for_consent_or_are_uploaded_are_not_written(wire: Wire, tmp_path: Path) -> None:
+    serve(wire, {**FILE, "state": "held", "href": None}, {**FILE, "state": "submitted"})
+    result = wire.run("portal", "files", ORDER, "--out", str(tmp_path / "out"), "--json")
+    assert result.exit_code == ExitCode.WAITING
+    assert orjson.loads(result.stdout)["written"] == []
+
+
+def test_an_upload_is_marked(wire: Wire) -> None:
+    batch = {"id": BATCH, "group_tag": "Desk", "counts": counts(processing=2)}
+    wire.first["POST", f"/v1/batches/{BATCH}:mark-uploaded"] = [lambda _: httpx.Response(200, json=batch)]
+    result = wire.run("portal", "uploaded", BATCH)
+    assert result.exit_code == ExitCode.DONE
+    assert "2 devices of Desk: uploaded." in result.stdout
+
+
+def recorded(**more: Any) -> httpx.Response:
+    said = {"recorded": 2, "again": 0, "open": 0, "untouched_total": 0, "untouched": [], **more}
+    return httpx.Response(200, json=said)
+
+
+def test_all_registered_is_recorded(wire: Wire) -> None:
+    wire.first["POST", f"/v1/batches/{BATCH}:record-outcome"] = [lambda _: recorded()]
+    result = wire.run("portal", "result", BATCH, "--registered")
+    assert result.exit_code == ExitCode.DONE
+    assert wire.sent()[-1] == {"outcome": "registered"}
+    assert "Every device of this file has its outcome." in result.stdout
+
+
+def test_the_portals_file_is_sent_as_it_is_and_what_did_not_fit_is_shown(wire: Wire, tmp_path: Path) -> None:
+    path = tmp_path / "result.csv"
+    path.write_bytes("Serial number,Status\r\nSYN1,Success\r\n".encode("utf-16"))
+    answer = recorded(
+        recorded=1, open=1, untouched_total=1, untouched=[{"place": 3, "reason": "It names no device."}]
+    )
+    wire.first["POST", f"/v1/batches/{BATCH}/portal-result"] = [lambda _: answer]
+    result = wire.run("portal", "result", BATCH, str(path))
+    assert result.exit_code == ExitCode.PARTIAL
+    assert wire.requests[-1].content == path.read_bytes()
+    assert wire.requests[-1].headers["content-type"] == "text/csv"
+    assert "It names no device." in result.stdout
+    assert "Of this file, 1 device without an outcome yet." in result.stdout
+
+
+@pytest.mark.parametrize("arguments", [(), ("result.csv", "--registered"), ("missing.csv",)])
+def test_a_result_needs_exactly_one_source(wire: Wire, arguments: tuple[str, ...]) -> None:
+    before = len(wire.requests)
+    assert wire.run("portal", "result", BATCH, *arguments).exit_code == ExitCode.ERROR
+    assert len(wire.requests) == before
+
+
+def test_a_refusal_is_told_in_the_apis_words(wire: Wire) -> None:
+    refusal = problem(409, "invalid_state", "Not possible", detail="Somebody else is recording this batch.")
+    wire.first["POST", f"/v1/batches/{BATCH}:mark-uploaded"] = [lambda _: refusal]
+    result = wire.run("portal", "uploaded", BATCH)
+    assert result.exit_code == ExitCode.ERROR
+    assert "Somebody else is recording this batch." in result.stderr
+
+
+def test_consent_is_recorded_with_its_note(wire: Wire) -> None:
+    path = f"/v1/customers/{CUSTOMER['id']}/consent:record"
+    answer = httpx.Response(200, json={**CUSTOMER["consent"], "evidence": "manual", "since": NOW})
+    wire.first["POST", path] = [lambda _: answer]
+    result = wire.run("portal", "consent", "contoso", "--note", "Seen in the list.")
+    assert result.exit_code == ExitCode.DONE, result.output
+    assert wire.sent()[-1] == {"state": "granted", "note": "Seen in the list."}
+    assert "Contoso: granted." in result.stdout
+
+
+def test_following_ends_where_a_person_has_to_act(wire: Wire) -> None:
+    result = wire.run("watch", ORDER)
+    assert result.exit_code == ExitCode.WAITING
+    assert f"registrar portal files {ORDER}" in result.stdout
+    assert wire.pauses == []
