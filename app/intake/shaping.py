@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from app.intake import layout, profiles
+from app.intake import corrections, layout, profiles
 from app.intake.columns import ALIASES, MAX_NAME, Columns
 from app.intake.layout import Layout
 from app.intake.profiles import Profile, TagChooser
@@ -95,6 +95,9 @@ def rows(source: Iterator[Record], found: Layout, profile: Profile | None = None
     for line, cells, notices in source:
         if line < found.first_line:
             continue
+        ours = bool(found.added) and corrections.is_ours(cells)
+        if found.added:
+            cells = corrections.taken_off(cells)
         # A row emptied because its cell was too long is still a row.
         if not notices and not any(cell and not cell.isspace() for cell in cells):
             continue
@@ -107,7 +110,7 @@ def rows(source: Iterator[Record], found: Layout, profile: Profile | None = None
             if cells == plan.names:
                 # Collectors' files put one behind the other: the same header in front of each.
                 continue
-            if first.casefold() in first_names and layout.is_header(cells, profile):
+            if ours or (first.casefold() in first_names and layout.is_header(cells, profile)):
                 resolved = profiles.resolve(cells, profile)
                 if resolved.fields != plan.columns.fields:
                     carried = (_header_again(line), *resolved.notices)
