@@ -113,9 +113,11 @@ def _xlsx(directory: Path, count: int) -> Path:
         yield from (f"5CD{number:07d}" for number in range(count))
 
     def rows() -> Iterator[str]:
-        yield '<row r="1">' + "".join(
-            f'<c r="{letter}1" t="s"><v>{at}</v></c>' for at, letter in enumerate("ABCDE")
-        ) + "</row>"
+        yield (
+            '<row r="1">'
+            + "".join(f'<c r="{letter}1" t="s"><v>{at}</v></c>' for at, letter in enumerate("ABCDE"))
+            + "</row>"
+        )
         for number in range(count):
             line = number + 2
             yield (
