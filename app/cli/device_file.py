@@ -18,6 +18,7 @@ import typer
 from app.cli.outcome import Stop
 from app.cli.screen import field_words
 from app.domain.order import MAX_DEVICES
+from app.intake.devices import SENT, device_of
 from app.intake.rows import Dialect, Row, UnreadableFile, read
 
 LONGEST: Final[Mapping[str, int]] = {
@@ -100,9 +101,10 @@ def open_file(path: str) -> DeviceFile:
                 continue
             remarks.update({notice.words for notice in row.notices})
             rows.append(FileRow(row.number, row.line, _device(row)))
+            fields = row.fields
             for field, found in (("customer", customers), ("purchase_order", purchase_orders)):
-                if field in row.fields:
-                    found[row.fields[field].strip()] = None
+                if field in fields:
+                    found[fields[field].strip()] = None
     except UnreadableFile as error:
         raise Stop(f"{name} can not be read.", error.words) from None
     return DeviceFile(
@@ -171,8 +173,9 @@ def _bytes(path: str) -> bytes:
 def _reasons(row: Row) -> tuple[str, ...]:
     """Why a row can not be sent; empty for a sound one. Quotes no value."""
     reasons = [notice.words for notice in row.notices] if not row.is_sound else []
+    fields = row.fields
     for field, longest in LONGEST.items():
-        if len(row.fields.get(field, "")) > longest:
+        if len(fields.get(field, "")) > longest:
             reasons.append(
                 f"The {field_words(field)} has more than {longest:,} characters: have the columns shifted?"
             )
@@ -180,6 +183,5 @@ def _reasons(row: Row) -> tuple[str, ...]:
 
 
 def _device(row: Row) -> dict[str, str]:
-    device = {field: row.fields[field] for field in LONGEST if field in row.fields}
-    device.setdefault("line_ref", str(row.number))
-    return device
+    device = device_of(row)
+    return {field: value for field in SENT if (value := getattr(device, field)) is not None}

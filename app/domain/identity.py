@@ -120,6 +120,19 @@ _DAMAGED_KEYS: Final = (
         "It is in scientific notation.",
     ),
 )
+_MONTH: Final = (
+    "jan|feb|mar|mär|mrz|apr|may|mai|jun|jul|aug|sep|sept|oct|okt|nov|dec|dez|fév|avr|juin|juil|aoû|déc"
+)
+_DATE: Final = re.compile(
+    rf"[0-9]{{1,4}}[-. ]{{1,2}}(?:{_MONTH})\.?(?:[- ][0-9]{{2,4}})?|(?:{_MONTH})\.?[- ][0-9]{{1,4}}"
+    r"|[0-3]?[0-9]\.[01]?[0-9]\.(?:19|20)[0-9]{2}|[0-3]?[0-9]/[0-3]?[0-9]/(?:19|20)?[0-9]{2}"
+    r"|(?:19|20)[0-9]{2}-[01][0-9]-[0-3][0-9](?: [0-9:]{5,8})?",
+    re.IGNORECASE,
+)
+"""Dates as spreadsheets show them after taking a serial number for one."""
+_QUOTED: Final = re.compile(r"[\"“”„«»‘’‚‹›'](.*)[\"“”„«»‘’‚‹›']|['‘’]([^\"“”„«»‘’‚‹›']*)", re.DOTALL)
+"""A pair around the value, or the single one by which spreadsheets mark a text."""
+_QUOTES: Final = frozenset("\"“”„«»‘’‚‹›'")
 _INVISIBLE_EDGES: Final = "\ufeff\u200b\u200c\u200d\u200e\u200f\u2060\x00"
 _SHOWN: Final = 64
 _UNSET_UUIDS: Final = frozenset(
@@ -173,10 +186,13 @@ def check(device: Device, rules: Rules, now: datetime) -> CheckedDevice:
     return checked
 
 
-def mark_duplicates(devices: Sequence[CheckedDevice]) -> list[CheckedDevice]:
+def mark_duplicates(
+    devices: Sequence[CheckedDevice], default_group_tag: str | None = None
+) -> list[CheckedDevice]:
     """The same devices in the same order; of valid rows that are one device only the first stays valid.
 
-    Rows are one device when they share a key, or when a third valid row shares one with each.
+    Rows are one device when they share a key, or when a third valid row shares one with each. The
+    default is the tag of rows that name none; while it is not known, they contradict no tag.
     """
     first = list(range(len(devices)))
     owner: dict[str, int] = {}
@@ -186,13 +202,30 @@ def mark_duplicates(devices: Sequence[CheckedDevice]) -> list[CheckedDevice]:
     marked = list(devices)
     for index, device in enumerate(devices):
         if (original := _first(first, index)) != index:
-            ref = devices[original].line_ref
-            detail = f"The same device as row {original + 1}" + (
-                f" (line_ref {_shown(ref)})." if ref else "."
-            )
-            finding = Finding("duplicate_in_order", "", detail)
-            marked[index] = replace(device, kind=None, keys=(), findings=(*device.findings, finding))
+            earlier = devices[original]
+            tags = (earlier.group_tag or default_group_tag, device.group_tag or default_group_tag)
+            marked[index] = as_duplicate(device, original + 1, tags, earlier.line_ref)
     return marked
+
+
+def as_duplicate(
+    device: CheckedDevice,
+    row: int,
+    group_tags: tuple[str | None, str | None],
+    line_ref: str | None = None,
+) -> CheckedDevice:
+    """The device, invalid because an earlier row is the same one.
+
+    `row` and `line_ref` are the earlier one's; `group_tags` the earlier one's and this one's.
+    """
+    detail = f"The same device as row {row:,}" + (f" (line_ref {_shown(line_ref)})" if line_ref else "")
+    theirs, ours = group_tags
+    if theirs and ours and theirs != ours:
+        detail += f", which has the group tag {_shown(theirs)}; this one has {_shown(ours)}."
+        finding = Finding("duplicate_with_other_tag", "group_tag", detail)
+    else:
+        finding = Finding("duplicate_in_order", "", detail + ".")
+    return replace(device, kind=None, keys=(), findings=(*device.findings, finding))
 
 
 def _first(first: list[int], index: int) -> int:
@@ -213,14 +246,17 @@ def _columns(
     device: Device, limit: int, found: list[Finding]
 ) -> tuple[str | None, str | None, str | None, str | None, int]:
     """Serial number, manufacturer, model and PKID as they can be used, and the bits of those in error."""
-    serial = _clean("serial_number", device.serial_number, limit, found)
-    maker = _clean("manufacturer", device.manufacturer, limit, found)
-    model = _clean("model", device.model, limit, found)
-    product_key = _clean("product_key", device.product_key, limit, found)
+    serial = _unquoted("serial_number", device.serial_number, limit, found)
+    maker = _unquoted("manufacturer", device.manufacturer, limit, found)
+    model = _unquoted("model", device.model, limit, found)
+    product_key = _unquoted("product_key", device.product_key, limit, found)
     spoilt = _spoilt(found) if found else 0
-    if serial is not None and _SCIENTIFIC.fullmatch(serial):
-        found.append(Finding("serial_scientific", "serial_number", f"It reads {_shown(serial)}."))
-        spoilt |= _SERIAL
+    if serial is not None:
+        if _SCIENTIFIC.fullmatch(serial):
+            found.append(Finding("serial_scientific", "serial_number", f"It reads {_shown(serial)}."))
+            spoilt |= _SERIAL
+        elif _DATE.fullmatch(serial):
+            found.append(Finding("serial_looks_like_date", "serial_number", f"It reads {_shown(serial)}."))
     if spoilt & _KEY:
         product_key = None  # unreadable, so it could be anything, a secret too
     elif product_key is not None:
@@ -262,6 +298,18 @@ def _clean(
         found.append(Finding("value_has_control_characters", name, detail))
         return _visible(clean)
     return clean
+
+
+def _unquoted(name: str, value: str | None, limit: int, found: list[Finding]) -> str | None:
+    """`_clean`, without quotation marks around the value: no firmware has them, many a program puts them."""
+    clean = _clean(name, value, limit, found)
+    if clean is None or clean[0] not in _QUOTES or (quoted := _QUOTED.fullmatch(clean)) is None:
+        return clean
+    inside = (quoted.group(1) or quoted.group(2) or "").strip()
+    if not inside:
+        return None
+    found.append(Finding("value_quoted", name, "Quotation marks around it were removed."))
+    return inside
 
 
 def _visible(text: str) -> str:

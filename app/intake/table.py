@@ -5,12 +5,15 @@ whatever the file was. They carry no judgement on a device: whether a serial num
 any good is decided in `app.domain`. A notice names columns and lines, never a value.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import BinaryIO, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from app.domain.catalogue import Severity
+from app.domain.catalogue import Severity, lookup
+
+if TYPE_CHECKING:
+    from app.intake.profiles import Profile
 
 
 class Kind(StrEnum):
@@ -27,13 +30,17 @@ class Kind(StrEnum):
 class Notice:
     """Something a person should know about the file or a row.
 
-    An `ERROR` on a row means that its values can not be trusted; a `WARNING` leaves them usable.
+    An error on a row means that its values can not be trusted; a warning leaves them usable.
     """
 
     code: str
-    severity: Severity
     words: str
     column: str | None = None
+    """The column's name in the file."""
+
+    @property
+    def severity(self) -> Severity:
+        return lookup(self.code).severity
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,24 +57,56 @@ class Dialect:
     header_row: int | None
     columns: tuple[tuple[str, str | None], ...]
     notices: tuple[Notice, ...] = ()
+    container: str | None = None
+    """What the file was packed in (`gzip`), None when it was not."""
+    sheet: str | None = None
+    """The sheet of a workbook that is read."""
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Reading(Protocol):
+    """How the cells of a row are understood; rows of one header share it."""
+
+    @property
+    def pairs(self) -> tuple[tuple[str, str | None], ...]: ...
+
+    def fields_of(self, cells: Sequence[str]) -> dict[str, str]: ...
+
+    def extra_of(self, cells: Sequence[str]) -> dict[str, str]: ...
+
+
+class Row(NamedTuple):
     """One device as written: values are not trimmed; empty and blank values are absent.
 
     `number` counts data rows from 1, as a person would; `line` is the physical line on which the
-    row starts. `fields` has the known columns by field name (`app.intake.columns.FIELDS`), `extra`
-    the others by their own name, `original` every cell, with damage replaced by U+FFFD so that it
-    can be stored.
+    row starts; `cells` are all of them, with damage replaced by U+FFFD so that they can be stored.
+    A named tuple whose fields are looked up when they are asked for, because a file has a million
+    rows and not everyone who counts them looks into them.
     """
 
     number: int
     line: int
-    fields: Mapping[str, str]
-    extra: Mapping[str, str]
-    original: tuple[str, ...]
-    notices: tuple[Notice, ...] = ()
+    cells: Sequence[str]
+    notices: tuple[Notice, ...]
+    reading: Reading
+
+    @property
+    def fields(self) -> dict[str, str]:
+        """The known columns by field name (`app.intake.columns.FIELDS`); made anew at every call."""
+        return self.reading.fields_of(self.cells)
+
+    @property
+    def extra(self) -> dict[str, str]:
+        """The other columns by their own names; made anew at every call."""
+        return self.reading.extra_of(self.cells)
+
+    @property
+    def original(self) -> tuple[str, ...]:
+        return tuple(self.cells)
+
+    @property
+    def columns(self) -> tuple[tuple[str, str | None], ...]:
+        """Those that the row was read by, as in `Dialect`: a file may change them on its way."""
+        return self.reading.pairs
 
     @property
     def is_sound(self) -> bool:
@@ -76,9 +115,13 @@ class Row:
 
 
 class UnreadableFile(ValueError):
-    """No rows can be had from the file. `words` say what it seems to be and what to do."""
+    """No rows can be had from the file. `words` say what it seems to be and what to do.
+
+    `code` is of the catalogue; KeyError for any other.
+    """
 
     def __init__(self, code: str, words: str) -> None:
+        lookup(code)
         super().__init__(words)
         self.code = code
         self.words = words
@@ -92,9 +135,20 @@ class Head:
     whole: bool
 
 
+class Source(Protocol):
+    """Bytes, forwards only; nothing at all is the end."""
+
+    def read(self, size: int = -1, /) -> bytes: ...
+
+
 class Reader(Protocol):
-    """One format. Implemented by a module: `claims` looks at the head only, `read` reads it all."""
+    """One format. Implemented by a module: `claims` looks at the head only, `read` reads it all.
+
+    A profile is a supplier's saved mapping; where it speaks, it outranks names and content.
+    """
 
     def claims(self, head: Head) -> bool: ...
 
-    def read(self, head: Head, stream: BinaryIO) -> tuple[Dialect, Iterator[Row]]: ...
+    def read(
+        self, head: Head, stream: Source, profile: "Profile | None" = None
+    ) -> tuple[Dialect, Iterator[Row]]: ...
