@@ -37,7 +37,6 @@ from app.api.requests import (
 from app.api.schema import body_of
 from app.db.registrations import Filter
 from app.domain.batch import BatchState
-from app.domain.identity import Device
 from app.domain.order import FINAL, OrderState
 from app.domain.registration import RegistrationState
 from app.runtime import Tx
@@ -95,18 +94,7 @@ def _new_order(order: OrderIn, digest: bytes, caller: Caller) -> NewOrder:
         reference=order.reference,
         purchase_order=order.purchase_order,
         group_tag=order.group_tag,
-        devices=[
-            Device(
-                serial_number=device.serial_number,
-                manufacturer=device.manufacturer,
-                model=device.model,
-                product_key=device.product_key,
-                hardware_hash=device.hardware_hash,
-                group_tag=device.group_tag,
-                line_ref=device.line_ref,
-            )
-            for device in order.devices
-        ],
+        devices=order.devices,
         reject_invalid=order.on_invalid == "reject_order",
         body_digest=digest,
         created_by=caller.key_id,

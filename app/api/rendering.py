@@ -85,14 +85,12 @@ def preview(found: Preview) -> OrderPreview:
             valid=row.device.is_valid,
             findings=[_finding(f.code, f.field, f.detail) for f in row.device.findings],
         )
-        for number, row in enumerate(found.planned.rows, start=1)
+        for number, row in enumerate(found.plan.rows, start=1)
         if row.device.findings
     ]
     return OrderPreview(
         counts=Counts.of(found.counts),
-        batches=[
-            BatchPlan(group_tag=plan.group_tag, devices=len(plan.rows)) for plan in found.planned.batches
-        ],
+        batches=[BatchPlan(group_tag=batch.group_tag, devices=batch.devices) for batch in found.plan.batches],
         problems=rows[:MAX_PROBLEMS],
         problems_total=len(rows),
     )

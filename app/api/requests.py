@@ -135,22 +135,22 @@ async def read(request: Request, model: type[Body]) -> tuple[Body, bytes]:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().casefold()
     if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
         raise Unprocessable("unsupported_media_type", f"Not {kind or 'nothing'!r}.")
-    received = bytearray()
+    received, digest = bytearray(), hashlib.sha256()
     async for chunk in request.stream():
         received += chunk
+        digest.update(chunk)  # while the next one is on its way
     if len(received) < SMALL_BODY:
-        return _parse(received, model)
-    return await to_thread.run_sync(_parse, received, model)
+        return _parse(received, model), digest.digest()
+    return await to_thread.run_sync(_parse, received, model), digest.digest()
 
 
 SMALL_BODY = 64 * 1024
 """Bytes. Larger bodies are decoded in a thread, so that other callers are answered meanwhile."""
 
 
-def _parse(received: bytearray, model: type[Body]) -> tuple[Body, bytes]:
-    digest = hashlib.sha256(received).digest()
+def _parse(received: bytearray, model: type[Body]) -> Body:
     try:
-        return model.model_validate_json(received), digest
+        return model.model_validate_json(received)
     except ValidationError as error:
         found = error.errors(include_url=False, include_input=False, include_context=False)
         if found[0]["type"] == "json_invalid":

@@ -204,6 +204,20 @@ async def add(session: AsyncConnection, partner_id: PartnerId, values: Record) -
     await insert(session, "batches", {"partner_id": partner_id, **values})
 
 
+async def set_sizes(
+    session: AsyncConnection, partner_id: PartnerId, batch_ids: list[UUID], device_counts: list[int]
+) -> None:
+    await execute(
+        session,
+        "UPDATE batches b SET device_count = u.n "
+        "FROM unnest(CAST(:ids AS uuid[]), CAST(:counts AS integer[])) AS u(id, n) "
+        "WHERE b.partner_id = :partner AND b.id = u.id AND b.device_count <> u.n",
+        partner=partner_id,
+        ids=batch_ids,
+        counts=device_counts,
+    )
+
+
 async def hold_queued(
     session: AsyncConnection, partner_id: PartnerId, customer_id: UUID, now: datetime
 ) -> list[int]:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 from uuid import UUID
 
 from app.domain.catalogue import Finding
@@ -58,8 +58,7 @@ class HashError(ValueError):
         return f"{self.code}: {self.detail}"
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class HardwareHash:
+class HardwareHash(NamedTuple):
     """A whole hash. `data` is without the zero fill; texts are stripped, and None when empty or absent."""
 
     data: bytes

@@ -8,10 +8,10 @@ can know (conflicts, unknown tuples) is not decided here.
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple, Protocol
 
 from app.domain import hardware_hash
 from app.domain.catalogue import Finding
@@ -37,8 +37,26 @@ class Device:
     line_ref: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class CheckedDevice:
+class Given(Protocol):
+    """A device as the caller gave it, whatever holds it."""
+
+    @property
+    def serial_number(self) -> str | None: ...
+    @property
+    def manufacturer(self) -> str | None: ...
+    @property
+    def model(self) -> str | None: ...
+    @property
+    def product_key(self) -> str | None: ...
+    @property
+    def hardware_hash(self) -> str | None: ...
+    @property
+    def group_tag(self) -> str | None: ...
+    @property
+    def line_ref(self) -> str | None: ...
+
+
+class CheckedDevice(NamedTuple):
     """A device after the check, with values fit for storage.
 
     Outer blanks are gone (not from `line_ref`, which is echoed), empty is None, an invisible character
@@ -47,19 +65,23 @@ class CheckedDevice:
     are in `hash`.
     """
 
-    serial_number: str | None = field(repr=False)
+    serial_number: str | None
     manufacturer: str | None
     model: str | None
-    product_key: str | None = field(repr=False)
+    product_key: str | None
     group_tag: str | None
     line_ref: str | None
     kind: IdentityKind | None
     """What is sent; None when the device is invalid."""
     hash: HardwareHash | None
-    keys: tuple[str, ...] = field(repr=False)
+    keys: tuple[str, ...]
     """Two valid devices that share a key are the same device. Empty when the device is invalid."""
     findings: tuple[Finding, ...]
     """A finding with the empty field is about the whole device."""
+
+    def __repr__(self) -> str:
+        codes = ", ".join(finding.code for finding in self.findings)
+        return f"CheckedDevice({self.kind or 'invalid'}, {codes})"  # what identifies it belongs into no log
 
     @property
     def is_valid(self) -> bool:
@@ -148,7 +170,7 @@ _UNSET_UUIDS: Final = frozenset(
 )
 
 
-def check(device: Device, rules: Rules, now: datetime) -> CheckedDevice:
+def check(device: Given, rules: Rules, now: datetime) -> CheckedDevice:
     """Judges one row. Never raises for any text in it; every objection is a finding."""
     found: list[Finding] = []
     serial, maker, model, product_key, spoilt = _columns(device, rules.max_value, found)
@@ -182,7 +204,7 @@ def check(device: Device, rules: Rules, now: datetime) -> CheckedDevice:
     keys = _keys(serial, maker, model, product_key, whole) if kind is not None else ()
     checked = CheckedDevice(serial, maker, model, product_key, tag, line_ref, kind, whole, keys, tuple(found))
     if kind is not None and rules.objection is not None and (finding := rules.objection(checked)):
-        return replace(checked, kind=None, keys=(), findings=(*found, finding))
+        return checked._replace(kind=None, keys=(), findings=(*found, finding))
     return checked
 
 
@@ -225,7 +247,7 @@ def as_duplicate(
         finding = Finding("duplicate_with_other_tag", "group_tag", detail)
     else:
         finding = Finding("duplicate_in_order", "", detail + ".")
-    return replace(device, kind=None, keys=(), findings=(*device.findings, finding))
+    return device._replace(kind=None, keys=(), findings=(*device.findings, finding))
 
 
 def _first(first: list[int], index: int) -> int:
@@ -243,7 +265,7 @@ def _unite(first: list[int], one: int, other: int) -> None:
 
 
 def _columns(
-    device: Device, limit: int, found: list[Finding]
+    device: Given, limit: int, found: list[Finding]
 ) -> tuple[str | None, str | None, str | None, str | None, int]:
     """Serial number, manufacturer, model and PKID as they can be used, and the bits of those in error."""
     serial = _unquoted("serial_number", device.serial_number, limit, found)

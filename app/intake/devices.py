@@ -5,7 +5,6 @@ row is the same device everywhere. A row that could not be taken apart reliably 
 however good its values look.
 """
 
-from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
@@ -42,5 +41,5 @@ def check_row(row: Row, rules: Rules, now: datetime, default_group_tag: str | No
     """`identity.check` of the row's device; invalid as well when the row itself is in error."""
     checked = check(device_of(row, default_group_tag), rules, now)
     if checked.is_valid and not row.is_sound:
-        return replace(checked, kind=None, keys=())
+        return checked._replace(kind=None, keys=())
     return checked

@@ -8,7 +8,7 @@ Microsoft) is left open and said so by who asks.
 
 from array import array
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
@@ -102,7 +102,7 @@ class Review:
             if spelling != tag:
                 words = f"Partner Center can not tell {tag!r} from {spelling!r}, which an earlier row has."
                 finding = Finding("group_tag_case_conflict", "group_tag", words)
-                return replace(checked, kind=None, findings=(*checked.findings, finding))
+                return checked._replace(kind=None, findings=(*checked.findings, finding))
         return checked
 
     def _close_order(self) -> None:

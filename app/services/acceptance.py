@@ -1,24 +1,22 @@
 """Accepting an order: checked and stored whole, or refused whole with the reason."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from anyio import to_thread
 from sqlalchemy.exc import IntegrityError
 
-from app.db import connections, customers, group_tags, orders, registrations, tables
-from app.db.engine import encode_json, load
-from app.db.ids import new_row_id, new_row_ids
+from app.db import connections, customers, group_tags, orders
+from app.db.ids import new_row_id
 from app.db.sql import Record
 from app.domain import consent
-from app.domain.batch import BatchState
 from app.domain.catalogue import Finding
 from app.domain.consent import ConsentState
 from app.domain.errors import Conflict, FieldError, NotFound, Unprocessable
 from app.domain.event import EventType
-from app.domain.identity import Device, Rules
+from app.domain.identity import Given, Rules
 from app.domain.ids import PartnerId
 from app.domain.registration import RegistrationState
 from app.platforms.base import Platform
@@ -27,7 +25,8 @@ from app.runtime import Runtime, Tx
 from app.services import portal_files
 from app.services.events import order_happening, order_news, publish
 from app.services.orders import OrderView
-from app.services.planning import PlannedOrder, plan_order
+from app.services.planning import Plan, PlannedRow, Terms
+from app.services.storage import OrderStorage
 from app.telemetry import logger
 
 log = logger("acceptance")
@@ -40,7 +39,7 @@ MAX_SHOWN_ERRORS = 100
 class NewOrder:
     customer_id: UUID
     reference: str
-    devices: Sequence[Device]
+    devices: Sequence[Given]
     body_digest: bytes
     purchase_order: str | None = None
     group_tag: str | None = None
@@ -52,14 +51,14 @@ class NewOrder:
 class Preview:
     """What accepting the order does, or would do."""
 
-    planned: PlannedOrder
+    plan: Plan
     held: bool
     """Whether the valid devices wait for the customer's consent."""
 
     @property
     def counts(self) -> dict[RegistrationState, int]:
         waiting = RegistrationState.HELD if self.held else RegistrationState.QUEUED
-        return {waiting: self.planned.valid, RegistrationState.INVALID: self.planned.invalid}
+        return {waiting: self.plan.valid, RegistrationState.INVALID: self.plan.invalid}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,20 +74,25 @@ class _Terms:
     customer: Record
     connection: Record
     platform: Platform
-    known_tags: Mapping[str, str]
+    judging: Terms
 
 
 async def preview(runtime: Runtime, partner_id: PartnerId, new: NewOrder) -> Preview:
     """The very checks of `accept`, storing nothing."""
-    terms = await _terms(runtime, partner_id, new.customer_id)
-    planned = await _plan(runtime, new, terms)
-    _refuse_if_asked(new, planned)
+    terms = await _terms(runtime, partner_id, new)
     async with runtime.transaction(partner_id) as tx:
         taken = await orders.get_by_reference(tx.session, partner_id, new.reference)
+        plan = Plan(terms.judging)
+        async for _ in _planned(plan, new.devices):
+            pass
+    if plan.is_spoilt:
+        plan = Plan(terms.judging)
+        await to_thread.run_sync(plan.all_at_once, new.devices)
+    _refuse_if_asked(new, plan)
     if taken is not None:
         raise _reference_taken(new, taken)
     state = ConsentState(terms.customer["consent_state"])
-    return Preview(planned, held=not consent.lets_pass(state))
+    return Preview(plan, held=not consent.lets_pass(state))
 
 
 async def accept(
@@ -103,43 +107,93 @@ async def accept(
     Raises NotFound, Unprocessable or Conflict, and then has stored nothing. `before_commit` runs
     in the same transaction: the answer to an Idempotency-Key is stored with what it tells of.
     """
-    terms = await _terms(runtime, partner_id, new.customer_id)
-    planned = await _plan(runtime, new, terms)
-    _refuse_if_asked(new, planned)
+    terms = await _terms(runtime, partner_id, new)
     try:
-        async with runtime.transaction(partner_id) as tx:
-            acceptance = await _store(runtime, tx, partner_id, new, terms, planned)
-            if before_commit is not None:
-                await before_commit(tx, acceptance)
+        try:
+            acceptance = await _accept(runtime, partner_id, new, terms, before_commit)
+        except _Spoilt:
+            acceptance = await _accept(runtime, partner_id, new, terms, before_commit, all_at_once=True)
     except IntegrityError as error:
         async with runtime.transaction(partner_id) as tx:
             taken = await orders.get_by_reference(tx.session, partner_id, new.reference)
         if taken is None:
             raise
         raise _reference_taken(new, taken) from error
+    plan = acceptance.preview.plan
     log.info(
         "order_accepted",
         order_id=str(acceptance.view.record["id"]),
-        devices=len(planned.rows),
-        invalid=planned.invalid,
-        batches=len(planned.batches),
+        devices=len(plan.rows),
+        invalid=plan.invalid,
+        batches=len(plan.batches),
         held=acceptance.preview.held,
     )
     return acceptance
 
 
-async def _terms(runtime: Runtime, partner_id: PartnerId, customer_id: UUID) -> _Terms:
+class _Spoilt(Exception):
+    """Rows have been stored as valid that are not: nothing of it may be committed."""
+
+
+async def _accept(
+    runtime: Runtime,
+    partner_id: PartnerId,
+    new: NewOrder,
+    terms: _Terms,
+    before_commit: Callable[[Tx, Acceptance], Awaitable[None]] | None,
+    *,
+    all_at_once: bool = False,
+) -> Acceptance:
     async with runtime.transaction(partner_id) as tx:
-        customer = await customers.get(tx.session, partner_id, customer_id)
+        acceptance = await _store(runtime, tx, partner_id, new, terms, all_at_once=all_at_once)
+        if before_commit is not None:
+            await before_commit(tx, acceptance)
+    return acceptance
+
+
+CHUNK = 1000
+"""Rows checked in one piece, while those before them are being stored."""
+
+
+async def _planned(plan: Plan, devices: Sequence[Given]) -> AsyncIterator[list[PlannedRow]]:
+    """The rows chunk by chunk. The next chunk is being checked, in a thread, while one is handed out."""
+    following = asyncio.ensure_future(to_thread.run_sync(plan.check, devices[:CHUNK]))
+    try:
+        for start in range(CHUNK, len(devices) + CHUNK, CHUNK):
+            checked = await following
+            if start < len(devices):
+                piece = devices[start : start + CHUNK]
+                following = asyncio.ensure_future(to_thread.run_sync(plan.check, piece))
+            yield plan.add(checked)
+    finally:
+        following.cancel()
+
+
+async def _terms(runtime: Runtime, partner_id: PartnerId, new: NewOrder) -> _Terms:
+    async with runtime.transaction(partner_id) as tx:
+        customer = await customers.get(tx.session, partner_id, new.customer_id)
         if customer is None:
-            raise NotFound("unknown_customer", f"There is no customer {customer_id}.")
+            raise NotFound("unknown_customer", f"There is no customer {new.customer_id}.")
         connection = await connections.get(tx.session, partner_id, customer["connection_id"])
         assert connection is not None  # a foreign key holds it
-        tags = await group_tags.known(tx.session, partner_id, customer_id)
+        tags = await group_tags.known(tx.session, partner_id, new.customer_id)
     platform = runtime.platforms[connection["platform"]]
     if not connection["portal"]:
         refuse_barred_role(platform, connection["partner_role"])
-    return _Terms(customer, connection, platform, tags)
+    settings = runtime.settings
+    group_tag = new.group_tag or customer["default_group_tag"] or connection["default_group_tag"]
+    if len(group_tag) > settings.max_group_tag:
+        detail = f"A group tag has at most {settings.max_group_tag} characters."
+        raise Unprocessable(
+            "validation_failed", detail, [FieldError("/group_tag", "group_tag_too_long", detail)]
+        )
+    rules = Rules(
+        platform.capabilities.identities,
+        max_group_tag=settings.max_group_tag,
+        objection=portal_files.objection(runtime, platform, group_tag) if connection["portal"] else None,
+    )
+    judging = Terms(rules, group_tag, tags, platform.capabilities.max_devices, runtime.now())
+    return _Terms(customer, connection, platform, judging)
 
 
 def refuse_barred_role(platform: Platform, role: str) -> None:
@@ -151,45 +205,18 @@ def refuse_barred_role(platform: Platform, role: str) -> None:
         )
 
 
-async def _plan(runtime: Runtime, new: NewOrder, terms: _Terms) -> PlannedOrder:
-    settings = runtime.settings
-    capabilities = terms.platform.capabilities
-    group_tag = new.group_tag or terms.customer["default_group_tag"] or terms.connection["default_group_tag"]
-    if len(group_tag) > settings.max_group_tag:
-        detail = f"A group tag has at most {settings.max_group_tag} characters."
-        raise Unprocessable(
-            "validation_failed", detail, [FieldError("/group_tag", "group_tag_too_long", detail)]
-        )
-    return await to_thread.run_sync(
-        lambda: plan_order(
-            new.devices,
-            rules=Rules(
-                capabilities.identities,
-                max_group_tag=settings.max_group_tag,
-                objection=portal_files.objection(runtime, terms.platform, group_tag)
-                if terms.connection["portal"]
-                else None,
-            ),
-            group_tag=group_tag,
-            known_tags=terms.known_tags,
-            max_devices=capabilities.max_devices,
-            now=runtime.now(),
-        )
-    )
-
-
-def _refuse_if_asked(new: NewOrder, planned: PlannedOrder) -> None:
-    if not (new.reject_invalid and planned.invalid):
+def _refuse_if_asked(new: NewOrder, plan: Plan) -> None:
+    if not (new.reject_invalid and plan.invalid):
         return
     errors = [
         row_error(number, finding)
-        for number, row in enumerate(planned.rows, start=1)
+        for number, row in enumerate(plan.rows, start=1)
         for finding in row.device.findings
         if finding.is_error
     ]
     raise Unprocessable(
         "order_rejected",
-        f"{planned.invalid} of {len(planned.rows)} rows are invalid; nothing was stored.",
+        f"{plan.invalid} of {len(plan.rows)} rows are invalid; nothing was stored.",
         errors[:MAX_SHOWN_ERRORS],
     )
 
@@ -216,145 +243,53 @@ async def _store(
     partner_id: PartnerId,
     new: NewOrder,
     terms: _Terms,
-    planned: PlannedOrder,
+    *,
+    all_at_once: bool,
 ) -> Acceptance:
+    """Raises _Spoilt where the rows must be planned all at once."""
     now = runtime.now()
     # Consent is looked at again under a lock: nobody revokes between look and write.
     state = await customers.consent_for_share(tx.session, partner_id, new.customer_id)
     held = state is None or not consent.lets_pass(ConsentState(state))
-    order_id = new_row_id()
     record = {
-        "id": order_id,
+        "id": new_row_id(),
         "customer_id": new.customer_id,
         "connection_id": terms.connection["id"],
         "platform": terms.platform.name,
         "reference": new.reference,
         "purchase_order": new.purchase_order,
-        "group_tag": new.group_tag
-        or terms.customer["default_group_tag"]
-        or terms.connection["default_group_tag"],
-        "device_count": len(planned.rows),
+        "group_tag": terms.judging.group_tag,
+        "device_count": len(new.devices),
         "body_digest": new.body_digest,
         "created_by": new.created_by,
         "created_at": now,
         "updated_at": now,
     }
     await orders.add(tx.session, partner_id, record)
-    batch_ids = await _store_batches(tx, partner_id, record, planned, held=held, now=now)
-    await _store_rows(tx, partner_id, record, planned, batch_ids, now)
-    outcome = Preview(planned, held)
-    counts = outcome.counts
-    more = {
-        "partner_id": partner_id,
-        "portal": terms.connection["portal"],
-        "has_open_batches": bool(batch_ids),
-    }
-    view = OrderView({**record, **more}, counts)
-    accepted = order_happening(EventType.ORDER_ACCEPTED, view.record, view.state, counts)
-    news = [accepted, *await order_news(tx, partner_id, order_id)]
-    await publish(tx, partner_id, news, now)
-    if batch_ids and not held:
-        tx.wake(WakeKind.BATCHES, lanes=min(len(batch_ids), runtime.settings.worker_lanes))
+    storage = OrderStorage(tx, partner_id, record, held=held, now=now)
+    plan = Plan(terms.judging)
+    if all_at_once:
+        await storage.add(plan, await to_thread.run_sync(plan.all_at_once, new.devices))
+    else:
+        async for rows in _planned(plan, new.devices):
+            if not (new.reject_invalid and plan.invalid):
+                await storage.add(plan, rows)
+    _refuse_if_asked(new, plan)
+    if plan.is_spoilt:
+        raise _Spoilt
+    await storage.close(plan)
+    outcome = Preview(plan, held)
+    view = OrderView(
+        {
+            **record,
+            "partner_id": partner_id,
+            "portal": terms.connection["portal"],
+            "has_open_batches": bool(plan.batches),
+        },
+        outcome.counts,
+    )
+    accepted = order_happening(EventType.ORDER_ACCEPTED, view.record, view.state, outcome.counts)
+    await publish(tx, partner_id, [accepted, *await order_news(tx, partner_id, record["id"])], now)
+    if plan.batches and not held:
+        tx.wake(WakeKind.BATCHES, lanes=min(len(plan.batches), runtime.settings.worker_lanes))
     return Acceptance(view, outcome)
-
-
-async def _store_batches(
-    tx: Tx, partner_id: PartnerId, order: Record, planned: PlannedOrder, *, held: bool, now: datetime
-) -> list[UUID]:
-    ids = new_row_ids(len(planned.batches))
-    state = BatchState.HELD if held else BatchState.QUEUED
-    columns = (
-        "id",
-        "partner_id",
-        "order_id",
-        "customer_id",
-        "connection_id",
-        "group_tag",
-        "device_count",
-        "state",
-        "due_at",
-        "correlation_id",
-        "created_at",
-        "updated_at",
-    )
-    await load(
-        tx.session,
-        tables.batches,
-        columns,
-        [
-            (
-                id,
-                partner_id,
-                order["id"],
-                order["customer_id"],
-                order["connection_id"],
-                plan.group_tag,
-                len(plan.rows),
-                state.value,
-                now,
-                uuid4(),
-                now,
-                now,
-            )
-            for id, plan in zip(ids, planned.batches, strict=True)
-        ],
-    )
-    return ids
-
-
-async def _store_rows(
-    tx: Tx,
-    partner_id: PartnerId,
-    order: Record,
-    planned: PlannedOrder,
-    batch_ids: Sequence[UUID],
-    now: datetime,
-) -> None:
-    place = {
-        index: (batch_id, position)
-        for batch_id, plan in zip(batch_ids, planned.batches, strict=True)
-        for position, index in enumerate(plan.rows)
-    }
-    ids = new_row_ids(len(planned.rows))
-    rows = []
-    hashes = []
-    for index, (id, row) in enumerate(zip(ids, planned.rows, strict=True)):
-        device = row.device
-        batch_id, position = place.get(index, (None, None))
-        error = next((finding for finding in device.findings if finding.is_error), None)
-        is_valid = batch_id is not None
-        rows.append(
-            (
-                id,
-                partner_id,
-                order["id"],
-                order["customer_id"],
-                batch_id,
-                index + 1,
-                position,
-                (RegistrationState.QUEUED if is_valid else RegistrationState.INVALID).value,
-                device.line_ref,
-                row.group_tag,
-                device.kind.value if device.kind is not None else None,
-                device.search_serial,
-                device.manufacturer,
-                device.model,
-                device.product_key,
-                _findings(device.findings),
-                None if error is None else error.code,
-                None if error is None else error.detail,
-                now,
-                now,
-                None if is_valid else now,
-            )
-        )
-        if row.hash_data is not None:
-            hashes.append((id, partner_id, row.hash_data))
-    await registrations.add_many(tx.session, rows)
-    await registrations.add_hashes(tx.session, hashes)
-
-
-def _findings(findings: Sequence[Finding]) -> str | None:
-    if not findings:
-        return None
-    return encode_json([{"code": f.code, "field": f.field, "detail": f.detail} for f in findings])

@@ -1,69 +1,128 @@
 """From a caller's devices to rows that can be stored: checks, group tags, batches. Pure work, no I/O.
 
-A dry run and the real one both end here, so they can not disagree. It is run in a thread: 10,000
-devices with hashes are about a quarter of a second of decoding and comparing.
+A dry run and the real one both go through here, so they can not disagree. Rows go through in chunks,
+because storing what has been checked can go on while the next chunk is checked: for an order of 10,000
+hashes each of the two takes about a quarter of a second. `check` is the heavy part and is for a thread.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from datetime import datetime
+from typing import NamedTuple
 
-from app.domain import batch
-from app.domain.batch import Plan
 from app.domain.catalogue import Finding
-from app.domain.identity import CheckedDevice, Device, IdentityKind, Rules, check, mark_duplicates
+from app.domain.duplicates import Seen
+from app.domain.identity import (
+    CheckedDevice,
+    Given,
+    Rules,
+    as_duplicate,
+    check,
+    mark_duplicates,
+)
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedRow:
+class PlannedRow(NamedTuple):
     device: CheckedDevice
+    """In the plan itself without its hash: of 10,000 they would be 10 MB."""
     group_tag: str
-    hash_data: bytes | None
-    """Without its zero fill; only for valid rows that are sent by hash."""
+    batch: int | None
+    """Index into the plan's batches; None for an invalid row."""
+    position: int
+    """In the batch."""
+
+
+@dataclass(slots=True)
+class PlannedBatch:
+    group_tag: str
+    devices: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class PlannedOrder:
-    rows: Sequence[PlannedRow]
-    batches: Sequence[Plan]
+class Terms:
+    """What an order's rows are judged by."""
 
-    @property
-    def valid(self) -> int:
-        return sum(len(plan.rows) for plan in self.batches)
+    rules: Rules
+    group_tag: str
+    """For rows that name none."""
+    known_tags: Mapping[str, str]
+    """The customer's tags at Microsoft, by lower case."""
+    max_devices: int
+    now: datetime
+
+
+@dataclass
+class Plan:
+    """Grows with `add`; whole when all rows have gone through."""
+
+    terms: Terms
+    batches: list[PlannedBatch] = field(default_factory=list)
+    rows: list[PlannedRow] = field(default_factory=list)
+    valid: int = 0
+    _seen: Seen = field(default_factory=Seen)
+    _spellings: dict[str, str] = field(default_factory=dict)
+    _filling: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._spellings.update(self.terms.known_tags)
 
     @property
     def invalid(self) -> int:
         return len(self.rows) - self.valid
 
+    @property
+    def is_spoilt(self) -> bool:
+        """A row that counted as valid turned out later to be the same device as one before it, by way of
+        a third that knows both. Rare; the rows must then be planned anew with `all_at_once`."""
+        return bool(self._seen.united)
 
-def plan_order(
-    devices: Sequence[Device],
-    *,
-    rules: Rules,
-    group_tag: str,
-    known_tags: Mapping[str, str],
-    max_devices: int,
-    now: datetime,
-) -> PlannedOrder:
-    """`group_tag` is for rows that name none; `known_tags` are the customer's, by lower case."""
-    checked = mark_duplicates([check(device, rules, now) for device in devices])
-    spellings = dict(known_tags)
-    rows = [_plan_row(device, group_tag, spellings) for device in checked]
-    batches = batch.plan([row.group_tag if row.device.is_valid else None for row in rows], max_devices)
-    return PlannedOrder(rows, batches)
+    def check(self, devices: Sequence[Given]) -> list[CheckedDevice]:
+        rules, now = self.terms.rules, self.terms.now
+        return [check(device, rules, now) for device in devices]
 
+    def add(self, checked: Sequence[CheckedDevice]) -> list[PlannedRow]:
+        """The next rows, in order, with what the rows before them say about them."""
+        added = []
+        for device in checked:
+            row = self._place(self._compare(device))
+            added.append(row)
+            self.rows.append(
+                row if device.hash is None else row._replace(device=row.device._replace(hash=None))
+            )
+        return added
 
-def _plan_row(device: CheckedDevice, default_tag: str, spellings: dict[str, str]) -> PlannedRow:
-    tag = device.group_tag or default_tag
-    if device.is_valid:
-        spelling = spellings.setdefault(tag.lower(), tag)
+    def all_at_once(self, devices: Sequence[Given]) -> list[PlannedRow]:
+        """Instead of `add`, with every row known before the first is placed."""
+        self._seen = Seen()
+        return self.add(mark_duplicates(self.check(devices), self.terms.group_tag))
+
+    def _compare(self, device: CheckedDevice) -> CheckedDevice:
+        first = self._seen.add(device.keys)
+        if first is None:
+            return device
+        earlier = self.rows[first - 1]
+        tags = (earlier.group_tag, device.group_tag or self.terms.group_tag)
+        return as_duplicate(device, first, tags, earlier.device.line_ref)
+
+    def _place(self, device: CheckedDevice) -> PlannedRow:
+        tag = device.group_tag or self.terms.group_tag
+        if not device.is_valid:
+            return PlannedRow(device, tag, None, 0)
+        spelling = self._spellings.setdefault(tag.lower(), tag)
         if spelling != tag:
             finding = Finding(
                 "group_tag_case_conflict",
                 "group_tag",
                 f"Partner Center can not tell {tag!r} from {spelling!r}, which this customer has already.",
             )
-            device = replace(device, kind=None, findings=(*device.findings, finding))
-    if device.kind is not IdentityKind.HARDWARE_HASH or device.hash is None:
-        return PlannedRow(device, tag, None)
-    return PlannedRow(device, tag, device.hash.data)
+            device = device._replace(kind=None, findings=(*device.findings, finding))
+            return PlannedRow(device, tag, None, 0)
+        index = self._filling.get(tag)
+        if index is None or self.batches[index].devices == self.terms.max_devices:
+            index = self._filling[tag] = len(self.batches)
+            self.batches.append(PlannedBatch(tag))
+        batch = self.batches[index]
+        position = batch.devices
+        batch.devices += 1
+        self.valid += 1
+        return PlannedRow(device, tag, index, position)
