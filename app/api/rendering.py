@@ -81,12 +81,12 @@ def preview(found: Preview) -> OrderPreview:
     rows = [
         RowProblem(
             row=number,
-            line_ref=row.device.line_ref,
-            valid=row.device.is_valid,
-            findings=[_finding(f.code, f.field, f.detail) for f in row.device.findings],
+            line_ref=row.line_ref,
+            valid=row.is_valid,
+            findings=[_finding(f.code, f.field, f.detail) for f in row.findings],
         )
         for number, row in enumerate(found.plan.rows, start=1)
-        if row.device.findings
+        if row.findings
     ]
     return OrderPreview(
         counts=Counts.of(found.counts),

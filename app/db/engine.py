@@ -122,13 +122,19 @@ async def load(
     types = [table.c[name].type.compile(dialect=_DIALECT) for name in columns]
     arrays = ", ".join(f"${index}::{type_}[]" for index, type_ in enumerate(types, start=1))
     names = ", ".join(f'"{name}"' for name in columns)
-    raw = await session.get_raw_connection()
-    driver = raw.driver_connection
-    assert driver is not None
-    await driver.execute(
+    await run_raw(
+        session,
         f"INSERT INTO {table.name} ({names}) SELECT * FROM unnest({arrays})",
         *(list(column) for column in zip(*rows, strict=True)),
     )
+
+
+async def run_raw(session: AsyncConnection, statement: str, *values: object) -> None:
+    """A statement with arrays of a thousand values each, past the layer that would look at every one."""
+    raw = await session.get_raw_connection()
+    driver = raw.driver_connection
+    assert driver is not None
+    await driver.execute(statement, *values)
 
 
 def encode_json(value: Any) -> str:

@@ -12,38 +12,11 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.db import tables
-from app.db.engine import load
 from app.db.paging import Page, PageRequest, cut
 from app.db.sql import Record, execute, fetch_all, fetch_one, listed, text
 from app.domain.batch import OPEN_BATCH, BatchState
 from app.domain.ids import PartnerId
 from app.domain.registration import MOVING_WITH_BATCH, OUTCOME_MOVES, RegistrationState, sources_of
-
-COLUMNS = (
-    "id",
-    "partner_id",
-    "order_id",
-    "customer_id",
-    "batch_id",
-    "row_number",
-    "batch_position",
-    "state",
-    "line_ref",
-    "group_tag",
-    "identity",
-    "serial_number",
-    "manufacturer",
-    "model",
-    "product_key",
-    "findings",
-    "error_code",
-    "error_detail",
-    "created_at",
-    "updated_at",
-    "settled_at",
-)
-
 
 _UNSETTLED = listed(MOVING_WITH_BATCH)
 
@@ -87,16 +60,6 @@ class Outcome:
     upstream_code: str | None = None
     upstream_name: str | None = None
     upstream_device_id: str | None = None
-
-
-async def add_many(session: AsyncConnection, rows: Sequence[Sequence[Any]]) -> None:
-    """Rows in the order of COLUMNS."""
-    await load(session, tables.registrations, COLUMNS, rows)
-
-
-async def add_hashes(session: AsyncConnection, rows: Sequence[tuple[UUID, UUID, bytes]]) -> None:
-    """(registration, partner, hash without its zero fill) each."""
-    await load(session, tables.device_hashes, ("registration_id", "partner_id", "data"), rows)
 
 
 async def of_batch(

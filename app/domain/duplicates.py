@@ -8,10 +8,15 @@ the rows.
 """
 
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
-_SMALLEST: Final = 1 << 12
+from app.domain.catalogue import Finding
+from app.domain.identity import CheckedDevice, shown
+
+_FEW: Final = 1 << 16
+"""Keys for which a dictionary is small enough; it is several times faster."""
+_SMALLEST: Final = 1 << 18
 _FULLEST: Final = 0.75
 _DIGEST: Final = (1 << 64) - 1
 
@@ -26,10 +31,9 @@ class Seen:
         self.united: list[tuple[int, int]] = []
         """Rows that counted as different devices until a later row showed that they are one: the later
         of the two and the first. A rarity, as it takes three rows that know each other in part."""
-        self._slots = _SMALLEST
-        self._digests = array("Q", [0]) * self._slots
-        self._owners = array("I", [0]) * self._slots
-        self._used = 0
+        self._few: dict[int, int] | None = {}
+        self._slots = self._used = 0
+        self._digests, self._owners = array("Q"), array("I")
         self._first = array("I", [0])
 
     def add(self, keys: Iterable[str]) -> int | None:
@@ -52,6 +56,10 @@ class Seen:
 
     def _claim(self, digest: int, row: int) -> int:
         """The row that had this key first: the given one if nobody had it."""
+        if self._few is not None:
+            if len(self._few) < _FEW:
+                return self._few.setdefault(digest, row)
+            self._spread(self._few)
         digests, mask = self._digests, self._slots - 1
         at = digest & mask
         while held := digests[at]:
@@ -63,6 +71,15 @@ class Seen:
         if self._used > self._slots * _FULLEST:
             self._grow()
         return row
+
+    def _spread(self, few: dict[int, int]) -> None:
+        """From the dictionary into the table."""
+        self._few = None
+        self._slots = _SMALLEST
+        self._digests = array("Q", [0]) * self._slots
+        self._owners = array("I", [0]) * self._slots
+        for digest, row in few.items():
+            self._claim(digest, row)
 
     def _grow(self) -> None:
         old, owners = self._digests, self._owners
@@ -91,3 +108,44 @@ class Seen:
         self._first[later] = earlier
         if later < len(self._first) - 1:
             self.united.append((later, earlier))
+
+
+def mark_duplicates(
+    devices: Sequence[CheckedDevice], default_group_tag: str | None = None
+) -> list[CheckedDevice]:
+    """The same devices in the same order; of valid rows that are one device only the first stays valid.
+
+    Rows are one device when they share a key, or when a third valid row shares one with each. The
+    default is the tag of rows that name none; while it is not known, they contradict no tag.
+    """
+    seen = Seen()
+    for device in devices:
+        seen.add(device.keys)
+    marked = list(devices)
+    for number, device in enumerate(devices, start=1):
+        first = seen.first_of(number)
+        if first != number:
+            earlier = devices[first - 1]
+            tags = (earlier.group_tag or default_group_tag, device.group_tag or default_group_tag)
+            marked[number - 1] = as_duplicate(device, first, tags, earlier.line_ref)
+    return marked
+
+
+def as_duplicate(
+    device: CheckedDevice,
+    row: int,
+    group_tags: tuple[str | None, str | None],
+    line_ref: str | None = None,
+) -> CheckedDevice:
+    """The device, invalid because an earlier row is the same one.
+
+    `row` and `line_ref` are the earlier one's; `group_tags` the earlier one's and this one's.
+    """
+    detail = f"The same device as row {row:,}" + (f" (line_ref {shown(line_ref)})" if line_ref else "")
+    theirs, ours = group_tags
+    if theirs and ours and theirs != ours:
+        detail += f", which has the group tag {shown(theirs)}; this one has {shown(ours)}."
+        finding = Finding("duplicate_with_other_tag", "group_tag", detail)
+    else:
+        finding = Finding("duplicate_in_order", "", detail + ".")
+    return device._replace(kind=None, keys=(), findings=(*device.findings, finding))

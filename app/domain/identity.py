@@ -1,4 +1,4 @@
-"""What identifies a device, which combinations of identities are legal, and which rows are one device.
+"""What identifies a device, and which combinations of identities are legal.
 
 Decides for every row of an order, before anything is sent, what will be sent and what is wrong with
 it; never guesses a missing part. Stands alone, and asks nobody, because the same judgement is given
@@ -7,7 +7,7 @@ can know (conflicts, unknown tuples) is not decided here.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -191,7 +191,7 @@ def check(device: Given, rules: Rules, now: datetime) -> CheckedDevice:
     kind, unsent = _choose(given, rules.accepted, found)
     if unset:
         if kind is IdentityKind.TUPLE or not given & (_KEY | _HASH):
-            found.append(Finding("serial_placeholder", "serial_number", f"It reads {_shown(serial or '')}."))
+            found.append(Finding("serial_placeholder", "serial_number", f"It reads {shown(serial or '')}."))
         else:
             serial, unsent = None, unsent | _SERIAL
     if kind is IdentityKind.HARDWARE_HASH and whole is not None:
@@ -208,59 +208,6 @@ def check(device: Given, rules: Rules, now: datetime) -> CheckedDevice:
     return checked
 
 
-def mark_duplicates(
-    devices: Sequence[CheckedDevice], default_group_tag: str | None = None
-) -> list[CheckedDevice]:
-    """The same devices in the same order; of valid rows that are one device only the first stays valid.
-
-    Rows are one device when they share a key, or when a third valid row shares one with each. The
-    default is the tag of rows that name none; while it is not known, they contradict no tag.
-    """
-    first = list(range(len(devices)))
-    owner: dict[str, int] = {}
-    for index, device in enumerate(devices):
-        for key in device.keys:
-            _unite(first, owner.setdefault(key, index), index)
-    marked = list(devices)
-    for index, device in enumerate(devices):
-        if (original := _first(first, index)) != index:
-            earlier = devices[original]
-            tags = (earlier.group_tag or default_group_tag, device.group_tag or default_group_tag)
-            marked[index] = as_duplicate(device, original + 1, tags, earlier.line_ref)
-    return marked
-
-
-def as_duplicate(
-    device: CheckedDevice,
-    row: int,
-    group_tags: tuple[str | None, str | None],
-    line_ref: str | None = None,
-) -> CheckedDevice:
-    """The device, invalid because an earlier row is the same one.
-
-    `row` and `line_ref` are the earlier one's; `group_tags` the earlier one's and this one's.
-    """
-    detail = f"The same device as row {row:,}" + (f" (line_ref {_shown(line_ref)})" if line_ref else "")
-    theirs, ours = group_tags
-    if theirs and ours and theirs != ours:
-        detail += f", which has the group tag {_shown(theirs)}; this one has {_shown(ours)}."
-        finding = Finding("duplicate_with_other_tag", "group_tag", detail)
-    else:
-        finding = Finding("duplicate_in_order", "", detail + ".")
-    return device._replace(kind=None, keys=(), findings=(*device.findings, finding))
-
-
-def _first(first: list[int], index: int) -> int:
-    while first[index] != index:
-        first[index] = index = first[first[index]]
-    return index
-
-
-def _unite(first: list[int], one: int, other: int) -> None:
-    a, b = _first(first, one), _first(first, other)
-    first[max(a, b)] = min(a, b)
-
-
 # --- values -----------------------------------------------------------------------------------
 
 
@@ -275,10 +222,10 @@ def _columns(
     spoilt = _spoilt(found) if found else 0
     if serial is not None:
         if _SCIENTIFIC.fullmatch(serial):
-            found.append(Finding("serial_scientific", "serial_number", f"It reads {_shown(serial)}."))
+            found.append(Finding("serial_scientific", "serial_number", f"It reads {shown(serial)}."))
             spoilt |= _SERIAL
         elif _DATE.fullmatch(serial):
-            found.append(Finding("serial_looks_like_date", "serial_number", f"It reads {_shown(serial)}."))
+            found.append(Finding("serial_looks_like_date", "serial_number", f"It reads {shown(serial)}."))
     if spoilt & _KEY:
         product_key = None  # unreadable, so it could be anything, a secret too
     elif product_key is not None:
@@ -338,7 +285,7 @@ def _visible(text: str) -> str:
     return "".join(character if character.isprintable() else "\ufffd" for character in text)
 
 
-def _shown(text: str) -> str:
+def shown(text: str) -> str:
     """A value inside a detail: bounded, printable, and never a hash or a secret key."""
     if _LICENSE_KEY.fullmatch(text.strip()) or (len(text) > _SHOWN and text.lstrip().startswith("T0")):
         return "(not shown)"
@@ -429,7 +376,7 @@ def _compare(
 
 
 def _mismatch(code: str, name: str, said: str, inside: str) -> Finding:
-    return Finding(code, name, f"The row says {_shown(said)}, the hash says {_shown(inside)}.")
+    return Finding(code, name, f"The row says {shown(said)}, the hash says {shown(inside)}.")
 
 
 def _real_serial(whole: HardwareHash) -> str | None:

@@ -13,8 +13,8 @@ from datetime import datetime
 from typing import NamedTuple
 
 from app.domain.catalogue import Finding
-from app.domain.duplicates import Seen
-from app.domain.identity import CheckedDevice, IdentityKind, Rules, as_duplicate
+from app.domain.duplicates import Seen, as_duplicate
+from app.domain.identity import CheckedDevice, IdentityKind, Rules
 from app.domain.order import MAX_DEVICES
 from app.intake.devices import check_row
 from app.intake.problems import Problem, problems_of

@@ -211,7 +211,7 @@ def _refuse_if_asked(new: NewOrder, plan: Plan) -> None:
     errors = [
         row_error(number, finding)
         for number, row in enumerate(plan.rows, start=1)
-        for finding in row.device.findings
+        for finding in row.findings
         if finding.is_error
     ]
     raise Unprocessable(

@@ -11,25 +11,26 @@ from datetime import datetime
 from typing import NamedTuple
 
 from app.domain.catalogue import Finding
-from app.domain.duplicates import Seen
-from app.domain.identity import (
-    CheckedDevice,
-    Given,
-    Rules,
-    as_duplicate,
-    check,
-    mark_duplicates,
-)
+from app.domain.duplicates import Seen, as_duplicate, mark_duplicates
+from app.domain.identity import CheckedDevice, Given, Rules, check
 
 
 class PlannedRow(NamedTuple):
     device: CheckedDevice
-    """In the plan itself without its hash: of 10,000 they would be 10 MB."""
     group_tag: str
     batch: int | None
     """Index into the plan's batches; None for an invalid row."""
     position: int
     """In the batch."""
+
+
+class KeptRow(NamedTuple):
+    """What the plan remembers of a row that has been handed out: of 10,000 hashes it would be 10 MB."""
+
+    line_ref: str | None
+    group_tag: str
+    is_valid: bool
+    findings: tuple[Finding, ...]
 
 
 @dataclass(slots=True)
@@ -57,7 +58,7 @@ class Plan:
 
     terms: Terms
     batches: list[PlannedBatch] = field(default_factory=list)
-    rows: list[PlannedRow] = field(default_factory=list)
+    rows: list[KeptRow] = field(default_factory=list)
     valid: int = 0
     _seen: Seen = field(default_factory=Seen)
     _spellings: dict[str, str] = field(default_factory=dict)
@@ -86,9 +87,8 @@ class Plan:
         for device in checked:
             row = self._place(self._compare(device))
             added.append(row)
-            self.rows.append(
-                row if device.hash is None else row._replace(device=row.device._replace(hash=None))
-            )
+            kept = row.device
+            self.rows.append(KeptRow(kept.line_ref, row.group_tag, row.batch is not None, kept.findings))
         return added
 
     def all_at_once(self, devices: Sequence[Given]) -> list[PlannedRow]:
@@ -102,7 +102,7 @@ class Plan:
             return device
         earlier = self.rows[first - 1]
         tags = (earlier.group_tag, device.group_tag or self.terms.group_tag)
-        return as_duplicate(device, first, tags, earlier.device.line_ref)
+        return as_duplicate(device, first, tags, earlier.line_ref)
 
     def _place(self, device: CheckedDevice) -> PlannedRow:
         tag = device.group_tag or self.terms.group_tag

@@ -5,15 +5,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID, uuid4
 
-from app.db import batches, registrations, tables
+from app.db import batches, bulk, tables
 from app.db.engine import encode_json, load
 from app.db.ids import new_row_ids
 from app.db.sql import Record
 from app.domain.batch import BatchState
 from app.domain.catalogue import Finding
-from app.domain.identity import IdentityKind
+from app.domain.identity import CheckedDevice, IdentityKind
 from app.domain.ids import PartnerId
-from app.domain.registration import RegistrationState
 from app.runtime import Tx
 from app.services.planning import Plan, PlannedRow
 
@@ -48,17 +47,37 @@ class OrderStorage:
     async def add(self, plan: Plan, rows: Sequence[PlannedRow]) -> None:
         await self._open_batches(plan)
         ids = new_row_ids(len(rows))
-        values = [
-            self._row(id, self._stored + n, row) for n, (id, row) in enumerate(zip(ids, rows, strict=True), 1)
-        ]
+        devices = [row.device for row in rows]
+        errors = [None if row.batch is not None else _error(row.device) for row in rows]
+        await bulk.add_registrations(
+            self.tx.session,
+            self.partner_id,
+            self.order,
+            self.now,
+            bulk.NewRows(
+                after=self._stored,
+                ids=ids,
+                batch_ids=[None if row.batch is None else self._batch_ids[row.batch] for row in rows],
+                positions=[None if row.batch is None else row.position for row in rows],
+                line_refs=[device.line_ref for device in devices],
+                group_tags=[row.group_tag for row in rows],
+                identities=[device.kind for device in devices],
+                serial_numbers=[device.search_serial for device in devices],
+                manufacturers=[device.manufacturer for device in devices],
+                models=[device.model for device in devices],
+                product_keys=[device.product_key for device in devices],
+                findings=[_findings(d.findings) if d.findings else None for d in devices],
+                error_codes=[None if error is None else error.code for error in errors],
+                error_details=[None if error is None else error.detail for error in errors],
+            ),
+        )
         self._stored += len(rows)
-        await registrations.add_many(self.tx.session, values)
-        hashes = [
-            (id, self.partner_id, row.device.hash.data)
-            for id, row in zip(ids, rows, strict=True)
-            if row.device.kind is IdentityKind.HARDWARE_HASH and row.device.hash is not None
+        hashed = [
+            (id, device.hash.data)
+            for id, device in zip(ids, devices, strict=True)
+            if device.kind is IdentityKind.HARDWARE_HASH and device.hash is not None
         ]
-        await registrations.add_hashes(self.tx.session, hashes)
+        await bulk.add_hashes(self.tx.session, self.partner_id, hashed)
 
     async def close(self, plan: Plan) -> None:
         """After the last row: the batches learn how many devices they have."""
@@ -93,33 +112,10 @@ class OrderStorage:
             ],
         )
 
-    def _row(self, id: UUID, number: int, row: PlannedRow) -> tuple[object, ...]:
-        """In the order of `registrations.COLUMNS`."""
-        device, is_valid = row.device, row.batch is not None
-        error = None if is_valid else next(finding for finding in device.findings if finding.is_error)
-        return (
-            id,
-            self.partner_id,
-            self.order["id"],
-            self.order["customer_id"],
-            self._batch_ids[row.batch] if row.batch is not None else None,
-            number,
-            row.position if is_valid else None,
-            (RegistrationState.QUEUED if is_valid else RegistrationState.INVALID).value,
-            device.line_ref,
-            row.group_tag,
-            device.kind,
-            device.search_serial,
-            device.manufacturer,
-            device.model,
-            device.product_key,
-            _findings(device.findings) if device.findings else None,
-            None if error is None else error.code,
-            None if error is None else error.detail,
-            self.now,
-            self.now,
-            None if is_valid else self.now,
-        )
+
+def _error(device: CheckedDevice) -> Finding:
+    """Why it is not sent: the first error."""
+    return next(finding for finding in device.findings if finding.is_error)
 
 
 def _findings(findings: Sequence[Finding]) -> str:

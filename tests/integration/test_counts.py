@@ -11,7 +11,8 @@ import pytest
 from sqlalchemy import event, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.db import batches, orders, registrations
+from app.db import batches, orders, registrations, tables
+from app.db.engine import load
 from app.db.ids import new_row_id, new_row_ids
 from app.db.registrations import Outcome
 from app.domain.batch import BatchState
@@ -50,20 +51,12 @@ class Scene:
         self, session: AsyncConnection, order_id: UUID, batch_id: UUID | None, states: Sequence[str]
     ) -> list[UUID]:
         now, ids = self.runtime.now(), new_row_ids(len(states))
-        values: dict[str, Any] = {
-            "partner_id": self.partner_id,
-            "order_id": order_id,
-            "customer_id": self.customer_id,
-            "batch_id": batch_id,
-            "created_at": now,
-            "updated_at": now,
-        }
-        made = []
-        for id, state in zip(ids, states, strict=True):
-            row = {**values, "id": id, "state": state, "row_number": self.next_row}
-            made.append(tuple(row.get(column) for column in registrations.COLUMNS))
-            self.next_row += 1
-        await registrations.add_many(session, made)
+        columns = ("id", "state", "row_number", "partner_id", "order_id", "customer_id", "batch_id")
+        numbers = range(self.next_row, self.next_row + len(states))
+        of_order = (self.partner_id, order_id, self.customer_id, batch_id, now, now)
+        made = [(*row, *of_order) for row in zip(ids, states, numbers, strict=True)]
+        await load(session, tables.registrations, (*columns, "created_at", "updated_at"), made)
+        self.next_row += len(states)
         return ids
 
 

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.domain.catalogue import CATALOGUE
-from app.domain.identity import CheckedDevice, Device, IdentityKind, Rules, check, mark_duplicates
+from app.domain.duplicates import mark_duplicates
+from app.domain.identity import CheckedDevice, Device, IdentityKind, Rules, check
 from deploy.synthetic import devices, hardware_hash
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)

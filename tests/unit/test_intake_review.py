@@ -4,7 +4,8 @@ import io
 from datetime import UTC, datetime
 
 from app.domain.batch import plan
-from app.domain.identity import IdentityKind, Rules, check, mark_duplicates
+from app.domain.duplicates import mark_duplicates
+from app.domain.identity import IdentityKind, Rules, check
 from app.intake.devices import check_row, device_of
 from app.intake.review import Review, Reviewed, Terms
 from app.intake.rows import read
