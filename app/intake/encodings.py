@@ -15,7 +15,9 @@ from typing import Final
 
 from app.intake.table import Head, Source, UnreadableFile
 
-CHUNK: Final = 64 * 1024
+CHUNK: Final = 16 * 1024
+"""Bytes decoded at once. Larger ones are slower: the rows of one chunk are then too many to stay in the
+processor's cache, and the garbage collector goes over them again and again."""
 
 _AS_CSV: Final = "Save the sheet as .xlsx without a password, or as 'CSV UTF-8', and upload that file."
 _UNPACK: Final = "Unpack it and upload the CSV file inside."

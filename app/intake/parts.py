@@ -21,7 +21,7 @@ MAX_LISTED: Final = 1_000
 """Sheets, and relations to them, that are looked at."""
 MAX_STYLES: Final = 65_536
 """As many as Excel allows."""
-HELD: Final = 48 * 1024**2
+HELD: Final = 96 * 1024**2
 """Bytes of shared texts that are held in memory; further ones wait in a temporary file."""
 MAX_NAME: Final = 100
 
