@@ -14,9 +14,9 @@ from typing import Final
 from app.domain.catalogue import Finding
 from app.domain.identity import CheckedDevice, shown
 
-_FEW: Final = 1 << 16
+_FEW: Final = 1 << 15
 """Keys for which a dictionary is small enough; it is several times faster."""
-_SMALLEST: Final = 1 << 18
+_SMALLEST: Final = 1 << 16
 _FULLEST: Final = 0.75
 _DIGEST: Final = (1 << 64) - 1
 
