@@ -154,7 +154,7 @@ async def _check_schema(runtime: "Runtime", settings: Settings, *, any_schema: b
         where = () if settings.database_url else (_embedded_in(settings),)
         raise Stop("The database has no tables yet.", "Make them with `registrar migrate`.", *where)
     found = await health.look(runtime)
-    if found.schema != "current":
+    if not found.schema_serves:
         raise Stop(
             f"The database's schema is {found.schema}.", "Bring it up to date with `registrar migrate`."
         )

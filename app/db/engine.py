@@ -75,7 +75,7 @@ def is_passing(error: Exception) -> bool:
     state = getattr(error.orig, "sqlstate", None)
     if state is not None:
         return str(state)[:2] in PASSING_STATES
-    cause = error.orig.__cause__ if error.orig is not None else None
+    cause = error.orig and (error.orig.__cause__ or error.orig)
     # A wrong argument is an InterfaceError too, and a ValueError besides: that is our own mistake.
     return isinstance(cause, OSError | asyncpg.InterfaceError) and not isinstance(cause, ValueError)
 
@@ -109,10 +109,12 @@ async def load(
     raw = await session.get_raw_connection()
     driver = raw.driver_connection
     assert driver is not None
-    await driver.execute(
-        f"INSERT INTO {table.name} ({names}) SELECT * FROM unnest({arrays})",
-        *(list(column) for column in zip(*rows, strict=True)),
-    )
+    statement = f"INSERT INTO {table.name} ({names}) SELECT * FROM unnest({arrays})"
+    try:
+        await driver.execute(statement, *(list(column) for column in zip(*rows, strict=True)))
+    except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        # As from any other statement: whoever asks `is_passing` need not know how rows are loaded.
+        raise DBAPIError(statement, None, error, hide_parameters=True) from error
 
 
 def encode_json(value: Any) -> str:
