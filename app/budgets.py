@@ -101,6 +101,8 @@ class Budgets:
 
     redis: Redis
     policy: BudgetPolicy
+    standard: Clock
+    """The clock all processes go by."""
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     _known: dict[UUID, Budget] = field(default_factory=dict)
     """The shared budgets as last seen."""
@@ -113,10 +115,11 @@ class Budgets:
     _away: bool = False
 
     @classmethod
-    def open(cls, url: str, policy: BudgetPolicy) -> "Budgets":
+    def open(cls, url: str, policy: BudgetPolicy, standard: Clock) -> "Budgets":
         """Nothing is connected yet. A connection that has gone stale is tried once more."""
         retry = Retry(NoBackoff(), 1)
-        return cls(Redis.from_url(url, retry=retry, retry_on_error=[RedisConnectionError]), policy)
+        redis = Redis.from_url(url, retry=retry, retry_on_error=[RedisConnectionError])
+        return cls(redis, policy, standard)
 
     async def close(self) -> None:
         await self.redis.aclose()
@@ -176,9 +179,9 @@ class Budgets:
     async def _ask(
         self, connection_id: UUID, clock: Clock, expected: bytes = b"", new: bytes = b""
     ) -> tuple[bool, bytes, datetime]:
-        """Redis' time is moved as far as the caller's clock stands from this machine's: not at all but
+        """Redis' time is moved as far as the caller's clock stands from the one all go by: not at all but
         in tests and drills, which move it."""
-        moved = clock() - datetime.now(UTC)
+        moved = clock() - self.standard()
         kept = int(KEPT / timedelta(milliseconds=1))
         swapped, held, seconds, micros = await self.redis.execute_command(  # type: ignore[no-untyped-call]
             "EVAL", _SCRIPT, 1, f"registrar:budget:{connection_id}", expected, new, kept

@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -100,15 +100,18 @@ class Queue:
                 )
             return self._pool
 
-    async def send(self, wake_ups: Sequence[WakeUp]) -> None:
-        """Sends them; a failure is logged and forgotten, because the sweep finds the rows."""
+    async def send(self, wake_ups: Sequence[WakeUp], now: datetime) -> None:
+        """Sends them; `now` is by the clock of their times.
+
+        A failure is logged and forgotten, because the sweep finds the rows.
+        """
         if time.monotonic() < self._silent_until:
             return
         try:
             async with asyncio.timeout(SEND_PATIENCE):
                 pool = await self._connected()
                 for wake_up in wake_ups:
-                    await _enqueue(pool, wake_up)
+                    await _enqueue(pool, wake_up, now)
         except (RedisError, OSError) as error:  # TimeoutError is an OSError
             self._silent_until = time.monotonic() + PAUSE_AFTER_FAILURE
             log.warning("wake_up_not_sent", error=type(error).__name__, count=len(wake_ups))
@@ -126,8 +129,10 @@ class Queue:
             self._pool = None
 
 
-async def _enqueue(pool: ArqRedis, wake_up: WakeUp) -> None:
-    if wake_up.at is not None and wake_up.at - datetime.now(UTC) > LONGEST_DEFERRAL:
+async def _enqueue(pool: ArqRedis, wake_up: WakeUp, now: datetime) -> None:
+    # As a pause from now: arq goes by this machine's clock, and it may be wrong.
+    pause = max(wake_up.at - now, timedelta()) if wake_up.at is not None else timedelta()
+    if pause > LONGEST_DEFERRAL:
         return
     for _ in range(wake_up.lanes):
-        await pool.enqueue_job(wake_up.kind.value, _defer_until=wake_up.at, _expires=EXPIRES_AFTER)
+        await pool.enqueue_job(wake_up.kind.value, _defer_by=pause, _expires=EXPIRES_AFTER)

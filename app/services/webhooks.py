@@ -230,6 +230,8 @@ async def deliver_next(runtime: Runtime) -> bool:
     except asyncio.CancelledError:
         await asyncio.shield(_hand_over(runtime, claim))
         raise
+    except OSError:
+        raise  # no database any more: for the lane, as where nothing is claimed
     except Exception as error:  # noqa: BLE001 - whatever it is, the other deliveries must go on
         # Sent or not, it is sent again with the same id when the lease has ended.
         sqlstate = getattr(getattr(error, "orig", None), "sqlstate", None)
