@@ -157,7 +157,13 @@ def open_account(
     return Account(account.key, connection["id"], known)
 
 
+class NotReady(Exception):
+    """503: come again."""
+
+
 def said(response: httpx.Response) -> Any:
+    if response.status_code == 503:
+        raise NotReady(response.text)
     assert response.is_success, response.text
     return response.json()
 
