@@ -103,6 +103,8 @@ class Budgets:
 
     redis: Redis
     policy: BudgetPolicy
+    standard: Clock
+    """The clock all processes go by."""
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     _known: dict[UUID, Budget] = field(default_factory=dict)
     """The shared budgets as last seen."""
@@ -117,10 +119,11 @@ class Budgets:
     _away: bool = False
 
     @classmethod
-    def open(cls, url: str, policy: BudgetPolicy) -> "Budgets":
+    def open(cls, url: str, policy: BudgetPolicy, standard: Clock) -> "Budgets":
         """Nothing is connected yet. A connection that has gone stale is tried once more."""
         retry = Retry(NoBackoff(), 1)
-        return cls(Redis.from_url(url, retry=retry, retry_on_error=[RedisConnectionError]), policy)
+        redis = Redis.from_url(url, retry=retry, retry_on_error=[RedisConnectionError])
+        return cls(redis, policy, standard)
 
     async def close(self) -> None:
         await self.redis.aclose()
@@ -192,7 +195,7 @@ class Budgets:
         if seen is not None and seen[0]:
             age = time.monotonic() - seen[2]
             if age < SEEN_FOR:
-                return seen[0], seen[1] + timedelta(seconds=age) + _moved(clock), True
+                return seen[0], seen[1] + timedelta(seconds=age) + self._moved(clock), True
         _, held, now = await self._ask(connection_id, clock)
         return held, now, False
 
@@ -205,7 +208,12 @@ class Budgets:
         )
         now = datetime.fromtimestamp(int(seconds), UTC) + timedelta(microseconds=int(micros))
         self._seen[connection_id] = (new if swapped else held, now, time.monotonic())
-        return bool(swapped), held, now + _moved(clock)
+        return bool(swapped), held, now + self._moved(clock)
+
+    def _moved(self, clock: Clock) -> timedelta:
+        """How far the caller's clock stands from the one all go by, by which Redis' time is moved too: not at
+        all but in tests and drills, which move it."""
+        return clock() - self.standard()
 
     def _of(self, connection_id: UUID, held: bytes, now: datetime) -> Budget:
         """The value held; where Redis has lost it, or cannot be read, what this process knows."""
@@ -313,12 +321,6 @@ class ConnectionGate:
             log.warning("breaker_opened", connection_id=connection, failures=after.failures)
         elif before.opened and not after.opened:
             log.info("breaker_closed", connection_id=connection)
-
-
-def _moved(clock: Clock) -> timedelta:
-    """How far the caller's clock stands from this machine's, by which Redis' time is moved too: not at all
-    but in tests and drills, which move it."""
-    return clock() - datetime.now(UTC)
 
 
 def _held_back(pause: Pause) -> HeldBack:

@@ -107,26 +107,28 @@ class Queue:
                 )
             return self._pool
 
-    async def send(self, wake_ups: Sequence[WakeUp]) -> None:
-        """Sends them; a failure is logged and forgotten, because the sweep finds the rows."""
-        wake_ups = [wanted for wake_up in wake_ups if (wanted := self._not_planned(wake_up)) is not None]
+    async def send(self, wake_ups: Sequence[WakeUp], now: datetime) -> None:
+        """Sends them; `now` is by the clock of their times.
+
+        A failure is logged and forgotten, because the sweep finds the rows.
+        """
+        wake_ups = [wanted for wake_up in wake_ups if (wanted := self._not_planned(wake_up, now)) is not None]
         if not wake_ups or time.monotonic() < self._silent_until:
             return
         try:
             async with asyncio.timeout(SEND_PATIENCE):
                 pool = await self._connected()
                 for wake_up in wake_ups:
-                    await _enqueue(pool, wake_up)
+                    await _enqueue(pool, wake_up, now)
         except (RedisError, OSError) as error:  # TimeoutError is an OSError
             self._silent_until = time.monotonic() + PAUSE_AFTER_FAILURE
             log.warning("wake_up_not_sent", error=type(error).__name__, count=len(wake_ups))
 
-    def _not_planned(self, wake_up: WakeUp) -> WakeUp | None:
+    def _not_planned(self, wake_up: WakeUp, now: datetime) -> WakeUp | None:
         """The wake-up without the lanes that this process has asked for at about the same moment: a lane
         takes whatever is due, so a hundred batches that are due together need no hundred of them."""
         if wake_up.at is None:
             return wake_up
-        now = datetime.now(UTC)
         if wake_up.at - now > LONGEST_DEFERRAL:
             return None  # left to the sweep
         slot = math.ceil(wake_up.at.timestamp() / SLOT)
@@ -153,6 +155,8 @@ class Queue:
             self._pool = None
 
 
-async def _enqueue(pool: ArqRedis, wake_up: WakeUp) -> None:
+async def _enqueue(pool: ArqRedis, wake_up: WakeUp, now: datetime) -> None:
+    # As a pause from now: arq goes by this machine's clock, and it may be wrong.
+    pause = max(wake_up.at - now, timedelta()) if wake_up.at is not None else timedelta()
     for _ in range(wake_up.lanes):
-        await pool.enqueue_job(wake_up.kind.value, _defer_until=wake_up.at, _expires=EXPIRES_AFTER)
+        await pool.enqueue_job(wake_up.kind.value, _defer_by=pause, _expires=EXPIRES_AFTER)

@@ -5,11 +5,12 @@ A transaction ends before its result is used: wake-ups collected in it go out af
 """
 
 import asyncio
+import contextlib
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from ipaddress import ip_network
 from random import Random
 from typing import Self
@@ -22,6 +23,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from app.budgets import Budgets, policy_for
 from app.db import engine as database
 from app.db import schema
+from app.db.clock import DatabaseClock
 from app.domain.ids import PartnerId
 from app.embedded import Postgres, Valkey
 from app.microsoft.http import Microsoft
@@ -34,6 +36,8 @@ from app.telemetry import logger
 
 log = logger("runtime")
 
+CLOCK_PATIENCE = 2.0
+"""Seconds the start waits for the database's time: the API starts without a database as well."""
 INVALID_PARAMETER = "22023"
 """PostgreSQL's SQLSTATE for a `role` that does not exist."""
 
@@ -63,10 +67,6 @@ class TokenCache:
     )
 
 
-def utc_now() -> datetime:
-    return datetime.now(UTC)
-
-
 @dataclass
 class Runtime:
     settings: Settings
@@ -78,7 +78,9 @@ class Runtime:
     outbound: Outbound
     platforms: dict[str, Platform]
     drivers: dict[str, Driver]
-    now: Callable[[], datetime] = utc_now
+    clock: DatabaseClock
+    now: Callable[[], datetime]
+    """What time it is, for everybody alike; the tests move it."""
     random: Callable[[], float] = field(default=Random().random)  # noqa: S311 - jitter, nothing secret
     token_cache: TokenCache = field(default_factory=TokenCache, repr=False)
     _stack: AsyncExitStack = field(default_factory=AsyncExitStack, repr=False)
@@ -99,7 +101,8 @@ class Runtime:
             stack.push_async_callback(engine.dispose)
             queue = Queue(settings.redis_url)
             stack.push_async_callback(queue.close)
-            shared = Budgets.open(settings.redis_url, policy_for(settings))
+            clock = DatabaseClock()
+            shared = Budgets.open(settings.redis_url, policy_for(settings), clock.now)
             stack.push_async_callback(shared.close)
             microsoft = Microsoft.open(settings)
             stack.push_async_callback(microsoft.close)
@@ -110,7 +113,7 @@ class Runtime:
             )
             stack.push_async_callback(outbound.close)
             platforms = discover()
-            return cls(
+            opened = cls(
                 settings=settings,
                 engine=engine,
                 queue=queue,
@@ -119,6 +122,8 @@ class Runtime:
                 microsoft=microsoft,
                 outbound=outbound,
                 platforms=platforms,
+                clock=clock,
+                now=clock.now,
                 drivers={
                     name: platform.driver(settings, microsoft)
                     for name, platform in platforms.items()
@@ -126,6 +131,14 @@ class Runtime:
                 },
                 _stack=stack.pop_all(),
             )
+        await opened._look_at_the_clock()
+        return opened
+
+    async def _look_at_the_clock(self) -> None:
+        """Before anything is written; where the database is away, its first answer comes before that too."""
+        with contextlib.suppress(*database.OUTAGES):  # TimeoutError is an OSError
+            async with asyncio.timeout(CLOCK_PATIENCE), self.engine.connect() as session:
+                await self.clock.read(session)
 
     async def close(self) -> None:
         await self._stack.aclose()
@@ -147,10 +160,12 @@ class Runtime:
     @asynccontextmanager
     async def _begin(self) -> AsyncIterator[Tx]:
         async with self.engine.begin() as session:
+            if self.clock.is_due:
+                await self.clock.read(session)
             tx = Tx(session)
             yield tx
         if tx.wake_ups:
-            await self.queue.send(tx.wake_ups)
+            await self.queue.send(tx.wake_ups, self.now())
 
     async def schema_version(self) -> str | None:
         """The database's revision, "none" before the first migration; None if it does not answer."""

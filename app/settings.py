@@ -231,14 +231,19 @@ class Settings(BaseSettings):
             raise ValueError("REGISTRAR_HEARTBEAT_S must be at most a third of REGISTRAR_LEASE_S")
         if self.webhook_timeout_s >= self.lease_s:
             raise ValueError("REGISTRAR_WEBHOOK_TIMEOUT_S must be smaller than REGISTRAR_LEASE_S")
+        if self.sweep_interval_s >= self.sweep_patience_s:
+            raise ValueError("REGISTRAR_SWEEP_INTERVAL_S must be smaller than REGISTRAR_SWEEP_PATIENCE_S")
+        if self.poll_ceiling_s >= self.poll_deadline_s:
+            raise ValueError("REGISTRAR_POLL_CEILING_S must be smaller than REGISTRAR_POLL_DEADLINE_S")
         return self
 
     @model_validator(mode="after")
-    def _budgets_nest(self) -> Self:
+    def _bounds_nest(self) -> Self:
         for lower, higher in (
             ("budget_floor", "budget_start"),
             ("budget_start", "budget_ceiling"),
             ("breaker_pause_s", "breaker_ceiling_s"),
+            ("poll_first_s", "poll_ceiling_s"),
         ):
             if getattr(self, lower) > getattr(self, higher):
                 raise ValueError(

@@ -6,7 +6,9 @@ processor drops fields with such names all the same, because one day somebody wi
 
 import logging
 import sys
+import traceback
 from collections.abc import MutableMapping
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -75,6 +77,14 @@ def configure(*, level: str, as_json: bool, process: str) -> None:
 
 def logger(name: str) -> structlog.stdlib.BoundLogger:
     return structlog.stdlib.get_logger(name)
+
+
+def origin(error: BaseException) -> dict[str, str]:
+    """What kind of error and where it arose, for a log; never its words, which may quote a device."""
+    kind = type(getattr(error, "orig", None) or error)  # the driver's where the database raised it
+    frames = traceback.extract_tb(error.__traceback__)[-8:]
+    where = " > ".join(f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames)
+    return {"error": kind.__name__, "where": where}
 
 
 def _drop_forbidden(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -18,7 +18,12 @@ from tests.servers import (
 )
 from tests.world import World, open_world, settings_for
 
-FIRST = ("tests/e2e/test_ten_thousand.py", "tests/e2e/test_local_stack.py")
+FIRST = (
+    "tests/e2e/test_upgrade.py",
+    "tests/e2e/test_restore.py",
+    "tests/e2e/test_ten_thousand.py",
+    "tests/e2e/test_local_stack.py",
+)
 """Files with the longest tests. Begun last, they would keep one worker busy while the others are done."""
 
 

@@ -1,4 +1,4 @@
-"""The worker process: arq's functions, its sweep, its sign of life (`python -m workers.main`).
+"""The worker process: arq's functions, and habits of its own: sweep, sign of life (`python -m workers.main`).
 
 arq only carries wake-ups here. What its own promises lack (a timeout is final, a lost Redis ends
 the process, a job id swallows wake-ups) is made up for by the rows and the sweep.
@@ -8,11 +8,12 @@ import asyncio
 import contextlib
 import os
 import socket
+from collections.abc import Awaitable, Callable
 from typing import Any, cast
 from uuid import uuid4
 
 import uvloop
-from arq import cron, func
+from arq import func
 from arq.typing import StartupShutdown, WorkerCoroutine
 from arq.worker import Worker
 
@@ -22,7 +23,7 @@ from app.queue import QUEUE_NAME, WakeKind, WakeUp, deserialize, redis_settings,
 from app.runtime import Runtime, databases
 from app.services import batches, consents, sweep, webhooks
 from app.settings import Settings
-from app.telemetry import logger
+from app.telemetry import logger, origin
 from workers.lanes import SLICE, run_lane
 
 log = logger("worker")
@@ -34,7 +35,9 @@ REDIS_ATTEMPTS = 240
 """Quarter seconds a worker waits for a Redis that is down: a minute, then its supervisor restarts it."""
 POLL_DELAY = 0.05
 """Seconds between arq's looks for a wake-up: the idle wait for work is half of it on average."""
-TIDY_MINUTES = 10
+TIDY_SECONDS = 600.0
+HABIT_SECONDS = 30.0
+"""Seconds a sign of life or a sweep may take."""
 
 
 def _runtime(ctx: Context) -> Runtime:
@@ -71,7 +74,7 @@ async def _lane(ctx: Context, kind: WakeKind, step: Any) -> None:
         return
     lanes[kind] += 1
     try:
-        await run_lane(step, lambda: runtime.queue.send([WakeUp(kind)]))
+        await run_lane(step, lambda: runtime.queue.send([WakeUp(kind)], runtime.now()))
     except OUTAGES as error:
         # The database is away: rows and leases are where they were, the sweep comes back to them.
         log.warning("lane_broken_off", kind=kind.value, error=type(error).__name__)
@@ -79,30 +82,36 @@ async def _lane(ctx: Context, kind: WakeKind, step: Any) -> None:
         lanes[kind] -= 1
 
 
-async def run_sweep(ctx: Context) -> None:
-    runtime = _runtime(ctx)
-    try:
-        await sweep.sweep(runtime)
-    except OUTAGES as error:
-        log.warning("sweep_failed", error=type(error).__name__)
-
-
-async def run_tidy(ctx: Context) -> None:
-    try:
-        await sweep.tidy(_runtime(ctx))
-    except OUTAGES as error:
-        log.warning("tidy_failed", error=type(error).__name__)
-
-
 async def _beat(ctx: Context) -> None:
     """A sign of life every few seconds, for as long as the event loop is alive."""
     runtime, worker_id = _runtime(ctx), ctx["worker_id"]
+    await _for_ever("heartbeat", runtime.settings.heartbeat_s, lambda: sweep.beat(runtime, worker_id))
+
+
+async def _sweep(ctx: Context) -> None:
+    """A sweep every few seconds. Not arq's cron: that goes by this machine's clock, and one that is set
+    back by an hour would keep all that only the sweep finds waiting for an hour."""
+    runtime = _runtime(ctx)
+    await _for_ever("sweep", runtime.settings.sweep_interval_s, lambda: sweep.sweep(runtime))
+
+
+async def _tidy(ctx: Context) -> None:
+    await asyncio.sleep(TIDY_SECONDS)
+    await _for_ever("tidy", TIDY_SECONDS, lambda: sweep.tidy(_runtime(ctx)), patience=TIDY_SECONDS / 2)
+
+
+async def _for_ever(
+    name: str, pause: float, work: Callable[[], Awaitable[object]], *, patience: float = HABIT_SECONDS
+) -> None:
     while True:
         try:
-            await sweep.beat(runtime, worker_id)
-        except OUTAGES as error:
-            log.warning("heartbeat_failed", error=type(error).__name__)
-        await asyncio.sleep(runtime.settings.heartbeat_s)
+            async with asyncio.timeout(patience):
+                await work()
+        except OUTAGES as error:  # TimeoutError is an OSError
+            log.warning("habit_failed", habit=name, error=type(error).__name__)
+        except Exception as error:  # noqa: BLE001 - without its habits a worker is none
+            log.error("habit_failed", habit=name, **origin(error))
+        await asyncio.sleep(pause)
 
 
 async def startup(ctx: Context) -> None:
@@ -116,14 +125,14 @@ async def startup(ctx: Context) -> None:
         WakeKind.DELIVERIES: settings.delivery_lanes,
         WakeKind.CONSENT: 2,
     }
-    ctx["beat"] = asyncio.create_task(_beat(ctx))
+    ctx["habits"] = [asyncio.create_task(habit(ctx)) for habit in (_beat, _sweep, _tidy)]
     log.info("worker_started", worker_id=ctx["worker_id"])
 
 
 async def shutdown(ctx: Context) -> None:
-    ctx["beat"].cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await ctx["beat"]
+    for habit in ctx["habits"]:
+        habit.cancel()
+    await asyncio.wait(ctx["habits"])
     runtime = _runtime(ctx)
     with contextlib.suppress(*OUTAGES):
         await sweep.end_beat(runtime, ctx["worker_id"])
@@ -141,24 +150,6 @@ def build(settings: Settings) -> Worker:
             # One try: the rows bring back what is not done. The timeout ends a lane that hangs.
             func(cast(WorkerCoroutine, coroutine), timeout=lane_timeout, max_tries=1, keep_result=0)
             for coroutine in (advance_batches, deliver_webhooks, read_customers)
-        ],
-        cron_jobs=[
-            cron(
-                cast(WorkerCoroutine, run_sweep),
-                second=set(range(0, 60, settings.sweep_interval_s)),
-                run_at_startup=True,
-                keep_result=0,
-                max_tries=1,
-                timeout=30,
-            ),
-            cron(
-                cast(WorkerCoroutine, run_tidy),
-                minute=set(range(0, 60, TIDY_MINUTES)),
-                second=17,
-                keep_result=0,
-                max_tries=1,
-                timeout=300,
-            ),
         ],
         ctx={"settings": settings},
         on_startup=cast(StartupShutdown, startup),

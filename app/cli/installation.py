@@ -6,7 +6,9 @@ is behind.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
@@ -63,6 +65,26 @@ def migrate_installation() -> str:
     # The application's login may not exist before the first migration: the owner's does.
     owner = settings.migration_database_url or settings.database_url
     return _run(settings.model_copy(update={"database_url": owner}), work, any_schema=True)
+
+
+@contextmanager
+def keep_databases() -> Iterator[tuple[Path, str]]:
+    """The embedded servers, started or joined: where PostgreSQL's programs are, and its URL for them."""
+    from app.embedded import Embedded, EmbeddedUnavailable
+
+    settings = load_settings()
+    quiet(settings)
+    if settings.database_url:
+        raise Stop(
+            "REGISTRAR_DATABASE_URL names a PostgreSQL of its own.", "This runs the embedded one, without it."
+        )
+    try:
+        with Embedded.open(settings.data_dir, durable=settings.durable) as embedded:
+            # libpq knows no drivers.
+            url = embedded.endpoints.database_url.replace("postgresql+asyncpg:", "postgresql:")
+            yield embedded.postgres.programs.postgres, url
+    except EmbeddedUnavailable as error:
+        raise Stop(str(error)) from None
 
 
 def _run(settings: Settings, work: Callable[["Runtime"], Awaitable[Result]], *, any_schema: bool) -> Result:
@@ -132,7 +154,7 @@ async def _check_schema(runtime: "Runtime", settings: Settings, *, any_schema: b
         where = () if settings.database_url else (_embedded_in(settings),)
         raise Stop("The database has no tables yet.", "Make them with `registrar migrate`.", *where)
     found = await health.look(runtime)
-    if found.schema != "current":
+    if not found.schema_serves:
         raise Stop(
             f"The database's schema is {found.schema}.", "Bring it up to date with `registrar migrate`."
         )

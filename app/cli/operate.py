@@ -4,11 +4,14 @@ The servers take the process over instead of living below it, so that a supervis
 exit code are theirs.
 """
 
+import shlex
+import signal
 import sys
+import threading
 
 import typer
 
-from app.cli.installation import load_settings, migrate_installation
+from app.cli.installation import keep_databases, load_settings, migrate_installation
 from app.cli.outcome import ExitCode
 from app.cli.screen import Screen
 from app.cli.surroundings import OPERATE_PANEL, surroundings
@@ -25,6 +28,25 @@ def migrate() -> int:
     revision = migrate_installation()
     Screen().say(f"The database is up to date: schema {revision}.")
     return ExitCode.DONE
+
+
+@app.command("databases", rich_help_panel=OPERATE_PANEL)
+def run_databases() -> int:
+    """Run the embedded PostgreSQL and Valkey alone, for a backup or a restore; Ctrl-C ends it."""
+    screen = Screen()
+    with keep_databases() as (programs, database_url):
+        screen.say(f"export PATH={shlex.quote(str(programs))}:$PATH")
+        screen.say(f"export DATABASE_URL={shlex.quote(database_url)}")
+        screen.say("Running. Paste these two lines where you work; Ctrl-C here when you are done.")
+        _until_told_to_stop()
+    return ExitCode.DONE
+
+
+def _until_told_to_stop() -> None:
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    stop.wait()
 
 
 @app.command("api", rich_help_panel=OPERATE_PANEL)

@@ -363,6 +363,20 @@ async def counts(
     return counted
 
 
+async def pull_back(session: AsyncConnection, now: datetime, *, slack: timedelta) -> int:
+    """As the system: what was written by a clock that was ahead is due, and free, as long after now as it
+    was after its writing. So nobody who is at work loses a batch: from now on it is a whole lease again.
+    """
+    return await execute(
+        session,
+        "UPDATE batches SET due_at = due_at - (updated_at - :now), "
+        "lease_until = lease_until - (updated_at - :now), updated_at = :now WHERE updated_at > :later "
+        f"AND (state IN ({_IN_FLIGHT}) OR (state = 'queued' AND (due_at > :later OR lease_until > :later)))",
+        now=now,
+        later=now + slack,
+    )
+
+
 async def stuck(session: AsyncConnection, *, before: datetime, limit: int = 50) -> list[Record]:
     """As the system: work under way that was due long ago, that nobody holds and nothing keeps back.
 

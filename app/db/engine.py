@@ -89,7 +89,7 @@ def is_passing(error: Exception) -> bool:
     state = getattr(error.orig, "sqlstate", None)
     if state is not None:
         return str(state)[:2] in PASSING_STATES
-    cause = error.orig.__cause__ if error.orig is not None else None
+    cause = error.orig and (error.orig.__cause__ or error.orig)
     # A wrong argument is an InterfaceError too, and a ValueError besides: that is our own mistake.
     return isinstance(cause, OSError | asyncpg.InterfaceError) and not isinstance(cause, ValueError)
 
@@ -134,7 +134,11 @@ async def run_raw(session: AsyncConnection, statement: str, *values: object) -> 
     raw = await session.get_raw_connection()
     driver = raw.driver_connection
     assert driver is not None
-    await driver.execute(statement, *values)
+    try:
+        await driver.execute(statement, *values)
+    except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        # As from any other statement: whoever asks `is_passing` need not know how rows are loaded.
+        raise DBAPIError(statement, None, error, hide_parameters=True) from error
 
 
 def encode_json(value: Any) -> str:

@@ -262,6 +262,17 @@ async def finish_delivery_attempt(
     )
 
 
+async def shorten_leases(session: AsyncConnection, now: datetime, lease: timedelta) -> int:
+    """As the system: none of them may end later than one that begins now, whatever clock has written it."""
+    return await execute(
+        session,
+        "UPDATE deliveries SET lease_until = :until WHERE state IN ('pending', 'retrying') "
+        "AND lease_until > :later",
+        until=now + lease,
+        later=now + 2 * lease,
+    )
+
+
 async def release_delivery(session: AsyncConnection, claim: DeliveryClaim) -> None:
     """Hands the delivery over: it was not tried, or the worker is going down."""
     await execute(

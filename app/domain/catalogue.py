@@ -352,6 +352,9 @@ def _rows() -> list[Code]:
              "Wait for the time in `Retry-After`."),
         Code("not_ready", service, error, retry, "The service is not ready",
              "Try again shortly; `/readyz` says what is missing."),
+        Code("batch_broken", service, error, person, "Registrar itself could not process the batch",
+             "Tell the operator: the log has the cause under the batch's id. Once it is mended, use "
+             "`:retry-failed`: nothing was sent."),
         Code("internal", service, error, retry, "Something went wrong inside Registrar",
              "Try again with the same Idempotency-Key; give the operator the correlation id."),
     ]  # fmt: skip

@@ -2,20 +2,22 @@
 
 Each step is claim and intent (one transaction), the call, the outcome (another transaction). A
 step that dies anywhere is found again by its lease; what it may have done at Microsoft is then
-uncertain, and is treated so.
+uncertain, and is treated so. A step that fails in a way nobody has thought of ends no lane: its
+batch is tried again with growing pauses, and in the end is ended where a person sees it.
 """
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import assert_never
 from uuid import uuid4
 
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 from app.db import batches, connections, customers
 from app.db.batches import Claim
-from app.domain import consent, schedule
+from app.db.engine import is_passing
+from app.domain import catalogue, consent, schedule
 from app.domain.batch import BatchState
 from app.domain.consent import ConsentState
 from app.domain.upstream import (
@@ -33,13 +35,17 @@ from app.services import lookup, polling, submission
 from app.services.access import note_trouble
 from app.services.consents import apply_change
 from app.services.settlement import LostClaim, give_up, refuse_batch, release
-from app.telemetry import logger
+from app.telemetry import logger, origin
 
 log = logger("batches")
 
 MAX_UNANSWERED = 240
 """Steps in a row that got no usable answer before the outcome is given up: with pauses that soon are
 five minutes, 20 hours of trying, longer than Microsoft's longest outages."""
+MAX_DEFECTS = 30
+"""Steps in a row that ended by an error nobody has thought of before the batch is ended: with the same
+pauses two hours, in which a corrected release or row still saves it."""
+BROKEN = catalogue.lookup("batch_broken").code
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +77,14 @@ async def advance_next(runtime: Runtime) -> Step | None:
         # Told to stop: another worker may take the batch at once.
         await asyncio.shield(_hand_over(runtime, claim, runtime.now()))
         raise
-    except DBAPIError as error:
-        # Deadlock, restart, lost connection: nothing was committed.
-        log.warning("step_not_recorded", batch_id=str(claim.id), error=type(error.orig).__name__)
-        await _hand_over(runtime, claim, _pause(runtime, claim))
+    except Exception as error:  # noqa: BLE001 - whatever it is, the other batches must go on
+        if is_passing(error):
+            # Deadlock, restart, lost connection: nothing was committed.
+            log.warning("step_not_recorded", batch_id=str(claim.id), error=origin(error)["error"])
+            await _hand_over(runtime, claim, _pause(runtime, claim))
+        else:
+            log.error("step_failed", batch_id=str(claim.id), state=claim.state.value, **origin(error))
+            await _after_defect(runtime, claim, origin(error)["error"])
     return Step(str(claim.id), claim.state.value)
 
 
@@ -188,6 +198,43 @@ async def _doubt_relationship(runtime: Runtime, claim: Claim) -> None:
             await apply_change(runtime, tx, claim.partner_id, claim.customer_id, change)
         await connections.hasten_customers(tx.session, claim.partner_id, claim.connection_id, runtime.now())
         tx.wake(WakeKind.CONSENT)
+
+
+async def _after_defect(runtime: Runtime, claim: Claim, kind: str) -> None:
+    """The step failed in a way nobody has thought of: again later, and after MAX_DEFECTS a person sees it."""
+    try:
+        ending = await _put_off(runtime, claim, kind)
+        if ending is not None:
+            await _end_broken(runtime, ending, kind)
+    except LostClaim:
+        log.warning("claim_lost", batch_id=str(claim.id))
+    except Exception as again:  # noqa: BLE001 - not even its end can be written down: it stays, and says so
+        log.error("batch_not_ended", batch_id=str(claim.id), **origin(again))
+        await _hand_over(runtime, claim, _pause(runtime, claim))
+
+
+async def _put_off(runtime: Runtime, claim: Claim, kind: str) -> Claim | None:
+    """Gives the batch back with a growing pause; when it has had all of them, how it stands instead."""
+    now = runtime.now()
+    async with runtime.transaction(claim.partner_id) as tx:
+        batch = await batches.lock_claimed(tx.session, claim)
+        if batch is None:
+            raise LostClaim
+        defects = 1 + (batch["troubles"] if batch["failure_code"] == BROKEN else 0)
+        if defects >= MAX_DEFECTS:
+            return replace(claim, state=BatchState(batch["state"]), uncertain=batch["uncertain"])
+        due_at = schedule.next_attempt(defects, now, runtime.random())
+        news = {"troubles": defects, "failure_code": BROKEN, "failure_said": kind}
+        await release(tx, claim, due_at, now, news)
+    return None
+
+
+async def _end_broken(runtime: Runtime, claim: Claim, kind: str) -> None:
+    """As failed where certainly nothing was sent, else as unknown."""
+    if claim.state is BatchState.QUEUED and not claim.uncertain:
+        await refuse_batch(runtime, claim, code=BROKEN, said=kind)
+    else:
+        await give_up(runtime, claim, said=kind)
 
 
 async def _hand_over(runtime: Runtime, claim: Claim, due_at: datetime) -> None:

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from app.db import batches, connections, customers, orders
+from app.db.engine import is_passing
 from app.db.ids import new_row_id
 from app.db.sql import Record
 from app.domain import consent
@@ -23,7 +24,7 @@ from app.runtime import Runtime, Tx
 from app.services.access import ConnectionAccess, note_trouble, open_access
 from app.services.events import Happening, order_news, publish
 from app.services.identities import Caller
-from app.telemetry import logger
+from app.telemetry import logger, origin
 
 log = logger("consents")
 
@@ -240,6 +241,11 @@ async def read_due(runtime: Runtime) -> bool:
             await connections.hasten_customers(tx.session, partner_id, connection_id, now + held.retry_after)
     except UpstreamFailure as failure:
         log.warning("customers_not_read", connection_id=str(connection_id), said=str(failure.said))
+    except Exception as error:
+        if is_passing(error):
+            raise
+        # Its next reading has been set already: the other connections' are not held up.
+        log.error("customers_reading_failed", connection_id=str(connection_id), **origin(error))
     return True
 
 

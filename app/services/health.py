@@ -15,12 +15,14 @@ MISSED_BEATS = 4
 class Health:
     database: bool
     schema: str
+    """`current`; of a later release, which this one runs on; or what to do."""
     redis: bool
     worker: str
+    schema_serves: bool = False
 
     @property
     def ready(self) -> bool:
-        return self.database and self.schema == "current" and self.redis and self.worker == "alive"
+        return self.database and self.schema_serves and self.redis and self.worker == "alive"
 
 
 async def look(runtime: Runtime) -> Health:
@@ -41,7 +43,21 @@ async def look(runtime: Runtime) -> Health:
         worker = "alive"
     return Health(
         database=True,
-        schema="current" if version == newest else f"at {version}, needs {newest}: run `registrar migrate`",
+        schema=_words(version, newest),
         redis=redis,
         worker=worker,
+        schema_serves=version == newest or _is_later(version, newest),
     )
+
+
+def _is_later(version: str, newest: str) -> bool:
+    """Revisions are numbered. A later release only adds, so that this one may go on until it is replaced."""
+    return version.isdigit() and version > newest
+
+
+def _words(version: str, newest: str) -> str:
+    if version == newest:
+        return "current"
+    if _is_later(version, newest):
+        return f"at {version}, of a later release; this one knows {newest} and runs on it"
+    return f"at {version}, needs {newest}: run `registrar migrate`"

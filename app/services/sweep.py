@@ -1,6 +1,7 @@
 """The sweep: finds work whose wake-up was lost, ages what ages, forgets what may be forgotten.
 
-It is what makes Redis dispensable. It changes no outcome itself; it only wakes those who do.
+It is what makes Redis dispensable, and clocks that were wrong. It changes no outcome itself; it only
+wakes those who do.
 """
 
 from datetime import timedelta
@@ -9,17 +10,23 @@ from app.db import batches, connections, events, heartbeats, idempotency, regist
 from app.queue import WakeKind
 from app.runtime import Runtime
 from app.services import consents
+from app.services.access import token_lease
 from app.telemetry import logger
 
 log = logger("sweep")
 
 HEARTBEAT_KEPT = timedelta(hours=1)
+CLOCK_SLACK = timedelta(seconds=30)
+"""What was written so long after now was written by a clock that was wrong: that of a release that went by
+its own machine's, or the database server's before it was set back."""
 
 
 async def sweep(runtime: Runtime) -> dict[str, int]:
     """One round. Returns what is waiting, for the log and the tests."""
     now, settings = runtime.now(), runtime.settings
     async with runtime.system_transaction() as tx:
+        ahead = await batches.pull_back(tx.session, now, slack=CLOCK_SLACK)
+        ahead += await connections.shorten_token_leases(tx.session, now, token_lease(settings))
         due = await batches.count_due(tx.session, now, limit=settings.worker_lanes)
         deliveries = await events.count_deliveries_due(tx.session, now, limit=settings.delivery_lanes)
         readings = await connections.count_customers_due(tx.session, now)
@@ -31,6 +38,8 @@ async def sweep(runtime: Runtime) -> dict[str, int]:
         ):
             if lanes:
                 tx.wake(kind, lanes=lanes)
+    if ahead:
+        log.warning("clock_was_ahead", rows=ahead)
     for row in stuck:
         log.error("batch_stuck", batch_id=str(row["id"]), state=row["state"])
     return {"batches": due, "deliveries": deliveries, "connections": readings, "stuck": len(stuck)}
@@ -40,6 +49,10 @@ async def tidy(runtime: Runtime) -> None:
     """What need not happen every few seconds."""
     now, settings = runtime.now(), runtime.settings
     await consents.age(runtime)
+    async with runtime.system_transaction() as tx:
+        ahead = await events.shorten_leases(tx.session, now, settings.lease)
+    if ahead:
+        log.warning("clock_was_ahead", rows=ahead)
     async with runtime.system_transaction() as tx:
         keys = await idempotency.purge(
             tx.session, created_before=now - timedelta(hours=settings.idempotency_hours)

@@ -27,7 +27,7 @@ from app.domain.ids import PartnerId
 from app.queue import WakeKind
 from app.runtime import Runtime, Tx
 from app.secrets import SecretError
-from app.telemetry import logger
+from app.telemetry import logger, origin
 
 log = logger("webhooks")
 
@@ -230,14 +230,12 @@ async def deliver_next(runtime: Runtime) -> bool:
     except asyncio.CancelledError:
         await asyncio.shield(_hand_over(runtime, claim))
         raise
-    except DBAPIError as error:
+    except OSError:
+        raise  # no database any more: for the lane, as where nothing is claimed
+    except Exception as error:  # noqa: BLE001 - whatever it is, the other deliveries must go on
         # Sent or not, it is sent again with the same id when the lease has ended.
-        log.error(
-            "attempt_not_recorded",
-            delivery_id=str(claim.id),
-            error=type(error.orig).__name__,
-            sqlstate=getattr(error.orig, "sqlstate", None),
-        )
+        sqlstate = getattr(getattr(error, "orig", None), "sqlstate", None)
+        log.error("attempt_not_recorded", delivery_id=str(claim.id), sqlstate=sqlstate, **origin(error))
     return True
 
 
@@ -253,7 +251,12 @@ async def _attempt(runtime: Runtime, claim: DeliveryClaim) -> None:
             await events.exhaust_deliveries(tx.session, claim.partner_id, claim.endpoint_id, runtime.now())
         return
     started_at = runtime.now()
-    outcome = await _post(runtime, endpoint, event, started_at)
+    try:
+        outcome = await _post(runtime, endpoint, event, started_at)
+    except Exception as error:  # noqa: BLE001 - an attempt like the others, so that the ladder ends it
+        log.error("delivery_failed", delivery_id=str(claim.id), **origin(error))
+        said = "An error inside Registrar; the operator's log has it under this delivery's id."
+        outcome = Outcome(Kind.INTERNAL, None, None, "", said, 0)
     await _record_attempt(runtime, claim, started_at, outcome)
 
 

@@ -190,6 +190,13 @@ FOREIGN_KEYS = {
 def upgrade() -> None:
     # Rather fail and be tried again than make every running transaction wait behind this one.
     op.execute("SET LOCAL lock_timeout = '5s'")
+    # All tables at once and first, in the order in which everybody locks them; with less patience than
+    # PostgreSQL has with a deadlock (1 s), so that it is the migration that gives way and is tried again.
+    op.execute("SET LOCAL lock_timeout = '500ms'")
+    op.execute(
+        "LOCK TABLE partners, customers, orders, batches, registrations, device_hashes "
+        "IN ACCESS EXCLUSIVE MODE"
+    )
     for function in FUNCTIONS.values():
         op.execute(function)
     for (_table, name), definition in TRIGGERS.items():

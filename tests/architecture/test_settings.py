@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from app.services.polling import poll_policy
 from app.settings import MICROSOFT_HOSTS, Environment, Settings
 
 KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
@@ -69,6 +70,30 @@ def test_a_worker_must_show_life_several_times_in_a_lease() -> None:
 
 def test_a_webhook_must_answer_before_its_claim_ends() -> None:
     assert "REGISTRAR_WEBHOOK_TIMEOUT_S must be smaller than" in refusal(webhook_timeout_s=120)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        (
+            {"poll_first_s": 61},
+            "REGISTRAR_POLL_FIRST_S (61) must not be larger than REGISTRAR_POLL_CEILING_S (60)",
+        ),
+        ({"poll_ceiling_s": 3600}, "REGISTRAR_POLL_CEILING_S must be smaller than REGISTRAR_POLL_DEADLINE_S"),
+        ({"poll_deadline_s": 60}, "REGISTRAR_POLL_CEILING_S must be smaller than REGISTRAR_POLL_DEADLINE_S"),
+    ],
+)
+def test_polls_that_no_schedule_can_make_are_refused_at_start_and_not_at_the_first_poll(
+    values: dict[str, Any], words: str
+) -> None:
+    assert words in refusal(**values)
+    assert poll_policy(Settings(poll_first_s=60, poll_ceiling_s=60)).first.total_seconds() == 60
+
+
+def test_the_sweep_looks_before_it_complains() -> None:
+    values = {"upstream_timeout_s": 1, "step_timeout_s": 2, "webhook_timeout_s": 1, "heartbeat_s": 1}
+    words = refusal(**values, lease_s=4, sweep_patience_s=5)
+    assert "REGISTRAR_SWEEP_INTERVAL_S must be smaller than REGISTRAR_SWEEP_PATIENCE_S" in words
 
 
 @pytest.mark.parametrize("name", sorted(MICROSOFT_HOSTS))

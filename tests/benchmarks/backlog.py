@@ -15,8 +15,9 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db import batches
+from app.db.clock import utc_now
 from app.embedded import Postgres
-from app.runtime import Runtime, migrate, utc_now
+from app.runtime import Runtime, migrate
 from app.settings import Settings
 from tests.benchmarks.world import percentile
 

@@ -73,7 +73,6 @@ def _report(result: Result) -> None:
     _line("devices registered", verdict.registered)
     _line("unknown outcomes, visible and with an event", verdict.unknown)
     _line("upstream submissions repeated", verdict.repeated_uploads)
-    _line("devices submitted again without need", verdict.needless)
     _line(
         "orders sent again by their callers", result.repetitions, f"  ({result.replays} answered as before)"
     )
@@ -105,7 +104,6 @@ def _summarise(results: list[Result], seconds: float) -> None:
         _line(words, zeros[name])
     _line("devices registered", sum(result.verdict.registered for result in results))
     _line("unknown outcomes, visible and with an event", sum(result.verdict.unknown for result in results))
-    _line("devices submitted again without need", sum(result.verdict.needless for result in results))
     _line("webhooks repeated", sum(result.verdict.repeated_webhooks for result in results))
     longest = max(results, key=lambda result: result.verdict.recovery)
     _line("longest recovery time", f"{longest.verdict.recovery:.1f} s", f"  (seed {longest.seed})")

@@ -132,7 +132,7 @@ def _rules(
     """Rules as `POST /control/faults` takes them."""
     upload = chance.choice(UPLOADS)
     other = chance.choice(("status", "list_batches", "list_devices"))
-    error = chance.choice((500, 502, 503))
+    errors = chance.sample((500, 502, 503), 3)
     match what:
         case Disturbance.ANSWER_LOST:
             return [{"operation": name, "kind": "drop", "phase": "after", "count": 2} for name in UPLOADS]
@@ -151,11 +151,13 @@ def _rules(
         case Disturbance.SERVER_ERROR:
             return [
                 {"operation": name, "kind": "status", "status": error, "count": count}
-                for name, count in ((upload, 2), (other, 1), ("status", 2))
+                for error, (name, count) in zip(errors, ((upload, 2), (other, 1), ("status", 2)), strict=True)
             ]
         case Disturbance.SERVER_ERROR_AFTER:
             return [
-                {"operation": name, "kind": "status", "status": error, "phase": "after"} for name in UPLOADS
+                {"operation": name, "kind": "status", "status": error, "phase": "after"}
+                for name in UPLOADS
+                for error in errors
             ]
         case Disturbance.TOKEN_EXPIRED:
             return [{"operation": name, "kind": "expired_token"} for name in (upload, "status")]
@@ -185,5 +187,5 @@ def _rules(
         case Disturbance.CUSTOMERS_BROKEN:
             return [
                 {"operation": "customers", "kind": "drop", "phase": "after", "mode": "truncate"},
-                {"operation": "customers", "kind": "status", "status": error, "count": 2},
+                {"operation": "customers", "kind": "status", "status": errors[0], "count": 2},
             ]

@@ -140,11 +140,12 @@ ZEROS = {
     "misplaced": "devices registered for a wrong customer or tag",
     "false": "devices whose reported outcome differs from the ledger",
     "silent": "unknown outcomes without an event",
+    "needless": "devices submitted again without need",
     "untold": "webhooks missing",
     "contradicted": "webhooks that contradict each other",
     "forged": "webhooks whose signature did not verify",
 }
-"""What must be zero, with its words."""
+"""What must be zero, with its words. `needless`: sent again although a clean answer had been recorded."""
 
 
 @dataclass(slots=True)
@@ -153,8 +154,6 @@ class Verdict:
     examples: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     registered: int = 0
     unknown: int = 0
-    needless: int = 0
-    """Devices that were sent again although Microsoft's clean answer about them had been recorded."""
     repeated_uploads: int = 0
     repeated_webhooks: int = 0
     recovery: float = 0.0
@@ -290,7 +289,10 @@ def _count_repetitions(verdict: Verdict, evidence: Evidence, held: Mapping[str, 
             continue
         made = uploads.get(batch_of.get(sent.line_ref) or "", ())
         unclear = sum(outcome != CLEAN for _, outcome in made)
-        verdict.needless += max(device.submissions - 1 - unclear, 0)
+        if device.submissions - 1 > unclear:
+            verdict.note(
+                "needless", f"{sent.line_ref}: {device.submissions} times, {unclear} unclear answers"
+            )
 
 
 def _uploads_of_batches(evidence: Evidence) -> dict[str, list[tuple[Upload, str | None]]]:

@@ -1,6 +1,7 @@
 """The service itself: catalogues, readiness, the framework's own refusals, headers, the OpenAPI document."""
 
 import ast
+import asyncio
 import re
 from pathlib import Path
 from typing import Any
@@ -155,26 +156,41 @@ async def test_readiness_follows_the_workers_signs_of_life(world: World) -> None
     assert response.json()["worker"].startswith("last seen 20")
 
 
-async def test_readiness_says_that_the_schema_is_behind_and_what_to_do(
-    world: World, database_url: str
-) -> None:
-    await beat(world)
+async def readiness_at(world: World, database_url: str, version: str) -> httpx.Response:
     engine = create_async_engine(normalise_url(database_url), poolclass=NullPool)
     try:
         async with engine.begin() as owner:
             real = (await owner.execute(text("SELECT version_num FROM alembic_version"))).scalar_one()
-            await owner.execute(text("UPDATE alembic_version SET version_num = '0000'"))
+            await owner.execute(text("UPDATE alembic_version SET version_num = :v"), {"v": version})
         try:
-            response = await world.client.get("/readyz")
+            return await world.client.get("/readyz")
         finally:
             async with engine.begin() as owner:
                 await owner.execute(text("UPDATE alembic_version SET version_num = :v"), {"v": real})
     finally:
         await engine.dispose()
+
+
+@pytest.mark.parametrize("version", ["0000", "none"])
+async def test_readiness_says_that_the_schema_is_behind_and_what_to_do(
+    world: World, database_url: str, version: str
+) -> None:
+    await beat(world)
+    response = await readiness_at(world, database_url, version)
     assert response.status_code == 503
     assert "registrar migrate" in response.json()["schema"]
     assert response.json()["database"] is True
     assert (await world.client.get("/readyz")).status_code == 200
+
+
+async def test_the_schema_of_a_later_release_takes_nobody_out_of_service(
+    world: World, database_url: str
+) -> None:
+    """Between `registrar migrate` and the restart of the last old process."""
+    await beat(world)
+    response = await readiness_at(world, database_url, "9999")
+    assert response.status_code == 200
+    assert response.json()["schema"].startswith("at 9999, of a later release")
 
 
 async def test_without_databases_readiness_says_which_and_calls_are_told_to_come_back(world: World) -> None:
@@ -388,3 +404,35 @@ async def test_the_document_shows_the_webhooks_with_their_headers(world: World) 
         headers = {parameter["name"] for parameter in webhook["post"]["parameters"]}
         assert headers == {"webhook-id", "webhook-timestamp", "webhook-signature"}
         assert webhook["post"]["requestBody"]["content"]["application/json"]["schema"]
+
+
+async def test_an_order_whose_rows_the_database_breaks_off_is_told_as_an_outage_and_can_be_repeated(
+    world: World,
+) -> None:
+    """The rows are loaded past SQLAlchemy: what the driver raises there is an outage like any other."""
+    partner = await world.partner()
+    body = {"customer_id": str(partner.customer_id), "reference": "PO-1", "devices": [TUPLE]}
+    headers = {**partner.headers, "Idempotency-Key": "PO-1"}
+    owner = create_async_engine(normalise_url(str(world.runtime.settings.database_url)), poolclass=NullPool)
+    waiting = text(
+        "SELECT pid FROM pg_locks WHERE NOT granted AND relation = CAST('registrations' AS regclass)"
+    )
+    try:
+        async with owner.begin() as session:
+            await session.execute(text("LOCK TABLE registrations IN SHARE ROW EXCLUSIVE MODE"))
+            call = asyncio.create_task(world.client.post("/v1/orders", headers=headers, json=body))
+            async with asyncio.timeout(10):
+                while (pid := (await session.execute(waiting)).scalar()) is None:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+            # As a deadlock or an administrator ends it; the connection stays.
+            await session.execute(text("SELECT pg_cancel_backend(:pid)"), {"pid": pid})
+            response = await call
+    finally:
+        await owner.dispose()
+    problem_of(response, 503, "not_ready")
+    assert int(response.headers["retry-after"]) > 0
+    assert await world.count("orders") == 0
+    world.clock.advance(minutes=1)
+    again = await world.client.post("/v1/orders", headers=headers, json=body)
+    assert again.status_code == 201
+    assert await world.count("registrations") == 1

@@ -1,48 +1,17 @@
 """Workers that die in the middle of a call: a real process, a real SIGKILL, and another one that goes on."""
 
 import asyncio
-import os
 import signal
-import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from uuid import UUID
 
 import pytest
 
-from app.domain.order import FINAL, OrderState
+from app.domain.order import OrderState
+from app.services import batches
 from tests.agreement import assert_agreement
+from tests.worker import PATIENCE, until_over, worker_process
 from tests.world import Partner, World, tuples
-
-PATIENCE = 20.0
-"""Seconds a worker process has to start and to reach the call; about two are needed."""
-
-
-@asynccontextmanager
-async def _worker(world: World, log: Path, **settings: object) -> AsyncIterator[asyncio.subprocess.Process]:
-    """`python -m workers.main` on the world's databases and simulator; killed at the end at the latest."""
-    known = world.runtime.settings
-    environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith("REGISTRAR_")},
-        "REGISTRAR_DATABASE_URL": str(known.database_url),
-        "REGISTRAR_REDIS_URL": str(known.redis_url),
-        "REGISTRAR_SECRET_KEYS": ",".join(key.get_secret_value() for key in known.secret_keys),
-        "REGISTRAR_PARTNER_CENTER_URL": known.partner_center_url,
-        "REGISTRAR_LOGIN_URL": known.login_url,
-        "REGISTRAR_GRAPH_URL": known.graph_url,
-        **{f"REGISTRAR_{name.upper()}": str(value) for name, value in settings.items()},
-    }
-    with log.open("wb") as output:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "workers.main", env=environment, stdout=output, stderr=output
-        )
-        try:
-            yield process
-        finally:
-            if process.returncode is None:
-                process.kill()
-            await process.wait()
 
 
 async def _order_with_known_tag(world: World) -> tuple[Partner, UUID]:
@@ -51,14 +20,6 @@ async def _order_with_known_tag(world: World) -> tuple[Partner, UUID]:
     await world.work()
     order = await world.order(partner, tuples(3))
     return partner, order.view.record["id"]
-
-
-async def _until_over(world: World, partner: Partner, order_id: UUID) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while True:
-            if (await world.view(partner, order_id)).state in FINAL:
-                return
-            await asyncio.sleep(0.05)
 
 
 async def _assert_all_registered(world: World, partner: Partner, order_id: UUID) -> None:
@@ -75,7 +36,7 @@ async def test_a_worker_killed_in_the_middle_of_a_call_loses_and_doubles_nothing
     partner, order_id = await _order_with_known_tag(world)
     await world.arm({"operation": "append", "kind": "hold", "phase": phase})
     log = tmp_path / "worker.log"
-    async with _worker(world, log) as process:
+    async with worker_process(world, log) as process:
         await world.until_held_open(within=PATIENCE)
         process.send_signal(signal.SIGKILL)
         await process.wait()
@@ -104,7 +65,7 @@ async def test_a_worker_killed_while_it_creates_a_tag_leaves_it_to_be_found(
     behind = await world.order(partner, tuples(2, "BEHIND"))
     await world.arm({"operation": "create", "kind": "hold", "phase": "after"})
     log = tmp_path / "worker.log"
-    async with _worker(world, log) as process:
+    async with worker_process(world, log) as process:
         await world.until_held_open(within=PATIENCE)
         process.send_signal(signal.SIGKILL)
         await process.wait()
@@ -121,7 +82,7 @@ async def test_a_worker_told_to_stop_finishes_the_call_it_is_making(world: World
     partner, order_id = await _order_with_known_tag(world)
     await world.arm({"operation": "append", "kind": "hold", "phase": "after"})
     log = tmp_path / "worker.log"
-    async with _worker(world, log) as process:
+    async with worker_process(world, log) as process:
         await world.until_held_open(within=PATIENCE)
         process.send_signal(signal.SIGTERM)
         await world.let_go()
@@ -146,7 +107,7 @@ async def test_a_worker_told_to_stop_waits_no_longer_than_a_call_may_take(
     log = tmp_path / "worker.log"
     # The step has time to spare: it is the call that ends the wait.
     brief = {"upstream_timeout_s": 0.8, "step_timeout_s": 5}
-    async with _worker(world, log, **brief) as process:
+    async with worker_process(world, log, **brief) as process:
         await world.until_held_open(within=PATIENCE)
         process.send_signal(signal.SIGTERM)
         async with asyncio.timeout(PATIENCE):
@@ -156,6 +117,43 @@ async def test_a_worker_told_to_stop_waits_no_longer_than_a_call_may_take(
     [batch] = await world.batches(order_id)
     assert (batch["state"], batch["owner"], batch["uncertain"]) == ("unknown", None, True)
     await world.work()
+    await _assert_all_registered(world, partner, order_id)
+
+
+@pytest.mark.parametrize(
+    ("operation", "phase", "found"),
+    [
+        ("list_batches", "before", "queued"),
+        ("create", "after", "submitting"),
+        ("status", "before", "submitted"),
+    ],
+)
+async def test_a_step_that_is_cut_off_hands_its_batch_over_at_once(
+    world: World, operation: str, phase: str, found: str
+) -> None:
+    """What arq does with steps that have not ended when the worker's time to stop is up."""
+    partner = await world.partner()
+    order = await world.order(partner, tuples(3))
+    order_id = order.view.record["id"]
+    if operation == "status":
+        await batches.advance_next(world.runtime)
+        world.clock.advance(seconds=2)
+    await world.arm({"operation": operation, "kind": "hold", "phase": phase})
+    step = asyncio.create_task(batches.advance_next(world.runtime))
+    await world.until_held_open()
+    step.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await step
+    [batch] = await world.batches(order_id)
+    assert (batch["state"], batch["owner"], batch["lease_until"]) == (found, None, None)
+    assert batch["due_at"] <= world.clock.now(), "nobody waits for the lease"
+    await world.let_go()
+
+    assert await batches.advance_next(world.runtime) is not None, "another worker has it already"
+    await world.work()
+
+    uploads = [*await world.calls("create"), *await world.calls("append")]
+    assert len({call["request_id"] for call in uploads}) == 1
     await _assert_all_registered(world, partner, order_id)
 
 
@@ -175,12 +173,12 @@ async def test_two_worker_processes_with_short_leases_share_the_work_and_one_dea
     }
     made = [await world.order(partner, tuples(5, f"P{number}")) for number in range(6)]
     logs = tmp_path / "one.log", tmp_path / "two.log"
-    async with _worker(world, logs[0], **short) as first, _worker(world, logs[1], **short):
+    async with worker_process(world, logs[0], **short) as first, worker_process(world, logs[1], **short):
         await world.until_held_open(within=PATIENCE)
         first.send_signal(signal.SIGKILL)
         await world.let_go()
         for order in made:
-            await _until_over(world, partner, order.view.record["id"])
+            await until_over(world, partner, order.view.record["id"])
 
     for order in made:
         await _assert_all_registered(world, partner, order.view.record["id"])

@@ -15,6 +15,7 @@ from anyio import to_thread
 
 from app import budgets as shared_budgets
 from app.budgets import PATIENCE, Budgets, ConnectionGate
+from app.db.clock import utc_now
 from app.domain import budget
 from app.domain.budget import Breaker, Budget, BudgetPolicy, Standing
 from app.domain.order import OrderState
@@ -215,24 +216,17 @@ async def held_back_by_retry_after(runtime: Runtime, connection_id: UUID) -> Non
     assert timedelta() < decided[0].wait <= SECOND / 2
 
 
-async def test_workers_whose_clocks_differ_agree_on_the_moment(
-    world: World, other: Runtime, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_workers_whose_clocks_differ_agree_on_the_moment(world: World, other: Runtime) -> None:
     connection_id = uuid4()
     permit = await gate_of(world.runtime, connection_id).enter(Standing.FIRST)
     await gate_of(world.runtime, connection_id).leave(permit, Throttled(60 * SECOND))
 
-    class Fast:
-        fromtimestamp = datetime.fromtimestamp
-        fromisoformat = datetime.fromisoformat
-
-        @staticmethod
-        def now(tz: Any) -> datetime:
-            return datetime.now(tz) + timedelta(minutes=10)
-
-    # The whole machine is ten minutes ahead: its own clock, and so what its worker says.
-    monkeypatch.setattr(shared_budgets, "datetime", Fast)
-    ahead = other.budgets.gate(connection_id, lambda: datetime.now(UTC) + timedelta(minutes=10))
+    # The whole machine is ten minutes ahead, before and after it has asked the database for the time.
+    other.clock.local = lambda: datetime.now(UTC) + timedelta(minutes=10)
+    ahead = other.budgets.gate(connection_id, other.clock.now)
+    assert (await held_back(ahead)).retry_after > 50 * SECOND
+    async with other.system_transaction():
+        assert abs(other.clock.now() - datetime.now(UTC)) < SECOND
     assert (await held_back(ahead)).retry_after > 50 * SECOND
 
 
@@ -479,7 +473,7 @@ async def test_without_redis_work_goes_on_with_a_smaller_budget_and_what_is_lear
     await to_thread.run_sync(valkey.server.start)
     assert (await held_back(gate)).retry_after > 290 * SECOND
     await put(apart.runtime, partner.connection_id)  # any change writes down what was learnt alone
-    fresh = Budgets.open(valkey.server.url, apart.runtime.budgets.policy)
+    fresh = Budgets.open(valkey.server.url, apart.runtime.budgets.policy, utc_now)
     try:
         told = await fresh.look([partner.connection_id], apart.runtime.now)
         assert told.shared
@@ -498,7 +492,7 @@ async def test_a_redis_that_accepts_and_never_answers_holds_up_one_call_and_not_
 
     server = await asyncio.start_server(accept, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    silent = Budgets.open(f"redis://127.0.0.1:{port}", BudgetPolicy())
+    silent = Budgets.open(f"redis://127.0.0.1:{port}", BudgetPolicy(), utc_now)
     loop = asyncio.get_running_loop()
     try:
         began = loop.time()

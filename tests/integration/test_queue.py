@@ -127,7 +127,8 @@ async def test_a_wake_up_for_later_waits_and_one_for_much_later_is_left_to_the_s
         [
             WakeUp(WakeKind.BATCHES, at=soon),
             WakeUp(WakeKind.DELIVERIES, at=datetime.now(UTC) + LONGEST_DEFERRAL * 2),
-        ]
+        ],
+        datetime.now(UTC),
     )
     (job,) = await jobs(redis)
     assert job["f"] == "advance_batches"
@@ -196,9 +197,9 @@ async def test_wake_ups_are_sent_again_once_redis_is_back(
     queue = Queue(world.runtime.settings.redis_url)
     good = queue._settings
     queue._settings = replace(good, host="127.0.0.1", port=1, unix_socket_path=None)
-    await queue.send([WakeUp(WakeKind.BATCHES)])
+    await queue.send([WakeUp(WakeKind.BATCHES)], datetime.now(UTC))
     queue._settings = good
-    await queue.send([WakeUp(WakeKind.DELIVERIES)])
+    await queue.send([WakeUp(WakeKind.DELIVERIES)], datetime.now(UTC))
     assert await kinds(redis) == ["deliver_webhooks"]
     await queue.close()
 

@@ -203,6 +203,14 @@ def test_the_servers_take_the_process_over(wire: Wire, monkeypatch: pytest.Monke
     assert list(worker[1:]) == ["-m", "workers.main"]
 
 
+def test_databases_of_ones_own_are_not_run_by_registrar(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REGISTRAR_DATABASE_URL", "postgresql://registrar:hunter2@db/registrar")
+    result = wire.run("databases")
+    assert result.exit_code == ExitCode.ERROR
+    assert "REGISTRAR_DATABASE_URL names a PostgreSQL of its own" in result.stderr
+    assert "hunter2" not in result.output
+
+
 def test_wrong_settings_are_named_and_their_values_are_not_shown(
     wire: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
