@@ -23,19 +23,20 @@ _IN_FLIGHT = listed(IN_FLIGHT)
 # The cost follows the number of customers that wait, not the number of batches: `waiting` steps
 # through the index from customer to customer, and only the chosen customer's queue is opened.
 #
-# What belongs to a portal connection is a person's: no worker's query finds it (ADR 0016). It may be
-# uploaded for weeks, and would be counted against every waiting customer if it were under way.
+# What belongs to a portal connection is a person's: it has no client id, and no worker's query finds it
+# (ADR 0016). It may be uploaded for weeks, and would be counted against every waiting customer if it were
+# under way.
 _CLAIM = f"""
 WITH RECURSIVE under_way AS MATERIALIZED (
     SELECT customer_id, connection_id FROM batches WHERE state IN ({_IN_FLIGHT})
-    AND connection_id NOT IN (SELECT id FROM connections WHERE portal)
+    AND connection_id NOT IN (SELECT id FROM connections WHERE client_id IS NULL)
     UNION ALL
     SELECT customer_id, connection_id FROM batches WHERE state = 'queued' AND lease_until >= :now
 ), followed AS MATERIALIZED (
     SELECT b.id FROM batches b JOIN connections n ON n.id = b.connection_id
     WHERE b.state IN ({_IN_FLIGHT})
     AND b.due_at <= :now AND (b.lease_until IS NULL OR b.lease_until < :now)
-    AND (n.not_before IS NULL OR n.not_before <= :now) AND NOT n.portal
+    AND (n.not_before IS NULL OR n.not_before <= :now) AND n.client_id IS NOT NULL
     ORDER BY b.due_at, b.id LIMIT 1 FOR NO KEY UPDATE OF b SKIP LOCKED
 ), waiting(customer_id) AS (
     (SELECT customer_id FROM batches WHERE state = 'queued' ORDER BY customer_id LIMIT 1)
@@ -49,7 +50,7 @@ WITH RECURSIVE under_way AS MATERIALIZED (
     JOIN customers c ON c.id = w.customer_id
     JOIN connections n ON n.id = c.connection_id
     WHERE NOT EXISTS (SELECT FROM followed)
-    AND (n.not_before IS NULL OR n.not_before <= :now) AND NOT n.portal
+    AND (n.not_before IS NULL OR n.not_before <= :now) AND n.client_id IS NOT NULL
     AND (SELECT count(*) FROM under_way u WHERE u.customer_id = c.id) < :customer_window
     AND (SELECT count(*) FROM under_way u WHERE u.connection_id = n.id) < :connection_window
     ORDER BY c.last_turn_at, c.id
@@ -145,7 +146,7 @@ async def claim_by_hand(
         session,
         "UPDATE batches b SET owner = :owner, lease_until = :until, updated_at = :now "
         "FROM connections n, customers c "
-        "WHERE n.id = b.connection_id AND n.portal AND b.partner_id = :partner AND b.id = :id "
+        "WHERE n.id = b.connection_id AND n.client_id IS NULL AND b.partner_id = :partner AND b.id = :id "
         "AND b.state IN ('queued', 'submitted') AND (b.lease_until IS NULL OR b.lease_until < :now) "
         "AND c.id = b.customer_id RETURNING b.*, c.entra_tenant_id",
         partner=partner_id,
@@ -162,7 +163,7 @@ async def count_due(session: AsyncConnection, now: datetime, *, limit: int) -> i
     due = (
         "SELECT FROM batches b JOIN connections n ON n.id = b.connection_id WHERE {} "
         "AND b.due_at <= :now AND (b.lease_until IS NULL OR b.lease_until < :now) "
-        "AND (n.not_before IS NULL OR n.not_before <= :now) AND NOT n.portal LIMIT :limit"
+        "AND (n.not_before IS NULL OR n.not_before <= :now) AND n.client_id IS NOT NULL LIMIT :limit"
     )
     queued, under_way = due.format("b.state = 'queued'"), due.format(f"b.state IN ({_IN_FLIGHT})")
     row = await fetch_one(
@@ -389,7 +390,7 @@ async def stuck(session: AsyncConnection, *, before: datetime, limit: int = 50) 
         "JOIN connections n ON n.id = b.connection_id "
         f"WHERE b.state IN ({_IN_FLIGHT}) AND b.due_at < :before "
         "AND (b.lease_until IS NULL OR b.lease_until < :before) "
-        "AND (n.not_before IS NULL OR n.not_before < :before) AND NOT n.portal "
+        "AND (n.not_before IS NULL OR n.not_before < :before) AND n.client_id IS NOT NULL "
         "ORDER BY b.due_at LIMIT :limit",
         before=before,
         limit=limit,

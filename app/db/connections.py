@@ -10,6 +10,11 @@ from app.db.paging import Page, PageRequest, cut
 from app.db.sql import Record, execute, fetch_all, fetch_one, insert
 from app.domain.ids import PartnerId
 
+_PORTAL = "c.client_id IS NULL AS portal"
+"""Whether its orders are files: fixed when the connection is made, by whether it has an app to call with. No
+column of its own, because a new column of a table that is read whole breaks the statements that the release
+before has prepared."""
+
 
 async def add(session: AsyncConnection, partner_id: PartnerId, values: Record) -> None:
     await insert(session, "connections", {"partner_id": partner_id, **values})
@@ -18,7 +23,8 @@ async def add(session: AsyncConnection, partner_id: PartnerId, values: Record) -
 async def get(session: AsyncConnection, partner_id: PartnerId, connection_id: UUID) -> Record | None:
     return await fetch_one(
         session,
-        "SELECT c.*, p.role AS partner_role FROM connections c JOIN partners p ON p.id = c.partner_id "
+        f"SELECT c.*, {_PORTAL}, p.role AS partner_role "
+        "FROM connections c JOIN partners p ON p.id = c.partner_id "
         "WHERE c.partner_id = :partner AND c.id = :id",
         partner=partner_id,
         id=connection_id,
@@ -28,7 +34,7 @@ async def get(session: AsyncConnection, partner_id: PartnerId, connection_id: UU
 async def get_by_name(session: AsyncConnection, partner_id: PartnerId, name: str) -> Record | None:
     return await fetch_one(
         session,
-        "SELECT * FROM connections WHERE partner_id = :partner AND name = :name",
+        f"SELECT c.*, {_PORTAL} FROM connections c WHERE partner_id = :partner AND name = :name",
         partner=partner_id,
         name=name,
     )
@@ -37,7 +43,7 @@ async def get_by_name(session: AsyncConnection, partner_id: PartnerId, name: str
 async def list_page(session: AsyncConnection, partner_id: PartnerId, page: PageRequest) -> Page[Record]:
     rows = await fetch_all(
         session,
-        "SELECT * FROM connections WHERE partner_id = :partner "
+        f"SELECT c.*, {_PORTAL} FROM connections c WHERE partner_id = :partner "
         "AND (CAST(:after AS uuid) IS NULL OR id > CAST(:after AS uuid)) ORDER BY id LIMIT :limit",
         partner=partner_id,
         after=page.after,
@@ -220,7 +226,7 @@ async def claim_customers_reading(
         session,
         # A table of its own: inside IN (...) it may be run, and lock another row, for each row looked at.
         "WITH chosen AS MATERIALIZED ("
-        "  SELECT id FROM connections WHERE customers_due_at <= :now AND NOT portal "
+        "  SELECT id FROM connections WHERE customers_due_at <= :now AND client_id IS NOT NULL "
         "  AND EXISTS (SELECT FROM customers WHERE customers.connection_id = connections.id) "
         "  ORDER BY customers_due_at LIMIT 1 FOR UPDATE SKIP LOCKED) "
         "UPDATE connections SET customers_due_at = :next FROM chosen "
@@ -235,7 +241,7 @@ async def count_customers_due(session: AsyncConnection, now: datetime) -> int:
     """As the system: how many connections' customers lists are to be read now."""
     row = await fetch_one(
         session,
-        "SELECT count(*) AS n FROM connections WHERE customers_due_at <= :now AND NOT portal "
+        "SELECT count(*) AS n FROM connections WHERE customers_due_at <= :now AND client_id IS NOT NULL "
         "AND EXISTS (SELECT FROM customers WHERE customers.connection_id = connections.id)",
         now=now,
     )

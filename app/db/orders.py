@@ -15,7 +15,8 @@ from app.domain.registration import RegistrationState
 
 _OPEN_BATCHES = (
     "EXISTS (SELECT FROM batches b WHERE b.order_id = o.id AND b.state = ANY(:open_batches)) "
-    "AS has_open_batches, (SELECT c.portal FROM connections c WHERE c.id = o.connection_id) AS portal"
+    "AS has_open_batches, "
+    "(SELECT c.client_id IS NULL FROM connections c WHERE c.id = o.connection_id) AS portal"
 )
 _OPEN = sorted(OPEN_BATCH)
 

@@ -109,7 +109,6 @@ connections = Table(
     Column("name", Text, nullable=False),
     Column("platform", Text, nullable=False),
     Column("entra_tenant_id", Uuid, nullable=False),
-    Column("portal", Boolean, nullable=False, server_default=text("false"), comment="its orders are files"),
     Column("client_id", Text),
     Column("region", Text),
     Column("default_group_tag", Text, nullable=False),
@@ -129,11 +128,9 @@ connections = Table(
     _time("updated_at", required=True),
     UniqueConstraint("partner_id", "id"),
     UniqueConstraint("partner_id", "name"),
-    CheckConstraint(
-        "portal OR (client_id IS NOT NULL AND client_secret IS NOT NULL)", name="credentials_given"
-    ),
+    CheckConstraint("(client_id IS NULL) = (client_secret IS NULL)", name="credentials_given"),
     Index("ix_connections_customers_due_at", "customers_due_at"),
-    Index("ix_connections_portal", "id", postgresql_where=text("portal")),
+    Index("ix_connections_portal", "id", postgresql_where=text("client_id IS NULL")),
 )
 
 customers = Table(

@@ -64,12 +64,11 @@ async def create(
         "id": connection_id,
         "name": new.name,
         "platform": new.platform,
-        "portal": portal,
         "entra_tenant_id": new.entra_tenant_id,
-        "client_id": new.client_id,
+        "client_id": None if portal else new.client_id,
         "region": new.region,
         "default_group_tag": new.default_group_tag,
-        **_sealed(runtime, partner_id, new.client_secret, new.refresh_token),
+        **({} if portal else _sealed(runtime, partner_id, new.client_secret, new.refresh_token)),
         "customers_due_at": now,
         "created_at": now,
         "updated_at": now,
@@ -148,7 +147,18 @@ async def update(
     client_secret: str | None,
     refresh_token: str | None,
 ) -> Record:
-    """Changes names and credentials. New credentials end a trouble: the next call tries them."""
+    """Changes names and credentials. New credentials end a trouble: the next call tries them.
+
+    Raises Unprocessable for credentials of a portal connection, which has nothing to call with.
+    """
+    credentials = [name for name in ("client_id",) if name in plain]
+    credentials += ["client_secret"] * (client_secret is not None) + ["refresh_token"] * (
+        refresh_token is not None
+    )
+    if credentials and (await get(runtime, partner_id, connection_id))["portal"]:
+        words = "A portal connection has no credentials: its orders are files."
+        errors = [FieldError(f"/{name}", "validation_failed", words) for name in credentials]
+        raise Unprocessable("validation_failed", words, errors)
     sealed = _sealed(runtime, partner_id, client_secret, refresh_token)
     values = {**plain, **sealed, "updated_at": runtime.now()}
     if refresh_token is not None:

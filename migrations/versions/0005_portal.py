@@ -1,6 +1,6 @@
 """Portal mode: connections whose orders are files, and who recorded what by hand.
 
-Only expands: a portal connection needs no credentials, every other one still does.
+Only expands: a portal connection has no credentials, every other one still needs both.
 """
 
 from collections.abc import Sequence
@@ -19,22 +19,14 @@ BY = "the API key of who recorded it by hand"
 
 def upgrade() -> None:
     op.execute("SET LOCAL lock_timeout = '5s'")
-    op.add_column(
-        "connections",
-        sa.Column(
-            "portal",
-            sa.Boolean(),
-            nullable=False,
-            server_default=sa.text("false"),
-            comment="its orders are files",
-        ),
-    )
     op.alter_column("connections", "client_id", nullable=True)
     op.alter_column("connections", "client_secret", nullable=True)
     op.create_check_constraint(
-        op.f(CREDENTIALS), "connections", "portal OR (client_id IS NOT NULL AND client_secret IS NOT NULL)"
+        op.f(CREDENTIALS), "connections", "(client_id IS NULL) = (client_secret IS NULL)"
     )
-    op.create_index("ix_connections_portal", "connections", ["id"], postgresql_where=sa.text("portal"))
+    op.create_index(
+        "ix_connections_portal", "connections", ["id"], postgresql_where=sa.text("client_id IS NULL")
+    )
     note = sa.Column("note", sa.Text(), comment="what a person wrote down with it")
     op.add_column("consent_changes", note)
     op.add_column("consent_changes", sa.Column("made_by", sa.Uuid(), comment=BY))
@@ -51,4 +43,3 @@ def downgrade() -> None:
     op.alter_column("connections", "client_secret", nullable=False)
     op.alter_column("connections", "client_id", nullable=False)
     op.drop_index("ix_connections_portal", "connections")
-    op.drop_column("connections", "portal")

@@ -275,7 +275,7 @@ async def test_the_database_refuses_an_api_connection_without_credentials(world:
     partner = await portal_partner(world)
     with pytest.raises(Exception, match="ck_connections_credentials_given"):
         await world.select(
-            "UPDATE connections SET portal = false WHERE id = :id RETURNING id", id=partner.connection_id
+            "UPDATE connections SET client_id = 'app' WHERE id = :id RETURNING id", id=partner.connection_id
         )
 
 
@@ -369,3 +369,15 @@ async def test_limits_show_what_waits_for_people(world: World) -> None:
     await partner.order([tuple_of(1)])
     limits = await partner.ok("GET", "/limits")
     assert limits["connections"][0]["connection_id"] == str(partner.connection_id)
+
+
+async def test_a_portal_connection_takes_no_credentials_later_either(world: World) -> None:
+    partner = await portal_partner(world)
+    for name in ("client_id", "client_secret", "refresh_token"):
+        response = await partner.call(
+            "PATCH", f"/connections/{partner.connection_id}", json={name: "synthetic"}
+        )
+        found = problem_of(response, 422, "validation_failed")
+        assert [error["pointer"] for error in found["errors"]] == [f"/{name}"]
+    shown = (await partner.call("GET", f"/connections/{partner.connection_id}")).json()
+    assert (shown["portal"], shown["client_id"]) == (True, None)
