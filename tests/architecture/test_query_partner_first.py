@@ -16,7 +16,7 @@ CARRIED_BY_ROWS = {
     "app/db/registrations.py: add_many": "each row has its partner, and row-level security checks it",
     "app/db/registrations.py: add_hashes": "each row has its partner, and row-level security checks it",
 }
-CLAIMS = {"Claim", "DeliveryClaim"}
+CLAIMS = {"Claim", "DeliveryClaim", "ImportClaim"}
 
 
 def queries() -> Iterator[tuple[Source, ast.AsyncFunctionDef]]:
