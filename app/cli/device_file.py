@@ -18,6 +18,7 @@ import typer
 from app.cli.outcome import Stop
 from app.cli.screen import field_words
 from app.domain.order import MAX_DEVICES
+from app.intake.devices import SENT, device_of
 from app.intake.rows import Dialect, Row, UnreadableFile, read
 
 LONGEST: Final[Mapping[str, int]] = {
@@ -180,6 +181,5 @@ def _reasons(row: Row) -> tuple[str, ...]:
 
 
 def _device(row: Row) -> dict[str, str]:
-    device = {field: row.fields[field] for field in LONGEST if field in row.fields}
-    device.setdefault("line_ref", str(row.number))
-    return device
+    device = device_of(row)
+    return {field: value for field in SENT if (value := getattr(device, field)) is not None}

@@ -11,6 +11,7 @@ from enum import StrEnum
 
 class Category(StrEnum):
     REQUEST = "request"  # the call itself was refused; nothing was stored
+    FILE = "file"  # a file as a whole, or one of its columns, while it was read
     ROW = "row"  # one device of an order, found before anything was sent
     UPSTREAM = "upstream"  # one device, decided by Microsoft
     CONNECTION = "connection"  # the partner's access to Microsoft
@@ -59,7 +60,7 @@ class Finding:
 
 
 def _rows() -> list[Code]:
-    request, row, upstream = Category.REQUEST, Category.ROW, Category.UPSTREAM
+    request, file, row, upstream = Category.REQUEST, Category.FILE, Category.ROW, Category.UPSTREAM
     connection, service = Category.CONNECTION, Category.SERVICE
     error, warning = Severity.ERROR, Severity.WARNING
     retry, person, never, none = Advice.RETRY, Advice.PERSON, Advice.NEVER, Advice.NONE
@@ -115,6 +116,69 @@ def _rows() -> list[Code]:
              "Correct the parameter named in `errors`."),
         Code("url_refused", request, error, never, "Webhooks may not go to this URL",
              "Use a public https URL, or ask the operator to allow the network it is in."),
+        # --- a file that gives no rows ------------------------------------------------------------
+        Code("empty_file", file, error, never, "The file is empty", "Export it again, then upload it."),
+        Code("too_many_rows", file, error, never, "The file has more rows than one file may have",
+             "Cut it into files of at most 1,000,000 rows."),
+        Code("columns_unknown", file, error, never, "No column of the file is an identity of a device",
+             "Give the columns names such as Device Serial Number and Hardware Hash, or use a profile."),
+        Code("excel_workbook", file, error, never, "An Excel workbook of a kind that can not be read",
+             "Save the sheet as .xlsx without a password, or as CSV UTF-8, and upload that."),
+        Code("web_page", file, error, never, "A web page instead of a file with devices",
+             "The download probably failed or needs a sign-in: download the file again."),
+        Code("xml", file, error, never, "An XML document that is not an OA3 report",
+             "Upload the OA3.xml that oa3tool writes, or the devices as a CSV file."),
+        Code("json", file, error, never, "JSON that is not one device per line",
+             "Write one JSON object per line, or send the JSON to the API as an order."),
+        Code("rich_text", file, error, never, "A word processor's document", "Save it as plain text (CSV)."),
+        Code("pdf", file, error, never, "A PDF document", "Ask its sender for the data as a CSV file."),
+        Code("picture", file, error, never, "A picture", "Upload the file itself, not a photograph of it."),
+        Code("database", file, error, never, "A database file", "Export the table as CSV and upload that."),
+        Code("program", file, error, never, "A program", "Upload the file that it writes."),
+        Code("gzip", file, error, never, "A gzip file inside another one", "Compress the file once only."),
+        Code("compressed", file, error, never, "An archive or a kind of compression that is not read",
+             "Unpack it and upload the file inside; gzip is the only compression that is read."),
+        Code("cabinet", file, error, never, "A cabinet file", "Unpack it and upload the CSV file inside."),
+        Code("binary", file, error, never, "Not a text, or several texts of different encodings in one",
+             "Export the devices again as one CSV file in UTF-8."),
+        # --- a file that can be read, and its columns ---------------------------------------------
+        Code("column_unknown", file, warning, none, "A column is not known and not used",
+             "Nothing to do if it is not needed; otherwise rename it or map it in a profile."),
+        Code("column_repeated", file, warning, none, "Two columns mean the same field; one of them is used",
+             "Check that the right one is used; a profile can choose the other."),
+        Code("column_own", file, warning, none, "A column is read for the order and not sent to Microsoft",
+             "Nothing to do."),
+        Code("column_by_content", file, warning, none, "A column's name is not known, its content is",
+             "Check that the column was understood rightly; a profile fixes it."),
+        Code("header_missing", file, warning, none, "The file has no header",
+             "Check that its columns were understood rightly; a header or a profile fixes them."),
+        Code("identifier_order", file, warning, none, "The file is arranged as corporate device identifiers",
+             "Compare manufacturer and model with a device: dots and commas may have been taken out of them."),
+        Code("lines_above", file, warning, none, "Lines above the table were passed over",
+             "Nothing to do if they are a title."),
+        Code("header_repeated", file, warning, none, "A second header changes the columns inside the file",
+             "Check the rows below it; several files were probably put together."),
+        Code("profile_column_missing", file, warning, none, "The profile speaks of a column the file lacks",
+             "Check that it is this supplier's profile and that the supplier has not renamed the column."),
+        # --- a row that could not be read as it stands --------------------------------------------
+        Code("row_short", row, warning, none, "The row has fewer cells than the file has columns",
+             "Nothing to do if the missing ones are empty; otherwise compare the row with its source."),
+        Code("row_long", row, warning, none, "The row has more cells than the file has columns",
+             "Compare the row with its source: a separator inside a value moves everything after it."),
+        Code("quote_unclosed", row, error, never, "A quotation mark is never closed",
+             "Correct the quotation marks of this line."),
+        Code("line_too_long", row, error, never, "The line is longer than a device can be",
+             "Check that the file has one device per line."),
+        Code("too_many_cells", row, error, never, "The row has far too many cells",
+             "Check that the file has one device per line and few columns."),
+        Code("cell_too_long", row, error, never, "A cell is longer than any value can be",
+             "Enter the value again from its source."),
+        Code("encoding_mixed", row, warning, none, "A value is in another encoding than the file",
+             "Check the letters with accents in this row."),
+        Code("character_unreadable", row, error, never, "A character of a value is lost",
+             "Enter the value again by hand."),
+        Code("names_missing", row, error, never, "The row lacks the names that the report's other rows repeat",
+             "Export the report again, or copy the row in from a whole report."),
         # --- one device, before sending -----------------------------------------------------------
         Code("missing_identity", row, error, never, "The device has no usable identity",
              "Give a PKID (13 digits), or serial number + manufacturer + model, or the hardware hash."),

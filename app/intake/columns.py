@@ -7,11 +7,10 @@ rank: when two columns of a file mean one field, the name further to the front w
 """
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from app.domain.catalogue import Severity
 from app.intake.table import Kind, Notice
 
 ALIASES: Final[dict[str, tuple[str, ...]]] = {
@@ -141,6 +140,11 @@ class Columns:
     notices: tuple[Notice, ...] = ()
 
     @property
+    def pairs(self) -> tuple[tuple[str, str | None], ...]:
+        """Each name with its field, as a dialect and a row show them."""
+        return tuple(zip(self.names, self.fields, strict=True))
+
+    @property
     def known(self) -> int:
         return sum(field is not None for field in self.fields)
 
@@ -149,16 +153,31 @@ class Columns:
         return any(field in IDENTITY for field in self.fields)
 
 
-def resolve(header: Sequence[str], sure: dict[int, str] | None = None) -> Columns:
+def resolve(
+    header: Sequence[str],
+    sure: Mapping[int, str] | None = None,
+    settled: Mapping[int, str | None] | None = None,
+) -> Columns:
     """Match a header's cells to fields; every column that gives no field is told in a notice.
 
-    `sure` has positions whose field the content has proved; it outranks names.
+    `settled` has positions that a person has decided, None for columns knowingly unused; `sure` those
+    whose field the content has proved. Settled outranks proved, and proved outranks names.
     """
-    sure = sure or {}
-    header = _without_trailing_blanks(header)
-    best: dict[str, tuple[int, int]] = {field: (-1, at) for at, field in sure.items()}
+    settled = settled or {}
+    decided_fields = set(settled.values())
+    sure = {
+        at: field for at, field in (sure or {}).items() if at not in settled and field not in decided_fields
+    }
+    header = _without_trailing_blanks(header, max(settled, default=-1) + 1)
+    best: dict[str, tuple[int, int]] = {}
+    for at, chosen_field in settled.items():
+        if chosen_field is not None:
+            best.setdefault(chosen_field, (-2, at))
+    for at, proved in sure.items():
+        best.setdefault(proved, (-1, at))
     for at, name in enumerate(header):
-        if at not in sure and len(name) <= MAX_NAME and (hit := _TABLE.get(normalise(name))):
+        decided = at in sure or at in settled
+        if not decided and len(name) <= MAX_NAME and (hit := _TABLE.get(normalise(name))):
             field, rank = hit
             if field not in best or rank < best[field][0]:
                 best[field] = (rank, at)
@@ -167,7 +186,12 @@ def resolve(header: Sequence[str], sure: dict[int, str] | None = None) -> Column
     notices = [
         notice
         for at, name in enumerate(names)
-        if (notice := _notice(name, header[at], chosen.get(at), at in sure))
+        if at not in settled and (notice := _notice(name, header[at], chosen.get(at), at in sure))
+    ]
+    notices += [
+        _repeated(names[at], field)
+        for at, field in settled.items()
+        if field is not None and chosen.get(at) != field
     ]
     return Columns(names, tuple(chosen.get(at) for at in range(len(header))), tuple(notices))
 
@@ -183,26 +207,29 @@ def kind_of(columns: Columns) -> Kind:
 
 
 def _notice(name: str, written: str, field: str | None, proved: bool) -> Notice | None:
-    warning = Severity.WARNING
     if proved:
         words = f"The name of column '{name}' is not known; by its content it is read as {field}."
-        return Notice("column_by_content", warning, words, name)
+        return Notice("column_by_content", words, name)
     if field in OWN:
         words = f"Column '{name}' is not one of Microsoft's columns: it is read as {field} and stays here."
-        return Notice("column_own", warning, words, name)
+        return Notice("column_own", words, name)
     if field is not None or not written.strip():
         return None
     twin = field_of(written)
     if twin is not None:
-        words = f"Column '{name}' means {twin} like another column; it is kept, but the other one is used."
-        return Notice("column_repeated", warning, words, name)
+        return _repeated(name, twin)
     words = f"Column '{name}' is not known; it is kept with the row, but not used."
-    return Notice("column_unknown", warning, words, name)
+    return Notice("column_unknown", words, name)
 
 
-def _without_trailing_blanks(header: Sequence[str]) -> Sequence[str]:
+def _repeated(name: str, field: str) -> Notice:
+    words = f"Column '{name}' means {field} like another column; it is kept, but the other one is used."
+    return Notice("column_repeated", words, name)
+
+
+def _without_trailing_blanks(header: Sequence[str], least: int) -> Sequence[str]:
     end = len(header)
-    while end and not header[end - 1].strip():
+    while end > least and not header[end - 1].strip():
         end -= 1
     return header[:end]
 

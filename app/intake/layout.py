@@ -3,16 +3,17 @@
 Four shapes occur: names above the values (perhaps under title lines), the Configuration Manager
 report that repeats the names in front of the values of every row, values with no names, and values
 under names nobody knows. Each is tried with each delimiter; the reading that knows most columns
-wins. All of it happens before the first row is handed out.
+wins. All of it happens before the first row is handed out. A profile's names count like known ones,
+and its positions settle what a column is, whatever stands in it.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
-from app.domain.catalogue import Severity
-from app.intake import columns, content
+from app.intake import columns, content, profiles
 from app.intake.columns import IDENTITY, Columns
+from app.intake.profiles import Profile
 from app.intake.records import Record
 from app.intake.table import Kind, Notice, UnreadableFile
 
@@ -34,13 +35,13 @@ class Layout:
     notices: tuple[Notice, ...] = ()
 
 
-def find(sample: Sequence[Record]) -> Layout | None:
+def find(sample: Sequence[Record], profile: Profile | None = None) -> Layout | None:
     """The best reading of the first records, None when nothing says what the columns are."""
     filled = [record for record in sample if any(cell.strip() for cell in record.cells)]
     if filled and filled[0].cells[0].lower().startswith("sep="):
         # Excel's own way of naming the separator; the content tells it as well.
         filled = filled[1:]
-    return _repeated_names(filled) or _named(filled) or _unnamed(filled)
+    return _repeated_names(filled, profile) or _named(filled, profile) or _unnamed(filled, profile)
 
 
 def refusal(sample: Sequence[Record]) -> UnreadableFile:
@@ -55,14 +56,14 @@ def refusal(sample: Sequence[Record]) -> UnreadableFile:
     )
 
 
-def is_header(cells: Sequence[str]) -> bool:
+def is_header(cells: Sequence[str], profile: Profile | None = None) -> bool:
     """Nothing but known names, an identity among them: how a file glued into another one begins."""
     filled = [cell for cell in cells if cell.strip()]
-    fields = {columns.field_of(cell) for cell in filled}
+    fields = set(map(profiles.names_of(profile), filled))
     return None not in fields and bool(fields & IDENTITY) and (len(filled) > 1 or len(cells) == 1)
 
 
-def _repeated_names(filled: Sequence[Record]) -> Layout | None:
+def _repeated_names(filled: Sequence[Record], profile: Profile | None) -> Layout | None:
     for at, record in enumerate(filled[:HEADER_WITHIN]):
         cells = record.cells
         count = leading_names(cells)
@@ -73,7 +74,7 @@ def _repeated_names(filled: Sequence[Record]) -> Layout | None:
         again = following[:count] == cells[:count] and following != cells and not is_header(following)
         if not (again or content.is_proof(values)):
             continue
-        resolved = columns.resolve(cells[:count])
+        resolved = profiles.resolve(cells[:count], profile)
         notices = _above(at)
         return Layout(Kind.CONFIGMGR, resolved, record.line, None, 10 * resolved.known + 1, count, notices)
     return None
@@ -90,12 +91,12 @@ def leading_names(cells: Sequence[str]) -> int:
     return len(seen) if seen & IDENTITY else 0
 
 
-def _named(filled: Sequence[Record]) -> Layout | None:
-    at = _header_at(filled)
+def _named(filled: Sequence[Record], profile: Profile | None) -> Layout | None:
+    at = _header_at(filled, profile)
     if at is None:
         return None
     header, rows = filled[at], [record.cells for record in filled[at + 1 :]]
-    resolved = columns.resolve(header.cells, _proved(header.cells, rows))
+    resolved = profiles.resolve(header.cells, profile, _proved(header.cells, rows))
     if not resolved.has_identity:
         return None
     return Layout(
@@ -108,16 +109,17 @@ def _named(filled: Sequence[Record]) -> Layout | None:
     )
 
 
-def _header_at(filled: Sequence[Record]) -> int | None:
+def _header_at(filled: Sequence[Record], profile: Profile | None) -> int | None:
     """The first row with an identity's name and another one, else the one with most names.
 
     Never one below a device: what stands above the header is passed over.
     """
+    field_of = profiles.names_of(profile)
     best: tuple[int, int] | None = None
     for at, record in enumerate(filled[:HEADER_WITHIN]):
         if content.is_proof(record.cells):
             break
-        fields = {columns.field_of(cell) for cell in record.cells} - {None}
+        fields = {field_of(cell) for cell in record.cells} - {None}
         if len(fields) > 1 and fields & IDENTITY:
             return at
         names = [cell for cell in record.cells if cell.strip()]
@@ -145,31 +147,62 @@ def _proved(header: Sequence[str], rows: Sequence[Sequence[str]]) -> dict[int, s
     return proved
 
 
-def _unnamed(filled: Sequence[Record]) -> Layout | None:
+def _unnamed(filled: Sequence[Record], profile: Profile | None) -> Layout | None:
     """No known name: by content, with or without a line of unknown names on top."""
     filled = [record for record in filled if not is_header(record.cells)]
     if not filled:
         return None
     rows = [record.cells for record in filled]
+    if profile is not None and (placed := _placed(filled, rows, profile)):
+        return placed
     fields = content.assign(rows)
     headed = content.assign(rows[1:])
     first = rows[0]
     if headed and not content.is_proof(first) and _is_above(first, headed, rows[1:]):
-        resolved = columns.resolve(first, {at: field for at, field in headed.items() if at < len(first)})
+        sure = {at: field for at, field in headed.items() if at < len(first)}
+        resolved = profiles.resolve(first, profile, sure)
         if resolved.has_identity:
             line = filled[0].line
             return Layout(columns.kind_of(resolved), resolved, line + 1, line, 10 * resolved.known)
     if not fields:
         return None
-    width = max(max(fields) + 1, *(len(cells) for cells in rows))
+    return _headerless_layout(filled[0].line, max(max(fields) + 1, *map(len, rows)), fields)
+
+
+def _headerless_layout(line: int, width: int, fields: Mapping[int, str | None]) -> Layout:
     names = tuple(f"column {at + 1}" for at in range(width))
     resolved = Columns(names, tuple(fields.get(at) for at in range(width)))
     notices = [_headerless(resolved)]
-    if [fields.get(at) for at in range(width)] == ["manufacturer", "model", "serial_number"]:
+    if list(resolved.fields) == ["manufacturer", "model", "serial_number"]:
         notices.append(_IDENTIFIERS)
-    return Layout(
-        Kind.HEADERLESS, resolved, filled[0].line, None, 10 * resolved.known, notices=tuple(notices)
-    )
+    return Layout(Kind.HEADERLESS, resolved, line, None, 10 * resolved.known, notices=tuple(notices))
+
+
+def _placed(filled: Sequence[Record], rows: Sequence[Sequence[str]], profile: Profile) -> Layout | None:
+    """By the profile's positions, if they give an identity; the content fills in the other columns.
+
+    The first line is a heading when no identity in it has a digit: serial numbers, PKIDs and hashes do.
+    """
+    width = max(map(len, rows))
+    settled, lacking = profile.places([""] * width)
+    settled = {at: field for at, field in settled.items() if at < width}
+    identities = [at for at, field in settled.items() if field in IDENTITY]
+    if not identities:
+        return None
+    first = rows[0]
+    heads = [first[at] for at in identities if at < len(first) and first[at].strip()]
+    if heads and not any(character.isdigit() for cell in heads for character in cell):
+        header = [*first, *[""] * (width - len(first))]
+        resolved = profiles.resolve(header, profile)
+        line = filled[0].line
+        return Layout(columns.kind_of(resolved), resolved, line + 1, line, 10 * resolved.known + 1)
+    taken = set(settled.values())
+    by_content = {
+        at: field for at, field in content.assign(rows).items() if at not in settled and field not in taken
+    }
+    found = _headerless_layout(filled[0].line, width, {**by_content, **settled})
+    named = tuple(profiles.missing(column) for column in lacking)
+    return replace(found, score=found.score + 1, notices=(*found.notices, *named))
 
 
 def _is_above(first: Sequence[str], fields: dict[int, str], rows: Sequence[Sequence[str]]) -> bool:
@@ -199,12 +232,11 @@ def _headerless(resolved: Columns) -> Notice:
         for name, field in zip(resolved.names, resolved.fields, strict=True)
     ]
     words = "The file has no header; its columns were told by their content: " + ", ".join(found[:12]) + "."
-    return Notice("header_missing", Severity.WARNING, words)
+    return Notice("header_missing", words)
 
 
 _IDENTIFIERS: Final = Notice(
     "identifier_order",
-    Severity.WARNING,
     "Manufacturer, model, serial number without a header is how corporate device identifiers are written, "
     "not Autopilot devices: dots and commas may be missing from the names. Compare them with a device.",
 )
@@ -214,4 +246,4 @@ def _above(count: int) -> tuple[Notice, ...]:
     if not count:
         return ()
     lines = "1 line" if count == 1 else f"{count} lines"
-    return (Notice("lines_above", Severity.WARNING, f"{lines} above the table were passed over."),)
+    return (Notice("lines_above", f"{lines} above the table were passed over."),)

@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from app.domain.catalogue import Severity
 from app.intake.encodings import Text, mend
 from app.intake.table import Notice
 
@@ -24,23 +23,18 @@ MAX_RECORD_LINES: Final = 50
 
 _UNCLOSED = Notice(
     "quote_unclosed",
-    Severity.ERROR,
     "A quotation mark opens a value and is never closed; the marks of this line were read as characters.",
 )
 _LINE_TOO_LONG = Notice(
-    "line_too_long", Severity.ERROR, f"The line has more than {MAX_LINE:,} characters; the rest was left out."
+    "line_too_long", f"The line has more than {MAX_LINE:,} characters; the rest was left out."
 )
-_TOO_MANY_CELLS = Notice(
-    "too_many_cells", Severity.ERROR, f"The row has more than {MAX_CELLS} cells; the rest was left out."
-)
+_TOO_MANY_CELLS = Notice("too_many_cells", f"The row has more than {MAX_CELLS} cells; the rest was left out.")
 _MIXED = Notice(
     "encoding_mixed",
-    Severity.WARNING,
     "A value is not UTF-8 like the file before it; it was read as Windows-1252 (ANSI).",
 )
 _LOST = Notice(
     "character_unreadable",
-    Severity.ERROR,
     "A value has a character that can not be read: enter it again by hand.",
 )
 
@@ -154,7 +148,7 @@ def _bound(cells: list[str], cut: bool, flaws: list[Notice]) -> list[str]:
     for at, cell in enumerate(cells):
         if len(cell) > MAX_FIELD:
             words = f"Cell {at + 1} has more than {MAX_FIELD:,} characters and was left out."
-            flaws.append(Notice("cell_too_long", Severity.ERROR, words))
+            flaws.append(Notice("cell_too_long", words))
             cells[at] = ""
     return cells
 

@@ -10,6 +10,7 @@ from typing import BinaryIO, Final
 
 from app.intake import delimited
 from app.intake.columns import FIELDS
+from app.intake.profiles import Profile
 from app.intake.table import Dialect, Head, Kind, Notice, Reader, Row, UnreadableFile
 
 __all__ = ["FIELDS", "Dialect", "Kind", "Notice", "Row", "UnreadableFile", "read"]
@@ -21,8 +22,10 @@ READERS: Final[tuple[Reader, ...]] = (delimited,)
 """In the order in which they are asked; delimited text claims everything and comes last."""
 
 
-def read(stream: BinaryIO) -> tuple[Dialect, Iterator[Row]]:
+def read(stream: BinaryIO, profile: Profile | None = None) -> tuple[Dialect, Iterator[Row]]:
     """Find out how the file is written and hand out its rows one by one.
+
+    `profile` is a supplier's saved mapping, which outranks names and content where it speaks.
 
     The stream is read from where it stands, forwards only, and is not closed. Rows come lazily:
     the stream must stay open until the iterator is used up.
@@ -32,7 +35,7 @@ def read(stream: BinaryIO) -> tuple[Dialect, Iterator[Row]]:
     if not head.data:
         raise UnreadableFile("empty_file", "The file is empty. Export it again, then upload it.")
     reader = next(reader for reader in READERS if reader.claims(head))
-    return reader.read(head, stream)
+    return reader.read(head, stream, profile)
 
 
 def _head(stream: BinaryIO) -> Head:

@@ -8,9 +8,12 @@ any good is decided in `app.domain`. A notice names columns and lines, never a v
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import BinaryIO, Protocol
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Protocol
 
-from app.domain.catalogue import Severity
+from app.domain.catalogue import Severity, lookup
+
+if TYPE_CHECKING:
+    from app.intake.profiles import Profile
 
 
 class Kind(StrEnum):
@@ -27,13 +30,17 @@ class Kind(StrEnum):
 class Notice:
     """Something a person should know about the file or a row.
 
-    An `ERROR` on a row means that its values can not be trusted; a `WARNING` leaves them usable.
+    An error on a row means that its values can not be trusted; a warning leaves them usable.
     """
 
     code: str
-    severity: Severity
     words: str
     column: str | None = None
+    """The column's name in the file."""
+
+    @property
+    def severity(self) -> Severity:
+        return lookup(self.code).severity
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +57,18 @@ class Dialect:
     header_row: int | None
     columns: tuple[tuple[str, str | None], ...]
     notices: tuple[Notice, ...] = ()
+    container: str | None = None
+    """What the file was packed in (`gzip`), None when it was not."""
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """One device as written: values are not trimmed; empty and blank values are absent.
 
     `number` counts data rows from 1, as a person would; `line` is the physical line on which the
     row starts. `fields` has the known columns by field name (`app.intake.columns.FIELDS`), `extra`
     the others by their own name, `original` every cell, with damage replaced by U+FFFD so that it
-    can be stored.
+    can be stored. `columns` are those the row was read by, as in `Dialect`: a file may change them
+    on its way. A named tuple, because a file has a million of them.
     """
 
     number: int
@@ -68,6 +77,7 @@ class Row:
     extra: Mapping[str, str]
     original: tuple[str, ...]
     notices: tuple[Notice, ...] = ()
+    columns: tuple[tuple[str, str | None], ...] = ()
 
     @property
     def is_sound(self) -> bool:
@@ -76,9 +86,13 @@ class Row:
 
 
 class UnreadableFile(ValueError):
-    """No rows can be had from the file. `words` say what it seems to be and what to do."""
+    """No rows can be had from the file. `words` say what it seems to be and what to do.
+
+    `code` is of the catalogue; KeyError for any other.
+    """
 
     def __init__(self, code: str, words: str) -> None:
+        lookup(code)
         super().__init__(words)
         self.code = code
         self.words = words
@@ -93,8 +107,13 @@ class Head:
 
 
 class Reader(Protocol):
-    """One format. Implemented by a module: `claims` looks at the head only, `read` reads it all."""
+    """One format. Implemented by a module: `claims` looks at the head only, `read` reads it all.
+
+    A profile is a supplier's saved mapping; where it speaks, it outranks names and content.
+    """
 
     def claims(self, head: Head) -> bool: ...
 
-    def read(self, head: Head, stream: BinaryIO) -> tuple[Dialect, Iterator[Row]]: ...
+    def read(
+        self, head: Head, stream: BinaryIO, profile: "Profile | None" = None
+    ) -> tuple[Dialect, Iterator[Row]]: ...

@@ -29,9 +29,9 @@ PROMISED_AHEAD = {
 }
 """Codes that no line of the program says at present."""
 
-FIRST_ARGUMENT = {"Finding", "lookup", "HashError", "ConnectionTrouble", "Refused"} | {
-    kind.__name__ for kind in Refusal.__subclasses__()
-}
+FIRST_ARGUMENT = {"Finding", "lookup", "HashError", "ConnectionTrouble", "Refused"} | (
+    {"Notice", "UnreadableFile"} | {kind.__name__ for kind in Refusal.__subclasses__()}
+)
 SECOND_ARGUMENT = {"Meaning", "FieldError", "problem"}
 KEYWORDS = {"error_code", "failure_code", "code"}
 
@@ -57,7 +57,7 @@ def test_the_catalogue_is_keyed_by_its_codes_and_its_titles_differ() -> None:
 def test_a_warning_asks_for_nothing_and_an_error_of_a_call_is_never_a_warning() -> None:
     assert {e.advice for e in ENTRIES if e.severity is Severity.WARNING} == {Advice.NONE}
     warnings = {e.category for e in ENTRIES if e.severity is Severity.WARNING}
-    assert warnings == {Category.ROW, Category.UPSTREAM}
+    assert warnings == {Category.FILE, Category.ROW, Category.UPSTREAM}
 
 
 def test_what_passes_by_itself_says_retry_and_what_does_not_says_who() -> None:

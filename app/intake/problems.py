@@ -1,0 +1,105 @@
+"""What is wrong with one row, in one shape: what the reader noticed and what the check found.
+
+A person looks for the column under the name it has in the file, and for the value as it stands
+there. So both are here, and both are kept from saying too much: a hash is never shown, nor is
+anything that could be a 25-character product key, which is a secret.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from app.domain.catalogue import Finding, Severity, lookup
+from app.domain.identity import CheckedDevice
+from app.intake.table import Notice, Row
+
+SHOWN: Final = 64
+"""Characters of a value that are shown."""
+_LICENSE_KEY: Final = re.compile(
+    r"^[A-Z0-9]{5}(?:[\W_]{0,3}[A-Z0-9]{5}){4}$|(?<![A-Z0-9])[A-Z0-9]{5}(?:[\W_]{1,3}[A-Z0-9]{5}){4}(?![A-Z0-9])",
+    re.IGNORECASE | re.ASCII,
+)
+_BLOB: Final = re.compile(r"[A-Za-z0-9+/=_-]{48}")
+"""Longer than any serial number; a hash, whole or a piece of one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """`column` is the file's own name of `field`'s column; `value` what stands there, shortened.
+
+    A problem of the whole row has neither. `value` is None as well when it must not be shown.
+    """
+
+    code: str
+    severity: Severity
+    column: str | None
+    field: str | None
+    value: str | None
+    detail: str
+    remedy: str
+
+    @property
+    def is_error(self) -> bool:
+        return self.severity is Severity.ERROR
+
+
+def problems_of(row: Row, checked: CheckedDevice) -> tuple[Problem, ...]:
+    """The row's problems, errors first, otherwise in the order in which they were found."""
+    found = [*_noticed(row), *_found(row, checked)]
+    found.sort(key=lambda problem: not problem.is_error)
+    return tuple(found)
+
+
+def of_notice(notice: Notice, row: Row | None = None) -> Problem:
+    """A notice as a problem; one about the whole file has no row."""
+    name = notice.column
+    of = dict(row.columns).get(name) if row is not None and name else None
+    value = None if row is None or name is None or of == "hardware_hash" else _cell(row, name, of)
+    return Problem(
+        code=notice.code,
+        severity=notice.severity,
+        column=name,
+        field=of,
+        value=shown(value),
+        detail=notice.words,
+        remedy=lookup(notice.code).remedy,
+    )
+
+
+def shown(value: str | None) -> str | None:
+    """A value fit to be shown: bounded, printable; None for a hash or what could be a secret key."""
+    if value is None or _BLOB.search(value) or _LICENSE_KEY.search(value.strip()):
+        return None
+    text = value[:SHOWN] + ("…" if len(value) > SHOWN else "")
+    return "".join(character if character.isprintable() else "\ufffd" for character in text)
+
+
+def _noticed(row: Row) -> Iterator[Problem]:
+    for notice in row.notices:
+        yield of_notice(notice, row)
+
+
+def _found(row: Row, checked: CheckedDevice) -> Iterator[Problem]:
+    names = {known: column for column, known in row.columns if known is not None}
+    for finding in checked.findings:
+        of = finding.field or None
+        yield Problem(
+            code=finding.code,
+            severity=finding.severity,
+            column=names.get(of) if of else None,
+            field=of,
+            value=_value(row, finding),
+            detail=finding.detail,
+            remedy=lookup(finding.code).remedy,
+        )
+
+
+def _value(row: Row, finding: Finding) -> str | None:
+    if finding.field == "hardware_hash" or finding.code == "product_key_is_license_key":
+        return None
+    return shown(row.fields.get(finding.field))
+
+
+def _cell(row: Row, column: str, of: str | None) -> str | None:
+    return row.fields.get(of) if of is not None else row.extra.get(column)

@@ -1,0 +1,259 @@
+"""A supplier's saved mapping: which of its columns is which field, what it leaves out, how it tags.
+
+A name nobody knows is mapped once by a person and read right ever after. A profile only adds what
+it says: where it is silent, names and content decide as always. It stands alone because it is kept
+as JSON, edited by people and given by API and command line alike, and every mistake in it must be
+named before a file is read with it.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any, Final, NoReturn
+
+from app.intake import columns
+from app.intake.columns import FIELDS, IDENTITY, MAX_NAME, Columns, normalise
+from app.intake.table import Notice
+
+MAX_COLUMNS: Final = 512
+MAX_TAGS: Final = 10_000
+MAX_VALUE: Final = 256
+
+_NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class TagRule:
+    """The group tag by another column's value; `values` are compared without case and outer blanks.
+
+    A value found there outranks a group tag that the row has of its own; `otherwise` does not.
+    """
+
+    column: str
+    values: Mapping[str, str]
+    otherwise: str | None = None
+
+    def chooser(self) -> "TagChooser":
+        return TagChooser({_folded(value): tag for value, tag in self.values.items()}, self.otherwise)
+
+
+@dataclass(frozen=True, slots=True)
+class TagChooser:
+    """A tag rule prepared for the loop over rows."""
+
+    tags: Mapping[str, str]
+    otherwise: str | None
+
+    def choose(self, cell: str, own: str | None) -> str | None:
+        return self.tags.get(_folded(cell)) or own or self.otherwise
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """`columns`: a column's name, or its position as `#3` (from 1), to a field, or None: knowingly unused.
+
+    Names are compared as all column names are: letters and digits only, without case and accents.
+    `constants` are for rows whose file has no value for the field.
+    """
+
+    columns: Mapping[str, str | None] = field(default_factory=dict)
+    constants: Mapping[str, str] = field(default_factory=dict)
+    group_tag: TagRule | None = None
+
+    @classmethod
+    def parse(cls, value: Any) -> "Profile":
+        """From its JSON. Raises ProfileError, a ValueError, that says where and what is wrong."""
+        whole = _object(value, "", ("columns", "constants", "group_tag"))
+        whole = {name: part for name, part in whole.items() if part is not None}
+        return cls(
+            columns=_columns(whole.get("columns", {})),
+            constants=_constants(whole.get("constants", {})),
+            group_tag=_tag_rule(whole["group_tag"]) if "group_tag" in whole else None,
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """What `parse` reads back to an equal profile."""
+        rule = self.group_tag
+        return {
+            "columns": dict(self.columns),
+            "constants": dict(self.constants),
+            "group_tag": None
+            if rule is None
+            else {"column": rule.column, "values": dict(rule.values), "otherwise": rule.otherwise},
+        }
+
+    def field_of(self, name: str) -> str | None:
+        """What a column of this name is: by the profile if it names it, else by the common names."""
+        if len(name) <= MAX_NAME and (key := normalise(name)):
+            for column, chosen in self.columns.items():
+                if not column.startswith("#") and normalise(column) == key:
+                    return chosen
+        return columns.field_of(name)
+
+    def places(self, header: Sequence[str]) -> tuple[dict[int, str | None], list[str]]:
+        """Position -> field for the columns of this header that the profile settles, and what it lacks.
+
+        Of two columns that it makes the same field, the one it names first counts.
+        """
+        settled: dict[int, str | None] = {}
+        lacking = []
+        for column, chosen in self.columns.items():
+            at = _place(column, header)
+            if at is None:
+                lacking.append(column)
+            elif at not in settled:
+                settled[at] = chosen
+        return settled, lacking
+
+
+class ProfileError(ValueError):
+    """`pointer` is the JSON pointer to what is wrong, `words` say what."""
+
+    def __init__(self, pointer: str, words: str) -> None:
+        super().__init__(f"{pointer or '/'}: {words}")
+        self.pointer = pointer
+        self.words = words
+
+
+def names_of(profile: Profile | None) -> Callable[[str], str | None]:
+    """How this reading understands a column's name."""
+    return columns.field_of if profile is None else profile.field_of
+
+
+def resolve(header: Sequence[str], profile: Profile | None, sure: dict[int, str] | None = None) -> Columns:
+    """`columns.resolve` with the profile's columns in front; what it names in vain is told in notices."""
+    if profile is None:
+        return columns.resolve(header, sure)
+    settled, lacking = profile.places(header)
+    rule = profile.group_tag
+    if rule is not None:
+        at = _place(rule.column, header)
+        if at is None:
+            lacking.append(rule.column)
+        elif at not in settled and columns.field_of(header[at]) is None:
+            settled[at] = None  # it is used, by the rule
+    found = columns.resolve(header, sure, settled)
+    return replace(found, notices=(*found.notices, *map(missing, dict.fromkeys(lacking))))
+
+
+def tag_place(profile: Profile | None, names: Sequence[str]) -> int | None:
+    """The position of the column by which the profile chooses group tags."""
+    rule = profile.group_tag if profile is not None else None
+    return None if rule is None else _place(rule.column, names)
+
+
+def missing(column: str) -> Notice:
+    """The profile's column that this file lacks."""
+    words = f"The profile speaks of column '{column}', which this file does not have."
+    return Notice("profile_column_missing", words, column)
+
+
+def _place(column: str, header: Sequence[str]) -> int | None:
+    if column.startswith("#"):
+        at = int(column[1:]) - 1
+        return at if at < len(header) else None
+    key = normalise(column)
+    return next(
+        (at for at, name in enumerate(header) if len(name) <= MAX_NAME and normalise(name) == key), None
+    )
+
+
+def _folded(value: str) -> str:
+    return value.strip().casefold()
+
+
+# --- from JSON ------------------------------------------------------------------------------------
+
+
+def _refuse(pointer: str, words: str) -> NoReturn:
+    raise ProfileError(pointer, words)
+
+
+def _object(value: Any, pointer: str, allowed: tuple[str, ...] | None = None) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        _refuse(pointer, "This must be a JSON object.")
+    for name in value:
+        if allowed is not None and name not in allowed:
+            _refuse(_at(pointer, name), f"There is no such setting; there are {', '.join(allowed)}.")
+    return value
+
+
+def _at(pointer: str, name: str) -> str:
+    return f"{pointer}/{name.replace('~', '~0').replace('/', '~1')}"
+
+
+def _columns(value: Any) -> Mapping[str, str | None]:
+    found = _object(value, "/columns")
+    if len(found) > MAX_COLUMNS:
+        _refuse("/columns", f"There are more than {MAX_COLUMNS} columns.")
+    seen: dict[str, str] = {}
+    for column, chosen in found.items():
+        pointer = _at("/columns", column)
+        key = _column(column, pointer)
+        if key in seen:
+            _refuse(pointer, f"This is the same column as '{seen[key]}'.")
+        seen[key] = column
+        if chosen is not None and chosen not in FIELDS:
+            _refuse(pointer, f"The field must be null (not used) or one of {', '.join(FIELDS)}.")
+    return dict(found)
+
+
+def _column(column: Any, pointer: str) -> str:
+    """What the column is compared by."""
+    if not isinstance(column, str) or not column.strip():
+        _refuse(pointer, "A column is given by its name, or by its position as #3.")
+    if column.startswith("#"):
+        digits = column[1:]
+        if not (digits.isascii() and digits.isdecimal() and 1 <= int(digits[:6]) <= MAX_COLUMNS):
+            _refuse(pointer, f"A position is # and a number from 1 to {MAX_COLUMNS}.")
+        return f"#{int(digits[:6])}"
+    if len(column) > MAX_NAME:
+        _refuse(pointer, f"A column's name has at most {MAX_NAME} characters.")
+    key = normalise(column)
+    if not key:
+        _refuse(pointer, "A name needs a letter or a digit; give the column's position as #3.")
+    return key
+
+
+def _constants(value: Any) -> Mapping[str, str]:
+    found = _object(value, "/constants")
+    for name, constant in found.items():
+        pointer = _at("/constants", name)
+        if name in IDENTITY:
+            _refuse(pointer, "This is different for every device, so it can not be a constant.")
+        if name not in FIELDS:
+            _refuse(
+                pointer,
+                f"There is no such field; there are {', '.join(f for f in FIELDS if f not in IDENTITY)}.",
+            )
+        _text(constant, pointer)
+    return dict(found)
+
+
+def _tag_rule(value: Any) -> TagRule:
+    found = _object(value, "/group_tag", ("column", "values", "otherwise"))
+    if "column" not in found:
+        _refuse("/group_tag", "`column` is missing: by which column is the group tag chosen?")
+    _column(found["column"], "/group_tag/column")
+    values = _object(found.get("values", {}), "/group_tag/values")
+    if len(values) > MAX_TAGS:
+        _refuse("/group_tag/values", f"There are more than {MAX_TAGS:,} values.")
+    seen: dict[str, str] = {}
+    for cell, tag in values.items():
+        pointer = _at("/group_tag/values", cell)
+        _text(tag, pointer)
+        if (same := seen.setdefault(_folded(cell), cell)) != cell:
+            _refuse(pointer, f"This is the same value as '{same}': capitals and outer blanks do not count.")
+    otherwise = found.get("otherwise")
+    if otherwise is not None:
+        _text(otherwise, "/group_tag/otherwise")
+    return TagRule(found["column"], dict(values), otherwise)
+
+
+def _text(value: Any, pointer: str) -> None:
+    if not isinstance(value, str) or not value.strip():
+        _refuse(pointer, "This must be a text that is not empty.")
+    if len(value) > MAX_VALUE:
+        _refuse(pointer, f"This has more than {MAX_VALUE} characters.")
+    if not value.isprintable():
+        _refuse(pointer, "This has characters that can not be seen.")
