@@ -56,7 +56,8 @@ CROSS JOIN LATERAL (
     AND upper(r.serial_number) ~<~ (upper(p.start) || chr(1114111))
     LIMIT {ROWS_PER_PATTERN}
 ) AS e
-WHERE e.length = p.length AND e.state IN ({_HAS_DEVICE}) AND e.manufacturer IS NOT NULL AND e.model IS NOT NULL
+WHERE e.length = p.length AND e.state IN ({_HAS_DEVICE})
+AND e.manufacturer IS NOT NULL AND e.model IS NOT NULL
 GROUP BY p.pattern, e.manufacturer, e.model
 """
 
@@ -82,7 +83,7 @@ async def twins(
 async def models_of(
     session: AsyncConnection, partner_id: PartnerId, patterns: Sequence[tuple[str, str, int]]
 ) -> list[Record]:
-    """How often the registered devices of each pattern (name, start of the serial, length) had which model."""
+    """Models of the registered devices of each pattern (name, start of the serial, length), counted."""
     return await fetch_all(
         session,
         _MODELS,
@@ -91,4 +92,3 @@ async def models_of(
         starts=[start for _, start, _ in patterns],
         lengths=[length for _, _, length in patterns],
     )
-

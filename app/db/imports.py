@@ -87,6 +87,17 @@ async def update_claimed(session: AsyncConnection, claim: ImportClaim, values: d
     )
 
 
+async def hand_over(session: AsyncConnection, claim: ImportClaim, values: dict[str, Any]) -> None:
+    """Gives the claim up in whatever state it has left the import."""
+    assignments, parameters = _assignments(values)
+    await execute(
+        session,
+        f"UPDATE imports SET {assignments} WHERE partner_id = :partner AND id = :id AND owner = :owner",
+        **claim.fence,
+        **parameters,
+    )
+
+
 async def lock_claimed(session: AsyncConnection, claim: ImportClaim) -> bool:
     """Holds the import until the transaction ends: as long as that, nobody else can claim it."""
     row = await fetch_one(

@@ -49,7 +49,9 @@ class Directory:
         if found:
             detail = f"{len(found)} customers are called {shown!r}."
             return Finding("customer_ambiguous", "customer", detail)
-        return Finding("customer_not_found", "customer", f"No customer has the tenant, domain or name {shown!r}.")
+        return Finding(
+            "customer_not_found", "customer", f"No customer has the tenant, domain or name {shown!r}."
+        )
 
     def of_row(self, text: str | None, given: UUID | None) -> tuple[UUID | None, Finding | None]:
         """Whose device a row is. `given`: the customer that was named for the whole file."""

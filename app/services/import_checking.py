@@ -20,7 +20,7 @@ from app.db.sql import Record
 from app.domain import hardware_hash
 from app.domain.catalogue import Finding, lookup
 from app.domain.directory import Directory, Entry
-from app.domain.duplicates import Seen
+from app.services.import_seen import Seen
 from app.domain.identity import CheckedDevice, IdentityKind, Rules
 from app.domain.ids import PartnerId
 from app.domain.imports import Verdict

@@ -155,7 +155,11 @@ async def _read_rows(
             async with runtime.transaction(claim.partner_id) as tx:
                 staged = await _judge(tx, claim, checker, examined, patterns)
                 counts += staged.counts
-                progress = {"rows_read": counts.total(), "bytes_read": taken, "counts": dict(counts)}
+                progress = {
+                    "rows_read": counts.total(),
+                    "bytes_read": taken,
+                    "counts": {verdict.value: n for verdict, n in counts.items()},
+                }
                 await _renew(runtime, tx, claim, progress)
                 await import_rows.add_many(tx.session, staged.rows)
                 await import_rows.add_hashes(tx.session, staged.hashes)
