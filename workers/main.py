@@ -67,7 +67,7 @@ async def read_customers(ctx: Context) -> None:
 
 
 async def advance_imports(ctx: Context) -> None:
-    """A lane over imports. One step reads a whole file: its claim is renewed as it goes on, chunk by chunk."""
+    """A lane over imports. One step reads a whole file; its claim is renewed chunk by chunk."""
     runtime = _runtime(ctx)
 
     async def step() -> bool:

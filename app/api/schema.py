@@ -52,6 +52,18 @@ def body_of(model: type[BaseModel]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": reference}}}}
 
 
+def upload_of(model: type[BaseModel]) -> dict[str, Any]:
+    """`openapi_extra` for a route whose body is a file, bare or in a form whose fields are the model's."""
+    fields = model.model_json_schema(ref_template="#/components/schemas/{model}")["properties"]
+    file = {"type": "string", "format": "binary", "description": "The file; it needs a file name."}
+    form = {"type": "object", "properties": {"file": file, **fields}, "required": ["file"]}
+    content = {
+        "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+        "multipart/form-data": {"schema": form},
+    }
+    return {"requestBody": {"required": True, "content": content}}
+
+
 def install(app: FastAPI) -> None:
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:

@@ -20,7 +20,6 @@ from app.db.sql import Record
 from app.domain import hardware_hash
 from app.domain.catalogue import Finding, lookup
 from app.domain.directory import Directory, Entry
-from app.services.import_seen import Seen
 from app.domain.identity import CheckedDevice, IdentityKind, Rules
 from app.domain.ids import PartnerId
 from app.domain.imports import Verdict
@@ -28,6 +27,7 @@ from app.intake.devices import check_row
 from app.intake.problems import problems_of, shown
 from app.intake.table import Row
 from app.platforms.base import Platform
+from app.services.import_seen import Seen
 
 ANY_IDENTITY = frozenset(IdentityKind)
 

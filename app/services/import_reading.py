@@ -18,8 +18,8 @@ from anyio import from_thread, to_thread
 
 from app.db import customers, group_tags, import_rows, imports
 from app.db.imports import ImportClaim
-from app.domain.event import EventType
 from app.domain.catalogue import Finding
+from app.domain.event import EventType
 from app.domain.imports import ImportState, Verdict, ready_state
 from app.intake import rows as intake
 from app.intake.profiles import Profile
