@@ -102,7 +102,7 @@ async def lock_claimed(session: AsyncConnection, claim: ImportClaim) -> bool:
     """Holds the import until the transaction ends: as long as that, nobody else can claim it."""
     row = await fetch_one(
         session,
-        "SELECT FROM imports WHERE partner_id = :partner AND id = :id AND owner = :owner "
+        "SELECT id FROM imports WHERE partner_id = :partner AND id = :id AND owner = :owner "
         "AND state = :known_state FOR NO KEY UPDATE",
         **claim.fence,
         known_state=claim.state,
