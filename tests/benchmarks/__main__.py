@@ -10,10 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks import backlog, fairness, intake, pipeline, whole
+from tests.benchmarks import backlog, fairness, imports, intake, pipeline, whole
 
 BENCHMARKS: dict[str, Callable[[Path], Any]] = {
     "intake": intake.run,
+    "imports": imports.run,
     "pipeline": pipeline.run,
     "whole": whole.run,
     "fairness": fairness.run,
