@@ -6,14 +6,14 @@ is the last reader to be asked: what nobody else claims is read as text or refus
 
 from collections.abc import Iterator
 from itertools import islice
-from typing import BinaryIO, Final
+from typing import Final
 
 from app.intake import encodings, layout, shaping
 from app.intake.encodings import Encoding, Text
 from app.intake.layout import Layout
 from app.intake.profiles import Profile
 from app.intake.records import Record, records
-from app.intake.table import Dialect, Head, Row
+from app.intake.table import Dialect, Head, Row, Source
 
 DELIMITERS: Final = (",", ";", "\t", "|")
 """In the order of preference when the content does not tell them apart (a single column)."""
@@ -26,7 +26,7 @@ def claims(head: Head) -> bool:
     return True
 
 
-def read(head: Head, stream: BinaryIO, profile: Profile | None = None) -> tuple[Dialect, Iterator[Row]]:
+def read(head: Head, stream: Source, profile: Profile | None = None) -> tuple[Dialect, Iterator[Row]]:
     """Raises UnreadableFile when the bytes are no text, or no column of it is an identity."""
     encoding = encodings.detect(head)
     delimiter, found = _sniff(head, encoding, profile)

@@ -11,18 +11,17 @@ import io
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO, Final
+from typing import Final
 
-from app.intake.table import Head, UnreadableFile
+from app.intake.table import Head, Source, UnreadableFile
 
 CHUNK: Final = 64 * 1024
 
-_AS_CSV: Final = "Save the sheet as 'CSV UTF-8 (comma delimited)' and upload that file."
+_AS_CSV: Final = "Save the sheet as .xlsx without a password, or as 'CSV UTF-8', and upload that file."
 _UNPACK: Final = "Unpack it and upload the CSV file inside."
 _SIGNATURES: Final[tuple[tuple[bytes, str, str], ...]] = (
     (b"\xd0\xcf\x11\xe0", "excel_workbook", f"This is an Excel workbook (.xls, or locked). {_AS_CSV}"),
     (b"%PDF-", "pdf", "This is a PDF document. Ask its sender for the data as a CSV file."),
-    (b"\x1f\x8b", "gzip", f"This file is compressed (gzip). {_UNPACK}"),
     (b"BZh", "compressed", f"This file is compressed (bzip2). {_UNPACK}"),
     (b"\xfd7zXZ\x00", "compressed", f"This file is compressed (xz). {_UNPACK}"),
     (b"\x28\xb5\x2f\xfd", "compressed", f"This file is compressed (zstd). {_UNPACK}"),
@@ -41,7 +40,7 @@ _TEXT_FORMATS: Final[tuple[tuple[re.Pattern[str], str, str], ...]] = (
      "This is a web page. The download probably failed or needs a sign-in: download the CSV file again."),
     (re.compile(r"\s*<(\?xml|!--|key>|[a-z]\w*[\s>/])", re.IGNORECASE), "xml", _XML),
     (re.compile(r'\s*(\{\s*["}]|\[\s*[\[{"\]])'), "json",
-     "This is JSON. Send it to the API as an order, or upload the devices as a CSV file."),
+     "This is JSON, but not one object per line. Write it so, or send it to the API as an order."),
     (re.compile(r"\s*\{\\rtf"), "rich_text",
      "This is a word processor's document. Save it as plain text (CSV)."),
 )  # fmt: skip
@@ -94,8 +93,9 @@ def refuse_other_text(text: str) -> None:
 
 def _refuse_signatures(data: bytes) -> None:
     if data.startswith((b"PK\x03\x04", b"PK\x05\x06")):
-        if b"xl/" in data or b"[Content_Types].xml" in data:
-            raise UnreadableFile("excel_workbook", f"This is an Excel workbook (.xlsx). {_AS_CSV}")
+        if b"opendocument" in data[:128]:
+            words = "This is an OpenDocument sheet. Save it as .xlsx or CSV, and upload that."
+            raise UnreadableFile("excel_workbook", words)
         raise UnreadableFile("compressed", f"This is a zip archive. {_UNPACK}")
     for magic, code, words in _SIGNATURES:
         # A signature of letters may begin a serial number; a program or archive also has binary data.
@@ -138,7 +138,7 @@ class Text:
     `damaged` turns true before the first chunk that needs `mend` is handed out, and stays so.
     """
 
-    def __init__(self, head: Head, stream: BinaryIO | None, encoding: Encoding) -> None:
+    def __init__(self, head: Head, stream: Source | None, encoding: Encoding) -> None:
         self.damaged = False
         self._head = head
         self._stream = stream

@@ -21,19 +21,19 @@ MAX_CELLS: Final = 512
 MAX_RECORD_LINES: Final = 50
 """Physical lines that one quoted record may span."""
 
-_UNCLOSED = Notice(
+UNCLOSED = Notice(
     "quote_unclosed",
     "A quotation mark opens a value and is never closed; the marks of this line were read as characters.",
 )
-_LINE_TOO_LONG = Notice(
+LINE_TOO_LONG = Notice(
     "line_too_long", f"The line has more than {MAX_LINE:,} characters; the rest was left out."
 )
-_TOO_MANY_CELLS = Notice("too_many_cells", f"The row has more than {MAX_CELLS} cells; the rest was left out.")
-_MIXED = Notice(
+TOO_MANY_CELLS = Notice("too_many_cells", f"The row has more than {MAX_CELLS} cells; the rest was left out.")
+MIXED = Notice(
     "encoding_mixed",
     "A value is not UTF-8 like the file before it; it was read as Windows-1252 (ANSI).",
 )
-_LOST = Notice(
+LOST = Notice(
     "character_unreadable",
     "A value has a character that can not be read: enter it again by hand.",
 )
@@ -86,7 +86,7 @@ def records(text: Text, delimiter: str) -> Iterator[Record]:
             quoted = _unquote(line, delimiter, ahead, source)
             if quoted is None:
                 cells = line.split(delimiter, MAX_CELLS)
-                flaws.append(_UNCLOSED)
+                flaws.append(UNCLOSED)
             else:
                 cells, taken = quoted
         if taken or len(line) > MAX_FIELD or len(cells) > MAX_CELLS:
@@ -141,10 +141,10 @@ def _bound(cells: list[str], cut: bool, flaws: list[Notice]) -> list[str]:
     if cut:
         # What stands last may be half a value.
         cells = cells[:-1] or [""]
-        flaws.append(_LINE_TOO_LONG)
+        flaws.append(LINE_TOO_LONG)
     if len(cells) > MAX_CELLS:
         cells = cells[:MAX_CELLS]
-        flaws.append(_TOO_MANY_CELLS)
+        flaws.append(TOO_MANY_CELLS)
     for at, cell in enumerate(cells):
         if len(cell) > MAX_FIELD:
             words = f"Cell {at + 1} has more than {MAX_FIELD:,} characters and was left out."
@@ -156,7 +156,7 @@ def _bound(cells: list[str], cut: bool, flaws: list[Notice]) -> list[str]:
 def _mend(cells: list[str], flaws: list[Notice]) -> list[str]:
     mended = [mend(cell) for cell in cells]
     if any(mixed for _, mixed, _ in mended):
-        flaws.append(_MIXED)
+        flaws.append(MIXED)
     if any(lost for _, _, lost in mended):
-        flaws.append(_LOST)
+        flaws.append(LOST)
     return [cell for cell, _, _ in mended]

@@ -6,19 +6,21 @@ Memory stays bounded for a file of any size: rows are made while the stream is r
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import BinaryIO, Final
 
-from app.intake import delimited
+from app.intake import delimited, json_lines, oa3, workbook
+from app.intake.bounds import GZIP, Inflated, Limited
 from app.intake.columns import FIELDS
 from app.intake.profiles import Profile
-from app.intake.table import Dialect, Head, Kind, Notice, Reader, Row, UnreadableFile
+from app.intake.table import Dialect, Head, Kind, Notice, Reader, Row, Source, UnreadableFile
 
 __all__ = ["FIELDS", "Dialect", "Kind", "Notice", "Row", "UnreadableFile", "read"]
 
 SNIFF: Final = 64 * 1024
 """Bytes looked at before the dialect is fixed."""
 
-READERS: Final[tuple[Reader, ...]] = (delimited,)
+READERS: Final[tuple[Reader, ...]] = (workbook, oa3, json_lines, delimited)
 """In the order in which they are asked; delimited text claims everything and comes last."""
 
 
@@ -31,14 +33,23 @@ def read(stream: BinaryIO, profile: Profile | None = None) -> tuple[Dialect, Ite
     the stream must stay open until the iterator is used up.
     Raises UnreadableFile, here or (for a damaged container) while the rows are read.
     """
-    head = _head(stream)
+    source: Source = Limited(stream)
+    head = _head(source)
+    container = None
+    if head.data.startswith(GZIP):
+        container = "gzip"
+        source = Inflated(head, source)
+        head = _head(source)
+        if head.data.startswith(GZIP):
+            raise UnreadableFile("gzip", "This is a gzip file inside a gzip file. Compress it only once.")
     if not head.data:
         raise UnreadableFile("empty_file", "The file is empty. Export it again, then upload it.")
     reader = next(reader for reader in READERS if reader.claims(head))
-    return reader.read(head, stream, profile)
+    dialect, rows = reader.read(head, source, profile)
+    return replace(dialect, container=container), rows
 
 
-def _head(stream: BinaryIO) -> Head:
+def _head(stream: Source) -> Head:
     """A socket or pipe may answer with less than was asked for; only nothing at all is the end."""
     data = bytearray()
     while len(data) < SNIFF:

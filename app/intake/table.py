@@ -8,7 +8,7 @@ any good is decided in `app.domain`. A notice names columns and lines, never a v
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from app.domain.catalogue import Severity, lookup
 
@@ -59,6 +59,8 @@ class Dialect:
     notices: tuple[Notice, ...] = ()
     container: str | None = None
     """What the file was packed in (`gzip`), None when it was not."""
+    sheet: str | None = None
+    """The sheet of a workbook that is read."""
 
 
 class Row(NamedTuple):
@@ -106,6 +108,12 @@ class Head:
     whole: bool
 
 
+class Source(Protocol):
+    """Bytes, forwards only; nothing at all is the end."""
+
+    def read(self, size: int = -1, /) -> bytes: ...
+
+
 class Reader(Protocol):
     """One format. Implemented by a module: `claims` looks at the head only, `read` reads it all.
 
@@ -115,5 +123,5 @@ class Reader(Protocol):
     def claims(self, head: Head) -> bool: ...
 
     def read(
-        self, head: Head, stream: BinaryIO, profile: "Profile | None" = None
+        self, head: Head, stream: Source, profile: "Profile | None" = None
     ) -> tuple[Dialect, Iterator[Row]]: ...

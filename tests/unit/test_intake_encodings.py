@@ -116,10 +116,10 @@ def archive() -> bytes:
         (b"", "empty_file", "empty"),
         (codecs.BOM_UTF8, "empty_file", "no rows"),
         (b"\r\n,,,\r\n \r\n", "empty_file", "no rows"),
-        (xlsx(), "excel_workbook", "CSV UTF-8"),
+        (xlsx(), "workbook_damaged", ".xlsx"),
         (archive(), "compressed", "zip"),
         (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(500), "excel_workbook", ".xls"),
-        (gzip.compress(PLAIN.encode()), "gzip", "gzip"),
+        (gzip.compress(gzip.compress(PLAIN.encode())), "gzip", "gzip"),
         (b"%PDF-1.7\n%\xe2\xe3", "pdf", "PDF"),
         (b"\x89PNG\r\n\x1a\n" + bytes(100), "picture", "picture"),
         (b"MZ\x90\x00\x03\x00", "program", "program"),
@@ -129,7 +129,12 @@ def archive() -> bytes:
         (b'{"devices": []}', "json", "JSON"),
         (b"<!DOCTYPE html><html>", "web_page", "web page"),
         ("\ufeff<?xml version='1.0'?><Key/>".encode("utf-16-le"), "xml", "XML"),
-        (b"<Key><ProductKeyID>1</ProductKeyID></Key>", "xml", "XML"),
+        (b"<Report><ProductKeyID>1</ProductKeyID></Report>", "xml", "XML"),
+        (
+            b"PK\x03\x04" + bytes(26) + b"mimetypeapplication/vnd.oasis.opendocument",
+            "excel_workbook",
+            ".xlsx",
+        ),
     ],
 )
 def test_what_is_no_delimited_text_is_named(data: bytes, code: str, word: str) -> None:

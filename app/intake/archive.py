@@ -1,0 +1,109 @@
+"""A workbook's zip archive, opened without trusting it.
+
+What its directory promises is checked before anything is unpacked, and what comes out is counted
+while it is unpacked, because a directory can lie. A zip needs a file to jump about in, so the
+stream is written to a temporary one, which lives in memory while it is small.
+"""
+
+import struct
+import tempfile
+import weakref
+import zipfile
+import zlib
+from typing import IO, Final
+
+from app.intake.bounds import CHUNK, MAX_BYTES, check_ratio, too_large
+from app.intake.table import Head, Source, UnreadableFile
+
+IN_MEMORY: Final = 8 * 1024**2
+"""Bytes up to which the temporary file stays in memory."""
+MAX_DIRECTORY: Final = 1024**2
+"""Bytes of the directory: some thousand parts, where a workbook has dozens."""
+
+_END: Final = b"PK\x05\x06"
+_END_64: Final = b"PK\x06\x07"
+_DAMAGE: Final = (
+    zipfile.BadZipFile, zlib.error, EOFError, struct.error, NotImplementedError, RuntimeError, ValueError,
+    OverflowError, KeyError, IndexError, OSError,
+)  # fmt: skip
+"""What zipfile raises for archives that are broken on purpose."""
+
+
+class Archive:
+    """The parts of a workbook by name. Raises UnreadableFile for damage and for bombs, and nothing else."""
+
+    def __init__(self, head: Head, stream: Source) -> None:
+        self._file: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=IN_MEMORY)  # noqa: SIM115
+        # It lives as long as anything is read from it: rows are fetched by whoever wants them.
+        weakref.finalize(self, self._file.close)
+        self._file.write(head.data)
+        while not head.whole and (piece := stream.read(CHUNK)):
+            self._file.write(piece)
+        self._check_end()
+        try:
+            self._zip = zipfile.ZipFile(self._file)
+            parts = self._zip.infolist()
+        except _DAMAGE:
+            raise damaged() from None
+        if sum(part.file_size for part in parts) > MAX_BYTES:
+            raise too_large()
+        self._parts = {part.filename.casefold().lstrip("/"): part for part in parts}
+
+    def __contains__(self, name: str) -> bool:
+        return name.casefold() in self._parts
+
+    def open(self, name: str) -> "Part":
+        """Raises UnreadableFile when there is no such part."""
+        part = self._parts.get(name.casefold())
+        if part is None:
+            raise damaged()
+        check_ratio(part.file_size, part.compress_size)
+        if part.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or part.flag_bits & 1:
+            raise damaged()
+        try:
+            return Part(self, self._zip.open(part), part.compress_size)
+        except _DAMAGE:
+            raise damaged() from None
+
+    def _check_end(self) -> None:
+        """The directory's own size, before zipfile reads the whole of it into memory."""
+        self._file.seek(0, 2)
+        size = self._file.tell()
+        start = max(0, size - 65536 - 22)
+        self._file.seek(start)
+        tail = self._file.read()
+        at = tail.rfind(_END)
+        if at < 0 or len(tail) - at < 22:
+            raise damaged()
+        (directory,) = struct.unpack_from("<L", tail, at + 12)
+        if directory > MAX_DIRECTORY or _END_64 in tail[max(0, at - 20) : at]:
+            # A directory in the long form is for archives of more than 4 GB or 65,000 parts.
+            raise too_large() if size > MAX_BYTES else damaged()
+        self._file.seek(0)
+
+
+class Part:
+    """One part, unpacked while it is read."""
+
+    def __init__(self, archive: Archive, stream: IO[bytes], packed: int) -> None:
+        self._archive = archive  # keeps the file open
+        self._stream = stream
+        self._packed = packed
+        self._given = 0
+
+    def read(self, size: int = -1, /) -> bytes:
+        try:
+            data = self._stream.read(CHUNK if size < 0 else size)
+        except _DAMAGE:
+            raise damaged() from None
+        self._given += len(data)
+        check_ratio(self._given, self._packed)
+        return data
+
+
+def damaged() -> UnreadableFile:
+    return UnreadableFile(
+        "workbook_damaged",
+        "The workbook is damaged, or written by a program that does not keep to the format. "
+        "Open it in a spreadsheet program, save it as a new .xlsx and upload that.",
+    )
