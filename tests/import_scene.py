@@ -22,9 +22,7 @@ def sheet(header: Sequence[str], rows: Sequence[Sequence[str]]) -> bytes:
 
 
 def tuple_rows(count: int, prefix: str = "SYN", *more: str) -> list[list[str]]:
-    return [
-        [f"{prefix}{number:05d}", "Contoso", "Contoso Book 14", *more] for number in range(1, count + 1)
-    ]
+    return [[f"{prefix}{number:05d}", "Contoso", "Contoso Book 14", *more] for number in range(1, count + 1)]
 
 
 def tuple_sheet(count: int, prefix: str = "SYN") -> bytes:
@@ -58,9 +56,7 @@ async def work_imports(world: World, *, limit: int = 50) -> int:
 
 
 async def look(world: World, partner: Partner, import_id: str, path: str = "", **given: Any) -> Any:
-    response = await world.client.get(
-        f"/v1/imports/{import_id}{path}", params=given, headers=partner.headers
-    )
+    response = await world.client.get(f"/v1/imports/{import_id}{path}", params=given, headers=partner.headers)
     assert response.status_code == 200, response.text
     return response.json()
 

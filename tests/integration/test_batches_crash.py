@@ -1,11 +1,7 @@
 """Workers that die in the middle of a call: a real process, a real SIGKILL, and another one that goes on."""
 
 import asyncio
-import os
 import signal
-import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from uuid import UUID
 
@@ -13,36 +9,11 @@ import pytest
 
 from app.domain.order import FINAL, OrderState
 from tests.agreement import assert_agreement
+from tests.worker_process import worker_process
 from tests.world import Partner, World, tuples
 
 PATIENCE = 20.0
 """Seconds a worker process has to start and to reach the call; about two are needed."""
-
-
-@asynccontextmanager
-async def _worker(world: World, log: Path, **settings: object) -> AsyncIterator[asyncio.subprocess.Process]:
-    """`python -m workers.main` on the world's databases and simulator; killed at the end at the latest."""
-    known = world.runtime.settings
-    environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith("REGISTRAR_")},
-        "REGISTRAR_DATABASE_URL": str(known.database_url),
-        "REGISTRAR_REDIS_URL": str(known.redis_url),
-        "REGISTRAR_SECRET_KEYS": ",".join(key.get_secret_value() for key in known.secret_keys),
-        "REGISTRAR_PARTNER_CENTER_URL": known.partner_center_url,
-        "REGISTRAR_LOGIN_URL": known.login_url,
-        "REGISTRAR_GRAPH_URL": known.graph_url,
-        **{f"REGISTRAR_{name.upper()}": str(value) for name, value in settings.items()},
-    }
-    with log.open("wb") as output:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "workers.main", env=environment, stdout=output, stderr=output
-        )
-        try:
-            yield process
-        finally:
-            if process.returncode is None:
-                process.kill()
-            await process.wait()
 
 
 async def _order_with_known_tag(world: World) -> tuple[Partner, UUID]:
@@ -75,7 +46,7 @@ async def test_a_worker_killed_in_the_middle_of_a_call_loses_and_doubles_nothing
     partner, order_id = await _order_with_known_tag(world)
     await world.arm({"operation": "append", "kind": "hold", "phase": phase})
     log = tmp_path / "worker.log"
-    async with _worker(world, log) as process:
+    async with worker_process(world, log) as process:
         await world.until_held_open(within=PATIENCE)
         process.send_signal(signal.SIGKILL)
         await process.wait()
@@ -104,7 +75,7 @@ async def test_a_worker_killed_while_it_creates_a_tag_leaves_it_to_be_found(
     behind = await world.order(partner, tuples(2, "BEHIND"))
     await world.arm({"operation": "create", "kind": "hold", "phase": "after"})
     log = tmp_path / "worker.log"
-    async with _worker(world, log) as process:
+    async with worker_process(world, log) as process:
         await world.until_held_open(within=PATIENCE)
         process.send_signal(signal.SIGKILL)
         await process.wait()
@@ -121,7 +92,7 @@ async def test_a_worker_told_to_stop_finishes_the_call_it_is_making(world: World
     partner, order_id = await _order_with_known_tag(world)
     await world.arm({"operation": "append", "kind": "hold", "phase": "after"})
     log = tmp_path / "worker.log"
-    async with _worker(world, log) as process:
+    async with worker_process(world, log) as process:
         await world.until_held_open(within=PATIENCE)
         process.send_signal(signal.SIGTERM)
         await world.let_go()
@@ -146,7 +117,7 @@ async def test_a_worker_told_to_stop_waits_no_longer_than_a_call_may_take(
     log = tmp_path / "worker.log"
     # The step has time to spare: it is the call that ends the wait.
     brief = {"upstream_timeout_s": 0.8, "step_timeout_s": 5}
-    async with _worker(world, log, **brief) as process:
+    async with worker_process(world, log, **brief) as process:
         await world.until_held_open(within=PATIENCE)
         process.send_signal(signal.SIGTERM)
         async with asyncio.timeout(PATIENCE):
@@ -175,7 +146,7 @@ async def test_two_worker_processes_with_short_leases_share_the_work_and_one_dea
     }
     made = [await world.order(partner, tuples(5, f"P{number}")) for number in range(6)]
     logs = tmp_path / "one.log", tmp_path / "two.log"
-    async with _worker(world, logs[0], **short) as first, _worker(world, logs[1], **short):
+    async with worker_process(world, logs[0], **short) as first, worker_process(world, logs[1], **short):
         await world.until_held_open(within=PATIENCE)
         first.send_signal(signal.SIGKILL)
         await world.let_go()

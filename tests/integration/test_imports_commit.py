@@ -91,9 +91,7 @@ async def test_a_file_for_several_customers_becomes_an_order_for_each(world: Wor
         *tuple_rows(1, "CCC", "Nobody Inc."),
         *tuple_rows(1, "DDD", ""),
     ]
-    found = await preview(
-        world, partner, sheet(FOR_CUSTOMERS, rows), customer_id=None, reference="PO-7"
-    )
+    found = await preview(world, partner, sheet(FOR_CUSTOMERS, rows), customer_id=None, reference="PO-7")
     assert found["counts"] == {"total": 7, "valid": 5, "warning": 0, "invalid": 2}
     shown = {c["customer_id"]: c["counts"]["valid"] for c in found["preview"]["customers"]}
     assert shown == {str(partner.customer_id): 3, str(partner.other_customer_id): 2, None: 0}

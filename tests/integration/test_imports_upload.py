@@ -5,14 +5,14 @@ import hashlib
 import os
 from uuid import uuid4
 
-import httpx
 import pytest
 
 from app.api.multipart import MAX_FIELD, MAX_FIELDS
 from app.services import imports
 from tests.import_scene import look, preview, send, tuple_sheet, upload, work_imports
 from tests.integration.test_api_bad_input import problem_of
-from tests.world import Partner, World
+from tests.serving import serving
+from tests.world import World
 
 BOUNDARY = "a-boundary-of-the-form"
 FORM = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
@@ -243,19 +243,26 @@ async def test_hostile_bytes_never_break_the_reading(world: World) -> None:
 # --- broken off -----------------------------------------------------------------------------------
 
 
-async def _break_off(world: World, partner: Partner) -> None:
-    async def body():  # type: ignore[no-untyped-def]
-        yield tuple_sheet(200_000 // 40)
-        raise httpx.WriteError("the line is cut")
-
-    with pytest.raises(httpx.WriteError):
-        await world.client.post("/v1/imports", content=body(), headers=partner.headers)
-
-
 async def test_an_upload_whose_connection_ends_leaves_nothing(world: World) -> None:
     partner = await world.partner()
-    await _break_off(world, partner)
+    async with serving(world) as (host, port):
+        _, line = await asyncio.open_connection(host, port)
+        line.write(
+            f"POST /v1/imports HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {partner.key}\r\n"
+            f"Content-Length: {3 * imports.PIECE}\r\n\r\n".encode()
+        )
+        line.write(b"x" * (imports.PIECE + 1))
+        await line.drain()
+        await until(world, "SELECT count(*) AS n FROM import_pieces", 1)
+        line.transport.abort()
+        await until(world, "SELECT count(*) AS n FROM imports", 0)
     assert await nothing_is_left(world)
+
+
+async def until(world: World, statement: str, wanted: int, *, within: float = 20.0) -> None:
+    async with asyncio.timeout(within):
+        while (await world.select(statement))[0]["n"] != wanted:
+            await asyncio.sleep(0.02)
 
 
 async def test_an_upload_whose_process_died_is_discarded_when_nothing_comes_any_more(world: World) -> None:

@@ -1,0 +1,38 @@
+"""A worker as a process of its own, on the world's databases: to be killed."""
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from tests.world import World
+
+
+@asynccontextmanager
+async def worker_process(
+    world: World, log: Path, **settings: object
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """`python -m workers.main` on the world's databases and simulator; killed at the end at the latest."""
+    known = world.runtime.settings
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("REGISTRAR_")},
+        "REGISTRAR_DATABASE_URL": str(known.database_url),
+        "REGISTRAR_REDIS_URL": str(known.redis_url),
+        "REGISTRAR_SECRET_KEYS": ",".join(key.get_secret_value() for key in known.secret_keys),
+        "REGISTRAR_PARTNER_CENTER_URL": known.partner_center_url,
+        "REGISTRAR_LOGIN_URL": known.login_url,
+        "REGISTRAR_GRAPH_URL": known.graph_url,
+        **{f"REGISTRAR_{name.upper()}": str(value) for name, value in settings.items()},
+    }
+    with log.open("wb") as output:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "workers.main", env=environment, stdout=output, stderr=output
+        )
+        try:
+            yield process
+        finally:
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
