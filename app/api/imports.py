@@ -7,10 +7,12 @@ from uuid import UUID
 
 import orjson
 from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import StreamingResponse
 from pydantic import ValidationError
 from starlette.requests import ClientDisconnect
 
 from app.api import import_rendering as rendering
+from app.api.downloads import CSV, download
 from app.api.import_models import CommitIn, ImportIn, ImportOut, ImportProblems, ImportRows, Imports
 from app.api.multipart import MultipartFile
 from app.api.problems import pydantic_error
@@ -30,7 +32,7 @@ from app.api.schema import body_of, upload_of
 from app.domain.errors import FieldError, Unprocessable
 from app.domain.imports import ImportState, Verdict
 from app.runtime import Tx
-from app.services import imports
+from app.services import imports, reports
 from app.services.imports import ImportView, Terms, Upload
 
 router = APIRouter(prefix="/v1/imports", tags=["Imports"])
@@ -176,6 +178,19 @@ async def list_import_problems(
     return ImportProblems(
         items=[problem for row in found.items for problem in rendering.problems(row)],
         next_page_token=found.next_token,
+    )
+
+
+@router.get("/{import_id}/errors.csv", response_class=StreamingResponse, responses=CSV)
+async def download_import_errors(
+    runtime: RuntimeOf,
+    caller: ReadsOrders,
+    import_id: UUID,
+    verdict: Annotated[Verdict, Query(description="Which rows.")] = Verdict.INVALID,
+) -> StreamingResponse:
+    """The invalid rows as they came, with what is wrong and what to do beside them. Mend and upload it."""
+    return download(
+        "errors.csv", await reports.errors_of(runtime, caller.partner_id, import_id, verdict=verdict)
     )
 
 
