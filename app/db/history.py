@@ -13,36 +13,37 @@ from app.domain.batch import OPEN_BATCH
 from app.domain.ids import PartnerId
 from app.domain.registration import OPEN, SUCCESS, RegistrationState
 
-_UNDER_WAY = listed(OPEN - {RegistrationState.DEREGISTERING})
+_ON_ITS_WAY = listed((OPEN - {RegistrationState.DEREGISTERING}) | {RegistrationState.UNKNOWN})
 _HAS_DEVICE = listed(SUCCESS)
 ROWS_PER_DEVICE = 20
 ROWS_PER_PATTERN = 500
 
-# Two rows are one device by their PKID, or by serial number where make and model do not contradict.
-# `open` is a registration whose batch may still be sent; `unknown` counts while its batch is open.
+# Two rows are one device by their PKID, or by serial number where nothing else contradicts: exact values,
+# as for duplicates within an order. A row is on its way while its batch is open, whatever its own state.
 _TWINS = f"""
 SELECT a.n, f.customer_id, f.state, c.name AS customer_name, o.reference
 FROM unnest(CAST(:places AS integer[]), CAST(:serials AS text[]), CAST(:makers AS text[]),
             CAST(:models AS text[]), CAST(:keys AS text[])) AS a(n, serial, maker, model, key)
 CROSS JOIN LATERAL (
-    (SELECT r.id, r.customer_id, r.order_id, r.state FROM registrations r
-     WHERE r.partner_id = :partner AND upper(r.serial_number) = upper(a.serial)
-     AND r.state IN ({_HAS_DEVICE}, {_UNDER_WAY}, 'unknown')
-     AND (a.maker IS NULL OR r.manufacturer IS NULL OR a.maker = r.manufacturer)
-     AND (a.model IS NULL OR r.model IS NULL OR a.model = r.model)
-     AND (a.key IS NULL OR r.product_key IS NULL OR a.key = r.product_key)
-     LIMIT {ROWS_PER_DEVICE})
-    UNION
-    (SELECT r.id, r.customer_id, r.order_id, r.state FROM registrations r
-     WHERE r.partner_id = :partner AND r.product_key = a.key
-     AND r.state IN ({_HAS_DEVICE}, {_UNDER_WAY}, 'unknown')
-     LIMIT {ROWS_PER_DEVICE})
+    SELECT t.id, t.customer_id, t.order_id, t.state FROM (
+        (SELECT r.id, r.customer_id, r.order_id, r.batch_id, r.state FROM registrations r
+         WHERE r.partner_id = :partner AND r.serial_number = a.serial
+         AND r.state IN ({_HAS_DEVICE}, {_ON_ITS_WAY})
+         AND (a.maker IS NULL OR r.manufacturer IS NULL OR a.maker = r.manufacturer)
+         AND (a.model IS NULL OR r.model IS NULL OR a.model = r.model)
+         AND (a.key IS NULL OR r.product_key IS NULL OR a.key = r.product_key)
+         LIMIT {ROWS_PER_DEVICE})
+        UNION
+        (SELECT r.id, r.customer_id, r.order_id, r.batch_id, r.state FROM registrations r
+         WHERE r.partner_id = :partner AND r.product_key = a.key
+         AND r.state IN ({_HAS_DEVICE}, {_ON_ITS_WAY})
+         LIMIT {ROWS_PER_DEVICE})
+    ) AS t
+    WHERE t.state IN ({_HAS_DEVICE}) OR EXISTS (
+        SELECT FROM batches b WHERE b.id = t.batch_id AND b.state IN ({listed(OPEN_BATCH)}))
 ) AS f
-JOIN registrations r ON r.id = f.id
 JOIN customers c ON c.id = f.customer_id
 JOIN orders o ON o.id = f.order_id
-WHERE f.state <> 'unknown' OR EXISTS (
-    SELECT FROM batches b WHERE b.id = r.batch_id AND b.state IN ({listed(OPEN_BATCH)}))
 ORDER BY a.n, f.id DESC
 """
 
@@ -52,8 +53,8 @@ FROM unnest(CAST(:patterns AS text[]), CAST(:starts AS text[]), CAST(:lengths AS
      AS p(pattern, start, length)
 CROSS JOIN LATERAL (
     SELECT r.manufacturer, r.model, r.state, length(r.serial_number) AS length FROM registrations r
-    WHERE r.partner_id = :partner AND upper(r.serial_number) ~>=~ upper(p.start)
-    AND upper(r.serial_number) ~<~ (upper(p.start) || chr(1114111))
+    WHERE r.partner_id = :partner AND r.serial_number ~>=~ p.start
+    AND r.serial_number ~<~ (p.start || chr(1114111))
     LIMIT {ROWS_PER_PATTERN}
 ) AS e
 WHERE e.length = p.length AND e.state IN ({_HAS_DEVICE})

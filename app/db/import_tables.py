@@ -21,18 +21,18 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-from app.db.columns import child_of, id_column, metadata, one_of, partner_column, time_column
+from app.db.tables import _id, _of, _one_of, _partner, _time, metadata
 from app.domain.imports import ImportState, Verdict
 
 vendor_profiles = Table(
     "vendor_profiles",
     metadata,
-    id_column(),
-    partner_column(),
+    _id(),
+    _partner(),
     Column("name", Text, nullable=False),
     Column("definition", JSONB, nullable=False),
-    time_column("created_at", required=True),
-    time_column("updated_at", required=True),
+    _time("created_at", required=True),
+    _time("updated_at", required=True),
     UniqueConstraint("partner_id", "id"),
     UniqueConstraint("partner_id", "name"),
 )
@@ -40,8 +40,8 @@ vendor_profiles = Table(
 imports = Table(
     "imports",
     metadata,
-    id_column(),
-    partner_column(),
+    _id(),
+    _partner(),
     Column("state", Text, nullable=False),
     Column("file_name", Text),
     Column("size_bytes", BigInteger, nullable=False, server_default=text("0")),
@@ -60,29 +60,29 @@ imports = Table(
     Column("on_invalid", Text),
     Column("failure_code", Text),
     Column("failure_said", Text),
-    time_column("due_at"),
-    time_column("lease_until"),
+    _time("due_at"),
+    _time("lease_until"),
     Column("owner", Uuid, comment="fencing token of the present claim"),
     Column("attempts", SmallInteger, nullable=False, server_default=text("0")),
     Column("created_by", Uuid),
-    time_column("created_at", required=True),
-    time_column("updated_at", required=True),
-    time_column("expires_at", required=True),
-    child_of("customer_id", "customers"),
+    _time("created_at", required=True),
+    _time("updated_at", required=True),
+    _time("expires_at", required=True),
+    _of("customer_id", "customers"),
     UniqueConstraint("partner_id", "id"),
-    one_of("state", ImportState),
+    _one_of("state", ImportState),
     Index("ix_imports_due_at", "due_at", postgresql_where=text("due_at IS NOT NULL")),
 )
 
 import_pieces = Table(
     "import_pieces",
     metadata,
-    partner_column(),
+    _partner(),
     Column("import_id", Uuid, nullable=False),
     Column("number", Integer, nullable=False),
     Column("data", LargeBinary, nullable=False, comment="zlib"),
     PrimaryKeyConstraint("import_id", "number"),
-    child_of("import_id", "imports", ondelete="CASCADE"),
+    _of("import_id", "imports", ondelete="CASCADE"),
 )
 
 # No foreign key to the partner of its own: a million rows are checked once each, through their import.
@@ -112,8 +112,8 @@ import_rows = Table(
     Column("error_detail", Text),
     Column("original", Text, nullable=False, comment="JSON array of cells; null for the staged hash"),
     PrimaryKeyConstraint("import_id", "row_number"),
-    child_of("import_id", "imports", ondelete="CASCADE"),
-    one_of("verdict", Verdict),
+    _of("import_id", "imports", ondelete="CASCADE"),
+    _one_of("verdict", Verdict),
     # One batch to be: what the preview counts and the commit stores.
     Index(
         "ix_import_rows_batch",
@@ -140,21 +140,21 @@ import_hashes = Table(
     Column("row_number", Integer, nullable=False),
     Column("data", LargeBinary, nullable=False, comment="the hash without its zero fill"),
     PrimaryKeyConstraint("import_id", "row_number"),
-    child_of("import_id", "imports", ondelete="CASCADE"),
+    _of("import_id", "imports", ondelete="CASCADE"),
 )
 
 import_orders = Table(
     "import_orders",
     metadata,
-    partner_column(),
+    _partner(),
     Column("import_id", Uuid, nullable=False),
     Column("suffix", Text, nullable=False, comment="of the customer: one order each"),
     Column("customer_id", Uuid, nullable=False),
     Column("order_id", Uuid, nullable=False),
-    time_column("created_at", required=True),
+    _time("created_at", required=True),
     PrimaryKeyConstraint("import_id", "suffix"),
-    child_of("import_id", "imports", ondelete="CASCADE"),
-    child_of("customer_id", "customers"),
-    child_of("order_id", "orders", ondelete="CASCADE"),
+    _of("import_id", "imports", ondelete="CASCADE"),
+    _of("customer_id", "customers"),
+    _of("order_id", "orders", ondelete="CASCADE"),
     Index("ix_import_orders_order_id", "order_id"),
 )

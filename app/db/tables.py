@@ -5,13 +5,20 @@ parent. Row-level security, the count triggers and the roles are in the migratio
 something SQLAlchemy's metadata can say.
 """
 
+from collections.abc import Iterable
+
 from sqlalchemy import (
     ARRAY,
     Boolean,
+    CheckConstraint,
     Column,
+    DateTime,
+    ForeignKey,
+    ForeignKeyConstraint,
     Index,
     Integer,
     LargeBinary,
+    MetaData,
     PrimaryKeyConstraint,
     SmallInteger,
     Table,
@@ -23,17 +30,44 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-import app.db.import_tables  # noqa: F401 - its tables belong to the same metadata
-from app.db.columns import child_of as _of
-from app.db.columns import id_column as _id
-from app.db.columns import metadata
-from app.db.columns import one_of as _one_of
-from app.db.columns import partner_column as _partner
-from app.db.columns import time_column as _time
 from app.db.sql import listed
 from app.domain.batch import IN_FLIGHT, BatchState
 from app.domain.consent import ConsentState
 from app.domain.registration import RegistrationState
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+def _id() -> Column[object]:
+    return Column("id", Uuid, primary_key=True)
+
+
+def _partner() -> Column[object]:
+    return Column("partner_id", Uuid, ForeignKey("partners.id", ondelete="CASCADE"), nullable=False)
+
+
+def _time(name: str, *, required: bool = False) -> Column[object]:
+    return Column(name, DateTime(timezone=True), nullable=not required)
+
+
+def _of(column: str, parent: str, *, ondelete: str | None = None) -> ForeignKeyConstraint:
+    """A child's parent, of the same partner."""
+    return ForeignKeyConstraint(
+        ["partner_id", column], [f"{parent}.partner_id", f"{parent}.id"], ondelete=ondelete
+    )
+
+
+def _one_of(column: str, values: Iterable[str]) -> CheckConstraint:
+    return CheckConstraint(f"{column} IN ({listed(values)})", name=f"{column}_known")
+
 
 partners = Table(
     "partners",
@@ -260,6 +294,15 @@ registrations = Table(
         postgresql_ops={"serial": "text_pattern_ops"},
     ),
     Index("ix_registrations_partner_id_updated_at", "partner_id", "updated_at"),
+    # For looks of many devices at once. On the bare column: under row-level security no index on upper()
+    # can be used, since that function is not leakproof.
+    Index(
+        "ix_registrations_serial_number",
+        "partner_id",
+        "serial_number",
+        postgresql_ops={"serial_number": "text_pattern_ops"},
+        postgresql_where=text("serial_number IS NOT NULL"),
+    ),
     Index(
         "ix_registrations_partner_id_product_key",
         "partner_id",
@@ -417,3 +460,5 @@ worker_heartbeats = Table(
     _time("started_at", required=True),
     _time("beat_at", required=True),
 )
+
+import app.db.import_tables  # noqa: E402, F401 - its tables belong to the same metadata

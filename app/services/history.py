@@ -112,7 +112,7 @@ def _unlike(expected: tuple[str, str]) -> Finding:
 def _pattern(serial: str | None) -> str | None:
     if serial is None or len(serial) <= PATTERN_START:
         return None
-    return f"{serial[:PATTERN_START].upper()}/{len(serial)}"
+    return f"{serial[:PATTERN_START]}/{len(serial)}"
 
 
 async def _usual(

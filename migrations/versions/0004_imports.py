@@ -230,6 +230,14 @@ def upgrade() -> None:
         postgresql_where=sa.text("verdict <> 'valid'"),
     )
     op.create_index(
+        "ix_registrations_serial_number",
+        "registrations",
+        ["partner_id", "serial_number"],
+        unique=False,
+        postgresql_ops={"serial_number": "text_pattern_ops"},
+        postgresql_where=sa.text("serial_number IS NOT NULL"),
+    )
+    op.create_index(
         "ix_registrations_partner_id_product_key",
         "registrations",
         ["partner_id", "product_key"],
@@ -250,6 +258,7 @@ def downgrade() -> None:
     for table in OWNED:
         op.execute(f"DROP POLICY own_rows ON {table}")
         op.execute(f"DROP POLICY every_row ON {table}")
+    op.drop_index("ix_registrations_serial_number", table_name="registrations")
     op.drop_index(
         "ix_registrations_partner_id_product_key",
         table_name="registrations",

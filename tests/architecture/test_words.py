@@ -13,6 +13,7 @@ ALLOWED = {"app/platforms/base.py": "the protocol that platforms implement"}
 MOST_LINES = 450
 LONGER = {
     "app/api/models.py": (600, "a list of shapes, read by looking up, not from the top"),
+    "app/db/tables.py": (600, "a list of tables, read by looking up, not from the top"),
 }
 """Files over the limit: how far they may go, and why they are not split."""
 
