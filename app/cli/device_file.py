@@ -101,9 +101,10 @@ def open_file(path: str) -> DeviceFile:
                 continue
             remarks.update({notice.words for notice in row.notices})
             rows.append(FileRow(row.number, row.line, _device(row)))
+            fields = row.fields
             for field, found in (("customer", customers), ("purchase_order", purchase_orders)):
-                if field in row.fields:
-                    found[row.fields[field].strip()] = None
+                if field in fields:
+                    found[fields[field].strip()] = None
     except UnreadableFile as error:
         raise Stop(f"{name} can not be read.", error.words) from None
     return DeviceFile(
@@ -172,8 +173,9 @@ def _bytes(path: str) -> bytes:
 def _reasons(row: Row) -> tuple[str, ...]:
     """Why a row can not be sent; empty for a sound one. Quotes no value."""
     reasons = [notice.words for notice in row.notices] if not row.is_sound else []
+    fields = row.fields
     for field, longest in LONGEST.items():
-        if len(row.fields.get(field, "")) > longest:
+        if len(fields.get(field, "")) > longest:
             reasons.append(
                 f"The {field_words(field)} has more than {longest:,} characters: have the columns shifted?"
             )

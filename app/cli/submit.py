@@ -29,9 +29,11 @@ from app.cli.preview import show_preview
 from app.cli.results import NEEDS_ATTENTION, WENT_WRONG, conclude, devices_in
 from app.cli.screen import SHOWN_ROWS, Screen, amount, number
 from app.cli.surroundings import DEFAULT_URL, ORDERS_PANEL, ApiKey, ApiUrl, Json, surroundings
+from app.intake.rows import Dialect, Kind
 
 app = typer.Typer()
 
+_FORMATS = {"xlsx": "Excel workbook", "jsonl": "JSON Lines", "oa3": "OA3 report"}
 _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
@@ -119,26 +121,36 @@ def submit(
 
 def show_file(screen: Screen, file: DeviceFile) -> None:
     """What was found in the file, before anything is done with it."""
-    dialect = file.dialect
+    show_dialect(screen, file.name, file.dialect, file.row_count)
+    for words, count in file.remarks.items():
+        screen.say(f"Note, {amount(count, 'row')}: {words}")
+
+
+def show_dialect(screen: Screen, name: str, dialect: Dialect, rows: int) -> None:
+    """What a file is, and which of its columns are read and which not."""
     separator = _DELIMITERS.get(dialect.delimiter)
-    format = f"text separated by {separator}" if separator else dialect.format
-    header = "no header" if dialect.header_row is None else f"header in line {dialect.header_row}"
+    format = f"text separated by {separator}" if separator else _FORMATS.get(dialect.format, dialect.format)
+    if dialect.container:
+        format += f" in {dialect.container}"
+    header = None if dialect.header_row is None else f"header in line {dialect.header_row}"
+    if header is None and dialect.kind is Kind.HEADERLESS:
+        header = "no header"
+    sheet = f"sheet '{dialect.sheet}'" if dialect.sheet else None
     columns = [
-        field if name.casefold() == field else f"{field} ({name})" for name, field in columns_read(dialect)
+        field if column.casefold() == field else f"{field} ({column})"
+        for column, field in columns_read(dialect)
     ]
     unused = columns_unused(dialect)
     pairs = [
-        ("File", file.name),
-        ("Format", ", ".join(filter(None, (format, dialect.encoding.replace("utf", "UTF"), header)))),
-        ("Devices", number(file.row_count)),
+        ("File", name),
+        ("Format", ", ".join(filter(None, (format, dialect.encoding.replace("utf", "UTF"), sheet, header)))),
+        ("Devices", number(rows)),
         ("Read as", ", ".join(columns)),
     ]
     screen.facts([*pairs, ("Not used", ", ".join(unused))] if unused else pairs)
     for notice in dialect.notices:
         if notice.code not in ("column_unknown", "column_own"):
             screen.say(f"Note: {notice.words}")
-    for words, count in file.remarks.items():
-        screen.say(f"Note, {amount(count, 'row')}: {words}")
 
 
 def _check_rows(screen: Screen, file: DeviceFile, skip: bool) -> None:

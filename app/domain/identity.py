@@ -168,10 +168,13 @@ def check(device: Device, rules: Rules, now: datetime) -> CheckedDevice:
     return CheckedDevice(serial, maker, model, product_key, tag, line_ref, kind, whole, keys, tuple(found))
 
 
-def mark_duplicates(devices: Sequence[CheckedDevice]) -> list[CheckedDevice]:
+def mark_duplicates(
+    devices: Sequence[CheckedDevice], default_group_tag: str | None = None
+) -> list[CheckedDevice]:
     """The same devices in the same order; of valid rows that are one device only the first stays valid.
 
-    Rows are one device when they share a key, or when a third valid row shares one with each.
+    Rows are one device when they share a key, or when a third valid row shares one with each. The
+    default is the tag of rows that name none; while it is not known, they contradict no tag.
     """
     first = list(range(len(devices)))
     owner: dict[str, int] = {}
@@ -181,13 +184,30 @@ def mark_duplicates(devices: Sequence[CheckedDevice]) -> list[CheckedDevice]:
     marked = list(devices)
     for index, device in enumerate(devices):
         if (original := _first(first, index)) != index:
-            ref = devices[original].line_ref
-            detail = f"The same device as row {original + 1}" + (
-                f" (line_ref {_shown(ref)})." if ref else "."
-            )
-            finding = Finding("duplicate_in_order", "", detail)
-            marked[index] = replace(device, kind=None, keys=(), findings=(*device.findings, finding))
+            earlier = devices[original]
+            tags = (earlier.group_tag or default_group_tag, device.group_tag or default_group_tag)
+            marked[index] = as_duplicate(device, original + 1, tags, earlier.line_ref)
     return marked
+
+
+def as_duplicate(
+    device: CheckedDevice,
+    row: int,
+    group_tags: tuple[str | None, str | None],
+    line_ref: str | None = None,
+) -> CheckedDevice:
+    """The device, invalid because an earlier row is the same one.
+
+    `row` and `line_ref` are the earlier one's; `group_tags` the earlier one's and this one's.
+    """
+    detail = f"The same device as row {row:,}" + (f" (line_ref {_shown(line_ref)})" if line_ref else "")
+    theirs, ours = group_tags
+    if theirs and ours and theirs != ours:
+        detail += f", which has the group tag {_shown(theirs)}; this one has {_shown(ours)}."
+        finding = Finding("duplicate_with_other_tag", "group_tag", detail)
+    else:
+        finding = Finding("duplicate_in_order", "", detail + ".")
+    return replace(device, kind=None, keys=(), findings=(*device.findings, finding))
 
 
 def _first(first: list[int], index: int) -> int:

@@ -12,7 +12,7 @@ from app.intake import encodings, layout, shaping
 from app.intake.encodings import Encoding, Text
 from app.intake.layout import Layout
 from app.intake.profiles import Profile
-from app.intake.records import Record, records
+from app.intake.records import Record, blocks, records
 from app.intake.table import Dialect, Head, Row, Source
 
 DELIMITERS: Final = (",", ";", "\t", "|")
@@ -39,7 +39,7 @@ def read(head: Head, stream: Source, profile: Profile | None = None) -> tuple[Di
         columns=found.columns.pairs,
         notices=(*found.notices, *found.columns.notices),
     )
-    source = records(Text(head, stream, encoding), delimiter)
+    source = blocks(Text(head, stream, encoding), delimiter)
     return dialect, shaping.rows(source, found, profile)
 
 

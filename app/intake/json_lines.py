@@ -24,7 +24,7 @@ from app.intake.records import (
     TOO_MANY_CELLS,
     lines,
 )
-from app.intake.shaping import MAX_ROWS, Plan, too_many_rows
+from app.intake.shaping import MAX_ROWS, NOTHING, Plan, too_many_rows
 from app.intake.table import Dialect, Head, Kind, Notice, Row, Source, UnreadableFile
 
 SAMPLE: Final = 200
@@ -147,16 +147,16 @@ def _rows(text: Text, plans: _Plans) -> Iterator[Row]:
         pairs = _pairs(line) if len(line) <= MAX_LINE else None
         if pairs is None:
             flaws.append(LINE_TOO_LONG if len(line) > MAX_LINE else _NOT_JSON)
-            yield Row(number, at, {}, {}, (), tuple(flaws))
+            yield Row(number, at, (), tuple(flaws), NOTHING)
             continue
         keys, cells = _cells(pairs, flaws)
         before, plan = plan, plans.of(keys)
         if plan is not before and plan.columns.notices:
             flaws += plans.news(plan)
-        row = plan.row(number, at, cells, cells, tuple(flaws))
-        if isinstance(row.fields.get("serial_number"), _Number):
-            row = row._replace(notices=(*row.notices, serial_from_number(_name_of(plan, "serial_number"))))
-        yield row
+        for place, field in plan.known:
+            if field == "serial_number" and isinstance(cells[place], _Number):
+                flaws.append(serial_from_number(plan.names[place]))
+        yield plan.row(number, at, cells, tuple(flaws))
 
 
 def _pairs(line: str) -> list[tuple[str, Any]] | None:
@@ -214,10 +214,6 @@ def _clean(text: str) -> tuple[str, bool]:
         return text, False
     clean = _UNSTORABLE.sub("\ufffd", text)
     return clean, clean != text
-
-
-def _name_of(plan: Plan, field: str) -> str | None:
-    return next((name for name, known in plan.pairs if known == field), None)
 
 
 def serial_from_number(column: str | None) -> Notice:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from app.intake import columns, content, profiles
+from app.intake import columns, content, corrections, profiles
 from app.intake.columns import IDENTITY, Columns
 from app.intake.profiles import Profile
 from app.intake.records import Record
@@ -24,7 +24,8 @@ HEADER_WITHIN: Final = 40
 @dataclass(frozen=True, slots=True)
 class Layout:
     """`first_line` is the first physical line with data. `offset` is how many cells of each row
-    repeat the columns' names (Configuration Manager), otherwise 0. `score` compares readings."""
+    repeat the columns' names (Configuration Manager), otherwise 0; `added` how many of ours stand in
+    front of every row (a file of corrections). `score` compares readings."""
 
     kind: Kind
     columns: Columns
@@ -32,6 +33,7 @@ class Layout:
     header_row: int | None
     score: int
     offset: int = 0
+    added: int = 0
     notices: tuple[Notice, ...] = ()
 
 
@@ -41,6 +43,14 @@ def find(sample: Sequence[Record], profile: Profile | None = None) -> Layout | N
     if filled and filled[0].cells[0].lower().startswith("sep="):
         # Excel's own way of naming the separator; the content tells it as well.
         filled = filled[1:]
+    if filled and corrections.is_ours(filled[0].cells):
+        own = [record._replace(cells=corrections.taken_off(record.cells)) for record in filled]
+        found = _found([record for record in own if any(cell.strip() for cell in record.cells)], profile)
+        return None if found is None else replace(found, added=len(corrections.ADDED))
+    return _found(filled, profile)
+
+
+def _found(filled: Sequence[Record], profile: Profile | None) -> Layout | None:
     return _repeated_names(filled, profile) or _named(filled, profile) or _unnamed(filled, profile)
 
 
@@ -76,7 +86,9 @@ def _repeated_names(filled: Sequence[Record], profile: Profile | None) -> Layout
             continue
         resolved = profiles.resolve(cells[:count], profile)
         notices = _above(at)
-        return Layout(Kind.CONFIGMGR, resolved, record.line, None, 10 * resolved.known + 1, count, notices)
+        return Layout(
+            Kind.CONFIGMGR, resolved, record.line, None, 10 * resolved.known + 1, count, notices=notices
+        )
     return None
 
 

@@ -136,7 +136,7 @@ def _rows(text: Text, plan: Plan) -> Iterator[Row]:
             raise too_many_rows()
         # Two devices in one line still count as two.
         line = max(line + 1, at)
-        yield plan.row(number, line, cells, cells, flaws)
+        yield plan.row(number, line, cells, flaws)
 
 
 def _devices(

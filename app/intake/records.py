@@ -7,7 +7,7 @@ text the cells are the same as csv's; a property test holds that.
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
 from app.intake.encodings import Text, mend
@@ -45,60 +45,115 @@ class Record(NamedTuple):
     notices: tuple[Notice, ...]
 
 
+class Block(NamedTuple):
+    """Records of successive lines that have no quotation mark, no damage and no bound in sight.
+
+    `line` is that of the first. Most files are nothing else, so these are what must be fast.
+    """
+
+    line: int
+    cells: list[list[str]]
+
+
 def lines(text: Text) -> Iterator[str]:
     """Physical lines without their ends; of an overlong one its first MAX_LINE + 1 characters.
 
     Only line feeds end a line: `str.splitlines` would also cut at characters that belong to values.
     """
-    held: list[str] = []
-    size = 0
-    for chunk in text:
-        pieces = chunk.split("\n")
-        last = pieces.pop()
-        if pieces and held:
-            yield "".join((*held, pieces[0]))[: MAX_LINE + 1]
-            held, size = [], 0
-            yield from pieces[1:]
-        else:
-            yield from pieces
-        if last and size <= MAX_LINE:
-            held.append(last)
-            size += len(last)
-    if held:
-        yield "".join(held)[: MAX_LINE + 1]
+    for batch, _ in _batches(text):
+        yield from batch
 
 
 def records(text: Text, delimiter: str) -> Iterator[Record]:
     """The records of a text, blank lines included. Never raises and never looks far ahead."""
-    source = lines(text)
-    ahead: deque[str] = deque()
-    number = 0
-    while True:
-        line = ahead.popleft() if ahead else next(source, None)
-        if line is None:
-            return
-        number += 1
-        taken = 0
-        flaws: list[Notice] = []
-        if '"' not in line or len(line) > MAX_LINE:
-            cells = line.split(delimiter, MAX_CELLS)
+    for found in blocks(text, delimiter):
+        if isinstance(found, Block):
+            for line, cells in enumerate(found.cells, start=found.line):
+                if len(cells) > MAX_CELLS:
+                    yield Record(line, cells[:MAX_CELLS], (TOO_MANY_CELLS,))
+                else:
+                    yield Record(line, cells, ())
         else:
-            quoted = _unquote(line, delimiter, ahead, source)
-            if quoted is None:
-                cells = line.split(delimiter, MAX_CELLS)
-                flaws.append(UNCLOSED)
-            else:
-                cells, taken = quoted
-        if taken or len(line) > MAX_FIELD or len(cells) > MAX_CELLS:
-            cells = _bound(cells, len(line) > MAX_LINE, flaws)
-        if text.damaged:
-            cells = _mend(cells, flaws)
-        yield Record(number, cells, tuple(flaws))
-        number += taken
+            yield found
+
+
+def blocks(text: Text, delimiter: str) -> Iterator[Block | Record]:
+    """`records`, those that are plain in blocks. A block's rows have at most MAX_CELLS + 1 cells."""
+    batches = _batches(text)
+    ahead: deque[str] = deque()
+
+    def more() -> str | None:
+        while not ahead:
+            batch = next(batches, None)
+            if batch is None:
+                return None
+            ahead.extend(batch[0])
+        return ahead.popleft()
+
+    number = 1
+    for batch, plain in batches:
+        if plain:
+            yield Block(number, [line.split(delimiter, MAX_CELLS) for line in batch])
+            number += len(batch)
+            continue
+        ahead.extend(batch)
+        while ahead:
+            record, taken = _record(number, ahead.popleft(), delimiter, ahead, more, text)
+            yield record
+            number += 1 + taken
+
+
+def _batches(text: Text) -> Iterator[tuple[list[str], bool]]:
+    """Lines by the chunk, and whether all of them are plain."""
+    held: list[str] = []
+    size = 0
+    plain = True
+    for chunk in text:
+        plain = plain and '"' not in chunk and "\ufeff" not in chunk
+        pieces = chunk.split("\n")
+        last = pieces.pop()
+        if pieces:
+            if held:
+                pieces[0] = "".join((*held, pieces[0]))[: MAX_LINE + 1]
+            yield pieces, plain and not text.damaged and len(pieces[0]) <= MAX_FIELD
+            held, size = [], 0
+            plain = '"' not in last and "\ufeff" not in last
+        if last and size <= MAX_LINE:
+            held.append(last)
+            size += len(last)
+    if held:
+        yield ["".join(held)[: MAX_LINE + 1]], False
+
+
+def _record(
+    number: int,
+    line: str,
+    delimiter: str,
+    ahead: deque[str],
+    more: Callable[[], str | None],
+    text: Text,
+) -> tuple[Record, int]:
+    """One record, and how many further lines it takes up."""
+    taken = 0
+    flaws: list[Notice] = []
+    if '"' not in line or len(line) > MAX_LINE:
+        cells = line.split(delimiter, MAX_CELLS)
+    else:
+        quoted = _unquote(line, delimiter, ahead, more)
+        if quoted is None:
+            cells = line.split(delimiter, MAX_CELLS)
+            flaws.append(UNCLOSED)
+        else:
+            cells, taken = quoted
+    if taken or len(line) > MAX_FIELD or len(cells) > MAX_CELLS:
+        cells = _bound(cells, len(line) > MAX_LINE, flaws)
+    if text.damaged:
+        cells = _mend(cells, flaws)
+    return Record(number, cells, tuple(flaws)), taken
 
 
 def _unquote(
-    line: str, delimiter: str, ahead: deque[str], source: Iterator[str]
+    line: str, delimiter: str, ahead: deque[str], more: Callable[[], str | None]
 ) -> tuple[list[str], int] | None:
     """Cells of a record with quotation marks, and how many further lines it takes up.
 
@@ -120,12 +175,12 @@ def _unquote(
                     continue
                 search = len(line)
                 within = len(taken) < MAX_RECORD_LINES and search - at <= MAX_FIELD
-                more = (ahead.popleft() if ahead else next(source, None)) if within else None
-                if more is None:
+                following = more() if within else None
+                if following is None:
                     ahead.extendleft(reversed(taken))
                     return None
-                taken.append(more)
-                line = f"{line}\n{more}"
+                taken.append(following)
+                line = f"{line}\n{following}"
             end = line.find(delimiter, close + 1)
             value = line[at + 1 : close].replace('""', '"') + line[close + 1 : end if end >= 0 else len(line)]
         else:

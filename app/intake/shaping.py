@@ -5,30 +5,34 @@ from. The loop runs a million times for a large file: what can be decided once p
 decided in `Plan`.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
-from app.intake import layout, profiles
+from app.intake import corrections, layout, profiles
 from app.intake.columns import ALIASES, MAX_NAME, Columns
 from app.intake.layout import Layout
 from app.intake.profiles import Profile, TagChooser
-from app.intake.records import Record
+from app.intake.records import MAX_CELLS, TOO_MANY_CELLS, Block, Record
 from app.intake.table import Notice, Row, UnreadableFile
 
 MAX_ROWS: Final = 1_000_000
 """Rows of one file; a hundred times the largest order."""
 
-_FIRST_NAMES: Final = frozenset(name.casefold() for names in ALIASES.values() for name in names)
+_FIRST_NAMES: Final = frozenset(name.lower() for names in ALIASES.values() for name in names)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Plan:
-    """`Columns` and a profile prepared for the loop over rows."""
+    """`Columns` and a profile prepared for the loop over rows. Implements `table.Reading`."""
 
     columns: Columns
     pairs: tuple[tuple[str, str | None], ...]
     names: list[str]
+    offset: int
+    """Cells in front of the values: a report's repeated names."""
+    width: int
+    """Cells of a whole row, with those in front."""
     known: tuple[tuple[int, str], ...]
     others: tuple[tuple[int, str], ...]
     constants: tuple[tuple[str, str], ...]
@@ -36,116 +40,187 @@ class Plan:
     tags: TagChooser | None
 
     @classmethod
-    def of(cls, resolved: Columns, profile: Profile | None = None) -> "Plan":
-        places = list(enumerate(resolved.pairs))
+    def of(cls, resolved: Columns, profile: Profile | None = None, offset: int = 0) -> "Plan":
+        places = list(enumerate(resolved.pairs, start=offset))
         rule = profile.group_tag if profile is not None else None
+        tag_at = profiles.tag_place(profile, resolved.names)
         return cls(
             columns=resolved,
             pairs=resolved.pairs,
             names=list(resolved.names),
+            offset=offset,
+            width=offset + len(places),
             known=tuple((at, field) for at, (_, field) in places if field is not None),
             others=tuple((at, name) for at, (name, field) in places if field is None),
             constants=tuple(profile.constants.items()) if profile is not None else (),
-            tag_at=profiles.tag_place(profile, resolved.names),
+            tag_at=None if tag_at is None else tag_at + offset,
             tags=rule.chooser() if rule is not None else None,
         )
 
-    def row(
-        self,
-        number: int,
-        line: int,
-        original: Sequence[str],
-        values: Sequence[str],
-        notices: tuple[Notice, ...],
-    ) -> Row:
-        """`original` is what is kept of the row, `values` the cells that stand under the columns."""
-        count, width = len(values), len(self.names)
-        surplus: dict[str, str] = {}
-        if count != width:
-            values = [*values, *[""] * (width - count)]
-            surplus = {
-                f"column {at + 1}": cell for at, cell in enumerate(values) if at >= width and cell.strip()
-            }
-        fields = {field: cell for at, field in self.known if (cell := values[at]) and not cell.isspace()}
-        extra = {name: cell for at, name in self.others if (cell := values[at]) and not cell.isspace()}
+    def row(self, number: int, line: int, cells: Sequence[str], notices: tuple[Notice, ...]) -> Row:
+        """The row with what its number of cells says about it."""
+        count = len(cells) - self.offset
+        width = self.width - self.offset
         if count < width:
             notices = (*notices, _short(count, width))
-        elif surplus:
+        elif count > width and any(cell and not cell.isspace() for cell in cells[self.width :]):
             notices = (*notices, _long(count, width))
-            for name, cell in surplus.items():
-                # A column may itself be called "column 7".
-                extra[name if name not in extra else f"{name} (no header)"] = cell
+        return Row(number, line, cells, notices, self)
+
+    def fields_of(self, cells: Sequence[str]) -> dict[str, str]:
+        if len(cells) < self.width:
+            cells = [*cells, *[""] * (self.width - len(cells))]
+        fields = {field: cell for at, field in self.known if (cell := cells[at]) and not cell.isspace()}
         if self.tags is not None:
-            cell = values[self.tag_at] if self.tag_at is not None else ""
+            cell = cells[self.tag_at] if self.tag_at is not None else ""
             if tag := self.tags.choose(cell, fields.get("group_tag")):
                 fields["group_tag"] = tag
         for field, constant in self.constants:
             fields.setdefault(field, constant)
-        return Row(number, line, fields, extra, tuple(original), notices, self.pairs)
+        return fields
+
+    def extra_of(self, cells: Sequence[str]) -> dict[str, str]:
+        if len(cells) < self.width:
+            cells = [*cells, *[""] * (self.width - len(cells))]
+        extra = {name: cell for at, name in self.others if (cell := cells[at]) and not cell.isspace()}
+        for at, cell in enumerate(cells[self.width :], start=self.width - self.offset + 1):
+            if cell and not cell.isspace():
+                # A column may itself be called "column 7".
+                name = f"column {at}"
+                extra[name if name not in extra else f"{name} (no header)"] = cell
+        return extra
 
 
-def rows(source: Iterator[Record], found: Layout, profile: Profile | None = None) -> Iterator[Row]:
+class _Nothing:
+    """How a row is understood of which nothing could be: no columns, no values."""
+
+    pairs = ()
+
+    def fields_of(self, cells: Sequence[str]) -> dict[str, str]:
+        return {}
+
+    def extra_of(self, cells: Sequence[str]) -> dict[str, str]:
+        return {}
+
+
+NOTHING: Final = _Nothing()
+
+
+def rows(
+    source: Iterator[Block | Record] | Iterator[Record], found: Layout, profile: Profile | None = None
+) -> Iterator[Row]:
     """The rows below the header, blank ones passed over. Raises UnreadableFile beyond MAX_ROWS."""
-    plan = Plan.of(found.columns, profile)
-    first_names = _FIRST_NAMES
-    if profile is not None:
-        first_names = _FIRST_NAMES | {name.casefold() for name in profile.columns}
-    carried: tuple[Notice, ...] = ()
-    number = 0
-    for line, cells, notices in source:
-        if line < found.first_line:
+    shaper = _Shaper(found, profile)
+    make: Callable[[type[Row], tuple[object, ...]], Row] = tuple.__new__  # half the time of Row(...)
+    first_names = shaper.first_names
+    is_plain = not found.offset and not found.added
+    for item in source:
+        if type(item) is not Block:
+            if (row := shaper.row(*item)) is not None:
+                yield row
             continue
+        line, cells_of = item
+        if not is_plain or line < found.first_line or shaper.number + len(cells_of) > MAX_ROWS:
+            for at, cells in enumerate(cells_of, start=line):
+                if (row := shaper.row(at, cells, ())) is not None:
+                    yield row
+            continue
+        plan, number = shaper.plan, shaper.number
+        names, width = plan.names, plan.width
+        for at, cells in enumerate(cells_of, start=line):
+            first = cells[0]
+            if (
+                len(cells) == width
+                and first
+                and not first.isspace()
+                and not shaper.carried
+                and first.lower() not in first_names
+                and cells != names
+            ):
+                number += 1
+                yield make(Row, (number, at, cells, (), plan))
+                continue
+            shaper.number = number
+            if (row := shaper.row(at, cells, ())) is not None:
+                yield row
+            plan, number = shaper.plan, shaper.number
+            names, width = plan.names, plan.width
+        shaper.number = number
+
+
+class _Shaper:
+    """Makes rows of records one by one, and knows what changes from one to the next."""
+
+    def __init__(self, found: Layout, profile: Profile | None) -> None:
+        self.plan = Plan.of(found.columns, profile, found.offset)
+        self.number = 0
+        self.carried: tuple[Notice, ...] = ()
+        self.first_names = _FIRST_NAMES
+        if profile is not None:
+            self.first_names = _FIRST_NAMES | {name.lower() for name in profile.columns}
+        self._found = found
+        self._profile = profile
+
+    def row(self, line: int, cells: list[str], notices: tuple[Notice, ...]) -> Row | None:
+        """None for what is no row: lines above the table, blank ones, headers."""
+        found = self._found
+        if line < found.first_line:
+            return None
+        if len(cells) > MAX_CELLS:
+            cells, notices = cells[:MAX_CELLS], (*notices, TOO_MANY_CELLS)
+        ours = bool(found.added) and corrections.is_ours(cells)
+        if found.added:
+            cells = corrections.taken_off(cells)
         # A row emptied because its cell was too long is still a row.
         if not notices and not any(cell and not cell.isspace() for cell in cells):
-            continue
-        first = cells[0]
-        if first.startswith("\ufeff"):
+            return None
+        if cells[0].startswith("\ufeff"):
             # A file with a byte order mark was appended to another one.
-            first = first.lstrip("\ufeff")
-            cells = [first, *cells[1:]]
-        if not found.offset and len(first) <= MAX_NAME:
-            if cells == plan.names:
-                # Collectors' files put one behind the other: the same header in front of each.
-                continue
-            if first.casefold() in first_names and layout.is_header(cells, profile):
-                resolved = profiles.resolve(cells, profile)
-                if resolved.fields != plan.columns.fields:
-                    carried = (_header_again(line), *resolved.notices)
-                plan = Plan.of(resolved, profile)
-                continue
-        number += 1
-        if number > MAX_ROWS:
+            cells = [cells[0].lstrip("\ufeff"), *cells[1:]]
+        if not found.offset and self._is_header(line, cells, ours):
+            return None
+        self.number += 1
+        if self.number > MAX_ROWS:
             raise too_many_rows()
-        if carried:
-            notices, carried = (*carried, *notices), ()
+        if self.carried:
+            notices, self.carried = (*self.carried, *notices), ()
         if found.offset:
-            yield _repeating_row(number, line, cells, notices, plan, found, profile)
-        else:
-            yield plan.row(number, line, cells, cells, notices)
+            return self._repeating_row(line, cells, notices)
+        return self.plan.row(self.number, line, cells, notices)
+
+    def _is_header(self, line: int, cells: list[str], ours: bool) -> bool:
+        """A header again; from there on the columns are read by it."""
+        first = cells[0]
+        if cells == self.plan.names:
+            # Collectors' files put one behind the other: the same header in front of each.
+            return True
+        if not ours and (
+            len(first) > MAX_NAME
+            or first.lower() not in self.first_names
+            or not layout.is_header(cells, self._profile)
+        ):
+            return False
+        resolved = profiles.resolve(cells, self._profile)
+        if resolved.fields != self.plan.columns.fields:
+            self.carried = (_header_again(line), *resolved.notices)
+        self.plan = Plan.of(resolved, self._profile)
+        return True
+
+    def _repeating_row(self, line: int, cells: list[str], notices: tuple[Notice, ...]) -> Row:
+        """A Configuration Manager row: names in front, values behind. Its own names count."""
+        plan, offset = self.plan, self._found.offset
+        if cells[:offset] != plan.names[:offset]:
+            if layout.leading_names(cells) != offset:
+                nothing = replace(plan, known=(), others=(), constants=(), tags=None, width=len(cells))
+                return Row(self.number, line, cells, (*notices, _NAMES_MISSING), nothing)
+            plan = Plan.of(profiles.resolve(cells[:offset], self._profile), self._profile, offset)
+        return plan.row(self.number, line, cells, notices)
 
 
 def too_many_rows() -> UnreadableFile:
     return UnreadableFile(
         "too_many_rows", f"The file has more than {MAX_ROWS:,} rows. Cut it into smaller files."
     )
-
-
-def _repeating_row(
-    number: int,
-    line: int,
-    cells: Sequence[str],
-    notices: tuple[Notice, ...],
-    plan: Plan,
-    found: Layout,
-    profile: Profile | None,
-) -> Row:
-    """A Configuration Manager row: names in front, values behind. Its own names count."""
-    offset = found.offset
-    if cells[:offset] != plan.names[:offset]:
-        if layout.leading_names(cells) != offset:
-            return Row(number, line, {}, {}, tuple(cells), (*notices, _NAMES_MISSING), plan.pairs)
-        plan = Plan.of(profiles.resolve(cells[:offset], profile), profile)
-    return plan.row(number, line, cells, cells[offset:], notices)
 
 
 def _short(count: int, width: int) -> Notice:

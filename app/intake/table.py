@@ -5,7 +5,7 @@ whatever the file was. They carry no judgement on a device: whether a serial num
 any good is decided in `app.domain`. A notice names columns and lines, never a value.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -63,23 +63,50 @@ class Dialect:
     """The sheet of a workbook that is read."""
 
 
+class Reading(Protocol):
+    """How the cells of a row are understood; rows of one header share it."""
+
+    @property
+    def pairs(self) -> tuple[tuple[str, str | None], ...]: ...
+
+    def fields_of(self, cells: Sequence[str]) -> dict[str, str]: ...
+
+    def extra_of(self, cells: Sequence[str]) -> dict[str, str]: ...
+
+
 class Row(NamedTuple):
     """One device as written: values are not trimmed; empty and blank values are absent.
 
     `number` counts data rows from 1, as a person would; `line` is the physical line on which the
-    row starts. `fields` has the known columns by field name (`app.intake.columns.FIELDS`), `extra`
-    the others by their own name, `original` every cell, with damage replaced by U+FFFD so that it
-    can be stored. `columns` are those the row was read by, as in `Dialect`: a file may change them
-    on its way. A named tuple, because a file has a million of them.
+    row starts; `cells` are all of them, with damage replaced by U+FFFD so that they can be stored.
+    A named tuple whose fields are looked up when they are asked for, because a file has a million
+    rows and not everyone who counts them looks into them.
     """
 
     number: int
     line: int
-    fields: Mapping[str, str]
-    extra: Mapping[str, str]
-    original: tuple[str, ...]
-    notices: tuple[Notice, ...] = ()
-    columns: tuple[tuple[str, str | None], ...] = ()
+    cells: Sequence[str]
+    notices: tuple[Notice, ...]
+    reading: Reading
+
+    @property
+    def fields(self) -> dict[str, str]:
+        """The known columns by field name (`app.intake.columns.FIELDS`); made anew at every call."""
+        return self.reading.fields_of(self.cells)
+
+    @property
+    def extra(self) -> dict[str, str]:
+        """The other columns by their own names; made anew at every call."""
+        return self.reading.extra_of(self.cells)
+
+    @property
+    def original(self) -> tuple[str, ...]:
+        return tuple(self.cells)
+
+    @property
+    def columns(self) -> tuple[tuple[str, str | None], ...]:
+        """Those that the row was read by, as in `Dialect`: a file may change them on its way."""
+        return self.reading.pairs
 
     @property
     def is_sound(self) -> bool:

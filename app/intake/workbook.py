@@ -90,7 +90,7 @@ def _unused(chosen: Sheet, others: Sequence[Sheet]) -> tuple[Notice, ...]:
 
 def _records(rows: Iterator[SheetRow], found: Layout) -> Iterator[Record]:
     """Rows with what their cells' types say about the columns that matter."""
-    fields, names, offset = found.columns.fields, found.columns.names, found.offset
+    fields, names, offset = found.columns.fields, found.columns.names, found.offset + found.added
     width = offset + len(names)
     for line, cells, marks, notices in rows:
         if marks and line >= found.first_line:

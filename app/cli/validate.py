@@ -1,0 +1,305 @@
+"""`registrar validate`: what would become of a file, judged on this machine and nowhere else.
+
+No server, no database, no settings: a supplier can be answered before a customer exists. The
+judgement is the service's own code; what only the service knows is said to be left open. The file
+is read once, row by row, so that its size does not matter.
+"""
+
+import json as json_format
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, BinaryIO, Final
+
+import typer
+
+from app.cli.api_client import JsonObject
+from app.cli.device_file import STDIN
+from app.cli.outcome import ExitCode, Stop
+from app.cli.screen import Screen, amount, field_words, number
+from app.cli.submit import show_dialect
+from app.cli.surroundings import ORDERS_PANEL, Json
+from app.domain.catalogue import lookup
+from app.domain.identity import IdentityKind, Rules
+from app.intake.corrections import Corrections
+from app.intake.problems import Problem
+from app.intake.profiles import Profile, ProfileError
+from app.intake.review import Review, Reviewed, Terms
+from app.intake.rows import Dialect, UnreadableFile, read
+
+app = typer.Typer()
+
+EXAMPLES: Final = 3
+"""Rows that are shown of each problem."""
+
+KIND_WORDS: Final = {
+    IdentityKind.HARDWARE_HASH: "by hardware hash",
+    IdentityKind.PRODUCT_KEY: "by PKID",
+    IdentityKind.TUPLE: "by serial number, manufacturer and model",
+}
+
+
+@dataclass(slots=True)
+class _Problems:
+    """The problems of a file by code and column, with the first rows of each."""
+
+    counts: Counter[tuple[str, str]] = field(default_factory=Counter)
+    examples: dict[tuple[str, str], list[tuple[Reviewed, Problem]]] = field(default_factory=dict)
+
+    def note(self, reviewed: Reviewed) -> None:
+        for key, problem in {(p.code, p.column or ""): p for p in reviewed.problems}.items():
+            self.counts[key] += 1
+            shown = self.examples.setdefault(key, [])
+            if len(shown) < EXAMPLES:
+                shown.append((reviewed, problem))
+
+    def __iter__(self) -> Iterator[tuple[Problem, int, list[tuple[Reviewed, Problem]]]]:
+        """Errors first, the most frequent in front."""
+        found = [(self.examples[key][0][1], count, self.examples[key]) for key, count in self.counts.items()]
+        yield from sorted(found, key=lambda entry: (not entry[0].is_error, -entry[1]))
+
+
+@app.command("validate", rich_help_panel=ORDERS_PANEL)
+def validate(
+    file: Annotated[
+        str, typer.Argument(help="A file of a collector, a supplier or a portal; `-` reads the input.")
+    ],
+    profile: Annotated[
+        Path | None, typer.Option(help="The supplier's saved mapping, a JSON file.", show_default=False)
+    ] = None,
+    platform: Annotated[str, typer.Option(help="Where the devices would be registered.")] = "partner_center",
+    group_tag: Annotated[
+        str | None, typer.Option(help="For devices that name none, as with `registrar submit`.")
+    ] = None,
+    errors: Annotated[
+        Path | None,
+        typer.Option(help="Write the invalid rows there, to be corrected and given again as they are."),
+    ] = None,
+    json: Json = False,
+) -> int:
+    """Check a file on this machine, without a server.
+
+    Says what the file is, which columns are read, what is wrong with
+    which row, and into which batches the rest would go. Ends with 0 when
+    all rows are fine, 2 when some are invalid, 4 when nothing is usable,
+    1 when the file can not be read.
+    """  # fmt: skip
+    screen = Screen(json=json)
+    terms = _terms(platform, group_tag)
+    mapping = _profile(profile)
+    name = "standard input" if file == STDIN else Path(file).name
+    review, problems = Review(terms, datetime.now(UTC)), _Problems()
+    with ExitStack() as stack:
+        source = _open(stack, file)
+        try:
+            dialect, rows = read(source, mapping)
+            corrections: Corrections | None = None
+            for row in rows:
+                reviewed = review.judge(row)
+                if reviewed.problems:
+                    problems.note(reviewed)
+                if errors is not None and not reviewed.device.is_valid:
+                    corrections = corrections or _corrections(stack, errors, file, dialect, mapping)
+                    corrections.add(row, reviewed.problems)
+            review.close()
+        except UnreadableFile as error:
+            raise Stop(f"{name} can not be read.", error.words) from None
+        except OSError as error:
+            raise Stop(f"{error.filename or name}: {error.strerror}.") from None
+    code = _judge(review)
+    if json:
+        screen.document(_document(name, platform, dialect, review, problems, code))
+        return code
+    show_dialect(screen, name, dialect, review.rows)
+    _show(screen, review, problems, group_tag)
+    if errors is not None and review.invalid:
+        screen.say(f"{errors} has the invalid rows. Correct them there and give it as a file of its own.")
+    return code
+
+
+def _terms(platform: str, group_tag: str | None) -> Terms:
+    # They import the wire, which takes most of a second.
+    from app.platforms.base import discover
+
+    platforms = discover()
+    if platform not in platforms:
+        raise Stop(f"There is no platform {platform}.", f"There are {', '.join(platforms)}.")
+    capabilities = platforms[platform].capabilities
+    rules = Rules(capabilities.identities)
+    if group_tag is not None and len(group_tag) > rules.max_group_tag:
+        raise Stop(f"A group tag has at most {rules.max_group_tag} characters.")
+    return Terms(rules, capabilities.max_devices, group_tag)
+
+
+def _profile(path: Path | None) -> Profile | None:
+    if path is None:
+        return None
+    try:
+        return Profile.parse(json_format.loads(path.read_bytes()))
+    except ProfileError as error:
+        raise Stop(f"The profile {path.name} is wrong at {error.pointer or '/'}.", error.words) from None
+    except (ValueError, RecursionError):
+        raise Stop(f"The profile {path.name} is not JSON.") from None
+    except OSError as error:
+        raise Stop(f"The profile {path} can not be read: {error.strerror}.") from None
+
+
+def _open(stack: ExitStack, path: str) -> BinaryIO:
+    if path == STDIN:
+        return typer.get_binary_stream("stdin")
+    try:
+        return stack.enter_context(Path(path).open("rb"))
+    except FileNotFoundError:
+        raise Stop(f"There is no file {path}.") from None
+    except IsADirectoryError:
+        raise Stop(f"{path} is a directory; give the file inside it.") from None
+    except OSError as error:
+        raise Stop(f"{path} can not be read: {error.strerror}.") from None
+
+
+def _corrections(
+    stack: ExitStack, path: Path, source: str, dialect: Dialect, profile: Profile | None
+) -> Corrections:
+    if source != STDIN and path.exists() and path.samefile(source):
+        raise Stop("The invalid rows would overwrite the file itself.", "Give --errors another name.")
+    try:
+        target = stack.enter_context(path.open("wb"))
+    except OSError as error:
+        raise Stop(f"{path} can not be written: {error.strerror}.") from None
+    return Corrections(target.write, dialect.columns, profile)
+
+
+def _judge(review: Review) -> ExitCode:
+    if review.invalid + len(review.late) >= review.rows:
+        return ExitCode.REFUSED
+    return ExitCode.PARTIAL if review.invalid or review.late else ExitCode.DONE
+
+
+# --- what a person reads --------------------------------------------------------------------------
+
+
+def _show(screen: Screen, review: Review, problems: _Problems, group_tag: str | None) -> None:
+    valid = review.valid.total()
+    screen.say()
+    screen.facts(
+        [
+            ("Valid", amount(valid, "device")),
+            *(
+                (f"  {KIND_WORDS[kind]}", number(review.valid[kind]))
+                for kind in KIND_WORDS
+                if review.valid[kind]
+            ),
+            ("Invalid", amount(review.invalid, "row")),
+            ("With remarks", amount(review.with_warnings, "valid device")),
+        ]
+    )
+    if valid:
+        screen.say()
+        tags = [
+            ("(the customer's default)" if tag is None else tag, count, review.batches[tag])
+            for tag, count in review.tags.most_common()
+        ]
+        screen.table(("Group tag", "Devices", "Batches"), tags[:50], whole=("Group tag",))
+        if len(tags) > 50:
+            screen.say(f"... and {number(len(tags) - 50)} more group tags.")
+    if review.orders > 1:
+        screen.say(f"`registrar submit` would make {number(review.orders)} orders of it.")
+    _show_problems(screen, problems)
+    for row, first in review.late:
+        screen.say(
+            f"Row {row:,} is the same device as row {first:,}, as a later row shows: only one is sent."
+        )
+    screen.say()
+    screen.say("Only checked, on this machine: nothing was sent.")
+
+
+def _show_problems(screen: Screen, problems: _Problems) -> None:
+    found = list(problems)
+    if not found:
+        return
+    screen.say()
+    rows = [
+        (
+            count if at == 0 else "",
+            (problem.severity.value if at == 0 else ""),
+            (lookup(problem.code).title if at == 0 else ""),
+            example.column or field_words(example.field or ""),
+            reviewed.row.line,
+            example.value,
+            example.detail,
+        )
+        for problem, count, examples in found
+        for at, (reviewed, example) in enumerate(examples)
+    ]
+    screen.table(("Rows", "Severity", "Problem", "Column", "Line", "Value", "What is wrong"), rows)
+    screen.remedies((problem.code, problem.remedy) for problem, _, _ in found if problem.is_error)
+
+
+# --- what a program reads -------------------------------------------------------------------------
+
+
+def _document(
+    name: str, platform: str, dialect: Dialect, review: Review, problems: _Problems, code: ExitCode
+) -> JsonObject:
+    return {
+        "exit_code": int(code),
+        "platform": platform,
+        "file": {
+            "name": name,
+            "format": dialect.format,
+            "container": dialect.container,
+            "sheet": dialect.sheet,
+            "kind": dialect.kind.value,
+            "encoding": dialect.encoding,
+            "header_row": dialect.header_row,
+            "columns": [{"name": name, "field": known} for name, known in dialect.columns],
+            "notices": [
+                {
+                    "code": notice.code,
+                    "severity": notice.severity.value,
+                    "column": notice.column,
+                    "detail": notice.words,
+                    "remedy": lookup(notice.code).remedy,
+                }
+                for notice in dialect.notices
+            ],
+        },
+        "counts": {
+            "rows": review.rows,
+            "valid": review.valid.total(),
+            "invalid": review.invalid,
+            "with_warnings": review.with_warnings,
+        },
+        "identities": {kind.value: review.valid[kind] for kind in KIND_WORDS},
+        "orders": review.orders,
+        "group_tags": [
+            {"group_tag": tag, "devices": count, "batches": review.batches[tag]}
+            for tag, count in review.tags.most_common()
+        ],
+        "problems": [_problem(problem, count, examples) for problem, count, examples in problems],
+        "late_duplicates": [{"row": row, "first": first} for row, first in review.late],
+    }
+
+
+def _problem(problem: Problem, count: int, examples: list[tuple[Reviewed, Problem]]) -> dict[str, Any]:
+    return {
+        "code": problem.code,
+        "severity": problem.severity.value,
+        "title": lookup(problem.code).title,
+        "column": problem.column,
+        "field": problem.field,
+        "rows": count,
+        "remedy": problem.remedy,
+        "examples": [
+            {
+                "row": reviewed.row.number,
+                "line": reviewed.row.line,
+                "value": example.value,
+                "detail": example.detail,
+            }
+            for reviewed, example in examples
+        ],
+    }

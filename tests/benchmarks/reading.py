@@ -1,0 +1,144 @@
+"""Reading: rows a second of our reader beside the bare loop that parses the same file, and its memory.
+
+The bounds: for CSV the csv module over the decoded stream, for workbooks python-calamine, which holds
+the sheet in memory. Each reading runs in a process of its own, so that its peak memory is its own;
+bound and reader take turns, and the better of two counts.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tests.workbooks import archive
+
+HEADER = "Device Serial Number,Windows Product ID,Hardware Hash,Manufacturer name,Device model"
+ROUNDS = 2
+
+_MEASURE = """
+import json, resource, sys, time
+kind, path = sys.argv[1:]
+if kind == "ours":
+    from app.intake.rows import read
+    def rows():
+        with open(path, "rb") as stream:
+            yield from read(stream)[1]
+elif kind == "csv":
+    import csv
+    csv.field_size_limit(1 << 20)
+    def rows():
+        with open(path, encoding="utf-8-sig", newline="") as stream:
+            yield from csv.reader(stream)
+else:
+    from python_calamine import CalamineWorkbook
+    def rows():
+        yield from CalamineWorkbook.from_path(path).get_sheet_by_index(0).iter_rows()
+begun = time.perf_counter()
+count = sum(1 for _ in rows())
+taken = time.perf_counter() - begun
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+print(json.dumps({"rows": count, "seconds": taken, "peak": peak}))
+"""
+
+
+def run(directory: Path) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for count in (100_000, 1_000_000):
+        found[f"{count:,} tuples, CSV"] = _compare(_csv(directory, count, _tuple), "csv", count)
+        found[f"{count:,} tuples, XLSX"] = _compare(_xlsx(directory, count), "calamine", count)
+    for count in (100_000, 1_000_000):
+        found[f"{count:,} hashes, CSV"] = _compare(_csv(directory, count, _hash), "csv", count)
+    return found
+
+
+def _compare(path: Path, bound: str, count: int) -> dict[str, Any]:
+    best: dict[str, dict[str, float]] = {}
+    for _ in range(ROUNDS):
+        for kind in (bound, "ours"):
+            measured = _measured(kind, path)
+            assert measured["rows"] in (count, count + 1), measured
+            if kind not in best or measured["seconds"] < best[kind]["seconds"]:
+                best[kind] = measured
+    path.unlink()
+    return {
+        "rows_per_s": count / best["ours"]["seconds"],
+        f"{bound}_rows_per_s": count / best[bound]["seconds"],
+        "times_the_bound": best["ours"]["seconds"] / best[bound]["seconds"],
+        "peak_mb": best["ours"]["peak"],
+        f"{bound}_peak_mb": best[bound]["peak"],
+    }
+
+
+def _measured(kind: str, path: Path) -> dict[str, float]:
+    done = subprocess.run(
+        [sys.executable, "-c", _MEASURE, kind, str(path)],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+    measured: dict[str, float] = json.loads(done.stdout)
+    return measured
+
+
+def _tuple(number: int) -> str:
+    return f"5CD{number:07d},,,Contoso,Contoso Book 14"
+
+
+def _hash(number: int) -> str:
+    # The length and the characters of a hash; its content does not matter to a reader.
+    return f"5CD{number:07d},,T0HR{number:07d}{'AgEAk+/9' * 170}{'A' * 2629},,"
+
+
+def _csv(directory: Path, count: int, line: Any) -> Path:
+    path = directory / "devices.csv"
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        stream.write(HEADER + "\r\n")
+        for number in range(count):
+            stream.write(line(number) + "\r\n")
+    return path
+
+
+def _xlsx(directory: Path, count: int) -> Path:
+    """As a spreadsheet program writes it: texts that repeat are shared."""
+    path = directory / "devices.xlsx"
+    main = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
+    relations = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
+    names = HEADER.split(",")
+
+    def texts() -> Iterator[str]:
+        yield from (*names, "Contoso", "Contoso Book 14")
+        yield from (f"5CD{number:07d}" for number in range(count))
+
+    def rows() -> Iterator[str]:
+        yield (
+            '<row r="1">'
+            + "".join(f'<c r="{letter}1" t="s"><v>{at}</v></c>' for at, letter in enumerate("ABCDE"))
+            + "</row>"
+        )
+        for number in range(count):
+            line = number + 2
+            yield (
+                f'<row r="{line}" spans="1:5"><c r="A{line}" t="s"><v>{number + 7}</v></c>'
+                f'<c r="D{line}" t="s"><v>5</v></c><c r="E{line}" t="s"><v>6</v></c></row>'
+            )
+
+    parts = {
+        "[Content_Types].xml": '<Types xmlns="http://schemas.openxmlformats.org/package/2006/content-types">'
+        '<Default Extension="xml" ContentType="application/xml"/></Types>',
+        "_rels/.rels": '<Relationships xmlns="http://schemas.openxmlformats.org/package/2006/relationships">'
+        f'<Relationship Id="rId1" Type="{relations}/officeDocument" Target="xl/workbook.xml"/></Relationships>',
+        "xl/workbook.xml": f'<workbook xmlns="{main}" xmlns:r="{relations}"><sheets>'
+        '<sheet name="Devices" sheetId="1" r:id="rId1"/></sheets></workbook>',
+        "xl/_rels/workbook.xml.rels": '<Relationships xmlns="http://schemas.openxmlformats.org/package/2006/relationships">'
+        f'<Relationship Id="rId1" Type="{relations}/worksheet" Target="worksheets/sheet1.xml"/>'
+        f'<Relationship Id="rId2" Type="{relations}/sharedStrings" Target="sharedStrings.xml"/></Relationships>',
+        "xl/sharedStrings.xml": f'<sst xmlns="{main}" uniqueCount="{count + 7}">'
+        + "".join(f"<si><t>{text}</t></si>" for text in texts())
+        + "</sst>",
+        "xl/worksheets/sheet1.xml": f'<worksheet xmlns="{main}"><sheetData>{"".join(rows())}</sheetData></worksheet>',
+    }
+    path.write_bytes(archive(parts))
+    return path
