@@ -222,12 +222,20 @@ async def valid_after(
 
 
 async def invalidate(
-    session: AsyncConnection, claim: ImportClaim, rows: Sequence[tuple[int, str, str, str]]
+    session: AsyncConnection,
+    claim: ImportClaim,
+    rows: Sequence[tuple[int, str, str, str]],
+    *,
+    changed: bool,
 ) -> int:
-    """Rows whose verdict has changed since the preview: (row number, code, detail, findings as JSON)."""
+    """Valid rows that are none after all: (row number, code, detail, findings as JSON).
+
+    `changed`: since the preview.
+    """
     return await execute(
         session,
-        "UPDATE import_rows r SET verdict = 'invalid', changed = true, identity = NULL, batch_part = NULL, "
+        "UPDATE import_rows r SET verdict = 'invalid', changed = :changed, identity = NULL, "
+        "batch_part = NULL, "
         "batch_position = NULL, error_code = u.code, error_detail = u.detail, "
         "findings = coalesce(r.findings, '[]'::jsonb) || CAST(u.findings AS jsonb) "
         "FROM unnest(CAST(:numbers AS integer[]), CAST(:codes AS text[]), CAST(:details AS text[]), "
@@ -236,6 +244,7 @@ async def invalidate(
         "AND r.batch_part IS NOT NULL",
         partner=claim.partner_id,
         import_id=claim.id,
+        changed=changed,
         numbers=[number for number, _, _, _ in rows],
         codes=[code for _, code, _, _ in rows],
         details=[detail for _, _, detail, _ in rows],

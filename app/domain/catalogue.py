@@ -271,8 +271,6 @@ def _rows() -> list[Code]:
              "Cancel one of the two orders if they are meant to be the same."),
         Code("model_unlike_earlier", row, warning, person, "Earlier devices with such serial numbers were others",
              "Compare manufacturer and model with the device: they must be right to the letter."),
-        Code("duplicate_other_group_tag", row, error, never, "One device twice, with different group tags",
-             "Decide for one of the two tags and delete the other row."),
         Code("duplicate_in_order", row, error, never, "The same device is in this order already",
              "Nothing to do: the earlier row named in the detail registers the device."),
         Code("duplicate_with_other_tag", row, error, never,

@@ -5,6 +5,7 @@ between them our own books are asked: `examine` is heavy and runs in a thread; `
 books say, and gives each valid row its place in the batches to be.
 """
 
+from array import array
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,14 +21,15 @@ from app.db.sql import Record
 from app.domain import hardware_hash
 from app.domain.catalogue import Finding, lookup
 from app.domain.directory import Directory, Entry
-from app.domain.identity import CheckedDevice, IdentityKind, Rules
+from app.domain.duplicates import Seen
+from app.domain.identity import CheckedDevice, IdentityKind, Rules, as_duplicate
 from app.domain.ids import PartnerId
 from app.domain.imports import Verdict
+from app.intake.corrections import Pairs
 from app.intake.devices import check_row
 from app.intake.problems import problems_of, shown
 from app.intake.table import Row
 from app.platforms.base import Platform
-from app.services.import_seen import Seen
 
 ANY_IDENTITY = frozenset(IdentityKind)
 
@@ -54,6 +56,9 @@ class Examined:
     row: Row
     device: CheckedDevice
     customer_id: UUID | None
+    group_tag: str | None
+    """The row's own, else the import's, else the customer's."""
+    purchase_order: str | None
     findings: list[dict[str, Any]]
 
 
@@ -90,7 +95,18 @@ class Checker:
         )
         self.terms = {row["id"]: _terms(row, platforms, max_group_tag) for row in customers}
         self._seen = Seen()
+        self._tags = _Tags()
         self._unknown = Rules(ANY_IDENTITY, max_group_tag=max_group_tag)
+        self.columns: Pairs = ()
+        """The file's columns; a row that was read by others keeps its own."""
+
+    @property
+    def late_duplicates(self) -> list[tuple[int, Finding]]:
+        """After the last row: rows that a later one showed to be the same device as an earlier one."""
+        return [
+            (row, Finding("duplicate_in_order", "", f"The same device as row {first:,}."))
+            for row, first in self._seen.united
+        ]
 
     # --- first stroke, in a thread --------------------------------------------------------------
 
@@ -104,23 +120,30 @@ class Checker:
         return examined
 
     def _examine(self, row: Row) -> Examined:
-        customer_id, objection = self.directory.of_row(row.fields.get("customer"), self.given_customer)
+        fields = row.fields
+        customer_id, objection = self.directory.of_row(fields.get("customer"), self.given_customer)
         terms = None if customer_id is None else self.terms[customer_id]
         device = check_row(row, self._unknown if terms is None else terms.rules, self.now)
+        objections = [] if objection is None else [objection]
+        if terms is not None and terms.barred is not None:
+            objections.append(Finding("partner_role_cannot_use_api", "customer", terms.barred))
+        if objections and any(finding.is_error for finding in objections):
+            device = replace(device, kind=None, keys=())
+        tag = device.group_tag or self.given_tag or (None if terms is None else terms.default_group_tag)
+        # Every row is counted, so that the numbers are the rows' own.
+        first = self._seen.add(device.keys)
+        self._tags.add(tag)
+        if first is not None:
+            device = as_duplicate(device, first, (self._tags.of(first), tag))
         findings: list[dict[str, Any]] = []
         if row.notices or device.findings:
             findings = [
                 _as_json(p.code, p.field, p.detail, p.column, p.value) for p in problems_of(row, device)
             ]
-        own = [] if objection is None else [objection]
-        if terms is not None and terms.barred is not None:
-            own.append(Finding("partner_role_cannot_use_api", "customer", terms.barred))
-        examined = Examined(row, device, customer_id, findings)
-        _add(examined, own)
-        if examined.device.is_valid:
-            twin = self._seen.add(row.number, examined.device.keys, device.group_tag)
-            if twin is not None:
-                _add(examined, [twin])
+        purchase_order = _purchase_order(fields.get("purchase_order"))
+        examined = Examined(row, device, customer_id, tag, purchase_order, findings)
+        if objections:
+            _add(examined, objections)
         return examined
 
     # --- second stroke --------------------------------------------------------------------------
@@ -132,24 +155,19 @@ class Checker:
         hashes: list[tuple[UUID, UUID, int, bytes]] = []
         counts: Counter[Verdict] = Counter()
         for id, item, books in zip(ids, examined, from_books, strict=True):
-            _add(item, books)
-            tag = self._tag(item)
-            place = self._place(item, tag)
+            if books:
+                _add(item, books)
+            place = self._place(item)
             verdict = Verdict.INVALID if place is None else _milder(item.findings)
             counts[verdict] += 1
-            rows.append(self._row(id, item, tag, place, verdict))
+            rows.append(self._row(id, item, place, verdict))
             if item.device.hash is not None:
                 hashes.append((self.partner_id, self.import_id, item.row.number, item.device.hash.data))
         return Staged(rows, hashes, counts, examined[-1].row.number)
 
-    def _tag(self, item: Examined) -> str | None:
-        tag = item.device.group_tag or self.given_tag
-        if tag is None and item.customer_id is not None:
-            tag = self.terms[item.customer_id].default_group_tag
-        return tag
-
-    def _place(self, item: Examined, tag: str | None) -> tuple[int, int] | None:
+    def _place(self, item: Examined) -> tuple[int, int] | None:
         """Which batch of its customer and tag the row goes into, and where; None for an invalid row."""
+        tag = item.group_tag
         if not item.device.is_valid or item.customer_id is None or tag is None:
             return None
         terms = self.terms[item.customer_id]
@@ -163,7 +181,7 @@ class Checker:
         return divmod(at, terms.max_devices)
 
     def _row(
-        self, id: UUID, item: Examined, tag: str | None, place: tuple[int, int] | None, verdict: Verdict
+        self, id: UUID, item: Examined, place: tuple[int, int] | None, verdict: Verdict
     ) -> tuple[Any, ...]:
         row, device = item.row, item.device
         error = next((f for f in item.findings if lookup(f["code"]).severity == "error"), None)
@@ -175,11 +193,11 @@ class Checker:
             row.line,
             verdict.value,
             item.customer_id,
-            tag,
+            item.group_tag,
             None if place is None else place[0],
             None if place is None else place[1],
             device.line_ref,
-            _purchase_order(row),
+            item.purchase_order,
             device.kind.value if device.kind is not None else None,
             device.search_serial,
             device.manufacturer,
@@ -188,8 +206,20 @@ class Checker:
             encode_json(item.findings) if item.findings else None,
             None if error is None else error["code"],
             None if error is None else error["detail"],
-            _original(row, device),
+            self._original(row, device),
         )
+
+    def _original(self, row: Row, device: CheckedDevice) -> str:
+        """The row's cells as JSON. The hash's is null where the staged hash gives back the very same text:
+        it is four fifths of a file, and need not be kept twice."""
+        cells: list[str | None] = list(row.cells)
+        if device.hash is not None and not device.hash.repaired:
+            for at, (_, known) in enumerate(row.columns[: len(cells)]):
+                if known == "hardware_hash" and cells[at] == hardware_hash.encode(device.hash.data):
+                    cells[at] = None
+        if row.columns != self.columns:
+            return orjson.dumps({"cells": cells, "columns": row.columns}).decode()
+        return orjson.dumps(cells).decode()
 
 
 def tag_conflict(tag: str, spelling: str) -> Finding:
@@ -218,12 +248,11 @@ def _as_json(
 
 def _add(item: Examined, findings: Sequence[Finding]) -> None:
     """An error among them makes the device invalid."""
-    names: dict[str, str] = {}
     for finding in findings:
-        if finding.field and not names:
-            names = {known: column for column, known in item.row.columns if known is not None}
-        column = names.get(finding.field)
-        value = shown(item.row.fields.get(finding.field)) if column is not None else None
+        column = value = None
+        if finding.field:
+            names = {known: name for name, known in item.row.columns if known is not None}
+            column, value = names.get(finding.field), shown(item.row.fields.get(finding.field))
         item.findings.append(_as_json(finding.code, finding.field, finding.detail, column, value))
         if finding.is_error and item.device.is_valid:
             item.device = replace(item.device, kind=None, keys=())
@@ -246,23 +275,37 @@ def _terms(row: Record, platforms: Mapping[str, Platform], max_group_tag: int) -
     )
 
 
-def _purchase_order(row: Row) -> str | None:
-    text = (row.fields.get("purchase_order") or "").strip()
+def _purchase_order(text: str | None) -> str | None:
+    text = (text or "").strip()
     return text if text and text.isprintable() and len(text) <= 255 else None
 
 
-def _original(row: Row, device: CheckedDevice) -> str:
-    """The row's cells as JSON. The hash's is null where the staged hash gives back the very same text:
-    it is four fifths of a file, and need not be kept twice."""
-    cells: list[str | None] = list(row.original)
-    if device.hash is not None and not device.hash.repaired:
-        for at, (_, known) in enumerate(row.columns[: len(cells)]):
-            if known == "hardware_hash" and cells[at] == hardware_hash.encode(device.hash.data):
-                cells[at] = None
-    return orjson.dumps(cells, default=str).decode()
+class _Tags:
+    """The group tag of each row, in four bytes a row."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[str | None, int] = {}
+        self._names: list[str | None] = []
+        self._rows = array("I", [0])
+
+    def add(self, tag: str | None) -> None:
+        number = self._numbers.setdefault(tag, len(self._names))
+        if number == len(self._names):
+            self._names.append(tag)
+        self._rows.append(number)
+
+    def of(self, row: int) -> str | None:
+        return self._names[self._rows[row]]
 
 
-def restored(original: str, hash_data: bytes | None) -> list[str]:
-    """The cells as they were in the file; empty for a hash that has been moved or deleted since."""
+def restored(original: str, hash_data: bytes | None) -> tuple[list[str], Pairs]:
+    """The cells as they were in the file, and the row's columns where they were not the file's.
+
+    The cell of a hash that has been moved or deleted since is empty.
+    """
+    found = orjson.loads(original)
+    pairs: Pairs = ()
+    if isinstance(found, dict):
+        found, pairs = found["cells"], tuple((name, known) for name, known in found["columns"])
     text = "" if hash_data is None else hardware_hash.encode(hash_data)
-    return [text if cell is None else cell for cell in orjson.loads(original)]
+    return [text if cell is None else cell for cell in found], pairs

@@ -151,6 +151,7 @@ async def _look_again(runtime: Runtime, claim: ImportClaim, stopping: Callable[[
                     tx.session,
                     claim,
                     [(n, e.code, e.detail, encode_json([as_json(e)])) for n, e in errors],
+                    changed=True,
                 )
             after = rows[-1]["row_number"]
     async with runtime.transaction(claim.partner_id) as tx:

@@ -17,6 +17,7 @@ from uuid import UUID
 from anyio import from_thread, to_thread
 
 from app.db import customers, group_tags, import_rows, imports
+from app.db.engine import encode_json
 from app.db.imports import ImportClaim
 from app.domain.catalogue import Finding
 from app.domain.event import EventType
@@ -28,7 +29,7 @@ from app.runtime import Runtime, Tx
 from app.services import history
 from app.services.events import publish
 from app.services.history import Patterns
-from app.services.import_checking import Checker, Examined, Staged
+from app.services.import_checking import Checker, Examined, Staged, as_json
 from app.services.import_events import import_happening
 from app.services.import_summary import summarise
 from app.telemetry import logger
@@ -91,6 +92,7 @@ async def read_import(runtime: Runtime, claim: ImportClaim, stopping: Callable[[
         dialect, rows = await to_thread.run_sync(
             lambda: intake.read(io.BufferedReader(file, 256 * 1024), profile and Profile.parse(profile))
         )
+        checker.columns = dialect.columns
         await _keep(runtime, claim, {"dialect": _dialect_as_json(dialect)})
         counts = await _read_rows(runtime, claim, checker, rows, file, stopping)
     except UnreadableFile as error:
@@ -99,7 +101,7 @@ async def read_import(runtime: Runtime, claim: ImportClaim, stopping: Callable[[
     if not counts.total():
         await refuse(runtime, claim, "file_without_rows", "The file has a header and no row with a device.")
         return
-    await _finish(runtime, claim, counts)
+    await _finish(runtime, claim, checker)
 
 
 async def _begin(runtime: Runtime, claim: ImportClaim) -> ImportClaim:
@@ -192,11 +194,15 @@ async def _judge(
     return checker.settle(examined, from_books)
 
 
-async def _finish(runtime: Runtime, claim: ImportClaim, counts: Counter[Verdict]) -> None:
+async def _finish(runtime: Runtime, claim: ImportClaim, checker: Checker) -> None:
     now = runtime.now()
+    late = checker.late_duplicates
     async with runtime.transaction(claim.partner_id) as tx:
+        if late:
+            rows = [(n, e.code, e.detail, encode_json([as_json(e)])) for n, e in late]
+            await import_rows.invalidate(tx.session, claim, rows, changed=False)
         summary = await summarise(tx, claim.partner_id, claim.id)
-        state = ready_state(counts[Verdict.INVALID])
+        state = ready_state(summary["invalid"])
         await release(
             runtime,
             tx,
@@ -204,6 +210,7 @@ async def _finish(runtime: Runtime, claim: ImportClaim, counts: Counter[Verdict]
             {
                 "state": state,
                 "summary": summary,
+                "counts": {verdict.value: summary[verdict.value] for verdict in Verdict},
                 "bytes_read": claim.record["size_bytes"],
                 "due_at": claim.record["expires_at"],
             },
@@ -213,7 +220,7 @@ async def _finish(runtime: Runtime, claim: ImportClaim, counts: Counter[Verdict]
         record = await imports.get(tx.session, claim.partner_id, claim.id)
         assert record is not None
         await publish(tx, claim.partner_id, [import_happening(EventType.IMPORT_READY, record)], now)
-    log.info("import_read", import_id=str(claim.id), rows=counts.total(), invalid=counts[Verdict.INVALID])
+    log.info("import_read", import_id=str(claim.id), rows=summary["rows"], invalid=summary["invalid"])
 
 
 async def refuse(runtime: Runtime, claim: ImportClaim, code: str, words: str) -> None:

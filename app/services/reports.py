@@ -7,8 +7,7 @@ safe to open: a cell that a spreadsheet would run as a formula is written as tex
 import csv
 import io
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 from anyio import to_thread
@@ -22,64 +21,19 @@ from app.domain.errors import Conflict, NotFound
 from app.domain.ids import PartnerId
 from app.domain.imports import MOVING, ImportState, Verdict
 from app.intake.columns import ALIASES
+from app.intake.corrections import Corrections, Pairs, disarmed
+from app.intake.problems import Problem
+from app.intake.profiles import Profile
 from app.runtime import Runtime
 from app.services.import_checking import restored
 
 PAGE: Final = 1000
 BOM: Final = "\ufeff"
 """Without it, spreadsheets take UTF-8 for the local code page."""
-_DANGEROUS: Final = ("=", "+", "-", "@", "\t", "\r")
 
-ERROR_COLUMNS: Final = ("Registrar row", "Registrar code", "Registrar problem", "Registrar remedy")
-RESULT_COLUMNS: Final = (
-    "Registrar row",
-    "Registrar state",
-    "Registrar code",
-    "Registrar problem",
-    "Registrar remedy",
-    "Registrar group tag",
-)
-_OWN: Final = frozenset((*ERROR_COLUMNS, *RESULT_COLUMNS))
+RESULT_COLUMNS: Final = ("row", "state", "code", "problem", "remedy", "group tag")
+"""In front of the file's own columns, as in the file of rows to be corrected."""
 _OF_ORDER: Final = ("line_ref", "serial_number", "manufacturer", "model", "product_key")
-
-
-@dataclass(frozen=True, slots=True)
-class _Columns:
-    """The columns of the file that a report gives back, in its order."""
-
-    names: tuple[str, ...]
-    places: tuple[int, ...]
-
-    @classmethod
-    def of(cls, dialect: Mapping[str, Any]) -> "_Columns":
-        """Without those that an earlier report added. What had no name gets that of its field."""
-        kept = [
-            (at, _name(column, named=dialect["header_row"] is not None))
-            for at, column in enumerate(dialect["columns"])
-            if column["name"] not in _OWN
-        ]
-        return cls(tuple(name for _, name in kept), tuple(at for at, _ in kept))
-
-    def cells(self, cells: Sequence[str]) -> list[str]:
-        return [cells[at] if at < len(cells) else "" for at in self.places]
-
-
-def _name(column: Mapping[str, str | None], *, named: bool) -> str:
-    field = column["field"]
-    return ALIASES[field][0] if not named and field else str(column["name"])
-
-
-def written(lines: Sequence[Sequence[object]]) -> str:
-    """Lines of CSV, none of whose cells a spreadsheet would run."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\r\n")
-    writer.writerows([_safe(cell) for cell in line] for line in lines)
-    return text.getvalue()
-
-
-def _safe(cell: object) -> str:
-    text = "" if cell is None else str(cell)
-    return f"'{text}" if text.startswith(_DANGEROUS) else text
 
 
 async def errors_of(
@@ -98,15 +52,25 @@ async def errors_of(
         raise Conflict("invalid_state", "The file has not been read, so there are no rows.")
     if state in (ImportState.DISCARDED, ImportState.EXPIRED) or record["due_at"] is None:
         raise Conflict("invalid_state", "The import's rows have been deleted.")
-    return _errors(runtime, partner_id, import_id, _Columns.of(record["dialect"]), verdict)
+    pairs = tuple((column["name"], column["field"]) for column in record["dialect"]["columns"])
+    profile = None if record["profile"] is None else Profile.parse(record["profile"])
+    return _errors(runtime, partner_id, import_id, pairs, profile, verdict)
 
 
 async def _errors(
-    runtime: Runtime, partner_id: PartnerId, import_id: UUID, columns: _Columns, verdict: Verdict
+    runtime: Runtime,
+    partner_id: PartnerId,
+    import_id: UUID,
+    pairs: Pairs,
+    profile: Profile | None,
+    verdict: Verdict,
 ) -> AsyncIterator[bytes]:
-    yield (BOM + written([(*columns.names, *ERROR_COLUMNS)])).encode()
+    written = bytearray()
+    corrections = Corrections(written.extend, pairs, profile)
     after = 0
     while True:
+        yield bytes(written)
+        written.clear()
         async with runtime.transaction(partner_id) as tx:
             rows = await import_rows.originals(
                 tx.session, partner_id, import_id, after=after, limit=PAGE, verdict=verdict.value
@@ -114,31 +78,27 @@ async def _errors(
         if not rows:
             return
         after = rows[-1]["row_number"]
-        yield await to_thread.run_sync(_error_lines, columns, rows)
+        await to_thread.run_sync(_add_rows, corrections, rows, pairs)
 
 
-def _error_lines(columns: _Columns, rows: Sequence[Record]) -> bytes:
-    return written(
-        [
-            (
-                *columns.cells(restored(row["original"], row["hash_data"])),
-                row["row_number"],
-                *_said(row["findings"]),
-            )
-            for row in rows
-        ]
-    ).encode()
+def _add_rows(corrections: Corrections, rows: Sequence[Record], pairs: Pairs) -> None:
+    for row in rows:
+        cells, own = restored(row["original"], row["hash_data"])
+        problems = [_problem(found) for found in row["findings"] or ()]
+        errors = [problem for problem in problems if problem.is_error] or problems
+        corrections.add_cells(row["row_number"], cells, errors, own or pairs)
 
 
-def _said(findings: Sequence[Mapping[str, str]] | None) -> tuple[str, str, str]:
-    """Codes, what is wrong, and what to do: errors if there are any, else everything."""
-    found = [(lookup(finding["code"]), finding["detail"]) for finding in findings or ()]
-    errors = [one for one in found if one[0].severity == "error"] or found
-    remedies = dict.fromkeys(entry.remedy for entry, _ in errors)
-    return (
-        " ".join(dict.fromkeys(entry.code for entry, _ in errors)),
-        " ".join(f"{entry.title}. {detail}" for entry, detail in errors),
-        " ".join(remedies),
+def _problem(found: Mapping[str, str]) -> Problem:
+    entry = lookup(found["code"])
+    return Problem(
+        found["code"],
+        entry.severity,
+        found.get("column"),
+        found["field"] or None,
+        found.get("value"),
+        found["detail"],
+        entry.remedy,
     )
 
 
@@ -157,9 +117,10 @@ async def result_of(runtime: Runtime, partner_id: PartnerId, order_id: UUID) -> 
 async def _results(
     runtime: Runtime, partner_id: PartnerId, order_id: UUID, file: Record | None
 ) -> AsyncIterator[bytes]:
-    columns = None if file is None else _Columns.of(file["dialect"])
-    names = tuple(ALIASES[field][0] for field in _OF_ORDER) if columns is None else columns.names
-    yield (BOM + written([(*names, *RESULT_COLUMNS)])).encode()
+    names = [ALIASES[field][0] for field in _OF_ORDER]
+    if file is not None:
+        names = [column["name"] for column in file["dialect"]["columns"]]
+    yield (BOM + _written([[*RESULT_COLUMNS, *names]])).encode()
     after: str | None = None
     while True:
         originals: dict[int, str] = {}
@@ -170,25 +131,24 @@ async def _results(
             if file is not None and page.items:
                 numbers = [row["row_number"] for row in page.items]
                 originals = await import_rows.originals_of(tx.session, partner_id, file["id"], numbers)
-        if not page.items:
-            return
-        yield await to_thread.run_sync(_result_lines, columns, page.items, originals)
+        if page.items:
+            yield await to_thread.run_sync(_result_lines, page.items, originals)
         if page.next_token is None:
             return
         after = str(page.items[-1]["row_number"])
 
 
-def _result_lines(columns: _Columns | None, rows: Sequence[Record], originals: Mapping[int, str]) -> bytes:
+def _result_lines(rows: Sequence[Record], originals: Mapping[int, str]) -> bytes:
     """Hashes are left out: once a device is registered there is none, and until then nobody needs it."""
     lines = []
     for row in rows:
-        if columns is None:
-            cells: list[object] = [row[field] for field in _OF_ORDER]
+        original = originals.get(row["row_number"])
+        if original is None:
+            cells: Sequence[object] = [row[field] for field in _OF_ORDER]
         else:
-            original = originals.get(row["row_number"])
-            cells = [*columns.cells(restored(original, None) if original is not None else [])]
-        lines.append((*cells, row["row_number"], row["state"], *_outcome(row), row["group_tag"]))
-    return written(lines).encode()
+            cells, _ = restored(original, None)
+        lines.append([row["row_number"], row["state"], *_outcome(row), row["group_tag"], *cells])
+    return _written(lines).encode()
 
 
 def _outcome(row: Record) -> tuple[str, str, str]:
@@ -198,3 +158,11 @@ def _outcome(row: Record) -> tuple[str, str, str]:
     if upstream and upstream not in problem:
         problem = f"{problem} ({upstream})".strip()
     return row["error_code"] or "", problem, entry.remedy if entry else ""
+
+
+def _written(lines: Sequence[Sequence[object]]) -> str:
+    """Lines of CSV, none of whose cells a spreadsheet would run."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\r\n")
+    writer.writerows([disarmed("" if cell is None else str(cell)) for cell in line] for line in lines)
+    return text.getvalue()

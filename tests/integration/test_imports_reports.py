@@ -4,7 +4,8 @@ import csv
 import io
 
 from app.domain.identity import Device, IdentityKind
-from app.services.reports import ERROR_COLUMNS, RESULT_COLUMNS
+from app.intake.corrections import ADDED
+from app.services.reports import RESULT_COLUMNS
 from deploy.synthetic import devices
 from tests.import_scene import (
     HEADER,
@@ -41,9 +42,9 @@ async def test_errors_come_back_as_they_were_sent_with_what_to_do(world: World) 
     found = await preview(world, partner, sheet(header, rows))
     [row] = table(await download(world, partner, f"/v1/imports/{found['id']}/errors.csv"))
     assert [row[name] for name in header] == rows[2]
-    assert (row["Registrar row"], row["Registrar code"]) == ("3", "incomplete_tuple")
-    assert row["Registrar problem"]
-    assert row["Registrar remedy"]
+    assert (row["row"], row["code"]) == ("3", "incomplete_tuple")
+    assert row["problem"]
+    assert row["remedy"]
 
 
 async def test_mended_errors_can_be_uploaded_again_and_again(world: World) -> None:
@@ -57,12 +58,12 @@ async def test_mended_errors_can_be_uploaded_again_and_again(world: World) -> No
         assert found["counts"]["invalid"] == 2
         data = (await download(world, partner, f"/v1/imports/{found['id']}/errors.csv")).encode("utf-8-sig")
         given_back = table(data.decode("utf-8-sig"))
-        assert list(given_back[0]) == [*header, *ERROR_COLUMNS]
+        assert list(given_back[0]) == [*ADDED, *header]
         assert [[row[name] for name in header] for row in given_back] == rows
     mended = data.replace(b"SYN1,Contoso,,", b"SYN1,Contoso,Book,").replace(b"-other", b"")
     found = await preview(world, partner, mended)
     assert (found["state"], found["counts"]["invalid"]) == ("ready", 0), found["preview"]
-    assert set(found["dialect"]["columns_unused"]) == set(ERROR_COLUMNS)
+    assert found["dialect"]["columns_unused"] == []
 
 
 async def test_warnings_can_be_had_too(world: World) -> None:
@@ -70,7 +71,7 @@ async def test_warnings_can_be_had_too(world: World) -> None:
     found = await preview(world, partner, sheet(HEADER, [[" SYN1", "Contoso", "Book"], ["SYN2", "", ""]]))
     path = f"/v1/imports/{found['id']}/errors.csv?verdict=warning"
     [row] = table(await download(world, partner, path))
-    assert (row["Registrar row"], row["Registrar code"]) == ("1", "value_trimmed")
+    assert (row["row"], row["code"]) == ("1", "value_trimmed")
 
 
 async def test_a_file_without_names_comes_back_with_names_that_are_understood(world: World) -> None:
@@ -116,14 +117,14 @@ async def test_the_result_of_an_import_has_its_columns_and_every_rows_outcome(wo
     final = await committed(world, partner, found["id"])
     path = f"/v1/orders/{final['orders'][0]['order_id']}/result.csv"
     waiting = table(await download(world, partner, path))
-    assert {row["Registrar state"] for row in waiting} == {"queued", "invalid"}
+    assert {row["state"] for row in waiting} == {"queued", "invalid"}
     await world.work()
     ended = table(await download(world, partner, path))
     assert [[row[name] for name in header] for row in ended] == rows
-    assert [int(row["Registrar row"]) for row in ended] == list(range(1, 1502))
-    assert {row["Registrar state"] for row in ended[:-1]} == {"registered"}
-    assert (ended[-1]["Registrar state"], ended[-1]["Registrar code"]) == ("invalid", "incomplete_tuple")
-    assert ended[-1]["Registrar remedy"]
+    assert [int(row["row"]) for row in ended] == list(range(1, 1502))
+    assert {row["state"] for row in ended[:-1]} == {"registered"}
+    assert (ended[-1]["state"], ended[-1]["code"]) == ("invalid", "incomplete_tuple")
+    assert ended[-1]["remedy"]
 
 
 async def test_the_result_of_an_order_by_json_has_its_fields(world: World) -> None:
@@ -138,9 +139,9 @@ async def test_the_result_of_an_order_by_json_has_its_fields(world: World) -> No
     await world.work()
     text = await download(world, partner, f"/v1/orders/{order.view.record['id']}/result.csv")
     first, second = table(text)
-    assert list(first)[-len(RESULT_COLUMNS) :] == list(RESULT_COLUMNS)
-    assert (first["line_ref"], first["Registrar state"]) == ("10", "registered")
-    assert (second["line_ref"], second["Registrar code"]) == ("20", "incomplete_tuple")
+    assert list(first)[: len(RESULT_COLUMNS)] == list(RESULT_COLUMNS)
+    assert (first["line_ref"], first["state"]) == ("10", "registered")
+    assert (second["line_ref"], second["code"]) == ("20", "incomplete_tuple")
 
 
 async def test_an_expired_import_leaves_its_orders_a_result_all_the_same(world: World) -> None:
