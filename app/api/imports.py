@@ -120,7 +120,7 @@ def _joined(parameters: dict[str, str], fields: dict[str, str]) -> dict[str, str
     twice = sorted((parameters.keys() & fields.keys()) - {"file_name"})
     if twice:
         errors = [
-            FieldError(f"/{name}", "given_twice", "It is in the URL and in the form.") for name in twice
+            FieldError(f"/{name}", "validation_failed", "It is in the URL and in the form.") for name in twice
         ]
         raise Unprocessable("validation_failed", "A field is given twice.", errors)
     return {**fields, **parameters}
@@ -198,7 +198,7 @@ async def download_import_errors(
     "/{import_id}:commit",
     status_code=202,
     response_model=ImportOut,
-    openapi_extra=body_of(CommitIn),
+    openapi_extra=body_of(CommitIn, required=False),
 )
 async def commit_import(
     request: Request, runtime: RuntimeOf, caller: WritesOrders, import_id: UUID, key: IdempotencyKey = None
@@ -208,7 +208,7 @@ async def commit_import(
     The verdicts of the preview are what is ordered. What has changed since (a group tag, another order)
     is looked at once more; a row that has become invalid is marked `changed`.
     """
-    given, digest = await read(request, CommitIn)
+    given, digest = await read(request, CommitIn) if _has_body(request) else (CommitIn(), b"")
 
     async def run(remember: Remember) -> None:
         async def answer(tx: Tx, view: ImportView) -> None:
@@ -224,6 +224,10 @@ async def commit_import(
         )
 
     return await create_once(request, runtime, caller.partner_id, key, digest, run)
+
+
+def _has_body(request: Request) -> bool:
+    return request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers
 
 
 @router.post("/{import_id}:discard")

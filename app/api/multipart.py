@@ -102,4 +102,4 @@ class MultipartFile:
 
 
 def _refused(words: str) -> Unprocessable:
-    return Unprocessable("validation_failed", words, [FieldError("", "multipart_invalid", words)])
+    return Unprocessable("validation_failed", words, [FieldError("", "validation_failed", words)])

@@ -44,12 +44,12 @@ ASKS_MICROSOFT: dict[int | str, dict[str, Any]] = {
 """For routes that ask Microsoft while the caller waits."""
 
 
-def body_of(model: type[BaseModel]) -> dict[str, Any]:
+def body_of(model: type[BaseModel], *, required: bool = True) -> dict[str, Any]:
     """`openapi_extra` for a route that reads its body itself."""
     if model not in _BODIES:
         _BODIES.append(model)
     reference = {"$ref": f"#/components/schemas/{model.__name__}"}
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": reference}}}}
+    return {"requestBody": {"required": required, "content": {"application/json": {"schema": reference}}}}
 
 
 def upload_of(model: type[BaseModel]) -> dict[str, Any]:

@@ -43,10 +43,6 @@ class ImportClaim:
     """Claims since the import last got anywhere, this one included."""
     record: Record
 
-    @property
-    def fence(self) -> dict[str, Any]:
-        return {"partner": self.partner_id, "id": self.id, "owner": self.owner}
-
 
 async def claim_one(
     session: AsyncConnection, *, owner: UUID, now: datetime, lease: timedelta
@@ -80,7 +76,9 @@ async def update_claimed(session: AsyncConnection, claim: ImportClaim, values: d
             session,
             f"UPDATE imports SET {assignments} WHERE partner_id = :partner AND id = :id "
             "AND owner = :owner AND state = :known_state",
-            **claim.fence,
+            partner=claim.partner_id,
+            id=claim.id,
+            owner=claim.owner,
             known_state=claim.state,
             **parameters,
         )
@@ -93,7 +91,9 @@ async def hand_over(session: AsyncConnection, claim: ImportClaim, values: dict[s
     await execute(
         session,
         f"UPDATE imports SET {assignments} WHERE partner_id = :partner AND id = :id AND owner = :owner",
-        **claim.fence,
+        partner=claim.partner_id,
+        id=claim.id,
+        owner=claim.owner,
         **parameters,
     )
 
@@ -104,7 +104,9 @@ async def lock_claimed(session: AsyncConnection, claim: ImportClaim) -> bool:
         session,
         "SELECT id FROM imports WHERE partner_id = :partner AND id = :id AND owner = :owner "
         "AND state = :known_state FOR NO KEY UPDATE",
-        **claim.fence,
+        partner=claim.partner_id,
+        id=claim.id,
+        owner=claim.owner,
         known_state=claim.state,
     )
     return row is not None

@@ -13,6 +13,8 @@ WHOLE_MODULES = {
     "app/db/heartbeats.py": "workers serve all partners",
 }
 CARRIED_BY_ROWS = {
+    "app/db/import_rows.py: add_many": "each row has its partner, and row-level security checks it",
+    "app/db/import_rows.py: add_hashes": "each row has its partner, and row-level security checks it",
     "app/db/registrations.py: add_many": "each row has its partner, and row-level security checks it",
     "app/db/registrations.py: add_hashes": "each row has its partner, and row-level security checks it",
 }
