@@ -4,12 +4,15 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 from xml.parsers import expat
 
-from app.intake.archive import Part, damaged
+from app.intake.archive import damaged
 from app.intake.bounds import CHUNK
+from app.intake.table import Source, UnreadableFile
 
 MAX_TOKEN: Final = 1024**2
 """Bytes of one tag or comment."""
-MAX_DEPTH: Final = 64
+
+MAX_NAMES: Final = 1_000
+"""Different names of tags, and of attributes."""
 
 Start = Callable[[str, list[str]], Any]
 End = Callable[[str], Any]
@@ -17,36 +20,81 @@ Characters = Callable[[str], Any]
 
 
 def walk(
-    part: Part, start: Start, end: End | None = None, text: Characters | None = None, *, parser: Any = None
+    part: Source, start: Start, end: End | None = None, text: Characters | None = None
 ) -> Iterator[None]:
     """Feeds a part to handlers and yields after every piece, so that a caller can hand out what it has.
 
     `start` gets a name, which may have a prefix, and its attributes as names and values in turn.
     Raises UnreadableFile for anything but sound XML without declarations.
     """
-    parser = expat.ParserCreate() if parser is None else parser
-    parser.ordered_attributes = True
-    parser.buffer_text = True
-    parser.StartElementHandler = start
-    parser.EndElementHandler = end
-    parser.CharacterDataHandler = text
-    parser.StartDoctypeDeclHandler = parser.EntityDeclHandler = _refuse
-    parser.ExternalEntityRefHandler = _refuse
-    given = 0
-    try:
-        while piece := part.read(CHUNK):
-            given += len(piece)
-            parser.Parse(piece, False)
-            if given - parser.CurrentByteIndex > MAX_TOKEN:
-                raise damaged()
-            yield
-        parser.Parse(b"", True)
-    except (expat.ExpatError, LookupError, ValueError) as error:
-        # UnreadableFile is a ValueError too, and goes on as it is.
-        if isinstance(error, expat.ExpatError | LookupError | UnicodeError) or type(error) is ValueError:
+    yield from Walk(start, end, text).through(part)
+
+
+class Walk:
+    """The same in steps, for a caller that reads a part of it by itself."""
+
+    def __init__(self, start: Start, end: End | None, text: Characters | None) -> None:
+        parser = self._parser = expat.ParserCreate()
+        self.encoding = "utf-8"
+        """As declared, in lower case."""
+        self._given = 0
+        parser.ordered_attributes = True
+        parser.buffer_text = True
+        parser.StartElementHandler = start
+        parser.EndElementHandler = end
+        parser.CharacterDataHandler = text
+        parser.XmlDeclHandler = self._declared
+        parser.StartDoctypeDeclHandler = parser.EntityDeclHandler = _refuse
+        parser.ExternalEntityRefHandler = _refuse  # type: ignore[assignment]
+
+    def step(self, piece: bytes, *, last: bool = False) -> None:
+        self._given += len(piece)
+        try:
+            self._parser.Parse(piece, last)
+        except UnreadableFile:
+            raise
+        except (expat.ExpatError, LookupError, ValueError):
             raise damaged() from None
-        raise
-    yield
+        if self._given - self._parser.CurrentByteIndex > MAX_TOKEN and not last:
+            raise damaged()
+
+    def through(self, part: Source) -> Iterator[None]:
+        """The rest, to the end of the document."""
+        while piece := part.read(CHUNK):
+            self.step(piece)
+            yield
+        self.step(b"", last=True)
+        yield
+
+    def _declared(self, _: str, encoding: str | None, __: int) -> None:
+        self.encoding = (encoding or "utf-8").lower()
+
+
+class Names:
+    """Names of tags without their prefixes, for a walk's handlers.
+
+    expat keeps every different name of a tag or attribute for good, so a document may not have many.
+    """
+
+    def __init__(self) -> None:
+        self._tags: dict[str, str] = {}
+        self._attributes = {"r", "s", "t", "spans"}
+
+    def of(self, name: str, pairs: list[str] | None = None) -> str:
+        """Raises UnreadableFile for a document with more different names than any workbook has."""
+        if pairs:
+            seen = self._attributes
+            for attribute in pairs[::2]:
+                if attribute not in seen:
+                    seen.add(attribute)
+                    if len(seen) > MAX_NAMES:
+                        raise damaged()
+        known = self._tags.get(name)
+        if known is None:
+            known = self._tags[name] = local(name)
+            if len(self._tags) > MAX_NAMES:
+                raise damaged()
+        return known
 
 
 def local(name: str) -> str:

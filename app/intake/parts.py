@@ -1,16 +1,19 @@
 """The parts of a workbook that say how its sheets are to be read: their list, styles, shared texts."""
 
 import os
+import re
 import tempfile
 import weakref
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from posixpath import normpath
 from typing import IO, Final
 
 from app.intake.archive import Archive, damaged
-from app.intake.markup import attributes, local, walk
+from app.intake.bounds import CHUNK
+from app.intake.markup import Names, Walk, attributes, walk
+from app.intake.pieces import Pieces, Rest
 from app.intake.records import MAX_FIELD
 from app.intake.table import UnreadableFile
 
@@ -22,6 +25,8 @@ HELD: Final = 48 * 1024**2
 """Bytes of shared texts that are held in memory; further ones wait in a temporary file."""
 MAX_NAME: Final = 100
 
+_LIST: Final = re.compile(rb"<sst(?: [^<>]*)?(?<!/)>")
+_TEXT: Final = re.compile(r'\s*<si><t(?: xml:space="preserve")?>([^<&]*)</t>')
 _BUILT_IN_DATES: Final = frozenset((*range(14, 23), *range(27, 37), *range(45, 48), *range(50, 59)))
 
 
@@ -39,16 +44,17 @@ def sheets_of(archive: Archive) -> list[Sheet]:
             "This is an office document, but not an Excel workbook (.xlsx). Save the sheet as .xlsx or "
             "'CSV UTF-8 (comma delimited)' and upload that.",
         )
+    names = Names()
     listed: list[tuple[str, str]] = []
     targets: dict[str, str] = {}
 
     def sheet(name: str, pairs: list[str]) -> None:
-        if local(name) == "sheet" and len(listed) < MAX_LISTED:
+        if names.of(name, pairs) == "sheet" and len(listed) < MAX_LISTED:
             found = attributes(pairs)
             listed.append((found.get("name", "")[:MAX_NAME], found.get("id", "")))
 
     def relation(name: str, pairs: list[str]) -> None:
-        if local(name) == "Relationship" and len(targets) < MAX_LISTED:
+        if names.of(name, pairs) == "Relationship" and len(targets) < MAX_LISTED:
             found = attributes(pairs)
             if found.get("Type", "").endswith("/worksheet"):
                 targets[found.get("Id", "")] = _path(found.get("Target", ""))
@@ -78,13 +84,14 @@ class Styles:
     def of(cls, archive: Archive) -> "Styles":
         if "xl/styles.xml" not in archive:
             return cls()
+        names = Names()
         formats: dict[int, str] = {}
         used: list[int] = []
         inside = False
 
         def start(name: str, pairs: list[str]) -> None:
             nonlocal inside
-            name = local(name)
+            name = names.of(name, pairs)
             if name == "cellXfs":
                 inside = True
             elif name == "numFmt" and len(formats) < MAX_STYLES:
@@ -95,7 +102,7 @@ class Styles:
 
         def end(name: str) -> None:
             nonlocal inside
-            if local(name) == "cellXfs":
+            if names.of(name) == "cellXfs":
                 inside = False
 
         for _ in walk(archive.open("xl/styles.xml"), start, end):
@@ -134,7 +141,10 @@ class SharedTexts(Sequence[str]):
     """The texts that cells of all sheets point to. Beyond HELD bytes they wait in a temporary file."""
 
     def __init__(self, archive: Archive) -> None:
-        self._held: list[str] = []
+        self.held: list[str] = []
+        """The first ones."""
+        self.has_odd = False
+        """Whether one of them is too long or has escapes."""
         self._size = 0
         self._places = array("Q", [0])
         self._file: IO[bytes] | None = None
@@ -142,63 +152,90 @@ class SharedTexts(Sequence[str]):
             self._read(archive)
 
     def __len__(self) -> int:
-        return len(self._held) + len(self._places) - 1
+        return len(self.held) + len(self._places) - 1
 
     def __getitem__(self, at: int) -> str:  # type: ignore[override]
         """Raises IndexError for a text that is not there."""
-        if at < len(self._held):
-            return self._held[at]
-        at -= len(self._held)
+        if at < len(self.held):
+            return self.held[at]
+        at -= len(self.held)
         if self._file is None or at + 1 >= len(self._places):
             raise IndexError(at)
         start, end = self._places[at], self._places[at + 1]
         return os.pread(self._file.fileno(), end - start, start).decode()
 
     def _read(self, archive: Archive) -> None:
+        rest = Rest(archive.open("xl/sharedStrings.xml"))
+        reader = _TextReader(self._add)
+        walk = Walk(reader.start, reader.end, reader.text)
+        if rest.skip_to(_LIST, walk) and reader.last == "sst" and walk.encoding == "utf-8":
+            self._scan(Pieces(rest, "</si>"))
+        for _ in walk.through(rest):
+            pass
+        if self._file is not None:
+            self._file.flush()
+
+    def _scan(self, pieces: Pieces) -> None:
+        """Plain texts by pattern, up to the first that is written in another way."""
+        while found := pieces.take():
+            for number, piece in enumerate(found):
+                plain = _TEXT.fullmatch(piece)
+                if plain is None:
+                    pieces.leave(found[number:])
+                    return
+                self._add(plain.group(1)[: MAX_FIELD + 1])
+        pieces.leave([])
+
+    def _add(self, text: str) -> None:
+        if self._file is None:
+            self._size += len(text) + 64
+            if self._size <= HELD:
+                self.held.append(text)
+                if "_x" in text or len(text) > MAX_FIELD:
+                    self.has_odd = True
+                return
+            self._file = tempfile.TemporaryFile()  # noqa: SIM115
+            weakref.finalize(self, self._file.close)
+        self._places.append(self._places[-1] + self._file.write(text.encode("utf-8", "replace")))
+
+
+class _TextReader:
+    """Shared texts by expat: pieces of different looks put together, readings of characters left out."""
+
+    def __init__(self, add: Callable[[str], None]) -> None:
+        self.last = ""
+        names = Names()
         pieces: list[str] = []
         size = 0
         collecting = phonetic = False
 
-        def start(name: str, _: list[str]) -> None:
+        def start(name: str, pairs: list[str]) -> None:
             nonlocal collecting, phonetic, size
-            name = local(name)
-            if name == "si":
+            kind = self.last = names.of(name, pairs)
+            if kind == "si":
                 pieces.clear()
                 size = 0
-            elif name == "rPh":
+            elif kind == "rPh":
                 phonetic = True
-            elif name == "t":
+            elif kind == "t":
                 collecting = not phonetic
 
         def text(data: str) -> None:
             nonlocal size
             if collecting:
                 size += len(data)
-                # One character more than a cell may have shows that it had too many.
-                if size <= MAX_FIELD or len(pieces) < 2:
-                    pieces.append(data[: MAX_FIELD + 1])
+                # One piece more than a cell may have shows that it has too much.
+                if size <= MAX_FIELD + CHUNK:
+                    pieces.append(data)
 
         def end(name: str) -> None:
             nonlocal collecting, phonetic
-            name = local(name)
-            if name == "si":
-                self._add("".join(pieces)[: MAX_FIELD + 1])
-            elif name == "rPh":
+            kind = names.of(name)
+            if kind == "si":
+                add("".join(pieces)[: MAX_FIELD + 1])
+            elif kind == "rPh":
                 phonetic = False
-            elif name == "t":
+            elif kind == "t":
                 collecting = False
 
-        for _ in walk(archive.open("xl/sharedStrings.xml"), start, end, text):
-            pass
-        if self._file is not None:
-            self._file.flush()
-
-    def _add(self, text: str) -> None:
-        if self._file is None:
-            self._size += len(text) + 64
-            if self._size <= HELD:
-                self._held.append(text)
-                return
-            self._file = tempfile.TemporaryFile()  # noqa: SIM115
-            weakref.finalize(self, self._file.close)
-        self._places.append(self._places[-1] + self._file.write(text.encode("utf-8", "replace")))
+        self.start, self.text, self.end = start, text, end

@@ -7,6 +7,7 @@ decided in `Plan`.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from typing import Final
 
 from app.intake import corrections, layout, profiles
@@ -59,12 +60,12 @@ class Plan:
 
     def row(self, number: int, line: int, cells: Sequence[str], notices: tuple[Notice, ...]) -> Row:
         """The row with what its number of cells says about it."""
-        count = len(cells) - self.offset
+        given = len(cells) - self.offset
         width = self.width - self.offset
-        if count < width:
-            notices = (*notices, _short(count, width))
-        elif count > width and any(cell and not cell.isspace() for cell in cells[self.width :]):
-            notices = (*notices, _long(count, width))
+        if given < width:
+            notices = (*notices, _short(given, width))
+        elif given > width and any(cell and not cell.isspace() for cell in cells[self.width :]):
+            notices = (*notices, _long(given, width))
         return Row(number, line, cells, notices, self)
 
     def fields_of(self, cells: Sequence[str]) -> dict[str, str]:
@@ -112,40 +113,21 @@ def rows(
     """The rows below the header, blank ones passed over. Raises UnreadableFile beyond MAX_ROWS."""
     shaper = _Shaper(found, profile)
     make: Callable[[type[Row], tuple[object, ...]], Row] = tuple.__new__  # half the time of Row(...)
-    first_names = shaper.first_names
-    is_plain = not found.offset and not found.added
     for item in source:
         if type(item) is not Block:
             if (row := shaper.row(*item)) is not None:
                 yield row
             continue
-        line, cells_of = item
-        if not is_plain or line < found.first_line or shaper.number + len(cells_of) > MAX_ROWS:
-            for at, cells in enumerate(cells_of, start=line):
-                if (row := shaper.row(at, cells, ())) is not None:
-                    yield row
+        line, block = item
+        if shaper.is_plain(line, block):
+            plan, number = shaper.plan, shaper.number
+            shaper.number += len(block)
+            numbered = zip(count(number + 1), count(line), block, strict=False)
+            yield from [make(Row, (number, at, cells, (), plan)) for number, at, cells in numbered]
             continue
-        plan, number = shaper.plan, shaper.number
-        names, width = plan.names, plan.width
-        for at, cells in enumerate(cells_of, start=line):
-            first = cells[0]
-            if (
-                len(cells) == width
-                and first
-                and not first.isspace()
-                and not shaper.carried
-                and first.lower() not in first_names
-                and cells != names
-            ):
-                number += 1
-                yield make(Row, (number, at, cells, (), plan))
-                continue
-            shaper.number = number
+        for at, cells in enumerate(block, start=line):
             if (row := shaper.row(at, cells, ())) is not None:
                 yield row
-            plan, number = shaper.plan, shaper.number
-            names, width = plan.names, plan.width
-        shaper.number = number
 
 
 class _Shaper:
@@ -155,11 +137,29 @@ class _Shaper:
         self.plan = Plan.of(found.columns, profile, found.offset)
         self.number = 0
         self.carried: tuple[Notice, ...] = ()
-        self.first_names = _FIRST_NAMES
+        self._first_names = _FIRST_NAMES
         if profile is not None:
-            self.first_names = _FIRST_NAMES | {name.lower() for name in profile.columns}
+            self._first_names = _FIRST_NAMES | {name.lower() for name in profile.columns}
         self._found = found
         self._profile = profile
+
+    def is_plain(self, line: int, block: list[list[str]]) -> bool:
+        """Whether `row` would find nothing to do for any of these: asked of all at once, as most files
+        have nothing else and a call for each row would take most of the time."""
+        found = self._found
+        firsts = [cells[0] for cells in block]
+        return (
+            not found.offset
+            and not found.added
+            and not self.carried
+            and line >= found.first_line
+            and self.number + len(block) <= MAX_ROWS
+            and set(map(len, block)) == {self.plan.width}
+            and "" not in firsts
+            and not any(map(str.isspace, firsts))
+            and self.plan.names[0] not in firsts
+            and self._first_names.isdisjoint(map(str.lower, firsts))
+        )
 
     def row(self, line: int, cells: list[str], notices: tuple[Notice, ...]) -> Row | None:
         """None for what is no row: lines above the table, blank ones, headers."""
@@ -196,7 +196,7 @@ class _Shaper:
             return True
         if not ours and (
             len(first) > MAX_NAME
-            or first.lower() not in self.first_names
+            or first.lower() not in self._first_names
             or not layout.is_header(cells, self._profile)
         ):
             return False

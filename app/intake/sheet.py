@@ -1,7 +1,7 @@
 """One worksheet, row by row: where cells stand, and what their types make of them.
 
-This is the inner loop of reading a workbook: five calls for each cell. So it is one closure over
-plain local values, and everything that is rare is done elsewhere.
+Rows as the usual programs write them are taken apart by one pattern (`app.intake.sheet_patterns`);
+at the first row that is written in another way, expat takes over for the rest of the sheet.
 """
 
 import re
@@ -10,15 +10,14 @@ from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from enum import Enum, auto
 from typing import Final, NamedTuple
-from xml.parsers import expat
 
-from app.intake.archive import Part
-from app.intake.markup import local, walk
+from app.intake.bounds import CHUNK
+from app.intake.markup import Names, Walk
 from app.intake.parts import SharedTexts, Styles
+from app.intake.pieces import Pieces, Rest
 from app.intake.records import LOST, MAX_CELLS, MAX_FIELD, TOO_MANY_CELLS
-from app.intake.table import Notice
+from app.intake.table import Notice, Source
 
-MAX_LINE: Final = 2**31
 EXACT: Final = 15
 """Digits that a spreadsheet keeps of a number."""
 
@@ -43,33 +42,165 @@ class SheetRow(NamedTuple):
     notices: tuple[Notice, ...]
 
 
-def sheet_rows(part: Part, styles: Styles, texts: SharedTexts) -> Iterator[SheetRow]:
-    """The rows that have cells, numbered as the sheet numbers them."""
-    parser = expat.ParserCreate()
-    walker = _Walker(styles, texts)
-    for _ in walk(part, walker.start, walker.end, walker.text, parser=parser):
-        yield from walker.found
-        walker.found.clear()
+def sheet_rows(part: Source, styles: Styles, texts: SharedTexts) -> Iterator[list[SheetRow]]:
+    """The rows that have cells, in batches, numbered as the sheet numbers them."""
+    values = _Values(styles, texts)
+    walker = _Walker(values)
+    walk = Walk(walker.start, walker.end, walker.text)
+    rest = Rest(part)
+    if rest.skip_to(_DATA, walk) and walker.last == "sheetData" and walk.encoding == "utf-8":
+        scanner = _Scanner(values, rest)
+        yield from scanner.batches()
+        if scanner.is_done:
+            return
+        walker.line = scanner.line
+    for _ in walk.through(rest):
+        if walker.found:
+            yield walker.found
+            walker.found = []
+
+
+class _Values:
+    """What a cell's type and style make of its text."""
+
+    def __init__(self, styles: Styles, texts: SharedTexts) -> None:
+        self.texts = texts
+        self._styles = styles
+        self.places = _Places()
+
+    def of(
+        self, at: int, type_: str, style: str, text: str, marks: list[tuple[int, Mark]], flaws: list[Notice]
+    ) -> str:
+        if type_ == "s":
+            text = _shared(self.texts, text)
+        elif type_ in ("", "n"):
+            text, mark = _of_number(text, style, self._styles)
+            if mark is not None:
+                marks.append((at, mark))
+        elif type_ == "b":
+            text = "TRUE" if text.strip() == "1" else "FALSE"
+        elif type_ == "e":
+            marks.append((at, Mark.ERROR))
+        elif type_ == "d":
+            marks.append((at, Mark.DATE))
+        if len(text) > MAX_FIELD:
+            flaws.append(_too_long(at))
+            return ""
+        return text if text.isascii() and "_x" not in text else _mended(text, flaws)
+
+
+class _Places(dict[str, int]):
+    """The position of a column by its letters, -1 for anything else."""
+
+    def __missing__(self, letters: str) -> int:
+        at = _column(letters)
+        if len(self) < 20_000:
+            self[letters] = at
+        return at
+
+
+_DATA: Final = re.compile(b"<sheetData>")
+_CELL: Final = re.compile(
+    '<c r="([A-Z]{1,3})[0-9]{1,7}"(?: s="([0-9]{1,5})")?(?: t="(s|n|str|inlineStr|b|e)")?'
+    '(?:/>|>(?:<v>(?:([0-9]{1,9})|([^<&]*))</v>|<is><t(?: xml:space="preserve")?>([^<&]*)</t></is>)?</c>)'
+)
+_ROW: Final = re.compile(r'\s*(?:<row [^<>]*/>\s*)*<row r="([0-9]{1,9})"(?: [^<>]*)?(?<!/)>')
+
+
+class _Scanner:
+    """Rows by pattern. `is_done` when the sheet's data ended; else `line` was the last row's."""
+
+    def __init__(self, values: _Values, rest: Rest) -> None:
+        self.is_done = False
+        self.line = 0
+        self._values = values
+        self._pieces = Pieces(rest, "</row>")
+
+    def batches(self) -> Iterator[list[SheetRow]]:
+        while pieces := self._pieces.take():
+            found: list[SheetRow] = []
+            for number, piece in enumerate(pieces):
+                row = self._row(piece)
+                if row is None:
+                    if found:
+                        yield found
+                    self._pieces.leave(pieces[number:])
+                    return
+                if row.cells or row.notices:
+                    found.append(row)
+            yield found
+        self.is_done = self._pieces.text.lstrip().startswith("</sheetData>")
+        if not self.is_done:
+            self._pieces.leave([])
+
+    def _row(self, piece: str) -> SheetRow | None:
+        """None for what is not wholly understood."""
+        opening = _ROW.match(piece)
+        if opening is None:
+            return None
+        matches = _CELL.findall(piece, opening.end())
+        tags = piece.count("<", opening.end())
+        cells: list[str] = []
+        marks: list[tuple[int, Mark]] = []
+        flaws: list[Notice] = []
+        values, places = self._values, self._values.places
+        held, odd = values.texts.held, values.texts.has_odd
+        at = -1
+        for letters, style, type_, digits, other, inline in matches:
+            at += 1
+            column = places[letters]
+            if column > at:
+                at = column
+            value = digits or other
+            if value:
+                tags -= 4
+            elif inline:
+                tags -= 6
+                value = inline
+            else:
+                # Nothing in it. That is written in several ways; all but one are for expat.
+                tags -= 1
+                continue
+            if type_ == "s" and digits and (index := int(digits)) < len(held):
+                text = held[index]
+                if odd or not text.isascii():
+                    text = values.of(at, "str", style, text, marks, flaws)
+            else:
+                text = values.of(at, type_, style, value, marks, flaws)
+            if len(cells) < at:
+                if at >= MAX_CELLS:
+                    return None
+                cells.extend([""] * (at - len(cells)))
+            cells.append(text)
+        if len(cells) > MAX_CELLS:
+            return None
+        if tags:
+            return None
+        self.line = max(self.line + 1, int(opening.group(1)))
+        return SheetRow(self.line, cells or [""] * bool(flaws), marks, tuple(flaws))
 
 
 class _Walker:
-    def __init__(self, styles: Styles, texts: SharedTexts) -> None:
+    """Rows by expat: five calls for each cell, so one closure over plain local values."""
+
+    def __init__(self, values: _Values) -> None:
         self.found: list[SheetRow] = []
-        found = self.found
-        kinds: dict[str, str] = {}
-        places: dict[str, int] = {}
+        self.last = ""
+        """The name that came last."""
+        self.line = 0
+        names = Names()
         cells: list[str] = []
         marks: list[tuple[int, Mark]] = []
         flaws: list[Notice] = []
         pieces: list[str] = []
-        line = size = 0
+        size = 0
         at = -1
         type_ = style = ""
         collecting = phonetic = False
 
         def start(name: str, pairs: list[str]) -> None:
-            nonlocal line, at, type_, style, collecting, phonetic, size
-            kind = kinds.get(name) or kinds.setdefault(name, local(name))
+            nonlocal at, type_, style, collecting, phonetic, size
+            kind = self.last = names.of(name, pairs)
             if kind == "c":
                 type_ = style = ""
                 pieces.clear()
@@ -82,18 +213,12 @@ class _Walker:
                     elif key == "s":
                         style = pairs[place + 1]
                     elif key == "r":
-                        letters = pairs[place + 1].rstrip("0123456789")
-                        found_at = places.get(letters)
-                        if found_at is None:
-                            found_at = _column(letters)
-                            if len(places) < MAX_CELLS * 2:
-                                places[letters] = found_at
                         # A cell never stands before the one in front of it.
-                        at = max(at, found_at)
+                        at = max(at, values.places[pairs[place + 1].rstrip("0123456789")])
             elif kind in ("v", "t"):
                 collecting = not phonetic
             elif kind == "row":
-                line = max(line + 1, _line(pairs))
+                self.line = max(self.line + 1, _line(pairs))
                 at = -1
             elif kind == "rPh":
                 phonetic = True
@@ -102,43 +227,27 @@ class _Walker:
             nonlocal size
             if collecting:
                 size += len(data)
-                if size <= MAX_FIELD:
+                # One piece more than a value may have shows that it had too much.
+                if size <= MAX_FIELD + CHUNK:
                     pieces.append(data)
 
         def end(name: str) -> None:
             nonlocal collecting, phonetic, cells, marks, flaws
-            kind = kinds[name]
+            kind = names.of(name)
             if kind == "c":
-                if not pieces and size == 0:
+                if not pieces:
                     return
                 if at >= MAX_CELLS:
                     if TOO_MANY_CELLS not in flaws:
                         flaws.append(TOO_MANY_CELLS)
                     return
-                value = "".join(pieces)
-                if type_ == "s":
-                    value = _shared(texts, value)
-                elif type_ in ("", "n"):
-                    value, mark = _of_number(value, style, styles)
-                    if mark is not None:
-                        marks.append((at, mark))
-                elif type_ == "b":
-                    value = "TRUE" if value.strip() == "1" else "FALSE"
-                elif type_ == "e":
-                    marks.append((at, Mark.ERROR))
-                elif type_ == "d":
-                    marks.append((at, Mark.DATE))
-                if size > MAX_FIELD or len(value) > MAX_FIELD:
-                    flaws.append(_too_long(at))
-                    value = ""
-                elif not value.isascii() or "_x" in value:
-                    value = _mended(value, flaws)
+                value = values.of(at, type_, style, "".join(pieces), marks, flaws)
                 if len(cells) < at:
                     cells.extend([""] * (at - len(cells)))
                 cells.append(value)
             elif kind == "row":
                 if cells or flaws:
-                    found.append(SheetRow(line, cells or [""], marks, tuple(flaws)))
+                    self.found.append(SheetRow(self.line, cells or [""], marks, tuple(flaws)))
                     cells, marks, flaws = [], [], []
             elif kind in ("v", "t"):
                 collecting = False
@@ -156,9 +265,8 @@ def _line(pairs: list[str]) -> int:
 
 
 def _column(letters: str) -> int:
-    """The position of a column by its letters; anything else stands where it stands."""
     place = 0
-    if len(letters) > 3 or not letters.isascii() or not letters.isalpha():
+    if not 0 < len(letters) <= 3 or not letters.isascii() or not letters.isalpha():
         return -1
     for letter in letters.upper():
         place = place * 26 + ord(letter) - 64

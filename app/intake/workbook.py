@@ -8,7 +8,7 @@ that are.
 """
 
 from collections.abc import Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 from typing import Final
 
 from app.intake import layout, shaping
@@ -17,7 +17,7 @@ from app.intake.json_lines import serial_from_number
 from app.intake.layout import Layout
 from app.intake.parts import SharedTexts, Sheet, Styles, sheets_of
 from app.intake.profiles import Profile
-from app.intake.records import Record
+from app.intake.records import Block, Record
 from app.intake.sheet import Mark, SheetRow, sheet_rows
 from app.intake.table import Dialect, Head, Notice, Row, Source
 
@@ -66,7 +66,8 @@ def _choose(
     readable: list[tuple[Sheet, Layout]] = []
     seen: list[Record] = []
     for sheet in sheets[:MAX_SHEETS]:
-        rows = islice(sheet_rows(archive.open(sheet.part), styles, texts), SAMPLE)
+        batches = sheet_rows(archive.open(sheet.part), styles, texts)
+        rows = islice(chain.from_iterable(batches), SAMPLE)
         sample = [Record(row.line, row.cells, ()) for row in rows]
         seen += sample
         found = layout.find(sample, profile)
@@ -88,22 +89,36 @@ def _unused(chosen: Sheet, others: Sequence[Sheet]) -> tuple[Notice, ...]:
     return (Notice("sheets_unused", words),)
 
 
-def _records(rows: Iterator[SheetRow], found: Layout) -> Iterator[Record]:
-    """Rows with what their cells' types say about the columns that matter."""
-    fields, names, offset = found.columns.fields, found.columns.names, found.offset + found.added
-    width = offset + len(names)
-    for line, cells, marks, notices in rows:
-        if marks and line >= found.first_line:
-            for at, mark in marks:
-                place = at - offset
-                field = fields[place] if 0 <= place < len(fields) else None
-                notice = _told(mark, field, names[place]) if field in _SENT else None
-                if notice is not None:
-                    notices = (*notices, notice)
-        if len(cells) < width:
+def _records(batches: Iterator[list[SheetRow]], found: Layout) -> Iterator[Block | Record]:
+    """Rows with what their cells' types say about the columns that matter, plain ones in blocks."""
+    fields, names, front = found.columns.fields, found.columns.names, found.offset + found.added
+    width = front + len(names)
+    for batch in batches:
+        block: list[list[str]] = []
+        begin = following = 0
+        for line, cells, marks, notices in batch:
+            if marks and line >= found.first_line:
+                for at, mark in marks:
+                    place = at - front
+                    field = fields[place] if 0 <= place < len(fields) else None
+                    notice = _told(mark, field, names[place]) if field in _SENT else None
+                    if notice is not None:
+                        notices = (*notices, notice)
             # A sheet writes no empty cells: that they are missing says nothing.
-            cells.extend([""] * (width - len(cells)))
-        yield Record(line, cells, notices)
+            while len(cells) < width:
+                cells.append("")
+            if block and (notices or line != following):
+                yield Block(begin, block)
+                block = []
+            if notices:
+                yield Record(line, cells, notices)
+                continue
+            if not block:
+                begin = line
+            block.append(cells)
+            following = line + 1
+        if block:
+            yield Block(begin, block)
 
 
 def _told(mark: Mark, field: str | None, column: str) -> Notice | None:
