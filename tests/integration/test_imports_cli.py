@@ -4,8 +4,7 @@ import asyncio
 from pathlib import Path
 
 import orjson
-from click.testing import Result
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from app.cli import app
 from app.cli.outcome import ExitCode

@@ -75,7 +75,7 @@ async def test_rows_lie_in_their_batches_in_the_order_of_the_file(world: World) 
     rows = [*tuple_rows(1500, "AAA", "Kiosk"), *tuple_rows(700, "BBB", "Kiosk")]
     final = await committed(world, partner, (await preview(world, partner, sheet(TAGGED, rows)))["id"])
     stored = await world.select(
-        "SELECT b.id, r.batch_position, r.row_number FROM registrations r JOIN batches b ON b.id = r.batch_id "
+        "SELECT r.batch_position, r.row_number FROM registrations r JOIN batches b ON b.id = r.batch_id "
         "WHERE r.order_id = :id ORDER BY b.id, r.batch_position",
         id=UUID(final["orders"][0]["order_id"]),
     )

@@ -25,7 +25,7 @@ HEADER = ("Device Serial Number", "Manufacturer name", "Device model", "Hardware
 
 
 def held_in_the_second_chunk() -> bytes:
-    """The first chunk has no hash; a row that somebody else is writing holds up the first hash of the second."""
+    """The first chunk has no hash; a row that somebody else writes holds up the second chunk's first."""
     hashed = devices(5, seed=4, kind=IdentityKind.HARDWARE_HASH)
     rows = [
         *tuple_rows(CHUNK, "SYN", ""),
@@ -50,7 +50,7 @@ async def open_transaction(
 
 async def until(world: World, statement: str, **parameters: Any) -> None:
     async with asyncio.timeout(PATIENCE):
-        while not await world.select(statement, **parameters):
+        while not await world.select(statement, **parameters):  # noqa: ASYNC110 - another process writes
             await asyncio.sleep(0.02)
 
 
@@ -155,7 +155,7 @@ async def until_forgotten(world: World) -> None:
     """Until PostgreSQL has noticed that the dead worker's connections are gone, and let go of its locks."""
     alive = "SELECT 1 FROM pg_stat_activity WHERE application_name = 'registrar-worker'"
     async with asyncio.timeout(PATIENCE):
-        while await world.select(alive):
+        while await world.select(alive):  # noqa: ASYNC110 - PostgreSQL notices
             await asyncio.sleep(0.02)
 
 
