@@ -205,19 +205,20 @@ async def counts_by_code(
 # --- looking again before committing ----------------------------------------------------------
 
 
-async def valid_after(
-    session: AsyncConnection, claim: ImportClaim, *, after: int, limit: int
+async def valid_between(
+    session: AsyncConnection, claim: ImportClaim, *, after: int, upto: int
 ) -> list[Record]:
-    """Rows that would be sent, by row number."""
+    """Rows that would be sent. By a range and not a LIMIT: of rows that were staged just now PostgreSQL
+    has no statistics yet, and would sort all of them for each page."""
     return await fetch_all(
         session,
         "SELECT row_number, customer_id, group_tag, serial_number, manufacturer, model, product_key "
-        "FROM import_rows WHERE partner_id = :partner AND import_id = :import_id AND row_number > :after "
-        "AND batch_part IS NOT NULL ORDER BY row_number LIMIT :limit",
+        "FROM import_rows WHERE partner_id = :partner AND import_id = :import_id "
+        "AND row_number > :after AND row_number <= :upto AND batch_part IS NOT NULL ORDER BY row_number",
         partner=claim.partner_id,
         import_id=claim.id,
         after=after,
-        limit=limit,
+        upto=upto,
     )
 
 
@@ -308,9 +309,13 @@ async def store_batches(
     batches: Sequence[tuple[UUID, str, int]],
     *,
     waiting: str,
+    hashed: bool,
     now: object,
 ) -> int:
-    """The rows of these batches (id, group tag, part) as registrations, their hashes moved along."""
+    """The rows of these batches (id, group tag, part) as registrations.
+
+    `hashed`: there are hashes to be moved along.
+    """
     parameters = {
         "partner": claim.partner_id,
         "import_id": claim.id,
@@ -327,6 +332,8 @@ async def store_batches(
         waiting=waiting,
         now=now,
     )
+    if not hashed:
+        return stored
     await execute(
         session,
         "INSERT INTO device_hashes (registration_id, partner_id, data) "
@@ -342,6 +349,16 @@ async def store_batches(
         **parameters,
     )
     return stored
+
+
+async def has_hashes(session: AsyncConnection, claim: ImportClaim) -> bool:
+    found = await fetch_one(
+        session,
+        "SELECT 1 AS one FROM import_hashes WHERE partner_id = :partner AND import_id = :import_id LIMIT 1",
+        partner=claim.partner_id,
+        import_id=claim.id,
+    )
+    return found is not None
 
 
 async def store_invalid(

@@ -135,16 +135,14 @@ async def _look_again(runtime: Runtime, claim: ImportClaim, stopping: Callable[[
     patterns = Patterns()
     spellings: dict[UUID, dict[str, str]] = {}
     after = 0
-    while True:
+    while after < claim.record["rows_read"]:
         if stopping():
             raise Stopping
         async with runtime.transaction(claim.partner_id) as tx:
             until = runtime.now() + runtime.settings.lease
             if not await imports.update_claimed(tx.session, claim, {"lease_until": until}):
                 raise LostImport
-            rows = await import_rows.valid_after(tx.session, claim, after=after, limit=CHUNK)
-            if not rows:
-                break
+            rows = await import_rows.valid_between(tx.session, claim, after=after, upto=after + CHUNK)
             errors = await _errors_in(tx, claim, rows, spellings, patterns)
             if errors:
                 await import_rows.invalidate(
@@ -153,7 +151,7 @@ async def _look_again(runtime: Runtime, claim: ImportClaim, stopping: Callable[[
                     [(n, e.code, e.detail, encode_json([as_json(e)])) for n, e in errors],
                     changed=True,
                 )
-            after = rows[-1]["row_number"]
+            after += CHUNK
     async with runtime.transaction(claim.partner_id) as tx:
         summary = await summarise(tx, claim.partner_id, claim.id)
         counts = {verdict.value: summary[verdict.value] for verdict in Verdict}
@@ -313,6 +311,7 @@ async def _store_rows(
 ) -> None:
     """Batch by batch, some at a time, so that each statement ends soon; the invalid rows after them."""
     waiting = (RegistrationState.HELD if held else RegistrationState.QUEUED).value
+    hashed = await import_rows.has_hashes(tx.session, claim)
     chunk: list[tuple[UUID, str, int]] = []
     size = 0
     for at, (id, batch) in enumerate(zip(batch_ids, planned, strict=True), start=1):
@@ -320,7 +319,14 @@ async def _store_rows(
         size += batch["devices"]
         if size >= STORE_CHUNK or at == len(planned):
             await import_rows.store_batches(
-                tx.session, claim, order["customer_id"], order["id"], chunk, waiting=waiting, now=now
+                tx.session,
+                claim,
+                order["customer_id"],
+                order["id"],
+                chunk,
+                waiting=waiting,
+                hashed=hashed,
+                now=now,
             )
             chunk, size = [], 0
     after: int | None = 0
