@@ -11,7 +11,7 @@ from app.db.engine import encode_json
 from app.db.paging import Page, PageRequest, cut
 from app.db.sql import Record, execute, fetch_all, fetch_one, insert
 from app.domain.ids import PartnerId
-from app.domain.imports import ImportState, sources_of
+from app.domain.imports import ImportState, may_move, sources_of
 
 _JSON = frozenset({"profile", "dialect", "counts", "summary"})
 
@@ -70,6 +70,9 @@ async def count_due(session: AsyncConnection, now: datetime, *, limit: int) -> i
 
 async def update_claimed(session: AsyncConnection, claim: ImportClaim, values: dict[str, Any]) -> bool:
     """False when the claim is another's by now, or the import has been discarded: nothing may be written."""
+    new = values.get("state", claim.state)
+    if new != claim.state and not may_move(claim.state, new):
+        raise ValueError(f"an import does not go from {claim.state} to {new}")
     assignments, parameters = _assignments(values)
     return bool(
         await execute(

@@ -27,7 +27,7 @@ _I = ImportState
 
 IMPORT_TRANSITIONS: dict[ImportState, frozenset[ImportState]] = {
     _I.UPLOADING: frozenset({_I.UPLOADED, _I.DISCARDED}),
-    _I.UPLOADED: frozenset({_I.READING, _I.DISCARDED}),
+    _I.UPLOADED: frozenset({_I.READING, _I.REFUSED, _I.DISCARDED}),
     _I.READING: frozenset({_I.READY, _I.READY_WITH_ERRORS, _I.REFUSED, _I.DISCARDED}),
     _I.READY: frozenset({_I.COMMITTING, _I.DISCARDED, _I.EXPIRED}),
     _I.READY_WITH_ERRORS: frozenset({_I.COMMITTING, _I.DISCARDED, _I.EXPIRED}),
@@ -42,6 +42,10 @@ IMPORT_TRANSITIONS: dict[ImportState, frozenset[ImportState]] = {
 READY = frozenset({_I.READY, _I.READY_WITH_ERRORS})
 MOVING = frozenset({_I.UPLOADING, _I.UPLOADED, _I.READING, _I.COMMITTING})
 """States that move on by themselves."""
+
+
+def may_move(old: ImportState, new: ImportState) -> bool:
+    return new in IMPORT_TRANSITIONS[old]
 
 
 def sources_of(new: ImportState) -> frozenset[ImportState]:

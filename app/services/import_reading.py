@@ -146,7 +146,9 @@ async def _read_rows(
 
     async def following() -> tuple[list[Examined], int]:
         async with asyncio.timeout(runtime.settings.step_timeout_s):
-            return await to_thread.run_sync(checker.examine, rows, CHUNK), file.taken
+            # A thread that hangs is left behind: its file is another worker's by then, or is refused.
+            examined = await to_thread.run_sync(checker.examine, rows, CHUNK, abandon_on_cancel=True)
+            return examined, file.taken
 
     examined, taken = await following()
     while examined:
@@ -166,7 +168,6 @@ async def _read_rows(
                 await import_rows.add_many(tx.session, staged.rows)
                 await import_rows.add_hashes(tx.session, staged.hashes)
         except BaseException:
-            # The thread uses the file and the database: it ends before anybody else begins.
             ahead.cancel()
             await asyncio.wait([ahead])
             raise
