@@ -129,7 +129,7 @@ class Api:
         headers = {"Content-Type": "application/octet-stream", "Idempotency-Key": key}
         return self._call("POST", path, repeatable=True, pieces=pieces, params=given, headers=headers)
 
-    def download(self, path: str, write: Callable[[bytes], object]) -> None:
+    def save(self, path: str, write: Callable[[bytes], object]) -> None:
         """Hands a file on as it comes."""
         try:
             with self._client.stream("GET", path) as response:

@@ -245,5 +245,5 @@ def _show_customers(screen: Screen, api: Api, preview: JsonObject) -> None:
 def _write_errors(screen: Screen, api: Api, found: JsonObject, target: Path) -> None:
     with target.open("wb") as stream:
         write: Callable[[bytes], object] = stream.write
-        api.download(f"/v1/imports/{found['id']}/errors.csv", write)
+        api.save(f"/v1/imports/{found['id']}/errors.csv", write)
     screen.say(f"{amount(found['counts']['invalid'], 'row')} to mend: {target}. Import it again as it is.")
