@@ -163,6 +163,8 @@ def _rows() -> list[Code]:
         Code("cabinet", file, error, never, "A cabinet file", "Unpack it and upload the CSV file inside."),
         Code("binary", file, error, never, "Not a text, or several texts of different encodings in one",
              "Export the devices again as one CSV file in UTF-8."),
+        Code("import_too_many_rows", file, error, never, "The file has more rows than one import may have",
+             "Cut it and upload the parts; the limit is named in the detail."),
         Code("file_without_rows", file, error, never, "The file has no row with a device",
              "Export it again with its devices, then upload it."),
         # --- a file that can be read, and its columns ---------------------------------------------

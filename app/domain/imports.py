@@ -31,7 +31,7 @@ IMPORT_TRANSITIONS: dict[ImportState, frozenset[ImportState]] = {
     _I.READING: frozenset({_I.READY, _I.READY_WITH_ERRORS, _I.REFUSED, _I.DISCARDED}),
     _I.READY: frozenset({_I.COMMITTING, _I.DISCARDED, _I.EXPIRED}),
     _I.READY_WITH_ERRORS: frozenset({_I.COMMITTING, _I.DISCARDED, _I.EXPIRED}),
-    _I.REFUSED: frozenset({_I.DISCARDED, _I.EXPIRED}),
+    _I.REFUSED: frozenset({_I.DISCARDED}),
     # Back when a row has changed its verdict and all were to be valid, or the reference is taken.
     _I.COMMITTING: frozenset({_I.COMMITTED, _I.READY, _I.READY_WITH_ERRORS}),
     _I.COMMITTED: frozenset(),

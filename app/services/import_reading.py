@@ -171,6 +171,10 @@ async def _read_rows(
             ahead.cancel()
             await asyncio.wait([ahead])
             raise
+        if counts.total() > runtime.settings.max_import_rows:
+            ahead.cancel()
+            words = f"The file has more than {runtime.settings.max_import_rows:,} rows."
+            raise UnreadableFile("import_too_many_rows", words)
         examined, taken = await ahead
     return counts
 
@@ -225,7 +229,7 @@ async def _finish(runtime: Runtime, claim: ImportClaim, checker: Checker) -> Non
 
 
 async def refuse(runtime: Runtime, claim: ImportClaim, code: str, words: str) -> None:
-    """The file can not become orders; what was staged of it goes."""
+    """The file can not become orders; it goes, and what was staged of it, in the next step."""
     now = runtime.now()
     async with runtime.transaction(claim.partner_id) as tx:
         await release(
@@ -236,10 +240,9 @@ async def refuse(runtime: Runtime, claim: ImportClaim, code: str, words: str) ->
                 "state": ImportState.REFUSED,
                 "failure_code": code,
                 "failure_said": words,
-                "due_at": claim.record["expires_at"],
+                "due_at": now,
             },
         )
-        await imports.delete_pieces(tx.session, claim.partner_id, claim.id, limit=2**31 - 1)
         record = await imports.get(tx.session, claim.partner_id, claim.id)
         assert record is not None
         await publish(tx, claim.partner_id, [import_happening(EventType.IMPORT_REFUSED, record)], now)

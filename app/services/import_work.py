@@ -71,9 +71,9 @@ async def _step(runtime: Runtime, claim: ImportClaim, stopping: Callable[[], boo
                 await import_commit.commit(runtime, claim, stopping)
         case ImportState.UPLOADING:
             await _drop(runtime, claim, ImportState.DISCARDED)
-        case ImportState.READY | ImportState.READY_WITH_ERRORS | ImportState.REFUSED:
+        case ImportState.READY | ImportState.READY_WITH_ERRORS:
             await _drop(runtime, claim, ImportState.EXPIRED)
-        case ImportState.COMMITTED | ImportState.DISCARDED | ImportState.EXPIRED:
+        case ImportState.COMMITTED | ImportState.REFUSED | ImportState.DISCARDED | ImportState.EXPIRED:
             await _purge(runtime, claim)
         case _:
             assert_never(claim.state)

@@ -50,7 +50,7 @@ async def errors_of(
     state = ImportState(record["state"])
     if record["dialect"] is None or (state in MOVING and state is not ImportState.COMMITTING):
         raise Conflict("invalid_state", "The file has not been read, so there are no rows.")
-    if state in (ImportState.DISCARDED, ImportState.EXPIRED) or record["due_at"] is None:
+    if state in (ImportState.REFUSED, ImportState.DISCARDED, ImportState.EXPIRED) or record["due_at"] is None:
         raise Conflict("invalid_state", "The import's rows have been deleted.")
     pairs = tuple((column["name"], column["field"]) for column in record["dialect"]["columns"])
     profile = None if record["profile"] is None else Profile.parse(record["profile"])
