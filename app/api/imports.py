@@ -181,7 +181,11 @@ async def list_import_problems(
     )
 
 
-@router.get("/{import_id}/errors.csv", response_class=StreamingResponse, responses=CSV)
+@router.get(
+    "/{import_id}/errors.csv",
+    response_class=StreamingResponse,
+    responses={**CSV, 409: {"description": "There are no rows: not yet, or not any more."}},
+)
 async def download_import_errors(
     runtime: RuntimeOf,
     caller: ReadsOrders,

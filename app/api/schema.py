@@ -110,7 +110,7 @@ def _describe(method: str, operation: dict[str, Any], *, is_open: bool, path: st
     for status, words in _PROBLEMS.items():
         if status in _WITH_BODY and "requestBody" not in operation:
             continue
-        if status == "409" and method not in _WITH_CONFLICT:
+        if status == "409" and method not in _WITH_CONFLICT and status not in responses:
             continue
         if status == "404" and "{" not in path and method == "get":
             continue
