@@ -56,6 +56,10 @@ chaos: install ## Real processes under injected faults (SEEDS=10; ARGS="--seed 7
 bench: install ## Benchmarks, each beside its bound of the same run (ARGS="intake backlog")
 	@$(BIN)/python -m tests.benchmarks $(ARGS)
 
+.PHONY: fuzz
+fuzz: install ## Coverage-guided fuzzing of the readers and the hash decoder (SECONDS=60 each)
+	@$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),60) $(ARGS)
+
 .PHONY: lock
 lock: ## Recompile the lock files from pyproject.toml (needs uv on PATH)
 	uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-annotate -o requirements.lock

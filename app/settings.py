@@ -89,9 +89,6 @@ class Settings(BaseSettings):
         ge=1024,
         description="Largest file of an import in bytes, as it is sent. Disk of PostgreSQL, not memory.",
     )
-    max_import_rows: int = Field(
-        2_000_000, ge=1, description="Rows of one import at most; a million are tried."
-    )
     database_pool_size: int = Field(
         10, ge=2, description="Database connections each process keeps open at most."
     )

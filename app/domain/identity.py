@@ -118,6 +118,19 @@ _DAMAGED_KEYS: Final = (
         "It is in scientific notation.",
     ),
 )
+_MONTH: Final = (
+    "jan|feb|mar|mär|mrz|apr|may|mai|jun|jul|aug|sep|sept|oct|okt|nov|dec|dez|fév|avr|juin|juil|aoû|déc"
+)
+_DATE: Final = re.compile(
+    rf"[0-9]{{1,4}}[-. ]{{1,2}}(?:{_MONTH})\.?(?:[- ][0-9]{{2,4}})?|(?:{_MONTH})\.?[- ][0-9]{{1,4}}"
+    r"|[0-3]?[0-9]\.[01]?[0-9]\.(?:19|20)[0-9]{2}|[0-3]?[0-9]/[0-3]?[0-9]/(?:19|20)?[0-9]{2}"
+    r"|(?:19|20)[0-9]{2}-[01][0-9]-[0-3][0-9](?: [0-9:]{5,8})?",
+    re.IGNORECASE,
+)
+"""Dates as spreadsheets show them after taking a serial number for one."""
+_QUOTED: Final = re.compile(r"[\"“”„«»‘’‚‹›'](.*)[\"“”„«»‘’‚‹›']|['‘’]([^\"“”„«»‘’‚‹›']*)", re.DOTALL)
+"""A pair around the value, or the single one by which spreadsheets mark a text."""
+_QUOTES: Final = frozenset("\"“”„«»‘’‚‹›'")
 _INVISIBLE_EDGES: Final = "\ufeff\u200b\u200c\u200d\u200e\u200f\u2060\x00"
 _SHOWN: Final = 64
 _UNSET_UUIDS: Final = frozenset(
@@ -228,14 +241,17 @@ def _columns(
     device: Device, limit: int, found: list[Finding]
 ) -> tuple[str | None, str | None, str | None, str | None, int]:
     """Serial number, manufacturer, model and PKID as they can be used, and the bits of those in error."""
-    serial = _clean("serial_number", device.serial_number, limit, found)
-    maker = _clean("manufacturer", device.manufacturer, limit, found)
-    model = _clean("model", device.model, limit, found)
-    product_key = _clean("product_key", device.product_key, limit, found)
+    serial = _unquoted("serial_number", device.serial_number, limit, found)
+    maker = _unquoted("manufacturer", device.manufacturer, limit, found)
+    model = _unquoted("model", device.model, limit, found)
+    product_key = _unquoted("product_key", device.product_key, limit, found)
     spoilt = _spoilt(found) if found else 0
-    if serial is not None and _SCIENTIFIC.fullmatch(serial):
-        found.append(Finding("serial_scientific", "serial_number", f"It reads {_shown(serial)}."))
-        spoilt |= _SERIAL
+    if serial is not None:
+        if _SCIENTIFIC.fullmatch(serial):
+            found.append(Finding("serial_scientific", "serial_number", f"It reads {_shown(serial)}."))
+            spoilt |= _SERIAL
+        elif _DATE.fullmatch(serial):
+            found.append(Finding("serial_looks_like_date", "serial_number", f"It reads {_shown(serial)}."))
     if spoilt & _KEY:
         product_key = None  # unreadable, so it could be anything, a secret too
     elif product_key is not None:
@@ -277,6 +293,18 @@ def _clean(
         found.append(Finding("value_has_control_characters", name, detail))
         return _visible(clean)
     return clean
+
+
+def _unquoted(name: str, value: str | None, limit: int, found: list[Finding]) -> str | None:
+    """`_clean`, without quotation marks around the value: no firmware has them, many a program puts them."""
+    clean = _clean(name, value, limit, found)
+    if clean is None or clean[0] not in _QUOTES or (quoted := _QUOTED.fullmatch(clean)) is None:
+        return clean
+    inside = (quoted.group(1) or quoted.group(2) or "").strip()
+    if not inside:
+        return None
+    found.append(Finding("value_quoted", name, "Quotation marks around it were removed."))
+    return inside
 
 
 def _visible(text: str) -> str:

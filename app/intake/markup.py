@@ -76,24 +76,25 @@ class Names:
     expat keeps every different name of a tag or attribute for good, so a document may not have many.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, refusal: Callable[[], UnreadableFile] = damaged) -> None:
+        self._refusal = refusal
         self._tags: dict[str, str] = {}
         self._attributes = {"r", "s", "t", "spans"}
 
     def of(self, name: str, pairs: list[str] | None = None) -> str:
-        """Raises UnreadableFile for a document with more different names than any workbook has."""
+        """Raises UnreadableFile for a document with more different names than one honestly has."""
         if pairs:
             seen = self._attributes
             for attribute in pairs[::2]:
                 if attribute not in seen:
                     seen.add(attribute)
                     if len(seen) > MAX_NAMES:
-                        raise damaged()
+                        raise self._refusal()
         known = self._tags.get(name)
         if known is None:
             known = self._tags[name] = local(name)
             if len(self._tags) > MAX_NAMES:
-                raise damaged()
+                raise self._refusal()
         return known
 
 

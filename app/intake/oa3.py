@@ -12,6 +12,7 @@ from xml.parsers import expat
 
 from app.intake import encodings, profiles
 from app.intake.encodings import Text, mend
+from app.intake.markup import Names
 from app.intake.profiles import Profile
 from app.intake.records import LOST, MAX_FIELD, MIXED
 from app.intake.shaping import MAX_ROWS, Plan, too_many_rows
@@ -71,6 +72,7 @@ class _Report:
     def __init__(self, parser: expat.XMLParserType) -> None:
         self.found: list[tuple[int, list[str], tuple[Notice, ...]]] = []
         self._parser = parser
+        self._names = Names(_too_many_names)
         self._path: list[str] = []
         self._cells: list[str] = []
         self._flaws: list[Notice] = []
@@ -79,8 +81,8 @@ class _Report:
         self._text: list[str] = []
         self._size = 0
 
-    def start(self, name: str, _: object) -> None:
-        name = name.rpartition(":")[2]
+    def start(self, name: str, pairs: list[str]) -> None:
+        name = self._names.of(name, pairs)
         if not self._path and name not in ("Key", "Keys"):
             raise _no_report()
         if len(self._path) >= MAX_DEPTH:
@@ -122,7 +124,7 @@ def _refuse_declaration(*_: object) -> None:
 
 def _rows(text: Text, plan: Plan) -> Iterator[Row]:
     parser = expat.ParserCreate()
-    parser.buffer_text = True
+    parser.buffer_text = parser.ordered_attributes = True
     report = _Report(parser)
     parser.StartElementHandler = report.start
     parser.EndElementHandler = report.end
@@ -164,6 +166,10 @@ def _devices(
         ) from None
     for at, cells, flaws in report.found:
         yield at, cells, (*damage, *flaws)
+
+
+def _too_many_names() -> UnreadableFile:
+    return UnreadableFile("xml_damaged", "The XML has more different tags than any OA3 report.")
 
 
 def _no_report() -> UnreadableFile:

@@ -171,10 +171,6 @@ async def _read_rows(
             ahead.cancel()
             await asyncio.wait([ahead])
             raise
-        if counts.total() > runtime.settings.max_import_rows:
-            ahead.cancel()
-            words = f"The file has more than {runtime.settings.max_import_rows:,} rows."
-            raise UnreadableFile("import_too_many_rows", words)
         examined, taken = await ahead
     return counts
 

@@ -10,9 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks import backlog, fairness, imports, intake, pipeline, whole
+from tests.benchmarks import backlog, fairness, imports, intake, pipeline, reading, whole
 
 BENCHMARKS: dict[str, Callable[[Path], Any]] = {
+    "reading": reading.run,
     "intake": intake.run,
     "imports": imports.run,
     "pipeline": pipeline.run,

@@ -50,7 +50,7 @@ def run(directory: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for count in (100_000, 1_000_000):
         found[f"{count:,} tuples, CSV"] = _compare(_csv(directory, count, _tuple), "csv", count)
-        found[f"{count:,} tuples, XLSX"] = _compare(_xlsx(directory, count), "calamine", count)
+        found[f"{count:,} tuples, XLSX"] = _compare(write_workbook(directory, count), "calamine", count)
     for count in (100_000, 1_000_000):
         found[f"{count:,} hashes, CSV"] = _compare(_csv(directory, count, _hash), "csv", count)
     return found
@@ -105,7 +105,7 @@ def _csv(directory: Path, count: int, line: Any) -> Path:
     return path
 
 
-def _xlsx(directory: Path, count: int) -> Path:
+def write_workbook(directory: Path, count: int) -> Path:
     """As a spreadsheet program writes it: texts that repeat are shared."""
     path = directory / "devices.xlsx"
     main = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"

@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -15,9 +16,10 @@ from app.db.engine import become_system
 from app.domain.identity import IdentityKind
 from app.services.import_reading import CHUNK
 from app.services.import_work import MAX_ATTEMPTS
+from app.services.imports import PIECE, UPLOAD_PATIENCE
 from deploy.synthetic import devices
 from tests.import_scene import commit, look, preview, sheet, tuple_rows, tuple_sheet, upload, work_imports
-from tests.worker_process import worker_process
+from tests.worker_process import api_process, worker_process
 from tests.world import Partner, World
 
 PATIENCE = 30.0
@@ -241,3 +243,42 @@ async def test_consent_given_while_the_order_is_stored_sends_it_at_once(world: W
     [batch] = await world.select("SELECT state FROM batches")
     assert batch["state"] == "queued"
     assert (await world.count("orders"), await world.count("registrations")) == (1, 3)
+
+
+async def test_an_api_killed_while_a_file_arrives_leaves_an_upload_that_is_discarded(
+    world: World, tmp_path: Path
+) -> None:
+    partner = await world.partner()
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port: int = free.getsockname()[1]
+    async with api_process(world, tmp_path / "log", port) as api:
+        line = await connected(port)
+        line.write(
+            f"POST /v1/imports HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {partner.key}\r\n"
+            f"Content-Length: {3 * PIECE}\r\n\r\n".encode()
+        )
+        line.write(b"x" * (PIECE + 1))
+        await until(world, "SELECT 1 FROM import_pieces")
+        api.send_signal(signal.SIGKILL)
+        await api.wait()
+        line.close()
+    [record] = await world.select("SELECT id, state FROM imports")
+    assert record["state"] == "uploading"
+    assert await work_imports(world) == 0
+
+    import_id = await upload(world, partner, tuple_sheet(2))
+    world.clock.advance(seconds=UPLOAD_PATIENCE.total_seconds() + 1)
+    await work_imports(world)
+    assert (await look(world, partner, str(record["id"])))["state"] == "discarded"
+    assert (await look(world, partner, import_id))["state"] == "ready"
+    assert await world.count("import_pieces") == 0
+
+
+async def connected(port: int) -> asyncio.StreamWriter:
+    """To a server that may still be starting."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            try:
+                return (await asyncio.open_connection("127.0.0.1", port))[1]
+            except OSError:
+                await asyncio.sleep(0.05)

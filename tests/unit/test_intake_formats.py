@@ -175,6 +175,8 @@ BILLION = "".join(f'<!ENTITY a{n} "{"".join(f"&a{n - 1};" for _ in range(10))}">
         ("<Key><ProductKeyID>&undeclared;</ProductKeyID></Key>", "xml_damaged"),
         ("<Key>" * 100_000, "xml_damaged"),
         ("<Key><ProductKeyID>1</ProductKeyID>", "xml_damaged"),
+        ("<Key>" + "".join(f"<a{n}/>" for n in range(90_000)), "xml_damaged"),
+        ("<Key>" + "".join(f"<a b{n}='1'/>" for n in range(90_000)), "xml_damaged"),
         ("<Key><" + "x" * 3_000_000, "xml_damaged"),
         ("<Key><!--" + "x" * 3_000_000, "xml_damaged"),
         ("<?xml version='1.0'?><HardwareReport/>", "xml"),

@@ -2,13 +2,16 @@
 
 import io
 import tracemalloc
+from pathlib import Path
 from typing import Any
 
 import pytest
+from python_calamine import CalamineWorkbook
 
 from app.intake import parts as workbook_parts
 from app.intake.profiles import Profile
 from app.intake.rows import Dialect, Kind, Row, UnreadableFile, read
+from tests.benchmarks import reading
 from tests.workbooks import MAIN, Raw, archive, sheet, workbook
 
 HEADER = ("Device Serial Number", "Windows Product ID", "Hardware Hash", "Manufacturer name", "Device model")
@@ -179,6 +182,13 @@ def test_texts_beyond_what_memory_holds_wait_in_a_file(monkeypatch: pytest.Monke
     assert found[-1].fields["model"] == "Model 299"
 
 
+def test_another_library_finds_the_same_cells(tmp_path: Path) -> None:
+    path = reading.write_workbook(tmp_path, 300)
+    theirs = CalamineWorkbook.from_path(path).get_sheet_by_index(0).to_python()
+    _, rows = load(path.read_bytes())
+    assert [list(row.original) for row in rows] == theirs[1:]
+
+
 # --- hostile --------------------------------------------------------------------------------------
 
 
@@ -223,6 +233,8 @@ LAUGHS = (
         {"xl/_rels/workbook.xml.rels": LAUGHS},
         {"xl/worksheets/sheet1.xml": "<worksheet><sheetData><row>"},
         {"xl/worksheets/sheet1.xml": "<a " + "b" * 3_000_000},
+        {"xl/worksheets/sheet1.xml": "<a>" + "".join(f"<b{n}/>" for n in range(90_000))},
+        {"xl/sharedStrings.xml": "<a>" + "".join(f"<b c{n}='1'/>" for n in range(90_000))},
         {"xl/worksheets/sheet1.xml": b"\xff\xfe\x00"},
         {"xl/worksheets/sheet1.xml": '<?xml version="1.0" encoding="no-such"?><worksheet/>'},
         {"xl/_rels/workbook.xml.rels": "<Relationships/>"},

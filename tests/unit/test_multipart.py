@@ -19,7 +19,7 @@ def body(data: bytes, before: str, after: str) -> bytes:
     return field("reference", before) + file + field("group_tag", after) + b"--" + BOUNDARY + b"--\r\n"
 
 
-TEXT = st.text(st.characters(blacklist_characters="\r\n", blacklist_categories=("Cs",)), max_size=30)
+TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\r\n"), max_size=30)
 
 
 @given(
