@@ -251,7 +251,8 @@ class ImportEventData(Output):
     rows: int
     counts: dict[str, int] = Field(description="Rows by verdict.")
     failure: str | None = Field(description="Code, when the file was refused.")
-    orders: list[ImportEventOrder]
+    orders: list[ImportEventOrder] = Field(description="The first 40.")
+    orders_total: int
     sequence: None = None
 
 

@@ -348,9 +348,7 @@ async def _tell(tx: Tx, claim: ImportClaim, part: _Part, order: Record, *, held:
     view = OrderView(
         {**order, "partner_id": claim.partner_id, "has_open_batches": part.rows > part.invalid}, counts
     )
-    accepted = order_happening(
-        EventType.ORDER_ACCEPTED, view.record, view.state, counts, {"import_id": str(claim.id)}
-    )
+    accepted = order_happening(EventType.ORDER_ACCEPTED, view.record, view.state, counts)
     await publish(tx, claim.partner_id, [accepted, *await order_news(tx, claim.partner_id, order["id"])], now)
 
 

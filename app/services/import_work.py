@@ -34,7 +34,9 @@ def _goes_on() -> bool:
 
 
 async def advance_next(runtime: Runtime, stopping: Callable[[], bool] = _goes_on) -> bool:
-    """Claims the next import that is due, and does what it needs; False when none is."""
+    """Claims the next import that is due, and does what it needs; False when none is, or it is to stop."""
+    if stopping():
+        return False
     async with runtime.system_transaction() as tx:
         claim = await imports.claim_one(
             tx.session, owner=uuid4(), now=runtime.now(), lease=runtime.settings.lease

@@ -170,7 +170,7 @@ async def test_subscribers_hear_of_imports(world: World) -> None:
     assert [order["reference"] for order in made["orders"]] == [made["reference"]]
     assert (refused["state"], refused["failure"]) == ("refused", "pdf")
     accepted = await world.select("SELECT data FROM events WHERE type = 'order.accepted'")
-    assert accepted[0]["data"]["import_id"] == made["import_id"]
+    assert [event["data"]["order_id"] for event in accepted] == [made["orders"][0]["order_id"]]
 
 
 async def test_nothing_of_the_rows_is_told_or_logged(world: World, caplog: pytest.LogCaptureFixture) -> None:
