@@ -11,19 +11,25 @@ from app.api import (
     connections,
     customers,
     documentation,
+    imports,
     limits,
     orders,
     portal,
     problems,
     schema,
+    vendor_profiles,
     webhooks,
 )
 from app.api.middleware import BodyLimit, HeadLikeGet, RequestContext
 from app.runtime import Runtime
 from app.settings import Settings
 
+MULTIPART_SLACK = 64 * 1024
+"""Bytes of a form beside the file in it."""
+
 TAGS = [
     {"name": "Orders", "description": "Devices to register, as you order them."},
+    {"name": "Imports", "description": "Files with devices, looked at before they become orders."},
     {"name": "Registrations", "description": "One device in one order, and its outcome."},
     {"name": "Batches", "description": "How orders are cut for Microsoft; read-only."},
     {"name": "Portal", "description": "Orders as files for a person, where the API can not be used."},
@@ -64,6 +70,8 @@ def build(settings: Settings | None = None) -> FastAPI:
         catalogues.open_router,
         catalogues.router,
         orders.router,
+        imports.router,
+        vendor_profiles.router,
         portal.router,
         customers.router,
         connections.router,
@@ -75,7 +83,9 @@ def build(settings: Settings | None = None) -> FastAPI:
     problems.install(app)
     schema.install(app)
     documentation.install(app)
-    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    # A form has a little around its file; the file itself is measured again.
+    larger = {str(app.url_path_for("create_import")): settings.max_import_bytes + MULTIPART_SLACK}
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, larger=larger)
     app.add_middleware(HeadLikeGet)
     app.add_middleware(RequestContext)
     return app

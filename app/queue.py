@@ -49,6 +49,7 @@ class WakeKind(StrEnum):
     BATCHES = "advance_batches"
     DELIVERIES = "deliver_webhooks"
     CONSENT = "read_customers"
+    IMPORTS = "advance_imports"
 
 
 @dataclass(frozen=True, slots=True)

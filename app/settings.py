@@ -84,6 +84,11 @@ class Settings(BaseSettings):
         ge=1024,
         description="Largest request body in bytes. 10,000 devices with hashes are about 43 MB.",
     )
+    max_import_bytes: int = Field(
+        4_000_000_000,
+        ge=1024,
+        description="Largest file of an import in bytes, as it is sent. Disk of PostgreSQL, not memory.",
+    )
     database_pool_size: int = Field(
         10, ge=2, description="Database connections each process keeps open at most."
     )
@@ -164,6 +169,12 @@ class Settings(BaseSettings):
     )
     worker_lanes: int = Field(8, ge=1, description="Batches one worker process advances at the same time.")
     delivery_lanes: int = Field(8, ge=1, description="Webhooks one worker process sends at the same time.")
+    import_lanes: int = Field(
+        1, ge=1, description="Imports one worker process reads or commits at the same time."
+    )
+    import_retention_days: float = Field(
+        7, gt=0, description="Days until an import expires: its rows are deleted, its orders stay."
+    )
     heartbeat_s: float = Field(5, gt=0, description="Seconds between a worker's signs of life.")
     consent_interval_s: float = Field(
         300, gt=0, description="Seconds between readings of each connection's customers list."

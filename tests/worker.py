@@ -1,4 +1,4 @@
-"""A worker process on a test's world: the real program, real signals, the world's databases and simulator."""
+"""A worker or an API as a process of its own on a test's world: the real program, to be killed."""
 
 import asyncio
 import os
@@ -20,6 +20,22 @@ async def worker_process(
     world: World, log: Path, **settings: object
 ) -> AsyncIterator[asyncio.subprocess.Process]:
     """`python -m workers.main` on the world's databases and simulator; killed at the end at the latest."""
+    async with _process(world, log, "workers.main", **settings) as process:
+        yield process
+
+
+@asynccontextmanager
+async def api_process(world: World, log: Path, port: int) -> AsyncIterator[asyncio.subprocess.Process]:
+    """The API on a port; killed at the end at the latest."""
+    arguments = ("uvicorn", "--factory", "app.main:build", "--port", str(port))
+    async with _process(world, log, *arguments) as process:
+        yield process
+
+
+@asynccontextmanager
+async def _process(
+    world: World, log: Path, *arguments: str, **settings: object
+) -> AsyncIterator[asyncio.subprocess.Process]:
     known = world.runtime.settings
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("REGISTRAR_")},
@@ -33,7 +49,7 @@ async def worker_process(
     }
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "workers.main", env=environment, stdout=output, stderr=output
+            sys.executable, "-m", *arguments, env=environment, stdout=output, stderr=output
         )
         try:
             yield process

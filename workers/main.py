@@ -21,7 +21,8 @@ from app import telemetry
 from app.db.engine import OUTAGES
 from app.queue import QUEUE_NAME, WakeKind, WakeUp, deserialize, redis_settings, serialize
 from app.runtime import Runtime, databases
-from app.services import batches, consents, sweep, webhooks
+from app.services import batches, consents, import_work, sweep, webhooks
+from app.services.import_reading import Stopping
 from app.settings import Settings
 from app.telemetry import logger, origin
 from workers.lanes import SLICE, run_lane
@@ -38,6 +39,8 @@ POLL_DELAY = 0.05
 TIDY_SECONDS = 600.0
 HABIT_SECONDS = 30.0
 """Seconds a sign of life or a sweep may take."""
+IMPORT_TIMEOUT = 24 * 3600
+"""Seconds. No step of an import comes near it: what hangs is ended by the deadline of its chunk."""
 
 
 def _runtime(ctx: Context) -> Runtime:
@@ -64,6 +67,17 @@ async def read_customers(ctx: Context) -> None:
     """A lane over connections whose customers list is due."""
     runtime = _runtime(ctx)
     await _lane(ctx, WakeKind.CONSENT, lambda: consents.read_due(runtime))
+
+
+async def advance_imports(ctx: Context) -> None:
+    """A lane over imports. One step reads a whole file; its claim is renewed chunk by chunk."""
+    runtime = _runtime(ctx)
+
+    async def step() -> bool:
+        return await import_work.advance_next(runtime, ctx["stopping"])
+
+    with contextlib.suppress(Stopping):
+        await _lane(ctx, WakeKind.IMPORTS, step)
 
 
 async def _lane(ctx: Context, kind: WakeKind, step: Any) -> None:
@@ -124,6 +138,7 @@ async def startup(ctx: Context) -> None:
         WakeKind.BATCHES: settings.worker_lanes,
         WakeKind.DELIVERIES: settings.delivery_lanes,
         WakeKind.CONSENT: 2,
+        WakeKind.IMPORTS: settings.import_lanes,
     }
     ctx["habits"] = [asyncio.create_task(habit(ctx)) for habit in (_beat, _sweep, _tidy)]
     log.info("worker_started", worker_id=ctx["worker_id"])
@@ -145,20 +160,22 @@ def build(settings: Settings) -> Worker:
     if settings.redis_url is None:
         raise ValueError("a worker needs the URL of Redis")
     lane_timeout = SLICE + settings.step_timeout_s + 10
-    return Worker(
+    ctx: Context = {"settings": settings}
+    worker = Worker(
         functions=[
             # One try: the rows bring back what is not done. The timeout ends a lane that hangs.
             func(cast(WorkerCoroutine, coroutine), timeout=lane_timeout, max_tries=1, keep_result=0)
             for coroutine in (advance_batches, deliver_webhooks, read_customers)
-        ],
-        ctx={"settings": settings},
+        ]
+        + [func(cast(WorkerCoroutine, advance_imports), timeout=IMPORT_TIMEOUT, max_tries=1, keep_result=0)],
+        ctx=ctx,
         on_startup=cast(StartupShutdown, startup),
         on_shutdown=cast(StartupShutdown, shutdown),
         redis_settings=redis_settings(settings.redis_url, attempts=REDIS_ATTEMPTS),
         queue_name=QUEUE_NAME,
         job_serializer=serialize,
         job_deserializer=deserialize,
-        max_jobs=2 * (settings.worker_lanes + settings.delivery_lanes) + 4,
+        max_jobs=2 * (settings.worker_lanes + settings.delivery_lanes + settings.import_lanes) + 4,
         queue_read_limit=1000,
         poll_delay=POLL_DELAY,
         keep_result=0,
@@ -168,6 +185,9 @@ def build(settings: Settings) -> Worker:
         retry_jobs=False,
         log_results=False,
     )
+    # arq lets a job run until it ends by itself; reading a file may take longer than anybody waits.
+    ctx["stopping"] = lambda: not worker.allow_pick_jobs
+    return worker
 
 
 async def run(settings: Settings) -> None:

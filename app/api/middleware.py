@@ -4,6 +4,7 @@ Plain ASGI, so that a large body or answer passes through without being gathered
 """
 
 import time
+from collections.abc import Mapping
 from uuid import uuid4
 
 import structlog
@@ -97,21 +98,26 @@ class HeadLikeGet:
 
 
 class BodyLimit:
-    """Refuses a body over the limit: by its announced length at once, otherwise while it arrives."""
+    """Refuses a body over the limit: by its announced length at once, otherwise while it arrives.
 
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+    `larger` has the paths whose bodies may be larger, because they are not gathered in memory.
+    """
+
+    def __init__(self, app: ASGIApp, max_bytes: int, larger: Mapping[str, int]) -> None:
         self.app = app
         self.max_bytes = max_bytes
+        self.larger = larger
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        max_bytes = self.larger.get(scope["path"].removeprefix(scope.get("root_path", "")), self.max_bytes)
         announced = dict(scope["headers"]).get(b"content-length", b"0")
         # A number of more than 18 digits is over any limit, and need not be read to know it.
-        if announced.isdigit() and (len(announced) > 18 or int(announced) > self.max_bytes):
+        if announced.isdigit() and (len(announced) > 18 or int(announced) > max_bytes):
             response = problem(
-                Request(scope), "body_too_large", self._words(), 413, headers={"Connection": "close"}
+                Request(scope), "body_too_large", self._words(max_bytes), 413, headers={"Connection": "close"}
             )
             await response(scope, receive, send)
             return
@@ -121,11 +127,11 @@ class BodyLimit:
             nonlocal received
             message = await receive()
             received += len(message.get("body", b""))
-            if received > self.max_bytes:
-                raise TooLarge("body_too_large", self._words())
+            if received > max_bytes:
+                raise TooLarge("body_too_large", self._words(max_bytes))
             return message
 
         await self.app(scope, bounded, send)
 
-    def _words(self) -> str:
-        return f"A body has at most {self.max_bytes:,} bytes."
+    def _words(self, max_bytes: int) -> str:
+        return f"A body has at most {max_bytes:,} bytes."

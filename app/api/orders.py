@@ -5,8 +5,10 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import StreamingResponse
 
 from app.api import rendering
+from app.api.downloads import CSV, download
 from app.api.models import (
     BatchAttempt,
     BatchDetail,
@@ -40,7 +42,7 @@ from app.domain.batch import BatchState
 from app.domain.order import FINAL, OrderState
 from app.domain.registration import RegistrationState
 from app.runtime import Tx
-from app.services import acceptance, orders, registrations
+from app.services import acceptance, orders, registrations, reports
 from app.services.acceptance import Acceptance, NewOrder
 from app.services.identities import Caller
 
@@ -168,6 +170,12 @@ async def list_registrations_of_order(
     return Registrations(
         items=[rendering.registration(row) for row in found.items], next_page_token=found.next_token
     )
+
+
+@router.get("/orders/{order_id}/result.csv", response_class=StreamingResponse, responses=CSV)
+async def download_result(runtime: RuntimeOf, caller: ReadsOrders, order_id: UUID) -> StreamingResponse:
+    """Every device with its outcome, by row; with the file's own columns while its import has not expired."""
+    return download("result.csv", await reports.result_of(runtime, caller.partner_id, order_id))
 
 
 @router.get("/registrations", tags=["Registrations"])

@@ -57,12 +57,24 @@ ASKS_FOR_A_FILE: dict[str, Any] = {
 """`openapi_extra` for a route whose body is a file."""
 
 
-def body_of(model: type[BaseModel]) -> dict[str, Any]:
+def body_of(model: type[BaseModel], *, required: bool = True) -> dict[str, Any]:
     """`openapi_extra` for a route that reads its body itself."""
     if model not in _BODIES:
         _BODIES.append(model)
     reference = {"$ref": f"#/components/schemas/{model.__name__}"}
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": reference}}}}
+    return {"requestBody": {"required": required, "content": {"application/json": {"schema": reference}}}}
+
+
+def upload_of(model: type[BaseModel]) -> dict[str, Any]:
+    """`openapi_extra` for a route whose body is a file, bare or in a form whose fields are the model's."""
+    fields = model.model_json_schema(ref_template="#/components/schemas/{model}")["properties"]
+    file = {"type": "string", "format": "binary", "description": "The file; it needs a file name."}
+    form = {"type": "object", "properties": {"file": file, **fields}, "required": ["file"]}
+    content = {
+        "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+        "multipart/form-data": {"schema": form},
+    }
+    return {"requestBody": {"required": True, "content": content}}
 
 
 def install(app: FastAPI) -> None:
@@ -111,7 +123,7 @@ def _describe(method: str, operation: dict[str, Any], *, is_open: bool, path: st
     for status, words in _PROBLEMS.items():
         if status in _WITH_BODY and "requestBody" not in operation:
             continue
-        if status == "409" and method not in _WITH_CONFLICT:
+        if status == "409" and method not in _WITH_CONFLICT and status not in responses:
             continue
         if status == "404" and "{" not in path and method == "get":
             continue

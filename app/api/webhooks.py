@@ -7,6 +7,7 @@ from fastapi import APIRouter, FastAPI, Header, Request, Response
 from pydantic import Field
 
 from app.api import rendering
+from app.api.import_models import ImportEvent
 from app.api.models import (
     Deliveries,
     DeliveryAttempt,
@@ -261,6 +262,12 @@ def document(app: FastAPI) -> None:
         body: SettledEvent, id: MessageId, time: MessageTime, signature: MessageSignature
     ) -> None:
         """Up to 100 devices have come to their outcome."""
+
+    @app.webhooks.post("import.*", tags=["Webhooks"])
+    def import_event(
+        body: ImportEvent, id: MessageId, time: MessageTime, signature: MessageSignature
+    ) -> None:
+        """A file has been read, could not be read, or has become orders."""
 
     @app.webhooks.post("consent.*", tags=["Webhooks"])
     def consent_event(

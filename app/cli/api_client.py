@@ -134,6 +134,26 @@ class Api:
             "POST", path, repeatable=repeatable or key is not None, content=body, headers=headers
         )
 
+    def upload(
+        self, path: str, pieces: Callable[[], Iterator[bytes]], *, key: str, **parameters: str | None
+    ) -> Answer:
+        """A file as the body, streamed; `pieces` begins again from the start for each attempt."""
+        given = {name: value for name, value in parameters.items() if value is not None}
+        headers = {"Content-Type": "application/octet-stream", "Idempotency-Key": key}
+        return self._call("POST", path, repeatable=True, pieces=pieces, params=given, headers=headers)
+
+    def save(self, path: str, write: Callable[[bytes], object]) -> None:
+        """Hands a file on as it comes."""
+        try:
+            with self._client.stream("GET", path) as response:
+                if not response.is_success:
+                    response.read()
+                    self._answer(response)
+                for piece in response.iter_bytes():
+                    write(piece)
+        except httpx.TransportError as error:
+            raise self._unreachable(error, sent=False) from None
+
     def items(self, path: str, *, limit: int | None = None, **parameters: str | None) -> Iterator[JsonObject]:
         """The items of all pages, at most `limit`."""
         token: str | None = None
@@ -151,8 +171,18 @@ class Api:
     def _call(self, method: str, path: str, *, repeatable: bool, **request: Any) -> Answer:
         return self._answer(self._send(method, path, repeatable=repeatable, **request))
 
-    def _send(self, method: str, path: str, *, repeatable: bool, **request: Any) -> httpx.Response:
+    def _send(
+        self,
+        method: str,
+        path: str,
+        *,
+        repeatable: bool,
+        pieces: Callable[[], Iterator[bytes]] | None = None,
+        **request: Any,
+    ) -> httpx.Response:
         for pause in (*PAUSES, None):
+            if pieces is not None:
+                request["content"] = pieces()
             try:
                 response = self._client.request(method, path, **request)
             except httpx.TransportError as error:

@@ -258,3 +258,16 @@ async def give_turn_back(
         batch=batch_id,
         now=now,
     )
+
+
+async def with_terms(session: AsyncConnection, partner_id: PartnerId) -> list[Record]:
+    """All customers with what their orders are judged by: for files that name the customer of each row."""
+    return await fetch_all(
+        session,
+        "SELECT c.id, c.entra_tenant_id, c.domain, c.name, c.connection_id, n.platform, "
+        "coalesce(c.default_group_tag, n.default_group_tag) AS default_group_tag, p.role AS partner_role "
+        "FROM customers c JOIN connections n ON n.id = c.connection_id "
+        "JOIN partners p ON p.id = c.partner_id "
+        "WHERE c.partner_id = :partner ORDER BY c.id",
+        partner=partner_id,
+    )

@@ -26,7 +26,6 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     Uuid,
-    func,
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
@@ -258,10 +257,6 @@ batches = Table(
     Index("ix_batches_queued_due", "due_at", postgresql_where=text("state = 'queued'")),
 )
 
-_serial_number = Column(
-    "serial_number", Text, comment="as given, or as the hash has it; null for placeholders"
-)
-
 registrations = Table(
     "registrations",
     metadata,
@@ -276,7 +271,7 @@ registrations = Table(
     Column("line_ref", Text),
     Column("group_tag", Text),
     Column("identity", Text, comment="the kind that is sent; null for an invalid row"),
-    _serial_number,
+    Column("serial_number", Text, comment="as given, or as the hash has it; null for placeholders"),
     Column("manufacturer", Text),
     Column("model", Text),
     Column("product_key", Text),
@@ -298,13 +293,22 @@ registrations = Table(
     Index(
         "ix_registrations_in_no_batch", "order_id", "row_number", postgresql_where=text("batch_id IS NULL")
     ),
-    Index(
-        "ix_registrations_partner_id_serial_number",
-        "partner_id",
-        func.upper(_serial_number).label("serial"),
-        postgresql_ops={"serial": "text_pattern_ops"},
-    ),
     Index("ix_registrations_updated_at", "updated_at", postgresql_using="brin"),
+    # On the bare column: under row-level security no index on upper() can be used, since that function is
+    # not leakproof, and for the same reason prefixes are looked for by these operators and not by LIKE.
+    Index(
+        "ix_registrations_serial_number",
+        "partner_id",
+        "serial_number",
+        postgresql_ops={"serial_number": "text_pattern_ops"},
+        postgresql_where=text("serial_number IS NOT NULL"),
+    ),
+    Index(
+        "ix_registrations_partner_id_product_key",
+        "partner_id",
+        "product_key",
+        postgresql_where=text("product_key IS NOT NULL"),
+    ),
 )
 
 device_hashes = Table(
@@ -460,3 +464,5 @@ worker_heartbeats = Table(
     _time("started_at", required=True),
     _time("beat_at", required=True),
 )
+
+import app.db.import_tables  # noqa: E402, F401 - its tables belong to the same metadata

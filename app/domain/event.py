@@ -20,6 +20,9 @@ class EventType(StrEnum):
     REGISTRATION_SETTLED = "registration.settled"
     CONSENT_GRANTED = "consent.granted"
     CONSENT_REVOKED = "consent.revoked"
+    IMPORT_READY = "import.ready"
+    IMPORT_REFUSED = "import.refused"
+    IMPORT_COMMITTED = "import.committed"
     ENDPOINT_TEST = "endpoint.test"
 
 

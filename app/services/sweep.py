@@ -6,7 +6,7 @@ wakes those who do.
 
 from datetime import timedelta
 
-from app.db import batches, connections, events, heartbeats, idempotency, registrations
+from app.db import batches, connections, events, heartbeats, idempotency, imports, registrations
 from app.queue import WakeKind
 from app.runtime import Runtime
 from app.services import consents
@@ -30,11 +30,13 @@ async def sweep(runtime: Runtime) -> dict[str, int]:
         due = await batches.count_due(tx.session, now, limit=settings.worker_lanes)
         deliveries = await events.count_deliveries_due(tx.session, now, limit=settings.delivery_lanes)
         readings = await connections.count_customers_due(tx.session, now)
+        files = await imports.count_due(tx.session, now, limit=settings.import_lanes)
         stuck = await batches.stuck(tx.session, before=now - timedelta(seconds=settings.sweep_patience_s))
         for kind, lanes in (
             (WakeKind.BATCHES, due),
             (WakeKind.DELIVERIES, deliveries),
             (WakeKind.CONSENT, min(readings, 1)),
+            (WakeKind.IMPORTS, files),
         ):
             if lanes:
                 tx.wake(kind, lanes=lanes)
@@ -42,7 +44,13 @@ async def sweep(runtime: Runtime) -> dict[str, int]:
         log.warning("clock_was_ahead", rows=ahead)
     for row in stuck:
         log.error("batch_stuck", batch_id=str(row["id"]), state=row["state"])
-    return {"batches": due, "deliveries": deliveries, "connections": readings, "stuck": len(stuck)}
+    return {
+        "batches": due,
+        "deliveries": deliveries,
+        "connections": readings,
+        "imports": files,
+        "stuck": len(stuck),
+    }
 
 
 async def tidy(runtime: Runtime) -> None:

@@ -10,11 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks import backlog, fairness, intake, pipeline, reading, whole
+from tests.benchmarks import backlog, fairness, imports, intake, pipeline, reading, whole
 
 BENCHMARKS: dict[str, Callable[[Path], Any]] = {
     "reading": reading.run,
     "intake": intake.run,
+    "imports": imports.run,
     "pipeline": pipeline.run,
     "whole": whole.run,
     "fairness": fairness.run,

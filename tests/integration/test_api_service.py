@@ -399,7 +399,7 @@ async def test_the_document_says_what_every_call_may_answer(world: World) -> Non
 
 async def test_the_document_shows_the_webhooks_with_their_headers(world: World) -> None:
     document = (await world.client.get("/openapi.json")).json()
-    assert set(document["webhooks"]) >= {"order.*", "registration.settled", "consent.*"}
+    assert set(document["webhooks"]) >= {"order.*", "import.*", "registration.settled", "consent.*"}
     for webhook in document["webhooks"].values():
         headers = {parameter["name"] for parameter in webhook["post"]["parameters"]}
         assert headers == {"webhook-id", "webhook-timestamp", "webhook-signature"}

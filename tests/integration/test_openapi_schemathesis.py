@@ -66,6 +66,9 @@ CHECKS = [
     negative_data_rejection,
 ]
 
+TAKES_ANY_BYTES = {"POST /v1/imports"}
+"""A file is taken whatever is in it, and judged afterwards: no body of one is wrong by its schema."""
+
 SCHEMA = schemathesis.openapi.from_dict(build(Settings()).openapi())
 OPERATIONS = {
     f"{operation.method.upper()} {operation.path}": operation
@@ -128,7 +131,8 @@ def probe(
         if ids is not None and mode is GenerationMode.POSITIVE:
             case.body = with_real_ids(case.body, ids)
         response = case.call(base_url=base_url, headers=partner.headers)
-        case.validate_response(response, checks=CHECKS)
+        unfit = {negative_data_rejection} if name in TAKES_ANY_BYTES else set()
+        case.validate_response(response, checks=[check for check in CHECKS if check not in unfit])
         answers[response.status_code] += 1
 
     run()

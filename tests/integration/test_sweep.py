@@ -38,6 +38,7 @@ async def test_nothing_due_wakes_nobody(world: World) -> None:
         "batches": 0,
         "deliveries": 0,
         "connections": 0,
+        "imports": 0,
         "stuck": 0,
     }
 

@@ -33,6 +33,9 @@ UNBOUND = {
     "deliveries.owner": "a fencing token, no row",
     "events.order_id": "events outlive what they tell of",
     "events.customer_id": "events outlive what they tell of",
+    "imports.created_by": "the API key may be deleted, the import stays",
+    "imports.owner": "a fencing token, no row",
+    "import_rows.customer_id": "of the partner's own customers; the order's key holds it when it is made",
     "group_tags.creating_batch_id": "joined under row-level security; a batch that is gone creates nothing",
     "registration_counts.bucket": "a batch or an order, written by the triggers only",
 }

@@ -12,10 +12,12 @@ import standardwebhooks
 from pydantic import BaseModel
 from sqlalchemy import text
 
+from app.api.import_models import ImportEvent
 from app.api.webhooks import ConsentEvent, EndpointTestEvent, OrderEvent, SettledEvent
 from app.domain.event import SUBSCRIBABLE, EventType
 from app.services import consents
 from deploy.synthetic import devices
+from tests.import_scene import committed, preview, tuple_sheet
 from tests.receiver import Message, Receiver, open_receiver, subscribe
 from tests.world import Partner, World, tuples
 
@@ -25,6 +27,7 @@ DOCUMENTED: dict[str, type[BaseModel]] = {
     "consent.granted": ConsentEvent,
     "consent.revoked": ConsentEvent,
     "endpoint.test": EndpointTestEvent,
+    **{type.value: ImportEvent for type in EventType if type.startswith("import.")},
 }
 
 
@@ -75,6 +78,8 @@ async def live_through_every_event(world: World, partner: Partner, endpoint_id: 
     await fail(world, "UGLY00001")
     await world.order(partner, tuples(1, "UGLY"))
     await world.work()
+    await committed(world, partner, (await preview(world, partner, tuple_sheet(2, "FILE")))["id"])
+    await preview(world, partner, b"%PDF-1.7 nothing")
     tested = await world.client.post(f"/v1/webhook-endpoints/{endpoint_id}:test", headers=partner.headers)
     assert tested.status_code == 202, tested.text
     await world.deliver()
@@ -112,7 +117,7 @@ async def test_every_event_arrives_verifiable_in_its_documented_shape_and_withou
         assert message.headers["content-type"] == "application/json"
         assert len(message.body) < 20_000
     assert len({message.id for message in receiver.messages}) == len(receiver.messages)
-    forbidden = ["HLD0", "WAIT0", "BAD0", "GOOD0", "UGLY0", "Contoso", endpoint.secret, partner.key]
+    forbidden = ["HLD0", "WAIT0", "BAD0", "GOOD0", "UGLY0", "FILE0", "Contoso", endpoint.secret, partner.key]
     forbidden += [
         str(value)[:60]
         for device in devices(3)

@@ -1,0 +1,262 @@
+"""The shapes of imports and vendor profiles, as callers meet them."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import Field, StringConstraints
+
+from app.api.models import (
+    NAME_PATTERN,
+    GroupTagText,
+    Input,
+    Output,
+    PageOf,
+    Patch,
+    Text100,
+    Text255,
+    Timestamp,
+)
+from app.domain.catalogue import Severity
+from app.domain.event import EventType
+from app.domain.identity import IdentityKind
+from app.domain.imports import MAX_BASE_REFERENCE, ImportState, Verdict
+
+Reference = Annotated[
+    str,
+    StringConstraints(
+        strip_whitespace=True, min_length=1, max_length=MAX_BASE_REFERENCE, pattern=NAME_PATTERN
+    ),
+]
+
+
+class ImportIn(Input):
+    """What is said about a file: parameters of the URL, or fields of the form."""
+
+    customer_id: UUID | None = Field(
+        None, description="For whom all devices are. Leave it out when the file has a customer column."
+    )
+    reference: Reference | None = Field(
+        None,
+        description="The order's reference; with several customers each order gets `/` and a suffix. "
+        "Default: from the file's name and content, so that a file is not ordered twice by mistake.",
+    )
+    purchase_order: Text255 | None = Field(None, description="Default: the file's, if it has one only.")
+    group_tag: GroupTagText | None = Field(None, description="For rows that name none.")
+    profile: Text100 | None = Field(None, description="Name of the vendor profile to read it with.")
+    file_name: Text255 | None = Field(None, description="Default: the form's own.")
+
+
+class CommitIn(Input):
+    on_invalid: Literal["accept_valid", "reject"] = Field(
+        "accept_valid",
+        description="`reject`: no order is made if a row is invalid, now or when the orders are made.",
+    )
+    reference: Reference | None = Field(None, description="Instead of the import's own.")
+
+
+class ImportColumn(Output):
+    name: str = Field(description="As the file has it.")
+    field: str | None = Field(description="What it is read as; null: it is not used.")
+
+
+class ImportNotice(Output):
+    code: str
+    severity: Severity
+    column: str | None
+    detail: str
+    remedy: str
+
+
+class ImportDialect(Output):
+    """How the file is written."""
+
+    format: str
+    container: str | None
+    kind: str
+    encoding: str
+    delimiter: str
+    header_row: int | None = Field(description="Line of the column names; null: the file has none.")
+    columns: list[ImportColumn]
+    columns_unused: list[str]
+    notices: list[ImportNotice]
+
+
+class ImportCounts(Output):
+    """Rows by verdict."""
+
+    total: int
+    valid: int
+    warning: int = Field(description="Valid, and somebody should look.")
+    invalid: int
+
+    @classmethod
+    def of(cls, counts: Mapping[str, int]) -> "ImportCounts":
+        found = {verdict.value: counts.get(verdict.value, 0) for verdict in Verdict}
+        return cls(total=sum(found.values()), **found)
+
+
+class ImportCustomer(Output):
+    customer_id: UUID | None = Field(description="Null: rows whose customer is not known; never ordered.")
+    counts: ImportCounts
+    batches: int = Field(description="Calls to Microsoft.")
+    purchase_order: str | None
+
+
+class ImportTag(Output):
+    customer_id: UUID
+    group_tag: str
+    devices: int
+    batches: int
+
+
+class ImportProblemCount(Output):
+    code: str
+    severity: Severity
+    title: str
+    remedy: str
+    rows: int
+    first_rows: list[int] = Field(description="Row numbers, counted from 1.")
+
+
+class ImportPreview(Output):
+    """What committing does: the rows that were judged are the rows that are ordered."""
+
+    batches: int
+    changed: int = Field(description="Rows that have become invalid since they were read.")
+    customers: list[ImportCustomer] = Field(description="The first 1,000.")
+    customers_total: int
+    group_tags: list[ImportTag] = Field(description="The first 1,000.")
+    group_tags_total: int
+    problems: list[ImportProblemCount]
+
+
+class ImportFailure(Output):
+    code: str
+    detail: str | None
+    remedy: str
+
+
+class ImportOrder(Output):
+    customer_id: UUID
+    order_id: UUID
+    reference: str
+
+
+class ImportProgress(Output):
+    rows_read: int
+    bytes_read: int
+    size_bytes: int = Field(description="While the file is arriving: what has arrived.")
+
+
+class ImportOut(Output):
+    id: UUID
+    state: ImportState
+    file_name: str | None
+    sha256: str | None
+    customer_id: UUID | None
+    reference: str | None
+    purchase_order: str | None
+    group_tag: str | None
+    profile: str | None
+    progress: ImportProgress
+    counts: ImportCounts
+    dialect: ImportDialect | None = Field(description="Null until the beginning of the file has been read.")
+    preview: ImportPreview | None = Field(description="Null until the whole file has been read.")
+    failure: ImportFailure | None
+    orders: list[ImportOrder]
+    created_at: Timestamp
+    updated_at: Timestamp
+    expires_at: Timestamp = Field(description="When its rows are deleted. Orders stay.")
+
+
+class Imports(PageOf):
+    items: list[ImportOut]
+
+
+class ImportProblem(Output):
+    code: str
+    severity: Severity
+    column: str | None = Field(None, description="The column's name in the file.")
+    field: str | None
+    value: str | None = Field(None, description="What stands there, shortened; never a hash or a key.")
+    detail: str
+    remedy: str
+
+
+class ImportRow(Output):
+    row: int = Field(description="Counted from 1, without the header.")
+    line: int = Field(description="Physical line of the file.")
+    verdict: Verdict
+    changed: bool = Field(description="The verdict was given after the preview.")
+    customer_id: UUID | None
+    group_tag: str | None
+    line_ref: str | None
+    identity: IdentityKind | None
+    serial_number: str | None
+    manufacturer: str | None
+    model: str | None
+    product_key: str | None
+    problems: list[ImportProblem]
+
+
+class ImportRows(PageOf):
+    items: list[ImportRow]
+
+
+class ImportRowProblem(ImportProblem):
+    row: int
+    line: int
+
+
+class ImportProblems(PageOf):
+    items: list[ImportRowProblem] = Field(description="All problems of each row; a page has whole rows.")
+
+
+class ProfileIn(Input):
+    name: Text100
+    definition: dict[str, Any] = Field(
+        description="`columns`: names (or `#3`) to fields or null; `constants`: values for fields the file "
+        "lacks; `group_tag`: `{column, values, otherwise}`."
+    )
+
+
+class ProfilePatch(Patch):
+    name: Text100 | None = None
+    definition: dict[str, Any] | None = None
+
+
+class ProfileOut(Output):
+    id: UUID
+    name: str
+    definition: dict[str, Any]
+    created_at: Timestamp
+    updated_at: Timestamp
+
+
+class Profiles(PageOf):
+    items: list[ProfileOut]
+
+
+class ImportEventOrder(Output):
+    order_id: UUID
+    reference: str
+
+
+class ImportEventData(Output):
+    import_id: UUID
+    state: ImportState
+    reference: str
+    file_name: str | None
+    rows: int
+    counts: dict[str, int] = Field(description="Rows by verdict.")
+    failure: str | None = Field(description="Code, when the file was refused.")
+    orders: list[ImportEventOrder] = Field(description="The first 40.")
+    orders_total: int
+    sequence: None = None
+
+
+class ImportEvent(Output):
+    type: Literal[EventType.IMPORT_READY, EventType.IMPORT_REFUSED, EventType.IMPORT_COMMITTED]
+    timestamp: Timestamp
+    data: ImportEventData

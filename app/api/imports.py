@@ -1,0 +1,240 @@
+"""Imports: a file arrives, is judged, is looked at, and becomes orders."""
+
+import hashlib
+from collections.abc import AsyncIterator
+from typing import Annotated
+from uuid import UUID
+
+import orjson
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import StreamingResponse
+from pydantic import ValidationError
+from starlette.requests import ClientDisconnect
+
+from app.api import import_rendering as rendering
+from app.api.downloads import CSV, download
+from app.api.import_models import CommitIn, ImportIn, ImportOut, ImportProblems, ImportRows, Imports
+from app.api.multipart import MultipartFile
+from app.api.problems import pydantic_error
+from app.api.requests import (
+    IdempotencyKey,
+    PageOfIds,
+    PageOfRows,
+    ReadsOrders,
+    Remember,
+    RuntimeOf,
+    WritesOrders,
+    create_once,
+    path_of,
+    read,
+)
+from app.api.schema import body_of, upload_of
+from app.domain.errors import FieldError, Unprocessable
+from app.domain.imports import ImportState, Verdict
+from app.runtime import Tx
+from app.services import imports, reports
+from app.services.imports import ImportView, Terms, Upload
+
+router = APIRouter(prefix="/v1/imports", tags=["Imports"])
+
+RETRY_AFTER = "2"
+"""Seconds a poller should wait while an import is moving."""
+CODINGS = ("", "identity", "gzip", "x-gzip")
+
+Given = Annotated[str | None, Query(max_length=512)]
+
+
+@router.post("", status_code=201, response_model=ImportOut, openapi_extra=upload_of(ImportIn))
+async def create_import(
+    request: Request,
+    runtime: RuntimeOf,
+    caller: WritesOrders,
+    customer_id: Given = None,
+    reference: Given = None,
+    purchase_order: Given = None,
+    group_tag: Given = None,
+    profile: Given = None,
+    file_name: Given = None,
+    key: IdempotencyKey = None,
+) -> Response:
+    """Takes a file with devices: CSV, TSV, XLSX, JSON Lines or OA3.xml, also compressed with gzip.
+
+    The file is the body itself or the one file of a form (`multipart/form-data`), up to 4 GB. Nothing is
+    ordered yet: a worker reads it, and you look at the preview before you `:commit`.
+    """
+    given = {
+        name: request.query_params[name] for name in ImportIn.model_fields if name in request.query_params
+    }
+    await imports.check_terms(runtime, caller.partner_id, _terms(given))
+    coding = request.headers.get("content-encoding", "").strip().casefold()
+    if coding not in CODINGS:
+        raise Unprocessable(
+            "unsupported_media_type", f"Content-Encoding {coding[:40]!r} is not read; gzip is."
+        )
+    upload = await Upload.begin(runtime, caller.partner_id, caller.key_id)
+    try:
+        fields = await _receive(request, upload)
+        terms = _terms(_joined(given, fields))
+        digest = await upload.end()
+
+        async def run(remember: Remember) -> None:
+            async def answer(tx: Tx, view: ImportView) -> None:
+                location = path_of(request, "get_import", import_id=str(upload.id))
+                await remember(tx, 201, location, rendering.import_(view))
+
+            await imports.complete(upload, terms, digest, answer)
+
+        fingerprint = hashlib.sha256(
+            orjson.dumps(_joined(given, fields), option=orjson.OPT_SORT_KEYS) + digest
+        )
+        return await create_once(request, runtime, caller.partner_id, key, fingerprint.digest(), run)
+    finally:
+        # Whatever did not become an import: refused, broken off, or answered before.
+        await upload.throw_away()
+
+
+async def _receive(request: Request, upload: Upload) -> dict[str, str]:
+    """Streams the file into the upload. The form's fields, if it is one."""
+    content_type = request.headers.get("content-type", "")
+    if content_type.partition(";")[0].strip().casefold() != "multipart/form-data":
+        async for chunk in _body(request):
+            await upload.feed(chunk)
+        return {}
+    form = MultipartFile(content_type)
+    async for chunk in _body(request):
+        for part in form.feed(chunk):
+            await upload.feed(part)
+    form.end()
+    return {**({"file_name": form.file_name} if form.file_name else {}), **form.fields}
+
+
+async def _body(request: Request) -> AsyncIterator[bytes]:
+    try:
+        async for chunk in request.stream():
+            yield chunk
+    except ClientDisconnect as gone:
+        raise Unprocessable("upload_broken_off", "The connection ended before the file did.") from gone
+
+
+def _joined(parameters: dict[str, str], fields: dict[str, str]) -> dict[str, str]:
+    twice = sorted((parameters.keys() & fields.keys()) - {"file_name"})
+    if twice:
+        errors = [
+            FieldError(f"/{name}", "validation_failed", "It is in the URL and in the form.") for name in twice
+        ]
+        raise Unprocessable("validation_failed", "A field is given twice.", errors)
+    return {**fields, **parameters}
+
+
+def _terms(given: dict[str, str]) -> Terms:
+    try:
+        found = ImportIn.model_validate_json(orjson.dumps(given))
+    except ValidationError as error:
+        errors = [pydantic_error(part) for part in error.errors()[:100]]
+        raise Unprocessable("validation_failed", "", errors) from error
+    return Terms(**found.model_dump())
+
+
+@router.get("")
+async def list_imports(
+    runtime: RuntimeOf, caller: ReadsOrders, page: PageOfIds, state: ImportState | None = None
+) -> Imports:
+    """Newest first."""
+    found = await imports.list_page(runtime, caller.partner_id, page, state=state)
+    return Imports(items=[rendering.import_(view) for view in found.items], next_page_token=found.next_token)
+
+
+@router.get("/{import_id}")
+async def get_import(
+    runtime: RuntimeOf, caller: ReadsOrders, import_id: UUID, response: Response
+) -> ImportOut:
+    """Progress while it is read; then what was found and what committing would do."""
+    view = await imports.get(runtime, caller.partner_id, import_id)
+    if view.is_moving:
+        response.headers["Retry-After"] = RETRY_AFTER
+    return rendering.import_(view)
+
+
+@router.get("/{import_id}/rows")
+async def list_import_rows(
+    runtime: RuntimeOf,
+    caller: ReadsOrders,
+    import_id: UUID,
+    page: PageOfRows,
+    verdict: Verdict | None = None,
+    code: Annotated[str | None, Query(max_length=100, pattern=r"^[^\x00]*$")] = None,
+) -> ImportRows:
+    """The rows with their verdicts, in the file's order."""
+    found = await imports.rows(runtime, caller.partner_id, import_id, page, verdict=verdict, code=code)
+    return ImportRows(items=[rendering.row(row) for row in found.items], next_page_token=found.next_token)
+
+
+@router.get("/{import_id}/problems")
+async def list_import_problems(
+    runtime: RuntimeOf, caller: ReadsOrders, import_id: UUID, page: PageOfRows
+) -> ImportProblems:
+    """Every problem of every row; `page_size` counts rows."""
+    found = await imports.rows(runtime, caller.partner_id, import_id, page, noted_only=True)
+    return ImportProblems(
+        items=[problem for row in found.items for problem in rendering.problems(row)],
+        next_page_token=found.next_token,
+    )
+
+
+@router.get(
+    "/{import_id}/errors.csv",
+    response_class=StreamingResponse,
+    responses={**CSV, 409: {"description": "There are no rows: not yet, or not any more."}},
+)
+async def download_import_errors(
+    runtime: RuntimeOf,
+    caller: ReadsOrders,
+    import_id: UUID,
+    verdict: Annotated[Verdict, Query(description="Which rows.")] = Verdict.INVALID,
+) -> StreamingResponse:
+    """The invalid rows as they came, with what is wrong and what to do beside them. Mend and upload it."""
+    return download(
+        "errors.csv", await reports.errors_of(runtime, caller.partner_id, import_id, verdict=verdict)
+    )
+
+
+@router.post(
+    "/{import_id}:commit",
+    status_code=202,
+    response_model=ImportOut,
+    openapi_extra=body_of(CommitIn, required=False),
+)
+async def commit_import(
+    request: Request, runtime: RuntimeOf, caller: WritesOrders, import_id: UUID, key: IdempotencyKey = None
+) -> Response:
+    """Makes the orders, one for each customer of the file, in the background.
+
+    The verdicts of the preview are what is ordered. What has changed since (a group tag, another order)
+    is looked at once more; a row that has become invalid is marked `changed`.
+    """
+    given, digest = await read(request, CommitIn) if _has_body(request) else (CommitIn(), b"")
+
+    async def run(remember: Remember) -> None:
+        async def answer(tx: Tx, view: ImportView) -> None:
+            await remember(tx, 202, None, rendering.import_(view))
+
+        await imports.commit(
+            runtime,
+            caller.partner_id,
+            import_id,
+            reject_invalid=given.on_invalid == "reject",
+            reference=given.reference,
+            before_commit=answer,
+        )
+
+    return await create_once(request, runtime, caller.partner_id, key, digest, run)
+
+
+def _has_body(request: Request) -> bool:
+    return request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers
+
+
+@router.post("/{import_id}:discard")
+async def discard_import(runtime: RuntimeOf, caller: WritesOrders, import_id: UUID) -> ImportOut:
+    """Stops the reading if it goes on, and deletes the rows."""
+    return rendering.import_(await imports.discard(runtime, caller.partner_id, import_id))

@@ -1,0 +1,70 @@
+"""Vendor profiles: how a supplier's files are to be read, once and for all."""
+
+from uuid import UUID
+
+from fastapi import APIRouter, Request, Response
+
+from app.api import import_rendering as rendering
+from app.api.import_models import ProfileIn, ProfileOut, ProfilePatch, Profiles
+from app.api.requests import (
+    IdempotencyKey,
+    PageOfIds,
+    ReadsOrders,
+    Remember,
+    RuntimeOf,
+    WritesOrders,
+    create_once,
+    path_of,
+    read,
+)
+from app.api.schema import body_of
+from app.db.sql import Record
+from app.runtime import Tx
+from app.services import vendor_profiles
+
+router = APIRouter(prefix="/v1/vendor-profiles", tags=["Imports"])
+
+
+@router.post("", status_code=201, response_model=ProfileOut, openapi_extra=body_of(ProfileIn))
+async def create_profile(
+    request: Request, runtime: RuntimeOf, caller: WritesOrders, key: IdempotencyKey = None
+) -> Response:
+    """A supplier's columns by name; imports are read with it when they name it."""
+    given, digest = await read(request, ProfileIn)
+
+    async def run(remember: Remember) -> None:
+        async def answer(tx: Tx, record: Record) -> None:
+            location = path_of(request, "get_profile", profile_id=str(record["id"]))
+            await remember(tx, 201, location, rendering.profile(record))
+
+        await vendor_profiles.create(
+            runtime, caller.partner_id, given.name, given.definition, before_commit=answer
+        )
+
+    return await create_once(request, runtime, caller.partner_id, key, digest, run)
+
+
+@router.get("")
+async def list_profiles(runtime: RuntimeOf, caller: ReadsOrders, page: PageOfIds) -> Profiles:
+    found = await vendor_profiles.list_page(runtime, caller.partner_id, page)
+    return Profiles(items=[rendering.profile(row) for row in found.items], next_page_token=found.next_token)
+
+
+@router.get("/{profile_id}")
+async def get_profile(runtime: RuntimeOf, caller: ReadsOrders, profile_id: UUID) -> ProfileOut:
+    return rendering.profile(await vendor_profiles.get(runtime, caller.partner_id, profile_id))
+
+
+@router.patch("/{profile_id}", openapi_extra=body_of(ProfilePatch))
+async def update_profile(
+    request: Request, runtime: RuntimeOf, caller: WritesOrders, profile_id: UUID
+) -> ProfileOut:
+    """Changes what is given. Imports that were uploaded before keep the profile as it was."""
+    given, _ = await read(request, ProfilePatch)
+    values = given.model_dump(exclude_unset=True)
+    return rendering.profile(await vendor_profiles.update(runtime, caller.partner_id, profile_id, values))
+
+
+@router.delete("/{profile_id}", status_code=204)
+async def delete_profile(runtime: RuntimeOf, caller: WritesOrders, profile_id: UUID) -> None:
+    await vendor_profiles.delete(runtime, caller.partner_id, profile_id)

@@ -1,0 +1,249 @@
+"""`registrar import`: a file of any size becomes orders, with a look at it in between.
+
+The service reads the file; here it is only sent, followed and shown. The same command again finds the
+same import, because its Idempotency-Key follows from the file and what is said about it.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, Final
+
+import orjson
+import typer
+from rich.progress import BarColumn, Progress, TextColumn
+
+from app.cli.api_client import Api, ApiRefusal, JsonObject, Unreachable
+from app.cli.customers import customer_names, find_customer
+from app.cli.following import PATIENCE_S, PAUSE_S, watch
+from app.cli.outcome import ExitCode, Stop, combine, judge_order
+from app.cli.results import WENT_WRONG, conclude
+from app.cli.screen import SHOWN_ROWS, Screen, amount, number
+from app.cli.surroundings import DEFAULT_URL, ORDERS_PANEL, ApiKey, ApiUrl, Json, surroundings
+
+app = typer.Typer()
+
+PIECE: Final = 256 * 1024
+MOVING: Final = frozenset({"uploading", "uploaded", "reading", "committing"})
+STATE_WORDS: Final = {
+    "uploading": "arriving",
+    "uploaded": "waiting to be read",
+    "reading": "being read",
+    "committing": "becoming orders",
+}
+
+
+@app.command("import", rich_help_panel=ORDERS_PANEL)
+def import_file(
+    ctx: typer.Context,
+    file: Annotated[Path, typer.Argument(help="CSV, TSV, XLSX, JSON Lines or OA3.xml, also as .gz.")],
+    customer: Annotated[
+        str | None,
+        typer.Option(
+            help="Id, Entra tenant, domain or name. Leave it out when the file names each row's customer."
+        ),
+    ] = None,
+    reference: Annotated[
+        str | None, typer.Option(help="Your own number. Default: from the file's name and content.")
+    ] = None,
+    group_tag: Annotated[
+        str | None, typer.Option(help="For devices that name none. Default: the customer's.")
+    ] = None,
+    purchase_order: Annotated[str | None, typer.Option(help="Default: the one the file names.")] = None,
+    profile: Annotated[str | None, typer.Option(help="Name of the vendor profile to read it with.")] = None,
+    commit: Annotated[bool, typer.Option("--commit", help="Order what is valid.")] = False,
+    reject_invalid: Annotated[
+        bool, typer.Option("--reject-invalid", help="One invalid device refuses the whole file.")
+    ] = False,
+    errors: Annotated[
+        Path | None, typer.Option(help="Write the invalid rows here, to be mended and imported again.")
+    ] = None,
+    follow: Annotated[
+        bool, typer.Option("--watch/--no-watch", help="Follow the orders to their end.")
+    ] = False,
+    api_url: ApiUrl = DEFAULT_URL,
+    api_key: ApiKey = None,
+    json: Json = False,
+) -> int:
+    """Have a file read and checked by the service, whatever its size; order it with --commit.
+
+    Ends as `submit` does. Without --commit: 0 when every row is valid, 2
+    when some are not, 4 when none is or the file can not be read.
+    """  # fmt: skip
+    screen = Screen(json=json)
+    if not file.is_file():
+        raise Stop(f"There is no file {file}.")
+    with surroundings(ctx).api(api_url, api_key) as api:
+        target = find_customer(api, customer) if customer else None
+        given = {
+            "customer_id": target["id"] if target else None,
+            "reference": reference,
+            "group_tag": group_tag,
+            "purchase_order": purchase_order,
+            "profile": profile,
+            "file_name": file.name[:255],
+        }
+        answer = api.upload("/v1/imports", lambda: _pieces(file), key=_key(file, given), **given)
+        found = _follow(screen, api, answer.body["id"])
+        _show(screen, api, found)
+        if errors is not None and found["counts"]["invalid"]:
+            _write_errors(screen, api, found, errors)
+        if found["state"] in ("refused", "discarded", "expired"):
+            raise _over(found)
+        orders: list[JsonObject] = []
+        if commit or found["state"] == "committed":
+            found = _commit(screen, api, found, reject_invalid=reject_invalid)
+            orders = [api.get(f"/v1/orders/{made['order_id']}").body for made in found["orders"]]
+            if follow:
+                orders = watch(screen, api, orders)
+                conclude(screen, api, orders, WENT_WRONG)
+        code = _judge(found, orders)
+        if json:
+            screen.document({"exit_code": int(code), "import": found, "orders": orders})
+        elif not orders:
+            screen.say("Only looked at: nothing was ordered. The same command with --commit orders it.")
+    return code
+
+
+def _pieces(file: Path) -> Iterator[bytes]:
+    with file.open("rb") as stream:
+        while piece := stream.read(PIECE):
+            yield piece
+
+
+def _key(file: Path, given: JsonObject) -> str:
+    digest = hashlib.sha256(orjson.dumps(given, option=orjson.OPT_SORT_KEYS))
+    for piece in _pieces(file):
+        digest.update(piece)
+    return f"import/{digest.hexdigest()}"
+
+
+# --- following ------------------------------------------------------------------------------------
+
+
+def _follow(screen: Screen, api: Api, import_id: str) -> JsonObject:
+    """Looks at the import until it rests. A silent API is waited for, as for orders."""
+    bar = Progress(
+        TextColumn("  {task.description}", markup=False),
+        BarColumn(),
+        TextColumn("{task.fields[words]}", markup=False, justify="right"),
+        console=screen.console,
+        transient=True,
+        disable=not screen.console.is_terminal,
+    )
+    waited = 0.0
+    with bar:
+        task = bar.add_task("", total=None, words="")
+        while True:
+            try:
+                answer = api.get(f"/v1/imports/{import_id}")
+            except Unreachable:
+                if waited >= PATIENCE_S:
+                    raise
+                waited += PAUSE_S
+                api.sleep(PAUSE_S)
+                continue
+            waited, found = 0.0, answer.body
+            if found["state"] not in MOVING:
+                return found
+            progress = found["progress"]
+            bar.update(
+                task,
+                description=STATE_WORDS[found["state"]],
+                total=progress["size_bytes"] or None,
+                completed=progress["bytes_read"],
+                words=f"{number(progress['rows_read'])} rows",
+            )
+            api.sleep(answer.retry_after or PAUSE_S)
+
+
+def _over(found: JsonObject) -> Stop:
+    failure = found["failure"] or {}
+    words = failure.get("detail") or f"The import is {found['state']}."
+    return Stop(words, *filter(None, [failure.get("remedy")]), code=ExitCode.REFUSED)
+
+
+def _commit(screen: Screen, api: Api, found: JsonObject, *, reject_invalid: bool) -> JsonObject:
+    body = orjson.dumps({"on_invalid": "reject" if reject_invalid else "accept_valid"})
+    if found["state"] != "committed":
+        try:
+            api.post(f"/v1/imports/{found['id']}:commit", body, repeatable=True)
+        except ApiRefusal as refusal:
+            if refusal.status not in (409, 422):
+                raise
+            raise Stop(refusal.words, *refusal.advice, code=ExitCode.REFUSED) from None
+        found = _follow(screen, api, found["id"])
+    if found["state"] != "committed":
+        raise _over(found)
+    changed = found["preview"]["changed"]
+    if changed:
+        screen.say(f"Note: {amount(changed, 'row')} became invalid since they were read.")
+    for made in found["orders"]:
+        screen.say(f"Order {made['reference']} is accepted ({made['order_id']}).", style="bold")
+    return found
+
+
+def _judge(found: JsonObject, orders: list[JsonObject]) -> ExitCode:
+    counts = found["counts"]
+    if orders:
+        code = combine([judge_order(order) for order in orders])
+        return ExitCode.PARTIAL if code is ExitCode.DONE and counts["invalid"] else code
+    if counts["invalid"] == counts["total"]:
+        return ExitCode.REFUSED
+    return ExitCode.PARTIAL if counts["invalid"] else ExitCode.DONE
+
+
+# --- showing --------------------------------------------------------------------------------------
+
+
+def _show(screen: Screen, api: Api, found: JsonObject) -> None:
+    counts, dialect, preview = found["counts"], found["dialect"], found["preview"]
+    pairs = [("Import", f"{found['reference']} ({found['id']})"), ("File", found["file_name"] or "")]
+    if dialect:
+        read = [f"{c['field']} ({c['name']})" for c in dialect["columns"] if c["field"]]
+        pairs += [("Format", f"{dialect['format']}, {dialect['encoding']}"), ("Read as", ", ".join(read))]
+        if dialect["columns_unused"]:
+            pairs.append(("Not used", ", ".join(dialect["columns_unused"])))
+    pairs += [
+        ("Rows", number(counts["total"])),
+        ("  valid", number(counts["valid"])),
+        ("  valid, to be looked at", number(counts["warning"])),
+        ("  invalid", number(counts["invalid"])),
+    ]
+    screen.facts(pairs)
+    if preview is None:
+        return
+    _show_customers(screen, api, preview)
+    rows = [
+        (
+            problem["title"],
+            problem["rows"],
+            ", ".join(number(row) for row in problem["first_rows"])
+            + (" ..." if problem["rows"] > len(problem["first_rows"]) else ""),
+        )
+        for problem in preview["problems"][:SHOWN_ROWS]
+    ]
+    if rows:
+        screen.say()
+        screen.table(("Problem", "Rows", "Which"), rows)
+        screen.remedies((p["code"], p["remedy"]) for p in preview["problems"] if p["severity"] == "error")
+    screen.say()
+
+
+def _show_customers(screen: Screen, api: Api, preview: JsonObject) -> None:
+    tags = preview["group_tags"][:SHOWN_ROWS]
+    if not tags:
+        return
+    names = customer_names(api, sorted({tag["customer_id"] for tag in tags}))
+    rows = [(names[tag["customer_id"]], tag["group_tag"], tag["devices"], tag["batches"]) for tag in tags]
+    screen.say()
+    screen.table(("Customer", "Group tag", "Devices", "Calls to Microsoft"), rows)
+    if preview["group_tags_total"] > len(tags):
+        screen.say(f"... and {amount(preview['group_tags_total'] - len(tags), 'more group tag')}.")
+
+
+def _write_errors(screen: Screen, api: Api, found: JsonObject, target: Path) -> None:
+    with target.open("wb") as stream:
+        write: Callable[[bytes], object] = stream.write
+        api.save(f"/v1/imports/{found['id']}/errors.csv", write)
+    screen.say(f"{amount(found['counts']['invalid'], 'row')} to mend: {target}. Import it again as it is.")

@@ -1,0 +1,95 @@
+"""What the partner's own registrations know of devices: asked for many at once, each by an index.
+
+Every look is bounded by a LIMIT, so that a serial number that thousands of rows share costs what
+one costs.
+"""
+
+from collections.abc import Sequence
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.db.sql import Record, fetch_all, listed
+from app.domain.batch import OPEN_BATCH
+from app.domain.ids import PartnerId
+from app.domain.registration import OPEN, SUCCESS, RegistrationState
+
+_ON_ITS_WAY = listed((OPEN - {RegistrationState.DEREGISTERING}) | {RegistrationState.UNKNOWN})
+_HAS_DEVICE = listed(SUCCESS)
+ROWS_PER_DEVICE = 20
+ROWS_PER_PATTERN = 500
+
+# Two rows are one device by their PKID, or by serial number where nothing else contradicts: exact values,
+# as for duplicates within an order. A row is on its way while its batch is open, whatever its own state.
+_TWINS = f"""
+SELECT a.n, f.customer_id, f.state, c.name AS customer_name, o.reference
+FROM unnest(CAST(:places AS integer[]), CAST(:serials AS text[]), CAST(:makers AS text[]),
+            CAST(:models AS text[]), CAST(:keys AS text[])) AS a(n, serial, maker, model, key)
+CROSS JOIN LATERAL (
+    SELECT t.id, t.customer_id, t.order_id, t.state FROM (
+        (SELECT r.id, r.customer_id, r.order_id, r.batch_id, r.state FROM registrations r
+         WHERE r.partner_id = :partner AND r.serial_number = a.serial
+         AND r.state IN ({_HAS_DEVICE}, {_ON_ITS_WAY})
+         AND (a.maker IS NULL OR r.manufacturer IS NULL OR a.maker = r.manufacturer)
+         AND (a.model IS NULL OR r.model IS NULL OR a.model = r.model)
+         AND (a.key IS NULL OR r.product_key IS NULL OR a.key = r.product_key)
+         LIMIT {ROWS_PER_DEVICE})
+        UNION
+        (SELECT r.id, r.customer_id, r.order_id, r.batch_id, r.state FROM registrations r
+         WHERE r.partner_id = :partner AND r.product_key = a.key
+         AND r.state IN ({_HAS_DEVICE}, {_ON_ITS_WAY})
+         LIMIT {ROWS_PER_DEVICE})
+    ) AS t
+    WHERE t.state IN ({_HAS_DEVICE}) OR EXISTS (
+        SELECT FROM batches b WHERE b.id = t.batch_id AND b.state IN ({listed(OPEN_BATCH)}))
+) AS f
+JOIN customers c ON c.id = f.customer_id
+JOIN orders o ON o.id = f.order_id
+ORDER BY a.n, f.id DESC
+"""
+
+_MODELS = f"""
+SELECT p.pattern, e.manufacturer, e.model, count(*) AS n
+FROM unnest(CAST(:patterns AS text[]), CAST(:starts AS text[]), CAST(:lengths AS integer[]))
+     AS p(pattern, start, length)
+CROSS JOIN LATERAL (
+    SELECT r.manufacturer, r.model, r.state, length(r.serial_number) AS length FROM registrations r
+    WHERE r.partner_id = :partner AND r.serial_number ~>=~ p.start
+    AND r.serial_number ~<~ (p.start || chr(1114111))
+    LIMIT {ROWS_PER_PATTERN}
+) AS e
+WHERE e.length = p.length AND e.state IN ({_HAS_DEVICE})
+AND e.manufacturer IS NOT NULL AND e.model IS NOT NULL
+GROUP BY p.pattern, e.manufacturer, e.model
+"""
+
+
+async def twins(
+    session: AsyncConnection,
+    partner_id: PartnerId,
+    devices: Sequence[tuple[int, str | None, str | None, str | None, str | None]],
+) -> list[Record]:
+    """Registrations of the same devices: (place, serial number, manufacturer, model, PKID) of each."""
+    return await fetch_all(
+        session,
+        _TWINS,
+        partner=partner_id,
+        places=[place for place, *_ in devices],
+        serials=[serial for _, serial, *_ in devices],
+        makers=[maker for _, _, maker, _, _ in devices],
+        models=[model for _, _, _, model, _ in devices],
+        keys=[key for *_, key in devices],
+    )
+
+
+async def models_of(
+    session: AsyncConnection, partner_id: PartnerId, patterns: Sequence[tuple[str, str, int]]
+) -> list[Record]:
+    """Models of the registered devices of each pattern (name, start of the serial, length), counted."""
+    return await fetch_all(
+        session,
+        _MODELS,
+        partner=partner_id,
+        patterns=[name for name, _, _ in patterns],
+        starts=[start for _, start, _ in patterns],
+        lengths=[length for _, _, length in patterns],
+    )

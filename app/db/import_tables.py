@@ -1,0 +1,160 @@
+"""The tables of imports: files as they came, rows as they were read, the orders that were made of them.
+
+What is staged here is deleted when the import expires; what was ordered lives on in the orders' own
+tables. Vendor profiles say how a supplier's files are to be read.
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    PrimaryKeyConstraint,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+from app.db.tables import _id, _of, _one_of, _partner, _time, metadata
+from app.domain.imports import ImportState, Verdict
+
+vendor_profiles = Table(
+    "vendor_profiles",
+    metadata,
+    _id(),
+    _partner(),
+    Column("name", Text, nullable=False),
+    Column("definition", JSONB, nullable=False),
+    _time("created_at", required=True),
+    _time("updated_at", required=True),
+    UniqueConstraint("partner_id", "id"),
+    UniqueConstraint("partner_id", "name"),
+)
+
+imports = Table(
+    "imports",
+    metadata,
+    _id(),
+    _partner(),
+    Column("state", Text, nullable=False),
+    Column("file_name", Text),
+    Column("size_bytes", BigInteger, nullable=False, server_default=text("0")),
+    Column("digest", LargeBinary, comment="SHA-256 of the file; null while it arrives"),
+    Column("customer_id", Uuid, comment="null: the file names the customer of each row"),
+    Column("reference", Text, nullable=False),
+    Column("purchase_order", Text),
+    Column("group_tag", Text),
+    Column("profile_name", Text),
+    Column("profile", JSONB, comment="the vendor profile as it was when the file came"),
+    Column("dialect", JSONB),
+    Column("rows_read", Integer, nullable=False, server_default=text("0")),
+    Column("bytes_read", BigInteger, nullable=False, server_default=text("0")),
+    Column("counts", JSONB, nullable=False, comment="rows by verdict"),
+    Column("summary", JSONB, comment="what committing would do"),
+    Column("on_invalid", Text),
+    Column("failure_code", Text),
+    Column("failure_said", Text),
+    _time("due_at"),
+    _time("lease_until"),
+    Column("owner", Uuid, comment="fencing token of the present claim"),
+    Column("attempts", SmallInteger, nullable=False, server_default=text("0")),
+    Column("created_by", Uuid),
+    _time("created_at", required=True),
+    _time("updated_at", required=True),
+    _time("expires_at", required=True),
+    _of("customer_id", "customers"),
+    UniqueConstraint("partner_id", "id"),
+    _one_of("state", ImportState),
+    Index("ix_imports_due_at", "due_at", postgresql_where=text("due_at IS NOT NULL")),
+)
+
+import_pieces = Table(
+    "import_pieces",
+    metadata,
+    _partner(),
+    Column("import_id", Uuid, nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("data", LargeBinary, nullable=False, comment="zlib"),
+    PrimaryKeyConstraint("import_id", "number"),
+    _of("import_id", "imports", ondelete="CASCADE"),
+)
+
+# No foreign key to the partner of its own: a million rows are checked once each, through their import.
+import_rows = Table(
+    "import_rows",
+    metadata,
+    Column("partner_id", Uuid, nullable=False),
+    Column("import_id", Uuid, nullable=False),
+    Column("row_number", Integer, nullable=False),
+    Column("id", Uuid, nullable=False, comment="that its registration will have"),
+    Column("line", Integer, nullable=False),
+    Column("verdict", Text, nullable=False),
+    Column("changed", Boolean, nullable=False, server_default=text("false"), comment="since the preview"),
+    Column("customer_id", Uuid),
+    Column("group_tag", Text),
+    Column("batch_part", Integer, comment="which batch of its customer and tag; null when invalid"),
+    Column("batch_position", Integer),
+    Column("line_ref", Text),
+    Column("purchase_order", Text),
+    Column("identity", Text),
+    Column("serial_number", Text),
+    Column("manufacturer", Text),
+    Column("model", Text),
+    Column("product_key", Text),
+    Column("findings", JSONB),
+    Column("error_code", Text),
+    Column("error_detail", Text),
+    Column("original", Text, nullable=False, comment="JSON array of cells; null for the staged hash"),
+    PrimaryKeyConstraint("import_id", "row_number"),
+    _of("import_id", "imports", ondelete="CASCADE"),
+    _one_of("verdict", Verdict),
+    # One batch to be: what the preview counts and the commit stores.
+    Index(
+        "ix_import_rows_batch",
+        "import_id",
+        "customer_id",
+        "group_tag",
+        "batch_part",
+        postgresql_where=text("batch_part IS NOT NULL"),
+    ),
+    # What a person has to look at.
+    Index(
+        "ix_import_rows_noted",
+        "import_id",
+        "row_number",
+        postgresql_where=text("verdict <> 'valid'"),
+    ),
+)
+
+import_hashes = Table(
+    "import_hashes",
+    metadata,
+    Column("partner_id", Uuid, nullable=False),
+    Column("import_id", Uuid, nullable=False),
+    Column("row_number", Integer, nullable=False),
+    Column("data", LargeBinary, nullable=False, comment="the hash without its zero fill"),
+    PrimaryKeyConstraint("import_id", "row_number"),
+    _of("import_id", "imports", ondelete="CASCADE"),
+)
+
+import_orders = Table(
+    "import_orders",
+    metadata,
+    _partner(),
+    Column("import_id", Uuid, nullable=False),
+    Column("suffix", Text, nullable=False, comment="of the customer: one order each"),
+    Column("customer_id", Uuid, nullable=False),
+    Column("order_id", Uuid, nullable=False),
+    _time("created_at", required=True),
+    PrimaryKeyConstraint("import_id", "suffix"),
+    _of("import_id", "imports", ondelete="CASCADE"),
+    _of("customer_id", "customers"),
+    _of("order_id", "orders", ondelete="CASCADE"),
+    Index("ix_import_orders_order_id", "order_id"),
+)

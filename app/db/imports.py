@@ -1,0 +1,323 @@
+"""Imports: the queue entries, and the files they carry. A claim is one statement; what follows is fenced."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.db.engine import encode_json
+from app.db.paging import Page, PageRequest, cut
+from app.db.sql import Record, execute, fetch_all, fetch_one, insert
+from app.domain.ids import PartnerId
+from app.domain.imports import ImportState, may_move, sources_of
+
+_JSON = frozenset({"profile", "dialect", "counts", "summary"})
+
+# A partner's many files wait behind each other, not in front of other partners'.
+_CLAIM = """
+UPDATE imports i SET owner = :owner, lease_until = :until, attempts = i.attempts + 1
+WHERE i.id = (
+    SELECT w.id FROM imports w
+    WHERE w.due_at <= :now AND (w.lease_until IS NULL OR w.lease_until < :now)
+    ORDER BY (SELECT count(*) FROM imports u
+              WHERE u.partner_id = w.partner_id AND u.due_at IS NOT NULL AND u.lease_until >= :now),
+             w.due_at, w.id
+    LIMIT 1 FOR NO KEY UPDATE OF w SKIP LOCKED
+)
+AND i.due_at <= :now AND (i.lease_until IS NULL OR i.lease_until < :now)
+RETURNING i.*
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class ImportClaim:
+    """An import that is this worker's until `lease_until`; `owner` is the fencing token."""
+
+    partner_id: PartnerId
+    id: UUID
+    owner: UUID
+    state: ImportState
+    attempts: int
+    """Claims since the import last got anywhere, this one included."""
+    record: Record
+
+
+async def claim_one(
+    session: AsyncConnection, *, owner: UUID, now: datetime, lease: timedelta
+) -> ImportClaim | None:
+    """As the system: the next import with something to do, or None."""
+    row = await fetch_one(session, _CLAIM, owner=owner, now=now, until=now + lease)
+    if row is None:
+        return None
+    return ImportClaim(
+        PartnerId(row["partner_id"]), row["id"], owner, ImportState(row["state"]), row["attempts"], row
+    )
+
+
+async def count_due(session: AsyncConnection, now: datetime, *, limit: int) -> int:
+    """As the system: how many could be claimed, up to `limit`."""
+    row = await fetch_one(
+        session,
+        "SELECT count(*) AS n FROM (SELECT FROM imports WHERE due_at <= :now "
+        "AND (lease_until IS NULL OR lease_until < :now) LIMIT :limit) AS due",
+        now=now,
+        limit=limit,
+    )
+    return int(row["n"]) if row else 0
+
+
+async def update_claimed(session: AsyncConnection, claim: ImportClaim, values: dict[str, Any]) -> bool:
+    """False when the claim is another's by now, or the import has been discarded: nothing may be written."""
+    new = values.get("state", claim.state)
+    if new != claim.state and not may_move(claim.state, new):
+        raise ValueError(f"an import does not go from {claim.state} to {new}")
+    assignments, parameters = _assignments(values)
+    return bool(
+        await execute(
+            session,
+            f"UPDATE imports SET {assignments} WHERE partner_id = :partner AND id = :id "
+            "AND owner = :owner AND state = :known_state",
+            partner=claim.partner_id,
+            id=claim.id,
+            owner=claim.owner,
+            known_state=claim.state,
+            **parameters,
+        )
+    )
+
+
+async def hand_over(session: AsyncConnection, claim: ImportClaim, values: dict[str, Any]) -> None:
+    """Gives the claim up in whatever state it has left the import."""
+    assignments, parameters = _assignments(values)
+    await execute(
+        session,
+        f"UPDATE imports SET {assignments} WHERE partner_id = :partner AND id = :id AND owner = :owner",
+        partner=claim.partner_id,
+        id=claim.id,
+        owner=claim.owner,
+        **parameters,
+    )
+
+
+async def lock_claimed(session: AsyncConnection, claim: ImportClaim) -> bool:
+    """Holds the import until the transaction ends: as long as that, nobody else can claim it."""
+    row = await fetch_one(
+        session,
+        "SELECT id FROM imports WHERE partner_id = :partner AND id = :id AND owner = :owner "
+        "AND state = :known_state FOR NO KEY UPDATE",
+        partner=claim.partner_id,
+        id=claim.id,
+        owner=claim.owner,
+        known_state=claim.state,
+    )
+    return row is not None
+
+
+async def add(session: AsyncConnection, partner_id: PartnerId, values: Record) -> None:
+    await insert(session, "imports", {"partner_id": partner_id, **_json_encoded(dict(values))})
+
+
+async def get(session: AsyncConnection, partner_id: PartnerId, import_id: UUID) -> Record | None:
+    return await fetch_one(
+        session,
+        "SELECT * FROM imports WHERE partner_id = :partner AND id = :id",
+        partner=partner_id,
+        id=import_id,
+    )
+
+
+async def lock(session: AsyncConnection, partner_id: PartnerId, import_id: UUID) -> Record | None:
+    return await fetch_one(
+        session,
+        "SELECT * FROM imports WHERE partner_id = :partner AND id = :id FOR NO KEY UPDATE",
+        partner=partner_id,
+        id=import_id,
+    )
+
+
+async def list_page(
+    session: AsyncConnection, partner_id: PartnerId, page: PageRequest, *, state: str | None
+) -> Page[Record]:
+    """Newest first."""
+    rows = await fetch_all(
+        session,
+        "SELECT * FROM imports WHERE partner_id = :partner "
+        "AND (CAST(:after AS uuid) IS NULL OR id < CAST(:after AS uuid)) "
+        "AND (CAST(:state AS text) IS NULL OR state = CAST(:state AS text)) "
+        "ORDER BY id DESC LIMIT :limit",
+        partner=partner_id,
+        after=page.after,
+        state=state,
+        limit=page.size + 1,
+    )
+    return cut(rows, page, lambda row: row["id"])
+
+
+async def move(
+    session: AsyncConnection,
+    partner_id: PartnerId,
+    import_id: UUID,
+    new: ImportState,
+    values: dict[str, Any],
+) -> bool:
+    """Moves the import where that is a legal move, and takes it from whoever is at work on it."""
+    assignments, parameters = _assignments(values)
+    return bool(
+        await execute(
+            session,
+            "UPDATE imports SET state = :new, owner = NULL, lease_until = NULL, attempts = 0, "
+            f"{assignments} WHERE partner_id = :partner AND id = :id AND state = ANY(:sources)",
+            partner=partner_id,
+            id=import_id,
+            new=new,
+            sources=sorted(sources_of(new)),
+            **parameters,
+        )
+    )
+
+
+def _assignments(values: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    encoded = _json_encoded(values)
+    return ", ".join(f"{name} = :new_{name}" for name in encoded), {
+        f"new_{name}": value for name, value in encoded.items()
+    }
+
+
+def _json_encoded(values: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: encode_json(value) if name in _JSON and value is not None else value
+        for name, value in values.items()
+    }
+
+
+# --- the file ---------------------------------------------------------------------------------
+
+
+async def add_piece(
+    session: AsyncConnection,
+    partner_id: PartnerId,
+    import_id: UUID,
+    number: int,
+    data: bytes,
+    *,
+    size: int,
+    now: datetime,
+    due_at: datetime,
+) -> bool:
+    """False when the import is not being uploaded any more. `size` is what the file has so far."""
+    alive = await execute(
+        session,
+        "UPDATE imports SET size_bytes = :size, updated_at = :now, due_at = :due "
+        "WHERE partner_id = :partner AND id = :id AND state = 'uploading'",
+        partner=partner_id,
+        id=import_id,
+        size=size,
+        now=now,
+        due=due_at,
+    )
+    if alive:
+        await insert(
+            session,
+            "import_pieces",
+            {"partner_id": partner_id, "import_id": import_id, "number": number, "data": data},
+        )
+    return bool(alive)
+
+
+async def piece(session: AsyncConnection, claim: ImportClaim, number: int) -> bytes | None:
+    """One piece as it is stored; None after the last."""
+    row = await fetch_one(
+        session,
+        "SELECT data FROM import_pieces WHERE partner_id = :partner AND import_id = :id AND number = :number",
+        partner=claim.partner_id,
+        id=claim.id,
+        number=number,
+    )
+    return None if row is None else bytes(row["data"])
+
+
+async def delete_pieces(
+    session: AsyncConnection, partner_id: PartnerId, import_id: UUID, *, limit: int
+) -> int:
+    return await execute(
+        session,
+        "DELETE FROM import_pieces WHERE partner_id = :partner AND import_id = :id AND number IN ("
+        "SELECT number FROM import_pieces WHERE partner_id = :partner AND import_id = :id LIMIT :limit)",
+        partner=partner_id,
+        id=import_id,
+        limit=limit,
+    )
+
+
+async def delete_uploading(session: AsyncConnection, partner_id: PartnerId, import_id: UUID) -> None:
+    """An upload that came to nothing, with its pieces."""
+    await execute(
+        session,
+        "DELETE FROM imports WHERE partner_id = :partner AND id = :id AND state = 'uploading'",
+        partner=partner_id,
+        id=import_id,
+    )
+
+
+# --- the orders -------------------------------------------------------------------------------
+
+
+async def add_order(
+    session: AsyncConnection,
+    partner_id: PartnerId,
+    import_id: UUID,
+    *,
+    suffix: str,
+    customer_id: UUID,
+    order_id: UUID,
+    now: datetime,
+) -> None:
+    await insert(
+        session,
+        "import_orders",
+        {
+            "partner_id": partner_id,
+            "import_id": import_id,
+            "suffix": suffix,
+            "customer_id": customer_id,
+            "order_id": order_id,
+            "created_at": now,
+        },
+    )
+
+
+async def orders_of(session: AsyncConnection, partner_id: PartnerId, import_ids: list[UUID]) -> list[Record]:
+    """The orders that were made of these imports, in the order in which they were made."""
+    return await fetch_all(
+        session,
+        "SELECT m.import_id, m.customer_id, m.order_id, o.reference FROM import_orders m "
+        "JOIN orders o ON o.id = m.order_id WHERE m.partner_id = :partner AND m.import_id = ANY(:ids) "
+        "ORDER BY m.order_id",
+        partner=partner_id,
+        ids=import_ids,
+    )
+
+
+async def of_order(session: AsyncConnection, partner_id: PartnerId, order_id: UUID) -> Record | None:
+    """The import an order was made of, if it was and its rows are still there."""
+    return await fetch_one(
+        session,
+        "SELECT i.* FROM import_orders m JOIN imports i ON i.id = m.import_id "
+        "WHERE m.partner_id = :partner AND m.order_id = :order AND i.due_at IS NOT NULL",
+        partner=partner_id,
+        order=order_id,
+    )
+
+
+async def references_taken(
+    session: AsyncConnection, partner_id: PartnerId, references: list[str]
+) -> list[Record]:
+    return await fetch_all(
+        session,
+        "SELECT id, reference FROM orders WHERE partner_id = :partner AND reference = ANY(:references) "
+        "ORDER BY reference",
+        partner=partner_id,
+        references=references,
+    )

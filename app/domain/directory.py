@@ -1,0 +1,75 @@
+"""Which customer a file means: by Entra tenant, by our own id, by domain, or by its exact name.
+
+Never by likeness: a device registered for the wrong customer is hard to get back, so what is not
+exactly one customer is an objection that a person answers. Stands alone because it asks nobody.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from uuid import UUID
+
+from app.domain.catalogue import Finding
+
+SHOWN = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    id: UUID
+    entra_tenant_id: UUID
+    domain: str | None
+    name: str
+
+
+class Directory:
+    """A partner's customers, to be asked once for every row of a file."""
+
+    def __init__(self, entries: Iterable[Entry]) -> None:
+        self._by_id: defaultdict[UUID, set[UUID]] = defaultdict(set)
+        self._by_domain: defaultdict[str, set[UUID]] = defaultdict(set)
+        self._by_name: defaultdict[str, set[UUID]] = defaultdict(set)
+        for entry in entries:
+            self._by_id[entry.entra_tenant_id].add(entry.id)
+            self._by_id[entry.id].add(entry.id)
+            if entry.domain:
+                self._by_domain[_folded(entry.domain)].add(entry.id)
+            self._by_name[_folded(entry.name)].add(entry.id)
+
+    def find(self, text: str) -> UUID | Finding:
+        """The one customer of this tenant id, id, domain or name; otherwise what is wrong."""
+        wanted = _folded(text)
+        try:
+            found = self._by_id.get(UUID(wanted), set())
+        except ValueError:
+            found = self._by_domain.get(wanted) or self._by_name.get(wanted) or set()
+        if len(found) == 1:
+            return next(iter(found))
+        shown = "".join(c if c.isprintable() else "\ufffd" for c in text.strip()[:SHOWN])
+        if found:
+            detail = f"{len(found)} customers are called {shown!r}."
+            return Finding("customer_ambiguous", "customer", detail)
+        return Finding(
+            "customer_not_found", "customer", f"No customer has the tenant, domain or name {shown!r}."
+        )
+
+    def of_row(self, text: str | None, given: UUID | None) -> tuple[UUID | None, Finding | None]:
+        """Whose device a row is. `given`: the customer that was named for the whole file."""
+        if text is None or not text.strip():
+            if given is None:
+                return None, Finding("customer_missing", "customer", "The row names no customer.")
+            return given, None
+        found = self.find(text)
+        if given is None:
+            return (None, found) if isinstance(found, Finding) else (found, None)
+        if isinstance(found, Finding):
+            # The file's own word for the customer need not be ours.
+            return given, Finding("customer_name_unknown", "customer", found.detail)
+        if found != given:
+            detail = "The row names another customer than the one given for the whole file."
+            return given, Finding("customer_contradicts", "customer", detail)
+        return given, None
+
+
+def _folded(text: str) -> str:
+    return " ".join(text.split()).casefold()

@@ -1,0 +1,84 @@
+"""A file on its way to becoming orders: its states, how it may move, and what its rows' verdicts are.
+
+Stands alone because the API, the worker that reads and the worker that commits must agree on which
+step follows which, and because a verdict is what a caller sees before anything is ordered.
+"""
+
+from collections.abc import Sequence
+from enum import StrEnum
+
+from app.domain.catalogue import Finding
+
+
+class ImportState(StrEnum):
+    UPLOADING = "uploading"  # the file is arriving
+    UPLOADED = "uploaded"  # waits for a worker
+    READING = "reading"
+    READY = "ready"  # every row is fit to be ordered
+    READY_WITH_ERRORS = "ready_with_errors"  # some rows are not
+    REFUSED = "refused"  # the file can not be read
+    COMMITTING = "committing"  # its orders are being made
+    COMMITTED = "committed"
+    DISCARDED = "discarded"
+    EXPIRED = "expired"
+
+
+_I = ImportState
+
+IMPORT_TRANSITIONS: dict[ImportState, frozenset[ImportState]] = {
+    _I.UPLOADING: frozenset({_I.UPLOADED, _I.DISCARDED}),
+    _I.UPLOADED: frozenset({_I.READING, _I.REFUSED, _I.DISCARDED}),
+    _I.READING: frozenset({_I.READY, _I.READY_WITH_ERRORS, _I.REFUSED, _I.DISCARDED}),
+    _I.READY: frozenset({_I.COMMITTING, _I.DISCARDED, _I.EXPIRED}),
+    _I.READY_WITH_ERRORS: frozenset({_I.COMMITTING, _I.DISCARDED, _I.EXPIRED}),
+    _I.REFUSED: frozenset({_I.DISCARDED}),
+    # Back when a row has changed its verdict and all were to be valid, or the reference is taken.
+    _I.COMMITTING: frozenset({_I.COMMITTED, _I.READY, _I.READY_WITH_ERRORS}),
+    _I.COMMITTED: frozenset(),
+    _I.DISCARDED: frozenset(),
+    _I.EXPIRED: frozenset(),
+}
+
+READY = frozenset({_I.READY, _I.READY_WITH_ERRORS})
+MOVING = frozenset({_I.UPLOADING, _I.UPLOADED, _I.READING, _I.COMMITTING})
+"""States that move on by themselves."""
+
+
+def may_move(old: ImportState, new: ImportState) -> bool:
+    return new in IMPORT_TRANSITIONS[old]
+
+
+def sources_of(new: ImportState) -> frozenset[ImportState]:
+    """The states from which `new` may be reached: the guard of every UPDATE of a state."""
+    return frozenset(old for old, targets in IMPORT_TRANSITIONS.items() if new in targets)
+
+
+class Verdict(StrEnum):
+    """On one row of a file."""
+
+    VALID = "valid"
+    WARNING = "warning"  # is ordered; somebody should have looked
+    INVALID = "invalid"  # is never sent
+
+
+def verdict_on(findings: Sequence[Finding]) -> Verdict:
+    if any(finding.is_error for finding in findings):
+        return Verdict.INVALID
+    return Verdict.WARNING if findings else Verdict.VALID
+
+
+def ready_state(invalid: int) -> ImportState:
+    return ImportState.READY_WITH_ERRORS if invalid else ImportState.READY
+
+
+MAX_BASE_REFERENCE = 240
+"""Characters of an import's reference: several customers' orders get a suffix to it."""
+
+
+def order_reference(base: str, customer: object, *, alone: bool) -> str:
+    """The reference of one customer's order. The suffix is the end of the customer's id: it never changes."""
+    return base if alone else f"{base}/{suffix_of(customer)}"
+
+
+def suffix_of(customer: object) -> str:
+    return str(customer).replace("-", "")[-8:]

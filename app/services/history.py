@@ -1,0 +1,142 @@
+"""What the partner's own earlier orders say about devices that are about to be ordered.
+
+One code path for orders by JSON, for imports, and for looking again before an import is committed,
+so that they can not disagree. It decides nothing that the devices themselves can tell; that is
+`domain.identity`. What only Microsoft knows is not known here either: these are our own books.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+from uuid import UUID
+
+from app.db import history
+from app.db.sql import Record
+from app.domain.catalogue import Finding
+from app.domain.ids import PartnerId
+from app.domain.registration import SUCCESS
+from app.runtime import Tx
+
+PATTERN_START = 4
+"""Serial numbers are of one pattern when they have the same length and the same first characters."""
+ENOUGH_EARLIER = 5
+"""Earlier devices of a pattern below which nothing is said about its model."""
+AGREEMENT = 0.9
+"""The part of them that must agree on manufacturer and model."""
+
+
+class Comparable(Protocol):
+    """`CheckedDevice` is one; a staged row is another."""
+
+    @property
+    def is_valid(self) -> bool: ...
+    @property
+    def search_serial(self) -> str | None: ...
+    @property
+    def manufacturer(self) -> str | None: ...
+    @property
+    def model(self) -> str | None: ...
+    @property
+    def product_key(self) -> str | None: ...
+
+
+@dataclass(slots=True)
+class Patterns:
+    """What serial number patterns stood for, kept while one file is looked at: None where unclear."""
+
+    usual: dict[str, tuple[str, str] | None] = field(default_factory=dict)
+
+
+async def compare(
+    tx: Tx,
+    partner_id: PartnerId,
+    customer_id: UUID,
+    devices: Sequence[Comparable],
+    *,
+    patterns: Patterns | None = None,
+) -> list[list[Finding]]:
+    """What there is to say about each device, in their order; nothing about invalid ones.
+
+    For up to a few thousand devices of one customer at a time. An error among the findings means that
+    the device must not be sent.
+    """
+    found: list[list[Finding]] = [[] for _ in devices]
+    asked = [
+        (place, device.search_serial, device.manufacturer, device.model, device.product_key)
+        for place, device in enumerate(devices)
+        if device.is_valid and (device.search_serial or device.product_key)
+    ]
+    if not asked:
+        return found
+    by_place: defaultdict[int, list[Record]] = defaultdict(list)
+    for record in await history.twins(tx.session, partner_id, asked):
+        by_place[record["n"]].append(record)
+    for place, records in by_place.items():
+        found[place] += _on_twins(customer_id, records)
+    named = [
+        (place, pattern, (maker, model))
+        for place, serial, maker, model, _ in asked
+        if maker is not None and model is not None and (pattern := _pattern(serial))
+    ]
+    usual = await _usual(tx, partner_id, {pattern for _, pattern, _ in named}, patterns or Patterns())
+    for place, pattern, model_given in named:
+        expected = usual.get(pattern)
+        if expected is not None and expected != model_given:
+            found[place].append(_unlike(expected))
+    return found
+
+
+def _on_twins(customer_id: UUID, records: Sequence[Record]) -> list[Finding]:
+    """The one that matters most: another customer's, then this one's, then one that is on its way."""
+    registered = [record for record in records if record["state"] in SUCCESS]
+    for record in registered:
+        if record["customer_id"] != customer_id:
+            detail = f"Order {record['reference']!r} registered it for {record['customer_name']!r}."
+            return [Finding("registered_for_other_customer", "", detail)]
+    if registered:
+        detail = f"Order {registered[0]['reference']!r} registered it for this customer."
+        return [Finding("already_registered_here", "", detail)]
+    for record in records:
+        detail = f"Order {record['reference']!r} for {record['customer_name']!r} has it and is still open."
+        return [Finding("duplicate_open_elsewhere", "", detail)]
+    return []
+
+
+def _unlike(expected: tuple[str, str]) -> Finding:
+    maker, model = expected
+    detail = f"Earlier devices with such serial numbers were {maker!r}, {model!r}."
+    return Finding("model_unlike_earlier", "model", detail)
+
+
+def _pattern(serial: str | None) -> str | None:
+    if serial is None or len(serial) <= PATTERN_START:
+        return None
+    return f"{serial[:PATTERN_START]}/{len(serial)}"
+
+
+async def _usual(
+    tx: Tx, partner_id: PartnerId, wanted: set[str], patterns: Patterns
+) -> Mapping[str, tuple[str, str] | None]:
+    known = patterns.usual
+    asked = [
+        (pattern, pattern[: pattern.rindex("/")], int(pattern[pattern.rindex("/") + 1 :]))
+        for pattern in sorted(wanted - known.keys())
+    ]
+    if asked:
+        counted: defaultdict[str, list[Record]] = defaultdict(list)
+        for record in await history.models_of(tx.session, partner_id, asked):
+            counted[record["pattern"]].append(record)
+        for pattern, _, _ in asked:
+            known[pattern] = _agreed(counted.get(pattern, []))
+    return known
+
+
+def _agreed(records: Sequence[Record]) -> tuple[str, str] | None:
+    total = sum(record["n"] for record in records)
+    if total < ENOUGH_EARLIER:
+        return None
+    most = max(records, key=lambda record: record["n"])
+    if most["n"] < AGREEMENT * total:
+        return None
+    return most["manufacturer"], most["model"]

@@ -1,0 +1,311 @@
+"""Judging the rows of a file: the very checks of an order, row by row, with bounded memory.
+
+A verdict that is given here is the one that is committed later. It is made in two strokes, because
+between them our own books are asked: `examine` is heavy and runs in a thread; `settle` adds what the
+books say, and gives each valid row its place in the batches to be.
+"""
+
+from array import array
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import orjson
+
+from app.db.engine import encode_json
+from app.db.ids import new_row_ids
+from app.db.sql import Record
+from app.domain import hardware_hash
+from app.domain.catalogue import Finding, lookup
+from app.domain.directory import Directory, Entry
+from app.domain.duplicates import Seen, as_duplicate
+from app.domain.identity import CheckedDevice, IdentityKind, Rules
+from app.domain.ids import PartnerId
+from app.domain.imports import Verdict
+from app.intake.corrections import Pairs
+from app.intake.devices import check_row
+from app.intake.problems import problems_of, shown
+from app.intake.table import Row
+from app.platforms.base import Platform
+
+ANY_IDENTITY = frozenset(IdentityKind)
+
+
+@dataclass(slots=True)
+class CustomerTerms:
+    """What a customer's rows are judged by; `spellings` and `counted` grow while the file is read."""
+
+    rules: Rules
+    default_group_tag: str
+    max_devices: int
+    barred: str | None
+    """Why nothing can be ordered for the customer, if so."""
+    spellings: dict[str, str] | None = None
+    """The customer's group tags by lower case; None until they have been looked up."""
+    counted: Counter[str] = field(default_factory=Counter)
+    """Valid rows so far, by group tag."""
+
+
+@dataclass(slots=True)
+class Examined:
+    """A row with its own findings, before our books have been asked. Its duplicates are known."""
+
+    row: Row
+    device: CheckedDevice
+    customer_id: UUID | None
+    group_tag: str | None
+    """The row's own, else the import's, else the customer's."""
+    purchase_order: str | None
+    findings: list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """A chunk fit for storage: rows and hashes as `db.import_rows` takes them."""
+
+    rows: Sequence[Sequence[Any]]
+    hashes: Sequence[tuple[UUID, UUID, int, bytes]]
+    counts: Counter[Verdict]
+    last_row: int
+
+
+class Checker:
+    """Everything one file's rows are judged by. Not to be shared between files."""
+
+    def __init__(
+        self,
+        partner_id: PartnerId,
+        record: Record,
+        customers: Sequence[Record],
+        platforms: Mapping[str, Platform],
+        *,
+        max_group_tag: int,
+        now: datetime,
+    ) -> None:
+        self.partner_id = partner_id
+        self.import_id: UUID = record["id"]
+        self.given_customer: UUID | None = record["customer_id"]
+        self.given_tag: str | None = record["group_tag"]
+        self.now = now
+        self.directory = Directory(
+            Entry(row["id"], row["entra_tenant_id"], row["domain"], row["name"]) for row in customers
+        )
+        self.terms = {row["id"]: _terms(row, platforms, max_group_tag) for row in customers}
+        self._seen = Seen()
+        self._tags = _Tags()
+        self._unknown = Rules(ANY_IDENTITY, max_group_tag=max_group_tag)
+        self.columns: Pairs = ()
+        """The file's columns; a row that was read by others keeps its own."""
+
+    @property
+    def late_duplicates(self) -> list[tuple[int, Finding]]:
+        """After the last row: rows that a later one showed to be the same device as an earlier one."""
+        return [
+            (row, Finding("duplicate_in_order", "", f"The same device as row {first:,}."))
+            for row, first in self._seen.united
+        ]
+
+    # --- first stroke, in a thread --------------------------------------------------------------
+
+    def examine(self, rows: Iterator[Row], limit: int) -> list[Examined]:
+        """The next rows; an empty list at the end of the file. Raises UnreadableFile."""
+        examined = []
+        for row in rows:
+            examined.append(self._examine(row))
+            if len(examined) == limit:
+                break
+        return examined
+
+    def _examine(self, row: Row) -> Examined:
+        fields = row.fields
+        customer_id, objection = self.directory.of_row(fields.get("customer"), self.given_customer)
+        terms = None if customer_id is None else self.terms[customer_id]
+        device = check_row(row, self._unknown if terms is None else terms.rules, self.now)
+        objections = [] if objection is None else [objection]
+        if terms is not None and terms.barred is not None:
+            objections.append(Finding("partner_role_cannot_use_api", "customer", terms.barred))
+        if objections and any(finding.is_error for finding in objections):
+            device = device._replace(kind=None, keys=())
+        tag = device.group_tag or self.given_tag or (None if terms is None else terms.default_group_tag)
+        # Every row is counted, so that the numbers are the rows' own.
+        first = self._seen.add(device.keys)
+        self._tags.add(tag)
+        if first is not None:
+            device = as_duplicate(device, first, (self._tags.of(first), tag))
+        findings: list[dict[str, Any]] = []
+        if row.notices or device.findings:
+            findings = [
+                _as_json(p.code, p.field, p.detail, p.column, p.value) for p in problems_of(row, device)
+            ]
+        purchase_order = _purchase_order(fields.get("purchase_order"))
+        examined = Examined(row, device, customer_id, tag, purchase_order, findings)
+        if objections:
+            _add(examined, objections)
+        return examined
+
+    # --- second stroke --------------------------------------------------------------------------
+
+    def settle(self, examined: Sequence[Examined], from_books: Sequence[Sequence[Finding]]) -> Staged:
+        """`from_books`: what `services.history` says about each row."""
+        ids = new_row_ids(len(examined))
+        rows = []
+        hashes: list[tuple[UUID, UUID, int, bytes]] = []
+        counts: Counter[Verdict] = Counter()
+        for id, item, books in zip(ids, examined, from_books, strict=True):
+            if books:
+                _add(item, books)
+            place = self._place(item)
+            verdict = Verdict.INVALID if place is None else _milder(item.findings)
+            counts[verdict] += 1
+            rows.append(self._row(id, item, place, verdict))
+            if item.device.hash is not None:
+                hashes.append((self.partner_id, self.import_id, item.row.number, item.device.hash.data))
+        return Staged(rows, hashes, counts, examined[-1].row.number)
+
+    def _place(self, item: Examined) -> tuple[int, int] | None:
+        """Which batch of its customer and tag the row goes into, and where; None for an invalid row."""
+        tag = item.group_tag
+        if not item.device.is_valid or item.customer_id is None or tag is None:
+            return None
+        terms = self.terms[item.customer_id]
+        assert terms.spellings is not None  # looked up before the chunk is settled
+        spelling = terms.spellings.setdefault(tag.lower(), tag)
+        if spelling != tag:
+            _add(item, [tag_conflict(tag, spelling)])
+            return None
+        at = terms.counted[tag]
+        terms.counted[tag] += 1
+        return divmod(at, terms.max_devices)
+
+    def _row(
+        self, id: UUID, item: Examined, place: tuple[int, int] | None, verdict: Verdict
+    ) -> tuple[Any, ...]:
+        row, device = item.row, item.device
+        error = next((f for f in item.findings if lookup(f["code"]).severity == "error"), None)
+        return (
+            self.partner_id,
+            self.import_id,
+            row.number,
+            id,
+            row.line,
+            verdict.value,
+            item.customer_id,
+            item.group_tag,
+            None if place is None else place[0],
+            None if place is None else place[1],
+            device.line_ref,
+            item.purchase_order,
+            device.kind.value if device.kind is not None else None,
+            device.search_serial,
+            device.manufacturer,
+            device.model,
+            device.product_key,
+            encode_json(item.findings) if item.findings else None,
+            None if error is None else error["code"],
+            None if error is None else error["detail"],
+            self._original(row, device),
+        )
+
+    def _original(self, row: Row, device: CheckedDevice) -> str:
+        """The row's cells as JSON. The hash's is null where the staged hash gives back the very same text:
+        it is four fifths of a file, and need not be kept twice."""
+        cells: list[str | None] = list(row.cells)
+        if device.hash is not None and not device.hash.repaired:
+            for at, (_, known) in enumerate(row.columns[: len(cells)]):
+                if known == "hardware_hash" and cells[at] == hardware_hash.encode(device.hash.data):
+                    cells[at] = None
+        if row.columns != self.columns:
+            return orjson.dumps({"cells": cells, "columns": row.columns}).decode()
+        return orjson.dumps(cells).decode()
+
+
+def tag_conflict(tag: str, spelling: str) -> Finding:
+    return Finding(
+        "group_tag_case_conflict",
+        "group_tag",
+        f"Partner Center can not tell {tag!r} from {spelling!r}, which this customer has already.",
+    )
+
+
+def as_json(finding: Finding) -> dict[str, Any]:
+    """A finding as it is stored with a row."""
+    return _as_json(finding.code, finding.field, finding.detail, None, None)
+
+
+def _as_json(
+    code: str, field: str | None, detail: str, column: str | None, value: str | None
+) -> dict[str, Any]:
+    found = {"code": code, "field": field or "", "detail": detail}
+    if column is not None:
+        found["column"] = column
+    if value is not None:
+        found["value"] = value
+    return found
+
+
+def _add(item: Examined, findings: Sequence[Finding]) -> None:
+    """An error among them makes the device invalid."""
+    for finding in findings:
+        column = value = None
+        if finding.field:
+            names = {known: name for name, known in item.row.columns if known is not None}
+            column, value = names.get(finding.field), shown(item.row.fields.get(finding.field))
+        item.findings.append(_as_json(finding.code, finding.field, finding.detail, column, value))
+        if finding.is_error and item.device.is_valid:
+            item.device = item.device._replace(kind=None, keys=())
+
+
+def _milder(findings: Sequence[Mapping[str, Any]]) -> Verdict:
+    return Verdict.WARNING if findings else Verdict.VALID
+
+
+def _terms(row: Record, platforms: Mapping[str, Platform], max_group_tag: int) -> CustomerTerms:
+    platform = platforms[row["platform"]]
+    barred = None
+    if row["partner_role"] in platform.barred_roles:
+        barred = f"{platform.title} does not offer its API to partners of the role {row['partner_role']}."
+    return CustomerTerms(
+        Rules(platform.capabilities.identities, max_group_tag=max_group_tag),
+        row["default_group_tag"],
+        platform.capabilities.max_devices,
+        barred,
+    )
+
+
+def _purchase_order(text: str | None) -> str | None:
+    text = (text or "").strip()
+    return text if text and text.isprintable() and len(text) <= 255 else None
+
+
+class _Tags:
+    """The group tag of each row, in four bytes a row."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[str | None, int] = {}
+        self._names: list[str | None] = []
+        self._rows = array("I", [0])
+
+    def add(self, tag: str | None) -> None:
+        number = self._numbers.setdefault(tag, len(self._names))
+        if number == len(self._names):
+            self._names.append(tag)
+        self._rows.append(number)
+
+    def of(self, row: int) -> str | None:
+        return self._names[self._rows[row]]
+
+
+def restored(original: str, hash_data: bytes | None) -> tuple[list[str], Pairs]:
+    """The cells as they were in the file, and the row's columns where they were not the file's.
+
+    The cell of a hash that has been moved or deleted since is empty.
+    """
+    found = orjson.loads(original)
+    pairs: Pairs = ()
+    if isinstance(found, dict):
+        found, pairs = found["cells"], tuple((name, known) for name, known in found["columns"])
+    text = "" if hash_data is None else hardware_hash.encode(hash_data)
+    return [text if cell is None else cell for cell in found], pairs

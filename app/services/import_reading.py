@@ -1,0 +1,282 @@
+"""Reading an import: pieces of the file in, judged rows out, chunk by chunk, with visible progress.
+
+A worker that dies leaves the import with a lease that ends; the next one throws the staged rows away
+and begins again, so that a row is never staged twice. A file that ends its worker again and again is
+refused. Nothing of the file is held whole anywhere.
+"""
+
+import asyncio
+import io
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from anyio import from_thread, to_thread
+
+from app.db import customers, group_tags, import_rows, imports
+from app.db.engine import encode_json
+from app.db.imports import ImportClaim
+from app.domain.catalogue import Finding
+from app.domain.event import EventType
+from app.domain.imports import ImportState, Verdict, ready_state
+from app.intake import rows as intake
+from app.intake.profiles import Profile
+from app.intake.table import Dialect, Notice, Row, UnreadableFile
+from app.runtime import Runtime, Tx
+from app.services import history
+from app.services.events import publish
+from app.services.history import Patterns
+from app.services.import_checking import Checker, Examined, Staged, as_json
+from app.services.import_events import import_happening
+from app.services.import_summary import summarise
+from app.telemetry import logger
+
+log = logger("imports")
+
+CHUNK = 2000
+"""Rows that are judged and stored together: a few tenths of a second."""
+DELETE_CHUNK = 20_000
+
+
+class LostImport(Exception):
+    """Another worker has the import now, or it has been discarded: nothing may be written."""
+
+
+class Stopping(Exception):
+    """The worker has been told to stop: somebody else begins again."""
+
+
+@dataclass(slots=True)
+class _File(io.RawIOBase):
+    """The pieces of a file as a stream. Read in a thread; `fetch` asks the database from there."""
+
+    fetch: Callable[[int], bytes | None]
+    taken: int = 0
+    """Bytes handed out so far."""
+    _number: int = 0
+    _piece: bytes = b""
+    _at: int = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        if self._at >= len(self._piece):
+            stored = self.fetch(self._number)
+            if stored is None:
+                return 0
+            self._number += 1
+            self._piece, self._at = zlib.decompress(stored), 0
+        part = self._piece[self._at : self._at + len(buffer)]
+        buffer[: len(part)] = part
+        self._at += len(part)
+        self.taken += len(part)
+        return len(part)
+
+
+async def read_import(runtime: Runtime, claim: ImportClaim, stopping: Callable[[], bool]) -> None:
+    """Raises LostImport, Stopping. Ends in `ready`, `ready_with_errors` or `refused`."""
+    claim = await _begin(runtime, claim)
+    checker = await _checker(runtime, claim)
+
+    async def fetch(number: int) -> bytes | None:
+        async with runtime.transaction(claim.partner_id) as tx:
+            return await imports.piece(tx.session, claim, number)
+
+    file = _File(lambda number: from_thread.run(fetch, number))
+    try:
+        profile = claim.record["profile"]
+        dialect, rows = await to_thread.run_sync(
+            lambda: intake.read(io.BufferedReader(file, 256 * 1024), profile and Profile.parse(profile))
+        )
+        checker.columns = dialect.columns
+        await _keep(runtime, claim, {"dialect": _dialect_as_json(dialect)})
+        counts = await _read_rows(runtime, claim, checker, rows, file, stopping)
+    except UnreadableFile as error:
+        await refuse(runtime, claim, error.code, error.words)
+        return
+    if not counts.total():
+        await refuse(runtime, claim, "file_without_rows", "The file has a header and no row with a device.")
+        return
+    await _finish(runtime, claim, checker)
+
+
+async def _begin(runtime: Runtime, claim: ImportClaim) -> ImportClaim:
+    """Marks the import as being read, and forgets what an earlier attempt has staged."""
+    values = {"state": ImportState.READING, "rows_read": 0, "bytes_read": 0, "counts": {}}
+    await _keep(runtime, claim, values)
+    claim = ImportClaim(
+        claim.partner_id, claim.id, claim.owner, ImportState.READING, claim.attempts, claim.record
+    )
+    while True:
+        async with runtime.transaction(claim.partner_id) as tx:
+            await _renew(runtime, tx, claim, {})
+            left = await import_rows.delete_some(tx.session, claim.partner_id, claim.id, limit=DELETE_CHUNK)
+        if not left:
+            return claim
+
+
+async def _checker(runtime: Runtime, claim: ImportClaim) -> Checker:
+    async with runtime.transaction(claim.partner_id) as tx:
+        known = await customers.with_terms(tx.session, claim.partner_id)
+    return Checker(
+        claim.partner_id,
+        claim.record,
+        known,
+        runtime.platforms,
+        max_group_tag=runtime.settings.max_group_tag,
+        now=runtime.now(),
+    )
+
+
+async def _read_rows(
+    runtime: Runtime,
+    claim: ImportClaim,
+    checker: Checker,
+    rows: Iterator[Row],
+    file: _File,
+    stopping: Callable[[], bool],
+) -> Counter[Verdict]:
+    """One chunk is examined in a thread while the one before it is stored."""
+    counts: Counter[Verdict] = Counter()
+    patterns = Patterns()
+
+    async def following() -> tuple[list[Examined], int]:
+        async with asyncio.timeout(runtime.settings.step_timeout_s):
+            # A thread that hangs is left behind: its file is another worker's by then, or is refused.
+            examined = await to_thread.run_sync(checker.examine, rows, CHUNK, abandon_on_cancel=True)
+            return examined, file.taken
+
+    examined, taken = await following()
+    while examined:
+        if stopping():
+            raise Stopping
+        ahead = asyncio.create_task(following())
+        try:
+            async with runtime.transaction(claim.partner_id) as tx:
+                staged = await _judge(tx, claim, checker, examined, patterns)
+                counts += staged.counts
+                progress = {
+                    "rows_read": counts.total(),
+                    "bytes_read": taken,
+                    "counts": {verdict.value: n for verdict, n in counts.items()},
+                }
+                await _renew(runtime, tx, claim, progress)
+                await import_rows.add_many(tx.session, staged.rows)
+                await import_rows.add_hashes(tx.session, staged.hashes)
+        except BaseException:
+            ahead.cancel()
+            await asyncio.wait([ahead])
+            raise
+        examined, taken = await ahead
+    return counts
+
+
+async def _judge(
+    tx: Tx, claim: ImportClaim, checker: Checker, examined: Sequence[Examined], patterns: Patterns
+) -> Staged:
+    """Asks our own books about the chunk, customer by customer."""
+    from_books: list[list[Finding]] = [[] for _ in examined]
+    of_customer: dict[UUID, list[int]] = {}
+    for place, item in enumerate(examined):
+        if item.customer_id is not None and item.device.is_valid:
+            of_customer.setdefault(item.customer_id, []).append(place)
+    for customer_id, places in of_customer.items():
+        terms = checker.terms[customer_id]
+        if terms.spellings is None:
+            terms.spellings = await group_tags.known(tx.session, claim.partner_id, customer_id)
+        devices = [examined[place].device for place in places]
+        found = await history.compare(tx, claim.partner_id, customer_id, devices, patterns=patterns)
+        for place, findings in zip(places, found, strict=True):
+            from_books[place] = findings
+    return checker.settle(examined, from_books)
+
+
+async def _finish(runtime: Runtime, claim: ImportClaim, checker: Checker) -> None:
+    now = runtime.now()
+    late = checker.late_duplicates
+    async with runtime.transaction(claim.partner_id) as tx:
+        if late:
+            rows = [(n, e.code, e.detail, encode_json([as_json(e)])) for n, e in late]
+            await import_rows.invalidate(tx.session, claim, rows, changed=False)
+        summary = await summarise(tx, claim.partner_id, claim.id)
+        state = ready_state(summary["invalid"])
+        await release(
+            runtime,
+            tx,
+            claim,
+            {
+                "state": state,
+                "summary": summary,
+                "counts": {verdict.value: summary[verdict.value] for verdict in Verdict},
+                "bytes_read": claim.record["size_bytes"],
+                "due_at": claim.record["expires_at"],
+            },
+        )
+        # The rows have every cell of the file: its bytes are not needed any more.
+        await imports.delete_pieces(tx.session, claim.partner_id, claim.id, limit=2**31 - 1)
+        record = await imports.get(tx.session, claim.partner_id, claim.id)
+        assert record is not None
+        await publish(tx, claim.partner_id, [import_happening(EventType.IMPORT_READY, record)], now)
+    log.info("import_read", import_id=str(claim.id), rows=summary["rows"], invalid=summary["invalid"])
+
+
+async def refuse(runtime: Runtime, claim: ImportClaim, code: str, words: str) -> None:
+    """The file can not become orders; it goes, and what was staged of it, in the next step."""
+    now = runtime.now()
+    async with runtime.transaction(claim.partner_id) as tx:
+        await release(
+            runtime,
+            tx,
+            claim,
+            {
+                "state": ImportState.REFUSED,
+                "failure_code": code,
+                "failure_said": words,
+                "due_at": now,
+            },
+        )
+        record = await imports.get(tx.session, claim.partner_id, claim.id)
+        assert record is not None
+        await publish(tx, claim.partner_id, [import_happening(EventType.IMPORT_REFUSED, record)], now)
+    log.info("import_refused", import_id=str(claim.id), code=code)
+
+
+async def release(runtime: Runtime, tx: Tx, claim: ImportClaim, values: dict[str, Any]) -> None:
+    """Writes the last word of this claim and gives it up. Raises LostImport."""
+    given_up = {"owner": None, "lease_until": None, "attempts": 0, "updated_at": runtime.now()}
+    if not await imports.update_claimed(tx.session, claim, {**given_up, **values}):
+        raise LostImport
+
+
+async def _keep(runtime: Runtime, claim: ImportClaim, values: dict[str, Any]) -> None:
+    async with runtime.transaction(claim.partner_id) as tx:
+        await _renew(runtime, tx, claim, values)
+
+
+async def _renew(runtime: Runtime, tx: Tx, claim: ImportClaim, values: dict[str, Any]) -> None:
+    """Shows progress, and keeps the claim for another lease. Raises LostImport."""
+    now = runtime.now()
+    kept = {"lease_until": now + runtime.settings.lease, "updated_at": now}
+    if not await imports.update_claimed(tx.session, claim, {**kept, **values}):
+        raise LostImport
+
+
+def _dialect_as_json(dialect: Dialect) -> dict[str, Any]:
+    return {
+        "format": dialect.format,
+        "container": dialect.container,
+        "kind": dialect.kind.value,
+        "encoding": dialect.encoding,
+        "delimiter": dialect.delimiter,
+        "header_row": dialect.header_row,
+        "columns": [{"name": name, "field": field} for name, field in dialect.columns],
+        "notices": [_notice_as_json(notice) for notice in dialect.notices],
+    }
+
+
+def _notice_as_json(notice: Notice) -> dict[str, Any]:
+    return {"code": notice.code, "column": notice.column, "detail": notice.words}

@@ -1,0 +1,61 @@
+"""What committing an import would do, counted from its staged rows: the preview.
+
+Counted and not added up along the way, so that what is shown is what lies there; the commit stores
+the same rows by the same grouping.
+"""
+
+from typing import Any
+from uuid import UUID
+
+from app.db import import_rows
+from app.domain.ids import PartnerId
+from app.runtime import Tx
+
+MOST_LISTED = 1000
+"""Customers, and group tags of all customers together, that are listed one by one; all are counted."""
+FIRST_ROWS = 10
+"""Row numbers shown for each problem."""
+
+
+async def summarise(tx: Tx, partner_id: PartnerId, import_id: UUID) -> dict[str, Any]:
+    customers = await import_rows.counts_by_customer(tx.session, partner_id, import_id)
+    tags = await import_rows.counts_by_tag(tx.session, partner_id, import_id)
+    problems = await import_rows.counts_by_code(tx.session, partner_id, import_id, first=FIRST_ROWS)
+    batches: dict[UUID, int] = {}
+    for row in tags:
+        batches[row["customer_id"]] = batches.get(row["customer_id"], 0) + row["batches"]
+    return {
+        "rows": sum(row["rows"] for row in customers),
+        "valid": sum(row["valid"] for row in customers),
+        "warning": sum(row["warning"] for row in customers),
+        "invalid": sum(row["invalid"] for row in customers),
+        "changed": sum(row["changed"] for row in customers),
+        "batches": sum(batches.values()),
+        "customers_total": len(customers),
+        "customers": [
+            {
+                "customer_id": None if row["customer_id"] is None else str(row["customer_id"]),
+                "rows": row["rows"],
+                "valid": row["valid"],
+                "warning": row["warning"],
+                "invalid": row["invalid"],
+                "batches": batches.get(row["customer_id"], 0),
+                "purchase_order": row["purchase_order"],
+            }
+            for row in customers[:MOST_LISTED]
+        ],
+        "group_tags_total": len(tags),
+        "group_tags": [
+            {
+                "customer_id": str(row["customer_id"]),
+                "group_tag": row["group_tag"],
+                "devices": int(row["devices"]),
+                "batches": row["batches"],
+            }
+            for row in tags[:MOST_LISTED]
+        ],
+        "problems": [
+            {"code": row["code"], "rows": row["rows"], "first_rows": list(row["first_rows"])}
+            for row in problems
+        ],
+    }

@@ -1,0 +1,360 @@
+"""Imports as their callers see them: uploading, looking, committing, discarding.
+
+The file goes into the database piece by piece while it arrives, so that neither a process's memory
+nor its disk has to hold it, and any worker can read it. What takes time is done by workers.
+"""
+
+import hashlib
+import zlib
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import PurePath
+from uuid import UUID
+
+from anyio import to_thread
+
+from app.db import customers, import_rows, imports, vendor_profiles
+from app.db.ids import new_row_id
+from app.db.paging import Page, PageRequest
+from app.db.sql import Record
+from app.domain.errors import Conflict, FieldError, NotFound, TooLarge, Unprocessable
+from app.domain.ids import PartnerId
+from app.domain.imports import MOVING, READY, ImportState, Verdict, order_reference
+from app.queue import WakeKind
+from app.runtime import Runtime, Tx
+from app.services.acceptance import refuse_barred_role
+from app.telemetry import logger
+
+log = logger("imports")
+
+PIECE = 2 * 1024 * 1024
+"""Bytes of the file in one piece, and in one transaction."""
+UPLOAD_PATIENCE = timedelta(hours=1)
+"""Without a new piece for this long, an upload is taken for broken off."""
+MAX_PIECES = 2**31 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What is said about a file beside its bytes."""
+
+    customer_id: UUID | None = None
+    reference: str | None = None
+    purchase_order: str | None = None
+    group_tag: str | None = None
+    profile: str | None = None
+    file_name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ImportView:
+    record: Record
+    orders: Sequence[Record]
+
+    @property
+    def state(self) -> ImportState:
+        return ImportState(self.record["state"])
+
+    @property
+    def is_moving(self) -> bool:
+        return self.state in MOVING
+
+
+@dataclass(slots=True)
+class Upload:
+    """A file that is arriving. Fed with bytes as they come; holds one piece of them at most."""
+
+    runtime: Runtime
+    partner_id: PartnerId
+    id: UUID
+    size: int = 0
+    _pieces: int = 0
+    _held: bytearray = field(default_factory=bytearray)
+    _digest: "hashlib._Hash" = field(default_factory=hashlib.sha256)
+
+    @classmethod
+    async def begin(cls, runtime: Runtime, partner_id: PartnerId, created_by: UUID | None) -> "Upload":
+        now, id = runtime.now(), new_row_id()
+        async with runtime.transaction(partner_id) as tx:
+            await imports.add(
+                tx.session,
+                partner_id,
+                {
+                    "id": id,
+                    "state": ImportState.UPLOADING.value,
+                    "reference": str(id),
+                    "counts": {},
+                    "due_at": now + UPLOAD_PATIENCE,
+                    "created_by": created_by,
+                    "created_at": now,
+                    "updated_at": now,
+                    "expires_at": now + timedelta(days=runtime.settings.import_retention_days),
+                },
+            )
+        return cls(runtime, partner_id, id)
+
+    async def feed(self, data: bytes | memoryview) -> None:
+        """Raises TooLarge, or Conflict when the import was discarded meanwhile."""
+        self._held += data
+        while len(self._held) >= PIECE:
+            piece = bytes(self._held[:PIECE])
+            del self._held[:PIECE]
+            await self._store(piece)
+
+    async def end(self) -> bytes:
+        """Stores what is left. The digest of the whole file."""
+        if self._held:
+            await self._store(bytes(self._held))
+            self._held.clear()
+        return self._digest.digest()
+
+    async def _store(self, piece: bytes) -> None:
+        self.size += len(piece)
+        limit = self.runtime.settings.max_import_bytes
+        if self.size > limit:
+            raise TooLarge("import_too_large", f"A file has at most {limit:,} bytes.")
+        packed = await to_thread.run_sync(self._pack, piece)
+        now = self.runtime.now()
+        async with self.runtime.transaction(self.partner_id) as tx:
+            alive = await imports.add_piece(
+                tx.session,
+                self.partner_id,
+                self.id,
+                self._pieces,
+                packed,
+                size=self.size,
+                now=now,
+                due_at=now + UPLOAD_PATIENCE,
+            )
+        if not alive:
+            raise Conflict("invalid_state", "The import was discarded while its file was arriving.")
+        self._pieces += 1
+
+    def _pack(self, piece: bytes) -> bytes:
+        """Level 1: a device file shrinks to a tenth at some 300 MB/s; writing it whole costs more."""
+        self._digest.update(piece)
+        return zlib.compress(piece, 1)
+
+    async def throw_away(self) -> None:
+        async with self.runtime.transaction(self.partner_id) as tx:
+            await imports.delete_uploading(tx.session, self.partner_id, self.id)
+
+
+async def complete(
+    upload: Upload, terms: Terms, digest: bytes, before_commit: Callable[[Tx, ImportView], Awaitable[None]]
+) -> None:
+    """The file has arrived whole: a worker may read it. Raises NotFound, Unprocessable."""
+    runtime, partner_id = upload.runtime, upload.partner_id
+    now = runtime.now()
+    async with runtime.transaction(partner_id) as tx:
+        profile = await _check_terms(runtime, tx, partner_id, terms)
+        values = {
+            "file_name": terms.file_name,
+            "size_bytes": upload.size,
+            "digest": digest,
+            "customer_id": terms.customer_id,
+            "reference": terms.reference or _default_reference(terms.file_name, digest),
+            "purchase_order": terms.purchase_order,
+            "group_tag": terms.group_tag,
+            "profile_name": terms.profile,
+            "profile": None if profile is None else profile["definition"],
+            "due_at": now,
+            "updated_at": now,
+            "expires_at": now + timedelta(days=runtime.settings.import_retention_days),
+        }
+        if not await imports.move(tx.session, partner_id, upload.id, ImportState.UPLOADED, values):
+            raise Conflict("invalid_state", "The import was discarded while its file was arriving.")
+        view = await _view(tx, partner_id, upload.id)
+        await before_commit(tx, view)
+        tx.wake(WakeKind.IMPORTS)
+    log.info("import_uploaded", import_id=str(upload.id), size=upload.size)
+
+
+async def check_terms(runtime: Runtime, partner_id: PartnerId, terms: Terms) -> None:
+    """Refuses before the file arrives what would be refused afterwards."""
+    async with runtime.transaction(partner_id) as tx:
+        await _check_terms(runtime, tx, partner_id, terms)
+
+
+async def _check_terms(runtime: Runtime, tx: Tx, partner_id: PartnerId, terms: Terms) -> Record | None:
+    if terms.customer_id is not None:
+        customer = await customers.get(tx.session, partner_id, terms.customer_id)
+        if customer is None:
+            raise NotFound("unknown_customer", f"There is no customer {terms.customer_id}.")
+        [row] = [
+            row
+            for row in await customers.with_terms(tx.session, partner_id)
+            if row["id"] == terms.customer_id
+        ]
+        refuse_barred_role(runtime.platforms[row["platform"]], row["partner_role"])
+    limit = runtime.settings.max_group_tag
+    if terms.group_tag is not None and len(terms.group_tag) > limit:
+        detail = f"A group tag has at most {limit} characters."
+        raise Unprocessable(
+            "validation_failed", detail, [FieldError("/group_tag", "group_tag_too_long", detail)]
+        )
+    if terms.profile is None:
+        return None
+    profile = await vendor_profiles.get_by_name(tx.session, partner_id, terms.profile)
+    if profile is None:
+        raise NotFound("unknown_profile", f"There is no vendor profile {terms.profile!r}.")
+    return profile
+
+
+def _default_reference(file_name: str | None, digest: bytes) -> str:
+    """Follows from the content, so that the same file can not be ordered twice by mistake."""
+    stem = PurePath(file_name).stem.strip()[:100] if file_name else ""
+    return f"{stem or 'import'} {digest.hex()[:12]}"
+
+
+# --- looking --------------------------------------------------------------------------------------
+
+
+async def _view(tx: Tx, partner_id: PartnerId, import_id: UUID) -> ImportView:
+    record = await imports.get(tx.session, partner_id, import_id)
+    if record is None:
+        raise _unknown(import_id)
+    return ImportView(record, await imports.orders_of(tx.session, partner_id, [import_id]))
+
+
+def _unknown(import_id: UUID) -> NotFound:
+    return NotFound("not_found", f"There is no import {import_id}.")
+
+
+async def get(runtime: Runtime, partner_id: PartnerId, import_id: UUID) -> ImportView:
+    async with runtime.transaction(partner_id) as tx:
+        return await _view(tx, partner_id, import_id)
+
+
+async def list_page(
+    runtime: Runtime, partner_id: PartnerId, page: PageRequest, *, state: ImportState | None
+) -> Page[ImportView]:
+    async with runtime.transaction(partner_id) as tx:
+        found = await imports.list_page(
+            tx.session, partner_id, page, state=None if state is None else state.value
+        )
+        made = await imports.orders_of(tx.session, partner_id, [row["id"] for row in found.items])
+    return Page(
+        [ImportView(row, [o for o in made if o["import_id"] == row["id"]]) for row in found.items],
+        found.next_token,
+    )
+
+
+async def rows(
+    runtime: Runtime,
+    partner_id: PartnerId,
+    import_id: UUID,
+    page: PageRequest,
+    *,
+    verdict: Verdict | None = None,
+    code: str | None = None,
+    noted_only: bool = False,
+) -> Page[Record]:
+    """The staged rows; while the import is being read, those that have been read."""
+    async with runtime.transaction(partner_id) as tx:
+        if await imports.get(tx.session, partner_id, import_id) is None:
+            raise _unknown(import_id)
+        return await import_rows.list_page(
+            tx.session,
+            partner_id,
+            import_id,
+            page,
+            verdict=None if verdict is None else verdict.value,
+            code=code,
+            noted_only=noted_only,
+        )
+
+
+# --- deciding -------------------------------------------------------------------------------------
+
+
+async def commit(
+    runtime: Runtime,
+    partner_id: PartnerId,
+    import_id: UUID,
+    *,
+    reject_invalid: bool,
+    reference: str | None = None,
+    before_commit: Callable[[Tx, ImportView], Awaitable[None]],
+) -> None:
+    """Has a worker make the orders. Asking again changes nothing. Raises Conflict, Unprocessable."""
+    now = runtime.now()
+    async with runtime.transaction(partner_id) as tx:
+        record = await imports.lock(tx.session, partner_id, import_id)
+        if record is None:
+            raise _unknown(import_id)
+        state = ImportState(record["state"])
+        if state in READY:
+            base = reference or record["reference"]
+            await _may_commit(tx, partner_id, record, base, reject_invalid=reject_invalid)
+            values = {
+                "on_invalid": "reject" if reject_invalid else "accept_valid",
+                "reference": base,
+                "failure_code": None,
+                "failure_said": None,
+                "due_at": now,
+                "updated_at": now,
+            }
+            await imports.move(tx.session, partner_id, import_id, ImportState.COMMITTING, values)
+            tx.wake(WakeKind.IMPORTS)
+        elif state not in (ImportState.COMMITTING, ImportState.COMMITTED):
+            raise Conflict("invalid_state", _why_not(state))
+        await before_commit(tx, await _view(tx, partner_id, import_id))
+
+
+async def _may_commit(
+    tx: Tx, partner_id: PartnerId, record: Record, base: str, *, reject_invalid: bool
+) -> None:
+    summary = record["summary"]
+    fit = summary["valid"] + summary["warning"]
+    if not fit:
+        raise Unprocessable(
+            "import_has_no_valid_row", f"All {summary['rows']:,} rows are invalid: there is nothing to order."
+        )
+    if reject_invalid and summary["invalid"]:
+        raise Unprocessable(
+            "import_rejected", f"{summary['invalid']:,} of {summary['rows']:,} rows are invalid."
+        )
+    ids = [customer["customer_id"] for customer in summary["customers"] if customer["customer_id"]]
+    done = {str(o["customer_id"]) for o in await imports.orders_of(tx.session, partner_id, [record["id"]])}
+    wanted = [order_reference(base, id, alone=len(ids) == 1) for id in ids if id not in done]
+    taken = await imports.references_taken(tx.session, partner_id, wanted)
+    if taken:
+        first = taken[0]
+        raise Conflict(
+            "reference_taken",
+            f"Order {first['id']} has the reference {first['reference']!r} already.",
+            links={"order_id": str(first["id"])},
+        )
+
+
+def _why_not(state: ImportState) -> str:
+    match state:
+        case ImportState.UPLOADING | ImportState.UPLOADED | ImportState.READING:
+            return "The import is still being read: wait until it is ready."
+        case ImportState.REFUSED:
+            return "The file could not be read: `failure` says why."
+        case ImportState.DISCARDED:
+            return "The import was discarded."
+        case ImportState.EXPIRED:
+            return "The import has expired: upload the file again."
+        case _:
+            return "The import has become orders already."
+
+
+async def discard(runtime: Runtime, partner_id: PartnerId, import_id: UUID) -> ImportView:
+    """Stops whatever is going on with it and has its rows deleted. Its orders, if any, are not touched."""
+    now = runtime.now()
+    async with runtime.transaction(partner_id) as tx:
+        view = await _view(tx, partner_id, import_id)
+        if view.state is ImportState.DISCARDED:
+            return view
+        if view.state in (ImportState.COMMITTING, ImportState.COMMITTED) or view.orders:
+            raise Conflict("invalid_state", "The import has become orders: cancel those instead.")
+        values = {"due_at": now, "updated_at": now}
+        if not await imports.move(tx.session, partner_id, import_id, ImportState.DISCARDED, values):
+            view = await _view(tx, partner_id, import_id)
+            raise Conflict("invalid_state", _why_not(view.state))
+        tx.wake(WakeKind.IMPORTS)
+        return await _view(tx, partner_id, import_id)

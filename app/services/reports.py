@@ -1,0 +1,168 @@
+"""Files to take home: the rows of an import that need a hand, and how each row of an order ended.
+
+They are written page by page while they are sent, so that a million rows need no memory, and they are
+safe to open: a cell that a spreadsheet would run as a formula is written as text.
+"""
+
+import csv
+import io
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Final
+from uuid import UUID
+
+from anyio import to_thread
+
+from app.db import import_rows, imports, orders, registrations
+from app.db.paging import PageRequest
+from app.db.registrations import Filter
+from app.db.sql import Record
+from app.domain.catalogue import CATALOGUE, lookup
+from app.domain.errors import Conflict, NotFound
+from app.domain.ids import PartnerId
+from app.domain.imports import MOVING, ImportState, Verdict
+from app.intake.columns import ALIASES
+from app.intake.corrections import Corrections, Pairs, disarmed
+from app.intake.problems import Problem
+from app.intake.profiles import Profile
+from app.runtime import Runtime
+from app.services.import_checking import restored
+
+PAGE: Final = 1000
+BOM: Final = "\ufeff"
+"""Without it, spreadsheets take UTF-8 for the local code page."""
+
+RESULT_COLUMNS: Final = ("row", "state", "code", "problem", "remedy", "group tag")
+"""In front of the file's own columns, as in the file of rows to be corrected."""
+_OF_ORDER: Final = ("line_ref", "serial_number", "manufacturer", "model", "product_key")
+
+
+async def errors_of(
+    runtime: Runtime, partner_id: PartnerId, import_id: UUID, *, verdict: Verdict
+) -> AsyncIterator[bytes]:
+    """The rows of this verdict as they came, with what is wrong with them; to be mended and sent again.
+
+    Raises NotFound, or Conflict when there are no rows to give.
+    """
+    async with runtime.transaction(partner_id) as tx:
+        record = await imports.get(tx.session, partner_id, import_id)
+    if record is None:
+        raise NotFound("not_found", f"There is no import {import_id}.")
+    state = ImportState(record["state"])
+    if record["dialect"] is None or (state in MOVING and state is not ImportState.COMMITTING):
+        raise Conflict("invalid_state", "The file has not been read, so there are no rows.")
+    if state in (ImportState.REFUSED, ImportState.DISCARDED, ImportState.EXPIRED) or record["due_at"] is None:
+        raise Conflict("invalid_state", "The import's rows have been deleted.")
+    pairs = tuple((column["name"], column["field"]) for column in record["dialect"]["columns"])
+    profile = None if record["profile"] is None else Profile.parse(record["profile"])
+    return _errors(runtime, partner_id, import_id, pairs, profile, verdict)
+
+
+async def _errors(
+    runtime: Runtime,
+    partner_id: PartnerId,
+    import_id: UUID,
+    pairs: Pairs,
+    profile: Profile | None,
+    verdict: Verdict,
+) -> AsyncIterator[bytes]:
+    written = bytearray()
+    corrections = Corrections(written.extend, pairs, profile)
+    after = 0
+    while True:
+        yield bytes(written)
+        written.clear()
+        async with runtime.transaction(partner_id) as tx:
+            rows = await import_rows.originals(
+                tx.session, partner_id, import_id, after=after, limit=PAGE, verdict=verdict.value
+            )
+        if not rows:
+            return
+        after = rows[-1]["row_number"]
+        await to_thread.run_sync(_add_rows, corrections, rows, pairs)
+
+
+def _add_rows(corrections: Corrections, rows: Sequence[Record], pairs: Pairs) -> None:
+    for row in rows:
+        cells, own = restored(row["original"], row["hash_data"])
+        problems = [_problem(found) for found in row["findings"] or ()]
+        errors = [problem for problem in problems if problem.is_error] or problems
+        corrections.add_cells(row["row_number"], cells, errors, own or pairs)
+
+
+def _problem(found: Mapping[str, str]) -> Problem:
+    entry = lookup(found["code"])
+    return Problem(
+        found["code"],
+        entry.severity,
+        found.get("column"),
+        found["field"] or None,
+        found.get("value"),
+        found["detail"],
+        entry.remedy,
+    )
+
+
+# --- results --------------------------------------------------------------------------------------
+
+
+async def result_of(runtime: Runtime, partner_id: PartnerId, order_id: UUID) -> AsyncIterator[bytes]:
+    """Every row of the order with its outcome, by row; with the file's own columns if it came from one."""
+    async with runtime.transaction(partner_id) as tx:
+        if await orders.get(tx.session, partner_id, order_id) is None:
+            raise NotFound("not_found", f"There is no order {order_id}.")
+        file = await imports.of_order(tx.session, partner_id, order_id)
+    return _results(runtime, partner_id, order_id, file)
+
+
+async def _results(
+    runtime: Runtime, partner_id: PartnerId, order_id: UUID, file: Record | None
+) -> AsyncIterator[bytes]:
+    names = [ALIASES[field][0] for field in _OF_ORDER]
+    if file is not None:
+        names = [column["name"] for column in file["dialect"]["columns"]]
+    yield (BOM + _written([[*RESULT_COLUMNS, *names]])).encode()
+    after: str | None = None
+    while True:
+        originals: dict[int, str] = {}
+        async with runtime.transaction(partner_id) as tx:
+            page = await registrations.list_of_order(
+                tx.session, partner_id, order_id, PageRequest(PAGE, after), Filter()
+            )
+            if file is not None and page.items:
+                numbers = [row["row_number"] for row in page.items]
+                originals = await import_rows.originals_of(tx.session, partner_id, file["id"], numbers)
+        if page.items:
+            yield await to_thread.run_sync(_result_lines, page.items, originals)
+        if page.next_token is None:
+            return
+        after = str(page.items[-1]["row_number"])
+
+
+def _result_lines(rows: Sequence[Record], originals: Mapping[int, str]) -> bytes:
+    """Hashes are left out: once a device is registered there is none, and until then nobody needs it."""
+    lines = []
+    for row in rows:
+        original = originals.get(row["row_number"])
+        if original is None:
+            cells: Sequence[object] = [row[field] for field in _OF_ORDER]
+        else:
+            cells, _ = restored(original, None)
+        lines.append([row["row_number"], row["state"], *_outcome(row), row["group_tag"], *cells])
+    return _written(lines).encode()
+
+
+def _outcome(row: Record) -> tuple[str, str, str]:
+    entry = CATALOGUE.get(row["error_code"] or "")
+    problem = row["error_detail"] or (entry.title if entry else "")
+    upstream = " ".join(filter(None, (row["upstream_code"], row["upstream_name"])))
+    if upstream and upstream not in problem:
+        problem = f"{problem} ({upstream})".strip()
+    return row["error_code"] or "", problem, entry.remedy if entry else ""
+
+
+def _written(lines: Sequence[Sequence[object]]) -> str:
+    """Lines of CSV, none of whose cells a spreadsheet would run."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\r\n")
+    writer.writerows([disarmed("" if cell is None else str(cell)) for cell in line] for line in lines)
+    return text.getvalue()

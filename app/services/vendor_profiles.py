@@ -1,0 +1,85 @@
+"""Vendor profiles: kept as the partner wrote them, checked before they are kept."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy.exc import IntegrityError
+
+from app.db import vendor_profiles
+from app.db.ids import new_row_id
+from app.db.paging import Page, PageRequest
+from app.db.sql import Record
+from app.domain.errors import Conflict, FieldError, NotFound, Unprocessable
+from app.domain.ids import PartnerId
+from app.intake.profiles import Profile, ProfileError
+from app.runtime import Runtime, Tx
+
+
+def _checked(definition: dict[str, Any]) -> dict[str, Any]:
+    """Raises Unprocessable with where and what is wrong."""
+    try:
+        return Profile.parse(definition).as_json()
+    except ProfileError as error:
+        found = FieldError("/definition" + error.pointer, "validation_failed", error.words)
+        raise Unprocessable("validation_failed", error.words, [found]) from error
+
+
+def _taken(name: str) -> Conflict:
+    return Conflict("already_exists", f"There is a vendor profile {name!r} already.")
+
+
+async def create(
+    runtime: Runtime,
+    partner_id: PartnerId,
+    name: str,
+    definition: dict[str, Any],
+    *,
+    before_commit: Callable[[Tx, Record], Awaitable[None]],
+) -> None:
+    checked, id = _checked(definition), new_row_id()
+    try:
+        async with runtime.transaction(partner_id) as tx:
+            await vendor_profiles.add(
+                tx.session, partner_id, id=id, name=name, definition=checked, now=runtime.now()
+            )
+            await before_commit(tx, await _get(tx, partner_id, id))
+    except IntegrityError as error:
+        raise _taken(name) from error
+
+
+async def _get(tx: Tx, partner_id: PartnerId, profile_id: UUID) -> Record:
+    record = await vendor_profiles.get(tx.session, partner_id, profile_id)
+    if record is None:
+        raise NotFound("not_found", f"There is no vendor profile {profile_id}.")
+    return record
+
+
+async def get(runtime: Runtime, partner_id: PartnerId, profile_id: UUID) -> Record:
+    async with runtime.transaction(partner_id) as tx:
+        return await _get(tx, partner_id, profile_id)
+
+
+async def list_page(runtime: Runtime, partner_id: PartnerId, page: PageRequest) -> Page[Record]:
+    async with runtime.transaction(partner_id) as tx:
+        return await vendor_profiles.list_page(tx.session, partner_id, page)
+
+
+async def update(runtime: Runtime, partner_id: PartnerId, profile_id: UUID, values: dict[str, Any]) -> Record:
+    """Imports that were uploaded before keep the profile as it was."""
+    if "definition" in values:
+        values = {**values, "definition": _checked(values["definition"])}
+    try:
+        async with runtime.transaction(partner_id) as tx:
+            await _get(tx, partner_id, profile_id)
+            changed = {**values, "updated_at": runtime.now()}
+            await vendor_profiles.update(tx.session, partner_id, profile_id, changed)
+            return await _get(tx, partner_id, profile_id)
+    except IntegrityError as error:
+        raise _taken(values["name"]) from error
+
+
+async def delete(runtime: Runtime, partner_id: PartnerId, profile_id: UUID) -> None:
+    async with runtime.transaction(partner_id) as tx:
+        if not await vendor_profiles.delete(tx.session, partner_id, profile_id):
+            raise NotFound("not_found", f"There is no vendor profile {profile_id}.")

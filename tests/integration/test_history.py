@@ -1,0 +1,172 @@
+"""What our own books say about devices before they are ordered again."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
+
+from app.db import history as queries
+from app.db.engine import normalise_url
+from app.domain.identity import CheckedDevice, Device, IdentityKind, Rules, check
+from app.services import history
+from app.services.orders import cancel
+from deploy.synthetic import devices as synthetic
+from tests.import_scene import HEADER, preview, sheet, tuple_rows
+from tests.world import Partner, World, tuples
+
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
+RULES = Rules(frozenset(IdentityKind))
+
+
+def checked(devices: Sequence[Device]) -> list[CheckedDevice]:
+    return [check(device, RULES, NOW) for device in devices]
+
+
+async def said(
+    world: World, partner: Partner, devices: Sequence[Device], customer_id: UUID | None = None
+) -> list[list[str]]:
+    async with world.runtime.transaction(partner.id) as tx:
+        found = await history.compare(tx, partner.id, customer_id or partner.customer_id, checked(devices))
+    return [[finding.code for finding in findings] for findings in found]
+
+
+async def test_new_devices_are_not_spoken_of(world: World) -> None:
+    partner = await world.partner()
+    assert await said(world, partner, tuples(3)) == [[], [], []]
+
+
+async def test_a_device_that_the_customer_has_is_told_of_and_harmless(world: World) -> None:
+    partner = await world.partner()
+    await world.order(partner, tuples(2))
+    await world.work()
+    assert await said(world, partner, tuples(3)) == [
+        ["already_registered_here"],
+        ["already_registered_here"],
+        [],
+    ]
+
+
+async def test_a_device_of_another_customer_is_an_error(world: World) -> None:
+    partner = await world.partner()
+    await world.order(partner, tuples(1))
+    await world.work()
+    assert await said(world, partner, tuples(1), partner.other_customer_id) == [
+        ["registered_for_other_customer"]
+    ]
+
+
+async def test_another_partners_devices_are_not_known(world: World) -> None:
+    partner, stranger = await world.partner(), await world.partner()
+    await world.order(partner, tuples(1))
+    await world.work()
+    assert await said(world, stranger, tuples(1)) == [[]]
+
+
+async def test_a_device_in_an_open_order_is_told_of_until_that_is_cancelled(world: World) -> None:
+    partner = await world.partner()
+    order = await world.order(partner, tuples(1))
+    assert await said(world, partner, tuples(1)) == [["duplicate_open_elsewhere"]]
+    assert await said(world, partner, tuples(1), partner.other_customer_id) == [["duplicate_open_elsewhere"]]
+    await cancel(world.runtime, partner.id, order.view.record["id"])
+    assert await said(world, partner, tuples(1)) == [[]]
+
+
+async def test_a_device_is_the_same_by_exact_values_only(world: World) -> None:
+    partner = await world.partner()
+    await world.order(partner, tuples(1))
+    await world.work()
+    capitals = Device(serial_number="syn00001", manufacturer="Contoso", model="Contoso Book 14")
+    maker = Device(serial_number="SYN00001", manufacturer="Fabrikam", model="Contoso Book 14")
+    assert await said(world, partner, [capitals, maker]) == [[], []]
+
+
+async def test_a_device_is_known_by_its_pkid_and_by_the_serial_inside_its_hash(world: World) -> None:
+    partner = await world.partner()
+    [hashed] = synthetic(1, seed=6, kind=IdentityKind.HARDWARE_HASH)
+    by_hash = Device(hardware_hash=hashed.hardware_hash)
+    by_key = Device(product_key="9999000000017")
+    await world.order(partner, [by_hash, by_key])
+    await world.work()
+    assert await said(world, partner, [by_hash, by_key, Device(product_key="9999000000024")]) == [
+        ["already_registered_here"],
+        ["already_registered_here"],
+        [],
+    ]
+    as_tuple = Device(
+        serial_number=hashed.serial_number, manufacturer=hashed.manufacturer, model=hashed.model
+    )
+    assert await said(world, partner, [as_tuple]) == [["already_registered_here"]]
+
+
+async def test_a_model_unlike_all_earlier_devices_of_such_serial_numbers_is_told_of(world: World) -> None:
+    partner = await world.partner()
+    await world.order(partner, tuples(5))
+    await world.work()
+    odd = Device(serial_number="SYN00099", manufacturer="Contoso", model="Contoso Book 15")
+    usual = Device(serial_number="SYN00098", manufacturer="Contoso", model="Contoso Book 14")
+    longer = Device(serial_number="SYN000990", manufacturer="Contoso", model="Contoso Book 15")
+    assert await said(world, partner, [odd, usual, longer]) == [["model_unlike_earlier"], [], []]
+
+
+async def test_nothing_is_said_of_models_while_there_are_few_or_they_differ(world: World) -> None:
+    partner = await world.partner()
+    odd = Device(serial_number="SYN00099", manufacturer="Contoso", model="Other")
+    await world.order(partner, tuples(4))
+    await world.work()
+    assert await said(world, partner, [odd]) == [[]]
+    mixed = [
+        Device(serial_number=f"SYN1000{n}", manufacturer="Contoso", model=f"Book {n % 2}") for n in range(6)
+    ]
+    await world.order(partner, mixed)
+    await world.work()
+    assert await said(world, partner, [odd]) == [[]]
+
+
+async def test_an_import_says_the_same(world: World) -> None:
+    partner = await world.partner()
+    await world.order(partner, tuples(5))
+    await world.work()
+    rows = [*tuple_rows(1), ["SYN00099", "Contoso", "Contoso Book 15"], ["SYN00098", *tuple_rows(1)[0][1:]]]
+    here = await preview(world, partner, sheet(HEADER, rows))
+    assert here["counts"] == {"total": 3, "valid": 1, "warning": 2, "invalid": 0}
+    assert {p["code"]: p["first_rows"] for p in here["preview"]["problems"]} == {
+        "already_registered_here": [1],
+        "model_unlike_earlier": [2],
+    }
+    there = await preview(world, partner, sheet(HEADER, rows), customer_id=str(partner.other_customer_id))
+    assert {p["code"]: p["first_rows"] for p in there["preview"]["problems"]} == {
+        "registered_for_other_customer": [1],
+        "model_unlike_earlier": [2],
+    }
+    assert there["state"] == "ready_with_errors"
+
+
+async def test_each_look_uses_an_index(world: World) -> None:
+    """With many registrations the questions are answered without reading them all."""
+    partner = await world.partner()
+    await world.order(partner, tuples(5000))
+    parameters = {
+        "partner": partner.id,
+        "places": list(range(50)),
+        "serials": [f"SYN{n:05d}" for n in range(50)],
+        "makers": ["Contoso"] * 50,
+        "models": ["Contoso Book 14"] * 50,
+        "keys": ["9999000000017"] * 50,
+    }
+    patterns = {"partner": partner.id, "patterns": ["SYN0/8"], "starts": ["SYN9"], "lengths": [8]}
+    engine = create_async_engine(normalise_url(str(world.runtime.settings.database_url)), poolclass=NullPool)
+    async with engine.begin() as owner:
+        await owner.execute(text("ANALYZE registrations"))
+    await engine.dispose()
+    async with world.runtime.transaction(partner.id) as tx:
+        plans = [
+            "\n".join((await tx.session.execute(text(f"EXPLAIN {statement}"), given)).scalars())
+            for statement, given in ((queries._TWINS, parameters), (queries._MODELS, patterns))
+        ]
+    assert "ix_registrations_serial_number" in plans[0]
+    assert "ix_registrations_partner_id_product_key" in plans[0]
+    assert "ix_registrations_serial_number" in plans[1]
+    assert "Seq Scan on registrations" not in "".join(plans)

@@ -1,0 +1,164 @@
+"""Files to take home: rows to mend and send again, and how every row of an order ended."""
+
+import csv
+import io
+
+from app.domain.identity import Device, IdentityKind
+from app.intake.corrections import ADDED
+from app.services.reports import RESULT_COLUMNS
+from deploy.synthetic import devices
+from tests.import_scene import (
+    HEADER,
+    committed,
+    look,
+    preview,
+    send,
+    sheet,
+    tuple_rows,
+    tuple_sheet,
+    upload,
+    work_imports,
+)
+from tests.integration.test_api_bad_input import problem_of
+from tests.world import Partner, World
+
+
+async def download(world: World, partner: Partner, path: str) -> str:
+    response = await world.client.get(path, headers=partner.headers)
+    assert response.status_code == 200, response.text
+    assert response.headers["content-type"] == "text/csv; charset=utf-8"
+    assert "attachment" in response.headers["content-disposition"]
+    return response.content.decode("utf-8-sig")
+
+
+def table(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+async def test_errors_come_back_as_they_were_sent_with_what_to_do(world: World) -> None:
+    partner = await world.partner()
+    header = (*HEADER, "Colour")
+    rows = [*tuple_rows(2, "SYN", "red"), [" SYN9 ", "Contoso", "", "blue, or so"]]
+    found = await preview(world, partner, sheet(header, rows))
+    [row] = table(await download(world, partner, f"/v1/imports/{found['id']}/errors.csv"))
+    assert [row[name] for name in header] == rows[2]
+    assert (row["row"], row["code"]) == ("3", "incomplete_tuple")
+    assert row["problem"]
+    assert row["remedy"]
+
+
+async def test_mended_errors_can_be_uploaded_again_and_again(world: World) -> None:
+    partner = await world.partner()
+    [device] = devices(1, seed=8, kind=IdentityKind.HARDWARE_HASH)
+    header = (*HEADER, "Hardware Hash")
+    rows = [["SYN1", "Contoso", "", ""], [f"{device.serial_number}-other", "", "", str(device.hardware_hash)]]
+    data = sheet(header, rows)
+    for _ in range(2):
+        found = await preview(world, partner, data)
+        assert found["counts"]["invalid"] == 2
+        data = (await download(world, partner, f"/v1/imports/{found['id']}/errors.csv")).encode("utf-8-sig")
+        given_back = table(data.decode("utf-8-sig"))
+        assert list(given_back[0]) == [*ADDED, *header]
+        assert [[row[name] for name in header] for row in given_back] == rows
+    mended = data.replace(b"SYN1,Contoso,,", b"SYN1,Contoso,Book,").replace(b"-other", b"")
+    found = await preview(world, partner, mended)
+    assert (found["state"], found["counts"]["invalid"]) == ("ready", 0), found["preview"]
+    assert found["dialect"]["columns_unused"] == []
+
+
+async def test_warnings_can_be_had_too(world: World) -> None:
+    partner = await world.partner()
+    found = await preview(world, partner, sheet(HEADER, [[" SYN1", "Contoso", "Book"], ["SYN2", "", ""]]))
+    path = f"/v1/imports/{found['id']}/errors.csv?verdict=warning"
+    [row] = table(await download(world, partner, path))
+    assert (row["row"], row["code"]) == ("1", "value_trimmed")
+
+
+async def test_a_file_without_names_comes_back_with_names_that_are_understood(world: World) -> None:
+    partner = await world.partner()
+    data = b"9999000000017,Contoso,Book\r\n9999000000024,Contoso,Book\r\n9999000000017,Contoso,Book\r\n"
+    found = await preview(world, partner, data)
+    assert found["counts"]["invalid"] == 1, found
+    text = await download(world, partner, f"/v1/imports/{found['id']}/errors.csv")
+    again = await preview(world, partner, text.encode())
+    assert again["counts"] == {"total": 1, "valid": 1, "warning": 0, "invalid": 0}, again
+
+
+async def test_no_cell_of_a_report_is_run_by_a_spreadsheet(world: World) -> None:
+    partner = await world.partner()
+    header = (*HEADER, "=Note")
+    hostile = ["=cmd|'/c calc'!A1", "+1", "-2", "@SUM(A1)"]
+    rows = [[text, "Contoso", "Book", text] for text in hostile]
+    found = await preview(world, partner, sheet(header, [*rows, ["=X", "", "", "\t=1"]]))
+    errors = await download(world, partner, f"/v1/imports/{found['id']}/errors.csv")
+    final = await committed(world, partner, found["id"])
+    await world.work()
+    results = await download(world, partner, f"/v1/orders/{final['orders'][0]['order_id']}/result.csv")
+    direct = await world.order(
+        partner,
+        [
+            Device(serial_number=f"{text}9", manufacturer="=M", model="+m", line_ref=text, group_tag="-tag")
+            for text in hostile
+        ],
+    )
+    of_order = await download(world, partner, f"/v1/orders/{direct.view.record['id']}/result.csv")
+    for text, expected in ((errors, 1), (results, 5), (of_order, 4)):
+        lines = list(csv.reader(io.StringIO(text)))
+        assert len(lines) == expected + 1
+        assert [cell for line in lines for cell in line if cell[:1] in tuple("=+-@\t\r") and cell] == []
+        assert any("'=" in cell for line in lines for cell in line)
+
+
+async def test_the_result_of_an_import_has_its_columns_and_every_rows_outcome(world: World) -> None:
+    partner = await world.partner()
+    header = (*HEADER, "Colour")
+    rows = [*tuple_rows(1500, "SYN", "red"), ["SYN9", "Contoso", "", "blue"]]
+    found = await preview(world, partner, sheet(header, rows))
+    final = await committed(world, partner, found["id"])
+    path = f"/v1/orders/{final['orders'][0]['order_id']}/result.csv"
+    waiting = table(await download(world, partner, path))
+    assert {row["state"] for row in waiting} == {"queued", "invalid"}
+    await world.work()
+    ended = table(await download(world, partner, path))
+    assert [[row[name] for name in header] for row in ended] == rows
+    assert [int(row["row"]) for row in ended] == list(range(1, 1502))
+    assert {row["state"] for row in ended[:-1]} == {"registered"}
+    assert (ended[-1]["state"], ended[-1]["code"]) == ("invalid", "incomplete_tuple")
+    assert ended[-1]["remedy"]
+
+
+async def test_the_result_of_an_order_by_json_has_its_fields(world: World) -> None:
+    partner = await world.partner()
+    order = await world.order(
+        partner,
+        [
+            Device(serial_number="S1", manufacturer="Contoso", model="Book", line_ref="10"),
+            Device(serial_number="S2", line_ref="20"),
+        ],
+    )
+    await world.work()
+    text = await download(world, partner, f"/v1/orders/{order.view.record['id']}/result.csv")
+    first, second = table(text)
+    assert list(first)[: len(RESULT_COLUMNS)] == list(RESULT_COLUMNS)
+    assert (first["line_ref"], first["state"]) == ("10", "registered")
+    assert (second["line_ref"], second["code"]) == ("20", "incomplete_tuple")
+
+
+async def test_an_expired_import_leaves_its_orders_a_result_all_the_same(world: World) -> None:
+    partner = await world.partner()
+    final = await committed(world, partner, (await preview(world, partner, tuple_sheet(2)))["id"])
+    world.clock.advance(days=8)
+    await work_imports(world)
+    text = await download(world, partner, f"/v1/orders/{final['orders'][0]['order_id']}/result.csv")
+    assert [row["Device Serial Number"] for row in table(text)] == ["SYN00001", "SYN00002"]
+    response = await world.client.get(f"/v1/imports/{final['id']}/errors.csv", headers=partner.headers)
+    problem_of(response, 409, "invalid_state")
+
+
+async def test_there_are_no_errors_to_give_before_the_file_is_read(world: World) -> None:
+    partner = await world.partner()
+    import_id = await upload(world, partner, tuple_sheet(2))
+    response = await world.client.get(f"/v1/imports/{import_id}/errors.csv", headers=partner.headers)
+    problem_of(response, 409, "invalid_state")
+    assert (await look(world, partner, import_id))["state"] == "uploaded"
+    assert (await send(world, partner, b"")).status_code == 201

@@ -1,0 +1,28 @@
+"""The world's API on a socket of its own, where a connection can really break."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import uvicorn
+
+from tests.world import World
+
+
+@asynccontextmanager
+async def serving(world: World) -> AsyncIterator[tuple[str, int]]:
+    """Host and port."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    config = uvicorn.Config(world.app, log_level="error", lifespan="off", timeout_graceful_shutdown=1)
+    server = uvicorn.Server(config)
+    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
+    task = asyncio.create_task(server.serve(sockets=[listening]))
+    async with asyncio.timeout(10):
+        while not server.started:  # noqa: ASYNC110 - uvicorn has a flag, no event
+            await asyncio.sleep(0.005)
+    try:
+        yield listening.getsockname()
+    finally:
+        server.should_exit = True
+        await task
