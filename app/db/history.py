@@ -5,6 +5,7 @@ one costs.
 """
 
 from collections.abc import Sequence
+from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -28,6 +29,7 @@ CROSS JOIN LATERAL (
     SELECT t.id, t.customer_id, t.order_id, t.state FROM (
         (SELECT r.id, r.customer_id, r.order_id, r.batch_id, r.state FROM registrations r
          WHERE r.partner_id = :partner AND r.serial_number = a.serial
+         AND r.order_id IS DISTINCT FROM CAST(:but AS uuid)
          AND r.state IN ({_HAS_DEVICE}, {_ON_ITS_WAY})
          AND (a.maker IS NULL OR r.manufacturer IS NULL OR a.maker = r.manufacturer)
          AND (a.model IS NULL OR r.model IS NULL OR a.model = r.model)
@@ -36,6 +38,7 @@ CROSS JOIN LATERAL (
         UNION
         (SELECT r.id, r.customer_id, r.order_id, r.batch_id, r.state FROM registrations r
          WHERE r.partner_id = :partner AND r.product_key = a.key
+         AND r.order_id IS DISTINCT FROM CAST(:but AS uuid)
          AND r.state IN ({_HAS_DEVICE}, {_ON_ITS_WAY})
          LIMIT {ROWS_PER_DEVICE})
     ) AS t
@@ -63,16 +66,49 @@ GROUP BY p.pattern, e.manufacturer, e.model
 """
 
 
+def _known(column: str) -> str:
+    return (
+        f"SELECT a.value FROM unnest(CAST(:values AS text[])) AS a(value) CROSS JOIN LATERAL ("
+        f"SELECT FROM registrations r WHERE r.partner_id = :partner AND r.{column} = a.value "
+        "AND r.order_id IS DISTINCT FROM CAST(:but AS uuid) LIMIT 1) AS r"
+    )
+
+
+_KNOWN_SERIALS, _KNOWN_KEYS = _known("serial_number"), _known("product_key")
+
+
+async def known(
+    session: AsyncConnection,
+    partner_id: PartnerId,
+    serial_numbers: Sequence[str | None],
+    product_keys: Sequence[str | None],
+    *,
+    but: UUID | None,
+) -> tuple[set[str], set[str]]:
+    """Those of the serial numbers and PKIDs that any registration has, whatever became of it; not looking
+    at the order `but`."""
+    found: list[set[str]] = []
+    for statement, values in ((_KNOWN_SERIALS, serial_numbers), (_KNOWN_KEYS, product_keys)):
+        asked = [value for value in values if value is not None]
+        rows = await fetch_all(session, statement, partner=partner_id, values=asked, but=but) if asked else []
+        found.append({row["value"] for row in rows})
+    serials, keys = found
+    return serials, keys
+
+
 async def twins(
     session: AsyncConnection,
     partner_id: PartnerId,
     devices: Sequence[tuple[int, str | None, str | None, str | None, str | None]],
+    *,
+    but: UUID | None,
 ) -> list[Record]:
     """Registrations of the same devices: (place, serial number, manufacturer, model, PKID) of each."""
     return await fetch_all(
         session,
         _TWINS,
         partner=partner_id,
+        but=but,
         places=[place for place, *_ in devices],
         serials=[serial for _, serial, *_ in devices],
         makers=[maker for _, _, maker, _, _ in devices],

@@ -22,8 +22,9 @@ from app.domain.registration import RegistrationState
 from app.platforms.base import Platform
 from app.queue import WakeKind
 from app.runtime import Runtime, Tx
-from app.services import portal_files
+from app.services import history, portal_files
 from app.services.events import order_happening, order_news, publish
+from app.services.history import Patterns
 from app.services.orders import OrderView
 from app.services.planning import Plan, PlannedRow, Terms
 from app.services.storage import OrderStorage
@@ -83,11 +84,12 @@ async def preview(runtime: Runtime, partner_id: PartnerId, new: NewOrder) -> Pre
     async with runtime.transaction(partner_id) as tx:
         taken = await orders.get_by_reference(tx.session, partner_id, new.reference)
         plan = Plan(terms.judging)
-        async for _ in _planned(plan, new.devices):
+        async for _ in _planned(tx, partner_id, new, plan, None):
             pass
-    if plan.is_spoilt:
-        plan = Plan(terms.judging)
-        await to_thread.run_sync(plan.all_at_once, new.devices)
+        if plan.is_spoilt:
+            plan = Plan(terms.judging, whole=True)
+            async for _ in _planned(tx, partner_id, new, plan, None):
+                pass
     _refuse_if_asked(new, plan)
     if taken is not None:
         raise _reference_taken(new, taken)
@@ -112,7 +114,7 @@ async def accept(
         try:
             acceptance = await _accept(runtime, partner_id, new, terms, before_commit)
         except _Spoilt:
-            acceptance = await _accept(runtime, partner_id, new, terms, before_commit, all_at_once=True)
+            acceptance = await _accept(runtime, partner_id, new, terms, before_commit, whole=True)
     except IntegrityError as error:
         async with runtime.transaction(partner_id) as tx:
             taken = await orders.get_by_reference(tx.session, partner_id, new.reference)
@@ -142,10 +144,10 @@ async def _accept(
     terms: _Terms,
     before_commit: Callable[[Tx, Acceptance], Awaitable[None]] | None,
     *,
-    all_at_once: bool = False,
+    whole: bool = False,
 ) -> Acceptance:
     async with runtime.transaction(partner_id) as tx:
-        acceptance = await _store(runtime, tx, partner_id, new, terms, all_at_once=all_at_once)
+        acceptance = await _store(runtime, tx, partner_id, new, terms, whole=whole)
         if before_commit is not None:
             await before_commit(tx, acceptance)
     return acceptance
@@ -155,16 +157,23 @@ CHUNK = 1000
 """Rows checked in one piece, while those before them are being stored."""
 
 
-async def _planned(plan: Plan, devices: Sequence[Given]) -> AsyncIterator[list[PlannedRow]]:
+async def _planned(
+    tx: Tx, partner_id: PartnerId, new: NewOrder, plan: Plan, order_id: UUID | None
+) -> AsyncIterator[list[PlannedRow]]:
     """The rows chunk by chunk. The next chunk is being checked, in a thread, while one is handed out."""
-    following = asyncio.ensure_future(to_thread.run_sync(plan.check, devices[:CHUNK]))
+    devices, patterns = new.devices, Patterns()
+    size = len(devices) if plan.whole else CHUNK
+    following = asyncio.ensure_future(to_thread.run_sync(plan.check, devices[:size]))
     try:
-        for start in range(CHUNK, len(devices) + CHUNK, CHUNK):
+        for start in range(size, len(devices) + size, size):
             checked = await following
             if start < len(devices):
-                piece = devices[start : start + CHUNK]
+                piece = devices[start : start + size]
                 following = asyncio.ensure_future(to_thread.run_sync(plan.check, piece))
-            yield plan.add(checked)
+            said = await history.compare(
+                tx, partner_id, new.customer_id, checked, patterns=patterns, but_order=order_id
+            )
+            yield plan.add(checked, said)
     finally:
         following.cancel()
 
@@ -244,9 +253,9 @@ async def _store(
     new: NewOrder,
     terms: _Terms,
     *,
-    all_at_once: bool,
+    whole: bool,
 ) -> Acceptance:
-    """Raises _Spoilt where the rows must be planned all at once."""
+    """Raises _Spoilt where the rows must be planned as a whole."""
     now = runtime.now()
     # Consent is looked at again under a lock: nobody revokes between look and write.
     state = await customers.consent_for_share(tx.session, partner_id, new.customer_id)
@@ -267,13 +276,10 @@ async def _store(
     }
     await orders.add(tx.session, partner_id, record)
     storage = OrderStorage(tx, partner_id, record, held=held, now=now)
-    plan = Plan(terms.judging)
-    if all_at_once:
-        await storage.add(plan, await to_thread.run_sync(plan.all_at_once, new.devices))
-    else:
-        async for rows in _planned(plan, new.devices):
-            if not (new.reject_invalid and plan.invalid):
-                await storage.add(plan, rows)
+    plan = Plan(terms.judging, whole=whole)
+    async for rows in _planned(tx, partner_id, new, plan, record["id"]):
+        if not (new.reject_invalid and plan.invalid):
+            await storage.add(plan, rows)
     _refuse_if_asked(new, plan)
     if plan.is_spoilt:
         raise _Spoilt

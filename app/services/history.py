@@ -55,10 +55,12 @@ async def compare(
     devices: Sequence[Comparable],
     *,
     patterns: Patterns | None = None,
+    but_order: UUID | None = None,
 ) -> list[list[Finding]]:
     """What there is to say about each device, in their order; nothing about invalid ones.
 
-    For up to a few thousand devices of one customer at a time. An error among the findings means that
+    For up to a few thousand devices of one customer at a time; `but_order` is the one they are being
+    stored in. An error among the findings means that
     the device must not be sent.
     """
     found: list[list[Finding]] = [[] for _ in devices]
@@ -69,9 +71,15 @@ async def compare(
     ]
     if not asked:
         return found
+    serials, keys = await history.known(
+        tx.session, partner_id, [serial for _, serial, *_ in asked], [key for *_, key in asked], but=but_order
+    )
+    # Hardly any device has been here before, and only those cost a second look.
+    met = [device for device in asked if device[1] in serials or device[4] in keys]
     by_place: defaultdict[int, list[Record]] = defaultdict(list)
-    for record in await history.twins(tx.session, partner_id, asked):
-        by_place[record["n"]].append(record)
+    if met:
+        for record in await history.twins(tx.session, partner_id, met, but=but_order):
+            by_place[record["n"]].append(record)
     for place, records in by_place.items():
         found[place] += _on_twins(customer_id, records)
     named = [

@@ -57,6 +57,8 @@ class Plan:
     """Grows with `add`; whole when all rows have gone through."""
 
     terms: Terms
+    whole: bool = False
+    """All rows come in one piece, so that each is known before the first is placed."""
     batches: list[PlannedBatch] = field(default_factory=list)
     rows: list[KeptRow] = field(default_factory=list)
     valid: int = 0
@@ -74,27 +76,28 @@ class Plan:
     @property
     def is_spoilt(self) -> bool:
         """A row that counted as valid turned out later to be the same device as one before it, by way of
-        a third that knows both. Rare; the rows must then be planned anew with `all_at_once`."""
+        a third that knows both. Rare; the rows must then be planned anew as a whole."""
         return bool(self._seen.united)
 
     def check(self, devices: Sequence[Given]) -> list[CheckedDevice]:
         rules, now = self.terms.rules, self.terms.now
-        return [check(device, rules, now) for device in devices]
+        checked = [check(device, rules, now) for device in devices]
+        return mark_duplicates(checked, self.terms.group_tag) if self.whole else checked
 
-    def add(self, checked: Sequence[CheckedDevice]) -> list[PlannedRow]:
-        """The next rows, in order, with what the rows before them say about them."""
+    def add(self, checked: Sequence[CheckedDevice], said: Sequence[Sequence[Finding]]) -> list[PlannedRow]:
+        """The next rows, in order, with what the rows before them say about them.
+
+        `said`: what the partner's own books have to say about each; warnings only.
+        """
         added = []
-        for device in checked:
+        for device, findings in zip(checked, said, strict=True):
+            if findings:
+                device = device._replace(findings=(*device.findings, *findings))
             row = self._place(self._compare(device))
             added.append(row)
             kept = row.device
             self.rows.append(KeptRow(kept.line_ref, row.group_tag, row.batch is not None, kept.findings))
         return added
-
-    def all_at_once(self, devices: Sequence[Given]) -> list[PlannedRow]:
-        """Instead of `add`, with every row known before the first is placed."""
-        self._seen = Seen()
-        return self.add(mark_duplicates(self.check(devices), self.terms.group_tag))
 
     def _compare(self, device: CheckedDevice) -> CheckedDevice:
         first = self._seen.add(device.keys)
