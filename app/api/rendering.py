@@ -78,6 +78,7 @@ def order(view: OrderView) -> OrderOut:
 
 
 def preview(found: Preview) -> OrderPreview:
+    noted = [(number, row) for number, row in enumerate(found.plan.rows, start=1) if row.findings]
     rows = [
         RowProblem(
             row=number,
@@ -85,14 +86,13 @@ def preview(found: Preview) -> OrderPreview:
             valid=row.is_valid,
             findings=[_finding(f.code, f.field, f.detail) for f in row.findings],
         )
-        for number, row in enumerate(found.plan.rows, start=1)
-        if row.findings
+        for number, row in noted[:MAX_PROBLEMS]
     ]
     return OrderPreview(
         counts=Counts.of(found.counts),
         batches=[BatchPlan(group_tag=batch.group_tag, devices=batch.devices) for batch in found.plan.batches],
-        problems=rows[:MAX_PROBLEMS],
-        problems_total=len(rows),
+        problems=rows,
+        problems_total=len(noted),
     )
 
 

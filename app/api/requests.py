@@ -135,11 +135,12 @@ async def read(request: Request, model: type[Body]) -> tuple[Body, bytes]:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().casefold()
     if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
         raise Unprocessable("unsupported_media_type", f"Not {kind or 'nothing'!r}.")
-    received, digest = bytearray(), hashlib.sha256()
+    received, size, digest = [], 0, hashlib.sha256()
     async for chunk in request.stream():
-        received += chunk
+        received.append(chunk)
+        size += len(chunk)
         digest.update(chunk)  # while the next one is on its way
-    if len(received) < SMALL_BODY:
+    if size < SMALL_BODY:
         return _parse(received, model), digest.digest()
     return await to_thread.run_sync(_parse, received, model), digest.digest()
 
@@ -148,9 +149,12 @@ SMALL_BODY = 64 * 1024
 """Bytes. Larger bodies are decoded in a thread, so that other callers are answered meanwhile."""
 
 
-def _parse(received: bytearray, model: type[Body]) -> Body:
+def _parse(received: list[bytes], model: type[Body]) -> Body:
+    """Empties the list: nobody else needs the pieces. (Of a bytearray Pydantic would make a copy.)"""
+    body = b"".join(received)
+    received.clear()
     try:
-        return model.model_validate_json(received)
+        return model.model_validate_json(body)
     except ValidationError as error:
         found = error.errors(include_url=False, include_input=False, include_context=False)
         if found[0]["type"] == "json_invalid":
@@ -160,8 +164,6 @@ def _parse(received: bytearray, model: type[Body]) -> Body:
             f"{len(found)} field(s) are wrong." if len(found) > 1 else found[0]["msg"],
             [pydantic_error(part) for part in found[:100]],
         ) from None
-    finally:
-        received.clear()
 
 
 IdempotencyKey = Annotated[

@@ -10,6 +10,7 @@ checks of an order must all judge a hash in the same way, and a large order has 
 import re
 import struct
 from base64 import b64decode, b64encode
+from binascii import a2b_base64
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -195,11 +196,11 @@ def _bytes_of(text: str) -> tuple[bytes, int, bool]:
 def _usual_bytes(text: str) -> bytes | None:
     """What 4,000 good characters hold; their filling is compared, as decoding it costs more than the rest."""
     try:
-        head = b64decode(text[:8], validate=True)
+        head = a2b_base64(text[:8], strict_mode=True)
         needed = (int.from_bytes(head[2:4], "little") + _CHECKSUM_LENGTH + 2) // 3 * 4
         if needed > TEXT_LENGTH or text[needed:] != _FILLING[needed:]:
             return None
-        blob = b64decode(text[:needed], validate=True)
+        blob = a2b_base64(text[:needed], strict_mode=True)
     except ValueError:
         return None
     return blob if len(blob) == needed // 4 * 3 and blob.startswith(b"OA") else None

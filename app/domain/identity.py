@@ -178,7 +178,7 @@ def check(device: Given, rules: Rules, now: datetime) -> CheckedDevice:
     line_ref = _clean("line_ref", device.line_ref, rules.max_value, found, keep_blanks=True)
     # A field in error counts as given: its error is what people must see, not that it is missing too.
     given = spoilt
-    whole = None
+    whole = inside = None
     if device.hardware_hash and not device.hardware_hash.isspace():
         given |= _HASH
         whole = _decoded(device.hardware_hash, found)
@@ -187,7 +187,9 @@ def check(device: Given, rules: Rules, now: datetime) -> CheckedDevice:
             given |= bit
     unset = serial is not None and is_placeholder(serial)
     if whole is not None:
-        _compare(whole, None if unset or spoilt & _SERIAL else serial, maker, model, product_key, found)
+        inside = _real_serial(whole)
+        comparable = None if unset or spoilt & _SERIAL else serial
+        _compare(whole, inside, comparable, maker, model, product_key, found)
     kind, unsent = _choose(given, rules.accepted, found)
     if unset:
         if kind is IdentityKind.TUPLE or not given & (_KEY | _HASH):
@@ -201,7 +203,7 @@ def check(device: Given, rules: Rules, now: datetime) -> CheckedDevice:
     if kind is not None and unsent:
         names = _names(unsent)
         found.append(Finding("identity_reduced", names[0], f"Sent as {kind}; not sent: {', '.join(names)}."))
-    keys = _keys(serial, maker, model, product_key, whole) if kind is not None else ()
+    keys = _keys(inside or serial, maker, model, product_key, whole) if kind is not None else ()
     checked = CheckedDevice(serial, maker, model, product_key, tag, line_ref, kind, whole, keys, tuple(found))
     if kind is not None and rules.objection is not None and (finding := rules.objection(checked)):
         return checked._replace(kind=None, keys=(), findings=(*found, finding))
@@ -355,6 +357,7 @@ def _choose(
 
 def _compare(
     whole: HardwareHash,
+    inside: str | None,
     serial: str | None,
     maker: str | None,
     model: str | None,
@@ -362,7 +365,6 @@ def _compare(
     found: list[Finding],
 ) -> None:
     """What the row says against what the hash says; a value that one of them lacks contradicts nothing."""
-    inside = _real_serial(whole)
     if serial is not None and inside is not None and serial.casefold() != inside.casefold():
         found.append(_mismatch("hash_serial_mismatch", "serial_number", serial, inside))
     if maker is not None and whole.manufacturer is not None and maker != whole.manufacturer:
@@ -406,7 +408,6 @@ def _keys(
         inside = whole.product_key
         if inside is not None and inside != product_key and _PKID.fullmatch(inside) and inside.strip("0"):
             keys.append(f"pkid:{inside}")
-        serial = _real_serial(whole) or serial
         maker, model = whole.manufacturer or maker, whole.model or model
         uuid = whole.smbios_uuid
         if uuid is not None and uuid not in _UNSET_UUIDS and (serial or whole.ek_digest is None):

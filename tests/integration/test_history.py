@@ -183,7 +183,7 @@ async def test_each_look_uses_an_index(world: World) -> None:
 
 
 async def test_an_order_by_json_says_the_same_and_not_about_itself(world: World) -> None:
-    """More rows than are checked in one piece, so that the first are stored before the last are asked about."""
+    """More rows than are checked in one piece, so that the first are stored before the last are asked."""
     partner = await world.partner()
     await world.order(partner, tuples(2))
     await world.work()
