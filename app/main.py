@@ -21,7 +21,7 @@ from app.api import (
     webhooks,
 )
 from app.api.middleware import BodyLimit, HeadLikeGet, RequestContext
-from app.runtime import Runtime
+from app.runtime import Runtime, settle_memory
 from app.settings import Settings
 
 MULTIPART_SLACK = 64 * 1024
@@ -49,6 +49,7 @@ def build(settings: Settings | None = None) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         runtime = await Runtime.open(settings, process="api")
         app.state.runtime = runtime
+        settle_memory()
         try:
             yield
         finally:

@@ -6,6 +6,7 @@ A transaction ends before its result is used: wake-ups collected in it go out af
 
 import asyncio
 import contextlib
+import gc
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -177,6 +178,16 @@ class Runtime:
             return "none" if getattr(error.orig, "sqlstate", None) == INVALID_PARAMETER else None
         except OSError:
             return None
+
+
+def settle_memory() -> None:
+    """Takes what a process has loaded by now out of the sight of Python's collector of cycles.
+
+    It would look through all of it again and again while ten thousand rows come and go: a fifth of the
+    time that an order took. Called once, when everything is imported and open.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 async def migrate(settings: Settings) -> str:

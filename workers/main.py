@@ -20,7 +20,7 @@ from arq.worker import Worker
 from app import telemetry
 from app.db.engine import OUTAGES
 from app.queue import QUEUE_NAME, WakeKind, WakeUp, deserialize, redis_settings, serialize
-from app.runtime import Runtime, databases
+from app.runtime import Runtime, databases, settle_memory
 from app.services import batches, consents, import_work, sweep, webhooks
 from app.services.import_reading import Stopping
 from app.settings import Settings
@@ -141,6 +141,7 @@ async def startup(ctx: Context) -> None:
         WakeKind.IMPORTS: settings.import_lanes,
     }
     ctx["habits"] = [asyncio.create_task(habit(ctx)) for habit in (_beat, _sweep, _tidy)]
+    settle_memory()
     log.info("worker_started", worker_id=ctx["worker_id"])
 
 
