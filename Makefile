@@ -48,6 +48,10 @@ format: install ## Let ruff format and fix
 test: install ## All tests, on real PostgreSQL and Valkey (ARGS="-n 0 -k consent" for a few)
 	$(BIN)/pytest -n auto --dist worksteal $(ARGS)
 
+.PHONY: drills
+drills: install ## Upgrade beside the release before, and restore after losing everything
+	$(BIN)/pytest -n auto tests/drills $(ARGS)
+
 .PHONY: chaos
 chaos: install ## Real processes under injected faults (SEEDS=10; ARGS="--seed 7")
 	@$(BIN)/python -m tests.chaos --seeds $(or $(SEEDS),10) $(ARGS)

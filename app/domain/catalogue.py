@@ -282,10 +282,10 @@ def _rows() -> list[Code]:
              "Nothing to do if the customer given with the upload is the right one."),
         Code("already_registered_here", row, warning, none, "The customer has this device from an earlier order",
              "Nothing to do: Microsoft will say so again. Its earlier group tag stays as it was."),
-        Code("registered_for_other_customer", row, warning, person,
+        Code("registered_for_other_customer", row, warning, none,
              "Another customer of yours has this device registered",
-             "Correct the customer if it is the wrong one. If the device has changed hands, have it deregistered "
-             "there first: Microsoft refuses it (808) until then."),
+             "Nothing to do if it has changed hands and was deregistered there: until then Microsoft refuses it "
+             "(808). Otherwise correct the customer."),
         Code("duplicate_open_elsewhere", row, warning, none, "An open order has this device already",
              "Nothing to do if both are meant; otherwise cancel one of the two orders."),
         Code("model_unlike_earlier", row, warning, none, "Earlier devices with such serial numbers were others",

@@ -7,7 +7,7 @@ import pytest
 
 from deploy.stack import Stack
 from deploy.synthetic import devices
-from tests.e2e.upstream import is_over, open_account, rows_of, said, send, until
+from tests.upstream import is_over, open_account, rows_of, said, send, until
 
 TAGS = ("Sales", "Kiosk", "Warehouse")
 PATIENCE = 90.0

@@ -22,7 +22,8 @@ SAMPLES = Path(__file__).parents[1] / "samples"
 
 
 def run(*arguments: str, given: bytes | None = None) -> Result:
-    return CliRunner().invoke(app, arguments, input=given)
+    # As wide as a pipe, wherever the tests run: what does not fit is broken over lines.
+    return CliRunner(env={"COLUMNS": "200"}).invoke(app, arguments, input=given)
 
 
 def document(result: Result) -> Any:

@@ -23,7 +23,8 @@ from app.embedded import binaries
 from deploy.processes import die_with_parent
 from deploy.stack import ROOT, Stack
 from deploy.synthetic import devices
-from tests.e2e.upstream import (
+from tests.servers import copy_cluster
+from tests.upstream import (
     Account,
     Upstream,
     is_over,
@@ -34,7 +35,6 @@ from tests.e2e.upstream import (
     send,
     until,
 )
-from tests.servers import copy_cluster
 
 SETTINGS = {
     "REGISTRAR_POLL_FIRST_S": "0.3",

@@ -28,7 +28,8 @@ from app.embedded import Embedded
 from deploy.processes import die_with_parent, end_of
 from deploy.stack import HOST, ROOT, free_port
 from deploy.synthetic import devices
-from tests.e2e.upstream import (
+from tests.servers import copy_cluster
+from tests.upstream import (
     PATIENCE,
     Account,
     NotReady,
@@ -41,7 +42,6 @@ from tests.e2e.upstream import (
     send,
     until,
 )
-from tests.servers import copy_cluster
 
 RELEASE_BEFORE = "677aae8"
 ITS_SCHEMA = "0002"
