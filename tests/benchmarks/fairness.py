@@ -11,12 +11,11 @@ import orjson
 
 from deploy.synthetic import devices
 from tests.benchmarks.whole import UNHURRIED
-from tests.benchmarks.world import Bench, open_bench, percentile
+from tests.benchmarks.world import Bench, look, open_bench, percentile
 
 ORDERS = 20
 ROWS = 10_000
 SINGLES = 30
-LOOKS = 300
 
 
 def _fill(bench: Bench, customer: str) -> list[str]:
@@ -29,16 +28,6 @@ def _fill(bench: Bench, customer: str) -> list[str]:
         assert response.status_code == 201, response.text
         orders.append(response.json()["id"])
     return orders
-
-
-def _look(bench: Bench, path: str) -> list[float]:
-    """Milliseconds of each GET."""
-    took = []
-    for _ in range(LOOKS):
-        begun = time.perf_counter()
-        bench.get(path)
-        took.append((time.perf_counter() - begun) * 1000)
-    return took
 
 
 def _sent_within(bench: Bench, customer: str, prefix: str) -> list[float]:
@@ -63,7 +52,7 @@ def run(directory: Path) -> dict[str, float]:
     settings = {**UNHURRIED, "REGISTRAR_CONSENT_INTERVAL_S": "3600"}
     with open_bench(directory, customers=2, consented=False, settings=settings) as bench:
         orders = _fill(bench, bench.customers[0])
-        looks, bound = _look(bench, f"/v1/orders/{orders[0]}"), _look(bench, "/healthz")
+        looks, bound = look(bench, f"/v1/orders/{orders[0]}"), look(bench, "/healthz")
         bench.simulator.post(f"/control/customers/{bench.tenants[1]}:accept", json={}).raise_for_status()
         bench.post(f"/v1/customers/{bench.customers[1]}/consent:recheck", None)
         alone = _sent_within(bench, bench.customers[1], "ALONE")

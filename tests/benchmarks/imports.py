@@ -17,7 +17,7 @@ import asyncpg
 
 from app.domain.identity import IdentityKind
 from deploy.synthetic import devices
-from tests.benchmarks.world import Bench, open_bench, peak_megabytes
+from tests.benchmarks.world import Bench, look, open_bench, peak_megabytes, percentile
 
 SIZES = (100_000, 1_000_000)
 HASHED = 100_000
@@ -74,8 +74,10 @@ def measure(bench: Bench, rows: int, file: Iterator[bytes], reference: str) -> d
     bench.post(f"{path}:commit", {})
     took["commit_s"] = wait_until(is_in("committed"))
     [made] = bench.get(path)["orders"]
-    assert bench.get(f"/v1/orders/{made['order_id']}")["counts"]["total"] == rows
-    return took
+    order = f"/v1/orders/{made['order_id']}"
+    assert bench.get(order)["counts"]["total"] == rows
+    looks, bound = look(bench, order), look(bench, "/healthz")
+    return took | {"look_p95_ms": percentile(looks, 0.95), "healthz_p95_ms": percentile(bound, 0.95)}
 
 
 def wait_until(done: Callable[[], bool]) -> float:
@@ -125,7 +127,7 @@ def run(directory: Path, sizes: tuple[int, ...] = SIZES, hashed: int = HASHED) -
     with open_bench(directory, customers=1, consented=False) as bench:
         for rows in sizes:
             took = measure(bench, rows, pieces(rows), f"IMPORT-{rows}")
-            whole = sum(took.values())
+            whole = sum(took[part] for part in ("upload_s", "read_s", "commit_s"))
             bound = asyncio.run(measure_bound(bench.stack.database_url, rows))
             found[f"{rows:,} rows"] = {
                 **took,

@@ -94,6 +94,19 @@ def open_bench(
         yield bench
 
 
+LOOKS = 300
+
+
+def look(bench: Bench, path: str) -> list[float]:
+    """Milliseconds of each of many GETs."""
+    took = []
+    for _ in range(LOOKS):
+        begun = time.perf_counter()
+        bench.get(path)
+        took.append((time.perf_counter() - begun) * 1000)
+    return took
+
+
 def cpu_seconds(pid: int) -> float:
     """User and system time of a process so far."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
