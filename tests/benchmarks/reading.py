@@ -153,7 +153,7 @@ def write_workbook(directory: Path, count: int, *, hashed: bool = False) -> Path
         "xl/_rels/workbook.xml.rels": f'{related}<Relationship Id="rId1" Type="{relations}/worksheet" '
         f'Target="worksheets/sheet1.xml"/><Relationship Id="rId2" Type="{relations}/sharedStrings" '
         'Target="sharedStrings.xml"/></Relationships>',
-        "xl/sharedStrings.xml": f'<sst xmlns="{main}" uniqueCount="{count * (1 + hashed) + 7}">{shared}</sst>',
+        "xl/sharedStrings.xml": f'<sst xmlns="{main}" uniqueCount="{shared.count("<si>")}">{shared}</sst>',
         "xl/worksheets/sheet1.xml": f'<worksheet xmlns="{main}"><sheetData>{"".join(rows())}</sheetData>'
         "</worksheet>",
     }
