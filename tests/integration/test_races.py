@@ -264,13 +264,12 @@ async def test_trying_again_and_a_change_of_consent_do_not_wait_for_each_other(w
         failed, waiting = await world.batches(order_id)
 
     # Whoever changes the consent has it, and wants the order next.
-    async with asyncio.TaskGroup() as tasks:
-        async with world.runtime.transaction(partner.id) as tx:
-            await customers_table.consent_for_update(tx.session, partner.id, partner.customer_id)
-            trying = tasks.create_task(orders.retry_failed(world.runtime, partner.id, order_id))
-            await _until_somebody_waits_for_a_lock(world)
-            await tx.session.execute(text("SET LOCAL lock_timeout = '200ms'"))
-            assert await orders_table.lock(tx.session, partner.id, order_id), "nobody who waits has it"
+    async with asyncio.TaskGroup() as tasks, world.runtime.transaction(partner.id) as tx:
+        await customers_table.consent_for_update(tx.session, partner.id, partner.customer_id)
+        trying = tasks.create_task(orders.retry_failed(world.runtime, partner.id, order_id))
+        await _until_somebody_waits_for_a_lock(world)
+        await tx.session.execute(text("SET LOCAL lock_timeout = '200ms'"))
+        assert await orders_table.lock(tx.session, partner.id, order_id), "nobody who waits has it"
     assert trying.result().retried == 1
     assert waiting["state"] == "queued"
 
