@@ -113,8 +113,10 @@ class Queue:
 
         A failure is logged and forgotten, because the sweep finds the rows.
         """
+        if time.monotonic() < self._silent_until:
+            return
         wake_ups = [wanted for wake_up in wake_ups if (wanted := self._not_planned(wake_up, now)) is not None]
-        if not wake_ups or time.monotonic() < self._silent_until:
+        if not wake_ups:
             return
         try:
             async with asyncio.timeout(SEND_PATIENCE):
@@ -123,6 +125,7 @@ class Queue:
                     await _enqueue(pool, wake_up, now)
         except (RedisError, OSError) as error:  # TimeoutError is an OSError
             self._silent_until = time.monotonic() + PAUSE_AFTER_FAILURE
+            self._planned.clear()  # what was asked for may not have arrived, or have gone with Redis
             log.warning("wake_up_not_sent", error=type(error).__name__, count=len(wake_ups))
 
     def _not_planned(self, wake_up: WakeUp, now: datetime) -> WakeUp | None:
@@ -132,7 +135,9 @@ class Queue:
             return wake_up
         if wake_up.at - now > LONGEST_DEFERRAL:
             return None  # left to the sweep
-        slot = math.ceil(wake_up.at.timestamp() / SLOT)
+        # A time that has passed while its transaction went on is now: lanes of a slot that is over have
+        # looked already, and have not seen what was committed since.
+        slot = math.ceil(max(wake_up.at, now).timestamp() / SLOT)
         planned = self._planned[wake_up.kind, slot]
         lanes = min(wake_up.lanes, LANES_A_SLOT - planned)
         if lanes <= 0:

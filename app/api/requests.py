@@ -15,6 +15,7 @@ from anyio import to_thread
 from fastapi import Depends, Header, Query, Request, Response
 from fastapi.dependencies.models import Dependant
 from pydantic import BaseModel, ValidationError
+from starlette.requests import ClientDisconnect
 
 from app.api.problems import pydantic_error
 from app.db.paging import InvalidPageToken, PageRequest
@@ -136,10 +137,14 @@ async def read(request: Request, model: type[Body]) -> tuple[Body, bytes]:
     if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
         raise Unprocessable("unsupported_media_type", f"Not {kind or 'nothing'!r}.")
     received, size, digest = [], 0, hashlib.sha256()
-    async for chunk in request.stream():
-        received.append(chunk)
-        size += len(chunk)
-        digest.update(chunk)  # while the next one is on its way
+    try:
+        async for chunk in request.stream():
+            received.append(chunk)
+            size += len(chunk)
+            digest.update(chunk)  # while the next one is on its way
+    except ClientDisconnect as gone:
+        # Nobody hears the answer; the log has a broken-off request and no error of ours.
+        raise Unprocessable("not_json", "The connection ended before the body did.") from gone
     if size < SMALL_BODY:
         return _parse(received, model), digest.digest()
     return await to_thread.run_sync(_parse, received, model), digest.digest()

@@ -142,7 +142,7 @@ async def note_trouble(
     row = await fetch_one(
         session,
         "WITH before AS (SELECT id, trouble_code FROM connections "
-        "  WHERE partner_id = :partner AND id = :id FOR UPDATE) "
+        "  WHERE partner_id = :partner AND id = :id FOR NO KEY UPDATE) "
         "UPDATE connections c SET trouble_code = :code, trouble_said = :said, "
         "trouble_since = coalesce(c.trouble_since, :now), "
         "not_before = greatest(c.not_before, CAST(:not_before AS timestamptz)) "
@@ -228,7 +228,7 @@ async def claim_customers_reading(
         "WITH chosen AS MATERIALIZED ("
         "  SELECT id FROM connections WHERE customers_due_at <= :now AND client_id IS NOT NULL "
         "  AND EXISTS (SELECT FROM customers WHERE customers.connection_id = connections.id) "
-        "  ORDER BY customers_due_at LIMIT 1 FOR UPDATE SKIP LOCKED) "
+        "  ORDER BY customers_due_at LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED) "
         "UPDATE connections SET customers_due_at = :next FROM chosen "
         "WHERE connections.id = chosen.id AND customers_due_at <= :now "
         "RETURNING connections.id, partner_id",

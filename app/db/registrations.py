@@ -123,10 +123,13 @@ async def settle(
     batch_id: UUID,
     outcomes: Sequence[Outcome],
     now: datetime,
+    *,
+    settled: bool = True,
 ) -> list[Record]:
     """Writes outcomes row by row where the move is legal; returns the rows it wrote, for the events.
 
-    The batch must still be in the state in which they came: its rows move from there.
+    The batch must still be in the state in which they came: its rows move from there. Not `settled`: the
+    outcomes are not the last word, and the rows go on moving with their batch.
     """
     if not outcomes:
         return []
@@ -135,7 +138,7 @@ async def settle(
         "UPDATE registrations r SET state = u.state, error_code = u.error_code, "
         "error_detail = u.error_detail, upstream_code = u.upstream_code, "
         "upstream_name = u.upstream_name, upstream_device_id = coalesce(u.device_id, r.upstream_device_id), "
-        "updated_at = :now, settled_at = :now "
+        "updated_at = :now, settled_at = :settled_at "
         "FROM unnest(CAST(:ids AS uuid[]), CAST(:states AS text[]), CAST(:codes AS text[]), "
         "CAST(:details AS text[]), CAST(:upstream_codes AS text[]), CAST(:names AS text[]), "
         "CAST(:devices AS text[])) "
@@ -146,6 +149,7 @@ async def settle(
         partner=partner_id,
         batch=batch_id,
         now=now,
+        settled_at=now if settled else None,
         ids=[outcome.id for outcome in outcomes],
         states=[outcome.state.value for outcome in outcomes],
         codes=[outcome.error_code for outcome in outcomes],

@@ -280,9 +280,9 @@ async def _store(
     async for rows in _planned(tx, partner_id, new, plan, record["id"]):
         if not (new.reject_invalid and plan.invalid):
             await storage.add(plan, rows)
-    _refuse_if_asked(new, plan)
     if plan.is_spoilt:
         raise _Spoilt
+    _refuse_if_asked(new, plan)
     await storage.close(plan)
     outcome = Preview(plan, held)
     view = OrderView(

@@ -45,6 +45,8 @@ five minutes, 20 hours of trying, longer than Microsoft's longest outages."""
 MAX_DEFECTS = 30
 """Steps in a row that ended by an error nobody has thought of before the batch is ended: with the same
 pauses two hours, in which a corrected release or row still saves it."""
+HAND_OVER_PAUSES = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 4.0)
+"""Seconds before each try to give a batch back while the database is away."""
 BROKEN = catalogue.lookup("batch_broken").code
 
 
@@ -81,7 +83,7 @@ async def advance_next(runtime: Runtime) -> Step | None:
         if is_passing(error):
             # Deadlock, restart, lost connection: nothing was committed.
             log.warning("step_not_recorded", batch_id=str(claim.id), error=origin(error)["error"])
-            await _hand_over(runtime, claim, _pause(runtime, claim))
+            await _hand_over_patiently(runtime, claim)
         else:
             log.error("step_failed", batch_id=str(claim.id), state=claim.state.value, **origin(error))
             await _after_defect(runtime, claim, origin(error)["error"])
@@ -237,11 +239,23 @@ async def _end_broken(runtime: Runtime, claim: Claim, kind: str) -> None:
         await give_up(runtime, claim, said=kind)
 
 
-async def _hand_over(runtime: Runtime, claim: Claim, due_at: datetime) -> None:
-    """The step was broken off: it begins again, here or elsewhere."""
+async def _hand_over_patiently(runtime: Runtime, claim: Claim) -> None:
+    """A restart of the database is over in seconds; the end of the lease would cost minutes."""
+    for pause in HAND_OVER_PAUSES:
+        await asyncio.sleep(pause)
+        if await _hand_over(runtime, claim, _pause(runtime, claim)):
+            return
+
+
+async def _hand_over(runtime: Runtime, claim: Claim, due_at: datetime) -> bool:
+    """The step was broken off: it begins again, here or elsewhere. False where that was not written down."""
     try:
         async with runtime.transaction(claim.partner_id) as tx:
             await release(tx, claim, due_at, runtime.now(), {"troubles": claim.troubles + 1})
-    except (SQLAlchemyError, OSError, LostClaim):
+    except LostClaim:
+        log.warning("claim_lost", batch_id=str(claim.id))
+    except (SQLAlchemyError, OSError):
         # The end of the lease does the same.
         log.warning("claim_not_handed_over", batch_id=str(claim.id))
+        return False
+    return True

@@ -101,6 +101,12 @@ async def retry_failed(runtime: Runtime, partner_id: PartnerId, order_id: UUID) 
     """Puts the failed, conflicting and unknown rows into new batches. Raises Conflict if there are none."""
     now = runtime.now()
     async with runtime.transaction(partner_id) as tx:
+        found = await orders.get(tx.session, partner_id, order_id)
+        if found is None:
+            raise NotFound("not_found", f"There is no order {order_id}.")
+        # The consent before the order, as a change of consent takes them: or each would wait for the other.
+        state = await customers.consent_for_share(tx.session, partner_id, found["customer_id"])
+        held = state is None or not consent.lets_pass(ConsentState(state))
         order = await orders.lock(tx.session, partner_id, order_id)
         if order is None:
             raise NotFound("not_found", f"There is no order {order_id}.")
@@ -113,7 +119,7 @@ async def retry_failed(runtime: Runtime, partner_id: PartnerId, order_id: UUID) 
                 else "The order has no row that failed and whose batch is over."
             )
             raise Conflict("invalid_state", detail)
-        await _requeue(runtime, tx, partner_id, order, ready, now)
+        await _requeue(runtime, tx, partner_id, order, ready, now, held=held)
         await publish(tx, partner_id, await order_news(tx, partner_id, order_id), now)
         view = await _view(tx, partner_id, order_id)
     return Retry(view, len(ready), len(rows) - len(ready))
@@ -126,9 +132,9 @@ async def _requeue(
     order: Record,
     rows: Sequence[Record],
     now: datetime,
+    *,
+    held: bool,
 ) -> None:
-    state = await customers.consent_for_share(tx.session, partner_id, order["customer_id"])
-    held = state is None or not consent.lets_pass(ConsentState(state))
     batch_state = BatchState.HELD if held else BatchState.QUEUED
     limit = runtime.platforms[order["platform"]].capabilities.max_devices
     by_tag: dict[str, list[UUID]] = defaultdict(list)

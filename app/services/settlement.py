@@ -80,7 +80,7 @@ async def record(
     final = [outcome for outcome in outcomes if outcome.id not in postponed]
     async with runtime.transaction(claim.partner_id) as tx:
         order = await _take(tx, claim)
-        await registrations.settle(tx.session, claim.partner_id, claim.id, unclear, now)
+        await registrations.settle(tx.session, claim.partner_id, claim.id, unclear, now, settled=False)
         settled = await registrations.settle(tx.session, claim.partner_id, claim.id, final, now)
         registered = [row["id"] for row in settled if row["state"] in SUCCESS]
         if registered:

@@ -532,3 +532,39 @@ async def test_hashes_and_secrets_are_in_no_answer_and_no_readable_column(
     everywhere = answers + await world.dump() + caplog.text + "".join(capfd.readouterr())
     for secret in (device["hardware_hash"][:40], *secrets.values(), partner.key):
         assert secret not in everywhere
+
+
+async def test_a_caller_that_goes_away_in_the_middle_of_a_body_is_no_error_of_ours(
+    world: World, capfd: pytest.CaptureFixture[str]
+) -> None:
+    partner = await world.partner(consented=False)
+    order = json.dumps(
+        {"customer_id": str(partner.customer_id), "reference": "R", "devices": [TUPLE]}
+    ).encode()
+    arriving = [
+        {"type": "http.request", "body": order[:-1], "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return arriving.pop(0)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    key = ("authorization", partner.headers["Authorization"])
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/v1/orders",
+        "query_string": b"",
+        "headers": [
+            (name.encode(), value.encode()) for name, value in (key, ("content-type", "application/json"))
+        ],
+    }
+    await world.app(scope, receive, send)
+
+    assert sent[0]["status"] == 400
+    assert "unexpected_error" not in "".join(capfd.readouterr())
+    await assert_nothing_stored(world)

@@ -10,7 +10,9 @@ import pytest
 
 from app.domain.identity import IdentityKind
 from app.services import batches, sweep
+from app.services.acceptance import CHUNK
 from deploy.synthetic import devices as synthetic
+from tests.agreement import assert_agreement
 from tests.integration.test_api_bad_input import TUPLE, problem_of
 from tests.world import Partner, World, tuples
 
@@ -131,6 +133,44 @@ async def test_more_problems_than_are_shown_are_counted(world: World) -> None:
     )
     assert len(refused["errors"]) == 100
     assert refused["detail"].startswith("150 of 150 rows")
+
+
+async def test_two_rows_that_a_third_one_far_below_shows_to_be_one_device_become_one(world: World) -> None:
+    """The second row has been stored as valid by then: all of it is undone and planned anew, once."""
+    partner = await world.partner()
+    named = {"serial_number": "TWIN", "manufacturer": "Contoso", "model": "Book"}
+    between = [device.fields() for device in synthetic(CHUNK, seed=3)]
+    devices = [{"product_key": "9999000000017"}, named, *between, {"product_key": "9999000000017", **named}]
+    again = {"headers": {"Idempotency-Key": "twins"}, "reference": "TWINS"}
+
+    dry = (await world.post_order(partner, devices, validate_only=True)).json()
+    order = (await world.post_order(partner, devices, **again)).json()
+    repeated = await world.post_order(partner, devices, **again)
+
+    assert order["preview"] == dry
+    assert [problem["row"] for problem in dry["problems"] if not problem["valid"]] == [2, len(devices)]
+    assert repeated.headers["idempotency-replayed"] == "true"
+    told = await world.select("SELECT type FROM events WHERE order_id IS NOT NULL")
+    assert [event["type"] for event in told] == ["order.accepted"]
+    await world.work()
+    await assert_agreement(world, partner, UUID(order["id"]))
+
+
+async def test_a_refused_order_names_the_same_rows_as_its_dry_run(world: World) -> None:
+    partner = await world.partner()
+    named = {"serial_number": "TWIN", "manufacturer": "Contoso", "model": "Book"}
+    between = [device.fields() for device in synthetic(CHUNK, seed=3)]
+    devices = [{"product_key": "9999000000017"}, named, *between, {"product_key": "9999000000017", **named}]
+
+    answers = [
+        await world.post_order(partner, devices, on_invalid="reject_order", validate_only=dry)
+        for dry in (True, False)
+    ]
+
+    dry, real = (problem_of(answer, 422, "order_rejected") for answer in answers)
+    assert [error["row"] for error in real["errors"]] == [2, len(devices)]
+    assert (dry["detail"], dry["errors"]) == (real["detail"], real["errors"])
+    assert [await world.count(table) for table in ("orders", "batches", "registrations")] == [0, 0, 0]
 
 
 async def test_an_order_of_bad_rows_only_fails_at_once(world: World) -> None:

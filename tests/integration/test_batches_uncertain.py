@@ -1,6 +1,7 @@
 """Calls whose outcome is not known: found out in the end, registered once, and never endlessly."""
 
 import asyncio
+from itertools import groupby
 from typing import Any
 
 import pytest
@@ -295,3 +296,32 @@ async def test_a_listing_too_long_to_read_leads_to_the_repetition_at_once(world:
     assert view.state.value == "completed"
     assert len(await world.calls("list_devices")) == 1, "the same short look is not repeated"
     assert {row["state"] for row in await world.rows(partner, order.view.record["id"])} == {"registered"}
+
+
+async def test_rows_that_are_looked_up_move_with_their_batch_and_are_not_called_settled(world: World) -> None:
+    partner = await world.partner()
+    # Neither sending registers anything: looked up in vain, sent once more, looked up in vain again.
+    await world.switch(never_finish_rate=1.0)
+    order = await world.order(partner, tuples(2))
+    url = f"/v1/orders/{order.view.record['id']}/registrations"
+    seen: list[tuple[str, bool]] = []
+    async with world.another(poll_deadline_s=300) as patient:
+        while not seen or seen[-1] != ("unknown", True):
+            before = world.clock.now()
+            if await batches.advance_next(patient.runtime) is None:
+                world.clock.advance(seconds=30)
+                continue
+            asked = {"since": before.isoformat()}
+            changed = (await world.client.get(url, params=asked, headers=partner.headers)).json()["items"]
+            assert changed == await world.rows(partner, order.view.record["id"]), "what moved is told"
+            now = [(row["state"], row["settled_at"] is not None) for row in changed]
+            assert now[0] == now[1]
+            seen += now[:1]
+
+    assert [stage for stage, _ in groupby(seen)] == [
+        ("processing", False),
+        ("unknown", False),
+        ("processing", False),
+        ("unknown", False),
+        ("unknown", True),
+    ]

@@ -1,14 +1,17 @@
 """The customer's permission: what grants it, what ends it, and what that does to waiting work."""
 
 import asyncio
+from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 
+from app.db import connections
 from app.domain.order import OrderState
 from app.domain.upstream import UpstreamFailure
-from app.services import batches, consents, sweep
+from app.services import acceptance, batches, consents, sweep
+from app.services.acceptance import NewOrder
 from tests.receiver import open_receiver, subscribe
 from tests.world import Partner, World, tuples
 
@@ -72,6 +75,23 @@ async def test_a_new_customer_is_looked_up_without_waiting_for_the_interval(worl
     assert response.json()["consent"]["state"] == "unknown"
     assert await consents.read_due(world.runtime)
     assert await state(world, partner, UUID(response.json()["id"])) == "granted"
+
+
+async def test_a_reading_begins_while_an_order_of_the_connection_is_being_stored(world: World) -> None:
+    """A large one takes half a second, and there may always be one: the wake-up must not come in vain."""
+    partner = await world.partner()
+    await world.select("UPDATE connections SET customers_due_at = :now RETURNING id", now=world.clock.now())
+    claimed: list[Any] = []
+
+    async def claim(*_: Any) -> None:
+        now, interval = world.clock.now(), timedelta(minutes=5)
+        async with world.runtime.system_transaction() as tx:
+            claimed.append(await connections.claim_customers_reading(tx.session, now=now, interval=interval))
+
+    new = NewOrder(partner.customer_id, "BEING-STORED", tuples(3), b"test")
+    await acceptance.accept(world.runtime, partner.id, new, before_commit=claim)
+
+    assert [due["id"] for due in claimed] == [partner.connection_id]
 
 
 async def test_recheck_releases_a_held_order_at_once(world: World) -> None:

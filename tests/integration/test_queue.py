@@ -14,7 +14,17 @@ import pytest_asyncio
 from redis.asyncio import Redis
 
 from app.domain.order import OrderState
-from app.queue import EXPIRES_AFTER, LONGEST_DEFERRAL, QUEUE_NAME, Queue, WakeKind, WakeUp, deserialize
+from app.queue import (
+    EXPIRES_AFTER,
+    LANES_A_SLOT,
+    LONGEST_DEFERRAL,
+    QUEUE_NAME,
+    Queue,
+    WakeKind,
+    WakeUp,
+    deserialize,
+    redis_settings,
+)
 from app.services import batches, consents, sweep, webhooks
 from tests.receiver import open_receiver, subscribe
 from tests.world import World, tuples
@@ -133,6 +143,35 @@ async def test_a_wake_up_for_later_waits_and_one_for_much_later_is_left_to_the_s
     (job,) = await jobs(redis)
     assert job["f"] == "advance_batches"
     assert abs(job["at"] - soon.timestamp()) < 1
+
+
+async def test_a_wake_up_that_comes_late_is_sent_though_the_lanes_of_its_moment_have_run(
+    world: World, redis: Redis
+) -> None:
+    """They ran before its transaction had committed, and saw nothing of it."""
+    now = datetime.now(UTC)
+    await world.runtime.queue.send([WakeUp(WakeKind.BATCHES, LANES_A_SLOT, now)], now)
+    await redis.flushall()  # taken by a worker
+
+    await world.runtime.queue.send([WakeUp(WakeKind.BATCHES, at=now)], now + timedelta(seconds=3))
+
+    assert await kinds(redis) == ["advance_batches"]
+
+
+async def test_a_wake_up_that_did_not_arrive_counts_for_none_that_comes_after(
+    world: World, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.queue.PAUSE_AFTER_FAILURE", 0.0)
+    now = datetime.now(UTC)
+    soon = [WakeUp(WakeKind.BATCHES, LANES_A_SLOT, now + timedelta(minutes=1))]
+    queue = Queue("redis://127.0.0.1:1/0")
+    await queue.send(soon, now)
+    assert world.runtime.settings.redis_url is not None
+    queue._settings = redis_settings(world.runtime.settings.redis_url, attempts=1)
+    await queue.send(soon, now)
+    await queue.close()
+
+    assert await kinds(redis) == ["advance_batches"] * LANES_A_SLOT
 
 
 # --- without Redis --------------------------------------------------------------------------------

@@ -7,7 +7,10 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
+from sqlalchemy import text
+
 from app.db import batches as batches_table
+from app.db import customers as customers_table
 from app.db import group_tags
 from app.db import orders as orders_table
 from app.domain.consent import Change, ConsentState, Evidence
@@ -246,6 +249,29 @@ async def test_two_who_try_again_at_once_make_one_set_of_batches(world: World) -
     assert [b["device_count"] for b in await world.batches(order_id)] == [3, 3]
     await world.work()
     await assert_agreement(world, partner, order_id, endings=2, settlings=2)
+
+
+async def test_trying_again_and_a_change_of_consent_do_not_wait_for_each_other(world: World) -> None:
+    partner = await world.partner()
+    await world.arm({"operation": "create", "kind": "device_error", "every": 1, "code": "812"})
+    made = await world.order(partner, [*tuples(1, "BAD"), *tuples(1, "LATER", group_tag="Other")])
+    order_id = made.view.record["id"]
+    await batches.advance_next(world.runtime)
+    world.clock.advance(seconds=5)
+    failed, waiting = await world.batches(order_id)
+    while failed["state"] != "settled":
+        assert await batches.advance_next(world.runtime) is not None
+        failed, waiting = await world.batches(order_id)
+
+    # Whoever changes the consent has it, and wants the order next.
+    async with asyncio.TaskGroup() as tasks, world.runtime.transaction(partner.id) as tx:
+        await customers_table.consent_for_update(tx.session, partner.id, partner.customer_id)
+        trying = tasks.create_task(orders.retry_failed(world.runtime, partner.id, order_id))
+        await _until_somebody_waits_for_a_lock(world)
+        await tx.session.execute(text("SET LOCAL lock_timeout = '200ms'"))
+        assert await orders_table.lock(tx.session, partner.id, order_id), "nobody who waits has it"
+    assert trying.result().retried == 1
+    assert waiting["state"] == "queued"
 
 
 async def test_batches_that_finish_together_announce_the_orders_end_once(world: World) -> None:
