@@ -318,7 +318,7 @@ async def _may_commit(
     fit = summary["valid"] + summary["warning"]
     if not fit:
         raise Unprocessable(
-            "import_has_no_valid_row", f"All {summary['rows']:,} rows are invalid: there is nothing to order."
+            "import_has_no_valid_row", f"No row of {summary['rows']:,} is valid: there is nothing to order."
         )
     if reject_invalid and summary["invalid"]:
         raise Unprocessable(
