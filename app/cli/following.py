@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from app.cli.api_client import Api, JsonObject, Unreachable
 from app.cli.outcome import ExitCode, Stop, waits_for_a_person
-from app.cli.screen import STATE_WORDS, Screen, count_words, number
+from app.cli.screen import STATE_WORDS, Screen, amount, count_words, number
 from app.domain.order import FINAL, OrderState
 
 PAUSE_S: Final = 2.0
@@ -118,4 +118,4 @@ class _Progress:
         line = ", ".join(f"{number(count)} {words}" for words, count in count_words(counts))
         if line != self.line:
             self.line = line
-            self.screen.say(f"{number(total)} devices: {line}")
+            self.screen.say(f"{amount(total, 'device')}: {line}")

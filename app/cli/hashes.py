@@ -14,7 +14,7 @@ import typer
 from app.cli.api_client import JsonObject
 from app.cli.device_file import STDIN
 from app.cli.outcome import ExitCode, Stop
-from app.cli.screen import Screen
+from app.cli.screen import Screen, amount
 from app.cli.surroundings import ORDERS_PANEL, Json
 from app.domain import hardware_hash
 from app.domain.catalogue import Finding, lookup
@@ -140,8 +140,9 @@ def _hash_in(data: bytes, wanted: int) -> str:
     try:
         _, rows = read(io.BytesIO(data))
         hashes = (found for each in rows if (found := each.fields.get("hardware_hash")) is not None)
-        for number, found in enumerate(hashes, start=1):
-            if number == wanted:
+        seen = 0
+        for seen, found in enumerate(hashes, start=1):
+            if seen == wanted:
                 return found
     except UnreadableFile:
         if text.strip() and "\ufffd" not in text and len(text.split()) == 1:
@@ -149,4 +150,6 @@ def _hash_in(data: bytes, wanted: int) -> str:
         raise Stop(
             "There is no hardware hash in it.", "Give the hash alone, or a file with devices."
         ) from None
-    raise Stop("There are not so many rows with a hardware hash in it.")
+    if not seen:
+        raise Stop("No row of the file has a hardware hash.")
+    raise Stop(f"The file has only {amount(seen, 'row')} with a hardware hash.", "Give a lower --row.")

@@ -6,6 +6,7 @@ same import, because its Idempotency-Key follows from the file and what is said 
 
 import hashlib
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -18,7 +19,8 @@ from app.cli.customers import customer_names, find_customer
 from app.cli.following import PATIENCE_S, PAUSE_S, watch
 from app.cli.outcome import ExitCode, Stop, combine, judge_order
 from app.cli.results import WENT_WRONG, conclude
-from app.cli.screen import SHOWN_ROWS, Screen, amount, number
+from app.cli.screen import SHOWN_ROWS, Screen, amount, field_words, number, plain
+from app.cli.submit import format_words, read_words
 from app.cli.surroundings import DEFAULT_URL, ORDERS_PANEL, ApiKey, ApiUrl, Json, surroundings
 
 app = typer.Typer()
@@ -31,6 +33,9 @@ STATE_WORDS: Final = {
     "reading": "being read",
     "committing": "becoming orders",
 }
+OVER: Final = frozenset({"refused", "discarded", "expired"})
+_DETAIL_WITHOUT_ADVICE: Final = frozenset({"file_without_rows", "import_given_up"})
+"""Refusals whose detail says only what is wrong; the others' says what to do, too."""
 
 
 @app.command("import", rich_help_panel=ORDERS_PANEL)
@@ -73,6 +78,8 @@ def import_file(
     screen = Screen(json=json)
     if not file.is_file():
         raise Stop(f"There is no file {file}.")
+    if errors is not None and errors.exists() and errors.samefile(file):
+        raise Stop("The invalid rows would overwrite the file itself.", "Give --errors another name.")
     with surroundings(ctx).api(api_url, api_key) as api:
         target = find_customer(api, customer) if customer else None
         given = {
@@ -81,14 +88,13 @@ def import_file(
             "group_tag": group_tag,
             "purchase_order": purchase_order,
             "profile": profile,
-            "file_name": file.name[:255],
+            "file_name": plain(file.name)[:255],
         }
-        answer = api.upload("/v1/imports", lambda: _pieces(file), key=_key(file, given), **given)
-        found = _follow(screen, api, answer.body["id"])
+        found = _arrive(screen, api, file, given, again=not commit)
         _show(screen, api, found)
         if errors is not None and found["counts"]["invalid"]:
             _write_errors(screen, api, found, errors)
-        if found["state"] in ("refused", "discarded", "expired"):
+        if found["state"] in OVER:
             raise _over(found)
         orders: list[JsonObject] = []
         if commit or found["state"] == "committed":
@@ -100,6 +106,8 @@ def import_file(
         code = _judge(found, orders)
         if json:
             screen.document({"exit_code": int(code), "import": found, "orders": orders})
+        elif code is ExitCode.REFUSED:
+            screen.say("Nothing in it can be ordered as it is.")
         elif not orders:
             screen.say("Only looked at: nothing was ordered. The same command with --commit orders it.")
     return code
@@ -116,6 +124,26 @@ def _key(file: Path, given: JsonObject) -> str:
     for piece in _pieces(file):
         digest.update(piece)
     return f"import/{digest.hexdigest()}"
+
+
+def _arrive(screen: Screen, api: Api, file: Path, given: JsonObject, *, again: bool) -> JsonObject:
+    """This file's import: the one of an earlier command while it is of use, else a new one.
+
+    One that is over is of no use. With `again`, one with invalid rows neither: the customer may have been
+    made since, or the profile mended. It is discarded, so that a later --commit does not find it.
+    """
+    key = _key(file, given)
+    for attempt in count(1):
+        name = key if attempt == 1 else f"{key}/{attempt}"
+        answer = api.upload("/v1/imports", lambda: _pieces(file), key=name, **given)
+        found = _follow(screen, api, answer.body["id"])
+        if not answer.replayed:
+            break
+        if again and found["state"] == "ready_with_errors" and not found["orders"]:
+            api.post(f"/v1/imports/{found['id']}:discard", repeatable=True)
+        elif found["state"] not in OVER:
+            break
+    return found
 
 
 # --- following ------------------------------------------------------------------------------------
@@ -160,7 +188,8 @@ def _follow(screen: Screen, api: Api, import_id: str) -> JsonObject:
 def _over(found: JsonObject) -> Stop:
     failure = found["failure"] or {}
     words = failure.get("detail") or f"The import is {found['state']}."
-    return Stop(words, *filter(None, [failure.get("remedy")]), code=ExitCode.REFUSED)
+    said = found["state"] == "refused" and failure.get("code") not in _DETAIL_WITHOUT_ADVICE
+    return Stop(words, *filter(None, [None if said else failure.get("remedy")]), code=ExitCode.REFUSED)
 
 
 def _commit(screen: Screen, api: Api, found: JsonObject, *, reject_invalid: bool) -> JsonObject:
@@ -200,8 +229,8 @@ def _show(screen: Screen, api: Api, found: JsonObject) -> None:
     counts, dialect, preview = found["counts"], found["dialect"], found["preview"]
     pairs = [("Import", f"{found['reference']} ({found['id']})"), ("File", found["file_name"] or "")]
     if dialect:
-        read = [f"{c['field']} ({c['name']})" for c in dialect["columns"] if c["field"]]
-        pairs += [("Format", f"{dialect['format']}, {dialect['encoding']}"), ("Read as", ", ".join(read))]
+        read = [read_words(c["name"], field_words(c["field"])) for c in dialect["columns"] if c["field"]]
+        pairs += [("Format", format_words(**dialect)), ("Read as", ", ".join(read))]
         if dialect["columns_unused"]:
             pairs.append(("Not used", ", ".join(dialect["columns_unused"])))
     pairs += [
@@ -243,7 +272,10 @@ def _show_customers(screen: Screen, api: Api, preview: JsonObject) -> None:
 
 
 def _write_errors(screen: Screen, api: Api, found: JsonObject, target: Path) -> None:
-    with target.open("wb") as stream:
-        write: Callable[[bytes], object] = stream.write
-        api.save(f"/v1/imports/{found['id']}/errors.csv", write)
+    try:
+        with target.open("wb") as stream:
+            write: Callable[[bytes], object] = stream.write
+            api.save(f"/v1/imports/{found['id']}/errors.csv", write)
+    except OSError as error:
+        raise Stop(f"{target} can not be written: {error.strerror}.") from None
     screen.say(f"{amount(found['counts']['invalid'], 'row')} to mend: {target}. Import it again as it is.")

@@ -29,6 +29,12 @@ STATES = {
     "settled": "over",
     "cancelled": "cancelled",
 }
+NEXT = {
+    "held": "`registrar portal consent CUSTOMER --note ...`",
+    "queued": "`registrar portal uploaded {batch}`, when it is uploaded.",
+    "submitted": "`registrar portal result {batch} --registered`, or its file instead of --registered.",
+}
+"""The steps are for every caller of the API; this is how the next one is said with this program."""
 
 
 @app.command("files")
@@ -82,6 +88,8 @@ def _show(screen: Screen, files: list[JsonObject]) -> None:
         screen.say(f"What to do with {file['name']}", style="bold")
         for place, step in enumerate(file["steps"], start=1):
             screen.say(f"  {place}. {step}")
+        if file["state"] in NEXT:
+            screen.say(f"  Here: {NEXT[file['state']].format(batch=file['batch_id'])}")
 
 
 def _write_all(api: Api, files: list[JsonObject], folder: Path) -> list[Path]:

@@ -126,24 +126,51 @@ def show_file(screen: Screen, file: DeviceFile) -> None:
         screen.say(f"Note, {amount(count, 'row')}: {words}")
 
 
+def format_words(
+    *,
+    format: str,
+    delimiter: str | None,
+    container: str | None,
+    encoding: str,
+    header_row: int | None,
+    kind: str,
+    sheet: str | None = None,
+    **_: object,
+) -> str:
+    """What a file is, of the values the API names, too."""
+    separator = _DELIMITERS.get(delimiter or "")
+    words = f"text separated by {separator}" if separator else _FORMATS.get(format, format)
+    if container:
+        words += f" in {container}"
+    header = None if header_row is None else f"header in line {header_row}"
+    if header is None and kind == Kind.HEADERLESS:
+        header = "no header"
+    return ", ".join(
+        filter(None, (words, encoding.replace("utf", "UTF"), sheet and f"sheet '{sheet}'", header))
+    )
+
+
+def read_words(column: str, field: str) -> str:
+    """A column and what it is read as; its name only where it says more."""
+    return field if column.casefold() == field else f"{field} ({column})"
+
+
 def show_dialect(screen: Screen, name: str, dialect: Dialect, rows: int) -> None:
     """What a file is, and which of its columns are read and which not."""
-    separator = _DELIMITERS.get(dialect.delimiter)
-    format = f"text separated by {separator}" if separator else _FORMATS.get(dialect.format, dialect.format)
-    if dialect.container:
-        format += f" in {dialect.container}"
-    header = None if dialect.header_row is None else f"header in line {dialect.header_row}"
-    if header is None and dialect.kind is Kind.HEADERLESS:
-        header = "no header"
-    sheet = f"sheet '{dialect.sheet}'" if dialect.sheet else None
-    columns = [
-        field if column.casefold() == field else f"{field} ({column})"
-        for column, field in columns_read(dialect)
-    ]
+    format = format_words(
+        format=dialect.format,
+        delimiter=dialect.delimiter,
+        container=dialect.container,
+        encoding=dialect.encoding,
+        sheet=dialect.sheet,
+        header_row=dialect.header_row,
+        kind=dialect.kind,
+    )
+    columns = [read_words(column, field) for column, field in columns_read(dialect)]
     unused = columns_unused(dialect)
     pairs = [
         ("File", name),
-        ("Format", ", ".join(filter(None, (format, dialect.encoding.replace("utf", "UTF"), sheet, header)))),
+        ("Format", format),
         ("Devices", number(rows)),
         ("Read as", ", ".join(columns)),
     ]

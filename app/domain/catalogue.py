@@ -70,7 +70,8 @@ def _rows() -> list[Code]:
         Code("validation_failed", request, error, never, "The request does not have the documented shape",
              "Correct the fields named in `errors` and send it again."),
         Code("unsupported_media_type", request, error, never, "This content type is not accepted here",
-             "Send `Content-Type: application/json`; `text/csv` where a file is asked for."),
+             "Send `Content-Type: application/json`; `text/csv` where a file is asked for. No "
+             "`Content-Encoding` is read, except gzip with `POST /v1/imports`."),
         Code("body_too_large", request, error, never, "The body is over the limit",
              "Split the order: at most 10,000 devices and the body size named in the detail."),
         Code("too_many_devices", request, error, never, "The order has more devices than one order may have",
@@ -143,7 +144,7 @@ def _rows() -> list[Code]:
         Code("file_too_large", file, error, never, "The file is larger than one file may be",
              "Cut it into smaller files."),
         Code("compression_bomb", file, error, never, "The file unpacks to far more than it can hold",
-             "Upload it without compression."),
+             "Upload it without compression; a workbook as CSV UTF-8."),
         Code("gzip_damaged", file, error, never, "The gzip file is damaged", "Compress or download it again."),
         Code("workbook_damaged", file, error, never, "The workbook is damaged",
              "Open it in a spreadsheet program, save it as a new .xlsx and upload that."),

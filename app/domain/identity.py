@@ -287,9 +287,14 @@ def _visible(text: str) -> str:
     return "".join(character if character.isprintable() else "\ufffd" for character in text)
 
 
+def is_license_key(text: str) -> bool:
+    """Whether it has the form of a 25-character product key, which is a secret."""
+    return _LICENSE_KEY.fullmatch(text.strip()) is not None
+
+
 def shown(text: str) -> str:
     """A value inside a detail: bounded, printable, and never a hash or a secret key."""
-    if _LICENSE_KEY.fullmatch(text.strip()) or (len(text) > _SHOWN and text.lstrip().startswith("T0")):
+    if is_license_key(text) or (len(text) > _SHOWN and text.lstrip().startswith("T0")):
         return "(not shown)"
     return f'"{_visible(text[:_SHOWN])}{"…" if len(text) > _SHOWN else ""}"'
 

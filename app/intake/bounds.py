@@ -101,7 +101,7 @@ def check_ratio(unpacked: int, packed: int) -> None:
         raise UnreadableFile(
             "compression_bomb",
             f"The file unpacks to more than {MAX_RATIO} times its size, which no list of devices does. "
-            "Upload it without compression.",
+            "Upload it without compression; a workbook as CSV UTF-8.",
         )
 
 

@@ -260,7 +260,8 @@ class FileFormat:
         return f"{stem}.csv" if number == 1 else f"{stem} ({number}).csv"
 
     def steps_for(self, *, customer: str, group_tag: str, file: str, rows: int) -> list[str]:
-        filling = {"customer": customer, "tag": group_tag, "file": file, "rows": f"{rows:,}"}
+        amount = f"{rows:,} device" if rows == 1 else f"{rows:,} devices"
+        filling = {"customer": customer, "tag": group_tag, "file": file, "rows": amount}
         return [step.format(**filling) for step in self.steps]
 
 

@@ -41,7 +41,7 @@ PLATFORM = Platform(
         serial_from_hash=True,
         read_results=RESULTS.read,
         steps=(
-            "Give {file} ({rows} devices) to an Intune administrator of {customer}, on a way that is "
+            "Give {file} ({rows}) to an Intune administrator of {customer}, on a way that is "
             "encrypted: it holds hardware hashes. Do not open it in a spreadsheet program, which changes it.",
             "In the Intune admin center of {customer}: Devices > Enrollment > Windows > Windows Autopilot > "
             "Devices > Import. Choose {file}. The group tag {tag} is in the file.",

@@ -32,7 +32,7 @@ PLATFORM = Platform(
         serial_from_hash=True,
         read_results=RESULTS.read,
         steps=(
-            "Give {file} ({rows} devices) to an administrator of {customer}, on a way that is encrypted: it "
+            "Give {file} ({rows}) to an administrator of {customer}, on a way that is encrypted: it "
             "holds hardware hashes. Do not open it in a spreadsheet program, which would change it.",
             "In the Microsoft 365 admin center of {customer}: Devices > Autopilot > Devices > Add devices. "
             "Choose {file}, and where a name for the list is asked for, enter {tag} to the letter.",

@@ -429,7 +429,7 @@ PORTAL_FILE = FileFormat(
     ),
     read_results=RESULTS.read,
     steps=(
-        "Keep {file} ({rows} devices) as it is: do not open it in a spreadsheet program, which changes it.",
+        "Keep {file} ({rows}) as it is: do not open it in a spreadsheet program, which changes it.",
         "In Partner Center, as Admin agent or Sales agent: Customers > {customer} > Devices > Add devices. "
         "Check that it is the right customer.",
         "As the name of the group enter {tag}, to the letter with its capitals: it becomes the group tag "

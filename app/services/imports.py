@@ -269,6 +269,11 @@ async def rows(
 # --- deciding -------------------------------------------------------------------------------------
 
 
+_COMMITTED_OTHERWISE = (
+    "It has been committed otherwise: with `on_invalid` {on_invalid} and the reference '{reference}'."
+)
+
+
 async def commit(
     runtime: Runtime,
     partner_id: PartnerId,
@@ -278,18 +283,19 @@ async def commit(
     reference: str | None = None,
     before_commit: Callable[[Tx, ImportView], Awaitable[None]],
 ) -> None:
-    """Has a worker make the orders. Asking again changes nothing. Raises Conflict, Unprocessable."""
+    """Has a worker make the orders. Asking the same again changes nothing. Raises Conflict, Unprocessable."""
     now = runtime.now()
     async with runtime.transaction(partner_id) as tx:
         record = await imports.lock(tx.session, partner_id, import_id)
         if record is None:
             raise _unknown(import_id)
         state = ImportState(record["state"])
+        base = reference or record["reference"]
+        on_invalid = "reject" if reject_invalid else "accept_valid"
         if state in READY:
-            base = reference or record["reference"]
             await _may_commit(tx, partner_id, record, base, reject_invalid=reject_invalid)
             values = {
-                "on_invalid": "reject" if reject_invalid else "accept_valid",
+                "on_invalid": on_invalid,
                 "reference": base,
                 "failure_code": None,
                 "failure_said": None,
@@ -300,6 +306,8 @@ async def commit(
             tx.wake(WakeKind.IMPORTS)
         elif state not in (ImportState.COMMITTING, ImportState.COMMITTED):
             raise Conflict("invalid_state", _why_not(state))
+        elif (on_invalid, base) != (record["on_invalid"], record["reference"]):
+            raise Conflict("invalid_state", _COMMITTED_OTHERWISE.format(**record))
         await before_commit(tx, await _view(tx, partner_id, import_id))
 
 
@@ -310,7 +318,7 @@ async def _may_commit(
     fit = summary["valid"] + summary["warning"]
     if not fit:
         raise Unprocessable(
-            "import_has_no_valid_row", f"All {summary['rows']:,} rows are invalid: there is nothing to order."
+            "import_has_no_valid_row", f"No row of {summary['rows']:,} is valid: there is nothing to order."
         )
     if reject_invalid and summary["invalid"]:
         raise Unprocessable(

@@ -172,6 +172,8 @@ def test_a_portals_steps_name_the_customer_the_tag_and_the_file(platform: Platfo
     assert len(steps) >= 3
     assert all(step.endswith(".") for step in steps)
     assert all(part in words for part in ("Contoso {x}", "Kiosk", "Kiosk.csv", "7 devices"))
+    alone = file_of(platform).steps_for(customer="Contoso", group_tag="Kiosk", file="Kiosk.csv", rows=1)
+    assert "(1 device)" in " ".join(alone)
 
 
 @every_portal

@@ -156,6 +156,19 @@ async def test_committing_again_changes_nothing(world: World) -> None:
     assert (await world.count("orders"), await world.count("registrations")) == (1, 2)
 
 
+async def test_committing_again_on_other_terms_is_refused_and_not_taken_for_granted(world: World) -> None:
+    partner = await world.partner()
+    found = await preview(world, partner, sheet(HEADER, [*tuple_rows(2), ["X", "", ""]]))
+    assert (await commit(world, partner, found["id"], on_invalid="accept_valid")).status_code == 202
+    for _ in range(2):  # while it is committing, and afterwards
+        for terms in ({"on_invalid": "reject"}, {"reference": "another"}):
+            response = await commit(world, partner, found["id"], **terms)
+            problem_of(response, 409, "invalid_state")
+            assert "committed otherwise" in response.json()["detail"]
+        await work_imports(world)
+    assert await world.count("orders") == 1
+
+
 async def test_a_reference_taken_between_asking_and_making_is_given_back_and_can_be_changed(
     world: World,
 ) -> None:

@@ -47,6 +47,21 @@ async def test_errors_come_back_as_they_were_sent_with_what_to_do(world: World) 
     assert row["remedy"]
 
 
+async def test_a_25_character_product_key_is_neither_kept_nor_given_back(world: World) -> None:
+    partner = await world.partner()
+    key = "-".join(f"{letter}1234" for letter in "ABCDE")
+    header = (*HEADER, "Product Key", "Sticker")
+    rows = [[*tuple_rows(1)[0], "", key], ["SYN8", "Contoso", "Book", key.replace("-", ""), "red"]]
+    found = await preview(world, partner, sheet(header, rows))
+    [row] = table(await download(world, partner, f"/v1/imports/{found['id']}/errors.csv"))
+    assert (row["code"], row["Product Key"]) == ("product_key_is_license_key", "")
+    assert (row[HEADER[0]], row["Sticker"]) == ("SYN8", "red")
+    kept = await world.dump()
+    assert "SYN8" in kept
+    assert key not in kept
+    assert key.replace("-", "") not in kept
+
+
 async def test_mended_errors_can_be_uploaded_again_and_again(world: World) -> None:
     partner = await world.partner()
     [device] = devices(1, seed=8, kind=IdentityKind.HARDWARE_HASH)

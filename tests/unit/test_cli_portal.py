@@ -51,6 +51,14 @@ def test_files_are_shown_with_what_to_do(wire: Wire) -> None:
     assert "Desk.csv" in result.stdout
     assert BATCH in result.stdout
     assert "1. Open the portal." in result.stdout
+    assert f"`registrar portal uploaded {BATCH}`" in result.stdout
+
+
+def test_the_next_command_is_named_with_its_batch(wire: Wire) -> None:
+    serve(wire, {**FILE, "state": "submitted"})
+    assert f"`registrar portal result {BATCH} --registered`" in wire.run("portal", "files", ORDER).stdout
+    serve(wire, {**FILE, "state": "held", "href": None})
+    assert "`registrar portal consent CUSTOMER" in wire.run("portal", "files", ORDER).stdout
 
 
 def test_files_are_written_to_the_byte_for_their_owner_only(wire: Wire, tmp_path: Path) -> None:

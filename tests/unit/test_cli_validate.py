@@ -190,7 +190,11 @@ def test_a_hash_is_found_in_a_file_with_devices(tmp_path: Path) -> None:
     path = tmp_path / "devices.csv"
     path.write_text("Serial Number,Hash\n" + "".join(f"{d.serial_number},{d.hardware_hash}\n" for d in rows))
     assert rows[1].serial_number in run("hash", "show", str(path), "--row", "2").stdout
-    assert run("hash", "show", str(path), "--row", "9").exit_code == ExitCode.ERROR
+    late = run("hash", "show", str(path), "--row", "9")
+    assert late.exit_code == ExitCode.ERROR
+    assert "only 3 rows with a hardware hash" in late.stderr
+    path.write_text("Serial Number,Manufacturer,Model\nSYN1,Contoso,Book\n")
+    assert "No row of the file has a hardware hash." in run("hash", "show", str(path)).stderr
     assert run("hash", "show", str(tmp_path / "none")).exit_code == ExitCode.ERROR
     assert run("hash", "show", given=b"a b c d").exit_code == ExitCode.ERROR
 
