@@ -141,7 +141,7 @@ async def test_two_rows_that_a_third_one_far_below_shows_to_be_one_device_become
     named = {"serial_number": "TWIN", "manufacturer": "Contoso", "model": "Book"}
     between = [device.fields() for device in synthetic(CHUNK, seed=3)]
     devices = [{"product_key": "9999000000017"}, named, *between, {"product_key": "9999000000017", **named}]
-    again = {"headers": {"Idempotency-Key": "twins"}, "reference": "TWINS"}
+    again: dict[str, Any] = {"headers": {"Idempotency-Key": "twins"}, "reference": "TWINS"}
 
     dry = (await world.post_order(partner, devices, validate_only=True)).json()
     order = (await world.post_order(partner, devices, **again)).json()
