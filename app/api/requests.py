@@ -5,6 +5,7 @@ bounded while they arrive and decoded in a thread.
 
 import contextlib
 import hashlib
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Annotated, Any, TypeVar
@@ -51,7 +52,7 @@ def caller_with(scope: Scope | None) -> Callable[..., Awaitable[Caller]]:
         caller = await identities.authenticate(runtime, key.strip())
         if scope is not None:
             caller.require(scope)
-        _refuse_unknown_parameters(request)
+        _refuse_strange_parameters(request)
         return caller
 
     return authenticated
@@ -62,16 +63,18 @@ def path_of(request: Request, route: str, **parameters: str) -> str:
     return f"{request.scope.get('root_path', '')}{request.app.url_path_for(route, **parameters)}"
 
 
-def _refuse_unknown_parameters(request: Request) -> None:
-    """A misspelt filter would otherwise answer with everything, and nobody would notice."""
-    route = request.scope["route"]
-    unknown = sorted(set(request.query_params) - _parameters_of(route.dependant))
-    if unknown:
-        errors = [
-            FieldError(name[:100], "invalid_parameter", "This call has no such parameter.")
-            for name in unknown[:100]
-        ]
-        raise Unprocessable("invalid_parameter", "A parameter is unknown.", errors)
+def _refuse_strange_parameters(request: Request) -> None:
+    """A misspelt filter would otherwise answer with everything, one of two values with half of what is
+    asked for, and nobody would notice. No call takes a parameter twice."""
+    known = _parameters_of(request.scope["route"].dependant)
+    given = Counter(name for name, _ in request.query_params.multi_items())
+    for strange, words, detail in (
+        (given.keys() - known, "This call has no such parameter.", "A parameter is unknown."),
+        ({name for name, n in given.items() if n > 1}, "It is given twice.", "A parameter is given twice."),
+    ):
+        if strange:
+            errors = [FieldError(name[:100], "invalid_parameter", words) for name in sorted(strange)[:100]]
+            raise Unprocessable("invalid_parameter", detail, errors)
 
 
 def _parameters_of(dependant: Dependant) -> set[str]:

@@ -353,6 +353,7 @@ QUERIES = {
     "/v1/orders?reference=a%00b": "invalid_parameter",
     "/v1/orders?customer_id=x": "invalid_parameter",
     "/v1/registrations?state=lost": "invalid_parameter",
+    "/v1/registrations?state=held&state=queued": "invalid_parameter",
     "/v1/registrations?serial_prefix=%00": "invalid_parameter",
     "/v1/registrations?line_ref=" + "x" * 256: "invalid_parameter",
     "/v1/batches?state=lost": "invalid_parameter",

@@ -141,11 +141,11 @@ async def test_two_rows_that_a_third_one_far_below_shows_to_be_one_device_become
     named = {"serial_number": "TWIN", "manufacturer": "Contoso", "model": "Book"}
     between = [device.fields() for device in synthetic(CHUNK, seed=3)]
     devices = [{"product_key": "9999000000017"}, named, *between, {"product_key": "9999000000017", **named}]
-    again: dict[str, Any] = {"headers": {"Idempotency-Key": "twins"}, "reference": "TWINS"}
+    key = {"Idempotency-Key": "twins"}
 
     dry = (await world.post_order(partner, devices, validate_only=True)).json()
-    order = (await world.post_order(partner, devices, **again)).json()
-    repeated = await world.post_order(partner, devices, **again)
+    order = (await world.post_order(partner, devices, headers=key, reference="TWINS")).json()
+    repeated = await world.post_order(partner, devices, headers=key, reference="TWINS")
 
     assert order["preview"] == dry
     assert [problem["row"] for problem in dry["problems"] if not problem["valid"]] == [2, len(devices)]
