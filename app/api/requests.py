@@ -3,6 +3,7 @@ idempotent POST. Bodies are read here and not by the framework, because orders a
 bounded while they arrive and decoded in a thread.
 """
 
+import codecs
 import contextlib
 import hashlib
 from collections import Counter
@@ -159,6 +160,8 @@ SMALL_BODY = 64 * 1024
 
 def _parse(received: list[bytes], model: type[Body]) -> Body:
     """Empties the list: nobody else needs the pieces. (Of a bytearray Pydantic would make a copy.)"""
+    if received and received[0].startswith(codecs.BOM_UTF8):
+        received[0] = received[0][len(codecs.BOM_UTF8) :]  # Windows PowerShell writes it, RFC 8259 lets us
     body = b"".join(received)
     received.clear()
     try:
