@@ -157,3 +157,19 @@ def test_a_pipe_that_answers_in_small_pieces_is_read_whole() -> None:
     dialect, rows = read(Dripping(TEXT.encode("utf-16")))
     assert dialect.encoding == "utf-16-le with BOM"
     assert [row.fields["model"] for row in rows] == ["Modèle Ω"]
+
+
+def test_utf8_with_as_much_ansi_pasted_in_comes_out_right_row_by_row() -> None:
+    """Most German letters as ANSI has them are no UTF-8: read as ANSI, the others would become two each."""
+    _, rows = load(
+        HEADER.encode()
+        + "5CD0000001,,,Köln,Büro\r\n".encode()
+        + "5CD0000002,,,Köln,Büro\r\n".encode("cp1252")
+    )
+    assert [row.fields["manufacturer"] for row in rows] == ["Köln", "Köln"]
+    assert [[notice.code for notice in row.notices] for row in rows] == [[], ["encoding_mixed"]]
+
+
+def test_a_pair_that_happens_to_be_utf8_does_not_make_ansi_utf8() -> None:
+    dialect, rows = load((HEADER + "5CD0000001,,,«CAFÉ»,Modèle été élève à café\n").encode("cp1252"))
+    assert (dialect.encoding, rows[0].fields["manufacturer"]) == ("cp1252", "«CAFÉ»")
