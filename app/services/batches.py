@@ -34,6 +34,7 @@ from app.runtime import Runtime
 from app.services import lookup, polling, submission
 from app.services.access import note_trouble
 from app.services.consents import apply_change
+from app.services.handover import hand_over_patiently
 from app.services.settlement import LostClaim, give_up, refuse_batch, release
 from app.telemetry import logger, origin
 
@@ -45,8 +46,6 @@ five minutes, 20 hours of trying, longer than Microsoft's longest outages."""
 MAX_DEFECTS = 30
 """Steps in a row that ended by an error nobody has thought of before the batch is ended: with the same
 pauses two hours, in which a corrected release or row still saves it."""
-HAND_OVER_PAUSES = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 4.0)
-"""Seconds before each try to give a batch back while the database is away."""
 BROKEN = catalogue.lookup("batch_broken").code
 
 
@@ -83,7 +82,7 @@ async def advance_next(runtime: Runtime) -> Step | None:
         if is_passing(error):
             # Deadlock, restart, lost connection: nothing was committed.
             log.warning("step_not_recorded", batch_id=str(claim.id), error=origin(error)["error"])
-            await _hand_over_patiently(runtime, claim)
+            await hand_over_patiently(lambda: _hand_over(runtime, claim, _pause(runtime, claim)))
         else:
             log.error("step_failed", batch_id=str(claim.id), state=claim.state.value, **origin(error))
             await _after_defect(runtime, claim, origin(error)["error"])
@@ -237,14 +236,6 @@ async def _end_broken(runtime: Runtime, claim: Claim, kind: str) -> None:
         await refuse_batch(runtime, claim, code=BROKEN, said=kind)
     else:
         await give_up(runtime, claim, said=kind)
-
-
-async def _hand_over_patiently(runtime: Runtime, claim: Claim) -> None:
-    """A restart of the database is over in seconds; the end of the lease would cost minutes."""
-    for pause in HAND_OVER_PAUSES:
-        await asyncio.sleep(pause)
-        if await _hand_over(runtime, claim, _pause(runtime, claim)):
-            return
 
 
 async def _hand_over(runtime: Runtime, claim: Claim, due_at: datetime) -> bool:

@@ -13,7 +13,7 @@ import orjson
 from sqlalchemy.exc import DBAPIError
 
 from app.db import events
-from app.db.engine import stamp
+from app.db.engine import is_passing, stamp
 from app.db.events import DeliveryClaim, NewEvent
 from app.db.ids import new_row_id
 from app.db.paging import Page, PageRequest
@@ -27,6 +27,7 @@ from app.domain.ids import PartnerId
 from app.queue import WakeKind
 from app.runtime import Runtime, Tx
 from app.secrets import SecretError
+from app.services.handover import hand_over_patiently
 from app.telemetry import logger, origin
 
 log = logger("webhooks")
@@ -231,11 +232,15 @@ async def deliver_next(runtime: Runtime) -> bool:
         await asyncio.shield(_hand_over(runtime, claim))
         raise
     except OSError:
+        await hand_over_patiently(lambda: _hand_over(runtime, claim))
         raise  # no database any more: for the lane, as where nothing is claimed
     except Exception as error:  # noqa: BLE001 - whatever it is, the other deliveries must go on
-        # Sent or not, it is sent again with the same id when the lease has ended.
+        # Sent or not, it is sent again with the same id: when the lease has ended, or as soon as it could be
+        # given back where only the database was away for a moment.
         sqlstate = getattr(getattr(error, "orig", None), "sqlstate", None)
         log.error("attempt_not_recorded", delivery_id=str(claim.id), sqlstate=sqlstate, **origin(error))
+        if is_passing(error):
+            await hand_over_patiently(lambda: _hand_over(runtime, claim))
     return True
 
 
@@ -275,14 +280,16 @@ async def _post(runtime: Runtime, endpoint: Record, event: Record, now: datetime
     return await runtime.outbound.post(endpoint["url"], content=body, headers=headers)
 
 
-async def _hand_over(runtime: Runtime, claim: DeliveryClaim) -> None:
-    """The worker is going down: another one may take the delivery at once."""
+async def _hand_over(runtime: Runtime, claim: DeliveryClaim) -> bool:
+    """Whoever comes next may take the delivery at once. False where that was not written down."""
     try:
         async with runtime.transaction(claim.partner_id) as tx:
             await events.release_delivery(tx.session, claim)
             tx.wake(WakeKind.DELIVERIES)
     except (DBAPIError, OSError):
         log.warning("delivery_not_handed_over", delivery_id=str(claim.id))
+        return False
+    return True
 
 
 def payload(event: Record) -> bytes:

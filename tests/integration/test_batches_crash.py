@@ -2,18 +2,15 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import UUID
 
 import pytest
-from sqlalchemy.engine import make_url
 
 from app.domain.order import OrderState
 from app.services import batches
 from tests.agreement import assert_agreement
+from tests.line import line_to_postgres
 from tests.worker import PATIENCE, until_over, worker_process
 from tests.world import Partner, World, tuples
 
@@ -188,58 +185,6 @@ async def test_two_worker_processes_with_short_leases_share_the_work_and_one_dea
         await _assert_all_registered(world, partner, order.view.record["id"])
 
 
-@dataclass
-class Line:
-    """The way to PostgreSQL, which a test can cut and mend."""
-
-    url: str
-    server: asyncio.Server
-    writers: set[asyncio.StreamWriter] = field(default_factory=set)
-    cut_off: bool = False
-
-    def cut(self) -> None:
-        self.cut_off = True
-        for writer in self.writers:
-            writer.close()
-
-    def mend(self) -> None:
-        self.cut_off = False
-
-
-@asynccontextmanager
-async def _line_to_postgres(database_url: str) -> AsyncIterator[Line]:
-    there = make_url(database_url)
-    host, port = str(there.host or there.query["host"]), there.port or int(str(there.query.get("port", 5432)))
-
-    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        line.writers.add(writer)
-        with suppress(OSError):
-            while data := await reader.read(65536):
-                writer.write(data)
-                await writer.drain()
-        writer.close()
-        line.writers.discard(writer)
-
-    async def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if line.cut_off:
-            writer.close()
-            return
-        if host.startswith("/"):
-            from_there, to_there = await asyncio.open_unix_connection(f"{host}/.s.PGSQL.{port}")
-        else:
-            from_there, to_there = await asyncio.open_connection(host, port)
-        await asyncio.gather(carry(reader, to_there), carry(from_there, writer))
-
-    server = await asyncio.start_server(connect, "127.0.0.1", 0)
-    here = there.set(host="127.0.0.1", port=server.sockets[0].getsockname()[1], query={})
-    line = Line(here.render_as_string(hide_password=False), server)
-    try:
-        yield line
-    finally:
-        line.cut()
-        server.close()
-
-
 async def test_a_moment_without_the_database_costs_no_lease(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -249,7 +194,7 @@ async def test_a_moment_without_the_database_costs_no_lease(
     order_id = order.view.record["id"]
     await world.arm({"operation": "create", "kind": "hold", "phase": "after"})
     async with (
-        _line_to_postgres(str(world.runtime.settings.database_url)) as line,
+        line_to_postgres(str(world.runtime.settings.database_url)) as line,
         world.another(database_url=line.url) as other,
     ):
         step = asyncio.create_task(batches.advance_next(other.runtime))

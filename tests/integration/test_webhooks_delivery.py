@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from ipaddress import ip_network
@@ -18,7 +18,8 @@ from app.domain.schedule import SPREAD, WEBHOOK_LADDER
 from app.outbound import Outbound
 from app.runtime import Runtime
 from app.secrets import Secrets
-from app.services import webhooks
+from app.services import handover, webhooks
+from tests.line import line_to_postgres
 from tests.receiver import Answer, Endpoint, Receiver, open_receiver, subscribe, until
 from tests.world import Partner, World, tuples
 
@@ -374,8 +375,9 @@ async def test_workers_that_race_for_a_delivery_send_it_once(world: World, recei
 
 
 async def test_a_crash_between_sending_and_recording_sends_again_with_the_same_id(
-    world: World, receiver: Receiver
+    world: World, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(handover, "PAUSES", (0.0,))  # who is killed does not try for seconds
     partner = await world.partner(consented=False)
     endpoint = await subscribe(world, partner, receiver.url())
     id = await tell(world, partner, endpoint)
@@ -398,6 +400,34 @@ async def test_a_crash_between_sending_and_recording_sends_again_with_the_same_i
     assert len(receiver.messages) == 2
     assert len({(m.id, m.body) for m in receiver.messages}) == 1
     assert (await delivery(world, partner, id))["state"] == "succeeded"
+
+
+async def test_a_moment_without_the_database_costs_a_delivery_no_lease(
+    world: World, receiver: Receiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    partner = await world.partner(consented=False)
+    endpoint = await subscribe(world, partner, receiver.url())
+    id = await tell(world, partner, endpoint)
+    held = asyncio.Event()
+    receiver.script.append(Answer(hold=held))
+    async with (
+        line_to_postgres(str(world.runtime.settings.database_url)) as line,
+        world.another(database_url=line.url) as other,
+    ):
+        runtime = replace(other.runtime, outbound=world.runtime.outbound)
+        under_way = asyncio.create_task(webhooks.deliver_next(runtime))
+        await until(lambda: receiver.messages)
+        line.cut()
+        held.set()
+        while "delivery_not_handed_over" not in caplog.text:
+            assert not under_way.done()
+            await asyncio.sleep(0.01)
+        line.mend()
+        with suppress(OSError):  # for its lane, which looks anew
+            await under_way
+    assert await world.deliver() == 1, "without waiting for the lease"
+    assert (await delivery(world, partner, id))["state"] == "succeeded"
+    assert len({(m.id, m.body) for m in receiver.messages}) == 1
 
 
 async def test_a_worker_that_is_told_to_stop_hands_its_delivery_over_at_once(
