@@ -16,13 +16,16 @@ from uuid import uuid4
 import uvicorn
 from sqlalchemy import text
 from sqlalchemy.engine import make_url
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from app.db import schema
 from app.db.engine import normalise_url
 from app.embedded import Embedded
 from simulator.main import build
+
+INSUFFICIENT_PRIVILEGE = "42501"
 
 
 @dataclass(frozen=True)
@@ -81,9 +84,22 @@ async def empty_database(server_url: str) -> AsyncIterator[str]:
     try:
         yield make_url(server_url).set(database=name).render_as_string(hide_password=False)
     finally:
-        async with admin.connect() as session:
-            await session.execute(text(f'DROP DATABASE "{name}" WITH (FORCE)'))
+        await _drop(admin, name)
         await admin.dispose()
+
+
+async def _drop(admin: AsyncEngine, name: str) -> None:
+    """Waits for an autovacuum that is in the database: it is the server's own, and not ours to end."""
+    async with asyncio.timeout(30), admin.connect() as session:
+        while True:
+            try:
+                await session.execute(text(f'DROP DATABASE "{name}" WITH (FORCE)'))
+            except DBAPIError as error:
+                if getattr(error.orig, "sqlstate", None) != INSUFFICIENT_PRIVILEGE:
+                    raise
+            else:
+                return
+            await asyncio.sleep(0.05)
 
 
 @asynccontextmanager
