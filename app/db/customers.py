@@ -265,7 +265,8 @@ async def with_terms(session: AsyncConnection, partner_id: PartnerId) -> list[Re
     return await fetch_all(
         session,
         "SELECT c.id, c.entra_tenant_id, c.domain, c.name, c.connection_id, n.platform, "
-        "coalesce(c.default_group_tag, n.default_group_tag) AS default_group_tag, p.role AS partner_role "
+        "n.client_id IS NULL AS portal, p.role AS partner_role, "
+        "coalesce(c.default_group_tag, n.default_group_tag) AS default_group_tag "
         "FROM customers c JOIN connections n ON n.id = c.connection_id "
         "JOIN partners p ON p.id = c.partner_id "
         "WHERE c.partner_id = :partner ORDER BY c.id",

@@ -16,15 +16,16 @@ from app.domain.catalogue import Finding
 from app.domain.consent import ConsentState
 from app.domain.errors import Conflict, FieldError, NotFound, Unprocessable
 from app.domain.event import EventType
-from app.domain.identity import Given, Rules
+from app.domain.identity import Given
 from app.domain.ids import PartnerId
 from app.domain.registration import RegistrationState
 from app.platforms.base import Platform
 from app.queue import WakeKind
 from app.runtime import Runtime, Tx
-from app.services import history, portal_files
+from app.services import history
 from app.services.events import order_happening, order_news, publish
 from app.services.history import Patterns
+from app.services.judging import refuse_barred, rules_of
 from app.services.orders import OrderView
 from app.services.planning import Plan, PlannedRow, Terms
 from app.services.storage import OrderStorage
@@ -187,8 +188,8 @@ async def _terms(runtime: Runtime, partner_id: PartnerId, new: NewOrder) -> _Ter
         assert connection is not None  # a foreign key holds it
         tags = await group_tags.known(tx.session, partner_id, new.customer_id)
     platform = runtime.platforms[connection["platform"]]
-    if not connection["portal"]:
-        refuse_barred_role(platform, connection["partner_role"])
+    portal = connection["portal"]
+    refuse_barred(platform, connection["partner_role"], portal=portal)
     settings = runtime.settings
     group_tag = new.group_tag or customer["default_group_tag"] or connection["default_group_tag"]
     if len(group_tag) > settings.max_group_tag:
@@ -196,22 +197,9 @@ async def _terms(runtime: Runtime, partner_id: PartnerId, new: NewOrder) -> _Ter
         raise Unprocessable(
             "validation_failed", detail, [FieldError("/group_tag", "group_tag_too_long", detail)]
         )
-    rules = Rules(
-        platform.capabilities.identities,
-        max_group_tag=settings.max_group_tag,
-        objection=portal_files.objection(runtime, platform, group_tag) if connection["portal"] else None,
-    )
+    rules = rules_of(runtime, platform, portal=portal, group_tag=group_tag)
     judging = Terms(rules, group_tag, tags, platform.capabilities.max_devices, runtime.now())
     return _Terms(customer, connection, platform, judging)
-
-
-def refuse_barred_role(platform: Platform, role: str) -> None:
-    """Says here what Microsoft would only answer with a 403."""
-    if role in platform.barred_roles:
-        raise Unprocessable(
-            "partner_role_cannot_use_api",
-            f"{platform.title} does not offer its API to partners of the role {role}.",
-        )
 
 
 def _refuse_if_asked(new: NewOrder, plan: Plan) -> None:

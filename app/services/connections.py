@@ -17,7 +17,6 @@ from app.domain.upstream import ConnectionTrouble, UpstreamFailure
 from app.platforms.base import TokenKind
 from app.queue import WakeKind
 from app.runtime import Runtime, Tx
-from app.services.acceptance import refuse_barred_role
 from app.services.access import (
     client_secret_context,
     note_trouble,
@@ -25,6 +24,7 @@ from app.services.access import (
     refresh_token_context,
 )
 from app.services.identities import Caller
+from app.services.judging import refuse_barred
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ def _is_portal(runtime: Runtime, caller: Caller, new: NewConnection) -> bool:
         return False
     if platform.file is not None:
         return True
-    refuse_barred_role(platform, caller.partner_role)
+    refuse_barred(platform, caller.partner_role, portal=False)
     raise Unprocessable("platform_not_automated", platform.note)
 
 

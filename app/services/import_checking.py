@@ -29,7 +29,9 @@ from app.intake.corrections import Pairs
 from app.intake.devices import check_row
 from app.intake.problems import problems_of, shown
 from app.intake.table import Row
-from app.platforms.base import Platform
+from app.runtime import Runtime
+from app.services.judging import bar_of, rules_of
+from app.services.planning import tag_conflict
 
 ANY_IDENTITY = frozenset(IdentityKind)
 
@@ -80,9 +82,7 @@ class Checker:
         partner_id: PartnerId,
         record: Record,
         customers: Sequence[Record],
-        platforms: Mapping[str, Platform],
-        *,
-        max_group_tag: int,
+        runtime: Runtime,
         now: datetime,
     ) -> None:
         self.partner_id = partner_id
@@ -93,10 +93,10 @@ class Checker:
         self.directory = Directory(
             Entry(row["id"], row["entra_tenant_id"], row["domain"], row["name"]) for row in customers
         )
-        self.terms = {row["id"]: _terms(row, platforms, max_group_tag) for row in customers}
+        self.terms = {row["id"]: _terms(runtime, row, self.given_tag) for row in customers}
         self._seen = Seen()
         self._tags = _Tags()
-        self._unknown = Rules(ANY_IDENTITY, max_group_tag=max_group_tag)
+        self._unknown = Rules(ANY_IDENTITY, max_group_tag=runtime.settings.max_group_tag)
         self.columns: Pairs = ()
         """The file's columns; a row that was read by others keeps its own."""
 
@@ -227,14 +227,6 @@ class Checker:
         return orjson.dumps(cells).decode()
 
 
-def tag_conflict(tag: str, spelling: str) -> Finding:
-    return Finding(
-        "group_tag_case_conflict",
-        "group_tag",
-        f"Partner Center can not tell {tag!r} from {spelling!r}, which this customer has already.",
-    )
-
-
 def as_json(finding: Finding) -> dict[str, Any]:
     """A finding as it is stored with a row."""
     return _as_json(finding.code, finding.field, finding.detail, None, None)
@@ -267,16 +259,14 @@ def _milder(findings: Sequence[Mapping[str, Any]]) -> Verdict:
     return Verdict.WARNING if findings else Verdict.VALID
 
 
-def _terms(row: Record, platforms: Mapping[str, Platform], max_group_tag: int) -> CustomerTerms:
-    platform = platforms[row["platform"]]
-    barred = None
-    if row["partner_role"] in platform.barred_roles:
-        barred = f"{platform.title} does not offer its API to partners of the role {row['partner_role']}."
+def _terms(runtime: Runtime, row: Record, given_tag: str | None) -> CustomerTerms:
+    platform, portal = runtime.platforms[row["platform"]], row["portal"]
+    tag = row["default_group_tag"]
     return CustomerTerms(
-        Rules(platform.capabilities.identities, max_group_tag=max_group_tag),
-        row["default_group_tag"],
+        rules_of(runtime, platform, portal=portal, group_tag=given_tag or tag),
+        tag,
         platform.capabilities.max_devices,
-        barred,
+        bar_of(platform, row["partner_role"], portal=portal),
     )
 
 

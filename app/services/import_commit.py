@@ -31,11 +31,12 @@ from app.runtime import Runtime, Tx
 from app.services import history
 from app.services.events import order_happening, order_news, publish
 from app.services.history import Patterns
-from app.services.import_checking import as_json, tag_conflict
+from app.services.import_checking import as_json
 from app.services.import_events import import_happening
 from app.services.import_reading import LostImport, Stopping, release
 from app.services.import_summary import summarise
 from app.services.orders import OrderView
+from app.services.planning import tag_conflict
 from app.telemetry import logger
 
 log = logger("imports")

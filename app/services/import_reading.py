@@ -126,9 +126,8 @@ async def _checker(runtime: Runtime, claim: ImportClaim) -> Checker:
         claim.partner_id,
         claim.record,
         known,
-        runtime.platforms,
-        max_group_tag=runtime.settings.max_group_tag,
-        now=runtime.now(),
+        runtime,
+        runtime.now(),
     )
 
 

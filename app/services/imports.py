@@ -23,7 +23,7 @@ from app.domain.ids import PartnerId
 from app.domain.imports import MOVING, READY, ImportState, Verdict, order_reference
 from app.queue import WakeKind
 from app.runtime import Runtime, Tx
-from app.services.acceptance import refuse_barred_role
+from app.services.judging import refuse_barred
 from app.telemetry import logger
 
 log = logger("imports")
@@ -32,7 +32,6 @@ PIECE = 2 * 1024 * 1024
 """Bytes of the file in one piece, and in one transaction."""
 UPLOAD_PATIENCE = timedelta(hours=1)
 """Without a new piece for this long, an upload is taken for broken off."""
-MAX_PIECES = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +186,7 @@ async def _check_terms(runtime: Runtime, tx: Tx, partner_id: PartnerId, terms: T
             for row in await customers.with_terms(tx.session, partner_id)
             if row["id"] == terms.customer_id
         ]
-        refuse_barred_role(runtime.platforms[row["platform"]], row["partner_role"])
+        refuse_barred(runtime.platforms[row["platform"]], row["partner_role"], portal=row["portal"])
     limit = runtime.settings.max_group_tag
     if terms.group_tag is not None and len(terms.group_tag) > limit:
         detail = f"A group tag has at most {limit} characters."

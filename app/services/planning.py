@@ -52,6 +52,14 @@ class Terms:
     now: datetime
 
 
+def tag_conflict(tag: str, spelling: str) -> Finding:
+    return Finding(
+        "group_tag_case_conflict",
+        "group_tag",
+        f"Partner Center can not tell {tag!r} from {spelling!r}, which this customer has already.",
+    )
+
+
 @dataclass
 class Plan:
     """Grows with `add`; whole when all rows have gone through."""
@@ -113,12 +121,7 @@ class Plan:
             return PlannedRow(device, tag, None, 0)
         spelling = self._spellings.setdefault(tag.lower(), tag)
         if spelling != tag:
-            finding = Finding(
-                "group_tag_case_conflict",
-                "group_tag",
-                f"Partner Center can not tell {tag!r} from {spelling!r}, which this customer has already.",
-            )
-            device = device._replace(kind=None, findings=(*device.findings, finding))
+            device = device._replace(kind=None, findings=(*device.findings, tag_conflict(tag, spelling)))
             return PlannedRow(device, tag, None, 0)
         index = self._filling.get(tag)
         if index is None or self.batches[index].devices == self.terms.max_devices:

@@ -8,6 +8,7 @@ import pytest
 
 from app.services import batches, consents, identities, sweep
 from app.services.identities import PartnerRole, Scope
+from tests.import_scene import work_imports
 from tests.integration.test_api_bad_input import problem_of
 from tests.portals import PortalPartner, hash_of, portal_partner, tuple_of
 from tests.receiver import open_receiver
@@ -381,3 +382,30 @@ async def test_a_portal_connection_takes_no_credentials_later_either(world: Worl
         assert [error["pointer"] for error in found["errors"]] == [f"/{name}"]
     shown = (await partner.call("GET", f"/connections/{partner.connection_id}")).json()
     assert (shown["portal"], shown["client_id"]) == (True, None)
+
+
+async def test_an_import_of_an_indirect_reseller_is_judged_like_its_orders(
+    world: World,
+) -> None:
+    partner = await portal_partner(world)
+    lines = (
+        "Device Serial Number,Manufacturer name,Device model\r\n"
+        'SYN00001,Contoso,Contoso Book 14\r\nSYN00002,"Contoso, Ltd.",Contoso Book 14\r\n'
+    )
+    made = await world.client.post(
+        "/v1/imports",
+        content=lines.encode(),
+        params={"customer_id": str(partner.customer_id)},
+        headers=partner.headers,
+    )
+    assert made.status_code == 201, made.text
+    path = f"/imports/{made.json()['id']}"
+    await work_imports(world)
+    found = await partner.ok("GET", path)
+    assert found["counts"] == {"total": 2, "valid": 1, "warning": 0, "invalid": 1}
+    assert [problem["code"] for problem in found["preview"]["problems"]] == ["comma_in_value"]
+    await partner.ok("POST", f"{path}:commit", {})
+    await work_imports(world)
+    [order] = (await partner.ok("GET", path))["orders"]
+    [file] = (await partner.ok("GET", f"/orders/{order['order_id']}/portal-files"))["items"]
+    assert (await fetch(partner, file)).content == HEADER + b"SYN00001,,,Contoso,Contoso Book 14\r\n"
