@@ -66,10 +66,11 @@ async def of_batch(
     session: AsyncConnection, partner_id: PartnerId, batch_id: UUID, *, with_hashes: bool
 ) -> list[tuple[SendableRow, RegistrationState]]:
     """All rows of a batch with their states, by position; `hash_data` has no zero fill."""
+    columns, join = _sendable(with_hashes)
     rows = await session.execute(
         text(
-            f"SELECT {_sendable(with_hashes)}, {state_of('r.state')} FROM registrations r "
-            "JOIN batches b ON b.id = r.batch_id LEFT JOIN device_hashes h ON h.registration_id = r.id "
+            f"SELECT {columns}, {state_of('r.state')} FROM registrations r "
+            f"JOIN batches b ON b.id = r.batch_id {join} "
             "WHERE r.partner_id = :partner AND r.batch_id = :batch ORDER BY r.batch_position"
         ),
         {"partner": partner_id, "batch": batch_id},
@@ -77,23 +78,25 @@ async def of_batch(
     return [(SendableRow(*row[:-1]), RegistrationState(row[-1])) for row in rows]
 
 
-def _sendable(with_hashes: bool) -> str:
-    """The columns of a SendableRow."""
-    data = "h.data" if with_hashes else "NULL"
-    return (
+def _sendable(with_hashes: bool) -> tuple[str, str]:
+    """The columns of a SendableRow, and the join that they need."""
+    columns = (
         "r.id, r.row_number, r.line_ref, r.attempt, r.identity, r.serial_number, r.manufacturer, r.model, "
-        f"r.product_key, {data} AS hash_data"
+        "r.product_key"
     )
+    if not with_hashes:
+        return f"{columns}, NULL AS hash_data", ""
+    return f"{columns}, h.data AS hash_data", "LEFT JOIN device_hashes h ON h.registration_id = r.id"
 
 
 async def open_of_batch(
     session: AsyncConnection, partner_id: PartnerId, batch_id: UUID, *, with_hashes: bool
 ) -> list[SendableRow]:
     """The rows of an open batch that have no outcome yet, by position; `hash_data` has no zero fill."""
-    join = "LEFT JOIN device_hashes h ON h.registration_id = r.id" if with_hashes else ""
+    columns, join = _sendable(with_hashes)
     rows = await session.execute(
         text(
-            f"SELECT {_sendable(with_hashes)} FROM registrations r {join} "
+            f"SELECT {columns} FROM registrations r {join} "
             f"WHERE r.partner_id = :partner AND r.batch_id = :batch AND r.state IN ({_UNSETTLED}) "
             "ORDER BY r.batch_position"
         ),
