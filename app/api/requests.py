@@ -3,12 +3,14 @@ idempotent POST. Bodies are read here and not by the framework, because orders a
 bounded while they arrive and decoded in a thread.
 """
 
+import asyncio
 import codecs
 import contextlib
 import hashlib
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from io import BytesIO
 from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
@@ -140,30 +142,33 @@ async def read(request: Request, model: type[Body]) -> tuple[Body, bytes]:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().casefold()
     if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
         raise Unprocessable("unsupported_media_type", f"Not {kind or 'nothing'!r}.")
-    received, size, digest = [], 0, hashlib.sha256()
+    # Grows in place and gives its bytes away: of an order of 40 MB there is one copy, not two.
+    received = BytesIO()
     try:
         async for chunk in request.stream():
-            received.append(chunk)
-            size += len(chunk)
-            digest.update(chunk)  # while the next one is on its way
+            received.write(chunk)
     except ClientDisconnect as gone:
         # Nobody hears the answer; the log has a broken-off request and no error of ours.
         raise Unprocessable("not_json", "The connection ended before the body did.") from gone
-    if size < SMALL_BODY:
-        return _parse(received, model), digest.digest()
-    return await to_thread.run_sync(_parse, received, model), digest.digest()
+    body = received.getvalue()
+    del received
+    if len(body) < SMALL_BODY:
+        return _parse(body, model), _digest(body)
+    digest = asyncio.create_task(to_thread.run_sync(_digest, body))  # on another core than the parser
+    await asyncio.sleep(0)
+    return await to_thread.run_sync(_parse, body, model), await digest
 
 
 SMALL_BODY = 64 * 1024
 """Bytes. Larger bodies are decoded in a thread, so that other callers are answered meanwhile."""
 
 
-def _parse(received: list[bytes], model: type[Body]) -> Body:
-    """Empties the list: nobody else needs the pieces. (Of a bytearray Pydantic would make a copy.)"""
-    if received and received[0].startswith(codecs.BOM_UTF8):
-        received[0] = received[0][len(codecs.BOM_UTF8) :]  # Windows PowerShell writes it, RFC 8259 lets us
-    body = b"".join(received)
-    received.clear()
+def _digest(body: bytes) -> bytes:
+    return hashlib.sha256(body).digest()
+
+
+def _parse(body: bytes, model: type[Body]) -> Body:
+    body = body.removeprefix(codecs.BOM_UTF8)  # Windows PowerShell writes it, RFC 8259 lets us
     try:
         return model.model_validate_json(body)
     except ValidationError as error:

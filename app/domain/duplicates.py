@@ -14,9 +14,9 @@ from typing import Final
 from app.domain.catalogue import Finding
 from app.domain.identity import CheckedDevice, shown
 
-_FEW: Final = 1 << 15
-"""Keys for which a dictionary is small enough; it is several times faster."""
-_SMALLEST: Final = 1 << 16
+_FEW: Final = 1 << 16
+"""Keys for which a dictionary is small enough; it is several times faster. An order by JSON stays below."""
+_SMALLEST: Final = 1 << 17
 _FULLEST: Final = 0.75
 _DIGEST: Final = (1 << 64) - 1
 
@@ -43,10 +43,14 @@ class Seen:
         """
         row = len(self._first)
         self._first.append(row)
+        # Either says which row had the key first: the given one if nobody had it.
+        claim = self._few.setdefault if self._few is not None else self._claim
         for key in keys:
-            owner = self._claim(hash(key) & _DIGEST or 1, row)
+            owner = claim(hash(key) & _DIGEST or 1, row)
             if owner != row:
                 self._unite(owner, row)
+        if self._few is not None and len(self._few) > _FEW:
+            self._spread(self._few)
         first = self._root(row)
         return None if first == row else first
 
@@ -55,11 +59,6 @@ class Seen:
         return self._root(row)
 
     def _claim(self, digest: int, row: int) -> int:
-        """The row that had this key first: the given one if nobody had it."""
-        if self._few is not None:
-            if len(self._few) < _FEW:
-                return self._few.setdefault(digest, row)
-            self._spread(self._few)
         digests, mask = self._digests, self._slots - 1
         at = digest & mask
         while held := digests[at]:

@@ -14,10 +14,12 @@ from binascii import a2b_base64
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from hashlib import sha256
 from typing import Final, NamedTuple, TypeAlias
 from uuid import UUID
 
+from app.domain import record_list
 from app.domain.catalogue import Finding
 
 TEXT_LENGTH: Final = 4000
@@ -26,16 +28,15 @@ MAX_TEXT_LENGTH: Final = 16_384
 """Longer input is refused unread. Ours: four times the true length, room for wrapped lines."""
 
 _CHECKSUM_LENGTH: Final = 36
-_CHECKSUM_HEAD: Final = b"CS\x24\x00"
 _OBSOLETE_LENGTH: Final = 128  # bytes; what Windows 10 1703 and older made
 _ZEROS: Final = bytes(MAX_TEXT_LENGTH)
 _FILLING: Final = "A" * TEXT_LENGTH
 _EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
 _WINPE: Final = 1
 _TEXT_FORBIDDEN = re.compile(r"[^A-Za-z0-9+/]")
-_RECORD_HEAD = struct.Struct("<HH")
 _TAIL_OF_HEADER = struct.Struct("<16xIbBBB")  # clock, UTC offset, OS type, architecture, tool version
-_UUID_PARTS = struct.Struct("<IHH2s6s")
+_UUID_AS_STORED = struct.Struct("<IHH8s")
+_UUID_AS_SHOWN = struct.Struct(">IHH8s")
 
 # The records that identify a device or its capture; the others are read by `explain` only.
 _HEADER, _UUID, _TPM, _SERIAL, _MAKER, _MODEL, _PRODUCT_KEY, _EK = 1, 12, 13, 14, 16, 17, 24, 25
@@ -78,8 +79,12 @@ class HardwareHash(NamedTuple):
     os_type: int | None
     """2 full Windows, 1 Windows PE."""
     tool_version: int | None
-    captured_at: datetime | None
-    """By the device's own clock, which is often hours off."""
+    captured: int | None
+    """Seconds since 2000, UTC, by the device's own clock, which is often hours off."""
+
+    @property
+    def captured_at(self) -> datetime | None:
+        return None if self.captured is None else _EPOCH + timedelta(seconds=self.captured)
 
     def __repr__(self) -> str:
         return f"HardwareHash({len(self.data)} bytes)"  # its values belong into no log
@@ -97,10 +102,9 @@ def decode(text: str | bytes) -> HardwareHash:
     data = blob[: total + _CHECKSUM_LENGTH]
     get = records.get
     header, ek, uuid = get(_HEADER), get(_EK), get(_UUID)
-    captured_at = os_type = tool_version = None
+    captured = os_type = tool_version = None
     if header is not None and len(header) >= _TAIL_OF_HEADER.size:
-        seconds, _, os_type, _, tool_version = _TAIL_OF_HEADER.unpack_from(header)
-        captured_at = _EPOCH + timedelta(seconds=seconds)
+        captured, _, os_type, _, tool_version = _TAIL_OF_HEADER.unpack_from(header)
     return HardwareHash(
         data,
         not usual and text.strip() != encode(data),
@@ -113,7 +117,7 @@ def decode(text: str | bytes) -> HardwareHash:
         bool(ek) or bool(get(_TPM)),
         os_type,
         tool_version,
-        captured_at,
+        captured,
     )
 
 
@@ -156,6 +160,7 @@ def findings(hardware_hash: HardwareHash, *, now: datetime) -> list[Finding]:
     return found
 
 
+@lru_cache(maxsize=16)  # each row asks three or four times about the same one
 def is_placeholder(serial_number: str) -> bool:
     """Whether this is what firmware shows when nobody set the serial number; many devices share it."""
     folded = serial_number.strip().casefold()
@@ -222,18 +227,9 @@ def _walk(blob: bytes, held: int) -> tuple[int, dict[int, bytes]]:
         raise HashError("hash_truncated", "It ends within its first characters.")
     if total < 8 or end > BLOB_LENGTH:
         raise HashError("hash_malformed", f"Its header promises {total:,} bytes, which can not be.")
-    records: dict[int, bytes] = {}
-    unpack, wanted = _RECORD_HEAD.unpack_from, _WANTED
-    at = 4
-    while at < total:
-        kind, length = unpack(blob, at)
-        if length < 4:
-            raise _broken(blob, held, end, at)
-        if kind in wanted and kind not in records:
-            records[kind] = blob[at + 4 : at + length]
-        at += length
-    if at != total or blob[total : total + 4] != _CHECKSUM_HEAD:
-        raise _broken(blob, held, end, at)
+    records = record_list.read(blob, total, _WANTED)
+    if isinstance(records, int):
+        raise _broken(blob, held, end, records)
     if sha256(blob[:total]).digest() != blob[total + 4 : end]:
         if held < end:
             raise _cut(held, end)
@@ -249,7 +245,7 @@ def _broken(blob: bytes, held: int, end: int, at: int) -> HashError:
     """Why the walk failed at `at`: cut short, cut short and filled up again, or changed."""
     if held < end:
         return _cut(held, end)
-    past_checksum = blob[at - _CHECKSUM_LENGTH : at - _CHECKSUM_LENGTH + 4] == _CHECKSUM_HEAD
+    past_checksum = blob[at - _CHECKSUM_LENGTH : at - _CHECKSUM_LENGTH + 4] == record_list.END
     inside = at <= end - _CHECKSUM_LENGTH
     if inside and not past_checksum and _ZEROS.startswith(blob[at:]):
         return HashError(
@@ -272,8 +268,8 @@ def _text(payload: bytes | None) -> str | None:
 
 
 def _uuid_text(payload: bytes) -> str:
-    a, b, c, d, e = _UUID_PARTS.unpack(payload)  # five times as fast as uuid.UUID
-    return f"{a:08x}-{b:04x}-{c:04x}-{d.hex()}-{e.hex()}"
+    text = _UUID_AS_SHOWN.pack(*_UUID_AS_STORED.unpack(payload)).hex()  # six times as fast as uuid.UUID
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 # --- description ------------------------------------------------------------------------------
@@ -294,9 +290,9 @@ def explain(hardware_hash: HardwareHash) -> tuple[Record, ...]:
 
 
 def _records(data: bytes) -> Iterator[tuple[int, bytes]]:
-    at = 4
+    at = record_list.FIRST
     while at < len(data) - _CHECKSUM_LENGTH:
-        kind, length = _RECORD_HEAD.unpack_from(data, at)
+        kind, length = record_list.HEAD.unpack_from(data, at)
         yield kind, data[at + 4 : at + length]
         at += length
 
