@@ -140,6 +140,10 @@ async def startup(ctx: Context) -> None:
         WakeKind.CONSENT: 2,
         WakeKind.IMPORTS: settings.import_lanes,
     }
+    # Before the first claim, so that nobody dies with claims and was never heard.
+    with contextlib.suppress(*OUTAGES):  # TimeoutError is an OSError
+        async with asyncio.timeout(BEAT_SECONDS):
+            await sweep.beat(runtime)
     ctx["habits"] = [asyncio.create_task(habit(ctx)) for habit in (_beat, _sweep, _tidy)]
     settle_memory()
     log.info("worker_started", worker_id=runtime.presence.worker_id)

@@ -64,12 +64,12 @@ async def end_claims(
     for table, claimed in _CLAIMED.items():
         ended += await execute(
             session,
-            f"UPDATE {table} SET lease_until = NULL WHERE id IN ("
-            f"SELECT c.id FROM {table} c "
+            f"WITH dead AS MATERIALIZED (SELECT c.id FROM {table} c "
             "JOIN unnest(CAST(:first AS uuid[]), CAST(:last AS uuid[])) AS w(first, last) "
             "ON c.owner BETWEEN w.first AND w.last "
             f"WHERE ({claimed}) AND c.lease_until >= :now AND c.lease_until < :before "
-            "FOR NO KEY UPDATE OF c SKIP LOCKED)",
+            "FOR NO KEY UPDATE OF c SKIP LOCKED) "
+            f"UPDATE {table} SET lease_until = NULL FROM dead WHERE {table}.id = dead.id",
             first=list(first),
             last=list(last),
             now=now,

@@ -298,10 +298,15 @@ async def test_a_claim_that_was_renewed_is_a_sign_of_life_as_well(world: World) 
         await sweep.beat(busy.runtime)
         owner = await claim_and_die(busy)
         for _ in range(4):
+            [(_, until)] = await claims(world)
             await world.watch(SILENCE / 2)
-            until = world.clock.now() + world.runtime.settings.lease
-            await world.select("UPDATE batches SET lease_until = :until RETURNING id", until=until)
             assert await claims(world) == [(owner, until)]
+            until = world.clock.now() + world.runtime.settings.lease
+            await world.select(
+                "UPDATE batches SET lease_until = :until WHERE owner = :owner RETURNING id",
+                owner=owner,
+                until=until,
+            )
     await world.watch(SILENCE + SECOND)
     assert await claims(world) == [(owner, None)]
 
