@@ -7,6 +7,8 @@ A transaction ends before its result is used: wake-ups collected in it go out af
 import asyncio
 import contextlib
 import gc
+import os
+import socket
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -15,7 +17,7 @@ from datetime import datetime
 from ipaddress import ip_network
 from random import Random
 from typing import Self
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from anyio import to_thread
 from sqlalchemy.exc import DBAPIError
@@ -26,6 +28,7 @@ from app.db import engine as database
 from app.db import schema
 from app.db.clock import DatabaseClock
 from app.domain.ids import PartnerId
+from app.domain.presence import Presence, claim_token
 from app.embedded import Postgres, Valkey
 from app.microsoft.http import Microsoft
 from app.outbound import Outbound
@@ -80,6 +83,8 @@ class Runtime:
     platforms: dict[str, Platform]
     drivers: dict[str, Driver]
     clock: DatabaseClock
+    presence: Presence
+    """Under which name this process makes claims, and, if it is a worker, its signs of life."""
     now: Callable[[], datetime]
     """What time it is, for everybody alike; the tests move it."""
     random: Callable[[], float] = field(default=Random().random)  # noqa: S311 - jitter, nothing secret
@@ -124,6 +129,7 @@ class Runtime:
                 outbound=outbound,
                 platforms=platforms,
                 clock=clock,
+                presence=Presence(_process_name(), settings.silence),
                 now=clock.now,
                 drivers={
                     name: platform.driver(settings, microsoft)
@@ -167,6 +173,10 @@ class Runtime:
             yield tx
         if tx.wake_ups:
             await self.queue.send(tx.wake_ups, self.now())
+
+    def claim_token(self) -> UUID:
+        """The owner of a claim that is about to be made."""
+        return claim_token(self.presence.worker_id, uuid4())
 
     async def schema_version(self) -> str | None:
         """The database's revision, "none" before the first migration; None if it does not answer."""
@@ -215,6 +225,10 @@ async def databases(settings: Settings) -> AsyncIterator[Settings]:
                 stack.push_async_callback(to_thread.run_sync, started.stop)
                 update[name] = started.url
         yield settings.model_copy(update=update)
+
+
+def _process_name() -> str:
+    return f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
 
 
 def _secrets(settings: Settings) -> Secrets:

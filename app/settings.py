@@ -34,6 +34,10 @@ MICROSOFT_HOSTS = {
 }
 
 
+MISSED_BEATS = 4
+"""Signs of life a worker may miss before it counts as dead."""
+
+
 class Settings(BaseSettings):
     """The settings; each key is `REGISTRAR_` + its name in capitals."""
 
@@ -175,7 +179,12 @@ class Settings(BaseSettings):
     import_retention_days: float = Field(
         7, gt=0, description="Days until an import expires: its rows are deleted, its orders stay."
     )
-    heartbeat_s: float = Field(5, gt=0, description="Seconds between a worker's signs of life.")
+    heartbeat_s: float = Field(
+        5,
+        gt=0,
+        description="Seconds between a worker's signs of life, the same for all workers. After four that are "
+        "missing it counts as dead, and others take up its work without waiting for the end of its leases.",
+    )
     consent_interval_s: float = Field(
         300, gt=0, description="Seconds between readings of each connection's customers list."
     )
@@ -238,8 +247,11 @@ class Settings(BaseSettings):
                     f"REGISTRAR_{longer.upper()} ({getattr(self, longer):g}): otherwise work is claimed "
                     "a second time while the first attempt is still running"
                 )
-        if self.heartbeat_s * 3 > self.lease_s:
-            raise ValueError("REGISTRAR_HEARTBEAT_S must be at most a third of REGISTRAR_LEASE_S")
+        if self.silence > self.lease:
+            raise ValueError(
+                "REGISTRAR_HEARTBEAT_S must be at most a quarter of REGISTRAR_LEASE_S: after four that are "
+                "missing a worker counts as dead"
+            )
         if self.webhook_timeout_s >= self.lease_s:
             raise ValueError("REGISTRAR_WEBHOOK_TIMEOUT_S must be smaller than REGISTRAR_LEASE_S")
         if self.sweep_interval_s >= self.sweep_patience_s:
@@ -292,3 +304,8 @@ class Settings(BaseSettings):
     @property
     def lease(self) -> timedelta:
         return timedelta(seconds=self.lease_s)
+
+    @property
+    def silence(self) -> timedelta:
+        """How long a worker may be silent before it counts as dead."""
+        return timedelta(seconds=self.heartbeat_s * MISSED_BEATS)

@@ -17,9 +17,20 @@ from sqlalchemy import text
 from app.db.tables import metadata
 from app.domain.identity import Device
 from app.domain.ids import PartnerId
+from app.domain.presence import Presence
 from app.main import build
 from app.runtime import Runtime
-from app.services import acceptance, batches, connections, consents, customers, identities, orders, webhooks
+from app.services import (
+    acceptance,
+    batches,
+    connections,
+    consents,
+    customers,
+    identities,
+    orders,
+    sweep,
+    webhooks,
+)
 from app.services.acceptance import Acceptance, NewOrder
 from app.services.connections import NewConnection
 from app.services.customers import NewCustomer
@@ -290,6 +301,16 @@ class World:
                 return made
         raise AssertionError(f"still deliveries after {limit}")
 
+    async def watch(self, span: timedelta) -> None:
+        """For so long this world's worker does nothing but what all workers do: shows life, and sweeps."""
+        pause = timedelta(seconds=self.runtime.settings.heartbeat_s)
+        await sweep.beat(self.runtime)
+        while span > timedelta():
+            self.clock.offset += min(pause, span)
+            span -= pause
+            await sweep.beat(self.runtime)
+            await sweep.sweep(self.runtime)
+
     async def clear(self) -> None:
         """Everything as at the beginning: rows gone, the simulator reset, the clock right."""
         async with self.runtime.system_transaction() as tx:
@@ -297,6 +318,7 @@ class World:
         await self.control("POST", "reset")
         await self.control("POST", "presets/instant")
         self.runtime.token_cache.tokens.clear()
+        self.runtime.presence = Presence(self.runtime.presence.worker_id, self.runtime.settings.silence)
         self.clock.offset = timedelta()
 
 

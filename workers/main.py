@@ -6,11 +6,8 @@ the process, a job id swallows wake-ups) is made up for by the rows and the swee
 
 import asyncio
 import contextlib
-import os
-import socket
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
-from uuid import uuid4
 
 import uvloop
 from arq import func
@@ -38,7 +35,10 @@ POLL_DELAY = 0.05
 """Seconds between arq's looks for a wake-up: the idle wait for work is half of it on average."""
 TIDY_SECONDS = 600.0
 HABIT_SECONDS = 30.0
-"""Seconds a sign of life or a sweep may take."""
+"""Seconds a sweep may take."""
+BEAT_SECONDS = 5.0
+"""Seconds a sign of life may take: with the pause after it, so short that one which hangs on a connection
+that has silently died is followed by another one before this worker counts as dead."""
 IMPORT_TIMEOUT = 24 * 3600
 """Seconds. No step of an import comes near it: what hangs is ended by the deadline of its chunk."""
 
@@ -98,8 +98,9 @@ async def _lane(ctx: Context, kind: WakeKind, step: Any) -> None:
 
 async def _beat(ctx: Context) -> None:
     """A sign of life every few seconds, for as long as the event loop is alive."""
-    runtime, worker_id = _runtime(ctx), ctx["worker_id"]
-    await _for_ever("heartbeat", runtime.settings.heartbeat_s, lambda: sweep.beat(runtime, worker_id))
+    runtime = _runtime(ctx)
+    pause = runtime.settings.heartbeat_s
+    await _for_ever("heartbeat", pause, lambda: sweep.beat(runtime), patience=BEAT_SECONDS)
 
 
 async def _sweep(ctx: Context) -> None:
@@ -132,7 +133,6 @@ async def startup(ctx: Context) -> None:
     settings: Settings = ctx["settings"]
     runtime = await Runtime.open(settings, process="worker")
     ctx["runtime"] = runtime
-    ctx["worker_id"] = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
     ctx["lanes"] = dict.fromkeys(WakeKind, 0)
     ctx["limits"] = {
         WakeKind.BATCHES: settings.worker_lanes,
@@ -140,9 +140,13 @@ async def startup(ctx: Context) -> None:
         WakeKind.CONSENT: 2,
         WakeKind.IMPORTS: settings.import_lanes,
     }
+    # Before the first claim, so that nobody dies with claims and was never heard.
+    with contextlib.suppress(*OUTAGES):  # TimeoutError is an OSError
+        async with asyncio.timeout(BEAT_SECONDS):
+            await sweep.beat(runtime)
     ctx["habits"] = [asyncio.create_task(habit(ctx)) for habit in (_beat, _sweep, _tidy)]
     settle_memory()
-    log.info("worker_started", worker_id=ctx["worker_id"])
+    log.info("worker_started", worker_id=runtime.presence.worker_id)
 
 
 async def shutdown(ctx: Context) -> None:
@@ -151,7 +155,7 @@ async def shutdown(ctx: Context) -> None:
     await asyncio.wait(ctx["habits"])
     runtime = _runtime(ctx)
     with contextlib.suppress(*OUTAGES):
-        await sweep.end_beat(runtime, ctx["worker_id"])
+        await sweep.end_beat(runtime)
     await runtime.close()
     log.info("worker_stopped")
 

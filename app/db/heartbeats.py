@@ -1,10 +1,23 @@
-"""Workers' signs of life: in the database, because Redis may be the thing that is down."""
+"""Workers' signs of life: in the database, because Redis may be the thing that is down.
 
+And what follows when they cease: the claims of a worker that is silent end before their lease does.
+"""
+
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.db.sql import execute, fetch_one
+from app.db.sql import execute, fetch_all, fetch_one, listed
+from app.domain.batch import IN_FLIGHT
+from app.domain.presence import claim_tokens
+
+_CLAIMED = {
+    "batches": f"c.state IN ({listed(IN_FLIGHT)}) OR (c.state = 'queued' AND c.lease_until IS NOT NULL)",
+    "deliveries": "c.state IN ('pending', 'retrying') AND c.due_at <= :now",
+    "imports": "c.due_at IS NOT NULL",
+}
+"""The claimed tables, and where in each of them claims can be: as the indexes have it that are there."""
 
 
 async def beat(session: AsyncConnection, worker_id: str, now: datetime) -> None:
@@ -24,6 +37,45 @@ async def end(session: AsyncConnection, worker_id: str) -> None:
 async def last(session: AsyncConnection) -> datetime | None:
     row = await fetch_one(session, "SELECT max(beat_at) AS beat_at FROM worker_heartbeats")
     return row["beat_at"] if row else None
+
+
+async def silent(session: AsyncConnection, *, since: datetime, until: datetime) -> list[str]:
+    """The workers whose last sign of life lies between the two."""
+    found = await fetch_all(
+        session,
+        "SELECT worker_id FROM worker_heartbeats WHERE beat_at >= :since AND beat_at < :until "
+        "ORDER BY worker_id",
+        since=since,
+        until=until,
+    )
+    return [row["worker_id"] for row in found]
+
+
+async def end_claims(
+    session: AsyncConnection, worker_ids: Sequence[str], now: datetime, *, lease_before: datetime
+) -> int:
+    """Ends the leases of these workers' claims, except those that end at `lease_before` or later.
+
+    The owner stays, as where a lease has run out: nobody else having claimed it, the worker may still
+    finish. What is locked is left: somebody is at work on it, or a frozen worker's transaction holds it.
+    """
+    first, last = zip(*map(claim_tokens, worker_ids), strict=True)
+    ended = 0
+    for table, claimed in _CLAIMED.items():
+        ended += await execute(
+            session,
+            f"WITH dead AS MATERIALIZED (SELECT c.id FROM {table} c "
+            "JOIN unnest(CAST(:first AS uuid[]), CAST(:last AS uuid[])) AS w(first, last) "
+            "ON c.owner BETWEEN w.first AND w.last "
+            f"WHERE ({claimed}) AND c.lease_until >= :now AND c.lease_until < :before "
+            "FOR NO KEY UPDATE OF c SKIP LOCKED) "
+            f"UPDATE {table} SET lease_until = NULL FROM dead WHERE {table}.id = dead.id",
+            first=list(first),
+            last=list(last),
+            now=now,
+            before=lease_before,
+        )
+    return ended
 
 
 async def purge(session: AsyncConnection, now: datetime, *, older_than: timedelta) -> int:

@@ -10,7 +10,6 @@ import asyncio
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import assert_never
-from uuid import uuid4
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -62,7 +61,7 @@ async def advance_next(runtime: Runtime) -> Step | None:
     async with runtime.system_transaction() as tx:
         claim = await batches.claim_one(
             tx.session,
-            owner=uuid4(),
+            owner=runtime.claim_token(),
             now=runtime.now(),
             lease=runtime.settings.lease,
             customer_window=runtime.settings.customer_window,

@@ -1,14 +1,10 @@
 """Whether the service can do its work: what `/readyz` shows."""
 
 from dataclasses import dataclass
-from datetime import timedelta
 
 from app.db import heartbeats, schema
 from app.db.engine import OUTAGES, stamp
 from app.runtime import Runtime
-
-MISSED_BEATS = 4
-"""Signs of life a worker may miss before it counts as gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +30,9 @@ async def look(runtime: Runtime) -> Health:
     except OUTAGES:
         return Health(database=False, schema="unknown", redis=redis, worker="unknown")
     newest = schema.newest()
-    patience = timedelta(seconds=runtime.settings.heartbeat_s * MISSED_BEATS)
     if last is None:
         worker = "none has been seen"
-    elif runtime.now() - last > patience:
+    elif runtime.now() - last > runtime.settings.silence:
         worker = f"last seen {stamp(last)}"
     else:
         worker = "alive"

@@ -8,7 +8,6 @@ its worker each time is given up too, and not only one that raises an error.
 import asyncio
 from collections.abc import Callable
 from typing import Any, assert_never
-from uuid import uuid4
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -39,7 +38,7 @@ async def advance_next(runtime: Runtime, stopping: Callable[[], bool] = _goes_on
         return False
     async with runtime.system_transaction() as tx:
         claim = await imports.claim_one(
-            tx.session, owner=uuid4(), now=runtime.now(), lease=runtime.settings.lease
+            tx.session, owner=runtime.claim_token(), now=runtime.now(), lease=runtime.settings.lease
         )
     if claim is None:
         return False

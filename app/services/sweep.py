@@ -1,7 +1,7 @@
 """The sweep: finds work whose wake-up was lost, ages what ages, forgets what may be forgotten.
 
-It is what makes Redis dispensable, and clocks that were wrong. It changes no outcome itself; it only
-wakes those who do.
+It is what makes Redis dispensable, and clocks that were wrong, and workers that were killed. It changes
+no outcome itself; it only wakes those who do.
 """
 
 from datetime import timedelta
@@ -23,6 +23,7 @@ its own machine's, or the database server's before it was set back."""
 
 async def sweep(runtime: Runtime) -> dict[str, int]:
     """One round. Returns what is waiting, for the log and the tests."""
+    await end_claims_of_the_dead(runtime)
     now, settings = runtime.now(), runtime.settings
     async with runtime.system_transaction() as tx:
         ahead = await batches.pull_back(tx.session, now, slack=CLOCK_SLACK)
@@ -53,6 +54,26 @@ async def sweep(runtime: Runtime) -> dict[str, int]:
     }
 
 
+async def end_claims_of_the_dead(runtime: Runtime) -> int:
+    """Frees what silent workers have claimed, as the ends of the leases would later; how many claims.
+
+    A claim that was made or renewed not long ago is a sign of life too. Of who has been silent for longer
+    than a lease, everything has ended by itself.
+    """
+    now, settings, presence = runtime.now(), runtime.settings, runtime.presence
+    if not presence.may_judge(now):
+        return 0
+    heard_until = now - presence.silence
+    async with runtime.system_transaction() as tx:
+        dead = await heartbeats.silent(tx.session, since=now - settings.lease, until=heard_until)
+        if not dead:
+            return 0
+        ended = await heartbeats.end_claims(tx.session, dead, now, lease_before=heard_until + settings.lease)
+    if ended:
+        log.warning("claims_of_dead_worker_ended", worker_ids=dead, claims=ended)
+    return ended
+
+
 async def tidy(runtime: Runtime) -> None:
     """What need not happen every few seconds."""
     now, settings = runtime.now(), runtime.settings
@@ -73,11 +94,13 @@ async def tidy(runtime: Runtime) -> None:
         log.info("tidied", idempotency_keys=keys, hashes=hashes)
 
 
-async def beat(runtime: Runtime, worker_id: str) -> None:
+async def beat(runtime: Runtime) -> None:
     async with runtime.system_transaction() as tx:
-        await heartbeats.beat(tx.session, worker_id, runtime.now())
+        now = runtime.now()
+        await heartbeats.beat(tx.session, runtime.presence.worker_id, now)
+    runtime.presence.note(now)
 
 
-async def end_beat(runtime: Runtime, worker_id: str) -> None:
+async def end_beat(runtime: Runtime) -> None:
     async with runtime.system_transaction() as tx:
-        await heartbeats.end(tx.session, worker_id)
+        await heartbeats.end(tx.session, runtime.presence.worker_id)

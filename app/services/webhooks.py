@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from secrets import token_bytes
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import orjson
 from sqlalchemy.exc import DBAPIError
@@ -219,7 +219,7 @@ async def deliver_next(runtime: Runtime) -> bool:
     async with runtime.system_transaction() as tx:
         claim = await events.claim_delivery(
             tx.session,
-            owner=uuid4(),
+            owner=runtime.claim_token(),
             now=runtime.now(),
             lease=runtime.settings.lease,
             endpoint_window=ENDPOINT_WINDOW,

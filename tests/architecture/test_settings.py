@@ -63,9 +63,9 @@ def test_deadlines_may_move_together() -> None:
 
 
 def test_a_worker_must_show_life_several_times_in_a_lease() -> None:
-    words = refusal(heartbeat_s=41)
-    assert "REGISTRAR_HEARTBEAT_S must be at most a third of REGISTRAR_LEASE_S" in words
-    assert Settings(heartbeat_s=40).heartbeat_s == 40
+    words = refusal(heartbeat_s=31)
+    assert "REGISTRAR_HEARTBEAT_S must be at most a quarter of REGISTRAR_LEASE_S" in words
+    assert Settings(heartbeat_s=30).silence == Settings().lease
 
 
 def test_a_webhook_must_answer_before_its_claim_ends() -> None:

@@ -172,9 +172,9 @@ async def test_a_worker_with_a_wrong_clock_counts_as_alive_and_as_gone_like_any_
     world: World, off: timedelta
 ) -> None:
     async with machine(world, off) as wrong:
-        await sweep.beat(wrong, "wrong")
+        await sweep.beat(wrong)
     assert (await health.look(world.runtime)).worker == "alive"
-    world.clock.advance(seconds=world.runtime.settings.heartbeat_s * health.MISSED_BEATS + 1)
+    world.clock.offset += world.runtime.settings.silence + SECOND
     assert (await health.look(world.runtime)).worker.startswith("last seen")
 
 

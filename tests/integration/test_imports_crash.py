@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import pytest
 from sqlalchemy import text
 
 from app.db.engine import become_system
@@ -72,8 +73,9 @@ async def worker_in_the_middle_of_reading(
         yield worker
 
 
+@pytest.mark.parametrize("ends", ["its lease", "its silence"])
 async def test_a_worker_killed_while_reading_leaves_a_file_that_is_read_again_from_the_start(
-    world: World, tmp_path: Path
+    world: World, tmp_path: Path, ends: str
 ) -> None:
     partner = await world.partner()
     import_id = await upload(world, partner, held_in_the_second_chunk())
@@ -85,7 +87,10 @@ async def test_a_worker_killed_while_reading_leaves_a_file_that_is_read_again_fr
         await worker.wait()
     assert await work_imports(world) == 0, "the dead worker's claim still holds"
 
-    world.clock.advance(seconds=world.runtime.settings.lease_s + 1)
+    if ends == "its lease":
+        world.clock.advance(seconds=world.runtime.settings.lease_s + 1)
+    else:
+        await world.watch(world.runtime.settings.silence + timedelta(seconds=1))
     await work_imports(world)
     found = await look(world, partner, import_id)
     assert found["state"] == "ready"

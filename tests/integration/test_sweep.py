@@ -204,23 +204,27 @@ async def last_beat(world: World) -> datetime | None:
 
 async def test_workers_sign_of_life_is_their_last_one_and_ends_with_them(world: World) -> None:
     assert await last_beat(world) is None
-    await sweep.beat(world.runtime, "one")
+    await sweep.beat(world.runtime)
     world.clock.advance(seconds=5)
-    await sweep.beat(world.runtime, "one")
-    await sweep.beat(world.runtime, "two")
-    beat = await last_beat(world)
-    assert beat is not None
-    assert abs(world.runtime.now() - beat) < timedelta(seconds=1)
-    assert await scalar(world, "SELECT count(*) FROM worker_heartbeats") == 2
-    await sweep.end_beat(world.runtime, "two")
-    await sweep.end_beat(world.runtime, "two")
-    assert await scalar(world, "SELECT worker_id FROM worker_heartbeats") == "one"
+    await sweep.beat(world.runtime)
+    async with world.another() as two:
+        await sweep.beat(two.runtime)
+        beat = await last_beat(world)
+        assert beat is not None
+        assert abs(world.runtime.now() - beat) < timedelta(seconds=1)
+        assert await scalar(world, "SELECT count(*) FROM worker_heartbeats") == 2
+        await sweep.end_beat(two.runtime)
+        await sweep.end_beat(two.runtime)
+    left = await scalar(world, "SELECT worker_id FROM worker_heartbeats")
+    assert left == world.runtime.presence.worker_id
 
 
 async def test_a_worker_that_died_is_forgotten_after_an_hour(world: World) -> None:
-    await sweep.beat(world.runtime, "dead")
+    async with world.another() as dead:
+        await sweep.beat(dead.runtime)
     world.clock.advance(minutes=30)
-    await sweep.beat(world.runtime, "alive")
+    await sweep.beat(world.runtime)
     world.clock.advance(minutes=31)
     await sweep.tidy(world.runtime)
-    assert await scalar(world, "SELECT string_agg(worker_id, ',') FROM worker_heartbeats") == "alive"
+    left = await scalar(world, "SELECT string_agg(worker_id, ',') FROM worker_heartbeats")
+    assert left == world.runtime.presence.worker_id

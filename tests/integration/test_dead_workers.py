@@ -1,0 +1,342 @@
+"""Claims of dead workers: ended by those who live, long before their leases; and nobody's who lives.
+
+Real processes are killed and frozen; who takes over lives in the test, whose clock can be moved, except
+once, where everything is as in production.
+"""
+
+import asyncio
+import signal
+from datetime import datetime, timedelta
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import pytest
+from sqlalchemy import text
+
+from app.db import batches as stored
+from app.db.engine import OUTAGES
+from app.domain.order import OrderState
+from app.services import batches, sweep, webhooks
+from app.settings import Settings
+from tests.agreement import assert_agreement
+from tests.line import line_to_postgres
+from tests.receiver import Answer, open_receiver, subscribe
+from tests.worker import PATIENCE, until_over, worker_process
+from tests.world import Partner, World, tuples
+
+SECOND = timedelta(seconds=1)
+SILENCE = Settings().silence
+FAR = timedelta(seconds=60)
+"""What is left of a lease of 120 s, at the least, when somebody else takes over."""
+
+
+async def order_behind_a_tag(world: World) -> tuple[Partner, UUID]:
+    """An order whose first call is its upload."""
+    partner = await world.partner()
+    await world.order(partner, tuples(1, "FIRST"))
+    await world.work()
+    order = await world.order(partner, tuples(3))
+    return partner, order.view.record["id"]
+
+
+async def claims(world: World, table: str = "batches") -> list[tuple[UUID, datetime | None]]:
+    found = await world.select(f"SELECT owner, lease_until FROM {table} WHERE owner IS NOT NULL ORDER BY id")
+    return [(row["owner"], row["lease_until"]) for row in found]
+
+
+async def until_logged(log: Path, words: str) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while words not in await asyncio.to_thread(log.read_text):  # noqa: ASYNC110 - another process writes
+            await asyncio.sleep(0.02)
+
+
+# --- killed ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("phase", "dedup"), [("before", True), ("after", False)])
+async def test_a_killed_workers_batch_is_taken_up_while_its_lease_is_far_from_over(
+    world: World, tmp_path: Path, phase: str, dedup: bool
+) -> None:
+    await world.switch(request_id_dedup=dedup)
+    partner, order_id = await order_behind_a_tag(world)
+    await world.arm({"operation": "append", "kind": "hold", "phase": phase})
+    async with worker_process(world, tmp_path / "worker.log") as process:
+        await world.until_held_open(within=PATIENCE)
+        process.send_signal(signal.SIGKILL)
+        await process.wait()
+    [(owner, lease_until)] = await claims(world)
+    assert lease_until is not None
+
+    await world.watch(SILENCE - SECOND)
+    assert await claims(world) == [(owner, lease_until)], "not before it has been silent for long enough"
+    await world.watch(2 * SECOND)
+
+    assert await claims(world) == [(owner, None)]
+    assert lease_until - world.clock.now() > FAR
+    assert await batches.advance_next(world.runtime) is not None
+    [batch] = await world.batches(order_id)
+    assert batch["state"] == "submitted"
+    await world.let_go()
+    await world.work()
+
+    first, second = await world.calls("append")
+    assert first["request_id"] == second["request_id"], "the same call again, as after a lease"
+    attempts = await world.select(
+        "SELECT outcome FROM batch_attempts WHERE batch_id = :id ORDER BY id", id=batch["id"]
+    )
+    assert [attempt["outcome"] for attempt in attempts] == ["interrupted", "accepted"]
+    assert (await world.view(partner, order_id)).state is OrderState.COMPLETED
+    await assert_agreement(world, partner, order_id)
+
+
+async def test_two_real_workers_one_is_killed_and_the_other_finishes_its_order_within_the_lease(
+    world: World, tmp_path: Path
+) -> None:
+    partner, order_id = await order_behind_a_tag(world)
+    await world.arm({"operation": "append", "kind": "hold", "phase": "after"})
+    async with worker_process(world, tmp_path / "killed.log") as killed:
+        await world.until_held_open(within=PATIENCE)
+        killed.send_signal(signal.SIGKILL)
+        await killed.wait()
+    [(_, lease_until)] = await claims(world)
+    assert lease_until is not None
+    # Its signs of life are more frequent, and so its patience is shorter, for a quick test.
+    quick = {"heartbeat_s": 0.25, "sweep_interval_s": 1, "poll_first_s": 0.1}
+    log = tmp_path / "heir.log"
+    async with worker_process(world, log, **quick):
+        await until_over(world, partner, order_id)
+
+    [batch] = await world.batches(order_id)
+    assert batch["settled_at"] < lease_until - FAR
+    assert log.read_text().count("claims_of_dead_worker_ended") == 1
+    await assert_agreement(world, partner, order_id)
+
+
+async def test_a_killed_workers_delivery_is_made_by_another_one_while_its_lease_is_far_from_over(
+    world: World, tmp_path: Path
+) -> None:
+    partner = await world.partner()
+    never = asyncio.Event()
+    async with open_receiver(world) as receiver:
+        await subscribe(world, partner, receiver.url(), ["order.held"])
+        receiver.script.append(Answer(hold=never))
+        await world.order(partner, tuples(1), customer_id=partner.other_customer_id)
+        here = {"webhook_allow_http": True, "webhook_allowed_networks": "127.0.0.0/8"}
+        async with worker_process(world, tmp_path / "worker.log", **here) as process:
+            async with asyncio.timeout(PATIENCE):
+                while not receiver.messages:  # noqa: ASYNC110 - another process sends
+                    await asyncio.sleep(0.02)
+            process.send_signal(signal.SIGKILL)
+            await process.wait()
+        never.set()
+        [(owner, lease_until)] = await claims(world, "deliveries")
+        assert lease_until is not None
+
+        assert not await webhooks.deliver_next(world.runtime), "somebody has it"
+        await world.watch(SILENCE + SECOND)
+
+        assert await claims(world, "deliveries") == [(owner, None)]
+        assert lease_until - world.clock.now() > FAR
+        assert await webhooks.deliver_next(world.runtime)
+        first, second = receiver.messages
+        assert (first.id, first.body) == (second.id, second.body)
+    [delivery] = await world.select("SELECT state, attempts FROM deliveries")
+    assert (delivery["state"], delivery["attempts"]) == ("succeeded", 1)
+
+
+async def test_a_worker_of_the_release_before_keeps_its_claim_to_the_end_of_its_lease(world: World) -> None:
+    await order_behind_a_tag(world)
+    async with world.another() as old:
+        async with old.runtime.system_transaction() as tx:
+            claim = await stored.claim_one(
+                tx.session,
+                owner=uuid4(),
+                now=old.runtime.now(),
+                lease=old.runtime.settings.lease,
+                customer_window=4,
+                connection_window=32,
+            )
+        await sweep.beat(old.runtime)
+    assert claim is not None
+
+    await world.watch(SILENCE * 2)
+    assert await claims(world) == [(claim.owner, claim.lease_until)]
+    await world.watch(world.runtime.settings.lease - SILENCE * 2 + SECOND)
+    assert await batches.advance_next(world.runtime) is not None
+
+
+# --- not dead -------------------------------------------------------------------------------------
+
+
+async def test_a_frozen_worker_that_comes_back_finds_its_batch_lost_and_records_nothing_twice(
+    world: World, tmp_path: Path
+) -> None:
+    partner, order_id = await order_behind_a_tag(world)
+    await world.arm({"operation": "append", "kind": "hold", "phase": "after"})
+    log = tmp_path / "worker.log"
+    async with worker_process(world, log) as process:
+        await world.until_held_open(within=PATIENCE)
+        process.send_signal(signal.SIGSTOP)
+        [(_, lease_until)] = await claims(world)
+        assert lease_until is not None
+        await world.watch(SILENCE + SECOND)
+        assert await batches.advance_next(world.runtime) is not None, "taken from the frozen one"
+        assert lease_until - world.clock.now() > FAR
+        await world.work()
+        assert (await world.view(partner, order_id)).state is OrderState.COMPLETED
+        before = await everything_of(world, order_id)
+        await world.let_go()
+        process.send_signal(signal.SIGCONT)
+        await until_logged(log, "claim_lost")
+
+        assert await everything_of(world, order_id) == before
+        process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(PATIENCE):
+            assert await process.wait() == 0
+    assert len(await world.calls("append")) == 2
+    assert len(await world.devices_at_microsoft(partner.tenant_id)) == 4
+    await assert_agreement(world, partner, order_id)
+
+
+async def everything_of(world: World, order_id: UUID) -> list[list[dict[str, object]]]:
+    """All that is recorded of an order: its batches, their attempts, its rows and its events."""
+    return [
+        await world.select(statement, id=order_id)
+        for statement in (
+            "SELECT * FROM batches WHERE order_id = :id ORDER BY id",
+            "SELECT a.* FROM batch_attempts a JOIN batches b ON b.id = a.batch_id "
+            "WHERE b.order_id = :id ORDER BY a.id",
+            "SELECT * FROM registrations WHERE order_id = :id ORDER BY id",
+            "SELECT * FROM events WHERE order_id = :id ORDER BY id",
+        )
+    ]
+
+
+async def test_a_worker_that_comes_back_before_anybody_took_its_batch_records_its_answer(
+    world: World,
+) -> None:
+    partner, order_id = await order_behind_a_tag(world)
+    await world.arm({"operation": "append", "kind": "hold", "phase": "after"})
+    async with world.another() as frozen:
+        await sweep.beat(frozen.runtime)
+        step = asyncio.create_task(batches.advance_next(frozen.runtime))
+        await world.until_held_open()
+        await world.watch(SILENCE + SECOND)
+        [(_, lease_until)] = await claims(world)
+        assert lease_until is None, "free, and not taken yet"
+        await world.let_go()
+        await step
+    await world.work()
+    assert len(await world.calls("append")) == 1
+    [batch] = await world.batches(order_id)
+    assert batch["uncertain"] is False
+    await assert_agreement(world, partner, order_id)
+
+
+async def test_nobody_loses_a_claim_because_the_database_was_away_from_all(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    partner, order_id = await order_behind_a_tag(world)
+    await world.arm({"operation": "append", "kind": "hold", "phase": "after"})
+    async with (
+        line_to_postgres(str(world.runtime.settings.database_url)) as line,
+        world.another(database_url=line.url) as busy,
+        world.another(database_url=line.url) as idle,
+    ):
+        step = asyncio.create_task(batches.advance_next(busy.runtime))
+        await world.until_held_open()
+        await sweep.beat(busy.runtime)
+        await idle.watch(SILENCE - SECOND)
+        await sweep.beat(busy.runtime)
+        [before] = await claims(world)
+
+        line.cut()
+        for worker in (busy, idle):
+            with pytest.raises(OUTAGES):
+                await sweep.beat(worker.runtime)
+        world.clock.offset += SILENCE * 2
+        line.mend()
+        # The one comes back first, and has all the others' last signs of life before it.
+        await idle.watch(SILENCE - SECOND)
+        assert await claims(world) == [before], "it has not been heard long enough to judge"
+        await sweep.beat(busy.runtime)
+        await idle.watch(SILENCE / 2)
+        assert await claims(world) == [before], "the other one has been heard"
+
+        await world.let_go()
+        await step
+    assert "claim_lost" not in caplog.text
+    await world.work()
+    assert len(await world.calls("append")) == 1
+    [batch] = await world.batches(order_id)
+    assert batch["uncertain"] is False
+    await assert_agreement(world, partner, order_id)
+
+
+async def test_who_was_killed_while_the_database_was_away_is_found_dead_afterwards(world: World) -> None:
+    partner, order_id = await order_behind_a_tag(world)
+    await world.watch(SILENCE * 2)
+    async with world.another() as dead:
+        await sweep.beat(dead.runtime)
+        owner = await claim_and_die(dead)
+    world.clock.offset += SILENCE * 2  # nobody reached the database meanwhile
+    await world.watch(SILENCE - SECOND)
+    [(_, lease_until)] = await claims(world)
+    assert lease_until is not None
+    await world.watch(2 * SECOND)
+    assert await claims(world) == [(owner, None)]
+    assert lease_until - world.clock.now() > 2 * SILENCE
+    await world.work()
+    await assert_agreement(world, partner, order_id)
+
+
+async def test_a_claim_that_was_renewed_is_a_sign_of_life_as_well(world: World) -> None:
+    """Signs of life may fail to come where the work goes on: an import renews its lease with each chunk."""
+    await order_behind_a_tag(world)
+    await world.watch(SILENCE * 2)
+    async with world.another() as busy:
+        await sweep.beat(busy.runtime)
+        owner = await claim_and_die(busy)
+        for _ in range(4):
+            [(_, until)] = await claims(world)
+            await world.watch(SILENCE / 2)
+            assert await claims(world) == [(owner, until)]
+            until = world.clock.now() + world.runtime.settings.lease
+            await world.select(
+                "UPDATE batches SET lease_until = :until WHERE owner = :owner RETURNING id",
+                owner=owner,
+                until=until,
+            )
+    await world.watch(SILENCE + SECOND)
+    assert await claims(world) == [(owner, None)]
+
+
+async def test_what_a_frozen_worker_has_locked_holds_up_no_sweep(world: World) -> None:
+    await order_behind_a_tag(world)
+    await world.watch(SILENCE * 2)
+    async with world.another() as frozen:
+        await sweep.beat(frozen.runtime)
+        owner = await claim_and_die(frozen)
+        async with frozen.runtime.system_transaction() as tx:
+            await tx.session.execute(text("SELECT id FROM batches WHERE owner IS NOT NULL FOR UPDATE"))
+            async with asyncio.timeout(PATIENCE):
+                await world.watch(SILENCE + SECOND)
+            [(_, lease_until)] = await claims(world)
+            assert lease_until is not None
+    await world.watch(SECOND)
+    assert await claims(world) == [(owner, None)]
+
+
+async def claim_and_die(world: World) -> UUID:
+    """A claim that nothing follows; its owner."""
+    async with world.runtime.system_transaction() as tx:
+        claim = await stored.claim_one(
+            tx.session,
+            owner=world.runtime.claim_token(),
+            now=world.runtime.now(),
+            lease=world.runtime.settings.lease,
+            customer_window=4,
+            connection_window=32,
+        )
+    assert claim is not None
+    return claim.owner

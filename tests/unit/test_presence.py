@@ -1,0 +1,64 @@
+"""Who may call whom dead, and whose a claim is."""
+
+from datetime import UTC, datetime, timedelta
+from uuid import UUID, uuid4
+
+import pytest
+
+from app.domain.presence import Presence, claim_token, claim_tokens
+
+START = datetime(2030, 1, 1, tzinfo=UTC)
+SILENCE = timedelta(seconds=20)
+
+
+def after(*beats: float) -> Presence:
+    presence = Presence("host:1:aa", SILENCE)
+    for beat in beats:
+        presence.note(START + timedelta(seconds=beat))
+    return presence
+
+
+def at(seconds: float) -> datetime:
+    return START + timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize(
+    ("beats", "now", "judges", "why"),
+    [
+        ((), 100, False, "never heard itself"),
+        ((0,), 0, False, "has just started"),
+        ((0, 5, 10, 15), 19.9, False, "not yet heard for long enough"),
+        ((0, 5, 10, 15), 20, True, "heard all the time"),
+        ((0, 10, 20), 20, True, "one sign of life was missed: no gap"),
+        ((0, 5, 10, 15, 20), 30, True, "its last one is not long ago"),
+        ((0, 5, 10, 15, 20), 30.1, False, "it can not be heard itself just now"),
+        ((0, 5, 10, 15, 60), 60, False, "the database was away, or it was frozen"),
+        ((0, 5, 10, 15, 60, 65, 70, 75), 79.9, False, "others may not have been heard since"),
+        ((0, 5, 10, 15, 60, 65, 70, 75), 80, True, "they have had the whole time since"),
+        ((0, 5, 10, 15, 3620), 3620, False, "the database's clock was set forward"),
+        ((3600, 3605, 3610, 3615, 20, 25), 25, False, "the database's clock was set back"),
+        ((3600, 3605, 3610, 3615, 20, 25, 30, 35, 40), 40, True, "and it has been heard since"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_only_who_has_been_heard_all_the_time_calls_others_dead(
+    beats: tuple[float, ...], now: float, judges: bool, why: str
+) -> None:
+    assert after(*beats).may_judge(at(now)) is judges, why
+
+
+def test_each_claim_has_a_token_of_its_own_that_lies_among_its_workers() -> None:
+    names = [f"host:{number}:aa" for number in range(50)]
+    tokens = {name: [claim_token(name, uuid4()) for _ in range(20)] for name in names}
+    assert len({token for made in tokens.values() for token in made}) == 50 * 20
+    for name in names:
+        first, last = claim_tokens(name)
+        assert all(first <= token <= last for token in tokens[name])
+        strangers = [token for other, made in tokens.items() if other != name for token in made]
+        assert not any(first <= token <= last for token in strangers)
+
+
+def test_a_token_is_found_whatever_the_chance() -> None:
+    first, last = claim_tokens("host:1:aa")
+    assert claim_token("host:1:aa", UUID(int=0)) == first
+    assert claim_token("host:1:aa", UUID(int=2**128 - 1)) == last
