@@ -57,10 +57,13 @@ class Corrections:
     def add_cells(
         self, number: int, original: Sequence[str], problems: Iterable[Problem], pairs: Pairs = ()
     ) -> None:
-        """A row by its number and all its cells; `pairs` when its columns are not those before it."""
+        """A row by its number and all its cells; `pairs` when its columns are not those before it.
+
+        All that was found is told, the errors first: a warning may be what explains them.
+        """
         if pairs and pairs != self._pairs:
             self._head(pairs)
-        found = list(problems)
+        found = sorted(problems, key=lambda problem: not problem.is_error)
         told = (
             str(number),
             " ".join(dict.fromkeys(problem.code for problem in found)),

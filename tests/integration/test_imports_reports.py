@@ -2,8 +2,13 @@
 
 import csv
 import io
+import json
 import re
+from pathlib import Path
 
+from typer.testing import CliRunner
+
+from app.cli import app
 from app.domain.identity import Device, IdentityKind
 from app.intake.corrections import ADDED
 from app.services.reports import RESULT_COLUMNS
@@ -43,7 +48,7 @@ async def test_errors_come_back_as_they_were_sent_with_what_to_do(world: World) 
     found = await preview(world, partner, sheet(header, rows))
     [row] = table(await download(world, partner, f"/v1/imports/{found['id']}/errors.csv"))
     assert [row[name] for name in header] == rows[2]
-    assert (row["row"], row["code"]) == ("3", "incomplete_tuple")
+    assert (row["row"], row["code"]) == ("3", "incomplete_tuple value_trimmed")
     assert row["problem"]
     assert row["remedy"]
 
@@ -80,6 +85,46 @@ async def test_mended_errors_can_be_uploaded_again_and_again(world: World) -> No
     found = await preview(world, partner, mended)
     assert (found["state"], found["counts"]["invalid"]) == ("ready", 0), found["preview"]
     assert found["dialect"]["columns_unused"] == []
+
+
+async def test_the_service_and_a_dry_run_on_the_spot_write_the_same_errors(
+    world: World, tmp_path: Path
+) -> None:
+    """Warnings of invalid rows, duplicates, and one that only a third row shows to be one."""
+    partner = await world.partner()
+    header = (*HEADER, "PKID", "Group Tag")
+    rows = [
+        ["", "", "", "0284750002680", "Kiosk"],
+        ["1", "HP", "X", "", "Sales"],
+        ["1", "HP", "X", "0284750002680", ""],
+        [" 2", "HP", "", "", ""],
+        [" 3", "HP", "X", "", ""],
+        ["3", "HP", "X", "", "Standard"],
+        ["4", "HP", "X", "", "kiosk"],
+    ]
+    (tmp_path / "devices.csv").write_bytes(sheet(header, rows))
+    found = await preview(world, partner, sheet(header, rows))
+    theirs = await download(world, partner, f"/v1/imports/{found['id']}/errors.csv")
+    errors = tmp_path / "errors.csv"
+    arguments = ["validate", str(tmp_path / "devices.csv"), "--json", "--errors", str(errors)]
+    ran = CliRunner().invoke(app, [*arguments, "--group-tag", "Standard"])
+    ours = errors.read_bytes().decode("utf-8-sig")
+    assert [(row["row"], row["code"]) for row in table(theirs)] == [
+        ("2", "duplicate_with_other_tag"),
+        ("3", "duplicate_with_other_tag identity_reduced"),
+        ("4", "incomplete_tuple value_trimmed"),
+        ("6", "duplicate_in_order"),
+        ("7", "group_tag_case_conflict"),
+    ]
+    # Whose the other spelling is, the customer's or an earlier row's, only the service knows.
+    assert ours.splitlines()[:-1] == theirs.splitlines()[:-1]
+    assert ours.splitlines()[-1][:30] == theirs.splitlines()[-1][:30]
+    counts = json.loads(ran.stdout)["counts"]
+    assert {name: counts[name] for name in ("rows", "valid", "invalid")} == {
+        "rows": found["counts"]["total"],
+        "valid": found["counts"]["valid"] + found["counts"]["warning"],
+        "invalid": found["counts"]["invalid"],
+    }
 
 
 async def test_warnings_can_be_had_too(world: World) -> None:
