@@ -372,6 +372,30 @@ async def test_limits_show_what_waits_for_people(world: World) -> None:
     assert limits["connections"][0]["connection_id"] == str(partner.connection_id)
 
 
+@pytest.mark.parametrize(
+    ("platform", "role"),
+    [("partner_center", PartnerRole.INDIRECT_RESELLER), ("intune", PartnerRole.DIRECT_BILL)],
+)
+async def test_credentials_that_nothing_would_be_called_with_are_refused_and_not_dropped(
+    world: World, platform: str, role: PartnerRole
+) -> None:
+    partner = await portal_partner(world, platform, role)
+    body = {
+        "name": "second",
+        "platform": platform,
+        "entra_tenant_id": str(uuid4()),
+        "default_group_tag": "x",
+        "client_id": "app",
+        "client_secret": "synthetic-secret",
+        "refresh_token": "synthetic-token",
+    }
+    found = problem_of(await partner.call("POST", "/connections", body), 422, "validation_failed")
+    pointers = [error["pointer"] for error in found["errors"]]
+    assert pointers == ["/client_id", "/client_secret", "/refresh_token"]
+    assert "synthetic" not in str(found)
+    assert [row["name"] for row in (await partner.ok("GET", "/connections"))["items"]] == ["portal"]
+
+
 async def test_a_portal_connection_takes_no_credentials_later_either(world: World) -> None:
     partner = await portal_partner(world)
     for name in ("client_id", "client_secret", "refresh_token"):
