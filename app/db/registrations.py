@@ -16,7 +16,13 @@ from app.db.paging import Page, PageRequest, cut
 from app.db.sql import Record, execute, fetch_all, fetch_one, listed, text
 from app.domain.batch import OPEN_BATCH, BatchState
 from app.domain.ids import PartnerId
-from app.domain.registration import MOVING_WITH_BATCH, OUTCOME_MOVES, RegistrationState, sources_of
+from app.domain.registration import (
+    CORRECTIONS,
+    MOVING_WITH_BATCH,
+    OUTCOME_MOVES,
+    RegistrationState,
+    sources_of,
+)
 
 _UNSETTLED = listed(MOVING_WITH_BATCH)
 
@@ -128,6 +134,7 @@ async def settle(
     now: datetime,
     *,
     settled: bool = True,
+    moves: frozenset[tuple[RegistrationState, RegistrationState]] = OUTCOME_MOVES,
 ) -> list[Record]:
     """Writes outcomes row by row where the move is legal; returns the rows it wrote, for the events.
 
@@ -160,11 +167,25 @@ async def settle(
         upstream_codes=[_storable(outcome.upstream_code) for outcome in outcomes],
         names=[_storable(outcome.upstream_name) for outcome in outcomes],
         devices=[_storable(outcome.upstream_device_id) for outcome in outcomes],
-        moves=_MOVES,
+        moves=[f"{old}>{new}" for old, new in sorted(moves)],
     )
 
 
-_MOVES = [f"{old}>{new}" for old, new in sorted(OUTCOME_MOVES)]
+async def recorded_of_batch(
+    session: AsyncConnection, partner_id: PartnerId, batch_id: UUID
+) -> dict[UUID, Outcome]:
+    """The outcomes that a correction may replace, without Microsoft's own ids."""
+    rows = await fetch_all(
+        session,
+        "SELECT id, state, error_code, error_detail, upstream_code, upstream_name FROM registrations "
+        f"WHERE partner_id = :partner AND batch_id = :batch AND state IN ({_CORRECTABLE})",
+        partner=partner_id,
+        batch=batch_id,
+    )
+    return {row["id"]: Outcome(**{**row, "state": RegistrationState(row["state"])}) for row in rows}
+
+
+_CORRECTABLE = listed({old for old, _ in CORRECTIONS})
 
 
 def _storable(theirs: str | None) -> str | None:

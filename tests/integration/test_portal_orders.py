@@ -328,6 +328,7 @@ async def test_a_revoked_consent_holds_what_is_not_uploaded_and_nothing_else(wor
     assert "consent" in problem_of(response, 409, "invalid_state")["detail"]
     assert (await partner.record(first["batch_id"], outcome="registered")).status_code == 200
     await partner.consent()
+    await partner.ok("POST", f"/batches/{second['batch_id']}:mark-uploaded")
     assert (await partner.record(second["batch_id"], outcome="registered")).status_code == 200
     assert (await partner.view(order))["state"] == "completed"
 
