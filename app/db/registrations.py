@@ -4,7 +4,7 @@ A row is written when it comes and when its outcome is known. In between its sta
 batch, with which all of its rows move at once: see `state_of`, and ADR 0015.
 """
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -217,20 +217,25 @@ async def retryable_of_order(
     partner_id: PartnerId,
     order_id: UUID,
     states: frozenset[RegistrationState],
-) -> list[Record]:
-    """The order's rows that may be tried again, of batches that are done."""
-    return await fetch_all(
-        session,
-        "SELECT r.id, r.group_tag, r.identity, r.product_key, r.serial_number, h.registration_id AS hashed "
-        "FROM registrations r JOIN batches b ON b.id = r.batch_id "
-        "LEFT JOIN device_hashes h ON h.registration_id = r.id "
-        "WHERE r.partner_id = :partner AND r.order_id = :order AND r.state = ANY(:states) "
-        f"AND {_BATCHES_WITH.format('c.state', 'ANY(:states)')} "
-        "AND b.state = 'settled' ORDER BY r.row_number FOR UPDATE OF r",
-        partner=partner_id,
-        order=order_id,
-        states=sorted(states),
+    *,
+    chunk: int,
+) -> AsyncIterator[list[Record]]:
+    """The order's rows that may be tried again, of batches that are done: tag by tag, by row number, at most
+    `chunk` at a time, for there may be a million. Each is held when it is handed out, and may be moved then.
+    """
+    result = await session.stream(
+        text(
+            "SELECT r.id, r.group_tag, r.identity, h.registration_id IS NOT NULL AS hashed "
+            "FROM registrations r JOIN batches b ON b.id = r.batch_id "
+            "LEFT JOIN device_hashes h ON h.registration_id = r.id "
+            "WHERE r.partner_id = :partner AND r.order_id = :order AND r.state = ANY(:states) "
+            f"AND {_BATCHES_WITH.format('c.state', 'ANY(:states)')} "
+            "AND b.state = 'settled' ORDER BY r.group_tag COLLATE \"C\", r.row_number FOR UPDATE OF r"
+        ),
+        {"partner": partner_id, "order": order_id, "states": sorted(states)},
     )
+    async for rows in result.mappings().partitions(chunk):
+        yield [dict(row) for row in rows]
 
 
 async def rebatch(
