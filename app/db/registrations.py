@@ -255,7 +255,9 @@ async def rebatch(
         "attempt = r.attempt + 1, error_code = NULL, error_detail = NULL, upstream_code = NULL, "
         "upstream_name = NULL, settled_at = NULL, updated_at = :now "
         "FROM unnest(CAST(:ids AS uuid[])) WITH ORDINALITY AS u(id, position), batches b "
-        "WHERE r.partner_id = :partner AND r.id = u.id AND b.id = r.batch_id "
+        # The ids twice: else a planner without statistics reads all of the partner's rows to find a thousand.
+        "WHERE r.partner_id = :partner AND r.id = ANY(CAST(:ids AS uuid[])) AND r.id = u.id "
+        "AND b.id = r.batch_id "
         f"AND ({state_of('r.state')}) = ANY(:sources)",
         partner=partner_id,
         batch=batch_id,
