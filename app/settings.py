@@ -197,6 +197,12 @@ class Settings(BaseSettings):
         description="Days the hash of a device that failed is kept for `:retry-failed`. "
         "Hashes of registered devices are deleted at once.",
     )
+    event_retention_days: float = Field(
+        90,
+        gt=0,
+        description="Days events are kept, with their webhook deliveries and attempts. "
+        "What still waits to be delivered is kept longer.",
+    )
     max_group_tag: int = Field(
         128, ge=1, description="Longest group tag. Microsoft publishes no limit; its tools stop at 128."
     )

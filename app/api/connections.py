@@ -37,7 +37,8 @@ router = APIRouter(prefix="/v1/connections", tags=["Connections"])
 async def create_connection(
     request: Request, runtime: RuntimeOf, caller: WritesConnections, key: IdempotencyKey = None
 ) -> Response:
-    """Stores an enrolment with its credentials, encrypted. Then `:check` it."""
+    """Stores an enrolment with its credentials, encrypted; then `:check` it. One whose orders a person
+    carries to a portal is made without credentials."""
     given, digest = await read(request, ConnectionIn)
     new = NewConnection(
         name=given.name,

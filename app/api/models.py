@@ -169,13 +169,15 @@ class ConnectionIn(Input):
     platform: Text100 = "partner_center"
     entra_tenant_id: UUID = Field(strict=False, description="The partner's own Entra tenant.")
     client_id: Text255 | None = Field(
-        None, description="The app registered in Partner Center; only a portal connection does without."
+        None,
+        description="The app registered in Partner Center. A portal connection (an indirect reseller's, or "
+        "one of a platform without an API) has no credentials: with any of the three it is refused.",
     )
-    client_secret: Secret | None = Field(
-        None, description="Write-only; only a portal connection does without."
-    )
+    client_secret: Secret | None = Field(None, description="Write-only. Refused for a portal connection.")
     refresh_token: Secret | None = Field(
-        None, description="Write-only. App+User consent with MFA; without it no new group tag can be made."
+        None,
+        description="Write-only. App+User consent with MFA; without it no new group tag can be made. "
+        "Refused for a portal connection.",
     )
     region: Text100 | None = Field(None, description="Sales region; for your own overview.")
     default_group_tag: GroupTagText = Field(
@@ -187,8 +189,8 @@ class ConnectionPatch(Patch):
     MAY_BE_EMPTY = frozenset({"region"})
 
     name: Text100 | None = None
-    client_secret: Secret | None = None
-    refresh_token: Secret | None = None
+    client_secret: Secret | None = Field(None, description="Refused for a portal connection.")
+    refresh_token: Secret | None = Field(None, description="Refused for a portal connection.")
     region: Text100 | None = None
     default_group_tag: GroupTagText | None = None
 

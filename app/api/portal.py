@@ -1,10 +1,10 @@
 """Portal mode: the files of an order for a person, and what the person records of them."""
 
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import quote
 from uuid import UUID
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 
 from app.api import rendering
 from app.api.customers import consent_of
@@ -34,7 +34,8 @@ from app.domain.registration import RegistrationState
 from app.runtime import Runtime
 from app.services import consents, portal, portal_files, registrations
 from app.services.identities import Caller
-from app.services.portal import Entry, Report
+from app.services.portal import Report
+from app.services.portal_entries import Entry
 
 router = APIRouter(prefix="/v1", tags=["Portal"])
 
@@ -103,16 +104,21 @@ async def record_outcome(
 ) -> RecordedOut:
     """What became of the devices, as the portal shows it: one outcome for all of them, or one by one.
 
-    A file that nobody has marked as uploaded is marked with it. Events and webhooks follow as for every
-    other outcome. Recording what is recorded already changes nothing and is told.
+    Events and webhooks follow as for every other outcome. One outcome for all needs a file that is marked as
+    uploaded; devices that are named mark it with them.
+
+    What was recorded by mistake is replaced with `correct`, also after the order's end. Without it, an
+    outcome that is there is left alone and told. A device that `:retry-failed` has taken up again belongs to
+    its new file. `registration.settled` and the order's final event follow anew.
     """
     given, _ = await read(request, OutcomeIn)
     if given.rows is None:
         assert given.outcome is not None
         outcome = RegistrationState(given.outcome)
-        report = await portal.record_all(runtime, caller, batch_id, outcome)
+        report = await portal.record_all(runtime, caller, batch_id, outcome, correct=given.correct)
     else:
-        report = await portal.record_rows(runtime, caller, batch_id, [_entry(row) for row in given.rows])
+        entries = [_entry(row) for row in given.rows]
+        report = await portal.record_rows(runtime, caller, batch_id, entries, correct=given.correct)
     return await _recorded(runtime, caller, batch_id, report)
 
 
@@ -123,15 +129,19 @@ def _entry(row: RowOutcomeIn) -> Entry:
 
 @router.post("/batches/{batch_id}/portal-result", openapi_extra=ASKS_FOR_A_FILE)
 async def record_portal_result(
-    request: Request, runtime: RuntimeOf, caller: WritesOrders, batch_id: UUID
+    request: Request,
+    runtime: RuntimeOf,
+    caller: WritesOrders,
+    batch_id: UUID,
+    correct: Annotated[bool, Query(description="It replaces what was recorded by mistake.")] = False,
 ) -> RecordedOut:
     """The portal's own file of results, as it exports it: the body is the file.
 
     Columns are found by their names; what can not be matched to a device of this batch stays open and is told
-    with its line.
+    with its line. A file that nobody has marked as uploaded is marked with it.
     """
     content = await _file(request)
-    report = await portal.record_result(runtime, caller, batch_id, content)
+    report = await portal.record_result(runtime, caller, batch_id, content, correct=correct)
     return await _recorded(runtime, caller, batch_id, report)
 
 
@@ -156,6 +166,7 @@ async def _recorded(runtime: Runtime, caller: Caller, batch_id: UUID, report: Re
     return RecordedOut(
         batch=await _batch(runtime, caller, batch_id),
         recorded=report.recorded,
+        corrected=report.corrected,
         again=report.again,
         open=report.open,
         untouched_total=len(report.untouched),

@@ -65,6 +65,11 @@ class OutcomeIn(Input):
 
     outcome: Spoken | None = None
     rows: Annotated[list[RowOutcomeIn], Field(min_length=1, max_length=10_000)] | None = None
+    correct: bool = Field(
+        False,
+        description="What is said here replaces outcomes that were recorded by mistake. With `outcome`, that "
+        "is every device of the batch.",
+    )
 
     @model_validator(mode="after")
     def _one_of_both(self) -> "OutcomeIn":
@@ -81,11 +86,13 @@ class UntouchedOut(Output):
 class RecordedOut(Output):
     batch: BatchOut
     recorded: int = Field(description="Devices whose outcome was written.")
+    corrected: int = Field(description="Of those, devices that had another outcome before.")
     again: int = Field(description="Of those, devices with a passing trouble: they are in a new file.")
     open: int = Field(description="Devices of the batch that have no outcome yet.")
     untouched_total: int
     untouched: list[UntouchedOut] = Field(
-        description="From what nothing was recorded, and why; the first 100. An outcome is never overwritten."
+        description="From what nothing was recorded, and why; the first 100. An outcome that is there is "
+        "overwritten with `correct` only."
     )
 
 

@@ -186,6 +186,10 @@ class SettledRow(Output):
     line_ref: str | None
     state: RegistrationState
     error_code: str | None
+    corrects: RegistrationState | None = Field(
+        description="What was told before and was wrong: a person has corrected the outcome of a portal. "
+        "Null otherwise."
+    )
 
 
 class SettledData(Output):
@@ -261,7 +265,7 @@ def document(app: FastAPI) -> None:
     def settled_event(
         body: SettledEvent, id: MessageId, time: MessageTime, signature: MessageSignature
     ) -> None:
-        """Up to 100 devices have come to their outcome."""
+        """Up to 100 devices have come to their outcome, or a person has corrected it (`corrects`)."""
 
     @app.webhooks.post("import.*", tags=["Webhooks"])
     def import_event(

@@ -1,4 +1,4 @@
-"""`registrar import`: a file of any size becomes orders, with a look at it in between.
+"""`registrar import`: a file of up to a million rows becomes orders, with a look at it in between.
 
 The service reads the file; here it is only sent, followed and shown. The same command again finds the
 same import, because its Idempotency-Key follows from the file and what is said about it.
@@ -70,7 +70,7 @@ def import_file(
     api_key: ApiKey = None,
     json: Json = False,
 ) -> int:
-    """Have a file read and checked by the service, whatever its size; order it with --commit.
+    """Have a file, of up to a million rows, checked by the service; order it with --commit.
 
     Ends as `submit` does. Without --commit: 0 when every row is valid, 2
     when some are not, 4 when none is or the file can not be read.

@@ -146,12 +146,17 @@ def record_result(
     registered: Annotated[
         bool, typer.Option("--registered", help="Every device that has no outcome yet is registered.")
     ] = False,
+    correct: Annotated[
+        bool, typer.Option("--correct", help="Replace what was recorded by mistake, also at the end.")
+    ] = False,
     api_url: ApiUrl = DEFAULT_URL,
     api_key: ApiKey = None,
     json: Json = False,
 ) -> int:
     """Record what became of a file's devices: from the portal's file, or all registered.
 
+    --registered needs a file that is marked as uploaded. A list of your own
+    will do as the portal's: columns `Serial number` (or `PKID`) and `Status`.
     Ends with 2 when devices are left without an outcome, or lines fitted none.
     """
     screen = Screen(json=json)
@@ -159,10 +164,11 @@ def record_result(
         raise Stop("Give either the portal's file of results, or --registered.")
     with surroundings(ctx).api(api_url, api_key) as api:
         if file is None:
-            body = orjson.dumps({"outcome": "registered"})
+            body = orjson.dumps({"outcome": "registered", **({"correct": True} if correct else {})})
             said = api.post(f"/v1/batches/{batch}:record-outcome", body).body
         else:
-            said = api.post(f"/v1/batches/{batch}/portal-result", _read(file), kind="text/csv").body
+            path = f"/v1/batches/{batch}/portal-result{'?correct=true' if correct else ''}"
+            said = api.post(path, _read(file), kind="text/csv").body
     if json:
         screen.document(said)
     else:
@@ -179,6 +185,8 @@ def _read(file: Path) -> bytes:
 
 def _show_recorded(screen: Screen, said: JsonObject, place: str) -> None:
     screen.say(f"Recorded for {amount(said['recorded'], 'device')}.")
+    if said.get("corrected"):
+        screen.say(f"{amount(said['corrected'], 'device')} of these had another outcome before.")
     if said["again"]:
         screen.say(f"{amount(said['again'], 'device')} had a passing trouble: there is a new file for them.")
     if said["untouched"]:

@@ -2,17 +2,19 @@
 
 No server, no database, no settings: a supplier can be answered before a customer exists. The
 judgement is the service's own code; what only the service knows is said to be left open. The file
-is read once, row by row, so that its size does not matter.
+is read row by row, so that its size does not matter: once, or twice where a row shows only at the
+end that it is another one's device.
 """
 
 import json as json_format
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, Final
+from tempfile import TemporaryFile
+from typing import Annotated, Any, BinaryIO, Final, cast
 
 import typer
 
@@ -24,6 +26,7 @@ from app.cli.submit import show_dialect
 from app.cli.surroundings import ORDERS_PANEL, Json
 from app.domain.catalogue import lookup
 from app.domain.identity import IdentityKind, Rules
+from app.intake.bounds import CHUNK, MAX_BYTES
 from app.intake.corrections import Corrections
 from app.intake.problems import Problem
 from app.intake.profiles import Profile, ProfileError
@@ -91,20 +94,18 @@ def validate(
     terms = _terms(platform, group_tag)
     mapping = _profile(profile)
     name = "standard input" if file == STDIN else Path(file).name
-    review, problems = Review(terms, datetime.now(UTC)), _Problems()
+    now = datetime.now(UTC)
+    review = Review(terms, now)
     with ExitStack() as stack:
         source = _open(stack, file)
         try:
-            dialect, rows = read(source, mapping)
-            corrections: Corrections | None = None
-            for row in rows:
-                reviewed = review.judge(row)
-                if reviewed.problems:
-                    problems.note(reviewed)
-                if errors is not None and not reviewed.device.is_valid:
-                    corrections = corrections or _corrections(stack, errors, file, dialect, mapping)
-                    corrections.add(row, reviewed.problems)
-            review.close()
+            source = stack.enter_context(_rewindable(source))
+            start = source.tell()
+            dialect, problems = _review(review, source, mapping, file, errors)
+            if late := review.late:
+                source.seek(start)
+                review = Review(terms, now, late)
+                dialect, problems = _review(review, source, mapping, file, errors)
         except UnreadableFile as error:
             raise Stop(f"{name} can not be read.", error.words) from None
         except OSError as error:
@@ -118,6 +119,25 @@ def validate(
     if errors is not None and review.invalid:
         screen.say(f"{errors} has the invalid rows. Correct them there and give it as a file of its own.")
     return code
+
+
+def _review(
+    review: Review, source: BinaryIO, profile: Profile | None, file: str, errors: Path | None
+) -> tuple[Dialect, _Problems]:
+    """All rows through `review`, the invalid ones into `errors`. Raises UnreadableFile."""
+    problems = _Problems()
+    corrections: Corrections | None = None
+    dialect, rows = read(source, profile)
+    with ExitStack() as stack:
+        for row in rows:
+            reviewed = review.judge(row)
+            if reviewed.problems:
+                problems.note(reviewed)
+            if errors is not None and not reviewed.device.is_valid:
+                corrections = corrections or _corrections(stack, errors, file, dialect, profile)
+                corrections.add(row, reviewed.problems)
+    review.close()
+    return dialect, problems
 
 
 def _terms(platform: str, group_tag: str | None) -> Terms:
@@ -160,6 +180,20 @@ def _open(stack: ExitStack, path: str) -> BinaryIO:
         raise Stop(f"{path} can not be read: {error.strerror}.") from None
 
 
+@contextmanager
+def _rewindable(source: BinaryIO) -> Iterator[BinaryIO]:
+    """The same bytes, to be read more than once; of a pipe, a nameless copy that goes with the program."""
+    if source.seekable():
+        yield source
+        return
+    with TemporaryFile() as copy:
+        # Beyond the bound it is refused, however long it goes on.
+        while copy.tell() <= MAX_BYTES and (piece := source.read(CHUNK)):
+            copy.write(piece)
+        copy.seek(0)
+        yield cast(BinaryIO, copy)
+
+
 def _corrections(
     stack: ExitStack, path: Path, source: str, dialect: Dialect, profile: Profile | None
 ) -> Corrections:
@@ -173,9 +207,9 @@ def _corrections(
 
 
 def _judge(review: Review) -> ExitCode:
-    if review.invalid + len(review.late) >= review.rows:
+    if review.invalid >= review.rows:
         return ExitCode.REFUSED
-    return ExitCode.PARTIAL if review.invalid or review.late else ExitCode.DONE
+    return ExitCode.PARTIAL if review.invalid else ExitCode.DONE
 
 
 # --- what a person reads --------------------------------------------------------------------------
@@ -208,10 +242,6 @@ def _show(screen: Screen, review: Review, problems: _Problems, group_tag: str | 
     if review.orders > 1:
         screen.say(f"`registrar submit` would make {number(review.orders)} orders of it.")
     _show_problems(screen, problems)
-    for row, first in review.late:
-        screen.say(
-            f"Row {row:,} is the same device as row {first:,}, as a later row shows: only one is sent."
-        )
     screen.say()
     screen.say("Only checked, on this machine: nothing was sent.")
 
@@ -280,7 +310,6 @@ def _document(
             for tag, count in review.tags.most_common()
         ],
         "problems": [_problem(problem, count, examples) for problem, count, examples in problems],
-        "late_duplicates": [{"row": row, "first": first} for row, first in review.late],
     }
 
 

@@ -99,6 +99,7 @@ class Claim:
     failure_code: str | None
     """Of the last failure, if the batch is in trouble."""
     submitted_at: datetime | None
+    settled_at: datetime | None
     lease_until: datetime
 
 
@@ -137,18 +138,22 @@ async def claim_by_hand(
     owner: UUID,
     now: datetime,
     lease: timedelta,
+    settled: bool = False,
 ) -> Claim | None:
     """A portal connection's batch for a person who records something of it, fenced like a worker's claim.
 
-    None when somebody else has it, or it is not one that waits for a person.
+    None when somebody else has it, or it is not one that waits for a person; with `settled`, one whose
+    outcomes are all there will do as well.
     """
+    states = [BatchState.QUEUED, BatchState.SUBMITTED, *([BatchState.SETTLED] if settled else [])]
     row = await fetch_one(
         session,
         "UPDATE batches b SET owner = :owner, lease_until = :until, updated_at = :now "
         "FROM connections n, customers c "
         "WHERE n.id = b.connection_id AND n.client_id IS NULL AND b.partner_id = :partner AND b.id = :id "
-        "AND b.state IN ('queued', 'submitted') AND (b.lease_until IS NULL OR b.lease_until < :now) "
+        "AND b.state = ANY(:states) AND (b.lease_until IS NULL OR b.lease_until < :now) "
         "AND c.id = b.customer_id RETURNING b.*, c.entra_tenant_id",
+        states=states,
         partner=partner_id,
         id=batch_id,
         owner=owner,

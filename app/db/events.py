@@ -10,8 +10,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db import tables
 from app.db.engine import encode_json, load
+from app.db.ids import first_id_of
 from app.db.paging import Page, PageRequest, cut
-from app.db.sql import Record, execute, fetch_all, fetch_one, insert
+from app.db.sql import Record, execute, fetch_all, fetch_one, insert, listed
 from app.domain.ids import PartnerId
 
 
@@ -63,6 +64,40 @@ async def add_deliveries(
             for id, event_id, endpoint_id in deliveries
         ],
     )
+
+
+async def purge(session: AsyncConnection, *, occurred_before: datetime, limit: int) -> int:
+    """As the system: up to `limit` of the oldest events, with their deliveries and attempts; how many.
+
+    An event that somebody still waits for is kept, however old, and so is one of which a delivery is being
+    changed at this moment (it may be redelivered): nobody is waited for, so that nobody waits in a circle.
+    """
+    found = await fetch_all(
+        session,
+        # Ids sort by age, which spares events an index of their own for this.
+        "SELECT id FROM events e WHERE id < :first_kept AND occurred_at < :before AND NOT EXISTS ("
+        f"SELECT FROM deliveries d WHERE d.event_id = e.id AND d.state IN ({_OPEN})) "
+        "ORDER BY id LIMIT :limit FOR UPDATE OF e SKIP LOCKED",
+        first_kept=first_id_of(occurred_before),
+        before=occurred_before,
+        limit=limit,
+    )
+    ids = [row["id"] for row in found]
+    await execute(
+        session,
+        "DELETE FROM deliveries WHERE id IN (SELECT id FROM deliveries "
+        f"WHERE event_id = ANY(:ids) AND state NOT IN ({_OPEN}) FOR UPDATE SKIP LOCKED)",
+        ids=ids,
+    )
+    return await execute(
+        session,
+        "DELETE FROM events e WHERE id = ANY(:ids) "
+        "AND NOT EXISTS (SELECT FROM deliveries d WHERE d.event_id = e.id)",
+        ids=ids,
+    )
+
+
+_OPEN = listed(("pending", "retrying"))
 
 
 async def get_event(session: AsyncConnection, partner_id: PartnerId, event_id: UUID) -> Record | None:

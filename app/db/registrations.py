@@ -4,7 +4,7 @@ A row is written when it comes and when its outcome is known. In between its sta
 batch, with which all of its rows move at once: see `state_of`, and ADR 0015.
 """
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -16,7 +16,13 @@ from app.db.paging import Page, PageRequest, cut
 from app.db.sql import Record, execute, fetch_all, fetch_one, listed, text
 from app.domain.batch import OPEN_BATCH, BatchState
 from app.domain.ids import PartnerId
-from app.domain.registration import MOVING_WITH_BATCH, OUTCOME_MOVES, RegistrationState, sources_of
+from app.domain.registration import (
+    CORRECTIONS,
+    MOVING_WITH_BATCH,
+    OUTCOME_MOVES,
+    RegistrationState,
+    sources_of,
+)
 
 _UNSETTLED = listed(MOVING_WITH_BATCH)
 
@@ -128,6 +134,7 @@ async def settle(
     now: datetime,
     *,
     settled: bool = True,
+    moves: frozenset[tuple[RegistrationState, RegistrationState]] = OUTCOME_MOVES,
 ) -> list[Record]:
     """Writes outcomes row by row where the move is legal; returns the rows it wrote, for the events.
 
@@ -160,11 +167,25 @@ async def settle(
         upstream_codes=[_storable(outcome.upstream_code) for outcome in outcomes],
         names=[_storable(outcome.upstream_name) for outcome in outcomes],
         devices=[_storable(outcome.upstream_device_id) for outcome in outcomes],
-        moves=_MOVES,
+        moves=[f"{old}>{new}" for old, new in sorted(moves)],
     )
 
 
-_MOVES = [f"{old}>{new}" for old, new in sorted(OUTCOME_MOVES)]
+async def recorded_of_batch(
+    session: AsyncConnection, partner_id: PartnerId, batch_id: UUID
+) -> dict[UUID, Outcome]:
+    """The outcomes that a correction may replace, without Microsoft's own ids."""
+    rows = await fetch_all(
+        session,
+        "SELECT id, state, error_code, error_detail, upstream_code, upstream_name FROM registrations "
+        f"WHERE partner_id = :partner AND batch_id = :batch AND state IN ({_CORRECTABLE})",
+        partner=partner_id,
+        batch=batch_id,
+    )
+    return {row["id"]: Outcome(**{**row, "state": RegistrationState(row["state"])}) for row in rows}
+
+
+_CORRECTABLE = listed({old for old, _ in CORRECTIONS})
 
 
 def _storable(theirs: str | None) -> str | None:
@@ -196,20 +217,25 @@ async def retryable_of_order(
     partner_id: PartnerId,
     order_id: UUID,
     states: frozenset[RegistrationState],
-) -> list[Record]:
-    """The order's rows that may be tried again, of batches that are done."""
-    return await fetch_all(
-        session,
-        "SELECT r.id, r.group_tag, r.identity, r.product_key, r.serial_number, h.registration_id AS hashed "
-        "FROM registrations r JOIN batches b ON b.id = r.batch_id "
-        "LEFT JOIN device_hashes h ON h.registration_id = r.id "
-        "WHERE r.partner_id = :partner AND r.order_id = :order AND r.state = ANY(:states) "
-        f"AND {_BATCHES_WITH.format('c.state', 'ANY(:states)')} "
-        "AND b.state = 'settled' ORDER BY r.row_number FOR UPDATE OF r",
-        partner=partner_id,
-        order=order_id,
-        states=sorted(states),
+    *,
+    chunk: int,
+) -> AsyncIterator[list[Record]]:
+    """The order's rows that may be tried again, of batches that are done: tag by tag, by row number, at most
+    `chunk` at a time, for there may be a million. Each is held when it is handed out, and may be moved then.
+    """
+    result = await session.stream(
+        text(
+            "SELECT r.id, r.group_tag, r.identity, h.registration_id IS NOT NULL AS hashed "
+            "FROM registrations r JOIN batches b ON b.id = r.batch_id "
+            "LEFT JOIN device_hashes h ON h.registration_id = r.id "
+            "WHERE r.partner_id = :partner AND r.order_id = :order AND r.state = ANY(:states) "
+            f"AND {_BATCHES_WITH.format('c.state', 'ANY(:states)')} "
+            "AND b.state = 'settled' ORDER BY r.group_tag COLLATE \"C\", r.row_number FOR UPDATE OF r"
+        ),
+        {"partner": partner_id, "order": order_id, "states": sorted(states)},
     )
+    async for rows in result.mappings().partitions(chunk):
+        yield [dict(row) for row in rows]
 
 
 async def rebatch(
@@ -229,7 +255,9 @@ async def rebatch(
         "attempt = r.attempt + 1, error_code = NULL, error_detail = NULL, upstream_code = NULL, "
         "upstream_name = NULL, settled_at = NULL, updated_at = :now "
         "FROM unnest(CAST(:ids AS uuid[])) WITH ORDINALITY AS u(id, position), batches b "
-        "WHERE r.partner_id = :partner AND r.id = u.id AND b.id = r.batch_id "
+        # The ids twice: else a planner without statistics reads all of the partner's rows to find a thousand.
+        "WHERE r.partner_id = :partner AND r.id = ANY(CAST(:ids AS uuid[])) AND r.id = u.id "
+        "AND b.id = r.batch_id "
         f"AND ({state_of('r.state')}) = ANY(:sources)",
         partner=partner_id,
         batch=batch_id,

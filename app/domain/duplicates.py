@@ -109,6 +109,41 @@ class Seen:
             self.united.append((later, earlier))
 
 
+class Compared:
+    """Devices one by one against those before them, for whom the whole does not fit into memory.
+
+    A device that turns out too late to be another one's has been handed out as valid: see `late`.
+    """
+
+    def __init__(self) -> None:
+        self._seen = Seen()
+        self._numbers: dict[str | None, int] = {}
+        self._names: list[str | None] = []
+        self._tags = array("I", [0])
+
+    def add(self, device: CheckedDevice, group_tag: str | None) -> CheckedDevice:
+        """The next device, invalid if an earlier one is the same. `group_tag`: its own or the default; while
+        that is not known, it contradicts none."""
+        first = self._seen.add(device.keys)
+        number = self._numbers.setdefault(group_tag, len(self._names))
+        if number == len(self._names):
+            self._names.append(group_tag)
+        self._tags.append(number)
+        return device if first is None else as_duplicate(device, first, (self._tag_of(first), group_tag))
+
+    @property
+    def late(self) -> list[tuple[int, Finding]]:
+        """After the last one: devices that a later one showed to be an earlier one's, by way of a third."""
+        found = []
+        for row, _ in self._seen.united:
+            first = self._seen.first_of(row)
+            found.append((row, _finding(first, (self._tag_of(first), self._tag_of(row)), None)))
+        return found
+
+    def _tag_of(self, row: int) -> str | None:
+        return self._names[self._tags[row]]
+
+
 def mark_duplicates(
     devices: Sequence[CheckedDevice], default_group_tag: str | None = None
 ) -> list[CheckedDevice]:
@@ -140,11 +175,14 @@ def as_duplicate(
 
     `row` and `line_ref` are the earlier one's; `group_tags` the earlier one's and this one's.
     """
+    finding = _finding(row, group_tags, line_ref)
+    return device._replace(kind=None, keys=(), findings=(*device.findings, finding))
+
+
+def _finding(row: int, group_tags: tuple[str | None, str | None], line_ref: str | None) -> Finding:
     detail = f"The same device as row {row:,}" + (f" (line_ref {shown(line_ref)})" if line_ref else "")
     theirs, ours = group_tags
     if theirs and ours and theirs != ours:
         detail += f", which has the group tag {shown(theirs)}; this one has {shown(ours)}."
-        finding = Finding("duplicate_with_other_tag", "group_tag", detail)
-    else:
-        finding = Finding("duplicate_in_order", "", detail + ".")
-    return device._replace(kind=None, keys=(), findings=(*device.findings, finding))
+        return Finding("duplicate_with_other_tag", "group_tag", detail)
+    return Finding("duplicate_in_order", "", detail + ".")

@@ -4,10 +4,7 @@ Stands alone because the API, the worker that reads and the worker that commits 
 step follows which, and because a verdict is what a caller sees before anything is ordered.
 """
 
-from collections.abc import Sequence
 from enum import StrEnum
-
-from app.domain.catalogue import Finding
 
 
 class ImportState(StrEnum):
@@ -59,12 +56,6 @@ class Verdict(StrEnum):
     VALID = "valid"
     WARNING = "warning"  # is ordered; somebody should have looked
     INVALID = "invalid"  # is never sent
-
-
-def verdict_on(findings: Sequence[Finding]) -> Verdict:
-    if any(finding.is_error for finding in findings):
-        return Verdict.INVALID
-    return Verdict.WARNING if findings else Verdict.VALID
 
 
 def ready_state(invalid: int) -> ImportState:

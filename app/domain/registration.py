@@ -83,6 +83,12 @@ OUTCOME_MOVES = frozenset(
 """Moves that an answer, or giving up on one, may cause. An unknown row may stay so, for a reason."""
 
 
+_RECORDED = SUCCESS | {_S.CONFLICT, _S.FAILED}
+CORRECTIONS = frozenset({(old, new) for old in _RECORDED for new in _RECORDED})
+"""Moves of our books, not of a device: a person had recorded a wrong outcome of a portal, and takes it back.
+No answer of Microsoft's may cause one. From a state to itself: the code or the words were wrong."""
+
+
 @dataclass(frozen=True, slots=True)
 class Meaning:
     state: RegistrationState

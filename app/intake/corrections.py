@@ -2,8 +2,13 @@
 
 A person opens it in a spreadsheet, mends the cells and uploads it as it is. So the original columns
 stand untouched behind four of ours, and a reader that meets our four at the start takes them off:
-the rows are then the same as in the first file. Cells that a spreadsheet would run as a formula get
-an apostrophe in front, which the reader takes off again.
+the rows are then the same as in the first file.
+
+Nothing that is written here is run as a formula, whatever separator the spreadsheet goes by. Most of
+Europe's opens a file with commas as one with semicolons: it takes `x;=1` apart, and then neither our
+quotation marks nor a line break inside of them mean what they should. So wherever a cell could begin,
+also in the middle of one, a formula's first character gets an apostrophe in front, which the reader
+takes off again. All else stays as it was.
 """
 
 import csv
@@ -20,8 +25,14 @@ from app.intake.table import Row
 ADDED: Final = ("row", "code", "problem", "remedy")
 """The names of our columns."""
 
-_FORMULA: Final = re.compile(r"'*[=+\-@\t\r]")
-_DISARMED: Final = re.compile(r"'+[=+\-@\t\r]")
+_BEGINS = r",;|\t\n\x0b\x0c\r\x1c-\x1e\x85\u2028\u2029"
+"""Separators and line breaks: behind them, some spreadsheet begins a cell."""
+_PASSED_OVER = r"\s\"'\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff"
+"""May stand in front of a formula: blanks, quotation marks, and what a program drops or does not show."""
+_STARTS_FORMULA = r"=+\-@\uff1d\uff0b\uff0d\uff20"
+"""The last four are the wide forms, which spreadsheets of East Asia take as well."""
+_CELL_BEGINS: Final = re.compile(f"([{_BEGINS}][{_PASSED_OVER}]*+)([{_STARTS_FORMULA}]?)")
+"""It takes a whole run of such characters at once, so that a cell of nothing else takes no longer."""
 _UNNAMED: Final = re.compile(r"column [0-9]+'*")
 
 Pairs = Sequence[tuple[str, str | None]]
@@ -46,10 +57,13 @@ class Corrections:
     def add_cells(
         self, number: int, original: Sequence[str], problems: Iterable[Problem], pairs: Pairs = ()
     ) -> None:
-        """A row by its number and all its cells; `pairs` when its columns are not those before it."""
+        """A row by its number and all its cells; `pairs` when its columns are not those before it.
+
+        All that was found is told, the errors first: a warning may be what explains them.
+        """
         if pairs and pairs != self._pairs:
             self._head(pairs)
-        found = list(problems)
+        found = sorted(problems, key=lambda problem: not problem.is_error)
         told = (
             str(number),
             " ".join(dict.fromkeys(problem.code for problem in found)),
@@ -83,12 +97,20 @@ class _Encoded:
 
 
 def disarmed(cell: str) -> str:
-    """A cell that no spreadsheet takes for a formula; `rearmed` gives it back."""
-    return f"'{cell}" if _FORMULA.match(cell) else cell
+    """A cell of which no spreadsheet makes a formula; `rearmed` gives it back."""
+    return cell if cell.isalnum() else _CELL_BEGINS.sub(_guarded, f"\n{cell}")[1:]
 
 
 def rearmed(cell: str) -> str:
-    return cell[1:] if _DISARMED.match(cell) else cell
+    return _CELL_BEGINS.sub(_unguarded, f"\n{cell}")[1:] if "'" in cell else cell
+
+
+def _guarded(found: re.Match[str]) -> str:
+    return f"{found[1]}'{found[2]}" if found[2] else found[1]
+
+
+def _unguarded(found: re.Match[str]) -> str:
+    return found[1].removesuffix("'") + found[2] if found[2] else found[1]
 
 
 def is_ours(cells: Sequence[str]) -> bool:

@@ -6,14 +6,14 @@ judged on a laptop. What only the service knows (a customer's default tag, tags 
 Microsoft) is left open and said so by who asks.
 """
 
-from array import array
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
 from app.domain.catalogue import Finding
-from app.domain.duplicates import Seen, as_duplicate
+from app.domain.duplicates import Compared
 from app.domain.identity import CheckedDevice, IdentityKind, Rules
 from app.domain.order import MAX_DEVICES
 from app.intake.devices import check_row
@@ -38,9 +38,13 @@ class Terms:
 
 
 class Review:
-    """Counts while rows go through `judge`; complete when they all have."""
+    """Counts while rows go through `judge`; complete when they all have.
 
-    def __init__(self, terms: Terms, now: datetime) -> None:
+    If there are `late` ones then, it has judged these too mildly: a second review of the same rows, which is
+    told of them, judges all as an import does that marks them at its end.
+    """
+
+    def __init__(self, terms: Terms, now: datetime, late: Mapping[int, Finding] | None = None) -> None:
         self.rows = 0
         self.orders = 0
         self.valid: Counter[IdentityKind] = Counter()
@@ -51,10 +55,8 @@ class Review:
         self.batches: Counter[str | None] = Counter()
         self._terms = terms
         self._now = now
-        self._seen = Seen()
-        self._tag_ids: dict[str | None, int] = {}
-        self._tags: list[str | None] = []
-        self._row_tags = array("I", [0])
+        self._late = late or {}
+        self._compared = Compared()
         self._spellings: dict[str, str] = {}
         self._part: Counter[str | None] = Counter()
 
@@ -63,9 +65,9 @@ class Review:
         return self.rows - self.valid.total()
 
     @property
-    def late(self) -> list[tuple[int, int]]:
-        """Rows judged valid that later turned out to be the same device as an earlier one, and that one."""
-        return self._seen.united
+    def late(self) -> dict[int, Finding]:
+        """Rows that turned out later to be the same device as an earlier one, with what there is to say."""
+        return dict(self._compared.late)
 
     def judge(self, row: Row) -> Reviewed:
         if self.rows % MAX_DEVICES == 0:
@@ -89,20 +91,16 @@ class Review:
         self._close_order()
 
     def _compare(self, checked: CheckedDevice, tag: str | None) -> CheckedDevice:
-        """The device against those before it."""
-        first = self._seen.add(checked.keys)
-        number = self._tag_ids.setdefault(tag, len(self._tags))
-        if number == len(self._tags):
-            self._tags.append(tag)
-        self._row_tags.append(number)
-        if first is not None:
-            return as_duplicate(checked, first, (self._tags[self._row_tags[first]], tag))
+        """The device against those before it, and those behind it as far as known."""
+        checked = self._compared.add(checked, tag)
         if checked.is_valid and tag is not None:
             spelling = self._spellings.setdefault(tag.lower(), tag)
             if spelling != tag:
                 words = f"Partner Center can not tell {tag!r} from {spelling!r}, which an earlier row has."
                 finding = Finding("group_tag_case_conflict", "group_tag", words)
                 return checked._replace(kind=None, findings=(*checked.findings, finding))
+        if checked.is_valid and self.rows in self._late:
+            return checked._replace(kind=None, findings=(*checked.findings, self._late[self.rows]))
         return checked
 
     def _close_order(self) -> None:

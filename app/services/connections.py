@@ -26,6 +26,8 @@ from app.services.access import (
 from app.services.identities import Caller
 from app.services.judging import refuse_barred
 
+_CREDENTIALS = ("client_id", "client_secret", "refresh_token")
+
 
 @dataclass(frozen=True, slots=True)
 class NewConnection:
@@ -57,18 +59,19 @@ async def create(
     *,
     before_commit: Callable[[Tx, Record], Awaitable[None]] | None = None,
 ) -> Record:
-    """Raises Unprocessable for a platform that can not work, Conflict for a taken name."""
-    portal = _is_portal(runtime, caller, new)
+    """Raises Unprocessable for a platform that can not work, and for credentials that nothing would be called
+    with; Conflict for a taken name."""
+    _refuse_unfit(runtime, caller, new)
     partner_id, now, connection_id = caller.partner_id, runtime.now(), new_row_id()
     values = {
         "id": connection_id,
         "name": new.name,
         "platform": new.platform,
         "entra_tenant_id": new.entra_tenant_id,
-        "client_id": None if portal else new.client_id,
+        "client_id": new.client_id,
         "region": new.region,
         "default_group_tag": new.default_group_tag,
-        **({} if portal else _sealed(runtime, partner_id, new.client_secret, new.refresh_token)),
+        **_sealed(runtime, partner_id, new.client_secret, new.refresh_token),
         "customers_due_at": now,
         "created_at": now,
         "updated_at": now,
@@ -85,8 +88,9 @@ async def create(
     return record
 
 
-def _is_portal(runtime: Runtime, caller: Caller, new: NewConnection) -> bool:
-    """Whether a person uploads files instead of Registrar calling: decided once, when it is made."""
+def _refuse_unfit(runtime: Runtime, caller: Caller, new: NewConnection) -> None:
+    """Whether a person uploads files instead of Registrar calling is decided once, when it is made: by
+    platform and role. Credentials must be there in the one case and not in the other, or it is a mistake."""
     platform = runtime.platforms.get(new.platform)
     if platform is None:
         raise Unprocessable("unknown_platform", f"There is no platform {new.platform!r}.")
@@ -95,11 +99,19 @@ def _is_portal(runtime: Runtime, caller: Caller, new: NewConnection) -> bool:
         if missing:
             errors = [FieldError(f"/{name}", "validation_failed", "It is missing.") for name in missing]
             raise Unprocessable("validation_failed", f"{platform.title} is called with credentials.", errors)
-        return False
+        return
     if platform.file is not None:
-        return True
+        _refuse_credentials([name for name in _CREDENTIALS if getattr(new, name) is not None])
+        return
     refuse_barred(platform, caller.partner_role, portal=False)
     raise Unprocessable("platform_not_automated", platform.note)
+
+
+def _refuse_credentials(given: Sequence[str]) -> None:
+    if given:
+        words = "Leave it out: a portal connection has no credentials, as a person uploads its orders' files."
+        errors = [FieldError(f"/{name}", "validation_failed", words) for name in given]
+        raise Unprocessable("validation_failed", "A portal connection has no credentials.", errors)
 
 
 async def _taken(runtime: Runtime, partner_id: PartnerId, name: str) -> Conflict:
@@ -151,14 +163,10 @@ async def update(
 
     Raises Unprocessable for credentials of a portal connection, which has nothing to call with.
     """
-    credentials = [name for name in ("client_id",) if name in plain]
-    credentials += ["client_secret"] * (client_secret is not None) + ["refresh_token"] * (
-        refresh_token is not None
-    )
-    if credentials and (await get(runtime, partner_id, connection_id))["portal"]:
-        words = "A portal connection has no credentials: its orders are files."
-        errors = [FieldError(f"/{name}", "validation_failed", words) for name in credentials]
-        raise Unprocessable("validation_failed", words, errors)
+    credentials = {"client_secret": client_secret, "refresh_token": refresh_token}
+    given = [name for name, value in credentials.items() if value is not None]
+    if given and (await get(runtime, partner_id, connection_id))["portal"]:
+        _refuse_credentials(given)
     sealed = _sealed(runtime, partner_id, client_secret, refresh_token)
     values = {**plain, **sealed, "updated_at": runtime.now()}
     if refresh_token is not None:

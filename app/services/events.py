@@ -104,8 +104,15 @@ def order_happening(
     )
 
 
-def settled_happenings(order: Record, rows: Sequence[Record]) -> list[Happening]:
-    """registration.settled in pages of ROWS_PER_EVENT: ids, states, codes; no identities."""
+def settled_happenings(
+    order: Record, rows: Sequence[Record], was: Mapping[UUID, RegistrationState] | None = None
+) -> list[Happening]:
+    """registration.settled in pages of ROWS_PER_EVENT: ids, states, codes; no identities.
+
+    `was`: what had been told of rows whose outcome is corrected. They say so, because whoever has acted on
+    the first word has something to undo.
+    """
+    was = was or {}
     outcomes = [
         {
             "id": str(row["id"]),
@@ -113,6 +120,7 @@ def settled_happenings(order: Record, rows: Sequence[Record]) -> list[Happening]
             "line_ref": row["line_ref"],
             "state": row["state"],
             "error_code": row["error_code"],
+            "corrects": was.get(row["id"]),
         }
         for row in sorted(rows, key=lambda row: row["row_number"])
     ]
@@ -140,11 +148,14 @@ _FINAL_EVENTS = {
 }
 
 
-async def order_news(tx: Tx, partner_id: PartnerId, order_id: UUID) -> list[Happening]:
+async def order_news(
+    tx: Tx, partner_id: PartnerId, order_id: UUID, *, corrected: bool = False
+) -> list[Happening]:
     """The order event that this transaction's changes amount to, if any.
 
     The caller holds the order's row, so of several batches that finish together exactly one sees
-    the end. `announced_state` makes sure that each end is told once, also after a retry.
+    the end. `announced_state` makes sure that each end is told once, also after a retry. `corrected`: the
+    end that was told had wrong counts, so it is told again.
     """
     order = await orders_table.get(tx.session, partner_id, order_id)
     if order is None:
@@ -152,7 +163,7 @@ async def order_news(tx: Tx, partner_id: PartnerId, order_id: UUID) -> list[Happ
     counts = (await orders_table.counts(tx.session, partner_id, [order_id]))[order_id]
     state = compute_state(counts, has_open_batches=order["has_open_batches"])
     announced = order["announced_state"]
-    if state.value == announced:
+    if state.value == announced and not (corrected and state in FINAL):
         return []
     if state in FINAL:
         news = [order_happening(_FINAL_EVENTS[state], order, state, counts)]

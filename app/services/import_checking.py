@@ -5,7 +5,6 @@ between them our own books are asked: `examine` is heavy and runs in a thread; `
 books say, and gives each valid row its place in the batches to be.
 """
 
-from array import array
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +20,7 @@ from app.db.sql import Record
 from app.domain import hardware_hash
 from app.domain.catalogue import Finding, lookup
 from app.domain.directory import Directory, Entry
-from app.domain.duplicates import Seen, as_duplicate
+from app.domain.duplicates import Compared
 from app.domain.identity import CheckedDevice, IdentityKind, Rules, is_license_key
 from app.domain.ids import PartnerId
 from app.domain.imports import Verdict
@@ -94,8 +93,7 @@ class Checker:
             Entry(row["id"], row["entra_tenant_id"], row["domain"], row["name"]) for row in customers
         )
         self.terms = {row["id"]: _terms(runtime, row, self.given_tag) for row in customers}
-        self._seen = Seen()
-        self._tags = _Tags()
+        self._compared = Compared()
         self._unknown = Rules(ANY_IDENTITY, max_group_tag=runtime.settings.max_group_tag)
         self.columns: Pairs = ()
         """The file's columns; a row that was read by others keeps its own."""
@@ -103,10 +101,7 @@ class Checker:
     @property
     def late_duplicates(self) -> list[tuple[int, Finding]]:
         """After the last row: rows that a later one showed to be the same device as an earlier one."""
-        return [
-            (row, Finding("duplicate_in_order", "", f"The same device as row {first:,}."))
-            for row, first in self._seen.united
-        ]
+        return self._compared.late
 
     # --- first stroke, in a thread --------------------------------------------------------------
 
@@ -131,10 +126,7 @@ class Checker:
             device = device._replace(kind=None, keys=())
         tag = device.group_tag or self.given_tag or (None if terms is None else terms.default_group_tag)
         # Every row is counted, so that the numbers are the rows' own.
-        first = self._seen.add(device.keys)
-        self._tags.add(tag)
-        if first is not None:
-            device = as_duplicate(device, first, (self._tags.of(first), tag))
+        device = self._compared.add(device, tag)
         findings: list[dict[str, Any]] = []
         if row.notices or device.findings:
             findings = [
@@ -273,24 +265,6 @@ def _terms(runtime: Runtime, row: Record, given_tag: str | None) -> CustomerTerm
 def _purchase_order(text: str | None) -> str | None:
     text = (text or "").strip()
     return text if text and text.isprintable() and len(text) <= 255 else None
-
-
-class _Tags:
-    """The group tag of each row, in four bytes a row."""
-
-    def __init__(self) -> None:
-        self._numbers: dict[str | None, int] = {}
-        self._names: list[str | None] = []
-        self._rows = array("I", [0])
-
-    def add(self, tag: str | None) -> None:
-        number = self._numbers.setdefault(tag, len(self._names))
-        if number == len(self._names):
-            self._names.append(tag)
-        self._rows.append(number)
-
-    def of(self, row: int) -> str | None:
-        return self._names[self._rows[row]]
 
 
 def restored(original: str, hash_data: bytes | None) -> tuple[list[str], Pairs]:

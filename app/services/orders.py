@@ -1,7 +1,6 @@
 """Orders: looking at them, cancelling what is not sent, trying what failed again."""
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -9,10 +8,11 @@ from uuid import UUID
 from app.db import batches, customers, orders, registrations
 from app.db.paging import Page, PageRequest
 from app.db.sql import Record
-from app.domain import batch, consent
+from app.domain import consent
 from app.domain.batch import BatchState
 from app.domain.consent import ConsentState
 from app.domain.errors import Conflict, NotFound
+from app.domain.identity import IdentityKind
 from app.domain.ids import PartnerId
 from app.domain.order import FINAL, OrderState, compute_state
 from app.domain.registration import RETRYABLE, RegistrationState
@@ -20,6 +20,9 @@ from app.queue import WakeKind
 from app.runtime import Runtime, Tx
 from app.services.events import order_news, publish
 from app.services.settlement import add_batch
+
+RETRY_CHUNK = 1000
+"""Rows that `retry_failed` looks at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,45 +113,56 @@ async def retry_failed(runtime: Runtime, partner_id: PartnerId, order_id: UUID) 
         order = await orders.lock(tx.session, partner_id, order_id)
         if order is None:
             raise NotFound("not_found", f"There is no order {order_id}.")
-        rows = await registrations.retryable_of_order(tx.session, partner_id, order_id, RETRYABLE)
-        ready = [row for row in rows if row["identity"] != "hardware_hash" or row["hashed"]]
-        if not ready:
+        retried, without_hash = await _requeue(runtime, tx, partner_id, order, now, held=held)
+        if not retried:
             detail = (
                 "The hashes of the failed rows have been deleted: send them in a new order."
-                if rows
+                if without_hash
                 else "The order has no row that failed and whose batch is over."
             )
             raise Conflict("invalid_state", detail)
-        await _requeue(runtime, tx, partner_id, order, ready, now, held=held)
         await publish(tx, partner_id, await order_news(tx, partner_id, order_id), now)
         view = await _view(tx, partner_id, order_id)
-    return Retry(view, len(ready), len(rows) - len(ready))
+    return Retry(view, retried, without_hash)
 
 
 async def _requeue(
-    runtime: Runtime,
-    tx: Tx,
-    partner_id: PartnerId,
-    order: Record,
-    rows: Sequence[Record],
-    now: datetime,
-    *,
-    held: bool,
-) -> None:
+    runtime: Runtime, tx: Tx, partner_id: PartnerId, order: Record, now: datetime, *, held: bool
+) -> tuple[int, int]:
+    """Into new batches, tag by tag. How many rows, and how many have no hash any more and stay.
+
+    No more of them are held at once than a batch and a chunk have, so that the largest import's order, failed
+    as a whole, needs no more memory than a small one.
+    """
     batch_state = BatchState.HELD if held else BatchState.QUEUED
     limit = runtime.platforms[order["platform"]].capabilities.max_devices
-    by_tag: dict[str, list[UUID]] = defaultdict(list)
-    for row in rows:
-        by_tag[row["group_tag"]].append(row["id"])
-    for tag, ids in by_tag.items():
-        for plan in batch.plan([tag] * len(ids), limit):
-            belongs_to = {
-                "order_id": order["id"],
-                "customer_id": order["customer_id"],
-                "connection_id": order["connection_id"],
-                "group_tag": tag,
-            }
-            batch_id = await add_batch(tx, partner_id, belongs_to, len(plan.rows), batch_state, now, now)
-            await registrations.rebatch(tx.session, partner_id, batch_id, [ids[i] for i in plan.rows], now)
-            if not held:
-                tx.wake(WakeKind.BATCHES)
+    belongs_to = {name: order[name] for name in ("customer_id", "connection_id")} | {"order_id": order["id"]}
+    retried = without_hash = made = 0
+    tag: str = ""
+    ids: list[UUID] = []
+
+    async def fill_batch() -> None:
+        nonlocal made, ids
+        if ids:
+            of_tag = {**belongs_to, "group_tag": tag}
+            batch_id = await add_batch(tx, partner_id, of_tag, len(ids), batch_state, now, now)
+            await registrations.rebatch(tx.session, partner_id, batch_id, ids, now)
+            made, ids = made + 1, []
+
+    found = registrations.retryable_of_order(
+        tx.session, partner_id, order["id"], RETRYABLE, chunk=RETRY_CHUNK
+    )
+    async for rows in found:
+        for row in rows:
+            if row["identity"] == IdentityKind.HARDWARE_HASH and not row["hashed"]:
+                without_hash += 1
+                continue
+            if row["group_tag"] != tag or len(ids) == limit:
+                await fill_batch()
+            tag = row["group_tag"]
+            ids.append(row["id"])
+            retried += 1
+    await fill_batch()
+    if made and not held:
+        tx.wake(WakeKind.BATCHES, lanes=min(made, runtime.settings.worker_lanes))
+    return retried, without_hash

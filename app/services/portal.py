@@ -2,12 +2,13 @@
 
 A person takes a batch as a worker does, with a claim, so that locks, fencing, events and the fate of hashes
 are those of every other outcome (`settlement.record`), and of two people at once one is told to look again.
-An outcome that is there is never overwritten; what could not be matched stays open and is told.
+An outcome that is there is overwritten only by who says that it is to be corrected; what could not be matched
+stays open and is told.
 """
 
 import io
 from collections import defaultdict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import InitVar, dataclass, field, replace
 from itertools import islice
@@ -25,7 +26,6 @@ from app.domain.registration import (
     MAX_TRANSIENT_ATTEMPTS,
     MOVING_WITH_BATCH,
     TRANSIENT_CODES,
-    Meaning,
     RegistrationState,
     UpstreamRow,
     interpret,
@@ -35,6 +35,7 @@ from app.intake.table import Row
 from app.platforms.base import FileFormat, PortalAnswer, UnreadableResult
 from app.runtime import Runtime, Tx
 from app.services.identities import Caller
+from app.services.portal_entries import SPOKEN, Entry, Index, agree, answer_of
 from app.services.portal_files import NO_CONSENT, format_of, has_consent
 from app.services.settlement import LostClaim, Next, outcome_of, record
 from app.telemetry import logger
@@ -43,30 +44,6 @@ log = logger("portal")
 
 MAX_RESULT_ROWS = 10_000
 """Lines of a result file that are read: ten times what any portal takes."""
-
-_S = RegistrationState
-_SPOKEN = {
-    _S.REGISTERED: Meaning(_S.REGISTERED, None),
-    _S.ALREADY_REGISTERED: Meaning(_S.ALREADY_REGISTERED, "already_registered"),
-    _S.CONFLICT: Meaning(_S.CONFLICT, "assigned_to_other_tenant"),
-    _S.FAILED: Meaning(_S.FAILED, "refused_at_portal"),
-}
-"""What a person's word means where no code of Microsoft's is given."""
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """What a person says of one device, named by whatever is at hand."""
-
-    outcome: RegistrationState
-    row: int | None = None
-    registration_id: UUID | None = None
-    line_ref: str | None = None
-    serial_number: str | None = None
-    product_key: str | None = None
-    code: str | None = None
-    """Microsoft's number or name."""
-    detail: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +58,8 @@ class Untouched:
 class Report:
     recorded: int
     """Devices whose outcome was written."""
+    corrected: int
+    """Of those, devices that had another outcome before."""
     again: int
     """Of those, devices with a passing trouble: they are in a new file."""
     open: int
@@ -104,19 +83,26 @@ async def mark_uploaded(runtime: Runtime, caller: Caller, batch_id: UUID) -> Non
     log.info("portal_file_uploaded", batch_id=str(batch_id))
 
 
-async def record_all(runtime: Runtime, caller: Caller, batch_id: UUID, outcome: RegistrationState) -> Report:
-    """The same outcome for every device of the batch that has none yet."""
-    async with _recording(runtime, caller, batch_id, "outcome") as recording:
-        meaning = _SPOKEN[outcome]
-        for row in recording.open.values():
-            recording.outcomes[row.id] = Outcome(row.id, meaning.state, error_code=meaning.code)
+async def record_all(
+    runtime: Runtime, caller: Caller, batch_id: UUID, outcome: RegistrationState, *, correct: bool = False
+) -> Report:
+    """The same outcome for every device of the batch that has none yet; with `correct`, for every device."""
+    async with _recording(runtime, caller, batch_id, "outcome", correct=correct) as recording:
+        if recording.claim.state is BatchState.QUEUED:
+            # It names no device, so nothing shows that it is the right batch; and it ends the hashes.
+            raise Conflict("invalid_state", NOT_UPLOADED)
+        meaning = SPOKEN[outcome]
+        for row in recording.rows if correct else recording.open.values():
+            recording.add(0, row, Outcome(row.id, meaning.state, error_code=meaning.code))
         return recording.report()
 
 
-async def record_rows(runtime: Runtime, caller: Caller, batch_id: UUID, entries: Sequence[Entry]) -> Report:
+async def record_rows(
+    runtime: Runtime, caller: Caller, batch_id: UUID, entries: Sequence[Entry], *, correct: bool = False
+) -> Report:
     """Outcomes device by device."""
-    async with _recording(runtime, caller, batch_id, "outcome") as recording:
-        index = _Index(recording.rows)
+    async with _recording(runtime, caller, batch_id, "outcome", correct=correct) as recording:
+        index = Index(recording.rows)
         for place, entry in enumerate(entries, start=1):
             found = index.find(entry)
             if len(found) != 1:
@@ -125,9 +111,9 @@ async def record_rows(runtime: Runtime, caller: Caller, batch_id: UUID, entries:
                 )
                 recording.untouched.append(Untouched(place, words))
                 continue
-            answer = _answer(entry)
-            meaning = _SPOKEN[entry.outcome] if answer is None else interpret(answer, was_uncertain=False)
-            if meaning is None or (answer is not None and not _agree(entry, meaning)):
+            answer = answer_of(entry)
+            meaning = SPOKEN[entry.outcome] if answer is None else interpret(answer, was_uncertain=False)
+            if meaning is None or (answer is not None and not agree(entry, meaning)):
                 words = f"Microsoft's {entry.code} does not mean {entry.outcome.value}."
                 recording.untouched.append(Untouched(place, words))
                 continue
@@ -136,9 +122,11 @@ async def record_rows(runtime: Runtime, caller: Caller, batch_id: UUID, entries:
         return recording.report()
 
 
-async def record_result(runtime: Runtime, caller: Caller, batch_id: UUID, content: bytes) -> Report:
+async def record_result(
+    runtime: Runtime, caller: Caller, batch_id: UUID, content: bytes, *, correct: bool = False
+) -> Report:
     """What the portal's own file of results says. Raises Unprocessable where it can not be read."""
-    async with _recording(runtime, caller, batch_id, "result_file") as recording:
+    async with _recording(runtime, caller, batch_id, "result_file", correct=correct) as recording:
         lines, answers = await to_thread.run_sync(_read, recording.format, content)
         # A row that names no device is never taken for one: it may be a line of totals.
         named = {
@@ -182,47 +170,6 @@ def _read(format: FileFormat, content: bytes) -> tuple[list[int], Sequence[Porta
         raise Unprocessable("result_not_readable", str(error)) from error
 
 
-# --- one device -------------------------------------------------------------------------------
-
-
-class _Index:
-    """The batch's rows by everything a person may name one by."""
-
-    def __init__(self, rows: Sequence[SendableRow]) -> None:
-        self._by: dict[tuple[str, object], set[int]] = defaultdict(set)
-        self._rows = rows
-        for place, row in enumerate(rows):
-            for name, value in (
-                ("row", row.row_number),
-                ("registration_id", row.id),
-                ("line_ref", row.line_ref),
-                ("serial_number", row.serial_number),
-                ("product_key", row.product_key),
-            ):
-                if value is not None:
-                    self._by[name, value].add(place)
-
-    def find(self, entry: Entry) -> list[SendableRow]:
-        """The rows that everything in the entry fits."""
-        names = ("row", "registration_id", "line_ref", "serial_number", "product_key")
-        given = [(name, getattr(entry, name)) for name in names if getattr(entry, name) is not None]
-        found = [self._by.get(key, set()) for key in given]
-        return [self._rows[place] for place in sorted(set.intersection(*found))] if found else []
-
-
-def _answer(entry: Entry) -> UpstreamRow | None:
-    """Microsoft's words as the person passes them on, if there are any."""
-    if not entry.code:
-        return None
-    number = entry.code if entry.code.isdecimal() else None
-    return UpstreamRow(True, number, None if number else entry.code)
-
-
-def _agree(entry: Entry, meaning: Meaning) -> bool:
-    """`failed` with Microsoft's code leaves it to the code what it was; another word has to fit it."""
-    return entry.outcome in (_S.FAILED, meaning.state)
-
-
 # --- the batch --------------------------------------------------------------------------------
 
 
@@ -233,38 +180,49 @@ class _Recording:
     claim: Claim
     format: FileFormat
     found: InitVar[Sequence[tuple[SendableRow, RegistrationState]]]
+    before: Mapping[UUID, Outcome]
+    """Outcomes that may be replaced; none, unless the person has said so."""
     rows: Sequence[SendableRow] = ()
     open: dict[UUID, SendableRow] = field(default_factory=dict)
     outcomes: dict[UUID, Outcome] = field(default_factory=dict)
+    corrections: dict[UUID, Outcome] = field(default_factory=dict)
     untouched: list[Untouched] = field(default_factory=list)
 
     def __post_init__(self, found: Sequence[tuple[SendableRow, RegistrationState]]) -> None:
         self.rows = [row for row, _ in found]
         self.open = {row.id: row for row, state in found if state in MOVING_WITH_BATCH}
         self._states = {row.id: state for row, state in found}
+        self._named: set[UUID] = set()
 
     def add(self, place: int, row: SendableRow, outcome: Outcome) -> None:
-        if row.id not in self.open:
+        if row.id in self._named:
+            self.untouched.append(Untouched(place, "The same device was named before."))
+            return
+        before = self.before.get(row.id)
+        if row.id in self.open:
+            self.outcomes[row.id] = outcome
+        elif before is None:
             words = f"It has its outcome already ({self._states[row.id].value}); nothing was changed."
             self.untouched.append(Untouched(place, words))
-        elif row.id in self.outcomes:
-            self.untouched.append(Untouched(place, "The same device was named before."))
-        else:
-            self.outcomes[row.id] = outcome
+            return
+        elif before != replace(outcome, upstream_device_id=None):
+            self.corrections[row.id] = outcome
+        self._named.add(row.id)
 
     def report(self) -> Report:
         again = sum(
             outcome.error_code in TRANSIENT_CODES and self.open[id].attempt < MAX_TRANSIENT_ATTEMPTS
             for id, outcome in self.outcomes.items()
         )
-        recorded = len(self.outcomes)
+        corrected = len(self.corrections)
         untouched = sorted(self.untouched, key=lambda entry: entry.place)
-        return Report(recorded, again, len(self.open) - recorded, untouched)
+        left = len(self.open) - len(self.outcomes)
+        return Report(len(self.outcomes) + corrected, corrected, again, left, untouched)
 
 
 @asynccontextmanager
 async def _recording(
-    runtime: Runtime, caller: Caller, batch_id: UUID, kind: str
+    runtime: Runtime, caller: Caller, batch_id: UUID, kind: str, *, correct: bool
 ) -> AsyncIterator[_Recording]:
     """Takes the batch; what was gathered is written at the end. An upload nobody marked is marked with it.
 
@@ -272,15 +230,19 @@ async def _recording(
     """
     attempt_id = new_row_id()
     async with runtime.transaction(caller.partner_id) as tx:
-        claim, format = await _claim(runtime, tx, caller, batch_id)
+        claim, format = await _claim(runtime, tx, caller, batch_id, settled=correct)
         await attempts.close_open(tx.session, claim, runtime.now())
         await _add_attempt(runtime, tx, caller, claim, attempt_id, kind)
         rows = await registrations.of_batch(tx.session, claim.partner_id, claim.id, with_hashes=False)
-    recording = _Recording(claim, format, rows)
+        before = (
+            await registrations.recorded_of_batch(tx.session, claim.partner_id, claim.id) if correct else {}
+        )
+    recording = _Recording(claim, format, rows, before)
     try:
         yield recording
         await _write(runtime, caller, recording)
     except LostClaim as lost:
+        await _give_back(runtime, claim)
         await _finish(runtime, claim, attempt_id, "not_recorded", "")
         raise Conflict("invalid_state", "The batch has changed meanwhile: nothing was recorded.") from lost
     except BaseException:
@@ -291,8 +253,8 @@ async def _recording(
 
 
 async def _write(runtime: Runtime, caller: Caller, recording: _Recording) -> None:
-    outcomes = list(recording.outcomes.values())
-    if not outcomes:
+    outcomes, corrections = list(recording.outcomes.values()), list(recording.corrections.values())
+    if not outcomes and not corrections:
         await _give_back(runtime, recording.claim)
         return
     claim = recording.claim
@@ -304,20 +266,32 @@ async def _write(runtime: Runtime, caller: Caller, recording: _Recording) -> Non
             claim = await _upload(runtime, tx, caller, claim, recording.format)
     done = len(outcomes) == len(recording.open)
     following = Next(BatchState.SETTLED) if done else Next(BatchState.SUBMITTED, due_at=runtime.now())
-    await record(runtime, claim, list(recording.open.values()), outcomes, following)
+    await record(
+        runtime,
+        claim,
+        list(recording.open.values()),
+        outcomes,
+        following,
+        corrections=corrections,
+        was={row.id: recording.before[row.id].state for row in corrections},
+    )
 
 
 def _summary(recording: _Recording) -> str:
     counted: dict[str, int] = defaultdict(int)
     for outcome in recording.outcomes.values():
         counted[outcome.state.value] += 1
+    for id, outcome in recording.corrections.items():
+        counted[f"{recording.before[id].state.value} corrected to {outcome.state.value}"] += 1
     said = [f"{state}: {n}" for state, n in sorted(counted.items())]
     if recording.untouched:
         said.append(f"not matched: {len(recording.untouched)}")
     return ", ".join(said)
 
 
-async def _claim(runtime: Runtime, tx: Tx, caller: Caller, batch_id: UUID) -> tuple[Claim, FileFormat]:
+async def _claim(
+    runtime: Runtime, tx: Tx, caller: Caller, batch_id: UUID, *, settled: bool = False
+) -> tuple[Claim, FileFormat]:
     partner_id, now = caller.partner_id, runtime.now()
     batch = await batches.get(tx.session, partner_id, batch_id)
     if batch is None:
@@ -327,7 +301,13 @@ async def _claim(runtime: Runtime, tx: Tx, caller: Caller, batch_id: UUID) -> tu
     format = format_of(runtime, connection)
     consented = await has_consent(tx, partner_id, batch)
     claim = await batches.claim_by_hand(
-        tx.session, partner_id, batch_id, owner=uuid4(), now=now, lease=runtime.settings.lease
+        tx.session,
+        partner_id,
+        batch_id,
+        owner=uuid4(),
+        now=now,
+        lease=runtime.settings.lease,
+        settled=settled,
     )
     if claim is None:
         # As it is now, after the wait for whoever held it.
@@ -339,13 +319,17 @@ async def _claim(runtime: Runtime, tx: Tx, caller: Caller, batch_id: UUID) -> tu
     return claim, format
 
 
+NOT_UPLOADED = (
+    "Nobody has marked this file as uploaded. If it is the right batch, mark it as uploaded, then record."
+)
 _BUSY = "Somebody else is recording this batch at this moment: read it again before you go on."
 _WHY_NOT = defaultdict(
     lambda: _BUSY,
     {
         BatchState.HELD: NO_CONSENT,
         BatchState.CANCELLED: "The batch was cancelled.",
-        BatchState.SETTLED: "Every device of this batch has its outcome already; nothing was changed.",
+        BatchState.SETTLED: "Every device of this batch has its outcome already; nothing was changed. To "
+        "replace what was recorded by mistake, say so with `correct`.",
     },
 )
 

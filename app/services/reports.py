@@ -84,17 +84,18 @@ async def _errors(
 def _add_rows(corrections: Corrections, rows: Sequence[Record], pairs: Pairs) -> None:
     for row in rows:
         cells, own = restored(row["original"], row["hash_data"])
-        problems = [_problem(found) for found in row["findings"] or ()]
-        errors = [problem for problem in problems if problem.is_error] or problems
-        corrections.add_cells(row["row_number"], cells, errors, own or pairs)
+        names = {field: name for name, field in own or pairs if field is not None}
+        problems = [_problem(found, names) for found in row["findings"] or ()]
+        corrections.add_cells(row["row_number"], cells, problems, own or pairs)
 
 
-def _problem(found: Mapping[str, str]) -> Problem:
+def _problem(found: Mapping[str, str], names: Mapping[str, str]) -> Problem:
+    """`names`: the file's own, by field; what was found after the file was read has none with it."""
     entry = lookup(found["code"])
     return Problem(
         found["code"],
         entry.severity,
-        found.get("column"),
+        found.get("column", names.get(found["field"])),
         found["field"] or None,
         found.get("value"),
         found["detail"],

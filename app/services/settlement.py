@@ -16,6 +16,7 @@ from app.domain.batch import BatchState
 from app.domain.consent import ConsentState
 from app.domain.ids import PartnerId
 from app.domain.registration import (
+    CORRECTIONS,
     MAX_TRANSIENT_ATTEMPTS,
     SUCCESS,
     TRANSIENT_CODES,
@@ -63,11 +64,14 @@ async def record(
     following: Next,
     *,
     unclear: Sequence[Outcome] = (),
+    corrections: Sequence[Outcome] = (),
+    was: Mapping[UUID, RegistrationState] | None = None,
 ) -> None:
     """Writes the outcomes of some or all of the batch's rows, and what becomes of the batch.
 
     Rows with a passing trouble go into a new batch and are tried again by themselves. Those in
     `unclear` become unknown silently: they are being looked up, and an event follows when that is over.
+    `corrections` replace outcomes that are there (`was`), all of them or none. Raises LostClaim.
     """
     now = runtime.now()
     attempts = {row.id: row.attempt for row in rows}
@@ -82,6 +86,12 @@ async def record(
         order = await _take(tx, claim)
         await registrations.settle(tx.session, claim.partner_id, claim.id, unclear, now, settled=False)
         settled = await registrations.settle(tx.session, claim.partner_id, claim.id, final, now)
+        corrected = await registrations.settle(
+            tx.session, claim.partner_id, claim.id, corrections, now, moves=CORRECTIONS
+        )
+        if len(corrected) != len(corrections):
+            raise LostClaim  # some of them have been taken up again meanwhile
+        settled += corrected
         registered = [row["id"] for row in settled if row["state"] in SUCCESS]
         if registered:
             await registrations.delete_hashes(tx.session, claim.partner_id, registered)
@@ -89,12 +99,13 @@ async def record(
             await _try_again(runtime, tx, claim, again, now)
         # Last: until then the batch's state is that of its rows, and says how they may move.
         await _advance_batch(tx, claim, following, now)
-        await _tell(tx, claim, order, settled, now)
+        await _tell(tx, claim, order, settled, now, was)
     log.info(
         "outcomes_recorded",
         batch_id=str(claim.id),
         order_id=str(claim.order_id),
         rows=len(settled),
+        corrected=len(corrected),
         again=len(again),
         state=following.state.value,
     )
@@ -108,10 +119,17 @@ async def _take(tx: Tx, claim: Claim) -> Record:
     return order
 
 
-async def _tell(tx: Tx, claim: Claim, order: Record, settled: Sequence[Record], now: datetime) -> None:
+async def _tell(
+    tx: Tx,
+    claim: Claim,
+    order: Record,
+    settled: Sequence[Record],
+    now: datetime,
+    was: Mapping[UUID, RegistrationState] | None = None,
+) -> None:
     news = [
-        *settled_happenings(order, settled),
-        *await order_news(tx, claim.partner_id, claim.order_id),
+        *settled_happenings(order, settled, was),
+        *await order_news(tx, claim.partner_id, claim.order_id, corrected=bool(was)),
     ]
     await publish(tx, claim.partner_id, news, now)
 
@@ -126,7 +144,7 @@ async def _advance_batch(tx: Tx, claim: Claim, following: Next, now: datetime) -
             "owner": None,
             "lease_until": None,
             "due_at": following.due_at or now,
-            "settled_at": now if done else None,
+            "settled_at": (claim.settled_at or now) if done else None,
             "updated_at": now,
             **(following.values or {}),
         },

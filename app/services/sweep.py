@@ -16,6 +16,10 @@ from app.telemetry import logger
 log = logger("sweep")
 
 HEARTBEAT_KEPT = timedelta(hours=1)
+EVENT_CHUNK = 1000
+"""Events that go in one transaction, with a few deliveries and attempts each."""
+EVENT_CHUNKS = 200
+"""Of one round: more than comes in the meantime."""
 CLOCK_SLACK = timedelta(seconds=30)
 """What was written so long after now was written by a clock that was wrong: that of a release that went by
 its own machine's, or the database server's before it was set back."""
@@ -90,8 +94,23 @@ async def tidy(runtime: Runtime) -> None:
             tx.session, settled_before=now - timedelta(days=settings.hash_retention_days)
         )
         await heartbeats.purge(tx.session, now, older_than=HEARTBEAT_KEPT)
-    if keys or hashes:
-        log.info("tidied", idempotency_keys=keys, hashes=hashes)
+    told = await forget_events(runtime)
+    if keys or hashes or told:
+        log.info("tidied", idempotency_keys=keys, hashes=hashes, events=told)
+
+
+async def forget_events(runtime: Runtime, *, chunk: int = EVENT_CHUNK, chunks: int = EVENT_CHUNKS) -> int:
+    """Events of long ago that everybody has heard, or was told of in vain; how many. What is left of a long
+    backlog goes in the next rounds."""
+    before = runtime.now() - timedelta(days=runtime.settings.event_retention_days)
+    forgotten = 0
+    for _ in range(chunks):
+        async with runtime.system_transaction() as tx:
+            gone = await events.purge(tx.session, occurred_before=before, limit=chunk)
+        forgotten += gone
+        if gone < chunk:
+            break
+    return forgotten
 
 
 async def beat(runtime: Runtime) -> None:

@@ -94,13 +94,7 @@ async def test_a_role_that_microsoft_does_not_serve_gets_a_portal_connection_and
             text("UPDATE partners SET role = :role WHERE id = :id"),
             {"role": PartnerRole.INDIRECT_RESELLER.value, "id": partner.id},
         )
-    body = {
-        "name": "second",
-        "entra_tenant_id": str(uuid4()),
-        "client_id": "app",
-        "client_secret": "synthetic-secret",
-        "default_group_tag": "x",
-    }
+    body = {"name": "second", "entra_tenant_id": str(uuid4()), "default_group_tag": "x"}
     response = await world.client.post("/v1/connections", headers=partner.headers, json=body)
     assert (response.status_code, response.json()["portal"]) == (201, True), response.text
     # The one that was made for the role of before.

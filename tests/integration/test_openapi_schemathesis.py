@@ -54,6 +54,8 @@ BY_HAND = {
     "POST /v1/customers/{customer_id}/consent:record",
 }
 """Asked by a partner who works at a portal."""
+NEEDS_AN_UPLOAD = {"POST /v1/batches/{batch_id}:record-outcome"}
+"""Chance names no device, and all at once are recorded of an uploaded file only."""
 NEEDS_A_FILE = {"POST /v1/batches/{batch_id}/portal-result"}
 """Chance does not write a list of results."""
 
@@ -143,7 +145,7 @@ def probe(
 async def test_what_the_document_says_is_true(world: World, base_url: str, name: str) -> None:
     partner: Partner | PortalPartner
     if name in BY_HAND:
-        partner, ids = await _by_hand(world)
+        partner, ids = await _by_hand(world, uploaded=name in NEEDS_AN_UPLOAD)
     else:
         partner = await world.partner()
         ids = GIVEN | await everything(world, partner)
@@ -160,11 +162,13 @@ async def test_what_the_document_says_is_true(world: World, base_url: str, name:
     assert any(status < 300 for status in answers) or name in REFUSED_HERE | NEEDS_A_FILE, answers
 
 
-async def _by_hand(world: World) -> tuple[PortalPartner, dict[str, str]]:
-    """With an order whose file waits to be uploaded."""
+async def _by_hand(world: World, *, uploaded: bool) -> tuple[PortalPartner, dict[str, str]]:
+    """With an order whose file waits to be uploaded, or for its outcome."""
     partner = await portal_partner(world)
     order = await partner.order([tuple_of(1)])
     (file,) = await partner.files(order)
+    if uploaded:
+        await partner.ok("POST", f"/batches/{file['batch_id']}:mark-uploaded")
     found = {"order_id": order["id"], "batch_id": file["batch_id"], "customer_id": str(partner.customer_id)}
     return partner, {"platform": "partner_center", **found}
 

@@ -328,6 +328,7 @@ async def test_a_revoked_consent_holds_what_is_not_uploaded_and_nothing_else(wor
     assert "consent" in problem_of(response, 409, "invalid_state")["detail"]
     assert (await partner.record(first["batch_id"], outcome="registered")).status_code == 200
     await partner.consent()
+    await partner.ok("POST", f"/batches/{second['batch_id']}:mark-uploaded")
     assert (await partner.record(second["batch_id"], outcome="registered")).status_code == 200
     assert (await partner.view(order))["state"] == "completed"
 
@@ -370,6 +371,30 @@ async def test_limits_show_what_waits_for_people(world: World) -> None:
     await partner.order([tuple_of(1)])
     limits = await partner.ok("GET", "/limits")
     assert limits["connections"][0]["connection_id"] == str(partner.connection_id)
+
+
+@pytest.mark.parametrize(
+    ("platform", "role"),
+    [("partner_center", PartnerRole.INDIRECT_RESELLER), ("intune", PartnerRole.DIRECT_BILL)],
+)
+async def test_credentials_that_nothing_would_be_called_with_are_refused_and_not_dropped(
+    world: World, platform: str, role: PartnerRole
+) -> None:
+    partner = await portal_partner(world, platform, role)
+    body = {
+        "name": "second",
+        "platform": platform,
+        "entra_tenant_id": str(uuid4()),
+        "default_group_tag": "x",
+        "client_id": "app",
+        "client_secret": "synthetic-secret",
+        "refresh_token": "synthetic-token",
+    }
+    found = problem_of(await partner.call("POST", "/connections", body), 422, "validation_failed")
+    pointers = [error["pointer"] for error in found["errors"]]
+    assert pointers == ["/client_id", "/client_secret", "/refresh_token"]
+    assert "synthetic" not in str(found)
+    assert [row["name"] for row in (await partner.ok("GET", "/connections"))["items"]] == ["portal"]
 
 
 async def test_a_portal_connection_takes_no_credentials_later_either(world: World) -> None:

@@ -9,8 +9,10 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
+import orjson
 import pytest
 
+from app.api.webhooks import SettledRow
 from app.db import batches as batches_table
 from app.db import orders as orders_table
 from app.domain.consent import ConsentState
@@ -18,6 +20,7 @@ from app.domain.errors import Conflict
 from app.domain.order import FINAL
 from app.domain.registration import RegistrationState
 from app.services import batches, consents, orders, portal
+from app.services.portal_entries import Entry
 from tests.integration.test_api_bad_input import problem_of
 from tests.portals import PortalPartner, hash_of, portal_partner, tuple_of
 from tests.world import World
@@ -202,6 +205,21 @@ async def test_recording_without_having_marked_marks_the_upload_too(world: World
     assert "marked as uploaded already" in problem_of(response, 409, "invalid_state")["detail"]
 
 
+async def test_all_at_once_is_not_taken_for_a_file_that_nobody_has_uploaded(world: World) -> None:
+    """It may be the wrong batch, and its hashes would go."""
+    partner = await portal_partner(world)
+    order = await partner.order([hash_of(1)])
+    (file,) = await partner.files(order)
+    for more in ({}, {"correct": True}):
+        response = await partner.record(file["batch_id"], outcome="registered", **more)
+        assert "mark it as uploaded" in problem_of(response, 409, "invalid_state")["detail"]
+    assert await states(partner, order) == ["queued"]
+    assert await world.count("device_hashes") == 1
+    await partner.ok("POST", f"/batches/{file['batch_id']}:mark-uploaded")
+    report(await partner.record(file["batch_id"], outcome="registered"))
+    assert await states(partner, order) == ["registered"]
+
+
 async def test_recording_what_fits_no_device_does_not_mark_the_upload(world: World) -> None:
     partner = await portal_partner(world)
     order = await partner.order([tuple_of(1)])
@@ -209,6 +227,125 @@ async def test_recording_what_fits_no_device_does_not_mark_the_upload(world: Wor
     said = report(await partner.record(file["batch_id"], rows=[{"row": 7, "outcome": "registered"}]))
     assert said["batch"]["state"] == "queued"
     assert await states(partner, order) == ["queued"]
+
+
+# --- taken back -----------------------------------------------------------------------------------
+
+
+async def told(world: World, order: Any) -> list[tuple[str, Any]]:
+    """The order's events, with what matters of each."""
+    events = await world.select(
+        "SELECT type, data FROM events WHERE order_id = :id ORDER BY sequence", id=UUID(order["id"])
+    )
+    return [
+        (event["type"], event["data"].get("registrations") or event["data"]["counts"]) for event in events
+    ]
+
+
+async def test_a_wrong_outcome_is_replaced_and_whoever_heard_of_it_hears_again(world: World) -> None:
+    partner, order, batch = await one_file(world, [hash_of(1), hash_of(2), hash_of(3)])
+    report(await partner.record(batch, outcome="registered"))
+    before = await told(world, order)
+    rows = [
+        {"row": 1, "outcome": "failed", "code": "808", "detail": "Read again."},
+        {"row": 2, "outcome": "registered"},
+    ]
+    said = report(await partner.record(batch, rows=rows, correct=True))
+    assert (said["recorded"], said["corrected"], said["open"], said["untouched"]) == (1, 1, 0, [])
+    (row, *_) = await partner.rows(order)
+    assert (row["state"], row["error_code"], row["error_detail"]) == (
+        "conflict", "assigned_to_other_tenant", "Read again.",
+    )  # fmt: skip
+    view = await partner.view(order)
+    assert (view["state"], view["counts"]["registered"]) == ("completed_with_errors", 2)
+    settled, ended = (await told(world, order))[len(before) :]
+    assert settled[0] == "registration.settled"
+    [heard] = settled[1]
+    assert (heard["row"], heard["state"], heard["corrects"]) == (1, "conflict", "registered")
+    SettledRow.model_validate_json(orjson.dumps(heard))
+    assert ended == ("order.completed_with_errors", {"conflict": 1, "registered": 2})
+    assert {
+        heard["corrects"] for type, rows in before if type == "registration.settled" for heard in rows
+    } == {None}
+    detail = await partner.ok("GET", f"/batches/{batch}")
+    assert detail["attempts"][0]["said"] == "registered corrected to conflict: 1"
+    assert (detail["state"], detail["settled_at"]) == ("settled", said["batch"]["settled_at"])
+
+
+async def test_an_end_whose_counts_were_wrong_is_told_again_though_its_name_is_the_same(world: World) -> None:
+    partner, order, batch = await one_file(world, [tuple_of(1), tuple_of(2), tuple_of(3)])
+    report(await partner.record(batch, rows=[{"row": 1, "outcome": "registered"}]))
+    report(await partner.record(batch, outcome="failed"))
+    report(await partner.record(batch, rows=[{"row": 2, "outcome": "registered"}], correct=True))
+    ends = [event for event in await told(world, order) if event[0] == "order.completed_with_errors"]
+    assert [counts for _, counts in ends] == [{"failed": 2, "registered": 1}, {"failed": 1, "registered": 2}]
+    heard = len(await told(world, order))
+    again = report(await partner.record(batch, rows=[{"row": 2, "outcome": "registered"}], correct=True))
+    assert (again["recorded"], again["untouched"]) == (0, [])
+    assert len(await told(world, order)) == heard
+
+
+async def test_a_whole_file_is_taken_back_and_what_is_left_of_it_is_tried_again(world: World) -> None:
+    """Hashes of what was recorded as registered are gone: such a device needs a new order."""
+    partner, order, batch = await one_file(world, [hash_of(1), tuple_of(2)])
+    report(await partner.record(batch, outcome="registered"))
+    said = report(await partner.record(batch, outcome="failed", correct=True))
+    assert (said["recorded"], said["corrected"]) == (2, 2)
+    retried = await partner.ok("POST", f"/orders/{order['id']}:retry-failed")
+    assert (retried["retried"], retried["without_hash"]) == (1, 1)
+    new = (await partner.files(order))[-1]
+    # It belongs to its new file now, and the old one says nothing of it any more.
+    said = report(await partner.record(batch, rows=[{"row": 2, "outcome": "registered"}], correct=True))
+    assert said["untouched"] == [{"place": 1, "reason": "No device of this batch fits."}]
+    report(await partner.record(new["batch_id"], rows=[{"row": 2, "outcome": "registered"}]))
+    assert await states(partner, order) == ["failed", "registered"]
+
+
+async def test_a_failure_that_was_none_ends_the_hash(world: World) -> None:
+    partner, order, batch = await one_file(world, [hash_of(1)])
+    report(await partner.record(batch, outcome="failed"))
+    assert await world.count("device_hashes") == 1
+    report(await partner.record(batch, outcome="already_registered", correct=True))
+    assert await states(partner, order) == ["already_registered"]
+    assert await world.count("device_hashes") == 0
+
+
+async def test_the_right_file_of_results_replaces_the_wrong_one_and_fills_in_the_rest(world: World) -> None:
+    partner, order, batch = await one_file(world, [tuple_of(1), tuple_of(2), tuple_of(3)])
+    lines = "Serial number,Status,Error code\r\nSYN00001,Success,\r\nSYN00002,{}\r\n"
+    report(await partner.result(batch, lines.format("Success,")))
+    right = lines.format("Error,808") + "SYN00003,Success,\r\n"
+    path = f"/batches/{batch}/portal-result?correct=true"
+    response = await partner.call("POST", path, content=right.encode(), headers={"Content-Type": "text/csv"})
+    said = report(response)
+    assert (said["recorded"], said["corrected"], said["open"], said["untouched"]) == (2, 1, 0, [])
+    assert await states(partner, order) == ["registered", "conflict", "registered"]
+
+
+async def test_of_corrections_and_a_retry_at_once_each_is_whole_or_told_off(world: World) -> None:
+    partner = await portal_partner(world)
+    for number in range(ROUNDS):
+        order = await partner.order([tuple_of(n + 10 * number) for n in range(3)])
+        (file,) = await partner.files(order)
+        batch = file["batch_id"]
+        await partner.ok("POST", f"/batches/{batch}:mark-uploaded")
+        report(await partner.record(batch, outcome="failed"))
+        one, other, retry = await asyncio.gather(
+            partner.record(batch, outcome="registered", correct=True),
+            partner.record(batch, outcome="already_registered", correct=True),
+            partner.call("POST", f"/orders/{order['id']}:retry-failed"),
+        )
+        found = set(await states(partner, order))
+        assert len(found) == 1, found
+        assert {answer.status_code for answer in (one, other, retry)} <= {200, 409}
+        if found == {"queued"}:
+            assert retry.status_code == 200
+        events = await told(world, order)
+        last = [heard for type, heard in events if type == "registration.settled"][-1]
+        if found != {"queued"}:
+            assert {row["state"] for row in last} == found
+        (stored, *_) = await world.batches(UUID(order["id"]))
+        assert stored["owner"] is None
 
 
 # --- another attempt is another file --------------------------------------------------------------
@@ -225,11 +362,12 @@ async def test_a_passing_trouble_comes_back_as_a_new_file(world: World) -> None:
     assert (said["recorded"], said["again"]) == (2, 1)
     first, second = await partner.files(order)
     assert (first["state"], second["state"], second["rows"]) == ("settled", "queued", 1)
+    assert said["corrected"] == 0
     assert second["name"] == "Standard (2).csv"
     content = (await partner.call("GET", f"/batches/{second['batch_id']}/portal-file.csv")).content
     assert b"SYN00001" in content
     assert b"SYN00002" not in content
-    report(await partner.record(second["batch_id"], outcome="registered"))
+    report(await partner.record(second["batch_id"], rows=[{"row": 1, "outcome": "registered"}]))
     assert (await partner.view(order))["state"] == "completed"
 
 
@@ -241,6 +379,7 @@ async def test_what_failed_is_tried_again_in_a_new_file(world: World) -> None:
     assert (retried["retried"], retried["state"]) == (1, "in_progress")
     new = (await partner.files(order))[-1]
     assert (new["state"], new["rows"]) == ("queued", 1)
+    await partner.ok("POST", f"/batches/{new['batch_id']}:mark-uploaded")
     report(await partner.record(new["batch_id"], outcome="registered"))
     assert (await partner.view(order))["state"] == "completed"
     assert await world.count("device_hashes") == 0
@@ -349,10 +488,10 @@ async def test_hashes_and_serial_numbers_reach_no_log_and_no_event(
     await partner.result(batch, "Serial number,Status\r\nSYN00077,Success\r\n")
     assert (await partner.view(order))["state"] == "completed"
     written = "".join(capfd.readouterr())
-    told = "\n".join(str(row["data"]) for row in await world.select("SELECT data FROM events"))
+    events = "\n".join(str(row["data"]) for row in await world.select("SELECT data FROM events"))
     for secret in (device["hardware_hash"][:200], "SYN00077"):
         assert secret not in written
-        assert secret not in told
+        assert secret not in events
 
 
 # --- races and crashes ----------------------------------------------------------------------------
@@ -365,6 +504,7 @@ async def test_of_two_people_who_record_at_once_one_wins_and_the_other_is_told(w
         order = await partner.order([tuple_of(n + 10 * number) for n in range(3)])
         (file,) = await partner.files(order)
         batch = file["batch_id"]
+        await partner.ok("POST", f"/batches/{batch}:mark-uploaded")
         answers = await asyncio.gather(*(partner.record(batch, outcome=word) for word in outcomes))
         won = [a for a in answers if a.status_code == 200]
         assert len(won) == 1, [a.text for a in answers]
@@ -373,11 +513,7 @@ async def test_of_two_people_who_record_at_once_one_wins_and_the_other_is_told(w
                 assert problem_of(lost, 409, "invalid_state")["detail"]
         word = outcomes[answers.index(won[0])]
         assert await states(partner, order) == [word] * 3
-        told = await world.select(
-            "SELECT count(*) AS n FROM events WHERE type = 'registration.settled' AND order_id = :id",
-            id=UUID(order["id"]),
-        )
-        assert told[0]["n"] == 1
+        assert [type for type, _ in await told(world, order)].count("registration.settled") == 1
         await assert_books(world, order)
 
 
@@ -397,16 +533,14 @@ async def test_of_two_people_who_mark_at_once_one_wins(world: World) -> None:
 
 async def test_recording_cancelling_revoking_and_workers_at_once_end_in_one_truth(world: World) -> None:
     partner = await portal_partner(world)
+    entries = [Entry(RegistrationState.REGISTERED, row=row) for row in range(1, 5)]
     for number in range(ROUNDS):
         order = await partner.order([tuple_of(n + 10 * number, group_tag=f"t{n % 2}") for n in range(4)])
         order_id = UUID(order["id"])
         ids = [UUID(file["batch_id"]) for file in await partner.files(order)]
         async with world.another() as other:
             done = await asyncio.gather(
-                *(
-                    portal.record_all(world.runtime, partner.caller, id, RegistrationState.REGISTERED)
-                    for id in ids
-                ),
+                *(portal.record_rows(world.runtime, partner.caller, id, entries) for id in ids),
                 orders.cancel(other.runtime, partner.id, order_id),
                 consents.record(
                     other.runtime, partner.caller, partner.customer_id, ConsentState.REVOKED, "gone"
@@ -419,7 +553,8 @@ async def test_recording_cancelling_revoking_and_workers_at_once_end_in_one_trut
         assert done[-2:] == [None, None]
         await partner.consent()
         for file in await partner.files(order):
-            await partner.record(file["batch_id"], outcome="registered")
+            rows = [{"row": row, "outcome": "registered"} for row in range(1, 5)]
+            await partner.record(file["batch_id"], rows=rows)
         found = await partner.view(order)
         assert found["counts"]["registered"] + found["counts"]["cancelled"] == 4
         await assert_books(world, order)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from app.db import batches, heartbeats
+from app.db import batches, events, heartbeats
 from app.domain.batch import BatchState
 from app.services import batches as batch_steps
 from app.services import consents, sweep
@@ -185,6 +185,103 @@ async def test_hashes_go_at_once_with_success_and_after_the_retention_with_failu
     await world.work()
     (row,) = await world.rows(partner, held.json()["id"])
     assert row["state"] == "registered"
+
+
+async def untold(world: World) -> Partner:
+    """A partner of whom no event tells yet."""
+    partner = await quiet(world)
+    await world.select("DELETE FROM events RETURNING id")
+    return partner
+
+
+async def told(world: World) -> dict[str, Any]:
+    """How many events, deliveries and attempts there are."""
+    tables = ("events", "deliveries", "delivery_attempts")
+    return {table: await scalar(world, f"SELECT count(*) FROM {table}") for table in tables}
+
+
+async def test_events_go_after_their_time_with_their_deliveries_and_what_is_newer_stays(world: World) -> None:
+    partner = await untold(world)
+    async with open_receiver(world) as receiver:
+        await subscribe(world, partner, receiver.url())
+        receiver.script.append(Answer(500))
+        await world.order(partner, tuples(1))
+        await world.work()
+        await world.deliver()
+        world.clock.advance(seconds=10)
+        await world.deliver()
+        before = await told(world)
+        assert before["deliveries"] == before["events"] > 0
+        assert before["delivery_attempts"] == before["deliveries"] + 1
+        days = world.runtime.settings.event_retention_days
+        world.clock.advance(days=days - 1)
+        await sweep.tidy(world.runtime)
+        assert await told(world) == before
+        await world.order(partner, tuples(1, "NEW"))
+        await world.deliver()
+        world.clock.advance(days=2)
+        await sweep.tidy(world.runtime)
+    assert await told(world) == {"events": 1, "deliveries": 1, "delivery_attempts": 1}
+    assert await scalar(world, "SELECT type FROM events") == "order.accepted"
+    assert await scalar(world, "SELECT count(*) FROM orders") == 2
+
+
+async def test_an_event_that_one_receiver_still_waits_for_is_kept_whole_however_old(world: World) -> None:
+    partner = await untold(world)
+    async with open_receiver(world) as prompt, open_receiver(world) as slow:
+        await subscribe(world, partner, prompt.url("/prompt"), ["order.accepted"])
+        await subscribe(world, partner, slow.url("/slow"), ["order.accepted"])
+        slow.usual = Answer(500)
+        await world.order(partner, tuples(1))
+        await world.deliver()
+        world.clock.advance(days=world.runtime.settings.event_retention_days + 1)
+        await sweep.tidy(world.runtime)
+        assert await told(world) == {"events": 1, "deliveries": 2, "delivery_attempts": 2}
+        slow.usual = Answer(200)
+        await world.deliver()
+        await sweep.tidy(world.runtime)
+        assert await told(world) == {"events": 0, "deliveries": 0, "delivery_attempts": 0}
+    assert len(slow.messages) == 2
+
+
+async def test_what_was_told_in_vain_goes_too(world: World) -> None:
+    partner = await untold(world)
+    async with open_receiver(world) as receiver:
+        await subscribe(world, partner, receiver.url(), ["order.accepted"])
+        receiver.usual = Answer(410)
+        await world.order(partner, tuples(1))
+        await world.deliver()
+    assert await scalar(world, "SELECT state FROM deliveries") == "exhausted"
+    world.clock.advance(days=world.runtime.settings.event_retention_days + 1)
+    assert await sweep.forget_events(world.runtime) == 1
+    assert await told(world) == {"events": 0, "deliveries": 0, "delivery_attempts": 0}
+
+
+async def test_an_event_that_is_being_sent_again_is_not_taken_away_from_under_it(world: World) -> None:
+    partner = await untold(world)
+    async with open_receiver(world) as receiver:
+        await subscribe(world, partner, receiver.url(), ["order.accepted"])
+        await world.order(partner, tuples(1))
+        await world.deliver()
+        world.clock.advance(days=world.runtime.settings.event_retention_days + 1)
+        delivery = await scalar(world, "SELECT id FROM deliveries")
+        async with world.runtime.transaction(partner.id) as tx:
+            assert await events.redeliver(tx.session, partner.id, delivery, world.clock.now())
+            assert await sweep.forget_events(world.runtime) == 0, "neither taken nor waited for"
+        assert await sweep.forget_events(world.runtime) == 0
+        await world.deliver()
+        assert len(receiver.messages) == 2
+    assert await sweep.forget_events(world.runtime) == 1
+
+
+async def test_a_long_backlog_of_events_goes_in_pieces(world: World) -> None:
+    partner = await untold(world)
+    for number in range(5):
+        await world.order(partner, tuples(1, f"N{number}"))
+    world.clock.advance(days=world.runtime.settings.event_retention_days + 1)
+    assert await sweep.forget_events(world.runtime, chunk=2, chunks=2) == 4
+    assert await sweep.forget_events(world.runtime, chunk=2) == 1
+    assert await sweep.forget_events(world.runtime) == 0
 
 
 async def test_tidying_calls_old_proofs_stale(world: World) -> None:

@@ -130,6 +130,20 @@ def test_the_portals_file_is_sent_as_it_is_and_what_did_not_fit_is_shown(wire: W
     assert "Of this file, 1 device without an outcome yet." in result.stdout
 
 
+def test_what_was_recorded_by_mistake_is_replaced_where_the_person_says_so(
+    wire: Wire, tmp_path: Path
+) -> None:
+    wire.first["POST", f"/v1/batches/{BATCH}:record-outcome"] = [lambda _: recorded(corrected=1)]
+    result = wire.run("portal", "result", BATCH, "--registered", "--correct")
+    assert wire.sent()[-1] == {"outcome": "registered", "correct": True}
+    assert "1 device of these had another outcome before." in result.stdout
+    path = tmp_path / "result.csv"
+    path.write_text("Serial number,Status\nSYN1,Failed\n")
+    wire.first["POST", f"/v1/batches/{BATCH}/portal-result"] = [lambda _: recorded(corrected=1)]
+    assert wire.run("portal", "result", BATCH, str(path), "--correct").exit_code == ExitCode.DONE
+    assert wire.requests[-1].url.query == b"correct=true"
+
+
 @pytest.mark.parametrize("arguments", [(), ("result.csv", "--registered"), ("missing.csv",)])
 def test_a_result_needs_exactly_one_source(wire: Wire, arguments: tuple[str, ...]) -> None:
     before = len(wire.requests)

@@ -1,5 +1,6 @@
 """`registrar validate` and `registrar hash show`: what they say, how they end, and that they need nothing."""
 
+import csv
 import io
 import json
 import os
@@ -110,6 +111,36 @@ def test_the_invalid_rows_are_written_to_be_corrected_and_given_again(tmp_path: 
     assert all(row.fields == originals[row.fields["line_ref"]] for row in found)
     again.write_bytes(path.read_bytes().replace(b"4.89871E+12", b"4898710000000"))
     assert document(run("validate", str(again), "--json"))["counts"]["valid"] == 2
+
+
+LATE = "Serial Number,Make,Model,PKID\n,,,0284750002680\n1,HP,X,\n1,HP,X,0284750002680\n2,HP,X,\n"
+"""The third row shows that the second is the first one's device."""
+
+
+def test_what_shows_only_at_the_end_is_counted_told_and_written_like_the_rest(tmp_path: Path) -> None:
+    file, errors = tmp_path / "devices.csv", tmp_path / "errors.csv"
+    file.write_text(LATE)
+    found = document(run("validate", str(file), "--errors", str(errors), "--json"))
+    assert found["counts"] == {"rows": 4, "valid": 2, "invalid": 2, "with_warnings": 0}
+    problem = found["problems"][0]
+    lines = [example["line"] for example in problem["examples"]]
+    assert (problem["code"], lines) == ("duplicate_in_order", [3, 4])
+    rows = list(csv.DictReader(io.StringIO(errors.read_text("utf-8-sig"))))
+    assert [(row["row"], row["code"].split()[0]) for row in rows] == [
+        ("2", "duplicate_in_order"),
+        ("3", "duplicate_in_order"),
+    ]
+
+
+def test_a_pipe_is_read_twice_where_it_has_to_be() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "app.cli", "validate", "-", "--json"],
+        cwd=Path(__file__).parents[2],
+        input=LATE.encode(),
+        capture_output=True,
+        check=False,
+    )
+    assert json.loads(done.stdout)["counts"]["invalid"] == 2, done.stderr
 
 
 def test_the_file_itself_is_never_overwritten(tmp_path: Path) -> None:

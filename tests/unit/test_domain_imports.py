@@ -11,19 +11,16 @@ from app.domain.imports import (
     MOVING,
     READY,
     ImportState,
-    Verdict,
     may_move,
     order_reference,
     ready_state,
     sources_of,
-    verdict_on,
 )
 
 TENANT = UUID(int=11)
 CONTOSO = Entry(UUID(int=1), TENANT, "contoso.com", "Contoso  Ltd")
 FABRIKAM = Entry(UUID(int=2), UUID(int=12), None, "Fabrikam")
 TWIN = Entry(UUID(int=3), TENANT, "twin.com", "fabrikam")
-ERROR, WARNING = Finding("missing_identity", "", "x"), Finding("value_trimmed", "", "x")
 
 
 def test_every_state_has_its_moves_and_every_one_but_the_first_is_reached() -> None:
@@ -42,12 +39,6 @@ def test_only_what_is_ready_can_be_committed() -> None:
     assert sources_of(ImportState.COMMITTING) == READY
     assert not may_move(ImportState.REFUSED, ImportState.COMMITTING)
     assert (ready_state(0), ready_state(1)) == (ImportState.READY, ImportState.READY_WITH_ERRORS)
-
-
-def test_a_verdict_is_its_worst_finding() -> None:
-    assert verdict_on([]) is Verdict.VALID
-    assert verdict_on([WARNING]) is Verdict.WARNING
-    assert verdict_on([WARNING, ERROR]) is Verdict.INVALID
 
 
 def test_one_customer_keeps_the_reference_and_several_get_a_suffix_that_does_not_change() -> None:

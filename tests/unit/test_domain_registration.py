@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from app.domain.catalogue import lookup
 from app.domain.registration import (
+    CORRECTIONS,
     OPEN,
     OUTCOME_MOVES,
     RETRYABLE,
@@ -77,6 +78,13 @@ def test_an_outcome_is_never_written_over_another_one() -> None:
     assert written_over == {S.QUEUED, S.SUBMITTING, S.PROCESSING, S.UNKNOWN}
     assert {new for _, new in OUTCOME_MOVES} == SUCCESS | RETRYABLE
     assert {new for old, new in OUTCOME_MOVES if old is S.QUEUED} == {S.FAILED}
+
+
+def test_only_what_a_person_can_have_recorded_is_corrected_and_nothing_else_may_do_so() -> None:
+    recorded = SUCCESS | {S.CONFLICT, S.FAILED}
+    assert {(old, new) for old in recorded for new in recorded} == CORRECTIONS
+    assert not CORRECTIONS & OUTCOME_MOVES
+    assert not any(may_move(old, new) for old, new in CORRECTIONS)
 
 
 KNOWN = [

@@ -2,11 +2,12 @@
 
 import csv
 import io
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from app.domain.identity import IdentityKind, Rules
@@ -98,10 +99,66 @@ def test_it_reads_back_through_a_spreadsheet_and_with_a_profile() -> None:
     assert values(load("\n".join(map(";".join, cells)).encode(), profile)[1]) == expected
 
 
-@given(st.text(st.sampled_from("'=+-@\t\ra1 "), max_size=6))
-def test_no_cell_is_a_formula_and_each_comes_back(cell: str) -> None:
-    assert not disarmed(cell).startswith(("=", "+", "-", "@", "\t", "\r"))
+HOSTILE = "'=+-@\t\r\na1 ,;|\"\v\u2028\xa0\ufeff\x00\uff1d"
+FORMULA = tuple("=+-@\uff1d\uff0b\uff0d\uff20")
+SEPARATORS = (",", ";", "\t", "|")
+
+
+def in_a_spreadsheet(text: str, separators: str) -> list[str]:
+    """The cells that a spreadsheet with these separators finds, as Excel reads quotation marks: they are such
+    at the start of a cell only, and elsewhere characters like any other."""
+    cells, at = [], 0
+    ends = f"{separators}\r\n"
+    while at <= len(text):
+        cell = ""
+        if text.startswith('"', at):
+            quoted = re.compile('"((?:[^"]|"")*)("|$)').match(text, at)
+            assert quoted is not None
+            cell, at = quoted[1].replace('""', '"'), quoted.end()
+        rest = re.compile(f"[^{re.escape(ends)}]*").match(text, at)
+        assert rest is not None
+        cells.append(cell + rest[0])
+        at = rest.end() + 1
+    return cells
+
+
+@given(st.text() | st.text(st.sampled_from(HOSTILE)))
+def test_each_cell_comes_back_whatever_stands_in_it(cell: str) -> None:
     assert rearmed(disarmed(cell)) == cell
+
+
+@given(st.text(st.sampled_from(HOSTILE)))
+def test_only_apostrophes_are_added(cell: str) -> None:
+    assert disarmed(cell).replace("'", "") == cell.replace("'", "")
+
+
+@pytest.mark.parametrize(
+    "cell",
+    ["T14s-G2", "a=b", "1.2E+12", "a@b.c", "Elite+ 14, 2-in-1", "'plain", "x;y|z", 'a "b" c', "T0Hab+/=="],
+)
+def test_a_cell_without_a_formula_is_untouched(cell: str) -> None:
+    assert disarmed(cell) == cell
+
+
+@given(
+    st.lists(st.lists(st.text(st.sampled_from(HOSTILE), max_size=8), min_size=4, max_size=4), max_size=4),
+    st.sampled_from([*SEPARATORS, "".join(SEPARATORS), ""]),
+)
+@example([["x;=cmd|'/c calc'!A1", "1", "2", "3"]], ";")
+@example([["1", "x\n=1+1", 'y\t"@SUM(1)', 'z|  "-1']], "\t")
+@example([["1", '=1;"=1', '""=1', ';"";=1']], ";")
+def test_no_spreadsheet_finds_a_formula_whatever_its_separator(
+    rows: list[list[str]], separators: str
+) -> None:
+    out = io.BytesIO()
+    writer = Corrections(out.write, [(f"{cell}={cell}", None) for cell in (rows or [["", "-;=1"]])[0]])
+    for number, cells in enumerate(rows, start=1):
+        writer.add_cells(number, cells, [])
+    text = out.getvalue().decode("utf-8-sig")
+    found = in_a_spreadsheet(text, separators)
+    # One that is set to know no quotation marks at all:
+    found += re.split(f"[{re.escape(separators)}\r\n]", text)
+    assert [cell for cell in found if cell.lstrip(' \t\xa0\ufeff\x00"').startswith(FORMULA)] == []
 
 
 @given(

@@ -71,6 +71,22 @@ def test_two_captures_of_one_device_are_one_device_though_their_texts_differ() -
     assert rows[1].problems[0].code == "duplicate_in_order"
 
 
+def test_a_row_that_a_third_shows_to_be_a_duplicate_is_one_when_the_rows_are_judged_again() -> None:
+    text = "Serial Number,Make,Model,PKID,Tag\n,,,0284750002680,Kiosk\n1,HP,X,,Sales\n1,HP,X,0284750002680,\n"
+    first, rows = reviewed(text)
+    assert [row.device.is_valid for row in rows] == [True, True, False]
+    assert first.late[2].detail.startswith("The same device as row 1")
+    again = Review(Terms(RULES, 1000), NOW, first.late)
+    rows = [again.judge(row) for row in read(io.BytesIO(text.encode()))[1]]
+    again.close()
+    codes = [[problem.code for problem in row.problems] for row in rows]
+    assert codes == [[], ["duplicate_with_other_tag"], ["duplicate_in_order", "identity_reduced"]]
+    assert (again.invalid, again.tags, again.batches) == (2, {"Kiosk": 1}, {"Kiosk": 1})
+    # As an order's rows are judged, which are all known before the first is.
+    source = [check(device_of(row.row), RULES, NOW) for row in rows]
+    assert [device.is_valid for device in mark_duplicates(source)] == [row.device.is_valid for row in rows]
+
+
 def test_tags_that_differ_in_capitals_only_are_refused() -> None:
     _, rows = reviewed("PKID,Tag\n0284750002680,Kiosk\n6767165464144,kiosk\n")
     assert [problem.code for problem in rows[1].problems] == ["group_tag_case_conflict"]

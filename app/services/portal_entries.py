@@ -1,0 +1,75 @@
+"""What a person says of single devices at a portal: which device is meant, and what the words mean.
+
+Stands alone because it is the same for a device that is recorded and for one that is corrected, and asks
+nothing of the database.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from app.db.registrations import SendableRow
+from app.domain.registration import Meaning, RegistrationState, UpstreamRow
+
+_S = RegistrationState
+SPOKEN = {
+    _S.REGISTERED: Meaning(_S.REGISTERED, None),
+    _S.ALREADY_REGISTERED: Meaning(_S.ALREADY_REGISTERED, "already_registered"),
+    _S.CONFLICT: Meaning(_S.CONFLICT, "assigned_to_other_tenant"),
+    _S.FAILED: Meaning(_S.FAILED, "refused_at_portal"),
+}
+"""What a person's word means where no code of Microsoft's is given."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What a person says of one device, named by whatever is at hand."""
+
+    outcome: RegistrationState
+    row: int | None = None
+    registration_id: UUID | None = None
+    line_ref: str | None = None
+    serial_number: str | None = None
+    product_key: str | None = None
+    code: str | None = None
+    """Microsoft's number or name."""
+    detail: str | None = None
+
+
+class Index:
+    """The batch's rows by everything a person may name one by."""
+
+    def __init__(self, rows: Sequence[SendableRow]) -> None:
+        self._by: dict[tuple[str, object], set[int]] = defaultdict(set)
+        self._rows = rows
+        for place, row in enumerate(rows):
+            for name, value in (
+                ("row", row.row_number),
+                ("registration_id", row.id),
+                ("line_ref", row.line_ref),
+                ("serial_number", row.serial_number),
+                ("product_key", row.product_key),
+            ):
+                if value is not None:
+                    self._by[name, value].add(place)
+
+    def find(self, entry: Entry) -> list[SendableRow]:
+        """The rows that everything in the entry fits."""
+        names = ("row", "registration_id", "line_ref", "serial_number", "product_key")
+        given = [(name, getattr(entry, name)) for name in names if getattr(entry, name) is not None]
+        found = [self._by.get(key, set()) for key in given]
+        return [self._rows[place] for place in sorted(set.intersection(*found))] if found else []
+
+
+def answer_of(entry: Entry) -> UpstreamRow | None:
+    """Microsoft's words as the person passes them on, if there are any."""
+    if not entry.code:
+        return None
+    number = entry.code if entry.code.isdecimal() else None
+    return UpstreamRow(True, number, None if number else entry.code)
+
+
+def agree(entry: Entry, meaning: Meaning) -> bool:
+    """`failed` with Microsoft's code leaves it to the code what it was; another word has to fit it."""
+    return entry.outcome in (_S.FAILED, meaning.state)
