@@ -1,0 +1,211 @@
+"""A workbook's shared texts: read once, and given out by their number.
+
+Spreadsheet programs keep every text in one list, which may be larger than the sheet: four hundred
+megabytes for a hundred thousand hashes. So they are read a chunk at a time and never cell by cell,
+and what is beyond HELD waits in a temporary file.
+"""
+
+import os
+import re
+import tempfile
+import weakref
+from array import array
+from collections.abc import Callable, Iterable
+from itertools import accumulate
+from typing import IO, Final
+from xml.sax.saxutils import unescape
+
+from app.intake.archive import Archive
+from app.intake.bounds import CHUNK
+from app.intake.markup import Names, Walk
+from app.intake.pieces import Pieces, Rest
+from app.intake.records import MAX_FIELD
+
+HELD: Final = 96 * 1024**2
+"""Bytes of shared texts that are held in memory; further ones wait in a temporary file."""
+AHEAD: Final = 64 * 1024
+"""Bytes read at once from that file: rows mostly ask for texts in the order in which they stand."""
+LOST_CHARACTER: Final = "\ufffd"
+
+_ESCAPED: Final = re.compile("_x([0-9A-Fa-f]{4})_")
+_UNSTORABLE: Final = re.compile("[\x00\ud800-\udfff]")
+_LIST: Final = re.compile(rb"<sst(?: [^<>]*)?(?<!/)>")
+_TEXTS: Final = re.compile(
+    rb'\s*<si><t(?: xml:space="preserve")?>([^<&]*(?:&(?:amp|lt|gt|quot|apos);[^<&]*)*)</t></si>|(.+)',
+    re.DOTALL,
+)
+"""One text, or all that is left where no text is understood."""
+_OPENING: Final = b"<si><t>"
+_OPENING_KEPT: Final = b'<si><t xml:space="preserve">'
+_CLOSING: Final = b"</t></si>"
+_QUOTES: Final = {"&quot;": '"', "&apos;": "'"}
+
+
+class SharedTexts:
+    """The texts that cells of all sheets point to. Beyond HELD bytes they wait in a temporary file."""
+
+    def __init__(self, archive: Archive) -> None:
+        self.has_odd = False
+        """Whether one of them is too long or has lost a character, so that its cell needs a notice."""
+        self._held: list[str] = []
+        """The first ones."""
+        self._size = 0
+        self._places = array("Q", [0])
+        self._file: IO[bytes] | None = None
+        self._ahead = (b"", 0, 0)
+        """Bytes of the file, where they begin, and the text that is likely asked for next."""
+        if "xl/sharedStrings.xml" in archive:
+            self._read(archive)
+
+    def __getitem__(self, at: int) -> str:
+        """Raises IndexError for a text that is not there."""
+        return self._held[at] if at < len(self._held) else self._waiting(at - len(self._held))
+
+    def of(self, numbers: Iterable[str]) -> list[str]:
+        """The texts of many cells at once, an empty one for an empty number.
+
+        Raises IndexError for one that is not there, ValueError for what is no number.
+        """
+        try:
+            return [*map(self._held.__getitem__, map(int, numbers))]
+        except (IndexError, ValueError):
+            return [self[int(number)] if number else "" for number in numbers]
+
+    def _waiting(self, at: int) -> str:
+        if self._file is None or at + 1 >= len(self._places):
+            raise IndexError(at)
+        start, end = self._places[at], self._places[at + 1]
+        data, begin, next_ = self._ahead
+        if not begin <= start <= end <= begin + len(data):
+            begin = start
+            size = end - start
+            data = os.pread(self._file.fileno(), max(size, AHEAD) if at == next_ else size, begin)
+        self._ahead = (data, begin, at + 1)
+        return data[start - begin : end - begin].decode()
+
+    def _read(self, archive: Archive) -> None:
+        rest = Rest(archive.open("xl/sharedStrings.xml"))
+        reader = _TextReader(self._add)
+        walk = Walk(reader.start, reader.end, reader.text)
+        if rest.skip_to(_LIST, walk) and reader.last == "sst" and walk.encoding == "utf-8":
+            self._scan(Pieces(rest, b"</si>"))
+        for _ in walk.through(rest):
+            pass
+        if self._file is not None:
+            self._file.flush()
+
+    def _scan(self, pieces: Pieces) -> None:
+        """Plain texts a chunk at a time, up to the first that is written in another way."""
+        while data := pieces.take():
+            if (texts := _split(data)) is not None or (texts := _split(_unkept(data))) is not None:
+                self._add_all(*texts)
+                continue
+            found: list[tuple[bytes, bytes]] = _TEXTS.findall(data)
+            rest = found[-1][1]
+            for text, _ in found[: len(found) - bool(rest)]:
+                self._add(unescape(text.decode(), _QUOTES)[: MAX_FIELD + 1])
+            if rest:
+                pieces.leave(rest)
+                return
+        pieces.leave()
+
+    def _add_all(self, texts: list[bytes], joined: bytes) -> None:
+        """The same as `_add` for each of them, for all of them at once where it can be."""
+        has_lost = not joined.isascii() and LOST_CHARACTER.encode() in joined
+        has_escapes = b"_" in joined and b"_x" in joined
+        if has_lost or has_escapes or max(map(len, texts)) > MAX_FIELD:
+            for text in texts:
+                self._add(text.decode()[: MAX_FIELD + 1])
+        elif self._has_room(len(joined) + 64 * len(texts)):
+            self._held += map(bytes.decode, texts)
+        else:
+            self._write(joined, map(len, texts))
+
+    def _add(self, text: str) -> None:
+        if len(text) > MAX_FIELD:
+            self.has_odd = True
+        else:
+            text = without_escapes(text)
+            self.has_odd = self.has_odd or LOST_CHARACTER in text
+        if self._has_room(len(text) + 64):
+            self._held.append(text)
+        else:
+            data = text.encode()
+            self._write(data, (len(data),))
+
+    def _has_room(self, size: int) -> bool:
+        self._size += size
+        return self._file is None and self._size <= HELD
+
+    def _write(self, data: bytes, sizes: Iterable[int]) -> None:
+        if self._file is None:
+            self._file = tempfile.TemporaryFile()  # noqa: SIM115
+            weakref.finalize(self, self._file.close)
+        self._file.write(data)
+        places = accumulate(sizes, initial=self._places.pop())
+        self._places.extend(places)
+
+
+def without_escapes(text: str) -> str:
+    """Excel writes what XML can not hold as `_x000D_`; what can not be stored is a lost character."""
+    # One character is looked for ten times as fast as two: a hash has four thousand.
+    if "_" not in text or "_x" not in text:
+        return text
+    text = _ESCAPED.sub(lambda hit: chr(int(hit.group(1), 16)), text)
+    return _UNSTORABLE.sub(LOST_CHARACTER, text)
+
+
+def _split(data: bytes) -> tuple[list[bytes], bytes] | None:
+    """The texts of a chunk of nothing but plain ones, and all in one. Twice as fast as a pattern."""
+    if not (data.startswith(_OPENING) and data.endswith(_CLOSING)):
+        return None
+    texts = data[len(_OPENING) : -len(_CLOSING)].split(_CLOSING + _OPENING)
+    joined = b"".join(texts)
+    return None if b"<" in joined or b"&" in joined else (texts, joined)
+
+
+def _unkept(data: bytes) -> bytes:
+    """With the openings written all alike; a text can not hold one."""
+    return data.replace(_OPENING_KEPT, _OPENING)
+
+
+class _TextReader:
+    """Shared texts by expat: pieces of different looks put together, readings of characters left out."""
+
+    def __init__(self, add: Callable[[str], None]) -> None:
+        self.last = ""
+        names = Names()
+        pieces: list[str] = []
+        size = 0
+        collecting = phonetic = False
+
+        def start(name: str, pairs: list[str]) -> None:
+            nonlocal collecting, phonetic, size
+            kind = self.last = names.of(name, pairs)
+            if kind == "si":
+                pieces.clear()
+                size = 0
+            elif kind == "rPh":
+                phonetic = True
+            elif kind == "t":
+                collecting = not phonetic
+
+        def text(data: str) -> None:
+            nonlocal size
+            if collecting:
+                size += len(data)
+                # One piece more than a cell may have shows that it has too much.
+                if size <= MAX_FIELD + CHUNK:
+                    pieces.append(data)
+
+        def end(name: str) -> None:
+            nonlocal collecting, phonetic
+            kind = names.of(name)
+            if kind == "si":
+                add("".join(pieces)[: MAX_FIELD + 1])
+            elif kind == "rPh":
+                phonetic = False
+            elif kind == "t":
+                collecting = False
+
+        self.start, self.text, self.end = start, text, end
