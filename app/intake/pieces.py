@@ -17,7 +17,7 @@ PROLOGUE: Final = 256 * 1024
 
 _NOT_PLAIN: Final = bytes(byte < 0x20 and byte not in b"\t\n" for byte in range(256))
 """What XML forbids or changes: carriage returns become line feeds. 1 for those."""
-_NO_CHARACTERS: Final = ("\ufffe".encode(), "\uffff".encode())
+_NO_CHARACTERS: Final = "\ufffe\uffff"
 
 
 class Rest:
@@ -57,36 +57,34 @@ class Pieces:
         self.tail = b""
         """What follows the last closing tag."""
 
-    def take(self) -> bytes:
-        """The next pieces, plain UTF-8; none at the end, and where something stands that is for expat."""
+    def take(self) -> str:
+        """The next pieces; none at the end, and where something stands that is for expat."""
         while data := self._rest.read(CHUNK):
             data = self.tail + data
             self.tail = data
             if len(data) > MAX_TOKEN + CHUNK:
-                return b""
+                return ""
             end = data.rfind(self._closing) + len(self._closing)
             if end < len(self._closing):
                 continue
-            whole = data[:end]
-            if not _is_plain(whole):
-                return b""
-            self.tail = data[end:]
-            return whole
-        return b""
+            text = _plain(data[:end])
+            if text:
+                self.tail = data[end:]
+            return text
+        return ""
 
-    def leave(self, untaken: bytes = b"") -> None:
+    def leave(self, untaken: str = "") -> None:
         """Gives back pieces that were not understood and all that follows them."""
-        self._rest.give_back(untaken + self.tail)
+        self._rest.give_back(untaken.encode() + self.tail)
 
 
-def _is_plain(data: bytes) -> bool:
+def _plain(data: bytes) -> str:
+    """The characters of it; none when XML forbids or changes one."""
     # A translation looks at every byte six times as fast as a pattern that searches for a few of them.
     if b"\1" in data.translate(_NOT_PLAIN):
-        return False
-    if data.isascii():
-        return True
+        return ""
     try:
-        data.decode()
+        text = data.decode()
     except UnicodeDecodeError:
-        return False
-    return not any(character in data for character in _NO_CHARACTERS)
+        return ""
+    return text if text.isascii() or not any(character in text for character in _NO_CHARACTERS) else ""

@@ -36,8 +36,7 @@ class Scanner:
         self._pieces = Pieces(rest, _CLOSING.encode())
 
     def batches(self) -> Iterator[Block | list[SheetRow]]:
-        while data := self._pieces.take():
-            text = data.decode()
+        while text := self._pieces.take():
             at, understood = 0, True
             while at < len(text):
                 batch, at, again = self._by_shape(text, at)
@@ -47,7 +46,7 @@ class Scanner:
                 if rows:
                     yield rows
                 if not understood:
-                    self._pieces.leave(text[at:].encode())
+                    self._pieces.leave(text[at:])
                     return
         self.is_done = self._pieces.tail.lstrip().startswith(b"</sheetData>")
         if not self.is_done:
@@ -56,10 +55,9 @@ class Scanner:
     def _by_shape(self, text: str, at: int) -> tuple[Block | list[SheetRow] | None, int, bool]:
         """The rows that have the shape, where they end, and whether to ask for more behind the next row."""
         found, end = self._shape.take(text, at)
-        made = self._shape.rows(found, self.line) if found else None
-        if made is None:
+        if not found:
             return None, at, False
-        batch, self.line = made
+        batch, self.line = self._shape.rows(found, self.line)
         return batch, end, len(found) >= FEW
 
     def _by_row(self, text: str, at: int, again: bool) -> tuple[list[SheetRow], int, bool]:

@@ -13,7 +13,6 @@ from array import array
 from collections.abc import Callable, Iterable
 from itertools import accumulate
 from typing import IO, Final
-from xml.sax.saxutils import unescape
 
 from app.intake.archive import Archive
 from app.intake.bounds import CHUNK
@@ -21,7 +20,7 @@ from app.intake.markup import Names, Walk
 from app.intake.pieces import Pieces, Rest
 from app.intake.records import MAX_FIELD
 
-HELD: Final = 96 * 1024**2
+HELD: Final = 92 * 1024**2
 """Bytes of shared texts that are held in memory; further ones wait in a temporary file."""
 AHEAD: Final = 64 * 1024
 """Bytes read at once from that file: rows mostly ask for texts in the order in which they stand."""
@@ -31,14 +30,15 @@ _ESCAPED: Final = re.compile("_x([0-9A-Fa-f]{4})_")
 _UNSTORABLE: Final = re.compile("[\x00\ud800-\udfff]")
 _LIST: Final = re.compile(rb"<sst(?: [^<>]*)?(?<!/)>")
 _TEXTS: Final = re.compile(
-    rb'\s*<si><t(?: xml:space="preserve")?>([^<&]*(?:&(?:amp|lt|gt|quot|apos);[^<&]*)*)</t></si>|(.+)',
+    r'\s*<si><t(?: xml:space="preserve")?>([^<&]*(?:&(?:amp|lt|gt|quot|apos);[^<&]*)*)</t></si>|(.+)',
     re.DOTALL,
 )
 """One text, or all that is left where no text is understood."""
-_OPENING: Final = b"<si><t>"
-_OPENING_KEPT: Final = b'<si><t xml:space="preserve">'
-_CLOSING: Final = b"</t></si>"
-_QUOTES: Final = {"&quot;": '"', "&apos;": "'"}
+_OPENING: Final = "<si><t>"
+_OPENING_KEPT: Final = '<si><t xml:space="preserve">'
+_CLOSING: Final = "</t></si>"
+_REFERENCES: Final = {"&lt;": "<", "&gt;": ">", "&quot;": '"', "&apos;": "'", "&amp;": "&"}
+"""The last one must be replaced last."""
 
 
 class SharedTexts:
@@ -96,30 +96,30 @@ class SharedTexts:
 
     def _scan(self, pieces: Pieces) -> None:
         """Plain texts a chunk at a time, up to the first that is written in another way."""
-        while data := pieces.take():
-            if (texts := _split(data)) is not None or (texts := _split(_unkept(data))) is not None:
+        while chunk := pieces.take():
+            if (texts := _split(chunk)) is not None or (texts := _split(_unkept(chunk))) is not None:
                 self._add_all(*texts)
                 continue
-            found: list[tuple[bytes, bytes]] = _TEXTS.findall(data)
+            found: list[tuple[str, str]] = _TEXTS.findall(chunk)
             rest = found[-1][1]
             for text, _ in found[: len(found) - bool(rest)]:
-                self._add(unescape(text.decode(), _QUOTES)[: MAX_FIELD + 1])
+                self._add(_resolved(text)[: MAX_FIELD + 1])
             if rest:
                 pieces.leave(rest)
                 return
         pieces.leave()
 
-    def _add_all(self, texts: list[bytes], joined: bytes) -> None:
+    def _add_all(self, texts: list[str], joined: str) -> None:
         """The same as `_add` for each of them, for all of them at once where it can be."""
-        has_lost = not joined.isascii() and LOST_CHARACTER.encode() in joined
-        has_escapes = b"_" in joined and b"_x" in joined
-        if has_lost or has_escapes or max(map(len, texts)) > MAX_FIELD:
+        if has_escapes(joined) or LOST_CHARACTER in joined or max(map(len, texts)) > MAX_FIELD:
             for text in texts:
-                self._add(text.decode()[: MAX_FIELD + 1])
+                self._add(text[: MAX_FIELD + 1])
         elif self._has_room(len(joined) + 64 * len(texts)):
-            self._held += map(bytes.decode, texts)
+            self._held += texts
+        elif joined.isascii():
+            self._write(joined.encode(), map(len, texts))
         else:
-            self._write(joined, map(len, texts))
+            self._write(joined.encode(), (len(text.encode()) for text in texts))
 
     def _add(self, text: str) -> None:
         if len(text) > MAX_FIELD:
@@ -148,25 +148,36 @@ class SharedTexts:
 
 def without_escapes(text: str) -> str:
     """Excel writes what XML can not hold as `_x000D_`; what can not be stored is a lost character."""
-    # One character is looked for ten times as fast as two: a hash has four thousand.
-    if "_" not in text or "_x" not in text:
+    if not has_escapes(text):
         return text
     text = _ESCAPED.sub(lambda hit: chr(int(hit.group(1), 16)), text)
     return _UNSTORABLE.sub(LOST_CHARACTER, text)
 
 
-def _split(data: bytes) -> tuple[list[bytes], bytes] | None:
+def has_escapes(text: str) -> bool:
+    # One character is looked for ten times as fast as two: a hash has four thousand.
+    return "_" in text and "_x" in text
+
+
+def _split(chunk: str) -> tuple[list[str], str] | None:
     """The texts of a chunk of nothing but plain ones, and all in one. Twice as fast as a pattern."""
-    if not (data.startswith(_OPENING) and data.endswith(_CLOSING)):
+    if not (chunk.startswith(_OPENING) and chunk.endswith(_CLOSING)):
         return None
-    texts = data[len(_OPENING) : -len(_CLOSING)].split(_CLOSING + _OPENING)
-    joined = b"".join(texts)
-    return None if b"<" in joined or b"&" in joined else (texts, joined)
+    texts = chunk[len(_OPENING) : -len(_CLOSING)].split(_CLOSING + _OPENING)
+    joined = "".join(texts)
+    return None if "<" in joined or "&" in joined else (texts, joined)
 
 
-def _unkept(data: bytes) -> bytes:
-    """With the openings written all alike; a text can not hold one."""
-    return data.replace(_OPENING_KEPT, _OPENING)
+def _unkept(chunk: str) -> str:
+    """With all openings written alike; a text can not hold one."""
+    return chunk.replace(_OPENING_KEPT, _OPENING)
+
+
+def _resolved(text: str) -> str:
+    if "&" in text:
+        for reference, character in _REFERENCES.items():
+            text = text.replace(reference, character)
+    return text
 
 
 class _TextReader:
