@@ -18,7 +18,10 @@ _CELL: Final = re.compile(
     '<c r="([A-Z]{1,3})[0-9]{1,7}"(?: s="([0-9]{1,5})")?(?: t="(s|n|str|inlineStr|b|e)")?'
     '(?:/>|>(?:<v>(?:([0-9]{1,9})|([^<&]*))</v>|<is><t(?: xml:space="preserve")?>([^<&]*)</t></is>)?</c>)'
 )
-_ROW: Final = re.compile(r'\s*(?:<row [^<>]*/>\s*)*<row r="([0-9]{1,9})"(?: [^<>]*)?(?<!/)>')
+_ROW: Final = re.compile(
+    r'\s*((?:<row r="[0-9]{1,9}"(?: [^<>]*)?/>\s*)*)<row r="([0-9]{1,9})"(?: [^<>]*)?(?<!/)>'
+)
+_EMPTY_ROW: Final = re.compile('<row r="([0-9]{1,9})"')
 
 
 class Scanner:
@@ -108,5 +111,6 @@ class Scanner:
             cells.append(text)
         if tags:
             return None
-        self.line = max(self.line + 1, int(opening.group(1)))
+        for number in (*_EMPTY_ROW.findall(opening.group(1)), opening.group(2)):
+            self.line = max(self.line + 1, int(number))
         return SheetRow(self.line, cells or [""] * bool(flaws), marks, tuple(flaws)), matches

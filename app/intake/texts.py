@@ -57,6 +57,10 @@ class SharedTexts:
         if "xl/sharedStrings.xml" in archive:
             self._read(archive)
 
+    @property
+    def count(self) -> int:
+        return len(self._held) + len(self._places) - 1
+
     def __getitem__(self, at: int) -> str:
         """Raises IndexError for a text that is not there."""
         return self._held[at] if at < len(self._held) else self._waiting(at - len(self._held))
