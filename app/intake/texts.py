@@ -10,7 +10,7 @@ import re
 import tempfile
 import weakref
 from array import array
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from itertools import accumulate
 from typing import IO, Final
 
@@ -52,8 +52,6 @@ class SharedTexts:
         self._size = 0
         self._places = array("Q", [0])
         self._file: IO[bytes] | None = None
-        self._ahead = (b"", 0, 0)
-        """Bytes of the file, where they begin, and the text that is likely asked for next."""
         if "xl/sharedStrings.xml" in archive:
             self._read(archive)
 
@@ -63,7 +61,7 @@ class SharedTexts:
 
     def __getitem__(self, at: int) -> str:
         """Raises IndexError for a text that is not there."""
-        return self._held[at] if at < len(self._held) else self._waiting(at - len(self._held))
+        return next(self._each((str(at),)))
 
     def of(self, numbers: Iterable[str]) -> list[str]:
         """The texts of many cells at once, an empty one for an empty number.
@@ -73,19 +71,26 @@ class SharedTexts:
         try:
             return [*map(self._held.__getitem__, map(int, numbers))]
         except (IndexError, ValueError):
-            return [self[int(number)] if number else "" for number in numbers]
+            return [*self._each(numbers)]
 
-    def _waiting(self, at: int) -> str:
-        if self._file is None or at + 1 >= len(self._places):
-            raise IndexError(at)
-        start, end = self._places[at], self._places[at + 1]
-        data, begin, next_ = self._ahead
-        if not begin <= start <= end <= begin + len(data):
-            begin = start
-            size = end - start
-            data = os.pread(self._file.fileno(), max(size, AHEAD) if at == next_ else size, begin)
-        self._ahead = (data, begin, at + 1)
-        return data[start - begin : end - begin].decode()
+    def _each(self, numbers: Iterable[str]) -> Iterator[str]:
+        held, places = self._held, self._places
+        data, begin, following = b"", 0, -1
+        for number in numbers:
+            at = int(number) if number else -1
+            if at < len(held):
+                yield held[at] if number else ""
+                continue
+            at -= len(held)
+            start, end = places[at], places[at + 1]
+            if start < begin or end > begin + len(data):
+                size = max(end - start, AHEAD) if at == following else end - start
+                data, begin = self._waiting(size, start), start
+            following = at + 1
+            yield data[start - begin : end - begin].decode()
+
+    def _waiting(self, size: int, start: int) -> bytes:
+        return b"" if self._file is None else os.pread(self._file.fileno(), size, start)
 
     def _read(self, archive: Archive) -> None:
         rest = Rest(archive.open("xl/sharedStrings.xml"))
