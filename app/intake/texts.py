@@ -7,6 +7,7 @@ and what is beyond HELD waits in a temporary file.
 
 import os
 import re
+import sys
 import tempfile
 import weakref
 from array import array
@@ -19,9 +20,12 @@ from app.intake.bounds import CHUNK
 from app.intake.markup import Names, Walk
 from app.intake.pieces import Pieces, Rest
 from app.intake.records import MAX_FIELD
+from app.intake.table import UnreadableFile
 
 HELD: Final = 92 * 1024**2
 """Bytes of shared texts that are held in memory; further ones wait in a temporary file."""
+MAX_WAITING: Final = 16 * 1024**2
+"""Texts in that file. Where each of them stands is held in memory, and takes 8 bytes."""
 AHEAD: Final = 64 * 1024
 """Bytes read at once from that file: rows mostly ask for texts in the order in which they stand."""
 LOST_CHARACTER: Final = "\ufffd"
@@ -119,16 +123,14 @@ class SharedTexts:
         pieces.leave()
 
     def _add_all(self, texts: list[str], joined: str) -> None:
-        """The same as `_add` for each of them, for all of them at once where it can be."""
-        if has_escapes(joined) or LOST_CHARACTER in joined or max(map(len, texts)) > MAX_FIELD:
+        """The same as `_add` for each of them, for all of them at once where nothing needs a closer look."""
+        if not joined.isascii() or has_escapes(joined) or max(map(len, texts)) > MAX_FIELD:
             for text in texts:
                 self._add(text[: MAX_FIELD + 1])
         elif self._has_room(len(joined) + 64 * len(texts)):
             self._held += texts
-        elif joined.isascii():
-            self._write(joined.encode(), map(len, texts))
         else:
-            self._write(joined.encode(), (len(text.encode()) for text in texts))
+            self._write(joined.encode(), map(len, texts))
 
     def _add(self, text: str) -> None:
         if len(text) > MAX_FIELD:
@@ -136,7 +138,7 @@ class SharedTexts:
         else:
             text = without_escapes(text)
             self.has_odd = self.has_odd or LOST_CHARACTER in text
-        if self._has_room(len(text) + 64):
+        if self._has_room(sys.getsizeof(text) + 16):
             self._held.append(text)
         else:
             data = text.encode()
@@ -151,8 +153,12 @@ class SharedTexts:
             self._file = tempfile.TemporaryFile()  # noqa: SIM115
             weakref.finalize(self, self._file.close)
         self._file.write(data)
-        places = accumulate(sizes, initial=self._places.pop())
-        self._places.extend(places)
+        self._places.extend(accumulate(sizes, initial=self._places.pop()))
+        if len(self._places) > MAX_WAITING:
+            raise UnreadableFile(
+                "file_too_large",
+                f"The workbook has more than {MAX_WAITING:,} different texts. Cut it into smaller files.",
+            )
 
 
 def without_escapes(text: str) -> str:

@@ -182,6 +182,13 @@ def test_texts_beyond_what_memory_holds_wait_in_a_file(monkeypatch: pytest.Monke
     assert found[-1].fields["model"] == "Model 299"
 
 
+def test_more_texts_than_memory_has_places_for_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shared_texts, "HELD", 1000)
+    monkeypatch.setattr(shared_texts, "MAX_WAITING", 50)
+    rows = [("Serial Number", "Make", "Model"), *((f"5CD{n}", "HP", "X") for n in range(100))]
+    assert refused(workbook({"A": rows})).code == "file_too_large"
+
+
 def test_another_library_finds_the_same_cells(tmp_path: Path) -> None:
     path = reading.write_workbook(tmp_path, 300)
     theirs = CalamineWorkbook.from_path(path).get_sheet_by_index(0).to_python()
