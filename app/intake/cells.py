@@ -37,7 +37,7 @@ class Values:
 
     def __init__(self, styles: Styles, texts: SharedTexts) -> None:
         self.texts = texts
-        self.styles = styles
+        self._styles = styles
         self.places = _Places()
 
     def of(
@@ -46,7 +46,7 @@ class Values:
         if type_ == "s":
             text = _shared(self.texts, text)
         elif type_ in ("", "n"):
-            text, mark = _of_number(text, style, self.styles)
+            text, mark = _of_number(text, style, self._styles)
             if mark is not None:
                 marks.append((at, mark))
         elif type_ == "b":
@@ -98,17 +98,13 @@ def _of_number(value: str, style: str, styles: Styles) -> tuple[str, Mark | None
     """A number as its digits, as it is shown where its format only adds zeros in front."""
     if not value:
         return "", None
-    number = style_number(style)
+    number = int(style) if style.isascii() and style.isdecimal() and len(style) < 6 else 0
     if number in styles.dates:
         return _as_date(value), Mark.DATE
     if value.isascii() and value.isdecimal() and len(value) <= EXACT:
         width = styles.digits.get(number)
         return (value, Mark.NUMBER) if width is None else (value.zfill(width), None)
     return _unusual(value)
-
-
-def style_number(style: str) -> int:
-    return int(style) if style.isascii() and style.isdecimal() and len(style) < 6 else 0
 
 
 def _unusual(value: str) -> tuple[str, Mark]:

@@ -9,6 +9,7 @@ from app.intake.pieces import Pieces, Rest
 from app.intake.records import MAX_CELLS, Block
 from app.intake.shapes import Found, Shape
 from app.intake.table import Notice
+from app.intake.texts import CHARACTERS, resolved
 
 FEW: Final = 8
 """Rows: a shape that fits no more of them at once is not asked again before the next chunk."""
@@ -16,7 +17,8 @@ FEW: Final = 8
 _CLOSING: Final = "</row>"
 _CELL: Final = re.compile(
     '<c r="([A-Z]{1,3})[0-9]{1,7}"(?: s="([0-9]{1,5})")?(?: t="(s|n|str|inlineStr|b|e)")?'
-    '(?:/>|>(?:<v>(?:([0-9]{1,9})|([^<&]*))</v>|<is><t(?: xml:space="preserve")?>([^<&]*)</t></is>)?</c>)'
+    f"(?:/>|>(?:<v>(?:([0-9]{{1,9}})|({CHARACTERS}))</v>"
+    f'|<is><t(?: xml:space="preserve")?>({CHARACTERS})</t></is>)?</c>)'
 )
 _ROW: Final = re.compile(
     r'\s*((?:<row r="[0-9]{1,9}"(?: [^<>]*)?/>\s*)*)<row r="([0-9]{1,9})"(?: [^<>]*)?(?<!/)>'
@@ -105,7 +107,7 @@ class Scanner:
                 continue
             if at >= MAX_CELLS:
                 return None
-            text = self._values.of(at, type_, style, value, marks, flaws)
+            text = self._values.of(at, type_, style, resolved(value), marks, flaws)
             if len(cells) < at:
                 cells.extend([""] * (at - len(cells)))
             cells.append(text)

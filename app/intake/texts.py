@@ -29,14 +29,13 @@ MAX_WAITING: Final = 16 * 1024**2
 AHEAD: Final = 64 * 1024
 """Bytes read at once from that file: rows mostly ask for texts in the order in which they stand."""
 LOST_CHARACTER: Final = "\ufffd"
+CHARACTERS: Final = "[^<&]*(?:&(?:amp|lt|gt|quot|apos);[^<&]*)*"
+"""A pattern of them, as `resolved` understands them."""
 
 _ESCAPED: Final = re.compile("_x([0-9A-Fa-f]{4})_")
 _UNSTORABLE: Final = re.compile("[\x00\ud800-\udfff]")
 _LIST: Final = re.compile(rb"<sst(?: [^<>]*)?(?<!/)>")
-_TEXTS: Final = re.compile(
-    r'\s*<si><t(?: xml:space="preserve")?>([^<&]*(?:&(?:amp|lt|gt|quot|apos);[^<&]*)*)</t></si>|(.+)',
-    re.DOTALL,
-)
+_TEXTS: Final = re.compile(rf'\s*<si><t(?: xml:space="preserve")?>({CHARACTERS})</t></si>|(.+)', re.DOTALL)
 """One text, or all that is left where no text is understood."""
 _OPENING: Final = "<si><t>"
 _OPENING_KEPT: Final = '<si><t xml:space="preserve">'
@@ -116,7 +115,7 @@ class SharedTexts:
             found: list[tuple[str, str]] = _TEXTS.findall(chunk)
             rest = found[-1][1]
             for text, _ in found[: len(found) - bool(rest)]:
-                self._add(_resolved(text)[: MAX_FIELD + 1])
+                self._add(resolved(text)[: MAX_FIELD + 1])
             if rest:
                 pieces.leave(rest)
                 return
@@ -188,7 +187,8 @@ def _unkept(chunk: str) -> str:
     return chunk.replace(_OPENING_KEPT, _OPENING)
 
 
-def _resolved(text: str) -> str:
+def resolved(text: str) -> str:
+    """With the characters for which XML has names."""
     if "&" in text:
         for reference, character in _REFERENCES.items():
             text = text.replace(reference, character)
