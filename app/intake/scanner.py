@@ -21,7 +21,7 @@ _CELL: Final = re.compile(
     f'|<is><t(?: xml:space="preserve")?>({CHARACTERS})</t></is>)?</c>)'
 )
 _ROW: Final = re.compile(
-    r'\s*((?:<row r="[0-9]{1,9}"(?: [^<>]*)?/>\s*)*)<row r="([0-9]{1,9})"(?: [^<>]*)?(?<!/)>'
+    r'\s*((?:<row r="[0-9]{1,9}"(?: [^<>]*)?/>\s*)*+)<row r="([0-9]{1,9})"(?: [^<>]*)?(?<!/)>'
 )
 _EMPTY_ROW: Final = re.compile('<row r="([0-9]{1,9})"')
 
