@@ -51,7 +51,7 @@ class Shape:
         self._values = values
         self._tries = 0
         self._seen: dict[_Slot, set[str]] = {}
-        """The attributes that the cells of each slot had, in the order of columns."""
+        """The attributes that the cells of each slot had."""
         self._slots: list[_Slot] = []
         """Those that have a group in the pattern; the row's number is in front of them, a rest behind."""
         self._pattern: re.Pattern[str] | None = None
