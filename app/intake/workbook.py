@@ -13,13 +13,15 @@ from typing import Final
 
 from app.intake import layout, shaping
 from app.intake.archive import Archive
+from app.intake.cells import Mark, SheetRow
 from app.intake.json_lines import serial_from_number
 from app.intake.layout import Layout
-from app.intake.parts import SharedTexts, Sheet, Styles, sheets_of
+from app.intake.parts import Sheet, Styles, sheets_of
 from app.intake.profiles import Profile
 from app.intake.records import Block, Record
-from app.intake.sheet import Mark, SheetRow, sheet_rows
+from app.intake.sheet import sheet_rows
 from app.intake.table import Dialect, Head, Notice, Row, Source
+from app.intake.texts import SharedTexts
 
 SAMPLE: Final = 200
 """Rows looked at on each sheet."""
@@ -67,8 +69,7 @@ def _choose(
     seen: list[Record] = []
     for sheet in sheets[:MAX_SHEETS]:
         batches = sheet_rows(archive.open(sheet.part), styles, texts)
-        rows = islice(chain.from_iterable(batches), SAMPLE)
-        sample = [Record(row.line, row.cells, ()) for row in rows]
+        sample = list(islice(chain.from_iterable(map(_sampled, batches)), SAMPLE))
         seen += sample
         found = layout.find(sample, profile)
         if found is not None:
@@ -89,11 +90,22 @@ def _unused(chosen: Sheet, others: Sequence[Sheet]) -> tuple[Notice, ...]:
     return (Notice("sheets_unused", words),)
 
 
-def _records(batches: Iterator[list[SheetRow]], found: Layout) -> Iterator[Block | Record]:
+def _sampled(batch: Block | list[SheetRow]) -> Iterator[Record]:
+    if isinstance(batch, Block):
+        return (Record(line, cells, ()) for line, cells in enumerate(batch.cells, start=batch.line))
+    return (Record(row.line, row.cells, ()) for row in batch)
+
+
+def _records(batches: Iterator[Block | list[SheetRow]], found: Layout) -> Iterator[Block | Record]:
     """Rows with what their cells' types say about the columns that matter, plain ones in blocks."""
     fields, names, front = found.columns.fields, found.columns.names, found.offset + found.added
     width = front + len(names)
     for batch in batches:
+        if isinstance(batch, Block):
+            # All rows of a block are as wide as their shape.
+            missing = [""] * (width - len(batch.cells[0]))
+            yield Block(batch.line, [cells + missing for cells in batch.cells]) if missing else batch
+            continue
         block: list[list[str]] = []
         begin = following = 0
         for line, cells, marks, notices in batch:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from python_calamine import CalamineWorkbook
 
-from app.intake import parts as workbook_parts
+from app.intake import texts as shared_texts
 from app.intake.profiles import Profile
 from app.intake.rows import Dialect, Kind, Row, UnreadableFile, read
 from tests.benchmarks import reading
@@ -172,7 +172,7 @@ def test_names_with_prefixes_and_missing_references_are_read() -> None:
 
 
 def test_texts_beyond_what_memory_holds_wait_in_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workbook_parts, "HELD", 1000)
+    monkeypatch.setattr(shared_texts, "HELD", 1000)
     rows: list[Any] = [
         ("Serial Number", "Make", "Model"),
         *((f"5CDÄ{n}", "HP", f"Model {n}") for n in range(300)),
@@ -180,6 +180,13 @@ def test_texts_beyond_what_memory_holds_wait_in_a_file(monkeypatch: pytest.Monke
     _, found = load(workbook({"A": rows}))
     assert [row.fields["serial_number"] for row in found] == [f"5CDÄ{n}" for n in range(300)]
     assert found[-1].fields["model"] == "Model 299"
+
+
+def test_more_texts_than_memory_has_places_for_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shared_texts, "HELD", 1000)
+    monkeypatch.setattr(shared_texts, "MAX_WAITING", 50)
+    rows = [("Serial Number", "Make", "Model"), *((f"5CD{n}", "HP", "X") for n in range(100))]
+    assert refused(workbook({"A": rows})).code == "file_too_large"
 
 
 def test_another_library_finds_the_same_cells(tmp_path: Path) -> None:

@@ -1,0 +1,138 @@
+"""Cells of a worksheet: where they stand, and what their types and styles make of their texts."""
+
+from datetime import datetime, timedelta
+from decimal import Decimal, InvalidOperation
+from enum import Enum, auto
+from typing import Final, NamedTuple
+
+from app.intake.parts import Styles
+from app.intake.records import LOST, MAX_FIELD
+from app.intake.table import Notice
+from app.intake.texts import LOST_CHARACTER, SharedTexts, without_escapes
+
+EXACT: Final = 15
+"""Digits that a spreadsheet keeps of a number."""
+
+_EPOCH: Final = datetime(1899, 12, 30)  # noqa: DTZ001 - a sheet's dates have no zone
+
+
+class Mark(Enum):
+    """What a cell holds other than a text."""
+
+    NUMBER = auto()
+    ROUNDED = auto()
+    DATE = auto()
+    ERROR = auto()
+
+
+class SheetRow(NamedTuple):
+    line: int
+    cells: list[str]
+    marks: list[tuple[int, Mark]]
+    notices: tuple[Notice, ...]
+
+
+class Values:
+    """What a cell's type and style make of its text."""
+
+    def __init__(self, styles: Styles, texts: SharedTexts) -> None:
+        self.texts = texts
+        self._styles = styles
+        self.places = _Places()
+
+    def of(
+        self, at: int, type_: str, style: str, text: str, marks: list[tuple[int, Mark]], flaws: list[Notice]
+    ) -> str:
+        if type_ == "s":
+            text = _shared(self.texts, text)
+        elif type_ in ("", "n"):
+            text, mark = _of_number(text, style, self._styles)
+            if mark is not None:
+                marks.append((at, mark))
+        elif type_ == "b":
+            text = "TRUE" if text.strip() == "1" else "FALSE"
+        elif type_ == "e":
+            marks.append((at, Mark.ERROR))
+        elif type_ == "d":
+            marks.append((at, Mark.DATE))
+        if len(text) > MAX_FIELD:
+            flaws.append(_too_long(at))
+            return ""
+        if type_ != "s":
+            text = without_escapes(text)
+        if LOST_CHARACTER in text and LOST not in flaws:
+            flaws.append(LOST)
+        return text
+
+
+class _Places(dict[str, int]):
+    """The position of a column by its letters, -1 for anything else."""
+
+    def __missing__(self, letters: str) -> int:
+        at = _column(letters)
+        if len(self) < 20_000:
+            self[letters] = at
+        return at
+
+
+def _column(letters: str) -> int:
+    place = 0
+    if not 0 < len(letters) <= 3 or not letters.isascii() or not letters.isalpha():
+        return -1
+    for letter in letters.upper():
+        place = place * 26 + ord(letter) - 64
+    return place - 1
+
+
+def _shared(texts: SharedTexts, value: str) -> str:
+    value = value.strip()
+    if not (value.isascii() and value.isdecimal() and len(value) < 10):
+        return ""
+    try:
+        return texts[int(value)]
+    except IndexError:
+        return ""
+
+
+def _of_number(value: str, style: str, styles: Styles) -> tuple[str, Mark | None]:
+    """A number as its digits, as it is shown where its format only adds zeros in front."""
+    if not value:
+        return "", None
+    number = int(style) if style.isascii() and style.isdecimal() and len(style) < 6 else 0
+    if number in styles.dates:
+        return _as_date(value), Mark.DATE
+    if value.isascii() and value.isdecimal() and len(value) <= EXACT:
+        width = styles.digits.get(number)
+        return (value, Mark.NUMBER) if width is None else (value.zfill(width), None)
+    return _unusual(value)
+
+
+def _unusual(value: str) -> tuple[str, Mark]:
+    """`4.89871E+12` and `4898710000000.0` are 4898710000000; fractions stay as they are."""
+    try:
+        number = Decimal(value.strip()) if len(value) < 64 else None
+    except InvalidOperation:
+        number = None
+    if number is None or not number.is_finite() or number.adjusted() > 40 or number.adjusted() < -40:
+        return value, Mark.ROUNDED
+    if number != number.to_integral_value():
+        return value, Mark.NUMBER
+    digits = format(number.to_integral_value(), "f")
+    return digits, Mark.NUMBER if len(digits.lstrip("-")) <= EXACT else Mark.ROUNDED
+
+
+def _as_date(value: str) -> str:
+    try:
+        moment = _EPOCH + timedelta(days=float(value))
+    except (ValueError, OverflowError):
+        return value
+    return (
+        moment.date().isoformat()
+        if moment.time() == datetime.min.time()
+        else moment.isoformat(" ", "seconds")
+    )
+
+
+def _too_long(at: int) -> Notice:
+    words = f"Cell {at + 1} has more than {MAX_FIELD:,} characters and was left out."
+    return Notice("cell_too_long", words)

@@ -1,0 +1,169 @@
+"""Rows of one shape are read by the chunk: the same rows as by expat, whatever stands among them."""
+
+import io
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from app.intake import pieces, sheet, texts
+from app.intake.archive import Archive
+from app.intake.parts import Styles
+from app.intake.records import MAX_FIELD, Block
+from app.intake.rows import UnreadableFile, read
+from app.intake.sheet import sheet_rows
+from app.intake.table import Head
+from app.intake.texts import SharedTexts
+from tests.workbooks import MAIN, workbook
+
+NEVER = re.compile(b"(?!)")
+LISTED = ("Serial Number", "Make", "Model", "5CD1", "Mü & Söhne", " kept ", "a_x0041_b", "", "lost_x0000_")
+FIRST = '<row r="1"><c r="A1" t="s"><v>0</v></c><c r="B1" t="s"><v>1</v></c></row>'
+
+VALUES = (
+    "", "", ' t="s"><v>3</v></c>', ' t="s"><v>4</v></c>', ' s="3" t="s"><v>5</v></c>', ' t="s"><v>6</v></c>',
+    ' t="s"><v>7</v></c>', ' t="s"><v>8</v></c>', ' t="s"><v>99</v></c>', ' t="s"><v> 3 </v></c>',
+    ' s="1"/>', "/>", "><v>12345</v></c>", ' s="2"><v>7</v></c>', ' s="1"><v>45000.5</v></c>',
+    "><v>1E+20</v></c>", "><v>x</v></c>", ' t="n"><v>0.5</v></c>', ' t="b"><v>1</v></c>',
+    ' t="e"><v>#N/A</v></c>', ' t="str"><v>Ä_x000D_</v></c>', ' t="str"><v>\ufffd</v></c>',
+    ' t="str"><v>ok</v></c>', ' t="str"><v>a&amp;b</v></c>', ' t="str"><f>A1</f><v>f</v></c>',
+    ' t="str"><v></v></c>', ' t="inlineStr"><is><t>in</t></is></c>', ' t="d"><v>2024-01-01</v></c>',
+    ' t="inlineStr"><is><t xml:space="preserve"> i </t></is></c>', ' t="s"><is><t>3</t></is></c>',
+)  # fmt: skip
+"""What stands behind a cell's place; nothing when the row has no such cell."""
+
+shapes = st.lists(st.lists(st.sampled_from(VALUES), min_size=1, max_size=5), min_size=1, max_size=3)
+
+
+@st.composite
+def sheets(draw: st.DrawFn) -> str:
+    """Many rows of few shapes, now and then another one, some lines left out or written twice."""
+    kinds = draw(shapes)
+    odd = draw(st.lists(st.sampled_from(VALUES), max_size=6))
+    order = draw(st.lists(st.integers(0, 19), min_size=5, max_size=40))
+    gaps = draw(st.sampled_from([(1,), (1,), (1, 1, 1, 1, 2), (1, 0, 1, -3)]))
+    between = draw(st.sampled_from(["", "", "\n  ", '<row r="4" ht="15"/>', '<row ht="15"/>', "<!-- -->"]))
+    opening = draw(st.sampled_from(["", ' spans="1:5"', ' spans="1:3" ht="15"']))
+    line, written = 1, []
+    for at, pick in enumerate(order):
+        line += gaps[at % len(gaps)]
+        kind = odd if pick == 19 else kinds[pick % len(kinds)]
+        cells = "".join(f'<c r="{"ABCDEF"[n]}{line}"{value}' for n, value in enumerate(kind) if value)
+        written.append(f'<row r="{line}"{opening}>{cells}</row>{between if pick == 7 else ""}')
+    return f'<worksheet xmlns="{MAIN}"><sheetData>{FIRST}{"".join(written)}</sheetData></worksheet>'
+
+
+def listed(entries: str) -> str:
+    return f'<sst xmlns="{MAIN}">{entries}</sst>'
+
+
+def entries() -> str:
+    escaped = (text.replace("&", "&amp;") for text in LISTED)
+    return "".join(f"<si><t>{text}</t></si>" for text in escaped)
+
+
+def found(book: bytes) -> Any:
+    try:
+        return [(row.number, row.line, row.original, row.notices) for row in read(io.BytesIO(book))[1]]
+    except UnreadableFile as refusal:
+        return refusal.code
+
+
+@settings(max_examples=400, deadline=None)
+@given(sheets(), st.sampled_from([90, 300, 1000, 65536]))
+def test_rows_by_their_shape_and_by_expat_are_the_same(text: str, chunk: int) -> None:
+    parts: dict[str, str | bytes] = {
+        "xl/worksheets/sheet1.xml": text,
+        "xl/sharedStrings.xml": listed(entries()),
+    }
+    book = workbook({"A": []}, formats=("dd.mm.yyyy", "0000", "@"), parts=parts)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pieces, "CHUNK", chunk)
+        by_shape = found(book)
+        patch.setattr(sheet, "_DATA", NEVER)
+        by_expat = found(book)
+    assert by_shape == by_expat
+
+
+TEXTS = (
+    "<si><t>5CD1</t></si>", "<si><t>Mü</t></si>", "<si><t/></si>", "<si><t></t></si>", "<si/>",
+    '<si><t xml:space="preserve"> x </t></si>', "\n <si><t>x</t></si>\n", "<si><t>a\nb\t</t></si>",
+    "<si><t>a&amp;lt;b &lt;&gt;&quot;&apos;</t></si>", "<si><t>&#65;</t></si>", "<si><t>&no;</t></si>",
+    "<si><t>_x0041__x005F_x0041_</t></si>", "<si><t>_x0000_</t></si>", "<si><t>\ufffd\U0001f600</t></si>",
+    "<si><r><t>a</t></r><r><t>b</t></r></si>", "<si><t>a</t><rPh><t>no</t></rPh></si>",
+    "<si><t>a\r\nb</t></si>", "<si><t>\x01</t></si>", "<si><t>\uffff</t></si>", "<!-- <si><t>no</t></si> -->",
+    f"<si><t>{'y' * 55}</t></si>", f"<si><t>{'é' * 49}</t></si>",
+)  # fmt: skip
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    st.lists(st.sampled_from(TEXTS[:2]) | st.sampled_from(TEXTS), max_size=20),
+    st.sampled_from([40, 200, 65536]),
+    st.sampled_from([0, 200, 2**20]),
+)
+def test_shared_texts_by_the_chunk_and_by_expat_are_the_same(drawn: list[str], chunk: int, held: int) -> None:
+    part = listed("".join(drawn)).encode()
+    data = workbook({"A": []}, parts={"xl/sharedStrings.xml": part})
+
+    def read_texts() -> Any:
+        try:
+            shared = SharedTexts(Archive(Head(data, whole=True), io.BytesIO()))
+            count = shared.count
+            backwards = [shared[at] for at in reversed(range(count))]
+            assert shared.of([str(at) for at in range(count)]) == backwards[::-1]
+            with pytest.raises(IndexError):
+                shared.of([str(count)])
+        except UnreadableFile as refusal:
+            return refusal.code
+        return backwards, shared.has_odd
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pieces, "CHUNK", chunk)
+        patch.setattr(texts, "HELD", held)
+        patch.setattr(texts, "MAX_FIELD", 50)
+        by_chunk = read_texts()
+        patch.setattr(texts, "_LIST", NEVER)
+        by_expat = read_texts()
+    assert by_chunk == by_expat
+
+
+def batches(text: str) -> list[Any]:
+    book = workbook({"A": []}, parts={"xl/sharedStrings.xml": listed(entries())})
+    shared = SharedTexts(Archive(Head(book, whole=True), io.BytesIO()))
+    return list(sheet_rows(io.BytesIO(text.encode()), Styles(), shared))
+
+
+def rows_of(count: int, cells: str) -> str:
+    lines = (f'<row r="{n}">{cells.replace("#", str(n))}</row>' for n in range(2, count + 2))
+    return f"<worksheet><sheetData>{''.join(lines)}</sheetData></worksheet>"
+
+
+def test_rows_of_one_shape_come_as_one_block() -> None:
+    text = rows_of(200, '<c r="A#" t="s"><v>3</v></c><c r="C#" s="1" t="str"><v>Zoë</v></c>')
+    first, block = batches(text)
+    assert [row.cells for row in first] == [["5CD1", "", "Zoë"]], "the one that the shape is learned from"
+    assert block == Block(3, [["5CD1", "", "Zoë"]] * 199)
+
+
+def test_a_row_of_another_shape_costs_one_row_and_not_the_sheet() -> None:
+    plain = '<c r="A#" t="s"><v>3</v></c>'
+    odd = '<row r="102"><c r="A102" t="s"><v>3</v></c><c r="A102" t="s"><v>4</v></c></row>'
+    text = rows_of(200, plain).replace(f'<row r="102">{plain.replace("#", "102")}</row>', odd)
+    assert [batch.line if isinstance(batch, Block) else len(batch) for batch in batches(text)] == [
+        1,
+        3,
+        1,
+        103,
+    ]
+
+
+def test_a_value_that_is_too_long_gets_its_notice_among_rows_of_its_shape() -> None:
+    text = rows_of(20, '<c r="A#" t="str"><v>5CD#</v></c>')
+    text = text.replace("5CD12<", "y" * (MAX_FIELD + 1) + "<")
+    rows = [row for batch in batches(text) if not isinstance(batch, Block) for row in batch]
+    (odd,) = (row for row in rows if row.notices)
+    assert (odd.line, odd.cells, odd.notices[0].code) == (12, [""], "cell_too_long")
+    assert len(rows) > 10, "it came with those that are read by their shape"
