@@ -1,8 +1,8 @@
 """Calls of Registrar's API: authentication, repetition where it is harmless, problems in words.
 
 A call is repeated only when a repetition can do no harm: reading, a creation with an Idempotency-Key,
-what was turned away as one call too many, and whatever never left this machine. What the API refuses becomes a `Stop` with its own words;
-the key is never part of a message.
+what was turned away as one call too many, and whatever never left this machine. What the API refuses
+becomes a `Stop` with its own words; the key is never part of a message.
 """
 
 import time
