@@ -304,18 +304,12 @@ async def test_without_redis_all_calls_pass_and_the_outage_is_logged_once(
 async def test_a_redis_that_never_answers_holds_up_one_call_at_a_time_and_the_others_not_at_all(
     world: World, clock: Stopped, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = 0
+    asked = asyncio.Queue[None]()
 
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal asked
-        asked += 1
+        asked.put_nowait(None)
         await reader.read()
         writer.close()
-
-    async def until_asked(times: int) -> None:
-        async with asyncio.timeout(5):
-            while asked < times:
-                await asyncio.sleep(0.005)
 
     monkeypatch.setattr(quotas, "REDIS_PATIENCE", 0.05)
     partner = await world.partner(consented=False)
@@ -325,14 +319,14 @@ async def test_a_redis_that_never_answers_holds_up_one_call_at_a_time_and_the_ot
         async with api(world, clock, 2, redis_url=url) as one:
             monkeypatch.setattr(quotas, "REDIS_PAUSE", 0.0)
             assert (await me(one, partner.key)).status_code == 200
-            await until_asked(1)
+            await asyncio.wait_for(asked.get(), 5)
             # From here on it is known to be away: of those who come together one tries, once in a pause.
             monkeypatch.setattr(quotas, "REDIS_PAUSE", 600.0)
             responses = await asyncio.gather(*(me(one, partner.key) for _ in range(8)))
             responses += [await me(one, partner.key) for _ in range(3)]
             assert {response.status_code for response in responses} == {200}
-            await until_asked(2)
-            assert asked == 2
+            await asyncio.wait_for(asked.get(), 5)
+            assert asked.empty()
     finally:
         server.close()
         await server.wait_closed()
