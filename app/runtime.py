@@ -34,6 +34,7 @@ from app.microsoft.http import Microsoft
 from app.outbound import Outbound
 from app.platforms.base import Driver, Platform, TokenKind, discover
 from app.queue import Queue, WakeKind, WakeUp
+from app.quotas import Quotas
 from app.secrets import Secrets
 from app.settings import Settings
 from app.telemetry import logger
@@ -77,6 +78,7 @@ class Runtime:
     engine: AsyncEngine
     queue: Queue
     budgets: Budgets
+    quotas: Quotas
     secrets: Secrets
     microsoft: Microsoft
     outbound: Outbound
@@ -124,6 +126,7 @@ class Runtime:
                 engine=engine,
                 queue=queue,
                 budgets=shared,
+                quotas=Quotas(shared.redis, settings.requests_per_minute),
                 secrets=_secrets(settings),
                 microsoft=microsoft,
                 outbound=outbound,

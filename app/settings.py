@@ -59,9 +59,8 @@ class Settings(BaseSettings):
     )
     redis_url: str | None = Field(
         None,
-        description="Redis 7 or Valkey 8 or newer. Holds wake-ups and throttle budgets only: losing it loses "
-        "no work. "
-        "Empty: Valkey from its wheel, in the data directory.",
+        description="Redis 7 or Valkey 8 or newer. Holds wake-ups, throttle budgets and counts of calls "
+        "only: losing it loses no work. Empty: Valkey from its wheel, in the data directory.",
     )
     data_dir: Path = Field(
         Path("data"),
@@ -92,6 +91,12 @@ class Settings(BaseSettings):
         4_000_000_000,
         ge=1024,
         description="Largest file of an import in bytes, as it is sent. Disk of PostgreSQL, not memory.",
+    )
+    requests_per_minute: int = Field(
+        3000,
+        ge=0,
+        description="Calls that one API key may make in a minute, at all API processes together; more are "
+        "answered 429. 0: any number.",
     )
     database_pool_size: int = Field(
         10, ge=2, description="Database connections each process keeps open at most."

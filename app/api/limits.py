@@ -74,6 +74,7 @@ class OwnLimits(Output):
     max_page_size: int
     max_group_tag_characters: int
     idempotency_hours: float
+    requests_per_minute: int = Field(description="Calls with one API key in a minute; 0: any number.")
     customer_window: int = Field(description="Batches of one customer under way at the same time.")
     connection_window: int = Field(description="Batches of one connection under way at the same time.")
 
@@ -145,6 +146,7 @@ def _own(settings: Settings) -> OwnLimits:
         max_page_size=MAX_PAGE_SIZE,
         max_group_tag_characters=settings.max_group_tag,
         idempotency_hours=settings.idempotency_hours,
+        requests_per_minute=settings.requests_per_minute,
         customer_window=settings.customer_window,
         connection_window=settings.connection_window,
     )

@@ -11,6 +11,7 @@ import structlog
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.api import quotas
 from app.api.problems import problem, unexpected
 from app.domain.errors import TooLarge
 from app.telemetry import logger
@@ -53,6 +54,7 @@ class RequestContext:
                     *message.get("headers", []),
                     (CORRELATION_HEADER.encode(), correlation_id.encode()),
                     *HEADERS_OF_EVERY_ANSWER,
+                    *quotas.headers_of(scope),
                 ]
             await send(message)
 

@@ -27,6 +27,7 @@ from app.domain.errors import (
     FieldError,
     Forbidden,
     NotFound,
+    RateLimited,
     Refusal,
     TooLarge,
     Unauthenticated,
@@ -46,6 +47,7 @@ STATUS: dict[type[Refusal], int] = {
     Conflict: 409,
     TooLarge: 413,
     Unprocessable: 422,
+    RateLimited: 429,
     Busy: 503,
 }
 

@@ -21,6 +21,7 @@ from fastapi.dependencies.models import Dependant
 from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect
 
+from app.api import quotas
 from app.api.problems import pydantic_error
 from app.db.paging import InvalidPageToken, PageRequest
 from app.db.paging import request as page_request
@@ -42,7 +43,7 @@ RuntimeOf = Annotated[Runtime, Depends(runtime_of)]
 
 
 def caller_with(scope: Scope | None) -> Callable[..., Awaitable[Caller]]:
-    """The dependency that authenticates, and demands the scope."""
+    """The dependency that authenticates, counts the call, and demands the scope."""
 
     async def authenticated(
         request: Request,
@@ -53,6 +54,7 @@ def caller_with(scope: Scope | None) -> Callable[..., Awaitable[Caller]]:
         if kind.casefold() != "bearer":
             raise Unauthenticated("unauthenticated", identities.REFUSED_KEY)
         caller = await identities.authenticate(runtime, key.strip())
+        await quotas.spend(request, runtime, caller)
         if scope is not None:
             caller.require(scope)
         _refuse_strange_parameters(request)

@@ -19,6 +19,7 @@ Registers Windows Autopilot devices on customers' behalf through Microsoft Partn
 * Errors are [RFC 9457](https://www.rfc-editor.org/rfc/rfc9457) problem details with a `code` of
   `GET /v1/error-codes` and what to do about it.
 * Every POST that creates honours `Idempotency-Key`.
+* Each API key has so many calls a minute: `RateLimit` says how many are left, 429 that none is.
 * Lists are paged by `page_size` and `page_token`.
 * Webhooks follow [Standard Webhooks](https://www.standardwebhooks.com).
 """
@@ -32,9 +33,25 @@ _PROBLEMS = {
     "413": "Over a limit.",
     "415": "Not JSON by its content type.",
     "422": "Understood, and can not be done.",
+    "429": "Too many calls with this API key; see `Retry-After`. Nothing was done.",
     "500": "Something went wrong inside Registrar.",
     "503": "Not now; see `Retry-After`.",
 }
+_HEADERS = {
+    "RateLimit-Policy": (
+        "The limit of calls with one API key: `q` calls in `w` seconds "
+        "(draft-ietf-httpapi-ratelimit-headers). Left out while there is none.",
+        {"type": "string", "examples": ['"default";q=3000;w=60']},
+    ),
+    "RateLimit": (
+        "`r` calls are left to this API key for the next `t` seconds; then it has all of them again.",
+        {"type": "string", "examples": ['"default";r=2950;t=42']},
+    ),
+    "Retry-After": ("Seconds to wait.", {"type": "integer", "minimum": 0}),
+}
+_WITHOUT_KEY = "401"
+"""No call of a key, so none of its calls is counted."""
+_WITH_RETRY_AFTER = frozenset({"429", "503"})
 _WITH_BODY = frozenset({"400", "413", "415"})
 _WITH_CONFLICT = frozenset({"post", "patch", "delete"})
 
@@ -105,6 +122,9 @@ def _build(app: FastAPI) -> dict[str, Any]:
     document["components"]["securitySchemes"] = {
         "apiKey": {"type": "http", "scheme": "bearer", "description": "An API key of the partner."}
     }
+    document["components"]["headers"] = {
+        name: {"description": words, "schema": shape} for name, (words, shape) in _HEADERS.items()
+    }
     for path, operations in document["paths"].items():
         is_open = path in {"/healthz", "/readyz"}
         for method, operation in operations.items():
@@ -130,6 +150,13 @@ def _describe(method: str, operation: dict[str, Any], *, is_open: bool, path: st
         responses[status] = _problem(words)
     for status in {"409", "502"} & responses.keys():
         responses[status] = _problem(responses[status]["description"])
+    for status, response in responses.items():
+        names = {"RateLimit-Policy", "RateLimit"} if status != _WITHOUT_KEY else set()
+        if status in _WITH_RETRY_AFTER:
+            names.add("Retry-After")
+        if names:
+            shown = {name: {"$ref": f"#/components/headers/{name}"} for name in sorted(names)}
+            response.setdefault("headers", {}).update(shown)
 
 
 def _problem(words: str) -> dict[str, Any]:

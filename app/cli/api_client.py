@@ -1,8 +1,8 @@
 """Calls of Registrar's API: authentication, repetition where it is harmless, problems in words.
 
 A call is repeated only when a repetition can do no harm: reading, a creation with an Idempotency-Key,
-and whatever never left this machine. What the API refuses becomes a `Stop` with its own words;
-the key is never part of a message.
+what was turned away as one call too many, and whatever never left this machine. What the API refuses
+becomes a `Stop` with its own words; the key is never part of a message.
 """
 
 import time
@@ -23,10 +23,13 @@ JsonObject = dict[str, Any]
 ATTEMPTS: Final = 4
 PAUSES: Final = (0.3, 0.7, 1.5)
 """Seconds before each repetition when the answer names none: a restart of the API takes about two."""
-LONGEST_PAUSE: Final = 30.0
+LONGEST_PAUSE: Final = 60.0
+"""A key that has made its calls of the minute is asked to wait for the rest of it."""
 TIMEOUT: Final = httpx.Timeout(connect=5, read=120, write=120, pool=5)
 """Seconds. The largest order, 10,000 devices with hashes, is 43 MB to send and seconds to check."""
 PAGE_SIZE: Final = 500
+TOO_MANY: Final = 429
+"""The status of a call that was not carried out because there were too many."""
 
 
 _KEY_REFUSED: Final = (
@@ -144,15 +147,20 @@ class Api:
 
     def save(self, path: str, write: Callable[[bytes], object]) -> None:
         """Hands a file on as it comes."""
-        try:
-            with self._client.stream("GET", path) as response:
-                if not response.is_success:
+        for pause in (*PAUSES, None):
+            try:
+                with self._client.stream("GET", path) as response:
+                    if response.is_success:
+                        for piece in response.iter_bytes():
+                            write(piece)
+                        return
                     response.read()
-                    self._answer(response)
-                for piece in response.iter_bytes():
-                    write(piece)
-        except httpx.TransportError as error:
-            raise self._unreachable(error, sent=False) from None
+            except httpx.TransportError as error:
+                raise self._unreachable(error, sent=False) from None
+            if pause is None or not _is_passing(response):
+                self._answer(response)
+            else:
+                self._wait(response, pause)
 
     def items(self, path: str, *, limit: int | None = None, **parameters: str | None) -> Iterator[JsonObject]:
         """The items of all pages, at most `limit`."""
@@ -191,10 +199,14 @@ class Api:
                     raise self._unreachable(error, sent=not (repeatable or never_sent)) from None
                 self.sleep(pause)
                 continue
-            if pause is None or not repeatable or not _is_passing(response):
+            harmless = repeatable or response.status_code == TOO_MANY
+            if pause is None or not harmless or not _is_passing(response):
                 return response
-            self.sleep(min(_retry_after(response) or pause, LONGEST_PAUSE))
+            self._wait(response, pause)
         raise AssertionError("the last round returns or raises")
+
+    def _wait(self, response: httpx.Response, pause: float) -> None:
+        self.sleep(min(_retry_after(response) or pause, LONGEST_PAUSE))
 
     def _answer(self, response: httpx.Response) -> Answer:
         try:
@@ -268,7 +280,7 @@ def _usable(key: str | None) -> str:
 
 def _is_passing(response: httpx.Response) -> bool:
     """Answers that ask to come again. 409 only when the first request is still running."""
-    return response.status_code in (429, 503) or (
+    return response.status_code in (TOO_MANY, 503) or (
         response.status_code == 409 and b'"idempotency_in_progress"' in response.content
     )
 

@@ -7,6 +7,7 @@
     ├── Conflict          409   the present state does not allow it
     ├── TooLarge          413   over a limit
     ├── Unprocessable     422   understood, and can not be done
+    ├── RateLimited       429   too many calls
     └── Busy              503   later
 
 Every refusal names a catalogue code; `detail` says what is particular to this case.
@@ -74,6 +75,10 @@ class TooLarge(Refusal):
 
 class Unprocessable(Refusal):
     """Understood, and can not be done."""
+
+
+class RateLimited(Refusal):
+    """Too many calls."""
 
 
 class Busy(Refusal):

@@ -60,6 +60,7 @@ class Caller:
     partner_name: str
     partner_role: PartnerRole
     key_id: UUID
+    key_prefix: str
     scopes: frozenset[str]
 
     def require(self, scope: Scope) -> None:
@@ -100,6 +101,7 @@ async def authenticate(runtime: Runtime, key: str | None) -> Caller:
         row["partner_name"],
         PartnerRole(row["partner_role"]),
         row["id"],
+        row["prefix"],
         frozenset(row["scopes"]),
     )
 

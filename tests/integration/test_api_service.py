@@ -82,7 +82,7 @@ async def test_every_code_in_the_source_is_in_the_catalogue_that_the_api_serves(
         assert entry["remedy"].endswith(".")
     source = "\n".join(p.read_text() for p in (ROOT / "app").rglob("*.py") if p.name != "catalogue.py")
     unused = {code for code in served if f'"{code}"' not in source}
-    assert unused <= {"consent_revoked", "rate_limited"}, unused
+    assert unused <= {"consent_revoked"}, unused
 
 
 async def test_a_role_that_microsoft_does_not_serve_gets_a_portal_connection_and_no_other_one_works(

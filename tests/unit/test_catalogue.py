@@ -22,7 +22,6 @@ from tests.architecture.source import calls, literal, sources
 ENTRIES = list(CATALOGUE.values())
 
 PROMISED_AHEAD = {
-    "rate_limited": "documented for callers; no limit per key is enforced yet",
     "not_ready": "what `/readyz` stands for; callers see it from a proxy in front",
     "too_many_devices": "the shape of an order says it first, as validation_failed",
     "consent_revoked": "an order is held with the words of its customer's consent",

@@ -9,7 +9,7 @@ import httpx
 import orjson
 import pytest
 
-from app.cli.api_client import ATTEMPTS
+from app.cli.api_client import ATTEMPTS, LONGEST_PAUSE, Api, ApiRefusal
 from app.cli.customers import CONSENT_WORDS, EVIDENCE_WORDS
 from app.cli.device_file import LONGEST
 from app.cli.outcome import ExitCode, combine, judge_order
@@ -62,6 +62,43 @@ def test_reading_and_keyed_creation_are_repeated_after_the_time_asked_for(
     assert result.exit_code == ExitCode.DONE, result.output
     assert wire.pauses == [7.0, 7.0]
     assert len(wire.orders) == 1
+
+
+def test_an_action_that_was_one_call_too_many_is_given_again_when_the_minute_is_over(
+    wire: Wire, devices: Path
+) -> None:
+    wire.run("submit", str(devices), "--customer", "contoso", "--no-watch")
+    path = f"/v1/orders/{UUID(int=100)}:cancel"
+    done = httpx.Response(200, json={**wire.orders[str(UUID(int=100))], "counts": counts(cancelled=2)})
+    wire.first["POST", path] = [lambda _: too_many(60), lambda _: done]
+    result = wire.run("cancel", str(UUID(int=100)))
+    assert result.exit_code == ExitCode.DONE, result.output
+    assert wire.pauses == [60.0]
+
+
+def test_a_file_is_asked_for_again_when_it_was_one_call_too_many(wire: Wire) -> None:
+    path, pieces = "/v1/imports/1/errors.csv", list[bytes]()
+    wire.first["GET", path] = [lambda _: too_many(12), lambda _: httpx.Response(200, content=b"row\r\n1\r\n")]
+    with Api("http://127.0.0.1", KEY, transport=httpx.MockTransport(wire), sleep=wire.pauses.append) as api:
+        api.save(path, pieces.append)
+        assert (b"".join(pieces), wire.pauses) == (b"row\r\n1\r\n", [12.0])
+        wire.first["GET", path] = [lambda _: too_many(12)] * ATTEMPTS
+        with pytest.raises(ApiRefusal):
+            api.save(path, pieces.append)
+
+
+def test_patience_with_an_api_that_only_says_later_has_an_end(wire: Wire) -> None:
+    wire.first["GET", "/v1/customers"] = [lambda _: too_many(3600)] * ATTEMPTS
+    result = wire.run("customers")
+    assert result.exit_code == ExitCode.ERROR
+    assert "Too many calls with this API key" in result.stderr
+    assert wire.pauses == [LONGEST_PAUSE] * (ATTEMPTS - 1)
+
+
+def too_many(seconds: int) -> httpx.Response:
+    found = problem(429, "rate_limited", "Too many calls with this API key")
+    found.headers["Retry-After"] = str(seconds)
+    return found
 
 
 def test_an_answer_that_is_still_in_the_making_is_waited_for(wire: Wire, devices: Path) -> None:

@@ -1,0 +1,95 @@
+"""How many calls an API key has left in its minute, counted by all API processes together in Redis.
+
+It stands beside `app.budgets` and uses the same connections: that one holds back our calls to Microsoft,
+this one counts others' calls to us. Redis has the count and nothing else. Without Redis calls pass
+uncounted: what protects the service from one caller must not be what stops all of them.
+"""
+
+import asyncio
+import time
+from dataclasses import dataclass
+from datetime import datetime
+from math import ceil
+from uuid import UUID
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from app.telemetry import logger
+
+log = logger("quotas")
+
+WINDOW = 60
+"""Seconds. A key's windows begin at a second of its own: callers who wait do not all come back at once."""
+KEPT = 2 * WINDOW
+"""Seconds Redis keeps a count. It is of use for one window; processes' clocks may differ a little."""
+REDIS_PATIENCE = 0.2
+"""Seconds counting may take: it is not worth more of a caller's time."""
+REDIS_PAUSE = 2.0
+"""Seconds in which Redis is left alone after it failed. Then one call tries, and the others pass it by."""
+
+_SCRIPT = """
+local used = redis.call('INCR', KEYS[1])
+if used == 1 then redis.call('EXPIRE', KEYS[1], ARGV[1]) end
+return used
+"""
+"""(seconds kept) -> the calls of this window, this one included."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """Where a key stands after a call."""
+
+    limit: int
+    used: int
+    """Calls of the window, this one and refused ones included."""
+    resets_in: int
+    """Whole seconds after which the window is over for certain."""
+
+    @property
+    def remaining(self) -> int:
+        return max(self.limit - self.used, 0)
+
+    @property
+    def is_exceeded(self) -> bool:
+        return self.used > self.limit
+
+
+@dataclass
+class Quotas:
+    """One per process."""
+
+    redis: Redis
+    limit: int
+    """Calls of one key in a window; 0: any number."""
+    _away_until: float = 0.0
+    _away: bool = False
+
+    async def take(self, key_id: UUID, now: datetime) -> Quota | None:
+        """Counts a call. None where there is no limit, or no Redis to count in: the call passes."""
+        if not self.limit or time.monotonic() < self._away_until:
+            return None
+        if self._away:
+            self._away_until = time.monotonic() + REDIS_PAUSE
+        window, passed = divmod(now.timestamp() + key_id.int % WINDOW, WINDOW)
+        try:
+            async with asyncio.timeout(REDIS_PATIENCE):
+                used = await self.redis.execute_command(  # type: ignore[no-untyped-call]
+                    "EVAL", _SCRIPT, 1, f"registrar:quota:{key_id}:{window:.0f}", KEPT
+                )
+        except (RedisError, OSError) as error:  # TimeoutError is an OSError
+            self._lose(error)
+            return None
+        self._find()
+        return Quota(self.limit, int(used), ceil(WINDOW - passed))
+
+    def _lose(self, error: Exception) -> None:
+        self._away_until = time.monotonic() + REDIS_PAUSE
+        if not self._away:
+            log.warning("calls_not_counted", error=type(error).__name__)
+        self._away = True
+
+    def _find(self) -> None:
+        if self._away:
+            log.info("calls_counted_again")
+        self._away, self._away_until = False, 0.0
