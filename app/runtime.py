@@ -197,12 +197,10 @@ def settle_memory() -> None:
     """Takes what a process has loaded by now out of the sight of Python's collector of cycles.
 
     It would look through all of it again and again while ten thousand rows come and go: a fifth of the
-    time that an order took. For the same reason it looks at new objects by the ten thousand and not by the
-    seven hundred: rows are no cycles. Called once, when everything is imported and open.
+    time that an order took. Called once, when everything is imported and open.
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(10_000, 10, 10)
 
 
 async def migrate(settings: Settings) -> str:
