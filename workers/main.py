@@ -150,6 +150,8 @@ async def startup(ctx: Context) -> None:
 
 
 async def shutdown(ctx: Context) -> None:
+    if "habits" not in ctx:
+        return  # It never started, and why is what has to be seen.
     for habit in ctx["habits"]:
         habit.cancel()
     await asyncio.wait(ctx["habits"])
