@@ -104,7 +104,8 @@ def test_a_time_to_keep_something_must_lead_to_a_date(name: str) -> None:
     """It is taken from today and added to it; there is no year 0."""
     for value in (999_999, "inf"):
         assert "less than or equal to" in refusal(**{name: value})
-    assert getattr(Settings(**{name: 36_500}), name) == 36_500
+    longest: dict[str, Any] = {name: 36_500}
+    assert getattr(Settings(**longest), name) == 36_500
 
 
 def test_the_sweep_looks_before_it_complains() -> None:
