@@ -69,7 +69,8 @@ def redis_settings(url: str, *, attempts: int) -> RedisSettings:
     """
     settings = RedisSettings.from_dsn(url)
     settings.retry = Retry(ConstantBackoff(0.25), attempts)
-    settings.retry_on_error = [RedisConnectionError, RedisTimeoutError]
+    # OSError is what the attempt to connect itself fails with, before the library gives it a name of its own.
+    settings.retry_on_error = [RedisConnectionError, RedisTimeoutError, OSError]
     settings.retry_on_timeout = True
     settings.conn_retries = attempts // 4  # arq waits a second between them
     return settings

@@ -27,6 +27,9 @@ class LogFormat(StrEnum):
     TEXT = "text"
 
 
+LONGEST_DAYS = 36_500
+"""A hundred years. Whoever writes 999999 to keep something for ever gets no date, and nothing is tidied."""
+
 MICROSOFT_HOSTS = {
     "partner_center_url": frozenset({"api.partnercenter.microsoft.com"}),
     "login_url": frozenset({"login.microsoftonline.com"}),
@@ -102,7 +105,10 @@ class Settings(BaseSettings):
         10, ge=2, description="Database connections each process keeps open at most."
     )
     idempotency_hours: float = Field(
-        72, ge=1, description="Hours an Idempotency-Key is remembered: a long weekend of an order system."
+        72,
+        ge=1,
+        le=LONGEST_DAYS * 24,
+        description="Hours an Idempotency-Key is remembered: a long weekend of an order system.",
     )
 
     partner_center_url: str = Field(
@@ -182,7 +188,10 @@ class Settings(BaseSettings):
         1, ge=1, description="Imports one worker process reads or commits at the same time."
     )
     import_retention_days: float = Field(
-        7, gt=0, description="Days until an import expires: its rows are deleted, its orders stay."
+        7,
+        gt=0,
+        le=LONGEST_DAYS,
+        description="Days until an import expires: its rows are deleted, its orders stay.",
     )
     heartbeat_s: float = Field(
         5,
@@ -194,17 +203,22 @@ class Settings(BaseSettings):
         300, gt=0, description="Seconds between readings of each connection's customers list."
     )
     consent_valid_days: float = Field(
-        30, gt=0, description="Days after which an unrenewed proof of consent is called stale."
+        30,
+        gt=0,
+        le=LONGEST_DAYS,
+        description="Days after which an unrenewed proof of consent is called stale.",
     )
     hash_retention_days: float = Field(
         30,
         ge=0,
+        le=LONGEST_DAYS,
         description="Days the hash of a device that failed is kept for `:retry-failed`. "
         "Hashes of registered devices are deleted at once.",
     )
     event_retention_days: float = Field(
         90,
         gt=0,
+        le=LONGEST_DAYS,
         description="Days events are kept, with their webhook deliveries and attempts. "
         "What still waits to be delivered is kept longer.",
     )

@@ -18,7 +18,7 @@ from app import telemetry
 from app.db.engine import OUTAGES
 from app.queue import QUEUE_NAME, WakeKind, WakeUp, deserialize, redis_settings, serialize
 from app.runtime import Runtime, databases, settle_memory
-from app.services import batches, consents, import_work, sweep, webhooks
+from app.services import batches, consents, health, import_work, sweep, webhooks
 from app.services.import_reading import Stopping
 from app.settings import Settings
 from app.telemetry import logger, origin
@@ -144,12 +144,18 @@ async def startup(ctx: Context) -> None:
     with contextlib.suppress(*OUTAGES):  # TimeoutError is an OSError
         async with asyncio.timeout(BEAT_SECONDS):
             await sweep.beat(runtime)
+    found = await health.look(runtime)
+    if found.database and not found.schema_serves:
+        # It goes on, and works as soon as the migration has run; what fails until then does not say why.
+        log.error("schema_not_current", schema=found.schema)
     ctx["habits"] = [asyncio.create_task(habit(ctx)) for habit in (_beat, _sweep, _tidy)]
     settle_memory()
     log.info("worker_started", worker_id=runtime.presence.worker_id)
 
 
 async def shutdown(ctx: Context) -> None:
+    if "habits" not in ctx:
+        return  # It never started, and why is what has to be seen.
     for habit in ctx["habits"]:
         habit.cancel()
     await asyncio.wait(ctx["habits"])

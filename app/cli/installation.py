@@ -26,9 +26,13 @@ Result = TypeVar("Result")
 
 
 def load_settings() -> Settings:
-    """From the environment. Raises Stop naming every wrong setting, and never its value."""
+    """From the environment. Raises Stop naming every wrong setting, and never its value.
+
+    Also what only the opening of the installation would find: a server that is started says it with a
+    driver's traceback, a minute of log further down.
+    """
     try:
-        return Settings()
+        settings = Settings()
     except ValidationError as error:
         lines = []
         for part in error.errors(include_input=False, include_context=False, include_url=False):
@@ -38,6 +42,24 @@ def load_settings() -> Settings:
         raise Stop("The settings are not usable.", *lines) from None
     except SettingsError as error:
         raise Stop("The settings are not usable.", str(error)) from None
+    _check_url("REGISTRAR_DATABASE_URL", settings.database_url)
+    _check_url("REGISTRAR_MIGRATION_DATABASE_URL", settings.migration_database_url)
+    if settings.redis_url and urlsplit(settings.redis_url).scheme not in ("redis", "rediss", "unix"):
+        raise Stop(
+            "REGISTRAR_REDIS_URL is not a Redis URL.", "It looks like redis://user:password@host:6379/0."
+        )
+    if settings.secret_keys:
+        from app.secrets import SecretError, Secrets
+
+        try:
+            Secrets.from_base64([key.get_secret_value() for key in settings.secret_keys])
+        except SecretError as error:
+            raise Stop(
+                "REGISTRAR_SECRET_KEYS can not be used.",
+                f"{error}.",
+                "`openssl rand -base64 32` makes a key.",
+            ) from None
+    return settings
 
 
 def quiet(settings: Settings) -> None:
@@ -93,8 +115,6 @@ def _run(settings: Settings, work: Callable[["Runtime"], Awaitable[Result]], *, 
     from app.secrets import SecretError
 
     quiet(settings)
-    _check_url("REGISTRAR_DATABASE_URL", settings.database_url)
-    _check_url("REGISTRAR_MIGRATION_DATABASE_URL", settings.migration_database_url)
 
     async def opened() -> Result:
         runtime = await Runtime.open(settings, process="registrar-cli")

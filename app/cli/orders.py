@@ -11,7 +11,7 @@ import typer
 from app.cli.api_client import Api, JsonObject
 from app.cli.customers import customer_names
 from app.cli.following import watch
-from app.cli.outcome import ExitCode, Stop, judge_order
+from app.cli.outcome import ExitCode, Stop, judge_order, waits_for_a_person
 from app.cli.results import NEEDS_ATTENTION, conclude, devices_in, reason, show_failures
 from app.cli.screen import ORDER_WORDS, STATE_WORDS, Screen, amount, count_words, moment, number
 from app.cli.surroundings import DEFAULT_URL, ORDERS_PANEL, ApiKey, ApiUrl, Json, surroundings
@@ -116,7 +116,9 @@ def retry_order(
     with surroundings(ctx).api(api_url, api_key) as api:
         found = find_order(api, order)
         retried = api.post(f"/v1/orders/{found['id']}:retry-failed").body
-        screen.say(f"{amount(retried['retried'], 'device')} will be tried again.")
+        by_hand = waits_for_a_person(retried)
+        what_follows = "can be uploaded again" if by_hand else "will be tried again"
+        screen.say(f"{amount(retried['retried'], 'device')} {what_follows}.")
         if retried["without_hash"]:
             screen.say(
                 f"{amount(retried['without_hash'], 'device')} can not be tried again: the hash has been "
@@ -126,6 +128,8 @@ def retry_order(
         if follow:
             (last,) = watch(screen, api, [retried])
             conclude(screen, api, [last], NEEDS_ATTENTION)
+        elif by_hand:
+            screen.say(f"Nothing moves by itself: `registrar portal files {found['id']}` shows the new file.")
         elif not json:
             screen.say(f"Follow it with `registrar watch {found['id']}`.")
     if json:

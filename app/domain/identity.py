@@ -157,6 +157,13 @@ _QUOTED: Final = re.compile(r"[\"“”„«»‘’‚‹›'](.*)[\"“”„�
 """A pair around the value, or the single one by which spreadsheets mark a text."""
 _QUOTES: Final = frozenset("\"“”„«»‘’‚‹›'")
 _INVISIBLE_EDGES: Final = "\ufeff\u200b\u200c\u200d\u200e\u200f\u2060\x00"
+_SPREADSHEET_ERRORS: Final = re.compile(
+    r"#(?:N/A|NULL!|DIV/0!|VALUE!|REF!|NAME\?|NUM!|SPILL!|CALC!|GETTING_DATA"
+    r"|NV|WERT!|BEZUG!|ZAHL!|VALEUR!|NOM\?|NOMBRE!|NUL!|N/D|¡VALOR!|¡REF!|¿NOMBRE\?|¡NUM!|¡DIV/0!|#+)",
+    re.IGNORECASE,
+)
+"""What a formula that failed, or a column that is too narrow, leaves behind in a file of text: English,
+German, French and Spanish."""
 _SHOWN: Final = 64
 _UNSET_UUIDS: Final = frozenset(
     {
@@ -269,6 +276,8 @@ def _clean(
         detail = f"Character {place + 1} is U+{ord(clean[place]):04X}, which can not be seen."
         found.append(Finding("value_has_control_characters", name, detail))
         return _visible(clean)
+    if clean[0] == "#" and not keep_blanks and _SPREADSHEET_ERRORS.fullmatch(clean):
+        found.append(Finding("cell_is_error", name, f"It reads {shown(clean)}."))
     return clean
 
 

@@ -5,6 +5,7 @@ from decimal import Decimal, InvalidOperation
 from enum import Enum, auto
 from typing import Final, NamedTuple
 
+from app.intake.archive import damaged
 from app.intake.parts import Styles
 from app.intake.records import LOST, MAX_FIELD
 from app.intake.table import Notice
@@ -85,13 +86,16 @@ def _column(letters: str) -> int:
 
 
 def _shared(texts: SharedTexts, value: str) -> str:
+    """Raises UnreadableFile for a text that is not there: taken for an empty cell, a device would be lost."""
     value = value.strip()
-    if not (value.isascii() and value.isdecimal() and len(value) < 10):
+    if not value:
         return ""
+    if not (value.isascii() and value.isdecimal() and len(value) < 10):
+        raise damaged()
     try:
         return texts[int(value)]
     except IndexError:
-        return ""
+        raise damaged() from None
 
 
 def _of_number(value: str, style: str, styles: Styles) -> tuple[str, Mark | None]:

@@ -46,7 +46,13 @@ class Problem:
 
 def problems_of(row: Row, checked: CheckedDevice) -> tuple[Problem, ...]:
     """The row's problems, errors first, otherwise in the order in which they were found."""
-    found = [*_noticed(row), *_found(row, checked)]
+    noticed = [*_noticed(row)]
+    told = {(problem.code, problem.field) for problem in noticed}
+    # A workbook's cell is known to be an error before its value is looked at: once is enough.
+    found = [
+        *noticed,
+        *(problem for problem in _found(row, checked) if (problem.code, problem.field) not in told),
+    ]
     found.sort(key=lambda problem: not problem.is_error)
     return tuple(found)
 

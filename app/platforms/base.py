@@ -307,6 +307,9 @@ class ResultTitles:
 
     def _answer(self, row: Mapping[str, str]) -> PortalAnswer:
         status, code, name = (_first(row, titles) for titles in (self.status, self.code, self.name))
+        if status is not None and _IS_CODE.fullmatch(status):
+            # A person's own list has one column: a code in it says how it went as well as a word does.
+            status, code = None, f"{status} {code}" if code else status
         word = _letters(status or "")
         failed = word in _FAILED or bool(code or name)
         doubt = None
@@ -329,6 +332,7 @@ class ResultTitles:
 
 _NUMBER = re.compile(r"\b[0-9]{3}\b")
 _NAME = re.compile(r"[A-Za-z]*Ztd[A-Za-z]+|StorageError|HashNot4k")
+_IS_CODE = re.compile(rf"{_NUMBER.pattern}|{_NAME.pattern}")
 _SUCCEEDED = frozenset(
     {
         "success",

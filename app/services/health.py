@@ -28,7 +28,7 @@ async def look(runtime: Runtime) -> Health:
             version = await schema.current(tx.session)
             last = await heartbeats.last(tx.session)
     except OUTAGES:
-        return Health(database=False, schema="unknown", redis=redis, worker="unknown")
+        return await _without_tables(runtime, redis)
     newest = schema.newest()
     if last is None:
         worker = "none has been seen"
@@ -43,6 +43,14 @@ async def look(runtime: Runtime) -> Health:
         worker=worker,
         schema_serves=version == newest or _is_later(version, newest),
     )
+
+
+async def _without_tables(runtime: Runtime, redis: bool) -> Health:
+    """A database that nobody has migrated yet has no table to ask, and is there all the same."""
+    version, newest = await runtime.schema_version(), schema.newest()
+    if version is None or version == newest or _is_later(version, newest):
+        return Health(database=False, schema="unknown", redis=redis, worker="unknown")
+    return Health(database=True, schema=_words(version, newest), redis=redis, worker="unknown")
 
 
 def _is_later(version: str, newest: str) -> bool:

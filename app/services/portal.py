@@ -313,7 +313,9 @@ async def _claim(
         # As it is now, after the wait for whoever held it.
         batch = await batches.get(tx.session, partner_id, batch_id)
         assert batch is not None
-        raise Conflict("invalid_state", _WHY_NOT[BatchState(batch["state"])])
+        state = BatchState(batch["state"])
+        # Who corrects may take a settled batch: it is somebody else who has it at this moment.
+        raise Conflict("invalid_state", _BUSY if settled and state is BatchState.SETTLED else _WHY_NOT[state])
     if claim.state is BatchState.QUEUED and not consented:
         raise Conflict("invalid_state", NO_CONSENT)
     return claim, format

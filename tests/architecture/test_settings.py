@@ -90,6 +90,24 @@ def test_polls_that_no_schedule_can_make_are_refused_at_start_and_not_at_the_fir
     assert poll_policy(Settings(poll_first_s=60, poll_ceiling_s=60)).first.total_seconds() == 60
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "import_retention_days",
+        "consent_valid_days",
+        "hash_retention_days",
+        "event_retention_days",
+        "idempotency_hours",
+    ],
+)
+def test_a_time_to_keep_something_must_lead_to_a_date(name: str) -> None:
+    """It is taken from today and added to it; there is no year 0."""
+    for value in (999_999, "inf"):
+        assert "less than or equal to" in refusal(**{name: value})
+    longest: dict[str, Any] = {name: 36_500}
+    assert getattr(Settings(**longest), name) == 36_500
+
+
 def test_the_sweep_looks_before_it_complains() -> None:
     values = {"upstream_timeout_s": 1, "step_timeout_s": 2, "webhook_timeout_s": 1, "heartbeat_s": 1}
     words = refusal(**values, lease_s=4, sweep_patience_s=5)

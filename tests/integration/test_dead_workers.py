@@ -340,3 +340,11 @@ async def claim_and_die(world: World) -> UUID:
         )
     assert claim is not None
     return claim.owner
+
+
+async def test_a_worker_that_can_not_start_ends_with_its_reason(world: World, tmp_path: Path) -> None:
+    """The end of what never began must not hide it: the last line is what a person reads."""
+    log = tmp_path / "worker.log"
+    async with worker_process(world, log, secret_keys="hunter2") as process:
+        assert await asyncio.wait_for(process.wait(), PATIENCE) == 1
+    assert log.read_text().splitlines()[-1].endswith("REGISTRAR_SECRET_KEYS must be base64")

@@ -23,9 +23,13 @@ from app.db import schema
 from app.db.engine import become_partner, become_system, normalise_url, open_engine
 from app.db.tables import metadata
 from app.domain.ids import PartnerId
+from app.runtime import Runtime
+from app.services import health
 from tests import rows
 from tests.rows import OWNED
 from tests.servers import Servers, empty_database
+from tests.worker import PATIENCE, worker_process
+from tests.world import World
 
 ROOT = Path(__file__).resolve().parents[2]
 MIGRATE = "import asyncio, sys; from app.db import schema; print(asyncio.run(schema.migrate(sys.argv[1])))"
@@ -109,6 +113,25 @@ async def test_the_schema_can_be_taken_back_to_nothing_and_made_again(empty: str
         )
         assert await schema.migrate(empty) == schema.newest()
         assert await differences(engine) == []
+
+
+async def test_who_has_forgotten_to_migrate_is_told_so_and_not_to_look_at_the_database(
+    world: World, empty: str, tmp_path: Path
+) -> None:
+    runtime = await Runtime.open(world.runtime.settings.model_copy(update={"database_url": empty}))
+    try:
+        found = await health.look(runtime)
+    finally:
+        await runtime.close()
+    assert (found.database, found.ready) == (True, False)
+    assert found.schema == f"at none, needs {schema.newest()}: run `registrar migrate`"
+
+    log = tmp_path / "worker.log"
+    async with worker_process(world, log, database_url=empty), asyncio.timeout(PATIENCE):
+        while "worker_started" not in log.read_text():  # noqa: ASYNC110 - another process writes it
+            await asyncio.sleep(0.05)
+    [said] = [line for line in log.read_text().splitlines() if "schema_not_current" in line]
+    assert "run `registrar migrate`" in said
 
 
 async def test_processes_that_migrate_at_the_same_time_take_turns(empty: str) -> None:

@@ -581,6 +581,27 @@ async def test_a_recording_that_died_is_free_again_when_its_lease_ends(world: Wo
     assert await states(partner, order) == ["registered"]
 
 
+async def test_who_corrects_while_somebody_else_does_is_not_told_to_say_so(world: World) -> None:
+    partner, order, batch = await one_file(world, [tuple_of(1)])
+    report(await partner.record(batch, outcome="registered"))
+    async with world.runtime.transaction(partner.id) as tx:
+        claim = await batches_table.claim_by_hand(
+            tx.session,
+            partner.id,
+            UUID(batch),
+            owner=uuid4(),
+            now=world.clock.now(),
+            lease=timedelta(seconds=60),
+            settled=True,
+        )
+    assert claim is not None
+    found = problem_of(await partner.record(batch, outcome="failed", correct=True), 409, "invalid_state")
+    assert "Somebody else" in found["detail"]
+    found = problem_of(await partner.record(batch, outcome="failed"), 409, "invalid_state")
+    assert "say so with `correct`" in found["detail"]
+    assert await states(partner, order) == ["registered"]
+
+
 RECORD = """
 import asyncio, sys
 from uuid import UUID

@@ -6,14 +6,17 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 import pytest_asyncio
+from arq.connections import create_pool
 from redis.asyncio import Redis
 
 from app.domain.order import OrderState
+from app.embedded.valkey import Valkey
 from app.queue import (
     EXPIRES_AFTER,
     LANES_A_SLOT,
@@ -28,6 +31,7 @@ from app.queue import (
 from app.services import batches, consents, sweep, webhooks
 from tests.receiver import open_receiver, subscribe
 from tests.world import World, tuples
+from workers.main import REDIS_ATTEMPTS
 
 
 @pytest_asyncio.fixture
@@ -172,6 +176,24 @@ async def test_a_wake_up_that_did_not_arrive_counts_for_none_that_comes_after(
     await queue.close()
 
     assert await kinds(redis) == ["advance_batches"] * LANES_A_SLOT
+
+
+async def test_a_worker_waits_for_a_redis_that_is_gone_and_is_started_again(tmp_path: Path) -> None:
+    """arq ends the worker at the first command that fails: the one after Redis went must wait for it."""
+    server = Valkey(tmp_path, durable=False)
+    await asyncio.to_thread(server.start)
+    try:
+        pool = await create_pool(redis_settings(server.url, attempts=REDIS_ATTEMPTS))
+        await pool.ping()
+        await asyncio.to_thread(server.stop)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.3):
+                await pool.ping()
+        await asyncio.to_thread(server.start)
+        assert await pool.ping()
+        await pool.aclose()
+    finally:
+        await asyncio.to_thread(server.stop)
 
 
 # --- without Redis --------------------------------------------------------------------------------

@@ -259,6 +259,31 @@ def test_wrong_settings_are_named_and_their_values_are_not_shown(
     assert not wire.executed
 
 
+@pytest.mark.parametrize("command", ["api", "worker"])
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        (
+            "REGISTRAR_DATABASE_URL",
+            "mysql://u:hunter2@h/d",
+            "REGISTRAR_DATABASE_URL is not a PostgreSQL URL.",
+        ),
+        ("REGISTRAR_REDIS_URL", "http://u:hunter2@h", "REGISTRAR_REDIS_URL is not a Redis URL."),
+        ("REGISTRAR_SECRET_KEYS", "hunter2", "REGISTRAR_SECRET_KEYS must be base64"),
+        ("REGISTRAR_SECRET_KEYS", "aHVudGVyMg==", "a secret key has 7 bytes; it needs 32."),
+    ],
+)
+def test_a_server_does_not_start_on_settings_it_could_only_fail_with(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch, command: str, name: str, value: str, words: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    result = wire.run(command)
+    assert result.exit_code == ExitCode.ERROR
+    assert words in result.stderr
+    assert "hunter2" not in result.output
+    assert not wire.executed
+
+
 @pytest.mark.parametrize("url", ["nonsense", "mysql://u:hunter2@h/d", "postgresql://u:hunter2@h:port/d"])
 def test_a_database_url_that_is_none_is_refused_without_its_password(
     wire: Wire, monkeypatch: pytest.MonkeyPatch, url: str

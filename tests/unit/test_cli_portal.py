@@ -174,3 +174,14 @@ def test_following_ends_where_a_person_has_to_act(wire: Wire) -> None:
     assert result.exit_code == ExitCode.WAITING
     assert f"registrar portal files {ORDER}" in result.stdout
     assert wire.pauses == []
+
+
+def test_what_is_tried_again_is_a_new_file_that_a_person_uploads(wire: Wire) -> None:
+    order = wire.run("order", ORDER, "--json")
+    retried = {**orjson.loads(order.stdout), "retried": 2, "without_hash": 0}
+    wire.first["POST", f"/v1/orders/{ORDER}:retry-failed"] = [lambda _: httpx.Response(200, json=retried)]
+    result = wire.run("retry", ORDER)
+    assert result.exit_code == ExitCode.DONE, result.output
+    assert "2 devices can be uploaded again." in result.stdout
+    assert f"`registrar portal files {ORDER}` shows the new file" in result.stdout
+    assert "watch" not in result.stdout

@@ -271,6 +271,21 @@ def test_serial_numbers_with_an_e_are_left_alone(serial: str) -> None:
     assert checked(serial_number=serial, manufacturer=MAKER, model=MODEL).is_valid
 
 
+@pytest.mark.parametrize("value", ["#N/A", "#REF!", "#NAME?", "#div/0!", "#NV", "#¡REF!", "########"])
+@pytest.mark.parametrize("name", ["serial_number", "manufacturer", "model", "group_tag"])
+def test_what_a_failed_formula_leaves_in_a_text_is_no_value(name: str, value: str) -> None:
+    """A lookup that found nothing would otherwise name the model, or become a customer's group tag."""
+    tuple_ = {"serial_number": "SYN1", "manufacturer": "Contoso", "model": "Book 14"}
+    device = checked(**(tuple_ | {name: value}))
+    assert (device.is_valid, codes(device)) == (False, {"cell_is_error"})
+
+
+@pytest.mark.parametrize("value", ["#1", "#VIP!", "#", "N/A-1", "A#N/A"])
+def test_a_value_with_a_number_sign_is_left_alone(value: str) -> None:
+    device = checked(serial_number="SYN1", manufacturer="Contoso", model=value, group_tag=value)
+    assert (device.is_valid, codes(device)) == (True, set())
+
+
 def test_a_placeholder_serial_number_spoils_a_tuple_only() -> None:
     serial = "To be filled by O.E.M."
     whole_tuple = {"serial_number": serial, "manufacturer": MAKER, "model": MODEL}

@@ -267,7 +267,7 @@ def test_wild_references_stay_within_bounds() -> None:
         ("Serial Number", "Make", "Model"),
         (Raw('<c r="XFD2" t="str"><v>far</v></c>'),),
         (Raw('<c r="!!" t="str"><v>1</v></c>'), Raw('<c r="A3" t="str"><v>HP</v></c>')),
-        (Raw('<c r="A4" t="s"><v>99999999</v></c>'), Raw('<c t="s"><v>x</v></c>')),
+        (Raw('<c r="A4" t="s"><v></v></c>'), Raw('<c t="s"/>')),
         (Raw('<c r="A5" t="str"><v>' + "y" * 100_000 + "</v></c>"),),
     ]
     text = sheet(rows).replace('<row r="4">', '<row r="2">')
@@ -276,3 +276,13 @@ def test_wild_references_stay_within_bounds() -> None:
     assert codes(found[0])[0][0] == "too_many_cells"
     assert found[1].fields == {"serial_number": "1", "manufacturer": "HP"}
     assert codes(found[2])[0][0] == "cell_too_long"
+
+
+@pytest.mark.parametrize("number", ["7", "99999999999", "x", "-1"])
+def test_a_text_that_is_not_there_is_no_empty_cell(number: str) -> None:
+    """A row of nothing else would be passed over, and its device lost without a word."""
+    rows: list[Any] = [("Serial Number", "Make", "Model"), (Raw(f'<c r="A2" t="s"><v>{number}</v></c>'),)]
+    content = workbook({"A": []}, parts={"xl/worksheets/sheet1.xml": sheet(rows)})
+    with pytest.raises(UnreadableFile) as refusal:
+        list(load(content)[1])
+    assert refusal.value.code == "workbook_damaged"

@@ -186,6 +186,10 @@ def meaning(name: str, row: Mapping[str, str]) -> tuple[RegistrationState | None
         ({"Error code": "ZtdDeviceNotFound"}, S.FAILED),
         ({"Error": "808 - ZtdDeviceAssignedToOtherTenant"}, S.CONFLICT),
         ({"Status": "Failed"}, S.FAILED),
+        ({"Status": "808"}, S.CONFLICT),
+        ({"Status": "806"}, S.ALREADY_REGISTERED),
+        ({"Status": "812", "Error description": "ZtdDeviceNotFound"}, S.FAILED),
+        ({"Status": "ZtdDeviceAssignedToOtherTenant"}, S.CONFLICT),
     ],
 )
 @pytest.mark.parametrize("name", ["partner_center", "intune"])
@@ -195,7 +199,7 @@ def test_the_words_of_a_list_of_results_are_understood(
     assert meaning(name, row) == (state, None)
 
 
-@pytest.mark.parametrize("word", ["Processing", "Pending", "unknown", "Unheard-of", ""])
+@pytest.mark.parametrize("word", ["Processing", "Pending", "unknown", "Unheard-of", "", "200", "0", "1808"])
 def test_what_is_not_over_or_not_understood_tells_no_outcome(word: str) -> None:
     state, doubt = meaning("partner_center", {"Status": word})
     assert state is None
