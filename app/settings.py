@@ -8,7 +8,6 @@ with the reason.
 from datetime import timedelta
 from enum import StrEnum
 from ipaddress import ip_network
-from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
@@ -264,13 +263,17 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _deadlines_nest(self) -> Self:
-        ladder = ("upstream_timeout_s", "step_timeout_s", "lease_s", "sweep_patience_s")
-        for shorter, longer in pairwise(ladder):
+        twice = "work is claimed a second time while the first attempt is still running"
+        ladder = (
+            ("upstream_timeout_s", "step_timeout_s", twice),
+            ("step_timeout_s", "lease_s", twice),
+            ("lease_s", "sweep_patience_s", "work is reported as stuck while a worker is still at it"),
+        )
+        for shorter, longer, consequence in ladder:
             if getattr(self, shorter) >= getattr(self, longer):
                 raise ValueError(
                     f"REGISTRAR_{shorter.upper()} ({getattr(self, shorter):g}) must be smaller than "
-                    f"REGISTRAR_{longer.upper()} ({getattr(self, longer):g}): otherwise work is claimed "
-                    "a second time while the first attempt is still running"
+                    f"REGISTRAR_{longer.upper()} ({getattr(self, longer):g}): otherwise {consequence}"
                 )
         if self.silence > self.lease:
             raise ValueError(
