@@ -21,7 +21,7 @@ from fastapi.dependencies.models import Dependant
 from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect
 
-from app.api import quotas
+from app.api import quotas, repeated_keys
 from app.api.problems import pydantic_error
 from app.db.paging import InvalidPageToken, PageRequest
 from app.db.paging import request as page_request
@@ -176,7 +176,7 @@ def _digest(body: bytes) -> bytes:
 def _parse(body: bytes, model: type[Body]) -> Body:
     body = body.removeprefix(codecs.BOM_UTF8)  # Windows PowerShell writes it, RFC 8259 lets us
     try:
-        return model.model_validate_json(body)
+        taken = model.model_validate_json(body)
     except ValidationError as error:
         found = error.errors(include_url=False, include_input=False, include_context=False)
         if found[0]["type"] == "json_invalid":
@@ -186,6 +186,10 @@ def _parse(body: bytes, model: type[Body]) -> Body:
             f"{len(found)} field(s) are wrong." if len(found) > 1 else found[0]["msg"],
             [pydantic_error(part) for part in found[:100]],
         ) from None
+    if (name := repeated_keys.find(body, taken)) is not None:
+        words = f"The name {name!r} stands twice in one object; nobody can tell which value is meant."
+        raise Unprocessable("validation_failed", words, [FieldError("", "key_repeated", words)])
+    return taken
 
 
 IdempotencyKey = Annotated[

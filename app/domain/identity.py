@@ -156,6 +156,7 @@ _DATE: Final = re.compile(
 _QUOTED: Final = re.compile(r"[\"“”„«»‘’‚‹›'](.*)[\"“”„«»‘’‚‹›']|['‘’]([^\"“”„«»‘’‚‹›']*)", re.DOTALL)
 """A pair around the value, or the single one by which spreadsheets mark a text."""
 _QUOTES: Final = frozenset("\"“”„«»‘’‚‹›'")
+_APOSTROPHES: Final = frozenset("'‘’‚‹›")
 _INVISIBLE_EDGES: Final = "\ufeff\u200b\u200c\u200d\u200e\u200f\u2060\x00"
 _SPREADSHEET_ERRORS: Final = re.compile(
     r"#(?:N/A|NULL!|DIV/0!|VALUE!|REF!|NAME\?|NUM!|SPILL!|CALC!|GETTING_DATA"
@@ -284,7 +285,13 @@ def _clean(
 def _unquoted(name: str, value: str | None, limit: int, found: list[Finding]) -> str | None:
     """`_clean`, without quotation marks around the value: no firmware has them, many a program puts them."""
     clean = _clean(name, value, limit, found)
-    if clean is None or clean[0] not in _QUOTES or (quoted := _QUOTED.fullmatch(clean)) is None:
+    if clean is None or clean[0] not in _QUOTES:
+        return clean
+    quoted = _QUOTED.fullmatch(clean)
+    if quoted is None:
+        if clean[0] not in _APOSTROPHES:
+            # What stood behind it in its file may be part of the value, or the value of the next column.
+            found.append(Finding("quote_unclosed", name, "It begins with a quotation mark that never ends."))
         return clean
     inside = (quoted.group(1) or quoted.group(2) or "").strip()
     if not inside:

@@ -48,10 +48,10 @@ def problems_of(row: Row, checked: CheckedDevice) -> tuple[Problem, ...]:
     """The row's problems, errors first, otherwise in the order in which they were found."""
     noticed = [*_noticed(row)]
     told = {(problem.code, problem.field) for problem in noticed}
-    # A workbook's cell is known to be an error before its value is looked at: once is enough.
+    # What the reader has told, of this value or of the whole row, is not told again by the value's own look.
     found = [
         *noticed,
-        *(problem for problem in _found(row, checked) if (problem.code, problem.field) not in told),
+        *(p for p in _found(row, checked) if not told & {(p.code, p.field), (p.code, None)}),
     ]
     found.sort(key=lambda problem: not problem.is_error)
     return tuple(found)

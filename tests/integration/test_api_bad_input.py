@@ -10,6 +10,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from app.api import repeated_keys
 from app.domain.catalogue import CATALOGUE
 from app.domain.identity import IdentityKind
 from app.main import build
@@ -575,3 +576,47 @@ async def test_a_caller_that_goes_away_in_the_middle_of_a_body_is_no_error_of_ou
     assert sent[0]["status"] == 400
     assert "unexpected_error" not in "".join(capfd.readouterr())
     await assert_nothing_stored(world)
+
+
+# --- names that stand twice -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("device", "name"),
+    [
+        ('{"serial_number": "A", "serial_number": "B", "manufacturer": "C", "model": "M"}', "serial_number"),
+        ('{"serial_number":"A","manufacturer":"C","model":"M","model" : "M"}', "model"),
+        ('{"serial_number":"A","manufacturer":"C","model":"M","mo\\u0064el":"M"}', "model"),
+    ],
+)
+@pytest.mark.parametrize("more", [0, 1_100], ids=["small", "large"])
+async def test_a_name_that_stands_twice_is_refused_whoever_is_meant(
+    world: World, device: str, name: str, more: int
+) -> None:
+    """Large: beyond what is looked at exactly without being counted first."""
+    partner = await world.partner()
+    hashes = [json.dumps(d.fields()) for d in synthetic(more, seed=8, kind=IdentityKind.HARDWARE_HASH)]
+    assert not more or sum(map(len, hashes)) > repeated_keys.SMALL
+    rows = ",".join([*hashes, device])
+    body = f'{{"customer_id": "{partner.customer_id}", "reference": "R", "devices": [{rows}]}}'
+    problem = problem_of(await send(world, partner, body.encode()), 422, "validation_failed")
+    assert [error["code"] for error in problem["errors"]] == ["key_repeated"]
+    assert repr(name) in problem["detail"]
+    assert await world.count("orders") == 0
+
+
+async def test_colons_in_values_and_blanks_around_them_repeat_no_name(world: World) -> None:
+    partner = await world.partner()
+    rows = [
+        {**device.fields(), "line_ref": f'"PO" : {number}:\n"serial_number":'.replace("\n", " ")}
+        for number, device in enumerate(synthetic(1_100, seed=9, kind=IdentityKind.HARDWARE_HASH))
+    ]
+    for reference, separators in (("blanks", (" , ", " : ")), ("none", (",", ":"))):
+        body = json.dumps(
+            {"customer_id": str(partner.customer_id), "reference": reference, "devices": rows},
+            separators=separators,
+        ).encode()
+        assert len(body) > repeated_keys.SMALL
+        response = await send(world, partner, body)
+        assert response.status_code == 201, response.text
+        assert response.json()["counts"]["total"] == len(rows)

@@ -560,3 +560,20 @@ def test_a_whole_order_is_checked_in_little_time(kind: IdentityKind) -> None:
     # 4 µs a tuple, 20 µs a hash on a small machine; the bound only catches a change of the order of growth.
     assert time.perf_counter() - started < 1
     assert all(device.kind is kind and not device.findings for device in result)
+
+
+@pytest.mark.parametrize("serial", ['"SYNOPEN', "“SYNOPEN", '"', '"A" and B'])
+def test_a_quotation_mark_that_never_ends_makes_a_value_doubtful(serial: str) -> None:
+    """As a damaged file leaves it: the rest of the value may stand in another column."""
+    result = check(Device(serial_number=serial, manufacturer=MAKER, model=MODEL), ALL, NOW)
+    assert [(finding.code, finding.field) for finding in result.findings] == [
+        ("quote_unclosed", "serial_number")
+    ]
+    assert not result.is_valid
+
+
+@pytest.mark.parametrize("model", ['Book 15"', 'Book 15" (2026)', "'t Book"])
+def test_marks_elsewhere_are_part_of_a_value(model: str) -> None:
+    result = check(Device(serial_number=SERIAL, manufacturer=MAKER, model=model), ALL, NOW)
+    assert result.is_valid
+    assert "quote_unclosed" not in [finding.code for finding in result.findings]
