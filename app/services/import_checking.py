@@ -270,7 +270,8 @@ def _purchase_order(text: str | None) -> str | None:
 def restored(original: str, hash_data: bytes | None) -> tuple[list[str], Pairs | None]:
     """The cells as they were in the file, and the row's columns where they were not the file's.
 
-    Such a row may have no column at all: a line that could not be read. The cell of a hash that has been moved or deleted since is empty.
+    Such a row may have no column at all: a line that could not be read. The cell of a hash that has been
+    moved or deleted since is empty.
     """
     found = orjson.loads(original)
     pairs: Pairs | None = None
