@@ -12,7 +12,6 @@ from typing import Any, cast
 import uvloop
 from arq import func
 from arq.typing import StartupShutdown, WorkerCoroutine
-from arq.worker import Worker
 
 from app import telemetry
 from app.db.engine import OUTAGES
@@ -23,6 +22,7 @@ from app.services.import_reading import Stopping
 from app.settings import Settings
 from app.telemetry import logger, origin
 from workers.lanes import SLICE, run_lane
+from workers.stopping import REDIS_OUTAGES, PromptWorker
 
 log = logger("worker")
 
@@ -160,19 +160,20 @@ async def shutdown(ctx: Context) -> None:
         habit.cancel()
     await asyncio.wait(ctx["habits"])
     runtime = _runtime(ctx)
-    with contextlib.suppress(*OUTAGES):
-        await sweep.end_beat(runtime)
+    with contextlib.suppress(*OUTAGES):  # TimeoutError is an OSError
+        async with asyncio.timeout(BEAT_SECONDS):
+            await sweep.end_beat(runtime)
     await runtime.close()
     log.info("worker_stopped")
 
 
-def build(settings: Settings) -> Worker:
+def build(settings: Settings) -> PromptWorker:
     """The worker for settings that have both URLs. Building it connects nothing."""
     if settings.redis_url is None:
         raise ValueError("a worker needs the URL of Redis")
     lane_timeout = SLICE + settings.step_timeout_s + 10
     ctx: Context = {"settings": settings}
-    worker = Worker(
+    worker = PromptWorker(
         functions=[
             # One try: the rows bring back what is not done. The timeout ends a lane that hangs.
             func(cast(WorkerCoroutine, coroutine), timeout=lane_timeout, max_tries=1, keep_result=0)
@@ -208,6 +209,10 @@ async def run(settings: Settings) -> None:
             await worker.async_run()
         except asyncio.CancelledError:
             log.info("worker_stopping")
+        except REDIS_OUTAGES:
+            if worker.allow_pick_jobs:
+                raise
+            # Told to stop: that Redis is away changes nothing any more.
         finally:
             await worker.close()
 

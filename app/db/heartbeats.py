@@ -53,28 +53,32 @@ async def silent(session: AsyncConnection, *, since: datetime, until: datetime) 
 
 async def end_claims(
     session: AsyncConnection, worker_ids: Sequence[str], now: datetime, *, lease_before: datetime
-) -> int:
-    """Ends the leases of these workers' claims, except those that end at `lease_before` or later.
+) -> list[str]:
+    """Ends the leases of these workers' claims, except those that end at `lease_before` or later; whose
+    they were, a name for each claim.
 
     The owner stays, as where a lease has run out: nobody else having claimed it, the worker may still
     finish. What is locked is left: somebody is at work on it, or a frozen worker's transaction holds it.
     """
     first, last = zip(*map(claim_tokens, worker_ids), strict=True)
-    ended = 0
+    names = dict(zip(first, worker_ids, strict=True))
+    ended: list[str] = []
     for table, claimed in _CLAIMED.items():
-        ended += await execute(
+        found = await fetch_all(
             session,
-            f"WITH dead AS MATERIALIZED (SELECT c.id FROM {table} c "
+            f"WITH dead AS MATERIALIZED (SELECT c.id, w.first FROM {table} c "
             "JOIN unnest(CAST(:first AS uuid[]), CAST(:last AS uuid[])) AS w(first, last) "
             "ON c.owner BETWEEN w.first AND w.last "
             f"WHERE ({claimed}) AND c.lease_until >= :now AND c.lease_until < :before "
             "FOR NO KEY UPDATE OF c SKIP LOCKED) "
-            f"UPDATE {table} SET lease_until = NULL FROM dead WHERE {table}.id = dead.id",
+            f"UPDATE {table} SET lease_until = NULL FROM dead WHERE {table}.id = dead.id "
+            "RETURNING dead.first",
             first=list(first),
             last=list(last),
             now=now,
             before=lease_before,
         )
+        ended += [names[row["first"]] for row in found]
     return ended
 
 

@@ -118,7 +118,7 @@ def _rows() -> list[Code]:
              "The first request with this Idempotency-Key is still running",
              "Wait for the time in `Retry-After`, then send the same request again."),
         Code("invalid_state", request, error, never, "That is not possible in the present state",
-             "Read the resource again; the detail says what it is waiting for."),
+             "The detail says why, and what to do if anything can be done; the resource shows its present state."),
         Code("invalid_page_token", request, error, never, "The page token is not one of ours",
              "Start again without `page_token`."),
         Code("invalid_parameter", request, error, never, "A parameter has a value that can not be used",
@@ -226,6 +226,8 @@ def _rows() -> list[Code]:
              "Format the column as text and enter the value again from the source."),
         Code("cell_is_error", row, error, never, "The cell shows an error of the spreadsheet",
              "Correct the formula, or enter the value itself."),
+        Code("value_is_boolean", row, error, never, "The value is TRUE or FALSE, which no device has",
+             "Enter the value again from its source, as a text."),
         Code("number_rounded", row, error, never, "The number has more digits than a spreadsheet keeps",
              "Format the column as text and enter the value again from the source."),
         # --- one device, before sending -----------------------------------------------------------

@@ -24,6 +24,7 @@ class Mark(Enum):
     ROUNDED = auto()
     DATE = auto()
     ERROR = auto()
+    BOOLEAN = auto()
 
 
 class SheetRow(NamedTuple):
@@ -52,6 +53,7 @@ class Values:
                 marks.append((at, mark))
         elif type_ == "b":
             text = "TRUE" if text.strip() == "1" else "FALSE"
+            marks.append((at, Mark.BOOLEAN))
         elif type_ == "e":
             marks.append((at, Mark.ERROR))
         elif type_ == "d":

@@ -36,6 +36,8 @@ _ORDER: Final = frozenset(
     {"customer_id", "reference", "devices", "group_tag", "purchase_order", "on_invalid"}
 )
 """Keys of our own order."""
+NEVER_BOOLEAN: Final = frozenset({"serial_number", "product_key", "manufacturer", "model"})
+"""Fields that are texts, whatever a program or a spreadsheet has made of them."""
 _UNSTORABLE: Final = re.compile("[\x00\ud800-\udfff]")
 _NOT_JSON = Notice("line_not_json", "The line is not a JSON object.")
 _REPEATED = Notice("key_repeated", "A key occurs twice in the object; nobody can tell which value is meant.")
@@ -43,6 +45,10 @@ _REPEATED = Notice("key_repeated", "A key occurs twice in the object; nobody can
 
 class _Number(str):
     """A number, with the characters it was written in."""
+
+
+class _Boolean(str):
+    """`true` or `false` without quotation marks."""
 
 
 _decode = json.JSONDecoder(
@@ -156,6 +162,8 @@ def _rows(text: Text, plans: _Plans) -> Iterator[Row]:
         for place, field in plan.known:
             if field == "serial_number" and isinstance(cells[place], _Number):
                 flaws.append(serial_from_number(plan.names[place]))
+            elif field in NEVER_BOOLEAN and isinstance(cells[place], _Boolean):
+                flaws.append(value_is_boolean(plan.names[place]))
         yield plan.row(number, at, cells, tuple(flaws))
 
 
@@ -204,7 +212,7 @@ def _text(value: Any) -> tuple[str, bool]:
     if value is None:
         return "", False
     if isinstance(value, bool):
-        return ("true" if value else "false"), False
+        return _Boolean("true" if value else "false"), False
     return "", True
 
 
@@ -219,3 +227,8 @@ def _clean(text: str) -> tuple[str, bool]:
 def serial_from_number(column: str | None) -> Notice:
     words = "The serial number is stored as a number: zeros in front of it are lost, if it had any."
     return Notice("serial_from_number", words, column)
+
+
+def value_is_boolean(column: str | None) -> Notice:
+    words = "The value is a logical one, TRUE or FALSE, and no text."
+    return Notice("value_is_boolean", words, column)

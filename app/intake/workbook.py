@@ -14,7 +14,7 @@ from typing import Final
 from app.intake import layout, shaping
 from app.intake.archive import Archive
 from app.intake.cells import Mark, SheetRow
-from app.intake.json_lines import serial_from_number
+from app.intake.json_lines import NEVER_BOOLEAN, serial_from_number, value_is_boolean
 from app.intake.layout import Layout
 from app.intake.parts import Sheet, Styles, sheets_of
 from app.intake.profiles import Profile
@@ -145,5 +145,7 @@ def _told(mark: Mark, field: str | None, column: str) -> Notice | None:
             return Notice("number_rounded", words, column)
         case Mark.NUMBER if field == "serial_number":
             return serial_from_number(column)
-        case Mark.NUMBER:
+        case Mark.BOOLEAN if field in NEVER_BOOLEAN:
+            return value_is_boolean(column)
+        case Mark.NUMBER | Mark.BOOLEAN:
             return None

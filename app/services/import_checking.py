@@ -267,13 +267,14 @@ def _purchase_order(text: str | None) -> str | None:
     return text if text and text.isprintable() and len(text) <= 255 else None
 
 
-def restored(original: str, hash_data: bytes | None) -> tuple[list[str], Pairs]:
+def restored(original: str, hash_data: bytes | None) -> tuple[list[str], Pairs | None]:
     """The cells as they were in the file, and the row's columns where they were not the file's.
 
-    The cell of a hash that has been moved or deleted since is empty.
+    Such a row may have no column at all: a line that could not be read. The cell of a hash that has been
+    moved or deleted since is empty.
     """
     found = orjson.loads(original)
-    pairs: Pairs = ()
+    pairs: Pairs | None = None
     if isinstance(found, dict):
         found, pairs = found["cells"], tuple((name, known) for name, known in found["columns"])
     text = "" if hash_data is None else hardware_hash.encode(hash_data)

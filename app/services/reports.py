@@ -84,9 +84,10 @@ async def _errors(
 def _add_rows(corrections: Corrections, rows: Sequence[Record], pairs: Pairs) -> None:
     for row in rows:
         cells, own = restored(row["original"], row["hash_data"])
-        names = {field: name for name, field in own or pairs if field is not None}
+        columns = pairs if own is None else own
+        names = {field: name for name, field in columns if field is not None}
         problems = [_problem(found, names) for found in row["findings"] or ()]
-        corrections.add_cells(row["row_number"], cells, problems, own or pairs)
+        corrections.add_cells(row["row_number"], cells, problems, columns)
 
 
 def _problem(found: Mapping[str, str], names: Mapping[str, str]) -> Problem:

@@ -74,8 +74,8 @@ async def end_claims_of_the_dead(runtime: Runtime) -> int:
             return 0
         ended = await heartbeats.end_claims(tx.session, dead, now, lease_before=heard_until + settings.lease)
     if ended:
-        log.warning("claims_of_dead_worker_ended", worker_ids=dead, claims=ended)
-    return ended
+        log.warning("claims_of_dead_worker_ended", worker_ids=sorted(set(ended)), claims=len(ended))
+    return len(ended)
 
 
 async def tidy(runtime: Runtime) -> None:

@@ -449,6 +449,7 @@ async def test_rows_whose_hash_is_gone_are_counted_and_need_a_new_order(world: W
     assert states == ["failed", "registered"]
     problem = problem_of(await post(world, partner, order_id, "retry-failed"), 409, "invalid_state")
     assert "new order" in problem["detail"]
+    assert problem["remedy"].startswith("The detail says why, and what to do")
 
 
 async def test_nothing_is_tried_again_in_an_order_without_failures(world: World) -> None:

@@ -8,6 +8,7 @@ from uuid import UUID
 import pytest
 
 from app.domain.order import OrderState
+from app.embedded.valkey import Valkey
 from app.services import batches
 from tests.agreement import assert_agreement
 from tests.line import line_to_postgres
@@ -95,6 +96,43 @@ async def test_a_worker_told_to_stop_finishes_the_call_it_is_making(world: World
     assert (batch["owner"], batch["uncertain"]) == (None, False)
     assert process.returncode == 0
     assert not await world.select("SELECT * FROM worker_heartbeats")
+    await world.work()
+    assert len(await world.calls("append")) == 1
+    await _assert_all_registered(world, partner, order_id)
+
+
+@pytest.mark.parametrize("at_work", [False, True])
+async def test_a_worker_told_to_stop_while_redis_is_away_stops_in_good_order(
+    world: World, tmp_path: Path, at_work: bool
+) -> None:
+    """In far less than the minute that a worker at work waits for Redis."""
+    partner, order_id = await _order_with_known_tag(world)
+    if at_work:
+        await world.arm({"operation": "append", "kind": "hold", "phase": "after"})
+    redis = Valkey(tmp_path / "redis", durable=False)
+    await asyncio.to_thread(redis.start)
+    log = tmp_path / "worker.log"
+    try:
+        async with worker_process(world, log, redis_url=redis.url) as process:
+            if at_work:
+                await world.until_held_open(within=PATIENCE)
+            else:
+                await until_over(world, partner, order_id)
+            await asyncio.to_thread(redis.kill)
+            process.send_signal(signal.SIGTERM)
+            await world.let_go()
+            async with asyncio.timeout(PATIENCE):
+                assert await process.wait() == 0
+    finally:
+        await asyncio.to_thread(redis.stop)
+
+    assert not await world.select("SELECT * FROM worker_heartbeats")
+    [batch] = await world.batches(order_id)
+    assert (batch["owner"], batch["uncertain"]) == (None, False)
+    told = log.read_text()
+    assert "worker_stopped" in told
+    assert "redis_not_tidied" in told
+    assert "Traceback" not in told
     await world.work()
     assert len(await world.calls("append")) == 1
     await _assert_all_registered(world, partner, order_id)

@@ -53,6 +53,30 @@ async def until_logged(log: Path, words: str) -> None:
 # --- killed ---------------------------------------------------------------------------------------
 
 
+async def test_only_dead_workers_that_had_claimed_something_are_named(
+    world: World, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    await order_behind_a_tag(world)
+    async with world.another() as idle:
+        await sweep.beat(idle.runtime)
+        unnamed = idle.runtime.presence.worker_id
+    await world.arm({"operation": "append", "kind": "hold", "phase": "before"})
+    async with worker_process(world, tmp_path / "worker.log") as process:
+        await world.until_held_open(within=PATIENCE)
+        process.send_signal(signal.SIGKILL)
+        await process.wait()
+    silent = {row["worker_id"] for row in await world.select("SELECT worker_id FROM worker_heartbeats")}
+    assert unnamed in silent
+    [killed] = silent - {unnamed}
+
+    await world.watch(SILENCE + SECOND)
+    await world.let_go()
+
+    [told] = [line for line in caplog.text.splitlines() if "claims_of_dead_worker_ended" in line]
+    assert killed in told
+    assert unnamed not in told
+
+
 @pytest.mark.parametrize(("phase", "dedup"), [("before", True), ("after", False)])
 async def test_a_killed_workers_batch_is_taken_up_while_its_lease_is_far_from_over(
     world: World, tmp_path: Path, phase: str, dedup: bool

@@ -127,6 +127,30 @@ async def test_the_service_and_a_dry_run_on_the_spot_write_the_same_errors(
     }
 
 
+async def test_a_line_without_cells_gets_no_header_and_the_command_line_writes_the_same_bytes(
+    world: World, tmp_path: Path
+) -> None:
+    partner = await world.partner()
+    lines = [
+        '{"serial_number": "SYN1", "manufacturer": "Contoso"}',
+        "nonsense",
+        '{"serial_number": "SYN2", "manufacturer": "Contoso"}',
+        '{"S/N": "SYN3"}',
+        "nonsense",
+        '{"S/N": "SYN4"}',
+    ]
+    data = "\n".join(lines).encode()
+    (tmp_path / "devices.jsonl").write_bytes(data)
+    found = await preview(world, partner, data)
+    theirs = await download(world, partner, f"/v1/imports/{found['id']}/errors.csv")
+    errors = tmp_path / "errors.csv"
+    CliRunner().invoke(app, ["validate", str(tmp_path / "devices.jsonl"), "--errors", str(errors)])
+
+    assert errors.read_bytes().decode("utf-8-sig") == theirs
+    told = [line.split(",")[0] for line in theirs.splitlines()]
+    assert told == ["row", "row", "1", "2", "3", "row", "4", "5", "6"]
+
+
 async def test_warnings_can_be_had_too(world: World) -> None:
     partner = await world.partner()
     found = await preview(world, partner, sheet(HEADER, [[" SYN1", "Contoso", "Book"], ["SYN2", "", ""]]))

@@ -2,6 +2,7 @@ import base64
 import hashlib
 import json
 import random
+import re
 import struct
 import time
 from datetime import UTC, datetime
@@ -250,6 +251,12 @@ def test_damage_to_the_structure_is_told_from_damage_to_the_contents() -> None:
     for change in (too_short_record, record_over_the_end, longer_list, no_checksum_record, changed_filling):
         assert code_of(rebuilt(change)) == "hash_malformed", change.__name__
     assert code_of(rebuilt(changed_checksum)) == "hash_checksum_mismatch"
+    for change, words in (
+        (too_short_record, "breaks at byte 4."),
+        (record_over_the_end, "length of a record points beyond the end of its list."),
+    ):
+        with pytest.raises(HashError, match=re.escape(words)):
+            decode(rebuilt(change))
 
 
 def test_no_word_about_damage_contains_a_part_of_the_hash() -> None:

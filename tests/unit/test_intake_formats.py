@@ -70,7 +70,7 @@ def test_a_key_that_appears_late_is_used_and_told_on_its_first_row() -> None:
 
 
 def test_numbers_keep_their_digits_and_a_numeric_serial_number_is_told() -> None:
-    text = '{"serial_number": 12345, "pkid": 4898710000000, "make": 1.50, "model": true}'
+    text = '{"serial_number": 12345, "pkid": 4898710000000, "make": 1.50, "model": "true"}'
     _, (row,) = load(text)
     assert row.fields == {
         "serial_number": "12345",
@@ -81,6 +81,19 @@ def test_numbers_keep_their_digits_and_a_numeric_serial_number_is_told() -> None
     assert [(notice.code, notice.column) for notice in row.notices] == [
         ("serial_from_number", "serial_number")
     ]
+
+
+@pytest.mark.parametrize("field", ["serial_number", "product_key", "manufacturer", "model"])
+def test_true_and_false_are_the_name_of_nothing(field: str) -> None:
+    sound = {"serial_number": "1", "manufacturer": "HP", "model": "X", "group_tag": True, "shelf": False}
+    for value in (True, False):
+        _, (row,) = load(json.dumps(sound | {field: value}))
+        assert [(n.code, n.column) for n in row.notices if n.code != "column_unknown"] == [
+            ("value_is_boolean", field)
+        ]
+        assert not row.is_sound
+        _, (quoted,) = load(json.dumps(sound | {field: str(value)}))
+        assert quoted.is_sound
 
 
 @pytest.mark.parametrize(

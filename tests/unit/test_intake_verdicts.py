@@ -140,6 +140,8 @@ def test_what_a_spreadsheet_does_to_values_is_named_cell_by_cell() -> None:
         ("“5CD1”", None, None, "Contoso", "Book"),
         ("5CD2\u00a0", None, None, "Contoso", "Book"),
         ("10-Mar", None, None, "Contoso", "Book"),
+        (Raw('<c r="A13" t="b"><v>1</v></c>'), None, None, "Contoso", "Book"),
+        ("TRUE", None, None, "Contoso", "Book"),
     ]
     expected: list[Verdict] = [
         (KEY, []),
@@ -153,6 +155,8 @@ def test_what_a_spreadsheet_does_to_values_is_named_cell_by_cell() -> None:
         (TUPLE, ["value_quoted"]),
         (TUPLE, ["value_trimmed"]),
         (TUPLE, ["serial_looks_like_date"]),
+        (None, ["value_is_boolean"]),
+        (TUPLE, []),
     ]
     data = workbook({"Devices": rows}, formats=("dd.mm.yyyy",))
     assert verdicts(data)[1] == expected
