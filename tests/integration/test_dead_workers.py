@@ -50,6 +50,22 @@ async def until_logged(log: Path, words: str) -> None:
             await asyncio.sleep(0.02)
 
 
+async def freeze(world: World, process: asyncio.subprocess.Process) -> None:
+    """Between two transactions: the locks of one would hold up whoever takes over until PostgreSQL finds the
+    worker gone. That loses nothing, and is another story."""
+    its = "a.datname = current_database() AND a.application_name = 'registrar-worker'"
+    in_transaction = (
+        f"SELECT 1 FROM pg_locks JOIN pg_stat_activity a USING (pid) WHERE locktype = 'virtualxid' AND {its}"
+    )
+    assert await world.select(f"SELECT 1 FROM pg_stat_activity a WHERE {its}"), "it is seen at all"
+    async with asyncio.timeout(PATIENCE):
+        process.send_signal(signal.SIGSTOP)
+        while await world.select(in_transaction):
+            process.send_signal(signal.SIGCONT)
+            await asyncio.sleep(0)
+            process.send_signal(signal.SIGSTOP)
+
+
 # --- killed ---------------------------------------------------------------------------------------
 
 
@@ -200,7 +216,7 @@ async def test_a_frozen_worker_that_comes_back_finds_its_batch_lost_and_records_
     log = tmp_path / "worker.log"
     async with worker_process(world, log) as process:
         await world.until_held_open(within=PATIENCE)
-        process.send_signal(signal.SIGSTOP)
+        await freeze(world, process)
         [(_, lease_until)] = await claims(world)
         assert lease_until is not None
         await world.watch(SILENCE + SECOND)
