@@ -1,4 +1,4 @@
-"""Batches: how an order is cut, how a batch moves, and which answer belongs to which device.
+"""Batches: how a batch moves, and which answer belongs to which device.
 
 A batch goes to the platform in one call and carries one customer's devices of one group tag,
 because Partner Center's batch id is the group tag. Answers are matched by key where they carry
@@ -7,7 +7,6 @@ one; where they do not, by position, and a position is trusted only when nothing
 
 from collections import defaultdict
 from collections.abc import Container, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -39,32 +38,6 @@ BATCH_TRANSITIONS: dict[BatchState, frozenset[BatchState]] = {
 
 OPEN_BATCH = frozenset({_B.HELD, _B.QUEUED, _B.SUBMITTING, _B.SUBMITTED, _B.UNKNOWN})
 IN_FLIGHT = frozenset({_B.SUBMITTING, _B.SUBMITTED, _B.UNKNOWN})
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """One batch to be: its group tag and the positions (indices into the order's rows) in it."""
-
-    group_tag: str
-    rows: tuple[int, ...]
-
-
-def plan(group_tags: Sequence[str | None], limit: int) -> list[Plan]:
-    """Cuts an order's rows by group tag, then at `limit` devices, keeping the rows' order.
-
-    `group_tags` has one entry per row; None marks a row that is not sent (invalid).
-    """
-    if limit < 1:
-        raise ValueError("a batch takes at least one device")
-    by_tag: dict[str, list[int]] = defaultdict(list)
-    for index, tag in enumerate(group_tags):
-        if tag is not None:
-            by_tag[tag].append(index)
-    return [
-        Plan(tag, tuple(rows[start : start + limit]))
-        for tag, rows in by_tag.items()
-        for start in range(0, len(rows), limit)
-    ]
 
 
 class SentRow(NamedTuple):

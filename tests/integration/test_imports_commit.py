@@ -6,10 +6,10 @@ from uuid import UUID
 
 from sqlalchemy import text
 
-from app.domain.batch import plan
 from app.domain.identity import IdentityKind
 from deploy.synthetic import devices
 from tests.agreement import assert_agreement
+from tests.cutting import cut
 from tests.import_scene import (
     HEADER,
     commit,
@@ -47,7 +47,7 @@ async def test_the_preview_and_the_order_have_the_same_numbers(world: World) -> 
     ]
     found = await preview(world, partner, sheet(TAGGED, rows), reference="PO-1")
     assert found["counts"] == {"total": 1011, "valid": 1008, "warning": 0, "invalid": 3}
-    expected = plan([row[3] if place < 1008 else None for place, row in enumerate(rows)], 1000)
+    expected = cut([row[3] if place < 1008 else None for place, row in enumerate(rows)], 1000)
     assert found["preview"]["batches"] == len(expected) == 3
 
     final = await committed(world, partner, found["id"])

@@ -1,8 +1,5 @@
-"""Cutting an order into batches, how a batch moves, and which answer belongs to which device."""
+"""How a batch moves, and which answer belongs to which device."""
 
-from itertools import groupby
-
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,40 +10,10 @@ from app.domain.batch import (
     BatchState,
     SentRow,
     match_answers,
-    plan,
 )
 from app.domain.registration import UpstreamRow
 
 B = BatchState
-TAGS = st.lists(st.none() | st.sampled_from(["Sales", "Kiosk", "sales", ""]), max_size=60)
-
-
-@given(TAGS, st.integers(min_value=1, max_value=7))
-def test_a_plan_has_every_row_to_be_sent_once_in_order_by_tag_within_the_limit(
-    tags: list[str | None], limit: int
-) -> None:
-    plans = plan(tags, limit)
-
-    planned = [row for batch in plans for row in batch.rows]
-    assert sorted(planned) == [index for index, tag in enumerate(tags) if tag is not None]
-    for batch in plans:
-        assert 1 <= len(batch.rows) <= limit
-        assert {tags[row] for row in batch.rows} == {batch.group_tag}
-        assert list(batch.rows) == sorted(batch.rows)
-    for tag, batches in groupby(plans, key=lambda batch: batch.group_tag):
-        rows = [row for batch in batches for row in batch.rows]
-        assert rows == [index for index, other in enumerate(tags) if other == tag], "order is kept"
-
-
-@given(TAGS, st.integers(min_value=1, max_value=7))
-def test_a_plan_makes_no_more_calls_than_needed(tags: list[str | None], limit: int) -> None:
-    sizes = {tag: tags.count(tag) for tag in tags if tag is not None}
-    assert len(plan(tags, limit)) == sum(-(-size // limit) for size in sizes.values())
-
-
-def test_a_batch_takes_at_least_one_device() -> None:
-    with pytest.raises(ValueError, match="at least one"):
-        plan(["Sales"], 0)
 
 
 def test_every_batch_state_can_be_reached_and_only_the_over_ones_end() -> None:

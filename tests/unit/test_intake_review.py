@@ -3,13 +3,13 @@
 import io
 from datetime import UTC, datetime
 
-from app.domain.batch import plan
 from app.domain.duplicates import mark_duplicates
 from app.domain.identity import IdentityKind, Rules, check
 from app.intake.devices import check_row, device_of
 from app.intake.review import Review, Reviewed, Terms
 from app.intake.rows import read
 from deploy.synthetic import devices
+from tests.cutting import cut
 from tests.unit.test_hardware_hash_damage import capture
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
@@ -41,7 +41,7 @@ def test_it_judges_as_the_check_of_an_order_does() -> None:
     assert [(r.device.kind, [f.code for f in r.device.findings]) for r in rows] == [
         (device.kind, [finding.code for finding in device.findings]) for device in expected
     ]
-    batches = plan([(d.group_tag or "Desk") if d.is_valid else None for d in expected], 20)
+    batches = cut([(d.group_tag or "Desk") if d.is_valid else None for d in expected], 20)
     assert sum(review.batches.values()) == len(batches)
     assert review.tags.total() == sum(len(batch.rows) for batch in batches) == review.valid.total()
     assert review.invalid == 10

@@ -1,0 +1,29 @@
+"""How an order is to be cut into batches, said in the simplest way: what the tests hold the real ways to.
+
+The service cuts while rows stream by, in chunks (`services.planning`) or in SQL (imports, retries).
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """One batch to be: its group tag and the positions (indices into the order's rows) in it."""
+
+    group_tag: str
+    rows: tuple[int, ...]
+
+
+def cut(group_tags: Sequence[str | None], limit: int) -> list[Cut]:
+    """By group tag, then at `limit` devices, in the rows' order. None marks a row that is not sent."""
+    by_tag: dict[str, list[int]] = defaultdict(list)
+    for index, tag in enumerate(group_tags):
+        if tag is not None:
+            by_tag[tag].append(index)
+    return [
+        Cut(tag, tuple(rows[start : start + limit]))
+        for tag, rows in by_tag.items()
+        for start in range(0, len(rows), limit)
+    ]

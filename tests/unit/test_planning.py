@@ -1,0 +1,45 @@
+"""Cutting an order into batches while its rows stream by: the same batches as if all were there at once."""
+
+from datetime import UTC, datetime
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.domain.identity import Device, IdentityKind, Rules
+from app.services.planning import Plan, Terms
+from tests.cutting import cut
+
+NOW = datetime(2026, 6, 1, tzinfo=UTC)
+RULES = Rules(frozenset(IdentityKind))
+
+
+@given(
+    st.lists(st.none() | st.sampled_from(["", "Sales", "Kiosk", "Depot"]), min_size=1, max_size=60),
+    st.integers(min_value=1, max_value=7),
+    st.integers(min_value=1, max_value=20),
+)
+def test_rows_in_chunks_are_cut_as_all_at_once(tags: list[str | None], limit: int, chunk: int) -> None:
+    """None: an invalid row. Empty: a row of the order's own tag."""
+    devices = [
+        Device(serial_number=f"SYN{row}", manufacturer="Contoso", model="Book", group_tag=tag or None)
+        if tag is not None
+        else Device(serial_number=f"SYN{row}")
+        for row, tag in enumerate(tags)
+    ]
+    plan = Plan(Terms(RULES, "Standard", {}, limit, NOW))
+    placed = []
+    for start in range(0, len(devices), chunk):
+        checked = plan.check(devices[start : start + chunk])
+        placed += plan.add(checked, [[] for _ in checked])
+
+    expected = cut([None if tag is None else tag or "Standard" for tag in tags], limit)
+    found: dict[int, list[int]] = {}
+    for row, of in enumerate(placed):
+        if of.batch is not None:
+            assert of.position == len(found.setdefault(of.batch, []))
+            found[of.batch].append(row)
+    assert sorted((plan.batches[n].group_tag, tuple(rows)) for n, rows in found.items()) == sorted(
+        (batch.group_tag, batch.rows) for batch in expected
+    )
+    assert [batch.devices for batch in plan.batches] == [len(found[n]) for n in range(len(plan.batches))]
+    assert plan.invalid == tags.count(None)
