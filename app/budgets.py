@@ -21,11 +21,11 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
 
 from app.domain import budget as policy_of
 from app.domain.budget import Budget, BudgetPolicy, Outcome, Pause, Permit, Standing, Why
 from app.domain.upstream import HeldBack, OutcomeUnknown, Said, Throttled, Unreachable, UpstreamFailure
+from app.redis_outage import REDIS_OUTAGES, Outage
 from app.settings import Settings
 from app.telemetry import logger
 
@@ -41,8 +41,6 @@ LONG_PATIENCE = timedelta(seconds=10)
 process may wait so long, so that at most one lane is lost to it."""
 REDIS_PATIENCE = 0.5
 """Seconds a change may take: a Redis that accepts and never answers must not hold up calls."""
-REDIS_PAUSE = 2.0
-"""Seconds in which Redis is left alone after it failed."""
 SEEN_FOR = 1.0
 """Seconds in which the value last seen is worth a try before asking for it."""
 SWAPS = 50
@@ -115,8 +113,7 @@ class Budgets:
     _locks: defaultdict[UUID, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
     long_wait: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held by the one call that may wait LONG_PATIENCE."""
-    _away_until: float = 0.0
-    _away: bool = False
+    _outage: Outage = field(default_factory=Outage)
 
     @classmethod
     def open(cls, url: str, policy: BudgetPolicy, standard: Clock) -> "Budgets":
@@ -135,11 +132,11 @@ class Budgets:
     async def change(self, connection_id: UUID, clock: Clock, decide: Decide[Decided]) -> Decided:
         """Replaces the budget by what `decide` makes of it, which may be asked more than once."""
         async with self._locks[connection_id]:
-            if time.monotonic() >= self._away_until:
+            if not self._outage.is_pausing:
                 try:
                     async with asyncio.timeout(REDIS_PATIENCE):
                         return await self._change_shared(connection_id, clock, decide)
-                except (RedisError, OSError) as error:  # TimeoutError is an OSError
+                except REDIS_OUTAGES as error:
                     self._lose(error)
                 except _Contended:
                     log.warning("budget_contended", connection_id=str(connection_id))
@@ -148,7 +145,7 @@ class Budgets:
     async def look(self, connection_ids: Iterable[UUID], clock: Clock) -> Seen:
         """The budgets of these connections; changes nothing."""
         found: dict[UUID, Budget] = {}
-        now, shared = clock(), time.monotonic() >= self._away_until
+        now, shared = clock(), not self._outage.is_pausing
         for connection_id in connection_ids:
             if shared:
                 try:
@@ -156,7 +153,7 @@ class Budgets:
                         _, held, now = await self._ask(connection_id, clock)
                     found[connection_id] = self._of(connection_id, held, now)
                     continue
-                except (RedisError, OSError) as error:
+                except REDIS_OUTAGES as error:
                     self._lose(error)
                     shared = False
             found[connection_id] = self._own_of(connection_id, now)
@@ -233,15 +230,12 @@ class Budgets:
         return decided
 
     def _lose(self, error: Exception) -> None:
-        self._away_until = time.monotonic() + REDIS_PAUSE
-        if not self._away:
+        if self._outage.begin():
             log.warning("shared_budget_lost", error=type(error).__name__)
-        self._away = True
 
     def _find(self) -> None:
-        if self._away:
+        if self._outage.end():
             log.info("shared_budget_found")
-        self._away = False
 
 
 @dataclass(frozen=True, slots=True)

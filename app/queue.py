@@ -20,9 +20,9 @@ from arq.connections import ArqRedis, RedisSettings, create_pool
 from redis.asyncio.retry import Retry
 from redis.backoff import ConstantBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from app.redis_outage import REDIS_OUTAGES
 from app.telemetry import logger
 
 QUEUE_NAME = "registrar:wake"
@@ -124,7 +124,7 @@ class Queue:
                 pool = await self._connected()
                 for wake_up in wake_ups:
                     await _enqueue(pool, wake_up, now)
-        except (RedisError, OSError) as error:  # TimeoutError is an OSError
+        except REDIS_OUTAGES as error:
             self._silent_until = time.monotonic() + PAUSE_AFTER_FAILURE
             self._planned.clear()  # what was asked for may not have arrived, or have gone with Redis
             log.warning("wake_up_not_sent", error=type(error).__name__, count=len(wake_ups))
@@ -153,7 +153,7 @@ class Queue:
         try:
             async with asyncio.timeout(SEND_PATIENCE):
                 return bool(await (await self._connected()).ping())
-        except (RedisError, OSError):
+        except REDIS_OUTAGES:
             return False
 
     async def close(self) -> None:

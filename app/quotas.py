@@ -6,15 +6,14 @@ uncounted: what protects the service from one caller must not be what stops all 
 """
 
 import asyncio
-import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from math import ceil
 from uuid import UUID
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
+from app.redis_outage import REDIS_OUTAGES, Outage
 from app.telemetry import logger
 
 log = logger("quotas")
@@ -25,8 +24,6 @@ KEPT = 2 * WINDOW
 """Seconds Redis keeps a count. It is of use for one window; processes' clocks may differ a little."""
 REDIS_PATIENCE = 0.2
 """Seconds counting may take: it is not worth more of a caller's time."""
-REDIS_PAUSE = 2.0
-"""Seconds in which Redis is left alone after it failed. Then one call tries, and the others pass it by."""
 
 _SCRIPT = """
 local used = redis.call('INCR', KEYS[1])
@@ -62,34 +59,24 @@ class Quotas:
     redis: Redis
     limit: int
     """Calls of one key in a window; 0: any number."""
-    _away_until: float = 0.0
-    _away: bool = False
+    _outage: Outage = field(default_factory=Outage)
 
     async def take(self, key_id: UUID, now: datetime) -> Quota | None:
         """Counts a call. None where there is no limit, or no Redis to count in: the call passes."""
-        if not self.limit or time.monotonic() < self._away_until:
+        if not self.limit or self._outage.is_pausing:
             return None
-        if self._away:
-            self._away_until = time.monotonic() + REDIS_PAUSE
+        if self._outage.is_on:
+            self._outage.begin()  # this call tries, and the others pass it by
         window, passed = divmod(now.timestamp() + key_id.int % WINDOW, WINDOW)
         try:
             async with asyncio.timeout(REDIS_PATIENCE):
                 used = await self.redis.execute_command(  # type: ignore[no-untyped-call]
                     "EVAL", _SCRIPT, 1, f"registrar:quota:{key_id}:{window:.0f}", KEPT
                 )
-        except (RedisError, OSError) as error:  # TimeoutError is an OSError
-            self._lose(error)
+        except REDIS_OUTAGES as error:
+            if self._outage.begin():
+                log.warning("calls_not_counted", error=type(error).__name__)
             return None
-        self._find()
-        return Quota(self.limit, int(used), ceil(WINDOW - passed))
-
-    def _lose(self, error: Exception) -> None:
-        self._away_until = time.monotonic() + REDIS_PAUSE
-        if not self._away:
-            log.warning("calls_not_counted", error=type(error).__name__)
-        self._away = True
-
-    def _find(self) -> None:
-        if self._away:
+        if self._outage.end():
             log.info("calls_counted_again")
-        self._away, self._away_until = False, 0.0
+        return Quota(self.limit, int(used), ceil(WINDOW - passed))

@@ -16,13 +16,14 @@ from arq.typing import StartupShutdown, WorkerCoroutine
 from app import telemetry
 from app.db.engine import OUTAGES
 from app.queue import QUEUE_NAME, WakeKind, WakeUp, deserialize, redis_settings, serialize
+from app.redis_outage import REDIS_OUTAGES
 from app.runtime import Runtime, databases, settle_memory
 from app.services import batches, consents, health, import_work, sweep, webhooks
 from app.services.import_reading import Stopping
 from app.settings import Settings
 from app.telemetry import logger, origin
 from workers.lanes import SLICE, run_lane
-from workers.stopping import REDIS_OUTAGES, PromptWorker
+from workers.stopping import PromptWorker
 
 log = logger("worker")
 

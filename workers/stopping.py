@@ -10,17 +10,14 @@ import contextlib
 from typing import Final
 
 from arq.worker import Worker
-from redis.exceptions import RedisError
 
+from app.redis_outage import REDIS_OUTAGES
 from app.telemetry import logger
 
 log = logger("worker")
 
 REDIS_GOODBYE: Final = 2.0
 """Seconds that each of arq's last words to Redis may take: those of its jobs, then its own."""
-
-REDIS_OUTAGES: Final = (RedisError, OSError)
-"""What a Redis that is away raises; TimeoutError is an OSError."""
 
 
 class PromptWorker(Worker):

@@ -160,9 +160,10 @@ async def read(request: Request, model: type[Body]) -> tuple[Body, bytes]:
         return _parse(body, model), hashlib.sha256(body).digest()
     # Beside the parser and on another core, in a thread of another pool: of two threads that take turns at
     # parsing, each would keep the 40 MB that a large order once took from its heap.
-    digest = asyncio.create_task(asyncio.to_thread(_digest, body))
-    await asyncio.sleep(0)
-    return await to_thread.run_sync(_parse, body, model), await digest
+    digest, taken = await asyncio.gather(
+        asyncio.to_thread(_digest, body), to_thread.run_sync(_parse, body, model)
+    )
+    return taken, digest
 
 
 SMALL_BODY = 64 * 1024

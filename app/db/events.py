@@ -15,6 +15,10 @@ from app.db.paging import Page, PageRequest, cut
 from app.db.sql import Record, execute, fetch_all, fetch_one, insert, listed
 from app.domain.ids import PartnerId
 
+OPEN = ("pending", "retrying")
+"""The states of a delivery that is still to be made."""
+_OPEN = listed(OPEN)
+
 
 @dataclass(frozen=True, slots=True)
 class NewEvent:
@@ -95,9 +99,6 @@ async def purge(session: AsyncConnection, *, occurred_before: datetime, limit: i
         "AND NOT EXISTS (SELECT FROM deliveries d WHERE d.event_id = e.id)",
         ids=ids,
     )
-
-
-_OPEN = listed(("pending", "retrying"))
 
 
 async def get_event(session: AsyncConnection, partner_id: PartnerId, event_id: UUID) -> Record | None:
@@ -201,19 +202,19 @@ async def claim_delivery(
     row = await fetch_one(
         session,
         "WITH busy AS ("
-        "  SELECT endpoint_id, count(*) AS n FROM deliveries WHERE state IN ('pending', 'retrying') "
+        f"  SELECT endpoint_id, count(*) AS n FROM deliveries WHERE state IN ({_OPEN}) "
         "  AND due_at <= :now AND lease_until >= :now GROUP BY endpoint_id), "
         # A table of its own: inside IN (...) it may be run, and lock another row, for each row looked at.
         "chosen AS MATERIALIZED ("
         "  SELECT d.id FROM deliveries d JOIN webhook_endpoints e ON e.id = d.endpoint_id "
         "  LEFT JOIN busy b ON b.endpoint_id = d.endpoint_id "
-        "  WHERE d.state IN ('pending', 'retrying') AND d.due_at <= :now "
+        f"  WHERE d.state IN ({_OPEN}) AND d.due_at <= :now "
         "  AND (d.lease_until IS NULL OR d.lease_until < :now) "
         "  AND coalesce(b.n, 0) < CASE WHEN e.consecutive_failures = 0 "
         "    THEN CAST(:window AS integer) ELSE 1 END "
         "  ORDER BY d.due_at, d.id LIMIT 1 FOR UPDATE OF d SKIP LOCKED) "
         "UPDATE deliveries SET owner = :owner, lease_until = :until FROM chosen "
-        "WHERE deliveries.id = chosen.id AND state IN ('pending', 'retrying') "
+        f"WHERE deliveries.id = chosen.id AND state IN ({_OPEN}) "
         "AND (lease_until IS NULL OR lease_until < :now) "
         "RETURNING partner_id, deliveries.id, owner, event_id, endpoint_id, attempts",
         owner=owner,
@@ -228,7 +229,7 @@ async def count_deliveries_due(session: AsyncConnection, now: datetime, *, limit
     """As the system: how many deliveries could be claimed now, counted up to `limit`."""
     row = await fetch_one(
         session,
-        "SELECT count(*) AS n FROM (SELECT FROM deliveries WHERE state IN ('pending', 'retrying') "
+        f"SELECT count(*) AS n FROM (SELECT FROM deliveries WHERE state IN ({_OPEN}) "
         "AND due_at <= :now AND (lease_until IS NULL OR lease_until < :now) LIMIT :limit) AS due",
         now=now,
         limit=limit,
@@ -301,8 +302,7 @@ async def shorten_leases(session: AsyncConnection, now: datetime, lease: timedel
     """As the system: none of them may end later than one that begins now, whatever clock has written it."""
     return await execute(
         session,
-        "UPDATE deliveries SET lease_until = :until WHERE state IN ('pending', 'retrying') "
-        "AND lease_until > :later",
+        f"UPDATE deliveries SET lease_until = :until WHERE state IN ({_OPEN}) AND lease_until > :later",
         until=now + lease,
         later=now + 2 * lease,
     )
@@ -327,7 +327,7 @@ async def exhaust_deliveries(
     return await execute(
         session,
         "UPDATE deliveries SET state = 'exhausted', settled_at = :now, owner = NULL, lease_until = NULL "
-        "WHERE partner_id = :partner AND endpoint_id = :endpoint AND state IN ('pending', 'retrying')",
+        f"WHERE partner_id = :partner AND endpoint_id = :endpoint AND state IN ({_OPEN})",
         partner=partner_id,
         endpoint=endpoint_id,
         now=now,

@@ -7,6 +7,7 @@ batch, with which all of its rows move at once: see `state_of`, and ADR 0015.
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -167,7 +168,7 @@ async def settle(
         upstream_codes=[_storable(outcome.upstream_code) for outcome in outcomes],
         names=[_storable(outcome.upstream_name) for outcome in outcomes],
         devices=[_storable(outcome.upstream_device_id) for outcome in outcomes],
-        moves=[f"{old}>{new}" for old, new in sorted(moves)],
+        moves=_spelt(moves),
     )
 
 
@@ -183,6 +184,11 @@ async def recorded_of_batch(
         batch=batch_id,
     )
     return {row["id"]: Outcome(**{**row, "state": RegistrationState(row["state"])}) for row in rows}
+
+
+@cache
+def _spelt(moves: frozenset[tuple[RegistrationState, RegistrationState]]) -> list[str]:
+    return [f"{old}>{new}" for old, new in sorted(moves)]
 
 
 _CORRECTABLE = listed({old for old, _ in CORRECTIONS})

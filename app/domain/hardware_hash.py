@@ -251,7 +251,7 @@ def _broken(blob: bytes, held: int, end: int, at: int) -> HashError:
         return HashError(
             "hash_truncated", "The end of its data is missing, and it was filled up to full length."
         )
-    if at > end - _CHECKSUM_LENGTH:
+    if not inside:
         return HashError("hash_malformed", "The length of a record points beyond the end of its list.")
     return HashError("hash_malformed", f"Its list of records breaks at byte {at:,}.")
 

@@ -7,6 +7,7 @@ nothing of the database.
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 from uuid import UUID
 
 from app.db.registrations import SendableRow
@@ -37,6 +38,16 @@ class Entry:
     detail: str | None = None
 
 
+_NAMED_BY: Final = {
+    "row": "row_number",
+    "registration_id": "id",
+    "line_ref": "line_ref",
+    "serial_number": "serial_number",
+    "product_key": "product_key",
+}
+"""By what an entry may name a device, and what that is in a batch's row."""
+
+
 class Index:
     """The batch's rows by everything a person may name one by."""
 
@@ -44,20 +55,13 @@ class Index:
         self._by: dict[tuple[str, object], set[int]] = defaultdict(set)
         self._rows = rows
         for place, row in enumerate(rows):
-            for name, value in (
-                ("row", row.row_number),
-                ("registration_id", row.id),
-                ("line_ref", row.line_ref),
-                ("serial_number", row.serial_number),
-                ("product_key", row.product_key),
-            ):
-                if value is not None:
+            for name, theirs in _NAMED_BY.items():
+                if (value := getattr(row, theirs)) is not None:
                     self._by[name, value].add(place)
 
     def find(self, entry: Entry) -> list[SendableRow]:
         """The rows that everything in the entry fits."""
-        names = ("row", "registration_id", "line_ref", "serial_number", "product_key")
-        given = [(name, getattr(entry, name)) for name in names if getattr(entry, name) is not None]
+        given = [(name, value) for name in _NAMED_BY if (value := getattr(entry, name)) is not None]
         found = [self._by.get(key, set()) for key in given]
         return [self._rows[place] for place in sorted(set.intersection(*found))] if found else []
 

@@ -14,6 +14,7 @@ import pytest_asyncio
 from anyio import to_thread
 
 from app import budgets as shared_budgets
+from app import redis_outage
 from app.budgets import PATIENCE, Budgets, ConnectionGate
 from app.db.clock import utc_now
 from app.domain import budget
@@ -448,7 +449,7 @@ async def test_an_emptied_redis_loses_neither_work_nor_a_retry_after(apart: Worl
 async def test_without_redis_work_goes_on_with_a_smaller_budget_and_what_is_learnt_is_shared_again(
     apart: World, naps: Naps, valkey: OwnValkey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shared_budgets, "REDIS_PAUSE", 0.0)
+    monkeypatch.setattr(redis_outage, "PAUSE", 0.0)
     partner = await apart.partner()
     first = await apart.order(partner, tuples(1, "BEFORE"))
     await naps.work(apart.runtime)

@@ -18,7 +18,7 @@ import pytest
 import pytest_asyncio
 from anyio import to_thread
 
-from app import quotas
+from app import quotas, redis_outage
 from app.embedded import Valkey
 from app.main import build
 from app.services import identities
@@ -284,7 +284,7 @@ async def test_without_redis_all_calls_pass_and_the_outage_is_logged_once(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(quotas, "REDIS_PAUSE", 0.0)
+    monkeypatch.setattr(redis_outage, "PAUSE", 0.0)
     partner = await world.partner(consented=False)
     async with api(world, clock, 2, redis_url=valkey.url) as one:
         assert [(await me(one, partner.key)).status_code for _ in range(3)] == [200, 200, 429]
@@ -317,11 +317,11 @@ async def test_a_redis_that_never_answers_holds_up_one_call_at_a_time_and_the_ot
     url = f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     try:
         async with api(world, clock, 2, redis_url=url) as one:
-            monkeypatch.setattr(quotas, "REDIS_PAUSE", 0.0)
+            monkeypatch.setattr(redis_outage, "PAUSE", 0.0)
             assert (await me(one, partner.key)).status_code == 200
             await asyncio.wait_for(asked.get(), 5)
             # From here on it is known to be away: of those who come together one tries, once in a pause.
-            monkeypatch.setattr(quotas, "REDIS_PAUSE", 600.0)
+            monkeypatch.setattr(redis_outage, "PAUSE", 600.0)
             responses = await asyncio.gather(*(me(one, partner.key) for _ in range(8)))
             responses += [await me(one, partner.key) for _ in range(3)]
             assert {response.status_code for response in responses} == {200}

@@ -1,0 +1,40 @@
+"""What Redis raises while it is away, and how it is left alone then.
+
+Redis is dispensable: whoever asks it does without, says so once, and asks again after a pause, so that
+no call waits for it over and over.
+"""
+
+import time
+from dataclasses import dataclass
+from typing import Final
+
+from redis.exceptions import RedisError
+
+REDIS_OUTAGES: Final = (RedisError, OSError)
+"""What a Redis that is away raises; TimeoutError is an OSError."""
+PAUSE: Final = 2.0
+"""Seconds in which Redis is left alone after it failed."""
+
+
+@dataclass
+class Outage:
+    """One asker's view of it."""
+
+    is_on: bool = False
+    _pause_until: float = 0.0
+
+    @property
+    def is_pausing(self) -> bool:
+        return time.monotonic() < self._pause_until
+
+    def begin(self) -> bool:
+        """Redis has failed, or is being tried again by one for all: a pause. Whether that is news."""
+        self._pause_until = time.monotonic() + PAUSE
+        is_news, self.is_on = not self.is_on, True
+        return is_news
+
+    def end(self) -> bool:
+        """Redis has answered. Whether that is news."""
+        self._pause_until = 0.0
+        is_news, self.is_on = self.is_on, False
+        return is_news
