@@ -66,8 +66,8 @@ fuzz: install ## Coverage-guided fuzzing of the readers and the hash decoder (SE
 
 .PHONY: lock
 lock: ## Recompile the lock files from pyproject.toml (needs uv on PATH)
-	uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-annotate -o requirements.lock
-	uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-annotate -c requirements.lock -o deploy/requirements.lock
+	uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes --no-header --no-annotate -o requirements.lock
+	uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header --no-annotate -c requirements.lock -o deploy/requirements.lock
 
 .PHONY: clean
 clean: ## Remove the virtual environment and caches (never the data directory)

@@ -111,6 +111,18 @@ class Account:
         )
 
 
+def connection_to(microsoft: Mapping[str, str], name: str, group_tag: str) -> dict[str, str]:
+    """The body of a new connection with the credentials that `seed` of the simulator gives a partner."""
+    return {
+        "name": name,
+        "entra_tenant_id": microsoft["tenant_id"],
+        "client_id": microsoft["client_id"],
+        "client_secret": microsoft["client_secret"],
+        "refresh_token": microsoft["refresh_token"],
+        "default_group_tag": group_tag,
+    }
+
+
 def open_account(
     registrar: Callable[..., subprocess.CompletedProcess[str]],
     api_url: str,
@@ -129,14 +141,7 @@ def open_account(
         connection = said(
             client.post(
                 "/connections",
-                json={
-                    "name": "main",
-                    "entra_tenant_id": microsoft["tenant_id"],
-                    "client_id": microsoft["client_id"],
-                    "client_secret": microsoft["client_secret"],
-                    "refresh_token": microsoft["refresh_token"],
-                    "default_group_tag": "Sales",
-                },
+                json=connection_to(microsoft, "main", "Sales"),
             )
         )
         known = []

@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 
 from deploy.stack import Stack
+from tests.upstream import connection_to
 
 
 @dataclass
@@ -73,14 +74,7 @@ def open_bench(
         partner = seeded["partner"]
         connection = bench.post(
             "/v1/connections",
-            {
-                "name": "bench",
-                "entra_tenant_id": partner["tenant_id"],
-                "client_id": partner["client_id"],
-                "client_secret": partner["client_secret"],
-                "refresh_token": partner["refresh_token"],
-                "default_group_tag": "Bench",
-            },
+            connection_to(partner, "bench", "Bench"),
         )
         bench.connection_id = connection["id"]
         for customer in seeded["customers"]:

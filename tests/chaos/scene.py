@@ -25,6 +25,7 @@ from app.settings import Settings
 from deploy.synthetic import SyntheticDevice, devices
 from tests.chaos.receiving import Receiver
 from tests.chaos.verdict import Fate, Sent
+from tests.upstream import connection_to
 
 PARTNERS = 4
 TAGS = ("Sales", "Kiosk", "Warehouse", "Field Service")
@@ -112,14 +113,7 @@ def _open_account(account: Account, api: httpx.Client, simulator: httpx.Client, 
     connection = _said(
         api.post(
             "/v1/connections",
-            json={
-                "name": "main",
-                "entra_tenant_id": microsoft["tenant_id"],
-                "client_id": microsoft["client_id"],
-                "client_secret": microsoft["client_secret"],
-                "refresh_token": microsoft["refresh_token"],
-                "default_group_tag": TAGS[0],
-            },
+            json=connection_to(microsoft, "main", TAGS[0]),
         )
     )
     endpoint = _said(api.post("/v1/webhook-endpoints", json={"url": account.receiver.url}))

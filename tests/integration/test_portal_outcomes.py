@@ -560,9 +560,10 @@ async def test_recording_cancelling_revoking_and_workers_at_once_end_in_one_trut
         await assert_books(world, order)
 
 
-async def test_a_recording_that_died_is_free_again_when_its_lease_ends(world: World) -> None:
-    """The claim is all that a process killed in the middle leaves behind: no outcome is half written."""
-    partner, order, batch = await one_file(world, [tuple_of(1)])
+async def taken_by_somebody(
+    world: World, partner: PortalPartner, batch: str, *, settled: bool = False
+) -> None:
+    """For 60 s."""
     async with world.runtime.transaction(partner.id) as tx:
         claim = await batches_table.claim_by_hand(
             tx.session,
@@ -571,8 +572,15 @@ async def test_a_recording_that_died_is_free_again_when_its_lease_ends(world: Wo
             owner=uuid4(),
             now=world.clock.now(),
             lease=timedelta(seconds=60),
+            settled=settled,
         )
     assert claim is not None
+
+
+async def test_a_recording_that_died_is_free_again_when_its_lease_ends(world: World) -> None:
+    """The claim is all that a process killed in the middle leaves behind: no outcome is half written."""
+    partner, order, batch = await one_file(world, [tuple_of(1)])
+    await taken_by_somebody(world, partner, batch)
     found = problem_of(await partner.record(batch, outcome="registered"), 409, "invalid_state")
     assert "Somebody else" in found["detail"]
     assert await states(partner, order) == ["processing"]
@@ -584,17 +592,7 @@ async def test_a_recording_that_died_is_free_again_when_its_lease_ends(world: Wo
 async def test_who_corrects_while_somebody_else_does_is_not_told_to_say_so(world: World) -> None:
     partner, order, batch = await one_file(world, [tuple_of(1)])
     report(await partner.record(batch, outcome="registered"))
-    async with world.runtime.transaction(partner.id) as tx:
-        claim = await batches_table.claim_by_hand(
-            tx.session,
-            partner.id,
-            UUID(batch),
-            owner=uuid4(),
-            now=world.clock.now(),
-            lease=timedelta(seconds=60),
-            settled=True,
-        )
-    assert claim is not None
+    await taken_by_somebody(world, partner, batch, settled=True)
     found = problem_of(await partner.record(batch, outcome="failed", correct=True), 409, "invalid_state")
     assert "Somebody else" in found["detail"]
     found = problem_of(await partner.record(batch, outcome="failed"), 409, "invalid_state")
