@@ -99,8 +99,9 @@ def _rows() -> list[Code]:
              "Nothing to upload or to record: follow the order, Microsoft's answers come by themselves."),
         Code("consent_is_looked_up", request, error, never, "This customer's consent is read at Microsoft",
              "Use `consent:recheck` to have it read now; only portal connections have it recorded by hand."),
-        Code("result_not_readable", request, error, never, "The portal's result file can not be read",
-             "Export the list of results again, or record the outcome with `:record-outcome`."),
+        Code("result_not_readable", request, error, never, "The portal's result file cannot be read",
+             "Give it a column with the serial number or PKID and a column Status or Error code, or record the "
+             "outcome with `:record-outcome`."),
         Code("method_not_allowed", request, error, never, "This path does not take this method",
              "See the API documentation at `/docs`."),
         Code("reference_taken", request, error, never, "An order with this reference exists already",
@@ -358,6 +359,9 @@ def _rows() -> list[Code]:
         Code("refused_at_portal", upstream, error, person, "The portal did not register the device",
              "Read the detail, which was recorded by hand; mend the cause, then use `:retry-failed`: it makes a "
              "new file."),
+        Code("file_refused_at_portal", upstream, error, person, "The portal refused the whole file",
+             "Read the portal's words, which were recorded by hand. Upload the file again once the cause is mended, "
+             "or cancel the order with `:cancel`."),
         Code("outcome_unknown", upstream, error, person, "It is not known whether Microsoft registered the device",
              "Look the device up in Partner Center under the group tag; if it is missing, use `:retry-failed`: "
              "sending it again does no harm."),

@@ -36,7 +36,6 @@ from app.platforms.base import (
     Platform,
     Profiles,
     Progress,
-    ResultTitles,
     Submission,
     TokenKind,
 )
@@ -410,13 +409,6 @@ def _text(value: Any) -> str | None:
     return str(value).strip() or None
 
 
-RESULTS = ResultTitles(
-    status=("Status", "Upload status", "Device status", "State", "Result"),
-    code=("Error code", "ErrorCode", "Error"),
-    name=("Error name", "Error description", "Error message", "Message", "Details"),
-)
-"""Partner Center's own list of results has no published header; its API's words are looked for."""
-
 PORTAL_FILE = FileFormat(
     # As Partner Center's own template writes them. The collector's capitals differ, and which of the two a
     # parser that minds capitals would take is not published.
@@ -427,14 +419,14 @@ PORTAL_FILE = FileFormat(
         ("Manufacturer name", "manufacturer"),
         ("Device model", "model"),
     ),
-    read_results=RESULTS.read,
     steps=(
         "Keep {file} ({rows}) as it is: do not open it in a spreadsheet program, which changes it.",
         "In Partner Center, as Admin agent or Sales agent: Customers > {customer} > Devices > Add devices. "
         "Check that it is the right customer.",
         "As the name of the group enter {tag}, to the letter with its capitals: it becomes the group tag "
         "that {customer} sees. If the group is there already, add the devices to it.",
-        "Browse to {file} and upload it. Then mark the file as uploaded here.",
+        "Browse to {file}, upload it, and choose Save: nothing is registered before that. Then mark the file "
+        "as uploaded here.",
         "When Partner Center has finished, look at every device and not only at the batch: 'finished' stands "
         "over failed devices too.",
         "Record the outcome here: all registered, device by device, or with Partner Center's own list of "
