@@ -23,7 +23,7 @@ import msal
 import orjson
 
 from app.domain.upstream import ConnectionTrouble, Said, Throttled, Unreachable, UpstreamFailure
-from app.microsoft.answer import read_retry_after, tidy
+from app.microsoft.answer import read_retry_after, tidy, without_mark
 
 PARTNER_CENTER = "https://api.partnercenter.microsoft.com"
 """Partner Center's name in a scope. A name, not an address: a stand-in is asked for the same."""
@@ -213,7 +213,7 @@ class _Wire:
                 headers=dict(headers or {}),
                 data=data,
             ) as response:
-                body = _read(response, deadline)
+                body = without_mark(_read(response, deadline))
         except httpx.TimeoutException:
             raise Unreachable(Said(description="the token service did not answer in time")) from None
         except httpx.HTTPError as error:

@@ -241,6 +241,24 @@ NO_TOKENS = [
 ]
 
 
+MARK = b"\xef\xbb\xbf"
+
+
+def marked(answer: httpx.Response) -> httpx.Response:
+    return httpx.Response(answer.status_code, content=MARK + answer.content)
+
+
+async def test_a_byte_order_mark_before_answers_and_errors_is_dropped(open_service: Open) -> None:
+    entra = Entra(marked(granted()), marked(refused(401, "invalid_client", 7000215, "Wrong secret.")))
+    entra.metadata = marked(configuration())
+    service = open_service(entra)
+
+    assert (await app_token(service)).access_token == "at-1"
+    with pytest.raises(ConnectionTrouble) as raised:
+        await app_token(service)
+    assert raised.value.said.code == "AADSTS7000215"
+
+
 @pytest.mark.parametrize("answer", [*NO_ANSWERS, *NO_TOKENS])
 async def test_what_is_no_token_of_entra_is_unreachable(
     open_service: Open, answer: httpx.Response | Exception
