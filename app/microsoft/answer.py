@@ -20,6 +20,7 @@ import orjson
 from app.domain.upstream import (
     ConnectionTrouble,
     NoRelationship,
+    NotUnderstood,
     OutcomeUnknown,
     Refused,
     Said,
@@ -56,15 +57,12 @@ class Reply:
         return self.headers.get(name.lower())
 
     def json(self) -> Any:
-        """The body's value with all property names folded. Raises OutcomeUnknown where it is no JSON.
-
-        A success that cannot be read is an unknown outcome: something answered, but not Partner Center.
-        """
+        """The body's value with all property names folded. Raises NotUnderstood where it is no JSON."""
         try:
             return read_json(self.body)
         except ValueError:
-            raise OutcomeUnknown(
-                Said(self.status, None, f"the answer is not JSON ({self._media_type})"), answered=True
+            raise NotUnderstood(
+                Said(self.status, None, f"the answer is not JSON ({self._media_type})")
             ) from None
 
     @property
@@ -179,8 +177,10 @@ def failure(reply: Reply, *, of_customer: bool, delegated: bool, now: datetime) 
     if status == 401:
         needs_mfa = delegated and _asks_for_mfa(reply, error)
         return ConnectionTrouble("mfa_required" if needs_mfa else "credential_refused", said)
-    if status >= 500 or status < 400 or status == 408:
-        # A redirect is no answer of this API but of something in between; 408 is a gateway's timeout.
+    if status < 400:
+        # No answer of this API: something in between answers in its place.
+        return NotUnderstood(said)
+    if status >= 500 or status == 408:  # a gateway's timeout
         return OutcomeUnknown(said, answered=True)
     return _refusal(_meaning(status, error), said, of_customer)
 
@@ -249,7 +249,8 @@ def _first(body: dict[str, Any], names: tuple[str, ...], *, limit: int = MAX_DES
 def _plain_words(reply: Reply) -> str | None:
     """The body where it is a plain sentence; a page of a gateway says less than the status line."""
     media_type = (reply.header("content-type") or "text/plain").lower()
-    text = without_mark(reply.body[:4_096]).decode("utf-8", "replace") if media_type.startswith("text/plain") else ""
+    body = without_mark(reply.body[:4_096]) if media_type.startswith("text/plain") else b""
+    text = body.decode("utf-8", "replace")
     return tidy(text, limit=MAX_DESCRIPTION) or tidy(reply.reason, limit=MAX_DESCRIPTION) or None
 
 

@@ -18,6 +18,7 @@ from app.domain.upstream import (
     ConnectionTrouble,
     HeldBack,
     NoRelationship,
+    NotUnderstood,
     OutcomeUnknown,
     Refused,
     Said,
@@ -93,7 +94,7 @@ def test_a_success_is_no_failure(status: int) -> None:
         (503, b"", False, OutcomeUnknown, "upstream_unavailable"),
         (504, b"\xff\xfe", True, OutcomeUnknown, "upstream_unavailable"),
         (408, b"", True, OutcomeUnknown, "upstream_unavailable"),
-        (302, b"", True, OutcomeUnknown, "upstream_unavailable"),
+        (302, b"", True, NotUnderstood, "upstream_not_understood"),
         # credentials
         (401, error("400", "Access denied."), True, ConnectionTrouble, "credential_refused"),
         (401, b"", True, ConnectionTrouble, "credential_refused"),
@@ -233,9 +234,7 @@ MARK = b"\xef\xbb\xbf"
 
 def test_one_byte_order_mark_before_the_json_is_dropped() -> None:
     assert Reply(200, MARK + b'{"Items": []}').json() == {"items": []}
-    wrong = failure(
-        Reply(400, MARK + error("2000", "Bad."), {}), of_customer=True, delegated=True, now=NOW
-    )
+    wrong = failure(Reply(400, MARK + error("2000", "Bad."), {}), of_customer=True, delegated=True, now=NOW)
     assert wrong is not None
     assert (wrong.said.code, wrong.said.description) == ("2000", "Bad.")
 
