@@ -388,6 +388,13 @@ def _rows() -> list[Code]:
              "Nothing to do: Registrar waits as long as Microsoft asked."),
         Code("upstream_unavailable", connection, error, retry, "Microsoft does not answer as it should",
              "Nothing to do: Registrar tries again with growing pauses."),
+        Code("upstream_not_understood", connection, error, person, "Registrar cannot read Microsoft's answer",
+             "Tell the operator: `said` tells what came instead. Check that no proxy answers in Microsoft's "
+             "place, and that this is the newest Registrar. It asks again with growing pauses and goes on by "
+             "itself."),
+        Code("customers_not_read", connection, error, person, "The list of customers cannot be read",
+             "What waits for consent stays held until it can. `said` is Microsoft's answer: check the network "
+             "and Microsoft's service health. Registrar asks again by itself; `:check` asks at once."),
         # --- Registrar ----------------------------------------------------------------------------
         Code("rate_limited", service, error, retry, "Too many calls with this API key",
              "Wait for the time in `Retry-After`."),

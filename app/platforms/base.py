@@ -21,6 +21,7 @@ from app.domain.batch import SentRow
 from app.domain.catalogue import Finding
 from app.domain.identity import IdentityKind
 from app.domain.registration import UpstreamRow
+from app.domain.upstream import Said
 from app.microsoft.http import Gate, Microsoft
 from app.settings import Settings
 
@@ -74,7 +75,7 @@ class Access(Protocol):
         ...
 
     async def token(self, kind: TokenKind) -> str:
-        """A valid access token. Raises ConnectionTrouble, Unreachable or OutcomeUnknown(login)."""
+        """A valid access token. Raises ConnectionTrouble or NotSent."""
         ...
 
     def forget_token(self, kind: TokenKind) -> None:
@@ -127,6 +128,8 @@ class Progress:
     finished: bool
     rows: Sequence[UpstreamRow]
     """As Microsoft lists them; empty while it says nothing yet."""
+    not_understood: Said | None = None
+    """What in the answer could not be read; the rows are what could."""
 
 
 @dataclass(frozen=True, slots=True)
