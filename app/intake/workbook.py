@@ -16,7 +16,7 @@ from app.intake.archive import Archive
 from app.intake.cells import Mark, SheetRow
 from app.intake.json_lines import NEVER_BOOLEAN, serial_from_number, value_is_boolean
 from app.intake.layout import Layout
-from app.intake.parts import Sheet, Styles, sheets_of
+from app.intake.parts import Sheet, Styles, book_of
 from app.intake.profiles import Profile
 from app.intake.records import Block, Record
 from app.intake.sheet import sheet_rows
@@ -32,20 +32,24 @@ _SENT: Final = frozenset(
     {"serial_number", "product_key", "hardware_hash", "manufacturer", "model", "group_tag"}
 )
 
+_MARKS: Final = (b"[content_types].xml", b"_rels/", b"_rels\\", b"xl/", b"xl\\")
+
 
 def claims(head: Head) -> bool:
     """A zip archive with the marks of Microsoft's office formats."""
-    return head.data.startswith(b"PK\x03\x04") and (
-        b"xl/" in head.data or b"[Content_Types].xml" in head.data
-    )
+    if not head.data.startswith(b"PK\x03\x04"):
+        return False
+    names = head.data.lower()
+    return any(mark in names for mark in _MARKS)
 
 
 def read(head: Head, stream: Source, profile: Profile | None = None) -> tuple[Dialect, Iterator[Row]]:
     """Raises UnreadableFile, here or later, for damage, for bombs and when no sheet has devices."""
     archive = Archive(head, stream)
-    sheets = sheets_of(archive)
-    styles = Styles.of(archive)
-    texts = SharedTexts(archive)
+    book = book_of(archive)
+    sheets = book.sheets
+    styles = Styles.of(archive, book)
+    texts = SharedTexts(archive, book.texts)
     chosen, found, others = _choose(archive, sheets, styles, texts, profile)
     dialect = Dialect(
         format="xlsx",

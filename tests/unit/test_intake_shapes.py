@@ -110,7 +110,7 @@ def test_shared_texts_by_the_chunk_and_by_expat_are_the_same(drawn: list[str], c
 
     def read_texts() -> Any:
         try:
-            shared = SharedTexts(Archive(Head(data, whole=True), io.BytesIO()))
+            shared = SharedTexts(Archive(Head(data, whole=True), io.BytesIO()), "xl/sharedStrings.xml")
             count = shared.count
             backwards = [shared[at] for at in reversed(range(count))]
             assert shared.of([str(at) for at in range(count)]) == backwards[::-1]
@@ -132,7 +132,7 @@ def test_shared_texts_by_the_chunk_and_by_expat_are_the_same(drawn: list[str], c
 
 def batches(text: str) -> list[Any]:
     book = workbook({"A": []}, parts={"xl/sharedStrings.xml": listed(entries())})
-    shared = SharedTexts(Archive(Head(book, whole=True), io.BytesIO()))
+    shared = SharedTexts(Archive(Head(book, whole=True), io.BytesIO()), "xl/sharedStrings.xml")
     return list(sheet_rows(io.BytesIO(text.encode()), Styles(), shared))
 
 
