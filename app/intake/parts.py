@@ -67,8 +67,10 @@ def book_of(archive: Archive) -> Book:
     relations = list(_relations(archive, ""))
     if _CONTENT_TYPES not in archive and not relations:
         raise UnreadableFile("compressed", _ARCHIVE)
-    part = _of_type(relations, "officeDocument") or _of_content(archive, types, ".main+xml")
-    if part is None or part not in archive:
+    part = (
+        _of_type(relations, "officeDocument") or _of_content(archive, types, ".main+xml") or "xl/workbook.xml"
+    )
+    if part not in archive:
         raise UnreadableFile("excel_workbook", _NO_WORKBOOK)
     if part.lower().endswith(".bin"):
         raise UnreadableFile("excel_workbook", _BINARY)
@@ -91,7 +93,7 @@ def book_of(archive: Archive) -> Book:
 
 
 def _listed(archive: Archive, part: str) -> tuple[list[tuple[str, str, bool]], bool]:
-    """The workbook's sheets by name, relation and whether they are hidden; and whether it counts from 1904."""
+    """The sheets by name, relation and whether they are hidden; and whether dates count from 1904."""
     names = Names()
     listed: list[tuple[str, str, bool]] = []
     root = ""

@@ -168,11 +168,8 @@ def test_what_is_no_workbook_is_named() -> None:
     assert refused(archive(document)).code == "excel_workbook"
     binary = {**parts(workbook="xl/workbook.bin"), "xl/workbook.bin": b"\x83\x01"}
     refusal = refused(archive(binary))
-    assert (refusal.code, ".xlsb" in refusal.words, ".xlsx" in refusal.words) == (
-        "excel_workbook",
-        True,
-        True,
-    )
+    assert refusal.code == "excel_workbook"
+    assert "binary Excel workbook (.xlsb)" in refusal.words
     packed = refused(archive({"xl/devices.csv": "Serial Number"}))
     assert (packed.code, "zip archive" in packed.words) == ("compressed", True)
 
