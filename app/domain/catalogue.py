@@ -234,6 +234,8 @@ def _rows() -> list[Code]:
              "Format the column as text and enter the value again from the source."),
         Code("cell_is_error", row, error, never, "The cell shows an error of the spreadsheet",
              "Correct the formula, or enter the value itself."),
+        Code("formula_without_result", row, error, never, "The cell holds a formula without its result",
+             "Open the workbook in Excel, save it and upload it again, or enter the values themselves."),
         Code("value_is_boolean", row, error, never, "The value is TRUE or FALSE, which no device has",
              "Enter the value again from its source, as a text."),
         Code("number_rounded", row, error, never, "The number has more digits than a spreadsheet keeps",

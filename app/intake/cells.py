@@ -26,6 +26,8 @@ class Mark(Enum):
     DATE = auto()
     ERROR = auto()
     BOOLEAN = auto()
+    UNCALCULATED = auto()
+    """A formula whose result the file does not hold."""
 
 
 class SheetRow(NamedTuple):

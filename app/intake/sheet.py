@@ -58,13 +58,14 @@ class _Walker:
         size = 0
         at = -1
         type_ = style = ""
-        collecting = phonetic = False
+        collecting = phonetic = is_formula = has_value = False
 
         def start(name: str, pairs: list[str]) -> None:
-            nonlocal at, type_, style, collecting, phonetic, size
+            nonlocal at, type_, style, collecting, phonetic, size, is_formula, has_value
             kind = self.last = names.of(name, pairs)
             if kind == "c":
                 type_ = style = ""
+                is_formula = has_value = False
                 pieces.clear()
                 size = 0
                 at += 1
@@ -79,6 +80,9 @@ class _Walker:
                         at = max(at, values.places[pairs[place + 1].rstrip("0123456789")])
             elif kind in ("v", "t"):
                 collecting = not phonetic
+                has_value = True
+            elif kind == "f":
+                is_formula = True
             elif kind == "row":
                 self.line = max(self.line + 1, _line(pairs))
                 at = -1
@@ -97,13 +101,21 @@ class _Walker:
             nonlocal collecting, phonetic, cells, marks, flaws
             kind = names.of(name)
             if kind == "c":
-                if not pieces:
+                # What Excel makes of an empty text has the type of a text, and an empty value.
+                is_unknown = is_formula and not (pieces or (type_ == "str" and has_value))
+                if not pieces and not is_unknown:
                     return
                 if at >= MAX_CELLS:
                     if TOO_MANY_CELLS not in flaws:
                         flaws.append(TOO_MANY_CELLS)
                     return
-                value = values.of(at, type_, style, "".join(pieces), marks, flaws)
+                text = "".join(pieces)
+                # Libraries that calculate nothing write 0.
+                if is_unknown or (is_formula and text == "0" and type_ in ("", "n")):
+                    marks.append((at, Mark.UNCALCULATED))
+                    value = ""
+                else:
+                    value = values.of(at, type_, style, text, marks, flaws)
                 if len(cells) < at:
                     cells.extend([""] * (at - len(cells)))
                 cells.append(value)

@@ -144,6 +144,12 @@ def _told(mark: Mark, field: str | None, column: str) -> Notice | None:
             return Notice("cell_is_date", words, column)
         case Mark.ERROR:
             return Notice("cell_is_error", f"The cell of column '{column}' shows an error.", column)
+        case Mark.UNCALCULATED:
+            words = (
+                f"The cell of column '{column}' holds a formula, and the file does not hold its result. "
+                "Open the workbook in Excel and save it."
+            )
+            return Notice("formula_without_result", words, column)
         case Mark.ROUNDED:
             words = f"The cell of column '{column}' holds a number of which only 15 digits are kept."
             return Notice("number_rounded", words, column)
