@@ -22,15 +22,17 @@ def workbook(
     shared: bool = True,
     formats: Sequence[str] = (),
     parts: Mapping[str, str | bytes] | None = None,
+    states: Mapping[str, str] | None = None,
 ) -> bytes:
-    """Style 0 is general, style n shows `formats[n - 1]`. `parts` replaces parts of the archive."""
+    """Style 0 is general, style n shows `formats[n - 1]`. `parts` replaces parts of the archive; `states`
+    are of sheets that are not visible."""
     texts: dict[str, int] = {}
     written: dict[str, str | bytes] = {
         "[Content_Types].xml": "<Types/>",
         "_rels/.rels": relationships({"rId1": ("officeDocument", "xl/workbook.xml")}),
         "xl/workbook.xml": f'<workbook xmlns="{MAIN}" xmlns:r="{RELATIONS}"><sheets>'
         + "".join(
-            f'<sheet name={quoteattr(name)} sheetId="{at}" r:id="rId{at}"/>'
+            f'<sheet name={quoteattr(name)} sheetId="{at}" {_state(states, name)}r:id="rId{at}"/>'
             for at, name in enumerate(sheets, start=1)
         )
         + "</sheets></workbook>",
@@ -52,6 +54,10 @@ def workbook(
         written["xl/sharedStrings.xml"] = f'<sst xmlns="{MAIN}">{listed}</sst>'
     written |= parts or {}
     return archive(written)
+
+
+def _state(states: Mapping[str, str] | None, name: str) -> str:
+    return f'state="{states[name]}" ' if states and name in states else ""
 
 
 def relationships(targets: Mapping[str, tuple[str, str]], types: str = RELATIONS) -> str:

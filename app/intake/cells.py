@@ -35,6 +35,7 @@ class SheetRow(NamedTuple):
     cells: list[str]
     marks: list[tuple[int, Mark]]
     notices: tuple[Notice, ...]
+    is_hidden: bool = False
 
 
 class Values:
