@@ -22,7 +22,7 @@ from app.api import (
 )
 from app.api.middleware import BodyLimit, HeadLikeGet, RequestContext
 from app.runtime import Runtime, settle_memory
-from app.settings import Settings
+from app.settings import Settings, load_or_exit
 
 MULTIPART_SLACK = 64 * 1024
 """Bytes of a form beside the file in it."""
@@ -42,7 +42,8 @@ TAGS = [
 
 
 def build(settings: Settings | None = None) -> FastAPI:
-    settings = settings or Settings()
+    """The API. Without settings it is an entry point: they are the environment's, and their faults end it."""
+    settings = settings or load_or_exit()
     telemetry.configure(**settings.logging, process="api")
 
     @asynccontextmanager

@@ -20,7 +20,7 @@ from app.redis_outage import REDIS_OUTAGES
 from app.runtime import Runtime, databases, settle_memory
 from app.services import batches, consents, health, import_work, sweep, webhooks
 from app.services.import_reading import Stopping
-from app.settings import Settings
+from app.settings import Settings, load_or_exit
 from app.telemetry import logger, origin
 from workers.lanes import SLICE, run_lane
 from workers.stopping import PromptWorker
@@ -219,7 +219,7 @@ async def run(settings: Settings) -> None:
 
 
 def main() -> None:
-    settings = Settings()
+    settings = load_or_exit()
     telemetry.configure(**settings.logging, process="worker")
     uvloop.run(run(settings))
 
