@@ -20,8 +20,11 @@ from app.api import (
     vendor_profiles,
     webhooks,
 )
+from app.api.lifespan import StartupFailure
 from app.api.middleware import BodyLimit, HeadLikeGet, RequestContext
+from app.embedded import EmbeddedUnavailable
 from app.runtime import Runtime, settle_memory
+from app.secrets import SecretError
 from app.settings import Settings, load_or_exit
 
 MULTIPART_SLACK = 64 * 1024
@@ -48,7 +51,11 @@ def build(settings: Settings | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        runtime = await Runtime.open(settings, process="api")
+        try:
+            runtime = await Runtime.open(settings, process="api")
+        except (EmbeddedUnavailable, SecretError) as error:
+            app.state.startup_failure = str(error)
+            raise
         app.state.runtime = runtime
         settle_memory()
         try:
@@ -90,4 +97,5 @@ def build(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, larger=larger)
     app.add_middleware(HeadLikeGet)
     app.add_middleware(RequestContext)
+    app.add_middleware(StartupFailure)
     return app

@@ -15,9 +15,11 @@ from arq.typing import StartupShutdown, WorkerCoroutine
 
 from app import telemetry
 from app.db.engine import OUTAGES
+from app.embedded import EmbeddedUnavailable
 from app.queue import QUEUE_NAME, WakeKind, WakeUp, deserialize, redis_settings, serialize
 from app.redis_outage import REDIS_OUTAGES
 from app.runtime import Runtime, databases, settle_memory
+from app.secrets import SecretError
 from app.services import batches, consents, health, import_work, sweep, webhooks
 from app.services.import_reading import Stopping
 from app.settings import Settings, load_or_exit
@@ -221,7 +223,11 @@ async def run(settings: Settings) -> None:
 def main() -> None:
     settings = load_or_exit()
     telemetry.configure(**settings.logging, process="worker")
-    uvloop.run(run(settings))
+    try:
+        uvloop.run(run(settings))
+    except (EmbeddedUnavailable, SecretError) as error:
+        log.error("worker_cannot_start", reason=str(error))
+        raise SystemExit(1) from None
 
 
 if __name__ == "__main__":

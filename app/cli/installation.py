@@ -47,8 +47,8 @@ def quiet(settings: Settings) -> None:
 
 
 def use_installation(work: Callable[["Runtime"], Awaitable[Result]]) -> Result:
-    """Opens the installation, runs `work`, closes it. The schema must be the program's."""
-    return _run(load_settings(), work, any_schema=False)
+    """Opens the installation, runs `work`, closes it. The schema must be the program's. Makes nothing."""
+    return _run(load_settings(), work, create=False)
 
 
 def migrate_installation() -> str:
@@ -62,19 +62,27 @@ def migrate_installation() -> str:
 
     # The application's login may not exist before the first migration: the owner's does.
     owner = settings.migration_database_url or settings.database_url
-    return _run(settings.model_copy(update={"database_url": owner}), work, any_schema=True)
+    return _run(settings.model_copy(update={"database_url": owner}), work, create=True)
 
 
 @contextmanager
-def keep_databases() -> Iterator[tuple[Path, str]]:
-    """The embedded servers, started or joined: where PostgreSQL's programs are, and its URL for them."""
-    from app.embedded import Embedded, EmbeddedUnavailable
+def keep_databases(*, create: bool) -> Iterator[tuple[Path, str]]:
+    """The embedded servers, started or joined: where PostgreSQL's programs are, and its URL for them.
+
+    Raises Stop where there are none yet, unless they shall be made.
+    """
+    from app.embedded import Embedded, EmbeddedUnavailable, Postgres
 
     settings = load_settings()
     quiet(settings)
     if settings.database_url:
         raise Stop(
             "REGISTRAR_DATABASE_URL names a PostgreSQL of its own.", "This runs the embedded one, without it."
+        )
+    if not create and not Postgres.is_made(settings.data_dir):
+        raise Stop(
+            f"There is no installation in {settings.data_dir.absolute()}.",
+            "REGISTRAR_DATA_DIR names another directory; `registrar databases --create` makes empty ones here.",
         )
     try:
         with Embedded.open(settings.data_dir, durable=settings.durable) as embedded:
@@ -85,17 +93,18 @@ def keep_databases() -> Iterator[tuple[Path, str]]:
         raise Stop(str(error)) from None
 
 
-def _run(settings: Settings, work: Callable[["Runtime"], Awaitable[Result]], *, any_schema: bool) -> Result:
+def _run(settings: Settings, work: Callable[["Runtime"], Awaitable[Result]], *, create: bool) -> Result:
     from app.embedded import EmbeddedUnavailable
-    from app.runtime import Runtime
+    from app.runtime import Purpose, Runtime
     from app.secrets import SecretError
 
     quiet(settings)
 
     async def opened() -> Result:
-        runtime = await Runtime.open(settings, process="registrar-cli")
+        purpose = Purpose.CREATE if create else Purpose.LOOK
+        runtime = await Runtime.open(settings, process="registrar-cli", purpose=purpose)
         try:
-            await _check_schema(runtime, settings, any_schema=any_schema)
+            await _check_schema(runtime, settings, any_schema=create)
             return await work(runtime)
         finally:
             await runtime.close()

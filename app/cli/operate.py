@@ -8,6 +8,7 @@ import shlex
 import signal
 import sys
 import threading
+from typing import Annotated
 
 import typer
 
@@ -31,10 +32,14 @@ def migrate() -> int:
 
 
 @app.command("databases", rich_help_panel=OPERATE_PANEL)
-def run_databases() -> int:
+def run_databases(
+    create: Annotated[
+        bool, typer.Option("--create", help="Make empty ones where there are none: for a restore.")
+    ] = False,
+) -> int:
     """Run the embedded PostgreSQL and Valkey alone, for a backup or a restore; Ctrl-C ends it."""
     screen = Screen()
-    with keep_databases() as (programs, database_url):
+    with keep_databases(create=create) as (programs, database_url):
         screen.say(f"export PATH={shlex.quote(str(programs))}:$PATH")
         screen.say(f"export DATABASE_URL={shlex.quote(database_url)}")
         screen.say("Running. Paste these two lines where you work; Ctrl-C here when you are done.")
