@@ -20,12 +20,15 @@ from app.api import (
     vendor_profiles,
     webhooks,
 )
-from app.api.lifespan import StartupFailure
+from app.api.lifespan import StartupFailure, delayed_stop
 from app.api.middleware import BodyLimit, HeadLikeGet, RequestContext
 from app.embedded import EmbeddedUnavailable
 from app.runtime import Runtime, settle_memory
 from app.secrets import SecretError
 from app.settings import Settings, load_or_exit
+from app.telemetry import logger
+
+log = logger("api")
 
 MULTIPART_SLACK = 64 * 1024
 """Bytes of a form beside the file in it."""
@@ -58,8 +61,14 @@ def build(settings: Settings | None = None) -> FastAPI:
             raise
         app.state.runtime = runtime
         settle_memory()
+
+        def tell() -> None:
+            app.state.stopping = True
+            log.info("stopping", pause_s=settings.shutdown_pause)
+
         try:
-            yield
+            with delayed_stop(settings.shutdown_pause, tell):
+                yield
         finally:
             await runtime.close()
 

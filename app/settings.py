@@ -8,6 +8,7 @@ with the reason.
 import base64
 import binascii
 import os
+import tempfile
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from enum import StrEnum
@@ -56,6 +57,8 @@ SECRET_SETTINGS: Final = ("database_url", "migration_database_url", "redis_url",
 """Settings whose value may be in a file, named by the setting's name with `_FILE`."""
 
 SECRET_KEY_BYTES: Final = 32
+SHUTDOWN_PAUSE_S: Final = 5.0
+"""In production: two looks of a load balancer that looks every two seconds."""
 
 
 class Settings(BaseSettings):
@@ -99,6 +102,13 @@ class Settings(BaseSettings):
 
     api_host: str = Field("127.0.0.1", description="Address the API listens on.")
     api_port: int = Field(8000, ge=1, le=65535, description="Port the API listens on.")
+    shutdown_pause_s: float | None = Field(
+        None,
+        ge=0,
+        le=600,
+        description="Seconds an API process answers `/readyz` with 503 after SIGTERM before it stops "
+        "listening, so that a load balancer sends nobody there any more. Empty: 5 in production, else 0.",
+    )
     public_url: str | None = Field(
         None, description="Where callers reach the API; used in `type` links of problem details."
     )
@@ -210,6 +220,11 @@ class Settings(BaseSettings):
         le=LONGEST_DAYS,
         description="Days until an import expires: its rows are deleted, its orders stay.",
     )
+    worker_alive_file: Path | None = Field(
+        None,
+        description="File that a worker touches with every sign of life, for `registrar worker --probe`. "
+        "Empty: registrar-worker.alive in the system's directory for temporary files.",
+    )
     heartbeat_s: float = Field(
         5,
         gt=0,
@@ -275,7 +290,15 @@ class Settings(BaseSettings):
             else value
         )
 
-    @field_validator("database_url", "migration_database_url", "redis_url", "public_url", mode="before")
+    @field_validator(
+        "database_url",
+        "migration_database_url",
+        "redis_url",
+        "public_url",
+        "shutdown_pause_s",
+        "worker_alive_file",
+        mode="before",
+    )
     @classmethod
     def _empty_is_none(cls, value: Any) -> Any:
         return None if value == "" else value
@@ -398,6 +421,16 @@ class Settings(BaseSettings):
     def logging(self) -> dict[str, Any]:
         """What `telemetry.configure` takes."""
         return {"level": self.log_level, "as_json": self.log_format is LogFormat.JSON}
+
+    @property
+    def shutdown_pause(self) -> float:
+        if self.shutdown_pause_s is not None:
+            return self.shutdown_pause_s
+        return SHUTDOWN_PAUSE_S if self.environment is Environment.PRODUCTION else 0
+
+    @property
+    def alive_file(self) -> Path:
+        return self.worker_alive_file or Path(tempfile.gettempdir()) / "registrar-worker.alive"
 
     @property
     def lease(self) -> timedelta:

@@ -151,7 +151,7 @@ def _welcome(stack: Stack, key: str | None, scene: Scene | None) -> str:
     rows = [
         ("API", f"{stack.api_url}/v1"),
         ("Documentation", f"{stack.api_url}/docs"),
-        ("Readiness", f"{stack.api_url}/readyz"),
+        ("Readiness", f"{stack.api_url}/readyz?all"),
     ]
     if stack.simulator_url is not None:
         rows.append(("Simulator", f"{stack.simulator_url}  (in place of Microsoft; see simulator/README.md)"))

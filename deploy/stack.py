@@ -263,10 +263,12 @@ class Stack:
             on_simulator(self)
 
     def _start_service(self, workers: int) -> None:
-        self._run("api", self._command("api"), API_PATIENCE)
+        self._run("api", self._command("api"), API_PATIENCE + self.settings.shutdown_pause)
         for number in range(1, workers + 1):
-            self._run(f"worker-{number}", self._command("worker"), SLICE + self.settings.step_timeout_s + 5)
-        self._wait_until_ok("api", f"{self.api_url}/readyz")
+            name, patience = f"worker-{number}", SLICE + self.settings.step_timeout_s + 5
+            alive = {"REGISTRAR_WORKER_ALIVE_FILE": str(self.data_dir / f"{name}.alive")}
+            self._run(name, self._command("worker"), patience, environment=self.environment | alive)
+        self._wait_until_ok("api", f"{self.api_url}/readyz?all")
         for part in self.processes.values():
             if isinstance(part, KeptProgram):
                 part.keep()

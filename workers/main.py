@@ -24,6 +24,7 @@ from app.services import batches, consents, health, import_work, sweep, webhooks
 from app.services.import_reading import Stopping
 from app.settings import Settings, load_or_exit
 from app.telemetry import logger, origin
+from workers.alive import showing_life
 from workers.lanes import SLICE, run_lane
 from workers.stopping import PromptWorker
 
@@ -206,7 +207,7 @@ def build(settings: Settings) -> PromptWorker:
 
 
 async def run(settings: Settings) -> None:
-    async with databases(settings) as complete:
+    async with showing_life(settings.alive_file, settings.heartbeat_s), databases(settings) as complete:
         worker = build(complete)
         try:
             await worker.async_run()

@@ -82,7 +82,7 @@ def keep_databases(*, create: bool) -> Iterator[tuple[Path, str]]:
     if not create and not Postgres.is_made(settings.data_dir):
         raise Stop(
             f"There is no installation in {settings.data_dir.absolute()}.",
-            "REGISTRAR_DATA_DIR names another directory; `registrar databases --create` makes empty ones here.",
+            "REGISTRAR_DATA_DIR names another directory; `registrar databases --create` makes empty ones.",
         )
     try:
         with Embedded.open(settings.data_dir, durable=settings.durable) as embedded:

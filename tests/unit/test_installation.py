@@ -1,4 +1,4 @@
-"""What may make an installation: `migrate` and what says so. Commands that look leave a directory as it is."""
+"""What may make an installation. Commands that only look leave a directory as it is."""
 
 import os
 import subprocess
