@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from app.cli import customers, hashes, imports, operate, orders, partners, portal, submit, validate
+from app.cli.installation import check_names
 from app.cli.outcome import ExitCode, Stop
 from app.cli.screen import Screen
 from app.cli.surroundings import ORDERS_PANEL, Surroundings
@@ -65,7 +66,9 @@ app.add_typer(portal.app, name="portal", rich_help_panel=ORDERS_PANEL)
 
 @app.callback()
 def _without_command(ctx: typer.Context) -> None:
-    if ctx.invoked_subcommand is None and (text := ctx.get_help()):
+    if ctx.invoked_subcommand is not None:
+        check_names()
+    elif text := ctx.get_help():
         typer.echo(text)
 
 
