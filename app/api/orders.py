@@ -1,6 +1,5 @@
 """Orders, their registrations and batches."""
 
-from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -36,6 +35,7 @@ from app.api.requests import (
     path_of,
     read,
 )
+from app.api.retries import RetryChoice, read_choice
 from app.api.schema import body_of
 from app.db.registrations import Filter
 from app.domain.batch import BatchState
@@ -54,6 +54,17 @@ RETRY_AFTER = "2"
 NoNul = r"^[^\x00]*$"
 Since = Annotated[Moment | None, Query(description="Changed at or after this time.")]
 OneOf = Annotated[str | None, Query(max_length=255, pattern=NoNul)]
+Fragment = Annotated[
+    str | None,
+    Query(
+        min_length=3,
+        max_length=255,
+        pattern=NoNul,
+        description="Any part of the serial number, capital or small letters, 3 characters or more. Across "
+        "orders one page looks through 100,000 devices: it may have no items and a `next_page_token`.",
+    ),
+]
+ProductKey = Annotated[str | None, Query(max_length=255, pattern=NoNul, description="The whole PKID.")]
 
 
 @router.post(
@@ -143,10 +154,15 @@ async def cancel_order(runtime: RuntimeOf, caller: WritesOrders, order_id: UUID)
     return rendering.order(await orders.cancel(runtime, caller.partner_id, order_id))
 
 
-@router.post("/orders/{order_id}:retry-failed")
-async def retry_failed(runtime: RuntimeOf, caller: WritesOrders, order_id: UUID) -> OrderRetried:
-    """Tries the failed, conflicting and unknown devices again: after the cause has been mended."""
-    found = await orders.retry_failed(runtime, caller.partner_id, order_id)
+@router.post("/orders/{order_id}:retry-failed", openapi_extra=body_of(RetryChoice, required=False))
+async def retry_failed(
+    request: Request, runtime: RuntimeOf, caller: WritesOrders, order_id: UUID
+) -> OrderRetried:
+    """Tries the failed, conflicting and unknown devices again: after the cause has been mended.
+
+    All of them, or with a body the chosen ones.
+    """
+    found = await orders.retry_failed(runtime, caller.partner_id, order_id, await read_choice(request))
     return OrderRetried(
         **rendering.order_fields(found.view), retried=found.retried, without_hash=found.without_hash
     )
@@ -161,11 +177,21 @@ async def list_registrations_of_order(
     state: RegistrationState | None = None,
     error_code: OneOf = None,
     serial_prefix: OneOf = None,
+    serial_contains: Fragment = None,
+    product_key: ProductKey = None,
     line_ref: OneOf = None,
     since: Since = None,
 ) -> Registrations:
     """The order's devices, by row."""
-    wanted = _filter(state, error_code, serial_prefix, line_ref, since)
+    wanted = Filter(
+        state=None if state is None else state.value,
+        error_code=error_code,
+        serial_prefix=serial_prefix,
+        serial_contains=serial_contains,
+        product_key=product_key,
+        line_ref=line_ref,
+        since=since,
+    )
     found = await registrations.list_of_order(runtime, caller.partner_id, order_id, page, wanted)
     return Registrations(
         items=[rendering.registration(row) for row in found.items], next_page_token=found.next_token
@@ -186,36 +212,28 @@ async def list_registrations(
     state: RegistrationState | None = None,
     error_code: OneOf = None,
     serial_prefix: OneOf = None,
+    serial_contains: Fragment = None,
+    product_key: ProductKey = None,
     line_ref: OneOf = None,
     since: Since = None,
     customer_id: UUID | None = None,
     batch_id: UUID | None = None,
 ) -> Registrations:
     """Devices across all orders, newest first."""
-    wanted = _filter(state, error_code, serial_prefix, line_ref, since, customer_id, batch_id)
-    found = await registrations.list_page(runtime, caller.partner_id, page, wanted)
-    return Registrations(
-        items=[rendering.registration(row) for row in found.items], next_page_token=found.next_token
-    )
-
-
-def _filter(
-    state: RegistrationState | None,
-    error_code: str | None,
-    serial_prefix: str | None,
-    line_ref: str | None,
-    since: datetime | None,
-    customer_id: UUID | None = None,
-    batch_id: UUID | None = None,
-) -> Filter:
-    return Filter(
+    wanted = Filter(
         state=None if state is None else state.value,
         error_code=error_code,
         serial_prefix=serial_prefix,
+        serial_contains=serial_contains,
+        product_key=product_key,
         line_ref=line_ref,
         since=since,
         customer_id=customer_id,
         batch_id=batch_id,
+    )
+    found = await registrations.list_page(runtime, caller.partner_id, page, wanted)
+    return Registrations(
+        items=[rendering.registration(row) for row in found.items], next_page_token=found.next_token
     )
 
 

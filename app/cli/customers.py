@@ -14,7 +14,7 @@ import typer
 from app.cli.api_client import Api, ApiRefusal, JsonObject
 from app.cli.outcome import ExitCode, Stop
 from app.cli.screen import Screen, moment
-from app.cli.surroundings import CUSTOMERS_PANEL, DEFAULT_URL, ApiKey, ApiUrl, Json, surroundings
+from app.cli.surroundings import CUSTOMERS_PANEL, DEFAULT_URL, ApiKey, ApiUrl, Ids, Json, surroundings
 from app.domain.consent import ConsentState, Evidence
 
 app = typer.Typer()
@@ -88,10 +88,14 @@ def consent_advice(customer: str) -> str:
 
 @app.command("customers", rich_help_panel=CUSTOMERS_PANEL)
 def list_customers(
-    ctx: typer.Context, api_url: ApiUrl = DEFAULT_URL, api_key: ApiKey = None, json: Json = False
+    ctx: typer.Context,
+    ids: Ids = False,
+    api_url: ApiUrl = DEFAULT_URL,
+    api_key: ApiKey = None,
+    json: Json = False,
 ) -> int:
     """List the customers and whether they have given their consent."""
-    screen = Screen(json=json)
+    screen = Screen(json=json, ids=ids)
     with surroundings(ctx).api(api_url, api_key) as api:
         found = list(api.items("/v1/customers"))
     if json:
@@ -111,7 +115,7 @@ def list_customers(
             for customer in found
         ]
         headers = ("Name", "Domain", "Consent", "Since", "Entra tenant", "Id")
-        screen.table(headers, rows, whole=("Id", "Entra tenant"))
+        screen.table(headers, rows, whole=headers, ids=("Id", "Entra tenant"))
     return ExitCode.DONE
 
 
@@ -156,7 +160,8 @@ def _show_link(screen: Screen, name: str, url: str) -> None:
 def _show_consent(screen: Screen, customer: JsonObject, consent: JsonObject) -> None:
     screen.facts(
         [
-            ("Customer", f"{customer['name']} ({customer['id']})"),
+            ("Customer", customer["name"]),
+            ("Id", customer["id"]),
             ("Consent", CONSENT_WORDS[consent["state"]]),
             ("Since", moment(consent["since"])),
             ("It rests on", EVIDENCE_WORDS[consent["evidence"]]),

@@ -3,18 +3,19 @@
 An order is named by its id or by the caller's own reference, whichever comes to hand.
 """
 
+from collections.abc import Iterable
 from typing import Annotated
 from uuid import UUID
 
 import typer
 
-from app.cli.api_client import Api, JsonObject
+from app.cli.api_client import Api, ApiRefusal, JsonObject
 from app.cli.customers import customer_names
 from app.cli.following import watch
 from app.cli.outcome import ExitCode, Stop, judge_order, waits_for_a_person
 from app.cli.results import NEEDS_ATTENTION, conclude, devices_in, reason, show_failures
 from app.cli.screen import ORDER_WORDS, STATE_WORDS, Screen, amount, count_words, moment, number
-from app.cli.surroundings import DEFAULT_URL, ORDERS_PANEL, ApiKey, ApiUrl, Json, surroundings
+from app.cli.surroundings import DEFAULT_URL, ORDERS_PANEL, ApiKey, ApiUrl, Ids, Json, surroundings
 
 app = typer.Typer()
 
@@ -68,12 +69,13 @@ def find_devices(
     ctx: typer.Context,
     serial_prefix: Annotated[str, typer.Argument(help="The beginning of a serial number.")],
     limit: Annotated[int, typer.Option(min=1, help="Devices to show at most, newest first.")] = 50,
+    ids: Ids = False,
     api_url: ApiUrl = DEFAULT_URL,
     api_key: ApiKey = None,
     json: Json = False,
 ) -> int:
     """Find devices in all orders by the beginning of their serial number."""
-    screen = Screen(json=json)
+    screen = Screen(json=json, ids=ids)
     with surroundings(ctx).api(api_url, api_key) as api:
         found = list(api.items("/v1/registrations", limit=limit + 1, serial_prefix=serial_prefix))
         shown = found[:limit]
@@ -81,6 +83,7 @@ def find_devices(
             screen.document(shown)
             return ExitCode.DONE
         names = customer_names(api, (row["customer_id"] for row in shown))
+        references = order_references(api, (row["order_id"] for row in shown))
     if not shown:
         screen.say(f"No order has a device whose serial number begins with {serial_prefix}.")
         return ExitCode.DONE
@@ -91,12 +94,13 @@ def find_devices(
             names[row["customer_id"]],
             row["group_tag"],
             _outcome(row),
+            references[row["order_id"]],
             row["order_id"],
         )
         for row in shown
     ]
-    headers = ("Serial number", "Device", "Customer", "Group tag", "State", "Order")
-    screen.table(headers, rows, whole=("Serial number", "Order"))
+    headers = ("Serial number", "Device", "Customer", "Group tag", "State", "Order", "Order id")
+    screen.table(headers, rows, whole=("Serial number", "Customer", "Group tag", "Order"), ids=("Order id",))
     if len(found) > limit:
         screen.say(f"There are more: only the newest {number(limit)} are shown (--limit).")
     return ExitCode.DONE
@@ -168,19 +172,33 @@ def find_order(api: Api, wanted: str) -> JsonObject:
     return api.get(f"/v1/orders/{id}").body
 
 
+def order_references(api: Api, ids: Iterable[str]) -> dict[str, str]:
+    """The owner's references for ids of orders; of one that is gone, its id."""
+    references = {}
+    for id in dict.fromkeys(ids):
+        try:
+            references[id] = str(api.get(f"/v1/orders/{id}").body["reference"])
+        except ApiRefusal as refusal:
+            if refusal.status != 404:
+                raise
+            references[id] = id
+    return references
+
+
 def _show(screen: Screen, api: Api, order: JsonObject) -> None:
     customer_id = order["customer_id"]
     name = customer_names(api, [customer_id])[customer_id]
     pairs = [
-        ("Order", f"{order['reference']} ({order['id']})"),
+        ("Order", order["reference"]),
+        ("Id", order["id"]),
         ("State", ORDER_WORDS[order["state"]]),
-        ("Customer", name if name == customer_id else f"{name} ({customer_id})"),
+        ("Customer", name),
         ("Group tag", order["group_tag"]),
         ("Received", moment(order["created_at"])),
         ("Devices", number(order["counts"]["total"])),
     ]
     if order["purchase_order"]:
-        pairs.insert(1, ("Purchase order", order["purchase_order"]))
+        pairs.insert(2, ("Purchase order", order["purchase_order"]))
     screen.facts([*pairs, *((f"  {words}", number(n)) for words, n in count_words(order["counts"]))])
 
 

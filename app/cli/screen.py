@@ -1,5 +1,8 @@
 """What a person sees: aligned tables and plain words on a terminal, the same without colour elsewhere.
 
+Lines of a terminal end between words: see `app.cli.layout`. A pipe gets each row of a table on one line,
+with every column.
+
 Everything that is shown passes through here, because values come from files and from other systems:
 control characters are made visible, and nothing is taken as markup. With `--json`, words go to the
 error stream and the one document to the output.
@@ -12,15 +15,17 @@ from typing import Any, Final
 
 import orjson
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
+from app.cli import layout
 from app.cli.outcome import Stop
 from app.domain.catalogue import CATALOGUE
 from app.domain.registration import RegistrationState
 
-PIPE_WIDTH: Final = 200
+ENDLESS: Final = 1_000_000
 """Characters in a line when the output is no terminal: a table's row stays one line for `grep`."""
+NO_SIZE: Final = 80
+"""Characters in a line of a terminal that does not tell its size."""
 SHOWN_ROWS: Final = 25
 """Rows of a list of failures that are shown at once; the rest is counted."""
 
@@ -70,41 +75,80 @@ _API_RETRY, _OUR_RETRY = "`:retry-failed`", "`registrar retry`"
 
 
 class Screen:
-    """`json`: the output is for a program."""
+    """`json`: the output is for a program. `ids`: ids are shown also where they make a table too wide."""
 
-    def __init__(self, *, json: bool = False) -> None:
+    def __init__(self, *, json: bool = False, ids: bool = False) -> None:
         self.json = json
+        self.ids = ids
         self.console = _console(stderr=json)
 
+    @property
+    def width(self) -> int | None:
+        """Characters in a line; None where lines have no end: a pipe gets every row on one line."""
+        return None if self.console.width >= ENDLESS else self.console.width
+
     def say(self, words: str = "", *, style: str = "") -> None:
-        self.console.print(Text(plain(words), style=style), soft_wrap=True)
+        for line in layout.wrap(plain(words), self.width):
+            self._line(Text(line, style=style))
 
     def facts(self, pairs: Iterable[tuple[str, str]]) -> None:
         """Names and values, one pair a line."""
-        grid = Table.grid(padding=(0, 3, 0, 0))
-        grid.add_column(no_wrap=True)
-        grid.add_column(overflow="fold")
-        for name, value in pairs:
-            grid.add_row(Text(plain(name), style="bold"), Text(plain(value)))
-        self._print(grid)
+        shown = [(plain(name), plain(value)) for name, value in pairs]
+        for name, value in layout.facts(shown, self.width):
+            self._line(Text.assemble((name, "bold"), value))
 
     def table(
-        self, headers: Sequence[str], rows: Iterable[Sequence[object]], *, whole: Sequence[str] = ()
+        self,
+        headers: Sequence[str],
+        rows: Iterable[Sequence[object]],
+        *,
+        whole: Sequence[str] = (),
+        ids: Sequence[str] = (),
     ) -> None:
-        """Numbers are set to the right; columns named in `whole` are never broken over lines."""
+        """Numbers are set to the right. A long text wraps at its words, but never in the columns of `whole`.
+
+        Columns of `ids` give way on a narrow terminal, unless `--ids` was given. What is too wide all the
+        same is stacked, one value a line.
+        """
         cells = [list(row) for row in rows]
-        table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
-        for at, header in enumerate(headers):
-            numbers = bool(cells) and all(isinstance(row[at], int) for row in cells)
-            table.add_column(
-                Text(header),
-                justify="right" if numbers else "left",
-                no_wrap=numbers or header in whole,
-                overflow="fold",
+        texts = [[plain(_shown(cell)) for cell in row] for row in cells]
+        columns = [
+            layout.Column(
+                header,
+                [row[at] for row in texts],
+                numbers=bool(cells) and all(isinstance(row[at], int) for row in cells),
+                whole=header in whole,
+                id=header in ids,
             )
-        for row in cells:
-            table.add_row(*(Text(plain(_shown(cell))) for cell in row))
-        self._print(table)
+            for at, header in enumerate(headers)
+        ]
+        drop_ids = self.console.is_terminal and not self.ids
+        shown, fits = layout.fitting(columns, self.width, drop_ids=drop_ids)
+        if fits:
+            self._beside(shown, len(texts))
+        else:
+            self._stacked(shown, len(texts))
+        if len(shown) < len(columns):
+            self.say("(--ids shows the ids, too.)", style="dim")
+
+    def _beside(self, columns: Sequence[layout.Column], rows: int) -> None:
+        rooms = layout.widths(columns, self.width)
+        for line in layout.row_lines([column.header for column in columns], columns, rooms):
+            self._line(Text(line, style="bold"))
+        for at in range(rows):
+            for line in layout.row_lines([column.cells[at] for column in columns], columns, rooms):
+                self._line(Text(line))
+
+    def _stacked(self, columns: Sequence[layout.Column], rows: int) -> None:
+        """A value that is empty has no line."""
+        for at in range(rows):
+            if at:
+                self.say()
+            self.facts((column.header, column.cells[at]) for column in columns if column.cells[at])
+
+    def _line(self, line: Text) -> None:
+        line.rstrip()
+        self.console.print(line, soft_wrap=True)
 
     def remedies(self, pairs: Iterable[tuple[str | None, str | None]]) -> None:
         """What to do about each code of a list, once, however many devices have it."""
@@ -118,16 +162,6 @@ class Screen:
             self.say(f"  {known.title if known else code}:")
             self.say(f"    {remedy.replace(_API_RETRY, _OUR_RETRY)}")
 
-    def _print(self, table: Table) -> None:
-        if self.console.is_terminal:
-            self.console.print(table)
-            return
-        # rich fills every line with blanks up to the table's edge.
-        with self.console.capture() as lines:
-            self.console.print(table)
-        for line in lines.get().splitlines():
-            self.console.print(Text(line.rstrip()), soft_wrap=True)
-
     def document(self, value: Any) -> None:
         """One JSON document on the output; only with `--json`."""
         # The database driver has a UUID class of its own, which orjson does not know.
@@ -136,24 +170,37 @@ class Screen:
 
     def stop(self, stop: Stop) -> None:
         """Why the command ends early, on the error stream."""
-        console = _console(stderr=True)
-        console.print(Text(plain(stop.words), style="bold red"), soft_wrap=True)
+        told = Screen()
+        told.console = _console(stderr=True)
+        told.say(stop.words, style="bold red")
         for line in stop.advice:
-            console.print(Text(plain(line)), soft_wrap=True)
+            told.say(line)
         if stop.errors:
-            console.print()
-            _errors(self, console, stop.errors)
+            told.say()
+            _errors(told, stop.errors)
 
 
 def _console(*, stderr: bool) -> Console:
     console = Console(stderr=stderr, highlight=False, markup=False, emoji=False)
-    if not console.is_terminal and not os.environ.get("COLUMNS"):
-        console.width = PIPE_WIDTH
+    columns = os.environ.get("COLUMNS", "")
+    if columns.isascii() and columns.isdecimal() and int(columns):
+        console.width = int(columns)
+    elif not console.is_terminal:
+        console.width = ENDLESS
+    else:
+        console.width = _terminal_width(console) or NO_SIZE
     return console
 
 
-def _errors(screen: Screen, console: Console, errors: Sequence[Mapping[str, Any]]) -> None:
-    screen.console, before = console, screen.console
+def _terminal_width(console: Console) -> int:
+    """Of the very terminal that is written to: the input and the other stream may be elsewhere."""
+    try:
+        return os.get_terminal_size(console.file.fileno()).columns
+    except (OSError, ValueError):
+        return 0
+
+
+def _errors(screen: Screen, errors: Sequence[Mapping[str, Any]]) -> None:
     lines = any(error.get("line") for error in errors)
     rows = [
         (
@@ -170,7 +217,6 @@ def _errors(screen: Screen, console: Console, errors: Sequence[Mapping[str, Any]
     if len(errors) > SHOWN_ROWS:
         screen.say(f"... and {number(len(errors) - SHOWN_ROWS)} more.")
     screen.remedies((error.get("code"), error.get("remedy")) for error in errors[:SHOWN_ROWS])
-    screen.console = before
 
 
 def plain(text: str) -> str:

@@ -50,4 +50,5 @@ ApiKey = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document, for programs.")]
+Ids = Annotated[bool, typer.Option("--ids", help="Show ids also where they make the table too wide.")]
 DEFAULT_URL = "http://127.0.0.1:8000"

@@ -54,5 +54,10 @@ def cut(rows: Sequence[Item], page: PageRequest, key: Callable[[Item], object]) 
     return Page(kept, _token(str(key(kept[-1]))))
 
 
+def token_after(value: object) -> str:
+    """The token of the page that begins after this sort value."""
+    return _token(str(value))
+
+
 def _token(value: str) -> str:
     return base64.urlsafe_b64encode(value.encode()).decode().rstrip("=")

@@ -8,12 +8,13 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.db.paging import Page, PageRequest, cut
+from app.db.chosen import EVERY_ROW, Choice, chosen_rows
+from app.db.paging import Page, PageRequest, cut, token_after
 from app.db.sql import Record, execute, fetch_all, fetch_one, listed, text
 from app.domain.batch import OPEN_BATCH, BatchState
 from app.domain.ids import PartnerId
@@ -223,22 +224,24 @@ async def retryable_of_order(
     partner_id: PartnerId,
     order_id: UUID,
     states: frozenset[RegistrationState],
+    choice: Choice = EVERY_ROW,
     *,
     chunk: int,
 ) -> AsyncIterator[list[Record]]:
     """The order's rows that may be tried again, of batches that are done: tag by tag, by row number, at most
     `chunk` at a time, for there may be a million. Each is held when it is handed out, and may be moved then.
     """
+    chosen, values = chosen_rows(choice)
     result = await session.stream(
         text(
             "SELECT r.id, r.group_tag, r.identity, h.registration_id IS NOT NULL AS hashed "
             "FROM registrations r JOIN batches b ON b.id = r.batch_id "
             "LEFT JOIN device_hashes h ON h.registration_id = r.id "
             "WHERE r.partner_id = :partner AND r.order_id = :order AND r.state = ANY(:states) "
-            f"AND {_BATCHES_WITH.format('c.state', 'ANY(:states)')} "
+            f"AND {_BATCHES_WITH.format('c.state', 'ANY(:states)')} {chosen}"
             "AND b.state = 'settled' ORDER BY r.group_tag COLLATE \"C\", r.row_number FOR UPDATE OF r"
         ),
-        {"partner": partner_id, "order": order_id, "states": sorted(states)},
+        {"partner": partner_id, "order": order_id, "states": sorted(states), **values},
     )
     async for rows in result.mappings().partitions(chunk):
         yield [dict(row) for row in rows]
@@ -298,6 +301,8 @@ class Filter:
     state: str | None = None
     error_code: str | None = None
     serial_prefix: str | None = None
+    serial_contains: str | None = None
+    product_key: str | None = None
     line_ref: str | None = None
     since: datetime | None = None
     customer_id: UUID | None = None
@@ -310,6 +315,7 @@ def _clauses(filter: Filter) -> tuple[str, dict[str, Any]]:
     values: dict[str, Any] = {}
     for column, value in (
         ("error_code", filter.error_code),
+        ("product_key", filter.product_key),
         ("line_ref", filter.line_ref),
         ("customer_id", filter.customer_id),
         ("batch_id", filter.batch_id),
@@ -326,6 +332,9 @@ def _clauses(filter: Filter) -> tuple[str, dict[str, Any]]:
             ranges.append(f"r.serial_number ~>=~ :serial_{n} AND r.serial_number ~<~ :serial_{n}_end")
             values |= {f"serial_{n}": start, f"serial_{n}_end": start + chr(0x10FFFF)}
         clauses.append(f"({' OR '.join(ranges)})")
+    if filter.serial_contains is not None:
+        clauses.append("strpos(upper(r.serial_number), upper(:fragment)) > 0")
+        values["fragment"] = filter.serial_contains
     if filter.since is not None:
         clauses.append(
             "(r.updated_at >= :since OR r.settled_at IS NULL AND r.batch_id = ANY(ARRAY("
@@ -365,11 +374,25 @@ async def list_of_order(
     return cut(rows, page, lambda row: row["row_number"])
 
 
+SEARCHED: Final = 100_000
+"""Rows that one page looks through for a part of a serial number: no index finds it."""
+
+
 async def list_page(
     session: AsyncConnection, partner_id: PartnerId, page: PageRequest, filter: Filter
 ) -> Page[Record]:
-    """Across orders, newest first."""
+    """Across orders, newest first.
+
+    A part of a serial number is looked for in the partner's next SEARCHED rows only. Such a page may have
+    few items, or none, and lead to another one all the same.
+    """
     clauses, values = _clauses(filter)
+    last = None
+    if filter.serial_contains is not None and filter.batch_id is None:
+        last = await _end_of_search(session, partner_id, page)
+    if last is not None:
+        clauses += "AND r.id >= :last "
+        values["last"] = last
     if page.after is not None:
         clauses += "AND r.id < :after "
         values["after"] = page.after
@@ -380,7 +403,24 @@ async def list_page(
         limit=page.size + 1,
         **values,
     )
-    return cut(rows, page, lambda row: row["id"])
+    found = cut(rows, page, lambda row: row["id"])
+    if last is None or found.next_token is not None:
+        return found
+    return Page(found.items, token_after(last))
+
+
+async def _end_of_search(session: AsyncConnection, partner_id: PartnerId, page: PageRequest) -> UUID | None:
+    """The last row that this page looks at; None when the rest is less."""
+    row = await fetch_one(
+        session,
+        "SELECT id FROM registrations WHERE partner_id = :partner "
+        "AND (CAST(:after AS uuid) IS NULL OR id < CAST(:after AS uuid)) "
+        "ORDER BY id DESC OFFSET :skipped LIMIT 1",
+        partner=partner_id,
+        after=page.after,
+        skipped=SEARCHED - 1,
+    )
+    return None if row is None else row["id"]
 
 
 async def purge_hashes(session: AsyncConnection, *, settled_before: datetime, limit: int = 5000) -> int:

@@ -294,6 +294,8 @@ registrations = Table(
         "ix_registrations_in_no_batch", "order_id", "row_number", postgresql_where=text("batch_id IS NULL")
     ),
     Index("ix_registrations_updated_at", "updated_at", postgresql_using="brin"),
+    # Newest first, of one partner: what a list without another index steps through, window by window.
+    Index("ix_registrations_partner_id_id", "partner_id", "id"),
     # On the bare column: under row-level security no index on upper() can be used, since that function is
     # not leakproof, and for the same reason prefixes are looked for by these operators and not by LIKE.
     Index(

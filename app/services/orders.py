@@ -6,6 +6,7 @@ from datetime import datetime
 from uuid import UUID
 
 from app.db import batches, customers, orders, registrations
+from app.db.chosen import EVERY_ROW, Choice
 from app.db.paging import Page, PageRequest
 from app.db.sql import Record
 from app.domain import consent
@@ -100,8 +101,13 @@ class Retry:
     """Rows that were sent by hash whose hash has been deleted meanwhile: they need a new order."""
 
 
-async def retry_failed(runtime: Runtime, partner_id: PartnerId, order_id: UUID) -> Retry:
-    """Puts the failed, conflicting and unknown rows into new batches. Raises Conflict if there are none."""
+async def retry_failed(
+    runtime: Runtime, partner_id: PartnerId, order_id: UUID, choice: Choice = EVERY_ROW
+) -> Retry:
+    """Puts the chosen failed, conflicting and unknown rows into new batches.
+
+    Raises Conflict if there are none.
+    """
     now = runtime.now()
     async with runtime.transaction(partner_id) as tx:
         found = await orders.get(tx.session, partner_id, order_id)
@@ -113,21 +119,31 @@ async def retry_failed(runtime: Runtime, partner_id: PartnerId, order_id: UUID) 
         order = await orders.lock(tx.session, partner_id, order_id)
         if order is None:
             raise NotFound("not_found", f"There is no order {order_id}.")
-        retried, without_hash = await _requeue(runtime, tx, partner_id, order, now, held=held)
+        retried, without_hash = await _requeue(runtime, tx, partner_id, order, choice, now, held=held)
         if not retried:
-            detail = (
-                "The hashes of the failed rows have been deleted: send them in a new order."
-                if without_hash
-                else "The order has no row that failed and whose batch is over."
-            )
-            raise Conflict("invalid_state", detail)
+            raise Conflict("invalid_state", _nothing_to_retry(choice, without_hash))
         await publish(tx, partner_id, await order_news(tx, partner_id, order_id), now)
         view = await _view(tx, partner_id, order_id)
     return Retry(view, retried, without_hash)
 
 
+def _nothing_to_retry(choice: Choice, without_hash: int) -> str:
+    if without_hash:
+        return "The hashes of the failed rows have been deleted: send them in a new order."
+    if choice != EVERY_ROW:
+        return "None of the chosen rows has failed, or their batches are not over."
+    return "The order has no row that failed and whose batch is over."
+
+
 async def _requeue(
-    runtime: Runtime, tx: Tx, partner_id: PartnerId, order: Record, now: datetime, *, held: bool
+    runtime: Runtime,
+    tx: Tx,
+    partner_id: PartnerId,
+    order: Record,
+    choice: Choice,
+    now: datetime,
+    *,
+    held: bool,
 ) -> tuple[int, int]:
     """Into new batches, tag by tag. How many rows, and how many have no hash any more and stay.
 
@@ -150,7 +166,7 @@ async def _requeue(
             made, ids = made + 1, []
 
     found = registrations.retryable_of_order(
-        tx.session, partner_id, order["id"], RETRYABLE, chunk=RETRY_CHUNK
+        tx.session, partner_id, order["id"], RETRYABLE, choice, chunk=RETRY_CHUNK
     )
     async for rows in found:
         for row in rows:

@@ -164,14 +164,14 @@ class Wire:
         order = {**self.orders[id], **now, "counts": counts(**now["counts"])}
         return httpx.Response(200, json=order, headers={"Retry-After": "3"})
 
-    def run(self, *arguments: str, key: str = KEY, **extra: Any) -> Result:
+    def run(self, *arguments: str, key: str = KEY, env_columns: str | None = "200", **extra: Any) -> Result:
         surroundings = Surroundings(
             transport=httpx.MockTransport(self), sleep=self.pauses.append, execute=self.executed.append
         )
         environment = {
             "REGISTRAR_API_KEY": key,
             "REGISTRAR_API_URL": "http://127.0.0.1:8000",
-            "COLUMNS": "200",
+            "COLUMNS": env_columns,
         }
         return CliRunner().invoke(app, list(arguments), obj=surroundings, env=environment, **extra)
 

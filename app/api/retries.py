@@ -1,0 +1,47 @@
+"""Which rows of an order are tried again: all that failed, or those that the body chooses."""
+
+from typing import Annotated
+
+from fastapi import Request
+from pydantic import Field
+
+from app.api.models import Input
+from app.api.requests import read
+from app.db.chosen import EVERY_ROW, Choice
+from app.domain.registration import RegistrationState
+
+MOST = 10_000
+"""Rows that one call may name."""
+
+Row = Annotated[int, Field(ge=1, le=2**31 - 1)]
+Word = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[^\x00]*$")]
+
+
+class RetryChoice(Input):
+    """A row is tried again when it fits everything that is given. What is left out chooses all."""
+
+    rows: Annotated[list[Row], Field(min_length=1, max_length=MOST)] | None = Field(
+        None, description="The devices' numbers in the order, counted from 1."
+    )
+    line_refs: Annotated[list[Word], Field(min_length=1, max_length=MOST)] | None = Field(
+        None, description="Your own lines."
+    )
+    states: Annotated[list[RegistrationState], Field(min_length=1)] | None = Field(
+        None, strict=False, description="Of `failed`, `conflict` and `unknown`; others are never tried again."
+    )
+    codes: Annotated[list[Word], Field(min_length=1, max_length=100)] | None = Field(
+        None, description="Values of `error_code`."
+    )
+
+
+async def read_choice(request: Request) -> Choice:
+    """The body's choice; every row when there is no body. Raises Unprocessable."""
+    if not (await request.body()).strip():
+        return EVERY_ROW
+    given, _ = await read(request, RetryChoice)
+    return Choice(
+        rows=given.rows,
+        line_refs=given.line_refs,
+        states=None if given.states is None else [state.value for state in given.states],
+        codes=given.codes,
+    )

@@ -1,0 +1,100 @@
+"""The command line at a real pseudo-terminal of a given width, in this very process."""
+
+import fcntl
+import os
+import pty
+import re
+import struct
+import sys
+import termios
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from threading import Thread
+from unittest import mock
+
+import httpx
+
+from app.cli import main
+from app.cli.surroundings import Surroundings
+from tests.unit.cli_wire import KEY, Wire
+
+_CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07]*\x07")
+
+
+@dataclass(frozen=True)
+class Shown:
+    text: str
+    """What was written, without colours; lines end where the program ended them or began anew."""
+    exit_code: int
+
+    @property
+    def lines(self) -> list[str]:
+        return self.text.splitlines()
+
+    @property
+    def words(self) -> set[str]:
+        return set(self.text.split())
+
+
+def at_terminal(wire: Wire, *arguments: str, columns: int, typed: str = "") -> Shown:
+    """`typed` is what the person answers."""
+    with _terminal(columns) as (terminal, read):
+        os.write(terminal, typed.encode())
+        surroundings = Surroundings(
+            transport=httpx.MockTransport(wire), sleep=wire.pauses.append, execute=wire.executed.append
+        )
+        try:
+            main(list(arguments), surroundings)
+        except SystemExit as end:
+            code = int(end.code or 0)
+        sys.stdout.flush()
+        text = read()
+    return Shown(_CONTROL.sub("", text).replace("\r\n", "\n").replace("\r", "\n"), code)
+
+
+@contextmanager
+def _terminal(columns: int) -> "Iterator[tuple[int, _Reader]]":
+    """Standard input, output and error are its other side."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
+    reader = _Reader(ours)
+    with ExitStack() as stack:
+        streams = [stack.enter_context(os.fdopen(os.dup(theirs), mode)) for mode in ("r", "w", "w")]
+        for name, stream in zip(("stdin", "stdout", "stderr"), streams, strict=True):
+            stack.enter_context(mock.patch.object(sys, name, stream))
+        environment = {
+            "REGISTRAR_API_KEY": KEY,
+            "REGISTRAR_API_URL": "http://127.0.0.1:8000",
+            "TERM": "xterm",
+        }
+        stack.enter_context(mock.patch.dict(os.environ, environment))
+        os.environ.pop("COLUMNS", None)
+        reader.start()
+        os.close(theirs)
+        yield ours, reader
+    reader.join()
+    os.close(ours)
+
+
+class _Reader(Thread):
+    """Takes what is written as it comes: a terminal's buffer is small."""
+
+    def __init__(self, terminal: int) -> None:
+        super().__init__(daemon=True)
+        self.terminal = terminal
+        self.taken = bytearray()
+
+    def run(self) -> None:
+        try:
+            while piece := os.read(self.terminal, 65_536):
+                self.taken += piece
+        except OSError:
+            return  # the other side is closed: all has been read
+
+    def __call__(self) -> str:
+        """All that was written; the program's side is closed with it."""
+        for name in ("stdin", "stdout", "stderr"):
+            getattr(sys, name).close()
+        self.join()
+        return self.taken.decode()

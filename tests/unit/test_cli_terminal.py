@@ -1,0 +1,132 @@
+"""What a person sees at a terminal of 80 and of 60 columns: whole words, whole values, nothing cut."""
+
+import io
+from collections.abc import Sequence
+from uuid import UUID
+
+import pytest
+from rich.cells import cell_len
+
+from app.cli import layout
+from app.cli.screen import Screen
+from app.domain.registration import RegistrationState
+from tests.unit.cli_wire import CUSTOMER, NOW, Wire, row_of
+from tests.unit.pseudo_terminal import Shown, at_terminal
+
+ORDER = str(UUID(int=100))
+LONG_NAME = "Contoso Distribution and Logistics of the North"
+LONG_DOMAIN = "devices.distribution.contoso-logistics.example"
+DETAIL = "Microsoft refused the device because another organisation has registered it before."
+
+
+def full_wire() -> Wire:
+    """An installation in which everything has the long names that real ones have."""
+    customer = {**CUSTOMER, "name": LONG_NAME, "domain": LONG_DOMAIN}
+    wire = Wire(
+        customers=[customer, {**customer, "id": str(UUID(int=2)), "name": "Fabrikam", "domain": None}],
+        registrations=[
+            row_of(
+                RegistrationState.FAILED,
+                serial_number="SYN-0123456789-ABCDEF",
+                manufacturer="Contoso",
+                model="Contoso Book 14 Gen 3",
+                error_detail=DETAIL,
+                line_ref="PO-2026-000471-17",
+            )
+        ],
+        outcomes=({"state": "completed_with_errors", "counts": {"registered": 1, "failed": 1}},),
+    )
+    wire.orders[ORDER] = {
+        "id": ORDER,
+        "reference": "delivery-2026-11-28-north-warehouse-0a1b2c3d4e",
+        "purchase_order": "PO-2026-000471",
+        "customer_id": CUSTOMER["id"],
+        "platform": "partner_center",
+        "group_tag": "Warehouse-North",
+        "state": "in_progress",
+        "counts": {},
+        "created_at": NOW,
+    }
+    return wire
+
+
+HINT = {"(--ids", "shows", "the", "ids,", "too.)"}
+
+COMMANDS: Sequence[Sequence[str]] = [
+    ("customers",),
+    ("consent", "Fabrikam"),
+    ("order", ORDER),
+    ("watch", ORDER),
+    ("find", "SYN"),
+    ("order", "no-such-reference-of-mine-that-is-a-little-longer"),
+]
+
+
+def show(arguments: Sequence[str], columns: int) -> Shown:
+    return at_terminal(full_wire(), *arguments, columns=columns)
+
+
+@pytest.mark.parametrize("columns", [80, 60])
+@pytest.mark.parametrize("arguments", COMMANDS, ids=lambda arguments: arguments[0])
+def test_no_line_is_longer_than_the_terminal_and_no_word_is_cut(
+    arguments: Sequence[str], columns: int
+) -> None:
+    narrow, wide = show(arguments, columns), show(arguments, 1000)
+    assert narrow.exit_code == wide.exit_code
+    assert narrow.text.strip()
+    assert [line for line in narrow.lines if cell_len(line) > columns] == []
+    # What was cut would be a piece of a word, and no such word stands in the wide one.
+    assert narrow.words - wide.words - HINT == set()
+
+
+@pytest.mark.parametrize("columns", [80, 60])
+def test_names_and_domains_stay_whole_and_ids_are_shown_when_asked_for(columns: int) -> None:
+    usual = show(("customers",), columns)
+    assert [line for line in usual.lines if LONG_NAME in line]
+    assert [line for line in usual.lines if LONG_DOMAIN in line]
+    assert CUSTOMER["id"] not in usual.text
+    assert "--ids" in usual.text
+    asked = show(("customers", "--ids"), columns)
+    assert [line for line in asked.lines if CUSTOMER["id"] in line]
+    assert [line for line in asked.lines if CUSTOMER["entra_tenant_id"] in line]
+
+
+@pytest.mark.parametrize("columns", [80, 60])
+def test_what_was_found_names_the_order_as_its_owner_does(columns: int) -> None:
+    found = show(("find", "SYN"), columns)
+    for value in ("SYN-0123456789-ABCDEF", full_wire().orders[ORDER]["reference"], LONG_NAME):
+        assert [line for line in found.lines if value in line], value
+    assert ORDER not in found.text
+
+
+def test_a_pipe_gets_every_row_on_one_line_with_its_full_ids() -> None:
+    wire = full_wire()
+    result = wire.run("customers", env_columns=None)
+    row = next(line for line in result.stdout.splitlines() if LONG_NAME in line)
+    assert CUSTOMER["id"] in row
+    assert CUSTOMER["entra_tenant_id"] in row
+
+
+def test_the_terminals_own_width_counts_and_not_that_of_another_stream(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    monkeypatch.setattr("sys.stdout", io.StringIO())
+    assert Screen().width is None
+
+
+@pytest.mark.parametrize(
+    ("text", "width", "lines"),
+    [
+        ("one two three", 8, ["one two", "three"]),
+        ("  one two three", 8, ["  one", "  two", "  three"]),
+        ("one 0123456789 two", 6, ["one", "0123456789", "two"]),
+        ("use `a b c` now", 9, ["use", "`a b c`", "now"]),
+        ("use `aaaa bbbb cccc` now", 9, ["use `aaaa", "bbbb", "cccc` now"]),
+        ("ひらがな カタカナ", 10, ["ひらがな", "カタカナ"]),
+        ("", 5, [""]),
+        ("   ", 2, ["   "]),
+    ],
+)
+def test_lines_end_between_words(text: str, width: int, lines: list[str]) -> None:
+    assert layout.wrap(text, width) == lines
