@@ -130,8 +130,11 @@ def _inject_errors(state: State, call: Call, rows: list[Row]) -> None:
 
 
 def list_batches(state: State, call: Call, claims: Claims) -> Answer:
+    shown_from = state.clock.now() - state.switches.new_batch_listed_after_s
     items = [
-        _batch_view(state, call, batch) for batch in state.jobs.batches(claims.partner, call.customer or "")
+        _batch_view(state, call, batch)
+        for batch in state.jobs.batches(claims.partner, call.customer or "")
+        if batch.created <= shown_from
     ]
     return json_answer({"totalCount": len(items), "items": items, "attributes": {"objectType": "Collection"}})
 
@@ -224,6 +227,7 @@ def status(state: State, call: Call, claims: Claims) -> Answer:
         job is None
         or job.batch.partner != claims.partner
         or job.batch.customer != call.customer
+        or now < job.accepted + state.switches.status_missing_s
         or (keep and job.results is not None and now > job.finishes + keep)
     ):
         return problem(404, NOT_FOUND, "Batch job not found.")

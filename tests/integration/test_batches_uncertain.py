@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
+from app.domain.identity import Device
 from app.domain.order import OrderState
 from app.services import batches
 from app.services.batches import MAX_UNANSWERED
+from simulator.samples import hardware_hash
 from tests.agreement import assert_agreement
 from tests.world import Partner, World, tuples
 
@@ -68,6 +70,42 @@ async def test_an_answer_lost_after_acceptance_registers_every_device_once(
         first, second = await world.calls("append")
         assert first["request_id"] == second["request_id"], "an unanswered call is repeated as it was"
         assert second["replayed"] is dedup
+
+
+async def test_an_append_after_an_unanswered_create_has_a_request_id_of_its_own(world: World) -> None:
+    partner = await world.partner()
+    await world.arm({"operation": "create", "kind": "drop", "phase": "after"})
+    order = await world.order(partner, tuples(3))
+
+    await world.work()
+
+    [create], [append] = await world.calls("create"), await world.calls("append")
+    assert create["request_id"] != append["request_id"]
+    [batch] = await world.batches(order.view.record["id"])
+    written = await world.select(
+        "SELECT kind, request_id FROM batch_attempts WHERE batch_id = :id AND kind <> 'look_up' ORDER BY id",
+        id=batch["id"],
+    )
+    assert [(call["kind"], str(call["request_id"])) for call in written] == [
+        ("create", create["request_id"]),
+        ("append", append["request_id"]),
+    ]
+    await _assert_registered(world, partner, order.view.record["id"], 3)
+
+
+async def test_a_repetition_with_another_body_has_a_request_id_of_its_own(world: World) -> None:
+    partner = await _with_known_tag(world)
+    await world.arm({"operation": "append", "kind": "drop", "phase": "before"})
+    whole = Device(hardware_hash=hardware_hash("SYN00001"))
+    order = await world.order(partner, [whole])
+    await batches.advance_next(world.runtime)
+
+    async with world.another(send_serial_with_hash=False) as other:
+        await other.work()
+
+    first, second = await world.calls("append")
+    assert first["request_id"] != second["request_id"]
+    assert (await world.view(partner, order.view.record["id"])).state is OrderState.COMPLETED
 
 
 @pytest.mark.parametrize("operation", ["create", "append"])
