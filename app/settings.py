@@ -142,6 +142,12 @@ class Settings(BaseSettings):
         gt=0,
         description="Seconds after which an unfinished job is looked up in the device listing instead.",
     )
+    job_appears_s: float = Field(
+        600,
+        ge=0,
+        description="Seconds after an accepted upload in which a 404 for its job means: not yet. Microsoft "
+        "documents no time; its sample of a whole job takes ten minutes.",
+    )
     max_submissions: int = Field(
         8,
         ge=1,

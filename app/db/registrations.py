@@ -112,6 +112,21 @@ async def open_of_batch(
     return [SendableRow(*row) for row in rows]
 
 
+async def said_of_batch(
+    session: AsyncConnection, partner_id: PartnerId, batch_id: UUID
+) -> dict[UUID, tuple[str | None, str | None]]:
+    """(code, name) of what Microsoft has said of rows that are being looked up."""
+    rows = await fetch_all(
+        session,
+        "SELECT id, upstream_code, upstream_name FROM registrations WHERE partner_id = :partner "
+        f"AND batch_id = :batch AND state IN ({_UNSETTLED}) "
+        "AND (upstream_code IS NOT NULL OR upstream_name IS NOT NULL)",
+        partner=partner_id,
+        batch=batch_id,
+    )
+    return {row["id"]: (row["upstream_code"], row["upstream_name"]) for row in rows}
+
+
 async def cancel_batches(
     session: AsyncConnection, partner_id: PartnerId, batch_ids: list[UUID], now: datetime
 ) -> int:

@@ -23,6 +23,7 @@ from app.domain.registration import (
     Meaning,
     RegistrationState,
     UpstreamRow,
+    is_with_customer,
 )
 from app.queue import WakeKind
 from app.runtime import Runtime, Tx
@@ -30,6 +31,11 @@ from app.services.events import order_news, publish, settled_happenings
 from app.telemetry import logger
 
 log = logger("settlement")
+
+UNREAD = (
+    "The customer has the device. A call of this order may have registered it: the list of the group tag's "
+    "devices could not be read."
+)
 
 
 class LostClaim(Exception):
@@ -53,6 +59,19 @@ def outcome_of(row: SendableRow, meaning: Meaning, answer: UpstreamRow) -> Outco
         upstream_code=answer.code,
         upstream_name=answer.name,
         upstream_device_id=answer.device_id,
+    )
+
+
+def had_before(id: UUID, said: tuple[str | None, str | None], detail: str | None) -> Outcome:
+    """The customer has the device: Microsoft's words, where nothing shows that a call of ours did it."""
+    code, name = said
+    return Outcome(
+        id,
+        RegistrationState.ALREADY_REGISTERED,
+        error_code="already_registered",
+        error_detail=detail,
+        upstream_code=code,
+        upstream_name=name,
     )
 
 
@@ -236,7 +255,13 @@ async def _end_whole(runtime: Runtime, claim: Claim, state: RegistrationState, c
         order = await _take(tx, claim)
         await _stop_creating(tx, claim, now)
         rows = await registrations.open_of_batch(tx.session, claim.partner_id, claim.id, with_hashes=False)
-        ended = [Outcome(row.id, state, error_code=code, error_detail=said or None) for row in rows]
+        answers = await registrations.said_of_batch(tx.session, claim.partner_id, claim.id)
+        ended = [
+            had_before(row.id, answers[row.id], UNREAD)
+            if row.id in answers and is_with_customer(*answers[row.id])
+            else Outcome(row.id, state, error_code=code, error_detail=said or None)
+            for row in rows
+        ]
         following = Next(BatchState.SETTLED, values={"failure_code": code, "failure_said": said or None})
         settled = await registrations.settle(tx.session, claim.partner_id, claim.id, ended, now)
         await _advance_batch(tx, claim, following, now)
