@@ -82,9 +82,14 @@ def _refuse_items(state: State, call: Call, items: object) -> Answer | None:
     if not items:
         return problem(400, INVALID_INPUT, "The list of devices is empty.")
     if len(items) > state.switches.max_devices_per_call:
+        if state.switches.max_devices_refusal == "too_large":
+            return Answer(413, b"<html>Request Entity Too Large</html>", {"content-type": "text/html"})
         return problem(
             400, INVALID_INPUT, f"More than {state.switches.max_devices_per_call} devices in one call."
         )
+    unwanted = set(state.switches.refuse_calls_with)
+    if unwanted and any(unwanted & set(folded(item).values()) for item in items if isinstance(item, dict)):
+        return problem(400, INVALID_INPUT, "The request is invalid.")
     if has_empty_policies(items):
         return problem(500, 800003, "Sequence contains no matching element")
     return None

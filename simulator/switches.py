@@ -35,8 +35,15 @@ class Switches:
         ),
     ] = "header"
     max_devices_per_call: Annotated[
-        int, Field(ge=1), _about("More devices than this in one call are refused with 400")
+        int, Field(ge=1), _about("More devices than this in one call are refused")
     ] = 1000
+    max_devices_refusal: Annotated[
+        Literal["bad_request", "too_large"],
+        _about("Such a call is refused with 400, or as a gateway does with 413 and no JSON"),
+    ] = "bad_request"
+    refuse_calls_with: Annotated[
+        tuple[str, ...], _about("Serial numbers and PKIDs for which the whole call is refused with 400")
+    ] = ()
     app_only_create: Annotated[
         bool, _about("Creating a batch with an app-only token is allowed (else 403 with 900329)")
     ] = False

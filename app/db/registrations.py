@@ -265,15 +265,17 @@ async def rebatch(
     batch_id: UUID,
     registration_ids: Sequence[UUID],
     now: datetime,
+    *,
+    another_attempt: bool = True,
 ) -> int:
-    """Moves rows out of their batch into a new one for another attempt, in the order given.
+    """Moves rows out of their batch into a new one, in the order given, usually for another attempt.
 
     Their present batch must still be in the state from which they move.
     """
     return await execute(
         session,
         "UPDATE registrations r SET batch_id = :batch, batch_position = u.position, state = 'queued', "
-        "attempt = r.attempt + 1, error_code = NULL, error_detail = NULL, upstream_code = NULL, "
+        "attempt = r.attempt + :one, error_code = NULL, error_detail = NULL, upstream_code = NULL, "
         "upstream_name = NULL, settled_at = NULL, updated_at = :now "
         "FROM unnest(CAST(:ids AS uuid[])) WITH ORDINALITY AS u(id, position), batches b "
         # The ids twice: else a planner without statistics reads all of the partner's rows to find a thousand.
@@ -284,6 +286,7 @@ async def rebatch(
         batch=batch_id,
         ids=list(registration_ids),
         sources=sorted(sources_of(RegistrationState.QUEUED)),
+        one=int(another_attempt),
         now=now,
     )
 

@@ -98,7 +98,14 @@ class LoginNotUnderstood(NotSent):
 
 
 class Refused(UpstreamFailure):
-    """A definite no to this very request; sending the same again changes nothing."""
+    """A definite no to this very request; sending the same again changes nothing.
+
+    `divisible`: nothing says why, so that a smaller call may be accepted.
+    """
+
+    def __init__(self, code: str, said: Said | None = None, *, divisible: bool = False) -> None:
+        super().__init__(code, said)
+        self.divisible = divisible
 
 
 class NoRelationship(Refused):

@@ -6,13 +6,13 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
-from app.db import batches, customers, group_tags, orders, registrations
+from app.db import attempts, batches, customers, group_tags, orders, registrations
 from app.db.batches import Claim
 from app.db.ids import new_row_id
 from app.db.registrations import Outcome, SendableRow
 from app.db.sql import Record
 from app.domain import consent, schedule
-from app.domain.batch import BatchState
+from app.domain.batch import BatchState, halves
 from app.domain.consent import ConsentState
 from app.domain.ids import PartnerId
 from app.domain.registration import (
@@ -25,6 +25,7 @@ from app.domain.registration import (
     UpstreamRow,
     is_with_customer,
 )
+from app.domain.upstream import Refused
 from app.queue import WakeKind
 from app.runtime import Runtime, Tx
 from app.services.events import order_news, publish, settled_happenings
@@ -93,11 +94,11 @@ async def record(
     `corrections` replace outcomes that are there (`was`), all of them or none. Raises LostClaim.
     """
     now = runtime.now()
-    attempts = {row.id: row.attempt for row in rows}
+    made = {row.id: row.attempt for row in rows}
     again = [
         outcome.id
         for outcome in outcomes
-        if outcome.error_code in TRANSIENT_CODES and attempts[outcome.id] < MAX_TRANSIENT_ATTEMPTS
+        if outcome.error_code in TRANSIENT_CODES and made[outcome.id] < MAX_TRANSIENT_ATTEMPTS
     ]
     postponed = frozenset(again)
     final = [outcome for outcome in outcomes if outcome.id not in postponed]
@@ -179,15 +180,54 @@ async def _advance_batch(tx: Tx, claim: Claim, following: Next, now: datetime) -
 
 async def _try_again(runtime: Runtime, tx: Tx, claim: Claim, again: Sequence[UUID], now: datetime) -> None:
     due_at = schedule.next_attempt(max(claim.submissions, 1), now, runtime.random())
-    sibling = {
+    size = runtime.settings.max_batch_devices
+    for part in (again[start : start + size] for start in range(0, len(again), size)):
+        batch_id = await add_batch(
+            tx, claim.partner_id, _sibling(claim), len(part), BatchState.QUEUED, due_at, now
+        )
+        await registrations.rebatch(tx.session, claim.partner_id, batch_id, part, now)
+    tx.wake(WakeKind.BATCHES, at=due_at)
+
+
+async def split_batch(runtime: Runtime, claim: Claim, attempt_id: UUID, refused: Refused) -> None:
+    """A refusal that may be for the size: both halves go on as new batches, and this one stays as the record.
+
+    One transaction with the note of the refused call, so that a crash leaves either the whole batch, which is
+    then refused and halved again, or the halves. A batch of which an earlier call may have arrived hands that
+    doubt on to its halves.
+    """
+    now = runtime.now()
+    said = str(refused.said)
+    state = BatchState.UNKNOWN if claim.uncertain else BatchState.QUEUED
+    async with runtime.transaction(claim.partner_id) as tx:
+        await _take(tx, claim)
+        await attempts.finish(tx.session, claim, attempt_id, outcome=refused.code, said=said, now=now)
+        await _stop_creating(tx, claim, now)
+        rows = await registrations.open_of_batch(tx.session, claim.partner_id, claim.id, with_hashes=False)
+        for half in halves([row.id for row in rows]):
+            doubt = {"uncertain": claim.uncertain}
+            batch_id = await add_batch(
+                tx, claim.partner_id, _sibling(claim) | doubt, len(half), state, now, now
+            )
+            moved = await registrations.rebatch(
+                tx.session, claim.partner_id, batch_id, half, now, another_attempt=False
+            )
+            if moved != len(half):
+                raise LostClaim
+        news = {"failure_code": "batch_split", "failure_said": said or None, "request_id": None}
+        await _advance_batch(tx, claim, Next(BatchState.SETTLED, values=news), now)
+        await publish(tx, claim.partner_id, await order_news(tx, claim.partner_id, claim.order_id), now)
+        tx.wake(WakeKind.BATCHES, lanes=2)
+    log.warning("batch_split", batch_id=str(claim.id), devices=len(rows), said=said)
+
+
+def _sibling(claim: Claim) -> dict[str, Any]:
+    return {
         "order_id": claim.order_id,
         "customer_id": claim.customer_id,
         "connection_id": claim.connection_id,
         "group_tag": claim.group_tag,
     }
-    batch_id = await add_batch(tx, claim.partner_id, sibling, len(again), BatchState.QUEUED, due_at, now)
-    await registrations.rebatch(tx.session, claim.partner_id, batch_id, again, now)
-    tx.wake(WakeKind.BATCHES, at=due_at)
 
 
 async def add_batch(
@@ -199,7 +239,8 @@ async def add_batch(
     due_at: datetime,
     now: datetime,
 ) -> UUID:
-    """A further batch of an order. `belongs_to`: order_id, customer_id, connection_id, group_tag."""
+    """A further batch of an order. `belongs_to`: order_id, customer_id, connection_id, group_tag, and
+    whatever else it takes over from the batch it comes of."""
     batch_id = new_row_id()
     await batches.add(
         tx.session,

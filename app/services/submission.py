@@ -4,6 +4,7 @@ A group tag is created with the first batch and appended to afterwards; the tag'
 batch create it while the others wait. Intent is on disk before the call leaves.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -15,7 +16,7 @@ from app.db.batches import Claim
 from app.db.ids import new_row_id
 from app.db.registrations import SendableRow
 from app.domain import consent, request_id
-from app.domain.batch import BatchState
+from app.domain.batch import SMALLEST_SPLIT, BatchState
 from app.domain.consent import ConsentState
 from app.domain.identity import IdentityKind
 from app.domain.upstream import (
@@ -30,7 +31,14 @@ from app.platforms.base import Accepted, CallIds, OutgoingDevice, Submission
 from app.runtime import Runtime, Tx
 from app.services.access import ConnectionAccess, read_access
 from app.services.lookup import LOOKUP_PAUSE
-from app.services.settlement import LostClaim, hasten_waiting, hold_batch, refuse_batch, release
+from app.services.settlement import (
+    LostClaim,
+    hasten_waiting,
+    hold_batch,
+    refuse_batch,
+    release,
+    split_batch,
+)
 from app.settings import Settings
 from app.telemetry import logger
 
@@ -265,6 +273,8 @@ async def _failed(
             await _tag_was_otherwise(runtime, claim, intent, failure)
         case NoRelationship() if not (intent.uncertain and _is_spent(runtime.settings, claim)):
             await _unsent(runtime, claim, intent, failure)
+        case Refused() if failure.divisible and len(intent.submission.devices) > SMALLEST_SPLIT:
+            await split_batch(runtime, claim, intent.attempt_id, failure)
         case Refused() if intent.uncertain:
             # What went before may have been processed; only Microsoft's listing can tell.
             await _finish_attempt(runtime, claim, intent, failure)
@@ -276,11 +286,18 @@ async def _failed(
             await _unsent(runtime, claim, intent, failure)
 
 
+_EXISTS = re.compile(r"\bbatch\b.*\balready exists?\b", re.IGNORECASE)
+_MISSING = re.compile(r"\bbatch\b.*\b(not found|does not exist)\b", re.IGNORECASE)
+
+
 def _tag_surprise(failure: Refused, intent: _Intent) -> bool:
     """Creating what exists (409), or appending to what does not (404): our ledger was behind."""
     if isinstance(failure, NoRelationship):
         return False
-    return failure.said.status == (409 if intent.create else 404)
+    status, words = failure.said.status, failure.said.description or ""
+    if intent.create:
+        return status == 409 or (status == 400 and _EXISTS.search(words) is not None)
+    return status == 404 or (status == 400 and _MISSING.search(words) is not None)
 
 
 async def _tag_was_otherwise(runtime: Runtime, claim: Claim, intent: _Intent, failure: Refused) -> None:
