@@ -170,6 +170,19 @@ class Settings(BaseSettings):
         gt=0,
         description="Seconds after which an unfinished job is looked up in the device listing instead.",
     )
+    max_batch_devices: int = Field(
+        1000,
+        ge=1,
+        le=1000,
+        description="Devices in one call (and in one portal file) at most, where the platform does not take "
+        "fewer. Microsoft documents no limit for a call; its portal's file is limited to 500 devices.",
+    )
+    job_appears_s: float = Field(
+        600,
+        ge=0,
+        description="Seconds after an accepted upload in which a 404 for its job means: not yet. Microsoft "
+        "documents no time; its sample of a whole job takes ten minutes.",
+    )
     max_submissions: int = Field(
         8,
         ge=1,

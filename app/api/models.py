@@ -189,6 +189,18 @@ class ConnectionPatch(Patch):
     MAY_BE_EMPTY = frozenset({"region"})
 
     name: Text100 | None = None
+    entra_tenant_id: UUID | None = Field(
+        None,
+        strict=False,
+        description="The partner's own Entra tenant. Where it changes, send `client_secret` and, if the "
+        "connection has one, `refresh_token` in the same call. Customers' consents are then unknown, and "
+        "their orders held until the new tenant's customers list has been read, which happens at once.",
+    )
+    client_id: Text255 | None = Field(
+        None,
+        description="The app registered in Partner Center. Where it changes, send `client_secret` and, if "
+        "the connection has one, `refresh_token` in the same call. Refused for a portal connection.",
+    )
     client_secret: Secret | None = Field(None, description="Refused for a portal connection.")
     refresh_token: Secret | None = Field(None, description="Refused for a portal connection.")
     region: Text100 | None = None

@@ -391,6 +391,9 @@ def _rows() -> list[Code]:
              "sending it again does no harm."),
         Code("batch_refused", upstream, error, person, "Microsoft refused the whole batch",
              "Microsoft's words are on the batch; correct the cause, then use `:retry-failed`."),
+        Code("batch_split", upstream, warning, none, "Microsoft refused the batch whole; it goes on in halves",
+             "Nothing to do: its devices are in two newer batches of the order. If it happens often, make batches "
+             "smaller with REGISTRAR_MAX_BATCH_DEVICES."),
         Code("group_tag_case_conflict", upstream, error, person,
              "Partner Center has this group tag with other capitals",
              "Send the order with the spelling named in the detail, or use another tag: Autopilot tags are "
@@ -404,6 +407,33 @@ def _rows() -> list[Code]:
              "Give the connection a new client secret or refresh token, then `:check` it."),
         Code("credential_missing", connection, error, person, "The connection lacks a credential for this call",
              "Creating a group tag needs a refresh token (App+User): add one to the connection."),
+        Code("client_secret_expired", connection, error, person, "The app's client secret has expired",
+             "Make a new client secret of the app in Entra ID (App registrations, Certificates & secrets) and send "
+             "it with `PATCH /v1/connections/{id}`."),
+        Code("app_not_found", connection, error, person, "The app is not in the connection's Entra tenant",
+             "Compare `client_id` and `entra_tenant_id` with the app registration, and see that the app is enabled. "
+             "`PATCH /v1/connections/{id}` changes both; send the secrets with them."),
+        Code("tenant_not_found", connection, error, person, "Entra does not know the connection's tenant",
+             "Compare `entra_tenant_id` with the partner's tenant; `PATCH /v1/connections/{id}` changes it. Send "
+             "the secrets with it."),
+        Code("app_consent_missing", connection, error, person, "The app has no consent in the partner's tenant",
+             "An administrator of the partner's tenant grants it in Entra ID (Enterprise applications, the app, "
+             "Permissions). Then sign in again and send the new refresh token with `PATCH /v1/connections/{id}`."),
+        Code("conditional_access_blocked", connection, error, person, "A Conditional Access policy blocks the sign-in",
+             "The owner of the policies in the partner's tenant looks the refusal up in Entra's sign-in log and "
+             "lets the integration account pass. New credentials do not help. Then `:check` the connection."),
+        Code("sign_in_frequency", connection, error, person, "A sign-in frequency policy has ended the sign-in",
+             "Sign in again and send the new refresh token with `PATCH /v1/connections/{id}`. It will end again: "
+             "have the integration account taken out of the Conditional Access policy for sign-in frequency."),
+        Code("refresh_token_expired", connection, error, person, "The refresh token has expired",
+             "It was not used for 90 days. Sign in again and send the new one with `PATCH /v1/connections/{id}`; "
+             "a connection in use renews it by itself."),
+        Code("sign_in_revoked", connection, error, person, "The sign-in was revoked",
+             "The account's password was changed or reset, or its sessions were revoked. Sign in again and send "
+             "the new refresh token with `PATCH /v1/connections/{id}`."),
+        Code("user_disabled", connection, error, person, "The account that signed in is disabled",
+             "Enable it in Entra ID, or sign in with another account and send its refresh token with "
+             "`PATCH /v1/connections/{id}`."),
         Code("mfa_required", connection, error, person, "Microsoft asks for multi-factor authentication",
              "Sign in again with MFA, and give the connection the new refresh token."),
         Code("access_denied", connection, error, person, "Microsoft denies access",

@@ -25,7 +25,7 @@ from app.runtime import Runtime, Tx
 from app.services import history
 from app.services.events import order_happening, order_news, publish
 from app.services.history import Patterns
-from app.services.judging import refuse_barred, rules_of
+from app.services.judging import batch_size, refuse_barred, rules_of
 from app.services.orders import OrderView
 from app.services.planning import Plan, PlannedRow, Terms
 from app.services.storage import OrderStorage
@@ -198,7 +198,7 @@ async def _terms(runtime: Runtime, partner_id: PartnerId, new: NewOrder) -> _Ter
             "validation_failed", detail, [FieldError("/group_tag", "group_tag_too_long", detail)]
         )
     rules = rules_of(runtime, platform, portal=portal, group_tag=group_tag)
-    judging = Terms(rules, group_tag, tags, platform.capabilities.max_devices, runtime.now())
+    judging = Terms(rules, group_tag, tags, batch_size(settings, platform), runtime.now())
     return _Terms(customer, connection, platform, judging)
 
 

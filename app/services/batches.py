@@ -26,6 +26,7 @@ from app.domain.upstream import (
     NoRelationship,
     OutcomeUnknown,
     Refused,
+    TagOtherwise,
     Throttled,
     UpstreamFailure,
 )
@@ -144,6 +145,8 @@ def _is_hopeless(runtime: Runtime, claim: Claim, failure: UpstreamFailure) -> bo
 
     Trouble with the connection or the network is not the batch's: it is waited for without end.
     """
+    if isinstance(failure, TagOtherwise):
+        return False  # bounded by the number of submissions
     if isinstance(failure, Refused):
         again = claim.failure_code == failure.code
         return again and claim.troubles >= runtime.settings.max_submissions

@@ -29,7 +29,7 @@ from app.intake.devices import check_row
 from app.intake.problems import problems_of, shown
 from app.intake.table import Row
 from app.runtime import Runtime
-from app.services.judging import bar_of, rules_of
+from app.services.judging import bar_of, batch_size, rules_of
 from app.services.planning import tag_conflict
 
 ANY_IDENTITY = frozenset(IdentityKind)
@@ -257,7 +257,7 @@ def _terms(runtime: Runtime, row: Record, given_tag: str | None) -> CustomerTerm
     return CustomerTerms(
         rules_of(runtime, platform, portal=portal, group_tag=given_tag or tag),
         tag,
-        platform.capabilities.max_devices,
+        batch_size(runtime.settings, platform),
         bar_of(platform, row["partner_role"], portal=portal),
     )
 
