@@ -5,8 +5,9 @@ from datetime import UTC, datetime
 
 from app.domain.catalogue import CATALOGUE, Severity
 from app.domain.identity import CheckedDevice, IdentityKind, Rules
+from app.domain.masking import shown
 from app.intake.devices import check_row, device_of
-from app.intake.problems import Problem, of_notice, problems_of, shown
+from app.intake.problems import Problem, of_notice, problems_of
 from app.intake.rows import Row, read
 from deploy.synthetic import devices
 
