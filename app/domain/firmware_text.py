@@ -110,18 +110,8 @@ _LEGAL_FORM: Final = frozenset(
     }
     | {"incorporated", "international", "cokg", "gmbhcokg", "sro", "zoo", "spzoo", "kft", "sadecv", "ltda"}
 )
-_DASHES: Final = str.maketrans(
-    {
-        **dict.fromkeys("‐‑‒–—―−﹘﹣－", "-"),
-        **dict.fromkeys("®™©", None),
-        **dict.fromkeys("“”„″", '"'),
-        **dict.fromkeys("‘’‚′", "'"),
-        "¹": "1",
-        "²": "2",
-        "³": "3",
-        "×": "x",
-    }  # fmt: skip
-)
+_DASHES: Final = str.maketrans("‐‑‒–—―−﹘﹣－“”„″‘’‚′¹²³×", "----------" + '"' * 4 + "'" * 4 + "123x", "®™©")
+"""What a word processor makes of plain signs, and those that it adds."""
 _LOOK_ALIKE: Final = str.maketrans(
     "АВЕКМНОРСТХУІЈЅаеорсухіјѕΑΒΕΖΗΙΚΜΝΟΡΤΥΧο", "ABEKMHOPCTXYIJSaeopcyxijsABEZHIKMNOPTYXo"
 )
