@@ -10,6 +10,7 @@ from app.api.models import (
     NAME_PATTERN,
     GroupTagText,
     Input,
+    KeepsNoSecret,
     Output,
     PageOf,
     Patch,
@@ -27,6 +28,7 @@ Reference = Annotated[
     StringConstraints(
         strip_whitespace=True, min_length=1, max_length=MAX_BASE_REFERENCE, pattern=NAME_PATTERN
     ),
+    KeepsNoSecret,
 ]
 
 

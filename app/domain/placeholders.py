@@ -105,6 +105,8 @@ def is_no_tag(text: str) -> bool:
     word = folded(text)
     if not word:
         return _NO_TAG.issuperset(text)
+    if word == "0":  # what a spreadsheet's look-up makes of an empty cell
+        return True
     return word in (_TAG_EMPTY if len(word) > 2 else _EMPTY) and (len(word) > 2 or len(text) > len(word))
 
 

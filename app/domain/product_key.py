@@ -42,6 +42,11 @@ class Judged(NamedTuple):
     """It may be one, and is sent where there is nothing better."""
 
 
+def is_usual(text: str) -> bool:
+    """Whether it is a PKID that tells devices apart: 13 digits."""
+    return USUAL.fullmatch(text) is not None
+
+
 def judge(text: str) -> Judged:
     """What is to be said of a value without blanks and quotation marks around it."""
     if USUAL.fullmatch(text):

@@ -44,6 +44,8 @@ def check_row(row: Row, rules: Rules, now: datetime, default_group_tag: str | No
     checked = check(device, rules, now)
     if checked.group_tag is None and default_group_tag is not None and checked.is_valid:
         checked = checked._replace(group_tag=default_group_tag)  # the row's own is a placeholder
+    if checked.line_ref is None:
+        checked = checked._replace(line_ref=str(row.number))  # the row's own is not kept
     if left_out := tuple(secrets_of(row, device)):
         checked = checked._replace(findings=(*checked.findings, *left_out))
     if checked.is_valid and not row.is_sound:

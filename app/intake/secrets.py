@@ -34,8 +34,8 @@ def without_secrets(row: Row) -> list[str]:
     return cells
 
 
-def kept_of(cells: Sequence[str], fields: Sequence[str | None]) -> list[str]:
-    """`without_secrets` of cells whose columns are read as these fields, one by one."""
+def kept_of(cells: Sequence[str], fields: Sequence[str | None] = ()) -> list[str]:
+    """Cells as they may be given back; `fields` is what their columns are read as, one by one."""
     known = [*fields, *[None] * (len(cells) - len(fields))]
     return [kept(cell, field) for cell, field in zip(cells, known, strict=False)]
 

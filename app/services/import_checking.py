@@ -24,7 +24,7 @@ from app.domain.duplicates import Compared
 from app.domain.identity import CheckedDevice, IdentityKind, Rules
 from app.domain.ids import PartnerId
 from app.domain.imports import Verdict
-from app.domain.masking import shown
+from app.domain.masking import holds_secret, shown
 from app.intake.corrections import Pairs
 from app.intake.devices import check_row
 from app.intake.problems import problems_of
@@ -262,7 +262,7 @@ def _terms(runtime: Runtime, row: Record, given_tag: str | None) -> CustomerTerm
 
 def _purchase_order(text: str | None) -> str | None:
     text = (text or "").strip()
-    return text if text and text.isprintable() and len(text) <= 255 else None
+    return text if text and text.isprintable() and len(text) <= 255 and not holds_secret(text) else None
 
 
 def restored(original: str, hash_data: bytes | None) -> tuple[list[str], Pairs | None]:

@@ -246,7 +246,7 @@ async def test_registrations_are_filtered(world: World) -> None:
         assert await found(f"{path}?serial_prefix=%C3%A4b") == ["ÄB1"]
         assert await found(f"{path}?serial_prefix=B") == []
         assert await found(f"{path}?error_code=missing_identity") == [None]
-        assert await found(f"{path}?state=invalid") == [None]
+        assert set(await found(f"{path}?state=invalid")) == {"ÄB1", None}
         assert await found(f"{path}?line_ref=bad") == [None]
         assert await found(f"{path}?line_ref=ba") == []
     assert len(await found(f"{of_order}?line_ref=L1")) == 3
