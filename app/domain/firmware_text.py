@@ -85,7 +85,7 @@ _AFTER_S: Final = (
     ("hp", re.compile(r"(?=[A-Z0-9]{0,2}[A-Z])[A-Z0-9]{10}")),
     ("hewlett", re.compile(r"(?=[A-Z0-9]{0,2}[A-Z])[A-Z0-9]{10}")),
     ("dell", re.compile(r"[A-Z0-9]{7}")),
-    ("lenovo", re.compile(r"[A-Z]{1,2}[A-Z0-9]{6,7}")),
+    ("lenovo", re.compile(r"[A-Z][A-Z0-9]{7}")),
     ("microsoft", re.compile(r"[0-9]{12}")),
 )
 """What serial numbers of these makers look like: with an S in front, it is the scanner's."""
@@ -117,7 +117,7 @@ _LOOK_ALIKE: Final = str.maketrans(
 )
 """Cyrillic and Greek letters."""
 
-_MACHINE_TYPE: Final = re.compile(r"[0-9][0-9A-Z]{3}(?:[0-9A-Z]{6}|[0-9A-Z]{3})?")
+_MACHINE_TYPE: Final = re.compile(r"[0-9][0-9A-Z]{3}(?:[0-9A-Z]{6}|[0-9A-Z]{3})?|[0-9]{5}")
 
 
 def of_serial(text: str, maker: str | None = None, model: str | None = None) -> Said:

@@ -171,7 +171,7 @@ class Values:
 
     def _hash_text(self, text: str) -> str | None:
         """The hash without what was put around it; None for a placeholder, which counts as empty."""
-        if text[0] == "T":
+        if text.startswith("T0"):
             return text
         bare: str | None = text.strip()
         if bare and (bare[0] in cell_text.QUOTES or bare[0] == "="):

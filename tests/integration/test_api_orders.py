@@ -261,7 +261,7 @@ async def test_registrations_are_filtered(world: World) -> None:
     assert await found(f"/v1/registrations?since={since}") == []
     await world.work()
     changed = await found(f"/v1/registrations?since={since}")
-    assert sorted(s for s in changed if s) == sorted([*serials, "SYN0001"])
+    assert sorted(s for s in changed if s) == sorted([*serials[:-1], "SYN0001"])
     (row,) = (await get(world, partner, f"{of_order}?serial_prefix=AB_1"))["items"]
     assert await get(world, partner, f"/v1/registrations/{row['id']}") == row
 

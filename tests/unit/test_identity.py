@@ -371,6 +371,138 @@ def test_a_placeholder_serial_number_spoils_a_tuple_only() -> None:
     }
 
 
+NOTHING = [
+    *("N/A", "n/a", "N.A.", "-", "--", "—", ".", "?", "NULL", "(null)", "null", "none", "None", "nil", "TBD"),
+    *(
+        "unknown",
+        "Not available",
+        "not applicable",
+        "k.A.",
+        "keine",
+        "ninguno",
+        "unassigned",
+        "nan",
+        "nicht bekannt",
+    ),
+]
+
+
+@pytest.mark.parametrize("value", NOTHING)
+def test_a_placeholder_displaces_no_identity_beside_it(value: str) -> None:
+    device = checked(**WHOLE_TUPLE, product_key=value, hardware_hash=value)
+    assert (device.kind, device.product_key) == (TUPLE, None)
+    assert [(finding.code, finding.field) for finding in device.findings] == [
+        ("value_placeholder", "product_key"),
+        ("value_placeholder", "hardware_hash"),
+    ]
+    device = checked(
+        serial_number=value, manufacturer=value, model=value, product_key=PKID, hardware_hash=value
+    )
+    assert (device.kind, device.serial_number, device.manufacturer, device.model) == (
+        PRODUCT_KEY,
+        None,
+        None,
+        None,
+    )
+    assert codes(device) == {"value_placeholder"}
+    device = checked(
+        serial_number=value, manufacturer=value, model=value, product_key=value, hardware_hash=TEXT
+    )
+    assert (device.kind, codes(device)) == (HASH, {"value_placeholder"})
+    assert marks(
+        *[
+            checked(serial_number=f"SYN{n}", manufacturer=MAKER, model=MODEL, product_key=value)
+            for n in (1, 2)
+        ]
+    ) == [
+        None,
+        None,
+    ]
+
+
+@pytest.mark.parametrize("value", NOTHING)
+def test_a_row_of_placeholders_is_no_device(value: str) -> None:
+    assert codes(checked(product_key=value, hardware_hash=value)) == {"value_placeholder", "missing_identity"}
+    assert not checked(product_key=value).is_valid
+    assert codes(checked(serial_number=value, manufacturer=value, model=value)) == {
+        *("serial_placeholder", "manufacturer_placeholder", "model_placeholder")
+    }
+
+
+@pytest.mark.parametrize("value", [*NOTHING, "Unassigned", "(none)", "not assigned", "0"])
+def test_a_placeholder_is_no_group_tag(value: str) -> None:
+    device = checked(product_key=PKID, group_tag=value)
+    assert (device.is_valid, device.group_tag, codes(device)) == (True, None, {"value_placeholder"})
+
+
+@pytest.mark.parametrize(
+    "tag", ["NA", "ND", "KA", "#", "+", "Unknown devices", "N/A-1", "00", "Kiosk", "S-1", "Blank", "空"]
+)
+def test_what_may_be_a_group_tag_stays_one(tag: str) -> None:
+    device = checked(product_key=PKID, group_tag=tag)
+    assert (device.group_tag, codes(device)) == (tag, set())
+
+
+@pytest.mark.parametrize(
+    "value", ["''", '""', "x", "0", "hash not collected", "see attached file", "pending", "'N/A'"]
+)
+def test_what_is_clearly_no_hash_counts_as_none(value: str) -> None:
+    for kind, other in ((TUPLE, WHOLE_TUPLE), (PRODUCT_KEY, {"product_key": PKID})):
+        device = checked(**other, hardware_hash=value)
+        assert device.kind is kind
+        assert codes(device) <= {"value_placeholder", "value_quoted"}
+
+
+@pytest.mark.parametrize("value", [TEXT[:900], "T0H", "QUJDRA==", "5CD1234XYZ", TEXT[:-500] + "?" * 500])
+def test_a_damaged_hash_beside_a_tuple_stays_an_error(value: str) -> None:
+    device = checked(**WHOLE_TUPLE, hardware_hash=value)
+    assert not device.is_valid
+    assert {finding.field for finding in device.findings if finding.is_error} == {"hardware_hash"}
+
+
+@pytest.mark.parametrize("written", [f"'{TEXT}'", f'"{TEXT}"', f'="{TEXT}"', f"'{TEXT}"])
+def test_quotation_marks_around_a_hash_are_taken_off(written: str) -> None:
+    device = checked(hardware_hash=written)
+    assert (device.kind, codes(device)) == (HASH, {"value_quoted"})
+
+
+@pytest.mark.parametrize(
+    ("maker", "model"),
+    [
+        ("Micro-Star International Co.", " Ltd."),
+        ("Micro-Star International Co.", "Katana GF66"),
+        ("Micro-Star International Co., Ltd.", "Ltd."),
+        ("To be filled by O.E.M.", "-"),
+        ("Micro-Star International Co.– Ltd.", "Katana GF66®"),
+    ],
+)
+def test_a_proved_hash_is_sent_although_maker_or_model_beside_it_are_torn(maker: str, model: str) -> None:
+    text = made(manufacturer="Micro-Star International Co., Ltd.", model="Katana GF66")
+    device = checked(serial_number=SERIAL, manufacturer=maker, model=model, hardware_hash=text)
+    assert (device.kind, device.serial_number) == (HASH, SERIAL)
+    assert codes(device) & {"value_not_sent", "value_placeholder"}
+    # Where the platform takes no hash, the tuple would be sent: then it is an error.
+    assert not checked(
+        OEM, serial_number=SERIAL, manufacturer=maker, model=model, hardware_hash=text
+    ).is_valid
+
+
+def test_the_name_a_device_is_sold_under_does_not_contradict_its_machine_type() -> None:
+    text = made(manufacturer="LENOVO", model="20XW0026US")
+    device = checked(serial_number=SERIAL, manufacturer="LENOVO", model="ThinkPad T14", hardware_hash=text)
+    assert (device.kind, codes(device)) == (HASH, {"value_not_sent", "identity_reduced"})
+    assert "hash_model_mismatch" in codes(checked(model="21G2001VUS", hardware_hash=text))
+
+
+@pytest.mark.parametrize(
+    "serial", [f"S/N: {SERIAL}", f"*{SERIAL}*", f"S{SERIAL}", f"1S20XW0026US{SERIAL[:8]}"]
+)
+def test_a_label_around_the_serial_number_does_not_contradict_a_hash(serial: str) -> None:
+    text = made(SERIAL[:8] if serial.startswith("1S") else SERIAL)
+    device = checked(serial_number=serial, hardware_hash=text)
+    assert (device.kind, codes(device)) == (HASH, {"value_unlikely"})
+
+
 # --- row against hash -------------------------------------------------------------------------
 
 
