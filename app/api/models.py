@@ -323,7 +323,10 @@ class Customers(PageOf):
 
 
 class DeviceIn(Input):
-    """One device: a PKID, or serial number + manufacturer + model, or a hardware hash."""
+    """One device: a PKID, or serial number + manufacturer + model, or a hardware hash.
+
+    Values are judged as those of a file. N/A, NULL, `-` and the like count as empty.
+    """
 
     serial_number: str | None = Field(None, max_length=4096)
     manufacturer: str | None = Field(

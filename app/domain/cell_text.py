@@ -64,9 +64,22 @@ def clean(
         detail = f"Character {place + 1} is U+{ord(text[place]):04X}, which cannot be seen."
         found.append(Finding("value_has_control_characters", name, detail))
         return visible(text)
-    if text[0] == "#" and not keep_blanks and _SPREADSHEET_ERRORS.fullmatch(text):
+    if text[0] == "#" and not keep_blanks and is_error(text):
         found.append(Finding("cell_is_error", name, f"It reads {quoted(text)}."))
     return text
+
+
+def is_error(text: str) -> bool:
+    """Whether it is an error of a spreadsheet."""
+    return _SPREADSHEET_ERRORS.fullmatch(text) is not None
+
+
+def squeezed(value: str) -> str | None:
+    """The value without the blanks and invisible characters inside; None if there are none that spoil it."""
+    value = value.strip().strip(_INVISIBLE_EDGES).strip()
+    if value.isprintable():
+        return None
+    return "".join(character for character in value if character.isprintable() and not character.isspace())
 
 
 def bare(name: str, value: str | None, limit: int, found: list[Finding]) -> str | None:
@@ -81,6 +94,7 @@ def bare(name: str, value: str | None, limit: int, found: list[Finding]) -> str 
 def unwrapped(name: str, text: str, found: list[Finding]) -> str | None:
     """The text inside of quotation marks and formulas; None when there is nothing inside."""
     inside = text
+    what = "Quotation marks around it were removed."
     for _ in range(_LAYERS):
         if inside and inside[0] in "=＝":
             taken = _of_formula(inside)
@@ -88,6 +102,7 @@ def unwrapped(name: str, text: str, found: list[Finding]) -> str | None:
                 words = "It is a formula, and not the value that a spreadsheet would show."
                 found.append(Finding("value_is_formula", name, words))
                 return inside
+            what = "The formula around it was removed."
         elif inside and inside[0] in _APOSTROPHES and inside[1:2] in ("=", "＝"):
             taken = inside[1:]
         elif inside and inside[0] in QUOTES:
@@ -103,7 +118,7 @@ def unwrapped(name: str, text: str, found: list[Finding]) -> str | None:
             break
         inside = taken.strip()
     if inside and inside != text:
-        found.append(Finding("value_quoted", name, "Quotation marks or a formula around it were removed."))
+        found.append(Finding("value_quoted", name, what))
     return inside or None
 
 

@@ -47,6 +47,11 @@ def is_usual(text: str) -> bool:
     return USUAL.fullmatch(text) is not None
 
 
+def cleaned(text: str) -> Finding:
+    """The remark on a value of which the 13 digits are taken."""
+    return Finding("product_key_cleaned", _FIELD, f"It reads {quoted(text)}; its 13 digits are taken.")
+
+
 def judge(text: str) -> Judged:
     """What is to be said of a value without blanks and quotation marks around it."""
     if USUAL.fullmatch(text):
@@ -74,8 +79,7 @@ def _by_its_digits(text: str, digits: str) -> Judged:
         words = "It has only zeros." if digits[0] == "0" else "It repeats one digit."
         return Judged(None, (Finding("product_key_placeholder", _FIELD, words),))
     if USUAL.fullmatch(digits):
-        words = f"It reads {quoted(text)}; its 13 digits are taken."
-        return Judged(digits, (Finding("product_key_cleaned", _FIELD, words),))
+        return Judged(digits, (cleaned(text),))
     if not _POSSIBLE.fullmatch(text):
         words = f"It reads {quoted(text)}. A PKID has 13 digits."
         return Judged(text, unfit=Finding("product_key_impossible", _FIELD, words))

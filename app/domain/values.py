@@ -112,19 +112,17 @@ class Values:
 
     def _serial(self, value: str, limit: int) -> str | None:
         before = len(self.found)
-        text = None
         if "\n" in value or "\r" in value:
             # Line breaks cannot be seen, and are an error of their own; this one says what they mean.
-            text = value.strip()
+            text = value.strip()[: 4 * limit]
             if is_list(text):
                 words = f"It reads {quoted(text)}."
                 self.found.append(Finding("several_serials", "serial_number", words))
                 return visible(text[:limit])
-        text = cell_text.bare("serial_number", value, limit, self.found)
-        if text is None or any(finding.is_error for finding in self.found[before:]):
-            return text
-        said = of_serial(text, self.maker, self.model)
-        return self._add(SERIAL, "serial_number", text, said)
+        bare = cell_text.bare("serial_number", value, limit, self.found)
+        if bare is None or any(finding.is_error for finding in self.found[before:]):
+            return bare
+        return self._add(SERIAL, "serial_number", bare, of_serial(bare, self.maker, self.model))
 
     def _name(self, bit: int, name: str, value: str, limit: int) -> str | None:
         text, found, said = (
@@ -146,6 +144,10 @@ class Values:
 
     def _product_key(self, value: str, limit: int) -> str | None:
         before = len(self.found)
+        plain = None if value.isprintable() else cell_text.squeezed(value)
+        if plain is not None and product_key.USUAL.fullmatch(plain):
+            self.found.append(product_key.cleaned(value))
+            return plain
         text = cell_text.bare("product_key", value, limit, self.found)
         if text is None or any(finding.is_error for finding in self.found[before:]):
             return None  # unreadable, so it could be anything, a secret too
@@ -176,6 +178,10 @@ class Values:
         bare: str | None = text.strip()
         if bare and (bare[0] in cell_text.QUOTES or bare[0] == "="):
             bare = cell_text.unwrapped("hardware_hash", bare, self.found)
+        if bare and cell_text.is_error(bare):
+            self.found.append(Finding("cell_is_error", "hardware_hash", f"It reads {quoted(bare)}."))
+            self.given |= HASH
+            return None
         if bare and is_no_hash(bare):
             words = f"It reads {quoted(bare)} and counts as empty."
             self.found.append(Finding("value_placeholder", "hardware_hash", words))

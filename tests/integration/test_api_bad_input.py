@@ -513,7 +513,8 @@ async def test_an_order_with_a_product_key_among_its_own_fields_is_refused(
 ) -> None:
     partner = await world.partner(consented=False)
     with caplog.at_level(logging.DEBUG):
-        response = await world.post_order(partner, [TUPLE], **{name: f"PO {LICENSE_KEY}"})
+        fields: dict[str, Any] = {name: f"PO {LICENSE_KEY}"}
+        response = await world.post_order(partner, [TUPLE], **fields)
     found = problem_of(response, 422, "validation_failed")
     assert [(error["pointer"], error["code"]) for error in found["errors"]] == [
         (f"/{name}", "value_is_secret")

@@ -302,6 +302,9 @@ def test_an_unusual_pkid_makes_no_duplicates_of_rows_with_other_serial_numbers()
         "9999000000001.0",
         "9999000000001,00",
         "9999\N{EN DASH}0000\N{EN DASH}00001",
+        "9999\u00a00000\u00a000001",
+        "9999\u202f0000\u202f00001",
+        "99990000\u200b00001",
     ],
 )
 def test_thirteen_digits_are_the_pkid_whatever_was_put_to_them(value: str) -> None:
@@ -341,7 +344,7 @@ def test_serial_numbers_with_an_e_are_left_alone(serial: str) -> None:
 
 
 @pytest.mark.parametrize("value", ["#N/A", "#REF!", "#NAME?", "#div/0!", "#NV", "#¡REF!", "########"])
-@pytest.mark.parametrize("name", ["serial_number", "manufacturer", "model", "group_tag"])
+@pytest.mark.parametrize("name", ["serial_number", "manufacturer", "model", "group_tag", "hardware_hash"])
 def test_what_a_failed_formula_leaves_in_a_text_is_no_value(name: str, value: str) -> None:
     """A lookup that found nothing would otherwise name the model, or become a customer's group tag."""
     tuple_ = {"serial_number": "SYN1", "manufacturer": "Contoso", "model": "Book 14"}
