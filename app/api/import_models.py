@@ -10,7 +10,6 @@ from app.api.models import (
     NAME_PATTERN,
     GroupTagText,
     Input,
-    KeepsNoSecret,
     Output,
     PageOf,
     Patch,
@@ -18,6 +17,7 @@ from app.api.models import (
     Text255,
     Timestamp,
 )
+from app.api.texts import KeepsNoSecret
 from app.domain.catalogue import Severity
 from app.domain.event import EventType
 from app.domain.identity import IdentityKind

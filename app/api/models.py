@@ -22,15 +22,14 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from app.api.texts import KeepsNoSecret, NamesATag
 from app.db.engine import stamp
 from app.domain.batch import BatchState
 from app.domain.catalogue import Advice, Category, Severity
 from app.domain.consent import ConsentState, Evidence
 from app.domain.event import EventType
 from app.domain.identity import IdentityKind
-from app.domain.masking import holds_secret
 from app.domain.order import MAX_DEVICES, OrderState
-from app.domain.placeholders import is_no_tag
 from app.domain.registration import RegistrationState
 from app.platforms.base import Channel, Profiles
 from app.services.identities import Scope
@@ -57,22 +56,8 @@ def _visible(value: str) -> str:
     return value
 
 
-def _keeps_no_secret(value: str) -> str:
-    if holds_secret(value):
-        raise PydanticCustomError("value_is_secret", "Input holds a product key or a piece of a hash")
-    return value
-
-
-def _names_a_tag(value: str) -> str:
-    if is_no_tag(value):
-        raise PydanticCustomError("value_placeholder", "Input is a placeholder: leave the group tag out")
-    return value
-
-
 NAME_PATTERN = r"^[^\x00-\x1f\x7f]*[^\x00-\x1f\x7f\s][^\x00-\x1f\x7f]*$"
 """No control characters, and not only blanks. Blanks at the ends are removed."""
-KeepsNoSecret = AfterValidator(_keeps_no_secret)
-"""For texts that are stored and shown: neither a product key nor a piece of a hash is taken."""
 Text100 = Annotated[
     str,
     StringConstraints(strip_whitespace=True, min_length=1, max_length=100, pattern=NAME_PATTERN),
@@ -87,7 +72,7 @@ GroupTagText = Annotated[
     str,
     StringConstraints(strip_whitespace=True, min_length=1, max_length=512, pattern=NAME_PATTERN),
     AfterValidator(_visible),
-    AfterValidator(_names_a_tag),
+    NamesATag,
     KeepsNoSecret,
 ]
 Secret = Annotated[str, StringConstraints(min_length=1, max_length=8192, pattern=r"^[\x21-\x7e]+$")]
