@@ -80,6 +80,9 @@ def _rows() -> list[Code]:
              "Send `Authorization: Bearer <API key>` with a key that is neither expired nor revoked."),
         Code("scope_missing", request, error, person, "The API key may not do this",
              "Use a key with the scope named in the detail."),
+        Code("metrics_not_open", request, error, person, "Metrics are not open to this address",
+             "Read them from a network of REGISTRAR_METRICS_ALLOWED_NETWORKS, directly and not through a proxy, or "
+             "ask the operator to add yours."),
         Code("not_found", request, error, never, "There is no such thing, or it is not yours",
              "Check the id; ids of other partners look unknown."),
         Code("unknown_customer", request, error, never, "There is no such customer, or it is not yours",

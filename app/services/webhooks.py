@@ -12,6 +12,7 @@ from uuid import UUID
 import orjson
 from sqlalchemy.exc import DBAPIError
 
+from app import metrics
 from app.db import events
 from app.db.engine import is_passing, stamp
 from app.db.events import DeliveryClaim, NewEvent
@@ -337,6 +338,7 @@ async def _record_attempt(
             now=now,
         )
         await _judge_endpoint(tx, claim, endpoint, succeeded=succeeded, gone=gone, now=now)
+        tx.committed.append(lambda: metrics.delivery_attempted(outcome.kind))
         if held and due_at is not None:
             tx.wake(WakeKind.DELIVERIES, at=due_at)
     if held and state is DeliveryState.EXHAUSTED:
