@@ -372,7 +372,7 @@ def _rows() -> list[Code]:
              "case-sensitive, Partner Center's batch names are not."),
         # --- the way to Microsoft -----------------------------------------------------------------
         Code("consent_missing", connection, error, person, "The customer has not accepted the relationship yet",
-             "Send the customer the link of `GET /v1/customers/{id}/consent`; the order goes on by itself."),
+             "Send the customer the link that `POST /v1/customers/{id}/consent:request` answers with; the order goes on by itself."),
         Code("consent_revoked", connection, error, person, "The customer has ended the relationship",
              "Ask the customer to accept the relationship again; what was held goes on by itself."),
         Code("credential_refused", connection, error, person, "Microsoft refuses the connection's credentials",
