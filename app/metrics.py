@@ -98,6 +98,7 @@ _call_seconds = _meter.create_histogram(
     explicit_bucket_boundaries_advisory=CALL_BUCKETS,
 )
 _outcomes = _meter.create_counter("registrar_outcomes", description="Devices whose outcome was recorded.")
+_devices = _meter.create_counter("registrar_devices_accepted", description="Devices of orders taken.")
 _breakers = _meter.create_counter(
     "registrar_breaker_changes", description="Breakers that opened or closed between calls of a connection."
 )
@@ -135,6 +136,13 @@ def outcomes_recorded(outcomes: Iterable[tuple[str, str | None]]) -> None:
         counts[label] = counts.get(label, 0) + 1
     for (state, code), count in counts.items():
         _outcomes.add(count, {"state": state, "code": code})
+
+
+def devices_accepted(*, valid: int, invalid: int) -> None:
+    """Of an order that was taken; the invalid ones are never sent."""
+    for validity, count in (("valid", valid), ("invalid", invalid)):
+        if count:
+            _devices.add(count, {"validity": validity})
 
 
 def breaker_changed(*, opened: bool) -> None:

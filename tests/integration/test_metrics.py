@@ -61,6 +61,7 @@ async def test_an_orders_way_is_counted(world: World) -> None:
     request = {"method": "POST", "route": "/v1/orders"}
     assert grown("registrar_http_requests_total", **request, status="201") == 1
     assert grown("registrar_http_request_duration_seconds_count", **request) == 1
+    assert grown("registrar_devices_accepted_total", validity="valid") == 3
     assert grown("registrar_outcomes_total", state="registered", code="none") == 3
     assert grown("registrar_upstream_calls_total", operation="create_batch", status="202") == 1
     assert grown("registrar_upstream_call_duration_seconds_count", operation="create_batch") == 1
