@@ -66,6 +66,8 @@ class Tx:
 
     session: AsyncConnection
     wake_ups: list[WakeUp] = field(default_factory=list)
+    committed: list[Callable[[], None]] = field(default_factory=list)
+    """Called after the commit: what is counted must have happened."""
 
     def wake(self, kind: WakeKind, *, lanes: int = 1, at: datetime | None = None) -> None:
         for index, known in enumerate(self.wake_ups):
@@ -201,6 +203,8 @@ class Runtime:
                 await self.clock.read(session)
             tx = Tx(session)
             yield tx
+        for tell in tx.committed:
+            tell()
         if tx.wake_ups:
             await self.queue.send(tx.wake_ups, self.now())
 

@@ -80,6 +80,9 @@ def _rows() -> list[Code]:
              "Send `Authorization: Bearer <API key>` with a key that is neither expired nor revoked."),
         Code("scope_missing", request, error, person, "The API key may not do this",
              "Use a key with the scope named in the detail."),
+        Code("metrics_not_open", request, error, person, "Metrics are not open to this address",
+             "Read them from a network of REGISTRAR_METRICS_ALLOWED_NETWORKS, directly and not through a proxy, or "
+             "ask the operator to add yours."),
         Code("not_found", request, error, never, "There is no such thing, or it is not yours",
              "Check the id; ids of other partners look unknown."),
         Code("unknown_customer", request, error, never, "There is no such customer, or it is not yours",
@@ -427,7 +430,7 @@ def _rows() -> list[Code]:
              "case-sensitive, Partner Center's batch names are not."),
         # --- the way to Microsoft -----------------------------------------------------------------
         Code("consent_missing", connection, error, person, "The customer has not accepted the relationship yet",
-             "Send the customer the link of `GET /v1/customers/{id}/consent`; the order goes on by itself."),
+             "Send the customer the link that `POST /v1/customers/{id}/consent:request` answers with; the order goes on by itself."),
         Code("consent_revoked", connection, error, person, "The customer has ended the relationship",
              "Ask the customer to accept the relationship again; what was held goes on by itself."),
         Code("credential_refused", connection, error, person, "Microsoft refuses the connection's credentials",

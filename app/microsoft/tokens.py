@@ -32,6 +32,7 @@ from app.domain.upstream import (
     UpstreamFailure,
 )
 from app.microsoft.answer import read_retry_after, tidy, without_mark
+from app.microsoft.timing import CallTiming
 
 PARTNER_CENTER = "https://api.partnercenter.microsoft.com"
 """Partner Center's name in a scope. A name, not an address: a stand-in is asked for the same."""
@@ -261,6 +262,7 @@ class _Wire:
     def _exchange(
         self, method: str, url: str, *, params: Any, headers: Mapping[str, str] | None, data: Any
     ) -> tuple[_WireAnswer, dict[str, Any]]:
+        timing = CallTiming("token" if method == "POST" else "token_metadata")
         target = _split_known(url)
         query = f"?{target.query}" if target.query else ""
         deadline = time.monotonic() + self.timeout_s
@@ -273,9 +275,15 @@ class _Wire:
                 data=data,
             ) as response:
                 body = without_mark(_read(response, deadline))
+                timing.answered(response.status_code)
+        except UpstreamFailure:
+            timing.failed(sent=True)
+            raise
         except httpx.TimeoutException:
+            timing.failed(sent=True)
             raise Unreachable(Said(description="the token service did not answer in time")) from None
         except httpx.HTTPError as error:
+            timing.failed(sent=True)
             raise Unreachable(
                 Said(description=f"the token service can not be reached: {type(error).__name__}")
             ) from None

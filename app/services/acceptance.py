@@ -8,6 +8,7 @@ from uuid import UUID
 from anyio import to_thread
 from sqlalchemy.exc import IntegrityError
 
+from app import metrics
 from app.db import connections, customers, group_tags, orders
 from app.db.ids import new_row_id
 from app.db.sql import Record
@@ -123,6 +124,7 @@ async def accept(
             raise
         raise _reference_taken(new, taken) from error
     plan = acceptance.preview.plan
+    metrics.devices_accepted(valid=plan.valid, invalid=plan.invalid)
     log.info(
         "order_accepted",
         order_id=str(acceptance.view.record["id"]),

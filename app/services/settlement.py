@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
+from app import metrics
 from app.db import attempts, batches, customers, group_tags, orders, registrations
 from app.db.batches import Claim
 from app.db.ids import new_row_id
@@ -151,6 +152,8 @@ async def _tell(
         *settled_happenings(order, settled, was),
         *await order_news(tx, claim.partner_id, claim.order_id, corrected=bool(was)),
     ]
+    outcomes = [(row["state"], row["error_code"]) for row in settled]
+    tx.committed.append(lambda: metrics.outcomes_recorded(outcomes))
     await publish(tx, claim.partner_id, news, now)
 
 
