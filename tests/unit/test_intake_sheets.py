@@ -166,13 +166,13 @@ def test_a_visible_sheet_is_read_before_a_hidden_one(state: str) -> None:
 
 
 def test_a_hidden_sheet_is_read_only_when_no_other_has_devices_and_with_a_warning() -> None:
-    sheets = {"Cover": [("Delivery", "4711")], "Template": [HEADER], "Data": table("5CD1")}
+    sheets: dict[str, Any] = {"Cover": [("Delivery", "4711")], "Template": [HEADER], "Data": table("5CD1")}
     dialect, rows = load(workbook(sheets, states={"Data": "hidden"}))
     assert (dialect.sheet, serials(rows)) == ("Data", ["5CD1"])
     assert said(dialect, "sheet_hidden") == (
         "Sheet 'Data' is hidden; it is read because no visible sheet has devices."
     )
-    visible = {**sheets, "Real": table("5CD2")}
+    visible: dict[str, Any] = {**sheets, "Real": table("5CD2")}
     dialect, rows = load(workbook(visible, states={"Data": "hidden"}))
     assert serials(rows) == ["5CD2"]
 
