@@ -116,7 +116,11 @@ class ImportProblemCount(Output):
     title: str
     remedy: str
     rows: int
-    first_rows: list[int] = Field(description="Row numbers, counted from 1.")
+    first_rows: list[int] = Field(description="Row numbers: devices counted from 1.")
+    first_lines: list[int] = Field(
+        description="Where these rows begin in the file; of a workbook, the sheet's own row numbers. "
+        "Empty for imports that were read before lines were noted here."
+    )
 
 
 class ImportPreview(Output):
@@ -185,8 +189,8 @@ class ImportProblem(Output):
 
 
 class ImportRow(Output):
-    row: int = Field(description="Counted from 1, without the header.")
-    line: int = Field(description="Physical line of the file.")
+    row: int = Field(description="Devices counted from 1, without the header.")
+    line: int = Field(description="Line of the file on which the row begins; of a workbook, the sheet's row.")
     verdict: Verdict
     changed: bool = Field(description="The verdict was given after the preview.")
     customer_id: UUID | None
@@ -205,8 +209,8 @@ class ImportRows(PageOf):
 
 
 class ImportRowProblem(ImportProblem):
-    row: int
-    line: int
+    row: int = Field(description="Devices counted from 1, without the header.")
+    line: int = Field(description="Line of the file on which the row begins; of a workbook, the sheet's row.")
 
 
 class ImportProblems(PageOf):

@@ -109,6 +109,7 @@ def _preview(summary: Mapping[str, Any]) -> ImportPreview:
                 remedy=lookup(problem["code"]).remedy,
                 rows=problem["rows"],
                 first_rows=problem["first_rows"],
+                first_lines=problem.get("first_lines", ()),
             )
             for problem in summary["problems"]
         ],
