@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import Field, StringConstraints
+from pydantic import BeforeValidator, Field, StringConstraints
 
 from app.api.models import (
     NAME_PATTERN,
@@ -29,6 +29,11 @@ Reference = Annotated[
     ),
 ]
 
+YesOrNo = Annotated[
+    Literal["true", "false"], BeforeValidator(lambda text: text.lower() if isinstance(text, str) else text)
+]
+"""Parameters of a URL and fields of a form are texts."""
+
 
 class ImportIn(Input):
     """What is said about a file: parameters of the URL, or fields of the form."""
@@ -45,6 +50,14 @@ class ImportIn(Input):
     group_tag: GroupTagText | None = Field(None, description="For rows that name none.")
     profile: Text100 | None = Field(None, description="Name of the vendor profile to read it with.")
     file_name: Text255 | None = Field(None, description="Default: the form's own.")
+    sheet: Text255 | None = Field(
+        None, description="The sheet of a workbook to read. Default: the first visible one with devices."
+    )
+    include_hidden: YesOrNo | None = Field(
+        None,
+        description="Of a workbook: `true` reads hidden rows and columns, too; `false` leaves them out "
+        "knowingly. Default: they are left out, and a warning counts them.",
+    )
 
 
 class CommitIn(Input):
@@ -77,6 +90,7 @@ class ImportDialect(Output):
     encoding: str
     delimiter: str
     header_row: int | None = Field(description="Line of the column names; null: the file has none.")
+    sheet: str | None = Field(description="Of a workbook: the sheet that is read.")
     columns: list[ImportColumn]
     columns_unused: list[str]
     notices: list[ImportNotice]
