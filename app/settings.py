@@ -68,6 +68,12 @@ class Settings(BaseSettings):
         Path("data"),
         description="Directory of the embedded databases and of the generated secret key.",
     )
+    spool_dir: Path | None = Field(
+        None,
+        description="Directory on a disk for what is too big for memory while a file is read: a workbook, "
+        "and the texts in it. Empty: `spool` in the data directory with the embedded PostgreSQL, else the "
+        "system's directory for temporary files (TMPDIR). The container has one of its own.",
+    )
     durable: bool = Field(
         True, description="Whether the embedded PostgreSQL waits for the disk. Only tests say no."
     )
@@ -244,7 +250,9 @@ class Settings(BaseSettings):
             else value
         )
 
-    @field_validator("database_url", "migration_database_url", "redis_url", "public_url", mode="before")
+    @field_validator(
+        "database_url", "migration_database_url", "redis_url", "public_url", "spool_dir", mode="before"
+    )
     @classmethod
     def _empty_is_none(cls, value: Any) -> Any:
         return None if value == "" else value
@@ -328,6 +336,13 @@ class Settings(BaseSettings):
     def logging(self) -> dict[str, Any]:
         """What `telemetry.configure` takes."""
         return {"level": self.log_level, "as_json": self.log_format is LogFormat.JSON}
+
+    @property
+    def spool(self) -> Path | None:
+        """Where big files wait while they are read; None: where the system has temporary files."""
+        if self.spool_dir is not None:
+            return self.spool_dir
+        return self.data_dir / "spool" if self.database_url is None else None
 
     @property
     def lease(self) -> timedelta:

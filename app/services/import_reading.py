@@ -92,11 +92,15 @@ async def read_import(runtime: Runtime, claim: ImportClaim, stopping: Callable[[
     file = _File(lambda number: from_thread.run(fetch, number))
     try:
         profile = claim.record["profile"]
-        dialect, rows = await to_thread.run_sync(
-            lambda: intake.read(
-                io.BufferedReader(file, 256 * 1024), profile and Profile.parse(profile), wanted
-            )
-        )
+        spool = runtime.settings.spool
+
+        def opened() -> tuple[Dialect, Iterator[Row]]:
+            if spool is not None:
+                spool.mkdir(mode=0o700, parents=True, exist_ok=True)
+            source = io.BufferedReader(file, 256 * 1024)
+            return intake.read(source, profile and Profile.parse(profile), wanted, spool)
+
+        dialect, rows = await to_thread.run_sync(opened)
         checker.columns = dialect.columns
         await _keep(runtime, claim, {"dialect": _dialect_as_json(dialect)})
         counts = await _read_rows(runtime, claim, checker, rows, file, stopping)
