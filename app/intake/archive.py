@@ -37,7 +37,8 @@ class Archive:
     def __init__(self, head: Head, stream: Source, spool: Path | None = None) -> None:
         """`spool` is the directory of the temporary file; None: the system's."""
         self.spool = spool
-        self._file: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=IN_MEMORY, dir=spool)  # noqa: SIM115
+        directory = None if spool is None else str(spool)
+        self._file: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=IN_MEMORY, dir=directory)  # noqa: SIM115
         # It lives as long as anything is read from it: rows are fetched by whoever wants them.
         weakref.finalize(self, self._file.close)
         self._file.write(head.data)

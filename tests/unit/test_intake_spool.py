@@ -40,7 +40,7 @@ def test_temporary_files_are_made_in_the_spool_directory_and_are_gone_afterwards
         original = getattr(tempfile, name)
 
         def noted(*given: Any, original: Any = original, **more: Any) -> Any:
-            made.append(more.get("dir"))
+            made.append(Path(more["dir"]))
             return original(*given, **more)
 
         monkeypatch.setattr(tempfile, name, noted)
