@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from app.intake import sheet as sheet_module
+from app.intake import sheets as sheets_module
 from app.intake.profiles import Profile
 from app.intake.rows import Dialect, Row, UnreadableFile, Wanted, read
 from tests.workbooks import Raw, sheet, workbook
@@ -245,6 +246,23 @@ def test_rows_of_other_sheets_are_all_counted_the_hidden_ones_too() -> None:
     assert "'Other' (1,000 rows look like devices)" in said(dialect, "sheets_with_devices")
 
 
+def test_counting_ends_somewhere_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sheets_module, "MOST_COUNTED", 5)
+    names = [f"5CD{n}" for n in range(9)]
+    dialect, _ = load(workbook({"Mine": table("5CD1"), "Big": table(*names), "Next": table(*names)}))
+    words = said(dialect, "sheets_with_devices")
+    assert "'Big' (more than 5 rows look like devices), 'Next' (not looked at)" in words
+
+
+def test_a_sheet_beyond_those_that_are_looked_at_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sheets_module, "MAX_SHEETS", 2)
+    data = workbook({"Mine": table("5CD1"), "B": [("x",)], "C": table("5CD2")})
+    dialect, _ = load(data)
+    assert "'C' (not looked at), 'B'." in said(dialect, "sheets_with_devices")
+    dialect, rows = load(data, sheet="C")
+    assert serials(rows) == ["5CD2"]
+
+
 def test_lists_beside_the_devices_are_no_devices() -> None:
     sheets: dict[str, Any] = {
         "Devices": table("5CD1"),
@@ -289,6 +307,25 @@ def test_a_column_of_hashes_or_of_notes_is_not_taken_apart() -> None:
     assert "cells_split" not in [notice.code for notice in dialect.notices]
     with pytest.raises(UnreadableFile):
         load(workbook({"A": [("Delivery note, May",), ("4711, 4712",)]}))
+
+
+def test_a_header_that_is_taken_apart_already_names_the_columns() -> None:
+    dialect, rows = load(workbook({"A": [HEADER, ("5CD1;HP;X",), ("5CD2;HP;Y",)]}))
+    assert [row.fields for row in rows] == [
+        {"serial_number": "5CD1", "manufacturer": "HP", "model": "X"},
+        {"serial_number": "5CD2", "manufacturer": "HP", "model": "Y"},
+    ]
+    assert "stand in one cell" in said(dialect, "cells_split")
+
+
+def test_several_serial_numbers_in_one_cell_are_no_row() -> None:
+    _, rows = load(workbook({"A": [("Serial Number",), ("5CD1, 5CD2",)]}))
+    assert rows[0].fields == {"serial_number": "5CD1, 5CD2"}
+
+
+def test_the_separator_that_excel_names_is_passed_over() -> None:
+    rows = [("sep=;",), ("Serial Number;Make;Model",), ("5CD1;HP;X",)]
+    assert serials(load(workbook({"A": rows}))[1]) == ["5CD1"]
 
 
 def test_a_profile_is_heeded_in_such_a_column() -> None:
