@@ -102,6 +102,17 @@ def test_hidden_rows_that_are_empty_or_above_the_table_are_not_counted() -> None
     assert not dialect.omits
 
 
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("how", ['hidden="1"', 'ht="0" customHeight="1"'])
+def test_hidden_rows_of_a_sheet_in_utf_16_are_counted(how: str, encoding: str) -> None:
+    text = sheet(table("5CD1", "5CD2")).replace('<row r="3">', f'<row r="3" {how}>')
+    mark = "\ufeff".encode(encoding)
+    part = mark + f'<?xml version="1.0" encoding="utf-16"?>{text}'.encode(encoding)
+    dialect, rows = load(workbook({"A": []}, shared=False, parts={"xl/worksheets/sheet1.xml": part}))
+    assert serials(rows) == ["5CD1"]
+    assert said(dialect, "rows_hidden").startswith("1 row is hidden")
+
+
 def test_a_hidden_header_still_names_the_columns() -> None:
     dialect, rows = load(hiding([("Model", "Make", "Serial Number"), ("X", "HP", "5CD1")], 1))
     assert rows[0].fields == {"model": "X", "manufacturer": "HP", "serial_number": "5CD1"}
