@@ -127,7 +127,7 @@ def submit(
         orders = [answer.body for answer in answers]
         if follow:
             orders = watch(screen, api, [_order_of(api, answer) for answer in answers])
-            conclude(screen, api, orders, WENT_WRONG)
+            conclude(screen, api, orders, WENT_WRONG, parts)
         elif not json:
             for order in orders:
                 screen.say(f"Follow it with `registrar watch {order['id']}`.")

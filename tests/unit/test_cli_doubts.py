@@ -9,8 +9,9 @@ import pytest
 
 from app.cli.outcome import ExitCode
 from app.domain.catalogue import CATALOGUE, Severity
+from app.domain.registration import RegistrationState
 from app.intake.table import GUESSES, OMISSIONS
-from tests.unit.cli_wire import Wire
+from tests.unit.cli_wire import Wire, row_of
 from tests.workbooks import sheet, workbook
 
 HEADER = ("Serial Number", "Manufacturer", "Model")
@@ -159,3 +160,14 @@ def test_programs_are_told_the_same(wire: Wire, tmp_path: Path) -> None:
 
 def test_what_is_doubtful_is_a_warning_of_the_catalogue() -> None:
     assert {CATALOGUE[code].severity for code in GUESSES | OMISSIONS} == {Severity.WARNING}
+
+
+def test_a_device_that_failed_is_named_by_its_line_and_row_in_the_file(wire: Wire, tmp_path: Path) -> None:
+    wire.outcomes = ({"state": "completed_with_errors", "counts": {"registered": 1, "conflict": 1}},)
+    wire.registrations = [row_of(RegistrationState.CONFLICT, row=2, line_ref="3", serial_number="SYN2")]
+    rows = '"SYN0,Contoso,Book\nSYN1,Contoso,Book\nSYN2,Contoso,Book\n'
+    content = f"Title\n\nSerial Number,Manufacturer,Model\n{rows}"
+    file = written(tmp_path, "devices.csv", content)
+    result = submit(wire, file, "--skip-unreadable")
+    assert re.search(r"^ *Line +Row +Device", result.stdout, re.MULTILINE), result.stdout
+    assert re.search(r"^ *6 +3 +SYN2 ", result.stdout, re.MULTILINE), result.stdout
