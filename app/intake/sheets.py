@@ -238,9 +238,7 @@ def _lacking(
     columns = "1 column is" if len(filled) == 1 else f"{len(filled)} columns are"
     words = f"{columns} hidden and not read"
     if not known:
-        return (
-            Notice("omitted_as_asked" if wanted.include_hidden is False else "column_unknown", f"{words}."),
-        )
+        return (_omission("columns_hidden_unknown", f"{words}.", wanted.include_hidden is not None),)
     named = ", ".join(f"'{name}'" for name in known[:NAMED])
     words = f"{words}, among them {named}. {_ASK_HIDDEN}"
     return (_omission("columns_hidden", words, wanted.include_hidden is not None),)

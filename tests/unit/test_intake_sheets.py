@@ -159,7 +159,7 @@ def test_hidden_columns_are_named_and_not_read(
 def test_hidden_columns_that_nobody_would_read_are_a_note() -> None:
     rows = [(*HEADER, "Price"), ("5CD1", "HP", "X", "7")]
     dialect, _ = load(hiding(rows, cols='<cols><col min="4" max="9" hidden="1"/></cols>'))
-    assert said(dialect, "column_unknown") == "1 column is hidden and not read."
+    assert said(dialect, "columns_hidden_unknown") == "1 column is hidden and not read."
     assert not dialect.omits
     dialect, _ = load(hiding(rows, cols='<cols><col min="6" max="16384" hidden="1"/></cols>'))
     assert "hidden" not in " ".join(notice.words for notice in dialect.notices)
