@@ -89,6 +89,12 @@ class Settings(BaseSettings):
         Path("data"),
         description="Directory of the embedded databases and of the generated secret key.",
     )
+    spool_dir: Path | None = Field(
+        None,
+        description="Directory on a disk for what is too big for memory while a file is read: a workbook, "
+        "and the texts in it. Empty: `spool` in the data directory with the embedded PostgreSQL, else the "
+        "system's directory for temporary files (TMPDIR). The container has one of its own.",
+    )
     durable: bool = Field(
         True, description="Whether the embedded PostgreSQL waits for the disk. Only tests say no."
     )
@@ -318,6 +324,7 @@ class Settings(BaseSettings):
         "redis_url",
         "public_url",
         "shutdown_pause_s",
+        "spool_dir",
         "worker_alive_file",
         "worker_metrics_port",
         mode="before",
@@ -454,6 +461,13 @@ class Settings(BaseSettings):
     @property
     def alive_file(self) -> Path:
         return self.worker_alive_file or Path(tempfile.gettempdir()) / "registrar-worker.alive"
+
+    @property
+    def spool(self) -> Path | None:
+        """Where big files wait while they are read; None: where the system has temporary files."""
+        if self.spool_dir is not None:
+            return self.spool_dir
+        return self.data_dir / "spool" if self.database_url is None else None
 
     @property
     def lease(self) -> timedelta:

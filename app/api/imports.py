@@ -55,6 +55,8 @@ async def create_import(
     group_tag: Given = None,
     profile: Given = None,
     file_name: Given = None,
+    sheet: Given = None,
+    include_hidden: Given = None,
     key: IdempotencyKey = None,
 ) -> Response:
     """Takes a file with devices: CSV, TSV, XLSX, JSON Lines or OA3.xml, also compressed with gzip.
@@ -132,7 +134,8 @@ def _terms(given: dict[str, str]) -> Terms:
     except ValidationError as error:
         errors = [pydantic_error(part) for part in error.errors()[:100]]
         raise Unprocessable("validation_failed", "", errors) from error
-    return Terms(**found.model_dump())
+    hidden = found.include_hidden
+    return Terms(**{**found.model_dump(), "include_hidden": None if hidden is None else hidden == "true"})
 
 
 @router.get("")

@@ -65,7 +65,7 @@ FIELD_WORDS: Final[Mapping[str, str]] = {
     "model": "model",
     "group_tag": "group tag",
     "assigned_user": "assigned user",
-    "line_ref": "your line",
+    "line_ref": "line reference",
     "customer": "customer",
     "purchase_order": "purchase order",
 }

@@ -5,6 +5,7 @@ options that several commands share are spelled here, once.
 """
 
 import os
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,14 +21,25 @@ def replace_process(arguments: Sequence[str]) -> None:
     os.execvp(arguments[0], list(arguments))  # noqa: S606 - a fixed program with our own arguments
 
 
+def ask_person(question: str) -> bool:
+    return typer.confirm(question, err=True)
+
+
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     transport: Transport | None = None
     sleep: Callable[[float], None] = time.sleep
     execute: Callable[[Sequence[str]], None] = replace_process
+    ask: Callable[[str], bool] | None = None
+    """Asks a person for yes or no. None: whoever sits at the terminal, if there is one."""
 
     def api(self, url: str, key: str | None) -> Api:
         return Api(url, key, transport=self.transport, sleep=self.sleep)
+
+    def someone_to_ask(self) -> Callable[[str], bool] | None:
+        """None when input or output is a pipe: then nobody sees a question, or can answer it."""
+        at_terminal = sys.stdin.isatty() and sys.stdout.isatty()
+        return self.ask or (ask_person if at_terminal else None)
 
 
 def surroundings(ctx: typer.Context) -> Surroundings:
@@ -51,4 +63,16 @@ ApiKey = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document, for programs.")]
 Ids = Annotated[bool, typer.Option("--ids", help="Show ids also where they make the table too wide.")]
+SheetName = Annotated[
+    str | None,
+    typer.Option("--sheet", help="The sheet of a workbook to read. Default: the first with devices."),
+]
+IncludeHidden = Annotated[
+    bool | None,
+    typer.Option(
+        "--include-hidden/--skip-hidden",
+        show_default=False,
+        help="Read hidden rows and columns of a workbook, too, or leave them out without a word.",
+    ),
+]
 DEFAULT_URL = "http://127.0.0.1:8000"

@@ -217,6 +217,8 @@ def _rows() -> list[Code]:
              "Read them too with `--include-hidden` or `include_hidden=true`, or leave them out with `false`."),
         Code("columns_hidden", file, warning, none, "Hidden columns are not read",
              "Read them too with `--include-hidden` or `include_hidden=true`, or leave them out with `false`."),
+        Code("columns_hidden_unknown", file, warning, none, "Hidden columns are not read, and none is known",
+             "Nothing to do if they are not needed; otherwise show them in the workbook and name them."),
         Code("omitted_as_asked", file, warning, none, "What is hidden or on other sheets is left out, as asked",
              "Nothing to do."),
         Code("cells_split", file, warning, none, "All values of a row stand in one cell and were taken apart",

@@ -162,7 +162,7 @@ def test_lines_that_can_not_be_read_stop_everything_or_are_skipped(wire: Wire, t
     refused = wire.run("submit", str(path), "--customer", "contoso")
     assert refused.exit_code == ExitCode.REFUSED
     assert not wire.sent()
-    assert re.search(r"^ +3 +A quotation mark", refused.stdout, re.MULTILINE), refused.stdout
+    assert re.search(r"^ +3 +2 +A quotation mark", refused.stdout, re.MULTILINE), refused.stdout
     assert "1 other device with --skip-unreadable" in refused.stderr
     wire.outcomes = ({"state": "completed", "counts": {"registered": 1}},)
     sent = wire.run("submit", str(path), "--customer", "contoso", "--skip-unreadable")
