@@ -1,12 +1,16 @@
-"""Work that waits or is under way, counted by customer and by connection: what `GET /v1/limits` shows.
+"""Work that waits or is under way, counted by customer and by connection: what `GET /v1/limits` shows;
+and how it is pulled forward when nothing keeps it back any longer.
 
 Counted over open batches only, of which there are few however many orders there were: each is
 found by its customer and state in an index, and no registration is touched.
 """
 
+from datetime import datetime
+from uuid import UUID
+
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.db.sql import Record, fetch_all, listed
+from app.db.sql import Record, execute, fetch_all, listed
 from app.domain.batch import IN_FLIGHT, OPEN_BATCH
 from app.domain.ids import PartnerId
 
@@ -44,4 +48,32 @@ async def by_connection(session: AsyncConnection, partner_id: PartnerId) -> list
         f"SELECT b.connection_id, count(DISTINCT b.customer_id) AS customers, {_SUMS} "
         f"FROM batches b WHERE {_OPEN} GROUP BY b.connection_id",
         partner=partner_id,
+    )
+
+
+async def hasten(
+    session: AsyncConnection,
+    partner_id: PartnerId,
+    connection_id: UUID,
+    now: datetime,
+    *,
+    but_code: str | None = None,
+) -> int:
+    """The connection works: its batches that wait for a later time are due now. Returns how many.
+
+    Left alone are those that failed for `but_code`, which the proof does not disprove, and those that
+    somebody is working on.
+    """
+    return await execute(
+        session,
+        "UPDATE batches SET due_at = :now WHERE id IN ("
+        "  SELECT id FROM batches WHERE partner_id = :partner AND connection_id = :connection "
+        f"  AND state IN ('queued', {listed(IN_FLIGHT)}) AND due_at > :now "
+        "  AND (lease_until IS NULL OR lease_until < :now) "
+        "  AND (CAST(:but AS text) IS NULL OR failure_code IS DISTINCT FROM CAST(:but AS text)) "
+        "  FOR NO KEY UPDATE SKIP LOCKED)",
+        partner=partner_id,
+        connection=connection_id,
+        now=now,
+        but=but_code,
     )

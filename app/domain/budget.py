@@ -227,6 +227,16 @@ def breaker(budget: Budget, now: datetime) -> Breaker:
     return Breaker.OPEN if now < budget.open_until else Breaker.HALF_OPEN
 
 
+def probe_now(budget: Budget, now: datetime) -> Budget:
+    """An open breaker lets the next call through at once: a person wants to know whether Microsoft answers.
+
+    The very same value where no breaker holds calls back. A Retry-After still counts.
+    """
+    if budget.open_until is None:
+        return budget
+    return replace(budget, open_until=min(budget.open_until, now), probing_until=None)
+
+
 def _capacity(rate: float, policy: BudgetPolicy) -> float:
     return max(1.0, rate * policy.reserve)
 

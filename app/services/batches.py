@@ -170,7 +170,8 @@ async def _postpone(runtime: Runtime, claim: Claim, failure: UpstreamFailure) ->
     retry_after = failure.retry_after if isinstance(failure, Throttled) else None
     due_at = _pause(runtime, claim, retry_after)
     if isinstance(failure, ConnectionTrouble):
-        due_at = await note_trouble(runtime, claim.partner_id, claim.connection_id, failure)
+        began = claim.lease_until - runtime.settings.lease
+        due_at = await note_trouble(runtime, claim.partner_id, claim.connection_id, failure, began=began)
     async with runtime.transaction(claim.partner_id) as tx:
         if retry_after is not None:
             await connections.postpone(tx.session, claim.partner_id, claim.connection_id, now + retry_after)

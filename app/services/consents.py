@@ -21,6 +21,7 @@ from app.domain.ids import PartnerId
 from app.domain.upstream import ConnectionTrouble, HeldBack, Throttled, UpstreamFailure
 from app.queue import WakeKind
 from app.runtime import Runtime, Tx
+from app.services import troubles
 from app.services.access import ConnectionAccess, note_trouble, open_access
 from app.services.events import Happening, order_news, publish
 from app.services.identities import Caller
@@ -119,10 +120,9 @@ async def _apply_listing(
         known = await customers.list_of_connection(tx.session, partner_id, connection_id)
         seen = [row["id"] for row in known if row["entra_tenant_id"] in listed]
         await customers.note_consent_checked(tx.session, partner_id, connection_id, listed=seen, now=now)
-        if await connections.clear_trouble(
-            tx.session, partner_id, connection_id, unless_code=access.unprovable
-        ):
-            tx.wake(WakeKind.BATCHES)
+        unprovable = access.unprovable
+        if await troubles.end(tx, partner_id, connection_id, now, unless_code=unprovable):
+            await troubles.pull_forward(runtime, tx, partner_id, connection_id, but_code=unprovable)
     changed = 0
     for row in known:
         change = consent.after_listing(
@@ -227,7 +227,7 @@ async def read_due(runtime: Runtime) -> bool:
     try:
         await read_customers(runtime, partner_id, connection_id)
     except ConnectionTrouble as trouble:
-        await note_trouble(runtime, partner_id, connection_id, trouble)
+        await note_trouble(runtime, partner_id, connection_id, trouble, began=now)
     except Throttled as throttled:
         async with runtime.transaction(partner_id) as tx:
             await connections.postpone(
