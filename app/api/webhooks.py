@@ -34,6 +34,7 @@ from app.api.requests import (
     read,
 )
 from app.api.schema import body_of
+from app.api.waiting_models import WaitingOut
 from app.db.sql import Record
 from app.domain.consent import ConsentState, Evidence
 from app.domain.event import EventType
@@ -178,6 +179,9 @@ class OrderData(Output):
     customer_id: UUID
     state: OrderState
     counts: dict[RegistrationState, int]
+    waiting_for: list[WaitingOut] = Field(
+        [], description="What the order waits for: in `order.accepted` and `order.held`; otherwise empty."
+    )
     sequence: int = Field(description="Counts the order's events: deliveries promise no order.")
 
 

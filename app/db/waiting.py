@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.db.sql import Record, execute, fetch_all, listed
 from app.domain.batch import IN_FLIGHT, OPEN_BATCH
 from app.domain.ids import PartnerId
+from app.domain.registration import MOVING_WITH_BATCH
 
 _SUMS = f"""
     count(*) FILTER (WHERE b.state = 'held') AS held_batches,
@@ -25,6 +26,31 @@ _SUMS = f"""
 """
 
 _OPEN = f"b.partner_id = :partner AND b.state IN ({listed(OPEN_BATCH)})"
+
+# Rows are counted by what the triggers keep (registration_counts), so that of a batch with most outcomes
+# only the open ones count. A group tag's creator counts while it is open.
+_STANDING = f"""
+SELECT {{key}} AS id, b.connection_id, b.state, b.failure_code, b.due_at > :now AS is_later,
+    s.state AS consent, creator.id AS tag_creator,
+    sum(open_rows.n) AS devices, min(b.created_at) AS created_at, min(b.updated_at) AS updated_at,
+    min(b.due_at) AS due_at, min(b.submitted_at) AS submitted_at, max(b.failure_said) AS failure_said,
+    min(first_call.started_at) AS uncertain_since,
+    min(g.updated_at) AS tag_since, min(creator.due_at) AS tag_due_at
+FROM batches b
+LEFT JOIN consents s ON b.state = 'held' AND s.customer_id = b.customer_id
+LEFT JOIN group_tags g ON b.state = 'queued' AND g.customer_id = b.customer_id
+    AND g.tag_key = lower(b.group_tag) AND g.creating_batch_id <> b.id
+LEFT JOIN batches creator ON creator.id = g.creating_batch_id
+    AND creator.state IN ('queued', {listed(IN_FLIGHT)})
+CROSS JOIN LATERAL (
+    SELECT coalesce(sum(c.n), 0) AS n FROM registration_counts c
+    WHERE c.order_id = b.order_id AND c.bucket = b.id AND c.state IN ({listed(MOVING_WITH_BATCH)})
+) open_rows
+LEFT JOIN LATERAL (
+    SELECT min(a.started_at) AS started_at FROM batch_attempts a WHERE a.batch_id = b.id
+    AND (b.state = 'unknown' OR b.failure_code IS NOT NULL)
+) first_call ON true
+WHERE {_OPEN} """
 
 
 async def by_customer(session: AsyncConnection, partner_id: PartnerId, *, limit: int) -> list[Record]:
@@ -76,4 +102,42 @@ async def hasten(
         connection=connection_id,
         now=now,
         but=but_code,
+    )
+
+
+async def of_orders(
+    session: AsyncConnection, partner_id: PartnerId, order_ids: list[UUID], now: datetime
+) -> list[Record]:
+    """How the open batches of these orders stand; those that stand alike as one row. `id` is the order's."""
+    return await fetch_all(
+        session,
+        _STANDING.format(key="b.order_id") + "AND b.order_id = ANY(:ids) GROUP BY 1, 2, 3, 4, 5, 6, 7",
+        partner=partner_id,
+        ids=order_ids,
+        now=now,
+    )
+
+
+async def of_batches(
+    session: AsyncConnection, partner_id: PartnerId, batch_ids: list[UUID], now: datetime
+) -> list[Record]:
+    """How each of these batches stands that is open. `id` is the batch's."""
+    return await fetch_all(
+        session,
+        _STANDING.format(key="b.id") + "AND b.id = ANY(:ids) GROUP BY 1, 2, 3, 4, 5, 6, 7",
+        partner=partner_id,
+        ids=batch_ids,
+        now=now,
+    )
+
+
+async def connections_of(
+    session: AsyncConnection, partner_id: PartnerId, connection_ids: list[UUID]
+) -> list[Record]:
+    return await fetch_all(
+        session,
+        "SELECT id, client_id IS NULL AS portal, trouble_code, trouble_said, trouble_since, not_before "
+        "FROM connections WHERE partner_id = :partner AND id = ANY(:ids)",
+        partner=partner_id,
+        ids=connection_ids,
     )

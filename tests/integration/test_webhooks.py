@@ -160,6 +160,7 @@ async def test_order_events_carry_the_callers_own_numbers_the_state_and_the_coun
         "customer_id": str(partner.customer_id),
         "state": "completed_with_errors",
         "counts": {"failed": 1, "registered": 2},
+        "waiting_for": [],
         "sequence": completed.data["sequence"],
     }
     rows = settled.data["registrations"]
