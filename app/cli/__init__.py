@@ -51,7 +51,7 @@ app = typer.Typer(
     cls=_Program,
     help="Registers Windows Autopilot devices on customers' behalf through Microsoft Partner Center.",
     epilog="Exit codes: 0 all registered, 1 error, 2 partly, 3 waiting for consent or for a person at a "
-    "portal, 4 nothing valid.",
+    "portal, 4 nothing valid, 5 not over: somebody has to act first, or --timeout has passed.",
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     add_completion=False,
