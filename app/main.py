@@ -17,6 +17,7 @@ from app.api import (
     portal,
     problems,
     schema,
+    status,
     vendor_profiles,
     webhooks,
 )
@@ -78,6 +79,7 @@ def build(settings: Settings | None = None) -> FastAPI:
         connections.router,
         webhooks.router,
         limits.router,
+        status.router,
     ):
         app.include_router(router)
     webhooks.document(app)

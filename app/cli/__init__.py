@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from app.cli import customers, hashes, imports, operate, orders, partners, portal, submit, validate
+from app.cli import customers, hashes, imports, operate, orders, partners, portal, status, submit, validate
 from app.cli.outcome import ExitCode, Stop
 from app.cli.screen import Screen
 from app.cli.surroundings import ORDERS_PANEL, Surroundings
@@ -58,7 +58,7 @@ app = typer.Typer(
     no_args_is_help=False,
     invoke_without_command=True,
 )
-for module in (submit, imports, validate, hashes, orders, customers, operate, partners):
+for module in (submit, imports, validate, hashes, orders, status, customers, operate, partners):
     app.add_typer(module.app)
 app.add_typer(portal.app, name="portal", rich_help_panel=ORDERS_PANEL)
 

@@ -10,7 +10,8 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.db.sql import Record, execute, fetch_all, listed
+from app.db.events import OPEN as OPEN_DELIVERY
+from app.db.sql import Record, execute, fetch_all, fetch_one, listed
 from app.domain.batch import IN_FLIGHT, OPEN_BATCH
 from app.domain.ids import PartnerId
 from app.domain.registration import MOVING_WITH_BATCH
@@ -131,6 +132,56 @@ async def of_batches(
     )
 
 
+async def of_partner(session: AsyncConnection, partner_id: PartnerId, now: datetime) -> list[Record]:
+    """How all open batches of the partner stand. `id` is the partner's."""
+    return await fetch_all(
+        session,
+        _STANDING.format(key="b.partner_id") + "GROUP BY 1, 2, 3, 4, 5, 6, 7",
+        partner=partner_id,
+        now=now,
+    )
+
+
+async def by_state(session: AsyncConnection, partner_id: PartnerId) -> list[Record]:
+    """Open batches, their devices, and since when the oldest of them is there."""
+    return await fetch_all(
+        session,
+        f"SELECT CASE WHEN b.state IN ({listed(IN_FLIGHT)}) THEN 'in_flight' ELSE b.state END AS state, "
+        "count(*) AS batches, sum(b.device_count) AS devices, min(b.created_at) AS oldest_at "
+        f"FROM batches b WHERE {_OPEN} GROUP BY 1 ORDER BY 1",
+        partner=partner_id,
+    )
+
+
+async def stuck(session: AsyncConnection, partner_id: PartnerId, *, before: datetime) -> list[Record]:
+    """Imports and batches under way that were due long ago, that nobody holds and nothing keeps back."""
+    return await fetch_all(
+        session,
+        "SELECT 'import' AS kind, id, reference AS name, state, due_at FROM imports "
+        "WHERE partner_id = :partner AND due_at < :before AND (lease_until IS NULL OR lease_until < :before) "
+        "UNION ALL "
+        "SELECT 'batch', b.id, b.group_tag, b.state, b.due_at FROM batches b "
+        "JOIN connections n ON n.id = b.connection_id "
+        f"WHERE b.partner_id = :partner AND b.state IN ({listed(IN_FLIGHT)}) AND b.due_at < :before "
+        "AND (b.lease_until IS NULL OR b.lease_until < :before) "
+        "AND (n.not_before IS NULL OR n.not_before < :before) AND n.client_id IS NOT NULL "
+        "ORDER BY due_at LIMIT 50",
+        partner=partner_id,
+        before=before,
+    )
+
+
+async def imports_waiting(session: AsyncConnection, partner_id: PartnerId) -> Record:
+    """Files that are being read or committed, or wait for it."""
+    row = await fetch_one(
+        session,
+        "SELECT count(*) AS imports, min(due_at) AS oldest_at FROM imports "
+        "WHERE partner_id = :partner AND due_at IS NOT NULL",
+        partner=partner_id,
+    )
+    return row or {"imports": 0, "oldest_at": None}
+
+
 async def connections_of(
     session: AsyncConnection, partner_id: PartnerId, connection_ids: list[UUID]
 ) -> list[Record]:
@@ -141,3 +192,29 @@ async def connections_of(
         partner=partner_id,
         ids=connection_ids,
     )
+
+
+async def failing_endpoints(
+    session: AsyncConnection, partner_id: PartnerId, *, limit: int = 50
+) -> list[Record]:
+    """Endpoints that have not taken what they were told lately, or are told nothing any more."""
+    return await fetch_all(
+        session,
+        "SELECT id, url, state, consecutive_failures FROM webhook_endpoints WHERE partner_id = :partner "
+        "AND (state <> 'enabled' OR consecutive_failures > 0) ORDER BY id LIMIT :limit",
+        partner=partner_id,
+        limit=limit,
+    )
+
+
+async def deliveries_waiting(session: AsyncConnection, partner_id: PartnerId, *, limit: int) -> Record:
+    """Deliveries that are still to be made, counted up to `limit`, and since when the oldest is there."""
+    row = await fetch_one(
+        session,
+        "SELECT count(*) AS deliveries, min(created_at) AS oldest_at FROM ("
+        "SELECT created_at FROM deliveries WHERE partner_id = :partner "
+        f"AND state IN ({listed(OPEN_DELIVERY)}) ORDER BY due_at LIMIT :limit) AS open",
+        partner=partner_id,
+        limit=limit,
+    )
+    return row or {"deliveries": 0, "oldest_at": None}

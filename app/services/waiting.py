@@ -48,6 +48,12 @@ async def gather_batches(runtime: Runtime, tx: Tx, partner_id: PartnerId, ids: S
     return await _gather(runtime, tx, partner_id, ids, rows)
 
 
+async def gather_partner(runtime: Runtime, tx: Tx, partner_id: PartnerId) -> Gathered:
+    """All open work; the id is the partner's own."""
+    rows = await waiting_table.of_partner(tx.session, partner_id, runtime.now())
+    return await _gather(runtime, tx, partner_id, [partner_id], rows)
+
+
 async def _gather(
     runtime: Runtime, tx: Tx, partner_id: PartnerId, ids: Sequence[UUID], rows: Sequence[Record]
 ) -> Gathered:
