@@ -28,6 +28,20 @@ _SUMS = f"""
 
 _OPEN = f"b.partner_id = :partner AND b.state IN ({listed(OPEN_BATCH)})"
 
+
+async def has_met(session: AsyncConnection, partner_id: PartnerId, connection_id: UUID, code: str) -> bool:
+    """Whether an open batch of the connection has failed with this code last."""
+    row = await fetch_one(
+        session,
+        "SELECT EXISTS (SELECT FROM batches WHERE partner_id = :partner AND connection_id = :connection "
+        f"AND state IN ('queued', {listed(IN_FLIGHT)}) AND failure_code = :code) AS has_met",
+        partner=partner_id,
+        connection=connection_id,
+        code=code,
+    )
+    return row is not None and bool(row["has_met"])
+
+
 # Rows are counted by what the triggers keep (registration_counts), so that of a batch with most outcomes
 # only the open ones count. A group tag's creator counts while it is open.
 _STANDING = f"""

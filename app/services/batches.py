@@ -30,7 +30,7 @@ from app.domain.upstream import (
 )
 from app.queue import WakeKind
 from app.runtime import Runtime
-from app.services import lookup, polling, submission
+from app.services import lookup, polling, submission, troubles
 from app.services.access import note_trouble
 from app.services.consents import apply_change
 from app.services.handover import hand_over_patiently
@@ -92,6 +92,7 @@ async def _advance(runtime: Runtime, claim: Claim) -> None:
     try:
         async with asyncio.timeout(runtime.settings.step_timeout_s):
             await _step(runtime, claim)
+            await troubles.end_after_step(runtime, claim)
     except TimeoutError:
         log.error("step_took_too_long", batch_id=str(claim.id), state=claim.state.value)
         await _hand_over(runtime, claim, _pause(runtime, claim))

@@ -120,9 +120,9 @@ async def _apply_listing(
         known = await customers.list_of_connection(tx.session, partner_id, connection_id)
         seen = [row["id"] for row in known if row["entra_tenant_id"] in listed]
         await customers.note_consent_checked(tx.session, partner_id, connection_id, listed=seen, now=now)
-        unprovable = access.unprovable
-        if await troubles.end(tx, partner_id, connection_id, now, unless_code=unprovable):
-            await troubles.pull_forward(runtime, tx, partner_id, connection_id, but_code=unprovable)
+        await troubles.end_after_reading(
+            runtime, tx, partner_id, connection_id, unless_code=access.unprovable
+        )
     changed = 0
     for row in known:
         change = consent.after_listing(

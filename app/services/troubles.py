@@ -1,7 +1,8 @@
 """A connection's trouble, from its beginning to its end: each change is told once, and what waited goes on.
 
-A trouble begins when a call is refused for a reason that a person has to mend, and ends when a call proves
-that it is mended, or when new credentials are given. Attempts in between change nothing and tell nothing.
+A trouble begins when a call is refused for a reason that a person has to mend. It ends when a call proves
+that it is mended (a check, a reading of the customers, a batch that had met it), or when new credentials are
+given. Attempts in between change nothing and tell nothing.
 """
 
 from datetime import datetime
@@ -10,12 +11,14 @@ from typing import Any
 from uuid import UUID
 
 from app.budgets import Budgets
-from app.db import connections, waiting
+from app.db import batches, connections, waiting
+from app.db.batches import Claim
 from app.db.engine import stamp
 from app.db.sql import Record
 from app.domain import budget
+from app.domain.batch import BatchState
 from app.domain.budget import Budget, BudgetPolicy
-from app.domain.catalogue import lookup
+from app.domain.catalogue import CATALOGUE, Category, lookup
 from app.domain.event import EventType
 from app.domain.ids import PartnerId
 from app.domain.upstream import ConnectionTrouble
@@ -95,6 +98,43 @@ async def end(
         return False
     await publish(tx, partner_id, [_happening(EventType.CONNECTION_RECOVERED, ended, {})], now)
     return True
+
+
+async def end_after_reading(
+    runtime: Runtime, tx: Tx, partner_id: PartnerId, connection_id: UUID, *, unless_code: str | None
+) -> None:
+    """The customers list was read. That disproves a trouble, unless an open batch has met it: a batch makes
+    other calls, and another process may still have a token of before. Then that batch's next try decides."""
+    known = await connections.lock_trouble(tx.session, partner_id, connection_id)
+    code = None if known is None else known["trouble_code"]
+    if code is None or await waiting.has_met(tx.session, partner_id, connection_id, code):
+        return
+    if await end(tx, partner_id, connection_id, runtime.now(), unless_code=unless_code):
+        await pull_forward(runtime, tx, partner_id, connection_id, but_code=unless_code)
+
+
+async def end_after_step(runtime: Runtime, claim: Claim) -> None:
+    """A batch that had met the connection's trouble has had its call answered: the trouble has ended, and
+    what else waited for it need not try by itself."""
+    code = claim.failure_code
+    entry = CATALOGUE.get(code or "")
+    if code is None or entry is None or entry.category is not Category.CONNECTION:
+        return
+    partner_id, connection_id, now = claim.partner_id, claim.connection_id, runtime.now()
+    async with runtime.transaction(partner_id) as tx:
+        batch = await batches.get(tx.session, partner_id, claim.id)
+        if batch is None or not _was_answered(claim, batch):
+            return
+        known = await connections.lock_trouble(tx.session, partner_id, connection_id)
+        if known is not None and known["trouble_code"] == code:
+            await end(tx, partner_id, connection_id, now)
+            await pull_forward(runtime, tx, partner_id, connection_id)
+
+
+def _was_answered(claim: Claim, batch: Record) -> bool:
+    """Whether the step has got further at Microsoft than the batch was: not put back, held or broken off."""
+    moved = batch["state"] != claim.state and batch["state"] in (BatchState.SUBMITTED, BatchState.SETTLED)
+    return moved or batch["polls"] > claim.polls or batch["lookups"] > claim.lookups
 
 
 async def pull_forward(

@@ -255,3 +255,54 @@ async def test_every_way_out_of_a_trouble_is_told(world: World, way: str) -> Non
         "connection.trouble",
         "connection.recovered",
     ]
+
+
+async def test_a_batch_that_goes_through_ends_the_trouble_that_it_had_met_and_pulls_the_others_forward(
+    world: World,
+) -> None:
+    partner = await world.partner()
+    await world.arm({"operation": "create", "kind": "status", "status": 401, "count": None})
+    first = (await world.order(partner, tuples(1))).view.record["id"]
+    while await batches.advance_next(world.runtime) is not None:
+        pass
+    assert (await batch_of(world, first))["failure_code"] == "credential_refused"
+    second = (await world.order(partner, tuples(1, "LATER", group_tag="Other"))).view.record["id"]
+    await world.select(
+        "UPDATE batches SET due_at = :later WHERE order_id = :id RETURNING id",
+        id=second,
+        later=world.clock.now() + timedelta(minutes=10),
+    )
+    await consents.read_customers(world.runtime, partner.id, partner.connection_id)
+    assert (await trouble_of(world, partner))["code"] == "credential_refused", (
+        "the list says nothing of batches"
+    )
+
+    await world.control("DELETE", "faults")
+    world.clock.advance(seconds=61)
+    assert await batches.advance_next(world.runtime) is not None
+    assert (await trouble_of(world, partner))["code"] is None
+    assert (await batch_of(world, second))["due_at"] <= world.clock.now()
+    assert [event["type"] for event in await told(world, partner)] == [
+        "connection.trouble",
+        "connection.recovered",
+    ]
+    await world.work()
+    assert (await batch_of(world, second))["state"] == "settled"
+
+
+async def test_a_step_without_a_call_proves_nothing(world: World) -> None:
+    partner = await world.partner()
+    await world.arm({"operation": "create", "kind": "status", "status": 401, "count": None})
+    order_id = (await world.order(partner, tuples(1))).view.record["id"]
+    while await batches.advance_next(world.runtime) is not None:
+        pass
+    await world.set_consent(partner.tenant_id, given=False)
+    world.clock.advance(seconds=61)
+    await world.select(
+        "UPDATE consents SET state = 'revoked' WHERE customer_id = :id RETURNING state",
+        id=partner.customer_id,
+    )
+    assert await batches.advance_next(world.runtime) is not None
+    assert (await batch_of(world, order_id))["state"] == "held"
+    assert (await trouble_of(world, partner))["code"] == "credential_refused"
+    assert [event["type"] for event in await told(world, partner)] == ["connection.trouble"]
