@@ -5,6 +5,8 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from sqlalchemy import event
+
 from app.budgets import Budgets
 from app.domain.budget import Budget, BudgetPolicy
 from app.services import batches, consents, sweep
@@ -220,3 +222,44 @@ async def test_another_partner_has_no_view_of_the_batches_of_an_order(world: Wor
     order_id = await place(world, theirs)
     response = await world.client.get(f"/v1/orders/{order_id}/batches", headers=mine.headers)
     assert (response.status_code, response.json()["code"]) == (404, "not_found")
+
+
+async def statements_of(world: World, partner: Partner, path: str) -> int:
+    """How many statements one GET sends to the database."""
+    sent: list[str] = []
+
+    def note(_: Any, __: Any, statement: str, *___: Any) -> None:
+        sent.append(statement)
+
+    event.listen(world.runtime.engine.sync_engine, "before_cursor_execute", note)
+    try:
+        await get(world, partner, path)
+    finally:
+        event.remove(world.runtime.engine.sync_engine, "before_cursor_execute", note)
+    return len(sent)
+
+
+async def test_a_look_costs_the_same_however_many_batches_an_order_has_and_orders_a_list(
+    world: World,
+) -> None:
+    partner = await world.partner()
+    small = await place(world, partner)
+    await statements_of(world, partner, f"/orders/{small}")  # the pool's first connection
+    alone = await statements_of(world, partner, f"/orders/{small}")
+    listed = await statements_of(world, partner, "/orders")
+    tags = [device for n in range(30) for device in tuples(1, f"T{n}", group_tag=f"Tag {n}")]
+    large = (await world.order(partner, tags)).view.record["id"]
+    assert len((await get(world, partner, f"/orders/{large}/batches"))["items"]) == 30
+    [reason] = (await get(world, partner, f"/orders/{large}"))["waiting_for"]
+    assert (reason["code"], reason["devices"]) == ("waiting_for_turn", 30)
+    assert await statements_of(world, partner, f"/orders/{large}") == alone
+    assert await statements_of(world, partner, "/orders") == listed
+
+
+async def test_an_order_that_is_over_costs_no_look_at_what_it_could_wait_for(world: World) -> None:
+    partner = await world.partner()
+    order_id = await place(world, partner)
+    await statements_of(world, partner, f"/orders/{order_id}")
+    waiting = await statements_of(world, partner, f"/orders/{order_id}")
+    await world.work()
+    assert await statements_of(world, partner, f"/orders/{order_id}") < waiting
