@@ -18,6 +18,7 @@ from app.api import (
     portal,
     problems,
     schema,
+    status,
     vendor_profiles,
     webhooks,
 )
@@ -96,6 +97,7 @@ def build(settings: Settings | None = None) -> FastAPI:
         connections.router,
         webhooks.router,
         limits.router,
+        status.router,
     ):
         app.include_router(router)
     webhooks.document(app)

@@ -23,6 +23,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from app.api.texts import KeepsNoSecret, NamesATag
+from app.api.waiting_models import WaitingOut
 from app.db.engine import stamp
 from app.domain.batch import BatchState
 from app.domain.catalogue import Advice, Category, Severity
@@ -414,6 +415,11 @@ class OrderOut(Output):
     group_tag: str
     state: OrderState = Field(description="Computed from the counts; never Microsoft's batch status.")
     counts: Counts
+    waiting_for: list[WaitingOut] = Field(
+        [],
+        description="What holds the order, what a person has to do first at the beginning; empty when it "
+        "is over.",
+    )
     created_at: Timestamp
 
 
@@ -474,6 +480,7 @@ class BatchOut(Output):
     group_tag: str
     state: BatchState
     counts: Counts
+    waiting_for: list[WaitingOut] = Field([], description="What holds the batch; empty when it is over.")
     tracking_id: str | None = Field(description="Partner Center's job.")
     correlation_id: UUID = Field(description="MS-CorrelationId of every call for this batch.")
     submissions: int

@@ -141,7 +141,7 @@ async def list_orders(
 
 @router.get("/orders/{order_id}")
 async def get_order(runtime: RuntimeOf, caller: ReadsOrders, order_id: UUID, response: Response) -> OrderOut:
-    """State and counts; `Retry-After` while it is moving."""
+    """State, counts and what the order waits for; `Retry-After` while it is moving."""
     view = await orders.get(runtime, caller.partner_id, order_id)
     if view.state not in FINAL:
         response.headers["Retry-After"] = RETRY_AFTER
@@ -196,6 +196,15 @@ async def list_registrations_of_order(
     return Registrations(
         items=[rendering.registration(row) for row in found.items], next_page_token=found.next_token
     )
+
+
+@router.get("/orders/{order_id}/batches", tags=["Batches"])
+async def list_batches_of_order(
+    runtime: RuntimeOf, caller: ReadsOrders, order_id: UUID, page: PageOfIds
+) -> Batches:
+    """How the order was cut for Microsoft, newest first, and what each batch waits for."""
+    found = await registrations.list_batches_of_order(runtime, caller.partner_id, order_id, page)
+    return Batches(items=[BatchOut(**_batch(view)) for view in found.items], next_page_token=found.next_token)
 
 
 @router.get("/orders/{order_id}/result.csv", response_class=StreamingResponse, responses=CSV)
@@ -271,4 +280,4 @@ async def get_batch(runtime: RuntimeOf, caller: ReadsOrders, batch_id: UUID) -> 
 
 
 def _batch(view: registrations.BatchView) -> dict[str, Any]:
-    return rendering.batch_fields(view.record, view.counts)
+    return rendering.batch_fields(view.record, view.counts, view.waiting_for)

@@ -20,9 +20,12 @@ from app.api.models import (
     Trouble,
     Upstream,
 )
+from app.api.waiting_models import WaitingOut
 from app.db.sql import Record
 from app.domain.catalogue import CATALOGUE, lookup
 from app.domain.registration import RegistrationState
+from app.domain.waiting import Waiting
+from app.services import waiting
 from app.services.acceptance import Preview
 from app.services.orders import OrderView
 
@@ -67,10 +70,15 @@ def customer(record: Record) -> CustomerOut:
 
 def order_fields(view: OrderView) -> dict[str, Any]:
     return {
-        **_same(view.record, OrderOut, but=("state", "counts")),
+        **_same(view.record, OrderOut, but=("state", "counts", "waiting_for")),
         "state": view.state,
         "counts": Counts.of(view.counts),
+        "waiting_for": waiting_for(view.waiting_for),
     }
+
+
+def waiting_for(reasons: Sequence[Waiting]) -> list[WaitingOut]:
+    return [WaitingOut(**waiting.fields(reason)) for reason in reasons]
 
 
 def order(view: OrderView) -> OrderOut:
@@ -116,9 +124,12 @@ def registration(record: Record) -> RegistrationOut:
     )
 
 
-def batch_fields(record: Record, counts: Mapping[str, int]) -> dict[str, Any]:
+def batch_fields(
+    record: Record, counts: Mapping[str, int], reasons: Sequence[Waiting] = ()
+) -> dict[str, Any]:
     return {
-        **_same(record, BatchOut, but=("counts",)),
+        **_same(record, BatchOut, but=("counts", "waiting_for")),
+        "waiting_for": waiting_for(reasons),
         "counts": Counts.of({RegistrationState(state): n for state, n in counts.items()}),
     }
 

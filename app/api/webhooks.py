@@ -7,6 +7,7 @@ from fastapi import APIRouter, FastAPI, Header, Request, Response
 from pydantic import Field
 
 from app.api import rendering
+from app.api.connection_events import ConnectionRecoveredEvent, ConnectionTroubleEvent
 from app.api.import_models import ImportEvent
 from app.api.models import (
     Deliveries,
@@ -33,6 +34,7 @@ from app.api.requests import (
     read,
 )
 from app.api.schema import body_of
+from app.api.waiting_models import WaitingOut
 from app.db.sql import Record
 from app.domain.consent import ConsentState, Evidence
 from app.domain.event import EventType
@@ -177,6 +179,9 @@ class OrderData(Output):
     customer_id: UUID
     state: OrderState
     counts: dict[RegistrationState, int]
+    waiting_for: list[WaitingOut] = Field(
+        [], description="What the order waits for: in `order.accepted` and `order.held`; otherwise empty."
+    )
     sequence: int = Field(description="Counts the order's events: deliveries promise no order.")
 
 
@@ -278,6 +283,18 @@ def document(app: FastAPI) -> None:
         body: ConsentEvent, id: MessageId, time: MessageTime, signature: MessageSignature
     ) -> None:
         """A customer has given or ended its consent."""
+
+    @app.webhooks.post("connection.trouble", tags=["Webhooks"])
+    def connection_trouble_event(
+        body: ConnectionTroubleEvent, id: MessageId, time: MessageTime, signature: MessageSignature
+    ) -> None:
+        """A connection needs a person, or needs another step than before. Told once, not at each attempt."""
+
+    @app.webhooks.post("connection.recovered", tags=["Webhooks"])
+    def connection_recovered_event(
+        body: ConnectionRecoveredEvent, id: MessageId, time: MessageTime, signature: MessageSignature
+    ) -> None:
+        """A connection works again; what waited for it goes on by itself."""
 
     @app.webhooks.post("endpoint.test", tags=["Webhooks"])
     def endpoint_test_event(

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from app.cli import customers, hashes, imports, operate, orders, partners, portal, submit, validate
+from app.cli import customers, hashes, imports, operate, orders, partners, portal, status, submit, validate
 from app.cli.installation import check_names
 from app.cli.outcome import ExitCode, Stop
 from app.cli.screen import Screen
@@ -52,14 +52,14 @@ app = typer.Typer(
     cls=_Program,
     help="Registers Windows Autopilot devices on customers' behalf through Microsoft Partner Center.",
     epilog="Exit codes: 0 all registered, 1 error, 2 partly, 3 waiting for consent or for a person at a "
-    "portal, 4 nothing valid.",
+    "portal, 4 nothing valid, 5 not over: somebody has to act first, or --timeout has passed.",
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     add_completion=False,
     no_args_is_help=False,
     invoke_without_command=True,
 )
-for module in (submit, imports, validate, hashes, orders, customers, operate, partners):
+for module in (submit, imports, validate, hashes, orders, status, customers, operate, partners):
     app.add_typer(module.app)
 app.add_typer(portal.app, name="portal", rich_help_panel=ORDERS_PANEL)
 

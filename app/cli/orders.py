@@ -11,11 +11,12 @@ import typer
 
 from app.cli.api_client import Api, ApiRefusal, JsonObject
 from app.cli.customers import customer_names
-from app.cli.following import watch
-from app.cli.outcome import ExitCode, Stop, judge_order, waits_for_a_person
+from app.cli.following import Timeout, watch
+from app.cli.outcome import ExitCode, Stop, judge_followed, judge_now, waits_for_a_person
 from app.cli.results import NEEDS_ATTENTION, conclude, devices_in, reason, show_failures
 from app.cli.screen import ORDER_WORDS, STATE_WORDS, Screen, amount, count_words, moment, number
 from app.cli.surroundings import DEFAULT_URL, ORDERS_PANEL, ApiKey, ApiUrl, Ids, Json, surroundings
+from app.cli.waiting import reasons_of, show_reasons
 
 app = typer.Typer()
 
@@ -30,7 +31,10 @@ def show_order(
     api_key: ApiKey = None,
     json: Json = False,
 ) -> int:
-    """Show an order: its state, its counts, and the devices that need attention."""
+    """Show an order: its state, its counts, what holds it, and the devices that need attention.
+
+    Ends with 5 when nothing moves before somebody does what is shown.
+    """
     screen = Screen(json=json)
     with surroundings(ctx).api(api_url, api_key) as api:
         found = find_order(api, order)
@@ -40,28 +44,30 @@ def show_order(
         else:
             _show(screen, api, found)
             show_failures(screen, api, [found], NEEDS_ATTENTION)
-    return judge_order(found)
+    return judge_now(found)
 
 
 @app.command("watch", rich_help_panel=ORDERS_PANEL)
 def watch_order(
     ctx: typer.Context,
     order: OrderId,
+    timeout: Timeout = None,
     api_url: ApiUrl = DEFAULT_URL,
     api_key: ApiKey = None,
     json: Json = False,
 ) -> int:
     """Follow an order until it is over, or waits for the customer's consent.
 
-    Ends with 0 when every device is registered, 2 when some are not, 3 when consent is missing.
+    Ends with 0 when every device is registered, 2 when some are not, 3 when
+    consent is missing, 5 when it is not over after --timeout.
     """
     screen = Screen(json=json)
     with surroundings(ctx).api(api_url, api_key) as api:
-        final = watch(screen, api, [find_order(api, order)])
+        final = watch(screen, api, [find_order(api, order)], timeout=timeout)
         conclude(screen, api, final, NEEDS_ATTENTION)
         if json:
             screen.document(final[0])
-    return judge_order(final[0])
+    return judge_followed(final[0])
 
 
 @app.command("find", rich_help_panel=ORDERS_PANEL)
@@ -111,6 +117,7 @@ def retry_order(
     ctx: typer.Context,
     order: OrderId,
     follow: Annotated[bool, typer.Option("--watch/--no-watch", help="Follow it to its end.")] = False,
+    timeout: Timeout = None,
     api_url: ApiUrl = DEFAULT_URL,
     api_key: ApiKey = None,
     json: Json = False,
@@ -130,7 +137,7 @@ def retry_order(
             )
         last: JsonObject = retried
         if follow:
-            (last,) = watch(screen, api, [retried])
+            (last,) = watch(screen, api, [retried], timeout=timeout)
             conclude(screen, api, [last], NEEDS_ATTENTION)
         elif by_hand:
             screen.say(f"Nothing moves by itself: `registrar portal files {found['id']}` shows the new file.")
@@ -138,7 +145,7 @@ def retry_order(
             screen.say(f"Follow it with `registrar watch {found['id']}`.")
     if json:
         screen.document(last)
-    return judge_order(last) if follow else ExitCode.DONE
+    return judge_followed(last) if follow else ExitCode.DONE
 
 
 @app.command("cancel", rich_help_panel=ORDERS_PANEL)
@@ -200,6 +207,7 @@ def _show(screen: Screen, api: Api, order: JsonObject) -> None:
     if order["purchase_order"]:
         pairs.insert(2, ("Purchase order", order["purchase_order"]))
     screen.facts([*pairs, *((f"  {words}", number(n)) for words, n in count_words(order["counts"]))])
+    show_reasons(screen, reasons_of([order]))
 
 
 def _outcome(row: JsonObject) -> str:

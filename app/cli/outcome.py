@@ -18,11 +18,12 @@ class ExitCode(IntEnum):
     PARTIAL = 2  # some devices were invalid or failed
     WAITING = 3  # the customer's consent is missing, or a person's work at a portal
     REFUSED = 4  # nothing was valid, or the whole was refused: nothing was sent
+    STILL_WAITING = 5  # not over: somebody has to act first, or the time of --timeout is up
     INTERRUPTED = 130
 
 
 class Stop(Exception):
-    """The command can not go on. `words` say why, `advice` (line by line) what to do."""
+    """The command cannot go on. `words` say why, `advice` (line by line) what to do."""
 
     def __init__(
         self,
@@ -57,8 +58,26 @@ def judge_order(order: Mapping[str, Any]) -> ExitCode:
     return ExitCode.DONE if succeeded == counts["total"] else ExitCode.PARTIAL
 
 
+def judge_now(order: Mapping[str, Any]) -> ExitCode:
+    """What one look at an order means: also whether it moves by itself. Older APIs do not say."""
+    code = judge_order(order)
+    stuck = any(reason["advice"] == "person" for reason in order.get("waiting_for") or ())
+    moves = order["state"] == OrderState.IN_PROGRESS and code is not ExitCode.WAITING
+    return ExitCode.STILL_WAITING if moves and stuck else code
+
+
+def judge_followed(order: Mapping[str, Any]) -> ExitCode:
+    """What an order means that was followed: one that is not over has been given up for now."""
+    code = judge_order(order)
+    moves = order["state"] == OrderState.IN_PROGRESS and code is not ExitCode.WAITING
+    return ExitCode.STILL_WAITING if moves else code
+
+
 def combine(codes: Collection[ExitCode]) -> ExitCode:
     """One code for several orders: theirs if they agree, else what needs a person most."""
     if len(set(codes)) == 1:
         return next(iter(codes))
-    return ExitCode.WAITING if ExitCode.WAITING in codes else ExitCode.PARTIAL
+    for first in (ExitCode.WAITING, ExitCode.STILL_WAITING):
+        if first in codes:
+            return first
+    return ExitCode.PARTIAL

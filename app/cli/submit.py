@@ -25,8 +25,8 @@ from app.cli.device_file import (
     open_file,
 )
 from app.cli.doubts import doubts, is_doubt, show_doubts
-from app.cli.following import watch
-from app.cli.outcome import ExitCode, Stop, combine, judge_order
+from app.cli.following import Timeout, watch
+from app.cli.outcome import ExitCode, Stop, combine, judge_followed, judge_order
 from app.cli.preview import show_preview
 from app.cli.results import NEEDS_ATTENTION, WENT_WRONG, conclude, devices_in
 from app.cli.screen import SHOWN_ROWS, Screen, amount, number
@@ -83,6 +83,7 @@ def submit(
         bool, typer.Option("--yes", "-y", help="Send without asking, whatever is left out or guessed.")
     ] = False,
     follow: Annotated[bool, typer.Option("--watch/--no-watch", help="Follow the order to its end.")] = True,
+    timeout: Timeout = None,
     api_url: ApiUrl = DEFAULT_URL,
     api_key: ApiKey = None,
     json: Json = False,
@@ -90,8 +91,9 @@ def submit(
     """Register the devices of a file for a customer.
 
     Ends with 0 when all are registered, 1 on an error, 2 when some are
-    invalid, failed or left out, 3 when they wait for the customer's consent, 4 when
-    nothing was valid or all was refused.
+    invalid, failed or left out, 3 when they wait for the customer's consent, 4
+    when nothing was valid or all was refused, 5 when they are not over
+    after --timeout.
 
     With --no-watch, 0 means that the
     order is accepted and every device in it is valid.
@@ -126,12 +128,12 @@ def submit(
             _show_accepted(screen, part, answer, target, preview=ask is None)
         orders = [answer.body for answer in answers]
         if follow:
-            orders = watch(screen, api, [_order_of(api, answer) for answer in answers])
+            orders = watch(screen, api, [_order_of(api, answer) for answer in answers], timeout=timeout)
             conclude(screen, api, orders, WENT_WRONG, parts)
         elif not json:
             for order in orders:
                 screen.say(f"Follow it with `registrar watch {order['id']}`.")
-        code = _judge(orders, devices)
+        code = _judge(orders, devices, followed=follow)
         if json:
             _document(screen, api, devices, target, orders, code)
     return code
@@ -401,8 +403,8 @@ def _validate(
     return code
 
 
-def _judge(orders: Sequence[JsonObject], file: DeviceFile) -> ExitCode:
-    code = combine([judge_order(order) for order in orders])
+def _judge(orders: Sequence[JsonObject], file: DeviceFile, *, followed: bool) -> ExitCode:
+    code = combine([(judge_followed if followed else judge_order)(order) for order in orders])
     return ExitCode.PARTIAL if code is ExitCode.DONE and _leaves_out(file) else code
 
 

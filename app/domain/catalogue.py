@@ -481,6 +481,27 @@ def _rows() -> list[Code]:
         Code("customers_not_read", connection, error, person, "The list of customers cannot be read",
              "What waits for consent stays held until it can. `said` is Microsoft's answer: check the network "
              "and Microsoft's service health. Registrar asks again by itself; `:check` asks at once."),
+        # --- what work waits for ------------------------------------------------------------------
+        Code("call_rate_used_up", connection, warning, none, "The connection's rate of calls is used up",
+             "Nothing to do: Registrar calls as often as Microsoft has allowed so far, and goes on by itself."),
+        Code("group_tag_being_created", connection, warning, none, "Another batch is creating the group tag",
+             "Nothing to do: devices are added to the group tag as soon as it is there."),
+        Code("processing_at_microsoft", upstream, warning, none, "Microsoft is processing the devices",
+             "Nothing to do: Registrar asks until Microsoft has said how each device went."),
+        Code("outcome_being_looked_up", upstream, warning, none,
+             "It is being found out whether Microsoft has the devices",
+             "Nothing to do: an answer was lost, and Registrar sends the devices again or looks them up."),
+        Code("waiting_for_turn", service, warning, none, "Other work goes first",
+             "Nothing to do: customers take turns, and so do the batches of each."),
+        Code("portal_upload_due", service, error, person, "A file waits to be uploaded at the portal",
+             "Fetch it with `registrar portal files`, upload it, and say so with `registrar portal uploaded`."),
+        Code("portal_outcome_due", service, error, person, "The portal's outcome has not been recorded",
+             "Record it with `registrar portal result` as soon as the portal shows it."),
+        Code("no_worker_alive", service, error, person, "No worker is running",
+             "Start one with `registrar worker`, or look at its log for why it ended. Orders are taken meanwhile, "
+             "and nothing is lost."),
+        Code("redis_unavailable", service, error, person, "Redis does not answer",
+             "Bring Redis back. Orders are taken meanwhile and nothing is lost, but workers are not woken."),
         # --- Registrar ----------------------------------------------------------------------------
         Code("rate_limited", service, error, retry, "Too many calls with this API key",
              "Wait for the time in `Retry-After`."),

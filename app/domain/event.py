@@ -20,6 +20,8 @@ class EventType(StrEnum):
     REGISTRATION_SETTLED = "registration.settled"
     CONSENT_GRANTED = "consent.granted"
     CONSENT_REVOKED = "consent.revoked"
+    CONNECTION_TROUBLE = "connection.trouble"
+    CONNECTION_RECOVERED = "connection.recovered"
     IMPORT_READY = "import.ready"
     IMPORT_REFUSED = "import.refused"
     IMPORT_COMMITTED = "import.committed"

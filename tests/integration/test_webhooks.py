@@ -12,10 +12,12 @@ import standardwebhooks
 from pydantic import BaseModel
 from sqlalchemy import text
 
+from app.api.connection_events import ConnectionRecoveredEvent, ConnectionTroubleEvent
 from app.api.import_models import ImportEvent
 from app.api.webhooks import ConsentEvent, EndpointTestEvent, OrderEvent, SettledEvent
 from app.domain.event import SUBSCRIBABLE, EventType
-from app.services import consents
+from app.domain.upstream import ConnectionTrouble, Said
+from app.services import access, consents
 from deploy.synthetic import devices
 from tests.import_scene import committed, preview, tuple_sheet
 from tests.receiver import Message, Receiver, open_receiver, subscribe
@@ -26,6 +28,8 @@ DOCUMENTED: dict[str, type[BaseModel]] = {
     "registration.settled": SettledEvent,
     "consent.granted": ConsentEvent,
     "consent.revoked": ConsentEvent,
+    "connection.trouble": ConnectionTroubleEvent,
+    "connection.recovered": ConnectionRecoveredEvent,
     "endpoint.test": EndpointTestEvent,
     **{type.value: ImportEvent for type in EventType if type.startswith("import.")},
 }
@@ -72,6 +76,10 @@ async def live_through_every_event(world: World, partner: Partner, endpoint_id: 
     )
     assert response.status_code == 201, response.text
     await world.work()
+    trouble = ConnectionTrouble("access_denied", Said(403, "900421", "Agreement not signed"))
+    now = world.clock.now()
+    await access.note_trouble(world.runtime, partner.id, partner.connection_id, trouble, began=now)
+    await read_consents(world, partner)
     await fail(world, "BAD00001")
     await world.order(partner, [*tuples(1, "BAD"), *tuples(1, "GOOD")])
     await world.work()
@@ -152,6 +160,7 @@ async def test_order_events_carry_the_callers_own_numbers_the_state_and_the_coun
         "customer_id": str(partner.customer_id),
         "state": "completed_with_errors",
         "counts": {"failed": 1, "registered": 2},
+        "waiting_for": [],
         "sequence": completed.data["sequence"],
     }
     rows = settled.data["registrations"]
