@@ -20,7 +20,7 @@ from app.api import (
     vendor_profiles,
     webhooks,
 )
-from app.api.middleware import BodyLimit, HeadLikeGet, RequestContext
+from app.api.middleware import BodyCoding, BodyLimit, HeadLikeGet, RequestContext, VerbPaths
 from app.runtime import Runtime, settle_memory
 from app.settings import Settings
 
@@ -85,7 +85,10 @@ def build(settings: Settings | None = None) -> FastAPI:
     schema.install(app)
     documentation.install(app)
     # A form has a little around its file; the file itself is measured again.
-    larger = {str(app.url_path_for("create_import")): settings.max_import_bytes + MULTIPART_SLACK}
+    uploads = str(app.url_path_for("create_import"))
+    larger = {uploads: settings.max_import_bytes + MULTIPART_SLACK}
+    app.add_middleware(VerbPaths, known=problems.methods_of_verb)
+    app.add_middleware(BodyCoding, decoding=frozenset({uploads}))
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, larger=larger)
     app.add_middleware(HeadLikeGet)
     app.add_middleware(RequestContext)

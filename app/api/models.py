@@ -4,6 +4,7 @@ Answers are built from the services' records here and nowhere else. A field's de
 what a caller needs to know; credentials, keys and hashes have no answer shape at all.
 """
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Literal
@@ -13,6 +14,7 @@ from pydantic import (
     AfterValidator,
     AwareDatetime,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     PlainSerializer,
@@ -38,6 +40,18 @@ Timestamp = Annotated[datetime, PlainSerializer(stamp, return_type=str, when_use
 """RFC 3339, UTC, milliseconds."""
 
 
+def _written_out(value: Any) -> Any:
+    """pydantic would take any number for seconds since 1970."""
+    if isinstance(value, str) and not _DATE_AND_TIME.match(value):
+        raise PydanticCustomError(
+            "datetime_parsing", "Input should be a date and time with its offset, as 2026-01-31T08:00:00Z"
+        )
+    return value
+
+
+_DATE_AND_TIME = re.compile(r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}", re.ASCII)
+
+
 def _in_utc(value: datetime) -> datetime:
     try:
         return value.astimezone(UTC)
@@ -45,7 +59,7 @@ def _in_utc(value: datetime) -> datetime:
         raise PydanticCustomError("datetime_out_of_range", "Input is outside the years 1 to 9999") from None
 
 
-Moment = Annotated[AwareDatetime, AfterValidator(_in_utc)]
+Moment = Annotated[AwareDatetime, BeforeValidator(_written_out), AfterValidator(_in_utc)]
 """A time in a query, with its offset."""
 
 

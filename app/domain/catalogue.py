@@ -119,8 +119,9 @@ def _rows() -> list[Code]:
              "Wait for the time in `Retry-After`, then send the same request again."),
         Code("invalid_state", request, error, never, "That is not possible in the present state",
              "The detail says why, and what to do if anything can be done; the resource shows its present state."),
-        Code("invalid_page_token", request, error, never, "The page token is not one of ours",
-             "Start again without `page_token`."),
+        Code("invalid_page_token", request, error, never, "The page token is not one of this list",
+             "Send it with the same path and the same filters as the page it came with, or start again "
+             "without `page_token`."),
         Code("invalid_parameter", request, error, never, "A parameter has a value that can not be used",
              "Correct the parameter named in `errors`."),
         Code("url_refused", request, error, never, "Webhooks may not go to this URL",
