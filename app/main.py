@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from starlette_compress import CompressMiddleware, add_compress_type
 
 from app import __version__, telemetry
 from app.api import (
@@ -20,12 +21,15 @@ from app.api import (
     vendor_profiles,
     webhooks,
 )
+from app.api.conditional import ConditionalGet
 from app.api.middleware import BodyCoding, BodyLimit, HeadLikeGet, RequestContext, VerbPaths
 from app.runtime import Runtime, settle_memory
 from app.settings import Settings
 
 MULTIPART_SLACK = 64 * 1024
 """Bytes of a form beside the file in it."""
+COMPRESSED_FROM = 1024
+"""Bytes of an answer; smaller ones fit into one packet anyway."""
 
 TAGS = [
     {"name": "Orders", "description": "Devices to register, as you order them."},
@@ -90,6 +94,13 @@ def build(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(VerbPaths, known=problems.methods_of_verb)
     app.add_middleware(BodyCoding, decoding=frozenset({uploads}))
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, larger=larger)
+    app.add_middleware(ConditionalGet)
+    # BREACH needs a secret beside what the attacker has chosen, in answers to many calls of a browser
+    # that adds the credentials by itself. Here keys are in a header that no browser adds, and a
+    # secret is shown once, in the answer to a POST of the key's owner.
+    for kind in ("text/csv", problems.MEDIA_TYPE):
+        add_compress_type(kind)
+    app.add_middleware(CompressMiddleware, minimum_size=COMPRESSED_FROM)
     app.add_middleware(HeadLikeGet)
     app.add_middleware(RequestContext)
     return app

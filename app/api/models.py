@@ -85,6 +85,22 @@ GroupTagText = Annotated[
 Secret = Annotated[str, StringConstraints(min_length=1, max_length=8192, pattern=r"^[\x21-\x7e]+$")]
 
 
+def _present_word(value: Any) -> Any:
+    """`reject_order` is what orders called it before imports came."""
+    return "reject" if value == "reject_order" else value
+
+
+OnInvalid = Annotated[
+    Literal["accept_valid", "reject"],
+    BeforeValidator(_present_word),
+    Field(
+        description="`accept_valid`: invalid rows are left out and the others are ordered. "
+        "`reject`: nothing is ordered if a row is invalid."
+    ),
+]
+"""One pair of words for orders and imports."""
+
+
 class Input(BaseModel):
     """Strict: a field nobody knows is an error, not something to drop silently."""
 
@@ -338,11 +354,7 @@ class OrderIn(Input):
         None, description="For devices that name none. Default: the customer's, then the connection's."
     )
     devices: Annotated[list[DeviceIn], Field(min_length=1, max_length=MAX_DEVICES)]
-    on_invalid: Literal["accept_valid", "reject_order"] = Field(
-        "accept_valid",
-        description="accept_valid: bad rows are stored as invalid and the rest goes on; "
-        "reject_order: one bad row refuses the order.",
-    )
+    on_invalid: OnInvalid = "accept_valid"
     validate_only: bool = Field(False, description="Run the same checks and store nothing.")
 
 

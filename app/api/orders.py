@@ -97,7 +97,7 @@ def _new_order(order: OrderIn, digest: bytes, caller: Caller) -> NewOrder:
         purchase_order=order.purchase_order,
         group_tag=order.group_tag,
         devices=order.devices,
-        reject_invalid=order.on_invalid == "reject_order",
+        reject_invalid=order.on_invalid == "reject",
         body_digest=digest,
         created_by=caller.key_id,
     )

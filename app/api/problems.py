@@ -95,7 +95,7 @@ def problem(
 ) -> Response:
     entry = lookup(code)
     body = Problem(
-        type=f"{request.app.state.public_url}{request.app.url_path_for('list_error_codes')}#{code}",
+        type=_page_of(request, code),
         title=entry.title,
         status=status,
         detail=detail or entry.title,
@@ -108,6 +108,12 @@ def problem(
     return Response(
         orjson.dumps(body.model_dump(mode="json")), status, dict(headers or {}), media_type=MEDIA_TYPE
     )
+
+
+def _page_of(request: Request, code: str) -> str:
+    """The URL of the code's entry, which opens without a key. Never made from the Host header."""
+    base = request.app.state.public_url or request.scope.get("root_path", "")
+    return f"{base}{request.app.url_path_for('get_error_code', code=code)}"
 
 
 def _error(error: FieldError) -> ProblemError:

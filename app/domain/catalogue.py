@@ -107,7 +107,7 @@ def _rows() -> list[Code]:
              "Follow the order named in the detail; a new order needs a new reference."),
         Code("already_exists", request, error, never, "The same thing exists already",
              "Use the existing one named in the detail."),
-        Code("order_rejected", request, error, never, "At least one row is invalid and `on_invalid` is reject_order",
+        Code("order_rejected", request, error, never, "At least one row is invalid and `on_invalid` is reject",
              "Correct the rows named in `errors` and send the whole order again; nothing was stored."),
         Code("idempotency_key_reused", request, error, never,
              "This Idempotency-Key was used with another request",

@@ -37,7 +37,7 @@ def problem_of(response: httpx.Response, status: int, code: str) -> dict[str, An
     assert (found["code"], found["status"]) == (code, status)
     assert (found["title"], found["remedy"]) == (entry.title, entry.remedy)
     assert found["detail"]
-    assert found["type"] == f"/v1/error-codes#{code}"
+    assert found["type"] == f"/v1/error-codes/{code}"
     assert found["correlation_id"] == response.headers["x-correlation-id"]
     for error in found["errors"]:
         assert error["code"]
@@ -465,7 +465,7 @@ async def test_a_bad_row_refuses_an_order_that_asks_for_it(world: World, name: s
     bad = make()
 
     response = await world.post_order(
-        partner, [TUPLE, bad], on_invalid="reject_order", headers={"Idempotency-Key": "k"}
+        partner, [TUPLE, bad], on_invalid="reject", headers={"Idempotency-Key": "k"}
     )
 
     found = problem_of(response, 422, "order_rejected")
@@ -529,7 +529,7 @@ async def test_a_product_key_is_repeated_nowhere(
 ) -> None:
     partner = await world.partner(consented=False)
     device = {**TUPLE, "product_key": f" {key} "}
-    ways: list[dict[str, Any]] = [{}, {"on_invalid": "reject_order"}, {"validate_only": True}]
+    ways: list[dict[str, Any]] = [{}, {"on_invalid": "reject"}, {"validate_only": True}]
     with caplog.at_level(logging.DEBUG):
         answers = [await world.post_order(partner, [device, device], **fields) for fields in ways]
         assert [answer.status_code for answer in answers] == [201, 422, 200]
