@@ -371,8 +371,6 @@ class Counts(Output):
     failed: int = 0
     unknown: int = 0
     cancelled: int = 0
-    deregistering: int = 0
-    deregistered: int = 0
 
     @classmethod
     def of(cls, counts: Mapping[RegistrationState, int]) -> "Counts":
