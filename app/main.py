@@ -14,6 +14,7 @@ from app.api import (
     documentation,
     imports,
     limits,
+    naming,
     orders,
     portal,
     problems,
@@ -67,6 +68,7 @@ def build(settings: Settings | None = None) -> FastAPI:
         openapi_url="/openapi.json",
         docs_url=None,  # documentation.install serves it
         separate_input_output_schemas=False,
+        generate_unique_id_function=naming.operation_id,
         # A redirect would carry a key to wherever the Host header says.
         redirect_slashes=False,
     )

@@ -232,7 +232,7 @@ class ProfileOut(Output):
     updated_at: Timestamp
 
 
-class Profiles(PageOf):
+class VendorProfiles(PageOf):
     items: list[ProfileOut]
 
 

@@ -20,6 +20,7 @@ from pydantic import (
     PlainSerializer,
     StringConstraints,
     ValidationInfo,
+    WithJsonSchema,
     field_validator,
 )
 from pydantic_core import PydanticCustomError
@@ -36,7 +37,11 @@ from app.platforms.base import Channel, Profiles
 from app.services.identities import Scope
 from app.services.webhooks import DeliveryState, EndpointState
 
-Timestamp = Annotated[datetime, PlainSerializer(stamp, return_type=str, when_used="json")]
+Timestamp = Annotated[
+    datetime,
+    PlainSerializer(stamp, return_type=str, when_used="json"),
+    WithJsonSchema({"type": "string", "format": "date-time"}),
+]
 """RFC 3339, UTC, milliseconds."""
 
 
@@ -420,7 +425,14 @@ class OrderOut(Output):
 
 
 class OrderAccepted(OrderOut):
+    result: Literal["accepted"] = Field("accepted", description="Tells it apart from `validated`.")
     preview: OrderPreview
+
+
+class OrderValidated(OrderPreview):
+    """The answer to `validate_only`."""
+
+    result: Literal["validated"] = Field("validated", description="Tells it apart from `accepted`.")
 
 
 class OrderRetried(OrderOut):

@@ -18,9 +18,9 @@ from app.api.models import (
     OrderAccepted,
     OrderIn,
     OrderOut,
-    OrderPreview,
     OrderRetried,
     Orders,
+    OrderValidated,
     RegistrationOut,
     Registrations,
 )
@@ -60,7 +60,7 @@ OneOf = Annotated[str | None, Query(max_length=255, pattern=NoNul)]
     "/orders",
     status_code=201,
     response_model=OrderAccepted,
-    responses={200: {"model": OrderPreview, "description": "`validate_only`: nothing was stored."}},
+    responses={200: {"model": OrderValidated, "description": "`validate_only`: nothing was stored."}},
     openapi_extra=body_of(OrderIn),
 )
 async def create_order(
@@ -75,7 +75,8 @@ async def create_order(
     new = _new_order(order, digest, caller)
     if order.validate_only:
         found = await acceptance.preview(runtime, caller.partner_id, new)
-        return Response(rendering.preview(found).model_dump_json(), 200, media_type="application/json")
+        validated = OrderValidated(**dict(rendering.preview(found)))
+        return Response(validated.model_dump_json(), 200, media_type="application/json")
 
     async def run(remember: Remember) -> None:
         async def answer(tx: Tx, accepted: Acceptance) -> None:

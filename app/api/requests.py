@@ -42,6 +42,10 @@ def runtime_of(request: Request) -> Runtime:
 RuntimeOf = Annotated[Runtime, Depends(runtime_of)]
 
 
+KEYED: set[Callable[..., Any]] = set()
+"""The dependencies that ask for an API key."""
+
+
 def caller_with(scope: Scope | None) -> Callable[..., Awaitable[Caller]]:
     """The dependency that authenticates, counts the call, and demands the scope."""
 
@@ -61,6 +65,7 @@ def caller_with(scope: Scope | None) -> Callable[..., Awaitable[Caller]]:
         _refuse_strange_parameters(request)
         return caller
 
+    KEYED.add(authenticated)
     return authenticated
 
 

@@ -32,7 +32,7 @@ from app.api.requests import (
     path_of,
     read,
 )
-from app.api.schema import body_of
+from app.api.schema import body_of, event_of
 from app.db.sql import Record
 from app.domain.consent import ConsentState, Evidence
 from app.domain.event import EventType
@@ -254,33 +254,39 @@ MessageSignature = Annotated[
 ]
 
 
+_ORDER_ENDS = "An order has come to its end."
+EVENTS: dict[EventType, tuple[type[Output], str]] = {
+    EventType.ORDER_ACCEPTED: (OrderEvent, "An order was accepted."),
+    EventType.ORDER_HELD: (OrderEvent, "All that is left of an order waits for the customer's consent."),
+    EventType.ORDER_COMPLETED: (OrderEvent, _ORDER_ENDS),
+    EventType.ORDER_COMPLETED_WITH_ERRORS: (OrderEvent, _ORDER_ENDS),
+    EventType.ORDER_FAILED: (OrderEvent, _ORDER_ENDS),
+    EventType.ORDER_CANCELLED: (OrderEvent, _ORDER_ENDS),
+    EventType.REGISTRATION_SETTLED: (
+        SettledEvent,
+        "Up to 100 devices have come to their outcome, or a person has corrected it (`corrects`).",
+    ),
+    EventType.CONSENT_GRANTED: (ConsentEvent, "A customer has given its consent."),
+    EventType.CONSENT_REVOKED: (ConsentEvent, "A customer has ended its consent."),
+    EventType.IMPORT_READY: (ImportEvent, "A file has been read and can be committed."),
+    EventType.IMPORT_REFUSED: (ImportEvent, "A file could not be read."),
+    EventType.IMPORT_COMMITTED: (ImportEvent, "A file has become orders."),
+    EventType.ENDPOINT_TEST: (EndpointTestEvent, "You asked for it with `:test`."),
+}
+"""What arrives for each type of event. The OpenAPI document has one webhook for each."""
+
+
 def document(app: FastAPI) -> None:
-    """Puts the webhooks into the OpenAPI document. They are never called here."""
+    """Puts the webhooks into the OpenAPI document, by event type. They are never called here."""
 
-    @app.webhooks.post("order.*", tags=["Webhooks"])
-    def order_event(body: OrderEvent, id: MessageId, time: MessageTime, signature: MessageSignature) -> None:
-        """An order was accepted, is held, or has come to its end. Answer 2xx within 15 seconds."""
+    def received(id: MessageId, time: MessageTime, signature: MessageSignature) -> None: ...
 
-    @app.webhooks.post("registration.settled", tags=["Webhooks"])
-    def settled_event(
-        body: SettledEvent, id: MessageId, time: MessageTime, signature: MessageSignature
-    ) -> None:
-        """Up to 100 devices have come to their outcome, or a person has corrected it (`corrects`)."""
-
-    @app.webhooks.post("import.*", tags=["Webhooks"])
-    def import_event(
-        body: ImportEvent, id: MessageId, time: MessageTime, signature: MessageSignature
-    ) -> None:
-        """A file has been read, could not be read, or has become orders."""
-
-    @app.webhooks.post("consent.*", tags=["Webhooks"])
-    def consent_event(
-        body: ConsentEvent, id: MessageId, time: MessageTime, signature: MessageSignature
-    ) -> None:
-        """A customer has given or ended its consent."""
-
-    @app.webhooks.post("endpoint.test", tags=["Webhooks"])
-    def endpoint_test_event(
-        body: EndpointTestEvent, id: MessageId, time: MessageTime, signature: MessageSignature
-    ) -> None:
-        """You asked for it with `:test`."""
+    for type in EventType:
+        model, words = EVENTS[type]
+        app.webhooks.post(
+            type.value,
+            tags=["Webhooks"],
+            summary=words,
+            description=f"{words} Answer 2xx within 15 seconds.",
+            openapi_extra=event_of(model, type.value),
+        )(received)
