@@ -29,13 +29,11 @@ from app.db.engine import stamp
 from app.domain.batch import BatchState
 from app.domain.catalogue import Advice, Category, Severity
 from app.domain.consent import ConsentState, Evidence
-from app.domain.event import EventType
 from app.domain.identity import IdentityKind
 from app.domain.order import MAX_DEVICES, OrderState
 from app.domain.registration import RegistrationState
 from app.platforms.base import Channel, Profiles
 from app.services.identities import Scope
-from app.services.webhooks import DeliveryState, EndpointState
 
 Timestamp = Annotated[
     datetime,
@@ -518,79 +516,6 @@ class BatchDetail(BatchOut):
 
 class Batches(PageOf):
     items: list[BatchOut]
-
-
-# --- webhooks -----------------------------------------------------------------------------------------
-
-
-class EndpointIn(Input):
-    url: Annotated[str, StringConstraints(min_length=1, max_length=2000)]
-    description: Text255 | None = None
-    event_types: list[EventType] = Field(
-        default_factory=list, strict=False, description="Empty: every type.", max_length=len(EventType)
-    )
-
-
-class EndpointPatch(Patch):
-    MAY_BE_EMPTY = frozenset({"description"})
-
-    url: Annotated[str, StringConstraints(min_length=1, max_length=2000)] | None = None
-    description: Text255 | None = None
-    event_types: Annotated[list[EventType], Field(min_length=1, max_length=len(EventType))] | None = Field(
-        None, strict=False
-    )
-    state: Literal["enabled", "disabled"] | None = None
-
-
-class EndpointOut(Output):
-    id: UUID
-    url: str
-    description: str | None
-    event_types: list[str]
-    state: EndpointState
-    consecutive_failures: int
-    created_at: Timestamp
-    updated_at: Timestamp
-
-
-class EndpointCreated(EndpointOut):
-    secret: str = Field(description="Signs the webhooks (Standard Webhooks). Shown this once.")
-
-
-class Endpoints(PageOf):
-    items: list[EndpointOut]
-
-
-class DeliveryOut(Output):
-    id: UUID
-    event_id: UUID = Field(description="The `webhook-id` header: the same at every attempt.")
-    event_type: EventType
-    endpoint_id: UUID
-    order_id: UUID | None
-    state: DeliveryState
-    attempts: int
-    due_at: Timestamp | None = Field(description="When the next attempt is due; null when it is over.")
-    last_status: int | None = Field(description="HTTP status of the last answer.")
-    last_kind: str | None = Field(description="How the last attempt ended.")
-    occurred_at: Timestamp
-    created_at: Timestamp
-    settled_at: Timestamp | None
-
-
-class DeliveryAttempt(Output):
-    started_at: Timestamp
-    duration_ms: int
-    status: int | None
-    kind: str
-    excerpt: str | None
-
-
-class DeliveryDetail(DeliveryOut):
-    attempt_log: list[DeliveryAttempt] = Field(description="Newest first, at most 100.")
-
-
-class Deliveries(PageOf):
-    items: list[DeliveryOut]
 
 
 # --- service --------------------------------------------------------------------------------------------

@@ -10,8 +10,6 @@ from app.api.models import (
     ConsentSummary,
     Counts,
     CustomerOut,
-    DeliveryOut,
-    EndpointOut,
     FindingOut,
     OrderOut,
     OrderPreview,
@@ -20,8 +18,13 @@ from app.api.models import (
     Trouble,
     Upstream,
 )
+from app.api.webhook_models import (
+    DeliveryOut,
+    EndpointOut,
+)
 from app.db.sql import Record
 from app.domain.catalogue import CATALOGUE, lookup
+from app.domain.event import shown_types
 from app.domain.registration import RegistrationState
 from app.services.acceptance import Preview
 from app.services.orders import OrderView
@@ -124,7 +127,7 @@ def batch_fields(record: Record, counts: Mapping[str, int]) -> dict[str, Any]:
 
 
 def endpoint_fields(record: Record) -> dict[str, Any]:
-    return _same(record, EndpointOut)
+    return {**_same(record, EndpointOut), "event_types": shown_types(record["event_types"])}
 
 
 def delivery_fields(record: Record) -> dict[str, Any]:

@@ -185,6 +185,10 @@ async def read(request: Request, model: type[Body]) -> tuple[Body, bytes]:
     return taken, digest
 
 
+def has_body(request: Request) -> bool:
+    return request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers
+
+
 SMALL_BODY = 64 * 1024
 """Bytes. Larger bodies are decoded in a thread, so that other callers are answered meanwhile."""
 

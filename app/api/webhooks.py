@@ -1,5 +1,6 @@
 """Webhook endpoints and deliveries, and the webhooks themselves as OpenAPI shows them."""
 
+from datetime import timedelta
 from typing import Annotated, Literal
 from uuid import UUID
 
@@ -8,19 +9,7 @@ from pydantic import Field
 
 from app.api import rendering
 from app.api.import_models import ImportEvent
-from app.api.models import (
-    Deliveries,
-    DeliveryAttempt,
-    DeliveryDetail,
-    DeliveryOut,
-    EndpointCreated,
-    EndpointIn,
-    EndpointOut,
-    EndpointPatch,
-    Endpoints,
-    Output,
-    Timestamp,
-)
+from app.api.models import Output, Timestamp
 from app.api.requests import (
     IdempotencyKey,
     PageOfIds,
@@ -29,17 +18,32 @@ from app.api.requests import (
     RuntimeOf,
     WritesWebhooks,
     create_once,
+    has_body,
     path_of,
     read,
 )
 from app.api.schema import body_of, event_of
+from app.api.webhook_models import (
+    Deliveries,
+    DeliveryAttempt,
+    DeliveryDetail,
+    DeliveryOut,
+    EndpointCreated,
+    EndpointIn,
+    EndpointOut,
+    EndpointPatch,
+    EndpointRotated,
+    Endpoints,
+    RotationIn,
+)
 from app.db.sql import Record
 from app.domain.consent import ConsentState, Evidence
 from app.domain.event import EventType
 from app.domain.order import OrderState
 from app.domain.registration import RegistrationState
 from app.runtime import Runtime, Tx
-from app.services import webhooks
+from app.services import endpoint_secrets, webhooks
+from app.services.endpoint_secrets import Rotated
 from app.services.identities import Caller
 from app.services.webhooks import DeliveryState, NewEndpoint
 
@@ -98,7 +102,7 @@ async def update_endpoint(
 
 @router.delete("/webhook-endpoints/{endpoint_id}", status_code=204)
 async def delete_endpoint(runtime: RuntimeOf, caller: WritesWebhooks, endpoint_id: UUID) -> None:
-    """With its deliveries and their log."""
+    """Ends what waits for it and destroys its secrets. Its deliveries stay readable."""
     await webhooks.delete_endpoint(runtime, caller.partner_id, endpoint_id)
 
 
@@ -109,6 +113,39 @@ async def test_endpoint(runtime: RuntimeOf, caller: WritesWebhooks, endpoint_id:
     return DeliveryOut(**rendering.delivery_fields(record))
 
 
+@router.post(
+    "/webhook-endpoints/{endpoint_id}:rotate-secret",
+    response_model=EndpointRotated,
+    openapi_extra=body_of(RotationIn, required=False),
+)
+async def rotate_secret(
+    request: Request,
+    runtime: RuntimeOf,
+    caller: WritesWebhooks,
+    endpoint_id: UUID,
+    key: IdempotencyKey = None,
+) -> Response:
+    """Makes a new signing secret and shows it, this once. Until `previous_secret_until` each webhook has a
+    signature of both, so that a receiver has the time to change."""
+    given, digest = (
+        await read(request, RotationIn) if has_body(request) else (RotationIn.model_validate({}), b"")
+    )
+
+    async def run(remember: Remember) -> None:
+        async def answer(tx: Tx, rotated: Rotated) -> None:
+            shown = EndpointRotated(
+                **rendering.endpoint_fields(rotated.endpoint),
+                secret=rotated.secret,
+                previous_secret_until=rotated.previous_until,
+            )
+            await remember(tx, 200, None, shown)
+
+        overlap = timedelta(seconds=given.overlap_seconds)
+        await endpoint_secrets.rotate(runtime, caller.partner_id, endpoint_id, overlap, before_commit=answer)
+
+    return await create_once(request, runtime, caller.partner_id, key, digest, run)
+
+
 @router.get("/webhook-endpoints/{endpoint_id}/deliveries")
 async def list_deliveries_of_endpoint(
     runtime: RuntimeOf,
@@ -117,7 +154,8 @@ async def list_deliveries_of_endpoint(
     page: PageOfIds,
     state: DeliveryState | None = None,
 ) -> Deliveries:
-    await webhooks.get_endpoint(runtime, caller.partner_id, endpoint_id)
+    """Newest first; also those of an endpoint that has been deleted."""
+    await webhooks.find_endpoint(runtime, caller.partner_id, endpoint_id)
     return await _deliveries(runtime, caller, page, endpoint_id, state)
 
 
@@ -151,11 +189,13 @@ async def _deliveries(
 
 @router.get("/webhook-deliveries/{delivery_id}")
 async def get_delivery(runtime: RuntimeOf, caller: ReadsWebhooks, delivery_id: UUID) -> DeliveryDetail:
-    """With every attempt."""
+    """With the body that is sent, and every attempt."""
     record = await webhooks.get_delivery(runtime, caller.partner_id, delivery_id)
     attempts = await webhooks.attempts(runtime, caller.partner_id, delivery_id)
+    payload = await webhooks.payload_of(runtime, caller.partner_id, record)
     return DeliveryDetail(
         **rendering.delivery_fields(record),
+        payload=payload.decode(),
         attempt_log=[DeliveryAttempt(**attempt) for attempt in attempts],
     )
 
