@@ -5,6 +5,7 @@ reads the environment later. A combination that would lose or repeat work is ref
 with the reason.
 """
 
+import ssl
 from datetime import timedelta
 from enum import StrEnum
 from ipaddress import ip_network
@@ -234,6 +235,11 @@ class Settings(BaseSettings):
         description="Private networks webhooks may go to, as CIDR separated by commas: "
         "for receivers on the premises.",
     )
+    webhook_ca_file: Path | None = Field(
+        None,
+        description="PEM file of certificate authorities that webhooks trust besides the public ones: "
+        "a company's own.",
+    )
 
     @field_validator("secret_keys", "webhook_allowed_networks", mode="before")
     @classmethod
@@ -244,7 +250,9 @@ class Settings(BaseSettings):
             else value
         )
 
-    @field_validator("database_url", "migration_database_url", "redis_url", "public_url", mode="before")
+    @field_validator(
+        "database_url", "migration_database_url", "redis_url", "public_url", "webhook_ca_file", mode="before"
+    )
     @classmethod
     def _empty_is_none(cls, value: Any) -> Any:
         return None if value == "" else value
@@ -254,6 +262,20 @@ class Settings(BaseSettings):
     def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for network in value:
             ip_network(network)
+        return value
+
+    @field_validator("webhook_ca_file")
+    @classmethod
+    def _authorities(cls, value: Path | None) -> Path | None:
+        if value is None:
+            return None
+        trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        try:
+            trust.load_verify_locations(cafile=value)
+        except ssl.SSLError:
+            raise ValueError(f"{value} is no PEM file of certificates") from None
+        except OSError as error:
+            raise ValueError(f"{value} cannot be read: {error.strerror}") from None
         return value
 
     @field_validator("partner_center_url", "login_url", "graph_url")

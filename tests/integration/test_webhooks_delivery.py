@@ -21,6 +21,8 @@ from app.secrets import Secrets
 from app.services import handover, sweep, webhooks
 from tests.line import line_to_postgres
 from tests.receiver import Answer, Endpoint, Receiver, open_receiver, subscribe, until
+from tests.unit.test_outbound import OK, Authority, receiving
+from tests.unit.test_outbound import authority as authority  # the fixture
 from tests.world import Partner, World, tuples
 
 
@@ -190,6 +192,21 @@ async def test_a_receiver_that_hangs_is_a_timeout_and_is_tried_again(
     found = await delivery(world, partner, id)
     assert (found["state"], found["last_kind"], found["last_status"]) == ("retrying", "timeout", None)
     assert "did not answer" in found["attempt_log"][0]["excerpt"]
+
+
+async def test_a_companys_own_authority_is_trusted_where_its_file_is_named(
+    world: World, authority: Authority
+) -> None:
+    partner = await world.partner(consented=False)
+    async with receiving(OK, authority.server) as there:
+        endpoint = await subscribe(world, partner, f"https://127.0.0.1:{there.port}/hook")
+        id = await tell(world, partner, endpoint)
+        await world.deliver()
+        assert (await delivery(world, partner, id))["last_kind"] == "tls"
+        world.clock.advance(seconds=10)
+        async with world.another(webhook_ca_file=authority.ca_file) as trusting:
+            assert await trusting.deliver() == 1
+        assert (await delivery(world, partner, id))["state"] == "succeeded"
 
 
 async def test_a_receiver_that_is_not_there_is_unreachable(world: World) -> None:
