@@ -1,18 +1,16 @@
 """Names of the contract that generated clients build their own names from.
 
-An operation's id is its function's name as camelCase, as `createOrder`. Where the name is clear in its module
+An operation's id is its function's name as camelCase, as `createOrder`; what is shown is got (`show_me` is
+`getMe`). Where the name is clear in its module
 only, or would change with the code, the table decides.
 """
 
+import re
 from typing import Final
 
 from fastapi.routing import APIRoute
 
 OPERATION_IDS: Final = {
-    "show_health": "getHealth",
-    "show_readiness": "getReadiness",
-    "show_me": "getMe",
-    "show_limits": "getLimits",
     "retry_failed": "retryFailedDevices",
     "list_registrations_of_order": "listOrderRegistrations",
     "download_result": "downloadOrderResult",
@@ -44,7 +42,7 @@ OPERATION_IDS: Final = {
 
 
 def operation_id(route: APIRoute) -> str:
-    return OPERATION_IDS.get(route.name) or camel_case(route.name)
+    return OPERATION_IDS.get(route.name) or camel_case(re.sub("^show_", "get_", route.name))
 
 
 def camel_case(name: str) -> str:

@@ -121,7 +121,7 @@ def event_of(model: type[BaseModel], type_name: str) -> dict[str, Any]:
 
 def upload_of(model: type[BaseModel]) -> dict[str, Any]:
     """`openapi_extra` for a route whose body is a file, bare or in a form whose fields are the model's."""
-    fields = model.model_json_schema(ref_template="#/components/schemas/{model}")["properties"]
+    fields = _fields(model.model_json_schema(ref_template="#/components/schemas/{model}"))
     file = {"type": "string", "format": "binary", "description": "The file; it needs a file name."}
     form = {"type": "object", "properties": {"file": file, **fields}, "required": ["file"]}
     content = {
@@ -234,7 +234,7 @@ def _describe(method: str, operation: dict[str, Any], *, is_open: bool, path: st
     responses = operation["responses"]
     # FastAPI's own shape of a validation error is never sent: ours is.
     has_parameters = responses.pop("422", None) is not None
-    if method == "get" and "application/json" in responses["200"].get("content", {}):
+    if method == "get" and "application/json" in responses.get("200", {}).get("content", {}):
         responses["304"] = {"description": "Nothing has changed since the answer with this tag."}
         operation.setdefault("parameters", []).append(_IF_NONE_MATCH)
         for status in ("200", "304"):

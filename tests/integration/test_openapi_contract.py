@@ -154,6 +154,11 @@ def test_what_a_caller_may_leave_out_is_optional_and_has_no_default(name: str) -
         assert not (nullable and field in schema.get("required", [])), field
 
 
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_nothing_in_a_body_has_a_default(name: str) -> None:
+    assert not any("default" in part for part in nodes(OPERATIONS[name].get("requestBody", {})))
+
+
 @pytest.mark.parametrize("name", sorted(ANSWERS))
 def test_every_field_of_an_answer_is_there_always(name: str) -> None:
     schema = SCHEMAS[name]
