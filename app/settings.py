@@ -8,6 +8,7 @@ with the reason.
 import base64
 import binascii
 import os
+import ssl
 import tempfile
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
@@ -295,6 +296,11 @@ class Settings(BaseSettings):
         description="Private networks webhooks may go to, as CIDR separated by commas: "
         "for receivers on the premises.",
     )
+    webhook_ca_file: Path | None = Field(
+        None,
+        description="PEM file of certificate authorities that webhooks trust besides the public ones: "
+        "a company's own.",
+    )
 
     @classmethod
     def settings_customise_sources(
@@ -325,6 +331,7 @@ class Settings(BaseSettings):
         "public_url",
         "shutdown_pause_s",
         "spool_dir",
+        "webhook_ca_file",
         "worker_alive_file",
         "worker_metrics_port",
         mode="before",
@@ -377,6 +384,20 @@ class Settings(BaseSettings):
     def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for network in value:
             ip_network(network)
+        return value
+
+    @field_validator("webhook_ca_file")
+    @classmethod
+    def _authorities(cls, value: Path | None) -> Path | None:
+        if value is None:
+            return None
+        trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        try:
+            trust.load_verify_locations(cafile=value)
+        except ssl.SSLError:
+            raise ValueError(f"{value} is no PEM file of certificates") from None
+        except OSError as error:
+            raise ValueError(f"{value} cannot be read: {error.strerror}") from None
         return value
 
     @field_validator("partner_center_url", "login_url", "graph_url")

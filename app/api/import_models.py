@@ -10,6 +10,7 @@ from app.api.models import (
     NAME_PATTERN,
     GroupTagText,
     Input,
+    OnInvalid,
     Output,
     PageOf,
     Patch,
@@ -63,10 +64,7 @@ class ImportIn(Input):
 
 
 class CommitIn(Input):
-    on_invalid: Literal["accept_valid", "reject"] = Field(
-        "accept_valid",
-        description="`reject`: no order is made if a row is invalid, now or when the orders are made.",
-    )
+    on_invalid: OnInvalid = "accept_valid"
     reference: Reference | None = Field(None, description="Instead of the import's own.")
 
 
@@ -254,7 +252,7 @@ class ProfileOut(Output):
     updated_at: Timestamp
 
 
-class Profiles(PageOf):
+class VendorProfiles(PageOf):
     items: list[ProfileOut]
 
 

@@ -25,6 +25,7 @@ from app.api.requests import (
     RuntimeOf,
     WritesOrders,
     create_once,
+    has_body,
     path_of,
     read,
 )
@@ -215,7 +216,7 @@ async def commit_import(
     The verdicts of the preview are what is ordered. What has changed since (a group tag, another order)
     is looked at once more; a row that has become invalid is marked `changed`.
     """
-    given, digest = await read(request, CommitIn) if _has_body(request) else (CommitIn(), b"")
+    given, digest = await read(request, CommitIn) if has_body(request) else (CommitIn(), b"")
 
     async def run(remember: Remember) -> None:
         async def answer(tx: Tx, view: ImportView) -> None:
@@ -231,10 +232,6 @@ async def commit_import(
         )
 
     return await create_once(request, runtime, caller.partner_id, key, digest, run)
-
-
-def _has_body(request: Request) -> bool:
-    return request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers
 
 
 @router.post("/{import_id}:discard")

@@ -17,9 +17,9 @@ from app.api.models import (
     OrderAccepted,
     OrderIn,
     OrderOut,
-    OrderPreview,
     OrderRetried,
     Orders,
+    OrderValidated,
     RegistrationOut,
     Registrations,
 )
@@ -71,7 +71,7 @@ ProductKey = Annotated[str | None, Query(max_length=255, pattern=NoNul, descript
     "/orders",
     status_code=201,
     response_model=OrderAccepted,
-    responses={200: {"model": OrderPreview, "description": "`validate_only`: nothing was stored."}},
+    responses={200: {"model": OrderValidated, "description": "`validate_only`: nothing was stored."}},
     openapi_extra=body_of(OrderIn),
 )
 async def create_order(
@@ -86,7 +86,8 @@ async def create_order(
     new = _new_order(order, digest, caller)
     if order.validate_only:
         found = await acceptance.preview(runtime, caller.partner_id, new)
-        return Response(rendering.preview(found).model_dump_json(), 200, media_type="application/json")
+        validated = OrderValidated(**dict(rendering.preview(found)))
+        return Response(validated.model_dump_json(), 200, media_type="application/json")
 
     async def run(remember: Remember) -> None:
         async def answer(tx: Tx, accepted: Acceptance) -> None:
@@ -108,7 +109,7 @@ def _new_order(order: OrderIn, digest: bytes, caller: Caller) -> NewOrder:
         purchase_order=order.purchase_order,
         group_tag=order.group_tag,
         devices=order.devices,
-        reject_invalid=order.on_invalid == "reject_order",
+        reject_invalid=order.on_invalid == "reject",
         body_digest=digest,
         created_by=caller.key_id,
     )

@@ -83,7 +83,7 @@ async def list_portal_files(
     response_class=Response,
     responses={
         200: {
-            "content": {CSV: {"schema": {"type": "string", "format": "binary"}}},
+            "content": {CSV: {"schema": {"type": "string"}}},
             "description": "The exact bytes to upload.",
         },
         **CONFLICTS,

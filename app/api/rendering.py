@@ -10,8 +10,6 @@ from app.api.models import (
     ConsentSummary,
     Counts,
     CustomerOut,
-    DeliveryOut,
-    EndpointOut,
     FindingOut,
     OrderOut,
     OrderPreview,
@@ -21,8 +19,10 @@ from app.api.models import (
     Upstream,
 )
 from app.api.waiting_models import WaitingOut
+from app.api.webhook_models import DeliveryOut, EndpointOut
 from app.db.sql import Record
 from app.domain.catalogue import CATALOGUE, lookup
+from app.domain.event import shown_types
 from app.domain.registration import RegistrationState
 from app.domain.waiting import Waiting
 from app.services import waiting
@@ -135,7 +135,7 @@ def batch_fields(
 
 
 def endpoint_fields(record: Record) -> dict[str, Any]:
-    return _same(record, EndpointOut)
+    return {**_same(record, EndpointOut), "event_types": shown_types(record["event_types"])}
 
 
 def delivery_fields(record: Record) -> dict[str, Any]:

@@ -71,7 +71,7 @@ def import_file(
     include_hidden: IncludeHidden = None,
     commit: Annotated[bool, typer.Option("--commit", help="Order what is valid.")] = False,
     reject_invalid: Annotated[
-        bool, typer.Option("--reject-invalid", help="One invalid device refuses the whole file.")
+        bool, typer.Option("--reject-invalid", help="Order nothing if one device is invalid.")
     ] = False,
     errors: Annotated[
         Path | None, typer.Option(help="Write the invalid rows here, to be mended and imported again.")

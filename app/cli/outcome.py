@@ -9,7 +9,7 @@ from enum import IntEnum
 from typing import Any
 
 from app.domain.order import OrderState
-from app.domain.registration import SUCCESS, RegistrationState
+from app.domain.registration import SUCCESS
 
 
 class ExitCode(IntEnum):
@@ -54,7 +54,7 @@ def judge_order(order: Mapping[str, Any]) -> ExitCode:
         return ExitCode.REFUSED
     if order["state"] == OrderState.IN_PROGRESS:
         return ExitCode.PARTIAL if counts["invalid"] else ExitCode.DONE
-    succeeded = sum(counts[state] for state in (*SUCCESS, RegistrationState.DEREGISTERED))
+    succeeded = sum(counts[state] for state in SUCCESS)
     return ExitCode.DONE if succeeded == counts["total"] else ExitCode.PARTIAL
 
 

@@ -42,8 +42,6 @@ STATE_WORDS: Final[dict[RegistrationState, str]] = {
     _S.UNKNOWN: "outcome unknown",
     _S.INVALID: "invalid",
     _S.CANCELLED: "cancelled",
-    _S.DEREGISTERING: "being deregistered",
-    _S.DEREGISTERED: "deregistered",
 }
 """In the order in which they are shown."""
 

@@ -72,7 +72,7 @@ def submit(
         bool, typer.Option("--validate-only", help="Check everything, send nothing.")
     ] = False,
     reject_invalid: Annotated[
-        bool, typer.Option("--reject-invalid", help="One invalid device refuses the whole order.")
+        bool, typer.Option("--reject-invalid", help="Order nothing if one device is invalid.")
     ] = False,
     skip_unreadable: Annotated[
         bool, typer.Option("--skip-unreadable", help="Send the rest when rows cannot be read.")
@@ -108,7 +108,7 @@ def submit(
             "customer_id": target["id"],
             "purchase_order": purchase_order or _purchase_order(screen, devices),
             "group_tag": group_tag,
-            "on_invalid": "reject_order" if reject_invalid else "accept_valid",
+            "on_invalid": "reject" if reject_invalid else "accept_valid",
         }
         parts = cut(devices, reference or default_reference(devices))
         screen.say()

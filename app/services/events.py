@@ -10,7 +10,7 @@ from app.db import events as events_table
 from app.db import orders as orders_table
 from app.db.ids import new_row_ids
 from app.db.sql import Record
-from app.domain.event import EventType, pages
+from app.domain.event import EventType, hears, pages
 from app.domain.ids import PartnerId
 from app.domain.order import FINAL, OrderState, compute_state
 from app.domain.registration import RegistrationState
@@ -49,7 +49,7 @@ async def publish(tx: Tx, partner_id: PartnerId, happenings: Sequence[Happening]
         (id, endpoint["id"])
         for id, happening in zip(ids, happenings, strict=True)
         for endpoint in endpoints
-        if happening.type in endpoint["event_types"]
+        if hears(endpoint["event_types"], happening.type)
     ]
     if pairs:
         delivery_ids = new_row_ids(len(pairs))

@@ -133,7 +133,7 @@ def test_reject_invalid_shows_the_refused_lines(wire: Wire, devices: Path) -> No
     wire.first["POST", "/v1/orders"] = [lambda _: refusal]
     result = wire.run("submit", str(devices), "--customer", "contoso", "--reject-invalid")
     assert result.exit_code == ExitCode.REFUSED
-    assert wire.sent()[0]["on_invalid"] == "reject_order"
+    assert wire.sent()[0]["on_invalid"] == "reject"
     assert re.search(r"^ +4 +2 .*Missing: model\.$", result.stderr, re.MULTILINE), result.stderr
 
 
