@@ -7,13 +7,14 @@ commands of one concern; here they become one program, and every way it can end 
 
 import sys
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
+from app import __version__
 from app.cli import customers, hashes, imports, operate, orders, partners, portal, submit, validate
-from app.cli.outcome import ExitCode, Stop
+from app.cli.outcome import EXIT_CODES, ExitCode, Stop
 from app.cli.screen import Screen
 from app.cli.surroundings import ORDERS_PANEL, Surroundings
 
@@ -30,31 +31,39 @@ class _Program(TyperGroup):
         try:
             result = super().main(*args, **extra)
         except Stop as stop:
-            Screen().stop(stop)
-            return stop.code
+            return _told(stop, extra.get("args"))
         except typer.TyperException as error:
-            Screen().stop(_wrong_call(error))
-            return ExitCode.ERROR
+            return _told(_wrong_call(error), extra.get("args"))
         except typer.Abort:
-            return ExitCode.INTERRUPTED
+            return _told(Stop("Interrupted.", code=ExitCode.INTERRUPTED), extra.get("args"))
         return result if isinstance(result, int) else ExitCode.DONE
+
+
+def _told(stop: Stop, arguments: Sequence[str] | None) -> int:
+    """Words for a person on the error stream; with `--json`, also a document for a program on the output."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    options = given[: given.index("--")] if "--" in given else given
+    Screen().stop(stop)
+    if "--json" in options:
+        Screen(json=True).document(stop.document())
+    return stop.code
 
 
 def _wrong_call(error: typer.TyperException) -> Stop:
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "registrar"
-    return Stop(error.format_message(), f"`{command} --help` shows how it is called.")
+    words = error.format_message()
+    return Stop(words, f"`{command} --help` shows how it is called.", error_code="command_misused")
 
 
 app = typer.Typer(
     name="registrar",
     cls=_Program,
     help="Registers Windows Autopilot devices on customers' behalf through Microsoft Partner Center.",
-    epilog="Exit codes: 0 all registered, 1 error, 2 partly, 3 waiting for consent or for a person at a "
-    "portal, 4 nothing valid.",
+    # Each line a paragraph of its own, or they would be run together.
+    epilog="\n\n".join(["Exit codes:", *(f"{code:>4}  {words}" for code, words in EXIT_CODES.items())]),
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
-    add_completion=False,
     no_args_is_help=False,
     invoke_without_command=True,
 )
@@ -63,8 +72,19 @@ for module in (submit, imports, validate, hashes, orders, customers, operate, pa
 app.add_typer(portal.app, name="portal", rich_help_panel=ORDERS_PANEL)
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"registrar {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def _without_command(ctx: typer.Context) -> None:
+def _without_command(
+    ctx: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Show the version.")
+    ] = False,
+) -> None:
     if ctx.invoked_subcommand is None and (text := ctx.get_help()):
         typer.echo(text)
 

@@ -44,11 +44,15 @@ def find_customer(api: Api, wanted: str) -> JsonObject:
         return found[0]
     if found:
         choices = [f"  {c['id']}  {c['name']} (tenant {c['entra_tenant_id']})" for c in found]
-        raise Stop(f"'{wanted}' is more than one customer. Give one of these ids:", *choices)
+        raise Stop(
+            f"'{wanted}' is more than one customer. Give one of these ids:",
+            *choices,
+            error_code="name_ambiguous",
+        )
     names = [customer["name"] for customer in api.items("/v1/customers")]
     near = get_close_matches(wanted, names, n=3, cutoff=0.5)
-    hint = f"Did you mean {' or '.join(near)}?" if near else "`registrar customers` lists all there are."
-    raise Stop(f"There is no customer '{wanted}'.", hint)
+    hint = f"Did you mean {' or '.join(near)}?" if near else "`registrar customer list` shows all there are."
+    raise Stop(f"There is no customer '{wanted}'.", hint, error_code="name_not_found")
 
 
 def look_for_customer(api: Api, wanted: str) -> list[JsonObject]:

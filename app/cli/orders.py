@@ -168,7 +168,9 @@ def find_order(api: Api, wanted: str) -> JsonObject:
     except ValueError:
         for found in api.items("/v1/orders", limit=1, reference=wanted):
             return found
-        raise Stop(f"There is no order with the id or reference {wanted}.") from None
+        raise Stop(
+            f"There is no order with the id or reference {wanted}.", error_code="name_not_found"
+        ) from None
     return api.get(f"/v1/orders/{id}").body
 
 
