@@ -13,7 +13,18 @@ import typer
 from typer.core import TyperGroup
 
 from app import __version__
-from app.cli import customers, hashes, imports, operate, orders, partners, portal, submit, validate
+from app.cli import (
+    customers,
+    hashes,
+    imports,
+    listing,
+    operate,
+    orders,
+    partners,
+    portal,
+    submit,
+    validate,
+)
 from app.cli.outcome import EXIT_CODES, ExitCode, Stop
 from app.cli.screen import Screen
 from app.cli.surroundings import ORDERS_PANEL, Surroundings
@@ -67,7 +78,7 @@ app = typer.Typer(
     no_args_is_help=False,
     invoke_without_command=True,
 )
-for module in (submit, imports, validate, hashes, orders, customers, operate, partners):
+for module in (submit, imports, validate, hashes, listing, orders, customers, operate, partners):
     app.add_typer(module.app)
 app.add_typer(portal.app, name="portal", rich_help_panel=ORDERS_PANEL)
 

@@ -70,6 +70,7 @@ class Wire:
     invalid_rows: Mapping[int, str] = field(default_factory=dict)
     customers: Sequence[Mapping[str, Any]] = (CUSTOMER, OTHER)
     registrations: Sequence[Mapping[str, Any]] = ()
+    batches: Sequence[Mapping[str, Any]] = ()
     first: dict[tuple[str, str], list[Reply]] = field(default_factory=dict)
     """Answers that come before the usual ones, by method and path."""
     requests: list[httpx.Request] = field(default_factory=list)
@@ -87,13 +88,34 @@ class Wire:
             case "POST", ["orders"]:
                 return self.take(request)
             case "GET", ["orders"]:
-                wanted = request.url.params.get("reference")
-                return self._page([o for o in self.orders.values() if o["reference"] == wanted])
+                params = request.url.params
+                return self._page(
+                    [
+                        {**order, "counts": order["counts"] or counts()}
+                        for order in reversed(self.orders.values())
+                        if all(
+                            params.get(name) in (None, order[name])
+                            for name in ("reference", "customer_id", "purchase_order", "state")
+                        )
+                    ]
+                )
+            case "GET", ["batches"]:
+                wanted = request.url.params["order_id"]
+                return self._page([batch for batch in self.batches if batch["order_id"] == wanted])
             case "GET", ["orders", id]:
                 return self._order(id)
             case "GET", ["orders", _, "registrations"] | ["registrations"]:
-                state = request.url.params.get("state")
-                return self._page([r for r in self.registrations if state in (None, r["state"])])
+                params = request.url.params
+                return self._page(
+                    [
+                        row
+                        for row in self.registrations
+                        if params.get("state") in (None, row["state"])
+                        and params.get("product_key") in (None, row["product_key"])
+                        and params.get("line_ref") in (None, row["line_ref"])
+                        and params.get("serial_contains", "") in (row["serial_number"] or "")
+                    ]
+                )
             case "GET", ["customers"]:
                 params = request.url.params
                 return self._page(
