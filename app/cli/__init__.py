@@ -7,6 +7,7 @@ commands of one concern; here they become one program, and every way it can end 
 
 import sys
 from collections.abc import Sequence
+from copy import copy
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -22,18 +23,37 @@ from app.cli import (
     orders,
     partners,
     portal,
+    profiles,
     submit,
     validate,
 )
 from app.cli.outcome import EXIT_CODES, ExitCode, Stop
 from app.cli.screen import Screen
-from app.cli.surroundings import ORDERS_PANEL, Surroundings
+from app.cli.surroundings import ORDERS_PANEL, PROFILES_PANEL, ProfileOption, Surroundings
 
 __all__ = ["app", "main"]
 
 
 class _Program(TyperGroup):
-    """Ends with our exit codes: typer's own 2 for a wrong call would mean "partly done" here."""
+    """Ends with our exit codes: typer's own 2 for a wrong call would mean "partly done" here.
+
+    Every command that calls the API also takes `--profile` after its own name, unless it has another
+    option of that name.
+    """
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        (option,) = (found for found in self.params if found.name == "profile")
+        groups: list[TyperGroup] = [self]
+        while groups:
+            for command in groups.pop().commands.values():
+                if isinstance(command, TyperGroup):
+                    groups.append(command)
+                names = {parameter.name for parameter in command.params}
+                if "api_url" in names and "profile" not in names:
+                    after = copy(option)
+                    after.expose_value = False
+                    command.params.append(after)
 
     def main(self, *args: Any, **extra: Any) -> NoReturn:
         sys.exit(self._outcome(*args, **{**extra, "standalone_mode": False}))
@@ -81,6 +101,7 @@ app = typer.Typer(
 for module in (submit, imports, validate, hashes, listing, orders, customers, operate, partners):
     app.add_typer(module.app)
 app.add_typer(portal.app, name="portal", rich_help_panel=ORDERS_PANEL)
+app.add_typer(profiles.app, name="profile", rich_help_panel=PROFILES_PANEL)
 
 
 def _show_version(wanted: bool) -> None:
@@ -95,6 +116,7 @@ def _without_command(
     version: Annotated[
         bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Show the version.")
     ] = False,
+    profile: ProfileOption = None,
 ) -> None:
     if ctx.invoked_subcommand is None and (text := ctx.get_help()):
         typer.echo(text)

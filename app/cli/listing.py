@@ -50,7 +50,10 @@ Since = Annotated[str | None, typer.Option(help="A day (2026-11-28), a time in U
 @app.command("list", rich_help_panel=ORDERS_PANEL)
 def list_orders(
     ctx: typer.Context,
-    state: Annotated[OrderState | None, typer.Option(help="Only orders in this state.")] = None,
+    state: Annotated[
+        OrderState | None,
+        typer.Option(metavar="STATE", help=f"Only orders in this state: {', '.join(OrderState)}."),
+    ] = None,
     customer: CustomerOption = None,
     reference: Annotated[str | None, typer.Option(help="Only the order of this reference.")] = None,
     purchase_order: Annotated[str | None, typer.Option(help="Only orders of this purchase order.")] = None,

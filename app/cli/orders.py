@@ -87,7 +87,9 @@ def retry_order(
     ] = None,
     state: Annotated[
         list[RegistrationState] | None,
-        typer.Option("--state", help="Only devices that are failed, in conflict or unknown."),
+        typer.Option(
+            "--state", metavar="STATE", help="Only devices that are failed, in conflict or unknown."
+        ),
     ] = None,
     code: Annotated[
         list[str] | None, typer.Option("--code", help="Only devices with this error code.")

@@ -24,6 +24,8 @@ SYN1;Contoso;Book 14;red
 SYN2;Contoso;Book 14;blue
 """
 KEY = "rk_0a1b2c3d_" + "k" * 52
+NO_CONFIGURATION = "/dev/null"
+"""A folder in which there is no file: the profiles of who runs the tests do not count."""
 NOW = "2026-03-01T10:00:00.000Z"
 CUSTOMER: dict[str, Any] = {
     "id": str(UUID(int=1)),
@@ -190,11 +192,13 @@ class Wire:
         surroundings = Surroundings(
             transport=httpx.MockTransport(self), sleep=self.pauses.append, execute=self.executed.append
         )
-        environment = {
+        environment: dict[str, str | None] = {
             "REGISTRAR_API_KEY": key,
             "REGISTRAR_API_URL": "http://127.0.0.1:8000",
+            "XDG_CONFIG_HOME": NO_CONFIGURATION,
             "COLUMNS": env_columns,
         }
+        environment |= extra.pop("env", {})
         return CliRunner().invoke(app, list(arguments), obj=surroundings, env=environment, **extra)
 
     def sent(self) -> list[dict[str, Any]]:
