@@ -15,7 +15,9 @@ from typer.core import TyperGroup
 
 from app import __version__
 from app.cli import (
+    connections,
     customers,
+    export,
     hashes,
     imports,
     listing,
@@ -26,10 +28,18 @@ from app.cli import (
     profiles,
     submit,
     validate,
+    webhooks,
 )
 from app.cli.outcome import EXIT_CODES, ExitCode, Stop
 from app.cli.screen import Screen
-from app.cli.surroundings import ORDERS_PANEL, PROFILES_PANEL, ProfileOption, Surroundings
+from app.cli.surroundings import (
+    CUSTOMERS_PANEL,
+    ORDERS_PANEL,
+    PROFILES_PANEL,
+    WEBHOOKS_PANEL,
+    ProfileOption,
+    Surroundings,
+)
 
 __all__ = ["app", "main"]
 
@@ -98,10 +108,14 @@ app = typer.Typer(
     no_args_is_help=False,
     invoke_without_command=True,
 )
-for module in (submit, imports, validate, hashes, listing, orders, customers, operate, partners):
+for module in (submit, imports, validate, hashes, listing, orders, export, customers):
     app.add_typer(module.app)
 app.add_typer(portal.app, name="portal", rich_help_panel=ORDERS_PANEL)
+app.add_typer(connections.app, name="connection", rich_help_panel=CUSTOMERS_PANEL)
+app.add_typer(webhooks.app, name="webhook", rich_help_panel=WEBHOOKS_PANEL)
 app.add_typer(profiles.app, name="profile", rich_help_panel=PROFILES_PANEL)
+for module in (operate, partners):
+    app.add_typer(module.app)
 
 
 def _show_version(wanted: bool) -> None:

@@ -93,7 +93,8 @@ def keep_profile(ctx: typer.Context, name: str | None) -> str | None:
 
 
 ORDERS_PANEL = "Orders and devices"
-CUSTOMERS_PANEL = "Customers"
+CUSTOMERS_PANEL = "Customers and connections"
+WEBHOOKS_PANEL = "Webhooks"
 PROFILES_PANEL = "Installations"
 OPERATE_PANEL = "Running Registrar (needs its database settings)"
 

@@ -52,6 +52,34 @@ OTHER: dict[str, Any] = {
     "domain": None,
 }
 
+CONNECTION: dict[str, Any] = {
+    "id": str(UUID(int=9)),
+    "name": "Partner Center",
+    "platform": "partner_center",
+    "portal": False,
+    "entra_tenant_id": str(UUID(int=19)),
+    "client_id": str(UUID(int=29)),
+    "has_refresh_token": True,
+    "refresh_token_at": NOW,
+    "region": None,
+    "default_group_tag": "Standard",
+    "trouble": None,
+    "customers_read_at": NOW,
+    "checked_at": NOW,
+    "created_at": NOW,
+    "updated_at": NOW,
+}
+ENDPOINT: dict[str, Any] = {
+    "id": str(UUID(int=50)),
+    "url": "https://hooks.example/registrar",
+    "description": "order system",
+    "event_types": [],
+    "state": "enabled",
+    "consecutive_failures": 0,
+    "created_at": NOW,
+    "updated_at": NOW,
+}
+
 Reply = Callable[[httpx.Request], httpx.Response]
 
 
@@ -73,6 +101,8 @@ class Wire:
     customers: Sequence[Mapping[str, Any]] = (CUSTOMER, OTHER)
     registrations: Sequence[Mapping[str, Any]] = ()
     batches: Sequence[Mapping[str, Any]] = ()
+    connections: Sequence[Mapping[str, Any]] = (CONNECTION,)
+    endpoints: Sequence[Mapping[str, Any]] = (ENDPOINT,)
     first: dict[tuple[str, str], list[Reply]] = field(default_factory=dict)
     """Answers that come before the usual ones, by method and path."""
     requests: list[httpx.Request] = field(default_factory=list)
@@ -128,8 +158,13 @@ class Wire:
                         and params.get("entra_tenant_id") in (None, customer["entra_tenant_id"])
                     ]
                 )
-            case "GET", ["customers", id]:
-                found = [customer for customer in self.customers if customer["id"] == id]
+            case "GET", ["connections"]:
+                return self._page(self.connections)
+            case "GET", ["webhook-endpoints"]:
+                return self._page(self.endpoints)
+            case "GET", ["customers" | "connections" | "webhook-endpoints" as kind, id]:
+                things = {"customers": self.customers, "connections": self.connections}
+                found = [each for each in things.get(kind, self.endpoints) if each["id"] == id]
                 return httpx.Response(200, json=found[0]) if found else problem(404, "not_found", "None.")
             case _:
                 return problem(404, "not_found", f"There is no {path}.")
@@ -222,5 +257,6 @@ def row_of(state: RegistrationState, **more: Any) -> dict[str, Any]:
         "error_detail": None,
         "remedy": "Ask the previous owner. Then use `:retry-failed`.",
         "upstream": {"code": "808", "name": "ZtdDeviceAssignedToOtherTenant", "device_id": None},
+        "updated_at": NOW,
         **more,
     }

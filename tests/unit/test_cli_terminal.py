@@ -2,15 +2,18 @@
 
 import io
 from collections.abc import Sequence
+from typing import Any
 from uuid import UUID
 
+import httpx
 import pytest
 from rich.cells import cell_len
+from typer.main import get_command
 
-from app.cli import layout
+from app.cli import app, layout
 from app.cli.screen import Screen
 from app.domain.registration import RegistrationState
-from tests.unit.cli_wire import CUSTOMER, NOW, Wire, row_of
+from tests.unit.cli_wire import CONNECTION, CUSTOMER, ENDPOINT, NOW, Wire, counts, row_of
 from tests.unit.pseudo_terminal import Shown, at_terminal
 
 ORDER = str(UUID(int=100))
@@ -36,6 +39,46 @@ def full_wire() -> Wire:
         ],
         outcomes=({"state": "completed_with_errors", "counts": {"registered": 1, "failed": 1}},),
     )
+    wire.connections = [
+        CONNECTION,
+        {
+            **CONNECTION,
+            "id": str(UUID(int=10)),
+            "name": "Europe and Middle East",
+            "trouble": {
+                "code": "credential_refused",
+                "said": "AADSTS7000222: The provided client secret keys for the app are expired.",
+                "since": NOW,
+                "remedy": "Give the connection a new client secret or refresh token.",
+            },
+        },
+    ]
+    wire.endpoints = [{**ENDPOINT, "event_types": ["order.completed", "order.completed_with_errors"]}]
+    batch = {
+        "id": str(UUID(int=300)),
+        "order_id": ORDER,
+        "group_tag": "Warehouse-North",
+        "state": "queued",
+        "counts": counts(queued=2),
+        "submissions": 1,
+        "created_at": NOW,
+        "due_at": NOW,
+        "settled_at": None,
+        "waiting_for": [{"code": "x", "title": "Microsoft refuses the connection's credentials"}],
+    }
+    wire.batches = [batch, {**batch, "id": str(UUID(int=301)), "state": "settled", "settled_at": NOW}]
+    file = {
+        "name": "Warehouse-North-delivery-2026-11-28-1.csv",
+        "group_tag": "Warehouse-North",
+        "rows": 2,
+        "state": "queued",
+        "batch_id": str(UUID(int=300)),
+        "steps": ["Open Partner Center, choose the customer, then Devices and Add devices.", "Upload."],
+        "href": None,
+    }
+    wire.first["GET", f"/v1/orders/{ORDER}/portal-files"] = [
+        lambda _: httpx.Response(200, json={"items": [file], "next_page_token": None})
+    ]
     wire.orders[ORDER] = {
         "id": ORDER,
         "reference": "delivery-2026-11-28-north-warehouse-0a1b2c3d4e",
@@ -53,7 +96,15 @@ def full_wire() -> Wire:
 HINT = {"(--ids", "shows", "the", "ids,", "too.)"}
 
 COMMANDS: Sequence[Sequence[str]] = [
-    ("customers",),
+    ("customer", "list"),
+    ("list",),
+    ("batches", ORDER),
+    ("connection", "list"),
+    ("connection", "show", "Europe and Middle East"),
+    ("webhook", "list"),
+    ("profile", "list"),
+    ("portal", "files", ORDER),
+    ("submit", "tests/samples/no-such-folder/no-such-file-with-a-name.csv", "--customer", "Fabrikam"),
     ("consent", "Fabrikam"),
     ("order", ORDER),
     ("watch", ORDER),
@@ -67,7 +118,7 @@ def show(arguments: Sequence[str], columns: int) -> Shown:
 
 
 @pytest.mark.parametrize("columns", [80, 60])
-@pytest.mark.parametrize("arguments", COMMANDS, ids=lambda arguments: arguments[0])
+@pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
 def test_no_line_is_longer_than_the_terminal_and_no_word_is_cut(
     arguments: Sequence[str], columns: int
 ) -> None:
@@ -79,14 +130,34 @@ def test_no_line_is_longer_than_the_terminal_and_no_word_is_cut(
     assert narrow.words - wide.words - HINT == set()
 
 
+def every_command() -> list[tuple[str, ...]]:
+    found: list[tuple[str, ...]] = [()]
+    groups: list[tuple[tuple[str, ...], Any]] = [((), get_command(app))]
+    while groups:
+        names, group = groups.pop()
+        for name, command in group.commands.items():
+            found.append((*names, name))
+            if hasattr(command, "commands"):
+                groups.append(((*names, name), command))
+    return found
+
+
+@pytest.mark.parametrize("columns", [80, 60])
+@pytest.mark.parametrize("arguments", every_command(), ids=" ".join)
+def test_help_cuts_no_word_either(arguments: Sequence[str], columns: int) -> None:
+    narrow, wide = show((*arguments, "--help"), columns), show((*arguments, "--help"), 1000)
+    assert [line for line in narrow.lines if cell_len(line) > columns] == []
+    assert {word for word in narrow.words - wide.words if any(map(str.isalnum, word))} == set()
+
+
 @pytest.mark.parametrize("columns", [80, 60])
 def test_names_and_domains_stay_whole_and_ids_are_shown_when_asked_for(columns: int) -> None:
-    usual = show(("customers",), columns)
+    usual = show(("customer", "list"), columns)
     assert [line for line in usual.lines if LONG_NAME in line]
     assert [line for line in usual.lines if LONG_DOMAIN in line]
     assert CUSTOMER["id"] not in usual.text
     assert "--ids" in usual.text
-    asked = show(("customers", "--ids"), columns)
+    asked = show(("customer", "list", "--ids"), columns)
     assert [line for line in asked.lines if CUSTOMER["id"] in line]
     assert [line for line in asked.lines if CUSTOMER["entra_tenant_id"] in line]
 
