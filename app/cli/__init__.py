@@ -6,12 +6,13 @@ commands of one concern; here they become one program, and every way it can end 
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from copy import copy
-from typing import Annotated, Any, NoReturn
+from shutil import get_terminal_size
+from typing import Annotated, Any, Final, NoReturn
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from app import __version__
 from app.cli import (
@@ -44,6 +45,10 @@ from app.cli.surroundings import (
 __all__ = ["app", "main"]
 
 
+FRAMED: Final = 80
+"""Columns of a terminal that help in frames needs: on a narrower one it would cut the names of options."""
+
+
 class _Program(TyperGroup):
     """Ends with our exit codes: typer's own 2 for a wrong call would mean "partly done" here.
 
@@ -54,21 +59,20 @@ class _Program(TyperGroup):
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
         (option,) = (found for found in self.params if found.name == "profile")
-        groups: list[TyperGroup] = [self]
-        while groups:
-            for command in groups.pop().commands.values():
-                if isinstance(command, TyperGroup):
-                    groups.append(command)
-                names = {parameter.name for parameter in command.params}
-                if "api_url" in names and "profile" not in names:
-                    after = copy(option)
-                    after.expose_value = False
-                    command.params.append(after)
+        for command in _below(self):
+            names = {parameter.name for parameter in command.params}
+            if "api_url" in names and "profile" not in names:
+                after = copy(option)
+                after.expose_value = False
+                command.params.append(after)
 
     def main(self, *args: Any, **extra: Any) -> NoReturn:
         sys.exit(self._outcome(*args, **{**extra, "standalone_mode": False}))
 
     def _outcome(self, *args: Any, **extra: Any) -> int:
+        if get_terminal_size().columns < FRAMED:
+            for command in (self, *_below(self)):
+                command.rich_markup_mode = None
         try:
             result = super().main(*args, **extra)
         except Stop as stop:
@@ -78,6 +82,15 @@ class _Program(TyperGroup):
         except typer.Abort:
             return _told(Stop("Interrupted.", code=ExitCode.INTERRUPTED), extra.get("args"))
         return result if isinstance(result, int) else ExitCode.DONE
+
+
+def _below(group: TyperGroup) -> Iterator[TyperGroup | TyperCommand]:
+    """The group's commands, and those of its groups."""
+    for command in group.commands.values():
+        assert isinstance(command, TyperGroup | TyperCommand)
+        yield command
+        if isinstance(command, TyperGroup):
+            yield from _below(command)
 
 
 def _told(stop: Stop, arguments: Sequence[str] | None) -> int:

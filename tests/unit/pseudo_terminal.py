@@ -39,9 +39,13 @@ class Shown:
         return set(self.text.split())
 
 
-def at_terminal(wire: Wire, *arguments: str, columns: int, typed: str = "") -> Shown:
-    """`typed` is what the person answers."""
+def at_terminal(wire: Wire, *arguments: str, columns: int, typed: str = "", told: bool = False) -> Shown:
+    """`typed` is what the person answers. `told`: the width is in the environment as well, for help texts:
+    they ask for the size of this process' own terminal.
+    """
     with _terminal(columns) as (terminal, read):
+        if told:
+            os.environ["COLUMNS"] = str(columns)
         os.write(terminal, typed.encode())
         surroundings = Surroundings(
             transport=httpx.MockTransport(wire), sleep=wire.pauses.append, execute=wire.executed.append
