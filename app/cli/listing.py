@@ -91,13 +91,13 @@ def list_orders(
             names[order["customer_id"]],
             SHORT_WORDS.get(order["state"], order["state"]),
             order["counts"]["total"],
-            moment(order["created_at"]),
+            moment(order["created_at"]).removesuffix(" UTC"),
             order["purchase_order"],
             order["id"],
         )
         for order in shown
     ]
-    headers = ("Reference", "Customer", "State", "Devices", "Received", "Purchase order", "Id")
+    headers = ("Reference", "Customer", "State", "Devices", "Received (UTC)", "Purchase order", "Id")
     screen.table(headers, rows, whole=headers, ids=("Id",))
     if len(found) > limit:
         screen.say(f"There are more: only the newest {number(limit)} are shown (--limit).")

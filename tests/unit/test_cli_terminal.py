@@ -9,6 +9,7 @@ from uuid import UUID
 import httpx
 import pytest
 from rich.cells import cell_len
+from rich.console import Console
 from typer.main import get_command
 
 from app.cli import app, layout
@@ -208,3 +209,38 @@ def test_the_terminals_own_width_counts_and_not_that_of_another_stream(
 )
 def test_lines_end_between_words(text: str, width: int, lines: list[str]) -> None:
     assert layout.wrap(text, width) == lines
+
+
+@pytest.mark.parametrize(
+    ("columns", "lines"),
+    [
+        (None, [f"{'Name':47}  Empty  Id", f"{LONG_NAME}         0123456789"]),
+        (80, [f"{'Name':47}  Empty  Id", f"{LONG_NAME}         0123456789"]),
+        (60, [f"{'Name':47}  Id", f"{LONG_NAME}  0123456789"]),
+        (50, ["Name", LONG_NAME, "(--ids shows the ids, too.)"]),
+    ],
+)
+def test_a_table_gives_up_what_it_can_spare_before_it_is_stacked(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    columns: int | None,
+    lines: list[str],
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    screen = Screen()
+    if columns is not None:
+        screen.console = Console(width=columns, force_terminal=True, color_system=None, highlight=False)
+    screen.table(("Name", "Empty", "Id"), [(LONG_NAME, "", "0123456789")], whole=("Name",), ids=("Id",))
+    assert re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).splitlines() == lines
+
+
+def test_prose_wraps_and_what_is_whole_does_not(capsys: pytest.CaptureFixture[str]) -> None:
+    screen = Screen()
+    screen.console = Console(width=60, color_system=None, highlight=False)
+    screen.table(("Row", "Serial", "Why"), [(1, "SYN-0123456789", DETAIL)], whole=("Serial",))
+    assert capsys.readouterr().out.splitlines() == [
+        "Row  Serial          Why",
+        "  1  SYN-0123456789  Microsoft refused the device because",
+        "                     another organisation has registered it",
+        "                     before.",
+    ]
