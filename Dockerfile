@@ -39,7 +39,8 @@ RUN python -m compileall -q --invalidation-mode unchecked-hash app workers migra
 ENV REGISTRAR_ENVIRONMENT=production REGISTRAR_API_HOST=0.0.0.0 REGISTRAR_API_PORT=8000
 USER 10001:10001
 EXPOSE 8000
-# Whether the process answers. A worker has no port: its sign of life is in the database, seen at /readyz.
+# Whether the API answers. A worker has no port: give its containers `registrar worker --probe` instead, as
+# deploy/compose.yaml does.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=20s \
   CMD ["python", "-c", "import os; from urllib.request import urlopen; urlopen(f'http://127.0.0.1:{os.environ[\"REGISTRAR_API_PORT\"]}/healthz', timeout=2)"]
 ENTRYPOINT ["registrar"]

@@ -20,9 +20,15 @@ from app.api import (
     vendor_profiles,
     webhooks,
 )
+from app.api.lifespan import StartupFailure, delayed_stop
 from app.api.middleware import BodyLimit, HeadLikeGet, RequestContext
+from app.embedded import EmbeddedUnavailable
 from app.runtime import Runtime, settle_memory
-from app.settings import Settings
+from app.secrets import SecretError
+from app.settings import Settings, load_or_exit
+from app.telemetry import logger
+
+log = logger("api")
 
 MULTIPART_SLACK = 64 * 1024
 """Bytes of a form beside the file in it."""
@@ -42,16 +48,27 @@ TAGS = [
 
 
 def build(settings: Settings | None = None) -> FastAPI:
-    settings = settings or Settings()
+    """The API. Without settings it is an entry point: they are the environment's, and their faults end it."""
+    settings = settings or load_or_exit()
     telemetry.configure(**settings.logging, process="api")
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        runtime = await Runtime.open(settings, process="api")
+        try:
+            runtime = await Runtime.open(settings, process="api")
+        except (EmbeddedUnavailable, SecretError) as error:
+            app.state.startup_failure = str(error)
+            raise
         app.state.runtime = runtime
         settle_memory()
+
+        def tell() -> None:
+            app.state.stopping = True
+            log.info("stopping", pause_s=settings.shutdown_pause)
+
         try:
-            yield
+            with delayed_stop(settings.shutdown_pause, tell):
+                yield
         finally:
             await runtime.close()
 
@@ -89,4 +106,5 @@ def build(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, larger=larger)
     app.add_middleware(HeadLikeGet)
     app.add_middleware(RequestContext)
+    app.add_middleware(StartupFailure)
     return app

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from enum import Enum
 from ipaddress import ip_network
 from random import Random
 from typing import Self
@@ -29,13 +30,13 @@ from app.db import schema
 from app.db.clock import DatabaseClock
 from app.domain.ids import PartnerId
 from app.domain.presence import Presence, claim_token
-from app.embedded import Postgres, Valkey
+from app.embedded import NoInstallation, Postgres, Valkey
 from app.microsoft.http import Microsoft
 from app.outbound import Outbound
 from app.platforms.base import Driver, Platform, TokenKind, discover
 from app.queue import Queue, WakeKind, WakeUp
 from app.quotas import Quotas
-from app.secrets import Secrets
+from app.secrets import NO_KEY, Secrets, key_file
 from app.settings import Settings
 from app.telemetry import logger
 
@@ -45,6 +46,18 @@ CLOCK_PATIENCE = 2.0
 """Seconds the start waits for the database's time: the API starts without a database as well."""
 INVALID_PARAMETER = "22023"
 """PostgreSQL's SQLSTATE for a `role` that does not exist."""
+
+
+NO_REDIS = "unix:///nonexistent/registrar"
+"""For commands that need no Redis, where none has been made: nothing is sent there."""
+
+
+class Purpose(Enum):
+    """What a process opens an installation for; only CREATE makes databases and a key where none are."""
+
+    LOOK = "look"  # a command on the database alone: Redis and the secret key may be missing
+    SERVE = "serve"
+    CREATE = "create"
 
 
 @dataclass
@@ -94,13 +107,16 @@ class Runtime:
     _stack: AsyncExitStack = field(default_factory=AsyncExitStack, repr=False)
 
     @classmethod
-    async def open(cls, settings: Settings, *, process: str = "registrar") -> Self:
+    async def open(
+        cls, settings: Settings, *, process: str = "registrar", purpose: Purpose = Purpose.SERVE
+    ) -> Self:
         """Opens everything; starts or joins the embedded databases where no URL is set.
 
-        Raises EmbeddedUnavailable, SecretError or SQLAlchemy's errors with words for a person.
+        Raises EmbeddedUnavailable (NoInstallation where nothing is and nothing may be made), SecretError
+        or SQLAlchemy's errors with words for a person.
         """
         async with AsyncExitStack() as stack:
-            settings = await stack.enter_async_context(databases(settings))
+            settings = await stack.enter_async_context(databases(settings, purpose))
             assert settings.database_url is not None
             assert settings.redis_url is not None
             engine = database.open_engine(
@@ -127,7 +143,7 @@ class Runtime:
                 queue=queue,
                 budgets=shared,
                 quotas=Quotas(shared.redis, settings.requests_per_minute),
-                secrets=_secrets(settings),
+                secrets=_secrets(settings, purpose),
                 microsoft=microsoft,
                 outbound=outbound,
                 platforms=platforms,
@@ -205,26 +221,52 @@ def settle_memory() -> None:
 
 async def migrate(settings: Settings) -> str:
     """Brings the database to this program's schema and returns the revision."""
-    async with databases(settings) as complete:
+    async with databases(settings, Purpose.CREATE) as complete:
         url = complete.migration_database_url or complete.database_url
         assert url is not None
         return await schema.migrate(url)
 
 
+def check_installation(settings: Settings, purpose: Purpose) -> None:
+    """Raises NoInstallation where opening would have to make a database or a key. Makes nothing."""
+    if purpose is Purpose.CREATE:
+        return
+    here, has_key = settings.data_dir, bool(settings.secret_keys) or key_file(settings.data_dir).exists()
+    if not settings.database_url and not Postgres.is_made(here):
+        raise NoInstallation(
+            "There is no installation here. `registrar migrate` makes one in "
+            f"{here.absolute()}; for another one set REGISTRAR_DATABASE_URL or REGISTRAR_DATA_DIR."
+        )
+    if purpose is Purpose.LOOK:
+        return
+    if not has_key:
+        raise NoInstallation(f"{NO_KEY[0].upper()}{NO_KEY[1:]}.")
+    if not settings.redis_url and not here.exists():
+        raise NoInstallation(
+            "There is no Redis: set REGISTRAR_REDIS_URL, or run `registrar migrate`, which makes a Valkey in "
+            f"{here.absolute()}."
+        )
+
+
 @asynccontextmanager
-async def databases(settings: Settings) -> AsyncIterator[Settings]:
+async def databases(settings: Settings, purpose: Purpose = Purpose.SERVE) -> AsyncIterator[Settings]:
     """The settings with both URLs filled in, by the embedded servers where one is missing.
 
     A server that was started here is stopped at the end; one that another process runs is joined.
     """
+    check_installation(settings, purpose)
     update: dict[str, str] = {}
     async with AsyncExitStack() as stack:
         for name, server in (("database_url", Postgres), ("redis_url", Valkey)):
-            if not getattr(settings, name):
-                started = server(settings.data_dir, durable=settings.durable)
-                await to_thread.run_sync(started.start)
-                stack.push_async_callback(to_thread.run_sync, started.stop)
-                update[name] = started.url
+            if getattr(settings, name):
+                continue
+            if server is Valkey and purpose is Purpose.LOOK and not Valkey.is_made(settings.data_dir):
+                update[name] = NO_REDIS
+                continue
+            started = server(settings.data_dir, durable=settings.durable)
+            await to_thread.run_sync(started.start)
+            stack.push_async_callback(to_thread.run_sync, started.stop)
+            update[name] = started.url
         yield settings.model_copy(update=update)
 
 
@@ -232,7 +274,9 @@ def _process_name() -> str:
     return f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
 
 
-def _secrets(settings: Settings) -> Secrets:
+def _secrets(settings: Settings, purpose: Purpose) -> Secrets:
     if settings.secret_keys:
         return Secrets.from_base64([key.get_secret_value() for key in settings.secret_keys])
-    return Secrets.from_data_dir(settings.data_dir)
+    if purpose is Purpose.CREATE or key_file(settings.data_dir).exists():
+        return Secrets.from_data_dir(settings.data_dir)
+    return Secrets.absent()

@@ -29,12 +29,18 @@ class SecretError(ValueError):
     """A master key is unusable, or a sealed value does not open with any of them."""
 
 
+NO_KEY = (
+    "there is no secret key here: run `registrar migrate`, which makes one in the data directory, or set "
+    "REGISTRAR_SECRET_KEYS"
+)
+
+
 class Secrets:
     """Seals and opens values. The first key seals; every key opens."""
 
     def __init__(self, keys: Sequence[bytes]) -> None:
         if not keys:
-            raise SecretError("no secret key")
+            raise SecretError(NO_KEY)
         for key in keys:
             if len(key) != KEY_BYTES:
                 raise SecretError(f"a secret key has {len(key)} bytes; it needs {KEY_BYTES}")
@@ -52,11 +58,16 @@ class Secrets:
     @classmethod
     def from_data_dir(cls, data_dir: Path) -> Self:
         """The key generated for this data directory, made on first use with mode 0600."""
-        path = data_dir / "secret.key"
+        path = key_file(data_dir)
         data_dir.mkdir(parents=True, exist_ok=True)
         if not path.exists():
             _make_key(path)
         return cls.from_base64([path.read_text().strip()])
+
+    @classmethod
+    def absent(cls) -> "Secrets":
+        """For commands that seal and open nothing: every try raises SecretError."""
+        return _NoSecrets()
 
     def seal(self, value: bytes | str, *, context: str) -> bytes:
         plain = value.encode() if isinstance(value, str) else value
@@ -87,6 +98,21 @@ class Secrets:
 
     def open_text(self, sealed: bytes, *, context: str) -> str:
         return self.open(sealed, context=context).decode()
+
+
+class _NoSecrets(Secrets):
+    def __init__(self) -> None:
+        pass
+
+    def seal(self, value: bytes | str, *, context: str) -> bytes:
+        raise SecretError(NO_KEY)
+
+    def open(self, sealed: bytes, *, context: str) -> bytes:
+        raise SecretError(NO_KEY)
+
+
+def key_file(data_dir: Path) -> Path:
+    return data_dir / "secret.key"
 
 
 def _make_key(path: Path) -> None:

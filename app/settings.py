@@ -1,19 +1,32 @@
 """Every setting, with what it means, its unit, and the checks between them.
 
-Read once at start from the environment (prefix `REGISTRAR_`), frozen, and passed down; nothing
-reads the environment later. A combination that would lose or repeat work is refused at start
+Read once at start from the environment (prefix `REGISTRAR_`) by `load`, frozen, and passed down;
+nothing reads the environment later. A combination that would lose or repeat work is refused at start
 with the reason.
 """
 
+import base64
+import binascii
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from enum import StrEnum
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Final, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from app.environment import PREFIX, SettingsRefused, given
 
 
 class Environment(StrEnum):
@@ -38,6 +51,14 @@ MICROSOFT_HOSTS = {
 
 MISSED_BEATS = 4
 """Signs of life a worker may miss before it counts as dead."""
+
+
+SECRET_SETTINGS: Final = ("database_url", "migration_database_url", "redis_url", "secret_keys")
+"""Settings whose value may be in a file, named by the setting's name with `_FILE`."""
+
+SECRET_KEY_BYTES: Final = 32
+SHUTDOWN_PAUSE_S: Final = 5.0
+"""In production: two looks of a load balancer that looks every two seconds."""
 
 
 class Settings(BaseSettings):
@@ -81,6 +102,13 @@ class Settings(BaseSettings):
 
     api_host: str = Field("127.0.0.1", description="Address the API listens on.")
     api_port: int = Field(8000, ge=1, le=65535, description="Port the API listens on.")
+    shutdown_pause_s: float | None = Field(
+        None,
+        ge=0,
+        le=600,
+        description="Seconds an API process answers `/readyz` with 503 after SIGTERM before it stops "
+        "listening, so that a load balancer sends nobody there any more. Empty: 5 in production, else 0.",
+    )
     public_url: str | None = Field(
         None, description="Where callers reach the API; used in `type` links of problem details."
     )
@@ -192,6 +220,11 @@ class Settings(BaseSettings):
         le=LONGEST_DAYS,
         description="Days until an import expires: its rows are deleted, its orders stay.",
     )
+    worker_alive_file: Path | None = Field(
+        None,
+        description="File that a worker touches with every sign of life, for `registrar worker --probe`. "
+        "Empty: registrar-worker.alive in the system's directory for temporary files.",
+    )
     heartbeat_s: float = Field(
         5,
         gt=0,
@@ -235,6 +268,19 @@ class Settings(BaseSettings):
         "for receivers on the premises.",
     )
 
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment as `app.environment` reads it, instead of as the library does."""
+        values = given(os.environ, cls.model_fields, SECRET_SETTINGS)
+        return init_settings, InitSettingsSource(settings_cls, init_kwargs=dict(values))
+
     @field_validator("secret_keys", "webhook_allowed_networks", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
@@ -244,10 +290,57 @@ class Settings(BaseSettings):
             else value
         )
 
-    @field_validator("database_url", "migration_database_url", "redis_url", "public_url", mode="before")
+    @field_validator(
+        "database_url",
+        "migration_database_url",
+        "redis_url",
+        "public_url",
+        "shutdown_pause_s",
+        "worker_alive_file",
+        mode="before",
+    )
     @classmethod
     def _empty_is_none(cls, value: Any) -> Any:
         return None if value == "" else value
+
+    @field_validator("log_level")
+    @classmethod
+    def _level(cls, value: str) -> str:
+        if value.upper() not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
+            raise ValueError("use DEBUG, INFO, WARNING or ERROR")
+        return value.upper()
+
+    @field_validator("database_url", "migration_database_url")
+    @classmethod
+    def _is_postgresql(cls, value: str | None) -> str | None:
+        """The mistakes that would otherwise show as a driver's error."""
+        if value and not _has_scheme(value, "postgresql", "postgres"):
+            raise ValueError(
+                "this is not a PostgreSQL URL; it looks like postgresql://user:password@host/database"
+            )
+        return value
+
+    @field_validator("redis_url")
+    @classmethod
+    def _is_redis(cls, value: str | None) -> str | None:
+        if value and not _has_scheme(value, "redis", "rediss", "unix"):
+            raise ValueError("this is not a Redis URL; it looks like redis://user:password@host:6379/0")
+        return value
+
+    @field_validator("secret_keys")
+    @classmethod
+    def _are_keys(cls, value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        for key in value:
+            try:
+                size = len(base64.b64decode(key.get_secret_value().encode(), validate=True))
+            except binascii.Error:
+                raise ValueError("keys must be base64; `openssl rand -base64 32` makes one") from None
+            if size != SECRET_KEY_BYTES:
+                raise ValueError(
+                    f"a secret key has {size} bytes; it needs {SECRET_KEY_BYTES}. "
+                    "`openssl rand -base64 32` makes one"
+                )
+        return value
 
     @field_validator("webhook_allowed_networks")
     @classmethod
@@ -330,6 +423,16 @@ class Settings(BaseSettings):
         return {"level": self.log_level, "as_json": self.log_format is LogFormat.JSON}
 
     @property
+    def shutdown_pause(self) -> float:
+        if self.shutdown_pause_s is not None:
+            return self.shutdown_pause_s
+        return SHUTDOWN_PAUSE_S if self.environment is Environment.PRODUCTION else 0
+
+    @property
+    def alive_file(self) -> Path:
+        return self.worker_alive_file or Path(tempfile.gettempdir()) / "registrar-worker.alive"
+
+    @property
     def lease(self) -> timedelta:
         return timedelta(seconds=self.lease_s)
 
@@ -337,3 +440,41 @@ class Settings(BaseSettings):
     def silence(self) -> timedelta:
         """How long a worker may be silent before it counts as dead."""
         return timedelta(seconds=self.heartbeat_s * MISSED_BEATS)
+
+
+def load(environment: Mapping[str, str] | None = None) -> Settings:
+    """The settings of this process's environment, or of the given one. Every entry point reads them here.
+
+    Raises SettingsRefused naming every fault, and never a value.
+    """
+    values: dict[str, Any] = {}
+    if environment is not None:
+        values |= given(environment, Settings.model_fields, SECRET_SETTINGS)
+    try:
+        return Settings(**values)
+    except ValidationError as error:
+        raise SettingsRefused(_faults(error)) from None
+
+
+def load_or_exit() -> Settings:
+    """For a process that is started by itself: faults are told in one line each, and it ends with 1."""
+    try:
+        return load()
+    except SettingsRefused as refused:
+        raise SystemExit(str(refused)) from None
+
+
+def _faults(error: ValidationError) -> Iterator[str]:
+    for part in error.errors(include_input=False, include_context=False, include_url=False):
+        words = part["msg"].removeprefix("Value error, ")
+        name = PREFIX + str(part["loc"][0]).upper() if part["loc"] else ""
+        yield f"{name}: {words}" if name else words
+
+
+def _has_scheme(url: str, *schemes: str) -> bool:
+    """Whether it is a URL of one of these schemes, and its port, if any, a number."""
+    try:
+        parts = urlsplit(url)
+        return parts.scheme.partition("+")[0] in schemes and (parts.port is None or parts.port > 0)
+    except ValueError:
+        return False

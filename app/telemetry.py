@@ -62,7 +62,7 @@ def configure(*, level: str, as_json: bool, process: str) -> None:
         else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     )
     formatter = structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=shared,
+        foreign_pre_chain=[*shared, _name_server_lines],
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
     )
     handler = logging.StreamHandler(sys.stderr)
@@ -70,9 +70,22 @@ def configure(*, level: str, as_json: bool, process: str) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper())
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
+        # uvicorn has set up handlers of its own before it builds the application.
+        logging.getLogger(name).handlers = []
+        logging.getLogger(name).propagate = True
     for name in ("httpx", "httpcore", "arq.worker", "uvicorn.access", "msal"):
         logging.getLogger(name).setLevel(logging.WARNING)
     structlog.contextvars.bind_contextvars(process=process)
+
+
+def _name_server_lines(
+    _logger: Any, _method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """uvicorn's sentences vary; an event's name is constant."""
+    if str(event.get("logger", "")).startswith("uvicorn"):
+        event["message"], event["event"] = event["event"], "server"
+    return event
 
 
 def logger(name: str) -> structlog.stdlib.BoundLogger:

@@ -23,6 +23,7 @@ from rich.table import Table
 
 from app.domain.identity import IdentityKind
 from app.embedded import EmbeddedUnavailable
+from app.environment import SettingsRefused
 from deploy.processes import StackFailed
 from deploy.receiver import Receiver
 from deploy.stack import Stack
@@ -104,6 +105,9 @@ def main() -> int:
     except KeyboardInterrupt:
         console.print("\nStopped.")
         return 130
+    except SettingsRefused as refused:
+        console.print(str(refused), markup=False)
+        return 1
     except (StackFailed, EmbeddedUnavailable, httpx.HTTPError) as error:
         console.print(f"\n[red]The demonstration failed.[/red] {error}")
         return 1

@@ -19,18 +19,18 @@ from functools import partial
 from pathlib import Path
 from types import FrameType
 
-from pydantic import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.domain.ids import PartnerId
 from app.embedded import EmbeddedUnavailable
+from app.environment import SettingsRefused
 from app.runtime import Runtime
 from app.secrets import SecretError
 from app.services import identities
-from app.settings import Settings
+from app.settings import Settings, load
 from deploy.processes import StackFailed
 from deploy.sandbox import SCENE_FILE, Scene, first_order, renew_credentials
-from deploy.stack import Stack, free_port, is_free, read_settings
+from deploy.stack import Stack, free_port, is_free
 
 __all__ = ["Stack", "StackFailed", "main"]
 
@@ -48,8 +48,8 @@ def main(arguments: list[str] | None = None) -> int:
         _run(chosen, hurry)
     except KeyboardInterrupt:
         _print("Stopped.")
-    except ValidationError as error:
-        return _fail("These settings are wrong:\n" + "\n".join(_complaints(error)))
+    except SettingsRefused as refused:
+        return _fail(str(refused))
     except (StackFailed, EmbeddedUnavailable, SecretError) as error:
         return _fail(str(error))
     except SQLAlchemyError as error:
@@ -78,7 +78,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def _run(chosen: argparse.Namespace, hurry: threading.Event) -> None:
-    settings = read_settings(os.environ)
+    settings = load()
     usual = settings.data_dir
     if chosen.sandbox and not (usual / SCENE_FILE).exists():  # it may name the sandbox itself
         usual = usual / "sandbox"
@@ -151,7 +151,7 @@ def _welcome(stack: Stack, key: str | None, scene: Scene | None) -> str:
     rows = [
         ("API", f"{stack.api_url}/v1"),
         ("Documentation", f"{stack.api_url}/docs"),
-        ("Readiness", f"{stack.api_url}/readyz"),
+        ("Readiness", f"{stack.api_url}/readyz?all"),
     ]
     if stack.simulator_url is not None:
         rows.append(("Simulator", f"{stack.simulator_url}  (in place of Microsoft; see simulator/README.md)"))
@@ -207,13 +207,6 @@ def _stop_on_signals(hurry: threading.Event) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup asks to go on
             signal.signal(number, stop)
-
-
-def _complaints(error: ValidationError) -> Iterable[str]:
-    """What is wrong with which setting; never the value, which may be a secret."""
-    for found in error.errors(include_url=False, include_input=False):
-        name = "_".join(("REGISTRAR", *map(str, found["loc"][:1]))).upper() if found["loc"] else ""
-        yield f"  {name + ': ' if name else ''}{found['msg'].removeprefix('Value error, ')}"
 
 
 def _print(text: str) -> None:

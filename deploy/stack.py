@@ -26,7 +26,7 @@ import httpx
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.embedded import Postgres, Server, Valkey
-from app.settings import Settings
+from app.settings import Settings, load
 from deploy.processes import Kept, KeptProgram, KeptServer, Program, Say, StackFailed, die_with_parent, end_of
 from workers.lanes import SLICE
 
@@ -37,14 +37,6 @@ MIGRATION_SECONDS = 600.0
 API_PATIENCE = 22.0  # `registrar api` lets requests under way finish for 20 s
 SIMULATOR_PATIENCE = 3.0
 UNUSUAL_PORTS = range(20000, 32000)  # below those the system gives to outgoing connections
-
-
-def read_settings(environment: Mapping[str, str]) -> Settings:
-    """The settings of a process with this environment. Raises pydantic's ValidationError."""
-    prefix = "REGISTRAR_"
-    known = {prefix + name.upper(): name for name in Settings.model_fields}
-    values: dict[str, Any] = {name: environment[key] for key, name in known.items() if key in environment}
-    return Settings(**values)
 
 
 def free_port() -> int:
@@ -108,7 +100,7 @@ class Stack:
         (deaths, restarts) goes to `log`, else to logs/stack.log in the data directory, and to `say` if given.
         `on_simulator` is called whenever the simulator has started with an empty memory: before the API runs,
         and after each restart, then in another thread. Setting `hurry` cuts the waiting in `close()` short.
-        Raises StackFailed, EmbeddedUnavailable or ValidationError (a setting is wrong); nothing runs then.
+        Raises StackFailed, EmbeddedUnavailable or SettingsRefused; nothing runs then.
         """
         stack = cls(data_dir, log=log, say=say, hurry=hurry or threading.Event())
         try:
@@ -126,11 +118,13 @@ class Stack:
 
     @property
     def database_url(self) -> str:
-        return self.environment["REGISTRAR_DATABASE_URL"]
+        assert self.settings.database_url is not None
+        return self.settings.database_url
 
     @property
     def redis_url(self) -> str:
-        return self.environment["REGISTRAR_REDIS_URL"]
+        assert self.settings.redis_url is not None
+        return self.settings.redis_url
 
     @property
     def workers(self) -> list[Kept]:
@@ -215,20 +209,20 @@ class Stack:
             "REGISTRAR_API_HOST": HOST,
             "REGISTRAR_API_PORT": str(port),
         }
-        self.settings = read_settings(self.environment)
+        self.settings = load(self.environment)
 
     def _start_databases(self, durable: bool) -> None:
-        servers: list[tuple[str, type[Server]]] = [
-            ("REGISTRAR_REDIS_URL", Valkey),
-            ("REGISTRAR_DATABASE_URL", Postgres),
+        servers: list[tuple[str, str | None, type[Server]]] = [
+            ("REGISTRAR_REDIS_URL", self.settings.redis_url, Valkey),
+            ("REGISTRAR_DATABASE_URL", self.settings.database_url, Postgres),
         ]
-        for key, kind in servers:
-            if not self.environment.get(key):
+        for key, url, kind in servers:
+            if not url:
                 kept = KeptServer(kind(self.data_dir, durable=durable), self._tell)
                 self.processes[kept.name] = kept
                 kept.begin()
                 self.environment[key] = kept.server.url
-        self.settings = read_settings(self.environment)
+        self.settings = load(self.environment)
 
     def _migrate(self) -> None:
         log = self.logs / "migrate.log"
@@ -269,10 +263,12 @@ class Stack:
             on_simulator(self)
 
     def _start_service(self, workers: int) -> None:
-        self._run("api", self._command("api"), API_PATIENCE)
+        self._run("api", self._command("api"), API_PATIENCE + self.settings.shutdown_pause)
         for number in range(1, workers + 1):
-            self._run(f"worker-{number}", self._command("worker"), SLICE + self.settings.step_timeout_s + 5)
-        self._wait_until_ok("api", f"{self.api_url}/readyz")
+            name, patience = f"worker-{number}", SLICE + self.settings.step_timeout_s + 5
+            alive = {"REGISTRAR_WORKER_ALIVE_FILE": str(self.data_dir / f"{name}.alive")}
+            self._run(name, self._command("worker"), patience, environment=self.environment | alive)
+        self._wait_until_ok("api", f"{self.api_url}/readyz?all")
         for part in self.processes.values():
             if isinstance(part, KeptProgram):
                 part.keep()

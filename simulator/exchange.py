@@ -7,6 +7,7 @@ decides whether a caller may repeat itself.
 from __future__ import annotations
 
 import asyncio
+import codecs
 import contextlib
 from collections.abc import Callable
 from functools import partial
@@ -54,7 +55,9 @@ async def exchange(state: State, scope: Scope, receive: Receive, send: Send) -> 
         ledger.close(entry, "dropped_after" if entry.processed else "dropped_before", None, state.clock.now())
         await drop_connection(receive, send, dropped.mode)
         return
-    echo = _echo(state, call) if call.operation not in ("token", "openid") else {}
+    of_entra = call.operation in ("token", "openid")
+    echo = {} if of_entra else _echo(state, call)
+    _mark(state, answer, of_entra)
     delivered = await send_answer(answer, call, receive, send, echo)
     ledger.close(entry, "answered" if delivered else "client_gone", answer.status, state.clock.now())
 
@@ -85,6 +88,14 @@ def _certificate(state: State, call: Call) -> Answer:
 
 def _nothing(state: State, call: Call) -> Answer:
     return problem(404, 1000, "Resource not found.")
+
+
+def _mark(state: State, answer: Answer, of_entra: bool) -> None:
+    """Put the byte order mark before a JSON body, where the switch wants one."""
+    marked = state.switches.byte_order_mark
+    wanted = marked == "everywhere" or (marked == "partner_center" and not of_entra)
+    if wanted and answer.body and answer.headers.get("content-type", "").startswith("application/json"):
+        answer.body = codecs.BOM_UTF8 + answer.body
 
 
 def _echo(state: State, call: Call) -> dict[str, str]:

@@ -54,6 +54,15 @@ class Switches:
     ] = True
     request_id_window_s: Annotated[int, Field(ge=0), _about("How long an MS-RequestId is remembered")] = 600
 
+    # --- every answer ---
+    byte_order_mark: Annotated[
+        Literal["partner_center", "everywhere", "never"],
+        _about(
+            "Whose JSON answers begin with a UTF-8 byte order mark: Partner Center's, as recorded answers of "
+            "its hosts do; the token service's too; nobody's"
+        ),
+    ] = "partner_center"
+
     # --- job status ---
     processing_min_ms: Annotated[Milliseconds, _about("Shortest time from acceptance to finished")] = 100
     processing_max_ms: Annotated[Milliseconds, _about("Longest time from acceptance to finished")] = 400

@@ -22,23 +22,29 @@ def workbook(
     shared: bool = True,
     formats: Sequence[str] = (),
     parts: Mapping[str, str | bytes] | None = None,
+    states: Mapping[str, str] | None = None,
 ) -> bytes:
-    """Style 0 is general, style n shows `formats[n - 1]`. `parts` replaces parts of the archive."""
+    """Style 0 is general, style n shows `formats[n - 1]`. `parts` replaces parts of the archive; `states`
+    are of sheets that are not visible."""
     texts: dict[str, int] = {}
     written: dict[str, str | bytes] = {
         "[Content_Types].xml": "<Types/>",
+        "_rels/.rels": relationships({"rId1": ("officeDocument", "xl/workbook.xml")}),
         "xl/workbook.xml": f'<workbook xmlns="{MAIN}" xmlns:r="{RELATIONS}"><sheets>'
         + "".join(
-            f'<sheet name={quoteattr(name)} sheetId="{at}" r:id="rId{at}"/>'
+            f'<sheet name={quoteattr(name)} sheetId="{at}" {_state(states, name)}r:id="rId{at}"/>'
             for at, name in enumerate(sheets, start=1)
         )
         + "</sheets></workbook>",
-        "xl/_rels/workbook.xml.rels": f'<Relationships xmlns="{PACKAGE}">'
-        + "".join(
-            f'<Relationship Id="rId{at}" Type="{RELATIONS}/worksheet" Target="worksheets/sheet{at}.xml"/>'
-            for at in range(1, len(sheets) + 1)
-        )
-        + "</Relationships>",
+        "xl/_rels/workbook.xml.rels": relationships(
+            {
+                **{
+                    f"rId{at}": ("worksheet", f"worksheets/sheet{at}.xml") for at in range(1, len(sheets) + 1)
+                },
+                "rIdS": ("styles", "styles.xml"),
+                "rIdT": ("sharedStrings", "sharedStrings.xml"),
+            }
+        ),
         "xl/styles.xml": styles(formats),
     }
     for at, rows in enumerate(sheets.values(), start=1):
@@ -48,6 +54,19 @@ def workbook(
         written["xl/sharedStrings.xml"] = f'<sst xmlns="{MAIN}">{listed}</sst>'
     written |= parts or {}
     return archive(written)
+
+
+def _state(states: Mapping[str, str] | None, name: str) -> str:
+    return f'state="{states[name]}" ' if states and name in states else ""
+
+
+def relationships(targets: Mapping[str, tuple[str, str]], types: str = RELATIONS) -> str:
+    """By id: the last word of the type, and the target."""
+    written = "".join(
+        f'<Relationship Id="{id}" Type="{types}/{type_}" Target={quoteattr(target)}/>'
+        for id, (type_, target) in targets.items()
+    )
+    return f'<Relationships xmlns="{PACKAGE}">{written}</Relationships>'
 
 
 def archive(parts: Mapping[str, str | bytes]) -> bytes:

@@ -25,10 +25,21 @@ async def worker_process(
 
 
 @asynccontextmanager
-async def api_process(world: World, log: Path, port: int) -> AsyncIterator[asyncio.subprocess.Process]:
+async def api_process(
+    world: World, log: Path, port: int, **settings: object
+) -> AsyncIterator[asyncio.subprocess.Process]:
     """The API on a port; killed at the end at the latest."""
     arguments = ("uvicorn", "--factory", "app.main:build", "--port", str(port))
-    async with _process(world, log, *arguments) as process:
+    async with _process(world, log, *arguments, **settings) as process:
+        yield process
+
+
+@asynccontextmanager
+async def registrar_process(
+    world: World, log: Path, *arguments: str, **settings: object
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """`registrar ARGUMENTS`; killed at the end at the latest."""
+    async with _process(world, log, "app.cli", *arguments, **settings) as process:
         yield process
 
 

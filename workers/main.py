@@ -15,13 +15,16 @@ from arq.typing import StartupShutdown, WorkerCoroutine
 
 from app import telemetry
 from app.db.engine import OUTAGES
+from app.embedded import EmbeddedUnavailable
 from app.queue import QUEUE_NAME, WakeKind, WakeUp, deserialize, redis_settings, serialize
 from app.redis_outage import REDIS_OUTAGES
 from app.runtime import Runtime, databases, settle_memory
+from app.secrets import SecretError
 from app.services import batches, consents, health, import_work, sweep, webhooks
 from app.services.import_reading import Stopping
-from app.settings import Settings
+from app.settings import Settings, load_or_exit
 from app.telemetry import logger, origin
+from workers.alive import showing_life
 from workers.lanes import SLICE, run_lane
 from workers.stopping import PromptWorker
 
@@ -204,7 +207,7 @@ def build(settings: Settings) -> PromptWorker:
 
 
 async def run(settings: Settings) -> None:
-    async with databases(settings) as complete:
+    async with showing_life(settings.alive_file, settings.heartbeat_s), databases(settings) as complete:
         worker = build(complete)
         try:
             await worker.async_run()
@@ -219,9 +222,13 @@ async def run(settings: Settings) -> None:
 
 
 def main() -> None:
-    settings = Settings()
+    settings = load_or_exit()
     telemetry.configure(**settings.logging, process="worker")
-    uvloop.run(run(settings))
+    try:
+        uvloop.run(run(settings))
+    except (EmbeddedUnavailable, SecretError) as error:
+        log.error("worker_cannot_start", reason=str(error))
+        raise SystemExit(1) from None
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """What a caller can look up without a partner's data: platforms, error codes, health, who am I."""
 
-from fastapi import APIRouter, Response
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
 
 from app.api.models import (
     CodeOut,
@@ -78,16 +80,34 @@ async def show_health() -> Health:
     return Health()
 
 
-@open_router.get("/readyz", responses={503: {"model": Readiness, "description": "Something is missing."}})
-async def show_readiness(runtime: RuntimeOf, response: Response) -> Readiness:
-    """Whether orders are taken and worked on: database, schema, Redis, a living worker."""
-    found = await health.look(runtime)
-    readiness = Readiness(
-        ready=found.ready,
+@open_router.get(
+    "/readyz",
+    response_model_exclude_none=True,
+    responses={503: {"model": Readiness, "description": "Something is missing."}},
+)
+async def show_readiness(
+    runtime: RuntimeOf,
+    request: Request,
+    response: Response,
+    everything: Annotated[
+        str | None,
+        Query(alias="all", description="Given (`?all`): Redis and workers count as well."),
+    ] = None,
+) -> Readiness:
+    """Whether this process can take orders: database, schema, and not about to stop.
+
+    For load balancers. Orders are taken without Redis and without a worker, so these count only with `?all`.
+    """
+    with_all = everything is not None and everything.lower() not in {"false", "0", "no"}
+    found = await (health.look(runtime) if with_all else health.look_at_database(runtime))
+    stopping = bool(getattr(request.app.state, "stopping", False))
+    ready = (found.complete if with_all else found.takes_orders) and not stopping
+    response.status_code = 200 if ready else 503
+    return Readiness(
+        ready=ready,
+        stopping=stopping,
         database=found.database,
         schema=found.schema,
-        redis=found.redis,
-        worker=found.worker,
+        redis=found.redis if with_all else None,
+        worker=found.worker if with_all else None,
     )
-    response.status_code = 200 if found.ready else 503
-    return readiness

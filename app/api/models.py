@@ -572,8 +572,11 @@ class Health(Output):
 
 
 class Readiness(Output):
-    ready: bool
+    ready: bool = Field(description="Whether everything below is as it should be.")
+    stopping: bool = Field(description="The process has been told to stop and takes no new callers.")
     database: bool
     schema_: str = Field(alias="schema", description="`current`, or what is wrong with the schema.")
-    redis: bool
-    worker: str = Field(description="`alive`, or since when none has been seen.")
+    redis: bool | None = Field(None, description="Only with `?all`.")
+    worker: str | None = Field(
+        None, description="`alive`, or since when none has been seen. Only with `?all`."
+    )

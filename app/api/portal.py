@@ -14,8 +14,11 @@ from app.api.portal_models import (
     OutcomeIn,
     PortalFileOut,
     PortalFiles,
+    RecordedDevice,
+    RecordedOrder,
     RecordedOut,
     RowOutcomeIn,
+    UndoUploadIn,
     UntouchedOut,
 )
 from app.api.requests import (
@@ -34,7 +37,7 @@ from app.domain.registration import RegistrationState
 from app.runtime import Runtime
 from app.services import consents, portal, portal_files, registrations
 from app.services.identities import Caller
-from app.services.portal import Report
+from app.services.portal import Recorded, Report
 from app.services.portal_entries import Entry
 
 router = APIRouter(prefix="/v1", tags=["Portal"])
@@ -42,7 +45,13 @@ router = APIRouter(prefix="/v1", tags=["Portal"])
 MAX_RESULT_BYTES = 16 * 1024 * 1024
 """Of a portal's file of results: 1,000 devices with hashes in UTF-16 are 8 MB."""
 MAX_UNTOUCHED = 100
-_FILES = ("text/", "application/csv", "application/vnd.ms-excel", "application/octet-stream")
+_FILES = (
+    "text/",
+    "application/csv",
+    "application/vnd.ms-excel",
+    "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+    "application/octet-stream",
+)
 CSV = "text/csv"
 
 
@@ -98,6 +107,18 @@ async def mark_uploaded(runtime: RuntimeOf, caller: WritesOrders, batch_id: UUID
     return await _batch(runtime, caller, batch_id)
 
 
+@router.post("/batches/{batch_id}:undo-upload", openapi_extra=body_of(UndoUploadIn))
+async def undo_upload(request: Request, runtime: RuntimeOf, caller: WritesOrders, batch_id: UUID) -> BatchOut:
+    """The file is not with the portal after all: it was marked by mistake, or the portal refused it whole.
+
+    Its devices wait for a person again, and none of them has failed. With `refused`, the portal's words are
+    kept with the batch. Not possible once an outcome of one of its devices is recorded.
+    """
+    given, _ = await read(request, UndoUploadIn)
+    await portal.undo_upload(runtime, caller, batch_id, given.refused)
+    return await _batch(runtime, caller, batch_id)
+
+
 @router.post("/batches/{batch_id}:record-outcome", openapi_extra=body_of(OutcomeIn))
 async def record_outcome(
     request: Request, runtime: RuntimeOf, caller: WritesOrders, batch_id: UUID
@@ -115,7 +136,15 @@ async def record_outcome(
     if given.rows is None:
         assert given.outcome is not None
         outcome = RegistrationState(given.outcome)
-        report = await portal.record_all(runtime, caller, batch_id, outcome, correct=given.correct)
+        report = await portal.record_all(
+            runtime,
+            caller,
+            batch_id,
+            outcome,
+            code=given.code,
+            detail=given.detail,
+            correct=given.correct,
+        )
     else:
         entries = [_entry(row) for row in given.rows]
         report = await portal.record_rows(runtime, caller, batch_id, entries, correct=given.correct)
@@ -135,10 +164,13 @@ async def record_portal_result(
     batch_id: UUID,
     correct: Annotated[bool, Query(description="It replaces what was recorded by mistake.")] = False,
 ) -> RecordedOut:
-    """The portal's own file of results, as it exports it: the body is the file.
+    """The portal's own list of results, as it exports it: the body is the file, text or a workbook.
 
-    Columns are found by their names; what can not be matched to a device of this batch stays open and is told
-    with its line. A file that nobody has marked as uploaded is marked with it.
+    Columns are found by their names; `unread_columns` names the others. What cannot be matched to a device of
+    this batch stays open and is told with its line, and so is a row whose columns contradict each other.
+    Where the portal names rows of the uploaded file only, send its words as they are (`806 ...: rows 2, 5`),
+    or a table with a column `CSV row`; rows are counted from 1 without the header.
+    A file that is not marked as uploaded is marked with it.
     """
     content = await _file(request)
     report = await portal.record_result(runtime, caller, batch_id, content, correct=correct)
@@ -148,7 +180,9 @@ async def record_portal_result(
 async def _file(request: Request) -> bytes:
     kind = request.headers.get("content-type", CSV).partition(";")[0].strip().casefold()
     if not kind.startswith(_FILES):
-        raise Unprocessable("unsupported_media_type", "Send the file itself as the body, as text/csv.")
+        raise Unprocessable(
+            "unsupported_media_type", "Send the file itself as the body, as text/csv or as a workbook."
+        )
     received = bytearray()
     async for chunk in request.stream():
         received += chunk
@@ -163,14 +197,38 @@ async def _batch(runtime: Runtime, caller: Caller, batch_id: UUID) -> BatchOut:
 
 
 async def _recorded(runtime: Runtime, caller: Caller, batch_id: UUID, report: Report) -> RecordedOut:
+    batch = await _batch(runtime, caller, batch_id)
     return RecordedOut(
-        batch=await _batch(runtime, caller, batch_id),
+        batch=batch,
+        order=RecordedOrder(
+            id=batch.order_id,
+            reference=report.reference,
+            customer_id=batch.customer_id,
+            customer_name=report.customer_name,
+        ),
+        outcomes={state.value: count for state, count in report.outcomes.items()},
+        devices=[_device(device) for device in report.devices[:MAX_UNTOUCHED]],
+        unread_columns=list(report.unread),
         recorded=report.recorded,
         corrected=report.corrected,
         again=report.again,
         open=report.open,
         untouched_total=len(report.untouched),
         untouched=[UntouchedOut(place=u.place, reason=u.reason) for u in report.untouched[:MAX_UNTOUCHED]],
+    )
+
+
+def _device(recorded: Recorded) -> RecordedDevice:
+    row, outcome = recorded.row, recorded.outcome
+    return RecordedDevice(
+        registration_id=row.id,
+        row=row.row_number,
+        file_row=recorded.file_row,
+        line_ref=row.line_ref,
+        serial_number=row.serial_number,
+        product_key=row.product_key,
+        state=outcome.state,
+        error_code=outcome.error_code,
     )
 
 

@@ -8,6 +8,7 @@ from pydantic_core import PydanticCustomError
 
 from app.api.models import NAME_PATTERN, BatchOut, Input, Output, PageOf, Timestamp
 from app.domain.batch import BatchState
+from app.domain.registration import RegistrationState
 
 Note = Annotated[
     str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500, pattern=NAME_PATTERN)
@@ -19,7 +20,7 @@ Spoken = Literal["registered", "already_registered", "conflict", "failed"]
 class PortalFileOut(Output):
     """One file, which is one batch: one group tag, at most as many devices as the portal takes."""
 
-    name: str = Field(description="The group tag as a file name.")
+    name: str = Field(description="The group tag and the order's reference as a file name.")
     batch_id: UUID
     group_tag: str
     rows: int
@@ -38,16 +39,26 @@ class PortalFiles(PageOf):
     items: list[PortalFileOut]
 
 
-class RowOutcomeIn(Input):
-    """One device, named by any of `row`, `registration_id`, `line_ref`, `serial_number`, `product_key`."""
+Code = Annotated[str, StringConstraints(max_length=100, pattern=r"^[A-Za-z0-9_]+$")]
 
-    row: int | None = Field(None, ge=1, le=10_000, description="The device's number in the order, from 1.")
+
+class RowOutcomeIn(Input):
+    """One device, named by any of `row`, `file_row`, `registration_id`, `line_ref`, `serial_number`,
+    `product_key`."""
+
+    row: int | None = Field(None, ge=1, le=1_000_000, description="The device's number in the order, from 1.")
+    file_row: int | None = Field(
+        None,
+        ge=1,
+        le=10_000,
+        description="The device's row in the uploaded file, from 1 without the header, as Intune names rows.",
+    )
     registration_id: UUID | None = Field(None, strict=False)
     line_ref: Value | None = None
     serial_number: Value | None = None
     product_key: Value | None = None
     outcome: Spoken
-    code: Annotated[str, StringConstraints(max_length=100, pattern=r"^[A-Za-z0-9_]+$")] | None = Field(
+    code: Code | None = Field(
         None,
         description="Microsoft's number or name, as 808. With `failed` it decides what the failure was.",
     )
@@ -55,8 +66,11 @@ class RowOutcomeIn(Input):
 
     @model_validator(mode="after")
     def _names_a_device(self) -> "RowOutcomeIn":
-        if not self.model_fields_set & {"row", "registration_id", "line_ref", "serial_number", "product_key"}:
-            raise PydanticCustomError("missing", "Name the device: by row, line_ref, serial number, ...")
+        names = {"row", "file_row", "registration_id", "line_ref", "serial_number", "product_key"}
+        if not self.model_fields_set & names:
+            raise PydanticCustomError(
+                "missing", "Name the device: by row, file_row, line_ref, serial number, ..."
+            )
         return self
 
 
@@ -64,6 +78,10 @@ class OutcomeIn(Input):
     """Either one outcome for every device of the batch that has none yet, or device by device."""
 
     outcome: Spoken | None = None
+    code: Code | None = Field(
+        None, description="With `outcome`: Microsoft's number or name for every device. See `rows`."
+    )
+    detail: Note | None = Field(None, description="With `outcome`: your own words for every device.")
     rows: Annotated[list[RowOutcomeIn], Field(min_length=1, max_length=10_000)] | None = None
     correct: bool = Field(
         False,
@@ -75,7 +93,36 @@ class OutcomeIn(Input):
     def _one_of_both(self) -> "OutcomeIn":
         if (self.outcome is None) == (self.rows is None):
             raise PydanticCustomError("missing", "Give either `outcome` or `rows`")
+        if self.rows is not None and (self.code or self.detail):
+            raise PydanticCustomError("missing", "Give `code` and `detail` in each of the `rows`")
         return self
+
+
+class UndoUploadIn(Input):
+    refused: Note | None = Field(
+        None,
+        description="The portal's words, where it refused the whole file; the batch's `failure_said`.",
+    )
+
+
+class RecordedDevice(Output):
+    """A device whose outcome was written, so that a person sees that the right one was meant."""
+
+    registration_id: UUID
+    row: int = Field(description="Of the order, from 1.")
+    file_row: int = Field(description="Of the uploaded file, from 1 without the header.")
+    line_ref: str | None
+    serial_number: str | None
+    product_key: str | None
+    state: RegistrationState
+    error_code: str | None
+
+
+class RecordedOrder(Output):
+    id: UUID
+    reference: str
+    customer_id: UUID
+    customer_name: str
 
 
 class UntouchedOut(Output):
@@ -85,6 +132,10 @@ class UntouchedOut(Output):
 
 class RecordedOut(Output):
     batch: BatchOut
+    order: RecordedOrder
+    outcomes: dict[str, int] = Field(description="`recorded`, counted by outcome.")
+    devices: list[RecordedDevice] = Field(description="Those whose outcome was written; the first 100.")
+    unread_columns: list[str] = Field(description="Columns of the file that were not read.")
     recorded: int = Field(description="Devices whose outcome was written.")
     corrected: int = Field(description="Of those, devices that had another outcome before.")
     again: int = Field(description="Of those, devices with a passing trouble: they are in a new file.")

@@ -31,6 +31,7 @@ from app.cli import (
     validate,
     webhooks,
 )
+from app.cli.installation import check_names
 from app.cli.outcome import EXIT_CODES, ExitCode, Stop
 from app.cli.screen import Screen
 from app.cli.surroundings import (
@@ -145,7 +146,9 @@ def _without_command(
     ] = False,
     profile: ProfileOption = None,
 ) -> None:
-    if ctx.invoked_subcommand is None and (text := ctx.get_help()):
+    if ctx.invoked_subcommand is not None:
+        check_names()
+    elif text := ctx.get_help():
         typer.echo(text)
 
 

@@ -6,18 +6,16 @@ is behind.
 """
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
-from urllib.parse import urlsplit
-
-from pydantic import ValidationError
-from pydantic_settings import SettingsError
 
 from app.cli.outcome import Stop
 from app.domain.errors import NotFound, Refusal
-from app.settings import Settings
+from app.environment import SettingsRefused, unknown_names
+from app.settings import SECRET_SETTINGS, Settings, load
 
 if TYPE_CHECKING:
     from app.runtime import Runtime
@@ -25,41 +23,19 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 
+def check_names() -> None:
+    """Raises Stop where the environment has a `REGISTRAR_...` name that is not known: a misspelt
+    REGISTRAR_API_URL would send orders to another installation."""
+    if lines := unknown_names(os.environ, Settings.model_fields, SECRET_SETTINGS):
+        raise Stop(lines[0], *lines[1:])
+
+
 def load_settings() -> Settings:
-    """From the environment. Raises Stop naming every wrong setting, and never its value.
-
-    Also what only the opening of the installation would find: a server that is started says it with a
-    driver's traceback, a minute of log further down.
-    """
+    """From the environment. Raises Stop naming every wrong setting, and never its value."""
     try:
-        settings = Settings()
-    except ValidationError as error:
-        lines = []
-        for part in error.errors(include_input=False, include_context=False, include_url=False):
-            words = part["msg"].removeprefix("Value error, ")
-            name = "_".join(str(step) for step in part["loc"][:1]).upper()
-            lines.append(f"REGISTRAR_{name}: {words}" if name else words)
-        raise Stop("The settings are not usable.", *lines) from None
-    except SettingsError as error:
-        raise Stop("The settings are not usable.", str(error)) from None
-    _check_url("REGISTRAR_DATABASE_URL", settings.database_url)
-    _check_url("REGISTRAR_MIGRATION_DATABASE_URL", settings.migration_database_url)
-    if settings.redis_url and urlsplit(settings.redis_url).scheme not in ("redis", "rediss", "unix"):
-        raise Stop(
-            "REGISTRAR_REDIS_URL is not a Redis URL.", "It looks like redis://user:password@host:6379/0."
-        )
-    if settings.secret_keys:
-        from app.secrets import SecretError, Secrets
-
-        try:
-            Secrets.from_base64([key.get_secret_value() for key in settings.secret_keys])
-        except SecretError as error:
-            raise Stop(
-                "REGISTRAR_SECRET_KEYS can not be used.",
-                f"{error}.",
-                "`openssl rand -base64 32` makes a key.",
-            ) from None
-    return settings
+        return load()
+    except SettingsRefused as refused:
+        raise Stop(refused.lines[0], *refused.lines[1:]) from None
 
 
 def quiet(settings: Settings) -> None:
@@ -71,8 +47,8 @@ def quiet(settings: Settings) -> None:
 
 
 def use_installation(work: Callable[["Runtime"], Awaitable[Result]]) -> Result:
-    """Opens the installation, runs `work`, closes it. The schema must be the program's."""
-    return _run(load_settings(), work, any_schema=False)
+    """Opens the installation, runs `work`, closes it. The schema must be the program's. Makes nothing."""
+    return _run(load_settings(), work, create=False)
 
 
 def migrate_installation() -> str:
@@ -86,19 +62,27 @@ def migrate_installation() -> str:
 
     # The application's login may not exist before the first migration: the owner's does.
     owner = settings.migration_database_url or settings.database_url
-    return _run(settings.model_copy(update={"database_url": owner}), work, any_schema=True)
+    return _run(settings.model_copy(update={"database_url": owner}), work, create=True)
 
 
 @contextmanager
-def keep_databases() -> Iterator[tuple[Path, str]]:
-    """The embedded servers, started or joined: where PostgreSQL's programs are, and its URL for them."""
-    from app.embedded import Embedded, EmbeddedUnavailable
+def keep_databases(*, create: bool) -> Iterator[tuple[Path, str]]:
+    """The embedded servers, started or joined: where PostgreSQL's programs are, and its URL for them.
+
+    Raises Stop where there are none yet, unless they shall be made.
+    """
+    from app.embedded import Embedded, EmbeddedUnavailable, Postgres
 
     settings = load_settings()
     quiet(settings)
     if settings.database_url:
         raise Stop(
             "REGISTRAR_DATABASE_URL names a PostgreSQL of its own.", "This runs the embedded one, without it."
+        )
+    if not create and not Postgres.is_made(settings.data_dir):
+        raise Stop(
+            f"There is no installation in {settings.data_dir.absolute()}.",
+            "REGISTRAR_DATA_DIR names another directory; `registrar databases --create` makes empty ones.",
         )
     try:
         with Embedded.open(settings.data_dir, durable=settings.durable) as embedded:
@@ -109,17 +93,18 @@ def keep_databases() -> Iterator[tuple[Path, str]]:
         raise Stop(str(error)) from None
 
 
-def _run(settings: Settings, work: Callable[["Runtime"], Awaitable[Result]], *, any_schema: bool) -> Result:
+def _run(settings: Settings, work: Callable[["Runtime"], Awaitable[Result]], *, create: bool) -> Result:
     from app.embedded import EmbeddedUnavailable
-    from app.runtime import Runtime
+    from app.runtime import Purpose, Runtime
     from app.secrets import SecretError
 
     quiet(settings)
 
     async def opened() -> Result:
-        runtime = await Runtime.open(settings, process="registrar-cli")
+        purpose = Purpose.CREATE if create else Purpose.LOOK
+        runtime = await Runtime.open(settings, process="registrar-cli", purpose=purpose)
         try:
-            await _check_schema(runtime, settings, any_schema=any_schema)
+            await _check_schema(runtime, settings, any_schema=create)
             return await work(runtime)
         finally:
             await runtime.close()
@@ -134,21 +119,6 @@ def _run(settings: Settings, work: Callable[["Runtime"], Awaitable[Result]], *, 
         raise Stop(refusal.detail) from None
     except (EmbeddedUnavailable, SecretError) as error:
         raise Stop(str(error)) from None
-
-
-def _check_url(name: str, url: str | None) -> None:
-    """The mistakes that would otherwise show as a driver's error. Never quotes: there is a password."""
-    if not url:
-        return
-    try:
-        parts = urlsplit(url)
-        sane = parts.scheme.partition("+")[0] in ("postgresql", "postgres") and (parts.port or 1) > 0
-    except ValueError:
-        sane = False
-    if not sane:
-        raise Stop(
-            f"{name} is not a PostgreSQL URL.", "It looks like postgresql://user:password@host/database."
-        )
 
 
 def _embedded_in(settings: Settings) -> str:

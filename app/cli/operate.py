@@ -8,13 +8,16 @@ import shlex
 import signal
 import sys
 import threading
+import time
+from typing import Annotated
 
 import typer
 
 from app.cli.installation import keep_databases, load_settings, migrate_installation
-from app.cli.outcome import ExitCode
+from app.cli.outcome import ExitCode, Stop
 from app.cli.screen import Screen
 from app.cli.surroundings import OPERATE_PANEL, surroundings
+from app.settings import Settings
 
 app = typer.Typer()
 
@@ -31,10 +34,14 @@ def migrate() -> int:
 
 
 @app.command("databases", rich_help_panel=OPERATE_PANEL)
-def run_databases() -> int:
+def run_databases(
+    create: Annotated[
+        bool, typer.Option("--create", help="Make empty ones where there are none: for a restore.")
+    ] = False,
+) -> int:
     """Run the embedded PostgreSQL and Valkey alone, for a backup or a restore; Ctrl-C ends it."""
     screen = Screen()
-    with keep_databases() as (programs, database_url):
+    with keep_databases(create=create) as (programs, database_url):
         screen.say(f"export PATH={shlex.quote(str(programs))}:$PATH")
         screen.say(f"export DATABASE_URL={shlex.quote(database_url)}")
         screen.say("Running. Paste these two lines where you work; Ctrl-C here when you are done.")
@@ -66,8 +73,37 @@ def run_api(ctx: typer.Context) -> int:
 
 
 @app.command("worker", rich_help_panel=OPERATE_PANEL)
-def run_worker(ctx: typer.Context) -> int:
+def run_worker(
+    ctx: typer.Context,
+    probe: Annotated[
+        bool,
+        typer.Option(
+            "--probe",
+            help="Run none: say whether the one on this machine is alive, for container health checks. "
+            "Exit code 0 or 1.",
+        ),
+    ] = False,
+) -> int:
     """Run a worker, which does the calls to Microsoft. Any number may run."""
-    load_settings()
+    settings = load_settings()
+    if probe:
+        return _probe_worker(settings)
     surroundings(ctx).execute([sys.executable, "-m", "workers.main"])
+    return ExitCode.DONE
+
+
+def _probe_worker(settings: Settings) -> int:
+    """Goes by the file that a worker touches; asks neither the database nor Redis."""
+    try:
+        age = time.time() - settings.alive_file.stat().st_mtime
+    except OSError:
+        raise Stop(
+            "No worker is alive here.", f"It would touch {settings.alive_file}; its log says why it does not."
+        ) from None
+    if age > settings.silence.total_seconds():
+        raise Stop(
+            f"The worker has shown no sign of life for {age:.0f} s.",
+            "It hangs, or was killed: end it and start it again.",
+        )
+    Screen().say("The worker is alive.")
     return ExitCode.DONE

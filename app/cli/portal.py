@@ -16,10 +16,11 @@ from app.cli.api_client import Api, JsonObject
 from app.cli.customers import CONSENT_WORDS, find_customer
 from app.cli.orders import OrderId, find_order
 from app.cli.outcome import ExitCode, Stop
-from app.cli.screen import SHOWN_ROWS, Screen, amount, number
+from app.cli.screen import SHOWN_ROWS, Screen, amount, count_words, number
 from app.cli.surroundings import DEFAULT_URL, ApiKey, ApiUrl, Json, surroundings
+from app.domain.registration import SUCCESS
 
-app = typer.Typer(help="Orders as files for a person, where the API can not be used.", no_args_is_help=True)
+app = typer.Typer(help="Orders as files for a person, where the API cannot be used.", no_args_is_help=True)
 
 BatchId = Annotated[UUID, typer.Argument(help="The file's batch, as `registrar portal files` shows it.")]
 STATES = {
@@ -32,7 +33,8 @@ STATES = {
 NEXT = {
     "held": "`registrar portal consent CUSTOMER --note ...`",
     "queued": "`registrar portal uploaded {batch}`, when it is uploaded.",
-    "submitted": "`registrar portal result {batch} --registered`, or its file instead of --registered.",
+    "submitted": "`registrar portal result {batch} --registered`, or its file instead of --registered. If it "
+    "was not uploaded after all: `registrar portal undo {batch}`.",
 }
 """The steps are for every caller of the API; this is how the next one is said with this program."""
 
@@ -63,6 +65,8 @@ def show_files(
         _show(screen, files)
         for path in written:
             screen.say(f"Written: {path}")
+        if out is not None:
+            _say_left_out(screen, files)
     waiting = any(file["state"] == "held" for file in files)
     return ExitCode.WAITING if waiting else ExitCode.DONE
 
@@ -92,6 +96,15 @@ def _show(screen: Screen, files: list[JsonObject]) -> None:
             screen.say(f"  Here: {NEXT[file['state']].format(batch=file['batch_id'])}")
 
 
+def _say_left_out(screen: Screen, files: list[JsonObject]) -> None:
+    """Which files --out has not written, and why."""
+    for file in files:
+        if file["state"] != "queued":
+            screen.say(f"Not written: {file['name']}, {STATES.get(file['state'], file['state'])}.")
+        elif not file["href"]:
+            screen.say(f"Not written: {file['name']}, it cannot be made now.")
+
+
 def _write_all(api: Api, files: list[JsonObject], folder: Path) -> list[Path]:
     """Those that are to be uploaded. What is written already is left as it is."""
     ready = [file for file in files if file["href"] and file["state"] == "queued"]
@@ -99,7 +112,7 @@ def _write_all(api: Api, files: list[JsonObject], folder: Path) -> list[Path]:
         folder.mkdir(parents=True, exist_ok=True)
         return [_write(api.download(file["href"]), folder / Path(file["name"]).name) for file in ready]
     except OSError as error:
-        raise Stop(f"The files can not be written to {folder}: {error.strerror or error}.") from None
+        raise Stop(f"The files cannot be written to {folder}: {error.strerror or error}.") from None
 
 
 def _write(content: bytes, path: Path) -> Path:
@@ -138,6 +151,33 @@ def mark_uploaded(
     return ExitCode.DONE
 
 
+@app.command("undo")
+def undo_upload(
+    ctx: typer.Context,
+    batch: BatchId,
+    refused: Annotated[
+        str | None, typer.Option(help="The portal's words, where it refused the whole file.")
+    ] = None,
+    api_url: ApiUrl = DEFAULT_URL,
+    api_key: ApiKey = None,
+    json: Json = False,
+) -> int:
+    """Say that a file is not with the portal: marked by mistake, or refused.
+
+    Its devices wait again and none has failed. Upload the file again, or
+    cancel the order.
+    """
+    screen = Screen(json=json)
+    body = orjson.dumps({} if refused is None else {"refused": refused})
+    with surroundings(ctx).api(api_url, api_key) as api:
+        undone = api.post(f"/v1/batches/{batch}:undo-upload", body).body
+    if json:
+        screen.document(undone)
+    else:
+        screen.say(f"{amount(undone['counts']['total'], 'device')} of {undone['group_tag']}: to be uploaded.")
+    return ExitCode.DONE
+
+
 @app.command("result")
 def record_result(
     ctx: typer.Context,
@@ -146,6 +186,13 @@ def record_result(
     registered: Annotated[
         bool, typer.Option("--registered", help="Every device that has no outcome yet is registered.")
     ] = False,
+    failed: Annotated[
+        str | None,
+        typer.Option(
+            help="Every device that has no outcome yet failed with this code of Microsoft's, as 808.",
+            metavar="CODE",
+        ),
+    ] = None,
     correct: Annotated[
         bool, typer.Option("--correct", help="Replace what was recorded by mistake, also at the end.")
     ] = False,
@@ -153,18 +200,20 @@ def record_result(
     api_key: ApiKey = None,
     json: Json = False,
 ) -> int:
-    """Record what became of a file's devices: from the portal's file, or all registered.
+    """Record what became of a file's devices: from the portal's list, or all alike.
 
-    --registered needs a file that is marked as uploaded. A list of your own
-    will do as the portal's: columns `Serial number` (or `PKID`) and `Status`.
-    Ends with 2 when devices are left without an outcome, or lines fitted none.
+    --registered and --failed need a file that is marked as uploaded. A list of
+    your own will do: columns `Serial number` (or `PKID`) and `Status`. So will
+    the text of Intune's notification, which names rows of the file.
+    Ends with 2 when devices failed, are left without an outcome, or lines fitted none.
     """
     screen = Screen(json=json)
-    if registered == (file is not None):
-        raise Stop("Give either the portal's file of results, or --registered.")
+    if [registered, failed is not None, file is not None].count(True) != 1:
+        raise Stop("Give the portal's list of results, or --registered, or --failed CODE.")
     with surroundings(ctx).api(api_url, api_key) as api:
         if file is None:
-            body = orjson.dumps({"outcome": "registered", **({"correct": True} if correct else {})})
+            outcome = {"outcome": "registered"} if failed is None else {"outcome": "failed", "code": failed}
+            body = orjson.dumps(outcome | ({"correct": True} if correct else {}))
             said = api.post(f"/v1/batches/{batch}:record-outcome", body).body
         else:
             path = f"/v1/batches/{batch}/portal-result{'?correct=true' if correct else ''}"
@@ -173,18 +222,38 @@ def record_result(
         screen.document(said)
     else:
         _show_recorded(screen, said, "Line" if file else "Entry")
-    return ExitCode.PARTIAL if said["open"] or said["untouched_total"] else ExitCode.DONE
+    failures = sum(count for state, count in said["outcomes"].items() if state not in SUCCESS)
+    left = said["open"] or said["untouched_total"]
+    return ExitCode.PARTIAL if failures or left else ExitCode.DONE
 
 
 def _read(file: Path) -> bytes:
     try:
         return file.read_bytes()
     except OSError as error:
-        raise Stop(f"{file} can not be read: {error.strerror or error}.") from None
+        raise Stop(f"{file} cannot be read: {error.strerror or error}.") from None
 
 
 def _show_recorded(screen: Screen, said: JsonObject, place: str) -> None:
-    screen.say(f"Recorded for {amount(said['recorded'], 'device')}.")
+    order = said["order"]
+    screen.say(
+        f"Order {order['reference']} of {order['customer_name']}, group tag {said['batch']['group_tag']}:"
+    )
+    if not said["recorded"]:
+        screen.say("  nothing recorded")
+    for words, count in count_words(said["outcomes"]):
+        screen.say(f"  {number(count)} {words}")
+    by_row = [device for device in said["devices"] if device["state"] not in SUCCESS]
+    if by_row:
+        screen.say()
+        failures = [
+            (device["file_row"], device["serial_number"] or device["product_key"], device["error_code"])
+            for device in by_row[:SHOWN_ROWS]
+        ]
+        screen.table(("Row of the file", "Device", "Code"), failures)
+        screen.say()
+    if said["unread_columns"]:
+        screen.say(f"Columns that were not read: {', '.join(said['unread_columns'])}.")
     if said.get("corrected"):
         screen.say(f"{amount(said['corrected'], 'device')} of these had another outcome before.")
     if said["again"]:
@@ -210,7 +279,7 @@ def record_consent(
     api_key: ApiKey = None,
     json: Json = False,
 ) -> int:
-    """Record that a customer has consented: at a portal, Registrar can not look it up."""
+    """Record that a customer has consented: at a portal, Registrar cannot look it up."""
     screen = Screen(json=json)
     body = orjson.dumps({"state": "revoked" if revoked else "granted", "note": note})
     with surroundings(ctx).api(api_url, api_key) as api:

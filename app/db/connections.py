@@ -7,8 +7,10 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.paging import Page, PageRequest, cut
-from app.db.sql import Record, execute, fetch_all, fetch_one, insert
+from app.db.sql import Record, execute, fetch_all, fetch_one, insert, listed
+from app.domain.batch import OPEN_BATCH
 from app.domain.ids import PartnerId
+from app.domain.upstream import NOT_UNDERSTOOD
 
 _PORTAL = "c.client_id IS NULL AS portal"
 """Whether its orders are files: fixed when the connection is made, by whether it has an app to call with. No
@@ -160,16 +162,22 @@ async def note_trouble(
 async def clear_trouble(
     session: AsyncConnection, partner_id: PartnerId, connection_id: UUID, *, unless_code: str | None = None
 ) -> bool:
-    """False when there was none, or the one that this proof does not disprove."""
+    """False when there was none, or the one that this proof does not disprove: a good answer says nothing
+    of one that could not be read while an open batch still waits to read it.
+    """
     return bool(
         await execute(
             session,
             "UPDATE connections SET trouble_code = NULL, trouble_said = NULL, trouble_since = NULL, "
             "not_before = NULL WHERE partner_id = :partner AND id = :id AND trouble_code IS NOT NULL "
-            "AND trouble_code IS DISTINCT FROM CAST(:unless AS text)",
+            "AND trouble_code IS DISTINCT FROM CAST(:unless AS text) AND NOT (trouble_code = :unread "
+            "AND EXISTS (SELECT FROM batches b WHERE b.partner_id = :partner "
+            "AND b.connection_id = connections.id AND b.failure_code = :unread "
+            f"AND b.state IN ({listed(OPEN_BATCH)})))",
             partner=partner_id,
             id=connection_id,
             unless=unless_code,
+            unread=NOT_UNDERSTOOD,
         )
     )
 

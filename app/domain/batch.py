@@ -30,7 +30,8 @@ BATCH_TRANSITIONS: dict[BatchState, frozenset[BatchState]] = {
     # SUBMITTED at once: a person has uploaded its file at a portal.
     _B.QUEUED: frozenset({_B.HELD, _B.SUBMITTING, _B.SUBMITTED, _B.CANCELLED, _B.SETTLED}),
     _B.SUBMITTING: frozenset({_B.QUEUED, _B.HELD, _B.SUBMITTED, _B.UNKNOWN, _B.SETTLED}),
-    _B.SUBMITTED: frozenset({_B.UNKNOWN, _B.SETTLED}),
+    # QUEUED: a person says that the file was not uploaded to the portal after all.
+    _B.SUBMITTED: frozenset({_B.QUEUED, _B.UNKNOWN, _B.SETTLED}),
     _B.UNKNOWN: frozenset({_B.QUEUED, _B.SUBMITTING, _B.SUBMITTED, _B.SETTLED}),
     _B.SETTLED: frozenset(),
     _B.CANCELLED: frozenset(),

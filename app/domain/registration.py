@@ -112,7 +112,7 @@ _NAMES: dict[str, Meaning] = {
     "storageerror": Meaning(_S.FAILED, "upstream_busy"),
 }
 
-_NUMBERS: dict[str, str] = {
+NUMBERS: dict[str, str] = {
     "640": "storageerror",
     "801": "invalidztdrequestbody",
     "802": "invalidztdhardwarehash",
@@ -152,7 +152,7 @@ def interpret(row: UpstreamRow, *, was_uncertain: bool) -> Meaning | None:
     if not row.code and not row.name:
         return Meaning(_S.REGISTERED, None)
     name = (row.name or "").strip().casefold()
-    meaning = _NAMES.get(name) or _NAMES.get(_NUMBERS.get((row.code or "").strip(), ""))
+    meaning = _NAMES.get(name) or _NAMES.get(NUMBERS.get((row.code or "").strip(), ""))
     if meaning is None:
         return Meaning(_S.FAILED, "upstream_other")
     if meaning.state is _S.ALREADY_REGISTERED and was_uncertain:

@@ -4,8 +4,10 @@
     ├── NotSent               it certainly had no effect; send it again later
     │   ├── Throttled         429: not before `retry_after`
     │   ├── HeldBack          our own budget or breaker says not yet; Microsoft was not asked
-    │   └── Unreachable       no connection, DNS, TLS
+    │   ├── Unreachable       no connection, DNS, TLS
+    │   └── LoginNotUnderstood  the token service's answer cannot be read
     ├── OutcomeUnknown        it may have had its effect: timeout, reset, 5xx
+    │   └── NotUnderstood     there was an answer, and it cannot be read
     ├── Refused               a definite no to this very request
     │   └── NoRelationship    the customer has not (or no longer) agreed
     └── ConnectionTrouble     the partner's access is broken until a person mends it
@@ -72,6 +74,26 @@ class OutcomeUnknown(UpstreamFailure):
     def __init__(self, said: Said | None = None, *, answered: bool) -> None:
         super().__init__("upstream_unavailable", said)
         self.answered = answered
+
+
+NOT_UNDERSTOOD = "upstream_not_understood"
+"""An answer came that is not JSON, has another shape, or lacks what it must have. Waiting alone may not
+mend that, so it is shown as the connection's trouble, whatever the call was."""
+
+
+class NotUnderstood(OutcomeUnknown):
+    """Something answered, and the answer cannot be read."""
+
+    def __init__(self, said: Said | None = None) -> None:
+        UpstreamFailure.__init__(self, NOT_UNDERSTOOD, said)
+        self.answered = True
+
+
+class LoginNotUnderstood(NotSent):
+    """The token service answered, and the answer cannot be read. The call itself was not made."""
+
+    def __init__(self, said: Said | None = None) -> None:
+        super().__init__(NOT_UNDERSTOOD, said)
 
 
 class Refused(UpstreamFailure):

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from app.embedded.errors import EmbeddedUnavailable
+from app.embedded.errors import EmbeddedUnavailable, NoInstallation
 from app.embedded.postgres import Postgres
 from app.embedded.programs import Binaries, binaries
 from app.embedded.server import Server
@@ -24,6 +24,7 @@ __all__ = [
     "Embedded",
     "EmbeddedUnavailable",
     "Endpoints",
+    "NoInstallation",
     "Postgres",
     "Server",
     "Valkey",

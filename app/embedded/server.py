@@ -40,6 +40,11 @@ class Server(ABC):
         self._ownership: int | None = None
         self._sockets = self.data_dir / "run"
 
+    @classmethod
+    def is_made(cls, data_dir: Path) -> bool:
+        """Whether this directory has data of such a server. Makes nothing."""
+        return (data_dir / cls.name).exists()
+
     @property
     def owned(self) -> bool:
         """Whether this process started the server that runs now."""

@@ -47,14 +47,15 @@ class Archive:
             raise damaged() from None
         if sum(part.file_size for part in parts) > MAX_BYTES:
             raise too_large()
-        self._parts = {part.filename.casefold().lstrip("/"): part for part in parts}
+        # Programs of Windows write backslashes; capitals do not count.
+        self._parts = {_name(part.filename): part for part in parts}
 
     def __contains__(self, name: str) -> bool:
-        return name.casefold() in self._parts
+        return _name(name) in self._parts
 
     def open(self, name: str) -> "Part":
         """Raises UnreadableFile when there is no such part."""
-        part = self._parts.get(name.casefold())
+        part = self._parts.get(_name(name))
         if part is None:
             raise damaged()
         check_ratio(part.file_size, part.compress_size)
@@ -99,6 +100,10 @@ class Part:
         self._given += len(data)
         check_ratio(self._given, self._packed)
         return data
+
+
+def _name(written: str) -> str:
+    return written.replace("\\", "/").casefold().lstrip("/")
 
 
 def damaged() -> UnreadableFile:

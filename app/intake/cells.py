@@ -15,6 +15,7 @@ EXACT: Final = 15
 """Digits that a spreadsheet keeps of a number."""
 
 _EPOCH: Final = datetime(1899, 12, 30)  # noqa: DTZ001 - a sheet's dates have no zone
+_EPOCH_1904: Final = _EPOCH + timedelta(days=1462)
 
 
 class Mark(Enum):
@@ -25,6 +26,8 @@ class Mark(Enum):
     DATE = auto()
     ERROR = auto()
     BOOLEAN = auto()
+    UNCALCULATED = auto()
+    """A formula whose result the file does not hold."""
 
 
 class SheetRow(NamedTuple):
@@ -32,6 +35,7 @@ class SheetRow(NamedTuple):
     cells: list[str]
     marks: list[tuple[int, Mark]]
     notices: tuple[Notice, ...]
+    is_hidden: bool = False
 
 
 class Values:
@@ -106,7 +110,7 @@ def _of_number(value: str, style: str, styles: Styles) -> tuple[str, Mark | None
         return "", None
     number = int(style) if style.isascii() and style.isdecimal() and len(style) < 6 else 0
     if number in styles.dates:
-        return _as_date(value), Mark.DATE
+        return _as_date(value, _EPOCH_1904 if styles.counts_from_1904 else _EPOCH), Mark.DATE
     if value.isascii() and value.isdecimal() and len(value) <= EXACT:
         width = styles.digits.get(number)
         return (value, Mark.NUMBER) if width is None else (value.zfill(width), None)
@@ -127,9 +131,9 @@ def _unusual(value: str) -> tuple[str, Mark]:
     return digits, Mark.NUMBER if len(digits.lstrip("-")) <= EXACT else Mark.ROUNDED
 
 
-def _as_date(value: str) -> str:
+def _as_date(value: str, epoch: datetime) -> str:
     try:
-        moment = _EPOCH + timedelta(days=float(value))
+        moment = epoch + timedelta(days=float(value))
     except (ValueError, OverflowError):
         return value
     return (

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Final
 
-from app.intake import encodings, layout, shaping
+from app.intake import encodings, foreign, layout, shaping
 from app.intake.encodings import Encoding, Text
 from app.intake.layout import Layout
 from app.intake.profiles import Profile
@@ -44,7 +44,7 @@ def read(head: Head, stream: Source, profile: Profile | None = None) -> tuple[Di
 
 
 def _sniff(head: Head, encoding: Encoding, profile: Profile | None) -> tuple[str, Layout]:
-    encodings.refuse_other_text(next(iter(Text(head, None, encoding)), ""))
+    foreign.refuse_text(next(iter(Text(head, None, encoding)), ""))
     best: tuple[str, Layout] | None = None
     samples = {delimiter: _sample(head, encoding, delimiter) for delimiter in DELIMITERS}
     for delimiter, sample in samples.items():

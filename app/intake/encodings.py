@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from app.intake import foreign
 from app.intake.table import Head, Source, UnreadableFile
 
 CHUNK: Final = 16 * 1024
@@ -23,34 +24,6 @@ ACCIDENTS: Final = 4
 """ANSI letters that stand as UTF-8 would have them are accidents while others are so many times as many.
 More of them are UTF-8 with ANSI pasted in: read as such, every one comes out right, and rows say so."""
 
-_AS_CSV: Final = "Save the sheet as .xlsx without a password, or as 'CSV UTF-8', and upload that file."
-_UNPACK: Final = "Unpack it and upload the CSV file inside."
-_SIGNATURES: Final[tuple[tuple[bytes, str, str], ...]] = (
-    (b"\xd0\xcf\x11\xe0", "excel_workbook", f"This is an Excel workbook (.xls, or locked). {_AS_CSV}"),
-    (b"%PDF-", "pdf", "This is a PDF document. Ask its sender for the data as a CSV file."),
-    (b"BZh", "compressed", f"This file is compressed (bzip2). {_UNPACK}"),
-    (b"\xfd7zXZ\x00", "compressed", f"This file is compressed (xz). {_UNPACK}"),
-    (b"\x28\xb5\x2f\xfd", "compressed", f"This file is compressed (zstd). {_UNPACK}"),
-    (b"7z\xbc\xaf\x27\x1c", "compressed", f"This is a 7z archive. {_UNPACK}"),
-    (b"Rar!\x1a\x07", "compressed", f"This is a RAR archive. {_UNPACK}"),
-    (b"MSCF", "cabinet", f"This is a cabinet (.cab). {_UNPACK}"),
-    (b"\x89PNG", "picture", "This is a picture. Upload the CSV file itself, not a photograph of it."),
-    (b"\xff\xd8\xff", "picture", "This is a picture. Upload the CSV file itself, not a photograph of it."),
-    (b"SQLite format 3\x00", "database", "This is a database file. Export the table as CSV and upload that."),
-    (b"MZ", "program", "This is a program. Upload the CSV file that it writes."),
-)  # fmt: skip
-
-_XML: Final = "This is an XML document. Upload the devices as a CSV file."
-_TEXT_FORMATS: Final[tuple[tuple[re.Pattern[str], str, str], ...]] = (
-    (re.compile(r"\s*<(!doctype html|html)\b", re.IGNORECASE), "web_page",
-     "This is a web page. The download probably failed or needs a sign-in: download the CSV file again."),
-    (re.compile(r"\s*<(\?xml|!--|key>|[a-z]\w*[\s>/])", re.IGNORECASE), "xml", _XML),
-    (re.compile(r'\s*(\{\s*["}]|\[\s*[\[{"\]])'), "json",
-     "This is JSON, but not one object per line. Write it so, or send it to the API as an order."),
-    (re.compile(r"\s*\{\\rtf"), "rich_text",
-     "This is a word processor's document. Save it as plain text (CSV)."),
-)  # fmt: skip
-
 _BOMS: Final[tuple[tuple[bytes, str], ...]] = (
     # UTF-32's little-endian mark begins with UTF-16's: the longer one is looked at first.
     (codecs.BOM_UTF32_LE, "utf-32-le"),
@@ -59,7 +32,6 @@ _BOMS: Final[tuple[tuple[bytes, str], ...]] = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
-_CONTROLS: Final = re.compile(rb"[\x00-\x08\x0e-\x19\x1c-\x1f\x7f]")
 _DAMAGE: Final = re.compile("[\x00\ufffd\udc80-\udcff]")
 _NOT_UTF8: Final = re.compile("[\udc80-\udcff]")
 
@@ -79,34 +51,15 @@ class Encoding:
 def detect(head: Head) -> Encoding:
     """The encoding of a text. Raises UnreadableFile for what is not one."""
     data = head.data
-    _refuse_signatures(data)
+    foreign.refuse_signatures(data)
     for mark, codec in _BOMS:
         if data.startswith(mark):
             return Encoding(codec, len(mark))
     if b"\x00" in data:
         return Encoding(_utf16_without_mark(data), 0)
-    if len(_CONTROLS.findall(data)) * 100 > len(data):
+    if len(foreign.CONTROLS.findall(data)) * 100 > len(data):
         raise _binary()
     return Encoding("utf-8" if _is_utf8(head) else "cp1252", 0)
-
-
-def refuse_other_text(text: str) -> None:
-    """Raises UnreadableFile when a text is of a kind that has no delimited rows."""
-    for pattern, code, words in _TEXT_FORMATS:
-        if pattern.match(text):
-            raise UnreadableFile(code, words)
-
-
-def _refuse_signatures(data: bytes) -> None:
-    if data.startswith((b"PK\x03\x04", b"PK\x05\x06")):
-        if b"opendocument" in data[:128]:
-            words = "This is an OpenDocument sheet. Save it as .xlsx or CSV, and upload that."
-            raise UnreadableFile("excel_workbook", words)
-        raise UnreadableFile("compressed", f"This is a zip archive. {_UNPACK}")
-    for magic, code, words in _SIGNATURES:
-        # A signature of letters may begin a serial number; a program or archive also has binary data.
-        if data.startswith(magic) and (not magic.isalnum() or _CONTROLS.search(data)):
-            raise UnreadableFile(code, words)
 
 
 def _binary() -> UnreadableFile:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Final
 from xml.parsers import expat
 
-from app.intake import encodings, profiles
+from app.intake import encodings, foreign, profiles
 from app.intake.encodings import Text, mend
 from app.intake.markup import Names
 from app.intake.profiles import Profile
@@ -24,7 +24,6 @@ MAX_TOKEN: Final = 1024 * 1024
 
 _COLUMNS: Final = ("ProductKeyID", "HardwareHash")
 _XML: Final = re.compile(r"\s*<(\?xml|!--|!doctype(?!\s+html)|(\w+:)?keys?\b|\w+[\s>])", re.IGNORECASE)
-_HTML: Final = re.compile(r"\s*<(!doctype\s+html|html)\b", re.IGNORECASE)
 _TOO_LONG: Final = Notice(
     "cell_too_long", f"A value has more than {MAX_FIELD:,} characters and was left out."
 )
@@ -37,7 +36,7 @@ def claims(head: Head) -> bool:
     except UnreadableFile:
         return False
     text = next(iter(Text(head, None, encoding)), "")
-    return _XML.match(text) is not None and _HTML.match(text) is None
+    return _XML.match(text) is not None and not foreign.is_other_markup(text)
 
 
 def read(head: Head, stream: Source, profile: Profile | None = None) -> tuple[Dialect, Iterator[Row]]:

@@ -1,8 +1,14 @@
-"""The parts of a workbook that say how its sheets are to be read: their list and their styles."""
+"""The parts of a workbook that say how its sheets are to be read: their list and their styles.
 
+Parts are found as the format says: by the types of the relationships that lead to them, or by the
+archive's list of content types. Programs are free to name them, so a name says nothing.
+"""
+
+from collections.abc import Iterator
 from dataclasses import dataclass
-from posixpath import normpath
+from posixpath import basename, dirname, join, normpath
 from typing import Final
+from urllib.parse import unquote
 
 from app.intake.archive import Archive, damaged
 from app.intake.markup import Names, attributes, walk
@@ -13,64 +19,183 @@ MAX_LISTED: Final = 1_000
 MAX_STYLES: Final = 65_536
 """As many as Excel allows."""
 MAX_NAME: Final = 100
+TRUE: Final = frozenset({"1", "true", "on"})
+"""How an attribute says yes."""
 
 _BUILT_IN_DATES: Final = frozenset((*range(14, 23), *range(27, 37), *range(45, 48), *range(50, 59)))
+_CONTENT_TYPES: Final = "[Content_Types].xml"
+_NO_WORKBOOK: Final = (
+    "This is an office document, but not an Excel workbook (.xlsx). Save the sheet as .xlsx or "
+    "'CSV UTF-8 (comma delimited)' and upload that."
+)
+_BINARY: Final = (
+    "This is a binary Excel workbook (.xlsb). Open it in Excel, save it as .xlsx or 'CSV UTF-8 (comma "
+    "delimited)', and upload that."
+)
+_ARCHIVE: Final = "This is a zip archive. Unpack it and upload the file with the devices inside."
 
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
     name: str
     part: str
+    is_hidden: bool = False
 
 
-def sheets_of(archive: Archive) -> list[Sheet]:
-    """The worksheets in the order of their tabs. UnreadableFile when there are none."""
-    if "xl/workbook.xml" not in archive:
-        raise UnreadableFile(
-            "excel_workbook",
-            "This is an office document, but not an Excel workbook (.xlsx). Save the sheet as .xlsx or "
-            "'CSV UTF-8 (comma delimited)' and upload that.",
-        )
-    names = Names()
-    listed: list[tuple[str, str]] = []
-    targets: dict[str, str] = {}
+@dataclass(frozen=True, slots=True)
+class Book:
+    """The worksheets in the order of their tabs, and the parts that all of them share."""
 
-    def sheet(name: str, pairs: list[str]) -> None:
-        if names.of(name, pairs) == "sheet" and len(listed) < MAX_LISTED:
-            found = attributes(pairs)
-            listed.append((found.get("name", "")[:MAX_NAME], found.get("id", "")))
+    sheets: tuple[Sheet, ...]
+    styles: str | None
+    texts: str | None
+    counts_from_1904: bool
+    """Whether its dates are days since 1904, as Excel for Macintosh wrote them."""
 
-    def relation(name: str, pairs: list[str]) -> None:
-        if names.of(name, pairs) == "Relationship" and len(targets) < MAX_LISTED:
-            found = attributes(pairs)
-            if found.get("Type", "").endswith("/worksheet"):
-                targets[found.get("Id", "")] = _path(found.get("Target", ""))
 
-    for _ in walk(archive.open("xl/workbook.xml"), sheet):
-        pass
-    for _ in walk(archive.open("xl/_rels/workbook.xml.rels"), relation):
-        pass
-    found = [Sheet(name, targets[id]) for name, id in listed if id in targets and targets[id] in archive]
-    if not found:
+@dataclass(frozen=True, slots=True)
+class _Relation:
+    id: str
+    type: str
+    """The last word of its type: the words in front differ between the two forms of the format."""
+    part: str
+
+
+def book_of(archive: Archive) -> Book:
+    """Raises UnreadableFile for an archive that is no workbook, or has no worksheet."""
+    types = _content_types(archive)
+    relations = list(_relations(archive, ""))
+    if _CONTENT_TYPES not in archive and not relations:
+        raise UnreadableFile("compressed", _ARCHIVE)
+    part = (
+        _of_type(relations, "officeDocument") or _of_content(archive, types, ".main+xml") or "xl/workbook.xml"
+    )
+    if part not in archive:
+        raise UnreadableFile("excel_workbook", _NO_WORKBOOK)
+    if part.lower().endswith(".bin"):
+        raise UnreadableFile("excel_workbook", _BINARY)
+    relations = list(_relations(archive, part))
+    listed, counts_from_1904 = _listed(archive, part)
+    worksheets = {found.id: found.part for found in relations if found.type == "worksheet"}
+    sheets = tuple(
+        Sheet(name, worksheets[id], is_hidden)
+        for name, id, is_hidden in listed
+        if worksheets.get(id, "") in archive
+    )
+    if not sheets:
         raise damaged()
-    return found
+    return Book(
+        sheets,
+        _of_type(relations, "styles") or _of_content(archive, types, ".styles+xml"),
+        _of_type(relations, "sharedStrings") or _of_content(archive, types, ".sharedStrings+xml"),
+        counts_from_1904,
+    )
 
 
-def _path(target: str) -> str:
-    return normpath(target.lstrip("/") if target.startswith("/") else f"xl/{target}")
+def _listed(archive: Archive, part: str) -> tuple[list[tuple[str, str, bool]], bool]:
+    """The sheets by name, relation and whether they are hidden; and whether dates count from 1904."""
+    names = Names()
+    listed: list[tuple[str, str, bool]] = []
+    root = ""
+    counts_from_1904 = False
+
+    def start(name: str, pairs: list[str]) -> None:
+        nonlocal root, counts_from_1904
+        kind = names.of(name, pairs)
+        root = root or kind
+        if kind == "sheet" and len(listed) < MAX_LISTED:
+            found = attributes(pairs)
+            is_hidden = found.get("state", "visible") != "visible"
+            listed.append((found.get("name", "")[:MAX_NAME], found.get("id", ""), is_hidden))
+        elif kind == "workbookPr":
+            counts_from_1904 = attributes(pairs).get("date1904") in TRUE
+
+    for _ in walk(archive.open(part), start):
+        pass
+    if root != "workbook":
+        raise UnreadableFile("excel_workbook", _NO_WORKBOOK)
+    return listed, counts_from_1904
+
+
+def _relations(archive: Archive, part: str) -> Iterator[_Relation]:
+    """Those of a part, or of the whole archive; only to parts that are there."""
+    name = join(dirname(part), "_rels", f"{basename(part)}.rels")
+    if name not in archive:
+        return
+    names = Names()
+    found: list[dict[str, str]] = []
+
+    def start(name: str, pairs: list[str]) -> None:
+        if names.of(name, pairs) == "Relationship" and len(found) < MAX_LISTED:
+            found.append(attributes(pairs))
+
+    for _ in walk(archive.open(name), start):
+        pass
+    for pairs in found:
+        if pairs.get("TargetMode") == "External":
+            continue
+        target = _target(archive, part, pairs.get("Target", ""))
+        if target is not None:
+            yield _Relation(pairs.get("Id", ""), pairs.get("Type", "").rpartition("/")[2], target)
+
+
+def _target(archive: Archive, part: str, written: str) -> str | None:
+    path = written.replace("\\", "/")
+    path = normpath(path if path.startswith("/") else join("/", dirname(part), path)).lstrip("/")
+    return next((name for name in (path, unquote(path)) if name in archive), None)
+
+
+def _of_type(relations: list[_Relation], type_: str) -> str | None:
+    return next((found.part for found in relations if found.type == type_), None)
+
+
+def _content_types(archive: Archive) -> dict[str, str]:
+    """Part -> what it holds, for parts that are listed one by one."""
+    types: dict[str, str] = {}
+    if _CONTENT_TYPES not in archive:
+        return types
+    names = Names()
+
+    def start(name: str, pairs: list[str]) -> None:
+        if names.of(name, pairs) == "Override" and len(types) < MAX_LISTED:
+            found = attributes(pairs)
+            types[found.get("PartName", "").replace("\\", "/").lstrip("/")] = found.get("ContentType", "")
+
+    for _ in walk(archive.open(_CONTENT_TYPES), start):
+        pass
+    return types
+
+
+def _of_content(archive: Archive, types: dict[str, str], ending: str) -> str | None:
+    """The part that holds this of a workbook, for archives whose relationships do not lead to it."""
+    return next(
+        (
+            part
+            for part, held in types.items()
+            if part in archive and held.endswith(ending) and ("spreadsheet" in held or "excel" in held)
+        ),
+        None,
+    )
 
 
 class Styles:
     """By the number of a cell's style: whether it shows dates, and to how many digits it fills up."""
 
-    def __init__(self, dates: frozenset[int] = frozenset(), digits: dict[int, int] | None = None) -> None:
+    def __init__(
+        self,
+        dates: frozenset[int] = frozenset(),
+        digits: dict[int, int] | None = None,
+        *,
+        counts_from_1904: bool = False,
+    ) -> None:
         self.dates = dates
         self.digits = digits or {}
+        self.counts_from_1904 = counts_from_1904
 
     @classmethod
-    def of(cls, archive: Archive) -> "Styles":
-        if "xl/styles.xml" not in archive:
-            return cls()
+    def of(cls, archive: Archive, book: Book) -> "Styles":
+        if book.styles is None:
+            return cls(counts_from_1904=book.counts_from_1904)
         names = Names()
         formats: dict[int, str] = {}
         used: list[int] = []
@@ -92,7 +217,7 @@ class Styles:
             if names.of(name) == "cellXfs":
                 inside = False
 
-        for _ in walk(archive.open("xl/styles.xml"), start, end):
+        for _ in walk(archive.open(book.styles), start, end):
             pass
         dates = {at for at, id in enumerate(used) if id in _BUILT_IN_DATES or _is_date(formats.get(id, ""))}
         digits = {
@@ -100,7 +225,7 @@ class Styles:
             for at, id in enumerate(used)
             if (code := formats.get(id, "")) and not code.strip("0") and len(code) < 64
         }
-        return cls(frozenset(dates), digits)
+        return cls(frozenset(dates), digits, counts_from_1904=book.counts_from_1904)
 
 
 def _number(text: str | None) -> int:

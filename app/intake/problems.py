@@ -20,6 +20,7 @@ _LICENSE_KEY: Final = re.compile(
     r"^[A-Z0-9]{5}(?:[\W_]{0,3}[A-Z0-9]{5}){4}$|(?<![A-Z0-9])[A-Z0-9]{5}(?:[\W_]{1,3}[A-Z0-9]{5}){4}(?![A-Z0-9])",
     re.IGNORECASE | re.ASCII,
 )
+_MISSING: Final = ("missing_identity", "incomplete_tuple")
 _BLOB: Final = re.compile(r"[A-Za-z0-9+/=_-]{48}")
 """Longer than any serial number; a hash, whole or a piece of one."""
 
@@ -48,6 +49,9 @@ def problems_of(row: Row, checked: CheckedDevice) -> tuple[Problem, ...]:
     """The row's problems, errors first, otherwise in the order in which they were found."""
     noticed = [*_noticed(row)]
     told = {(problem.code, problem.field) for problem in noticed}
+    if any(problem.code == "formula_without_result" for problem in noticed):
+        # That the value is missing follows from it.
+        told |= {(code, None) for code in _MISSING}
     # What the reader has told, of this value or of the whole row, is not told again by the value's own look.
     found = [
         *noticed,

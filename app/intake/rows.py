@@ -13,9 +13,9 @@ from app.intake import delimited, json_lines, oa3, workbook
 from app.intake.bounds import GZIP, Inflated, Limited
 from app.intake.columns import FIELDS
 from app.intake.profiles import Profile
-from app.intake.table import Dialect, Head, Kind, Notice, Reader, Row, Source, UnreadableFile
+from app.intake.table import Dialect, Head, Kind, Notice, Reader, Row, Source, UnreadableFile, Wanted
 
-__all__ = ["FIELDS", "Dialect", "Kind", "Notice", "Row", "UnreadableFile", "read"]
+__all__ = ["FIELDS", "Dialect", "Kind", "Notice", "Row", "UnreadableFile", "Wanted", "read"]
 
 SNIFF: Final = 64 * 1024
 """Bytes looked at before the dialect is fixed."""
@@ -24,10 +24,13 @@ READERS: Final[tuple[Reader, ...]] = (workbook, oa3, json_lines, delimited)
 """In the order in which they are asked; delimited text claims everything and comes last."""
 
 
-def read(stream: BinaryIO, profile: Profile | None = None) -> tuple[Dialect, Iterator[Row]]:
+def read(
+    stream: BinaryIO, profile: Profile | None = None, wanted: Wanted | None = None
+) -> tuple[Dialect, Iterator[Row]]:
     """Find out how the file is written and hand out its rows one by one.
 
     `profile` is a supplier's saved mapping, which outranks names and content where it speaks.
+    `wanted` says what to read of a workbook.
 
     The stream is read from where it stands, forwards only, and is not closed. Rows come lazily:
     the stream must stay open until the iterator is used up.
@@ -44,8 +47,13 @@ def read(stream: BinaryIO, profile: Profile | None = None) -> tuple[Dialect, Ite
             raise UnreadableFile("gzip", "This is a gzip file inside a gzip file. Compress it only once.")
     if not head.data:
         raise UnreadableFile("empty_file", "The file is empty. Export it again, then upload it.")
-    reader = next(reader for reader in READERS if reader.claims(head))
-    dialect, rows = reader.read(head, source, profile)
+    if workbook.claims(head):
+        dialect, rows = workbook.read(head, source, profile, wanted)
+    else:
+        if wanted is not None and wanted.sheet is not None:
+            raise UnreadableFile("sheet_unknown", "This is no workbook: it has no sheets to choose from.")
+        reader = next(reader for reader in READERS if reader.claims(head))
+        dialect, rows = reader.read(head, source, profile)
     return replace(dialect, container=container), rows
 
 

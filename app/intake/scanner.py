@@ -7,7 +7,7 @@ from typing import Final
 from app.intake.cells import Mark, SheetRow, Values
 from app.intake.pieces import Pieces, Rest
 from app.intake.records import MAX_CELLS, Block
-from app.intake.shapes import Found, Shape
+from app.intake.shapes import HIDDEN, Found, Shape
 from app.intake.table import Notice
 from app.intake.texts import CHARACTERS, resolved
 
@@ -21,8 +21,9 @@ _CELL: Final = re.compile(
     f'|<is><t(?: xml:space="preserve")?>({CHARACTERS})</t></is>)?</c>)'
 )
 _ROW: Final = re.compile(
-    r'\s*((?:<row r="[0-9]{1,9}"(?: [^<>]*)?/>\s*)*+)<row r="([0-9]{1,9})"(?: [^<>]*)?(?<!/)>'
+    r'\s*((?:<row r="[0-9]{1,9}"(?: [^<>]*)?/>\s*)*+)<row r="([0-9]{1,9})"((?: [^<>]*)?)(?<!/)>'
 )
+_HIDDEN: Final = re.compile(HIDDEN)
 _EMPTY_ROW: Final = re.compile('<row r="([0-9]{1,9})"')
 
 
@@ -115,4 +116,5 @@ class Scanner:
             return None
         for number in (*_EMPTY_ROW.findall(opening.group(1)), opening.group(2)):
             self.line = max(self.line + 1, int(number))
-        return SheetRow(self.line, cells or [""] * bool(flaws), marks, tuple(flaws)), matches
+        is_hidden = _HIDDEN.search(opening.group(3)) is not None
+        return SheetRow(self.line, cells or [""] * bool(flaws), marks, tuple(flaws), is_hidden), matches

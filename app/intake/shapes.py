@@ -21,6 +21,9 @@ MAX_TRIES: Final = 16
 """Rows of one sheet that are looked at to learn from: what is still different is taken apart by itself."""
 MAX_SLOTS: Final = 64
 
+HIDDEN: Final = r"""\s(?:hidden=["'](?:1|true|on)["']|ht=["']0(?:\.0*)?["'])"""
+"""A pattern of what hides a row, among its attributes."""
+
 Found = tuple[str, str, str, str, str, str]
 """A cell as the general pattern finds it: letters, style, type, and its value as one of three."""
 
@@ -192,4 +195,5 @@ def _pattern(seen: dict[_Slot, set[str]]) -> re.Pattern[str]:
     for slot in sorted(seen, key=lambda slot: slot.at):
         ways.setdefault(slot.letters, []).append(f"(?:{'|'.join(sorted(seen[slot]))}){slot.form.value}")
     cells = "".join(f'(?><c r="{letters}[0-9]{{1,7}}"(?:{"|".join(had)})|)' for letters, had in ways.items())
-    return re.compile(f'\\s*<row r="([0-9]{{1,9}})"(?: [^<>]*)?(?<!/)>{cells}</row>|(.+)', re.DOTALL)
+    row = f'\\s*<row r="([0-9]{{1,9}})"(?![^<>]*{HIDDEN})(?: [^<>]*)?(?<!/)>'
+    return re.compile(f"{row}{cells}</row>|(.+)", re.DOTALL)

@@ -8,7 +8,7 @@ any good is decided in `app.domain`. A notice names columns and lines, never a v
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from app.domain.catalogue import Severity, lookup
 
@@ -61,6 +61,25 @@ class Dialect:
     """What the file was packed in (`gzip`), None when it was not."""
     sheet: str | None = None
     """The sheet of a workbook that is read."""
+
+    @property
+    def omits(self) -> bool:
+        """Whether devices may have been left out that nobody said to leave out."""
+        return any(notice.code in OMISSIONS for notice in self.notices)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What the person who gives a workbook says about it. None: nothing was said."""
+
+    sheet: str | None = None
+    """The name of the sheet to be read."""
+    include_hidden: bool | None = None
+    """Whether hidden rows and columns are read; False: they are knowingly left out."""
+
+
+OMISSIONS: Final = frozenset({"sheets_with_devices", "rows_hidden", "columns_hidden"})
+"""Notices about a file of which more than is read may be meant, without anybody having said so."""
 
 
 class Reading(Protocol):

@@ -20,7 +20,7 @@ from app.intake.bounds import CHUNK
 from app.intake.markup import Names, Walk
 from app.intake.pieces import Pieces, Rest
 from app.intake.records import MAX_FIELD
-from app.intake.table import UnreadableFile
+from app.intake.table import Source, UnreadableFile
 
 HELD: Final = 92 * 1024**2
 """Bytes of shared texts that are held in memory; further ones wait in a temporary file."""
@@ -47,7 +47,7 @@ _REFERENCES: Final = {"&lt;": "<", "&gt;": ">", "&quot;": '"', "&apos;": "'", "&
 class SharedTexts:
     """The texts that cells of all sheets point to. Beyond HELD bytes they wait in a temporary file."""
 
-    def __init__(self, archive: Archive) -> None:
+    def __init__(self, archive: Archive, part: str | None) -> None:
         self.has_odd = False
         """Whether one of them is too long or has lost a character, so that its cell needs a notice."""
         self._held: list[str] = []
@@ -55,8 +55,8 @@ class SharedTexts:
         self._size = 0
         self._places = array("Q", [0])
         self._file: IO[bytes] | None = None
-        if "xl/sharedStrings.xml" in archive:
-            self._read(archive)
+        if part is not None:
+            self._read(archive.open(part))
 
     @property
     def count(self) -> int:
@@ -95,8 +95,8 @@ class SharedTexts:
     def _waiting(self, size: int, start: int) -> bytes:
         return b"" if self._file is None else os.pread(self._file.fileno(), size, start)
 
-    def _read(self, archive: Archive) -> None:
-        rest = Rest(archive.open("xl/sharedStrings.xml"))
+    def _read(self, part: Source) -> None:
+        rest = Rest(part)
         reader = _TextReader(self._add)
         walk = Walk(reader.start, reader.end, reader.text)
         if rest.skip_to(_LIST, walk) and reader.last == "sst" and walk.encoding == "utf-8":

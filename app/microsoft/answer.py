@@ -5,6 +5,7 @@ first, Microsoft's code second and its words last, because codes are undocumente
 calls and bodies are missing as often as not. What is not in the tables is kept verbatim in `Said`.
 """
 
+import codecs
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ import orjson
 from app.domain.upstream import (
     ConnectionTrouble,
     NoRelationship,
+    NotUnderstood,
     OutcomeUnknown,
     Refused,
     Said,
@@ -55,20 +57,33 @@ class Reply:
         return self.headers.get(name.lower())
 
     def json(self) -> Any:
-        """The body's value with all property names folded. Raises OutcomeUnknown where it is no JSON.
-
-        A success that can not be read is an unknown outcome: something answered, but who knows what.
-        """
+        """The body's value with all property names folded. Raises NotUnderstood where it is no JSON."""
         try:
-            return fold(orjson.loads(self.body))
-        except orjson.JSONDecodeError:
-            raise OutcomeUnknown(
-                Said(self.status, None, f"the answer is not JSON ({self._media_type})"), answered=True
+            return read_json(self.body)
+        except ValueError:
+            raise NotUnderstood(
+                Said(self.status, None, f"the answer is not JSON ({self._media_type})")
             ) from None
 
     @property
     def _media_type(self) -> str:
         return tidy((self.header("content-type") or "no content type").partition(";")[0], limit=60)
+
+
+def without_mark(body: bytes) -> bytes:
+    """The body without the UTF-8 byte order mark that Partner Center's hosts write before their JSON.
+
+    One mark only: RFC 8259 lets a reader drop it, and a second one is part of the text.
+    """
+    return body.removeprefix(codecs.BOM_UTF8)
+
+
+def read_json(body: bytes) -> Any:
+    """A JSON body of Microsoft's with all property names folded. Raises ValueError where it is no JSON."""
+    try:
+        return fold(orjson.loads(without_mark(body)))
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 def fold(value: Any) -> Any:
@@ -162,8 +177,10 @@ def failure(reply: Reply, *, of_customer: bool, delegated: bool, now: datetime) 
     if status == 401:
         needs_mfa = delegated and _asks_for_mfa(reply, error)
         return ConnectionTrouble("mfa_required" if needs_mfa else "credential_refused", said)
-    if status >= 500 or status < 400 or status == 408:
-        # A redirect is no answer of this API but of something in between; 408 is a gateway's timeout.
+    if status < 400:
+        # No answer of this API: something in between answers in its place.
+        return NotUnderstood(said)
+    if status >= 500 or status == 408:  # a gateway's timeout
         return OutcomeUnknown(said, answered=True)
     return _refusal(_meaning(status, error), said, of_customer)
 
@@ -202,8 +219,8 @@ class _ErrorBody:
     @classmethod
     def read(cls, reply: Reply) -> "_ErrorBody":
         try:
-            body = fold(orjson.loads(reply.body))
-        except orjson.JSONDecodeError:
+            body = read_json(reply.body)
+        except ValueError:
             return cls(None, _plain_words(reply))
         if isinstance(body, str):
             return cls(None, tidy(body, limit=MAX_DESCRIPTION) or None)
@@ -232,7 +249,8 @@ def _first(body: dict[str, Any], names: tuple[str, ...], *, limit: int = MAX_DES
 def _plain_words(reply: Reply) -> str | None:
     """The body where it is a plain sentence; a page of a gateway says less than the status line."""
     media_type = (reply.header("content-type") or "text/plain").lower()
-    text = reply.body[:4_096].decode("utf-8", "replace") if media_type.startswith("text/plain") else ""
+    body = without_mark(reply.body[:4_096]) if media_type.startswith("text/plain") else b""
+    text = body.decode("utf-8", "replace")
     return tidy(text, limit=MAX_DESCRIPTION) or tidy(reply.reason, limit=MAX_DESCRIPTION) or None
 
 

@@ -17,7 +17,14 @@ from uuid import UUID
 import httpx
 
 from app.domain.budget import Permit, Standing
-from app.domain.upstream import ConnectionTrouble, OutcomeUnknown, Said, Unreachable, UpstreamFailure
+from app.domain.upstream import (
+    ConnectionTrouble,
+    NotUnderstood,
+    OutcomeUnknown,
+    Said,
+    Unreachable,
+    UpstreamFailure,
+)
 from app.microsoft.answer import Reply, failure
 from app.microsoft.tokens import TokenService, no_cookies
 from app.settings import Settings
@@ -212,7 +219,7 @@ async def _read(response: httpx.Response) -> Reply:
     async for chunk in response.aiter_bytes():
         body += chunk
         if len(body) > MAX_ANSWER_BYTES:
-            raise OutcomeUnknown(Said(response.status_code, None, "the answer is too large"), answered=True)
+            raise NotUnderstood(Said(response.status_code, None, "the answer is too large"))
     return Reply(response.status_code, bytes(body), _folded_headers(response.headers), response.reason_phrase)
 
 

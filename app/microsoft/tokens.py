@@ -22,8 +22,15 @@ import httpx
 import msal
 import orjson
 
-from app.domain.upstream import ConnectionTrouble, Said, Throttled, Unreachable, UpstreamFailure
-from app.microsoft.answer import read_retry_after, tidy
+from app.domain.upstream import (
+    ConnectionTrouble,
+    LoginNotUnderstood,
+    Said,
+    Throttled,
+    Unreachable,
+    UpstreamFailure,
+)
+from app.microsoft.answer import read_retry_after, tidy, without_mark
 
 PARTNER_CENTER = "https://api.partnercenter.microsoft.com"
 """Partner Center's name in a scope. A name, not an address: a stand-in is asked for the same."""
@@ -61,8 +68,8 @@ class Tokens:
 class TokenService:
     """Entra's token endpoint. Safe to call from many tasks; does not join equal calls into one.
 
-    Every method raises ConnectionTrouble (`mfa_required`, `credential_refused`), Throttled or
-    Unreachable. A token call changes nothing at Microsoft that would have to be looked up, so there
+    Every method raises ConnectionTrouble (`mfa_required`, `credential_refused`), Throttled, Unreachable
+    or LoginNotUnderstood. A token call changes nothing at Microsoft that would have to be looked up, so there
     is no unknown outcome; the exception is a redeemed refresh token whose answer is lost. Entra lets
     the old token live on, so the next redemption goes through; should a tenant's policy revoke it,
     that next call says `credential_refused` and a person signs in again.
@@ -138,7 +145,7 @@ class TokenService:
 def _tokens(answer: Mapping[str, Any]) -> Tokens:
     access_token = answer.get("access_token")
     if not isinstance(access_token, str) or not access_token.isascii() or not access_token.strip():
-        raise Unreachable(Said(description="the token service's answer has no token"))
+        raise LoginNotUnderstood(Said(200, None, "the token service's answer has no token"))
     refresh_token = answer.get("refresh_token")
     try:
         lifetime = int(answer.get("expires_in") or _DEFAULT_LIFETIME_S)
@@ -181,7 +188,7 @@ class _Wire:
         for name in ("authorization_endpoint", "token_endpoint"):
             endpoint = body.get(name)
             if not isinstance(endpoint, str):
-                raise Unreachable(Said(200, None, "the token service's metadata is incomplete"))
+                raise LoginNotUnderstood(Said(200, None, "the token service's metadata is incomplete"))
             _split_known(endpoint)
         return answer
 
@@ -213,7 +220,7 @@ class _Wire:
                 headers=dict(headers or {}),
                 data=data,
             ) as response:
-                body = _read(response, deadline)
+                body = without_mark(_read(response, deadline))
         except httpx.TimeoutException:
             raise Unreachable(Said(description="the token service did not answer in time")) from None
         except httpx.HTTPError as error:
@@ -254,7 +261,9 @@ def _read(response: httpx.Response, deadline: float) -> bytes:
     for chunk in response.iter_bytes():
         body += chunk
         if len(body) > _MAX_ANSWER_BYTES:
-            raise Unreachable(Said(response.status_code, None, "the token service's answer is too large"))
+            raise LoginNotUnderstood(
+                Said(response.status_code, None, "the token service's answer is too large")
+            )
         if time.monotonic() > deadline:
             raise Unreachable(
                 Said(response.status_code, None, "the token service's answer did not end in time")
@@ -314,14 +323,11 @@ def refusal(
     said = Said(status, code, entra.description)
     if status == 429 or entra.codes & _THROTTLED:
         return Throttled(retry_after, said)
-    if (
-        status >= 500
-        or status < 400
-        or not answer
-        or entra.codes & _BUSY
-        or entra.error in ("temporarily_unavailable", "server_error")
-    ):
+    if status >= 500 or entra.codes & _BUSY or entra.error in ("temporarily_unavailable", "server_error"):
         return Unreachable(said)
+    if not entra.error and not entra.codes:
+        words = entra.description or "the token service's answer is neither a token nor an error of Entra's"
+        return LoginNotUnderstood(Said(status, None, words))
     if entra.codes & _MFA or entra.error == "interaction_required":
         return ConnectionTrouble("mfa_required", said)
     return ConnectionTrouble("credential_refused", said)

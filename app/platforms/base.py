@@ -9,18 +9,19 @@ state of a partner: who calls is in the `Access` that every method takes. They r
 
 import importlib
 import pkgutil
-import re
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 from uuid import UUID
+from zlib import crc32
 
 from app.domain import hardware_hash
 from app.domain.batch import SentRow
 from app.domain.catalogue import Finding
 from app.domain.identity import IdentityKind
 from app.domain.registration import UpstreamRow
+from app.domain.upstream import Said
 from app.microsoft.http import Gate, Microsoft
 from app.settings import Settings
 
@@ -74,7 +75,7 @@ class Access(Protocol):
         ...
 
     async def token(self, kind: TokenKind) -> str:
-        """A valid access token. Raises ConnectionTrouble, Unreachable or OutcomeUnknown(login)."""
+        """A valid access token. Raises ConnectionTrouble or NotSent."""
         ...
 
     def forget_token(self, kind: TokenKind) -> None:
@@ -127,6 +128,8 @@ class Progress:
     finished: bool
     rows: Sequence[UpstreamRow]
     """As Microsoft lists them; empty while it says nothing yet."""
+    not_understood: Said | None = None
+    """What in the answer could not be read; the rows are what could."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +182,7 @@ class Driver(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class FileFormat:
-    """The file that a person uploads at a platform's portal, and the file that the portal gives back.
+    """The file that a person uploads at a platform's portal.
 
     Portals take no quotation marks and no encoding but ANSI, so a value that these can not carry has no place
     in the file. ASCII is what every ANSI code page and UTF-8 have in common.
@@ -190,9 +193,6 @@ class FileFormat:
     identity fields, `hardware_hash` or `group_tag`."""
     steps: tuple[str, ...]
     """What the person does, in order; `{customer}`, `{tag}`, `{file}` and `{rows}` are filled in."""
-    read_results: Callable[[Sequence[Mapping[str, str]]], Sequence["PortalAnswer"]]
-    """The portal's result file, row by row: known columns of devices by our field names, all others by their
-    titles. One answer for each row. Raises UnreadableResult where no column tells an outcome."""
     serial_from_hash: bool = False
     """A serial number must be written: where a row has none that tells devices apart, the hash's own."""
     encoding: str = "ascii"
@@ -251,13 +251,20 @@ class FileFormat:
         lines = (self.delimiter.join(cells) + self.line_end for cells in (self.header, *rows))
         return "".join(lines).encode(self.encoding)
 
-    def file_name(self, group_tag: str, number: int = 1) -> str:
-        """From the group tag, safe on every system; `number` counts files that would share a name."""
-        kept = "".join(c if c.isascii() and (c.isalnum() or c in " -_().") else "_" for c in group_tag)
-        stem = kept.strip(" .")[:LONGEST_FILE_NAME].rstrip(" .") or "devices"
-        if stem.partition(".")[0].rstrip().upper() in _RESERVED_NAMES:
-            stem = f"_{stem}"
-        return f"{stem}.csv" if number == 1 else f"{stem} ({number}).csv"
+    def file_name(self, group_tag: str, reference: str, number: int = 1) -> str:
+        """From the group tag and the order's reference, safe on every system.
+
+        So the files of two orders for one customer and tag have two names. `number` counts files of one order
+        that would share a name.
+        """
+        tag = _safe(group_tag)[:LONGEST_NAME_PART].strip(" .") or "devices"
+        order = _safe(reference)[:LONGEST_NAME_PART].strip(" .")
+        if order != reference:
+            # Two references that differ in what was replaced, or behind the end, still have two names.
+            order = f"{order}-{crc32(reference.encode()):08x}".lstrip("-")
+        if tag.partition(".")[0].rstrip().upper() in _RESERVED_NAMES:
+            tag = f"_{tag}"
+        return f"{tag} - {order}.csv" if number == 1 else f"{tag} - {order} ({number}).csv"
 
     def steps_for(self, *, customer: str, group_tag: str, file: str, rows: int) -> list[str]:
         amount = f"{rows:,} device" if rows == 1 else f"{rows:,} devices"
@@ -265,100 +272,16 @@ class FileFormat:
         return [step.format(**filling) for step in self.steps]
 
 
-LONGEST_FILE_NAME = 80
-"""Characters of a file's name before its ending."""
+LONGEST_NAME_PART = 60
+"""Characters of the group tag and of the reference in a file's name."""
 _RESERVED_NAMES = frozenset(
     {"CON", "PRN", "AUX", "NUL", *(f"{port}{n}" for port in ("COM", "LPT") for n in range(1, 10))}
 )
 """Names that Windows keeps for devices."""
 
 
-class UnreadableResult(ValueError):
-    """A portal's result file says nothing of outcomes. The words say what was looked for."""
-
-
-@dataclass(frozen=True, slots=True)
-class PortalAnswer:
-    """What one row of a portal's result file says."""
-
-    answer: UpstreamRow
-    doubt: str | None = None
-    """Why the row tells no outcome; None where it does. Then `answer.done` is false."""
-
-
-@dataclass(frozen=True, slots=True)
-class ResultTitles:
-    """Titles under which a portal tells outcomes, compared by their letters and digits."""
-
-    status: Collection[str]
-    code: Collection[str]
-    name: Collection[str]
-
-    def read(self, rows: Sequence[Mapping[str, str]]) -> list[PortalAnswer]:
-        """A `FileFormat.read_results` for files with one row a device and a column that says how it went."""
-        known = [{_letters(title): value.strip() for title, value in row.items()} for row in rows]
-        titles = {title for row in known for title in row}
-        wanted = [*self.status, *self.code, *self.name]
-        if not titles & {_letters(title) for title in wanted}:
-            raise UnreadableResult(
-                f"No column says what became of the devices. Looked for: {', '.join(wanted)}."
-            )
-        return [self._answer(row) for row in known]
-
-    def _answer(self, row: Mapping[str, str]) -> PortalAnswer:
-        status, code, name = (_first(row, titles) for titles in (self.status, self.code, self.name))
-        if status is not None and _IS_CODE.fullmatch(status):
-            # A person's own list has one column: a code in it says how it went as well as a word does.
-            status, code = None, f"{status} {code}" if code else status
-        word = _letters(status or "")
-        failed = word in _FAILED or bool(code or name)
-        doubt = None
-        if not failed and word in _UNDER_WAY:
-            doubt = "The portal is still working on it." if word else "The row does not say how it went."
-        elif not failed and word not in _SUCCEEDED:
-            doubt = "The word for how it went is not known."
-        # Number and name may stand in one cell, in either order, or one of them in the other's column.
-        said = f"{code or ''} {name or ''}"
-        number, known = _NUMBER.search(said), _NAME.search(said)
-        answer = UpstreamRow(
-            done=doubt is None,
-            code=number.group() if number else code,
-            name=known.group() if known else name or (status if failed and not code else None),
-            serial_number=row.get("serialnumber") or None,
-            product_key=row.get("productkey") or None,
-        )
-        return PortalAnswer(answer, doubt)
-
-
-_NUMBER = re.compile(r"\b[0-9]{3}\b")
-_NAME = re.compile(r"[A-Za-z]*Ztd[A-Za-z]+|StorageError|HashNot4k")
-_IS_CODE = re.compile(rf"{_NUMBER.pattern}|{_NAME.pattern}")
-_SUCCEEDED = frozenset(
-    {
-        "success",
-        "succeeded",
-        "successful",
-        "complete",
-        "completed",
-        "finished",
-        "registered",
-        "imported",
-        "ok",
-    }
-)
-_UNDER_WAY = frozenset({"", "unknown", "pending", "partial", "queued", "processing", "inprogress", "running"})
-_FAILED = frozenset({"error", "errors", "failed", "failure", "finishedwitherrors", "rejected"})
-_NO_ERROR = frozenset({"", "0", "200", "none", "noerror", "null", "na"})
-
-
-def _first(row: Mapping[str, str], titles: Collection[str]) -> str | None:
-    """The first value under one of the titles that says something."""
-    values = (row.get(_letters(title), "") for title in titles)
-    return next((value for value in values if _letters(value) not in _NO_ERROR), None)
-
-
-def _letters(text: str) -> str:
-    return "".join(filter(str.isalnum, text)).casefold()
+def _safe(text: str) -> str:
+    return "".join(c if c.isascii() and (c.isalnum() or c in " -_().") else "_" for c in text)
 
 
 @dataclass(frozen=True, slots=True)

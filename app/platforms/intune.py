@@ -6,20 +6,7 @@ devices"; how a list of results is titled is not published, so Graph's words are
 """
 
 from app.domain.identity import IdentityKind
-from app.platforms.base import Capabilities, Channel, FileFormat, Platform, Profiles, ResultTitles
-
-RESULTS = ResultTitles(
-    status=("Import status", "Device import status", "Status", "State", "Result"),
-    code=("Error code", "Device error code", "Import error code", "Error"),
-    name=(
-        "Error name",
-        "Device error name",
-        "Error message",
-        "Error description",
-        "Error details",
-        "Message",
-    ),
-)
+from app.platforms.base import Capabilities, Channel, FileFormat, Platform, Profiles
 
 PLATFORM = Platform(
     name="intune",
@@ -39,16 +26,19 @@ PLATFORM = Platform(
             ("Group Tag", "group_tag"),
         ),
         serial_from_hash=True,
-        read_results=RESULTS.read,
         steps=(
             "Give {file} ({rows}) to an Intune administrator of {customer}, on a way that is "
             "encrypted: it holds hardware hashes. Do not open it in a spreadsheet program, which changes it.",
             "In the Intune admin center of {customer}: Devices > Enrollment > Windows > Windows Autopilot > "
-            "Devices > Import. Choose {file}. The group tag {tag} is in the file.",
+            "Devices > Import. Choose {file}, then the button Import below it: nothing is imported before "
+            "that. The group tag {tag} is in the file.",
             "Mark the file as uploaded here. Import no second file before Intune has finished with this one.",
             "After some minutes choose Sync, then Refresh: every device of the file has to appear in the "
-            "list. Devices that do not are named in the notification, with Microsoft's code.",
-            "Record the outcome here: all registered, or device by device.",
+            "list. What failed is named in the notification by Microsoft's code and by rows of the CSV file. "
+            "Rows are counted from 1 without the header.",
+            "Record the outcome here: first what failed, by `file_row` or with the notification's words as "
+            "they are. Check that the devices named in the answer are the ones that are missing in Intune's "
+            "list. Then record all others as registered.",
         ),
     ),
 )

@@ -5,13 +5,7 @@ group tag.
 """
 
 from app.domain.identity import IdentityKind
-from app.platforms.base import Capabilities, Channel, FileFormat, Platform, Profiles, ResultTitles
-
-RESULTS = ResultTitles(
-    status=("Status", "Upload status", "State", "Result"),
-    code=("Error code", "Error"),
-    name=("Error name", "Error message", "Error description", "Message"),
-)
+from app.platforms.base import Capabilities, Channel, FileFormat, Platform, Profiles
 
 PLATFORM = Platform(
     name="m365_business",
@@ -30,12 +24,12 @@ PLATFORM = Platform(
             ("Hardware Hash", "hardware_hash"),
         ),
         serial_from_hash=True,
-        read_results=RESULTS.read,
         steps=(
             "Give {file} ({rows}) to an administrator of {customer}, on a way that is encrypted: it "
             "holds hardware hashes. Do not open it in a spreadsheet program, which would change it.",
             "In the Microsoft 365 admin center of {customer}: Devices > Autopilot > Devices > Add devices. "
-            "Choose {file}, and where a name for the list is asked for, enter {tag} to the letter.",
+            "Choose {file}, and where a name for the list is asked for, enter {tag} to the letter. Choose "
+            "Save: nothing is registered before that.",
             "Mark the file as uploaded here.",
             "When the list of devices has been refreshed, every device of the file has to be in it. "
             "This portal's file has no group tag: who needs the tag in Intune sets it there.",

@@ -20,8 +20,8 @@ import orjson
 from app.domain import hardware_hash
 from app.domain.identity import IdentityKind
 from app.domain.registration import UpstreamRow
-from app.domain.upstream import ConnectionTrouble, NoRelationship, OutcomeUnknown, Refused, Said
-from app.microsoft.answer import Reply
+from app.domain.upstream import ConnectionTrouble, NoRelationship, NotUnderstood, Refused, Said
+from app.microsoft.answer import Reply, tidy
 from app.microsoft.http import Call, Gate, Microsoft
 from app.platforms.base import (
     Accepted,
@@ -36,7 +36,6 @@ from app.platforms.base import (
     Platform,
     Profiles,
     Progress,
-    ResultTitles,
     Submission,
     TokenKind,
 )
@@ -56,6 +55,7 @@ _STATUS_NUMBERS = {
     "4": _FINISHED_WITH_ERRORS,
 }
 """The .NET enumeration behind the words, should it ever come as it is stored."""
+_STATUS_WORDS = frozenset({*_STATUS_NUMBERS.values(), "inprogress"})
 _NO_ERROR_CODES = frozenset({"", "0", "200"})
 """`errorCode` of a device without error. Its documentation calls it an HTTP status code."""
 
@@ -89,7 +89,7 @@ class PartnerCenter:
         body = reply.json()
         link = body.get("url") if isinstance(body, dict) else None
         if not isinstance(link, str) or urlsplit(link).scheme != "https":
-            raise OutcomeUnknown(Said(reply.status, None, "the answer has no link"), answered=True)
+            raise NotUnderstood(Said(reply.status, None, "the answer has no link"))
         return link
 
     async def find_group_tag(self, access: Access, customer_tenant_id: UUID, group_tag: str) -> str | None:
@@ -99,9 +99,12 @@ class PartnerCenter:
         async for items in pages:
             for item in items:
                 name = item.get("id")
+                if not isinstance(name, str):
+                    # Which tag it is decides whether one is created: no conclusion without it.
+                    raise NotUnderstood(Said(200, None, "a batch of the list has no name"))
                 if name == group_tag:
                     return group_tag
-                if alike is None and isinstance(name, str) and name.casefold() == group_tag.casefold():
+                if alike is None and name.casefold() == group_tag.casefold():
                     alike = name
         return alike
 
@@ -131,14 +134,13 @@ class PartnerCenter:
         reply = await self._get(_usual(access), path, of_customer=True)
         body = reply.json()
         if not isinstance(body, dict):
-            raise OutcomeUnknown(Said(reply.status, None, "the answer is no job status"), answered=True)
+            raise NotUnderstood(Said(reply.status, None, "the answer is no job status"))
         finished = _status(body) in (_FINISHED, _FINISHED_WITH_ERRORS)
-        rows = [
-            _row(item, batch_finished=finished)
-            for item in body.get("devicesstatus") or ()
-            if isinstance(item, dict)
-        ]
-        return Progress(finished, rows)
+        items = body.get("devicesstatus")
+        devices = [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
+        doubt = _doubt(body, items, devices)
+        rows = [_row(item, batch_finished=finished) for item in devices]
+        return Progress(finished, rows, None if doubt is None else Said(reply.status, None, doubt))
 
     async def listed(
         self, access: Access, customer_tenant_id: UUID, group_tag: str, *, max_pages: int
@@ -181,7 +183,7 @@ class PartnerCenter:
             if continuation is None:
                 return
             if continuation == previous or not continuation.isascii() or not continuation.isprintable():
-                raise OutcomeUnknown(Said(reply.status, None, "the paging does not advance"), answered=True)
+                raise NotUnderstood(Said(reply.status, None, "the paging does not advance"))
 
     async def _get(
         self,
@@ -277,7 +279,7 @@ def _tracking_id(reply: Reply, customer: UUID) -> str | None:
         return found
     try:
         body = reply.json()
-    except OutcomeUnknown:
+    except NotUnderstood:
         return None  # accepted all the same
     return _job_in_link(body, customer) if isinstance(body, str) else _job_in_body(body, customer)
 
@@ -322,8 +324,10 @@ def _items(body: Any, reply: Reply) -> list[dict[str, Any]]:
     if items is None and isinstance(body, dict) and body.get("totalcount") == 0:
         return []
     if not isinstance(items, list):
-        raise OutcomeUnknown(Said(reply.status, None, "the answer is no collection"), answered=True)
-    return [item for item in items if isinstance(item, dict)]
+        raise NotUnderstood(Said(reply.status, None, "the answer is no collection"))
+    if not all(isinstance(item, dict) for item in items):
+        raise NotUnderstood(Said(reply.status, None, "an item of the collection is no object"))
+    return items
 
 
 def _continuation(body: Any) -> str | None:
@@ -350,6 +354,24 @@ def _status_word(status: str) -> str:
     """finished_with_errors, finishedWithErrors, in-progress: the letters only."""
     word = "".join(letter for letter in status.lower() if letter.isalnum())
     return _STATUS_NUMBERS.get(word, word)
+
+
+def _doubt(body: Mapping[str, Any], items: Any, devices: Sequence[Mapping[str, Any]]) -> str | None:
+    """What a job's status says that cannot be read; its readable devices count all the same."""
+    if _status(body) not in _STATUS_WORDS:
+        return f"the job's status is {_shown(body.get('status'))}"
+    if items is not None and not isinstance(items, list):
+        return "the job's devices are no list"
+    if len(devices) < len(items or ()):
+        return "a device of the job is no object"
+    for device in devices:
+        if _status(device) not in _STATUS_WORDS and not _row(device, batch_finished=True).done:
+            return f"a device's status is {_shown(device.get('status'))}"
+    return None
+
+
+def _shown(status: Any) -> str:
+    return "missing" if status is None else f"not a known word: {tidy(str(status), limit=40)!r}"
 
 
 def _row(item: Mapping[str, Any], *, batch_finished: bool) -> UpstreamRow:
@@ -388,16 +410,18 @@ def _listed_customer(item: Mapping[str, Any]) -> ListedCustomer | None:
     """The customer, if it is one with a reseller relationship.
 
     The list holds the partner's customers, so an item without the field counts as one; an item that
-    says advisor or none does not.
+    says advisor or none does not. One whose tenant cannot be read is not passed over: it would look as
+    if that customer had withdrawn its consent.
     """
     relationship = _text(item.get("relationshiptopartner"))
     if relationship is not None and relationship.lower() != "reseller":
         return None
     found = item.get("companyprofile")
     profile: Mapping[str, Any] = found if isinstance(found, dict) else {}
-    tenant_id = _text(item.get("id")) or _text(profile.get("tenantid"))
-    if tenant_id is None or not _is_guid(tenant_id):
-        return None
+    named = (_text(item.get("id")), _text(profile.get("tenantid")))
+    tenant_id = next((text for text in named if text is not None and _is_guid(text)), None)
+    if tenant_id is None:
+        raise NotUnderstood(Said(200, None, "a customer of the list has no tenant id"))
     return ListedCustomer(
         UUID(tenant_id), _text(profile.get("companyname")) or tenant_id, _text(profile.get("domain"))
     )
@@ -410,13 +434,6 @@ def _text(value: Any) -> str | None:
     return str(value).strip() or None
 
 
-RESULTS = ResultTitles(
-    status=("Status", "Upload status", "Device status", "State", "Result"),
-    code=("Error code", "ErrorCode", "Error"),
-    name=("Error name", "Error description", "Error message", "Message", "Details"),
-)
-"""Partner Center's own list of results has no published header; its API's words are looked for."""
-
 PORTAL_FILE = FileFormat(
     # As Partner Center's own template writes them. The collector's capitals differ, and which of the two a
     # parser that minds capitals would take is not published.
@@ -427,14 +444,14 @@ PORTAL_FILE = FileFormat(
         ("Manufacturer name", "manufacturer"),
         ("Device model", "model"),
     ),
-    read_results=RESULTS.read,
     steps=(
         "Keep {file} ({rows}) as it is: do not open it in a spreadsheet program, which changes it.",
         "In Partner Center, as Admin agent or Sales agent: Customers > {customer} > Devices > Add devices. "
         "Check that it is the right customer.",
         "As the name of the group enter {tag}, to the letter with its capitals: it becomes the group tag "
         "that {customer} sees. If the group is there already, add the devices to it.",
-        "Browse to {file} and upload it. Then mark the file as uploaded here.",
+        "Browse to {file}, upload it, and choose Save: nothing is registered before that. Then mark the file "
+        "as uploaded here.",
         "When Partner Center has finished, look at every device and not only at the batch: 'finished' stands "
         "over failed devices too.",
         "Record the outcome here: all registered, device by device, or with Partner Center's own list of "

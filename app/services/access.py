@@ -17,7 +17,7 @@ from app.db import connections
 from app.db.sql import Record
 from app.domain.errors import Unprocessable
 from app.domain.ids import PartnerId
-from app.domain.upstream import ConnectionTrouble, Said, Unreachable
+from app.domain.upstream import NOT_UNDERSTOOD, ConnectionTrouble, Said, Unreachable, UpstreamFailure
 from app.microsoft.http import LOGIN_TIMEOUT_S
 from app.microsoft.tokens import Tokens
 from app.platforms.base import TokenKind
@@ -229,17 +229,23 @@ TROUBLE_PAUSE = timedelta(minutes=1)
 """How long a connection in trouble is left alone before one call tries whether it is mended."""
 
 
-async def note_trouble(
-    runtime: Runtime, partner_id: PartnerId, connection_id: UUID, trouble: ConnectionTrouble
-) -> datetime:
-    """Writes down what a person has to mend; returns when to try again.
+STOPS_NOT_ALL = frozenset({"credential_missing", NOT_UNDERSTOOD, "customers_not_read"})
+"""Troubles of some calls only. Without a refresh token no group tag can be created, but devices can be added
+to those that are there; and an answer that cannot be read says nothing of the answers to other calls."""
 
-    A missing credential stops only the calls that need it: without a refresh token no group tag can be
-    created, but devices can be added to those that are there.
-    """
+
+def is_trouble(failure: UpstreamFailure) -> bool:
+    """Whether the failure is the connection's, for a person to see, and not only the call's."""
+    return isinstance(failure, ConnectionTrouble) or failure.code == NOT_UNDERSTOOD
+
+
+async def note_trouble(
+    runtime: Runtime, partner_id: PartnerId, connection_id: UUID, trouble: UpstreamFailure
+) -> datetime:
+    """Writes down what a person has to mend; returns when to try again what needs the whole connection."""
     now = runtime.now()
     not_before = now + TROUBLE_PAUSE
-    stops_all = trouble.code != "credential_missing"
+    stops_all = trouble.code not in STOPS_NOT_ALL
     async with runtime.transaction(partner_id) as tx:
         is_news = await connections.note_trouble(
             tx.session,

@@ -13,12 +13,13 @@ from app.db.paging import Page, PageRequest
 from app.db.sql import Record
 from app.domain.errors import Conflict, FieldError, NotFound, Unprocessable
 from app.domain.ids import PartnerId
-from app.domain.upstream import ConnectionTrouble, UpstreamFailure
+from app.domain.upstream import UpstreamFailure
 from app.platforms.base import TokenKind
 from app.queue import WakeKind
 from app.runtime import Runtime, Tx
 from app.services.access import (
     client_secret_context,
+    is_trouble,
     note_trouble,
     open_access,
     refresh_token_context,
@@ -197,7 +198,7 @@ async def check(runtime: Runtime, partner_id: PartnerId, connection_id: UUID) ->
     try:
         proved = await driver.check(access)
     except UpstreamFailure as failure:
-        if isinstance(failure, ConnectionTrouble):
+        if is_trouble(failure):
             await note_trouble(runtime, partner_id, connection_id, failure)
         return Check(ok=False, proved=(), code=failure.code, said=str(failure.said) or None)
     async with runtime.transaction(partner_id) as tx:

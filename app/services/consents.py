@@ -18,15 +18,20 @@ from app.domain.consent import Change, ConsentState, Evidence
 from app.domain.errors import Conflict, NotFound, Unprocessable
 from app.domain.event import EventType
 from app.domain.ids import PartnerId
-from app.domain.upstream import ConnectionTrouble, HeldBack, Throttled, UpstreamFailure
+from app.domain.upstream import ConnectionTrouble, HeldBack, Refused, Said, Throttled, UpstreamFailure
 from app.queue import WakeKind
 from app.runtime import Runtime, Tx
-from app.services.access import ConnectionAccess, note_trouble, open_access
+from app.services.access import ConnectionAccess, is_trouble, note_trouble, open_access
 from app.services.events import Happening, order_news, publish
 from app.services.identities import Caller
 from app.telemetry import logger, origin
 
 log = logger("consents")
+
+UNREAD_PATIENCE = timedelta(minutes=15)
+"""How long passing outages may keep the customers list unread before that is the connection's trouble."""
+FIRST_PAUSE = timedelta(seconds=15)
+"""The first pause after a reading that failed; each is half of the time that the trouble has lasted."""
 
 
 async def apply_change(
@@ -100,12 +105,31 @@ class Reading:
 
 
 async def read_customers(runtime: Runtime, partner_id: PartnerId, connection_id: UUID) -> Reading:
-    """Reads the connection's customers list and applies what it proves. Raises UpstreamFailure."""
+    """Reads the connection's customers list and applies what it proves. Raises UpstreamFailure; what is
+    more than a passing fault has been written down as the connection's trouble before."""
     started_at = runtime.now()
     access = await open_access(runtime, partner_id, connection_id)
     driver = runtime.drivers[access.record["platform"]]
-    listed = {customer.tenant_id async for customer in driver.customers(access)}
+    try:
+        listed = {customer.tenant_id async for customer in driver.customers(access)}
+    except UpstreamFailure as failure:
+        trouble = _trouble_of(access, failure, runtime.now())
+        if trouble is not None:
+            await note_trouble(runtime, partner_id, connection_id, trouble)
+        raise
     return await _apply_listing(runtime, access, listed, started_at)
+
+
+def _trouble_of(access: ConnectionAccess, failure: UpstreamFailure, now: datetime) -> UpstreamFailure | None:
+    """What a person has to see: while the list is not read, orders are held for want of consent."""
+    if is_trouble(failure):
+        return failure
+    if isinstance(failure, Throttled | HeldBack):
+        return None
+    last_read = access.record["customers_read_at"] or access.record["created_at"]
+    if isinstance(failure, Refused) or now - last_read > UNREAD_PATIENCE:
+        return ConnectionTrouble("customers_not_read", failure.said)
+    return None
 
 
 async def _apply_listing(
@@ -226,8 +250,6 @@ async def read_due(runtime: Runtime) -> bool:
     partner_id, connection_id = PartnerId(due["partner_id"]), due["id"]
     try:
         await read_customers(runtime, partner_id, connection_id)
-    except ConnectionTrouble as trouble:
-        await note_trouble(runtime, partner_id, connection_id, trouble)
     except Throttled as throttled:
         async with runtime.transaction(partner_id) as tx:
             await connections.postpone(
@@ -236,17 +258,33 @@ async def read_due(runtime: Runtime) -> bool:
                 connection_id,
                 now + (throttled.retry_after or timedelta(minutes=1)),
             )
+    except ConnectionTrouble:
+        pass  # written down; the next reading at the usual time tries whether it is mended
     except HeldBack as held:
         async with runtime.transaction(partner_id) as tx:
             await connections.hasten_customers(tx.session, partner_id, connection_id, now + held.retry_after)
     except UpstreamFailure as failure:
         log.warning("customers_not_read", connection_id=str(connection_id), said=str(failure.said))
+        await _read_soon(runtime, partner_id, connection_id)
     except Exception as error:
         if is_passing(error):
             raise
         # Its next reading has been set already: the other connections' are not held up.
         log.error("customers_reading_failed", connection_id=str(connection_id), **origin(error))
+        said = Said(description=f"Registrar failed while reading it: {origin(error)['error']}")
+        broken = ConnectionTrouble("customers_not_read", said)
+        await note_trouble(runtime, partner_id, connection_id, broken)
     return True
+
+
+async def _read_soon(runtime: Runtime, partner_id: PartnerId, connection_id: UUID) -> None:
+    """The next reading after one that failed: soon, then with growing pauses up to the usual interval."""
+    now = runtime.now()
+    async with runtime.transaction(partner_id) as tx:
+        record = await connections.get(tx.session, partner_id, connection_id)
+        since = record["trouble_since"] if record is not None else None
+        pause = max(FIRST_PAUSE, (now - (since or now)) / 2)
+        await connections.hasten_customers(tx.session, partner_id, connection_id, now + pause)
 
 
 async def age(runtime: Runtime) -> int:

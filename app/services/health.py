@@ -1,4 +1,4 @@
-"""Whether the service can do its work: what `/readyz` shows."""
+"""Whether this process can take orders, and whether the whole service can do its work: `/readyz`."""
 
 from dataclasses import dataclass
 
@@ -17,12 +17,26 @@ class Health:
     schema_serves: bool = False
 
     @property
-    def ready(self) -> bool:
-        return self.database and self.schema_serves and self.redis and self.worker == "alive"
+    def takes_orders(self) -> bool:
+        """Orders are written to the database alone: Redis and workers may be away meanwhile."""
+        return self.database and self.schema_serves
+
+    @property
+    def complete(self) -> bool:
+        return self.takes_orders and self.redis and self.worker == "alive"
 
 
 async def look(runtime: Runtime) -> Health:
-    redis = await runtime.queue.ping()
+    """At everything: database, schema, Redis and workers."""
+    return await _look(runtime, redis=await runtime.queue.ping())
+
+
+async def look_at_database(runtime: Runtime) -> Health:
+    """At what this process needs to take orders; Redis is not asked and counts as away."""
+    return await _look(runtime, redis=False)
+
+
+async def _look(runtime: Runtime, *, redis: bool) -> Health:
     try:
         async with runtime.system_transaction() as tx:
             version = await schema.current(tx.session)

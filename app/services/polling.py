@@ -13,10 +13,10 @@ from app.domain import schedule
 from app.domain.batch import BatchState, Match, match_answers
 from app.domain.registration import RegistrationState, interpret
 from app.domain.schedule import PollPolicy
-from app.domain.upstream import NoRelationship, OutcomeUnknown, Refused
+from app.domain.upstream import NoRelationship, NotUnderstood, OutcomeUnknown, Refused
 from app.platforms.base import Progress
 from app.runtime import Runtime
-from app.services.access import read_access
+from app.services.access import note_trouble, read_access
 from app.services.lookup import LOOKUP_PAUSE
 from app.services.settlement import Next, outcome_of, record, release
 from app.services.submission import outgoing
@@ -55,9 +55,15 @@ async def poll(runtime: Runtime, claim: Claim) -> None:
         # Microsoft does not know the job (any more), or never tells: the listing has to.
         log.warning("job_unknown_upstream", batch_id=str(claim.id), said=str(failure.said))
         progress, overdue = Progress(finished=False, rows=()), True
+    doubt = progress.not_understood
     if not progress.finished and not overdue:
+        if doubt is not None:
+            raise NotUnderstood(doubt)
         await _wait(runtime, claim, policy)
         return
+    if doubt is not None:
+        # What could be read of it is recorded; the listing tells the rest.
+        await note_trouble(runtime, claim.partner_id, claim.connection_id, NotUnderstood(doubt))
     await _settle(runtime, claim, rows, progress)
 
 

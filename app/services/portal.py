@@ -6,21 +6,19 @@ An outcome that is there is overwritten only by who says that it is to be correc
 stays open and is told.
 """
 
-import io
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import InitVar, dataclass, field, replace
-from itertools import islice
 from uuid import UUID, uuid4
 
 from anyio import to_thread
 
-from app.db import attempts, batches, connections, group_tags, registrations
+from app.db import attempts, batches, connections, customers, group_tags, orders, registrations
 from app.db.batches import Claim
 from app.db.ids import new_row_id
 from app.db.registrations import Outcome, SendableRow
-from app.domain.batch import BatchState, SentRow, match_answers
+from app.domain.batch import BatchState
 from app.domain.errors import Conflict, NotFound, Unprocessable
 from app.domain.registration import (
     MAX_TRANSIENT_ATTEMPTS,
@@ -28,22 +26,17 @@ from app.domain.registration import (
     TRANSIENT_CODES,
     RegistrationState,
     UpstreamRow,
-    interpret,
 )
-from app.intake.rows import UnreadableFile, read
-from app.intake.table import Row
-from app.platforms.base import FileFormat, PortalAnswer, UnreadableResult
+from app.platforms.base import FileFormat
 from app.runtime import Runtime, Tx
 from app.services.identities import Caller
-from app.services.portal_entries import SPOKEN, Entry, Index, agree, answer_of
+from app.services.portal_entries import Entry, Index, answer_of, meaning_of
 from app.services.portal_files import NO_CONSENT, format_of, has_consent
+from app.services.portal_matching import match, read_result
 from app.services.settlement import LostClaim, Next, outcome_of, record
 from app.telemetry import logger
 
 log = logger("portal")
-
-MAX_RESULT_ROWS = 10_000
-"""Lines of a result file that are read: ten times what any portal takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +49,9 @@ class Untouched:
 
 @dataclass(frozen=True, slots=True)
 class Report:
+    reference: str
+    """The order's, and below it the customer's name: so that a person sees what was written to."""
+    customer_name: str
     recorded: int
     """Devices whose outcome was written."""
     corrected: int
@@ -65,6 +61,21 @@ class Report:
     open: int
     """Devices of the batch that have no outcome yet."""
     untouched: Sequence[Untouched]
+    outcomes: Mapping[RegistrationState, int] = field(default_factory=dict)
+    """What was recorded, counted by outcome."""
+    devices: Sequence["Recorded"] = ()
+    unread: Sequence[str] = ()
+    """Columns of the file that were not read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A device whose outcome was written."""
+
+    row: SendableRow
+    file_row: int
+    """Its row in the uploaded file, from 1 without the header."""
+    outcome: Outcome
 
 
 async def mark_uploaded(runtime: Runtime, caller: Caller, batch_id: UUID) -> None:
@@ -83,17 +94,63 @@ async def mark_uploaded(runtime: Runtime, caller: Caller, batch_id: UUID) -> Non
     log.info("portal_file_uploaded", batch_id=str(batch_id))
 
 
+async def undo_upload(runtime: Runtime, caller: Caller, batch_id: UUID, refusal: str | None) -> None:
+    """The file is not with the portal after all, or the portal has refused it whole (`refusal`: its words).
+
+    Either says something of the upload and nothing of its devices: they wait for a person again. Raises
+    NotFound, Unprocessable, and Conflict where the file is not marked as uploaded or an outcome is there.
+    """
+    now, attempt_id = runtime.now(), new_row_id()
+    async with runtime.transaction(caller.partner_id) as tx:
+        claim, _ = await _claim(runtime, tx, caller, batch_id)
+        if claim.state is not BatchState.SUBMITTED:
+            raise Conflict("invalid_state", "The file is not marked as uploaded: there is nothing to undo.")
+        rows = await registrations.of_batch(tx.session, claim.partner_id, claim.id, with_hashes=False)
+        if any(state not in MOVING_WITH_BATCH for _, state in rows):
+            raise Conflict("invalid_state", _HAS_OUTCOMES)
+        await attempts.close_open(tx.session, claim, now)
+        await _add_attempt(runtime, tx, caller, claim, attempt_id, "undo_upload")
+        outcome = "not_uploaded" if refusal is None else "refused"
+        await attempts.finish(tx.session, claim, attempt_id, outcome=outcome, said=refusal or "", now=now)
+        values = {
+            "state": BatchState.QUEUED.value,
+            "submitted_at": None,
+            "due_at": now,
+            "failure_code": None if refusal is None else "file_refused_at_portal",
+            "failure_said": refusal,
+            "owner": None,
+            "lease_until": None,
+            "updated_at": now,
+        }
+        await batches.update_claimed(tx.session, claim, values)
+    log.info("portal_upload_undone", batch_id=str(batch_id), refused=refusal is not None)
+
+
 async def record_all(
-    runtime: Runtime, caller: Caller, batch_id: UUID, outcome: RegistrationState, *, correct: bool = False
+    runtime: Runtime,
+    caller: Caller,
+    batch_id: UUID,
+    outcome: RegistrationState,
+    *,
+    code: str | None = None,
+    detail: str | None = None,
+    correct: bool = False,
 ) -> Report:
-    """The same outcome for every device of the batch that has none yet; with `correct`, for every device."""
+    """The same outcome for every device of the batch that has none yet; with `correct`, for every device.
+
+    Raises Unprocessable for a code of Microsoft's that does not mean the outcome.
+    """
+    said = Entry(outcome, code=code, detail=detail)
+    meaning = meaning_of(said)
+    if meaning is None:
+        raise Unprocessable("validation_failed", f"Microsoft's {code} does not mean {outcome.value}.")
+    answer = answer_of(said) or UpstreamRow(True, None, None)
     async with _recording(runtime, caller, batch_id, "outcome", correct=correct) as recording:
         if recording.claim.state is BatchState.QUEUED:
             # It names no device, so nothing shows that it is the right batch; and it ends the hashes.
             raise Conflict("invalid_state", NOT_UPLOADED)
-        meaning = SPOKEN[outcome]
         for row in recording.rows if correct else recording.open.values():
-            recording.add(0, row, Outcome(row.id, meaning.state, error_code=meaning.code))
+            recording.add(0, row, replace(outcome_of(row, meaning, answer), error_detail=detail))
         return recording.report()
 
 
@@ -102,7 +159,7 @@ async def record_rows(
 ) -> Report:
     """Outcomes device by device."""
     async with _recording(runtime, caller, batch_id, "outcome", correct=correct) as recording:
-        index = Index(recording.rows)
+        index = Index(recording.rows, whole=recording.whole)
         for place, entry in enumerate(entries, start=1):
             found = index.find(entry)
             if len(found) != 1:
@@ -111,13 +168,12 @@ async def record_rows(
                 )
                 recording.untouched.append(Untouched(place, words))
                 continue
-            answer = answer_of(entry)
-            meaning = SPOKEN[entry.outcome] if answer is None else interpret(answer, was_uncertain=False)
-            if meaning is None or (answer is not None and not agree(entry, meaning)):
+            meaning = meaning_of(entry)
+            if meaning is None:
                 words = f"Microsoft's {entry.code} does not mean {entry.outcome.value}."
                 recording.untouched.append(Untouched(place, words))
                 continue
-            outcome = outcome_of(found[0], meaning, answer or UpstreamRow(True, None, None))
+            outcome = outcome_of(found[0], meaning, answer_of(entry) or UpstreamRow(True, None, None))
             recording.add(place, found[0], replace(outcome, error_detail=entry.detail))
         return recording.report()
 
@@ -125,49 +181,18 @@ async def record_rows(
 async def record_result(
     runtime: Runtime, caller: Caller, batch_id: UUID, content: bytes, *, correct: bool = False
 ) -> Report:
-    """What the portal's own file of results says. Raises Unprocessable where it can not be read."""
+    """What the portal's own list of results says, or a text that names rows of the uploaded file.
+
+    Raises Unprocessable where it cannot be read.
+    """
     async with _recording(runtime, caller, batch_id, "result_file", correct=correct) as recording:
-        lines, answers = await to_thread.run_sync(_read, recording.format, content)
-        # A row that names no device is never taken for one: it may be a line of totals.
-        named = {
-            id(said.answer): (line, said)
-            for line, said in zip(lines, answers, strict=True)
-            if said.answer.serial_number or said.answer.product_key
-        }
-        sent = [SentRow(row.serial_number, row.product_key) for row in recording.rows]
-        matches = match_answers(sent, [said.answer for _, said in named.values()])
-        left = set(lines)
-        for row, match in zip(recording.rows, matches, strict=True):
-            if match.answer is None:
-                continue
-            line, said = named[id(match.answer)]
-            left.discard(line)
-            meaning = interpret(match.answer, was_uncertain=False)
-            if said.doubt is not None or meaning is None:
-                recording.untouched.append(Untouched(line, said.doubt or "It does not say how it went."))
-            elif not match.certain:
-                words = "Several devices of this batch have these values, and their outcomes differ."
-                recording.untouched.append(Untouched(line, words))
-            else:
-                recording.add(line, row, outcome_of(row, meaning, match.answer))
-        words = "It names no device of this batch by serial number or PKID, or more than one."
-        recording.untouched += [Untouched(line, words) for line in left]
-        return recording.report()
-
-
-def _read(format: FileFormat, content: bytes) -> tuple[list[int], Sequence[PortalAnswer]]:
-    """The physical line of each row, and what it says."""
-    try:
-        _, found = read(io.BytesIO(content))
-        rows: list[Row] = list(islice(found, MAX_RESULT_ROWS + 1))
-        if len(rows) > MAX_RESULT_ROWS:
-            words = f"The file has more than {MAX_RESULT_ROWS:,} rows."
-            raise Unprocessable("result_not_readable", words)
-        return [row.line for row in rows], format.read_results([{**row.extra, **row.fields} for row in rows])
-    except UnreadableFile as error:
-        raise Unprocessable("result_not_readable", error.words) from error
-    except UnreadableResult as error:
-        raise Unprocessable("result_not_readable", str(error)) from error
+        file = await to_thread.run_sync(read_result, content)
+        matches = match(recording.rows, file.said, whole=recording.whole)
+        for line, row, meaning, said in matches.found:
+            outcome = outcome_of(row, meaning, said.answer)
+            recording.add(line, row, replace(outcome, error_detail=said.detail))
+        recording.untouched += [Untouched(line, words) for line, words in matches.untouched]
+        return replace(recording.report(), unread=file.unread)
 
 
 # --- the batch --------------------------------------------------------------------------------
@@ -182,6 +207,10 @@ class _Recording:
     found: InitVar[Sequence[tuple[SendableRow, RegistrationState]]]
     before: Mapping[UUID, Outcome]
     """Outcomes that may be replaced; none, unless the person has said so."""
+    device_count: int
+    """Devices in the uploaded file."""
+    reference: str
+    customer_name: str
     rows: Sequence[SendableRow] = ()
     open: dict[UUID, SendableRow] = field(default_factory=dict)
     outcomes: dict[UUID, Outcome] = field(default_factory=dict)
@@ -193,6 +222,11 @@ class _Recording:
         self.open = {row.id: row for row, state in found if state in MOVING_WITH_BATCH}
         self._states = {row.id: state for row, state in found}
         self._named: set[UUID] = set()
+
+    @property
+    def whole(self) -> bool:
+        """Whether every device of the uploaded file is still in the batch, in the file's order."""
+        return len(self.rows) == self.device_count
 
     def add(self, place: int, row: SendableRow, outcome: Outcome) -> None:
         if row.id in self._named:
@@ -217,7 +251,22 @@ class _Recording:
         corrected = len(self.corrections)
         untouched = sorted(self.untouched, key=lambda entry: entry.place)
         left = len(self.open) - len(self.outcomes)
-        return Report(len(self.outcomes) + corrected, corrected, again, left, untouched)
+        written = self.outcomes | self.corrections
+        return Report(
+            self.reference,
+            self.customer_name,
+            len(written),
+            corrected,
+            again,
+            left,
+            untouched,
+            outcomes=Counter(outcome.state for outcome in written.values()),
+            devices=[
+                Recorded(row, place, written[row.id])
+                for place, row in enumerate(self.rows, start=1)
+                if row.id in written
+            ],
+        )
 
 
 @asynccontextmanager
@@ -237,7 +286,14 @@ async def _recording(
         before = (
             await registrations.recorded_of_batch(tx.session, claim.partner_id, claim.id) if correct else {}
         )
-    recording = _Recording(claim, format, rows, before)
+        batch = await batches.get(tx.session, claim.partner_id, claim.id)
+        order = await orders.get(tx.session, claim.partner_id, claim.order_id)
+        customer = await customers.get(tx.session, claim.partner_id, claim.customer_id)
+    assert batch is not None  # it is claimed
+    assert order is not None  # a foreign key holds it
+    assert customer is not None
+    names = (order["reference"], customer["name"])
+    recording = _Recording(claim, format, rows, before, batch["device_count"], *names)
     try:
         yield recording
         await _write(runtime, caller, recording)
@@ -324,6 +380,10 @@ async def _claim(
 NOT_UPLOADED = (
     "Nobody has marked this file as uploaded. If it is the right batch, mark it as uploaded, then record."
 )
+_HAS_OUTCOMES = (
+    "Outcomes of this file are recorded, so it was uploaded. "
+    "Replace what was recorded by mistake with `correct`."
+)
 _BUSY = "Somebody else is recording this batch at this moment: read it again before you go on."
 _WHY_NOT = defaultdict(
     lambda: _BUSY,
@@ -341,7 +401,13 @@ async def _upload(runtime: Runtime, tx: Tx, caller: Caller, claim: Claim, format
     now, attempt_id = runtime.now(), new_row_id()
     await _add_attempt(runtime, tx, caller, claim, attempt_id, "upload")
     await attempts.finish(tx.session, claim, attempt_id, outcome="uploaded", said="", now=now)
-    changed = {"state": BatchState.SUBMITTED.value, "submitted_at": now, "submissions": claim.submissions + 1}
+    changed = {
+        "state": BatchState.SUBMITTED.value,
+        "submitted_at": now,
+        "submissions": claim.submissions + 1,
+        "failure_code": None,
+        "failure_said": None,
+    }
     await batches.update_claimed(tx.session, claim, {**changed, "updated_at": now})
     if format.tag_is_the_lists_name:
         at = (claim.partner_id, claim.customer_id, claim.group_tag)

@@ -11,7 +11,7 @@ from typing import Final
 from uuid import UUID
 
 from app.db.registrations import SendableRow
-from app.domain.registration import Meaning, RegistrationState, UpstreamRow
+from app.domain.registration import Meaning, RegistrationState, UpstreamRow, interpret
 
 _S = RegistrationState
 SPOKEN = {
@@ -29,6 +29,9 @@ class Entry:
 
     outcome: RegistrationState
     row: int | None = None
+    """Of the order, from 1."""
+    file_row: int | None = None
+    """Of the uploaded file, from 1 without the header."""
     registration_id: UUID | None = None
     line_ref: str | None = None
     serial_number: str | None = None
@@ -51,17 +54,21 @@ _NAMED_BY: Final = {
 class Index:
     """The batch's rows by everything a person may name one by."""
 
-    def __init__(self, rows: Sequence[SendableRow]) -> None:
+    def __init__(self, rows: Sequence[SendableRow], *, whole: bool) -> None:
+        """`whole`: every device of the uploaded file is among `rows`, so that a row of it means something."""
         self._by: dict[tuple[str, object], set[int]] = defaultdict(set)
         self._rows = rows
         for place, row in enumerate(rows):
             for name, theirs in _NAMED_BY.items():
                 if (value := getattr(row, theirs)) is not None:
                     self._by[name, value].add(place)
+            if whole:
+                self._by["file_row", place + 1].add(place)
 
     def find(self, entry: Entry) -> list[SendableRow]:
         """The rows that everything in the entry fits."""
-        given = [(name, value) for name in _NAMED_BY if (value := getattr(entry, name)) is not None]
+        names = (*_NAMED_BY, "file_row")
+        given = [(name, value) for name in names if (value := getattr(entry, name)) is not None]
         found = [self._by.get(key, set()) for key in given]
         return [self._rows[place] for place in sorted(set.intersection(*found))] if found else []
 
@@ -74,6 +81,13 @@ def answer_of(entry: Entry) -> UpstreamRow | None:
     return UpstreamRow(True, number, None if number else entry.code)
 
 
-def agree(entry: Entry, meaning: Meaning) -> bool:
-    """`failed` with Microsoft's code leaves it to the code what it was; another word has to fit it."""
-    return entry.outcome in (_S.FAILED, meaning.state)
+def meaning_of(entry: Entry) -> Meaning | None:
+    """What the person says; None where Microsoft's code means something else.
+
+    `failed` with Microsoft's code leaves it to the code what it was; another word has to fit it.
+    """
+    answer = answer_of(entry)
+    if answer is None:
+        return SPOKEN[entry.outcome]
+    meaning = interpret(answer, was_uncertain=False)
+    return meaning if meaning is not None and entry.outcome in (_S.FAILED, meaning.state) else None

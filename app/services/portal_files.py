@@ -1,4 +1,4 @@
-"""The files of portal orders: what goes into one, what can not, and which ones an order has.
+"""The files of portal orders: what goes into one, what cannot, and which ones an order has.
 
 One file for each batch, because a portal's list has a name and that is the group tag. Nothing here changes
 anything: a file is made when it is asked for, from the rows as they are, and comes out the same each time.
@@ -44,7 +44,7 @@ class PortalFile:
 def objection(
     runtime: Runtime, platform: Platform, group_tag: str
 ) -> Callable[[CheckedDevice], Finding | None] | None:
-    """What the platform's file can not carry of a device: asked of the very cells that would be written.
+    """What the platform's file cannot carry of a device: asked of the very cells that would be written.
 
     `group_tag` is for devices that name none.
     """
@@ -90,7 +90,7 @@ async def list_of_order(
         customer = await customers.get(tx.session, partner_id, order["customer_id"])
         found = await batches.of_order(tx.session, partner_id, order_id)
     assert customer is not None  # a foreign key holds it
-    names = _names(format, found)
+    names = _names(format, order["reference"], found)
     rest = [row for row in found if page.after is None or str(row["id"]) > str(page.after)]
     files = cut(rest[: page.size + 1], page, lambda row: row["id"])
     return Page(
@@ -118,14 +118,14 @@ def _file(format: FileFormat, batch: Record, name: str, customer: str) -> Portal
     return PortalFile(batch, name, state in _TO_UPLOAD, steps)
 
 
-def _names(format: FileFormat, found: Sequence[Record]) -> dict[UUID, str]:
+def _names(format: FileFormat, reference: str, found: Sequence[Record]) -> dict[UUID, str]:
     """Each batch's file name. Names that would meet are counted, also where a system ignores capitals."""
     taken: dict[str, int] = {}
     names = {}
     for row in found:
-        key = format.file_name(row["group_tag"]).casefold()
+        key = format.file_name(row["group_tag"], reference).casefold()
         taken[key] = taken.get(key, 0) + 1
-        names[row["id"]] = format.file_name(row["group_tag"], taken[key])
+        names[row["id"]] = format.file_name(row["group_tag"], reference, taken[key])
     return names
 
 
@@ -140,12 +140,15 @@ async def file_of(runtime: Runtime, partner_id: PartnerId, batch_id: UUID) -> tu
         format = format_of(runtime, connection)
         await _refuse_unready(tx, partner_id, batch)
         found = await registrations.of_batch(tx.session, partner_id, batch_id, with_hashes=True)
-        name = _names(format, await batches.of_order(tx.session, partner_id, batch["order_id"]))[batch_id]
+        order = await orders.get(tx.session, partner_id, batch["order_id"])
+        assert order is not None  # a foreign key holds it
+        files = await batches.of_order(tx.session, partner_id, batch["order_id"])
+        name = _names(format, order["reference"], files)[batch_id]
     rows = [row for row, _ in found]
     if len(rows) != batch["device_count"] or any(_has_lost_its_hash(row) for row in rows):
         raise Conflict(
             "invalid_state",
-            "The file can not be made again: devices of it have their outcome, and their hashes are deleted.",
+            "The file cannot be made again: devices of it have their outcome, and their hashes are deleted.",
         )
     with_serial = runtime.settings.send_serial_with_hash
     content = await to_thread.run_sync(

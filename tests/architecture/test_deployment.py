@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
-from app.settings import Settings
+from app.settings import SECRET_SETTINGS, Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCKERFILE = ROOT / "Dockerfile"
@@ -26,6 +26,8 @@ ENV_EXAMPLE = ROOT / "deploy/env.example"
 LOCKS = ("requirements.lock", "deploy/requirements.lock")
 SETTING = re.compile(r"REGISTRAR_[A-Z0-9_]*[A-Z0-9]")
 KNOWN_SETTINGS = {f"REGISTRAR_{name.upper()}" for name in Settings.model_fields}
+KNOWN_FILES = {f"REGISTRAR_{name.upper()}_FILE" for name in SECRET_SETTINGS}
+SECRETS = ROOT / "deploy/compose.secrets.yaml"
 SHARED_SERVICES = {"api", "migrate", "worker"}
 
 
@@ -244,11 +246,27 @@ def test_configurations_are_files_because_a_read_only_container_refuses_to_have_
 # --- settings -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", [DOCKERFILE, COMPOSE, ENV_EXAMPLE], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [DOCKERFILE, COMPOSE, SECRETS, ENV_EXAMPLE], ids=lambda path: path.name)
 def test_every_setting_that_is_named_exists(path: Path) -> None:
     named = set(SETTING.findall(path.read_text()))
     assert named
-    assert named - KNOWN_SETTINGS == set()
+    assert named - KNOWN_SETTINGS - KNOWN_FILES == set()
+
+
+def test_the_example_names_every_setting_that_may_come_from_a_file() -> None:
+    assert set(SETTING.findall(ENV_EXAMPLE.read_text())) >= KNOWN_FILES
+
+
+def test_secrets_of_docker_reach_every_part_that_needs_them() -> None:
+    laid_over = yaml.safe_load(SECRETS.read_text())
+    assert set(laid_over["services"]) == SHARED_SERVICES
+    for service in laid_over["services"].values():
+        (secret,) = service["secrets"]
+        assert service["environment"] == {
+            "REGISTRAR_SECRET_KEYS": "",  # a value beside the file would be refused
+            "REGISTRAR_SECRET_KEYS_FILE": f"/run/secrets/{secret}",
+        }
+        assert secret in laid_over["secrets"]
 
 
 def examples() -> dict[str, tuple[str, str]]:

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from app.domain.catalogue import CATALOGUE
+from app.domain.catalogue import CATALOGUE, Advice, Category
 from app.domain.event import EventType
+from app.environment import COMMAND_LINE_NAMES, FILE_ENDING
 from app.main import build
-from app.settings import Settings
+from app.settings import SECRET_SETTINGS, Settings
 from tests.architecture.source import ROOT, calls, literal, sources
 
 DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
@@ -44,7 +45,8 @@ def test_every_link_leads_somewhere(path: Path) -> None:
 @pytest.mark.parametrize("path", DOCUMENTS, ids=NAMES)
 def test_every_setting_that_is_named_exists(path: Path) -> None:
     known = {f"REGISTRAR_{name.upper()}" for name in Settings.model_fields}
-    known |= {"REGISTRAR_API_KEY", "REGISTRAR_API_URL", "REGISTRAR_PROFILE"}  # the command line's own
+    known |= COMMAND_LINE_NAMES
+    known |= {f"REGISTRAR_{name.upper()}{FILE_ENDING}" for name in SECRET_SETTINGS}
     named = set(re.findall(r"REGISTRAR_[A-Z0-9_]*[A-Z0-9]", path.read_text()))
     assert named - known == set()
 
@@ -100,8 +102,16 @@ def test_codes_of_connection_trouble_are_all_explained_to_the_operator() -> None
     text = (ROOT / "docs/operate.md").read_text()
     trouble = text[text.index("### Connection trouble") : text.index("### `unknown`")]
     named = set(re.findall(r"^\| `(\w+)` \|", trouble, re.MULTILINE))
-    assert named == {"credential_refused", "credential_missing", "mfa_required", "access_denied"}
-    assert named <= set(CATALOGUE)
+    of_consent = {"consent_missing", "consent_revoked"}
+    assert (
+        named
+        == {
+            entry.code
+            for entry in CATALOGUE.values()
+            if entry.category is Category.CONNECTION and entry.advice is Advice.PERSON
+        }
+        - of_consent
+    )
 
 
 def test_the_guide_for_developers_names_every_event() -> None:

@@ -42,7 +42,6 @@ from app.platforms.base import (
     Progress,
     Submission,
     TokenKind,
-    UnreadableResult,
     discover,
 )
 from app.settings import Settings
@@ -174,20 +173,6 @@ def test_a_portals_steps_name_the_customer_the_tag_and_the_file(platform: Platfo
     assert all(part in words for part in ("Contoso {x}", "Kiosk", "Kiosk.csv", "7 devices"))
     alone = file_of(platform).steps_for(customer="Contoso", group_tag="Kiosk", file="Kiosk.csv", rows=1)
     assert "(1 device)" in " ".join(alone)
-
-
-@every_portal
-def test_a_portal_reads_an_answer_for_every_row_and_takes_no_list_of_devices_for_results(
-    platform: Platform,
-) -> None:
-    format = file_of(platform)
-    rows = [{"serial_number": "A", "Status": "Success"}, {"serial_number": "B", "Error code": "808"}, {}]
-    answers = format.read_results(rows)
-    assert [said.answer.serial_number for said in answers] == ["A", "B", None]
-    states = [interpret(said.answer, was_uncertain=False) for said in answers]
-    assert [found and found.state for found in states] == [REGISTERED, CONFLICT, None]
-    with pytest.raises(UnreadableResult):
-        format.read_results([dict(zip(FIELDS, FIELDS, strict=True))])
 
 
 # --- the scene ------------------------------------------------------------------------------------

@@ -97,7 +97,7 @@ def terminals() -> Iterator[list[Terminal]]:
 
 def ready(stack: Stack) -> bool:
     try:
-        return httpx.get(f"{stack.api_url}/readyz", trust_env=False).status_code == 200
+        return httpx.get(f"{stack.api_url}/readyz?all", trust_env=False).status_code == 200
     except httpx.TransportError:
         return False
 

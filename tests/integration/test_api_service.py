@@ -129,25 +129,41 @@ async def beat(world: World) -> None:
         await heartbeats.beat(tx.session, "worker-1", world.clock.now())
 
 
-async def test_readiness_follows_the_workers_signs_of_life(world: World) -> None:
+async def test_readiness_is_about_taking_orders_and_with_all_about_the_rest(world: World) -> None:
     response = await world.client.get("/readyz")
+    takes_orders = {"ready": True, "stopping": False, "database": True, "schema": "current"}
+    assert (response.status_code, response.json()) == (200, takes_orders)
+    response = await world.client.get("/readyz?all")
     assert (response.status_code, response.json()) == (
         503,
-        {
-            "ready": False,
-            "database": True,
-            "schema": "current",
-            "redis": True,
-            "worker": "none has been seen",
-        },
+        {**takes_orders, "ready": False, "redis": True, "worker": "none has been seen"},
     )
+    assert (await world.client.get("/readyz?all=false")).json() == takes_orders
+    assert (await world.client.head("/readyz")).status_code == 200
+
+
+async def test_readiness_of_all_follows_the_workers_signs_of_life(world: World) -> None:
     await beat(world)
-    response = await world.client.get("/readyz")
+    response = await world.client.get("/readyz?all")
     assert (response.status_code, response.json()["ready"], response.json()["worker"]) == (200, True, "alive")
     world.clock.advance(minutes=1)
-    response = await world.client.get("/readyz")
+    response = await world.client.get("/readyz?all")
     assert response.status_code == 503
     assert response.json()["worker"].startswith("last seen 20")
+    assert (await world.client.get("/readyz")).status_code == 200
+
+
+async def test_without_redis_orders_are_taken_and_readiness_of_all_says_what_is_missing(world: World) -> None:
+    await beat(world)
+    async with world.another(redis_url="redis://127.0.0.1:1") as lost:
+        app = build(lost.runtime.settings)
+        app.state.runtime = lost.runtime
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://lost") as client:
+            assert (await client.get("/readyz")).status_code == 200
+            found = await client.get("/readyz?all")
+    assert found.status_code == 503
+    assert (found.json()["redis"], found.json()["worker"], found.json()["ready"]) == (False, "alive", False)
 
 
 async def readiness_at(world: World, database_url: str, version: str) -> httpx.Response:
@@ -202,7 +218,7 @@ async def test_without_databases_readiness_says_which_and_calls_are_told_to_come
         async with httpx.AsyncClient(
             transport=httpx.ASGITransport(app, raise_app_exceptions=False), base_url="http://lost"
         ) as client:
-            ready = await client.get("/readyz")
+            ready = await client.get("/readyz?all")
             assert (await client.get("/healthz")).json() == {"status": "ok"}
             answer = await client.get("/v1/me", headers=partner.headers)
     finally:

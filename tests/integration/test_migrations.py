@@ -123,7 +123,7 @@ async def test_who_has_forgotten_to_migrate_is_told_so_and_not_to_look_at_the_da
         found = await health.look(runtime)
     finally:
         await runtime.close()
-    assert (found.database, found.ready) == (True, False)
+    assert (found.database, found.takes_orders) == (True, False)
     assert found.schema == f"at none, needs {schema.newest()}: run `registrar migrate`"
 
     log = tmp_path / "worker.log"

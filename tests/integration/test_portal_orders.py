@@ -43,12 +43,12 @@ async def test_an_indirect_reseller_registers_by_hand_from_the_held_order_to_the
         assert newest["note"] == "Seen in the customers list of the portal."
         assert newest["made_by"] == str(partner.caller.key_id)
         (file,) = await partner.files(order)
-        assert (file["name"], file["rows"], file["state"]) == ("Standard.csv", 3, "queued")
+        assert (file["name"], file["rows"], file["state"]) == ("Standard - P-1.csv", 3, "queued")
         assert any("Standard" in step and "group tag" in step for step in file["steps"])
 
         response = await fetch(partner, file)
         assert response.headers["content-type"].startswith("text/csv")
-        assert 'filename="Standard.csv"' in response.headers["content-disposition"]
+        assert 'filename="Standard - P-1.csv"' in response.headers["content-disposition"]
         lines = response.content.removeprefix(HEADER).split(b"\r\n")
         assert lines[0] == b"SYN00001,,,Contoso,Contoso Book 14"
         assert lines[1] == b",9999000000017,,,"
@@ -89,9 +89,9 @@ async def test_hand_uploads_are_cut_at_the_platforms_limit_and_by_group_tag(
     order = await partner.order(devices)
     files = await partner.files(order)
     assert [(file["name"], file["rows"]) for file in files] == [
-        ("Standard.csv", limit),
-        ("Standard (2).csv", 1),
-        ("Kiosk.csv", 1),
+        ("Standard - P-1.csv", limit),
+        ("Standard - P-1 (2).csv", 1),
+        ("Kiosk - P-1.csv", 1),
     ]
     first = await fetch(partner, files[0])
     assert first.content.count(b"\r\n") == limit + 1
@@ -156,7 +156,7 @@ async def test_a_file_with_hashes_is_not_for_keys_that_may_only_read(world: Worl
     (file,) = await partner.files(order)
     key = await identities.create_key(world.runtime, partner.id, name="dashboard", scopes=[Scope.ORDERS_READ])
     partner.key = key.secret
-    assert (await partner.files(order))[0]["name"] == "Standard.csv"
+    assert (await partner.files(order))[0]["name"] == "Standard - P-1.csv"
     problem_of(await fetch(partner, file), 403, "scope_missing")
 
 
@@ -184,7 +184,7 @@ async def test_files_are_listed_page_by_page_with_their_own_names(world: World) 
         names += [file["name"] for file in page["items"]]
         token = page["next_page_token"]
     assert token is None
-    assert names == ["a_b.csv", "a_b (2).csv", "A_B_.csv"]
+    assert names == ["a_b - P-1.csv", "a_b - P-1 (2).csv", "A_B_ - P-1.csv"]
 
 
 async def test_a_cancelled_order_has_no_file_to_upload(world: World) -> None:

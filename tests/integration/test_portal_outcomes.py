@@ -363,7 +363,7 @@ async def test_a_passing_trouble_comes_back_as_a_new_file(world: World) -> None:
     first, second = await partner.files(order)
     assert (first["state"], second["state"], second["rows"]) == ("settled", "queued", 1)
     assert said["corrected"] == 0
-    assert second["name"] == "Standard (2).csv"
+    assert second["name"] == "Standard - P-1 (2).csv"
     content = (await partner.call("GET", f"/batches/{second['batch_id']}/portal-file.csv")).content
     assert b"SYN00001" in content
     assert b"SYN00002" not in content
@@ -420,8 +420,8 @@ async def test_the_portals_result_file_is_read_and_what_it_does_not_tell_is_told
     assert [u["place"] for u in said["untouched"]] == [5, 6, 7, 8]
     words = [u["reason"] for u in said["untouched"]]
     assert "still working" in words[0]
-    assert "not known" in words[1]
-    assert all("names no device" in reason for reason in words[2:])
+    assert '"Wondrous" is not a word that is read.' in words[1]
+    assert all("o device" in reason for reason in words[2:])
     (conflict,) = await partner.rows(order, state="conflict")
     assert conflict["upstream"] == {
         "code": "808", "name": "ZtdDeviceAssignedToOtherTenant", "device_id": None,

@@ -118,7 +118,7 @@ def test_every_meaning_of_an_upstream_word_has_its_entry() -> None:
     for name, meaning in registration._NAMES.items():
         assert meaning.code in CATALOGUE, name
         assert lookup(meaning.code).category is Category.UPSTREAM, name
-    assert set(registration._NUMBERS.values()) <= set(registration._NAMES)
+    assert set(registration.NUMBERS.values()) <= set(registration._NAMES)
     assert set(CATALOGUE) >= registration.TRANSIENT_CODES
 
 

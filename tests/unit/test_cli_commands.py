@@ -266,10 +266,10 @@ def test_wrong_settings_are_named_and_their_values_are_not_shown(
         (
             "REGISTRAR_DATABASE_URL",
             "mysql://u:hunter2@h/d",
-            "REGISTRAR_DATABASE_URL is not a PostgreSQL URL.",
+            "REGISTRAR_DATABASE_URL: this is not a PostgreSQL URL",
         ),
-        ("REGISTRAR_REDIS_URL", "http://u:hunter2@h", "REGISTRAR_REDIS_URL is not a Redis URL."),
-        ("REGISTRAR_SECRET_KEYS", "hunter2", "REGISTRAR_SECRET_KEYS must be base64"),
+        ("REGISTRAR_REDIS_URL", "http://u:hunter2@h", "REGISTRAR_REDIS_URL: this is not a Redis URL"),
+        ("REGISTRAR_SECRET_KEYS", "hunter2", "REGISTRAR_SECRET_KEYS: keys must be base64"),
         ("REGISTRAR_SECRET_KEYS", "aHVudGVyMg==", "a secret key has 7 bytes; it needs 32."),
     ],
 )
@@ -291,7 +291,7 @@ def test_a_database_url_that_is_none_is_refused_without_its_password(
     monkeypatch.setenv("REGISTRAR_DATABASE_URL", url)
     result = wire.run("partner", "list")
     assert result.exit_code == ExitCode.ERROR
-    assert "REGISTRAR_DATABASE_URL is not a PostgreSQL URL." in result.stderr
+    assert "REGISTRAR_DATABASE_URL: this is not a PostgreSQL URL" in result.stderr
     assert "hunter2" not in result.output
 
 

@@ -103,7 +103,24 @@ def test_an_upload_is_marked(wire: Wire) -> None:
 
 
 def recorded(**more: Any) -> httpx.Response:
-    said = {"recorded": 2, "again": 0, "open": 0, "untouched_total": 0, "untouched": [], **more}
+    said = {
+        "batch": {"id": BATCH, "group_tag": "Desk"},
+        "order": {
+            "id": ORDER,
+            "reference": "PO-1",
+            "customer_id": CUSTOMER["id"],
+            "customer_name": "Contoso",
+        },
+        "outcomes": {"registered": 2},
+        "devices": [],
+        "unread_columns": [],
+        "recorded": 2,
+        "again": 0,
+        "open": 0,
+        "untouched_total": 0,
+        "untouched": [],
+        **more,
+    }
     return httpx.Response(200, json=said)
 
 
@@ -112,7 +129,57 @@ def test_all_registered_is_recorded(wire: Wire) -> None:
     result = wire.run("portal", "result", BATCH, "--registered")
     assert result.exit_code == ExitCode.DONE
     assert wire.sent()[-1] == {"outcome": "registered"}
+    assert "Order PO-1 of Contoso, group tag Desk:" in result.stdout
+    assert "2 registered" in result.stdout
     assert "Every device of this file has its outcome." in result.stdout
+
+
+def test_what_was_recorded_is_told_by_outcome_and_failures_end_with_2(wire: Wire, tmp_path: Path) -> None:
+    path = tmp_path / "result.csv"
+    path.write_text("Serial number,Status\nSYN1,Success\nSYN2,808\n")
+    device = {
+        "registration_id": str(UUID(int=9)),
+        "row": 3,
+        "file_row": 2,
+        "line_ref": None,
+        "serial_number": "SYN2",
+        "product_key": None,
+        "state": "conflict",
+        "error_code": "assigned_to_other_tenant",
+    }
+    outcomes = {"registered": 1, "conflict": 1}
+    answer = recorded(outcomes=outcomes, devices=[device], unread_columns=["Shelf"])
+    wire.first["POST", f"/v1/batches/{BATCH}/portal-result"] = [lambda _: answer]
+    result = wire.run("portal", "result", BATCH, str(path))
+    assert result.exit_code == ExitCode.PARTIAL
+    assert "1 registered" in result.stdout
+    assert "1 owned by somebody else" in result.stdout
+    assert "SYN2" in result.stdout
+    assert "Columns that were not read: Shelf." in result.stdout
+
+
+def test_all_failed_is_recorded_with_microsofts_code(wire: Wire) -> None:
+    answer = recorded(outcomes={"conflict": 2})
+    wire.first["POST", f"/v1/batches/{BATCH}:record-outcome"] = [lambda _: answer]
+    result = wire.run("portal", "result", BATCH, "--failed", "808")
+    assert result.exit_code == ExitCode.PARTIAL
+    assert wire.sent()[-1] == {"outcome": "failed", "code": "808"}
+
+
+def test_an_upload_is_undone_with_the_portals_words(wire: Wire) -> None:
+    batch = {"id": BATCH, "group_tag": "Desk", "counts": counts(queued=2)}
+    wire.first["POST", f"/v1/batches/{BATCH}:undo-upload"] = [lambda _: httpx.Response(200, json=batch)]
+    result = wire.run("portal", "undo", BATCH, "--refused", "Wrong header")
+    assert result.exit_code == ExitCode.DONE
+    assert wire.sent()[-1] == {"refused": "Wrong header"}
+    assert "2 devices of Desk: to be uploaded." in result.stdout
+
+
+def test_files_that_are_left_out_are_named(wire: Wire, tmp_path: Path) -> None:
+    serve(wire, FILE, {**FILE, "name": "Kiosk.csv", "state": "submitted"})
+    result = wire.run("portal", "files", ORDER, "--out", str(tmp_path / "out"))
+    assert "Not written: Kiosk.csv, uploaded, outcome open." in result.stdout
+    assert "Not written: Desk.csv" not in result.stdout
 
 
 def test_the_portals_file_is_sent_as_it_is_and_what_did_not_fit_is_shown(wire: Wire, tmp_path: Path) -> None:
@@ -144,7 +211,9 @@ def test_what_was_recorded_by_mistake_is_replaced_where_the_person_says_so(
     assert wire.requests[-1].url.query == b"correct=true"
 
 
-@pytest.mark.parametrize("arguments", [(), ("result.csv", "--registered"), ("missing.csv",)])
+@pytest.mark.parametrize(
+    "arguments", [(), ("result.csv", "--registered"), ("--registered", "--failed", "808"), ("missing.csv",)]
+)
 def test_a_result_needs_exactly_one_source(wire: Wire, arguments: tuple[str, ...]) -> None:
     before = len(wire.requests)
     assert wire.run("portal", "result", BATCH, *arguments).exit_code == ExitCode.ERROR

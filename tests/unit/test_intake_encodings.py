@@ -131,8 +131,8 @@ def archive() -> bytes:
         ("\ufeff<?xml version='1.0'?><Key/>".encode("utf-16-le"), "xml", "XML"),
         (b"<Report><ProductKeyID>1</ProductKeyID></Report>", "xml", "XML"),
         (
-            b"PK\x03\x04" + bytes(26) + b"mimetypeapplication/vnd.oasis.opendocument",
-            "excel_workbook",
+            b"PK\x03\x04" + bytes(26) + b"mimetypeapplication/vnd.oasis.opendocument.spreadsheet",
+            "opendocument_sheet",
             ".xlsx",
         ),
     ],

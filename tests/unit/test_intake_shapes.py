@@ -46,12 +46,15 @@ def sheets(draw: st.DrawFn) -> str:
     gaps = draw(st.sampled_from([(1,), (1,), (1, 1, 1, 1, 2), (1, 0, 1, -3)]))
     between = draw(st.sampled_from(["", "", "\n  ", '<row r="4" ht="15"/>', '<row ht="15"/>', "<!-- -->"]))
     opening = draw(st.sampled_from(["", ' spans="1:5"', ' spans="1:3" ht="15"']))
+    hiding = draw(st.sampled_from(["", ' hidden="1"', " hidden='true'", ' hidden="false"']))
     line, written = 1, []
     for at, pick in enumerate(order):
         line += gaps[at % len(gaps)]
         kind = odd if pick == 19 else kinds[pick % len(kinds)]
         cells = "".join(f'<c r="{"ABCDEF"[n]}{line}"{value}' for n, value in enumerate(kind) if value)
-        written.append(f'<row r="{line}"{opening}>{cells}</row>{between if pick == 7 else ""}')
+        hidden = hiding if pick % 5 == 2 else ""
+        rest = between if pick == 7 else ""
+        written.append(f'<row r="{line}"{opening}{hidden}>{cells}</row>{rest}')
     return f'<worksheet xmlns="{MAIN}"><sheetData>{FIRST}{"".join(written)}</sheetData></worksheet>'
 
 
@@ -66,7 +69,8 @@ def entries() -> str:
 
 def found(book: bytes) -> Any:
     try:
-        return [(row.number, row.line, row.original, row.notices) for row in read(io.BytesIO(book))[1]]
+        dialect, rows = read(io.BytesIO(book))
+        return dialect, [(row.number, row.line, row.original, row.notices) for row in rows]
     except UnreadableFile as refusal:
         return refusal.code
 
@@ -110,7 +114,7 @@ def test_shared_texts_by_the_chunk_and_by_expat_are_the_same(drawn: list[str], c
 
     def read_texts() -> Any:
         try:
-            shared = SharedTexts(Archive(Head(data, whole=True), io.BytesIO()))
+            shared = SharedTexts(Archive(Head(data, whole=True), io.BytesIO()), "xl/sharedStrings.xml")
             count = shared.count
             backwards = [shared[at] for at in reversed(range(count))]
             assert shared.of([str(at) for at in range(count)]) == backwards[::-1]
@@ -132,7 +136,7 @@ def test_shared_texts_by_the_chunk_and_by_expat_are_the_same(drawn: list[str], c
 
 def batches(text: str) -> list[Any]:
     book = workbook({"A": []}, parts={"xl/sharedStrings.xml": listed(entries())})
-    shared = SharedTexts(Archive(Head(book, whole=True), io.BytesIO()))
+    shared = SharedTexts(Archive(Head(book, whole=True), io.BytesIO()), "xl/sharedStrings.xml")
     return list(sheet_rows(io.BytesIO(text.encode()), Styles(), shared))
 
 

@@ -70,8 +70,11 @@ def test_the_first_sheet_with_a_header_is_read_and_the_others_are_named() -> Non
     dialect, rows = load(workbook(sheets))
     assert dialect.sheet == "Devices"
     assert [row.fields["serial_number"] for row in rows] == ["1"]
-    (notice,) = [notice for notice in dialect.notices if notice.code == "sheets_unused"]
-    assert notice.words == "Sheet 'Devices' is read. Not read: 'Read me', 'Prices'."
+    (notice,) = [notice for notice in dialect.notices if notice.code == "sheets_with_devices"]
+    assert notice.words == (
+        "Sheet 'Devices' is read. Not read: 'Read me', 'Prices' (1 row looks like a device). "
+        "Read another one with --sheet or sheet=."
+    )
 
 
 def test_a_workbook_without_a_header_is_told_by_its_content() -> None:

@@ -18,6 +18,7 @@ from app.domain.upstream import (
     ConnectionTrouble,
     HeldBack,
     NoRelationship,
+    NotUnderstood,
     OutcomeUnknown,
     Refused,
     Said,
@@ -93,7 +94,7 @@ def test_a_success_is_no_failure(status: int) -> None:
         (503, b"", False, OutcomeUnknown, "upstream_unavailable"),
         (504, b"\xff\xfe", True, OutcomeUnknown, "upstream_unavailable"),
         (408, b"", True, OutcomeUnknown, "upstream_unavailable"),
-        (302, b"", True, OutcomeUnknown, "upstream_unavailable"),
+        (302, b"", True, NotUnderstood, "upstream_not_understood"),
         # credentials
         (401, error("400", "Access denied."), True, ConnectionTrouble, "credential_refused"),
         (401, b"", True, ConnectionTrouble, "credential_refused"),
@@ -228,7 +229,27 @@ def test_tidy_leaves_identifiers_and_links_whole() -> None:
     assert tidy(text, limit=100) == text
 
 
-@pytest.mark.parametrize("body", [b"", b"<html>", b"{"])
+MARK = b"\xef\xbb\xbf"
+
+
+def test_one_byte_order_mark_before_the_json_is_dropped() -> None:
+    assert Reply(200, MARK + b'{"Items": []}').json() == {"items": []}
+    wrong = failure(Reply(400, MARK + error("2000", "Bad."), {}), of_customer=True, delegated=True, now=NOW)
+    assert wrong is not None
+    assert (wrong.said.code, wrong.said.description) == ("2000", "Bad.")
+
+
+def test_a_byte_order_mark_before_plain_words_is_not_shown() -> None:
+    wrong = failure(
+        Reply(400, MARK + b"Bad.", {"content-type": "text/plain"}), of_customer=True, delegated=True, now=NOW
+    )
+    assert wrong is not None
+    assert wrong.said.description == "Bad."
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"<html>", b"{", MARK, MARK + MARK + b"{}", b"\xff\xfe{\x00}\x00", b"[" * 900 + b"]" * 900]
+)
 def test_a_success_that_is_not_json_is_an_unknown_outcome(body: bytes) -> None:
     with pytest.raises(OutcomeUnknown) as raised:
         Reply(200, body, {"content-type": "text/html; charset=utf-8"}).json()

@@ -12,7 +12,7 @@ import pytest
 from app.domain import hardware_hash
 from app.domain.batch import match_answers
 from app.domain.registration import RegistrationState, UpstreamRow, interpret
-from app.domain.upstream import ConnectionTrouble, NoRelationship, OutcomeUnknown, Refused
+from app.domain.upstream import ConnectionTrouble, NoRelationship, NotUnderstood, OutcomeUnknown, Refused
 from app.microsoft.http import Microsoft
 from app.platforms.base import (
     Accepted,
@@ -240,6 +240,33 @@ async def polled(body: Any) -> tuple[bool, list[UpstreamRow]]:
 
 
 @pytest.mark.parametrize(
+    "body, doubt",
+    [
+        ({"status": "processing"}, None),
+        ({"status": "in-progress", "devicesStatus": None}, None),
+        ({"status": "finished", "devicesStatus": [{"status": "Finished_With_Errors"}]}, None),
+        ({"status": 2, "devicesStatus": [{"status": "unknown"}]}, None),
+        ({"status": "finished", "devicesStatus": [{"errorCode": "812"}]}, None),
+        ({}, "the job's status is missing"),
+        ({"status": "done"}, "the job's status is not a known word: 'done'"),
+        ({"status": "finished", "devicesStatus": {}}, "the job's devices are no list"),
+        ({"status": "finished", "devicesStatus": 3}, "the job's devices are no list"),
+        ({"status": "finished", "devicesStatus": ["?"]}, "a device of the job is no object"),
+        ({"status": "finished", "devicesStatus": [{}]}, "a device's status is missing"),
+        (
+            {"status": "finished", "devicesStatus": [{"status": "done"}]},
+            "a device's status is not a known word: 'done'",
+        ),
+    ],
+)
+async def test_what_a_job_status_says_and_cannot_be_read_is_told(body: Any, doubt: str | None) -> None:
+    async with driver(Wire(ok(body))) as partner_center:
+        progress = await partner_center.poll(Connection(), CUSTOMER, JOB)
+    told = progress.not_understood
+    assert (told.description if told else None) == doubt
+
+
+@pytest.mark.parametrize(
     "status, finished",
     [
         ("finished", True),
@@ -345,7 +372,7 @@ async def test_a_status_without_devices_has_no_rows(devices: Any) -> None:
 @pytest.mark.parametrize("answer", [ok(["?"]), ok(None), httpx.Response(200, text="<html>")])
 async def test_a_status_that_can_not_be_read_is_no_status(answer: httpx.Response) -> None:
     async with driver(Wire(answer)) as partner_center:
-        with pytest.raises(OutcomeUnknown) as raised:
+        with pytest.raises(NotUnderstood) as raised:
             await partner_center.poll(Connection(), CUSTOMER, JOB)
     assert raised.value.answered
 
@@ -371,7 +398,6 @@ async def test_a_job_microsoft_does_not_know_is_refused_with_its_status() -> Non
         (["STRASSE"], "straße", "STRASSE"),
         (["Test batch"], "test batch", "Test batch"),
         (["Sales "], "Sales", None),
-        (["Ops", None, 5], "Sales", None),
         ([], "Sales", None),
     ],
 )
@@ -386,7 +412,18 @@ async def test_a_group_tag_is_found_without_case_but_the_exact_one_first(
 
 @pytest.mark.parametrize(
     "answer",
-    [ok({}), ok({"items": None}), ok({"items": "?"}), ok({"totalCount": 3}), ok("?"), ok(None)],
+    [
+        ok({}),
+        ok({"items": None}),
+        ok({"items": "?"}),
+        ok({"items": ["?"]}),
+        ok({"totalCount": 3}),
+        ok("?"),
+        ok(None),
+        httpx.Response(200, text="<html>", headers={"content-type": "text/html"}),
+        httpx.Response(200),
+        httpx.Response(302, headers={"location": "https://proxy.test/"}),
+    ],
 )
 async def test_an_answer_without_items_is_never_taken_for_an_empty_list(answer: httpx.Response) -> None:
     for ask in (
@@ -395,8 +432,15 @@ async def test_an_answer_without_items_is_never_taken_for_an_empty_list(answer: 
         lambda made: collect(made.listed(Connection(), CUSTOMER, "Sales", max_pages=1)),
     ):
         async with driver(Wire(answer)) as partner_center:
-            with pytest.raises(OutcomeUnknown):
+            with pytest.raises(NotUnderstood):
                 await ask(partner_center)
+
+
+@pytest.mark.parametrize("name", [None, 5])
+async def test_a_list_of_batches_with_a_nameless_one_leads_to_no_conclusion(name: Any) -> None:
+    async with driver(Wire(page({"id": name}))) as partner_center:
+        with pytest.raises(NotUnderstood):
+            await partner_center.find_group_tag(Connection(), CUSTOMER, "Sales")
 
 
 async def test_an_empty_collection_is_empty_in_either_form() -> None:
@@ -453,8 +497,8 @@ async def test_an_unknown_group_tag_holds_no_devices() -> None:
         ([httpx.Response(404, json={"code": 1000, "description": "Customer not found."})], NoRelationship),
         ([httpx.Response(400)], Refused),
         ([page({"id": "1"}, continuationToken="t"), httpx.Response(404)], Refused),
-        ([page({"id": "1"}, continuationToken="t"), page({}, continuationToken="t")], OutcomeUnknown),
-        ([page({"id": "1"}, continuationToken="two\r\nlines")], OutcomeUnknown),
+        ([page({"id": "1"}, continuationToken="t"), page({}, continuationToken="t")], NotUnderstood),
+        ([page({"id": "1"}, continuationToken="two\r\nlines")], NotUnderstood),
         ([page({"id": "1"}, continuationToken="t"), httpx.Response(503)], OutcomeUnknown),
     ],
 )
@@ -506,7 +550,7 @@ async def test_customers_are_read_to_the_last_page() -> None:
         (customer(1, relationshipToPartner="unknown"), False),
         (customer(1, id=None), True),
         (customer(1, id=str(UUID(int=1)).upper()), True),
-        (customer(1, id="not a guid"), False),
+        (customer(1, id="not a guid"), True),
         ({"Id": str(UUID(int=1)), "CompanyProfile": None}, True),
     ],
 )
@@ -514,6 +558,14 @@ async def test_who_counts_as_a_customer(item: dict[str, Any], counts: bool) -> N
     async with driver(Wire(page(item))) as partner_center:
         found = await collect(partner_center.customers(Connection()))
     assert [one.tenant_id for one in found] == ([UUID(int=1)] if counts else [])
+
+
+@pytest.mark.parametrize("item", [{}, {"id": "not a guid"}, {"companyProfile": {"tenantId": ""}}])
+async def test_a_customer_without_a_tenant_is_not_passed_over(item: dict[str, Any]) -> None:
+    """Its absence would look as if it had withdrawn its consent."""
+    async with driver(Wire(page(customer(2), item))) as partner_center:
+        with pytest.raises(NotUnderstood):
+            await collect(partner_center.customers(Connection()))
 
 
 async def test_the_consent_link_is_asked_for_with_the_users_token() -> None:
@@ -527,7 +579,7 @@ async def test_the_consent_link_is_asked_for_with_the_users_token() -> None:
 @pytest.mark.parametrize("body", [{}, {"url": None}, {"url": "javascript:alert(1)"}, ["?"]])
 async def test_what_is_no_link_is_not_given_to_a_customer(body: Any) -> None:
     async with driver(Wire(ok(body))) as partner_center:
-        with pytest.raises(OutcomeUnknown):
+        with pytest.raises(NotUnderstood):
             await partner_center.consent_link(Connection())
 
 

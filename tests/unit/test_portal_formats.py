@@ -1,15 +1,11 @@
-"""Each portal's file to the byte, what it can not carry, and what a portal's list of results says."""
-
-from collections.abc import Mapping
+"""Each portal's file to the byte, and what it cannot carry."""
 
 import pytest
 
 from app.domain import hardware_hash, identity
-from app.domain.batch import SentRow
 from app.domain.catalogue import Finding
 from app.domain.identity import CheckedDevice, Device, IdentityKind, Rules
-from app.domain.registration import RegistrationState, interpret
-from app.platforms.base import FileFormat, OutgoingDevice, UnreadableResult, discover
+from app.platforms.base import FileFormat, OutgoingDevice, discover
 from simulator.samples import hardware_hash as sample_hash
 from tests.world import Clock
 
@@ -142,78 +138,31 @@ def test_what_only_a_spreadsheet_would_mind_is_written_to_the_letter() -> None:
 @pytest.mark.parametrize(
     ("tag", "name"),
     [
-        ("Kiosk", "Kiosk.csv"),
-        ("Sales EU", "Sales EU.csv"),
-        ("a/b\\c:d", "a_b_c_d.csv"),
-        ("../../etc/passwd", "_.._etc_passwd.csv"),
-        ('x"; filename="y', "x__ filename__y.csv"),
-        ("Zürich", "Z_rich.csv"),
-        ("...", "devices.csv"),
-        ("con", "_con.csv"),
-        ("NUL.txt", "_NUL.txt.csv"),
-        ("x" * 200, "x" * 80 + ".csv"),
+        ("Kiosk", "Kiosk - PO-1.csv"),
+        ("Sales EU", "Sales EU - PO-1.csv"),
+        ("a/b\\c:d", "a_b_c_d - PO-1.csv"),
+        ("../../etc/passwd", "_.._etc_passwd - PO-1.csv"),
+        ('x"; filename="y', "x__ filename__y - PO-1.csv"),
+        ("Zürich", "Z_rich - PO-1.csv"),
+        ("...", "devices - PO-1.csv"),
+        ("con", "_con - PO-1.csv"),
+        ("NUL.txt", "_NUL.txt - PO-1.csv"),
+        ("x" * 200, "x" * 60 + " - PO-1.csv"),
     ],
 )
 def test_a_file_is_named_by_its_group_tag_and_safe_everywhere(tag: str, name: str) -> None:
-    assert format_of("partner_center").file_name(tag) == name
+    assert format_of("partner_center").file_name(tag, "PO-1") == name
 
 
 def test_files_that_would_share_a_name_are_counted() -> None:
-    assert format_of("partner_center").file_name("Kiosk", 2) == "Kiosk (2).csv"
-
-
-# --- results --------------------------------------------------------------------------------------
-
-S = RegistrationState
-
-
-def meaning(name: str, row: Mapping[str, str]) -> tuple[RegistrationState | None, str | None]:
-    """State and doubt of one row of a list of results."""
-    (said,) = format_of(name).read_results([{"serial_number": "SYN00001", **row}])
-    found = interpret(said.answer, was_uncertain=False)
-    assert said.answer.serial_number == "SYN00001"
-    return None if found is None else found.state, said.doubt
+    assert format_of("partner_center").file_name("Kiosk", "PO-1", 2) == "Kiosk - PO-1 (2).csv"
 
 
 @pytest.mark.parametrize(
-    ("row", "state"),
-    [
-        ({"Status": "Success"}, S.REGISTERED),
-        ({"Status": "finished", "Error code": "0"}, S.REGISTERED),
-        ({"Status": "Complete", "Error code": "", "Error description": "None"}, S.REGISTERED),
-        ({"Status": "Error", "Error code": "808"}, S.CONFLICT),
-        ({"status": "finished_with_errors", "errorCode": "806"}, S.ALREADY_REGISTERED),
-        ({"Error code": "ZtdDeviceNotFound"}, S.FAILED),
-        ({"Error": "808 - ZtdDeviceAssignedToOtherTenant"}, S.CONFLICT),
-        ({"Status": "Failed"}, S.FAILED),
-        ({"Status": "808"}, S.CONFLICT),
-        ({"Status": "806"}, S.ALREADY_REGISTERED),
-        ({"Status": "812", "Error description": "ZtdDeviceNotFound"}, S.FAILED),
-        ({"Status": "ZtdDeviceAssignedToOtherTenant"}, S.CONFLICT),
-    ],
+    ("one", "other"),
+    [("PO/1", "PO:1"), ("PO-1", "PO-1."), ("Ä", "Ö"), ("x" * 60 + "1", "x" * 60 + "2"), (" 1", "1")],
 )
-@pytest.mark.parametrize("name", ["partner_center", "intune"])
-def test_the_words_of_a_list_of_results_are_understood(
-    name: str, row: Mapping[str, str], state: RegistrationState
-) -> None:
-    assert meaning(name, row) == (state, None)
-
-
-@pytest.mark.parametrize("word", ["Processing", "Pending", "unknown", "Unheard-of", "", "200", "0", "1808"])
-def test_what_is_not_over_or_not_understood_tells_no_outcome(word: str) -> None:
-    state, doubt = meaning("partner_center", {"Status": word})
-    assert state is None
-    assert doubt
-
-
-def test_a_list_without_any_outcome_is_refused_and_not_taken_for_success() -> None:
-    """The uploaded file itself is one: handed in by mistake, it must not register anything."""
-    with pytest.raises(UnreadableResult, match="Status"):
-        format_of("partner_center").read_results([{"serial_number": "SYN00001", "manufacturer": "Contoso"}])
-
-
-def test_an_answer_has_the_keys_that_rows_are_matched_by() -> None:
-    (said,) = format_of("partner_center").read_results(
-        [{"product_key": "9999000000017", "Status": "Success"}]
-    )
-    assert SentRow(said.answer.serial_number, said.answer.product_key) == SentRow(None, "9999000000017")
+def test_files_of_two_orders_for_one_tag_never_share_a_name(one: str, other: str) -> None:
+    format = format_of("partner_center")
+    names = {format.file_name("Kiosk", reference).casefold() for reference in (one, other)}
+    assert len(names) == 2

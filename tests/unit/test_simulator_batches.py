@@ -31,6 +31,27 @@ async def test_an_upload_is_accepted_with_an_empty_body_and_a_relative_location(
 
 
 @pytest.mark.parametrize(
+    ("marked", "partner_center", "entra"),
+    [("partner_center", True, False), ("everywhere", True, True), ("never", False, False)],
+)
+async def test_json_answers_and_errors_begin_with_a_byte_order_mark(
+    scene: Scene, marked: str, partner_center: bool, entra: bool
+) -> None:
+    if marked != "partner_center":  # the default
+        await scene.switch(byte_order_mark=marked)
+    await scene.arm({"operation": "customer", "kind": "status", "status": 400, "body": {"code": 1}})
+    bodies = [
+        (await scene.get("/v1/customers")).content,
+        (await scene.get("/v1/nothing")).content,
+        (await scene.get(scene.base)).content,
+    ]
+    assert {body.startswith(b"\xef\xbb\xbf") for body in bodies} == {partner_center}
+    assert (await scene.redeem()).content.startswith(b"\xef\xbb\xbf") is entra
+    assert (await scene.redeem(refresh_token="bad")).content.startswith(b"\xef\xbb\xbf") is entra
+    assert (await scene.create([tuple_of("S1")])).content == b""
+
+
+@pytest.mark.parametrize(
     "path", ["/v1//customers/{0}/batchjobstatus/{1}", "//v1/CUSTOMERS/{0}/batchJobStatus/{1}"]
 )
 async def test_paths_match_in_any_case_and_with_doubled_slashes(scene: Scene, path: str) -> None:

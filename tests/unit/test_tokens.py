@@ -12,7 +12,7 @@ from uuid import UUID
 import httpx
 import pytest
 
-from app.domain.upstream import ConnectionTrouble, Throttled, Unreachable, UpstreamFailure
+from app.domain.upstream import ConnectionTrouble, LoginNotUnderstood, Throttled, Unreachable, UpstreamFailure
 from app.microsoft.tokens import TokenService, refusal
 
 TENANT = UUID("11111111-2222-3333-4444-555555555555")
@@ -222,17 +222,23 @@ async def test_an_unknown_tenant_is_the_connections_trouble(open_service: Open) 
     assert entra.forms == []
 
 
-NO_ANSWERS: list[httpx.Response | Exception] = [
+MARK = b"\xef\xbb\xbf"
+AWAY: list[httpx.Response | Exception] = [
     httpx.ConnectError("refused"),
     httpx.ConnectTimeout("slow"),
     httpx.ReadTimeout("silent"),
     httpx.RemoteProtocolError("cut"),
     httpx.Response(502, text="<html>bad gateway</html>"),
+]
+NO_ANSWERS = [
     httpx.Response(403, text="<html>a proxy says no</html>"),
     httpx.Response(200, text="<html>welcome to the hotel</html>"),
     httpx.Response(200, json=["no", "object"]),
     httpx.Response(302, headers={"Location": "https://elsewhere.test/"}),
     httpx.Response(200, content=b"x" * 300_000),
+    httpx.Response(400),
+    httpx.Response(400, json={"message": "no error of Entra's"}),
+    httpx.Response(200, content=MARK * 2 + b"{}"),
 ]
 NO_TOKENS = [
     httpx.Response(200, json={"token_type": "Bearer"}),
@@ -241,20 +247,27 @@ NO_TOKENS = [
 ]
 
 
-@pytest.mark.parametrize("answer", [*NO_ANSWERS, *NO_TOKENS])
-async def test_what_is_no_token_of_entra_is_unreachable(
+def marked(answer: httpx.Response) -> httpx.Response:
+    return httpx.Response(answer.status_code, content=MARK + answer.content)
+
+
+async def test_a_byte_order_mark_before_answers_and_errors_is_dropped(open_service: Open) -> None:
+    entra = Entra(marked(granted()), marked(refused(401, "invalid_client", 7000215, "Wrong secret.")))
+    entra.metadata = marked(configuration())
+    service = open_service(entra)
+
+    assert (await app_token(service)).access_token == "at-1"
+    with pytest.raises(ConnectionTrouble) as raised:
+        await app_token(service)
+    assert raised.value.said.code == "AADSTS7000215"
+
+
+@pytest.mark.parametrize("answer", AWAY)
+async def test_a_token_service_that_is_away_is_unreachable(
     open_service: Open, answer: httpx.Response | Exception
 ) -> None:
-    entra = Entra(answer)
     with pytest.raises(Unreachable):
-        await app_token(open_service(entra))
-    assert len(entra.forms) == 1
-
-
-@pytest.mark.parametrize("answer", NO_ANSWERS)
-async def test_what_is_no_metadata_of_entra_is_unreachable(
-    open_service: Open, answer: httpx.Response | Exception
-) -> None:
+        await app_token(open_service(Entra(answer)))
     entra = Entra(granted())
     entra.metadata = answer
     with pytest.raises(Unreachable):
@@ -262,11 +275,27 @@ async def test_what_is_no_metadata_of_entra_is_unreachable(
     assert entra.forms == []
 
 
-async def test_metadata_without_a_token_endpoint_is_unreachable(open_service: Open) -> None:
-    entra = Entra(granted())
-    entra.metadata = httpx.Response(200, json={"issuer": "x"})
-    with pytest.raises(Unreachable):
+@pytest.mark.parametrize("answer", [*NO_ANSWERS, *NO_TOKENS])
+async def test_what_is_no_token_of_entra_is_not_understood(
+    open_service: Open, answer: httpx.Response
+) -> None:
+    entra = Entra(answer)
+    with pytest.raises(LoginNotUnderstood) as raised:
         await app_token(open_service(entra))
+    assert raised.value.code == "upstream_not_understood"
+    assert f"HTTP {answer.status_code}" in str(raised.value.said)
+    assert len(entra.forms) == 1
+
+
+@pytest.mark.parametrize("answer", [*NO_ANSWERS, httpx.Response(200, json={"issuer": "x"})])
+async def test_what_is_no_metadata_of_entra_is_not_understood(
+    open_service: Open, answer: httpx.Response
+) -> None:
+    entra = Entra(granted())
+    entra.metadata = answer
+    with pytest.raises(LoginNotUnderstood):
+        await app_token(open_service(entra))
+    assert entra.forms == []
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,71 @@
+"""Sheets whose every row stands in one cell: text that a spreadsheet opened without taking it apart.
+
+A spreadsheet that goes by semicolons opens a file with commas like that, and saves it so. The rows are
+there, whole; they are split as the text would have been.
+"""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from app.intake import layout
+from app.intake.layout import Layout
+from app.intake.profiles import Profile
+from app.intake.records import MAX_CELLS, Record
+from app.intake.table import Notice
+
+_DELIMITERS: Final = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """How the cells of one column are taken apart."""
+
+    at: int
+    """The column's position."""
+    delimiter: str
+
+    @property
+    def notice(self) -> Notice:
+        words = (
+            f"All values of a row stand in one cell, separated by {_DELIMITERS[self.delimiter]}; they were "
+            "taken apart there."
+        )
+        return Notice("cells_split", words)
+
+    def taken_apart(self, cells: list[str]) -> list[str]:
+        if self.at >= len(cells):
+            return [""]
+        text = cells[self.at]
+        if '"' not in text:
+            found = text.split(self.delimiter, MAX_CELLS)
+        else:
+            # A cell has no more than one row; line breaks inside of it belong to a value.
+            [found] = csv.reader([text.replace("\r", " ").replace("\n", " ")], delimiter=self.delimiter)
+        return [*found, *cells[self.at + 1 :]]
+
+
+def find(sample: Sequence[Record], profile: Profile | None) -> tuple[Layout, Split] | None:
+    """The best reading of rows that stand in one column each, None when they are no such rows."""
+    at = _only_column(sample)
+    if at is None:
+        return None
+    best: tuple[Layout, Split] | None = None
+    for delimiter in _DELIMITERS:
+        split = Split(at, delimiter)
+        apart = [record._replace(cells=split.taken_apart(record.cells)) for record in sample]
+        found = layout.find(apart, profile)
+        if found is not None and found.columns.known > 1 and (best is None or found.score > best[0].score):
+            best = found, split
+    return best
+
+
+def _only_column(sample: Sequence[Record]) -> int | None:
+    """The column in which all rows begin, if hardly any has a second one."""
+    filled = [[at for at, cell in enumerate(record.cells) if cell.strip()] for record in sample]
+    filled = [places for places in filled if places]
+    firsts = {places[0] for places in filled}
+    if len(firsts) != 1 or sum(len(places) > 1 for places in filled) * 10 > len(filled):
+        return None
+    return firsts.pop()

@@ -1,0 +1,327 @@
+"""Which sheet of a workbook is read, and what is said about the others.
+
+What a person sees in front of them is what they mean: visible sheets before hidden ones, filled before
+empty, real devices before a template's examples. Of the others it is told how many rows look like
+devices, so that nothing is left out in silence.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain, islice
+from typing import Final
+
+from app.intake import layout, one_column, shaping
+from app.intake.archive import Archive
+from app.intake.bounds import CHUNK
+from app.intake.cells import SheetRow
+from app.intake.columns import IDENTITY
+from app.intake.layout import Layout
+from app.intake.one_column import Split
+from app.intake.parts import Book, Sheet, Styles
+from app.intake.profiles import Profile
+from app.intake.records import Block, Record
+from app.intake.sheet import sheet_rows
+from app.intake.table import Notice, UnreadableFile, Wanted
+from app.intake.texts import SharedTexts
+
+SAMPLE: Final = 200
+"""Rows looked at on each sheet."""
+MAX_SHEETS: Final = 50
+"""Sheets looked at."""
+NAMED: Final = 12
+"""Sheets that a notice names."""
+
+_HIDES: Final = (
+    b"hidden=",
+    b"ht=",
+    b"hidden =",
+    b"ht =",
+    "hidden".encode("utf-16-le"),
+    "ht=".encode("utf-16-le"),
+)
+MARK_LENGTH: Final = 16
+"""Bytes; no mark is longer."""
+
+Batch = Block | list[SheetRow]
+
+_EXAMPLE_NAME: Final = re.compile(
+    r"(?<![^\W\d_])(examples?|samples?|templates?|instructions?|beispiele?|muster|vorlage|anleitung|exemples?|"
+    r"ejemplos?|plantilla|esempi[oi]?|exemplos?|voorbeeld(en)?|sjabloon|przykład|szablon|demo)(?![^\W\d_])",
+    re.IGNORECASE,
+)
+_EXAMPLE_SERIAL: Final = re.compile(
+    r"(s/?n[- ]?)?(x{4,}|0*123(4(5(6(7(89?0?)?)?)?)?)?|abc[-_ ]?123\w{0,6}|[<\[{].*[>\]}])", re.IGNORECASE
+)
+
+
+class Workbook:
+    """The sheets of a workbook, each of which can be read again and again."""
+
+    def __init__(self, archive: Archive, book: Book) -> None:
+        self.sheets = book.sheets
+        self._archive = archive
+        self._styles = Styles.of(archive, book)
+        self._texts = SharedTexts(archive, book.texts)
+
+    def batches(self, sheet: Sheet, hidden_columns: set[int] | None = None) -> Iterator[Batch]:
+        return sheet_rows(self._archive.open(sheet.part), self._styles, self._texts, hidden_columns)
+
+    def may_hide_rows(self, sheet: Sheet) -> bool:
+        """Whether anything in the sheet reads like a hidden row: far faster told than which rows are."""
+        part = self._archive.open(sheet.part)
+        tail = b""
+        while piece := part.read(CHUNK):
+            data = tail + piece
+            if any(mark in data for mark in _HIDES):
+                return True
+            tail = data[-MARK_LENGTH:]
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A sheet that can be read, by its first rows."""
+
+    sheet: Sheet
+    found: Layout
+    split: Split | None
+    hidden_columns: frozenset[int]
+    """Those that are not read."""
+    lacking: tuple[Notice, ...]
+    """What is to be said about these."""
+    devices: int
+    """Rows of the sample that look like devices and are no examples."""
+    rows: int
+    """Rows of the sample that have any identity and are no examples."""
+    place: int
+
+    @property
+    def rank(self) -> tuple[int, bool, bool, int]:
+        """The least is read."""
+        if self.devices:
+            first = 2 if self.sheet.is_hidden else 0
+        elif self.rows:
+            first = 4 if self.sheet.is_hidden else 1
+        else:
+            # An empty sheet that is seen comes behind a hidden one with devices: nothing is read of it.
+            first = 5 if self.sheet.is_hidden else 3
+        is_example = _EXAMPLE_NAME.search(self.sheet.name) is not None
+        return first, is_example, self.found.header_row is None, self.place
+
+
+def choose(book: Workbook, profile: Profile | None, wanted: Wanted) -> tuple[Candidate, tuple[Notice, ...]]:
+    """The sheet that is read, and what is to be said about the choice. Raises UnreadableFile."""
+    named = None if wanted.sheet is None else _named(book.sheets, wanted.sheet)
+    tried = {
+        sheet: _candidate(book, place, sheet, profile, wanted)
+        for place, sheet in enumerate(book.sheets)
+        if place < MAX_SHEETS or sheet is named
+    }
+    candidates = {sheet: found for sheet, found in tried.items() if isinstance(found, Candidate)}
+    if not candidates or (named is not None and named not in candidates):
+        samples = [
+            found for sheet, found in tried.items() if named in (None, sheet) and isinstance(found, list)
+        ]
+        raise _refusal(book, profile, wanted, named, [*chain.from_iterable(samples)])
+    chosen = candidates[named] if named is not None else min(candidates.values(), key=lambda one: one.rank)
+    notices = [*_others(book, chosen, candidates, profile, wanted), *chosen.lacking]
+    if chosen.sheet.is_hidden and wanted.sheet is None:
+        words = f"Sheet '{chosen.sheet.name}' is hidden; it is read because no visible sheet has devices."
+        notices.insert(0, Notice("sheet_hidden", words))
+    if chosen.split is not None:
+        notices.append(chosen.split.notice)
+    if wanted.include_hidden is not True and (hidden := _hidden_rows(book, chosen)):
+        rows = "1 row is" if hidden == 1 else f"{hidden:,} rows are"
+        words = f"{rows} hidden, by a filter or by hand, and not read. {_ASK_HIDDEN}"
+        notices.append(_omission("rows_hidden", words, wanted.include_hidden is not None))
+    return chosen, tuple(notices)
+
+
+_ASK_HIDDEN: Final = "Read what is hidden too with --include-hidden or include_hidden=true."
+
+
+def _refusal(
+    book: Workbook, profile: Profile | None, wanted: Wanted, named: Sheet | None, sample: Sequence[Record]
+) -> UnreadableFile:
+    """Why no sheet is read."""
+    sheets = book.sheets[:MAX_SHEETS] if named is None else [named]
+    all_of_it = replace(wanted, include_hidden=True)
+    if wanted.include_hidden or not any(
+        isinstance(_candidate(book, 0, sheet, profile, all_of_it), Candidate) for sheet in sheets
+    ):
+        return layout.refusal(sample)
+    words = f"The rows or columns that say which devices these are, are hidden. {_ASK_HIDDEN}"
+    return UnreadableFile("columns_unknown", words)
+
+
+def _omission(code: str, words: str, as_asked: bool) -> Notice:
+    return Notice("omitted_as_asked" if as_asked else code, words)
+
+
+def _named(sheets: Sequence[Sheet], name: str) -> Sheet:
+    def same(sheet: Sheet) -> bool:
+        return sheet.name.strip().casefold() == name.strip().casefold()
+
+    exact = next((sheet for sheet in sheets if sheet.name == name), None)
+    found = exact or next(filter(same, sheets), None)
+    if found is None:
+        names = ", ".join(f"'{sheet.name}'" for sheet in sheets[:NAMED])
+        raise UnreadableFile("sheet_unknown", f"The workbook has no sheet '{name}'. It has {names}.")
+    return found
+
+
+def _candidate(
+    book: Workbook, place: int, sheet: Sheet, profile: Profile | None, wanted: Wanted
+) -> Candidate | list[Record]:
+    """The sheet if it can be read, else the rows that were looked at."""
+    columns: set[int] = set()
+    batches = book.batches(sheet, columns)
+    everything = list(islice(chain.from_iterable(map(_sampled, batches)), SAMPLE))
+    whole = [record for record, _ in everything]
+    hidden = frozenset() if wanted.include_hidden else frozenset(columns)
+    shown = [
+        record._replace(cells=without(record.cells, hidden))
+        for record, is_hidden in everything
+        if wanted.include_hidden or not is_hidden
+    ]
+    reading = _reading(shown, profile)
+    if reading is None or reading[0].header_row is None:
+        # A hidden header is still the header of the rows below it.
+        lines = {record.line for record, is_hidden in everything if is_hidden}
+        other = _reading([record._replace(cells=without(record.cells, hidden)) for record in whole], profile)
+        if other is not None and other[0].header_row in lines:
+            reading = other
+    if reading is None:
+        return whole
+    found, split = reading
+    devices, rows = _counted(shown, found, split, profile)
+    lacking = _lacking(whole, hidden, profile, wanted)
+    return Candidate(sheet, found, split, hidden, lacking, devices, rows, place)
+
+
+def _reading(sample: Sequence[Record], profile: Profile | None) -> tuple[Layout, Split | None] | None:
+    found = layout.find(sample, profile)
+    return one_column.find(sample, profile) if found is None else (found, None)
+
+
+def _sampled(batch: Batch) -> Iterator[tuple[Record, bool]]:
+    if isinstance(batch, Block):
+        lines = enumerate(batch.cells, start=batch.line)
+        return ((Record(line, cells, ()), False) for line, cells in lines)
+    return ((Record(row.line, row.cells, ()), row.is_hidden) for row in batch)
+
+
+def without(cells: list[str], hidden: frozenset[int]) -> list[str]:
+    """The cells with nothing in the columns that are not read."""
+    return ["" if at in hidden else cell for at, cell in enumerate(cells)] if hidden else cells
+
+
+def _lacking(
+    sample: Sequence[Record], hidden: frozenset[int], profile: Profile | None, wanted: Wanted
+) -> tuple[Notice, ...]:
+    """What hidden columns would be if they were read."""
+    filled = {at for record in sample for at in hidden if at < len(record.cells) and record.cells[at].strip()}
+    if not filled:
+        return ()
+    whole = layout.find(sample, profile)
+    pairs = {} if whole is None else dict(enumerate(whole.columns.pairs, start=whole.offset + whole.added))
+    known = [name for at, (name, field) in pairs.items() if at in filled and field is not None]
+    columns = "1 column is" if len(filled) == 1 else f"{len(filled)} columns are"
+    words = f"{columns} hidden and not read"
+    if not known:
+        return (
+            Notice("omitted_as_asked" if wanted.include_hidden is False else "column_unknown", f"{words}."),
+        )
+    named = ", ".join(f"'{name}'" for name in known[:NAMED])
+    words = f"{words}, among them {named}. {_ASK_HIDDEN}"
+    return (_omission("columns_hidden", words, wanted.include_hidden is not None),)
+
+
+# --- counting -------------------------------------------------------------------------------------
+
+
+def looks_like_device(fields: Mapping[str, str]) -> bool:
+    return (
+        "hardware_hash" in fields
+        or "product_key" in fields
+        or ("serial_number" in fields and ("manufacturer" in fields or "model" in fields))
+    )
+
+
+def is_example(fields: Mapping[str, str]) -> bool:
+    """What a template shows in its first row: words that say so, or a serial number that nobody has."""
+    texts = (fields.get(field, "") for field in ("serial_number", "manufacturer", "model", "product_key"))
+    serial = fields.get("serial_number", "").strip()
+    return _EXAMPLE_SERIAL.fullmatch(serial) is not None or any(map(_EXAMPLE_NAME.search, texts))
+
+
+def _counted(
+    records: Sequence[Record], found: Layout, split: Split | None, profile: Profile | None
+) -> tuple[int, int]:
+    """Rows that look like devices, and rows with any identity; no examples."""
+    devices = rows = 0
+    apart = records
+    if split is not None:
+        apart = [record._replace(cells=split.taken_apart(record.cells)) for record in records]
+    for row in shaping.rows(iter(apart), found, profile):
+        fields = row.fields
+        if not is_example(fields):
+            rows += not IDENTITY.isdisjoint(fields) or bool(row.notices)
+            devices += looks_like_device(fields)
+    return devices, rows
+
+
+def _others(
+    book: Workbook,
+    chosen: Candidate,
+    candidates: Mapping[Sheet, Candidate],
+    profile: Profile | None,
+    wanted: Wanted,
+) -> Iterator[Notice]:
+    others = [sheet for sheet in book.sheets if sheet is not chosen.sheet]
+    if not others:
+        return
+    told, devices = [], 0
+    for sheet in others:
+        candidate = candidates.get(sheet)
+        count = 0 if candidate is None else _devices_on(book, candidate, profile)
+        devices += count
+        what = ["hidden"] if sheet.is_hidden else []
+        if count:
+            what.append("1 row looks like a device" if count == 1 else f"{count:,} rows look like devices")
+        told.append(f"'{sheet.name}' ({', '.join(what)})" if what else f"'{sheet.name}'")
+    names = ", ".join(told[:NAMED]) + (" and more" if len(told) > NAMED else "")
+    words = f"Sheet '{chosen.sheet.name}' is read. Not read: {names}."
+    if not devices:
+        yield Notice("sheets_unused", words)
+        return
+    words += " Read another one with --sheet or sheet=."
+    yield _omission("sheets_with_devices", words, wanted.sheet is not None)
+
+
+def _devices_on(book: Workbook, candidate: Candidate, profile: Profile | None) -> int:
+    """Rows of the whole sheet that look like devices, those that are hidden too."""
+
+    def records() -> Iterator[Record]:
+        for batch in book.batches(candidate.sheet):
+            for record, _ in _sampled(batch):
+                split = candidate.split
+                yield record if split is None else record._replace(cells=split.taken_apart(record.cells))
+
+    rows = shaping.rows(records(), candidate.found, profile)
+    fields = (row.fields for row in rows)
+    return sum(looks_like_device(found) and not is_example(found) for found in fields)
+
+
+def _hidden_rows(book: Workbook, chosen: Candidate) -> int:
+    """Rows below the header that are hidden and have something in them."""
+    if not book.may_hide_rows(chosen.sheet):
+        return 0
+    first = chosen.found.first_line
+    return sum(
+        row.is_hidden and row.line >= first and any(cell.strip() for cell in row.cells)
+        for batch in book.batches(chosen.sheet)
+        if not isinstance(batch, Block)
+        for row in batch
+    )
