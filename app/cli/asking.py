@@ -15,9 +15,11 @@ def is_terminal() -> bool:
     return sys.stdin.isatty() and sys.stdout.isatty()
 
 
+def asks(*, yes: bool) -> bool:
+    return not yes and is_terminal()
+
+
 def confirm(question: str, *, yes: bool) -> None:
     """Goes on after `y`, with `--yes`, and where nobody can be asked. Raises Stop after anything else."""
-    if yes or not is_terminal():
-        return
-    if not typer.confirm(question, err=True):
+    if asks(yes=yes) and not typer.confirm(question, err=True):
         raise Stop("Nothing was changed.", error_code="not_confirmed")

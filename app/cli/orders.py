@@ -11,7 +11,7 @@ import orjson
 import typer
 
 from app.cli.api_client import Api, JsonObject
-from app.cli.asking import Yes, confirm
+from app.cli.asking import Yes, asks, confirm
 from app.cli.customers import customer_names
 from app.cli.following import watch
 from app.cli.outcome import ExitCode, Stop, combine, judge_order, waits_for_a_person
@@ -114,12 +114,13 @@ def retry_order(
                 "Name one of them: " + ", ".join(each["reference"] for each in found),
                 error_code="name_ambiguous",
             )
-        wanted = [(each, _retryable(api, each, choice)) for each in found]
-        total = sum(devices for _, devices in wanted)
-        if total:
-            confirm(f"Try {amount(total, 'device')} of {_named(order, found)} again?", yes=yes)
-        # Without any, the API says why.
-        chosen = [each for each, devices in wanted if devices] or found[:1]
+        chosen = found
+        if asks(yes=yes) or len(found) > 1:
+            wanted = [(each, _retryable(api, each, choice)) for each in found]
+            if total := sum(devices for _, devices in wanted):
+                confirm(f"Try {amount(total, 'device')} of {_named(order, found)} again?", yes=yes)
+            # Without any, the API says why.
+            chosen = [each for each, devices in wanted if devices] or found[:1]
         retried = [_retry(screen, api, each, choice) for each in chosen]
         last: Sequence[JsonObject] = retried
         if follow:
