@@ -22,6 +22,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from app import metrics
 from app.domain import budget as policy_of
 from app.domain.budget import Budget, BudgetPolicy, Outcome, Pause, Permit, Standing, Why
 from app.domain.upstream import HeldBack, OutcomeUnknown, Said, Throttled, Unreachable, UpstreamFailure
@@ -312,8 +313,10 @@ class ConnectionGate:
         if outcome is Outcome.THROTTLED:
             log.warning("connection_throttled", connection_id=connection, rate=round(after.rate, 3))
         if after.opened > before.opened:
+            metrics.breaker_changed(opened=True)
             log.warning("breaker_opened", connection_id=connection, failures=after.failures)
         elif before.opened and not after.opened:
+            metrics.breaker_changed(opened=False)
             log.info("breaker_closed", connection_id=connection)
 
 

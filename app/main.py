@@ -13,6 +13,7 @@ from app.api import (
     documentation,
     imports,
     limits,
+    metrics,
     orders,
     portal,
     problems,
@@ -101,6 +102,7 @@ def build(settings: Settings | None = None) -> FastAPI:
     problems.install(app)
     schema.install(app)
     documentation.install(app)
+    metrics.install(app, settings.metrics_allowed_networks)
     # A form has a little around its file; the file itself is measured again.
     larger = {str(app.url_path_for("create_import")): settings.max_import_bytes + MULTIPART_SLACK}
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, larger=larger)

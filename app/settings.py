@@ -170,6 +170,19 @@ class Settings(BaseSettings):
         gt=0,
         description="Seconds after which an unfinished job is looked up in the device listing instead.",
     )
+    max_batch_devices: int = Field(
+        1000,
+        ge=1,
+        le=1000,
+        description="Devices in one call (and in one portal file) at most, where the platform does not take "
+        "fewer. Microsoft documents no limit for a call; its portal's file is limited to 500 devices.",
+    )
+    job_appears_s: float = Field(
+        600,
+        ge=0,
+        description="Seconds after an accepted upload in which a 404 for its job means: not yet. Microsoft "
+        "documents no time; its sample of a whole job takes ten minutes.",
+    )
     max_submissions: int = Field(
         8,
         ge=1,
@@ -220,6 +233,15 @@ class Settings(BaseSettings):
         le=LONGEST_DAYS,
         description="Days until an import expires: its rows are deleted, its orders stay.",
     )
+    metrics_allowed_networks: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("127.0.0.0/8", "::1/128"),
+        description="Networks that may read `/metrics` at the API's port without a key, as CIDR separated by "
+        "commas. A call that came through a proxy is refused. Empty: nobody may.",
+    )
+    worker_metrics_port: int | None = Field(
+        None, ge=1, le=65535, description="Port of a worker's `/metrics`. Empty: it has none."
+    )
+    worker_metrics_host: str = Field("127.0.0.1", description="Address of a worker's `/metrics`.")
     worker_alive_file: Path | None = Field(
         None,
         description="File that a worker touches with every sign of life, for `registrar worker --probe`. "
@@ -281,7 +303,7 @@ class Settings(BaseSettings):
         values = given(os.environ, cls.model_fields, SECRET_SETTINGS)
         return init_settings, InitSettingsSource(settings_cls, init_kwargs=dict(values))
 
-    @field_validator("secret_keys", "webhook_allowed_networks", mode="before")
+    @field_validator("secret_keys", "webhook_allowed_networks", "metrics_allowed_networks", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return (
@@ -297,6 +319,7 @@ class Settings(BaseSettings):
         "public_url",
         "shutdown_pause_s",
         "worker_alive_file",
+        "worker_metrics_port",
         mode="before",
     )
     @classmethod
@@ -342,7 +365,7 @@ class Settings(BaseSettings):
                 )
         return value
 
-    @field_validator("webhook_allowed_networks")
+    @field_validator("webhook_allowed_networks", "metrics_allowed_networks")
     @classmethod
     def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for network in value:

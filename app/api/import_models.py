@@ -17,6 +17,7 @@ from app.api.models import (
     Text255,
     Timestamp,
 )
+from app.api.texts import KeepsNoSecret
 from app.domain.catalogue import Severity
 from app.domain.event import EventType
 from app.domain.identity import IdentityKind
@@ -27,6 +28,7 @@ Reference = Annotated[
     StringConstraints(
         strip_whitespace=True, min_length=1, max_length=MAX_BASE_REFERENCE, pattern=NAME_PATTERN
     ),
+    KeepsNoSecret,
 ]
 
 

@@ -11,6 +11,7 @@ import structlog
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app import metrics
 from app.api import quotas
 from app.api.problems import problem, unexpected
 from app.domain.errors import TooLarge
@@ -66,12 +67,14 @@ class RequestContext:
                 await response(scope, receive, with_id)
             raise
         finally:
+            took = time.perf_counter() - started
+            metrics.request_answered(scope["method"], getattr(scope.get("route"), "path", None), status, took)
             log.info(
                 "request",
                 method=scope["method"],
                 path=scope["path"],
                 status=status,
-                ms=round((time.perf_counter() - started) * 1000, 1),
+                ms=round(took * 1000, 1),
             )
             structlog.contextvars.unbind_contextvars("correlation_id")
 
@@ -96,7 +99,10 @@ class HeadLikeGet:
                 message = {**message, "body": b""}
             await send(message)
 
-        await self.app({**scope, "method": "GET"}, receive, without_body)
+        inner = {**scope, "method": "GET"}
+        await self.app(inner, receive, without_body)
+        if "route" in inner:
+            scope["route"] = inner["route"]  # the metrics count by it
 
 
 class BodyLimit:

@@ -22,6 +22,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from app.api.texts import KeepsNoSecret, NamesATag
 from app.db.engine import stamp
 from app.domain.batch import BatchState
 from app.domain.catalogue import Advice, Category, Severity
@@ -58,15 +59,21 @@ def _visible(value: str) -> str:
 NAME_PATTERN = r"^[^\x00-\x1f\x7f]*[^\x00-\x1f\x7f\s][^\x00-\x1f\x7f]*$"
 """No control characters, and not only blanks. Blanks at the ends are removed."""
 Text100 = Annotated[
-    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100, pattern=NAME_PATTERN)
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=100, pattern=NAME_PATTERN),
+    KeepsNoSecret,
 ]
 Text255 = Annotated[
-    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=255, pattern=NAME_PATTERN)
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=255, pattern=NAME_PATTERN),
+    KeepsNoSecret,
 ]
 GroupTagText = Annotated[
     str,
     StringConstraints(strip_whitespace=True, min_length=1, max_length=512, pattern=NAME_PATTERN),
     AfterValidator(_visible),
+    NamesATag,
+    KeepsNoSecret,
 ]
 Secret = Annotated[str, StringConstraints(min_length=1, max_length=8192, pattern=r"^[\x21-\x7e]+$")]
 
@@ -189,6 +196,18 @@ class ConnectionPatch(Patch):
     MAY_BE_EMPTY = frozenset({"region"})
 
     name: Text100 | None = None
+    entra_tenant_id: UUID | None = Field(
+        None,
+        strict=False,
+        description="The partner's own Entra tenant. Where it changes, send `client_secret` and, if the "
+        "connection has one, `refresh_token` in the same call. Customers' consents are then unknown, and "
+        "their orders held until the new tenant's customers list has been read, which happens at once.",
+    )
+    client_id: Text255 | None = Field(
+        None,
+        description="The app registered in Partner Center. Where it changes, send `client_secret` and, if "
+        "the connection has one, `refresh_token` in the same call. Refused for a portal connection.",
+    )
     client_secret: Secret | None = Field(None, description="Refused for a portal connection.")
     refresh_token: Secret | None = Field(None, description="Refused for a portal connection.")
     region: Text100 | None = None
@@ -301,7 +320,10 @@ class Customers(PageOf):
 
 
 class DeviceIn(Input):
-    """One device: a PKID, or serial number + manufacturer + model, or a hardware hash."""
+    """One device: a PKID, or serial number + manufacturer + model, or a hardware hash.
+
+    Values are judged as those of a file. N/A, NULL, `-` and the like count as empty.
+    """
 
     serial_number: str | None = Field(None, max_length=4096)
     manufacturer: str | None = Field(

@@ -33,6 +33,7 @@ from app.domain.errors import (
     Unauthenticated,
     Unprocessable,
 )
+from app.domain.masking import NOT_SHOWN, holds_secret
 from app.domain.upstream import ConnectionTrouble, HeldBack, NotSent, OutcomeUnknown, Refused, UpstreamFailure
 from app.telemetry import logger
 
@@ -210,6 +211,7 @@ _PLAIN_WORDS = {
 def pydantic_error(error: Mapping[str, Any]) -> FieldError:
     """pydantic's word for a wrong field, as ours. Never its `input`: that may be a secret or hash."""
     location = [str(part) for part in error["loc"] if part not in ("body", "query", "path", "header")]
+    location = [NOT_SHOWN if holds_secret(part) else part for part in location]
     in_body = error["loc"][:1] in (("body",), ()) or error["loc"][0] not in ("query", "path", "header")
     if in_body:
         # RFC 6901; the empty pointer is the whole body.

@@ -41,6 +41,7 @@ EVIDENCE_WORDS: Final[dict[Evidence, str]] = {
     Evidence.CUSTOMERS_LIST: "Microsoft's list of customers",
     Evidence.UPSTREAM_403: "Microsoft denied a call",
     Evidence.AGE: "the proof became too old",
+    Evidence.TENANT_CHANGED: "the connection is another tenant's now",
     Evidence.MANUAL: "somebody recorded it by hand",
 }
 

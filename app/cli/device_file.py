@@ -17,6 +17,7 @@ import typer
 
 from app.cli.outcome import Stop
 from app.cli.screen import field_words
+from app.domain.masking import holds_secret
 from app.domain.order import MAX_DEVICES
 from app.intake.devices import SENT, device_of
 from app.intake.rows import Dialect, Row, UnreadableFile, read
@@ -103,7 +104,7 @@ def open_file(path: str) -> DeviceFile:
             rows.append(FileRow(row.number, row.line, _device(row)))
             fields = row.fields
             for field, found in (("customer", customers), ("purchase_order", purchase_orders)):
-                if field in fields:
+                if field in fields and not holds_secret(fields[field]):
                     found[fields[field].strip()] = None
     except UnreadableFile as error:
         raise Stop(f"{name} can not be read.", error.words) from None

@@ -70,6 +70,20 @@ async def update(
     )
 
 
+async def hold_identity(
+    session: AsyncConnection, partner_id: PartnerId, connection_id: UUID, *, for_change: bool = False
+) -> Record | None:
+    """The connection's tenant and app. Until the transaction ends nobody changes them, or nobody else."""
+    lock = "FOR NO KEY UPDATE" if for_change else "FOR SHARE"
+    return await fetch_one(
+        session,
+        "SELECT entra_tenant_id, client_id, refresh_token IS NOT NULL AS has_refresh_token "
+        f"FROM connections WHERE partner_id = :partner AND id = :id {lock}",
+        partner=partner_id,
+        id=connection_id,
+    )
+
+
 async def claim_token(
     session: AsyncConnection,
     partner_id: PartnerId,
@@ -87,7 +101,8 @@ async def claim_token(
         session,
         "UPDATE connections SET token_owner = :owner, token_lease_until = :until "
         "WHERE partner_id = :partner AND id = :id "
-        "AND (token_lease_until IS NULL OR token_lease_until < :now) RETURNING refresh_token",
+        "AND (token_lease_until IS NULL OR token_lease_until < :now) "
+        "RETURNING refresh_token, entra_tenant_id, client_id",
         partner=partner_id,
         id=connection_id,
         owner=owner,

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from app.domain.catalogue import Finding
-
-SHOWN = 64
+from app.domain.masking import quoted
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +44,12 @@ class Directory:
             found = self._by_domain.get(wanted) or self._by_name.get(wanted) or set()
         if len(found) == 1:
             return next(iter(found))
-        shown = "".join(c if c.isprintable() else "\ufffd" for c in text.strip()[:SHOWN])
+        named = quoted(text.strip())
         if found:
-            detail = f"{len(found)} customers are called {shown!r}."
+            detail = f"{len(found)} customers are called {named}."
             return Finding("customer_ambiguous", "customer", detail)
         return Finding(
-            "customer_not_found", "customer", f"No customer has the tenant, domain or name {shown!r}."
+            "customer_not_found", "customer", f"No customer has the tenant, domain or name {named}."
         )
 
     def of_row(self, text: str | None, given: UUID | None) -> tuple[UUID | None, Finding | None]:

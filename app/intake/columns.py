@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from app.domain.masking import holds_secret
 from app.intake.table import Kind, Notice
 
 ALIASES: Final[dict[str, tuple[str, ...]]] = {
@@ -237,7 +238,9 @@ def _without_trailing_blanks(header: Sequence[str], least: int) -> Sequence[str]
 def _unique(header: Sequence[str]) -> tuple[str, ...]:
     names: dict[str, None] = {}
     for at, cell in enumerate(header, start=1):
-        plain = " ".join(cell.split())[:MAX_NAME] or f"column {at}"
+        # A cell of a row that was taken for the names may be anything, a secret too.
+        plain = "" if holds_secret(cell) else " ".join(cell.split())[:MAX_NAME]
+        plain = plain or f"column {at}"
         name = plain if plain not in names else f"{plain} (column {at})"
         while name in names:
             name += "'"

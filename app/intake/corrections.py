@@ -20,6 +20,7 @@ from app.intake import columns
 from app.intake.columns import ALIASES
 from app.intake.problems import Problem
 from app.intake.profiles import Profile
+from app.intake.secrets import kept_of
 from app.intake.table import Row
 
 ADDED: Final = ("row", "code", "problem", "remedy")
@@ -70,7 +71,8 @@ class Corrections:
             " ".join(dict.fromkeys(_words(problem) for problem in found)),
             " ".join(dict.fromkeys(problem.remedy for problem in found)),
         )
-        self._line([*told, *_values(self._pairs, original)])
+        cells = _values(self._pairs, original)
+        self._line([*told, *kept_of(cells, [field for _, field in self._pairs])])
 
     def _head(self, pairs: Pairs) -> None:
         self._pairs = pairs

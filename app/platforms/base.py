@@ -12,6 +12,7 @@ import pkgutil
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from hashlib import sha256
 from typing import NamedTuple, Protocol
 from uuid import UUID
 from zlib import crc32
@@ -115,6 +116,13 @@ class Submission:
     create: bool
     """True: make the group tag with these devices; False: add to the existing one."""
     devices: Sequence[OutgoingDevice]
+
+    def fingerprint(self) -> bytes:
+        """The same for the very same call only: its method, path and body follow from these values."""
+        digest = sha256(repr((self.create, self.customer_tenant_id, self.group_tag)).encode())
+        for device in self.devices:
+            digest.update(repr(tuple(device)).encode())
+        return digest.digest()
 
 
 @dataclass(frozen=True, slots=True)

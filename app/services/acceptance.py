@@ -8,6 +8,7 @@ from uuid import UUID
 from anyio import to_thread
 from sqlalchemy.exc import IntegrityError
 
+from app import metrics
 from app.db import connections, customers, group_tags, orders
 from app.db.ids import new_row_id
 from app.db.sql import Record
@@ -25,7 +26,7 @@ from app.runtime import Runtime, Tx
 from app.services import history
 from app.services.events import order_happening, order_news, publish
 from app.services.history import Patterns
-from app.services.judging import refuse_barred, rules_of
+from app.services.judging import batch_size, refuse_barred, rules_of
 from app.services.orders import OrderView
 from app.services.planning import Plan, PlannedRow, Terms
 from app.services.storage import OrderStorage
@@ -123,6 +124,7 @@ async def accept(
             raise
         raise _reference_taken(new, taken) from error
     plan = acceptance.preview.plan
+    metrics.devices_accepted(valid=plan.valid, invalid=plan.invalid)
     log.info(
         "order_accepted",
         order_id=str(acceptance.view.record["id"]),
@@ -198,7 +200,7 @@ async def _terms(runtime: Runtime, partner_id: PartnerId, new: NewOrder) -> _Ter
             "validation_failed", detail, [FieldError("/group_tag", "group_tag_too_long", detail)]
         )
     rules = rules_of(runtime, platform, portal=portal, group_tag=group_tag)
-    judging = Terms(rules, group_tag, tags, platform.capabilities.max_devices, runtime.now())
+    judging = Terms(rules, group_tag, tags, batch_size(settings, platform), runtime.now())
     return _Terms(customer, connection, platform, judging)
 
 

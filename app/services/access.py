@@ -21,7 +21,7 @@ from app.domain.upstream import NOT_UNDERSTOOD, ConnectionTrouble, Said, Unreach
 from app.microsoft.http import LOGIN_TIMEOUT_S
 from app.microsoft.tokens import Tokens
 from app.platforms.base import TokenKind
-from app.runtime import Runtime, Tx
+from app.runtime import Runtime, TokenSlot, Tx
 from app.secrets import SecretError
 from app.settings import Settings
 from app.telemetry import logger
@@ -81,6 +81,10 @@ class ConnectionAccess:
         return self.record["entra_tenant_id"]  # type: ignore[no-any-return]
 
     @property
+    def _identity(self) -> tuple[UUID, str]:
+        return self.entra_tenant_id, str(self.record["client_id"])
+
+    @property
     def partner_role(self) -> str:
         return str(self.record["partner_role"])
 
@@ -95,7 +99,7 @@ class ConnectionAccess:
 
     async def token(self, kind: TokenKind) -> str:
         cache = self.runtime.token_cache
-        slot = (self.connection_id, kind)
+        slot = self._slot(kind)
         async with cache.locks[slot]:
             known = cache.tokens.get(slot)
             proved = not self.fresh or kind in self._renewed
@@ -107,7 +111,10 @@ class ConnectionAccess:
             return tokens.access_token
 
     def forget_token(self, kind: TokenKind) -> None:
-        self.runtime.token_cache.tokens.pop((self.connection_id, kind), None)
+        self.runtime.token_cache.tokens.pop(self._slot(kind), None)
+
+    def _slot(self, kind: TokenKind) -> TokenSlot:
+        return TokenSlot(self.connection_id, kind, *self._identity)
 
     def _open(self, sealed: bytes, context: str) -> str:
         """A credential that no secret key opens is as good as none: a person must give it anew."""
@@ -176,6 +183,9 @@ class ConnectionAccess:
                     lease=token_lease(settings),
                 )
             if row is not None:
+                if (row["entra_tenant_id"], row["client_id"]) != self._identity:
+                    await self._store(owner, None)
+                    raise Unreachable(Said(description="the connection was changed meanwhile"))
                 return row["refresh_token"]  # type: ignore[no-any-return]
             await asyncio.sleep(0.1)
         raise Unreachable(Said(description="another process is redeeming the refresh token"))

@@ -13,6 +13,7 @@ from typing import assert_never
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from app import metrics
 from app.db import batches, connections, customers
 from app.db.batches import Claim
 from app.db.engine import is_passing
@@ -26,9 +27,11 @@ from app.domain.upstream import (
     NoRelationship,
     OutcomeUnknown,
     Refused,
+    TagOtherwise,
     Throttled,
     UpstreamFailure,
 )
+from app.metrics import LeaseEnd
 from app.queue import WakeKind
 from app.runtime import Runtime
 from app.services import lookup, polling, submission
@@ -73,6 +76,7 @@ async def advance_next(runtime: Runtime) -> Step | None:
     try:
         await _advance(runtime, claim)
     except LostClaim:
+        metrics.leases_ended(LeaseEnd.CLAIM_LOST)
         log.warning("claim_lost", batch_id=str(claim.id))
     except asyncio.CancelledError:
         # Told to stop: another worker may take the batch at once.
@@ -144,6 +148,8 @@ def _is_hopeless(runtime: Runtime, claim: Claim, failure: UpstreamFailure) -> bo
 
     Trouble with the connection or the network is not the batch's: it is waited for without end.
     """
+    if isinstance(failure, TagOtherwise):
+        return False  # bounded by the number of submissions
     if isinstance(failure, Refused):
         again = claim.failure_code == failure.code
         return again and claim.troubles >= runtime.settings.max_submissions

@@ -138,6 +138,8 @@ async def _apply_listing(
     """Of two readings at the same time the one that began later counts, whichever ends first."""
     now, partner_id, connection_id = runtime.now(), access.partner_id, access.connection_id
     async with runtime.transaction(partner_id) as tx:
+        if not await _is_still_of(tx, access):
+            return Reading(0, 0)
         if not await connections.note_reading(tx.session, partner_id, connection_id, started_at):
             return Reading(0, 0)
         known = await customers.list_of_connection(tx.session, partner_id, connection_id)
@@ -155,8 +157,27 @@ async def _apply_listing(
         if change is not None:
             # One transaction each: a customer with much waiting work does not hold up the others.
             async with runtime.transaction(partner_id) as tx:
+                if not await _is_still_of(tx, access):
+                    break
                 changed += await apply_change(runtime, tx, partner_id, row["id"], change)
     return Reading(len(known), changed)
+
+
+async def _is_still_of(tx: Tx, access: ConnectionAccess) -> bool:
+    """Whether the list that was read is that of the connection's tenant, until the transaction ends."""
+    present = await connections.hold_identity(tx.session, access.partner_id, access.connection_id)
+    return present is not None and present["entra_tenant_id"] == access.entra_tenant_id
+
+
+async def doubt_all(runtime: Runtime, tx: Tx, partner_id: PartnerId, connection_id: UUID) -> None:
+    """The connection is another tenant's from now on: who agreed to the earlier one has not agreed to it.
+
+    What is not sent yet is held until the new tenant's customers list has been read, which is due at once.
+    """
+    for row in await customers.list_of_connection(tx.session, partner_id, connection_id):
+        change = consent.after_tenant_change(ConsentState(row["consent_state"]))
+        if change is not None:
+            await apply_change(runtime, tx, partner_id, row["id"], change)
 
 
 async def recheck(runtime: Runtime, partner_id: PartnerId, customer_id: UUID) -> Record:

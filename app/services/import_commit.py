@@ -14,6 +14,7 @@ from uuid import UUID, uuid4
 
 from sqlalchemy.exc import IntegrityError
 
+from app import metrics
 from app.db import connections, customers, group_tags, import_rows, imports, orders, tables
 from app.db.engine import encode_json, load
 from app.db.ids import new_row_id, new_row_ids
@@ -237,6 +238,8 @@ async def _store(runtime: Runtime, tx: Tx, claim: ImportClaim, part: _Part) -> N
     kept = {"lease_until": runtime.now() + runtime.settings.lease, "attempts": 0, "updated_at": now}
     await imports.update_claimed(tx.session, claim, kept)
     await _tell(tx, claim, part, record, held=held, now=now)
+    taken = {"valid": part.rows - part.invalid, "invalid": part.invalid}
+    tx.committed.append(lambda: metrics.devices_accepted(**taken))
     if planned and not held:
         tx.wake(WakeKind.BATCHES, lanes=min(len(planned), runtime.settings.worker_lanes))
     log.info(

@@ -16,6 +16,7 @@ from uuid import UUID
 
 from anyio import from_thread, to_thread
 
+from app import metrics
 from app.db import customers, group_tags, import_rows, imports
 from app.db.engine import encode_json
 from app.db.imports import ImportClaim
@@ -249,6 +250,9 @@ async def release(runtime: Runtime, tx: Tx, claim: ImportClaim, values: dict[str
     given_up = {"owner": None, "lease_until": None, "attempts": 0, "updated_at": runtime.now()}
     if not await imports.update_claimed(tx.session, claim, {**given_up, **values}):
         raise LostImport
+    if "state" in values:
+        reached = ImportState(values["state"])
+        tx.committed.append(lambda: metrics.import_reached(reached))
 
 
 async def _keep(runtime: Runtime, claim: ImportClaim, values: dict[str, Any]) -> None:

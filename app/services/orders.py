@@ -20,6 +20,7 @@ from app.domain.registration import RETRYABLE, RegistrationState
 from app.queue import WakeKind
 from app.runtime import Runtime, Tx
 from app.services.events import order_news, publish
+from app.services.judging import batch_size
 from app.services.settlement import add_batch
 
 RETRY_CHUNK = 1000
@@ -151,7 +152,7 @@ async def _requeue(
     as a whole, needs no more memory than a small one.
     """
     batch_state = BatchState.HELD if held else BatchState.QUEUED
-    limit = runtime.platforms[order["platform"]].capabilities.max_devices
+    limit = batch_size(runtime.settings, runtime.platforms[order["platform"]])
     belongs_to = {name: order[name] for name in ("customer_id", "connection_id")} | {"order_id": order["id"]}
     retried = without_hash = made = 0
     tag: str = ""

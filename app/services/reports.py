@@ -24,6 +24,7 @@ from app.intake.columns import ALIASES
 from app.intake.corrections import Corrections, Pairs, disarmed
 from app.intake.problems import Problem
 from app.intake.profiles import Profile
+from app.intake.secrets import kept_of
 from app.runtime import Runtime
 from app.services.import_checking import restored
 
@@ -148,7 +149,7 @@ def _result_lines(rows: Sequence[Record], originals: Mapping[int, str]) -> bytes
         if original is None:
             cells: Sequence[object] = [row[field] for field in _OF_ORDER]
         else:
-            cells, _ = restored(original, None)
+            cells = kept_of(restored(original, None)[0])
         lines.append([row["row_number"], row["state"], *_outcome(row), row["group_tag"], *cells])
     return _written(lines).encode()
 

@@ -6,7 +6,9 @@ no outcome itself; it only wakes those who do.
 
 from datetime import timedelta
 
+from app import metrics
 from app.db import batches, connections, events, heartbeats, idempotency, imports, registrations
+from app.metrics import LeaseEnd
 from app.queue import WakeKind
 from app.runtime import Runtime
 from app.services import consents
@@ -73,6 +75,7 @@ async def end_claims_of_the_dead(runtime: Runtime) -> int:
         if not dead:
             return 0
         ended = await heartbeats.end_claims(tx.session, dead, now, lease_before=heard_until + settings.lease)
+    metrics.leases_ended(LeaseEnd.WORKER_SILENT, len(ended))
     if ended:
         log.warning("claims_of_dead_worker_ended", worker_ids=sorted(set(ended)), claims=len(ended))
     return len(ended)

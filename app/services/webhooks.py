@@ -12,6 +12,7 @@ from uuid import UUID
 import orjson
 from sqlalchemy.exc import DBAPIError
 
+from app import metrics
 from app.db import events
 from app.db.engine import is_passing, stamp
 from app.db.events import DeliveryClaim, NewEvent
@@ -24,6 +25,7 @@ from app.domain.attempt import Kind, Outcome
 from app.domain.errors import Conflict, FieldError, NotFound, Unprocessable
 from app.domain.event import SUBSCRIBABLE, EventType
 from app.domain.ids import PartnerId
+from app.metrics import LeaseEnd
 from app.queue import WakeKind
 from app.runtime import Runtime, Tx
 from app.secrets import SecretError
@@ -337,6 +339,9 @@ async def _record_attempt(
             now=now,
         )
         await _judge_endpoint(tx, claim, endpoint, succeeded=succeeded, gone=gone, now=now)
+        tx.committed.append(lambda: metrics.delivery_attempted(outcome.kind))
+        if not held:
+            tx.committed.append(lambda: metrics.leases_ended(LeaseEnd.CLAIM_LOST))
         if held and due_at is not None:
             tx.wake(WakeKind.DELIVERIES, at=due_at)
     if held and state is DeliveryState.EXHAUSTED:

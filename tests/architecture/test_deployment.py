@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 import yaml
 
-from app.settings import SECRET_SETTINGS, Settings
+from app.cli.operate import GRACE_S
+from app.settings import SECRET_SETTINGS, SHUTDOWN_PAUSE_S, Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCKERFILE = ROOT / "Dockerfile"
@@ -218,6 +219,16 @@ def test_every_file_system_is_read_only_and_no_port_is_open_to_the_network() -> 
 def test_a_worker_has_more_time_to_stop_than_a_step_may_take() -> None:
     grace = compose()["services"]["worker"]["stop_grace_period"]
     assert int(grace.removesuffix("s")) > Settings.model_fields["step_timeout_s"].default
+
+
+def test_an_api_has_more_time_to_stop_than_its_pause_and_its_calls_may_take() -> None:
+    grace = compose()["services"]["api"]["stop_grace_period"]
+    assert int(grace.removesuffix("s")) > SHUTDOWN_PAUSE_S + GRACE_S
+
+
+def test_a_worker_is_asked_for_itself_and_not_for_its_databases() -> None:
+    check = compose()["services"]["worker"]["healthcheck"]
+    assert check["test"] == ["CMD", "registrar", "worker", "--probe"]
 
 
 def test_compose_carries_no_password() -> None:

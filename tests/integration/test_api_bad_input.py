@@ -507,6 +507,69 @@ async def test_a_product_key_is_repeated_nowhere(
         assert part.casefold() not in seen.casefold()
 
 
+@pytest.mark.parametrize("name", ["reference", "purchase_order", "group_tag"])
+async def test_an_order_with_a_product_key_among_its_own_fields_is_refused(
+    world: World, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    partner = await world.partner(consented=False)
+    with caplog.at_level(logging.DEBUG):
+        fields: dict[str, Any] = {name: f"PO {LICENSE_KEY}"}
+        response = await world.post_order(partner, [TUPLE], **fields)
+    found = problem_of(response, 422, "validation_failed")
+    assert [(error["pointer"], error["code"]) for error in found["errors"]] == [
+        (f"/{name}", "value_is_secret")
+    ]
+    await assert_nothing_stored(world)
+    assert LICENSE_KEY not in response.text + caplog.text
+
+
+async def test_a_product_key_as_line_reference_is_left_out(world: World) -> None:
+    partner = await world.partner(consented=False)
+    order = (await world.post_order(partner, [{**TUPLE, "line_ref": LICENSE_KEY}])).json()
+    [row] = await world.rows(partner, order["id"])
+    assert (row["state"], row["line_ref"]) == ("held", None)
+    assert [finding["code"] for finding in row["findings"]] == ["secret_left_out"]
+    assert LICENSE_KEY not in await world.dump() + json.dumps(order)
+
+
+async def test_a_placeholder_is_no_group_tag_of_an_order(world: World) -> None:
+    partner = await world.partner(consented=False)
+    response = await world.post_order(partner, [TUPLE], group_tag="N/A")
+    found = problem_of(response, 422, "validation_failed")
+    assert [(error["pointer"], error["code"]) for error in found["errors"]] == [
+        ("/group_tag", "value_placeholder")
+    ]
+    order = (await world.post_order(partner, [{**TUPLE, "group_tag": "N/A"}])).json()
+    [row] = await world.rows(partner, order["id"])
+    assert row["group_tag"] == order["group_tag"] != "N/A"
+    assert [finding["code"] for finding in row["findings"]] == ["value_placeholder"]
+
+
+async def test_an_order_in_json_is_judged_as_a_file_is(world: World) -> None:
+    partner = await world.partner()
+    order = (
+        await world.post_order(
+            partner,
+            [
+                {**TUPLE, "product_key": "N/A", "hardware_hash": "-"},
+                {**TUPLE, "serial_number": '="SYN2"', "product_key": "NULL"},
+                {**TUPLE, "serial_number": "SYN31, SYN32"},
+                {**TUPLE, "serial_number": "SYN4", "product_key": "00330-80000-00000-AA123"},
+            ],
+        )
+    ).json()
+    await world.work()
+    rows = await world.rows(partner, order["id"])
+    assert [(row["state"], row["identity"], row["serial_number"]) for row in rows] == [
+        ("registered", "tuple", "SYN1"),
+        ("registered", "tuple", "SYN2"),
+        ("invalid", None, "SYN31, SYN32"),
+        ("registered", "tuple", "SYN4"),
+    ]
+    held = await world.devices_at_microsoft(partner.tenant_id)
+    assert sorted(device["serial"] for device in held) == ["SYN1", "SYN2", "SYN4"]
+
+
 async def test_hashes_and_secrets_are_in_no_answer_and_no_readable_column(
     world: World, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -246,7 +246,7 @@ async def test_registrations_are_filtered(world: World) -> None:
         assert await found(f"{path}?serial_prefix=%C3%A4b") == ["ÄB1"]
         assert await found(f"{path}?serial_prefix=B") == []
         assert await found(f"{path}?error_code=missing_identity") == [None]
-        assert await found(f"{path}?state=invalid") == [None]
+        assert set(await found(f"{path}?state=invalid")) == {"ÄB1", None}
         assert await found(f"{path}?line_ref=bad") == [None]
         assert await found(f"{path}?line_ref=ba") == []
     assert len(await found(f"{of_order}?line_ref=L1")) == 3
@@ -261,7 +261,7 @@ async def test_registrations_are_filtered(world: World) -> None:
     assert await found(f"/v1/registrations?since={since}") == []
     await world.work()
     changed = await found(f"/v1/registrations?since={since}")
-    assert sorted(s for s in changed if s) == sorted([*serials, "SYN0001"])
+    assert sorted(s for s in changed if s) == sorted([*serials[:-1], "SYN0001"])
     (row,) = (await get(world, partner, f"{of_order}?serial_prefix=AB_1"))["items"]
     assert await get(world, partner, f"/v1/registrations/{row['id']}") == row
 

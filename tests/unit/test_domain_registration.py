@@ -19,6 +19,7 @@ from app.domain.registration import (
     RegistrationState,
     UpstreamRow,
     interpret,
+    is_with_customer,
     may_move,
     sources_of,
 )
@@ -126,11 +127,29 @@ def test_an_unknown_name_does_not_hide_a_known_number() -> None:
     )
 
 
-def test_had_before_is_our_own_work_after_an_uncertain_attempt_and_a_conflict_stays_one() -> None:
+def test_had_before_is_to_be_looked_up_after_an_uncertain_attempt_and_a_conflict_stays_one() -> None:
     had = UpstreamRow(True, "806", None)
-    assert interpret(had, was_uncertain=True) == Meaning(S.REGISTERED, None)
+    assert interpret(had, was_uncertain=True) == Meaning(S.UNKNOWN, "outcome_unknown")
     elsewhere = UpstreamRow(True, "808", None)
     assert interpret(elsewhere, was_uncertain=True) == interpret(elsewhere, was_uncertain=False)
+
+
+@pytest.mark.parametrize(
+    ("code", "name", "is_there"),
+    [
+        ("806", None, True),
+        (" 806 ", "SomethingNew", True),
+        (None, "ztddevicealreadyassigned", True),
+        ("806", "ZtdDeviceAssignedToOtherTenant", False),
+        ("808", None, False),
+        ("999", None, False),
+        (None, None, False),
+    ],
+)
+def test_which_words_say_that_the_customer_has_the_device(
+    code: str | None, name: str | None, is_there: bool
+) -> None:
+    assert is_with_customer(code, name) is is_there
 
 
 def test_a_passing_trouble_is_a_code_of_the_table() -> None:
