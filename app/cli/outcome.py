@@ -1,13 +1,15 @@
 """How a command ends: its exit code, and the words when it cannot go on.
 
-The codes are a promise to scripts that call `registrar`, so they are decided in one place. `Stop` is
-the only way a command ends early; it carries what a person needs and never a hash or a key.
+The codes are a promise to scripts that call `registrar`, so they are decided in one place: help text and
+documents are made of, or compared with, EXIT_CODES. `Stop` is the only way a command ends early; it carries
+what a person needs and never a hash or a key.
 """
 
 from collections.abc import Collection, Mapping, Sequence
 from enum import IntEnum
-from typing import Any
+from typing import Any, Final
 
+from app.domain.catalogue import lookup
 from app.domain.order import OrderState
 from app.domain.registration import SUCCESS
 
@@ -22,6 +24,24 @@ class ExitCode(IntEnum):
     INTERRUPTED = 130
 
 
+EXIT_CODES: Final[Mapping[int, str]] = {
+    0: "done: all devices are registered, or what was asked for has been done",
+    1: "error: the server, the credentials, the file or the way the command was called",
+    2: "partly: some devices are invalid, failed or were left out",
+    3: "waiting for the customer's consent, or for a person at a portal",
+    4: "refused: nothing was valid, and nothing was sent",
+    5: "not over: somebody has to act first, or the time of --timeout is up",
+    130: "interrupted with Ctrl-C",
+}
+"""Every exit code with its meaning, as `registrar --help` and docs/command-line.md have it."""
+
+_CODES: Final[Mapping[int, str]] = {
+    ExitCode.REFUSED: "command_refused",
+    ExitCode.INTERRUPTED: "command_interrupted",
+}
+"""Codes of the catalogue for a Stop that names none itself."""
+
+
 class Stop(Exception):
     """The command cannot go on. `words` say why, `advice` (line by line) what to do."""
 
@@ -31,13 +51,28 @@ class Stop(Exception):
         *advice: str,
         code: ExitCode = ExitCode.ERROR,
         errors: Sequence[Mapping[str, Any]] = (),
+        error_code: str | None = None,
     ) -> None:
         super().__init__(words)
+        self.error_code = error_code or _CODES.get(code, "command_failed")
+        """Of the catalogue: what a program decides by."""
         self.words = words
         self.advice = advice
         self.code = code
         self.errors = errors
         """Entries of a problem's `errors`, as the API has them."""
+
+    def document(self) -> dict[str, Any]:
+        """What a program is told with `--json`."""
+        entry = lookup(self.error_code)
+        return {
+            "code": self.error_code,
+            "title": entry.title,
+            "detail": self.words,
+            "remedy": " ".join(self.advice) or entry.remedy,
+            "exit_code": int(self.code),
+            "errors": [dict(error) for error in self.errors],
+        }
 
 
 def waits_for_a_person(order: Mapping[str, Any]) -> bool:

@@ -114,7 +114,7 @@ def devices_in(
 
 
 def reason(row: JsonObject) -> str:
-    """Ours in words; Microsoft's own beside it where ours can not say more."""
+    """Ours in words; Microsoft's own beside it where ours cannot say more."""
     code = row["error_code"]
     if code is None:
         return ""

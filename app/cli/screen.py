@@ -126,7 +126,7 @@ class Screen:
             self._beside(shown, len(texts))
         else:
             self._stacked(shown, len(texts))
-        if len(shown) < len(columns):
+        if any(column.id and column not in shown for column in columns):
             self.say("(--ids shows the ids, too.)", style="dim")
 
     def _beside(self, columns: Sequence[layout.Column], rows: int) -> None:

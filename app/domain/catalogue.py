@@ -16,6 +16,7 @@ class Category(StrEnum):
     UPSTREAM = "upstream"  # one device, decided by Microsoft
     CONNECTION = "connection"  # the partner's access to Microsoft
     SERVICE = "service"  # Registrar itself
+    COMMAND = "command"  # the command line, before it calls the API or instead of it
 
 
 class Severity(StrEnum):
@@ -61,7 +62,7 @@ class Finding:
 
 def _rows() -> list[Code]:
     request, file, row, upstream = Category.REQUEST, Category.FILE, Category.ROW, Category.UPSTREAM
-    connection, service = Category.CONNECTION, Category.SERVICE
+    connection, service, command = Category.CONNECTION, Category.SERVICE, Category.COMMAND
     error, warning = Severity.ERROR, Severity.WARNING
     retry, person, never, none = Advice.RETRY, Advice.PERSON, Advice.NEVER, Advice.NONE
     return [
@@ -513,6 +514,35 @@ def _rows() -> list[Code]:
              "`:retry-failed`: nothing was sent."),
         Code("internal", service, error, retry, "Something went wrong inside Registrar",
              "Try again with the same Idempotency-Key; give the operator the correlation id."),
+        # --- the command line -----------------------------------------------------------------------
+        Code("command_failed", command, error, person, "The command cannot go on",
+             "The detail says why, and what to do."),
+        Code("command_refused", command, error, never, "Nothing was done, because something is not right",
+             "The detail says what to correct."),
+        Code("command_interrupted", command, error, person, "The command was interrupted",
+             "Look at the present state, then give the command again."),
+        Code("command_misused", command, error, never, "The command is not called like that",
+             "`--help` after the command shows how it is called."),
+        Code("not_confirmed", command, error, person, "The question was not answered with yes",
+             "Nothing was changed. Give the command again and answer `y`, or add `--yes`."),
+        Code("api_unreachable", command, error, person, "The API does not answer",
+             "Check that it runs, and that REGISTRAR_API_URL or the profile names it."),
+        Code("api_not_recognised", command, error, person, "What answers is not Registrar's API",
+             "Check REGISTRAR_API_URL, and the proxy if there is one in front."),
+        Code("api_url_unusable", command, error, never, "The address of the API is not a URL",
+             "REGISTRAR_API_URL looks like http://127.0.0.1:8000."),
+        Code("api_key_missing", command, error, person, "There is no API key to call with",
+             "Set REGISTRAR_API_KEY, or use a profile: `registrar profile add`."),
+        Code("api_key_unusable", command, error, never, "The API key has characters that no key has",
+             "Copy the key again, whole."),
+        Code("name_not_found", command, error, never, "Nothing has this name",
+             "Correct the name; the lists (`registrar list`, `registrar customer list`) show what there is."),
+        Code("name_ambiguous", command, error, never, "The name means more than one",
+             "Give one of the ids in the detail."),
+        Code("profile_unusable", command, error, person, "The profiles' file cannot be used",
+             "Correct the file as the detail says, or make the profile again with `registrar profile add`."),
+        Code("file_not_written", command, error, person, "The file cannot be written",
+             "Choose another place, or free space there."),
     ]  # fmt: skip
 
 
