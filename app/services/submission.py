@@ -22,6 +22,7 @@ from app.domain.identity import IdentityKind
 from app.domain.upstream import (
     NoRelationship,
     NotSent,
+    NotUnderstood,
     OutcomeUnknown,
     Refused,
     TagOtherwise,
@@ -29,7 +30,7 @@ from app.domain.upstream import (
 )
 from app.platforms.base import Accepted, CallIds, OutgoingDevice, Submission
 from app.runtime import Runtime, Tx
-from app.services.access import ConnectionAccess, read_access
+from app.services.access import ConnectionAccess, note_trouble, read_access
 from app.services.lookup import LOOKUP_PAUSE
 from app.services.settlement import (
     LostClaim,
@@ -247,6 +248,9 @@ async def _accepted(runtime: Runtime, claim: Claim, intent: _Intent, accepted: A
                 "failure_said": None,
             },
         )
+    if accepted.not_understood is not None:
+        unread = NotUnderstood(accepted.not_understood)
+        await note_trouble(runtime, claim.partner_id, claim.connection_id, unread)
     devices = len(intent.submission.devices)
     log.info("batch_submitted", batch_id=str(claim.id), devices=devices, create=intent.create)
 
