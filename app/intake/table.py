@@ -128,11 +128,34 @@ class UnreadableFile(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
+class Encoding:
+    """How bytes are characters. `mark` is the number of bytes of the byte order mark."""
+
+    codec: str
+    mark: int
+    is_guess: bool = False
+    is_told: bool = False
+    """A person has named it."""
+
+    @property
+    def name(self) -> str:
+        return f"{self.codec} with BOM" if self.mark else self.codec
+
+    @property
+    def is_utf16(self) -> bool:
+        return self.codec.startswith("utf-16")
+
+
+@dataclass(frozen=True, slots=True)
 class Head:
-    """The first bytes of a file, at most 64 KiB; `whole` when there are no more."""
+    """The first bytes of a file, at most 64 KiB; `whole` when there are no more.
+
+    `encoding` is the one that a person has named for a text.
+    """
 
     data: bytes
     whole: bool
+    encoding: Encoding | None = None
 
 
 class Source(Protocol):
