@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import orjson
 import typer
@@ -18,6 +18,7 @@ import typer
 from app.cli.outcome import Stop
 from app.cli.screen import field_words
 from app.domain.order import MAX_DEVICES
+from app.intake import encodings
 from app.intake.devices import SENT, device_of
 from app.intake.rows import Dialect, Row, UnreadableFile, read
 
@@ -32,6 +33,10 @@ LONGEST: Final[Mapping[str, int]] = {
 }
 """The fields the API takes, and the characters beyond which it refuses the order as a whole."""
 MAX_REFERENCE: Final = 100
+EncodingName = Annotated[
+    str | None,
+    typer.Option("--encoding", help="Of a text that does not tell it, e.g. cp1251. Default: found out."),
+]
 STDIN: Final = "-"
 
 
@@ -82,8 +87,19 @@ class Part:
         return self.rows[position - 1] if 1 <= position <= len(self.rows) else None
 
 
-def open_file(path: str) -> DeviceFile:
+def known_encoding(name: str | None) -> str | None:
+    """The name as given. Raises Stop for an encoding that is not read."""
+    if name is not None:
+        try:
+            encodings.named(name)
+        except ValueError as error:
+            raise Stop(f"The encoding {name!r} is not known.", str(error)) from None
+    return name
+
+
+def open_file(path: str, encoding: str | None = None) -> DeviceFile:
     """Reads a file, or the standard input for `-`. Raises Stop when it gives no rows."""
+    encoding = known_encoding(encoding)
     data = _bytes(path)
     name = "standard input" if path == STDIN else Path(path).name
     rows: list[FileRow] = []
@@ -93,7 +109,7 @@ def open_file(path: str) -> DeviceFile:
     customers: dict[str, None] = {}
     purchase_orders: dict[str, None] = {}
     try:
-        dialect, source = read(io.BytesIO(data))
+        dialect, source = read(io.BytesIO(data), encoding=encoding)
         for row in source:
             reasons = _reasons(row)
             if reasons:

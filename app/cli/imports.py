@@ -16,6 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from app.cli.api_client import Api, ApiRefusal, JsonObject, Unreachable
 from app.cli.customers import customer_names, find_customer
+from app.cli.device_file import EncodingName, known_encoding
 from app.cli.following import PATIENCE_S, PAUSE_S, watch
 from app.cli.outcome import ExitCode, Stop, combine, judge_order
 from app.cli.results import WENT_WRONG, conclude
@@ -56,6 +57,7 @@ def import_file(
     ] = None,
     purchase_order: Annotated[str | None, typer.Option(help="Default: the one the file names.")] = None,
     profile: Annotated[str | None, typer.Option(help="Name of the vendor profile to read it with.")] = None,
+    encoding: EncodingName = None,
     commit: Annotated[bool, typer.Option("--commit", help="Order what is valid.")] = False,
     reject_invalid: Annotated[
         bool, typer.Option("--reject-invalid", help="One invalid device refuses the whole file.")
@@ -88,6 +90,7 @@ def import_file(
             "group_tag": group_tag,
             "purchase_order": purchase_order,
             "profile": profile,
+            "encoding": known_encoding(encoding),
             "file_name": plain(file.name)[:255],
         }
         found = _arrive(screen, api, file, given, again=not commit)

@@ -15,6 +15,7 @@ from app.cli.api_client import Answer, Api, ApiRefusal, JsonObject
 from app.cli.customers import find_customer, look_for_customer
 from app.cli.device_file import (
     DeviceFile,
+    EncodingName,
     Part,
     body_of,
     columns_read,
@@ -34,7 +35,14 @@ from app.intake.rows import Dialect, Kind
 app = typer.Typer()
 
 _FORMATS = {"xlsx": "Excel workbook", "jsonl": "JSON Lines", "oa3": "OA3 report"}
-_DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+_DELIMITERS = {
+    ",": "commas",
+    ";": "semicolons",
+    "\t": "tabs",
+    "|": "bars",
+    ":": "colons",
+    "=": "equals signs",
+}
 
 
 @app.command("submit", rich_help_panel=ORDERS_PANEL)
@@ -66,6 +74,7 @@ def submit(
     skip_unreadable: Annotated[
         bool, typer.Option("--skip-unreadable", help="Send the rest when rows can not be read.")
     ] = False,
+    encoding: EncodingName = None,
     follow: Annotated[bool, typer.Option("--watch/--no-watch", help="Follow the order to its end.")] = True,
     api_url: ApiUrl = DEFAULT_URL,
     api_key: ApiKey = None,
@@ -81,7 +90,7 @@ def submit(
     order is accepted and every device in it is valid.
     """  # fmt: skip
     screen = Screen(json=json)
-    devices = open_file(file)
+    devices = open_file(file, encoding)
     show_file(screen, devices)
     with surroundings(ctx).api(api_url, api_key) as api:
         _check_rows(screen, devices, skip_unreadable)

@@ -19,7 +19,7 @@ from typing import Annotated, Any, BinaryIO, Final, cast
 import typer
 
 from app.cli.api_client import JsonObject
-from app.cli.device_file import STDIN
+from app.cli.device_file import STDIN, EncodingName, known_encoding
 from app.cli.outcome import ExitCode, Stop
 from app.cli.screen import Screen, amount, field_words, number
 from app.cli.submit import show_dialect
@@ -77,6 +77,7 @@ def validate(
     group_tag: Annotated[
         str | None, typer.Option(help="For devices that name none, as with `registrar submit`.")
     ] = None,
+    encoding: EncodingName = None,
     errors: Annotated[
         Path | None,
         typer.Option(help="Write the invalid rows there, to be corrected and given again as they are."),
@@ -93,6 +94,7 @@ def validate(
     screen = Screen(json=json)
     terms = _terms(platform, group_tag)
     mapping = _profile(profile)
+    told = known_encoding(encoding)
     name = "standard input" if file == STDIN else Path(file).name
     now = datetime.now(UTC)
     review = Review(terms, now)
@@ -101,11 +103,11 @@ def validate(
         try:
             source = stack.enter_context(_rewindable(source))
             start = source.tell()
-            dialect, problems = _review(review, source, mapping, file, errors)
+            dialect, problems = _review(review, source, mapping, file, errors, told)
             if late := review.late:
                 source.seek(start)
                 review = Review(terms, now, late)
-                dialect, problems = _review(review, source, mapping, file, errors)
+                dialect, problems = _review(review, source, mapping, file, errors, told)
         except UnreadableFile as error:
             raise Stop(f"{name} can not be read.", error.words) from None
         except OSError as error:
@@ -122,12 +124,17 @@ def validate(
 
 
 def _review(
-    review: Review, source: BinaryIO, profile: Profile | None, file: str, errors: Path | None
+    review: Review,
+    source: BinaryIO,
+    profile: Profile | None,
+    file: str,
+    errors: Path | None,
+    encoding: str | None,
 ) -> tuple[Dialect, _Problems]:
     """All rows through `review`, the invalid ones into `errors`. Raises UnreadableFile."""
     problems = _Problems()
     corrections: Corrections | None = None
-    dialect, rows = read(source, profile)
+    dialect, rows = read(source, profile, encoding)
     with ExitStack() as stack:
         for row in rows:
             reviewed = review.judge(row)

@@ -97,8 +97,12 @@ def decode(text: str | bytes) -> HardwareHash:
     """
     if isinstance(text, bytes):
         text = text.decode("latin-1")
-    blob, held, usual = _bytes_of(text)
-    total, records = _walk(blob, held)
+    try:
+        blob, held, usual = _bytes_of(text)
+        total, records = _walk(blob, held)
+    except HashError as error:
+        blob, held, total, records = _with_plus_for_blanks(text, error)
+        usual = False
     data = blob[: total + _CHECKSUM_LENGTH]
     get = records.get
     header, ek, uuid = get(_HEADER), get(_EK), get(_UUID)
@@ -170,6 +174,21 @@ def is_placeholder(serial_number: str) -> bool:
         or not folded.strip("0")
         or (len(folded) >= 4 and not folded.strip("f"))
     )
+
+
+def _with_plus_for_blanks(text: str, error: HashError) -> tuple[bytes, int, int, dict[int, bytes]]:
+    """A hash in which a web form has made blanks of its plus signs; the checksum proves that it is that.
+
+    Raises the error that there was without it.
+    """
+    plain = "".join(text.strip().splitlines())
+    if " " not in plain or len(plain) > MAX_TEXT_LENGTH:
+        raise error
+    try:
+        blob, held, _ = _bytes_of(plain.replace(" ", "+"))
+        return blob, held, *_walk(blob, held)
+    except HashError:
+        raise error from None
 
 
 # --- container --------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from app.intake.encodings import Encoding, Text
 from app.intake.layout import Layout
 from app.intake.profiles import Profile
 from app.intake.records import Block, Record, blocks, lines, records
-from app.intake.table import Dialect, Head, Notice, Row, Source
+from app.intake.table import Dialect, Head, Row, Source
 
 DELIMITERS: Final = (",", ";", "\t", "|")
 """In the order of preference when the content does not tell them apart (a single column)."""
@@ -35,7 +35,7 @@ def read(head: Head, stream: Source, profile: Profile | None = None) -> tuple[Di
     separator = listed.separator_of(head, encoding, profile)
     if separator is not None:
         dialect, rows = listed.read(head, stream, encoding, separator, profile)
-        return replace(dialect, notices=(*_guessed(encoding), *dialect.notices)), rows
+        return replace(dialect, notices=(*encodings.notices(encoding), *dialect.notices)), rows
     style = _sniff(head, encoding, profile)
     found = style.layout
     dialect = Dialect(
@@ -46,7 +46,7 @@ def read(head: Head, stream: Source, profile: Profile | None = None) -> tuple[Di
         header_row=found.header_row,
         columns=found.columns.pairs,
         notices=(
-            *_guessed(encoding),
+            *encodings.notices(encoding),
             *([repairs.IN_QUOTES] if style.in_quotes else ()),
             *found.notices,
             *found.columns.notices,
@@ -69,16 +69,6 @@ class _Style(NamedTuple):
         return repairs.unwrapped(source, self.delimiter, self.quote, least)
 
 
-def _guessed(encoding: Encoding) -> tuple[Notice, ...]:
-    if not encoding.is_guess:
-        return ()
-    words = (
-        f"The file is not in UTF-8 and does not say in which encoding it is; it was read as "
-        f"{encodings.words_for(encoding.codec)}, which is a guess."
-    )
-    return (Notice("encoding_guessed", words),)
-
-
 def _sniff(head: Head, encoding: Encoding, profile: Profile | None) -> _Style:
     best: _Style | None = None
     refused: list[Record] = []
@@ -95,8 +85,7 @@ def _sniff(head: Head, encoding: Encoding, profile: Profile | None) -> _Style:
         refused = refused or sample
         found = layout.find(sample, profile)
         if found is not None and (best is None or found.score > best.layout.score):
-            guess = encodings.words_for(encoding.codec) if encoding.is_guess else ""
-            found = replace(found, separator=delimiter, quote=quote, guess=guess)
+            found = replace(found, separator=delimiter, quote=quote, guess=encodings.guess_in_words(encoding))
             best = _Style(delimiter, quote, in_quotes, found)
     if best is None:
         raise layout.refusal(refused)

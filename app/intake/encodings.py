@@ -73,8 +73,8 @@ NAMES: Final[dict[str, str]] = {
     "utf-32-be": "UTF-32 (big-endian)", "cp1252": "Windows-1252 (ANSI, Western European)",
     "cp1250": "Windows-1250 (Central European)", "cp1251": "Windows-1251 (Cyrillic)",
     "cp1253": "Windows-1253 (Greek)", "cp1254": "Windows-1254 (Turkish)", "cp1255": "Windows-1255 (Hebrew)",
-    "cp1256": "Windows-1256 (Arabic)", "cp1257": "Windows-1257 (Baltic)", "cp1258": "Windows-1258 (Vietnamese)",
-    "cp932": "Shift-JIS (Japanese)", "euc_jp": "EUC-JP (Japanese)", "gb18030": "GB18030 (Chinese)",
+    "cp1256": "Windows-1256 (Arabic)", "cp1257": "Windows-1257 (Baltic)",
+    "cp1258": "Windows-1258 (Vietnamese)", "cp932": "Shift-JIS (Japanese)", "euc_jp": "EUC-JP (Japanese)", "gb18030": "GB18030 (Chinese)",
     "big5": "Big5 (Chinese)", "cp949": "EUC-KR (Korean)", "mac_roman": "Mac Roman",
     "cp437": "DOS code page 437", "cp850": "DOS code page 850", "cp852": "DOS code page 852",
     "cp866": "DOS code page 866", "koi8_r": "KOI8-R (Cyrillic)",
@@ -91,6 +91,22 @@ _ALSO: Final[dict[str, str]] = {
 
 def words_for(codec: str) -> str:
     return NAMES.get(codec, codec)
+
+
+def guess_in_words(encoding: Encoding) -> str:
+    """Empty where nothing is guessed."""
+    return words_for(encoding.codec) if encoding.is_guess else ""
+
+
+def notices(encoding: Encoding) -> tuple[Notice, ...]:
+    """What is said of a file whose encoding is a guess."""
+    if not encoding.is_guess:
+        return ()
+    words = (
+        "The file is not in UTF-8 and does not say in which encoding it is; it was read as "
+        f"{words_for(encoding.codec)}, which is a guess."
+    )
+    return (Notice("encoding_guessed", words),)
 
 
 def named(name: str) -> Encoding:
@@ -123,7 +139,11 @@ def detect(head: Head) -> Encoding:
         return Encoding(_utf16_without_mark(data), 0)
     if len(_CONTROLS.findall(data)) * 100 > len(data):
         raise _binary()
-    return Encoding("utf-8", 0) if _is_utf8(head) else Encoding(guessing.guess(_whole_lines(head)), 0, is_guess=True)
+    return (
+        Encoding("utf-8", 0)
+        if _is_utf8(head)
+        else Encoding(guessing.guess(_whole_lines(head)), 0, is_guess=True)
+    )
 
 
 def _whole_lines(head: Head) -> bytes:

@@ -5,6 +5,7 @@ behind them. A device needs a whole identity of its own; one serial number colum
 """
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 _TUPLE: Final = frozenset({"serial_number", "manufacturer", "model"})
@@ -90,12 +91,14 @@ def _groups(places: dict[str, list[int]], fields: dict[int, str], *, in_order: b
     if len(own) < 2 or len(counts) != 1 or not (own >= _TUPLE or own & {"hardware_hash", "product_key"}):
         return None
     count = counts.pop()
-    several = {key: found for key, found in repeated.items() if len(found) == count}
-    devices = [[found[at] for key, found in several.items() if key in own] for at in range(count)]
-    if in_order and any(max(one) > min(next_) for one, next_ in zip(devices, devices[1:], strict=False)):
+    devices = [[repeated[key][at] for key in own] for at in range(count)]
+    if in_order and any(max(one) > min(next_) for one, next_ in pairwise(devices)):
         return None
-    shared = [found[0] for key, found in places.items() if key not in several]
+    # Each device's columns in the order of the first one's.
+    ordered = sorted(places.values(), key=lambda found: found[0])
     return Groups(
-        tuple(tuple(sorted((*shared, *(found[at] for found in several.values())))) for at in range(count)),
+        tuple(
+            tuple(found[at] if len(found) == count else found[0] for found in ordered) for at in range(count)
+        ),
         fields,
     )

@@ -9,6 +9,7 @@ signs inside of a word. A guess stays a guess: whatever it touches says so.
 import re
 import unicodedata
 from functools import lru_cache
+from itertools import pairwise
 from typing import Final
 
 from charset_normalizer import from_bytes
@@ -23,8 +24,8 @@ WESTERN: Final = "cp1252"
 _MULTIBYTE: Final = ("cp932", "gb18030", "cp949", "big5", "euc_jp")
 _LANGUAGES: Final[dict[str, tuple[str, ...]]] = {
     # In the order in which they are preferred when nothing tells them apart.
-    "cp1252": ("German", "French", "Spanish", "Portuguese", "Italian", "Dutch", "Swedish", "Danish", "Norwegian",
-               "Finnish"),
+    "cp1252": ("German", "French", "Spanish", "Portuguese", "Italian", "Dutch", "Swedish", "Danish",
+               "Norwegian", "Finnish"),
     "cp1251": ("Russian", "Ukrainian", "Bulgarian", "Serbian"),
     "cp1250": ("Polish", "Czech", "Slovak", "Hungarian", "Slovene", "Croatian", "Romanian", "German"),
     "cp1253": ("Greek",),
@@ -33,7 +34,8 @@ _LANGUAGES: Final[dict[str, tuple[str, ...]]] = {
     "cp1256": ("Arabic", "Farsi"),
     "cp1257": ("Lithuanian", "Estonian"),
     "cp1258": ("Vietnamese",),
-    "cp850": ("German", "French", "Spanish", "Portuguese", "Italian", "Swedish", "Danish", "Norwegian", "Finnish"),
+    "cp850": ("German", "French", "Spanish", "Portuguese", "Italian", "Swedish", "Danish", "Norwegian",
+              "Finnish"),
     "mac_roman": ("German", "French", "Spanish", "Portuguese", "Italian", "Swedish", "Danish", "Norwegian",
                   "Finnish"),
     "cp852": ("Polish", "Czech", "Slovak", "Hungarian", "Slovene", "Croatian", "Romanian"),
@@ -54,7 +56,9 @@ _MORE: Final[dict[str, str]] = {
 """Letters that the library's lists of the most frequent ones lack."""
 _SIGNS: Final = frozenset("–—‘’“”„•…€£§°®™©«»·¿¡ªº²³½¼¾±´№×÷、。・（）「」『』【】：；，ー〜～\u3000")
 _WORD: Final = re.compile(r"[^\W\d_]+")
-_STUCK: Final = re.compile(r"[^\W\d_][¢£¤¥¦§¨¬¯°±¶·¸÷×¡¿ªº²³¹¼½¾•…†‡‰‹›“”„‘‚]|[¢£¤¥¦§¨¬¯±¶·¸÷×ªº²³¹¼½¾†‡‰‹›”][^\W\d_]")
+_STUCK: Final = re.compile(
+    r"[^\W\d_][¢£¤¥¦§¨¬¯°±¶·¸÷×¡¿ªº²³¹¼½¾•…†‡‰‹›“”„‘‚]|[¢£¤¥¦§¨¬¯±¶·¸÷×ªº²³¹¼½¾†‡‰‹›”][^\W\d_]"
+)
 _BREAKS: Final = re.compile(rb"[,;\t|\r\n\"]+")
 _LESS_LIKELY: Final[dict[str, float]] = {
     "gb18030": 0.01, "cp949": 0.02, "big5": 0.03, "euc_jp": 0.1, "cp1257": 0.04, "cp1258": 0.1, "cp866": 0.06,
@@ -62,11 +66,14 @@ _LESS_LIKELY: Final[dict[str, float]] = {
 }  # fmt: skip
 """What is added for an encoding that is seldom met; 0.03 for all others."""
 _TRADE: Final[dict[str, str]] = {
-    "Japanese": "東京大阪名古屋福岡札幌仙台横浜神戸本社支店営業部総務情報株式会社開発人事経理学校工場課室技術製造",
-    "Chinese": "北京上海广州深圳成都天津南京武汉西安杭州重庆总部公司分办室销售财务技术研发人事中国联想华为学校大厦店厂",
+    "Japanese": "東京大阪名古屋福岡札幌仙台横浜神戸本社支店営業部総務情報株式会社"
+                "開発人事経理学校工場課室技術製造",
+    "Chinese": "北京上海广州深圳成都天津南京武汉西安杭州重庆总部公司分办室销售财务技术研发"
+               "人事中国联想华为学校大厦店厂",
     "Traditional": "台北中高雄新竹總公司分部業務資訊研發財會人事辦室學校門市宏碁華碩香港廠技術臺灣",
-    "Korean": "서울부산대구인천광주전남북경기강원제주본사지점영업팀관리개발총무재회계연소공장물류센터학교식한국삼성엘현",
-}
+    "Korean": "서울부산대구인천광주전남북경기강원제주본사지점영업팀관리개발총무재회계연소공장물류센터"
+              "학교식한국삼성엘현",
+}  # fmt: skip
 """Characters of places, departments and makers, which is what such files write in other than ASCII."""
 
 
@@ -142,7 +149,7 @@ def _cost_of_word(word: str) -> float:
         cost += 1.0 * (len(word) > 1 and foreign == len(word))
     elif foreign != len(word) or len(word) == 1:
         cost += 2.0
-    capitals = sum(a.islower() and b.isupper() for a, b in zip(word, word[1:], strict=False))
+    capitals = sum(a.islower() and b.isupper() for a, b in pairwise(word))
     return cost + 1.5 * capitals
 
 
@@ -154,7 +161,9 @@ def _multibyte_cost(text: str, codec: str) -> float:
     cost += sum(
         # An accented letter of a Latin word and the letter behind it look like one such character.
         1.5
-        for _ in re.findall(r"(?<![A-Za-z])[A-Za-z]{1,2}[^\x00-\x7f][a-z]|[a-z]{2}[^\x00-\x7f](?![^\x00-\x7f])", text)
+        for _ in re.findall(
+            r"(?<![A-Za-z])[A-Za-z]{1,2}[^\x00-\x7f][a-z]|[a-z]{2}[^\x00-\x7f](?![^\x00-\x7f])", text
+        )
     )
     return cost / max(1, len(foreign))
 
@@ -187,7 +196,8 @@ def _cost_of_character(character: str, codec: str) -> float:
 @lru_cache(maxsize=len(_MULTIBYTE))
 def _frequent(codec: str) -> frozenset[str]:
     languages = {
-        "cp932": "Japanese", "euc_jp": "Japanese", "cp949": "Korean", "gb18030": "Chinese", "big5": "Traditional",
+        "cp932": "Japanese", "euc_jp": "Japanese", "cp949": "Korean", "gb18030": "Chinese",
+        "big5": "Traditional",
     }  # fmt: skip
     language = languages[codec]
     return frozenset((*FREQUENCIES.get(language, ()), *_TRADE[language]))

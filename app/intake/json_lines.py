@@ -23,7 +23,7 @@ from app.intake.records import (
     TOO_MANY_CELLS,
     lines,
 )
-from app.intake.shaping import MAX_ROWS, NOTHING, Plan, too_many_rows
+from app.intake.shaping import MAX_ROWS, NOTHING, Plan, too_many_rows, with_guess
 from app.intake.table import Dialect, Head, Kind, Notice, Row, Source, UnreadableFile
 
 SAMPLE: Final = 200
@@ -95,9 +95,11 @@ def read(head: Head, stream: Source, profile: Profile | None = None) -> tuple[Di
         delimiter="",
         header_row=None,
         columns=tuple(known.items()),
-        notices=tuple(notices.values()),
+        notices=(*encodings.notices(encoding), *notices.values()),
     )
-    return dialect, _rows(Text(head, stream, encoding), plans)
+    rows = _rows(Text(head, stream, encoding), plans)
+    guess = encodings.guess_in_words(encoding)
+    return dialect, (with_guess(row, guess) for row in rows) if guess else rows
 
 
 class Plans:

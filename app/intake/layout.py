@@ -20,8 +20,7 @@ from app.intake.table import Kind, Notice, UnreadableFile
 
 HEADER_WITHIN: Final = 40
 """Non-blank records among which the header must be; reports have a handful of title lines."""
-LEAST_RULE_BEGINS: Final = frozenset("-=:+_|")
-_RULE: Final = 3
+LEAST_RULE: Final = 3
 """Characters of a rule: a single dash is how some write that a cell is empty."""
 _RULE_BEGINS: Final = frozenset("-=:+_|")
 _RULE: Final = re.compile(r"[-=:+_|]*(?:--|==|__)[-=:+_|]*")

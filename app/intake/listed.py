@@ -8,13 +8,13 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Final, NamedTuple
 
-from app.intake import columns, profiles
+from app.intake import columns, encodings, profiles
 from app.intake.columns import IDENTITY, MAX_NAME, normalise
 from app.intake.encodings import Text
 from app.intake.json_lines import Plans
 from app.intake.profiles import Profile
 from app.intake.records import LOST, MAX_CELLS, MAX_FIELD, MAX_LINE, cells_of, lines
-from app.intake.shaping import MAX_ROWS, too_many_rows
+from app.intake.shaping import MAX_ROWS, too_many_rows, with_guess
 from app.intake.table import Dialect, Encoding, Head, Kind, Notice, Row, Source
 
 SAMPLE: Final = 400
@@ -115,7 +115,9 @@ def read(
         columns=resolved.pairs,
         notices=(_IN_FRONT, *resolved.notices),
     )
-    return dialect, _rows(Text(head, stream, encoding), separator, plans)
+    rows = _rows(Text(head, stream, encoding), separator, plans)
+    guess = encodings.guess_in_words(encoding)
+    return dialect, (with_guess(row, guess) for row in rows) if guess else rows
 
 
 def _rows(text: Text, separator: str, plans: Plans) -> Iterator[Row]:

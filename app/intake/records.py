@@ -109,8 +109,8 @@ def blocks(text: Text, delimiter: str, quote: str = '"') -> Iterator[Block | Rec
 
 def cells_of(line: str, delimiter: str, quote: str = '"') -> list[str]:
     """The cells of a line that stands alone."""
-    found = _quoting(delimiter, quote).cells(line) if quote in line else None
-    return line.split(delimiter) if found is None else found[0]
+    cells, _, is_open = _quoting(delimiter, quote).cells(line)
+    return cells if is_open is None else line.split(delimiter)
 
 
 def _batches(text: Text, quote: str) -> Iterator[tuple[list[str], bool]]:

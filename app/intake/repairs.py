@@ -77,8 +77,8 @@ class _Joiner:
     def is_idle(self) -> bool:
         return not self._held
 
-    def are_whole(self, rows: Sequence[Sequence[str]]) -> bool:
-        """Whether no row can be the first line of a broken hash: asked of whole blocks, so it must be quick."""
+    def are_whole(self, rows: list[list[str]]) -> bool:
+        """Whether no row can be the first line of a broken hash: asked of whole blocks at once."""
         at = self._at
         return not any(
             len(cells) == at + 1 and cells[at][:2] == "T0" and len(cells[at]) < TEXT_LENGTH for cells in rows
@@ -94,11 +94,11 @@ class _Joiner:
                 return
             yield from self.end()
         cells = record.cells
-        if len(cells) == self._at + 1 and _BEGINS.match(text := cells[self._at].strip()):
-            if LEAST_PIECE <= len(text) < TEXT_LENGTH and _BASE64.fullmatch(text):
-                self._held, self._size = [record], len(text)
-                return
-        yield record
+        text = cells[self._at].strip() if len(cells) == self._at + 1 else ""
+        if LEAST_PIECE <= len(text) < TEXT_LENGTH and _BEGINS.match(text) and _BASE64.fullmatch(text):
+            self._held, self._size = [record], len(text)
+        else:
+            yield record
 
     def end(self) -> Iterator[Record]:
         """What is held: as one row if the lines are one hash, else as it came."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import BinaryIO, Final
 
-from app.intake import delimited, json_lines, oa3, workbook
+from app.intake import delimited, encodings, json_lines, oa3, workbook
 from app.intake.bounds import GZIP, Inflated, Limited
 from app.intake.columns import FIELDS
 from app.intake.profiles import Profile
@@ -24,15 +24,19 @@ READERS: Final[tuple[Reader, ...]] = (workbook, oa3, json_lines, delimited)
 """In the order in which they are asked; delimited text claims everything and comes last."""
 
 
-def read(stream: BinaryIO, profile: Profile | None = None) -> tuple[Dialect, Iterator[Row]]:
+def read(
+    stream: BinaryIO, profile: Profile | None = None, encoding: str | None = None
+) -> tuple[Dialect, Iterator[Row]]:
     """Find out how the file is written and hand out its rows one by one.
 
-    `profile` is a supplier's saved mapping, which outranks names and content where it speaks.
+    `profile` is a supplier's saved mapping, which outranks names and content where it speaks. `encoding` is
+    that of a text, for a file that does not tell it; ValueError for one that is not known.
 
     The stream is read from where it stands, forwards only, and is not closed. Rows come lazily:
     the stream must stay open until the iterator is used up.
     Raises UnreadableFile, here or (for a damaged container) while the rows are read.
     """
+    told = encoding or (profile.encoding if profile is not None else None)
     source: Source = Limited(stream)
     head = _head(source)
     container = None
@@ -44,6 +48,8 @@ def read(stream: BinaryIO, profile: Profile | None = None) -> tuple[Dialect, Ite
             raise UnreadableFile("gzip", "This is a gzip file inside a gzip file. Compress it only once.")
     if not head.data:
         raise UnreadableFile("empty_file", "The file is empty. Export it again, then upload it.")
+    if told is not None:
+        head = replace(head, encoding=encodings.named(told))
     reader = next(reader for reader in READERS if reader.claims(head))
     dialect, rows = reader.read(head, source, profile)
     return replace(dialect, container=container), rows

@@ -23,6 +23,8 @@ MAX_ROWS: Final = 1_000_000
 
 _EMPTY: Final = frozenset({"''", '""', "``", "“”", "„“", "‘’", "«»"})
 """Quotation marks around nothing."""
+_LETTERS: Final = frozenset({"manufacturer", "model", "group_tag"})
+"""Fields that are sent and may have other characters than ASCII."""
 _SEPARATORS: Final = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 _FIRST_NAMES: Final = frozenset(name.lower() for names in ALIASES.values() for name in names)
 
@@ -209,16 +211,19 @@ def _side_by_side(
     whole = found.columns
     first = whole.groups[0]
     one = Columns(tuple(whole.names[at] for at in first), tuple(whole.fields[at] for at in first))
-    shaper = _Shaper(replace(found, columns=one, seen=frozenset()), profile)
+    shaper = _Shaper(replace(found, columns=one, seen=frozenset(), added=0), profile)
     width = len(whole.names)
     for item in source:
         records = [item] if type(item) is Record else _records_of(item)
         for line, cells, notices, _ in records:
+            if found.added:
+                cells = corrections.taken_off(cells)
             surplus = cells[width:] if any(map(str.strip, cells[width:])) else []
+            cells += [""] * (width - len(cells))
             for group in whole.groups:
-                own = [cells[at] for at in group if at < len(cells)] + surplus
-                if any(whole.fields[at] in SENT and cells[at].strip() for at in group if at < len(cells)):
-                    if (row := shaper.row(line, own, notices)) is not None:
+                if any(whole.fields[at] in SENT and cells[at].strip() for at in group):
+                    row = shaper.row(line, [*(cells[at] for at in group), *surplus], notices)
+                    if row is not None:
                         yield row
 
 
@@ -304,7 +309,7 @@ class _Shaper:
             row = self._repeating_row(line, cells, notices)
         else:
             row = self.plan.row(self.number, line, cells, notices)
-        return self._with_guess(row) if found.guess else row
+        return with_guess(row, found.guess) if found.guess else row
 
     def _resplit(self, cells: list[str], notices: tuple[Notice, ...]) -> tuple[list[str], tuple[Notice, ...]]:
         """A row whose cells are told apart by another separator than the file's, if it is whole then."""
@@ -323,14 +328,6 @@ class _Shaper:
             name, known = pairs[at - front] if 0 <= at - front < len(pairs) else ("", None)
             if known is not None:
                 yield _inside(name) if flaw is Flaw.INSIDE else _behind(name)
-
-    def _with_guess(self, row: Row) -> Row:
-        """A row with letters that are a guess says so, where they are sent."""
-        fields = row.fields
-        doubtful = [name for name, known in row.columns if known in SENT and not fields.get(known, "").isascii()]
-        if not doubtful:
-            return row
-        return row._replace(notices=(*row.notices, _guessed(doubtful[0], self._found.guess)))
 
     def _is_header(self, line: int, cells: list[str], ours: bool) -> bool:
         """A header again; from there on the columns are read by it."""
@@ -361,6 +358,15 @@ class _Shaper:
         return plan.row(self.number, line, cells, notices)
 
 
+def with_guess(row: Row, guess: str) -> Row:
+    """A row with letters that are a guess says so, where they are sent."""
+    fields = row.fields
+    doubtful = [
+        name for name, known in row.columns if known in _LETTERS and not fields.get(known, "").isascii()
+    ]
+    return row._replace(notices=(*row.notices, _guessed(doubtful[0], guess))) if doubtful else row
+
+
 def too_many_rows() -> UnreadableFile:
     return UnreadableFile(
         "too_many_rows", f"The file has more than {MAX_ROWS:,} rows. Cut it into smaller files."
@@ -373,7 +379,9 @@ def _short(count: int, width: int) -> Notice:
 
 
 def _other_separator(words: str) -> Notice:
-    return Notice("separator_differs", f"The row is separated by {words}, other than its file; it was read so.")
+    return Notice(
+        "separator_differs", f"The row is separated by {words}, other than its file; it was read so."
+    )
 
 
 def _inside(column: str) -> Notice:

@@ -17,8 +17,8 @@ _SURE: Final = (
 )  # fmt: skip
 """Legal forms of companies that no model is called by."""
 _FORMS: Final = frozenset(
-    (*_SURE, "co", "co.", "company", "s.a.", "sa", "s.p.a.", "spa", "s.r.l.", "srl", "k.k.", "b.v.", "bv", "n.v.",
-     "plc", "pte", "pte.", "pty", "pty.", "ag", "ab", "a/s", "oy", "kg", "se", "sas", "l.p.", "lp")
+    (*_SURE, "co", "co.", "company", "s.a.", "sa", "s.p.a.", "spa", "s.r.l.", "srl", "k.k.", "b.v.", "bv",
+     "n.v.", "plc", "pte", "pte.", "pty", "pty.", "ag", "ab", "a/s", "oy", "kg", "se", "sas", "l.p.", "lp")
 )  # fmt: skip
 SURE: Final = frozenset(
     blank + spelt for form in _SURE for spelt in (form, form.title(), form.upper()) for blank in ("", " ")
@@ -116,12 +116,14 @@ class Tears:
         return None
 
     def _is_seen(self, cells: Sequence[str]) -> bool:
-        """Whole rows have this maker and model too, and nothing behind them is sent: the tear is further on."""
+        """Whole rows have this maker and model too, and nothing behind is sent: the tear is further on."""
         if not {"serial_number", "manufacturer", "model"} <= self._places.keys():
             return False
         maker, model = self._places["manufacturer"][0], self._places["model"][0]
         last = max(maker, model, self._places["serial_number"][0])
-        behind = any(at > last for field, (at, _) in self._places.items() if field in ("group_tag", "customer"))
+        behind = any(
+            at > last for field, (at, _) in self._places.items() if field in ("group_tag", "customer")
+        )
         return not behind and (cells[maker].strip(), cells[model].strip()) in self._seen
 
 

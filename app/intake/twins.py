@@ -21,14 +21,18 @@ def choose(columns: Columns, cells: Sequence[str]) -> tuple[dict[str, int], tupl
     chosen: dict[str, int] = {}
     notices: list[Notice] = []
     for twin in columns.twins:
-        filled = [(at, cells[at].strip()) for at in (twin.at, *twin.others) if at < len(cells) and cells[at].strip()]
+        filled = [
+            (at, cells[at].strip()) for at in (twin.at, *twin.others) if at < len(cells) and cells[at].strip()
+        ]
         if not filled:
             continue
         at = _of_lenovo(columns, cells, filled) if twin.field == "model" else None
         at = filled[0][0] if at is None else at
         if at != twin.at:
             chosen[twin.field] = at
-        differing = [other for other, value in filled if _folded(twin, value) != _folded(twin, cells[at].strip())]
+        differing = [
+            other for other, value in filled if _folded(twin, value) != _folded(twin, cells[at].strip())
+        ]
         if differing:
             notices.append(_differ(columns, twin, at, differing))
     return chosen, tuple(notices)
@@ -49,7 +53,7 @@ def _differ(columns: Columns, twin: Twin, at: int, differing: list[int]) -> Noti
     used, others = columns.names[at], ", ".join(f"'{columns.names[other]}'" for other in differing)
     contradicting = [other for other in differing if not _OTHER_PARTS.search(columns.names[other])]
     if twin.field in IDENTITY and contradicting and not _OTHER_PARTS.search(used):
-        words = f"Columns '{used}' and {others} both mean {twin.field} and differ: one of two devices would be lost."
+        words = f"Columns '{used}' and {others} both mean {twin.field} and differ: whose is the row?"
         return Notice("identity_contradicts", words, used)
     words = f"Column '{used}' is used; {others} means {twin.field} too and has another value."
     return Notice("columns_differ", words, used)
