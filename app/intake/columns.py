@@ -59,7 +59,7 @@ ALIASES: Final[dict[str, tuple[str, ...]]] = {
     "group_tag": (
         "Group Tag", "Autopilot Group Tag", "Windows Autopilot Group Tag", "Intune Group Tag",
         "Device Group Tag", "Order Identifier", "Tag", "Tags", "Batch ID", "Batch Name", "Gruppentag",
-        "Gruppen-Tag", "Gruppe", "Balise de groupe", "Etiqueta de grupo", "Tag gruppo", "Groepstag",
+        "Gruppen-Tag", "Gruppe", "Balise de groupe", "Etiqueta de grupo", "Tag gruppo", "Groepstag", "グループ タグ",
     ),
     "assigned_user": (
         "Assigned User", "Assigned User Principal Name", "User Principal Name", "UPN",
@@ -98,7 +98,7 @@ FIELDS: Final = tuple(ALIASES)
 BESIDE: Final[dict[str, tuple[str, str]]] = {
     "Name": ("IdentifyingNumber", "model"), "Name0": ("IdentifyingNumber0", "model"),
 }  # fmt: skip
-"""Names that mean a field only beside another one: in WMI's Win32_ComputerSystemProduct, Name is the model."""
+"""Names that mean a field only beside another: in WMI's Win32_ComputerSystemProduct, Name is the model."""
 
 IDENTITY: Final = frozenset({"serial_number", "product_key", "hardware_hash"})
 SENT: Final = IDENTITY | {"manufacturer", "model", "group_tag"}
