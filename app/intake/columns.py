@@ -59,7 +59,8 @@ ALIASES: Final[dict[str, tuple[str, ...]]] = {
     "group_tag": (
         "Group Tag", "Autopilot Group Tag", "Windows Autopilot Group Tag", "Intune Group Tag",
         "Device Group Tag", "Order Identifier", "Tag", "Tags", "Batch ID", "Batch Name", "Gruppentag",
-        "Gruppen-Tag", "Gruppe", "Balise de groupe", "Etiqueta de grupo", "Tag gruppo", "Groepstag", "グループ タグ",
+        "Gruppen-Tag", "Gruppe", "Balise de groupe", "Etiqueta de grupo", "Tag gruppo", "Groepstag",
+        "グループ タグ",
     ),
     "assigned_user": (
         "Assigned User", "Assigned User Principal Name", "User Principal Name", "UPN",
