@@ -98,7 +98,7 @@ async def read_import(runtime: Runtime, claim: ImportClaim, stopping: Callable[[
             if spool is not None:
                 spool.mkdir(mode=0o700, parents=True, exist_ok=True)
             source = io.BufferedReader(file, 256 * 1024)
-            return intake.read(source, profile and Profile.parse(profile), wanted, spool)
+            return intake.read(source, profile and Profile.parse(profile), wanted=wanted, spool=spool)
 
         dialect, rows = await to_thread.run_sync(opened)
         checker.columns = dialect.columns
