@@ -44,7 +44,7 @@ def read(head: Head, stream: Source, profile: Profile | None = None) -> tuple[Di
 
 
 def _sniff(head: Head, encoding: Encoding, profile: Profile | None) -> tuple[str, Layout]:
-    foreign.refuse_text(next(iter(Text(head, None, encoding)), ""))
+    foreign.refuse_text("".join(Text(head, None, encoding)))
     best: tuple[str, Layout] | None = None
     samples = {delimiter: _sample(head, encoding, delimiter) for delimiter in DELIMITERS}
     for delimiter, sample in samples.items():
