@@ -96,7 +96,7 @@ class Review:
         if checked.is_valid and tag is not None:
             spelling = self._spellings.setdefault(tag.lower(), tag)
             if spelling != tag:
-                words = f"Partner Center can not tell {tag!r} from {spelling!r}, which an earlier row has."
+                words = f"Partner Center cannot tell {tag!r} from {spelling!r}, which an earlier row has."
                 finding = Finding("group_tag_case_conflict", "group_tag", words)
                 return checked._replace(kind=None, findings=(*checked.findings, finding))
         if checked.is_valid and self.rows in self._late:

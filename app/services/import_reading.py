@@ -233,7 +233,7 @@ async def _finish(runtime: Runtime, claim: ImportClaim, checker: Checker) -> Non
 
 
 async def refuse(runtime: Runtime, claim: ImportClaim, code: str, words: str) -> None:
-    """The file can not become orders; it goes, and what was staged of it, in the next step."""
+    """The file cannot become orders; it goes, and what was staged of it, in the next step."""
     now = runtime.now()
     async with runtime.transaction(claim.partner_id) as tx:
         await release(
