@@ -319,5 +319,5 @@ def _write_errors(screen: Screen, api: Api, found: JsonObject, target: Path) -> 
             write: Callable[[bytes], object] = stream.write
             api.save(f"/v1/imports/{found['id']}/errors.csv", write)
     except OSError as error:
-        raise Stop(f"{target} can not be written: {error.strerror}.") from None
+        raise Stop(f"{target} cannot be written: {error.strerror}.") from None
     screen.say(f"{amount(found['counts']['invalid'], 'row')} to mend: {target}. Import it again as it is.")

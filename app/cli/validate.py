@@ -140,7 +140,7 @@ def _review(
     """All rows through `review`, the invalid ones into `errors`. Raises UnreadableFile."""
     problems = _Problems()
     corrections: Corrections | None = None
-    dialect, rows = read(source, profile, wanted)
+    dialect, rows = read(source, profile, wanted=wanted)
     with ExitStack() as stack:
         for row in rows:
             reviewed = review.judge(row)

@@ -31,7 +31,7 @@ def claims(head: Head) -> bool:
 def read(head: Head, stream: Source, profile: Profile | None = None) -> tuple[Dialect, Iterator[Row]]:
     """Raises UnreadableFile when the bytes are no text, or no column of it is an identity."""
     encoding = encodings.detect(head)
-    foreign.refuse_text(next(iter(Text(head, None, encoding)), ""))
+    foreign.refuse_text("".join(Text(head, None, encoding)))
     separator = listed.separator_of(head, encoding, profile)
     if separator is not None:
         dialect, rows = listed.read(head, stream, encoding, separator, profile)

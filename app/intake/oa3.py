@@ -35,7 +35,7 @@ def claims(head: Head) -> bool:
         encoding = encodings.detect(head)
     except UnreadableFile:
         return False
-    text = next(iter(Text(head, None, encoding)), "")
+    text = "".join(Text(head, None, encoding))
     return _XML.match(text) is not None and not foreign.is_other_markup(text)
 
 

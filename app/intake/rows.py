@@ -28,6 +28,7 @@ READERS: Final[tuple[Reader, ...]] = (workbook, oa3, json_lines, delimited)
 def read(
     stream: BinaryIO,
     profile: Profile | None = None,
+    *,
     wanted: Wanted | None = None,
     spool: Path | None = None,
 ) -> tuple[Dialect, Iterator[Row]]:
