@@ -12,9 +12,12 @@ import httpx
 import pytest
 
 from deploy.stack import free_port
-from tests.worker import PATIENCE, api_process, registrar_process, worker_process
+from tests.worker import api_process, registrar_process, worker_process
 from tests.world import World
 from workers.alive import touch
+
+PATIENCE = 60.0
+"""Seconds a process has to start, to stop or to answer; on an idle machine two are enough."""
 
 
 async def until_ready(url: str, path: str = "/readyz") -> httpx.Response:
