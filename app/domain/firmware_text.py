@@ -32,7 +32,7 @@ FINE: Final = Said()
 PLAIN_SERIAL: Final = re.compile(
     r"(?=[A-Z]*[0-9])(?=[0-9]*[A-Z])"  # both, so that it is no word
     r"(?:[A-RT-Z02-9][A-Z0-9]{4,23}|1[A-Z0-9]{4,13}"
-    r"|S(?:[A-Z0-9]{5,6}|[A-Z0-9]{9}|[A-Z0-9]{11}|(?![0-9]{12})[A-Z0-9]{12}))(?<!^ABC123)(?<!^123ABC)"
+    r"|S(?:[A-Z0-9]{5,6}|[A-Z0-9]{9}|[A-Z0-9]{11}|(?![0-9]{12})[A-Z0-9]{12}))"
     r"|(?!0?1234567)(?!(.)\1+$)[0-9]{5,20}"
 )
 """Nine of ten serial numbers: there is nothing to ask about them. Placeholders, labels and the prefixes of
