@@ -323,8 +323,7 @@ def _rows() -> list[Code]:
         Code("value_not_sent", row, warning, none, "A value that cannot be used is not sent",
              "Nothing to do: another identity of the row is sent. Correct the source if it happens often."),
         Code("value_unlikely", row, warning, none, "A value is hardly what the firmware says",
-             "Compare it with the device (`wmic csproduct get`, or the BIOS): what is sent must be the same to the "
-             "letter."),
+             "Compare it with the device's firmware: what is sent must be the same to the letter."),
         Code("value_torn", row, error, never, "A value is only the end of another one",
              "Put values with a comma into quotation marks, or correct the cells of the row."),
         Code("value_is_formula", row, error, never, "A formula instead of its result",
