@@ -97,7 +97,7 @@ FIELDS: Final = tuple(ALIASES)
 BESIDE: Final[dict[str, tuple[str, str]]] = {
     "Name": ("IdentifyingNumber", "model"), "Name0": ("IdentifyingNumber0", "model"),
 }  # fmt: skip
-"""Names that mean a field only beside another name: in WMI's Win32_ComputerSystemProduct, Name is the model."""
+"""Names that mean a field only beside another name: in Win32_ComputerSystemProduct, Name is the model."""
 
 IDENTITY: Final = frozenset({"serial_number", "product_key", "hardware_hash"})
 SENT: Final = IDENTITY | {"manufacturer", "model", "group_tag"}

@@ -65,6 +65,7 @@ _BOMS: Final[tuple[tuple[bytes, str], ...]] = (
 )
 _CONTROLS: Final = re.compile(rb"[\x00-\x08\x0e-\x19\x1c-\x1f\x7f]")
 _DAMAGE: Final = re.compile("[\x00\ufffd\udc80-\udcff]")
+_VALUES: Final = re.compile("[,;\t|\r\n]")
 _NOT_UTF8: Final = re.compile("[\udc80-\udcff]")
 
 
@@ -74,7 +75,8 @@ NAMES: Final[dict[str, str]] = {
     "cp1250": "Windows-1250 (Central European)", "cp1251": "Windows-1251 (Cyrillic)",
     "cp1253": "Windows-1253 (Greek)", "cp1254": "Windows-1254 (Turkish)", "cp1255": "Windows-1255 (Hebrew)",
     "cp1256": "Windows-1256 (Arabic)", "cp1257": "Windows-1257 (Baltic)",
-    "cp1258": "Windows-1258 (Vietnamese)", "cp932": "Shift-JIS (Japanese)", "euc_jp": "EUC-JP (Japanese)", "gb18030": "GB18030 (Chinese)",
+    "cp1258": "Windows-1258 (Vietnamese)",
+    "cp932": "Shift-JIS (Japanese)", "euc_jp": "EUC-JP (Japanese)", "gb18030": "GB18030 (Chinese)",
     "big5": "Big5 (Chinese)", "cp949": "EUC-KR (Korean)", "mac_roman": "Mac Roman",
     "cp437": "DOS code page 437", "cp850": "DOS code page 850", "cp852": "DOS code page 852",
     "cp866": "DOS code page 866", "koi8_r": "KOI8-R (Cyrillic)",
@@ -180,6 +182,9 @@ def _binary() -> UnreadableFile:
 
 def _utf16_without_mark(data: bytes) -> str:
     """Letters and digits have one zero byte in UTF-16: which one tells the byte order."""
+    # By the first line: what is appended behind it may be plain text.
+    ends = [at for mark in (b"\n\0", b"\0\n") if (at := data.find(mark)) >= 0]
+    data = data[: min(ends) + 2] if ends else data
     pairs = max(1, len(data) // 2)
     high_first, low_first = data[0::2].count(0), data[1::2].count(0)
     if low_first > 0.7 * pairs and high_first < 0.05 * pairs:
@@ -195,6 +200,9 @@ def _is_utf8(head: Head) -> bool:
     if text.isascii():
         return True
     wrong = len(_NOT_UTF8.findall(text))
+    if wrong and not any(_is_proper(value) for value in _VALUES.split(text)):
+        # Double-byte text has many accidents, but no value of nothing else.
+        return False
     right = sum(character > "\x7f" for character in text) - wrong
     return right * ACCIDENTS > wrong
 
@@ -202,6 +210,10 @@ def _is_utf8(head: Head) -> bool:
 _FOREIGN: Final = Notice(
     "encoding_mixed", "The row is not in UTF-16 like the file before it; it was read as plain text (UTF-8)."
 )
+
+
+def _is_proper(value: str) -> bool:
+    return not value.isascii() and _NOT_UTF8.search(value) is None
 
 
 class Text:
