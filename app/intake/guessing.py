@@ -82,7 +82,11 @@ _TRADE: Final[dict[str, str]] = {
 
 def guess(data: bytes) -> str:
     """The codec by which these bytes most likely are text; they are not UTF-8."""
-    sample = _sample(data)
+    return _likeliest(_sample(data))
+
+
+@lru_cache(maxsize=8)  # each reader that is asked for a file asks for its encoding
+def _likeliest(sample: bytes) -> str:
     western = sample.decode(WESTERN, "replace")
     if not _STUCK.search(western) and all(c.isascii() or c in _TYPOGRAPHY for c in western):
         return WESTERN

@@ -137,11 +137,12 @@ def test_firmwares_names_come_first_and_lenovos_model_is_the_machine_type() -> N
 @pytest.mark.parametrize(
     "header, fields",
     [
-        ("SerialNumber0,Manufacturer0,Model0,DeviceHardwareData0", ["serial_number", "manufacturer", "model", "hardware_hash"]),
+        ("SerialNumber0,Manufacturer0,Model0", ["serial_number", "manufacturer", "model"]),
+        ("SerialNumber0,DeviceHardwareData0", ["serial_number", "hardware_hash"]),
         ("IdentifyingNumber0,Name0,Vendor0", ["serial_number", "model", "manufacturer"]),
         ("N° série,Marque,Modèle", ["serial_number", "manufacturer", "model"]),
         ("Nº de serie,Marca,Modelo", ["serial_number", "manufacturer", "model"]),
-        ("Lfd. Nr.,Seriennummer,Hersteller,Modellbezeichnung", ["line_ref", "serial_number", "manufacturer", "model"]),
+        ("Lfd. Nr.,Seriennummer,Modellbezeichnung", ["line_ref", "serial_number", "model"]),
         ("Seriennummer,Bestell-Nr.,Gruppe", ["serial_number", "purchase_order", "group_tag"]),
         ("Seriennummer,Name,Hersteller", ["serial_number", None, "manufacturer"]),
     ],
@@ -196,10 +197,11 @@ def test_an_empty_place_beside_a_device_is_no_row() -> None:
 @pytest.mark.parametrize("separator", [",", ";", "\t", " : ", "="])
 def test_names_in_front_of_values_are_devices_by_the_block(separator: str) -> None:
     blocks = [("5CD1", "HP", "HP ProBook 450 G5"), ("5CD2", "Dell Inc.", "Latitude 5530")]
+    names = ("Serial Number", "Manufacturer", "Model")
     text = "\n\n".join(
-        "\n".join(f"{name}{separator}{value}" for name, value in zip(("Serial Number", "Manufacturer", "Model"), block, strict=True))
+        "\n".join(f"{name}{separator}{value}" for name, value in zip(names, block, strict=True))
         for block in blocks
-    )  # fmt: skip
+    )
     dialect, rows = load(text + "\n")
     assert [notice.code for notice in dialect.notices] == ["names_in_front"]
     assert [tuple(row.fields.values()) for row in rows] == blocks
