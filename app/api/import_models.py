@@ -44,7 +44,7 @@ def _known_encoding(name: str) -> str:
     return name
 
 
-Encoding = Annotated[str, StringConstraints(max_length=40), AfterValidator(_known_encoding)]
+EncodingName = Annotated[str, StringConstraints(max_length=40), AfterValidator(_known_encoding)]
 
 
 class ImportIn(Input):
@@ -61,7 +61,7 @@ class ImportIn(Input):
     purchase_order: Text255 | None = Field(None, description="Default: the file's, if it has one only.")
     group_tag: GroupTagText | None = Field(None, description="For rows that name none.")
     profile: Text100 | None = Field(None, description="Name of the vendor profile to read it with.")
-    encoding: Encoding | None = Field(
+    encoding: EncodingName | None = Field(
         None, description="Of a text that does not tell it, e.g. `cp1251` or `shift-jis`. Default: found out."
     )
     file_name: Text255 | None = Field(None, description="Default: the form's own.")

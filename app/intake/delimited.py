@@ -5,7 +5,7 @@ is the last reader to be asked: what nobody else claims is read as text or refus
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from typing import Final, NamedTuple
@@ -32,11 +32,12 @@ def read(head: Head, stream: Source, profile: Profile | None = None) -> tuple[Di
     """Raises UnreadableFile when the bytes are no text, or no column of it is an identity."""
     encoding = encodings.detect(head)
     foreign.refuse_text("".join(Text(head, None, encoding)))
-    separator = listed.separator_of(head, encoding, profile)
+    first_lines = [line for line in islice(lines(Text(head, None, encoding)), SAMPLE) if line.strip()]
+    separator = listed.separator_of(first_lines, profile)
     if separator is not None:
         dialect, rows = listed.read(head, stream, encoding, separator, profile)
         return replace(dialect, notices=(*encodings.notices(encoding), *dialect.notices)), rows
-    style = _sniff(head, encoding, profile)
+    style = _sniff(head, encoding, profile, first_lines)
     found = style.layout
     dialect = Dialect(
         format="delimited",
@@ -69,11 +70,11 @@ class _Style(NamedTuple):
         return repairs.unwrapped(source, self.delimiter, self.quote, least)
 
 
-def _sniff(head: Head, encoding: Encoding, profile: Profile | None) -> _Style:
+def _sniff(head: Head, encoding: Encoding, profile: Profile | None, first_lines: Sequence[str]) -> _Style:
     best: _Style | None = None
     refused: list[Record] = []
     for delimiter in DELIMITERS:
-        quote = _quote(head, encoding, delimiter)
+        quote = _quote(first_lines, delimiter)
         sample = _sample(head, encoding, delimiter, quote)
         in_quotes = repairs.are_in_quotes(sample, delimiter)
         least = 2 if in_quotes else repairs.LEAST_CELLS
@@ -92,10 +93,10 @@ def _sniff(head: Head, encoding: Encoding, profile: Profile | None) -> _Style:
     return best
 
 
-def _quote(head: Head, encoding: Encoding, delimiter: str) -> str:
+def _quote(first_lines: Sequence[str], delimiter: str) -> str:
     """Single quotation marks where they stand around most lines, otherwise double ones."""
-    sample = [line.strip() for line in islice(lines(Text(head, None, encoding)), SAMPLE) if line.strip()]
     between = re.compile(rf"'\s*{re.escape(delimiter)}\s*'")
+    sample = [line.strip() for line in first_lines]
     quoted = sum(line[0] == line[-1] == "'" and between.search(line) is not None for line in sample)
     return "'" if 2 * quoted > len(sample) else '"'
 

@@ -36,6 +36,7 @@ _BOMS: Final[tuple[tuple[bytes, str], ...]] = (
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 _DAMAGE: Final = re.compile("[\x00\ufffd\udc80-\udcff]")
+_VALUES: Final = re.compile("[,;\t|\r\n]")
 _NOT_UTF8: Final = re.compile("[\udc80-\udcff]")
 
 
@@ -133,6 +134,9 @@ def _binary() -> UnreadableFile:
 
 def _utf16_without_mark(data: bytes) -> str:
     """Letters and digits have one zero byte in UTF-16: which one tells the byte order."""
+    # By the first line: what is appended behind it may be plain text.
+    ends = [at for mark in (b"\n\0", b"\0\n") if (at := data.find(mark)) >= 0]
+    data = data[: min(ends) + 2] if ends else data
     pairs = max(1, len(data) // 2)
     high_first, low_first = data[0::2].count(0), data[1::2].count(0)
     if low_first > 0.7 * pairs and high_first < 0.05 * pairs:
@@ -148,6 +152,9 @@ def _is_utf8(head: Head) -> bool:
     if text.isascii():
         return True
     wrong = len(_NOT_UTF8.findall(text))
+    if wrong and not any(_is_proper(value) for value in _VALUES.split(text)):
+        # Double-byte text has many accidents, but no value of nothing else.
+        return False
     right = sum(character > "\x7f" for character in text) - wrong
     return right * ACCIDENTS > wrong
 
@@ -155,6 +162,10 @@ def _is_utf8(head: Head) -> bool:
 _FOREIGN: Final = Notice(
     "encoding_mixed", "The row is not in UTF-16 like the file before it; it was read as plain text (UTF-8)."
 )
+
+
+def _is_proper(value: str) -> bool:
+    return not value.isascii() and _NOT_UTF8.search(value) is None
 
 
 class Text:

@@ -73,7 +73,7 @@ def _by_number(
         if not name.strip():
             continue
         found = numbered[at]
-        field, number = field_of(name), 1
+        field, number = field_of(name), 0
         if field is None and found is not None:
             field, number = field_of(found[0]), found[1]
         if field is not None:

@@ -55,10 +55,13 @@ _MORE: Final[dict[str, str]] = {
 }  # fmt: skip
 """Letters that the library's lists of the most frequent ones lack."""
 _SIGNS: Final = frozenset("–—‘’“”„•…€£§°®™©«»·¿¡ªº²³½¼¾±´№×÷、。・（）「」『』【】：；，ー〜～\u3000")
+_TYPOGRAPHY: Final = frozenset("–—‘’“”„•…€§°®™©«»ºª")
 _WORD: Final = re.compile(r"[^\W\d_]+")
 _STUCK: Final = re.compile(
     r"[^\W\d_][¢£¤¥¦§¨¬¯°±¶·¸÷×¡¿ªº²³¹¼½¾•…†‡‰‹›“”„‘‚]|[¢£¤¥¦§¨¬¯±¶·¸÷×ªº²³¹¼½¾†‡‰‹›”][^\W\d_]"
 )
+_NUMBER: Final = re.compile(r"\b[Nn](?:\.?º|°)")
+"""How the languages of the Latin South write number: a letter with a sign."""
 _BREAKS: Final = re.compile(rb"[,;\t|\r\n\"]+")
 _LESS_LIKELY: Final[dict[str, float]] = {
     "gb18030": 0.01, "cp949": 0.02, "big5": 0.03, "euc_jp": 0.1, "cp1257": 0.04, "cp1258": 0.1, "cp866": 0.06,
@@ -79,8 +82,13 @@ _TRADE: Final[dict[str, str]] = {
 
 def guess(data: bytes) -> str:
     """The codec by which these bytes most likely are text; they are not UTF-8."""
-    sample = _sample(data)
-    if all(character.isascii() or character in _SIGNS for character in sample.decode(WESTERN, "replace")):
+    return _likeliest(_sample(data))
+
+
+@lru_cache(maxsize=8)  # each reader that is asked for a file asks for its encoding
+def _likeliest(sample: bytes) -> str:
+    western = sample.decode(WESTERN, "replace")
+    if not _STUCK.search(western) and all(c.isascii() or c in _TYPOGRAPHY for c in western):
         return WESTERN
     proposed = [match.encoding for match in from_bytes(sample, cp_isolation=list(CANDIDATES))]
     order = {codec: at for at, codec in enumerate(CANDIDATES)}
@@ -127,7 +135,7 @@ def _cost(text: str, codec: str) -> float:
     # All letters should be of one language; those of several are less likely.
     cost += min(sum(alphabet.get(letter, 1.0) for letter in letters) for alphabet in _alphabets(codec))
     # A sign that touches a letter is a letter of another encoding.
-    cost += 2.0 * len(_STUCK.findall(text))
+    cost += 2.0 * len(_STUCK.findall(_NUMBER.sub(" ", text)))
     return cost / max(1, len(foreign))
 
 

@@ -163,9 +163,9 @@ def _header_at(filled: Sequence[Record], profile: Profile | None) -> int | None:
     for at, record in enumerate(filled[:HEADER_WITHIN]):
         if content.is_proof(record.cells):
             break
-        fields = {field_of(cell) for cell in record.cells} - {None}
-        if not fields:
-            fields = {field_of(groups.without_number(cell) or "") for cell in record.cells} - {None}
+        fields = {field_of(cell) or field_of(groups.without_number(cell) or "") for cell in record.cells} - {
+            None
+        }
         if len(fields) > 1 and fields & IDENTITY:
             return at
         names = [cell for cell in record.cells if cell.strip()]

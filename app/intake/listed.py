@@ -4,8 +4,7 @@ A block of such lines is a device, or several in the columns behind the names. T
 name that was there already, or behind an empty line.
 """
 
-from collections.abc import Iterator, Sequence
-from itertools import islice
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from app.intake import columns, encodings, profiles
@@ -17,8 +16,8 @@ from app.intake.records import LOST, MAX_CELLS, MAX_FIELD, MAX_LINE, cells_of, l
 from app.intake.shaping import MAX_ROWS, too_many_rows, with_guess
 from app.intake.table import Dialect, Encoding, Head, Kind, Notice, Row, Source
 
-SAMPLE: Final = 400
-"""Lines looked at."""
+LEAST_NAMES: Final = 2
+"""Known names that make a block."""
 WITHIN: Final = 20
 """Lines among which the first name must be."""
 _SEPARATORS: Final = (":", "=", ",", ";", "\t", "|")
@@ -67,11 +66,15 @@ class _Block:
                 yield names, cells
 
 
-def separator_of(head: Head, encoding: Encoding, profile: Profile | None) -> str | None:
-    """What stands behind the names, None for a file that is arranged in another way."""
-    sample = [line for line in islice(lines(Text(head, None, encoding)), SAMPLE) if line.strip()]
+def separator_of(sample: Sequence[str], profile: Profile | None) -> str | None:
+    """What stands behind the names, None for a file that is arranged in another way; by its first lines."""
     field_of = profiles.names_of(profile)
     for separator in _SEPARATORS:
+        # Most files are not of this kind; their first lines show it.
+        if not any(separator in line for line in sample[:WITHIN]):
+            continue
+        if sum(_field(line, separator, field_of) is not None for line in sample[: 2 * WITHIN]) < LEAST_NAMES:
+            continue
         found = [_parsed(line, separator) for line in sample]
         fields = [field_of(line.name) if line is not None else None for line in found]
         at = next((at for at, field in enumerate(fields[:WITHIN]) if field is not None), None)
@@ -81,6 +84,10 @@ def separator_of(head: Head, encoding: Encoding, profile: Profile | None) -> str
         if not any(field_of(value) for value in values):
             return separator
     return None
+
+
+def _field(line: str, separator: str, field_of: Callable[[str], str | None]) -> str | None:
+    return field_of(line.partition(separator)[0].strip().strip("\"'\ufeff"))
 
 
 def _is_block(fields: Sequence[str | None], separator: str) -> bool:

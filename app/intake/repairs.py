@@ -80,6 +80,8 @@ class _Joiner:
     def are_whole(self, rows: list[list[str]]) -> bool:
         """Whether no row can be the first line of a broken hash: asked of whole blocks at once."""
         at = self._at
+        if at + 1 not in set(map(len, rows)):
+            return True
         return not any(
             len(cells) == at + 1 and cells[at][:2] == "T0" and len(cells[at]) < TEXT_LENGTH for cells in rows
         )

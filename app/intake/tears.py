@@ -77,7 +77,7 @@ class Tears:
             return Judged(cells, (*notices, long_row(count, self._width)), end if behind else None)
         if end is None and self._is_seen(cells):
             return Judged(cells, (*notices, long_row(count, self._width)))
-        return Judged(cells, (*notices, _torn(count, self._width)))
+        return Judged(cells, (*notices, _torn(count, self._width)), end if behind else None)
 
     def _form_behind_maker(self, cells: Sequence[str]) -> int:
         """How many cells behind the maker's are no values of their own: Co., Ltd."""
