@@ -13,12 +13,13 @@ import typer
 from app.cli.api_client import Api, JsonObject
 from app.cli.asking import Yes, asks, confirm
 from app.cli.customers import customer_names
-from app.cli.following import watch
-from app.cli.outcome import ExitCode, Stop, combine, judge_order, waits_for_a_person
+from app.cli.following import Timeout, watch
+from app.cli.outcome import ExitCode, Stop, combine, judge_followed, judge_now, waits_for_a_person
 from app.cli.references import find_order, find_orders
 from app.cli.results import NEEDS_ATTENTION, WENT_WRONG, conclude, devices_in, show_failures
 from app.cli.screen import ORDER_WORDS, Screen, amount, count_words, moment, number
 from app.cli.surroundings import DEFAULT_URL, ORDERS_PANEL, ApiKey, ApiUrl, Json, surroundings
+from app.cli.waiting import reasons_of, show_reasons
 from app.domain.registration import RegistrationState
 
 __all__ = ["OrderId", "app", "find_order"]
@@ -36,11 +37,14 @@ def show_order(
     api_key: ApiKey = None,
     json: Json = False,
 ) -> int:
-    """Show an order: its state, its counts, and the devices that need attention."""
+    """Show an order: its state, its counts, what holds it, and the devices that need attention.
+
+    Ends with 5 when nothing moves before somebody does what is shown.
+    """
     screen = Screen(json=json)
     with surroundings(ctx).api(api_url, api_key) as api:
         found = find_orders(api, order)
-        code = combine([judge_order(each) for each in found])
+        code = combine([judge_now(each) for each in found])
         if json:
             attention = [row for each in found for row in devices_in(api, each, NEEDS_ATTENTION)]
             screen.document({**_document(found, code), "attention": attention})
@@ -57,19 +61,21 @@ def show_order(
 def watch_order(
     ctx: typer.Context,
     order: OrderId,
+    timeout: Timeout = None,
     api_url: ApiUrl = DEFAULT_URL,
     api_key: ApiKey = None,
     json: Json = False,
 ) -> int:
     """Follow an order until it is over, or waits for the customer's consent.
 
-    Ends with 0 when every device is registered, 2 when some are not, 3 when consent is missing.
+    Ends with 0 when every device is registered, 2 when some are not, 3 when
+    consent is missing, 5 when it is not over after --timeout.
     """
     screen = Screen(json=json)
     with surroundings(ctx).api(api_url, api_key) as api:
-        final = watch(screen, api, find_orders(api, order))
+        final = watch(screen, api, find_orders(api, order), timeout=timeout)
         conclude(screen, api, final, NEEDS_ATTENTION)
-        code = combine([judge_order(each) for each in final])
+        code = combine([judge_followed(each) for each in final])
         if json:
             screen.document(_document(final, code))
     return code
@@ -95,6 +101,7 @@ def retry_order(
         list[str] | None, typer.Option("--code", help="Only devices with this error code.")
     ] = None,
     follow: Annotated[bool, typer.Option("--watch/--no-watch", help="Follow it to its end.")] = False,
+    timeout: Timeout = None,
     yes: Yes = False,
     api_url: ApiUrl = DEFAULT_URL,
     api_key: ApiKey = None,
@@ -124,14 +131,14 @@ def retry_order(
         retried = [_retry(screen, api, each, choice) for each in chosen]
         last: Sequence[JsonObject] = retried
         if follow:
-            last = watch(screen, api, retried)
+            last = watch(screen, api, retried, timeout=timeout)
             conclude(screen, api, last, NEEDS_ATTENTION)
         elif not json:
             for each in retried:
                 _what_next(screen, each)
     if json:
         screen.document(_document(last, ExitCode.DONE))
-    return combine([judge_order(each) for each in last]) if follow else ExitCode.DONE
+    return combine([judge_followed(each) for each in last]) if follow else ExitCode.DONE
 
 
 def _choice(
@@ -242,3 +249,4 @@ def _show(screen: Screen, api: Api, order: JsonObject) -> None:
     if order["purchase_order"]:
         pairs.insert(2, ("Purchase order", order["purchase_order"]))
     screen.facts([*pairs, *((f"  {words}", number(n)) for words, n in count_words(order["counts"]))])
+    show_reasons(screen, reasons_of([order]))

@@ -20,6 +20,7 @@ class ExitCode(IntEnum):
     PARTIAL = 2  # some devices were invalid or failed
     WAITING = 3  # the customer's consent is missing, or a person's work at a portal
     REFUSED = 4  # nothing was valid, or the whole was refused: nothing was sent
+    STILL_WAITING = 5  # not over: somebody has to act first, or the time of --timeout is up
     INTERRUPTED = 130
 
 
@@ -29,7 +30,7 @@ EXIT_CODES: Final[Mapping[int, str]] = {
     2: "partly: some devices are invalid or failed",
     3: "waiting for the customer's consent, or for a person at a portal",
     4: "refused: nothing was valid, and nothing was sent",
-    5: "still waiting when the time of --timeout was over",
+    5: "not over: somebody has to act first, or the time of --timeout is up",
     130: "interrupted with Ctrl-C",
 }
 """Every exit code with its meaning, as `registrar --help` and docs/command-line.md have it."""
@@ -92,8 +93,26 @@ def judge_order(order: Mapping[str, Any]) -> ExitCode:
     return ExitCode.DONE if succeeded == counts["total"] else ExitCode.PARTIAL
 
 
+def judge_now(order: Mapping[str, Any]) -> ExitCode:
+    """What one look at an order means: also whether it moves by itself. Older APIs do not say."""
+    code = judge_order(order)
+    stuck = any(reason["advice"] == "person" for reason in order.get("waiting_for") or ())
+    moves = order["state"] == OrderState.IN_PROGRESS and code is not ExitCode.WAITING
+    return ExitCode.STILL_WAITING if moves and stuck else code
+
+
+def judge_followed(order: Mapping[str, Any]) -> ExitCode:
+    """What an order means that was followed: one that is not over has been given up for now."""
+    code = judge_order(order)
+    moves = order["state"] == OrderState.IN_PROGRESS and code is not ExitCode.WAITING
+    return ExitCode.STILL_WAITING if moves else code
+
+
 def combine(codes: Collection[ExitCode]) -> ExitCode:
     """One code for several orders: theirs if they agree, else what needs a person most."""
     if len(set(codes)) == 1:
         return next(iter(codes))
-    return ExitCode.WAITING if ExitCode.WAITING in codes else ExitCode.PARTIAL
+    for first in (ExitCode.WAITING, ExitCode.STILL_WAITING):
+        if first in codes:
+            return first
+    return ExitCode.PARTIAL

@@ -35,7 +35,7 @@ STATE_WORDS: Final[dict[RegistrationState, str]] = {
     _S.ALREADY_REGISTERED: "registered before",
     _S.PROCESSING: "being registered",
     _S.SUBMITTING: "being sent",
-    _S.QUEUED: "waiting for their turn",
+    _S.QUEUED: "waiting to be sent",
     _S.HELD: "waiting for consent",
     _S.CONFLICT: "owned by somebody else",
     _S.FAILED: "failed",

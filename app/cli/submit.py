@@ -23,8 +23,8 @@ from app.cli.device_file import (
     default_reference,
     open_file,
 )
-from app.cli.following import watch
-from app.cli.outcome import ExitCode, Stop, combine, judge_order
+from app.cli.following import Timeout, watch
+from app.cli.outcome import ExitCode, Stop, combine, judge_followed, judge_order
 from app.cli.preview import show_preview
 from app.cli.results import NEEDS_ATTENTION, WENT_WRONG, conclude, devices_in
 from app.cli.screen import SHOWN_ROWS, Screen, amount, number
@@ -67,6 +67,7 @@ def submit(
         bool, typer.Option("--skip-unreadable", help="Send the rest when rows can not be read.")
     ] = False,
     follow: Annotated[bool, typer.Option("--watch/--no-watch", help="Follow the order to its end.")] = True,
+    timeout: Timeout = None,
     api_url: ApiUrl = DEFAULT_URL,
     api_key: ApiKey = None,
     json: Json = False,
@@ -75,7 +76,8 @@ def submit(
 
     Ends with 0 when all are registered, 1 on an error, 2 when some are
     invalid or failed, 3 when they wait for the customer's consent, 4 when
-    nothing was valid or all was refused.
+    nothing was valid or all was refused, 5 when they are not over
+    after --timeout.
 
     With --no-watch, 0 means that the
     order is accepted and every device in it is valid.
@@ -105,12 +107,12 @@ def submit(
             _show_accepted(screen, part, answer, target)
         orders = [answer.body for answer in answers]
         if follow:
-            orders = watch(screen, api, [_order_of(api, answer) for answer in answers])
+            orders = watch(screen, api, [_order_of(api, answer) for answer in answers], timeout=timeout)
             conclude(screen, api, orders, WENT_WRONG)
         elif not json:
             for order in orders:
                 screen.say(f"Follow it with `registrar watch {order['id']}`.")
-        code = _judge(orders, devices)
+        code = _judge(orders, devices, followed=follow)
         if json:
             _document(screen, api, devices, target, orders, code)
     return code
@@ -334,8 +336,8 @@ def _validate(
     return code
 
 
-def _judge(orders: Sequence[JsonObject], file: DeviceFile) -> ExitCode:
-    code = combine([judge_order(order) for order in orders])
+def _judge(orders: Sequence[JsonObject], file: DeviceFile, *, followed: bool) -> ExitCode:
+    code = combine([(judge_followed if followed else judge_order)(order) for order in orders])
     return ExitCode.PARTIAL if code is ExitCode.DONE and file.unreadable else code
 
 
