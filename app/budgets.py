@@ -77,11 +77,14 @@ class _Contended(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """Budgets as they are at `now`, by connection. `shared`: false while Redis does not answer."""
+    """Budgets as they are at `now`, by connection, and the policy they are read by. `shared`: false while
+    Redis does not answer, which this process has noticed `away_for` ago."""
 
     now: datetime
     shared: bool
     budgets: Mapping[UUID, Budget]
+    policy: BudgetPolicy
+    away_for: timedelta = timedelta()
 
 
 def policy_for(settings: Settings) -> BudgetPolicy:
@@ -158,7 +161,8 @@ class Budgets:
                     self._lose(error)
                     shared = False
             found[connection_id] = self._own_of(connection_id, now)
-        return Seen(now, shared, found)
+        policy = self.policy if shared else self.policy.alone()
+        return Seen(now, shared, found, policy, timedelta(seconds=0 if shared else self._outage.seconds))
 
     async def _change_shared(self, connection_id: UUID, clock: Clock, decide: Decide[Decided]) -> Decided:
         held, now, guessed = await self._held(connection_id, clock)

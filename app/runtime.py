@@ -147,6 +147,7 @@ class Runtime:
                 timeout=settings.webhook_timeout_s,
                 allowed_networks=[ip_network(network) for network in settings.webhook_allowed_networks],
                 allow_http=settings.webhook_allow_http,
+                ca_file=settings.webhook_ca_file,
             )
             stack.push_async_callback(outbound.close)
             platforms = discover()

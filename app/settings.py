@@ -8,6 +8,7 @@ with the reason.
 import base64
 import binascii
 import os
+import ssl
 import tempfile
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
@@ -88,6 +89,12 @@ class Settings(BaseSettings):
     data_dir: Path = Field(
         Path("data"),
         description="Directory of the embedded databases and of the generated secret key.",
+    )
+    spool_dir: Path | None = Field(
+        None,
+        description="Directory on a disk for what is too big for memory while a file is read: a workbook, "
+        "and the texts in it. Empty: `spool` in the data directory with the embedded PostgreSQL, else the "
+        "system's directory for temporary files (TMPDIR). The container has one of its own.",
     )
     durable: bool = Field(
         True, description="Whether the embedded PostgreSQL waits for the disk. Only tests say no."
@@ -289,6 +296,11 @@ class Settings(BaseSettings):
         description="Private networks webhooks may go to, as CIDR separated by commas: "
         "for receivers on the premises.",
     )
+    webhook_ca_file: Path | None = Field(
+        None,
+        description="PEM file of certificate authorities that webhooks trust besides the public ones: "
+        "a company's own.",
+    )
 
     @classmethod
     def settings_customise_sources(
@@ -318,6 +330,8 @@ class Settings(BaseSettings):
         "redis_url",
         "public_url",
         "shutdown_pause_s",
+        "spool_dir",
+        "webhook_ca_file",
         "worker_alive_file",
         "worker_metrics_port",
         mode="before",
@@ -370,6 +384,20 @@ class Settings(BaseSettings):
     def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for network in value:
             ip_network(network)
+        return value
+
+    @field_validator("webhook_ca_file")
+    @classmethod
+    def _authorities(cls, value: Path | None) -> Path | None:
+        if value is None:
+            return None
+        trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        try:
+            trust.load_verify_locations(cafile=value)
+        except ssl.SSLError:
+            raise ValueError(f"{value} is no PEM file of certificates") from None
+        except OSError as error:
+            raise ValueError(f"{value} cannot be read: {error.strerror}") from None
         return value
 
     @field_validator("partner_center_url", "login_url", "graph_url")
@@ -454,6 +482,13 @@ class Settings(BaseSettings):
     @property
     def alive_file(self) -> Path:
         return self.worker_alive_file or Path(tempfile.gettempdir()) / "registrar-worker.alive"
+
+    @property
+    def spool(self) -> Path | None:
+        """Where big files wait while they are read; None: where the system has temporary files."""
+        if self.spool_dir is not None:
+            return self.spool_dir
+        return self.data_dir / "spool" if self.database_url is None else None
 
     @property
     def lease(self) -> timedelta:

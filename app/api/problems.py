@@ -17,6 +17,7 @@ from fastapi.responses import Response
 from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
+from starlette.types import Scope
 
 from app.api.models import Problem, ProblemError
 from app.db.engine import OUTAGES, is_passing
@@ -79,6 +80,7 @@ MAX_POINTER = 200
 _OUR_WORDS = {("/devices", "too_long"): "too_many_devices"}
 """Errors of the JSON shape that have a code of the catalogue, by pointer and pydantic's type."""
 
+_PARAMETER = re.compile(r"\{[^}]*\}")
 _ITEM = re.compile(r"^/devices/(\d+)(?:/(.+))?$", re.DOTALL)
 
 
@@ -94,7 +96,7 @@ def problem(
 ) -> Response:
     entry = lookup(code)
     body = Problem(
-        type=f"{request.app.state.public_url}{request.app.url_path_for('list_error_codes')}#{code}",
+        type=_page_of(request, code),
         title=entry.title,
         status=status,
         detail=detail or entry.title,
@@ -107,6 +109,12 @@ def problem(
     return Response(
         orjson.dumps(body.model_dump(mode="json")), status, dict(headers or {}), media_type=MEDIA_TYPE
     )
+
+
+def _page_of(request: Request, code: str) -> str:
+    """The URL of the code's entry, which opens without a key. Never made from the Host header."""
+    base = request.app.state.public_url or request.scope.get("root_path", "")
+    return f"{base}{request.app.url_path_for('get_error_code', code=code)}"
 
 
 def _error(error: FieldError) -> ProblemError:
@@ -186,6 +194,15 @@ def unexpected(request: Request, error: Exception) -> Response:
     """What nobody has thought of: written down whole for the operator, shown to the caller without detail."""
     log.error("unexpected_error", path=request.scope["path"], exc_info=error)
     return problem(request, "internal", "", 500)
+
+
+def methods_of_verb(scope: Scope) -> set[str]:
+    """The methods of the route with a verb (`:cancel`) that this path belongs to; none if there is none."""
+    methods: set[str] = set()
+    for found in iter_route_contexts(scope["app"].routes):
+        if ":" in _PARAMETER.sub("", str(found.path)) and found.route.matches(scope)[0] is not Match.NONE:
+            methods |= found.methods or set()
+    return methods
 
 
 def _methods_of(request: Request) -> set[str]:

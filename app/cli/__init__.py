@@ -27,6 +27,7 @@ from app.cli import (
     partners,
     portal,
     profiles,
+    status,
     submit,
     validate,
     webhooks,
@@ -122,7 +123,7 @@ app = typer.Typer(
     no_args_is_help=False,
     invoke_without_command=True,
 )
-for module in (submit, imports, validate, hashes, listing, orders, export, customers):
+for module in (submit, imports, validate, hashes, listing, orders, export, status, customers):
     app.add_typer(module.app)
 app.add_typer(portal.app, name="portal", rich_help_panel=ORDERS_PANEL)
 app.add_typer(connections.app, name="connection", rich_help_panel=CUSTOMERS_PANEL)

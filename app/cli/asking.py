@@ -15,11 +15,15 @@ def is_terminal() -> bool:
     return sys.stdin.isatty() and sys.stdout.isatty()
 
 
+def ask_person(question: str) -> bool:
+    return typer.confirm(question, err=True)
+
+
 def asks(*, yes: bool) -> bool:
     return not yes and is_terminal()
 
 
 def confirm(question: str, *, yes: bool) -> None:
     """Goes on after `y`, with `--yes`, and where nobody can be asked. Raises Stop after anything else."""
-    if asks(yes=yes) and not typer.confirm(question, err=True):
+    if asks(yes=yes) and not ask_person(question):
         raise Stop("Nothing was changed.", error_code="not_confirmed")

@@ -83,7 +83,8 @@ def _follow(
         while moving := [id for id, order in current.items() if not _rests(order)]:
             began, pause = time.monotonic(), 0.0
             for id in moving:
-                current[id], asked = _look(screen, api, id)
+                patience = PATIENCE_S if timeout is None else min(PATIENCE_S, timeout - waited)
+                current[id], asked = _look(screen, api, id, patience)
                 pause = max(pause, asked)
             waited += time.monotonic() - began
             progress.show(current.values())
@@ -146,15 +147,15 @@ def _rests(order: JsonObject) -> bool:
     return order["state"] in FINAL or order["state"] == OrderState.HELD or waits_for_a_person(order)
 
 
-def _look(screen: Screen, api: Api, order_id: str) -> tuple[JsonObject, float]:
-    """The order, and seconds until the next look. A silent API is waited for, PATIENCE_S at most."""
+def _look(screen: Screen, api: Api, order_id: str, patience: float) -> tuple[JsonObject, float]:
+    """The order, and seconds until the next look. A silent API is waited for, for so many seconds."""
     waited = 0.0
     while True:
         try:
             answer = api.get(f"/v1/orders/{order_id}")
             return answer.body, answer.retry_after or PAUSE_S
         except Unreachable:
-            if waited >= PATIENCE_S:
+            if waited >= patience:
                 raise
             if not waited:
                 screen.say("The API does not answer at the moment; the order goes on. Trying again ...")

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from app.domain.catalogue import lookup
 from app.domain.order import OrderState
-from app.domain.registration import SUCCESS, RegistrationState
+from app.domain.registration import SUCCESS
 
 
 class ExitCode(IntEnum):
@@ -27,7 +27,7 @@ class ExitCode(IntEnum):
 EXIT_CODES: Final[Mapping[int, str]] = {
     0: "done: all devices are registered, or what was asked for has been done",
     1: "error: the server, the credentials, the file or the way the command was called",
-    2: "partly: some devices are invalid or failed",
+    2: "partly: some devices are invalid, failed or were left out",
     3: "waiting for the customer's consent, or for a person at a portal",
     4: "refused: nothing was valid, and nothing was sent",
     5: "not over: somebody has to act first, or the time of --timeout is up",
@@ -89,7 +89,7 @@ def judge_order(order: Mapping[str, Any]) -> ExitCode:
         return ExitCode.REFUSED
     if order["state"] == OrderState.IN_PROGRESS:
         return ExitCode.PARTIAL if counts["invalid"] else ExitCode.DONE
-    succeeded = sum(counts[state] for state in (*SUCCESS, RegistrationState.DEREGISTERED))
+    succeeded = sum(counts[state] for state in SUCCESS)
     return ExitCode.DONE if succeeded == counts["total"] else ExitCode.PARTIAL
 
 

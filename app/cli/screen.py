@@ -42,8 +42,6 @@ STATE_WORDS: Final[dict[RegistrationState, str]] = {
     _S.UNKNOWN: "outcome unknown",
     _S.INVALID: "invalid",
     _S.CANCELLED: "cancelled",
-    _S.DEREGISTERING: "being deregistered",
-    _S.DEREGISTERED: "deregistered",
 }
 """In the order in which they are shown."""
 
@@ -65,7 +63,7 @@ FIELD_WORDS: Final[Mapping[str, str]] = {
     "model": "model",
     "group_tag": "group tag",
     "assigned_user": "assigned user",
-    "line_ref": "your line",
+    "line_ref": "line reference",
     "customer": "customer",
     "purchase_order": "purchase order",
 }

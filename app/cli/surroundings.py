@@ -14,6 +14,7 @@ import typer
 
 from app.cli import profile_store
 from app.cli.api_client import Api, Transport, base_of
+from app.cli.asking import ask_person, is_terminal
 from app.cli.profile_store import Profile
 
 
@@ -64,11 +65,17 @@ class Surroundings:
     transport: Transport | None = None
     sleep: Callable[[float], None] = time.sleep
     execute: Callable[[Sequence[str]], None] = replace_process
+    ask: Callable[[str], bool] | None = None
+    """Asks a person for yes or no. None: the person at the terminal, if there is one."""
     given: Given = Given()
 
     def api(self, url: str, key: str | None) -> Api:
         chosen_url, chosen_key = self.given.choose(url, key)
         return Api(chosen_url, chosen_key, transport=self.transport, sleep=self.sleep)
+
+    def someone_to_ask(self) -> Callable[[str], bool] | None:
+        """None when input or output is a pipe: then nobody sees a question, or can answer it."""
+        return self.ask or (ask_person if is_terminal() else None)
 
 
 def surroundings(ctx: typer.Context) -> Surroundings:
@@ -121,4 +128,16 @@ ProfileOption = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document, for programs.")]
 Ids = Annotated[bool, typer.Option("--ids", help="Show ids also where they make the table too wide.")]
+SheetName = Annotated[
+    str | None,
+    typer.Option("--sheet", help="The sheet of a workbook to read. Default: the first with devices."),
+]
+IncludeHidden = Annotated[
+    bool | None,
+    typer.Option(
+        "--include-hidden/--skip-hidden",
+        show_default=False,
+        help="Read hidden rows and columns of a workbook, too, or leave them out without a word.",
+    ),
+]
 DEFAULT_URL = "http://127.0.0.1:8000"

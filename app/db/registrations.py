@@ -424,7 +424,7 @@ async def list_page(
     found = cut(rows, page, lambda row: row["id"])
     if last is None or found.next_token is not None:
         return found
-    return Page(found.items, token_after(last))
+    return Page(found.items, token_after(last, page))
 
 
 async def _end_of_search(session: AsyncConnection, partner_id: PartnerId, page: PageRequest) -> UUID | None:

@@ -22,8 +22,6 @@ class RegistrationState(StrEnum):
     FAILED = "failed"
     UNKNOWN = "unknown"  # sent, outcome not known
     CANCELLED = "cancelled"
-    DEREGISTERING = "deregistering"
-    DEREGISTERED = "deregistered"
 
 
 _S = RegistrationState
@@ -49,19 +47,17 @@ TRANSITIONS: dict[RegistrationState, frozenset[RegistrationState]] = {
             _S.FAILED,
         }
     ),
-    _S.REGISTERED: frozenset({_S.DEREGISTERING}),
-    _S.ALREADY_REGISTERED: frozenset({_S.DEREGISTERING}),
+    _S.REGISTERED: frozenset(),
+    _S.ALREADY_REGISTERED: frozenset(),
     _S.CONFLICT: frozenset({_S.QUEUED, _S.HELD}),
     _S.FAILED: frozenset({_S.QUEUED, _S.HELD}),
     _S.CANCELLED: frozenset(),
-    _S.DEREGISTERING: frozenset({_S.DEREGISTERED, _S.REGISTERED}),
-    _S.DEREGISTERED: frozenset(),
 }
 
 SUCCESS = frozenset({_S.REGISTERED, _S.ALREADY_REGISTERED})
 RETRYABLE = frozenset({_S.CONFLICT, _S.FAILED, _S.UNKNOWN})
 """What `:retry-failed` takes up again."""
-OPEN = frozenset({_S.HELD, _S.QUEUED, _S.SUBMITTING, _S.PROCESSING, _S.DEREGISTERING})
+OPEN = frozenset({_S.HELD, _S.QUEUED, _S.SUBMITTING, _S.PROCESSING})
 """States that move on by themselves. `unknown` moves only while its batch is still open."""
 MOVING_WITH_BATCH = frozenset({_S.HELD, _S.QUEUED, _S.SUBMITTING, _S.PROCESSING, _S.UNKNOWN})
 """States without an outcome. While its batch is open, such a row is where its batch is."""

@@ -2,7 +2,8 @@
 
 What its directory promises is checked before anything is unpacked, and what comes out is counted
 while it is unpacked, because a directory can lie. A zip needs a file to jump about in, so the
-stream is written to a temporary one, which lives in memory while it is small.
+stream is written to a temporary one, which lives in memory while it is small. A large one belongs
+on a disk: where /tmp is memory, the caller names another directory.
 """
 
 import struct
@@ -10,6 +11,7 @@ import tempfile
 import weakref
 import zipfile
 import zlib
+from pathlib import Path
 from typing import IO, Final
 
 from app.intake.bounds import CHUNK, MAX_BYTES, check_ratio, too_large
@@ -32,8 +34,11 @@ _DAMAGE: Final = (
 class Archive:
     """The parts of a workbook by name. Raises UnreadableFile for damage and for bombs, and nothing else."""
 
-    def __init__(self, head: Head, stream: Source) -> None:
-        self._file: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=IN_MEMORY)  # noqa: SIM115
+    def __init__(self, head: Head, stream: Source, spool: Path | None = None) -> None:
+        """`spool` is the directory of the temporary file; None: the system's."""
+        self.spool = spool
+        directory = None if spool is None else str(spool)
+        self._file: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=IN_MEMORY, dir=directory)  # noqa: SIM115
         # It lives as long as anything is read from it: rows are fetched by whoever wants them.
         weakref.finalize(self, self._file.close)
         self._file.write(head.data)

@@ -43,10 +43,10 @@ def find(sample: Sequence[Record], profile: Profile | None = None) -> Layout | N
     if filled and filled[0].cells[0].lower().startswith("sep="):
         # Excel's own way of naming the separator; the content tells it as well.
         filled = filled[1:]
-    if filled and corrections.is_ours(filled[0].cells):
-        own = [record._replace(cells=corrections.taken_off(record.cells)) for record in filled]
+    if filled and (added := corrections.added(filled[0].cells)):
+        own = [record._replace(cells=corrections.taken_off(record.cells, added)) for record in filled]
         found = _found([record for record in own if any(cell.strip() for cell in record.cells)], profile)
-        return None if found is None else replace(found, added=len(corrections.ADDED))
+        return None if found is None else replace(found, added=added)
     return _found(filled, profile)
 
 

@@ -7,6 +7,7 @@ Memory stays bounded for a file of any size: rows are made while the stream is r
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import BinaryIO, Final
 
 from app.intake import delimited, json_lines, oa3, workbook
@@ -25,12 +26,15 @@ READERS: Final[tuple[Reader, ...]] = (workbook, oa3, json_lines, delimited)
 
 
 def read(
-    stream: BinaryIO, profile: Profile | None = None, wanted: Wanted | None = None
+    stream: BinaryIO,
+    profile: Profile | None = None,
+    wanted: Wanted | None = None,
+    spool: Path | None = None,
 ) -> tuple[Dialect, Iterator[Row]]:
     """Find out how the file is written and hand out its rows one by one.
 
     `profile` is a supplier's saved mapping, which outranks names and content where it speaks.
-    `wanted` says what to read of a workbook.
+    `wanted` says what to read of a workbook. `spool` is a directory on a disk for what is too big for memory.
 
     The stream is read from where it stands, forwards only, and is not closed. Rows come lazily:
     the stream must stay open until the iterator is used up.
@@ -48,7 +52,7 @@ def read(
     if not head.data:
         raise UnreadableFile("empty_file", "The file is empty. Export it again, then upload it.")
     if workbook.claims(head):
-        dialect, rows = workbook.read(head, source, profile, wanted)
+        dialect, rows = workbook.read(head, source, profile, wanted, spool)
     else:
         if wanted is not None and wanted.sheet is not None:
             raise UnreadableFile("sheet_unknown", "This is no workbook: it has no sheets to choose from.")

@@ -173,9 +173,9 @@ class _Shaper:
             return None
         if len(cells) > MAX_CELLS:
             cells, notices = cells[:MAX_CELLS], (*notices, TOO_MANY_CELLS)
-        ours = bool(found.added) and corrections.is_ours(cells)
+        ours = bool(found.added) and corrections.added(cells) == found.added
         if found.added:
-            cells = corrections.taken_off(cells)
+            cells = corrections.taken_off(cells, found.added)
         # A row emptied because its cell was too long is still a row.
         if not notices and not any(cell and not cell.isspace() for cell in cells):
             return None

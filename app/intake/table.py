@@ -82,6 +82,19 @@ OMISSIONS: Final = frozenset({"sheets_with_devices", "rows_hidden", "columns_hid
 """Notices about a file of which more than is read may be meant, without anybody having said so."""
 
 
+GUESSES: Final = frozenset(
+    {
+        "column_by_content",
+        "header_missing",
+        "identifier_order",
+        "cells_split",
+        "sheet_hidden",
+        "encoding_mixed",
+    }
+)
+"""Notices that say that a value, or what a column means, was concluded and not written."""
+
+
 class Reading(Protocol):
     """How the cells of a row are understood; rows of one header share it."""
 

@@ -48,6 +48,7 @@ class SharedTexts:
     """The texts that cells of all sheets point to. Beyond HELD bytes they wait in a temporary file."""
 
     def __init__(self, archive: Archive, part: str | None) -> None:
+        self._spool = archive.spool
         self.has_odd = False
         """Whether one of them is too long or has lost a character, so that its cell needs a notice."""
         self._held: list[str] = []
@@ -149,7 +150,7 @@ class SharedTexts:
 
     def _write(self, data: bytes, sizes: Iterable[int]) -> None:
         if self._file is None:
-            self._file = tempfile.TemporaryFile()  # noqa: SIM115
+            self._file = tempfile.TemporaryFile(dir=self._spool)  # noqa: SIM115
             weakref.finalize(self, self._file.close)
         self._file.write(data)
         self._places.extend(accumulate(sizes, initial=self._places.pop()))

@@ -23,7 +23,7 @@ from app.domain.registration import RegistrationState
 from app.platforms.base import Platform
 from app.queue import WakeKind
 from app.runtime import Runtime, Tx
-from app.services import history
+from app.services import history, waiting
 from app.services.events import order_happening, order_news, publish
 from app.services.history import Patterns
 from app.services.judging import batch_size, refuse_barred, rules_of
@@ -275,6 +275,7 @@ async def _store(
     _refuse_if_asked(new, plan)
     await storage.close(plan)
     outcome = Preview(plan, held)
+    gathered = await waiting.gather_orders(runtime, tx, partner_id, [record["id"]])
     view = OrderView(
         {
             **record,
@@ -283,8 +284,10 @@ async def _store(
             "has_open_batches": bool(plan.batches),
         },
         outcome.counts,
+        waiting.explain_rows(gathered, now)[record["id"]],
     )
-    accepted = order_happening(EventType.ORDER_ACCEPTED, view.record, view.state, outcome.counts)
+    reasons = [waiting.as_json(reason) for reason in view.waiting_for]
+    accepted = order_happening(EventType.ORDER_ACCEPTED, view.record, view.state, outcome.counts, reasons)
     await publish(tx, partner_id, [accepted, *await order_news(tx, partner_id, record["id"])], now)
     if plan.batches and not held:
         tx.wake(WakeKind.BATCHES, lanes=min(len(plan.batches), runtime.settings.worker_lanes))

@@ -23,6 +23,8 @@ from app.microsoft.tokens import Tokens
 from app.platforms.base import TokenKind
 from app.runtime import Runtime, TokenSlot, Tx
 from app.secrets import SecretError
+from app.services import troubles
+from app.services.troubles import Noted
 from app.settings import Settings
 from app.telemetry import logger
 
@@ -250,22 +252,30 @@ def is_trouble(failure: UpstreamFailure) -> bool:
 
 
 async def note_trouble(
-    runtime: Runtime, partner_id: PartnerId, connection_id: UUID, trouble: UpstreamFailure
+    runtime: Runtime,
+    partner_id: PartnerId,
+    connection_id: UUID,
+    trouble: UpstreamFailure,
+    *,
+    began: datetime,
 ) -> datetime:
-    """Writes down what a person has to mend; returns when to try again what needs the whole connection."""
+    """Writes down what a person has to mend; returns when to try again what needs the whole connection.
+
+    A call that `began` before the connection was mended proves nothing any more: it is tried again at once.
+    """
     now = runtime.now()
     not_before = now + TROUBLE_PAUSE
     stops_all = trouble.code not in STOPS_NOT_ALL
     async with runtime.transaction(partner_id) as tx:
-        is_news = await connections.note_trouble(
-            tx.session,
+        noted = await troubles.begin(
+            tx,
             partner_id,
             connection_id,
-            code=trouble.code,
-            said=str(trouble.said),
+            trouble,
             not_before=not_before if stops_all else None,
+            began=began,
             now=now,
         )
-    if is_news:
+    if noted in (Noted.NEW, Noted.CHANGED):
         log.error("connection_in_trouble", connection_id=str(connection_id), code=trouble.code)
-    return not_before
+    return now if noted is Noted.OUTDATED else not_before

@@ -14,8 +14,8 @@ from app.db.sql import Record
 from app.domain.errors import Conflict, FieldError, NotFound, Unprocessable
 from app.domain.ids import PartnerId
 from app.domain.upstream import UpstreamFailure
-from app.queue import WakeKind
 from app.runtime import Runtime, Tx
+from app.services import troubles
 from app.services.access import (
     client_secret_context,
     is_trouble,
@@ -197,10 +197,8 @@ async def update(
                 await group_tags.forget_of_connection(tx.session, partner_id, connection_id, runtime.now())
                 await doubt_all(runtime, tx, partner_id, connection_id)
             if sealed:
-                await connections.clear_trouble(tx.session, partner_id, connection_id)
-                await connections.hasten_customers(tx.session, partner_id, connection_id, runtime.now())
-                tx.wake(WakeKind.BATCHES)
-                tx.wake(WakeKind.CONSENT)
+                await troubles.end(tx, partner_id, connection_id, runtime.now())
+                await troubles.pull_all_forward(runtime, tx, partner_id, connection_id)
     except IntegrityError as error:
         raise Conflict("already_exists", "There is a connection of this name already.") from error
     if sealed:
@@ -224,18 +222,23 @@ def _refuse_without_secrets(changed: Collection[str], before: Record, sealed: Co
 
 
 async def check(runtime: Runtime, partner_id: PartnerId, connection_id: UUID) -> Check:
-    """Asks Microsoft with fresh tokens; a good answer ends a trouble, a bad one is written down."""
+    """Asks Microsoft with fresh tokens, also while a breaker is open. A good answer ends a trouble and every
+    pause, so that what waited goes on at once; a bad one is written down."""
+    began = runtime.now()
     await get(runtime, partner_id, connection_id)
     access = await open_access(runtime, partner_id, connection_id, fresh=True)
     driver = runtime.drivers[access.record["platform"]]
+    await troubles.let_a_call_through(runtime, connection_id)
     try:
         proved = await driver.check(access)
     except UpstreamFailure as failure:
         if is_trouble(failure):
-            await note_trouble(runtime, partner_id, connection_id, failure)
+            await note_trouble(runtime, partner_id, connection_id, failure, began=began)
         return Check(ok=False, proved=(), code=failure.code, said=str(failure.said) or None)
+    unprovable = access.unprovable
     async with runtime.transaction(partner_id) as tx:
-        await connections.clear_trouble(tx.session, partner_id, connection_id, unless_code=access.unprovable)
-        await connections.update(tx.session, partner_id, connection_id, {"checked_at": runtime.now()})
-        tx.wake(WakeKind.BATCHES)
+        now = runtime.now()
+        await troubles.end(tx, partner_id, connection_id, now, unless_code=unprovable)
+        await connections.update(tx.session, partner_id, connection_id, {"checked_at": now})
+        await troubles.pull_all_forward(runtime, tx, partner_id, connection_id, but_code=unprovable)
     return Check(ok=True, proved=proved)

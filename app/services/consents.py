@@ -21,6 +21,7 @@ from app.domain.ids import PartnerId
 from app.domain.upstream import ConnectionTrouble, HeldBack, Refused, Said, Throttled, UpstreamFailure
 from app.queue import WakeKind
 from app.runtime import Runtime, Tx
+from app.services import troubles
 from app.services.access import ConnectionAccess, is_trouble, note_trouble, open_access
 from app.services.events import Happening, order_news, publish
 from app.services.identities import Caller
@@ -115,7 +116,7 @@ async def read_customers(runtime: Runtime, partner_id: PartnerId, connection_id:
     except UpstreamFailure as failure:
         trouble = _trouble_of(access, failure, runtime.now())
         if trouble is not None:
-            await note_trouble(runtime, partner_id, connection_id, trouble)
+            await note_trouble(runtime, partner_id, connection_id, trouble, began=started_at)
         raise
     return await _apply_listing(runtime, access, listed, started_at)
 
@@ -145,10 +146,9 @@ async def _apply_listing(
         known = await customers.list_of_connection(tx.session, partner_id, connection_id)
         seen = [row["id"] for row in known if row["entra_tenant_id"] in listed]
         await customers.note_consent_checked(tx.session, partner_id, connection_id, listed=seen, now=now)
-        if await connections.clear_trouble(
-            tx.session, partner_id, connection_id, unless_code=access.unprovable
-        ):
-            tx.wake(WakeKind.BATCHES)
+        await troubles.end_after_reading(
+            runtime, tx, partner_id, connection_id, unless_code=access.unprovable
+        )
     changed = 0
     for row in known:
         change = consent.after_listing(
@@ -294,7 +294,7 @@ async def read_due(runtime: Runtime) -> bool:
         log.error("customers_reading_failed", connection_id=str(connection_id), **origin(error))
         said = Said(description=f"Registrar failed while reading it: {origin(error)['error']}")
         broken = ConnectionTrouble("customers_not_read", said)
-        await note_trouble(runtime, partner_id, connection_id, broken)
+        await note_trouble(runtime, partner_id, connection_id, broken, began=now)
     return True
 
 

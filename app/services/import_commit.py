@@ -29,7 +29,7 @@ from app.domain.imports import ImportState, Verdict, order_reference, ready_stat
 from app.domain.registration import RegistrationState
 from app.queue import WakeKind
 from app.runtime import Runtime, Tx
-from app.services import history
+from app.services import history, waiting
 from app.services.events import order_happening, order_news, publish
 from app.services.history import Patterns
 from app.services.import_checking import as_json
@@ -345,12 +345,13 @@ async def _store_rows(
 
 
 async def _tell(tx: Tx, claim: ImportClaim, part: _Part, order: Record, *, held: bool, now: datetime) -> None:
-    waiting = RegistrationState.HELD if held else RegistrationState.QUEUED
-    counts = {waiting: part.rows - part.invalid, RegistrationState.INVALID: part.invalid}
+    first = RegistrationState.HELD if held else RegistrationState.QUEUED
+    counts = {first: part.rows - part.invalid, RegistrationState.INVALID: part.invalid}
     view = OrderView(
         {**order, "partner_id": claim.partner_id, "has_open_batches": part.rows > part.invalid}, counts
     )
-    accepted = order_happening(EventType.ORDER_ACCEPTED, view.record, view.state, counts)
+    reasons = await waiting.of_change(tx, claim.partner_id, order["id"], now)
+    accepted = order_happening(EventType.ORDER_ACCEPTED, view.record, view.state, counts, reasons)
     await publish(tx, claim.partner_id, [accepted, *await order_news(tx, claim.partner_id, order["id"])], now)
 
 

@@ -25,7 +25,7 @@ from app.domain.event import EventType
 from app.domain.imports import ImportState, Verdict, ready_state
 from app.intake import rows as intake
 from app.intake.profiles import Profile
-from app.intake.table import Dialect, Notice, Row, UnreadableFile
+from app.intake.table import Dialect, Notice, Row, UnreadableFile, Wanted
 from app.runtime import Runtime, Tx
 from app.services import history
 from app.services.events import publish
@@ -87,12 +87,21 @@ async def read_import(runtime: Runtime, claim: ImportClaim, stopping: Callable[[
         async with runtime.transaction(claim.partner_id) as tx:
             return await imports.piece(tx.session, claim, number)
 
+    async with runtime.transaction(claim.partner_id) as tx:
+        options = await imports.options_of(tx.session, claim.partner_id, claim.id)
+    wanted = Wanted(options.get("sheet"), options.get("include_hidden"))
     file = _File(lambda number: from_thread.run(fetch, number))
     try:
         profile = claim.record["profile"]
-        dialect, rows = await to_thread.run_sync(
-            lambda: intake.read(io.BufferedReader(file, 256 * 1024), profile and Profile.parse(profile))
-        )
+        spool = runtime.settings.spool
+
+        def opened() -> tuple[Dialect, Iterator[Row]]:
+            if spool is not None:
+                spool.mkdir(mode=0o700, parents=True, exist_ok=True)
+            source = io.BufferedReader(file, 256 * 1024)
+            return intake.read(source, profile and Profile.parse(profile), wanted, spool)
+
+        dialect, rows = await to_thread.run_sync(opened)
         checker.columns = dialect.columns
         await _keep(runtime, claim, {"dialect": _dialect_as_json(dialect)})
         counts = await _read_rows(runtime, claim, checker, rows, file, stopping)
@@ -276,6 +285,7 @@ def _dialect_as_json(dialect: Dialect) -> dict[str, Any]:
         "encoding": dialect.encoding,
         "delimiter": dialect.delimiter,
         "header_row": dialect.header_row,
+        "sheet": dialect.sheet,
         "columns": [{"name": name, "field": field} for name, field in dialect.columns],
         "notices": [_notice_as_json(notice) for notice in dialect.notices],
     }

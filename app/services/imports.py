@@ -44,6 +44,15 @@ class Terms:
     group_tag: str | None = None
     profile: str | None = None
     file_name: str | None = None
+    sheet: str | None = None
+    """The sheet of a workbook that is to be read."""
+    include_hidden: bool | None = None
+
+    @property
+    def options(self) -> dict[str, str | bool]:
+        """How the file is to be read, as far as it was said."""
+        given = {"sheet": self.sheet, "include_hidden": self.include_hidden}
+        return {name: value for name, value in given.items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +173,8 @@ async def complete(
         }
         if not await imports.move(tx.session, partner_id, upload.id, ImportState.UPLOADED, values):
             raise Conflict("invalid_state", "The import was discarded while its file was arriving.")
+        if terms.options:
+            await imports.add_options(tx.session, partner_id, upload.id, terms.options)
         view = await _view(tx, partner_id, upload.id)
         await before_commit(tx, view)
         tx.wake(WakeKind.IMPORTS)

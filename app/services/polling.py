@@ -48,6 +48,7 @@ async def poll(runtime: Runtime, claim: Claim) -> None:
     driver = runtime.drivers[access.record["platform"]]
     policy = poll_policy(runtime.settings)
     overdue = schedule.is_past_deadline(claim.submitted_at, runtime.now(), policy)
+    began = runtime.now()
     try:
         progress = await driver.poll(access, claim.entra_tenant_id, claim.tracking_id)
     except NoRelationship:
@@ -70,7 +71,7 @@ async def poll(runtime: Runtime, claim: Claim) -> None:
         return
     if doubt is not None:
         # What could be read of it is recorded; the listing tells the rest.
-        await note_trouble(runtime, claim.partner_id, claim.connection_id, NotUnderstood(doubt))
+        await note_trouble(runtime, claim.partner_id, claim.connection_id, NotUnderstood(doubt), began=began)
     await _settle(runtime, claim, rows, progress)
 
 

@@ -88,7 +88,7 @@ def _add_rows(corrections: Corrections, rows: Sequence[Record], pairs: Pairs) ->
         columns = pairs if own is None else own
         names = {field: name for name, field in columns if field is not None}
         problems = [_problem(found, names) for found in row["findings"] or ()]
-        corrections.add_cells(row["row_number"], cells, problems, columns)
+        corrections.add_cells(row["line"], row["row_number"], cells, problems, columns)
 
 
 def _problem(found: Mapping[str, str], names: Mapping[str, str]) -> Problem:

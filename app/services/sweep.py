@@ -7,7 +7,16 @@ no outcome itself; it only wakes those who do.
 from datetime import timedelta
 
 from app import metrics
-from app.db import batches, connections, events, heartbeats, idempotency, imports, registrations
+from app.db import (
+    batches,
+    connections,
+    events,
+    heartbeats,
+    idempotency,
+    imports,
+    registrations,
+    webhook_secrets,
+)
 from app.metrics import LeaseEnd
 from app.queue import WakeKind
 from app.runtime import Runtime
@@ -18,6 +27,8 @@ from app.telemetry import logger
 log = logger("sweep")
 
 HEARTBEAT_KEPT = timedelta(hours=1)
+ENDPOINT_KEPT = timedelta(hours=1)
+"""A deleted endpoint without deliveries: one that was being written when it was deleted still finds it."""
 EVENT_CHUNK = 1000
 """Events that go in one transaction, with a few deliveries and attempts each."""
 EVENT_CHUNKS = 200
@@ -97,7 +108,10 @@ async def tidy(runtime: Runtime) -> None:
             tx.session, settled_before=now - timedelta(days=settings.hash_retention_days)
         )
         await heartbeats.purge(tx.session, now, older_than=HEARTBEAT_KEPT)
+        await webhook_secrets.purge(tx.session, now)
     told = await forget_events(runtime)
+    async with runtime.system_transaction() as tx:
+        await events.purge_deleted_endpoints(tx.session, deleted_before=now - ENDPOINT_KEPT)
     if keys or hashes or told:
         log.info("tidied", idempotency_keys=keys, hashes=hashes, events=told)
 

@@ -239,6 +239,18 @@ def test_compose_carries_no_password() -> None:
     assert all(value.startswith(("${DATABASE_PASSWORD:?", ":'password'")) for value in given), given
 
 
+def test_workers_have_a_disk_for_big_files_that_belongs_to_their_user() -> None:
+    spool = compose()["services"]["worker"]["environment"]["REGISTRAR_SPOOL_DIR"]
+    mounts = [volume.split(":")[1] for volume in compose()["services"]["worker"]["volumes"]]
+    assert spool in mounts
+    assert not any(spool.startswith(memory) for memory in compose()["services"]["worker"]["tmpfs"])
+    service = [(word, rest) for stage, word, rest in instructions() if stage == "service"]
+    (user,) = [rest.partition(":")[0] for word, rest in service if word == "USER"]
+    made = [rest for word, rest in service if word == "RUN" and rest.endswith(spool)]
+    assert made == [f"install --directory --owner={user} --group={user} --mode=0700 {spool}"]
+    assert any(f"REGISTRAR_SPOOL_DIR={spool}" in rest for word, rest in service if word == "ENV")
+
+
 def test_volumes_and_configurations_that_are_used_are_declared() -> None:
     used = {
         volume.partition(":")[0] for s in compose()["services"].values() for volume in s.get("volumes", [])

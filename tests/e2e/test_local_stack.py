@@ -134,6 +134,10 @@ def test_the_command_line_speaks_to_the_stack(stack: Stack) -> None:
     assert "Contoso" in str(me)
 
 
+def test_big_files_wait_in_the_data_directory_and_not_in_memory(stack: Stack) -> None:
+    assert stack.environment["REGISTRAR_SPOOL_DIR"] == str(stack.data_dir / "spool")
+
+
 def test_a_second_stack_on_the_same_data_is_refused(stack: Stack) -> None:
     with pytest.raises(StackFailed, match=f"runs already with the data directory .*{os.getpid()}"):
         Stack.start(stack.data_dir, sandbox=True)

@@ -172,7 +172,7 @@ async def test_a_line_without_cells_gets_no_header_and_the_command_line_writes_t
 
     assert errors.read_bytes().decode("utf-8-sig") == theirs
     told = [line.split(",")[0] for line in theirs.splitlines()]
-    assert told == ["row", "row", "1", "2", "3", "row", "4", "5", "6"]
+    assert told == ["line", "line", "1", "2", "3", "line", "4", "5", "6"]
 
 
 async def test_warnings_can_be_had_too(world: World) -> None:

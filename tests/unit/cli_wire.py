@@ -108,6 +108,7 @@ class Wire:
     requests: list[httpx.Request] = field(default_factory=list)
     pauses: list[float] = field(default_factory=list)
     executed: list[Sequence[str]] = field(default_factory=list)
+    questions: list[str] = field(default_factory=list)
     orders: dict[str, dict[str, Any]] = field(default_factory=dict)
     looks: int = 0
 
@@ -223,9 +224,25 @@ class Wire:
         order = {**self.orders[id], **now, "counts": counts(**now["counts"])}
         return httpx.Response(200, json=order, headers={"Retry-After": "3"})
 
-    def run(self, *arguments: str, key: str = KEY, env_columns: str | None = "200", **extra: Any) -> Result:
+    def run(
+        self,
+        *arguments: str,
+        key: str = KEY,
+        env_columns: str | None = "200",
+        answer: bool | None = None,
+        **extra: Any,
+    ) -> Result:
+        """With an answer a person sits at the terminal, who gives it to every question."""
+
+        def ask(question: str) -> bool:
+            self.questions.append(question)
+            return bool(answer)
+
         surroundings = Surroundings(
-            transport=httpx.MockTransport(self), sleep=self.pauses.append, execute=self.executed.append
+            transport=httpx.MockTransport(self),
+            sleep=self.pauses.append,
+            execute=self.executed.append,
+            ask=None if answer is None else ask,
         )
         environment: dict[str, str | None] = {
             "REGISTRAR_API_KEY": key,

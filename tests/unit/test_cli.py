@@ -133,7 +133,7 @@ def test_reject_invalid_shows_the_refused_lines(wire: Wire, devices: Path) -> No
     wire.first["POST", "/v1/orders"] = [lambda _: refusal]
     result = wire.run("submit", str(devices), "--customer", "contoso", "--reject-invalid")
     assert result.exit_code == ExitCode.REFUSED
-    assert wire.sent()[0]["on_invalid"] == "reject_order"
+    assert wire.sent()[0]["on_invalid"] == "reject"
     assert re.search(r"^ +4 +2 .*Missing: model\.$", result.stderr, re.MULTILINE), result.stderr
 
 
@@ -162,7 +162,7 @@ def test_lines_that_can_not_be_read_stop_everything_or_are_skipped(wire: Wire, t
     refused = wire.run("submit", str(path), "--customer", "contoso")
     assert refused.exit_code == ExitCode.REFUSED
     assert not wire.sent()
-    assert re.search(r"^ +3 +A quotation mark", refused.stdout, re.MULTILINE), refused.stdout
+    assert re.search(r"^ +3 +2 +A quotation mark", refused.stdout, re.MULTILINE), refused.stdout
     assert "1 other device with --skip-unreadable" in refused.stderr
     wire.outcomes = ({"state": "completed", "counts": {"registered": 1}},)
     sent = wire.run("submit", str(path), "--customer", "contoso", "--skip-unreadable")

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import httpx
 import orjson
 import pytest
 import typer
@@ -122,6 +123,18 @@ def test_without_a_timeout_nobody_waits_in_silence(devices: Path) -> None:
     assert result.exit_code == ExitCode.DONE
     assert result.stdout.count("Still waiting after") == 2
     assert result.stdout.count("Waiting: Microsoft refuses") == 3
+
+
+def test_an_api_that_falls_silent_is_not_waited_for_longer_than_the_timeout(devices: Path) -> None:
+    def refuse(request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("Connection refused", request=request)
+
+    wire = placed(devices, STUCK)
+    wire.first["GET", "/v1/orders/00000000-0000-0000-0000-000000000064"] = [refuse] * 400
+    result = wire.run("watch", "PO-7", "--timeout", "20")
+    assert result.exit_code == ExitCode.ERROR
+    assert "does not answer" in result.stderr
+    assert sum(wire.pauses) < 60
 
 
 def test_what_ends_the_following_is_left_to_the_last_words(devices: Path) -> None:

@@ -25,7 +25,7 @@ from app.domain.registration import (
 )
 
 S = RegistrationState
-TERMINAL = {S.INVALID, S.CANCELLED, S.DEREGISTERED}
+TERMINAL = {S.INVALID, S.CANCELLED} | SUCCESS
 
 
 def _reachable(starts: Iterable[RegistrationState]) -> set[RegistrationState]:
@@ -49,7 +49,7 @@ def test_only_what_is_over_for_good_has_no_way_on() -> None:
 
 
 def test_every_open_state_can_come_to_an_end() -> None:
-    ends = TERMINAL | SUCCESS | {S.CONFLICT, S.FAILED}
+    ends = TERMINAL | {S.CONFLICT, S.FAILED}
     for state in OPEN | {S.UNKNOWN}:
         assert _reachable([state]) & ends, state
 
@@ -60,18 +60,13 @@ def test_the_sources_of_a_state_are_its_moves_read_backwards() -> None:
             assert (old in sources_of(new)) is may_move(old, new)
 
 
-def test_what_is_registered_never_becomes_anything_but_deregistered() -> None:
-    for state in SUCCESS:
-        assert TRANSITIONS[state] == {S.DEREGISTERING}
-
-
 def test_what_was_sent_is_not_cancelled() -> None:
     assert sources_of(S.CANCELLED) == {S.HELD, S.QUEUED}
 
 
 def test_only_what_can_be_tried_again_goes_back_to_the_queue_from_an_end() -> None:
     assert sources_of(S.QUEUED) & {S.CONFLICT, S.FAILED, S.UNKNOWN} == RETRYABLE
-    assert not sources_of(S.QUEUED) & (SUCCESS | TERMINAL)
+    assert not sources_of(S.QUEUED) & TERMINAL
 
 
 def test_an_outcome_is_never_written_over_another_one() -> None:

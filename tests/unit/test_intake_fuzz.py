@@ -35,6 +35,7 @@ WHOLE: tuple[bytes, ...] = (
     oa3().encode("utf-16"),
     b'{"serial_number": "5CD1", "make": "HP", "model": ["X"], "n": 1.5e3}\n' * 3,
     b"row,code,problem,remedy,Serial Number,Make,Model\n1,x,y,z,'=5CD1,HP,X\n",
+    b"line,row,code,problem,remedy,Serial Number,Make,Model\n9,1,x,y,z,'=5CD1,HP,X\n",
     "Serial Number;Make;Model\n5CD1;Müller;X\n".encode("utf-16-be"),
 )
 PROFILE = Profile.parse(

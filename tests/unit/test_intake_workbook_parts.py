@@ -150,6 +150,14 @@ def test_dates_since_1904_are_shown_as_they_were_entered() -> None:
     assert [notice.code for notice in row.notices] == ["cell_is_date"]
 
 
+def test_a_part_that_is_listed_twice_is_one_sheet() -> None:
+    written = parts()
+    again = '<sheet name="Again" sheetId="2" r:id="rId7"/></sheets>'
+    written["xl/workbook.xml"] = str(written["xl/workbook.xml"]).replace("</sheets>", again)
+    dialect, rows = load(archive(written))
+    assert (dialect.sheet, len(rows), dialect.notices) == ("Devices", 1, ())
+
+
 def test_sheets_of_charts_and_external_parts_are_no_sheets() -> None:
     written = parts()
     rels = str(written["xl/_rels/workbook.xml.rels"])
