@@ -94,7 +94,7 @@ class Settings(BaseSettings):
         None,
         description="Directory on a disk for what is too big for memory while a file is read: a workbook, "
         "and the texts in it. Empty: `spool` in the data directory with the embedded PostgreSQL, else the "
-        "system's directory for temporary files (TMPDIR). The container has one of its own.",
+        "system's directory for temporary files (TMPDIR). deploy/compose.yaml has a volume for it.",
     )
     durable: bool = Field(
         True, description="Whether the embedded PostgreSQL waits for the disk. Only tests say no."

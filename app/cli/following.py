@@ -104,7 +104,7 @@ def _follow(
 def _give_up(screen: Screen, current: dict[str, JsonObject], waited: float) -> None:
     open_orders = [order for order in current.values() if not _rests(order)]
     screen.say()
-    screen.say(f"Not over after {_duration(waited)}. The work goes on without being watched.", style="bold")
+    screen.say(f"Not over after {_duration(waited)}; the order goes on.", style="bold")
     show_reasons(screen, reasons_of(open_orders))
     screen.say()
     for order in open_orders:

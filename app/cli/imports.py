@@ -17,8 +17,8 @@ from rich.progress import BarColumn, Progress, TextColumn
 from app.cli.api_client import Api, ApiRefusal, JsonObject, Unreachable
 from app.cli.customers import customer_names, find_customer
 from app.cli.doubts import doubts, is_doubt, show_doubts
-from app.cli.following import PATIENCE_S, PAUSE_S, watch
-from app.cli.outcome import ExitCode, Stop, combine, judge_order
+from app.cli.following import PATIENCE_S, PAUSE_S, Timeout, watch
+from app.cli.outcome import ExitCode, Stop, combine, judge_followed, judge_order
 from app.cli.results import WENT_WRONG, conclude
 from app.cli.screen import SHOWN_ROWS, Screen, amount, field_words, number, plain
 from app.cli.submit import format_words, read_words
@@ -79,6 +79,7 @@ def import_file(
     follow: Annotated[
         bool, typer.Option("--watch/--no-watch", help="Follow the orders to their end.")
     ] = False,
+    timeout: Timeout = None,
     api_url: ApiUrl = DEFAULT_URL,
     api_key: ApiKey = None,
     json: Json = False,
@@ -119,9 +120,9 @@ def import_file(
             found = _commit(screen, api, found, reject_invalid=reject_invalid)
             orders = [api.get(f"/v1/orders/{made['order_id']}").body for made in found["orders"]]
             if follow:
-                orders = watch(screen, api, orders)
+                orders = watch(screen, api, orders, timeout=timeout)
                 conclude(screen, api, orders, WENT_WRONG)
-        code = _judge(found, orders)
+        code = _judge(found, orders, followed=follow)
         if json:
             screen.document({"exit_code": int(code), "import": found, "orders": orders})
         elif code is ExitCode.REFUSED:
@@ -230,12 +231,12 @@ def _commit(screen: Screen, api: Api, found: JsonObject, *, reject_invalid: bool
     return found
 
 
-def _judge(found: JsonObject, orders: list[JsonObject]) -> ExitCode:
+def _judge(found: JsonObject, orders: list[JsonObject], *, followed: bool) -> ExitCode:
     counts = found["counts"]
     codes = {notice["code"] for notice in (found["dialect"] or {}).get("notices", ())}
     is_partial = bool(counts["invalid"]) or not OMISSIONS.isdisjoint(codes)
     if orders:
-        code = combine([judge_order(order) for order in orders])
+        code = combine([(judge_followed if followed else judge_order)(order) for order in orders])
         return ExitCode.PARTIAL if code is ExitCode.DONE and is_partial else code
     if counts["invalid"] == counts["total"]:
         return ExitCode.REFUSED

@@ -161,8 +161,9 @@ def _doubts(file: DeviceFile, invalid: int = 0) -> list[str]:
 
 
 def _warn(screen: Screen, file: DeviceFile) -> None:
-    show_doubts(screen, _doubts(file), "Before it is sent")
-    screen.say()
+    if found := _doubts(file):
+        show_doubts(screen, found, "Before it is sent")
+        screen.say()
 
 
 def _ask(

@@ -103,16 +103,16 @@ async def close_open(session: AsyncConnection, claim: Claim, now: datetime) -> i
     )
 
 
-async def uploads_of_batch(session: AsyncConnection, claim: Claim) -> list[tuple[str, str | None]]:
-    """(kind, outcome) of the batch's calls that carried devices, oldest first."""
+async def upload_outcomes(session: AsyncConnection, claim: Claim) -> list[str | None]:
+    """How the batch's calls that carried devices ended, oldest first."""
     rows = await fetch_all(
         session,
-        "SELECT kind, outcome FROM batch_attempts WHERE partner_id = :partner AND batch_id = :batch "
+        "SELECT outcome FROM batch_attempts WHERE partner_id = :partner AND batch_id = :batch "
         "AND kind IN ('create', 'append') ORDER BY started_at, id",
         partner=claim.partner_id,
         batch=claim.id,
     )
-    return [(row["kind"], row["outcome"]) for row in rows]
+    return [row["outcome"] for row in rows]
 
 
 async def list_of_batch(

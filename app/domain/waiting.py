@@ -191,12 +191,13 @@ def _of_budget(
         until = now + decision.wait
         match decision.why:
             case Why.BREAKER:
-                since = budgets.opened_since(known, policy)
-                yield Waiting("upstream_unavailable", batch.devices, since, until)
+                code, since = "upstream_unavailable", budgets.opened_since(known, policy)
             case Why.RETRY_AFTER:
-                yield Waiting("upstream_throttled", batch.devices, known.throttled_at, until)
+                code, since = "upstream_throttled", known.throttled_at
             case Why.RATE:
-                yield Waiting("call_rate_used_up", batch.devices, batch.updated_at, until)
+                code, since = "call_rate_used_up", batch.updated_at
+        said = batch.failure_said if batch.failure_code == code else None
+        yield Waiting(code, batch.devices, since, until, said)
     elif (again_at := _later(connection.not_before, now)) is not None:
         yield Waiting("call_rate_used_up", batch.devices, batch.updated_at, again_at)
 

@@ -24,6 +24,7 @@ MAX_DIRECTORY: Final = 1024**2
 
 _END: Final = b"PK\x05\x06"
 _END_64: Final = b"PK\x06\x07"
+_RECORD_64: Final = b"PK\x06\x06"
 _DAMAGE: Final = (
     zipfile.BadZipFile, zlib.error, EOFError, struct.error, NotImplementedError, RuntimeError, ValueError,
     OverflowError, KeyError, IndexError, OSError,
@@ -82,8 +83,13 @@ class Archive:
         if at < 0 or len(tail) - at < 22:
             raise damaged()
         (directory,) = struct.unpack_from("<L", tail, at + 12)
-        if directory > MAX_DIRECTORY or _END_64 in tail[max(0, at - 20) : at]:
-            # A directory in the long form is for archives of more than 4 GB or 65,000 parts.
+        if tail[max(0, at - 20) : at].startswith(_END_64):
+            # The long form is for archives of more than 4 GB, but some programs always write it.
+            record = tail[max(0, at - 76) : at - 20]
+            if not record.startswith(_RECORD_64) or len(record) < 56:
+                raise damaged()
+            (directory,) = struct.unpack_from("<Q", record, 40)
+        if directory > MAX_DIRECTORY:
             raise too_large() if size > MAX_BYTES else damaged()
         self._file.seek(0)
 

@@ -39,6 +39,7 @@ _RELATIONSHIP_WORDS = re.compile(r"relationship", re.IGNORECASE)
 _CUSTOMER_UNKNOWN_WORDS = re.compile(
     r"\b(customer|tenant)( \S{1,60})?( was| is| does| could)? not( be)? (found|exist)", re.IGNORECASE
 )
+_GROUP_TAG_WORDS = re.compile(r"\bbatch[ _]?id\b", re.IGNORECASE)
 _MFA_WORDS = re.compile(r"\bmfa\b|multi-?factor", re.IGNORECASE)
 _INVALID_TOKEN = re.compile(r"\bbearer\b.*\binvalid_token\b", re.IGNORECASE)
 
@@ -164,6 +165,7 @@ _CODES: dict[str, _Means] = {
 _WORDS: tuple[tuple[frozenset[int], re.Pattern[str], _Means], ...] = (
     (frozenset({400, 403}), _RELATIONSHIP_WORDS, _Means.CUSTOMER),
     (frozenset({400, 404}), _CUSTOMER_UNKNOWN_WORDS, _Means.CUSTOMER),
+    (frozenset({400}), _GROUP_TAG_WORDS, _Means.CALL),
 )
 """Asked only where the code is not in the table."""
 

@@ -7,6 +7,7 @@ state of a partner: who calls is in the `Access` that every method takes. They r
 `file`, a `FileFormat`: everything that is particular to that file. With neither it is data only.
 """
 
+import dataclasses
 import importlib
 import pkgutil
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -129,6 +130,8 @@ class Submission:
 class Accepted:
     tracking_id: str | None
     """None: accepted, but Microsoft named no job; the listing has to tell the outcome."""
+    not_understood: Said | None = dataclasses.field(default=None, compare=False)
+    """Why the answer that came instead could not be read; None for one without a body."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,15 @@ from app.domain.consent import Change, ConsentState, Evidence
 from app.domain.errors import Conflict, NotFound, Unprocessable
 from app.domain.event import EventType
 from app.domain.ids import PartnerId
-from app.domain.upstream import ConnectionTrouble, HeldBack, Refused, Said, Throttled, UpstreamFailure
+from app.domain.upstream import (
+    ConnectionTrouble,
+    HeldBack,
+    NotUnderstood,
+    Refused,
+    Said,
+    Throttled,
+    UpstreamFailure,
+)
 from app.queue import WakeKind
 from app.runtime import Runtime, Tx
 from app.services import troubles
@@ -204,7 +212,11 @@ async def request(runtime: Runtime, partner_id: PartnerId, customer_id: UUID) ->
     """The link the customer's administrator opens; notes that consent has been asked for."""
     customer = await get_customer(runtime, partner_id, customer_id)
     access = await open_access(runtime, partner_id, customer["connection_id"])
-    link = await runtime.drivers[access.record["platform"]].consent_link(access)
+    try:
+        link = await runtime.drivers[access.record["platform"]].consent_link(access)
+    except NotUnderstood as unread:
+        await note_trouble(runtime, partner_id, access.connection_id, unread)
+        raise
     state = ConsentState(customer["consent_state"])
     if not consent.lets_pass(state) and state is not ConsentState.REQUESTED:
         async with runtime.transaction(partner_id) as tx:

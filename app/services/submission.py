@@ -4,8 +4,6 @@ A group tag is created with the first batch and appended to afterwards; the tag'
 batch create it while the others wait. Intent is on disk before the call leaves.
 """
 
-import re
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -15,13 +13,15 @@ from app.db import attempts, batches, customers, group_tags, registrations
 from app.db.batches import Claim
 from app.db.ids import new_row_id
 from app.db.registrations import SendableRow
-from app.domain import consent, request_id
+from app.domain import consent, request_id, tag_answer
 from app.domain.batch import SMALLEST_SPLIT, BatchState
 from app.domain.consent import ConsentState
 from app.domain.identity import IdentityKind
+from app.domain.tag_answer import TagAnswer
 from app.domain.upstream import (
     NoRelationship,
     NotSent,
+    NotUnderstood,
     OutcomeUnknown,
     Refused,
     TagOtherwise,
@@ -29,7 +29,7 @@ from app.domain.upstream import (
 )
 from app.platforms.base import Accepted, CallIds, OutgoingDevice, Submission
 from app.runtime import Runtime, Tx
-from app.services.access import ConnectionAccess, read_access
+from app.services.access import ConnectionAccess, note_trouble, read_access
 from app.services.lookup import LOOKUP_PAUSE
 from app.services.settlement import (
     LostClaim,
@@ -89,7 +89,7 @@ async def submit(runtime: Runtime, claim: Claim) -> None:
                 await _tag_is_known(tx, claim, runtime.now())
                 create = False
             else:
-                create = not _is_there_unlisted(await attempts.uploads_of_batch(tx.session, claim))
+                create = not tag_answer.is_there_unlisted(await attempts.upload_outcomes(tx.session, claim))
             intent = await _write_intent(runtime, tx, claim, create=create, proves_tag=spelling is None)
     try:
         accepted = await driver.submit(access, intent.ids, intent.submission)
@@ -114,19 +114,6 @@ def outgoing(row: SendableRow, *, with_serial: bool) -> OutgoingDevice:
             )
         case other:
             raise ValueError(f"a row of a batch without an identity that could be sent: {other}")
-
-
-TAG_EXISTS, TAG_MISSING = "group_tag_exists", "group_tag_missing"
-"""Outcomes of attempts that found the tag otherwise than our note of it says."""
-
-
-def _is_there_unlisted(uploads: Sequence[tuple[str, str | None]]) -> bool:
-    """Whether Microsoft has refused to create the tag because it exists, though its list does not show it.
-
-    Then devices can perhaps be added to it. That is tried once: a 404 says that it is not there either.
-    """
-    outcomes = [outcome for _, outcome in uploads]
-    return TAG_EXISTS in outcomes and TAG_MISSING not in outcomes[outcomes.index(TAG_EXISTS) :]
 
 
 def _is_spent(settings: Settings, claim: Claim) -> bool:
@@ -247,6 +234,9 @@ async def _accepted(runtime: Runtime, claim: Claim, intent: _Intent, accepted: A
                 "failure_said": None,
             },
         )
+    if accepted.not_understood is not None:
+        unread = NotUnderstood(accepted.not_understood)
+        await note_trouble(runtime, claim.partner_id, claim.connection_id, unread)
     devices = len(intent.submission.devices)
     log.info("batch_submitted", batch_id=str(claim.id), devices=devices, create=intent.create)
 
@@ -266,11 +256,13 @@ async def _failed(
         submissions=claim.submissions + 1,
     )
     log.info("submission_failed", batch_id=str(claim.id), code=failure.code, said=str(failure.said))
+    refused = failure if isinstance(failure, Refused) else None
+    surprise = refused and tag_answer.read(refused, create=intent.create)
     match failure:
         case OutcomeUnknown():
             await _unknown(runtime, claim, intent, failure)
-        case Refused() if _tag_surprise(failure, intent) and not _is_spent(runtime.settings, claim):
-            await _tag_was_otherwise(runtime, claim, intent, failure)
+        case Refused() if surprise and not _is_spent(runtime.settings, claim):
+            await _tag_was_otherwise(runtime, claim, intent, failure, surprise)
         case NoRelationship() if not (intent.uncertain and _is_spent(runtime.settings, claim)):
             await _unsent(runtime, claim, intent, failure)
         case Refused() if failure.divisible and len(intent.submission.devices) > SMALLEST_SPLIT:
@@ -286,21 +278,9 @@ async def _failed(
             await _unsent(runtime, claim, intent, failure)
 
 
-_EXISTS = re.compile(r"\bbatch\b.*\balready exists?\b", re.IGNORECASE)
-_MISSING = re.compile(r"\bbatch\b.*\b(not found|does not exist)\b", re.IGNORECASE)
-
-
-def _tag_surprise(failure: Refused, intent: _Intent) -> bool:
-    """Creating what exists (409), or appending to what does not (404): our ledger was behind."""
-    if isinstance(failure, NoRelationship):
-        return False
-    status, words = failure.said.status, failure.said.description or ""
-    if intent.create:
-        return status == 409 or (status == 400 and _EXISTS.search(words) is not None)
-    return status == 404 or (status == 400 and _MISSING.search(words) is not None)
-
-
-async def _tag_was_otherwise(runtime: Runtime, claim: Claim, intent: _Intent, failure: Refused) -> None:
+async def _tag_was_otherwise(
+    runtime: Runtime, claim: Claim, intent: _Intent, failure: Refused, answer: TagAnswer
+) -> None:
     """Not `known` either way: the next attempt looks for the tag at Microsoft, spelling included. A batch
     that was to create the tag keeps that role, because it is the one that tries the other way."""
     if not intent.proves_tag:
@@ -313,8 +293,7 @@ async def _tag_was_otherwise(runtime: Runtime, claim: Claim, intent: _Intent, fa
                 known=False,
                 now=runtime.now(),
             )
-    outcome = TAG_EXISTS if intent.create else TAG_MISSING
-    await _unsent(runtime, claim, intent, TagOtherwise(failure.code, failure.said), outcome=outcome)
+    await _unsent(runtime, claim, intent, TagOtherwise(failure.code, failure.said), outcome=answer.value)
 
 
 async def _unsent(

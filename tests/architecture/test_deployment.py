@@ -248,7 +248,6 @@ def test_workers_have_a_disk_for_big_files_that_belongs_to_their_user() -> None:
     (user,) = [rest.partition(":")[0] for word, rest in service if word == "USER"]
     made = [rest for word, rest in service if word == "RUN" and rest.endswith(spool)]
     assert made == [f"install --directory --owner={user} --group={user} --mode=0700 {spool}"]
-    assert any(f"REGISTRAR_SPOOL_DIR={spool}" in rest for word, rest in service if word == "ENV")
 
 
 def test_volumes_and_configurations_that_are_used_are_declared() -> None:

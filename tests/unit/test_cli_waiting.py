@@ -1,5 +1,6 @@
 """What holds an order at the command line: said in plain words, and never waited for in silence."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -7,10 +8,16 @@ import httpx
 import orjson
 import pytest
 import typer
+from typer.testing import CliRunner
 
+from app.cli import app
 from app.cli.following import REMINDER_S, seconds
 from app.cli.outcome import ExitCode, combine, judge_followed, judge_now
-from tests.unit.cli_wire import DEVICES, NOW, Wire, counts
+from app.cli.surroundings import Surroundings
+from app.domain.catalogue import CATALOGUE, Category
+from tests.unit.cli_wire import DEVICES, KEY, NOW, Wire, counts
+
+WAITED_FOR = {Category.CONNECTION, Category.SERVICE, Category.UPSTREAM}
 
 REFUSED: dict[str, Any] = {
     "code": "credential_refused",
@@ -79,6 +86,21 @@ def test_what_passes_by_itself_is_shown_with_its_end_and_is_no_alarm(devices: Pa
     assert result.exit_code == ExitCode.DONE
     assert "Until 2026-03-01 10:05 UTC" in flat(result.stdout)
     assert "Waiting: Other work goes first." in result.stdout
+
+
+def test_a_reason_fits_80_columns_and_breaks_no_word(devices: Path) -> None:
+    wire = placed(devices, STUCK)
+    wire.orders["00000000-0000-0000-0000-000000000064"]["waiting_for"] = [REFUSED]
+    environment = {"REGISTRAR_API_KEY": KEY, "COLUMNS": "80", "FORCE_COLOR": "1", "TERM": "xterm-256color"}
+    surroundings = Surroundings(transport=httpx.MockTransport(wire))
+    result = CliRunner().invoke(app, ["order", "PO-7"], obj=surroundings, env=environment)
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", result.stdout).splitlines()
+    shown = lines[lines.index("Waiting: Microsoft refuses the connection's credentials.") :]
+    assert [line for line in shown if len(line.rstrip()) > 80] == []
+    words = set(" ".join(shown).split())
+    assert set(REFUSED["remedy"].split()) | set(REFUSED["detail"].split()) <= words
+    longest = max((entry.title for entry in CATALOGUE.values() if entry.category in WAITED_FOR), key=len)
+    assert len(f"Waiting: {longest}.") <= 80
 
 
 def test_watching_ends_with_5_when_the_time_is_up_and_says_why(devices: Path) -> None:

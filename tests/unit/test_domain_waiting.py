@@ -116,6 +116,14 @@ def test_an_open_breaker_says_since_when_and_when_one_call_tries_again() -> None
     ]
 
 
+def test_what_microsoft_said_last_stands_beside_an_open_breaker() -> None:
+    connection = with_budget(failures=6, opened=2, open_until=LATER)
+    failed = replace(QUEUED, failure_code="upstream_unavailable", failure_said="HTTP 503")
+    assert [reason.detail for reason in told(failed, connection=connection)] == ["HTTP 503"]
+    other = replace(failed, failure_code="batch_refused", failure_said="HTTP 400")
+    assert [reason.detail for reason in told(other, connection=connection)] == [None]
+
+
 def test_a_breaker_that_has_opened_very_often_still_has_a_beginning() -> None:
     opened: Budget = replace(fresh(NOW, POLICY), opened=1000, open_until=NOW)
     since = opened_since(opened, POLICY)

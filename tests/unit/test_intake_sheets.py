@@ -63,6 +63,7 @@ def hiding(rows: list[Any], *lines: int, how: str = 'hidden="1"', cols: str = ""
         'spans="1:3" hidden="1" x14ac:dyDescent="0.25" xmlns:x14ac="x"',
         'ht="0" customHeight="1"',
         'outlineLevel="1" hidden="1"',
+        'customFormat="false" ht="12.8" hidden="true" customHeight="false" collapsed="false"',
     ],
 )
 def test_hidden_rows_are_counted_and_not_read(
@@ -88,7 +89,25 @@ def test_hidden_rows_are_counted_and_not_read(
     assert not dialect.omits
 
 
-@pytest.mark.parametrize("how", ['hidden="0"', 'hidden="false"', 'ht="15" customHeight="1"', 'collapsed="1"'])
+LIBRE_OFFICE = (
+    'customFormat="false" ht="12.8" hidden="{}" customHeight="false" outlineLevel="0" collapsed="false"'
+)
+NUMBERS = 'ht="20.05" customHeight="1"'
+GOOGLE = 'ht="15.75" customHeight="1" spans="1:3"'
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        'hidden="0"',
+        'hidden="false"',
+        'collapsed="1"',
+        LIBRE_OFFICE.format("false"),
+        NUMBERS,
+        GOOGLE,
+        'ht="0.75" customHeight="1"',
+    ],
+)
 def test_rows_that_are_shown_are_read(how: str) -> None:
     dialect, rows = load(hiding(table("5CD1", "5CD2"), 2, 3, how=how))
     assert serials(rows) == ["5CD1", "5CD2"]
