@@ -17,6 +17,7 @@ from app.cli.screen import Screen
 from app.domain.registration import RegistrationState
 from tests.unit.cli_wire import CONNECTION, CUSTOMER, ENDPOINT, NOW, Wire, counts, row_of
 from tests.unit.pseudo_terminal import Shown, at_terminal
+from tests.unit.test_cli_status import EARLIER, NEEDY
 
 ORDER = str(UUID(int=100))
 LONG_NAME = "Contoso Distribution and Logistics of the North"
@@ -81,6 +82,9 @@ def full_wire() -> Wire:
     wire.first["GET", f"/v1/orders/{ORDER}/portal-files"] = [
         lambda _: httpx.Response(200, json={"items": [file], "next_page_token": None})
     ]
+    stuck = {"kind": "batch", "id": str(UUID(int=300)), "name": "Warehouse-North", "state": "submitting"}
+    status = {**NEEDY, "stuck": [{**stuck, "due_at": EARLIER}], "webhooks": []}
+    wire.first["GET", "/v1/status"] = [lambda _: httpx.Response(200, json=status)]
     wire.orders[ORDER] = {
         "id": ORDER,
         "reference": "delivery-2026-11-28-north-warehouse-0a1b2c3d4e",
@@ -105,6 +109,7 @@ COMMANDS: Sequence[Sequence[str]] = [
     ("connection", "show", "Europe and Middle East"),
     ("webhook", "list"),
     ("profile", "list"),
+    ("status",),
     ("portal", "files", ORDER),
     ("submit", "tests/samples/no-such-folder/no-such-file-with-a-name.csv", "--customer", "Fabrikam"),
     ("consent", "Fabrikam"),
