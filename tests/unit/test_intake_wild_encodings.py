@@ -5,13 +5,13 @@ import io
 import pytest
 
 from app.intake.encodings import NAMES, named
-from app.intake.rows import Dialect, Row, read
+from app.intake.rows import Dialect, Row, Wanted, read
 
 HEADER = "Serial Number,Manufacturer,Model,Group Tag\r\n"
 
 
 def load(data: bytes, encoding: str | None = None) -> tuple[Dialect, list[Row]]:
-    dialect, rows = read(io.BytesIO(data), encoding=encoding)
+    dialect, rows = read(io.BytesIO(data), wanted=Wanted(encoding=encoding))
     return dialect, list(rows)
 
 
