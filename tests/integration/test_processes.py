@@ -61,6 +61,7 @@ async def test_every_line_of_an_api_process_is_json_like_the_rest(
 ) -> None:
     log, port = tmp_path / "api.log", free_port()
     settings: dict[str, object] = {"log_level": "INFO", "log_format": "json", "api_port": port}
+    settings["shutdown_pause_s"] = 0.1  # its line comes from a signal
     process = (
         api_process(world, log, port, **settings)
         if command == "uvicorn"
