@@ -14,11 +14,16 @@ from app.domain.batch import BatchState
 from app.domain.budget import Budget, BudgetPolicy, Pause, Why
 from app.domain.catalogue import CATALOGUE, Advice
 from app.domain.consent import ConsentState
+from app.domain.upstream import NOT_UNDERSTOOD
 
 PATIENCE = timedelta(seconds=1)
 """A shorter pause is none: a call waits so long for its turn by itself."""
-STOPS_SOME = frozenset({"credential_missing"})
-"""Troubles of a connection that stop only the batches that have met them."""
+HIDES_CONSENT = frozenset({NOT_UNDERSTOOD, "customers_not_read"})
+"""Troubles of a connection for which consent that has been given is not seen."""
+STOPS_SOME = HIDES_CONSENT | {"credential_missing"}
+"""Troubles of a connection that stop some calls only. Without a refresh token no group tag can be created,
+but devices can be added to those that are there; and an answer that cannot be read says nothing of the
+answers to other calls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +175,10 @@ def _of_service(batch: BatchFacts, service: ServiceFacts) -> Iterator[Waiting]:
 
 def _of_trouble(batch: BatchFacts, connection: ConnectionFacts) -> Iterator[Waiting]:
     code = connection.trouble_code
-    if code is None or (code in STOPS_SOME and batch.failure_code != code):
+    if code is None:
+        return
+    waits_for_consent = batch.state is BatchState.HELD and code in HIDES_CONSENT
+    if code in STOPS_SOME and batch.failure_code != code and not waits_for_consent:
         return
     yield Waiting(code, batch.devices, connection.trouble_since, None, connection.trouble_said or None)
 

@@ -18,6 +18,7 @@ from app.db.sql import Record
 from app.domain.errors import Unprocessable
 from app.domain.ids import PartnerId
 from app.domain.upstream import NOT_UNDERSTOOD, ConnectionTrouble, Said, Unreachable, UpstreamFailure
+from app.domain.waiting import STOPS_SOME
 from app.microsoft.http import LOGIN_TIMEOUT_S
 from app.microsoft.tokens import Tokens
 from app.platforms.base import TokenKind
@@ -241,11 +242,6 @@ TROUBLE_PAUSE = timedelta(minutes=1)
 """How long a connection in trouble is left alone before one call tries whether it is mended."""
 
 
-STOPS_NOT_ALL = frozenset({"credential_missing", NOT_UNDERSTOOD, "customers_not_read"})
-"""Troubles of some calls only. Without a refresh token no group tag can be created, but devices can be added
-to those that are there; and an answer that cannot be read says nothing of the answers to other calls."""
-
-
 def is_trouble(failure: UpstreamFailure) -> bool:
     """Whether the failure is the connection's, for a person to see, and not only the call's."""
     return isinstance(failure, ConnectionTrouble) or failure.code == NOT_UNDERSTOOD
@@ -265,7 +261,7 @@ async def note_trouble(
     """
     now = runtime.now()
     not_before = now + TROUBLE_PAUSE
-    stops_all = trouble.code not in STOPS_NOT_ALL
+    stops_all = trouble.code not in STOPS_SOME
     async with runtime.transaction(partner_id) as tx:
         noted = await troubles.begin(
             tx,

@@ -79,6 +79,14 @@ def test_a_trouble_of_the_connection_holds_all_of_its_open_batches() -> None:
     assert codes(HELD, connection=TROUBLE) == ["credential_refused", "consent_missing"]
 
 
+@pytest.mark.parametrize("code", ["upstream_not_understood", "customers_not_read"])
+def test_a_list_of_customers_that_cannot_be_read_is_told_to_what_waits_for_consent(code: str) -> None:
+    connection = replace(API, trouble_code=code, trouble_since=NOW)
+    held = replace(QUEUED, state=BatchState.HELD, consent=ConsentState.UNKNOWN)
+    assert codes(held, connection=connection) == [code, "consent_missing"]
+    assert code not in codes(QUEUED, connection=connection)
+
+
 def test_a_missing_refresh_token_holds_only_what_has_met_it() -> None:
     connection = replace(TROUBLE, trouble_code="credential_missing")
     assert codes(QUEUED, connection=connection) == ["waiting_for_turn"]
