@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import BeforeValidator, Field, StringConstraints
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 
 from app.api.models import (
     NAME_PATTERN,
@@ -23,6 +23,7 @@ from app.domain.catalogue import Severity
 from app.domain.event import EventType
 from app.domain.identity import IdentityKind
 from app.domain.imports import MAX_BASE_REFERENCE, ImportState, Verdict
+from app.intake import encodings
 
 Reference = Annotated[
     str,
@@ -36,6 +37,14 @@ YesOrNo = Annotated[
     Literal["true", "false"], BeforeValidator(lambda text: text.lower() if isinstance(text, str) else text)
 ]
 """Parameters of a URL and fields of a form are texts."""
+
+
+def _known_encoding(name: str) -> str:
+    encodings.named(name)
+    return name
+
+
+EncodingName = Annotated[str, StringConstraints(max_length=40), AfterValidator(_known_encoding)]
 
 
 class ImportIn(Input):
@@ -52,6 +61,9 @@ class ImportIn(Input):
     purchase_order: Text255 | None = Field(None, description="Default: the file's, if it has one only.")
     group_tag: GroupTagText | None = Field(None, description="For rows that name none.")
     profile: Text100 | None = Field(None, description="Name of the vendor profile to read it with.")
+    encoding: EncodingName | None = Field(
+        None, description="Of a text that does not tell it, e.g. `cp1251` or `shift-jis`. Default: found out."
+    )
     file_name: Text255 | None = Field(None, description="Default: the form's own.")
     sheet: Text255 | None = Field(
         None, description="The sheet of a workbook to read. Default: the first visible one with devices."

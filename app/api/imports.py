@@ -55,6 +55,7 @@ async def create_import(
     purchase_order: Given = None,
     group_tag: Given = None,
     profile: Given = None,
+    encoding: Given = None,
     file_name: Given = None,
     sheet: Given = None,
     include_hidden: Given = None,

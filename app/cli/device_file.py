@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import orjson
 import typer
@@ -19,6 +19,7 @@ from app.cli.outcome import Stop
 from app.cli.screen import field_words
 from app.domain.masking import holds_secret
 from app.domain.order import MAX_DEVICES
+from app.intake import encodings
 from app.intake.devices import SENT, device_of
 from app.intake.rows import Dialect, Row, UnreadableFile, Wanted, read
 
@@ -33,6 +34,10 @@ LONGEST: Final[Mapping[str, int]] = {
 }
 """The fields the API takes, and the characters beyond which it refuses the order as a whole."""
 MAX_REFERENCE: Final = 100
+EncodingName = Annotated[
+    str | None,
+    typer.Option("--encoding", help="Of a text that does not tell it, e.g. cp1251. Default: found out."),
+]
 STDIN: Final = "-"
 
 
@@ -81,6 +86,16 @@ class Part:
     def row_of(self, position: int) -> FileRow | None:
         """The file's row behind a row number of the order, which counts from 1."""
         return self.rows[position - 1] if 1 <= position <= len(self.rows) else None
+
+
+def known_encoding(name: str | None) -> str | None:
+    """The name as given. Raises Stop for an encoding that is not read."""
+    if name is not None:
+        try:
+            encodings.named(name)
+        except ValueError as error:
+            raise Stop(f"The encoding {name!r} is not known.", str(error)) from None
+    return name
 
 
 def open_file(path: str, wanted: Wanted | None = None) -> DeviceFile:

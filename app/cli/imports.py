@@ -16,6 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from app.cli.api_client import Api, ApiRefusal, JsonObject, Unreachable
 from app.cli.customers import customer_names, find_customer
+from app.cli.device_file import EncodingName, known_encoding
 from app.cli.doubts import doubts, is_doubt, show_doubts
 from app.cli.following import PATIENCE_S, PAUSE_S, Timeout, watch
 from app.cli.outcome import ExitCode, Stop, combine, judge_followed, judge_order
@@ -69,6 +70,7 @@ def import_file(
     profile: Annotated[str | None, typer.Option(help="Name of the vendor profile to read it with.")] = None,
     sheet: SheetName = None,
     include_hidden: IncludeHidden = None,
+    encoding: EncodingName = None,
     commit: Annotated[bool, typer.Option("--commit", help="Order what is valid.")] = False,
     reject_invalid: Annotated[
         bool, typer.Option("--reject-invalid", help="Order nothing if one device is invalid.")
@@ -103,6 +105,7 @@ def import_file(
             "group_tag": group_tag,
             "purchase_order": purchase_order,
             "profile": profile,
+            "encoding": known_encoding(encoding),
             "file_name": plain(file.name)[:255],
         }
         if sheet is not None:
@@ -316,5 +319,5 @@ def _write_errors(screen: Screen, api: Api, found: JsonObject, target: Path) -> 
             write: Callable[[bytes], object] = stream.write
             api.save(f"/v1/imports/{found['id']}/errors.csv", write)
     except OSError as error:
-        raise Stop(f"{target} can not be written: {error.strerror}.") from None
+        raise Stop(f"{target} cannot be written: {error.strerror}.") from None
     screen.say(f"{amount(found['counts']['invalid'], 'row')} to mend: {target}. Import it again as it is.")

@@ -16,12 +16,14 @@ from app.cli.api_client import Answer, Api, ApiRefusal, JsonObject
 from app.cli.customers import find_customer, look_for_customer
 from app.cli.device_file import (
     DeviceFile,
+    EncodingName,
     Part,
     body_of,
     columns_read,
     columns_unused,
     cut,
     default_reference,
+    known_encoding,
     open_file,
 )
 from app.cli.doubts import doubts, is_doubt, show_doubts
@@ -45,7 +47,14 @@ from app.intake.rows import Dialect, Kind, Wanted
 app = typer.Typer()
 
 _FORMATS = {"xlsx": "Excel workbook", "jsonl": "JSON Lines", "oa3": "OA3 report"}
-_DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+_DELIMITERS = {
+    ",": "commas",
+    ";": "semicolons",
+    "\t": "tabs",
+    "|": "bars",
+    ":": "colons",
+    "=": "equals signs",
+}
 
 
 @app.command("submit", rich_help_panel=ORDERS_PANEL)
@@ -82,6 +91,7 @@ def submit(
     yes: Annotated[
         bool, typer.Option("--yes", "-y", help="Send without asking, whatever is left out or guessed.")
     ] = False,
+    encoding: EncodingName = None,
     follow: Annotated[bool, typer.Option("--watch/--no-watch", help="Follow the order to its end.")] = True,
     timeout: Timeout = None,
     api_url: ApiUrl = DEFAULT_URL,
@@ -99,7 +109,7 @@ def submit(
     order is accepted and every device in it is valid.
     """  # fmt: skip
     screen = Screen(json=json)
-    devices = open_file(file, Wanted(sheet, include_hidden))
+    devices = open_file(file, Wanted(sheet, include_hidden, known_encoding(encoding)))
     show_file(screen, devices)
     with surroundings(ctx).api(api_url, api_key) as api:
         _check_rows(screen, devices, skip_unreadable)

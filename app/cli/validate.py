@@ -19,7 +19,7 @@ from typing import Annotated, Any, BinaryIO, Final, cast
 import typer
 
 from app.cli.api_client import JsonObject
-from app.cli.device_file import STDIN, columns_unused
+from app.cli.device_file import STDIN, EncodingName, columns_unused, known_encoding
 from app.cli.doubts import doubts, show_doubts
 from app.cli.outcome import ExitCode, Stop
 from app.cli.screen import Screen, amount, field_words, number
@@ -80,6 +80,7 @@ def validate(
     ] = None,
     sheet: SheetName = None,
     include_hidden: IncludeHidden = None,
+    encoding: EncodingName = None,
     errors: Annotated[
         Path | None,
         typer.Option(help="Write the invalid rows there, to be corrected and given again as they are."),
@@ -98,7 +99,7 @@ def validate(
     mapping = _profile(profile)
     name = "standard input" if file == STDIN else Path(file).name
     now = datetime.now(UTC)
-    wanted = Wanted(sheet, include_hidden)
+    wanted = Wanted(sheet, include_hidden, known_encoding(encoding))
     review = Review(terms, now)
     with ExitStack() as stack:
         source = _open(stack, file)
@@ -139,7 +140,7 @@ def _review(
     """All rows through `review`, the invalid ones into `errors`. Raises UnreadableFile."""
     problems = _Problems()
     corrections: Corrections | None = None
-    dialect, rows = read(source, profile, wanted)
+    dialect, rows = read(source, profile, wanted=wanted)
     with ExitStack() as stack:
         for row in rows:
             reviewed = review.judge(row)

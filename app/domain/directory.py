@@ -11,6 +11,7 @@ from uuid import UUID
 
 from app.domain.catalogue import Finding
 from app.domain.masking import quoted
+from app.domain.placeholders import means_empty
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,8 @@ class Directory:
                 return None, Finding("customer_missing", "customer", "The row names no customer.")
             return given, None
         found = self.find(text)
+        if isinstance(found, Finding) and means_empty(text):
+            return self.of_row(None, given)
         if given is None:
             return (None, found) if isinstance(found, Finding) else (found, None)
         if isinstance(found, Finding):

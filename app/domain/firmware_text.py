@@ -32,7 +32,7 @@ FINE: Final = Said()
 PLAIN_SERIAL: Final = re.compile(
     r"(?=[A-Z]*[0-9])(?=[0-9]*[A-Z])"  # both, so that it is no word
     r"(?:[A-RT-Z02-9][A-Z0-9]{4,23}|1[A-Z0-9]{4,13}"
-    r"|S(?:[A-Z0-9]{5,6}|[A-Z0-9]{9}|[A-Z0-9]{11}|(?![0-9]{12})[A-Z0-9]{12}))(?<!^ABC123)(?<!^123ABC)"
+    r"|S(?:[A-Z0-9]{5,6}|[A-Z0-9]{9}|[A-Z0-9]{11}|(?![0-9]{12})[A-Z0-9]{12}))"
     r"|(?!0?1234567)(?!(.)\1+$)[0-9]{5,20}"
 )
 """Nine of ten serial numbers: there is nothing to ask about them. Placeholders, labels and the prefixes of
@@ -138,7 +138,7 @@ def of_serial(text: str, maker: str | None = None, model: str | None = None) -> 
     if is_list(text):
         return _found("several_serials", "serial_number", f"It reads {quoted(text)}.")
     if not text.isascii():
-        return _found("serial_not_ascii", "serial_number", _not_ascii(text))
+        return Said(unfit=Finding("serial_not_ascii", "serial_number", _not_ascii(text)))
     if (likely := likely_serial(text, maker, model)) is not None:
         words = f"It reads {quoted(text)}; the serial number is probably {quoted(likely)}."
         return _found("value_unlikely", "serial_number", words)
@@ -210,6 +210,11 @@ def likely_serial(text: str, maker: str | None = None, model: str | None = None)
     return _scanned(text, (maker or "").casefold(), model)
 
 
+def plain_form(text: str) -> str:
+    """The text with plain letters for wide ones and for those of other scripts that look the same."""
+    return unicodedata.normalize("NFKC", text.translate(_LOOK_ALIKE).translate(_DASHES)).strip()
+
+
 def is_machine_type(model: str) -> bool:
     """Whether it has the form of LENOVO's machine types, which its firmware gives as the model."""
     return _MACHINE_TYPE.fullmatch(model) is not None
@@ -253,7 +258,7 @@ def _character(text: str) -> str:
 
 def _not_ascii(text: str) -> str:
     words = f"{_character(text)} Serial numbers have plain letters and digits only."
-    plain = unicodedata.normalize("NFKC", text.translate(_LOOK_ALIKE).translate(_DASHES)).strip()
+    plain = plain_form(text)
     if plain.isascii() and plain:
         words += f" It is probably {quoted(plain)}."
     return words

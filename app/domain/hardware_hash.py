@@ -93,8 +93,12 @@ def decode(text: str | bytes) -> HardwareHash:
     """
     if isinstance(text, bytes):
         text = text.decode("latin-1")
-    blob, held, usual = _bytes_of(text)
-    total, records = _walk(blob, held)
+    try:
+        blob, held, usual = _bytes_of(text)
+        total, records = _walk(blob, held)
+    except HashError as error:
+        blob, held, total, records = _with_plus_for_blanks(text, error)
+        usual = False
     data = blob[: total + _CHECKSUM_LENGTH]
     get = records.get
     header, ek, uuid = get(_HEADER), get(_EK), get(_UUID)
@@ -154,6 +158,21 @@ def findings(hardware_hash: HardwareHash, *, now: datetime) -> list[Finding]:
             Finding("hash_lacks_tpm", "hardware_hash", "It has neither a TPM version nor a TPM key.")
         )
     return found
+
+
+def _with_plus_for_blanks(text: str, error: HashError) -> tuple[bytes, int, int, dict[int, bytes]]:
+    """A hash in which a web form has made blanks of its plus signs; the checksum proves that it is that.
+
+    Raises the error that there was without it.
+    """
+    plain = "".join(text.strip().splitlines())
+    if " " not in plain or len(plain) > MAX_TEXT_LENGTH:
+        raise error
+    try:
+        blob, held, _ = _bytes_of(plain.replace(" ", "+"))
+        return blob, held, *_walk(blob, held)
+    except HashError:
+        raise error from None
 
 
 # --- container --------------------------------------------------------------------------------

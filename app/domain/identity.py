@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 from app.domain import hardware_hash
 from app.domain.catalogue import Finding
 from app.domain.device import Device, Given
-from app.domain.firmware_text import is_machine_type, is_marketing_name, likely_serial
+from app.domain.firmware_text import is_machine_type, is_marketing_name, likely_serial, plain_form
 from app.domain.hardware_hash import HardwareHash
 from app.domain.masking import quoted
 from app.domain.placeholders import is_filler_serial
@@ -182,7 +182,8 @@ def _compare(row: Values, whole: HardwareHash, inside: str | None) -> None:
     """What the row says against what the hash says; a value that one of them lacks contradicts nothing."""
     usable = row.usable()
     serial, maker, model = row.serial, row.maker, row.model
-    if serial is not None and usable & SERIAL and inside is not None:
+    looks_like = any(unfit.error.code == "serial_not_ascii" for unfit in row.unfit)
+    if serial is not None and inside is not None and (usable & SERIAL or looks_like):
         _compare_serial(row, serial, inside)
     torn = False
     if (
@@ -209,9 +210,9 @@ def _compare_serial(row: Values, serial: str, inside: str) -> None:
     if serial.casefold() == inside.casefold():
         return
     likely = likely_serial(serial, row.maker, row.model) or serial.removeprefix("S")
-    if likely.casefold() != inside.casefold():
+    if inside.casefold() not in (likely.casefold(), plain_form(serial).casefold()):
         row.found.append(_mismatch("hash_serial_mismatch", "serial_number", serial, inside))
-    elif not _is_odd(row, "serial_number"):
+    elif serial.isascii() and not _is_odd(row, "serial_number"):
         detail = f"It reads {quoted(serial)}; the hash says {quoted(inside)}."
         row.found.append(Finding("value_unlikely", "serial_number", detail))
 

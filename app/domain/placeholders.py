@@ -64,8 +64,6 @@ _SERIAL_FILLERS: Final = _FILLERS | frozenset(
         "1234567890abcdef",
         "systemserial",
         "assettag",
-        "abc123",
-        "123abc",
     }
 )
 _NAME_FILLERS: Final = _FILLERS | frozenset(

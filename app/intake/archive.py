@@ -40,7 +40,7 @@ class Archive:
         self.spool = spool
         directory = None if spool is None else str(spool)
         self._file: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=IN_MEMORY, dir=directory)  # noqa: SIM115
-        # It lives as long as anything is read from it: rows are fetched by whoever wants them.
+        # It lives as long as anything is read from it: rows are fetched one by one, long after this returns.
         weakref.finalize(self, self._file.close)
         self._file.write(head.data)
         while not head.whole and (piece := stream.read(CHUNK)):

@@ -7,11 +7,12 @@ wins. All of it happens before the first row is handed out. A profile's names co
 and its positions settle what a column is, whatever stands in it.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from app.intake import columns, content, corrections, profiles
+from app.intake import columns, content, corrections, groups, profiles
 from app.intake.columns import IDENTITY, Columns
 from app.intake.profiles import Profile
 from app.intake.records import Record
@@ -19,6 +20,10 @@ from app.intake.table import Kind, Notice, UnreadableFile
 
 HEADER_WITHIN: Final = 40
 """Non-blank records among which the header must be; reports have a handful of title lines."""
+LEAST_RULE: Final = 3
+"""Characters of a rule: a single dash is how some write that a cell is empty."""
+_RULE_BEGINS: Final = frozenset("-=:+_|")
+_RULE: Final = re.compile(r"[-=:+_|]*(?:--|==|__)[-=:+_|]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +40,13 @@ class Layout:
     offset: int = 0
     added: int = 0
     notices: tuple[Notice, ...] = ()
+    separator: str = ""
+    """Between the cells of a text; a workbook has none, so a value cannot be torn there."""
+    quote: str = '"'
+    seen: frozenset[tuple[str, str]] = frozenset()
+    """Manufacturers and models of rows that are as wide as the header."""
+    guess: str = ""
+    """The encoding, in words, where it was guessed."""
 
 
 def find(sample: Sequence[Record], profile: Profile | None = None) -> Layout | None:
@@ -107,18 +119,38 @@ def _named(filled: Sequence[Record], profile: Profile | None) -> Layout | None:
     at = _header_at(filled, profile)
     if at is None:
         return None
-    header, rows = filled[at], [record.cells for record in filled[at + 1 :]]
+    header, below = filled[at], filled[at + 1 :]
+    ruled = bool(below) and is_rule(below[0].cells)
+    rows = [record.cells for record in below[ruled:]]
     resolved = profiles.resolve(header.cells, profile, _proved(header.cells, rows))
     if not resolved.has_identity:
         return None
     return Layout(
         kind=columns.kind_of(resolved),
         columns=resolved,
-        first_line=header.line + 1,
+        first_line=below[0].line + 1 if ruled else header.line + 1,
         header_row=header.line,
         score=10 * resolved.known + 2,
         notices=_above(at),
+        seen=_seen(resolved, rows),
     )
+
+
+def is_rule(cells: Sequence[str]) -> bool:
+    """The line of dashes that a text table or a database's client draws below the names."""
+    first = next((cell.strip() for cell in cells if cell and not cell.isspace()), "")
+    if first[:1] not in _RULE_BEGINS:
+        return False
+    filled = [cell.strip() for cell in cells if cell and not cell.isspace()]
+    return bool(filled) and all(len(cell) >= LEAST_RULE and _RULE.fullmatch(cell) for cell in filled)
+
+
+def _seen(resolved: Columns, rows: Sequence[Sequence[str]]) -> frozenset[tuple[str, str]]:
+    fields = resolved.fields
+    if "manufacturer" not in fields or "model" not in fields:
+        return frozenset()
+    maker, model = fields.index("manufacturer"), fields.index("model")
+    return frozenset((row[maker].strip(), row[model].strip()) for row in rows if len(row) == len(fields))
 
 
 def _header_at(filled: Sequence[Record], profile: Profile | None) -> int | None:
@@ -131,7 +163,9 @@ def _header_at(filled: Sequence[Record], profile: Profile | None) -> int | None:
     for at, record in enumerate(filled[:HEADER_WITHIN]):
         if content.is_proof(record.cells):
             break
-        fields = {field_of(cell) for cell in record.cells} - {None}
+        fields = {field_of(cell) or field_of(groups.without_number(cell) or "") for cell in record.cells} - {
+            None
+        }
         if len(fields) > 1 and fields & IDENTITY:
             return at
         names = [cell for cell in record.cells if cell.strip()]
@@ -161,7 +195,7 @@ def _proved(header: Sequence[str], rows: Sequence[Sequence[str]]) -> dict[int, s
 
 def _unnamed(filled: Sequence[Record], profile: Profile | None) -> Layout | None:
     """No known name: by content, with or without a line of unknown names on top."""
-    filled = [record for record in filled if not is_header(record.cells)]
+    filled = [record for record in filled if not (is_header(record.cells) or is_rule(record.cells))]
     if not filled:
         return None
     rows = [record.cells for record in filled]

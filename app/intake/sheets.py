@@ -256,7 +256,7 @@ def looks_like_device(fields: Mapping[str, str]) -> bool:
 
 
 def is_example(fields: Mapping[str, str]) -> bool:
-    """What a template shows in its first row: words that say so, or a serial number that nobody has."""
+    """What a template shows in its first row: words that say so, or a serial number that no device has."""
     texts = (fields.get(field, "") for field in ("serial_number", "manufacturer", "model", "product_key"))
     serial = fields.get("serial_number", "").strip()
     return _EXAMPLE_SERIAL.fullmatch(serial) is not None or any(map(_EXAMPLE_NAME.search, texts))

@@ -162,7 +162,7 @@ class SharedTexts:
 
 
 def without_escapes(text: str) -> str:
-    """Excel writes what XML can not hold as `_x000D_`; what can not be stored is a lost character."""
+    """Excel writes what XML cannot hold as `_x000D_`; what cannot be stored is a lost character."""
     if not has_escapes(text):
         return text
     text = _ESCAPED.sub(lambda hit: chr(int(hit.group(1), 16)), text)
@@ -184,7 +184,7 @@ def _split(chunk: str) -> tuple[list[str], str] | None:
 
 
 def _unkept(chunk: str) -> str:
-    """With all openings written alike; a text can not hold one."""
+    """With all openings written alike; a text cannot hold one."""
     return chunk.replace(_OPENING_KEPT, _OPENING)
 
 

@@ -210,12 +210,13 @@ async def history(runtime: Runtime, partner_id: PartnerId, customer_id: UUID) ->
 
 async def request(runtime: Runtime, partner_id: PartnerId, customer_id: UUID) -> str:
     """The link the customer's administrator opens; notes that consent has been asked for."""
+    began = runtime.now()
     customer = await get_customer(runtime, partner_id, customer_id)
     access = await open_access(runtime, partner_id, customer["connection_id"])
     try:
         link = await runtime.drivers[access.record["platform"]].consent_link(access)
     except NotUnderstood as unread:
-        await note_trouble(runtime, partner_id, access.connection_id, unread)
+        await note_trouble(runtime, partner_id, access.connection_id, unread, began=began)
         raise
     state = ConsentState(customer["consent_state"])
     if not consent.lets_pass(state) and state is not ConsentState.REQUESTED:

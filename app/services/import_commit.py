@@ -377,7 +377,7 @@ async def _finish(runtime: Runtime, claim: ImportClaim) -> None:
 
 
 async def give_back(runtime: Runtime, claim: ImportClaim, code: str, words: str) -> None:
-    """Committing can not go on as it was asked for: a person decides, and may ask again."""
+    """Committing cannot go on as it was asked for: a person decides, and may ask again."""
     async with runtime.transaction(claim.partner_id) as tx:
         summary = await summarise(tx, claim.partner_id, claim.id)
         await release(

@@ -99,7 +99,7 @@ async def read_import(runtime: Runtime, claim: ImportClaim, stopping: Callable[[
             if spool is not None:
                 spool.mkdir(mode=0o700, parents=True, exist_ok=True)
             source = io.BufferedReader(file, 256 * 1024)
-            return intake.read(source, profile and Profile.parse(profile), wanted, spool)
+            return intake.read(source, profile and Profile.parse(profile), wanted=wanted, spool=spool)
 
         dialect, rows = await to_thread.run_sync(opened)
         checker.columns = dialect.columns
@@ -234,7 +234,7 @@ async def _finish(runtime: Runtime, claim: ImportClaim, checker: Checker) -> Non
 
 
 async def refuse(runtime: Runtime, claim: ImportClaim, code: str, words: str) -> None:
-    """The file can not become orders; it goes, and what was staged of it, in the next step."""
+    """The file cannot become orders; it goes, and what was staged of it, in the next step."""
     now = runtime.now()
     async with runtime.transaction(claim.partner_id) as tx:
         await release(

@@ -142,7 +142,7 @@ async def _results(
 
 
 def _result_lines(rows: Sequence[Record], originals: Mapping[int, str]) -> bytes:
-    """Hashes are left out: once a device is registered there is none, and until then nobody needs it."""
+    """Hashes are left out: once a device is registered there is none left."""
     lines = []
     for row in rows:
         original = originals.get(row["row_number"])

@@ -236,7 +236,8 @@ async def _accepted(runtime: Runtime, claim: Claim, intent: _Intent, accepted: A
         )
     if accepted.not_understood is not None:
         unread = NotUnderstood(accepted.not_understood)
-        await note_trouble(runtime, claim.partner_id, claim.connection_id, unread)
+        began = claim.lease_until - runtime.settings.lease
+        await note_trouble(runtime, claim.partner_id, claim.connection_id, unread, began=began)
     devices = len(intent.submission.devices)
     log.info("batch_submitted", batch_id=str(claim.id), devices=devices, create=intent.create)
 

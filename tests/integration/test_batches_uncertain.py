@@ -245,6 +245,29 @@ async def test_a_device_that_the_customer_had_before_is_told_so_after_any_uncert
     await assert_agreement(world, partner, order.view.record["id"])
 
 
+@pytest.mark.parametrize("phase", ["before", "after"])
+async def test_a_crash_between_a_call_and_its_record_leaves_it_to_the_listing_whose_work_it_was(
+    world: World, phase: str
+) -> None:
+    await world.switch(request_id_dedup=False)
+    partner = await _with_known_tag(world)
+    await _hold_before(world, partner)
+    await world.arm({"operation": "append", "kind": "hold", "phase": phase})
+    order = await world.order(partner, tuples(3))
+    crashed = asyncio.create_task(batches.advance_next(world.runtime))
+    await world.until_held_open()
+    world.clock.advance(seconds=world.runtime.settings.lease_s + 1)
+
+    async with world.another() as other:
+        await other.work()
+    await world.let_go()
+    await crashed
+
+    rows = await world.rows(partner, order.view.record["id"])
+    assert [row["state"] for row in rows] == ["registered", "already_registered", "registered"]
+    await assert_agreement(world, partner, order.view.record["id"])
+
+
 async def test_whose_work_it_was_is_said_in_words_where_the_listing_is_too_long(world: World) -> None:
     await world.switch(request_id_dedup=False)
     partner = await world.partner()

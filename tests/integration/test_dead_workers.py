@@ -123,7 +123,8 @@ async def test_a_killed_workers_batch_is_taken_up_while_its_lease_is_far_from_ov
     first, second = await world.calls("append")
     assert first["request_id"] == second["request_id"], "the same call again, as after a lease"
     attempts = await world.select(
-        "SELECT outcome FROM batch_attempts WHERE batch_id = :id ORDER BY id", id=batch["id"]
+        "SELECT outcome FROM batch_attempts WHERE batch_id = :id AND kind <> 'look_up' ORDER BY id",
+        id=batch["id"],
     )
     assert [attempt["outcome"] for attempt in attempts] == ["interrupted", "accepted"]
     assert (await world.view(partner, order_id)).state is OrderState.COMPLETED

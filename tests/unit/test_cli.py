@@ -180,6 +180,14 @@ def test_a_value_beyond_the_apis_limit_is_one_lines_fault_and_not_the_orders(tmp
     assert [row.device["line_ref"] for row in found.rows] == ["2"]
 
 
+def test_a_product_key_in_the_customers_column_names_no_customer(tmp_path: Path) -> None:
+    path = tmp_path / "devices.csv"
+    key = "VK7JG-NPHTM-C97JM-9MPGT-3V66T"
+    path.write_text(f"Serial Number,Make,Model,Customer,PO\n1,HP,X,{key},PO {key}\n2,HP,X,Contoso,PO-7\n")
+    found = open_file(str(path))
+    assert (found.customers, found.purchase_orders) == (["Contoso"], ["PO-7"])
+
+
 def test_a_large_file_becomes_several_orders(wire: Wire, tmp_path: Path) -> None:
     path = tmp_path / "large.csv"
     rows = "".join(f"SYN{at},Contoso,Book\n" for at in range(MAX_DEVICES + 3))

@@ -339,6 +339,17 @@ def test_a_letter_that_only_looks_right_is_an_error_that_names_it(serial: str, w
     assert words in device.findings[0].detail
 
 
+def test_a_letter_that_only_looks_right_spoils_no_other_identity() -> None:
+    whole = hardware_hash("5CD1234567", "HP", "HP ProBook 450 G5", uuid=UUID_, mac=MAC)
+    for kind, other in ((KEY, {"product_key": "9999000000001"}), (HASH, {"hardware_hash": whole})):
+        device = check(Device(serial_number="5СD1234567", **other), RULES, NOW)
+        assert (device.kind, device.serial_number) == (kind, None)
+        assert ("value_not_sent", "serial_number") in said(device)
+    device = check(Device(serial_number="5СD7654321", hardware_hash=whole), RULES, NOW)
+    assert ("hash_serial_mismatch", "serial_number") in said(device)
+    assert not device.is_valid
+
+
 def test_the_plain_form_of_look_alike_letters_is_offered() -> None:
     assert 'probably "CND1234567"' in judged("ＣＮＤ１２３４５６７").findings[0].detail
     assert 'probably "5CPD234567"' in judged("5С\N{CYRILLIC CAPITAL LETTER ER}D234567").findings[0].detail

@@ -21,7 +21,7 @@ NEVER = re.compile(b"(?!)")
 def load(
     data: bytes, sheet: str | None = None, include_hidden: bool | None = None
 ) -> tuple[Dialect, list[Row]]:
-    dialect, rows = read(io.BytesIO(data), None, Wanted(sheet, include_hidden))
+    dialect, rows = read(io.BytesIO(data), wanted=Wanted(sheet, include_hidden))
     return dialect, list(rows)
 
 

@@ -1,11 +1,12 @@
 """A product key or a piece of a hash is in no text that is shown or kept, wherever it stands."""
 
 from datetime import UTC, datetime
+from uuid import UUID
 
 import pytest
 
 from app.domain.catalogue import CATALOGUE
-from app.domain.directory import Directory
+from app.domain.directory import Directory, Entry
 from app.domain.identity import CheckedDevice, Device, IdentityKind, Rules, check
 from app.domain.masking import holds_secret, kept, quoted, shown
 from deploy.synthetic import devices
@@ -111,6 +112,16 @@ def test_a_customer_that_is_not_found_is_not_repeated_if_it_holds_a_secret(text:
     _, finding = Directory([]).of_row("Contoso Ltd", None)
     assert finding is not None
     assert '"Contoso Ltd"' in finding.detail
+
+
+def test_a_placeholder_names_no_customer() -> None:
+    given = UUID(int=7)
+    assert Directory([]).of_row("N/A", given) == (given, None)
+    _, finding = Directory([]).of_row("-", None)
+    assert finding is not None
+    assert finding.code == "customer_missing"
+    entry = Entry(UUID(int=1), UUID(int=2), None, "None")
+    assert Directory([entry]).of_row("None", None) == (entry.id, None)
 
 
 def test_the_remedies_of_secrets_say_that_nothing_was_stored() -> None:
