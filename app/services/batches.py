@@ -204,9 +204,10 @@ async def _doubt_relationship(runtime: Runtime, claim: Claim) -> None:
         state = await customers.consent_for_share(tx.session, claim.partner_id, claim.customer_id)
     change = None if state is None else consent.after_refusal(ConsentState(state))
     async with runtime.transaction(claim.partner_id) as tx:
+        # The connection before the consent, as a reading of the list takes them.
+        await connections.hasten_customers(tx.session, claim.partner_id, claim.connection_id, runtime.now())
         if change is not None:
             await apply_change(runtime, tx, claim.partner_id, claim.customer_id, change)
-        await connections.hasten_customers(tx.session, claim.partner_id, claim.connection_id, runtime.now())
         tx.wake(WakeKind.CONSENT)
 
 

@@ -147,7 +147,7 @@ async def _apply_listing(
     """Of two readings at the same time the one that began later counts, whichever ends first."""
     now, partner_id, connection_id = runtime.now(), access.partner_id, access.connection_id
     async with runtime.transaction(partner_id) as tx:
-        if not await _is_still_of(tx, access):
+        if not await _is_still_of(tx, access, for_change=True):
             return Reading(0, 0)
         if not await connections.note_reading(tx.session, partner_id, connection_id, started_at):
             return Reading(0, 0)
@@ -171,9 +171,12 @@ async def _apply_listing(
     return Reading(len(known), changed)
 
 
-async def _is_still_of(tx: Tx, access: ConnectionAccess) -> bool:
-    """Whether the list that was read is that of the connection's tenant, until the transaction ends."""
-    present = await connections.hold_identity(tx.session, access.partner_id, access.connection_id)
+async def _is_still_of(tx: Tx, access: ConnectionAccess, *, for_change: bool = False) -> bool:
+    """Whether the list that was read is that of the connection's tenant, until the transaction ends. The
+    connection is held before any consent, as everywhere: or two would wait for each other."""
+    present = await connections.hold_identity(
+        tx.session, access.partner_id, access.connection_id, for_change=for_change
+    )
     return present is not None and present["entra_tenant_id"] == access.entra_tenant_id
 
 
