@@ -96,6 +96,12 @@ DOUBTFUL: Final[dict[str, str]] = {
 """Names that mean something else just as often (a vendor's article number): the content decides."""
 
 FIELDS: Final = tuple(ALIASES)
+WRITTEN: Final[dict[str, str]] = {
+    **{field: names[0] for field, names in ALIASES.items()},
+    "manufacturer": "Manufacturer name", "model": "Device model",
+}  # fmt: skip
+"""The names of columns in files that are written here: Microsoft's own."""
+
 BESIDE: Final[dict[str, tuple[str, str]]] = {
     "Name": ("IdentifyingNumber", "model"), "Name0": ("IdentifyingNumber0", "model"),
 }  # fmt: skip

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from app.intake import columns
-from app.intake.columns import ALIASES
+from app.intake.columns import WRITTEN
 from app.intake.problems import Problem
 from app.intake.profiles import Profile
 from app.intake.secrets import kept_of
@@ -87,7 +87,7 @@ class Corrections:
             return name
         if self._profile is not None and not _UNNAMED.fullmatch(name):
             return name
-        return ALIASES[field][0]
+        return WRITTEN[field]
 
     def _line(self, cells: Sequence[str]) -> None:
         csv.writer(_Encoded(self._write)).writerow([disarmed(cell) for cell in cells])

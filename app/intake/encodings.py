@@ -94,7 +94,7 @@ def named(name: str) -> Encoding:
     codec = _ALSO.get(codec, codec)
     if codec not in NAMES:
         raise ValueError(f"There is no such encoding here. Give one of {', '.join(NAMES)}.")
-    return Encoding(codec, 0, is_told=True)
+    return Encoding(codec, 0)
 
 
 def detect(head: Head) -> Encoding:
@@ -193,6 +193,11 @@ class Text:
     def is_foreign(self, line: int) -> bool:
         return any(line in lines for lines in self._foreign)
 
+    def _add_foreign(self, lines: range) -> None:
+        if self._foreign and self._foreign[-1].stop >= lines.start:
+            lines = range(self._foreign.pop().start, lines.stop)
+        self._foreign.append(lines)
+
     def mend(self, cell: str) -> tuple[str, bool, bool]:
         """A cell with its damage made storable: (cell, had bytes that are not UTF-8, lost characters)."""
         if not _DAMAGE.search(cell):
@@ -220,7 +225,7 @@ class Text:
                 following = number + text.count("\n")
                 if is_foreign:
                     self.damaged = True
-                    self._foreign.append(range(number, following + (not text.endswith("\n"))))
+                    self._add_foreign(range(number, following + (not text.endswith("\n"))))
                 number = following
             # Ctrl-Z ends a text under DOS; `copy a+b` still writes it.
             yield text.replace("\x1a", "")

@@ -160,6 +160,7 @@ class _Quoting:
         """Cells from a place on; and where a further one begins that does not end on this line."""
         cells, flaws = cells or [], flaws or []
         quote, delimiter = self.quote, self.delimiter
+        escaped = "\\" + quote
         whole, opens = self._whole.match, self._opens.match
         while True:
             if found := whole(line, at):
@@ -177,7 +178,11 @@ class _Quoting:
             else:
                 end = line.find(delimiter, at)
                 end = end if end >= 0 else len(line)
-                cells.append(line[at:end])
+                value = line[at:end]
+                if escaped in value:
+                    value = value.replace(escaped, quote)
+                    flaws.append((len(cells), Flaw.INSIDE))
+                cells.append(value)
             if end == len(line):
                 return cells, flaws, None
             at = end + 1

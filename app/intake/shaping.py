@@ -385,7 +385,7 @@ def _other_separator(words: str) -> Notice:
 
 
 def _inside(column: str) -> Notice:
-    words = f"The value of column '{column}' has a quotation mark inside of its quotation marks."
+    words = f"The value of column '{column}' has a quotation mark inside that is not doubled."
     return Notice("quote_inside", words, column)
 
 

@@ -168,8 +168,6 @@ class Encoding:
     codec: str
     mark: int
     is_guess: bool = False
-    is_told: bool = False
-    """A person has named it."""
 
     @property
     def name(self) -> str:

@@ -20,7 +20,7 @@ from app.domain.catalogue import CATALOGUE, lookup
 from app.domain.errors import Conflict, NotFound
 from app.domain.ids import PartnerId
 from app.domain.imports import MOVING, ImportState, Verdict
-from app.intake.columns import ALIASES
+from app.intake.columns import WRITTEN
 from app.intake.corrections import Corrections, Pairs, disarmed
 from app.intake.problems import Problem
 from app.intake.profiles import Profile
@@ -120,7 +120,7 @@ async def result_of(runtime: Runtime, partner_id: PartnerId, order_id: UUID) -> 
 async def _results(
     runtime: Runtime, partner_id: PartnerId, order_id: UUID, file: Record | None
 ) -> AsyncIterator[bytes]:
-    names = [ALIASES[field][0] for field in _OF_ORDER]
+    names = [WRITTEN[field] for field in _OF_ORDER]
     if file is not None:
         names = [column["name"] for column in file["dialect"]["columns"]]
     yield (BOM + _written([[*RESULT_COLUMNS, *names]])).encode()
