@@ -6,7 +6,7 @@ there, whole; they are split as the text would have been.
 
 import csv
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from app.intake import layout
@@ -64,7 +64,7 @@ def find(sample: Sequence[Record], profile: Profile | None) -> tuple[Layout, Spl
         # Where the header has columns already, only the rows tell the separators apart.
         rank = found.score, sum(map(len, (record.cells for record in apart)))
         if best is None or rank > best[0]:
-            best = rank, found, split
+            best = rank, replace(found, separator=delimiter), split
     return None if best is None else best[1:]
 
 

@@ -91,7 +91,9 @@ GUESSES: Final = frozenset(
         "identifier_order",
         "cells_split",
         "sheet_hidden",
+        "encoding_guessed",
         "encoding_mixed",
+        "letters_guessed",
     }
 )
 """Notices that say that a value, or what a column means, was concluded and not written."""
