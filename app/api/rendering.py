@@ -45,7 +45,8 @@ def connection(record: Record) -> ConnectionOut:
             code=record["trouble_code"],
             said=record["trouble_said"] or None,
             since=record["trouble_since"],
-            remedy=lookup(record["trouble_code"]).remedy,
+            # A later release beside this one may have written a code that is not known here.
+            remedy=remedy(record["trouble_code"]) or "",
         )
     return ConnectionOut(
         **_same(record, ConnectionOut, but=("has_refresh_token", "trouble")),

@@ -24,6 +24,8 @@ LEAST_RULE: Final = 3
 """Characters of a rule: a single dash is how some write that a cell is empty."""
 _RULE_BEGINS: Final = frozenset("-=:+_|")
 _RULE: Final = re.compile(r"[-=:+_|]*(?:--|==|__)[-=:+_|]*")
+_ALIGNED: Final = re.compile(r":-+:?|-+:")
+"""A column of a Markdown table with its alignment, however short."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +144,9 @@ def is_rule(cells: Sequence[str]) -> bool:
     if first[:1] not in _RULE_BEGINS:
         return False
     filled = [cell.strip() for cell in cells if cell and not cell.isspace()]
-    return bool(filled) and all(len(cell) >= LEAST_RULE and _RULE.fullmatch(cell) for cell in filled)
+    return bool(filled) and all(
+        (len(cell) >= LEAST_RULE and _RULE.fullmatch(cell)) or _ALIGNED.fullmatch(cell) for cell in filled
+    )
 
 
 def _seen(resolved: Columns, rows: Sequence[Sequence[str]]) -> frozenset[tuple[str, str]]:

@@ -269,6 +269,7 @@ def test_rows_with_another_separator_are_read_when_they_are_whole_then(other: st
     "text",
     [
         "| Serial | Make | Model |\n|:---|---:|:--:|\n| 5CD1 | HP | X |\n",
+        "| Serial | Make | Model |\n|:-|-:|:-:|\n| 5CD1 | HP | X |\n",
         "Serial | Make | Model\n--- | --- | ---\n5CD1 | HP | X\n",
         "+------+----+\n|Serial|Make|Model|\n+------+----+\n|5CD1|HP|X|\n+------+----+\n",
         "Serial,Make,Model\n------,----,-----\n5CD1,HP,X\n",
