@@ -36,6 +36,9 @@ COPY alembic.ini alembic.ini
 RUN python -m compileall -q --invalidation-mode unchecked-hash app workers migrations \
  && printf '#!/opt/registrar/bin/python\nimport sys\nfrom app.cli import main\nsys.exit(main())\n' > /opt/registrar/bin/registrar \
  && chmod 755 /opt/registrar/bin/registrar
+# For a volume on which workers keep big files while they read them (REGISTRAR_SPOOL_DIR, as in
+# deploy/compose.yaml): a new volume takes over the directory's owner.
+RUN install --directory --owner=10001 --group=10001 --mode=0700 /var/spool/registrar
 ENV REGISTRAR_ENVIRONMENT=production REGISTRAR_API_HOST=0.0.0.0 REGISTRAR_API_PORT=8000
 USER 10001:10001
 EXPOSE 8000

@@ -22,6 +22,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from app import metrics
 from app.domain import budget as policy_of
 from app.domain.budget import Budget, BudgetPolicy, Outcome, Pause, Permit, Standing, Why
 from app.domain.upstream import HeldBack, OutcomeUnknown, Said, Throttled, Unreachable, UpstreamFailure
@@ -76,11 +77,14 @@ class _Contended(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """Budgets as they are at `now`, by connection. `shared`: false while Redis does not answer."""
+    """Budgets as they are at `now`, by connection, and the policy they are read by. `shared`: false while
+    Redis does not answer, which this process has noticed `away_for` ago."""
 
     now: datetime
     shared: bool
     budgets: Mapping[UUID, Budget]
+    policy: BudgetPolicy
+    away_for: timedelta = timedelta()
 
 
 def policy_for(settings: Settings) -> BudgetPolicy:
@@ -157,7 +161,8 @@ class Budgets:
                     self._lose(error)
                     shared = False
             found[connection_id] = self._own_of(connection_id, now)
-        return Seen(now, shared, found)
+        policy = self.policy if shared else self.policy.alone()
+        return Seen(now, shared, found, policy, timedelta(seconds=0 if shared else self._outage.seconds))
 
     async def _change_shared(self, connection_id: UUID, clock: Clock, decide: Decide[Decided]) -> Decided:
         held, now, guessed = await self._held(connection_id, clock)
@@ -312,8 +317,10 @@ class ConnectionGate:
         if outcome is Outcome.THROTTLED:
             log.warning("connection_throttled", connection_id=connection, rate=round(after.rate, 3))
         if after.opened > before.opened:
+            metrics.breaker_changed(opened=True)
             log.warning("breaker_opened", connection_id=connection, failures=after.failures)
         elif before.opened and not after.opened:
+            metrics.breaker_changed(opened=False)
             log.info("breaker_closed", connection_id=connection)
 
 

@@ -15,7 +15,7 @@ FILE_ENDING: Final = "_FILE"
 LARGEST_SECRET: Final = 64 * 1024
 """Bytes of a secret's file at most: a wrong path may lead to anything."""
 
-COMMAND_LINE_NAMES: Final = frozenset({"REGISTRAR_API_KEY", "REGISTRAR_API_URL"})
+COMMAND_LINE_NAMES: Final = frozenset({"REGISTRAR_API_KEY", "REGISTRAR_API_URL", "REGISTRAR_PROFILE"})
 """Read by the command line alone. A test compares them with its options."""
 
 _SERVICE_LINK: Final = re.compile(

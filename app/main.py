@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from starlette_compress import CompressMiddleware, add_compress_type
 
 from app import __version__, telemetry
 from app.api import (
@@ -13,15 +14,19 @@ from app.api import (
     documentation,
     imports,
     limits,
+    metrics,
+    naming,
     orders,
     portal,
     problems,
     schema,
+    status,
     vendor_profiles,
     webhooks,
 )
+from app.api.conditional import ConditionalGet
 from app.api.lifespan import StartupFailure, delayed_stop
-from app.api.middleware import BodyLimit, HeadLikeGet, RequestContext
+from app.api.middleware import BodyCoding, BodyLimit, HeadLikeGet, RequestContext, VerbPaths
 from app.embedded import EmbeddedUnavailable
 from app.runtime import Runtime, settle_memory
 from app.secrets import SecretError
@@ -32,6 +37,8 @@ log = logger("api")
 
 MULTIPART_SLACK = 64 * 1024
 """Bytes of a form beside the file in it."""
+COMPRESSED_FROM = 1024
+"""Bytes of an answer; smaller ones fit into one packet anyway."""
 
 TAGS = [
     {"name": "Orders", "description": "Devices to register, as you order them."},
@@ -80,6 +87,7 @@ def build(settings: Settings | None = None) -> FastAPI:
         openapi_url="/openapi.json",
         docs_url=None,  # documentation.install serves it
         separate_input_output_schemas=False,
+        generate_unique_id_function=naming.operation_id,
         # A redirect would carry a key to wherever the Host header says.
         redirect_slashes=False,
     )
@@ -95,15 +103,27 @@ def build(settings: Settings | None = None) -> FastAPI:
         connections.router,
         webhooks.router,
         limits.router,
+        status.router,
     ):
         app.include_router(router)
     webhooks.document(app)
     problems.install(app)
     schema.install(app)
     documentation.install(app)
+    metrics.install(app, settings.metrics_allowed_networks)
     # A form has a little around its file; the file itself is measured again.
-    larger = {str(app.url_path_for("create_import")): settings.max_import_bytes + MULTIPART_SLACK}
+    uploads = str(app.url_path_for("create_import"))
+    larger = {uploads: settings.max_import_bytes + MULTIPART_SLACK}
+    app.add_middleware(VerbPaths, known=problems.methods_of_verb)
+    app.add_middleware(BodyCoding, decoding=frozenset({uploads}))
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, larger=larger)
+    app.add_middleware(ConditionalGet)
+    # BREACH needs a secret beside what the attacker has chosen, in answers to many calls of a browser
+    # that adds the credentials by itself. Here keys are in a header that no browser adds, and a
+    # secret is shown once, in the answer to a POST of the key's owner.
+    for kind in ("text/csv", problems.MEDIA_TYPE):
+        add_compress_type(kind)
+    app.add_middleware(CompressMiddleware, minimum_size=COMPRESSED_FROM)
     app.add_middleware(HeadLikeGet)
     app.add_middleware(RequestContext)
     app.add_middleware(StartupFailure)

@@ -18,6 +18,7 @@ import ssl
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -113,14 +114,37 @@ class SystemResolver:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
-class _ClosingStream(httpcore.AsyncNetworkStream):
-    """A connection that is closed when its TLS handshake is cancelled: httpcore closes it only on errors,
-    so a receiver that stalls the handshake until our deadline would leave us a socket each time."""
+@dataclass(slots=True)
+class _Wire:
+    """What has happened to the connection of one exchange."""
+
+    is_fresh: bool = False
+    """It was made for this exchange; otherwise it was kept from one before."""
+    has_answered: bool = False
+    """At least one byte has come."""
+
+
+_WIRE: ContextVar[_Wire | None] = ContextVar("wire", default=None)
+"""That of the exchange that runs in this task: the pool lets nobody ask it for its connection."""
+
+
+class _WatchedStream(httpcore.AsyncNetworkStream):
+    """A connection that notes the first byte of an answer, and is closed when its TLS handshake is cancelled.
+
+    httpcore closes it only on errors, so a receiver that stalls the handshake until our deadline would leave
+    us a socket each time.
+    """
 
     def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
         self._stream = stream
-        self.read, self.write = stream.read, stream.write  # type: ignore[method-assign]
+        self.write = stream.write  # type: ignore[method-assign]
         self.aclose, self.get_extra_info = stream.aclose, stream.get_extra_info  # type: ignore[method-assign]
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        data = await self._stream.read(max_bytes, timeout)
+        if data and (wire := _WIRE.get()) is not None:
+            wire.has_answered = True
+        return data
 
     async def start_tls(
         self,
@@ -129,7 +153,7 @@ class _ClosingStream(httpcore.AsyncNetworkStream):
         timeout: float | None = None,
     ) -> httpcore.AsyncNetworkStream:
         try:
-            return await self._stream.start_tls(ssl_context, server_hostname, timeout)
+            return _WatchedStream(await self._stream.start_tls(ssl_context, server_hostname, timeout))
         except asyncio.CancelledError:
             await self._stream.aclose()
             raise
@@ -151,6 +175,8 @@ class _GuardedNetwork(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
+        if (wire := _WIRE.get()) is not None:
+            wire.is_fresh = True
         addresses = (await self._checked(host, port))[:_MAX_ADDRESSES]
         for address in addresses[:-1]:
             try:
@@ -168,7 +194,7 @@ class _GuardedNetwork(httpcore.AsyncNetworkBackend):
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None,
     ) -> httpcore.AsyncNetworkStream:
         plain = await self._plain.connect_tcp(address, port, timeout, local_address, socket_options)
-        return _ClosingStream(plain)
+        return _WatchedStream(plain)
 
     async def _checked(self, host: str, port: int) -> list[str]:
         addresses = [ip_address(found) for found in await self._resolve(host, port)]
@@ -198,6 +224,7 @@ class Outbound:
     def __init__(
         self,
         pool: httpcore.AsyncConnectionPool,
+        unkept: httpcore.AsyncConnectionPool,
         resolver: SystemResolver | None,
         *,
         timeout: float,
@@ -206,6 +233,7 @@ class Outbound:
         max_response_bytes: int,
     ) -> None:
         self._pool = pool
+        self._unkept = unkept
         self._resolver = resolver
         self._timeout = timeout
         self._allowed = allowed_networks
@@ -241,17 +269,22 @@ class Outbound:
         resolver = None
         if resolve is None:
             resolve = resolver = SystemResolver()
-        pool = httpcore.AsyncConnectionPool(
-            ssl_context=trust,
-            # Unbounded, since callers bound their concurrency; a bound here would let one receiver's slow
-            # endpoints use up the pool, and then the deadlines, of everybody else's.
-            max_connections=None,
-            max_keepalive_connections=20,
-            keepalive_expiry=_KEEPALIVE_EXPIRY,
-            network_backend=_GuardedNetwork(resolve, networks),
+        guarded = _GuardedNetwork(resolve, networks)
+        pool, unkept = (
+            httpcore.AsyncConnectionPool(
+                ssl_context=trust,
+                # Unbounded, since callers bound their concurrency; a bound here would let one receiver's slow
+                # endpoints use up the pool, and then the deadlines, of everybody else's.
+                max_connections=None,
+                max_keepalive_connections=kept,
+                keepalive_expiry=_KEEPALIVE_EXPIRY,
+                network_backend=guarded,
+            )
+            for kept in (20, 0)
         )
         return cls(
             pool,
+            unkept,
             resolver,
             timeout=timeout,
             allowed_networks=networks,
@@ -262,6 +295,7 @@ class Outbound:
     async def close(self) -> None:
         """Close idle connections and the resolver's threads."""
         await self._pool.aclose()
+        await self._unkept.aclose()
         if self._resolver is not None:
             self._resolver.close()
 
@@ -271,6 +305,10 @@ class Outbound:
 
     async def post(self, url: str, *, content: bytes, headers: Mapping[str, str]) -> Outcome:
         """Send `content` once. Network failures are outcomes; only a programming error raises.
+
+        A kept connection that ends without a byte is no answer: most often the receiver closed it while we
+        were writing. Then it is sent once more, on a fresh connection and within the same deadline. The
+        receiver may have read the first one; it drops what has a `webhook-id` that it knows.
 
         A status decides the outcome even when the body behind it stalls, breaks off or has no end: the
         receiver has answered, and sending again would only give it the same event twice.
@@ -285,7 +323,7 @@ class Outbound:
         try:
             target = _parse(url, self._allowed, self._allow_http)
             async with asyncio.timeout(self._timeout) as limit:
-                await self._exchange(target, content, headers, reply, limit)
+                await self._exchange_twice(target, content, headers, reply, limit)
         except (
             httpcore.TimeoutException,
             httpcore.NetworkError,
@@ -305,7 +343,7 @@ class Outbound:
             duration_ms=round((time.monotonic() - started) * 1000),
         )
 
-    async def _exchange(
+    async def _exchange_twice(
         self,
         target: httpx.URL,
         content: bytes,
@@ -313,7 +351,28 @@ class Outbound:
         reply: _Reply,
         limit: asyncio.Timeout,
     ) -> None:
-        exchange = self._pool.stream(
+        wire = _Wire()
+        token = _WIRE.set(wire)
+        try:
+            await self._exchange(self._pool, target, content, headers, reply, limit)
+        except (httpcore.NetworkError, httpcore.RemoteProtocolError):
+            if wire.is_fresh or wire.has_answered:
+                raise
+            # Of several kept connections all may be dead: one that was never kept is taken.
+            await self._exchange(self._unkept, target, content, headers, reply, limit)
+        finally:
+            _WIRE.reset(token)
+
+    async def _exchange(
+        self,
+        pool: httpcore.AsyncConnectionPool,
+        target: httpx.URL,
+        content: bytes,
+        headers: Mapping[str, str],
+        reply: _Reply,
+        limit: asyncio.Timeout,
+    ) -> None:
+        exchange = pool.stream(
             "POST",
             httpcore.URL(
                 scheme=target.raw_scheme, host=target.raw_host, port=target.port, target=target.raw_path

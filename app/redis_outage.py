@@ -22,6 +22,7 @@ class Outage:
 
     is_on: bool = False
     _pause_until: float = 0.0
+    _began: float = 0.0
 
     @property
     def is_pausing(self) -> bool:
@@ -31,7 +32,14 @@ class Outage:
         """Redis has failed, or is being tried again by one for all: a pause. Whether that is news."""
         self._pause_until = time.monotonic() + PAUSE
         is_news, self.is_on = not self.is_on, True
+        if is_news:
+            self._began = time.monotonic()
         return is_news
+
+    @property
+    def seconds(self) -> float:
+        """For how long it has been on."""
+        return time.monotonic() - self._began if self.is_on else 0.0
 
     def end(self) -> bool:
         """Redis has answered. Whether that is news."""

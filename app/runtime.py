@@ -17,7 +17,7 @@ from datetime import datetime
 from enum import Enum
 from ipaddress import ip_network
 from random import Random
-from typing import Self
+from typing import NamedTuple, Self
 from uuid import UUID, uuid4
 
 from anyio import to_thread
@@ -66,6 +66,8 @@ class Tx:
 
     session: AsyncConnection
     wake_ups: list[WakeUp] = field(default_factory=list)
+    committed: list[Callable[[], None]] = field(default_factory=list)
+    """Called after the commit: what is counted must have happened."""
 
     def wake(self, kind: WakeKind, *, lanes: int = 1, at: datetime | None = None) -> None:
         for index, known in enumerate(self.wake_ups):
@@ -75,14 +77,25 @@ class Tx:
         self.wake_ups.append(WakeUp(kind, lanes, at))
 
 
+class TokenSlot(NamedTuple):
+    """Whose token it is: one of another tenant or app is not the connection's any more."""
+
+    connection_id: UUID
+    kind: TokenKind
+    tenant_id: UUID
+    client_id: str
+
+
 @dataclass
 class TokenCache:
-    """Access tokens of this process, by connection and kind. Never written anywhere."""
+    """Access tokens of this process. Never written anywhere."""
 
-    tokens: dict[tuple[UUID, TokenKind], tuple[str, datetime]] = field(default_factory=dict)
-    locks: defaultdict[tuple[UUID, TokenKind], asyncio.Lock] = field(
-        default_factory=lambda: defaultdict(asyncio.Lock)
-    )
+    tokens: dict[TokenSlot, tuple[str, datetime]] = field(default_factory=dict)
+    locks: defaultdict[TokenSlot, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
+
+    def forget(self, connection_id: UUID) -> None:
+        for slot in [slot for slot in self.tokens if slot.connection_id == connection_id]:
+            del self.tokens[slot]
 
 
 @dataclass
@@ -134,6 +147,7 @@ class Runtime:
                 timeout=settings.webhook_timeout_s,
                 allowed_networks=[ip_network(network) for network in settings.webhook_allowed_networks],
                 allow_http=settings.webhook_allow_http,
+                ca_file=settings.webhook_ca_file,
             )
             stack.push_async_callback(outbound.close)
             platforms = discover()
@@ -190,6 +204,8 @@ class Runtime:
                 await self.clock.read(session)
             tx = Tx(session)
             yield tx
+        for tell in tx.committed:
+            tell()
         if tx.wake_ups:
             await self.queue.send(tx.wake_ups, self.now())
 

@@ -8,6 +8,7 @@ with the reason.
 import base64
 import binascii
 import os
+import ssl
 import tempfile
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
@@ -88,6 +89,12 @@ class Settings(BaseSettings):
     data_dir: Path = Field(
         Path("data"),
         description="Directory of the embedded databases and of the generated secret key.",
+    )
+    spool_dir: Path | None = Field(
+        None,
+        description="Directory on a disk for what is too big for memory while a file is read: a workbook, "
+        "and the texts in it. Empty: `spool` in the data directory with the embedded PostgreSQL, else the "
+        "system's directory for temporary files (TMPDIR). deploy/compose.yaml has a volume for it.",
     )
     durable: bool = Field(
         True, description="Whether the embedded PostgreSQL waits for the disk. Only tests say no."
@@ -170,6 +177,19 @@ class Settings(BaseSettings):
         gt=0,
         description="Seconds after which an unfinished job is looked up in the device listing instead.",
     )
+    max_batch_devices: int = Field(
+        1000,
+        ge=1,
+        le=1000,
+        description="Devices in one call (and in one portal file) at most, where the platform does not take "
+        "fewer. Microsoft documents no limit for a call; its portal's file is limited to 500 devices.",
+    )
+    job_appears_s: float = Field(
+        600,
+        ge=0,
+        description="Seconds after an accepted upload in which a 404 for its job means: not yet. Microsoft "
+        "documents no time; its sample of a whole job takes ten minutes.",
+    )
     max_submissions: int = Field(
         8,
         ge=1,
@@ -220,6 +240,15 @@ class Settings(BaseSettings):
         le=LONGEST_DAYS,
         description="Days until an import expires: its rows are deleted, its orders stay.",
     )
+    metrics_allowed_networks: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("127.0.0.0/8", "::1/128"),
+        description="Networks that may read `/metrics` at the API's port without a key, as CIDR separated by "
+        "commas. A call that came through a proxy is refused. Empty: nobody may.",
+    )
+    worker_metrics_port: int | None = Field(
+        None, ge=1, le=65535, description="Port of a worker's `/metrics`. Empty: it has none."
+    )
+    worker_metrics_host: str = Field("127.0.0.1", description="Address of a worker's `/metrics`.")
     worker_alive_file: Path | None = Field(
         None,
         description="File that a worker touches with every sign of life, for `registrar worker --probe`. "
@@ -267,6 +296,11 @@ class Settings(BaseSettings):
         description="Private networks webhooks may go to, as CIDR separated by commas: "
         "for receivers on the premises.",
     )
+    webhook_ca_file: Path | None = Field(
+        None,
+        description="PEM file of certificate authorities that webhooks trust besides the public ones: "
+        "a company's own.",
+    )
 
     @classmethod
     def settings_customise_sources(
@@ -281,7 +315,7 @@ class Settings(BaseSettings):
         values = given(os.environ, cls.model_fields, SECRET_SETTINGS)
         return init_settings, InitSettingsSource(settings_cls, init_kwargs=dict(values))
 
-    @field_validator("secret_keys", "webhook_allowed_networks", mode="before")
+    @field_validator("secret_keys", "webhook_allowed_networks", "metrics_allowed_networks", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return (
@@ -296,7 +330,10 @@ class Settings(BaseSettings):
         "redis_url",
         "public_url",
         "shutdown_pause_s",
+        "spool_dir",
+        "webhook_ca_file",
         "worker_alive_file",
+        "worker_metrics_port",
         mode="before",
     )
     @classmethod
@@ -342,11 +379,25 @@ class Settings(BaseSettings):
                 )
         return value
 
-    @field_validator("webhook_allowed_networks")
+    @field_validator("webhook_allowed_networks", "metrics_allowed_networks")
     @classmethod
     def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for network in value:
             ip_network(network)
+        return value
+
+    @field_validator("webhook_ca_file")
+    @classmethod
+    def _authorities(cls, value: Path | None) -> Path | None:
+        if value is None:
+            return None
+        trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        try:
+            trust.load_verify_locations(cafile=value)
+        except ssl.SSLError:
+            raise ValueError(f"{value} is no PEM file of certificates") from None
+        except OSError as error:
+            raise ValueError(f"{value} cannot be read: {error.strerror}") from None
         return value
 
     @field_validator("partner_center_url", "login_url", "graph_url")
@@ -431,6 +482,13 @@ class Settings(BaseSettings):
     @property
     def alive_file(self) -> Path:
         return self.worker_alive_file or Path(tempfile.gettempdir()) / "registrar-worker.alive"
+
+    @property
+    def spool(self) -> Path | None:
+        """Where big files wait while they are read; None: where the system has temporary files."""
+        if self.spool_dir is not None:
+            return self.spool_dir
+        return self.data_dir / "spool" if self.database_url is None else None
 
     @property
     def lease(self) -> timedelta:

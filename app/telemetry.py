@@ -42,8 +42,15 @@ def configure(*, level: str, as_json: bool, process: str) -> None:
 
     `level` is DEBUG, INFO, WARNING or ERROR. `as_json` is for machines; otherwise lines are for people.
     """
+
+    def name_process(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        """Not by a context variable: what a signal calls runs in whatever context was interrupted."""
+        event.setdefault("process", process)
+        return event
+
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
+        name_process,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -76,7 +83,6 @@ def configure(*, level: str, as_json: bool, process: str) -> None:
         logging.getLogger(name).propagate = True
     for name in ("httpx", "httpcore", "arq.worker", "uvicorn.access", "msal"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    structlog.contextvars.bind_contextvars(process=process)
 
 
 def _name_server_lines(

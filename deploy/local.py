@@ -156,10 +156,8 @@ def _welcome(stack: Stack, key: str | None, scene: Scene | None) -> str:
     if stack.simulator_url is not None:
         rows.append(("Simulator", f"{stack.simulator_url}  (in place of Microsoft; see simulator/README.md)"))
     rows += [("Data", _shown(stack.data_dir)), ("Logs", _shown(stack.logs))]
-    if key is not None:
-        rows.append(("API key", f"{key}  (shown this once)"))
     rows.append(("More keys", f"{_command(stack)} api-key create --partner NAME --name NAME"))
-    parts = ["\nRegistrar is running. Ctrl-C stops it.\n", *_aligned(rows)]
+    parts = ["\nRegistrar is running. Ctrl-C stops it.\n", *_aligned(rows), *_exports(stack, key)]
     if scene is not None:
         rows = [
             ("Partner", f"{scene.partner_tenant}  (credentials: {_shown(stack.data_dir / SCENE_FILE)})"),
@@ -171,6 +169,15 @@ def _welcome(stack: Stack, key: str | None, scene: Scene | None) -> str:
             parts += ["\nYour first order, ready to paste into another terminal:\n"]
             parts += [first_order(stack.api_url, key, scene)]
     return "\n".join(parts) + "\n"
+
+
+def _exports(stack: Stack, key: str | None) -> list[str]:
+    """What `registrar` commands in another terminal need, ready to paste."""
+    if key is None:
+        words = "\nFor commands in another terminal (with the API key that you were shown at first):\n"
+        return [words, f"export REGISTRAR_API_URL={stack.api_url}", "# export REGISTRAR_API_KEY=rk_..."]
+    words = "\nFor commands in another terminal, ready to paste; the API key is shown this once:\n"
+    return [words, f"export REGISTRAR_API_URL={stack.api_url}", f"export REGISTRAR_API_KEY={key}"]
 
 
 def _aligned(rows: Iterable[tuple[str, str]]) -> list[str]:

@@ -209,6 +209,8 @@ class Stack:
             "REGISTRAR_API_HOST": HOST,
             "REGISTRAR_API_PORT": str(port),
         }
+        # The processes are told of a database, so they do not see that it is embedded.
+        self.environment.setdefault("REGISTRAR_SPOOL_DIR", str(self.data_dir / "spool"))
         self.settings = load(self.environment)
 
     def _start_databases(self, durable: bool) -> None:

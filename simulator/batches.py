@@ -82,9 +82,14 @@ def _refuse_items(state: State, call: Call, items: object) -> Answer | None:
     if not items:
         return problem(400, INVALID_INPUT, "The list of devices is empty.")
     if len(items) > state.switches.max_devices_per_call:
+        if state.switches.max_devices_refusal == "too_large":
+            return Answer(413, b"<html>Request Entity Too Large</html>", {"content-type": "text/html"})
         return problem(
             400, INVALID_INPUT, f"More than {state.switches.max_devices_per_call} devices in one call."
         )
+    unwanted = set(state.switches.refuse_calls_with)
+    if unwanted and any(unwanted & set(folded(item).values()) for item in items if isinstance(item, dict)):
+        return problem(400, INVALID_INPUT, "The request is invalid.")
     if has_empty_policies(items):
         return problem(500, 800003, "Sequence contains no matching element")
     return None
@@ -130,8 +135,11 @@ def _inject_errors(state: State, call: Call, rows: list[Row]) -> None:
 
 
 def list_batches(state: State, call: Call, claims: Claims) -> Answer:
+    shown_from = state.clock.now() - state.switches.new_batch_listed_after_s
     items = [
-        _batch_view(state, call, batch) for batch in state.jobs.batches(claims.partner, call.customer or "")
+        _batch_view(state, call, batch)
+        for batch in state.jobs.batches(claims.partner, call.customer or "")
+        if batch.created <= shown_from
     ]
     return json_answer({"totalCount": len(items), "items": items, "attributes": {"objectType": "Collection"}})
 
@@ -224,6 +232,7 @@ def status(state: State, call: Call, claims: Claims) -> Answer:
         job is None
         or job.batch.partner != claims.partner
         or job.batch.customer != call.customer
+        or now < job.accepted + state.switches.status_missing_s
         or (keep and job.results is not None and now > job.finishes + keep)
     ):
         return problem(404, NOT_FOUND, "Batch job not found.")

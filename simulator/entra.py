@@ -24,6 +24,12 @@ ERRORS: dict[int, tuple[int, str, str]] = {
         "Due to a configuration change made by your administrator, or because you moved to a new location, "
         "you must use multi-factor authentication to access the resource.",
     ),
+    50079: (
+        400,
+        "invalid_grant",
+        "Due to a configuration change made by your administrator, the user must enroll in multi-factor "
+        "authentication to access the resource.",
+    ),
     50173: (
         400,
         "invalid_grant",
@@ -36,6 +42,11 @@ ERRORS: dict[int, tuple[int, str, str]] = {
         "invalid_grant",
         "The user or administrator has not consented to use the application. Send an interactive "
         "authorization request for this user and resource.",
+    ),
+    70043: (
+        400,
+        "invalid_grant",
+        "The refresh token has expired or is invalid due to sign-in frequency checks by Conditional Access.",
     ),
     70003: (400, "unsupported_grant_type", "The app requested an unsupported grant type."),
     90002: (400, "invalid_request", "Tenant not found. Check to make sure you have the correct tenant ID."),
@@ -58,7 +69,13 @@ ERRORS: dict[int, tuple[int, str, str]] = {
     7000222: (401, "invalid_client", "The provided client secret keys are expired."),
     9002313: (400, "invalid_grant", "Invalid request. Request is malformed or invalid."),
 }
-SUBERRORS = {50076: "basic_action", 65001: "consent_required", 53003: "message_only"}
+SUBERRORS = {
+    50076: "basic_action",
+    50079: "basic_action",
+    70043: "token_expired",
+    65001: "consent_required",
+    53003: "message_only",
+}
 
 
 class Refused(Exception):
@@ -69,7 +86,14 @@ class Refused(Exception):
         self.code = code
 
 
-def refusal(state: State, code: int) -> Answer:
+def refusal(
+    state: State,
+    code: int,
+    *,
+    error_instead: str | None = None,
+    suberror: str | None = None,
+    numbers: str = "both",
+) -> Answer:
     """Entra's error body for one AADSTS code; an unlisted code becomes invalid_grant."""
     status, error, text = ERRORS.get(code, (400, "invalid_grant", "The request was refused."))
     when = datetime.fromtimestamp(state.clock.now(), UTC).strftime("%Y-%m-%d %H:%M:%SZ")
@@ -85,8 +109,14 @@ def refusal(state: State, code: int) -> Answer:
         "correlation_id": correlation,
         "error_uri": f"{LOGIN}/error?code={code}",
     }
-    if code in SUBERRORS:
-        body["suberror"] = SUBERRORS[code]
+    if suberror is not None or code in SUBERRORS:
+        body["suberror"] = suberror or SUBERRORS[code]
+    if error_instead is not None:
+        body["error"] = error_instead
+    if numbers != "both":
+        del body["error_codes"]
+    if numbers == "none":
+        body["error_description"] = text
     return json_answer(body, status, {"cache-control": "no-store, no-cache"})
 
 

@@ -165,7 +165,13 @@ async def _disturb(state: State, call: Call, rule: Rule) -> Answer | None:
         case "expired_token":
             return partner_center.unauthorized()
         case "entra":
-            return entra.refusal(state, rule.aadsts)
+            return entra.refusal(
+                state,
+                rule.aadsts,
+                error_instead=rule.error,
+                suberror=rule.suberror,
+                numbers=rule.numbers,
+            )
         case "no_location" | "shuffle" | "never_finish" | "device_error":
             raise AssertionError("a shaping rule does not disturb")
     return None

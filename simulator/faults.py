@@ -63,6 +63,9 @@ class Rule(BaseModel):
     then: Literal["answer", "drop"] = "answer"
     retry_after: Annotated[int, Field(ge=0)] = 1
     aadsts: int = 50076
+    error: str | None = None
+    suberror: str | None = None
+    numbers: Literal["both", "text", "none"] = "both"
     serials: list[str] = []
     product_keys: list[str] = []
     positions: list[int] = []

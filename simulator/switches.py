@@ -35,8 +35,15 @@ class Switches:
         ),
     ] = "header"
     max_devices_per_call: Annotated[
-        int, Field(ge=1), _about("More devices than this in one call are refused with 400")
+        int, Field(ge=1), _about("More devices than this in one call are refused")
     ] = 1000
+    max_devices_refusal: Annotated[
+        Literal["bad_request", "too_large"],
+        _about("Such a call is refused with 400, or as a gateway does with 413 and no JSON"),
+    ] = "bad_request"
+    refuse_calls_with: Annotated[
+        tuple[str, ...], _about("Serial numbers and PKIDs for which the whole call is refused with 400")
+    ] = ()
     app_only_create: Annotated[
         bool, _about("Creating a batch with an app-only token is allowed (else 403 with 900329)")
     ] = False
@@ -48,6 +55,11 @@ class Switches:
         Literal["not_found", "create", "bad_request"],
         _about("Appending to a batch that does not exist: 404, or it is made, or 400"),
     ] = "not_found"
+    new_batch_listed_after_s: Annotated[
+        float,
+        Field(ge=0),
+        _about("How long the list of batches does not show a new batch, which is there all the same"),
+    ] = 0
     batch_ids_ignore_case: Annotated[bool, _about("'Sales' and 'SALES' are one batch")] = True
     request_id_dedup: Annotated[
         bool, _about("The same MS-RequestId on the same method and path gives the first result again")
@@ -88,6 +100,9 @@ class Switches:
         Literal["omit", "null", "empty"],
         _about("errorCode and errorDescription of a device without error: absent, null, or empty text"),
     ] = "omit"
+    status_missing_s: Annotated[
+        float, Field(ge=0), _about("How long after the 202 a job's status answers 404")
+    ] = 0
     tracking_retention_s: Annotated[
         int, Field(ge=0), _about("A finished job's status answers 404 after this time; 0 keeps it")
     ] = 0

@@ -6,14 +6,14 @@ the process, a job id swallows wake-ups) is made up for by the rows and the swee
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, cast
 
 import uvloop
 from arq import func
 from arq.typing import StartupShutdown, WorkerCoroutine
 
-from app import telemetry
+from app import metrics, telemetry
 from app.db.engine import OUTAGES
 from app.embedded import EmbeddedUnavailable
 from app.queue import QUEUE_NAME, WakeKind, WakeUp, deserialize, redis_settings, serialize
@@ -206,7 +206,28 @@ def build(settings: Settings) -> PromptWorker:
     return worker
 
 
+@contextlib.contextmanager
+def _showing_metrics(settings: Settings) -> Iterator[None]:
+    """A worker has no port but this one, if it is asked for. A port that is taken ends no worker."""
+    end = None
+    if settings.worker_metrics_port is not None:
+        try:
+            end = metrics.serve(settings.worker_metrics_host, settings.worker_metrics_port)
+        except OSError as error:
+            log.error("metrics_not_served", port=settings.worker_metrics_port, reason=error.strerror)
+    try:
+        yield
+    finally:
+        if end is not None:
+            end()
+
+
 async def run(settings: Settings) -> None:
+    with _showing_metrics(settings):
+        await _run(settings)
+
+
+async def _run(settings: Settings) -> None:
     async with showing_life(settings.alive_file, settings.heartbeat_s), databases(settings) as complete:
         worker = build(complete)
         try:

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 
 from app.api.models import (
     CodeOut,
@@ -14,12 +14,13 @@ from app.api.models import (
     Readiness,
 )
 from app.api.requests import AnyCaller, RuntimeOf
-from app.domain.catalogue import CATALOGUE
+from app.domain.catalogue import CATALOGUE, Code
+from app.domain.errors import NotFound
 from app.services import health
 from app.services.identities import Scope
 
 router = APIRouter()
-open_router = APIRouter(tags=["Service"])
+open_router = APIRouter()
 """Routes without authentication."""
 
 
@@ -45,21 +46,29 @@ async def list_platforms(runtime: RuntimeOf, caller: AnyCaller) -> Platforms:
     )
 
 
-@router.get("/v1/error-codes", tags=["Catalogues"])
-async def list_error_codes(caller: AnyCaller) -> Codes:
-    """Everything Registrar can say is wrong, with what to do about it. Codes never change meaning."""
-    return Codes(
-        items=[
-            CodeOut(
-                code=entry.code,
-                category=entry.category,
-                severity=entry.severity,
-                advice=entry.advice,
-                title=entry.title,
-                remedy=entry.remedy,
-            )
-            for entry in CATALOGUE.values()
-        ]
+@open_router.get("/v1/error-codes", tags=["Catalogues"])
+async def list_error_codes() -> Codes:
+    """Everything Registrar can say is wrong, with what to do about it. Codes never change their meaning."""
+    return Codes(items=[_code(entry) for entry in CATALOGUE.values()])
+
+
+@open_router.get("/v1/error-codes/{code}", tags=["Catalogues"])
+async def get_error_code(code: Annotated[str, Path(max_length=100)]) -> CodeOut:
+    """One code, with what to do about it. The `type` of every problem leads here."""
+    entry = CATALOGUE.get(code)
+    if entry is None:
+        raise NotFound("not_found", "There is no such error code.")
+    return _code(entry)
+
+
+def _code(entry: Code) -> CodeOut:
+    return CodeOut(
+        code=entry.code,
+        category=entry.category,
+        severity=entry.severity,
+        advice=entry.advice,
+        title=entry.title,
+        remedy=entry.remedy,
     )
 
 
@@ -74,7 +83,7 @@ async def show_me(caller: AnyCaller) -> Me:
     )
 
 
-@open_router.get("/healthz")
+@open_router.get("/healthz", tags=["Service"])
 async def show_health() -> Health:
     """Whether the process answers. Says nothing about what it depends on."""
     return Health()
@@ -82,6 +91,7 @@ async def show_health() -> Health:
 
 @open_router.get(
     "/readyz",
+    tags=["Service"],
     response_model_exclude_none=True,
     responses={503: {"model": Readiness, "description": "Something is missing."}},
 )

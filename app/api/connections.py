@@ -79,7 +79,8 @@ async def get_connection(runtime: RuntimeOf, caller: ReadsConnections, connectio
 async def update_connection(
     request: Request, runtime: RuntimeOf, caller: WritesConnections, connection_id: UUID
 ) -> ConnectionOut:
-    """Changes what is given; new credentials end a trouble."""
+    """Changes what is given; new credentials end a trouble. Another `client_id` or `entra_tenant_id` needs
+    its credentials in the same call, and tokens of the old one are not used any more."""
     given, _ = await read(request, ConnectionPatch)
     plain: dict[str, Any] = {
         name: getattr(given, name)
@@ -91,6 +92,8 @@ async def update_connection(
         caller.partner_id,
         connection_id,
         plain=plain,
+        entra_tenant_id=given.entra_tenant_id,
+        client_id=given.client_id,
         client_secret=given.client_secret,
         refresh_token=given.refresh_token,
     )

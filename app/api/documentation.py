@@ -1,31 +1,86 @@
-"""`/docs`: the API's documentation for people, with or without the Internet.
+"""`/docs` and `/`: the API's documentation for people. Everything comes from this process.
 
-The interactive page loads Swagger UI from a public network, which servers and their operators often
-can not reach. So the page holds a plain list of all operations, made from the OpenAPI document;
-Swagger UI takes its place once it has loaded.
+Servers and their operators often cannot reach the Internet, so Swagger UI's files are served from the
+package that carries them, and the page's policy forbids the browser every other host. The page holds a plain
+list of all operations besides, made from the OpenAPI document; Swagger UI takes its place once it has loaded.
 """
 
+from functools import cache
 from html import escape
+from importlib.resources import files
 from typing import Any
 
 from fastapi import FastAPI, Request
-from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, JSONResponse, Response
 
-_PLACE = '<div id="swagger-ui">'
 _VERBS = ("get", "post", "put", "patch", "delete")
+_FILES = {
+    "swagger-ui-bundle.js": "text/javascript",
+    "swagger-ui.css": "text/css",
+    "favicon-32x32.png": "image/png",
+}
+"""What of the package is served, and as what."""
 _WORDS = (
-    "<p>The interactive documentation comes from cdn.jsdelivr.net and has not loaded. Everything is in "
-    '<a href="/openapi.json">/openapi.json</a>, which any OpenAPI tool reads. The operations:</p>'
+    "<p>Everything is in "
+    '<a href="openapi.json">openapi.json</a>, which any OpenAPI tool reads. The operations:</p>'
 )
+_START = """\
+window.ui = SwaggerUIBundle({
+  url: "openapi.json", dom_id: "#swagger-ui", deepLinking: true, validatorUrl: null,
+  presets: [SwaggerUIBundle.presets.apis, SwaggerUIBundle.SwaggerUIStandalonePreset], layout: "BaseLayout"
+})
+"""
+"""A file of its own: the page's policy lets no script stand in it."""
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+"""Swagger UI writes styles into its elements. Nothing else gets in: a key may be typed into the page."""
+_LINKS = {
+    "docs": ("/docs", "Documentation"),
+    "openapi": ("/openapi.json", "OpenAPI document"),
+    "error_codes": ("/v1/error-codes", "Error codes, with what to do"),
+    "health": ("/healthz", "Health of this process"),
+    "readiness": ("/readyz", "Whether it can take orders"),
+}
 
 
 def install(app: FastAPI) -> None:
-    async def docs(request: Request) -> HTMLResponse:
-        page = bytes(get_swagger_ui_html(openapi_url="/openapi.json", title=f"{app.title} API").body).decode()
-        return HTMLResponse(page.replace(_PLACE, _PLACE + _list(app.openapi()), 1))
+    async def docs(_: Request) -> Response:
+        return HTMLResponse(_page(app), headers={"Content-Security-Policy": POLICY})
 
+    async def start(_: Request) -> Response:
+        return Response(_START, media_type="text/javascript")
+
+    async def file(request: Request) -> Response:
+        name = request.url.path.rpartition("/")[2]
+        return Response(_content(name), media_type=_FILES[name])
+
+    async def index(request: Request) -> Response:
+        return _index(app, request)
+
+    app.add_route("/", index, include_in_schema=False)
     app.add_route("/docs", docs, include_in_schema=False)
+    app.add_route("/docs/start.js", start, include_in_schema=False)
+    for name in _FILES:
+        app.add_route(f"/docs/{name}", file, include_in_schema=False)
+
+
+@cache
+def _content(name: str) -> bytes:
+    return (files("fastapi_swagger") / "resources" / name).read_bytes()
+
+
+def _page(app: FastAPI) -> str:
+    """All addresses are relative, so that the page also works behind a proxy's path."""
+    title = escape(f"{app.title} API")
+    return (
+        f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+        '<link rel="stylesheet" href="docs/swagger-ui.css">'
+        '<link rel="icon" href="docs/favicon-32x32.png"></head><body>'
+        f'<div id="swagger-ui">{_list(app.openapi())}</div>'
+        '<script src="docs/swagger-ui-bundle.js"></script><script src="docs/start.js"></script></body></html>'
+    )
 
 
 def _list(document: dict[str, Any]) -> str:
@@ -42,3 +97,20 @@ def _list(document: dict[str, Any]) -> str:
 
 def _more(description: str) -> str:
     return f"<br>{escape(description)}" if description else ""
+
+
+def _index(app: FastAPI, request: Request) -> Response:
+    """Where to go from here: for a browser as a page, for a program as JSON."""
+    root = request.scope.get("root_path", "")
+    if "text/html" not in request.headers.get("accept", ""):
+        links = {name: f"{root}{path}" for name, (path, _) in _LINKS.items()}
+        return JSONResponse({"name": app.title, "version": app.version, "links": links})
+    items = "".join(
+        f'<li><a href="{escape(root + path)}">{escape(words)}</a></li>' for path, words in _LINKS.values()
+    )
+    title = escape(app.title)
+    page = (
+        f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{title}</title></head>'
+        f"<body><h1>{title} {escape(app.version)}</h1><ul>{items}</ul></body></html>"
+    )
+    return HTMLResponse(page, headers={"Content-Security-Policy": POLICY})

@@ -4,12 +4,13 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 
 from app.api.models import (
     NAME_PATTERN,
     GroupTagText,
     Input,
+    OnInvalid,
     Output,
     PageOf,
     Patch,
@@ -17,17 +18,33 @@ from app.api.models import (
     Text255,
     Timestamp,
 )
+from app.api.texts import KeepsNoSecret
 from app.domain.catalogue import Severity
 from app.domain.event import EventType
 from app.domain.identity import IdentityKind
 from app.domain.imports import MAX_BASE_REFERENCE, ImportState, Verdict
+from app.intake import encodings
 
 Reference = Annotated[
     str,
     StringConstraints(
         strip_whitespace=True, min_length=1, max_length=MAX_BASE_REFERENCE, pattern=NAME_PATTERN
     ),
+    KeepsNoSecret,
 ]
+
+YesOrNo = Annotated[
+    Literal["true", "false"], BeforeValidator(lambda text: text.lower() if isinstance(text, str) else text)
+]
+"""Parameters of a URL and fields of a form are texts."""
+
+
+def _known_encoding(name: str) -> str:
+    encodings.named(name)
+    return name
+
+
+EncodingName = Annotated[str, StringConstraints(max_length=40), AfterValidator(_known_encoding)]
 
 
 class ImportIn(Input):
@@ -44,14 +61,22 @@ class ImportIn(Input):
     purchase_order: Text255 | None = Field(None, description="Default: the file's, if it has one only.")
     group_tag: GroupTagText | None = Field(None, description="For rows that name none.")
     profile: Text100 | None = Field(None, description="Name of the vendor profile to read it with.")
+    encoding: EncodingName | None = Field(
+        None, description="Of a text that does not tell it, e.g. `cp1251` or `shift-jis`. Default: found out."
+    )
     file_name: Text255 | None = Field(None, description="Default: the form's own.")
+    sheet: Text255 | None = Field(
+        None, description="The sheet of a workbook to read. Default: the first visible one with devices."
+    )
+    include_hidden: YesOrNo | None = Field(
+        None,
+        description="Of a workbook: `true` reads hidden rows and columns, too; `false` leaves them out "
+        "knowingly. Default: they are left out, and a warning counts them.",
+    )
 
 
 class CommitIn(Input):
-    on_invalid: Literal["accept_valid", "reject"] = Field(
-        "accept_valid",
-        description="`reject`: no order is made if a row is invalid, now or when the orders are made.",
-    )
+    on_invalid: OnInvalid = "accept_valid"
     reference: Reference | None = Field(None, description="Instead of the import's own.")
 
 
@@ -77,6 +102,7 @@ class ImportDialect(Output):
     encoding: str
     delimiter: str
     header_row: int | None = Field(description="Line of the column names; null: the file has none.")
+    sheet: str | None = Field(description="Of a workbook: the sheet that is read.")
     columns: list[ImportColumn]
     columns_unused: list[str]
     notices: list[ImportNotice]
@@ -116,7 +142,11 @@ class ImportProblemCount(Output):
     title: str
     remedy: str
     rows: int
-    first_rows: list[int] = Field(description="Row numbers, counted from 1.")
+    first_rows: list[int] = Field(description="Row numbers: devices counted from 1.")
+    first_lines: list[int] = Field(
+        description="Where these rows begin in the file; of a workbook, the sheet's own row numbers. "
+        "Empty for imports that were read before lines were noted here."
+    )
 
 
 class ImportPreview(Output):
@@ -185,8 +215,8 @@ class ImportProblem(Output):
 
 
 class ImportRow(Output):
-    row: int = Field(description="Counted from 1, without the header.")
-    line: int = Field(description="Physical line of the file.")
+    row: int = Field(description="Devices counted from 1, without the header.")
+    line: int = Field(description="Line of the file on which the row begins; of a workbook, the sheet's row.")
     verdict: Verdict
     changed: bool = Field(description="The verdict was given after the preview.")
     customer_id: UUID | None
@@ -205,8 +235,8 @@ class ImportRows(PageOf):
 
 
 class ImportRowProblem(ImportProblem):
-    row: int
-    line: int
+    row: int = Field(description="Devices counted from 1, without the header.")
+    line: int = Field(description="Line of the file on which the row begins; of a workbook, the sheet's row.")
 
 
 class ImportProblems(PageOf):
@@ -234,7 +264,7 @@ class ProfileOut(Output):
     updated_at: Timestamp
 
 
-class Profiles(PageOf):
+class VendorProfiles(PageOf):
     items: list[ProfileOut]
 
 

@@ -70,6 +70,7 @@ def _dialect(found: Mapping[str, Any]) -> ImportDialect:
     return ImportDialect(
         **{name: found[name] for name in ("format", "container", "kind", "encoding", "delimiter")},
         header_row=found["header_row"],
+        sheet=found.get("sheet"),
         columns=columns,
         columns_unused=[column.name for column in columns if column.field is None],
         notices=[
@@ -109,6 +110,7 @@ def _preview(summary: Mapping[str, Any]) -> ImportPreview:
                 remedy=lookup(problem["code"]).remedy,
                 rows=problem["rows"],
                 first_rows=problem["first_rows"],
+                first_lines=problem.get("first_lines", ()),
             )
             for problem in summary["problems"]
         ],

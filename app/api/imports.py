@@ -25,6 +25,7 @@ from app.api.requests import (
     RuntimeOf,
     WritesOrders,
     create_once,
+    has_body,
     path_of,
     read,
 )
@@ -54,7 +55,10 @@ async def create_import(
     purchase_order: Given = None,
     group_tag: Given = None,
     profile: Given = None,
+    encoding: Given = None,
     file_name: Given = None,
+    sheet: Given = None,
+    include_hidden: Given = None,
     key: IdempotencyKey = None,
 ) -> Response:
     """Takes a file with devices: CSV, TSV, XLSX, JSON Lines or OA3.xml, also compressed with gzip.
@@ -132,7 +136,8 @@ def _terms(given: dict[str, str]) -> Terms:
     except ValidationError as error:
         errors = [pydantic_error(part) for part in error.errors()[:100]]
         raise Unprocessable("validation_failed", "", errors) from error
-    return Terms(**found.model_dump())
+    hidden = found.include_hidden
+    return Terms(**{**found.model_dump(), "include_hidden": None if hidden is None else hidden == "true"})
 
 
 @router.get("")
@@ -212,7 +217,7 @@ async def commit_import(
     The verdicts of the preview are what is ordered. What has changed since (a group tag, another order)
     is looked at once more; a row that has become invalid is marked `changed`.
     """
-    given, digest = await read(request, CommitIn) if _has_body(request) else (CommitIn(), b"")
+    given, digest = await read(request, CommitIn) if has_body(request) else (CommitIn(), b"")
 
     async def run(remember: Remember) -> None:
         async def answer(tx: Tx, view: ImportView) -> None:
@@ -228,10 +233,6 @@ async def commit_import(
         )
 
     return await create_once(request, runtime, caller.partner_id, key, digest, run)
-
-
-def _has_body(request: Request) -> bool:
-    return request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers
 
 
 @router.post("/{import_id}:discard")

@@ -4,13 +4,14 @@ Plain ASGI, so that a large body or answer passes through without being gathered
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Set
 from uuid import uuid4
 
 import structlog
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app import metrics
 from app.api import quotas
 from app.api.problems import problem, unexpected
 from app.domain.errors import TooLarge
@@ -66,12 +67,14 @@ class RequestContext:
                 await response(scope, receive, with_id)
             raise
         finally:
+            took = time.perf_counter() - started
+            metrics.request_answered(scope["method"], getattr(scope.get("route"), "path", None), status, took)
             log.info(
                 "request",
                 method=scope["method"],
                 path=scope["path"],
                 status=status,
-                ms=round((time.perf_counter() - started) * 1000, 1),
+                ms=round(took * 1000, 1),
             )
             structlog.contextvars.unbind_contextvars("correlation_id")
 
@@ -96,7 +99,72 @@ class HeadLikeGet:
                 message = {**message, "body": b""}
             await send(message)
 
-        await self.app({**scope, "method": "GET"}, receive, without_body)
+        inner = {**scope, "method": "GET"}
+        await self.app(inner, receive, without_body)
+        if "route" in inner:
+            scope["route"] = inner["route"]  # the metrics count by it
+
+
+class VerbPaths:
+    """Sees to paths that end in a verb, as `/v1/orders/{id}:cancel`, whose id has no verb for other methods.
+
+    A router would read the verb as part of the id, and say of GET that the id is no UUID.
+    """
+
+    def __init__(self, app: ASGIApp, known: Callable[[Scope], set[str]]) -> None:
+        """`known`: the methods of the verb that a path ends in; none if there is no such verb."""
+        self.app = app
+        self.known = known
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or ":" not in scope["path"].rpartition("/")[2]:
+            await self.app(scope, receive, send)
+            return
+        methods = self.known(scope)
+        if scope["method"] in methods:
+            await self.app(scope, receive, send)
+            return
+        request = Request(scope)
+        if methods:
+            allow = {"Allow": ", ".join(sorted(methods))}
+            response = problem(request, "method_not_allowed", "", 405, headers=allow)
+        else:
+            response = problem(request, "not_found", "There is no such verb.", 404)
+        await response(scope, receive, send)
+
+
+class BodyCoding:
+    """Refuses a body in a `Content-Encoding` that nothing here decodes (RFC 9110, 15.5.16).
+
+    `decoding` has the paths whose routes see to it themselves.
+    """
+
+    def __init__(self, app: ASGIApp, decoding: Set[str]) -> None:
+        self.app = app
+        self.decoding = decoding
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        coding = self._strange(scope) if scope["type"] == "http" else ""
+        if not coding:
+            await self.app(scope, receive, send)
+            return
+        words = f"Content-Encoding {coding[:40]!r} is not read here; send the body as it is."
+        accepted = {"Accept-Encoding": "identity", "Connection": "close"}
+        response = problem(Request(scope), "unsupported_media_type", words, 415, headers=accepted)
+        await response(scope, receive, send)
+
+    def _strange(self, scope: Scope) -> str:
+        if scope["method"] in ("GET", "HEAD", "OPTIONS", "TRACE") or path_within(scope) in self.decoding:
+            return ""
+        given = b",".join(value for name, value in scope["headers"] if name == b"content-encoding")
+        codings = {part.strip().casefold() for part in given.decode("latin-1").split(",")}
+        return ", ".join(sorted(codings - {"", "identity"}))
+
+
+def path_within(scope: Scope) -> str:
+    """The path without what a proxy has put in front of it."""
+    path: str = scope["path"]
+    return path.removeprefix(scope.get("root_path", ""))
 
 
 class BodyLimit:
@@ -114,7 +182,7 @@ class BodyLimit:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        max_bytes = self.larger.get(scope["path"].removeprefix(scope.get("root_path", "")), self.max_bytes)
+        max_bytes = self.larger.get(path_within(scope), self.max_bytes)
         announced = dict(scope["headers"]).get(b"content-length", b"0")
         # A number of more than 18 digits is over any limit, and need not be read to know it.
         if announced.isdigit() and (len(announced) > 18 or int(announced) > max_bytes):

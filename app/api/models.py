@@ -4,6 +4,7 @@ Answers are built from the services' records here and nowhere else. A field's de
 what a caller needs to know; credentials, keys and hashes have no answer shape at all.
 """
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Literal
@@ -13,29 +14,47 @@ from pydantic import (
     AfterValidator,
     AwareDatetime,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     PlainSerializer,
     StringConstraints,
     ValidationInfo,
+    WithJsonSchema,
     field_validator,
 )
 from pydantic_core import PydanticCustomError
 
+from app.api.texts import KeepsNoSecret, NamesATag
+from app.api.waiting_models import WaitingOut
 from app.db.engine import stamp
 from app.domain.batch import BatchState
 from app.domain.catalogue import Advice, Category, Severity
 from app.domain.consent import ConsentState, Evidence
-from app.domain.event import EventType
 from app.domain.identity import IdentityKind
 from app.domain.order import MAX_DEVICES, OrderState
 from app.domain.registration import RegistrationState
 from app.platforms.base import Channel, Profiles
 from app.services.identities import Scope
-from app.services.webhooks import DeliveryState, EndpointState
 
-Timestamp = Annotated[datetime, PlainSerializer(stamp, return_type=str, when_used="json")]
+Timestamp = Annotated[
+    datetime,
+    PlainSerializer(stamp, return_type=str, when_used="json"),
+    WithJsonSchema({"type": "string", "format": "date-time"}),
+]
 """RFC 3339, UTC, milliseconds."""
+
+
+def _written_out(value: Any) -> Any:
+    """pydantic would take any number for seconds since 1970."""
+    if isinstance(value, str) and not _DATE_AND_TIME.match(value):
+        raise PydanticCustomError(
+            "datetime_parsing", "Input should be a date and time with its offset, as 2026-01-31T08:00:00Z"
+        )
+    return value
+
+
+_DATE_AND_TIME = re.compile(r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}", re.ASCII)
 
 
 def _in_utc(value: datetime) -> datetime:
@@ -45,7 +64,7 @@ def _in_utc(value: datetime) -> datetime:
         raise PydanticCustomError("datetime_out_of_range", "Input is outside the years 1 to 9999") from None
 
 
-Moment = Annotated[AwareDatetime, AfterValidator(_in_utc)]
+Moment = Annotated[AwareDatetime, BeforeValidator(_written_out), AfterValidator(_in_utc)]
 """A time in a query, with its offset."""
 
 
@@ -58,17 +77,39 @@ def _visible(value: str) -> str:
 NAME_PATTERN = r"^[^\x00-\x1f\x7f]*[^\x00-\x1f\x7f\s][^\x00-\x1f\x7f]*$"
 """No control characters, and not only blanks. Blanks at the ends are removed."""
 Text100 = Annotated[
-    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100, pattern=NAME_PATTERN)
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=100, pattern=NAME_PATTERN),
+    KeepsNoSecret,
 ]
 Text255 = Annotated[
-    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=255, pattern=NAME_PATTERN)
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=255, pattern=NAME_PATTERN),
+    KeepsNoSecret,
 ]
 GroupTagText = Annotated[
     str,
     StringConstraints(strip_whitespace=True, min_length=1, max_length=512, pattern=NAME_PATTERN),
     AfterValidator(_visible),
+    NamesATag,
+    KeepsNoSecret,
 ]
 Secret = Annotated[str, StringConstraints(min_length=1, max_length=8192, pattern=r"^[\x21-\x7e]+$")]
+
+
+def _present_word(value: Any) -> Any:
+    """`reject_order` is what orders called it before imports came."""
+    return "reject" if value == "reject_order" else value
+
+
+OnInvalid = Annotated[
+    Literal["accept_valid", "reject"],
+    BeforeValidator(_present_word),
+    Field(
+        description="`accept_valid`: invalid rows are left out and the others are ordered. "
+        "`reject`: nothing is ordered if a row is invalid."
+    ),
+]
+"""One pair of words for orders and imports."""
 
 
 class Input(BaseModel):
@@ -189,6 +230,18 @@ class ConnectionPatch(Patch):
     MAY_BE_EMPTY = frozenset({"region"})
 
     name: Text100 | None = None
+    entra_tenant_id: UUID | None = Field(
+        None,
+        strict=False,
+        description="The partner's own Entra tenant. Where it changes, send `client_secret` and, if the "
+        "connection has one, `refresh_token` in the same call. Customers' consents are then unknown, and "
+        "their orders held until the new tenant's customers list has been read, which happens at once.",
+    )
+    client_id: Text255 | None = Field(
+        None,
+        description="The app registered in Partner Center. Where it changes, send `client_secret` and, if "
+        "the connection has one, `refresh_token` in the same call. Refused for a portal connection.",
+    )
     client_secret: Secret | None = Field(None, description="Refused for a portal connection.")
     refresh_token: Secret | None = Field(None, description="Refused for a portal connection.")
     region: Text100 | None = None
@@ -301,7 +354,10 @@ class Customers(PageOf):
 
 
 class DeviceIn(Input):
-    """One device: a PKID, or serial number + manufacturer + model, or a hardware hash."""
+    """One device: a PKID, or serial number + manufacturer + model, or a hardware hash.
+
+    Values are judged as those of a file. N/A, NULL, `-` and the like count as empty.
+    """
 
     serial_number: str | None = Field(None, max_length=4096)
     manufacturer: str | None = Field(
@@ -324,11 +380,7 @@ class OrderIn(Input):
         None, description="For devices that name none. Default: the customer's, then the connection's."
     )
     devices: Annotated[list[DeviceIn], Field(min_length=1, max_length=MAX_DEVICES)]
-    on_invalid: Literal["accept_valid", "reject_order"] = Field(
-        "accept_valid",
-        description="accept_valid: bad rows are stored as invalid and the rest goes on; "
-        "reject_order: one bad row refuses the order.",
-    )
+    on_invalid: OnInvalid = "accept_valid"
     validate_only: bool = Field(False, description="Run the same checks and store nothing.")
 
 
@@ -345,8 +397,6 @@ class Counts(Output):
     failed: int = 0
     unknown: int = 0
     cancelled: int = 0
-    deregistering: int = 0
-    deregistered: int = 0
 
     @classmethod
     def of(cls, counts: Mapping[RegistrationState, int]) -> "Counts":
@@ -392,11 +442,23 @@ class OrderOut(Output):
     group_tag: str
     state: OrderState = Field(description="Computed from the counts; never Microsoft's batch status.")
     counts: Counts
+    waiting_for: list[WaitingOut] = Field(
+        [],
+        description="What holds the order, what a person has to do first at the beginning; empty when it "
+        "is over.",
+    )
     created_at: Timestamp
 
 
 class OrderAccepted(OrderOut):
+    result: Literal["accepted"] = Field("accepted", description="Tells it apart from `validated`.")
     preview: OrderPreview
+
+
+class OrderValidated(OrderPreview):
+    """The answer to `validate_only`."""
+
+    result: Literal["validated"] = Field("validated", description="Tells it apart from `accepted`.")
 
 
 class OrderRetried(OrderOut):
@@ -452,6 +514,7 @@ class BatchOut(Output):
     group_tag: str
     state: BatchState
     counts: Counts
+    waiting_for: list[WaitingOut] = Field([], description="What holds the batch; empty when it is over.")
     tracking_id: str | None = Field(description="Partner Center's job.")
     correlation_id: UUID = Field(description="MS-CorrelationId of every call for this batch.")
     submissions: int
@@ -482,79 +545,6 @@ class BatchDetail(BatchOut):
 
 class Batches(PageOf):
     items: list[BatchOut]
-
-
-# --- webhooks -----------------------------------------------------------------------------------------
-
-
-class EndpointIn(Input):
-    url: Annotated[str, StringConstraints(min_length=1, max_length=2000)]
-    description: Text255 | None = None
-    event_types: list[EventType] = Field(
-        default_factory=list, strict=False, description="Empty: every type.", max_length=len(EventType)
-    )
-
-
-class EndpointPatch(Patch):
-    MAY_BE_EMPTY = frozenset({"description"})
-
-    url: Annotated[str, StringConstraints(min_length=1, max_length=2000)] | None = None
-    description: Text255 | None = None
-    event_types: Annotated[list[EventType], Field(min_length=1, max_length=len(EventType))] | None = Field(
-        None, strict=False
-    )
-    state: Literal["enabled", "disabled"] | None = None
-
-
-class EndpointOut(Output):
-    id: UUID
-    url: str
-    description: str | None
-    event_types: list[str]
-    state: EndpointState
-    consecutive_failures: int
-    created_at: Timestamp
-    updated_at: Timestamp
-
-
-class EndpointCreated(EndpointOut):
-    secret: str = Field(description="Signs the webhooks (Standard Webhooks). Shown this once.")
-
-
-class Endpoints(PageOf):
-    items: list[EndpointOut]
-
-
-class DeliveryOut(Output):
-    id: UUID
-    event_id: UUID = Field(description="The `webhook-id` header: the same at every attempt.")
-    event_type: EventType
-    endpoint_id: UUID
-    order_id: UUID | None
-    state: DeliveryState
-    attempts: int
-    due_at: Timestamp | None = Field(description="When the next attempt is due; null when it is over.")
-    last_status: int | None = Field(description="HTTP status of the last answer.")
-    last_kind: str | None = Field(description="How the last attempt ended.")
-    occurred_at: Timestamp
-    created_at: Timestamp
-    settled_at: Timestamp | None
-
-
-class DeliveryAttempt(Output):
-    started_at: Timestamp
-    duration_ms: int
-    status: int | None
-    kind: str
-    excerpt: str | None
-
-
-class DeliveryDetail(DeliveryOut):
-    attempt_log: list[DeliveryAttempt] = Field(description="Newest first, at most 100.")
-
-
-class Deliveries(PageOf):
-    items: list[DeliveryOut]
 
 
 # --- service --------------------------------------------------------------------------------------------

@@ -17,9 +17,9 @@ from app.api.models import (
     OrderAccepted,
     OrderIn,
     OrderOut,
-    OrderPreview,
     OrderRetried,
     Orders,
+    OrderValidated,
     RegistrationOut,
     Registrations,
 )
@@ -71,7 +71,7 @@ ProductKey = Annotated[str | None, Query(max_length=255, pattern=NoNul, descript
     "/orders",
     status_code=201,
     response_model=OrderAccepted,
-    responses={200: {"model": OrderPreview, "description": "`validate_only`: nothing was stored."}},
+    responses={200: {"model": OrderValidated, "description": "`validate_only`: nothing was stored."}},
     openapi_extra=body_of(OrderIn),
 )
 async def create_order(
@@ -86,7 +86,8 @@ async def create_order(
     new = _new_order(order, digest, caller)
     if order.validate_only:
         found = await acceptance.preview(runtime, caller.partner_id, new)
-        return Response(rendering.preview(found).model_dump_json(), 200, media_type="application/json")
+        validated = OrderValidated(**dict(rendering.preview(found)))
+        return Response(validated.model_dump_json(), 200, media_type="application/json")
 
     async def run(remember: Remember) -> None:
         async def answer(tx: Tx, accepted: Acceptance) -> None:
@@ -108,7 +109,7 @@ def _new_order(order: OrderIn, digest: bytes, caller: Caller) -> NewOrder:
         purchase_order=order.purchase_order,
         group_tag=order.group_tag,
         devices=order.devices,
-        reject_invalid=order.on_invalid == "reject_order",
+        reject_invalid=order.on_invalid == "reject",
         body_digest=digest,
         created_by=caller.key_id,
     )
@@ -141,7 +142,7 @@ async def list_orders(
 
 @router.get("/orders/{order_id}")
 async def get_order(runtime: RuntimeOf, caller: ReadsOrders, order_id: UUID, response: Response) -> OrderOut:
-    """State and counts; `Retry-After` while it is moving."""
+    """State, counts and what the order waits for; `Retry-After` while it is moving."""
     view = await orders.get(runtime, caller.partner_id, order_id)
     if view.state not in FINAL:
         response.headers["Retry-After"] = RETRY_AFTER
@@ -196,6 +197,15 @@ async def list_registrations_of_order(
     return Registrations(
         items=[rendering.registration(row) for row in found.items], next_page_token=found.next_token
     )
+
+
+@router.get("/orders/{order_id}/batches", tags=["Batches"])
+async def list_batches_of_order(
+    runtime: RuntimeOf, caller: ReadsOrders, order_id: UUID, page: PageOfIds
+) -> Batches:
+    """How the order was cut for Microsoft, newest first, and what each batch waits for."""
+    found = await registrations.list_batches_of_order(runtime, caller.partner_id, order_id, page)
+    return Batches(items=[BatchOut(**_batch(view)) for view in found.items], next_page_token=found.next_token)
 
 
 @router.get("/orders/{order_id}/result.csv", response_class=StreamingResponse, responses=CSV)
@@ -271,4 +281,4 @@ async def get_batch(runtime: RuntimeOf, caller: ReadsOrders, batch_id: UUID) -> 
 
 
 def _batch(view: registrations.BatchView) -> dict[str, Any]:
-    return rendering.batch_fields(view.record, view.counts)
+    return rendering.batch_fields(view.record, view.counts, view.waiting_for)

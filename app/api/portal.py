@@ -83,7 +83,7 @@ async def list_portal_files(
     response_class=Response,
     responses={
         200: {
-            "content": {CSV: {"schema": {"type": "string", "format": "binary"}}},
+            "content": {CSV: {"schema": {"type": "string"}}},
             "description": "The exact bytes to upload.",
         },
         **CONFLICTS,
@@ -193,7 +193,7 @@ async def _file(request: Request) -> bytes:
 
 async def _batch(runtime: Runtime, caller: Caller, batch_id: UUID) -> BatchOut:
     view, _ = await registrations.get_batch(runtime, caller.partner_id, batch_id)
-    return BatchOut(**rendering.batch_fields(view.record, view.counts))
+    return BatchOut(**rendering.batch_fields(view.record, view.counts, view.waiting_for))
 
 
 async def _recorded(runtime: Runtime, caller: Caller, batch_id: UUID, report: Report) -> RecordedOut:

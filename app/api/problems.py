@@ -17,6 +17,7 @@ from fastapi.responses import Response
 from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
+from starlette.types import Scope
 
 from app.api.models import Problem, ProblemError
 from app.db.engine import OUTAGES, is_passing
@@ -33,6 +34,7 @@ from app.domain.errors import (
     Unauthenticated,
     Unprocessable,
 )
+from app.domain.masking import NOT_SHOWN, holds_secret
 from app.domain.upstream import ConnectionTrouble, HeldBack, NotSent, OutcomeUnknown, Refused, UpstreamFailure
 from app.telemetry import logger
 
@@ -78,6 +80,7 @@ MAX_POINTER = 200
 _OUR_WORDS = {("/devices", "too_long"): "too_many_devices"}
 """Errors of the JSON shape that have a code of the catalogue, by pointer and pydantic's type."""
 
+_PARAMETER = re.compile(r"\{[^}]*\}")
 _ITEM = re.compile(r"^/devices/(\d+)(?:/(.+))?$", re.DOTALL)
 
 
@@ -93,7 +96,7 @@ def problem(
 ) -> Response:
     entry = lookup(code)
     body = Problem(
-        type=f"{request.app.state.public_url}{request.app.url_path_for('list_error_codes')}#{code}",
+        type=_page_of(request, code),
         title=entry.title,
         status=status,
         detail=detail or entry.title,
@@ -106,6 +109,12 @@ def problem(
     return Response(
         orjson.dumps(body.model_dump(mode="json")), status, dict(headers or {}), media_type=MEDIA_TYPE
     )
+
+
+def _page_of(request: Request, code: str) -> str:
+    """The URL of the code's entry, which opens without a key. Never made from the Host header."""
+    base = request.app.state.public_url or request.scope.get("root_path", "")
+    return f"{base}{request.app.url_path_for('get_error_code', code=code)}"
 
 
 def _error(error: FieldError) -> ProblemError:
@@ -187,6 +196,15 @@ def unexpected(request: Request, error: Exception) -> Response:
     return problem(request, "internal", "", 500)
 
 
+def methods_of_verb(scope: Scope) -> set[str]:
+    """The methods of the route with a verb (`:cancel`) that this path belongs to; none if there is none."""
+    methods: set[str] = set()
+    for found in iter_route_contexts(scope["app"].routes):
+        if ":" in _PARAMETER.sub("", str(found.path)) and found.route.matches(scope)[0] is not Match.NONE:
+            methods |= found.methods or set()
+    return methods
+
+
 def _methods_of(request: Request) -> set[str]:
     """All methods of this path. The framework names those of the first route only."""
     methods: set[str] = set()
@@ -210,6 +228,7 @@ _PLAIN_WORDS = {
 def pydantic_error(error: Mapping[str, Any]) -> FieldError:
     """pydantic's word for a wrong field, as ours. Never its `input`: that may be a secret or hash."""
     location = [str(part) for part in error["loc"] if part not in ("body", "query", "path", "header")]
+    location = [NOT_SHOWN if holds_secret(part) else part for part in location]
     in_body = error["loc"][:1] in (("body",), ()) or error["loc"][0] not in ("query", "path", "header")
     if in_body:
         # RFC 6901; the empty pointer is the whole body.

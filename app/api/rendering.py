@@ -10,8 +10,6 @@ from app.api.models import (
     ConsentSummary,
     Counts,
     CustomerOut,
-    DeliveryOut,
-    EndpointOut,
     FindingOut,
     OrderOut,
     OrderPreview,
@@ -20,9 +18,14 @@ from app.api.models import (
     Trouble,
     Upstream,
 )
+from app.api.waiting_models import WaitingOut
+from app.api.webhook_models import DeliveryOut, EndpointOut
 from app.db.sql import Record
 from app.domain.catalogue import CATALOGUE, lookup
+from app.domain.event import shown_types
 from app.domain.registration import RegistrationState
+from app.domain.waiting import Waiting
+from app.services import waiting
 from app.services.acceptance import Preview
 from app.services.orders import OrderView
 
@@ -42,7 +45,8 @@ def connection(record: Record) -> ConnectionOut:
             code=record["trouble_code"],
             said=record["trouble_said"] or None,
             since=record["trouble_since"],
-            remedy=lookup(record["trouble_code"]).remedy,
+            # A later release beside this one may have written a code that is not known here.
+            remedy=remedy(record["trouble_code"]) or "",
         )
     return ConnectionOut(
         **_same(record, ConnectionOut, but=("has_refresh_token", "trouble")),
@@ -67,10 +71,15 @@ def customer(record: Record) -> CustomerOut:
 
 def order_fields(view: OrderView) -> dict[str, Any]:
     return {
-        **_same(view.record, OrderOut, but=("state", "counts")),
+        **_same(view.record, OrderOut, but=("state", "counts", "waiting_for")),
         "state": view.state,
         "counts": Counts.of(view.counts),
+        "waiting_for": waiting_for(view.waiting_for),
     }
+
+
+def waiting_for(reasons: Sequence[Waiting]) -> list[WaitingOut]:
+    return [WaitingOut(**waiting.fields(reason)) for reason in reasons]
 
 
 def order(view: OrderView) -> OrderOut:
@@ -116,15 +125,18 @@ def registration(record: Record) -> RegistrationOut:
     )
 
 
-def batch_fields(record: Record, counts: Mapping[str, int]) -> dict[str, Any]:
+def batch_fields(
+    record: Record, counts: Mapping[str, int], reasons: Sequence[Waiting] = ()
+) -> dict[str, Any]:
     return {
-        **_same(record, BatchOut, but=("counts",)),
+        **_same(record, BatchOut, but=("counts", "waiting_for")),
+        "waiting_for": waiting_for(reasons),
         "counts": Counts.of({RegistrationState(state): n for state, n in counts.items()}),
     }
 
 
 def endpoint_fields(record: Record) -> dict[str, Any]:
-    return _same(record, EndpointOut)
+    return {**_same(record, EndpointOut), "event_types": shown_types(record["event_types"])}
 
 
 def delivery_fields(record: Record) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from starlette.requests import ClientDisconnect
 
 from app.api import quotas, repeated_keys
 from app.api.problems import pydantic_error
-from app.db.paging import InvalidPageToken, PageRequest
+from app.db.paging import InvalidPageToken, PageRequest, bind
 from app.db.paging import request as page_request
 from app.domain.errors import FieldError, Unauthenticated, Unprocessable
 from app.domain.ids import PartnerId
@@ -42,6 +42,10 @@ def runtime_of(request: Request) -> Runtime:
 RuntimeOf = Annotated[Runtime, Depends(runtime_of)]
 
 
+KEYED: set[Callable[..., Any]] = set()
+"""The dependencies that ask for an API key."""
+
+
 def caller_with(scope: Scope | None) -> Callable[..., Awaitable[Caller]]:
     """The dependency that authenticates, counts the call, and demands the scope."""
 
@@ -54,12 +58,14 @@ def caller_with(scope: Scope | None) -> Callable[..., Awaitable[Caller]]:
         if kind.casefold() != "bearer":
             raise Unauthenticated("unauthenticated", identities.REFUSED_KEY)
         caller = await identities.authenticate(runtime, key.strip())
+        request.state.partner_id = caller.partner_id
         await quotas.spend(request, runtime, caller)
         if scope is not None:
             caller.require(scope)
         _refuse_strange_parameters(request)
         return caller
 
+    KEYED.add(authenticated)
     return authenticated
 
 
@@ -102,24 +108,36 @@ def _page_by(read: Callable[[str], object]) -> Callable[..., PageRequest]:
     """`read` makes the sort value of a token's text, or raises ValueError."""
 
     def page(
+        request: Request,
         page_size: Annotated[int | None, Query(ge=1, description="Default 50, at most 1,000.")] = None,
         page_token: Annotated[
             str | None, Query(max_length=500, description="`next_page_token` of the page before.")
         ] = None,
     ) -> PageRequest:
         try:
-            wanted = page_request(page_size, page_token)
+            wanted = page_request(page_size, page_token, _binding(request))
             # Written anew: what Python takes for an id or a number is more than the database does.
             after = None if wanted.after is None else str(read(wanted.after))
         except (InvalidPageToken, ValueError) as error:
             raise Unprocessable(
                 "invalid_page_token",
                 "",
-                [FieldError("page_token", "invalid_page_token", "Not a page token.")],
+                [FieldError("page_token", "invalid_page_token", _NOT_A_TOKEN)],
             ) from error
         return replace(wanted, after=after)
 
     return page
+
+
+_NOT_A_TOKEN = "It is no token of this list with these filters."  # noqa: S105 - words, not a secret
+
+
+def _binding(request: Request) -> bytes:
+    """The page's list: the partner whose key was accepted, the path, and every parameter but the page's."""
+    path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
+    given = request.query_params.multi_items()
+    filters = [(name, value) for name, value in given if name not in ("page_size", "page_token")]
+    return bind(str(request.state.partner_id), path, filters)
 
 
 PageOfIds = Annotated[PageRequest, Depends(_page_by(UUID))]
@@ -143,7 +161,8 @@ async def read(request: Request, model: type[Body]) -> tuple[Body, bytes]:
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().casefold()
     if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
-        raise Unprocessable("unsupported_media_type", f"Not {kind or 'nothing'!r}.")
+        said = f"Content-Type {kind[:100]!r} is not read here" if kind else "Content-Type is missing"
+        raise Unprocessable("unsupported_media_type", f"{said}; send application/json.")
     # Written into the place that was announced, and given away: of an order of 40 MB there is one copy.
     announced = request.headers.get("content-length", "")
     received = BytesIO(bytes(int(announced))) if announced.isdecimal() else BytesIO()
@@ -164,6 +183,10 @@ async def read(request: Request, model: type[Body]) -> tuple[Body, bytes]:
         asyncio.to_thread(_digest, body), to_thread.run_sync(_parse, body, model)
     )
     return taken, digest
+
+
+def has_body(request: Request) -> bool:
+    return request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers
 
 
 SMALL_BODY = 64 * 1024

@@ -5,7 +5,7 @@ from uuid import UUID
 from fastapi import APIRouter, Request, Response
 
 from app.api import import_rendering as rendering
-from app.api.import_models import ProfileIn, ProfileOut, ProfilePatch, Profiles
+from app.api.import_models import ProfileIn, ProfileOut, ProfilePatch, VendorProfiles
 from app.api.requests import (
     IdempotencyKey,
     PageOfIds,
@@ -45,9 +45,11 @@ async def create_profile(
 
 
 @router.get("")
-async def list_profiles(runtime: RuntimeOf, caller: ReadsOrders, page: PageOfIds) -> Profiles:
+async def list_profiles(runtime: RuntimeOf, caller: ReadsOrders, page: PageOfIds) -> VendorProfiles:
     found = await vendor_profiles.list_page(runtime, caller.partner_id, page)
-    return Profiles(items=[rendering.profile(row) for row in found.items], next_page_token=found.next_token)
+    return VendorProfiles(
+        items=[rendering.profile(row) for row in found.items], next_page_token=found.next_token
+    )
 
 
 @router.get("/{profile_id}")

@@ -1,5 +1,6 @@
 """Webhook endpoints and deliveries, and the webhooks themselves as OpenAPI shows them."""
 
+from datetime import timedelta
 from typing import Annotated, Literal
 from uuid import UUID
 
@@ -7,20 +8,9 @@ from fastapi import APIRouter, FastAPI, Header, Request, Response
 from pydantic import Field
 
 from app.api import rendering
+from app.api.connection_events import ConnectionRecoveredEvent, ConnectionTroubleEvent
 from app.api.import_models import ImportEvent
-from app.api.models import (
-    Deliveries,
-    DeliveryAttempt,
-    DeliveryDetail,
-    DeliveryOut,
-    EndpointCreated,
-    EndpointIn,
-    EndpointOut,
-    EndpointPatch,
-    Endpoints,
-    Output,
-    Timestamp,
-)
+from app.api.models import Output, Timestamp
 from app.api.requests import (
     IdempotencyKey,
     PageOfIds,
@@ -29,17 +19,33 @@ from app.api.requests import (
     RuntimeOf,
     WritesWebhooks,
     create_once,
+    has_body,
     path_of,
     read,
 )
-from app.api.schema import body_of
+from app.api.schema import body_of, event_of
+from app.api.waiting_models import WaitingOut
+from app.api.webhook_models import (
+    Deliveries,
+    DeliveryAttempt,
+    DeliveryDetail,
+    DeliveryOut,
+    EndpointCreated,
+    EndpointIn,
+    EndpointOut,
+    EndpointPatch,
+    EndpointRotated,
+    Endpoints,
+    RotationIn,
+)
 from app.db.sql import Record
 from app.domain.consent import ConsentState, Evidence
 from app.domain.event import EventType
 from app.domain.order import OrderState
 from app.domain.registration import RegistrationState
 from app.runtime import Runtime, Tx
-from app.services import webhooks
+from app.services import endpoint_secrets, webhooks
+from app.services.endpoint_secrets import Rotated
 from app.services.identities import Caller
 from app.services.webhooks import DeliveryState, NewEndpoint
 
@@ -98,7 +104,7 @@ async def update_endpoint(
 
 @router.delete("/webhook-endpoints/{endpoint_id}", status_code=204)
 async def delete_endpoint(runtime: RuntimeOf, caller: WritesWebhooks, endpoint_id: UUID) -> None:
-    """With its deliveries and their log."""
+    """Ends what waits for it and destroys its secrets. Its deliveries stay readable."""
     await webhooks.delete_endpoint(runtime, caller.partner_id, endpoint_id)
 
 
@@ -109,6 +115,39 @@ async def test_endpoint(runtime: RuntimeOf, caller: WritesWebhooks, endpoint_id:
     return DeliveryOut(**rendering.delivery_fields(record))
 
 
+@router.post(
+    "/webhook-endpoints/{endpoint_id}:rotate-secret",
+    response_model=EndpointRotated,
+    openapi_extra=body_of(RotationIn, required=False),
+)
+async def rotate_secret(
+    request: Request,
+    runtime: RuntimeOf,
+    caller: WritesWebhooks,
+    endpoint_id: UUID,
+    key: IdempotencyKey = None,
+) -> Response:
+    """Makes a new signing secret and shows it, this once. Until `previous_secret_until` each webhook has a
+    signature of both, so that a receiver has the time to change."""
+    given, digest = (
+        await read(request, RotationIn) if has_body(request) else (RotationIn.model_validate({}), b"")
+    )
+
+    async def run(remember: Remember) -> None:
+        async def answer(tx: Tx, rotated: Rotated) -> None:
+            shown = EndpointRotated(
+                **rendering.endpoint_fields(rotated.endpoint),
+                secret=rotated.secret,
+                previous_secret_until=rotated.previous_until,
+            )
+            await remember(tx, 200, None, shown)
+
+        overlap = timedelta(seconds=given.overlap_seconds)
+        await endpoint_secrets.rotate(runtime, caller.partner_id, endpoint_id, overlap, before_commit=answer)
+
+    return await create_once(request, runtime, caller.partner_id, key, digest, run)
+
+
 @router.get("/webhook-endpoints/{endpoint_id}/deliveries")
 async def list_deliveries_of_endpoint(
     runtime: RuntimeOf,
@@ -117,7 +156,8 @@ async def list_deliveries_of_endpoint(
     page: PageOfIds,
     state: DeliveryState | None = None,
 ) -> Deliveries:
-    await webhooks.get_endpoint(runtime, caller.partner_id, endpoint_id)
+    """Newest first; also those of an endpoint that has been deleted."""
+    await webhooks.find_endpoint(runtime, caller.partner_id, endpoint_id)
     return await _deliveries(runtime, caller, page, endpoint_id, state)
 
 
@@ -151,11 +191,13 @@ async def _deliveries(
 
 @router.get("/webhook-deliveries/{delivery_id}")
 async def get_delivery(runtime: RuntimeOf, caller: ReadsWebhooks, delivery_id: UUID) -> DeliveryDetail:
-    """With every attempt."""
+    """With the body that is sent, and every attempt."""
     record = await webhooks.get_delivery(runtime, caller.partner_id, delivery_id)
     attempts = await webhooks.attempts(runtime, caller.partner_id, delivery_id)
+    payload = await webhooks.payload_of(runtime, caller.partner_id, record)
     return DeliveryDetail(
         **rendering.delivery_fields(record),
+        payload=payload.decode(),
         attempt_log=[DeliveryAttempt(**attempt) for attempt in attempts],
     )
 
@@ -177,6 +219,9 @@ class OrderData(Output):
     customer_id: UUID
     state: OrderState
     counts: dict[RegistrationState, int]
+    waiting_for: list[WaitingOut] = Field(
+        [], description="What the order waits for: in `order.accepted` and `order.held`; otherwise empty."
+    )
     sequence: int = Field(description="Counts the order's events: deliveries promise no order.")
 
 
@@ -254,33 +299,47 @@ MessageSignature = Annotated[
 ]
 
 
+_ORDER_ENDS = "An order has come to its end."
+EVENTS: dict[EventType, tuple[type[Output], str]] = {
+    EventType.ORDER_ACCEPTED: (OrderEvent, "An order was accepted."),
+    EventType.ORDER_HELD: (OrderEvent, "All that is left of an order waits for the customer's consent."),
+    EventType.ORDER_COMPLETED: (OrderEvent, _ORDER_ENDS),
+    EventType.ORDER_COMPLETED_WITH_ERRORS: (OrderEvent, _ORDER_ENDS),
+    EventType.ORDER_FAILED: (OrderEvent, _ORDER_ENDS),
+    EventType.ORDER_CANCELLED: (OrderEvent, _ORDER_ENDS),
+    EventType.REGISTRATION_SETTLED: (
+        SettledEvent,
+        "Up to 100 devices have come to their outcome, or a person has corrected it (`corrects`).",
+    ),
+    EventType.CONSENT_GRANTED: (ConsentEvent, "A customer has given its consent."),
+    EventType.CONSENT_REVOKED: (ConsentEvent, "A customer has ended its consent."),
+    EventType.IMPORT_READY: (ImportEvent, "A file has been read and can be committed."),
+    EventType.IMPORT_REFUSED: (ImportEvent, "A file could not be read."),
+    EventType.IMPORT_COMMITTED: (ImportEvent, "A file has become orders."),
+    EventType.CONNECTION_TROUBLE: (
+        ConnectionTroubleEvent,
+        "A connection needs a person, or needs another step than before. Told once, not at each attempt.",
+    ),
+    EventType.CONNECTION_RECOVERED: (
+        ConnectionRecoveredEvent,
+        "A connection works again; what waited for it goes on by itself.",
+    ),
+    EventType.ENDPOINT_TEST: (EndpointTestEvent, "You asked for it with `:test`."),
+}
+"""What arrives for each type of event. The OpenAPI document has one webhook for each."""
+
+
 def document(app: FastAPI) -> None:
-    """Puts the webhooks into the OpenAPI document. They are never called here."""
+    """Puts the webhooks into the OpenAPI document, by event type. They are never called here."""
 
-    @app.webhooks.post("order.*", tags=["Webhooks"])
-    def order_event(body: OrderEvent, id: MessageId, time: MessageTime, signature: MessageSignature) -> None:
-        """An order was accepted, is held, or has come to its end. Answer 2xx within 15 seconds."""
+    def received(id: MessageId, time: MessageTime, signature: MessageSignature) -> None: ...
 
-    @app.webhooks.post("registration.settled", tags=["Webhooks"])
-    def settled_event(
-        body: SettledEvent, id: MessageId, time: MessageTime, signature: MessageSignature
-    ) -> None:
-        """Up to 100 devices have come to their outcome, or a person has corrected it (`corrects`)."""
-
-    @app.webhooks.post("import.*", tags=["Webhooks"])
-    def import_event(
-        body: ImportEvent, id: MessageId, time: MessageTime, signature: MessageSignature
-    ) -> None:
-        """A file has been read, could not be read, or has become orders."""
-
-    @app.webhooks.post("consent.*", tags=["Webhooks"])
-    def consent_event(
-        body: ConsentEvent, id: MessageId, time: MessageTime, signature: MessageSignature
-    ) -> None:
-        """A customer has given or ended its consent."""
-
-    @app.webhooks.post("endpoint.test", tags=["Webhooks"])
-    def endpoint_test_event(
-        body: EndpointTestEvent, id: MessageId, time: MessageTime, signature: MessageSignature
-    ) -> None:
-        """You asked for it with `:test`."""
+    for type in EventType:
+        model, words = EVENTS[type]
+        app.webhooks.post(
+            type.value,
+            tags=["Webhooks"],
+            summary=words,
+            description=f"{words} Answer 2xx within 15 seconds.",
+            openapi_extra=event_of(model, type.value),
+        )(received)

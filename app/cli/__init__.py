@@ -6,66 +6,147 @@ commands of one concern; here they become one program, and every way it can end 
 """
 
 import sys
-from collections.abc import Sequence
-from typing import Any, NoReturn
+from collections.abc import Iterator, Sequence
+from copy import copy
+from shutil import get_terminal_size
+from typing import Annotated, Any, Final, NoReturn
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
-from app.cli import customers, hashes, imports, operate, orders, partners, portal, submit, validate
+from app import __version__
+from app.cli import (
+    connections,
+    customers,
+    export,
+    hashes,
+    imports,
+    listing,
+    operate,
+    orders,
+    partners,
+    portal,
+    profiles,
+    status,
+    submit,
+    validate,
+    webhooks,
+)
 from app.cli.installation import check_names
-from app.cli.outcome import ExitCode, Stop
+from app.cli.outcome import EXIT_CODES, ExitCode, Stop
 from app.cli.screen import Screen
-from app.cli.surroundings import ORDERS_PANEL, Surroundings
+from app.cli.surroundings import (
+    CUSTOMERS_PANEL,
+    ORDERS_PANEL,
+    PROFILES_PANEL,
+    WEBHOOKS_PANEL,
+    ProfileOption,
+    Surroundings,
+)
 
 __all__ = ["app", "main"]
 
 
+FRAMED: Final = 80
+"""Columns of a terminal that help in frames needs: on a narrower one it would cut the names of options."""
+
+
 class _Program(TyperGroup):
-    """Ends with our exit codes: typer's own 2 for a wrong call would mean "partly done" here."""
+    """Ends with our exit codes: typer's own 2 for a wrong call would mean "partly done" here.
+
+    Every command that calls the API also takes `--profile` after its own name, unless it has another
+    option of that name.
+    """
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        (option,) = (found for found in self.params if found.name == "profile")
+        for command in _below(self):
+            names = {parameter.name for parameter in command.params}
+            if "api_url" in names and "profile" not in names:
+                after = copy(option)
+                after.expose_value = False
+                command.params.append(after)
 
     def main(self, *args: Any, **extra: Any) -> NoReturn:
         sys.exit(self._outcome(*args, **{**extra, "standalone_mode": False}))
 
     def _outcome(self, *args: Any, **extra: Any) -> int:
+        if get_terminal_size().columns < FRAMED:
+            for command in (self, *_below(self)):
+                command.rich_markup_mode = None
         try:
             result = super().main(*args, **extra)
         except Stop as stop:
-            Screen().stop(stop)
-            return stop.code
+            return _told(stop, extra.get("args"))
         except typer.TyperException as error:
-            Screen().stop(_wrong_call(error))
-            return ExitCode.ERROR
+            return _told(_wrong_call(error), extra.get("args"))
         except typer.Abort:
-            return ExitCode.INTERRUPTED
+            return _told(Stop("Interrupted.", code=ExitCode.INTERRUPTED), extra.get("args"))
         return result if isinstance(result, int) else ExitCode.DONE
+
+
+def _below(group: TyperGroup) -> Iterator[TyperGroup | TyperCommand]:
+    """The group's commands, and those of its groups."""
+    for command in group.commands.values():
+        assert isinstance(command, TyperGroup | TyperCommand)
+        yield command
+        if isinstance(command, TyperGroup):
+            yield from _below(command)
+
+
+def _told(stop: Stop, arguments: Sequence[str] | None) -> int:
+    """Words for a person on the error stream; with `--json`, also a document for a program on the output."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    options = given[: given.index("--")] if "--" in given else given
+    Screen().stop(stop)
+    if "--json" in options:
+        Screen(json=True).document(stop.document())
+    return stop.code
 
 
 def _wrong_call(error: typer.TyperException) -> Stop:
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "registrar"
-    return Stop(error.format_message(), f"`{command} --help` shows how it is called.")
+    words = error.format_message()
+    return Stop(words, f"`{command} --help` shows how it is called.", error_code="command_misused")
 
 
 app = typer.Typer(
     name="registrar",
     cls=_Program,
     help="Registers Windows Autopilot devices on customers' behalf through Microsoft Partner Center.",
-    epilog="Exit codes: 0 all registered, 1 error, 2 partly, 3 waiting for consent or for a person at a "
-    "portal, 4 nothing valid.",
+    # Each line a paragraph of its own, or they would be run together.
+    epilog="\n\n".join(["Exit codes:", *(f"{code:>4}  {words}" for code, words in EXIT_CODES.items())]),
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
-    add_completion=False,
     no_args_is_help=False,
     invoke_without_command=True,
 )
-for module in (submit, imports, validate, hashes, orders, customers, operate, partners):
+for module in (submit, imports, validate, hashes, listing, orders, export, status, customers):
     app.add_typer(module.app)
 app.add_typer(portal.app, name="portal", rich_help_panel=ORDERS_PANEL)
+app.add_typer(connections.app, name="connection", rich_help_panel=CUSTOMERS_PANEL)
+app.add_typer(webhooks.app, name="webhook", rich_help_panel=WEBHOOKS_PANEL)
+app.add_typer(profiles.app, name="profile", rich_help_panel=PROFILES_PANEL)
+for module in (operate, partners):
+    app.add_typer(module.app)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"registrar {__version__}")
+        raise typer.Exit
 
 
 @app.callback()
-def _without_command(ctx: typer.Context) -> None:
+def _without_command(
+    ctx: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Show the version.")
+    ] = False,
+    profile: ProfileOption = None,
+) -> None:
     if ctx.invoked_subcommand is not None:
         check_names()
     elif text := ctx.get_help():

@@ -44,6 +44,9 @@ _DETAIL_SAYS_IT: Final = frozenset({"not_found", "invalid_state", "unknown_custo
 class Unreachable(Stop):
     """Nobody answered; what was asked may or may not have been done."""
 
+    def __init__(self, words: str, *advice: str) -> None:
+        super().__init__(words, *advice, error_code="api_unreachable")
+
 
 class ApiRefusal(Stop):
     """The API answered with a problem."""
@@ -62,9 +65,18 @@ class ApiRefusal(Stop):
         super().__init__(title, *advice, code=ExitCode.ERROR, errors=errors)
         self.status = status
         self.problem_code = code
+        self.problem = problem
         self.detail = detail or title
         links = problem.get("links")
         self.links: Mapping[str, str] = links if isinstance(links, dict) else {}
+
+    def document(self) -> dict[str, Any]:
+        """The API's own words: a newer API may have codes that this program does not know."""
+        told = super().document()
+        for name in ("code", "title", "detail", "remedy", "correlation_id"):
+            if text := _text(self.problem, name):
+                told[name] = text
+        return told
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +99,7 @@ class Api:
         transport: Transport | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self.url = url.rstrip("/")
+        self.url = base_of(url)
         host = _host(self.url)
         self.sleep = sleep
         self._client = httpx.Client(
@@ -136,6 +148,11 @@ class Api:
         return self._call(
             "POST", path, repeatable=repeatable or key is not None, content=body, headers=headers
         )
+
+    def patch(self, path: str, body: bytes) -> Answer:
+        """The same change twice is the same."""
+        headers = {"Content-Type": "application/json"}
+        return self._call("PATCH", path, repeatable=True, content=body, headers=headers)
 
     def upload(
         self, path: str, pieces: Callable[[], Iterator[bytes]], *, key: str, **parameters: str | None
@@ -224,6 +241,7 @@ class Api:
         raise Stop(
             f"What answers at {self.url} is not Registrar's API (status {response.status_code}).",
             "Check REGISTRAR_API_URL, and the proxy if there is one in front.",
+            error_code="api_not_recognised",
         )
 
     def _unreachable(self, error: httpx.TransportError, *, sent: bool) -> Unreachable:
@@ -243,6 +261,11 @@ class Api:
         return Unreachable(words, "Is it running? `make up` starts it. REGISTRAR_API_URL says where it is.")
 
 
+def base_of(url: str) -> str:
+    """Where the API listens; people paste its address with `/v1`, too."""
+    return url.strip().rstrip("/").removesuffix("/v1").rstrip("/")
+
+
 def _host(url: str) -> str:
     try:
         parts = urlsplit(url)
@@ -252,7 +275,9 @@ def _host(url: str) -> str:
         host = None
     if host is None or parts.scheme not in ("http", "https"):
         raise Stop(
-            "The address of the API is not a URL.", "REGISTRAR_API_URL looks like http://127.0.0.1:8000."
+            "The address of the API is not a URL.",
+            "REGISTRAR_API_URL looks like http://127.0.0.1:8000.",
+            error_code="api_url_unusable",
         )
     return host
 
@@ -271,10 +296,16 @@ def _usable(key: str | None) -> str:
     if not key:
         raise Stop(
             "There is no API key to call with.",
-            "Set REGISTRAR_API_KEY, or give --api-key. `registrar api-key create` makes a key.",
+            "Set REGISTRAR_API_KEY, or use a profile (`registrar profile add`). `registrar api-key create` "
+            "makes a key.",
+            error_code="api_key_missing",
         )
     if not (key.isascii() and key.isprintable()) or " " in key:
-        raise Stop("The API key has characters that no key has.", "Copy REGISTRAR_API_KEY again, whole.")
+        raise Stop(
+            "The API key has characters that no key has.",
+            "Copy REGISTRAR_API_KEY again, whole.",
+            error_code="api_key_unusable",
+        )
     return key
 
 

@@ -7,17 +7,26 @@ here, and never guessed when it could be two.
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from typing import Annotated, Final
-from uuid import UUID
+from uuid import UUID, uuid4
 
+import orjson
 import typer
 
 from app.cli.api_client import Api, ApiRefusal, JsonObject
+from app.cli.connections import find_connection
 from app.cli.outcome import ExitCode, Stop
 from app.cli.screen import Screen, moment
 from app.cli.surroundings import CUSTOMERS_PANEL, DEFAULT_URL, ApiKey, ApiUrl, Ids, Json, surroundings
 from app.domain.consent import ConsentState, Evidence
 
 app = typer.Typer()
+customer_app = typer.Typer(no_args_is_help=False)
+app.add_typer(
+    customer_app,
+    name="customer",
+    help="Customers: list them, add one, change one.",
+    rich_help_panel=CUSTOMERS_PANEL,
+)
 
 CONSENT_WORDS: Final[dict[ConsentState, str]] = {
     ConsentState.UNKNOWN: "not known yet",
@@ -32,6 +41,7 @@ EVIDENCE_WORDS: Final[dict[Evidence, str]] = {
     Evidence.CUSTOMERS_LIST: "Microsoft's list of customers",
     Evidence.UPSTREAM_403: "Microsoft denied a call",
     Evidence.AGE: "the proof became too old",
+    Evidence.TENANT_CHANGED: "the connection is another tenant's now",
     Evidence.MANUAL: "somebody recorded it by hand",
 }
 
@@ -44,11 +54,15 @@ def find_customer(api: Api, wanted: str) -> JsonObject:
         return found[0]
     if found:
         choices = [f"  {c['id']}  {c['name']} (tenant {c['entra_tenant_id']})" for c in found]
-        raise Stop(f"'{wanted}' is more than one customer. Give one of these ids:", *choices)
+        raise Stop(
+            f"'{wanted}' is more than one customer. Give one of these ids:",
+            *choices,
+            error_code="name_ambiguous",
+        )
     names = [customer["name"] for customer in api.items("/v1/customers")]
     near = get_close_matches(wanted, names, n=3, cutoff=0.5)
-    hint = f"Did you mean {' or '.join(near)}?" if near else "`registrar customers` lists all there are."
-    raise Stop(f"There is no customer '{wanted}'.", hint)
+    hint = f"Did you mean {' or '.join(near)}?" if near else "`registrar customer list` shows all there are."
+    raise Stop(f"There is no customer '{wanted}'.", hint, error_code="name_not_found")
 
 
 def look_for_customer(api: Api, wanted: str) -> list[JsonObject]:
@@ -86,7 +100,8 @@ def consent_advice(customer: str) -> str:
     return f"`registrar consent {_quoted(customer)} --link` prints the link that asks for it."
 
 
-@app.command("customers", rich_help_panel=CUSTOMERS_PANEL)
+@app.command("customers", hidden=True)
+@customer_app.command("list", rich_help_panel=CUSTOMERS_PANEL)
 def list_customers(
     ctx: typer.Context,
     ids: Ids = False,
@@ -101,7 +116,7 @@ def list_customers(
     if json:
         screen.document(found)
     elif not found:
-        screen.say("There are no customers yet. `POST /v1/customers` adds one.")
+        screen.say("There are no customers yet. `registrar customer add` makes one.")
     else:
         rows = [
             (
@@ -116,6 +131,95 @@ def list_customers(
         ]
         headers = ("Name", "Domain", "Consent", "Since", "Entra tenant", "Id")
         screen.table(headers, rows, whole=headers, ids=("Id", "Entra tenant"))
+    return ExitCode.DONE
+
+
+@customer_app.command("add", rich_help_panel=CUSTOMERS_PANEL)
+def add_customer(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(help="The customer's name.")],
+    tenant: Annotated[UUID, typer.Option("--tenant", metavar="ID", help="Its Entra tenant id.")],
+    connection: Annotated[
+        str | None,
+        typer.Option(help="The id or name of the connection that reaches it. Default: the only one."),
+    ] = None,
+    domain: Annotated[str | None, typer.Option(help="A domain of its.")] = None,
+    group_tag: Annotated[
+        str | None, typer.Option(help="For devices that name none. Default: the connection's.")
+    ] = None,
+    api_url: ApiUrl = DEFAULT_URL,
+    api_key: ApiKey = None,
+    json: Json = False,
+) -> int:
+    """Add a customer. Whether it has consented is looked up at once."""
+    screen = Screen(json=json)
+    with surroundings(ctx).api(api_url, api_key) as api:
+        body = {
+            "connection_id": _connection(api, connection)["id"],
+            "entra_tenant_id": str(tenant),
+            "name": name,
+            "domain": domain,
+            "default_group_tag": group_tag,
+        }
+        made = api.post("/v1/customers", orjson.dumps(body), key=str(uuid4())).body
+    if json:
+        screen.document(made)
+    else:
+        screen.say(f"{made['name']} is a customer now.", style="bold")
+        screen.facts([("Id", made["id"]), ("Consent", CONSENT_WORDS[made["consent"]["state"]])])
+        screen.say(f"`registrar consent {_quoted(made['name'])}` says whether its devices are sent.")
+    return ExitCode.DONE
+
+
+def _connection(api: Api, wanted: str | None) -> JsonObject:
+    if wanted is not None:
+        return find_connection(api, wanted)
+    found = list(api.items("/v1/connections", limit=100))
+    if len(found) == 1:
+        return found[0]
+    names = ", ".join(each["name"] for each in found)
+    raise Stop(
+        "Through which connection is the customer reached?" if found else "There is no connection yet.",
+        f"Name one with --connection: {names}." if found else "`POST /v1/connections` adds one.",
+        error_code="command_misused" if found else "name_not_found",
+    )
+
+
+@customer_app.command("edit", rich_help_panel=CUSTOMERS_PANEL)
+def edit_customer(
+    ctx: typer.Context,
+    customer: Annotated[str, typer.Argument(help="The customer's id, Entra tenant, domain or name.")],
+    name: Annotated[str | None, typer.Option(help="Its new name.")] = None,
+    domain: Annotated[str | None, typer.Option(help="Its new domain; '' empties it.")] = None,
+    group_tag: Annotated[
+        str | None, typer.Option(help="For devices that name none; '' leaves it to the connection.")
+    ] = None,
+    api_url: ApiUrl = DEFAULT_URL,
+    api_key: ApiKey = None,
+    json: Json = False,
+) -> int:
+    """Change a customer's name, domain or group tag. Its tenant is what it is, and cannot be changed."""
+    screen = Screen(json=json)
+    given = {"name": name, "domain": domain, "default_group_tag": group_tag}
+    body = {field: value or None for field, value in given.items() if value is not None}
+    if not body:
+        raise Stop(
+            "What is to be changed?", "Give --name, --domain or --group-tag.", error_code="command_misused"
+        )
+    with surroundings(ctx).api(api_url, api_key) as api:
+        target = find_customer(api, customer)
+        changed = api.patch(f"/v1/customers/{target['id']}", orjson.dumps(body)).body
+    if json:
+        screen.document(changed)
+    else:
+        screen.facts(
+            [
+                ("Customer", changed["name"]),
+                ("Id", changed["id"]),
+                ("Domain", changed["domain"] or ""),
+                ("Group tag", changed["default_group_tag"] or "the connection's"),
+            ]
+        )
     return ExitCode.DONE
 
 

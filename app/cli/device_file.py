@@ -10,16 +10,18 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import orjson
 import typer
 
 from app.cli.outcome import Stop
 from app.cli.screen import field_words
+from app.domain.masking import holds_secret
 from app.domain.order import MAX_DEVICES
+from app.intake import encodings
 from app.intake.devices import SENT, device_of
-from app.intake.rows import Dialect, Row, UnreadableFile, read
+from app.intake.rows import Dialect, Row, UnreadableFile, Wanted, read
 
 LONGEST: Final[Mapping[str, int]] = {
     "serial_number": 4096,
@@ -32,6 +34,10 @@ LONGEST: Final[Mapping[str, int]] = {
 }
 """The fields the API takes, and the characters beyond which it refuses the order as a whole."""
 MAX_REFERENCE: Final = 100
+EncodingName = Annotated[
+    str | None,
+    typer.Option("--encoding", help="Of a text that does not tell it, e.g. cp1251. Default: found out."),
+]
 STDIN: Final = "-"
 
 
@@ -59,8 +65,8 @@ class DeviceFile:
     dialect: Dialect
     rows: Sequence[FileRow]
     unreadable: Sequence[UnreadableRow]
-    remarks: Mapping[str, int]
-    """Warnings about rows: words -> rows they are about."""
+    remarks: Mapping[tuple[str, str], int]
+    """Warnings about rows: code and words -> rows they are about."""
     customers: Sequence[str]
     """The different customers the file names."""
     purchase_orders: Sequence[str]
@@ -82,31 +88,41 @@ class Part:
         return self.rows[position - 1] if 1 <= position <= len(self.rows) else None
 
 
-def open_file(path: str) -> DeviceFile:
+def known_encoding(name: str | None) -> str | None:
+    """The name as given. Raises Stop for an encoding that is not read."""
+    if name is not None:
+        try:
+            encodings.named(name)
+        except ValueError as error:
+            raise Stop(f"The encoding {name!r} is not known.", str(error)) from None
+    return name
+
+
+def open_file(path: str, wanted: Wanted | None = None) -> DeviceFile:
     """Reads a file, or the standard input for `-`. Raises Stop when it gives no rows."""
     data = _bytes(path)
     name = "standard input" if path == STDIN else Path(path).name
     rows: list[FileRow] = []
     unreadable: list[UnreadableRow] = []
-    remarks: Counter[str] = Counter()
+    remarks: Counter[tuple[str, str]] = Counter()
     # Dictionaries as ordered sets: the file's order is what a person recognises.
     customers: dict[str, None] = {}
     purchase_orders: dict[str, None] = {}
     try:
-        dialect, source = read(io.BytesIO(data))
+        dialect, source = read(io.BytesIO(data), wanted=wanted)
         for row in source:
             reasons = _reasons(row)
             if reasons:
                 unreadable.append(UnreadableRow(row.number, row.line, reasons))
                 continue
-            remarks.update({notice.words for notice in row.notices})
+            remarks.update({(notice.code, notice.words) for notice in row.notices})
             rows.append(FileRow(row.number, row.line, _device(row)))
             fields = row.fields
             for field, found in (("customer", customers), ("purchase_order", purchase_orders)):
-                if field in fields:
+                if field in fields and not holds_secret(fields[field]):
                     found[fields[field].strip()] = None
     except UnreadableFile as error:
-        raise Stop(f"{name} can not be read.", error.words) from None
+        raise Stop(f"{name} cannot be read.", error.words) from None
     return DeviceFile(
         name=name,
         digest=hashlib.sha256(data).hexdigest(),
@@ -167,11 +183,11 @@ def _bytes(path: str) -> bytes:
     except IsADirectoryError:
         raise Stop(f"{path} is a directory; give the file inside it.") from None
     except OSError as error:
-        raise Stop(f"{path} can not be read: {error.strerror}.") from None
+        raise Stop(f"{path} cannot be read: {error.strerror}.") from None
 
 
 def _reasons(row: Row) -> tuple[str, ...]:
-    """Why a row can not be sent; empty for a sound one. Quotes no value."""
+    """Why a row cannot be sent; empty for a sound one. Quotes no value."""
     reasons = [notice.words for notice in row.notices] if not row.is_sound else []
     fields = row.fields
     for field, longest in LONGEST.items():

@@ -1,32 +1,68 @@
 """Following orders to their end, live.
 
-It asks as often as the API says, survives a restart of the API, and ends when every order is over or
-only waits for the customer's consent. On a terminal it draws a bar for each state that occurs;
-elsewhere it writes a line when something has changed.
+It asks as often as the API says, survives a restart of the API, and ends when every order is over, only
+waits for the customer's consent, or is not over after `--timeout`. On a terminal it draws a bar for each
+state that occurs; elsewhere it writes a line when something has changed. What holds the orders is said when
+it begins, and again from time to time: nobody waits in silence.
 """
 
+import re
+import time
 from collections import Counter
 from collections.abc import Collection, Sequence
-from typing import Final
+from typing import Annotated, Final
 
+import typer
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from app.cli.api_client import Api, JsonObject, Unreachable
 from app.cli.outcome import ExitCode, Stop, waits_for_a_person
 from app.cli.screen import STATE_WORDS, Screen, amount, count_words, number
+from app.cli.waiting import reasons_of, show_reasons
 from app.domain.order import FINAL, OrderState
 
 PAUSE_S: Final = 2.0
 """Seconds between looks when the API names none."""
 PATIENCE_S: Final = 300.0
 """Seconds of silence after which following is given up: longer than a restart or an update."""
+REMINDER_S: Final = 300.0
+"""Seconds after which what still holds the orders is said again."""
+SAID_AT_THE_END: Final = frozenset(
+    {"consent_missing", "consent_revoked", "portal_upload_due", "portal_outcome_due"}
+)
+"""Reasons that end the following: the last words about the orders speak of them."""
 
 
-def watch(screen: Screen, api: Api, orders: Sequence[JsonObject]) -> list[JsonObject]:
-    """Looks at the orders until each is over or held, and returns them as they are then."""
+def seconds(text: str) -> float:
+    """`90`, `90s`, `10m`, `1h30m` as seconds."""
+    number = r"(\d+(?:\.\d+)?)"
+    found = re.fullmatch(rf"{number}|(?:{number}h)?(?:{number}m)?(?:{number}s)?", text)
+    if not text or found is None:
+        raise typer.BadParameter("Write a number of seconds, or a duration like 90s, 10m or 1h30m.")
+    plain, hours, minutes, rest = (float(part or 0) for part in found.groups())
+    return plain + 3600 * hours + 60 * minutes + rest
+
+
+Timeout = Annotated[
+    float | None,
+    typer.Option(
+        "--timeout",
+        parser=seconds,
+        metavar="DURATION",
+        show_default=False,
+        help="Stop following after so long (seconds, or 90s, 10m, 1h30m) and end with 5. Default: never.",
+    ),
+]
+
+
+def watch(
+    screen: Screen, api: Api, orders: Sequence[JsonObject], *, timeout: float | None = None
+) -> list[JsonObject]:
+    """Looks at the orders until each is over or held, for `timeout` seconds at most, and returns them as they
+    are then."""
     current = {order["id"]: order for order in orders}
     try:
-        return _follow(screen, api, current)
+        return _follow(screen, api, current, timeout)
     except KeyboardInterrupt:
         ids = " ".join(id for id, order in current.items() if not _rests(order))
         raise Stop(
@@ -36,18 +72,74 @@ def watch(screen: Screen, api: Api, orders: Sequence[JsonObject]) -> list[JsonOb
         ) from None
 
 
-def _follow(screen: Screen, api: Api, current: dict[str, JsonObject]) -> list[JsonObject]:
+def _follow(
+    screen: Screen, api: Api, current: dict[str, JsonObject], timeout: float | None
+) -> list[JsonObject]:
+    waited = 0.0
+    holds = _Holds(screen)
     with _Progress(screen) as progress:
         progress.show(current.values())
+        holds.show(current.values(), waited)
         while moving := [id for id, order in current.items() if not _rests(order)]:
-            pause = 0.0
+            began, pause = time.monotonic(), 0.0
             for id in moving:
-                current[id], asked = _look(screen, api, id)
+                patience = PATIENCE_S if timeout is None else min(PATIENCE_S, timeout - waited)
+                current[id], asked = _look(screen, api, id, patience)
                 pause = max(pause, asked)
+            waited += time.monotonic() - began
             progress.show(current.values())
-            if not all(map(_rests, current.values())):
-                api.sleep(pause)
+            holds.show(current.values(), waited)
+            if all(map(_rests, current.values())):
+                break
+            if timeout is not None and waited >= timeout:
+                break
+            pause = pause if timeout is None else min(pause, timeout - waited)
+            api.sleep(pause)
+            waited += pause
+    if not all(map(_rests, current.values())):
+        _give_up(screen, current, waited)
     return list(current.values())
+
+
+def _give_up(screen: Screen, current: dict[str, JsonObject], waited: float) -> None:
+    open_orders = [order for order in current.values() if not _rests(order)]
+    screen.say()
+    screen.say(f"Not over after {_duration(waited)}; the order goes on.", style="bold")
+    show_reasons(screen, reasons_of(open_orders))
+    screen.say()
+    for order in open_orders:
+        screen.say(f"`registrar watch {order['id']}` follows it again.")
+
+
+def _duration(waited: float) -> str:
+    minutes, rest = divmod(round(waited), 60)
+    if not minutes:
+        return amount(rest, "second")
+    return amount(minutes, "minute") if not rest else f"{amount(minutes, 'minute')} {amount(rest, 'second')}"
+
+
+class _Holds:
+    """Says what holds the orders: when it changes, and again after each REMINDER_S."""
+
+    def __init__(self, screen: Screen) -> None:
+        self.screen = screen
+        self.said: tuple[str, ...] = ()
+        self.said_at = 0.0
+
+    def show(self, orders: Collection[JsonObject], waited: float) -> None:
+        reasons = [each for each in reasons_of(orders) if each["code"] not in SAID_AT_THE_END]
+        pressing = [each for each in reasons if each["advice"] != "none"]
+        codes = tuple(each["code"] for each in pressing)
+        if codes != self.said:
+            if not codes:
+                self.screen.say("Nothing holds the order any more: it goes on.")
+            show_reasons(self.screen, pressing)
+            self.said, self.said_at = codes, waited
+        elif waited - self.said_at >= REMINDER_S and not all(map(_rests, orders)):
+            self.screen.say()
+            self.screen.say(f"Still waiting after {_duration(waited)}.")
+            show_reasons(self.screen, reasons)
+            self.said_at = waited
 
 
 def _rests(order: JsonObject) -> bool:
@@ -55,15 +147,15 @@ def _rests(order: JsonObject) -> bool:
     return order["state"] in FINAL or order["state"] == OrderState.HELD or waits_for_a_person(order)
 
 
-def _look(screen: Screen, api: Api, order_id: str) -> tuple[JsonObject, float]:
-    """The order, and seconds until the next look. A silent API is waited for, PATIENCE_S at most."""
+def _look(screen: Screen, api: Api, order_id: str, patience: float) -> tuple[JsonObject, float]:
+    """The order, and seconds until the next look. A silent API is waited for, for so many seconds."""
     waited = 0.0
     while True:
         try:
             answer = api.get(f"/v1/orders/{order_id}")
             return answer.body, answer.retry_after or PAUSE_S
         except Unreachable:
-            if waited >= PATIENCE_S:
+            if waited >= patience:
                 raise
             if not waited:
                 screen.say("The API does not answer at the moment; the order goes on. Trying again ...")

@@ -44,8 +44,8 @@ def show(
 
     The hash itself is not printed, but the device's serial numbers, MAC
     addresses and other identifiers in it are: do not paste the output into
-    a public place. Ends with 0 when the hash can be used, 4 when it can
-    not, 1 when none is found.
+    a public place. Ends with 0 when the hash can be used, 4 when it
+    cannot, 1 when none is found.
     """  # fmt: skip
     screen = Screen(json=json)
     text = _hash_in(_bytes(file), row)
@@ -126,7 +126,7 @@ def _bytes(path: str) -> bytes:
             with Path(path).open("rb") as stream:
                 data = stream.read(LARGEST + 1)
     except OSError as error:
-        raise Stop(f"{path} can not be read: {error.strerror}.") from None
+        raise Stop(f"{path} cannot be read: {error.strerror}.") from None
     if len(data) > LARGEST:
         raise Stop("The input is too large to look for a hash in it.", "Give the hash alone.")
     return data

@@ -16,12 +16,24 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from app.cli.api_client import Api, ApiRefusal, JsonObject, Unreachable
 from app.cli.customers import customer_names, find_customer
-from app.cli.following import PATIENCE_S, PAUSE_S, watch
-from app.cli.outcome import ExitCode, Stop, combine, judge_order
+from app.cli.device_file import EncodingName, known_encoding
+from app.cli.doubts import doubts, is_doubt, show_doubts
+from app.cli.following import PATIENCE_S, PAUSE_S, Timeout, watch
+from app.cli.outcome import ExitCode, Stop, combine, judge_followed, judge_order
 from app.cli.results import WENT_WRONG, conclude
 from app.cli.screen import SHOWN_ROWS, Screen, amount, field_words, number, plain
 from app.cli.submit import format_words, read_words
-from app.cli.surroundings import DEFAULT_URL, ORDERS_PANEL, ApiKey, ApiUrl, Json, surroundings
+from app.cli.surroundings import (
+    DEFAULT_URL,
+    ORDERS_PANEL,
+    ApiKey,
+    ApiUrl,
+    IncludeHidden,
+    Json,
+    SheetName,
+    surroundings,
+)
+from app.intake.table import OMISSIONS
 
 app = typer.Typer()
 
@@ -56,9 +68,12 @@ def import_file(
     ] = None,
     purchase_order: Annotated[str | None, typer.Option(help="Default: the one the file names.")] = None,
     profile: Annotated[str | None, typer.Option(help="Name of the vendor profile to read it with.")] = None,
+    sheet: SheetName = None,
+    include_hidden: IncludeHidden = None,
+    encoding: EncodingName = None,
     commit: Annotated[bool, typer.Option("--commit", help="Order what is valid.")] = False,
     reject_invalid: Annotated[
-        bool, typer.Option("--reject-invalid", help="One invalid device refuses the whole file.")
+        bool, typer.Option("--reject-invalid", help="Order nothing if one device is invalid.")
     ] = False,
     errors: Annotated[
         Path | None, typer.Option(help="Write the invalid rows here, to be mended and imported again.")
@@ -66,6 +81,7 @@ def import_file(
     follow: Annotated[
         bool, typer.Option("--watch/--no-watch", help="Follow the orders to their end.")
     ] = False,
+    timeout: Timeout = None,
     api_url: ApiUrl = DEFAULT_URL,
     api_key: ApiKey = None,
     json: Json = False,
@@ -73,7 +89,8 @@ def import_file(
     """Have a file, of up to a million rows, checked by the service; order it with --commit.
 
     Ends as `submit` does. Without --commit: 0 when every row is valid, 2
-    when some are not, 4 when none is or the file can not be read.
+    when some are not or are left out, 4 when none is valid or the file
+    cannot be read.
     """  # fmt: skip
     screen = Screen(json=json)
     if not file.is_file():
@@ -88,8 +105,13 @@ def import_file(
             "group_tag": group_tag,
             "purchase_order": purchase_order,
             "profile": profile,
+            "encoding": known_encoding(encoding),
             "file_name": plain(file.name)[:255],
         }
+        if sheet is not None:
+            given["sheet"] = sheet
+        if include_hidden is not None:
+            given["include_hidden"] = "true" if include_hidden else "false"
         found = _arrive(screen, api, file, given, again=not commit)
         _show(screen, api, found)
         if errors is not None and found["counts"]["invalid"]:
@@ -101,9 +123,9 @@ def import_file(
             found = _commit(screen, api, found, reject_invalid=reject_invalid)
             orders = [api.get(f"/v1/orders/{made['order_id']}").body for made in found["orders"]]
             if follow:
-                orders = watch(screen, api, orders)
+                orders = watch(screen, api, orders, timeout=timeout)
                 conclude(screen, api, orders, WENT_WRONG)
-        code = _judge(found, orders)
+        code = _judge(found, orders, followed=follow)
         if json:
             screen.document({"exit_code": int(code), "import": found, "orders": orders})
         elif code is ExitCode.REFUSED:
@@ -212,14 +234,16 @@ def _commit(screen: Screen, api: Api, found: JsonObject, *, reject_invalid: bool
     return found
 
 
-def _judge(found: JsonObject, orders: list[JsonObject]) -> ExitCode:
+def _judge(found: JsonObject, orders: list[JsonObject], *, followed: bool) -> ExitCode:
     counts = found["counts"]
+    codes = {notice["code"] for notice in (found["dialect"] or {}).get("notices", ())}
+    is_partial = bool(counts["invalid"]) or not OMISSIONS.isdisjoint(codes)
     if orders:
-        code = combine([judge_order(order) for order in orders])
-        return ExitCode.PARTIAL if code is ExitCode.DONE and counts["invalid"] else code
+        code = combine([(judge_followed if followed else judge_order)(order) for order in orders])
+        return ExitCode.PARTIAL if code is ExitCode.DONE and is_partial else code
     if counts["invalid"] == counts["total"]:
         return ExitCode.REFUSED
-    return ExitCode.PARTIAL if counts["invalid"] else ExitCode.DONE
+    return ExitCode.PARTIAL if is_partial else ExitCode.DONE
 
 
 # --- showing --------------------------------------------------------------------------------------
@@ -240,6 +264,10 @@ def _show(screen: Screen, api: Api, found: JsonObject) -> None:
         ("  invalid", number(counts["invalid"])),
     ]
     screen.facts(pairs)
+    notices = [(notice["code"], notice["detail"]) for notice in dialect["notices"]] if dialect else []
+    for code, words in notices:
+        if code not in ("column_unknown", "column_own") and not is_doubt(code):
+            screen.say(f"Note: {words}")
     if preview is None:
         return
     _show_customers(screen, api, preview)
@@ -247,16 +275,30 @@ def _show(screen: Screen, api: Api, found: JsonObject) -> None:
         (
             problem["title"],
             problem["rows"],
-            ", ".join(number(row) for row in problem["first_rows"])
-            + (" ..." if problem["rows"] > len(problem["first_rows"]) else ""),
+            _first(problem, "first_lines"),
+            _first(problem, "first_rows"),
         )
         for problem in preview["problems"][:SHOWN_ROWS]
     ]
     if rows:
         screen.say()
-        screen.table(("Problem", "Rows", "Which"), rows)
+        screen.table(("Problem", "Rows", "Lines of the file", "Row numbers"), rows)
         screen.remedies((p["code"], p["remedy"]) for p in preview["problems"] if p["severity"] == "error")
+    found_doubts = doubts(
+        unused=dialect["columns_unused"] if dialect else (),
+        notices=notices,
+        remarks=[(p["code"], f"{p['title']}.", p["rows"]) for p in preview["problems"]],
+        invalid=counts["invalid"],
+    )
+    show_doubts(screen, found_doubts, "Look at this before you order it")
     screen.say()
+
+
+def _first(problem: JsonObject, which: str) -> str:
+    """The first rows of a problem. APIs before lines were noted do not say them."""
+    shown = problem.get(which, [])
+    more = " ..." if shown and problem["rows"] > len(shown) else ""
+    return ", ".join(map(number, shown)) + more
 
 
 def _show_customers(screen: Screen, api: Api, preview: JsonObject) -> None:
@@ -277,5 +319,5 @@ def _write_errors(screen: Screen, api: Api, found: JsonObject, target: Path) -> 
             write: Callable[[bytes], object] = stream.write
             api.save(f"/v1/imports/{found['id']}/errors.csv", write)
     except OSError as error:
-        raise Stop(f"{target} can not be written: {error.strerror}.") from None
+        raise Stop(f"{target} cannot be written: {error.strerror}.") from None
     screen.say(f"{amount(found['counts']['invalid'], 'row')} to mend: {target}. Import it again as it is.")

@@ -1,8 +1,8 @@
 """How words and tables are set into a width: lines end between words, and a value is never cut.
 
-A table that is too wide first loses its columns of ids, then wraps its columns of prose at their words.
-If it still does not fit, its rows are stacked: one value a line, each after its name. A word that is
-longer than the line stays whole, because a terminal shows it and a copy of it is right.
+A table that is too wide first loses its empty columns, then those of ids, then wraps its columns of prose
+at their words. If it still does not fit, its rows are stacked: one value a line, each after its name. A word
+that is longer than the line stays whole, because a terminal shows it and a copy of it is right.
 """
 
 import re
@@ -107,7 +107,8 @@ def fitting(columns: Sequence[Column], width: int | None, *, drop_ids: bool) -> 
     shown = list(columns)
     if width is None or _sum(column.natural for column in shown) <= width:
         return shown, True
-    if drop_ids:
+    shown = [column for column in shown if any(column.cells)]
+    if drop_ids and _sum(column.natural for column in shown) > width:
         shown = [column for column in shown if not column.id]
     return shown, _sum(column.least for column in shown) <= width
 

@@ -1,15 +1,17 @@
 """How a command ends: its exit code, and the words when it cannot go on.
 
-The codes are a promise to scripts that call `registrar`, so they are decided in one place. `Stop` is
-the only way a command ends early; it carries what a person needs and never a hash or a key.
+The codes are a promise to scripts that call `registrar`, so they are decided in one place: help text and
+documents are made of, or compared with, EXIT_CODES. `Stop` is the only way a command ends early; it carries
+what a person needs and never a hash or a key.
 """
 
 from collections.abc import Collection, Mapping, Sequence
 from enum import IntEnum
-from typing import Any
+from typing import Any, Final
 
+from app.domain.catalogue import lookup
 from app.domain.order import OrderState
-from app.domain.registration import SUCCESS, RegistrationState
+from app.domain.registration import SUCCESS
 
 
 class ExitCode(IntEnum):
@@ -18,11 +20,30 @@ class ExitCode(IntEnum):
     PARTIAL = 2  # some devices were invalid or failed
     WAITING = 3  # the customer's consent is missing, or a person's work at a portal
     REFUSED = 4  # nothing was valid, or the whole was refused: nothing was sent
+    STILL_WAITING = 5  # not over: somebody has to act first, or the time of --timeout is up
     INTERRUPTED = 130
 
 
+EXIT_CODES: Final[Mapping[int, str]] = {
+    0: "done: all devices are registered, or what was asked for has been done",
+    1: "error: the server, the credentials, the file or the way the command was called",
+    2: "partly: some devices are invalid, failed or were left out",
+    3: "waiting for the customer's consent, or for a person at a portal",
+    4: "refused: nothing was valid, and nothing was sent",
+    5: "not over: somebody has to act first, or the time of --timeout is up",
+    130: "interrupted with Ctrl-C",
+}
+"""Every exit code with its meaning, as `registrar --help` and docs/command-line.md have it."""
+
+_CODES: Final[Mapping[int, str]] = {
+    ExitCode.REFUSED: "command_refused",
+    ExitCode.INTERRUPTED: "command_interrupted",
+}
+"""Codes of the catalogue for a Stop that names none itself."""
+
+
 class Stop(Exception):
-    """The command can not go on. `words` say why, `advice` (line by line) what to do."""
+    """The command cannot go on. `words` say why, `advice` (line by line) what to do."""
 
     def __init__(
         self,
@@ -30,13 +51,28 @@ class Stop(Exception):
         *advice: str,
         code: ExitCode = ExitCode.ERROR,
         errors: Sequence[Mapping[str, Any]] = (),
+        error_code: str | None = None,
     ) -> None:
         super().__init__(words)
+        self.error_code = error_code or _CODES.get(code, "command_failed")
+        """Of the catalogue: what a program decides by."""
         self.words = words
         self.advice = advice
         self.code = code
         self.errors = errors
         """Entries of a problem's `errors`, as the API has them."""
+
+    def document(self) -> dict[str, Any]:
+        """What a program is told with `--json`."""
+        entry = lookup(self.error_code)
+        return {
+            "code": self.error_code,
+            "title": entry.title,
+            "detail": self.words,
+            "remedy": " ".join(self.advice) or entry.remedy,
+            "exit_code": int(self.code),
+            "errors": [dict(error) for error in self.errors],
+        }
 
 
 def waits_for_a_person(order: Mapping[str, Any]) -> bool:
@@ -53,12 +89,30 @@ def judge_order(order: Mapping[str, Any]) -> ExitCode:
         return ExitCode.REFUSED
     if order["state"] == OrderState.IN_PROGRESS:
         return ExitCode.PARTIAL if counts["invalid"] else ExitCode.DONE
-    succeeded = sum(counts[state] for state in (*SUCCESS, RegistrationState.DEREGISTERED))
+    succeeded = sum(counts[state] for state in SUCCESS)
     return ExitCode.DONE if succeeded == counts["total"] else ExitCode.PARTIAL
+
+
+def judge_now(order: Mapping[str, Any]) -> ExitCode:
+    """What one look at an order means: also whether it moves by itself. Older APIs do not say."""
+    code = judge_order(order)
+    stuck = any(reason["advice"] == "person" for reason in order.get("waiting_for") or ())
+    moves = order["state"] == OrderState.IN_PROGRESS and code is not ExitCode.WAITING
+    return ExitCode.STILL_WAITING if moves and stuck else code
+
+
+def judge_followed(order: Mapping[str, Any]) -> ExitCode:
+    """What an order means that was followed: one that is not over has been given up for now."""
+    code = judge_order(order)
+    moves = order["state"] == OrderState.IN_PROGRESS and code is not ExitCode.WAITING
+    return ExitCode.STILL_WAITING if moves else code
 
 
 def combine(codes: Collection[ExitCode]) -> ExitCode:
     """One code for several orders: theirs if they agree, else what needs a person most."""
     if len(set(codes)) == 1:
         return next(iter(codes))
-    return ExitCode.WAITING if ExitCode.WAITING in codes else ExitCode.PARTIAL
+    for first in (ExitCode.WAITING, ExitCode.STILL_WAITING):
+        if first in codes:
+            return first
+    return ExitCode.PARTIAL

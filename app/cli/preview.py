@@ -1,7 +1,8 @@
 """What the API's checks say about an order before anything goes to Microsoft, in the file's lines.
 
 The same for a dry run and for an order that was taken: what is valid, how it is grouped, which devices
-are invalid and why. The API names rows by their number in the order; a person looks them up by line.
+are invalid and why. The API names rows by their number in the order; a person looks them up by the
+file's line, or by counting the file's rows.
 """
 
 from collections import Counter
@@ -42,7 +43,7 @@ def _show_problems(screen: Screen, part: Part, preview: JsonObject, invalid: int
     rows = [
         (
             row.line if (row := part.row_of(problem["row"])) else None,
-            problem["row"],
+            row.number if row else problem["row"],
             *((problem["line_ref"],) if own_lines else ()),
             field_words(finding["field"]),
             finding["detail"],
@@ -51,7 +52,7 @@ def _show_problems(screen: Screen, part: Part, preview: JsonObject, invalid: int
     ]
     if rows:
         screen.say()
-        own = ("Your line",) if own_lines else ()
+        own = ("Line reference",) if own_lines else ()
         screen.table(("Line", "Row", *own, "Field", "What is wrong"), rows)
     shown = min(len(bad), SHOWN_ROWS)
     if invalid > shown:

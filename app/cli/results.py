@@ -9,6 +9,7 @@ from typing import Final
 
 from app.cli.api_client import Api, JsonObject
 from app.cli.customers import consent_advice, customer_names
+from app.cli.device_file import Part
 from app.cli.outcome import waits_for_a_person
 from app.cli.screen import ORDER_WORDS, SHOWN_ROWS, STATE_WORDS, Screen, amount, count_words, number
 from app.domain.catalogue import CATALOGUE
@@ -21,14 +22,21 @@ NEEDS_ATTENTION: Final = (RegistrationState.INVALID, *WENT_WRONG)
 
 
 def conclude(
-    screen: Screen, api: Api, orders: Sequence[JsonObject], states: Sequence[RegistrationState]
+    screen: Screen,
+    api: Api,
+    orders: Sequence[JsonObject],
+    states: Sequence[RegistrationState],
+    parts: Sequence[Part] = (),
 ) -> None:
-    """The last words about orders: how they ended, what failed, what to do next."""
+    """The last words about orders: how they ended, what failed, what to do next.
+
+    `parts` are those of the file that the orders were made of, if it is at hand.
+    """
     for order in orders:
         words = ORDER_WORDS[order["state"]]
         screen.say(f"Order {order['reference']}: {words}.", style="bold")
         screen.facts((f"  {text}", number(count)) for text, count in count_words(order["counts"]))
-    show_failures(screen, api, orders, states)
+    show_failures(screen, api, orders, states, parts)
     held = [order for order in orders if order["state"] == OrderState.HELD]
     if held:
         customer_id = held[0]["customer_id"]
@@ -53,7 +61,11 @@ def conclude(
 
 
 def show_failures(
-    screen: Screen, api: Api, orders: Sequence[JsonObject], states: Sequence[RegistrationState]
+    screen: Screen,
+    api: Api,
+    orders: Sequence[JsonObject],
+    states: Sequence[RegistrationState],
+    parts: Sequence[Part] = (),
 ) -> None:
     total = sum(order["counts"][state] for order in orders for state in states)
     if not total:
@@ -61,23 +73,35 @@ def show_failures(
     rows: list[JsonObject] = []
     for order in orders:
         rows += devices_in(api, order, states, limit=SHOWN_ROWS)
+    of_order = {order["id"]: part for order, part in zip(orders, parts, strict=False)}
+    places = [_place(row, of_order.get(row["order_id"])) for row in rows[:SHOWN_ROWS]]
+    # `line_ref` is the caller's own where it is more than the row's number.
+    own = any(row["line_ref"] not in (None, place["Row"]) for row, place in zip(rows, places, strict=False))
+    heads = ["Line", "Row"] if parts else ["Row"]
     shown = [
         (
-            row["line_ref"] or str(row["row"]),
+            *(place[head] for head in heads),
+            *((row["line_ref"],) if own else ()),
             row["serial_number"] or row["product_key"],
             STATE_WORDS[row["state"]],
             reason(row),
         )
-        for row in rows[:SHOWN_ROWS]
+        for row, place in zip(rows, places, strict=False)
     ]
-    # `line_ref` is the caller's own where it is more than the row's number; the file's line is neither.
-    own_lines = any(row["line_ref"] not in (None, str(row["row"])) for row in rows)
-    first = "Your line" if own_lines else "Row"
+    heads += ["Line reference"] if own else []
     screen.say()
-    screen.table((first, "Device", "State", "Why"), shown, whole=(first, "Device"))
+    screen.table((*heads, "Device", "State", "Why"), shown, whole=(*heads, "Device"))
     if total > len(shown):
         screen.say(f"... and {number(total - len(shown))} more: `registrar order {orders[0]['id']} --json`")
     screen.remedies((row["error_code"], row["remedy"]) for row in rows[:SHOWN_ROWS])
+
+
+def _place(row: JsonObject, part: Part | None) -> dict[str, str]:
+    """Where a device stands: in its file if that is at hand, else in its order."""
+    found = None if part is None else part.row_of(row["row"])
+    if found is None:
+        return {"Line": "", "Row": str(row["row"])}
+    return {"Line": str(found.line), "Row": str(found.number)}
 
 
 def devices_in(
@@ -90,7 +114,7 @@ def devices_in(
 
 
 def reason(row: JsonObject) -> str:
-    """Ours in words; Microsoft's own beside it where ours can not say more."""
+    """Ours in words; Microsoft's own beside it where ours cannot say more."""
     code = row["error_code"]
     if code is None:
         return ""

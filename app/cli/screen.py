@@ -35,15 +35,13 @@ STATE_WORDS: Final[dict[RegistrationState, str]] = {
     _S.ALREADY_REGISTERED: "registered before",
     _S.PROCESSING: "being registered",
     _S.SUBMITTING: "being sent",
-    _S.QUEUED: "waiting for their turn",
+    _S.QUEUED: "waiting to be sent",
     _S.HELD: "waiting for consent",
     _S.CONFLICT: "owned by somebody else",
     _S.FAILED: "failed",
     _S.UNKNOWN: "outcome unknown",
     _S.INVALID: "invalid",
     _S.CANCELLED: "cancelled",
-    _S.DEREGISTERING: "being deregistered",
-    _S.DEREGISTERED: "deregistered",
 }
 """In the order in which they are shown."""
 
@@ -65,7 +63,7 @@ FIELD_WORDS: Final[Mapping[str, str]] = {
     "model": "model",
     "group_tag": "group tag",
     "assigned_user": "assigned user",
-    "line_ref": "your line",
+    "line_ref": "line reference",
     "customer": "customer",
     "purchase_order": "purchase order",
 }
@@ -128,7 +126,7 @@ class Screen:
             self._beside(shown, len(texts))
         else:
             self._stacked(shown, len(texts))
-        if len(shown) < len(columns):
+        if any(column.id and column not in shown for column in columns):
             self.say("(--ids shows the ids, too.)", style="dim")
 
     def _beside(self, columns: Sequence[layout.Column], rows: int) -> None:

@@ -1,12 +1,13 @@
 """`registrar submit`: a file with devices becomes orders, in the words of the person who sends it.
 
-It says what it read before anything is sent, refuses what it can not be sure of, and names rows by
-their line in the file. Sending the same file again is recognised: reference and Idempotency-Key
-follow from its content, so a repetition after any failure does no harm.
+It says what it read before anything is sent, refuses what it cannot be sure of, asks the person at the
+terminal where something is left out or guessed, and names rows by their line in the file. Sending the
+same file again is recognised: reference and Idempotency-Key follow from its content, so a repetition
+after any failure does no harm.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -15,26 +16,45 @@ from app.cli.api_client import Answer, Api, ApiRefusal, JsonObject
 from app.cli.customers import find_customer, look_for_customer
 from app.cli.device_file import (
     DeviceFile,
+    EncodingName,
     Part,
     body_of,
     columns_read,
     columns_unused,
     cut,
     default_reference,
+    known_encoding,
     open_file,
 )
-from app.cli.following import watch
-from app.cli.outcome import ExitCode, Stop, combine, judge_order
+from app.cli.doubts import doubts, is_doubt, show_doubts
+from app.cli.following import Timeout, watch
+from app.cli.outcome import ExitCode, Stop, combine, judge_followed, judge_order
 from app.cli.preview import show_preview
 from app.cli.results import NEEDS_ATTENTION, WENT_WRONG, conclude, devices_in
 from app.cli.screen import SHOWN_ROWS, Screen, amount, number
-from app.cli.surroundings import DEFAULT_URL, ORDERS_PANEL, ApiKey, ApiUrl, Json, surroundings
-from app.intake.rows import Dialect, Kind
+from app.cli.surroundings import (
+    DEFAULT_URL,
+    ORDERS_PANEL,
+    ApiKey,
+    ApiUrl,
+    IncludeHidden,
+    Json,
+    SheetName,
+    surroundings,
+)
+from app.intake.rows import Dialect, Kind, Wanted
 
 app = typer.Typer()
 
 _FORMATS = {"xlsx": "Excel workbook", "jsonl": "JSON Lines", "oa3": "OA3 report"}
-_DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+_DELIMITERS = {
+    ",": "commas",
+    ";": "semicolons",
+    "\t": "tabs",
+    "|": "bars",
+    ":": "colons",
+    "=": "equals signs",
+}
 
 
 @app.command("submit", rich_help_panel=ORDERS_PANEL)
@@ -61,12 +81,19 @@ def submit(
         bool, typer.Option("--validate-only", help="Check everything, send nothing.")
     ] = False,
     reject_invalid: Annotated[
-        bool, typer.Option("--reject-invalid", help="One invalid device refuses the whole order.")
+        bool, typer.Option("--reject-invalid", help="Order nothing if one device is invalid.")
     ] = False,
     skip_unreadable: Annotated[
-        bool, typer.Option("--skip-unreadable", help="Send the rest when rows can not be read.")
+        bool, typer.Option("--skip-unreadable", help="Send the rest when rows cannot be read.")
     ] = False,
+    sheet: SheetName = None,
+    include_hidden: IncludeHidden = None,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Send without asking, whatever is left out or guessed.")
+    ] = False,
+    encoding: EncodingName = None,
     follow: Annotated[bool, typer.Option("--watch/--no-watch", help="Follow the order to its end.")] = True,
+    timeout: Timeout = None,
     api_url: ApiUrl = DEFAULT_URL,
     api_key: ApiKey = None,
     json: Json = False,
@@ -74,14 +101,15 @@ def submit(
     """Register the devices of a file for a customer.
 
     Ends with 0 when all are registered, 1 on an error, 2 when some are
-    invalid or failed, 3 when they wait for the customer's consent, 4 when
-    nothing was valid or all was refused.
+    invalid, failed or left out, 3 when they wait for the customer's consent, 4
+    when nothing was valid or all was refused, 5 when they are not over
+    after --timeout.
 
     With --no-watch, 0 means that the
     order is accepted and every device in it is valid.
     """  # fmt: skip
     screen = Screen(json=json)
-    devices = open_file(file)
+    devices = open_file(file, Wanted(sheet, include_hidden, known_encoding(encoding)))
     show_file(screen, devices)
     with surroundings(ctx).api(api_url, api_key) as api:
         _check_rows(screen, devices, skip_unreadable)
@@ -90,7 +118,7 @@ def submit(
             "customer_id": target["id"],
             "purchase_order": purchase_order or _purchase_order(screen, devices),
             "group_tag": group_tag,
-            "on_invalid": "reject_order" if reject_invalid else "accept_valid",
+            "on_invalid": "reject" if reject_invalid else "accept_valid",
         }
         parts = cut(devices, reference or default_reference(devices))
         screen.say()
@@ -100,17 +128,22 @@ def submit(
             # One bad device refuses all parts, also those before it.
             for part in parts:
                 _post(api, part, terms, validate_only=True)
+        ask = None if yes or json else surroundings(ctx).someone_to_ask()
+        if ask is None:
+            _warn(screen, devices)
+        else:
+            _ask(screen, api, devices, target, parts, terms, ask)
         answers = _send(screen, api, parts, terms)
         for part, answer in zip(parts, answers, strict=True):
-            _show_accepted(screen, part, answer, target)
+            _show_accepted(screen, part, answer, target, preview=ask is None)
         orders = [answer.body for answer in answers]
         if follow:
-            orders = watch(screen, api, [_order_of(api, answer) for answer in answers])
-            conclude(screen, api, orders, WENT_WRONG)
+            orders = watch(screen, api, [_order_of(api, answer) for answer in answers], timeout=timeout)
+            conclude(screen, api, orders, WENT_WRONG, parts)
         elif not json:
             for order in orders:
                 screen.say(f"Follow it with `registrar watch {order['id']}`.")
-        code = _judge(orders, devices)
+        code = _judge(orders, devices, followed=follow)
         if json:
             _document(screen, api, devices, target, orders, code)
     return code
@@ -122,8 +155,49 @@ def submit(
 def show_file(screen: Screen, file: DeviceFile) -> None:
     """What was found in the file, before anything is done with it."""
     show_dialect(screen, file.name, file.dialect, file.row_count)
-    for words, count in file.remarks.items():
-        screen.say(f"Note, {amount(count, 'row')}: {words}")
+    for (code, words), count in file.remarks.items():
+        if not is_doubt(code):
+            screen.say(f"Note, {amount(count, 'row')}: {words}")
+
+
+def _doubts(file: DeviceFile, invalid: int = 0) -> list[str]:
+    return doubts(
+        unused=columns_unused(file.dialect),
+        notices=[(notice.code, notice.words) for notice in file.dialect.notices],
+        remarks=[(code, words, count) for (code, words), count in file.remarks.items()],
+        unreadable=len(file.unreadable),
+        invalid=invalid,
+    )
+
+
+def _warn(screen: Screen, file: DeviceFile) -> None:
+    if found := _doubts(file):
+        show_doubts(screen, found, "Before it is sent")
+        screen.say()
+
+
+def _ask(
+    screen: Screen,
+    api: Api,
+    file: DeviceFile,
+    customer: JsonObject,
+    parts: Sequence[Part],
+    terms: Mapping[str, Any],
+    ask: Callable[[str], bool],
+) -> None:
+    """Has the order checked, says what is doubtful, and asks if anything is. Raises Stop for a no."""
+    previews = [_post(api, part, terms, validate_only=True).body for part in parts]
+    for part, preview in zip(parts, previews, strict=True):
+        show_preview(screen, part, preview)
+    invalid = sum(preview["counts"]["invalid"] for preview in previews)
+    found = _doubts(file, invalid)
+    if not found:
+        return
+    show_doubts(screen, found, "Before it is sent")
+    screen.say()
+    valid = sum(preview["counts"]["total"] for preview in previews) - invalid
+    if not ask(f"Send {amount(valid, 'device')} for {customer['name']}?"):
+        raise Stop("Nothing was sent.", code=ExitCode.REFUSED)
 
 
 def format_words(
@@ -176,7 +250,7 @@ def show_dialect(screen: Screen, name: str, dialect: Dialect, rows: int) -> None
     ]
     screen.facts([*pairs, ("Not used", ", ".join(unused))] if unused else pairs)
     for notice in dialect.notices:
-        if notice.code not in ("column_unknown", "column_own"):
+        if notice.code not in ("column_unknown", "column_own") and not is_doubt(notice.code):
             screen.say(f"Note: {notice.words}")
 
 
@@ -185,8 +259,9 @@ def _check_rows(screen: Screen, file: DeviceFile, skip: bool) -> None:
     bad = file.unreadable
     if bad:
         screen.say()
-        screen.say(f"{amount(len(bad), 'row')} can not be read reliably:", style="bold")
-        screen.table(("Line", "Why"), [(row.line, " ".join(row.reasons)) for row in bad[:SHOWN_ROWS]])
+        screen.say(f"{amount(len(bad), 'row')} cannot be read reliably:", style="bold")
+        rows = [(row.line, row.number, " ".join(row.reasons)) for row in bad[:SHOWN_ROWS]]
+        screen.table(("Line", "Row", "Why"), rows)
         if len(bad) > SHOWN_ROWS:
             screen.say(f"... and {number(len(bad) - SHOWN_ROWS)} more.")
     if not file.rows:
@@ -274,7 +349,7 @@ def _refused(part: Part, refusal: ApiRefusal) -> Stop:
 
 def _by_line(part: Part, error: Mapping[str, Any]) -> Mapping[str, Any]:
     row = part.row_of(error["row"]) if error.get("row") else None
-    return error if row is None else {**error, "line": row.line}
+    return error if row is None else {**error, "line": row.line, "row": row.number}
 
 
 def _send(screen: Screen, api: Api, parts: Sequence[Part], terms: Mapping[str, Any]) -> list[Answer]:
@@ -296,12 +371,15 @@ def _order_of(api: Api, answer: Answer) -> JsonObject:
     return api.get(f"/v1/orders/{answer.body['id']}").body if answer.replayed else answer.body
 
 
-def _show_accepted(screen: Screen, part: Part, answer: Answer, customer: JsonObject) -> None:
+def _show_accepted(
+    screen: Screen, part: Part, answer: Answer, customer: JsonObject, *, preview: bool
+) -> None:
     order = answer.body
     taken = "was taken before; nothing is sent twice" if answer.replayed else "is accepted"
     screen.say(f"Order {order['reference']} for {customer['name']} {taken}.", style="bold")
     screen.facts([("Id", order["id"])])
-    show_preview(screen, part, order["preview"])
+    if preview:
+        show_preview(screen, part, order["preview"])
 
 
 # --- the end --------------------------------------------------------------------------------------
@@ -324,19 +402,26 @@ def _validate(
     held = sum(preview["counts"]["held"] for preview in previews)
     if held:
         screen.say(f"{customer['name']} has not consented: {amount(held, 'device')} would wait for that.")
+    show_doubts(screen, _doubts(file, invalid), "Look at this before you send it")
+    screen.say()
     screen.say("Only checked: nothing was sent.")
     if invalid == total:
         code = ExitCode.REFUSED
     else:
-        code = ExitCode.PARTIAL if invalid or file.unreadable else ExitCode.DONE
+        code = ExitCode.PARTIAL if invalid or _leaves_out(file) else ExitCode.DONE
     if screen.json:
         screen.document({**_about(file, customer, code), "previews": previews})
     return code
 
 
-def _judge(orders: Sequence[JsonObject], file: DeviceFile) -> ExitCode:
-    code = combine([judge_order(order) for order in orders])
-    return ExitCode.PARTIAL if code is ExitCode.DONE and file.unreadable else code
+def _judge(orders: Sequence[JsonObject], file: DeviceFile, *, followed: bool) -> ExitCode:
+    code = combine([(judge_followed if followed else judge_order)(order) for order in orders])
+    return ExitCode.PARTIAL if code is ExitCode.DONE and _leaves_out(file) else code
+
+
+def _leaves_out(file: DeviceFile) -> bool:
+    """Whether the file has devices that are not sent, without anybody having said so."""
+    return bool(file.unreadable) or file.dialect.omits
 
 
 def _document(
@@ -361,6 +446,11 @@ def _about(file: DeviceFile, customer: JsonObject, code: ExitCode) -> JsonObject
             "format": file.dialect.format,
             "kind": file.dialect.kind.value,
             "encoding": file.dialect.encoding,
+            "sheet": file.dialect.sheet,
+            "notices": [
+                {"code": notice.code, "column": notice.column, "detail": notice.words}
+                for notice in file.dialect.notices
+            ],
             "rows": file.row_count,
             "columns": [{"name": name, "field": field} for name, field in file.dialect.columns],
             "unreadable": [

@@ -19,11 +19,12 @@ from typing import Annotated, Any, BinaryIO, Final, cast
 import typer
 
 from app.cli.api_client import JsonObject
-from app.cli.device_file import STDIN
+from app.cli.device_file import STDIN, EncodingName, columns_unused, known_encoding
+from app.cli.doubts import doubts, show_doubts
 from app.cli.outcome import ExitCode, Stop
 from app.cli.screen import Screen, amount, field_words, number
 from app.cli.submit import show_dialect
-from app.cli.surroundings import ORDERS_PANEL, Json
+from app.cli.surroundings import ORDERS_PANEL, IncludeHidden, Json, SheetName
 from app.domain.catalogue import lookup
 from app.domain.identity import IdentityKind, Rules
 from app.intake.bounds import CHUNK, MAX_BYTES
@@ -31,7 +32,7 @@ from app.intake.corrections import Corrections
 from app.intake.problems import Problem
 from app.intake.profiles import Profile, ProfileError
 from app.intake.review import Review, Reviewed, Terms
-from app.intake.rows import Dialect, UnreadableFile, read
+from app.intake.rows import Dialect, UnreadableFile, Wanted, read
 
 app = typer.Typer()
 
@@ -77,6 +78,9 @@ def validate(
     group_tag: Annotated[
         str | None, typer.Option(help="For devices that name none, as with `registrar submit`.")
     ] = None,
+    sheet: SheetName = None,
+    include_hidden: IncludeHidden = None,
+    encoding: EncodingName = None,
     errors: Annotated[
         Path | None,
         typer.Option(help="Write the invalid rows there, to be corrected and given again as they are."),
@@ -87,47 +91,56 @@ def validate(
 
     Says what the file is, which columns are read, what is wrong with
     which row, and into which batches the rest would go. Ends with 0 when
-    all rows are fine, 2 when some are invalid, 4 when nothing is usable,
-    1 when the file can not be read.
+    all rows are fine, 2 when some are invalid or left out, 4 when nothing
+    is usable, 1 when the file cannot be read.
     """  # fmt: skip
     screen = Screen(json=json)
     terms = _terms(platform, group_tag)
     mapping = _profile(profile)
     name = "standard input" if file == STDIN else Path(file).name
     now = datetime.now(UTC)
+    wanted = Wanted(sheet, include_hidden, known_encoding(encoding))
     review = Review(terms, now)
     with ExitStack() as stack:
         source = _open(stack, file)
         try:
             source = stack.enter_context(_rewindable(source))
             start = source.tell()
-            dialect, problems = _review(review, source, mapping, file, errors)
+            dialect, problems = _review(review, source, mapping, wanted, file, errors)
             if late := review.late:
                 source.seek(start)
                 review = Review(terms, now, late)
-                dialect, problems = _review(review, source, mapping, file, errors)
+                dialect, problems = _review(review, source, mapping, wanted, file, errors)
         except UnreadableFile as error:
-            raise Stop(f"{name} can not be read.", error.words) from None
+            raise Stop(f"{name} cannot be read.", error.words) from None
         except OSError as error:
             raise Stop(f"{error.filename or name}: {error.strerror}.") from None
-    code = _judge(review)
+    code = _judge(review, dialect)
     if json:
         screen.document(_document(name, platform, dialect, review, problems, code))
         return code
     show_dialect(screen, name, dialect, review.rows)
     _show(screen, review, problems, group_tag)
+    show_doubts(screen, _doubts(review, dialect, problems), "Look at this before you send it")
+    screen.say()
+    screen.say("Only checked, on this machine: nothing was sent.")
     if errors is not None and review.invalid:
         screen.say(f"{errors} has the invalid rows. Correct them there and give it as a file of its own.")
     return code
 
 
 def _review(
-    review: Review, source: BinaryIO, profile: Profile | None, file: str, errors: Path | None
+    review: Review,
+    source: BinaryIO,
+    profile: Profile | None,
+    wanted: Wanted,
+    file: str,
+    errors: Path | None,
 ) -> tuple[Dialect, _Problems]:
     """All rows through `review`, the invalid ones into `errors`. Raises UnreadableFile."""
     problems = _Problems()
     corrections: Corrections | None = None
-    dialect, rows = read(source, profile)
+    dialect, rows = read(source, profile, wanted=wanted)
     with ExitStack() as stack:
         for row in rows:
             reviewed = review.judge(row)
@@ -164,7 +177,7 @@ def _profile(path: Path | None) -> Profile | None:
     except (ValueError, RecursionError):
         raise Stop(f"The profile {path.name} is not JSON.") from None
     except OSError as error:
-        raise Stop(f"The profile {path} can not be read: {error.strerror}.") from None
+        raise Stop(f"The profile {path} cannot be read: {error.strerror}.") from None
 
 
 def _open(stack: ExitStack, path: str) -> BinaryIO:
@@ -177,7 +190,7 @@ def _open(stack: ExitStack, path: str) -> BinaryIO:
     except IsADirectoryError:
         raise Stop(f"{path} is a directory; give the file inside it.") from None
     except OSError as error:
-        raise Stop(f"{path} can not be read: {error.strerror}.") from None
+        raise Stop(f"{path} cannot be read: {error.strerror}.") from None
 
 
 @contextmanager
@@ -202,14 +215,14 @@ def _corrections(
     try:
         target = stack.enter_context(path.open("wb"))
     except OSError as error:
-        raise Stop(f"{path} can not be written: {error.strerror}.") from None
+        raise Stop(f"{path} cannot be written: {error.strerror}.") from None
     return Corrections(target.write, dialect.columns, profile)
 
 
-def _judge(review: Review) -> ExitCode:
+def _judge(review: Review, dialect: Dialect) -> ExitCode:
     if review.invalid >= review.rows:
         return ExitCode.REFUSED
-    return ExitCode.PARTIAL if review.invalid else ExitCode.DONE
+    return ExitCode.PARTIAL if review.invalid or dialect.omits else ExitCode.DONE
 
 
 # --- what a person reads --------------------------------------------------------------------------
@@ -242,8 +255,15 @@ def _show(screen: Screen, review: Review, problems: _Problems, group_tag: str | 
     if review.orders > 1:
         screen.say(f"`registrar submit` would make {number(review.orders)} orders of it.")
     _show_problems(screen, problems)
-    screen.say()
-    screen.say("Only checked, on this machine: nothing was sent.")
+
+
+def _doubts(review: Review, dialect: Dialect, problems: _Problems) -> list[str]:
+    return doubts(
+        unused=columns_unused(dialect),
+        notices=[(notice.code, notice.words) for notice in dialect.notices],
+        remarks=[(problem.code, problem.detail, count) for problem, count, _ in problems],
+        invalid=review.invalid,
+    )
 
 
 def _show_problems(screen: Screen, problems: _Problems) -> None:
@@ -258,13 +278,14 @@ def _show_problems(screen: Screen, problems: _Problems) -> None:
             (lookup(problem.code).title if at == 0 else ""),
             example.column or field_words(example.field or ""),
             reviewed.row.line,
+            reviewed.row.number,
             example.value,
             example.detail,
         )
         for problem, count, examples in found
         for at, (reviewed, example) in enumerate(examples)
     ]
-    screen.table(("Rows", "Severity", "Problem", "Column", "Line", "Value", "What is wrong"), rows)
+    screen.table(("Rows", "Severity", "Problem", "Column", "Line", "Row", "Value", "What is wrong"), rows)
     screen.remedies((problem.code, problem.remedy) for problem, _, _ in found if problem.is_error)
 
 

@@ -103,6 +103,18 @@ async def close_open(session: AsyncConnection, claim: Claim, now: datetime) -> i
     )
 
 
+async def upload_outcomes(session: AsyncConnection, claim: Claim) -> list[str | None]:
+    """How the batch's calls that carried devices ended, oldest first."""
+    rows = await fetch_all(
+        session,
+        "SELECT outcome FROM batch_attempts WHERE partner_id = :partner AND batch_id = :batch "
+        "AND kind IN ('create', 'append') ORDER BY started_at, id",
+        partner=claim.partner_id,
+        batch=claim.id,
+    )
+    return [row["outcome"] for row in rows]
+
+
 async def list_of_batch(
     session: AsyncConnection, partner_id: PartnerId, batch_id: UUID, *, limit: int = 200
 ) -> list[Record]:

@@ -352,6 +352,18 @@ async def of_order(session: AsyncConnection, partner_id: PartnerId, order_id: UU
     )
 
 
+async def left_doubts(session: AsyncConnection, partner_id: PartnerId, order_id: UUID) -> bool:
+    """Whether a batch of the order may have carried devices to Microsoft without our knowing."""
+    found = await fetch_one(
+        session,
+        "SELECT id FROM batches WHERE partner_id = :partner AND order_id = :order "
+        "AND (uncertain OR failure_code = 'outcome_unknown') LIMIT 1",
+        partner=partner_id,
+        order=order_id,
+    )
+    return found is not None
+
+
 async def counts(
     session: AsyncConnection, partner_id: PartnerId, batch_ids: list[UUID]
 ) -> dict[UUID, dict[str, int]]:

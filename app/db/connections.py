@@ -70,6 +70,20 @@ async def update(
     )
 
 
+async def hold_identity(
+    session: AsyncConnection, partner_id: PartnerId, connection_id: UUID, *, for_change: bool = False
+) -> Record | None:
+    """The connection's tenant and app. Until the transaction ends nobody changes them, or nobody else."""
+    lock = "FOR NO KEY UPDATE" if for_change else "FOR SHARE"
+    return await fetch_one(
+        session,
+        "SELECT entra_tenant_id, client_id, refresh_token IS NOT NULL AS has_refresh_token "
+        f"FROM connections WHERE partner_id = :partner AND id = :id {lock}",
+        partner=partner_id,
+        id=connection_id,
+    )
+
+
 async def claim_token(
     session: AsyncConnection,
     partner_id: PartnerId,
@@ -87,7 +101,8 @@ async def claim_token(
         session,
         "UPDATE connections SET token_owner = :owner, token_lease_until = :until "
         "WHERE partner_id = :partner AND id = :id "
-        "AND (token_lease_until IS NULL OR token_lease_until < :now) RETURNING refresh_token",
+        "AND (token_lease_until IS NULL OR token_lease_until < :now) "
+        "RETURNING refresh_token, entra_tenant_id, client_id",
         partner=partner_id,
         id=connection_id,
         owner=owner,
@@ -130,55 +145,75 @@ async def release_token(
     )
 
 
-async def note_trouble(
+async def lock_trouble(session: AsyncConnection, partner_id: PartnerId, connection_id: UUID) -> Record | None:
+    """The connection's trouble as it is, and when it was mended last; held until the transaction ends."""
+    return await fetch_one(
+        session,
+        "SELECT id, name, trouble_code, trouble_since, greatest(checked_at, updated_at) AS mended_at "
+        "FROM connections WHERE partner_id = :partner AND id = :id FOR NO KEY UPDATE",
+        partner=partner_id,
+        id=connection_id,
+    )
+
+
+async def set_trouble(
     session: AsyncConnection,
     partner_id: PartnerId,
     connection_id: UUID,
     *,
     code: str,
     said: str,
+    since: datetime,
     not_before: datetime | None,
-    now: datetime,
-) -> bool:
-    """Records what a person has to mend, and how long to leave the connection alone; True if it is news."""
-    row = await fetch_one(
+) -> None:
+    """What a person has to mend, and how long the connection is left alone."""
+    await execute(
         session,
-        "WITH before AS (SELECT id, trouble_code FROM connections "
-        "  WHERE partner_id = :partner AND id = :id FOR NO KEY UPDATE) "
-        "UPDATE connections c SET trouble_code = :code, trouble_said = :said, "
-        "trouble_since = coalesce(c.trouble_since, :now), "
-        "not_before = greatest(c.not_before, CAST(:not_before AS timestamptz)) "
-        "FROM before WHERE c.id = before.id RETURNING before.trouble_code AS was",
+        "UPDATE connections SET trouble_code = :code, trouble_said = :said, trouble_since = :since, "
+        "not_before = greatest(not_before, CAST(:not_before AS timestamptz)) "
+        "WHERE partner_id = :partner AND id = :id",
         partner=partner_id,
         id=connection_id,
         code=code,
         said=said,
+        since=since,
         not_before=not_before,
-        now=now,
     )
-    return row is not None and row["was"] is None
 
 
 async def clear_trouble(
     session: AsyncConnection, partner_id: PartnerId, connection_id: UUID, *, unless_code: str | None = None
-) -> bool:
-    """False when there was none, or the one that this proof does not disprove: a good answer says nothing
-    of one that could not be read while an open batch still waits to read it.
+) -> Record | None:
+    """The trouble that has ended; None when there was none, or one that this proof does not disprove: a good
+    answer says nothing of one that could not be read while an open batch still waits to read it.
     """
-    return bool(
-        await execute(
-            session,
-            "UPDATE connections SET trouble_code = NULL, trouble_said = NULL, trouble_since = NULL, "
-            "not_before = NULL WHERE partner_id = :partner AND id = :id AND trouble_code IS NOT NULL "
-            "AND trouble_code IS DISTINCT FROM CAST(:unless AS text) AND NOT (trouble_code = :unread "
-            "AND EXISTS (SELECT FROM batches b WHERE b.partner_id = :partner "
-            "AND b.connection_id = connections.id AND b.failure_code = :unread "
-            f"AND b.state IN ({listed(OPEN_BATCH)})))",
-            partner=partner_id,
-            id=connection_id,
-            unless=unless_code,
-            unread=NOT_UNDERSTOOD,
-        )
+    return await fetch_one(
+        session,
+        "WITH before AS (SELECT id, trouble_code, trouble_since FROM connections "
+        "  WHERE partner_id = :partner AND id = :id FOR NO KEY UPDATE) "
+        "UPDATE connections c SET trouble_code = NULL, trouble_said = NULL, trouble_since = NULL, "
+        "not_before = NULL FROM before WHERE c.id = before.id AND before.trouble_code IS NOT NULL "
+        "AND before.trouble_code IS DISTINCT FROM CAST(:unless AS text) "
+        "AND NOT (before.trouble_code = :unread "
+        "AND EXISTS (SELECT FROM batches b WHERE b.partner_id = :partner "
+        "AND b.connection_id = c.id AND b.failure_code = :unread "
+        f"AND b.state IN ({listed(OPEN_BATCH)}))) "
+        "RETURNING c.id, c.name, before.trouble_code, before.trouble_since",
+        partner=partner_id,
+        id=connection_id,
+        unless=unless_code,
+        unread=NOT_UNDERSTOOD,
+    )
+
+
+async def end_pause(session: AsyncConnection, partner_id: PartnerId, connection_id: UUID) -> None:
+    """Its calls need not wait any longer."""
+    await execute(
+        session,
+        "UPDATE connections SET not_before = NULL "
+        "WHERE partner_id = :partner AND id = :id AND not_before IS NOT NULL",
+        partner=partner_id,
+        id=connection_id,
     )
 
 

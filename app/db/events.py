@@ -15,6 +15,10 @@ from app.db.paging import Page, PageRequest, cut
 from app.db.sql import Record, execute, fetch_all, fetch_one, insert, listed
 from app.domain.ids import PartnerId
 
+_LIVE = (
+    "NOT EXISTS (SELECT FROM deleted_webhook_endpoints gone WHERE gone.endpoint_id = webhook_endpoints.id)"
+)
+"""An endpoint that has been deleted stays for as long as there are deliveries of it to read."""
 OPEN = ("pending", "retrying")
 """The states of a delivery that is still to be made."""
 _OPEN = listed(OPEN)
@@ -47,7 +51,8 @@ async def add_events(
 async def subscribers(session: AsyncConnection, partner_id: PartnerId) -> list[Record]:
     return await fetch_all(
         session,
-        "SELECT id, event_types FROM webhook_endpoints WHERE partner_id = :partner AND state <> 'disabled'",
+        "SELECT id, event_types FROM webhook_endpoints "
+        f"WHERE partner_id = :partner AND state <> 'disabled' AND {_LIVE}",
         partner=partner_id,
     )
 
@@ -118,9 +123,11 @@ async def add_endpoint(session: AsyncConnection, partner_id: PartnerId, values: 
 
 
 async def get_endpoint(session: AsyncConnection, partner_id: PartnerId, endpoint_id: UUID) -> Record | None:
+    """With `is_deleted`: whoever only follows its deliveries may still ask for it."""
     return await fetch_one(
         session,
-        "SELECT * FROM webhook_endpoints WHERE partner_id = :partner AND id = :id",
+        f"SELECT *, NOT {_LIVE} AS is_deleted FROM webhook_endpoints "
+        "WHERE partner_id = :partner AND id = :id",
         partner=partner_id,
         id=endpoint_id,
     )
@@ -131,7 +138,7 @@ async def lock_endpoint(session: AsyncConnection, partner_id: PartnerId, endpoin
     return await fetch_one(
         session,
         # NO KEY: new deliveries, whose foreign key looks at this row, need not wait.
-        "SELECT state, consecutive_failures FROM webhook_endpoints "
+        f"SELECT state, consecutive_failures, secret, NOT {_LIVE} AS is_deleted FROM webhook_endpoints "
         "WHERE partner_id = :partner AND id = :id FOR NO KEY UPDATE",
         partner=partner_id,
         id=endpoint_id,
@@ -141,7 +148,7 @@ async def lock_endpoint(session: AsyncConnection, partner_id: PartnerId, endpoin
 async def list_endpoints(session: AsyncConnection, partner_id: PartnerId, page: PageRequest) -> Page[Record]:
     rows = await fetch_all(
         session,
-        "SELECT * FROM webhook_endpoints WHERE partner_id = :partner "
+        f"SELECT * FROM webhook_endpoints WHERE partner_id = :partner AND {_LIVE} "
         "AND (CAST(:after AS uuid) IS NULL OR id > CAST(:after AS uuid)) ORDER BY id LIMIT :limit",
         partner=partner_id,
         after=page.after,
@@ -165,14 +172,31 @@ async def update_endpoint(
     )
 
 
-async def delete_endpoint(session: AsyncConnection, partner_id: PartnerId, endpoint_id: UUID) -> bool:
-    return bool(
-        await execute(
-            session,
-            "DELETE FROM webhook_endpoints WHERE partner_id = :partner AND id = :id",
-            partner=partner_id,
-            id=endpoint_id,
-        )
+async def delete_endpoint(
+    session: AsyncConnection, partner_id: PartnerId, endpoint_id: UUID, now: datetime
+) -> None:
+    """Marks it, and destroys its secret. The row stays for its deliveries; disabled, as the release before
+    understands it."""
+    await execute(
+        session,
+        "INSERT INTO deleted_webhook_endpoints (partner_id, endpoint_id, deleted_at) "
+        "VALUES (:partner, :id, :now) ON CONFLICT DO NOTHING",
+        partner=partner_id,
+        id=endpoint_id,
+        now=now,
+    )
+    values = {"state": "disabled", "secret": b"", "updated_at": now}
+    await update_endpoint(session, partner_id, endpoint_id, values)
+
+
+async def purge_deleted_endpoints(session: AsyncConnection, *, deleted_before: datetime) -> int:
+    """As the system: those whose last delivery has been forgotten; how many."""
+    return await execute(
+        session,
+        "DELETE FROM webhook_endpoints e USING deleted_webhook_endpoints gone "
+        "WHERE gone.endpoint_id = e.id AND gone.deleted_at < :before "
+        "AND NOT EXISTS (SELECT FROM deliveries d WHERE d.endpoint_id = e.id)",
+        before=deleted_before,
     )
 
 

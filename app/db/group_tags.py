@@ -126,6 +126,21 @@ async def set_known(
     )
 
 
+async def forget_of_connection(
+    session: AsyncConnection, partner_id: PartnerId, connection_id: UUID, now: datetime
+) -> None:
+    """Another partner tenant has group tags of its own: each is looked for again before it is used."""
+    await execute(
+        session,
+        "UPDATE group_tags SET known = false, updated_at = :now WHERE partner_id = :partner AND known "
+        "AND customer_id IN (SELECT id FROM customers WHERE partner_id = :partner "
+        "AND connection_id = :connection)",
+        partner=partner_id,
+        connection=connection_id,
+        now=now,
+    )
+
+
 async def known(session: AsyncConnection, partner_id: PartnerId, customer_id: UUID) -> dict[str, str]:
     """The customer's tags that Partner Center has, in its spelling, by their lower case."""
     rows = await fetch_all(

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.events import OPEN
-from app.db.sql import execute, fetch_all, fetch_one, listed
+from app.db.sql import Record, execute, fetch_all, fetch_one, listed
 from app.domain.batch import IN_FLIGHT
 from app.domain.presence import claim_tokens
 
@@ -38,6 +38,15 @@ async def end(session: AsyncConnection, worker_id: str) -> None:
 async def last(session: AsyncConnection) -> datetime | None:
     row = await fetch_one(session, "SELECT max(beat_at) AS beat_at FROM worker_heartbeats")
     return row["beat_at"] if row else None
+
+
+async def workers(session: AsyncConnection, *, limit: int = 50) -> list[Record]:
+    """Those that were heard of lately, the last one first: what ended in good order is gone."""
+    return await fetch_all(
+        session,
+        "SELECT started_at, beat_at FROM worker_heartbeats ORDER BY beat_at DESC, worker_id LIMIT :limit",
+        limit=limit,
+    )
 
 
 async def silent(session: AsyncConnection, *, since: datetime, until: datetime) -> list[str]:

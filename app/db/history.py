@@ -14,7 +14,7 @@ from app.domain.batch import OPEN_BATCH
 from app.domain.ids import PartnerId
 from app.domain.registration import OPEN, SUCCESS, RegistrationState
 
-_ON_ITS_WAY = listed((OPEN - {RegistrationState.DEREGISTERING}) | {RegistrationState.UNKNOWN})
+_ON_ITS_WAY = listed(OPEN | {RegistrationState.UNKNOWN})
 _HAS_DEVICE = listed(SUCCESS)
 ROWS_PER_DEVICE = 20
 ROWS_PER_PATTERN = 500

@@ -187,13 +187,15 @@ async def counts_by_tag(session: AsyncConnection, partner_id: PartnerId, import_
 async def counts_by_code(
     session: AsyncConnection, partner_id: PartnerId, import_id: UUID, *, first: int
 ) -> list[Record]:
-    """How many rows have each finding, and the numbers of the `first` of them."""
+    """How many rows have each finding, and the numbers and lines of the `first` of them."""
     return await fetch_all(
         session,
-        "SELECT code, max(n) AS rows, array_agg(row_number ORDER BY row_number) AS first_rows FROM ("
-        "SELECT code, row_number, count(*) OVER (PARTITION BY code) AS n, "
+        "SELECT code, max(n) AS rows, array_agg(row_number ORDER BY row_number) AS first_rows, "
+        "array_agg(line ORDER BY row_number) AS first_lines FROM ("
+        "SELECT code, row_number, line, count(*) OVER (PARTITION BY code) AS n, "
         "row_number() OVER (PARTITION BY code ORDER BY row_number) AS place FROM ("
-        "SELECT DISTINCT f ->> 'code' AS code, row_number FROM import_rows, jsonb_array_elements(findings) f "
+        "SELECT DISTINCT f ->> 'code' AS code, row_number, line "
+        "FROM import_rows, jsonb_array_elements(findings) f "
         f"WHERE {_MINE} AND verdict <> 'valid') AS found) AS ranked "
         "WHERE place <= :first GROUP BY code ORDER BY rows DESC, code",
         partner=partner_id,

@@ -85,6 +85,16 @@ import_pieces = Table(
     _of("import_id", "imports", ondelete="CASCADE"),
 )
 
+import_options = Table(
+    "import_options",
+    metadata,
+    _partner(),
+    Column("import_id", Uuid, nullable=False),
+    Column("options", JSONB, nullable=False),
+    PrimaryKeyConstraint("import_id"),
+    _of("import_id", "imports", ondelete="CASCADE"),
+)
+
 # No foreign key to the partner of its own: a million rows are checked once each, through their import.
 import_rows = Table(
     "import_rows",

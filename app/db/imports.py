@@ -119,6 +119,27 @@ async def add(session: AsyncConnection, partner_id: PartnerId, values: Record) -
     await insert(session, "imports", {"partner_id": partner_id, **_json_encoded(dict(values))})
 
 
+async def add_options(
+    session: AsyncConnection, partner_id: PartnerId, import_id: UUID, options: dict[str, Any]
+) -> None:
+    await insert(
+        session,
+        "import_options",
+        {"partner_id": partner_id, "import_id": import_id, "options": encode_json(options)},
+    )
+
+
+async def options_of(session: AsyncConnection, partner_id: PartnerId, import_id: UUID) -> Record:
+    """What was said about how the file is to be read; empty when nothing was."""
+    row = await fetch_one(
+        session,
+        "SELECT options FROM import_options WHERE partner_id = :partner AND import_id = :id",
+        partner=partner_id,
+        id=import_id,
+    )
+    return {} if row is None else row["options"]
+
+
 async def get(session: AsyncConnection, partner_id: PartnerId, import_id: UUID) -> Record | None:
     return await fetch_one(
         session,

@@ -1,21 +1,28 @@
 """Pages by key: the token carries the last row's sort value, so pages neither skip nor repeat rows
 while others are inserted, and page 1,000 costs what page 1 costs.
+
+A token belongs to the list it came from: it begins with a digest of the partner, the list and its filters.
+With another list or other filters it would skip rows without a word, so it is refused there. The digest is
+no secret: a token that is put together by hand shows its maker nothing but its own rows.
 """
 
 import base64
 import binascii
-from collections.abc import Callable, Sequence
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 DEFAULT_PAGE_SIZE = 50
 MAX_PAGE_SIZE = 1000
 
+_DIGEST_BYTES = 8
+
 Item = TypeVar("Item")
 
 
 class InvalidPageToken(ValueError):
-    """The token was not made by `next_token`."""
+    """The token was not made by `cut`, or for another list or other filters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +30,8 @@ class PageRequest:
     size: int = DEFAULT_PAGE_SIZE
     after: str | None = None
     """The decoded sort value of the last row already seen."""
+    binding: bytes = bytes(_DIGEST_BYTES)
+    """What the tokens of this list begin with: see `bind`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,19 +40,28 @@ class Page(Generic[Item]):
     next_token: str | None
 
 
-def request(size: int | None, token: str | None) -> PageRequest:
+def bind(owner: str, path: str, filters: Iterable[tuple[str, str]]) -> bytes:
+    """The digest of a list: whose it is, where it is, and by what it is filtered, in any order."""
+    parts = [owner, path, *(part for pair in sorted(filters) for part in pair)]
+    # With its length in front, no part can end in the next one.
+    text = "".join(f"{len(part)}:{part}" for part in parts)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:_DIGEST_BYTES]
+
+
+def request(size: int | None, token: str | None, binding: bytes = bytes(_DIGEST_BYTES)) -> PageRequest:
     """What a caller asks for, its size brought into bounds. Raises InvalidPageToken."""
     size = DEFAULT_PAGE_SIZE if size is None else max(1, min(size, MAX_PAGE_SIZE))
     if not token:
-        return PageRequest(size)
+        return PageRequest(size, None, binding)
     try:
-        after = base64.urlsafe_b64decode(token.encode() + b"==").decode()
+        found = base64.urlsafe_b64decode(token.encode() + b"==")
+        after = found[_DIGEST_BYTES:].decode()
     except (binascii.Error, UnicodeError, ValueError) as error:
         raise InvalidPageToken from error
     # Decoding forgives much; only what we write ourselves is a token.
-    if _token(after) != token:
+    if not after or _token(after, binding) != token:
         raise InvalidPageToken
-    return PageRequest(size, after)
+    return PageRequest(size, after, binding)
 
 
 def cut(rows: Sequence[Item], page: PageRequest, key: Callable[[Item], object]) -> Page[Item]:
@@ -51,13 +69,13 @@ def cut(rows: Sequence[Item], page: PageRequest, key: Callable[[Item], object]) 
     if len(rows) <= page.size:
         return Page(rows, None)
     kept = rows[: page.size]
-    return Page(kept, _token(str(key(kept[-1]))))
+    return Page(kept, _token(str(key(kept[-1])), page.binding))
 
 
-def token_after(value: object) -> str:
+def token_after(value: object, page: PageRequest) -> str:
     """The token of the page that begins after this sort value."""
-    return _token(str(value))
+    return _token(str(value), page.binding)
 
 
-def _token(value: str) -> str:
-    return base64.urlsafe_b64encode(value.encode()).decode().rstrip("=")
+def _token(value: str, binding: bytes) -> str:
+    return base64.urlsafe_b64encode(binding + value.encode()).decode().rstrip("=")

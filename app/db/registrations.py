@@ -113,6 +113,21 @@ async def open_of_batch(
     return [SendableRow(*row) for row in rows]
 
 
+async def said_of_batch(
+    session: AsyncConnection, partner_id: PartnerId, batch_id: UUID
+) -> dict[UUID, tuple[str | None, str | None]]:
+    """(code, name) of what Microsoft has said of rows that are being looked up."""
+    rows = await fetch_all(
+        session,
+        "SELECT id, upstream_code, upstream_name FROM registrations WHERE partner_id = :partner "
+        f"AND batch_id = :batch AND state IN ({_UNSETTLED}) "
+        "AND (upstream_code IS NOT NULL OR upstream_name IS NOT NULL)",
+        partner=partner_id,
+        batch=batch_id,
+    )
+    return {row["id"]: (row["upstream_code"], row["upstream_name"]) for row in rows}
+
+
 async def cancel_batches(
     session: AsyncConnection, partner_id: PartnerId, batch_ids: list[UUID], now: datetime
 ) -> int:
@@ -253,15 +268,17 @@ async def rebatch(
     batch_id: UUID,
     registration_ids: Sequence[UUID],
     now: datetime,
+    *,
+    another_attempt: bool = True,
 ) -> int:
-    """Moves rows out of their batch into a new one for another attempt, in the order given.
+    """Moves rows out of their batch into a new one, in the order given, usually for another attempt.
 
     Their present batch must still be in the state from which they move.
     """
     return await execute(
         session,
         "UPDATE registrations r SET batch_id = :batch, batch_position = u.position, state = 'queued', "
-        "attempt = r.attempt + 1, error_code = NULL, error_detail = NULL, upstream_code = NULL, "
+        "attempt = r.attempt + :one, error_code = NULL, error_detail = NULL, upstream_code = NULL, "
         "upstream_name = NULL, settled_at = NULL, updated_at = :now "
         "FROM unnest(CAST(:ids AS uuid[])) WITH ORDINALITY AS u(id, position), batches b "
         # The ids twice: else a planner without statistics reads all of the partner's rows to find a thousand.
@@ -272,6 +289,7 @@ async def rebatch(
         batch=batch_id,
         ids=list(registration_ids),
         sources=sorted(sources_of(RegistrationState.QUEUED)),
+        one=int(another_attempt),
         now=now,
     )
 
@@ -406,7 +424,7 @@ async def list_page(
     found = cut(rows, page, lambda row: row["id"])
     if last is None or found.next_token is not None:
         return found
-    return Page(found.items, token_after(last))
+    return Page(found.items, token_after(last, page))
 
 
 async def _end_of_search(session: AsyncConnection, partner_id: PartnerId, page: PageRequest) -> UUID | None:

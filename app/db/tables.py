@@ -401,6 +401,28 @@ webhook_endpoints = Table(
     UniqueConstraint("partner_id", "id"),
 )
 
+webhook_secrets = Table(
+    "webhook_secrets",
+    metadata,
+    _id(),
+    _partner(),
+    Column("endpoint_id", Uuid, nullable=False),
+    Column("secret", LargeBinary, nullable=False, comment="sealed"),
+    _time("expires_at", required=True),
+    _of("endpoint_id", "webhook_endpoints", ondelete="CASCADE"),
+    Index("ix_webhook_secrets_endpoint_id", "endpoint_id"),
+)
+
+deleted_webhook_endpoints = Table(
+    "deleted_webhook_endpoints",
+    metadata,
+    _partner(),
+    Column("endpoint_id", Uuid, nullable=False),
+    _time("deleted_at", required=True),
+    PrimaryKeyConstraint("endpoint_id"),
+    _of("endpoint_id", "webhook_endpoints", ondelete="CASCADE"),
+)
+
 deliveries = Table(
     "deliveries",
     metadata,

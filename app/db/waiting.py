@@ -1,14 +1,20 @@
-"""Work that waits or is under way, counted by customer and by connection: what `GET /v1/limits` shows.
+"""Work that waits or is under way, counted by customer and by connection: what `GET /v1/limits` shows;
+and how it is pulled forward when nothing keeps it back any longer.
 
 Counted over open batches only, of which there are few however many orders there were: each is
 found by its customer and state in an index, and no registration is touched.
 """
 
+from datetime import datetime
+from uuid import UUID
+
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.db.sql import Record, fetch_all, listed
+from app.db.events import OPEN as OPEN_DELIVERY
+from app.db.sql import Record, execute, fetch_all, fetch_one, listed
 from app.domain.batch import IN_FLIGHT, OPEN_BATCH
 from app.domain.ids import PartnerId
+from app.domain.registration import MOVING_WITH_BATCH
 
 _SUMS = f"""
     count(*) FILTER (WHERE b.state = 'held') AS held_batches,
@@ -21,6 +27,45 @@ _SUMS = f"""
 """
 
 _OPEN = f"b.partner_id = :partner AND b.state IN ({listed(OPEN_BATCH)})"
+
+
+async def has_met(session: AsyncConnection, partner_id: PartnerId, connection_id: UUID, code: str) -> bool:
+    """Whether an open batch of the connection has failed with this code last."""
+    row = await fetch_one(
+        session,
+        "SELECT EXISTS (SELECT FROM batches WHERE partner_id = :partner AND connection_id = :connection "
+        f"AND state IN ('queued', {listed(IN_FLIGHT)}) AND failure_code = :code) AS has_met",
+        partner=partner_id,
+        connection=connection_id,
+        code=code,
+    )
+    return row is not None and bool(row["has_met"])
+
+
+# Rows are counted by what the triggers keep (registration_counts), so that of a batch with most outcomes
+# only the open ones count. A group tag's creator counts while it is open.
+_STANDING = f"""
+SELECT {{key}} AS id, b.connection_id, b.state, b.failure_code, b.due_at > :now AS is_later,
+    s.state AS consent, creator.id AS tag_creator,
+    sum(open_rows.n) AS devices, min(b.created_at) AS created_at, min(b.updated_at) AS updated_at,
+    min(b.due_at) AS due_at, min(b.submitted_at) AS submitted_at, max(b.failure_said) AS failure_said,
+    min(first_call.started_at) AS uncertain_since,
+    min(g.updated_at) AS tag_since, min(creator.due_at) AS tag_due_at
+FROM batches b
+LEFT JOIN consents s ON b.state = 'held' AND s.customer_id = b.customer_id
+LEFT JOIN group_tags g ON b.state = 'queued' AND g.customer_id = b.customer_id
+    AND g.tag_key = lower(b.group_tag) AND g.creating_batch_id <> b.id
+LEFT JOIN batches creator ON creator.id = g.creating_batch_id
+    AND creator.state IN ('queued', {listed(IN_FLIGHT)})
+CROSS JOIN LATERAL (
+    SELECT coalesce(sum(c.n), 0) AS n FROM registration_counts c
+    WHERE c.order_id = b.order_id AND c.bucket = b.id AND c.state IN ({listed(MOVING_WITH_BATCH)})
+) open_rows
+LEFT JOIN LATERAL (
+    SELECT min(a.started_at) AS started_at FROM batch_attempts a WHERE a.batch_id = b.id
+    AND (b.state = 'unknown' OR b.failure_code IS NOT NULL)
+) first_call ON true
+WHERE {_OPEN} """
 
 
 async def by_customer(session: AsyncConnection, partner_id: PartnerId, *, limit: int) -> list[Record]:
@@ -45,3 +90,145 @@ async def by_connection(session: AsyncConnection, partner_id: PartnerId) -> list
         f"FROM batches b WHERE {_OPEN} GROUP BY b.connection_id",
         partner=partner_id,
     )
+
+
+async def hasten(
+    session: AsyncConnection,
+    partner_id: PartnerId,
+    connection_id: UUID,
+    now: datetime,
+    *,
+    but_code: str | None = None,
+) -> int:
+    """The connection works: its batches that wait for a later time are due now. Returns how many.
+
+    Left alone are those that failed for `but_code`, which the proof does not disprove, and those that
+    somebody is working on.
+    """
+    return await execute(
+        session,
+        "UPDATE batches SET due_at = :now WHERE id IN ("
+        "  SELECT id FROM batches WHERE partner_id = :partner AND connection_id = :connection "
+        f"  AND state IN ('queued', {listed(IN_FLIGHT)}) AND due_at > :now "
+        "  AND (lease_until IS NULL OR lease_until < :now) "
+        "  AND (CAST(:but AS text) IS NULL OR failure_code IS DISTINCT FROM CAST(:but AS text)) "
+        "  FOR NO KEY UPDATE SKIP LOCKED)",
+        partner=partner_id,
+        connection=connection_id,
+        now=now,
+        but=but_code,
+    )
+
+
+async def of_orders(
+    session: AsyncConnection, partner_id: PartnerId, order_ids: list[UUID], now: datetime
+) -> list[Record]:
+    """How the open batches of these orders stand; those that stand alike as one row. `id` is the order's."""
+    return await fetch_all(
+        session,
+        _STANDING.format(key="b.order_id") + "AND b.order_id = ANY(:ids) GROUP BY 1, 2, 3, 4, 5, 6, 7",
+        partner=partner_id,
+        ids=order_ids,
+        now=now,
+    )
+
+
+async def of_batches(
+    session: AsyncConnection, partner_id: PartnerId, batch_ids: list[UUID], now: datetime
+) -> list[Record]:
+    """How each of these batches stands that is open. `id` is the batch's."""
+    return await fetch_all(
+        session,
+        _STANDING.format(key="b.id") + "AND b.id = ANY(:ids) GROUP BY 1, 2, 3, 4, 5, 6, 7",
+        partner=partner_id,
+        ids=batch_ids,
+        now=now,
+    )
+
+
+async def of_partner(session: AsyncConnection, partner_id: PartnerId, now: datetime) -> list[Record]:
+    """How all open batches of the partner stand. `id` is the partner's."""
+    return await fetch_all(
+        session,
+        _STANDING.format(key="b.partner_id") + "GROUP BY 1, 2, 3, 4, 5, 6, 7",
+        partner=partner_id,
+        now=now,
+    )
+
+
+async def by_state(session: AsyncConnection, partner_id: PartnerId) -> list[Record]:
+    """Open batches, their devices, and since when the oldest of them is there."""
+    return await fetch_all(
+        session,
+        f"SELECT CASE WHEN b.state IN ({listed(IN_FLIGHT)}) THEN 'in_flight' ELSE b.state END AS state, "
+        "count(*) AS batches, sum(b.device_count) AS devices, min(b.created_at) AS oldest_at "
+        f"FROM batches b WHERE {_OPEN} GROUP BY 1 ORDER BY 1",
+        partner=partner_id,
+    )
+
+
+async def stuck(session: AsyncConnection, partner_id: PartnerId, *, before: datetime) -> list[Record]:
+    """Imports and batches under way that were due long ago, that nobody holds and nothing keeps back."""
+    return await fetch_all(
+        session,
+        "SELECT 'import' AS kind, id, reference AS name, state, due_at FROM imports "
+        "WHERE partner_id = :partner AND due_at < :before AND (lease_until IS NULL OR lease_until < :before) "
+        "UNION ALL "
+        "SELECT 'batch', b.id, b.group_tag, b.state, b.due_at FROM batches b "
+        "JOIN connections n ON n.id = b.connection_id "
+        f"WHERE b.partner_id = :partner AND b.state IN ({listed(IN_FLIGHT)}) AND b.due_at < :before "
+        "AND (b.lease_until IS NULL OR b.lease_until < :before) "
+        "AND (n.not_before IS NULL OR n.not_before < :before) AND n.client_id IS NOT NULL "
+        "ORDER BY due_at LIMIT 50",
+        partner=partner_id,
+        before=before,
+    )
+
+
+async def imports_waiting(session: AsyncConnection, partner_id: PartnerId) -> Record:
+    """Files that are being read or committed, or wait for it."""
+    row = await fetch_one(
+        session,
+        "SELECT count(*) AS imports, min(due_at) AS oldest_at FROM imports "
+        "WHERE partner_id = :partner AND due_at IS NOT NULL",
+        partner=partner_id,
+    )
+    return row or {"imports": 0, "oldest_at": None}
+
+
+async def connections_of(
+    session: AsyncConnection, partner_id: PartnerId, connection_ids: list[UUID]
+) -> list[Record]:
+    return await fetch_all(
+        session,
+        "SELECT id, client_id IS NULL AS portal, trouble_code, trouble_said, trouble_since, not_before "
+        "FROM connections WHERE partner_id = :partner AND id = ANY(:ids)",
+        partner=partner_id,
+        ids=connection_ids,
+    )
+
+
+async def failing_endpoints(
+    session: AsyncConnection, partner_id: PartnerId, *, limit: int = 50
+) -> list[Record]:
+    """Endpoints that have not taken what they were told lately, or are told nothing any more."""
+    return await fetch_all(
+        session,
+        "SELECT id, url, state, consecutive_failures FROM webhook_endpoints WHERE partner_id = :partner "
+        "AND (state <> 'enabled' OR consecutive_failures > 0) ORDER BY id LIMIT :limit",
+        partner=partner_id,
+        limit=limit,
+    )
+
+
+async def deliveries_waiting(session: AsyncConnection, partner_id: PartnerId, *, limit: int) -> Record:
+    """Deliveries that are still to be made, counted up to `limit`, and since when the oldest is there."""
+    row = await fetch_one(
+        session,
+        "SELECT count(*) AS deliveries, min(created_at) AS oldest_at FROM ("
+        "SELECT created_at FROM deliveries WHERE partner_id = :partner "
+        f"AND state IN ({listed(OPEN_DELIVERY)}) ORDER BY due_at LIMIT :limit) AS open",
+        partner=partner_id,
+        limit=limit,
+    )
+    return row or {"deliveries": 0, "oldest_at": None}

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Container, Sequence
 from enum import StrEnum
 from typing import NamedTuple
+from uuid import UUID
 
 from app.domain.registration import UpstreamRow
 
@@ -39,6 +40,16 @@ BATCH_TRANSITIONS: dict[BatchState, frozenset[BatchState]] = {
 
 OPEN_BATCH = frozenset({_B.HELD, _B.QUEUED, _B.SUBMITTING, _B.SUBMITTED, _B.UNKNOWN})
 IN_FLIGHT = frozenset({_B.SUBMITTING, _B.SUBMITTED, _B.UNKNOWN})
+
+
+SMALLEST_SPLIT = 100
+"""A batch of so many devices is not halved any more: Partner Center's own page size. One that is refused
+then has a device in it that Microsoft does not take, and not too many of them."""
+
+
+def halves(rows: Sequence[UUID]) -> tuple[Sequence[UUID], Sequence[UUID]]:
+    middle = (len(rows) + 1) // 2
+    return rows[:middle], rows[middle:]
 
 
 class SentRow(NamedTuple):

@@ -227,6 +227,28 @@ def breaker(budget: Budget, now: datetime) -> Breaker:
     return Breaker.OPEN if now < budget.open_until else Breaker.HALF_OPEN
 
 
+def opened_since(budget: Budget, policy: BudgetPolicy) -> datetime | None:
+    """Since when the breaker has been open, at the latest; None while it is closed.
+
+    Computed from its pauses, each of which followed the one before: calls that probed took longer.
+    """
+    if budget.open_until is None:
+        return None
+    growing = min(budget.opened, 30)
+    pauses = [min(policy.breaker_pause * 2**n, policy.breaker_ceiling) for n in range(growing)]
+    return budget.open_until - sum(pauses, timedelta()) - (budget.opened - growing) * policy.breaker_ceiling
+
+
+def probe_now(budget: Budget, now: datetime) -> Budget:
+    """An open breaker lets the next call through at once: a person wants to know whether Microsoft answers.
+
+    The very same value where no breaker holds calls back. A Retry-After still counts.
+    """
+    if budget.open_until is None:
+        return budget
+    return replace(budget, open_until=min(budget.open_until, now), probing_until=None)
+
+
 def _capacity(rate: float, policy: BudgetPolicy) -> float:
     return max(1.0, rate * policy.reserve)
 

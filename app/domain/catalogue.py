@@ -16,6 +16,7 @@ class Category(StrEnum):
     UPSTREAM = "upstream"  # one device, decided by Microsoft
     CONNECTION = "connection"  # the partner's access to Microsoft
     SERVICE = "service"  # Registrar itself
+    COMMAND = "command"  # the command line, before it calls the API or instead of it
 
 
 class Severity(StrEnum):
@@ -61,7 +62,7 @@ class Finding:
 
 def _rows() -> list[Code]:
     request, file, row, upstream = Category.REQUEST, Category.FILE, Category.ROW, Category.UPSTREAM
-    connection, service = Category.CONNECTION, Category.SERVICE
+    connection, service, command = Category.CONNECTION, Category.SERVICE, Category.COMMAND
     error, warning = Severity.ERROR, Severity.WARNING
     retry, person, never, none = Advice.RETRY, Advice.PERSON, Advice.NEVER, Advice.NONE
     return [
@@ -80,6 +81,9 @@ def _rows() -> list[Code]:
              "Send `Authorization: Bearer <API key>` with a key that is neither expired nor revoked."),
         Code("scope_missing", request, error, person, "The API key may not do this",
              "Use a key with the scope named in the detail."),
+        Code("metrics_not_open", request, error, person, "Metrics are not open to this address",
+             "Read them from a network of REGISTRAR_METRICS_ALLOWED_NETWORKS, directly and not through a proxy, or "
+             "ask the operator to add yours."),
         Code("not_found", request, error, never, "There is no such thing, or it is not yours",
              "Check the id; ids of other partners look unknown."),
         Code("unknown_customer", request, error, never, "There is no such customer, or it is not yours",
@@ -108,7 +112,7 @@ def _rows() -> list[Code]:
              "Follow the order named in the detail; a new order needs a new reference."),
         Code("already_exists", request, error, never, "The same thing exists already",
              "Use the existing one named in the detail."),
-        Code("order_rejected", request, error, never, "At least one row is invalid and `on_invalid` is reject_order",
+        Code("order_rejected", request, error, never, "At least one row is invalid and `on_invalid` is reject",
              "Correct the rows named in `errors` and send the whole order again; nothing was stored."),
         Code("idempotency_key_reused", request, error, never,
              "This Idempotency-Key was used with another request",
@@ -120,8 +124,9 @@ def _rows() -> list[Code]:
              "Wait for the time in `Retry-After`, then send the same request again."),
         Code("invalid_state", request, error, never, "That is not possible in the present state",
              "The detail says why, and what to do if anything can be done; the resource shows its present state."),
-        Code("invalid_page_token", request, error, never, "The page token is not one of ours",
-             "Start again without `page_token`."),
+        Code("invalid_page_token", request, error, never, "The page token is not one of this list",
+             "Send it with the same path and the same filters as the page it came with, or start again "
+             "without `page_token`."),
         Code("invalid_parameter", request, error, never, "A parameter has a value that can not be used",
              "Correct the parameter named in `errors`."),
         Code("url_refused", request, error, never, "Webhooks may not go to this URL",
@@ -204,6 +209,15 @@ def _rows() -> list[Code]:
              "Check the rows below it; several files were probably put together."),
         Code("profile_column_missing", file, warning, none, "The profile speaks of a column the file lacks",
              "Check that it is this supplier's profile and that the supplier has not renamed the column."),
+        Code("encoding_guessed", file, warning, none, "The file's encoding is not stated and was guessed",
+             "Look at the letters of group tags and names. If they are wrong, name the encoding with "
+             "`--encoding` or `encoding=`, or save the file as CSV UTF-8."),
+        Code("devices_side_by_side", file, warning, none, "A line has several devices side by side",
+             "Check the number of devices; each of them is a row of its own, with the line it stands in."),
+        Code("rows_in_quotes", file, warning, none, "Each row stands in quotation marks as a whole",
+             "Check that the columns were understood rightly; the rows were split at their separators."),
+        Code("names_in_front", file, warning, none, "Names stand in front of the values, one below the other",
+             "Check the number of devices; the values below each other were read as one device."),
         Code("sheets_unused", file, warning, none, "Further sheets of the workbook are not read",
              "Nothing to do if they hold no devices; otherwise upload each sheet as a file of its own."),
         Code("sheets_with_devices", file, warning, none, "Sheets that are not read have devices, too",
@@ -214,6 +228,8 @@ def _rows() -> list[Code]:
              "Read them too with `--include-hidden` or `include_hidden=true`, or leave them out with `false`."),
         Code("columns_hidden", file, warning, none, "Hidden columns are not read",
              "Read them too with `--include-hidden` or `include_hidden=true`, or leave them out with `false`."),
+        Code("columns_hidden_unknown", file, warning, none, "Hidden columns are not read, and none is known",
+             "Nothing to do if they are not needed; otherwise show them in the workbook and name them."),
         Code("omitted_as_asked", file, warning, none, "What is hidden or on other sheets is left out, as asked",
              "Nothing to do."),
         Code("cells_split", file, warning, none, "All values of a row stand in one cell and were taken apart",
@@ -223,6 +239,24 @@ def _rows() -> list[Code]:
              "Nothing to do if the missing ones are empty; otherwise compare the row with its source."),
         Code("row_long", row, warning, none, "The row has more cells than the file has columns",
              "Compare the row with its source: a separator inside a value moves everything after it."),
+        Code("row_torn", row, error, never, "The row has too many cells, and it is not certain where it is torn",
+             "Put quotation marks around the value that has a separator in it, or add the missing column's name."),
+        Code("value_joined", row, warning, none, "A value was torn at a separator and put together again",
+             "Compare it with the device; put quotation marks around such values."),
+        Code("hash_joined", row, warning, none, "A hash that was broken over several lines was put together",
+             "Nothing to do if the hash is whole; otherwise capture it again."),
+        Code("separator_differs", row, warning, none, "The row is separated by other characters than its file",
+             "Nothing to do if the row was understood rightly."),
+        Code("identity_contradicts", row, error, never, "Two columns name different devices in one row",
+             "Write each device in a row of its own, or remove one of the columns; a profile can settle it."),
+        Code("columns_differ", row, warning, none, "Two columns mean the same field and differ in this row",
+             "Compare the value that is used with the device; a profile can choose the other column."),
+        Code("letters_guessed", row, warning, none, "A value that is sent has letters of a guessed encoding",
+             "Look at the value. If it is wrong, name the encoding with `--encoding` or `encoding=`."),
+        Code("quote_inside", row, warning, none, "A quotation mark stands inside of a quoted value",
+             "Compare the value with the device; double such marks."),
+        Code("quote_misplaced", row, error, never, "Text follows the quotation mark that closes a value",
+             "Correct the quotation marks of this value: a mark inside of it is doubled."),
         Code("quote_unclosed", row, error, never, "A quotation mark is never closed",
              "Correct the quotation marks of this line."),
         Code("line_too_long", row, error, never, "The line is longer than a device can be",
@@ -280,7 +314,33 @@ def _rows() -> list[Code]:
              "Nothing to do if the device has another identity."),
         Code("product_key_unusual", row, warning, none, "A PKID has 13 digits; this one does not",
              "Compare it with the box label."),
-        Code("serial_placeholder", row, error, never, "The serial number is a placeholder of the firmware",
+        Code("product_key_cleaned", row, warning, none, "Blanks, dashes or a label in the PKID were removed",
+             "Nothing to do if the 13 digits named in the detail are those of the box label."),
+        Code("product_key_impossible", row, error, never, "This cannot be a PKID",
+             "Use the 13-digit Product Key ID from the box label or OA3.xml, or another identity."),
+        Code("value_placeholder", row, warning, none, "A placeholder counts as empty",
+             "Nothing to do if there is no such value; otherwise enter it from its source."),
+        Code("value_not_sent", row, warning, none, "A value that cannot be used is not sent",
+             "Nothing to do: another identity of the row is sent. Correct the source if it happens often."),
+        Code("value_unlikely", row, warning, none, "A value is hardly what the firmware says",
+             "Compare it with the device's firmware: what is sent must be the same to the letter."),
+        Code("value_torn", row, error, never, "A value is only the end of another one",
+             "Put values with a comma into quotation marks, or correct the cells of the row."),
+        Code("value_is_formula", row, error, never, "A formula instead of its result",
+             "Save the file again from the spreadsheet program, or enter the value itself."),
+        Code("value_is_secret", row, error, never, "A product key or a piece of a hash is in a value's place",
+             "Remove it from the file: a product key is a secret. It was not stored."),
+        Code("secret_left_out", row, warning, none, "A product key or a piece of a hash was left out",
+             "Remove it from the file: a product key is a secret. It was not stored."),
+        Code("several_serials", row, error, never, "A cell holds several serial numbers",
+             "Give each device a row of its own."),
+        Code("serial_not_ascii", row, error, never, "A serial number has a letter that no serial number has",
+             "Enter the serial number again with plain letters and digits."),
+        Code("manufacturer_placeholder", row, error, never, "The manufacturer is a placeholder",
+             "Enter the manufacturer as the firmware has it, or register the device by hardware hash or PKID."),
+        Code("model_placeholder", row, error, never, "The model is a placeholder",
+             "Enter the model as the firmware has it, or register the device by hardware hash or PKID."),
+        Code("serial_placeholder", row, error, never, "The serial number is a placeholder",
              "Register this device by hardware hash or PKID, or have the maker set the serial number."),
         Code("serial_placeholder_in_hash", row, warning, none, "The serial number in the hash is a placeholder",
              "The device is registered by its hash; several devices may show the same serial number."),
@@ -288,7 +348,7 @@ def _rows() -> list[Code]:
              "Format the column as text and enter the serial number again from the source."),
         Code("value_trimmed", row, warning, none, "Blanks around a value were removed",
              "Nothing to do; correct the source if it happens often."),
-        Code("value_quoted", row, warning, none, "Quotation marks around a value were removed",
+        Code("value_quoted", row, warning, none, "Quotation marks or a formula around a value were removed",
              "Nothing to do; correct the source if it happens often."),
         Code("serial_looks_like_date", row, warning, none, "The serial number looks like a date",
              "Compare it with the device: a spreadsheet may have made a date of it."),
@@ -391,19 +451,49 @@ def _rows() -> list[Code]:
              "sending it again does no harm."),
         Code("batch_refused", upstream, error, person, "Microsoft refused the whole batch",
              "Microsoft's words are on the batch; correct the cause, then use `:retry-failed`."),
+        Code("batch_split", upstream, warning, none, "Microsoft refused the batch whole; it goes on in halves",
+             "Nothing to do: its devices are in two newer batches of the order. If it happens often, make batches "
+             "smaller with REGISTRAR_MAX_BATCH_DEVICES."),
         Code("group_tag_case_conflict", upstream, error, person,
              "Partner Center has this group tag with other capitals",
              "Send the order with the spelling named in the detail, or use another tag: Autopilot tags are "
              "case-sensitive, Partner Center's batch names are not."),
         # --- the way to Microsoft -----------------------------------------------------------------
         Code("consent_missing", connection, error, person, "The customer has not accepted the relationship yet",
-             "Send the customer the link of `GET /v1/customers/{id}/consent`; the order goes on by itself."),
+             "Send the customer the link that `POST /v1/customers/{id}/consent:request` answers with; the order goes on by itself."),
         Code("consent_revoked", connection, error, person, "The customer has ended the relationship",
              "Ask the customer to accept the relationship again; what was held goes on by itself."),
         Code("credential_refused", connection, error, person, "Microsoft refuses the connection's credentials",
              "Give the connection a new client secret or refresh token, then `:check` it."),
         Code("credential_missing", connection, error, person, "The connection lacks a credential for this call",
              "Creating a group tag needs a refresh token (App+User): add one to the connection."),
+        Code("client_secret_expired", connection, error, person, "The app's client secret has expired",
+             "Make a new client secret of the app in Entra ID (App registrations, Certificates & secrets) and send "
+             "it with `PATCH /v1/connections/{id}`."),
+        Code("app_not_found", connection, error, person, "The app is not in the connection's Entra tenant",
+             "Compare `client_id` and `entra_tenant_id` with the app registration, and see that the app is enabled. "
+             "`PATCH /v1/connections/{id}` changes both; send the secrets with them."),
+        Code("tenant_not_found", connection, error, person, "Entra does not know the connection's tenant",
+             "Compare `entra_tenant_id` with the partner's tenant; `PATCH /v1/connections/{id}` changes it. Send "
+             "the secrets with it."),
+        Code("app_consent_missing", connection, error, person, "The app has no consent in the partner's tenant",
+             "An administrator of the partner's tenant grants it in Entra ID (Enterprise applications, the app, "
+             "Permissions). Then sign in again and send the new refresh token with `PATCH /v1/connections/{id}`."),
+        Code("conditional_access_blocked", connection, error, person, "A Conditional Access policy blocks the sign-in",
+             "The owner of the policies in the partner's tenant looks the refusal up in Entra's sign-in log and "
+             "lets the integration account pass. New credentials do not help. Then `:check` the connection."),
+        Code("sign_in_frequency", connection, error, person, "A sign-in frequency policy has ended the sign-in",
+             "Sign in again and send the new refresh token with `PATCH /v1/connections/{id}`. It will end again: "
+             "have the integration account taken out of the Conditional Access policy for sign-in frequency."),
+        Code("refresh_token_expired", connection, error, person, "The refresh token has expired",
+             "It was not used for 90 days. Sign in again and send the new one with `PATCH /v1/connections/{id}`; "
+             "a connection in use renews it by itself."),
+        Code("sign_in_revoked", connection, error, person, "The sign-in was revoked",
+             "The account's password was changed or reset, or its sessions were revoked. Sign in again and send "
+             "the new refresh token with `PATCH /v1/connections/{id}`."),
+        Code("user_disabled", connection, error, person, "The account that signed in is disabled",
+             "Enable it in Entra ID, or sign in with another account and send its refresh token with "
+             "`PATCH /v1/connections/{id}`."),
         Code("mfa_required", connection, error, person, "Microsoft asks for multi-factor authentication",
              "Sign in again with MFA, and give the connection the new refresh token."),
         Code("access_denied", connection, error, person, "Microsoft denies access",
@@ -419,6 +509,27 @@ def _rows() -> list[Code]:
         Code("customers_not_read", connection, error, person, "The list of customers cannot be read",
              "What waits for consent stays held until it can. `said` is Microsoft's answer: check the network "
              "and Microsoft's service health. Registrar asks again by itself; `:check` asks at once."),
+        # --- what work waits for ------------------------------------------------------------------
+        Code("call_rate_used_up", connection, warning, none, "The connection's rate of calls is used up",
+             "Nothing to do: Registrar calls as often as Microsoft has allowed so far, and goes on by itself."),
+        Code("group_tag_being_created", connection, warning, none, "Another batch is creating the group tag",
+             "Nothing to do: devices are added to the group tag as soon as it is there."),
+        Code("processing_at_microsoft", upstream, warning, none, "Microsoft is processing the devices",
+             "Nothing to do: Registrar asks until Microsoft has said how each device went."),
+        Code("outcome_being_looked_up", upstream, warning, none,
+             "It is being found out whether Microsoft has the devices",
+             "Nothing to do: an answer was lost, and Registrar sends the devices again or looks them up."),
+        Code("waiting_for_turn", service, warning, none, "Other work goes first",
+             "Nothing to do: customers take turns, and so do the batches of each."),
+        Code("portal_upload_due", service, error, person, "A file waits to be uploaded at the portal",
+             "Fetch it with `registrar portal files`, upload it, and say so with `registrar portal uploaded`."),
+        Code("portal_outcome_due", service, error, person, "The portal's outcome has not been recorded",
+             "Record it with `registrar portal result` as soon as the portal shows it."),
+        Code("no_worker_alive", service, error, person, "No worker is running",
+             "Start one with `registrar worker`, or look at its log for why it ended. Orders are taken meanwhile, "
+             "and nothing is lost."),
+        Code("redis_unavailable", service, error, person, "Redis does not answer",
+             "Bring Redis back. Orders are taken meanwhile and nothing is lost, but workers are not woken."),
         # --- Registrar ----------------------------------------------------------------------------
         Code("rate_limited", service, error, retry, "Too many calls with this API key",
              "Wait for the time in `Retry-After`."),
@@ -429,6 +540,35 @@ def _rows() -> list[Code]:
              "`:retry-failed`: nothing was sent."),
         Code("internal", service, error, retry, "Something went wrong inside Registrar",
              "Try again with the same Idempotency-Key; give the operator the correlation id."),
+        # --- the command line -----------------------------------------------------------------------
+        Code("command_failed", command, error, person, "The command cannot go on",
+             "The detail says why, and what to do."),
+        Code("command_refused", command, error, never, "Nothing was done, because something is not right",
+             "The detail says what to correct."),
+        Code("command_interrupted", command, error, person, "The command was interrupted",
+             "Look at the present state, then give the command again."),
+        Code("command_misused", command, error, never, "The command is not called like that",
+             "`--help` after the command shows how it is called."),
+        Code("not_confirmed", command, error, person, "The question was not answered with yes",
+             "Nothing was changed. Give the command again and answer `y`, or add `--yes`."),
+        Code("api_unreachable", command, error, person, "The API does not answer",
+             "Check that it runs, and that REGISTRAR_API_URL or the profile names it."),
+        Code("api_not_recognised", command, error, person, "What answers is not Registrar's API",
+             "Check REGISTRAR_API_URL, and the proxy if there is one in front."),
+        Code("api_url_unusable", command, error, never, "The address of the API is not a URL",
+             "REGISTRAR_API_URL looks like http://127.0.0.1:8000."),
+        Code("api_key_missing", command, error, person, "There is no API key to call with",
+             "Set REGISTRAR_API_KEY, or use a profile: `registrar profile add`."),
+        Code("api_key_unusable", command, error, never, "The API key has characters that no key has",
+             "Copy the key again, whole."),
+        Code("name_not_found", command, error, never, "Nothing has this name",
+             "Correct the name; the lists (`registrar list`, `registrar customer list`) show what there is."),
+        Code("name_ambiguous", command, error, never, "The name means more than one",
+             "Give one of the ids in the detail."),
+        Code("profile_unusable", command, error, person, "The profiles' file cannot be used",
+             "Correct the file as the detail says, or make the profile again with `registrar profile add`."),
+        Code("file_not_written", command, error, person, "The file cannot be written",
+             "Choose another place, or free space there."),
     ]  # fmt: skip
 
 

@@ -25,6 +25,7 @@ class Evidence(StrEnum):
     CUSTOMERS_LIST = "customers_list"
     UPSTREAM_403 = "upstream_403"
     AGE = "age"
+    TENANT_CHANGED = "tenant_changed"  # the connection is another tenant's now: nothing is proved there yet
     MANUAL = "manual"  # a person recorded it: for portal connections, where nothing can be looked up
 
 
@@ -33,8 +34,8 @@ _C = ConsentState
 CONSENT_TRANSITIONS: dict[ConsentState, frozenset[ConsentState]] = {
     _C.UNKNOWN: frozenset({_C.REQUESTED, _C.GRANTED}),
     _C.REQUESTED: frozenset({_C.GRANTED}),
-    _C.GRANTED: frozenset({_C.STALE, _C.REVOKED}),
-    _C.STALE: frozenset({_C.GRANTED, _C.REVOKED}),
+    _C.GRANTED: frozenset({_C.STALE, _C.REVOKED, _C.UNKNOWN}),
+    _C.STALE: frozenset({_C.GRANTED, _C.REVOKED, _C.UNKNOWN}),
     _C.REVOKED: frozenset({_C.REQUESTED, _C.GRANTED}),
 }
 
@@ -67,6 +68,11 @@ def after_listing(state: ConsentState, *, listed: bool) -> Change | None:
 def after_refusal(state: ConsentState) -> Change | None:
     """A 403 for one customer: the proof is in doubt until the list has been read again."""
     return Change(_C.STALE, Evidence.UPSTREAM_403) if state is _C.GRANTED else None
+
+
+def after_tenant_change(state: ConsentState) -> Change | None:
+    """The customer agreed to another partner tenant than the one that would send now."""
+    return Change(_C.UNKNOWN, Evidence.TENANT_CHANGED) if lets_pass(state) else None
 
 
 def after_time(

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from app.domain.catalogue import Finding
-
-SHOWN = 64
+from app.domain.masking import quoted
+from app.domain.placeholders import means_empty
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +45,12 @@ class Directory:
             found = self._by_domain.get(wanted) or self._by_name.get(wanted) or set()
         if len(found) == 1:
             return next(iter(found))
-        shown = "".join(c if c.isprintable() else "\ufffd" for c in text.strip()[:SHOWN])
+        named = quoted(text.strip())
         if found:
-            detail = f"{len(found)} customers are called {shown!r}."
+            detail = f"{len(found)} customers are called {named}."
             return Finding("customer_ambiguous", "customer", detail)
         return Finding(
-            "customer_not_found", "customer", f"No customer has the tenant, domain or name {shown!r}."
+            "customer_not_found", "customer", f"No customer has the tenant, domain or name {named}."
         )
 
     def of_row(self, text: str | None, given: UUID | None) -> tuple[UUID | None, Finding | None]:
@@ -60,6 +60,8 @@ class Directory:
                 return None, Finding("customer_missing", "customer", "The row names no customer.")
             return given, None
         found = self.find(text)
+        if isinstance(found, Finding) and means_empty(text):
+            return self.of_row(None, given)
         if given is None:
             return (None, found) if isinstance(found, Finding) else (found, None)
         if isinstance(found, Finding):

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from app.domain.catalogue import Finding
-from app.domain.identity import CheckedDevice, shown
+from app.domain.identity import CheckedDevice
+from app.domain.masking import quoted
 
 _FEW: Final = 1 << 16
 """Keys for which a dictionary is small enough; it is several times faster. An order by JSON stays below."""
@@ -180,9 +181,9 @@ def as_duplicate(
 
 
 def _finding(row: int, group_tags: tuple[str | None, str | None], line_ref: str | None) -> Finding:
-    detail = f"The same device as row {row:,}" + (f" (line_ref {shown(line_ref)})" if line_ref else "")
+    detail = f"The same device as row {row:,}" + (f" (line_ref {quoted(line_ref)})" if line_ref else "")
     theirs, ours = group_tags
     if theirs and ours and theirs != ours:
-        detail += f", which has the group tag {shown(theirs)}; this one has {shown(ours)}."
+        detail += f", which has the group tag {quoted(theirs)}; this one has {quoted(ours)}."
         return Finding("duplicate_with_other_tag", "group_tag", detail)
     return Finding("duplicate_in_order", "", detail + ".")

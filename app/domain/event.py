@@ -20,6 +20,8 @@ class EventType(StrEnum):
     REGISTRATION_SETTLED = "registration.settled"
     CONSENT_GRANTED = "consent.granted"
     CONSENT_REVOKED = "consent.revoked"
+    CONNECTION_TROUBLE = "connection.trouble"
+    CONNECTION_RECOVERED = "connection.recovered"
     IMPORT_READY = "import.ready"
     IMPORT_REFUSED = "import.refused"
     IMPORT_COMMITTED = "import.committed"
@@ -28,6 +30,28 @@ class EventType(StrEnum):
 
 SUBSCRIBABLE = frozenset(EventType) - {EventType.ENDPOINT_TEST}
 """What an endpoint can ask for; the test event goes only where it was asked for."""
+
+EVERY_TYPE = "*"
+"""Stored in front of the types of an endpoint that asked for every type."""
+
+
+def stored_types(wanted: Sequence[str]) -> list[str]:
+    """What is stored for an endpoint. None wanted means every type, also those that come later; today's stand
+    beside the mark for a process of the release before, which knows no mark."""
+    if wanted:
+        return [EventType(type).value for type in wanted]
+    return [EVERY_TYPE, *sorted(type.value for type in SUBSCRIBABLE)]
+
+
+def shown_types(stored: Sequence[str]) -> list[str]:
+    """As the endpoint's owner has asked for them."""
+    return [] if EVERY_TYPE in stored else list(stored)
+
+
+def hears(stored: Sequence[str], type: EventType) -> bool:
+    """Whether an endpoint with these types is told of it."""
+    return type.value in stored or (EVERY_TYPE in stored and type in SUBSCRIBABLE)
+
 
 ROWS_PER_EVENT = 100
 """Rows in one registration.settled: 1,000 devices are 10 calls."""

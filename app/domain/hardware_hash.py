@@ -14,13 +14,14 @@ from binascii import a2b_base64
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
 from hashlib import sha256
 from typing import Final, NamedTuple, TypeAlias
 from uuid import UUID
 
 from app.domain import record_list
 from app.domain.catalogue import Finding
+from app.domain.masking import quoted
+from app.domain.placeholders import is_filler_serial
 
 TEXT_LENGTH: Final = 4000
 BLOB_LENGTH: Final = 3000
@@ -41,11 +42,6 @@ _UUID_AS_SHOWN = struct.Struct(">IHH8s")
 # The records that identify a device or its capture; the others are read by `explain` only.
 _HEADER, _UUID, _TPM, _SERIAL, _MAKER, _MODEL, _PRODUCT_KEY, _EK = 1, 12, 13, 14, 16, 17, 24, 25
 _WANTED: Final = frozenset({_HEADER, _UUID, _TPM, _SERIAL, _MAKER, _MODEL, _PRODUCT_KEY, _EK})
-
-_PLACEHOLDERS: Final = frozenset(
-    {"default string", "default_string", "system serial number", "to be filled by o.e.m.", "none", "invalid"}
-    | {"not specified", "not applicable", "not available", "o.e.m.", "to be filled by oem", "n/a", "unknown"}
-)
 
 
 class HashError(ValueError):
@@ -97,8 +93,12 @@ def decode(text: str | bytes) -> HardwareHash:
     """
     if isinstance(text, bytes):
         text = text.decode("latin-1")
-    blob, held, usual = _bytes_of(text)
-    total, records = _walk(blob, held)
+    try:
+        blob, held, usual = _bytes_of(text)
+        total, records = _walk(blob, held)
+    except HashError as error:
+        blob, held, total, records = _with_plus_for_blanks(text, error)
+        usual = False
     data = blob[: total + _CHECKSUM_LENGTH]
     get = records.get
     header, ek, uuid = get(_HEADER), get(_EK), get(_UUID)
@@ -139,12 +139,12 @@ def findings(hardware_hash: HardwareHash, *, now: datetime) -> list[Finding]:
         found.append(Finding("hash_repaired", "hardware_hash", "Blanks or filling were put right."))
     if hardware_hash.serial_number is None:
         found.append(Finding("hash_lacks_serial", "hardware_hash", "The firmware has no serial number."))
-    elif is_placeholder(hardware_hash.serial_number):
+    elif is_filler_serial(hardware_hash.serial_number):
         found.append(
             Finding(
                 "serial_placeholder_in_hash",
                 "hardware_hash",
-                f'The serial number inside is "{hardware_hash.serial_number[:64]}".',
+                f"The serial number inside is {quoted(hardware_hash.serial_number)}.",
             )
         )
     if hardware_hash.manufacturer is None:
@@ -160,16 +160,19 @@ def findings(hardware_hash: HardwareHash, *, now: datetime) -> list[Finding]:
     return found
 
 
-@lru_cache(maxsize=16)  # each row asks three or four times about the same one
-def is_placeholder(serial_number: str) -> bool:
-    """Whether this is what firmware shows when nobody set the serial number; many devices share it."""
-    folded = serial_number.strip().casefold()
-    return (
-        folded in _PLACEHOLDERS
-        or folded.startswith("smbios_string_index_")
-        or not folded.strip("0")
-        or (len(folded) >= 4 and not folded.strip("f"))
-    )
+def _with_plus_for_blanks(text: str, error: HashError) -> tuple[bytes, int, int, dict[int, bytes]]:
+    """A hash in which a web form has made blanks of its plus signs; the checksum proves that it is that.
+
+    Raises the error that there was without it.
+    """
+    plain = "".join(text.strip().splitlines())
+    if " " not in plain or len(plain) > MAX_TEXT_LENGTH:
+        raise error
+    try:
+        blob, held, _ = _bytes_of(plain.replace(" ", "+"))
+        return blob, held, *_walk(blob, held)
+    except HashError:
+        raise error from None
 
 
 # --- container --------------------------------------------------------------------------------

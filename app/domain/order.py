@@ -37,11 +37,10 @@ def compute_state(counts: Mapping[RegistrationState, int], *, has_open_batches: 
         return OrderState.HELD if _all_waiting(present) else OrderState.IN_PROGRESS
     succeeded = sum(present.get(state, 0) for state in SUCCESS)
     cancelled = present.get(RegistrationState.CANCELLED, 0)
-    deregistered = present.get(RegistrationState.DEREGISTERED, 0)
-    others = sum(present.values()) - succeeded - cancelled - deregistered
+    others = sum(present.values()) - succeeded - cancelled
     if others == 0 and cancelled == 0:
         return OrderState.COMPLETED
-    if succeeded or deregistered:
+    if succeeded:
         return OrderState.COMPLETED_WITH_ERRORS
     if cancelled and others == present.get(RegistrationState.INVALID, 0):
         return OrderState.CANCELLED

@@ -22,8 +22,6 @@ class RegistrationState(StrEnum):
     FAILED = "failed"
     UNKNOWN = "unknown"  # sent, outcome not known
     CANCELLED = "cancelled"
-    DEREGISTERING = "deregistering"
-    DEREGISTERED = "deregistered"
 
 
 _S = RegistrationState
@@ -49,19 +47,17 @@ TRANSITIONS: dict[RegistrationState, frozenset[RegistrationState]] = {
             _S.FAILED,
         }
     ),
-    _S.REGISTERED: frozenset({_S.DEREGISTERING}),
-    _S.ALREADY_REGISTERED: frozenset({_S.DEREGISTERING}),
+    _S.REGISTERED: frozenset(),
+    _S.ALREADY_REGISTERED: frozenset(),
     _S.CONFLICT: frozenset({_S.QUEUED, _S.HELD}),
     _S.FAILED: frozenset({_S.QUEUED, _S.HELD}),
     _S.CANCELLED: frozenset(),
-    _S.DEREGISTERING: frozenset({_S.DEREGISTERED, _S.REGISTERED}),
-    _S.DEREGISTERED: frozenset(),
 }
 
 SUCCESS = frozenset({_S.REGISTERED, _S.ALREADY_REGISTERED})
 RETRYABLE = frozenset({_S.CONFLICT, _S.FAILED, _S.UNKNOWN})
 """What `:retry-failed` takes up again."""
-OPEN = frozenset({_S.HELD, _S.QUEUED, _S.SUBMITTING, _S.PROCESSING, _S.DEREGISTERING})
+OPEN = frozenset({_S.HELD, _S.QUEUED, _S.SUBMITTING, _S.PROCESSING})
 """States that move on by themselves. `unknown` moves only while its batch is still open."""
 MOVING_WITH_BATCH = frozenset({_S.HELD, _S.QUEUED, _S.SUBMITTING, _S.PROCESSING, _S.UNKNOWN})
 """States without an outcome. While its batch is open, such a row is where its batch is."""
@@ -144,17 +140,28 @@ class UpstreamRow(NamedTuple):
 def interpret(row: UpstreamRow, *, was_uncertain: bool) -> Meaning | None:
     """The meaning of a row's answer; None while Microsoft is still working on it.
 
-    `was_uncertain`: an earlier attempt of this batch may have reached Microsoft without our
-    knowing. Then "already in this tenant" is our own work, and counts as registered.
+    `was_uncertain`: an earlier call may have carried the device to Microsoft without our knowing. Then
+    "already in this tenant" does not tell whether that call did it or the customer had the device long
+    before: the meaning is UNKNOWN until the group tag's listing has been looked at.
     """
     if not row.done:
         return None
     if not row.code and not row.name:
         return Meaning(_S.REGISTERED, None)
-    name = (row.name or "").strip().casefold()
-    meaning = _NAMES.get(name) or _NAMES.get(NUMBERS.get((row.code or "").strip(), ""))
+    meaning = _known(row.code, row.name)
     if meaning is None:
         return Meaning(_S.FAILED, "upstream_other")
     if meaning.state is _S.ALREADY_REGISTERED and was_uncertain:
-        return Meaning(_S.REGISTERED, None)
+        return Meaning(_S.UNKNOWN, "outcome_unknown")
     return meaning
+
+
+def is_with_customer(code: str | None, name: str | None) -> bool:
+    """Whether Microsoft's words say that the customer has the device, whoever registered it."""
+    meaning = _known(code, name)
+    return meaning is not None and meaning.state is _S.ALREADY_REGISTERED
+
+
+def _known(code: str | None, name: str | None) -> Meaning | None:
+    by_name = _NAMES.get((name or "").strip().casefold())
+    return by_name or _NAMES.get(NUMBERS.get((code or "").strip(), ""))

@@ -9,7 +9,8 @@
     ├── OutcomeUnknown        it may have had its effect: timeout, reset, 5xx
     │   └── NotUnderstood     there was an answer, and it cannot be read
     ├── Refused               a definite no to this very request
-    │   └── NoRelationship    the customer has not (or no longer) agreed
+    │   ├── NoRelationship    the customer has not (or no longer) agreed
+    │   └── TagOtherwise      the group tag is there, or is not, other than our note of it says
     └── ConnectionTrouble     the partner's access is broken until a person mends it
 
 `code` is a catalogue code. `said` keeps Microsoft's own words, shortened, never a token or hash.
@@ -97,7 +98,14 @@ class LoginNotUnderstood(NotSent):
 
 
 class Refused(UpstreamFailure):
-    """A definite no to this very request; sending the same again changes nothing."""
+    """A definite no to this very request; sending the same again changes nothing.
+
+    `divisible`: nothing says why, so that a smaller call may be accepted.
+    """
+
+    def __init__(self, code: str, said: Said | None = None, *, divisible: bool = False) -> None:
+        super().__init__(code, said)
+        self.divisible = divisible
 
 
 class NoRelationship(Refused):
@@ -105,6 +113,10 @@ class NoRelationship(Refused):
 
     def __init__(self, said: Said | None = None) -> None:
         super().__init__("consent_missing", said)
+
+
+class TagOtherwise(Refused):
+    """Creating a group tag that exists, or adding to one that does not: looked up, and tried another way."""
 
 
 class ConnectionTrouble(UpstreamFailure):

@@ -2,7 +2,8 @@
 
 What its directory promises is checked before anything is unpacked, and what comes out is counted
 while it is unpacked, because a directory can lie. A zip needs a file to jump about in, so the
-stream is written to a temporary one, which lives in memory while it is small.
+stream is written to a temporary one, which lives in memory while it is small. A large one belongs
+on a disk: where /tmp is memory, the caller names another directory.
 """
 
 import struct
@@ -10,6 +11,7 @@ import tempfile
 import weakref
 import zipfile
 import zlib
+from pathlib import Path
 from typing import IO, Final
 
 from app.intake.bounds import CHUNK, MAX_BYTES, check_ratio, too_large
@@ -22,6 +24,7 @@ MAX_DIRECTORY: Final = 1024**2
 
 _END: Final = b"PK\x05\x06"
 _END_64: Final = b"PK\x06\x07"
+_RECORD_64: Final = b"PK\x06\x06"
 _DAMAGE: Final = (
     zipfile.BadZipFile, zlib.error, EOFError, struct.error, NotImplementedError, RuntimeError, ValueError,
     OverflowError, KeyError, IndexError, OSError,
@@ -32,9 +35,12 @@ _DAMAGE: Final = (
 class Archive:
     """The parts of a workbook by name. Raises UnreadableFile for damage and for bombs, and nothing else."""
 
-    def __init__(self, head: Head, stream: Source) -> None:
-        self._file: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=IN_MEMORY)  # noqa: SIM115
-        # It lives as long as anything is read from it: rows are fetched by whoever wants them.
+    def __init__(self, head: Head, stream: Source, spool: Path | None = None) -> None:
+        """`spool` is the directory of the temporary file; None: the system's."""
+        self.spool = spool
+        directory = None if spool is None else str(spool)
+        self._file: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=IN_MEMORY, dir=directory)  # noqa: SIM115
+        # It lives as long as anything is read from it: rows are fetched one by one, long after this returns.
         weakref.finalize(self, self._file.close)
         self._file.write(head.data)
         while not head.whole and (piece := stream.read(CHUNK)):
@@ -77,8 +83,13 @@ class Archive:
         if at < 0 or len(tail) - at < 22:
             raise damaged()
         (directory,) = struct.unpack_from("<L", tail, at + 12)
-        if directory > MAX_DIRECTORY or _END_64 in tail[max(0, at - 20) : at]:
-            # A directory in the long form is for archives of more than 4 GB or 65,000 parts.
+        if tail[max(0, at - 20) : at].startswith(_END_64):
+            # The long form is for archives of more than 4 GB, but some programs always write it.
+            record = tail[max(0, at - 76) : at - 20]
+            if not record.startswith(_RECORD_64) or len(record) < 56:
+                raise damaged()
+            (directory,) = struct.unpack_from("<Q", record, 40)
+        if directory > MAX_DIRECTORY:
             raise too_large() if size > MAX_BYTES else damaged()
         self._file.seek(0)
 

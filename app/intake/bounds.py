@@ -94,7 +94,7 @@ class Inflated:
 
 
 def check_ratio(unpacked: int, packed: int) -> None:
-    """Raises UnreadableFile when so much can not honestly have come out of so little."""
+    """Raises UnreadableFile when so much cannot honestly have come out of so little."""
     if unpacked > MAX_BYTES:
         raise too_large()
     if unpacked > FREE and unpacked > MAX_RATIO * packed:

@@ -1,7 +1,7 @@
 """The file of rows to be corrected: what was wrong in front, the row as it was behind, and back again.
 
 A person opens it in a spreadsheet, mends the cells and uploads it as it is. So the original columns
-stand untouched behind four of ours, and a reader that meets our four at the start takes them off:
+stand untouched behind five of ours, and a reader that meets them at the start takes them off:
 the rows are then the same as in the first file.
 
 Nothing that is written here is run as a formula, whatever separator the spreadsheet goes by. Most of
@@ -17,13 +17,16 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from app.intake import columns
-from app.intake.columns import ALIASES
+from app.intake.columns import WRITTEN
 from app.intake.problems import Problem
 from app.intake.profiles import Profile
+from app.intake.secrets import kept_of
 from app.intake.table import Row
 
-ADDED: Final = ("row", "code", "problem", "remedy")
-"""The names of our columns."""
+ADDED: Final = ("line", "row", "code", "problem", "remedy")
+"""The names of our columns: the file's line, and the number of the row among the devices."""
+_BEFORE: Final = ADDED[1:]
+"""Those of files that were written when the line was not among them."""
 
 _BEGINS = r",;|\t\n\x0b\x0c\r\x1c-\x1e\x85\u2028\u2029"
 """Separators and line breaks: behind them, some spreadsheet begins a cell."""
@@ -52,12 +55,12 @@ class Corrections:
         self._head(pairs)
 
     def add(self, row: Row, problems: Iterable[Problem]) -> None:
-        self.add_cells(row.number, row.original, problems, row.columns)
+        self.add_cells(row.line, row.number, row.original, problems, row.columns)
 
     def add_cells(
-        self, number: int, original: Sequence[str], problems: Iterable[Problem], pairs: Pairs = ()
+        self, line: int, number: int, original: Sequence[str], problems: Iterable[Problem], pairs: Pairs = ()
     ) -> None:
-        """A row by its number and all its cells; `pairs` when its columns are not those before it.
+        """A row by its line, its number and all its cells; `pairs` when its columns are not those before it.
 
         All that was found is told, the errors first: a warning may be what explains them.
         """
@@ -65,12 +68,14 @@ class Corrections:
             self._head(pairs)
         found = sorted(problems, key=lambda problem: not problem.is_error)
         told = (
+            str(line),
             str(number),
             " ".join(dict.fromkeys(problem.code for problem in found)),
             " ".join(dict.fromkeys(_words(problem) for problem in found)),
             " ".join(dict.fromkeys(problem.remedy for problem in found)),
         )
-        self._line([*told, *_values(self._pairs, original)])
+        cells = _values(self._pairs, original)
+        self._line([*told, *kept_of(cells, [field for _, field in self._pairs])])
 
     def _head(self, pairs: Pairs) -> None:
         self._pairs = pairs
@@ -82,7 +87,7 @@ class Corrections:
             return name
         if self._profile is not None and not _UNNAMED.fullmatch(name):
             return name
-        return ALIASES[field][0]
+        return WRITTEN[field]
 
     def _line(self, cells: Sequence[str]) -> None:
         csv.writer(_Encoded(self._write)).writerow([disarmed(cell) for cell in cells])
@@ -113,14 +118,18 @@ def _unguarded(found: re.Match[str]) -> str:
     return found[1].removesuffix("'") + found[2] if found[2] else found[1]
 
 
-def is_ours(cells: Sequence[str]) -> bool:
-    """The header of a file that was written here."""
-    return tuple(cell.strip().lower() for cell in cells[: len(ADDED)]) == ADDED and len(cells) > len(ADDED)
+def added(cells: Sequence[str]) -> int:
+    """How many columns of ours begin a header; 0 for one that was not written here."""
+    names = [cell.strip().lower() for cell in cells[: len(ADDED)]]
+    for ours in (ADDED, _BEFORE):
+        if tuple(names[: len(ours)]) == ours and len(cells) > len(ours):
+            return len(ours)
+    return 0
 
 
-def taken_off(cells: Sequence[str]) -> list[str]:
+def taken_off(cells: Sequence[str], count: int) -> list[str]:
     """A row of such a file as it was before our columns stood in front of it."""
-    return [rearmed(cell) for cell in cells[len(ADDED) :]] or [""]
+    return [rearmed(cell) for cell in cells[count:]] or [""]
 
 
 def _words(problem: Problem) -> str:

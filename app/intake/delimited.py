@@ -4,15 +4,17 @@ It ties together what the other modules decide: encoding, records, layout, shapi
 is the last reader to be asked: what nobody else claims is read as text or refused here.
 """
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
-from typing import Final
+from typing import Final, NamedTuple
 
-from app.intake import encodings, foreign, layout, shaping
+from app.intake import encodings, foreign, layout, listed, repairs, shaping
 from app.intake.encodings import Encoding, Text
 from app.intake.layout import Layout
 from app.intake.profiles import Profile
-from app.intake.records import Record, blocks, records
+from app.intake.records import Block, Record, blocks, lines, records
 from app.intake.table import Dialect, Head, Row, Source
 
 DELIMITERS: Final = (",", ";", "\t", "|")
@@ -29,35 +31,78 @@ def claims(head: Head) -> bool:
 def read(head: Head, stream: Source, profile: Profile | None = None) -> tuple[Dialect, Iterator[Row]]:
     """Raises UnreadableFile when the bytes are no text, or no column of it is an identity."""
     encoding = encodings.detect(head)
-    delimiter, found = _sniff(head, encoding, profile)
+    foreign.refuse_text("".join(Text(head, None, encoding)))
+    first_lines = [line for line in islice(lines(Text(head, None, encoding)), SAMPLE) if line.strip()]
+    separator = listed.separator_of(first_lines, profile)
+    if separator is not None:
+        dialect, rows = listed.read(head, stream, encoding, separator, profile)
+        return replace(dialect, notices=(*encodings.notices(encoding), *dialect.notices)), rows
+    style = _sniff(head, encoding, profile, first_lines)
+    found = style.layout
     dialect = Dialect(
         format="delimited",
         kind=found.kind,
         encoding=encoding.name,
-        delimiter=delimiter,
+        delimiter=style.delimiter,
         header_row=found.header_row,
         columns=found.columns.pairs,
-        notices=(*found.notices, *found.columns.notices),
+        notices=(
+            *encodings.notices(encoding),
+            *([repairs.IN_QUOTES] if style.in_quotes else ()),
+            *found.notices,
+            *found.columns.notices,
+        ),
     )
-    source = blocks(Text(head, stream, encoding), delimiter)
-    return dialect, shaping.rows(source, found, profile)
+    source = style.unwrapped(blocks(Text(head, stream, encoding), style.delimiter, style.quote))
+    return dialect, shaping.rows(repairs.whole_hashes(source, found), found, profile)
 
 
-def _sniff(head: Head, encoding: Encoding, profile: Profile | None) -> tuple[str, Layout]:
-    foreign.refuse_text(next(iter(Text(head, None, encoding)), ""))
-    best: tuple[str, Layout] | None = None
-    samples = {delimiter: _sample(head, encoding, delimiter) for delimiter in DELIMITERS}
-    for delimiter, sample in samples.items():
+class _Style(NamedTuple):
+    """How cells are told apart, and what that makes of the file."""
+
+    delimiter: str
+    quote: str
+    in_quotes: bool
+    layout: Layout
+
+    def unwrapped(self, source: Iterator[Block | Record]) -> Iterator[Block | Record]:
+        least = 2 if self.in_quotes else repairs.LEAST_CELLS
+        return repairs.unwrapped(source, self.delimiter, self.quote, least)
+
+
+def _sniff(head: Head, encoding: Encoding, profile: Profile | None, first_lines: Sequence[str]) -> _Style:
+    best: _Style | None = None
+    refused: list[Record] = []
+    for delimiter in DELIMITERS:
+        quote = _quote(first_lines, delimiter)
+        sample = _sample(head, encoding, delimiter, quote)
+        in_quotes = repairs.are_in_quotes(sample, delimiter)
+        least = 2 if in_quotes else repairs.LEAST_CELLS
+        sample = [
+            record
+            for record in repairs.unwrapped(sample, delimiter, quote, least)
+            if isinstance(record, Record)
+        ]
+        refused = refused or sample
         found = layout.find(sample, profile)
-        if found is not None and (best is None or found.score > best[1].score):
-            best = delimiter, found
+        if found is not None and (best is None or found.score > best.layout.score):
+            found = replace(found, separator=delimiter, quote=quote, guess=encodings.guess_in_words(encoding))
+            best = _Style(delimiter, quote, in_quotes, found)
     if best is None:
-        raise layout.refusal(samples[","])
+        raise layout.refusal(refused)
     return best
 
 
-def _sample(head: Head, encoding: Encoding, delimiter: str) -> list[Record]:
-    sample = list(islice(records(Text(head, None, encoding), delimiter), SAMPLE + 1))
+def _quote(first_lines: Sequence[str], delimiter: str) -> str:
+    """Single quotation marks where they stand around most lines, otherwise double ones."""
+    between = re.compile(rf"'\s*{re.escape(delimiter)}\s*'")
+    sample = [line.strip() for line in first_lines]
+    quoted = sum(line[0] == line[-1] == "'" and between.search(line) is not None for line in sample)
+    return "'" if 2 * quoted > len(sample) else '"'
+
+
+def _sample(head: Head, encoding: Encoding, delimiter: str, quote: str) -> list[Record]:
+    sample = list(islice(records(Text(head, None, encoding), delimiter, quote), SAMPLE + 1))
     if len(sample) > SAMPLE or (not head.whole and len(sample) > 1):
         # The last record may be cut where the head ends.
         sample.pop()

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Final
 
 from app.domain.identity import CheckedDevice, Device, Rules, check
+from app.intake.secrets import secrets_of
 from app.intake.table import Row
 
 SENT: Final = (
@@ -39,7 +40,14 @@ def device_of(row: Row, default_group_tag: str | None = None) -> Device:
 
 def check_row(row: Row, rules: Rules, now: datetime, default_group_tag: str | None = None) -> CheckedDevice:
     """`identity.check` of the row's device; invalid as well when the row itself is in error."""
-    checked = check(device_of(row, default_group_tag), rules, now)
+    device = device_of(row, default_group_tag)
+    checked = check(device, rules, now)
+    if checked.group_tag is None and default_group_tag is not None and checked.is_valid:
+        checked = checked._replace(group_tag=default_group_tag)  # the row's own is a placeholder
+    if checked.line_ref is None:
+        checked = checked._replace(line_ref=str(row.number))  # the row's own is not kept
+    if left_out := tuple(secrets_of(row, device)):
+        checked = checked._replace(findings=(*checked.findings, *left_out))
     if checked.is_valid and not row.is_sound:
         return checked._replace(kind=None, keys=())
     return checked

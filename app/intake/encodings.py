@@ -1,20 +1,23 @@
 """Bytes to text: what the bytes are, and how they become characters without ever failing.
 
 Collectors write UTF-16, portals ask for ANSI, spreadsheets write UTF-8 with a mark, and people
-glue such files together. The choice is made from the first bytes; a byte that contradicts it
-later is read as Windows-1252, or becomes U+FFFD, and the row it is in says so. What is no text at
-all is refused in words: what it is, and what to do.
+glue such files together. The choice is made from the first bytes, or told by a person; a byte that
+contradicts it later is read by the likeliest other encoding, or becomes U+FFFD, and the row it is in
+says so. What is no text at all is refused in words: what it is, and what to do.
 """
 
 import codecs
 import io
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Final
 
-from app.intake import foreign
-from app.intake.table import Head, Source, UnreadableFile
+from app.intake import foreign, guessing
+from app.intake.appended import Appended
+from app.intake.table import Encoding, Head, Notice, Source, UnreadableFile
+
+__all__ = ["NAMES", "Encoding", "Text", "detect", "named", "words_for"]
 
 CHUNK: Final = 16 * 1024
 """Bytes decoded at once. Larger ones are slower: the rows of one chunk are then too many to stay in the
@@ -33,33 +36,92 @@ _BOMS: Final[tuple[tuple[bytes, str], ...]] = (
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 _DAMAGE: Final = re.compile("[\x00\ufffd\udc80-\udcff]")
+_VALUES: Final = re.compile("[,;\t|\r\n]")
 _NOT_UTF8: Final = re.compile("[\udc80-\udcff]")
 
 
-@dataclass(frozen=True, slots=True)
-class Encoding:
-    """`mark` is the number of bytes of the byte order mark."""
+NAMES: Final[dict[str, str]] = {
+    "utf-8": "UTF-8", "utf-16-le": "UTF-16", "utf-16-be": "UTF-16 (big-endian)", "utf-32-le": "UTF-32",
+    "utf-32-be": "UTF-32 (big-endian)", "cp1252": "Windows-1252 (ANSI, Western European)",
+    "cp1250": "Windows-1250 (Central European)", "cp1251": "Windows-1251 (Cyrillic)",
+    "cp1253": "Windows-1253 (Greek)", "cp1254": "Windows-1254 (Turkish)", "cp1255": "Windows-1255 (Hebrew)",
+    "cp1256": "Windows-1256 (Arabic)", "cp1257": "Windows-1257 (Baltic)",
+    "cp1258": "Windows-1258 (Vietnamese)", "cp932": "Shift-JIS (Japanese)", "euc_jp": "EUC-JP (Japanese)",
+    "gb18030": "GB18030 (Chinese)",
+    "big5": "Big5 (Chinese)", "cp949": "EUC-KR (Korean)", "mac_roman": "Mac Roman",
+    "cp437": "DOS code page 437", "cp850": "DOS code page 850", "cp852": "DOS code page 852",
+    "cp866": "DOS code page 866", "koi8_r": "KOI8-R (Cyrillic)",
+}  # fmt: skip
+"""The codecs that text is read by, as people call them."""
+_ALSO: Final[dict[str, str]] = {
+    "shift-jis": "cp932", "shift_jis": "cp932", "sjis": "cp932", "windows-31j": "cp932", "gbk": "gb18030",
+    "gb2312": "gb18030", "euc-kr": "cp949", "ks_c_5601-1987": "cp949", "big5-hkscs": "big5", "cp950": "big5",
+    "ansi": "cp1252", "iso-8859-1": "cp1252", "latin1": "cp1252", "latin-1": "cp1252", "ascii": "utf-8",
+    "us-ascii": "utf-8", "utf-16": "utf-16-le", "unicode": "utf-16-le", "utf-32": "utf-32-le",
+    "utf-8-sig": "utf-8", "macintosh": "mac_roman", "mac": "mac_roman", "oem": "cp850",
+}  # fmt: skip
 
-    codec: str
-    mark: int
 
-    @property
-    def name(self) -> str:
-        return f"{self.codec} with BOM" if self.mark else self.codec
+def words_for(codec: str) -> str:
+    return NAMES.get(codec, codec)
+
+
+def guess_in_words(encoding: Encoding) -> str:
+    """Empty where nothing is guessed."""
+    return words_for(encoding.codec) if encoding.is_guess else ""
+
+
+def notices(encoding: Encoding) -> tuple[Notice, ...]:
+    """What is said of a file whose encoding is a guess."""
+    if not encoding.is_guess:
+        return ()
+    words = (
+        "The file is not in UTF-8 and does not say in which encoding it is; it was read as "
+        f"{words_for(encoding.codec)}, which is a guess."
+    )
+    return (Notice("encoding_guessed", words),)
+
+
+def named(name: str) -> Encoding:
+    """The encoding that a person names. Raises ValueError, with the list, for one that is not read."""
+    plain = name.strip().lower()
+    codec = _ALSO.get(plain)
+    if codec is None:
+        try:
+            codec = codecs.lookup(plain).name if plain.isascii() and plain.isprintable() else ""
+        except LookupError:
+            codec = ""
+    codec = _ALSO.get(codec, codec)
+    if codec not in NAMES:
+        raise ValueError(f"There is no such encoding here. Give one of {', '.join(NAMES)}.")
+    return Encoding(codec, 0)
 
 
 def detect(head: Head) -> Encoding:
     """The encoding of a text. Raises UnreadableFile for what is not one."""
     data = head.data
     foreign.refuse_signatures(data)
-    for mark, codec in _BOMS:
-        if data.startswith(mark):
-            return Encoding(codec, len(mark))
+    marked = [Encoding(codec, len(mark)) for mark, codec in _BOMS if data.startswith(mark)]
+    if head.encoding is not None:
+        # A mark that says the same is no text; one that says otherwise is not what the person was shown.
+        mark = next((each.mark for each in marked if each.codec[:6] == head.encoding.codec[:6]), 0)
+        return replace(head.encoding, codec=marked[0].codec if mark else head.encoding.codec, mark=mark)
+    if marked:
+        return marked[0]
     if b"\x00" in data:
         return Encoding(_utf16_without_mark(data), 0)
     if len(foreign.CONTROLS.findall(data)) * 100 > len(data):
         raise _binary()
-    return Encoding("utf-8" if _is_utf8(head) else "cp1252", 0)
+    return (
+        Encoding("utf-8", 0)
+        if _is_utf8(head)
+        else Encoding(guessing.guess(_whole_lines(head)), 0, is_guess=True)
+    )
+
+
+def _whole_lines(head: Head) -> bytes:
+    """What ends inside of a character would speak against its encoding."""
+    return head.data if head.whole else head.data[: head.data.rfind(b"\n") + 1] or head.data
 
 
 def _binary() -> UnreadableFile:
@@ -72,6 +134,9 @@ def _binary() -> UnreadableFile:
 
 def _utf16_without_mark(data: bytes) -> str:
     """Letters and digits have one zero byte in UTF-16: which one tells the byte order."""
+    # By the first line: what is appended behind it may be plain text.
+    ends = [at for mark in (b"\n\0", b"\0\n") if (at := data.find(mark)) >= 0]
+    data = data[: min(ends) + 2] if ends else data
     pairs = max(1, len(data) // 2)
     high_first, low_first = data[0::2].count(0), data[1::2].count(0)
     if low_first > 0.7 * pairs and high_first < 0.05 * pairs:
@@ -87,8 +152,20 @@ def _is_utf8(head: Head) -> bool:
     if text.isascii():
         return True
     wrong = len(_NOT_UTF8.findall(text))
+    if wrong and not any(_is_proper(value) for value in _VALUES.split(text)):
+        # Double-byte text has many accidents, but no value of nothing else.
+        return False
     right = sum(character > "\x7f" for character in text) - wrong
     return right * ACCIDENTS > wrong
+
+
+_FOREIGN: Final = Notice(
+    "encoding_mixed", "The row is not in UTF-16 like the file before it; it was read as plain text (UTF-8)."
+)
+
+
+def _is_proper(value: str) -> bool:
+    return not value.isascii() and _NOT_UTF8.search(value) is None
 
 
 class Text:
@@ -99,21 +176,71 @@ class Text:
 
     def __init__(self, head: Head, stream: Source | None, encoding: Encoding) -> None:
         self.damaged = False
+        self.foreign = _FOREIGN
+        """What is said of a line that is in another encoding as a whole."""
         self._head = head
         self._stream = stream
         self._encoding = encoding
+        self._other = guessing.WESTERN
+        self._foreign: list[range] = []
+
+    @property
+    def mixed(self) -> Notice:
+        """What is said of a value that is not UTF-8 in a text that is."""
+        words = f"A value is not UTF-8 like the file before it; it was read as {words_for(self._other)}."
+        return Notice("encoding_mixed", words)
+
+    def is_foreign(self, line: int) -> bool:
+        return any(line in lines for lines in self._foreign)
+
+    def _add_foreign(self, lines: range) -> None:
+        if self._foreign and self._foreign[-1].stop >= lines.start:
+            lines = range(self._foreign.pop().start, lines.stop)
+        self._foreign.append(lines)
+
+    def mend(self, cell: str) -> tuple[str, bool, bool]:
+        """A cell with its damage made storable: (cell, had bytes that are not UTF-8, lost characters)."""
+        if not _DAMAGE.search(cell):
+            return cell, False, False
+        mixed = _NOT_UTF8.search(cell) is not None
+        if mixed:
+            cell = self._as_other(cell)
+        cell = cell.replace("\x00", "\ufffd")
+        return cell, mixed, "\ufffd" in cell
 
     def __iter__(self) -> Iterator[str]:
-        # A file that is pure ASCII at first may turn out to be ANSI later: UTF-8 keeps such bytes apart.
-        errors = "surrogateescape" if self._encoding.codec == "utf-8" else "replace"
-        inner = codecs.getincrementaldecoder(self._encoding.codec)(errors)
-        decoder = io.IncrementalNewlineDecoder(inner, translate=True)
-        for data, final in self._pieces():
-            text = decoder.decode(data, final)
+        lines = io.IncrementalNewlineDecoder(None, translate=True)
+        held = ""
+        number = 1
+        for text, is_foreign in self._decoded():
+            if held or text.endswith("\r") or "\r\r" in text:
+                # wmic ends its lines with CR CR LF.
+                text = held + text
+                plain = text.rstrip("\r")
+                text, held = plain.replace("\r\r\n", "\r\n"), text[len(plain) :]
+            text = lines.decode(text)
             if not text.isascii() or "\x00" in text:
-                self.damaged = self.damaged or _DAMAGE.search(text) is not None
+                self._look_at(text)
+            if self._encoding.is_utf16:
+                following = number + text.count("\n")
+                if is_foreign:
+                    self.damaged = True
+                    self._add_foreign(range(number, following + (not text.endswith("\n"))))
+                number = following
             # Ctrl-Z ends a text under DOS; `copy a+b` still writes it.
             yield text.replace("\x1a", "")
+        yield lines.decode(held, final=True).replace("\x1a", "")
+
+    def _decoded(self) -> Iterator[tuple[str, bool]]:
+        """Characters, and whether they were in another encoding than the file."""
+        if self._encoding.is_utf16:
+            yield from Appended(self._encoding.codec).read(self._pieces())
+            return
+        # A file that is pure ASCII at first may turn out to be ANSI later: UTF-8 keeps such bytes apart.
+        errors = "surrogateescape" if self._encoding.codec == "utf-8" else "replace"
+        decoder = codecs.getincrementaldecoder(self._encoding.codec)(errors)
+        for data, final in self._pieces():
+            yield decoder.decode(data, final), False
 
     def _pieces(self) -> Iterator[tuple[bytes, bool]]:
         yield self._head.data[self._encoding.mark :], False
@@ -124,14 +251,22 @@ class Text:
         if self._stream is not None or self._head.whole:
             yield b"", True
 
+    def _look_at(self, text: str) -> None:
+        if self.damaged or _DAMAGE.search(text) is None:
+            return
+        self.damaged = True
+        if _NOT_UTF8.search(text):
+            lines = [line for line in text.split("\n") if _NOT_UTF8.search(line)]
+            self._other = guessing.guess("\n".join(lines).encode("utf-8", "surrogateescape"))
 
-def mend(cell: str) -> tuple[str, bool, bool]:
-    """A cell with its damage made storable: (cell, had ANSI bytes in UTF-8, lost characters)."""
-    if not _DAMAGE.search(cell):
-        return cell, False, False
-    mixed = _NOT_UTF8.search(cell) is not None
-    cell = _NOT_UTF8.sub(_as_ansi, cell).replace("\x00", "\ufffd")
-    return cell, mixed, "\ufffd" in cell
+    def _as_other(self, cell: str) -> str:
+        """The bytes that are not UTF-8 as the other encoding has them."""
+        if self._other != guessing.WESTERN:
+            try:
+                return cell.encode("utf-8", "surrogateescape").decode(self._other)
+            except (UnicodeDecodeError, UnicodeEncodeError):
+                pass
+        return _NOT_UTF8.sub(_as_ansi, cell)
 
 
 def _as_ansi(hit: re.Match[str]) -> str:

@@ -12,7 +12,7 @@ from itertools import islice
 from typing import Any, Final
 
 from app.intake import columns, encodings, profiles
-from app.intake.encodings import Encoding, Text, mend
+from app.intake.encodings import Encoding, Text
 from app.intake.profiles import Profile
 from app.intake.records import (
     LINE_TOO_LONG,
@@ -20,11 +20,10 @@ from app.intake.records import (
     MAX_CELLS,
     MAX_FIELD,
     MAX_LINE,
-    MIXED,
     TOO_MANY_CELLS,
     lines,
 )
-from app.intake.shaping import MAX_ROWS, NOTHING, Plan, too_many_rows
+from app.intake.shaping import MAX_ROWS, NOTHING, Plan, too_many_rows, with_guess
 from app.intake.table import Dialect, Head, Kind, Notice, Row, Source, UnreadableFile
 
 SAMPLE: Final = 200
@@ -72,7 +71,7 @@ def claims(head: Head) -> bool:
 def read(head: Head, stream: Source, profile: Profile | None = None) -> tuple[Dialect, Iterator[Row]]:
     """Raises UnreadableFile when no object of the sample has an identity of a device."""
     encoding = encodings.detect(head)
-    plans = _Plans(profile)
+    plans = Plans(profile)
     known: dict[str, str | None] = {}
     notices: dict[tuple[str, str | None], Notice] = {}
     for plan in _sampled(head, encoding, plans):
@@ -96,12 +95,14 @@ def read(head: Head, stream: Source, profile: Profile | None = None) -> tuple[Di
         delimiter="",
         header_row=None,
         columns=tuple(known.items()),
-        notices=tuple(notices.values()),
+        notices=(*encodings.notices(encoding), *notices.values()),
     )
-    return dialect, _rows(Text(head, stream, encoding), plans)
+    rows = _rows(Text(head, stream, encoding), plans)
+    guess = encodings.guess_in_words(encoding)
+    return dialect, (with_guess(row, guess) for row in rows) if guess else rows
 
 
-class _Plans:
+class Plans:
     """How objects with the same keys are read; `told` has the notices that were given already."""
 
     def __init__(self, profile: Profile | None) -> None:
@@ -127,7 +128,7 @@ class _Plans:
         return tuple(fresh)
 
 
-def _sampled(head: Head, encoding: Encoding, plans: _Plans) -> Iterator[Plan]:
+def _sampled(head: Head, encoding: Encoding, plans: Plans) -> Iterator[Plan]:
     sample = list(islice(lines(Text(head, None, encoding)), SAMPLE + 1))
     if len(sample) > SAMPLE or (not head.whole and len(sample) > 1):
         sample.pop()
@@ -137,7 +138,7 @@ def _sampled(head: Head, encoding: Encoding, plans: _Plans) -> Iterator[Plan]:
             yield plans.of(tuple(_clean(key)[0] for key, _ in pairs[:MAX_CELLS]))
 
 
-def _rows(text: Text, plans: _Plans) -> Iterator[Row]:
+def _rows(text: Text, plans: Plans) -> Iterator[Row]:
     number = 0
     plan: Plan | None = None
     for at, line in enumerate(lines(text), start=1):
@@ -148,8 +149,8 @@ def _rows(text: Text, plans: _Plans) -> Iterator[Row]:
             raise too_many_rows()
         flaws: list[Notice] = []
         if text.damaged:
-            line, mixed, lost = mend(line)
-            flaws += [MIXED] * mixed + [LOST] * lost
+            line, mixed, lost = text.mend(line)
+            flaws += [text.mixed] * mixed + [LOST] * lost
         pairs = _pairs(line) if len(line) <= MAX_LINE else None
         if pairs is None:
             flaws.append(LINE_TOO_LONG if len(line) > MAX_LINE else _NOT_JSON)

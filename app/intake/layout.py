@@ -7,11 +7,12 @@ wins. All of it happens before the first row is handed out. A profile's names co
 and its positions settle what a column is, whatever stands in it.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from app.intake import columns, content, corrections, profiles
+from app.intake import columns, content, corrections, groups, profiles
 from app.intake.columns import IDENTITY, Columns
 from app.intake.profiles import Profile
 from app.intake.records import Record
@@ -19,6 +20,12 @@ from app.intake.table import Kind, Notice, UnreadableFile
 
 HEADER_WITHIN: Final = 40
 """Non-blank records among which the header must be; reports have a handful of title lines."""
+LEAST_RULE: Final = 3
+"""Characters of a rule: a single dash is how some write that a cell is empty."""
+_RULE_BEGINS: Final = frozenset("-=:+_|")
+_RULE: Final = re.compile(r"[-=:+_|]*(?:--|==|__)[-=:+_|]*")
+_ALIGNED: Final = re.compile(r":-+:?|-+:")
+"""A column of a Markdown table with its alignment, however short."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +42,13 @@ class Layout:
     offset: int = 0
     added: int = 0
     notices: tuple[Notice, ...] = ()
+    separator: str = ""
+    """Between the cells of a text; a workbook has none, so a value cannot be torn there."""
+    quote: str = '"'
+    seen: frozenset[tuple[str, str]] = frozenset()
+    """Manufacturers and models of rows that are as wide as the header."""
+    guess: str = ""
+    """The encoding, in words, where it was guessed."""
 
 
 def find(sample: Sequence[Record], profile: Profile | None = None) -> Layout | None:
@@ -43,10 +57,10 @@ def find(sample: Sequence[Record], profile: Profile | None = None) -> Layout | N
     if filled and filled[0].cells[0].lower().startswith("sep="):
         # Excel's own way of naming the separator; the content tells it as well.
         filled = filled[1:]
-    if filled and corrections.is_ours(filled[0].cells):
-        own = [record._replace(cells=corrections.taken_off(record.cells)) for record in filled]
+    if filled and (added := corrections.added(filled[0].cells)):
+        own = [record._replace(cells=corrections.taken_off(record.cells, added)) for record in filled]
         found = _found([record for record in own if any(cell.strip() for cell in record.cells)], profile)
-        return None if found is None else replace(found, added=len(corrections.ADDED))
+        return None if found is None else replace(found, added=added)
     return _found(filled, profile)
 
 
@@ -107,18 +121,40 @@ def _named(filled: Sequence[Record], profile: Profile | None) -> Layout | None:
     at = _header_at(filled, profile)
     if at is None:
         return None
-    header, rows = filled[at], [record.cells for record in filled[at + 1 :]]
+    header, below = filled[at], filled[at + 1 :]
+    ruled = bool(below) and is_rule(below[0].cells)
+    rows = [record.cells for record in below[ruled:]]
     resolved = profiles.resolve(header.cells, profile, _proved(header.cells, rows))
     if not resolved.has_identity:
         return None
     return Layout(
         kind=columns.kind_of(resolved),
         columns=resolved,
-        first_line=header.line + 1,
+        first_line=below[0].line + 1 if ruled else header.line + 1,
         header_row=header.line,
         score=10 * resolved.known + 2,
         notices=_above(at),
+        seen=_seen(resolved, rows),
     )
+
+
+def is_rule(cells: Sequence[str]) -> bool:
+    """The line of dashes that a text table or a database's client draws below the names."""
+    first = next((cell.strip() for cell in cells if cell and not cell.isspace()), "")
+    if first[:1] not in _RULE_BEGINS:
+        return False
+    filled = [cell.strip() for cell in cells if cell and not cell.isspace()]
+    return bool(filled) and all(
+        (len(cell) >= LEAST_RULE and _RULE.fullmatch(cell)) or _ALIGNED.fullmatch(cell) for cell in filled
+    )
+
+
+def _seen(resolved: Columns, rows: Sequence[Sequence[str]]) -> frozenset[tuple[str, str]]:
+    fields = resolved.fields
+    if "manufacturer" not in fields or "model" not in fields:
+        return frozenset()
+    maker, model = fields.index("manufacturer"), fields.index("model")
+    return frozenset((row[maker].strip(), row[model].strip()) for row in rows if len(row) == len(fields))
 
 
 def _header_at(filled: Sequence[Record], profile: Profile | None) -> int | None:
@@ -131,7 +167,9 @@ def _header_at(filled: Sequence[Record], profile: Profile | None) -> int | None:
     for at, record in enumerate(filled[:HEADER_WITHIN]):
         if content.is_proof(record.cells):
             break
-        fields = {field_of(cell) for cell in record.cells} - {None}
+        fields = {field_of(cell) or field_of(groups.without_number(cell) or "") for cell in record.cells} - {
+            None
+        }
         if len(fields) > 1 and fields & IDENTITY:
             return at
         names = [cell for cell in record.cells if cell.strip()]
@@ -161,7 +199,7 @@ def _proved(header: Sequence[str], rows: Sequence[Sequence[str]]) -> dict[int, s
 
 def _unnamed(filled: Sequence[Record], profile: Profile | None) -> Layout | None:
     """No known name: by content, with or without a line of unknown names on top."""
-    filled = [record for record in filled if not is_header(record.cells)]
+    filled = [record for record in filled if not (is_header(record.cells) or is_rule(record.cells))]
     if not filled:
         return None
     rows = [record.cells for record in filled]

@@ -11,10 +11,10 @@ from typing import Final
 from xml.parsers import expat
 
 from app.intake import encodings, foreign, profiles
-from app.intake.encodings import Text, mend
+from app.intake.encodings import Text
 from app.intake.markup import Names
 from app.intake.profiles import Profile
-from app.intake.records import LOST, MAX_FIELD, MIXED
+from app.intake.records import LOST, MAX_FIELD
 from app.intake.shaping import MAX_ROWS, Plan, too_many_rows
 from app.intake.table import Dialect, Head, Kind, Notice, Row, Source, UnreadableFile
 
@@ -35,7 +35,7 @@ def claims(head: Head) -> bool:
         encoding = encodings.detect(head)
     except UnreadableFile:
         return False
-    text = next(iter(Text(head, None, encoding)), "")
+    text = "".join(Text(head, None, encoding))
     return _XML.match(text) is not None and not foreign.is_other_markup(text)
 
 
@@ -148,8 +148,8 @@ def _devices(
     try:
         for chunk in text:
             if text.damaged:
-                chunk, mixed, lost = mend(chunk)
-                damage = (MIXED,) * mixed + (LOST,) * lost
+                chunk, mixed, lost = text.mend(chunk)
+                damage = (text.mixed,) * mixed + (LOST,) * lost
             parser.Parse(chunk, False)
             given += len(chunk.encode())
             if given - parser.CurrentByteIndex > MAX_TOKEN:

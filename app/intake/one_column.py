@@ -6,7 +6,7 @@ there, whole; they are split as the text would have been.
 
 import csv
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from app.intake import layout
@@ -35,15 +35,18 @@ class Split:
         return Notice("cells_split", words)
 
     def taken_apart(self, cells: list[str]) -> list[str]:
+        """The row's values; the row itself where it has more than the one cell."""
         if self.at >= len(cells):
             return [""]
+        if any(cell and not cell.isspace() for cell in cells[self.at + 1 :]):
+            return cells
         text = cells[self.at]
         if '"' not in text:
             found = text.split(self.delimiter, MAX_CELLS)
         else:
             # A cell has no more than one row; line breaks inside of it belong to a value.
             [found] = csv.reader([text.replace("\r", " ").replace("\n", " ")], delimiter=self.delimiter)
-        return [*found, *cells[self.at + 1 :]]
+        return found
 
 
 def find(sample: Sequence[Record], profile: Profile | None) -> tuple[Layout, Split] | None:
@@ -51,21 +54,27 @@ def find(sample: Sequence[Record], profile: Profile | None) -> tuple[Layout, Spl
     at = _only_column(sample)
     if at is None:
         return None
-    best: tuple[Layout, Split] | None = None
+    best: tuple[tuple[int, int], Layout, Split] | None = None
     for delimiter in _DELIMITERS:
         split = Split(at, delimiter)
         apart = [record._replace(cells=split.taken_apart(record.cells)) for record in sample]
         found = layout.find(apart, profile)
-        if found is not None and found.columns.known > 1 and (best is None or found.score > best[0].score):
-            best = found, split
-    return best
+        if found is None or found.columns.known < 2:
+            continue
+        # Where the header has columns already, only the rows tell the separators apart.
+        rank = found.score, sum(map(len, (record.cells for record in apart)))
+        if best is None or rank > best[0]:
+            best = rank, replace(found, separator=delimiter), split
+    return None if best is None else best[1:]
 
 
 def _only_column(sample: Sequence[Record]) -> int | None:
-    """The column in which all rows begin, if hardly any has a second one."""
+    """The column in which all rows begin, if hardly any below the first ones has a second one."""
     filled = [[at for at, cell in enumerate(record.cells) if cell.strip()] for record in sample]
     filled = [places for places in filled if places]
     firsts = {places[0] for places in filled}
-    if len(firsts) != 1 or sum(len(places) > 1 for places in filled) * 10 > len(filled):
+    several = sum(len(places) > 1 for places in filled)
+    # A header may have been taken apart where its rows were not.
+    if len(firsts) != 1 or (several > 1 and several * 10 > len(filled)) or several == len(filled):
         return None
     return firsts.pop()

@@ -77,15 +77,15 @@ def book_of(archive: Archive) -> Book:
     relations = list(_relations(archive, part))
     listed, counts_from_1904 = _listed(archive, part)
     worksheets = {found.id: found.part for found in relations if found.type == "worksheet"}
-    sheets = tuple(
-        Sheet(name, worksheets[id], is_hidden)
-        for name, id, is_hidden in listed
-        if worksheets.get(id, "") in archive
-    )
+    # By their parts: a part that is listed again is the same sheet.
+    sheets: dict[str, Sheet] = {}
+    for name, id, is_hidden in listed:
+        if (own := worksheets.get(id)) is not None:
+            sheets.setdefault(own, Sheet(name, own, is_hidden))
     if not sheets:
         raise damaged()
     return Book(
-        sheets,
+        tuple(sheets.values()),
         _of_type(relations, "styles") or _of_content(archive, types, ".styles+xml"),
         _of_type(relations, "sharedStrings") or _of_content(archive, types, ".sharedStrings+xml"),
         counts_from_1904,

@@ -1,8 +1,8 @@
 """XML of one shape over and over, cut at its closing tags, with everything else left to expat.
 
 A sheet has a million rows that all look alike, and a pattern takes them apart ten times as fast as
-calls for every tag. It may only ever match what it understands completely: whoever finds a piece
-that it does not, gives it back, and expat reads on from there.
+calls for every tag. It may only ever match what it understands completely: a piece that it does not
+understand is given back, and expat reads on from there.
 """
 
 import re

@@ -12,10 +12,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
+from app.domain.cell_text import unwrapped
+from app.domain.masking import quoted, shown
 from app.domain.registration import NUMBERS, RegistrationState, UpstreamRow, interpret
 from app.intake.columns import normalise
 from app.intake.portal_words import NEUTRAL, NO_ERROR, SHOWN_WORDS, STATES, WORDS, YES, Title, Word, title_of
-from app.intake.problems import shown
 
 
 class UnreadableResult(ValueError):
@@ -63,7 +64,6 @@ _ZERO: Final = re.compile(r"(?:0x)?0+(?:[.,]0+)?", re.IGNORECASE)
 _COUNT: Final = re.compile(r"\s*\([0-9]+\)\s*$")
 _OBJECT: Final = re.compile(r"@?\{(.*)\}", re.DOTALL)
 _MEMBER: Final = re.compile(r"\s*\"?([A-Za-z]+)\"?\s*[=:]\s*\"?([^;,\"}]*)\"?\s*")
-_FORMULA: Final = re.compile(r'=\s*"(.*)"', re.DOTALL)
 _NEGATIONS: Final = frozenset({"not", "no", "nicht", "kein", "non", "pas", "niet", "geen", "without", "un"})
 
 
@@ -206,7 +206,7 @@ class _Evidence:
             return _Outcome(doubt=_disagreement(words.values()))
         if self.unknown:
             return _Outcome(
-                doubt=f"{_quoted(self.unknown[0])} is not a word that is read. Read are: {SHOWN_WORDS}."
+                doubt=f"{quoted(self.unknown[0])} is not a word that is read. Read are: {SHOWN_WORDS}."
             )
         word = next(iter(words), None)
         if word is None:
@@ -214,10 +214,10 @@ class _Evidence:
                 return _Outcome(said=RegistrationState.REGISTERED)
             return _Outcome(doubt="The row does not say how it went.")
         if word is Word.UNDER_WAY:
-            return _Outcome(doubt=f"The portal is still working on it: {_quoted(words[word])}.")
+            return _Outcome(doubt=f"The portal is still working on it: {quoted(words[word])}.")
         if word is Word.JOB_DONE and self.blank_status:
             return _Outcome(
-                doubt=f"{_quoted(words[word])} is the upload's state; the column for the device is blank."
+                doubt=f"{quoted(words[word])} is the upload's state; the column for the device is blank."
             )
         return _Outcome(said=STATES[word])
 
@@ -292,14 +292,8 @@ def _members(text: str) -> list[tuple[str, str]]:
 def _plain(text: str) -> str:
     """A cell without what spreadsheets put around a value."""
     text = text.strip()
-    if formula := _FORMULA.fullmatch(text):
-        text = formula.group(1).strip()
-    return text.lstrip("'").strip() if text.startswith("'") else text
-
-
-def _quoted(text: str) -> str:
-    return f'"{value}"' if (value := shown(text)) is not None else "(a value that is not shown)"
+    return unwrapped("", text, []) or "" if text else ""
 
 
 def _disagreement(texts: Iterable[str]) -> str:
-    return f"The row contradicts itself: it says {' and '.join(_quoted(text) for text in texts)}."
+    return f"The row contradicts itself: it says {' and '.join(quoted(text) for text in texts)}."

@@ -5,24 +5,16 @@ there. So both are here, and both are kept from saying too much: a hash is never
 anything that could be a 25-character product key, which is a secret.
 """
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from app.domain.catalogue import Finding, Severity, lookup
 from app.domain.identity import CheckedDevice
+from app.domain.masking import shown
 from app.intake.table import Notice, Row
 
-SHOWN: Final = 64
-"""Characters of a value that are shown."""
-_LICENSE_KEY: Final = re.compile(
-    r"^[A-Z0-9]{5}(?:[\W_]{0,3}[A-Z0-9]{5}){4}$|(?<![A-Z0-9])[A-Z0-9]{5}(?:[\W_]{1,3}[A-Z0-9]{5}){4}(?![A-Z0-9])",
-    re.IGNORECASE | re.ASCII,
-)
 _MISSING: Final = ("missing_identity", "incomplete_tuple")
-_BLOB: Final = re.compile(r"[A-Za-z0-9+/=_-]{48}")
-"""Longer than any serial number; a hash, whole or a piece of one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +67,6 @@ def of_notice(notice: Notice, row: Row | None = None) -> Problem:
         detail=notice.words,
         remedy=lookup(notice.code).remedy,
     )
-
-
-def shown(value: str | None) -> str | None:
-    """A value fit to be shown: bounded, printable; None for a hash or what could be a secret key."""
-    if value is None or _BLOB.search(value) or _LICENSE_KEY.search(value.strip()):
-        return None
-    text = value[:SHOWN] + ("…" if len(value) > SHOWN else "")
-    return "".join(character if character.isprintable() else "\ufffd" for character in text)
 
 
 def _noticed(row: Row) -> Iterator[Problem]:

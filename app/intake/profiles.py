@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Final, NoReturn
 
-from app.intake import columns
+from app.intake import columns, encodings
 from app.intake.columns import FIELDS, IDENTITY, MAX_NAME, Columns, normalise
 from app.intake.table import Notice
 
@@ -53,34 +53,39 @@ class Profile:
     """`columns`: a column's name, or its position as `#3` (from 1), to a field, or None: knowingly unused.
 
     Names are compared as all column names are: letters and digits only, without case and accents.
-    `constants` are for rows whose file has no value for the field.
+    `constants` are for rows whose file has no value for the field. `encoding` is that of the supplier's
+    texts, where they do not tell it themselves.
     """
 
     columns: Mapping[str, str | None] = field(default_factory=dict)
     constants: Mapping[str, str] = field(default_factory=dict)
     group_tag: TagRule | None = None
+    encoding: str | None = None
 
     @classmethod
     def parse(cls, value: Any) -> "Profile":
         """From its JSON. Raises ProfileError, a ValueError, that says where and what is wrong."""
-        whole = _object(value, "", ("columns", "constants", "group_tag"))
+        whole = _object(value, "", ("columns", "constants", "group_tag", "encoding"))
         whole = {name: part for name, part in whole.items() if part is not None}
         return cls(
             columns=_columns(whole.get("columns", {})),
             constants=_constants(whole.get("constants", {})),
             group_tag=_tag_rule(whole["group_tag"]) if "group_tag" in whole else None,
+            encoding=_encoding(whole["encoding"]) if "encoding" in whole else None,
         )
 
     def as_json(self) -> dict[str, Any]:
         """What `parse` reads back to an equal profile."""
         rule = self.group_tag
-        return {
+        whole: dict[str, Any] = {
             "columns": dict(self.columns),
             "constants": dict(self.constants),
             "group_tag": None
             if rule is None
             else {"column": rule.column, "values": dict(rule.values), "otherwise": rule.otherwise},
         }
+        # Left out where there is none, so that what was saved before it existed stays as it was.
+        return whole if self.encoding is None else {**whole, "encoding": self.encoding}
 
     def field_of(self, name: str) -> str | None:
         """What a column of this name is: by the profile if it names it, else by the common names."""
@@ -248,6 +253,15 @@ def _tag_rule(value: Any) -> TagRule:
     if otherwise is not None:
         _text(otherwise, "/group_tag/otherwise")
     return TagRule(found["column"], dict(values), otherwise)
+
+
+def _encoding(value: Any) -> str:
+    _text(value, "/encoding")
+    try:
+        encodings.named(value)
+    except ValueError as error:
+        _refuse("/encoding", str(error))
+    return str(value)
 
 
 def _text(value: Any, pointer: str) -> None:

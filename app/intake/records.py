@@ -6,11 +6,14 @@ that costs one row. And it does not tell on which physical line a record began. 
 text the cells are the same as csv's; a property test holds that.
 """
 
+import re
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from enum import Enum, auto
+from functools import lru_cache
 from typing import Final, NamedTuple
 
-from app.intake.encodings import Text, mend
+from app.intake.encodings import Text
 from app.intake.table import Notice
 
 MAX_FIELD: Final = 64 * 1024
@@ -18,8 +21,11 @@ MAX_FIELD: Final = 64 * 1024
 MAX_LINE: Final = 1024 * 1024
 """Characters in one physical line."""
 MAX_CELLS: Final = 512
-MAX_RECORD_LINES: Final = 50
-"""Physical lines that one quoted record may span."""
+MAX_RECORD_LINES: Final = 1_000
+"""Physical lines that one quoted cell may span: a hash wrapped at 64 characters has 63."""
+MAX_WASTED: Final = 100_000
+"""Lines of a file that are looked at in vain for a closing mark; from then on a cell may span FEW_LINES."""
+FEW_LINES: Final = 50
 
 UNCLOSED = Notice(
     "quote_unclosed",
@@ -29,20 +35,27 @@ LINE_TOO_LONG = Notice(
     "line_too_long", f"The line has more than {MAX_LINE:,} characters; the rest was left out."
 )
 TOO_MANY_CELLS = Notice("too_many_cells", f"The row has more than {MAX_CELLS} cells; the rest was left out.")
-MIXED = Notice(
-    "encoding_mixed",
-    "A value is not UTF-8 like the file before it; it was read as Windows-1252 (ANSI).",
-)
 LOST = Notice(
     "character_unreadable",
-    "A value has a character that can not be read: enter it again by hand.",
+    "A value has a character that cannot be read: enter it again by hand.",
 )
+
+
+class Flaw(Enum):
+    """What is odd about the quotation marks of one cell."""
+
+    INSIDE = auto()
+    """A mark stands inside of a quoted value and is not doubled; where the value ends is clear."""
+    BEHIND = auto()
+    """Text follows the mark that closes the value."""
 
 
 class Record(NamedTuple):
     line: int
     cells: list[str]
     notices: tuple[Notice, ...]
+    flaws: tuple[tuple[int, Flaw], ...] = ()
+    """Cells, by their position, whose quotation marks are odd."""
 
 
 class Block(NamedTuple):
@@ -60,13 +73,13 @@ def lines(text: Text) -> Iterator[str]:
 
     Only line feeds end a line: `str.splitlines` would also cut at characters that belong to values.
     """
-    for batch, _ in _batches(text):
+    for batch, _ in _batches(text, '"'):
         yield from batch
 
 
-def records(text: Text, delimiter: str) -> Iterator[Record]:
+def records(text: Text, delimiter: str, quote: str = '"') -> Iterator[Record]:
     """The records of a text, blank lines included. Never raises and never looks far ahead."""
-    for found in blocks(text, delimiter):
+    for found in blocks(text, delimiter, quote):
         if isinstance(found, Block):
             for line, cells in enumerate(found.cells, start=found.line):
                 if len(cells) > MAX_CELLS:
@@ -77,39 +90,36 @@ def records(text: Text, delimiter: str) -> Iterator[Record]:
             yield found
 
 
-def blocks(text: Text, delimiter: str) -> Iterator[Block | Record]:
+def blocks(text: Text, delimiter: str, quote: str = '"') -> Iterator[Block | Record]:
     """`records`, those that are plain in blocks. A block's rows have at most MAX_CELLS + 1 cells."""
-    batches = _batches(text)
-    ahead: deque[str] = deque()
-
-    def more() -> str | None:
-        while not ahead:
-            batch = next(batches, None)
-            if batch is None:
-                return None
-            ahead.extend(batch[0])
-        return ahead.popleft()
-
+    batches = _batches(text, quote)
+    parser = _Parser(text, delimiter, quote, batches)
     number = 1
     for batch, plain in batches:
         if plain:
             yield Block(number, [line.split(delimiter, MAX_CELLS) for line in batch])
             number += len(batch)
             continue
-        ahead.extend(batch)
-        while ahead:
-            record, taken = _record(number, ahead.popleft(), delimiter, ahead, more, text)
+        parser.ahead.extend(batch)
+        while parser.ahead:
+            record, taken = parser.record(number, parser.ahead.popleft())
             yield record
             number += 1 + taken
 
 
-def _batches(text: Text) -> Iterator[tuple[list[str], bool]]:
+def cells_of(line: str, delimiter: str, quote: str = '"') -> list[str]:
+    """The cells of a line that stands alone."""
+    cells, _, is_open = _quoting(delimiter, quote).cells(line)
+    return cells if is_open is None else line.split(delimiter)
+
+
+def _batches(text: Text, quote: str) -> Iterator[tuple[list[str], bool]]:
     """Lines by the chunk, and whether all of them are plain."""
     held: list[str] = []
     size = 0
     plain = True
     for chunk in text:
-        plain = plain and '"' not in chunk and "\ufeff" not in chunk
+        plain = plain and quote not in chunk and "\ufeff" not in chunk
         pieces = chunk.split("\n")
         last = pieces.pop()
         if pieces:
@@ -117,7 +127,7 @@ def _batches(text: Text) -> Iterator[tuple[list[str], bool]]:
                 pieces[0] = "".join((*held, pieces[0]))[: MAX_LINE + 1]
             yield pieces, plain and not text.damaged and len(pieces[0]) <= MAX_FIELD
             held, size = [], 0
-            plain = '"' not in last and "\ufeff" not in last
+            plain = quote not in last and "\ufeff" not in last
         if last and size <= MAX_LINE:
             held.append(last)
             size += len(last)
@@ -125,71 +135,191 @@ def _batches(text: Text) -> Iterator[tuple[list[str], bool]]:
         yield ["".join(held)[: MAX_LINE + 1]], False
 
 
-def _record(
-    number: int,
-    line: str,
-    delimiter: str,
-    ahead: deque[str],
-    more: Callable[[], str | None],
-    text: Text,
-) -> tuple[Record, int]:
-    """One record, and how many further lines it takes up."""
-    taken = 0
-    flaws: list[Notice] = []
-    if '"' not in line or len(line) > MAX_LINE:
-        cells = line.split(delimiter, MAX_CELLS)
-    else:
-        quoted = _unquote(line, delimiter, ahead, more)
-        if quoted is None:
-            cells = line.split(delimiter, MAX_CELLS)
-            flaws.append(UNCLOSED)
-        else:
-            cells, taken = quoted
-    if taken or len(line) > MAX_FIELD or len(cells) > MAX_CELLS:
-        cells = _bound(cells, len(line) > MAX_LINE, flaws)
-    if text.damaged:
-        cells = _mend(cells, flaws)
-    return Record(number, cells, tuple(flaws)), taken
+Flaws = list[tuple[int, Flaw]]
 
 
-def _unquote(
-    line: str, delimiter: str, ahead: deque[str], more: Callable[[], str | None]
-) -> tuple[list[str], int] | None:
-    """Cells of a record with quotation marks, and how many further lines it takes up.
+class _Quoting:
+    """How the cells of a line are told apart where quotation marks stand.
 
-    A mark counts only at the start of a cell, as in RFC 4180: `15" panel` is text. None when a
-    mark stays open to the end of the file or beyond the bounds; lines looked at go back to `ahead`.
+    A mark counts only at the start of a cell, behind blanks at most: `15" panel` is text. The mark that
+    closes a cell is followed by a separator or by the line's end, behind blanks at most.
     """
-    taken: list[str] = []
-    cells: list[str] = []
-    at = 0
-    while True:
-        if line.startswith('"', at):
-            search = at + 1
-            while True:
-                close = line.find('"', search)
-                if close >= 0:
-                    if not line.startswith('""', close):
-                        break
-                    search = close + 2
-                    continue
-                search = len(line)
-                within = len(taken) < MAX_RECORD_LINES and search - at <= MAX_FIELD
-                following = more() if within else None
-                if following is None:
-                    ahead.extendleft(reversed(taken))
-                    return None
-                taken.append(following)
-                line = f"{line}\n{following}"
-            end = line.find(delimiter, close + 1)
-            value = line[at + 1 : close].replace('""', '"') + line[close + 1 : end if end >= 0 else len(line)]
+
+    def __init__(self, delimiter: str, quote: str) -> None:
+        self.quote = quote
+        self.delimiter = delimiter
+        blank, mark, other = "[ ]*+" if delimiter == "\t" else r"[ \t]*+", re.escape(quote), f"[^{quote}]*+"
+        end = rf"{blank}(?={re.escape(delimiter)}|\Z)"
+        self._whole = re.compile(f"{blank}{mark}({other}(?:{mark}{mark}{other})*+){mark}{end}")
+        self._opens = re.compile(blank + mark)
+        self.closes = re.compile(mark + end)
+
+    def cells(
+        self, line: str, at: int = 0, cells: list[str] | None = None, flaws: Flaws | None = None
+    ) -> tuple[list[str], Flaws, int | None]:
+        """Cells from a place on; and where a further one begins that does not end on this line."""
+        cells, flaws = cells or [], flaws or []
+        quote, delimiter = self.quote, self.delimiter
+        escaped = "\\" + quote
+        whole, opens = self._whole.match, self._opens.match
+        while True:
+            if found := whole(line, at):
+                value = found[1]
+                cells.append(value.replace(quote + quote, quote) if quote in value else value)
+                end = found.end()
+            elif begin := opens(line, at):
+                odd = self.odd(line, begin.end())
+                if odd is None:
+                    return cells, flaws, begin.end()
+                value, end, flaw = odd
+                if flaw is not None:
+                    flaws.append((len(cells), flaw))
+                cells.append(value)
+            else:
+                end = line.find(delimiter, at)
+                end = end if end >= 0 else len(line)
+                value = line[at:end]
+                if escaped in value:
+                    value = value.replace(escaped, quote)
+                    flaws.append((len(cells), Flaw.INSIDE))
+                cells.append(value)
+            if end == len(line):
+                return cells, flaws, None
+            at = end + 1
+
+    def odd(self, line: str, start: int) -> tuple[str, int, Flaw | None] | None:
+        """A cell whose marks are not as they should be: value, end, flaw. None when it does not end here.
+
+        A backslash in front of a mark is how some databases write a mark inside of a value.
+        """
+        quote = self.quote
+        inner, escaped = -1, False
+        at = line.find(quote, start)
+        while at >= 0:
+            behind_backslash = at > start and line[at - 1] == "\\"
+            closing = self.closes.match(line, at)
+            if closing is not None and not (behind_backslash and escaped):
+                if inner >= 0 and self.delimiter in line[inner:at]:
+                    break
+                value = line[start:at].replace("\\" + quote, quote).replace(quote + quote, quote)
+                return value, closing.end(), Flaw.INSIDE
+            if behind_backslash:
+                escaped = True
+            elif line.startswith(quote + quote, at):
+                at += 1
+            elif inner < 0:
+                inner = at
+            at = line.find(quote, at + 1)
+        if inner < 0:
+            return None
+        end = line.find(self.delimiter, inner)
+        end = end if end >= 0 else len(line)
+        return line[start:end], end, Flaw.BEHIND
+
+    def doubled_at_the_end(self, line: str, start: int) -> tuple[str, int] | None:
+        """`"ThinkBook 14""`: two marks where one is the value's and the other closes it."""
+        at = line.find(self.quote * 2, start)
+        while at >= 0:
+            if closing := self.closes.match(line, at + 1):
+                return line[start : at + 1], closing.end()
+            at = line.find(self.quote * 2, at + 2)
+        return None
+
+
+@lru_cache(maxsize=16)
+def _quoting(delimiter: str, quote: str) -> _Quoting:
+    return _Quoting(delimiter, quote)
+
+
+class _Parser:
+    """Records of the lines that are not plain."""
+
+    def __init__(
+        self, text: Text, delimiter: str, quote: str, batches: Iterator[tuple[list[str], bool]]
+    ) -> None:
+        self.ahead: deque[str] = deque()
+        self._text = text
+        self._batches = batches
+        self._quoting = _quoting(delimiter, quote)
+        self._wasted = 0
+
+    def record(self, number: int, line: str) -> tuple[Record, int]:
+        """One record, and how many further lines it takes up."""
+        taken = 0
+        notices: list[Notice] = []
+        flaws: Flaws = []
+        quoting = self._quoting
+        if quoting.quote not in line or len(line) > MAX_LINE:
+            cells = line.split(quoting.delimiter, MAX_CELLS)
         else:
-            end = line.find(delimiter, at)
-            value = line[at : end if end >= 0 else len(line)]
-        cells.append(value)
-        if end < 0:
-            return cells, len(taken)
-        at = end + 1
+            quoted = self._unquoted(line)
+            if quoted is None:
+                cells = line.split(quoting.delimiter, MAX_CELLS)
+                notices.append(UNCLOSED)
+            else:
+                cells, flaws, taken = quoted
+        if taken or len(line) > MAX_FIELD or len(cells) > MAX_CELLS:
+            cells = _bound(cells, len(line) > MAX_LINE, notices)
+        if self._text.damaged:
+            cells = _mend(self._text, number, cells, notices)
+        return Record(number, cells, tuple(notices), tuple(flaws)), taken
+
+    def _unquoted(self, line: str) -> tuple[list[str], Flaws, int] | None:
+        """Cells of a record with quotation marks, and how many further lines it takes up.
+
+        None when a mark stays open to the end of the file or beyond the bounds; lines looked at go back
+        to `ahead`.
+        """
+        quoting = self._quoting
+        taken: list[str] = []
+        cells, flaws, start = quoting.cells(line)
+        while start is not None:
+            closed = self._look_ahead(line, start, taken)
+            doubled = None if closed or taken else quoting.doubled_at_the_end(line, start)
+            if closed is not None:
+                value, line, at = closed
+            elif doubled is not None:
+                value, at = doubled
+                flaws.append((len(cells), Flaw.INSIDE))
+            else:
+                self.ahead.extendleft(reversed(taken))
+                return None
+            cells.append(value)
+            if at == len(line):
+                break
+            cells, flaws, start = quoting.cells(line, at + 1, cells, flaws)
+        return cells, flaws, len(taken)
+
+    def _look_ahead(self, line: str, start: int, taken: list[str]) -> tuple[str, str, int] | None:
+        """The value of a cell that ends on a later line, that line, and the cell's end on it."""
+        quote = self._quoting.quote
+        limit = MAX_RECORD_LINES if self._wasted < MAX_WASTED else FEW_LINES
+        pieces = [line[start:]]
+        size = len(pieces[0])
+        while len(pieces) <= limit and size <= MAX_FIELD and (following := self._next()) is not None:
+            at = following.find(quote)
+            while at >= 0 and following.startswith(quote + quote, at):
+                at = following.find(quote, at + 2)
+            closing = self._quoting.closes.match(following, at) if at >= 0 else None
+            if closing is not None:
+                taken += [*pieces[1:], following]
+                value = "\n".join((*pieces, following[:at])).replace(quote + quote, quote)
+                return value, following, closing.end()
+            pieces.append(following)
+            size += len(following) + 1
+            if at >= 0:
+                break
+        self.ahead.extendleft(reversed(pieces[1:]))
+        self._wasted += len(pieces) - 1
+        return None
+
+    def _next(self) -> str | None:
+        while not self.ahead:
+            batch = next(self._batches, None)
+            if batch is None:
+                return None
+            self.ahead.extend(batch[0])
+        return self.ahead.popleft()
 
 
 def _bound(cells: list[str], cut: bool, flaws: list[Notice]) -> list[str]:
@@ -208,10 +338,12 @@ def _bound(cells: list[str], cut: bool, flaws: list[Notice]) -> list[str]:
     return cells
 
 
-def _mend(cells: list[str], flaws: list[Notice]) -> list[str]:
-    mended = [mend(cell) for cell in cells]
-    if any(mixed for _, mixed, _ in mended):
-        flaws.append(MIXED)
+def _mend(text: Text, line: int, cells: list[str], flaws: list[Notice]) -> list[str]:
+    mended = [text.mend(cell) for cell in cells]
+    if text.is_foreign(line):
+        flaws.append(text.foreign)
+    elif any(mixed for _, mixed, _ in mended):
+        flaws.append(text.mixed)
     if any(lost for _, _, lost in mended):
         flaws.append(LOST)
     return [cell for cell, _, _ in mended]

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from app.domain.catalogue import Finding
 from app.domain.duplicates import Compared
 from app.domain.identity import CheckedDevice, IdentityKind, Rules
+from app.domain.masking import quoted
 from app.domain.order import MAX_DEVICES
 from app.intake.devices import check_row
 from app.intake.problems import Problem, problems_of
@@ -96,7 +97,7 @@ class Review:
         if checked.is_valid and tag is not None:
             spelling = self._spellings.setdefault(tag.lower(), tag)
             if spelling != tag:
-                words = f"Partner Center can not tell {tag!r} from {spelling!r}, which an earlier row has."
+                words = f"Partner Center cannot tell {quoted(tag)} from {quoted(spelling)} of an earlier row."
                 finding = Finding("group_tag_case_conflict", "group_tag", words)
                 return checked._replace(kind=None, findings=(*checked.findings, finding))
         if checked.is_valid and self.rows in self._late:

@@ -7,9 +7,10 @@ Memory stays bounded for a file of any size: rows are made while the stream is r
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import BinaryIO, Final
 
-from app.intake import delimited, json_lines, oa3, workbook
+from app.intake import delimited, encodings, json_lines, oa3, workbook
 from app.intake.bounds import GZIP, Inflated, Limited
 from app.intake.columns import FIELDS
 from app.intake.profiles import Profile
@@ -25,17 +26,24 @@ READERS: Final[tuple[Reader, ...]] = (workbook, oa3, json_lines, delimited)
 
 
 def read(
-    stream: BinaryIO, profile: Profile | None = None, wanted: Wanted | None = None
+    stream: BinaryIO,
+    profile: Profile | None = None,
+    *,
+    wanted: Wanted | None = None,
+    spool: Path | None = None,
 ) -> tuple[Dialect, Iterator[Row]]:
     """Find out how the file is written and hand out its rows one by one.
 
-    `profile` is a supplier's saved mapping, which outranks names and content where it speaks.
-    `wanted` says what to read of a workbook.
+    `profile` is a supplier's saved mapping, which outranks names and content where it speaks. `wanted` is
+    what the person who gives the file says of it; ValueError for an encoding that is not known. `spool` is a
+    directory on a disk for what is too big for memory.
 
     The stream is read from where it stands, forwards only, and is not closed. Rows come lazily:
     the stream must stay open until the iterator is used up.
     Raises UnreadableFile, here or (for a damaged container) while the rows are read.
     """
+    wanted = wanted or Wanted()
+    told = wanted.encoding or (profile.encoding if profile is not None else None)
     source: Source = Limited(stream)
     head = _head(source)
     container = None
@@ -48,10 +56,12 @@ def read(
     if not head.data:
         raise UnreadableFile("empty_file", "The file is empty. Export it again, then upload it.")
     if workbook.claims(head):
-        dialect, rows = workbook.read(head, source, profile, wanted)
+        dialect, rows = workbook.read(head, source, profile, wanted, spool)
     else:
-        if wanted is not None and wanted.sheet is not None:
+        if wanted.sheet is not None:
             raise UnreadableFile("sheet_unknown", "This is no workbook: it has no sheets to choose from.")
+        if told is not None:
+            head = replace(head, encoding=encodings.named(told))
         reader = next(reader for reader in READERS if reader.claims(head))
         dialect, rows = reader.read(head, source, profile)
     return replace(dialect, container=container), rows

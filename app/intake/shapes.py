@@ -60,7 +60,7 @@ class Shape:
         self._pattern: re.Pattern[str] | None = None
 
     def learn(self, cells: Sequence[Found]) -> bool:
-        """Make room for a row like this one. False when it can not be, or is not worth it."""
+        """Make room for a row like this one. False when it cannot be, or is not worth it."""
         if self._tries == MAX_TRIES:
             return False
         self._tries += 1

@@ -6,20 +6,26 @@ decided in `Plan`.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Final
 
-from app.intake import corrections, layout, profiles
-from app.intake.columns import ALIASES, MAX_NAME, Columns
+from app.intake import corrections, layout, profiles, tears, twins
+from app.intake.columns import ALIASES, MAX_NAME, SENT, Columns
 from app.intake.layout import Layout
 from app.intake.profiles import Profile, TagChooser
-from app.intake.records import MAX_CELLS, TOO_MANY_CELLS, Block, Record
+from app.intake.records import MAX_CELLS, TOO_MANY_CELLS, Block, Flaw, Record, cells_of
 from app.intake.table import Notice, Row, UnreadableFile
+from app.intake.tears import Tears, long_row
 
 MAX_ROWS: Final = 1_000_000
 """Rows of one file; a hundred times the largest order."""
 
+_EMPTY: Final = frozenset({"''", '""', "``", "“”", "„“", "‘’", "«»"})
+"""Quotation marks around nothing."""
+_LETTERS: Final = frozenset({"manufacturer", "model", "group_tag"})
+"""Fields that are sent and may have other characters than ASCII."""
+_SEPARATORS: Final = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 _FIRST_NAMES: Final = frozenset(name.lower() for names in ALIASES.values() for name in names)
 
 
@@ -39,50 +45,110 @@ class Plan:
     constants: tuple[tuple[str, str], ...]
     tag_at: int | None
     tags: TagChooser | None
+    tears: Tears | None = None
+    """How torn rows look; None where a row cannot be torn."""
+    variants: dict[object, "Plan"] = field(default_factory=dict)
+    """Plans for rows that go by other columns than most."""
 
     @classmethod
-    def of(cls, resolved: Columns, profile: Profile | None = None, offset: int = 0) -> "Plan":
+    def of(
+        cls,
+        resolved: Columns,
+        profile: Profile | None = None,
+        offset: int = 0,
+        found: Layout | None = None,
+    ) -> "Plan":
         places = list(enumerate(resolved.pairs, start=offset))
         rule = profile.group_tag if profile is not None else None
         tag_at = profiles.tag_place(profile, resolved.names)
+        torn = None
+        if found is not None and found.separator:
+            named = {known: (at, name) for at, (name, known) in places if known is not None}
+            torn = Tears(found.separator, offset + len(places), named, found.seen)
         return cls(
             columns=resolved,
             pairs=resolved.pairs,
             names=list(resolved.names),
             offset=offset,
             width=offset + len(places),
-            known=tuple((at, field) for at, (_, field) in places if field is not None),
-            others=tuple((at, name) for at, (name, field) in places if field is None),
+            known=tuple((at, known) for at, (_, known) in places if known is not None),
+            others=tuple((at, name) for at, (name, known) in places if known is None),
             constants=tuple(profile.constants.items()) if profile is not None else (),
             tag_at=None if tag_at is None else tag_at + offset,
             tags=rule.chooser() if rule is not None else None,
+            tears=torn,
         )
+
+    @property
+    def behind_maker(self) -> int | None:
+        """The column in which a torn maker's name goes on."""
+        at = self.tears.maker if self.tears is not None else None
+        return at + 1 if at is not None and at + 1 < self.width else None
 
     def row(self, number: int, line: int, cells: Sequence[str], notices: tuple[Notice, ...]) -> Row:
         """The row with what its number of cells says about it."""
-        given = len(cells) - self.offset
-        width = self.width - self.offset
-        if given < width:
-            notices = (*notices, _short(given, width))
-        elif given > width and any(cell and not cell.isspace() for cell in cells[self.width :]):
-            notices = (*notices, _long(given, width))
-        return Row(number, line, cells, notices, self)
+        plan = self
+        if self.tears is not None and (len(cells) > self.width or self._goes_on_behind_maker(cells)):
+            cells, more, end = self.tears.judge(cells)
+            notices = (*notices, *more)
+            plan = self if end is None else self._up_to(end)
+        elif len(cells) > self.width and any(cell and not cell.isspace() for cell in cells[self.width :]):
+            notices = (*notices, long_row(len(cells) - self.offset, self.width - self.offset))
+        if len(cells) < self.width:
+            notices = (*notices, _short(len(cells) - self.offset, self.width - self.offset))
+        if self.columns.twins and plan is self:
+            chosen, more = twins.choose(self.columns, cells[self.offset :])
+            notices = (*notices, *more)
+            plan = self._by(chosen) if chosen else self
+        return Row(number, line, cells, notices, plan)
+
+    def _goes_on_behind_maker(self, cells: Sequence[str]) -> bool:
+        at = self.behind_maker
+        return at is not None and at < len(cells) and cells[at] in tears.SURE
+
+    def _up_to(self, end: int) -> "Plan":
+        """Only the columns in front of a torn value."""
+        if end not in self.variants:
+            known = tuple((at, of) for at, of in self.known if at < end)
+            names = tuple((at, self.names[at - self.offset]) for at, _ in self.known if at >= end)
+            others = tuple(sorted((*self.others, *names)))
+            self.variants[end] = replace(self, known=known, others=others, variants={})
+        return self.variants[end]
+
+    def _by(self, chosen: dict[str, int]) -> "Plan":
+        """The columns of this row, where several mean the same."""
+        key = tuple(chosen.items())
+        if key not in self.variants:
+            fields = [None if of in chosen else of for of in self.columns.fields]
+            for of, at in chosen.items():
+                fields[at] = of
+            columns = replace(self.columns, fields=tuple(fields))
+            places = list(enumerate(columns.pairs, start=self.offset))
+            self.variants[key] = replace(
+                self,
+                columns=columns,
+                pairs=columns.pairs,
+                known=tuple((at, of) for at, (_, of) in places if of is not None),
+                others=tuple((at, name) for at, (name, of) in places if of is None),
+                variants={},
+            )
+        return self.variants[key]
 
     def fields_of(self, cells: Sequence[str]) -> dict[str, str]:
         if len(cells) < self.width:
             cells = [*cells, *[""] * (self.width - len(cells))]
         fields: dict[str, str] = {}
         # In half the time of a comprehension, in which `cell` would be a variable of the function around it.
-        for at, field in self.known:
+        for at, known in self.known:
             cell = cells[at]
-            if cell and not cell.isspace():
-                fields[field] = cell
+            if cell and not cell.isspace() and not (len(cell) == 2 and cell in _EMPTY):
+                fields[known] = cell
         if self.tags is not None:
             cell = cells[self.tag_at] if self.tag_at is not None else ""
             if tag := self.tags.choose(cell, fields.get("group_tag")):
                 fields["group_tag"] = tag
-        for field, constant in self.constants:
-            fields.setdefault(field, constant)
+        for known, constant in self.constants:
+            fields.setdefault(known, constant)
         return fields
 
     def extra_of(self, cells: Sequence[str]) -> dict[str, str]:
@@ -116,6 +182,9 @@ def rows(
     source: Iterator[Block | Record] | Iterator[Record], found: Layout, profile: Profile | None = None
 ) -> Iterator[Row]:
     """The rows below the header, blank ones passed over. Raises UnreadableFile beyond MAX_ROWS."""
+    if found.columns.groups:
+        yield from _side_by_side(source, found, profile)
+        return
     shaper = _Shaper(found, profile)
     make: Callable[[type[Row], tuple[object, ...]], Row] = tuple.__new__  # half the time of Row(...)
     for item in source:
@@ -135,11 +204,39 @@ def rows(
                 yield row
 
 
+def _side_by_side(
+    source: Iterator[Block | Record] | Iterator[Record], found: Layout, profile: Profile | None
+) -> Iterator[Row]:
+    """The rows of lines that have several devices; each reads as if it had the first device's columns."""
+    whole = found.columns
+    first = whole.groups[0]
+    one = Columns(tuple(whole.names[at] for at in first), tuple(whole.fields[at] for at in first))
+    shaper = _Shaper(replace(found, columns=one, seen=frozenset(), added=0), profile)
+    width = len(whole.names)
+    for item in source:
+        records = [item] if type(item) is Record else _records_of(item)
+        for line, cells, notices, _ in records:
+            if found.added:
+                cells = corrections.taken_off(cells, found.added)
+            surplus = cells[width:] if any(map(str.strip, cells[width:])) else []
+            cells += [""] * (width - len(cells))
+            for group in whole.groups:
+                if any(whole.fields[at] in SENT and cells[at].strip() for at in group):
+                    row = shaper.row(line, [*(cells[at] for at in group), *surplus], notices)
+                    if row is not None:
+                        yield row
+
+
+def _records_of(block: Block | Record) -> Iterator[Record]:
+    for line, cells in enumerate(block.cells, start=block.line):
+        yield Record(line, list(cells), ())
+
+
 class _Shaper:
     """Makes rows of records one by one, and knows what changes from one to the next."""
 
     def __init__(self, found: Layout, profile: Profile | None) -> None:
-        self.plan = Plan.of(found.columns, profile, found.offset)
+        self.plan = Plan.of(found.columns, profile, found.offset, found)
         self.number = 0
         self.carried: tuple[Notice, ...] = ()
         self._first_names = _FIRST_NAMES
@@ -157,6 +254,8 @@ class _Shaper:
             not found.offset
             and not found.added
             and not self.carried
+            and not found.guess
+            and not self.plan.columns.twins
             and line >= found.first_line
             and self.number + len(block) <= MAX_ROWS
             and set(map(len, block)) == {self.plan.width}
@@ -164,20 +263,33 @@ class _Shaper:
             and not any(map(str.isspace, firsts))
             and self.plan.names[0] not in firsts
             and self._first_names.isdisjoint(map(str.lower, firsts))
+            and self._are_makers_whole(block)
         )
 
-    def row(self, line: int, cells: list[str], notices: tuple[Notice, ...]) -> Row | None:
-        """None for what is no row: lines above the table, blank ones, headers."""
+    def _are_makers_whole(self, block: list[list[str]]) -> bool:
+        at = self.plan.behind_maker
+        return at is None or tears.SURE.isdisjoint([cells[at] for cells in block])
+
+    def row(
+        self,
+        line: int,
+        cells: list[str],
+        notices: tuple[Notice, ...],
+        flaws: tuple[tuple[int, Flaw], ...] = (),
+    ) -> Row | None:
+        """None for what is no row: lines above the table, blank ones, headers, rules."""
         found = self._found
         if line < found.first_line:
             return None
         if len(cells) > MAX_CELLS:
             cells, notices = cells[:MAX_CELLS], (*notices, TOO_MANY_CELLS)
-        ours = bool(found.added) and corrections.is_ours(cells)
+        ours = bool(found.added) and corrections.added(cells) == found.added
         if found.added:
-            cells = corrections.taken_off(cells)
+            cells = corrections.taken_off(cells, found.added)
         # A row emptied because its cell was too long is still a row.
         if not notices and not any(cell and not cell.isspace() for cell in cells):
+            return None
+        if layout.is_rule(cells):
             return None
         if cells[0].startswith("\ufeff"):
             # A file with a byte order mark was appended to another one.
@@ -189,9 +301,33 @@ class _Shaper:
             raise too_many_rows()
         if self.carried:
             notices, self.carried = (*self.carried, *notices), ()
+        if found.separator and len(cells) < self.plan.width:
+            cells, notices = self._resplit(cells, notices)
+        if flaws:
+            notices = (*notices, *self._of_marks(flaws))
         if found.offset:
-            return self._repeating_row(line, cells, notices)
-        return self.plan.row(self.number, line, cells, notices)
+            row = self._repeating_row(line, cells, notices)
+        else:
+            row = self.plan.row(self.number, line, cells, notices)
+        return with_guess(row, found.guess) if found.guess else row
+
+    def _resplit(self, cells: list[str], notices: tuple[Notice, ...]) -> tuple[list[str], tuple[Notice, ...]]:
+        """A row whose cells are told apart by another separator than the file's, if it is whole then."""
+        text = self._found.separator.join(cells)
+        for separator, words in _SEPARATORS.items():
+            if separator != self._found.separator and text.count(separator) + 1 >= self.plan.width:
+                other = cells_of(text, separator, self._found.quote)
+                if len(other) == self.plan.width:
+                    return other, (*notices, _other_separator(words))
+        return cells, notices
+
+    def _of_marks(self, flaws: tuple[tuple[int, Flaw], ...]) -> Iterator[Notice]:
+        """What is odd about the quotation marks of values that are used."""
+        pairs, front = self.plan.pairs, self._found.offset + self._found.added
+        for at, flaw in flaws:
+            name, known = pairs[at - front] if 0 <= at - front < len(pairs) else ("", None)
+            if known is not None:
+                yield _inside(name) if flaw is Flaw.INSIDE else _behind(name)
 
     def _is_header(self, line: int, cells: list[str], ours: bool) -> bool:
         """A header again; from there on the columns are read by it."""
@@ -208,7 +344,7 @@ class _Shaper:
         resolved = profiles.resolve(cells, self._profile)
         if resolved.fields != self.plan.columns.fields:
             self.carried = (_header_again(line), *resolved.notices)
-        self.plan = Plan.of(resolved, self._profile)
+        self.plan = Plan.of(resolved, self._profile, found=self._found)
         return True
 
     def _repeating_row(self, line: int, cells: list[str], notices: tuple[Notice, ...]) -> Row:
@@ -222,6 +358,15 @@ class _Shaper:
         return plan.row(self.number, line, cells, notices)
 
 
+def with_guess(row: Row, guess: str) -> Row:
+    """A row with letters that are a guess says so, where they are sent."""
+    fields = row.fields
+    doubtful = [
+        name for name, known in row.columns if known in _LETTERS and not fields.get(known, "").isascii()
+    ]
+    return row._replace(notices=(*row.notices, _guessed(doubtful[0], guess))) if doubtful else row
+
+
 def too_many_rows() -> UnreadableFile:
     return UnreadableFile(
         "too_many_rows", f"The file has more than {MAX_ROWS:,} rows. Cut it into smaller files."
@@ -233,12 +378,25 @@ def _short(count: int, width: int) -> Notice:
     return Notice("row_short", words)
 
 
-def _long(count: int, width: int) -> Notice:
-    words = (
-        f"The row has {count} cells for {width} columns. A separator inside a value without quotation marks "
-        "moves everything after it: compare the row with its source."
+def _other_separator(words: str) -> Notice:
+    return Notice(
+        "separator_differs", f"The row is separated by {words}, other than its file; it was read so."
     )
-    return Notice("row_long", words)
+
+
+def _inside(column: str) -> Notice:
+    words = f"The value of column '{column}' has a quotation mark inside that is not doubled."
+    return Notice("quote_inside", words, column)
+
+
+def _behind(column: str) -> Notice:
+    words = f"Text follows the closing quotation mark of the value of column '{column}'."
+    return Notice("quote_misplaced", words, column)
+
+
+def _guessed(column: str, encoding: str) -> Notice:
+    words = f"The value of column '{column}' has letters that were read as {encoding}, which is a guess."
+    return Notice("letters_guessed", words, column)
 
 
 def _header_again(line: int) -> Notice:

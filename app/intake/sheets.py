@@ -32,16 +32,17 @@ MAX_SHEETS: Final = 50
 NAMED: Final = 12
 """Sheets that a notice names."""
 
-_HIDES: Final = (
-    b"hidden=",
-    b"ht=",
-    b"hidden =",
-    b"ht =",
-    "hidden".encode("utf-16-le"),
-    "ht=".encode("utf-16-le"),
+MOST_COUNTED: Final = 200_000
+"""Rows of all the sheets that are not read, beyond which it is only said that there are more."""
+
+_HIDES: Final = re.compile(
+    rb"""hidden\s*=\s*["'](?:1|t|on)|\sht\s*=\s*["']0(?:\.0*)?["']|h\0i\0d\0d\0e\0n|h\0t\0="""
 )
-MARK_LENGTH: Final = 16
-"""Bytes; no mark is longer."""
+"""What hides a row, in UTF-8; of UTF-16 it is enough that one may be hidden."""
+_MAY_HIDE: Final = (b"hidden", b'ht="0', b"ht='0", b"h\0i\0d\0d\0e\0n", b"h\0t\0=")
+"""Some of it is in all that hides. A few bytes are looked for thirty times as fast as a pattern."""
+MARK_LENGTH: Final = 64
+"""Bytes; no such mark is longer."""
 
 Batch = Block | list[SheetRow]
 
@@ -73,7 +74,7 @@ class Workbook:
         tail = b""
         while piece := part.read(CHUNK):
             data = tail + piece
-            if any(mark in data for mark in _HIDES):
+            if any(mark in data for mark in _MAY_HIDE) and _HIDES.search(data):
                 return True
             tail = data[-MARK_LENGTH:]
         return False
@@ -125,7 +126,8 @@ def choose(book: Workbook, profile: Profile | None, wanted: Wanted) -> tuple[Can
         ]
         raise _refusal(book, profile, wanted, named, [*chain.from_iterable(samples)])
     chosen = candidates[named] if named is not None else min(candidates.values(), key=lambda one: one.rank)
-    notices = [*_others(book, chosen, candidates, profile, wanted), *chosen.lacking]
+    counted = _count(book, chosen.sheet, tried, profile)
+    notices = [*_others(book, chosen.sheet, counted, wanted), *chosen.lacking]
     if chosen.sheet.is_hidden and wanted.sheet is None:
         words = f"Sheet '{chosen.sheet.name}' is hidden; it is read because no visible sheet has devices."
         notices.insert(0, Notice("sheet_hidden", words))
@@ -193,9 +195,15 @@ def _candidate(
         if other is not None and other[0].header_row in lines:
             reading = other
     if reading is None:
-        return whole
+        # One row is enough to say why, and fifty sheets of long cells would fill the memory.
+        return next(([record] for record in whole if any(cell.strip() for cell in record.cells)), [])
     found, split = reading
     devices, rows = _counted(shown, found, split, profile)
+    if not devices and split is None and (apart := one_column.find(shown, profile)) is not None:
+        # The header has columns, and the rows below it stand in one cell each.
+        counted = _counted(shown, *apart, profile)
+        if counted[0]:
+            (found, split), (devices, rows) = apart, counted
     lacking = _lacking(whole, hidden, profile, wanted)
     return Candidate(sheet, found, split, hidden, lacking, devices, rows, place)
 
@@ -230,9 +238,7 @@ def _lacking(
     columns = "1 column is" if len(filled) == 1 else f"{len(filled)} columns are"
     words = f"{columns} hidden and not read"
     if not known:
-        return (
-            Notice("omitted_as_asked" if wanted.include_hidden is False else "column_unknown", f"{words}."),
-        )
+        return (_omission("columns_hidden_unknown", f"{words}.", wanted.include_hidden is not None),)
     named = ", ".join(f"'{name}'" for name in known[:NAMED])
     words = f"{words}, among them {named}. {_ASK_HIDDEN}"
     return (_omission("columns_hidden", words, wanted.include_hidden is not None),)
@@ -250,7 +256,7 @@ def looks_like_device(fields: Mapping[str, str]) -> bool:
 
 
 def is_example(fields: Mapping[str, str]) -> bool:
-    """What a template shows in its first row: words that say so, or a serial number that nobody has."""
+    """What a template shows in its first row: words that say so, or a serial number that no device has."""
     texts = (fields.get(field, "") for field in ("serial_number", "manufacturer", "model", "product_key"))
     serial = fields.get("serial_number", "").strip()
     return _EXAMPLE_SERIAL.fullmatch(serial) is not None or any(map(_EXAMPLE_NAME.search, texts))
@@ -272,36 +278,50 @@ def _counted(
     return devices, rows
 
 
-def _others(
+@dataclass(frozen=True, slots=True)
+class _Count:
+    """Of a sheet that is not read: the rows that look like devices, as far as they were counted."""
+
+    devices: int
+    is_whole: bool
+
+    @property
+    def words(self) -> str:
+        if not self.is_whole:
+            return f"more than {self.devices:,} rows look like devices" if self.devices else "not looked at"
+        return (
+            "1 row looks like a device" if self.devices == 1 else f"{self.devices:,} rows look like devices"
+        )
+
+
+def _count(
     book: Workbook,
-    chosen: Candidate,
-    candidates: Mapping[Sheet, Candidate],
+    chosen: Sheet,
+    tried: Mapping[Sheet, Candidate | list[Record]],
     profile: Profile | None,
-    wanted: Wanted,
-) -> Iterator[Notice]:
-    others = [sheet for sheet in book.sheets if sheet is not chosen.sheet]
-    if not others:
-        return
-    told, devices = [], 0
-    for sheet in others:
-        candidate = candidates.get(sheet)
-        count = 0 if candidate is None else _devices_on(book, candidate, profile)
-        devices += count
-        what = ["hidden"] if sheet.is_hidden else []
-        if count:
-            what.append("1 row looks like a device" if count == 1 else f"{count:,} rows look like devices")
-        told.append(f"'{sheet.name}' ({', '.join(what)})" if what else f"'{sheet.name}'")
-    names = ", ".join(told[:NAMED]) + (" and more" if len(told) > NAMED else "")
-    words = f"Sheet '{chosen.sheet.name}' is read. Not read: {names}."
-    if not devices:
-        yield Notice("sheets_unused", words)
-        return
-    words += " Read another one with --sheet or sheet=."
-    yield _omission("sheets_with_devices", words, wanted.sheet is not None)
+) -> dict[Sheet, _Count]:
+    """The sheets that are not read and have devices, or may have some."""
+    counts: dict[Sheet, _Count] = {}
+    left = MOST_COUNTED
+    for sheet in book.sheets:
+        candidate = tried.get(sheet)
+        if sheet is chosen or isinstance(candidate, list):
+            continue
+        if candidate is None or not left:
+            counts[sheet] = _Count(0, is_whole=False)
+            continue
+        rows = islice(_rows(book, candidate, profile), left + 1)
+        seen = devices = 0
+        for seen, fields in enumerate(rows, start=1):
+            if seen <= left:
+                devices += looks_like_device(fields) and not is_example(fields)
+        counts[sheet] = _Count(devices, is_whole=seen <= left)
+        left -= min(seen, left)
+    return {sheet: count for sheet, count in counts.items() if count.devices or not count.is_whole}
 
 
-def _devices_on(book: Workbook, candidate: Candidate, profile: Profile | None) -> int:
-    """Rows of the whole sheet that look like devices, those that are hidden too."""
+def _rows(book: Workbook, candidate: Candidate, profile: Profile | None) -> Iterator[Mapping[str, str]]:
+    """What the rows of the whole sheet hold, those that are hidden too."""
 
     def records() -> Iterator[Record]:
         for batch in book.batches(candidate.sheet):
@@ -309,9 +329,30 @@ def _devices_on(book: Workbook, candidate: Candidate, profile: Profile | None) -
                 split = candidate.split
                 yield record if split is None else record._replace(cells=split.taken_apart(record.cells))
 
-    rows = shaping.rows(records(), candidate.found, profile)
-    fields = (row.fields for row in rows)
-    return sum(looks_like_device(found) and not is_example(found) for found in fields)
+    return (row.fields for row in shaping.rows(records(), candidate.found, profile))
+
+
+def _others(
+    book: Workbook, chosen: Sheet, counts: Mapping[Sheet, _Count], wanted: Wanted
+) -> Iterator[Notice]:
+    others = [sheet for sheet in book.sheets if sheet is not chosen]
+    if not others:
+        return
+    # Those with devices come first: they must not be among those that are not named.
+    others.sort(key=lambda sheet: sheet not in counts)
+    told = []
+    for sheet in others:
+        what = ["hidden"] if sheet.is_hidden else []
+        if sheet in counts:
+            what.append(counts[sheet].words)
+        told.append(f"'{sheet.name}' ({', '.join(what)})" if what else f"'{sheet.name}'")
+    names = ", ".join(told[:NAMED]) + (" and more" if len(told) > NAMED else "")
+    words = f"Sheet '{chosen.name}' is read. Not read: {names}."
+    if not counts:
+        yield Notice("sheets_unused", words)
+        return
+    words += " Read another one with --sheet or sheet=."
+    yield _omission("sheets_with_devices", words, wanted.sheet is not None)
 
 
 def _hidden_rows(book: Workbook, chosen: Candidate) -> int:

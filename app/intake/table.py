@@ -70,16 +70,33 @@ class Dialect:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What the person who gives a workbook says about it. None: nothing was said."""
+    """What the person who gives a file says about it. None: nothing was said."""
 
     sheet: str | None = None
     """The name of the sheet to be read."""
     include_hidden: bool | None = None
     """Whether hidden rows and columns are read; False: they are knowingly left out."""
+    encoding: str | None = None
+    """Of a text that does not tell it."""
 
 
 OMISSIONS: Final = frozenset({"sheets_with_devices", "rows_hidden", "columns_hidden"})
 """Notices about a file of which more than is read may be meant, without anybody having said so."""
+
+
+GUESSES: Final = frozenset(
+    {
+        "column_by_content",
+        "header_missing",
+        "identifier_order",
+        "cells_split",
+        "sheet_hidden",
+        "encoding_guessed",
+        "encoding_mixed",
+        "letters_guessed",
+    }
+)
+"""Notices that say that a value, or what a column means, was concluded and not written."""
 
 
 class Reading(Protocol):
@@ -147,11 +164,32 @@ class UnreadableFile(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
+class Encoding:
+    """How bytes are characters. `mark` is the number of bytes of the byte order mark."""
+
+    codec: str
+    mark: int
+    is_guess: bool = False
+
+    @property
+    def name(self) -> str:
+        return f"{self.codec} with BOM" if self.mark else self.codec
+
+    @property
+    def is_utf16(self) -> bool:
+        return self.codec.startswith("utf-16")
+
+
+@dataclass(frozen=True, slots=True)
 class Head:
-    """The first bytes of a file, at most 64 KiB; `whole` when there are no more."""
+    """The first bytes of a file, at most 64 KiB; `whole` when there are no more.
+
+    `encoding` is the one that a person has named for a text.
+    """
 
     data: bytes
     whole: bool
+    encoding: Encoding | None = None
 
 
 class Source(Protocol):

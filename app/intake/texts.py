@@ -48,6 +48,7 @@ class SharedTexts:
     """The texts that cells of all sheets point to. Beyond HELD bytes they wait in a temporary file."""
 
     def __init__(self, archive: Archive, part: str | None) -> None:
+        self._spool = archive.spool
         self.has_odd = False
         """Whether one of them is too long or has lost a character, so that its cell needs a notice."""
         self._held: list[str] = []
@@ -149,7 +150,7 @@ class SharedTexts:
 
     def _write(self, data: bytes, sizes: Iterable[int]) -> None:
         if self._file is None:
-            self._file = tempfile.TemporaryFile()  # noqa: SIM115
+            self._file = tempfile.TemporaryFile(dir=self._spool)  # noqa: SIM115
             weakref.finalize(self, self._file.close)
         self._file.write(data)
         self._places.extend(accumulate(sizes, initial=self._places.pop()))
@@ -161,7 +162,7 @@ class SharedTexts:
 
 
 def without_escapes(text: str) -> str:
-    """Excel writes what XML can not hold as `_x000D_`; what can not be stored is a lost character."""
+    """Excel writes what XML cannot hold as `_x000D_`; what cannot be stored is a lost character."""
     if not has_escapes(text):
         return text
     text = _ESCAPED.sub(lambda hit: chr(int(hit.group(1), 16)), text)
@@ -183,7 +184,7 @@ def _split(chunk: str) -> tuple[list[str], str] | None:
 
 
 def _unkept(chunk: str) -> str:
-    """With all openings written alike; a text can not hold one."""
+    """With all openings written alike; a text cannot hold one."""
     return chunk.replace(_OPENING_KEPT, _OPENING)
 
 

@@ -8,6 +8,7 @@ that are.
 """
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
 
 from app.intake import shaping
@@ -38,11 +39,15 @@ def claims(head: Head) -> bool:
 
 
 def read(
-    head: Head, stream: Source, profile: Profile | None = None, wanted: Wanted | None = None
+    head: Head,
+    stream: Source,
+    profile: Profile | None = None,
+    wanted: Wanted | None = None,
+    spool: Path | None = None,
 ) -> tuple[Dialect, Iterator[Row]]:
     """Raises UnreadableFile, here or later, for damage, for bombs and when no sheet has devices."""
     wanted = wanted or Wanted()
-    archive = Archive(head, stream)
+    archive = Archive(head, stream, spool)
     book = Workbook(archive, book_of(archive))
     chosen, notices = choose(book, profile, wanted)
     found = chosen.found

@@ -39,6 +39,7 @@ _RELATIONSHIP_WORDS = re.compile(r"relationship", re.IGNORECASE)
 _CUSTOMER_UNKNOWN_WORDS = re.compile(
     r"\b(customer|tenant)( \S{1,60})?( was| is| does| could)? not( be)? (found|exist)", re.IGNORECASE
 )
+_GROUP_TAG_WORDS = re.compile(r"\bbatch[ _]?id\b", re.IGNORECASE)
 _MFA_WORDS = re.compile(r"\bmfa\b|multi-?factor", re.IGNORECASE)
 _INVALID_TOKEN = re.compile(r"\bbearer\b.*\binvalid_token\b", re.IGNORECASE)
 
@@ -133,28 +134,38 @@ class _Means(Enum):
     TOKEN_KIND = auto()  # this call needs App+User
     PARTNER = auto()  # the partner as such, whatever it asks for
     ACCESS = auto()  # this caller, here: on a customer's path perhaps this customer only
-    REQUEST = auto()  # this very request
+    CALL = auto()  # this very call, however few devices it carried
+    REQUEST = auto()  # this very request: with 400 or 413 perhaps for its size, or for one of its devices
 
 
 _DEFAULTS: dict[int, _Means] = {403: _Means.ACCESS}
 """What a status means where neither code nor words say more; otherwise REQUEST."""
+_TOO_MUCH_PERHAPS = frozenset({400, 413})
 
-_CODES: dict[tuple[int, str], _Means] = {
-    (403, "20002"): _Means.CUSTOMER,  # no commerce relationship with the customer
-    (403, "900329"): _Means.TOKEN_KIND,  # does not support App-only
-    (403, "900124"): _Means.PARTNER,  # Microsoft Partner Agreement not accepted
-    (403, "900149"): _Means.PARTNER,  # program status not active
+_CODED = frozenset({400, 403, 404})
+"""Statuses under which the codes are read: the documents name one for each, but gateways change them."""
+_CODES: dict[str, _Means] = {
+    "20002": _Means.CUSTOMER,  # no commerce relationship with the customer
+    "60003": _Means.CUSTOMER,  # tenant not found
+    "900329": _Means.TOKEN_KIND,  # does not support App-only
+    "900124": _Means.PARTNER,  # Microsoft Partner Agreement not accepted
+    "900149": _Means.PARTNER,  # program status not active
     # The field reports 403s for some customers only: one of them must not stop all others.
-    (403, "900150"): _Means.ACCESS,  # role lacks rights
-    (403, "900308"): _Means.ACCESS,  # insufficient privileges
-    (403, "900309"): _Means.ACCESS,  # blocked by Conditional Access, the customer's perhaps
-    (403, "2032"): _Means.ACCESS,  # access denied
-    (404, "60003"): _Means.CUSTOMER,  # tenant not found
+    "900150": _Means.ACCESS,  # role lacks rights
+    "900308": _Means.ACCESS,  # insufficient privileges
+    "900309": _Means.ACCESS,  # blocked by Conditional Access, the customer's perhaps
+    "2032": _Means.ACCESS,  # access denied
+    "800016": _Means.CALL,  # not a valid indirect reseller
+    "800018": _Means.CALL,  # the sandbox's limit is reached
+    "900118": _Means.CALL,  # invalid customer id
+    "900127": _Means.CALL,  # not supported in this environment
+    "900316": _Means.CALL,  # the wrong kind of token
 }
 
-_WORDS: tuple[tuple[int, re.Pattern[str], _Means], ...] = (
-    (403, _RELATIONSHIP_WORDS, _Means.CUSTOMER),
-    (404, _CUSTOMER_UNKNOWN_WORDS, _Means.CUSTOMER),
+_WORDS: tuple[tuple[frozenset[int], re.Pattern[str], _Means], ...] = (
+    (frozenset({400, 403}), _RELATIONSHIP_WORDS, _Means.CUSTOMER),
+    (frozenset({400, 404}), _CUSTOMER_UNKNOWN_WORDS, _Means.CUSTOMER),
+    (frozenset({400}), _GROUP_TAG_WORDS, _Means.CALL),
 )
 """Asked only where the code is not in the table."""
 
@@ -186,11 +197,10 @@ def failure(reply: Reply, *, of_customer: bool, delegated: bool, now: datetime) 
 
 
 def _meaning(status: int, error: "_ErrorBody") -> _Means:
-    by_code = _CODES.get((status, error.code or ""))
-    if by_code is not None:
-        return by_code
-    for where, words, means in _WORDS:
-        if status == where and words.search(error.description or ""):
+    if status in _CODED and (error.code or "") in _CODES:
+        return _CODES[error.code or ""]
+    for statuses, words, means in _WORDS:
+        if status in statuses and words.search(error.description or ""):
             return means
     return _DEFAULTS.get(status, _Means.REQUEST)
 
@@ -205,8 +215,11 @@ def _refusal(means: _Means, said: Said, of_customer: bool) -> UpstreamFailure:
             return ConnectionTrouble("access_denied", said)
         case _Means.ACCESS:
             return Refused("access_denied", said) if of_customer else ConnectionTrouble("access_denied", said)
-        case _Means.REQUEST:
-            return Refused("batch_refused" if of_customer else "upstream_bad_request", said)
+        case _Means.CALL | _Means.REQUEST:
+            divisible = means is _Means.REQUEST and said.status in _TOO_MUCH_PERHAPS
+            return Refused(
+                "batch_refused" if of_customer else "upstream_bad_request", said, divisible=divisible
+            )
 
 
 @dataclass(frozen=True, slots=True)

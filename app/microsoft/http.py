@@ -26,6 +26,7 @@ from app.domain.upstream import (
     UpstreamFailure,
 )
 from app.microsoft.answer import Reply, failure
+from app.microsoft.timing import CallTiming, operation_of
 from app.microsoft.tokens import TokenService, no_cookies
 from app.settings import Settings
 
@@ -179,6 +180,7 @@ class Microsoft:
         raise wrong
 
     async def _exchange(self, call: Call, token: str, deadline: float) -> Reply:
+        timing = CallTiming(operation_of(call.method, call.path))
         request = self._client.build_request(
             call.method, self._base_url + call.path, content=call.body, headers=_headers(call, token)
         )
@@ -186,13 +188,20 @@ class Microsoft:
             async with asyncio.timeout_at(deadline):
                 response = await self._client.send(request, stream=True)
                 try:
-                    return await _read(response)
+                    reply = await _read(response)
                 finally:
                     await response.aclose()
+        except OutcomeUnknown:
+            timing.failed(sent=True)
+            raise
         except _NOTHING_SENT as error:
+            timing.failed(sent=False)
             raise Unreachable(_about(error)) from None
         except (httpx.HTTPError, httpx.StreamError, TimeoutError) as error:
+            timing.failed(sent=True)
             raise OutcomeUnknown(_about(error), answered=False) from None
+        timing.answered(reply.status)
+        return reply
 
 
 def _headers(call: Call, token: str) -> dict[str, str]:

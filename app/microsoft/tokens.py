@@ -8,6 +8,7 @@ same reason every call has an application object of its own (2 to 3 ms), so noth
 """
 
 import asyncio
+import re
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -31,6 +32,7 @@ from app.domain.upstream import (
     UpstreamFailure,
 )
 from app.microsoft.answer import read_retry_after, tidy, without_mark
+from app.microsoft.timing import CallTiming
 
 PARTNER_CENTER = "https://api.partnercenter.microsoft.com"
 """Partner Center's name in a scope. A name, not an address: a stand-in is asked for the same."""
@@ -40,10 +42,61 @@ USER_SCOPE = f"{PARTNER_CENTER}/user_impersonation"
 _MSAL_HOST = "login.microsoftonline.com"
 _MAX_ANSWER_BYTES = 256 * 1024  # a token with many groups in it is some 10 KB
 _THREADS = 8
+_NUMBER = re.compile(r"[0-9]{4,9}")
+_IN_TEXT = re.compile(r"\bAADSTS([0-9]{4,9})\b")
+_PREFIX = re.compile(r"\AAADSTS[0-9]{4,9}: ?")
 _DEFAULT_LIFETIME_S = 3599
 
-_MFA = frozenset({50072, 50074, 50076, 50078, 50079, 50158, 53004, 500121})
-"""AADSTS codes that a sign-in with MFA mends: enrol, prove, prove again, external challenge."""
+_APP_ERRORS = frozenset({"invalid_client", "unauthorized_client"})
+_USER_ERRORS = frozenset(
+    {"invalid_grant", "interaction_required", "consent_required", "login_required", "access_denied"}
+)
+"""OAuth's `error` says whose matter a refusal is: the app's and its secret's, or the signed-in user's."""
+
+_APP_NUMBERS = {
+    700016: "app_not_found",
+    70001: "app_not_found",
+    7000112: "app_not_found",  # disabled
+    7000222: "client_secret_expired",
+}
+_USER_NUMBERS = {
+    65001: "app_consent_missing",
+    65004: "app_consent_missing",
+    90094: "app_consent_missing",  # an administrator has to consent
+    53000: "conditional_access_blocked",
+    53001: "conditional_access_blocked",
+    53002: "conditional_access_blocked",
+    53003: "conditional_access_blocked",
+    530032: "conditional_access_blocked",  # security defaults
+    530034: "conditional_access_blocked",  # risk in the partner's tenant
+    530035: "conditional_access_blocked",
+    50072: "mfa_required",
+    50074: "mfa_required",
+    50076: "mfa_required",
+    50078: "mfa_required",
+    50079: "mfa_required",
+    50158: "mfa_required",  # an external challenge
+    53004: "mfa_required",  # to be enrolled
+    500121: "mfa_required",
+    70043: "sign_in_frequency",
+    70044: "sign_in_frequency",
+    70008: "refresh_token_expired",
+    700082: "refresh_token_expired",
+    50173: "sign_in_revoked",
+    50057: "user_disabled",
+    700016: "app_not_found",
+}
+_OTHER_NUMBERS = {90002: "tenant_not_found"} | _USER_NUMBERS | _APP_NUMBERS
+"""AADSTS numbers and what they tell more exactly than `error` does, by whose matter it is."""
+
+_SUBERRORS = {
+    "consent_required": "app_consent_missing",
+    "message_only": "conditional_access_blocked",
+    "basic_action": "mfa_required",
+    "additional_action": "mfa_required",
+    "token_expired": "refresh_token_expired",
+}
+_ERRORS = {"consent_required": "app_consent_missing", "interaction_required": "mfa_required"}
 _BUSY = frozenset({90006, 90012, 90033})
 """AADSTS codes of a passing fault at Entra, some of them sent with HTTP 400."""
 _THROTTLED = frozenset({50196, 90055})
@@ -68,11 +121,11 @@ class Tokens:
 class TokenService:
     """Entra's token endpoint. Safe to call from many tasks; does not join equal calls into one.
 
-    Every method raises ConnectionTrouble (`mfa_required`, `credential_refused`), Throttled, Unreachable
-    or LoginNotUnderstood. A token call changes nothing at Microsoft that would have to be looked up, so there
-    is no unknown outcome; the exception is a redeemed refresh token whose answer is lost. Entra lets
-    the old token live on, so the next redemption goes through; should a tenant's policy revoke it,
-    that next call says `credential_refused` and a person signs in again.
+    Every method raises ConnectionTrouble, Throttled, Unreachable or LoginNotUnderstood. A token call
+    changes nothing at Microsoft that would have to be looked up, so there is no unknown outcome; the
+    exception is a redeemed refresh token whose answer is lost. Entra lets the old token live on, so the
+    next redemption goes through; should a tenant's policy revoke it, that next call says
+    `sign_in_revoked` and a person signs in again.
     """
 
     def __init__(
@@ -209,6 +262,7 @@ class _Wire:
     def _exchange(
         self, method: str, url: str, *, params: Any, headers: Mapping[str, str] | None, data: Any
     ) -> tuple[_WireAnswer, dict[str, Any]]:
+        timing = CallTiming("token" if method == "POST" else "token_metadata")
         target = _split_known(url)
         query = f"?{target.query}" if target.query else ""
         deadline = time.monotonic() + self.timeout_s
@@ -221,9 +275,15 @@ class _Wire:
                 data=data,
             ) as response:
                 body = without_mark(_read(response, deadline))
+                timing.answered(response.status_code)
+        except UpstreamFailure:
+            timing.failed(sent=True)
+            raise
         except httpx.TimeoutException:
+            timing.failed(sent=True)
             raise Unreachable(Said(description="the token service did not answer in time")) from None
         except httpx.HTTPError as error:
+            timing.failed(sent=True)
             raise Unreachable(
                 Said(description=f"the token service can not be reached: {type(error).__name__}")
             ) from None
@@ -284,26 +344,44 @@ class _Entra:
     """Entra's error body, as far as it was one."""
 
     error: str
-    codes: frozenset[int]
+    suberror: str
+    numbers: tuple[int, ...]
+    """AADSTS numbers: of `error_codes`, or else of the text."""
     description: str | None
 
     @classmethod
     def read(cls, answer: Mapping[str, Any], unspeakable: tuple[str, ...]) -> Self:
         text = answer.get("error_description")
         codes = answer.get("error_codes")
-        numbers = {code for code in codes if isinstance(code, int)} if isinstance(codes, list) else set()
+        listed = codes if isinstance(codes, list) else []
+        numbers = [int(str(code)) for code in listed if _NUMBER.fullmatch(str(code))]
         description = None
         if isinstance(text, str):
-            prefix, _, rest = text.partition(":")
-            if prefix.startswith("AADSTS") and prefix[6:].isdecimal():
-                numbers.add(int(prefix[6:]))
-                text = rest
+            numbers = numbers or [int(number) for number in _IN_TEXT.findall(text)]
+            text = _PREFIX.sub("", text, count=1)
             for secret in unspeakable:
                 text = text.replace(secret, "[removed]")
             # After the first line come Entra's trace ids, which are of use to nobody here.
             text = text.lstrip().partition("\n")[0].partition(" Trace ID:")[0]
             description = tidy(text, limit=200)
-        return cls(str(answer.get("error") or ""), frozenset(numbers), description)
+        error, suberror = str(answer.get("error") or ""), str(answer.get("suberror") or "")
+        return cls(error.lower(), suberror.lower(), tuple(numbers), description)
+
+    @property
+    def trouble(self) -> str:
+        """`error` and `suberror` say what kind of refusal it is; a number of that kind refines it.
+
+        Numbers are many and change from release to release, so one of another kind is not believed.
+        """
+        if self.error in _APP_ERRORS:
+            known, usual = _APP_NUMBERS, None
+        else:
+            known = _USER_NUMBERS if self.error in _USER_ERRORS else _OTHER_NUMBERS
+            usual = _SUBERRORS.get(self.suberror) or _ERRORS.get(self.error)
+            if usual == "app_consent_missing":
+                return usual
+        refined = next((known[number] for number in self.numbers if number in known), None)
+        return refined or usual or "credential_refused"
 
 
 def refusal(
@@ -315,19 +393,21 @@ def refusal(
 ) -> UpstreamFailure:
     """What an answer that is not a token means. `answer` is its body, empty if that was not JSON.
 
-    What is neither a passing fault nor a matter of MFA is `credential_refused`: of the long list of
-    AADSTS codes, all that a token request can meet are mended by a new secret or a new sign-in.
+    What is no passing fault is the connection's trouble, under the code whose remedy mends it; without a
+    more exact one, `credential_refused`: a new secret or a new sign-in.
     """
     entra = _Entra.read(answer, unspeakable)
-    code = f"AADSTS{min(entra.codes)}" if entra.codes else tidy(entra.error, limit=60) or None
+    code = f"AADSTS{entra.numbers[0]}" if entra.numbers else tidy(entra.error, limit=60) or None
     said = Said(status, code, entra.description)
-    if status == 429 or entra.codes & _THROTTLED:
+    if status == 429 or _THROTTLED & set(entra.numbers):
         return Throttled(retry_after, said)
-    if status >= 500 or entra.codes & _BUSY or entra.error in ("temporarily_unavailable", "server_error"):
+    if (
+        status >= 500
+        or _BUSY & set(entra.numbers)
+        or entra.error in ("temporarily_unavailable", "server_error")
+    ):
         return Unreachable(said)
-    if not entra.error and not entra.codes:
+    if not entra.error and not entra.numbers:
         words = entra.description or "the token service's answer is neither a token nor an error of Entra's"
         return LoginNotUnderstood(Said(status, None, words))
-    if entra.codes & _MFA or entra.error == "interaction_required":
-        return ConnectionTrouble("mfa_required", said)
-    return ConnectionTrouble("credential_refused", said)
+    return ConnectionTrouble(entra.trouble, said)

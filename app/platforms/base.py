@@ -7,11 +7,13 @@ state of a partner: who calls is in the `Access` that every method takes. They r
 `file`, a `FileFormat`: everything that is particular to that file. With neither it is data only.
 """
 
+import dataclasses
 import importlib
 import pkgutil
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from hashlib import sha256
 from typing import NamedTuple, Protocol
 from uuid import UUID
 from zlib import crc32
@@ -116,11 +118,20 @@ class Submission:
     """True: make the group tag with these devices; False: add to the existing one."""
     devices: Sequence[OutgoingDevice]
 
+    def fingerprint(self) -> bytes:
+        """The same for the very same call only: its method, path and body follow from these values."""
+        digest = sha256(repr((self.create, self.customer_tenant_id, self.group_tag)).encode())
+        for device in self.devices:
+            digest.update(repr(tuple(device)).encode())
+        return digest.digest()
+
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
     tracking_id: str | None
     """None: accepted, but Microsoft named no job; the listing has to tell the outcome."""
+    not_understood: Said | None = dataclasses.field(default=None, compare=False)
+    """Why the answer that came instead could not be read; None for one without a body."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -127,7 +127,8 @@ class PartnerCenter:
             body=orjson.dumps(body),
         )
         reply = await self._microsoft.call(call, _delegated(access) if submission.create else _usual(access))
-        return Accepted(_tracking_id(reply, customer))
+        tracking_id = _tracking_id(reply, customer)
+        return Accepted(tracking_id, _unread(reply) if tracking_id is None else None)
 
     async def poll(self, access: Access, customer_tenant_id: UUID, tracking_id: str) -> Progress:
         path = f"{_customer(customer_tenant_id)}/batchJobStatus/{_segment(tracking_id)}"
@@ -282,6 +283,16 @@ def _tracking_id(reply: Reply, customer: UUID) -> str | None:
     except NotUnderstood:
         return None  # accepted all the same
     return _job_in_link(body, customer) if isinstance(body, str) else _job_in_body(body, customer)
+
+
+def _unread(reply: Reply) -> Said | None:
+    """An acceptance without a body is usual; a page in its place is not Partner Center's."""
+    try:
+        if reply.body:
+            reply.json()
+    except NotUnderstood as unread:
+        return unread.said
+    return None
 
 
 def _job_in_body(value: Any, customer: UUID) -> str | None:

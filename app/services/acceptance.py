@@ -8,6 +8,7 @@ from uuid import UUID
 from anyio import to_thread
 from sqlalchemy.exc import IntegrityError
 
+from app import metrics
 from app.db import connections, customers, group_tags, orders
 from app.db.ids import new_row_id
 from app.db.sql import Record
@@ -22,10 +23,10 @@ from app.domain.registration import RegistrationState
 from app.platforms.base import Platform
 from app.queue import WakeKind
 from app.runtime import Runtime, Tx
-from app.services import history
+from app.services import history, waiting
 from app.services.events import order_happening, order_news, publish
 from app.services.history import Patterns
-from app.services.judging import refuse_barred, rules_of
+from app.services.judging import batch_size, refuse_barred, rules_of
 from app.services.orders import OrderView
 from app.services.planning import Plan, PlannedRow, Terms
 from app.services.storage import OrderStorage
@@ -123,6 +124,7 @@ async def accept(
             raise
         raise _reference_taken(new, taken) from error
     plan = acceptance.preview.plan
+    metrics.devices_accepted(valid=plan.valid, invalid=plan.invalid)
     log.info(
         "order_accepted",
         order_id=str(acceptance.view.record["id"]),
@@ -198,7 +200,7 @@ async def _terms(runtime: Runtime, partner_id: PartnerId, new: NewOrder) -> _Ter
             "validation_failed", detail, [FieldError("/group_tag", "group_tag_too_long", detail)]
         )
     rules = rules_of(runtime, platform, portal=portal, group_tag=group_tag)
-    judging = Terms(rules, group_tag, tags, platform.capabilities.max_devices, runtime.now())
+    judging = Terms(rules, group_tag, tags, batch_size(settings, platform), runtime.now())
     return _Terms(customer, connection, platform, judging)
 
 
@@ -273,6 +275,7 @@ async def _store(
     _refuse_if_asked(new, plan)
     await storage.close(plan)
     outcome = Preview(plan, held)
+    gathered = await waiting.gather_orders(runtime, tx, partner_id, [record["id"]])
     view = OrderView(
         {
             **record,
@@ -281,8 +284,10 @@ async def _store(
             "has_open_batches": bool(plan.batches),
         },
         outcome.counts,
+        waiting.explain_rows(gathered, now)[record["id"]],
     )
-    accepted = order_happening(EventType.ORDER_ACCEPTED, view.record, view.state, outcome.counts)
+    reasons = [waiting.as_json(reason) for reason in view.waiting_for]
+    accepted = order_happening(EventType.ORDER_ACCEPTED, view.record, view.state, outcome.counts, reasons)
     await publish(tx, partner_id, [accepted, *await order_news(tx, partner_id, record["id"])], now)
     if plan.batches and not held:
         tx.wake(WakeKind.BATCHES, lanes=min(len(plan.batches), runtime.settings.worker_lanes))

@@ -18,11 +18,14 @@ from app.db.sql import Record
 from app.domain.errors import Unprocessable
 from app.domain.ids import PartnerId
 from app.domain.upstream import NOT_UNDERSTOOD, ConnectionTrouble, Said, Unreachable, UpstreamFailure
+from app.domain.waiting import STOPS_SOME
 from app.microsoft.http import LOGIN_TIMEOUT_S
 from app.microsoft.tokens import Tokens
 from app.platforms.base import TokenKind
-from app.runtime import Runtime, Tx
+from app.runtime import Runtime, TokenSlot, Tx
 from app.secrets import SecretError
+from app.services import troubles
+from app.services.troubles import Noted
 from app.settings import Settings
 from app.telemetry import logger
 
@@ -81,6 +84,10 @@ class ConnectionAccess:
         return self.record["entra_tenant_id"]  # type: ignore[no-any-return]
 
     @property
+    def _identity(self) -> tuple[UUID, str]:
+        return self.entra_tenant_id, str(self.record["client_id"])
+
+    @property
     def partner_role(self) -> str:
         return str(self.record["partner_role"])
 
@@ -95,7 +102,7 @@ class ConnectionAccess:
 
     async def token(self, kind: TokenKind) -> str:
         cache = self.runtime.token_cache
-        slot = (self.connection_id, kind)
+        slot = self._slot(kind)
         async with cache.locks[slot]:
             known = cache.tokens.get(slot)
             proved = not self.fresh or kind in self._renewed
@@ -107,7 +114,10 @@ class ConnectionAccess:
             return tokens.access_token
 
     def forget_token(self, kind: TokenKind) -> None:
-        self.runtime.token_cache.tokens.pop((self.connection_id, kind), None)
+        self.runtime.token_cache.tokens.pop(self._slot(kind), None)
+
+    def _slot(self, kind: TokenKind) -> TokenSlot:
+        return TokenSlot(self.connection_id, kind, *self._identity)
 
     def _open(self, sealed: bytes, context: str) -> str:
         """A credential that no secret key opens is as good as none: a person must give it anew."""
@@ -176,6 +186,9 @@ class ConnectionAccess:
                     lease=token_lease(settings),
                 )
             if row is not None:
+                if (row["entra_tenant_id"], row["client_id"]) != self._identity:
+                    await self._store(owner, None)
+                    raise Unreachable(Said(description="the connection was changed meanwhile"))
                 return row["refresh_token"]  # type: ignore[no-any-return]
             await asyncio.sleep(0.1)
         raise Unreachable(Said(description="another process is redeeming the refresh token"))
@@ -229,33 +242,36 @@ TROUBLE_PAUSE = timedelta(minutes=1)
 """How long a connection in trouble is left alone before one call tries whether it is mended."""
 
 
-STOPS_NOT_ALL = frozenset({"credential_missing", NOT_UNDERSTOOD, "customers_not_read"})
-"""Troubles of some calls only. Without a refresh token no group tag can be created, but devices can be added
-to those that are there; and an answer that cannot be read says nothing of the answers to other calls."""
-
-
 def is_trouble(failure: UpstreamFailure) -> bool:
     """Whether the failure is the connection's, for a person to see, and not only the call's."""
     return isinstance(failure, ConnectionTrouble) or failure.code == NOT_UNDERSTOOD
 
 
 async def note_trouble(
-    runtime: Runtime, partner_id: PartnerId, connection_id: UUID, trouble: UpstreamFailure
+    runtime: Runtime,
+    partner_id: PartnerId,
+    connection_id: UUID,
+    trouble: UpstreamFailure,
+    *,
+    began: datetime,
 ) -> datetime:
-    """Writes down what a person has to mend; returns when to try again what needs the whole connection."""
+    """Writes down what a person has to mend; returns when to try again what needs the whole connection.
+
+    A call that `began` before the connection was mended proves nothing any more: it is tried again at once.
+    """
     now = runtime.now()
     not_before = now + TROUBLE_PAUSE
-    stops_all = trouble.code not in STOPS_NOT_ALL
+    stops_all = trouble.code not in STOPS_SOME
     async with runtime.transaction(partner_id) as tx:
-        is_news = await connections.note_trouble(
-            tx.session,
+        noted = await troubles.begin(
+            tx,
             partner_id,
             connection_id,
-            code=trouble.code,
-            said=str(trouble.said),
+            trouble,
             not_before=not_before if stops_all else None,
+            began=began,
             now=now,
         )
-    if is_news:
+    if noted in (Noted.NEW, Noted.CHANGED):
         log.error("connection_in_trouble", connection_id=str(connection_id), code=trouble.code)
-    return not_before
+    return now if noted is Noted.OUTDATED else not_before

@@ -13,6 +13,7 @@ from typing import assert_never
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from app import metrics
 from app.db import batches, connections, customers
 from app.db.batches import Claim
 from app.db.engine import is_passing
@@ -20,18 +21,19 @@ from app.domain import catalogue, consent, schedule
 from app.domain.batch import BatchState
 from app.domain.consent import ConsentState
 from app.domain.upstream import (
-    NOT_UNDERSTOOD,
     ConnectionTrouble,
     HeldBack,
     NoRelationship,
     OutcomeUnknown,
     Refused,
+    TagOtherwise,
     Throttled,
     UpstreamFailure,
 )
+from app.metrics import LeaseEnd
 from app.queue import WakeKind
 from app.runtime import Runtime
-from app.services import lookup, polling, submission
+from app.services import lookup, polling, submission, troubles
 from app.services.access import is_trouble, note_trouble
 from app.services.consents import apply_change
 from app.services.handover import hand_over_patiently
@@ -73,6 +75,7 @@ async def advance_next(runtime: Runtime) -> Step | None:
     try:
         await _advance(runtime, claim)
     except LostClaim:
+        metrics.leases_ended(LeaseEnd.CLAIM_LOST)
         log.warning("claim_lost", batch_id=str(claim.id))
     except asyncio.CancelledError:
         # Told to stop: another worker may take the batch at once.
@@ -93,8 +96,7 @@ async def _advance(runtime: Runtime, claim: Claim) -> None:
     try:
         async with asyncio.timeout(runtime.settings.step_timeout_s):
             await _step(runtime, claim)
-        if claim.failure_code == NOT_UNDERSTOOD:
-            await _ask_again(runtime, claim)
+            await troubles.end_after_step(runtime, claim)
     except TimeoutError:
         log.error("step_took_too_long", batch_id=str(claim.id), state=claim.state.value)
         await _hand_over(runtime, claim, _pause(runtime, claim))
@@ -144,6 +146,8 @@ def _is_hopeless(runtime: Runtime, claim: Claim, failure: UpstreamFailure) -> bo
 
     Trouble with the connection or the network is not the batch's: it is waited for without end.
     """
+    if isinstance(failure, TagOtherwise):
+        return False  # bounded by the number of submissions
     if isinstance(failure, Refused):
         again = claim.failure_code == failure.code
         return again and claim.troubles >= runtime.settings.max_submissions
@@ -172,10 +176,11 @@ async def _postpone(runtime: Runtime, claim: Claim, failure: UpstreamFailure) ->
     now = runtime.now()
     retry_after = failure.retry_after if isinstance(failure, Throttled) else None
     due_at = _pause(runtime, claim, retry_after)
+    began = claim.lease_until - runtime.settings.lease
     if isinstance(failure, ConnectionTrouble):
-        due_at = await note_trouble(runtime, claim.partner_id, claim.connection_id, failure)
+        due_at = await note_trouble(runtime, claim.partner_id, claim.connection_id, failure, began=began)
     elif is_trouble(failure):
-        await note_trouble(runtime, claim.partner_id, claim.connection_id, failure)
+        await note_trouble(runtime, claim.partner_id, claim.connection_id, failure, began=began)
     async with runtime.transaction(claim.partner_id) as tx:
         if retry_after is not None:
             await connections.postpone(tx.session, claim.partner_id, claim.connection_id, now + retry_after)
@@ -199,16 +204,10 @@ async def _doubt_relationship(runtime: Runtime, claim: Claim) -> None:
         state = await customers.consent_for_share(tx.session, claim.partner_id, claim.customer_id)
     change = None if state is None else consent.after_refusal(ConsentState(state))
     async with runtime.transaction(claim.partner_id) as tx:
+        # The connection before the consent, as a reading of the list takes them.
+        await connections.hasten_customers(tx.session, claim.partner_id, claim.connection_id, runtime.now())
         if change is not None:
             await apply_change(runtime, tx, claim.partner_id, claim.customer_id, change)
-        await connections.hasten_customers(tx.session, claim.partner_id, claim.connection_id, runtime.now())
-        tx.wake(WakeKind.CONSENT)
-
-
-async def _ask_again(runtime: Runtime, claim: Claim) -> None:
-    """The batch's answer can be read again: reading the customers list tells whether the trouble is over."""
-    async with runtime.transaction(claim.partner_id) as tx:
-        await connections.hasten_customers(tx.session, claim.partner_id, claim.connection_id, runtime.now())
         tx.wake(WakeKind.CONSENT)
 
 

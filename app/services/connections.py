@@ -1,22 +1,21 @@
 """Connections: enrolments at Microsoft. Credentials go in, never out."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy.exc import IntegrityError
 
-from app.db import connections
+from app.db import connections, group_tags
 from app.db.ids import new_row_id
 from app.db.paging import Page, PageRequest
 from app.db.sql import Record
 from app.domain.errors import Conflict, FieldError, NotFound, Unprocessable
 from app.domain.ids import PartnerId
 from app.domain.upstream import UpstreamFailure
-from app.platforms.base import TokenKind
-from app.queue import WakeKind
 from app.runtime import Runtime, Tx
+from app.services import troubles
 from app.services.access import (
     client_secret_context,
     is_trouble,
@@ -24,6 +23,7 @@ from app.services.access import (
     open_access,
     refresh_token_context,
 )
+from app.services.consents import doubt_all
 from app.services.identities import Caller
 from app.services.judging import refuse_barred
 
@@ -157,52 +157,88 @@ async def update(
     connection_id: UUID,
     *,
     plain: dict[str, Any],
+    entra_tenant_id: UUID | None = None,
+    client_id: str | None = None,
     client_secret: str | None,
     refresh_token: str | None,
 ) -> Record:
-    """Changes names and credentials. New credentials end a trouble: the next call tries them.
+    """Changes names, identity and credentials. New credentials end a trouble: the next call tries them.
 
-    Raises Unprocessable for credentials of a portal connection, which has nothing to call with.
+    Another tenant or app needs its own credentials in the same call; with another tenant, consents and group
+    tags are found out anew. Raises Unprocessable for credentials that are missing, and for those of a portal
+    connection, which has nothing to call with.
     """
-    credentials = {"client_secret": client_secret, "refresh_token": refresh_token}
+    credentials = {"client_id": client_id, "client_secret": client_secret, "refresh_token": refresh_token}
     given = [name for name, value in credentials.items() if value is not None]
-    if given and (await get(runtime, partner_id, connection_id))["portal"]:
+    portal = (await get(runtime, partner_id, connection_id))["portal"]
+    if given and portal:
         _refuse_credentials(given)
     sealed = _sealed(runtime, partner_id, client_secret, refresh_token)
-    values = {**plain, **sealed, "updated_at": runtime.now()}
+    identity = {"entra_tenant_id": entra_tenant_id, "client_id": client_id}
+    named = {name: value for name, value in identity.items() if value is not None}
+    values = {**plain, **named, **sealed, "updated_at": runtime.now()}
     if refresh_token is not None:
         # Whoever is redeeming the old token now must not store its successor over this one.
         values |= {"token_owner": None, "token_lease_until": None}
     try:
         async with runtime.transaction(partner_id) as tx:
-            if not await connections.update(tx.session, partner_id, connection_id, values):
+            before = await connections.hold_identity(tx.session, partner_id, connection_id, for_change=True)
+            if before is None:
                 raise NotFound("unknown_connection", f"There is no connection {connection_id}.")
+            changed = {name for name, value in named.items() if value != before[name]}
+            if changed and not portal:
+                _refuse_without_secrets(changed, before, sealed)
+                values |= {"checked_at": None}
+            new_tenant = "entra_tenant_id" in changed and not portal
+            if new_tenant:
+                values |= {"customers_read_at": None}
+            await connections.update(tx.session, partner_id, connection_id, values)
+            if new_tenant:
+                await group_tags.forget_of_connection(tx.session, partner_id, connection_id, runtime.now())
+                await doubt_all(runtime, tx, partner_id, connection_id)
             if sealed:
-                await connections.clear_trouble(tx.session, partner_id, connection_id)
-                await connections.hasten_customers(tx.session, partner_id, connection_id, runtime.now())
-                tx.wake(WakeKind.BATCHES)
-                tx.wake(WakeKind.CONSENT)
+                await troubles.end(tx, partner_id, connection_id, runtime.now())
+                await troubles.pull_all_forward(runtime, tx, partner_id, connection_id)
     except IntegrityError as error:
         raise Conflict("already_exists", "There is a connection of this name already.") from error
     if sealed:
-        for kind in TokenKind:
-            runtime.token_cache.tokens.pop((connection_id, kind), None)
+        runtime.token_cache.forget(connection_id)
     return await get(runtime, partner_id, connection_id)
 
 
+def _refuse_without_secrets(changed: Collection[str], before: Record, sealed: Collection[str]) -> None:
+    """A secret belongs to one app and a refresh token to one app and tenant: the stored ones would be sent to
+    where they do not belong."""
+    needed = ["client_secret", *(["refresh_token"] if before["has_refresh_token"] else [])]
+    what = " and ".join(sorted(changed))
+    errors = [
+        FieldError(f"/{name}", "validation_failed", f"It is needed again where {what} changes.")
+        for name in needed
+        if name not in sealed
+    ]
+    if errors:
+        detail = f"Send {' and '.join(needed)} in the same call: the stored ones belong to the old {what}."
+        raise Unprocessable("validation_failed", detail, errors)
+
+
 async def check(runtime: Runtime, partner_id: PartnerId, connection_id: UUID) -> Check:
-    """Asks Microsoft with fresh tokens; a good answer ends a trouble, a bad one is written down."""
+    """Asks Microsoft with fresh tokens, also while a breaker is open. A good answer ends a trouble and every
+    pause, so that what waited goes on at once; a bad one is written down."""
+    began = runtime.now()
     await get(runtime, partner_id, connection_id)
     access = await open_access(runtime, partner_id, connection_id, fresh=True)
     driver = runtime.drivers[access.record["platform"]]
+    await troubles.let_a_call_through(runtime, connection_id)
     try:
         proved = await driver.check(access)
     except UpstreamFailure as failure:
         if is_trouble(failure):
-            await note_trouble(runtime, partner_id, connection_id, failure)
+            await note_trouble(runtime, partner_id, connection_id, failure, began=began)
         return Check(ok=False, proved=(), code=failure.code, said=str(failure.said) or None)
+    unprovable = access.unprovable
     async with runtime.transaction(partner_id) as tx:
-        await connections.clear_trouble(tx.session, partner_id, connection_id, unless_code=access.unprovable)
-        await connections.update(tx.session, partner_id, connection_id, {"checked_at": runtime.now()})
-        tx.wake(WakeKind.BATCHES)
+        now = runtime.now()
+        await troubles.end(tx, partner_id, connection_id, now, unless_code=unprovable)
+        await connections.update(tx.session, partner_id, connection_id, {"checked_at": now})
+        await troubles.pull_all_forward(runtime, tx, partner_id, connection_id, but_code=unprovable)
     return Check(ok=True, proved=proved)

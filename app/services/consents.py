@@ -18,9 +18,18 @@ from app.domain.consent import Change, ConsentState, Evidence
 from app.domain.errors import Conflict, NotFound, Unprocessable
 from app.domain.event import EventType
 from app.domain.ids import PartnerId
-from app.domain.upstream import ConnectionTrouble, HeldBack, Refused, Said, Throttled, UpstreamFailure
+from app.domain.upstream import (
+    ConnectionTrouble,
+    HeldBack,
+    NotUnderstood,
+    Refused,
+    Said,
+    Throttled,
+    UpstreamFailure,
+)
 from app.queue import WakeKind
 from app.runtime import Runtime, Tx
+from app.services import troubles
 from app.services.access import ConnectionAccess, is_trouble, note_trouble, open_access
 from app.services.events import Happening, order_news, publish
 from app.services.identities import Caller
@@ -115,7 +124,7 @@ async def read_customers(runtime: Runtime, partner_id: PartnerId, connection_id:
     except UpstreamFailure as failure:
         trouble = _trouble_of(access, failure, runtime.now())
         if trouble is not None:
-            await note_trouble(runtime, partner_id, connection_id, trouble)
+            await note_trouble(runtime, partner_id, connection_id, trouble, began=started_at)
         raise
     return await _apply_listing(runtime, access, listed, started_at)
 
@@ -138,15 +147,16 @@ async def _apply_listing(
     """Of two readings at the same time the one that began later counts, whichever ends first."""
     now, partner_id, connection_id = runtime.now(), access.partner_id, access.connection_id
     async with runtime.transaction(partner_id) as tx:
+        if not await _is_still_of(tx, access, for_change=True):
+            return Reading(0, 0)
         if not await connections.note_reading(tx.session, partner_id, connection_id, started_at):
             return Reading(0, 0)
         known = await customers.list_of_connection(tx.session, partner_id, connection_id)
         seen = [row["id"] for row in known if row["entra_tenant_id"] in listed]
         await customers.note_consent_checked(tx.session, partner_id, connection_id, listed=seen, now=now)
-        if await connections.clear_trouble(
-            tx.session, partner_id, connection_id, unless_code=access.unprovable
-        ):
-            tx.wake(WakeKind.BATCHES)
+        await troubles.end_after_reading(
+            runtime, tx, partner_id, connection_id, unless_code=access.unprovable
+        )
     changed = 0
     for row in known:
         change = consent.after_listing(
@@ -155,8 +165,30 @@ async def _apply_listing(
         if change is not None:
             # One transaction each: a customer with much waiting work does not hold up the others.
             async with runtime.transaction(partner_id) as tx:
+                if not await _is_still_of(tx, access):
+                    break
                 changed += await apply_change(runtime, tx, partner_id, row["id"], change)
     return Reading(len(known), changed)
+
+
+async def _is_still_of(tx: Tx, access: ConnectionAccess, *, for_change: bool = False) -> bool:
+    """Whether the list that was read is that of the connection's tenant, until the transaction ends. The
+    connection is held before any consent, as everywhere: or two would wait for each other."""
+    present = await connections.hold_identity(
+        tx.session, access.partner_id, access.connection_id, for_change=for_change
+    )
+    return present is not None and present["entra_tenant_id"] == access.entra_tenant_id
+
+
+async def doubt_all(runtime: Runtime, tx: Tx, partner_id: PartnerId, connection_id: UUID) -> None:
+    """The connection is another tenant's from now on: who agreed to the earlier one has not agreed to it.
+
+    What is not sent yet is held until the new tenant's customers list has been read, which is due at once.
+    """
+    for row in await customers.list_of_connection(tx.session, partner_id, connection_id):
+        change = consent.after_tenant_change(ConsentState(row["consent_state"]))
+        if change is not None:
+            await apply_change(runtime, tx, partner_id, row["id"], change)
 
 
 async def recheck(runtime: Runtime, partner_id: PartnerId, customer_id: UUID) -> Record:
@@ -181,9 +213,14 @@ async def history(runtime: Runtime, partner_id: PartnerId, customer_id: UUID) ->
 
 async def request(runtime: Runtime, partner_id: PartnerId, customer_id: UUID) -> str:
     """The link the customer's administrator opens; notes that consent has been asked for."""
+    began = runtime.now()
     customer = await get_customer(runtime, partner_id, customer_id)
     access = await open_access(runtime, partner_id, customer["connection_id"])
-    link = await runtime.drivers[access.record["platform"]].consent_link(access)
+    try:
+        link = await runtime.drivers[access.record["platform"]].consent_link(access)
+    except NotUnderstood as unread:
+        await note_trouble(runtime, partner_id, access.connection_id, unread, began=began)
+        raise
     state = ConsentState(customer["consent_state"])
     if not consent.lets_pass(state) and state is not ConsentState.REQUESTED:
         async with runtime.transaction(partner_id) as tx:
@@ -273,7 +310,7 @@ async def read_due(runtime: Runtime) -> bool:
         log.error("customers_reading_failed", connection_id=str(connection_id), **origin(error))
         said = Said(description=f"Registrar failed while reading it: {origin(error)['error']}")
         broken = ConnectionTrouble("customers_not_read", said)
-        await note_trouble(runtime, partner_id, connection_id, broken)
+        await note_trouble(runtime, partner_id, connection_id, broken, began=now)
     return True
 
 

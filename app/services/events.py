@@ -10,12 +10,13 @@ from app.db import events as events_table
 from app.db import orders as orders_table
 from app.db.ids import new_row_ids
 from app.db.sql import Record
-from app.domain.event import EventType, pages
+from app.domain.event import EventType, hears, pages
 from app.domain.ids import PartnerId
 from app.domain.order import FINAL, OrderState, compute_state
 from app.domain.registration import RegistrationState
 from app.queue import WakeKind
 from app.runtime import Tx
+from app.services import waiting
 
 DELIVERY_LANES = 4
 
@@ -48,7 +49,7 @@ async def publish(tx: Tx, partner_id: PartnerId, happenings: Sequence[Happening]
         (id, endpoint["id"])
         for id, happening in zip(ids, happenings, strict=True)
         for endpoint in endpoints
-        if happening.type in endpoint["event_types"]
+        if hears(endpoint["event_types"], happening.type)
     ]
     if pairs:
         delivery_ids = new_row_ids(len(pairs))
@@ -86,7 +87,7 @@ def order_happening(
     order: Record,
     state: OrderState,
     counts: Mapping[RegistrationState, int],
-    extra: Mapping[str, Any] | None = None,
+    waiting_for: Sequence[Mapping[str, Any]] = (),
 ) -> Happening:
     return Happening(
         type,
@@ -97,7 +98,7 @@ def order_happening(
             "customer_id": str(order["customer_id"]),
             "state": state.value,
             "counts": {name.value: n for name, n in sorted(counts.items()) if n},
-            **(extra or {}),
+            "waiting_for": list(waiting_for),
         },
         order_id=order["id"],
         customer_id=order["customer_id"],
@@ -168,7 +169,9 @@ async def order_news(
     if state in FINAL:
         news = [order_happening(_FINAL_EVENTS[state], order, state, counts)]
     elif state is OrderState.HELD:
-        news = [order_happening(EventType.ORDER_HELD, order, state, counts)]
+        # What is held waits for consent, at whatever time.
+        reasons = await waiting.of_change(tx, partner_id, order_id, order["updated_at"])
+        news = [order_happening(EventType.ORDER_HELD, order, state, counts, reasons)]
     else:
         news = []
     await orders_table.update(tx.session, partner_id, order_id, {"announced_state": state.value})

@@ -1,7 +1,7 @@
 """What the partner's own earlier orders say about devices that are about to be ordered.
 
 One code path for orders by JSON, for imports, and for looking again before an import is committed,
-so that they can not disagree. It decides nothing that the devices themselves can tell; that is
+so that they cannot disagree. It decides nothing that the devices themselves can tell; that is
 `domain.identity`. What only Microsoft knows is not known here either: these are our own books.
 """
 
@@ -15,6 +15,8 @@ from app.db import history
 from app.db.sql import Record
 from app.domain.catalogue import Finding
 from app.domain.ids import PartnerId
+from app.domain.masking import quoted
+from app.domain.product_key import is_usual
 from app.domain.registration import SUCCESS
 from app.runtime import Tx
 
@@ -65,7 +67,7 @@ async def compare(
     """
     found: list[list[Finding]] = [[] for _ in devices]
     asked = [
-        (place, device.search_serial, device.manufacturer, device.model, device.product_key)
+        (place, device.search_serial, device.manufacturer, device.model, _key(device))
         for place, device in enumerate(devices)
         if device.is_valid and (device.search_serial or device.product_key)
     ]
@@ -95,25 +97,34 @@ async def compare(
     return found
 
 
+def _key(device: Comparable) -> str | None:
+    """The PKID, unless many devices may have it: one of an unusual form, beside a serial number."""
+    key = device.product_key
+    return None if key is not None and device.search_serial and not is_usual(key) else key
+
+
 def _on_twins(customer_id: UUID, records: Sequence[Record]) -> list[Finding]:
     """The one that matters most: another customer's, then this one's, then one that is on its way."""
     registered = [record for record in records if record["state"] in SUCCESS]
     for record in registered:
         if record["customer_id"] != customer_id:
-            detail = f"Order {record['reference']!r} registered it for {record['customer_name']!r}."
+            detail = (
+                f"Order {quoted(record['reference'])} registered it for {quoted(record['customer_name'])}."
+            )
             return [Finding("registered_for_other_customer", "", detail)]
     if registered:
-        detail = f"Order {registered[0]['reference']!r} registered it for this customer."
+        detail = f"Order {quoted(registered[0]['reference'])} registered it for this customer."
         return [Finding("already_registered_here", "", detail)]
     for record in records:
-        detail = f"Order {record['reference']!r} for {record['customer_name']!r} has it and is still open."
+        order, customer = quoted(record["reference"]), quoted(record["customer_name"])
+        detail = f"Order {order} for {customer} has it and is still open."
         return [Finding("duplicate_open_elsewhere", "", detail)]
     return []
 
 
 def _unlike(expected: tuple[str, str]) -> Finding:
     maker, model = expected
-    detail = f"Earlier devices with such serial numbers were {maker!r}, {model!r}."
+    detail = f"Earlier devices with such serial numbers were {quoted(maker)}, {quoted(model)}."
     return Finding("model_unlike_earlier", "model", detail)
 
 

@@ -21,15 +21,17 @@ from app.domain import hardware_hash
 from app.domain.catalogue import Finding, lookup
 from app.domain.directory import Directory, Entry
 from app.domain.duplicates import Compared
-from app.domain.identity import CheckedDevice, IdentityKind, Rules, is_license_key
+from app.domain.identity import CheckedDevice, IdentityKind, Rules
 from app.domain.ids import PartnerId
 from app.domain.imports import Verdict
+from app.domain.masking import holds_secret, shown
 from app.intake.corrections import Pairs
 from app.intake.devices import check_row
-from app.intake.problems import problems_of, shown
+from app.intake.problems import problems_of
+from app.intake.secrets import without_secrets
 from app.intake.table import Row
 from app.runtime import Runtime
-from app.services.judging import bar_of, rules_of
+from app.services.judging import bar_of, batch_size, rules_of
 from app.services.planning import tag_conflict
 
 ANY_IDENTITY = frozenset(IdentityKind)
@@ -203,13 +205,9 @@ class Checker:
 
     def _original(self, row: Row, device: CheckedDevice) -> str:
         """The row's cells as JSON. The hash's is null where the staged hash gives back the very same text:
-        it is four fifths of a file, and need not be kept twice. A 25-character product key is left out: it is
-        a secret, and the row says that there was one."""
-        cells: list[str | None] = list(row.cells)
-        for at, (_, known) in enumerate(row.columns[: len(cells)]):
-            # Elsewhere 25 letters in one piece may be anything.
-            if is_license_key(row.cells[at]) and (known == "product_key" or not row.cells[at].isalnum()):
-                cells[at] = ""
+        it is four fifths of a file, and need not be kept twice. Product keys and pieces of hashes are left
+        out; the row says that there was one."""
+        cells: list[str | None] = list(without_secrets(row))
         if device.hash is not None and not device.hash.repaired:
             for at, (_, known) in enumerate(row.columns[: len(cells)]):
                 if known == "hardware_hash" and cells[at] == hardware_hash.encode(device.hash.data):
@@ -257,14 +255,14 @@ def _terms(runtime: Runtime, row: Record, given_tag: str | None) -> CustomerTerm
     return CustomerTerms(
         rules_of(runtime, platform, portal=portal, group_tag=given_tag or tag),
         tag,
-        platform.capabilities.max_devices,
+        batch_size(runtime.settings, platform),
         bar_of(platform, row["partner_role"], portal=portal),
     )
 
 
 def _purchase_order(text: str | None) -> str | None:
     text = (text or "").strip()
-    return text if text and text.isprintable() and len(text) <= 255 else None
+    return text if text and text.isprintable() and len(text) <= 255 and not holds_secret(text) else None
 
 
 def restored(original: str, hash_data: bytes | None) -> tuple[list[str], Pairs | None]:

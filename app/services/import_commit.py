@@ -14,6 +14,7 @@ from uuid import UUID, uuid4
 
 from sqlalchemy.exc import IntegrityError
 
+from app import metrics
 from app.db import connections, customers, group_tags, import_rows, imports, orders, tables
 from app.db.engine import encode_json, load
 from app.db.ids import new_row_id, new_row_ids
@@ -28,7 +29,7 @@ from app.domain.imports import ImportState, Verdict, order_reference, ready_stat
 from app.domain.registration import RegistrationState
 from app.queue import WakeKind
 from app.runtime import Runtime, Tx
-from app.services import history
+from app.services import history, waiting
 from app.services.events import order_happening, order_news, publish
 from app.services.history import Patterns
 from app.services.import_checking import as_json
@@ -237,6 +238,8 @@ async def _store(runtime: Runtime, tx: Tx, claim: ImportClaim, part: _Part) -> N
     kept = {"lease_until": runtime.now() + runtime.settings.lease, "attempts": 0, "updated_at": now}
     await imports.update_claimed(tx.session, claim, kept)
     await _tell(tx, claim, part, record, held=held, now=now)
+    taken = {"valid": part.rows - part.invalid, "invalid": part.invalid}
+    tx.committed.append(lambda: metrics.devices_accepted(**taken))
     if planned and not held:
         tx.wake(WakeKind.BATCHES, lanes=min(len(planned), runtime.settings.worker_lanes))
     log.info(
@@ -342,12 +345,13 @@ async def _store_rows(
 
 
 async def _tell(tx: Tx, claim: ImportClaim, part: _Part, order: Record, *, held: bool, now: datetime) -> None:
-    waiting = RegistrationState.HELD if held else RegistrationState.QUEUED
-    counts = {waiting: part.rows - part.invalid, RegistrationState.INVALID: part.invalid}
+    first = RegistrationState.HELD if held else RegistrationState.QUEUED
+    counts = {first: part.rows - part.invalid, RegistrationState.INVALID: part.invalid}
     view = OrderView(
         {**order, "partner_id": claim.partner_id, "has_open_batches": part.rows > part.invalid}, counts
     )
-    accepted = order_happening(EventType.ORDER_ACCEPTED, view.record, view.state, counts)
+    reasons = await waiting.of_change(tx, claim.partner_id, order["id"], now)
+    accepted = order_happening(EventType.ORDER_ACCEPTED, view.record, view.state, counts, reasons)
     await publish(tx, claim.partner_id, [accepted, *await order_news(tx, claim.partner_id, order["id"])], now)
 
 
@@ -373,7 +377,7 @@ async def _finish(runtime: Runtime, claim: ImportClaim) -> None:
 
 
 async def give_back(runtime: Runtime, claim: ImportClaim, code: str, words: str) -> None:
-    """Committing can not go on as it was asked for: a person decides, and may ask again."""
+    """Committing cannot go on as it was asked for: a person decides, and may ask again."""
     async with runtime.transaction(claim.partner_id) as tx:
         summary = await summarise(tx, claim.partner_id, claim.id)
         await release(

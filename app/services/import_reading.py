@@ -16,6 +16,7 @@ from uuid import UUID
 
 from anyio import from_thread, to_thread
 
+from app import metrics
 from app.db import customers, group_tags, import_rows, imports
 from app.db.engine import encode_json
 from app.db.imports import ImportClaim
@@ -24,7 +25,7 @@ from app.domain.event import EventType
 from app.domain.imports import ImportState, Verdict, ready_state
 from app.intake import rows as intake
 from app.intake.profiles import Profile
-from app.intake.table import Dialect, Notice, Row, UnreadableFile
+from app.intake.table import Dialect, Notice, Row, UnreadableFile, Wanted
 from app.runtime import Runtime, Tx
 from app.services import history
 from app.services.events import publish
@@ -86,12 +87,21 @@ async def read_import(runtime: Runtime, claim: ImportClaim, stopping: Callable[[
         async with runtime.transaction(claim.partner_id) as tx:
             return await imports.piece(tx.session, claim, number)
 
+    async with runtime.transaction(claim.partner_id) as tx:
+        options = await imports.options_of(tx.session, claim.partner_id, claim.id)
+    wanted = Wanted(options.get("sheet"), options.get("include_hidden"))
     file = _File(lambda number: from_thread.run(fetch, number))
     try:
         profile = claim.record["profile"]
-        dialect, rows = await to_thread.run_sync(
-            lambda: intake.read(io.BufferedReader(file, 256 * 1024), profile and Profile.parse(profile))
-        )
+        spool = runtime.settings.spool
+
+        def opened() -> tuple[Dialect, Iterator[Row]]:
+            if spool is not None:
+                spool.mkdir(mode=0o700, parents=True, exist_ok=True)
+            source = io.BufferedReader(file, 256 * 1024)
+            return intake.read(source, profile and Profile.parse(profile), wanted=wanted, spool=spool)
+
+        dialect, rows = await to_thread.run_sync(opened)
         checker.columns = dialect.columns
         await _keep(runtime, claim, {"dialect": _dialect_as_json(dialect)})
         counts = await _read_rows(runtime, claim, checker, rows, file, stopping)
@@ -224,7 +234,7 @@ async def _finish(runtime: Runtime, claim: ImportClaim, checker: Checker) -> Non
 
 
 async def refuse(runtime: Runtime, claim: ImportClaim, code: str, words: str) -> None:
-    """The file can not become orders; it goes, and what was staged of it, in the next step."""
+    """The file cannot become orders; it goes, and what was staged of it, in the next step."""
     now = runtime.now()
     async with runtime.transaction(claim.partner_id) as tx:
         await release(
@@ -249,6 +259,9 @@ async def release(runtime: Runtime, tx: Tx, claim: ImportClaim, values: dict[str
     given_up = {"owner": None, "lease_until": None, "attempts": 0, "updated_at": runtime.now()}
     if not await imports.update_claimed(tx.session, claim, {**given_up, **values}):
         raise LostImport
+    if "state" in values:
+        reached = ImportState(values["state"])
+        tx.committed.append(lambda: metrics.import_reached(reached))
 
 
 async def _keep(runtime: Runtime, claim: ImportClaim, values: dict[str, Any]) -> None:
@@ -272,6 +285,7 @@ def _dialect_as_json(dialect: Dialect) -> dict[str, Any]:
         "encoding": dialect.encoding,
         "delimiter": dialect.delimiter,
         "header_row": dialect.header_row,
+        "sheet": dialect.sheet,
         "columns": [{"name": name, "field": field} for name, field in dialect.columns],
         "notices": [_notice_as_json(notice) for notice in dialect.notices],
     }

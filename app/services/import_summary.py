@@ -14,7 +14,7 @@ from app.runtime import Tx
 MOST_LISTED = 1000
 """Customers, and group tags of all customers together, that are listed one by one; all are counted."""
 FIRST_ROWS = 10
-"""Row numbers shown for each problem."""
+"""Rows whose numbers and lines are shown for each problem."""
 
 
 async def summarise(tx: Tx, partner_id: PartnerId, import_id: UUID) -> dict[str, Any]:
@@ -55,7 +55,12 @@ async def summarise(tx: Tx, partner_id: PartnerId, import_id: UUID) -> dict[str,
             for row in tags[:MOST_LISTED]
         ],
         "problems": [
-            {"code": row["code"], "rows": row["rows"], "first_rows": list(row["first_rows"])}
+            {
+                "code": row["code"],
+                "rows": row["rows"],
+                "first_rows": list(row["first_rows"]),
+                "first_lines": list(row["first_lines"]),
+            }
             for row in problems
         ],
     }

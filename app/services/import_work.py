@@ -11,10 +11,12 @@ from typing import Any, assert_never
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from app import metrics
 from app.db import import_rows, imports
 from app.db.imports import ImportClaim
 from app.domain import schedule
 from app.domain.imports import ImportState
+from app.metrics import LeaseEnd
 from app.runtime import Runtime
 from app.services import import_commit
 from app.services.import_reading import LostImport, Stopping, read_import, refuse, release
@@ -45,6 +47,7 @@ async def advance_next(runtime: Runtime, stopping: Callable[[], bool] = _goes_on
     try:
         await _step(runtime, claim, stopping)
     except LostImport:
+        metrics.leases_ended(LeaseEnd.CLAIM_LOST)
         log.warning("import_claim_lost", import_id=str(claim.id))
     except (Stopping, asyncio.CancelledError):
         # Told to stop: another worker may take it at once, and this was no failure of the file.

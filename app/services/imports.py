@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import PurePath
+from typing import Any
 from uuid import UUID
 
 from anyio import to_thread
@@ -43,7 +44,17 @@ class Terms:
     purchase_order: str | None = None
     group_tag: str | None = None
     profile: str | None = None
+    encoding: str | None = None
     file_name: str | None = None
+    sheet: str | None = None
+    """The sheet of a workbook that is to be read."""
+    include_hidden: bool | None = None
+
+    @property
+    def options(self) -> dict[str, str | bool]:
+        """How the file is to be read, as far as it was said."""
+        given = {"sheet": self.sheet, "include_hidden": self.include_hidden}
+        return {name: value for name, value in given.items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,17 +168,26 @@ async def complete(
             "purchase_order": terms.purchase_order,
             "group_tag": terms.group_tag,
             "profile_name": terms.profile,
-            "profile": None if profile is None else profile["definition"],
+            "profile": _definition(profile, terms.encoding),
             "due_at": now,
             "updated_at": now,
             "expires_at": now + timedelta(days=runtime.settings.import_retention_days),
         }
         if not await imports.move(tx.session, partner_id, upload.id, ImportState.UPLOADED, values):
             raise Conflict("invalid_state", "The import was discarded while its file was arriving.")
+        if terms.options:
+            await imports.add_options(tx.session, partner_id, upload.id, terms.options)
         view = await _view(tx, partner_id, upload.id)
         await before_commit(tx, view)
         tx.wake(WakeKind.IMPORTS)
     log.info("import_uploaded", import_id=str(upload.id), size=upload.size)
+
+
+def _definition(profile: Record | None, encoding: str | None) -> dict[str, Any] | None:
+    """How the file is to be read; what is said with the upload outranks the profile's own encoding."""
+    if encoding is None:
+        return None if profile is None else profile["definition"]
+    return {**(profile["definition"] if profile is not None else {}), "encoding": encoding}
 
 
 async def check_terms(runtime: Runtime, partner_id: PartnerId, terms: Terms) -> None:

@@ -9,6 +9,7 @@ from app.domain.identity import Rules
 from app.platforms.base import Platform
 from app.runtime import Runtime
 from app.services import portal_files
+from app.settings import Settings
 
 
 def rules_of(runtime: Runtime, platform: Platform, *, portal: bool, group_tag: str) -> Rules:
@@ -18,6 +19,11 @@ def rules_of(runtime: Runtime, platform: Platform, *, portal: bool, group_tag: s
         max_group_tag=runtime.settings.max_group_tag,
         objection=portal_files.objection(runtime, platform, group_tag) if portal else None,
     )
+
+
+def batch_size(settings: Settings, platform: Platform) -> int:
+    """Devices of one batch at most: what the platform takes, or less where the operator wants less."""
+    return min(platform.capabilities.max_devices, settings.max_batch_devices)
 
 
 def bar_of(platform: Platform, role: str, *, portal: bool) -> str | None:

@@ -3,10 +3,12 @@
 Bounded: a few looks of so many pages. A device that the listing does not show is sent once more,
 which does no harm (registering is idempotent per device and tenant) and gives a definite answer;
 if even that stays unclear, the row ends as `unknown`, visibly, with the step a person should take.
+A device of which Microsoft has said that the customer has it (806) is not sent again: the listing
+only tells whose work that is.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -18,12 +20,12 @@ from app.db.ids import new_row_id
 from app.db.registrations import Outcome, SendableRow
 from app.domain import schedule
 from app.domain.batch import BatchState
-from app.domain.registration import RegistrationState
+from app.domain.registration import RegistrationState, is_with_customer
 from app.domain.upstream import UpstreamFailure
 from app.platforms.base import ListedDevice
 from app.runtime import Runtime
 from app.services.access import open_access
-from app.services.settlement import Next, record
+from app.services.settlement import Next, had_before, record
 from app.telemetry import logger
 
 log = logger("lookup")
@@ -72,6 +74,7 @@ def _agree(ours: str | None, theirs: str | None) -> bool:
 async def look_up(runtime: Runtime, claim: Claim) -> None:
     async with runtime.transaction(claim.partner_id) as tx:
         rows = await registrations.open_of_batch(tx.session, claim.partner_id, claim.id, with_hashes=False)
+        said = await registrations.said_of_batch(tx.session, claim.partner_id, claim.id)
         await attempts.close_open(tx.session, claim, runtime.now())
         attempt_id = new_row_id()
         await attempts.add(
@@ -89,7 +92,7 @@ async def look_up(runtime: Runtime, claim: Claim) -> None:
         await _finish_attempt(runtime, claim, attempt_id, failure.code, str(failure.said))
         raise
     await _finish_attempt(runtime, claim, attempt_id, "read", "")
-    await _conclude(runtime, claim, rows, listing)
+    await _conclude(runtime, claim, rows, said, listing)
 
 
 async def _read(runtime: Runtime, claim: Claim) -> _Listing:
@@ -115,27 +118,47 @@ async def _finish_attempt(runtime: Runtime, claim: Claim, attempt_id: UUID, outc
         await attempts.finish(tx.session, claim, attempt_id, outcome=outcome, said=said, now=runtime.now())
 
 
-async def _conclude(runtime: Runtime, claim: Claim, rows: Sequence[SendableRow], listing: _Listing) -> None:
+async def _conclude(
+    runtime: Runtime,
+    claim: Claim,
+    rows: Sequence[SendableRow],
+    said: Mapping[UUID, tuple[str | None, str | None]],
+    listing: _Listing,
+) -> None:
     found: list[Outcome] = []
     missing: list[SendableRow] = []
+    theirs: list[Outcome] = []
     for row in rows:
         device = listing.find(row)
-        if device is None:
-            missing.append(row)
-        else:
+        if device is not None:
             found.append(Outcome(row.id, RegistrationState.REGISTERED, upstream_device_id=device.device_id))
-    log.info("looked_up", batch_id=str(claim.id), found=len(found), missing=len(missing), whole=listing.whole)
+        elif row.id in said and is_with_customer(*said[row.id]):
+            theirs.append(had_before(row.id, said[row.id], _why_unclear(runtime, claim, listing)))
+        else:
+            missing.append(row)
+    log.info(
+        "looked_up",
+        batch_id=str(claim.id),
+        found=len(found),
+        missing=len(missing),
+        had_before=len(theirs),
+        whole=listing.whole,
+    )
     looks = claim.lookups + 1
     per_round = runtime.settings.lookup_attempts
     values: dict[str, Any] = {"lookups": looks, "troubles": 0}
-    if not missing:
-        following = Next(BatchState.SETTLED, values=values)
-    elif looks % per_round and (listing.whole or looks > per_round):
+    # A device shows a moment late, so one look is not believed; a listing too long to read is no better the
+    # next time.
+    if (missing or theirs) and looks % per_round and (listing.whole or looks > per_round):
         following = Next(
             BatchState.UNKNOWN, schedule.next_attempt(looks, runtime.now(), runtime.random()), values
         )
+        await record(runtime, claim, rows, found, following)
+        return
+    found += theirs
+    if not missing:
+        following = Next(BatchState.SETTLED, values=values)
     elif looks < ROUNDS * per_round:
-        # A listing too long to read will not be shorter the next time: the repetition comes at once.
         values["lookups"] = per_round
         again = {"submitted_at": None, "tracking_id": None, "request_id": None, "uncertain": True}
         following = Next(BatchState.UNKNOWN, runtime.now(), values | again)
@@ -147,3 +170,14 @@ async def _conclude(runtime: Runtime, claim: Claim, rows: Sequence[SendableRow],
         found += given_up
         following = Next(BatchState.SETTLED, values=values | {"failure_code": "outcome_unknown"})
     await record(runtime, claim, rows, found, following)
+
+
+def _why_unclear(runtime: Runtime, claim: Claim, listing: _Listing) -> str | None:
+    """The words beside a device that is the customer's, where the listing cannot tell since when."""
+    if listing.whole:
+        return None
+    read = runtime.settings.lookup_pages * DEVICES_A_PAGE
+    return (
+        f"The customer has the device. A call of this order may have registered it: the group tag "
+        f"{claim.group_tag!r} holds more devices than the {read:,} that are looked through."
+    )

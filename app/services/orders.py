@@ -1,7 +1,7 @@
 """Orders: looking at them, cancelling what is not sent, trying what failed again."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
@@ -17,9 +17,12 @@ from app.domain.identity import IdentityKind
 from app.domain.ids import PartnerId
 from app.domain.order import FINAL, OrderState, compute_state
 from app.domain.registration import RETRYABLE, RegistrationState
+from app.domain.waiting import Waiting
 from app.queue import WakeKind
 from app.runtime import Runtime, Tx
+from app.services import waiting
 from app.services.events import order_news, publish
+from app.services.judging import batch_size
 from app.services.settlement import add_batch
 
 RETRY_CHUNK = 1000
@@ -30,6 +33,8 @@ RETRY_CHUNK = 1000
 class OrderView:
     record: Record
     counts: Mapping[RegistrationState, int]
+    waiting_for: Sequence[Waiting] = ()
+    """What its open batches wait for, what a person has to do first at the beginning."""
 
     @property
     def state(self) -> OrderState:
@@ -38,7 +43,18 @@ class OrderView:
 
 async def get(runtime: Runtime, partner_id: PartnerId, order_id: UUID) -> OrderView:
     async with runtime.transaction(partner_id) as tx:
-        return await _view(tx, partner_id, order_id)
+        view = await _view(tx, partner_id, order_id)
+        gathered = await waiting.gather_orders(runtime, tx, partner_id, _open([view]))
+    [explained] = _explained([view], await waiting.explain(runtime, gathered))
+    return explained
+
+
+def _open(views: Sequence[OrderView]) -> list[UUID]:
+    return [view.record["id"] for view in views if view.record["has_open_batches"]]
+
+
+def _explained(views: Sequence[OrderView], reasons: waiting.Reasons) -> list[OrderView]:
+    return [replace(view, waiting_for=reasons.get(view.record["id"], ())) for view in views]
 
 
 async def _view(tx: Tx, partner_id: PartnerId, order_id: UUID) -> OrderView:
@@ -72,7 +88,9 @@ async def list_page(
             since=since,
         )
         counts = await orders.counts(tx.session, partner_id, [row["id"] for row in found.items])
-    return Page([OrderView(row, counts[row["id"]]) for row in found.items], found.next_token)
+        views = [OrderView(row, counts[row["id"]]) for row in found.items]
+        gathered = await waiting.gather_orders(runtime, tx, partner_id, _open(views))
+    return Page(_explained(views, await waiting.explain(runtime, gathered)), found.next_token)
 
 
 async def cancel(runtime: Runtime, partner_id: PartnerId, order_id: UUID) -> OrderView:
@@ -90,7 +108,7 @@ async def cancel(runtime: Runtime, partner_id: PartnerId, order_id: UUID) -> Ord
             raise Conflict("invalid_state", f"The order {words}: there is nothing left to cancel.")
         await registrations.cancel_batches(tx.session, partner_id, cancelled, now)
         await publish(tx, partner_id, await order_news(tx, partner_id, order_id), now)
-        return await _view(tx, partner_id, order_id)
+    return await get(runtime, partner_id, order_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +141,7 @@ async def retry_failed(
         if not retried:
             raise Conflict("invalid_state", _nothing_to_retry(choice, without_hash))
         await publish(tx, partner_id, await order_news(tx, partner_id, order_id), now)
-        view = await _view(tx, partner_id, order_id)
-    return Retry(view, retried, without_hash)
+    return Retry(await get(runtime, partner_id, order_id), retried, without_hash)
 
 
 def _nothing_to_retry(choice: Choice, without_hash: int) -> str:
@@ -151,7 +168,7 @@ async def _requeue(
     as a whole, needs no more memory than a small one.
     """
     batch_state = BatchState.HELD if held else BatchState.QUEUED
-    limit = runtime.platforms[order["platform"]].capabilities.max_devices
+    limit = batch_size(runtime.settings, runtime.platforms[order["platform"]])
     belongs_to = {name: order[name] for name in ("customer_id", "connection_id")} | {"order_id": order["id"]}
     retried = without_hash = made = 0
     tag: str = ""

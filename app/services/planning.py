@@ -1,6 +1,6 @@
 """From a caller's devices to rows that can be stored: checks, group tags, batches. Pure work, no I/O.
 
-A dry run and the real one both go through here, so they can not disagree. Rows go through in chunks,
+A dry run and the real one both go through here, so they cannot disagree. Rows go through in chunks,
 because storing what has been checked can go on while the next chunk is checked: for an order of 10,000
 hashes each of the two takes about a quarter of a second. `check` is the heavy part and is for a thread.
 """
@@ -13,6 +13,7 @@ from typing import NamedTuple
 from app.domain.catalogue import Finding
 from app.domain.duplicates import Seen, as_duplicate, mark_duplicates
 from app.domain.identity import CheckedDevice, Given, Rules, check
+from app.domain.masking import quoted
 
 
 class PlannedRow(NamedTuple):
@@ -53,10 +54,11 @@ class Terms:
 
 
 def tag_conflict(tag: str, spelling: str) -> Finding:
+    """`spelling`: the same tag with other capitals, which the customer has already."""
     return Finding(
         "group_tag_case_conflict",
         "group_tag",
-        f"Partner Center can not tell {tag!r} from {spelling!r}, which this customer has already.",
+        f"Partner Center cannot tell {quoted(tag)} from {quoted(spelling)}, which this customer has already.",
     )
 
 

@@ -4,16 +4,18 @@ The batch's own status is never taken for the devices': it says "finished" over 
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
+from uuid import UUID
 
-from app.db import registrations
+from app.db import batches, registrations
 from app.db.batches import Claim
 from app.db.registrations import Outcome, SendableRow
 from app.domain import schedule
 from app.domain.batch import BatchState, Match, match_answers
 from app.domain.registration import RegistrationState, interpret
 from app.domain.schedule import PollPolicy
-from app.domain.upstream import NoRelationship, NotUnderstood, OutcomeUnknown, Refused
+from app.domain.upstream import NoRelationship, NotUnderstood, OutcomeUnknown, Refused, UpstreamFailure
 from app.platforms.base import Progress
 from app.runtime import Runtime
 from app.services.access import note_trouble, read_access
@@ -24,6 +26,8 @@ from app.settings import Settings
 from app.telemetry import logger
 
 log = logger("polling")
+
+CHECKING = "Microsoft's answer is being checked"
 
 
 def poll_policy(settings: Settings) -> PollPolicy:
@@ -44,12 +48,16 @@ async def poll(runtime: Runtime, claim: Claim) -> None:
     driver = runtime.drivers[access.record["platform"]]
     policy = poll_policy(runtime.settings)
     overdue = schedule.is_past_deadline(claim.submitted_at, runtime.now(), policy)
+    began = runtime.now()
     try:
         progress = await driver.poll(access, claim.entra_tenant_id, claim.tracking_id)
     except NoRelationship:
         # It says nothing of the job: that goes on when the customer has consented again.
         raise
     except (Refused, OutcomeUnknown) as failure:
+        if _is_not_yet(runtime, claim, failure) and not overdue:
+            await _wait(runtime, claim, policy)
+            return
         if isinstance(failure, OutcomeUnknown) and not overdue:
             raise
         # Microsoft does not know the job (any more), or never tells: the listing has to.
@@ -63,8 +71,15 @@ async def poll(runtime: Runtime, claim: Claim) -> None:
         return
     if doubt is not None:
         # What could be read of it is recorded; the listing tells the rest.
-        await note_trouble(runtime, claim.partner_id, claim.connection_id, NotUnderstood(doubt))
+        await note_trouble(runtime, claim.partner_id, claim.connection_id, NotUnderstood(doubt), began=began)
     await _settle(runtime, claim, rows, progress)
+
+
+def _is_not_yet(runtime: Runtime, claim: Claim, failure: UpstreamFailure) -> bool:
+    """Whether a job that Microsoft does not know has only just been accepted: it may not show yet."""
+    patience = timedelta(seconds=runtime.settings.job_appears_s)
+    assert claim.submitted_at is not None
+    return failure.said.status == 404 and runtime.now() - claim.submitted_at < patience
 
 
 async def _wait(runtime: Runtime, claim: Claim, policy: PollPolicy) -> None:
@@ -75,21 +90,17 @@ async def _wait(runtime: Runtime, claim: Claim, policy: PollPolicy) -> None:
 
 
 async def _settle(runtime: Runtime, claim: Claim, rows: Sequence[SendableRow], progress: Progress) -> None:
+    doubtful = await _sent_in_doubt(runtime, claim, rows)
     with_serial = runtime.settings.send_serial_with_hash
     sent = [outgoing(row, with_serial=with_serial).as_sent() for row in rows]
     outcomes: list[Outcome] = []
     unclear: list[Outcome] = []
     for row, match in zip(rows, match_answers(sent, progress.rows), strict=True):
-        outcome = _outcome(row, match, claim)
+        outcome = _outcome(row, match, was_uncertain=row.id in doubtful)
         if outcome is None:
-            unclear.append(
-                Outcome(
-                    row.id,
-                    RegistrationState.UNKNOWN,
-                    "outcome_unknown",
-                    "Microsoft's answer is being checked",
-                )
-            )
+            unclear.append(Outcome(row.id, RegistrationState.UNKNOWN, "outcome_unknown", CHECKING))
+        elif outcome.state is RegistrationState.UNKNOWN:
+            unclear.append(replace(outcome, error_detail=CHECKING))
         else:
             outcomes.append(outcome)
     if not unclear:
@@ -106,7 +117,20 @@ async def _settle(runtime: Runtime, claim: Claim, rows: Sequence[SendableRow], p
     )
 
 
-def _outcome(row: SendableRow, match: Match, claim: Claim) -> Outcome | None:
+async def _sent_in_doubt(runtime: Runtime, claim: Claim, rows: Sequence[SendableRow]) -> frozenset[UUID]:
+    """The rows that an earlier call may have carried to Microsoft: of this batch, or, for rows that are tried
+    again, of the batch they were in before."""
+    if claim.uncertain:
+        return frozenset(row.id for row in rows)
+    again = frozenset(row.id for row in rows if row.attempt > 1)
+    if not again:
+        return again
+    async with runtime.transaction(claim.partner_id) as tx:
+        doubts = await batches.left_doubts(tx.session, claim.partner_id, claim.order_id)
+    return again if doubts else frozenset()
+
+
+def _outcome(row: SendableRow, match: Match, *, was_uncertain: bool) -> Outcome | None:
     """The row's outcome; None when the answer is missing, unfinished or hangs on a doubtful position.
 
     A device without any key can not be looked up either: there the position is all there is.
@@ -115,5 +139,5 @@ def _outcome(row: SendableRow, match: Match, claim: Claim) -> Outcome | None:
         return None
     if not match.certain and (row.serial_number or row.product_key):
         return None
-    meaning = interpret(match.answer, was_uncertain=claim.uncertain)
+    meaning = interpret(match.answer, was_uncertain=was_uncertain)
     return None if meaning is None else outcome_of(row, meaning, match.answer)

@@ -1,6 +1,6 @@
 """Looking at registrations and batches. Nothing here changes anything."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -8,15 +8,19 @@ from app.db import attempts, batches, orders, registrations
 from app.db.paging import Page, PageRequest
 from app.db.registrations import Filter
 from app.db.sql import Record
+from app.domain.batch import OPEN_BATCH
 from app.domain.errors import NotFound
 from app.domain.ids import PartnerId
+from app.domain.waiting import Waiting
 from app.runtime import Runtime
+from app.services import waiting
 
 
 @dataclass(frozen=True, slots=True)
 class BatchView:
     record: Record
     counts: Mapping[str, int]
+    waiting_for: Sequence[Waiting] = ()
 
 
 async def list_of_order(
@@ -57,7 +61,23 @@ async def list_batches(
             tx.session, partner_id, page, order_id=order_id, customer_id=customer_id, state=state
         )
         counts = await batches.counts(tx.session, partner_id, [row["id"] for row in found.items])
-    return Page([BatchView(row, counts[row["id"]]) for row in found.items], found.next_token)
+        gathered = await waiting.gather_batches(runtime, tx, partner_id, _open(found.items))
+    reasons = await waiting.explain(runtime, gathered)
+    views = [BatchView(row, counts[row["id"]], reasons.get(row["id"], ())) for row in found.items]
+    return Page(views, found.next_token)
+
+
+async def list_batches_of_order(
+    runtime: Runtime, partner_id: PartnerId, order_id: UUID, page: PageRequest
+) -> Page[BatchView]:
+    async with runtime.transaction(partner_id) as tx:
+        if await orders.get(tx.session, partner_id, order_id) is None:
+            raise NotFound("not_found", f"There is no order {order_id}.")
+    return await list_batches(runtime, partner_id, page, order_id=order_id, customer_id=None, state=None)
+
+
+def _open(records: Sequence[Record]) -> list[UUID]:
+    return [row["id"] for row in records if row["state"] in OPEN_BATCH]
 
 
 async def get_batch(
@@ -70,4 +90,6 @@ async def get_batch(
             raise NotFound("not_found", f"There is no batch {batch_id}.")
         counts = await batches.counts(tx.session, partner_id, [batch_id])
         calls = await attempts.list_of_batch(tx.session, partner_id, batch_id)
-    return BatchView(record, counts[batch_id]), calls
+        gathered = await waiting.gather_batches(runtime, tx, partner_id, _open([record]))
+    reasons = await waiting.explain(runtime, gathered)
+    return BatchView(record, counts[batch_id], reasons.get(batch_id, ())), calls

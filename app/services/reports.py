@@ -20,10 +20,11 @@ from app.domain.catalogue import CATALOGUE, lookup
 from app.domain.errors import Conflict, NotFound
 from app.domain.ids import PartnerId
 from app.domain.imports import MOVING, ImportState, Verdict
-from app.intake.columns import ALIASES
+from app.intake.columns import WRITTEN
 from app.intake.corrections import Corrections, Pairs, disarmed
 from app.intake.problems import Problem
 from app.intake.profiles import Profile
+from app.intake.secrets import kept_of
 from app.runtime import Runtime
 from app.services.import_checking import restored
 
@@ -87,7 +88,7 @@ def _add_rows(corrections: Corrections, rows: Sequence[Record], pairs: Pairs) ->
         columns = pairs if own is None else own
         names = {field: name for name, field in columns if field is not None}
         problems = [_problem(found, names) for found in row["findings"] or ()]
-        corrections.add_cells(row["row_number"], cells, problems, columns)
+        corrections.add_cells(row["line"], row["row_number"], cells, problems, columns)
 
 
 def _problem(found: Mapping[str, str], names: Mapping[str, str]) -> Problem:
@@ -119,7 +120,7 @@ async def result_of(runtime: Runtime, partner_id: PartnerId, order_id: UUID) -> 
 async def _results(
     runtime: Runtime, partner_id: PartnerId, order_id: UUID, file: Record | None
 ) -> AsyncIterator[bytes]:
-    names = [ALIASES[field][0] for field in _OF_ORDER]
+    names = [WRITTEN[field] for field in _OF_ORDER]
     if file is not None:
         names = [column["name"] for column in file["dialect"]["columns"]]
     yield (BOM + _written([[*RESULT_COLUMNS, *names]])).encode()
@@ -141,14 +142,14 @@ async def _results(
 
 
 def _result_lines(rows: Sequence[Record], originals: Mapping[int, str]) -> bytes:
-    """Hashes are left out: once a device is registered there is none, and until then nobody needs it."""
+    """Hashes are left out: once a device is registered there is none left."""
     lines = []
     for row in rows:
         original = originals.get(row["row_number"])
         if original is None:
             cells: Sequence[object] = [row[field] for field in _OF_ORDER]
         else:
-            cells, _ = restored(original, None)
+            cells = kept_of(restored(original, None)[0])
         lines.append([row["row_number"], row["state"], *_outcome(row), row["group_tag"], *cells])
     return _written(lines).encode()
 

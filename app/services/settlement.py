@@ -6,13 +6,14 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
-from app.db import batches, customers, group_tags, orders, registrations
+from app import metrics
+from app.db import attempts, batches, customers, group_tags, orders, registrations
 from app.db.batches import Claim
 from app.db.ids import new_row_id
 from app.db.registrations import Outcome, SendableRow
 from app.db.sql import Record
 from app.domain import consent, schedule
-from app.domain.batch import BatchState
+from app.domain.batch import BatchState, halves
 from app.domain.consent import ConsentState
 from app.domain.ids import PartnerId
 from app.domain.registration import (
@@ -23,13 +24,20 @@ from app.domain.registration import (
     Meaning,
     RegistrationState,
     UpstreamRow,
+    is_with_customer,
 )
+from app.domain.upstream import Refused
 from app.queue import WakeKind
 from app.runtime import Runtime, Tx
 from app.services.events import order_news, publish, settled_happenings
 from app.telemetry import logger
 
 log = logger("settlement")
+
+UNREAD = (
+    "The customer has the device. A call of this order may have registered it: the list of the group tag's "
+    "devices could not be read."
+)
 
 
 class LostClaim(Exception):
@@ -56,6 +64,19 @@ def outcome_of(row: SendableRow, meaning: Meaning, answer: UpstreamRow) -> Outco
     )
 
 
+def had_before(id: UUID, said: tuple[str | None, str | None], detail: str | None) -> Outcome:
+    """The customer has the device: Microsoft's words, where nothing shows that a call of ours did it."""
+    code, name = said
+    return Outcome(
+        id,
+        RegistrationState.ALREADY_REGISTERED,
+        error_code="already_registered",
+        error_detail=detail,
+        upstream_code=code,
+        upstream_name=name,
+    )
+
+
 async def record(
     runtime: Runtime,
     claim: Claim,
@@ -74,11 +95,11 @@ async def record(
     `corrections` replace outcomes that are there (`was`), all of them or none. Raises LostClaim.
     """
     now = runtime.now()
-    attempts = {row.id: row.attempt for row in rows}
+    made = {row.id: row.attempt for row in rows}
     again = [
         outcome.id
         for outcome in outcomes
-        if outcome.error_code in TRANSIENT_CODES and attempts[outcome.id] < MAX_TRANSIENT_ATTEMPTS
+        if outcome.error_code in TRANSIENT_CODES and made[outcome.id] < MAX_TRANSIENT_ATTEMPTS
     ]
     postponed = frozenset(again)
     final = [outcome for outcome in outcomes if outcome.id not in postponed]
@@ -131,6 +152,8 @@ async def _tell(
         *settled_happenings(order, settled, was),
         *await order_news(tx, claim.partner_id, claim.order_id, corrected=bool(was)),
     ]
+    outcomes = [(row["state"], row["error_code"]) for row in settled]
+    tx.committed.append(lambda: metrics.outcomes_recorded(outcomes))
     await publish(tx, claim.partner_id, news, now)
 
 
@@ -160,15 +183,54 @@ async def _advance_batch(tx: Tx, claim: Claim, following: Next, now: datetime) -
 
 async def _try_again(runtime: Runtime, tx: Tx, claim: Claim, again: Sequence[UUID], now: datetime) -> None:
     due_at = schedule.next_attempt(max(claim.submissions, 1), now, runtime.random())
-    sibling = {
+    size = runtime.settings.max_batch_devices
+    for part in (again[start : start + size] for start in range(0, len(again), size)):
+        batch_id = await add_batch(
+            tx, claim.partner_id, _sibling(claim), len(part), BatchState.QUEUED, due_at, now
+        )
+        await registrations.rebatch(tx.session, claim.partner_id, batch_id, part, now)
+    tx.wake(WakeKind.BATCHES, at=due_at)
+
+
+async def split_batch(runtime: Runtime, claim: Claim, attempt_id: UUID, refused: Refused) -> None:
+    """A refusal that may be for the size: both halves go on as new batches, and this one stays as the record.
+
+    One transaction with the note of the refused call, so that a crash leaves either the whole batch, which is
+    then refused and halved again, or the halves. A batch of which an earlier call may have arrived hands that
+    doubt on to its halves.
+    """
+    now = runtime.now()
+    said = str(refused.said)
+    state = BatchState.UNKNOWN if claim.uncertain else BatchState.QUEUED
+    async with runtime.transaction(claim.partner_id) as tx:
+        await _take(tx, claim)
+        await attempts.finish(tx.session, claim, attempt_id, outcome=refused.code, said=said, now=now)
+        await _stop_creating(tx, claim, now)
+        rows = await registrations.open_of_batch(tx.session, claim.partner_id, claim.id, with_hashes=False)
+        for half in halves([row.id for row in rows]):
+            doubt = {"uncertain": claim.uncertain}
+            batch_id = await add_batch(
+                tx, claim.partner_id, _sibling(claim) | doubt, len(half), state, now, now
+            )
+            moved = await registrations.rebatch(
+                tx.session, claim.partner_id, batch_id, half, now, another_attempt=False
+            )
+            if moved != len(half):
+                raise LostClaim
+        news = {"failure_code": "batch_split", "failure_said": said or None, "request_id": None}
+        await _advance_batch(tx, claim, Next(BatchState.SETTLED, values=news), now)
+        await publish(tx, claim.partner_id, await order_news(tx, claim.partner_id, claim.order_id), now)
+        tx.wake(WakeKind.BATCHES, lanes=2)
+    log.warning("batch_split", batch_id=str(claim.id), devices=len(rows), said=said)
+
+
+def _sibling(claim: Claim) -> dict[str, Any]:
+    return {
         "order_id": claim.order_id,
         "customer_id": claim.customer_id,
         "connection_id": claim.connection_id,
         "group_tag": claim.group_tag,
     }
-    batch_id = await add_batch(tx, claim.partner_id, sibling, len(again), BatchState.QUEUED, due_at, now)
-    await registrations.rebatch(tx.session, claim.partner_id, batch_id, again, now)
-    tx.wake(WakeKind.BATCHES, at=due_at)
 
 
 async def add_batch(
@@ -180,7 +242,8 @@ async def add_batch(
     due_at: datetime,
     now: datetime,
 ) -> UUID:
-    """A further batch of an order. `belongs_to`: order_id, customer_id, connection_id, group_tag."""
+    """A further batch of an order. `belongs_to`: order_id, customer_id, connection_id, group_tag, and
+    whatever else it takes over from the batch it comes of."""
     batch_id = new_row_id()
     await batches.add(
         tx.session,
@@ -236,7 +299,13 @@ async def _end_whole(runtime: Runtime, claim: Claim, state: RegistrationState, c
         order = await _take(tx, claim)
         await _stop_creating(tx, claim, now)
         rows = await registrations.open_of_batch(tx.session, claim.partner_id, claim.id, with_hashes=False)
-        ended = [Outcome(row.id, state, error_code=code, error_detail=said or None) for row in rows]
+        answers = await registrations.said_of_batch(tx.session, claim.partner_id, claim.id)
+        ended = [
+            had_before(row.id, answers[row.id], UNREAD)
+            if row.id in answers and is_with_customer(*answers[row.id])
+            else Outcome(row.id, state, error_code=code, error_detail=said or None)
+            for row in rows
+        ]
         following = Next(BatchState.SETTLED, values={"failure_code": code, "failure_said": said or None})
         settled = await registrations.settle(tx.session, claim.partner_id, claim.id, ended, now)
         await _advance_batch(tx, claim, following, now)

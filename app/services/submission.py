@@ -4,7 +4,6 @@ A group tag is created with the first batch and appended to afterwards; the tag'
 batch create it while the others wait. Intent is on disk before the call leaves.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -14,22 +13,32 @@ from app.db import attempts, batches, customers, group_tags, registrations
 from app.db.batches import Claim
 from app.db.ids import new_row_id
 from app.db.registrations import SendableRow
-from app.domain import consent
-from app.domain.batch import BatchState
+from app.domain import consent, request_id, tag_answer
+from app.domain.batch import SMALLEST_SPLIT, BatchState
 from app.domain.consent import ConsentState
 from app.domain.identity import IdentityKind
+from app.domain.tag_answer import TagAnswer
 from app.domain.upstream import (
     NoRelationship,
     NotSent,
+    NotUnderstood,
     OutcomeUnknown,
     Refused,
+    TagOtherwise,
     UpstreamFailure,
 )
 from app.platforms.base import Accepted, CallIds, OutgoingDevice, Submission
 from app.runtime import Runtime, Tx
-from app.services.access import ConnectionAccess, read_access
+from app.services.access import ConnectionAccess, note_trouble, read_access
 from app.services.lookup import LOOKUP_PAUSE
-from app.services.settlement import LostClaim, hasten_waiting, hold_batch, refuse_batch, release
+from app.services.settlement import (
+    LostClaim,
+    hasten_waiting,
+    hold_batch,
+    refuse_batch,
+    release,
+    split_batch,
+)
 from app.settings import Settings
 from app.telemetry import logger
 
@@ -47,9 +56,14 @@ class _Intent:
 
     attempt_id: UUID
     ids: CallIds
-    create: bool
+    submission: Submission
     uncertain: bool
-    rows: Sequence[SendableRow]
+    proves_tag: bool
+    """The tag is not known to be there: that the call is accepted tells so."""
+
+    @property
+    def create(self) -> bool:
+        return self.submission.create
 
 
 async def submit(runtime: Runtime, claim: Claim) -> None:
@@ -73,18 +87,12 @@ async def submit(runtime: Runtime, claim: Claim) -> None:
         async with runtime.transaction(claim.partner_id) as tx:
             if spelling is not None:
                 await _tag_is_known(tx, claim, runtime.now())
-            intent = await _write_intent(runtime, tx, claim, create=spelling is None)
+                create = False
+            else:
+                create = not tag_answer.is_there_unlisted(await attempts.upload_outcomes(tx.session, claim))
+            intent = await _write_intent(runtime, tx, claim, create=create, proves_tag=spelling is None)
     try:
-        accepted = await driver.submit(
-            access,
-            intent.ids,
-            Submission(
-                claim.entra_tenant_id,
-                claim.group_tag,
-                intent.create,
-                [outgoing(row, with_serial=runtime.settings.send_serial_with_hash) for row in intent.rows],
-            ),
-        )
+        accepted = await driver.submit(access, intent.ids, intent.submission)
     except UpstreamFailure as failure:
         await _failed(runtime, claim, intent, failure)
     else:
@@ -128,7 +136,7 @@ async def _open(runtime: Runtime, claim: Claim) -> tuple[_Intent | None, Connect
         if not held:
             access = await read_access(runtime, tx, claim.partner_id, claim.connection_id)
             if await group_tags.is_known(tx.session, claim.partner_id, claim.customer_id, claim.group_tag):
-                intent = await _write_intent(runtime, tx, claim, create=False)
+                intent = await _write_intent(runtime, tx, claim, create=False, proves_tag=False)
             elif not await _may_create(tx, claim, now):
                 return None
     if held:
@@ -156,13 +164,16 @@ async def _may_create(tx: Tx, claim: Claim, now: datetime) -> bool:
     return True
 
 
-async def _write_intent(runtime: Runtime, tx: Tx, claim: Claim, *, create: bool) -> _Intent:
+async def _write_intent(runtime: Runtime, tx: Tx, claim: Claim, *, create: bool, proves_tag: bool) -> _Intent:
     """Puts down, before anything leaves, what leaves and under which ids."""
     now = runtime.now()
     if claim.uncertain or claim.submissions:
         await attempts.close_open(tx.session, claim, now)
-    # The same id for as long as no answer has come: a service that remembers ids answers as before.
-    request_id = claim.request_id or uuid4()
+    rows = await registrations.open_of_batch(tx.session, claim.partner_id, claim.id, with_hashes=True)
+    with_serial = runtime.settings.send_serial_with_hash
+    devices = [outgoing(row, with_serial=with_serial) for row in rows]
+    submission = Submission(claim.entra_tenant_id, claim.group_tag, create, devices)
+    call_id = _request_id(claim, submission)
     attempt_id = new_row_id()
     held = await attempts.begin(
         tx.session,
@@ -171,7 +182,7 @@ async def _write_intent(runtime: Runtime, tx: Tx, claim: Claim, *, create: bool)
         kind="create" if create else "append",
         values={
             "state": BatchState.SUBMITTING.value,
-            "request_id": request_id,
+            "request_id": call_id,
             "submissions": claim.submissions + 1,
             "uncertain": claim.uncertain,
             "updated_at": now,
@@ -180,8 +191,17 @@ async def _write_intent(runtime: Runtime, tx: Tx, claim: Claim, *, create: bool)
     )
     if not held:
         raise LostClaim
-    rows = await registrations.open_of_batch(tx.session, claim.partner_id, claim.id, with_hashes=True)
-    return _Intent(attempt_id, CallIds(request_id, claim.correlation_id), create, claim.uncertain, rows)
+    ids = CallIds(call_id, claim.correlation_id)
+    return _Intent(attempt_id, ids, submission, claim.uncertain, proves_tag)
+
+
+def _request_id(claim: Claim, submission: Submission) -> UUID:
+    """The same id for as long as no answer has come and the call is the very same: a service that remembers
+    ids answers as before. Another method, path or body is another call, and gets an id of its own."""
+    fingerprint = submission.fingerprint()
+    if claim.request_id is not None and request_id.belongs_to(claim.request_id, fingerprint):
+        return claim.request_id
+    return request_id.new(fingerprint, uuid4())
 
 
 async def _accepted(runtime: Runtime, claim: Claim, intent: _Intent, accepted: Accepted) -> None:
@@ -193,7 +213,7 @@ async def _accepted(runtime: Runtime, claim: Claim, intent: _Intent, accepted: A
         state = BatchState.SUBMITTED
         due_at = now + timedelta(seconds=runtime.settings.poll_first_s)
     async with runtime.transaction(claim.partner_id) as tx:
-        if intent.create:
+        if intent.proves_tag:
             if await batches.lock_claimed(tx.session, claim) is None:
                 raise LostClaim
             await _tag_is_known(tx, claim, now)
@@ -214,7 +234,12 @@ async def _accepted(runtime: Runtime, claim: Claim, intent: _Intent, accepted: A
                 "failure_said": None,
             },
         )
-    log.info("batch_submitted", batch_id=str(claim.id), devices=len(intent.rows), create=intent.create)
+    if accepted.not_understood is not None:
+        unread = NotUnderstood(accepted.not_understood)
+        began = claim.lease_until - runtime.settings.lease
+        await note_trouble(runtime, claim.partner_id, claim.connection_id, unread, began=began)
+    devices = len(intent.submission.devices)
+    log.info("batch_submitted", batch_id=str(claim.id), devices=devices, create=intent.create)
 
 
 async def _failed(
@@ -232,13 +257,17 @@ async def _failed(
         submissions=claim.submissions + 1,
     )
     log.info("submission_failed", batch_id=str(claim.id), code=failure.code, said=str(failure.said))
+    refused = failure if isinstance(failure, Refused) else None
+    surprise = refused and tag_answer.read(refused, create=intent.create)
     match failure:
         case OutcomeUnknown():
             await _unknown(runtime, claim, intent, failure)
-        case Refused() if _tag_surprise(failure, intent) and not _is_spent(runtime.settings, claim):
-            await _tag_was_otherwise(runtime, claim, intent, failure)
+        case Refused() if surprise and not _is_spent(runtime.settings, claim):
+            await _tag_was_otherwise(runtime, claim, intent, failure, surprise)
         case NoRelationship() if not (intent.uncertain and _is_spent(runtime.settings, claim)):
             await _unsent(runtime, claim, intent, failure)
+        case Refused() if failure.divisible and len(intent.submission.devices) > SMALLEST_SPLIT:
+            await split_batch(runtime, claim, intent.attempt_id, failure)
         case Refused() if intent.uncertain:
             # What went before may have been processed; only Microsoft's listing can tell.
             await _finish_attempt(runtime, claim, intent, failure)
@@ -250,23 +279,27 @@ async def _failed(
             await _unsent(runtime, claim, intent, failure)
 
 
-def _tag_surprise(failure: Refused, intent: _Intent) -> bool:
-    """Creating what exists (409), or appending to what does not (404): our ledger was behind."""
-    if isinstance(failure, NoRelationship):
-        return False
-    return failure.said.status == (409 if intent.create else 404)
+async def _tag_was_otherwise(
+    runtime: Runtime, claim: Claim, intent: _Intent, failure: Refused, answer: TagAnswer
+) -> None:
+    """Not `known` either way: the next attempt looks for the tag at Microsoft, spelling included. A batch
+    that was to create the tag keeps that role, because it is the one that tries the other way."""
+    if not intent.proves_tag:
+        async with runtime.transaction(claim.partner_id) as tx:
+            await group_tags.set_known(
+                tx.session,
+                claim.partner_id,
+                claim.customer_id,
+                claim.group_tag,
+                known=False,
+                now=runtime.now(),
+            )
+    await _unsent(runtime, claim, intent, TagOtherwise(failure.code, failure.said), outcome=answer.value)
 
 
-async def _tag_was_otherwise(runtime: Runtime, claim: Claim, intent: _Intent, failure: Refused) -> None:
-    async with runtime.transaction(claim.partner_id) as tx:
-        # Not `known` either way: the next attempt looks for the tag at Microsoft, spelling included.
-        await group_tags.set_known(
-            tx.session, claim.partner_id, claim.customer_id, claim.group_tag, known=False, now=runtime.now()
-        )
-    await _unsent(runtime, claim, intent, failure)
-
-
-async def _unsent(runtime: Runtime, claim: Claim, intent: _Intent, failure: UpstreamFailure) -> None:
+async def _unsent(
+    runtime: Runtime, claim: Claim, intent: _Intent, failure: UpstreamFailure, *, outcome: str | None = None
+) -> None:
     """The call certainly had no effect: the batch is as it was before, and is tried again later.
 
     An answer spends its request id; without one (no connection) the same id is used again. Only an
@@ -276,7 +309,12 @@ async def _unsent(runtime: Runtime, claim: Claim, intent: _Intent, failure: Upst
     answered = failure.said.status is not None or not isinstance(failure, NotSent)
     async with runtime.transaction(claim.partner_id) as tx:
         await attempts.finish(
-            tx.session, claim, intent.attempt_id, outcome=failure.code, said=str(failure.said), now=now
+            tx.session,
+            claim,
+            intent.attempt_id,
+            outcome=outcome or failure.code,
+            said=str(failure.said),
+            now=now,
         )
         state = BatchState.UNKNOWN if intent.uncertain else BatchState.QUEUED
         held = await batches.update_claimed(

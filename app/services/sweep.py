@@ -6,7 +6,18 @@ no outcome itself; it only wakes those who do.
 
 from datetime import timedelta
 
-from app.db import batches, connections, events, heartbeats, idempotency, imports, registrations
+from app import metrics
+from app.db import (
+    batches,
+    connections,
+    events,
+    heartbeats,
+    idempotency,
+    imports,
+    registrations,
+    webhook_secrets,
+)
+from app.metrics import LeaseEnd
 from app.queue import WakeKind
 from app.runtime import Runtime
 from app.services import consents
@@ -16,6 +27,8 @@ from app.telemetry import logger
 log = logger("sweep")
 
 HEARTBEAT_KEPT = timedelta(hours=1)
+ENDPOINT_KEPT = timedelta(hours=1)
+"""A deleted endpoint without deliveries: one that was being written when it was deleted still finds it."""
 EVENT_CHUNK = 1000
 """Events that go in one transaction, with a few deliveries and attempts each."""
 EVENT_CHUNKS = 200
@@ -73,6 +86,7 @@ async def end_claims_of_the_dead(runtime: Runtime) -> int:
         if not dead:
             return 0
         ended = await heartbeats.end_claims(tx.session, dead, now, lease_before=heard_until + settings.lease)
+    metrics.leases_ended(LeaseEnd.WORKER_SILENT, len(ended))
     if ended:
         log.warning("claims_of_dead_worker_ended", worker_ids=sorted(set(ended)), claims=len(ended))
     return len(ended)
@@ -94,7 +108,10 @@ async def tidy(runtime: Runtime) -> None:
             tx.session, settled_before=now - timedelta(days=settings.hash_retention_days)
         )
         await heartbeats.purge(tx.session, now, older_than=HEARTBEAT_KEPT)
+        await webhook_secrets.purge(tx.session, now)
     told = await forget_events(runtime)
+    async with runtime.system_transaction() as tx:
+        await events.purge_deleted_endpoints(tx.session, deleted_before=now - ENDPOINT_KEPT)
     if keys or hashes or told:
         log.info("tidied", idempotency_keys=keys, hashes=hashes, events=told)
 

@@ -5,14 +5,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from secrets import token_bytes
 from typing import Any
 from uuid import UUID
 
 import orjson
 from sqlalchemy.exc import DBAPIError
 
-from app.db import events
+from app import metrics
+from app.db import events, webhook_secrets
 from app.db.engine import is_passing, stamp
 from app.db.events import DeliveryClaim, NewEvent
 from app.db.ids import new_row_id
@@ -22,17 +22,18 @@ from app.domain import schedule, signature
 from app.domain.address import UrlRefused
 from app.domain.attempt import Kind, Outcome
 from app.domain.errors import Conflict, FieldError, NotFound, Unprocessable
-from app.domain.event import SUBSCRIBABLE, EventType
+from app.domain.event import EventType, stored_types
 from app.domain.ids import PartnerId
+from app.metrics import LeaseEnd
 from app.queue import WakeKind
 from app.runtime import Runtime, Tx
-from app.secrets import SecretError
+from app.services import endpoint_secrets
+from app.services.endpoint_secrets import lock, no_endpoint
 from app.services.handover import hand_over_patiently
 from app.telemetry import logger, origin
 
 log = logger("webhooks")
 
-SECRET_BYTES = 32
 ENDPOINT_WINDOW = 4
 """Deliveries of one healthy endpoint that are under way at a time, over all workers."""
 DEGRADED_AFTER = 5
@@ -52,10 +53,6 @@ class DeliveryState(StrEnum):
     EXHAUSTED = "exhausted"
 
 
-def _context(partner_id: PartnerId) -> str:
-    return f"webhook_endpoint.secret:{partner_id}"
-
-
 @dataclass(frozen=True, slots=True)
 class NewEndpoint:
     url: str
@@ -72,7 +69,7 @@ async def create_endpoint(
 ) -> tuple[Record, str]:
     """The endpoint and its signing secret, which is shown this once."""
     _check_url(runtime, new.url)
-    secret = signature.new_secret(token_bytes(SECRET_BYTES))
+    secret, sealed = endpoint_secrets.new(runtime, partner_id)
     now, endpoint_id = runtime.now(), new_row_id()
     async with runtime.transaction(partner_id) as tx:
         await events.add_endpoint(
@@ -82,8 +79,8 @@ async def create_endpoint(
                 "id": endpoint_id,
                 "url": new.url,
                 "description": new.description,
-                "event_types": [type.value for type in new.event_types or sorted(SUBSCRIBABLE)],
-                "secret": runtime.secrets.seal(secret, context=_context(partner_id)),
+                "event_types": stored_types(new.event_types),
+                "secret": sealed,
                 "state": EndpointState.ENABLED.value,
                 "created_at": now,
                 "updated_at": now,
@@ -106,10 +103,18 @@ def _check_url(runtime: Runtime, url: str) -> None:
 
 
 async def get_endpoint(runtime: Runtime, partner_id: PartnerId, endpoint_id: UUID) -> Record:
+    record = await find_endpoint(runtime, partner_id, endpoint_id)
+    if record["is_deleted"]:
+        raise no_endpoint(endpoint_id)
+    return record
+
+
+async def find_endpoint(runtime: Runtime, partner_id: PartnerId, endpoint_id: UUID) -> Record:
+    """Also one that has been deleted, for its deliveries."""
     async with runtime.transaction(partner_id) as tx:
         record = await events.get_endpoint(tx.session, partner_id, endpoint_id)
     if record is None:
-        raise NotFound("not_found", f"There is no webhook endpoint {endpoint_id}.")
+        raise no_endpoint(endpoint_id)
     return record
 
 
@@ -127,19 +132,24 @@ async def update_endpoint(
     now = runtime.now()
     if values.get("state") == EndpointState.ENABLED.value:
         values = {**values, "consecutive_failures": 0}
+    if "event_types" in values:
+        values = {**values, "event_types": stored_types(values["event_types"])}
     async with runtime.transaction(partner_id) as tx:
-        values = {**values, "updated_at": now}
-        if not await events.update_endpoint(tx.session, partner_id, endpoint_id, values):
-            raise NotFound("not_found", f"There is no webhook endpoint {endpoint_id}.")
+        await lock(tx, partner_id, endpoint_id)
+        await events.update_endpoint(tx.session, partner_id, endpoint_id, {**values, "updated_at": now})
         if values.get("state") == EndpointState.DISABLED.value:
             await events.exhaust_deliveries(tx.session, partner_id, endpoint_id, now)
     return await get_endpoint(runtime, partner_id, endpoint_id)
 
 
 async def delete_endpoint(runtime: Runtime, partner_id: PartnerId, endpoint_id: UUID) -> None:
+    """Ends what waits for it. Its deliveries stay readable for as long as others do."""
+    now = runtime.now()
     async with runtime.transaction(partner_id) as tx:
-        if not await events.delete_endpoint(tx.session, partner_id, endpoint_id):
-            raise NotFound("not_found", f"There is no webhook endpoint {endpoint_id}.")
+        await lock(tx, partner_id, endpoint_id)
+        await events.delete_endpoint(tx.session, partner_id, endpoint_id, now)
+        await webhook_secrets.forget(tx.session, partner_id, endpoint_id)
+        await events.exhaust_deliveries(tx.session, partner_id, endpoint_id, now)
 
 
 async def send_test(runtime: Runtime, partner_id: PartnerId, endpoint_id: UUID) -> Record:
@@ -170,6 +180,15 @@ async def get_delivery(runtime: Runtime, partner_id: PartnerId, delivery_id: UUI
     return record
 
 
+async def payload_of(runtime: Runtime, partner_id: PartnerId, delivery: Record) -> bytes:
+    """The body that was or will be signed. Raises NotFound when the event has just been forgotten."""
+    async with runtime.transaction(partner_id) as tx:
+        event = await events.get_event(tx.session, partner_id, delivery["event_id"])
+    if event is None:
+        raise NotFound("not_found", f"There is no delivery {delivery['id']}.")
+    return payload(event)
+
+
 async def attempts(runtime: Runtime, partner_id: PartnerId, delivery_id: UUID) -> list[Record]:
     async with runtime.transaction(partner_id) as tx:
         return await events.delivery_attempts(tx.session, partner_id, delivery_id)
@@ -195,6 +214,11 @@ async def redeliver(runtime: Runtime, partner_id: PartnerId, delivery_id: UUID) 
     Raises NotFound, or Conflict while the endpoint is disabled.
     """
     delivery = await get_delivery(runtime, partner_id, delivery_id)
+    endpoint = await find_endpoint(runtime, partner_id, delivery["endpoint_id"])
+    if endpoint["is_deleted"]:
+        raise Conflict(
+            "invalid_state", "The webhook endpoint has been deleted; its deliveries can be read only."
+        )
     async with runtime.transaction(partner_id) as tx:
         await _lock_open_endpoint(tx, partner_id, delivery["endpoint_id"])
         if not await events.redeliver(tx.session, partner_id, delivery_id, runtime.now()):
@@ -204,9 +228,7 @@ async def redeliver(runtime: Runtime, partner_id: PartnerId, delivery_id: UUID) 
 
 
 async def _lock_open_endpoint(tx: Tx, partner_id: PartnerId, endpoint_id: UUID) -> None:
-    endpoint = await events.lock_endpoint(tx.session, partner_id, endpoint_id)
-    if endpoint is None:
-        raise NotFound("not_found", f"There is no webhook endpoint {endpoint_id}.")
+    endpoint = await lock(tx, partner_id, endpoint_id)
     if endpoint["state"] == EndpointState.DISABLED:
         raise Conflict("invalid_state", "The webhook endpoint is disabled; enable it first.")
 
@@ -248,16 +270,17 @@ async def _attempt(runtime: Runtime, claim: DeliveryClaim) -> None:
     async with runtime.transaction(claim.partner_id) as tx:
         event = await events.get_event(tx.session, claim.partner_id, claim.event_id)
         endpoint = await events.get_endpoint(tx.session, claim.partner_id, claim.endpoint_id)
+        others = await webhook_secrets.signing(tx.session, claim.partner_id, claim.endpoint_id, runtime.now())
     if event is None or endpoint is None:
-        return  # deleted meanwhile, and the delivery with it
-    if endpoint["state"] == EndpointState.DISABLED:
-        # Disabled while the event was being written: those that wait end as they would have then.
+        return  # forgotten meanwhile, and the delivery with it
+    if endpoint["state"] == EndpointState.DISABLED or endpoint["is_deleted"]:
+        # Disabled or deleted while the event was being written: those that wait end as they would have then.
         async with runtime.transaction(claim.partner_id) as tx:
             await events.exhaust_deliveries(tx.session, claim.partner_id, claim.endpoint_id, runtime.now())
         return
     started_at = runtime.now()
     try:
-        outcome = await _post(runtime, endpoint, event, started_at)
+        outcome = await _post(runtime, endpoint, others, event, started_at)
     except Exception as error:  # noqa: BLE001 - an attempt like the others, so that the ladder ends it
         log.error("delivery_failed", delivery_id=str(claim.id), **origin(error))
         said = "An error inside Registrar; the operator's log has it under this delivery's id."
@@ -265,17 +288,18 @@ async def _attempt(runtime: Runtime, claim: DeliveryClaim) -> None:
     await _record_attempt(runtime, claim, started_at, outcome)
 
 
-async def _post(runtime: Runtime, endpoint: Record, event: Record, now: datetime) -> Outcome:
-    try:
-        secret = runtime.secrets.open_text(endpoint["secret"], context=_context(endpoint["partner_id"]))
-    except SecretError as error:
-        log.error("webhook_secret_not_opened", endpoint_id=str(endpoint["id"]), reason=str(error))
+async def _post(
+    runtime: Runtime, endpoint: Record, others: Sequence[bytes], event: Record, now: datetime
+) -> Outcome:
+    """`others`: the sealed secrets of before, which still sign."""
+    secrets = endpoint_secrets.opened(runtime, endpoint, others)
+    if not secrets:
         return Outcome(Kind.UNSIGNED, None, None, "", "The endpoint's signing secret does not open.", 0)
     body = payload(event)
     headers = {
         "content-type": "application/json",
         "user-agent": "Registrar-Webhooks/1",
-        **signature.sign([secret], str(event["id"]), now, body),
+        **signature.sign(secrets, str(event["id"]), now, body),
     }
     return await runtime.outbound.post(endpoint["url"], content=body, headers=headers)
 
@@ -337,6 +361,9 @@ async def _record_attempt(
             now=now,
         )
         await _judge_endpoint(tx, claim, endpoint, succeeded=succeeded, gone=gone, now=now)
+        tx.committed.append(lambda: metrics.delivery_attempted(outcome.kind))
+        if not held:
+            tx.committed.append(lambda: metrics.leases_ended(LeaseEnd.CLAIM_LOST))
         if held and due_at is not None:
             tx.wake(WakeKind.DELIVERIES, at=due_at)
     if held and state is DeliveryState.EXHAUSTED:

@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 import yaml
 
-from app.settings import SECRET_SETTINGS, Settings
+from app.cli.operate import GRACE_S
+from app.settings import SECRET_SETTINGS, SHUTDOWN_PAUSE_S, Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCKERFILE = ROOT / "Dockerfile"
@@ -220,12 +221,33 @@ def test_a_worker_has_more_time_to_stop_than_a_step_may_take() -> None:
     assert int(grace.removesuffix("s")) > Settings.model_fields["step_timeout_s"].default
 
 
+def test_an_api_has_more_time_to_stop_than_its_pause_and_its_calls_may_take() -> None:
+    grace = compose()["services"]["api"]["stop_grace_period"]
+    assert int(grace.removesuffix("s")) > SHUTDOWN_PAUSE_S + GRACE_S
+
+
+def test_a_worker_is_asked_for_itself_and_not_for_its_databases() -> None:
+    check = compose()["services"]["worker"]["healthcheck"]
+    assert check["test"] == ["CMD", "registrar", "worker", "--probe"]
+
+
 def test_compose_carries_no_password() -> None:
     text = COMPOSE.read_text() + COMPOSE.with_name("database.sh").read_text()
     given = re.findall(r"PASSWORD: (\S+)", text) + re.findall(r"://\w+:([^\s@]+[^@]*?)@", text)
     given += re.findall(r"\bPASSWORD (?!NULL)(\S+);", text)
     assert len(given) == 3
     assert all(value.startswith(("${DATABASE_PASSWORD:?", ":'password'")) for value in given), given
+
+
+def test_workers_have_a_disk_for_big_files_that_belongs_to_their_user() -> None:
+    spool = compose()["services"]["worker"]["environment"]["REGISTRAR_SPOOL_DIR"]
+    mounts = [volume.split(":")[1] for volume in compose()["services"]["worker"]["volumes"]]
+    assert spool in mounts
+    assert not any(spool.startswith(memory) for memory in compose()["services"]["worker"]["tmpfs"])
+    service = [(word, rest) for stage, word, rest in instructions() if stage == "service"]
+    (user,) = [rest.partition(":")[0] for word, rest in service if word == "USER"]
+    made = [rest for word, rest in service if word == "RUN" and rest.endswith(spool)]
+    assert made == [f"install --directory --owner={user} --group={user} --mode=0700 {spool}"]
 
 
 def test_volumes_and_configurations_that_are_used_are_declared() -> None:

@@ -103,11 +103,15 @@ def test_codes_of_connection_trouble_are_all_explained_to_the_operator() -> None
     trouble = text[text.index("### Connection trouble") : text.index("### `unknown`")]
     named = set(re.findall(r"^\| `(\w+)` \|", trouble, re.MULTILINE))
     of_consent = {"consent_missing", "consent_revoked"}
-    assert named == {
-        entry.code
-        for entry in CATALOGUE.values()
-        if entry.category is Category.CONNECTION and entry.advice is Advice.PERSON
-    } - of_consent
+    assert (
+        named
+        == {
+            entry.code
+            for entry in CATALOGUE.values()
+            if entry.category is Category.CONNECTION and entry.advice is Advice.PERSON
+        }
+        - of_consent
+    )
 
 
 def test_the_guide_for_developers_names_every_event() -> None:

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import ValidationError
 
 from app.services.polling import poll_policy
@@ -190,3 +195,49 @@ def test_every_duration_has_its_unit_in_its_name() -> None:
     }
     assert timed
     assert [name for name in timed if not name.endswith(("_s", "_hours", "_days"))] == []
+
+
+def made_authority(*, ca: bool) -> bytes:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "Contoso CA")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now)
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
+    )
+    return made.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+
+@pytest.mark.parametrize("ca", [True, False], ids=["authority", "a server's own certificate"])
+def test_a_companys_own_authority_is_taken(tmp_path: Path, ca: bool) -> None:
+    file = tmp_path / "ca.pem"
+    file.write_bytes(made_authority(ca=ca))
+    assert Settings(webhook_ca_file=file).webhook_ca_file == file
+    assert Settings.model_validate({"webhook_ca_file": ""}).webhook_ca_file is None
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "cannot be read: No such file or directory"),
+        (b"", "is no PEM file of certificates"),
+        (b"-----BEGIN CERTIFICATE-----\nnonsense\n-----END CERTIFICATE-----\n", "is no PEM file"),
+        (b"\x30\x82\x01", "is no PEM file"),
+    ],
+    ids=["missing", "empty", "damaged", "der"],
+)
+def test_a_file_of_authorities_that_cannot_be_used_is_refused_at_start(
+    tmp_path: Path, content: bytes | None, words: str
+) -> None:
+    file = tmp_path / "ca.pem"
+    if content is not None:
+        file.write_bytes(content)
+    said = refusal(webhook_ca_file=file)
+    assert f"{file} {words}" in said
+    assert "webhook_ca_file" in said

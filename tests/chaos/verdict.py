@@ -217,19 +217,19 @@ def _judge_device(
         verdict.note("lost", f"{where}: failed with {row.error_code}, though nothing is wrong with it")
     elif (row.tenant, row.tag) != (sent.tenant, sent.tag) and row.state != "invalid":
         verdict.note("false", f"{where}: reported for another customer or under another tag")
-    elif row.state not in _truths(sent.fate, ours, batch is not None and batch.uncertain):
+    elif row.state not in _truths(sent.fate, ours):
         seen = "nobody" if held is None else f"{held.tenant} since call {held.call}"
         verdict.note("false", f"{where}: reported as {row.state}, the ledger says: held by {seen}")
 
 
-def _truths(fate: Fate, ours: bool, uncertain: bool) -> frozenset[str]:
+def _truths(fate: Fate, ours: bool) -> frozenset[str]:
     """The states that may be reported."""
     match fate:
         case Fate.FRESH:
             return frozenset({"registered"} if ours else ())
         case Fate.HELD_HERE:
-            # After an upload of unknown effect "held already" is taken for our own work: both are success.
-            return frozenset({"already_registered", "registered"} if uncertain else {"already_registered"})
+            # After an upload of unknown effect too: the listing of its tag does not show it.
+            return frozenset({"already_registered"})
         case Fate.HELD_ELSEWHERE:
             return frozenset({"conflict"})
         case Fate.INVALID:

@@ -571,11 +571,11 @@ async def broken(scene: Scene) -> str:
 
 async def test_credentials_that_are_refused_break_the_connection(scene: Scene) -> None:
     await scene.control(f"partners/{scene.partner['tenant_id']}:revoke")
-    assert await broken(scene) == "credential_refused"
+    assert await broken(scene) == "sign_in_revoked"
     scene.connection.client_secret = "another-secret-entirely"
     assert await broken(scene) == "credential_refused"
     scene.connection.entra_tenant_id = uuid4()
-    assert await broken(scene) == "credential_refused"
+    assert await broken(scene) == "tenant_not_found"
 
 
 @pytest.mark.parametrize("style", ["challenge", "code"])

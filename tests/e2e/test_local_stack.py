@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -133,6 +134,10 @@ def test_the_command_line_speaks_to_the_stack(stack: Stack) -> None:
     assert "Contoso" in str(me)
 
 
+def test_big_files_wait_in_the_data_directory_and_not_in_memory(stack: Stack) -> None:
+    assert stack.environment["REGISTRAR_SPOOL_DIR"] == str(stack.data_dir / "spool")
+
+
 def test_a_second_stack_on_the_same_data_is_refused(stack: Stack) -> None:
     with pytest.raises(StackFailed, match=f"runs already with the data directory .*{os.getpid()}"):
         Stack.start(stack.data_dir, sandbox=True)
@@ -162,9 +167,20 @@ def test_a_person_gets_from_nothing_to_a_registered_device_and_back_to_nothing(
     terminal = Terminal(tmp_path / "data", *arguments)
     terminals.append(terminal)
     said = terminal.wait_until_running()
-    key = re.search(r"API key +(rk_\w+)", said)
+    key = re.search(r"^export REGISTRAR_API_KEY=(rk_\w+)$", said, re.MULTILINE)
     assert key is not None
     assert f"http://127.0.0.1:{port}/docs" in said
+    assert f"\nexport REGISTRAR_API_URL=http://127.0.0.1:{port}\n" in said
+    exports = "\n".join(re.findall(r"^export .*$", said, re.MULTILINE))
+    listed = subprocess.run(
+        ["sh", "-eu", "-c", f'{exports}\n"$0" -m app.cli customers --json', sys.executable],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert json.loads(listed.stdout) == []
     assert max(len(line) for line in said.splitlines() if not line.startswith("CONN")) < 200
 
     lines = said[said.index("API=http") :]
@@ -235,9 +251,11 @@ def test_a_taken_port_is_told_in_words(tmp_path: Path) -> None:
 
 
 def test_wrong_settings_are_told_by_name_and_without_their_value(tmp_path: Path) -> None:
-    said = refused(tmp_path, REGISTRAR_LEASE_S="10", REGISTRAR_SECRET_KEYS="hush")
+    said = refused(tmp_path, REGISTRAR_LEASE_S="10")
     assert "REGISTRAR_LEASE_S" in said
     assert "Traceback" not in said
+    said = refused(tmp_path, REGISTRAR_LEASE="10")
+    assert said.strip() == "REGISTRAR_LEASE: there is no such setting; did you mean REGISTRAR_LEASE_S?"
     assert "hush" not in refused(tmp_path, REGISTRAR_API_PORT="hush", REGISTRAR_SECRET_KEYS="hush")
 
 

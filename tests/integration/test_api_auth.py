@@ -16,7 +16,7 @@ from tests.import_scene import preview, tuple_sheet
 from tests.integration.test_api_bad_input import TUPLE, problem_of
 from tests.world import Partner, World
 
-OPEN = {"/healthz", "/readyz"}
+OPEN = {"/healthz", "/readyz", "/v1/error-codes", "/v1/error-codes/{code}"}
 
 
 def routes() -> Iterator[tuple[str, str]]:

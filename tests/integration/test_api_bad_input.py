@@ -1,6 +1,7 @@
 """Bad input: a clear error that says what to do, nothing stored, and nothing secret repeated."""
 
 import asyncio
+import gzip
 import json
 import logging
 from collections.abc import AsyncIterator, Callable
@@ -11,6 +12,7 @@ import httpx
 import pytest
 
 from app.api import repeated_keys
+from app.db.paging import PageRequest, bind, cut
 from app.domain.catalogue import CATALOGUE
 from app.domain.identity import IdentityKind
 from app.main import build
@@ -35,7 +37,7 @@ def problem_of(response: httpx.Response, status: int, code: str) -> dict[str, An
     assert (found["code"], found["status"]) == (code, status)
     assert (found["title"], found["remedy"]) == (entry.title, entry.remedy)
     assert found["detail"]
-    assert found["type"] == f"/v1/error-codes#{code}"
+    assert found["type"] == f"/v1/error-codes/{code}"
     assert found["correlation_id"] == response.headers["x-correlation-id"]
     for error in found["errors"]:
         assert error["code"]
@@ -96,6 +98,35 @@ async def test_a_byte_order_mark_in_front_of_json_is_passed_over(world: World) -
     order = {"customer_id": str(partner.customer_id), "reference": "BOM", "devices": [TUPLE]}
     response = await send(world, partner, b"\xef\xbb\xbf" + json.dumps(order).encode())
     assert (response.status_code, response.json()["reference"]) == (201, "BOM"), response.text
+
+
+async def test_a_missing_content_type_is_said_in_words(world: World) -> None:
+    partner = await world.partner(consented=False)
+    response = await world.client.post("/v1/orders", headers=partner.headers, content=b"{}")
+    found = problem_of(response, 415, "unsupported_media_type")
+    assert found["detail"] == "Content-Type is missing; send application/json."
+
+
+@pytest.mark.parametrize("coding", ["gzip", "br", "zstd", "deflate", "identity, gzip", "X-GZIP", "rot13"])
+@pytest.mark.parametrize("path", ["/v1/orders", "/v1/webhook-endpoints", "/v1/batches/{id}/portal-result"])
+async def test_a_body_in_a_coding_that_nothing_decodes_is_refused_by_its_name(
+    world: World, path: str, coding: str
+) -> None:
+    partner = await world.partner(consented=False)
+    response = await world.client.post(
+        path.replace("{id}", str(partner.customer_id)),
+        headers={**partner.headers, "Content-Type": "application/json", "Content-Encoding": coding},
+        content=gzip.compress(b"{}"),
+    )
+    found = problem_of(response, 415, "unsupported_media_type")
+    assert repr(coding.casefold().removeprefix("identity, ")) in found["detail"]
+    assert response.headers["accept-encoding"] == "identity"
+
+
+async def test_a_body_whose_coding_is_identity_is_read(world: World) -> None:
+    partner = await world.partner()
+    response = await world.post_order(partner, [TUPLE], headers={"Content-Encoding": "Identity"})
+    assert response.status_code == 201, response.text
 
 
 @pytest.mark.parametrize("kind", ["text/csv", "multipart/form-data; boundary=x", "application/x-json", ""])
@@ -355,6 +386,11 @@ QUERIES = {
     "/v1/orders?page_size=ten": "invalid_parameter",
     "/v1/orders?since=yesterday": "invalid_parameter",
     "/v1/orders?since=2026-01-01T00:00:00": "invalid_parameter",
+    "/v1/orders?since=0.5": "invalid_parameter",
+    "/v1/orders?since=1767225600": "invalid_parameter",
+    "/v1/orders?since=-1": "invalid_parameter",
+    "/v1/registrations?since=1e9": "invalid_parameter",
+    "/v1/orders?since=2026-01-01": "invalid_parameter",
     "/v1/orders?since=0001-01-01T00:00:00%2B14:00": "invalid_parameter",
     "/v1/orders?since=9999-12-31T23:59:59-14:00": "invalid_parameter",
     "/v1/orders?reference=a%00b": "invalid_parameter",
@@ -380,15 +416,13 @@ async def test_a_parameter_that_can_not_be_used_is_named(world: World, path: str
 
 
 @pytest.mark.parametrize(
-    "token",
-    [
-        "dXJuOnV1aWQ6MDE5YjAwMDAtMDAwMC03MDAwLTgwMDAtMDAwMDAwMDAwMDAw",
-        "ezAxOWIwMDAwMDAwMDcwMDA4MDAwMDAwMDAwMDAwMDAwfQ",
-    ],
+    "value",
+    ["urn:uuid:019b0000-0000-7000-8000-000000000000", "{019b0000000070008000000000000000}"],
     ids=["urn:uuid:", "braces"],
 )
-async def test_a_token_that_only_python_takes_for_an_id_is_harmless(world: World, token: str) -> None:
+async def test_a_token_that_only_python_takes_for_an_id_is_harmless(world: World, value: str) -> None:
     partner = await world.partner(consented=False)
+    token = cut([value, value], PageRequest(1, None, bind(str(partner.id), "/v1/orders", [])), str).next_token
     response = await world.client.get(f"/v1/orders?page_token={token}", headers=partner.headers)
     assert (response.status_code, response.json()["items"]) == (200, [])
 
@@ -431,7 +465,7 @@ async def test_a_bad_row_refuses_an_order_that_asks_for_it(world: World, name: s
     bad = make()
 
     response = await world.post_order(
-        partner, [TUPLE, bad], on_invalid="reject_order", headers={"Idempotency-Key": "k"}
+        partner, [TUPLE, bad], on_invalid="reject", headers={"Idempotency-Key": "k"}
     )
 
     found = problem_of(response, 422, "order_rejected")
@@ -495,7 +529,7 @@ async def test_a_product_key_is_repeated_nowhere(
 ) -> None:
     partner = await world.partner(consented=False)
     device = {**TUPLE, "product_key": f" {key} "}
-    ways: list[dict[str, Any]] = [{}, {"on_invalid": "reject_order"}, {"validate_only": True}]
+    ways: list[dict[str, Any]] = [{}, {"on_invalid": "reject"}, {"validate_only": True}]
     with caplog.at_level(logging.DEBUG):
         answers = [await world.post_order(partner, [device, device], **fields) for fields in ways]
         assert [answer.status_code for answer in answers] == [201, 422, 200]
@@ -505,6 +539,69 @@ async def test_a_product_key_is_repeated_nowhere(
     seen += await world.dump() + caplog.text + "".join(capfd.readouterr())
     for part in (key, key[:11], key[-11:]):
         assert part.casefold() not in seen.casefold()
+
+
+@pytest.mark.parametrize("name", ["reference", "purchase_order", "group_tag"])
+async def test_an_order_with_a_product_key_among_its_own_fields_is_refused(
+    world: World, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    partner = await world.partner(consented=False)
+    with caplog.at_level(logging.DEBUG):
+        fields: dict[str, Any] = {name: f"PO {LICENSE_KEY}"}
+        response = await world.post_order(partner, [TUPLE], **fields)
+    found = problem_of(response, 422, "validation_failed")
+    assert [(error["pointer"], error["code"]) for error in found["errors"]] == [
+        (f"/{name}", "value_is_secret")
+    ]
+    await assert_nothing_stored(world)
+    assert LICENSE_KEY not in response.text + caplog.text
+
+
+async def test_a_product_key_as_line_reference_is_left_out(world: World) -> None:
+    partner = await world.partner(consented=False)
+    order = (await world.post_order(partner, [{**TUPLE, "line_ref": LICENSE_KEY}])).json()
+    [row] = await world.rows(partner, order["id"])
+    assert (row["state"], row["line_ref"]) == ("held", None)
+    assert [finding["code"] for finding in row["findings"]] == ["secret_left_out"]
+    assert LICENSE_KEY not in await world.dump() + json.dumps(order)
+
+
+async def test_a_placeholder_is_no_group_tag_of_an_order(world: World) -> None:
+    partner = await world.partner(consented=False)
+    response = await world.post_order(partner, [TUPLE], group_tag="N/A")
+    found = problem_of(response, 422, "validation_failed")
+    assert [(error["pointer"], error["code"]) for error in found["errors"]] == [
+        ("/group_tag", "value_placeholder")
+    ]
+    order = (await world.post_order(partner, [{**TUPLE, "group_tag": "N/A"}])).json()
+    [row] = await world.rows(partner, order["id"])
+    assert row["group_tag"] == order["group_tag"] != "N/A"
+    assert [finding["code"] for finding in row["findings"]] == ["value_placeholder"]
+
+
+async def test_an_order_in_json_is_judged_as_a_file_is(world: World) -> None:
+    partner = await world.partner()
+    order = (
+        await world.post_order(
+            partner,
+            [
+                {**TUPLE, "product_key": "N/A", "hardware_hash": "-"},
+                {**TUPLE, "serial_number": '="SYN2"', "product_key": "NULL"},
+                {**TUPLE, "serial_number": "SYN31, SYN32"},
+                {**TUPLE, "serial_number": "SYN4", "product_key": "00330-80000-00000-AA123"},
+            ],
+        )
+    ).json()
+    await world.work()
+    rows = await world.rows(partner, order["id"])
+    assert [(row["state"], row["identity"], row["serial_number"]) for row in rows] == [
+        ("registered", "tuple", "SYN1"),
+        ("registered", "tuple", "SYN2"),
+        ("invalid", None, "SYN31, SYN32"),
+        ("registered", "tuple", "SYN4"),
+    ]
+    held = await world.devices_at_microsoft(partner.tenant_id)
+    assert sorted(device["serial"] for device in held) == ["SYN1", "SYN2", "SYN4"]
 
 
 async def test_hashes_and_secrets_are_in_no_answer_and_no_readable_column(

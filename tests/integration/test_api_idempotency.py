@@ -169,7 +169,7 @@ async def test_a_refused_request_frees_its_key_for_the_corrected_one(world: Worl
     headers = headers_of(partner, "k-1")
     for wrong in (
         order_body(partner, customer_id=str(uuid4())),
-        order_body(partner, devices=[{}], on_invalid="reject_order"),
+        order_body(partner, devices=[{}], on_invalid="reject"),
         order_body(partner, group_tag="x" * 200),
     ):
         assert (await world.client.post("/v1/orders", headers=headers, content=wrong)).status_code in (

@@ -53,7 +53,8 @@ async def test_a_worker_killed_in_the_middle_of_a_call_loses_and_doubles_nothing
     first, second = await world.calls("append")
     assert first["request_id"] == second["request_id"] == str(batch["request_id"])
     kinds = await world.select(
-        "SELECT outcome FROM batch_attempts WHERE batch_id = :id ORDER BY id", id=batch["id"]
+        "SELECT outcome FROM batch_attempts WHERE batch_id = :id AND kind <> 'look_up' ORDER BY id",
+        id=batch["id"],
     )
     assert [attempt["outcome"] for attempt in kinds] == ["interrupted", "accepted"]
     await _assert_all_registered(world, partner, order_id)
@@ -192,7 +193,8 @@ async def test_a_step_that_is_cut_off_hands_its_batch_over_at_once(
     await world.work()
 
     uploads = [*await world.calls("create"), *await world.calls("append")]
-    assert len({call["request_id"] for call in uploads}) == 1
+    # One id for one call: the append after a create that was cut off is another one.
+    assert len({call["request_id"] for call in uploads}) == len({call["operation"] for call in uploads})
     await _assert_all_registered(world, partner, order_id)
 
 

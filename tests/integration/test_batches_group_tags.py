@@ -209,8 +209,27 @@ async def test_a_tag_that_can_neither_be_created_nor_found_ends_as_a_visible_fai
     rows = await world.rows(partner, order.view.record["id"])
     assert {(row["state"], row["error_code"]) for row in rows} == {("failed", "batch_refused")}
     limit = world.runtime.settings.max_submissions
-    assert len(await _uploads(world, partner.tenant_id)) == limit
+    uploads = await _uploads(world, partner.tenant_id)
+    assert uploads == [("create", 409), ("append", 404), *[("create", 409)] * (limit - 2)]
     await assert_agreement(world, partner, order.view.record["id"])
+
+
+async def test_a_tag_that_exists_and_is_not_listed_is_appended_to(world: World) -> None:
+    partner = await world.partner()
+    await _at_microsoft(world, partner, "Standard")
+    await world.switch(new_batch_listed_after_s=3600)
+    order = await world.order(partner, tuples(2, "ONE"))
+    behind = await world.order(partner, tuples(2, "TWO"))
+
+    await world.work()
+
+    uploads = await _uploads(world, partner.tenant_id)
+    assert uploads == [("create", 202), ("create", 409), ("append", 202), ("append", 202)]
+    ids = [call["request_id"] for call in (await world.calls("create") + await world.calls("append"))]
+    assert len(set(ids)) == 4
+    for made in (order, behind):
+        assert (await world.view(partner, made.view.record["id"])).state is OrderState.COMPLETED
+        await assert_agreement(world, partner, made.view.record["id"])
 
 
 async def test_a_full_call_and_the_rest_of_it_go_to_one_tag(world: World) -> None:

@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
+from app.domain.identity import Device
 from app.domain.order import OrderState
-from app.services import batches
+from app.services import batches, orders
 from app.services.batches import MAX_UNANSWERED
+from simulator.samples import hardware_hash
 from tests.agreement import assert_agreement
 from tests.world import Partner, World, tuples
 
@@ -68,6 +70,42 @@ async def test_an_answer_lost_after_acceptance_registers_every_device_once(
         first, second = await world.calls("append")
         assert first["request_id"] == second["request_id"], "an unanswered call is repeated as it was"
         assert second["replayed"] is dedup
+
+
+async def test_an_append_after_an_unanswered_create_has_a_request_id_of_its_own(world: World) -> None:
+    partner = await world.partner()
+    await world.arm({"operation": "create", "kind": "drop", "phase": "after"})
+    order = await world.order(partner, tuples(3))
+
+    await world.work()
+
+    [create], [append] = await world.calls("create"), await world.calls("append")
+    assert create["request_id"] != append["request_id"]
+    [batch] = await world.batches(order.view.record["id"])
+    written = await world.select(
+        "SELECT kind, request_id FROM batch_attempts WHERE batch_id = :id AND kind <> 'look_up' ORDER BY id",
+        id=batch["id"],
+    )
+    assert [(call["kind"], str(call["request_id"])) for call in written] == [
+        ("create", create["request_id"]),
+        ("append", append["request_id"]),
+    ]
+    await _assert_registered(world, partner, order.view.record["id"], 3)
+
+
+async def test_a_repetition_with_another_body_has_a_request_id_of_its_own(world: World) -> None:
+    partner = await _with_known_tag(world)
+    await world.arm({"operation": "append", "kind": "drop", "phase": "before"})
+    whole = Device(hardware_hash=hardware_hash("SYN00001"))
+    order = await world.order(partner, [whole])
+    await batches.advance_next(world.runtime)
+
+    async with world.another(send_serial_with_hash=False) as other:
+        await other.work()
+
+    first, second = await world.calls("append")
+    assert first["request_id"] != second["request_id"]
+    assert (await world.view(partner, order.view.record["id"])).state is OrderState.COMPLETED
 
 
 @pytest.mark.parametrize("operation", ["create", "append"])
@@ -132,13 +170,161 @@ async def test_failures_behind_an_acceptance_that_names_no_job_are_told_by_a_sec
 
 async def test_a_job_that_microsoft_forgets_is_looked_up_in_the_listing(world: World) -> None:
     partner = await world.partner()
-    await world.arm({"operation": "status", "kind": "status", "status": 404, "body": {"code": 404}})
+    gone = {"operation": "status", "kind": "status", "status": 404, "body": {"code": 404}, "count": None}
+    await world.arm(gone)
+    order = await world.order(partner, tuples(3))
+    started = world.clock.now()
+
+    await world.work()
+
+    assert (world.clock.now() - started).total_seconds() > world.runtime.settings.job_appears_s
+    await _assert_registered(world, partner, order.view.record["id"], 3)
+    assert len(await world.calls("create")) == 1
+
+
+async def test_a_job_that_does_not_show_yet_is_waited_for_and_keeps_its_tracking_id(world: World) -> None:
+    await world.switch(status_missing_s=3600, oem_unknown=["SYN00002"])
+    partner = await world.partner()
+    order = await world.order(partner, tuples(3))
+    for _ in range(12):
+        await batches.advance_next(world.runtime)
+        world.clock.advance(seconds=15)
+    [batch] = await world.batches(order.view.record["id"])
+    assert (batch["state"], batch["tracking_id"] is not None) == ("submitted", True)
+    assert len(await world.calls("status")) >= 5
+
+    await world.switch(status_missing_s=0)
+    await world.work()
+
+    rows = await world.rows(partner, order.view.record["id"])
+    assert [row["error_code"] for row in rows] == [None, "device_not_found", None], "the job has told it"
+    assert not await world.calls("list_devices")
+    assert len(await world.calls("create")) == 1
+    await assert_agreement(world, partner, order.view.record["id"])
+
+
+HELD = {"serial": "SYN00002", "manufacturer": "Contoso", "model": "Contoso Book 14"}
+
+
+async def _hold_before(world: World, partner: Partner) -> None:
+    """The customer has the second device long before, by somebody else's doing."""
+    await world.control("POST", "devices", [{**HELD, "customer": str(partner.tenant_id)}])
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"kind": "drop", "phase": "before"},
+        {"kind": "drop", "phase": "after"},
+        {"kind": "status", "phase": "before", "status": 503},
+        {"kind": "status", "phase": "after", "status": 500},
+        {"kind": "status", "phase": "after", "status": 302},
+    ],
+    ids=_name,
+)
+@pytest.mark.parametrize("operation", ["create", "append"])
+async def test_a_device_that_the_customer_had_before_is_told_so_after_any_uncertain_call(
+    world: World, operation: str, fault: dict[str, Any]
+) -> None:
+    await world.switch(request_id_dedup=False)
+    partner = await _with_known_tag(world) if operation == "append" else await world.partner()
+    await _hold_before(world, partner)
+    await world.arm({"operation": operation, **fault})
     order = await world.order(partner, tuples(3))
 
     await world.work()
 
-    await _assert_registered(world, partner, order.view.record["id"], 3)
-    assert len(await world.calls("create")) == 1
+    rows = await world.rows(partner, order.view.record["id"])
+    assert [row["state"] for row in rows] == ["registered", "already_registered", "registered"]
+    assert rows[1]["error_code"] == "already_registered"
+    assert rows[1]["upstream"]["code"] == "806"
+    assert rows[1]["error_detail"] is None
+    uploads = [*await world.calls("create"), *await world.calls("append")]
+    sent = [call for call in uploads if call["device_count"] != 1]
+    assert len(sent) == 2, "what Microsoft has told is not sent a third time"
+    await assert_agreement(world, partner, order.view.record["id"])
+
+
+@pytest.mark.parametrize("phase", ["before", "after"])
+async def test_a_crash_between_a_call_and_its_record_leaves_it_to_the_listing_whose_work_it_was(
+    world: World, phase: str
+) -> None:
+    await world.switch(request_id_dedup=False)
+    partner = await _with_known_tag(world)
+    await _hold_before(world, partner)
+    await world.arm({"operation": "append", "kind": "hold", "phase": phase})
+    order = await world.order(partner, tuples(3))
+    crashed = asyncio.create_task(batches.advance_next(world.runtime))
+    await world.until_held_open()
+    world.clock.advance(seconds=world.runtime.settings.lease_s + 1)
+
+    async with world.another() as other:
+        await other.work()
+    await world.let_go()
+    await crashed
+
+    rows = await world.rows(partner, order.view.record["id"])
+    assert [row["state"] for row in rows] == ["registered", "already_registered", "registered"]
+    await assert_agreement(world, partner, order.view.record["id"])
+
+
+async def test_whose_work_it_was_is_said_in_words_where_the_listing_is_too_long(world: World) -> None:
+    await world.switch(request_id_dedup=False)
+    partner = await world.partner()
+    await world.order(partner, tuples(150, "OLD"))
+    await world.work()
+    await world.arm({"operation": "append", "kind": "drop", "phase": "after"})
+    order = await world.order(partner, tuples(2))
+
+    async with world.another(lookup_pages=1) as hurried:
+        await hurried.work()
+
+    rows = await world.rows(partner, order.view.record["id"])
+    assert {(row["state"], row["error_code"]) for row in rows} == {
+        ("already_registered", "already_registered")
+    }
+    assert "'Standard' holds more devices than the 100" in rows[0]["error_detail"]
+    assert len(await world.calls("append")) == 2
+    await assert_agreement(world, partner, order.view.record["id"])
+
+
+async def test_whose_work_it_was_is_said_in_words_where_the_listing_is_never_read(world: World) -> None:
+    await world.switch(request_id_dedup=False)
+    partner = await world.partner()
+    await world.arm(
+        {"operation": "create", "kind": "drop", "phase": "after"},
+        {"operation": "list_devices", "kind": "status", "status": 500, "count": None},
+    )
+    order = await world.order(partner, tuples(2))
+    for _ in range(12):
+        if await batches.advance_next(world.runtime) is None:
+            world.clock.advance(minutes=1)
+    await world.select("UPDATE batches SET troubles = :n RETURNING id", n=MAX_UNANSWERED)
+
+    await world.work()
+
+    rows = await world.rows(partner, order.view.record["id"])
+    assert [row["state"] for row in rows] == ["already_registered"] * 2
+    assert "could not be read" in rows[0]["error_detail"]
+
+
+async def test_a_device_that_ended_unknown_and_is_tried_again_by_a_person_is_looked_up(world: World) -> None:
+    partner = await world.partner()
+    await _hold_before(world, partner)
+    await world.arm({"operation": "create", "kind": "never_finish"})
+    await world.arm({"operation": "append", "kind": "never_finish"})
+    order = await world.order(partner, tuples(2))
+    order_id = order.view.record["id"]
+    async with world.another(poll_deadline_s=300) as patient:
+        await patient.work()
+    assert {row["state"] for row in await world.rows(partner, order_id)} == {"unknown"}
+    await world.control("POST", "jobs:finish")
+
+    await orders.retry_failed(world.runtime, partner.id, order_id)
+    await world.work()
+
+    rows = await world.rows(partner, order_id)
+    assert [row["state"] for row in rows] == ["registered", "already_registered"]
 
 
 async def test_a_job_that_never_finishes_is_given_up_at_its_deadline_and_sent_again(world: World) -> None:

@@ -14,6 +14,7 @@ from pydantic import SecretStr
 from sqlalchemy import text
 
 from app.db.engine import open_engine
+from app.domain.catalogue import lookup
 from app.domain.upstream import ConnectionTrouble, Unreachable
 from app.platforms.base import TokenKind
 from app.runtime import Runtime, TokenCache
@@ -123,11 +124,11 @@ async def test_an_expired_secret_an_ended_refresh_token_and_a_wrong_tenant_are_r
 ) -> None:
     expired, ended, elsewhere = [await world.partner() for _ in range(3)]
     await world.arm({"operation": "token", "kind": "entra", "aadsts": 7000222})
-    assert (await check(world, expired))["code"] == "credential_refused"
+    assert (await check(world, expired))["code"] == "client_secret_expired"
 
     await world.control("POST", f"partners/{ended.entra_tenant_id}:revoke")
     found = await check(world, ended)
-    assert (found["code"], "50173" in found["said"]) == ("credential_refused", True)
+    assert (found["code"], "50173" in found["said"]) == ("sign_in_revoked", True)
 
     async with world.runtime.system_transaction() as tx:
         await tx.session.execute(
@@ -135,8 +136,41 @@ async def test_an_expired_secret_an_ended_refresh_token_and_a_wrong_tenant_are_r
             {"tenant": uuid4(), "id": elsewhere.connection_id},
         )
     found = await check(world, elsewhere)
-    assert (found["ok"], found["code"]) == (False, "credential_refused")
+    assert (found["ok"], found["code"]) == (False, "tenant_not_found")
     assert "90002" in found["said"]
+
+
+@pytest.mark.parametrize(
+    ("aadsts", "code"),
+    [
+        (65001, "app_consent_missing"),
+        (53003, "conditional_access_blocked"),
+        (700016, "app_not_found"),
+        (7000222, "client_secret_expired"),
+        (700082, "refresh_token_expired"),
+        (50173, "sign_in_revoked"),
+        (50076, "mfa_required"),
+        (50079, "mfa_required"),
+        (70043, "sign_in_frequency"),
+    ],
+)
+@pytest.mark.parametrize("numbers", ["both", "text"])
+async def test_each_refusal_of_a_token_is_the_trouble_of_the_connection_with_its_own_remedy(
+    world: World, aadsts: int, code: str, numbers: str
+) -> None:
+    partner = await world.partner()
+    world.runtime.token_cache.tokens.clear()
+    refusal = {"operation": "token", "kind": "entra", "aadsts": aadsts, "numbers": numbers}
+    await world.arm({**refusal, "count": None})
+    order = await world.order(partner, tuples(1))
+    await batches.advance_next(world.runtime)
+
+    trouble = (await shown(world, partner))["trouble"]
+    assert trouble["code"] == code
+    assert f"AADSTS{aadsts}" in trouble["said"]
+    assert trouble["remedy"] == lookup(code).remedy
+    [batch] = await world.batches(order.view.record["id"])
+    assert (batch["failure_code"], batch["uncertain"]) == (code, False)
 
 
 @pytest.mark.parametrize("aadsts", [50076, 50079])
@@ -188,7 +222,7 @@ async def test_work_stops_at_a_trouble_and_goes_on_by_itself_when_it_is_mended(w
     order = await world.order(partner, tuples(2))
     for _ in range(4):
         await batches.advance_next(world.runtime)
-    assert (await shown(world, partner))["trouble"]["code"] == "credential_refused"
+    assert (await shown(world, partner))["trouble"]["code"] == "sign_in_revoked"
     refused = len(await world.calls("token"))
     assert await batches.advance_next(world.runtime) is None, "left alone for a while"
     assert len(await world.calls("token")) == refused

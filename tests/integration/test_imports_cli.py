@@ -158,3 +158,16 @@ async def test_a_name_with_control_characters_is_no_obstacle_and_the_format_is_s
     assert result.exit_code == ExitCode.DONE, result.output
     assert "text separated by commas, UTF-8, header in line 1" in result.stdout
     assert "serial number (" in result.stdout
+
+
+async def test_following_ends_with_5_when_the_time_is_up_and_says_what_holds_the_order(
+    world: World, tmp_path: Path
+) -> None:
+    partner = await world.partner()
+    file = tmp_path / "devices.csv"
+    file.write_bytes(tuple_sheet(2))
+    arguments = (str(file), "--customer", str(partner.tenant_id), "--commit", "--watch", "--timeout", "10s")
+    result = await run(world, partner, *arguments)
+    assert result.exit_code == ExitCode.STILL_WAITING, result.output
+    assert "Waiting: No worker is running." in result.output
+    assert "Not over after 10 seconds; the order goes on." in result.output

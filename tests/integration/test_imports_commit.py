@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 from uuid import UUID
 
+import pytest
 from sqlalchemy import text
 
 from app.domain.identity import IdentityKind
@@ -122,10 +123,11 @@ async def test_a_row_for_another_customer_than_the_upload_says_is_not_ordered(wo
     assert problems == {"customer_contradicts": [2], "customer_name_unknown": [3]}
 
 
-async def test_reject_makes_no_order_while_a_row_is_invalid(world: World) -> None:
+@pytest.mark.parametrize("word", ["reject", "reject_order"])
+async def test_reject_makes_no_order_while_a_row_is_invalid(world: World, word: str) -> None:
     partner = await world.partner()
     found = await preview(world, partner, sheet(HEADER, [*tuple_rows(2), ["X", "", ""]]))
-    problem_of(await commit(world, partner, found["id"], on_invalid="reject"), 422, "import_rejected")
+    problem_of(await commit(world, partner, found["id"], on_invalid=word), 422, "import_rejected")
     assert (await look(world, partner, found["id"]))["state"] == "ready_with_errors"
     assert await world.count("orders") == 0
 

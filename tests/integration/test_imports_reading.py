@@ -62,6 +62,29 @@ async def test_a_clean_file_is_ready_and_its_bytes_are_gone(world: World) -> Non
     assert await world.count("import_rows") == 2500
 
 
+async def test_a_stated_encoding_is_used_and_outranks_the_guess(world: World) -> None:
+    partner = await world.partner()
+    data = "Serial Number,Manufacturer,Model,Group Tag\r\nSYN1,HP,X,Gdańsk\r\n".encode("cp1250")
+    guessed = await preview(world, partner, data)
+    assert "encoding_guessed" in [notice["code"] for notice in guessed["dialect"]["notices"]]
+    found = await preview(world, partner, data, encoding="windows-1250")
+    assert found["dialect"]["encoding"] == "cp1250"
+    assert found["dialect"]["notices"] == []
+    assert [tag["group_tag"] for tag in found["preview"]["group_tags"]] == ["Gdańsk"]
+
+
+async def test_two_devices_of_one_line_are_two_rows_with_its_number(world: World) -> None:
+    partner = await world.partner()
+    data = b"Serial,Make,Model,Serial,Make,Model\nSYN1,HP,X,SYN2,Dell Inc.,\nSYN3,HP,X,,,\n"
+    found = await preview(world, partner, data)
+    rows = (await look(world, partner, found["id"], "/rows"))["items"]
+    assert [(row["row"], row["line"], row["verdict"]) for row in rows] == [
+        (1, 2, "valid"),
+        (2, 2, "invalid"),
+        (3, 3, "valid"),
+    ]
+
+
 async def test_a_compressed_file_is_read_like_a_bare_one(world: World) -> None:
     partner = await world.partner()
     found = await preview(world, partner, gzip.compress(tuple_sheet(3)))

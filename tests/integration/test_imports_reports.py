@@ -68,6 +68,30 @@ async def test_a_25_character_product_key_is_neither_kept_nor_given_back(world: 
     assert key.replace("-", "") not in kept
 
 
+async def test_a_secret_in_any_column_is_neither_kept_nor_given_back(world: World) -> None:
+    partner = await world.partner()
+    key = "-".join(["VK7JG", "NPHTM", "C97JM", "9MPGT", "3V66T"])
+    [device] = devices(1, seed=8, kind=IdentityKind.HARDWARE_HASH)
+    piece = str(device.hardware_hash)[40:120]
+    header = (*HEADER, "Customer", "Purchase Order", "Assigned User", "Line", "Sticker")
+    rows = [
+        ["SYN1", "Contoso", "Book", key, f"PO {key}", key, key, f"{key} {piece}"],
+        ["SYN2", "Contoso", "", key, piece, piece, key, f"{key} {piece}"],
+        [piece, "Contoso", "Book", "", "", "", "", ""],
+    ]
+    found = await preview(world, partner, sheet(header, rows))
+    assert (found["counts"]["valid"] + found["counts"]["warning"], found["counts"]["invalid"]) == (1, 2)
+    errors = await download(world, partner, f"/v1/imports/{found['id']}/errors.csv")
+    final = await committed(world, partner, found["id"])
+    await world.work()
+    results = await download(world, partner, f"/v1/orders/{final['orders'][0]['order_id']}/result.csv")
+    seen = errors + results + json.dumps(found) + json.dumps(final) + await world.dump()
+    assert "SYN1" in seen
+    assert "secret_left_out" in seen
+    for part in (key, key[:11], key[-11:], piece):
+        assert part not in seen
+
+
 async def test_mended_errors_can_be_uploaded_again_and_again(world: World) -> None:
     partner = await world.partner()
     [device] = devices(1, seed=8, kind=IdentityKind.HARDWARE_HASH)
@@ -148,7 +172,7 @@ async def test_a_line_without_cells_gets_no_header_and_the_command_line_writes_t
 
     assert errors.read_bytes().decode("utf-8-sig") == theirs
     told = [line.split(",")[0] for line in theirs.splitlines()]
-    assert told == ["row", "row", "1", "2", "3", "row", "4", "5", "6"]
+    assert told == ["line", "line", "1", "2", "3", "line", "4", "5", "6"]
 
 
 async def test_warnings_can_be_had_too(world: World) -> None:
@@ -188,7 +212,7 @@ async def test_no_cell_of_a_report_is_run_by_a_spreadsheet(world: World) -> None
         ],
     )
     of_order = await download(world, partner, f"/v1/orders/{direct.view.record['id']}/result.csv")
-    for text, expected in ((errors, 1), (results, 6), (of_order, 4)):
+    for text, expected in ((errors, 2), (results, 6), (of_order, 4)):
         assert len(list(csv.reader(io.StringIO(text)))) == expected + 1
         # Whatever the spreadsheet takes for its separator.
         cells = [cell.strip('"\t ') for cell in re.split("[,;\t|\r\n]", text)]

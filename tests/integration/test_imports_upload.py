@@ -155,6 +155,8 @@ async def test_what_can_be_refused_beforehand_is_refused_before_the_file_is_take
     problem_of(await send(world, partner, data, customer_id="12"), 422, "validation_failed")
     problem_of(await send(world, partner, data, group_tag="x" * 200), 422, "validation_failed")
     problem_of(await send(world, partner, data, reference="x" * 241), 422, "validation_failed")
+    unknown = problem_of(await send(world, partner, data, encoding="klingon"), 422, "validation_failed")
+    assert "cp1251" in unknown["errors"][0]["detail"]
     problem_of(await send(world, partner, data, refrence="PO"), 422, "invalid_parameter")
     coded = await send(world, partner, data, headers={"Content-Encoding": "br"})
     problem_of(coded, 415, "unsupported_media_type")

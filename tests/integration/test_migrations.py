@@ -22,6 +22,7 @@ from sqlalchemy.pool import NullPool
 from app.db import schema
 from app.db.engine import become_partner, become_system, normalise_url, open_engine
 from app.db.tables import metadata
+from app.domain.event import stored_types
 from app.domain.ids import PartnerId
 from app.runtime import Runtime
 from app.services import health
@@ -113,6 +114,40 @@ async def test_the_schema_can_be_taken_back_to_nothing_and_made_again(empty: str
         )
         assert await schema.migrate(empty) == schema.newest()
         assert await differences(engine) == []
+
+
+async def test_endpoints_that_had_every_type_go_on_hearing_of_every_type(empty: str) -> None:
+    """0006: those with exactly the types of then asked for all; a chosen list stays as it is."""
+    of_then = [type for type in stored_types([]) if not type.startswith(("*", "connection."))]
+    endpoints = {"every": of_then[::-1], "all but one": of_then[1:], "one": ["order.failed"]}
+    async with owner_of(empty) as engine:
+        async with engine.connect() as session:
+            scripts = await session.run_sync(lambda sync: ScriptDirectory.from_config(schema._config(sync)))
+        before = scripts.get_revision("0006").down_revision
+        assert isinstance(before, str)
+        await run(engine, command.upgrade, before)
+        async with engine.begin() as session:
+            await session.execute(
+                text(
+                    "INSERT INTO partners (id, name, role, created_at) "
+                    "VALUES (gen_random_uuid(), 'One', 'direct_bill', now())"
+                )
+            )
+            for url, types in endpoints.items():
+                await session.execute(
+                    text(
+                        "INSERT INTO webhook_endpoints "
+                        "(id, partner_id, url, event_types, secret, state, created_at, updated_at) "
+                        "SELECT gen_random_uuid(), id, :url, :types, 'sealed', 'enabled', now(), now() "
+                        "FROM partners"
+                    ),
+                    {"url": url, "types": types},
+                )
+        statement = "SELECT url, event_types FROM webhook_endpoints"
+        await run(engine, command.upgrade, "0006")
+        assert dict(await select(engine, statement)) == {**endpoints, "every": ["*", *endpoints["every"]]}
+        await run(engine, command.downgrade, before)
+        assert dict(await select(engine, statement)) == endpoints
 
 
 async def test_who_has_forgotten_to_migrate_is_told_so_and_not_to_look_at_the_database(

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from app.domain.order import OrderState
+from app.domain.upstream import NotUnderstood
 from app.services import batches, connections, consents
 from tests.agreement import assert_agreement
 from tests.world import Partner, World, tuples
@@ -132,6 +133,48 @@ async def test_a_finished_job_with_a_word_that_is_not_known_is_looked_up_and_tol
     assert trouble is not None
     assert "'done'" in trouble["said"]
     assert [row["state"] for row in await world.rows(partner, order.view.record["id"])] == ["registered"]
+
+
+async def test_a_page_in_the_place_of_an_acceptance_is_told_and_the_devices_are_sent_again(
+    world: World,
+) -> None:
+    partner = await world.partner()
+    await world.arm({"operation": "create", **PAGE, "count": 1})
+    order = await world.order(partner, tuples(2))
+    await batches.advance_next(world.runtime)
+
+    trouble = await _trouble(world, partner)
+    assert trouble is not None
+    assert trouble["code"] == "upstream_not_understood"
+    await world.work()
+    assert [row["state"] for row in await world.rows(partner, order.view.record["id"])] == ["registered"] * 2
+    await assert_agreement(world, partner, order.view.record["id"])
+
+
+async def test_a_consent_link_that_cannot_be_read_is_trouble(world: World) -> None:
+    partner = await world.partner()
+    await world.arm({"operation": "relationship_request", **PAGE})
+
+    with pytest.raises(NotUnderstood):
+        await consents.request(world.runtime, partner.id, partner.other_customer_id)
+
+    trouble = await _trouble(world, partner)
+    assert trouble is not None
+    assert trouble["code"] == "upstream_not_understood"
+
+
+@pytest.mark.parametrize("marked", ["everywhere", "never"])
+async def test_an_order_goes_through_with_and_without_byte_order_marks(world: World, marked: str) -> None:
+    await world.switch(byte_order_mark=marked, oem_unknown=["SYN00002"])
+    partner = await world.partner()
+    world.runtime.token_cache.tokens.clear()
+    order = await world.order(partner, tuples(2))
+
+    await world.work()
+
+    rows = await world.rows(partner, order.view.record["id"])
+    assert [row["error_code"] for row in rows] == [None, "device_not_found"]
+    assert await _trouble(world, partner) is None
 
 
 @pytest.mark.parametrize("operation", ["token", "openid"])

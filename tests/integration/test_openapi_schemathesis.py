@@ -38,7 +38,11 @@ from tests.world import Partner, World
 EXAMPLES = 6
 """Requests of each kind for each operation; about 30 operations, two kinds, with and without real ids."""
 
-GIVEN = {"url": "https://hooks.example.com/registrar", "platform": "partner_center"}
+GIVEN = {
+    "url": "https://hooks.example.com/registrar",
+    "platform": "partner_center",
+    "code": "not_found",
+}
 """Values that chance does not find, beside the ids."""
 
 REFUSED_HERE = {"POST /v1/orders/{order_id}:cancel", "POST /v1/orders/{order_id}:retry-failed"}

@@ -12,9 +12,12 @@ import httpx
 import pytest
 
 from deploy.stack import free_port
-from tests.worker import PATIENCE, api_process, registrar_process, worker_process
+from tests.worker import api_process, registrar_process, worker_process
 from tests.world import World
 from workers.alive import touch
+
+PATIENCE = 60.0
+"""Seconds a process has to start, to stop or to answer; on an idle machine two are enough."""
 
 
 async def until_ready(url: str, path: str = "/readyz") -> httpx.Response:
@@ -58,6 +61,7 @@ async def test_every_line_of_an_api_process_is_json_like_the_rest(
 ) -> None:
     log, port = tmp_path / "api.log", free_port()
     settings: dict[str, object] = {"log_level": "INFO", "log_format": "json", "api_port": port}
+    settings["shutdown_pause_s"] = 0.1  # its line comes from a signal
     process = (
         api_process(world, log, port, **settings)
         if command == "uvicorn"

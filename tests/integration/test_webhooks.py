@@ -12,10 +12,12 @@ import standardwebhooks
 from pydantic import BaseModel
 from sqlalchemy import text
 
+from app.api.connection_events import ConnectionRecoveredEvent, ConnectionTroubleEvent
 from app.api.import_models import ImportEvent
 from app.api.webhooks import ConsentEvent, EndpointTestEvent, OrderEvent, SettledEvent
-from app.domain.event import SUBSCRIBABLE, EventType
-from app.services import consents
+from app.domain.event import SUBSCRIBABLE, EventType, hears, stored_types
+from app.domain.upstream import ConnectionTrouble, Said
+from app.services import access, consents
 from deploy.synthetic import devices
 from tests.import_scene import committed, preview, tuple_sheet
 from tests.receiver import Message, Receiver, open_receiver, subscribe
@@ -26,6 +28,8 @@ DOCUMENTED: dict[str, type[BaseModel]] = {
     "registration.settled": SettledEvent,
     "consent.granted": ConsentEvent,
     "consent.revoked": ConsentEvent,
+    "connection.trouble": ConnectionTroubleEvent,
+    "connection.recovered": ConnectionRecoveredEvent,
     "endpoint.test": EndpointTestEvent,
     **{type.value: ImportEvent for type in EventType if type.startswith("import.")},
 }
@@ -72,6 +76,10 @@ async def live_through_every_event(world: World, partner: Partner, endpoint_id: 
     )
     assert response.status_code == 201, response.text
     await world.work()
+    trouble = ConnectionTrouble("access_denied", Said(403, "900421", "Agreement not signed"))
+    now = world.clock.now()
+    await access.note_trouble(world.runtime, partner.id, partner.connection_id, trouble, began=now)
+    await read_consents(world, partner)
     await fail(world, "BAD00001")
     await world.order(partner, [*tuples(1, "BAD"), *tuples(1, "GOOD")])
     await world.work()
@@ -152,6 +160,7 @@ async def test_order_events_carry_the_callers_own_numbers_the_state_and_the_coun
         "customer_id": str(partner.customer_id),
         "state": "completed_with_errors",
         "counts": {"failed": 1, "registered": 2},
+        "waiting_for": [],
         "sequence": completed.data["sequence"],
     }
     rows = settled.data["registrations"]
@@ -248,7 +257,51 @@ async def test_an_endpoint_gets_the_events_it_asked_for_and_no_others(
         "order.completed",
     }
     shown = await world.client.get(f"/v1/webhook-endpoints/{everything.id}", headers=partner.headers)
-    assert set(shown.json()["event_types"]) == {type.value for type in SUBSCRIBABLE}
+    assert shown.json()["event_types"] == [], "as it was asked for"
+
+
+async def test_an_endpoint_for_every_type_hears_of_types_that_come_later(
+    world: World, receiver: Receiver
+) -> None:
+    """Endpoints as they were stored when today's newest types did not exist."""
+    partner = await world.partner()
+    everything = await subscribe(world, partner, receiver.url("/all"))
+    chosen = await subscribe(world, partner, receiver.url("/chosen"), ["order.accepted", "order.failed"])
+    async with world.runtime.system_transaction() as tx:
+        await tx.session.execute(
+            text(
+                "UPDATE webhook_endpoints SET event_types = array_remove(event_types, 'order.completed') "
+                "WHERE id = ANY(:ids)"
+            ),
+            {"ids": [everything.id, chosen.id]},
+        )
+    await world.order(partner, tuples(1))
+    await world.work()
+    await world.deliver()
+    assert "order.completed" in {m.type for m in receiver.of_path("/all")}
+    assert {m.type for m in receiver.of_path("/chosen")} == {"order.accepted"}
+
+
+async def test_an_endpoint_is_changed_to_every_type_and_back(world: World, receiver: Receiver) -> None:
+    partner = await world.partner()
+    endpoint = await subscribe(world, partner, receiver.url(), ["order.failed"])
+    for wanted, heard in (([], 3), (["order.completed"], 1)):
+        response = await world.client.patch(
+            f"/v1/webhook-endpoints/{endpoint.id}", headers=partner.headers, json={"event_types": wanted}
+        )
+        assert (response.status_code, response.json()["event_types"]) == (200, wanted)
+        receiver.messages.clear()
+        await world.order(partner, tuples(1, f"N{heard}"))
+        await world.work()
+        await world.deliver()
+        assert len(receiver.messages) == heard
+
+
+def test_what_the_release_before_reads_names_every_type_of_today() -> None:
+    """It knows no mark for all of them."""
+    assert set(stored_types([])) == {"*"} | {type.value for type in SUBSCRIBABLE}
+    assert stored_types([EventType.ORDER_FAILED]) == ["order.failed"]
+    assert not hears(stored_types([]), EventType.ENDPOINT_TEST)
 
 
 async def test_partners_hear_of_their_own_orders_only(world: World, receiver: Receiver) -> None:

@@ -18,9 +18,11 @@ from app.domain.schedule import SPREAD, WEBHOOK_LADDER
 from app.outbound import Outbound
 from app.runtime import Runtime
 from app.secrets import Secrets
-from app.services import handover, webhooks
+from app.services import handover, sweep, webhooks
 from tests.line import line_to_postgres
 from tests.receiver import Answer, Endpoint, Receiver, open_receiver, subscribe, until
+from tests.unit.test_outbound import OK, Authority, receiving
+from tests.unit.test_outbound import authority as authority  # the fixture
 from tests.world import Partner, World, tuples
 
 
@@ -192,6 +194,21 @@ async def test_a_receiver_that_hangs_is_a_timeout_and_is_tried_again(
     assert "did not answer" in found["attempt_log"][0]["excerpt"]
 
 
+async def test_a_companys_own_authority_is_trusted_where_its_file_is_named(
+    world: World, authority: Authority
+) -> None:
+    partner = await world.partner(consented=False)
+    async with receiving(OK, authority.server) as there:
+        endpoint = await subscribe(world, partner, f"https://127.0.0.1:{there.port}/hook")
+        id = await tell(world, partner, endpoint)
+        await world.deliver()
+        assert (await delivery(world, partner, id))["last_kind"] == "tls"
+        world.clock.advance(seconds=10)
+        async with world.another(webhook_ca_file=authority.ca_file) as trusting:
+            assert await trusting.deliver() == 1
+        assert (await delivery(world, partner, id))["state"] == "succeeded"
+
+
 async def test_a_receiver_that_is_not_there_is_unreachable(world: World) -> None:
     partner = await world.partner(consented=False)
     endpoint = await subscribe(world, partner, "http://127.0.0.1:1/hook")
@@ -287,12 +304,14 @@ async def test_an_attempt_that_ends_after_the_endpoint_was_disabled_does_not_ena
     assert await world.deliver() == 0
 
 
-async def test_a_deleted_endpoint_gets_nothing_and_leaves_nothing(world: World, receiver: Receiver) -> None:
+async def test_a_deleted_endpoint_gets_nothing_and_its_deliveries_stay_readable(
+    world: World, receiver: Receiver
+) -> None:
     partner = await world.partner()
     endpoint = await subscribe(world, partner, receiver.url())
     held = asyncio.Event()
     receiver.usual = Answer(hold=held)
-    await tell(world, partner, endpoint)
+    sent = await tell(world, partner, endpoint)
     waiting = await tell(world, partner, endpoint)
     under_way = asyncio.create_task(webhooks.deliver_next(world.runtime))
     await until(lambda: receiver.messages)
@@ -305,11 +324,76 @@ async def test_a_deleted_endpoint_gets_nothing_and_leaves_nothing(world: World, 
     await world.deliver()
 
     assert len(receiver.messages) == 1
-    missing = await world.client.get(f"/v1/webhook-deliveries/{waiting}", headers=partner.headers)
-    assert missing.status_code == 404
+    for id, attempts in ((sent, 1), (waiting, 0)):
+        found = await delivery(world, partner, id)
+        assert (found["state"], len(found["attempt_log"])) == ("exhausted", attempts)
+        again = await world.client.post(f"/v1/webhook-deliveries/{id}:redeliver", headers=partner.headers)
+        assert (again.status_code, again.json()["code"]) == (409, "invalid_state")
+        assert "deleted" in again.json()["detail"]
+    path = f"/v1/webhook-endpoints/{endpoint.id}"
+    listed = await world.client.get(f"{path}/deliveries", headers=partner.headers)
+    assert {item["id"] for item in listed.json()["items"]} == {sent, waiting}
+    for method, verb in (
+        ("GET", ""),
+        ("PATCH", ""),
+        ("DELETE", ""),
+        ("POST", ":test"),
+        ("POST", ":rotate-secret"),
+    ):
+        answer = await world.client.request(
+            method,
+            path + verb,
+            headers=partner.headers,
+            json={"state": "enabled"} if method == "PATCH" else None,
+        )
+        assert answer.status_code == 404, (method, verb)
+    every = await world.client.get("/v1/webhook-endpoints", headers=partner.headers)
+    assert every.json()["items"] == []
+    assert [row["secret"] for row in await world.select("SELECT secret FROM webhook_endpoints")] == [b""]
+
+
+async def test_a_deleted_endpoint_goes_with_the_last_of_its_deliveries(
+    world: World, receiver: Receiver
+) -> None:
+    partner = await world.partner(consented=False)
+    endpoint = await subscribe(world, partner, receiver.url())
+    other = await subscribe(world, partner, receiver.url())
+    await tell(world, partner, endpoint)
+    await world.client.delete(f"/v1/webhook-endpoints/{endpoint.id}", headers=partner.headers)
+    world.clock.advance(hours=2)
+    await sweep.tidy(world.runtime)
+    assert await world.count("webhook_endpoints") == 2
+    world.clock.advance(days=world.runtime.settings.event_retention_days)
+    await sweep.tidy(world.runtime)
+    left = await world.select("SELECT id FROM webhook_endpoints")
+    assert [row["id"] for row in left] == [other.id]
+    assert await world.count("deleted_webhook_endpoints") == 0
+
+
+async def test_what_was_written_while_the_endpoint_was_being_deleted_ends_like_the_rest(
+    world: World, receiver: Receiver
+) -> None:
+    partner = await world.partner(consented=False)
+    endpoint = await subscribe(world, partner, receiver.url())
+    id = await tell(world, partner, endpoint)
+    await world.client.delete(f"/v1/webhook-endpoints/{endpoint.id}", headers=partner.headers)
     async with world.runtime.system_transaction() as tx:
-        for table in ("deliveries", "delivery_attempts", "webhook_endpoints"):
-            assert (await tx.session.execute(text(f"SELECT count(*) FROM {table}"))).scalar() == 0
+        await tx.session.execute(text("UPDATE deliveries SET state = 'pending', settled_at = NULL"))
+    await world.deliver()
+    assert receiver.messages == []
+    assert (await delivery(world, partner, id))["state"] == "exhausted"
+
+
+async def test_a_delivery_shows_the_body_to_the_letter_before_and_after_it_is_sent(
+    world: World, receiver: Receiver
+) -> None:
+    partner = await world.partner(consented=False)
+    endpoint = await subscribe(world, partner, receiver.url())
+    id = await tell(world, partner, endpoint)
+    before = (await delivery(world, partner, id))["payload"]
+    await world.deliver()
+    assert [before.encode()] == [message.body for message in receiver.messages]
+    assert (await delivery(world, partner, id))["payload"] == before
 
 
 async def test_a_changed_url_counts_from_the_next_attempt(world: World, receiver: Receiver) -> None:

@@ -24,6 +24,8 @@ SYN1;Contoso;Book 14;red
 SYN2;Contoso;Book 14;blue
 """
 KEY = "rk_0a1b2c3d_" + "k" * 52
+NO_CONFIGURATION = "/dev/null"
+"""A folder in which there is no file: the profiles of who runs the tests do not count."""
 NOW = "2026-03-01T10:00:00.000Z"
 CUSTOMER: dict[str, Any] = {
     "id": str(UUID(int=1)),
@@ -50,6 +52,34 @@ OTHER: dict[str, Any] = {
     "domain": None,
 }
 
+CONNECTION: dict[str, Any] = {
+    "id": str(UUID(int=9)),
+    "name": "Partner Center",
+    "platform": "partner_center",
+    "portal": False,
+    "entra_tenant_id": str(UUID(int=19)),
+    "client_id": str(UUID(int=29)),
+    "has_refresh_token": True,
+    "refresh_token_at": NOW,
+    "region": None,
+    "default_group_tag": "Standard",
+    "trouble": None,
+    "customers_read_at": NOW,
+    "checked_at": NOW,
+    "created_at": NOW,
+    "updated_at": NOW,
+}
+ENDPOINT: dict[str, Any] = {
+    "id": str(UUID(int=50)),
+    "url": "https://hooks.example/registrar",
+    "description": "order system",
+    "event_types": [],
+    "state": "enabled",
+    "consecutive_failures": 0,
+    "created_at": NOW,
+    "updated_at": NOW,
+}
+
 Reply = Callable[[httpx.Request], httpx.Response]
 
 
@@ -70,11 +100,15 @@ class Wire:
     invalid_rows: Mapping[int, str] = field(default_factory=dict)
     customers: Sequence[Mapping[str, Any]] = (CUSTOMER, OTHER)
     registrations: Sequence[Mapping[str, Any]] = ()
+    batches: Sequence[Mapping[str, Any]] = ()
+    connections: Sequence[Mapping[str, Any]] = (CONNECTION,)
+    endpoints: Sequence[Mapping[str, Any]] = (ENDPOINT,)
     first: dict[tuple[str, str], list[Reply]] = field(default_factory=dict)
     """Answers that come before the usual ones, by method and path."""
     requests: list[httpx.Request] = field(default_factory=list)
     pauses: list[float] = field(default_factory=list)
     executed: list[Sequence[str]] = field(default_factory=list)
+    questions: list[str] = field(default_factory=list)
     orders: dict[str, dict[str, Any]] = field(default_factory=dict)
     looks: int = 0
 
@@ -87,13 +121,34 @@ class Wire:
             case "POST", ["orders"]:
                 return self.take(request)
             case "GET", ["orders"]:
-                wanted = request.url.params.get("reference")
-                return self._page([o for o in self.orders.values() if o["reference"] == wanted])
+                params = request.url.params
+                return self._page(
+                    [
+                        {**order, "counts": order["counts"] or counts()}
+                        for order in reversed(self.orders.values())
+                        if all(
+                            params.get(name) in (None, order[name])
+                            for name in ("reference", "customer_id", "purchase_order", "state")
+                        )
+                    ]
+                )
+            case "GET", ["batches"]:
+                wanted = request.url.params["order_id"]
+                return self._page([batch for batch in self.batches if batch["order_id"] == wanted])
             case "GET", ["orders", id]:
                 return self._order(id)
             case "GET", ["orders", _, "registrations"] | ["registrations"]:
-                state = request.url.params.get("state")
-                return self._page([r for r in self.registrations if state in (None, r["state"])])
+                params = request.url.params
+                return self._page(
+                    [
+                        row
+                        for row in self.registrations
+                        if params.get("state") in (None, row["state"])
+                        and params.get("product_key") in (None, row["product_key"])
+                        and params.get("line_ref") in (None, row["line_ref"])
+                        and params.get("serial_contains", "") in (row["serial_number"] or "")
+                    ]
+                )
             case "GET", ["customers"]:
                 params = request.url.params
                 return self._page(
@@ -104,8 +159,13 @@ class Wire:
                         and params.get("entra_tenant_id") in (None, customer["entra_tenant_id"])
                     ]
                 )
-            case "GET", ["customers", id]:
-                found = [customer for customer in self.customers if customer["id"] == id]
+            case "GET", ["connections"]:
+                return self._page(self.connections)
+            case "GET", ["webhook-endpoints"]:
+                return self._page(self.endpoints)
+            case "GET", ["customers" | "connections" | "webhook-endpoints" as kind, id]:
+                things = {"customers": self.customers, "connections": self.connections}
+                found = [each for each in things.get(kind, self.endpoints) if each["id"] == id]
                 return httpx.Response(200, json=found[0]) if found else problem(404, "not_found", "None.")
             case _:
                 return problem(404, "not_found", f"There is no {path}.")
@@ -164,15 +224,33 @@ class Wire:
         order = {**self.orders[id], **now, "counts": counts(**now["counts"])}
         return httpx.Response(200, json=order, headers={"Retry-After": "3"})
 
-    def run(self, *arguments: str, key: str = KEY, env_columns: str | None = "200", **extra: Any) -> Result:
+    def run(
+        self,
+        *arguments: str,
+        key: str = KEY,
+        env_columns: str | None = "200",
+        answer: bool | None = None,
+        **extra: Any,
+    ) -> Result:
+        """With an answer a person sits at the terminal, who gives it to every question."""
+
+        def ask(question: str) -> bool:
+            self.questions.append(question)
+            return bool(answer)
+
         surroundings = Surroundings(
-            transport=httpx.MockTransport(self), sleep=self.pauses.append, execute=self.executed.append
+            transport=httpx.MockTransport(self),
+            sleep=self.pauses.append,
+            execute=self.executed.append,
+            ask=None if answer is None else ask,
         )
-        environment = {
+        environment: dict[str, str | None] = {
             "REGISTRAR_API_KEY": key,
             "REGISTRAR_API_URL": "http://127.0.0.1:8000",
+            "XDG_CONFIG_HOME": NO_CONFIGURATION,
             "COLUMNS": env_columns,
         }
+        environment |= extra.pop("env", {})
         return CliRunner().invoke(app, list(arguments), obj=surroundings, env=environment, **extra)
 
     def sent(self) -> list[dict[str, Any]]:
@@ -196,5 +274,6 @@ def row_of(state: RegistrationState, **more: Any) -> dict[str, Any]:
         "error_detail": None,
         "remedy": "Ask the previous owner. Then use `:retry-failed`.",
         "upstream": {"code": "808", "name": "ZtdDeviceAssignedToOtherTenant", "device_id": None},
+        "updated_at": NOW,
         **more,
     }

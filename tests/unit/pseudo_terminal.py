@@ -5,11 +5,13 @@ import os
 import pty
 import re
 import struct
+import subprocess
 import sys
 import termios
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from threading import Thread
 from unittest import mock
 
@@ -17,7 +19,7 @@ import httpx
 
 from app.cli import main
 from app.cli.surroundings import Surroundings
-from tests.unit.cli_wire import KEY, Wire
+from tests.unit.cli_wire import KEY, NO_CONFIGURATION, Wire
 
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07]*\x07")
 
@@ -37,9 +39,13 @@ class Shown:
         return set(self.text.split())
 
 
-def at_terminal(wire: Wire, *arguments: str, columns: int, typed: str = "") -> Shown:
-    """`typed` is what the person answers."""
+def at_terminal(wire: Wire, *arguments: str, columns: int, typed: str = "", told: bool = False) -> Shown:
+    """`typed` is what the person answers. `told`: the width is in the environment as well, for help texts:
+    they ask for the size of this process' own terminal.
+    """
     with _terminal(columns) as (terminal, read):
+        if told:
+            os.environ["COLUMNS"] = str(columns)
         os.write(terminal, typed.encode())
         surroundings = Surroundings(
             transport=httpx.MockTransport(wire), sleep=wire.pauses.append, execute=wire.executed.append
@@ -66,6 +72,7 @@ def _terminal(columns: int) -> "Iterator[tuple[int, _Reader]]":
         environment = {
             "REGISTRAR_API_KEY": KEY,
             "REGISTRAR_API_URL": "http://127.0.0.1:8000",
+            "XDG_CONFIG_HOME": NO_CONFIGURATION,
             "TERM": "xterm",
         }
         stack.enter_context(mock.patch.dict(os.environ, environment))
@@ -98,3 +105,29 @@ class _Reader(Thread):
             getattr(sys, name).close()
         self.join()
         return self.taken.decode()
+
+
+def in_a_process(*arguments: str, typed: str, environment: dict[str, str]) -> Shown:
+    """The command as a process whose own terminal it is: the answer is typed when it is asked for."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "app.cli", *arguments],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+        preexec_fn=partial(fcntl.ioctl, theirs, termios.TIOCSCTTY, 0),
+        env={**os.environ, **environment},
+    )
+    os.close(theirs)
+    taken = bytearray()
+    try:
+        while piece := os.read(ours, 65_536):
+            taken += piece
+            if typed and taken.endswith(b": "):
+                os.write(ours, typed.encode())
+                typed = ""
+    except OSError:
+        pass  # the other side is closed
+    os.close(ours)
+    return Shown(_CONTROL.sub("", taken.decode()).replace("\r\n", "\n"), process.wait())

@@ -179,10 +179,11 @@ def test_a_state_the_ledger_contradicts_is_a_false_report(name: str, state: str)
     assert only(judge(with_row(clean(), name, state=state)), "false")
 
 
-def test_held_by_its_customer_may_count_as_registered_after_an_upload_of_unknown_effect() -> None:
-    evidence = with_row(clean(), "ours", state="registered")
-    assert not judge(evidence).good
-    assert judge(replace(evidence, batches=[replace(evidence.batches[0], uncertain=True)])).good
+def test_held_by_its_customer_before_is_not_our_work_after_an_upload_of_unknown_effect() -> None:
+    evidence = clean()
+    doubtful = replace(evidence, batches=[replace(evidence.batches[0], uncertain=True)])
+    assert judge(doubtful).good
+    assert only(judge(with_row(doubtful, "ours", state="registered")), "false")
 
 
 @pytest.mark.parametrize("change", [{"tenant": OTHER}, {"tag": "Kiosk"}])

@@ -133,7 +133,7 @@ def test_reject_invalid_shows_the_refused_lines(wire: Wire, devices: Path) -> No
     wire.first["POST", "/v1/orders"] = [lambda _: refusal]
     result = wire.run("submit", str(devices), "--customer", "contoso", "--reject-invalid")
     assert result.exit_code == ExitCode.REFUSED
-    assert wire.sent()[0]["on_invalid"] == "reject_order"
+    assert wire.sent()[0]["on_invalid"] == "reject"
     assert re.search(r"^ +4 +2 .*Missing: model\.$", result.stderr, re.MULTILINE), result.stderr
 
 
@@ -162,7 +162,7 @@ def test_lines_that_can_not_be_read_stop_everything_or_are_skipped(wire: Wire, t
     refused = wire.run("submit", str(path), "--customer", "contoso")
     assert refused.exit_code == ExitCode.REFUSED
     assert not wire.sent()
-    assert re.search(r"^ +3 +A quotation mark", refused.stdout, re.MULTILINE), refused.stdout
+    assert re.search(r"^ +3 +2 +A quotation mark", refused.stdout, re.MULTILINE), refused.stdout
     assert "1 other device with --skip-unreadable" in refused.stderr
     wire.outcomes = ({"state": "completed", "counts": {"registered": 1}},)
     sent = wire.run("submit", str(path), "--customer", "contoso", "--skip-unreadable")
@@ -178,6 +178,14 @@ def test_a_value_beyond_the_apis_limit_is_one_lines_fault_and_not_the_orders(tmp
     found = open_file(str(path))
     assert [row.line for row in found.unreadable] == [2]
     assert [row.device["line_ref"] for row in found.rows] == ["2"]
+
+
+def test_a_product_key_in_the_customers_column_names_no_customer(tmp_path: Path) -> None:
+    path = tmp_path / "devices.csv"
+    key = "VK7JG-NPHTM-C97JM-9MPGT-3V66T"
+    path.write_text(f"Serial Number,Make,Model,Customer,PO\n1,HP,X,{key},PO {key}\n2,HP,X,Contoso,PO-7\n")
+    found = open_file(str(path))
+    assert (found.customers, found.purchase_orders) == (["Contoso"], ["PO-7"])
 
 
 def test_a_large_file_becomes_several_orders(wire: Wire, tmp_path: Path) -> None:

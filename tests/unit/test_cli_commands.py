@@ -200,7 +200,7 @@ def test_found_devices_are_shown_with_customer_and_order(wire: Wire) -> None:
     wire.registrations = [row_of(RegistrationState.REGISTERED, error_code=None)]
     result = wire.run("find", "SYN")
     assert re.search(r"SYN1 +Contoso Book 14 +Contoso +Desk +registered +", result.stdout)
-    assert wire.requests[0].url.params["serial_prefix"] == "SYN"
+    assert wire.requests[0].url.params["serial_contains"] == "SYN"
 
 
 def test_values_can_not_command_the_terminal(wire: Wire) -> None:

@@ -1,17 +1,23 @@
 """What a person sees at a terminal of 80 and of 60 columns: whole words, whole values, nothing cut."""
 
 import io
+import re
 from collections.abc import Sequence
+from typing import Any
 from uuid import UUID
 
+import httpx
 import pytest
 from rich.cells import cell_len
+from rich.console import Console
+from typer.main import get_command
 
-from app.cli import layout
+from app.cli import app, layout
 from app.cli.screen import Screen
 from app.domain.registration import RegistrationState
-from tests.unit.cli_wire import CUSTOMER, NOW, Wire, row_of
+from tests.unit.cli_wire import CONNECTION, CUSTOMER, ENDPOINT, NOW, Wire, counts, row_of
 from tests.unit.pseudo_terminal import Shown, at_terminal
+from tests.unit.test_cli_status import EARLIER, NEEDY
 
 ORDER = str(UUID(int=100))
 LONG_NAME = "Contoso Distribution and Logistics of the North"
@@ -36,6 +42,49 @@ def full_wire() -> Wire:
         ],
         outcomes=({"state": "completed_with_errors", "counts": {"registered": 1, "failed": 1}},),
     )
+    wire.connections = [
+        CONNECTION,
+        {
+            **CONNECTION,
+            "id": str(UUID(int=10)),
+            "name": "Europe and Middle East",
+            "trouble": {
+                "code": "credential_refused",
+                "said": "AADSTS7000222: The provided client secret keys for the app are expired.",
+                "since": NOW,
+                "remedy": "Give the connection a new client secret or refresh token.",
+            },
+        },
+    ]
+    wire.endpoints = [{**ENDPOINT, "event_types": ["order.completed", "order.completed_with_errors"]}]
+    batch = {
+        "id": str(UUID(int=300)),
+        "order_id": ORDER,
+        "group_tag": "Warehouse-North",
+        "state": "queued",
+        "counts": counts(queued=2),
+        "submissions": 1,
+        "created_at": NOW,
+        "due_at": NOW,
+        "settled_at": None,
+        "waiting_for": [{"code": "x", "title": "Microsoft refuses the connection's credentials"}],
+    }
+    wire.batches = [batch, {**batch, "id": str(UUID(int=301)), "state": "settled", "settled_at": NOW}]
+    file = {
+        "name": "Warehouse-North-delivery-2026-11-28-1.csv",
+        "group_tag": "Warehouse-North",
+        "rows": 2,
+        "state": "queued",
+        "batch_id": str(UUID(int=300)),
+        "steps": ["Open Partner Center, choose the customer, then Devices and Add devices.", "Upload."],
+        "href": None,
+    }
+    wire.first["GET", f"/v1/orders/{ORDER}/portal-files"] = [
+        lambda _: httpx.Response(200, json={"items": [file], "next_page_token": None})
+    ]
+    stuck = {"kind": "batch", "id": str(UUID(int=300)), "name": "Warehouse-North", "state": "submitting"}
+    status = {**NEEDY, "stuck": [{**stuck, "due_at": EARLIER}], "webhooks": []}
+    wire.first["GET", "/v1/status"] = [lambda _: httpx.Response(200, json=status)]
     wire.orders[ORDER] = {
         "id": ORDER,
         "reference": "delivery-2026-11-28-north-warehouse-0a1b2c3d4e",
@@ -53,7 +102,16 @@ def full_wire() -> Wire:
 HINT = {"(--ids", "shows", "the", "ids,", "too.)"}
 
 COMMANDS: Sequence[Sequence[str]] = [
-    ("customers",),
+    ("customer", "list"),
+    ("list",),
+    ("batches", ORDER),
+    ("connection", "list"),
+    ("connection", "show", "Europe and Middle East"),
+    ("webhook", "list"),
+    ("profile", "list"),
+    ("status",),
+    ("portal", "files", ORDER),
+    ("submit", "tests/samples/no-such-folder/no-such-file-with-a-name.csv", "--customer", "Fabrikam"),
     ("consent", "Fabrikam"),
     ("order", ORDER),
     ("watch", ORDER),
@@ -62,12 +120,12 @@ COMMANDS: Sequence[Sequence[str]] = [
 ]
 
 
-def show(arguments: Sequence[str], columns: int) -> Shown:
-    return at_terminal(full_wire(), *arguments, columns=columns)
+def show(arguments: Sequence[str], columns: int, *, told: bool = False) -> Shown:
+    return at_terminal(full_wire(), *arguments, columns=columns, told=told)
 
 
 @pytest.mark.parametrize("columns", [80, 60])
-@pytest.mark.parametrize("arguments", COMMANDS, ids=lambda arguments: arguments[0])
+@pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
 def test_no_line_is_longer_than_the_terminal_and_no_word_is_cut(
     arguments: Sequence[str], columns: int
 ) -> None:
@@ -79,14 +137,40 @@ def test_no_line_is_longer_than_the_terminal_and_no_word_is_cut(
     assert narrow.words - wide.words - HINT == set()
 
 
+def every_command() -> list[tuple[str, ...]]:
+    found: list[tuple[str, ...]] = [()]
+    groups: list[tuple[tuple[str, ...], Any]] = [((), get_command(app))]
+    while groups:
+        names, group = groups.pop()
+        for name, command in group.commands.items():
+            found.append((*names, name))
+            if hasattr(command, "commands"):
+                groups.append(((*names, name), command))
+    return found
+
+
+@pytest.mark.parametrize("columns", [80, 60])
+@pytest.mark.parametrize("arguments", every_command(), ids=" ".join)
+def test_help_cuts_no_word_either(arguments: Sequence[str], columns: int) -> None:
+    help = (*arguments, "--help")
+    narrow, wide = show(help, columns, told=True), show(help, 1000, told=True)
+    assert [line for line in narrow.lines if cell_len(line) > columns] == []
+    assert pieces(narrow) - pieces(wide) - {"Options", "Arguments", "Commands", "default", "h"} == set()
+
+
+def pieces(shown: Shown) -> set[str]:
+    """Words without the punctuation that help texts set around them."""
+    return {piece.rstrip(".:") for piece in re.findall(r"[A-Za-z0-9][A-Za-z0-9_/:.-]*", shown.text)}
+
+
 @pytest.mark.parametrize("columns", [80, 60])
 def test_names_and_domains_stay_whole_and_ids_are_shown_when_asked_for(columns: int) -> None:
-    usual = show(("customers",), columns)
+    usual = show(("customer", "list"), columns)
     assert [line for line in usual.lines if LONG_NAME in line]
     assert [line for line in usual.lines if LONG_DOMAIN in line]
     assert CUSTOMER["id"] not in usual.text
     assert "--ids" in usual.text
-    asked = show(("customers", "--ids"), columns)
+    asked = show(("customer", "list", "--ids"), columns)
     assert [line for line in asked.lines if CUSTOMER["id"] in line]
     assert [line for line in asked.lines if CUSTOMER["entra_tenant_id"] in line]
 
@@ -130,3 +214,38 @@ def test_the_terminals_own_width_counts_and_not_that_of_another_stream(
 )
 def test_lines_end_between_words(text: str, width: int, lines: list[str]) -> None:
     assert layout.wrap(text, width) == lines
+
+
+@pytest.mark.parametrize(
+    ("columns", "lines"),
+    [
+        (None, [f"{'Name':47}  Empty  Id", f"{LONG_NAME}         0123456789"]),
+        (80, [f"{'Name':47}  Empty  Id", f"{LONG_NAME}         0123456789"]),
+        (60, [f"{'Name':47}  Id", f"{LONG_NAME}  0123456789"]),
+        (50, ["Name", LONG_NAME, "(--ids shows the ids, too.)"]),
+    ],
+)
+def test_a_table_gives_up_what_it_can_spare_before_it_is_stacked(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    columns: int | None,
+    lines: list[str],
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    screen = Screen()
+    if columns is not None:
+        screen.console = Console(width=columns, force_terminal=True, color_system=None, highlight=False)
+    screen.table(("Name", "Empty", "Id"), [(LONG_NAME, "", "0123456789")], whole=("Name",), ids=("Id",))
+    assert re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).splitlines() == lines
+
+
+def test_prose_wraps_and_what_is_whole_does_not(capsys: pytest.CaptureFixture[str]) -> None:
+    screen = Screen()
+    screen.console = Console(width=60, color_system=None, highlight=False)
+    screen.table(("Row", "Serial", "Why"), [(1, "SYN-0123456789", DETAIL)], whole=("Serial",))
+    assert capsys.readouterr().out.splitlines() == [
+        "Row  Serial          Why",
+        "  1  SYN-0123456789  Microsoft refused the device because",
+        "                     another organisation has registered it",
+        "                     before.",
+    ]

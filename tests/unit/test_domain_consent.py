@@ -11,6 +11,7 @@ from app.domain.consent import (
     Evidence,
     after_listing,
     after_refusal,
+    after_tenant_change,
     after_time,
     lets_pass,
 )
@@ -59,6 +60,15 @@ def test_a_403_and_time_cast_doubt_on_granted_consent_only_and_stop_no_work(stat
     else:
         assert refused is None
         assert aged is None
+
+
+@pytest.mark.parametrize("state", C)
+def test_another_tenant_has_to_be_agreed_to_anew(state: ConsentState) -> None:
+    change = after_tenant_change(state)
+    assert (change is not None) is lets_pass(state)
+    if change is not None:
+        assert change == Change(C.UNKNOWN, Evidence.TENANT_CHANGED)
+        assert change.state in CONSENT_TRANSITIONS[state]
 
 
 @pytest.mark.parametrize(

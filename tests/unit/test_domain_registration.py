@@ -19,12 +19,13 @@ from app.domain.registration import (
     RegistrationState,
     UpstreamRow,
     interpret,
+    is_with_customer,
     may_move,
     sources_of,
 )
 
 S = RegistrationState
-TERMINAL = {S.INVALID, S.CANCELLED, S.DEREGISTERED}
+TERMINAL = {S.INVALID, S.CANCELLED} | SUCCESS
 
 
 def _reachable(starts: Iterable[RegistrationState]) -> set[RegistrationState]:
@@ -48,7 +49,7 @@ def test_only_what_is_over_for_good_has_no_way_on() -> None:
 
 
 def test_every_open_state_can_come_to_an_end() -> None:
-    ends = TERMINAL | SUCCESS | {S.CONFLICT, S.FAILED}
+    ends = TERMINAL | {S.CONFLICT, S.FAILED}
     for state in OPEN | {S.UNKNOWN}:
         assert _reachable([state]) & ends, state
 
@@ -59,18 +60,13 @@ def test_the_sources_of_a_state_are_its_moves_read_backwards() -> None:
             assert (old in sources_of(new)) is may_move(old, new)
 
 
-def test_what_is_registered_never_becomes_anything_but_deregistered() -> None:
-    for state in SUCCESS:
-        assert TRANSITIONS[state] == {S.DEREGISTERING}
-
-
 def test_what_was_sent_is_not_cancelled() -> None:
     assert sources_of(S.CANCELLED) == {S.HELD, S.QUEUED}
 
 
 def test_only_what_can_be_tried_again_goes_back_to_the_queue_from_an_end() -> None:
     assert sources_of(S.QUEUED) & {S.CONFLICT, S.FAILED, S.UNKNOWN} == RETRYABLE
-    assert not sources_of(S.QUEUED) & (SUCCESS | TERMINAL)
+    assert not sources_of(S.QUEUED) & TERMINAL
 
 
 def test_an_outcome_is_never_written_over_another_one() -> None:
@@ -126,11 +122,29 @@ def test_an_unknown_name_does_not_hide_a_known_number() -> None:
     )
 
 
-def test_had_before_is_our_own_work_after_an_uncertain_attempt_and_a_conflict_stays_one() -> None:
+def test_had_before_is_to_be_looked_up_after_an_uncertain_attempt_and_a_conflict_stays_one() -> None:
     had = UpstreamRow(True, "806", None)
-    assert interpret(had, was_uncertain=True) == Meaning(S.REGISTERED, None)
+    assert interpret(had, was_uncertain=True) == Meaning(S.UNKNOWN, "outcome_unknown")
     elsewhere = UpstreamRow(True, "808", None)
     assert interpret(elsewhere, was_uncertain=True) == interpret(elsewhere, was_uncertain=False)
+
+
+@pytest.mark.parametrize(
+    ("code", "name", "is_there"),
+    [
+        ("806", None, True),
+        (" 806 ", "SomethingNew", True),
+        (None, "ztddevicealreadyassigned", True),
+        ("806", "ZtdDeviceAssignedToOtherTenant", False),
+        ("808", None, False),
+        ("999", None, False),
+        (None, None, False),
+    ],
+)
+def test_which_words_say_that_the_customer_has_the_device(
+    code: str | None, name: str | None, is_there: bool
+) -> None:
+    assert is_with_customer(code, name) is is_there
 
 
 def test_a_passing_trouble_is_a_code_of_the_table() -> None:

@@ -21,8 +21,8 @@ from app.domain.hardware_hash import (
     encode,
     explain,
     findings,
-    is_placeholder,
 )
+from app.domain.placeholders import is_filler_serial
 from deploy.synthetic import WINDOWS_PE, devices, hardware_hash
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
@@ -327,12 +327,12 @@ def test_weaknesses_of_a_capture_are_warnings() -> None:
     ],
 )
 def test_placeholders_of_firmware_are_known(serial: str) -> None:
-    assert is_placeholder(serial)
+    assert is_filler_serial(serial)
 
 
 @pytest.mark.parametrize("serial", ["SYN1", "0001", "F", "FF1", "5CD0000", "NONE1"])
 def test_real_serial_numbers_are_no_placeholders(serial: str) -> None:
-    assert not is_placeholder(serial)
+    assert not is_filler_serial(serial)
 
 
 def test_every_record_is_explained() -> None:

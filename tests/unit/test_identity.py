@@ -212,40 +212,112 @@ def test_a_group_tag_over_the_limit_names_the_limit() -> None:
     assert device.group_tag is None
 
 
+WHOLE_TUPLE = {"serial_number": SERIAL, "manufacturer": MAKER, "model": MODEL}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        LICENSE_KEY,
+        LICENSE_KEY.lower(),
+        LICENSE_KEY.replace("-", ""),
+        LICENSE_KEY.replace("-", " "),
+        LICENSE_KEY.replace("-", "\N{EN DASH}"),
+    ],
+)
+def test_a_product_key_makes_the_row_invalid_even_beside_a_good_hash(value: str) -> None:
+    for other in ({}, {"hardware_hash": TEXT}, WHOLE_TUPLE):
+        device = checked(product_key=value, **other)
+        assert [finding.code for finding in device.findings if finding.is_error] == [
+            "product_key_is_license_key"
+        ]
+        assert not device.is_valid
+
+
 @pytest.mark.parametrize(
     ("value", "code"),
     [
         ("00330-80000-00000-AA206", "product_key_is_product_id"),
         ("00329-00000-0003-AA606", "product_key_is_product_id"),
-        (LICENSE_KEY, "product_key_is_license_key"),
-        (LICENSE_KEY.lower(), "product_key_is_license_key"),
-        (LICENSE_KEY.replace("-", ""), "product_key_is_license_key"),
-        (LICENSE_KEY.replace("-", " "), "product_key_is_license_key"),
-        (LICENSE_KEY.replace("-", "\N{EN DASH}"), "product_key_is_license_key"),
+        ("00330 80000 00000 AA206", "product_key_is_product_id"),
+        ("Product ID: 00330-80000-00000-AAOEM", "product_key_is_product_id"),
+        ("00330-OEM-8992687-00095", "product_key_is_product_id"),
         ("1.2E+12", "product_key_scientific"),
         ("1,2E+12", "product_key_scientific"),
         ("4.89871e12", "product_key_scientific"),
         ("9E+12", "product_key_scientific"),
+        ("ABC", "product_key_impossible"),
+        ("see box", "product_key_impossible"),
+        ("Manufacturer name : HP", "product_key_impossible"),
+        ("COA 00123-456-789-012", "product_key_impossible"),
+        ("٩٩٩٩٠٠٠٠٠٠٠٠١", "product_key_impossible"),
     ],
 )
-def test_what_is_no_pkid_makes_the_row_invalid_even_beside_a_good_hash(value: str, code: str) -> None:
-    for other in (
-        {},
-        {"hardware_hash": TEXT},
-        {"serial_number": SERIAL, "manufacturer": MAKER, "model": MODEL},
-    ):
-        device = checked(product_key=value, **other)
+def test_what_is_no_pkid_is_an_error_on_its_own_and_spoils_no_other_identity(value: str, code: str) -> None:
+    for alone in ({}, {"serial_number": SERIAL}, {"manufacturer": MAKER, "model": MODEL}):
+        device = checked(product_key=value, **alone)
         assert [finding.code for finding in device.findings if finding.is_error] == [code]
         assert not device.is_valid
+    for kind, other in ((HASH, {"hardware_hash": TEXT}), (TUPLE, WHOLE_TUPLE)):
+        device = checked(product_key=value, **other)
+        assert (device.kind, device.product_key) == (kind, None)
+        assert [(f.code, f.field) for f in device.findings] == [("value_not_sent", "product_key")]
+    # Where the platform does not take the other identity, there is nothing but the error.
+    assert code in codes(checked(OEM, product_key=value, hardware_hash=TEXT))
 
 
-@pytest.mark.parametrize(
-    "value", ["999900000001", "9999 000000001", "12345-67890-09876-1", "ABC", "٩٩٩٩٠٠٠٠٠٠٠٠١"]
-)
+@pytest.mark.parametrize("value", ["999900000001", "12345-67890-09876-1", "X21-12345"])
 def test_an_unusual_pkid_is_sent_with_a_warning(value: str) -> None:
     device = checked(product_key=value)
     assert (device.kind, device.product_key) == (PRODUCT_KEY, value)
     assert codes(device) == {"product_key_unusual"}
+
+
+@pytest.mark.parametrize("value", ["999900000001", "X21-12345"])
+def test_an_unusual_pkid_outranks_no_whole_identity(value: str) -> None:
+    for kind, other in ((HASH, {"hardware_hash": TEXT}), (TUPLE, WHOLE_TUPLE)):
+        device = checked(product_key=value, **other)
+        assert (device.kind, device.product_key) == (kind, None)
+        assert codes(device) == {"product_key_unusual", "identity_reduced"}
+    only_keys = Rules(frozenset({PRODUCT_KEY}))
+    assert checked(only_keys, product_key=value, **WHOLE_TUPLE).kind is PRODUCT_KEY
+
+
+def test_an_unusual_pkid_makes_no_duplicates_of_rows_with_other_serial_numbers() -> None:
+    rows = [checked(product_key="X21-12345", serial_number=serial) for serial in ("SYN1", "SYN2", "SYN1")]
+    assert marks(*rows) == [None, None, 1]
+    assert marks(*[checked(product_key=PKID, serial_number=serial) for serial in ("SYN1", "SYN2")]) == [
+        None,
+        1,
+    ]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "9999 0000 00001",
+        "9999-000000001",
+        "PKID: 9999000000001",
+        "Product Key ID 9999000000001",
+        "9999000000001.0",
+        "9999000000001,00",
+        "9999\N{EN DASH}0000\N{EN DASH}00001",
+        "9999\u00a00000\u00a000001",
+        "9999\u202f0000\u202f00001",
+        "99990000\u200b00001",
+    ],
+)
+def test_thirteen_digits_are_the_pkid_whatever_was_put_to_them(value: str) -> None:
+    for other in ({}, WHOLE_TUPLE, {"hardware_hash": TEXT}):
+        device = checked(product_key=value, **other)
+        assert device.product_key == PKID
+        assert device.kind is (HASH if "hardware_hash" in other else PRODUCT_KEY)
+        assert "product_key_cleaned" in codes(device)
+    assert marks(checked(product_key=PKID), checked(product_key=value)) == [None, 1]
+
+
+def test_a_cleaned_pkid_is_compared_with_the_hash() -> None:
+    assert "hash_product_key_mismatch" in codes(checked(product_key="9999 0000 00002", hardware_hash=TEXT))
 
 
 def test_lost_leading_zeros_are_suspected() -> None:
@@ -272,7 +344,7 @@ def test_serial_numbers_with_an_e_are_left_alone(serial: str) -> None:
 
 
 @pytest.mark.parametrize("value", ["#N/A", "#REF!", "#NAME?", "#div/0!", "#NV", "#¡REF!", "########"])
-@pytest.mark.parametrize("name", ["serial_number", "manufacturer", "model", "group_tag"])
+@pytest.mark.parametrize("name", ["serial_number", "manufacturer", "model", "group_tag", "hardware_hash"])
 def test_what_a_failed_formula_leaves_in_a_text_is_no_value(name: str, value: str) -> None:
     """A lookup that found nothing would otherwise name the model, or become a customer's group tag."""
     tuple_ = {"serial_number": "SYN1", "manufacturer": "Contoso", "model": "Book 14"}
@@ -280,7 +352,7 @@ def test_what_a_failed_formula_leaves_in_a_text_is_no_value(name: str, value: st
     assert (device.is_valid, codes(device)) == (False, {"cell_is_error"})
 
 
-@pytest.mark.parametrize("value", ["#1", "#VIP!", "#", "N/A-1", "A#N/A"])
+@pytest.mark.parametrize("value", ["#1", "#VIP!", "#7", "N/A-1", "A#N/A"])
 def test_a_value_with_a_number_sign_is_left_alone(value: str) -> None:
     device = checked(serial_number="SYN1", manufacturer="Contoso", model=value, group_tag=value)
     assert (device.is_valid, codes(device)) == (True, set())
@@ -295,11 +367,143 @@ def test_a_placeholder_serial_number_spoils_a_tuple_only() -> None:
         device = checked(**whole_tuple, **other)
         assert device.is_valid
         assert device.serial_number is None
-        assert codes(device) == {"identity_reduced"}
-        assert "serial_number" in device.findings[0].detail
+        assert codes(device) == {"value_placeholder", "identity_reduced"}
+        assert device.findings[0].field == "serial_number"
     assert codes(checked(Rules(frozenset({TUPLE})), **whole_tuple, hardware_hash=TEXT)) == {
         "serial_placeholder"
     }
+
+
+NOTHING = [
+    *("N/A", "n/a", "N.A.", "-", "--", "—", ".", "?", "NULL", "(null)", "null", "none", "None", "nil", "TBD"),
+    *(
+        "unknown",
+        "Not available",
+        "not applicable",
+        "k.A.",
+        "keine",
+        "ninguno",
+        "unassigned",
+        "nan",
+        "nicht bekannt",
+    ),
+]
+
+
+@pytest.mark.parametrize("value", NOTHING)
+def test_a_placeholder_displaces_no_identity_beside_it(value: str) -> None:
+    device = checked(**WHOLE_TUPLE, product_key=value, hardware_hash=value)
+    assert (device.kind, device.product_key) == (TUPLE, None)
+    assert [(finding.code, finding.field) for finding in device.findings] == [
+        ("value_placeholder", "product_key"),
+        ("value_placeholder", "hardware_hash"),
+    ]
+    device = checked(
+        serial_number=value, manufacturer=value, model=value, product_key=PKID, hardware_hash=value
+    )
+    assert (device.kind, device.serial_number, device.manufacturer, device.model) == (
+        PRODUCT_KEY,
+        None,
+        None,
+        None,
+    )
+    assert codes(device) == {"value_placeholder"}
+    device = checked(
+        serial_number=value, manufacturer=value, model=value, product_key=value, hardware_hash=TEXT
+    )
+    assert (device.kind, codes(device)) == (HASH, {"value_placeholder"})
+    assert marks(
+        *[
+            checked(serial_number=f"SYN{n}", manufacturer=MAKER, model=MODEL, product_key=value)
+            for n in (1, 2)
+        ]
+    ) == [
+        None,
+        None,
+    ]
+
+
+@pytest.mark.parametrize("value", NOTHING)
+def test_a_row_of_placeholders_is_no_device(value: str) -> None:
+    assert codes(checked(product_key=value, hardware_hash=value)) == {"value_placeholder", "missing_identity"}
+    assert not checked(product_key=value).is_valid
+    assert codes(checked(serial_number=value, manufacturer=value, model=value)) == {
+        *("serial_placeholder", "manufacturer_placeholder", "model_placeholder")
+    }
+
+
+@pytest.mark.parametrize("value", [*NOTHING, "Unassigned", "(none)", "not assigned", "0"])
+def test_a_placeholder_is_no_group_tag(value: str) -> None:
+    device = checked(product_key=PKID, group_tag=value)
+    assert (device.is_valid, device.group_tag, codes(device)) == (True, None, {"value_placeholder"})
+
+
+@pytest.mark.parametrize(
+    "tag", ["NA", "ND", "KA", "#", "+", "Unknown devices", "N/A-1", "00", "Kiosk", "S-1", "Blank", "空"]
+)
+def test_what_may_be_a_group_tag_stays_one(tag: str) -> None:
+    device = checked(product_key=PKID, group_tag=tag)
+    assert (device.group_tag, codes(device)) == (tag, set())
+
+
+@pytest.mark.parametrize(
+    "value", ["''", '""', "x", "0", "hash not collected", "see attached file", "pending", "'N/A'"]
+)
+def test_what_is_clearly_no_hash_counts_as_none(value: str) -> None:
+    for kind, other in ((TUPLE, WHOLE_TUPLE), (PRODUCT_KEY, {"product_key": PKID})):
+        device = checked(**other, hardware_hash=value)
+        assert device.kind is kind
+        assert codes(device) <= {"value_placeholder", "value_quoted"}
+
+
+@pytest.mark.parametrize("value", [TEXT[:900], "T0H", "QUJDRA==", "5CD1234XYZ", TEXT[:-500] + "?" * 500])
+def test_a_damaged_hash_beside_a_tuple_stays_an_error(value: str) -> None:
+    device = checked(**WHOLE_TUPLE, hardware_hash=value)
+    assert not device.is_valid
+    assert {finding.field for finding in device.findings if finding.is_error} == {"hardware_hash"}
+
+
+@pytest.mark.parametrize("written", [f"'{TEXT}'", f'"{TEXT}"', f'="{TEXT}"', f"'{TEXT}"])
+def test_quotation_marks_around_a_hash_are_taken_off(written: str) -> None:
+    device = checked(hardware_hash=written)
+    assert (device.kind, codes(device)) == (HASH, {"value_quoted"})
+
+
+@pytest.mark.parametrize(
+    ("maker", "model"),
+    [
+        ("Micro-Star International Co.", " Ltd."),
+        ("Micro-Star International Co.", "Katana GF66"),
+        ("Micro-Star International Co., Ltd.", "Ltd."),
+        ("To be filled by O.E.M.", "-"),
+        ("Micro-Star International Co.– Ltd.", "Katana GF66®"),
+    ],
+)
+def test_a_proved_hash_is_sent_although_maker_or_model_beside_it_are_torn(maker: str, model: str) -> None:
+    text = made(manufacturer="Micro-Star International Co., Ltd.", model="Katana GF66")
+    device = checked(serial_number=SERIAL, manufacturer=maker, model=model, hardware_hash=text)
+    assert (device.kind, device.serial_number) == (HASH, SERIAL)
+    assert codes(device) & {"value_not_sent", "value_placeholder"}
+    # Where the platform takes no hash, the tuple would be sent: then it is an error.
+    assert not checked(
+        OEM, serial_number=SERIAL, manufacturer=maker, model=model, hardware_hash=text
+    ).is_valid
+
+
+def test_the_name_a_device_is_sold_under_does_not_contradict_its_machine_type() -> None:
+    text = made(manufacturer="LENOVO", model="20XW0026US")
+    device = checked(serial_number=SERIAL, manufacturer="LENOVO", model="ThinkPad T14", hardware_hash=text)
+    assert (device.kind, codes(device)) == (HASH, {"value_not_sent", "identity_reduced"})
+    assert "hash_model_mismatch" in codes(checked(model="21G2001VUS", hardware_hash=text))
+
+
+@pytest.mark.parametrize(
+    "serial", [f"S/N: {SERIAL}", f"*{SERIAL}*", f"S{SERIAL}", f"1S20XW0026US{SERIAL[:8]}"]
+)
+def test_a_label_around_the_serial_number_does_not_contradict_a_hash(serial: str) -> None:
+    text = made(SERIAL[:8] if serial.startswith("1S") else SERIAL)
+    device = checked(serial_number=serial, hardware_hash=text)
+    assert (device.kind, codes(device)) == (HASH, {"value_unlikely"})
 
 
 # --- row against hash -------------------------------------------------------------------------
@@ -330,7 +534,7 @@ def test_capitals_and_blanks_of_a_serial_number_do_not_contradict_a_hash() -> No
 
 def test_what_one_side_lacks_contradicts_nothing() -> None:
     assert codes(checked(product_key=PKID, hardware_hash=made(product_key=None))) == set()
-    assert codes(checked(product_key="ABC", hardware_hash=TEXT)) == {"product_key_unusual"}
+    assert codes(checked(product_key="ABC", hardware_hash=TEXT)) == {"value_not_sent"}
     assert codes(checked(serial_number="SYN9", hardware_hash=made(serial="Default string"))) == {
         "serial_placeholder_in_hash"
     }

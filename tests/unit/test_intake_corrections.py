@@ -43,12 +43,19 @@ def values(rows: list[Row]) -> list[tuple[dict[str, str], dict[str, str]]]:
 
 
 def test_every_problem_is_named_in_front_of_the_untouched_row() -> None:
-    data = b"Serial Number;PKID;Colour\n 1 ;4,8E+12;red\n"
+    data = b"Made in May\n\nSerial Number;PKID;Colour\n 1 ;4,8E+12;red\n"
     lines = list(csv.reader(io.StringIO(corrections(data).decode("utf-8-sig"))))
     assert lines[0] == [*ADDED, "Serial Number", "PKID", "Colour"]
-    assert lines[1][:2] == ["1", "product_key_scientific value_trimmed"]
-    assert lines[1][2].startswith("PKID: It is in scientific notation. Serial Number: Blanks")
-    assert lines[1][4:] == [" 1 ", "4,8E+12", "red"]
+    assert lines[0][:2] == ["line", "row"]
+    assert lines[1][:3] == ["4", "1", "product_key_scientific value_trimmed"]
+    assert lines[1][3].startswith("PKID: It is in scientific notation. Serial Number: Blanks")
+    assert lines[1][5:] == [" 1 ", "4,8E+12", "red"]
+
+
+def test_a_file_that_was_written_before_lines_were_in_it_reads_back_too() -> None:
+    data = b"row,code,problem,remedy,Serial Number,Make,Model\n1,x,y,z,'=5CD1,HP,X\n"
+    _, rows = load(data)
+    assert [row.original for row in rows] == [("=5CD1", "HP", "X")]
 
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda path: path.name)
@@ -153,7 +160,7 @@ def test_no_spreadsheet_finds_a_formula_whatever_its_separator(
     out = io.BytesIO()
     writer = Corrections(out.write, [(f"{cell}={cell}", None) for cell in (rows or [["", "-;=1"]])[0]])
     for number, cells in enumerate(rows, start=1):
-        writer.add_cells(number, cells, [])
+        writer.add_cells(number, number, cells, [])
     text = out.getvalue().decode("utf-8-sig")
     found = in_a_spreadsheet(text, separators)
     # One that is set to know no quotation marks at all:

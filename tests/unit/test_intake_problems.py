@@ -3,11 +3,16 @@
 import io
 from datetime import UTC, datetime
 
+import pytest
+
 from app.domain.catalogue import CATALOGUE, Severity
 from app.domain.identity import CheckedDevice, IdentityKind, Rules
+from app.domain.masking import shown
+from app.intake.corrections import Corrections
 from app.intake.devices import check_row, device_of
-from app.intake.problems import Problem, of_notice, problems_of, shown
+from app.intake.problems import Problem, of_notice, problems_of
 from app.intake.rows import Row, read
+from app.intake.secrets import without_secrets
 from deploy.synthetic import devices
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
@@ -94,3 +99,44 @@ def test_a_long_or_invisible_value_is_shown_bounded() -> None:
     assert shown("Surface Laptop " * 9) == ("Surface Laptop " * 9)[:64] + "…"
     assert shown("5CD1") == "5CD1"
     assert shown(None) is None
+
+
+SECRET_COLUMNS = "Serial Number,Make,Model,Customer,Purchase Order,Assigned User,Line,Group Tag,Sticker\n"
+
+
+@pytest.mark.parametrize("column", ["Customer", "Purchase Order", "Assigned User", "Line", "Sticker"])
+def test_a_product_key_in_any_column_is_told_and_not_kept(column: str) -> None:
+    names = SECRET_COLUMNS.strip().split(",")
+    cells = ["SYN1", "HP", "X", *[""] * 6]
+    cells[names.index(column)] = f"key {LICENSE_KEY}"
+    row, checked, problems = judged(SECRET_COLUMNS + ",".join(cells) + "\n")
+    assert checked.is_valid
+    assert checked.line_ref == "1"
+    [problem] = [problem for problem in problems if problem.code == "secret_left_out"]
+    assert (problem.is_error, problem.value) == (False, None)
+    assert column in (problem.column, *problem.detail.split("'"))
+    assert LICENSE_KEY not in repr(problems) + repr(without_secrets(row))
+    written: list[bytes] = []
+    corrections = Corrections(written.append, row.columns)
+    corrections.add(row, problems)
+    assert LICENSE_KEY not in b"".join(written).decode()
+
+
+def test_a_piece_of_a_hash_is_kept_in_the_hashs_own_column_only() -> None:
+    (device,) = devices(1, kind=IdentityKind.HARDWARE_HASH)
+    text = str(device.hardware_hash)
+    row, checked, problems = judged(f"Serial Number,Hash,Note\n{device.serial_number},{text},{text[:100]}\n")
+    assert checked.is_valid
+    assert [problem.code for problem in problems] == ["secret_left_out"]
+    assert without_secrets(row) == [device.serial_number, text, ""]
+
+
+def test_a_secret_in_the_place_of_a_columns_name_is_no_name() -> None:
+    dialect, _ = read(io.BytesIO(f"Serial Number,Make,Model,{LICENSE_KEY}\n1,HP,X,y\n".encode()))
+    assert [name for name, _ in dialect.columns] == ["Serial Number", "Make", "Model", "column 4"]
+    assert LICENSE_KEY not in repr(dialect)
+
+
+def test_a_group_tag_that_is_a_placeholder_gives_way_to_the_default() -> None:
+    [row] = rows("Serial Number,Make,Model,Tag\n5CD2,HP,X,N/A\n")
+    assert check_row(row, RULES, NOW, "Default").group_tag == "Default"

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from app.intake import sheet as sheet_module
+from app.intake import sheets as sheets_module
 from app.intake.profiles import Profile
 from app.intake.rows import Dialect, Row, UnreadableFile, Wanted, read
 from tests.workbooks import Raw, sheet, workbook
@@ -20,7 +21,7 @@ NEVER = re.compile(b"(?!)")
 def load(
     data: bytes, sheet: str | None = None, include_hidden: bool | None = None
 ) -> tuple[Dialect, list[Row]]:
-    dialect, rows = read(io.BytesIO(data), None, Wanted(sheet, include_hidden))
+    dialect, rows = read(io.BytesIO(data), wanted=Wanted(sheet, include_hidden))
     return dialect, list(rows)
 
 
@@ -62,6 +63,7 @@ def hiding(rows: list[Any], *lines: int, how: str = 'hidden="1"', cols: str = ""
         'spans="1:3" hidden="1" x14ac:dyDescent="0.25" xmlns:x14ac="x"',
         'ht="0" customHeight="1"',
         'outlineLevel="1" hidden="1"',
+        'customFormat="false" ht="12.8" hidden="true" customHeight="false" collapsed="false"',
     ],
 )
 def test_hidden_rows_are_counted_and_not_read(
@@ -87,7 +89,25 @@ def test_hidden_rows_are_counted_and_not_read(
     assert not dialect.omits
 
 
-@pytest.mark.parametrize("how", ['hidden="0"', 'hidden="false"', 'ht="15" customHeight="1"', 'collapsed="1"'])
+LIBRE_OFFICE = (
+    'customFormat="false" ht="12.8" hidden="{}" customHeight="false" outlineLevel="0" collapsed="false"'
+)
+NUMBERS = 'ht="20.05" customHeight="1"'
+GOOGLE = 'ht="15.75" customHeight="1" spans="1:3"'
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        'hidden="0"',
+        'hidden="false"',
+        'collapsed="1"',
+        LIBRE_OFFICE.format("false"),
+        NUMBERS,
+        GOOGLE,
+        'ht="0.75" customHeight="1"',
+    ],
+)
 def test_rows_that_are_shown_are_read(how: str) -> None:
     dialect, rows = load(hiding(table("5CD1", "5CD2"), 2, 3, how=how))
     assert serials(rows) == ["5CD1", "5CD2"]
@@ -99,6 +119,17 @@ def test_hidden_rows_that_are_empty_or_above_the_table_are_not_counted() -> None
     dialect, found = load(hiding(rows, 1, 4))
     assert serials(found) == ["5CD1", "5CD2"]
     assert not dialect.omits
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("how", ['hidden="1"', 'ht="0" customHeight="1"'])
+def test_hidden_rows_of_a_sheet_in_utf_16_are_counted(how: str, encoding: str) -> None:
+    text = sheet(table("5CD1", "5CD2")).replace('<row r="3">', f'<row r="3" {how}>')
+    mark = "\ufeff".encode(encoding)
+    part = mark + f'<?xml version="1.0" encoding="utf-16"?>{text}'.encode(encoding)
+    dialect, rows = load(workbook({"A": []}, shared=False, parts={"xl/worksheets/sheet1.xml": part}))
+    assert serials(rows) == ["5CD1"]
+    assert said(dialect, "rows_hidden").startswith("1 row is hidden")
 
 
 def test_a_hidden_header_still_names_the_columns() -> None:
@@ -147,7 +178,7 @@ def test_hidden_columns_are_named_and_not_read(
 def test_hidden_columns_that_nobody_would_read_are_a_note() -> None:
     rows = [(*HEADER, "Price"), ("5CD1", "HP", "X", "7")]
     dialect, _ = load(hiding(rows, cols='<cols><col min="4" max="9" hidden="1"/></cols>'))
-    assert said(dialect, "column_unknown") == "1 column is hidden and not read."
+    assert said(dialect, "columns_hidden_unknown") == "1 column is hidden and not read."
     assert not dialect.omits
     dialect, _ = load(hiding(rows, cols='<cols><col min="6" max="16384" hidden="1"/></cols>'))
     assert "hidden" not in " ".join(notice.words for notice in dialect.notices)
@@ -166,13 +197,13 @@ def test_a_visible_sheet_is_read_before_a_hidden_one(state: str) -> None:
 
 
 def test_a_hidden_sheet_is_read_only_when_no_other_has_devices_and_with_a_warning() -> None:
-    sheets = {"Cover": [("Delivery", "4711")], "Template": [HEADER], "Data": table("5CD1")}
+    sheets: dict[str, Any] = {"Cover": [("Delivery", "4711")], "Template": [HEADER], "Data": table("5CD1")}
     dialect, rows = load(workbook(sheets, states={"Data": "hidden"}))
     assert (dialect.sheet, serials(rows)) == ("Data", ["5CD1"])
     assert said(dialect, "sheet_hidden") == (
         "Sheet 'Data' is hidden; it is read because no visible sheet has devices."
     )
-    visible = {**sheets, "Real": table("5CD2")}
+    visible: dict[str, Any] = {**sheets, "Real": table("5CD2")}
     dialect, rows = load(workbook(visible, states={"Data": "hidden"}))
     assert serials(rows) == ["5CD2"]
 
@@ -245,6 +276,23 @@ def test_rows_of_other_sheets_are_all_counted_the_hidden_ones_too() -> None:
     assert "'Other' (1,000 rows look like devices)" in said(dialect, "sheets_with_devices")
 
 
+def test_counting_ends_somewhere_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sheets_module, "MOST_COUNTED", 5)
+    names = [f"5CD{n}" for n in range(9)]
+    dialect, _ = load(workbook({"Mine": table("5CD1"), "Big": table(*names), "Next": table(*names)}))
+    words = said(dialect, "sheets_with_devices")
+    assert "'Big' (more than 5 rows look like devices), 'Next' (not looked at)" in words
+
+
+def test_a_sheet_beyond_those_that_are_looked_at_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sheets_module, "MAX_SHEETS", 2)
+    data = workbook({"Mine": table("5CD1"), "B": [("x",)], "C": table("5CD2")})
+    dialect, _ = load(data)
+    assert "'C' (not looked at), 'B'." in said(dialect, "sheets_with_devices")
+    dialect, rows = load(data, sheet="C")
+    assert serials(rows) == ["5CD2"]
+
+
 def test_lists_beside_the_devices_are_no_devices() -> None:
     sheets: dict[str, Any] = {
         "Devices": table("5CD1"),
@@ -289,6 +337,25 @@ def test_a_column_of_hashes_or_of_notes_is_not_taken_apart() -> None:
     assert "cells_split" not in [notice.code for notice in dialect.notices]
     with pytest.raises(UnreadableFile):
         load(workbook({"A": [("Delivery note, May",), ("4711, 4712",)]}))
+
+
+def test_a_header_that_is_taken_apart_already_names_the_columns() -> None:
+    dialect, rows = load(workbook({"A": [HEADER, ("5CD1;HP;X",), ("5CD2;HP;Y",)]}))
+    assert [row.fields for row in rows] == [
+        {"serial_number": "5CD1", "manufacturer": "HP", "model": "X"},
+        {"serial_number": "5CD2", "manufacturer": "HP", "model": "Y"},
+    ]
+    assert "stand in one cell" in said(dialect, "cells_split")
+
+
+def test_several_serial_numbers_in_one_cell_are_no_row() -> None:
+    _, rows = load(workbook({"A": [("Serial Number",), ("5CD1, 5CD2",)]}))
+    assert rows[0].fields == {"serial_number": "5CD1, 5CD2"}
+
+
+def test_the_separator_that_excel_names_is_passed_over() -> None:
+    rows = [("sep=;",), ("Serial Number;Make;Model",), ("5CD1;HP;X",)]
+    assert serials(load(workbook({"A": rows}))[1]) == ["5CD1"]
 
 
 def test_a_profile_is_heeded_in_such_a_column() -> None:

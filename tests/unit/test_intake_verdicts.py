@@ -75,9 +75,11 @@ DEVICES = [
     )
     for device in devices(6, seed=9)
 ]
-TABLE = [HEADER, *DEVICES, ("Müller-1", "", "", "Contoso", "Straße 14")]
+TABLE = [HEADER, *DEVICES, ("SYN-7", "", "", "Contoso", "Straße 14")]
 CODES: list[str] = []
-GOOD: list[Verdict] = [(kind, CODES) for kind in (TUPLE, KEY, HASH, TUPLE, KEY, HASH, TUPLE)]
+GOOD: list[Verdict] = [(kind, CODES) for kind in (TUPLE, KEY, HASH, TUPLE, KEY, HASH)]
+GOOD.append((TUPLE, ["value_unlikely"]))
+"""Of the last one: no firmware's model has an ß."""
 
 
 def delimited(codec: str, delimiter: str = ",") -> Callable[[], bytes]:
@@ -109,7 +111,9 @@ def test_the_same_devices_have_the_same_verdicts_in_every_format(
     data = make()
     dialect, found = verdicts(data)
     assert (dialect.format, dialect.encoding) == (format, encoding)
-    assert found == GOOD
+    # Letters of a file that does not tell its encoding are a guess.
+    letters = ["letters_guessed"] if encoding == "cp1252" else []
+    assert found == [*GOOD[:-1], (TUPLE, letters)]
     rows = list(read(io.BytesIO(data))[1])
     assert rows[-1].fields["model"] == "Straße 14"
 

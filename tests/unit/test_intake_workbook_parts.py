@@ -1,6 +1,7 @@
 """A workbook's parts are found by what leads to them, whatever a program calls them."""
 
 import io
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +149,34 @@ def test_dates_since_1904_are_shown_as_they_were_entered() -> None:
     _, (row,) = load(archive(written))
     assert row.fields["serial_number"] == "1937-10-19"
     assert [notice.code for notice in row.notices] == ["cell_is_date"]
+
+
+def long_form(data: bytes, **wrong: int) -> bytes:
+    """With the end of an archive that may have 4 GB, as streaming writers of Java always write it."""
+    at = data.rfind(b"PK\x05\x06")
+    count, size, start = struct.unpack_from("<HLL", data, at + 10)
+    size = wrong.get("size", size)
+    record = struct.pack("<4sQHHLLQQQQ", b"PK\x06\x06", 44, 45, 45, 0, 0, count, count, size, start)
+    locator = struct.pack("<4sLQL", b"PK\x06\x07", 0, at, 1)
+    return data[:at] + record + locator + data[at:]
+
+
+def test_an_archive_in_the_long_form_is_read() -> None:
+    assert is_well_read(long_form(archive(parts())))
+
+
+def test_a_directory_in_the_long_form_is_bounded_too() -> None:
+    assert refused(long_form(archive(parts()), size=2**30)).code == "workbook_damaged"
+    whole = long_form(archive(parts()))
+    assert refused(whole.replace(b"PK\x06\x06", b"PK\x06\x08")).code == "workbook_damaged"
+
+
+def test_a_part_that_is_listed_twice_is_one_sheet() -> None:
+    written = parts()
+    again = '<sheet name="Again" sheetId="2" r:id="rId7"/></sheets>'
+    written["xl/workbook.xml"] = str(written["xl/workbook.xml"]).replace("</sheets>", again)
+    dialect, rows = load(archive(written))
+    assert (dialect.sheet, len(rows), dialect.notices) == ("Devices", 1, ())
 
 
 def test_sheets_of_charts_and_external_parts_are_no_sheets() -> None:

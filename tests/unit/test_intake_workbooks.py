@@ -72,7 +72,7 @@ def test_the_first_sheet_with_a_header_is_read_and_the_others_are_named() -> Non
     assert [row.fields["serial_number"] for row in rows] == ["1"]
     (notice,) = [notice for notice in dialect.notices if notice.code == "sheets_with_devices"]
     assert notice.words == (
-        "Sheet 'Devices' is read. Not read: 'Read me', 'Prices' (1 row looks like a device). "
+        "Sheet 'Devices' is read. Not read: 'Prices' (1 row looks like a device), 'Read me'. "
         "Read another one with --sheet or sheet=."
     )
 

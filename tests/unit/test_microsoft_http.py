@@ -257,6 +257,42 @@ def test_a_success_that_is_not_json_is_an_unknown_outcome(body: bytes) -> None:
     assert "text/html" in str(raised.value.said)
 
 
+@pytest.mark.parametrize(
+    "status, body, divisible",
+    [
+        (400, b"", True),
+        (400, error("800002", "The request is invalid."), True),
+        (400, error("3000", "Invalid property: SerialNumber."), True),
+        (413, b"<html>", True),
+        (400, error("3000", "Invalid property: BatchId."), False),
+        (400, error("900118"), False),
+        (400, error("900127"), False),
+        (404, b"", False),
+        (409, b"", False),
+        (405, b"", False),
+    ],
+)
+def test_which_refusals_may_be_for_the_size_of_the_call(status: int, body: bytes, divisible: bool) -> None:
+    wrong = failure(Reply(status, body, {}), of_customer=True, delegated=True, now=NOW)
+    assert isinstance(wrong, Refused)
+    assert wrong.divisible is divisible
+
+
+@pytest.mark.parametrize(
+    "body, kind",
+    [
+        (error("20002"), NoRelationship),
+        (error("1", "No commerce relationship with the customer."), NoRelationship),
+        (error("60003"), NoRelationship),
+        (error("900329"), ConnectionTrouble),
+    ],
+)
+def test_a_400_with_a_code_or_words_that_are_known_means_what_they_mean(
+    body: bytes, kind: type[UpstreamFailure]
+) -> None:
+    assert type(failure(Reply(400, body, {}), of_customer=True, delegated=True, now=NOW)) is kind
+
+
 # --- making the call ------------------------------------------------------------------------------
 
 

@@ -184,6 +184,109 @@ async def test_connections_are_used_again() -> None:
         assert (receiver.connections, len(receiver.requests)) == (1, 3)
 
 
+def one_answer(after: bytes, *, connections: int = 1) -> Answer:
+    """So many connections answer once and end at the next request, after these bytes; later ones answer."""
+    seen: dict[asyncio.StreamWriter, int] = {}
+
+    async def reply(writer: asyncio.StreamWriter) -> None:
+        seen[writer] = seen.get(writer, 0) + 1
+        if seen[writer] == 2 and list(seen).index(writer) < connections:
+            writer.write(after)
+            await writer.drain()
+            writer.close()
+            return
+        writer.write(OK)
+        await writer.drain()
+
+    return reply
+
+
+async def twice(sender: Outbound, url: str) -> Outcome:
+    """The second of two posts, one after the other."""
+    first = await sender.post(url, content=b"{}", headers={})
+    assert first.kind is Kind.SUCCEEDED
+    return await sender.post(url, content=b'{"n":2}', headers={"webhook-id": "same"})
+
+
+async def test_a_kept_connection_that_ends_without_a_byte_is_tried_again_on_a_fresh_one() -> None:
+    async with receiving(one_answer(b"")) as receiver, client() as sender:
+        outcome = await twice(sender, f"http://127.0.0.1:{receiver.port}/")
+        assert (outcome.kind, outcome.status) == (Kind.SUCCEEDED, 200)
+        assert receiver.connections == 2
+        assert receiver.requests[1] == receiver.requests[2], "the same to the byte"
+
+
+async def test_a_kept_tls_connection_that_ends_without_a_byte_is_tried_again(authority: Authority) -> None:
+    resolve, asked = naming(["127.0.0.1"])
+    async with (
+        receiving(one_answer(b""), authority.server) as receiver,
+        client(resolve=resolve, ca_file=authority.ca_file) as sender,
+    ):
+        outcome = await twice(sender, f"https://{NAME}:{receiver.port}/")
+        assert (outcome.kind, receiver.connections, len(asked)) == (Kind.SUCCEEDED, 2, 2)
+
+
+async def test_the_second_try_takes_no_kept_connection_although_there_are_several() -> None:
+    async with receiving(one_answer(b"", connections=3)) as receiver, client() as sender:
+        url = f"http://127.0.0.1:{receiver.port}/"
+        await asyncio.gather(*(sender.post(url, content=b"{}", headers={}) for _ in range(3)))
+        assert receiver.connections == 3
+        outcome = await sender.post(url, content=b"{}", headers={})
+        assert (outcome.kind, receiver.connections) == (Kind.SUCCEEDED, 4)
+
+
+@pytest.mark.parametrize("some", [b"H", b"HTTP/1.1 200", b"HTTP/1.1 200 OK\r\nContent-"])
+async def test_a_kept_connection_that_ends_after_a_byte_is_not_tried_again(some: bytes) -> None:
+    async with receiving(one_answer(some)) as receiver, client() as sender:
+        outcome = await twice(sender, f"http://127.0.0.1:{receiver.port}/")
+        assert (outcome.kind, receiver.connections, len(receiver.requests)) == (Kind.PROTOCOL, 1, 2)
+
+
+async def test_a_fresh_connection_that_ends_without_a_byte_is_not_tried_again() -> None:
+    async def drop(writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    async with receiving(drop) as receiver:
+        outcome = await post(f"http://127.0.0.1:{receiver.port}/")
+        assert (outcome.kind, receiver.connections) == (Kind.PROTOCOL, 1)
+
+
+async def test_a_receiver_that_drops_the_second_try_too_is_left_for_the_next_attempt() -> None:
+    answered: list[int] = []
+
+    async def reply(writer: asyncio.StreamWriter) -> None:
+        answered.append(1)
+        if len(answered) > 1:
+            writer.close()
+            return
+        writer.write(OK)
+        await writer.drain()
+
+    async with receiving(reply) as receiver, client() as sender:
+        outcome = await twice(sender, f"http://127.0.0.1:{receiver.port}/")
+        assert (outcome.kind, len(answered), receiver.connections) == (Kind.PROTOCOL, 3, 2)
+
+
+async def test_both_tries_have_one_deadline() -> None:
+    answered: list[int] = []
+
+    async def reply(writer: asyncio.StreamWriter) -> None:
+        answered.append(1)
+        match len(answered):
+            case 1:
+                writer.write(OK)
+                await writer.drain()
+            case 2:
+                writer.close()
+            case _:
+                await silence(writer)
+
+    async with receiving(reply) as receiver, client(timeout=0.4) as sender:
+        outcome = await twice(sender, f"http://127.0.0.1:{receiver.port}/")
+        assert (outcome.kind, len(answered)) == (Kind.TIMEOUT, 3)
+        assert outcome.duration_ms < 2_000
+
+
 @pytest.mark.parametrize("location", ["http://127.0.0.1:{port}/inside", "http://169.254.169.254/", "/other"])
 async def test_a_redirect_is_a_failure_and_not_followed(location: str) -> None:
     resolve, _ = naming(["127.0.0.1"])

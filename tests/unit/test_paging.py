@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.db.paging import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, InvalidPageToken, Page, PageRequest, cut, request
+from app.db.paging import (
+    DEFAULT_PAGE_SIZE,
+    MAX_PAGE_SIZE,
+    InvalidPageToken,
+    Page,
+    PageRequest,
+    bind,
+    cut,
+    request,
+)
 
 
 def read_all(values: list[int], size: int) -> list[list[int]]:
@@ -99,3 +108,26 @@ def test_whatever_comes_as_a_token_is_a_page_or_a_refusal(token: str) -> None:
     except InvalidPageToken:
         return
     assert asked.after is None or asked.after
+
+
+ORDERS = ("partner", "/v1/orders", [("state", "held"), ("reference", "x")])
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        ("another partner", "/v1/orders", [("state", "held"), ("reference", "x")]),
+        ("partner", "/v1/batches", [("state", "held"), ("reference", "x")]),
+        ("partner", "/v1/orders", [("state", "held")]),
+        ("partner", "/v1/orders", [("state", "held"), ("reference", "y")]),
+        ("partner", "/v1/orders", [("state", "heldreference"), ("", "x")]),
+        ("partner", "/v1/orders", []),
+    ],
+)
+def test_a_token_of_another_list_is_refused(other: tuple[str, str, list[tuple[str, str]]]) -> None:
+    token = cut([1, 2], PageRequest(1, None, bind(*ORDERS)), str).next_token
+    assert request(1, token, bind(*ORDERS)).after == "1"
+    owner, path, filters = ORDERS
+    assert request(1, token, bind(owner, path, filters[::-1])).after == "1"
+    with pytest.raises(InvalidPageToken):
+        request(1, token, bind(*other))

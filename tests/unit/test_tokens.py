@@ -12,6 +12,7 @@ from uuid import UUID
 import httpx
 import pytest
 
+from app.domain.catalogue import lookup
 from app.domain.upstream import ConnectionTrouble, LoginNotUnderstood, Throttled, Unreachable, UpstreamFailure
 from app.microsoft.tokens import TokenService, refusal
 
@@ -161,14 +162,14 @@ async def test_a_throttled_or_failed_call_is_asked_again_when_the_caller_asks_ag
         (400, "invalid_grant", 50158, ConnectionTrouble, "mfa_required"),
         (400, "invalid_grant", 50078, ConnectionTrouble, "mfa_required"),
         (400, "interaction_required", 50199, ConnectionTrouble, "mfa_required"),
-        (400, "invalid_grant", 50173, ConnectionTrouble, "credential_refused"),
-        (400, "invalid_grant", 700082, ConnectionTrouble, "credential_refused"),
-        (400, "invalid_grant", 53003, ConnectionTrouble, "credential_refused"),
-        (400, "invalid_grant", 65001, ConnectionTrouble, "credential_refused"),
+        (400, "invalid_grant", 50173, ConnectionTrouble, "sign_in_revoked"),
+        (400, "invalid_grant", 700082, ConnectionTrouble, "refresh_token_expired"),
+        (400, "invalid_grant", 53003, ConnectionTrouble, "conditional_access_blocked"),
+        (400, "invalid_grant", 65001, ConnectionTrouble, "app_consent_missing"),
         (401, "invalid_client", 7000215, ConnectionTrouble, "credential_refused"),
-        (401, "invalid_client", 7000222, ConnectionTrouble, "credential_refused"),
-        (400, "unauthorized_client", 700016, ConnectionTrouble, "credential_refused"),
-        (400, "invalid_request", 90002, ConnectionTrouble, "credential_refused"),
+        (401, "invalid_client", 7000222, ConnectionTrouble, "client_secret_expired"),
+        (400, "unauthorized_client", 700016, ConnectionTrouble, "app_not_found"),
+        (400, "invalid_request", 90002, ConnectionTrouble, "tenant_not_found"),
         (400, "something_new", 999999, ConnectionTrouble, "credential_refused"),
         (400, "temporarily_unavailable", 90033, Unreachable, "upstream_unavailable"),
         (400, "invalid_request", 90012, Unreachable, "upstream_unavailable"),
@@ -196,10 +197,64 @@ async def test_what_a_refusal_means(
 
 
 @pytest.mark.parametrize(
+    "error, suberror, number, code",
+    [
+        # The number refines what `error` says...
+        ("invalid_grant", None, 50079, "mfa_required"),
+        ("interaction_required", None, 53003, "conditional_access_blocked"),
+        ("access_denied", None, 53003, "conditional_access_blocked"),
+        ("invalid_grant", "token_expired", 70043, "sign_in_frequency"),
+        ("invalid_grant", "basic_action", 53003, "conditional_access_blocked"),
+        ("invalid_grant", None, 50057, "user_disabled"),
+        ("invalid_client", None, 700016, "app_not_found"),
+        ("unauthorized_client", None, 7000112, "app_not_found"),
+        ("INVALID_GRANT", "Consent_Required", 1, "app_consent_missing"),
+        # ...and is not believed against it.
+        ("invalid_client", None, 65001, "credential_refused"),
+        ("invalid_client", "basic_action", 50076, "credential_refused"),
+        ("invalid_grant", None, 7000222, "credential_refused"),
+        ("invalid_grant", "consent_required", 50076, "app_consent_missing"),
+        # Without a number that is known, `error` and `suberror` stand alone.
+        ("invalid_grant", "consent_required", None, "app_consent_missing"),
+        ("consent_required", None, None, "app_consent_missing"),
+        ("interaction_required", None, None, "mfa_required"),
+        ("invalid_grant", "basic_action", 999999, "mfa_required"),
+        ("invalid_grant", "message_only", None, "conditional_access_blocked"),
+        ("invalid_grant", "token_expired", None, "refresh_token_expired"),
+        ("invalid_grant", "something_new", None, "credential_refused"),
+        ("invalid_grant", None, None, "credential_refused"),
+        ("invalid_client", None, None, "credential_refused"),
+    ],
+)
+@pytest.mark.parametrize("place", ["array", "text"])
+def test_error_and_suberror_decide_and_the_number_refines(
+    error: str, suberror: str | None, number: int | None, code: str, place: str
+) -> None:
+    body: dict[str, Any] = {"error": error, "error_description": "Words of Entra."}
+    if suberror is not None:
+        body["suberror"] = suberror
+    if number is not None and place == "array":
+        body["error_codes"] = [123456, number]
+    elif number is not None:
+        body["error_description"] = f"Refused: AADSTS{number}: Words of Entra."
+    assert refusal(400, body, None).code == code
+
+
+def test_every_kind_of_refusal_has_a_remedy_of_its_own() -> None:
+    codes = {65001, 53003, 700016, 7000222, 700082, 50173, 50076, 70043, 50057, 90002}
+    of_app = {700016: "unauthorized_client", 7000222: "invalid_client", 90002: "invalid_request"}
+    found = {
+        refusal(400, {"error": of_app.get(n, "invalid_grant"), "error_codes": [n]}, None).code for n in codes
+    }
+    assert len(found) == len(codes)
+    assert len({lookup(code).remedy for code in found}) == len(codes)
+
+
+@pytest.mark.parametrize(
     "body, code, description",
     [
         ({"error": "invalid_client"}, "invalid_client", None),
-        ({"error": "invalid_grant", "error_codes": ["50076"]}, "invalid_grant", None),
+        ({"error": "invalid_grant", "error_codes": ["50076", "x", None]}, "AADSTS50076", None),
         ({"error": "x", "error_description": "AADSTS50173: One.\r\nTrace ID: 5"}, "AADSTS50173", "One."),
         ({"error": "x", "error_description": "No number: here"}, "x", "No number: here"),
         ({"error": 5, "error_description": 6}, "5", None),
@@ -217,7 +272,7 @@ async def test_an_unknown_tenant_is_the_connections_trouble(open_service: Open) 
     entra.metadata = refused(400, "invalid_tenant", 90002, "Tenant not found.")
     with pytest.raises(ConnectionTrouble) as raised:
         await app_token(open_service(entra))
-    assert raised.value.code == "credential_refused"
+    assert raised.value.code == "tenant_not_found"
     assert raised.value.said.code == "AADSTS90002"
     assert entra.forms == []
 

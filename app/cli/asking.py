@@ -1,0 +1,29 @@
+"""Questions before something is done: only to a person at a terminal, never to a pipe."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from app.cli.outcome import Stop
+
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+
+
+def is_terminal() -> bool:
+    """Whether somebody can see the question and answer it."""
+    return sys.stdin.isatty() and sys.stdout.isatty()
+
+
+def ask_person(question: str) -> bool:
+    return typer.confirm(question, err=True)
+
+
+def asks(*, yes: bool) -> bool:
+    return not yes and is_terminal()
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Goes on after `y`, with `--yes`, and where nobody can be asked. Raises Stop after anything else."""
+    if asks(yes=yes) and not ask_person(question):
+        raise Stop("Nothing was changed.", error_code="not_confirmed")

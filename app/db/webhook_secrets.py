@@ -1,0 +1,74 @@
+"""Secrets of before a rotation, which still sign for a while beside the endpoint's own."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.db.sql import execute, fetch_all, insert
+from app.domain.ids import PartnerId
+
+
+async def add(
+    session: AsyncConnection,
+    partner_id: PartnerId,
+    endpoint_id: UUID,
+    *,
+    secret_id: UUID,
+    secret: bytes,
+    expires_at: datetime,
+) -> None:
+    await insert(
+        session,
+        "webhook_secrets",
+        {
+            "id": secret_id,
+            "partner_id": partner_id,
+            "endpoint_id": endpoint_id,
+            "secret": secret,
+            "expires_at": expires_at,
+        },
+    )
+
+
+async def signing(
+    session: AsyncConnection, partner_id: PartnerId, endpoint_id: UUID, now: datetime
+) -> Sequence[bytes]:
+    """Sealed, the newest first."""
+    found = await fetch_all(
+        session,
+        "SELECT secret FROM webhook_secrets "
+        "WHERE partner_id = :partner AND endpoint_id = :endpoint AND expires_at > :now ORDER BY id DESC",
+        partner=partner_id,
+        endpoint=endpoint_id,
+        now=now,
+    )
+    return [row["secret"] for row in found]
+
+
+async def end_by(session: AsyncConnection, partner_id: PartnerId, endpoint_id: UUID, until: datetime) -> None:
+    """None of them signs for longer than that."""
+    await execute(
+        session,
+        "UPDATE webhook_secrets SET expires_at = least(expires_at, :until) "
+        "WHERE partner_id = :partner AND endpoint_id = :endpoint",
+        partner=partner_id,
+        endpoint=endpoint_id,
+        until=until,
+    )
+
+
+async def forget(session: AsyncConnection, partner_id: PartnerId, endpoint_id: UUID) -> None:
+    """All of them, at once."""
+    await execute(
+        session,
+        "DELETE FROM webhook_secrets WHERE partner_id = :partner AND endpoint_id = :endpoint",
+        partner=partner_id,
+        endpoint=endpoint_id,
+    )
+
+
+async def purge(session: AsyncConnection, now: datetime) -> int:
+    """As the system: those whose time is over; how many."""
+    return await execute(session, "DELETE FROM webhook_secrets WHERE expires_at <= :now", now=now)

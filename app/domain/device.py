@@ -1,0 +1,37 @@
+"""A device as a caller gave it, before anything is judged."""
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A device as the caller gave it."""
+
+    serial_number: str | None = field(default=None, repr=False)
+    manufacturer: str | None = None
+    model: str | None = None
+    product_key: str | None = field(default=None, repr=False)
+    hardware_hash: str | None = field(default=None, repr=False)
+    group_tag: str | None = None
+    line_ref: str | None = None
+
+
+class Given(Protocol):
+    """A device as the caller gave it, whatever holds it: `Device` is one, a row of a request's body another,
+    so that 10,000 of them need not be copied."""
+
+    @property
+    def serial_number(self) -> str | None: ...
+    @property
+    def manufacturer(self) -> str | None: ...
+    @property
+    def model(self) -> str | None: ...
+    @property
+    def product_key(self) -> str | None: ...
+    @property
+    def hardware_hash(self) -> str | None: ...
+    @property
+    def group_tag(self) -> str | None: ...
+    @property
+    def line_ref(self) -> str | None: ...

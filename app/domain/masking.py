@@ -1,0 +1,95 @@
+"""Showing and keeping a caller's values: bounded, printable, and never a product key or a piece of a hash.
+
+A 25-character product key is a secret, and a hash is enough to claim a device. Either may stand in any
+column of a file, so whatever shows, stores or logs a value of a caller asks here, and nowhere else.
+"""
+
+import re
+from typing import Final
+
+LONGEST: Final = 64
+"""Characters of a value that are shown."""
+NOT_SHOWN: Final = "(not shown)"
+HOLDS_KEY_OR_HASH: Final = "It holds a 25-character product key or a piece of a hardware hash."
+
+SHORTEST_SECRET: Final = 25
+"""Characters of the shortest secret."""
+# Any separators: a word processor makes other dashes of "-", and a secret must not slip through for that.
+_IN_GROUPS: Final = re.compile(
+    r"(?<![A-Z0-9])[A-Z0-9]{5}(?:[\W_]{1,3}[A-Z0-9]{5}){4}(?![A-Z0-9])", re.IGNORECASE | re.ASCII
+)
+_IN_ONE: Final = re.compile(r"(?<![A-Z0-9])[A-Z0-9]{25}(?![A-Z0-9])", re.IGNORECASE | re.ASCII)
+_OF_KEY_LETTERS: Final = re.compile(r"(?<![A-Z0-9])[BCDFGHJKMNPQRTVWXY2346789]{25}(?![A-Z0-9])")
+"""Microsoft's keys have these letters only; other 25 characters in one piece may be anything."""
+_WHOLE_KEY: Final = re.compile(r"[A-Z0-9]{5}(?:[\W_]{0,3}[A-Z0-9]{5}){4}", re.IGNORECASE | re.ASCII)
+_WORD: Final = re.compile(r"(?=[A-Z]*[AEIOUY])[A-Z]{5}", re.IGNORECASE | re.ASCII)
+_RUN: Final = re.compile(r"[A-Za-z0-9+/=]{48,}|[A-Za-z0-9_=-]{160,}")
+"""Longer than any serial number: base64, or its form for URLs."""
+_HEX: Final = re.compile(r"[0-9a-f]+|[0-9A-F]+")
+_MIXED: Final = re.compile(r"(?=.*[a-z])(?=.*[A-Z0-9+/])|(?=.*[A-Z])(?=.*[0-9+/])")
+
+
+def is_license_key(text: str) -> bool:
+    """Whether it has the form of a 25-character product key, with whatever between its groups."""
+    return _WHOLE_KEY.fullmatch(text.strip()) is not None
+
+
+def holds_secret(text: str) -> bool:
+    """Whether a product key, or a piece of a hash, stands anywhere in it: it must not be kept."""
+    if len(text) < SHORTEST_SECRET:
+        return False
+    return (
+        any(_is_key(found.group()) for found in _IN_GROUPS.finditer(text))
+        or _OF_KEY_LETTERS.search(text) is not None
+        or holds_hash(text)
+    )
+
+
+def holds_hash(text: str) -> bool:
+    """Whether a hash, or a piece of one, stands in it."""
+    if len(text) < 48:
+        return False
+    return any(
+        _MIXED.match(run) and not _HEX.fullmatch(run) for run in (f.group() for f in _RUN.finditer(text))
+    )
+
+
+def shown(value: str | None) -> str | None:
+    """A value fit to be shown; None for one that is not, or that may hold a secret."""
+    if value is None or holds_secret(value) or (len(value) >= SHORTEST_SECRET and _IN_ONE.search(value)):
+        return None
+    text = visible(value[:LONGEST])
+    return f"{text}…" if len(value) > LONGEST else text
+
+
+def quoted(value: str) -> str:
+    """A value inside a sentence."""
+    text = shown(value)
+    return NOT_SHOWN if text is None else f'"{text}"'
+
+
+def kept(cell: str, field: str | None = None) -> str:
+    """A cell of a file as it may be stored or given back: empty in place of a secret.
+
+    `field` is what its column is read as. A hash stays in the hash's own column.
+    """
+    if len(cell) < SHORTEST_SECRET or field == "hardware_hash":
+        return cell
+    if field == "product_key" and is_license_key(cell):
+        return ""
+    return "" if holds_secret(cell) else cell
+
+
+def visible(text: str) -> str:
+    """The text with U+FFFD for each character that cannot be seen."""
+    if text.isprintable():
+        return text
+    return "".join(character if character.isprintable() else "\ufffd" for character in text)
+
+
+def _is_key(text: str) -> bool:
+    """Whether five groups are a key: not numbers only, and not words, which have vowels and no dashes."""
+    groups = re.findall(r"[A-Za-z0-9]{5}", text)
+    if text[5:6].isspace() and all(map(_WORD.fullmatch, groups)):
+        return False
+    return not all(group.isdecimal() for group in groups)

@@ -1,0 +1,147 @@
+"""Words that stand where a value is missing: what firmware, databases and people write instead of one.
+
+Two questions. `means_empty`: does the cell say that there is nothing (N/A, NULL, -)? `is_filler`: is this
+what firmware shows, or a person writes, where no serial number, manufacturer or model was ever set?
+Case, blanks and punctuation make no difference. Stands alone because hashes, files and the API's rows are
+judged by the same words.
+"""
+
+import re
+from functools import lru_cache
+from typing import Final
+
+LONGEST: Final = 64
+"""Characters. A longer text is no placeholder."""
+
+_EMPTY: Final = frozenset(
+    # databases, spreadsheets and programs
+    {"na", "null", "nil", "none", "nan", "nul", "undefined", "void", "missing", "empty", "blank", "nodata"}
+    # English
+    | {"notavailable", "notapplicable", "notspecified", "notset", "notprovided", "notknown", "notfound"}
+    | {"notassigned", "unassigned", "unknown", "unspecified", "unavailable", "novalue", "noinformation"}
+    | {"tbd", "tba", "tbc", "tobedetermined", "tobedefined", "tobeadded", "tobeconfirmed", "tobeannounced"}
+    # German
+    | {"ka", "kein", "keine", "keiner", "keines", "keineangabe", "keineangaben", "nichtverfügbar", "leer"}
+    | {"nichtvorhanden", "nichtbekannt", "unbekannt", "fehlt", "entfällt", "nichtzutreffend"}
+    # French, Spanish, Portuguese, Italian
+    | {"nd", "aucun", "aucune", "inconnu", "inconnue", "nondisponible", "vide", "sansobjet", "nonrenseigné"}
+    | {"ninguno", "ninguna", "nodisponible", "desconocido", "desconocida", "vacío", "noaplica", "sindatos"}
+    | {"nenhum", "nenhuma", "desconhecido", "nãodisponível", "nãoaplicável", "vazio"}
+    | {"nessuno", "nessuna", "sconosciuto", "nondisponibile", "vuoto", "nonapplicabile"}
+    # Dutch, Nordic, Polish, Turkish, Russian, Japanese, Chinese, Korean
+    | {"geen", "onbekend", "nvt", "nietbeschikbaar", "ingen", "inget", "okänd", "ukjent", "ukendt"}
+    | {
+        "brak",
+        "nieznany",
+        "yok",
+        "bilinmiyor",
+        "нет",
+        "неизвестно",
+        "なし",
+        "無し",
+        "不明",
+        "無",
+        "无",
+        "未知",
+        "없음",
+    }
+)
+_TAG_EMPTY: Final = _EMPTY - {"ka", "nd", "missing", "void", "blank", "空", "無", "无"}
+"""Without words that somebody may have chosen as a name."""
+_FILLERS: Final = _EMPTY | frozenset(
+    {"defaultstring", "tobefilledbyoem", "tobefilledbyom", "filledbyoem", "tobefilled", "oem", "invalid"}
+    | {"type1productconfigid", "notdefined", "default", "placeholder", "dummy"}
+    | {"pending", "seelabel", "seesticker", "seebox", "seeattached", "seeattachment", "seelist", "seebelow"}
+    | {"todo", "dito", "ditto", "asabove", "sameasabove", "sieheoben", "sieheetikett", "sieheliste"}
+)
+_SERIAL_FILLERS: Final = _FILLERS | frozenset(
+    {"systemserialnumber", "chassisserialnumber", "baseboardserialnumber", "boardserialnumber"}
+    | {"serialnumber", "serialno", "serial", "sn", "noserial", "noserialnumber", "oemserialnumber"}
+    | {"seriennummer", "snr", "numerodeserie", "numérodesérie", "productserialnumber", "servicetag"}
+    | {
+        "123456789abcdef",
+        "0123456789abcdef",
+        "1234567890abcdef",
+        "systemserial",
+        "assettag",
+    }
+)
+_NAME_FILLERS: Final = _FILLERS | frozenset(
+    {"systemmanufacturer", "systemproductname", "systemname", "systemmodel", "systemversion", "systemsku"}
+    | {"manufacturer", "manufacturername", "productname", "model", "modelname", "devicemodel", "vendor"}
+    | {"oemmanufacturer", "oemmodel", "hersteller", "modell", "computermanufacturer", "computermodel"}
+)
+_NO_TAG: Final = frozenset("-–—−_.…?/\\*~ ")
+"""A group tag of nothing but these is none; a "#" alone may be one."""
+_COUNTED: Final = re.compile(r"0?1234567(?:8(?:9(?:0)?)?)?")
+"""Digits in their order, from 1 to 7 at least: the keyboard, not a device."""
+_ONE_CHARACTER: Final = re.compile(r"(.)\1*")
+_ORDINARY: Final = re.compile(r"(?!0?1234567)(?=[A-Z]*[0-9])(?=[0-9]*[A-Z])[A-Z0-9]{7,24}")
+"""Capitals and digits mixed, so that it cannot be a word."""
+
+
+def folded(text: str) -> str:
+    """Its letters and digits, without case."""
+    return "".join(filter(str.isalnum, text.casefold()))
+
+
+def means_empty(text: str) -> bool:
+    """Whether a cell says that there is no value."""
+    if len(text) > LONGEST or text.isdecimal():
+        return False
+    word = folded(text)
+    return not word or word in _EMPTY
+
+
+def is_no_tag(text: str) -> bool:
+    """Whether a group tag says that there is none.
+
+    Two letters count with their punctuation only: N/A is nothing, NA may be North America.
+    """
+    if len(text) > LONGEST:
+        return False
+    word = folded(text)
+    if not word:
+        return _NO_TAG.issuperset(text)
+    if word == "0":  # what a spreadsheet's look-up makes of an empty cell
+        return True
+    return word in (_TAG_EMPTY if len(word) > 2 else _EMPTY) and (len(word) > 2 or len(text) > len(word))
+
+
+def is_no_hash(text: str) -> bool:
+    """Whether the cell of a hash says that there is none: a placeholder, or a remark in words."""
+    if len(text) > LONGEST:
+        return False
+    word = folded(text)
+    if not word or word in _FILLERS or _ONE_CHARACTER.fullmatch(word):
+        return True
+    return " " in text.strip() and not any(map(str.isdigit, word)) and not text.startswith("T0")
+
+
+@lru_cache(maxsize=64)  # each row asks several times about the same one
+def is_filler_serial(serial_number: str) -> bool:
+    """Whether many devices may show it as their serial number, because none was set."""
+    if _ORDINARY.fullmatch(serial_number):
+        return False
+    word = folded(serial_number)
+    return (
+        len(word) <= LONGEST and (not word or word in _SERIAL_FILLERS or _COUNTED.fullmatch(word) is not None)
+    ) or (
+        word.startswith("smbiosstringindex")
+        or not word.strip("0")
+        or (len(word) >= 3 and _ONE_CHARACTER.fullmatch(word) is not None)
+    )
+
+
+def is_filler_name(text: str) -> bool:
+    """Whether a manufacturer or a model is what firmware shows where none was set."""
+    if len(text) > LONGEST:
+        return False
+    word = folded(text)
+    return (
+        not word
+        or word in _NAME_FILLERS
+        or word.startswith("smbiosstringindex")
+        or not word.strip("0")
+        or (len(word) >= 3 and _ONE_CHARACTER.fullmatch(word) is not None)
+    )

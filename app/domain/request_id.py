@@ -1,0 +1,23 @@
+"""MS-RequestId: one id for one call, and the same id when that very call is repeated.
+
+The second half of an id is the fingerprint of its call, so that an id read from the database tells by
+itself whether it belongs to the call that is about to be made.
+"""
+
+from uuid import UUID
+
+_FINGERPRINT = (1 << 62) - 1
+"""The two bits above it are the UUID's variant."""
+
+
+def new(fingerprint: bytes, random: UUID) -> UUID:
+    """An id for the call with this fingerprint. `random`: a version 4 UUID, of which the first half stays."""
+    return UUID(int=(random.int & ~_FINGERPRINT) | _low(fingerprint))
+
+
+def belongs_to(request_id: UUID, fingerprint: bytes) -> bool:
+    return request_id.int & _FINGERPRINT == _low(fingerprint)
+
+
+def _low(fingerprint: bytes) -> int:
+    return int.from_bytes(fingerprint[:8], "big") & _FINGERPRINT

@@ -1,0 +1,229 @@
+"""What work waits for: from the facts about batches, their connections and the service to reasons for people.
+
+A reason is a code of the catalogue, which says what to do. Several can hold at once, and all of them are
+told; first comes what a person has to do first. Nothing is looked up here.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from app.domain import budget as budgets
+from app.domain.batch import BatchState
+from app.domain.budget import Budget, BudgetPolicy, Pause, Why
+from app.domain.catalogue import CATALOGUE, Advice
+from app.domain.consent import ConsentState
+from app.domain.upstream import NOT_UNDERSTOOD
+
+PATIENCE = timedelta(seconds=1)
+"""A shorter pause is none: a call waits so long for its turn by itself."""
+HIDES_CONSENT = frozenset({NOT_UNDERSTOOD, "customers_not_read"})
+"""Troubles of a connection for which consent that has been given is not seen."""
+STOPS_SOME = HIDES_CONSENT | {"credential_missing"}
+"""Troubles of a connection that stop some calls only. Without a refresh token no group tag can be created,
+but devices can be added to those that are there; and an answer that cannot be read says nothing of the
+answers to other calls."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """One reason why devices wait."""
+
+    code: str
+    devices: int
+    since: datetime | None = None
+    until: datetime | None = None
+    """When it ends, or when Registrar tries again; None: nobody knows."""
+    detail: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BatchFacts:
+    """One open batch, or several that stand alike; times are the earliest of them."""
+
+    connection_id: UUID
+    state: BatchState
+    devices: int
+    """Those without an outcome."""
+    created_at: datetime
+    updated_at: datetime
+    due_at: datetime
+    submitted_at: datetime | None = None
+    uncertain_since: datetime | None = None
+    """The first call whose outcome is not known."""
+    failure_code: str | None = None
+    failure_said: str | None = None
+    consent: ConsentState | None = None
+    tag_creator: UUID | None = None
+    """Another batch, which creates the group tag that this one needs."""
+    tag_since: datetime | None = None
+    tag_due_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionFacts:
+    portal: bool
+    trouble_code: str | None = None
+    trouble_said: str | None = None
+    trouble_since: datetime | None = None
+    not_before: datetime | None = None
+    budget: Budget | None = None
+    """None: nobody has looked."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceFacts:
+    """`None` where nobody has looked, which is not told as a reason."""
+
+    workers_alive: bool | None = None
+    worker_seen_at: datetime | None = None
+    redis: bool | None = None
+    redis_away_since: datetime | None = None
+
+
+def reasons(
+    batches: Iterable[BatchFacts],
+    connections: Mapping[UUID, ConnectionFacts],
+    service: ServiceFacts,
+    policy: BudgetPolicy,
+    now: datetime,
+) -> list[Waiting]:
+    """What these batches wait for, each reason once, what a person has to do first at the beginning."""
+    merged: dict[str, Waiting] = {}
+    for batch in batches:
+        for reason in _of_batch(batch, connections[batch.connection_id], service, policy, now):
+            known = merged.get(reason.code)
+            merged[reason.code] = reason if known is None else _together(known, reason)
+    return sorted(merged.values(), key=_rank)
+
+
+def _together(one: Waiting, other: Waiting) -> Waiting:
+    return replace(
+        one,
+        devices=one.devices + other.devices,
+        since=_earlier(one.since, other.since),
+        until=_earlier(one.until, other.until),
+        detail=one.detail or other.detail,
+    )
+
+
+def _earlier(one: datetime | None, other: datetime | None) -> datetime | None:
+    return min((moment for moment in (one, other) if moment is not None), default=None)
+
+
+# Without a worker nothing else is tried; without its connection no consent is read.
+_FIRST = ("no_worker_alive", "redis_unavailable")
+_LAST = ("consent_revoked", "consent_missing", "portal_upload_due", "portal_outcome_due", "batch_broken")
+_BY_ADVICE = (Advice.PERSON, Advice.NEVER, Advice.RETRY, Advice.NONE)
+
+
+def _rank(reason: Waiting) -> tuple[int, int, str]:
+    """By what a person has to do: service, connection, customer; then what passes by itself."""
+    entry = CATALOGUE.get(reason.code)
+    advice = _BY_ADVICE.index(entry.advice if entry else Advice.PERSON)
+    if reason.code in _FIRST:
+        return advice, _FIRST.index(reason.code), ""
+    if reason.code in _LAST:
+        return advice, len(_FIRST) + 1 + _LAST.index(reason.code), ""
+    return advice, len(_FIRST), reason.code
+
+
+def _of_batch(
+    batch: BatchFacts,
+    connection: ConnectionFacts,
+    service: ServiceFacts,
+    policy: BudgetPolicy,
+    now: datetime,
+) -> Iterator[Waiting]:
+    if connection.portal:
+        yield from _at_portal(batch)
+        return
+    found = [*_of_service(batch, service), *_of_trouble(batch, connection)]
+    if batch.state is BatchState.HELD:
+        yield from found
+        yield _consent(batch)
+        return
+    if not found:
+        found += _of_budget(batch, connection, policy, now)
+    if batch.state is BatchState.UNKNOWN:
+        since = batch.submitted_at or batch.uncertain_since or batch.updated_at
+        found.append(Waiting("outcome_being_looked_up", batch.devices, since, _later(batch.due_at, now)))
+    if not found:
+        found += _of_batch_alone(batch, now)
+    yield from found
+
+
+def _at_portal(batch: BatchFacts) -> Iterator[Waiting]:
+    match batch.state:
+        case BatchState.HELD:
+            yield _consent(batch)
+        case BatchState.QUEUED:
+            yield Waiting("portal_upload_due", batch.devices, batch.created_at)
+        case _:
+            yield Waiting("portal_outcome_due", batch.devices, batch.submitted_at or batch.updated_at)
+
+
+def _of_service(batch: BatchFacts, service: ServiceFacts) -> Iterator[Waiting]:
+    if service.workers_alive is False:
+        seen = service.worker_seen_at
+        words = "None has been seen yet." if seen is None else None
+        yield Waiting("no_worker_alive", batch.devices, seen, None, words)
+    if service.redis is False:
+        yield Waiting("redis_unavailable", batch.devices, service.redis_away_since)
+
+
+def _of_trouble(batch: BatchFacts, connection: ConnectionFacts) -> Iterator[Waiting]:
+    code = connection.trouble_code
+    if code is None:
+        return
+    waits_for_consent = batch.state is BatchState.HELD and code in HIDES_CONSENT
+    if code in STOPS_SOME and batch.failure_code != code and not waits_for_consent:
+        return
+    yield Waiting(code, batch.devices, connection.trouble_since, None, connection.trouble_said or None)
+
+
+def _consent(batch: BatchFacts) -> Waiting:
+    code = "consent_revoked" if batch.consent is ConsentState.REVOKED else "consent_missing"
+    words = None if batch.consent is None else f"The customer's consent is {batch.consent.value}."
+    return Waiting(code, batch.devices, batch.updated_at, None, words)
+
+
+def _of_budget(
+    batch: BatchFacts, connection: ConnectionFacts, policy: BudgetPolicy, now: datetime
+) -> Iterator[Waiting]:
+    """What holds back the connection's next call, if anything does."""
+    known = connection.budget
+    decision = None if known is None else budgets.enter(known, now, policy, PATIENCE)[1]
+    if known is not None and isinstance(decision, Pause):
+        until = now + decision.wait
+        match decision.why:
+            case Why.BREAKER:
+                code, since = "upstream_unavailable", budgets.opened_since(known, policy)
+            case Why.RETRY_AFTER:
+                code, since = "upstream_throttled", known.throttled_at
+            case Why.RATE:
+                code, since = "call_rate_used_up", batch.updated_at
+        said = batch.failure_said if batch.failure_code == code else None
+        yield Waiting(code, batch.devices, since, until, said)
+    elif (again_at := _later(connection.not_before, now)) is not None:
+        yield Waiting("call_rate_used_up", batch.devices, batch.updated_at, again_at)
+
+
+def _of_batch_alone(batch: BatchFacts, now: datetime) -> Iterator[Waiting]:
+    again_at = _later(batch.due_at, now)
+    if batch.failure_code is not None and again_at is not None:
+        since = batch.uncertain_since or batch.updated_at
+        yield Waiting(batch.failure_code, batch.devices, since, again_at, batch.failure_said)
+    elif batch.tag_creator is not None:
+        words = f"Batch {batch.tag_creator} creates it."
+        until = _later(batch.tag_due_at, now)
+        yield Waiting("group_tag_being_created", batch.devices, batch.tag_since, until, words)
+    elif batch.state is BatchState.QUEUED:
+        yield Waiting("waiting_for_turn", batch.devices, batch.created_at, again_at)
+    elif batch.state is BatchState.SUBMITTED:
+        yield Waiting("processing_at_microsoft", batch.devices, batch.submitted_at, again_at)
+
+
+def _later(moment: datetime | None, now: datetime) -> datetime | None:
+    return moment if moment is not None and moment > now else None

@@ -1,0 +1,287 @@
+"""What this process counts and measures, for Prometheus. The only module that knows OpenTelemetry.
+
+Labels are bounded: words of our own tables, route templates and status codes. No partner, id, serial
+number or path of a call ever becomes one, and a code that the catalogue does not know is `other`.
+Counters are the process's own; what waits in the database is the same at every process that asks for it.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
+
+from opentelemetry.exporter.prometheus import PrometheusMetricReader
+from opentelemetry.metrics import CallbackOptions, Observation
+from opentelemetry.sdk.metrics import MeterProvider
+from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server
+from prometheus_client.exposition import choose_encoder
+
+from app import __version__
+from app.domain.catalogue import CATALOGUE
+from app.domain.registration import RegistrationState
+
+OTHER: Final = "other"
+NONE: Final = "none"
+
+CALL_BUCKETS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+"""Seconds of a call to Microsoft; the longest is the usual deadline of a whole call."""
+REQUEST_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+"""Seconds of a request to the API; an order of 10,000 devices takes about two."""
+
+METHODS: Final = frozenset({"GET", "HEAD", "POST", "PATCH", "PUT", "DELETE", "OPTIONS"})
+OPERATIONS: Final = frozenset(
+    {
+        "token",
+        "token_metadata",
+        "list_customers",
+        "consent_link",
+        "list_batches",
+        "create_batch",
+        "append_devices",
+        "list_devices",
+        "job_status",
+    }
+)
+"""Calls to Microsoft."""
+LOST: Final = frozenset({"not_sent", "no_answer"})
+"""What stands in place of a status where a call to Microsoft had no answer."""
+_STATES: Final = frozenset(state.value for state in RegistrationState)
+UNMATCHED: Final = "unmatched"
+"""The route of a request that leads to none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Work of one kind in one state."""
+
+    kind: str
+    state: str
+    count: int
+    oldest_s: float
+    """Seconds since the oldest of it was made."""
+    overdue_s: float
+    """Seconds since the longest due of it was due; 0 where nothing is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What the database and Redis say for all processes together."""
+
+    database: bool
+    waiting: Sequence[Waiting] = ()
+    workers: int = 0
+    troubles: Mapping[str, int] = field(default_factory=dict)
+    """Connections in trouble, by code."""
+    breakers: Mapping[str, int] = field(default_factory=dict)
+    """Connections by their breaker's state; empty where Redis does not say."""
+    endpoints: Mapping[str, int] = field(default_factory=dict)
+    """Webhook endpoints by state."""
+
+
+_registry = CollectorRegistry(auto_describe=False)
+_reader = PrometheusMetricReader(disable_target_info=True, scope_info_enabled=False, registry=_registry)
+_meter = MeterProvider(metric_readers=[_reader], shutdown_on_exit=False).get_meter("registrar", __version__)
+ProcessCollector(registry=_registry)
+
+_requests = _meter.create_counter("registrar_http_requests", description="Requests answered by the API.")
+_request_seconds = _meter.create_histogram(
+    "registrar_http_request_duration",
+    unit="s",
+    description="Seconds until the API had answered a request.",
+    explicit_bucket_boundaries_advisory=REQUEST_BUCKETS,
+)
+_calls = _meter.create_counter("registrar_upstream_calls", description="Calls made to Microsoft.")
+_call_seconds = _meter.create_histogram(
+    "registrar_upstream_call_duration",
+    unit="s",
+    description="Seconds a call to Microsoft took.",
+    explicit_bucket_boundaries_advisory=CALL_BUCKETS,
+)
+_outcomes = _meter.create_counter("registrar_outcomes", description="Devices whose outcome was recorded.")
+_devices = _meter.create_counter("registrar_devices_accepted", description="Devices of orders taken.")
+_breakers = _meter.create_counter(
+    "registrar_breaker_changes", description="Breakers that opened or closed between calls of a connection."
+)
+_deliveries = _meter.create_counter(
+    "registrar_delivery_attempts", description="Attempts to deliver a webhook."
+)
+_imports = _meter.create_counter("registrar_imports", description="Imports that reached a state.")
+_leases = _meter.create_counter(
+    "registrar_leases_ended", description="Claims that ended without their owner giving them back."
+)
+
+
+# --- counting ---------------------------------------------------------------------------------------
+
+
+def request_answered(method: str, route: str | None, status: int, seconds: float) -> None:
+    """`route` is the template, such as `/v1/orders/{order_id}`; None where the path led to none."""
+    labels = {"method": _one_of(method, METHODS), "route": route or UNMATCHED}
+    _requests.add(1, {**labels, "status": _status(status)})
+    _request_seconds.record(seconds, labels)
+
+
+def call_made(operation: str, status: int | str, seconds: float) -> None:
+    """A call to Microsoft: its status, or `not_sent` or `no_answer` where there was none."""
+    name = _one_of(operation, OPERATIONS)
+    _calls.add(1, {"operation": name, "status": _status(status)})
+    _call_seconds.record(seconds, {"operation": name})
+
+
+def outcomes_recorded(outcomes: Iterable[tuple[str, str | None]]) -> None:
+    """Of devices, as state and code."""
+    counts: dict[tuple[str, str], int] = {}
+    for state, code in outcomes:
+        label = (_one_of(state, _STATES), code_label(code))
+        counts[label] = counts.get(label, 0) + 1
+    for (state, code), count in counts.items():
+        _outcomes.add(count, {"state": state, "code": code})
+
+
+def devices_accepted(*, valid: int, invalid: int) -> None:
+    """Of an order that was taken; the invalid ones are never sent."""
+    for validity, count in (("valid", valid), ("invalid", invalid)):
+        if count:
+            _devices.add(count, {"validity": validity})
+
+
+def breaker_changed(*, opened: bool) -> None:
+    _breakers.add(1, {"change": "opened" if opened else "closed"})
+
+
+def delivery_attempted(kind: StrEnum) -> None:
+    _deliveries.add(1, {"kind": kind.value})
+
+
+def import_reached(state: StrEnum) -> None:
+    _imports.add(1, {"state": state.value})
+
+
+class LeaseEnd(StrEnum):
+    WORKER_SILENT = "worker_silent"  # the sweep ended the claims of a worker that was not heard
+    CLAIM_LOST = "claim_lost"  # it had run out, and another worker had the work
+
+
+def leases_ended(reason: LeaseEnd, count: int = 1) -> None:
+    if count:
+        _leases.add(count, {"reason": reason.value})
+
+
+# From the start, so that the first one is an increase.
+for _reason in LeaseEnd:
+    _leases.add(0, {"reason": _reason.value})
+for _change in ("opened", "closed"):
+    _breakers.add(0, {"change": _change})
+
+
+def code_label(code: str | None) -> str:
+    if not code:
+        return NONE
+    return code if code in CATALOGUE else OTHER
+
+
+def _status(status: int | str) -> str:
+    if isinstance(status, int):
+        return str(status) if 100 <= status <= 599 else NONE
+    return _one_of(status, LOST)
+
+
+def _one_of(value: str, known: frozenset[str]) -> str:
+    return value if value in known else OTHER
+
+
+# --- what stands at the moment of a look --------------------------------------------------------------
+
+_figures: Figures | None = None
+
+
+def observe(figures: Figures) -> None:
+    """What the next page says about the database and Redis."""
+    global _figures
+    _figures = figures
+
+
+def _gauge(name: str, words: str, read: Callable[[Figures], Iterable[Observation]], unit: str = "") -> None:
+    def callback(_: CallbackOptions) -> Iterable[Observation]:
+        return read(_figures) if _figures is not None else ()
+
+    _meter.create_observable_gauge(name, callbacks=[callback], unit=unit, description=words)
+
+
+def _by(label: str, counts: Mapping[str, int]) -> Iterable[Observation]:
+    return [Observation(count, {label: value}) for value, count in counts.items()]
+
+
+def _of_waiting(value: Callable[[Waiting], float]) -> Callable[[Figures], Iterable[Observation]]:
+    return lambda figures: [
+        Observation(value(work), {"kind": work.kind, "state": work.state}) for work in figures.waiting
+    ]
+
+
+def _troubles(figures: Figures) -> Iterable[Observation]:
+    counts: dict[str, int] = {}
+    for code, count in figures.troubles.items():
+        counts[code_label(code)] = counts.get(code_label(code), 0) + count
+    return _by("code", counts)
+
+
+_gauge("registrar_work_waiting", "Work that is open, by kind and state.", _of_waiting(lambda w: w.count))
+_gauge(
+    "registrar_work_oldest_age",
+    "Seconds since the oldest work of this kind and state was made.",
+    _of_waiting(lambda w: w.oldest_s),
+    "s",
+)
+_gauge(
+    "registrar_work_overdue",
+    "Seconds that work of this kind and state has been due without being taken.",
+    _of_waiting(lambda w: w.overdue_s),
+    "s",
+)
+_gauge(
+    "registrar_database_up",
+    "Whether the database answered this process: 1 or 0.",
+    lambda figures: [Observation(int(figures.database))],
+)
+_gauge(
+    "registrar_workers_alive",
+    "Workers whose last sign of life is recent.",
+    lambda figures: [Observation(figures.workers)] if figures.database else [],
+)
+_gauge("registrar_connections_in_trouble", "Connections that need a person, by code.", _troubles)
+_gauge(
+    "registrar_breakers",
+    "Connections by the state of their breaker.",
+    lambda figures: _by("state", figures.breakers),
+)
+_gauge(
+    "registrar_webhook_endpoints",
+    "Webhook endpoints by state.",
+    lambda figures: _by("state", figures.endpoints),
+)
+_meter.create_observable_gauge(
+    "registrar_build_info",
+    callbacks=[lambda _: [Observation(1, {"version": __version__})]],
+    description="The version of this process.",
+)
+
+
+# --- showing ------------------------------------------------------------------------------------------
+
+
+def page(accept: str = "") -> tuple[bytes, str]:
+    """The page that Prometheus reads, and its content type."""
+    encode, content_type = choose_encoder(accept)
+    return encode(_registry), content_type
+
+
+def serve(host: str, port: int) -> Callable[[], None]:
+    """The page on a port of its own, from a thread; returns what ends it. Raises OSError."""
+    server, thread = start_http_server(port, addr=host, registry=_registry)
+
+    def end() -> None:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+    return end

@@ -1,0 +1,42 @@
+"""How long calls to Microsoft take and how they end, by operation, for the metrics."""
+
+import time
+from dataclasses import dataclass, field
+
+from app import metrics
+
+
+@dataclass
+class CallTiming:
+    """Of one call on the wire; begins when it is made, ends at the first word about its end."""
+
+    operation: str
+    _begun: float = field(default_factory=time.monotonic)
+
+    def answered(self, status: int) -> None:
+        metrics.call_made(self.operation, status, self._took())
+
+    def failed(self, *, sent: bool) -> None:
+        """`sent`: it may have left this machine."""
+        metrics.call_made(self.operation, "no_answer" if sent else "not_sent", self._took())
+
+    def _took(self) -> float:
+        return time.monotonic() - self._begun
+
+
+def operation_of(method: str, path: str) -> str:
+    """What a call to Partner Center does, from its path; nothing of the path itself."""
+    posts = method == "POST"
+    match path.partition("?")[0].strip("/").lower().split("/"):
+        case [_, "customers"]:
+            return "list_customers"
+        case [_, "customers", "relationshiprequests"]:
+            return "consent_link"
+        case [_, "customers", _, "devicebatches"]:
+            return "create_batch" if posts else "list_batches"
+        case [_, "customers", _, "devicebatches", _, "devices"]:
+            return "append_devices" if posts else "list_devices"
+        case [_, "customers", _, "batchjobstatus", _]:
+            return "job_status"
+        case _:
+            return metrics.OTHER

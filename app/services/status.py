@@ -1,0 +1,111 @@
+"""The whole installation as one partner sees it: what runs, what waits, and what needs a person.
+
+For people who want to know at one glance whether all is well. One look at the database, one at Redis and
+the budgets; changes nothing.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from uuid import UUID
+
+from app.db import heartbeats, schema
+from app.db import waiting as waiting_table
+from app.db.sql import Record
+from app.domain.budget import Breaker
+from app.domain.ids import PartnerId
+from app.domain.waiting import Waiting
+from app.runtime import Runtime, Tx
+from app.services import limits, waiting
+from app.services.limits import ConnectionLimits
+
+MOST_DELIVERIES = 10_000
+"""Waiting deliveries are counted up to this."""
+
+
+class Level(StrEnum):
+    OK = "ok"
+    ATTENTION = "attention"  # everything runs; something needs a person
+    DOWN = "down"  # something that everything needs does not run
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    started_at: datetime
+    seen_at: datetime
+    alive: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    at: datetime
+    schema_at: str
+    schema_wanted: str
+    redis: bool
+    workers: Sequence[Worker]
+    work: Sequence[Record]
+    waiting_for: Sequence[Waiting]
+    connections: Sequence[ConnectionLimits]
+    endpoints: Sequence[Record]
+    """Those that fail or are disabled."""
+    deliveries: Record
+    imports: Record
+    stuck: Sequence[Record]
+
+    @property
+    def schema_serves(self) -> bool:
+        """A database of a later release serves as well: it only adds."""
+        later = self.schema_at.isdigit() and self.schema_at > self.schema_wanted
+        return self.schema_at == self.schema_wanted or later
+
+    @property
+    def has_worker(self) -> bool:
+        return any(worker.alive for worker in self.workers)
+
+    @property
+    def level(self) -> Level:
+        if not (self.schema_serves and self.redis and self.has_worker):
+            return Level.DOWN
+        troubled = any(needs_attention(each) for each in self.connections)
+        return Level.ATTENTION if troubled or self.endpoints or self.stuck else Level.OK
+
+
+def needs_attention(connection: ConnectionLimits) -> bool:
+    return connection.record["trouble_code"] is not None or connection.breaker is Breaker.OPEN
+
+
+async def look(runtime: Runtime, partner_id: PartnerId) -> Status:
+    redis = await runtime.queue.ping()
+    seen = await limits.look(runtime, partner_id)
+    now = runtime.now()
+    async with runtime.transaction(partner_id) as tx:
+        version = await schema.current(tx.session)
+        beats = await heartbeats.workers(tx.session)
+        work = await waiting_table.by_state(tx.session, partner_id)
+        gathered = await waiting.gather_partner(runtime, tx, partner_id)
+        endpoints = await waiting_table.failing_endpoints(tx.session, partner_id)
+        deliveries = await waiting_table.deliveries_waiting(tx.session, partner_id, limit=MOST_DELIVERIES)
+        imports = await waiting_table.imports_waiting(tx.session, partner_id)
+        stuck = await _stuck(runtime, tx, partner_id, now)
+    reasons = await waiting.explain(runtime, gathered)
+    silence = runtime.settings.silence
+    return Status(
+        at=now,
+        schema_at=version,
+        schema_wanted=schema.newest(),
+        redis=redis,
+        workers=[Worker(row["started_at"], row["beat_at"], now - row["beat_at"] <= silence) for row in beats],
+        work=work,
+        waiting_for=reasons[UUID(str(partner_id))],
+        connections=seen.connections,
+        endpoints=endpoints,
+        deliveries=deliveries,
+        imports=imports,
+        stuck=stuck,
+    )
+
+
+async def _stuck(runtime: Runtime, tx: Tx, partner_id: PartnerId, now: datetime) -> Sequence[Record]:
+    patience = timedelta(seconds=runtime.settings.sweep_patience_s)
+    return await waiting_table.stuck(tx.session, partner_id, before=now - patience)

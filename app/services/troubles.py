@@ -1,0 +1,166 @@
+"""A connection's trouble, from its beginning to its end: each change is told once, and what waited goes on.
+
+A trouble begins when a call is refused for a reason that a person has to mend. It ends when a call proves
+that it is mended (a check, a reading of the customers, a batch that had met it), or when new credentials are
+given. Attempts in between change nothing and tell nothing.
+"""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from app.budgets import Budgets
+from app.db import batches, connections, waiting
+from app.db.batches import Claim
+from app.db.engine import stamp
+from app.db.sql import Record
+from app.domain import budget
+from app.domain.batch import BatchState
+from app.domain.budget import Budget, BudgetPolicy
+from app.domain.catalogue import CATALOGUE, Category, lookup
+from app.domain.event import EventType
+from app.domain.ids import PartnerId
+from app.domain.upstream import UpstreamFailure
+from app.queue import WakeKind
+from app.runtime import Runtime, Tx
+from app.services.events import Happening, publish
+
+
+class Noted(StrEnum):
+    """What became of a trouble that a call met."""
+
+    NEW = "new"  # the connection was well before
+    CHANGED = "changed"  # it had another trouble
+    KNOWN = "known"
+    LESSER = "lesser"  # another trouble stops more, and stays
+    OUTDATED = "outdated"  # the connection was mended after the call began
+
+
+async def begin(
+    tx: Tx,
+    partner_id: PartnerId,
+    connection_id: UUID,
+    trouble: UpstreamFailure,
+    *,
+    not_before: datetime | None,
+    began: datetime,
+    now: datetime,
+) -> Noted:
+    """Notes the trouble, and tells it if it is new or another one than before.
+
+    `not_before`: how long the whole connection is left alone; None for a trouble that stops some calls only.
+    `began`: when the call began that met it.
+    """
+    known = await connections.lock_trouble(tx.session, partner_id, connection_id)
+    if known is None or (known["mended_at"] is not None and known["mended_at"] > began):
+        return Noted.OUTDATED
+    before, said = known["trouble_code"], str(trouble.said)
+    if before not in (None, trouble.code) and not_before is None:
+        return Noted.LESSER
+    since = known["trouble_since"] if before == trouble.code else now
+    await connections.set_trouble(
+        tx.session,
+        partner_id,
+        connection_id,
+        code=trouble.code,
+        said=said,
+        since=since,
+        not_before=not_before,
+    )
+    if before == trouble.code:
+        return Noted.KNOWN
+    noted = {**known, "trouble_code": trouble.code, "trouble_since": since}
+    extra = {"detail": said or None, "remedy": lookup(trouble.code).remedy}
+    await publish(tx, partner_id, [_happening(EventType.CONNECTION_TROUBLE, noted, extra)], now)
+    return Noted.NEW if before is None else Noted.CHANGED
+
+
+def _happening(type: EventType, connection: Record, extra: dict[str, Any]) -> Happening:
+    return Happening(
+        type,
+        {
+            "connection_id": str(connection["id"]),
+            "name": connection["name"],
+            "code": connection["trouble_code"],
+            "since": stamp(connection["trouble_since"]),
+            **extra,
+        },
+    )
+
+
+async def end(
+    tx: Tx, partner_id: PartnerId, connection_id: UUID, now: datetime, *, unless_code: str | None = None
+) -> bool:
+    """Ends the trouble and tells it. False when there was none, or one that this proof does not disprove."""
+    ended = await connections.clear_trouble(tx.session, partner_id, connection_id, unless_code=unless_code)
+    if ended is None:
+        return False
+    await publish(tx, partner_id, [_happening(EventType.CONNECTION_RECOVERED, ended, {})], now)
+    return True
+
+
+async def end_after_reading(
+    runtime: Runtime, tx: Tx, partner_id: PartnerId, connection_id: UUID, *, unless_code: str | None
+) -> None:
+    """The customers list was read. That disproves a trouble, unless an open batch has met it: a batch makes
+    other calls, and another process may still have a token of before. Then that batch's next try decides."""
+    known = await connections.lock_trouble(tx.session, partner_id, connection_id)
+    code = None if known is None else known["trouble_code"]
+    if code is None or await waiting.has_met(tx.session, partner_id, connection_id, code):
+        return
+    if await end(tx, partner_id, connection_id, runtime.now(), unless_code=unless_code):
+        await pull_forward(runtime, tx, partner_id, connection_id, but_code=unless_code)
+
+
+async def end_after_step(runtime: Runtime, claim: Claim) -> None:
+    """A batch that had met the connection's trouble has had its call answered: the trouble has ended, and
+    what else waited for it need not try by itself."""
+    code = claim.failure_code
+    entry = CATALOGUE.get(code or "")
+    if code is None or entry is None or entry.category is not Category.CONNECTION:
+        return
+    partner_id, connection_id, now = claim.partner_id, claim.connection_id, runtime.now()
+    async with runtime.transaction(partner_id) as tx:
+        batch = await batches.get(tx.session, partner_id, claim.id)
+        if batch is None or not _was_answered(claim, batch):
+            return
+        known = await connections.lock_trouble(tx.session, partner_id, connection_id)
+        if known is not None and known["trouble_code"] == code:
+            await end(tx, partner_id, connection_id, now)
+            await pull_forward(runtime, tx, partner_id, connection_id)
+
+
+def _was_answered(claim: Claim, batch: Record) -> bool:
+    """Whether the step has got further at Microsoft than the batch was: not put back, held or broken off."""
+    moved = batch["state"] != claim.state and batch["state"] in (BatchState.SUBMITTED, BatchState.SETTLED)
+    return moved or batch["polls"] > claim.polls or batch["lookups"] > claim.lookups
+
+
+async def pull_forward(
+    runtime: Runtime, tx: Tx, partner_id: PartnerId, connection_id: UUID, *, but_code: str | None = None
+) -> None:
+    """The connection works: whatever waited for it is due now, and workers are woken for all of it."""
+    now = runtime.now()
+    await connections.end_pause(tx.session, partner_id, connection_id)
+    hastened = await waiting.hasten(tx.session, partner_id, connection_id, now, but_code=but_code)
+    tx.wake(WakeKind.BATCHES, lanes=min(max(hastened, 1), runtime.settings.worker_lanes))
+
+
+async def pull_all_forward(
+    runtime: Runtime, tx: Tx, partner_id: PartnerId, connection_id: UUID, *, but_code: str | None = None
+) -> None:
+    """The same, and the list of customers is read now: held orders wait for it."""
+    await pull_forward(runtime, tx, partner_id, connection_id, but_code=but_code)
+    await connections.hasten_customers(tx.session, partner_id, connection_id, runtime.now())
+    tx.wake(WakeKind.CONSENT)
+
+
+async def let_a_call_through(runtime: Runtime, connection_id: UUID) -> None:
+    """An open breaker does not stop the next call: a person asks whether Microsoft answers now."""
+
+    def decide(known: Budget, now: datetime, _: BudgetPolicy) -> tuple[Budget, None]:
+        return budget.probe_now(known, now), None
+
+    budgets: Budgets = runtime.budgets
+    await budgets.change(connection_id, runtime.now, decide)

@@ -1,0 +1,167 @@
+"""What orders and batches wait for: the facts are gathered here, `app.domain.waiting` decides.
+
+Two steps, because no call to Redis is made inside a transaction: `gather` looks at the database, `explain`
+at the budgets of the connections that were found. Both cost the same however many devices an order has.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from app.db import heartbeats
+from app.db import waiting as waiting_table
+from app.db.engine import stamp
+from app.db.sql import Record
+from app.domain import waiting
+from app.domain.batch import BatchState
+from app.domain.budget import Budget, BudgetPolicy
+from app.domain.catalogue import CATALOGUE, Advice
+from app.domain.consent import ConsentState
+from app.domain.ids import PartnerId
+from app.domain.waiting import BatchFacts, ConnectionFacts, ServiceFacts, Waiting
+from app.runtime import Runtime, Tx
+
+Reasons = Mapping[UUID, Sequence[Waiting]]
+"""By the order's or the batch's id; for those that wait for nothing an empty list."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """What the database says."""
+
+    ids: Sequence[UUID]
+    batches: Mapping[UUID, Sequence[BatchFacts]]
+    connections: Mapping[UUID, Record]
+    service: ServiceFacts
+
+
+async def gather_orders(runtime: Runtime, tx: Tx, partner_id: PartnerId, ids: Sequence[UUID]) -> Gathered:
+    rows = await waiting_table.of_orders(tx.session, partner_id, list(ids), runtime.now()) if ids else []
+    return await _gather(runtime, tx, partner_id, ids, rows)
+
+
+async def gather_batches(runtime: Runtime, tx: Tx, partner_id: PartnerId, ids: Sequence[UUID]) -> Gathered:
+    rows = await waiting_table.of_batches(tx.session, partner_id, list(ids), runtime.now()) if ids else []
+    return await _gather(runtime, tx, partner_id, ids, rows)
+
+
+async def gather_partner(runtime: Runtime, tx: Tx, partner_id: PartnerId) -> Gathered:
+    """All open work; the id is the partner's own."""
+    rows = await waiting_table.of_partner(tx.session, partner_id, runtime.now())
+    return await _gather(runtime, tx, partner_id, [partner_id], rows)
+
+
+async def _gather(
+    runtime: Runtime, tx: Tx, partner_id: PartnerId, ids: Sequence[UUID], rows: Sequence[Record]
+) -> Gathered:
+    if not rows:
+        return Gathered(ids, {}, {}, ServiceFacts())
+    connections = await _connections(tx, partner_id, rows)
+    last = await heartbeats.last(tx.session)
+    alive = last is not None and runtime.now() - last <= runtime.settings.silence
+    return Gathered(ids, _by_id(rows), connections, ServiceFacts(workers_alive=alive, worker_seen_at=last))
+
+
+async def _connections(tx: Tx, partner_id: PartnerId, rows: Sequence[Record]) -> Mapping[UUID, Record]:
+    wanted = sorted({row["connection_id"] for row in rows})
+    found = await waiting_table.connections_of(tx.session, partner_id, wanted)
+    return {row["id"]: row for row in found}
+
+
+def _by_id(rows: Sequence[Record]) -> Mapping[UUID, Sequence[BatchFacts]]:
+    batches: dict[UUID, list[BatchFacts]] = defaultdict(list)
+    for row in rows:
+        batches[row["id"]].append(_batch(row))
+    return batches
+
+
+def _batch(row: Record) -> BatchFacts:
+    return BatchFacts(
+        connection_id=row["connection_id"],
+        state=BatchState(row["state"]),
+        devices=int(row["devices"]),
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
+        due_at=row["due_at"],
+        submitted_at=row["submitted_at"],
+        uncertain_since=row["uncertain_since"],
+        failure_code=row["failure_code"],
+        failure_said=row["failure_said"],
+        consent=None if row["consent"] is None else ConsentState(row["consent"]),
+        tag_creator=row["tag_creator"],
+        tag_since=row["tag_since"],
+        tag_due_at=row["tag_due_at"],
+    )
+
+
+def _connection(row: Record, budget: Budget | None) -> ConnectionFacts:
+    return ConnectionFacts(
+        portal=row["portal"],
+        trouble_code=row["trouble_code"],
+        trouble_said=row["trouble_said"],
+        trouble_since=row["trouble_since"],
+        not_before=row["not_before"],
+        budget=budget,
+    )
+
+
+async def explain(runtime: Runtime, gathered: Gathered) -> Reasons:
+    """The reasons, with what the connections' budgets say. Not inside a transaction."""
+    called = [id for id, row in gathered.connections.items() if not row["portal"]]
+    if not called:
+        return explain_rows(gathered, runtime.now())
+    seen = await runtime.budgets.look(called, runtime.now)
+    service = ServiceFacts(
+        workers_alive=gathered.service.workers_alive,
+        worker_seen_at=gathered.service.worker_seen_at,
+        redis=seen.shared,
+        redis_away_since=None if seen.shared else seen.now - seen.away_for,
+    )
+    connections = {id: _connection(row, seen.budgets.get(id)) for id, row in gathered.connections.items()}
+    return {
+        id: waiting.reasons(gathered.batches.get(id, ()), connections, service, seen.policy, seen.now)
+        for id in gathered.ids
+    }
+
+
+def explain_rows(gathered: Gathered, now: datetime) -> Reasons:
+    """The reasons as far as the database knows them: for what is told of a change that is being made."""
+    connections = {id: _connection(row, None) for id, row in gathered.connections.items()}
+    return {
+        id: waiting.reasons(gathered.batches.get(id, ()), connections, gathered.service, BudgetPolicy(), now)
+        for id in gathered.ids
+    }
+
+
+async def of_change(tx: Tx, partner_id: PartnerId, order_id: UUID, now: datetime) -> list[dict[str, Any]]:
+    """What an order waits for as its events tell it: what its own rows and its connection say.
+
+    Whether workers and Redis are alive is another matter, and stands in the answers of the API.
+    """
+    rows = await waiting_table.of_orders(tx.session, partner_id, [order_id], now)
+    gathered = Gathered([order_id], _by_id(rows), await _connections(tx, partner_id, rows), ServiceFacts())
+    return [as_json(reason) for reason in explain_rows(gathered, now)[order_id]]
+
+
+def fields(reason: Waiting) -> dict[str, Any]:
+    """A reason with what the catalogue says of its code; also a code that only a later release knows."""
+    entry = CATALOGUE.get(reason.code)
+    return {
+        "code": reason.code,
+        "title": entry.title if entry else reason.code,
+        "advice": entry.advice if entry else Advice.PERSON,
+        "since": reason.since,
+        "until": reason.until,
+        "remedy": entry.remedy if entry else "See the release notes of the newer Registrar beside this one.",
+        "detail": reason.detail,
+        "devices": reason.devices,
+    }
+
+
+def as_json(reason: Waiting) -> dict[str, Any]:
+    return {
+        name: stamp(value) if isinstance(value, datetime) else value for name, value in fields(reason).items()
+    }

@@ -1,0 +1,324 @@
+"""A connection that works again: what waited for it goes on at once, and its troubles are told once each."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from app.domain.budget import Budget, BudgetPolicy
+from app.domain.upstream import ConnectionTrouble, Said
+from app.services import access, batches, consents
+from app.services.access import client_secret_context
+from tests.worker import worker_process
+from tests.world import Partner, World, tuples
+
+AT_ONCE = timedelta(seconds=1)
+"""From the answer to the claim."""
+STARTS_WITHIN = 45.0
+"""Seconds; a worker process starts in two on a quiet machine."""
+NO_SWEEP = {"sweep_interval_s": 60}
+"""Only wake-ups wake this worker."""
+
+
+async def until(condition: Callable[[], Awaitable[object]]) -> None:
+    async with asyncio.timeout(STARTS_WITHIN):
+        while not await condition():  # noqa: ASYNC110 - told by the database
+            await asyncio.sleep(0.02)
+
+
+async def trouble_of(world: World, partner: Partner) -> dict[str, Any]:
+    [row] = await world.select(
+        "SELECT trouble_code AS code, trouble_since AS since, not_before FROM connections WHERE id = :id",
+        id=partner.connection_id,
+    )
+    return row
+
+
+async def batch_of(world: World, order_id: UUID) -> dict[str, Any]:
+    [batch] = await world.batches(order_id)
+    return batch
+
+
+async def claimed_after(world: World, partner: Partner, answered_at: datetime) -> timedelta:
+    """How long after the answer a worker took the customer's next batch, by what the claim wrote down."""
+
+    async def turn() -> datetime:
+        [row] = await world.select(
+            "SELECT last_turn_at FROM customers WHERE id = :id", id=partner.customer_id
+        )
+        found: datetime = row["last_turn_at"]
+        return found
+
+    async def is_claimed() -> bool:
+        return await turn() > answered_at
+
+    await until(is_claimed)
+    return await turn() - answered_at
+
+
+async def check(world: World, partner: Partner) -> dict[str, Any]:
+    path = f"/v1/connections/{partner.connection_id}:check"
+    response = await world.client.post(path, headers=partner.headers)
+    assert response.status_code == 200, response.text
+    found: dict[str, Any] = response.json()
+    return found
+
+
+async def patch(world: World, partner: Partner, **fields: str) -> None:
+    path = f"/v1/connections/{partner.connection_id}"
+    response = await world.client.patch(path, headers=partner.headers, json=fields)
+    assert response.status_code == 200, response.text
+
+
+async def told(world: World, partner: Partner) -> list[dict[str, Any]]:
+    """Events about the connection, oldest first."""
+    return await world.select(
+        "SELECT type, data FROM events WHERE partner_id = :id AND type LIKE 'connection.%' "
+        "ORDER BY occurred_at, id",
+        id=partner.id,
+    )
+
+
+# --- within a second of the answer ----------------------------------------------------------------
+
+
+async def test_what_waited_for_a_refused_credential_is_claimed_within_a_second_of_a_good_check(
+    world: World, tmp_path: Path
+) -> None:
+    partner = await world.partner()
+    await world.arm({"operation": "token", "kind": "entra", "aadsts": 50173, "count": None})
+    order_id = (await world.order(partner, tuples(2))).view.record["id"]
+    async with worker_process(world, tmp_path / "worker.log", **NO_SWEEP):
+
+        async def waits() -> bool:
+            return bool((await batch_of(world, order_id))["failure_code"] == "credential_refused")
+
+        await until(waits)
+        assert (await batch_of(world, order_id))["due_at"] > world.clock.now() + timedelta(seconds=30)
+        await world.control("DELETE", "faults")
+        assert (await check(world, partner))["ok"] is True
+        assert await claimed_after(world, partner, world.clock.now()) < AT_ONCE
+
+
+async def test_new_credentials_pull_forward_what_waited_without_a_check(world: World, tmp_path: Path) -> None:
+    partner = await world.partner()
+    sealed = (
+        await world.select("SELECT client_secret FROM connections WHERE id = :id", id=partner.connection_id)
+    )[0]["client_secret"]
+    good = world.runtime.secrets.open_text(sealed, context=client_secret_context(partner.id))
+    await patch(world, partner, client_secret="a-secret-that-is-wrong")
+    order_id = (await world.order(partner, tuples(2))).view.record["id"]
+    async with worker_process(world, tmp_path / "worker.log", **NO_SWEEP):
+
+        async def waits() -> bool:
+            return bool((await batch_of(world, order_id))["failure_code"] == "credential_refused")
+
+        await until(waits)
+        await patch(world, partner, client_secret=good)
+        assert await claimed_after(world, partner, world.clock.now()) < AT_ONCE
+
+
+async def test_a_check_asks_although_the_breaker_is_open_and_lets_the_work_through(
+    world: World, tmp_path: Path
+) -> None:
+    partner = await world.partner()
+
+    def opened(known: Budget, now: datetime, _: BudgetPolicy) -> tuple[Budget, None]:
+        return replace(known, failures=9, opened=5, open_until=now + timedelta(seconds=55)), None
+
+    await world.runtime.budgets.change(partner.connection_id, world.clock.now, opened)
+    order_id = (await world.order(partner, tuples(2))).view.record["id"]
+    async with worker_process(world, tmp_path / "worker.log", **NO_SWEEP):
+
+        async def held_back() -> bool:
+            due_at: datetime = (await batch_of(world, order_id))["due_at"]
+            return due_at > world.clock.now() + timedelta(seconds=30)
+
+        await until(held_back)
+        assert (await check(world, partner))["ok"] is True
+        assert await claimed_after(world, partner, world.clock.now()) < AT_ONCE
+
+
+async def test_a_consent_that_could_not_be_read_is_read_at_once_after_a_good_check(
+    world: World, tmp_path: Path
+) -> None:
+    partner = await world.partner(consented=False)
+    await world.order(partner, tuples(2))
+    await world.arm({"operation": "token", "kind": "entra", "aadsts": 50173, "count": None})
+    world.runtime.token_cache.tokens.clear()
+    assert await consents.read_due(world.runtime)
+    assert (await trouble_of(world, partner))["code"] == "credential_refused"
+    await world.control("DELETE", "faults")
+    log = tmp_path / "worker.log"
+    async with worker_process(world, log, **NO_SWEEP):
+
+        async def listens() -> bool:
+            return "worker_started" in log.read_text()
+
+        await until(listens)
+        assert (await check(world, partner))["ok"] is True
+        answered_at = world.clock.now()
+        await claimed_after(world, partner, answered_at)
+    [row] = await world.select(
+        "SELECT customers_read_at AS began FROM connections WHERE id = :id", id=partner.connection_id
+    )
+    assert row["began"] - answered_at < AT_ONCE
+
+
+# --- and no later trouble of an earlier call --------------------------------------------------------
+
+
+async def test_a_call_that_began_before_the_connection_was_mended_proves_nothing(world: World) -> None:
+    partner = await world.partner()
+    began = world.clock.now()
+    trouble = ConnectionTrouble("credential_refused", Said(401))
+    world.clock.advance(seconds=1)
+    assert (await check(world, partner))["ok"] is True
+    again_at = await access.note_trouble(
+        world.runtime, partner.id, partner.connection_id, trouble, began=began
+    )
+    assert again_at <= world.clock.now(), "it is tried again at once"
+    assert (await trouble_of(world, partner))["code"] is None
+    assert await told(world, partner) == []
+
+
+async def test_a_check_that_fails_ends_no_pause(world: World) -> None:
+    partner = await world.partner()
+    await world.arm({"operation": "token", "kind": "entra", "aadsts": 50173, "count": None})
+    world.runtime.token_cache.tokens.clear()
+    order_id = (await world.order(partner, tuples(2))).view.record["id"]
+    await batches.advance_next(world.runtime)
+    before = (await batch_of(world, order_id))["due_at"]
+    assert (await check(world, partner))["ok"] is False
+    assert (await batch_of(world, order_id))["due_at"] == before
+    assert (await trouble_of(world, partner))["not_before"] is not None
+
+
+# --- told once per change -------------------------------------------------------------------------
+
+
+async def test_a_trouble_and_its_end_are_told_once_each_however_many_attempts_there_are(world: World) -> None:
+    partner = await world.partner()
+    await world.arm({"operation": "token", "kind": "entra", "aadsts": 50076, "count": None})
+    world.runtime.token_cache.tokens.clear()
+    await world.order(partner, tuples(2))
+    for _ in range(3):
+        while await batches.advance_next(world.runtime) is not None:
+            pass
+        await check(world, partner)
+        world.clock.advance(seconds=61)
+    [event] = await told(world, partner)
+    assert event["type"] == "connection.trouble"
+    since = event["data"].pop("since")
+    assert datetime.fromisoformat(since) <= world.clock.now() - timedelta(seconds=180)
+    detail = event["data"].pop("detail")
+    assert "50076" in detail
+    remedy = event["data"].pop("remedy")
+    assert "MFA" in remedy
+    assert event["data"] == {
+        "connection_id": str(partner.connection_id),
+        "name": "main",
+        "code": "mfa_required",
+    }
+
+    await world.control("DELETE", "faults")
+    assert (await check(world, partner))["ok"] is True
+    assert (await check(world, partner))["ok"] is True
+    [_, recovered] = await told(world, partner)
+    assert recovered["type"] == "connection.recovered"
+    assert (recovered["data"]["code"], recovered["data"]["since"]) == ("mfa_required", since)
+
+
+async def test_another_trouble_than_before_is_told_with_its_own_beginning(world: World) -> None:
+    partner = await world.partner()
+
+    async def meet(code: str) -> None:
+        world.clock.advance(seconds=5)
+        now = world.clock.now()
+        await access.note_trouble(
+            world.runtime, partner.id, partner.connection_id, ConnectionTrouble(code), began=now
+        )
+
+    await meet("credential_missing")
+    first = await trouble_of(world, partner)
+    await meet("access_denied")
+    second = await trouble_of(world, partner)
+    await meet("credential_missing")
+    assert [event["data"]["code"] for event in await told(world, partner)] == [
+        "credential_missing",
+        "access_denied",
+    ]
+    assert second["since"] > first["since"]
+    assert await trouble_of(world, partner) == second, "what stops some calls hides nothing that stops all"
+
+
+@pytest.mark.parametrize("way", ["reading", "credentials"])
+async def test_every_way_out_of_a_trouble_is_told(world: World, way: str) -> None:
+    partner = await world.partner()
+    now = world.clock.now()
+    trouble = ConnectionTrouble("access_denied", Said(403))
+    await access.note_trouble(world.runtime, partner.id, partner.connection_id, trouble, began=now)
+    if way == "reading":
+        await consents.read_customers(world.runtime, partner.id, partner.connection_id)
+    else:
+        await patch(world, partner, refresh_token="another-refresh-token")
+    assert [event["type"] for event in await told(world, partner)] == [
+        "connection.trouble",
+        "connection.recovered",
+    ]
+
+
+async def test_a_batch_that_goes_through_ends_the_trouble_that_it_had_met_and_pulls_the_others_forward(
+    world: World,
+) -> None:
+    partner = await world.partner()
+    await world.arm({"operation": "create", "kind": "status", "status": 401, "count": None})
+    first = (await world.order(partner, tuples(1))).view.record["id"]
+    while await batches.advance_next(world.runtime) is not None:
+        pass
+    assert (await batch_of(world, first))["failure_code"] == "credential_refused"
+    second = (await world.order(partner, tuples(1, "LATER", group_tag="Other"))).view.record["id"]
+    await world.select(
+        "UPDATE batches SET due_at = :later WHERE order_id = :id RETURNING id",
+        id=second,
+        later=world.clock.now() + timedelta(minutes=10),
+    )
+    await consents.read_customers(world.runtime, partner.id, partner.connection_id)
+    assert (await trouble_of(world, partner))["code"] == "credential_refused", (
+        "the list says nothing of batches"
+    )
+
+    await world.control("DELETE", "faults")
+    world.clock.advance(seconds=61)
+    assert await batches.advance_next(world.runtime) is not None
+    assert (await trouble_of(world, partner))["code"] is None
+    assert (await batch_of(world, second))["due_at"] <= world.clock.now()
+    assert [event["type"] for event in await told(world, partner)] == [
+        "connection.trouble",
+        "connection.recovered",
+    ]
+    await world.work()
+    assert (await batch_of(world, second))["state"] == "settled"
+
+
+async def test_a_step_without_a_call_proves_nothing(world: World) -> None:
+    partner = await world.partner()
+    await world.arm({"operation": "create", "kind": "status", "status": 401, "count": None})
+    order_id = (await world.order(partner, tuples(1))).view.record["id"]
+    while await batches.advance_next(world.runtime) is not None:
+        pass
+    await world.set_consent(partner.tenant_id, given=False)
+    world.clock.advance(seconds=61)
+    await world.select(
+        "UPDATE consents SET state = 'revoked' WHERE customer_id = :id RETURNING state",
+        id=partner.customer_id,
+    )
+    assert await batches.advance_next(world.runtime) is not None
+    assert (await batch_of(world, order_id))["state"] == "held"
+    assert (await trouble_of(world, partner))["code"] == "credential_refused"
+    assert [event["type"] for event in await told(world, partner)] == ["connection.trouble"]
