@@ -1,7 +1,7 @@
-"""`docs/messages.md`: every code of the catalogue with an example. `python -m tests.messages` writes the page.
+"""`docs/messages.md`: every code of the catalogue with an example. `python -m tests.messages` writes it.
 
-Titles and remedies come from the catalogue. A test reads and judges each example that is a file, so the page shows
-nothing that Registrar would not say.
+Titles and remedies come from the catalogue. A test reads and judges each example that is a file, so the page
+shows nothing that Registrar would not say.
 """
 
 import gzip
@@ -22,7 +22,7 @@ HASH = hardware_hash("SYN0001")
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file in which it is said. `shown` is what the page shows of it, in place of what is long or no text."""
+    """A file in which it is said. `shown` is what the page shows in place of what is long or no text."""
 
     content: bytes
     shown: str

@@ -2,7 +2,7 @@
 
 from simulator.samples import hardware_hash
 from tests.messages import HASH, TUPLE, File, Said, gzipped, hashed, lines, sheet
-from tests.workbooks import Raw, workbook
+from tests.workbooks import Raw, archive, workbook
 
 DEVICE = "SYN0001,Contoso,Contoso Book 14"
 KEY = "9999000000017"
@@ -44,6 +44,7 @@ REQUESTS = {
     "import_rejected": Said("3 of 1,000 rows are invalid."),
     "import_has_no_valid_row": Said("All 20 rows are invalid."),
     "unknown_profile": Said("There is no vendor profile supplier-7."),
+    "metrics_not_open": Said("`GET /metrics` from 203.0.113.7, or through a proxy."),
 }
 
 FILES = {
@@ -92,11 +93,104 @@ FILES = {
         workbook({"Devices": [TUPLE.split(","), DEVICE.split(",")], "Prices": [["Total"], [7]]}),
         "(a workbook with the sheets Devices and Prices)",
     ),
+    "sheet_unknown": Said("There is no sheet 'March'. The workbook has: Devices, Prices."),
+    "html_table": lines(
+        "<html><table><tr><td>Serial Number</td></tr><tr><td>SYN0001</td></tr></table></html>"
+    ),
+    "xml_spreadsheet": lines(
+        '<?xml version="1.0"?>',
+        '<Workbook xmlns="urn:schemas-microsoft-com:office:spreadsheet"><Worksheet/></Workbook>',
+    ),
+    "numbers_document": File(
+        archive({"Index/Document.iwa": "x", "Metadata/Properties.plist": "x"}), "(a .numbers file)"
+    ),
+    "opendocument_sheet": File(
+        archive({"mimetype": "application/vnd.oasis.opendocument.spreadsheet", "content.xml": "<x/>"}),
+        "(an .ods file)",
+    ),
+    "encoding_guessed": File(
+        f"{TUPLE},Group Tag\n{DEVICE},Büro Köln\n".encode("cp1252"),
+        f"{TUPLE},Group Tag\n{DEVICE},B\\xfcro K\\xf6ln",
+    ),
+    "devices_side_by_side": lines(
+        f"{TUPLE},{TUPLE}",
+        f"{DEVICE},SYN0002,Contoso,Contoso Book 14",
+        f"SYN0003,Contoso,Contoso Book 14,{DEVICE}4",
+    ),
+    "rows_in_quotes": lines(f'"{TUPLE}"', f'"{DEVICE}"', '"SYN0002,Contoso,Contoso Book 14"'),
+    "names_in_front": lines(
+        "Serial Number : SYN0001",
+        "Manufacturer  : Contoso",
+        "Model         : Contoso Book 14",
+        "",
+        "Serial Number : SYN0002",
+        "Manufacturer  : Contoso",
+        "Model         : Contoso Book 14",
+    ),
+    "sheets_with_devices": File(
+        workbook(
+            {"March": [TUPLE.split(","), DEVICE.split(",")], "April": [TUPLE.split(","), DEVICE.split(",")]}
+        ),
+        "(a workbook with devices on the sheets March and April)",
+    ),
+    "sheet_hidden": File(
+        workbook(
+            {"Old": [TUPLE.split(","), DEVICE.split(",")], "Now": [["Empty"]]}, states={"Old": "hidden"}
+        ),
+        "(a workbook whose only sheet with devices is hidden)",
+    ),
+    "rows_hidden": Said("3 rows are hidden, by a filter for instance; they are not read."),
+    "columns_hidden": Said("The column 'Group Tag' is hidden; it is not read."),
+    "columns_hidden_unknown": Said("2 columns are hidden, and none of them is known."),
+    "omitted_as_asked": Said("`registrar submit devices.xlsx --skip-hidden`"),
+    "cells_split": File(
+        workbook({"A": [[TUPLE.replace(",", ";")], [DEVICE.replace(",", ";")], ["SYN0002;Contoso;Book 13"]]}),
+        "(a workbook with everything in column A)\n"
+        + TUPLE.replace(",", ";")
+        + "\n"
+        + DEVICE.replace(",", ";"),
+    ),
 }
 
 ROWS = {
     "row_short": lines(TUPLE + ",Group Tag,Shelf", DEVICE),
-    "row_long": lines(TUPLE, f"{DEVICE},,x"),
+    "row_long": File(
+        f"Serial Number,Hardware Hash\nSYN0001,{HASH},x\n".encode(),
+        "Serial Number,Hardware Hash\nSYN0001,T0H...,x",
+    ),
+    "row_torn": lines(TUPLE, DEVICE, "SYN0002,Con,toso,Contoso Book 14"),
+    "value_joined": lines(
+        TUPLE, DEVICE, "SYN0002,Contoso, Ltd.,Contoso Book 14", '"SYN0003","Contoso, Ltd.","Contoso Book 14"'
+    ),
+    "hash_joined": File(
+        f"Serial Number,Hardware Hash\nSYN0001,{HASH[:76]}\n{HASH[76:]}\n".encode(),
+        "Serial Number,Hardware Hash\nSYN0001,T0H...\n...",
+    ),
+    "separator_differs": lines(TUPLE, DEVICE, "SYN0002;Contoso;Contoso Book 14"),
+    "identity_contradicts": lines(f"{TUPLE},Serial Number", f"{DEVICE},SYN0002"),
+    "columns_differ": lines(
+        "Serial Number,Manufacturer,System Product Name,Model Name", "SYN0001,Contoso,CB14,Contoso Book 14"
+    ),
+    "letters_guessed": File(
+        f"{TUPLE},Group Tag\n{DEVICE},Büro Köln\n".encode("cp1252"),
+        f"{TUPLE},Group Tag\n{DEVICE},B\\xfcro K\\xf6ln",
+    ),
+    "quote_inside": lines(TUPLE, 'SYN0001,Contoso,"Contoso Book 14" Pro"'),
+    "quote_misplaced": Said("Text follows the mark that closes the value."),
+    "formula_without_result": Said("The cell holds a formula, and the file not what it gives."),
+    "product_key_cleaned": lines("PKID", "PKID: 9999 0000 00017"),
+    "product_key_impossible": lines("PKID", "Key: see label 7"),
+    "value_placeholder": lines(f"{TUPLE},PKID", f"{DEVICE},N/A"),
+    "value_not_sent": lines(f"{TUPLE},PKID", f"{DEVICE},00330-80000-00000-AA123"),
+    "value_unlikely": lines(TUPLE, "S/N: SYN0001,Contoso,Contoso Book 14"),
+    "value_torn": lines(TUPLE, "SYN0001,Contoso,Ltd."),
+    "value_is_formula": lines(TUPLE, "=A7,Contoso,Contoso Book 14"),
+    "value_is_secret": Said("It holds a 25-character product key or a piece of a hardware hash."),
+    "secret_left_out": lines(f"{TUPLE},PO Number", f"{DEVICE},AAAAA-BBBBB-CCCCC-DDDDD-E1E1E"),
+    "several_serials": lines(TUPLE, "SYN0001/SYN0002,Contoso,Contoso Book 14"),
+    "serial_not_ascii": lines(TUPLE, "ＳＹＮ０００１,Contoso,Contoso Book 14"),
+    "manufacturer_placeholder": lines(TUPLE, "SYN0001,System manufacturer,Contoso Book 14"),
+    "model_placeholder": lines(TUPLE, "SYN0001,Contoso,System Product Name"),
     "quote_unclosed": lines(TUPLE, 'SYN0001,"Contoso,Contoso Book 14'),
     "line_too_long": File(
         f"{TUPLE}\n{'SYN0001,' * 300_000}\n".encode(), f"{TUPLE}\nSYN0001,SYN0001,SYN0001,..."
@@ -218,6 +312,9 @@ OUTCOMES = {
     "file_refused_at_portal": Said('`registrar portal undo BATCH --refused "Header not valid"`'),
     "outcome_unknown": Said("The call timed out, and Microsoft's list could not be read to its end."),
     "batch_refused": Said("HTTP 400 2000 The request is not valid."),
+    "batch_split": Said("HTTP 413 for a call with 1,000 devices."),
+    "processing_at_microsoft": Said("Accepted; Microsoft's job is not finished."),
+    "outcome_being_looked_up": Said("The call ended without an answer."),
     "group_tag_case_conflict": Said("Partner Center has 'Kiosk', the order has 'KIOSK'."),
 }
 
@@ -226,6 +323,21 @@ CONNECTIONS = {
     "consent_revoked": Said("A customer that was in the list and has gone from it."),
     "credential_refused": Said("AADSTS7000215: Invalid client secret provided."),
     "credential_missing": Said("The connection has no refresh token, which creating a group tag needs."),
+    "client_secret_expired": Said("AADSTS7000222: The provided client secret keys are expired."),
+    "app_not_found": Said("AADSTS700016: Application was not found in the directory."),
+    "tenant_not_found": Said("AADSTS90002: Tenant not found."),
+    "app_consent_missing": Said("AADSTS65001: The user or administrator has not consented."),
+    "conditional_access_blocked": Said(
+        "AADSTS53003: Access has been blocked by Conditional Access policies."
+    ),
+    "sign_in_frequency": Said("AADSTS70043: The refresh token has expired due to sign-in frequency checks."),
+    "refresh_token_expired": Said("AADSTS700082: The refresh token has expired due to inactivity."),
+    "sign_in_revoked": Said("AADSTS50173: The provided grant has been revoked; the password was changed."),
+    "user_disabled": Said("AADSTS50057: The user account is disabled."),
+    "upstream_not_understood": Said("HTTP 200 a web page instead of JSON."),
+    "customers_not_read": Said("HTTP 403 for the list of customers."),
+    "call_rate_used_up": Said("The next call may be made in 12 seconds."),
+    "group_tag_being_created": Said("Batch 018f6d3e-0000-7000-8000-000000000000 creates it."),
     "mfa_required": Said("AADSTS50076: multi-factor authentication is needed."),
     "access_denied": Said("HTTP 403 from Partner Center."),
     "upstream_throttled": Said("HTTP 429 with Retry-After: 120."),
@@ -235,8 +347,38 @@ CONNECTIONS = {
 SERVICE = {
     "rate_limited": Said("3,000 calls a minute with this key; 0 are left for 12 seconds."),
     "not_ready": Said("The database does not answer."),
+    "waiting_for_turn": Said("Another batch of the customer goes first."),
+    "portal_upload_due": Said("Order PO-4711: the file Kiosk - PO-4711.csv waits to be uploaded."),
+    "portal_outcome_due": Said("Order PO-4711: the file was uploaded, and no outcome is recorded."),
+    "no_worker_alive": Said("No worker has given a sign of life for a minute."),
+    "redis_unavailable": Said("Redis has not answered since 10:15 UTC."),
     "batch_broken": Said("A batch's step ended with an unexpected exception five times."),
     "internal": Said("Something went wrong. Correlation id 018f6d3e-0000-7000-8000-000000000000."),
 }
 
-EXAMPLES: dict[str, File | Said] = {**REQUESTS, **FILES, **ROWS, **OUTCOMES, **CONNECTIONS, **SERVICE}
+COMMANDS = {
+    "command_failed": Said("`registrar submit devices.csv`: there is no file devices.csv."),
+    "command_refused": Said("`registrar submit devices.csv --reject-invalid` with an invalid device."),
+    "command_interrupted": Said("Ctrl-C while a command runs."),
+    "command_misused": Said("`registrar order` without an order."),
+    "not_confirmed": Said("`registrar cancel PO-4711`, answered with `n`."),
+    "api_unreachable": Said("The API at http://127.0.0.1:8000 does not answer."),
+    "api_not_recognised": Said("What answers at http://127.0.0.1:8000 is not Registrar's API (status 200)."),
+    "api_url_unusable": Said("REGISTRAR_API_URL=127.0.0.1:8000"),
+    "api_key_missing": Said("A command that asks the API, without REGISTRAR_API_KEY and without a profile."),
+    "api_key_unusable": Said("REGISTRAR_API_KEY with a blank in it."),
+    "name_not_found": Said("There is no order PO-4712."),
+    "name_ambiguous": Said("2 customers are called Contoso."),
+    "profile_unusable": Said("profiles.toml can be read by others: its mode is 0644."),
+    "file_not_written": Said("result.csv cannot be written: No space left on device."),
+}
+
+EXAMPLES: dict[str, File | Said] = {
+    **REQUESTS,
+    **FILES,
+    **ROWS,
+    **OUTCOMES,
+    **CONNECTIONS,
+    **SERVICE,
+    **COMMANDS,
+}

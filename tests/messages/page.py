@@ -44,8 +44,9 @@ _ADVICE = {
 _HEAD = """# Messages
 
 Every code that Registrar can say, with an example. `GET /v1/error-codes` serves the same list without the
-examples. Where the example is a file, this is the file in which `registrar validate` says it; otherwise it is the
-detail that comes with the code. Devices are made up. `T0H...` stands for the 4,000 characters of a hardware hash.
+examples. An example that is a file is one of which `registrar validate` says it; otherwise it is a detail
+that comes with the code, or the call in question. Devices are made up. `T0H...` stands for the 4,000
+characters of a hardware hash.
 
 This page is made from the catalogue by `python -m tests.messages`; a test holds the two together.
 """
@@ -62,4 +63,8 @@ _CATEGORIES = {
     Category.UPSTREAM: ("Outcomes", "Of one device or batch, as Microsoft or a portal decided it."),
     Category.CONNECTION: ("Connections and consent", "Why work waits for Microsoft, or for a customer."),
     Category.SERVICE: ("The service", "Of Registrar itself."),
+    Category.COMMAND: (
+        "The command line",
+        "What `registrar` says with `--json` when a command cannot go on.",
+    ),
 }
