@@ -1,0 +1,5 @@
+"""Writes docs/messages.md anew."""
+
+from tests.messages.page import PAGE, page
+
+PAGE.write_text(page())
