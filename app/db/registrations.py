@@ -8,13 +8,14 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.chosen import EVERY_ROW, Choice, chosen_rows
 from app.db.paging import Page, PageRequest, cut, token_after
+from app.db.searching import end_of_search
 from app.db.sql import Record, execute, fetch_all, fetch_one, listed, text
 from app.domain.batch import OPEN_BATCH, BatchState
 from app.domain.ids import PartnerId
@@ -392,10 +393,6 @@ async def list_of_order(
     return cut(rows, page, lambda row: row["row_number"])
 
 
-SEARCHED: Final = 100_000
-"""Rows that one page looks through for a part of a serial number: no index finds it."""
-
-
 async def list_page(
     session: AsyncConnection, partner_id: PartnerId, page: PageRequest, filter: Filter
 ) -> Page[Record]:
@@ -407,7 +404,7 @@ async def list_page(
     clauses, values = _clauses(filter)
     last = None
     if filter.serial_contains is not None and filter.batch_id is None:
-        last = await _end_of_search(session, partner_id, page)
+        last = await end_of_search(session, partner_id, page)
     if last is not None:
         clauses += "AND r.id >= :last "
         values["last"] = last
@@ -425,20 +422,6 @@ async def list_page(
     if last is None or found.next_token is not None:
         return found
     return Page(found.items, token_after(last, page))
-
-
-async def _end_of_search(session: AsyncConnection, partner_id: PartnerId, page: PageRequest) -> UUID | None:
-    """The last row that this page looks at; None when the rest is less."""
-    row = await fetch_one(
-        session,
-        "SELECT id FROM registrations WHERE partner_id = :partner "
-        "AND (CAST(:after AS uuid) IS NULL OR id < CAST(:after AS uuid)) "
-        "ORDER BY id DESC OFFSET :skipped LIMIT 1",
-        partner=partner_id,
-        after=page.after,
-        skipped=SEARCHED - 1,
-    )
-    return None if row is None else row["id"]
 
 
 async def purge_hashes(session: AsyncConnection, *, settled_before: datetime, limit: int = 5000) -> int:

@@ -5,7 +5,7 @@ from uuid import UUID
 
 import pytest
 
-from app.db import registrations
+from app.db import searching
 from tests.integration.test_api_bad_input import TUPLE, problem_of
 from tests.integration.test_api_orders import all_pages, get, tuple_of
 from tests.world import Partner, World
@@ -26,7 +26,7 @@ async def serials(world: World, partner: Partner, path: str) -> list[str]:
 async def test_a_device_is_found_by_any_part_of_its_serial_number(
     world: World, monkeypatch: pytest.MonkeyPatch, window: int
 ) -> None:
-    monkeypatch.setattr(registrations, "SEARCHED", window)
+    monkeypatch.setattr(searching, "SEARCHED", window)
     partner, rival = await world.partner(), await world.partner()
     names = ["XA-4711-B", "PF4711", "47%11", "a4_711", "ÄÖ-4711", "SYN1"]
     for name in names:
@@ -43,7 +43,7 @@ async def test_a_device_is_found_by_any_part_of_its_serial_number(
 async def test_one_page_looks_through_a_bounded_number_of_devices(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(registrations, "SEARCHED", 4)
+    monkeypatch.setattr(searching, "SEARCHED", 4)
     partner = await world.partner()
     await world.post_order(partner, [{**TUPLE, "serial_number": "NEEDLE"}, *map(tuple_of, range(9))])
     page = await get(world, partner, "/v1/registrations?serial_contains=NEED")
