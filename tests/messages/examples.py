@@ -4,10 +4,12 @@ from simulator.samples import hardware_hash
 from tests.messages import HASH, TUPLE, File, Said, gzipped, hashed, lines, sheet
 from tests.workbooks import Raw, archive, workbook
 
+Examples = dict[str, File | Said]
+
 DEVICE = "SYN0001,Contoso,Contoso Book 14"
 KEY = "9999000000017"
 
-REQUESTS = {
+REQUESTS: Examples = {
     "not_json": Said("The body is not JSON: unexpected character at byte 17."),
     "validation_failed": Said("devices.0.serial_number: Input should be a valid string"),
     "unsupported_media_type": Said("Content-Type is missing; send application/json."),
@@ -47,7 +49,7 @@ REQUESTS = {
     "metrics_not_open": Said("`GET /metrics` from 203.0.113.7, or through a proxy."),
 }
 
-FILES = {
+FILES: Examples = {
     "import_given_up": Said("It was begun 5 times and never ended."),
     "empty_file": File(b"", "(no byte)"),
     "too_many_rows": Said("A file with 1,000,001 rows."),
@@ -152,7 +154,7 @@ FILES = {
     ),
 }
 
-ROWS = {
+ROWS: Examples = {
     "row_short": lines(TUPLE + ",Group Tag,Shelf", DEVICE),
     "row_long": File(
         f"Serial Number,Hardware Hash\nSYN0001,{HASH},x\n".encode(),
@@ -295,7 +297,7 @@ ROWS = {
     ),
 }
 
-OUTCOMES = {
+OUTCOMES: Examples = {
     "already_registered": Said("806 ZtdDeviceAlreadyAssigned"),
     "assigned_to_other_tenant": Said("808 ZtdDeviceAssignedToOtherTenant"),
     "device_not_found": Said("812 ZtdDeviceNotFound"),
@@ -318,7 +320,7 @@ OUTCOMES = {
     "group_tag_case_conflict": Said("Partner Center has 'Kiosk', the order has 'KIOSK'."),
 }
 
-CONNECTIONS = {
+CONNECTIONS: Examples = {
     "consent_missing": Said("An order for a customer that is not in Partner Center's list of customers."),
     "consent_revoked": Said("A customer that was in the list and has gone from it."),
     "credential_refused": Said("AADSTS7000215: Invalid client secret provided."),
@@ -344,7 +346,7 @@ CONNECTIONS = {
     "upstream_unavailable": Said("HTTP 503 from Partner Center, three times."),
 }
 
-SERVICE = {
+SERVICE: Examples = {
     "rate_limited": Said("3,000 calls a minute with this key; 0 are left for 12 seconds."),
     "not_ready": Said("The database does not answer."),
     "waiting_for_turn": Said("Another batch of the customer goes first."),
@@ -356,7 +358,7 @@ SERVICE = {
     "internal": Said("Something went wrong. Correlation id 018f6d3e-0000-7000-8000-000000000000."),
 }
 
-COMMANDS = {
+COMMANDS: Examples = {
     "command_failed": Said("`registrar submit devices.csv`: there is no file devices.csv."),
     "command_refused": Said("`registrar submit devices.csv --reject-invalid` with an invalid device."),
     "command_interrupted": Said("Ctrl-C while a command runs."),
@@ -373,7 +375,7 @@ COMMANDS = {
     "file_not_written": Said("result.csv cannot be written: No space left on device."),
 }
 
-EXAMPLES: dict[str, File | Said] = {
+EXAMPLES: Examples = {
     **REQUESTS,
     **FILES,
     **ROWS,
