@@ -5,7 +5,8 @@ from uuid import UUID
 
 from pydantic import Field
 
-from app.api.models import Output, Timestamp
+from app.api.models import Output
+from app.api.times import Timestamp
 from app.domain.event import EventType
 
 

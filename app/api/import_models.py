@@ -16,9 +16,9 @@ from app.api.models import (
     Patch,
     Text100,
     Text255,
-    Timestamp,
 )
 from app.api.texts import KeepsNoSecret
+from app.api.times import Timestamp
 from app.domain.catalogue import Severity
 from app.domain.event import EventType
 from app.domain.identity import IdentityKind

@@ -8,8 +8,9 @@ from uuid import UUID
 from fastapi import APIRouter
 from pydantic import Field
 
-from app.api.models import Output, Timestamp
+from app.api.models import Output
 from app.api.requests import ReadsOrders, RuntimeOf
+from app.api.times import Timestamp
 from app.db.paging import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
 from app.db.sql import Record
 from app.domain.budget import Breaker

@@ -17,17 +17,15 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    PlainSerializer,
     StringConstraints,
     ValidationInfo,
-    WithJsonSchema,
     field_validator,
 )
 from pydantic_core import PydanticCustomError
 
 from app.api.texts import KeepsNoSecret, NamesATag
+from app.api.times import Timestamp
 from app.api.waiting_models import WaitingOut
-from app.db.engine import stamp
 from app.domain.batch import BatchState
 from app.domain.catalogue import Advice, Category, Severity
 from app.domain.consent import ConsentState, Evidence
@@ -36,13 +34,6 @@ from app.domain.order import MAX_DEVICES, OrderState
 from app.domain.registration import RegistrationState
 from app.platforms.base import Channel, Profiles
 from app.services.identities import Scope
-
-Timestamp = Annotated[
-    datetime,
-    PlainSerializer(stamp, return_type=str, when_used="json"),
-    WithJsonSchema({"type": "string", "format": "date-time"}),
-]
-"""RFC 3339, UTC, milliseconds."""
 
 
 def _written_out(value: Any) -> Any:

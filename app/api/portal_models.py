@@ -6,7 +6,8 @@ from uuid import UUID
 from pydantic import Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
-from app.api.models import NAME_PATTERN, BatchOut, Input, Output, PageOf, Timestamp
+from app.api.models import NAME_PATTERN, BatchOut, Input, Output, PageOf
+from app.api.times import Timestamp
 from app.domain.batch import BatchState
 from app.domain.registration import RegistrationState
 

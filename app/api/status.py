@@ -8,8 +8,9 @@ from fastapi import APIRouter
 from pydantic import Field
 
 from app.api import rendering
-from app.api.models import Output, Timestamp
+from app.api.models import Output
 from app.api.requests import ReadsOrders, RuntimeOf
+from app.api.times import Timestamp
 from app.api.waiting_models import WaitingOut
 from app.domain.budget import Breaker
 from app.services import status

@@ -1,14 +1,9 @@
 """What work waits for, as every answer and every event shows it."""
 
-from datetime import datetime
-from typing import Annotated
+from pydantic import BaseModel, ConfigDict, Field
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
-
-from app.db.engine import stamp
+from app.api.times import Timestamp
 from app.domain.catalogue import Advice
-
-_Time = Annotated[datetime, PlainSerializer(stamp, return_type=str, when_used="json")]
 
 
 class WaitingOut(BaseModel):
@@ -21,8 +16,8 @@ class WaitingOut(BaseModel):
     advice: Advice = Field(
         description="`person`: somebody has to do what `remedy` says; `retry`, `none`: it ends by itself."
     )
-    since: _Time | None = Field(description="Since when it holds, as far as is known.")
-    until: _Time | None = Field(
+    since: Timestamp | None = Field(description="Since when it holds, as far as is known.")
+    until: Timestamp | None = Field(
         description="When it ends or Registrar tries again; null where nobody can know."
     )
     remedy: str = Field(description="What to do about it.")

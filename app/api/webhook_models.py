@@ -5,7 +5,8 @@ from uuid import UUID
 
 from pydantic import Field, StringConstraints
 
-from app.api.models import Input, Output, PageOf, Patch, Text255, Timestamp
+from app.api.models import Input, Output, PageOf, Patch, Text255
+from app.api.times import Timestamp
 from app.domain.event import EventType
 from app.services.webhooks import DeliveryState, EndpointState
 

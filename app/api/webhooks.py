@@ -10,7 +10,7 @@ from pydantic import Field
 from app.api import rendering
 from app.api.connection_events import ConnectionRecoveredEvent, ConnectionTroubleEvent
 from app.api.import_models import ImportEvent
-from app.api.models import Output, Timestamp
+from app.api.models import Output
 from app.api.requests import (
     IdempotencyKey,
     PageOfIds,
@@ -24,6 +24,7 @@ from app.api.requests import (
     read,
 )
 from app.api.schema import body_of, event_of
+from app.api.times import Timestamp
 from app.api.waiting_models import WaitingOut
 from app.api.webhook_models import (
     Deliveries,

@@ -17,12 +17,12 @@ from rich.progress import BarColumn, Progress, TextColumn
 from app.cli.api_client import Api, ApiRefusal, JsonObject, Unreachable
 from app.cli.customers import customer_names, find_customer
 from app.cli.device_file import EncodingName, known_encoding
+from app.cli.dialect_words import format_words, read_words
 from app.cli.doubts import doubts, is_doubt, show_doubts
 from app.cli.following import PATIENCE_S, PAUSE_S, Timeout, watch
 from app.cli.outcome import ExitCode, Stop, combine, judge_followed, judge_order
 from app.cli.results import WENT_WRONG, conclude
 from app.cli.screen import SHOWN_ROWS, Screen, amount, field_words, number, plain
-from app.cli.submit import format_words, read_words
 from app.cli.surroundings import (
     DEFAULT_URL,
     ORDERS_PANEL,

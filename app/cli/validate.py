@@ -20,10 +20,10 @@ import typer
 
 from app.cli.api_client import JsonObject
 from app.cli.device_file import STDIN, EncodingName, columns_unused, known_encoding
+from app.cli.dialect_words import show_dialect
 from app.cli.doubts import doubts, show_doubts
 from app.cli.outcome import ExitCode, Stop
 from app.cli.screen import Screen, amount, field_words, number
-from app.cli.submit import show_dialect
 from app.cli.surroundings import ORDERS_PANEL, IncludeHidden, Json, SheetName
 from app.domain.catalogue import lookup
 from app.domain.identity import IdentityKind, Rules

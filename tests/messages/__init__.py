@@ -6,6 +6,7 @@ shows nothing that Registrar would not say.
 
 import gzip
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -46,7 +47,7 @@ def hashed(
     return File(f"{header}\n{serial},{value}\n".encode(), f"{header}\n{serial},{shown}")
 
 
-def sheet(shown: str, *rows: list[str | int | float | None], formats: tuple[str, ...] = ()) -> File:
+def sheet(shown: str, *rows: Sequence[str | int | float | None], formats: tuple[str, ...] = ()) -> File:
     return File(workbook({"Devices": rows}, formats=formats), shown)
 
 
