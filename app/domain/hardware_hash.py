@@ -92,17 +92,14 @@ class HardwareHash(NamedTuple):
 
 def decode(text: str | bytes) -> HardwareHash:
     """Reads a hash; blanks, line breaks and a zero fill cut short or grown too long are mended without loss.
-
     Raises HashError, and nothing else, for every other input.
     """
-    if isinstance(text, bytes):
-        text = text.decode("latin-1")
+    text = text.decode("latin-1") if isinstance(text, bytes) else text
     try:
         blob, held, usual = _bytes_of(text)
         total, records = _walk(blob, held)
     except HashError as error:
-        blob, held, total, records = _with_plus_for_blanks(text, error)
-        usual = False
+        blob, usual, total, records = _with_plus_for_blanks(text, error)
     data = blob[: total + _CHECKSUM_LENGTH]
     get = records.get
     header, ek, uuid = get(_HEADER), get(_EK), get(_UUID)
@@ -176,12 +173,11 @@ def is_placeholder(serial_number: str) -> bool:
     )
 
 
-def _with_plus_for_blanks(text: str, error: HashError) -> tuple[bytes, int, int, dict[int, bytes]]:
+def _with_plus_for_blanks(text: str, error: HashError) -> tuple[bytes, bool, int, dict[int, bytes]]:
     """A web form has made blanks of plus signs: the checksum proves it. Raises the error if it does not."""
-    plain = "".join(text.strip().splitlines())
     try:
-        blob, held, _ = _bytes_of(plain.replace(" ", "+") if " " in plain else "")
-        return blob, held, *_walk(blob, held)
+        blob, held, _ = _bytes_of("".join(text.strip().splitlines()).replace(" ", "+"))
+        return blob, False, *_walk(blob, held)
     except HashError:
         raise error from None
 
