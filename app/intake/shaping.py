@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Final
 
-from app.intake import corrections, layout, profiles, tears, twins
+from app.intake import corrections, layout, profiles, remarks, tears, twins
 from app.intake.columns import ALIASES, MAX_NAME, SENT, Columns
 from app.intake.layout import Layout
 from app.intake.profiles import Profile, TagChooser
@@ -95,7 +95,7 @@ class Plan:
         elif len(cells) > self.width and any(cell and not cell.isspace() for cell in cells[self.width :]):
             notices = (*notices, long_row(len(cells) - self.offset, self.width - self.offset))
         if len(cells) < self.width:
-            notices = (*notices, _short(len(cells) - self.offset, self.width - self.offset))
+            notices = (*notices, remarks.short(len(cells) - self.offset, self.width - self.offset))
         if self.columns.twins and plan is self:
             chosen, more = twins.choose(self.columns, cells[self.offset :])
             notices = (*notices, *more)
@@ -318,7 +318,7 @@ class _Shaper:
             if separator != self._found.separator and text.count(separator) + 1 >= self.plan.width:
                 other = cells_of(text, separator, self._found.quote)
                 if len(other) == self.plan.width:
-                    return other, (*notices, _other_separator(words))
+                    return other, (*notices, remarks.other_separator(words))
         return cells, notices
 
     def _of_marks(self, flaws: tuple[tuple[int, Flaw], ...]) -> Iterator[Notice]:
@@ -327,7 +327,7 @@ class _Shaper:
         for at, flaw in flaws:
             name, known = pairs[at - front] if 0 <= at - front < len(pairs) else ("", None)
             if known is not None:
-                yield _inside(name) if flaw is Flaw.INSIDE else _behind(name)
+                yield remarks.inside(name) if flaw is Flaw.INSIDE else remarks.behind(name)
 
     def _is_header(self, line: int, cells: list[str], ours: bool) -> bool:
         """A header again; from there on the columns are read by it."""
@@ -343,7 +343,7 @@ class _Shaper:
             return False
         resolved = profiles.resolve(cells, self._profile)
         if resolved.fields != self.plan.columns.fields:
-            self.carried = (_header_again(line), *resolved.notices)
+            self.carried = (remarks.header_again(line), *resolved.notices)
         self.plan = Plan.of(resolved, self._profile, found=self._found)
         return True
 
@@ -353,7 +353,7 @@ class _Shaper:
         if cells[:offset] != plan.names[:offset]:
             if layout.leading_names(cells) != offset:
                 nothing = replace(plan, known=(), others=(), constants=(), tags=None, width=len(cells))
-                return Row(self.number, line, cells, (*notices, _NAMES_MISSING), nothing)
+                return Row(self.number, line, cells, (*notices, remarks.NAMES_MISSING), nothing)
             plan = Plan.of(profiles.resolve(cells[:offset], self._profile), self._profile, offset)
         return plan.row(self.number, line, cells, notices)
 
@@ -364,47 +364,10 @@ def with_guess(row: Row, guess: str) -> Row:
     doubtful = [
         name for name, known in row.columns if known in _LETTERS and not fields.get(known, "").isascii()
     ]
-    return row._replace(notices=(*row.notices, _guessed(doubtful[0], guess))) if doubtful else row
+    return row._replace(notices=(*row.notices, remarks.guessed(doubtful[0], guess))) if doubtful else row
 
 
 def too_many_rows() -> UnreadableFile:
     return UnreadableFile(
         "too_many_rows", f"The file has more than {MAX_ROWS:,} rows. Cut it into smaller files."
     )
-
-
-def _short(count: int, width: int) -> Notice:
-    words = f"The row has {count} of {width} cells; the missing ones are taken as empty."
-    return Notice("row_short", words)
-
-
-def _other_separator(words: str) -> Notice:
-    return Notice(
-        "separator_differs", f"The row is separated by {words}, other than its file; it was read so."
-    )
-
-
-def _inside(column: str) -> Notice:
-    words = f"The value of column '{column}' has a quotation mark inside that is not doubled."
-    return Notice("quote_inside", words, column)
-
-
-def _behind(column: str) -> Notice:
-    words = f"Text follows the closing quotation mark of the value of column '{column}'."
-    return Notice("quote_misplaced", words, column)
-
-
-def _guessed(column: str, encoding: str) -> Notice:
-    words = f"The value of column '{column}' has letters that were read as {encoding}, which is a guess."
-    return Notice("letters_guessed", words, column)
-
-
-def _header_again(line: int) -> Notice:
-    words = f"Line {line} is a header again; from there on the columns are read by it."
-    return Notice("header_repeated", words)
-
-
-_NAMES_MISSING: Final = Notice(
-    "names_missing",
-    "The row lacks the column names that the other rows of this report repeat.",
-)
