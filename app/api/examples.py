@@ -41,6 +41,8 @@ BODIES: Final[dict[str, dict[str, Any]]] = {
     "EndpointIn": {"url": "https://hooks.example.com/registrar", "description": "ERP"},
     "EndpointPatch": {"event_types": ["order.completed", "order.failed"]},
     "RotationIn": {"overlap_seconds": 86400},
+    "UndoUploadIn": {"refused": "The header of the file is not valid."},
+    "RetryChoice": {"rows": [3, 7]},
     "OutcomeIn": {
         "rows": [
             {"line_ref": "1", "outcome": "registered"},

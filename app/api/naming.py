@@ -15,6 +15,7 @@ OPERATION_IDS: Final = {
     "list_registrations_of_order": "listOrderRegistrations",
     "download_result": "downloadOrderResult",
     "mark_uploaded": "markBatchUploaded",
+    "undo_upload": "undoBatchUpload",
     "record_outcome": "recordBatchOutcome",
     "get_portal_file": "downloadPortalFile",
     "get_consent": "getCustomerConsent",

@@ -27,6 +27,7 @@ from app.api.requests import (
     RuntimeOf,
     WritesCustomers,
     WritesOrders,
+    has_body,
     path_of,
     read,
 )
@@ -114,7 +115,7 @@ async def undo_upload(request: Request, runtime: RuntimeOf, caller: WritesOrders
     Its devices wait for a person again, and none of them has failed. With `refused`, the portal's words are
     kept with the batch. Not possible once an outcome of one of its devices is recorded.
     """
-    given, _ = await read(request, UndoUploadIn)
+    given = (await read(request, UndoUploadIn))[0] if has_body(request) else UndoUploadIn()
     await portal.undo_upload(runtime, caller, batch_id, given.refused)
     return await _batch(runtime, caller, batch_id)
 

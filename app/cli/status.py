@@ -150,12 +150,9 @@ def _needy(found: JsonObject, now: datetime) -> Iterator[_Line]:
         for each in found["webhooks"]
     ]
     for each in found["stuck"]:
-        words = f"{each['name']} ({each['id']}) is stuck in {each['state']}"
-        lines.append(
-            _Line(
-                _ATTENTION, each["kind"].capitalize(), f"{words} for {_ago(each['due_at'], now, ago=False)}"
-            )
-        )
+        since = _ago(each["due_at"], now, ago=False)
+        words = f"{each['name']} is stuck in {each['state']} for {since} ({each['id']})"
+        lines.append(_Line(_ATTENTION, each["kind"].capitalize(), words))
     yield from lines[:SHOWN]
     if len(lines) > SHOWN:
         yield _Line(_ATTENTION, "More", f"{number(len(lines) - SHOWN)} not shown: --json shows all")

@@ -147,9 +147,10 @@ async def _conclude(
     looks = claim.lookups + 1
     per_round = runtime.settings.lookup_attempts
     values: dict[str, Any] = {"lookups": looks, "troubles": 0}
-    # A device shows a moment late, so one look is not believed; a listing too long to read is no better the
-    # next time.
-    if (missing or theirs) and looks % per_round and (listing.whole or looks > per_round):
+    # A device shows a moment late, so one look is not believed. A listing too long to read is no better the
+    # next time, and is read again only for what would end as unknown.
+    may_help = listing.whole or (bool(missing) and looks > per_round)
+    if (missing or theirs) and looks % per_round and may_help:
         following = Next(
             BatchState.UNKNOWN, schedule.next_attempt(looks, runtime.now(), runtime.random()), values
         )

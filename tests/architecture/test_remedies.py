@@ -175,6 +175,8 @@ def calls_in(text: str) -> Iterator[list[str]]:
 def fault(words: Sequence[str]) -> str | None:
     """What is wrong with a call, as far as it can be seen without making it."""
     rest = list(words)
+    if rest[:1] == ["--profile"]:
+        rest = rest[2:]  # the one option that stands before the command
     path: tuple[str, ...] = ()
     while rest and hasattr(commands()[path], "commands") and not rest[0].startswith("-"):
         path = (*path, rest.pop(0))

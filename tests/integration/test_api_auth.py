@@ -125,6 +125,7 @@ def scope_of(method: str, path: str) -> Scope | None:
         "registrations": "orders",
         "batches": "orders",
         "limits": "orders",
+        "status": "orders",
         "imports": "orders",
         "vendor-profiles": "orders",
         "customers": "customers",

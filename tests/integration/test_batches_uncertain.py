@@ -480,8 +480,10 @@ async def test_a_listing_too_long_to_read_leads_to_the_repetition_at_once(world:
 
     view = await world.view(partner, order.view.record["id"])
     assert view.state.value == "completed"
-    assert len(await world.calls("list_devices")) == 1, "the same short look is not repeated"
-    assert {row["state"] for row in await world.rows(partner, order.view.record["id"])} == {"registered"}
+    assert len(await world.calls("list_devices")) == 2, "one look before the repetition and one after it"
+    rows = await world.rows(partner, order.view.record["id"])
+    assert {row["state"] for row in rows} == {"already_registered"}
+    assert "may have registered it" in rows[0]["error_detail"]
 
 
 async def test_rows_that_are_looked_up_move_with_their_batch_and_are_not_called_settled(world: World) -> None:

@@ -96,7 +96,7 @@ async def test_what_waited_for_a_refused_credential_is_claimed_within_a_second_o
     async with worker_process(world, tmp_path / "worker.log", **NO_SWEEP):
 
         async def waits() -> bool:
-            return bool((await batch_of(world, order_id))["failure_code"] == "credential_refused")
+            return bool((await batch_of(world, order_id))["failure_code"] == "sign_in_revoked")
 
         await until(waits)
         assert (await batch_of(world, order_id))["due_at"] > world.clock.now() + timedelta(seconds=30)
@@ -152,7 +152,7 @@ async def test_a_consent_that_could_not_be_read_is_read_at_once_after_a_good_che
     await world.arm({"operation": "token", "kind": "entra", "aadsts": 50173, "count": None})
     world.runtime.token_cache.tokens.clear()
     assert await consents.read_due(world.runtime)
-    assert (await trouble_of(world, partner))["code"] == "credential_refused"
+    assert (await trouble_of(world, partner))["code"] == "sign_in_revoked"
     await world.control("DELETE", "faults")
     log = tmp_path / "worker.log"
     async with worker_process(world, log, **NO_SWEEP):

@@ -145,7 +145,7 @@ async def test_the_invalid_rows_never_overwrite_the_file_and_a_place_that_is_not
     assert "would overwrite the file itself" in itself.stderr
     nowhere = await run(world, partner, *arguments, str(tmp_path / "none" / "errors.csv"))
     assert nowhere.exit_code == ExitCode.ERROR
-    assert "can not be written" in nowhere.stderr
+    assert "cannot be written" in nowhere.stderr
 
 
 async def test_a_name_with_control_characters_is_no_obstacle_and_the_format_is_said_in_words(

@@ -22,7 +22,7 @@ OPERATIONS: dict[str, dict[str, Any]] = {
 }
 VERBS = {
     "get", "list", "create", "update", "delete", "download", "cancel", "retry", "commit", "discard", "check",
-    "test", "rotate", "redeliver", "request", "recheck", "record", "mark", "reset",
+    "test", "rotate", "redeliver", "request", "recheck", "record", "mark", "undo", "reset",
 }  # fmt: skip
 
 RELEASED = [
@@ -60,6 +60,7 @@ RELEASED = [
     "listPortalFiles",
     "downloadPortalFile",
     "markBatchUploaded",
+    "undoBatchUpload",
     "recordBatchOutcome",
     "recordPortalResult",
     "createCustomer",

@@ -156,16 +156,16 @@ async def test_a_broken_creator_of_a_group_tag_leaves_the_tag_to_those_that_wait
     await world.let_go()
     await step
 
-    await world.work()
+    await world.work(limit=3000)
 
     await _write_identity(world, poisoned, "tuple")
     assert (await world.view(partner, behind)).state is OrderState.COMPLETED
     rows = await world.rows(partner, poisoned)
-    assert {(row["state"], row["error_code"]) for row in rows} == {("unknown", "outcome_unknown")}
+    assert {(row["state"], row["error_code"]) for row in rows} == {("failed", "batch_broken")}
     await assert_agreement(world, partner, poisoned, behind)
 
 
-async def test_a_corrupt_row_among_rows_being_sent_ends_as_unknown_with_its_event_and_its_step(
+async def test_a_corrupt_row_among_rows_to_be_sent_ends_as_failed_with_its_event_and_its_step(
     world: World,
 ) -> None:
     partner = await world.partner()
@@ -177,16 +177,16 @@ async def test_a_corrupt_row_among_rows_being_sent_ends_as_unknown_with_its_even
     await world.work()
 
     await _write_identity(world, order_id, "tuple")
-    # What it wrote before it failed says that a call may have left: that is not called failed.
+    # What would be sent is made before the intent is written, so nothing can have left.
     rows = await world.rows(partner, order_id)
-    assert {(row["state"], row["error_code"]) for row in rows} == {("unknown", "outcome_unknown")}
-    assert "Partner Center" in rows[0]["remedy"]
+    assert {(row["state"], row["error_code"]) for row in rows} == {("failed", "batch_broken")}
+    assert "nothing was sent" in rows[0]["remedy"]
     batch = await _batch(world, order_id)
-    assert (batch["state"], batch["failure_code"]) == ("settled", "outcome_unknown")
+    assert (batch["state"], batch["failure_code"]) == ("settled", "batch_broken")
     told = await world.select(
         "SELECT data FROM events WHERE order_id = :id AND type = 'registration.settled'", id=order_id
     )
-    assert [item["state"] for event in told for item in event["data"]["registrations"]] == ["unknown"] * 3
+    assert [item["state"] for event in told for item in event["data"]["registrations"]] == ["failed"] * 3
     await assert_agreement(world, partner, order_id)
 
 

@@ -64,14 +64,14 @@ async def test_a_revoked_credential_is_what_the_order_waits_for(world: World) ->
     order_id = await place(world, partner, 3)
     await batches.advance_next(world.runtime)
     [reason] = await waiting_for(world, partner, order_id)
-    assert (reason["code"], reason["advice"], reason["devices"]) == ("credential_refused", "person", 3)
+    assert (reason["code"], reason["advice"], reason["devices"]) == ("sign_in_revoked", "person", 3)
     assert "50173" in reason["detail"]
-    assert ":check" in reason["remedy"]
+    assert "`PATCH /v1/connections/{id}`" in reason["remedy"]
     assert moment(reason["since"]) <= world.clock.now()
     assert reason["until"] is None
     later = await place(world, partner, 1)
     [same] = await waiting_for(world, partner, later)
-    assert same["code"] == "credential_refused", "also what has not met the trouble itself"
+    assert same["code"] == "sign_in_revoked", "also what has not met the trouble itself"
     assert [each["code"] for each in await waiting_for(world, other, await place(world, other))] == [
         "waiting_for_turn"
     ]
