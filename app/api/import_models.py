@@ -125,7 +125,7 @@ class ImportCounts(Output):
 class ImportCustomer(Output):
     customer_id: UUID | None = Field(description="Null: rows whose customer is not known; never ordered.")
     counts: ImportCounts
-    batches: int = Field(description="Calls to Microsoft.")
+    batches: int = Field(description="Calls to Microsoft, or files for a person at a portal.")
     purchase_order: str | None
 
 

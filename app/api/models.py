@@ -418,6 +418,9 @@ class OrderPreview(Output):
     """What the order does or would do; the same for a dry run and the real one."""
 
     counts: Counts
+    portal: bool = Field(
+        description="Each batch is a file that a person uploads, and not a call to Microsoft."
+    )
     batches: list[BatchPlan]
     problems: list[RowProblem] = Field(description="The first 100 rows with findings.")
     problems_total: int = Field(description="Rows with findings, errors or warnings.")

@@ -99,6 +99,7 @@ def preview(found: Preview) -> OrderPreview:
     ]
     return OrderPreview(
         counts=Counts.of(found.counts),
+        portal=found.portal,
         batches=[BatchPlan(group_tag=batch.group_tag, devices=batch.devices) for batch in found.plan.batches],
         problems=rows,
         problems_total=len(noted),

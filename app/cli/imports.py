@@ -308,7 +308,7 @@ def _show_customers(screen: Screen, api: Api, preview: JsonObject) -> None:
     names = customer_names(api, sorted({tag["customer_id"] for tag in tags}))
     rows = [(names[tag["customer_id"]], tag["group_tag"], tag["devices"], tag["batches"]) for tag in tags]
     screen.say()
-    screen.table(("Customer", "Group tag", "Devices", "Calls to Microsoft"), rows)
+    screen.table(("Customer", "Group tag", "Devices", "Batches"), rows)
     if preview["group_tags_total"] > len(tags):
         screen.say(f"... and {amount(preview['group_tags_total'] - len(tags), 'more group tag')}.")
 

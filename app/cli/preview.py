@@ -25,7 +25,8 @@ def show_preview(screen: Screen, part: Part, preview: JsonObject) -> None:
             ("Valid", amount(valid, "device")),
             ("Invalid", amount(counts["invalid"], "device")),
             *((f"Group tag {tag}", amount(count, "device")) for tag, count in tags.items()),
-            ("Calls to Microsoft", number(len(batches))),
+            # APIs before portal mode's own words do not say.
+            ("Files to upload" if preview.get("portal") else "Calls to Microsoft", number(len(batches))),
         ]
     )
     _show_problems(screen, part, preview, counts["invalid"])

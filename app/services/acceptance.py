@@ -57,6 +57,8 @@ class Preview:
     plan: Plan
     held: bool
     """Whether the valid devices wait for the customer's consent."""
+    portal: bool
+    """Whether each batch is a file that a person uploads."""
 
     @property
     def counts(self) -> dict[RegistrationState, int]:
@@ -96,7 +98,7 @@ async def preview(runtime: Runtime, partner_id: PartnerId, new: NewOrder) -> Pre
     if taken is not None:
         raise _reference_taken(new, taken)
     state = ConsentState(terms.customer["consent_state"])
-    return Preview(plan, held=not consent.lets_pass(state))
+    return Preview(plan, held=not consent.lets_pass(state), portal=terms.connection["portal"])
 
 
 async def accept(
@@ -274,7 +276,7 @@ async def _store(
         raise _Spoilt
     _refuse_if_asked(new, plan)
     await storage.close(plan)
-    outcome = Preview(plan, held)
+    outcome = Preview(plan, held, terms.connection["portal"])
     gathered = await waiting.gather_orders(runtime, tx, partner_id, [record["id"]])
     view = OrderView(
         {

@@ -14,7 +14,8 @@ from app.main import build
 from app.settings import SECRET_SETTINGS, Settings
 from tests.architecture.source import ROOT, calls, literal, sources
 
-DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+FRONT = [ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")]
+DOCUMENTS = sorted([*FRONT, *(ROOT / "docs").rglob("*.md")])
 GUIDES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 NAMES = [path.relative_to(ROOT).as_posix() for path in DOCUMENTS]
 
@@ -40,6 +41,23 @@ def test_every_link_leads_somewhere(path: Path) -> None:
         if not file.exists() or (anchor and anchor not in heading_anchors(file)):
             lost.append(target)
     assert lost == []
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=NAMES)
+def test_every_file_that_is_named_exists(path: Path) -> None:
+    named = set(
+        re.findall(r"`((?:app|workers|tests|migrations|simulator|deploy)/[\w./-]*)`", path.read_text())
+    )
+    lost = {name for name in named if not (ROOT / name).exists()} - {"deploy/.env"}
+    assert lost == set()
+
+
+def test_every_name_in_the_recipes_exists() -> None:
+    recipes = (ROOT / "CONTRIBUTING.md").read_text()
+    named = set(re.findall(r"`([A-Z][A-Z_]{4,})`", recipes))
+    written = "\n".join(path.read_text() for path in [*ROOT.glob("app/**/*.py"), *ROOT.glob("tests/**/*.py")])
+    assert len(named) > 6
+    assert {name for name in named if name not in written} == set()
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=NAMES)

@@ -8,7 +8,10 @@ import httpx
 import orjson
 import pytest
 
+from app.cli.device_file import Part
 from app.cli.outcome import ExitCode
+from app.cli.preview import show_preview
+from app.cli.screen import Screen
 from tests.unit.cli_wire import CUSTOMER, DEVICES, NOW, Wire, counts, problem
 
 ORDER = str(UUID(int=100))
@@ -254,3 +257,17 @@ def test_what_is_tried_again_is_a_new_file_that_a_person_uploads(wire: Wire) -> 
     assert "2 devices can be uploaded again." in result.stdout
     assert f"`registrar portal files {ORDER}` shows the new file" in result.stdout
     assert "watch" not in result.stdout
+
+
+@pytest.mark.parametrize(("portal", "words"), [(True, "Files to upload"), (False, "Calls to Microsoft")])
+def test_a_portals_batches_are_called_files(
+    capsys: pytest.CaptureFixture[str], portal: bool, words: str
+) -> None:
+    preview = {
+        "counts": counts(queued=1),
+        "portal": portal,
+        "batches": [{"group_tag": "Desk", "devices": 1}],
+        "problems": [],
+    }
+    show_preview(Screen(), Part("P-1", ()), preview)
+    assert words in capsys.readouterr().out
