@@ -220,8 +220,8 @@ async def test_a_dry_run_says_that_its_batches_are_files(world: World) -> None:
     partner = await portal_partner(world)
     body = {"customer_id": str(partner.customer_id), "reference": "DRY", "devices": [tuple_of(1)]}
     found = await partner.ok("POST", "/orders", {**body, "validate_only": True})
-    assert found["preview"]["portal"] is True
+    assert found["portal"] is True
     api = await world.partner()
     dry = {**body, "customer_id": str(api.customer_id), "validate_only": True}
     response = await world.client.post("/v1/orders", headers=api.headers, json=dry)
-    assert response.json()["preview"]["portal"] is False
+    assert response.json()["portal"] is False
