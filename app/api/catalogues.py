@@ -92,7 +92,6 @@ async def show_health() -> Health:
 @open_router.get(
     "/readyz",
     tags=["Service"],
-    response_model_exclude_none=True,
     responses={503: {"model": Readiness, "description": "Something is missing."}},
 )
 async def show_readiness(

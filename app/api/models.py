@@ -560,7 +560,5 @@ class Readiness(Output):
     stopping: bool = Field(description="The process has been told to stop and takes no new callers.")
     database: bool
     schema_: str = Field(alias="schema", description="`current`, or what is wrong with the schema.")
-    redis: bool | None = Field(None, description="Only with `?all`.")
-    worker: str | None = Field(
-        None, description="`alive`, or since when none has been seen. Only with `?all`."
-    )
+    redis: bool | None = Field(description="Null without `?all`.")
+    worker: str | None = Field(description="`alive`, or since when none has been seen. Null without `?all`.")

@@ -53,12 +53,16 @@ BY_HAND = {
     "GET /v1/orders/{order_id}/portal-files",
     "GET /v1/batches/{batch_id}/portal-file.csv",
     "POST /v1/batches/{batch_id}:mark-uploaded",
+    "POST /v1/batches/{batch_id}:undo-upload",
     "POST /v1/batches/{batch_id}:record-outcome",
     "POST /v1/batches/{batch_id}/portal-result",
     "POST /v1/customers/{customer_id}/consent:record",
 }
 """Asked by a partner who works at a portal."""
-NEEDS_AN_UPLOAD = {"POST /v1/batches/{batch_id}:record-outcome"}
+NEEDS_AN_UPLOAD = {
+    "POST /v1/batches/{batch_id}:record-outcome",
+    "POST /v1/batches/{batch_id}:undo-upload",
+}
 """Chance names no device, and all at once are recorded of an uploaded file only."""
 NEEDS_A_FILE = {"POST /v1/batches/{batch_id}/portal-result"}
 """Chance does not write a list of results."""
