@@ -78,11 +78,13 @@ def libpq(database_url: str) -> str:
 
 
 @contextmanager
-def databases(data_dir: Path, log: Path, environment: Mapping[str, str]) -> Iterator[str]:
-    """`registrar databases`, and the DATABASE_URL that it prints."""
+def databases(
+    data_dir: Path, log: Path, environment: Mapping[str, str], *, create: bool = False
+) -> Iterator[str]:
+    """`registrar databases`, and the DATABASE_URL that it prints. `create`: in an empty directory."""
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "app.cli", "databases"],
+            [sys.executable, "-m", "app.cli", "databases", *(["--create"] if create else [])],
             cwd=ROOT,
             env={**environment, "REGISTRAR_DATA_DIR": str(data_dir), "PYTHONUNBUFFERED": "1"},
             stdout=output,
@@ -169,7 +171,7 @@ def test_after_losing_everything_the_backup_and_microsoft_together_lose_nothing(
     after.mkdir(mode=0o700)
     shutil.copy(papers / "secret.key", after / "secret.key")
     outside = {key: value for key, value in stack.environment.items() if not key.startswith("REGISTRAR_")}
-    with databases(after, tmp_path / "databases.log", outside) as url:
+    with databases(after, tmp_path / "databases.log", outside, create=True) as url:
         run_block(restore, papers, {**outside, "DATABASE_URL": url, "REGISTRAR_DATA_DIR": str(after)})
 
     with start(after, upstream) as stack, account.client(stack.api_url) as client:
