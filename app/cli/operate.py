@@ -42,8 +42,8 @@ def run_databases(
     """Run the embedded PostgreSQL and Valkey alone, for a backup or a restore; Ctrl-C ends it."""
     screen = Screen()
     with keep_databases(create=create) as (programs, database_url):
-        screen.say(f"export PATH={shlex.quote(str(programs))}:$PATH")
-        screen.say(f"export DATABASE_URL={shlex.quote(database_url)}")
+        screen.verbatim(f"export PATH={shlex.quote(str(programs))}:$PATH")
+        screen.verbatim(f"export DATABASE_URL={shlex.quote(database_url)}")
         screen.say("Running. Paste these two lines where you work; Ctrl-C here when you are done.")
         _until_told_to_stop()
     return ExitCode.DONE

@@ -85,6 +85,10 @@ class Screen:
         """Characters in a line; None where lines have no end: a pipe gets every row on one line."""
         return None if self.console.width >= ENDLESS else self.console.width
 
+    def verbatim(self, line: str) -> None:
+        """A line to be pasted: never broken, however long it is."""
+        self.console.print(Text(plain(line)), soft_wrap=True)
+
     def say(self, words: str = "", *, style: str = "") -> None:
         for line in layout.wrap(plain(words), self.width):
             self._line(Text(line, style=style))

@@ -14,9 +14,20 @@ from typing import Final, NamedTuple
 
 from app.domain.cell_text import unwrapped
 from app.domain.masking import quoted, shown
-from app.domain.registration import NUMBERS, RegistrationState, UpstreamRow, interpret
+from app.domain.registration import NUMBERS, SUCCESS, RegistrationState, UpstreamRow, interpret
 from app.intake.columns import normalise
-from app.intake.portal_words import NEUTRAL, NO_ERROR, SHOWN_WORDS, STATES, WORDS, YES, Title, Word, title_of
+from app.intake.portal_words import (
+    NEUTRAL,
+    NO,
+    NO_ERROR,
+    SHOWN_WORDS,
+    STATES,
+    WORDS,
+    YES,
+    Title,
+    Word,
+    title_of,
+)
 
 
 class UnreadableResult(ValueError):
@@ -51,19 +62,24 @@ _ERROR_CODE: Final = (
     r"(?:error\s*code|fehler\s*-?\s*code|code\s+d.?\s?erreur|c[oó]digo\s+de\s+error|codice\s+(?:di\s+)?errore"
     r"|fout\s*-?\s*code|エラー\s*コード)"
 )
-_SAID_AS_CODE: Final = re.compile(rf"{_ERROR_CODE}\s*[:=#]?\s*([0-9]{{3}})(?![0-9]|[.,][0-9])", re.IGNORECASE)
+_SAID_AS_CODE: Final = re.compile(
+    rf"{_ERROR_CODE}\s*[:=#]?\s*\(?([0-9]{{3}})(?![0-9A-Za-z]|[.,][0-9])", re.IGNORECASE
+)
 _BESIDE_NAME: Final = re.compile(
     rf"(?<![0-9])([0-9]{{3}})[\s:,()\[\]\-–—]{{1,4}}({_NAME.pattern})"
     rf"|({_NAME.pattern})[\s:,()\[\]\-–—]{{1,4}}([0-9]{{3}})(?![0-9])"
 )
 _ALONE: Final = re.compile(
-    r"(?:error|fehler|erreur|errore|fout|エラー)?[\s:#]*\(?([0-9]{3})\)?", re.IGNORECASE
+    r"(?:error|fehler|erreur|errore|fout|code|エラー)?[\s:#]*\(?([0-9]{3})(?:[.,]0+)?\)?", re.IGNORECASE
 )
 _ANY_NUMBER: Final = re.compile(r"-?[0-9]+|0x[0-9a-f]+", re.IGNORECASE)
 _ZERO: Final = re.compile(r"(?:0x)?0+(?:[.,]0+)?", re.IGNORECASE)
-_COUNT: Final = re.compile(r"\s*\([0-9]+\)\s*$")
+_COUNT: Final = re.compile(r"\s*\(0*[1-9][0-9]*\)\s*$")
+_BREAKS: Final = re.compile(r"[\s:,;.!_–—/()]+|(?<=\s)-|-(?=\s)")
+"""Between words; a dash inside of a word belongs to it: "De-registered" is no "registered"."""
 _OBJECT: Final = re.compile(r"@?\{(.*)\}", re.DOTALL)
 _MEMBER: Final = re.compile(r"\s*\"?([A-Za-z]+)\"?\s*[=:]\s*\"?([^;,\"}]*)\"?\s*")
+_OF_CODES: Final = frozenset({"http", "code", "internal", "ended", "end", "returned", "microsoft", "ztd"})
 _NEGATIONS: Final = frozenset({"not", "no", "nicht", "kein", "non", "pas", "niet", "geen", "without", "un"})
 
 
@@ -73,7 +89,7 @@ def columns_of(titles: Iterable[str]) -> dict[Title, list[str]]:
     for title in titles:
         if (kind := title_of(title)) is not None:
             found.setdefault(kind, []).append(title)
-    if not found.keys() & {Title.STATUS, Title.CODE, Title.NAME}:
+    if not found.keys() & {Title.STATUS, Title.CODE, Title.NAME, Title.FLAG}:
         raise UnreadableResult(
             "No column says what became of the devices. Name it Status, Result, Error code or Error name; "
             "German, French, Spanish, Italian, Dutch and Japanese names are read too."
@@ -84,6 +100,8 @@ def columns_of(titles: Iterable[str]) -> dict[Title, list[str]]:
 def read_row(row: Mapping[str, str], columns: Mapping[Title, Sequence[str]]) -> PortalAnswer:
     """`row` has devices' fields by our names and all other cells by their titles."""
     evidence = _Evidence()
+    for title in columns.get(Title.FLAG, ()):
+        evidence.add_flag(_plain(row.get(title, "")))
     for title in columns.get(Title.STATUS, ()):
         evidence.add_status(_plain(row.get(title, "")))
     for title in columns.get(Title.CODE, ()):
@@ -92,7 +110,7 @@ def read_row(row: Mapping[str, str], columns: Mapping[Title, Sequence[str]]) -> 
         evidence.add_name(_plain(row.get(title, "")))
     sentences = [text for title in columns.get(Title.TEXT, ()) if (text := _plain(row.get(title, "")))]
     for text in sentences:
-        evidence.codes += codes_in(text)
+        evidence.add_sentence(text)
     outcome = evidence.judge(has_status=Title.STATUS in columns)
     file_row = "".join(_plain(row.get(title, "")) for title in columns.get(Title.FILE_ROW, ()))
     return PortalAnswer(
@@ -127,6 +145,25 @@ class _Evidence:
     blank_status: bool = False
     no_error: bool = False
     """A cell says in so many words that there was none."""
+    sentence: str | None = None
+    """A sentence that names a success of Microsoft's beside other words, which may deny it."""
+
+    def add_flag(self, text: str) -> None:
+        """A cell of a column such as Success: yes or no."""
+        plain = normalise(text)
+        if plain in YES:
+            self.words.setdefault(Word.REGISTERED, text)
+        elif plain in NO:
+            self.words.setdefault(Word.FAILED, text)
+        elif plain:
+            self.unknown.append(text)
+
+    def add_sentence(self, text: str) -> None:
+        codes = codes_in(text)
+        others = [token for token in _tokens(_without_codes(text)) if not _is_plain(token)]
+        if others and any(_is_success(code) for code in codes):
+            self.sentence = text
+        self.codes += codes
 
     def add_status(self, text: str) -> None:
         if members := _members(text):
@@ -142,9 +179,13 @@ class _Evidence:
                         pass
             return
         if not normalise(text):
-            self.blank_status = True
+            self.blank_status |= not text
+            self.unknown += [text] if text else []
             return
         codes = codes_in(text)
+        if codes and _NEGATIONS & set(_tokens(text)):
+            self.unknown.append(text)
+            return
         if not codes and (alone := _ALONE.fullmatch(text)) and alone.group(1) in NUMBERS:
             codes = [Code(alone.group(1), None)]
         self.codes += codes
@@ -177,6 +218,8 @@ class _Evidence:
             self.codes += codes
         elif " " not in text and not text.isdecimal():
             self.codes.append(Code(None, text))
+        else:
+            self.words.setdefault(word_of(text) or Word.FAILED, text)
 
     def judge(self, *, has_status: bool) -> _Outcome:
         code, doubt = _one_code(self.codes)
@@ -189,6 +232,15 @@ class _Evidence:
     def _judge_code(self, code: Code) -> _Outcome:
         meaning = interpret(UpstreamRow(True, code.number, code.name), was_uncertain=False)
         assert meaning is not None  # it is done
+        if self.sentence is not None and Word.FAILED in self.words:
+            return _Outcome(doubt=_disagreement([self.words[Word.FAILED], self.sentence]))
+        if (
+            code.name
+            and code.number in NUMBERS
+            and _is_success(code)
+            and not _is_success(Code(code.number, None))
+        ):
+            return _Outcome(doubt=_disagreement([code.number or "", code.name]))
         for word, text in self.words.items():
             if not _agree(word, meaning.state):
                 return _Outcome(doubt=_disagreement([text, code.name or code.number or ""]))
@@ -240,16 +292,32 @@ def _agree(word: Word, state: RegistrationState) -> bool:
 
 def word_of(text: str) -> Word | None:
     """The word that a cell is, also with a count behind it or in a short sentence about importing."""
+    if "?" in text:
+        return None
     text = _COUNT.sub("", text)
     if known := WORDS.get(normalise(text)):
         return known
-    tokens = [plain for token in re.split(r"[\s:,;.!_\-–—/()]+", text) if (plain := normalise(token))]
+    tokens = _tokens(text)
     if not tokens or len(tokens) > 6 or _NEGATIONS & set(tokens):
         return None
     said = {WORDS.get(token) for token in tokens if token not in NEUTRAL}
     if said == {Word.JOB_DONE, Word.REGISTERED}:
         return Word.REGISTERED
     return said.pop() if len(said) == 1 else None
+
+
+def _tokens(text: str) -> list[str]:
+    return [plain for token in _BREAKS.split(text) if (plain := normalise(token))]
+
+
+def _is_plain(token: str) -> bool:
+    """Whether a word says nothing but that there was an import, and that it failed."""
+    return token in NEUTRAL or WORDS.get(token) is Word.FAILED or token.isdecimal() or token in _OF_CODES
+
+
+def _is_success(code: Code) -> bool:
+    meaning = interpret(UpstreamRow(True, code.number, code.name), was_uncertain=False)
+    return meaning is not None and meaning.state in SUCCESS
 
 
 def codes_in(text: str) -> list[Code]:

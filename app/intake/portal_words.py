@@ -22,6 +22,8 @@ class Title(StrEnum):
     """Microsoft's name for the error."""
     TEXT = "text"
     """Sentences for people: never evidence by themselves."""
+    FLAG = "flag"
+    """Whether it succeeded: yes or no."""
     FILE_ROW = "file_row"
     """The row of the uploaded file, counted from 1 without the header."""
 
@@ -73,6 +75,10 @@ _TITLES: Final[dict[Title, tuple[str, ...]]] = {
         "Messaggio di errore", "Messaggio", "Descrizione errore", "Descrizione dell'errore", "Descrizione",
         "Dettagli", "Foutmelding", "Foutbeschrijving", "Bericht", "Beschrijving", "Opmerking", "Reden",
         "エラーメッセージ", "エラー メッセージ", "メッセージ", "説明", "詳細", "理由",
+    ),
+    Title.FLAG: (
+        "Success", "Succeeded", "Successful", "Erfolg", "Erfolgreich", "Réussi", "Succès", "Éxito",
+        "Successo", "Riuscito", "Geslaagd", "成功",
     ),
     Title.FILE_ROW: (
         "CSV row", "CSV rows", "CSV row number", "CSV row numbers", "CSV line", "File row", "File rows",
@@ -135,6 +141,7 @@ _NO_ERROR: Final = (
     "Nessun errore", "Nessuno", "Nessuna", "Geen fout", "Geen fouten", "Geen", "Nee", "Onwaar",
     "エラーなし", "なし", "いいえ", "無",
 )  # fmt: skip
+_NO: Final = ("No", "False", "Nein", "Falsch", "Non", "Faux", "Falso", "Nee", "Onwaar", "いいえ")
 _YES: Final = ("Yes", "True", "Ja", "Wahr", "Oui", "Vrai", "Sí", "Verdadero", "Sì", "Vero", "Waar", "はい")
 _NEUTRAL: Final = (
     "import", "importing", "to", "the", "a", "was", "were", "is", "has", "been", "have", "device", "devices",
@@ -151,6 +158,7 @@ SHOWN_WORDS: Final = "Success, Registered, Already registered, Conflict, Failed,
 TITLES: Final = {normalise(name): kind for kind, group in _TITLES.items() for name in group}
 WORDS: Final = {normalise(name): word for word, group in _WORDS.items() for name in group}
 NO_ERROR: Final = frozenset(normalise(name) for name in _NO_ERROR) | {""}
+NO: Final = frozenset(normalise(name) for name in _NO)
 YES: Final = frozenset(normalise(name) for name in _YES)
 NEUTRAL: Final = frozenset(normalise(name) for name in _NEUTRAL)
 

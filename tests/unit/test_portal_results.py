@@ -117,6 +117,50 @@ def test_a_number_beside_another_codes_name_is_no_code() -> None:
     assert (answer.code, answer.name) == (None, "ZtdDeviceNotFound")
 
 
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"Status": "Failed", "Message": "See error code 806 in the documentation"},
+        {"Status": "Failed", "Message": "Error code 806 is not what this is"},
+        {"Status": "Failed", "Message": "Cause unknown (ZtdDeviceAlreadyAssigned is not the cause)"},
+        {"Status": "Failed", "Message": "error code: 806 seconds elapsed"},
+        {"Status": "Not ZtdDeviceAlreadyAssigned"},
+        {"Error code": "808", "Error name": "ZtdDeviceAlreadyAssigned"},
+        {"Status": "De-registered"},
+        {"Status": "Un-registered"},
+        {"Status": "Success (0)"},
+        {"Status": "Success?"},
+        {"Status": "Success", "Success": "False"},
+        {"Status": "✓"},
+    ],
+)
+def test_what_may_be_denied_leaves_the_device_open(row: Mapping[str, str]) -> None:
+    answer = read(row)
+    assert state_of(answer) is OPEN
+    assert any(value in (answer.doubt or "") for value in row.values())
+
+
+@pytest.mark.parametrize(
+    ("row", "state"),
+    [
+        ({"Error code": "0", "Error name": "Device not found"}, S.FAILED),
+        ({"Error code": "None", "Error name": "Device not found"}, S.FAILED),
+        ({"Status": "Failed", "Message": "HTTP error code 806ms"}, S.FAILED),
+        ({"Status": "Failed", "Message": "HTTP 400: ZtdDeviceAlreadyAssigned"}, S.ALREADY_REGISTERED),
+        ({"Status": "Failed", "Message": "Import failed with error code 806."}, S.ALREADY_REGISTERED),
+        ({"Error": "806.0"}, S.ALREADY_REGISTERED),
+        ({"Error": "808,0"}, S.CONFLICT),
+        ({"Error": "Code 806"}, S.ALREADY_REGISTERED),
+        ({"Success": "True"}, S.REGISTERED),
+        ({"Success": "False"}, S.FAILED),
+        ({"Erfolgreich": "Ja"}, S.REGISTERED),
+        ({"Status": "Success", "Success": "Yes"}, S.REGISTERED),
+    ],
+)
+def test_codes_and_flags_in_other_writings(row: Mapping[str, str], state: RegistrationState) -> None:
+    assert state_of(read(row)) is state
+
+
 # --- columns that disagree ------------------------------------------------------------------------
 
 
