@@ -15,9 +15,7 @@ from app.db.paging import Page, PageRequest, cut
 from app.db.sql import Record, execute, fetch_all, fetch_one, insert, listed
 from app.domain.ids import PartnerId
 
-_LIVE = (
-    "NOT EXISTS (SELECT FROM deleted_webhook_endpoints gone WHERE gone.endpoint_id = webhook_endpoints.id)"
-)
+LIVE = "NOT EXISTS (SELECT FROM deleted_webhook_endpoints gone WHERE gone.endpoint_id = webhook_endpoints.id)"
 """An endpoint that has been deleted stays for as long as there are deliveries of it to read."""
 OPEN = ("pending", "retrying")
 """The states of a delivery that is still to be made."""
@@ -52,7 +50,7 @@ async def subscribers(session: AsyncConnection, partner_id: PartnerId) -> list[R
     return await fetch_all(
         session,
         "SELECT id, event_types FROM webhook_endpoints "
-        f"WHERE partner_id = :partner AND state <> 'disabled' AND {_LIVE}",
+        f"WHERE partner_id = :partner AND state <> 'disabled' AND {LIVE}",
         partner=partner_id,
     )
 
@@ -126,8 +124,7 @@ async def get_endpoint(session: AsyncConnection, partner_id: PartnerId, endpoint
     """With `is_deleted`: whoever only follows its deliveries may still ask for it."""
     return await fetch_one(
         session,
-        f"SELECT *, NOT {_LIVE} AS is_deleted FROM webhook_endpoints "
-        "WHERE partner_id = :partner AND id = :id",
+        f"SELECT *, NOT {LIVE} AS is_deleted FROM webhook_endpoints WHERE partner_id = :partner AND id = :id",
         partner=partner_id,
         id=endpoint_id,
     )
@@ -138,7 +135,7 @@ async def lock_endpoint(session: AsyncConnection, partner_id: PartnerId, endpoin
     return await fetch_one(
         session,
         # NO KEY: new deliveries, whose foreign key looks at this row, need not wait.
-        f"SELECT state, consecutive_failures, secret, NOT {_LIVE} AS is_deleted FROM webhook_endpoints "
+        f"SELECT state, consecutive_failures, secret, NOT {LIVE} AS is_deleted FROM webhook_endpoints "
         "WHERE partner_id = :partner AND id = :id FOR NO KEY UPDATE",
         partner=partner_id,
         id=endpoint_id,
@@ -148,7 +145,7 @@ async def lock_endpoint(session: AsyncConnection, partner_id: PartnerId, endpoin
 async def list_endpoints(session: AsyncConnection, partner_id: PartnerId, page: PageRequest) -> Page[Record]:
     rows = await fetch_all(
         session,
-        f"SELECT * FROM webhook_endpoints WHERE partner_id = :partner AND {_LIVE} "
+        f"SELECT * FROM webhook_endpoints WHERE partner_id = :partner AND {LIVE} "
         "AND (CAST(:after AS uuid) IS NULL OR id > CAST(:after AS uuid)) ORDER BY id LIMIT :limit",
         partner=partner_id,
         after=page.after,

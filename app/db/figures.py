@@ -5,7 +5,7 @@ from typing import Final
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.db.events import OPEN
+from app.db.events import LIVE, OPEN
 from app.db.sql import Record, fetch_all, fetch_one, listed
 from app.domain.batch import IN_FLIGHT
 
@@ -51,7 +51,9 @@ async def troubles(session: AsyncConnection) -> dict[str, int]:
 
 async def endpoints(session: AsyncConnection) -> dict[str, int]:
     """Webhook endpoints by state."""
-    rows = await fetch_all(session, "SELECT state, count(*) AS n FROM webhook_endpoints GROUP BY state")
+    rows = await fetch_all(
+        session, f"SELECT state, count(*) AS n FROM webhook_endpoints WHERE {LIVE} GROUP BY state"
+    )
     return {row["state"]: row["n"] for row in rows}
 
 

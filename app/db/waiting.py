@@ -10,6 +10,7 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.db.events import LIVE
 from app.db.events import OPEN as OPEN_DELIVERY
 from app.db.sql import Record, execute, fetch_all, fetch_one, listed
 from app.domain.batch import IN_FLIGHT, OPEN_BATCH
@@ -215,7 +216,7 @@ async def failing_endpoints(
     return await fetch_all(
         session,
         "SELECT id, url, state, consecutive_failures FROM webhook_endpoints WHERE partner_id = :partner "
-        "AND (state <> 'enabled' OR consecutive_failures > 0) ORDER BY id LIMIT :limit",
+        f"AND (state <> 'enabled' OR consecutive_failures > 0) AND {LIVE} ORDER BY id LIMIT :limit",
         partner=partner_id,
         limit=limit,
     )

@@ -99,8 +99,8 @@ def _rows() -> list[Code]:
              "Microsoft does not offer this API to the partner's role",
              "Indirect resellers register in the Partner Center portal: a new connection is a portal connection, "
              "whose orders are files and whose consent is recorded by hand."),
-        Code("not_a_portal_order", request, error, never, "Registrar sends this by itself",
-             "Nothing to upload or to record: follow the order, Microsoft's answers come by themselves."),
+        Code("not_a_portal_order", request, error, never, "Registrar sends this order itself",
+             "Nothing to upload or to record: follow the order. Microsoft's answers arrive by themselves."),
         Code("consent_is_looked_up", request, error, never, "This customer's consent is read at Microsoft",
              "Use `consent:recheck` to have it read now; only portal connections have it recorded by hand."),
         Code("result_not_readable", request, error, never, "The portal's result file cannot be read",
@@ -503,7 +503,7 @@ def _rows() -> list[Code]:
         Code("upstream_unavailable", connection, error, retry, "Microsoft does not answer as it should",
              "Nothing to do: Registrar tries again with growing pauses."),
         Code("upstream_not_understood", connection, error, person, "Registrar cannot read Microsoft's answer",
-             "Tell the operator: `said` tells what came instead. Check that no proxy answers in Microsoft's "
+             "Tell the operator: `said` shows what came instead. Check that no proxy answers in Microsoft's "
              "place, and that this is the newest Registrar. It asks again with growing pauses and goes on by "
              "itself."),
         Code("customers_not_read", connection, error, person, "The list of customers cannot be read",
@@ -517,7 +517,7 @@ def _rows() -> list[Code]:
         Code("processing_at_microsoft", upstream, warning, none, "Microsoft is processing the devices",
              "Nothing to do: Registrar asks until Microsoft has said how each device went."),
         Code("outcome_being_looked_up", upstream, warning, none,
-             "It is being found out whether Microsoft has the devices",
+             "Registrar is checking whether Microsoft has the devices",
              "Nothing to do: an answer was lost, and Registrar sends the devices again or looks them up."),
         Code("waiting_for_turn", service, warning, none, "Other work goes first",
              "Nothing to do: customers take turns, and so do the batches of each."),
@@ -543,7 +543,7 @@ def _rows() -> list[Code]:
         # --- the command line -----------------------------------------------------------------------
         Code("command_failed", command, error, person, "The command cannot go on",
              "The detail says why, and what to do."),
-        Code("command_refused", command, error, never, "Nothing was done, because something is not right",
+        Code("command_refused", command, error, never, "The command changed nothing, because its input is wrong",
              "The detail says what to correct."),
         Code("command_interrupted", command, error, person, "The command was interrupted",
              "Look at the present state, then give the command again."),

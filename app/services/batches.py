@@ -2,7 +2,7 @@
 
 Each step is claim and intent (one transaction), the call, the outcome (another transaction). A
 step that dies anywhere is found again by its lease; what it may have done at Microsoft is then
-uncertain, and is treated so. A step that fails in a way nobody has thought of ends no lane: its
+uncertain, and is treated so. A step that ends in an unexpected exception does not stop the lane: its
 batch is tried again with growing pauses, and in the end is ended where a person sees it.
 """
 
@@ -46,7 +46,7 @@ MAX_UNANSWERED = 240
 """Steps in a row that got no usable answer before the outcome is given up: with pauses that soon are
 five minutes, 20 hours of trying, longer than Microsoft's longest outages."""
 MAX_DEFECTS = 30
-"""Steps in a row that ended by an error nobody has thought of before the batch is ended: with the same
+"""Steps in a row that ended in an unexpected exception before the batch is ended: with the same
 pauses two hours, in which a corrected release or row still saves it."""
 BROKEN = catalogue.lookup("batch_broken").code
 
@@ -148,6 +148,8 @@ def _is_hopeless(runtime: Runtime, claim: Claim, failure: UpstreamFailure) -> bo
     """
     if isinstance(failure, TagOtherwise):
         return False  # bounded by the number of submissions
+    if isinstance(failure, NoRelationship) and claim.state is BatchState.SUBMITTED:
+        return False  # bounded by the deadline of polling
     if isinstance(failure, Refused):
         again = claim.failure_code == failure.code
         return again and claim.troubles >= runtime.settings.max_submissions
@@ -212,7 +214,7 @@ async def _doubt_relationship(runtime: Runtime, claim: Claim) -> None:
 
 
 async def _after_defect(runtime: Runtime, claim: Claim, kind: str) -> None:
-    """The step failed in a way nobody has thought of: again later, and after MAX_DEFECTS a person sees it."""
+    """The step ended in an unexpected exception: again later, and after MAX_DEFECTS a person sees it."""
     try:
         ending = await _put_off(runtime, claim, kind)
         if ending is not None:

@@ -146,7 +146,7 @@ async def _conclude(
     )
     looks = claim.lookups + 1
     per_round = runtime.settings.lookup_attempts
-    values: dict[str, Any] = {"lookups": looks, "troubles": 0}
+    values: dict[str, Any] = {"lookups": looks, "troubles": 0, "failure_code": None, "failure_said": None}
     # A device shows a moment late, so one look is not believed. A listing too long to read is no better the
     # next time, and is read again only for what would end as unknown.
     may_help = listing.whole or (bool(missing) and looks > per_round)

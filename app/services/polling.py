@@ -51,10 +51,10 @@ async def poll(runtime: Runtime, claim: Claim) -> None:
     began = runtime.now()
     try:
         progress = await driver.poll(access, claim.entra_tenant_id, claim.tracking_id)
-    except NoRelationship:
-        # It says nothing of the job: that goes on when the customer has consented again.
-        raise
     except (Refused, OutcomeUnknown) as failure:
+        if isinstance(failure, NoRelationship) and not overdue:
+            # It says nothing of the job: that goes on when the customer has consented again.
+            raise
         if _is_not_yet(runtime, claim, failure) and not overdue:
             await _wait(runtime, claim, policy)
             return
@@ -86,7 +86,8 @@ async def _wait(runtime: Runtime, claim: Claim, policy: PollPolicy) -> None:
     now = runtime.now()
     due_at = schedule.next_poll(claim.polls + 1, now, runtime.random(), policy)
     async with runtime.transaction(claim.partner_id) as tx:
-        await release(tx, claim, due_at, now, {"polls": claim.polls + 1, "troubles": 0})
+        answered = {"troubles": 0, "failure_code": None, "failure_said": None}
+        await release(tx, claim, due_at, now, {"polls": claim.polls + 1, **answered})
 
 
 async def _settle(runtime: Runtime, claim: Claim, rows: Sequence[SendableRow], progress: Progress) -> None:

@@ -106,7 +106,11 @@ async def undo_upload(runtime: Runtime, caller: Caller, batch_id: UUID, refusal:
         if claim.state is not BatchState.SUBMITTED:
             raise Conflict("invalid_state", "The file is not marked as uploaded: there is nothing to undo.")
         rows = await registrations.of_batch(tx.session, claim.partner_id, claim.id, with_hashes=False)
-        if any(state not in MOVING_WITH_BATCH for _, state in rows):
+        batch = await batches.get(tx.session, claim.partner_id, claim.id)
+        assert batch is not None  # it is claimed
+        # A device with a passing trouble has an outcome, too, and is in a new file since.
+        moved_on = len(rows) < batch["device_count"]
+        if moved_on or any(state not in MOVING_WITH_BATCH for _, state in rows):
             raise Conflict("invalid_state", _HAS_OUTCOMES)
         await attempts.close_open(tx.session, claim, now)
         await _add_attempt(runtime, tx, caller, claim, attempt_id, "undo_upload")
@@ -122,7 +126,8 @@ async def undo_upload(runtime: Runtime, caller: Caller, batch_id: UUID, refusal:
             "lease_until": None,
             "updated_at": now,
         }
-        await batches.update_claimed(tx.session, claim, values)
+        if not await batches.update_claimed(tx.session, claim, values):
+            raise LostClaim
     log.info("portal_upload_undone", batch_id=str(batch_id), refused=refusal is not None)
 
 

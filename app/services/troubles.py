@@ -126,8 +126,8 @@ async def end_after_step(runtime: Runtime, claim: Claim) -> None:
         if batch is None or not _was_answered(claim, batch):
             return
         known = await connections.lock_trouble(tx.session, partner_id, connection_id)
-        if known is not None and known["trouble_code"] == code:
-            await end(tx, partner_id, connection_id, now)
+        is_it = known is not None and known["trouble_code"] == code
+        if is_it and await end(tx, partner_id, connection_id, now):
             await pull_forward(runtime, tx, partner_id, connection_id)
 
 

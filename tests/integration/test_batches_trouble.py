@@ -310,3 +310,35 @@ async def test_a_connection_has_only_so_many_batches_under_way(world: World) -> 
         await _until_idle(narrow)
 
     assert len(await world.calls("create")) + len(await world.calls("append")) == 4
+
+
+async def test_what_a_batch_had_met_is_forgotten_once_its_job_is_answered(world: World) -> None:
+    partner = await world.partner()
+    await world.switch(processing_min_ms=60_000, processing_max_ms=60_000)
+    order_id = (await world.order(partner, tuples(2))).view.record["id"]
+    await batches.advance_next(world.runtime)
+    await world.arm({"kind": "status", "operation": "status", "status": 500, "count": 1})
+    seen = []
+    for _ in range(2):
+        [batch] = await world.batches(order_id)
+        world.clock.reach(batch["due_at"] + timedelta(milliseconds=1))
+        await batches.advance_next(world.runtime)
+        seen += [(batch["state"], batch["failure_code"]) for batch in await world.batches(order_id)]
+    assert seen == [("submitted", "upstream_unavailable"), ("submitted", None)]
+
+
+async def test_a_job_whose_customer_is_in_doubt_is_asked_for_until_it_is_answered(world: World) -> None:
+    """A 403 says nothing of devices that were accepted: they are neither unknown nor sent again."""
+    partner = await world.partner()
+    order_id = (await world.order(partner, tuples(2))).view.record["id"]
+    refusals = world.runtime.settings.max_submissions + 3
+    await world.arm(
+        {
+            "kind": "status", "operation": "status", "status": 403, "body": {"code": 20002},
+            "count": refusals,
+        }
+    )  # fmt: skip
+    await world.work()
+    rows = await world.rows(partner, order_id)
+    assert {(row["state"], row["error_code"]) for row in rows} == {("registered", None)}
+    await assert_agreement(world, partner, order_id)

@@ -103,6 +103,14 @@ async def test_an_upload_with_an_outcome_is_not_taken_back(world: World) -> None
     assert await states(partner, order) == ["registered", "processing"]
 
 
+async def test_an_upload_whose_device_is_in_a_new_file_is_not_taken_back(world: World) -> None:
+    partner, order, batch = await one_file(world, [tuple_of(1), tuple_of(2)])
+    said = report(await partner.record(batch, rows=[{"row": 1, "outcome": "failed", "code": "640"}]))
+    assert said["again"] == 1
+    problem_of(await partner.call("POST", f"/batches/{batch}:undo-upload", {}), 409, "invalid_state")
+    assert await states(partner, order) == ["queued", "processing"]
+
+
 async def test_an_upload_that_was_not_marked_is_not_taken_back(world: World) -> None:
     partner = await portal_partner(world)
     order = await partner.order([tuple_of(1)])

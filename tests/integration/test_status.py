@@ -9,6 +9,7 @@ from typer.testing import CliRunner, Result
 
 from app.budgets import Budgets
 from app.cli import app as program
+from app.db import figures
 from app.domain.budget import Budget, BudgetPolicy
 from app.domain.upstream import ConnectionTrouble, Said
 from app.queue import Queue
@@ -184,3 +185,15 @@ async def test_a_partner_sees_the_service_and_its_own_work_only(world: World) ->
     narrow = await identities.create_key(world.runtime, mine.id, name="n", scopes=[Scope.WEBHOOKS_READ])
     refused = await world.client.get("/v1/status", headers=replace(mine, key=narrow.secret).headers)
     assert (refused.status_code, refused.json()["code"]) == (403, "scope_missing")
+
+
+async def test_an_endpoint_that_was_deleted_is_no_failing_one(world: World) -> None:
+    partner = await world.partner()
+    made = await world.client.post(
+        "/v1/webhook-endpoints", headers=partner.headers, json={"url": "http://127.0.0.1:1/hooks"}
+    )
+    deleted = await world.client.delete(f"/v1/webhook-endpoints/{made.json()['id']}", headers=partner.headers)
+    assert deleted.status_code == 204, deleted.text
+    assert (await status(world, partner))["webhooks"] == []
+    async with world.runtime.system_transaction() as tx:
+        assert await figures.endpoints(tx.session) == {}
