@@ -191,7 +191,7 @@ def install(app: FastAPI) -> None:
 
 
 def unexpected(request: Request, error: Exception) -> Response:
-    """What nobody has thought of: written down whole for the operator, shown to the caller without detail."""
+    """An unexpected exception: written down whole for the operator, shown to the caller without detail."""
     log.error("unexpected_error", path=request.scope["path"], exc_info=error)
     return problem(request, "internal", "", 500)
 

@@ -26,7 +26,7 @@ class Kind(StrEnum):
     REJECTED = "rejected"  # any other status; a redirect too, since none is followed
     TIMEOUT = "timeout"  # no status within the total deadline
     UNSIGNED = "unsigned"  # we did not call: the endpoint's signing secret can not be opened
-    INTERNAL = "internal"  # an error of our own that nobody has thought of
+    INTERNAL = "internal"  # an unexpected exception of our own
     REFUSED_URL = "refused_url"  # we did not call: the URL breaks a rule of check_url
     REFUSED_ADDRESS = "refused_address"  # we did not call: the address is not one for webhooks
     UNRESOLVED = "unresolved"  # the host name has no address
