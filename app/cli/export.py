@@ -76,6 +76,12 @@ def export(
     """  # fmt: skip
     if order and customer:
         raise Stop("An order has one customer.", "Leave --customer out.", error_code="command_misused")
+    if out.suffix.lower() in (".xlsx", ".xls", ".ods"):
+        raise Stop(
+            "It writes CSV or JSON Lines, and no workbook.",
+            "Name the file .csv, which every spreadsheet program opens.",
+            error_code="command_misused",
+        )
     form = format or (Format.JSONL if out.suffix in (".jsonl", ".ndjson") else Format.CSV)
     with surroundings(ctx).api(api_url, api_key) as api, _target(out) as write:
         filters = {

@@ -38,6 +38,17 @@ def load_settings() -> Settings:
         raise Stop(refused.lines[0], *refused.lines[1:]) from None
 
 
+def require_installation(settings: Settings) -> None:
+    """Raises Stop where a server would find no database or no key."""
+    from app.embedded import EmbeddedUnavailable
+    from app.runtime import Purpose, check_installation
+
+    try:
+        check_installation(settings, Purpose.SERVE)
+    except EmbeddedUnavailable as error:
+        raise Stop(str(error)) from None
+
+
 def quiet(settings: Settings) -> None:
     """Logs of a command: on the error stream, and only what matters unless asked for more."""
     from app import telemetry

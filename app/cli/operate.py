@@ -13,7 +13,12 @@ from typing import Annotated
 
 import typer
 
-from app.cli.installation import keep_databases, load_settings, migrate_installation
+from app.cli.installation import (
+    keep_databases,
+    load_settings,
+    migrate_installation,
+    require_installation,
+)
 from app.cli.outcome import ExitCode, Stop
 from app.cli.screen import Screen
 from app.cli.surroundings import OPERATE_PANEL, surroundings
@@ -60,6 +65,7 @@ def _until_told_to_stop() -> None:
 def run_api(ctx: typer.Context) -> int:
     """Run the API. REGISTRAR_API_HOST and REGISTRAR_API_PORT say where it listens."""
     settings = load_settings()
+    require_installation(settings)  # the server would end with a code that means something else here
     arguments = [
         *(sys.executable, "-m", "uvicorn", "--factory", "app.main:build"),
         *("--host", settings.api_host, "--port", str(settings.api_port)),

@@ -69,7 +69,12 @@ FIELD_WORDS: Final[Mapping[str, str]] = {
 }
 
 
-_API_RETRY, _OUR_RETRY = "`:retry-failed`", "`registrar retry`"
+_OUR_WORDS: Final = {
+    "`:retry-failed`": "`registrar retry`",
+    "`:cancel`": "`registrar cancel`",
+    "`POST /v1/customers/{id}/consent:request` answers with": "`registrar consent CUSTOMER --link` prints",
+}
+"""What remedies, which are written for callers of the API, are called at a terminal."""
 
 
 class Screen:
@@ -162,7 +167,7 @@ class Screen:
         for code, remedy in found.items():
             known = CATALOGUE.get(code)
             self.say(f"  {known.title if known else code}:")
-            self.say(f"    {remedy.replace(_API_RETRY, _OUR_RETRY)}")
+            self.say(f"    {for_a_terminal(remedy)}")
 
     def document(self, value: Any) -> None:
         """One JSON document on the output; only with `--json`."""
@@ -219,6 +224,12 @@ def _errors(screen: Screen, errors: Sequence[Mapping[str, Any]]) -> None:
     if len(errors) > SHOWN_ROWS:
         screen.say(f"... and {number(len(errors) - SHOWN_ROWS)} more.")
     screen.remedies((error.get("code"), error.get("remedy")) for error in errors[:SHOWN_ROWS])
+
+
+def for_a_terminal(remedy: str) -> str:
+    for theirs, ours in _OUR_WORDS.items():
+        remedy = remedy.replace(theirs, ours)
+    return remedy
 
 
 def plain(text: str) -> str:

@@ -7,8 +7,9 @@ after any failure does no harm.
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -42,9 +43,13 @@ from app.cli.surroundings import (
     SheetName,
     surroundings,
 )
+from app.domain.catalogue import lookup
 from app.intake.rows import Wanted
 
 app = typer.Typer()
+
+ELSEWHERE: Final = frozenset({"registered_for_other_customer", "duplicate_open_elsewhere"})
+"""Findings of the API that a person should see before devices are sent."""
 
 
 @app.command("submit", rich_help_panel=ORDERS_PANEL)
@@ -180,7 +185,7 @@ def _ask(
     for part, preview in zip(parts, previews, strict=True):
         show_preview(screen, part, preview)
     invalid = sum(preview["counts"]["invalid"] for preview in previews)
-    found = _doubts(file, invalid)
+    found = [*_doubts(file, invalid), *_elsewhere(previews)]
     if not found:
         return
     show_doubts(screen, found, "Before it is sent")
@@ -188,6 +193,23 @@ def _ask(
     valid = sum(preview["counts"]["total"] for preview in previews) - invalid
     if not ask(f"Send {amount(valid, 'device')} for {customer['name']}?"):
         raise Stop("Nothing was sent.", code=ExitCode.REFUSED)
+
+
+def _elsewhere(previews: Sequence[JsonObject]) -> list[str]:
+    """Devices that other orders have, or another customer: a file for the wrong customer shows by them."""
+    found = [
+        finding
+        for preview in previews
+        for problem in preview["problems"]
+        for finding in problem["findings"]
+        if finding["code"] in ELSEWHERE
+    ]
+    counts = Counter(finding["code"] for finding in found)
+    examples = {finding["code"]: finding["detail"] for finding in reversed(found)}
+    return [
+        f"{amount(count, 'device')}: {lookup(code).title}. For example: {examples[code]}"
+        for code, count in counts.items()
+    ]
 
 
 def _check_rows(screen: Screen, file: DeviceFile, skip: bool) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from app.cli.api_client import JsonObject
-from app.cli.screen import Screen, amount, moment, plain
+from app.cli.screen import Screen, amount, for_a_terminal, moment, plain
 
 Reasons = Sequence[JsonObject]
 
@@ -32,7 +32,7 @@ def show_reasons(screen: Screen, reasons: Iterable[JsonObject]) -> None:
         pairs.append(("  Until", moment(until) if until else _open_end(reason)))
         if detail:
             pairs.append(("  Detail", detail))
-        pairs.append(("  What to do", reason["remedy"]))
+        pairs.append(("  What to do", for_a_terminal(reason["remedy"])))
         screen.facts(pairs)
 
 

@@ -98,6 +98,8 @@ class Wire:
 
     outcomes: Sequence[Mapping[str, Any]] = ({"state": "completed", "counts": {"registered": 2}},)
     invalid_rows: Mapping[int, str] = field(default_factory=dict)
+    remarks: Mapping[int, Mapping[str, str]] = field(default_factory=dict)
+    """Findings of valid rows."""
     customers: Sequence[Mapping[str, Any]] = (CUSTOMER, OTHER)
     registrations: Sequence[Mapping[str, Any]] = ()
     batches: Sequence[Mapping[str, Any]] = ()
@@ -192,6 +194,10 @@ class Wire:
                 ],
             }
             for row, words in self.invalid_rows.items()
+        ]
+        problems += [
+            {"row": row, "line_ref": str(row), "valid": True, "findings": [finding]}
+            for row, finding in self.remarks.items()
         ]
         preview = {
             "counts": counts(queued=total - bad, invalid=bad),

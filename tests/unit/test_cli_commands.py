@@ -1,6 +1,7 @@
 """The command line beside submitting: the wire's moods, looking at orders, running the service."""
 
 import re
+from base64 import b64encode
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -231,6 +232,9 @@ def test_consent_says_whether_devices_are_sent(wire: Wire) -> None:
 
 def test_the_servers_take_the_process_over(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REGISTRAR_API_PORT", "8123")
+    monkeypatch.setenv("REGISTRAR_DATABASE_URL", "postgresql://registrar@127.0.0.1:1/registrar")
+    monkeypatch.setenv("REGISTRAR_REDIS_URL", "redis://127.0.0.1:1/0")
+    monkeypatch.setenv("REGISTRAR_SECRET_KEYS", b64encode(bytes(32)).decode())
     assert wire.run("api").exit_code == ExitCode.DONE
     assert wire.run("worker").exit_code == ExitCode.DONE
     api, worker = wire.executed

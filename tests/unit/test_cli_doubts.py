@@ -11,7 +11,7 @@ from app.cli.outcome import ExitCode
 from app.domain.catalogue import CATALOGUE, Severity
 from app.domain.registration import RegistrationState
 from app.intake.table import GUESSES, OMISSIONS
-from tests.unit.cli_wire import Wire, row_of
+from tests.unit.cli_wire import DEVICES, Wire, row_of
 from tests.workbooks import sheet, workbook
 
 HEADER = ("Serial Number", "Manufacturer", "Model")
@@ -64,6 +64,25 @@ def test_at_a_terminal_a_doubt_is_said_and_asked_about(wire: Wire, tmp_path: Pat
     result = submit(wire, file, answer=True)
     assert result.exit_code == ExitCode.DONE
     assert [order["validate_only"] for order in wire.sent()] == [True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("code", "title"),
+    [
+        ("registered_for_other_customer", "Another customer of yours has this device registered"),
+        ("duplicate_open_elsewhere", "An open order has this device already"),
+    ],
+)
+def test_devices_that_others_have_are_said_before_they_are_sent(
+    wire: Wire, tmp_path: Path, code: str, title: str
+) -> None:
+    finding = {"code": code, "severity": "warning", "field": "", "detail": "See PO-1.", "remedy": "Look."}
+    wire.remarks = {1: finding, 2: finding}
+    file = written(tmp_path, "devices.csv", DEVICES)
+    result = submit(wire, file, answer=False)
+    assert result.exit_code == ExitCode.REFUSED
+    assert f"2 devices: {title}. For example: See PO-1." in result.stdout
+    assert len(wire.questions) == 1
 
 
 def test_a_file_without_a_doubt_is_sent_without_a_question(wire: Wire, tmp_path: Path) -> None:

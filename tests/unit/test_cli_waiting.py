@@ -13,8 +13,9 @@ from typer.testing import CliRunner
 from app.cli import app
 from app.cli.following import REMINDER_S, seconds
 from app.cli.outcome import ExitCode, combine, judge_followed, judge_now
+from app.cli.screen import for_a_terminal
 from app.cli.surroundings import Surroundings
-from app.domain.catalogue import CATALOGUE, Category
+from app.domain.catalogue import CATALOGUE, Category, lookup
 from tests.unit.cli_wire import DEVICES, KEY, NOW, Wire, counts
 
 WAITED_FOR = {Category.CONNECTION, Category.SERVICE, Category.UPSTREAM}
@@ -200,3 +201,10 @@ def test_the_codes_of_one_look_and_of_following() -> None:
     assert judge_now(held) is judge_followed(held) is ExitCode.WAITING
     assert combine([ExitCode.DONE, ExitCode.STILL_WAITING]) is ExitCode.STILL_WAITING
     assert combine([ExitCode.STILL_WAITING, ExitCode.WAITING]) is ExitCode.WAITING
+
+
+def test_a_remedy_names_the_command_and_not_the_route() -> None:
+    remedy = lookup("consent_missing").remedy
+    assert "`POST /v1/customers/{id}/consent:request`" in remedy
+    assert "`registrar consent CUSTOMER --link`" in for_a_terminal(remedy)
+    assert "POST" not in for_a_terminal(remedy)
