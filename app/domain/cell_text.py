@@ -39,8 +39,12 @@ def clean(
     *,
     too_long: str = "value_too_long",
     keep_blanks: bool = False,
+    error_is_empty: bool = False,
 ) -> str | None:
-    """The value without blanks around it; None when there is none, or none that could be kept."""
+    """The value without blanks around it; None when there is none, or none that could be kept.
+
+    `error_is_empty`: the row can do without this value, so a spreadsheet's error counts as none.
+    """
     if value is None:
         return None
     text = value.strip()
@@ -65,8 +69,17 @@ def clean(
         found.append(Finding("value_has_control_characters", name, detail))
         return visible(text)
     if text[0] == "#" and not keep_blanks and is_error(text):
+        if error_is_empty:
+            found.append(error_as_empty(name, text))
+            return None
         found.append(Finding("cell_is_error", name, f"It reads {quoted(text)}."))
     return text
+
+
+def error_as_empty(name: str, text: str) -> Finding:
+    """The remark on a spreadsheet's error where the row can do without the value."""
+    words = f"It reads {quoted(text)}, an error of a spreadsheet, and counts as empty."
+    return Finding("value_placeholder", name, words)
 
 
 def is_error(text: str) -> bool:
@@ -82,16 +95,18 @@ def squeezed(value: str) -> str | None:
     return "".join(character for character in value if character.isprintable() and not character.isspace())
 
 
-def bare(name: str, value: str | None, limit: int, found: list[Finding]) -> str | None:
+def bare(
+    name: str, value: str | None, limit: int, found: list[Finding], *, error_is_empty: bool = False
+) -> str | None:
     """`clean`, without quotation marks or a formula around the value: no firmware has them, many a program
     puts them."""
-    text = clean(name, value, limit, found)
+    text = clean(name, value, limit, found, error_is_empty=error_is_empty)
     if text is None or (text[0] not in QUOTES and text[0] not in "=＝"):
         return text
-    return unwrapped(name, text, found)
+    return unwrapped(name, text, found, error_is_empty=error_is_empty)
 
 
-def unwrapped(name: str, text: str, found: list[Finding]) -> str | None:
+def unwrapped(name: str, text: str, found: list[Finding], *, error_is_empty: bool = False) -> str | None:
     """The text inside of quotation marks and formulas; None when there is nothing inside."""
     inside = text
     what = "Quotation marks around it were removed."
@@ -119,12 +134,19 @@ def unwrapped(name: str, text: str, found: list[Finding]) -> str | None:
         inside = taken.strip()
     if inside and inside != text:
         found.append(Finding("value_quoted", name, what))
+        if is_error(inside):
+            if error_is_empty:
+                found.append(error_as_empty(name, inside))
+                return None
+            found.append(Finding("cell_is_error", name, f"It reads {quoted(inside)}."))
     return inside or None
 
 
 def of_formula_only(name: str, text: str, found: list[Finding]) -> str | None:
     """`unwrapped` for a value that may have quotation marks of its own, such as a group tag."""
-    return unwrapped(name, text, found) if text[0] in "=＝" and len(text) > 1 else text
+    if text[0] in "=＝" and len(text) > 1:
+        return unwrapped(name, text, found, error_is_empty=True)
+    return text
 
 
 def _of_formula(text: str) -> str | None:

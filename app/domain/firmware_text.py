@@ -51,18 +51,26 @@ _DATE: Final = re.compile(
 """Dates as spreadsheets show them after taking a serial number for one."""
 
 _SURE_CUT: Final = re.compile(r"\s*[,;|\n\r\t]\s*|\s+(?:and|und|et|y|e|en|og|och|i|&|\+)\s+", re.IGNORECASE)
-_SLASH: Final = re.compile(r"\s*[/\\]\s*")
+_SLASH: Final = re.compile(r"\s*[/\\+&]\s*")
 _PIECE: Final = re.compile(r"(?=.*[0-9])[A-Za-z0-9-]{4,}")
 _LONG_PIECE: Final = re.compile(r"(?=.*[0-9])(?=.*[A-Za-z])[A-Za-z0-9]{6,}|[0-9]{7,}")
 _RANGE: Final = re.compile(
-    r"(\S{4,}?)(?:\s+(?:-|–|—|to|bis|thru|through|until|till|à|a|al|hasta|t/m)\s+|\s*(?:\.\.+|…|->|→|~)\s*)(\S{2,})",
+    r"(\S{4,}?)(?:\s+(?:-+|–+|—+|to|bis|thru|through|until|till|à|a|al|hasta|t/m)\s+|\s*(?:\.\.+|…|-+>|→|~|--+)\s*)(\S{2,})",
     re.IGNORECASE,
 )
 _DASH_RANGE: Final = re.compile(r"([A-Z0-9]{3,})([A-Z0-9]{4,})-\1([A-Z0-9]{4,})", re.IGNORECASE)
 
+_AND_MORE: Final = re.compile(
+    r"(?=\S*[0-9])[A-Za-z0-9-]{5,}(?:[\s,;]+(?:ff\.?|f\.|etc\.?|et\s+seq\.?|usw\.?|u\.\s*s\.\s*w\.|and\s+(?:so\s+on|more"
+    r"|others?|following)|und\s+(?:weitere|folgende|mehr)|et\s+suivants?|y\s+más)|\s*(?:\.\.\.+|…))",
+    re.IGNORECASE,
+)
+_ENDING: Final = re.compile(r"-\s*[A-Za-z0-9]{1,6}")
+"""What the next serial number of a list ends with."""
+
 _LABEL: Final = re.compile(
-    r"(?:s\s*/\s*n(?:o|r|um)?|s\.\s*n)\s*[.:#=]*\s*(\S.*)"
-    r"|(?:sn|snr|serial(?:[\s_-]*(?:number|num|nbr|no|nr))?|serien?[\s_-]*(?:nummer|nr)|service[\s_-]*tag"
+    r"(?:s\s*/\s*n(?:o|r|um)?|s\.\s*n(?:o|r|um)?)\s*[.:#=]*\s*(\S.*)"
+    r"|(?:sn|snr|ser\.?[\s_-]*(?:number|num|nbr|nummer|no|nr)|s-n(?:o|r)|serial(?:[\s_-]*(?:number|num|nbr|no|nr))?|serien?[\s_-]*(?:nummer|nr)|service[\s_-]*tag"
     r"|n[uú]m(?:ero|éro)?[\s.]*(?:de\s*)?s[eéè]rie|n[°ºo]?[\s.]*(?:de\s*)?s[eéè]rie|matricola|serienummer)"
     r"(?:\s*\.?\s*[:#=]+\s*|\.?\s+)(\S.*)"
     r"|[A-Za-z][A-Za-z ._/-]{0,30}[:=]\s*(\S.*)",
@@ -75,10 +83,21 @@ _NAME_LABEL: Final = re.compile(
 )
 _BRACKETED: Final = re.compile(
     r"([^\s()\[\]{}]+)\s*[(\[{][^()\[\]{}]*[)\]}]|[(\[{]\s*([^()\[\]{}]+?)\s*[)\]}]"
+    r"|[(\[{][^()\[\]{}]*[)\]}]\s*((?=[^\s()\[\]{}]*[0-9])[^\s()\[\]{}]+)"
 )
 _UNUSUAL: Final = re.compile(r"[^A-Za-z0-9 ._-]")
 _MARKS: Final = "*<>[](){}|#,;:!?'\"`´\\/&%§$~^=+ "
 """What people and scanners put around a serial number."""
+_GS1: Final = re.compile(r"(?:\([0-9]{2,4}\)[^()]*)*\(21\)\s*([^()]+?)\s*(?:\([0-9]{2,4}\)[^()]*)*")
+"""A bar code of GS1 says with (21) that a serial number follows."""
+_MAC: Final = re.compile(
+    r"(?<![0-9A-Z])[0-9A-F]{2}(?:([:-])[0-9A-F]{2})(?:\1[0-9A-F]{2}){4}(?![0-9A-Z:-])", re.I
+)
+_ADDRESS: Final = re.compile(r"://|\bwww\.|@", re.IGNORECASE)
+_COUNT: Final = re.compile(r"[0-9]{1,3}\s*[x×]\s+|\s+[x×]\s*[0-9]{1,3}", re.IGNORECASE)
+_BETWEEN: Final = re.compile(r"[\s,;|/]+")
+_REMARK: Final = re.compile(r"[A-Za-z]{3,}|[A-Za-z]*[a-z][A-Za-z]*")
+"""A word beside a serial number; two capitals may be a part of it."""
 
 _SCANNED_1S: Final = re.compile(r"1S([0-9A-Z]{10}|[0-9A-Z]{7})([0-9A-Z]{8}|[0-9A-Z]{7})")
 _AFTER_S: Final = (
@@ -145,6 +164,12 @@ def of_serial(text: str, maker: str | None = None, model: str | None = None) -> 
     if odd := _UNUSUAL.search(text):
         words = f'It reads {quoted(text)}; hardly any serial number has a "{odd.group()}".'
         return _found("value_unlikely", "serial_number", words)
+    if len(text) < 3:
+        words = f"It reads {quoted(text)}; hardly any serial number is so short."
+        return _found("value_unlikely", "serial_number", words)
+    if _MAC.search(text):
+        words = f"It reads {quoted(text)}, which is the address of a network card."
+        return _found("value_unlikely", "serial_number", words)
     return FINE
 
 
@@ -185,11 +210,16 @@ def is_list(text: str) -> bool:
     if (label := _LABEL.fullmatch(text)) and (rest := label.group(1) or label.group(2) or label.group(3)):
         text = rest
     pieces = [piece for piece in _SURE_CUT.split(text) if piece]
-    if len(pieces) > 1 and sum(map(bool, map(_PIECE.fullmatch, pieces))) > 1:
-        return True
+    if len(pieces) > 1:
+        if sum(map(bool, map(_PIECE.fullmatch, pieces))) > 1:
+            return True
+        if _PIECE.fullmatch(pieces[0]) and all(map(_ENDING.fullmatch, pieces[1:])):
+            return True
     for pieces in (_SLASH.split(text), text.split()):
         if len(pieces) > 1 and all(map(_LONG_PIECE.fullmatch, pieces)):
             return True
+    if _AND_MORE.fullmatch(text):
+        return True
     if (ends := _RANGE.fullmatch(text)) and all(any(map(str.isdigit, end)) for end in ends.groups()):
         return True
     dash = _DASH_RANGE.fullmatch(text)
@@ -199,15 +229,33 @@ def is_list(text: str) -> bool:
 def likely_serial(text: str, maker: str | None = None, model: str | None = None) -> str | None:
     """The serial number inside of a label, brackets, bar code marks or a scanner's prefix; None where there
     are none of these."""
+    if _ADDRESS.search(text) or _MAC.search(text):
+        return None
+    if gs1 := _GS1.fullmatch(text):
+        return gs1.group(1)
     if bracketed := _BRACKETED.fullmatch(text):
-        return bracketed.group(1) or bracketed.group(2)
+        return bracketed.group(1) or bracketed.group(2) or bracketed.group(3)
     bare = text.strip(_MARKS)
     if bare and bare != text:
         return likely_serial(bare, maker, model) or bare
     if label := _LABEL.fullmatch(text):
         rest = (label.group(1) or label.group(2) or label.group(3)).strip(_MARKS)
         return likely_serial(rest, maker, model) or rest or None
-    return _scanned(text, (maker or "").casefold(), model)
+    return _beside_words(text, (maker or "").casefold()) or _scanned(text, (maker or "").casefold(), model)
+
+
+def _beside_words(text: str, maker: str) -> str | None:
+    """The only serial number among words and short numbers, such as a remark, a count or a model."""
+    parts = [part.strip(f"{_MARKS}.-") for part in _BETWEEN.split(_COUNT.sub(" ", f" {text} "))]
+    parts = [part for part in parts if part]
+    serials = [part for part in parts if _LONG_PIECE.fullmatch(part)]
+    if len(serials) != 1 or serials[0] == text:
+        return None
+    others = [part for part in parts if part != serials[0]]
+    if not others:
+        return serials[0] if _COUNT.search(f" {text} ") else None
+    told = any(_REMARK.fullmatch(part) or part.casefold() == maker for part in others)
+    return serials[0] if told else None
 
 
 def plain_form(text: str) -> str:

@@ -46,8 +46,21 @@ _EMPTY: Final = frozenset(
         "없음",
     }
 )
-_TAG_EMPTY: Final = _EMPTY - {"ka", "nd", "missing", "void", "blank", "空", "無", "无"}
+_NOT_ASSIGNED: Final = frozenset(
+    {"nichtzugewiesen", "nichtzugeordnet", "nonattribué", "nonattribue", "nonassigné", "nonassigne"}
+    | {"nonaffecté", "sinasignar", "noasignado", "noasignada", "nãoatribuído", "nonassegnato"}
+    | {"niettoegewezen", "ikketildelt", "ejtilldelad", "nieprzypisano", "未割り当て", "未分配"}
+)
+_TAG_EMPTY: Final = (
+    _EMPTY
+    | _NOT_ASSIGNED
+    | {"notag", "notags", "nogrouptag", "untagged", "withouttag", "keintag", "keingrouptag", "keingruppentag"}
+    | {"ohnetag", "sanstag", "aucuntag", "sansétiquette", "sinetiqueta", "semetiqueta", "senzatag", "geentag"}
+) - {"ka", "nd", "missing", "void", "blank", "空", "無", "无"}
 """Without words that somebody may have chosen as a name."""
+_IN_BRACKETS: Final = re.compile(r"\(.*\)|\[.*\]|<.*>|\{.*\}", re.DOTALL)
+"""As a pivot table writes that a cell is empty."""
+_PIVOT_EMPTY: Final = _EMPTY | {"enblanco", "embranco"}
 _FILLERS: Final = _EMPTY | frozenset(
     {"defaultstring", "tobefilledbyoem", "tobefilledbyom", "filledbyoem", "tobefilled", "oem", "invalid"}
     | {"type1productconfigid", "notdefined", "default", "placeholder", "dummy"}
@@ -66,11 +79,43 @@ _SERIAL_FILLERS: Final = _FILLERS | frozenset(
         "assettag",
     }
 )
+_LOGICAL: Final = frozenset(
+    {"true", "false", "wahr", "falsch", "vrai", "faux", "verdadero", "falso", "verdadeiro", "vero", "waar"}
+    | {"yes", "no", "ja", "nein", "oui", "non", "ok"}
+)
+_TOTALS: Final = (
+    "total|totals|subtotal|grand total|sum|summe|gesamt|gesamtsumme|gesamtanzahl|zwischensumme|insgesamt"
+    "|somme|total général|sous-total|suma|soma|totale|somma|totaal|toplam|razem|итого|合計|合计|总计|小計"
+    "|count|anzahl|stückzahl|quantity|qty|menge"
+)
+_PAGES: Final = "page|seite|pagina|página|pág|sida|side|strona|blatt|sheet|hoja|feuille"
+_COUNTS: Final = (
+    "pcs|pieces|units?|devices?|items?|laptops?|notebooks?|computers?|rows?|stück|stk|geräte?|zeilen?"
+    "|pièces?|appareils?|unités?|unidades|equipos|dispositivos|unità|pezzi|stuks"
+)
+_OF_A_REPORT: Final = re.compile(
+    rf"\W*(?:(?:{_TOTALS})(?:\s*[:=#]+\s*|[\s.]+)[\d.,\s]*(?:{_COUNTS})?"
+    rf"|(?:{_TOTALS})\s*\W?\s*(?:{_COUNTS})(?:\s*[:=#]*\s*\d{{1,6}})?"
+    rf"|(?:{_PAGES})(?:\s*[:#.]\s*|\s+)\d{{1,4}}(?:\s*(?:/|of|von|de|di|van|sur|av)\s*\d{{1,4}})?"
+    rf"|\d{{1,5}}\s+(?:{_COUNTS}))\W*",
+    re.IGNORECASE,
+)
+"""What a report writes below its rows: totals and numbers of pages."""
+_ALONE: Final = frozenset(
+    folded_word.replace(" ", "").replace("-", "") for folded_word in f"{_TOTALS}|{_PAGES}".split("|")
+)
+_SEE: Final = re.compile(
+    r"(?:please )?(?:see|refer to|siehe|s\. ?o\.|voir|véase|ver|vedi|zie|se)\s+[^\W\d_]{2,}\b.*",
+    re.IGNORECASE | re.DOTALL,
+)
+_WORD: Final = re.compile(r"(?!(?i:[B-DF-HJ-NP-TV-XZ]{5}))[^\W\d_]+(?:['’-][^\W\d_]+)*")
+"""Letters only, and not five consonants first."""
 _NAME_FILLERS: Final = _FILLERS | frozenset(
     {"systemmanufacturer", "systemproductname", "systemname", "systemmodel", "systemversion", "systemsku"}
     | {"manufacturer", "manufacturername", "productname", "model", "modelname", "devicemodel", "vendor"}
     | {"oemmanufacturer", "oemmodel", "hersteller", "modell", "computermanufacturer", "computermodel"}
 )
+_NO_HASH: Final = _LOGICAL | _NOT_ASSIGNED | {"nv", "t0", "hash", "done"}
 _NO_TAG: Final = frozenset("-–—−_.…?/\\*~ ")
 """A group tag of nothing but these is none; a "#" alone may be one."""
 _COUNTED: Final = re.compile(r"0?1234567(?:8(?:9(?:0)?)?)?")
@@ -105,6 +150,8 @@ def is_no_tag(text: str) -> bool:
         return _NO_TAG.issuperset(text)
     if word == "0":  # what a spreadsheet's look-up makes of an empty cell
         return True
+    if word in _PIVOT_EMPTY and _IN_BRACKETS.fullmatch(text.strip()):
+        return True
     return word in (_TAG_EMPTY if len(word) > 2 else _EMPTY) and (len(word) > 2 or len(text) > len(word))
 
 
@@ -113,7 +160,7 @@ def is_no_hash(text: str) -> bool:
     if len(text) > LONGEST:
         return False
     word = folded(text)
-    if not word or word in _FILLERS or _ONE_CHARACTER.fullmatch(word):
+    if not word or word in _FILLERS or word in _NO_HASH or _ONE_CHARACTER.fullmatch(word):
         return True
     return " " in text.strip() and not any(map(str.isdigit, word)) and not text.startswith("T0")
 
@@ -130,7 +177,25 @@ def is_filler_serial(serial_number: str) -> bool:
         word.startswith("smbiosstringindex")
         or not word.strip("0")
         or (len(word) >= 3 and _ONE_CHARACTER.fullmatch(word) is not None)
+        or is_remark(serial_number)
     )
+
+
+def is_remark(text: str) -> bool:
+    """Whether it is words that somebody, or a report, wrote where a serial number should stand.
+
+    A single run of letters may be a serial number, unless it is one of a few words.
+    """
+    if len(text) > 4 * LONGEST:
+        return False
+    word = folded(text)
+    if word in _LOGICAL or word in _ALONE or word in _NOT_ASSIGNED:
+        return True
+    if _OF_A_REPORT.fullmatch(text) or _SEE.fullmatch(text):
+        return True
+    words = [part.strip(".,;:!?()[]\"'") for part in text.split()]
+    longest = max(map(len, words), default=0)  # pairs of letters may be a virtual machine's digits
+    return len(words) > 1 and longest > 2 and all(not word or _WORD.fullmatch(word) for word in words)
 
 
 def is_filler_name(text: str) -> bool:

@@ -12,7 +12,11 @@ from app.domain.catalogue import Finding
 from app.domain.masking import HOLDS_KEY_OR_HASH, holds_secret, is_license_key, quoted
 from app.domain.placeholders import means_empty
 
-USUAL: Final = re.compile(r"(?!(.)\1+$)[0-9]{13}")
+_COUNTED: Final = frozenset(
+    digits[at : at + 13] for digits in ("0123456789" * 3, "9876543210" * 3) for at in range(10)
+)
+"""Digits in their order, up or down: the keyboard, not a device."""
+USUAL: Final = re.compile(rf"(?!(.)\1+$)(?!(?:{'|'.join(sorted(_COUNTED))})$)[0-9]{{13}}")
 
 _FIELD: Final = "product_key"
 _LABEL: Final = re.compile(
@@ -77,6 +81,9 @@ def _by_its_digits(text: str, digits: str) -> Judged:
     """`digits`: the text without label, blanks, dashes and decimals."""
     if digits and len(set(digits)) == 1 and digits.isdecimal() and (len(digits) > 4 or not digits.strip("0")):
         words = "It has only zeros." if digits[0] == "0" else "It repeats one digit."
+        return Judged(None, (Finding("product_key_placeholder", _FIELD, words),))
+    if digits in _COUNTED:
+        words = "Its digits are counted up or down."
         return Judged(None, (Finding("product_key_placeholder", _FIELD, words),))
     if USUAL.fullmatch(digits):
         return Judged(digits, (cleaned(text),))

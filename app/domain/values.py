@@ -148,7 +148,7 @@ class Values:
         if plain is not None and product_key.USUAL.fullmatch(plain):
             self.found.append(product_key.cleaned(value))
             return plain
-        text = cell_text.bare("product_key", value, limit, self.found)
+        text = cell_text.bare("product_key", value, limit, self.found, error_is_empty=True)
         if text is None or any(finding.is_error for finding in self.found[before:]):
             return None  # unreadable, so it could be anything, a secret too
         judged = product_key.judge(text)
@@ -173,14 +173,13 @@ class Values:
 
     def _hash_text(self, text: str) -> str | None:
         """The hash without what was put around it; None for a placeholder, which counts as empty."""
-        if text.startswith("T0"):
+        if text.startswith("T0") and len(text) > len("T0H"):
             return text
         bare: str | None = text.strip()
         if bare and (bare[0] in cell_text.QUOTES or bare[0] == "="):
-            bare = cell_text.unwrapped("hardware_hash", bare, self.found)
+            bare = cell_text.unwrapped("hardware_hash", bare, self.found, error_is_empty=True)
         if bare and cell_text.is_error(bare):
-            self.found.append(Finding("cell_is_error", "hardware_hash", f"It reads {quoted(bare)}."))
-            self.given |= HASH
+            self.found.append(cell_text.error_as_empty("hardware_hash", bare))
             return None
         if bare and is_no_hash(bare):
             words = f"It reads {quoted(bare)} and counts as empty."
@@ -210,7 +209,9 @@ def _name(name: str, value: str, limit: int) -> _Name:
 
 def _tag(value: str, limit: int) -> tuple[str | None, tuple[Finding, ...]]:
     found: list[Finding] = []
-    text = cell_text.clean("group_tag", value, limit, found, too_long="group_tag_too_long")
+    text = cell_text.clean(
+        "group_tag", value, limit, found, too_long="group_tag_too_long", error_is_empty=True
+    )
     if text is None or any(finding.is_error for finding in found):
         return text, tuple(found)
     text = cell_text.of_formula_only("group_tag", text, found)

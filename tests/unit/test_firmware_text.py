@@ -112,6 +112,16 @@ GOOD: Final = [
     ("0012345", "Motion Computing", "F5m"),
     ("CF1234567890", "Medion", "E15410 MD62110"),
     ("W1234567890123", "Teclast", "F7 Plus"),
+    ("ABCDEFG", DELL, "Latitude 5430"),
+    ("BCDFGHJ", DELL, "Latitude 5440"),
+    ("VMware-56 4d 3f 2a 11 22 33 44-55 66 77 88 99 aa bb ff", "VMware, Inc.", "VMware20,1"),
+    ("Parallels-1A BB CC DD EE FF AA BB CC DD EE FF AA BB CC FF", "Parallels", "Parallels ARM"),
+    ("9876 5432 1098 7654", SURFACE, "Virtual Machine"),
+    ("PC 1234567", "Medion", "AKOYA"),
+    ("TOTAL12345", "Contoso", "Contoso Book 15"),
+    ("PAGE-12345", "Contoso", "Contoso Book 16"),
+    ("27512345-3", "VAIO Corporation", "VJPK21C11N"),
+    ("00-11-2233", "Contoso", "Contoso Book 17"),
 ]
 
 
@@ -184,6 +194,18 @@ def test_what_real_firmware_says_passes_without_a_word(serial: str, maker: str, 
             "1234567890",
             "1234567",
         ),
+        *("see invoice", "siehe Lieferschein", "siehe Lieferschein 4711", "not yet delivered", "to follow"),
+        *(
+            "Total",
+            "Gesamt 12",
+            "Total: 25 devices",
+            "25 Stück",
+            "Summe:",
+            "Page 1 of 3",
+            "Seite 1",
+            "page 2/3",
+        ),
+        *("TRUE", "FALSE", "wahr", "Falsch", "no", "voir facture", "en rupture de stock"),
         *("ninguno", "aucun", "нет", "不明", "SMBIOS_STRING_INDEX_1", "123456789ABCDEF"),
     ],
 )
@@ -259,6 +281,17 @@ def test_a_placeholder_is_neither_maker_nor_model_of_a_tuple(field: str, value: 
         "5CD1234567-5CD1234570",
         "5CD1234567..5CD1234570",
         "S/N: 5CD1234567, 5CD1234568",
+        "5CD1111AAA0 -- 5CD1111AAA9",
+        "5CD1111AAA0--5CD1111AAA9",
+        "5CD1111AB1 ff.",
+        "5CD1111AB1 ff",
+        "5CD1111AB1 etc",
+        "5CD1111AB1, etc.",
+        "5CD1111AB1 ...",
+        "5CD1111AB1 usw.",
+        "5CD1111AAR+5CD1111AAS",
+        "5CD1111AAR&5CD1111AAS",
+        "5CD1111AAO, -P, -Q",
     ],
 )
 def test_several_serial_numbers_in_one_cell_are_an_error(serial: str) -> None:
@@ -289,12 +322,41 @@ def test_several_serial_numbers_in_one_cell_are_an_error(serial: str) -> None:
         (">5CD1234568", "5CD1234568"),
         ("5CD1234568;", "5CD1234568"),
         ("S5CD1234568", "5CD1234568"),
+        ("Ser.-Nr. 5CD1111AAJ", "5CD1111AAJ"),
+        ("Ser. No.: 5CD1111AAJ", "5CD1111AAJ"),
+        ("S.Nr. 5CD1111AAJ", "5CD1111AAJ"),
+        ("2x 5CD1111AAC", "5CD1111AAC"),
+        ("5CD1111AAC x 2", "5CD1111AAC"),
+        ("5CD1111AAE - defekt", "5CD1111AAE"),
+        ("5CD1111AAE, defekt", "5CD1111AAE"),
+        ("5CD1111AAE/defekt", "5CD1111AAE"),
+        ("5CD1111AAF defekt", "5CD1111AAF"),
+        ("NEW 5CD1111AAF", "5CD1111AAF"),
+        ("HP 5CD1111AAF", "5CD1111AAF"),
+        ("5CD1111AC0 HP EliteBook", "5CD1111AC0"),
+        ("5CD1111AC0 HP EliteBook 840 G8", "5CD1111AC0"),
+        ("(21)5CD1111AB8", "5CD1111AB8"),
+        ("(01)04012345678901(21)5CD1111AB8", "5CD1111AB8"),
+        ("(S) 5CD1111AB8", "5CD1111AB8"),
     ],
 )
 def test_what_is_around_a_serial_number_is_named_with_the_likely_one(serial: str, likely: str) -> None:
     device = judged(serial)
     assert (device.kind, said(device)) == (TUPLE, [("value_unlikely", "serial_number")])
     assert device.findings[0].detail.endswith(f'probably "{likely}".')
+
+
+@pytest.mark.parametrize(
+    "serial",
+    [
+        *("http://hp.com/5CD1111AB9", "www.hp.com/5CD1111AB9", "5CD1111AB9@hp.com"),
+        *("MAC: 00:11:22:33:44:55", "00-11-22-33-44-55", "X", "1", "AA", "A1"),
+    ],
+)
+def test_what_is_hardly_a_serial_number_names_no_likely_one(serial: str) -> None:
+    device = judged(serial)
+    assert (device.kind, said(device)) == (TUPLE, [("value_unlikely", "serial_number")])
+    assert "probably" not in device.findings[0].detail
 
 
 @pytest.mark.parametrize(

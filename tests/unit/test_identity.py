@@ -344,12 +344,37 @@ def test_serial_numbers_with_an_e_are_left_alone(serial: str) -> None:
 
 
 @pytest.mark.parametrize("value", ["#N/A", "#REF!", "#NAME?", "#div/0!", "#NV", "#¡REF!", "########"])
-@pytest.mark.parametrize("name", ["serial_number", "manufacturer", "model", "group_tag", "hardware_hash"])
+@pytest.mark.parametrize("name", ["serial_number", "manufacturer", "model"])
 def test_what_a_failed_formula_leaves_in_a_text_is_no_value(name: str, value: str) -> None:
-    """A lookup that found nothing would otherwise name the model, or become a customer's group tag."""
+    """A lookup that found nothing would otherwise name the model."""
     tuple_ = {"serial_number": "SYN1", "manufacturer": "Contoso", "model": "Book 14"}
     device = checked(**(tuple_ | {name: value}))
     assert (device.is_valid, codes(device)) == (False, {"cell_is_error"})
+
+
+@pytest.mark.parametrize("value", ["#N/A", "#REF!", "#WERT!", "#NV", "########", '="#N/A"'])
+@pytest.mark.parametrize("name", ["product_key", "hardware_hash", "group_tag"])
+def test_a_failed_formula_counts_as_empty_where_a_row_can_do_without(name: str, value: str) -> None:
+    device = checked(**(WHOLE_TUPLE | {name: value}))
+    assert (device.kind, device.group_tag, device.product_key) == (TUPLE, None, None)
+    assert codes(device) - {"value_quoted"} == {"value_placeholder"}
+    alone = checked(**{name: value})
+    assert not alone.is_valid
+
+
+def test_a_failed_formula_inside_of_a_formula_is_no_serial_number() -> None:
+    device = checked(**(WHOLE_TUPLE | {"serial_number": '="#N/A"'}))
+    assert (device.is_valid, codes(device)) == (False, {"value_quoted", "cell_is_error"})
+
+
+@pytest.mark.parametrize(
+    "key", ["1234567890123", "0123456789012", "9876543210987", "1111111111111", "123-4567-890123"]
+)
+def test_digits_from_the_keyboard_are_no_pkid(key: str) -> None:
+    device = checked(**WHOLE_TUPLE, product_key=key)
+    assert (device.kind, device.product_key, codes(device)) == (TUPLE, None, {"product_key_placeholder"})
+    alone = checked(product_key=key)
+    assert (alone.is_valid, codes(alone)) == (False, {"product_key_placeholder", "missing_identity"})
 
 
 @pytest.mark.parametrize("value", ["#1", "#VIP!", "#7", "N/A-1", "A#N/A"])
@@ -432,14 +457,36 @@ def test_a_row_of_placeholders_is_no_device(value: str) -> None:
     }
 
 
-@pytest.mark.parametrize("value", [*NOTHING, "Unassigned", "(none)", "not assigned", "0"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(*NOTHING, "Unassigned", "(none)", "not assigned", "0", "(blank)", "(leer)", "[blank]", "no tag"),
+        *("kein Tag", "Nicht zugewiesen", "non attribué", "sin asignar", "No Group Tag", "(en blanco)"),
+    ],
+)
 def test_a_placeholder_is_no_group_tag(value: str) -> None:
     device = checked(product_key=PKID, group_tag=value)
     assert (device.is_valid, device.group_tag, codes(device)) == (True, None, {"value_placeholder"})
 
 
 @pytest.mark.parametrize(
-    "tag", ["NA", "ND", "KA", "#", "+", "Unknown devices", "N/A-1", "00", "Kiosk", "S-1", "Blank", "空"]
+    "tag",
+    [
+        "NA",
+        "ND",
+        "KA",
+        "#",
+        "+",
+        "Unknown devices",
+        "N/A-1",
+        "00",
+        "Kiosk",
+        "S-1",
+        "Blank",
+        "空",
+        "(Kiosk)",
+        "Tag 1",
+    ],
 )
 def test_what_may_be_a_group_tag_stays_one(tag: str) -> None:
     device = checked(product_key=PKID, group_tag=tag)
@@ -447,7 +494,20 @@ def test_what_may_be_a_group_tag_stays_one(tag: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", ["''", '""', "x", "0", "hash not collected", "see attached file", "pending", "'N/A'"]
+    "value",
+    [
+        "''",
+        '""',
+        "x",
+        "0",
+        "hash not collected",
+        "see attached file",
+        "pending",
+        "'N/A'",
+        "n/v",
+        "TRUE",
+        "T0",
+    ],
 )
 def test_what_is_clearly_no_hash_counts_as_none(value: str) -> None:
     for kind, other in ((TUPLE, WHOLE_TUPLE), (PRODUCT_KEY, {"product_key": PKID})):
@@ -675,8 +735,8 @@ def test_fillers_make_no_key() -> None:
 
 
 def test_equal_serial_numbers_of_different_makers_are_different_devices() -> None:
-    one = checked(serial_number="1", manufacturer="Contoso", model="A")
-    other = checked(serial_number="1", manufacturer="Fabrikam", model="A")
+    one = checked(serial_number="SYN1", manufacturer="Contoso", model="A")
+    other = checked(serial_number="SYN1", manufacturer="Fabrikam", model="A")
     assert marks(one, other) == [None, None]
 
 

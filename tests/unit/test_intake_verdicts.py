@@ -160,8 +160,8 @@ def test_what_a_spreadsheet_does_to_values_is_named_cell_by_cell() -> None:
         (TUPLE, ["value_quoted"]),
         (TUPLE, ["value_trimmed"]),
         (TUPLE, ["serial_looks_like_date"]),
-        (None, ["value_is_boolean"]),
-        (TUPLE, []),
+        (None, ["value_is_boolean", "serial_placeholder"]),
+        (None, ["serial_placeholder"]),
     ]
     data = workbook({"Devices": rows}, formats=("dd.mm.yyyy",))
     assert verdicts(data)[1] == expected
