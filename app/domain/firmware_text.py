@@ -164,7 +164,7 @@ def of_serial(text: str, maker: str | None = None, model: str | None = None) -> 
     if odd := _UNUSUAL.search(text):
         words = f'It reads {quoted(text)}; hardly any serial number has a "{odd.group()}".'
         return _found("value_unlikely", "serial_number", words)
-    if len(text) < 3:
+    if len(text) < 3 and text.isalpha():
         words = f"It reads {quoted(text)}; hardly any serial number is so short."
         return _found("value_unlikely", "serial_number", words)
     if _MAC.search(text):

@@ -173,7 +173,7 @@ class Values:
 
     def _hash_text(self, text: str) -> str | None:
         """The hash without what was put around it; None for a placeholder, which counts as empty."""
-        if text.startswith("T0") and len(text) > len("T0H"):
+        if text.startswith("T0") and text not in ("T0", "T0H"):
             return text
         bare: str | None = text.strip()
         if bare and (bare[0] in cell_text.QUOTES or bare[0] == "="):
