@@ -121,7 +121,7 @@ async def add_endpoint(session: AsyncConnection, partner_id: PartnerId, values: 
 
 
 async def get_endpoint(session: AsyncConnection, partner_id: PartnerId, endpoint_id: UUID) -> Record | None:
-    """With `is_deleted`: whoever only follows its deliveries may still ask for it."""
+    """With `is_deleted`: its deliveries can still be read."""
     return await fetch_one(
         session,
         f"SELECT *, NOT {LIVE} AS is_deleted FROM webhook_endpoints WHERE partner_id = :partner AND id = :id",

@@ -35,7 +35,7 @@ _WAITING: Final = f"""
 
 
 async def waiting(session: AsyncConnection, now: datetime) -> list[Record]:
-    """`kind`, `state`, `n`, `oldest` (made) and `due` (earliest, of what nobody has claimed)."""
+    """`kind`, `state`, `n`, `oldest` (made) and `due` (the earliest of what is not claimed)."""
     return await fetch_all(session, _WAITING, now=now)
 
 

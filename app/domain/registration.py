@@ -157,7 +157,7 @@ def interpret(row: UpstreamRow, *, was_uncertain: bool) -> Meaning | None:
 
 
 def is_with_customer(code: str | None, name: str | None) -> bool:
-    """Whether Microsoft's words say that the customer has the device, whoever registered it."""
+    """Whether Microsoft's words say that the customer has the device, registered by us or by others."""
     meaning = _known(code, name)
     return meaning is not None and meaning.state is _S.ALREADY_REGISTERED
 

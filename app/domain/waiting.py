@@ -69,12 +69,12 @@ class ConnectionFacts:
     trouble_since: datetime | None = None
     not_before: datetime | None = None
     budget: Budget | None = None
-    """None: nobody has looked."""
+    """None: not looked at."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceFacts:
-    """`None` where nobody has looked, which is not told as a reason."""
+    """`None` where it was not looked at, which is not told as a reason."""
 
     workers_alive: bool | None = None
     worker_seen_at: datetime | None = None
