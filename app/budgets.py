@@ -265,17 +265,23 @@ class ConnectionGate:
         match standing:
             case Standing.BEGUN:
                 return await self._enter(PATIENCE, overdraft=policy_of.OVERDRAFT)
+            case Standing.ASKED:
+                return await self._enter(PATIENCE, past_breaker=True)
             case Standing.NEXT if not self.budgets.long_wait.locked():
                 async with self.budgets.long_wait:
                     return await self._enter(LONG_PATIENCE)
             case Standing.NEXT | Standing.FIRST:
                 return await self._enter(PATIENCE)
 
-    async def _enter(self, patience: timedelta, overdraft: float = 0.0) -> Permit:
+    async def _enter(
+        self, patience: timedelta, *, overdraft: float = 0.0, past_breaker: bool = False
+    ) -> Permit:
         def decide(
             budget: Budget, now: datetime, policy: BudgetPolicy
         ) -> tuple[Budget, tuple[Permit | Pause, datetime]]:
-            changed, decision = policy_of.enter(budget, now, policy, patience, overdraft=overdraft)
+            changed, decision = policy_of.enter(
+                budget, now, policy, patience, overdraft=overdraft, past_breaker=past_breaker
+            )
             return changed, (decision, now)
 
         decision, now = await self.budgets.change(self.connection_id, self.clock, decide)

@@ -115,6 +115,7 @@ class Standing(StrEnum):
 
     FIRST = "first"  # nothing: whoever wants it comes back
     NEXT = "next"  # the next page of a listing, which would begin anew: waits longer
+    ASKED = "asked"  # a person wants to know whether Microsoft answers: no breaker holds it back
     BEGUN = "begun"  # a submission the budget had room for when it began: goes before its turn if it must
 
 
@@ -123,6 +124,8 @@ class Permit:
     at: datetime
     """When the call may go: not before."""
     probe: bool = False
+    past_breaker: bool = False
+    """No breaker holds the call back, not even one that opens while it waits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,18 +141,24 @@ def fresh(now: datetime, policy: BudgetPolicy) -> Budget:
 
 
 def enter(
-    budget: Budget, now: datetime, policy: BudgetPolicy, patience: timedelta, *, overdraft: float = 0.0
+    budget: Budget,
+    now: datetime,
+    policy: BudgetPolicy,
+    patience: timedelta,
+    *,
+    overdraft: float = 0.0,
+    past_breaker: bool = False,
 ) -> tuple[Budget, Permit | Pause]:
     """A permit for a moment at most `patience` away, or how long to stay away.
 
     `overdraft`: calls that may be owed to the rate. Neither Retry-After nor a breaker is overdrawn.
+    `past_breaker`: the call probes although a breaker is open or another call probes. A Retry-After
+    still counts.
     """
     budget = _at(budget, now, policy)
     probe = budget.open_until is not None
-    if budget.open_until is not None and now < budget.open_until:
-        return budget, Pause(max(budget.open_until - now, _blocked_for(budget, now)), Why.BREAKER)
-    if budget.probing_until is not None and now < budget.probing_until:
-        return budget, Pause(min(budget.probing_until - now, PROBE_PAUSE), Why.BREAKER)
+    if not past_breaker and (pause := _broken(budget, now)) is not None:
+        return budget, pause
     blocked = _blocked_for(budget, now)
     missing = max(0.0, 1.0 - overdraft - budget.tokens) / budget.rate
     goes_at = max((now if overdraft else budget.at) + timedelta(seconds=missing), now + blocked)
@@ -161,7 +170,16 @@ def enter(
         tokens=budget.tokens - 1.0,
         probing_until=goes_at + policy.probe_patience if probe else None,
     )
-    return taken, Permit(goes_at, probe)
+    return taken, Permit(goes_at, probe, past_breaker)
+
+
+def _broken(budget: Budget, now: datetime) -> Pause | None:
+    """How long the breaker, or a call that probes, holds other calls back."""
+    if budget.open_until is not None and now < budget.open_until:
+        return Pause(max(budget.open_until - now, _blocked_for(budget, now)), Why.BREAKER)
+    if budget.probing_until is not None and now < budget.probing_until:
+        return Pause(min(budget.probing_until - now, PROBE_PAUSE), Why.BREAKER)
+    return None
 
 
 def recheck(budget: Budget, permit: Permit, now: datetime) -> Pause | None:
@@ -170,7 +188,7 @@ def recheck(budget: Budget, permit: Permit, now: datetime) -> Pause | None:
         return Pause(blocked, Why.RETRY_AFTER)
     if now < permit.at:
         return Pause(permit.at - now, Why.RATE)
-    if budget.open_until is not None and now < budget.open_until:
+    if not permit.past_breaker and budget.open_until is not None and now < budget.open_until:
         return Pause(budget.open_until - now, Why.BREAKER)
     return None
 
@@ -237,16 +255,6 @@ def opened_since(budget: Budget, policy: BudgetPolicy) -> datetime | None:
     growing = min(budget.opened, 30)
     pauses = [min(policy.breaker_pause * 2**n, policy.breaker_ceiling) for n in range(growing)]
     return budget.open_until - sum(pauses, timedelta()) - (budget.opened - growing) * policy.breaker_ceiling
-
-
-def probe_now(budget: Budget, now: datetime) -> Budget:
-    """An open breaker lets the next call through at once: a person wants to know whether Microsoft answers.
-
-    The very same value where no breaker holds calls back. A Retry-After still counts.
-    """
-    if budget.open_until is None:
-        return budget
-    return replace(budget, open_until=min(budget.open_until, now), probing_until=None)
 
 
 def _capacity(rate: float, policy: BudgetPolicy) -> float:

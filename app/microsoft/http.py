@@ -90,12 +90,16 @@ class Call:
     """MS-ContinuationToken of the page wanted."""
     of_submission: bool = False
     """Read for a submission that follows at once."""
+    of_check: bool = False
+    """A person asks whether Microsoft answers."""
 
     @property
     def standing(self) -> Standing:
         """What is sent with a body has been written down before; a page follows pages already read."""
         if self.body is not None or self.of_submission:
             return Standing.BEGUN
+        if self.of_check:
+            return Standing.ASKED
         return Standing.FIRST if self.continuation is None else Standing.NEXT
 
 

@@ -70,7 +70,7 @@ class PartnerCenter:
         bearer = _usual(access)
         await bearer.token()
         proved = ["Entra issued an App+User token" if bearer.delegated else "Entra issued an App-only token"]
-        reply = await self._get(bearer, "/v1/customers?size=1", of_customer=False)
+        reply = await self._get(bearer, "/v1/customers?size=1", of_customer=False, of_check=True)
         _items(reply.json(), reply)
         return [*proved, "Partner Center accepted the token and listed the customers"]
 
@@ -194,6 +194,7 @@ class PartnerCenter:
         of_customer: bool,
         continuation: str | None = None,
         of_submission: bool = False,
+        of_check: bool = False,
     ) -> Reply:
         call = Call(
             "GET",
@@ -203,6 +204,7 @@ class PartnerCenter:
             of_customer,
             continuation=continuation,
             of_submission=of_submission,
+            of_check=of_check,
         )
         return await self._microsoft.call(call, bearer)
 

@@ -228,7 +228,6 @@ async def check(runtime: Runtime, partner_id: PartnerId, connection_id: UUID) ->
     await get(runtime, partner_id, connection_id)
     access = await open_access(runtime, partner_id, connection_id, fresh=True)
     driver = runtime.drivers[access.record["platform"]]
-    await troubles.let_a_call_through(runtime, connection_id)
     try:
         proved = await driver.check(access)
     except UpstreamFailure as failure:

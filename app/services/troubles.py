@@ -10,14 +10,11 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from app.budgets import Budgets
 from app.db import batches, connections, waiting
 from app.db.batches import Claim
 from app.db.engine import stamp
 from app.db.sql import Record
-from app.domain import budget
 from app.domain.batch import BatchState
-from app.domain.budget import Budget, BudgetPolicy
 from app.domain.catalogue import CATALOGUE, Category, lookup
 from app.domain.event import EventType
 from app.domain.ids import PartnerId
@@ -154,13 +151,3 @@ async def pull_all_forward(
     await pull_forward(runtime, tx, partner_id, connection_id, but_code=but_code)
     await connections.hasten_customers(tx.session, partner_id, connection_id, runtime.now())
     tx.wake(WakeKind.CONSENT)
-
-
-async def let_a_call_through(runtime: Runtime, connection_id: UUID) -> None:
-    """An open breaker does not stop the next call: a person asks whether Microsoft answers now."""
-
-    def decide(known: Budget, now: datetime, _: BudgetPolicy) -> tuple[Budget, None]:
-        return budget.probe_now(known, now), None
-
-    budgets: Budgets = runtime.budgets
-    await budgets.change(connection_id, runtime.now, decide)

@@ -69,6 +69,11 @@ async def check(world: World, partner: Partner) -> dict[str, Any]:
     return found
 
 
+async def good_check(world: World, partner: Partner) -> None:
+    answer = await check(world, partner)
+    assert answer["ok"] is True, answer
+
+
 async def patch(world: World, partner: Partner, **fields: str) -> None:
     path = f"/v1/connections/{partner.connection_id}"
     response = await world.client.patch(path, headers=partner.headers, json=fields)
@@ -101,7 +106,7 @@ async def test_what_waited_for_a_refused_credential_is_claimed_within_a_second_o
         await until(waits)
         assert (await batch_of(world, order_id))["due_at"] > world.clock.now() + timedelta(seconds=30)
         await world.control("DELETE", "faults")
-        assert (await check(world, partner))["ok"] is True
+        await good_check(world, partner)
         assert await claimed_after(world, partner, world.clock.now()) < AT_ONCE
 
 
@@ -140,8 +145,19 @@ async def test_a_check_asks_although_the_breaker_is_open_and_lets_the_work_throu
             return due_at > world.clock.now() + timedelta(seconds=30)
 
         await until(held_back)
-        assert (await check(world, partner))["ok"] is True
+        await good_check(world, partner)
         assert await claimed_after(world, partner, world.clock.now()) < AT_ONCE
+
+
+async def test_a_check_does_not_wait_for_another_call_that_probes(world: World) -> None:
+    partner = await world.partner()
+
+    def probing(known: Budget, now: datetime, policy: BudgetPolicy) -> tuple[Budget, None]:
+        opened = replace(known, failures=9, opened=5, open_until=now - timedelta(seconds=1))
+        return replace(opened, probing_until=now + policy.probe_patience), None
+
+    await world.runtime.budgets.change(partner.connection_id, world.clock.now, probing)
+    await good_check(world, partner)
 
 
 async def test_a_consent_that_could_not_be_read_is_read_at_once_after_a_good_check(
@@ -161,7 +177,7 @@ async def test_a_consent_that_could_not_be_read_is_read_at_once_after_a_good_che
             return "worker_started" in log.read_text()
 
         await until(listens)
-        assert (await check(world, partner))["ok"] is True
+        await good_check(world, partner)
         answered_at = world.clock.now()
         await claimed_after(world, partner, answered_at)
     [row] = await world.select(
@@ -178,7 +194,7 @@ async def test_a_call_that_began_before_the_connection_was_mended_proves_nothing
     began = world.clock.now()
     trouble = ConnectionTrouble("credential_refused", Said(401))
     world.clock.advance(seconds=1)
-    assert (await check(world, partner))["ok"] is True
+    await good_check(world, partner)
     again_at = await access.note_trouble(
         world.runtime, partner.id, partner.connection_id, trouble, began=began
     )
@@ -227,8 +243,8 @@ async def test_a_trouble_and_its_end_are_told_once_each_however_many_attempts_th
     }
 
     await world.control("DELETE", "faults")
-    assert (await check(world, partner))["ok"] is True
-    assert (await check(world, partner))["ok"] is True
+    await good_check(world, partner)
+    await good_check(world, partner)
     [_, recovered] = await told(world, partner)
     assert recovered["type"] == "connection.recovered"
     assert (recovered["data"]["code"], recovered["data"]["since"]) == ("mfa_required", since)

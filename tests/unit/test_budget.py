@@ -214,6 +214,22 @@ def test_an_open_breaker_lets_one_probe_through_whose_success_closes_it() -> Non
     assert not entered(known, now)[1].probe
 
 
+def test_a_call_past_the_breaker_goes_while_it_is_open_or_probed_and_its_answer_counts() -> None:
+    for known, now in ((opened(), NOW), (entered(opened(), NOW + POLICY.breaker_pause)[0], NOW + MINUTE)):
+        known, permit = budget.enter(known, now, POLICY, NEVER, past_breaker=True)
+        assert isinstance(permit, Permit)
+        assert permit.probe
+        assert budget.recheck(known, permit, now) is None
+        known = budget.report(known, permit, Outcome.ANSWERED, now, POLICY)
+        assert budget.breaker(known, now) is Breaker.CLOSED
+
+
+def test_a_call_past_the_breaker_still_waits_for_retry_after() -> None:
+    _, decision = budget.enter(throttled(), NOW, POLICY, NEVER, past_breaker=True)
+    assert isinstance(decision, Pause)
+    assert decision.why is Why.RETRY_AFTER
+
+
 def test_the_pause_doubles_with_each_probe_that_fails_up_to_its_ceiling() -> None:
     known, now, pauses = opened(), NOW, []
     for _ in range(7):
