@@ -1,4 +1,4 @@
-"""Whether the connections to PostgreSQL and Redis are encrypted: their URLs, read as libpq and redis-py read them.
+"""Whether connections to PostgreSQL and Redis are encrypted: their URLs, read as libpq and redis-py do.
 
 Knows no driver. The settings refuse here what would fail later in a driver's words, or would send passwords
 and devices over a network in clear text.
@@ -104,8 +104,8 @@ def _file_faults(url: str, environment: Mapping[str, str], mode: str) -> Iterato
     root = _stated(url, "sslrootcert", environment)
     if mode.startswith("verify") and root is None and not (home / "root.crt").exists():
         yield (
-            f"sslmode={mode} needs the certificate authority of the server: add sslrootcert= with its PEM file, "
-            "or sslrootcert=system"
+            f"sslmode={mode} needs the certificate authority of the server: add sslrootcert= with its "
+            "PEM file, or sslrootcert=system"
         )
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     for name, path in (("sslrootcert", root), ("sslcrl", _stated(url, "sslcrl", environment))):
@@ -177,7 +177,7 @@ def redis_in_clear_text(url: str) -> bool:
 
 
 def redis_tls(url: str) -> dict[str, str | bool]:
-    """The arguments redis-py has for a `rediss://` URL; the server's name is verified unless it says otherwise."""
+    """redis-py's arguments for a `rediss://` URL; the server's name is verified unless it says otherwise."""
     if urlsplit(url).scheme != "rediss":
         return {}
     said = dict(parse_qsl(urlsplit(url).query))

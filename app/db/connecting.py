@@ -7,10 +7,11 @@ there is a pooler. Behind one, no statement has a name and no parameter is sent 
 everything that matters is set inside each transaction (`app.db.engine`).
 """
 
+from functools import partial
 from typing import Any
 from urllib.parse import urlencode
 
-from sqlalchemy import event
+from sqlalchemy import Connection, TextClause, event, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
@@ -54,7 +55,10 @@ def make_engine(url: str, *, parameters: dict[str, str] | None = None, **options
     arguments = {"timeout": 10, **options.pop("connect_args", {}), **arguments_of(url)}
     arguments["server_settings"] = {**(parameters or {}), **arguments.get("server_settings", {})}
     engine = create_async_engine(normalise_url(url), connect_args=arguments, **options)
-    event.listen(engine.sync_engine, "do_connect", _Pooler())
+    pooler = _Pooler()
+    event.listen(engine.sync_engine, "do_connect", pooler)
+    if role := (parameters or {}).get("role"):
+        event.listen(engine.sync_engine, "begin", partial(pooler.give_role, text(f"SET LOCAL ROLE {role}")))
     return engine
 
 
@@ -74,6 +78,11 @@ class _Pooler:
             self._found = _is_behind_pooler(dialect, arguments, careful)
         if self._found:
             named.update(careful)
+
+    def give_role(self, becoming: TextClause, connection: Connection) -> None:
+        """A transaction behind a pooler begins as one without does: bound, before it says whose it is."""
+        if self._found:
+            connection.execute(becoming)
 
 
 def _is_behind_pooler(dialect: Any, arguments: Any, named: dict[str, Any]) -> bool:
