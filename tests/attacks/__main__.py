@@ -47,7 +47,7 @@ def main() -> int:
     rows: list[tuple[str, Sequence[Attack]]] = [("does nothing", [])]
     if not arguments.together:
         rows += [(f"{attack.name}: {attack.words}", [attack]) for attack in chosen]
-    if len(chosen) > 1:
+    if len(chosen) > 1 or arguments.together:
         rows.append(("all of these at once", chosen))
     try:
         good = [_run(words, each, arguments.seconds, arguments.keep) for words, each in rows]
