@@ -17,6 +17,7 @@ from app.api import (
     metrics,
     naming,
     orders,
+    own_key,
     portal,
     problems,
     schema,
@@ -97,6 +98,7 @@ def build(settings: Settings | None = None) -> FastAPI:
     for router in (
         catalogues.open_router,
         catalogues.router,
+        own_key.router,
         orders.router,
         imports.router,
         vendor_profiles.router,

@@ -28,6 +28,7 @@ LONGEST_PAUSE: Final = 60.0
 TIMEOUT: Final = httpx.Timeout(connect=5, read=120, write=120, pool=5)
 """Seconds. The largest order, 10,000 devices with hashes, is 43 MB to send and seconds to check."""
 PAGE_SIZE: Final = 500
+NO_CONTENT: Final = 204
 TOO_MANY: Final = 429
 """The status of a call that was not carried out because there were too many."""
 
@@ -158,6 +159,10 @@ class Api:
         headers = {"Content-Type": "application/json"}
         return self._call("PATCH", path, repeatable=True, content=body, headers=headers)
 
+    def delete(self, path: str, **parameters: str) -> Answer:
+        """What is gone stays gone, so a repetition does no harm."""
+        return self._call("DELETE", path, repeatable=True, params=parameters)
+
     def upload(
         self, path: str, pieces: Callable[[], Iterator[bytes]], *, key: str, **parameters: str | None
     ) -> Answer:
@@ -231,6 +236,8 @@ class Api:
         self.sleep(min(_retry_after(response) or pause, LONGEST_PAUSE))
 
     def _answer(self, response: httpx.Response) -> Answer:
+        if response.status_code == NO_CONTENT:
+            return Answer({})
         try:
             body = orjson.loads(response.content)
         except orjson.JSONDecodeError:
