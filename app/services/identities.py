@@ -22,7 +22,9 @@ from app.db.ids import new_row_id
 from app.db.sql import Record
 from app.domain.errors import Conflict, Forbidden, NotFound, Unauthenticated, Unprocessable
 from app.domain.ids import PartnerId
+from app.domain.quota import Quota
 from app.runtime import Runtime
+from app.services import quotas
 from app.telemetry import logger
 
 log = logger("identities")
@@ -170,8 +172,10 @@ async def create_key(
     scopes: Sequence[Scope] = tuple(Scope),
     expires_at: datetime | None = None,
 ) -> NewKey:
+    """Raises `quota_exceeded`."""
     key = _mint()
     async with runtime.transaction(partner_id) as tx:
+        await quotas.require(tx, partner_id, Quota.API_KEYS)
         await partners.add_key(
             tx.session,
             partner_id,
