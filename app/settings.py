@@ -28,6 +28,7 @@ from pydantic_settings import (
 )
 
 from app.environment import PREFIX, SettingsRefused, given
+from app.quota_settings import QuotaSettings
 
 
 class Environment(StrEnum):
@@ -62,7 +63,7 @@ SHUTDOWN_PAUSE_S: Final = 5.0
 """In production: two looks of a load balancer that looks every two seconds."""
 
 
-class Settings(BaseSettings):
+class Settings(QuotaSettings):
     """The settings; each key is `REGISTRAR_` + its name in capitals."""
 
     model_config = SettingsConfigDict(env_prefix="REGISTRAR_", frozen=True, extra="ignore")
