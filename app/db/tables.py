@@ -100,6 +100,17 @@ api_keys = Table(
     UniqueConstraint("partner_id", "id"),
 )
 
+api_key_successors = Table(
+    "api_key_successors",
+    metadata,
+    Column("key_id", Uuid, primary_key=True),
+    _partner(),
+    Column("successor_id", Uuid, nullable=False),
+    _time("rotated_at", required=True),
+    _of("key_id", "api_keys", ondelete="CASCADE"),
+    _of("successor_id", "api_keys", ondelete="CASCADE"),
+)
+
 connections = Table(
     "connections",
     metadata,

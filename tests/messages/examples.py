@@ -17,6 +17,7 @@ REQUESTS: Examples = {
     "too_many_devices": Said("The order has 10,001 devices; at most 10,000 are allowed."),
     "unauthenticated": Said("The API key has expired."),
     "scope_missing": Said("This needs the scope orders:write; the key has orders:read."),
+    "key_rotated_already": Said("This key was replaced by the key 0a1b2c3d, which has been used or revoked."),
     "not_found": Said("There is no order 018f6d3e-0000-7000-8000-000000000000."),
     "unknown_customer": Said("There is no customer 018f6d3e-0000-7000-8000-000000000000."),
     "unknown_connection": Said("There is no connection 018f6d3e-0000-7000-8000-000000000000."),
