@@ -84,6 +84,16 @@ partners = Table(
     _time("created_at", required=True),
 )
 
+partner_turns = Table(
+    "partner_turns",
+    metadata,
+    _partner(),
+    Column("kind", Text, nullable=False, comment="of work"),
+    _time("last_turn_at", required=True),
+    Column("after_id", Uuid, comment="what the partner's last turn was for"),
+    PrimaryKeyConstraint("partner_id", "kind"),
+)
+
 api_keys = Table(
     "api_keys",
     metadata,
@@ -251,7 +261,7 @@ batches = Table(
     _one_of("state", BatchState),
     Index("ix_batches_order_id", "order_id"),
     Index("ix_batches_customer_id_state", "customer_id", "state"),
-    # The claim's three looks: each customer's queue, what is under way, what is being sent now.
+    # The claim's looks: each customer's queue, what is under way, what is being sent now; then a partner's.
     Index("ix_batches_queued", "customer_id", "due_at", "id", postgresql_where=text("state = 'queued'")),
     Index(
         "ix_batches_under_way",
@@ -263,6 +273,21 @@ batches = Table(
         "ix_batches_queued_leased",
         "lease_until",
         postgresql_where=text("state = 'queued' AND lease_until IS NOT NULL"),
+    ),
+    Index(
+        "ix_batches_partner_id_queued",
+        "partner_id",
+        "customer_id",
+        "due_at",
+        "id",
+        postgresql_where=text("state = 'queued'"),
+    ),
+    Index(
+        "ix_batches_partner_id_under_way",
+        "partner_id",
+        "due_at",
+        "id",
+        postgresql_where=text(f"state IN ({listed(IN_FLIGHT)})"),
     ),
     # The sweep's: anything due at all.
     Index("ix_batches_queued_due", "due_at", postgresql_where=text("state = 'queued'")),

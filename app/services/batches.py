@@ -69,6 +69,7 @@ async def advance_next(runtime: Runtime) -> Step | None:
             lease=runtime.settings.lease,
             customer_window=runtime.settings.customer_window,
             connection_window=runtime.settings.connection_window,
+            lanes=runtime.settings.worker_lanes,
         )
     if claim is None:
         return None
