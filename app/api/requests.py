@@ -19,7 +19,7 @@ from fastapi.dependencies.models import Dependant
 from pydantic import BaseModel
 from starlette.requests import ClientDisconnect
 
-from app.api import bodies, quotas
+from app.api import bodies, call_rates
 from app.api.arriving import SMALL_BODY, Arriving
 from app.api.decoding import Body, decode
 from app.api.large_bodies import LARGE_BODY, LargeBodies
@@ -57,7 +57,7 @@ def caller_with(scope: Scope | None) -> Callable[..., Awaitable[Caller]]:
             raise Unauthenticated("unauthenticated", identities.REFUSED_KEY)
         caller = await identities.authenticate(runtime, key.strip())
         request.state.partner_id = caller.partner_id
-        await quotas.spend(request, runtime, caller)
+        await call_rates.spend(request, runtime, caller)
         if scope is not None:
             caller.require(scope)
         _refuse_strange_parameters(request)

@@ -313,7 +313,7 @@ async def test_no_text_in_a_device_breaks_anything(world: World, field: str, val
     assert "\x00" not in json.dumps(listed, ensure_ascii=False)
 
 
-NAMES = ["R\x00", "\ud800", "x" * 1_000_000, "\x1b[31m", "a\u0000b"]
+NAMES = ["R\x00", "\ud800", "x" * 60_000, "\x1b[31m", "a\u0000b"]
 
 
 @pytest.mark.parametrize("value", NAMES, ids=["nul", "surrogate", "huge", "escape", "inner nul"])
