@@ -8,6 +8,7 @@ from starlette_compress import CompressMiddleware, add_compress_type
 
 from app import __version__, telemetry
 from app.api import (
+    bodies,
     catalogues,
     connections,
     customers,
@@ -26,6 +27,7 @@ from app.api import (
     webhooks,
 )
 from app.api.conditional import ConditionalGet
+from app.api.large_bodies import LargeBodies
 from app.api.lifespan import StartupFailure, delayed_stop
 from app.api.middleware import BodyCoding, BodyLimit, HeadLikeGet, RequestContext, VerbPaths
 from app.db.walls import WallsDown
@@ -115,12 +117,11 @@ def build(settings: Settings | None = None) -> FastAPI:
     schema.install(app)
     documentation.install(app)
     metrics.install(app, settings.metrics_allowed_networks)
-    # A form has a little around its file; the file itself is measured again.
     uploads = str(app.url_path_for("create_import"))
-    larger = {uploads: settings.max_import_bytes + MULTIPART_SLACK}
     app.add_middleware(VerbPaths, known=problems.methods_of_verb)
     app.add_middleware(BodyCoding, decoding=frozenset({uploads}))
-    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, larger=larger)
+    app.add_middleware(BodyLimit, limit_of=bodies.limits_of(app, _files(settings), settings.max_body_bytes))
+    app.state.large_bodies = LargeBodies(settings.large_bodies, settings.large_bodies_per_partner)
     app.add_middleware(ConditionalGet)
     # BREACH needs a secret beside what the attacker has chosen, in answers to many calls of a browser
     # that adds the credentials by itself. Here keys are in a header that no browser adds, and a
@@ -132,3 +133,12 @@ def build(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(RequestContext)
     app.add_middleware(StartupFailure)
     return app
+
+
+def _files(settings: Settings) -> dict[str, int]:
+    """Routes whose body is a file, and how many bytes it has. The file itself is measured again."""
+    # A form has a little around its file.
+    return {
+        "create_import": settings.max_import_bytes + MULTIPART_SLACK,
+        "record_portal_result": portal.MAX_RESULT_BYTES,
+    }

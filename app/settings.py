@@ -138,7 +138,22 @@ class Settings(QuotaSettings):
     max_body_bytes: int = Field(
         64 * 1024 * 1024,
         ge=1024,
-        description="Largest request body in bytes. 10,000 devices with hashes are about 43 MB.",
+        description="Largest body of an order in bytes. 10,000 devices with hashes are about 43 MB. The "
+        "bodies of other calls have at most 64 kB, or 512 kB where they have lists; files have limits of "
+        "their own.",
+    )
+    large_bodies: int = Field(
+        4,
+        ge=1,
+        le=100,
+        description="Bodies of more than 512 kB that an API process reads and decodes at the same time; "
+        "others wait for up to 30 seconds. Each takes up to twice its size of memory.",
+    )
+    large_bodies_per_partner: int = Field(
+        2,
+        ge=1,
+        le=100,
+        description="Of those, bodies of the same partner; the next wait, and let other partners' pass.",
     )
     max_head_bytes: int = Field(
         64 * 1024,

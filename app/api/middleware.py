@@ -4,7 +4,7 @@ Plain ASGI, so that a large body or answer passes through without being gathered
 """
 
 import time
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Set
 from uuid import uuid4
 
 import structlog
@@ -168,26 +168,27 @@ def path_within(scope: Scope) -> str:
 
 
 class BodyLimit:
-    """Refuses a body over the limit: by its announced length at once, otherwise while it arrives.
+    """Refuses a body over its route's limit: by its announced length at once, otherwise while it arrives."""
 
-    `larger` has the paths whose bodies may be larger, because they are not gathered in memory.
-    """
-
-    def __init__(self, app: ASGIApp, max_bytes: int, larger: Mapping[str, int]) -> None:
+    def __init__(self, app: ASGIApp, limit_of: Callable[[Scope], int]) -> None:
+        """`limit_of`: the bytes that the request's body may have."""
         self.app = app
-        self.max_bytes = max_bytes
-        self.larger = larger
+        self.limit_of = limit_of
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        max_bytes = self.larger.get(path_within(scope), self.max_bytes)
-        announced = dict(scope["headers"]).get(b"content-length", b"0")
+        headers = dict(scope["headers"])
+        announced = headers.get(b"content-length", b"0")
+        if announced == b"0" and b"transfer-encoding" not in headers:
+            await self.app(scope, receive, send)
+            return
+        max_bytes = self.limit_of(scope)
         # A number of more than 18 digits is over any limit, and need not be read to know it.
         if announced.isdigit() and (len(announced) > 18 or int(announced) > max_bytes):
             response = problem(
-                Request(scope), "body_too_large", self._words(max_bytes), 413, headers={"Connection": "close"}
+                Request(scope), "body_too_large", _words(max_bytes), 413, headers={"Connection": "close"}
             )
             await response(scope, receive, send)
             return
@@ -198,10 +199,11 @@ class BodyLimit:
             message = await receive()
             received += len(message.get("body", b""))
             if received > max_bytes:
-                raise TooLarge("body_too_large", self._words(max_bytes))
+                raise TooLarge("body_too_large", _words(max_bytes))
             return message
 
         await self.app(scope, bounded, send)
 
-    def _words(self, max_bytes: int) -> str:
-        return f"A body has at most {max_bytes:,} bytes."
+
+def _words(max_bytes: int) -> str:
+    return f"The body of this call has at most {max_bytes:,} bytes."

@@ -74,7 +74,13 @@ def _rows() -> list[Code]:
              "Send `Content-Type: application/json`; `text/csv` where a file is asked for. No "
              "`Content-Encoding` is read, except gzip with `POST /v1/imports`."),
         Code("body_too_large", request, error, never, "The body is over the limit",
-             "Split the order: at most 10,000 devices and the body size named in the detail."),
+             "Send less in one call: the detail names the limit of this one. An order has at most 10,000 devices; "
+             "split a larger one."),
+        Code("body_too_complex", request, error, never, "The body has more in it than this call can mean",
+             "Send the documented fields only, each once. An order has at most 10,000 devices; split a larger "
+             "one."),
+        Code("large_bodies_waiting", request, error, retry, "Too many large bodies are being read now",
+             "Send it again after the time in `Retry-After`, and fewer large orders at the same time."),
         Code("too_many_devices", request, error, never, "The order has more devices than one order may have",
              "Split it into orders of at most 10,000 devices."),
         Code("unauthenticated", request, error, person, "No valid API key was sent",

@@ -13,7 +13,13 @@ REQUESTS: Examples = {
     "not_json": Said("The body is not JSON: unexpected character at byte 17."),
     "validation_failed": Said("devices.0.serial_number: Input should be a valid string"),
     "unsupported_media_type": Said("Content-Type is missing; send application/json."),
-    "body_too_large": Said("The body has more than 67,108,864 bytes."),
+    "body_too_large": Said("The body of this call has at most 65,536 bytes."),
+    "body_too_complex": Said(
+        "The body of this call has at most 20,002 objects and lists, 150,000 values, and 200 levels."
+    ),
+    "large_bodies_waiting": Said(
+        "At most 4 bodies over 512 kB are read at a time, 2 of one partner. It was not its turn for 30 s."
+    ),
     "too_many_devices": Said("The order has 10,001 devices; at most 10,000 are allowed."),
     "unauthenticated": Said("The API key has expired."),
     "scope_missing": Said("This needs the scope orders:write; the key has orders:read."),
