@@ -18,6 +18,7 @@ from prometheus_client.exposition import choose_encoder
 
 from app import __version__
 from app.domain.catalogue import CATALOGUE
+from app.domain.quota import Quota
 from app.domain.registration import RegistrationState
 
 OTHER: Final = "other"
@@ -118,6 +119,10 @@ _imports = _meter.create_counter("registrar_imports", description="Imports that 
 _leases = _meter.create_counter(
     "registrar_leases_ended", description="Claims that ended without their owner giving them back."
 )
+_quota_refusals = _meter.create_counter(
+    "registrar_quota_refusals",
+    description="What was refused because a partner's quota was used up, by quota.",
+)
 
 
 # --- counting ---------------------------------------------------------------------------------------
@@ -188,7 +193,13 @@ def leases_ended(reason: LeaseEnd, count: int = 1) -> None:
         _leases.add(count, {"reason": reason.value})
 
 
+def quota_refused(quota: Quota) -> None:
+    _quota_refusals.add(1, {"quota": quota.value})
+
+
 # From the start, so that the first one is an increase.
+for _quota in Quota:
+    _quota_refusals.add(0, {"quota": _quota.value})
 for _reason in LeaseEnd:
     _leases.add(0, {"reason": _reason.value})
 for _change in ("opened", "closed"):

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import metrics
-from app.api import quotas
+from app.api import call_rates
 from app.api.answer_headers import AnswerHeaders
 from app.api.peers import Networks, client_of
 from app.api.problems import problem, unexpected
@@ -50,7 +50,7 @@ class RequestContext:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 given = [*message.get("headers", []), (CORRELATION_HEADER.encode(), correlation_id.encode())]
-                message["headers"] = [*given, *self.headers.beside(given), *quotas.headers_of(scope)]
+                message["headers"] = [*given, *self.headers.beside(given), *call_rates.headers_of(scope)]
             await send(message)
 
         with structlog.contextvars.bound_contextvars(

@@ -21,7 +21,7 @@ from fastapi.dependencies.models import Dependant
 from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect
 
-from app.api import quotas, repeated_keys
+from app.api import call_rates, repeated_keys
 from app.api.problems import pydantic_error
 from app.api.wrong_keys import WrongKeys
 from app.db.paging import InvalidPageToken, PageRequest, bind
@@ -54,7 +54,7 @@ def caller_with(scope: Scope | None) -> Callable[..., Awaitable[Caller]]:
         caller = await _identified(request, runtime)
         request.state.partner_id = caller.partner_id
         request.state.key_prefix = caller.key_prefix
-        await quotas.spend(request, runtime, caller)
+        await call_rates.spend(request, runtime, caller)
         if scope is not None:
             caller.require(scope)
         _refuse_strange_parameters(request)
