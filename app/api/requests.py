@@ -23,6 +23,7 @@ from app.api import bodies, call_rates
 from app.api.arriving import SMALL_BODY, Arriving
 from app.api.decoding import Body, decode
 from app.api.large_bodies import LARGE_BODY, LargeBodies
+from app.api.wrong_keys import WrongKeys
 from app.db.paging import InvalidPageToken, PageRequest, bind
 from app.db.paging import request as page_request
 from app.domain.errors import FieldError, Unauthenticated, Unprocessable
@@ -30,7 +31,7 @@ from app.domain.ids import PartnerId
 from app.runtime import Runtime, Tx
 from app.services import idempotency, identities
 from app.services.idempotency import Once, Replay
-from app.services.identities import Caller, Scope
+from app.services.identities import Caller, RefusedKey, Scope
 
 
 def runtime_of(request: Request) -> Runtime:
@@ -47,16 +48,10 @@ KEYED: set[Callable[..., Any]] = set()
 def caller_with(scope: Scope | None) -> Callable[..., Awaitable[Caller]]:
     """The dependency that authenticates, counts the call, and demands the scope."""
 
-    async def authenticated(
-        request: Request,
-        runtime: RuntimeOf,
-        authorization: Annotated[str | None, Header(include_in_schema=False)] = None,
-    ) -> Caller:
-        kind, _, key = (authorization or "").partition(" ")
-        if kind.casefold() != "bearer":
-            raise Unauthenticated("unauthenticated", identities.REFUSED_KEY)
-        caller = await identities.authenticate(runtime, key.strip())
+    async def authenticated(request: Request, runtime: RuntimeOf) -> Caller:
+        caller = await _identified(request, runtime)
         request.state.partner_id = caller.partner_id
+        request.state.key_prefix = caller.key_prefix
         await call_rates.spend(request, runtime, caller)
         if scope is not None:
             caller.require(scope)
@@ -65,6 +60,24 @@ def caller_with(scope: Scope | None) -> Callable[..., Awaitable[Caller]]:
 
     KEYED.add(authenticated)
     return authenticated
+
+
+async def _identified(request: Request, runtime: Runtime) -> Caller:
+    """The caller whose key the request has. Raises Unauthenticated, RateLimited or Unprocessable."""
+    given = request.headers.getlist("authorization")
+    if len(given) > 1:
+        # A proxy and the service behind it might each read another one.
+        raise Unprocessable("authorization_repeated", f"The call has {len(given)} Authorization headers.")
+    if not given:
+        raise Unauthenticated("unauthenticated", identities.REFUSED_KEY)
+    kind, _, key = given[0].partition(" ")
+    wrong_keys: WrongKeys = request.app.state.wrong_keys
+    address, now = request.state.client, runtime.now()
+    async with wrong_keys.turn(address, now):
+        found = await identities.identify(runtime, key.strip() if kind.casefold() == "bearer" else "")
+    if isinstance(found, RefusedKey):
+        raise wrong_keys.refusal(address, found, now)
+    return found
 
 
 def path_of(request: Request, route: str, **parameters: str) -> str:
