@@ -1,5 +1,6 @@
 """Builds the API: what uvicorn is told to serve (`uvicorn --factory app.main:build`)."""
 
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -28,6 +29,7 @@ from app.api import (
 from app.api.conditional import ConditionalGet
 from app.api.lifespan import StartupFailure, delayed_stop
 from app.api.middleware import BodyCoding, BodyLimit, HeadLikeGet, RequestContext, VerbPaths
+from app.api.turns import CallTurns
 from app.db.walls import WallsDown
 from app.embedded import EmbeddedUnavailable
 from app.runtime import Runtime, settle_memory
@@ -39,6 +41,9 @@ log = logger("api")
 
 MULTIPART_SLACK = 64 * 1024
 """Bytes of a form beside the file in it."""
+SWITCH_INTERVAL = 0.001
+"""Seconds a thread with a large order or page keeps Python's lock, while others' answers wait for it: an answer
+waits for it a dozen times. Python's own five milliseconds each time would be felt."""
 COMPRESSED_FROM = 1024
 """Bytes of an answer; smaller ones fit into one packet anyway."""
 
@@ -70,6 +75,7 @@ def build(settings: Settings | None = None) -> FastAPI:
             raise
         app.state.runtime = runtime
         settle_memory()
+        sys.setswitchinterval(SWITCH_INTERVAL)
 
         def tell() -> None:
             app.state.stopping = True
@@ -129,6 +135,7 @@ def build(settings: Settings | None = None) -> FastAPI:
         add_compress_type(kind)
     app.add_middleware(CompressMiddleware, minimum_size=COMPRESSED_FROM)
     app.add_middleware(HeadLikeGet)
+    app.add_middleware(CallTurns)
     app.add_middleware(RequestContext)
     app.add_middleware(StartupFailure)
     return app

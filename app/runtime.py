@@ -22,6 +22,7 @@ from uuid import UUID, uuid4
 
 from anyio import to_thread
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.budgets import Budgets, policy_for
@@ -31,6 +32,7 @@ from app.db.clock import DatabaseClock
 from app.domain.ids import PartnerId
 from app.domain.presence import Presence, claim_token
 from app.embedded import NoInstallation, Postgres, Valkey
+from app.fair_turns import FairTurns, NoTurn
 from app.microsoft.http import Microsoft
 from app.outbound import Outbound
 from app.platforms.base import Driver, Platform, TokenKind, discover
@@ -98,6 +100,36 @@ class TokenCache:
             del self.tokens[slot]
 
 
+CONNECTION_PATIENCE = 30.0
+"""Seconds a transaction waits for a database connection."""
+
+
+@dataclass(frozen=True)
+class Turns:
+    """What partners share in this process."""
+
+    calls: FairTurns
+    heavy: FairTurns
+    """Large orders and pages: what keeps the processor busy for long."""
+    connections: FairTurns
+    """Database connections for partners' transactions. One more is for claims, keys and housekeeping."""
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        line, patience = settings.calls_waiting_per_partner, settings.call_patience_s
+        pool = settings.database_pool_size
+        return cls(
+            calls=FairTurns(
+                settings.calls_at_once,
+                each=settings.calls_at_once_per_partner,
+                line=line,
+                patience=patience,
+            ),
+            heavy=FairTurns(settings.heavy_calls_at_once, kept_free=1, line=line, patience=patience),
+            connections=FairTurns(max(1, pool - 1), kept_free=1, patience=CONNECTION_PATIENCE),
+        )
+
+
 @dataclass
 class Runtime:
     settings: Settings
@@ -105,6 +137,7 @@ class Runtime:
     queue: Queue
     budgets: Budgets
     quotas: Quotas
+    turns: Turns
     secrets: Secrets
     microsoft: Microsoft
     outbound: Outbound
@@ -159,6 +192,7 @@ class Runtime:
                 queue=queue,
                 budgets=shared,
                 quotas=Quotas(shared.redis, settings.requests_per_minute),
+                turns=Turns.of(settings),
                 secrets=_secrets(settings, purpose),
                 microsoft=microsoft,
                 outbound=outbound,
@@ -205,10 +239,20 @@ class Runtime:
 
     @asynccontextmanager
     async def transaction(self, partner_id: PartnerId) -> AsyncIterator[Tx]:
-        """A transaction that sees this partner's rows only; commits at the end, then wakes."""
-        async with self._begin() as tx:
-            await database.become_partner(tx.session, partner_id)
-            yield tx
+        """A transaction that sees this partner's rows only; commits at the end, then wakes.
+
+        Its connection comes out of the partner's share: no partner uses up the pool.
+        """
+        try:
+            await self.turns.connections.take(partner_id)
+        except NoTurn as error:
+            raise PoolTimeoutError("no database connection came free") from error
+        try:
+            async with self._begin() as tx:
+                await database.become_partner(tx.session, partner_id)
+                yield tx
+        finally:
+            self.turns.connections.give(partner_id)
 
     @asynccontextmanager
     async def system_transaction(self) -> AsyncIterator[Tx]:

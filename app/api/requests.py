@@ -21,7 +21,7 @@ from fastapi.dependencies.models import Dependant
 from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect
 
-from app.api import quotas, repeated_keys
+from app.api import quotas, repeated_keys, turns
 from app.api.problems import pydantic_error
 from app.db.paging import InvalidPageToken, PageRequest, bind
 from app.db.paging import request as page_request
@@ -46,8 +46,11 @@ KEYED: set[Callable[..., Any]] = set()
 """The dependencies that ask for an API key."""
 
 
-def caller_with(scope: Scope | None) -> Callable[..., Awaitable[Caller]]:
-    """The dependency that authenticates, counts the call, and demands the scope."""
+def caller_with(scope: Scope | None, *, waits: bool = True) -> Callable[..., Awaitable[Caller]]:
+    """The dependency that authenticates, counts the call, and demands the scope.
+
+    The call then waits for its turn, unless it is one that goes on for minutes by its nature.
+    """
 
     async def authenticated(
         request: Request,
@@ -63,6 +66,8 @@ def caller_with(scope: Scope | None) -> Callable[..., Awaitable[Caller]]:
         if scope is not None:
             caller.require(scope)
         _refuse_strange_parameters(request)
+        if waits:
+            await turns.take_call(request, runtime, caller.partner_id)
         return caller
 
     KEYED.add(authenticated)
@@ -95,6 +100,7 @@ def _parameters_of(dependant: Dependant) -> set[str]:
 
 ReadsOrders = Annotated[Caller, Depends(caller_with(Scope.ORDERS_READ))]
 WritesOrders = Annotated[Caller, Depends(caller_with(Scope.ORDERS_WRITE))]
+Uploads = Annotated[Caller, Depends(caller_with(Scope.ORDERS_WRITE, waits=False))]
 ReadsCustomers = Annotated[Caller, Depends(caller_with(Scope.CUSTOMERS_READ))]
 WritesCustomers = Annotated[Caller, Depends(caller_with(Scope.CUSTOMERS_WRITE))]
 ReadsConnections = Annotated[Caller, Depends(caller_with(Scope.CONNECTIONS_READ))]
