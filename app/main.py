@@ -42,8 +42,8 @@ log = logger("api")
 MULTIPART_SLACK = 64 * 1024
 """Bytes of a form beside the file in it."""
 SWITCH_INTERVAL = 0.001
-"""Seconds a thread with a large order or page keeps Python's lock, while others' answers wait for it: an answer
-waits for it a dozen times. Python's own five milliseconds each time would be felt."""
+"""Seconds a thread with a large order or page keeps Python's lock while others' answers wait for it. An
+answer waits for it a dozen times, and would wait for five milliseconds each time."""
 COMPRESSED_FROM = 1024
 """Bytes of an answer; smaller ones fit into one packet anyway."""
 

@@ -29,6 +29,7 @@ from app.budgets import Budgets, policy_for
 from app.db import engine as database
 from app.db import schema, walls
 from app.db.clock import DatabaseClock
+from app.domain.errors import Busy
 from app.domain.ids import PartnerId
 from app.domain.presence import Presence, claim_token
 from app.embedded import NoInstallation, Postgres, Valkey
@@ -100,6 +101,8 @@ class TokenCache:
             del self.tokens[slot]
 
 
+RETRY_AFTER_READ = 5
+"""Seconds after which a read that took too long may be tried again."""
 CONNECTION_PATIENCE = 30.0
 """Seconds a transaction waits for a database connection."""
 
@@ -239,18 +242,35 @@ class Runtime:
 
     @asynccontextmanager
     async def transaction(self, partner_id: PartnerId) -> AsyncIterator[Tx]:
-        """A transaction that sees this partner's rows only; commits at the end, then wakes.
+        """A transaction that sees this partner's rows only; commits at the end, then wakes."""
+        async with self._share(partner_id), self._begin() as tx:
+            await database.become_partner(tx.session, partner_id)
+            yield tx
 
-        Its connection comes out of the partner's share: no partner uses up the pool.
-        """
+    @asynccontextmanager
+    async def reading(self, partner_id: PartnerId) -> AsyncIterator[Tx]:
+        """A transaction for what a caller waits for. Raises Busy where a statement takes too long: that is
+        ended, for the database belongs to everybody."""
+        patience = self.settings.read_timeout_s
+        try:
+            async with self._share(partner_id), self._begin() as tx:
+                await database.become_reader(tx.session, partner_id, patience)
+                yield tx
+        except DBAPIError as error:
+            if getattr(error.orig, "sqlstate", None) != database.TOOK_TOO_LONG:
+                raise
+            words = f"The read took longer than {patience:g} seconds and was ended."
+            raise Busy("read_took_too_long", words, retry_after=RETRY_AFTER_READ) from error
+
+    @asynccontextmanager
+    async def _share(self, partner_id: PartnerId) -> AsyncIterator[None]:
+        """A database connection out of the partner's share: no partner uses up the pool."""
         try:
             await self.turns.connections.take(partner_id)
         except NoTurn as error:
             raise PoolTimeoutError("no database connection came free") from error
         try:
-            async with self._begin() as tx:
-                await database.become_partner(tx.session, partner_id)
-                yield tx
+            yield
         finally:
             self.turns.connections.give(partner_id)
 

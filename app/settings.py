@@ -159,6 +159,12 @@ class Settings(BaseSettings):
     call_patience_s: float = Field(
         30, gt=0, description="Seconds a call waits for its turn before it is answered 503."
     )
+    read_timeout_s: float = Field(
+        5,
+        ge=0.1,
+        description="Seconds that one statement of a call that only reads may take. Then it is ended and the "
+        "call is answered 503, with the advice to ask for less.",
+    )
     heavy_calls_at_once: int = Field(
         2,
         ge=1,

@@ -67,6 +67,9 @@ def test_what_passes_by_itself_says_retry_and_what_does_not_says_who() -> None:
         "upstream_throttled",
         "upstream_unavailable",
         "rate_limited",
+        "too_many_calls_at_once",
+        "turn_did_not_come",
+        "read_took_too_long",
         "not_ready",
         "internal",
     }
