@@ -19,7 +19,7 @@ from fastapi.dependencies.models import Dependant
 from pydantic import BaseModel
 from starlette.requests import ClientDisconnect
 
-from app.api import bodies, call_rates
+from app.api import bodies, call_rates, turns
 from app.api.arriving import SMALL_BODY, Arriving
 from app.api.decoding import Body, decode
 from app.api.large_bodies import LARGE_BODY, LargeBodies
@@ -45,8 +45,11 @@ KEYED: set[Callable[..., Any]] = set()
 """The dependencies that ask for an API key."""
 
 
-def caller_with(scope: Scope | None) -> Callable[..., Awaitable[Caller]]:
-    """The dependency that authenticates, counts the call, and demands the scope."""
+def caller_with(scope: Scope | None, *, waits: bool = True) -> Callable[..., Awaitable[Caller]]:
+    """The dependency that authenticates, counts the call, and demands the scope.
+
+    The call then waits for its turn, unless it is one that goes on for minutes by its nature.
+    """
 
     async def authenticated(request: Request, runtime: RuntimeOf) -> Caller:
         caller = await _identified(request, runtime)
@@ -56,6 +59,8 @@ def caller_with(scope: Scope | None) -> Callable[..., Awaitable[Caller]]:
         if scope is not None:
             caller.require(scope)
         _refuse_strange_parameters(request)
+        if waits:
+            await turns.take_call(request, runtime, caller.partner_id)
         return caller
 
     KEYED.add(authenticated)
@@ -106,6 +111,7 @@ def _parameters_of(dependant: Dependant) -> set[str]:
 
 ReadsOrders = Annotated[Caller, Depends(caller_with(Scope.ORDERS_READ))]
 WritesOrders = Annotated[Caller, Depends(caller_with(Scope.ORDERS_WRITE))]
+Uploads = Annotated[Caller, Depends(caller_with(Scope.ORDERS_WRITE, waits=False))]
 ReadsCustomers = Annotated[Caller, Depends(caller_with(Scope.CUSTOMERS_READ))]
 WritesCustomers = Annotated[Caller, Depends(caller_with(Scope.CUSTOMERS_WRITE))]
 ReadsConnections = Annotated[Caller, Depends(caller_with(Scope.CONNECTIONS_READ))]

@@ -561,6 +561,15 @@ def _rows() -> list[Code]:
         # --- Registrar ----------------------------------------------------------------------------
         Code("rate_limited", service, error, retry, "Too many calls with this API key",
              "Wait for the time in `Retry-After`."),
+        Code("too_many_calls_at_once", service, error, retry, "Too many calls of this partner at the same time",
+             "Nothing has been done. Make fewer calls at the same time, and try again after `Retry-After`."),
+        Code("turn_did_not_come", service, error, retry, "The call waited too long for its turn",
+             "Nothing has been done. Try again after `Retry-After`. If it happens often, make fewer large calls at "
+             "the same time, or have the operator run more API processes."),
+        Code("read_took_too_long", service, error, retry, "The read took too long and was ended",
+             "Ask for less: add `customer_id`, `order_id`, `batch_id`, `reference` or the whole serial number, or "
+             "take a smaller `page_size`. If small reads are ended as well, the database is overloaded: try again "
+             "after `Retry-After`."),
         Code("not_ready", service, error, retry, "The service is not ready",
              "Try again shortly; `/readyz` says what is missing."),
         Code("batch_broken", service, error, person, "Registrar itself could not process the batch",

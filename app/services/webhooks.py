@@ -119,7 +119,7 @@ async def find_endpoint(runtime: Runtime, partner_id: PartnerId, endpoint_id: UU
 
 
 async def list_endpoints(runtime: Runtime, partner_id: PartnerId, page: PageRequest) -> Page[Record]:
-    async with runtime.transaction(partner_id) as tx:
+    async with runtime.reading(partner_id) as tx:
         return await events.list_endpoints(tx.session, partner_id, page)
 
 
@@ -173,7 +173,7 @@ async def send_test(runtime: Runtime, partner_id: PartnerId, endpoint_id: UUID) 
 
 
 async def get_delivery(runtime: Runtime, partner_id: PartnerId, delivery_id: UUID) -> Record:
-    async with runtime.transaction(partner_id) as tx:
+    async with runtime.reading(partner_id) as tx:
         record = await events.get_delivery(tx.session, partner_id, delivery_id)
     if record is None:
         raise NotFound("not_found", f"There is no delivery {delivery_id}.")
@@ -182,7 +182,7 @@ async def get_delivery(runtime: Runtime, partner_id: PartnerId, delivery_id: UUI
 
 async def payload_of(runtime: Runtime, partner_id: PartnerId, delivery: Record) -> bytes:
     """The body that was or will be signed. Raises NotFound when the event has just been forgotten."""
-    async with runtime.transaction(partner_id) as tx:
+    async with runtime.reading(partner_id) as tx:
         event = await events.get_event(tx.session, partner_id, delivery["event_id"])
     if event is None:
         raise NotFound("not_found", f"There is no delivery {delivery['id']}.")
@@ -190,7 +190,7 @@ async def payload_of(runtime: Runtime, partner_id: PartnerId, delivery: Record) 
 
 
 async def attempts(runtime: Runtime, partner_id: PartnerId, delivery_id: UUID) -> list[Record]:
-    async with runtime.transaction(partner_id) as tx:
+    async with runtime.reading(partner_id) as tx:
         return await events.delivery_attempts(tx.session, partner_id, delivery_id)
 
 
@@ -202,7 +202,7 @@ async def list_deliveries(
     endpoint_id: UUID | None = None,
     state: str | None = None,
 ) -> Page[Record]:
-    async with runtime.transaction(partner_id) as tx:
+    async with runtime.reading(partner_id) as tx:
         return await events.list_deliveries(
             tx.session, partner_id, page, endpoint_id=endpoint_id, state=state
         )

@@ -366,6 +366,9 @@ CONNECTIONS: Examples = {
 
 SERVICE: Examples = {
     "rate_limited": Said("3,000 calls a minute with this key; 0 are left for 12 seconds."),
+    "too_many_calls_at_once": Said("8 of your calls are worked on, and 64 wait already."),
+    "turn_did_not_come": Said("The call waited 30 seconds for its turn. Nothing has been done."),
+    "read_took_too_long": Said("The read took longer than 5 seconds and was ended."),
     "not_ready": Said("The database does not answer."),
     "waiting_for_turn": Said("Another batch of the customer goes first."),
     "portal_upload_due": Said("Order PO-4711: the file Kiosk - PO-4711.csv waits to be uploaded."),
