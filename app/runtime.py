@@ -27,7 +27,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from app.budgets import Budgets, policy_for
 from app.call_rates import CallRates
 from app.db import engine as database
-from app.db import schema
+from app.db import schema, walls
 from app.db.clock import DatabaseClock
 from app.domain.ids import PartnerId
 from app.domain.presence import Presence, claim_token
@@ -123,6 +123,8 @@ class Runtime:
     random: Callable[[], float] = field(default=Random().random)  # noqa: S311 - jitter, nothing secret
     token_cache: TokenCache = field(default_factory=TokenCache, repr=False)
     _stack: AsyncExitStack = field(default_factory=AsyncExitStack, repr=False)
+    _walls_stand: bool = False
+    """Looked at once, before the first transaction; until the schema is this program's, before each."""
 
     @classmethod
     async def open(
@@ -130,8 +132,8 @@ class Runtime:
     ) -> Self:
         """Opens everything; starts or joins the embedded databases where no URL is set.
 
-        Raises EmbeddedUnavailable (NoInstallation where nothing is and nothing may be made), SecretError
-        or SQLAlchemy's errors with words for a person.
+        Raises EmbeddedUnavailable (NoInstallation where nothing is and nothing may be made), SecretError,
+        WallsDown or SQLAlchemy's errors with words for a person.
         """
         async with AsyncExitStack() as stack:
             settings = await stack.enter_async_context(databases(settings, purpose))
@@ -177,6 +179,8 @@ class Runtime:
                 _stack=stack.pop_all(),
             )
         await opened._look_at_the_clock()
+        if purpose is not Purpose.CREATE:  # a migration may be what makes them
+            await opened._look_at_the_walls()
         return opened
 
     async def _look_at_the_clock(self) -> None:
@@ -184,6 +188,22 @@ class Runtime:
         with contextlib.suppress(*database.OUTAGES):  # TimeoutError is an OSError
             async with asyncio.timeout(CLOCK_PATIENCE), self.engine.connect() as session:
                 await self.clock.read(session)
+
+    async def _look_at_the_walls(self) -> None:
+        """Before anything is read. Where the database is away, each transaction looks until it is there."""
+        try:
+            async with asyncio.timeout(CLOCK_PATIENCE):
+                await self._require_walls()
+        except walls.WallsDown:
+            await self.close()
+            raise
+        except database.OUTAGES as error:  # TimeoutError is an OSError
+            log.info("walls_not_seen_yet", error=type(error).__name__)
+
+    async def _require_walls(self) -> None:
+        """Raises WallsDown where a partner could see another's rows."""
+        async with self.engine.connect() as session:
+            self._walls_stand = await walls.are_up(session)
 
     async def close(self) -> None:
         await self._stack.aclose()
@@ -204,6 +224,12 @@ class Runtime:
 
     @asynccontextmanager
     async def _begin(self) -> AsyncIterator[Tx]:
+        if not self._walls_stand:
+            try:
+                await self._require_walls()
+            except walls.WallsDown as error:
+                log.error("walls_down", reason=str(error))
+                raise
         async with self.engine.begin() as session:
             if self.clock.is_due:
                 await self.clock.read(session)
@@ -222,6 +248,7 @@ class Runtime:
         """The database's revision, "none" before the first migration; None if it does not answer."""
         try:
             async with self.engine.connect() as session:
+                await database.become_nobody(session)
                 return await schema.current(session)
         except DBAPIError as error:
             # Our role is made by the first migration: PostgreSQL refuses it as a wrong parameter.

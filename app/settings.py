@@ -125,6 +125,49 @@ class Settings(QuotaSettings):
         ge=1024,
         description="Largest request body in bytes. 10,000 devices with hashes are about 43 MB.",
     )
+    max_head_bytes: int = Field(
+        64 * 1024,
+        ge=1024,
+        description="Bytes of a request line and its headers at most; more is answered 431.",
+    )
+    head_timeout_s: float = Field(
+        10, gt=0, description="Seconds a request line and its headers may take to arrive."
+    )
+    min_body_rate: float = Field(
+        1000, gt=0, description="Bytes per second of a body that must arrive at least."
+    )
+    body_window_s: float = Field(
+        20, gt=0, description="Seconds over which REGISTRAR_MIN_BODY_RATE is measured, again and again."
+    )
+    answer_timeout_s: float = Field(
+        60, gt=0, description="Seconds a caller may leave an answer unread before its connection is cut."
+    )
+    max_connections: int = Field(
+        2000,
+        ge=1,
+        description="Connections an API process has open at most; more are answered 503.",
+    )
+    max_connections_per_client: int = Field(
+        200,
+        ge=1,
+        description="Connections from one address (IPv6: from one /64) at most. Not for trusted proxies.",
+    )
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Networks of the proxies in front of the API, as CIDR separated by commas. "
+        "`X-Forwarded-For` is read only from them, for the log and the limits by address.",
+    )
+    wrong_keys_per_minute: int = Field(
+        30,
+        ge=0,
+        description="Calls with a wrong API key from one address (IPv6: from one /64) that are answered 401 "
+        "in a minute; more are answered 429. 0: any number.",
+    )
+    documentation: bool | None = Field(
+        None,
+        description="Whether `/docs` and `/redoc` are served; `/openapi.json` always is. "
+        "Empty: not in production.",
+    )
     max_import_bytes: int = Field(
         4_000_000_000,
         ge=1024,
@@ -316,7 +359,13 @@ class Settings(QuotaSettings):
         values = given(os.environ, cls.model_fields, SECRET_SETTINGS)
         return init_settings, InitSettingsSource(settings_cls, init_kwargs=dict(values))
 
-    @field_validator("secret_keys", "webhook_allowed_networks", "metrics_allowed_networks", mode="before")
+    @field_validator(
+        "secret_keys",
+        "webhook_allowed_networks",
+        "metrics_allowed_networks",
+        "trusted_proxies",
+        mode="before",
+    )
     @classmethod
     def _split(cls, value: Any) -> Any:
         return (
@@ -330,6 +379,7 @@ class Settings(QuotaSettings):
         "migration_database_url",
         "redis_url",
         "public_url",
+        "documentation",
         "shutdown_pause_s",
         "spool_dir",
         "webhook_ca_file",
@@ -380,7 +430,7 @@ class Settings(QuotaSettings):
                 )
         return value
 
-    @field_validator("webhook_allowed_networks", "metrics_allowed_networks")
+    @field_validator("webhook_allowed_networks", "metrics_allowed_networks", "trusted_proxies")
     @classmethod
     def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for network in value:
@@ -479,6 +529,12 @@ class Settings(QuotaSettings):
         if self.shutdown_pause_s is not None:
             return self.shutdown_pause_s
         return SHUTDOWN_PAUSE_S if self.environment is Environment.PRODUCTION else 0
+
+    @property
+    def has_documentation(self) -> bool:
+        if self.documentation is not None:
+            return self.documentation
+        return self.environment is not Environment.PRODUCTION
 
     @property
     def alive_file(self) -> Path:

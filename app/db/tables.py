@@ -106,6 +106,16 @@ partner_uses = Table(
     comment="kept by triggers on customers and idempotency_keys, in the same transaction",
 )
 
+partner_turns = Table(
+    "partner_turns",
+    metadata,
+    _partner(),
+    Column("kind", Text, nullable=False, comment="of work"),
+    _time("last_turn_at", required=True),
+    Column("after_id", Uuid, comment="what the partner's last turn was for"),
+    PrimaryKeyConstraint("partner_id", "kind"),
+)
+
 api_keys = Table(
     "api_keys",
     metadata,
@@ -120,6 +130,17 @@ api_keys = Table(
     _time("revoked_at"),
     _time("last_used_at"),
     UniqueConstraint("partner_id", "id"),
+)
+
+api_key_successors = Table(
+    "api_key_successors",
+    metadata,
+    Column("key_id", Uuid, primary_key=True),
+    _partner(),
+    Column("successor_id", Uuid, nullable=False),
+    _time("rotated_at", required=True),
+    _of("key_id", "api_keys", ondelete="CASCADE"),
+    _of("successor_id", "api_keys", ondelete="CASCADE"),
 )
 
 connections = Table(
@@ -262,7 +283,7 @@ batches = Table(
     _one_of("state", BatchState),
     Index("ix_batches_order_id", "order_id"),
     Index("ix_batches_customer_id_state", "customer_id", "state"),
-    # The claim's three looks: each customer's queue, what is under way, what is being sent now.
+    # The claim's looks: each customer's queue, what is under way, what is being sent now; then a partner's.
     Index("ix_batches_queued", "customer_id", "due_at", "id", postgresql_where=text("state = 'queued'")),
     Index(
         "ix_batches_under_way",
@@ -274,6 +295,21 @@ batches = Table(
         "ix_batches_queued_leased",
         "lease_until",
         postgresql_where=text("state = 'queued' AND lease_until IS NOT NULL"),
+    ),
+    Index(
+        "ix_batches_partner_id_queued",
+        "partner_id",
+        "customer_id",
+        "due_at",
+        "id",
+        postgresql_where=text("state = 'queued'"),
+    ),
+    Index(
+        "ix_batches_partner_id_under_way",
+        "partner_id",
+        "due_at",
+        "id",
+        postgresql_where=text(f"state IN ({listed(IN_FLIGHT)})"),
     ),
     # The sweep's: anything due at all.
     Index("ix_batches_queued_due", "due_at", postgresql_where=text("state = 'queued'")),

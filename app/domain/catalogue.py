@@ -79,8 +79,27 @@ def _rows() -> list[Code]:
              "Split it into orders of at most 10,000 devices."),
         Code("unauthenticated", request, error, person, "No valid API key was sent",
              "Send `Authorization: Bearer <API key>` with a key that is neither expired nor revoked."),
+        Code("authorization_repeated", request, error, never, "The call has two Authorization headers",
+             "Send one `Authorization: Bearer <API key>`. A proxy or a library may add its own: take that away."),
+        Code("too_many_wrong_keys", request, error, person, "Too many calls with a wrong API key",
+             "Stop the program that has the wrong key, then wait for the time in `Retry-After`. Calls with a valid "
+             "key are answered meanwhile."),
+        Code("malformed_http", request, error, never, "This is not an HTTP/1.1 request",
+             "Send requests with an HTTP library. Speak TLS to the proxy, not to the API itself."),
+        Code("head_too_large", request, error, never, "The request line and headers are over the limit",
+             "Send at most 64 kB of request line and headers, and at most 100 headers."),
+        Code("head_too_slow", request, error, retry, "The request line and headers took too long to arrive",
+             "Send the request again, all at once."),
+        Code("body_too_slow", request, error, retry, "The body arrived too slowly",
+             "Send it again, with the same Idempotency-Key, over a faster connection."),
+        Code("too_many_connections", request, error, retry, "There are too many connections",
+             "Wait for the time in `Retry-After`. Keep connections open and use them again instead of opening one "
+             "for each call."),
         Code("scope_missing", request, error, person, "The API key may not do this",
              "Use a key with the scope named in the detail."),
+        Code("key_rotated_already", request, error, never, "This API key has been replaced by another one",
+             "Rotate the new key, which the detail names. If nobody has it, ask the operator to revoke both and to "
+             "make another."),
         Code("metrics_not_open", request, error, person, "Metrics are not open to this address",
              "Read them from a network of REGISTRAR_METRICS_ALLOWED_NETWORKS, directly and not through a proxy, or "
              "ask the operator to add yours."),

@@ -17,6 +17,7 @@ REQUESTS: Examples = {
     "too_many_devices": Said("The order has 10,001 devices; at most 10,000 are allowed."),
     "unauthenticated": Said("The API key has expired."),
     "scope_missing": Said("This needs the scope orders:write; the key has orders:read."),
+    "key_rotated_already": Said("This key was replaced by the key 0a1b2c3d, which has been used or revoked."),
     "not_found": Said("There is no order 018f6d3e-0000-7000-8000-000000000000."),
     "unknown_customer": Said("There is no customer 018f6d3e-0000-7000-8000-000000000000."),
     "unknown_connection": Said("There is no connection 018f6d3e-0000-7000-8000-000000000000."),
@@ -50,6 +51,13 @@ REQUESTS: Examples = {
     "import_rejected": Said("3 of 1,000 rows are invalid."),
     "import_has_no_valid_row": Said("All 20 rows are invalid."),
     "unknown_profile": Said("There is no vendor profile supplier-7."),
+    "authorization_repeated": Said("A call with two `Authorization` headers."),
+    "too_many_wrong_keys": Said("31 calls with a wrong key from 203.0.113.7 in a minute."),
+    "malformed_http": Said("A TLS handshake to the port of the API."),
+    "head_too_large": Said("A request with a cookie of 100 kB."),
+    "head_too_slow": Said("Half a header, and nothing more for 10 seconds."),
+    "body_too_slow": Said("An order of 40 MB that arrives with 100 bytes a second."),
+    "too_many_connections": Said("The 201st connection from 203.0.113.7."),
     "metrics_not_open": Said("`GET /metrics` from 203.0.113.7, or through a proxy."),
 }
 
