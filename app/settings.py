@@ -27,6 +27,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from app import transport
 from app.environment import PREFIX, SettingsRefused, given
 from app.quota_settings import QuotaSettings
 
@@ -59,6 +60,14 @@ SECRET_SETTINGS: Final = ("database_url", "migration_database_url", "redis_url",
 """Settings whose value may be in a file, named by the setting's name with `_FILE`."""
 
 SECRET_KEY_BYTES: Final = 32
+CLEAR_TEXT_SERVERS: Final = {
+    "postgresql": "production does not speak to PostgreSQL in clear text: add sslmode=verify-full and "
+    "sslrootcert= (or at least sslmode=require) to REGISTRAR_DATABASE_URL and "
+    "REGISTRAR_MIGRATION_DATABASE_URL; "
+    "for a network that nobody else is in, set REGISTRAR_ALLOW_CLEAR_TEXT=postgresql",
+    "redis": "production does not speak to Redis in clear text: use rediss:// in REGISTRAR_REDIS_URL; "
+    "for a network that nobody else is in, set REGISTRAR_ALLOW_CLEAR_TEXT=redis",
+}
 SHUTDOWN_PAUSE_S: Final = 5.0
 """In production: two looks of a load balancer that looks every two seconds."""
 
@@ -75,7 +84,8 @@ class Settings(QuotaSettings):
     )
     database_url: str | None = Field(
         None,
-        description="PostgreSQL 15 or newer, as postgresql://user:password@host/database. "
+        description="PostgreSQL 15 or newer, as postgresql://user:password@host/database, with libpq's "
+        "parameters such as ?sslmode=verify-full&sslrootcert=/etc/registrar/ca.pem. "
         "Empty: PostgreSQL from its wheel, in the data directory.",
     )
     migration_database_url: str | None = Field(
@@ -84,8 +94,13 @@ class Settings(QuotaSettings):
     )
     redis_url: str | None = Field(
         None,
-        description="Redis 7 or Valkey 8 or newer. Holds wake-ups, throttle budgets and counts of calls "
-        "only: losing it loses no work. Empty: Valkey from its wheel, in the data directory.",
+        description="Redis 7 or Valkey 8 or newer; rediss:// encrypts. Holds wake-ups, throttle budgets and "
+        "counts of calls only: losing it loses no work. Empty: Valkey from its wheel, in the data directory.",
+    )
+    allow_clear_text: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Servers that production may reach over a network without TLS, separated by commas: "
+        "postgresql, redis. For a network that nobody else is in. Empty: none.",
     )
     data_dir: Path = Field(
         Path("data"),
@@ -364,6 +379,7 @@ class Settings(QuotaSettings):
         "webhook_allowed_networks",
         "metrics_allowed_networks",
         "trusted_proxies",
+        "allow_clear_text",
         mode="before",
     )
     @classmethod
@@ -406,6 +422,8 @@ class Settings(QuotaSettings):
             raise ValueError(
                 "this is not a PostgreSQL URL; it looks like postgresql://user:password@host/database"
             )
+        if value and (faults := list(transport.postgresql_faults(value))):
+            raise ValueError("; ".join(faults))
         return value
 
     @field_validator("redis_url")
@@ -413,6 +431,13 @@ class Settings(QuotaSettings):
     def _is_redis(cls, value: str | None) -> str | None:
         if value and not _has_scheme(value, "redis", "rediss", "unix"):
             raise ValueError("this is not a Redis URL; it looks like redis://user:password@host:6379/0")
+        return value
+
+    @field_validator("allow_clear_text")
+    @classmethod
+    def _are_servers(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if unknown := set(value) - set(CLEAR_TEXT_SERVERS):
+            raise ValueError(f"{', '.join(sorted(unknown))}: use postgresql, redis or both")
         return value
 
     @field_validator("secret_keys")
@@ -517,7 +542,18 @@ class Settings(QuotaSettings):
             raise ValueError(f"production needs {', '.join(missing)}")
         if self.webhook_allow_http:
             raise ValueError("REGISTRAR_WEBHOOK_ALLOW_HTTP must stay off in production")
+        self._nothing_goes_in_clear_text()
         return self
+
+    def _nothing_goes_in_clear_text(self) -> None:
+        databases = [self.database_url, self.migration_database_url]
+        in_clear_text = {
+            "postgresql": any(url and transport.postgresql_in_clear_text(url) for url in databases),
+            "redis": bool(self.redis_url) and transport.redis_in_clear_text(str(self.redis_url)),
+        }
+        for server, is_so in in_clear_text.items():
+            if is_so and server not in self.allow_clear_text:
+                raise ValueError(CLEAR_TEXT_SERVERS[server])
 
     @property
     def logging(self) -> dict[str, Any]:

@@ -193,7 +193,7 @@ async def create_key(
     scopes: Sequence[Scope] = PRESETS[Preset.OPERATOR],
     expires_at: datetime | None = None,
 ) -> NewKey:
-    """For the operator's command line, which asks for scopes and proposes an expiry. Raises quota_exceeded."""
+    """For the operator's command line, which asks for scopes and an expiry. Raises quota_exceeded."""
     key = mint()
     async with runtime.transaction(partner_id) as tx:
         await store_key(
