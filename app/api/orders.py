@@ -43,7 +43,7 @@ from app.domain.batch import BatchState
 from app.domain.order import FINAL, OrderState
 from app.domain.registration import RegistrationState
 from app.runtime import Tx
-from app.services import acceptance, orders, registrations, reports
+from app.services import acceptance, orders, recall, registrations, reports
 from app.services.acceptance import Acceptance, NewOrder
 from app.services.identities import Caller
 
@@ -104,7 +104,12 @@ async def create_order(
 
         await acceptance.accept(runtime, caller.partner_id, new, before_commit=answer)
 
-    return await create_once(request, runtime, caller.partner_id, key, digest, run)
+    async def reread(location: str | None) -> OrderAccepted:
+        order_id = UUID((location or "").rpartition("/")[2])
+        found = await recall.order(runtime, caller.partner_id, order_id, noted=rendering.MAX_PROBLEMS)
+        return rendering.recalled(found)
+
+    return await create_once(request, runtime, caller.partner_id, key, digest, run, reread)
 
 
 def _new_order(order: OrderIn, digest: bytes, caller: Caller) -> NewOrder:

@@ -235,6 +235,9 @@ IdempotencyKey = Annotated[
 Remember = Callable[[Tx, int, str | None, BaseModel], Awaitable[None]]
 """Stores the answer with the key, in the transaction that makes what the answer tells of."""
 
+Reread = Callable[[str | None], Awaitable[BaseModel]]
+"""The answer as it would be now, from the place that the first one named."""
+
 
 async def create_once(
     request: Request,
@@ -243,10 +246,12 @@ async def create_once(
     key: str | None,
     digest: bytes,
     run: Callable[[Remember], Awaitable[Any]],
+    reread: Reread | None = None,
 ) -> Response:
     """Runs a creating request at most once per Idempotency-Key. `run` calls what it is given to answer.
 
-    `digest` is that of the body: the same key with another body is refused.
+    `digest` is that of the body: the same key with another body is refused. `reread` makes an answer that was
+    too large to be stored once more; routes whose answers are always small have none.
     """
     answered: list[Response] = []
     once: Once | None = None
@@ -255,7 +260,7 @@ async def create_once(
         fingerprint = hashlib.sha256(b"\n".join((request.method.encode(), path, digest)))
         found = await idempotency.begin(runtime, partner_id, key, fingerprint.digest())
         if isinstance(found, Replay):
-            return _replay(found)
+            return await _replay(found, reread)
         once = found
 
     async def remember(tx: Tx, status: int, location: str | None, answer: BaseModel) -> None:
@@ -280,7 +285,10 @@ def _response(status: int, location: str | None, content: bytes) -> Response:
     return Response(content, status, headers, media_type="application/json")
 
 
-def _replay(replay: Replay) -> Response:
-    response = _response(replay.status, replay.location, replay.body)
+async def _replay(replay: Replay, reread: Reread | None) -> Response:
+    body = replay.body
+    if not body and reread is not None:
+        body = orjson.dumps((await reread(replay.location)).model_dump(mode="json"))
+    response = _response(replay.status, replay.location, body)
     response.headers["Idempotency-Replayed"] = "true"
     return response
