@@ -26,8 +26,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.budgets import Budgets, policy_for
 from app.db import engine as database
-from app.db import schema
-from app.db.clock import DatabaseClock
+from app.db import schema, sealing
+from app.db.clock import READ_EVERY, DatabaseClock
 from app.domain.ids import PartnerId
 from app.domain.presence import Presence, claim_token
 from app.embedded import NoInstallation, Postgres, Valkey
@@ -117,6 +117,7 @@ class Runtime:
     """What time it is, for everybody alike; the tests move it."""
     random: Callable[[], float] = field(default=Random().random)  # noqa: S311 - jitter, nothing secret
     token_cache: TokenCache = field(default_factory=TokenCache, repr=False)
+    _sealing_due: float = field(default=0.0, repr=False)
     _stack: AsyncExitStack = field(default_factory=AsyncExitStack, repr=False)
 
     @classmethod
@@ -180,6 +181,13 @@ class Runtime:
             async with asyncio.timeout(CLOCK_PATIENCE), self.engine.connect() as session:
                 await self.clock.read(session)
 
+    async def _look_at_sealing(self, session: AsyncConnection) -> None:
+        """Whether values are sealed to their rows yet: once they are, they always are."""
+        if self.secrets.binds_to_rows or self.clock.steady() < self._sealing_due:
+            return
+        self._sealing_due = self.clock.steady() + READ_EVERY
+        self.secrets.binds_to_rows = await sealing.binds_to_rows(session)
+
     async def close(self) -> None:
         await self._stack.aclose()
 
@@ -188,6 +196,7 @@ class Runtime:
         """A transaction that sees this partner's rows only; commits at the end, then wakes."""
         async with self._begin() as tx:
             await database.become_partner(tx.session, partner_id)
+            await self._look_at_sealing(tx.session)
             yield tx
 
     @asynccontextmanager
@@ -195,6 +204,7 @@ class Runtime:
         """A transaction over all partners: for claims, sweeps, authentication and the operator."""
         async with self._begin() as tx:
             await database.become_system(tx.session)
+            await self._look_at_sealing(tx.session)
             yield tx
 
     @asynccontextmanager
@@ -291,6 +301,12 @@ def _process_name() -> str:
 
 
 def _secrets(settings: Settings, purpose: Purpose) -> Secrets:
+    found = _keys(settings, purpose)
+    found.binds_to_rows = False  # until the database has been asked
+    return found
+
+
+def _keys(settings: Settings, purpose: Purpose) -> Secrets:
     if settings.secret_keys:
         return Secrets.from_base64([key.get_secret_value() for key in settings.secret_keys])
     if purpose is Purpose.CREATE or key_file(settings.data_dir).exists():

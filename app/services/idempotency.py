@@ -16,6 +16,7 @@ from app.db import idempotency
 from app.domain.errors import Conflict, Unprocessable
 from app.domain.ids import PartnerId
 from app.runtime import Runtime, Tx
+from app.secrets import Place, SecretError
 from app.telemetry import logger
 
 log = logger("idempotency")
@@ -72,7 +73,7 @@ class Once:
 
     async def complete(self, tx: Tx, status: int, location: str | None, body: bytes) -> None:
         """Raises Conflict when the key has been given to a repetition: this transaction must not commit."""
-        sealed = self.runtime.secrets.seal(body, context=_context(self.partner_id, self.key))
+        sealed = self.runtime.secrets.seal(body, body_place(self.partner_id, self.key))
         completed = await idempotency.complete(
             tx.session,
             self.partner_id,
@@ -90,12 +91,13 @@ class Once:
             await idempotency.give_up(tx.session, self.partner_id, self.key, begun_at=self.begun_at)
 
 
-def _context(partner_id: PartnerId, key: str) -> str:
-    return f"idempotency:{partner_id}:{key}"
+def body_place(partner_id: PartnerId, key: str) -> Place:
+    return Place("idempotency_keys", "body", partner_id, key, f"idempotency:{partner_id}:{key}")
 
 
 async def begin(runtime: Runtime, partner_id: PartnerId, key: str, fingerprint: bytes) -> Once | Replay:
-    """Takes the key, or finds what came of it. Raises Unprocessable (other body), Conflict (running)."""
+    """Takes the key, or finds what came of it. Raises Unprocessable (other body), or
+    Conflict (running, or the answer does not open)."""
     if not 1 <= len(key) <= MAX_KEY or not key.isascii() or not key.isprintable():
         raise Unprocessable("idempotency_key_invalid")
     now = runtime.now()
@@ -115,5 +117,9 @@ async def begin(runtime: Runtime, partner_id: PartnerId, key: str, fingerprint: 
         raise Unprocessable("idempotency_key_reused")
     if row["status"] is None:
         raise Conflict("idempotency_in_progress", retry_after=RETRY_AFTER)
-    body = runtime.secrets.open(row["body"], context=_context(partner_id, key))
+    try:
+        body = runtime.secrets.open(row["body"], body_place(partner_id, key))
+    except SecretError as error:
+        log.error("stored_answer_not_opened", partner_id=str(partner_id), reason=str(error))
+        raise Conflict("idempotency_answer_lost", f"The stored answer does not open: {error}.") from error
     return Replay(row["status"], row["location"], body)
