@@ -60,6 +60,10 @@ drills: install ## Upgrade beside the release before, and restore after losing e
 chaos: install ## Real processes under injected faults (SEEDS=10; ARGS="--seed 7")
 	@$(BIN)/python -m tests.chaos --seeds $(or $(SEEDS),10) $(ARGS)
 
+.PHONY: attacks
+attacks: install ## One partner against an installation, with its neighbour measured (ARGS="--seconds 10 calls")
+	@$(BIN)/python -m tests.attacks $(ARGS)
+
 .PHONY: bench
 bench: install ## Benchmarks, each beside its bound of the same run (ARGS="intake backlog")
 	@$(BIN)/python -m tests.benchmarks $(ARGS)
@@ -72,6 +76,13 @@ fuzz: install ## Coverage-guided fuzzing of the readers and the hash decoder (SE
 lock: ## Recompile the lock files from pyproject.toml (needs uv on PATH)
 	uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes --no-header --no-annotate -o requirements.lock
 	uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header --no-annotate -c requirements.lock -o deploy/requirements.lock
+
+.PHONY: image-digests
+image-digests: ## Print the images of deploy/compose.yaml by digest, for deploy/.env (asks their registries)
+	@sed -nE 's/^#?((PYTHON|POSTGRES|VALKEY)_IMAGE)=([^@]+)(@.*)?$$/\1 \3/p' deploy/env.example | while read -r name image; do \
+	  digest=$$(docker buildx imagetools inspect "$$image" --format '{{.Manifest.Digest}}'); \
+	  echo "$$name=$$image@$$digest"; \
+	done
 
 .PHONY: clean
 clean: ## Remove the virtual environment and caches (never the data directory)

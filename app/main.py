@@ -28,6 +28,7 @@ from app.api import (
 from app.api.conditional import ConditionalGet
 from app.api.lifespan import StartupFailure, delayed_stop
 from app.api.middleware import BodyCoding, BodyLimit, HeadLikeGet, RequestContext, VerbPaths
+from app.db.walls import WallsDown
 from app.embedded import EmbeddedUnavailable
 from app.runtime import Runtime, settle_memory
 from app.secrets import SecretError
@@ -64,7 +65,7 @@ def build(settings: Settings | None = None) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         try:
             runtime = await Runtime.open(settings, process="api")
-        except (EmbeddedUnavailable, SecretError) as error:
+        except (EmbeddedUnavailable, SecretError, WallsDown) as error:
             app.state.startup_failure = str(error)
             raise
         app.state.runtime = runtime

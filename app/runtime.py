@@ -10,7 +10,7 @@ import gc
 import os
 import socket
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -25,17 +25,18 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.budgets import Budgets, policy_for
+from app.call_rates import CallRates
 from app.db import engine as database
-from app.db import schema, sealing
+from app.db import schema, sealing, walls
 from app.db.clock import READ_EVERY, DatabaseClock
 from app.domain.ids import PartnerId
 from app.domain.presence import Presence, claim_token
+from app.domain.quota import Quota
 from app.embedded import NoInstallation, Postgres, Valkey
 from app.microsoft.http import Microsoft
 from app.outbound import Outbound
 from app.platforms.base import Driver, Platform, TokenKind, discover
 from app.queue import Queue, WakeKind, WakeUp
-from app.quotas import Quotas
 from app.secrets import NO_KEY, Secrets, key_file
 from app.settings import Settings
 from app.telemetry import logger
@@ -65,6 +66,10 @@ class Tx:
     """One transaction: the database session and the wake-ups to send once it has committed."""
 
     session: AsyncConnection
+    now: datetime
+    """When it began."""
+    quotas: Mapping[Quota, int]
+    """What each quota is for a partner of which the operator has said nothing."""
     wake_ups: list[WakeUp] = field(default_factory=list)
     committed: list[Callable[[], None]] = field(default_factory=list)
     """Called after the commit: what is counted must have happened."""
@@ -104,7 +109,7 @@ class Runtime:
     engine: AsyncEngine
     queue: Queue
     budgets: Budgets
-    quotas: Quotas
+    call_rates: CallRates
     secrets: Secrets
     microsoft: Microsoft
     outbound: Outbound
@@ -119,6 +124,8 @@ class Runtime:
     token_cache: TokenCache = field(default_factory=TokenCache, repr=False)
     _sealing_due: float = field(default=0.0, repr=False)
     _stack: AsyncExitStack = field(default_factory=AsyncExitStack, repr=False)
+    _walls_stand: bool = False
+    """Looked at once, before the first transaction; until the schema is this program's, before each."""
 
     @classmethod
     async def open(
@@ -126,8 +133,8 @@ class Runtime:
     ) -> Self:
         """Opens everything; starts or joins the embedded databases where no URL is set.
 
-        Raises EmbeddedUnavailable (NoInstallation where nothing is and nothing may be made), SecretError
-        or SQLAlchemy's errors with words for a person.
+        Raises EmbeddedUnavailable (NoInstallation where nothing is and nothing may be made), SecretError,
+        WallsDown or SQLAlchemy's errors with words for a person.
         """
         async with AsyncExitStack() as stack:
             settings = await stack.enter_async_context(databases(settings, purpose))
@@ -157,7 +164,7 @@ class Runtime:
                 engine=engine,
                 queue=queue,
                 budgets=shared,
-                quotas=Quotas(shared.redis, settings.requests_per_minute),
+                call_rates=CallRates(shared.redis, settings.requests_per_minute),
                 secrets=_secrets(settings, purpose),
                 microsoft=microsoft,
                 outbound=outbound,
@@ -173,6 +180,8 @@ class Runtime:
                 _stack=stack.pop_all(),
             )
         await opened._look_at_the_clock()
+        if purpose is not Purpose.CREATE:  # a migration may be what makes them
+            await opened._look_at_the_walls()
         return opened
 
     async def _look_at_the_clock(self) -> None:
@@ -187,6 +196,22 @@ class Runtime:
             return
         self._sealing_due = self.clock.steady() + READ_EVERY
         self.secrets.binds_to_rows = await sealing.binds_to_rows(session)
+
+    async def _look_at_the_walls(self) -> None:
+        """Before anything is read. Where the database is away, each transaction looks until it is there."""
+        try:
+            async with asyncio.timeout(CLOCK_PATIENCE):
+                await self._require_walls()
+        except walls.WallsDown:
+            await self.close()
+            raise
+        except database.OUTAGES as error:  # TimeoutError is an OSError
+            log.info("walls_not_seen_yet", error=type(error).__name__)
+
+    async def _require_walls(self) -> None:
+        """Raises WallsDown where a partner could see another's rows."""
+        async with self.engine.connect() as session:
+            self._walls_stand = await walls.are_up(session)
 
     async def close(self) -> None:
         await self._stack.aclose()
@@ -209,10 +234,16 @@ class Runtime:
 
     @asynccontextmanager
     async def _begin(self) -> AsyncIterator[Tx]:
+        if not self._walls_stand:
+            try:
+                await self._require_walls()
+            except walls.WallsDown as error:
+                log.error("walls_down", reason=str(error))
+                raise
         async with self.engine.begin() as session:
             if self.clock.is_due:
                 await self.clock.read(session)
-            tx = Tx(session)
+            tx = Tx(session, self.now(), self.settings.quotas)
             yield tx
         for tell in tx.committed:
             tell()
@@ -227,6 +258,7 @@ class Runtime:
         """The database's revision, "none" before the first migration; None if it does not answer."""
         try:
             async with self.engine.connect() as session:
+                await database.become_nobody(session)
                 return await schema.current(session)
         except DBAPIError as error:
             # Our role is made by the first migration: PostgreSQL refuses it as a wrong parameter.

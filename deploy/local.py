@@ -21,6 +21,7 @@ from types import FrameType
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.db.walls import WallsDown
 from app.domain.ids import PartnerId
 from app.embedded import EmbeddedUnavailable
 from app.environment import SettingsRefused
@@ -50,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
         _print("Stopped.")
     except SettingsRefused as refused:
         return _fail(str(refused))
-    except (StackFailed, EmbeddedUnavailable, SecretError) as error:
+    except (StackFailed, EmbeddedUnavailable, SecretError, WallsDown) as error:
         return _fail(str(error))
     except SQLAlchemyError as error:
         return _fail(f"The database does not answer as it should: {error}")

@@ -1,7 +1,8 @@
 """Runs migrations on a connection handed over by `app.db.schema`, or on REGISTRAR_DATABASE_URL.
 
-One at a time: an advisory lock makes a second migrating process wait for the first. It belongs to
-the session and not to a transaction, because every migration commits on its own.
+One at a time: an advisory lock makes a second migrating process wait for the first. Every migration commits
+on its own, so the lock belongs to a transaction of a second connection, which stays open meanwhile: a lock of
+the session would be left behind on some connection of a pooler, and nobody could migrate again.
 """
 
 import asyncio
@@ -11,9 +12,8 @@ from contextlib import contextmanager
 
 from alembic import context
 from sqlalchemy import Connection, pool, text
-from sqlalchemy.engine import make_url
-from sqlalchemy.ext.asyncio import create_async_engine
 
+from app.db.connecting import make_engine
 from app.db.tables import metadata
 
 ADVISORY_LOCK = 7_431_985_023
@@ -21,15 +21,12 @@ ADVISORY_LOCK = 7_431_985_023
 
 @contextmanager
 def alone(connection: Connection) -> Iterator[None]:
-    """Waits until no other session migrates this database, and keeps others waiting."""
-    connection.execute(text(f"SELECT pg_advisory_lock({ADVISORY_LOCK})"))
-    connection.commit()
-    try:
+    """Waits until no other process migrates this database, and keeps others waiting."""
+    with connection.engine.connect() as guard:
+        guard.execute(text("SELECT set_config('idle_in_transaction_session_timeout', '0', true)"))
+        guard.execute(text(f"SELECT pg_advisory_xact_lock({ADVISORY_LOCK})"))
         yield
-    finally:
-        connection.rollback()  # after a failure; otherwise there is nothing left to roll back
-        connection.execute(text(f"SELECT pg_advisory_unlock({ADVISORY_LOCK})"))
-        connection.commit()
+        guard.rollback()
 
 
 def run(connection: Connection) -> None:
@@ -46,7 +43,7 @@ def run(connection: Connection) -> None:
 
 
 async def run_on_url(url: str) -> None:
-    engine = create_async_engine(make_url(url).set(drivername="postgresql+asyncpg"), poolclass=pool.NullPool)
+    engine = make_engine(url, poolclass=pool.NullPool)
     async with engine.connect() as connection:
         await connection.run_sync(run)
     await engine.dispose()

@@ -17,11 +17,11 @@ import uvicorn
 from sqlalchemy import text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import NullPool
 
 from app.db import schema
-from app.db.engine import normalise_url
+from app.db.connecting import make_engine
 from app.embedded import Embedded
 from simulator.main import build
 
@@ -78,7 +78,7 @@ def copy_cluster(made: Path, data_dir: Path) -> Path:
 async def empty_database(server_url: str) -> AsyncIterator[str]:
     """A database of its own on the server without any table, dropped at the end."""
     name = f"test_{uuid4().hex[:12]}"
-    admin = create_async_engine(normalise_url(server_url), poolclass=NullPool, isolation_level="AUTOCOMMIT")
+    admin = make_engine(server_url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
     async with admin.connect() as session:
         await session.execute(text(f'CREATE DATABASE "{name}"'))
     try:

@@ -15,6 +15,7 @@ from arq.typing import StartupShutdown, WorkerCoroutine
 
 from app import metrics, telemetry
 from app.db.engine import OUTAGES
+from app.db.walls import WallsDown
 from app.embedded import EmbeddedUnavailable
 from app.queue import QUEUE_NAME, WakeKind, WakeUp, deserialize, redis_settings, serialize
 from app.redis_outage import REDIS_OUTAGES
@@ -247,7 +248,7 @@ def main() -> None:
     telemetry.configure(**settings.logging, process="worker")
     try:
         uvloop.run(run(settings))
-    except (EmbeddedUnavailable, SecretError) as error:
+    except (EmbeddedUnavailable, SecretError, WallsDown) as error:
         log.error("worker_cannot_start", reason=str(error))
         raise SystemExit(1) from None
 

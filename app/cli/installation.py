@@ -105,6 +105,7 @@ def keep_databases(*, create: bool) -> Iterator[tuple[Path, str]]:
 
 
 def _run(settings: Settings, work: Callable[["Runtime"], Awaitable[Result]], *, create: bool) -> Result:
+    from app.db.walls import WallsDown
     from app.embedded import EmbeddedUnavailable
     from app.runtime import Purpose, Runtime
     from app.secrets import SecretError
@@ -128,7 +129,7 @@ def _run(settings: Settings, work: Callable[["Runtime"], Awaitable[Result]], *, 
         ) from None
     except Refusal as refusal:
         raise Stop(refusal.detail) from None
-    except (EmbeddedUnavailable, SecretError) as error:
+    except (EmbeddedUnavailable, SecretError, WallsDown) as error:
         raise Stop(str(error)) from None
 
 

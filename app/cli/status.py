@@ -53,7 +53,7 @@ def show_status(
     screen = Screen(json=json)
     try:
         with surroundings(ctx).api(api_url, api_key) as api:
-            found = api.get("/v1/status").body
+            found = api.look("/v1/status").body
     except (Unreachable, ApiRefusal) as stop:
         if isinstance(stop, ApiRefusal) and stop.status != NOT_READY:
             raise

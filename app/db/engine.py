@@ -1,8 +1,9 @@
 """The door to PostgreSQL: the engine, who one is inside a transaction, and loading rows in bulk.
 
-Connections run as the role `registrar_app`, which row-level security binds to the partner set in
+Transactions run as the role `registrar_app`, which row-level security binds to the partner set in
 the transaction. `registrar_system` sees every partner; only claims, sweeps and authentication use
-it. Both are made by the first migration.
+it. Both are made by the first migration. One statement sets role and partner, in every transaction:
+what a connection was told at its start may not be true behind a pooler.
 """
 
 from collections.abc import Sequence
@@ -13,11 +14,11 @@ import asyncpg
 import orjson
 from sqlalchemy import Table, event, text
 from sqlalchemy.dialects import postgresql
-from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError, DisconnectionError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from app.db.connecting import make_engine
 from app.domain.ids import PartnerId
 
 APP_ROLE = "registrar_app"
@@ -26,34 +27,20 @@ SYSTEM_ROLE = "registrar_system"
 _DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
 
 
-def normalise_url(url: str) -> URL:
-    """Any spelling of a PostgreSQL URL, with the driver we use."""
-    parsed = make_url(url)
-    if parsed.get_backend_name() not in {"postgresql", "postgres"}:
-        raise ValueError(f"Registrar needs PostgreSQL, not {parsed.get_backend_name()}")
-    return parsed.set(drivername="postgresql+asyncpg")
-
-
 def open_engine(url: str, *, pool_size: int, name: str) -> AsyncEngine:
-    engine = create_async_engine(
-        normalise_url(url),
+    engine = make_engine(
+        url,
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=30,
         hide_parameters=True,  # or a failing statement would log serial numbers, hashes and secrets
         json_serializer=lambda value: orjson.dumps(value).decode(),
         json_deserializer=orjson.loads,
-        connect_args={
-            "timeout": 10,
-            "command_timeout": 60,
-            "server_settings": {
-                "role": APP_ROLE,
-                "application_name": f"registrar-{name}",
-                "timezone": "UTC",
-                "jit": "off",  # its compile time exceeds every statement we have
-                # Spares us the bridge that migration 0003 has for the release before.
-                "registrar.row_states": "of_batch",
-            },
+        connect_args={"command_timeout": 60},
+        parameters={
+            "role": APP_ROLE,  # so that even a transaction that says nothing about itself is bound
+            "application_name": f"registrar-{name}",
+            "timezone": "UTC",
         },
     )
     event.listen(engine.sync_engine, "checkout", _refuse_closed)
@@ -94,13 +81,25 @@ def is_passing(error: Exception) -> bool:
     return isinstance(cause, OSError | asyncpg.InterfaceError) and not isinstance(cause, ValueError)
 
 
-_BECOME_PARTNER = text("SELECT set_config('registrar.partner_id', :partner, true)")
-_BECOME_SYSTEM = text(f"SET LOCAL ROLE {SYSTEM_ROLE}")
+_BECOME = (
+    "SELECT set_config('role', '{role}', true), set_config('registrar.partner_id', {partner}, true), "
+    # Spares us the bridge that migration 0003 has for the release before.
+    "set_config('registrar.row_states', 'of_batch', true), "
+    "set_config('jit', 'off', true)"  # its compile time exceeds every statement we have
+)
+_BECOME_PARTNER = text(_BECOME.format(role=APP_ROLE, partner=":partner"))
+_BECOME_NOBODY = text(_BECOME.format(role=APP_ROLE, partner="''"))
+_BECOME_SYSTEM = text(_BECOME.format(role=SYSTEM_ROLE, partner="''"))
 
 
 async def become_partner(session: AsyncConnection, partner_id: PartnerId) -> None:
     """Everything until the end of the transaction concerns this partner only."""
     await session.execute(_BECOME_PARTNER, {"partner": str(partner_id)})
+
+
+async def become_nobody(session: AsyncConnection) -> None:
+    """No partner's rows, until the end of the transaction."""
+    await session.execute(_BECOME_NOBODY)
 
 
 async def become_system(session: AsyncConnection) -> None:

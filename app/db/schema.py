@@ -13,9 +13,9 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, pool
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.db.engine import normalise_url
+from app.db.connecting import make_engine
 from app.telemetry import logger
 
 log = logger("schema")
@@ -43,7 +43,7 @@ async def migrate(url: str) -> str:
     Alembic keeps what it is doing in globals. A migration that could not lock a table, because work is
     going on, is tried again for about PATIENCE; then DBAPIError is raised and nothing of it was done.
     """
-    engine = create_async_engine(normalise_url(url), poolclass=pool.NullPool)
+    engine = make_engine(url, poolclass=pool.NullPool)
     gives_up_at = time.monotonic() + PATIENCE
     try:
         while True:

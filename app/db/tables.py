@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import (
     ARRAY,
+    BigInteger,
     Boolean,
     CheckConstraint,
     Column,
@@ -82,6 +83,37 @@ partners = Table(
     Column("name", Text, nullable=False, unique=True),
     Column("role", Text, nullable=False),
     _time("created_at", required=True),
+)
+
+partner_quotas = Table(
+    "partner_quotas",
+    metadata,
+    _partner(),
+    Column("quota", Text, nullable=False),
+    Column("amount", BigInteger, nullable=False),
+    _time("set_at", required=True),
+    PrimaryKeyConstraint("partner_id", "quota"),
+    comment="what the operator has set; of the others the settings say it",
+)
+
+partner_uses = Table(
+    "partner_uses",
+    metadata,
+    _partner(),
+    Column("quota", Text, nullable=False),
+    Column("used", BigInteger, nullable=False),
+    PrimaryKeyConstraint("partner_id", "quota"),
+    comment="kept by triggers on customers and idempotency_keys, in the same transaction",
+)
+
+partner_turns = Table(
+    "partner_turns",
+    metadata,
+    _partner(),
+    Column("kind", Text, nullable=False, comment="of work"),
+    _time("last_turn_at", required=True),
+    Column("after_id", Uuid, comment="what the partner's last turn was for"),
+    PrimaryKeyConstraint("partner_id", "kind"),
 )
 
 api_keys = Table(
@@ -251,7 +283,7 @@ batches = Table(
     _one_of("state", BatchState),
     Index("ix_batches_order_id", "order_id"),
     Index("ix_batches_customer_id_state", "customer_id", "state"),
-    # The claim's three looks: each customer's queue, what is under way, what is being sent now.
+    # The claim's looks: each customer's queue, what is under way, what is being sent now; then a partner's.
     Index("ix_batches_queued", "customer_id", "due_at", "id", postgresql_where=text("state = 'queued'")),
     Index(
         "ix_batches_under_way",
@@ -263,6 +295,21 @@ batches = Table(
         "ix_batches_queued_leased",
         "lease_until",
         postgresql_where=text("state = 'queued' AND lease_until IS NOT NULL"),
+    ),
+    Index(
+        "ix_batches_partner_id_queued",
+        "partner_id",
+        "customer_id",
+        "due_at",
+        "id",
+        postgresql_where=text("state = 'queued'"),
+    ),
+    Index(
+        "ix_batches_partner_id_under_way",
+        "partner_id",
+        "due_at",
+        "id",
+        postgresql_where=text(f"state IN ({listed(IN_FLIGHT)})"),
     ),
     # The sweep's: anything due at all.
     Index("ix_batches_queued_due", "due_at", postgresql_where=text("state = 'queued'")),
@@ -458,6 +505,12 @@ deliveries = Table(
     Index(
         "ix_deliveries_open_due_at",
         "due_at",
+        postgresql_where=text("state IN ('pending', 'retrying')"),
+    ),
+    # How many wait for one partner's endpoints.
+    Index(
+        "ix_deliveries_open_partner_id",
+        "partner_id",
         postgresql_where=text("state IN ('pending', 'retrying')"),
     ),
 )

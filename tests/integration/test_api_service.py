@@ -12,11 +12,10 @@ import jsonschema_rs
 import pytest
 from fastapi.routing import APIRoute, iter_route_contexts
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 from app.db import heartbeats
-from app.db.engine import normalise_url
+from app.db.connecting import make_engine
 from app.domain.event import EventType
 from app.main import build
 from app.runtime import Runtime
@@ -169,7 +168,7 @@ async def test_without_redis_orders_are_taken_and_readiness_of_all_says_what_is_
 
 
 async def readiness_at(world: World, database_url: str, version: str) -> httpx.Response:
-    engine = create_async_engine(normalise_url(database_url), poolclass=NullPool)
+    engine = make_engine(database_url, poolclass=NullPool)
     try:
         async with engine.begin() as owner:
             real = (await owner.execute(text("SELECT version_num FROM alembic_version"))).scalar_one()
@@ -494,7 +493,7 @@ async def test_an_order_whose_rows_the_database_breaks_off_is_told_as_an_outage_
     partner = await world.partner()
     body = {"customer_id": str(partner.customer_id), "reference": "PO-1", "devices": [TUPLE]}
     headers = {**partner.headers, "Idempotency-Key": "PO-1"}
-    owner = create_async_engine(normalise_url(str(world.runtime.settings.database_url)), poolclass=NullPool)
+    owner = make_engine(str(world.runtime.settings.database_url), poolclass=NullPool)
     waiting = text(
         "SELECT pid FROM pg_locks WHERE NOT granted AND relation = CAST('registrations' AS regclass)"
     )

@@ -5,11 +5,10 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 from app.db import history as queries
-from app.db.engine import normalise_url
+from app.db.connecting import make_engine
 from app.domain.identity import CheckedDevice, Device, IdentityKind, Rules, check
 from app.services import history
 from app.services.orders import cancel
@@ -160,7 +159,7 @@ async def test_each_look_uses_an_index(world: World) -> None:
     serials = {"partner": partner.id, "but": None, "values": parameters["serials"]}
     keys = {"partner": partner.id, "but": None, "values": parameters["keys"]}
     patterns = {"partner": partner.id, "patterns": ["SYN0/8"], "starts": ["SYN9"], "lengths": [8]}
-    engine = create_async_engine(normalise_url(str(world.runtime.settings.database_url)), poolclass=NullPool)
+    engine = make_engine(str(world.runtime.settings.database_url), poolclass=NullPool)
     async with engine.begin() as owner:
         await owner.execute(text("ANALYZE registrations"))
     await engine.dispose()

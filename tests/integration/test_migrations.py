@@ -16,11 +16,12 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import event, text
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import NullPool
 
 from app.db import schema
-from app.db.engine import become_partner, become_system, normalise_url, open_engine
+from app.db.connecting import make_engine, normalise_url
+from app.db.engine import become_partner, become_system, open_engine
 from app.db.tables import metadata
 from app.domain.event import stored_types
 from app.domain.ids import PartnerId
@@ -45,7 +46,7 @@ async def empty(servers: Servers) -> AsyncIterator[str]:
 @asynccontextmanager
 async def owner_of(url: str) -> AsyncIterator[AsyncEngine]:
     """The database as the login that migrates it."""
-    engine = create_async_engine(normalise_url(url), poolclass=NullPool)
+    engine = make_engine(url, poolclass=NullPool)
     yield engine
     await engine.dispose()
 
@@ -230,7 +231,8 @@ async def test_every_table_of_a_partner_has_its_wall(database_url: str) -> None:
     async with owner_of(database_url) as engine:
         enabled = await select(
             engine,
-            "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relrowsecurity",
+            "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace "
+            "AND relrowsecurity AND relforcerowsecurity",
         )
         policies = await select(
             engine,

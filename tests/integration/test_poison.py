@@ -11,10 +11,9 @@ from uuid import UUID
 
 import pytest
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
-from app.db.engine import normalise_url
+from app.db.connecting import make_engine
 from app.domain.order import OrderState
 from app.services import batches, consents, webhooks
 from app.services.batches import MAX_DEFECTS
@@ -47,7 +46,7 @@ async def _write_identity(world: World, order_id: UUID, identity: str) -> None:
 @asynccontextmanager
 async def _unwritable(world: World, order_id: UUID) -> AsyncIterator[None]:
     """Rows of this order can not be changed by anybody: a constraint that a release has forgotten."""
-    engine = create_async_engine(normalise_url(str(world.runtime.settings.database_url)), poolclass=NullPool)
+    engine = make_engine(str(world.runtime.settings.database_url), poolclass=NullPool)
     try:
         async with engine.begin() as session:
             await session.execute(

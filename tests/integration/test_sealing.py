@@ -8,9 +8,7 @@ import pytest
 import pytest_asyncio
 from pydantic import SecretStr
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import create_async_engine
 
-from app.db.engine import normalise_url
 from app.db.sealing import SEALED_COLUMNS, replace, values_after
 from app.db.tables import metadata
 from app.platforms.base import TokenKind
@@ -19,6 +17,7 @@ from app.services.access import open_access
 from app.services.idempotency import body_place
 from app.services.sealing import AT_A_TIME, PLACES
 from tests.integration.test_api_bad_input import problem_of
+from tests.integration.test_migrations import owner_of
 from tests.receiver import Receiver, open_receiver, subscribe
 from tests.world import Partner, World
 
@@ -223,11 +222,9 @@ async def test_an_installation_of_before_binds_only_once_it_has_been_told(world:
     async with world.another() as fresh:
         await run(fresh, "SELECT 1")
         assert fresh.runtime.secrets.binds_to_rows
-    owner = create_async_engine(normalise_url(world.runtime.settings.database_url or ""))
-    async with owner.begin() as session:
-        await session.execute(text("RESET ROLE"))
+    url = world.runtime.settings.database_url or ""
+    async with owner_of(url) as owner, owner.begin() as session:
         await session.execute(text("DELETE FROM row_sealing"))
-    await owner.dispose()
     async with world.another() as old, world.another() as beside:
         await run(old, "SELECT 1")
         await run(beside, "SELECT 1")

@@ -1,0 +1,97 @@
+"""How a connection to PostgreSQL is made: encrypted as libpq would, and right behind a pooler too.
+
+A pooler in transaction mode (PgBouncer) gives each transaction another connection of the server. What a
+connection remembers from one transaction to the next is then wrong: a named prepared statement is missing or
+somebody else's, a parameter of the start is refused or silently ignored. So the first connection asks whether
+there is a pooler. Behind one, no statement has a name and no parameter is sent that poolers do not track;
+everything that matters is set inside each transaction (`app.db.engine`).
+"""
+
+from functools import partial
+from typing import Any
+from urllib.parse import urlencode
+
+from sqlalchemy import Connection, TextClause, event, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from app import transport
+
+TRACKED = frozenset({"application_name", "timezone"})
+"""Parameters of the start that poolers keep for each of their clients."""
+NO_STATEMENT_OUTLIVES_ITS_TRANSACTION = {"statement_cache_size": 0, "prepared_statement_cache_size": 0}
+
+
+def normalise_url(url: str) -> URL:
+    """Any spelling of a PostgreSQL URL, with the driver we use and without what `arguments_of` says."""
+    parsed = make_url(url)
+    if parsed.get_backend_name() not in {"postgresql", "postgres"}:
+        raise ValueError(f"Registrar needs PostgreSQL, not {parsed.get_backend_name()}")
+    said = [name for name in parsed.query if name not in transport.PASSED_ON]
+    return parsed.set(drivername="postgresql+asyncpg").difference_update_query(said)
+
+
+def arguments_of(url: str) -> dict[str, Any]:
+    """The driver's arguments for what the URL says after its question mark.
+
+    The driver reads libpq's parameters from a URL only, so it gets one that has nothing else in it.
+    """
+    said = transport.parameters(url)
+    arguments: dict[str, Any] = {}
+    if transport.trusts_system(url):
+        arguments["ssl"] = transport.system_context(url)
+        arguments["direct_tls"] = said.get("sslnegotiation") == "direct"
+    elif tls := transport.tls_parameters(url):
+        arguments["dsn"] = f"postgresql://?{urlencode(tls)}"
+    if timeout := said.get("connect_timeout"):
+        arguments["timeout"] = float(timeout)
+    if options := said.get("options"):
+        arguments["server_settings"] = {"options": options}
+    return arguments
+
+
+def make_engine(url: str, *, parameters: dict[str, str] | None = None, **options: Any) -> AsyncEngine:
+    """An engine for a URL as a person wrote it; `parameters` are sent when a connection starts."""
+    arguments = {"timeout": 10, **options.pop("connect_args", {}), **arguments_of(url)}
+    arguments["server_settings"] = {**(parameters or {}), **arguments.get("server_settings", {})}
+    engine = create_async_engine(normalise_url(url), connect_args=arguments, **options)
+    pooler = _Pooler()
+    event.listen(engine.sync_engine, "do_connect", pooler)
+    if role := (parameters or {}).get("role"):
+        event.listen(engine.sync_engine, "begin", partial(pooler.give_role, text(f"SET LOCAL ROLE {role}")))
+    return engine
+
+
+class _Pooler:
+    """Before each connection of an engine: a pooler, looked for once, decides how it is made."""
+
+    def __init__(self) -> None:
+        self._found: bool | None = None
+
+    def __call__(self, dialect: Any, _record: object, arguments: Any, named: dict[str, Any]) -> None:
+        careful = {
+            **named,
+            **NO_STATEMENT_OUTLIVES_ITS_TRANSACTION,
+            "server_settings": {k: v for k, v in named["server_settings"].items() if k in TRACKED},
+        }
+        if self._found is None:
+            self._found = _is_behind_pooler(dialect, arguments, careful)
+        if self._found:
+            named.update(careful)
+
+    def give_role(self, becoming: TextClause, connection: Connection) -> None:
+        """A transaction behind a pooler begins as one without does: bound, before it says whose it is."""
+        if self._found:
+            connection.execute(becoming)
+
+
+def _is_behind_pooler(dialect: Any, arguments: Any, named: dict[str, Any]) -> bool:
+    """A pooler answers the start itself, so the process it names is not the one that runs our statements."""
+    probe = dialect.connect(*arguments, **named)
+    try:
+        cursor = probe.cursor()
+        cursor.execute("SELECT pg_backend_pid()")
+        (process,) = cursor.fetchone()
+        return bool(process != probe.driver_connection.get_server_pid())
+    finally:
+        probe.close()

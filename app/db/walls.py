@@ -1,0 +1,100 @@
+"""Whether the second wall stands: what PostgreSQL itself refuses when a query forgets its partner.
+
+Asked by every process before it does anything (`Runtime`). Otherwise a pooler that drops the role, a login
+with too much power or a restore without policies would show only when one partner reads another's customers.
+"""
+
+from typing import Final
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.db import schema
+from app.db.engine import APP_ROLE, SYSTEM_ROLE, become_nobody, become_system
+
+MENDING: Final = "docs/operate.md says under `Database logins and roles` how each is set right."
+
+
+class WallsDown(OSError):
+    """One partner could see another's rows; the text says why, in one line. Nothing may run then."""
+
+
+async def are_up(session: AsyncConnection) -> bool:
+    """Whether this database has the walls. Raises WallsDown where one is missing.
+
+    False for a schema before this program's: `registrar migrate` makes the walls. The transaction sees no
+    partner's rows afterwards.
+    """
+    await become_nobody(session)
+    version, newest = await schema.current(session), schema.newest()
+    if not version.isdigit() or version < newest:
+        return False
+    faults = await _role_faults(session) + await _table_faults(session)
+    await become_system(session)
+    if (user := await _scalar(session, "SELECT current_user")) != SYSTEM_ROLE:
+        faults.append(f"a transaction of the system runs as {user}, not as {SYSTEM_ROLE}")
+    await become_nobody(session)
+    if faults:
+        raise WallsDown(f"The walls between partners do not stand: {'; '.join(faults)}. {MENDING}")
+    return True
+
+
+async def _scalar(session: AsyncConnection, statement: str) -> object:
+    return (await session.execute(text(statement))).scalar_one()
+
+
+async def _role_faults(session: AsyncConnection) -> list[str]:
+    """Of the role that a transaction without a partner has; in the statement after the one that set it."""
+    row = (
+        await session.execute(
+            text(
+                "SELECT current_user AS name, rolsuper OR rolbypassrls AS unbound, "
+                "pg_has_role(current_user, CAST(:system AS name), 'MEMBER') AS system, "
+                "EXISTS (SELECT FROM partners) AS sees FROM pg_roles WHERE rolname = current_user"
+            ),
+            {"system": SYSTEM_ROLE},
+        )
+    ).one()
+    if row.name != APP_ROLE:
+        return [f"a transaction runs as {row.name}, not as {APP_ROLE}"]
+    found = {
+        f"{APP_ROLE} is a superuser or has BYPASSRLS": row.unbound,
+        f"{APP_ROLE} is a member of {SYSTEM_ROLE}": row.system,
+        f"{APP_ROLE} sees partners in a transaction that has none": row.sees,
+    }
+    return [fault for fault, is_so in found.items() if is_so]
+
+
+# Of every table with a partner in it, those of later releases too. A policy for PUBLIC counts for our role.
+_TABLES = """
+SELECT c.relname AS name, c.relrowsecurity AS enabled, c.relforcerowsecurity AS forced,
+    pg_has_role(CAST(:app AS name), c.relowner, 'MEMBER') AS owned,
+    coalesce(bool_or(mine AND bound), false) AS bounded,
+    coalesce(bool_or(mine AND NOT bound), false) AS leaking,
+    coalesce(bool_or(systems), false) AS served
+FROM pg_class c
+LEFT JOIN LATERAL (
+    SELECT p.roles && ARRAY[CAST(:app AS name), 'public'] AND p.permissive = 'PERMISSIVE' AS mine,
+        p.roles && ARRAY[CAST(:system AS name), 'public'] AS systems,
+        position('registrar.partner_id' IN coalesce(p.qual, p.with_check)) > 0
+        AND position('registrar.partner_id' IN coalesce(p.with_check, p.qual)) > 0 AS bound
+    FROM pg_policies p WHERE p.schemaname = 'public' AND p.tablename = c.relname
+) AS policies ON true
+WHERE c.relnamespace = CAST('public' AS regnamespace) AND c.relkind IN ('r', 'p')
+AND (c.relname = 'partners' OR EXISTS (
+    SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = 'partner_id' AND NOT a.attisdropped))
+GROUP BY c.oid, c.relname ORDER BY c.relname
+"""
+
+
+async def _table_faults(session: AsyncConnection) -> list[str]:
+    tables = (await session.execute(text(_TABLES), {"app": APP_ROLE, "system": SYSTEM_ROLE})).all()
+    wrong = {
+        "row-level security is off on": [t.name for t in tables if not t.enabled],
+        "row-level security is not forced on": [t.name for t in tables if not t.forced],
+        f"no policy binds {APP_ROLE} to a partner on": [t.name for t in tables if not t.bounded],
+        f"a policy shows {APP_ROLE} every partner's rows of": [t.name for t in tables if t.leaking],
+        f"no policy lets {SYSTEM_ROLE} work on": [t.name for t in tables if not t.served],
+        f"{APP_ROLE} owns": [t.name for t in tables if t.owned],
+    }
+    return [f"{fault} {', '.join(names)}" for fault, names in wrong.items() if names]

@@ -1,0 +1,231 @@
+"""Walls for everybody: row-level security is forced, and PUBLIC may do nothing.
+
+Forced, the policies bind the owner of the tables too. It sees rows through its membership in
+`registrar_system`, as do the functions that run as the owner; backups ask for that role
+(docs/operate.md). What PUBLIC could do: connect, make a temporary table, and hang a function of ours on
+it that deletes hashes as the owner. Such a function now serves its own table only.
+
+What belongs to the database, and not to its tables, only the database's owner can take away. Where that
+is another login, each process says at its start what is left to do.
+"""
+
+from collections.abc import Sequence
+
+from alembic import op
+
+revision: str = "0013"
+down_revision: str | None = "0012"
+branch_labels: str | Sequence[str] | None = None
+depends_on: str | Sequence[str] | None = None
+
+OWNER_SEES_ROWS = """
+DO $$
+BEGIN
+    IF NOT (SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = current_user)
+    AND NOT pg_has_role(current_user, 'registrar_system', 'USAGE') THEN
+        RAISE EXCEPTION 'the login % owns the tables and must inherit registrar_system: an administrator runs '
+            'ALTER ROLE % INHERIT; GRANT registrar_system TO %;', current_user, current_user, current_user
+            USING ERRCODE = 'insufficient_privilege';
+    END IF;
+END $$
+"""
+
+TABLES = """
+    SELECT c.relname AS name FROM pg_class c
+    WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p')
+    AND (c.relname = 'partners' OR EXISTS (
+        SELECT FROM pg_attribute a
+        WHERE a.attrelid = c.oid AND a.attname = 'partner_id' AND NOT a.attisdropped))
+"""
+
+# The tables that callers lock first come first; with less patience than PostgreSQL has with a deadlock (1 s),
+# so that it is the migration that gives way and is tried again.
+LOCKED = f"""
+DO $$
+DECLARE
+    wanted record;
+BEGIN
+    SET LOCAL lock_timeout = '500ms';
+    FOR wanted IN SELECT name FROM ({TABLES}) AS t ORDER BY array_position(
+        ARRAY['partners', 'connections', 'customers', 'orders', 'batches', 'registrations', 'device_hashes'],
+        name::text), name
+    LOOP
+        EXECUTE format('LOCK TABLE %I IN ACCESS EXCLUSIVE MODE', wanted.name);
+    END LOOP;
+END $$
+"""
+
+FORCED = f"""
+DO $$
+DECLARE
+    walled record;
+BEGIN
+    FOR walled IN {TABLES} LOOP
+        EXECUTE format('ALTER TABLE %I FORCE ROW LEVEL SECURITY', walled.name);
+    END LOOP;
+END $$
+"""
+
+# A login that is a member without inheriting can enter the database by its own name only.
+DATABASE = """
+DO $$
+DECLARE
+    login record;
+BEGIN
+    IF NOT pg_has_role(current_user, (SELECT datdba FROM pg_database WHERE datname = current_database()), 'USAGE')
+    THEN
+        RAISE WARNING 'The owner of the database must run: REVOKE ALL ON DATABASE % FROM PUBLIC',
+            current_database();
+    ELSE
+        EXECUTE format('GRANT CONNECT ON DATABASE %I TO registrar_app, registrar_system', current_database());
+        FOR login IN SELECT rolname AS name FROM pg_roles
+            WHERE rolcanlogin AND NOT rolsuper AND pg_has_role(oid, 'registrar_app', 'MEMBER')
+        LOOP
+            EXECUTE format('GRANT CONNECT ON DATABASE %I TO %I', current_database(), login.name);
+        END LOOP;
+        EXECUTE format('REVOKE ALL ON DATABASE %I FROM PUBLIC', current_database());
+    END IF;
+    IF pg_has_role(current_user, (SELECT nspowner FROM pg_namespace WHERE nspname = 'public'), 'USAGE') THEN
+        REVOKE ALL ON SCHEMA public FROM PUBLIC;
+    END IF;
+END $$
+"""
+
+FUNCTIONS = """
+DO $$
+DECLARE
+    ours record;
+BEGIN
+    FOR ours IN SELECT p.oid::regprocedure AS signature FROM pg_proc p
+        WHERE p.pronamespace = 'public'::regnamespace AND pg_has_role(current_user, p.proowner, 'USAGE')
+    LOOP
+        EXECUTE format('{verb} EXECUTE ON ROUTINE %s {to} PUBLIC', ours.signature);
+    END LOOP;
+END $$
+"""
+
+# As in 0003. Without a name of an index to look up by, the partner cannot become what rows are searched by.
+BY_INDEX = (
+    "SECURITY DEFINER SET search_path = public, pg_temp "
+    "SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off"
+)
+
+GUARD = """
+    IF TG_TABLE_SCHEMA <> 'public' OR TG_TABLE_NAME <> '{table}' THEN
+        RAISE insufficient_privilege USING MESSAGE = 'this function serves the table {table} only';
+    END IF;"""
+
+
+def check_registrations(guard: str) -> str:
+    return f"""
+CREATE OR REPLACE FUNCTION check_registrations() RETURNS trigger LANGUAGE plpgsql {BY_INDEX} AS $$
+BEGIN{guard}
+    PERFORM FROM orders
+    WHERE id IN (SELECT order_id FROM new_rows) ORDER BY id FOR KEY SHARE;
+    PERFORM FROM batches
+    WHERE id IN (SELECT batch_id FROM new_rows) ORDER BY id FOR KEY SHARE;
+    IF EXISTS (
+        SELECT FROM (
+            SELECT DISTINCT partner_id, order_id, customer_id, batch_id FROM new_rows
+        ) AS r
+        LEFT JOIN orders o ON o.id = r.order_id LEFT JOIN batches b ON b.id = r.batch_id
+        WHERE (o.partner_id, o.customer_id) IS DISTINCT FROM (r.partner_id, r.customer_id)
+        OR r.batch_id IS NOT NULL
+        AND (b.partner_id, b.order_id) IS DISTINCT FROM (r.partner_id, r.order_id)
+    ) THEN
+        RAISE foreign_key_violation USING MESSAGE = 'a registration without its order, customer or batch';
+    END IF;
+    RETURN NULL;
+END $$
+"""
+
+
+def check_moved_registration(guard: str) -> str:
+    return f"""
+CREATE OR REPLACE FUNCTION check_moved_registration() RETURNS trigger LANGUAGE plpgsql {BY_INDEX} AS $$
+BEGIN{guard}
+    PERFORM FROM orders o WHERE o.id = NEW.order_id
+    AND o.partner_id = NEW.partner_id AND o.customer_id = NEW.customer_id FOR KEY SHARE;
+    IF FOUND AND NEW.batch_id IS NOT NULL THEN
+        PERFORM FROM batches b WHERE b.id = NEW.batch_id
+        AND b.partner_id = NEW.partner_id AND b.order_id = NEW.order_id FOR KEY SHARE;
+    END IF;
+    IF NOT FOUND THEN
+        RAISE foreign_key_violation USING MESSAGE = 'a registration without its order, customer or batch';
+    END IF;
+    RETURN NULL;
+END $$
+"""
+
+
+def check_device_hashes(guard: str) -> str:
+    return f"""
+CREATE OR REPLACE FUNCTION check_device_hashes() RETURNS trigger LANGUAGE plpgsql {BY_INDEX} AS $$
+BEGIN{guard}
+    IF EXISTS (
+        SELECT FROM new_rows h LEFT JOIN registrations r ON r.id = h.registration_id
+        WHERE r.partner_id IS DISTINCT FROM h.partner_id
+    ) THEN
+        RAISE foreign_key_violation USING MESSAGE = 'a hash without its registration';
+    END IF;
+    RETURN NULL;
+END $$
+"""
+
+
+def keep_batches_of_registrations(guard: str) -> str:
+    return f"""
+CREATE OR REPLACE FUNCTION keep_batches_of_registrations() RETURNS trigger LANGUAGE plpgsql {BY_INDEX} AS $$
+BEGIN{guard}
+    IF EXISTS (SELECT FROM registrations r JOIN old_rows b ON b.id = r.batch_id) THEN
+        RAISE foreign_key_violation USING MESSAGE = 'the batch has registrations';
+    END IF;
+    RETURN NULL;
+END $$
+"""
+
+
+def delete_hashes_of_registrations(guard: str) -> str:
+    # Not `=`: no plan may look for hashes by their partner.
+    same_partner = "AND h.partner_id IS NOT DISTINCT FROM r.partner_id" if guard else ""
+    return f"""
+CREATE OR REPLACE FUNCTION delete_hashes_of_registrations() RETURNS trigger LANGUAGE plpgsql {BY_INDEX} AS $$
+BEGIN{guard}
+    DELETE FROM device_hashes h USING old_rows r WHERE h.registration_id = r.id {same_partner};
+    RETURN NULL;
+END $$
+"""
+
+
+DEFINERS = {
+    check_registrations: "registrations",
+    check_moved_registration: "registrations",
+    check_device_hashes: "device_hashes",
+    keep_batches_of_registrations: "batches",
+    delete_hashes_of_registrations: "registrations",
+}
+"""Functions that run as the owner, and the table each one serves."""
+
+
+def upgrade() -> None:
+    op.execute("SET LOCAL lock_timeout = '5s'")
+    op.execute(OWNER_SEES_ROWS)
+    op.execute(LOCKED)
+    op.execute(FORCED)
+    for definition, table in DEFINERS.items():
+        op.execute(definition(GUARD.format(table=table)))
+    op.execute(FUNCTIONS.format(verb="REVOKE", to="FROM"))
+    for kind, right in (("FUNCTIONS", "EXECUTE"), ("TYPES", "USAGE")):
+        op.execute(f"ALTER DEFAULT PRIVILEGES REVOKE {right} ON {kind} FROM PUBLIC")
+    op.execute(DATABASE)
+
+
+def downgrade() -> None:
+    op.execute("SET LOCAL lock_timeout = '5s'")
+    for kind, right in (("FUNCTIONS", "EXECUTE"), ("TYPES", "USAGE")):
+        op.execute(f"ALTER DEFAULT PRIVILEGES GRANT {right} ON {kind} TO PUBLIC")
+    op.execute(FUNCTIONS.format(verb="GRANT", to="TO"))
+    for definition in DEFINERS:
+        op.execute(definition(""))
+    op.execute(LOCKED)
+    op.execute(FORCED.replace(" FORCE ROW", " NO FORCE ROW"))
