@@ -28,8 +28,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from app.budgets import Budgets, policy_for
 from app.call_rates import CallRates
 from app.db import engine as database
-from app.db import schema, walls
-from app.db.clock import DatabaseClock
+from app.db import schema, sealing, walls
+from app.db.clock import READ_EVERY, DatabaseClock
 from app.domain.errors import Busy
 from app.domain.ids import PartnerId
 from app.domain.presence import Presence, claim_token
@@ -158,6 +158,7 @@ class Runtime:
     """What time it is, for everybody alike; the tests move it."""
     random: Callable[[], float] = field(default=Random().random)  # noqa: S311 - jitter, nothing secret
     token_cache: TokenCache = field(default_factory=TokenCache, repr=False)
+    _sealing_due: float = field(default=0.0, repr=False)
     _stack: AsyncExitStack = field(default_factory=AsyncExitStack, repr=False)
     _walls_stand: bool = False
     """Looked at once, before the first transaction; until the schema is this program's, before each."""
@@ -226,6 +227,13 @@ class Runtime:
             async with asyncio.timeout(CLOCK_PATIENCE), self.engine.connect() as session:
                 await self.clock.read(session)
 
+    async def _look_at_sealing(self, session: AsyncConnection) -> None:
+        """Whether values are sealed to their rows yet: once they are, they always are."""
+        if self.secrets.binds_to_rows or self.clock.steady() < self._sealing_due:
+            return
+        self._sealing_due = self.clock.steady() + READ_EVERY
+        self.secrets.binds_to_rows = await sealing.binds_to_rows(session)
+
     async def _look_at_the_walls(self) -> None:
         """Before anything is read. Where the database is away, each transaction looks until it is there."""
         try:
@@ -250,6 +258,7 @@ class Runtime:
         """A transaction that sees this partner's rows only; commits at the end, then wakes."""
         async with self._share(partner_id), self._begin() as tx:
             await database.become_partner(tx.session, partner_id)
+            await self._look_at_sealing(tx.session)
             yield tx
 
     @asynccontextmanager
@@ -284,6 +293,7 @@ class Runtime:
         """A transaction over all partners: for claims, sweeps, authentication and the operator."""
         async with self._begin() as tx:
             await database.become_system(tx.session)
+            await self._look_at_sealing(tx.session)
             yield tx
 
     @asynccontextmanager
@@ -387,6 +397,12 @@ def _process_name() -> str:
 
 
 def _secrets(settings: Settings, purpose: Purpose) -> Secrets:
+    found = _keys(settings, purpose)
+    found.binds_to_rows = False  # until the database has been asked
+    return found
+
+
+def _keys(settings: Settings, purpose: Purpose) -> Secrets:
     if settings.secret_keys:
         return Secrets.from_base64([key.get_secret_value() for key in settings.secret_keys])
     if purpose is Purpose.CREATE or key_file(settings.data_dir).exists():

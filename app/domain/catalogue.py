@@ -150,6 +150,10 @@ def _rows() -> list[Code]:
         Code("idempotency_in_progress", request, error, retry,
              "The first request with this Idempotency-Key is still running",
              "Wait for the time in `Retry-After`, then send the same request again."),
+        Code("idempotency_answer_lost", request, error, person,
+             "This Idempotency-Key was answered, and the answer can no longer be shown",
+             "The call has taken effect: look for what it made. Tell the operator, who finds the reason under "
+             "`stored_answer_not_opened` in the log; a new request needs a new key."),
         Code("invalid_state", request, error, never, "That is not possible in the present state",
              "The detail says why, and what to do if anything can be done; the resource shows its present state."),
         Code("invalid_page_token", request, error, never, "The page token is not one of this list",

@@ -69,8 +69,8 @@ async def create_endpoint(
 ) -> tuple[Record, str]:
     """The endpoint and its signing secret, which is shown this once."""
     _check_url(runtime, new.url)
-    secret, sealed = endpoint_secrets.new(runtime, partner_id)
     now, endpoint_id = runtime.now(), new_row_id()
+    secret, sealed = endpoint_secrets.new(runtime, partner_id, endpoint_id)
     async with runtime.transaction(partner_id) as tx:
         await events.add_endpoint(
             tx.session,
@@ -289,7 +289,7 @@ async def _attempt(runtime: Runtime, claim: DeliveryClaim) -> None:
 
 
 async def _post(
-    runtime: Runtime, endpoint: Record, others: Sequence[bytes], event: Record, now: datetime
+    runtime: Runtime, endpoint: Record, others: Sequence[Record], event: Record, now: datetime
 ) -> Outcome:
     """`others`: the sealed secrets of before, which still sign."""
     secrets = endpoint_secrets.opened(runtime, endpoint, others)

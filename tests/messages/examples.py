@@ -48,6 +48,10 @@ REQUESTS: Examples = {
     "idempotency_key_reused": Said("The key PO-4711 was used with another body."),
     "idempotency_key_invalid": Said("The key has 300 characters; at most 255 are allowed."),
     "idempotency_in_progress": Said("The first request with the key PO-4711 is still running."),
+    "idempotency_answer_lost": Said(
+        "The stored answer does not open: it was sealed with a secret key that REGISTRAR_SECRET_KEYS no "
+        "longer has."
+    ),
     "invalid_state": Said("The order is over: there is nothing left to cancel."),
     "invalid_page_token": Said("The token belongs to another list."),
     "invalid_parameter": Said("page_size: Input should be less than or equal to 1000"),
