@@ -15,7 +15,7 @@ from app.domain.presence import claim_tokens
 
 _CLAIMED = {
     "batches": f"c.state IN ({listed(IN_FLIGHT)}) OR (c.state = 'queued' AND c.lease_until IS NOT NULL)",
-    "deliveries": f"c.state IN ({listed(OPEN)}) AND c.due_at <= :now",
+    "deliveries": f"c.owner IS NOT NULL AND c.state IN ({listed(OPEN)})",
     "imports": "c.due_at IS NOT NULL",
 }
 """The claimed tables, and where in each of them claims can be: as the indexes have it that are there."""
