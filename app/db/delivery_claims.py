@@ -33,7 +33,7 @@ WITH RECURSIVE busy AS MATERIALIZED (
     SELECT d.partner_id, d.endpoint_id, count(*) AS n,
         count(*) FILTER (WHERE e.consecutive_failures > 0) AS failing
     FROM deliveries d JOIN webhook_endpoints e ON e.id = d.endpoint_id
-    WHERE d.owner IS NOT NULL AND d.state IN ({_OPEN}) AND d.lease_until >= :now
+    WHERE d.owner IS NOT NULL AND d.lease_until >= :now -- one that is over has no owner
     GROUP BY d.partner_id, d.endpoint_id
 ), held AS MATERIALIZED (
     SELECT partner_id, sum(n) AS n, sum(failing) AS failing FROM busy GROUP BY partner_id
@@ -212,8 +212,7 @@ async def shorten_leases(session: AsyncConnection, now: datetime, lease: timedel
     """As the system: none of them may end later than one that begins now, whatever clock has written it."""
     return await execute(
         session,
-        "UPDATE deliveries SET lease_until = :until "
-        f"WHERE owner IS NOT NULL AND state IN ({_OPEN}) AND lease_until > :later",
+        "UPDATE deliveries SET lease_until = :until WHERE owner IS NOT NULL AND lease_until > :later",
         until=now + lease,
         later=now + 2 * lease,
     )

@@ -58,5 +58,5 @@ def pause(failures: int) -> timedelta:
     """How long a degraded endpoint is left alone after an attempt that failed; nothing for another one."""
     if not is_degraded(failures):
         return timedelta(0)
-    doubled = min(failures - DEGRADED_AFTER, 10)
-    return min(FIRST_PAUSE * 2**doubled, LONGEST_PAUSE)
+    doublings = min(failures - DEGRADED_AFTER, 10)
+    return min(FIRST_PAUSE * (1 << doublings), LONGEST_PAUSE)

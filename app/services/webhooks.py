@@ -239,18 +239,7 @@ async def _lock_open_endpoint(tx: Tx, partner_id: PartnerId, endpoint_id: UUID) 
 
 async def deliver_next(runtime: Runtime) -> bool:
     """Claims the next due delivery and makes one attempt; False when none is due."""
-    settings = runtime.settings
-    async with runtime.system_transaction() as tx:
-        workers = await delivery_claims.take_the_floor(
-            tx.session, heard_since=runtime.now() - settings.silence
-        )
-        claim = await delivery_claims.claim_delivery(
-            tx.session,
-            owner=runtime.claim_token(),
-            now=runtime.now(),
-            lease=settings.lease,
-            bounds=endpoint_health.lane_bounds(settings.delivery_lanes * max(workers, 1)),
-        )
+    claim = await claim_next(runtime)
     if claim is None:
         return False
     try:
@@ -269,6 +258,22 @@ async def deliver_next(runtime: Runtime) -> bool:
         if is_passing(error):
             await hand_over_patiently(lambda: _hand_over(runtime, claim))
     return True
+
+
+async def claim_next(runtime: Runtime) -> DeliveryClaim | None:
+    """The next delivery that is due, of the partner whose turn it is."""
+    settings = runtime.settings
+    async with runtime.system_transaction() as tx:
+        workers = await delivery_claims.take_the_floor(
+            tx.session, heard_since=runtime.now() - settings.silence
+        )
+        return await delivery_claims.claim_delivery(
+            tx.session,
+            owner=runtime.claim_token(),
+            now=runtime.now(),
+            lease=settings.lease,
+            bounds=endpoint_health.lane_bounds(settings.delivery_lanes * max(workers, 1)),
+        )
 
 
 async def _attempt(runtime: Runtime, claim: DeliveryClaim) -> None:
