@@ -22,7 +22,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from app import metrics
+from app import metrics, transport
 from app.domain import budget as policy_of
 from app.domain.budget import Budget, BudgetPolicy, Outcome, Pause, Permit, Standing, Why
 from app.domain.upstream import HeldBack, OutcomeUnknown, Said, Throttled, Unreachable, UpstreamFailure
@@ -123,7 +123,9 @@ class Budgets:
     def open(cls, url: str, policy: BudgetPolicy, standard: Clock) -> "Budgets":
         """Nothing is connected yet. A connection that has gone stale is tried once more."""
         retry = Retry(NoBackoff(), 1)
-        redis = Redis.from_url(url, retry=retry, retry_on_error=[RedisConnectionError])
+        redis = Redis.from_url(
+            url, retry=retry, retry_on_error=[RedisConnectionError], **transport.redis_tls(url)
+        )
         return cls(redis, policy, standard)
 
     async def close(self) -> None:

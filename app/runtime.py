@@ -10,7 +10,7 @@ import gc
 import os
 import socket
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -25,17 +25,18 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.budgets import Budgets, policy_for
+from app.call_rates import CallRates
 from app.db import engine as database
 from app.db import schema, walls
 from app.db.clock import DatabaseClock
 from app.domain.ids import PartnerId
 from app.domain.presence import Presence, claim_token
+from app.domain.quota import Quota
 from app.embedded import NoInstallation, Postgres, Valkey
 from app.microsoft.http import Microsoft
 from app.outbound import Outbound
 from app.platforms.base import Driver, Platform, TokenKind, discover
 from app.queue import Queue, WakeKind, WakeUp
-from app.quotas import Quotas
 from app.secrets import NO_KEY, Secrets, key_file
 from app.settings import Settings
 from app.telemetry import logger
@@ -65,6 +66,10 @@ class Tx:
     """One transaction: the database session and the wake-ups to send once it has committed."""
 
     session: AsyncConnection
+    now: datetime
+    """When it began."""
+    quotas: Mapping[Quota, int]
+    """What each quota is for a partner of which the operator has said nothing."""
     wake_ups: list[WakeUp] = field(default_factory=list)
     committed: list[Callable[[], None]] = field(default_factory=list)
     """Called after the commit: what is counted must have happened."""
@@ -104,7 +109,7 @@ class Runtime:
     engine: AsyncEngine
     queue: Queue
     budgets: Budgets
-    quotas: Quotas
+    call_rates: CallRates
     secrets: Secrets
     microsoft: Microsoft
     outbound: Outbound
@@ -158,7 +163,7 @@ class Runtime:
                 engine=engine,
                 queue=queue,
                 budgets=shared,
-                quotas=Quotas(shared.redis, settings.requests_per_minute),
+                call_rates=CallRates(shared.redis, settings.requests_per_minute),
                 secrets=_secrets(settings, purpose),
                 microsoft=microsoft,
                 outbound=outbound,
@@ -228,7 +233,7 @@ class Runtime:
         async with self.engine.begin() as session:
             if self.clock.is_due:
                 await self.clock.read(session)
-            tx = Tx(session)
+            tx = Tx(session, self.now(), self.settings.quotas)
             yield tx
         for tell in tx.committed:
             tell()

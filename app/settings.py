@@ -27,7 +27,9 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from app import transport
 from app.environment import PREFIX, SettingsRefused, given
+from app.quota_settings import QuotaSettings
 
 
 class Environment(StrEnum):
@@ -58,11 +60,19 @@ SECRET_SETTINGS: Final = ("database_url", "migration_database_url", "redis_url",
 """Settings whose value may be in a file, named by the setting's name with `_FILE`."""
 
 SECRET_KEY_BYTES: Final = 32
+CLEAR_TEXT_SERVERS: Final = {
+    "postgresql": "production does not speak to PostgreSQL in clear text: add sslmode=verify-full and "
+    "sslrootcert= (or at least sslmode=require) to REGISTRAR_DATABASE_URL and "
+    "REGISTRAR_MIGRATION_DATABASE_URL; "
+    "for a network that nobody else is in, set REGISTRAR_ALLOW_CLEAR_TEXT=postgresql",
+    "redis": "production does not speak to Redis in clear text: use rediss:// in REGISTRAR_REDIS_URL; "
+    "for a network that nobody else is in, set REGISTRAR_ALLOW_CLEAR_TEXT=redis",
+}
 SHUTDOWN_PAUSE_S: Final = 5.0
 """In production: two looks of a load balancer that looks every two seconds."""
 
 
-class Settings(BaseSettings):
+class Settings(QuotaSettings):
     """The settings; each key is `REGISTRAR_` + its name in capitals."""
 
     model_config = SettingsConfigDict(env_prefix="REGISTRAR_", frozen=True, extra="ignore")
@@ -74,7 +84,8 @@ class Settings(BaseSettings):
     )
     database_url: str | None = Field(
         None,
-        description="PostgreSQL 15 or newer, as postgresql://user:password@host/database. "
+        description="PostgreSQL 15 or newer, as postgresql://user:password@host/database, with libpq's "
+        "parameters such as ?sslmode=verify-full&sslrootcert=/etc/registrar/ca.pem. "
         "Empty: PostgreSQL from its wheel, in the data directory.",
     )
     migration_database_url: str | None = Field(
@@ -83,8 +94,13 @@ class Settings(BaseSettings):
     )
     redis_url: str | None = Field(
         None,
-        description="Redis 7 or Valkey 8 or newer. Holds wake-ups, throttle budgets and counts of calls "
-        "only: losing it loses no work. Empty: Valkey from its wheel, in the data directory.",
+        description="Redis 7 or Valkey 8 or newer; rediss:// encrypts. Holds wake-ups, throttle budgets and "
+        "counts of calls only: losing it loses no work. Empty: Valkey from its wheel, in the data directory.",
+    )
+    allow_clear_text: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Servers that production may reach over a network without TLS, separated by commas: "
+        "postgresql, redis. For a network that nobody else is in. Empty: none.",
     )
     data_dir: Path = Field(
         Path("data"),
@@ -123,6 +139,49 @@ class Settings(BaseSettings):
         64 * 1024 * 1024,
         ge=1024,
         description="Largest request body in bytes. 10,000 devices with hashes are about 43 MB.",
+    )
+    max_head_bytes: int = Field(
+        64 * 1024,
+        ge=1024,
+        description="Bytes of a request line and its headers at most; more is answered 431.",
+    )
+    head_timeout_s: float = Field(
+        10, gt=0, description="Seconds a request line and its headers may take to arrive."
+    )
+    min_body_rate: float = Field(
+        1000, gt=0, description="Bytes per second of a body that must arrive at least."
+    )
+    body_window_s: float = Field(
+        20, gt=0, description="Seconds over which REGISTRAR_MIN_BODY_RATE is measured, again and again."
+    )
+    answer_timeout_s: float = Field(
+        60, gt=0, description="Seconds a caller may leave an answer unread before its connection is cut."
+    )
+    max_connections: int = Field(
+        2000,
+        ge=1,
+        description="Connections an API process has open at most; more are answered 503.",
+    )
+    max_connections_per_client: int = Field(
+        200,
+        ge=1,
+        description="Connections from one address (IPv6: from one /64) at most. Not for trusted proxies.",
+    )
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Networks of the proxies in front of the API, as CIDR separated by commas. "
+        "`X-Forwarded-For` is read only from them, for the log and the limits by address.",
+    )
+    wrong_keys_per_minute: int = Field(
+        30,
+        ge=0,
+        description="Calls with a wrong API key from one address (IPv6: from one /64) that are answered 401 "
+        "in a minute; more are answered 429. 0: any number.",
+    )
+    documentation: bool | None = Field(
+        None,
+        description="Whether `/docs` and `/redoc` are served; `/openapi.json` always is. "
+        "Empty: not in production.",
     )
     max_import_bytes: int = Field(
         4_000_000_000,
@@ -315,7 +374,14 @@ class Settings(BaseSettings):
         values = given(os.environ, cls.model_fields, SECRET_SETTINGS)
         return init_settings, InitSettingsSource(settings_cls, init_kwargs=dict(values))
 
-    @field_validator("secret_keys", "webhook_allowed_networks", "metrics_allowed_networks", mode="before")
+    @field_validator(
+        "secret_keys",
+        "webhook_allowed_networks",
+        "metrics_allowed_networks",
+        "trusted_proxies",
+        "allow_clear_text",
+        mode="before",
+    )
     @classmethod
     def _split(cls, value: Any) -> Any:
         return (
@@ -329,6 +395,7 @@ class Settings(BaseSettings):
         "migration_database_url",
         "redis_url",
         "public_url",
+        "documentation",
         "shutdown_pause_s",
         "spool_dir",
         "webhook_ca_file",
@@ -355,6 +422,8 @@ class Settings(BaseSettings):
             raise ValueError(
                 "this is not a PostgreSQL URL; it looks like postgresql://user:password@host/database"
             )
+        if value and (faults := list(transport.postgresql_faults(value))):
+            raise ValueError("; ".join(faults))
         return value
 
     @field_validator("redis_url")
@@ -362,6 +431,13 @@ class Settings(BaseSettings):
     def _is_redis(cls, value: str | None) -> str | None:
         if value and not _has_scheme(value, "redis", "rediss", "unix"):
             raise ValueError("this is not a Redis URL; it looks like redis://user:password@host:6379/0")
+        return value
+
+    @field_validator("allow_clear_text")
+    @classmethod
+    def _are_servers(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if unknown := set(value) - set(CLEAR_TEXT_SERVERS):
+            raise ValueError(f"{', '.join(sorted(unknown))}: use postgresql, redis or both")
         return value
 
     @field_validator("secret_keys")
@@ -379,7 +455,7 @@ class Settings(BaseSettings):
                 )
         return value
 
-    @field_validator("webhook_allowed_networks", "metrics_allowed_networks")
+    @field_validator("webhook_allowed_networks", "metrics_allowed_networks", "trusted_proxies")
     @classmethod
     def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for network in value:
@@ -466,7 +542,18 @@ class Settings(BaseSettings):
             raise ValueError(f"production needs {', '.join(missing)}")
         if self.webhook_allow_http:
             raise ValueError("REGISTRAR_WEBHOOK_ALLOW_HTTP must stay off in production")
+        self._nothing_goes_in_clear_text()
         return self
+
+    def _nothing_goes_in_clear_text(self) -> None:
+        databases = [self.database_url, self.migration_database_url]
+        in_clear_text = {
+            "postgresql": any(url and transport.postgresql_in_clear_text(url) for url in databases),
+            "redis": bool(self.redis_url) and transport.redis_in_clear_text(str(self.redis_url)),
+        }
+        for server, is_so in in_clear_text.items():
+            if is_so and server not in self.allow_clear_text:
+                raise ValueError(CLEAR_TEXT_SERVERS[server])
 
     @property
     def logging(self) -> dict[str, Any]:
@@ -478,6 +565,12 @@ class Settings(BaseSettings):
         if self.shutdown_pause_s is not None:
             return self.shutdown_pause_s
         return SHUTDOWN_PAUSE_S if self.environment is Environment.PRODUCTION else 0
+
+    @property
+    def has_documentation(self) -> bool:
+        if self.documentation is not None:
+            return self.documentation
+        return self.environment is not Environment.PRODUCTION
 
     @property
     def alive_file(self) -> Path:

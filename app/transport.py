@@ -9,7 +9,7 @@ import ssl
 from collections.abc import Iterator, Mapping
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 SSL_MODES: Final = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
@@ -117,11 +117,18 @@ def _file_faults(url: str, environment: Mapping[str, str], mode: str) -> Iterato
     certificate, key = (_stated(url, name, environment) for name in ("sslcert", "sslkey"))
     if certificate is not None:
         password = tls_parameters(url).get("sslpassword", "")
-        key = key or str(home / "postgresql.key")
+        key = key or _default_key()
         try:
             context.load_cert_chain(certificate, key, password=lambda: password)
         except OSError as error:
-            yield f"sslcert={certificate} and sslkey={key} are no certificate with its key{_reason(error)}"
+            with_key = f" and sslkey={key}" if key else ", without sslkey=,"
+            yield f"sslcert={certificate}{with_key} are no certificate with its key{_reason(error)}"
+
+
+def _default_key() -> str | None:
+    """libpq's place for it, if there is one; a certificate's file may also have its key in it."""
+    place = Path.home() / ".postgresql/postgresql.key"
+    return str(place) if place.exists() else None
 
 
 def _reason(error: OSError) -> str:
@@ -137,7 +144,7 @@ def system_context(url: str) -> ssl.SSLContext:
         if version := wanted.get(f"ssl_{name}_protocol_version"):
             setattr(context, bound, ssl.TLSVersion[version.replace(".", "_").replace("TLSv1_0", "TLSv1")])
     if certificate := _stated(url, "sslcert", os.environ):
-        key = _stated(url, "sslkey", os.environ) or str(Path.home() / ".postgresql/postgresql.key")
+        key = _stated(url, "sslkey", os.environ) or _default_key()
         context.load_cert_chain(certificate, key, password=lambda: wanted.get("sslpassword", ""))
     return context
 
@@ -176,12 +183,12 @@ def redis_in_clear_text(url: str) -> bool:
     return parts.scheme == "redis" and not is_local(unquote(parts.hostname or ""))
 
 
-def redis_tls(url: str) -> dict[str, str | bool]:
+def redis_tls(url: str) -> dict[str, Any]:
     """redis-py's arguments for a `rediss://` URL; the server's name is verified unless it says otherwise."""
     if urlsplit(url).scheme != "rediss":
         return {}
     said = dict(parse_qsl(urlsplit(url).query))
-    found: dict[str, str | bool] = {
+    found: dict[str, Any] = {
         name: value
         for name, value in said.items()
         if name.startswith("ssl_") and name != "ssl_check_hostname"

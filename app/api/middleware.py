@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import metrics
-from app.api import quotas
+from app.api import call_rates
 from app.api.problems import problem, unexpected
 from app.domain.errors import TooLarge
 from app.telemetry import logger
@@ -55,7 +55,7 @@ class RequestContext:
                     *message.get("headers", []),
                     (CORRELATION_HEADER.encode(), correlation_id.encode()),
                     *HEADERS_OF_EVERY_ANSWER,
-                    *quotas.headers_of(scope),
+                    *call_rates.headers_of(scope),
                 ]
             await send(message)
 

@@ -21,7 +21,7 @@ from fastapi.dependencies.models import Dependant
 from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect
 
-from app.api import quotas, repeated_keys
+from app.api import call_rates, repeated_keys
 from app.api.problems import pydantic_error
 from app.db.paging import InvalidPageToken, PageRequest, bind
 from app.db.paging import request as page_request
@@ -59,7 +59,7 @@ def caller_with(scope: Scope | None) -> Callable[..., Awaitable[Caller]]:
             raise Unauthenticated("unauthenticated", identities.REFUSED_KEY)
         caller = await identities.authenticate(runtime, key.strip())
         request.state.partner_id = caller.partner_id
-        await quotas.spend(request, runtime, caller)
+        await call_rates.spend(request, runtime, caller)
         if scope is not None:
             caller.require(scope)
         _refuse_strange_parameters(request)

@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import (
     ARRAY,
+    BigInteger,
     Boolean,
     CheckConstraint,
     Column,
@@ -82,6 +83,27 @@ partners = Table(
     Column("name", Text, nullable=False, unique=True),
     Column("role", Text, nullable=False),
     _time("created_at", required=True),
+)
+
+partner_quotas = Table(
+    "partner_quotas",
+    metadata,
+    _partner(),
+    Column("quota", Text, nullable=False),
+    Column("amount", BigInteger, nullable=False),
+    _time("set_at", required=True),
+    PrimaryKeyConstraint("partner_id", "quota"),
+    comment="what the operator has set; of the others the settings say it",
+)
+
+partner_uses = Table(
+    "partner_uses",
+    metadata,
+    _partner(),
+    Column("quota", Text, nullable=False),
+    Column("used", BigInteger, nullable=False),
+    PrimaryKeyConstraint("partner_id", "quota"),
+    comment="kept by triggers on customers and idempotency_keys, in the same transaction",
 )
 
 partner_turns = Table(
@@ -507,7 +529,7 @@ deliveries = Table(
         "due_at",
         postgresql_where=text("state IN ('pending', 'retrying')"),
     ),
-    # The claim's: what waits by partner and endpoint, and what is under way.
+    # The claim's and the quota's: what waits by partner and endpoint, and what is under way.
     Index(
         "ix_deliveries_partner_id_open",
         "partner_id",

@@ -13,9 +13,10 @@ from app.db.paging import Page, PageRequest
 from app.db.sql import Record
 from app.domain.errors import Conflict, FieldError, NotFound, Unprocessable
 from app.domain.ids import PartnerId
+from app.domain.quota import Quota
 from app.domain.upstream import UpstreamFailure
 from app.runtime import Runtime, Tx
-from app.services import troubles
+from app.services import quotas, troubles
 from app.services.access import (
     client_secret_context,
     is_trouble,
@@ -61,7 +62,7 @@ async def create(
     before_commit: Callable[[Tx, Record], Awaitable[None]] | None = None,
 ) -> Record:
     """Raises Unprocessable for a platform that can not work, and for credentials that nothing would be called
-    with; Conflict for a taken name."""
+    with; Conflict for a taken name; `quota_exceeded`."""
     _refuse_unfit(runtime, caller, new)
     partner_id, now, connection_id = caller.partner_id, runtime.now(), new_row_id()
     values = {
@@ -79,6 +80,7 @@ async def create(
     }
     try:
         async with runtime.transaction(partner_id) as tx:
+            await quotas.require(tx, partner_id, Quota.CONNECTIONS)
             await connections.add(tx.session, partner_id, values)
             record = await connections.get(tx.session, partner_id, connection_id)
             assert record is not None

@@ -15,7 +15,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.db import idempotency
 from app.domain.errors import Conflict, Unprocessable
 from app.domain.ids import PartnerId
+from app.domain.quota import Quota
 from app.runtime import Runtime, Tx
+from app.services import quotas
 from app.telemetry import logger
 
 log = logger("idempotency")
@@ -95,7 +97,10 @@ def _context(partner_id: PartnerId, key: str) -> str:
 
 
 async def begin(runtime: Runtime, partner_id: PartnerId, key: str, fingerprint: bytes) -> Once | Replay:
-    """Takes the key, or finds what came of it. Raises Unprocessable (other body), Conflict (running)."""
+    """Takes the key, or finds what came of it. Raises Unprocessable (other body), Conflict (running).
+
+    `quota_exceeded` is for new keys only: a key that is known is answered, however many there are.
+    """
     if not 1 <= len(key) <= MAX_KEY or not key.isascii() or not key.isprintable():
         raise Unprocessable("idempotency_key_invalid")
     now = runtime.now()
@@ -109,6 +114,8 @@ async def begin(runtime: Runtime, partner_id: PartnerId, key: str, fingerprint: 
             patience=PATIENCE,
             remembered_for=timedelta(hours=runtime.settings.idempotency_hours),
         )
+        if row is None:
+            await quotas.require_room(tx, partner_id, Quota.IDEMPOTENCY_ANSWERS)
     if row is None:
         return Once(runtime, partner_id, key, begun_at=now)
     if row["fingerprint"] != fingerprint:

@@ -23,7 +23,9 @@ from app.db.sql import Record
 from app.domain import api_key
 from app.domain.errors import Conflict, Forbidden, NotFound, Unauthenticated, Unprocessable
 from app.domain.ids import PartnerId
+from app.domain.quota import Quota
 from app.runtime import Runtime, Tx
+from app.services import quotas
 from app.telemetry import logger
 
 log = logger("identities")
@@ -191,7 +193,7 @@ async def create_key(
     scopes: Sequence[Scope] = PRESETS[Preset.OPERATOR],
     expires_at: datetime | None = None,
 ) -> NewKey:
-    """For the operator's command line, which asks for the scopes and proposes an expiry."""
+    """For the operator's command line, which asks for scopes and an expiry. Raises quota_exceeded."""
     key = mint()
     async with runtime.transaction(partner_id) as tx:
         await store_key(
@@ -209,7 +211,8 @@ async def store_key(
     expires_at: datetime | None,
     now: datetime,
 ) -> UUID:
-    """The id of its row."""
+    """The id of its row. Raises `quota_exceeded`."""
+    await quotas.require(tx, partner_id, Quota.API_KEYS)
     key_id = new_row_id()
     await partners.add_key(
         tx.session,

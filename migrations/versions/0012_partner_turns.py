@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision: str = "0012"
-down_revision: str | None = "0014"
+down_revision: str | None = "0009"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 
@@ -32,6 +32,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("partner_id", "kind", name=op.f("pk_partner_turns")),
     )
     op.execute("ALTER TABLE partner_turns ENABLE ROW LEVEL SECURITY")
+    op.execute("ALTER TABLE partner_turns FORCE ROW LEVEL SECURITY")
     op.execute(f"CREATE POLICY own_rows ON partner_turns TO registrar_app USING (partner_id = {MINE})")
     op.execute("CREATE POLICY every_row ON partner_turns TO registrar_system USING (true)")
     op.execute("GRANT SELECT, INSERT, UPDATE, DELETE ON partner_turns TO registrar_app, registrar_system")

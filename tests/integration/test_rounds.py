@@ -7,8 +7,9 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import text
 
-from app.db import batches, connections
-from app.db.batches import WINDOW, Claim
+from app.db import batch_claims, connections
+from app.db.batch_claims import WINDOW
+from app.db.batches import Claim
 from app.domain.ids import PartnerId
 from tests.world import World
 
@@ -42,10 +43,11 @@ CONNECTION = """
 WITH n AS (
     INSERT INTO connections (id, partner_id, name, platform, entra_tenant_id, client_id, default_group_tag,
         client_secret, customers_due_at, created_at, updated_at)
-    VALUES (gen_random_uuid(), :partner, :name, 'partner_center', gen_random_uuid(), 'x', 'Tag', '', :now, :now,
-        :now) RETURNING id, partner_id
+    VALUES (gen_random_uuid(), :partner, :name, 'partner_center', gen_random_uuid(), 'x', 'Tag', '', :now,
+        :now, :now) RETURNING id, partner_id
 )
-INSERT INTO customers (id, partner_id, connection_id, entra_tenant_id, name, last_turn_at, created_at, updated_at)
+INSERT INTO customers (id, partner_id, connection_id, entra_tenant_id, name, last_turn_at, created_at,
+    updated_at)
 SELECT gen_random_uuid(), partner_id, id, gen_random_uuid(), 'c', :now, :now, :now FROM n
 """
 
@@ -64,7 +66,7 @@ class Rounds:
     async def claim(self, *, lanes: int = 1000) -> Claim:
         self.world.clock.advance(seconds=0.001)
         async with self.world.runtime.system_transaction() as tx:
-            found = await batches.claim_one(
+            found = await batch_claims.claim_one(
                 tx.session,
                 owner=uuid4(),
                 now=self.world.clock.now(),

@@ -22,7 +22,8 @@ from tests.world import World, tuples
 
 FILL = """
 WITH p AS (
-    INSERT INTO partners (id, name, role, created_at) VALUES (:partner, :name, 'direct_bill', :now) RETURNING id
+    INSERT INTO partners (id, name, role, created_at)
+    VALUES (:partner, :name, 'direct_bill', :now) RETURNING id
 ), e AS (
     INSERT INTO webhook_endpoints (id, partner_id, url, event_types, secret, state, consecutive_failures,
         created_at, updated_at)

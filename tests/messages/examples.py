@@ -34,6 +34,10 @@ REQUESTS: Examples = {
     "already_exists": Said(
         "The customer with this Entra tenant exists: 018f6d3e-0000-7000-8000-000000000000."
     ),
+    "quota_exceeded": Said(
+        "The quota customers is used up: at most 100,000 customers, and there are 100,000. Remove "
+        "customers that are not used. The operator can raise the quota."
+    ),
     "order_rejected": Said("2 of 100 rows are invalid: see `errors`."),
     "idempotency_key_reused": Said("The key PO-4711 was used with another body."),
     "idempotency_key_invalid": Said("The key has 300 characters; at most 255 are allowed."),
@@ -47,6 +51,13 @@ REQUESTS: Examples = {
     "import_rejected": Said("3 of 1,000 rows are invalid."),
     "import_has_no_valid_row": Said("All 20 rows are invalid."),
     "unknown_profile": Said("There is no vendor profile supplier-7."),
+    "authorization_repeated": Said("A call with two `Authorization` headers."),
+    "too_many_wrong_keys": Said("31 calls with a wrong key from 203.0.113.7 in a minute."),
+    "malformed_http": Said("A TLS handshake to the port of the API."),
+    "head_too_large": Said("A request with a cookie of 100 kB."),
+    "head_too_slow": Said("Half a header, and nothing more for 10 seconds."),
+    "body_too_slow": Said("An order of 40 MB that arrives with 100 bytes a second."),
+    "too_many_connections": Said("The 201st connection from 203.0.113.7."),
     "metrics_not_open": Said("`GET /metrics` from 203.0.113.7, or through a proxy."),
 }
 
