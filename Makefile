@@ -60,6 +60,10 @@ drills: install ## Upgrade beside the release before, and restore after losing e
 chaos: install ## Real processes under injected faults (SEEDS=10; ARGS="--seed 7")
 	@$(BIN)/python -m tests.chaos --seeds $(or $(SEEDS),10) $(ARGS)
 
+.PHONY: attacks
+attacks: install ## One partner against an installation, with its neighbour measured (ARGS="--seconds 10 calls")
+	@$(BIN)/python -m tests.attacks $(ARGS)
+
 .PHONY: bench
 bench: install ## Benchmarks, each beside its bound of the same run (ARGS="intake backlog")
 	@$(BIN)/python -m tests.benchmarks $(ARGS)

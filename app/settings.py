@@ -29,6 +29,7 @@ from pydantic_settings import (
 
 from app import transport
 from app.environment import PREFIX, SettingsRefused, given
+from app.quota_settings import QuotaSettings
 
 
 class Environment(StrEnum):
@@ -63,7 +64,7 @@ SHUTDOWN_PAUSE_S: Final = 5.0
 """In production: two looks of a load balancer that looks every two seconds."""
 
 
-class Settings(BaseSettings):
+class Settings(QuotaSettings):
     """The settings; each key is `REGISTRAR_` + its name in capitals."""
 
     model_config = SettingsConfigDict(env_prefix="REGISTRAR_", frozen=True, extra="ignore")
@@ -129,7 +130,65 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(
         64 * 1024 * 1024,
         ge=1024,
-        description="Largest request body in bytes. 10,000 devices with hashes are about 43 MB.",
+        description="Largest body of an order in bytes. 10,000 devices with hashes are about 43 MB. The "
+        "bodies of other calls have at most 64 kB, or 512 kB where they have lists; files have limits of "
+        "their own.",
+    )
+    large_bodies: int = Field(
+        4,
+        ge=1,
+        le=100,
+        description="Bodies of more than 512 kB that an API process reads and decodes at the same time; "
+        "others wait for up to 30 seconds. Each takes up to twice its size of memory.",
+    )
+    large_bodies_per_partner: int = Field(
+        2,
+        ge=1,
+        le=100,
+        description="Of those, bodies of the same partner; the next wait, and let other partners' pass.",
+    )
+    max_head_bytes: int = Field(
+        64 * 1024,
+        ge=1024,
+        description="Bytes of a request line and its headers at most; more is answered 431.",
+    )
+    head_timeout_s: float = Field(
+        10, gt=0, description="Seconds a request line and its headers may take to arrive."
+    )
+    min_body_rate: float = Field(
+        1000, gt=0, description="Bytes per second of a body that must arrive at least."
+    )
+    body_window_s: float = Field(
+        20, gt=0, description="Seconds over which REGISTRAR_MIN_BODY_RATE is measured, again and again."
+    )
+    answer_timeout_s: float = Field(
+        60, gt=0, description="Seconds a caller may leave an answer unread before its connection is cut."
+    )
+    max_connections: int = Field(
+        2000,
+        ge=1,
+        description="Connections an API process has open at most; more are answered 503.",
+    )
+    max_connections_per_client: int = Field(
+        200,
+        ge=1,
+        description="Connections from one address (IPv6: from one /64) at most. Not for trusted proxies.",
+    )
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Networks of the proxies in front of the API, as CIDR separated by commas. "
+        "`X-Forwarded-For` is read only from them, for the log and the limits by address.",
+    )
+    wrong_keys_per_minute: int = Field(
+        30,
+        ge=0,
+        description="Calls with a wrong API key from one address (IPv6: from one /64) that are answered 401 "
+        "in a minute; more are answered 429. 0: any number.",
+    )
+    documentation: bool | None = Field(
+        None,
+        description="Whether `/docs` and `/redoc` are served; `/openapi.json` always is. "
+        "Empty: not in production.",
     )
     max_import_bytes: int = Field(
         4_000_000_000,
@@ -143,7 +202,40 @@ class Settings(BaseSettings):
         "answered 429. 0: any number.",
     )
     database_pool_size: int = Field(
-        10, ge=2, description="Database connections each process keeps open at most."
+        10,
+        ge=2,
+        description="Database connections each process keeps open at most. One partner has a share of them: "
+        "two are never a single partner's.",
+    )
+    calls_at_once: int = Field(
+        128, ge=1, description="Calls that one API process works on at the same time, of all partners."
+    )
+    calls_at_once_per_partner: int = Field(
+        8,
+        ge=1,
+        description="Calls of one partner that one API process works on at the same time. Others of that "
+        "partner wait in its own line. Files that are uploaded do not count.",
+    )
+    calls_waiting_per_partner: int = Field(
+        64,
+        ge=0,
+        description="Calls of one partner that wait for their turn in one API process; more are answered "
+        "429.",
+    )
+    call_patience_s: float = Field(
+        30, gt=0, description="Seconds a call waits for its turn before it is answered 503."
+    )
+    read_timeout_s: float = Field(
+        5,
+        ge=0.1,
+        description="Seconds that one statement of a call that only reads may take. Then it is ended and the "
+        "call is answered 503, with the advice to ask for less.",
+    )
+    heavy_calls_at_once: int = Field(
+        2,
+        ge=1,
+        description="Large orders and large pages that one API process works on at the same time. One "
+        "partner has all but one of these turns, and at least one.",
     )
     idempotency_hours: float = Field(
         72,
@@ -326,6 +418,7 @@ class Settings(BaseSettings):
         "secret_keys",
         "webhook_allowed_networks",
         "metrics_allowed_networks",
+        "trusted_proxies",
         "allow_clear_text",
         mode="before",
     )
@@ -342,6 +435,7 @@ class Settings(BaseSettings):
         "migration_database_url",
         "redis_url",
         "public_url",
+        "documentation",
         "shutdown_pause_s",
         "spool_dir",
         "webhook_ca_file",
@@ -401,7 +495,7 @@ class Settings(BaseSettings):
                 )
         return value
 
-    @field_validator("webhook_allowed_networks", "metrics_allowed_networks")
+    @field_validator("webhook_allowed_networks", "metrics_allowed_networks", "trusted_proxies")
     @classmethod
     def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for network in value:
@@ -503,6 +597,12 @@ class Settings(BaseSettings):
         if self.shutdown_pause_s is not None:
             return self.shutdown_pause_s
         return SHUTDOWN_PAUSE_S if self.environment is Environment.PRODUCTION else 0
+
+    @property
+    def has_documentation(self) -> bool:
+        if self.documentation is not None:
+            return self.documentation
+        return self.environment is not Environment.PRODUCTION
 
     @property
     def alive_file(self) -> Path:

@@ -152,7 +152,9 @@ def _set_the_scene(scene: Scene) -> None:
     seeded = scene.control("seed", {"customers": 0})["partner"]
     stack = scene.stack
     stack.registrar("partner", "create", "Demo Reseller", "--role", "direct_bill")
-    made = stack.registrar("api-key", "create", "--partner", "Demo Reseller", "--name", "demo", "--json")
+    made = stack.registrar(
+        "api-key", "create", "--partner", "Demo Reseller", "--name", "demo", "--scope", "operator", "--json"
+    )
     key = json.loads(made.stdout)["key"]
     stack.environment |= {"REGISTRAR_API_KEY": key, "REGISTRAR_API_URL": stack.api_url}
     scene.api.headers["Authorization"] = f"Bearer {key}"

@@ -157,7 +157,9 @@ def _welcome(stack: Stack, key: str | None, scene: Scene | None) -> str:
     if stack.simulator_url is not None:
         rows.append(("Simulator", f"{stack.simulator_url}  (in place of Microsoft; see simulator/README.md)"))
     rows += [("Data", _shown(stack.data_dir)), ("Logs", _shown(stack.logs))]
-    rows.append(("More keys", f"{_command(stack)} api-key create --partner NAME --name NAME"))
+    rows.append(
+        ("More keys", f"{_command(stack)} api-key create --partner NAME --name NAME --scope operator")
+    )
     parts = ["\nRegistrar is running. Ctrl-C stops it.\n", *_aligned(rows), *_exports(stack, key)]
     if scene is not None:
         rows = [
@@ -176,7 +178,7 @@ def _exports(stack: Stack, key: str | None) -> list[str]:
     """What `registrar` commands in another terminal need, ready to paste."""
     if key is None:
         words = "\nFor commands in another terminal (with the API key that you were shown at first):\n"
-        return [words, f"export REGISTRAR_API_URL={stack.api_url}", "# export REGISTRAR_API_KEY=rk_..."]
+        return [words, f"export REGISTRAR_API_URL={stack.api_url}", "# export REGISTRAR_API_KEY=rgstr_..."]
     words = "\nFor commands in another terminal, ready to paste; the API key is shown this once:\n"
     return [words, f"export REGISTRAR_API_URL={stack.api_url}", f"export REGISTRAR_API_KEY={key}"]
 

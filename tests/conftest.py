@@ -19,8 +19,6 @@ from tests.servers import (
 from tests.world import World, open_world, settings_for
 
 FIRST = (
-    "tests/e2e/test_upgrade.py",
-    "tests/e2e/test_restore.py",
     "tests/e2e/test_ten_thousand.py",
     "tests/e2e/test_local_stack.py",
 )

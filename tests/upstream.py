@@ -130,11 +130,13 @@ def open_account(
     *,
     customers: int = 1,
     name: str = "Big Reseller",
+    scopes: Sequence[str] = ("operator",),
 ) -> Account:
     """A new partner whose customers have consented; `registrar` runs a command of the stack."""
     seeded = control.post("/control/seed", json={"customers": customers}).json()
     registrar("partner", "create", name, "--role", "direct_bill")
-    made = registrar("api-key", "create", "--partner", name, "--name", "e2e", "--json")
+    may = [word for scope in scopes for word in ("--scope", scope)]
+    made = registrar("api-key", "create", "--partner", name, "--name", "e2e", *may, "--json")
     account = Account(json.loads(made.stdout)["key"], "", [])
     microsoft = seeded["partner"]
     with account.client(api_url) as client:

@@ -9,6 +9,7 @@ from app.api.models import (
     Codes,
     Health,
     Me,
+    OwnKey,
     PlatformOut,
     Platforms,
     Readiness,
@@ -80,6 +81,7 @@ async def show_me(caller: AnyCaller) -> Me:
         partner_name=caller.partner_name,
         partner_role=caller.partner_role.value,
         scopes=[scope for scope in Scope if scope in caller.scopes],
+        key=OwnKey(prefix=caller.key_prefix, name=caller.key_name, expires_at=caller.key_expires_at),
     )
 
 

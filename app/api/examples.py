@@ -40,6 +40,7 @@ BODIES: Final[dict[str, dict[str, Any]]] = {
     "ConsentRecordIn": {"state": "granted", "note": "Seen in the portal on 28 November 2026."},
     "EndpointIn": {"url": "https://hooks.example.com/registrar", "description": "ERP"},
     "EndpointPatch": {"event_types": ["order.completed", "order.failed"]},
+    "KeyRotationIn": {"overlap_seconds": 86400},
     "RotationIn": {"overlap_seconds": 86400},
     "UndoUploadIn": {"refused": "The header of the file is not valid."},
     "RetryChoice": {"rows": [3, 7]},

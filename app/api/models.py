@@ -549,6 +549,13 @@ class Me(Output):
     partner_name: str
     partner_role: str
     scopes: list[Scope]
+    key: "OwnKey"
+
+
+class OwnKey(Output):
+    prefix: str = Field(description="Names the key in logs and lists. The rest of it is stored nowhere.")
+    name: str
+    expires_at: Timestamp | None = Field(description="Null: never.")
 
 
 class Health(Output):

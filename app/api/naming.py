@@ -38,6 +38,8 @@ OPERATION_IDS: Final = {
     "list_deliveries": "listWebhookDeliveries",
     "get_delivery": "getWebhookDelivery",
     "redeliver": "redeliverWebhook",
+    "rotate_key": "rotateOwnKey",
+    "revoke_key": "revokeOwnKey",
 }
 """By the function's name."""
 

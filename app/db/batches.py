@@ -1,4 +1,4 @@
-"""Batches: the work queue. A claim is one statement; everything after it is fenced by its owner."""
+"""Batches: the work queue. Everything after a claim (app/db/batch_claims.py) is fenced by its owner."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -14,64 +14,6 @@ from app.domain.batch import IN_FLIGHT, BatchState
 from app.domain.ids import PartnerId
 
 _IN_FLIGHT = listed(IN_FLIGHT)
-
-# Rounds over customers: of those with something due, the one whose last turn is longest ago.
-# What is under way already (polls, look-ups, interrupted calls) goes before new submissions,
-# and does not count as a turn. A window keeps one customer from filling its connection; claims that
-# are made at the very same moment do not see each other and may pass it by their number.
-#
-# The cost follows the number of customers that wait, not the number of batches: `waiting` steps
-# through the index from customer to customer, and only the chosen customer's queue is opened.
-#
-# What belongs to a portal connection is a person's: it has no client id, and no worker's query finds it
-# (ADR 0016). It may be uploaded for weeks, and would be counted against every waiting customer if it were
-# under way.
-_CLAIM = f"""
-WITH RECURSIVE under_way AS MATERIALIZED (
-    SELECT customer_id, connection_id FROM batches WHERE state IN ({_IN_FLIGHT})
-    AND connection_id NOT IN (SELECT id FROM connections WHERE client_id IS NULL)
-    UNION ALL
-    SELECT customer_id, connection_id FROM batches WHERE state = 'queued' AND lease_until >= :now
-), followed AS MATERIALIZED (
-    SELECT b.id FROM batches b JOIN connections n ON n.id = b.connection_id
-    WHERE b.state IN ({_IN_FLIGHT})
-    AND b.due_at <= :now AND (b.lease_until IS NULL OR b.lease_until < :now)
-    AND (n.not_before IS NULL OR n.not_before <= :now) AND n.client_id IS NOT NULL
-    ORDER BY b.due_at, b.id LIMIT 1 FOR NO KEY UPDATE OF b SKIP LOCKED
-), waiting(customer_id) AS (
-    (SELECT customer_id FROM batches WHERE state = 'queued' ORDER BY customer_id LIMIT 1)
-    UNION ALL
-    SELECT (SELECT b.customer_id FROM batches b
-            WHERE b.state = 'queued' AND b.customer_id > w.customer_id
-            ORDER BY b.customer_id LIMIT 1)
-    FROM waiting w WHERE w.customer_id IS NOT NULL
-), turns AS MATERIALIZED (
-    SELECT c.id FROM waiting w
-    JOIN customers c ON c.id = w.customer_id
-    JOIN connections n ON n.id = c.connection_id
-    WHERE NOT EXISTS (SELECT FROM followed)
-    AND (n.not_before IS NULL OR n.not_before <= :now) AND n.client_id IS NOT NULL
-    AND (SELECT count(*) FROM under_way u WHERE u.customer_id = c.id) < :customer_window
-    AND (SELECT count(*) FROM under_way u WHERE u.connection_id = n.id) < :connection_window
-    ORDER BY c.last_turn_at, c.id
-), next AS MATERIALIZED (
-    SELECT b.id FROM turns t CROSS JOIN LATERAL (
-        SELECT q.id FROM batches q WHERE q.customer_id = t.id AND q.state = 'queued'
-        AND q.due_at <= :now AND (q.lease_until IS NULL OR q.lease_until < :now)
-        ORDER BY q.due_at, q.id LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
-    ) b LIMIT 1
-), claimed AS (
-    UPDATE batches b SET owner = :owner, lease_until = :until, updated_at = :now
-    WHERE b.id = (SELECT id FROM followed UNION ALL SELECT id FROM next LIMIT 1)
-    AND b.state IN ('queued', {_IN_FLIGHT}) AND (b.lease_until IS NULL OR b.lease_until < :now)
-    RETURNING b.*
-), turn AS (
-    UPDATE customers SET last_turn_at = :now
-    FROM claimed WHERE customers.id = claimed.customer_id AND claimed.state = 'queued'
-)
-SELECT claimed.*, customers.entra_tenant_id
-FROM claimed JOIN customers ON customers.id = claimed.customer_id
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,29 +45,7 @@ class Claim:
     lease_until: datetime
 
 
-async def claim_one(
-    session: AsyncConnection,
-    *,
-    owner: UUID,
-    now: datetime,
-    lease: timedelta,
-    customer_window: int,
-    connection_window: int,
-) -> Claim | None:
-    """As the system: the next due batch, or None."""
-    row = await fetch_one(
-        session,
-        _CLAIM,
-        owner=owner,
-        now=now,
-        until=now + lease,
-        customer_window=customer_window,
-        connection_window=connection_window,
-    )
-    return None if row is None else _claim(row)
-
-
-def _claim(row: Record) -> Claim:
+def claim_of(row: Record) -> Claim:
     values = {name: row[name] for name in Claim.__dataclass_fields__}
     return Claim(**{**values, "state": BatchState(row["state"])})
 
@@ -160,7 +80,7 @@ async def claim_by_hand(
         until=now + lease,
         now=now,
     )
-    return None if row is None else _claim(row)
+    return None if row is None else claim_of(row)
 
 
 async def count_due(session: AsyncConnection, now: datetime, *, limit: int) -> int:

@@ -264,17 +264,27 @@ async def hasten_customers(
 async def claim_customers_reading(
     session: AsyncConnection, *, now: datetime, interval: timedelta
 ) -> Record | None:
-    """As the system: one connection whose customers list is due; the next reading is set at once."""
+    """As the system: one connection whose customers list is due; the next reading is set at once.
+
+    In rounds over partners: many connections of one partner do not delay the only one of another.
+    """
     return await fetch_one(
         session,
         # A table of its own: inside IN (...) it may be run, and lock another row, for each row looked at.
         "WITH chosen AS MATERIALIZED ("
-        "  SELECT id FROM connections WHERE customers_due_at <= :now AND client_id IS NOT NULL "
-        "  AND EXISTS (SELECT FROM customers WHERE customers.connection_id = connections.id) "
-        "  ORDER BY customers_due_at LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED) "
-        "UPDATE connections SET customers_due_at = :next FROM chosen "
-        "WHERE connections.id = chosen.id AND customers_due_at <= :now "
-        "RETURNING connections.id, partner_id",
+        "  SELECT n.id FROM connections n "
+        "  LEFT JOIN partner_turns t ON t.partner_id = n.partner_id AND t.kind = 'readings' "
+        "  WHERE n.customers_due_at <= :now AND n.client_id IS NOT NULL "
+        "  AND EXISTS (SELECT FROM customers c WHERE c.connection_id = n.id) "
+        "  ORDER BY t.last_turn_at NULLS FIRST, n.customers_due_at LIMIT 1 "
+        "  FOR NO KEY UPDATE OF n SKIP LOCKED), "
+        "claimed AS (UPDATE connections SET customers_due_at = :next FROM chosen "
+        "  WHERE connections.id = chosen.id AND customers_due_at <= :now "
+        "  RETURNING connections.id, connections.partner_id), "
+        "turn AS (INSERT INTO partner_turns (partner_id, kind, last_turn_at, after_id) "
+        "  SELECT partner_id, 'readings', :now, id FROM claimed "
+        "  ON CONFLICT (partner_id, kind) DO UPDATE SET last_turn_at = :now, after_id = excluded.after_id) "
+        "SELECT id, partner_id FROM claimed",
         now=now,
         next=now + interval,
     )

@@ -66,8 +66,11 @@ async def find_key(session: AsyncConnection, prefix: str) -> Record | None:
 async def list_keys(session: AsyncConnection, partner_id: PartnerId) -> list[Record]:
     return await fetch_all(
         session,
-        "SELECT id, name, prefix, scopes, created_at, expires_at, revoked_at, last_used_at "
-        "FROM api_keys WHERE partner_id = :partner ORDER BY created_at",
+        "SELECT k.id, k.name, k.prefix, k.scopes, k.created_at, k.expires_at, k.revoked_at, k.last_used_at, "
+        "n.prefix AS replaced_by FROM api_keys k "
+        "LEFT JOIN api_key_successors s ON (s.partner_id, s.key_id) = (k.partner_id, k.id) "
+        "LEFT JOIN api_keys n ON (n.partner_id, n.id) = (s.partner_id, s.successor_id) "
+        "WHERE k.partner_id = :partner ORDER BY k.created_at, k.id",
         partner=partner_id,
     )
 
@@ -88,3 +91,52 @@ async def revoke_key(session: AsyncConnection, partner_id: PartnerId, prefix: st
 
 async def note_key_used(session: AsyncConnection, key_id: UUID, now: datetime) -> None:
     await execute(session, "UPDATE api_keys SET last_used_at = :now WHERE id = :id", id=key_id, now=now)
+
+
+async def hold_key(session: AsyncConnection, partner_id: PartnerId, key_id: UUID) -> Record | None:
+    """The key, held until the transaction ends: rotations of one key come one after the other."""
+    return await fetch_one(
+        session,
+        "SELECT name, prefix, scopes, expires_at, revoked_at FROM api_keys "
+        "WHERE partner_id = :partner AND id = :id FOR NO KEY UPDATE",
+        partner=partner_id,
+        id=key_id,
+    )
+
+
+async def successor_of(session: AsyncConnection, partner_id: PartnerId, key_id: UUID) -> Record | None:
+    """The key that the last rotation of this one has made, held until the transaction ends."""
+    return await fetch_one(
+        session,
+        "SELECT k.id, k.prefix, k.expires_at, k.revoked_at, k.last_used_at FROM api_key_successors s "
+        "JOIN api_keys k ON (k.partner_id, k.id) = (s.partner_id, s.successor_id) "
+        "WHERE s.partner_id = :partner AND s.key_id = :id FOR NO KEY UPDATE OF k",
+        partner=partner_id,
+        id=key_id,
+    )
+
+
+async def note_successor(
+    session: AsyncConnection, partner_id: PartnerId, key_id: UUID, successor_id: UUID, now: datetime
+) -> None:
+    await execute(
+        session,
+        "INSERT INTO api_key_successors (partner_id, key_id, successor_id, rotated_at) "
+        "VALUES (:partner, :key, :successor, :now) ON CONFLICT (key_id) "
+        "DO UPDATE SET successor_id = excluded.successor_id, rotated_at = excluded.rotated_at",
+        partner=partner_id,
+        key=key_id,
+        successor=successor_id,
+        now=now,
+    )
+
+
+async def end_key_by(session: AsyncConnection, partner_id: PartnerId, key_id: UUID, until: datetime) -> None:
+    """It works no longer than that, and no longer than it would have."""
+    await execute(
+        session,
+        "UPDATE api_keys SET expires_at = least(expires_at, :until) WHERE partner_id = :partner AND id = :id",
+        partner=partner_id,
+        id=key_id,
+        until=until,
+    )

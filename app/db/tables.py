@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import (
     ARRAY,
+    BigInteger,
     Boolean,
     CheckConstraint,
     Column,
@@ -84,6 +85,48 @@ partners = Table(
     _time("created_at", required=True),
 )
 
+partner_quotas = Table(
+    "partner_quotas",
+    metadata,
+    _partner(),
+    Column("quota", Text, nullable=False),
+    Column("amount", BigInteger, nullable=False),
+    _time("set_at", required=True),
+    PrimaryKeyConstraint("partner_id", "quota"),
+    comment="what the operator has set; of the others the settings say it",
+)
+
+partner_uses = Table(
+    "partner_uses",
+    metadata,
+    _partner(),
+    Column("quota", Text, nullable=False),
+    Column("used", BigInteger, nullable=False),
+    PrimaryKeyConstraint("partner_id", "quota"),
+    comment="kept by triggers on customers and idempotency_keys, in the same transaction",
+)
+
+partner_turns = Table(
+    "partner_turns",
+    metadata,
+    _partner(),
+    Column("kind", Text, nullable=False, comment="of work"),
+    _time("last_turn_at", required=True),
+    Column("after_id", Uuid, comment="what the partner's last turn was for"),
+    PrimaryKeyConstraint("partner_id", "kind"),
+)
+
+partner_networks = Table(
+    "partner_networks",
+    metadata,
+    _partner(),
+    Column("network", Text, nullable=False, comment="CIDR that its webhooks may go to"),
+    Column("first_port", Integer, nullable=False),
+    Column("last_port", Integer, nullable=False),
+    _time("created_at", required=True),
+    PrimaryKeyConstraint("partner_id", "network", "first_port", "last_port"),
+)
+
 api_keys = Table(
     "api_keys",
     metadata,
@@ -98,6 +141,17 @@ api_keys = Table(
     _time("revoked_at"),
     _time("last_used_at"),
     UniqueConstraint("partner_id", "id"),
+)
+
+api_key_successors = Table(
+    "api_key_successors",
+    metadata,
+    Column("key_id", Uuid, primary_key=True),
+    _partner(),
+    Column("successor_id", Uuid, nullable=False),
+    _time("rotated_at", required=True),
+    _of("key_id", "api_keys", ondelete="CASCADE"),
+    _of("successor_id", "api_keys", ondelete="CASCADE"),
 )
 
 connections = Table(
@@ -240,7 +294,7 @@ batches = Table(
     _one_of("state", BatchState),
     Index("ix_batches_order_id", "order_id"),
     Index("ix_batches_customer_id_state", "customer_id", "state"),
-    # The claim's three looks: each customer's queue, what is under way, what is being sent now.
+    # The claim's looks: each customer's queue, what is under way, what is being sent now; then a partner's.
     Index("ix_batches_queued", "customer_id", "due_at", "id", postgresql_where=text("state = 'queued'")),
     Index(
         "ix_batches_under_way",
@@ -252,6 +306,21 @@ batches = Table(
         "ix_batches_queued_leased",
         "lease_until",
         postgresql_where=text("state = 'queued' AND lease_until IS NOT NULL"),
+    ),
+    Index(
+        "ix_batches_partner_id_queued",
+        "partner_id",
+        "customer_id",
+        "due_at",
+        "id",
+        postgresql_where=text("state = 'queued'"),
+    ),
+    Index(
+        "ix_batches_partner_id_under_way",
+        "partner_id",
+        "due_at",
+        "id",
+        postgresql_where=text(f"state IN ({listed(IN_FLIGHT)})"),
     ),
     # The sweep's: anything due at all.
     Index("ix_batches_queued_due", "due_at", postgresql_where=text("state = 'queued'")),
@@ -423,6 +492,17 @@ deleted_webhook_endpoints = Table(
     _of("endpoint_id", "webhook_endpoints", ondelete="CASCADE"),
 )
 
+webhook_pauses = Table(
+    "webhook_pauses",
+    metadata,
+    _partner(),
+    Column("endpoint_id", Uuid, nullable=False),
+    Column("not_before", DateTime(timezone=True), comment="of the next attempt"),
+    Column("full_since", DateTime(timezone=True), comment="too much waits for it"),
+    PrimaryKeyConstraint("endpoint_id"),
+    _of("endpoint_id", "webhook_endpoints", ondelete="CASCADE"),
+)
+
 deliveries = Table(
     "deliveries",
     metadata,
@@ -449,6 +529,16 @@ deliveries = Table(
         "due_at",
         postgresql_where=text("state IN ('pending', 'retrying')"),
     ),
+    # The claim's and the quota's: what waits by partner and endpoint, and what is under way.
+    Index(
+        "ix_deliveries_partner_id_open",
+        "partner_id",
+        "endpoint_id",
+        "due_at",
+        "id",
+        postgresql_where=text("state IN ('pending', 'retrying')"),
+    ),
+    Index("ix_deliveries_owner", "owner", postgresql_where=text("owner IS NOT NULL")),
 )
 
 delivery_attempts = Table(
@@ -479,6 +569,13 @@ idempotency_keys = Table(
     _time("created_at", required=True),
     PrimaryKeyConstraint("partner_id", "key"),
     Index("ix_idempotency_keys_created_at", "created_at"),
+)
+
+row_sealing = Table(
+    "row_sealing",
+    metadata,
+    Column("since", DateTime(timezone=True), primary_key=True),
+    comment="a row: values are sealed to their row; none: the release before may have to open them",
 )
 
 worker_heartbeats = Table(

@@ -1,4 +1,4 @@
-"""When to try again: webhook deliveries, status polls and upstream submissions.
+"""When to try again: webhook deliveries, status polls and upstream submissions. And whose turn it is.
 
 Three schedules with three reasons. A delivery follows a fixed ladder and gives up at its end, because a
 receiver was promised just that. A poll grows towards a ceiling, because asking often is what upstream
@@ -125,6 +125,29 @@ def next_attempt(
         raise ValueError("a retry needs an attempt before it")
     own = _grown(attempts - 1, first, factor, ceiling) * _spread(jitter)
     return now + (own if retry_after is None else max(own, retry_after))
+
+
+def share_of(lanes: int, waiting_partners: int, *, kept_free: int = 0) -> int:
+    """How many of `lanes` one partner may hold at most. Never fewer than one.
+
+    `waiting_partners` counts the partners that have work waiting, the one that asks included. Alone it may
+    have every lane: an idle lane helps nobody. Beside others it has an equal part, rounded up so that no
+    lane idles because the division leaves a rest, and always one lane fewer than there are.
+
+    Work under way is never interrupted, so a partner that comes later waits until one piece of work ends.
+    Where a piece takes long, `kept_free` lanes are out of reach for a partner that waits alone.
+
+    Raises:
+        ValueError: no lane, a negative number of partners, or a negative number of lanes kept free.
+    """
+    if lanes < 1:
+        raise ValueError("there must be at least one lane")
+    if waiting_partners < 0 or kept_free < 0:
+        raise ValueError("a count cannot be negative")
+    if waiting_partners <= 1:
+        return max(1, lanes - kept_free)
+    part = -(-lanes // waiting_partners)
+    return max(1, min(part, lanes - max(1, kept_free)))
 
 
 def _grown(steps: int, first: timedelta, factor: float, ceiling: timedelta) -> timedelta:

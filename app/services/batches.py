@@ -14,7 +14,7 @@ from typing import assert_never
 from sqlalchemy.exc import SQLAlchemyError
 
 from app import metrics
-from app.db import batches, connections, customers
+from app.db import batch_claims, batches, connections, customers
 from app.db.batches import Claim
 from app.db.engine import is_passing
 from app.domain import catalogue, consent, schedule
@@ -62,13 +62,14 @@ class Step:
 async def advance_next(runtime: Runtime) -> Step | None:
     """Claims the next due batch, fairly, and advances it by one step; None when nothing is due."""
     async with runtime.system_transaction() as tx:
-        claim = await batches.claim_one(
+        claim = await batch_claims.claim_one(
             tx.session,
             owner=runtime.claim_token(),
             now=runtime.now(),
             lease=runtime.settings.lease,
             customer_window=runtime.settings.customer_window,
             connection_window=runtime.settings.connection_window,
+            lanes=runtime.settings.worker_lanes,
         )
     if claim is None:
         return None

@@ -14,8 +14,10 @@ from app.db.sql import Record
 from app.domain.consent import ConsentState, Evidence
 from app.domain.errors import Conflict, NotFound
 from app.domain.ids import PartnerId
+from app.domain.quota import Quota
 from app.queue import WakeKind
 from app.runtime import Runtime, Tx
+from app.services import quotas
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +36,12 @@ async def create(
     *,
     before_commit: Callable[[Tx, Record], Awaitable[None]] | None = None,
 ) -> Record:
-    """Raises NotFound for the connection, Conflict if the connection has this tenant already."""
+    """Raises NotFound for the connection, Conflict if the connection has this tenant already, or
+    `quota_exceeded`."""
     now, customer_id = runtime.now(), new_row_id()
     try:
         async with runtime.transaction(partner_id) as tx:
+            await quotas.require(tx, partner_id, Quota.CUSTOMERS)
             if await connections.get(tx.session, partner_id, new.connection_id) is None:
                 raise NotFound("unknown_connection", f"There is no connection {new.connection_id}.")
             await customers.add(
@@ -96,7 +100,7 @@ async def list_page(
     domain: str | None = None,
     consent_state: str | None = None,
 ) -> Page[Record]:
-    async with runtime.transaction(partner_id) as tx:
+    async with runtime.reading(partner_id) as tx:
         return await customers.list_page(
             tx.session,
             partner_id,

@@ -1,18 +1,18 @@
 """Partners, their API keys, and who a caller is.
 
-A key is `rk_<prefix>_<secret>`: the prefix finds the row, the secret is compared by digest. The
+A key's prefix finds the row, and the whole key is compared by digest (`app.domain.api_key` has its form). Its
 secret has 256 random bits, so a plain SHA-256 is no weaker than a slow password hash would be.
 """
 
 import base64
 import hashlib
 import hmac
-import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Final
 from uuid import UUID
 
 from sqlalchemy.exc import IntegrityError
@@ -20,15 +20,12 @@ from sqlalchemy.exc import IntegrityError
 from app.db import partners
 from app.db.ids import new_row_id
 from app.db.sql import Record
+from app.domain import api_key
 from app.domain.errors import Conflict, Forbidden, NotFound, Unauthenticated, Unprocessable
 from app.domain.ids import PartnerId
-from app.runtime import Runtime
-from app.telemetry import logger
-
-log = logger("identities")
-
-_KEY = re.compile(r"rk_([0-9a-f]{8})_[a-z2-7]{52}")
-
+from app.domain.quota import Quota
+from app.runtime import Runtime, Tx
+from app.services import quotas
 
 REFUSED_KEY = "Send `Authorization: Bearer <API key>` with a key that is neither revoked nor expired."
 
@@ -50,6 +47,25 @@ class Scope(StrEnum):
     CONNECTIONS_WRITE = "connections:write"
     WEBHOOKS_READ = "webhooks:read"
     WEBHOOKS_WRITE = "webhooks:write"
+    HASHES_READ = "hashes:read"
+
+
+class Preset(StrEnum):
+    """What a key is for. It is written out as scopes when the key is made: no later scope comes by itself."""
+
+    OPERATOR = "operator"
+    INTEGRATION = "integration"
+    READ_ONLY = "read-only"
+
+
+PRESETS: Final[Mapping[Preset, tuple[Scope, ...]]] = {
+    Preset.OPERATOR: tuple(Scope),
+    # An order system orders, reads outcomes and hears of them; credentials of connections are people's.
+    Preset.INTEGRATION: tuple(scope for scope in Scope if scope is not Scope.CONNECTIONS_WRITE),
+    Preset.READ_ONLY: tuple(
+        scope for scope in Scope if scope.value.endswith(":read") and scope is not Scope.HASHES_READ
+    ),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +78,8 @@ class Caller:
     key_id: UUID
     key_prefix: str
     scopes: frozenset[str]
+    key_name: str = ""
+    key_expires_at: datetime | None = None
 
     def require(self, scope: Scope) -> None:
         if scope not in self.scopes:
@@ -79,21 +97,46 @@ NOTED_EVERY = timedelta(minutes=1)
 """How exactly the last use of a key is known: so that reading does not turn into writing."""
 
 
-async def authenticate(runtime: Runtime, key: str | None) -> Caller:
-    """The caller behind a key. Raises Unauthenticated, in the same words for every kind of wrong.
+class KeyFault(StrEnum):
+    """What is wrong with an API key: for the operator, never for the caller."""
 
-    Which kind it was is in the log, with the key's prefix.
-    """
-    match = _KEY.fullmatch(key or "")
-    if match is None or key is None:
+    MALFORMED = "malformed"
+    UNKNOWN = "unknown"
+    MISMATCHED = "mismatched"
+    REVOKED = "revoked"
+    EXPIRED = "expired"
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedKey:
+    reason: KeyFault
+    prefix: str | None = None
+    """The public part of the key; None where it has no such part."""
+    partner_id: PartnerId | None = None
+    """Whose key has this prefix."""
+
+
+async def authenticate(runtime: Runtime, key: str) -> Caller:
+    """The caller behind a key. Raises Unauthenticated, in the same words for every fault."""
+    found = await identify(runtime, key)
+    if isinstance(found, RefusedKey):
         raise Unauthenticated("unauthenticated", REFUSED_KEY)
+    return found
+
+
+async def identify(runtime: Runtime, key: str) -> Caller | RefusedKey:
+    """The caller behind a key, or what is wrong with it."""
+    prefix = api_key.prefix_of(key)
+    if prefix is None:
+        return RefusedKey(KeyFault.MALFORMED)
     now = runtime.now()
     async with runtime.system_transaction() as tx:
-        row = await partners.find_key(tx.session, match[1])
-        wrong = _objection(row, key, now)
-        if wrong is not None or row is None:
-            log.warning("key_refused", prefix=match[1], reason=wrong)
-            raise Unauthenticated("unauthenticated", REFUSED_KEY)
+        row = await partners.find_key(tx.session, prefix)
+        if row is None:
+            return RefusedKey(KeyFault.UNKNOWN, prefix)
+        fault = _fault_of(row, key, now)
+        if fault is not None:
+            return RefusedKey(fault, prefix, PartnerId(row["partner_id"]))
         if row["last_used_at"] is None or now - row["last_used_at"] > NOTED_EVERY:
             await partners.note_key_used(tx.session, row["id"], now)
     return Caller(
@@ -103,18 +146,18 @@ async def authenticate(runtime: Runtime, key: str | None) -> Caller:
         row["id"],
         row["prefix"],
         frozenset(row["scopes"]),
+        row["name"],
+        row["expires_at"],
     )
 
 
-def _objection(row: Record | None, key: str, now: datetime) -> str | None:
-    if row is None:
-        return "unknown prefix"
+def _fault_of(row: Record, key: str, now: datetime) -> KeyFault | None:
     if not hmac.compare_digest(bytes(row["secret_digest"]), _digest(key)):
-        return "wrong secret"
+        return KeyFault.MISMATCHED
     if row["revoked_at"] is not None:
-        return "revoked"
+        return KeyFault.REVOKED
     if row["expires_at"] is not None and row["expires_at"] <= now:
-        return "expired"
+        return KeyFault.EXPIRED
     return None
 
 
@@ -122,10 +165,10 @@ def _digest(key: str) -> bytes:
     return hashlib.sha256(key.encode()).digest()
 
 
-def _mint() -> NewKey:
+def mint() -> NewKey:
     prefix = secrets.token_hex(4)
     secret = base64.b32encode(secrets.token_bytes(32)).decode().rstrip("=").lower()
-    return NewKey(prefix, f"rk_{prefix}_{secret}")
+    return NewKey(prefix, api_key.compose(prefix, secret))
 
 
 async def create_partner(runtime: Runtime, name: str, role: PartnerRole) -> PartnerId:
@@ -167,23 +210,42 @@ async def create_key(
     partner_id: PartnerId,
     *,
     name: str,
-    scopes: Sequence[Scope] = tuple(Scope),
+    scopes: Sequence[Scope] = PRESETS[Preset.OPERATOR],
     expires_at: datetime | None = None,
 ) -> NewKey:
-    key = _mint()
+    """For the operator's command line, which asks for scopes and an expiry. Raises quota_exceeded."""
+    key = mint()
     async with runtime.transaction(partner_id) as tx:
-        await partners.add_key(
-            tx.session,
-            partner_id,
-            id=new_row_id(),
-            name=name,
-            prefix=key.prefix,
-            secret_digest=_digest(key.secret),
-            scopes=[scope.value for scope in scopes],
-            expires_at=expires_at,
-            now=runtime.now(),
+        await store_key(
+            tx, partner_id, key, name, [scope.value for scope in scopes], expires_at, runtime.now()
         )
     return key
+
+
+async def store_key(
+    tx: Tx,
+    partner_id: PartnerId,
+    key: NewKey,
+    name: str,
+    scopes: Sequence[str],
+    expires_at: datetime | None,
+    now: datetime,
+) -> UUID:
+    """The id of its row. Raises `quota_exceeded`."""
+    await quotas.require(tx, partner_id, Quota.API_KEYS)
+    key_id = new_row_id()
+    await partners.add_key(
+        tx.session,
+        partner_id,
+        id=key_id,
+        name=name,
+        prefix=key.prefix,
+        secret_digest=_digest(key.secret),
+        scopes=list(scopes),
+        expires_at=expires_at,
+        now=now,
+    )
+    return key_id
 
 
 async def list_keys(runtime: Runtime, partner_id: PartnerId) -> list[Record]:

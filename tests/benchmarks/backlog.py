@@ -14,7 +14,7 @@ from uuid import uuid4
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.db import batches
+from app.db import batch_claims, batches
 from app.db.clock import utc_now
 from app.embedded import Postgres
 from app.runtime import Runtime, migrate
@@ -110,7 +110,7 @@ async def _measure(registrations: int, directory: Path) -> dict[str, float]:
             now = utc_now() + timedelta(seconds=1)
             claims = await _time(
                 runtime,
-                lambda session: batches.claim_one(
+                lambda session: batch_claims.claim_one(
                     session,
                     owner=uuid4(),
                     now=now,

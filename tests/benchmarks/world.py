@@ -68,7 +68,9 @@ def open_bench(
             json={"customers": customers, "relationship": "reseller" if consented else "none"},
         ).json()
         stack.registrar("partner", "create", "Bench", "--role", "direct_bill")
-        made = stack.registrar("api-key", "create", "--partner", "Bench", "--name", "bench", "--json")
+        made = stack.registrar(
+            "api-key", "create", "--partner", "Bench", "--name", "bench", "--scope", "operator", "--json"
+        )
         api.headers["Authorization"] = f"Bearer {json.loads(made.stdout)['key']}"
         bench = Bench(stack, api, simulator, [], [], "")
         partner = seeded["partner"]

@@ -22,8 +22,8 @@ from app.runtime import Runtime
 from app.services import identities
 from app.services.identities import PartnerRole
 from app.settings import Settings
+from deploy.receiver import Receiver
 from deploy.synthetic import SyntheticDevice, devices
-from tests.chaos.receiving import Receiver
 from tests.chaos.verdict import Fate, Sent
 from tests.upstream import connection_to
 

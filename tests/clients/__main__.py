@@ -177,7 +177,9 @@ def _order(stack: Stack, client: Path) -> None:
     tenant = str(uuid4())
     control("customers", {"tenant_id": tenant, "name": "Contoso", "relationship": "reseller"})
     stack.registrar("partner", "create", "Reseller", "--role", "direct_bill")
-    made = stack.registrar("api-key", "create", "--partner", "Reseller", "--name", "client", "--json")
+    made = stack.registrar(
+        "api-key", "create", "--partner", "Reseller", "--name", "client", "--scope", "operator", "--json"
+    )
     scene = {
         "api": stack.api_url,
         "key": json.loads(made.stdout)["key"],

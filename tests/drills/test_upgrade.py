@@ -223,6 +223,14 @@ def _stream_of_orders(place: Callable[[], str]) -> Iterator[list[str]]:
     assert not failures, failures
 
 
+ITS_SCOPES = [
+    f"{noun}:{verb}"
+    for noun in ("orders", "customers", "connections", "webhooks")
+    for verb in ("read", "write")
+]
+"""What a key of the release before may do; it knows no presets."""
+
+
 @pytest.fixture
 def upstream(tmp_path: Path) -> Iterator[Upstream]:
     with run_upstream(tmp_path / "simulator.log") as running:
@@ -265,7 +273,7 @@ def test_the_release_before_goes_on_during_and_after_the_migration_and_beside_th
         old_workers = ExitStack()
         running.enter_context(old_workers)
         logs = [old_workers.enter_context(before.running(f"old-worker-{n}", "worker")) for n in (1, 2)]
-        account = open_account(before.registrar, old_api, upstream.control, customers=2)
+        account = open_account(before.registrar, old_api, upstream.control, customers=2, scopes=ITS_SCOPES)
         orders = Orders(account, {})
         old = running.enter_context(account.client(old_api))
 

@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 import pytest
 
+from app.domain.api_key import PATTERN
 from deploy.processes import Kept, StackFailed
 from deploy.stack import ROOT, Stack, free_port
 from tests.servers import copy_cluster
@@ -125,8 +126,10 @@ def test_a_part_that_is_killed_is_started_again(stack: Stack, name: str) -> None
 
 def test_the_command_line_speaks_to_the_stack(stack: Stack) -> None:
     stack.registrar("partner", "create", "Contoso", "--role", "direct_bill")
-    said = stack.registrar("api-key", "create", "--partner", "Contoso", "--name", "test", "--json").stdout
-    key = re.search(r"rk_[0-9a-f]{8}_[a-z2-7]+", said)
+    said = stack.registrar(
+        "api-key", "create", "--partner", "Contoso", "--name", "test", "--scope", "operator", "--json"
+    ).stdout
+    key = re.search(PATTERN, said)
     assert key is not None
     me = httpx.get(
         f"{stack.api_url}/v1/me", headers={"Authorization": f"Bearer {key[0]}"}, trust_env=False
@@ -167,7 +170,7 @@ def test_a_person_gets_from_nothing_to_a_registered_device_and_back_to_nothing(
     terminal = Terminal(tmp_path / "data", *arguments)
     terminals.append(terminal)
     said = terminal.wait_until_running()
-    key = re.search(r"^export REGISTRAR_API_KEY=(rk_\w+)$", said, re.MULTILINE)
+    key = re.search(r"^export REGISTRAR_API_KEY=(rgstr_\w+)$", said, re.MULTILINE)
     assert key is not None
     assert f"http://127.0.0.1:{port}/docs" in said
     assert f"\nexport REGISTRAR_API_URL=http://127.0.0.1:{port}\n" in said

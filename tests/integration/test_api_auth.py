@@ -114,6 +114,7 @@ async def test_me_says_whose_key_it_is(world: World) -> None:
         "partner_name": partner.name,
         "partner_role": "direct_bill",
         "scopes": ["orders:read", "webhooks:read"],
+        "key": {"prefix": key.prefix, "name": "few", "expires_at": None},
     }
 
 
@@ -158,18 +159,20 @@ async def test_every_route_asks_for_its_own_scope_and_no_other(world: World) -> 
         keys[missing] = await identities.create_key(
             world.runtime, partner.id, name=missing.value, scopes=scopes
         )
-    none = await identities.create_key(world.runtime, partner.id, name="none", scopes=[])
     asked = {scope_of(method, path) for method, path in CLOSED}
-    assert asked == {*Scope, None}
+    assert asked | {Scope.HASHES_READ} == {*Scope, None}  # what is shown depends on it, not the route
     for method, path in CLOSED:
         scope = scope_of(method, path)
         url = filled(path, uuid4())
-        without = none if scope is None else keys[scope]
+        if scope is None:  # also what ends the very key of the call
+            without = await identities.create_key(world.runtime, partner.id, name="none", scopes=[])
+        else:
+            without = keys[scope]
         response = await world.client.request(
             method, url, headers={"Authorization": f"Bearer {without.secret}"}, content=b"{"
         )
         if scope is None:
-            assert response.status_code == 200, (method, path, response.text)
+            assert response.status_code in (200, 204, 415), (method, path, response.text)
             continue
         found = problem_of(response, 403, "scope_missing")
         assert scope.value in found["detail"]

@@ -16,8 +16,9 @@ from uuid import UUID, uuid4
 import pytest
 
 from app.budgets import ConnectionGate
-from app.db import batches as stored
+from app.db import batch_claims as stored
 from app.db import connections, customers
+from app.db.batches import Claim
 from app.db.clock import READ_EVERY, SLOWEST, DatabaseClock
 from app.domain.budget import Standing
 from app.domain.order import OrderState
@@ -44,7 +45,7 @@ async def machine(world: World, off: timedelta, **changes: Any) -> AsyncIterator
         await runtime.close()
 
 
-async def claim(runtime: Runtime) -> stored.Claim:
+async def claim(runtime: Runtime) -> Claim:
     """A claim whose worker dies at once."""
     async with runtime.system_transaction() as tx:
         found = await stored.claim_one(

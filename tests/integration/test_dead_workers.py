@@ -14,7 +14,7 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import text
 
-from app.db import batches as stored
+from app.db import batch_claims as stored
 from app.db.engine import OUTAGES
 from app.domain.order import OrderState
 from app.services import batches, sweep, webhooks

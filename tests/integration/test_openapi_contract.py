@@ -23,6 +23,7 @@ OPERATIONS: dict[str, dict[str, Any]] = {
 VERBS = {
     "get", "list", "create", "update", "delete", "download", "cancel", "retry", "commit", "discard", "check",
     "test", "rotate", "redeliver", "request", "recheck", "record", "mark", "undo", "reset",
+    "revoke",
 }  # fmt: skip
 
 RELEASED = [
@@ -86,6 +87,8 @@ RELEASED = [
     "listWebhookDeliveries",
     "getWebhookDelivery",
     "redeliverWebhook",
+    "rotateOwnKey",
+    "revokeOwnKey",
 ]
 """Clients have methods of these names: one that is missing here breaks somebody's program."""
 

@@ -9,10 +9,10 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import text
 
-from app.db import batches as batches_table
+from app.db import batch_claims, group_tags
 from app.db import customers as customers_table
-from app.db import group_tags
 from app.db import orders as orders_table
+from app.db.batches import Claim
 from app.domain.consent import Change, ConsentState, Evidence
 from app.domain.errors import Conflict
 from app.domain.order import OrderState
@@ -32,9 +32,9 @@ async def _processes(world: World, count: int, **settings: Any) -> AsyncIterator
         ]
 
 
-async def _claim(world: World) -> batches_table.Claim | None:
+async def _claim(world: World) -> Claim | None:
     async with world.runtime.system_transaction() as tx:
-        return await batches_table.claim_one(
+        return await batch_claims.claim_one(
             tx.session,
             owner=uuid4(),
             now=world.clock.now(),

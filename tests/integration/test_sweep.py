@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from app.db import batches, events, heartbeats
+from app.db import batch_claims, events, heartbeats
 from app.domain.batch import BatchState
 from app.services import batches as batch_steps
 from app.services import consents, sweep
@@ -59,7 +59,7 @@ async def test_what_is_held_leased_or_not_yet_due_is_not_found(world: World) -> 
     assert (await sweep.sweep(world.runtime))["batches"] == 0
     await world.order(partner, tuples(1))
     async with world.runtime.system_transaction() as tx:
-        claim = await batches.claim_one(
+        claim = await batch_claims.claim_one(
             tx.session,
             owner=partner.customer_id,
             now=world.runtime.now(),

@@ -11,16 +11,17 @@ import orjson
 import pytest
 
 from app.cli.api_client import ATTEMPTS, LONGEST_PAUSE, Api, ApiRefusal
+from app.cli.api_keys import PRESETS, SCOPES
 from app.cli.customers import CONSENT_WORDS, EVIDENCE_WORDS
 from app.cli.device_file import LONGEST
 from app.cli.outcome import ExitCode, combine, judge_order
-from app.cli.partners import ROLES, SCOPES
+from app.cli.partners import ROLES
 from app.cli.screen import FIELD_WORDS, ORDER_WORDS, STATE_WORDS
 from app.domain.consent import ConsentState, Evidence
 from app.domain.order import OrderState
 from app.domain.registration import RegistrationState
 from app.intake.rows import FIELDS
-from app.services.identities import PartnerRole, Scope
+from app.services.identities import PartnerRole, Preset, Scope
 from tests.unit.cli_wire import CUSTOMER, DEVICES, KEY, Wire, counts, problem, row_of
 
 
@@ -241,6 +242,8 @@ def test_the_servers_take_the_process_over(wire: Wire, monkeypatch: pytest.Monke
     assert list(api[1:5]) == ["-m", "uvicorn", "--factory", "app.main:build"]
     assert api[api.index("--port") + 1] == "8123"
     assert "--no-access-log" in api
+    assert api[api.index("--http") + 1] == "app.api.protocol:BoundedHttp"
+    assert "--no-proxy-headers" in api
     assert list(worker[1:]) == ["-m", "workers.main"]
 
 
@@ -332,6 +335,7 @@ def test_every_state_and_field_has_words() -> None:
 def test_the_help_texts_name_every_role_and_scope() -> None:
     assert re.findall(r"[a-z_]+", ROLES.replace(" or ", " ")) == list(PartnerRole)
     assert SCOPES.split(", ") == list(Scope)
+    assert PRESETS.split(", ") == list(Preset)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ import pytest
 from typer.testing import CliRunner
 
 from app.cli import app
-from app.cli.api_client import ATTEMPTS
 from app.cli.surroundings import Surroundings
 from tests.unit.cli_wire import KEY, NOW, Wire, problem
 
@@ -131,11 +130,12 @@ def test_an_api_that_is_away_is_down_and_a_key_that_is_wrong_is_an_error() -> No
         raise httpx.ConnectError("Connection refused", request=request)
 
     wire = Wire()
-    wire.first["GET", "/v1/status"] = [refuse] * ATTEMPTS
+    wire.first["GET", "/v1/status"] = [refuse]
     away = wire.run("status")
     assert away.exit_code == 1
     assert "DOWN  API" in away.stdout
-    wire.first["GET", "/v1/status"] = [lambda _: problem(503, "not_ready", "Not ready")] * ATTEMPTS
+    assert (len(wire.requests), wire.pauses) == (1, []), "an outage is told at once"
+    wire.first["GET", "/v1/status"] = [lambda _: problem(503, "not_ready", "Not ready")]
     assert "DOWN  Database" in wire.run("status").stdout
     wire.first["GET", "/v1/status"] = [lambda _: problem(401, "unauthenticated", "No key")]
     refused = wire.run("status")

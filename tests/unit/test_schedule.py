@@ -17,6 +17,7 @@ from app.domain.schedule import (
     next_attempt,
     next_delivery,
     next_poll,
+    share_of,
 )
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -172,3 +173,47 @@ def test_a_time_without_a_zone_or_a_senseless_count_is_refused() -> None:
         next_delivery(-1, NOW, MIDDLE)
     with pytest.raises(ValueError, match="attempt before"):
         next_attempt(0, NOW, MIDDLE)
+
+
+@pytest.mark.parametrize(
+    ("lanes", "waiting", "share"),
+    [
+        (1, 0, 1),
+        (1, 1, 1),
+        (1, 5, 1),
+        (4, 0, 4),
+        (4, 1, 4),
+        (2, 2, 1),
+        (3, 2, 2),
+        (4, 2, 2),
+        (5, 2, 3),
+        (4, 3, 2),
+        (4, 4, 1),
+        (4, 5000, 1),
+        (20, 3, 7),
+    ],
+)
+def test_partner_may_hold_an_equal_part_of_the_lanes_while_others_wait(
+    lanes: int, waiting: int, share: int
+) -> None:
+    assert share_of(lanes, waiting) == share
+
+
+def test_no_partner_takes_the_last_lane_while_another_waits() -> None:
+    for lanes in range(2, 40):
+        for waiting in range(2, 40):
+            share = share_of(lanes, waiting)
+            assert 1 <= share < lanes
+            assert share * waiting >= lanes, "a lane would idle although work waits"
+
+
+def test_lanes_kept_free_are_out_of_reach_for_a_partner_that_waits_alone() -> None:
+    assert [share_of(lanes, 1, kept_free=1) for lanes in (1, 2, 3, 4)] == [1, 1, 2, 3]
+    assert share_of(5, 2, kept_free=3) == 2
+    assert share_of(2, 9, kept_free=7) == 1
+
+
+@pytest.mark.parametrize(("lanes", "waiting", "kept_free"), [(0, 1, 0), (-1, 1, 0), (4, -1, 0), (4, 1, -1)])
+def test_share_of_refuses_impossible_numbers(lanes: int, waiting: int, kept_free: int) -> None:
+    with pytest.raises(ValueError):
+        share_of(lanes, waiting, kept_free=kept_free)

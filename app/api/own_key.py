@@ -1,0 +1,76 @@
+"""The caller's own API key: shown, replaced by a new one, ended. Any valid key may do that to itself."""
+
+import hashlib
+from datetime import timedelta
+
+from fastapi import APIRouter, Request, Response
+from pydantic import Field
+
+from app.api.models import Input, Output
+from app.api.requests import AnyCaller, IdempotencyKey, Remember, RuntimeOf, create_once, has_body, read
+from app.api.schema import body_of
+from app.api.times import Timestamp
+from app.runtime import Tx
+from app.services import own_key
+from app.services.own_key import RotatedKey
+
+router = APIRouter(prefix="/v1/me", tags=["Catalogues"])
+
+LONGEST_OVERLAP = timedelta(days=7)
+
+
+class KeyRotationIn(Input):
+    overlap_seconds: int = Field(
+        24 * 3600,
+        ge=0,
+        le=int(LONGEST_OVERLAP.total_seconds()),
+        description="How long the present key works beside the new one. 0 ends it at once.",
+    )
+
+
+class KeyRotated(Output):
+    key: str = Field(description="The new API key. Shown this once.")
+    prefix: str = Field(description="Names the key in logs and lists.")
+    name: str
+    scopes: list[str] = Field(description="Those of the present key.")
+    expires_at: Timestamp | None = Field(
+        description="When the present key would have expired: rotating prolongs nothing."
+    )
+    previous_key_until: Timestamp = Field(description="Until then the present key works as well.")
+
+
+@router.post("/key:rotate", response_model=KeyRotated, openapi_extra=body_of(KeyRotationIn, required=False))
+async def rotate_key(
+    request: Request, runtime: RuntimeOf, caller: AnyCaller, key: IdempotencyKey = None
+) -> Response:
+    """Makes the key that replaces the one of this call, and shows it, this once. It has the same scopes and
+    the same expiry. As long as the new key has not been used, the call may be repeated: the new key of before
+    is revoked then."""
+    given, digest = (
+        await read(request, KeyRotationIn) if has_body(request) else (KeyRotationIn.model_validate({}), b"")
+    )
+    # Idempotency keys are the partner's: another of its keys must not be shown the answer to this one.
+    digest = hashlib.sha256(digest + caller.key_id.bytes).digest()
+
+    async def run(remember: Remember) -> None:
+        async def answer(tx: Tx, rotated: RotatedKey) -> None:
+            shown = KeyRotated(
+                key=rotated.key.secret,
+                prefix=rotated.key.prefix,
+                name=rotated.name,
+                scopes=list(rotated.scopes),
+                expires_at=rotated.expires_at,
+                previous_key_until=rotated.previous_until,
+            )
+            await remember(tx, 200, None, shown)
+
+        overlap = timedelta(seconds=given.overlap_seconds)
+        await own_key.rotate(runtime, caller, overlap, before_commit=answer)
+
+    return await create_once(request, runtime, caller.partner_id, key, digest, run)
+
+
+@router.post("/key:revoke", status_code=204)
+async def revoke_key(runtime: RuntimeOf, caller: AnyCaller) -> None:
+    """Ends the key of this call: the next one with it is refused. Nothing brings it back."""
+    await own_key.revoke(runtime, caller)

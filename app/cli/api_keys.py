@@ -1,0 +1,292 @@
+"""`registrar api-key`: the keys that call the API.
+
+Operators make, list and revoke the keys of partners, directly on the database. Holders replace and end their
+own key through the API. A key is printed once, on the output, and nowhere else.
+"""
+
+from datetime import UTC, datetime, time, timedelta
+from json import dumps
+from typing import TYPE_CHECKING, Annotated, Any, Final
+from uuid import uuid4
+
+import typer
+
+from app.cli import profile_store
+from app.cli.asking import Yes, confirm, is_terminal
+from app.cli.installation import use_installation
+from app.cli.outcome import ExitCode, Stop
+from app.cli.partners import Owner, member, shown_time
+from app.cli.profile_store import Profile
+from app.cli.screen import Screen, moment
+from app.cli.surroundings import DEFAULT_URL, OPERATE_PANEL, ApiKey, ApiUrl, Json, surroundings
+from app.domain import api_key as form
+
+if TYPE_CHECKING:
+    from app.runtime import Runtime
+    from app.services.identities import Scope
+
+SCOPES: Final = (
+    "orders:read, orders:write, customers:read, customers:write, connections:read, connections:write, "
+    "webhooks:read, webhooks:write, hashes:read"
+)
+PRESETS: Final = "operator, integration, read-only"
+"""Written out for the help text: the enumerations take a second to import. A test compares them."""
+EXPIRES: Final = "365 days"
+"""What is proposed: a key that leaks and is forgotten ends some day."""
+_EXPIRY_WORDS: Final = "Give a number of days such as 90, a date such as 2027-06-30, or never."
+
+app = typer.Typer()
+key_app = typer.Typer(no_args_is_help=False)
+app.add_typer(key_app, name="api-key", help="The keys that call the API.", rich_help_panel=OPERATE_PANEL)
+
+
+@key_app.command("create")
+def create_key(
+    partner: Owner,
+    name: Annotated[str, typer.Option(help="What the key is for, such as the system that will hold it.")],
+    scope: Annotated[
+        list[str] | None,
+        typer.Option(
+            help=f"What it may do; may be given several times. A preset ({PRESETS}), which is stored as the "
+            f"scopes that it has today, or any of {SCOPES}."
+        ),
+    ] = None,
+    expires: Annotated[
+        str | None, typer.Option(help=f"Days, a date, or never. Default: {EXPIRES}.", show_default=False)
+    ] = None,
+    expires_days: Annotated[int | None, typer.Option(min=1, max=36_500, hidden=True)] = None,
+    json: Json = False,
+) -> int:
+    """Make an API key and print it, once."""
+    wanted = scope or _ask_for_scopes()
+    if expires is None and expires_days is None:
+        expires = EXPIRES if scope or not is_terminal() else typer.prompt("Expires", EXPIRES, err=True)
+    ends = _expiry(str(expires_days) if expires is None else expires)
+
+    async def work(runtime: "Runtime") -> dict[str, Any]:
+        from app.services import identities
+
+        scopes = _scopes(wanted)
+        now = runtime.now()
+        expires_at = now + ends if isinstance(ends, timedelta) else ends
+        if expires_at is not None and expires_at <= now:
+            raise Stop("The key would have expired already.", _EXPIRY_WORDS, error_code="command_misused")
+        owner = await identities.find_partner(runtime, partner)
+        key = await identities.create_key(
+            runtime, owner["id"], name=name, scopes=scopes, expires_at=expires_at
+        )
+        return {
+            "partner_id": owner["id"],
+            "partner_name": owner["name"],
+            "name": name,
+            "prefix": key.prefix,
+            "key": key.secret,
+            "scopes": scopes,
+            "expires_at": expires_at,
+        }
+
+    made = use_installation(work)
+    screen = Screen(json=json)
+    if json:
+        screen.document(made)
+        return ExitCode.DONE
+    screen.say(f"API key '{name}' of {made['partner_name']}:", style="bold")
+    _show_secret(screen, made["key"])
+    screen.facts(
+        [
+            ("Prefix", f"{made['prefix']} (names the key in `registrar api-key revoke`)"),
+            ("May do", ", ".join(made["scopes"])),
+            ("Expires", shown_time(made["expires_at"])),
+        ]
+    )
+    return ExitCode.DONE
+
+
+def _ask_for_scopes() -> list[str]:
+    if is_terminal():
+        words = f"What may it do? {PRESETS}, or scopes with commas between them"
+        return str(typer.prompt(words, err=True)).split(",")
+    raise Stop(
+        "It is not said what the key may do.",
+        f"Give --scope: {PRESETS}, or any of {SCOPES}.",
+        error_code="command_misused",
+    )
+
+
+def _scopes(wanted: list[str]) -> "list[Scope]":
+    from app.services import identities
+
+    found: set[Scope] = set()
+    for text in wanted:
+        name = text.strip().lower()
+        if name in list(identities.Preset):
+            found.update(identities.PRESETS[identities.Preset(name)])
+        else:
+            found.add(member(identities.Scope, text, "scope", f"{PRESETS}, {SCOPES}"))
+    return [scope for scope in identities.Scope if scope in found]
+
+
+def _expiry(text: str) -> timedelta | datetime | None:
+    """From now on, until a date (the whole day, UTC), or None: never. Raises Stop."""
+    words = text.strip().lower()
+    if words == "never":
+        return None
+    number = words.removesuffix("days").removesuffix("day").removesuffix("d").strip()
+    try:
+        if number.isdecimal() and 1 <= int(number) <= 36_500:
+            return timedelta(days=int(number))
+        return datetime.combine(datetime.fromisoformat(words).date(), time.max, UTC)
+    except ValueError:
+        raise Stop(f"'{text}' is no expiry.", _EXPIRY_WORDS, error_code="command_misused") from None
+
+
+def _show_secret(screen: Screen, key: str) -> None:
+    screen.say()
+    screen.say(f"  {key}")
+    screen.say()
+    screen.say("Keep it in a safe place now: it is stored nowhere and will not be shown again.")
+
+
+@key_app.command("list")
+def list_keys(partner: Owner, json: Json = False) -> int:
+    """List a partner's API keys. The keys themselves are not stored."""
+
+    async def work(runtime: "Runtime") -> list[dict[str, Any]]:
+        from app.services import identities
+
+        owner = await identities.find_partner(runtime, partner)
+        now = runtime.now()
+        found = await identities.list_keys(runtime, owner["id"])
+        return [{**row, "state": _state(row["revoked_at"], row["expires_at"], now)} for row in found]
+
+    found = use_installation(work)
+    screen = Screen(json=json)
+    if json:
+        screen.document(found)
+    elif not found:
+        screen.say("The partner has no API keys. `registrar api-key create` makes one.")
+    else:
+        rows = [
+            (
+                row["prefix"],
+                row["name"],
+                row["state"],
+                row["replaced_by"] or "",
+                shown_time(row["last_used_at"]),
+                shown_time(row["created_at"]),
+                shown_time(row["expires_at"]),
+                " ".join(row["scopes"]),
+            )
+            for row in found
+        ]
+        headers = ("Prefix", "Name", "State", "Replaced by", "Last used", "Made", "Expires", "May do")
+        screen.table(headers, rows)
+    return ExitCode.DONE
+
+
+@key_app.command("revoke")
+def revoke_key(
+    ctx: typer.Context,
+    prefix: Annotated[
+        str | None, typer.Argument(help="The eight characters between the first two underscores.")
+    ] = None,
+    partner: Annotated[str | None, typer.Option("--partner", help="The partner's name or id.")] = None,
+    own: Annotated[
+        bool, typer.Option("--own", help="Through the API: the key that this command calls it with.")
+    ] = False,
+    yes: Yes = False,
+    api_url: ApiUrl = DEFAULT_URL,
+    api_key: ApiKey = None,
+) -> int:
+    """Make an API key useless at once: a partner's, or with --own the one that you hold."""
+    if own:
+        if prefix or partner:
+            raise Stop("--own names the key already.", "Leave the others out.", error_code="command_misused")
+        confirm("End the key that you are using? Nothing brings it back.", yes=yes)
+        with surroundings(ctx).api(api_url, api_key) as api:
+            api.post("/v1/me/key:revoke")
+        Screen().say("Your API key is revoked; the next call with it is refused.")
+        return ExitCode.DONE
+    if not prefix or not partner:
+        raise Stop("Which key?", "Give its prefix and --partner, or --own.", error_code="command_misused")
+    # A person may paste the whole key: its secret must not come back in a message.
+    wanted = form.named(prefix)
+
+    async def work(runtime: "Runtime") -> str | None:
+        from app.services import identities
+
+        owner = await identities.find_partner(runtime, partner)
+        await identities.revoke_key(runtime, owner["id"], wanted)
+        return next(
+            (
+                row["replaced_by"]
+                for row in await identities.list_keys(runtime, owner["id"])
+                if row["prefix"] == wanted
+            ),
+            None,
+        )
+
+    successor = use_installation(work)
+    screen = Screen()
+    screen.say(f"The API key {wanted} is revoked; the next call with it is refused.")
+    if successor:
+        screen.say(
+            f"Its holder had it replaced by {successor}, which goes on working. If the key has leaked, "
+            "revoke that one as well."
+        )
+    return ExitCode.DONE
+
+
+@key_app.command("rotate")
+def rotate_key(
+    ctx: typer.Context,
+    overlap_hours: Annotated[
+        int, typer.Option(min=0, max=168, help="How long the present key works beside the new one.")
+    ] = 24,
+    api_url: ApiUrl = DEFAULT_URL,
+    api_key: ApiKey = None,
+    json: Json = False,
+) -> int:
+    """Replace the key that you hold by a new one, through the API; it is printed once.
+
+    The new key may do the same and expires when the present one would have. If the present one is a
+    profile's, the profile has the new one from then on.
+    """
+    around = surroundings(ctx)
+    with around.api(api_url, api_key) as api:
+        body = dumps({"overlap_seconds": overlap_hours * 3600}).encode()
+        made = api.post("/v1/me/key:rotate", body, key=str(uuid4())).body
+    profile = _keep_in_profile(around.given.choose(api_url, api_key)[1], made["key"])
+    screen = Screen(json=json)
+    if json:
+        screen.document({**made, "profile": profile})
+        return ExitCode.DONE
+    screen.say(f"The new API key '{made['name']}':", style="bold")
+    _show_secret(screen, made["key"])
+    screen.facts(
+        [
+            ("Prefix", made["prefix"]),
+            ("May do", ", ".join(made["scopes"])),
+            ("Expires", moment(made["expires_at"])),
+            ("The key before", f"works until {moment(made['previous_key_until'])}"),
+            *([("Profile", f"{profile} has the new key")] if profile else []),
+        ]
+    )
+    return ExitCode.DONE
+
+
+def _keep_in_profile(old: str | None, new: str) -> str | None:
+    """The profile that had the old key, and has the new one now."""
+    known = profile_store.load()
+    for name, profile in known.by_name.items():
+        if profile.key == old:
+            changed = {**known.by_name, name: Profile(profile.url, new)}
+            profile_store.save(profile_store.Profiles(changed, known.used))
+            return name
+    return None
+
+
+def _state(revoked_at: datetime | None, expires_at: datetime | None, now: datetime) -> str:
+    if revoked_at is not None:
+        return "revoked"
+    return "expired" if expires_at is not None and expires_at <= now else "valid"

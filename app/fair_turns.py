@@ -1,0 +1,157 @@
+"""Turns in one process: so many at a time, so many of them for one partner, rounds over who waits.
+
+Used for calls, for large bodies and orders, and for database connections. A partner that asks for more than
+its share waits in a line of its own, and the lines are served in turn: what one partner piles up delays
+nobody else. All of this is memory of one process and of one event loop.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Hashable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from app.domain.schedule import share_of
+
+
+class NoTurn(Exception):
+    """The turn did not come. Nothing was begun."""
+
+
+class LineFull(NoTurn):
+    """As many of the partner's wait as may wait."""
+
+
+class WaitedTooLong(NoTurn):
+    """The turn did not come within the patience."""
+
+
+@dataclass(slots=True)
+class _Line:
+    """What one partner holds, and what of it waits, in the order in which it came."""
+
+    held: int = 0
+    waiting: deque[asyncio.Future[None]] = field(default_factory=deque)
+
+
+class FairTurns:
+    """At most `total` turns at a time, of which one partner has at most `each`.
+
+    While several partners wait, each has at most its equal part (`share_of`). `kept_free` turns are never
+    a single partner's: another one that comes then is served at once. At most `line` of one partner wait,
+    each for `patience` seconds; None: without a bound.
+    """
+
+    def __init__(
+        self,
+        total: int,
+        *,
+        each: int | None = None,
+        kept_free: int = 0,
+        line: int | None = None,
+        patience: float | None = None,
+    ) -> None:
+        self.total = total
+        self.each = total if each is None else each
+        self.kept_free = kept_free
+        self.line = line
+        self.patience = patience
+        self._held = 0
+        self._lines: dict[Hashable, _Line] = {}
+        self._round: dict[Hashable, None] = {}
+        """Who waits, the next one first. A dict, because it keeps its order and removes quickly."""
+
+    @asynccontextmanager
+    async def turn(self, whose: Hashable) -> AsyncIterator[None]:
+        """Waits for a turn of this partner and holds it while the block runs. Raises NoTurn."""
+        await self.take(whose)
+        try:
+            yield
+        finally:
+            self.give(whose)
+
+    async def take(self, whose: Hashable) -> None:
+        """As `turn`, for what does not end with a block: each turn taken must be given back once."""
+        line = self._lines.get(whose)
+        if line is None:
+            line = self._lines[whose] = _Line()
+        if not line.waiting and self._may_take(whose, line):
+            self._grant(line)
+            return
+        if self.line is not None and len(line.waiting) >= self.line:
+            self._forget(whose, line)
+            raise LineFull
+        await self._wait(whose, line)
+
+    def give(self, whose: Hashable) -> None:
+        line = self._lines[whose]
+        line.held -= 1
+        self._held -= 1
+        self._forget(whose, line)
+        self._serve()
+
+    def held_by(self, whose: Hashable) -> int:
+        line = self._lines.get(whose)
+        return 0 if line is None else line.held
+
+    def waiting_of(self, whose: Hashable) -> int:
+        line = self._lines.get(whose)
+        return 0 if line is None else len(line.waiting)
+
+    @property
+    def held(self) -> int:
+        return self._held
+
+    @property
+    def waiting(self) -> int:
+        return sum(len(self._lines[whose].waiting) for whose in self._round)
+
+    async def _wait(self, whose: Hashable, line: _Line) -> None:
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        line.waiting.append(turn)
+        self._round.setdefault(whose)
+        try:
+            async with asyncio.timeout(self.patience):
+                await turn
+        except BaseException as error:
+            if turn.done() and not turn.cancelled():
+                self.give(whose)  # it came in the very moment in which it was given up
+            else:
+                line.waiting.remove(turn)
+                if not line.waiting:
+                    del self._round[whose]
+                self._forget(whose, line)
+                self._serve()  # fewer partners wait, and their shares have grown
+            if isinstance(error, TimeoutError):
+                raise WaitedTooLong from None
+            raise
+
+    def _may_take(self, whose: Hashable, line: _Line) -> bool:
+        waiting = len(self._round) + (whose not in self._round)
+        most = min(self.each, share_of(self.total, waiting, kept_free=self.kept_free))
+        return self._held < self.total and line.held < most
+
+    def _grant(self, line: _Line) -> None:
+        line.held += 1
+        self._held += 1
+
+    def _serve(self) -> None:
+        """Hands out what is free, one turn to each partner that waits, round after round."""
+        while self._held < self.total:
+            for whose in self._round:
+                line = self._lines[whose]
+                if self._may_take(whose, line):
+                    break
+            else:
+                return
+            turn = line.waiting.popleft()
+            del self._round[whose]
+            if line.waiting:
+                self._round[whose] = None  # behind all others that wait
+            self._grant(line)
+            turn.set_result(None)
+
+    def _forget(self, whose: Hashable, line: _Line) -> None:
+        """Partners come and go for months; what is left of one that is away is nothing."""
+        if not line.held and not line.waiting:
+            self._lines.pop(whose, None)

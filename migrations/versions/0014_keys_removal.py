@@ -1,0 +1,71 @@
+"""Keys that replace each other, removals under way, and values sealed to their rows.
+
+Only expands. `hashes:read` is given to the keys that could read hashes until now: they go on doing what they did.
+"""
+
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+from alembic import op
+
+revision: str = "0014"
+down_revision: str | None = "0013"
+branch_labels: str | Sequence[str] | None = None
+depends_on: str | Sequence[str] | None = None
+
+OWNED = ("api_key_successors",)
+MINE = "(SELECT nullif(current_setting('registrar.partner_id', true), '')::uuid)"
+COULD_READ_HASHES = "scopes && ARRAY['orders:read', 'orders:write'] AND NOT 'hashes:read' = ANY (scopes)"
+
+
+def upgrade() -> None:
+    op.execute("SET LOCAL lock_timeout = '5s'")
+    op.create_table(
+        "api_key_successors",
+        sa.Column("key_id", sa.Uuid(), nullable=False),
+        sa.Column("partner_id", sa.Uuid(), nullable=False),
+        sa.Column("successor_id", sa.Uuid(), nullable=False),
+        sa.Column("rotated_at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["partner_id", "key_id"],
+            ["api_keys.partner_id", "api_keys.id"],
+            name=op.f("fk_api_key_successors_partner_id_key_id"),
+            ondelete="CASCADE",
+        ),
+        sa.ForeignKeyConstraint(
+            ["partner_id", "successor_id"],
+            ["api_keys.partner_id", "api_keys.id"],
+            name=op.f("fk_api_key_successors_partner_id_successor_id"),
+            ondelete="CASCADE",
+        ),
+        sa.ForeignKeyConstraint(
+            ["partner_id"], ["partners.id"], name=op.f("fk_api_key_successors_partner_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("key_id", name=op.f("pk_api_key_successors")),
+    )
+    for table in OWNED:
+        op.execute(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
+        op.execute(f"ALTER TABLE {table} FORCE ROW LEVEL SECURITY")
+        op.execute(f"CREATE POLICY own_rows ON {table} TO registrar_app USING (partner_id = {MINE})")
+        op.execute(f"CREATE POLICY every_row ON {table} TO registrar_system USING (true)")
+        op.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO registrar_app, registrar_system")
+    op.create_table(
+        "row_sealing",
+        sa.Column("since", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("since", name=op.f("pk_row_sealing")),
+        comment="a row: values are sealed to their row; none: the release before may have to open them",
+    )
+    op.execute("REVOKE ALL ON row_sealing FROM registrar_app, registrar_system")
+    op.execute("GRANT SELECT ON row_sealing TO registrar_app")
+    op.execute("GRANT SELECT, INSERT ON row_sealing TO registrar_system")
+    # Where nobody is yet, no process of the release before is either.
+    op.execute("INSERT INTO row_sealing SELECT now() WHERE NOT EXISTS (SELECT FROM partners)")
+    op.execute(f"UPDATE api_keys SET scopes = array_append(scopes, 'hashes:read') WHERE {COULD_READ_HASHES}")
+
+
+def downgrade() -> None:
+    """What was sealed to its row does not open with the release before: those credentials are given anew."""
+    op.execute("SET LOCAL lock_timeout = '5s'")
+    op.drop_table("row_sealing")
+    op.execute("UPDATE api_keys SET scopes = array_remove(scopes, 'hashes:read')")
+    op.drop_table("api_key_successors")

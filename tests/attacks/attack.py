@@ -1,0 +1,76 @@
+"""What an attack is, and what it may aim at."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import httpx
+
+import tests.attacks as package
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What the attacker A has: the address of the service, and its own account there."""
+
+    url: str
+    key: str
+    """With every scope."""
+    connection_id: str
+    customers: tuple[str, ...]
+    seconds: float
+    """How long the attack goes on; it is killed soon afterwards."""
+    begun: float
+
+    @property
+    def over(self) -> bool:
+        return time.monotonic() - self.begun >= self.seconds
+
+    @property
+    def host(self) -> str:
+        return httpx.URL(self.url).host
+
+    @property
+    def port(self) -> int:
+        port = httpx.URL(self.url).port
+        assert port is not None
+        return port
+
+    def client(self, *, timeout: float = 30.0) -> httpx.Client:
+        """A client with A's key; closed by its user."""
+        return httpx.Client(
+            base_url=self.url,
+            headers={"Authorization": f"Bearer {self.key}"},
+            timeout=timeout,
+            trust_env=False,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Attack:
+    name: str
+    words: str
+    """What A does, for the table: a clause without a subject ("sends ...")."""
+    run: Callable[[Target], Counter[str]]
+    """Attacks until `target.over`; gives back what it was answered, counted in words ("422", "cut off").
+
+    Runs in a process of its own with the lowest priority, so that it is the service that is measured and
+    not the attacker's own need of the processor. Must bound what it holds and sends.
+    """
+
+
+def attacks() -> dict[str, Attack]:
+    """All attacks of this package, by name."""
+    found: dict[str, Attack] = {}
+    for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+        if module.name.endswith("__main__"):
+            continue
+        for attack in getattr(importlib.import_module(module.name), "ATTACKS", ()):
+            assert attack.name not in found, attack.name
+            found[attack.name] = attack
+    return found

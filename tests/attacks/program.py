@@ -1,0 +1,26 @@
+"""One attack in a process of its own: `python -m tests.attacks.program NAME AIM`, where AIM is the target
+as JSON. Prints what it was answered, counted, as JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+
+from tests.attacks.attack import Target, attacks
+
+LOWEST_PRIORITY = 19
+
+
+def main() -> int:
+    os.nice(LOWEST_PRIORITY)
+    name, aim = sys.argv[1:]
+    given = json.loads(aim)
+    target = Target(**{**given, "customers": tuple(given["customers"])}, begun=time.monotonic())
+    json.dump(attacks()[name].run(target), sys.stdout)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
