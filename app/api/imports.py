@@ -23,6 +23,7 @@ from app.api.requests import (
     ReadsOrders,
     Remember,
     RuntimeOf,
+    Uploads,
     WritesOrders,
     create_once,
     has_body,
@@ -49,7 +50,7 @@ Given = Annotated[str | None, Query(max_length=512)]
 async def create_import(
     request: Request,
     runtime: RuntimeOf,
-    caller: WritesOrders,
+    caller: Uploads,
     customer_id: Given = None,
     reference: Given = None,
     purchase_order: Given = None,

@@ -70,7 +70,7 @@ class CustomerWork(Work):
 class OwnLimits(Output):
     """What Registrar itself accepts and does at the same time."""
 
-    max_body_bytes: int
+    max_body_bytes: int = Field(description="Of an order; the bodies of other calls are smaller.")
     max_devices_per_order: int
     default_page_size: int
     max_page_size: int

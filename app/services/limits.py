@@ -43,7 +43,7 @@ class Limits:
 
 
 async def look(runtime: Runtime, partner_id: PartnerId) -> Limits:
-    async with runtime.transaction(partner_id) as tx:
+    async with runtime.reading(partner_id) as tx:
         page = await connections.list_page(tx.session, partner_id, PageRequest(SHOWN_CONNECTIONS))
         work = {row["connection_id"]: row for row in await waiting.by_connection(tx.session, partner_id)}
         customers = await waiting.by_customer(tx.session, partner_id, limit=SHOWN_CUSTOMERS)

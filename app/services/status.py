@@ -83,7 +83,7 @@ async def look(runtime: Runtime, partner_id: PartnerId) -> Status:
     redis = await runtime.queue.ping()
     seen = await limits.look(runtime, partner_id)
     now = runtime.now()
-    async with runtime.transaction(partner_id) as tx:
+    async with runtime.reading(partner_id) as tx:
         version = await schema.current(tx.session)
         beats = await heartbeats.workers(tx.session)
         work = await waiting_table.by_state(tx.session, partner_id)
