@@ -103,7 +103,7 @@ partner_uses = Table(
     Column("quota", Text, nullable=False),
     Column("used", BigInteger, nullable=False),
     PrimaryKeyConstraint("partner_id", "quota"),
-    comment="kept by triggers on customers and idempotency_keys, in the same transaction",
+    comment="kept by triggers on customers, idempotency_keys and orders, in the same transaction",
 )
 
 partner_turns = Table(

@@ -22,8 +22,10 @@ from app.db.sql import Record
 from app.domain.errors import Conflict, FieldError, NotFound, TooLarge, Unprocessable
 from app.domain.ids import PartnerId
 from app.domain.imports import MOVING, READY, ImportState, Verdict, order_reference
+from app.domain.quota import Quota
 from app.queue import WakeKind
 from app.runtime import Runtime, Tx
+from app.services import quotas
 from app.services.judging import refuse_barred
 from app.telemetry import logger
 
@@ -343,6 +345,8 @@ async def _may_commit(
         raise Unprocessable(
             "import_rejected", f"{summary['invalid']:,} of {summary['rows']:,} rows are invalid."
         )
+    # What has been promised here is ordered whole by the worker, which asks for no quota.
+    await quotas.require(tx, partner_id, Quota.DEVICES, adding=fit)
     ids = [customer["customer_id"] for customer in summary["customers"] if customer["customer_id"]]
     done = {str(o["customer_id"]) for o in await imports.orders_of(tx.session, partner_id, [record["id"]])}
     wanted = [order_reference(base, id, alone=len(ids) == 1) for id in ids if id not in done]
