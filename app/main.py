@@ -33,6 +33,7 @@ from app.api.large_bodies import LargeBodies
 from app.api.lifespan import StartupFailure, delayed_stop
 from app.api.middleware import BodyCoding, BodyLimit, HeadLikeGet, RequestContext, VerbPaths
 from app.api.peers import networks_of
+from app.api.turns import CallTurns
 from app.api.wrong_keys import WrongKeys
 from app.db.walls import WallsDown
 from app.embedded import EmbeddedUnavailable
@@ -45,6 +46,9 @@ log = logger("api")
 
 MULTIPART_SLACK = 64 * 1024
 """Bytes of a form beside the file in it."""
+SWITCH_INTERVAL = 0.001
+"""Seconds a thread with a large order or page keeps Python's lock while others' answers wait for it. An
+answer waits for it a dozen times, and would wait for five milliseconds each time."""
 COMPRESSED_FROM = 1024
 """Bytes of an answer; smaller ones fit into one packet anyway."""
 
@@ -76,6 +80,7 @@ def build(settings: Settings | None = None) -> FastAPI:
             raise
         app.state.runtime = runtime
         settle_memory()
+        sys.setswitchinterval(SWITCH_INTERVAL)
         if "app.api.protocol" not in sys.modules:
             log.warning("connections_unbounded", remedy="Start the API with `registrar api`.")
 
@@ -137,6 +142,7 @@ def build(settings: Settings | None = None) -> FastAPI:
         add_compress_type(kind)
     app.add_middleware(CompressMiddleware, minimum_size=COMPRESSED_FROM)
     app.add_middleware(HeadLikeGet)
+    app.add_middleware(CallTurns)
     app.add_middleware(
         RequestContext,
         trusted=networks_of(settings.trusted_proxies),

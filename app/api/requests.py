@@ -19,7 +19,7 @@ from fastapi.dependencies.models import Dependant
 from pydantic import BaseModel
 from starlette.requests import ClientDisconnect
 
-from app.api import bodies, call_rates
+from app.api import bodies, call_rates, turns
 from app.api.arriving import SMALL_BODY, Arriving
 from app.api.decoding import Body, decode
 from app.api.large_bodies import LARGE_BODY, LargeBodies
@@ -45,8 +45,11 @@ KEYED: set[Callable[..., Any]] = set()
 """The dependencies that ask for an API key."""
 
 
-def caller_with(scope: Scope | None) -> Callable[..., Awaitable[Caller]]:
-    """The dependency that authenticates, counts the call, and demands the scope."""
+def caller_with(scope: Scope | None, *, waits: bool = True) -> Callable[..., Awaitable[Caller]]:
+    """The dependency that authenticates, counts the call, and demands the scope.
+
+    The call then waits for its turn, unless it is one that goes on for minutes by its nature.
+    """
 
     async def authenticated(request: Request, runtime: RuntimeOf) -> Caller:
         caller = await _identified(request, runtime)
@@ -56,6 +59,8 @@ def caller_with(scope: Scope | None) -> Callable[..., Awaitable[Caller]]:
         if scope is not None:
             caller.require(scope)
         _refuse_strange_parameters(request)
+        if waits:
+            await turns.take_call(request, runtime, caller.partner_id)
         return caller
 
     KEYED.add(authenticated)
@@ -106,6 +111,7 @@ def _parameters_of(dependant: Dependant) -> set[str]:
 
 ReadsOrders = Annotated[Caller, Depends(caller_with(Scope.ORDERS_READ))]
 WritesOrders = Annotated[Caller, Depends(caller_with(Scope.ORDERS_WRITE))]
+Uploads = Annotated[Caller, Depends(caller_with(Scope.ORDERS_WRITE, waits=False))]
 ReadsCustomers = Annotated[Caller, Depends(caller_with(Scope.CUSTOMERS_READ))]
 WritesCustomers = Annotated[Caller, Depends(caller_with(Scope.CUSTOMERS_WRITE))]
 ReadsConnections = Annotated[Caller, Depends(caller_with(Scope.CONNECTIONS_READ))]
@@ -229,6 +235,9 @@ IdempotencyKey = Annotated[
 Remember = Callable[[Tx, int, str | None, BaseModel], Awaitable[None]]
 """Stores the answer with the key, in the transaction that makes what the answer tells of."""
 
+Reread = Callable[[str | None], Awaitable[BaseModel]]
+"""The answer as it would be now, from the place that the first one named."""
+
 
 async def create_once(
     request: Request,
@@ -237,10 +246,12 @@ async def create_once(
     key: str | None,
     digest: bytes,
     run: Callable[[Remember], Awaitable[Any]],
+    reread: Reread | None = None,
 ) -> Response:
     """Runs a creating request at most once per Idempotency-Key. `run` calls what it is given to answer.
 
-    `digest` is that of the body: the same key with another body is refused.
+    `digest` is that of the body: the same key with another body is refused. `reread` makes an answer that was
+    too large to be stored once more; routes whose answers are always small have none.
     """
     answered: list[Response] = []
     once: Once | None = None
@@ -249,7 +260,7 @@ async def create_once(
         fingerprint = hashlib.sha256(b"\n".join((request.method.encode(), path, digest)))
         found = await idempotency.begin(runtime, partner_id, key, fingerprint.digest())
         if isinstance(found, Replay):
-            return _replay(found)
+            return await _replay(found, reread)
         once = found
 
     async def remember(tx: Tx, status: int, location: str | None, answer: BaseModel) -> None:
@@ -274,7 +285,10 @@ def _response(status: int, location: str | None, content: bytes) -> Response:
     return Response(content, status, headers, media_type="application/json")
 
 
-def _replay(replay: Replay) -> Response:
-    response = _response(replay.status, replay.location, replay.body)
+async def _replay(replay: Replay, reread: Reread | None) -> Response:
+    body = replay.body
+    if not body and reread is not None:
+        body = orjson.dumps((await reread(replay.location)).model_dump(mode="json"))
+    response = _response(replay.status, replay.location, body)
     response.headers["Idempotency-Replayed"] = "true"
     return response
