@@ -53,7 +53,12 @@ STATUS: dict[type[Refusal], int] = {
     Busy: 503,
 }
 
-CODE_STATUS = {"not_json": 400, "validation_failed": 422, "unsupported_media_type": 415}
+CODE_STATUS = {
+    "not_json": 400,
+    "authorization_repeated": 400,
+    "validation_failed": 422,
+    "unsupported_media_type": 415,
+}
 """Codes whose status is not their class's."""
 
 _UNREAD = ("body_too_complex", "large_bodies_waiting")

@@ -19,10 +19,11 @@ from fastapi.dependencies.models import Dependant
 from pydantic import BaseModel
 from starlette.requests import ClientDisconnect
 
-from app.api import bodies, call_rates
+from app.api import bodies, call_rates, turns
 from app.api.arriving import SMALL_BODY, Arriving
 from app.api.decoding import Body, decode
 from app.api.large_bodies import LARGE_BODY, LargeBodies
+from app.api.wrong_keys import WrongKeys
 from app.db.paging import InvalidPageToken, PageRequest, bind
 from app.db.paging import request as page_request
 from app.domain.errors import FieldError, Unauthenticated, Unprocessable
@@ -30,7 +31,7 @@ from app.domain.ids import PartnerId
 from app.runtime import Runtime, Tx
 from app.services import idempotency, identities
 from app.services.idempotency import Once, Replay
-from app.services.identities import Caller, Scope
+from app.services.identities import Caller, RefusedKey, Scope
 
 
 def runtime_of(request: Request) -> Runtime:
@@ -44,27 +45,44 @@ KEYED: set[Callable[..., Any]] = set()
 """The dependencies that ask for an API key."""
 
 
-def caller_with(scope: Scope | None) -> Callable[..., Awaitable[Caller]]:
-    """The dependency that authenticates, counts the call, and demands the scope."""
+def caller_with(scope: Scope | None, *, waits: bool = True) -> Callable[..., Awaitable[Caller]]:
+    """The dependency that authenticates, counts the call, and demands the scope.
 
-    async def authenticated(
-        request: Request,
-        runtime: RuntimeOf,
-        authorization: Annotated[str | None, Header(include_in_schema=False)] = None,
-    ) -> Caller:
-        kind, _, key = (authorization or "").partition(" ")
-        if kind.casefold() != "bearer":
-            raise Unauthenticated("unauthenticated", identities.REFUSED_KEY)
-        caller = await identities.authenticate(runtime, key.strip())
+    The call then waits for its turn, unless it is one that goes on for minutes by its nature.
+    """
+
+    async def authenticated(request: Request, runtime: RuntimeOf) -> Caller:
+        caller = await _identified(request, runtime)
         request.state.partner_id = caller.partner_id
+        request.state.key_prefix = caller.key_prefix
         await call_rates.spend(request, runtime, caller)
         if scope is not None:
             caller.require(scope)
         _refuse_strange_parameters(request)
+        if waits:
+            await turns.take_call(request, runtime, caller.partner_id)
         return caller
 
     KEYED.add(authenticated)
     return authenticated
+
+
+async def _identified(request: Request, runtime: Runtime) -> Caller:
+    """The caller whose key the request has. Raises Unauthenticated, RateLimited or Unprocessable."""
+    given = request.headers.getlist("authorization")
+    if len(given) > 1:
+        # A proxy and the service behind it might each read another one.
+        raise Unprocessable("authorization_repeated", f"The call has {len(given)} Authorization headers.")
+    if not given:
+        raise Unauthenticated("unauthenticated", identities.REFUSED_KEY)
+    kind, _, key = given[0].partition(" ")
+    wrong_keys: WrongKeys = request.app.state.wrong_keys
+    address, now = request.state.client, runtime.now()
+    async with wrong_keys.turn(address, now):
+        found = await identities.identify(runtime, key.strip() if kind.casefold() == "bearer" else "")
+    if isinstance(found, RefusedKey):
+        raise wrong_keys.refusal(address, found, now)
+    return found
 
 
 def path_of(request: Request, route: str, **parameters: str) -> str:
@@ -93,6 +111,7 @@ def _parameters_of(dependant: Dependant) -> set[str]:
 
 ReadsOrders = Annotated[Caller, Depends(caller_with(Scope.ORDERS_READ))]
 WritesOrders = Annotated[Caller, Depends(caller_with(Scope.ORDERS_WRITE))]
+Uploads = Annotated[Caller, Depends(caller_with(Scope.ORDERS_WRITE, waits=False))]
 ReadsCustomers = Annotated[Caller, Depends(caller_with(Scope.CUSTOMERS_READ))]
 WritesCustomers = Annotated[Caller, Depends(caller_with(Scope.CUSTOMERS_WRITE))]
 ReadsConnections = Annotated[Caller, Depends(caller_with(Scope.CONNECTIONS_READ))]
@@ -216,6 +235,9 @@ IdempotencyKey = Annotated[
 Remember = Callable[[Tx, int, str | None, BaseModel], Awaitable[None]]
 """Stores the answer with the key, in the transaction that makes what the answer tells of."""
 
+Reread = Callable[[str | None], Awaitable[BaseModel]]
+"""The answer as it would be now, from the place that the first one named."""
+
 
 async def create_once(
     request: Request,
@@ -224,10 +246,12 @@ async def create_once(
     key: str | None,
     digest: bytes,
     run: Callable[[Remember], Awaitable[Any]],
+    reread: Reread | None = None,
 ) -> Response:
     """Runs a creating request at most once per Idempotency-Key. `run` calls what it is given to answer.
 
-    `digest` is that of the body: the same key with another body is refused.
+    `digest` is that of the body: the same key with another body is refused. `reread` makes an answer that was
+    too large to be stored once more; routes whose answers are always small have none.
     """
     answered: list[Response] = []
     once: Once | None = None
@@ -236,7 +260,7 @@ async def create_once(
         fingerprint = hashlib.sha256(b"\n".join((request.method.encode(), path, digest)))
         found = await idempotency.begin(runtime, partner_id, key, fingerprint.digest())
         if isinstance(found, Replay):
-            return _replay(found)
+            return await _replay(found, reread)
         once = found
 
     async def remember(tx: Tx, status: int, location: str | None, answer: BaseModel) -> None:
@@ -261,7 +285,10 @@ def _response(status: int, location: str | None, content: bytes) -> Response:
     return Response(content, status, headers, media_type="application/json")
 
 
-def _replay(replay: Replay) -> Response:
-    response = _response(replay.status, replay.location, replay.body)
+async def _replay(replay: Replay, reread: Reread | None) -> Response:
+    body = replay.body
+    if not body and reread is not None:
+        body = orjson.dumps((await reread(replay.location)).model_dump(mode="json"))
+    response = _response(replay.status, replay.location, body)
     response.headers["Idempotency-Replayed"] = "true"
     return response

@@ -19,7 +19,6 @@ MINE = "(SELECT nullif(current_setting('registrar.partner_id', true), '')::uuid)
 OWNED = ("partner_quotas", "partner_uses")
 COUNTED = {"customers": "customers", "idempotency_keys": "idempotency_answers"}
 """The table whose rows are counted, and the quota they count for."""
-OPEN_DELIVERIES = "state IN ('pending', 'retrying')"
 
 COUNT_MADE = """
 CREATE FUNCTION count_use_made() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -96,12 +95,6 @@ def upgrade() -> None:
             f"SELECT partner_id, '{quota}', count(*) FROM {table} GROUP BY partner_id"
         )
     op.create_index(
-        "ix_deliveries_open_partner_id",
-        "deliveries",
-        ["partner_id"],
-        postgresql_where=sa.text(OPEN_DELIVERIES),
-    )
-    op.create_index(
         "ix_imports_partner_id_staged",
         "imports",
         ["partner_id"],
@@ -112,7 +105,6 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.execute("SET LOCAL lock_timeout = '5s'")
     op.drop_index("ix_imports_partner_id_staged", table_name="imports")
-    op.drop_index("ix_deliveries_open_partner_id", table_name="deliveries")
     for table in COUNTED:
         op.execute(f"DROP TRIGGER count_gone ON {table}")
         op.execute(f"DROP TRIGGER count_made ON {table}")

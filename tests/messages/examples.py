@@ -48,6 +48,10 @@ REQUESTS: Examples = {
     "idempotency_key_reused": Said("The key PO-4711 was used with another body."),
     "idempotency_key_invalid": Said("The key has 300 characters; at most 255 are allowed."),
     "idempotency_in_progress": Said("The first request with the key PO-4711 is still running."),
+    "idempotency_answer_lost": Said(
+        "The stored answer does not open: it was sealed with a secret key that REGISTRAR_SECRET_KEYS no "
+        "longer has."
+    ),
     "invalid_state": Said("The order is over: there is nothing left to cancel."),
     "invalid_page_token": Said("The token belongs to another list."),
     "invalid_parameter": Said("page_size: Input should be less than or equal to 1000"),
@@ -366,6 +370,9 @@ CONNECTIONS: Examples = {
 
 SERVICE: Examples = {
     "rate_limited": Said("3,000 calls a minute with this key; 0 are left for 12 seconds."),
+    "too_many_calls_at_once": Said("8 of your calls are worked on, and 64 wait already."),
+    "turn_did_not_come": Said("The call waited 30 seconds for its turn. Nothing has been done."),
+    "read_took_too_long": Said("The read took longer than 5 seconds and was ended."),
     "not_ready": Said("The database does not answer."),
     "waiting_for_turn": Said("Another batch of the customer goes first."),
     "portal_upload_due": Said("Order PO-4711: the file Kiosk - PO-4711.csv waits to be uploaded."),

@@ -71,6 +71,9 @@ def test_what_passes_by_itself_says_retry_and_what_does_not_says_who() -> None:
         "body_too_slow",
         "too_many_connections",
         "rate_limited",
+        "too_many_calls_at_once",
+        "turn_did_not_come",
+        "read_took_too_long",
         "not_ready",
         "internal",
     }
