@@ -31,6 +31,7 @@ from app.api.requests import (
     read,
 )
 from app.api.schema import body_of, upload_of
+from app.api.texts import Sought
 from app.domain.errors import FieldError, Unprocessable
 from app.domain.imports import ImportState, Verdict
 from app.runtime import Tx
@@ -173,7 +174,7 @@ async def list_import_rows(
     import_id: UUID,
     page: PageOfRows,
     verdict: Verdict | None = None,
-    code: Annotated[str | None, Query(max_length=100, pattern=r"^[^\x00]*$")] = None,
+    code: Annotated[Sought | None, Query()] = None,
 ) -> ImportRows:
     """The rows with their verdicts, in the file's order."""
     found = await imports.rows(runtime, caller.partner_id, import_id, page, verdict=verdict, code=code)
