@@ -138,7 +138,22 @@ class Settings(QuotaSettings):
     max_body_bytes: int = Field(
         64 * 1024 * 1024,
         ge=1024,
-        description="Largest request body in bytes. 10,000 devices with hashes are about 43 MB.",
+        description="Largest body of an order in bytes. 10,000 devices with hashes are about 43 MB. The "
+        "bodies of other calls have at most 64 kB, or 512 kB where they have lists; files have limits of "
+        "their own.",
+    )
+    large_bodies: int = Field(
+        4,
+        ge=1,
+        le=100,
+        description="Bodies of more than 512 kB that an API process reads and decodes at the same time; "
+        "others wait for up to 30 seconds. Each takes up to twice its size of memory.",
+    )
+    large_bodies_per_partner: int = Field(
+        2,
+        ge=1,
+        le=100,
+        description="Of those, bodies of the same partner; the next wait, and let other partners' pass.",
     )
     max_head_bytes: int = Field(
         64 * 1024,
@@ -195,7 +210,40 @@ class Settings(QuotaSettings):
         "answered 429. 0: any number.",
     )
     database_pool_size: int = Field(
-        10, ge=2, description="Database connections each process keeps open at most."
+        10,
+        ge=2,
+        description="Database connections each process keeps open at most. One partner has a share of them: "
+        "two are never a single partner's.",
+    )
+    calls_at_once: int = Field(
+        128, ge=1, description="Calls that one API process works on at the same time, of all partners."
+    )
+    calls_at_once_per_partner: int = Field(
+        8,
+        ge=1,
+        description="Calls of one partner that one API process works on at the same time. Others of that "
+        "partner wait in its own line. Files that are uploaded do not count.",
+    )
+    calls_waiting_per_partner: int = Field(
+        64,
+        ge=0,
+        description="Calls of one partner that wait for their turn in one API process; more are answered "
+        "429.",
+    )
+    call_patience_s: float = Field(
+        30, gt=0, description="Seconds a call waits for its turn before it is answered 503."
+    )
+    read_timeout_s: float = Field(
+        5,
+        ge=0.1,
+        description="Seconds that one statement of a call that only reads may take. Then it is ended and the "
+        "call is answered 503, with the advice to ask for less.",
+    )
+    heavy_calls_at_once: int = Field(
+        2,
+        ge=1,
+        description="Large orders and large pages that one API process works on at the same time. One "
+        "partner has all but one of these turns, and at least one.",
     )
     idempotency_hours: float = Field(
         72,

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Query, Request, Response
 
-from app.api import rendering
+from app.api import pages, rendering
 from app.api.models import (
     ConsentChange,
     ConsentLink,
@@ -63,7 +63,7 @@ async def create_customer(
     return await create_once(request, runtime, caller.partner_id, key, digest, run)
 
 
-@router.get("")
+@router.get("", response_model=Customers)
 async def list_customers(
     runtime: RuntimeOf,
     caller: ReadsCustomers,
@@ -71,7 +71,7 @@ async def list_customers(
     entra_tenant_id: UUID | None = None,
     domain: Annotated[str | None, Query(max_length=255, pattern=NO_NUL)] = None,
     consent_state: ConsentState | None = None,
-) -> Customers:
+) -> Customers | Response:
     found = await customers.list_page(
         runtime,
         caller.partner_id,
@@ -80,7 +80,7 @@ async def list_customers(
         domain=domain,
         consent_state=None if consent_state is None else consent_state.value,
     )
-    return Customers(items=[rendering.customer(row) for row in found.items], next_page_token=found.next_token)
+    return await pages.answer(Customers, found, rendering.customer)
 
 
 @router.get("/{customer_id}")

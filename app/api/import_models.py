@@ -247,7 +247,8 @@ class ProfileIn(Input):
     name: Text100
     definition: dict[str, Any] = Field(
         description="`columns`: names (or `#3`) to fields or null; `constants`: values for fields the file "
-        "lacks; `group_tag`: `{column, values, otherwise}`."
+        "lacks; `group_tag`: `{column, values, otherwise}`. Each text has at most 256 characters, and the "
+        "definition at most 256 kB as JSON."
     )
 
 
@@ -264,8 +265,18 @@ class ProfileOut(Output):
     updated_at: Timestamp
 
 
+class ProfileSummary(Output):
+    """A profile in a list."""
+
+    id: UUID
+    name: str
+    definition_bytes: int = Field(description="Size of its definition; the profile itself carries it.")
+    created_at: Timestamp
+    updated_at: Timestamp = Field(description="Changes with every change of the profile.")
+
+
 class VendorProfiles(PageOf):
-    items: list[ProfileOut]
+    items: list[ProfileSummary]
 
 
 class ImportEventOrder(Output):

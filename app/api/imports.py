@@ -23,6 +23,7 @@ from app.api.requests import (
     ReadsOrders,
     Remember,
     RuntimeOf,
+    Uploads,
     WritesOrders,
     create_once,
     has_body,
@@ -49,7 +50,7 @@ Given = Annotated[str | None, Query(max_length=512)]
 async def create_import(
     request: Request,
     runtime: RuntimeOf,
-    caller: WritesOrders,
+    caller: Uploads,
     customer_id: Given = None,
     reference: Given = None,
     purchase_order: Given = None,
@@ -91,7 +92,12 @@ async def create_import(
         fingerprint = hashlib.sha256(
             orjson.dumps(_joined(given, fields), option=orjson.OPT_SORT_KEYS) + digest
         )
-        return await create_once(request, runtime, caller.partner_id, key, fingerprint.digest(), run)
+
+        async def reread(location: str | None) -> ImportOut:
+            made = UUID((location or "").rpartition("/")[2])
+            return rendering.import_(await imports.get(runtime, caller.partner_id, made))
+
+        return await create_once(request, runtime, caller.partner_id, key, fingerprint.digest(), run, reread)
     finally:
         # Whatever did not become an import: refused, broken off, or answered before.
         await upload.throw_away()
@@ -232,7 +238,10 @@ async def commit_import(
             before_commit=answer,
         )
 
-    return await create_once(request, runtime, caller.partner_id, key, digest, run)
+    async def reread(_: str | None) -> ImportOut:
+        return rendering.import_(await imports.get(runtime, caller.partner_id, import_id))
+
+    return await create_once(request, runtime, caller.partner_id, key, digest, run, reread)
 
 
 @router.post("/{import_id}:discard")

@@ -53,8 +53,16 @@ STATUS: dict[type[Refusal], int] = {
     Busy: 503,
 }
 
-CODE_STATUS = {"not_json": 400, "validation_failed": 422, "unsupported_media_type": 415}
+CODE_STATUS = {
+    "not_json": 400,
+    "authorization_repeated": 400,
+    "validation_failed": 422,
+    "unsupported_media_type": 415,
+}
 """Codes whose status is not their class's."""
+
+_UNREAD = ("body_too_complex", "large_bodies_waiting")
+"""Codes of refusals before the whole body has been read, beside those of TooLarge."""
 
 UPSTREAM_STATUS: dict[type[UpstreamFailure], int] = {
     NotSent: 503,
@@ -143,7 +151,7 @@ def install(app: FastAPI) -> None:
             headers["Retry-After"] = str(refusal.retry_after)
         if isinstance(refusal, Unauthenticated):
             headers["WWW-Authenticate"] = 'Bearer realm="registrar"'
-        if isinstance(refusal, TooLarge):
+        if isinstance(refusal, TooLarge) or refusal.code in _UNREAD:
             headers["Connection"] = "close"  # the rest of the body is not going to be read
         return problem(
             request,
@@ -227,7 +235,9 @@ _PLAIN_WORDS = {
 
 def pydantic_error(error: Mapping[str, Any]) -> FieldError:
     """pydantic's word for a wrong field, as ours. Never its `input`: that may be a secret or hash."""
-    location = [str(part) for part in error["loc"] if part not in ("body", "query", "path", "header")]
+    # An unknown field has the caller's name, of any length. Of a longer one no more is shown than is judged.
+    parts = (part for part in error["loc"] if part not in ("body", "query", "path", "header"))
+    location = [str(part)[: 5 * MAX_POINTER] for part in parts]
     location = [NOT_SHOWN if holds_secret(part) else part for part in location]
     in_body = error["loc"][:1] in (("body",), ()) or error["loc"][0] not in ("query", "path", "header")
     if in_body:

@@ -7,7 +7,7 @@ from uuid import UUID
 from fastapi import APIRouter, FastAPI, Header, Request, Response
 from pydantic import Field
 
-from app.api import rendering
+from app.api import pages, rendering
 from app.api.connection_events import ConnectionRecoveredEvent, ConnectionTroubleEvent
 from app.api.import_models import ImportEvent
 from app.api.models import Output
@@ -149,23 +149,23 @@ async def rotate_secret(
     return await create_once(request, runtime, caller.partner_id, key, digest, run)
 
 
-@router.get("/webhook-endpoints/{endpoint_id}/deliveries")
+@router.get("/webhook-endpoints/{endpoint_id}/deliveries", response_model=Deliveries)
 async def list_deliveries_of_endpoint(
     runtime: RuntimeOf,
     caller: ReadsWebhooks,
     endpoint_id: UUID,
     page: PageOfIds,
     state: DeliveryState | None = None,
-) -> Deliveries:
+) -> Deliveries | Response:
     """Newest first; also those of an endpoint that has been deleted."""
     await webhooks.find_endpoint(runtime, caller.partner_id, endpoint_id)
     return await _deliveries(runtime, caller, page, endpoint_id, state)
 
 
-@router.get("/webhook-deliveries")
+@router.get("/webhook-deliveries", response_model=Deliveries)
 async def list_deliveries(
     runtime: RuntimeOf, caller: ReadsWebhooks, page: PageOfIds, state: DeliveryState | None = None
-) -> Deliveries:
+) -> Deliveries | Response:
     """Newest first."""
     return await _deliveries(runtime, caller, page, None, state)
 
@@ -176,7 +176,7 @@ async def _deliveries(
     page: PageOfIds,
     endpoint_id: UUID | None,
     state: DeliveryState | None,
-) -> Deliveries:
+) -> Deliveries | Response:
     found = await webhooks.list_deliveries(
         runtime,
         caller.partner_id,
@@ -184,10 +184,7 @@ async def _deliveries(
         endpoint_id=endpoint_id,
         state=None if state is None else state.value,
     )
-    return Deliveries(
-        items=[DeliveryOut(**rendering.delivery_fields(row)) for row in found.items],
-        next_page_token=found.next_token,
-    )
+    return await pages.answer(Deliveries, found, lambda row: DeliveryOut(**rendering.delivery_fields(row)))
 
 
 @router.get("/webhook-deliveries/{delivery_id}")

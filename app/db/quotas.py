@@ -29,7 +29,7 @@ def _imports(what: str, states: tuple[ImportState, ...] = ()) -> str:
     return f"SELECT {what} FROM imports WHERE partner_id = :partner AND due_at IS NOT NULL{chosen}"
 
 
-USED: Final[dict[Quota, str]] = {
+USED = {
     Quota.CUSTOMERS: _kept(Quota.CUSTOMERS),
     Quota.CONNECTIONS: "SELECT count(*) FROM connections WHERE partner_id = :partner",
     Quota.WEBHOOK_ENDPOINTS: f"SELECT count(*) FROM webhook_endpoints WHERE partner_id = :partner AND {LIVE}",
@@ -51,8 +51,10 @@ async def lock(session: AsyncConnection, partner_id: PartnerId, quota: Quota) ->
     """Until the transaction ends, no other one counts and adds to this quota of this partner."""
     await execute(
         session,
-        "SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))",
-        name=f"registrar.quota:{partner_id}:{quota.value}",
+        "SELECT pg_advisory_xact_lock(hashtextextended("
+        "'registrar.quota:' || CAST(:partner AS text) || ':' || CAST(:quota AS text), 0))",
+        partner=str(partner_id),
+        quota=quota.value,
     )
 
 

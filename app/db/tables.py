@@ -571,6 +571,13 @@ idempotency_keys = Table(
     Index("ix_idempotency_keys_created_at", "created_at"),
 )
 
+row_sealing = Table(
+    "row_sealing",
+    metadata,
+    Column("since", DateTime(timezone=True), primary_key=True),
+    comment="a row: values are sealed to their row; none: the release before may have to open them",
+)
+
 worker_heartbeats = Table(
     "worker_heartbeats",
     metadata,

@@ -100,6 +100,15 @@ class Use:
         """From 90 % on."""
         return self.used * 10 >= self.limit * 9
 
+    @property
+    def is_used_up(self) -> bool:
+        return self.used >= self.limit
+
+    @property
+    def passes(self) -> bool:
+        """Whether the use falls by itself."""
+        return QUOTAS[self.quota].retry_after is not None
+
 
 def refusal(use: Use, adding: int) -> str:
     """Why no more is made, for the caller."""

@@ -6,11 +6,13 @@ as JSON, edited by people and given by API and command line alike, and every mis
 named before a file is read with it.
 """
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Final, NoReturn
 
+from app.domain.masking import quoted
 from app.intake import columns, encodings
 from app.intake.columns import FIELDS, IDENTITY, MAX_NAME, Columns, normalise
 from app.intake.table import Notice
@@ -18,6 +20,9 @@ from app.intake.table import Notice
 MAX_COLUMNS: Final = 512
 MAX_TAGS: Final = 10_000
 MAX_VALUE: Final = 256
+"""Characters of one value."""
+MAX_DEFINITION: Final = 256 * 1024
+"""Bytes of the whole as JSON. A supplier with 4,000 values to choose tags by has half of this."""
 
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
@@ -61,6 +66,22 @@ class Profile:
     constants: Mapping[str, str] = field(default_factory=dict)
     group_tag: TagRule | None = None
     encoding: str | None = None
+
+    @classmethod
+    def accept(cls, value: Any) -> "Profile":
+        """As `parse`, for what is new: bounded in its size as well. What was stored before is only parsed."""
+        found = cls.parse(value)
+        size = len(json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass"))
+        if size > MAX_DEFINITION:
+            words = f"The definition has {size:,} bytes as JSON; it may have {MAX_DEFINITION:,}."
+            raise ProfileError("", f"{words} Make a profile for each part of the files.")
+        for cell in () if found.group_tag is None else found.group_tag.values:
+            if len(cell) > MAX_VALUE:
+                words = (
+                    f"A value to choose by has at most {MAX_VALUE} characters; this one has {len(cell):,}."
+                )
+                raise ProfileError("/group_tag/values", f"{words} It begins with {quoted(cell)}.")
+        return found
 
     @classmethod
     def parse(cls, value: Any) -> "Profile":
@@ -225,7 +246,7 @@ def _constants(value: Any) -> Mapping[str, str]:
     for name, constant in found.items():
         pointer = _at("/constants", name)
         if name in IDENTITY:
-            _refuse(pointer, "This is different for every device, so it can not be a constant.")
+            _refuse(pointer, "This is different for every device, so it cannot be a constant.")
         if name not in FIELDS:
             _refuse(
                 pointer,
@@ -270,4 +291,4 @@ def _text(value: Any, pointer: str) -> None:
     if len(value) > MAX_VALUE:
         _refuse(pointer, f"This has more than {MAX_VALUE} characters.")
     if not value.isprintable():
-        _refuse(pointer, "This has characters that can not be seen.")
+        _refuse(pointer, "This has characters that cannot be seen.")

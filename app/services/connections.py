@@ -18,11 +18,11 @@ from app.domain.upstream import UpstreamFailure
 from app.runtime import Runtime, Tx
 from app.services import quotas, troubles
 from app.services.access import (
-    client_secret_context,
+    client_secret_place,
     is_trouble,
     note_trouble,
     open_access,
-    refresh_token_context,
+    refresh_token_place,
 )
 from app.services.consents import doubt_all
 from app.services.identities import Caller
@@ -73,7 +73,7 @@ async def create(
         "client_id": new.client_id,
         "region": new.region,
         "default_group_tag": new.default_group_tag,
-        **_sealed(runtime, partner_id, new.client_secret, new.refresh_token),
+        **_sealed(runtime, partner_id, connection_id, new.client_secret, new.refresh_token),
         "customers_due_at": now,
         "created_at": now,
         "updated_at": now,
@@ -125,23 +125,27 @@ async def _taken(runtime: Runtime, partner_id: PartnerId, name: str) -> Conflict
 
 
 def _sealed(
-    runtime: Runtime, partner_id: PartnerId, client_secret: str | None, refresh_token: str | None
+    runtime: Runtime,
+    partner_id: PartnerId,
+    connection_id: UUID,
+    client_secret: str | None,
+    refresh_token: str | None,
 ) -> dict[str, Any]:
     values: dict[str, Any] = {}
     if client_secret is not None:
         values["client_secret"] = runtime.secrets.seal(
-            client_secret, context=client_secret_context(partner_id)
+            client_secret, client_secret_place(partner_id, connection_id)
         )
     if refresh_token is not None:
         values["refresh_token"] = runtime.secrets.seal(
-            refresh_token, context=refresh_token_context(partner_id)
+            refresh_token, refresh_token_place(partner_id, connection_id)
         )
         values["refresh_token_at"] = runtime.now()
     return values
 
 
 async def get(runtime: Runtime, partner_id: PartnerId, connection_id: UUID) -> Record:
-    async with runtime.transaction(partner_id) as tx:
+    async with runtime.reading(partner_id) as tx:
         record = await connections.get(tx.session, partner_id, connection_id)
     if record is None:
         raise NotFound("unknown_connection", f"There is no connection {connection_id}.")
@@ -149,7 +153,7 @@ async def get(runtime: Runtime, partner_id: PartnerId, connection_id: UUID) -> R
 
 
 async def list_page(runtime: Runtime, partner_id: PartnerId, page: PageRequest) -> Page[Record]:
-    async with runtime.transaction(partner_id) as tx:
+    async with runtime.reading(partner_id) as tx:
         return await connections.list_page(tx.session, partner_id, page)
 
 
@@ -175,7 +179,7 @@ async def update(
     portal = (await get(runtime, partner_id, connection_id))["portal"]
     if given and portal:
         _refuse_credentials(given)
-    sealed = _sealed(runtime, partner_id, client_secret, refresh_token)
+    sealed = _sealed(runtime, partner_id, connection_id, client_secret, refresh_token)
     identity = {"entra_tenant_id": entra_tenant_id, "client_id": client_id}
     named = {name: value for name, value in identity.items() if value is not None}
     values = {**plain, **named, **sealed, "updated_at": runtime.now()}

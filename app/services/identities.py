@@ -26,9 +26,6 @@ from app.domain.ids import PartnerId
 from app.domain.quota import Quota
 from app.runtime import Runtime, Tx
 from app.services import quotas
-from app.telemetry import logger
-
-log = logger("identities")
 
 REFUSED_KEY = "Send `Authorization: Bearer <API key>` with a key that is neither revoked nor expired."
 
@@ -100,21 +97,46 @@ NOTED_EVERY = timedelta(minutes=1)
 """How exactly the last use of a key is known: so that reading does not turn into writing."""
 
 
-async def authenticate(runtime: Runtime, key: str | None) -> Caller:
-    """The caller behind a key. Raises Unauthenticated, in the same words for every kind of wrong.
+class KeyFault(StrEnum):
+    """What is wrong with an API key: for the operator, never for the caller."""
 
-    Which kind it was is in the log, with the key's prefix.
-    """
-    prefix = api_key.prefix_of(key or "")
-    if prefix is None or key is None:
+    MALFORMED = "malformed"
+    UNKNOWN = "unknown"
+    MISMATCHED = "mismatched"
+    REVOKED = "revoked"
+    EXPIRED = "expired"
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedKey:
+    reason: KeyFault
+    prefix: str | None = None
+    """The public part of the key; None where it has no such part."""
+    partner_id: PartnerId | None = None
+    """Whose key has this prefix."""
+
+
+async def authenticate(runtime: Runtime, key: str) -> Caller:
+    """The caller behind a key. Raises Unauthenticated, in the same words for every fault."""
+    found = await identify(runtime, key)
+    if isinstance(found, RefusedKey):
         raise Unauthenticated("unauthenticated", REFUSED_KEY)
+    return found
+
+
+async def identify(runtime: Runtime, key: str) -> Caller | RefusedKey:
+    """The caller behind a key, or what is wrong with it."""
+    prefix = api_key.prefix_of(key)
+    if prefix is None:
+        return RefusedKey(KeyFault.MALFORMED)
     now = runtime.now()
     async with runtime.system_transaction() as tx:
         row = await partners.find_key(tx.session, prefix)
-        wrong = _objection(row, key, now)
-        if wrong is not None or row is None:
-            log.warning("key_refused", prefix=prefix, reason=wrong)
-            raise Unauthenticated("unauthenticated", REFUSED_KEY)
+        if row is None:
+            return RefusedKey(KeyFault.UNKNOWN, prefix)
+        fault = _fault_of(row, key, now)
+        if fault is not None:
+            return RefusedKey(fault, prefix, PartnerId(row["partner_id"]))
         if row["last_used_at"] is None or now - row["last_used_at"] > NOTED_EVERY:
             await partners.note_key_used(tx.session, row["id"], now)
     return Caller(
@@ -129,15 +151,13 @@ async def authenticate(runtime: Runtime, key: str | None) -> Caller:
     )
 
 
-def _objection(row: Record | None, key: str, now: datetime) -> str | None:
-    if row is None:
-        return "unknown prefix"
+def _fault_of(row: Record, key: str, now: datetime) -> KeyFault | None:
     if not hmac.compare_digest(bytes(row["secret_digest"]), _digest(key)):
-        return "wrong secret"
+        return KeyFault.MISMATCHED
     if row["revoked_at"] is not None:
-        return "revoked"
+        return KeyFault.REVOKED
     if row["expires_at"] is not None and row["expires_at"] <= now:
-        return "expired"
+        return KeyFault.EXPIRED
     return None
 
 

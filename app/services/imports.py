@@ -242,14 +242,14 @@ def _unknown(import_id: UUID) -> NotFound:
 
 
 async def get(runtime: Runtime, partner_id: PartnerId, import_id: UUID) -> ImportView:
-    async with runtime.transaction(partner_id) as tx:
+    async with runtime.reading(partner_id) as tx:
         return await _view(tx, partner_id, import_id)
 
 
 async def list_page(
     runtime: Runtime, partner_id: PartnerId, page: PageRequest, *, state: ImportState | None
 ) -> Page[ImportView]:
-    async with runtime.transaction(partner_id) as tx:
+    async with runtime.reading(partner_id) as tx:
         found = await imports.list_page(
             tx.session, partner_id, page, state=None if state is None else state.value
         )
@@ -271,7 +271,7 @@ async def rows(
     noted_only: bool = False,
 ) -> Page[Record]:
     """The staged rows; while the import is being read, those that have been read."""
-    async with runtime.transaction(partner_id) as tx:
+    async with runtime.reading(partner_id) as tx:
         if await imports.get(tx.session, partner_id, import_id) is None:
             raise _unknown(import_id)
         return await import_rows.list_page(

@@ -65,8 +65,8 @@ async def create_endpoint(
 ) -> tuple[Record, str]:
     """The endpoint and its signing secret, which is shown this once."""
     _check_url(runtime, new.url)
-    secret, sealed = endpoint_secrets.new(runtime, partner_id)
     now, endpoint_id = runtime.now(), new_row_id()
+    secret, sealed = endpoint_secrets.new(runtime, partner_id, endpoint_id)
     async with runtime.transaction(partner_id) as tx:
         await events.add_endpoint(
             tx.session,
@@ -115,7 +115,7 @@ async def find_endpoint(runtime: Runtime, partner_id: PartnerId, endpoint_id: UU
 
 
 async def list_endpoints(runtime: Runtime, partner_id: PartnerId, page: PageRequest) -> Page[Record]:
-    async with runtime.transaction(partner_id) as tx:
+    async with runtime.reading(partner_id) as tx:
         return await events.list_endpoints(tx.session, partner_id, page)
 
 
@@ -172,7 +172,7 @@ async def send_test(runtime: Runtime, partner_id: PartnerId, endpoint_id: UUID) 
 
 
 async def get_delivery(runtime: Runtime, partner_id: PartnerId, delivery_id: UUID) -> Record:
-    async with runtime.transaction(partner_id) as tx:
+    async with runtime.reading(partner_id) as tx:
         record = await events.get_delivery(tx.session, partner_id, delivery_id)
     if record is None:
         raise NotFound("not_found", f"There is no delivery {delivery_id}.")
@@ -181,7 +181,7 @@ async def get_delivery(runtime: Runtime, partner_id: PartnerId, delivery_id: UUI
 
 async def payload_of(runtime: Runtime, partner_id: PartnerId, delivery: Record) -> bytes:
     """The body that was or will be signed. Raises NotFound when the event has just been forgotten."""
-    async with runtime.transaction(partner_id) as tx:
+    async with runtime.reading(partner_id) as tx:
         event = await events.get_event(tx.session, partner_id, delivery["event_id"])
     if event is None:
         raise NotFound("not_found", f"There is no delivery {delivery['id']}.")
@@ -189,7 +189,7 @@ async def payload_of(runtime: Runtime, partner_id: PartnerId, delivery: Record) 
 
 
 async def attempts(runtime: Runtime, partner_id: PartnerId, delivery_id: UUID) -> list[Record]:
-    async with runtime.transaction(partner_id) as tx:
+    async with runtime.reading(partner_id) as tx:
         return await events.delivery_attempts(tx.session, partner_id, delivery_id)
 
 
@@ -201,7 +201,7 @@ async def list_deliveries(
     endpoint_id: UUID | None = None,
     state: str | None = None,
 ) -> Page[Record]:
-    async with runtime.transaction(partner_id) as tx:
+    async with runtime.reading(partner_id) as tx:
         return await events.list_deliveries(
             tx.session, partner_id, page, endpoint_id=endpoint_id, state=state
         )
@@ -299,7 +299,7 @@ async def _attempt(runtime: Runtime, claim: DeliveryClaim) -> None:
 
 
 async def _post(
-    runtime: Runtime, endpoint: Record, others: Sequence[bytes], event: Record, now: datetime
+    runtime: Runtime, endpoint: Record, others: Sequence[Record], event: Record, now: datetime
 ) -> Outcome:
     """`others`: the sealed secrets of before, which still sign."""
     secrets = endpoint_secrets.opened(runtime, endpoint, others)

@@ -45,13 +45,27 @@ def upgrade() -> None:
     )
     for table in OWNED:
         op.execute(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
+        op.execute(f"ALTER TABLE {table} FORCE ROW LEVEL SECURITY")
         op.execute(f"CREATE POLICY own_rows ON {table} TO registrar_app USING (partner_id = {MINE})")
         op.execute(f"CREATE POLICY every_row ON {table} TO registrar_system USING (true)")
         op.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO registrar_app, registrar_system")
+    op.create_table(
+        "row_sealing",
+        sa.Column("since", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("since", name=op.f("pk_row_sealing")),
+        comment="a row: values are sealed to their row; none: the release before may have to open them",
+    )
+    op.execute("REVOKE ALL ON row_sealing FROM registrar_app, registrar_system")
+    op.execute("GRANT SELECT ON row_sealing TO registrar_app")
+    op.execute("GRANT SELECT, INSERT ON row_sealing TO registrar_system")
+    # Where nobody is yet, no process of the release before is either.
+    op.execute("INSERT INTO row_sealing SELECT now() WHERE NOT EXISTS (SELECT FROM partners)")
     op.execute(f"UPDATE api_keys SET scopes = array_append(scopes, 'hashes:read') WHERE {COULD_READ_HASHES}")
 
 
 def downgrade() -> None:
+    """What was sealed to its row does not open with the release before: those credentials are given anew."""
     op.execute("SET LOCAL lock_timeout = '5s'")
+    op.drop_table("row_sealing")
     op.execute("UPDATE api_keys SET scopes = array_remove(scopes, 'hashes:read')")
     op.drop_table("api_key_successors")

@@ -196,9 +196,10 @@ def test_every_column_of_ids_is_bound_to_a_parent_or_says_why_not() -> None:
     assert free == set(UNBOUND)
 
 
-def test_only_heartbeats_and_partners_belong_to_no_partner() -> None:
+def test_only_what_is_nobodys_belongs_to_no_partner() -> None:
     assert {t.name for t in metadata.sorted_tables} - {t.name for t in OWNED} == {
         "partners",
+        "row_sealing",
         "worker_heartbeats",
     }
 
