@@ -331,7 +331,11 @@ class Settings(QuotaSettings):
     worker_lanes: int = Field(8, ge=1, description="Batches one worker process advances at the same time.")
     delivery_lanes: int = Field(8, ge=1, description="Webhooks one worker process sends at the same time.")
     import_lanes: int = Field(
-        1, ge=1, description="Imports one worker process reads or commits at the same time."
+        1,
+        ge=1,
+        description="Imports one worker process reads at the same time, and imports of one partner that it "
+        "has begun. Of other partners it begins more (four for each lane and four more, in all), and they "
+        "take turns: a small file does not wait for the end of a large one.",
     )
     import_retention_days: float = Field(
         7,
@@ -614,6 +618,11 @@ class Settings(QuotaSettings):
         if self.spool_dir is not None:
             return self.spool_dir
         return self.data_dir / "spool" if self.database_url is None else None
+
+    @property
+    def import_places(self) -> int:
+        """Imports that one worker process has begun; they take turns on its `import_lanes`."""
+        return 4 * self.import_lanes + 4
 
     @property
     def lease(self) -> timedelta:
