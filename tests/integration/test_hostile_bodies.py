@@ -3,11 +3,12 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from app.api.large_bodies import LargeBodies
+from app.fair_turns import FairTurns
 from app.services import identities
 from app.services.identities import Scope
 from tests.integration.test_api_bad_input import TUPLE, assert_nothing_stored, problem_of
@@ -150,8 +151,9 @@ async def test_a_very_long_name_is_shown_in_bounds(world: World, where: str) -> 
 
 async def test_large_bodies_wait_for_their_turn_and_are_refused_when_it_does_not_come(world: World) -> None:
     partner = await world.partner()
-    large = LargeBodies(per_process=2, per_partner=1, patience=0.05)
-    before, world.app.state.large_bodies = world.app.state.large_bodies, large
+    large = FairTurns(2, each=1, patience=0.05)
+    before = world.runtime.turns
+    world.runtime.turns = replace(before, bodies=large)
     order = order_of(partner, TUPLE, reference="large")
     content = json.dumps(order).encode().ljust(600_000)
 
@@ -170,9 +172,9 @@ async def test_large_bodies_wait_for_their_turn_and_are_refused_when_it_does_not
                 assert (response.headers["retry-after"], response.headers["connection"]) == ("10", "close")
             small = await world.post_order(partner, [TUPLE])
             assert small.status_code == 201
-        world.app.state.large_bodies = LargeBodies(per_process=1, per_partner=1)
+        world.runtime.turns = replace(before, bodies=FairTurns(1))
         others = (order | {"reference": f"R{n}"} for n in range(3))
         answers = await asyncio.gather(*(post(json.dumps(o).encode().ljust(600_000)) for o in others))
         assert [answer.status_code for answer in answers] == [201] * 3
     finally:
-        world.app.state.large_bodies = before
+        world.runtime.turns = before
