@@ -16,7 +16,6 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
-    FailFast,
     Field,
     StringConstraints,
     ValidationInfo,
@@ -355,7 +354,7 @@ class OrderIn(Input):
     group_tag: GroupTagText | None = Field(
         None, description="For devices that name none. Default: the customer's, then the connection's."
     )
-    devices: Annotated[list[DeviceIn], Field(min_length=1, max_length=MAX_DEVICES), FailFast()]
+    devices: Annotated[list[DeviceIn], Field(min_length=1, max_length=MAX_DEVICES, fail_fast=True)]
     on_invalid: OnInvalid = "accept_valid"
     validate_only: bool = Field(False, description="Run the same checks and store nothing.")
 

@@ -3,7 +3,7 @@
 from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import FailFast, Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
 from app.api.models import BatchOut, Input, Output, PageOf
@@ -84,7 +84,7 @@ class OutcomeIn(Input):
         None, description="With `outcome`: Microsoft's number or name for every device. See `rows`."
     )
     detail: Note | None = Field(None, description="With `outcome`: your own words for every device.")
-    rows: Annotated[list[RowOutcomeIn], Field(min_length=1, max_length=10_000), FailFast()] | None = None
+    rows: Annotated[list[RowOutcomeIn], Field(min_length=1, max_length=10_000, fail_fast=True)] | None = None
     correct: bool = Field(
         False,
         description="What is said here replaces outcomes that were recorded by mistake. With `outcome`, that "
