@@ -108,6 +108,8 @@ class TokenCache:
 
 RETRY_AFTER_READ = 5
 """Seconds after which a read that took too long may be tried again."""
+BODY_PATIENCE = 30.0
+"""Seconds a large body waits before it is refused; the client has not sent it yet."""
 CONNECTION_PATIENCE = 30.0
 """Seconds a transaction waits for a database connection."""
 
@@ -119,6 +121,8 @@ class Turns:
     calls: FairTurns
     heavy: FairTurns
     """Large orders and pages: what keeps the processor busy for long."""
+    bodies: FairTurns
+    """Large bodies: their bytes and what is made of them are in memory together."""
     connections: FairTurns
     """Database connections for partners' transactions. One more is for claims, keys and housekeeping."""
 
@@ -134,6 +138,9 @@ class Turns:
                 patience=patience,
             ),
             heavy=FairTurns(settings.heavy_calls_at_once, kept_free=1, line=line, patience=patience),
+            bodies=FairTurns(
+                settings.large_bodies, each=settings.large_bodies_per_partner, patience=BODY_PATIENCE
+            ),
             connections=FairTurns(max(1, pool - 1), kept_free=1, patience=CONNECTION_PATIENCE),
         )
 

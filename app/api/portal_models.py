@@ -77,12 +77,14 @@ class RowOutcomeIn(Input):
 class OutcomeIn(Input):
     """Either one outcome for every device of the batch that has none yet, or device by device."""
 
+    ROWS = ("rows", RowOutcomeIn)
+
     outcome: Spoken | None = None
     code: Code | None = Field(
         None, description="With `outcome`: Microsoft's number or name for every device. See `rows`."
     )
     detail: Note | None = Field(None, description="With `outcome`: your own words for every device.")
-    rows: Annotated[list[RowOutcomeIn], Field(min_length=1, max_length=10_000)] | None = None
+    rows: Annotated[list[RowOutcomeIn], Field(min_length=1, max_length=10_000, fail_fast=True)] | None = None
     correct: bool = Field(
         False,
         description="What is said here replaces outcomes that were recorded by mistake. With `outcome`, that "

@@ -76,7 +76,12 @@ class Profile:
         if size > MAX_DEFINITION:
             words = f"The definition has {size:,} bytes as JSON; it may have {MAX_DEFINITION:,}."
             raise ProfileError("", f"{words} Make a profile for each part of the files.")
+        for column in found.columns:
+            _refuse_unsafe(unsafe_in_cell(column), _at("/columns", column))
+        if found.group_tag is not None:
+            _refuse_unsafe(unsafe_in_cell(found.group_tag.column), "/group_tag/column")
         for cell in () if found.group_tag is None else found.group_tag.values:
+            _refuse_unsafe(unsafe_in_cell(cell), _at("/group_tag/values", cell))
             if len(cell) > MAX_VALUE:
                 words = (
                     f"A value to choose by has at most {MAX_VALUE} characters; this one has {len(cell):,}."
@@ -242,7 +247,6 @@ def _column(column: Any, pointer: str) -> str:
         return f"#{int(digits[:6])}"
     if len(column) > MAX_NAME:
         _refuse(pointer, f"A column's name has at most {MAX_NAME} characters.")
-    _refuse_unsafe(unsafe_in_cell(column), pointer)
     key = normalise(column)
     if not key:
         _refuse(pointer, "A name needs a letter or a digit; give the column's position as #3.")
@@ -275,7 +279,6 @@ def _tag_rule(value: Any) -> TagRule:
     seen: dict[str, str] = {}
     for cell, tag in values.items():
         pointer = _at("/group_tag/values", cell)
-        _refuse_unsafe(unsafe_in_cell(cell), pointer)
         _text(tag, pointer)
         if (same := seen.setdefault(_folded(cell), cell)) != cell:
             _refuse(pointer, f"This is the same value as '{same}': capitals and outer blanks do not count.")

@@ -15,7 +15,7 @@ REQUESTS: Examples = {
     "unsupported_media_type": Said("Content-Type is missing; send application/json."),
     "body_too_large": Said("The body of this call has at most 65,536 bytes."),
     "body_too_complex": Said(
-        "The body of this call has at most 20,002 objects and lists, 150,000 values, and 200 levels."
+        "The body of this call has at most 20,002 objects and lists, 100,000 values, and 200 levels."
     ),
     "large_bodies_waiting": Said(
         "At most 4 bodies over 512 kB are read at a time, 2 of one partner. It was not its turn for 30 s."
