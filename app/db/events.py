@@ -17,7 +17,10 @@ from app.domain.ids import PartnerId
 
 LIVE = "NOT EXISTS (SELECT FROM deleted_webhook_endpoints gone WHERE gone.endpoint_id = webhook_endpoints.id)"
 """An endpoint that has been deleted stays for as long as there are deliveries of it to read."""
-FULL_SINCE = "(SELECT full_since FROM webhook_pauses p WHERE p.endpoint_id = webhook_endpoints.id) AS backlog_full_since"
+FULL_SINCE = (
+    "(SELECT p.full_since FROM webhook_pauses p WHERE p.endpoint_id = webhook_endpoints.id) "
+    "AS backlog_full_since"
+)
 OPEN = ("pending", "retrying")
 """The states of a delivery that is still to be made."""
 _OPEN = listed(OPEN)
