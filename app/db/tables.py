@@ -103,7 +103,7 @@ partner_uses = Table(
     Column("quota", Text, nullable=False),
     Column("used", BigInteger, nullable=False),
     PrimaryKeyConstraint("partner_id", "quota"),
-    comment="kept by triggers on customers and idempotency_keys, in the same transaction",
+    comment="kept by triggers on customers, idempotency_keys and orders, in the same transaction",
 )
 
 partner_turns = Table(
@@ -569,6 +569,15 @@ idempotency_keys = Table(
     _time("created_at", required=True),
     PrimaryKeyConstraint("partner_id", "key"),
     Index("ix_idempotency_keys_created_at", "created_at"),
+)
+
+removals = Table(
+    "removals",
+    metadata,
+    Column("subject", Uuid, primary_key=True, comment="the partner, connection or customer"),
+    _partner(),
+    Column("kind", Text, nullable=False),
+    _time("began_at", required=True),
 )
 
 row_sealing = Table(

@@ -10,6 +10,7 @@ from typing import Final
 
 
 class Quota(StrEnum):
+    DEVICES = "devices"
     CUSTOMERS = "customers"
     CONNECTIONS = "connections"
     WEBHOOK_ENDPOINTS = "webhook_endpoints"
@@ -39,6 +40,10 @@ class Terms:
 
 
 QUOTAS: Final[dict[Quota, Terms]] = {
+    Quota.DEVICES: Terms(
+        "devices ordered", "Devices of all orders, whatever became of them.", 100_000_000,
+        "Nothing of the order was stored; send it again once the quota is raised.",
+    ),
     Quota.CUSTOMERS: Terms(
         "customers", "Customers of all connections.", 100_000, "Remove customers that are not used."
     ),
