@@ -15,7 +15,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import Enum
-from ipaddress import ip_network
 from random import Random
 from typing import NamedTuple, Self
 from uuid import UUID, uuid4
@@ -30,6 +29,7 @@ from app.call_rates import CallRates
 from app.db import engine as database
 from app.db import schema, sealing, walls
 from app.db.clock import READ_EVERY, DatabaseClock
+from app.domain.address import Allowance
 from app.domain.errors import Busy
 from app.domain.ids import PartnerId
 from app.domain.presence import Presence, claim_token
@@ -196,7 +196,7 @@ class Runtime:
             stack.push_async_callback(microsoft.close)
             outbound = Outbound.build(
                 timeout=settings.webhook_timeout_s,
-                allowed_networks=[ip_network(network) for network in settings.webhook_allowed_networks],
+                allowed=[Allowance.parse(network) for network in settings.webhook_allowed_networks],
                 allow_http=settings.webhook_allow_http,
                 ca_file=settings.webhook_ca_file,
             )

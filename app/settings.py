@@ -28,6 +28,7 @@ from pydantic_settings import (
 )
 
 from app import transport
+from app.domain.address import Allowance
 from app.environment import PREFIX, SettingsRefused, given
 from app.quota_settings import QuotaSettings
 
@@ -396,8 +397,9 @@ class Settings(QuotaSettings):
     )
     webhook_allowed_networks: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
-        description="Private networks webhooks may go to, as CIDR separated by commas: "
-        "for receivers on the premises.",
+        description="Private networks that the webhooks of every partner may go to, as CIDR separated by "
+        "commas, each with a port if you like (10.1.0.0/16:8443): for receivers on the premises. For one "
+        "partner alone: `registrar partner networks`.",
     )
     webhook_ca_file: Path | None = Field(
         None,
@@ -499,7 +501,14 @@ class Settings(QuotaSettings):
                 )
         return value
 
-    @field_validator("webhook_allowed_networks", "metrics_allowed_networks", "trusted_proxies")
+    @field_validator("webhook_allowed_networks")
+    @classmethod
+    def _allowances(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for network in value:
+            Allowance.parse(network)
+        return value
+
+    @field_validator("metrics_allowed_networks", "trusted_proxies")
     @classmethod
     def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for network in value:

@@ -17,6 +17,10 @@ from app.domain.ids import PartnerId
 
 LIVE = "NOT EXISTS (SELECT FROM deleted_webhook_endpoints gone WHERE gone.endpoint_id = webhook_endpoints.id)"
 """An endpoint that has been deleted stays for as long as there are deliveries of it to read."""
+FULL_SINCE = (
+    "(SELECT p.full_since FROM webhook_pauses p WHERE p.endpoint_id = webhook_endpoints.id) "
+    "AS backlog_full_since"
+)
 OPEN = ("pending", "retrying")
 """The states of a delivery that is still to be made."""
 _OPEN = listed(OPEN)
@@ -49,10 +53,13 @@ async def add_events(
 async def subscribers(session: AsyncConnection, partner_id: PartnerId) -> list[Record]:
     return await fetch_all(
         session,
-        "SELECT id, event_types FROM webhook_endpoints "
+        f"SELECT id, event_types, {FULL_SINCE} FROM webhook_endpoints "
         f"WHERE partner_id = :partner AND state <> 'disabled' AND {LIVE}",
         partner=partner_id,
     )
+
+
+_NEW_DELIVERY = ("id", "partner_id", "event_id", "endpoint_id", "state", "due_at", "created_at")
 
 
 async def add_deliveries(
@@ -65,9 +72,38 @@ async def add_deliveries(
     await load(
         session,
         tables.deliveries,
-        ("id", "partner_id", "event_id", "endpoint_id", "state", "due_at", "created_at"),
+        _NEW_DELIVERY,
         [
             (id, partner_id, event_id, endpoint_id, "pending", now, now)
+            for id, event_id, endpoint_id in deliveries
+        ],
+    )
+
+
+async def add_deliveries_not_tried(
+    session: AsyncConnection,
+    partner_id: PartnerId,
+    deliveries: Sequence[tuple[UUID, UUID, UUID]],
+    kind: str,
+    now: datetime,
+) -> None:
+    """(delivery, event, endpoint) each: over before they began. They can be looked up and redelivered."""
+    await load(
+        session,
+        tables.deliveries,
+        (
+            "id",
+            "partner_id",
+            "event_id",
+            "endpoint_id",
+            "state",
+            "last_kind",
+            "due_at",
+            "created_at",
+            "settled_at",
+        ),
+        [
+            (id, partner_id, event_id, endpoint_id, "exhausted", kind, now, now, now)
             for id, event_id, endpoint_id in deliveries
         ],
     )
@@ -124,7 +160,8 @@ async def get_endpoint(session: AsyncConnection, partner_id: PartnerId, endpoint
     """With `is_deleted`: its deliveries can still be read."""
     return await fetch_one(
         session,
-        f"SELECT *, NOT {LIVE} AS is_deleted FROM webhook_endpoints WHERE partner_id = :partner AND id = :id",
+        f"SELECT *, NOT {LIVE} AS is_deleted, {FULL_SINCE} FROM webhook_endpoints "
+        "WHERE partner_id = :partner AND id = :id",
         partner=partner_id,
         id=endpoint_id,
     )
@@ -145,7 +182,7 @@ async def lock_endpoint(session: AsyncConnection, partner_id: PartnerId, endpoin
 async def list_endpoints(session: AsyncConnection, partner_id: PartnerId, page: PageRequest) -> Page[Record]:
     rows = await fetch_all(
         session,
-        f"SELECT * FROM webhook_endpoints WHERE partner_id = :partner AND {LIVE} "
+        f"SELECT *, {FULL_SINCE} FROM webhook_endpoints WHERE partner_id = :partner AND {LIVE} "
         "AND (CAST(:after AS uuid) IS NULL OR id > CAST(:after AS uuid)) ORDER BY id LIMIT :limit",
         partner=partner_id,
         after=page.after,

@@ -21,7 +21,7 @@ from app.db import (
 from app.metrics import LeaseEnd
 from app.queue import WakeKind
 from app.runtime import Runtime
-from app.services import consents
+from app.services import backlogs, consents
 from app.services.access import token_lease
 from app.telemetry import logger
 
@@ -110,6 +110,7 @@ async def tidy(runtime: Runtime) -> None:
         )
         await heartbeats.purge(tx.session, now, older_than=HEARTBEAT_KEPT)
         await webhook_secrets.purge(tx.session, now)
+    await backlogs.look_after(runtime)
     told = await forget_events(runtime)
     async with runtime.system_transaction() as tx:
         await events.purge_deleted_endpoints(tx.session, deleted_before=now - ENDPOINT_KEPT)

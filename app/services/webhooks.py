@@ -20,7 +20,7 @@ from app.db.ids import new_row_id
 from app.db.paging import Page, PageRequest
 from app.db.sql import Record
 from app.domain import endpoint_health, schedule, signature
-from app.domain.address import UrlRefused
+from app.domain.address import Allowance, UrlRefused
 from app.domain.attempt import Kind, Outcome
 from app.domain.errors import Conflict, FieldError, NotFound, Unprocessable
 from app.domain.event import EventType, stored_types
@@ -29,7 +29,7 @@ from app.domain.quota import Quota
 from app.metrics import LeaseEnd
 from app.queue import WakeKind
 from app.runtime import Runtime, Tx
-from app.services import endpoint_secrets, quotas, subscriptions
+from app.services import endpoint_secrets, networks, quotas, subscriptions
 from app.services.endpoint_secrets import lock, no_endpoint
 from app.services.handover import hand_over_patiently
 from app.services.identities import Caller
@@ -71,7 +71,7 @@ async def create_endpoint(
     """
     partner_id = caller.partner_id
     subscriptions.require_types(caller, new.event_types)
-    _check_url(runtime, new.url)
+    await _check_url(runtime, partner_id, new.url)
     now, endpoint_id = runtime.now(), new_row_id()
     secret, sealed = endpoint_secrets.new(runtime, partner_id, endpoint_id)
     async with runtime.transaction(partner_id) as tx:
@@ -97,9 +97,10 @@ async def create_endpoint(
     return record, secret
 
 
-def _check_url(runtime: Runtime, url: str) -> None:
+async def _check_url(runtime: Runtime, partner_id: PartnerId, url: str) -> None:
+    """Told at once, where the name has an address. What counts is the look at each connection."""
     try:
-        runtime.outbound.check_url(url)
+        await runtime.outbound.check_host(url, await networks.look_at(runtime, partner_id))
     except UrlRefused as refused:
         raise Unprocessable(
             "url_refused", str(refused), [FieldError("/url", "url_refused", str(refused))]
@@ -139,7 +140,7 @@ async def update_endpoint(
     if "event_types" in values:
         subscriptions.require_types(caller, [EventType(type) for type in values["event_types"]])
     if "url" in values:
-        _check_url(runtime, values["url"])
+        await _check_url(runtime, partner_id, values["url"])
     now = runtime.now()
     if values.get("state") == EndpointState.ENABLED.value:
         values = {**values, "consecutive_failures": 0}
@@ -306,6 +307,7 @@ async def _attempt(runtime: Runtime, claim: DeliveryClaim) -> None:
         event = await events.get_event(tx.session, claim.partner_id, claim.event_id)
         endpoint = await events.get_endpoint(tx.session, claim.partner_id, claim.endpoint_id)
         others = await webhook_secrets.signing(tx.session, claim.partner_id, claim.endpoint_id, runtime.now())
+        own = await networks.allowed_to(tx, claim.partner_id)
     if event is None or endpoint is None:
         return  # forgotten meanwhile, and the delivery with it
     if endpoint["state"] == EndpointState.DISABLED or endpoint["is_deleted"]:
@@ -315,7 +317,7 @@ async def _attempt(runtime: Runtime, claim: DeliveryClaim) -> None:
         return
     started_at = runtime.now()
     try:
-        outcome = await _post(runtime, endpoint, others, event, started_at)
+        outcome = await _post(runtime, endpoint, others, own, event, started_at)
     except Exception as error:  # noqa: BLE001 - an attempt like the others, so that the ladder ends it
         log.error("delivery_failed", delivery_id=str(claim.id), **origin(error))
         said = "An error inside Registrar; the operator's log has it under this delivery's id."
@@ -324,9 +326,14 @@ async def _attempt(runtime: Runtime, claim: DeliveryClaim) -> None:
 
 
 async def _post(
-    runtime: Runtime, endpoint: Record, others: Sequence[Record], event: Record, now: datetime
+    runtime: Runtime,
+    endpoint: Record,
+    others: Sequence[Record],
+    own: Sequence[Allowance],
+    event: Record,
+    now: datetime,
 ) -> Outcome:
-    """`others`: the sealed secrets of before, which still sign."""
+    """`others`: the sealed secrets of before, which still sign. `own`: the partner's networks."""
     secrets = endpoint_secrets.opened(runtime, endpoint, others)
     if not secrets:
         return Outcome(Kind.UNSIGNED, None, None, "", "The endpoint's signing secret does not open.", 0)
@@ -337,7 +344,9 @@ async def _post(
         **signature.sign(secrets, str(event["id"]), now, body),
     }
     patience = endpoint_health.patience(endpoint["consecutive_failures"], runtime.settings.webhook_timeout_s)
-    return await runtime.outbound.post(endpoint["url"], content=body, headers=headers, timeout=patience)
+    return await runtime.outbound.post(
+        endpoint["url"], content=body, headers=headers, timeout=patience, own=own
+    )
 
 
 async def _hand_over(runtime: Runtime, claim: DeliveryClaim) -> bool:
