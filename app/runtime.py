@@ -33,6 +33,7 @@ from app.domain.ids import PartnerId
 from app.domain.presence import Presence, claim_token
 from app.domain.quota import Quota
 from app.embedded import NoInstallation, Postgres, Valkey
+from app.fair_turns import FairTurns
 from app.microsoft.http import Microsoft
 from app.outbound import Outbound
 from app.platforms.base import Driver, Platform, TokenKind, discover
@@ -116,6 +117,8 @@ class Runtime:
     platforms: dict[str, Platform]
     drivers: dict[str, Driver]
     clock: DatabaseClock
+    import_turns: FairTurns
+    """Who reads an import in this process: as many at a time as it has lanes for that."""
     presence: Presence
     """Under which name this process makes claims, and, if it is a worker, its signs of life."""
     now: Callable[[], datetime]
@@ -169,6 +172,7 @@ class Runtime:
                 outbound=outbound,
                 platforms=platforms,
                 clock=clock,
+                import_turns=FairTurns(settings.import_lanes),
                 presence=Presence(_process_name(), settings.silence),
                 now=clock.now,
                 drivers={
