@@ -22,18 +22,20 @@ from uuid import UUID, uuid4
 
 from anyio import to_thread
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.budgets import Budgets, policy_for
 from app.call_rates import CallRates
 from app.db import engine as database
-from app.db import schema, walls
-from app.db.clock import DatabaseClock
+from app.db import schema, sealing, walls
+from app.db.clock import READ_EVERY, DatabaseClock
+from app.domain.errors import Busy
 from app.domain.ids import PartnerId
 from app.domain.presence import Presence, claim_token
 from app.domain.quota import Quota
 from app.embedded import NoInstallation, Postgres, Valkey
-from app.fair_turns import FairTurns
+from app.fair_turns import FairTurns, NoTurn
 from app.microsoft.http import Microsoft
 from app.outbound import Outbound
 from app.platforms.base import Driver, Platform, TokenKind, discover
@@ -104,6 +106,38 @@ class TokenCache:
             del self.tokens[slot]
 
 
+RETRY_AFTER_READ = 5
+"""Seconds after which a read that took too long may be tried again."""
+CONNECTION_PATIENCE = 30.0
+"""Seconds a transaction waits for a database connection."""
+
+
+@dataclass(frozen=True)
+class Turns:
+    """What partners share in this process."""
+
+    calls: FairTurns
+    heavy: FairTurns
+    """Large orders and pages: what keeps the processor busy for long."""
+    connections: FairTurns
+    """Database connections for partners' transactions. One more is for claims, keys and housekeeping."""
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        line, patience = settings.calls_waiting_per_partner, settings.call_patience_s
+        pool = settings.database_pool_size
+        return cls(
+            calls=FairTurns(
+                settings.calls_at_once,
+                each=settings.calls_at_once_per_partner,
+                line=line,
+                patience=patience,
+            ),
+            heavy=FairTurns(settings.heavy_calls_at_once, kept_free=1, line=line, patience=patience),
+            connections=FairTurns(max(1, pool - 1), kept_free=1, patience=CONNECTION_PATIENCE),
+        )
+
+
 @dataclass
 class Runtime:
     settings: Settings
@@ -111,6 +145,7 @@ class Runtime:
     queue: Queue
     budgets: Budgets
     call_rates: CallRates
+    turns: Turns
     secrets: Secrets
     microsoft: Microsoft
     outbound: Outbound
@@ -125,6 +160,7 @@ class Runtime:
     """What time it is, for everybody alike; the tests move it."""
     random: Callable[[], float] = field(default=Random().random)  # noqa: S311 - jitter, nothing secret
     token_cache: TokenCache = field(default_factory=TokenCache, repr=False)
+    _sealing_due: float = field(default=0.0, repr=False)
     _stack: AsyncExitStack = field(default_factory=AsyncExitStack, repr=False)
     _walls_stand: bool = False
     """Looked at once, before the first transaction; until the schema is this program's, before each."""
@@ -167,6 +203,7 @@ class Runtime:
                 queue=queue,
                 budgets=shared,
                 call_rates=CallRates(shared.redis, settings.requests_per_minute),
+                turns=Turns.of(settings),
                 secrets=_secrets(settings, purpose),
                 microsoft=microsoft,
                 outbound=outbound,
@@ -184,7 +221,7 @@ class Runtime:
             )
         await opened._look_at_the_clock()
         if purpose is not Purpose.CREATE:  # a migration may be what makes them
-            await opened._look_at_the_walls()
+            await opened._look_at_the_walls(tell=purpose is Purpose.SERVE)
         return opened
 
     async def _look_at_the_clock(self) -> None:
@@ -193,11 +230,25 @@ class Runtime:
             async with asyncio.timeout(CLOCK_PATIENCE), self.engine.connect() as session:
                 await self.clock.read(session)
 
-    async def _look_at_the_walls(self) -> None:
-        """Before anything is read. Where the database is away, each transaction looks until it is there."""
+    async def _look_at_sealing(self, session: AsyncConnection) -> None:
+        """Whether values are sealed to their rows yet: once they are, they always are."""
+        if self.secrets.binds_to_rows or self.clock.steady() < self._sealing_due:
+            return
+        self._sealing_due = self.clock.steady() + READ_EVERY
+        self.secrets.binds_to_rows = await sealing.binds_to_rows(session)
+
+    async def _look_at_the_walls(self, *, tell: bool) -> None:
+        """Before anything is read; `tell` of lesser holes too.
+
+        Where the database is away, each transaction looks until it is there.
+        """
         try:
             async with asyncio.timeout(CLOCK_PATIENCE):
                 await self._require_walls()
+                if tell and self._walls_stand:
+                    async with self.engine.connect() as session:
+                        for statement in await walls.weaknesses(session):
+                            log.warning("public_may_enter", remedy=statement)
         except walls.WallsDown:
             await self.close()
             raise
@@ -215,15 +266,44 @@ class Runtime:
     @asynccontextmanager
     async def transaction(self, partner_id: PartnerId) -> AsyncIterator[Tx]:
         """A transaction that sees this partner's rows only; commits at the end, then wakes."""
-        async with self._begin() as tx:
+        async with self._share(partner_id), self._begin() as tx:
             await database.become_partner(tx.session, partner_id)
+            await self._look_at_sealing(tx.session)
             yield tx
+
+    @asynccontextmanager
+    async def reading(self, partner_id: PartnerId) -> AsyncIterator[Tx]:
+        """A transaction for what a caller waits for. Raises Busy where a statement takes too long: that is
+        ended, for the database belongs to everybody."""
+        patience = self.settings.read_timeout_s
+        try:
+            async with self._share(partner_id), self._begin() as tx:
+                await database.become_reader(tx.session, partner_id, patience)
+                yield tx
+        except DBAPIError as error:
+            if getattr(error.orig, "sqlstate", None) != database.TOOK_TOO_LONG:
+                raise
+            words = f"The read took longer than {patience:g} seconds and was ended."
+            raise Busy("read_took_too_long", words, retry_after=RETRY_AFTER_READ) from error
+
+    @asynccontextmanager
+    async def _share(self, partner_id: PartnerId) -> AsyncIterator[None]:
+        """A database connection out of the partner's share: no partner uses up the pool."""
+        try:
+            await self.turns.connections.take(partner_id)
+        except NoTurn as error:
+            raise PoolTimeoutError("no database connection came free") from error
+        try:
+            yield
+        finally:
+            self.turns.connections.give(partner_id)
 
     @asynccontextmanager
     async def system_transaction(self) -> AsyncIterator[Tx]:
         """A transaction over all partners: for claims, sweeps, authentication and the operator."""
         async with self._begin() as tx:
             await database.become_system(tx.session)
+            await self._look_at_sealing(tx.session)
             yield tx
 
     @asynccontextmanager
@@ -327,6 +407,12 @@ def _process_name() -> str:
 
 
 def _secrets(settings: Settings, purpose: Purpose) -> Secrets:
+    found = _keys(settings, purpose)
+    found.binds_to_rows = False  # until the database has been asked
+    return found
+
+
+def _keys(settings: Settings, purpose: Purpose) -> Secrets:
     if settings.secret_keys:
         return Secrets.from_base64([key.get_secret_value() for key in settings.secret_keys])
     if purpose is Purpose.CREATE or key_file(settings.data_dir).exists():

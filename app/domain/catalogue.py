@@ -74,7 +74,13 @@ def _rows() -> list[Code]:
              "Send `Content-Type: application/json`; `text/csv` where a file is asked for. No "
              "`Content-Encoding` is read, except gzip with `POST /v1/imports`."),
         Code("body_too_large", request, error, never, "The body is over the limit",
-             "Split the order: at most 10,000 devices and the body size named in the detail."),
+             "Send less in one call: the detail names the limit of this one. An order has at most 10,000 devices; "
+             "split a larger one."),
+        Code("body_too_complex", request, error, never, "The body has more in it than this call can mean",
+             "Send the documented fields only, each once. An order has at most 10,000 devices; split a larger "
+             "one."),
+        Code("large_bodies_waiting", request, error, retry, "Too many large bodies are being read now",
+             "Send it again after the time in `Retry-After`, and fewer large orders at the same time."),
         Code("too_many_devices", request, error, never, "The order has more devices than one order may have",
              "Split it into orders of at most 10,000 devices."),
         Code("unauthenticated", request, error, person, "No valid API key was sent",
@@ -144,6 +150,17 @@ def _rows() -> list[Code]:
         Code("idempotency_in_progress", request, error, retry,
              "The first request with this Idempotency-Key is still running",
              "Wait for the time in `Retry-After`, then send the same request again."),
+        Code("idempotency_answer_lost", request, error, person,
+             "This Idempotency-Key was answered, and the answer can no longer be shown",
+             "The call has taken effect: look for what it made. Tell the operator, who finds the reason under "
+             "`stored_answer_not_opened` in the log; a new request needs a new key."),
+        Code("removal_blocked", request, error, person, "It cannot be removed before something is finished",
+             "`errors` names it: wait for its outcome, cancel the orders, retry devices whose outcome is unknown or "
+             "record it, commit or discard the imports. Then remove it again."),
+        Code("removal_not_confirmed", request, error, person, "It has contents, which would be removed with it",
+             "Look at them with `dry_run=true`. With `everything=true` they go as well."),
+        Code("being_removed", request, error, never, "It is being removed, and nothing new is taken for it",
+             "Use another customer or connection. The removal goes on when it is called again."),
         Code("invalid_state", request, error, never, "That is not possible in the present state",
              "The detail says why, and what to do if anything can be done; the resource shows its present state."),
         Code("invalid_page_token", request, error, never, "The page token is not one of this list",
@@ -557,6 +574,15 @@ def _rows() -> list[Code]:
         # --- Registrar ----------------------------------------------------------------------------
         Code("rate_limited", service, error, retry, "Too many calls with this API key",
              "Wait for the time in `Retry-After`."),
+        Code("too_many_calls_at_once", service, error, retry, "Too many calls of this partner at the same time",
+             "Nothing has been done. Make fewer calls at the same time, and try again after `Retry-After`."),
+        Code("turn_did_not_come", service, error, retry, "The call waited too long for its turn",
+             "Nothing has been done. Try again after `Retry-After`. If it happens often, make fewer large calls at "
+             "the same time, or have the operator run more API processes."),
+        Code("read_took_too_long", service, error, retry, "The read took too long and was ended",
+             "Ask for less: add `customer_id`, `order_id`, `batch_id`, `reference` or the whole serial number, or "
+             "take a smaller `page_size`. If small reads are ended as well, the database is overloaded: try again "
+             "after `Retry-After`."),
         Code("not_ready", service, error, retry, "The service is not ready",
              "Try again shortly; `/readyz` says what is missing."),
         Code("batch_broken", service, error, person, "Registrar itself could not process the batch",

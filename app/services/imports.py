@@ -253,14 +253,14 @@ def _unknown(import_id: UUID) -> NotFound:
 
 
 async def get(runtime: Runtime, partner_id: PartnerId, import_id: UUID) -> ImportView:
-    async with runtime.transaction(partner_id) as tx:
+    async with runtime.reading(partner_id) as tx:
         return await _view(tx, partner_id, import_id)
 
 
 async def list_page(
     runtime: Runtime, partner_id: PartnerId, page: PageRequest, *, state: ImportState | None
 ) -> Page[ImportView]:
-    async with runtime.transaction(partner_id) as tx:
+    async with runtime.reading(partner_id) as tx:
         found = await imports.list_page(
             tx.session, partner_id, page, state=None if state is None else state.value
         )
@@ -282,7 +282,7 @@ async def rows(
     noted_only: bool = False,
 ) -> Page[Record]:
     """The staged rows; while the import is being read, those that have been read."""
-    async with runtime.transaction(partner_id) as tx:
+    async with runtime.reading(partner_id) as tx:
         if await imports.get(tx.session, partner_id, import_id) is None:
             raise _unknown(import_id)
         return await import_rows.list_page(
@@ -355,6 +355,8 @@ async def _may_commit(
         raise Unprocessable(
             "import_rejected", f"{summary['invalid']:,} of {summary['rows']:,} rows are invalid."
         )
+    # What has been promised here is ordered whole by the worker, which asks for no quota.
+    await quotas.require(tx, partner_id, Quota.DEVICES, adding=fit)
     ids = [customer["customer_id"] for customer in summary["customers"] if customer["customer_id"]]
     done = {str(o["customer_id"]) for o in await imports.orders_of(tx.session, partner_id, [record["id"]])}
     wanted = [order_reference(base, id, alone=len(ids) == 1) for id in ids if id not in done]

@@ -46,7 +46,7 @@ async def errors_of(
 
     Raises NotFound, or Conflict when there are no rows to give.
     """
-    async with runtime.transaction(partner_id) as tx:
+    async with runtime.reading(partner_id) as tx:
         record = await imports.get(tx.session, partner_id, import_id)
     if record is None:
         raise NotFound("not_found", f"There is no import {import_id}.")
@@ -75,7 +75,7 @@ async def _errors(
     while True:
         yield bytes(written)
         written.clear()
-        async with runtime.transaction(partner_id) as tx:
+        async with runtime.reading(partner_id) as tx:
             rows = await import_rows.originals(
                 tx.session, partner_id, import_id, after=after, limit=PAGE, verdict=verdict.value
             )
@@ -113,7 +113,7 @@ def _problem(found: Mapping[str, str], names: Mapping[str, str]) -> Problem:
 
 async def result_of(runtime: Runtime, partner_id: PartnerId, order_id: UUID) -> AsyncIterator[bytes]:
     """Every row of the order with its outcome, by row; with the file's own columns if it came from one."""
-    async with runtime.transaction(partner_id) as tx:
+    async with runtime.reading(partner_id) as tx:
         if await orders.get(tx.session, partner_id, order_id) is None:
             raise NotFound("not_found", f"There is no order {order_id}.")
         file = await imports.of_order(tx.session, partner_id, order_id)
@@ -130,7 +130,7 @@ async def _results(
     after: str | None = None
     while True:
         originals: dict[int, str] = {}
-        async with runtime.transaction(partner_id) as tx:
+        async with runtime.reading(partner_id) as tx:
             page = await registrations.list_of_order(
                 tx.session, partner_id, order_id, PageRequest(PAGE, after), Filter()
             )

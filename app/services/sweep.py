@@ -10,6 +10,7 @@ from app import metrics
 from app.db import (
     batches,
     connections,
+    delivery_claims,
     events,
     heartbeats,
     idempotency,
@@ -97,7 +98,7 @@ async def tidy(runtime: Runtime) -> None:
     now, settings = runtime.now(), runtime.settings
     await consents.age(runtime)
     async with runtime.system_transaction() as tx:
-        ahead = await events.shorten_leases(tx.session, now, settings.lease)
+        ahead = await delivery_claims.shorten_leases(tx.session, now, settings.lease)
     if ahead:
         log.warning("clock_was_ahead", rows=ahead)
     async with runtime.system_transaction() as tx:

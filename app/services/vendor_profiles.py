@@ -23,7 +23,7 @@ def _checked(definition: dict[str, Any]) -> dict[str, Any]:
     try:
         return Profile.accept(definition).as_json()
     except ProfileError as error:
-        found = FieldError("/definition" + error.pointer, "validation_failed", error.words)
+        found = FieldError("/definition" + error.pointer, error.code, error.words)
         raise Unprocessable("validation_failed", error.words, [found]) from error
 
 
@@ -60,13 +60,13 @@ async def _get(tx: Tx, partner_id: PartnerId, profile_id: UUID) -> Record:
 
 
 async def get(runtime: Runtime, partner_id: PartnerId, profile_id: UUID) -> Record:
-    async with runtime.transaction(partner_id) as tx:
+    async with runtime.reading(partner_id) as tx:
         return await _get(tx, partner_id, profile_id)
 
 
 async def list_page(runtime: Runtime, partner_id: PartnerId, page: PageRequest) -> Page[Record]:
     """Without their definitions."""
-    async with runtime.transaction(partner_id) as tx:
+    async with runtime.reading(partner_id) as tx:
         return await vendor_profiles.list_page(tx.session, partner_id, page)
 
 
