@@ -159,6 +159,8 @@ class Runtime:
     platforms: dict[str, Platform]
     drivers: dict[str, Driver]
     clock: DatabaseClock
+    import_turns: FairTurns
+    """Who reads an import in this process: as many at a time as it has lanes for that."""
     presence: Presence
     """Under which name this process makes claims, and, if it is a worker, its signs of life."""
     now: Callable[[], datetime]
@@ -214,6 +216,7 @@ class Runtime:
                 outbound=outbound,
                 platforms=platforms,
                 clock=clock,
+                import_turns=FairTurns(settings.import_lanes),
                 presence=Presence(_process_name(), settings.silence),
                 now=clock.now,
                 drivers={

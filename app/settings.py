@@ -105,6 +105,12 @@ class Settings(QuotaSettings):
         "and the texts in it. Empty: `spool` in the data directory with the embedded PostgreSQL, else the "
         "system's directory for temporary files (TMPDIR). deploy/compose.yaml has a volume for it.",
     )
+    max_spool_bytes: int = Field(
+        1024**3,
+        ge=1024**2,
+        description="Bytes that one workbook may take in that directory while it is read, with its texts. "
+        "Larger ones are refused and have to come as CSV, which takes none.",
+    )
     durable: bool = Field(
         True, description="Whether the embedded PostgreSQL waits for the disk. Only tests say no."
     )

@@ -188,6 +188,8 @@ def _rows() -> list[Code]:
              "Cut it into files of at most 1,000,000 rows."),
         Code("file_too_large", file, error, never, "The file is larger than one file may be",
              "Cut it into smaller files."),
+        Code("workbook_too_large", file, error, never, "The workbook is too large when it is unpacked",
+             "Save the sheet as CSV UTF-8 and upload that."),
         Code("compression_bomb", file, error, never, "The file unpacks to far more than it can hold",
              "Upload it without compression; a workbook as CSV UTF-8."),
         Code("gzip_damaged", file, error, never, "The gzip file is damaged", "Compress or download it again."),

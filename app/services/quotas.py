@@ -52,6 +52,12 @@ async def require_room(tx: Tx, partner_id: PartnerId, quota: Quota) -> None:
         raise _refused(partner_id, replace(use, used=use.used - 1), 1)
 
 
+async def room_of(tx: Tx, partner_id: PartnerId, quota: Quota) -> int:
+    """How many more there may be at this moment. Holds nothing."""
+    use = await _use(tx, partner_id, quota)
+    return max(use.limit - use.used, 0)
+
+
 async def look(tx: Tx, partner_id: PartnerId) -> list[Use]:
     """Every quota and its use at this moment. Holds nothing."""
     set_by_hand = await table.amounts(tx.session, partner_id)

@@ -79,6 +79,7 @@ FILES: Examples = {
     "empty_file": File(b"", "(no byte)"),
     "too_many_rows": Said("A file with 1,000,001 rows."),
     "file_too_large": Said("A file that unpacks to more than 4 GB."),
+    "workbook_too_large": Said("A workbook whose texts take more than 1 GB when they are unpacked."),
     "compression_bomb": Said("A workbook of 100 kB that unpacks to 2 GB."),
     "gzip_damaged": File(gzipped(b"x" * 9000)[:-9], "(a gzip file without its end)"),
     "workbook_damaged": File(workbook({"A": [["x"]]})[:-40], "(an .xlsx file without its end)"),
