@@ -64,7 +64,8 @@ Fragment = Annotated[
         max_length=255,
         pattern=NoNul,
         description="Any part of the serial number, capital or small letters, 3 characters or more. Across "
-        "orders one page looks through 100,000 devices: it may have no items and a `next_page_token`.",
+        "orders one page looks through 100,000 devices, as for every filter that no index serves: it may "
+        "have no items and a `next_page_token`.",
     ),
 ]
 ProductKey = Annotated[str | None, Query(max_length=255, pattern=NoNul, description="The whole PKID.")]

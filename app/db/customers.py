@@ -59,7 +59,11 @@ async def list_page(
     if consent_state is not None:
         filters += "AND s.state = :consent "
     search = Search(
-        _WITH_CONSENT,
+        # For each row by itself: of a partner's many consents a page needs few.
+        _WITH_CONSENT.replace(
+            "JOIN consents s ON s.customer_id = c.id",
+            "CROSS JOIN LATERAL (SELECT * FROM consents WHERE customer_id = c.id LIMIT 1) s",
+        ),
         "customers",
         "c",
         "" if entra_tenant_id is None else "entra_tenant_id = :tenant",
