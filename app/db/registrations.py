@@ -412,7 +412,7 @@ async def _last_row_searched(
     rest = await fetch_one(
         session,
         "SELECT 1 AS one FROM registrations WHERE partner_id = :partner AND order_id = :order "
-        "AND row_number > :last LIMIT 1",
+        "AND row_number > :last ORDER BY row_number LIMIT 1",  # by the index, and not by luck
         partner=partner_id,
         order=order_id,
         last=last,
