@@ -2,7 +2,10 @@
 #   docker build -t registrar .
 #   docker build -t registrar-simulator --target simulator .
 
-FROM python:3.13-slim AS packages
+# `make image-digests` prints it with its digest.
+ARG PYTHON_IMAGE=python:3.13-slim
+
+FROM ${PYTHON_IMAGE} AS packages
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python -m venv /opt/registrar
 COPY deploy/requirements.lock /tmp/requirements.lock
@@ -11,7 +14,7 @@ RUN /opt/registrar/bin/pip install --require-hashes --only-binary :all: -r /tmp/
  && /opt/registrar/bin/pip uninstall --yes pip \
  && /opt/registrar/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/registrar/lib
 
-FROM python:3.13-slim AS base
+FROM ${PYTHON_IMAGE} AS base
 ENV PATH=/opt/registrar/bin:$PATH PYTHONPATH=/srv/registrar PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 # A number, so that Kubernetes can see that it is not root.
 RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin registrar

@@ -22,7 +22,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from app import metrics
+from app import metrics, transport
 from app.domain import budget as policy_of
 from app.domain.budget import Budget, BudgetPolicy, Outcome, Pause, Permit, Standing, Why
 from app.domain.upstream import HeldBack, OutcomeUnknown, Said, Throttled, Unreachable, UpstreamFailure
@@ -123,7 +123,9 @@ class Budgets:
     def open(cls, url: str, policy: BudgetPolicy, standard: Clock) -> "Budgets":
         """Nothing is connected yet. A connection that has gone stale is tried once more."""
         retry = Retry(NoBackoff(), 1)
-        redis = Redis.from_url(url, retry=retry, retry_on_error=[RedisConnectionError])
+        redis = Redis.from_url(
+            url, retry=retry, retry_on_error=[RedisConnectionError], **transport.redis_tls(url)
+        )
         return cls(redis, policy, standard)
 
     async def close(self) -> None:
@@ -145,6 +147,16 @@ class Budgets:
                 except _Contended:
                     log.warning("budget_contended", connection_id=str(connection_id))
             return self._change_own(connection_id, clock(), decide)
+
+    async def forget(self, connection_id: UUID) -> None:
+        """Of a connection that is removed. What Redis cannot be asked to forget now, it forgets by itself."""
+        for memory in (self._known, self._own, self._seen):
+            memory.pop(connection_id, None)
+        try:
+            async with asyncio.timeout(REDIS_PATIENCE):
+                await self.redis.delete(f"registrar:budget:{connection_id}")
+        except REDIS_OUTAGES as error:
+            log.warning("budget_not_forgotten", error=type(error).__name__)
 
     async def look(self, connection_ids: Iterable[UUID], clock: Clock) -> Seen:
         """The budgets of these connections; changes nothing."""

@@ -9,6 +9,7 @@ from starlette_compress import CompressMiddleware, add_compress_type
 
 from app import __version__, telemetry
 from app.api import (
+    bodies,
     catalogues,
     connections,
     customers,
@@ -21,15 +22,20 @@ from app.api import (
     own_key,
     portal,
     problems,
+    removals,
     schema,
     status,
     vendor_profiles,
     webhooks,
 )
+from app.api.answer_headers import AnswerHeaders
 from app.api.conditional import ConditionalGet
+from app.api.large_bodies import LargeBodies
 from app.api.lifespan import StartupFailure, delayed_stop
 from app.api.middleware import BodyCoding, BodyLimit, HeadLikeGet, RequestContext, VerbPaths
+from app.api.peers import networks_of
 from app.api.turns import CallTurns
+from app.api.wrong_keys import WrongKeys
 from app.db.walls import WallsDown
 from app.embedded import EmbeddedUnavailable
 from app.runtime import Runtime, settle_memory
@@ -76,6 +82,8 @@ def build(settings: Settings | None = None) -> FastAPI:
         app.state.runtime = runtime
         settle_memory()
         sys.setswitchinterval(SWITCH_INTERVAL)
+        if "app.api.protocol" not in sys.modules:
+            log.warning("connections_unbounded", remedy="Start the API with `registrar api`.")
 
         def tell() -> None:
             app.state.stopping = True
@@ -100,6 +108,7 @@ def build(settings: Settings | None = None) -> FastAPI:
         # A redirect would carry a key to wherever the Host header says.
         redirect_slashes=False,
     )
+    app.state.wrong_keys = WrongKeys(settings.wrong_keys_per_minute)
     app.state.public_url = (settings.public_url or "").rstrip("/")
     for router in (
         catalogues.open_router,
@@ -112,6 +121,7 @@ def build(settings: Settings | None = None) -> FastAPI:
         customers.router,
         connections.router,
         webhooks.router,
+        removals.router,
         limits.router,
         status.router,
     ):
@@ -119,14 +129,13 @@ def build(settings: Settings | None = None) -> FastAPI:
     webhooks.document(app)
     problems.install(app)
     schema.install(app)
-    documentation.install(app)
+    documentation.install(app, pages=settings.has_documentation)
     metrics.install(app, settings.metrics_allowed_networks)
-    # A form has a little around its file; the file itself is measured again.
     uploads = str(app.url_path_for("create_import"))
-    larger = {uploads: settings.max_import_bytes + MULTIPART_SLACK}
     app.add_middleware(VerbPaths, known=problems.methods_of_verb)
     app.add_middleware(BodyCoding, decoding=frozenset({uploads}))
-    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, larger=larger)
+    app.add_middleware(BodyLimit, limit_of=bodies.limits_of(app, _files(settings), settings.max_body_bytes))
+    app.state.large_bodies = LargeBodies(settings.large_bodies, settings.large_bodies_per_partner)
     app.add_middleware(ConditionalGet)
     # BREACH needs a secret beside what the attacker has chosen, in answers to many calls of a browser
     # that adds the credentials by itself. Here keys are in a header that no browser adds, and a
@@ -136,6 +145,19 @@ def build(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(CompressMiddleware, minimum_size=COMPRESSED_FROM)
     app.add_middleware(HeadLikeGet)
     app.add_middleware(CallTurns)
-    app.add_middleware(RequestContext)
+    app.add_middleware(
+        RequestContext,
+        trusted=networks_of(settings.trusted_proxies),
+        headers=AnswerHeaders(settings.public_url),
+    )
     app.add_middleware(StartupFailure)
     return app
+
+
+def _files(settings: Settings) -> dict[str, int]:
+    """Routes whose body is a file, and how many bytes it has. The file itself is measured again."""
+    # A form has a little around its file.
+    return {
+        "create_import": settings.max_import_bytes + MULTIPART_SLACK,
+        "record_portal_result": portal.MAX_RESULT_BYTES,
+    }

@@ -18,6 +18,7 @@ from prometheus_client.exposition import choose_encoder
 
 from app import __version__
 from app.domain.catalogue import CATALOGUE
+from app.domain.quota import Quota
 from app.domain.registration import RegistrationState
 
 OTHER: Final = "other"
@@ -90,6 +91,15 @@ _request_seconds = _meter.create_histogram(
     description="Seconds until the API had answered a request.",
     explicit_bucket_boundaries_advisory=REQUEST_BUCKETS,
 )
+_connections = _meter.create_up_down_counter(
+    "registrar_http_connections", description="Connections to the API that are open."
+)
+_cuts = _meter.create_counter(
+    "registrar_http_connections_cut", description="Connections to the API that were refused or cut."
+)
+_wrong_keys = _meter.create_counter(
+    "registrar_wrong_keys", description="Calls with an API key that was refused."
+)
 _calls = _meter.create_counter("registrar_upstream_calls", description="Calls made to Microsoft.")
 _call_seconds = _meter.create_histogram(
     "registrar_upstream_call_duration",
@@ -109,6 +119,10 @@ _imports = _meter.create_counter("registrar_imports", description="Imports that 
 _leases = _meter.create_counter(
     "registrar_leases_ended", description="Claims that ended without their owner giving them back."
 )
+_quota_refusals = _meter.create_counter(
+    "registrar_quota_refusals",
+    description="What was refused because a partner's quota was used up, by quota.",
+)
 
 
 # --- counting ---------------------------------------------------------------------------------------
@@ -119,6 +133,18 @@ def request_answered(method: str, route: str | None, status: int, seconds: float
     labels = {"method": _one_of(method, METHODS), "route": route or UNMATCHED}
     _requests.add(1, {**labels, "status": _status(status)})
     _request_seconds.record(seconds, labels)
+
+
+def connections_open(change: int) -> None:
+    _connections.add(change)
+
+
+def connection_cut(reason: StrEnum) -> None:
+    _cuts.add(1, {"reason": reason.value})
+
+
+def key_refused(reason: StrEnum) -> None:
+    _wrong_keys.add(1, {"reason": reason.value})
 
 
 def call_made(operation: str, status: int | str, seconds: float) -> None:
@@ -167,7 +193,13 @@ def leases_ended(reason: LeaseEnd, count: int = 1) -> None:
         _leases.add(count, {"reason": reason.value})
 
 
+def quota_refused(quota: Quota) -> None:
+    _quota_refusals.add(1, {"quota": quota.value})
+
+
 # From the start, so that the first one is an increase.
+for _quota in Quota:
+    _quota_refusals.add(0, {"quota": _quota.value})
 for _reason in LeaseEnd:
     _leases.add(0, {"reason": _reason.value})
 for _change in ("opened", "closed"):

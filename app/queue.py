@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
+from urllib.parse import unquote
 
 import orjson
 from arq.connections import ArqRedis, RedisSettings, create_pool
@@ -22,6 +23,7 @@ from redis.backoff import ConstantBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from app import transport
 from app.redis_outage import REDIS_OUTAGES
 from app.telemetry import logger
 
@@ -68,6 +70,11 @@ def redis_settings(url: str, *, attempts: int) -> RedisSettings:
     must not wait for one.
     """
     settings = RedisSettings.from_dsn(url)
+    settings.username, settings.password = (
+        part and unquote(part) for part in (settings.username, settings.password)
+    )
+    for name, value in transport.redis_tls(url).items():
+        setattr(settings, name, value)
     settings.retry = Retry(ConstantBackoff(0.25), attempts)
     # OSError is what the attempt to connect itself fails with, before the library gives it a name of its own.
     settings.retry_on_error = [RedisConnectionError, RedisTimeoutError, OSError]

@@ -10,7 +10,7 @@ import gc
 import os
 import socket
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -26,19 +26,20 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.budgets import Budgets, policy_for
+from app.call_rates import CallRates
 from app.db import engine as database
-from app.db import schema, walls
-from app.db.clock import DatabaseClock
+from app.db import schema, sealing, walls
+from app.db.clock import READ_EVERY, DatabaseClock
 from app.domain.errors import Busy
 from app.domain.ids import PartnerId
 from app.domain.presence import Presence, claim_token
+from app.domain.quota import Quota
 from app.embedded import NoInstallation, Postgres, Valkey
 from app.fair_turns import FairTurns, NoTurn
 from app.microsoft.http import Microsoft
 from app.outbound import Outbound
 from app.platforms.base import Driver, Platform, TokenKind, discover
 from app.queue import Queue, WakeKind, WakeUp
-from app.quotas import Quotas
 from app.secrets import NO_KEY, Secrets, key_file
 from app.settings import Settings
 from app.telemetry import logger
@@ -68,6 +69,10 @@ class Tx:
     """One transaction: the database session and the wake-ups to send once it has committed."""
 
     session: AsyncConnection
+    now: datetime
+    """When it began."""
+    quotas: Mapping[Quota, int]
+    """What each quota is for a partner of which the operator has said nothing."""
     wake_ups: list[WakeUp] = field(default_factory=list)
     committed: list[Callable[[], None]] = field(default_factory=list)
     """Called after the commit: what is counted must have happened."""
@@ -139,7 +144,7 @@ class Runtime:
     engine: AsyncEngine
     queue: Queue
     budgets: Budgets
-    quotas: Quotas
+    call_rates: CallRates
     turns: Turns
     secrets: Secrets
     microsoft: Microsoft
@@ -153,6 +158,7 @@ class Runtime:
     """What time it is, for everybody alike; the tests move it."""
     random: Callable[[], float] = field(default=Random().random)  # noqa: S311 - jitter, nothing secret
     token_cache: TokenCache = field(default_factory=TokenCache, repr=False)
+    _sealing_due: float = field(default=0.0, repr=False)
     _stack: AsyncExitStack = field(default_factory=AsyncExitStack, repr=False)
     _walls_stand: bool = False
     """Looked at once, before the first transaction; until the schema is this program's, before each."""
@@ -194,7 +200,7 @@ class Runtime:
                 engine=engine,
                 queue=queue,
                 budgets=shared,
-                quotas=Quotas(shared.redis, settings.requests_per_minute),
+                call_rates=CallRates(shared.redis, settings.requests_per_minute),
                 turns=Turns.of(settings),
                 secrets=_secrets(settings, purpose),
                 microsoft=microsoft,
@@ -212,7 +218,7 @@ class Runtime:
             )
         await opened._look_at_the_clock()
         if purpose is not Purpose.CREATE:  # a migration may be what makes them
-            await opened._look_at_the_walls()
+            await opened._look_at_the_walls(tell=purpose is Purpose.SERVE)
         return opened
 
     async def _look_at_the_clock(self) -> None:
@@ -221,11 +227,25 @@ class Runtime:
             async with asyncio.timeout(CLOCK_PATIENCE), self.engine.connect() as session:
                 await self.clock.read(session)
 
-    async def _look_at_the_walls(self) -> None:
-        """Before anything is read. Where the database is away, each transaction looks until it is there."""
+    async def _look_at_sealing(self, session: AsyncConnection) -> None:
+        """Whether values are sealed to their rows yet: once they are, they always are."""
+        if self.secrets.binds_to_rows or self.clock.steady() < self._sealing_due:
+            return
+        self._sealing_due = self.clock.steady() + READ_EVERY
+        self.secrets.binds_to_rows = await sealing.binds_to_rows(session)
+
+    async def _look_at_the_walls(self, *, tell: bool) -> None:
+        """Before anything is read; `tell` of lesser holes too.
+
+        Where the database is away, each transaction looks until it is there.
+        """
         try:
             async with asyncio.timeout(CLOCK_PATIENCE):
                 await self._require_walls()
+                if tell and self._walls_stand:
+                    async with self.engine.connect() as session:
+                        for statement in await walls.weaknesses(session):
+                            log.warning("public_may_enter", remedy=statement)
         except walls.WallsDown:
             await self.close()
             raise
@@ -245,6 +265,7 @@ class Runtime:
         """A transaction that sees this partner's rows only; commits at the end, then wakes."""
         async with self._share(partner_id), self._begin() as tx:
             await database.become_partner(tx.session, partner_id)
+            await self._look_at_sealing(tx.session)
             yield tx
 
     @asynccontextmanager
@@ -279,6 +300,7 @@ class Runtime:
         """A transaction over all partners: for claims, sweeps, authentication and the operator."""
         async with self._begin() as tx:
             await database.become_system(tx.session)
+            await self._look_at_sealing(tx.session)
             yield tx
 
     @asynccontextmanager
@@ -292,7 +314,7 @@ class Runtime:
         async with self.engine.begin() as session:
             if self.clock.is_due:
                 await self.clock.read(session)
-            tx = Tx(session)
+            tx = Tx(session, self.now(), self.settings.quotas)
             yield tx
         for tell in tx.committed:
             tell()
@@ -382,6 +404,12 @@ def _process_name() -> str:
 
 
 def _secrets(settings: Settings, purpose: Purpose) -> Secrets:
+    found = _keys(settings, purpose)
+    found.binds_to_rows = False  # until the database has been asked
+    return found
+
+
+def _keys(settings: Settings, purpose: Purpose) -> Secrets:
     if settings.secret_keys:
         return Secrets.from_base64([key.get_secret_value() for key in settings.secret_keys])
     if purpose is Purpose.CREATE or key_file(settings.data_dir).exists():

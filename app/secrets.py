@@ -1,8 +1,12 @@
 """Envelope encryption of what must not lie readable in the database: credentials and webhook secrets.
 
 Each value gets a data key of its own, wrapped by a master key of the settings, so that master keys
-can be rotated without touching the values. The context (partner, purpose) is authenticated with
-the value: a sealed secret copied into another row does not open there.
+can be rotated without touching the values. Its place (table, column, partner and row) is authenticated with
+the value: a sealed secret copied into another row or column does not open there.
+
+Values of releases before name their partner and purpose only. They open until `registrar secrets reseal` has
+sealed them anew, and as long as that has not run on an older installation, new values are sealed as before,
+because processes of the release before must open them.
 """
 
 import base64
@@ -12,8 +16,10 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
+from uuid import UUID
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -22,7 +28,8 @@ KEY_BYTES = 32
 _NONCE_BYTES = 12
 _KEY_ID_BYTES = 4
 _WRAPPED_BYTES = KEY_BYTES + 16  # AES-GCM adds a tag of 16 bytes
-_VERSION = b"\x01"
+_OF_PARTNER, _OF_ROW = b"\x01", b"\x02"
+"""The first byte: what the value is bound to."""
 
 
 class SecretError(ValueError):
@@ -35,8 +42,28 @@ NO_KEY = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a sealed value lies. It opens there and nowhere else."""
+
+    table: str
+    column: str
+    partner_id: UUID
+    row: str
+    """What tells the row from the others of its partner."""
+    former: str
+    """The context of values that were sealed before they were bound to their row."""
+
+    @property
+    def context(self) -> str:
+        return f"{self.table}.{self.column}:{self.partner_id}:{self.row}"
+
+
 class Secrets:
     """Seals and opens values. The first key seals; every key opens."""
+
+    binds_to_rows: bool = True
+    """False while the release before may have to open what is sealed here."""
 
     def __init__(self, keys: Sequence[bytes]) -> None:
         if not keys:
@@ -69,19 +96,33 @@ class Secrets:
         """For commands that seal and open nothing: every try raises SecretError."""
         return _NoSecrets()
 
-    def seal(self, value: bytes | str, *, context: str) -> bytes:
+    def seal(self, value: bytes | str, place: Place) -> bytes:
         plain = value.encode() if isinstance(value, str) else value
+        if not self.binds_to_rows:
+            return self._seal(plain, _OF_PARTNER, place.former)
+        return self._seal(plain, _OF_ROW, place.context)
+
+    def _seal(self, plain: bytes, version: bytes, context: str) -> bytes:
         data_key = os.urandom(KEY_BYTES)
         wrap_nonce, nonce = os.urandom(_NONCE_BYTES), os.urandom(_NONCE_BYTES)
         wrapped = self._keys[self._first].encrypt(wrap_nonce, data_key, context.encode())
         sealed = AESGCM(data_key).encrypt(nonce, plain, context.encode())
-        return b"".join((_VERSION, self._first, wrap_nonce, wrapped, nonce, sealed))
+        return b"".join((version, self._first, wrap_nonce, wrapped, nonce, sealed))
 
-    def open(self, sealed: bytes, *, context: str) -> bytes:
-        """Raises SecretError when the key is gone, the context differs or the value is damaged."""
+    def is_current(self, sealed: bytes) -> bool:
+        """Whether it is bound to a row and sealed with the first key. Says nothing about whether it opens."""
+        return sealed[:1] == _OF_ROW and sealed[1 : 1 + _KEY_ID_BYTES] == self._first
+
+    def open(self, sealed: bytes, place: Place) -> bytes:
+        """Raises SecretError when the key is gone, the place is another one or the value is damaged."""
         rest = memoryview(sealed)
-        if len(rest) < 1 + _KEY_ID_BYTES + 2 * _NONCE_BYTES + _WRAPPED_BYTES or rest[:1] != _VERSION:
-            raise SecretError("not a sealed value")
+        version = bytes(rest[:1])
+        if len(rest) < 1 + _KEY_ID_BYTES + 2 * _NONCE_BYTES + _WRAPPED_BYTES or version not in (
+            _OF_PARTNER,
+            _OF_ROW,
+        ):
+            raise SecretError("it is no sealed value")
+        context = (place.context if version == _OF_ROW else place.former).encode()
         rest = rest[1:]
         key_id, rest = bytes(rest[:_KEY_ID_BYTES]), rest[_KEY_ID_BYTES:]
         wrap_nonce, rest = bytes(rest[:_NONCE_BYTES]), rest[_NONCE_BYTES:]
@@ -89,25 +130,28 @@ class Secrets:
         nonce, body = bytes(rest[:_NONCE_BYTES]), bytes(rest[_NONCE_BYTES:])
         master = self._keys.get(key_id)
         if master is None:
-            raise SecretError("sealed with a secret key that REGISTRAR_SECRET_KEYS no longer has")
+            raise SecretError("it was sealed with a secret key that REGISTRAR_SECRET_KEYS no longer has")
         try:
-            data_key = master.decrypt(wrap_nonce, wrapped, context.encode())
-            return AESGCM(data_key).decrypt(nonce, body, context.encode())
+            data_key = master.decrypt(wrap_nonce, wrapped, context)
+            return AESGCM(data_key).decrypt(nonce, body, context)
         except InvalidTag as error:
-            raise SecretError("the sealed value is damaged, or belongs to something else") from error
+            raise SecretError("it is damaged, or was sealed for another row") from error
 
-    def open_text(self, sealed: bytes, *, context: str) -> str:
-        return self.open(sealed, context=context).decode()
+    def open_text(self, sealed: bytes, place: Place) -> str:
+        return self.open(sealed, place).decode()
 
 
 class _NoSecrets(Secrets):
     def __init__(self) -> None:
         pass
 
-    def seal(self, value: bytes | str, *, context: str) -> bytes:
+    def seal(self, value: bytes | str, place: Place) -> bytes:
         raise SecretError(NO_KEY)
 
-    def open(self, sealed: bytes, *, context: str) -> bytes:
+    def is_current(self, sealed: bytes) -> bool:
+        raise SecretError(NO_KEY)
+
+    def open(self, sealed: bytes, place: Place) -> bytes:
         raise SecretError(NO_KEY)
 
 

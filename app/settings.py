@@ -27,7 +27,9 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from app import transport
 from app.environment import PREFIX, SettingsRefused, given
+from app.quota_settings import QuotaSettings
 
 
 class Environment(StrEnum):
@@ -62,7 +64,7 @@ SHUTDOWN_PAUSE_S: Final = 5.0
 """In production: two looks of a load balancer that looks every two seconds."""
 
 
-class Settings(BaseSettings):
+class Settings(QuotaSettings):
     """The settings; each key is `REGISTRAR_` + its name in capitals."""
 
     model_config = SettingsConfigDict(env_prefix="REGISTRAR_", frozen=True, extra="ignore")
@@ -74,7 +76,8 @@ class Settings(BaseSettings):
     )
     database_url: str | None = Field(
         None,
-        description="PostgreSQL 15 or newer, as postgresql://user:password@host/database. "
+        description="PostgreSQL 15 or newer, as postgresql://user:password@host/database, with libpq's "
+        "parameters such as ?sslmode=verify-full&sslrootcert=/etc/registrar/ca.pem. "
         "Empty: PostgreSQL from its wheel, in the data directory.",
     )
     migration_database_url: str | None = Field(
@@ -83,8 +86,13 @@ class Settings(BaseSettings):
     )
     redis_url: str | None = Field(
         None,
-        description="Redis 7 or Valkey 8 or newer. Holds wake-ups, throttle budgets and counts of calls "
-        "only: losing it loses no work. Empty: Valkey from its wheel, in the data directory.",
+        description="Redis 7 or Valkey 8 or newer; rediss:// encrypts. Holds wake-ups, throttle budgets and "
+        "counts of calls only: losing it loses no work. Empty: Valkey from its wheel, in the data directory.",
+    )
+    allow_clear_text: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Servers that production may reach over a network without TLS, separated by commas: "
+        "postgresql, redis. For a network that nobody else is in. Empty: none.",
     )
     data_dir: Path = Field(
         Path("data"),
@@ -122,7 +130,65 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(
         64 * 1024 * 1024,
         ge=1024,
-        description="Largest request body in bytes. 10,000 devices with hashes are about 43 MB.",
+        description="Largest body of an order in bytes. 10,000 devices with hashes are about 43 MB. The "
+        "bodies of other calls have at most 64 kB, or 512 kB where they have lists; files have limits of "
+        "their own.",
+    )
+    large_bodies: int = Field(
+        4,
+        ge=1,
+        le=100,
+        description="Bodies of more than 512 kB that an API process reads and decodes at the same time; "
+        "others wait for up to 30 seconds. Each takes up to twice its size of memory.",
+    )
+    large_bodies_per_partner: int = Field(
+        2,
+        ge=1,
+        le=100,
+        description="Of those, bodies of the same partner; the next wait, and let other partners' pass.",
+    )
+    max_head_bytes: int = Field(
+        64 * 1024,
+        ge=1024,
+        description="Bytes of a request line and its headers at most; more is answered 431.",
+    )
+    head_timeout_s: float = Field(
+        10, gt=0, description="Seconds a request line and its headers may take to arrive."
+    )
+    min_body_rate: float = Field(
+        1000, gt=0, description="Bytes per second of a body that must arrive at least."
+    )
+    body_window_s: float = Field(
+        20, gt=0, description="Seconds over which REGISTRAR_MIN_BODY_RATE is measured, again and again."
+    )
+    answer_timeout_s: float = Field(
+        60, gt=0, description="Seconds a caller may leave an answer unread before its connection is cut."
+    )
+    max_connections: int = Field(
+        2000,
+        ge=1,
+        description="Connections an API process has open at most; more are answered 503.",
+    )
+    max_connections_per_client: int = Field(
+        200,
+        ge=1,
+        description="Connections from one address (IPv6: from one /64) at most. Not for trusted proxies.",
+    )
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Networks of the proxies in front of the API, as CIDR separated by commas. "
+        "`X-Forwarded-For` is read only from them, for the log and the limits by address.",
+    )
+    wrong_keys_per_minute: int = Field(
+        30,
+        ge=0,
+        description="Calls with a wrong API key from one address (IPv6: from one /64) that are answered 401 "
+        "in a minute; more are answered 429. 0: any number.",
+    )
+    documentation: bool | None = Field(
+        None,
+        description="Whether `/docs` and `/redoc` are served; `/openapi.json` always is. "
+        "Empty: not in production.",
     )
     max_import_bytes: int = Field(
         4_000_000_000,
@@ -265,7 +331,11 @@ class Settings(BaseSettings):
     worker_lanes: int = Field(8, ge=1, description="Batches one worker process advances at the same time.")
     delivery_lanes: int = Field(8, ge=1, description="Webhooks one worker process sends at the same time.")
     import_lanes: int = Field(
-        1, ge=1, description="Imports one worker process reads or commits at the same time."
+        1,
+        ge=1,
+        description="Imports one worker process reads at the same time, and imports of one partner that it "
+        "has begun. Of other partners it begins more (four for each lane and four more, in all), and they "
+        "take turns: a small file does not wait for the end of a large one.",
     )
     import_retention_days: float = Field(
         7,
@@ -348,7 +418,14 @@ class Settings(BaseSettings):
         values = given(os.environ, cls.model_fields, SECRET_SETTINGS)
         return init_settings, InitSettingsSource(settings_cls, init_kwargs=dict(values))
 
-    @field_validator("secret_keys", "webhook_allowed_networks", "metrics_allowed_networks", mode="before")
+    @field_validator(
+        "secret_keys",
+        "webhook_allowed_networks",
+        "metrics_allowed_networks",
+        "trusted_proxies",
+        "allow_clear_text",
+        mode="before",
+    )
     @classmethod
     def _split(cls, value: Any) -> Any:
         return (
@@ -362,6 +439,7 @@ class Settings(BaseSettings):
         "migration_database_url",
         "redis_url",
         "public_url",
+        "documentation",
         "shutdown_pause_s",
         "spool_dir",
         "webhook_ca_file",
@@ -388,6 +466,8 @@ class Settings(BaseSettings):
             raise ValueError(
                 "this is not a PostgreSQL URL; it looks like postgresql://user:password@host/database"
             )
+        if value and (faults := list(transport.postgresql_faults(value))):
+            raise ValueError("; ".join(faults))
         return value
 
     @field_validator("redis_url")
@@ -395,6 +475,13 @@ class Settings(BaseSettings):
     def _is_redis(cls, value: str | None) -> str | None:
         if value and not _has_scheme(value, "redis", "rediss", "unix"):
             raise ValueError("this is not a Redis URL; it looks like redis://user:password@host:6379/0")
+        return value
+
+    @field_validator("allow_clear_text")
+    @classmethod
+    def _are_servers(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if unknown := set(value) - set(transport.CLEAR_TEXT_REFUSALS):
+            raise ValueError(f"{', '.join(sorted(unknown))}: use postgresql, redis or both")
         return value
 
     @field_validator("secret_keys")
@@ -412,7 +499,7 @@ class Settings(BaseSettings):
                 )
         return value
 
-    @field_validator("webhook_allowed_networks", "metrics_allowed_networks")
+    @field_validator("webhook_allowed_networks", "metrics_allowed_networks", "trusted_proxies")
     @classmethod
     def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for network in value:
@@ -499,6 +586,9 @@ class Settings(BaseSettings):
             raise ValueError(f"production needs {', '.join(missing)}")
         if self.webhook_allow_http:
             raise ValueError("REGISTRAR_WEBHOOK_ALLOW_HTTP must stay off in production")
+        databases = (self.database_url, self.migration_database_url)
+        if refusal := transport.clear_text_refusal(databases, self.redis_url, self.allow_clear_text):
+            raise ValueError(refusal)
         return self
 
     @property
@@ -513,6 +603,12 @@ class Settings(BaseSettings):
         return SHUTDOWN_PAUSE_S if self.environment is Environment.PRODUCTION else 0
 
     @property
+    def has_documentation(self) -> bool:
+        if self.documentation is not None:
+            return self.documentation
+        return self.environment is not Environment.PRODUCTION
+
+    @property
     def alive_file(self) -> Path:
         return self.worker_alive_file or Path(tempfile.gettempdir()) / "registrar-worker.alive"
 
@@ -522,6 +618,11 @@ class Settings(BaseSettings):
         if self.spool_dir is not None:
             return self.spool_dir
         return self.data_dir / "spool" if self.database_url is None else None
+
+    @property
+    def import_places(self) -> int:
+        """Imports that one worker process has begun; they take turns on its `import_lanes`."""
+        return 4 * self.import_lanes + 4
 
     @property
     def lease(self) -> timedelta:

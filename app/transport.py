@@ -6,10 +6,10 @@ and devices over a network in clear text.
 
 import os
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 SSL_MODES: Final = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
@@ -51,6 +51,15 @@ WITHOUT_EFFECT: Final = {
 """libpq's parameters that change nothing here, and with which values (None: with any)."""
 OTHERS: Final = frozenset({"ssl", "connect_timeout", "options"})
 POSTGRESQL_PARAMETERS: Final = frozenset({*TLS_PARAMETERS, *PASSED_ON, *WITHOUT_EFFECT, *OTHERS})
+
+CLEAR_TEXT_REFUSALS: Final = {
+    "postgresql": "production does not speak to PostgreSQL in clear text: add sslmode=verify-full and "
+    "sslrootcert= (or at least sslmode=require) to REGISTRAR_DATABASE_URL and "
+    "REGISTRAR_MIGRATION_DATABASE_URL; "
+    "for a network that nobody else is in, set REGISTRAR_ALLOW_CLEAR_TEXT=postgresql",
+    "redis": "production does not speak to Redis in clear text: use rediss:// in REGISTRAR_REDIS_URL; "
+    "for a network that nobody else is in, set REGISTRAR_ALLOW_CLEAR_TEXT=redis",
+}
 
 TRUE: Final = frozenset({"1", "on", "true", "yes"})
 
@@ -117,11 +126,18 @@ def _file_faults(url: str, environment: Mapping[str, str], mode: str) -> Iterato
     certificate, key = (_stated(url, name, environment) for name in ("sslcert", "sslkey"))
     if certificate is not None:
         password = tls_parameters(url).get("sslpassword", "")
-        key = key or str(home / "postgresql.key")
+        key = key or _default_key()
         try:
             context.load_cert_chain(certificate, key, password=lambda: password)
         except OSError as error:
-            yield f"sslcert={certificate} and sslkey={key} are no certificate with its key{_reason(error)}"
+            with_key = f" and sslkey={key}" if key else ", without sslkey=,"
+            yield f"sslcert={certificate}{with_key} are no certificate with its key{_reason(error)}"
+
+
+def _default_key() -> str | None:
+    """libpq's place for it, if there is one; a certificate's file may also have its key in it."""
+    place = Path.home() / ".postgresql/postgresql.key"
+    return str(place) if place.exists() else None
 
 
 def _reason(error: OSError) -> str:
@@ -137,7 +153,7 @@ def system_context(url: str) -> ssl.SSLContext:
         if version := wanted.get(f"ssl_{name}_protocol_version"):
             setattr(context, bound, ssl.TLSVersion[version.replace(".", "_").replace("TLSv1_0", "TLSv1")])
     if certificate := _stated(url, "sslcert", os.environ):
-        key = _stated(url, "sslkey", os.environ) or str(Path.home() / ".postgresql/postgresql.key")
+        key = _stated(url, "sslkey", os.environ) or _default_key()
         context.load_cert_chain(certificate, key, password=lambda: wanted.get("sslpassword", ""))
     return context
 
@@ -176,12 +192,12 @@ def redis_in_clear_text(url: str) -> bool:
     return parts.scheme == "redis" and not is_local(unquote(parts.hostname or ""))
 
 
-def redis_tls(url: str) -> dict[str, str | bool]:
+def redis_tls(url: str) -> dict[str, Any]:
     """redis-py's arguments for a `rediss://` URL; the server's name is verified unless it says otherwise."""
     if urlsplit(url).scheme != "rediss":
         return {}
     said = dict(parse_qsl(urlsplit(url).query))
-    found: dict[str, str | bool] = {
+    found: dict[str, Any] = {
         name: value
         for name, value in said.items()
         if name.startswith("ssl_") and name != "ssl_check_hostname"
@@ -190,3 +206,15 @@ def redis_tls(url: str) -> dict[str, str | bool]:
     wanted = said.get("ssl_check_hostname", "true" if verifies else "false").lower()
     found["ssl_check_hostname"] = wanted in TRUE
     return found
+
+
+def clear_text_refusal(
+    databases: Iterable[str | None], redis_url: str | None, allowed: Collection[str]
+) -> str | None:
+    """What a person must change so that nothing crosses a network in clear text; None where nothing does."""
+    in_clear_text = {
+        "postgresql": any(url and postgresql_in_clear_text(url) for url in databases),
+        "redis": bool(redis_url) and redis_in_clear_text(str(redis_url)),
+    }
+    refused = (server for server, is_so in in_clear_text.items() if is_so and server not in allowed)
+    return next((CLEAR_TEXT_REFUSALS[server] for server in refused), None)

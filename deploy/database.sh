@@ -4,5 +4,7 @@
 psql --username=postgres --dbname=postgres -v ON_ERROR_STOP=1 -v password="$POSTGRES_PASSWORD" <<'SQL'
 CREATE ROLE registrar LOGIN NOSUPERUSER CREATEROLE PASSWORD :'password';
 CREATE DATABASE registrar OWNER registrar;
+REVOKE ALL ON DATABASE registrar FROM PUBLIC;
+REVOKE CONNECT ON DATABASE postgres FROM PUBLIC;
 ALTER ROLE postgres PASSWORD NULL;
 SQL

@@ -38,8 +38,10 @@ from app.services.identities import Caller, PartnerRole
 from app.settings import Settings
 from tests.servers import Servers
 
+FILLED = [table.name for table in metadata.sorted_tables if table.name != "row_sealing"]
+"""The tables that work fills. That one has a row since the database was made."""
 EMPTY_ALL_TABLES = "\n".join(
-    ["DO $$ BEGIN", *(f"DELETE FROM {table.name};" for table in reversed(metadata.sorted_tables)), "END $$"]
+    ["DO $$ BEGIN", *(f"DELETE FROM {name};" for name in reversed(FILLED)), "END $$"]
 )
 """Children first, in one round trip. For tables with few rows this is quicker than TRUNCATE."""
 
@@ -334,6 +336,7 @@ def settings_for(servers: Servers, database_url: str, simulator_url: str, **chan
         webhook_allowed_networks="127.0.0.0/8",
         log_level="WARNING",
         log_format="text",
+        wrong_keys_per_minute=0,
         **changes,
     )
 

@@ -37,13 +37,14 @@ from app.api.requests import (
 )
 from app.api.retries import RetryChoice, read_choice
 from app.api.schema import body_of
+from app.api.texts import Sought
 from app.api.turns import take_heavy
 from app.db.registrations import Filter
 from app.domain.batch import BatchState
 from app.domain.order import FINAL, OrderState
 from app.domain.registration import RegistrationState
 from app.runtime import Tx
-from app.services import acceptance, orders, registrations, reports
+from app.services import acceptance, orders, recall, registrations, reports
 from app.services.acceptance import Acceptance, NewOrder
 from app.services.identities import Caller
 
@@ -54,21 +55,18 @@ LARGE_ORDER = 500
 RETRY_AFTER = "2"
 """Seconds a poller should wait while an order is moving."""
 
-NoNul = r"^[^\x00]*$"
 Since = Annotated[Moment | None, Query(description="Changed at or after this time.")]
-OneOf = Annotated[str | None, Query(max_length=255, pattern=NoNul)]
+OneOf = Annotated[Sought | None, Query()]
 Fragment = Annotated[
-    str | None,
+    Sought | None,
     Query(
         min_length=3,
-        max_length=255,
-        pattern=NoNul,
         description="Any part of the serial number, capital or small letters, 3 characters or more. Across "
         "orders one page looks through 100,000 devices, as for every filter that no index serves: it may "
         "have no items and a `next_page_token`.",
     ),
 ]
-ProductKey = Annotated[str | None, Query(max_length=255, pattern=NoNul, description="The whole PKID.")]
+ProductKey = Annotated[Sought | None, Query(description="The whole PKID.")]
 
 
 @router.post(
@@ -105,7 +103,12 @@ async def create_order(
 
         await acceptance.accept(runtime, caller.partner_id, new, before_commit=answer)
 
-    return await create_once(request, runtime, caller.partner_id, key, digest, run)
+    async def reread(location: str | None) -> OrderAccepted:
+        order_id = UUID((location or "").rpartition("/")[2])
+        found = await recall.order(runtime, caller.partner_id, order_id, noted=rendering.MAX_PROBLEMS)
+        return rendering.recalled(found)
+
+    return await create_once(request, runtime, caller.partner_id, key, digest, run, reread)
 
 
 def _new_order(order: OrderIn, digest: bytes, caller: Caller) -> NewOrder:

@@ -69,7 +69,10 @@ def run_api(ctx: typer.Context) -> int:
     arguments = [
         *(sys.executable, "-m", "uvicorn", "--factory", "app.main:build"),
         *("--host", settings.api_host, "--port", str(settings.api_port)),
-        *("--http", "httptools", "--loop", "uvloop"),
+        # Bounds connections, heads and slow bodies; uvicorn's own protocol does not.
+        *("--http", "app.api.protocol:BoundedHttp", "--loop", "uvloop", "--ws", "none"),
+        # The API reads X-Forwarded-For itself, from REGISTRAR_TRUSTED_PROXIES alone.
+        *("--no-proxy-headers", "--no-server-header"),
         # The API writes its own line per request, with the correlation id.
         "--no-access-log",
         *("--timeout-graceful-shutdown", str(GRACE_S)),

@@ -72,6 +72,7 @@ imports = Table(
     UniqueConstraint("partner_id", "id"),
     _one_of("state", ImportState),
     Index("ix_imports_due_at", "due_at", postgresql_where=text("due_at IS NOT NULL")),
+    Index("ix_imports_partner_id_staged", "partner_id", postgresql_where=text("due_at IS NOT NULL")),
 )
 
 import_pieces = Table(

@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import (
     ARRAY,
+    BigInteger,
     Boolean,
     CheckConstraint,
     Column,
@@ -84,6 +85,27 @@ partners = Table(
     _time("created_at", required=True),
 )
 
+partner_quotas = Table(
+    "partner_quotas",
+    metadata,
+    _partner(),
+    Column("quota", Text, nullable=False),
+    Column("amount", BigInteger, nullable=False),
+    _time("set_at", required=True),
+    PrimaryKeyConstraint("partner_id", "quota"),
+    comment="what the operator has set; of the others the settings say it",
+)
+
+partner_uses = Table(
+    "partner_uses",
+    metadata,
+    _partner(),
+    Column("quota", Text, nullable=False),
+    Column("used", BigInteger, nullable=False),
+    PrimaryKeyConstraint("partner_id", "quota"),
+    comment="kept by triggers on customers, idempotency_keys and orders, in the same transaction",
+)
+
 partner_turns = Table(
     "partner_turns",
     metadata,
@@ -92,6 +114,17 @@ partner_turns = Table(
     _time("last_turn_at", required=True),
     Column("after_id", Uuid, comment="what the partner's last turn was for"),
     PrimaryKeyConstraint("partner_id", "kind"),
+)
+
+partner_networks = Table(
+    "partner_networks",
+    metadata,
+    _partner(),
+    Column("network", Text, nullable=False, comment="CIDR that its webhooks may go to"),
+    Column("first_port", Integer, nullable=False),
+    Column("last_port", Integer, nullable=False),
+    _time("created_at", required=True),
+    PrimaryKeyConstraint("partner_id", "network", "first_port", "last_port"),
 )
 
 api_keys = Table(
@@ -471,6 +504,17 @@ deleted_webhook_endpoints = Table(
     _of("endpoint_id", "webhook_endpoints", ondelete="CASCADE"),
 )
 
+webhook_pauses = Table(
+    "webhook_pauses",
+    metadata,
+    _partner(),
+    Column("endpoint_id", Uuid, nullable=False),
+    Column("not_before", DateTime(timezone=True), comment="of the next attempt"),
+    Column("full_since", DateTime(timezone=True), comment="too much waits for it"),
+    PrimaryKeyConstraint("endpoint_id"),
+    _of("endpoint_id", "webhook_endpoints", ondelete="CASCADE"),
+)
+
 deliveries = Table(
     "deliveries",
     metadata,
@@ -497,6 +541,16 @@ deliveries = Table(
         "due_at",
         postgresql_where=text("state IN ('pending', 'retrying')"),
     ),
+    # The claim's and the quota's: what waits by partner and endpoint, and what is under way.
+    Index(
+        "ix_deliveries_partner_id_open",
+        "partner_id",
+        "endpoint_id",
+        "due_at",
+        "id",
+        postgresql_where=text("state IN ('pending', 'retrying')"),
+    ),
+    Index("ix_deliveries_owner", "owner", postgresql_where=text("owner IS NOT NULL")),
 )
 
 delivery_attempts = Table(
@@ -527,6 +581,22 @@ idempotency_keys = Table(
     _time("created_at", required=True),
     PrimaryKeyConstraint("partner_id", "key"),
     Index("ix_idempotency_keys_created_at", "created_at"),
+)
+
+removals = Table(
+    "removals",
+    metadata,
+    Column("subject", Uuid, primary_key=True, comment="the partner, connection or customer"),
+    _partner(),
+    Column("kind", Text, nullable=False),
+    _time("began_at", required=True),
+)
+
+row_sealing = Table(
+    "row_sealing",
+    metadata,
+    Column("since", DateTime(timezone=True), primary_key=True),
+    comment="a row: values are sealed to their row; none: the release before may have to open them",
 )
 
 worker_heartbeats = Table(

@@ -1,12 +1,11 @@
 """Secrets of before a rotation, which still sign for a while beside the endpoint's own."""
 
-from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.db.sql import execute, fetch_all, insert
+from app.db.sql import Record, execute, fetch_all, insert
 from app.domain.ids import PartnerId
 
 
@@ -34,17 +33,16 @@ async def add(
 
 async def signing(
     session: AsyncConnection, partner_id: PartnerId, endpoint_id: UUID, now: datetime
-) -> Sequence[bytes]:
-    """Sealed, the newest first."""
-    found = await fetch_all(
+) -> list[Record]:
+    """Id and sealed secret, the newest first."""
+    return await fetch_all(
         session,
-        "SELECT secret FROM webhook_secrets "
+        "SELECT id, secret FROM webhook_secrets "
         "WHERE partner_id = :partner AND endpoint_id = :endpoint AND expires_at > :now ORDER BY id DESC",
         partner=partner_id,
         endpoint=endpoint_id,
         now=now,
     )
-    return [row["secret"] for row in found]
 
 
 async def end_by(session: AsyncConnection, partner_id: PartnerId, endpoint_id: UUID, until: datetime) -> None:

@@ -23,7 +23,7 @@ from app.microsoft.http import LOGIN_TIMEOUT_S
 from app.microsoft.tokens import Tokens
 from app.platforms.base import TokenKind
 from app.runtime import Runtime, TokenSlot, Tx
-from app.secrets import SecretError
+from app.secrets import Place, SecretError
 from app.services import troubles
 from app.services.troubles import Noted
 from app.settings import Settings
@@ -52,12 +52,14 @@ def token_lease(settings: Settings) -> timedelta:
     return TOKEN_LEASE - timedelta(seconds=2 * (LOGIN_TIMEOUT_S - login))
 
 
-def client_secret_context(partner_id: PartnerId) -> str:
-    return f"connection.client_secret:{partner_id}"
+def client_secret_place(partner_id: PartnerId, connection_id: UUID) -> Place:
+    former = f"connection.client_secret:{partner_id}"
+    return Place("connections", "client_secret", partner_id, str(connection_id), former)
 
 
-def refresh_token_context(partner_id: PartnerId) -> str:
-    return f"connection.refresh_token:{partner_id}"
+def refresh_token_place(partner_id: PartnerId, connection_id: UUID) -> Place:
+    former = f"connection.refresh_token:{partner_id}"
+    return Place("connections", "refresh_token", partner_id, str(connection_id), former)
 
 
 @dataclass
@@ -101,12 +103,16 @@ class ConnectionAccess:
         return None if self.has_delegated else "credential_missing"
 
     async def token(self, kind: TokenKind) -> str:
+        if not self.record["client_secret"]:
+            said = Said(description="the connection has no client secret; give it one")
+            raise ConnectionTrouble("credential_missing", said)
         cache = self.runtime.token_cache
         slot = self._slot(kind)
+        taken_away = kind is TokenKind.DELEGATED and not self.has_delegated
         async with cache.locks[slot]:
             known = cache.tokens.get(slot)
             proved = not self.fresh or kind in self._renewed
-            if known is not None and proved and known[1] - EARLY > self.runtime.now():
+            if known is not None and proved and not taken_away and known[1] - EARLY > self.runtime.now():
                 return known[0]
             tokens = await (self._app_token() if kind is TokenKind.APP else self._redeem())
             cache.tokens[slot] = (tokens.access_token, self.runtime.now() + tokens.expires_in)
@@ -119,17 +125,18 @@ class ConnectionAccess:
     def _slot(self, kind: TokenKind) -> TokenSlot:
         return TokenSlot(self.connection_id, kind, *self._identity)
 
-    def _open(self, sealed: bytes, context: str) -> str:
+    def _open(self, sealed: bytes, place: Place) -> str:
         """A credential that no secret key opens is as good as none: a person must give it anew."""
         try:
-            return self.runtime.secrets.open_text(sealed, context=context)
+            return self.runtime.secrets.open_text(sealed, place)
         except SecretError as error:
             log.error("credential_not_opened", connection_id=str(self.connection_id), reason=str(error))
-            said = Said(description="the stored credential does not open with the present secret keys")
+            said = Said(description=f"the stored credential does not open: {error}; give it anew")
             raise ConnectionTrouble("credential_missing", said) from error
 
     def _client_secret(self) -> str:
-        return self._open(self.record["client_secret"], client_secret_context(self.partner_id))
+        place = client_secret_place(self.partner_id, self.connection_id)
+        return self._open(self.record["client_secret"], place)
 
     async def _app_token(self) -> Tokens:
         return await self.runtime.microsoft.tokens.for_app(
@@ -156,17 +163,17 @@ class ConnectionAccess:
         if sealed is None:
             await self._store(owner, None)
             raise ConnectionTrouble("credential_missing")
-        context = refresh_token_context(self.partner_id)
+        place = refresh_token_place(self.partner_id, self.connection_id)
         rotated: bytes | None = None
         try:
             tokens = await self.runtime.microsoft.tokens.redeem(
                 tenant_id=self.entra_tenant_id,
                 client_id=self.record["client_id"],
                 client_secret=self._client_secret(),
-                refresh_token=self._open(sealed, context),
+                refresh_token=self._open(sealed, place),
             )
             if tokens.refresh_token is not None:
-                rotated = self.runtime.secrets.seal(tokens.refresh_token, context=context)
+                rotated = self.runtime.secrets.seal(tokens.refresh_token, place)
         finally:
             await self._store(owner, rotated)
         return tokens

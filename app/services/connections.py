@@ -13,15 +13,16 @@ from app.db.paging import Page, PageRequest
 from app.db.sql import Record
 from app.domain.errors import Conflict, FieldError, NotFound, Unprocessable
 from app.domain.ids import PartnerId
-from app.domain.upstream import UpstreamFailure
+from app.domain.quota import Quota
+from app.domain.upstream import ConnectionTrouble, Said, UpstreamFailure
 from app.runtime import Runtime, Tx
-from app.services import troubles
+from app.services import quotas, troubles
 from app.services.access import (
-    client_secret_context,
+    client_secret_place,
     is_trouble,
     note_trouble,
     open_access,
-    refresh_token_context,
+    refresh_token_place,
 )
 from app.services.consents import doubt_all
 from app.services.identities import Caller
@@ -61,7 +62,7 @@ async def create(
     before_commit: Callable[[Tx, Record], Awaitable[None]] | None = None,
 ) -> Record:
     """Raises Unprocessable for a platform that can not work, and for credentials that nothing would be called
-    with; Conflict for a taken name."""
+    with; Conflict for a taken name; `quota_exceeded`."""
     _refuse_unfit(runtime, caller, new)
     partner_id, now, connection_id = caller.partner_id, runtime.now(), new_row_id()
     values = {
@@ -72,13 +73,14 @@ async def create(
         "client_id": new.client_id,
         "region": new.region,
         "default_group_tag": new.default_group_tag,
-        **_sealed(runtime, partner_id, new.client_secret, new.refresh_token),
+        **_sealed(runtime, partner_id, connection_id, new.client_secret, new.refresh_token),
         "customers_due_at": now,
         "created_at": now,
         "updated_at": now,
     }
     try:
         async with runtime.transaction(partner_id) as tx:
+            await quotas.require(tx, partner_id, Quota.CONNECTIONS)
             await connections.add(tx.session, partner_id, values)
             record = await connections.get(tx.session, partner_id, connection_id)
             assert record is not None
@@ -123,16 +125,20 @@ async def _taken(runtime: Runtime, partner_id: PartnerId, name: str) -> Conflict
 
 
 def _sealed(
-    runtime: Runtime, partner_id: PartnerId, client_secret: str | None, refresh_token: str | None
+    runtime: Runtime,
+    partner_id: PartnerId,
+    connection_id: UUID,
+    client_secret: str | None,
+    refresh_token: str | None,
 ) -> dict[str, Any]:
     values: dict[str, Any] = {}
     if client_secret is not None:
         values["client_secret"] = runtime.secrets.seal(
-            client_secret, context=client_secret_context(partner_id)
+            client_secret, client_secret_place(partner_id, connection_id)
         )
     if refresh_token is not None:
         values["refresh_token"] = runtime.secrets.seal(
-            refresh_token, context=refresh_token_context(partner_id)
+            refresh_token, refresh_token_place(partner_id, connection_id)
         )
         values["refresh_token_at"] = runtime.now()
     return values
@@ -161,6 +167,7 @@ async def update(
     client_id: str | None = None,
     client_secret: str | None,
     refresh_token: str | None,
+    emptied: Collection[str] = (),
 ) -> Record:
     """Changes names, identity and credentials. New credentials end a trouble: the next call tries them.
 
@@ -169,15 +176,15 @@ async def update(
     connection, which has nothing to call with.
     """
     credentials = {"client_id": client_id, "client_secret": client_secret, "refresh_token": refresh_token}
-    given = [name for name, value in credentials.items() if value is not None]
+    given = [name for name, value in credentials.items() if value is not None or name in emptied]
     portal = (await get(runtime, partner_id, connection_id))["portal"]
     if given and portal:
         _refuse_credentials(given)
-    sealed = _sealed(runtime, partner_id, client_secret, refresh_token)
+    sealed = _sealed(runtime, partner_id, connection_id, client_secret, refresh_token)
     identity = {"entra_tenant_id": entra_tenant_id, "client_id": client_id}
     named = {name: value for name, value in identity.items() if value is not None}
-    values = {**plain, **named, **sealed, "updated_at": runtime.now()}
-    if refresh_token is not None:
+    values = {**plain, **named, **sealed, **_emptied(emptied), "updated_at": runtime.now()}
+    if "refresh_token" in values:
         # Whoever is redeeming the old token now must not store its successor over this one.
         values |= {"token_owner": None, "token_lease_until": None}
     try:
@@ -187,7 +194,7 @@ async def update(
                 raise NotFound("unknown_connection", f"There is no connection {connection_id}.")
             changed = {name for name, value in named.items() if value != before[name]}
             if changed and not portal:
-                _refuse_without_secrets(changed, before, sealed)
+                _refuse_without_secrets(changed, before, {*sealed, *emptied})
                 values |= {"checked_at": None}
             new_tenant = "entra_tenant_id" in changed and not portal
             if new_tenant:
@@ -201,9 +208,25 @@ async def update(
                 await troubles.pull_all_forward(runtime, tx, partner_id, connection_id)
     except IntegrityError as error:
         raise Conflict("already_exists", "There is a connection of this name already.") from error
-    if sealed:
+    if sealed or emptied:
         runtime.token_cache.forget(connection_id)
+    if "client_secret" in emptied:
+        missing = ConnectionTrouble(
+            "credential_missing", Said(description="the client secret was taken away")
+        )
+        await note_trouble(runtime, partner_id, connection_id, missing, began=runtime.now())
     return await get(runtime, partner_id, connection_id)
+
+
+def _emptied(names: Collection[str]) -> dict[str, Any]:
+    """Columns without their credentials. An empty value stands for no client secret: a connection that has an
+    app and no value at all would be none that the release before knows."""
+    values: dict[str, Any] = {}
+    if "client_secret" in names:
+        values["client_secret"] = b""
+    if "refresh_token" in names:
+        values |= {"refresh_token": None, "refresh_token_at": None}
+    return values
 
 
 def _refuse_without_secrets(changed: Collection[str], before: Record, sealed: Collection[str]) -> None:

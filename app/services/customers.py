@@ -10,12 +10,15 @@ from sqlalchemy.exc import IntegrityError
 from app.db import connections, customers
 from app.db.ids import new_row_id
 from app.db.paging import Page, PageRequest
+from app.db.removal import refuses_removed
 from app.db.sql import Record
 from app.domain.consent import ConsentState, Evidence
 from app.domain.errors import Conflict, NotFound
 from app.domain.ids import PartnerId
+from app.domain.quota import Quota
 from app.queue import WakeKind
 from app.runtime import Runtime, Tx
+from app.services import quotas
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +37,12 @@ async def create(
     *,
     before_commit: Callable[[Tx, Record], Awaitable[None]] | None = None,
 ) -> Record:
-    """Raises NotFound for the connection, Conflict if the connection has this tenant already."""
+    """Raises NotFound for the connection, Conflict if the connection has this tenant already, or
+    `quota_exceeded`."""
     now, customer_id = runtime.now(), new_row_id()
     try:
         async with runtime.transaction(partner_id) as tx:
+            await quotas.require(tx, partner_id, Quota.CUSTOMERS)
             if await connections.get(tx.session, partner_id, new.connection_id) is None:
                 raise NotFound("unknown_connection", f"There is no connection {new.connection_id}.")
             await customers.add(
@@ -70,6 +75,8 @@ async def create(
             if before_commit is not None:
                 await before_commit(tx, record)
     except IntegrityError as error:
+        if refuses_removed(error):
+            raise NotFound("unknown_connection", f"There is no connection {new.connection_id}.") from error
         raise await _taken(runtime, partner_id, new) from error
     return record
 

@@ -13,7 +13,7 @@ from app.domain import signature
 from app.domain.errors import Conflict, NotFound
 from app.domain.ids import PartnerId
 from app.runtime import Runtime, Tx
-from app.secrets import SecretError
+from app.secrets import Place, SecretError
 from app.telemetry import logger
 
 log = logger("webhooks")
@@ -32,24 +32,38 @@ class Rotated:
     """Until then the secrets of before sign as well."""
 
 
-def new(runtime: Runtime, partner_id: PartnerId) -> tuple[str, bytes]:
+def new(runtime: Runtime, partner_id: PartnerId, endpoint_id: UUID) -> tuple[str, bytes]:
     """A secret as its receiver is shown it, and sealed."""
     secret = signature.new_secret(token_bytes(SECRET_BYTES))
-    return secret, runtime.secrets.seal(secret, context=_context(partner_id))
+    return secret, runtime.secrets.seal(secret, present_place(partner_id, endpoint_id))
 
 
-def opened(runtime: Runtime, endpoint: Record, others: Sequence[bytes]) -> list[str]:
+def opened(runtime: Runtime, endpoint: Record, others: Sequence[Record]) -> list[str]:
     """The endpoint's own secret and those of before; one that does not open is left out and logged."""
-    secrets: list[str] = []
-    for sealed in (endpoint["secret"], *others):
-        try:
-            secrets.append(runtime.secrets.open_text(sealed, context=_context(endpoint["partner_id"])))
-        except SecretError as error:
-            log.error("webhook_secret_not_opened", endpoint_id=str(endpoint["id"]), reason=str(error))
-    return secrets
+    partner_id, endpoint_id = endpoint["partner_id"], endpoint["id"]
+    places = [(endpoint["secret"], present_place(partner_id, endpoint_id))]
+    places += [(other["secret"], previous_place(partner_id, other["id"])) for other in others]
+    found = (_open(runtime, endpoint_id, sealed, place) for sealed, place in places)
+    return [secret for secret in found if secret is not None]
 
 
-def _context(partner_id: PartnerId) -> str:
+def _open(runtime: Runtime, endpoint_id: UUID, sealed: bytes, place: Place) -> str | None:
+    try:
+        return runtime.secrets.open_text(sealed, place)
+    except SecretError as error:
+        log.error("webhook_secret_not_opened", endpoint_id=str(endpoint_id), reason=str(error))
+        return None
+
+
+def present_place(partner_id: PartnerId, endpoint_id: UUID) -> Place:
+    return Place("webhook_endpoints", "secret", partner_id, str(endpoint_id), _former(partner_id))
+
+
+def previous_place(partner_id: PartnerId, secret_id: UUID) -> Place:
+    return Place("webhook_secrets", "secret", partner_id, str(secret_id), _former(partner_id))
+
+
+def _former(partner_id: PartnerId) -> str:
     return f"webhook_endpoint.secret:{partner_id}"
 
 
@@ -79,11 +93,15 @@ async def rotate(
     """
     now = runtime.now()
     until = now + overlap
-    secret, sealed = new(runtime, partner_id)
+    secret, sealed = new(runtime, partner_id, endpoint_id)
     async with runtime.transaction(partner_id) as tx:
         endpoint = await lock(tx, partner_id, endpoint_id)
         if overlap:
-            await _keep(tx, partner_id, endpoint_id, endpoint["secret"], now=now, until=until)
+            present = _open(runtime, endpoint_id, endpoint["secret"], present_place(partner_id, endpoint_id))
+            if present is None:  # it signs nothing, so there is nothing to keep
+                await webhook_secrets.end_by(tx.session, partner_id, endpoint_id, until)
+            else:
+                await _keep(runtime, tx, partner_id, endpoint_id, present, now=now, until=until)
         else:
             await webhook_secrets.forget(tx.session, partner_id, endpoint_id)
         values = {"secret": sealed, "updated_at": now}
@@ -94,14 +112,23 @@ async def rotate(
 
 
 async def _keep(
-    tx: Tx, partner_id: PartnerId, endpoint_id: UUID, present: bytes, *, now: datetime, until: datetime
+    runtime: Runtime,
+    tx: Tx,
+    partner_id: PartnerId,
+    endpoint_id: UUID,
+    present: str,
+    *,
+    now: datetime,
+    until: datetime,
 ) -> None:
-    """The present secret signs until then."""
+    """The present secret signs until then, sealed for its new row."""
     others = await webhook_secrets.signing(tx.session, partner_id, endpoint_id, now)
     if len(others) + 2 > MAX_SECRETS:
         words = f"{len(others) + 1} secrets sign already. Wait until one has expired, or rotate with"
         raise Conflict("invalid_state", f"{words} `overlap_seconds` 0, which ends all others at once.")
     await webhook_secrets.end_by(tx.session, partner_id, endpoint_id, until)
+    secret_id = new_row_id()
+    sealed = runtime.secrets.seal(present, previous_place(partner_id, secret_id))
     await webhook_secrets.add(
-        tx.session, partner_id, endpoint_id, secret_id=new_row_id(), secret=present, expires_at=until
+        tx.session, partner_id, endpoint_id, secret_id=secret_id, secret=sealed, expires_at=until
     )

@@ -15,7 +15,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.db import idempotency
 from app.domain.errors import Conflict, Unprocessable
 from app.domain.ids import PartnerId
+from app.domain.quota import Quota
 from app.runtime import Runtime, Tx
+from app.secrets import Place, SecretError
+from app.services import quotas
 from app.telemetry import logger
 
 log = logger("idempotency")
@@ -26,6 +29,9 @@ PATIENCE = timedelta(seconds=15)
 repetition of the same request: an order system whose answer was lost waits no longer than that."""
 RENEWAL = timedelta(seconds=4)
 """Between two signs of life of a request that is running."""
+MAX_ANSWER = 1_000_000
+"""Bytes of an answer that is stored. Of a larger one the status and the place are kept: what it tells of is
+read again when the request is repeated."""
 RETRY_AFTER = 2
 
 
@@ -36,6 +42,7 @@ class Replay:
     status: int
     location: str | None
     body: bytes
+    """Empty: it was too large to be stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +79,8 @@ class Once:
 
     async def complete(self, tx: Tx, status: int, location: str | None, body: bytes) -> None:
         """Raises Conflict when the key has been given to a repetition: this transaction must not commit."""
-        sealed = self.runtime.secrets.seal(body, context=_context(self.partner_id, self.key))
+        kept = body if len(body) <= MAX_ANSWER else b""
+        sealed = self.runtime.secrets.seal(kept, body_place(self.partner_id, self.key))
         completed = await idempotency.complete(
             tx.session,
             self.partner_id,
@@ -90,12 +98,16 @@ class Once:
             await idempotency.give_up(tx.session, self.partner_id, self.key, begun_at=self.begun_at)
 
 
-def _context(partner_id: PartnerId, key: str) -> str:
-    return f"idempotency:{partner_id}:{key}"
+def body_place(partner_id: PartnerId, key: str) -> Place:
+    return Place("idempotency_keys", "body", partner_id, key, f"idempotency:{partner_id}:{key}")
 
 
 async def begin(runtime: Runtime, partner_id: PartnerId, key: str, fingerprint: bytes) -> Once | Replay:
-    """Takes the key, or finds what came of it. Raises Unprocessable (other body), Conflict (running)."""
+    """Takes the key, or finds what came of it. Raises Unprocessable (other body), or
+    Conflict (running, or the answer does not open).
+
+    `quota_exceeded` is for new keys only: a key that is known is answered, however many there are.
+    """
     if not 1 <= len(key) <= MAX_KEY or not key.isascii() or not key.isprintable():
         raise Unprocessable("idempotency_key_invalid")
     now = runtime.now()
@@ -109,11 +121,17 @@ async def begin(runtime: Runtime, partner_id: PartnerId, key: str, fingerprint: 
             patience=PATIENCE,
             remembered_for=timedelta(hours=runtime.settings.idempotency_hours),
         )
+        if row is None:
+            await quotas.require_room(tx, partner_id, Quota.IDEMPOTENCY_ANSWERS)
     if row is None:
         return Once(runtime, partner_id, key, begun_at=now)
     if row["fingerprint"] != fingerprint:
         raise Unprocessable("idempotency_key_reused")
     if row["status"] is None:
         raise Conflict("idempotency_in_progress", retry_after=RETRY_AFTER)
-    body = runtime.secrets.open(row["body"], context=_context(partner_id, key))
+    try:
+        body = runtime.secrets.open(row["body"], body_place(partner_id, key))
+    except SecretError as error:
+        log.error("stored_answer_not_opened", partner_id=str(partner_id), reason=str(error))
+        raise Conflict("idempotency_answer_lost", f"The stored answer does not open: {error}.") from error
     return Replay(row["status"], row["location"], body)

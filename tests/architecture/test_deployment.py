@@ -216,6 +216,58 @@ def test_every_file_system_is_read_only_and_no_port_is_open_to_the_network() -> 
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", [])), name
 
 
+def test_no_service_has_a_power_that_it_does_not_need() -> None:
+    added = {name: set(s.get("cap_add", [])) for name, s in compose()["services"].items()}
+    drop_root = {"SETGID", "SETUID"}  # both images start as root and become their own user
+    assert added == {name: set() for name in added} | {
+        "postgres": {"CHOWN", "DAC_OVERRIDE", "FOWNER", *drop_root},
+        "valkey": {"CHOWN", *drop_root},
+    }
+    for name, service in compose()["services"].items():
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert not service.get("privileged"), name
+
+
+def test_every_file_system_in_memory_is_bounded() -> None:
+    for name, service in compose()["services"].items():
+        assert all(re.search(r":size=\d+m$", place) for place in service["tmpfs"]), name
+
+
+def test_databases_are_in_a_network_that_does_not_leave_the_host() -> None:
+    """So they may speak in clear text, which production refuses otherwise."""
+    assert compose()["networks"]["databases"] == {"internal": True}
+    of = {name: set(service["networks"]) for name, service in compose()["services"].items()}
+    assert of["postgres"] == of["valkey"] == of["migrate"] == {"databases"}
+    assert of["api"] == of["worker"] == {"databases", "outside"}
+    assert of["simulator"] == {"outside"}
+    assert compose()["services"]["api"]["environment"]["REGISTRAR_ALLOW_CLEAR_TEXT"] == "postgresql,redis"
+
+
+def test_every_image_that_is_not_built_here_can_be_pinned_by_digest() -> None:
+    names = {"python": "PYTHON_IMAGE", "postgres": "POSTGRES_IMAGE", "valkey": "VALKEY_IMAGE"}
+    for service in ("postgres", "valkey"):
+        image = compose()["services"][service]["image"]
+        assert re.fullmatch(rf"\$\{{{names[service]}:-[a-z/]+:\d+\}}", image), image
+    bases = [rest.split(" AS ")[0] for _, word, rest in instructions() if word == "FROM"]
+    assert set(bases) == {"${PYTHON_IMAGE}", "base"}
+    for service in ("api", "simulator"):
+        default = f"PYTHON_IMAGE={compose()['services'][service]['build']['args']['PYTHON_IMAGE']}"
+        (argument,) = [rest for _, word, rest in instructions() if word == "ARG"]
+        assert default == f"PYTHON_IMAGE=${{PYTHON_IMAGE:-{argument.partition('=')[2]}}}"
+    shown = dict(re.findall(r"^#([A-Z]+_IMAGE)=(\S+)$", ENV_EXAMPLE.read_text(), re.MULTILINE))
+    used = re.findall(r"\$\{([A-Z]+_IMAGE):-([^}]+)\}", COMPOSE.read_text())
+    assert shown == dict(used)
+
+
+def test_valkey_asks_for_its_password_and_its_healthcheck_knows_it() -> None:
+    valkey = compose()["services"]["valkey"]
+    password = valkey["command"][valkey["command"].index("--requirepass") + 1]
+    assert valkey["environment"]["REDISCLI_AUTH"] == password
+    assert f":{password}@valkey:" in compose()["services"]["api"]["environment"]["REGISTRAR_REDIS_URL"]
+    assert valkey["healthcheck"]["test"][-1].endswith("| grep -q PONG")
+
+
 def test_a_worker_has_more_time_to_stop_than_a_step_may_take() -> None:
     grace = compose()["services"]["worker"]["stop_grace_period"]
     assert int(grace.removesuffix("s")) > Settings.model_fields["step_timeout_s"].default
@@ -235,8 +287,11 @@ def test_compose_carries_no_password() -> None:
     text = COMPOSE.read_text() + COMPOSE.with_name("database.sh").read_text()
     given = re.findall(r"PASSWORD: (\S+)", text) + re.findall(r"://\w+:([^\s@]+[^@]*?)@", text)
     given += re.findall(r"\bPASSWORD (?!NULL)(\S+);", text)
-    assert len(given) == 3
-    assert all(value.startswith(("${DATABASE_PASSWORD:?", ":'password'")) for value in given), given
+    given += re.findall(r"--requirepass\s+- (\S+)", text) + re.findall(r"AUTH: (\S+)", text)
+    given += re.findall(r"://:(\S+)", text)
+    assert len(given) == 6
+    allowed = ("${DATABASE_PASSWORD:?", "${VALKEY_PASSWORD:?", ":'password'")
+    assert all(value.startswith(allowed) for value in given), given
 
 
 def test_workers_have_a_disk_for_big_files_that_belongs_to_their_user() -> None:
@@ -333,9 +388,9 @@ def test_the_example_needs_only_what_it_marks_as_needed() -> None:
     needed = {
         line.split("=")[0] for line in ENV_EXAMPLE.read_text().splitlines() if re.fullmatch(r"[A-Z_]+=", line)
     }
-    assert needed == {"DATABASE_PASSWORD", "REGISTRAR_SECRET_KEYS"}
+    assert needed == {"DATABASE_PASSWORD", "VALKEY_PASSWORD", "REGISTRAR_SECRET_KEYS"}
     required = set(re.findall(r"\$\{([A-Z_]+):\?", COMPOSE.read_text()))
-    assert required == {"DATABASE_PASSWORD"}
+    assert required == {"DATABASE_PASSWORD", "VALKEY_PASSWORD"}
 
 
 # --- lock files -----------------------------------------------------------------------------------------

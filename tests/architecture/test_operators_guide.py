@@ -99,6 +99,8 @@ def commands() -> list[tuple[str, ...]]:
             "hash",
             "connection",
             "webhook",
+            "secrets",
+            "customer",
         }
         found.add(tuple(words[: 2 if group else 1]))
     return sorted(found)

@@ -19,8 +19,8 @@ from app.settings import MICROSOFT_HOSTS, Environment, Settings
 KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
 PRODUCTION: dict[str, Any] = {
     "environment": "production",
-    "database_url": "postgresql://registrar:secret@database/registrar",
-    "redis_url": "redis://redis:6379/0",
+    "database_url": "postgresql://registrar:secret@database/registrar?sslmode=require",
+    "redis_url": "rediss://redis:6379/0",
     "secret_keys": KEY,
 }
 
@@ -151,6 +151,42 @@ def test_development_may_speak_to_a_stand_in(name: str) -> None:
 def test_production_has_no_embedded_servers_and_no_generated_key(missing: str) -> None:
     words = refusal(**{key: value for key, value in PRODUCTION.items() if key != missing})
     assert f"production needs REGISTRAR_{missing.upper()}" in words
+
+
+@pytest.mark.parametrize(
+    ("name", "url", "server"),
+    [
+        ("database_url", "postgresql://registrar:secret@database/registrar", "postgresql"),
+        (
+            "migration_database_url",
+            "postgresql://owner:secret@database/registrar?sslmode=prefer",
+            "postgresql",
+        ),
+        ("redis_url", "redis://:secret@redis:6379/0", "redis"),
+    ],
+)
+def test_production_speaks_to_its_databases_in_clear_text_only_where_it_is_said(
+    name: str, url: str, server: str
+) -> None:
+    values = {**PRODUCTION, name: url}
+    words = refusal(**values)
+    assert "in clear text" in words
+    assert f"set REGISTRAR_ALLOW_CLEAR_TEXT={server}" in words
+    other = {"postgresql": "redis", "redis": "postgresql"}[server]
+    assert "in clear text" in refusal(**values, allow_clear_text=other)
+    assert getattr(Settings(**values, allow_clear_text=f"{other}, {server}"), name) == url
+    development: dict[str, Any] = {name: url}
+    assert getattr(Settings(**development), name) == url
+
+
+def test_clear_text_is_allowed_for_servers_that_exist() -> None:
+    assert "use postgresql, redis or both" in refusal(allow_clear_text="postgres")
+
+
+@pytest.mark.parametrize("name", ["database_url", "migration_database_url"])
+def test_a_mode_of_encryption_that_does_not_exist_is_refused_at_start(name: str) -> None:
+    words = refusal(**{name: "postgresql://u:hidden@database/registrar?sslmode=yes"})
+    assert "sslmode=yes does not exist" in words
 
 
 def test_production_sends_webhooks_over_tls_only() -> None:

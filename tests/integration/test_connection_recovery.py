@@ -13,7 +13,7 @@ import pytest
 from app.domain.budget import Budget, BudgetPolicy
 from app.domain.upstream import ConnectionTrouble, Said
 from app.services import access, batches, consents
-from app.services.access import client_secret_context
+from app.services.access import client_secret_place
 from tests.worker import worker_process
 from tests.world import Partner, World, tuples
 
@@ -115,7 +115,7 @@ async def test_new_credentials_pull_forward_what_waited_without_a_check(world: W
     sealed = (
         await world.select("SELECT client_secret FROM connections WHERE id = :id", id=partner.connection_id)
     )[0]["client_secret"]
-    good = world.runtime.secrets.open_text(sealed, context=client_secret_context(partner.id))
+    good = world.runtime.secrets.open_text(sealed, client_secret_place(partner.id, partner.connection_id))
     await patch(world, partner, client_secret="a-secret-that-is-wrong")
     order_id = (await world.order(partner, tuples(2))).view.record["id"]
     async with worker_process(world, tmp_path / "worker.log", **NO_SWEEP):

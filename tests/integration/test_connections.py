@@ -20,7 +20,7 @@ from app.platforms.base import TokenKind
 from app.runtime import Runtime, TokenCache
 from app.secrets import SecretError, Secrets
 from app.services import access, batches, consents
-from app.services.access import client_secret_context, open_access, refresh_token_context
+from app.services.access import client_secret_place, open_access, refresh_token_place
 from tests.receiver import until
 from tests.world import Partner, World, tuples
 
@@ -73,7 +73,7 @@ async def column(world: World, partner: Partner, name: str) -> Any:
 
 async def stored_refresh_token(world: World, partner: Partner) -> str:
     sealed = await column(world, partner, "refresh_token")
-    return world.runtime.secrets.open_text(sealed, context=refresh_token_context(partner.id))
+    return world.runtime.secrets.open_text(sealed, refresh_token_place(partner.id, partner.connection_id))
 
 
 async def token(runtime: Runtime, partner: Partner, kind: TokenKind = TokenKind.DELEGATED) -> str:
@@ -103,7 +103,7 @@ async def test_a_check_asks_microsoft_for_a_new_token_once(world: World) -> None
 async def test_a_wrong_secret_is_named_and_a_new_one_mends_it(world: World) -> None:
     partner = await world.partner()
     good = world.runtime.secrets.open_text(
-        await column(world, partner, "client_secret"), context=client_secret_context(partner.id)
+        await column(world, partner, "client_secret"), client_secret_place(partner.id, partner.connection_id)
     )
     await patch(world, partner, client_secret="wrong-secret-value")
     found = await check(world, partner)
@@ -354,13 +354,13 @@ async def test_a_sealed_value_moved_to_another_partner_or_another_purpose_does_n
                 {"mine": mine.connection_id, "theirs": theirs.connection_id},
             )
         sealed = await column(world, theirs, name)
-        for context in (
-            client_secret_context(theirs.id),
-            refresh_token_context(theirs.id),
-            *([refresh_token_context(mine.id)] if name == "client_secret" else ()),
+        for place in (
+            client_secret_place(theirs.id, theirs.connection_id),
+            refresh_token_place(theirs.id, theirs.connection_id),
+            *([refresh_token_place(mine.id, mine.connection_id)] if name == "client_secret" else ()),
         ):
             with pytest.raises(SecretError):
-                world.runtime.secrets.open(sealed, context=context)
+                world.runtime.secrets.open(sealed, place)
     world.runtime.token_cache.tokens.clear()
     asked = len(await world.calls("token"))
     found = await check(world, theirs)
@@ -388,10 +388,11 @@ async def test_keys_are_rotated_without_touching_what_is_sealed(world: World) ->
 
 
 async def opens(world: World, partner: Partner, name: str, keys: tuple[SecretStr, ...]) -> bool:
-    contexts = {"client_secret": client_secret_context, "refresh_token": refresh_token_context}
+    places = {"client_secret": client_secret_place, "refresh_token": refresh_token_place}
+    place = places[name](partner.id, partner.connection_id)
     secrets = Secrets.from_base64([key.get_secret_value() for key in keys])
     try:
-        secrets.open(await column(world, partner, name), context=contexts[name](partner.id))
+        secrets.open(await column(world, partner, name), place)
     except SecretError:
         return False
     return True

@@ -231,7 +231,8 @@ async def test_every_table_of_a_partner_has_its_wall(database_url: str) -> None:
     async with owner_of(database_url) as engine:
         enabled = await select(
             engine,
-            "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relrowsecurity",
+            "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace "
+            "AND relrowsecurity AND relforcerowsecurity",
         )
         policies = await select(
             engine,

@@ -1,372 +1,230 @@
-"""The limit of calls with one API key: told on every answer, shared by all API processes, and no reason
-to refuse anybody while Redis is away."""
+"""Quotas: exactly as many are made as there is room for, and nobody else notices."""
 
 import asyncio
-import logging
-import re
-from collections import Counter
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import httpx
 import pytest
-import pytest_asyncio
-from anyio import to_thread
+from sqlalchemy import text
 
-from app import quotas, redis_outage
-from app.embedded import Valkey
-from app.main import build
-from app.services import identities
-from app.services.identities import Scope
-from tests.integration.test_api_bad_input import TUPLE, problem_of
-from tests.serving import serving
+from app import metrics
+from app.db import quotas as table
+from app.domain.quota import QUOTAS, Quota
+from app.services import identities, quotas
+from tests.import_scene import preview, tuple_sheet, work_imports
 from tests.world import Partner, World
 
-HEADERS = {"ratelimit", "ratelimit-policy"}
+CREATES: dict[Quota, str] = {Quota.CUSTOMERS: "/v1/customers", Quota.CONNECTIONS: "/v1/connections"}
 
 
-@dataclass
-class Stopped:
-    """A clock that stands still, so that no window ends in the middle of a test."""
-
-    moment: datetime
-
-    def now(self) -> datetime:
-        return self.moment
+async def set_quota(world: World, partner: Partner, quota: Quota, amount: int) -> None:
+    async with world.runtime.system_transaction() as tx:
+        await table.set_amount(tx.session, partner.id, quota, amount, world.runtime.now())
 
 
-@pytest.fixture(autouse=True)
-def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A slow machine must not look like a Redis that is away."""
-    monkeypatch.setattr(quotas, "REDIS_PATIENCE", 60.0)
+async def used(world: World, partner: Partner, quota: Quota) -> int:
+    async with world.runtime.transaction(partner.id) as tx:
+        return next(use.used for use in await quotas.look(tx, partner.id) if use.quota is quota)
 
 
-@pytest.fixture
-def clock(world: World) -> Stopped:
-    return Stopped(world.clock.now())
+def body_for(quota: Quota, partner: Partner) -> dict[str, Any]:
+    name = uuid4().hex
+    if quota is Quota.CUSTOMERS:
+        connection_id = str(partner.connection_id)
+        return {"connection_id": connection_id, "entra_tenant_id": str(uuid4()), "name": name}
+    return {
+        "name": name,
+        "entra_tenant_id": str(uuid4()),
+        "client_id": str(uuid4()),
+        "client_secret": "not-a-real-secret",
+        "default_group_tag": "Fleet",
+    }
 
 
-@asynccontextmanager
-async def api(world: World, clock: Stopped, limit: int, **changes: Any) -> AsyncIterator[World]:
-    """The same world with an API process of its own, which has this limit."""
-    async with AsyncExitStack() as stack:
-        other = await stack.enter_async_context(world.another(requests_per_minute=limit, **changes))
-        other.runtime.now = clock.now
-        app = build(other.runtime.settings)
-        app.state.runtime = other.runtime
-        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-        client = await stack.enter_async_context(
-            httpx.AsyncClient(transport=transport, base_url="http://registrar")
-        )
-        yield replace(other, app=app, client=client)
+async def create(world: World, partner: Partner, quota: Quota, key: str | None = None) -> httpx.Response:
+    headers = partner.headers | ({"Idempotency-Key": key} if key else {})
+    return await world.client.post(CREATES[quota], json=body_for(quota, partner), headers=headers)
 
 
-async def me(world: World, key: str) -> httpx.Response:
-    return await world.client.get("/v1/me", headers={"Authorization": f"Bearer {key}"})
-
-
-def standing(response: httpx.Response) -> tuple[int, int]:
-    """Calls left, and seconds until all are there again."""
-    found = re.fullmatch(r'"default";r=(\d+);t=(\d+)', response.headers["ratelimit"])
-    assert found is not None, response.headers
-    return int(found[1]), int(found[2])
-
-
-@contextmanager
-def hearing(caplog: pytest.LogCaptureFixture) -> Iterator[list[dict[str, Any]]]:
-    """What is logged in the block. Building an API sets up logging anew, so pytest has to be told again."""
-    logging.getLogger().addHandler(caplog.handler)
-    found: list[dict[str, Any]] = []
-    with caplog.at_level(logging.INFO):
-        yield found
-    found += [record.msg for record in caplog.records if isinstance(record.msg, dict)]
-
-
-async def another_key(world: World, partner: Partner, **fields: Any) -> str:
-    key = await identities.create_key(world.runtime, partner.id, name="another", **fields)
-    return key.secret
-
-
-async def test_calls_are_counted_down_refused_and_let_pass_when_the_window_is_over(
-    world: World, clock: Stopped
+@pytest.mark.parametrize("quota", sorted(CREATES))
+async def test_of_many_at_once_exactly_as_many_are_made_as_there_is_room_for(
+    world: World, quota: Quota
 ) -> None:
-    partner = await world.partner(consented=False)
-    async with api(world, clock, 3) as one:
-        for left in (2, 1, 0):
-            response = await me(one, partner.key)
-            assert response.status_code == 200
-            assert response.headers["ratelimit-policy"] == '"default";q=3;w=60'
-            remaining, seconds = standing(response)
-            assert remaining == left
-            assert 1 <= seconds <= 60
-
-        for _ in range(2):
-            refused = await me(one, partner.key)
-            found = problem_of(refused, 429, "rate_limited")
-            assert "3 calls" in found["detail"]
-            assert "Retry-After" in found["remedy"]
-            assert refused.headers["retry-after"] == str(seconds)
-            assert standing(refused) == (0, seconds)
-
-        clock.moment += timedelta(seconds=seconds - 1)
-        assert (await me(one, partner.key)).headers["retry-after"] == "1"
-        clock.moment += timedelta(seconds=1)
-        response = await me(one, partner.key)
-        assert (response.status_code, standing(response)[0]) == (200, 2)
+    partner, other = await world.partner(), await world.partner()
+    before = await used(world, partner, quota)
+    await set_quota(world, partner, quota, before + 3)
+    answers = await asyncio.gather(*(create(world, partner, quota) for _ in range(8)))
+    assert sorted(answer.status_code for answer in answers) == [201] * 3 + [422] * 5
+    assert await used(world, partner, quota) == before + 3
+    problem = next(answer.json() for answer in answers if answer.status_code == 422)
+    assert problem["code"] == "quota_exceeded"
+    assert (
+        f"The quota {quota.value} is used up: at most {before + 3} {QUOTAS[quota].noun}" in problem["detail"]
+    )
+    assert QUOTAS[quota].remedy in problem["detail"]
+    assert (await create(world, other, quota)).status_code == 201
 
 
-async def test_two_keys_of_one_partner_do_not_share_a_limit(world: World, clock: Stopped) -> None:
-    partner = await world.partner(consented=False)
-    other = await another_key(world, partner)
-    async with api(world, clock, 1) as one:
-        statuses = [(await me(one, key)).status_code for key in (partner.key, partner.key, other, other)]
-    assert statuses == [200, 429, 200, 429]
-
-
-async def test_two_api_processes_share_one_count(world: World, clock: Stopped) -> None:
-    partner = await world.partner(consented=False)
-    async with api(world, clock, 4) as one, api(world, clock, 4) as two:
-        left = [standing(await me(each, partner.key))[0] for each in (one, two, two, one)]
-        assert left == [3, 2, 1, 0]
-        assert [(await me(each, partner.key)).status_code for each in (one, two)] == [429, 429]
-
-
-async def test_of_fifty_calls_at_once_at_two_processes_exactly_twenty_pass(
-    world: World, clock: Stopped
-) -> None:
-    partner = await world.partner(consented=False)
-    async with (
-        api(world, clock, 20) as one,
-        api(world, clock, 20) as two,
-        serving(one) as first,
-        serving(two) as second,
-        httpx.AsyncClient(trust_env=False, timeout=60, headers=partner.headers) as client,
-    ):
-        urls = [f"http://{host}:{port}/v1/me" for host, port in (first, second)] * 25
-        responses = await asyncio.gather(*(client.get(url) for url in urls))
-    assert Counter(response.status_code for response in responses) == {200: 20, 429: 30}
-    left = sorted(standing(response)[0] for response in responses if response.status_code == 200)
-    assert left == list(range(20))
-
-
-async def test_every_answer_to_a_valid_key_says_what_is_left_refusals_too(
-    world: World, clock: Stopped
-) -> None:
+async def test_new_keys_are_bounded_and_known_ones_go_on_being_answered(world: World) -> None:
     partner = await world.partner()
-    narrow = {"Authorization": f"Bearer {await another_key(world, partner, scopes=[Scope.WEBHOOKS_READ])}"}
-    async with api(world, clock, 1000) as one:
-        keyed = {"Idempotency-Key": "once"}
-        created = await one.post_order(partner, [TUPLE], headers=keyed)
-        again = {**partner.headers, **keyed, "Content-Type": "application/json"}
-        order = f"/v1/orders/{created.json()['id']}"
+    await set_quota(world, partner, Quota.IDEMPOTENCY_ANSWERS, 2)
+    bodies = [body_for(Quota.CUSTOMERS, partner) for _ in range(6)]
 
-        async def call(method: str, path: str, **request: Any) -> httpx.Response:
-            return await one.client.request(method, path, **{"headers": partner.headers, **request})
+    async def post(number: int) -> httpx.Response:
+        headers = partner.headers | {"Idempotency-Key": f"key-{number}"}
+        return await world.client.post("/v1/customers", json=bodies[number], headers=headers)
 
-        answers = {
-            201: [created, await call("POST", "/v1/orders", headers=again, content=created.request.content)],
-            200: [
-                await call("GET", order),
-                await call("HEAD", order),
-                await call("GET", f"{order}/result.csv"),
-            ],
-            400: [await call("POST", "/v1/orders", headers=again, content=b"{")],
-            403: [await call("GET", order, headers=narrow)],
-            404: [await call("GET", f"/v1/orders/{uuid4()}")],
-            409: [await call("POST", f"{order}:retry-failed")],
-            415: [await call("POST", "/v1/orders", content=b"x")],
-            422: [await call("GET", "/v1/orders/no-id"), await call("GET", "/v1/orders?colour=red")],
-        }
-        for status, responses in answers.items():
-            for response in responses:
-                assert response.status_code == status, response.text
-                assert response.headers.keys() >= HEADERS, (status, response.headers)
-        assert answers[201][1].headers["idempotency-replayed"] == "true"
+    answers = await asyncio.gather(*(post(number) for number in range(6)))
+    assert sorted(answer.status_code for answer in answers) == [201] * 2 + [429] * 4
+    assert {answer.headers.get("Retry-After") for answer in answers if answer.status_code == 429} == {"600"}
+    assert await used(world, partner, Quota.IDEMPOTENCY_ANSWERS) == 2
+    for number, answer in enumerate(answers):
+        again = await post(number)
+        assert again.status_code == answer.status_code
+        if answer.status_code == 201:
+            assert again.headers["Idempotency-Replayed"] == "true"
+            assert again.content == answer.content
+    # Forgotten keys make room.
+    async with world.runtime.system_transaction() as tx:
+        await tx.session.execute(text("DELETE FROM idempotency_keys"))
+    assert await used(world, partner, Quota.IDEMPOTENCY_ANSWERS) == 0
+    assert (await post(5)).status_code == 201
 
 
-async def test_what_nobody_expected_has_the_headers_as_well(
-    world: World, clock: Stopped, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    partner = await world.partner(consented=False)
-    async with api(world, clock, 10) as one:
-        monkeypatch.delattr(one.runtime, "budgets")
-        response = await one.client.get("/v1/limits", headers=partner.headers)
-    assert response.status_code == 500
-    assert response.headers.keys() >= HEADERS
-
-
-async def test_a_call_that_is_refused_does_nothing_and_leaves_its_idempotency_key_free(
-    world: World, clock: Stopped
-) -> None:
+async def test_a_refused_request_takes_no_room(world: World) -> None:
     partner = await world.partner()
-    key = {"Idempotency-Key": "too-early"}
-    async with api(world, clock, 1) as one:
-        await me(one, partner.key)
-        problem_of(await one.post_order(partner, [TUPLE], headers=key), 429, "rate_limited")
-        assert await world.count("orders") == await world.count("idempotency_keys") == 0
-        clock.moment += timedelta(minutes=1)
-        later = await one.post_order(partner, [TUPLE], headers=key)
-    assert later.status_code == 201
-    assert "idempotency-replayed" not in later.headers
+    refused = await create(world, partner, Quota.CUSTOMERS)
+    assert refused.status_code == 201
+    body = body_for(Quota.CUSTOMERS, partner) | {"connection_id": str(uuid4())}
+    headers = partner.headers | {"Idempotency-Key": "one"}
+    assert (await world.client.post("/v1/customers", json=body, headers=headers)).status_code == 404
+    assert await used(world, partner, Quota.IDEMPOTENCY_ANSWERS) == 0
+    assert await used(world, partner, Quota.CUSTOMERS) == 3
 
 
-async def test_wrong_keys_count_for_nobody_and_say_nothing_of_a_limit(world: World, clock: Stopped) -> None:
-    partner = await world.partner(consented=False)
-    wrong = partner.key[:-1] + ("a" if partner.key[-1] != "a" else "b")
-    async with api(world, clock, 2) as one:
-        for key in (wrong, wrong, wrong, "x"):
-            refused = await me(one, key)
-            problem_of(refused, 401, "unauthenticated")
-            assert not refused.headers.keys() & HEADERS
-        assert standing(await me(one, partner.key))[0] == 1
-        for path in ("/healthz", "/openapi.json", "/nowhere"):
-            assert not (await one.client.get(path, headers=partner.headers)).headers.keys() & HEADERS
-        assert standing(await me(one, partner.key))[0] == 0
+async def test_revoked_keys_make_room_for_new_ones(world: World) -> None:
+    partner = await world.partner()
+    await set_quota(world, partner, Quota.API_KEYS, 1)
+    with pytest.raises(Exception, match="quota_exceeded"):
+        await identities.create_key(world.runtime, partner.id, name="second")
+    await identities.revoke_key(world.runtime, partner.id, partner.caller.key_prefix)
+    await identities.create_key(world.runtime, partner.id, name="second")
+    assert await used(world, partner, Quota.API_KEYS) == 1
 
 
-async def test_a_limit_of_nothing_is_no_limit(world: World, clock: Stopped) -> None:
-    partner = await world.partner(consented=False)
-    async with api(world, clock, 0) as one:
-        for _ in range(5):
-            response = await me(one, partner.key)
-            assert response.status_code == 200
-            assert not response.headers.keys() & HEADERS
-        assert await one.runtime.quotas.redis.keys(f"registrar:quota:{partner.caller.key_id}:*") == []
+async def post_order(world: World, partner: Partner, devices: int, key: str | None = None) -> httpx.Response:
+    body = {
+        "customer_id": str(partner.customer_id),
+        "reference": key or uuid4().hex,
+        "devices": [
+            {"serial_number": f"SYN{uuid4().hex[:12]}", "manufacturer": "Contoso", "model": "Book 14"}
+            for _ in range(devices)
+        ],
+    }
+    headers = partner.headers | {"Idempotency-Key": key or uuid4().hex}
+    return await world.client.post("/v1/orders", json=body, headers=headers)
 
 
-async def test_a_key_over_its_limit_is_logged_once_a_window_and_never_whole(
-    world: World, clock: Stopped, caplog: pytest.LogCaptureFixture
-) -> None:
-    partner = await world.partner(consented=False)
-    async with api(world, clock, 1) as one:
-        with hearing(caplog) as logs:
-            for _ in range(4):
-                await me(one, partner.key)
-    [told] = [entry for entry in logs if entry["event"] == "key_over_its_limit"]
-    assert told["prefix"] == partner.key.split("_")[1]
-    assert len(logs) == 5, "and a line for each request"
-    assert partner.key not in str(logs)
-
-
-async def test_a_count_is_forgotten_after_its_window(world: World, clock: Stopped) -> None:
-    partner = await world.partner(consented=False)
-    async with api(world, clock, 5) as one:
-        for _ in range(2):
-            await me(one, partner.key)
-        redis = one.runtime.quotas.redis
-        [name] = await redis.keys(f"registrar:quota:{partner.caller.key_id}:*")
-        assert 0 < await redis.ttl(name) <= quotas.KEPT
-
-
-# --- without Redis ----------------------------------------------------------------------------------
-
-
-@pytest_asyncio.fixture
-async def valkey(tmp_path: Path) -> AsyncIterator[Valkey]:
-    """One of the test's own, to be stopped."""
-    server = Valkey(tmp_path, durable=False)
-    await to_thread.run_sync(server.start)
-    try:
-        yield server
-    finally:
-        await to_thread.run_sync(server.stop)
-
-
-async def test_without_redis_all_calls_pass_and_the_outage_is_logged_once(
+async def test_an_order_is_taken_whole_or_refused_whole_and_other_partners_are_not_held_up(
     world: World,
-    clock: Stopped,
-    valkey: Valkey,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(redis_outage, "PAUSE", 0.0)
-    partner = await world.partner(consented=False)
-    async with api(world, clock, 2, redis_url=valkey.url) as one:
-        assert [(await me(one, partner.key)).status_code for _ in range(3)] == [200, 200, 429]
-        with hearing(caplog) as logs:
-            await to_thread.run_sync(valkey.stop)
-            for _ in range(4):
-                response = await me(one, partner.key)
-                assert response.status_code == 200
-                assert not response.headers.keys() & HEADERS
-            await to_thread.run_sync(valkey.start)
-            assert (await me(one, partner.key)).headers.keys() >= HEADERS
-            await me(one, partner.key)
-    told = [entry["event"] for entry in logs if entry["event"].startswith("calls_")]
-    assert told == ["calls_not_counted", "calls_counted_again"]
+    partner, other = await world.partner(), await world.partner()
+    await set_quota(world, partner, Quota.DEVICES, 25)
+    answers = await asyncio.gather(*(post_order(world, partner, 10) for _ in range(6)))
+    assert sorted(answer.status_code for answer in answers) == [201, 201, 422, 422, 422, 422]
+    refused = next(answer for answer in answers if answer.status_code == 422).json()
+    assert refused["code"] == "quota_exceeded"
+    assert "this would add 10" in refused["detail"]
+    assert await used(world, partner, Quota.DEVICES) == 20
+    assert (await world.count("orders"), await world.count("registrations")) == (2, 20)
+    assert await used(world, partner, Quota.IDEMPOTENCY_ANSWERS) == 2
+    assert (await post_order(world, other, 10)).status_code == 201
+    assert (await post_order(world, partner, 5)).status_code == 201
+    # What was taken before the quota was used up is registered like any other.
+    await world.work()
+    async with world.runtime.system_transaction() as tx:
+        states = await tx.session.execute(text("SELECT DISTINCT state FROM registrations"))
+        assert states.scalars().all() == ["registered"]
+        await tx.session.execute(text("DELETE FROM events"))
+        await tx.session.execute(text("DELETE FROM orders WHERE partner_id = :id"), {"id": partner.id})
+    assert await used(world, partner, Quota.DEVICES) == 0
 
 
-async def test_a_redis_that_never_answers_holds_up_one_call_at_a_time_and_the_others_not_at_all(
-    world: World, clock: Stopped, monkeypatch: pytest.MonkeyPatch
+async def test_an_import_over_the_quota_stays_ready_and_loses_nothing(world: World) -> None:
+    partner = await world.partner()
+    await set_quota(world, partner, Quota.DEVICES, 2)
+    import_id = (await preview(world, partner, tuple_sheet(3)))["id"]
+    refused = await world.client.post(f"/v1/imports/{import_id}:commit", headers=partner.headers)
+    assert (refused.status_code, refused.json()["code"]) == (422, "quota_exceeded")
+    found = (await world.client.get(f"/v1/imports/{import_id}", headers=partner.headers)).json()
+    assert found["state"] == "ready"
+    await set_quota(world, partner, Quota.DEVICES, 3)
+    taken = await world.client.post(f"/v1/imports/{import_id}:commit", headers=partner.headers)
+    assert taken.status_code == 202, taken.text
+    await work_imports(world)
+    assert await used(world, partner, Quota.DEVICES) == 3
+
+
+def scans_of(plan: dict[str, Any]) -> list[tuple[str, str]]:
+    """(kind, table) of everything that a plan reads."""
+    own = [(plan["Node Type"], plan["Relation Name"])] if "Relation Name" in plan else []
+    return own + [scan for part in plan.get("Plans", ()) for scan in scans_of(part)]
+
+
+async def test_counting_reads_no_table_whole_and_of_what_there_is_much_a_kept_count_only(
+    world: World,
 ) -> None:
-    asked = asyncio.Queue[None]()
-
-    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        asked.put_nowait(None)
-        await reader.read()
-        writer.close()
-
-    monkeypatch.setattr(quotas, "REDIS_PATIENCE", 0.05)
-    partner = await world.partner(consented=False)
-    server = await asyncio.start_server(accept, "127.0.0.1", 0)
-    url = f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    try:
-        async with api(world, clock, 2, redis_url=url) as one:
-            monkeypatch.setattr(redis_outage, "PAUSE", 0.0)
-            assert (await me(one, partner.key)).status_code == 200
-            await asyncio.wait_for(asked.get(), 5)
-            # From here on it is known to be away: of those who come together one tries, once in a pause.
-            monkeypatch.setattr(redis_outage, "PAUSE", 600.0)
-            responses = await asyncio.gather(*(me(one, partner.key) for _ in range(8)))
-            responses += [await me(one, partner.key) for _ in range(3)]
-            assert {response.status_code for response in responses} == {200}
-            await asyncio.wait_for(asked.get(), 5)
-            assert asked.empty()
-    finally:
-        server.close()
-        await server.wait_closed()
+    partner = await world.partner()
+    async with world.runtime.transaction(partner.id) as tx:
+        # These tables are small here: so that the plan is the one of large ones.
+        await tx.session.execute(text("SET LOCAL enable_seqscan = off"))
+        for quota, statement in table.USED.items():
+            explained = await tx.session.execute(
+                text(f"EXPLAIN (FORMAT JSON) {statement}"),
+                {"partner": partner.id, "now": world.runtime.now()}
+                if ":now" in statement
+                else {"partner": partner.id},
+            )
+            scans = scans_of(explained.scalar_one()[0]["Plan"])
+            assert scans, quota
+            assert [scan for scan in scans if scan[0] == "Seq Scan"] == [], quota
+            if quota in (Quota.DEVICES, Quota.CUSTOMERS, Quota.IDEMPOTENCY_ANSWERS):
+                assert {name for _, name in scans} == {"partner_uses"}
 
 
-async def test_what_is_no_count_lets_calls_pass(world: World, clock: Stopped) -> None:
-    partner = await world.partner(consented=False)
-    async with api(world, clock, 2) as one:
-        await me(one, partner.key)
-        redis = one.runtime.quotas.redis
-        [name] = await redis.keys(f"registrar:quota:{partner.caller.key_id}:*")
-        await redis.set(name, "garbage")
-        response = await me(one, partner.key)
-        assert response.status_code == 200
-        assert not response.headers.keys() & HEADERS
+async def test_kept_counts_are_those_of_the_rows(world: World) -> None:
+    partner, other = await world.partner(), await world.partner()
+    for who, devices in ((partner, 3), (partner, 2), (other, 1)):
+        assert (await post_order(world, who, devices)).status_code == 201
+    async with world.runtime.system_transaction() as tx:
+        kept = await tx.session.execute(text("SELECT partner_id, quota, used FROM partner_uses"))
+        counted = await tx.session.execute(
+            text(
+                "SELECT partner_id, 'customers', count(*) FROM customers GROUP BY 1 UNION ALL "
+                "SELECT partner_id, 'idempotency_answers', count(*) FROM idempotency_keys GROUP BY 1 "
+                "UNION ALL "
+                "SELECT partner_id, 'devices', sum(device_count) FROM orders GROUP BY 1"
+            )
+        )
+        assert set(map(tuple, kept.all())) == set(map(tuple, counted.all()))
+        # One statement that takes away rows of several partners, as the sweep does.
+        await tx.session.execute(text("DELETE FROM idempotency_keys"))
+        left = await tx.session.execute(
+            text("SELECT used FROM partner_uses WHERE quota = 'idempotency_answers'")
+        )
+        assert left.scalars().all() == [0, 0]
 
 
-# --- what is said of it -----------------------------------------------------------------------------
+async def test_a_refusal_is_counted_by_quota_and_by_nothing_that_names_a_partner(world: World) -> None:
+    partner = await world.partner()
+    await set_quota(world, partner, Quota.CONNECTIONS, 1)
+    line = 'registrar_quota_refusals_total{quota="connections"} '
 
+    def refusals() -> float:
+        [found] = [row for row in metrics.page()[0].decode().splitlines() if row.startswith(line)]
+        return float(found.removeprefix(line))
 
-async def test_the_description_has_the_headers_once_and_names_them_with_every_answer(world: World) -> None:
-    document = (await world.client.get("/openapi.json")).json()
-    described = document["components"]["headers"]
-    assert described.keys() == {"RateLimit", "RateLimit-Policy", "Retry-After", "ETag"}
-    assert all(entry["description"] and entry["schema"] for entry in described.values())
-    for operations in document["paths"].values():
-        for operation in operations.values():
-            if not operation["security"]:
-                assert "429" not in operation["responses"]
-                continue
-            assert "Retry-After" in operation["responses"]["429"]["headers"]
-            for status, response in operation["responses"].items():
-                shown = response.get("headers", {})
-                assert ("RateLimit" in shown and "RateLimit-Policy" in shown) is (status != "401")
-                for name in shown.keys() & described.keys():
-                    assert shown[name] == {"$ref": f"#/components/headers/{name}"}
-
-
-async def test_the_limits_show_the_limit(world: World, clock: Stopped) -> None:
-    partner = await world.partner(consented=False)
-    async with api(world, clock, 77) as one:
-        found = (await one.client.get("/v1/limits", headers=partner.headers)).json()
-    assert found["registrar"]["requests_per_minute"] == 77
+    before = refusals()
+    assert (await create(world, partner, Quota.CONNECTIONS)).status_code == 422
+    assert refusals() == before + 1

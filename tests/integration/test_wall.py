@@ -38,6 +38,7 @@ UNBOUND = {
     "import_rows.customer_id": "of the partner's own customers; the order's key holds it when it is made",
     "group_tags.creating_batch_id": "joined under row-level security; a batch that is gone creates nothing",
     "partner_turns.after_id": "a place in a list, no row: what was there may be gone",
+    "removals.subject": "the partner, or a connection or customer that is gone at the end",
     "registration_counts.bucket": "a batch or an order, written by the triggers only",
 }
 """Columns of ids that no foreign key binds to a partner's parent, with the reason."""
@@ -196,9 +197,10 @@ def test_every_column_of_ids_is_bound_to_a_parent_or_says_why_not() -> None:
     assert free == set(UNBOUND)
 
 
-def test_only_heartbeats_and_partners_belong_to_no_partner() -> None:
+def test_only_what_is_nobodys_belongs_to_no_partner() -> None:
     assert {t.name for t in metadata.sorted_tables} - {t.name for t in OWNED} == {
         "partners",
+        "row_sealing",
         "worker_heartbeats",
     }
 

@@ -13,7 +13,13 @@ REQUESTS: Examples = {
     "not_json": Said("The body is not JSON: unexpected character at byte 17."),
     "validation_failed": Said("devices.0.serial_number: Input should be a valid string"),
     "unsupported_media_type": Said("Content-Type is missing; send application/json."),
-    "body_too_large": Said("The body has more than 67,108,864 bytes."),
+    "body_too_large": Said("The body of this call has at most 65,536 bytes."),
+    "body_too_complex": Said(
+        "The body of this call has at most 20,002 objects and lists, 150,000 values, and 200 levels."
+    ),
+    "large_bodies_waiting": Said(
+        "At most 4 bodies over 512 kB are read at a time, 2 of one partner. It was not its turn for 30 s."
+    ),
     "too_many_devices": Said("The order has 10,001 devices; at most 10,000 are allowed."),
     "unauthenticated": Said("The API key has expired."),
     "scope_missing": Said("This needs the scope orders:write; the key has orders:read."),
@@ -34,10 +40,21 @@ REQUESTS: Examples = {
     "already_exists": Said(
         "The customer with this Entra tenant exists: 018f6d3e-0000-7000-8000-000000000000."
     ),
+    "quota_exceeded": Said(
+        "The quota customers is used up: at most 100,000 customers, and there are 100,000. Remove "
+        "customers that are not used. The operator can raise the quota."
+    ),
     "order_rejected": Said("2 of 100 rows are invalid: see `errors`."),
     "idempotency_key_reused": Said("The key PO-4711 was used with another body."),
     "idempotency_key_invalid": Said("The key has 300 characters; at most 255 are allowed."),
     "idempotency_in_progress": Said("The first request with the key PO-4711 is still running."),
+    "idempotency_answer_lost": Said(
+        "The stored answer does not open: it was sealed with a secret key that REGISTRAR_SECRET_KEYS no "
+        "longer has."
+    ),
+    "removal_blocked": Said("2 order(s) or import(s) of the customer are not finished."),
+    "removal_not_confirmed": Said("The customer has 12 orders."),
+    "being_removed": Said("An order for a customer that `registrar customer remove` is removing."),
     "invalid_state": Said("The order is over: there is nothing left to cancel."),
     "invalid_page_token": Said("The token belongs to another list."),
     "invalid_parameter": Said("page_size: Input should be less than or equal to 1000"),
@@ -47,6 +64,13 @@ REQUESTS: Examples = {
     "import_rejected": Said("3 of 1,000 rows are invalid."),
     "import_has_no_valid_row": Said("All 20 rows are invalid."),
     "unknown_profile": Said("There is no vendor profile supplier-7."),
+    "authorization_repeated": Said("A call with two `Authorization` headers."),
+    "too_many_wrong_keys": Said("31 calls with a wrong key from 203.0.113.7 in a minute."),
+    "malformed_http": Said("A TLS handshake to the port of the API."),
+    "head_too_large": Said("A request with a cookie of 100 kB."),
+    "head_too_slow": Said("Half a header, and nothing more for 10 seconds."),
+    "body_too_slow": Said("An order of 40 MB that arrives with 100 bytes a second."),
+    "too_many_connections": Said("The 201st connection from 203.0.113.7."),
     "metrics_not_open": Said("`GET /metrics` from 203.0.113.7, or through a proxy."),
 }
 

@@ -242,6 +242,8 @@ def test_the_servers_take_the_process_over(wire: Wire, monkeypatch: pytest.Monke
     assert list(api[1:5]) == ["-m", "uvicorn", "--factory", "app.main:build"]
     assert api[api.index("--port") + 1] == "8123"
     assert "--no-access-log" in api
+    assert api[api.index("--http") + 1] == "app.api.protocol:BoundedHttp"
+    assert "--no-proxy-headers" in api
     assert list(worker[1:]) == ["-m", "workers.main"]
 
 

@@ -4,12 +4,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
 from app.embedded import NoInstallation
 from app.runtime import Purpose, check_installation
-from app.secrets import NO_KEY, SecretError, Secrets
+from app.secrets import NO_KEY, Place, SecretError, Secrets
 from app.settings import Settings, load
 from tests.architecture.source import ROOT
 from tests.servers import Servers, copy_cluster
@@ -102,7 +103,7 @@ def test_what_serves_needs_database_key_and_redis(tmp_path: Path, monkeypatch: p
 
 def test_without_a_key_nothing_is_sealed_with_one_that_is_kept_nowhere() -> None:
     with pytest.raises(SecretError) as caught:
-        Secrets.absent().seal("value", context="c")
+        Secrets.absent().seal("value", Place("t", "c", UUID(int=1), "r", "f"))
     assert str(caught.value) == NO_KEY
     with pytest.raises(SecretError):
-        Secrets.absent().open(b"sealed", context="c")
+        Secrets.absent().open(b"sealed", Place("t", "c", UUID(int=1), "r", "f"))

@@ -16,7 +16,7 @@ from redis.asyncio import Redis
 from app.redis_outage import REDIS_OUTAGES, Outage
 from app.telemetry import logger
 
-log = logger("quotas")
+log = logger("call_rates")
 
 WINDOW = 60
 """Seconds. A key's windows begin at a second of its own: callers who wait do not all come back at once."""
@@ -34,7 +34,7 @@ return used
 
 
 @dataclass(frozen=True, slots=True)
-class Quota:
+class CallRate:
     """Where a key stands after a call."""
 
     limit: int
@@ -53,7 +53,7 @@ class Quota:
 
 
 @dataclass
-class Quotas:
+class CallRates:
     """One per process."""
 
     redis: Redis
@@ -61,7 +61,7 @@ class Quotas:
     """Calls of one key in a window; 0: any number."""
     _outage: Outage = field(default_factory=Outage)
 
-    async def take(self, key_id: UUID, now: datetime) -> Quota | None:
+    async def take(self, key_id: UUID, now: datetime) -> CallRate | None:
         """Counts a call. None where there is no limit, or no Redis to count in: the call passes."""
         if not self.limit or self._outage.is_pausing:
             return None
@@ -79,4 +79,4 @@ class Quotas:
             return None
         if self._outage.end():
             log.info("calls_counted_again")
-        return Quota(self.limit, int(used), ceil(WINDOW - passed))
+        return CallRate(self.limit, int(used), ceil(WINDOW - passed))

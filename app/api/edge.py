@@ -1,0 +1,230 @@
+"""The bounds on connections, before anything is known of the caller: how many there may be, for how long
+one may be unfinished, and what is counted and logged of those that are refused.
+
+One `Edge` stands behind all connections of a process (app/api/protocol.py). It looks at them a few times
+within their shortest time limit, so that no connection needs a timer of its own.
+"""
+
+import asyncio
+import resource
+from collections import Counter
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, Protocol, Self
+
+import orjson
+
+from app import metrics
+from app.api.answer_headers import AnswerHeaders
+from app.api.peers import Address, Networks, is_within, networks_of, share_of
+from app.domain.catalogue import lookup
+from app.settings import Settings
+from app.telemetry import logger
+
+log = logger("edge")
+
+MAX_HEADERS: Final = 100
+"""Header fields of one request. Browsers and proxies send about twenty."""
+MAX_PIPELINED: Final = 16
+"""Requests sent ahead on one connection while an earlier one is answered. Honest clients send none."""
+MAX_LINGERING: Final = 64
+"""Refused connections that may stay open until the client has read why."""
+LINGER_S: Final = 2.0
+"""Seconds a refused client has to read why."""
+BURST_S: Final = 60.0
+"""Seconds for which one log line stands for all refusals of the same kind."""
+SPARE_DESCRIPTORS: Final = 256
+"""Files and connections to databases that a process has open besides."""
+
+
+class Cut(StrEnum):
+    """Why a connection was refused or cut. The values are codes of the catalogue where an answer is given."""
+
+    CONNECTIONS = "too_many_connections"
+    CLIENT_CONNECTIONS = "too_many_connections_of_client"
+    HEAD_TOO_LARGE = "head_too_large"
+    HEAD_TOO_SLOW = "head_too_slow"
+    SILENT = "silent"
+    MALFORMED = "malformed_http"
+    PIPELINED = "too_many_pipelined"
+    BODY_TOO_SLOW = "body_too_slow"
+    ANSWER_NOT_READ = "answer_not_read"
+
+
+ANSWERS: Final = {
+    Cut.CONNECTIONS: (503, "too_many_connections", "The service has as many connections as it takes."),
+    Cut.CLIENT_CONNECTIONS: (503, "too_many_connections", "Your address has as many connections as it may."),
+    Cut.HEAD_TOO_LARGE: (431, "head_too_large", ""),
+    Cut.HEAD_TOO_SLOW: (408, "head_too_slow", ""),
+    Cut.MALFORMED: (400, "malformed_http", ""),
+    Cut.BODY_TOO_SLOW: (408, "body_too_slow", ""),
+}
+"""What the caller is told: status, code, detail. The others are cut without a word."""
+
+_PHRASES: Final = {
+    400: "Bad Request",
+    408: "Request Timeout",
+    431: "Request Header Fields Too Large",
+    503: "Service Unavailable",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    head_bytes: int
+    head_s: float
+    body_window_s: float
+    body_window_bytes: int
+    answer_s: float
+    connections: int
+    client_connections: int
+    trusted: Networks
+    public_url: str
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        return cls(
+            settings.max_head_bytes,
+            settings.head_timeout_s,
+            settings.body_window_s,
+            round(settings.min_body_rate * settings.body_window_s),
+            settings.answer_timeout_s,
+            settings.max_connections,
+            settings.max_connections_per_client,
+            networks_of(settings.trusted_proxies),
+            (settings.public_url or "").rstrip("/"),
+        )
+
+    @property
+    def look_s(self) -> float:
+        """Seconds between looks at the connections."""
+        return min(self.head_s / 4, self.body_window_s / 4, self.answer_s / 4, 1.0)
+
+
+class Connection(Protocol):
+    """What the edge asks of a connection."""
+
+    peer: Address | None
+
+    def look(self, now: float) -> None:
+        """Ends it if one of its time limits is over."""
+
+
+class Edge:
+    def __init__(self, limits: Limits, loop: asyncio.AbstractEventLoop) -> None:
+        self.limits = limits
+        self._loop = loop
+        self._open: set[Connection] = set()
+        self._admitted: dict[Connection, str] = {}
+        """With what counts as one client, empty for a trusted proxy."""
+        self._shares: Counter[str] = Counter()
+        self._lingering: set[Connection] = set()
+        self._logged: dict[Cut, tuple[float, int]] = {}
+        self._looking: asyncio.TimerHandle | None = None
+        self._headers = AnswerHeaders(limits.public_url)
+        self.capacity = _capacity(limits.connections)
+
+    def admit(self, connection: Connection) -> Cut | None:
+        """Takes a new connection in, or says why not. It is looked after in both cases until `leave`."""
+        self._open.add(connection)
+        if self._looking is None:
+            self._looking = self._loop.call_later(self.limits.look_s, self._look)
+        peer = connection.peer
+        share = "" if peer is None or is_within(peer, self.limits.trusted) else share_of(peer)
+        if len(self._admitted) >= self.capacity:
+            return Cut.CONNECTIONS
+        if share and self._shares[share] >= self.limits.client_connections:
+            return Cut.CLIENT_CONNECTIONS
+        self._admitted[connection] = share
+        self._shares[share] += 1
+        metrics.connections_open(1)
+        return None
+
+    def leave(self, connection: Connection) -> None:
+        self._open.discard(connection)
+        self._lingering.discard(connection)
+        self._give_up_place(connection)
+
+    def _give_up_place(self, connection: Connection) -> None:
+        share = self._admitted.pop(connection, None)
+        if share is None:
+            return
+        metrics.connections_open(-1)
+        self._shares[share] -= 1
+        if not self._shares[share]:
+            del self._shares[share]
+
+    def linger(self, connection: Connection) -> bool:
+        """Whether a refused connection may stay until its client has read the answer."""
+        if len(self._lingering) >= MAX_LINGERING:
+            return False
+        self._lingering.add(connection)
+        return True
+
+    def note(self, cut: Cut, peer: Address | None) -> None:
+        """Counts it, and logs the first of a burst; the next line says how many there were since."""
+        metrics.connection_cut(cut)
+        now = self._loop.time()
+        since, more = self._logged.get(cut, (-BURST_S, 0))
+        if now - since < BURST_S:
+            self._logged[cut] = (since, more + 1)
+            return
+        self._logged[cut] = (now, 0)
+        log.warning(
+            "connection_cut",
+            reason=cut.value,
+            client=str(peer) if peer else None,
+            open=len(self._admitted),
+            limit=self.capacity,
+            more_since_last_line=more,
+        )
+
+    def answer(self, cut: Cut) -> bytes | None:
+        """A whole HTTP answer for the caller; None where the connection is cut without one."""
+        if cut not in ANSWERS:
+            return None
+        status, code, detail = ANSWERS[cut]
+        entry = lookup(code)
+        body = orjson.dumps(
+            {
+                "type": f"{self.limits.public_url}/v1/error-codes/{code}",
+                "title": entry.title,
+                "status": status,
+                "detail": detail or entry.title,
+                "code": code,
+                "remedy": entry.remedy,
+                "correlation_id": "",
+                "errors": [],
+                "links": {},
+            }
+        )
+        own = [
+            (b"content-type", b"application/problem+json"),
+            (b"content-length", str(len(body)).encode()),
+            (b"connection", b"close"),
+        ]
+        if status == 503:
+            own.append((b"retry-after", b"5"))
+        lines = [b"%s: %s\r\n" % header for header in (*own, *self._headers.beside(own))]
+        return b"".join([f"HTTP/1.1 {status} {_PHRASES[status]}\r\n".encode(), *lines, b"\r\n", body])
+
+    def _look(self) -> None:
+        self._looking = None
+        now = self._loop.time()
+        for connection in [*self._open]:
+            connection.look(now)
+        if self._open:
+            self._looking = self._loop.call_later(self.limits.look_s, self._look)
+
+
+def _capacity(wanted: int) -> int:
+    """How many connections the process's descriptors allow, after asking for as many as are needed."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = wanted + SPARE_DESCRIPTORS
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return wanted
+    granted = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (granted, hard))
+    if granted < needed:
+        log.warning("few_descriptors", limit=hard, needed=needed)
+    return max(granted - SPARE_DESCRIPTORS, granted // 2)

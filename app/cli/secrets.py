@@ -1,0 +1,81 @@
+"""`registrar secrets`: what lies sealed in the database."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from app.cli.asking import Yes, confirm
+from app.cli.installation import use_installation
+from app.cli.outcome import ExitCode
+from app.cli.screen import Screen
+from app.cli.surroundings import OPERATE_PANEL, Json
+
+if TYPE_CHECKING:
+    from app.runtime import Runtime
+
+app = typer.Typer()
+secrets_app = typer.Typer(no_args_is_help=False)
+app.add_typer(
+    secrets_app, name="secrets", help="Credentials as they are stored.", rich_help_panel=OPERATE_PANEL
+)
+
+QUESTION = (
+    "Do all API and worker processes run this release, and have they been restarted with the present "
+    "REGISTRAR_SECRET_KEYS? Others cannot open what is sealed now."
+)
+
+
+@secrets_app.command("reseal")
+def reseal(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count and open, change nothing.")] = False,
+    yes: Yes = False,
+    json: Json = False,
+) -> int:
+    """Seal every stored secret anew, with the first of REGISTRAR_SECRET_KEYS and bound to its row.
+
+    May be stopped and repeated. Ends with 2 when values do not open: they are named and left as they are.
+    """
+    if not dry_run:
+        confirm(QUESTION, yes=yes)
+
+    async def work(runtime: "Runtime") -> list[dict[str, Any]]:
+        from app.services import sealing
+
+        return [
+            {
+                "table": each.table,
+                "column": each.column,
+                "values": each.values,
+                "current": each.current,
+                "resealed": each.resealed,
+                "closed": each.closed,
+                "closed_rows": [{"row": row, "reason": reason} for row, reason in each.closed_rows],
+            }
+            for each in await sealing.reseal(runtime, dry_run=dry_run)
+        ]
+
+    found = use_installation(work)
+    closed = sum(each["closed"] for each in found)
+    code = ExitCode.PARTIAL if closed else ExitCode.DONE
+    screen = Screen(json=json)
+    if json:
+        screen.document({"dry_run": dry_run, "columns": found, "exit_code": int(code)})
+        return code
+    headers = ("Table", "Column", "Values", "Current", "To be sealed" if dry_run else "Sealed anew", "Closed")
+    rows = [
+        (
+            each["table"],
+            each["column"],
+            *(str(each[name]) for name in ("values", "current", "resealed", "closed")),
+        )
+        for each in found
+    ]
+    screen.table(headers, rows, whole=headers)
+    for each in found:
+        for row in each["closed_rows"]:
+            screen.say(f"{each['table']} {row['row']}, {each['column']}: does not open: {row['reason']}.")
+    if closed:
+        screen.say(
+            "Give these credentials anew: PATCH the connection, rotate the secret of the webhook endpoint."
+        )
+    return code

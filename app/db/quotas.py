@@ -1,0 +1,134 @@
+"""Quotas: what the operator has set for a partner, and how much of each is used.
+
+Counting is cheap however much there is. Triggers count devices, customers and stored answers as they come and
+go (`partner_uses`); imports say themselves how many rows and bytes they have; everything else is counted over
+an index of the partner's.
+"""
+
+from datetime import datetime
+from typing import Final
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.db.events import LIVE
+from app.db.events import OPEN as OPEN_DELIVERY
+from app.db.sql import execute, fetch_all, fetch_one, listed
+from app.domain.ids import PartnerId
+from app.domain.imports import ImportState
+from app.domain.quota import Quota
+
+_WAITING: Final = (ImportState.UPLOADED, ImportState.READING, ImportState.COMMITTING)
+
+
+def _kept(quota: Quota) -> str:
+    return f"SELECT sum(used) FROM partner_uses WHERE partner_id = :partner AND quota = '{quota.value}'"
+
+
+def _imports(what: str, states: tuple[ImportState, ...] = ()) -> str:
+    """Over the imports that have something to keep or to do: the others have no due time."""
+    chosen = f" AND state IN ({listed(states)})" if states else ""
+    return f"SELECT {what} FROM imports WHERE partner_id = :partner AND due_at IS NOT NULL{chosen}"
+
+
+USED = {
+    Quota.DEVICES: _kept(Quota.DEVICES),
+    Quota.CUSTOMERS: _kept(Quota.CUSTOMERS),
+    Quota.CONNECTIONS: "SELECT count(*) FROM connections WHERE partner_id = :partner",
+    Quota.WEBHOOK_ENDPOINTS: f"SELECT count(*) FROM webhook_endpoints WHERE partner_id = :partner AND {LIVE}",
+    Quota.WAITING_EVENTS: "SELECT count(*) FROM deliveries WHERE partner_id = :partner "
+    f"AND state IN ({listed(OPEN_DELIVERY)})",
+    Quota.VENDOR_PROFILES: "SELECT count(*) FROM vendor_profiles WHERE partner_id = :partner",
+    Quota.API_KEYS: "SELECT count(*) FROM api_keys WHERE partner_id = :partner AND revoked_at IS NULL "
+    "AND (expires_at IS NULL OR expires_at > :now)",
+    Quota.UPLOADS: _imports("count(*)", (ImportState.UPLOADING,)),
+    Quota.WAITING_IMPORTS: _imports("count(*)", _WAITING),
+    Quota.STAGED_ROWS: _imports("sum(rows_read)"),
+    Quota.STAGED_BYTES: _imports("sum(size_bytes)"),
+    Quota.IDEMPOTENCY_ANSWERS: _kept(Quota.IDEMPOTENCY_ANSWERS),
+}
+"""One number each, of one partner; null where there is nothing."""
+
+
+async def lock(session: AsyncConnection, partner_id: PartnerId, quota: Quota) -> None:
+    """Until the transaction ends, no other one counts and adds to this quota of this partner."""
+    await execute(
+        session,
+        "SELECT pg_advisory_xact_lock(hashtextextended("
+        "'registrar.quota:' || CAST(:partner AS text) || ':' || CAST(:quota AS text), 0))",
+        partner=str(partner_id),
+        quota=quota.value,
+    )
+
+
+async def amount(session: AsyncConnection, partner_id: PartnerId, quota: Quota) -> int | None:
+    """What the operator has set; None: nothing."""
+    row = await fetch_one(
+        session,
+        "SELECT amount FROM partner_quotas WHERE partner_id = :partner AND quota = :quota",
+        partner=partner_id,
+        quota=quota.value,
+    )
+    return None if row is None else int(row["amount"])
+
+
+async def amount_and_used(
+    session: AsyncConnection, partner_id: PartnerId, quota: Quota, now: datetime
+) -> tuple[int | None, int]:
+    """Both in one statement: most calls that create something ask for them."""
+    row = await fetch_one(
+        session,
+        "SELECT (SELECT amount FROM partner_quotas "
+        "WHERE partner_id = :partner AND quota = :quota) AS amount, "
+        f"CAST(coalesce(({USED[quota]}), 0) AS bigint) AS used, CAST(:now AS timestamptz) AS at",
+        partner=partner_id,
+        quota=quota.value,
+        now=now,
+    )
+    assert row is not None
+    return row["amount"], row["used"]
+
+
+async def amounts(session: AsyncConnection, partner_id: PartnerId) -> dict[str, int]:
+    """All that the operator has set for the partner, by the quota's name."""
+    rows = await fetch_all(
+        session, "SELECT quota, amount FROM partner_quotas WHERE partner_id = :partner", partner=partner_id
+    )
+    return {row["quota"]: int(row["amount"]) for row in rows}
+
+
+async def all_used(session: AsyncConnection, partner_id: PartnerId, now: datetime) -> dict[Quota, int]:
+    counts = ", ".join(
+        f"CAST(coalesce(({sql}), 0) AS bigint) AS {quota.value}" for quota, sql in USED.items()
+    )
+    row = await fetch_one(
+        session, f"SELECT {counts}, CAST(:now AS timestamptz) AS at", partner=partner_id, now=now
+    )
+    assert row is not None
+    return {quota: row[quota.value] for quota in Quota}
+
+
+async def set_amount(
+    session: AsyncConnection, partner_id: PartnerId, quota: Quota, amount: int, now: datetime
+) -> None:
+    await execute(
+        session,
+        "INSERT INTO partner_quotas (partner_id, quota, amount, set_at) "
+        "VALUES (:partner, :quota, :amount, :now) "
+        "ON CONFLICT (partner_id, quota) DO UPDATE SET amount = excluded.amount, set_at = excluded.set_at",
+        partner=partner_id,
+        quota=quota.value,
+        amount=amount,
+        now=now,
+    )
+
+
+async def forget_amount(session: AsyncConnection, partner_id: PartnerId, quota: Quota) -> bool:
+    """The default counts again. False: it did already."""
+    return bool(
+        await execute(
+            session,
+            "DELETE FROM partner_quotas WHERE partner_id = :partner AND quota = :quota",
+            partner=partner_id,
+            quota=quota.value,
+        )
+    )

@@ -1,0 +1,125 @@
+"""How much one partner may have at a time: every quota once, with its words and its default.
+
+A quota bounds what a caller can make. Its default is the setting `REGISTRAR_QUOTA_` and its name; the
+operator raises or lowers it for one partner. What is refused names the quota, the limit and the use.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+
+class Quota(StrEnum):
+    DEVICES = "devices"
+    CUSTOMERS = "customers"
+    CONNECTIONS = "connections"
+    WEBHOOK_ENDPOINTS = "webhook_endpoints"
+    WAITING_EVENTS = "waiting_events"
+    VENDOR_PROFILES = "vendor_profiles"
+    API_KEYS = "api_keys"
+    UPLOADS = "uploads"
+    WAITING_IMPORTS = "waiting_imports"
+    STAGED_ROWS = "staged_rows"
+    STAGED_BYTES = "staged_bytes"
+    IDEMPOTENCY_ANSWERS = "idempotency_answers"
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What is said about a quota, and what it is unless somebody says otherwise."""
+
+    noun: str
+    """In the plural, as it stands behind a number."""
+    counts: str
+    """What is counted, as a sentence."""
+    default: int
+    remedy: str
+    """What the caller can do, besides asking the operator."""
+    retry_after: int | None = None
+    """Seconds to wait where the use falls by itself; None where it does not."""
+
+
+QUOTAS: Final[dict[Quota, Terms]] = {
+    Quota.DEVICES: Terms(
+        "devices ordered", "Devices of all orders, whatever became of them.", 100_000_000,
+        "Nothing of the order was stored; send it again once the quota is raised.",
+    ),
+    Quota.CUSTOMERS: Terms(
+        "customers", "Customers of all connections.", 100_000, "Remove customers that are not used."
+    ),
+    Quota.CONNECTIONS: Terms("connections", "Connections.", 1_000, "Remove connections that are not used."),
+    Quota.WEBHOOK_ENDPOINTS: Terms(
+        "webhook endpoints", "Webhook endpoints that have not been deleted.", 25,
+        "Delete endpoints that are not used; one endpoint can receive all events.",
+    ),
+    Quota.WAITING_EVENTS: Terms(
+        "waiting deliveries", "Webhook deliveries that are still to be made, of all endpoints.", 500_000,
+        "Bring the receivers back, or disable the endpoints that do not answer.", retry_after=60,
+    ),
+    Quota.VENDOR_PROFILES: Terms(
+        "vendor profiles", "Vendor profiles.", 1_000, "Delete profiles that are not used."
+    ),
+    Quota.API_KEYS: Terms(
+        "API keys", "API keys that are neither revoked nor expired.", 100, "Revoke keys that are not used."
+    ),
+    Quota.UPLOADS: Terms(
+        "uploads at a time", "Files that are arriving at this moment.", 20,
+        "Wait for one of the uploads to end.", retry_after=10,
+    ),
+    Quota.WAITING_IMPORTS: Terms(
+        "waiting imports", "Imports whose file waits to be read or committed, or is being so.", 200,
+        "Wait until some have been read.", retry_after=30,
+    ),
+    Quota.STAGED_ROWS: Terms(
+        "staged rows", "Rows of all imports whose rows have not been deleted.", 20_000_000,
+        "Discard imports that are not needed; committed ones expire by themselves.",
+    ),
+    Quota.STAGED_BYTES: Terms(
+        "staged bytes", "Bytes of the files of all imports whose rows have not been deleted.",
+        100_000_000_000,
+        "Discard imports that are not needed; committed ones expire by themselves.",
+    ),
+    Quota.IDEMPOTENCY_ANSWERS: Terms(
+        "stored answers", "Answers that are stored for Idempotency-Keys.", 1_000_000,
+        "Send fewer new keys: each is forgotten after REGISTRAR_IDEMPOTENCY_HOURS.", retry_after=600,
+    ),
+}  # fmt: skip
+
+SMALLEST: Final = 1
+LARGEST: Final = 10**15
+"""What a quota may be set to. Whoever means "any number" names a large one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """How much of a quota a partner has used."""
+
+    quota: Quota
+    limit: int
+    used: int
+    is_own: bool = False
+    """Whether the operator has set the limit for this partner."""
+
+    @property
+    def is_near(self) -> bool:
+        """From 90 % on."""
+        return self.used * 10 >= self.limit * 9
+
+    @property
+    def is_used_up(self) -> bool:
+        return self.used >= self.limit
+
+    @property
+    def passes(self) -> bool:
+        """Whether the use falls by itself."""
+        return QUOTAS[self.quota].retry_after is not None
+
+
+def refusal(use: Use, adding: int) -> str:
+    """Why no more is made, for the caller."""
+    terms = QUOTAS[use.quota]
+    more = "" if adding == 1 else f", and this would add {adding:,}"
+    return (
+        f"The quota {use.quota.value} is used up: at most {use.limit:,} {terms.noun}, "
+        f"and there are {use.used:,}{more}. {terms.remedy} The operator can raise the quota."
+    )

@@ -1,0 +1,162 @@
+"""`sslmode=` and its relations in the database URL, against PostgreSQL behind a relay that speaks TLS.
+
+The server of the wheel is built without TLS; that of the distribution is reached by TLS in `.ci/run`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+import struct
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import NullPool
+
+from app.db.connecting import make_engine
+from app.transport import postgresql_faults
+from tests.authority import Authority
+from tests.servers import Servers
+
+SSL_REQUEST = 80877103
+"""The code of PostgreSQL's protocol that asks for TLS before anything else is said."""
+
+
+@dataclass
+class Relay:
+    """Encrypted in front, as it is behind. Knows of the last connection how it came."""
+
+    upstream: str
+    authority: Authority
+    port: int = 0
+    speaks_tls: bool = True
+    came: tuple[bool, str | None] = (False, None)
+    """Encrypted or not, and the name in the client's certificate."""
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            first, name = await reader.readexactly(8), None
+            encrypted = struct.unpack("!ii", first)[1] == SSL_REQUEST
+            if encrypted and not self.speaks_tls:
+                writer.write(b"N")
+                first, encrypted = await reader.readexactly(8), False
+            if encrypted:
+                writer.write(b"S")
+                await writer.drain()
+                await writer.start_tls(self.context())
+                first = b""
+                shown = writer.get_extra_info("peercert") or {}
+                name = next((value for ((_, value),) in shown.get("subject", ())), None)
+            self.came = encrypted, name
+            await self.relay(first, reader, writer)
+        writer.close()
+
+    def context(self) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*self.authority.issue("server", "127.0.0.1"))
+        context.load_verify_locations(self.authority.certificate)
+        context.verify_mode = ssl.CERT_OPTIONAL
+        return context
+
+    async def relay(self, first: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        url = make_url(self.upstream)
+        if host := url.query.get("host"):
+            socket = f"{host}/.s.PGSQL.{url.query['port']}"
+            there, back = await asyncio.open_unix_connection(socket)
+        else:
+            there, back = await asyncio.open_connection(url.host, url.port)
+        back.write(first)
+        await asyncio.gather(_pump(reader, back), _pump(there, writer))
+
+
+async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    while data := await source.read(65536):
+        sink.write(data)
+        await sink.drain()
+    sink.close()
+
+
+@pytest.fixture
+async def relay(servers: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Relay]:
+    monkeypatch.setenv("HOME", str(tmp_path))  # where libpq looks for certificates that are not named
+    made = Relay(servers.database_url, Authority.make(tmp_path, "ours"))
+    server = await asyncio.start_server(made.serve, "127.0.0.1", 0)
+    made.port = server.sockets[0].getsockname()[1]
+    yield made
+    server.close()
+
+
+async def connection(relay: Relay, query: str, host: str = "127.0.0.1") -> bool | None:
+    """Whether the one that answered a statement was encrypted; None if there is none."""
+    bare = make_url(relay.upstream).set(host=host, port=relay.port, query={})
+    engine = make_engine(f"{bare.render_as_string(hide_password=False)}?{query}", poolclass=NullPool)
+    try:
+        async with engine.begin() as session:
+            assert (await session.execute(text("SELECT 1"))).scalar_one() == 1
+    except (SQLAlchemyError, OSError):
+        return None
+    finally:
+        await engine.dispose()
+    return relay.came[0]
+
+
+async def test_each_mode_does_what_libpq_says(relay: Relay, tmp_path: Path) -> None:
+    ours, foreign = relay.authority.certificate, Authority.make(tmp_path, "foreign").certificate
+    expected = {
+        "": True,
+        "sslmode=disable": False,
+        "sslmode=allow": False,
+        "sslmode=prefer": True,
+        "sslmode=require": True,
+        f"sslmode=require&sslrootcert={foreign}": None,
+        f"sslmode=verify-ca&sslrootcert={ours}": True,
+        f"sslmode=verify-ca&sslrootcert={foreign}": None,
+        f"sslmode=verify-full&sslrootcert={ours}": True,
+        f"sslmode=verify-full&sslrootcert={foreign}": None,
+        "sslrootcert=system": None,
+    }
+    assert {query: await connection(relay, query) for query in expected} == expected
+
+
+async def test_a_server_that_has_no_tls_is_spoken_to_only_where_that_is_allowed(relay: Relay) -> None:
+    relay.speaks_tls = False
+    ours = relay.authority.certificate
+    expected = {
+        "sslmode=prefer": False,
+        "sslmode=require": None,
+        f"sslmode=verify-full&sslrootcert={ours}": None,
+        "sslrootcert=system": None,
+    }
+    assert {query: await connection(relay, query) for query in expected} == expected
+
+
+async def test_only_verify_full_asks_whether_the_name_is_the_servers(relay: Relay) -> None:
+    """Its certificate is for 127.0.0.1, and not for the name it is reached by here."""
+    root = f"sslrootcert={relay.authority.certificate}"
+    assert await connection(relay, f"sslmode=verify-ca&{root}", "localhost") is True
+    assert await connection(relay, f"sslmode=verify-full&{root}", "localhost") is None
+
+
+async def test_the_systems_authorities_can_be_trusted(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(relay.authority.certificate))
+    assert await connection(relay, "sslrootcert=system") is True
+    assert await connection(relay, "sslrootcert=system", "localhost") is None
+
+
+async def test_a_client_shows_its_certificate(relay: Relay) -> None:
+    certificate, key = relay.authority.issue("registrar")
+    root = f"sslmode=verify-full&sslrootcert={relay.authority.certificate}"
+    shown = f"{root}&sslcert={certificate}&sslkey={key}"
+    assert list(postgresql_faults(f"postgresql://u@h/d?{shown}")) == []
+    names = []
+    for query in (shown, root):
+        assert await connection(relay, query) is True
+        names.append(relay.came[1])
+    assert names == ["registrar", None]

@@ -1,0 +1,150 @@
+"""No process works where the second wall is down: each says so in a line and ends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.pool import NullPool
+
+from app.db import schema, walls
+from app.db.connecting import make_engine
+from app.db.engine import become_partner
+from app.db.walls import WallsDown
+from app.domain.ids import PartnerId
+from app.runtime import Runtime
+from deploy.stack import free_port
+from tests import rows
+from tests.servers import Servers, empty_database
+from tests.worker import api_process, registrar_process, worker_process
+from tests.world import World
+
+PATIENCE = 60.0
+
+
+@pytest.fixture
+async def owner(database_url: str) -> AsyncIterator[AsyncConnection]:
+    """A transaction of the owner of the tables, taken back at the end."""
+    engine = make_engine(database_url, poolclass=NullPool)
+    async with engine.connect() as session:
+        yield session
+        await session.rollback()
+    await engine.dispose()
+
+
+async def test_the_walls_stand_after_the_migrations(owner: AsyncConnection) -> None:
+    assert await walls.are_up(owner) is True
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        ("ALTER TABLE orders DISABLE ROW LEVEL SECURITY", "row-level security is off on orders"),
+        ("ALTER TABLE orders NO FORCE ROW LEVEL SECURITY", "row-level security is not forced on orders"),
+        ("DROP POLICY own_rows ON partners", "no policy binds registrar_app to a partner on partners"),
+        (
+            "CREATE POLICY more ON orders USING (true)",
+            "a policy shows registrar_app every partner's rows of orders",
+        ),
+        (
+            "ALTER POLICY own_rows ON orders WITH CHECK (true)",
+            "a policy shows registrar_app every partner's rows of orders",
+        ),
+        ("DROP POLICY every_row ON device_hashes", "no policy lets registrar_system work on device_hashes"),
+        (
+            "CREATE TABLE later (partner_id uuid)",
+            "row-level security is off on later; row-level security is not forced on later",
+        ),
+    ],
+)
+async def test_each_hole_is_named(owner: AsyncConnection, damage: str, words: str) -> None:
+    await owner.execute(text(damage))
+    with pytest.raises(WallsDown) as caught:
+        await walls.are_up(owner)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+async def test_a_role_that_does_not_last_for_a_transaction_is_seen(database_url: str) -> None:
+    """As behind a pooler that changes the connection after each statement."""
+    engine = make_engine(database_url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+    try:
+        async with engine.connect() as session:
+            with pytest.raises(WallsDown, match="a transaction runs as registrar, not as registrar_app"):
+                await walls.are_up(session)
+    finally:
+        await engine.dispose()
+
+
+async def test_a_connection_that_forgot_its_role_shows_one_partner_all_the_same(
+    world: World, database_url: str
+) -> None:
+    """As behind a pooler that ignores the parameter `role`: the login owns the tables and may see all."""
+    async with world.runtime.system_transaction() as tx:
+        mine, _ = await rows.fill(tx.session)
+        await rows.fill(tx.session)
+    engine = make_engine(database_url, poolclass=NullPool)
+    try:
+        async with engine.begin() as session:
+            await become_partner(session, PartnerId(mine))
+            seen = await session.execute(text("SELECT current_user, partner_id FROM orders"))
+            assert [tuple(row) for row in seen] == [("registrar_app", mine)]
+    finally:
+        await engine.dispose()
+
+
+async def test_every_process_says_why_it_does_not_start(
+    world: World, servers: Servers, tmp_path: Path
+) -> None:
+    async with empty_database(servers.database_url) as url:
+        await schema.migrate(url)
+        engine = make_engine(url, poolclass=NullPool)
+        async with engine.begin() as session:
+            await session.execute(text("ALTER TABLE orders NO FORCE ROW LEVEL SECURITY"))
+        await engine.dispose()
+        logs = [tmp_path / name for name in ("api", "worker", "cli")]
+        async with (
+            api_process(world, logs[0], free_port(), database_url=url) as api,
+            worker_process(world, logs[1], database_url=url) as worker,
+            registrar_process(world, logs[2], "partner", "list", database_url=url) as command,
+        ):
+            async with asyncio.timeout(PATIENCE):
+                codes = [await process.wait() for process in (api, worker, command)]
+    assert all(codes), codes
+    for log in logs:
+        said = [
+            line
+            for line in log.read_text().splitlines()
+            if "row-level security is not forced on orders" in line
+        ]
+        assert len(said) == 1, log.read_text()
+        assert "Traceback" not in log.read_text()
+
+
+async def test_walls_are_looked_at_as_soon_as_there_is_a_schema(world: World, servers: Servers) -> None:
+    async with empty_database(servers.database_url) as url:
+        runtime = await Runtime.open(world.runtime.settings.model_copy(update={"database_url": url}))
+        try:
+            await schema.migrate(url)
+            engine = make_engine(url, poolclass=NullPool)
+            async with engine.begin() as session:
+                await session.execute(text("DROP POLICY own_rows ON orders"))
+            with pytest.raises(WallsDown):
+                async with runtime.system_transaction():
+                    pytest.fail("nothing may run")
+            async with engine.begin() as session:
+                await session.execute(
+                    text(
+                        "CREATE POLICY own_rows ON orders TO registrar_app USING (partner_id = "
+                        "(SELECT nullif(current_setting('registrar.partner_id', true), '')::uuid))"
+                    )
+                )
+            await engine.dispose()
+            async with runtime.system_transaction() as tx:
+                assert (await tx.session.execute(text("SELECT count(*) FROM orders"))).scalar_one() == 0
+        finally:
+            await runtime.close()
