@@ -8,7 +8,8 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.engine import encode_json
-from app.db.paging import Page, PageRequest, cut
+from app.db.paging import Page, PageRequest
+from app.db.searching import SEARCHED_WIDE, Search, equal, page_of
 from app.db.sql import Record, execute, fetch_all, fetch_one, insert
 from app.domain.ids import PartnerId
 from app.domain.imports import ImportState, may_move, sources_of
@@ -141,18 +142,9 @@ async def list_page(
     session: AsyncConnection, partner_id: PartnerId, page: PageRequest, *, state: str | None
 ) -> Page[Record]:
     """Newest first."""
-    rows = await fetch_all(
-        session,
-        "SELECT * FROM imports WHERE partner_id = :partner "
-        "AND (CAST(:after AS uuid) IS NULL OR id < CAST(:after AS uuid)) "
-        "AND (CAST(:state AS text) IS NULL OR state = CAST(:state AS text)) "
-        "ORDER BY id DESC LIMIT :limit",
-        partner=partner_id,
-        after=page.after,
-        state=state,
-        limit=page.size + 1,
-    )
-    return cut(rows, page, lambda row: row["id"])
+    filters = "" if state is None else "AND i.state = :state "
+    search = Search("SELECT i.* FROM imports i", "imports", "i", "", filters, equal(state=state))
+    return await page_of(session, partner_id, page, search, searched=SEARCHED_WIDE)
 
 
 async def move(
