@@ -80,7 +80,7 @@ QUOTAS: Final[dict[Quota, Terms]] = {
         "Discard imports that are not needed; committed ones expire by themselves.",
     ),
     Quota.IDEMPOTENCY_ANSWERS: Terms(
-        "stored answers", "Answers that are stored for Idempotency-Keys.", 1_000_000,
+        "stored answers", "Answers that are stored for Idempotency-Keys.", 300_000,
         "Send fewer new keys: each is forgotten after REGISTRAR_IDEMPOTENCY_HOURS.", retry_after=600,
     ),
 }  # fmt: skip
