@@ -218,7 +218,7 @@ class Runtime:
             )
         await opened._look_at_the_clock()
         if purpose is not Purpose.CREATE:  # a migration may be what makes them
-            await opened._look_at_the_walls()
+            await opened._look_at_the_walls(tell=purpose is Purpose.SERVE)
         return opened
 
     async def _look_at_the_clock(self) -> None:
@@ -234,11 +234,18 @@ class Runtime:
         self._sealing_due = self.clock.steady() + READ_EVERY
         self.secrets.binds_to_rows = await sealing.binds_to_rows(session)
 
-    async def _look_at_the_walls(self) -> None:
-        """Before anything is read. Where the database is away, each transaction looks until it is there."""
+    async def _look_at_the_walls(self, *, tell: bool) -> None:
+        """Before anything is read; `tell` of lesser holes too.
+
+        Where the database is away, each transaction looks until it is there.
+        """
         try:
             async with asyncio.timeout(CLOCK_PATIENCE):
                 await self._require_walls()
+                if tell and self._walls_stand:
+                    async with self.engine.connect() as session:
+                        for statement in await walls.weaknesses(session):
+                            log.warning("public_may_enter", remedy=statement)
         except walls.WallsDown:
             await self.close()
             raise

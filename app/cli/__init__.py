@@ -29,6 +29,7 @@ from app.cli import (
     portal,
     profiles,
     quotas,
+    removal,
     secrets,
     status,
     submit,
@@ -135,6 +136,11 @@ app.add_typer(webhooks.app, name="webhook", rich_help_panel=WEBHOOKS_PANEL)
 app.add_typer(profiles.app, name="profile", rich_help_panel=PROFILES_PANEL)
 for module in (operate, partners, api_keys, secrets):
     app.add_typer(module.app)
+
+
+partners.partner_app.command("remove")(removal.remove_partner)
+connections.app.command("remove", rich_help_panel=CUSTOMERS_PANEL)(removal.remove_connection)
+customers.customer_app.command("remove", rich_help_panel=CUSTOMERS_PANEL)(removal.remove_customer)
 
 
 def _show_version(wanted: bool) -> None:

@@ -135,8 +135,8 @@ async def lock_endpoint(session: AsyncConnection, partner_id: PartnerId, endpoin
     return await fetch_one(
         session,
         # NO KEY: new deliveries, whose foreign key looks at this row, need not wait.
-        f"SELECT state, consecutive_failures, secret, NOT {LIVE} AS is_deleted FROM webhook_endpoints "
-        "WHERE partner_id = :partner AND id = :id FOR NO KEY UPDATE",
+        f"SELECT state, consecutive_failures, event_types, secret, NOT {LIVE} AS is_deleted "
+        "FROM webhook_endpoints WHERE partner_id = :partner AND id = :id FOR NO KEY UPDATE",
         partner=partner_id,
         id=endpoint_id,
     )

@@ -571,6 +571,15 @@ idempotency_keys = Table(
     Index("ix_idempotency_keys_created_at", "created_at"),
 )
 
+removals = Table(
+    "removals",
+    metadata,
+    Column("subject", Uuid, primary_key=True, comment="the partner, connection or customer"),
+    _partner(),
+    Column("kind", Text, nullable=False),
+    _time("began_at", required=True),
+)
+
 row_sealing = Table(
     "row_sealing",
     metadata,

@@ -154,6 +154,13 @@ def _rows() -> list[Code]:
              "This Idempotency-Key was answered, and the answer can no longer be shown",
              "The call has taken effect: look for what it made. Tell the operator, who finds the reason under "
              "`stored_answer_not_opened` in the log; a new request needs a new key."),
+        Code("removal_blocked", request, error, person, "It cannot be removed before something is finished",
+             "`errors` names it: wait for its outcome, cancel the orders, retry devices whose outcome is unknown or "
+             "record it, commit or discard the imports. Then remove it again."),
+        Code("removal_not_confirmed", request, error, person, "It has contents, which would be removed with it",
+             "Look at them with `dry_run=true`. With `everything=true` they go as well."),
+        Code("being_removed", request, error, never, "It is being removed, and nothing new is taken for it",
+             "Use another customer or connection. The removal goes on when it is called again."),
         Code("invalid_state", request, error, never, "That is not possible in the present state",
              "The detail says why, and what to do if anything can be done; the resource shows its present state."),
         Code("invalid_page_token", request, error, never, "The page token is not one of this list",

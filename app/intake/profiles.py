@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Final, NoReturn
 
-from app.domain.masking import quoted
+from app.domain.characters import unsafe_in_cell, unseen
+from app.domain.masking import quoted, visible
 from app.intake import columns, encodings
 from app.intake.columns import FIELDS, IDENTITY, MAX_NAME, Columns, normalise
 from app.intake.table import Notice
@@ -133,12 +134,13 @@ class Profile:
 
 
 class ProfileError(ValueError):
-    """`pointer` is the JSON pointer to what is wrong, `words` say what."""
+    """`pointer` is the JSON pointer to what is wrong, `words` say what; `code` is one of the catalogue."""
 
-    def __init__(self, pointer: str, words: str) -> None:
-        super().__init__(f"{pointer or '/'}: {words}")
+    def __init__(self, pointer: str, words: str, code: str = "validation_failed") -> None:
+        super().__init__(f"{visible(pointer) or '/'}: {words}")
         self.pointer = pointer
         self.words = words
+        self.code = code
 
 
 def names_of(profile: Profile | None) -> Callable[[str], str | None]:
@@ -195,6 +197,11 @@ def _refuse(pointer: str, words: str) -> NoReturn:
     raise ProfileError(pointer, words)
 
 
+def _refuse_unsafe(said: str | None, pointer: str) -> None:
+    if said is not None:
+        raise ProfileError(pointer, said, "value_has_control_characters")
+
+
 def _object(value: Any, pointer: str, allowed: tuple[str, ...] | None = None) -> Mapping[str, Any]:
     if not isinstance(value, dict):
         _refuse(pointer, "This must be a JSON object.")
@@ -235,6 +242,7 @@ def _column(column: Any, pointer: str) -> str:
         return f"#{int(digits[:6])}"
     if len(column) > MAX_NAME:
         _refuse(pointer, f"A column's name has at most {MAX_NAME} characters.")
+    _refuse_unsafe(unsafe_in_cell(column), pointer)
     key = normalise(column)
     if not key:
         _refuse(pointer, "A name needs a letter or a digit; give the column's position as #3.")
@@ -267,6 +275,7 @@ def _tag_rule(value: Any) -> TagRule:
     seen: dict[str, str] = {}
     for cell, tag in values.items():
         pointer = _at("/group_tag/values", cell)
+        _refuse_unsafe(unsafe_in_cell(cell), pointer)
         _text(tag, pointer)
         if (same := seen.setdefault(_folded(cell), cell)) != cell:
             _refuse(pointer, f"This is the same value as '{same}': capitals and outer blanks do not count.")
@@ -290,5 +299,4 @@ def _text(value: Any, pointer: str) -> None:
         _refuse(pointer, "This must be a text that is not empty.")
     if len(value) > MAX_VALUE:
         _refuse(pointer, f"This has more than {MAX_VALUE} characters.")
-    if not value.isprintable():
-        _refuse(pointer, "This has characters that cannot be seen.")
+    _refuse_unsafe(unseen(value), pointer)

@@ -87,8 +87,14 @@ class Upload:
 
     @classmethod
     async def begin(cls, runtime: Runtime, partner_id: PartnerId, created_by: UUID | None) -> "Upload":
+        """Raises RateLimited, or Unprocessable, `quota_exceeded`."""
         now, id = runtime.now(), new_row_id()
         async with runtime.transaction(partner_id) as tx:
+            await quotas.require(tx, partner_id, Quota.UPLOADS)
+            # Beforehand, so that no file arrives in vain; what counts is asked for once it is there.
+            await quotas.require(tx, partner_id, Quota.WAITING_IMPORTS)
+            await quotas.require(tx, partner_id, Quota.STAGED_BYTES)
+            await quotas.require(tx, partner_id, Quota.STAGED_ROWS)
             await imports.add(
                 tx.session,
                 partner_id,
@@ -107,7 +113,7 @@ class Upload:
         return cls(runtime, partner_id, id)
 
     async def feed(self, data: bytes | memoryview) -> None:
-        """Raises TooLarge, or Conflict when the import was discarded meanwhile."""
+        """Raises TooLarge, `quota_exceeded`, or Conflict when the import was discarded meanwhile."""
         self._held += data
         while len(self._held) >= PIECE:
             piece = bytes(self._held[:PIECE])
@@ -139,6 +145,8 @@ class Upload:
                 now=now,
                 due_at=now + UPLOAD_PATIENCE,
             )
+            # Without a lock: several files at a time may be over by a piece each.
+            await quotas.require_room(tx, self.partner_id, Quota.STAGED_BYTES)
         if not alive:
             raise Conflict("invalid_state", "The import was discarded while its file was arriving.")
         self._pieces += 1
@@ -160,6 +168,7 @@ async def complete(
     runtime, partner_id = upload.runtime, upload.partner_id
     now = runtime.now()
     async with runtime.transaction(partner_id) as tx:
+        await quotas.require(tx, partner_id, Quota.WAITING_IMPORTS)
         profile = await _check_terms(runtime, tx, partner_id, terms)
         values = {
             "file_name": terms.file_name,
@@ -224,7 +233,7 @@ async def _check_terms(runtime: Runtime, tx: Tx, partner_id: PartnerId, terms: T
 
 
 def _default_reference(file_name: str | None, digest: bytes) -> str:
-    """Follows from the content, so that the same file can not be ordered twice by mistake."""
+    """Follows from the content, so that the same file cannot be ordered twice by mistake."""
     stem = PurePath(file_name).stem.strip()[:100] if file_name else ""
     return f"{stem or 'import'} {digest.hex()[:12]}"
 
@@ -315,6 +324,7 @@ async def commit(
         on_invalid = "reject" if reject_invalid else "accept_valid"
         if state in READY:
             await _may_commit(tx, partner_id, record, base, reject_invalid=reject_invalid)
+            await quotas.require(tx, partner_id, Quota.WAITING_IMPORTS)
             values = {
                 "on_invalid": on_invalid,
                 "reference": base,

@@ -49,7 +49,7 @@ async def sweep(runtime: Runtime) -> dict[str, int]:
         due = await batches.count_due(tx.session, now, limit=settings.worker_lanes)
         deliveries = await events.count_deliveries_due(tx.session, now, limit=settings.delivery_lanes)
         readings = await connections.count_customers_due(tx.session, now)
-        files = await imports.count_due(tx.session, now, limit=settings.import_lanes)
+        files = await imports.count_due(tx.session, now, limit=settings.import_places)
         stuck = await batches.stuck(tx.session, before=now - timedelta(seconds=settings.sweep_patience_s))
         for kind, lanes in (
             (WakeKind.BATCHES, due),

@@ -25,12 +25,14 @@ from app.domain.attempt import Kind, Outcome
 from app.domain.errors import Conflict, FieldError, NotFound, Unprocessable
 from app.domain.event import EventType, stored_types
 from app.domain.ids import PartnerId
+from app.domain.quota import Quota
 from app.metrics import LeaseEnd
 from app.queue import WakeKind
 from app.runtime import Runtime, Tx
-from app.services import endpoint_secrets
+from app.services import endpoint_secrets, quotas, subscriptions
 from app.services.endpoint_secrets import lock, no_endpoint
 from app.services.handover import hand_over_patiently
+from app.services.identities import Caller
 from app.telemetry import logger, origin
 
 log = logger("webhooks")
@@ -58,16 +60,22 @@ class NewEndpoint:
 
 async def create_endpoint(
     runtime: Runtime,
-    partner_id: PartnerId,
+    caller: Caller,
     new: NewEndpoint,
     *,
     before_commit: Callable[[Tx, Record, str], Awaitable[None]] | None = None,
 ) -> tuple[Record, str]:
-    """The endpoint and its signing secret, which is shown this once."""
+    """The endpoint and its signing secret, which is shown this once.
+
+    Raises Forbidden where the key may not read what it wants to be told.
+    """
+    partner_id = caller.partner_id
+    subscriptions.require_types(caller, new.event_types)
     _check_url(runtime, new.url)
     now, endpoint_id = runtime.now(), new_row_id()
     secret, sealed = endpoint_secrets.new(runtime, partner_id, endpoint_id)
     async with runtime.transaction(partner_id) as tx:
+        await quotas.require(tx, partner_id, Quota.WEBHOOK_ENDPOINTS)
         await events.add_endpoint(
             tx.session,
             partner_id,
@@ -120,9 +128,16 @@ async def list_endpoints(runtime: Runtime, partner_id: PartnerId, page: PageRequ
 
 
 async def update_endpoint(
-    runtime: Runtime, partner_id: PartnerId, endpoint_id: UUID, values: dict[str, Any]
+    runtime: Runtime, caller: Caller, endpoint_id: UUID, values: dict[str, Any]
 ) -> Record:
-    """URL, description, event types, or enabled/disabled."""
+    """URL, description, event types, or enabled/disabled.
+
+    Raises Forbidden where the key may not read what the endpoint would be told, be it where it is told now
+    or what is new.
+    """
+    partner_id = caller.partner_id
+    if "event_types" in values:
+        subscriptions.require_types(caller, [EventType(type) for type in values["event_types"]])
     if "url" in values:
         _check_url(runtime, values["url"])
     now = runtime.now()
@@ -131,7 +146,9 @@ async def update_endpoint(
     if "event_types" in values:
         values = {**values, "event_types": stored_types(values["event_types"])}
     async with runtime.transaction(partner_id) as tx:
-        await lock(tx, partner_id, endpoint_id)
+        endpoint = await lock(tx, partner_id, endpoint_id)
+        if "event_types" not in values and ("url" in values or values.get("state") == EndpointState.ENABLED):
+            subscriptions.require_stored(caller, endpoint["event_types"])
         await events.update_endpoint(tx.session, partner_id, endpoint_id, {**values, "updated_at": now})
         if values.get("state") == EndpointState.ENABLED.value:
             await delivery_claims.end_pause(tx.session, partner_id, endpoint_id)
@@ -179,10 +196,15 @@ async def get_delivery(runtime: Runtime, partner_id: PartnerId, delivery_id: UUI
     return record
 
 
-async def payload_of(runtime: Runtime, partner_id: PartnerId, delivery: Record) -> bytes:
-    """The body that was or will be signed. Raises NotFound when the event has just been forgotten."""
-    async with runtime.reading(partner_id) as tx:
-        event = await events.get_event(tx.session, partner_id, delivery["event_id"])
+async def payload_of(runtime: Runtime, caller: Caller, delivery: Record) -> bytes | None:
+    """The body that was or will be signed; None where the key may not read what it tells of.
+
+    Raises NotFound when the event has just been forgotten.
+    """
+    if not subscriptions.may_read(caller, EventType(delivery["event_type"])):
+        return None
+    async with runtime.reading(caller.partner_id) as tx:
+        event = await events.get_event(tx.session, caller.partner_id, delivery["event_id"])
     if event is None:
         raise NotFound("not_found", f"There is no delivery {delivery['id']}.")
     return payload(event)
@@ -207,12 +229,15 @@ async def list_deliveries(
         )
 
 
-async def redeliver(runtime: Runtime, partner_id: PartnerId, delivery_id: UUID) -> Record:
+async def redeliver(runtime: Runtime, caller: Caller, delivery_id: UUID) -> Record:
     """Starts the ladder over, whatever became of the delivery; the event keeps its id.
 
-    Raises NotFound, or Conflict while the endpoint is disabled.
+    Raises NotFound, Forbidden where the key may not read what the event tells of, or Conflict while the
+    endpoint is disabled.
     """
+    partner_id = caller.partner_id
     delivery = await get_delivery(runtime, partner_id, delivery_id)
+    subscriptions.require_event(caller, delivery["event_type"])
     endpoint = await find_endpoint(runtime, partner_id, delivery["endpoint_id"])
     if endpoint["is_deleted"]:
         raise Conflict(

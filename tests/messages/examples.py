@@ -52,6 +52,9 @@ REQUESTS: Examples = {
         "The stored answer does not open: it was sealed with a secret key that REGISTRAR_SECRET_KEYS no "
         "longer has."
     ),
+    "removal_blocked": Said("2 order(s) or import(s) of the customer are not finished."),
+    "removal_not_confirmed": Said("The customer has 12 orders."),
+    "being_removed": Said("An order for a customer that `registrar customer remove` is removing."),
     "invalid_state": Said("The order is over: there is nothing left to cancel."),
     "invalid_page_token": Said("The token belongs to another list."),
     "invalid_parameter": Said("page_size: Input should be less than or equal to 1000"),
