@@ -12,10 +12,15 @@ from app import metrics
 from app.db import quotas as table
 from app.domain.quota import QUOTAS, Quota
 from app.services import identities, quotas
-from tests.import_scene import preview, tuple_sheet, work_imports
+from tests.import_scene import preview, send, tuple_sheet, work_imports
 from tests.world import Partner, World
 
-CREATES: dict[Quota, str] = {Quota.CUSTOMERS: "/v1/customers", Quota.CONNECTIONS: "/v1/connections"}
+CREATES: dict[Quota, str] = {
+    Quota.CUSTOMERS: "/v1/customers",
+    Quota.CONNECTIONS: "/v1/connections",
+    Quota.VENDOR_PROFILES: "/v1/vendor-profiles",
+    Quota.WEBHOOK_ENDPOINTS: "/v1/webhook-endpoints",
+}
 
 
 async def set_quota(world: World, partner: Partner, quota: Quota, amount: int) -> None:
@@ -33,6 +38,10 @@ def body_for(quota: Quota, partner: Partner) -> dict[str, Any]:
     if quota is Quota.CUSTOMERS:
         connection_id = str(partner.connection_id)
         return {"connection_id": connection_id, "entra_tenant_id": str(uuid4()), "name": name}
+    if quota is Quota.VENDOR_PROFILES:
+        return {"name": name, "definition": {"columns": {"Serial": "serial_number"}}}
+    if quota is Quota.WEBHOOK_ENDPOINTS:
+        return {"url": "https://hooks.example.com/registrar"}
     return {
         "name": name,
         "entra_tenant_id": str(uuid4()),
@@ -228,3 +237,23 @@ async def test_a_refusal_is_counted_by_quota_and_by_nothing_that_names_a_partner
     before = refusals()
     assert (await create(world, partner, Quota.CONNECTIONS)).status_code == 422
     assert refusals() == before + 1
+
+
+async def test_a_repeated_upload_is_answered_also_while_no_import_may_wait(world: World) -> None:
+    partner = await world.partner()
+    await set_quota(world, partner, Quota.WAITING_IMPORTS, 1)
+
+    async def post(key: str) -> httpx.Response:
+        given = {"customer_id": str(partner.customer_id)}
+        return await send(world, partner, tuple_sheet(2), headers={"Idempotency-Key": key}, **given)
+
+    first = await post("one")
+    assert first.status_code == 201, first.text
+    refused = await post("two")
+    assert (refused.status_code, refused.json()["code"]) == (429, "quota_exceeded")
+    again = await post("one")
+    assert (again.status_code, again.headers.get("Idempotency-Replayed")) == (201, "true")
+    assert again.content == first.content
+    assert await world.count("imports") == 1
+    await work_imports(world)
+    assert (await post("two")).status_code == 201
