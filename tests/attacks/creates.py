@@ -57,7 +57,7 @@ def _everything(target: Target) -> Counter[str]:
     def loop(begin: int) -> Counter[str]:
         answers: Counter[str] = Counter()
         nouns = itertools.islice(itertools.cycle(NOUNS.items()), begin, None)
-        with target.client() as client:
+        with target.client(timeout=5) as client:
             while not target.over:
                 noun, body = next(nouns)
                 headers = {"Idempotency-Key": str(uuid4())}

@@ -12,14 +12,16 @@ from app import metrics
 from app.db import quotas as table
 from app.domain.quota import QUOTAS, Quota
 from app.services import identities, quotas
+from tests.attacks.attack import Target
+from tests.attacks.creates import NOUNS
 from tests.import_scene import preview, send, tuple_sheet, work_imports
 from tests.world import Partner, World
 
-CREATES: dict[Quota, str] = {
-    Quota.CUSTOMERS: "/v1/customers",
-    Quota.CONNECTIONS: "/v1/connections",
-    Quota.VENDOR_PROFILES: "/v1/vendor-profiles",
-    Quota.WEBHOOK_ENDPOINTS: "/v1/webhook-endpoints",
+CREATES = {
+    Quota.CUSTOMERS: "customers",
+    Quota.CONNECTIONS: "connections",
+    Quota.VENDOR_PROFILES: "vendor-profiles",
+    Quota.WEBHOOK_ENDPOINTS: "webhook-endpoints",
 }
 
 
@@ -34,26 +36,14 @@ async def used(world: World, partner: Partner, quota: Quota) -> int:
 
 
 def body_for(quota: Quota, partner: Partner) -> dict[str, Any]:
-    name = uuid4().hex
-    if quota is Quota.CUSTOMERS:
-        connection_id = str(partner.connection_id)
-        return {"connection_id": connection_id, "entra_tenant_id": str(uuid4()), "name": name}
-    if quota is Quota.VENDOR_PROFILES:
-        return {"name": name, "definition": {"columns": {"Serial": "serial_number"}}}
-    if quota is Quota.WEBHOOK_ENDPOINTS:
-        return {"url": "https://hooks.example.com/registrar"}
-    return {
-        "name": name,
-        "entra_tenant_id": str(uuid4()),
-        "client_id": str(uuid4()),
-        "client_secret": "not-a-real-secret",
-        "default_group_tag": "Fleet",
-    }
+    """What the attack of `tests.attacks.creates` sends."""
+    connection, customers = str(partner.connection_id), (str(partner.customer_id),)
+    return NOUNS[CREATES[quota]](Target("http://registrar.test", partner.key, connection, customers, 0, 0))
 
 
 async def create(world: World, partner: Partner, quota: Quota, key: str | None = None) -> httpx.Response:
     headers = partner.headers | ({"Idempotency-Key": key} if key else {})
-    return await world.client.post(CREATES[quota], json=body_for(quota, partner), headers=headers)
+    return await world.client.post(f"/v1/{CREATES[quota]}", json=body_for(quota, partner), headers=headers)
 
 
 @pytest.mark.parametrize("quota", sorted(CREATES))
