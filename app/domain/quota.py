@@ -85,6 +85,9 @@ QUOTAS: Final[dict[Quota, Terms]] = {
     ),
 }  # fmt: skip
 
+KEPT_BY_HAND: Final = 1000
+"""Lines of history that people write, kept for one customer's consent or one batch: more than anyone needs,
+and no way to fill the disk by saying the same again and again."""
 SMALLEST: Final = 1
 LARGEST: Final = 10**15
 """What a quota may be set to. Whoever means "any number" names a large one."""
