@@ -35,7 +35,7 @@ from app.api.texts import Sought
 from app.domain.errors import FieldError, Unprocessable
 from app.domain.imports import ImportState, Verdict
 from app.runtime import Tx
-from app.services import imports, reports
+from app.services import idempotency, imports, reports
 from app.services.identities import Scope
 from app.services.imports import ImportView, Terms, Upload
 
@@ -78,7 +78,8 @@ async def create_import(
         raise Unprocessable(
             "unsupported_media_type", f"Content-Encoding {coding[:40]!r} is not read; gzip is."
         )
-    upload = await Upload.begin(runtime, caller.partner_id, caller.key_id)
+    repeated = key is not None and await idempotency.knows(runtime, caller.partner_id, key)
+    upload = await Upload.begin(runtime, caller.partner_id, caller.key_id, repeated=repeated)
     try:
         fields = await _receive(request, upload)
         terms = _terms(_joined(given, fields))

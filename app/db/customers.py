@@ -184,6 +184,22 @@ async def set_consent(
     )
 
 
+async def forget_consents_by_hand(
+    session: AsyncConnection, partner_id: PartnerId, customer_id: UUID, *, keep: int
+) -> int:
+    """Of what people have recorded on this customer's consent, all but the newest; how many."""
+    return await execute(
+        session,
+        "DELETE FROM consent_changes WHERE partner_id = :partner AND customer_id = :id "
+        "AND made_by IS NOT NULL AND id IN ("
+        "  SELECT id FROM consent_changes WHERE partner_id = :partner AND customer_id = :id "
+        "  AND made_by IS NOT NULL ORDER BY at DESC, id DESC OFFSET :keep)",
+        partner=partner_id,
+        id=customer_id,
+        keep=keep,
+    )
+
+
 async def note_consent_checked(
     session: AsyncConnection,
     partner_id: PartnerId,

@@ -86,15 +86,20 @@ class Upload:
     _digest: "hashlib._Hash" = field(default_factory=hashlib.sha256)
 
     @classmethod
-    async def begin(cls, runtime: Runtime, partner_id: PartnerId, created_by: UUID | None) -> "Upload":
-        """Raises RateLimited, or Unprocessable, `quota_exceeded`."""
+    async def begin(
+        cls, runtime: Runtime, partner_id: PartnerId, created_by: UUID | None, *, repeated: bool = False
+    ) -> "Upload":
+        """Raises RateLimited, or Unprocessable, `quota_exceeded`.
+
+        `repeated`: its Idempotency-Key is known, so that the file is compared with the first one and thrown
+        away; that needs no room for another import.
+        """
         now, id = runtime.now(), new_row_id()
         async with runtime.transaction(partner_id) as tx:
             await quotas.require(tx, partner_id, Quota.UPLOADS)
             # Beforehand, so that no file arrives in vain; what counts is asked for once it is there.
-            await quotas.require(tx, partner_id, Quota.WAITING_IMPORTS)
-            await quotas.require(tx, partner_id, Quota.STAGED_BYTES)
-            await quotas.require(tx, partner_id, Quota.STAGED_ROWS)
+            for quota in () if repeated else (Quota.WAITING_IMPORTS, Quota.STAGED_BYTES, Quota.STAGED_ROWS):
+                await quotas.require(tx, partner_id, quota)
             await imports.add(
                 tx.session,
                 partner_id,

@@ -12,10 +12,17 @@ from app import metrics
 from app.db import quotas as table
 from app.domain.quota import QUOTAS, Quota
 from app.services import identities, quotas
-from tests.import_scene import preview, tuple_sheet, work_imports
+from tests.attacks.attack import Target
+from tests.attacks.creates import NOUNS
+from tests.import_scene import preview, send, tuple_sheet, work_imports
 from tests.world import Partner, World
 
-CREATES: dict[Quota, str] = {Quota.CUSTOMERS: "/v1/customers", Quota.CONNECTIONS: "/v1/connections"}
+CREATES = {
+    Quota.CUSTOMERS: "customers",
+    Quota.CONNECTIONS: "connections",
+    Quota.VENDOR_PROFILES: "vendor-profiles",
+    Quota.WEBHOOK_ENDPOINTS: "webhook-endpoints",
+}
 
 
 async def set_quota(world: World, partner: Partner, quota: Quota, amount: int) -> None:
@@ -29,22 +36,14 @@ async def used(world: World, partner: Partner, quota: Quota) -> int:
 
 
 def body_for(quota: Quota, partner: Partner) -> dict[str, Any]:
-    name = uuid4().hex
-    if quota is Quota.CUSTOMERS:
-        connection_id = str(partner.connection_id)
-        return {"connection_id": connection_id, "entra_tenant_id": str(uuid4()), "name": name}
-    return {
-        "name": name,
-        "entra_tenant_id": str(uuid4()),
-        "client_id": str(uuid4()),
-        "client_secret": "not-a-real-secret",
-        "default_group_tag": "Fleet",
-    }
+    """What the attack of `tests.attacks.creates` sends."""
+    connection, customers = str(partner.connection_id), (str(partner.customer_id),)
+    return NOUNS[CREATES[quota]](Target("http://registrar.test", partner.key, connection, customers, 0, 0))
 
 
 async def create(world: World, partner: Partner, quota: Quota, key: str | None = None) -> httpx.Response:
     headers = partner.headers | ({"Idempotency-Key": key} if key else {})
-    return await world.client.post(CREATES[quota], json=body_for(quota, partner), headers=headers)
+    return await world.client.post(f"/v1/{CREATES[quota]}", json=body_for(quota, partner), headers=headers)
 
 
 @pytest.mark.parametrize("quota", sorted(CREATES))
@@ -228,3 +227,23 @@ async def test_a_refusal_is_counted_by_quota_and_by_nothing_that_names_a_partner
     before = refusals()
     assert (await create(world, partner, Quota.CONNECTIONS)).status_code == 422
     assert refusals() == before + 1
+
+
+async def test_a_repeated_upload_is_answered_also_while_no_import_may_wait(world: World) -> None:
+    partner = await world.partner()
+    await set_quota(world, partner, Quota.WAITING_IMPORTS, 1)
+
+    async def post(key: str) -> httpx.Response:
+        given = {"customer_id": str(partner.customer_id)}
+        return await send(world, partner, tuple_sheet(2), headers={"Idempotency-Key": key}, **given)
+
+    first = await post("one")
+    assert first.status_code == 201, first.text
+    refused = await post("two")
+    assert (refused.status_code, refused.json()["code"]) == (429, "quota_exceeded")
+    again = await post("one")
+    assert (again.status_code, again.headers.get("Idempotency-Replayed")) == (201, "true")
+    assert again.content == first.content
+    assert await world.count("imports") == 1
+    await work_imports(world)
+    assert (await post("two")).status_code == 201
