@@ -152,7 +152,7 @@ async def test_endpoints_that_had_every_type_go_on_hearing_of_every_type(empty: 
 
 
 async def test_keys_that_could_read_hashes_still_can_and_no_others(empty: str) -> None:
-    """0014: `errors.csv` asked for orders:read and a portal's file for orders:write, until there was a scope."""
+    """0014: `errors.csv` asked for orders:read and a portal's file for orders:write until then."""
     keys = {
         "all": ["orders:read", "orders:write", "customers:read"],
         "reads": ["orders:read"],
@@ -176,7 +176,8 @@ async def test_keys_that_could_read_hashes_still_can_and_no_others(empty: str) -
             for name, scopes in keys.items():
                 await session.execute(
                     text(
-                        "INSERT INTO api_keys (id, partner_id, name, prefix, secret_digest, scopes, created_at) "
+                        "INSERT INTO api_keys "
+                        "(id, partner_id, name, prefix, secret_digest, scopes, created_at) "
                         "SELECT gen_random_uuid(), id, :name, :name, 'x', :scopes, now() FROM partners"
                     ),
                     {"name": name, "scopes": scopes},

@@ -287,6 +287,22 @@ async def test_an_order_of_many_devices_goes_in_bounded_transactions(
     assert taken[:4] == [100, 100, 50, 0]
 
 
+async def test_a_list_of_customers_that_is_being_read_is_no_matter(world: World) -> None:
+    """The worker has asked Microsoft for it when the customer and then the connection go."""
+    for subject_of in (customer, connection):
+        partner = await world.partner()
+        await world.arm({"operation": "customers", "kind": "hold", "phase": "after"})
+        reading = asyncio.create_task(
+            consents.read_customers(world.runtime, partner.id, partner.connection_id)
+        )
+        await world.until_held_open(within=45)
+        assert (await remove(world, subject_of(partner))).finished
+        await world.control("DELETE", "faults")
+        await world.let_go()
+        await asyncio.wait_for(reading, 45)
+        assert await traces(world, {partner.customer_id}) == {}
+
+
 # --- emptied of its secrets -----------------------------------------------------------------------
 
 
