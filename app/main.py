@@ -1,5 +1,6 @@
 """Builds the API: what uvicorn is told to serve (`uvicorn --factory app.main:build`)."""
 
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -8,6 +9,7 @@ from starlette_compress import CompressMiddleware, add_compress_type
 
 from app import __version__, telemetry
 from app.api import (
+    bodies,
     catalogues,
     connections,
     customers,
@@ -26,9 +28,14 @@ from app.api import (
     vendor_profiles,
     webhooks,
 )
+from app.api.answer_headers import AnswerHeaders
 from app.api.conditional import ConditionalGet
+from app.api.large_bodies import LargeBodies
 from app.api.lifespan import StartupFailure, delayed_stop
 from app.api.middleware import BodyCoding, BodyLimit, HeadLikeGet, RequestContext, VerbPaths
+from app.api.peers import networks_of
+from app.api.turns import CallTurns
+from app.api.wrong_keys import WrongKeys
 from app.db.walls import WallsDown
 from app.embedded import EmbeddedUnavailable
 from app.runtime import Runtime, settle_memory
@@ -40,6 +47,9 @@ log = logger("api")
 
 MULTIPART_SLACK = 64 * 1024
 """Bytes of a form beside the file in it."""
+SWITCH_INTERVAL = 0.001
+"""Seconds a thread with a large order or page keeps Python's lock while others' answers wait for it. An
+answer waits for it a dozen times, and would wait for five milliseconds each time."""
 COMPRESSED_FROM = 1024
 """Bytes of an answer; smaller ones fit into one packet anyway."""
 
@@ -71,6 +81,9 @@ def build(settings: Settings | None = None) -> FastAPI:
             raise
         app.state.runtime = runtime
         settle_memory()
+        sys.setswitchinterval(SWITCH_INTERVAL)
+        if "app.api.protocol" not in sys.modules:
+            log.warning("connections_unbounded", remedy="Start the API with `registrar api`.")
 
         def tell() -> None:
             app.state.stopping = True
@@ -95,6 +108,7 @@ def build(settings: Settings | None = None) -> FastAPI:
         # A redirect would carry a key to wherever the Host header says.
         redirect_slashes=False,
     )
+    app.state.wrong_keys = WrongKeys(settings.wrong_keys_per_minute)
     app.state.public_url = (settings.public_url or "").rstrip("/")
     for router in (
         catalogues.open_router,
@@ -115,14 +129,13 @@ def build(settings: Settings | None = None) -> FastAPI:
     webhooks.document(app)
     problems.install(app)
     schema.install(app)
-    documentation.install(app)
+    documentation.install(app, pages=settings.has_documentation)
     metrics.install(app, settings.metrics_allowed_networks)
-    # A form has a little around its file; the file itself is measured again.
     uploads = str(app.url_path_for("create_import"))
-    larger = {uploads: settings.max_import_bytes + MULTIPART_SLACK}
     app.add_middleware(VerbPaths, known=problems.methods_of_verb)
     app.add_middleware(BodyCoding, decoding=frozenset({uploads}))
-    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, larger=larger)
+    app.add_middleware(BodyLimit, limit_of=bodies.limits_of(app, _files(settings), settings.max_body_bytes))
+    app.state.large_bodies = LargeBodies(settings.large_bodies, settings.large_bodies_per_partner)
     app.add_middleware(ConditionalGet)
     # BREACH needs a secret beside what the attacker has chosen, in answers to many calls of a browser
     # that adds the credentials by itself. Here keys are in a header that no browser adds, and a
@@ -131,6 +144,20 @@ def build(settings: Settings | None = None) -> FastAPI:
         add_compress_type(kind)
     app.add_middleware(CompressMiddleware, minimum_size=COMPRESSED_FROM)
     app.add_middleware(HeadLikeGet)
-    app.add_middleware(RequestContext)
+    app.add_middleware(CallTurns)
+    app.add_middleware(
+        RequestContext,
+        trusted=networks_of(settings.trusted_proxies),
+        headers=AnswerHeaders(settings.public_url),
+    )
     app.add_middleware(StartupFailure)
     return app
+
+
+def _files(settings: Settings) -> dict[str, int]:
+    """Routes whose body is a file, and how many bytes it has. The file itself is measured again."""
+    # A form has a little around its file.
+    return {
+        "create_import": settings.max_import_bytes + MULTIPART_SLACK,
+        "record_portal_result": portal.MAX_RESULT_BYTES,
+    }

@@ -303,8 +303,12 @@ class Outbound:
         """`check_url` with this client's allowances. Raises UrlRefused."""
         check_url(url, allowed_networks=self._allowed, allow_http=self._allow_http)
 
-    async def post(self, url: str, *, content: bytes, headers: Mapping[str, str]) -> Outcome:
+    async def post(
+        self, url: str, *, content: bytes, headers: Mapping[str, str], timeout: float | None = None
+    ) -> Outcome:
         """Send `content` once. Network failures are outcomes; only a programming error raises.
+
+        `timeout`: seconds for this attempt, where they are fewer than usual.
 
         A kept connection that ends without a byte is no answer: most often the receiver closed it while we
         were writing. Then it is sent once more, on a fresh connection and within the same deadline. The
@@ -322,7 +326,8 @@ class Outbound:
         kind, detail = Kind.REJECTED, ""
         try:
             target = _parse(url, self._allowed, self._allow_http)
-            async with asyncio.timeout(self._timeout) as limit:
+            patience = self._timeout if timeout is None else min(timeout, self._timeout)
+            async with asyncio.timeout(patience) as limit:
                 await self._exchange_twice(target, content, headers, reply, limit)
         except (
             httpcore.TimeoutException,

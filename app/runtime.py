@@ -22,6 +22,7 @@ from uuid import UUID, uuid4
 
 from anyio import to_thread
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.budgets import Budgets, policy_for
@@ -29,10 +30,12 @@ from app.call_rates import CallRates
 from app.db import engine as database
 from app.db import schema, sealing, walls
 from app.db.clock import READ_EVERY, DatabaseClock
+from app.domain.errors import Busy
 from app.domain.ids import PartnerId
 from app.domain.presence import Presence, claim_token
 from app.domain.quota import Quota
 from app.embedded import NoInstallation, Postgres, Valkey
+from app.fair_turns import FairTurns, NoTurn
 from app.microsoft.http import Microsoft
 from app.outbound import Outbound
 from app.platforms.base import Driver, Platform, TokenKind, discover
@@ -103,6 +106,38 @@ class TokenCache:
             del self.tokens[slot]
 
 
+RETRY_AFTER_READ = 5
+"""Seconds after which a read that took too long may be tried again."""
+CONNECTION_PATIENCE = 30.0
+"""Seconds a transaction waits for a database connection."""
+
+
+@dataclass(frozen=True)
+class Turns:
+    """What partners share in this process."""
+
+    calls: FairTurns
+    heavy: FairTurns
+    """Large orders and pages: what keeps the processor busy for long."""
+    connections: FairTurns
+    """Database connections for partners' transactions. One more is for claims, keys and housekeeping."""
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        line, patience = settings.calls_waiting_per_partner, settings.call_patience_s
+        pool = settings.database_pool_size
+        return cls(
+            calls=FairTurns(
+                settings.calls_at_once,
+                each=settings.calls_at_once_per_partner,
+                line=line,
+                patience=patience,
+            ),
+            heavy=FairTurns(settings.heavy_calls_at_once, kept_free=1, line=line, patience=patience),
+            connections=FairTurns(max(1, pool - 1), kept_free=1, patience=CONNECTION_PATIENCE),
+        )
+
+
 @dataclass
 class Runtime:
     settings: Settings
@@ -110,6 +145,7 @@ class Runtime:
     queue: Queue
     budgets: Budgets
     call_rates: CallRates
+    turns: Turns
     secrets: Secrets
     microsoft: Microsoft
     outbound: Outbound
@@ -165,6 +201,7 @@ class Runtime:
                 queue=queue,
                 budgets=shared,
                 call_rates=CallRates(shared.redis, settings.requests_per_minute),
+                turns=Turns.of(settings),
                 secrets=_secrets(settings, purpose),
                 microsoft=microsoft,
                 outbound=outbound,
@@ -181,7 +218,7 @@ class Runtime:
             )
         await opened._look_at_the_clock()
         if purpose is not Purpose.CREATE:  # a migration may be what makes them
-            await opened._look_at_the_walls()
+            await opened._look_at_the_walls(tell=purpose is Purpose.SERVE)
         return opened
 
     async def _look_at_the_clock(self) -> None:
@@ -197,11 +234,18 @@ class Runtime:
         self._sealing_due = self.clock.steady() + READ_EVERY
         self.secrets.binds_to_rows = await sealing.binds_to_rows(session)
 
-    async def _look_at_the_walls(self) -> None:
-        """Before anything is read. Where the database is away, each transaction looks until it is there."""
+    async def _look_at_the_walls(self, *, tell: bool) -> None:
+        """Before anything is read; `tell` of lesser holes too.
+
+        Where the database is away, each transaction looks until it is there.
+        """
         try:
             async with asyncio.timeout(CLOCK_PATIENCE):
                 await self._require_walls()
+                if tell and self._walls_stand:
+                    async with self.engine.connect() as session:
+                        for statement in await walls.weaknesses(session):
+                            log.warning("public_may_enter", remedy=statement)
         except walls.WallsDown:
             await self.close()
             raise
@@ -219,10 +263,37 @@ class Runtime:
     @asynccontextmanager
     async def transaction(self, partner_id: PartnerId) -> AsyncIterator[Tx]:
         """A transaction that sees this partner's rows only; commits at the end, then wakes."""
-        async with self._begin() as tx:
+        async with self._share(partner_id), self._begin() as tx:
             await database.become_partner(tx.session, partner_id)
             await self._look_at_sealing(tx.session)
             yield tx
+
+    @asynccontextmanager
+    async def reading(self, partner_id: PartnerId) -> AsyncIterator[Tx]:
+        """A transaction for what a caller waits for. Raises Busy where a statement takes too long: that is
+        ended, for the database belongs to everybody."""
+        patience = self.settings.read_timeout_s
+        try:
+            async with self._share(partner_id), self._begin() as tx:
+                await database.become_reader(tx.session, partner_id, patience)
+                yield tx
+        except DBAPIError as error:
+            if getattr(error.orig, "sqlstate", None) != database.TOOK_TOO_LONG:
+                raise
+            words = f"The read took longer than {patience:g} seconds and was ended."
+            raise Busy("read_took_too_long", words, retry_after=RETRY_AFTER_READ) from error
+
+    @asynccontextmanager
+    async def _share(self, partner_id: PartnerId) -> AsyncIterator[None]:
+        """A database connection out of the partner's share: no partner uses up the pool."""
+        try:
+            await self.turns.connections.take(partner_id)
+        except NoTurn as error:
+            raise PoolTimeoutError("no database connection came free") from error
+        try:
+            yield
+        finally:
+            self.turns.connections.give(partner_id)
 
     @asynccontextmanager
     async def system_transaction(self) -> AsyncIterator[Tx]:

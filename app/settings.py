@@ -60,14 +60,6 @@ SECRET_SETTINGS: Final = ("database_url", "migration_database_url", "redis_url",
 """Settings whose value may be in a file, named by the setting's name with `_FILE`."""
 
 SECRET_KEY_BYTES: Final = 32
-CLEAR_TEXT_SERVERS: Final = {
-    "postgresql": "production does not speak to PostgreSQL in clear text: add sslmode=verify-full and "
-    "sslrootcert= (or at least sslmode=require) to REGISTRAR_DATABASE_URL and "
-    "REGISTRAR_MIGRATION_DATABASE_URL; "
-    "for a network that nobody else is in, set REGISTRAR_ALLOW_CLEAR_TEXT=postgresql",
-    "redis": "production does not speak to Redis in clear text: use rediss:// in REGISTRAR_REDIS_URL; "
-    "for a network that nobody else is in, set REGISTRAR_ALLOW_CLEAR_TEXT=redis",
-}
 SHUTDOWN_PAUSE_S: Final = 5.0
 """In production: two looks of a load balancer that looks every two seconds."""
 
@@ -138,7 +130,22 @@ class Settings(QuotaSettings):
     max_body_bytes: int = Field(
         64 * 1024 * 1024,
         ge=1024,
-        description="Largest request body in bytes. 10,000 devices with hashes are about 43 MB.",
+        description="Largest body of an order in bytes. 10,000 devices with hashes are about 43 MB. The "
+        "bodies of other calls have at most 64 kB, or 512 kB where they have lists; files have limits of "
+        "their own.",
+    )
+    large_bodies: int = Field(
+        4,
+        ge=1,
+        le=100,
+        description="Bodies of more than 512 kB that an API process reads and decodes at the same time; "
+        "others wait for up to 30 seconds. Each takes up to twice its size of memory.",
+    )
+    large_bodies_per_partner: int = Field(
+        2,
+        ge=1,
+        le=100,
+        description="Of those, bodies of the same partner; the next wait, and let other partners' pass.",
     )
     max_head_bytes: int = Field(
         64 * 1024,
@@ -195,7 +202,40 @@ class Settings(QuotaSettings):
         "answered 429. 0: any number.",
     )
     database_pool_size: int = Field(
-        10, ge=2, description="Database connections each process keeps open at most."
+        10,
+        ge=2,
+        description="Database connections each process keeps open at most. One partner has a share of them: "
+        "two are never a single partner's.",
+    )
+    calls_at_once: int = Field(
+        128, ge=1, description="Calls that one API process works on at the same time, of all partners."
+    )
+    calls_at_once_per_partner: int = Field(
+        8,
+        ge=1,
+        description="Calls of one partner that one API process works on at the same time. Others of that "
+        "partner wait in its own line. Files that are uploaded do not count.",
+    )
+    calls_waiting_per_partner: int = Field(
+        64,
+        ge=0,
+        description="Calls of one partner that wait for their turn in one API process; more are answered "
+        "429.",
+    )
+    call_patience_s: float = Field(
+        30, gt=0, description="Seconds a call waits for its turn before it is answered 503."
+    )
+    read_timeout_s: float = Field(
+        5,
+        ge=0.1,
+        description="Seconds that one statement of a call that only reads may take. Then it is ended and the "
+        "call is answered 503, with the advice to ask for less.",
+    )
+    heavy_calls_at_once: int = Field(
+        2,
+        ge=1,
+        description="Large orders and large pages that one API process works on at the same time. One "
+        "partner has all but one of these turns, and at least one.",
     )
     idempotency_hours: float = Field(
         72,
@@ -291,7 +331,11 @@ class Settings(QuotaSettings):
     worker_lanes: int = Field(8, ge=1, description="Batches one worker process advances at the same time.")
     delivery_lanes: int = Field(8, ge=1, description="Webhooks one worker process sends at the same time.")
     import_lanes: int = Field(
-        1, ge=1, description="Imports one worker process reads or commits at the same time."
+        1,
+        ge=1,
+        description="Imports one worker process reads at the same time, and imports of one partner that it "
+        "has begun. Of other partners it begins more (four for each lane and four more, in all), and they "
+        "take turns: a small file does not wait for the end of a large one.",
     )
     import_retention_days: float = Field(
         7,
@@ -436,7 +480,7 @@ class Settings(QuotaSettings):
     @field_validator("allow_clear_text")
     @classmethod
     def _are_servers(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if unknown := set(value) - set(CLEAR_TEXT_SERVERS):
+        if unknown := set(value) - set(transport.CLEAR_TEXT_REFUSALS):
             raise ValueError(f"{', '.join(sorted(unknown))}: use postgresql, redis or both")
         return value
 
@@ -542,18 +586,10 @@ class Settings(QuotaSettings):
             raise ValueError(f"production needs {', '.join(missing)}")
         if self.webhook_allow_http:
             raise ValueError("REGISTRAR_WEBHOOK_ALLOW_HTTP must stay off in production")
-        self._nothing_goes_in_clear_text()
+        databases = (self.database_url, self.migration_database_url)
+        if refusal := transport.clear_text_refusal(databases, self.redis_url, self.allow_clear_text):
+            raise ValueError(refusal)
         return self
-
-    def _nothing_goes_in_clear_text(self) -> None:
-        databases = [self.database_url, self.migration_database_url]
-        in_clear_text = {
-            "postgresql": any(url and transport.postgresql_in_clear_text(url) for url in databases),
-            "redis": bool(self.redis_url) and transport.redis_in_clear_text(str(self.redis_url)),
-        }
-        for server, is_so in in_clear_text.items():
-            if is_so and server not in self.allow_clear_text:
-                raise ValueError(CLEAR_TEXT_SERVERS[server])
 
     @property
     def logging(self) -> dict[str, Any]:
@@ -582,6 +618,11 @@ class Settings(QuotaSettings):
         if self.spool_dir is not None:
             return self.spool_dir
         return self.data_dir / "spool" if self.database_url is None else None
+
+    @property
+    def import_places(self) -> int:
+        """Imports that one worker process has begun; they take turns on its `import_lanes`."""
+        return 4 * self.import_lanes + 4
 
     @property
     def lease(self) -> timedelta:

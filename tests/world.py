@@ -336,6 +336,7 @@ def settings_for(servers: Servers, database_url: str, simulator_url: str, **chan
         webhook_allowed_networks="127.0.0.0/8",
         log_level="WARNING",
         log_format="text",
+        wrong_keys_per_minute=0,
         **changes,
     )
 

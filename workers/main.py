@@ -143,7 +143,7 @@ async def startup(ctx: Context) -> None:
         WakeKind.BATCHES: settings.worker_lanes,
         WakeKind.DELIVERIES: settings.delivery_lanes,
         WakeKind.CONSENT: 2,
-        WakeKind.IMPORTS: settings.import_lanes,
+        WakeKind.IMPORTS: settings.import_places,
     }
     # Before the first claim, so that nobody dies with claims and was never heard.
     with contextlib.suppress(*OUTAGES):  # TimeoutError is an OSError
@@ -192,7 +192,7 @@ def build(settings: Settings) -> PromptWorker:
         queue_name=QUEUE_NAME,
         job_serializer=serialize,
         job_deserializer=deserialize,
-        max_jobs=2 * (settings.worker_lanes + settings.delivery_lanes + settings.import_lanes) + 4,
+        max_jobs=2 * (settings.worker_lanes + settings.delivery_lanes + settings.import_places) + 4,
         queue_read_limit=1000,
         poll_delay=POLL_DELAY,
         keep_result=0,

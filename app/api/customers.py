@@ -5,7 +5,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Query, Request, Response
 
-from app.api import rendering
+from app.api import pages, rendering
 from app.api.models import (
     ConsentChange,
     ConsentLink,
@@ -27,6 +27,7 @@ from app.api.requests import (
     read,
 )
 from app.api.schema import ASKS_MICROSOFT, body_of
+from app.api.texts import Sought
 from app.db.sql import Record
 from app.domain.consent import ConsentState, lets_pass
 from app.domain.ids import PartnerId
@@ -35,8 +36,6 @@ from app.services import consents, customers
 from app.services.customers import NewCustomer
 
 router = APIRouter(prefix="/v1/customers", tags=["Customers"])
-
-NO_NUL = r"^[^\x00]*$"
 
 
 @router.post("", status_code=201, response_model=CustomerOut, openapi_extra=body_of(CustomerIn))
@@ -63,15 +62,15 @@ async def create_customer(
     return await create_once(request, runtime, caller.partner_id, key, digest, run)
 
 
-@router.get("")
+@router.get("", response_model=Customers)
 async def list_customers(
     runtime: RuntimeOf,
     caller: ReadsCustomers,
     page: PageOfIds,
     entra_tenant_id: UUID | None = None,
-    domain: Annotated[str | None, Query(max_length=255, pattern=NO_NUL)] = None,
+    domain: Annotated[Sought | None, Query()] = None,
     consent_state: ConsentState | None = None,
-) -> Customers:
+) -> Customers | Response:
     found = await customers.list_page(
         runtime,
         caller.partner_id,
@@ -80,7 +79,7 @@ async def list_customers(
         domain=domain,
         consent_state=None if consent_state is None else consent_state.value,
     )
-    return Customers(items=[rendering.customer(row) for row in found.items], next_page_token=found.next_token)
+    return await pages.answer(Customers, found, rendering.customer)
 
 
 @router.get("/{customer_id}")

@@ -1,10 +1,11 @@
-"""`/docs` and `/`: the API's documentation for people. Everything comes from this process.
+"""`/docs`, `/redoc` and `/`: the API's documentation for people. Everything comes from this process.
 
 Servers and their operators often cannot reach the Internet, so Swagger UI's files are served from the
 package that carries them, and the page's policy forbids the browser every other host. The page holds a plain
 list of all operations besides, made from the OpenAPI document; Swagger UI takes its place once it has loaded.
 """
 
+from collections.abc import Mapping
 from functools import cache
 from html import escape
 from importlib.resources import files
@@ -36,8 +37,10 @@ POLICY = (
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 """Swagger UI writes styles into its elements. Nothing else gets in: a key may be typed into the page."""
+READING_POLICY = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+"""For pages without a script, a style or a picture."""
+_DOCS = {"docs": ("/docs", "Documentation"), "redoc": ("/redoc", "Documentation without scripts")}
 _LINKS = {
-    "docs": ("/docs", "Documentation"),
     "openapi": ("/openapi.json", "OpenAPI document"),
     "error_codes": ("/v1/error-codes", "Error codes, with what to do"),
     "health": ("/healthz", "Health of this process"),
@@ -45,7 +48,10 @@ _LINKS = {
 }
 
 
-def install(app: FastAPI) -> None:
+def install(app: FastAPI, *, pages: bool) -> None:
+    """`pages`: whether `/docs` and `/redoc` are there; `/openapi.json` always is."""
+    links = {**_DOCS, **_LINKS} if pages else _LINKS
+
     async def docs(_: Request) -> Response:
         return HTMLResponse(_page(app), headers={"Content-Security-Policy": POLICY})
 
@@ -56,10 +62,16 @@ def install(app: FastAPI) -> None:
         name = request.url.path.rpartition("/")[2]
         return Response(_content(name), media_type=_FILES[name])
 
+    async def reading(_: Request) -> Response:
+        return HTMLResponse(_reading_page(app), headers={"Content-Security-Policy": READING_POLICY})
+
     async def index(request: Request) -> Response:
-        return _index(app, request)
+        return _index(app, request, links)
 
     app.add_route("/", index, include_in_schema=False)
+    if not pages:
+        return
+    app.add_route("/redoc", reading, include_in_schema=False)
     app.add_route("/docs", docs, include_in_schema=False)
     app.add_route("/docs/start.js", start, include_in_schema=False)
     for name in _FILES:
@@ -83,6 +95,12 @@ def _page(app: FastAPI) -> str:
     )
 
 
+def _reading_page(app: FastAPI) -> str:
+    title = escape(f"{app.title} API")
+    head = f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{title}</title></head>'
+    return f"{head}<body>{_list(app.openapi())}</body></html>"
+
+
 def _list(document: dict[str, Any]) -> str:
     rows = [
         f"<dt><code>{verb.upper()} {escape(path)}</code></dt>"
@@ -99,18 +117,18 @@ def _more(description: str) -> str:
     return f"<br>{escape(description)}" if description else ""
 
 
-def _index(app: FastAPI, request: Request) -> Response:
+def _index(app: FastAPI, request: Request, known: Mapping[str, tuple[str, str]]) -> Response:
     """Where to go from here: for a browser as a page, for a program as JSON."""
     root = request.scope.get("root_path", "")
     if "text/html" not in request.headers.get("accept", ""):
-        links = {name: f"{root}{path}" for name, (path, _) in _LINKS.items()}
+        links = {name: f"{root}{path}" for name, (path, _) in known.items()}
         return JSONResponse({"name": app.title, "version": app.version, "links": links})
     items = "".join(
-        f'<li><a href="{escape(root + path)}">{escape(words)}</a></li>' for path, words in _LINKS.values()
+        f'<li><a href="{escape(root + path)}">{escape(words)}</a></li>' for path, words in known.values()
     )
     title = escape(app.title)
     page = (
         f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{title}</title></head>'
         f"<body><h1>{title} {escape(app.version)}</h1><ul>{items}</ul></body></html>"
     )
-    return HTMLResponse(page, headers={"Content-Security-Policy": POLICY})
+    return HTMLResponse(page, headers={"Content-Security-Policy": READING_POLICY})

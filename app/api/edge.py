@@ -23,8 +23,6 @@ from app.telemetry import logger
 
 log = logger("edge")
 
-BOUNDED: Final = "bounded"
-"""In the state of a request that came through these bounds."""
 MAX_HEADERS: Final = 100
 """Header fields of one request. Browsers and proxies send about twenty."""
 MAX_PIPELINED: Final = 16

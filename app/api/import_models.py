@@ -7,7 +7,6 @@ from uuid import UUID
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 
 from app.api.models import (
-    NAME_PATTERN,
     GroupTagText,
     Input,
     OnInvalid,
@@ -17,7 +16,7 @@ from app.api.models import (
     Text100,
     Text255,
 )
-from app.api.texts import KeepsNoSecret
+from app.api.texts import KeepsNoSecret, Safe, named
 from app.api.times import Timestamp
 from app.domain.catalogue import Severity
 from app.domain.event import EventType
@@ -25,13 +24,7 @@ from app.domain.identity import IdentityKind
 from app.domain.imports import MAX_BASE_REFERENCE, ImportState, Verdict
 from app.intake import encodings
 
-Reference = Annotated[
-    str,
-    StringConstraints(
-        strip_whitespace=True, min_length=1, max_length=MAX_BASE_REFERENCE, pattern=NAME_PATTERN
-    ),
-    KeepsNoSecret,
-]
+Reference = Annotated[str, named(MAX_BASE_REFERENCE), Safe, KeepsNoSecret]
 
 YesOrNo = Annotated[
     Literal["true", "false"], BeforeValidator(lambda text: text.lower() if isinstance(text, str) else text)
@@ -247,7 +240,8 @@ class ProfileIn(Input):
     name: Text100
     definition: dict[str, Any] = Field(
         description="`columns`: names (or `#3`) to fields or null; `constants`: values for fields the file "
-        "lacks; `group_tag`: `{column, values, otherwise}`."
+        "lacks; `group_tag`: `{column, values, otherwise}`. Each text has at most 256 characters, and the "
+        "definition at most 256 kB as JSON."
     )
 
 
@@ -264,8 +258,18 @@ class ProfileOut(Output):
     updated_at: Timestamp
 
 
+class ProfileSummary(Output):
+    """A profile in a list."""
+
+    id: UUID
+    name: str
+    definition_bytes: int = Field(description="Size of its definition; the profile itself carries it.")
+    created_at: Timestamp
+    updated_at: Timestamp = Field(description="Changes with every change of the profile.")
+
+
 class VendorProfiles(PageOf):
-    items: list[ProfileOut]
+    items: list[ProfileSummary]
 
 
 class ImportEventOrder(Output):

@@ -20,6 +20,7 @@ from app.api.import_models import (
     ImportRowProblem,
     ImportTag,
     ProfileOut,
+    ProfileSummary,
 )
 from app.db.sql import Record
 from app.domain.catalogue import lookup
@@ -147,3 +148,7 @@ def _problem(found: Mapping[str, Any]) -> dict[str, Any]:
 
 def profile(record: Record) -> ProfileOut:
     return ProfileOut(**{name: record[name] for name in ProfileOut.model_fields})
+
+
+def profile_summary(record: Record) -> ProfileSummary:
+    return ProfileSummary(**{name: record[name] for name in ProfileSummary.model_fields})

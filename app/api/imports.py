@@ -23,6 +23,7 @@ from app.api.requests import (
     ReadsOrders,
     Remember,
     RuntimeOf,
+    Uploads,
     WritesOrders,
     create_once,
     has_body,
@@ -30,10 +31,12 @@ from app.api.requests import (
     read,
 )
 from app.api.schema import body_of, upload_of
+from app.api.texts import Sought
 from app.domain.errors import FieldError, Unprocessable
 from app.domain.imports import ImportState, Verdict
 from app.runtime import Tx
 from app.services import imports, reports
+from app.services.identities import Scope
 from app.services.imports import ImportView, Terms, Upload
 
 router = APIRouter(prefix="/v1/imports", tags=["Imports"])
@@ -49,7 +52,7 @@ Given = Annotated[str | None, Query(max_length=512)]
 async def create_import(
     request: Request,
     runtime: RuntimeOf,
-    caller: WritesOrders,
+    caller: Uploads,
     customer_id: Given = None,
     reference: Given = None,
     purchase_order: Given = None,
@@ -91,7 +94,12 @@ async def create_import(
         fingerprint = hashlib.sha256(
             orjson.dumps(_joined(given, fields), option=orjson.OPT_SORT_KEYS) + digest
         )
-        return await create_once(request, runtime, caller.partner_id, key, fingerprint.digest(), run)
+
+        async def reread(location: str | None) -> ImportOut:
+            made = UUID((location or "").rpartition("/")[2])
+            return rendering.import_(await imports.get(runtime, caller.partner_id, made))
+
+        return await create_once(request, runtime, caller.partner_id, key, fingerprint.digest(), run, reread)
     finally:
         # Whatever did not become an import: refused, broken off, or answered before.
         await upload.throw_away()
@@ -167,7 +175,7 @@ async def list_import_rows(
     import_id: UUID,
     page: PageOfRows,
     verdict: Verdict | None = None,
-    code: Annotated[str | None, Query(max_length=100, pattern=r"^[^\x00]*$")] = None,
+    code: Annotated[Sought | None, Query()] = None,
 ) -> ImportRows:
     """The rows with their verdicts, in the file's order."""
     found = await imports.rows(runtime, caller.partner_id, import_id, page, verdict=verdict, code=code)
@@ -197,10 +205,18 @@ async def download_import_errors(
     import_id: UUID,
     verdict: Annotated[Verdict, Query(description="Which rows.")] = Verdict.INVALID,
 ) -> StreamingResponse:
-    """The invalid rows as they came, with what is wrong and what to do beside them. Mend and upload it."""
-    return download(
-        "errors.csv", await reports.errors_of(runtime, caller.partner_id, import_id, verdict=verdict)
+    """The invalid rows as they came, with what is wrong and what to do beside them. Mend and upload it.
+
+    Hardware hashes are in it for a key with `hashes:read`; for another key their cells are empty.
+    """
+    lines = await reports.errors_of(
+        runtime,
+        caller.partner_id,
+        import_id,
+        verdict=verdict,
+        with_hashes=Scope.HASHES_READ in caller.scopes,
     )
+    return download("errors.csv", lines)
 
 
 @router.post(
@@ -232,7 +248,10 @@ async def commit_import(
             before_commit=answer,
         )
 
-    return await create_once(request, runtime, caller.partner_id, key, digest, run)
+    async def reread(_: str | None) -> ImportOut:
+        return rendering.import_(await imports.get(runtime, caller.partner_id, import_id))
+
+    return await create_once(request, runtime, caller.partner_id, key, digest, run, reread)
 
 
 @router.post("/{import_id}:discard")

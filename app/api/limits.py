@@ -1,4 +1,4 @@
-"""Limits: how fast each connection may call Microsoft now, what waits, and Registrar's own bounds.
+"""Limits: how fast each connection may call Microsoft now, what waits, quotas, and Registrar's own bounds.
 
 The shapes of the one answer are here and not in `models`: no other route shows any of them.
 """
@@ -15,6 +15,7 @@ from app.db.paging import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
 from app.db.sql import Record
 from app.domain.budget import Breaker
 from app.domain.order import MAX_DEVICES
+from app.domain.quota import QUOTAS, Quota, Use
 from app.services import limits
 from app.services.limits import SHOWN_CONNECTIONS, SHOWN_CUSTOMERS, ConnectionLimits
 from app.settings import Settings
@@ -69,7 +70,7 @@ class CustomerWork(Work):
 class OwnLimits(Output):
     """What Registrar itself accepts and does at the same time."""
 
-    max_body_bytes: int
+    max_body_bytes: int = Field(description="Of an order; the bodies of other calls are smaller.")
     max_devices_per_order: int
     default_page_size: int
     max_page_size: int
@@ -78,6 +79,16 @@ class OwnLimits(Output):
     requests_per_minute: int = Field(description="Calls with one API key in a minute; 0: any number.")
     customer_window: int = Field(description="Batches of one customer under way at the same time.")
     connection_window: int = Field(description="Batches of one connection under way at the same time.")
+
+
+class QuotaOut(Output):
+    """How much of one kind you may have at a time, and have."""
+
+    quota: Quota
+    limit: int
+    used: int
+    is_default: bool = Field(description="False: the operator has set the limit for you.")
+    counts: str = Field(description="What is counted.")
 
 
 class LimitsOut(Output):
@@ -90,12 +101,27 @@ class LimitsOut(Output):
     customers: list[CustomerWork] = Field(
         description=f"The {SHOWN_CUSTOMERS} customers with the most waiting devices."
     )
+    quotas: list[QuotaOut] = Field(
+        description="What you may have at a time. Beyond a limit `quota_exceeded` is answered: 429 where the "
+        "use falls by itself, else 422."
+    )
     registrar: OwnLimits
+
+
+def quota_out(use: Use) -> QuotaOut:
+    return QuotaOut(
+        quota=use.quota,
+        limit=use.limit,
+        used=use.used,
+        is_default=not use.is_own,
+        counts=QUOTAS[use.quota].counts,
+    )
 
 
 @router.get("/v1/limits")
 async def show_limits(runtime: RuntimeOf, caller: ReadsOrders) -> LimitsOut:
-    """How fast your connections may call Microsoft now, what waits for them, and Registrar's own bounds."""
+    """How fast your connections may call Microsoft now, what waits for them, your quotas with their use, and
+    Registrar's own bounds."""
     found = await limits.look(runtime, caller.partner_id)
     return LimitsOut(
         at=found.now,
@@ -110,6 +136,7 @@ async def show_limits(runtime: RuntimeOf, caller: ReadsOrders) -> LimitsOut:
             )
             for row in found.customers
         ],
+        quotas=[quota_out(use) for use in found.quotas],
         registrar=_own(runtime.settings),
     )
 

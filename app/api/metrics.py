@@ -1,12 +1,12 @@
 """`/metrics` for Prometheus, without a key: for the networks of a setting, and never through a proxy."""
 
 from collections.abc import Iterable
-from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final
 
 from fastapi import FastAPI, Request, Response
 
 from app import metrics
+from app.api.peers import Networks, is_within, networks_of, peer_of
 from app.api.problems import problem
 from app.services.figures import Gauge
 
@@ -16,7 +16,7 @@ FORWARDED: Final = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-
 
 
 def install(app: FastAPI, allowed: Iterable[str]) -> None:
-    networks = tuple(ip_network(network) for network in allowed)
+    networks = networks_of(allowed)
 
     async def show_metrics(request: Request) -> Response:
         if not _may_read(request, networks):
@@ -38,13 +38,9 @@ def _gauge(app: FastAPI) -> Gauge:
     return gauge
 
 
-def _may_read(request: Request, networks: Iterable[IPv4Network | IPv6Network]) -> bool:
-    if request.client is None or any(name in request.headers for name in FORWARDED):
+def _may_read(request: Request, networks: Networks) -> bool:
+    """By the other end of the connection itself: what a proxy says of the client does not count here."""
+    peer = peer_of(request.scope)
+    if peer is None or any(name in request.headers for name in FORWARDED):
         return False
-    try:
-        address = ip_address(request.client.host)
-    except ValueError:
-        return False
-    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped
-    return any(address in network for network in networks)
+    return is_within(peer, networks)

@@ -4,7 +4,7 @@ Plain ASGI, so that a large body or answer passes through without being gathered
 """
 
 import time
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Set
 from uuid import uuid4
 
 import structlog
@@ -13,6 +13,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import metrics
 from app.api import call_rates
+from app.api.answer_headers import AnswerHeaders
+from app.api.peers import Networks, client_of
 from app.api.problems import problem, unexpected
 from app.domain.errors import TooLarge
 from app.telemetry import logger
@@ -21,62 +23,68 @@ log = logger("api")
 
 CORRELATION_HEADER = "x-correlation-id"
 
-HEADERS_OF_EVERY_ANSWER = (
-    # Answers are a partner's own data, and some show a secret.
-    (b"cache-control", b"no-store"),
-    (b"x-content-type-options", b"nosniff"),
-)
-
 
 class RequestContext:
-    """Gives each request a correlation id (the caller's, if it is a sane one) and logs its end.
+    """Gives each request a correlation id (the caller's, if it is a sane one) and its client's address, adds
+    the headers every answer has, and logs the request's end.
 
-    An exception that nobody has turned into an answer becomes one here, where the id is known.
+    An unexpected exception becomes an answer here, where the id is known.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, trusted: Networks, headers: AnswerHeaders) -> None:
+        """`trusted`: the proxies whose word on the client's address is taken."""
         self.app = app
+        self.trusted = trusted
+        self.headers = headers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        given = dict(scope["headers"]).get(CORRELATION_HEADER.encode(), b"").decode("latin-1")
-        correlation_id = given if _is_sane(given) else str(uuid4())
-        scope.setdefault("state", {})["correlation_id"] = correlation_id
-        structlog.contextvars.bind_contextvars(correlation_id=correlation_id)
+        correlation_id, client = _correlation_id(scope), client_of(scope, self.trusted)
+        scope.setdefault("state", {}).update(correlation_id=correlation_id, client=client)
         started, status = time.perf_counter(), 0
 
-        async def with_id(message: Message) -> None:
+        async def with_headers(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [
-                    *message.get("headers", []),
-                    (CORRELATION_HEADER.encode(), correlation_id.encode()),
-                    *HEADERS_OF_EVERY_ANSWER,
-                    *call_rates.headers_of(scope),
-                ]
+                given = [*message.get("headers", []), (CORRELATION_HEADER.encode(), correlation_id.encode())]
+                message["headers"] = [*given, *self.headers.beside(given), *call_rates.headers_of(scope)]
             await send(message)
 
-        try:
-            await self.app(scope, receive, with_id)
-        except Exception as error:
-            response = unexpected(Request(scope), error)
-            if not status:
-                await response(scope, receive, with_id)
-            raise
-        finally:
-            took = time.perf_counter() - started
-            metrics.request_answered(scope["method"], getattr(scope.get("route"), "path", None), status, took)
-            log.info(
-                "request",
-                method=scope["method"],
-                path=scope["path"],
-                status=status,
-                ms=round(took * 1000, 1),
-            )
-            structlog.contextvars.unbind_contextvars("correlation_id")
+        with structlog.contextvars.bound_contextvars(
+            correlation_id=correlation_id, client=str(client) if client else None
+        ):
+            try:
+                await self.app(scope, receive, with_headers)
+            except Exception as error:
+                response = unexpected(Request(scope), error)
+                if not status:
+                    await response(scope, receive, with_headers)
+                raise
+            finally:
+                _record(scope, status, time.perf_counter() - started)
+
+
+def _correlation_id(scope: Scope) -> str:
+    given = dict(scope["headers"]).get(CORRELATION_HEADER.encode(), b"").decode("latin-1")
+    return given if _is_sane(given) else str(uuid4())
+
+
+def _record(scope: Scope, status: int, took: float) -> None:
+    """Counts the request, and logs it with who called once that is known."""
+    metrics.request_answered(scope["method"], getattr(scope.get("route"), "path", None), status, took)
+    state = scope["state"]
+    caller = {name: str(state[name]) for name in ("partner_id", "key_prefix") if name in state}
+    log.info(
+        "request",
+        method=scope["method"],
+        path=scope["path"],
+        status=status,
+        ms=round(took * 1000, 1),
+        **caller,
+    )
 
 
 def _is_sane(text: str) -> bool:
@@ -168,26 +176,27 @@ def path_within(scope: Scope) -> str:
 
 
 class BodyLimit:
-    """Refuses a body over the limit: by its announced length at once, otherwise while it arrives.
+    """Refuses a body over its route's limit: by its announced length at once, otherwise while it arrives."""
 
-    `larger` has the paths whose bodies may be larger, because they are not gathered in memory.
-    """
-
-    def __init__(self, app: ASGIApp, max_bytes: int, larger: Mapping[str, int]) -> None:
+    def __init__(self, app: ASGIApp, limit_of: Callable[[Scope], int]) -> None:
+        """`limit_of`: the bytes that the request's body may have."""
         self.app = app
-        self.max_bytes = max_bytes
-        self.larger = larger
+        self.limit_of = limit_of
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        max_bytes = self.larger.get(path_within(scope), self.max_bytes)
-        announced = dict(scope["headers"]).get(b"content-length", b"0")
+        headers = dict(scope["headers"])
+        announced = headers.get(b"content-length", b"0")
+        if announced == b"0" and b"transfer-encoding" not in headers:
+            await self.app(scope, receive, send)
+            return
+        max_bytes = self.limit_of(scope)
         # A number of more than 18 digits is over any limit, and need not be read to know it.
         if announced.isdigit() and (len(announced) > 18 or int(announced) > max_bytes):
             response = problem(
-                Request(scope), "body_too_large", self._words(max_bytes), 413, headers={"Connection": "close"}
+                Request(scope), "body_too_large", _words(max_bytes), 413, headers={"Connection": "close"}
             )
             await response(scope, receive, send)
             return
@@ -198,10 +207,11 @@ class BodyLimit:
             message = await receive()
             received += len(message.get("body", b""))
             if received > max_bytes:
-                raise TooLarge("body_too_large", self._words(max_bytes))
+                raise TooLarge("body_too_large", _words(max_bytes))
             return message
 
         await self.app(scope, bounded, send)
 
-    def _words(self, max_bytes: int) -> str:
-        return f"A body has at most {max_bytes:,} bytes."
+
+def _words(max_bytes: int) -> str:
+    return f"The body of this call has at most {max_bytes:,} bytes."

@@ -23,7 +23,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from app.api.texts import KeepsNoSecret, NamesATag
+from app.api.texts import KeepsNoSecret, NamesATag, Safe, Seen, named
 from app.api.times import Timestamp
 from app.api.waiting_models import WaitingOut
 from app.domain.batch import BatchState
@@ -59,31 +59,9 @@ Moment = Annotated[AwareDatetime, BeforeValidator(_written_out), AfterValidator(
 """A time in a query, with its offset."""
 
 
-def _visible(value: str) -> str:
-    if not value.isprintable():
-        raise PydanticCustomError("value_has_control_characters", "Input has invisible characters")
-    return value
-
-
-NAME_PATTERN = r"^[^\x00-\x1f\x7f]*[^\x00-\x1f\x7f\s][^\x00-\x1f\x7f]*$"
-"""No control characters, and not only blanks. Blanks at the ends are removed."""
-Text100 = Annotated[
-    str,
-    StringConstraints(strip_whitespace=True, min_length=1, max_length=100, pattern=NAME_PATTERN),
-    KeepsNoSecret,
-]
-Text255 = Annotated[
-    str,
-    StringConstraints(strip_whitespace=True, min_length=1, max_length=255, pattern=NAME_PATTERN),
-    KeepsNoSecret,
-]
-GroupTagText = Annotated[
-    str,
-    StringConstraints(strip_whitespace=True, min_length=1, max_length=512, pattern=NAME_PATTERN),
-    AfterValidator(_visible),
-    NamesATag,
-    KeepsNoSecret,
-]
+Text100 = Annotated[str, named(100), Safe, KeepsNoSecret]
+Text255 = Annotated[str, named(255), Safe, KeepsNoSecret]
+GroupTagText = Annotated[str, named(512), Seen, NamesATag, KeepsNoSecret]
 Secret = Annotated[str, StringConstraints(min_length=1, max_length=8192, pattern=r"^[\x21-\x7e]+$")]
 
 

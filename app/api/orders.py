@@ -6,7 +6,7 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
-from app.api import rendering
+from app.api import pages, rendering
 from app.api.downloads import CSV, download
 from app.api.models import (
     BatchAttempt,
@@ -37,34 +37,35 @@ from app.api.requests import (
 )
 from app.api.retries import RetryChoice, read_choice
 from app.api.schema import body_of
+from app.api.texts import Sought
+from app.api.turns import take_heavy
 from app.db.registrations import Filter
 from app.domain.batch import BatchState
 from app.domain.order import FINAL, OrderState
 from app.domain.registration import RegistrationState
 from app.runtime import Tx
-from app.services import acceptance, orders, registrations, reports
+from app.services import acceptance, orders, recall, registrations, reports
 from app.services.acceptance import Acceptance, NewOrder
 from app.services.identities import Caller
 
 router = APIRouter(prefix="/v1", tags=["Orders"])
 
+LARGE_ORDER = 500
+"""Devices from which an order is work for the processor that others notice."""
 RETRY_AFTER = "2"
 """Seconds a poller should wait while an order is moving."""
 
-NoNul = r"^[^\x00]*$"
 Since = Annotated[Moment | None, Query(description="Changed at or after this time.")]
-OneOf = Annotated[str | None, Query(max_length=255, pattern=NoNul)]
+OneOf = Annotated[Sought | None, Query()]
 Fragment = Annotated[
-    str | None,
+    Sought | None,
     Query(
         min_length=3,
-        max_length=255,
-        pattern=NoNul,
         description="Any part of the serial number, capital or small letters, 3 characters or more. Across "
         "orders one page looks through 100,000 devices: it may have no items and a `next_page_token`.",
     ),
 ]
-ProductKey = Annotated[str | None, Query(max_length=255, pattern=NoNul, description="The whole PKID.")]
+ProductKey = Annotated[Sought | None, Query(description="The whole PKID.")]
 
 
 @router.post(
@@ -83,6 +84,8 @@ async def create_order(
     webhooks tell you. Devices of a customer without consent are held until it is given.
     """
     order, digest = await read(request, OrderIn)
+    if len(order.devices) > LARGE_ORDER:
+        await take_heavy(request, runtime, caller.partner_id)
     new = _new_order(order, digest, caller)
     if order.validate_only:
         found = await acceptance.preview(runtime, caller.partner_id, new)
@@ -99,7 +102,12 @@ async def create_order(
 
         await acceptance.accept(runtime, caller.partner_id, new, before_commit=answer)
 
-    return await create_once(request, runtime, caller.partner_id, key, digest, run)
+    async def reread(location: str | None) -> OrderAccepted:
+        order_id = UUID((location or "").rpartition("/")[2])
+        found = await recall.order(runtime, caller.partner_id, order_id, noted=rendering.MAX_PROBLEMS)
+        return rendering.recalled(found)
+
+    return await create_once(request, runtime, caller.partner_id, key, digest, run, reread)
 
 
 def _new_order(order: OrderIn, digest: bytes, caller: Caller) -> NewOrder:
@@ -115,7 +123,7 @@ def _new_order(order: OrderIn, digest: bytes, caller: Caller) -> NewOrder:
     )
 
 
-@router.get("/orders")
+@router.get("/orders", response_model=Orders)
 async def list_orders(
     runtime: RuntimeOf,
     caller: ReadsOrders,
@@ -125,7 +133,7 @@ async def list_orders(
     purchase_order: OneOf = None,
     state: OrderState | None = None,
     since: Annotated[Moment | None, Query(description="Created at or after this time.")] = None,
-) -> Orders:
+) -> Orders | Response:
     """Newest first."""
     found = await orders.list_page(
         runtime,
@@ -137,7 +145,7 @@ async def list_orders(
         state=state,
         since=since,
     )
-    return Orders(items=[rendering.order(view) for view in found.items], next_page_token=found.next_token)
+    return await pages.answer(Orders, found, rendering.order)
 
 
 @router.get("/orders/{order_id}")
@@ -169,7 +177,7 @@ async def retry_failed(
     )
 
 
-@router.get("/orders/{order_id}/registrations")
+@router.get("/orders/{order_id}/registrations", response_model=Registrations)
 async def list_registrations_of_order(
     runtime: RuntimeOf,
     caller: ReadsOrders,
@@ -182,7 +190,7 @@ async def list_registrations_of_order(
     product_key: ProductKey = None,
     line_ref: OneOf = None,
     since: Since = None,
-) -> Registrations:
+) -> Registrations | Response:
     """The order's devices, by row."""
     wanted = Filter(
         state=None if state is None else state.value,
@@ -194,18 +202,16 @@ async def list_registrations_of_order(
         since=since,
     )
     found = await registrations.list_of_order(runtime, caller.partner_id, order_id, page, wanted)
-    return Registrations(
-        items=[rendering.registration(row) for row in found.items], next_page_token=found.next_token
-    )
+    return await pages.answer(Registrations, found, rendering.registration)
 
 
-@router.get("/orders/{order_id}/batches", tags=["Batches"])
+@router.get("/orders/{order_id}/batches", tags=["Batches"], response_model=Batches)
 async def list_batches_of_order(
     runtime: RuntimeOf, caller: ReadsOrders, order_id: UUID, page: PageOfIds
-) -> Batches:
+) -> Batches | Response:
     """How the order was cut for Microsoft, newest first, and what each batch waits for."""
     found = await registrations.list_batches_of_order(runtime, caller.partner_id, order_id, page)
-    return Batches(items=[BatchOut(**_batch(view)) for view in found.items], next_page_token=found.next_token)
+    return await pages.answer(Batches, found, _batch_out)
 
 
 @router.get("/orders/{order_id}/result.csv", response_class=StreamingResponse, responses=CSV)
@@ -214,7 +220,7 @@ async def download_result(runtime: RuntimeOf, caller: ReadsOrders, order_id: UUI
     return download("result.csv", await reports.result_of(runtime, caller.partner_id, order_id))
 
 
-@router.get("/registrations", tags=["Registrations"])
+@router.get("/registrations", tags=["Registrations"], response_model=Registrations)
 async def list_registrations(
     runtime: RuntimeOf,
     caller: ReadsOrders,
@@ -228,7 +234,7 @@ async def list_registrations(
     since: Since = None,
     customer_id: UUID | None = None,
     batch_id: UUID | None = None,
-) -> Registrations:
+) -> Registrations | Response:
     """Devices across all orders, newest first."""
     wanted = Filter(
         state=None if state is None else state.value,
@@ -242,9 +248,7 @@ async def list_registrations(
         batch_id=batch_id,
     )
     found = await registrations.list_page(runtime, caller.partner_id, page, wanted)
-    return Registrations(
-        items=[rendering.registration(row) for row in found.items], next_page_token=found.next_token
-    )
+    return await pages.answer(Registrations, found, rendering.registration)
 
 
 @router.get("/registrations/{registration_id}", tags=["Registrations"])
@@ -252,7 +256,7 @@ async def get_registration(runtime: RuntimeOf, caller: ReadsOrders, registration
     return rendering.registration(await registrations.get(runtime, caller.partner_id, registration_id))
 
 
-@router.get("/batches", tags=["Batches"])
+@router.get("/batches", tags=["Batches"], response_model=Batches)
 async def list_batches(
     runtime: RuntimeOf,
     caller: ReadsOrders,
@@ -260,7 +264,7 @@ async def list_batches(
     order_id: UUID | None = None,
     customer_id: UUID | None = None,
     state: BatchState | None = None,
-) -> Batches:
+) -> Batches | Response:
     """How the orders were cut for Microsoft, newest first. To look at, not to steer."""
     found = await registrations.list_batches(
         runtime,
@@ -270,7 +274,7 @@ async def list_batches(
         customer_id=customer_id,
         state=None if state is None else state.value,
     )
-    return Batches(items=[BatchOut(**_batch(view)) for view in found.items], next_page_token=found.next_token)
+    return await pages.answer(Batches, found, _batch_out)
 
 
 @router.get("/batches/{batch_id}", tags=["Batches"])
@@ -278,6 +282,10 @@ async def get_batch(runtime: RuntimeOf, caller: ReadsOrders, batch_id: UUID) -> 
     """With every call to Microsoft and its MS-RequestId: what Microsoft's support asks for."""
     view, attempts = await registrations.get_batch(runtime, caller.partner_id, batch_id)
     return BatchDetail(**_batch(view), attempts=[BatchAttempt(**attempt) for attempt in attempts])
+
+
+def _batch_out(view: registrations.BatchView) -> BatchOut:
+    return BatchOut(**_batch(view))
 
 
 def _batch(view: registrations.BatchView) -> dict[str, Any]:

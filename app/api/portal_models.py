@@ -6,15 +6,14 @@ from uuid import UUID
 from pydantic import Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
-from app.api.models import NAME_PATTERN, BatchOut, Input, Output, PageOf
+from app.api.models import BatchOut, Input, Output, PageOf
+from app.api.texts import SOUGHT_PATTERN, Safe, Storable, named
 from app.api.times import Timestamp
 from app.domain.batch import BatchState
 from app.domain.registration import RegistrationState
 
-Note = Annotated[
-    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500, pattern=NAME_PATTERN)
-]
-Value = Annotated[str, StringConstraints(min_length=1, max_length=4096, pattern=r"^[^\x00]*$")]
+Note = Annotated[str, named(500), Safe]
+Value = Annotated[str, StringConstraints(min_length=1, max_length=4096, pattern=SOUGHT_PATTERN), Storable]
 Spoken = Literal["registered", "already_registered", "conflict", "failed"]
 
 

@@ -54,8 +54,16 @@ STATUS: dict[type[Refusal], int] = {
     Busy: 503,
 }
 
-CODE_STATUS = {"not_json": 400, "validation_failed": 422, "unsupported_media_type": 415}
+CODE_STATUS = {
+    "not_json": 400,
+    "authorization_repeated": 400,
+    "validation_failed": 422,
+    "unsupported_media_type": 415,
+}
 """Codes whose status is not their class's."""
+
+_UNREAD = ("body_too_complex", "large_bodies_waiting")
+"""Codes of refusals before the whole body has been read, beside those of TooLarge."""
 
 UPSTREAM_STATUS: dict[type[UpstreamFailure], int] = {
     NotSent: 503,
@@ -77,6 +85,9 @@ RETRY_AFTER_OUTAGE = "5"
 
 MAX_POINTER = 200
 """Characters of a pointer that are shown: unknown fields have the caller's names."""
+
+MAX_DETAIL = 2_000
+"""Characters of words about a fault, which may quote what the caller sent."""
 
 _OUR_WORDS = {("/devices", "too_long"): "too_many_devices"}
 """Errors of the JSON shape that have a code of the catalogue, by pointer and pydantic's type."""
@@ -100,7 +111,7 @@ def problem(
         type=_page_of(request, code),
         title=entry.title,
         status=status,
-        detail=detail or entry.title,
+        detail=_short(detail, MAX_DETAIL) or entry.title,
         code=code,
         remedy=entry.remedy,
         correlation_id=str(getattr(request.state, "correlation_id", "")),
@@ -123,13 +134,17 @@ def _error(error: FieldError) -> ProblemError:
     # Errors of the JSON shape have pydantic's codes, and one remedy for all.
     known = CATALOGUE.get(error.code, CATALOGUE["validation_failed"])
     return ProblemError(
-        pointer=error.pointer,
+        pointer=_short(error.pointer, MAX_POINTER),
         code=error.code,
-        detail=error.detail,
+        detail=_short(error.detail, MAX_DETAIL),
         row=error.row or (int(match.group(1)) + 1 if match else None),
-        field=(match.group(2) if match else error.pointer.rpartition("/")[2]) or None,
+        field=_short(match.group(2) if match else error.pointer.rpartition("/")[2], MAX_POINTER) or None,
         remedy=known.remedy,
     )
+
+
+def _short(text: str | None, most: int) -> str:
+    return text[:most] if text else ""
 
 
 def status_of(refusal: Refusal) -> int:
@@ -144,7 +159,7 @@ def install(app: FastAPI) -> None:
             headers["Retry-After"] = str(refusal.retry_after)
         if isinstance(refusal, Unauthenticated):
             headers["WWW-Authenticate"] = 'Bearer realm="registrar"'
-        if isinstance(refusal, TooLarge):
+        if isinstance(refusal, TooLarge) or refusal.code in _UNREAD:
             headers["Connection"] = "close"  # the rest of the body is not going to be read
         return problem(
             request,
@@ -230,7 +245,9 @@ _PLAIN_WORDS = {
 
 def pydantic_error(error: Mapping[str, Any]) -> FieldError:
     """pydantic's word for a wrong field, as ours. Never its `input`: that may be a secret or hash."""
-    location = [str(part) for part in error["loc"] if part not in ("body", "query", "path", "header")]
+    # An unknown field has the caller's name, of any length. Of a longer one no more is shown than is judged.
+    parts = (part for part in error["loc"] if part not in ("body", "query", "path", "header"))
+    location = [str(part)[: 5 * MAX_POINTER] for part in parts]
     location = [NOT_SHOWN if holds_secret(part) else part for part in location]
     in_body = error["loc"][:1] in (("body",), ()) or error["loc"][0] not in ("query", "path", "header")
     if in_body:

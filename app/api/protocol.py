@@ -14,7 +14,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from app.api.edge import BOUNDED, LINGER_S, MAX_HEADERS, MAX_PIPELINED, Cut, Edge, Limits
+from app.api.edge import LINGER_S, MAX_HEADERS, MAX_PIPELINED, Cut, Edge, Limits
 from app.api.peers import Address, address_of
 from app.settings import load_or_exit
 
@@ -112,7 +112,6 @@ class BoundedHttp(HttpToolsProtocol):
         if self.phase is not Phase.HEAD:
             self._await_head()
         super().on_message_begin()
-        self.scope["state"][BOUNDED] = True
 
     def on_header(self, name: bytes, value: bytes) -> None:
         # What comes after the head is a trailer. Nothing here reads one, so it is not kept.

@@ -11,6 +11,7 @@ from app.api.models import (
     Counts,
     CustomerOut,
     FindingOut,
+    OrderAccepted,
     OrderOut,
     OrderPreview,
     RegistrationOut,
@@ -28,6 +29,7 @@ from app.domain.waiting import Waiting
 from app.services import waiting
 from app.services.acceptance import Preview
 from app.services.orders import OrderView
+from app.services.recall import Recalled
 
 MAX_PROBLEMS = 100
 _OPEN_DELIVERY = {"pending", "retrying"}
@@ -105,6 +107,29 @@ def preview(found: Preview) -> OrderPreview:
         problems=rows,
         problems_total=len(noted),
     )
+
+
+def recalled(found: Recalled) -> OrderAccepted:
+    """The answer to an order as it is now."""
+    rows = [
+        RowProblem(
+            row=row["row_number"],
+            line_ref=row["line_ref"],
+            valid=row["state"] != RegistrationState.INVALID,
+            findings=[_finding(f["code"], f["field"], f["detail"]) for f in row["findings"]],
+        )
+        for row in found.noted
+    ]
+    now = OrderPreview(
+        counts=Counts.of(found.view.counts),
+        portal=found.view.record["portal"],
+        batches=[
+            BatchPlan(group_tag=each["group_tag"], devices=each["device_count"]) for each in found.batches
+        ],
+        problems=rows,
+        problems_total=found.noted_total,
+    )
+    return OrderAccepted(**order_fields(found.view), preview=now)
 
 
 def _finding(code: str, field: str, detail: str) -> FindingOut:

@@ -2,7 +2,7 @@
 
 Parsers take the last one without a word, and a device would be registered under a serial number that its
 sender may not have meant. The exact look at an order of 40 MB costs as much memory again, so a large body is
-first counted: as many colons behind a name as its model has taken names means that none stood twice.
+first counted: as many commas or colons as what was made of it takes mean that none stood twice.
 """
 
 import json
@@ -19,9 +19,12 @@ class Repeated(Exception):
     """The name of the key."""
 
 
-def find(body: bytes, taken: BaseModel) -> str | None:
-    """The first key that stands twice. `body` is valid JSON, of which `taken` was made."""
-    if len(body) > SMALL and _colons(body) == _names(taken):
+def find(body: bytes, taken: BaseModel, commas: int | None = None) -> str | None:
+    """The first key that stands twice. `body` is valid JSON, of which `taken` was made.
+
+    `commas`: how many the body has, where that was counted; a key that stands twice has one of its own.
+    """
+    if len(body) > SMALL and (commas == _commas(taken) or _colons(body) == _names(taken)):
         return None
     try:
         json.loads(body, object_pairs_hook=_look)
@@ -53,3 +56,13 @@ def _names(value: Any) -> int:
         names = value.model_fields_set
         return len(names) + sum(_names(getattr(value, name)) for name in names)
     return sum(map(_names, value)) if isinstance(value, list) else 0
+
+
+def _commas(value: Any) -> int:
+    """Those that the objects and lists take of which the value was made."""
+    if isinstance(value, BaseModel):
+        names = value.model_fields_set
+        return max(len(names) - 1, 0) + sum(_commas(getattr(value, name)) for name in names)
+    if isinstance(value, list):
+        return max(len(value) - 1, 0) + sum(map(_commas, value))
+    return 0

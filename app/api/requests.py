@@ -4,25 +4,26 @@ bounded while they arrive and decoded in a thread.
 """
 
 import asyncio
-import codecs
 import contextlib
 import hashlib
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
-from io import BytesIO
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 from uuid import UUID
 
 import orjson
 from anyio import to_thread
 from fastapi import Depends, Header, Query, Request, Response
 from fastapi.dependencies.models import Dependant
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 from starlette.requests import ClientDisconnect
 
-from app.api import call_rates, repeated_keys
-from app.api.problems import pydantic_error
+from app.api import bodies, call_rates, turns
+from app.api.arriving import SMALL_BODY, Arriving
+from app.api.decoding import Body, decode
+from app.api.large_bodies import LARGE_BODY, LargeBodies
+from app.api.wrong_keys import WrongKeys
 from app.db.paging import InvalidPageToken, PageRequest, bind
 from app.db.paging import request as page_request
 from app.domain.errors import FieldError, Unauthenticated, Unprocessable
@@ -30,9 +31,7 @@ from app.domain.ids import PartnerId
 from app.runtime import Runtime, Tx
 from app.services import idempotency, identities
 from app.services.idempotency import Once, Replay
-from app.services.identities import Caller, Scope
-
-Body = TypeVar("Body", bound=BaseModel)
+from app.services.identities import Caller, RefusedKey, Scope
 
 
 def runtime_of(request: Request) -> Runtime:
@@ -46,27 +45,44 @@ KEYED: set[Callable[..., Any]] = set()
 """The dependencies that ask for an API key."""
 
 
-def caller_with(scope: Scope | None) -> Callable[..., Awaitable[Caller]]:
-    """The dependency that authenticates, counts the call, and demands the scope."""
+def caller_with(scope: Scope | None, *, waits: bool = True) -> Callable[..., Awaitable[Caller]]:
+    """The dependency that authenticates, counts the call, and demands the scope.
 
-    async def authenticated(
-        request: Request,
-        runtime: RuntimeOf,
-        authorization: Annotated[str | None, Header(include_in_schema=False)] = None,
-    ) -> Caller:
-        kind, _, key = (authorization or "").partition(" ")
-        if kind.casefold() != "bearer":
-            raise Unauthenticated("unauthenticated", identities.REFUSED_KEY)
-        caller = await identities.authenticate(runtime, key.strip())
+    The call then waits for its turn, unless it is one that goes on for minutes by its nature.
+    """
+
+    async def authenticated(request: Request, runtime: RuntimeOf) -> Caller:
+        caller = await _identified(request, runtime)
         request.state.partner_id = caller.partner_id
+        request.state.key_prefix = caller.key_prefix
         await call_rates.spend(request, runtime, caller)
         if scope is not None:
             caller.require(scope)
         _refuse_strange_parameters(request)
+        if waits:
+            await turns.take_call(request, runtime, caller.partner_id)
         return caller
 
     KEYED.add(authenticated)
     return authenticated
+
+
+async def _identified(request: Request, runtime: Runtime) -> Caller:
+    """The caller whose key the request has. Raises Unauthenticated, RateLimited or Unprocessable."""
+    given = request.headers.getlist("authorization")
+    if len(given) > 1:
+        # A proxy and the service behind it might each read another one.
+        raise Unprocessable("authorization_repeated", f"The call has {len(given)} Authorization headers.")
+    if not given:
+        raise Unauthenticated("unauthenticated", identities.REFUSED_KEY)
+    kind, _, key = given[0].partition(" ")
+    wrong_keys: WrongKeys = request.app.state.wrong_keys
+    address, now = request.state.client, runtime.now()
+    async with wrong_keys.turn(address, now):
+        found = await identities.identify(runtime, key.strip() if kind.casefold() == "bearer" else "")
+    if isinstance(found, RefusedKey):
+        raise wrong_keys.refusal(address, found, now)
+    return found
 
 
 def path_of(request: Request, route: str, **parameters: str) -> str:
@@ -95,6 +111,7 @@ def _parameters_of(dependant: Dependant) -> set[str]:
 
 ReadsOrders = Annotated[Caller, Depends(caller_with(Scope.ORDERS_READ))]
 WritesOrders = Annotated[Caller, Depends(caller_with(Scope.ORDERS_WRITE))]
+Uploads = Annotated[Caller, Depends(caller_with(Scope.ORDERS_WRITE, waits=False))]
 ReadsCustomers = Annotated[Caller, Depends(caller_with(Scope.CUSTOMERS_READ))]
 WritesCustomers = Annotated[Caller, Depends(caller_with(Scope.CUSTOMERS_WRITE))]
 ReadsConnections = Annotated[Caller, Depends(caller_with(Scope.CONNECTIONS_READ))]
@@ -156,64 +173,54 @@ PageOfRows = Annotated[PageRequest, Depends(_page_by(_row_number))]
 async def read(request: Request, model: type[Body]) -> tuple[Body, bytes]:
     """The body as the model, and the SHA-256 of its bytes, which are not kept: an order's are 40 MB.
 
-    Raises Unprocessable: unsupported_media_type, not_json, or validation_failed with every field.
-    The size is bounded by the middleware.
+    Raises Unprocessable: unsupported_media_type, not_json, body_too_complex, or validation_failed with every
+    field; Busy when no large body can be taken now. The size is bounded by the middleware.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().casefold()
     if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
         said = f"Content-Type {kind[:100]!r} is not read here" if kind else "Content-Type is missing"
         raise Unprocessable("unsupported_media_type", f"{said}; send application/json.")
-    # Written into the place that was announced, and given away: of an order of 40 MB there is one copy.
     announced = request.headers.get("content-length", "")
-    received = BytesIO(bytes(int(announced))) if announced.isdecimal() else BytesIO()
-    try:
-        async for chunk in request.stream():
-            received.write(chunk)
-    except ClientDisconnect as gone:
-        # Nobody hears the answer; the log has a broken-off request and no error of ours.
-        raise Unprocessable("not_json", "The connection ended before the body did.") from gone
-    received.truncate()
-    body = received.getvalue()
-    del received
-    if len(body) < SMALL_BODY:
-        return _parse(body, model), hashlib.sha256(body).digest()
-    # Beside the parser and on another core, in a thread of another pool: of two threads that take turns at
-    # parsing, each would keep the 40 MB that a large order once took from its heap.
-    digest, taken = await asyncio.gather(
-        asyncio.to_thread(_digest, body), to_thread.run_sync(_parse, body, model)
-    )
+    bound = bodies.bound_of(request.scope)
+    arriving = Arriving(bound, int(announced) if announced.isdecimal() else 0)
+    # The turn of a large body ends when it is decoded.
+    async with contextlib.AsyncExitStack() as turn:
+        try:
+            async for chunk in _in_turn(request, turn):
+                await arriving.add(chunk)
+        except ClientDisconnect as gone:
+            # Nobody hears the answer; the log has a broken-off request and no error of ours.
+            raise Unprocessable("not_json", "The connection ended before the body did.") from gone
+        body = arriving.body()
+        if len(body) < SMALL_BODY:
+            return decode(body, model, bound, arriving.commas), await arriving.digest()
+        # Beside the parser and on another core, in a thread of another pool: of two threads that take turns
+        # at parsing, each would keep the 40 MB that a large order once took from its heap.
+        digest, taken = await asyncio.gather(
+            arriving.digest(), to_thread.run_sync(decode, body, model, bound, arriving.commas)
+        )
     return taken, digest
+
+
+async def _in_turn(request: Request, turn: contextlib.AsyncExitStack) -> AsyncIterator[bytes]:
+    """The body's chunks. A large body waits for its turn as soon as it is known to be large."""
+    announced = request.headers.get("content-length", "")
+    large_bodies: LargeBodies = request.app.state.large_bodies
+    waits = large_bodies.turn(request.state.partner_id)
+    large = announced.isdecimal() and int(announced) > LARGE_BODY
+    if large:
+        await turn.enter_async_context(waits)
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > LARGE_BODY and not large:
+            large = True
+            await turn.enter_async_context(waits)
+        yield chunk
 
 
 def has_body(request: Request) -> bool:
     return request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers
-
-
-SMALL_BODY = 64 * 1024
-"""Bytes. Larger bodies are decoded in a thread, so that other callers are answered meanwhile."""
-
-
-def _digest(body: bytes) -> bytes:
-    return hashlib.sha256(body).digest()
-
-
-def _parse(body: bytes, model: type[Body]) -> Body:
-    body = body.removeprefix(codecs.BOM_UTF8)  # Windows PowerShell writes it, RFC 8259 lets us
-    try:
-        taken = model.model_validate_json(body)
-    except ValidationError as error:
-        found = error.errors(include_url=False, include_input=False, include_context=False)
-        if found[0]["type"] == "json_invalid":
-            raise Unprocessable("not_json", found[0]["msg"]) from None
-        raise Unprocessable(
-            "validation_failed",
-            f"{len(found)} field(s) are wrong." if len(found) > 1 else found[0]["msg"],
-            [pydantic_error(part) for part in found[:100]],
-        ) from None
-    if (name := repeated_keys.find(body, taken)) is not None:
-        words = f"The name {name!r} stands twice in one object; nobody can tell which value is meant."
-        raise Unprocessable("validation_failed", words, [FieldError("", "key_repeated", words)])
-    return taken
 
 
 IdempotencyKey = Annotated[
@@ -228,6 +235,9 @@ IdempotencyKey = Annotated[
 Remember = Callable[[Tx, int, str | None, BaseModel], Awaitable[None]]
 """Stores the answer with the key, in the transaction that makes what the answer tells of."""
 
+Reread = Callable[[str | None], Awaitable[BaseModel]]
+"""The answer as it would be now, from the place that the first one named."""
+
 
 async def create_once(
     request: Request,
@@ -236,10 +246,12 @@ async def create_once(
     key: str | None,
     digest: bytes,
     run: Callable[[Remember], Awaitable[Any]],
+    reread: Reread | None = None,
 ) -> Response:
     """Runs a creating request at most once per Idempotency-Key. `run` calls what it is given to answer.
 
-    `digest` is that of the body: the same key with another body is refused.
+    `digest` is that of the body: the same key with another body is refused. `reread` makes an answer that was
+    too large to be stored once more; routes whose answers are always small have none.
     """
     answered: list[Response] = []
     once: Once | None = None
@@ -248,7 +260,7 @@ async def create_once(
         fingerprint = hashlib.sha256(b"\n".join((request.method.encode(), path, digest)))
         found = await idempotency.begin(runtime, partner_id, key, fingerprint.digest())
         if isinstance(found, Replay):
-            return _replay(found)
+            return await _replay(found, reread)
         once = found
 
     async def remember(tx: Tx, status: int, location: str | None, answer: BaseModel) -> None:
@@ -273,7 +285,10 @@ def _response(status: int, location: str | None, content: bytes) -> Response:
     return Response(content, status, headers, media_type="application/json")
 
 
-def _replay(replay: Replay) -> Response:
-    response = _response(replay.status, replay.location, replay.body)
+async def _replay(replay: Replay, reread: Reread | None) -> Response:
+    body = replay.body
+    if not body and reread is not None:
+        body = orjson.dumps((await reread(replay.location)).model_dump(mode="json"))
+    response = _response(replay.status, replay.location, body)
     response.headers["Idempotency-Replayed"] = "true"
     return response

@@ -8,6 +8,7 @@ from fastapi import APIRouter
 from pydantic import Field
 
 from app.api import rendering
+from app.api.limits import QuotaOut, quota_out
 from app.api.models import Output
 from app.api.requests import ReadsOrders, RuntimeOf
 from app.api.times import Timestamp
@@ -85,7 +86,7 @@ class StatusOut(Output):
     at: Timestamp
     level: Level = Field(
         description="`down`: the schema, Redis or all workers are missing. `attention`: everything runs, and "
-        "a connection, a webhook, an import or a batch needs a person."
+        "a connection, a webhook, an import, a batch or a quota needs a person."
     )
     database: bool = Field(True, description="True in every answer: without the database there is a 503.")
     schema_: SchemaStatus = Field(alias="schema")
@@ -103,6 +104,7 @@ class StatusOut(Output):
     stuck: list[StuckOut] = Field(
         description="Due for longer than REGISTRAR_SWEEP_PATIENCE_S, and nobody works on it."
     )
+    quotas: list[QuotaOut] = Field(description="Quotas of yours that are used up by 90 % or more.")
 
 
 @router.get("/v1/status")
@@ -144,6 +146,7 @@ def _status(found: Status) -> StatusOut:
         ),
         imports=ImportsStatus(waiting=found.imports["imports"], oldest_due_at=found.imports["oldest_at"]),
         stuck=[StuckOut.model_validate(row) for row in found.stuck],
+        quotas=[quota_out(use) for use in found.quotas],
     )
 
 

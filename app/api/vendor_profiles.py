@@ -46,9 +46,10 @@ async def create_profile(
 
 @router.get("")
 async def list_profiles(runtime: RuntimeOf, caller: ReadsOrders, page: PageOfIds) -> VendorProfiles:
+    """Names and sizes. Get one profile to see its definition."""
     found = await vendor_profiles.list_page(runtime, caller.partner_id, page)
     return VendorProfiles(
-        items=[rendering.profile(row) for row in found.items], next_page_token=found.next_token
+        items=[rendering.profile_summary(row) for row in found.items], next_page_token=found.next_token
     )
 
 

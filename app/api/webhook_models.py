@@ -90,7 +90,10 @@ class DeliveryAttempt(Output):
 
 
 class DeliveryDetail(DeliveryOut):
-    payload: str = Field(description="The body to the letter, as it was or will be signed.")
+    payload: str | None = Field(
+        description="The body to the letter, as it was or will be signed. Null where the key lacks the scope "
+        "that reads what the event tells of."
+    )
     attempt_log: list[DeliveryAttempt] = Field(description="Newest first, at most 100.")
 
 

@@ -28,6 +28,7 @@ from app.cli import (
     partners,
     portal,
     profiles,
+    quotas,
     removal,
     secrets,
     status,
@@ -128,6 +129,7 @@ app = typer.Typer(
 )
 for module in (submit, imports, validate, hashes, listing, orders, export, status, customers):
     app.add_typer(module.app)
+partners.partner_app.add_typer(quotas.app)
 app.add_typer(portal.app, name="portal", rich_help_panel=ORDERS_PANEL)
 app.add_typer(connections.app, name="connection", rich_help_panel=CUSTOMERS_PANEL)
 app.add_typer(webhooks.app, name="webhook", rich_help_panel=WEBHOOKS_PANEL)

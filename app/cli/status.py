@@ -16,6 +16,7 @@ from app.cli.api_client import ApiRefusal, JsonObject, Unreachable
 from app.cli.outcome import ExitCode, Stop
 from app.cli.screen import Screen, amount, moment, number, plain
 from app.cli.surroundings import DEFAULT_URL, ORDERS_PANEL, ApiKey, ApiUrl, Json, surroundings
+from app.domain.quota import QUOTAS
 
 app = typer.Typer()
 
@@ -31,6 +32,8 @@ _HEADLINES: Final = {
     "attention": ("Everything runs, and something needs a person.", "bold yellow"),
     "down": ("Something is down.", "bold red"),
 }
+_STANDING: Final = {quota.value for quota, terms in QUOTAS.items() if terms.retry_after is None}
+"""Quotas whose use does not fall by itself."""
 _WORK: Final = {"held": "held for consent", "queued": "waiting to be sent", "in_flight": "under way"}
 
 
@@ -149,6 +152,7 @@ def _needy(found: JsonObject, now: datetime) -> Iterator[_Line]:
         )
         for each in found["webhooks"]
     ]
+    lines += [_quota(each) for each in found.get("quotas", ())]  # an API of the release before has none
     for each in found["stuck"]:
         since = _ago(each["due_at"], now, ago=False)
         words = f"{each['name']} is stuck in {each['state']} for {since} ({each['id']})"
@@ -156,6 +160,13 @@ def _needy(found: JsonObject, now: datetime) -> Iterator[_Line]:
     yield from lines[:SHOWN]
     if len(lines) > SHOWN:
         yield _Line(_ATTENTION, "More", f"{number(len(lines) - SHOWN)} not shown: --json shows all")
+
+
+def _quota(each: JsonObject) -> _Line:
+    """Nearly used up is worth knowing; used up, and not free again by itself, needs somebody."""
+    name, used, limit = each["quota"], each["used"], each["limit"]
+    full = used >= limit and name in _STANDING
+    return _Line(_ATTENTION if full else _NOTE, "Quota", f"{name}: {number(used)} of {number(limit)} used")
 
 
 def _connection(each: JsonObject, now: datetime) -> _Line:

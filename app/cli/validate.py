@@ -171,7 +171,7 @@ def _profile(path: Path | None) -> Profile | None:
     if path is None:
         return None
     try:
-        return Profile.parse(json_format.loads(path.read_bytes()))
+        return Profile.accept(json_format.loads(path.read_bytes()))
     except ProfileError as error:
         raise Stop(f"The profile {path.name} is wrong at {error.pointer or '/'}.", error.words) from None
     except (ValueError, RecursionError):

@@ -81,6 +81,9 @@ def is_passing(error: Exception) -> bool:
     return isinstance(cause, OSError | asyncpg.InterfaceError) and not isinstance(cause, ValueError)
 
 
+TOOK_TOO_LONG = "57014"
+"""PostgreSQL's SQLSTATE for a statement that was ended by `statement_timeout`."""
+
 _BECOME = (
     "SELECT set_config('role', '{role}', true), set_config('registrar.partner_id', {partner}, true), "
     # Spares us the bridge that migration 0003 has for the release before.
@@ -88,6 +91,10 @@ _BECOME = (
     "set_config('jit', 'off', true)"  # its compile time exceeds every statement we have
 )
 _BECOME_PARTNER = text(_BECOME.format(role=APP_ROLE, partner=":partner"))
+_BECOME_READER = text(
+    _BECOME.format(role=APP_ROLE, partner=":partner") + ", set_config('statement_timeout', :patience, true), "
+    "set_config('idle_in_transaction_session_timeout', :patience, true)"
+)
 _BECOME_NOBODY = text(_BECOME.format(role=APP_ROLE, partner="''"))
 _BECOME_SYSTEM = text(_BECOME.format(role=SYSTEM_ROLE, partner="''"))
 
@@ -95,6 +102,12 @@ _BECOME_SYSTEM = text(_BECOME.format(role=SYSTEM_ROLE, partner="''"))
 async def become_partner(session: AsyncConnection, partner_id: PartnerId) -> None:
     """Everything until the end of the transaction concerns this partner only."""
     await session.execute(_BECOME_PARTNER, {"partner": str(partner_id)})
+
+
+async def become_reader(session: AsyncConnection, partner_id: PartnerId, patience_s: float) -> None:
+    """As `become_partner`. Each statement, and each pause between two, may take so many seconds."""
+    patience = f"{patience_s * 1000:.0f}ms"
+    await session.execute(_BECOME_READER, {"partner": str(partner_id), "patience": patience})
 
 
 async def become_nobody(session: AsyncConnection) -> None:

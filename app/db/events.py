@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -135,8 +135,8 @@ async def lock_endpoint(session: AsyncConnection, partner_id: PartnerId, endpoin
     return await fetch_one(
         session,
         # NO KEY: new deliveries, whose foreign key looks at this row, need not wait.
-        f"SELECT state, consecutive_failures, secret, NOT {LIVE} AS is_deleted FROM webhook_endpoints "
-        "WHERE partner_id = :partner AND id = :id FOR NO KEY UPDATE",
+        f"SELECT state, consecutive_failures, event_types, secret, NOT {LIVE} AS is_deleted "
+        "FROM webhook_endpoints WHERE partner_id = :partner AND id = :id FOR NO KEY UPDATE",
         partner=partner_id,
         id=endpoint_id,
     )
@@ -200,52 +200,6 @@ async def purge_deleted_endpoints(session: AsyncConnection, *, deleted_before: d
 # --- deliveries -----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class DeliveryClaim:
-    partner_id: PartnerId
-    id: UUID
-    owner: UUID
-    event_id: UUID
-    endpoint_id: UUID
-    attempts: int
-
-
-async def claim_delivery(
-    session: AsyncConnection, *, owner: UUID, now: datetime, lease: timedelta, endpoint_window: int
-) -> DeliveryClaim | None:
-    """As the system: the next due delivery, oldest first, of an endpoint that has room for one.
-
-    At most `endpoint_window` deliveries of one endpoint are under way at a time, and one of an endpoint
-    whose last attempt failed: a receiver that hangs must not occupy every worker. So that this holds,
-    claims are made one after another.
-    """
-    await execute(session, "SELECT pg_advisory_xact_lock(hashtext('registrar.deliveries'))")
-    row = await fetch_one(
-        session,
-        "WITH busy AS ("
-        f"  SELECT endpoint_id, count(*) AS n FROM deliveries WHERE state IN ({_OPEN}) "
-        "  AND due_at <= :now AND lease_until >= :now GROUP BY endpoint_id), "
-        # A table of its own: inside IN (...) it may be run, and lock another row, for each row looked at.
-        "chosen AS MATERIALIZED ("
-        "  SELECT d.id FROM deliveries d JOIN webhook_endpoints e ON e.id = d.endpoint_id "
-        "  LEFT JOIN busy b ON b.endpoint_id = d.endpoint_id "
-        f"  WHERE d.state IN ({_OPEN}) AND d.due_at <= :now "
-        "  AND (d.lease_until IS NULL OR d.lease_until < :now) "
-        "  AND coalesce(b.n, 0) < CASE WHEN e.consecutive_failures = 0 "
-        "    THEN CAST(:window AS integer) ELSE 1 END "
-        "  ORDER BY d.due_at, d.id LIMIT 1 FOR UPDATE OF d SKIP LOCKED) "
-        "UPDATE deliveries SET owner = :owner, lease_until = :until FROM chosen "
-        f"WHERE deliveries.id = chosen.id AND state IN ({_OPEN}) "
-        "AND (lease_until IS NULL OR lease_until < :now) "
-        "RETURNING partner_id, deliveries.id, owner, event_id, endpoint_id, attempts",
-        owner=owner,
-        now=now,
-        until=now + lease,
-        window=endpoint_window,
-    )
-    return None if row is None else DeliveryClaim(**row)
-
-
 async def count_deliveries_due(session: AsyncConnection, now: datetime, *, limit: int) -> int:
     """As the system: how many deliveries could be claimed now, counted up to `limit`."""
     row = await fetch_one(
@@ -256,89 +210,6 @@ async def count_deliveries_due(session: AsyncConnection, now: datetime, *, limit
         limit=limit,
     )
     return int(row["n"]) if row else 0
-
-
-async def add_attempt(
-    session: AsyncConnection,
-    claim: DeliveryClaim,
-    *,
-    attempt_id: UUID,
-    status: int | None,
-    kind: str,
-    excerpt: str | None,
-    duration_ms: int,
-    started_at: datetime,
-) -> None:
-    """The attempt was made, whoever holds the delivery by now; nothing if it has been deleted."""
-    await execute(
-        session,
-        "INSERT INTO delivery_attempts "
-        "(id, partner_id, delivery_id, started_at, duration_ms, status, kind, excerpt) "
-        "SELECT CAST(:attempt AS uuid), partner_id, id, CAST(:started AS timestamptz), "
-        "CAST(:duration AS integer), CAST(:status AS integer), CAST(:kind AS text), CAST(:excerpt AS text) "
-        "FROM deliveries WHERE partner_id = :partner AND id = :id",
-        attempt=attempt_id,
-        started=started_at,
-        duration=duration_ms,
-        status=status,
-        kind=kind,
-        excerpt=excerpt,
-        partner=claim.partner_id,
-        id=claim.id,
-    )
-
-
-async def finish_delivery_attempt(
-    session: AsyncConnection,
-    claim: DeliveryClaim,
-    *,
-    state: str,
-    status: int | None,
-    kind: str,
-    due_at: datetime | None,
-    now: datetime,
-) -> bool:
-    """Records what comes next; False when the claim was lost meanwhile."""
-    return bool(
-        await execute(
-            session,
-            "UPDATE deliveries SET state = :state, attempts = attempts + 1, last_status = :status, "
-            "last_kind = :kind, due_at = coalesce(CAST(:due AS timestamptz), due_at), owner = NULL, "
-            "lease_until = NULL, settled_at = CASE WHEN CAST(:due AS timestamptz) IS NULL "
-            "THEN CAST(:now AS timestamptz) END "
-            "WHERE partner_id = :partner AND id = :id AND owner = :owner",
-            partner=claim.partner_id,
-            id=claim.id,
-            owner=claim.owner,
-            state=state,
-            status=status,
-            kind=kind,
-            due=due_at,
-            now=now,
-        )
-    )
-
-
-async def shorten_leases(session: AsyncConnection, now: datetime, lease: timedelta) -> int:
-    """As the system: none of them may end later than one that begins now, whatever clock has written it."""
-    return await execute(
-        session,
-        f"UPDATE deliveries SET lease_until = :until WHERE state IN ({_OPEN}) AND lease_until > :later",
-        until=now + lease,
-        later=now + 2 * lease,
-    )
-
-
-async def release_delivery(session: AsyncConnection, claim: DeliveryClaim) -> None:
-    """Hands the delivery over: it was not tried, or the worker is going down."""
-    await execute(
-        session,
-        "UPDATE deliveries SET owner = NULL, lease_until = NULL "
-        "WHERE partner_id = :partner AND id = :id AND owner = :owner",
-        partner=claim.partner_id,
-        id=claim.id,
-        owner=claim.owner,
-    )
 
 
 async def exhaust_deliveries(

@@ -8,14 +8,13 @@ from datetime import datetime, timedelta
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.db.events import OPEN
 from app.db.sql import Record, execute, fetch_all, fetch_one, listed
 from app.domain.batch import IN_FLIGHT
 from app.domain.presence import claim_tokens
 
 _CLAIMED = {
     "batches": f"c.state IN ({listed(IN_FLIGHT)}) OR (c.state = 'queued' AND c.lease_until IS NOT NULL)",
-    "deliveries": f"c.state IN ({listed(OPEN)}) AND c.due_at <= :now",
+    "deliveries": "c.owner IS NOT NULL",
     "imports": "c.due_at IS NOT NULL",
 }
 """The claimed tables, and where in each of them claims can be: as the indexes have it that are there."""

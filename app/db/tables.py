@@ -103,7 +103,7 @@ partner_uses = Table(
     Column("quota", Text, nullable=False),
     Column("used", BigInteger, nullable=False),
     PrimaryKeyConstraint("partner_id", "quota"),
-    comment="kept by triggers on customers and idempotency_keys, in the same transaction",
+    comment="kept by triggers on customers, idempotency_keys and orders, in the same transaction",
 )
 
 partner_turns = Table(
@@ -114,6 +114,17 @@ partner_turns = Table(
     _time("last_turn_at", required=True),
     Column("after_id", Uuid, comment="what the partner's last turn was for"),
     PrimaryKeyConstraint("partner_id", "kind"),
+)
+
+partner_networks = Table(
+    "partner_networks",
+    metadata,
+    _partner(),
+    Column("network", Text, nullable=False, comment="CIDR that its webhooks may go to"),
+    Column("first_port", Integer, nullable=False),
+    Column("last_port", Integer, nullable=False),
+    _time("created_at", required=True),
+    PrimaryKeyConstraint("partner_id", "network", "first_port", "last_port"),
 )
 
 api_keys = Table(
@@ -481,6 +492,17 @@ deleted_webhook_endpoints = Table(
     _of("endpoint_id", "webhook_endpoints", ondelete="CASCADE"),
 )
 
+webhook_pauses = Table(
+    "webhook_pauses",
+    metadata,
+    _partner(),
+    Column("endpoint_id", Uuid, nullable=False),
+    Column("not_before", DateTime(timezone=True), comment="of the next attempt"),
+    Column("full_since", DateTime(timezone=True), comment="too much waits for it"),
+    PrimaryKeyConstraint("endpoint_id"),
+    _of("endpoint_id", "webhook_endpoints", ondelete="CASCADE"),
+)
+
 deliveries = Table(
     "deliveries",
     metadata,
@@ -507,12 +529,16 @@ deliveries = Table(
         "due_at",
         postgresql_where=text("state IN ('pending', 'retrying')"),
     ),
-    # How many wait for one partner's endpoints.
+    # The claim's and the quota's: what waits by partner and endpoint, and what is under way.
     Index(
-        "ix_deliveries_open_partner_id",
+        "ix_deliveries_partner_id_open",
         "partner_id",
+        "endpoint_id",
+        "due_at",
+        "id",
         postgresql_where=text("state IN ('pending', 'retrying')"),
     ),
+    Index("ix_deliveries_owner", "owner", postgresql_where=text("owner IS NOT NULL")),
 )
 
 delivery_attempts = Table(

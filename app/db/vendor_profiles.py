@@ -54,9 +54,11 @@ async def get_by_name(session: AsyncConnection, partner_id: PartnerId, name: str
 
 
 async def list_page(session: AsyncConnection, partner_id: PartnerId, page: PageRequest) -> Page[Record]:
+    """Without definitions: a page of 1,000 would be hundreds of megabytes in one answer."""
     rows = await fetch_all(
         session,
-        "SELECT * FROM vendor_profiles WHERE partner_id = :partner "
+        "SELECT id, name, octet_length(definition::text) AS definition_bytes, created_at, updated_at "
+        "FROM vendor_profiles WHERE partner_id = :partner "
         "AND (CAST(:after AS uuid) IS NULL OR id > CAST(:after AS uuid)) ORDER BY id LIMIT :limit",
         partner=partner_id,
         after=page.after,

@@ -74,7 +74,13 @@ def _rows() -> list[Code]:
              "Send `Content-Type: application/json`; `text/csv` where a file is asked for. No "
              "`Content-Encoding` is read, except gzip with `POST /v1/imports`."),
         Code("body_too_large", request, error, never, "The body is over the limit",
-             "Split the order: at most 10,000 devices and the body size named in the detail."),
+             "Send less in one call: the detail names the limit of this one. An order has at most 10,000 devices; "
+             "split a larger one."),
+        Code("body_too_complex", request, error, never, "The body has more in it than this call can mean",
+             "Send the documented fields only, each once. An order has at most 10,000 devices; split a larger "
+             "one."),
+        Code("large_bodies_waiting", request, error, retry, "Too many large bodies are being read now",
+             "Send it again after the time in `Retry-After`, and fewer large orders at the same time."),
         Code("too_many_devices", request, error, never, "The order has more devices than one order may have",
              "Split it into orders of at most 10,000 devices."),
         Code("unauthenticated", request, error, person, "No valid API key was sent",
@@ -566,6 +572,15 @@ def _rows() -> list[Code]:
         # --- Registrar ----------------------------------------------------------------------------
         Code("rate_limited", service, error, retry, "Too many calls with this API key",
              "Wait for the time in `Retry-After`."),
+        Code("too_many_calls_at_once", service, error, retry, "Too many calls of this partner at the same time",
+             "Nothing has been done. Make fewer calls at the same time, and try again after `Retry-After`."),
+        Code("turn_did_not_come", service, error, retry, "The call waited too long for its turn",
+             "Nothing has been done. Try again after `Retry-After`. If it happens often, make fewer large calls at "
+             "the same time, or have the operator run more API processes."),
+        Code("read_took_too_long", service, error, retry, "The read took too long and was ended",
+             "Ask for less: add `customer_id`, `order_id`, `batch_id`, `reference` or the whole serial number, or "
+             "take a smaller `page_size`. If small reads are ended as well, the database is overloaded: try again "
+             "after `Retry-After`."),
         Code("not_ready", service, error, retry, "The service is not ready",
              "Try again shortly; `/readyz` says what is missing."),
         Code("batch_broken", service, error, person, "Registrar itself could not process the batch",

@@ -10,6 +10,7 @@ from typing import Final
 
 
 class Quota(StrEnum):
+    DEVICES = "devices"
     CUSTOMERS = "customers"
     CONNECTIONS = "connections"
     WEBHOOK_ENDPOINTS = "webhook_endpoints"
@@ -39,6 +40,10 @@ class Terms:
 
 
 QUOTAS: Final[dict[Quota, Terms]] = {
+    Quota.DEVICES: Terms(
+        "devices ordered", "Devices of all orders, whatever became of them.", 100_000_000,
+        "Nothing of the order was stored; send it again once the quota is raised.",
+    ),
     Quota.CUSTOMERS: Terms(
         "customers", "Customers of all connections.", 100_000, "Remove customers that are not used."
     ),
@@ -99,6 +104,15 @@ class Use:
     def is_near(self) -> bool:
         """From 90 % on."""
         return self.used * 10 >= self.limit * 9
+
+    @property
+    def is_used_up(self) -> bool:
+        return self.used >= self.limit
+
+    @property
+    def passes(self) -> bool:
+        """Whether the use falls by itself."""
+        return QUOTAS[self.quota].retry_after is not None
 
 
 def refusal(use: Use, adding: int) -> str:

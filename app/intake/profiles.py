@@ -6,11 +6,14 @@ as JSON, edited by people and given by API and command line alike, and every mis
 named before a file is read with it.
 """
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Final, NoReturn
 
+from app.domain.characters import unsafe_in_cell, unseen
+from app.domain.masking import quoted, visible
 from app.intake import columns, encodings
 from app.intake.columns import FIELDS, IDENTITY, MAX_NAME, Columns, normalise
 from app.intake.table import Notice
@@ -18,6 +21,9 @@ from app.intake.table import Notice
 MAX_COLUMNS: Final = 512
 MAX_TAGS: Final = 10_000
 MAX_VALUE: Final = 256
+"""Characters of one value."""
+MAX_DEFINITION: Final = 256 * 1024
+"""Bytes of the whole as JSON. A supplier with 4,000 values to choose tags by has half of this."""
 
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
@@ -61,6 +67,22 @@ class Profile:
     constants: Mapping[str, str] = field(default_factory=dict)
     group_tag: TagRule | None = None
     encoding: str | None = None
+
+    @classmethod
+    def accept(cls, value: Any) -> "Profile":
+        """As `parse`, for what is new: bounded in its size as well. What was stored before is only parsed."""
+        found = cls.parse(value)
+        size = len(json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass"))
+        if size > MAX_DEFINITION:
+            words = f"The definition has {size:,} bytes as JSON; it may have {MAX_DEFINITION:,}."
+            raise ProfileError("", f"{words} Make a profile for each part of the files.")
+        for cell in () if found.group_tag is None else found.group_tag.values:
+            if len(cell) > MAX_VALUE:
+                words = (
+                    f"A value to choose by has at most {MAX_VALUE} characters; this one has {len(cell):,}."
+                )
+                raise ProfileError("/group_tag/values", f"{words} It begins with {quoted(cell)}.")
+        return found
 
     @classmethod
     def parse(cls, value: Any) -> "Profile":
@@ -112,12 +134,13 @@ class Profile:
 
 
 class ProfileError(ValueError):
-    """`pointer` is the JSON pointer to what is wrong, `words` say what."""
+    """`pointer` is the JSON pointer to what is wrong, `words` say what; `code` is one of the catalogue."""
 
-    def __init__(self, pointer: str, words: str) -> None:
-        super().__init__(f"{pointer or '/'}: {words}")
+    def __init__(self, pointer: str, words: str, code: str = "validation_failed") -> None:
+        super().__init__(f"{visible(pointer) or '/'}: {words}")
         self.pointer = pointer
         self.words = words
+        self.code = code
 
 
 def names_of(profile: Profile | None) -> Callable[[str], str | None]:
@@ -174,6 +197,11 @@ def _refuse(pointer: str, words: str) -> NoReturn:
     raise ProfileError(pointer, words)
 
 
+def _refuse_unsafe(said: str | None, pointer: str) -> None:
+    if said is not None:
+        raise ProfileError(pointer, said, "value_has_control_characters")
+
+
 def _object(value: Any, pointer: str, allowed: tuple[str, ...] | None = None) -> Mapping[str, Any]:
     if not isinstance(value, dict):
         _refuse(pointer, "This must be a JSON object.")
@@ -214,6 +242,7 @@ def _column(column: Any, pointer: str) -> str:
         return f"#{int(digits[:6])}"
     if len(column) > MAX_NAME:
         _refuse(pointer, f"A column's name has at most {MAX_NAME} characters.")
+    _refuse_unsafe(unsafe_in_cell(column), pointer)
     key = normalise(column)
     if not key:
         _refuse(pointer, "A name needs a letter or a digit; give the column's position as #3.")
@@ -225,7 +254,7 @@ def _constants(value: Any) -> Mapping[str, str]:
     for name, constant in found.items():
         pointer = _at("/constants", name)
         if name in IDENTITY:
-            _refuse(pointer, "This is different for every device, so it can not be a constant.")
+            _refuse(pointer, "This is different for every device, so it cannot be a constant.")
         if name not in FIELDS:
             _refuse(
                 pointer,
@@ -246,6 +275,7 @@ def _tag_rule(value: Any) -> TagRule:
     seen: dict[str, str] = {}
     for cell, tag in values.items():
         pointer = _at("/group_tag/values", cell)
+        _refuse_unsafe(unsafe_in_cell(cell), pointer)
         _text(tag, pointer)
         if (same := seen.setdefault(_folded(cell), cell)) != cell:
             _refuse(pointer, f"This is the same value as '{same}': capitals and outer blanks do not count.")
@@ -269,5 +299,4 @@ def _text(value: Any, pointer: str) -> None:
         _refuse(pointer, "This must be a text that is not empty.")
     if len(value) > MAX_VALUE:
         _refuse(pointer, f"This has more than {MAX_VALUE} characters.")
-    if not value.isprintable():
-        _refuse(pointer, "This has characters that can not be seen.")
+    _refuse_unsafe(unseen(value), pointer)

@@ -145,7 +145,7 @@ def _sealed(
 
 
 async def get(runtime: Runtime, partner_id: PartnerId, connection_id: UUID) -> Record:
-    async with runtime.transaction(partner_id) as tx:
+    async with runtime.reading(partner_id) as tx:
         record = await connections.get(tx.session, partner_id, connection_id)
     if record is None:
         raise NotFound("unknown_connection", f"There is no connection {connection_id}.")
@@ -153,7 +153,7 @@ async def get(runtime: Runtime, partner_id: PartnerId, connection_id: UUID) -> R
 
 
 async def list_page(runtime: Runtime, partner_id: PartnerId, page: PageRequest) -> Page[Record]:
-    async with runtime.transaction(partner_id) as tx:
+    async with runtime.reading(partner_id) as tx:
         return await connections.list_page(tx.session, partner_id, page)
 
 

@@ -103,7 +103,7 @@ async def list_page(
     domain: str | None = None,
     consent_state: str | None = None,
 ) -> Page[Record]:
-    async with runtime.transaction(partner_id) as tx:
+    async with runtime.reading(partner_id) as tx:
         return await customers.list_page(
             tx.session,
             partner_id,

@@ -29,6 +29,9 @@ PATIENCE = timedelta(seconds=15)
 repetition of the same request: an order system whose answer was lost waits no longer than that."""
 RENEWAL = timedelta(seconds=4)
 """Between two signs of life of a request that is running."""
+MAX_ANSWER = 1_000_000
+"""Bytes of an answer that is stored. Of a larger one the status and the place are kept: what it tells of is
+read again when the request is repeated."""
 RETRY_AFTER = 2
 
 
@@ -39,6 +42,7 @@ class Replay:
     status: int
     location: str | None
     body: bytes
+    """Empty: it was too large to be stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +79,8 @@ class Once:
 
     async def complete(self, tx: Tx, status: int, location: str | None, body: bytes) -> None:
         """Raises Conflict when the key has been given to a repetition: this transaction must not commit."""
-        sealed = self.runtime.secrets.seal(body, body_place(self.partner_id, self.key))
+        kept = body if len(body) <= MAX_ANSWER else b""
+        sealed = self.runtime.secrets.seal(kept, body_place(self.partner_id, self.key))
         completed = await idempotency.complete(
             tx.session,
             self.partner_id,

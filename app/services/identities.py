@@ -21,14 +21,12 @@ from app.db import partners
 from app.db.ids import new_row_id
 from app.db.sql import Record
 from app.domain import api_key
+from app.domain.characters import unsafe, unstorable
 from app.domain.errors import Conflict, Forbidden, NotFound, Unauthenticated, Unprocessable
 from app.domain.ids import PartnerId
 from app.domain.quota import Quota
 from app.runtime import Runtime, Tx
 from app.services import quotas
-from app.telemetry import logger
-
-log = logger("identities")
 
 REFUSED_KEY = "Send `Authorization: Bearer <API key>` with a key that is neither revoked nor expired."
 
@@ -100,21 +98,46 @@ NOTED_EVERY = timedelta(minutes=1)
 """How exactly the last use of a key is known: so that reading does not turn into writing."""
 
 
-async def authenticate(runtime: Runtime, key: str | None) -> Caller:
-    """The caller behind a key. Raises Unauthenticated, in the same words for every kind of wrong.
+class KeyFault(StrEnum):
+    """What is wrong with an API key: for the operator, never for the caller."""
 
-    Which kind it was is in the log, with the key's prefix.
-    """
-    prefix = api_key.prefix_of(key or "")
-    if prefix is None or key is None:
+    MALFORMED = "malformed"
+    UNKNOWN = "unknown"
+    MISMATCHED = "mismatched"
+    REVOKED = "revoked"
+    EXPIRED = "expired"
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedKey:
+    reason: KeyFault
+    prefix: str | None = None
+    """The public part of the key; None where it has no such part."""
+    partner_id: PartnerId | None = None
+    """Whose key has this prefix."""
+
+
+async def authenticate(runtime: Runtime, key: str) -> Caller:
+    """The caller behind a key. Raises Unauthenticated, in the same words for every fault."""
+    found = await identify(runtime, key)
+    if isinstance(found, RefusedKey):
         raise Unauthenticated("unauthenticated", REFUSED_KEY)
+    return found
+
+
+async def identify(runtime: Runtime, key: str) -> Caller | RefusedKey:
+    """The caller behind a key, or what is wrong with it."""
+    prefix = api_key.prefix_of(key)
+    if prefix is None:
+        return RefusedKey(KeyFault.MALFORMED)
     now = runtime.now()
     async with runtime.system_transaction() as tx:
         row = await partners.find_key(tx.session, prefix)
-        wrong = _objection(row, key, now)
-        if wrong is not None or row is None:
-            log.warning("key_refused", prefix=prefix, reason=wrong)
-            raise Unauthenticated("unauthenticated", REFUSED_KEY)
+        if row is None:
+            return RefusedKey(KeyFault.UNKNOWN, prefix)
+        fault = _fault_of(row, key, now)
+        if fault is not None:
+            return RefusedKey(fault, prefix, PartnerId(row["partner_id"]))
         if row["last_used_at"] is None or now - row["last_used_at"] > NOTED_EVERY:
             await partners.note_key_used(tx.session, row["id"], now)
     return Caller(
@@ -129,15 +152,13 @@ async def authenticate(runtime: Runtime, key: str | None) -> Caller:
     )
 
 
-def _objection(row: Record | None, key: str, now: datetime) -> str | None:
-    if row is None:
-        return "unknown prefix"
+def _fault_of(row: Record, key: str, now: datetime) -> KeyFault | None:
     if not hmac.compare_digest(bytes(row["secret_digest"]), _digest(key)):
-        return "wrong secret"
+        return KeyFault.MISMATCHED
     if row["revoked_at"] is not None:
-        return "revoked"
+        return KeyFault.REVOKED
     if row["expires_at"] is not None and row["expires_at"] <= now:
-        return "expired"
+        return KeyFault.EXPIRED
     return None
 
 
@@ -152,10 +173,11 @@ def mint() -> NewKey:
 
 
 async def create_partner(runtime: Runtime, name: str, role: PartnerRole) -> PartnerId:
-    """Raises Conflict for a name that is taken."""
+    """Raises Conflict for a name that is taken, Unprocessable for one that cannot be read."""
     partner_id = PartnerId(new_row_id())
     if not name.strip():
         raise Unprocessable("invalid_parameter", "A partner needs a name.")
+    require_safe(name)
     try:
         async with runtime.system_transaction() as tx:
             await partners.add(
@@ -166,8 +188,16 @@ async def create_partner(runtime: Runtime, name: str, role: PartnerRole) -> Part
     return partner_id
 
 
+def require_safe(name: str) -> None:
+    """Raises Unprocessable for a name with characters that deceive whoever reads it."""
+    if (said := unsafe(name.strip())) is not None:
+        raise Unprocessable("value_has_control_characters", f"The name cannot be used. {said}")
+
+
 async def find_partner(runtime: Runtime, name_or_id: str) -> Record:
     """For the operator's command line. Raises NotFound."""
+    if unstorable(name_or_id) is not None:
+        raise NotFound("not_found", f"There is no partner {name_or_id!r}.")
     async with runtime.system_transaction() as tx:
         row = await partners.get_by_name(tx.session, name_or_id)
         if row is None:
@@ -194,6 +224,7 @@ async def create_key(
     expires_at: datetime | None = None,
 ) -> NewKey:
     """For the operator's command line, which asks for scopes and an expiry. Raises quota_exceeded."""
+    require_safe(name)
     key = mint()
     async with runtime.transaction(partner_id) as tx:
         await store_key(

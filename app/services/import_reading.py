@@ -21,13 +21,15 @@ from app.db import customers, group_tags, import_rows, imports
 from app.db.engine import encode_json
 from app.db.imports import ImportClaim
 from app.domain.catalogue import Finding
+from app.domain.errors import Refusal
 from app.domain.event import EventType
 from app.domain.imports import ImportState, Verdict, ready_state
+from app.domain.quota import Quota
 from app.intake import rows as intake
 from app.intake.profiles import Profile
 from app.intake.table import Dialect, Notice, Row, UnreadableFile, Wanted
 from app.runtime import Runtime, Tx
-from app.services import history
+from app.services import history, quotas
 from app.services.events import publish
 from app.services.history import Patterns
 from app.services.import_checking import Checker, Examined, Staged, as_json
@@ -108,6 +110,9 @@ async def read_import(runtime: Runtime, claim: ImportClaim, stopping: Callable[[
     except UnreadableFile as error:
         await refuse(runtime, claim, error.code, error.words)
         return
+    except Refusal as refusal:  # a quota
+        await refuse(runtime, claim, refusal.code, refusal.detail)
+        return
     if not counts.total():
         await refuse(runtime, claim, "file_without_rows", "The file has a header and no row with a device.")
         return
@@ -174,6 +179,7 @@ async def _read_rows(
                     "counts": {verdict.value: n for verdict, n in counts.items()},
                 }
                 await _renew(runtime, tx, claim, progress)
+                await quotas.require_room(tx, claim.partner_id, Quota.STAGED_ROWS)
                 await import_rows.add_many(tx.session, staged.rows)
                 await import_rows.add_hashes(tx.session, staged.hashes)
         except BaseException:

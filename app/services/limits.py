@@ -13,7 +13,9 @@ from app.db.sql import Record
 from app.domain import budget
 from app.domain.budget import Breaker, Budget
 from app.domain.ids import PartnerId
+from app.domain.quota import Use
 from app.runtime import Runtime
+from app.services import quotas
 
 SHOWN_CUSTOMERS = 50
 """Those with the most waiting devices."""
@@ -37,13 +39,15 @@ class Limits:
     shared: bool
     connections: Sequence[ConnectionLimits]
     customers: Sequence[Record]
+    quotas: Sequence[Use]
 
 
 async def look(runtime: Runtime, partner_id: PartnerId) -> Limits:
-    async with runtime.transaction(partner_id) as tx:
+    async with runtime.reading(partner_id) as tx:
         page = await connections.list_page(tx.session, partner_id, PageRequest(SHOWN_CONNECTIONS))
         work = {row["connection_id"]: row for row in await waiting.by_connection(tx.session, partner_id)}
         customers = await waiting.by_customer(tx.session, partner_id, limit=SHOWN_CUSTOMERS)
+        uses = await quotas.look(tx, partner_id)
     now = runtime.now()
     seen = await runtime.budgets.look([row["id"] for row in page.items], runtime.now)
     return Limits(
@@ -60,6 +64,7 @@ async def look(runtime: Runtime, partner_id: PartnerId) -> Limits:
             for row in page.items
         ],
         customers=customers,
+        quotas=uses,
     )
 
 

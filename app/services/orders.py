@@ -42,7 +42,7 @@ class OrderView:
 
 
 async def get(runtime: Runtime, partner_id: PartnerId, order_id: UUID) -> OrderView:
-    async with runtime.transaction(partner_id) as tx:
+    async with runtime.reading(partner_id) as tx:
         view = await _view(tx, partner_id, order_id)
         gathered = await waiting.gather_orders(runtime, tx, partner_id, _open([view]))
     [explained] = _explained([view], await waiting.explain(runtime, gathered))
@@ -76,7 +76,7 @@ async def list_page(
     state: OrderState | None = None,
     since: datetime | None = None,
 ) -> Page[OrderView]:
-    async with runtime.transaction(partner_id) as tx:
+    async with runtime.reading(partner_id) as tx:
         found = await orders.list_page(
             tx.session,
             partner_id,

@@ -11,8 +11,8 @@ from app import metrics
 from app.db import quotas as table
 from app.domain.errors import RateLimited, Refusal, Unprocessable
 from app.domain.ids import PartnerId
-from app.domain.quota import QUOTAS, Quota, Use, refusal
-from app.runtime import Tx
+from app.domain.quota import LARGEST, QUOTAS, SMALLEST, Quota, Use, refusal
+from app.runtime import Runtime, Tx
 from app.telemetry import logger
 
 log = logger("quotas")
@@ -30,6 +30,13 @@ async def require(tx: Tx, partner_id: PartnerId, quota: Quota, *, adding: int = 
     Unprocessable where a person has to do something first, RateLimited where waiting is enough."""
     await table.lock(tx.session, partner_id, quota)
     # A statement of its own: what it sees is newer than the lock.
+    use = await _use(tx, partner_id, quota)
+    if use.used + adding > use.limit:
+        raise _refused(partner_id, use, adding)
+
+
+async def look_ahead(tx: Tx, partner_id: PartnerId, quota: Quota, *, adding: int = 1) -> None:
+    """Refuses early what `require` would refuse later, and holds nothing: for work that takes seconds."""
     use = await _use(tx, partner_id, quota)
     if use.used + adding > use.limit:
         raise _refused(partner_id, use, adding)
@@ -74,3 +81,26 @@ def _refused(partner_id: PartnerId, use: Use, adding: int) -> Refusal:
     if retry_after is None:
         return Unprocessable("quota_exceeded", words)
     return RateLimited("quota_exceeded", words, retry_after=retry_after)
+
+
+async def look_at(runtime: Runtime, partner_id: PartnerId) -> list[Use]:
+    """The same for the operator, who has no transaction of the partner's."""
+    async with runtime.transaction(partner_id) as tx:
+        return await look(tx, partner_id)
+
+
+async def change(runtime: Runtime, partner_id: PartnerId, quota: Quota, amount: int | None) -> None:
+    """The operator's word on one quota of one partner; None: the default counts again.
+
+    What is over a lower quota stays; nothing is added until there is room. Raises Unprocessable.
+    """
+    if amount is not None and not SMALLEST <= amount <= LARGEST:
+        raise Unprocessable("invalid_parameter", f"A quota is a number from {SMALLEST} to {LARGEST:,}.")
+    async with runtime.system_transaction() as tx:
+        was = await limit_of(tx, partner_id, quota)
+        if amount is None:
+            await table.forget_amount(tx.session, partner_id, quota)
+        else:
+            await table.set_amount(tx.session, partner_id, quota, amount, tx.now)
+        now = await limit_of(tx, partner_id, quota)
+    log.warning("quota_changed", partner_id=str(partner_id), quota=quota.value, was=was, limit=now)

@@ -26,7 +26,7 @@ class BatchView:
 async def list_of_order(
     runtime: Runtime, partner_id: PartnerId, order_id: UUID, page: PageRequest, filter: Filter
 ) -> Page[Record]:
-    async with runtime.transaction(partner_id) as tx:
+    async with runtime.reading(partner_id) as tx:
         if await orders.get(tx.session, partner_id, order_id) is None:
             raise NotFound("not_found", f"There is no order {order_id}.")
         return await registrations.list_of_order(tx.session, partner_id, order_id, page, filter)
@@ -35,12 +35,12 @@ async def list_of_order(
 async def list_page(
     runtime: Runtime, partner_id: PartnerId, page: PageRequest, filter: Filter
 ) -> Page[Record]:
-    async with runtime.transaction(partner_id) as tx:
+    async with runtime.reading(partner_id) as tx:
         return await registrations.list_page(tx.session, partner_id, page, filter)
 
 
 async def get(runtime: Runtime, partner_id: PartnerId, registration_id: UUID) -> Record:
-    async with runtime.transaction(partner_id) as tx:
+    async with runtime.reading(partner_id) as tx:
         record = await registrations.get(tx.session, partner_id, registration_id)
     if record is None:
         raise NotFound("not_found", f"There is no registration {registration_id}.")
@@ -56,7 +56,7 @@ async def list_batches(
     customer_id: UUID | None,
     state: str | None,
 ) -> Page[BatchView]:
-    async with runtime.transaction(partner_id) as tx:
+    async with runtime.reading(partner_id) as tx:
         found = await batches.list_page(
             tx.session, partner_id, page, order_id=order_id, customer_id=customer_id, state=state
         )
@@ -70,7 +70,7 @@ async def list_batches(
 async def list_batches_of_order(
     runtime: Runtime, partner_id: PartnerId, order_id: UUID, page: PageRequest
 ) -> Page[BatchView]:
-    async with runtime.transaction(partner_id) as tx:
+    async with runtime.reading(partner_id) as tx:
         if await orders.get(tx.session, partner_id, order_id) is None:
             raise NotFound("not_found", f"There is no order {order_id}.")
     return await list_batches(runtime, partner_id, page, order_id=order_id, customer_id=None, state=None)
@@ -84,7 +84,7 @@ async def get_batch(
     runtime: Runtime, partner_id: PartnerId, batch_id: UUID
 ) -> tuple[BatchView, list[Record]]:
     """The batch and its calls to Microsoft, newest first."""
-    async with runtime.transaction(partner_id) as tx:
+    async with runtime.reading(partner_id) as tx:
         record = await batches.get(tx.session, partner_id, batch_id)
         if record is None:
             raise NotFound("not_found", f"There is no batch {batch_id}.")

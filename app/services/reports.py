@@ -38,13 +38,15 @@ _OF_ORDER: Final = ("line_ref", "serial_number", "manufacturer", "model", "produ
 
 
 async def errors_of(
-    runtime: Runtime, partner_id: PartnerId, import_id: UUID, *, verdict: Verdict
+    runtime: Runtime, partner_id: PartnerId, import_id: UUID, *, verdict: Verdict, with_hashes: bool
 ) -> AsyncIterator[bytes]:
     """The rows of this verdict as they came, with what is wrong with them; to be mended and sent again.
 
+    Without hashes, their cells are empty.
+
     Raises NotFound, or Conflict when there are no rows to give.
     """
-    async with runtime.transaction(partner_id) as tx:
+    async with runtime.reading(partner_id) as tx:
         record = await imports.get(tx.session, partner_id, import_id)
     if record is None:
         raise NotFound("not_found", f"There is no import {import_id}.")
@@ -55,7 +57,9 @@ async def errors_of(
         raise Conflict("invalid_state", "The import's rows have been deleted.")
     pairs = tuple((column["name"], column["field"]) for column in record["dialect"]["columns"])
     profile = None if record["profile"] is None else Profile.parse(record["profile"])
-    return _errors(runtime, partner_id, import_id, pairs, profile, verdict)
+    written = bytearray()
+    corrections = Corrections(written.extend, pairs, profile, with_hashes=with_hashes)
+    return _errors(runtime, partner_id, import_id, pairs, verdict, corrections, written)
 
 
 async def _errors(
@@ -63,16 +67,15 @@ async def _errors(
     partner_id: PartnerId,
     import_id: UUID,
     pairs: Pairs,
-    profile: Profile | None,
     verdict: Verdict,
+    corrections: Corrections,
+    written: bytearray,
 ) -> AsyncIterator[bytes]:
-    written = bytearray()
-    corrections = Corrections(written.extend, pairs, profile)
     after = 0
     while True:
         yield bytes(written)
         written.clear()
-        async with runtime.transaction(partner_id) as tx:
+        async with runtime.reading(partner_id) as tx:
             rows = await import_rows.originals(
                 tx.session, partner_id, import_id, after=after, limit=PAGE, verdict=verdict.value
             )
@@ -110,7 +113,7 @@ def _problem(found: Mapping[str, str], names: Mapping[str, str]) -> Problem:
 
 async def result_of(runtime: Runtime, partner_id: PartnerId, order_id: UUID) -> AsyncIterator[bytes]:
     """Every row of the order with its outcome, by row; with the file's own columns if it came from one."""
-    async with runtime.transaction(partner_id) as tx:
+    async with runtime.reading(partner_id) as tx:
         if await orders.get(tx.session, partner_id, order_id) is None:
             raise NotFound("not_found", f"There is no order {order_id}.")
         file = await imports.of_order(tx.session, partner_id, order_id)
@@ -127,7 +130,7 @@ async def _results(
     after: str | None = None
     while True:
         originals: dict[int, str] = {}
-        async with runtime.transaction(partner_id) as tx:
+        async with runtime.reading(partner_id) as tx:
             page = await registrations.list_of_order(
                 tx.session, partner_id, order_id, PageRequest(PAGE, after), Filter()
             )

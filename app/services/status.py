@@ -15,6 +15,7 @@ from app.db import waiting as waiting_table
 from app.db.sql import Record
 from app.domain.budget import Breaker
 from app.domain.ids import PartnerId
+from app.domain.quota import Use
 from app.domain.waiting import Waiting
 from app.runtime import Runtime, Tx
 from app.services import limits, waiting
@@ -52,6 +53,8 @@ class Status:
     deliveries: Record
     imports: Record
     stuck: Sequence[Record]
+    quotas: Sequence[Use]
+    """Those that are nearly or wholly used up."""
 
     @property
     def schema_serves(self) -> bool:
@@ -68,7 +71,8 @@ class Status:
         if not (self.schema_serves and self.redis and self.has_worker):
             return Level.DOWN
         troubled = any(needs_attention(each) for each in self.connections)
-        return Level.ATTENTION if troubled or self.endpoints or self.stuck else Level.OK
+        full = any(use.is_used_up and not use.passes for use in self.quotas)
+        return Level.ATTENTION if troubled or self.endpoints or self.stuck or full else Level.OK
 
 
 def needs_attention(connection: ConnectionLimits) -> bool:
@@ -79,7 +83,7 @@ async def look(runtime: Runtime, partner_id: PartnerId) -> Status:
     redis = await runtime.queue.ping()
     seen = await limits.look(runtime, partner_id)
     now = runtime.now()
-    async with runtime.transaction(partner_id) as tx:
+    async with runtime.reading(partner_id) as tx:
         version = await schema.current(tx.session)
         beats = await heartbeats.workers(tx.session)
         work = await waiting_table.by_state(tx.session, partner_id)
@@ -103,6 +107,7 @@ async def look(runtime: Runtime, partner_id: PartnerId) -> Status:
         deliveries=deliveries,
         imports=imports,
         stuck=stuck,
+        quotas=[use for use in seen.quotas if use.is_near],
     )
 
 

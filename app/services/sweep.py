@@ -10,6 +10,7 @@ from app import metrics
 from app.db import (
     batches,
     connections,
+    delivery_claims,
     events,
     heartbeats,
     idempotency,
@@ -48,7 +49,7 @@ async def sweep(runtime: Runtime) -> dict[str, int]:
         due = await batches.count_due(tx.session, now, limit=settings.worker_lanes)
         deliveries = await events.count_deliveries_due(tx.session, now, limit=settings.delivery_lanes)
         readings = await connections.count_customers_due(tx.session, now)
-        files = await imports.count_due(tx.session, now, limit=settings.import_lanes)
+        files = await imports.count_due(tx.session, now, limit=settings.import_places)
         stuck = await batches.stuck(tx.session, before=now - timedelta(seconds=settings.sweep_patience_s))
         for kind, lanes in (
             (WakeKind.BATCHES, due),
@@ -97,7 +98,7 @@ async def tidy(runtime: Runtime) -> None:
     now, settings = runtime.now(), runtime.settings
     await consents.age(runtime)
     async with runtime.system_transaction() as tx:
-        ahead = await events.shorten_leases(tx.session, now, settings.lease)
+        ahead = await delivery_claims.shorten_leases(tx.session, now, settings.lease)
     if ahead:
         log.warning("clock_was_ahead", rows=ahead)
     async with runtime.system_transaction() as tx:

@@ -12,16 +12,18 @@ from app.db.paging import Page, PageRequest
 from app.db.sql import Record
 from app.domain.errors import Conflict, FieldError, NotFound, Unprocessable
 from app.domain.ids import PartnerId
+from app.domain.quota import Quota
 from app.intake.profiles import Profile, ProfileError
 from app.runtime import Runtime, Tx
+from app.services import quotas
 
 
 def _checked(definition: dict[str, Any]) -> dict[str, Any]:
     """Raises Unprocessable with where and what is wrong."""
     try:
-        return Profile.parse(definition).as_json()
+        return Profile.accept(definition).as_json()
     except ProfileError as error:
-        found = FieldError("/definition" + error.pointer, "validation_failed", error.words)
+        found = FieldError("/definition" + error.pointer, error.code, error.words)
         raise Unprocessable("validation_failed", error.words, [found]) from error
 
 
@@ -37,9 +39,11 @@ async def create(
     *,
     before_commit: Callable[[Tx, Record], Awaitable[None]],
 ) -> None:
+    """Raises Unprocessable, also `quota_exceeded`, and Conflict for a name that is taken."""
     checked, id = _checked(definition), new_row_id()
     try:
         async with runtime.transaction(partner_id) as tx:
+            await quotas.require(tx, partner_id, Quota.VENDOR_PROFILES)
             await vendor_profiles.add(
                 tx.session, partner_id, id=id, name=name, definition=checked, now=runtime.now()
             )
@@ -56,12 +60,13 @@ async def _get(tx: Tx, partner_id: PartnerId, profile_id: UUID) -> Record:
 
 
 async def get(runtime: Runtime, partner_id: PartnerId, profile_id: UUID) -> Record:
-    async with runtime.transaction(partner_id) as tx:
+    async with runtime.reading(partner_id) as tx:
         return await _get(tx, partner_id, profile_id)
 
 
 async def list_page(runtime: Runtime, partner_id: PartnerId, page: PageRequest) -> Page[Record]:
-    async with runtime.transaction(partner_id) as tx:
+    """Without their definitions."""
+    async with runtime.reading(partner_id) as tx:
         return await vendor_profiles.list_page(tx.session, partner_id, page)
 
 

@@ -12,32 +12,30 @@ import orjson
 from sqlalchemy.exc import DBAPIError
 
 from app import metrics
-from app.db import events, webhook_secrets
+from app.db import delivery_claims, events, webhook_secrets
+from app.db.delivery_claims import DeliveryClaim
 from app.db.engine import is_passing, stamp
-from app.db.events import DeliveryClaim, NewEvent
+from app.db.events import NewEvent
 from app.db.ids import new_row_id
 from app.db.paging import Page, PageRequest
 from app.db.sql import Record
-from app.domain import schedule, signature
+from app.domain import endpoint_health, schedule, signature
 from app.domain.address import UrlRefused
 from app.domain.attempt import Kind, Outcome
 from app.domain.errors import Conflict, FieldError, NotFound, Unprocessable
 from app.domain.event import EventType, stored_types
 from app.domain.ids import PartnerId
+from app.domain.quota import Quota
 from app.metrics import LeaseEnd
 from app.queue import WakeKind
 from app.runtime import Runtime, Tx
-from app.services import endpoint_secrets
+from app.services import endpoint_secrets, quotas, subscriptions
 from app.services.endpoint_secrets import lock, no_endpoint
 from app.services.handover import hand_over_patiently
+from app.services.identities import Caller
 from app.telemetry import logger, origin
 
 log = logger("webhooks")
-
-ENDPOINT_WINDOW = 4
-"""Deliveries of one healthy endpoint that are under way at a time, over all workers."""
-DEGRADED_AFTER = 5
-"""Failed attempts in a row after which an endpoint is called degraded (it is still tried)."""
 
 
 class EndpointState(StrEnum):
@@ -62,16 +60,22 @@ class NewEndpoint:
 
 async def create_endpoint(
     runtime: Runtime,
-    partner_id: PartnerId,
+    caller: Caller,
     new: NewEndpoint,
     *,
     before_commit: Callable[[Tx, Record, str], Awaitable[None]] | None = None,
 ) -> tuple[Record, str]:
-    """The endpoint and its signing secret, which is shown this once."""
+    """The endpoint and its signing secret, which is shown this once.
+
+    Raises Forbidden where the key may not read what it wants to be told.
+    """
+    partner_id = caller.partner_id
+    subscriptions.require_types(caller, new.event_types)
     _check_url(runtime, new.url)
     now, endpoint_id = runtime.now(), new_row_id()
     secret, sealed = endpoint_secrets.new(runtime, partner_id, endpoint_id)
     async with runtime.transaction(partner_id) as tx:
+        await quotas.require(tx, partner_id, Quota.WEBHOOK_ENDPOINTS)
         await events.add_endpoint(
             tx.session,
             partner_id,
@@ -119,14 +123,21 @@ async def find_endpoint(runtime: Runtime, partner_id: PartnerId, endpoint_id: UU
 
 
 async def list_endpoints(runtime: Runtime, partner_id: PartnerId, page: PageRequest) -> Page[Record]:
-    async with runtime.transaction(partner_id) as tx:
+    async with runtime.reading(partner_id) as tx:
         return await events.list_endpoints(tx.session, partner_id, page)
 
 
 async def update_endpoint(
-    runtime: Runtime, partner_id: PartnerId, endpoint_id: UUID, values: dict[str, Any]
+    runtime: Runtime, caller: Caller, endpoint_id: UUID, values: dict[str, Any]
 ) -> Record:
-    """URL, description, event types, or enabled/disabled."""
+    """URL, description, event types, or enabled/disabled.
+
+    Raises Forbidden where the key may not read what the endpoint would be told, be it where it is told now
+    or what is new.
+    """
+    partner_id = caller.partner_id
+    if "event_types" in values:
+        subscriptions.require_types(caller, [EventType(type) for type in values["event_types"]])
     if "url" in values:
         _check_url(runtime, values["url"])
     now = runtime.now()
@@ -135,8 +146,13 @@ async def update_endpoint(
     if "event_types" in values:
         values = {**values, "event_types": stored_types(values["event_types"])}
     async with runtime.transaction(partner_id) as tx:
-        await lock(tx, partner_id, endpoint_id)
+        endpoint = await lock(tx, partner_id, endpoint_id)
+        if "event_types" not in values and ("url" in values or values.get("state") == EndpointState.ENABLED):
+            subscriptions.require_stored(caller, endpoint["event_types"])
         await events.update_endpoint(tx.session, partner_id, endpoint_id, {**values, "updated_at": now})
+        if values.get("state") == EndpointState.ENABLED.value:
+            await delivery_claims.end_pause(tx.session, partner_id, endpoint_id)
+            tx.wake(WakeKind.DELIVERIES)
         if values.get("state") == EndpointState.DISABLED.value:
             await events.exhaust_deliveries(tx.session, partner_id, endpoint_id, now)
     return await get_endpoint(runtime, partner_id, endpoint_id)
@@ -173,24 +189,29 @@ async def send_test(runtime: Runtime, partner_id: PartnerId, endpoint_id: UUID) 
 
 
 async def get_delivery(runtime: Runtime, partner_id: PartnerId, delivery_id: UUID) -> Record:
-    async with runtime.transaction(partner_id) as tx:
+    async with runtime.reading(partner_id) as tx:
         record = await events.get_delivery(tx.session, partner_id, delivery_id)
     if record is None:
         raise NotFound("not_found", f"There is no delivery {delivery_id}.")
     return record
 
 
-async def payload_of(runtime: Runtime, partner_id: PartnerId, delivery: Record) -> bytes:
-    """The body that was or will be signed. Raises NotFound when the event has just been forgotten."""
-    async with runtime.transaction(partner_id) as tx:
-        event = await events.get_event(tx.session, partner_id, delivery["event_id"])
+async def payload_of(runtime: Runtime, caller: Caller, delivery: Record) -> bytes | None:
+    """The body that was or will be signed; None where the key may not read what it tells of.
+
+    Raises NotFound when the event has just been forgotten.
+    """
+    if not subscriptions.may_read(caller, EventType(delivery["event_type"])):
+        return None
+    async with runtime.reading(caller.partner_id) as tx:
+        event = await events.get_event(tx.session, caller.partner_id, delivery["event_id"])
     if event is None:
         raise NotFound("not_found", f"There is no delivery {delivery['id']}.")
     return payload(event)
 
 
 async def attempts(runtime: Runtime, partner_id: PartnerId, delivery_id: UUID) -> list[Record]:
-    async with runtime.transaction(partner_id) as tx:
+    async with runtime.reading(partner_id) as tx:
         return await events.delivery_attempts(tx.session, partner_id, delivery_id)
 
 
@@ -202,18 +223,21 @@ async def list_deliveries(
     endpoint_id: UUID | None = None,
     state: str | None = None,
 ) -> Page[Record]:
-    async with runtime.transaction(partner_id) as tx:
+    async with runtime.reading(partner_id) as tx:
         return await events.list_deliveries(
             tx.session, partner_id, page, endpoint_id=endpoint_id, state=state
         )
 
 
-async def redeliver(runtime: Runtime, partner_id: PartnerId, delivery_id: UUID) -> Record:
+async def redeliver(runtime: Runtime, caller: Caller, delivery_id: UUID) -> Record:
     """Starts the ladder over, whatever became of the delivery; the event keeps its id.
 
-    Raises NotFound, or Conflict while the endpoint is disabled.
+    Raises NotFound, Forbidden where the key may not read what the event tells of, or Conflict while the
+    endpoint is disabled.
     """
+    partner_id = caller.partner_id
     delivery = await get_delivery(runtime, partner_id, delivery_id)
+    subscriptions.require_event(caller, delivery["event_type"])
     endpoint = await find_endpoint(runtime, partner_id, delivery["endpoint_id"])
     if endpoint["is_deleted"]:
         raise Conflict(
@@ -228,9 +252,11 @@ async def redeliver(runtime: Runtime, partner_id: PartnerId, delivery_id: UUID) 
 
 
 async def _lock_open_endpoint(tx: Tx, partner_id: PartnerId, endpoint_id: UUID) -> None:
+    """For what a person has asked for: it does not wait for the end of the endpoint's pause."""
     endpoint = await lock(tx, partner_id, endpoint_id)
     if endpoint["state"] == EndpointState.DISABLED:
         raise Conflict("invalid_state", "The webhook endpoint is disabled; enable it first.")
+    await delivery_claims.end_pause(tx.session, partner_id, endpoint_id)
 
 
 # --- delivering -----------------------------------------------------------------------------------
@@ -238,14 +264,7 @@ async def _lock_open_endpoint(tx: Tx, partner_id: PartnerId, endpoint_id: UUID) 
 
 async def deliver_next(runtime: Runtime) -> bool:
     """Claims the next due delivery and makes one attempt; False when none is due."""
-    async with runtime.system_transaction() as tx:
-        claim = await events.claim_delivery(
-            tx.session,
-            owner=runtime.claim_token(),
-            now=runtime.now(),
-            lease=runtime.settings.lease,
-            endpoint_window=ENDPOINT_WINDOW,
-        )
+    claim = await claim_next(runtime)
     if claim is None:
         return False
     try:
@@ -264,6 +283,22 @@ async def deliver_next(runtime: Runtime) -> bool:
         if is_passing(error):
             await hand_over_patiently(lambda: _hand_over(runtime, claim))
     return True
+
+
+async def claim_next(runtime: Runtime) -> DeliveryClaim | None:
+    """The next delivery that is due, of the partner whose turn it is."""
+    settings = runtime.settings
+    async with runtime.system_transaction() as tx:
+        workers = await delivery_claims.take_the_floor(
+            tx.session, heard_since=runtime.now() - settings.silence
+        )
+        return await delivery_claims.claim_delivery(
+            tx.session,
+            owner=runtime.claim_token(),
+            now=runtime.now(),
+            lease=settings.lease,
+            bounds=endpoint_health.lane_bounds(settings.delivery_lanes * max(workers, 1)),
+        )
 
 
 async def _attempt(runtime: Runtime, claim: DeliveryClaim) -> None:
@@ -301,14 +336,15 @@ async def _post(
         "user-agent": "Registrar-Webhooks/1",
         **signature.sign(secrets, str(event["id"]), now, body),
     }
-    return await runtime.outbound.post(endpoint["url"], content=body, headers=headers)
+    patience = endpoint_health.patience(endpoint["consecutive_failures"], runtime.settings.webhook_timeout_s)
+    return await runtime.outbound.post(endpoint["url"], content=body, headers=headers, timeout=patience)
 
 
 async def _hand_over(runtime: Runtime, claim: DeliveryClaim) -> bool:
     """Whoever comes next may take the delivery at once. False where that was not written down."""
     try:
         async with runtime.transaction(claim.partner_id) as tx:
-            await events.release_delivery(tx.session, claim)
+            await delivery_claims.release_delivery(tx.session, claim)
             tx.wake(WakeKind.DELIVERIES)
     except (DBAPIError, OSError):
         log.warning("delivery_not_handed_over", delivery_id=str(claim.id))
@@ -341,7 +377,7 @@ async def _record_attempt(
         endpoint = await events.lock_endpoint(tx.session, claim.partner_id, claim.endpoint_id)
         if endpoint is None:
             return
-        await events.add_attempt(
+        await delivery_claims.add_attempt(
             tx.session,
             claim,
             attempt_id=new_row_id(),
@@ -351,7 +387,7 @@ async def _record_attempt(
             duration_ms=outcome.duration_ms,
             started_at=started_at,
         )
-        held = await events.finish_delivery_attempt(
+        held = await delivery_claims.finish_delivery_attempt(
             tx.session,
             claim,
             state=state.value,
@@ -380,7 +416,7 @@ async def _judge_endpoint(
     if gone or old is EndpointState.DISABLED:
         state = EndpointState.DISABLED
     else:
-        state = EndpointState.DEGRADED if failures >= DEGRADED_AFTER else EndpointState.ENABLED
+        state = EndpointState.DEGRADED if endpoint_health.is_degraded(failures) else EndpointState.ENABLED
     if failures == endpoint["consecutive_failures"] and state is old:
         return
     values: dict[str, Any] = {"consecutive_failures": failures}
@@ -390,5 +426,11 @@ async def _judge_endpoint(
             "endpoint_state_changed", endpoint_id=str(claim.endpoint_id), was=old.value, state=state.value
         )
     await events.update_endpoint(tx.session, claim.partner_id, claim.endpoint_id, values)
+    if wait := endpoint_health.pause(failures):
+        await delivery_claims.pause(tx.session, claim.partner_id, claim.endpoint_id, now + wait)
+        tx.wake(WakeKind.DELIVERIES, at=now + wait)
+    elif old is EndpointState.DEGRADED:
+        await delivery_claims.end_pause(tx.session, claim.partner_id, claim.endpoint_id)
+        tx.wake(WakeKind.DELIVERIES, lanes=endpoint_health.WINDOW)
     if gone:
         await events.exhaust_deliveries(tx.session, claim.partner_id, claim.endpoint_id, now)

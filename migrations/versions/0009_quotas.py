@@ -19,7 +19,6 @@ MINE = "(SELECT nullif(current_setting('registrar.partner_id', true), '')::uuid)
 OWNED = ("partner_quotas", "partner_uses")
 COUNTED = {"customers": "customers", "idempotency_keys": "idempotency_answers"}
 """The table whose rows are counted, and the quota they count for."""
-OPEN_DELIVERIES = "state IN ('pending', 'retrying')"
 
 COUNT_MADE = """
 CREATE FUNCTION count_use_made() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -42,6 +41,27 @@ BEGIN
     UPDATE partner_uses AS uses SET used = uses.used - gone.n
     FROM (SELECT partner_id, count(*) AS n FROM old_rows GROUP BY 1) AS gone
     WHERE uses.quota = TG_ARGV[0] AND uses.partner_id = gone.partner_id;
+    RETURN NULL;
+END $$
+"""
+
+# Deferred to the commit: storing an order takes seconds, and the partner's other orders do not wait for it.
+COUNT_ORDERED = """
+CREATE FUNCTION count_devices_ordered() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO partner_uses AS uses (partner_id, quota, used)
+    VALUES (NEW.partner_id, 'devices', NEW.device_count)
+    ON CONFLICT (partner_id, quota) DO UPDATE SET used = uses.used + excluded.used;
+    RETURN NULL;
+END $$
+"""
+
+COUNT_ORDERS_GONE = """
+CREATE FUNCTION count_devices_gone() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE partner_uses AS uses SET used = uses.used - gone.n
+    FROM (SELECT partner_id, sum(device_count) AS n FROM old_rows GROUP BY 1) AS gone
+    WHERE uses.quota = 'devices' AND uses.partner_id = gone.partner_id;
     RETURN NULL;
 END $$
 """
@@ -72,7 +92,7 @@ def upgrade() -> None:
     _table(
         "partner_uses",
         sa.Column("used", sa.BigInteger(), nullable=False),
-        comment="kept by triggers on customers and idempotency_keys, in the same transaction",
+        comment="kept by triggers on customers, idempotency_keys and orders, in the same transaction",
     )
     for table in OWNED:
         op.execute(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
@@ -95,11 +115,19 @@ def upgrade() -> None:
             "INSERT INTO partner_uses (partner_id, quota, used) "
             f"SELECT partner_id, '{quota}', count(*) FROM {table} GROUP BY partner_id"
         )
-    op.create_index(
-        "ix_deliveries_open_partner_id",
-        "deliveries",
-        ["partner_id"],
-        postgresql_where=sa.text(OPEN_DELIVERIES),
+    op.execute(COUNT_ORDERED)
+    op.execute(COUNT_ORDERS_GONE)
+    op.execute(
+        "CREATE CONSTRAINT TRIGGER count_made AFTER INSERT ON orders DEFERRABLE INITIALLY DEFERRED "
+        "FOR EACH ROW EXECUTE FUNCTION count_devices_ordered()"
+    )
+    op.execute(
+        "CREATE TRIGGER count_gone AFTER DELETE ON orders REFERENCING OLD TABLE AS old_rows "
+        "FOR EACH STATEMENT EXECUTE FUNCTION count_devices_gone()"
+    )
+    op.execute(
+        "INSERT INTO partner_uses (partner_id, quota, used) "
+        "SELECT partner_id, 'devices', sum(device_count) FROM orders GROUP BY partner_id"
     )
     op.create_index(
         "ix_imports_partner_id_staged",
@@ -112,10 +140,11 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.execute("SET LOCAL lock_timeout = '5s'")
     op.drop_index("ix_imports_partner_id_staged", table_name="imports")
-    op.drop_index("ix_deliveries_open_partner_id", table_name="deliveries")
-    for table in COUNTED:
+    for table in ("orders", *COUNTED):
         op.execute(f"DROP TRIGGER count_gone ON {table}")
         op.execute(f"DROP TRIGGER count_made ON {table}")
+    op.execute("DROP FUNCTION count_devices_gone()")
+    op.execute("DROP FUNCTION count_devices_ordered()")
     op.execute("DROP FUNCTION count_use_gone()")
     op.execute("DROP FUNCTION count_use_made()")
     for table in reversed(OWNED):

@@ -8,8 +8,10 @@ from datetime import timedelta
 from uuid import uuid4
 
 import pytest
+from sqlalchemy import text
 
 from app.db import idempotency
+from app.services.idempotency import MAX_ANSWER
 from tests.integration.test_api_bad_input import TUPLE, problem_of
 from tests.world import Partner, World
 
@@ -95,6 +97,37 @@ async def test_a_key_gives_the_first_answer_again_and_marks_it(world: World) -> 
     followed = await world.client.get(again.headers["location"], headers=partner.headers)
     assert followed.json()["state"] == "completed"
     assert await world.count("orders") == 1
+
+
+async def test_an_answer_that_is_too_large_is_not_stored_and_read_again(
+    world: World,
+) -> None:
+    """An order of as many group tags as devices: its answer names each of them."""
+    partner = await world.partner()
+    tags = [f"{number:05}-{'x' * 110}" for number in range(8_000)]
+    devices = [
+        {**TUPLE, "serial_number": f"SYN{number:05}", "group_tag": tag} for number, tag in enumerate(tags)
+    ]
+    devices.append({"serial_number": "0"})
+    body, headers = order_body(partner, devices=devices), headers_of(partner, "large")
+    first = await world.client.post("/v1/orders", headers=headers, content=body)
+    assert first.status_code == 201, first.text[:500]
+    assert len(first.content) > MAX_ANSWER
+    async with world.runtime.system_transaction() as tx:
+        stored = await tx.session.execute(text("SELECT max(octet_length(body)) FROM idempotency_keys"))
+        assert stored.scalar_one() < 1000
+    again = await world.client.post("/v1/orders", headers=headers, content=body)
+    assert (again.status_code, again.headers["Location"]) == (201, first.headers["Location"])
+    assert again.headers["Idempotency-Replayed"] == "true"
+    changing = ("waiting_for", "updated_at")
+    assert {k: v for k, v in again.json().items() if k not in changing} == {
+        k: v for k, v in first.json().items() if k not in changing
+    }
+    assert await world.count("orders") == 1
+    other = await world.client.post(
+        "/v1/orders", headers=headers, content=order_body(partner, devices=devices[:1])
+    )
+    problem_of(other, 422, "idempotency_key_reused")
 
 
 async def test_a_key_with_another_body_or_another_path_is_refused(world: World) -> None:

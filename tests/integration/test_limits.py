@@ -5,8 +5,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from app.domain.budget import Standing
+from app.domain.quota import QUOTAS, Quota
 from app.domain.upstream import OutcomeUnknown, Throttled
-from app.services import batches, identities
+from app.services import batches, identities, quotas
 from app.services.identities import Scope
 from tests.world import Partner, World, tuples
 
@@ -144,4 +145,22 @@ async def test_the_description_documents_every_field_of_the_answer(world: World)
     found = await limits(world, partner)
     assert set(shapes["LimitsOut"]["properties"]) == set(found)
     assert set(shapes["ConnectionLimitsOut"]["properties"]) == set(found["connections"][0])
+    assert set(shapes["QuotaOut"]["properties"]) == set(found["quotas"][0])
     assert set(shapes["OwnLimits"]["properties"]) == set(found["registrar"])
+
+
+async def test_every_quota_is_shown_with_its_use_and_whether_it_is_the_default(world: World) -> None:
+    partner, other = await world.partner(), await world.partner()
+    await quotas.change(world.runtime, partner.id, Quota.CUSTOMERS, 7)
+    found = {each["quota"]: each for each in (await limits(world, partner))["quotas"]}
+    assert set(found) == set(Quota)
+    assert found["customers"] == {
+        "quota": "customers",
+        "limit": 7,
+        "used": 2,
+        "is_default": False,
+        "counts": QUOTAS[Quota.CUSTOMERS].counts,
+    }
+    assert [found[name]["used"] for name in ("connections", "api_keys", "webhook_endpoints")] == [1, 1, 0]
+    theirs = {each["quota"]: each for each in (await limits(world, other))["quotas"]}
+    assert (theirs["customers"]["limit"], theirs["customers"]["is_default"]) == (100_000, True)

@@ -11,9 +11,10 @@ from app.budgets import Budgets
 from app.cli import app as program
 from app.db import figures
 from app.domain.budget import Budget, BudgetPolicy
+from app.domain.quota import Quota
 from app.domain.upstream import ConnectionTrouble, Said
 from app.queue import Queue
-from app.services import access, batches, identities, sweep
+from app.services import access, batches, identities, quotas, sweep
 from app.services.identities import Scope
 from tests.import_scene import upload
 from tests.serving import serving
@@ -197,3 +198,22 @@ async def test_an_endpoint_that_was_deleted_is_no_failing_one(world: World) -> N
     assert (await status(world, partner))["webhooks"] == []
     async with world.runtime.system_transaction() as tx:
         assert await figures.endpoints(tx.session) == {}
+
+
+async def test_a_quota_that_is_nearly_used_up_is_told_and_one_that_is_used_up_needs_a_person(
+    world: World,
+) -> None:
+    partner = await world.partner()
+    await sweep.beat(world.runtime)
+    assert (await status(world, partner))["quotas"] == []
+    for limit, level, code, mark in ((3, "ok", 0, None), (2, "attention", 2, "look Quota")):
+        await quotas.change(world.runtime, partner.id, Quota.CUSTOMERS, limit)
+        found = await status(world, partner)
+        assert found["level"] == level
+        assert [each["quota"] for each in found["quotas"]] == (["customers"] if mark else [])
+        result = await registrar(world, partner, "status")
+        assert result.exit_code == code
+        if mark:
+            assert line_of(result, "Quota") == f"{mark} customers: 2 of 2 used"
+    await quotas.change(world.runtime, partner.id, Quota.CUSTOMERS, 1)
+    assert (await status(world, partner))["quotas"][0]["used"] == 2

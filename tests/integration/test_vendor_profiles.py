@@ -1,9 +1,14 @@
 """Vendor profiles: kept by name, checked when they are written, used when a file names them."""
 
+from uuid import UUID
+
 import pytest
 
+from app.db import vendor_profiles
+from app.domain.quota import Quota
 from tests.import_scene import look, preview, sheet, upload, work_imports
 from tests.integration.test_api_bad_input import problem_of
+from tests.integration.test_quotas import set_quota
 from tests.world import Partner, World
 
 DEFINITION = {
@@ -11,6 +16,8 @@ DEFINITION = {
     "constants": {"manufacturer": "Contoso"},
     "group_tag": {"column": "Floor", "values": {"1": "Ground"}, "otherwise": "Upper"},
 }
+LARGE = {"group_tag": {"column": "A", "values": {f"{n:0200d}": "T" * 100 for n in range(1000)}}}
+"""Each value within its bound, 300 kB in all."""
 DATA = sheet(("Unit", "Article", "Floor"), [["SYN00001", "Book", "1"], ["SYN00002", "Book", "7"]])
 
 
@@ -50,7 +57,9 @@ async def test_profiles_are_shown_listed_renamed_and_deleted(world: World) -> No
     path = f"/v1/vendor-profiles/{made['id']}"
     assert (await world.client.get(path, headers=partner.headers)).json() == made
     listed = (await world.client.get("/v1/vendor-profiles", headers=partner.headers)).json()
-    assert [profile["name"] for profile in listed["items"]] == ["Supplier"]
+    [summary] = listed["items"]
+    assert summary.pop("definition_bytes") > 100
+    assert summary == {name: value for name, value in made.items() if name != "definition"}
     assert (await world.client.get("/v1/vendor-profiles", headers=stranger.headers)).json()["items"] == []
     renamed = await world.client.patch(path, headers=partner.headers, json={"name": "Other"})
     assert (renamed.json()["name"], renamed.json()["definition"]) == ("Other", made["definition"])
@@ -91,6 +100,9 @@ async def test_a_key_gives_the_first_answer_again(world: World) -> None:
         ({"colums": {}}, "/definition/colums"),
         ({"constants": {"serial_number": "S"}}, "/definition/constants/serial_number"),
         ({"columns": "Unit"}, "/definition/columns"),
+        ({"group_tag": {"column": "A", "values": {"x" * 257: "T"}}}, "/definition/group_tag/values"),
+        ({"group_tag": {"column": "A", "values": {"x": "T" * 257}}}, "/definition/group_tag/values/x"),
+        (LARGE, "/definition"),
     ],
 )
 async def test_a_mistake_in_a_profile_is_named_where_it_is(
@@ -100,3 +112,28 @@ async def test_a_mistake_in_a_profile_is_named_where_it_is(
     found = problem_of(await create(world, partner, definition=definition), 422, "validation_failed")
     assert [error["pointer"] for error in found["errors"]] == [pointer]
     assert await world.count("vendor_profiles") == 0
+
+
+async def test_a_large_profile_of_before_is_shown_used_and_not_saved_again(world: World) -> None:
+    partner = await world.partner()
+    made = (await create(world, partner)).json()
+    cells = {"1": "Ground", **{f"{n:0300d}": "T" * 100 for n in range(1000)}}
+    definition = {**DEFINITION, "group_tag": {"column": "Floor", "values": cells, "otherwise": "Upper"}}
+    async with world.runtime.system_transaction() as tx:
+        await vendor_profiles.update(tx.session, partner.id, UUID(made["id"]), {"definition": definition})
+    path = f"/v1/vendor-profiles/{made['id']}"
+    stored = (await world.client.get(path, headers=partner.headers)).json()
+    assert stored["definition"] == definition
+    assert (await preview(world, partner, DATA, profile="Supplier"))["counts"]["valid"] == 2
+    again = await world.client.patch(path, headers=partner.headers, json={"definition": definition})
+    problem_of(again, 422, "validation_failed")
+
+
+async def test_no_more_profiles_are_made_than_the_quota_allows(world: World) -> None:
+    partner, neighbour = await world.partner(), await world.partner()
+    await set_quota(world, partner, Quota.VENDOR_PROFILES, 1)
+    assert (await create(world, partner)).status_code == 201
+    refused = problem_of(await create(world, partner, "Other"), 422, "quota_exceeded")
+    assert "at most 1 vendor profiles" in refused["detail"]
+    assert (await create(world, neighbour)).status_code == 201
+    assert await world.count("vendor_profiles") == 2

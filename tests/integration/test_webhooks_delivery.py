@@ -14,6 +14,7 @@ import pytest_asyncio
 from sqlalchemy import text
 
 from app.db.engine import open_engine
+from app.domain import endpoint_health
 from app.domain.schedule import SPREAD, WEBHOOK_LADDER
 from app.outbound import Outbound
 from app.runtime import Runtime
@@ -560,7 +561,7 @@ async def test_one_endpoint_that_hangs_does_not_hold_up_the_others(world: World,
         await tell(world, partner, hanging)
     receiver.usual = Answer(hold=forever)
     lanes = [asyncio.create_task(webhooks.deliver_next(world.runtime)) for _ in range(8)]
-    window = webhooks.ENDPOINT_WINDOW
+    window = endpoint_health.WINDOW
     await until(lambda: sum(lane.done() for lane in lanes) == 8 - window)
     await until(lambda: len(receiver.of_path("/hanging")) == window)
 

@@ -13,7 +13,13 @@ REQUESTS: Examples = {
     "not_json": Said("The body is not JSON: unexpected character at byte 17."),
     "validation_failed": Said("devices.0.serial_number: Input should be a valid string"),
     "unsupported_media_type": Said("Content-Type is missing; send application/json."),
-    "body_too_large": Said("The body has more than 67,108,864 bytes."),
+    "body_too_large": Said("The body of this call has at most 65,536 bytes."),
+    "body_too_complex": Said(
+        "The body of this call has at most 20,002 objects and lists, 150,000 values, and 200 levels."
+    ),
+    "large_bodies_waiting": Said(
+        "At most 4 bodies over 512 kB are read at a time, 2 of one partner. It was not its turn for 30 s."
+    ),
     "too_many_devices": Said("The order has 10,001 devices; at most 10,000 are allowed."),
     "unauthenticated": Said("The API key has expired."),
     "scope_missing": Said("This needs the scope orders:write; the key has orders:read."),
@@ -367,6 +373,9 @@ CONNECTIONS: Examples = {
 
 SERVICE: Examples = {
     "rate_limited": Said("3,000 calls a minute with this key; 0 are left for 12 seconds."),
+    "too_many_calls_at_once": Said("8 of your calls are worked on, and 64 wait already."),
+    "turn_did_not_come": Said("The call waited 30 seconds for its turn. Nothing has been done."),
+    "read_took_too_long": Said("The read took longer than 5 seconds and was ended."),
     "not_ready": Said("The database does not answer."),
     "waiting_for_turn": Said("Another batch of the customer goes first."),
     "portal_upload_due": Said("Order PO-4711: the file Kiosk - PO-4711.csv waits to be uploaded."),

@@ -62,6 +62,7 @@ def test_a_warning_asks_for_nothing_and_an_error_of_a_call_is_never_a_warning() 
 def test_what_passes_by_itself_says_retry_and_what_does_not_says_who() -> None:
     assert {e.code for e in ENTRIES if e.advice is Advice.RETRY} == {
         "idempotency_in_progress",
+        "large_bodies_waiting",
         "upload_broken_off",
         "upstream_busy",
         "upstream_throttled",
@@ -70,6 +71,9 @@ def test_what_passes_by_itself_says_retry_and_what_does_not_says_who() -> None:
         "body_too_slow",
         "too_many_connections",
         "rate_limited",
+        "too_many_calls_at_once",
+        "turn_did_not_come",
+        "read_took_too_long",
         "not_ready",
         "internal",
     }

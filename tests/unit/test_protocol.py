@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
-import structlog
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
@@ -19,6 +18,7 @@ from app.api.peers import networks_of
 from app.api.protocol import BoundedHttp, Phase
 from app.domain.catalogue import CATALOGUE
 from app.settings import Settings
+from tests.log_lines import log_lines
 
 PATIENCE = 45.0
 LONG = 600.0
@@ -437,11 +437,11 @@ async def test_connections_over_the_limit_are_told_and_leave_room_again() -> Non
     async with serving(replace(CALM, connections=2)) as served:
         kept = [await served.connect() for _ in range(2)]
         await until(lambda: len(served.connections) == 2)
-        with structlog.testing.capture_logs() as lines:
+        with log_lines() as lines:
             for _ in range(3):
                 problem = problem_in(await refused(served, get()), 503, "too_many_connections")
                 assert "the service" in problem["detail"].casefold()
-        assert [(line["event"], line["reason"]) for line in lines] == [
+        assert [(line["event"], line["reason"]) for line in lines()] == [
             ("connection_cut", "too_many_connections")
         ]
         for reader, writer in kept:  # who was there is served

@@ -1,0 +1,243 @@
+"""Which delivery is made next, and whose claim it is. Everything after the claim is fenced by its owner."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.db.events import OPEN
+from app.db.sql import execute, fetch_one, listed
+from app.domain.endpoint_health import WINDOW, LaneBounds
+from app.domain.ids import PartnerId
+
+_OPEN = listed(OPEN)
+
+# Rounds over partners: of those with something due, the one that holds the fewest lanes, and of those the one
+# whose last turn is longest ago. So no partner has more than its equal part while another one waits, and no
+# lane idles. Then rounds over the partner's endpoints, by id, from the one behind the endpoint of its last
+# turn. What may be under way is bounded by endpoint, by partner, and for all endpoints that fail together:
+# a receiver that hangs keeps a lane until its patience ends, and there must always be another one.
+#
+# Lanes are counted by their leases, over all workers. So that the bounds hold, claims are made one after
+# another; each takes a millisecond.
+#
+# The cost follows the number of partners that wait, and of endpoints that wait of the one whose turn it is,
+# not the number of deliveries: `waiting` and `asked` step through an index from partner to partner and from
+# endpoint to endpoint.
+_FIRST_OF_PARTNER = (
+    f"SELECT q.endpoint_id FROM deliveries q WHERE q.state IN ({_OPEN}) AND q.partner_id = t.partner_id"
+)
+_CLAIM = f"""
+WITH RECURSIVE busy AS MATERIALIZED (
+    SELECT d.partner_id, d.endpoint_id, count(*) AS n,
+        count(*) FILTER (WHERE e.consecutive_failures > 0) AS failing
+    FROM deliveries d JOIN webhook_endpoints e ON e.id = d.endpoint_id
+    WHERE d.owner IS NOT NULL AND d.lease_until >= :now -- one that is over has no owner
+    GROUP BY d.partner_id, d.endpoint_id
+), held AS MATERIALIZED (
+    SELECT partner_id, sum(n) AS n, sum(failing) AS failing FROM busy GROUP BY partner_id
+), waiting(partner_id) AS (
+    (SELECT partner_id FROM deliveries WHERE state IN ({_OPEN}) ORDER BY partner_id LIMIT 1)
+    UNION ALL
+    SELECT (SELECT d.partner_id FROM deliveries d WHERE d.state IN ({_OPEN}) AND d.partner_id > w.partner_id
+            ORDER BY d.partner_id LIMIT 1)
+    FROM waiting w WHERE w.partner_id IS NOT NULL
+), turns AS MATERIALIZED (
+    SELECT w.partner_id, coalesce(h.failing, 0) < :failing_of_one_partner
+            AND (SELECT coalesce(sum(failing), 0) FROM held) < :failing AS may_fail,
+        coalesce(t.after_id, '00000000-0000-0000-0000-000000000000') AS after_id
+    FROM waiting w LEFT JOIN held h ON h.partner_id = w.partner_id
+    LEFT JOIN partner_turns t ON t.partner_id = w.partner_id AND t.kind = 'deliveries'
+    WHERE w.partner_id IS NOT NULL AND coalesce(h.n, 0) < :one_partner
+    ORDER BY coalesce(h.n, 0), t.last_turn_at NULLS FIRST, w.partner_id
+), next AS MATERIALIZED (
+    SELECT chosen.id FROM turns t CROSS JOIN LATERAL (
+        SELECT first.id FROM (
+            WITH RECURSIVE asked(endpoint_id) AS (
+                ({_FIRST_OF_PARTNER} ORDER BY q.endpoint_id LIMIT 1)
+                UNION ALL
+                SELECT ({_FIRST_OF_PARTNER} AND q.endpoint_id > a.endpoint_id ORDER BY q.endpoint_id LIMIT 1)
+                FROM asked a WHERE a.endpoint_id IS NOT NULL
+            )
+            SELECT a.endpoint_id FROM asked a
+            JOIN webhook_endpoints e ON e.id = a.endpoint_id
+            LEFT JOIN webhook_pauses p ON p.endpoint_id = a.endpoint_id
+            LEFT JOIN busy b ON b.endpoint_id = a.endpoint_id
+            WHERE (e.consecutive_failures = 0 OR t.may_fail)
+            AND coalesce(b.n, 0)
+                < CASE WHEN e.consecutive_failures = 0 THEN CAST(:window AS integer) ELSE 1 END
+            AND (p.not_before IS NULL OR p.not_before <= :now)
+            ORDER BY a.endpoint_id <= t.after_id, a.endpoint_id
+        ) endpoint CROSS JOIN LATERAL (
+            SELECT q.id FROM deliveries q WHERE q.state IN ({_OPEN}) AND q.partner_id = t.partner_id
+            AND q.endpoint_id = endpoint.endpoint_id AND q.due_at <= :now
+            AND (q.lease_until IS NULL OR q.lease_until < :now)
+            ORDER BY q.due_at, q.id LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
+        ) first LIMIT 1
+    ) chosen LIMIT 1
+), claimed AS (
+    UPDATE deliveries d SET owner = :owner, lease_until = :until FROM next
+    WHERE d.id = next.id AND d.state IN ({_OPEN}) AND (d.lease_until IS NULL OR d.lease_until < :now)
+    RETURNING d.partner_id, d.id, d.owner, d.event_id, d.endpoint_id, d.attempts
+), turn AS (
+    INSERT INTO partner_turns (partner_id, kind, last_turn_at, after_id)
+    SELECT partner_id, 'deliveries', CAST(:now AS timestamptz), endpoint_id FROM claimed
+    ON CONFLICT (partner_id, kind)
+    DO UPDATE SET last_turn_at = excluded.last_turn_at, after_id = excluded.after_id
+)
+SELECT partner_id, id, owner, event_id, endpoint_id, attempts FROM claimed
+"""
+
+# Statistics of a table that has just grown a thousandfold are wrong, and so were the plans made from them.
+# Each look of the claim has an index of its own, so that nothing else is worth a try.
+_BY_INDEX = ("enable_seqscan", "enable_bitmapscan", "enable_hashjoin", "enable_mergejoin", "jit")
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryClaim:
+    partner_id: PartnerId
+    id: UUID
+    owner: UUID
+    event_id: UUID
+    endpoint_id: UUID
+    attempts: int
+
+
+async def take_the_floor(session: AsyncConnection, *, heard_since: datetime) -> int:
+    """As the system: no other claim is made until the transaction ends. How many workers are alive.
+
+    The other statements of this transaction are planned by their indexes."""
+    settings = ", ".join(f"set_config('{name}', 'off', true)" for name in _BY_INDEX)
+    row = await fetch_one(
+        session,
+        f"SELECT pg_advisory_xact_lock(hashtext('registrar.deliveries')), {settings}, "
+        "(SELECT count(*) FROM worker_heartbeats WHERE beat_at >= :heard_since) AS workers",
+        heard_since=heard_since,
+    )
+    return 0 if row is None else int(row["workers"])
+
+
+async def claim_delivery(
+    session: AsyncConnection, *, owner: UUID, now: datetime, lease: timedelta, bounds: LaneBounds
+) -> DeliveryClaim | None:
+    """As the system, after `take_the_floor`: the next delivery that is due, or None."""
+    row = await fetch_one(
+        session,
+        _CLAIM,
+        owner=owner,
+        now=now,
+        until=now + lease,
+        window=WINDOW,
+        one_partner=bounds.one_partner,
+        failing=bounds.failing,
+        failing_of_one_partner=bounds.failing_of_one_partner,
+    )
+    return None if row is None else DeliveryClaim(**row)
+
+
+async def add_attempt(
+    session: AsyncConnection,
+    claim: DeliveryClaim,
+    *,
+    attempt_id: UUID,
+    status: int | None,
+    kind: str,
+    excerpt: str | None,
+    duration_ms: int,
+    started_at: datetime,
+) -> None:
+    """The attempt was made, whoever holds the delivery by now; nothing if it has been deleted."""
+    await execute(
+        session,
+        "INSERT INTO delivery_attempts "
+        "(id, partner_id, delivery_id, started_at, duration_ms, status, kind, excerpt) "
+        "SELECT CAST(:attempt AS uuid), partner_id, id, CAST(:started AS timestamptz), "
+        "CAST(:duration AS integer), CAST(:status AS integer), CAST(:kind AS text), CAST(:excerpt AS text) "
+        "FROM deliveries WHERE partner_id = :partner AND id = :id",
+        attempt=attempt_id,
+        started=started_at,
+        duration=duration_ms,
+        status=status,
+        kind=kind,
+        excerpt=excerpt,
+        partner=claim.partner_id,
+        id=claim.id,
+    )
+
+
+async def finish_delivery_attempt(
+    session: AsyncConnection,
+    claim: DeliveryClaim,
+    *,
+    state: str,
+    status: int | None,
+    kind: str,
+    due_at: datetime | None,
+    now: datetime,
+) -> bool:
+    """Records what comes next; False when the claim was lost meanwhile."""
+    return bool(
+        await execute(
+            session,
+            "UPDATE deliveries SET state = :state, attempts = attempts + 1, last_status = :status, "
+            "last_kind = :kind, due_at = coalesce(CAST(:due AS timestamptz), due_at), owner = NULL, "
+            "lease_until = NULL, settled_at = CASE WHEN CAST(:due AS timestamptz) IS NULL "
+            "THEN CAST(:now AS timestamptz) END "
+            "WHERE partner_id = :partner AND id = :id AND owner = :owner",
+            partner=claim.partner_id,
+            id=claim.id,
+            owner=claim.owner,
+            state=state,
+            status=status,
+            kind=kind,
+            due=due_at,
+            now=now,
+        )
+    )
+
+
+async def release_delivery(session: AsyncConnection, claim: DeliveryClaim) -> None:
+    """Hands the delivery over: it was not tried, or the worker is going down."""
+    await execute(
+        session,
+        "UPDATE deliveries SET owner = NULL, lease_until = NULL "
+        "WHERE partner_id = :partner AND id = :id AND owner = :owner",
+        partner=claim.partner_id,
+        id=claim.id,
+        owner=claim.owner,
+    )
+
+
+async def shorten_leases(session: AsyncConnection, now: datetime, lease: timedelta) -> int:
+    """As the system: none of them may end later than one that begins now, whatever clock has written it."""
+    return await execute(
+        session,
+        "UPDATE deliveries SET lease_until = :until WHERE owner IS NOT NULL AND lease_until > :later",
+        until=now + lease,
+        later=now + 2 * lease,
+    )
+
+
+async def pause(
+    session: AsyncConnection, partner_id: PartnerId, endpoint_id: UUID, not_before: datetime
+) -> None:
+    """The endpoint is left alone until then."""
+    await execute(
+        session,
+        "INSERT INTO webhook_pauses (partner_id, endpoint_id, not_before) "
+        "VALUES (:partner, :endpoint, :until) "
+        "ON CONFLICT (endpoint_id) DO UPDATE SET not_before = excluded.not_before",
+        partner=partner_id,
+        endpoint=endpoint_id,
+        until=not_before,
+    )
+
+
+async def end_pause(session: AsyncConnection, partner_id: PartnerId, endpoint_id: UUID) -> None:
+    await execute(
+        session,
+        "UPDATE webhook_pauses SET not_before = NULL WHERE partner_id = :partner AND endpoint_id = :endpoint",
+        partner=partner_id,
+        endpoint=endpoint_id,
+    )

@@ -1,0 +1,62 @@
+"""How a webhook endpoint that fails is treated: fewer deliveries at a time, shorter patience, pauses.
+
+A receiver that hangs costs a lane for as long as we wait. So what may be spent on endpoints that fail is
+bounded, for one of them, for one partner and for all together.
+"""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+from app.domain.schedule import share_of
+
+WINDOW: Final = 4
+"""Deliveries of one healthy endpoint that are under way at a time, over all workers."""
+DEGRADED_AFTER: Final = 5
+"""Failed attempts in a row after which an endpoint is called degraded (it is still tried)."""
+PROBE_TIMEOUT: Final = 5.0
+"""Seconds that a degraded endpoint has to answer, but for every FULL_PATIENCE_EVERY-th attempt."""
+FULL_PATIENCE_EVERY: Final = 4
+"""A receiver that needs longer than PROBE_TIMEOUT and works again is found so."""
+FIRST_PAUSE: Final = timedelta(seconds=5)
+LONGEST_PAUSE: Final = timedelta(minutes=5)
+
+
+@dataclass(frozen=True, slots=True)
+class LaneBounds:
+    """How many of the delivery lanes of all workers may be used for what, at most."""
+
+    one_partner: int
+    failing: int
+    """Deliveries to endpoints whose last attempt failed, of all partners together."""
+    failing_of_one_partner: int
+
+
+def lane_bounds(lanes: int) -> LaneBounds:
+    """A quarter of the lanes is kept free of each partner, however long its endpoints let us wait; another
+    partner that comes is served at once. Endpoints that fail have a quarter too."""
+    quarter = max(1, lanes // 4)
+    return LaneBounds(
+        one_partner=share_of(lanes, 1, kept_free=quarter),
+        failing=quarter,
+        failing_of_one_partner=share_of(quarter, 1, kept_free=1),
+    )
+
+
+def is_degraded(failures: int) -> bool:
+    return failures >= DEGRADED_AFTER
+
+
+def patience(failures: int, usual: float) -> float:
+    """Seconds that the next attempt waits for an answer, after so many failures in a row."""
+    if not is_degraded(failures) or (failures - DEGRADED_AFTER) % FULL_PATIENCE_EVERY == 0:
+        return usual
+    return min(usual, PROBE_TIMEOUT)
+
+
+def pause(failures: int) -> timedelta:
+    """How long a degraded endpoint is left alone after an attempt that failed; nothing for another one."""
+    if not is_degraded(failures):
+        return timedelta(0)
+    doublings = min(failures - DEGRADED_AFTER, 10)
+    return min(FIRST_PAUSE * (1 << doublings), LONGEST_PAUSE)

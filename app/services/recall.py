@@ -1,0 +1,34 @@
+"""An order's first answer once more, where it was too large to be stored with its Idempotency-Key."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from app.db import recall
+from app.db.sql import Record
+from app.domain.ids import PartnerId
+from app.runtime import Runtime
+from app.services import orders
+from app.services.orders import OrderView
+
+
+@dataclass(frozen=True, slots=True)
+class Recalled:
+    """The order with what its first answer told of, as both are now."""
+
+    view: OrderView
+    batches: Sequence[Record]
+    noted: Sequence[Record]
+    noted_total: int
+
+
+async def order(runtime: Runtime, partner_id: PartnerId, order_id: UUID, *, noted: int) -> Recalled:
+    """With its first `noted` rows that have findings. Raises NotFound."""
+    view = await orders.get(runtime, partner_id, order_id)
+    async with runtime.transaction(partner_id) as tx:
+        return Recalled(
+            view,
+            await recall.batches(tx.session, partner_id, order_id),
+            await recall.noted_rows(tx.session, partner_id, order_id, limit=noted),
+            await recall.count_noted(tx.session, partner_id, order_id),
+        )

@@ -1,0 +1,54 @@
+"""Reads that take too long are ended, and the caller is told what to ask for instead."""
+
+import pytest
+from sqlalchemy import text
+
+from app.domain.errors import Busy
+from tests.world import World, tuples
+
+
+async def test_read_that_takes_too_long_is_ended_with_advice(world: World) -> None:
+    partner = await world.partner()
+    async with world.another(read_timeout_s=0.1) as other:
+        with pytest.raises(Busy) as ended:
+            async with other.runtime.reading(partner.id) as tx:
+                await tx.session.execute(text("SELECT pg_sleep(30)"))
+        async with other.runtime.reading(partner.id) as tx:
+            assert (await tx.session.execute(text("SELECT 1"))).scalar_one() == 1
+    assert ended.value.code == "read_took_too_long"
+    assert "customer_id" in ended.value.remedy
+    assert ended.value.retry_after
+
+
+async def test_bound_of_a_read_does_not_stay_on_its_connection(world: World) -> None:
+    partner = await world.partner()
+    bounds = text(
+        "SELECT current_setting('statement_timeout'), current_setting('idle_in_transaction_session_timeout')"
+    )
+    async with world.another(database_pool_size=2, read_timeout_s=7) as other:
+        async with other.runtime.transaction(partner.id) as tx:
+            before = (await tx.session.execute(bounds)).one()
+        async with other.runtime.reading(partner.id) as tx:
+            assert (await tx.session.execute(bounds)).one() == ("7s", "7s")
+        async with other.runtime.transaction(partner.id) as tx:
+            assert (await tx.session.execute(bounds)).one() == before
+
+
+@pytest.mark.parametrize("path", ["/v1/orders", "/v1/registrations", "/v1/batches", "/v1/customers"])
+async def test_lists_are_bounded_reads(world: World, path: str) -> None:
+    """A list that waits for a table is ended, and holds no connection any more."""
+    partner = await world.partner()
+    await world.order(partner, tuples(1))
+    table = path.rpartition("/")[2]
+    async with world.another(read_timeout_s=0.1) as other:
+        world.app.state.runtime = other.runtime
+        try:
+            async with world.runtime.system_transaction() as tx:
+                await tx.session.execute(text(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE"))
+                answer = await world.client.get(path, headers=partner.headers)
+        finally:
+            world.app.state.runtime = world.runtime
+        assert other.runtime.turns.connections.held == 0
+    assert answer.status_code == 503
+    assert answer.json()["code"] == "read_took_too_long"
+    assert int(answer.headers["Retry-After"]) > 0
