@@ -239,7 +239,7 @@ async def test_the_keys_of_a_partner_are_refused_from_the_first_moment_of_its_re
 
 
 async def test_of_an_order_and_a_removal_at_once_one_wins_whole(world: World) -> None:
-    for _ in range(8):
+    for _ in range(5):
         partner = await world.partner()
         order, removed = await asyncio.gather(
             world.post_order(partner, [TUPLE]),
