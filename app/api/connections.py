@@ -80,7 +80,8 @@ async def update_connection(
     request: Request, runtime: RuntimeOf, caller: WritesConnections, connection_id: UUID
 ) -> ConnectionOut:
     """Changes what is given; new credentials end a trouble. Another `client_id` or `entra_tenant_id` needs
-    its credentials in the same call, and tokens of the old one are not used any more. A credential that is null is taken away."""
+    its credentials in the same call, and tokens of the old one are not used any more. A credential that is
+    null is taken away."""
     given, _ = await read(request, ConnectionPatch)
     plain: dict[str, Any] = {
         name: getattr(given, name)

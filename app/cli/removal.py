@@ -1,7 +1,7 @@
 """`registrar partner remove`, `connection remove` and `customer remove`: what would go, and then its going.
 
-Without `--yes` they only show what would be removed. Partners are removed on the database, by the operator; the
-others through the API.
+Without `--yes` they only show what would be removed. Partners are removed on the database, by the operator;
+the others through the API.
 """
 
 from collections.abc import Mapping, Sequence

@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Any, Final
 from uuid import UUID
 
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.sql import Record, execute, fetch_all, fetch_one, listed
@@ -26,6 +27,10 @@ AT_A_TIME: Final = 5_000
 """Rows of one transaction."""
 
 _OVER: Final = (ImportState.COMMITTED, ImportState.DISCARDED, ImportState.EXPIRED, ImportState.REFUSED)
+
+
+def is_deadlock(error: DBAPIError) -> bool:
+    return getattr(error.orig, "sqlstate", None) == "40P01"
 
 
 def refuses_removed(error: Exception) -> bool:
@@ -154,9 +159,10 @@ async def counts(session: AsyncConnection, subject: Subject) -> Mapping[str, int
     """Rows by table, where there are any."""
     found = {}
     for table, where in _contents(subject).items():
-        row = await fetch_one(
-            session, f"SELECT count(*) AS n FROM {table} WHERE {where}", **_used(subject, where)
-        )
+        # Of a customer's devices, which may be very many, there are counts.
+        by_counts = table == "registrations" and subject.kind is not Kind.PARTNER
+        what = "sum(n) AS n FROM registration_counts" if by_counts else f"count(*) AS n FROM {table}"
+        row = await fetch_one(session, f"SELECT {what} WHERE {where}", **_used(subject, where))
         if row is not None and row["n"]:
             found[table] = int(row["n"])
     return found
@@ -284,13 +290,15 @@ async def some_of_customers(session: AsyncConnection, subject: Subject) -> int:
 
 
 async def some_customers(session: AsyncConnection, subject: Subject) -> int:
-    """Consents and group tags go with them."""
+    """With what was known of their consent, which everybody locks before the customer; so it goes first."""
     where = subject.customers()
+    some = f"(SELECT id FROM customers WHERE {where} ORDER BY id LIMIT 500)"
+    given = _used(subject, where)
+    await execute(
+        session, f"DELETE FROM consents WHERE partner_id = :partner AND customer_id IN {some}", **given
+    )
     return await execute(
-        session,
-        "DELETE FROM customers WHERE partner_id = :partner AND id IN "
-        f"(SELECT id FROM customers WHERE {where} LIMIT 500)",
-        **_used(subject, where),
+        session, f"DELETE FROM customers WHERE partner_id = :partner AND id IN {some}", **given
     )
 
 

@@ -13,6 +13,8 @@ from functools import partial
 from typing import Final
 from uuid import UUID
 
+from sqlalchemy.exc import DBAPIError
+
 from app.db import removal
 from app.db.removal import LARGE, Kind, Subject
 from app.db.sql import Record
@@ -26,6 +28,7 @@ log = logger("removal")
 MOST_NAMED: Final = 100
 """Of what is in the way; all of it is counted."""
 ORDERS_AT_A_TIME: Final = 20
+ATTEMPTS: Final = 10
 UNKNOWN: Final = {
     Kind.CONNECTION: "unknown_connection",
     Kind.CUSTOMER: "unknown_customer",
@@ -154,9 +157,8 @@ async def _take_away(runtime: Runtime, subject: Subject, go_on: Callable[[], Non
     async def until_none(some: Callable[[Tx], Awaitable[int]]) -> None:
         while True:
             go_on()
-            async with runtime.transaction(partner_id) as tx:
-                if not await some(tx):
-                    return
+            if not await _in_one(runtime, partner_id, some):
+                return
 
     for next_ones, some_of_one in (
         (removal.next_orders, _some_of_order),
@@ -175,13 +177,30 @@ async def _take_away(runtime: Runtime, subject: Subject, go_on: Callable[[], Non
     else:
         await until_none(lambda tx: removal.some_of_customers(tx.session, subject))
     await until_none(lambda tx: removal.some_customers(tx.session, subject))
-    async with runtime.transaction(partner_id) as tx:
-        if subject.kind is Kind.PARTNER:
-            await removal.partner(tx.session, partner_id)
-            return
-        if subject.kind is Kind.CONNECTION:
-            await removal.connection(tx.session, subject)
-        await removal.unmark(tx.session, subject)
+    await _in_one(runtime, partner_id, partial(_the_rest, subject))
+
+
+async def _in_one(runtime: Runtime, partner_id: PartnerId, work: Callable[[Tx], Awaitable[int]]) -> int:
+    """One transaction. Others may be at work on the same rows: after a deadlock it is tried again."""
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            async with runtime.transaction(partner_id) as tx:
+                return await work(tx)
+        except DBAPIError as error:
+            if attempt == ATTEMPTS or not removal.is_deadlock(error):
+                raise
+            log.info("removal_tries_again", attempt=attempt)
+    raise AssertionError("the last attempt returns or raises")
+
+
+async def _the_rest(subject: Subject, tx: Tx) -> int:
+    if subject.kind is Kind.PARTNER:
+        await removal.partner(tx.session, subject.partner_id)
+        return 0
+    if subject.kind is Kind.CONNECTION:
+        await removal.connection(tx.session, subject)
+    await removal.unmark(tx.session, subject)
+    return 0
 
 
 async def _some_of_order(partner_id: PartnerId, order_id: UUID, tx: Tx) -> int:

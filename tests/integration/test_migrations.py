@@ -151,6 +151,49 @@ async def test_endpoints_that_had_every_type_go_on_hearing_of_every_type(empty: 
         assert dict(await select(engine, statement)) == endpoints
 
 
+async def test_keys_that_could_read_hashes_still_can_and_no_others(empty: str) -> None:
+    """0014: `errors.csv` asked for orders:read and a portal's file for orders:write until then."""
+    keys = {
+        "all": ["orders:read", "orders:write", "customers:read"],
+        "reads": ["orders:read"],
+        "writes": ["orders:write"],
+        "others": ["customers:read", "webhooks:write"],
+        "none": [],
+    }
+    async with owner_of(empty) as engine:
+        async with engine.connect() as session:
+            scripts = await session.run_sync(lambda sync: ScriptDirectory.from_config(schema._config(sync)))
+        before = scripts.get_revision("0014").down_revision
+        assert isinstance(before, str)
+        await run(engine, command.upgrade, before)
+        async with engine.begin() as session:
+            await session.execute(
+                text(
+                    "INSERT INTO partners (id, name, role, created_at) "
+                    "VALUES (gen_random_uuid(), 'One', 'direct_bill', now())"
+                )
+            )
+            for name, scopes in keys.items():
+                await session.execute(
+                    text(
+                        "INSERT INTO api_keys "
+                        "(id, partner_id, name, prefix, secret_digest, scopes, created_at) "
+                        "SELECT gen_random_uuid(), id, :name, :name, 'x', :scopes, now() FROM partners"
+                    ),
+                    {"name": name, "scopes": scopes},
+                )
+        await run(engine, command.upgrade, "0014")
+        statement = "SELECT name, scopes FROM api_keys"
+        could = {"all", "reads", "writes"}
+        assert dict(await select(engine, statement)) == {
+            name: [*scopes, *(["hashes:read"] if name in could else [])] for name, scopes in keys.items()
+        }
+        # Partners were there before: processes of the release before may be, too.
+        assert await select(engine, "SELECT count(*) FROM row_sealing") == [(0,)]
+        await run(engine, command.downgrade, before)
+        assert dict(await select(engine, statement)) == keys
+
+
 async def test_who_has_forgotten_to_migrate_is_told_so_and_not_to_look_at_the_database(
     world: World, empty: str, tmp_path: Path
 ) -> None:

@@ -239,7 +239,7 @@ async def test_the_keys_of_a_partner_are_refused_from_the_first_moment_of_its_re
 
 
 async def test_of_an_order_and_a_removal_at_once_one_wins_whole(world: World) -> None:
-    for _ in range(8):
+    for _ in range(5):
         partner = await world.partner()
         order, removed = await asyncio.gather(
             world.post_order(partner, [TUPLE]),
@@ -285,6 +285,22 @@ async def test_an_order_of_many_devices_goes_in_bounded_transactions(
     monkeypatch.setattr(removal_db, "some_registrations", counted)
     assert (await remove(world, customer(partner))).finished
     assert taken[:4] == [100, 100, 50, 0]
+
+
+async def test_a_list_of_customers_that_is_being_read_is_no_matter(world: World) -> None:
+    """The worker has asked Microsoft for it when the customer and then the connection go."""
+    for subject_of in (customer, connection):
+        partner = await world.partner()
+        await world.arm({"operation": "customers", "kind": "hold", "phase": "after"})
+        reading = asyncio.create_task(
+            consents.read_customers(world.runtime, partner.id, partner.connection_id)
+        )
+        await world.until_held_open(within=45)
+        assert (await remove(world, subject_of(partner))).finished
+        await world.control("DELETE", "faults")
+        await world.let_go()
+        await asyncio.wait_for(reading, 45)
+        assert await traces(world, {partner.customer_id}) == {}
 
 
 # --- emptied of its secrets -----------------------------------------------------------------------
