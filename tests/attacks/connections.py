@@ -24,12 +24,16 @@ LARGE = 20 * 1024 * 1024
 """Bytes of one head. A sends as many as are taken from it."""
 PIECE = 64 * 1024
 GUESSERS = 10
+PATIENCE_S = 2.0
+"""Seconds that one step of A may take."""
 PAUSE_S = 1.0
 """Seconds between two bytes of what trickles."""
 
 
 def _connect(target: Target) -> socket.socket:
-    return socket.create_connection((target.host, target.port), timeout=10, source_address=(ADDRESS, 0))
+    return socket.create_connection(
+        (target.host, target.port), timeout=PATIENCE_S, source_address=(ADDRESS, 0)
+    )
 
 
 def _status(received: bytes) -> str:
@@ -39,12 +43,15 @@ def _status(received: bytes) -> str:
 
 def _ended(held: socket.socket) -> str | None:
     """How the service has ended this connection; None while it has not."""
+    held.settimeout(0)
     try:
-        return _status(held.recv(4096, socket.MSG_DONTWAIT))
+        return _status(held.recv(4096))
     except BlockingIOError:
         return None
     except OSError:
         return "cut off"
+    finally:
+        held.settimeout(PATIENCE_S)
 
 
 def _holding(begin: bytes, more: bytes) -> Callable[[Target], Counter[str]]:
