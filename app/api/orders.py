@@ -223,6 +223,7 @@ async def download_result(runtime: RuntimeOf, caller: ReadsOrders, order_id: UUI
 
 @router.get("/registrations", tags=["Registrations"], response_model=Registrations)
 async def list_registrations(
+    request: Request,
     runtime: RuntimeOf,
     caller: ReadsOrders,
     page: PageOfIds,
@@ -248,6 +249,8 @@ async def list_registrations(
         customer_id=customer_id,
         batch_id=batch_id,
     )
+    if wanted.searches:
+        await take_heavy(request, runtime, caller.partner_id)
     found = await registrations.list_page(runtime, caller.partner_id, page, wanted)
     return await pages.answer(Registrations, found, rendering.registration)
 

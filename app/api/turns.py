@@ -47,7 +47,10 @@ async def take_call(request: Request, runtime: Runtime, partner_id: PartnerId) -
 
 
 async def take_heavy(request: Request, runtime: Runtime, partner_id: PartnerId) -> None:
-    """A turn for what keeps the processor busy for long. Raises as `take_call`."""
+    """A turn for what keeps the processor or the database busy for long; one for a call. Raises alike."""
+    if getattr(request.state, "is_heavy", False):
+        return
+    request.state.is_heavy = True
     await _take(request, runtime.turns.heavy, partner_id)
 
 

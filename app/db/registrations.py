@@ -330,6 +330,12 @@ class Filter:
     customer_id: UUID | None = None
     batch_id: UUID | None = None
 
+    @property
+    def searches(self) -> bool:
+        """Whether no index finds what is asked for, so that many rows are looked through."""
+        found = self.batch_id is not None or self.product_key is not None or self.serial_prefix is not None
+        return not found and self != Filter()
+
 
 def _clauses(filter: Filter, *, but: str = "") -> tuple[str, dict[str, Any]]:
     """Only what is asked for, so that the planner sees which index fits."""

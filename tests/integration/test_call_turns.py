@@ -95,6 +95,21 @@ async def test_large_page_waits_for_the_partners_large_calls_and_small_ones_pass
         assert (await waiting).status_code == 200
 
 
+async def test_search_waits_for_the_partners_large_calls_and_needs_one_turn(world: World) -> None:
+    greedy = await world.partner()
+    async with served(world) as other:
+        turns = other.runtime.turns.heavy
+        path, fails = "/v1/registrations", {"state": "failed", "page_size": str(LARGE_PAGE)}
+        async with held(turns, greedy, 1):
+            waiting = asyncio.create_task(other.client.get(path, headers=greedy.headers, params=fails))
+            await until_waiting(turns, greedy, 1)
+            few = {"serial_prefix": "SYN1", "state": "failed"}
+            assert (await other.client.get(path, headers=greedy.headers, params=few)).status_code == 200
+            assert not waiting.done()
+        assert (await waiting).status_code == 200
+        assert turns.held == 0
+
+
 async def test_large_order_waits_for_the_partners_large_calls_and_a_neighbours_is_taken(world: World) -> None:
     greedy, neighbour = await world.partner(), await world.partner()
     async with served(world) as other:
