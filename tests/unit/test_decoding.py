@@ -37,7 +37,8 @@ def plainly(body: Any) -> list[FieldError]:
     return []
 
 
-VALUES: st.SearchStrategy[Any] = st.sampled_from(
+ID = "00000000-0000-4000-8000-000000000001"
+VALUES: st.SearchStrategy[Any] = st.sampled_from(["x", "", None, 1, [], {}, ID])
     ["x", "", None, 1, [], {}, "00000000-0000-4000-8000-000000000001"]
 )
 DEVICES = st.dictionaries(st.sampled_from(["model", "serial_number", "more", "a/b"]), VALUES) | VALUES
