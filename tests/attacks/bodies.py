@@ -68,7 +68,7 @@ def send(target: Target, cases: tuple[Case, ...]) -> Counter[str]:
 
     def loop(first: int) -> Counter[str]:
         answers: Counter[str] = Counter()
-        with target.client() as client:
+        with target.client(timeout=5.0) as client:
             at = first
             while not target.over:
                 path, body = cases[at % len(cases)]
