@@ -22,6 +22,7 @@ from app.api import (
     own_key,
     portal,
     problems,
+    removals,
     schema,
     status,
     vendor_profiles,
@@ -119,6 +120,7 @@ def build(settings: Settings | None = None) -> FastAPI:
         customers.router,
         connections.router,
         webhooks.router,
+        removals.router,
         limits.router,
         status.router,
     ):

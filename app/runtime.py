@@ -15,7 +15,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import Enum
-from ipaddress import ip_network
 from random import Random
 from typing import NamedTuple, Self
 from uuid import UUID, uuid4
@@ -30,6 +29,7 @@ from app.call_rates import CallRates
 from app.db import engine as database
 from app.db import schema, sealing, walls
 from app.db.clock import READ_EVERY, DatabaseClock
+from app.domain.address import Allowance
 from app.domain.errors import Busy
 from app.domain.ids import PartnerId
 from app.domain.presence import Presence, claim_token
@@ -159,6 +159,8 @@ class Runtime:
     platforms: dict[str, Platform]
     drivers: dict[str, Driver]
     clock: DatabaseClock
+    import_turns: FairTurns
+    """Who reads an import in this process: as many at a time as it has lanes for that."""
     presence: Presence
     """Under which name this process makes claims, and, if it is a worker, its signs of life."""
     now: Callable[[], datetime]
@@ -196,7 +198,7 @@ class Runtime:
             stack.push_async_callback(microsoft.close)
             outbound = Outbound.build(
                 timeout=settings.webhook_timeout_s,
-                allowed_networks=[ip_network(network) for network in settings.webhook_allowed_networks],
+                allowed=[Allowance.parse(network) for network in settings.webhook_allowed_networks],
                 allow_http=settings.webhook_allow_http,
                 ca_file=settings.webhook_ca_file,
             )
@@ -214,6 +216,7 @@ class Runtime:
                 outbound=outbound,
                 platforms=platforms,
                 clock=clock,
+                import_turns=FairTurns(settings.import_lanes),
                 presence=Presence(_process_name(), settings.silence),
                 now=clock.now,
                 drivers={
@@ -225,7 +228,7 @@ class Runtime:
             )
         await opened._look_at_the_clock()
         if purpose is not Purpose.CREATE:  # a migration may be what makes them
-            await opened._look_at_the_walls()
+            await opened._look_at_the_walls(tell=purpose is Purpose.SERVE)
         return opened
 
     async def _look_at_the_clock(self) -> None:
@@ -241,11 +244,18 @@ class Runtime:
         self._sealing_due = self.clock.steady() + READ_EVERY
         self.secrets.binds_to_rows = await sealing.binds_to_rows(session)
 
-    async def _look_at_the_walls(self) -> None:
-        """Before anything is read. Where the database is away, each transaction looks until it is there."""
+    async def _look_at_the_walls(self, *, tell: bool) -> None:
+        """Before anything is read; `tell` of lesser holes too.
+
+        Where the database is away, each transaction looks until it is there.
+        """
         try:
             async with asyncio.timeout(CLOCK_PATIENCE):
                 await self._require_walls()
+                if tell and self._walls_stand:
+                    async with self.engine.connect() as session:
+                        for statement in await walls.weaknesses(session):
+                            log.warning("public_may_enter", remedy=statement)
         except walls.WallsDown:
             await self.close()
             raise

@@ -28,6 +28,7 @@ from pydantic_settings import (
 )
 
 from app import transport
+from app.domain.address import Allowance
 from app.environment import PREFIX, SettingsRefused, given
 from app.quota_settings import QuotaSettings
 
@@ -60,14 +61,6 @@ SECRET_SETTINGS: Final = ("database_url", "migration_database_url", "redis_url",
 """Settings whose value may be in a file, named by the setting's name with `_FILE`."""
 
 SECRET_KEY_BYTES: Final = 32
-CLEAR_TEXT_SERVERS: Final = {
-    "postgresql": "production does not speak to PostgreSQL in clear text: add sslmode=verify-full and "
-    "sslrootcert= (or at least sslmode=require) to REGISTRAR_DATABASE_URL and "
-    "REGISTRAR_MIGRATION_DATABASE_URL; "
-    "for a network that nobody else is in, set REGISTRAR_ALLOW_CLEAR_TEXT=postgresql",
-    "redis": "production does not speak to Redis in clear text: use rediss:// in REGISTRAR_REDIS_URL; "
-    "for a network that nobody else is in, set REGISTRAR_ALLOW_CLEAR_TEXT=redis",
-}
 SHUTDOWN_PAUSE_S: Final = 5.0
 """In production: two looks of a load balancer that looks every two seconds."""
 
@@ -111,6 +104,12 @@ class Settings(QuotaSettings):
         description="Directory on a disk for what is too big for memory while a file is read: a workbook, "
         "and the texts in it. Empty: `spool` in the data directory with the embedded PostgreSQL, else the "
         "system's directory for temporary files (TMPDIR). deploy/compose.yaml has a volume for it.",
+    )
+    max_spool_bytes: int = Field(
+        1024**3,
+        ge=1024**2,
+        description="Bytes that one workbook may take in that directory while it is read, with its texts. "
+        "Larger ones are refused and have to come as CSV, which takes none.",
     )
     durable: bool = Field(
         True, description="Whether the embedded PostgreSQL waits for the disk. Only tests say no."
@@ -339,7 +338,11 @@ class Settings(QuotaSettings):
     worker_lanes: int = Field(8, ge=1, description="Batches one worker process advances at the same time.")
     delivery_lanes: int = Field(8, ge=1, description="Webhooks one worker process sends at the same time.")
     import_lanes: int = Field(
-        1, ge=1, description="Imports one worker process reads or commits at the same time."
+        1,
+        ge=1,
+        description="Imports one worker process reads at the same time, and imports of one partner that it "
+        "has begun. Of other partners it begins more (four for each lane and four more, in all), and they "
+        "take turns: a small file does not wait for the end of a large one.",
     )
     import_retention_days: float = Field(
         7,
@@ -400,8 +403,9 @@ class Settings(QuotaSettings):
     )
     webhook_allowed_networks: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
-        description="Private networks webhooks may go to, as CIDR separated by commas: "
-        "for receivers on the premises.",
+        description="Private networks that the webhooks of every partner may go to, as CIDR separated by "
+        "commas, each with a port if you like (10.1.0.0/16:8443): for receivers on the premises. For one "
+        "partner alone: `registrar partner networks`.",
     )
     webhook_ca_file: Path | None = Field(
         None,
@@ -484,7 +488,7 @@ class Settings(QuotaSettings):
     @field_validator("allow_clear_text")
     @classmethod
     def _are_servers(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if unknown := set(value) - set(CLEAR_TEXT_SERVERS):
+        if unknown := set(value) - set(transport.CLEAR_TEXT_REFUSALS):
             raise ValueError(f"{', '.join(sorted(unknown))}: use postgresql, redis or both")
         return value
 
@@ -503,7 +507,14 @@ class Settings(QuotaSettings):
                 )
         return value
 
-    @field_validator("webhook_allowed_networks", "metrics_allowed_networks", "trusted_proxies")
+    @field_validator("webhook_allowed_networks")
+    @classmethod
+    def _allowances(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for network in value:
+            Allowance.parse(network)
+        return value
+
+    @field_validator("metrics_allowed_networks", "trusted_proxies")
     @classmethod
     def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for network in value:
@@ -590,18 +601,10 @@ class Settings(QuotaSettings):
             raise ValueError(f"production needs {', '.join(missing)}")
         if self.webhook_allow_http:
             raise ValueError("REGISTRAR_WEBHOOK_ALLOW_HTTP must stay off in production")
-        self._nothing_goes_in_clear_text()
+        databases = (self.database_url, self.migration_database_url)
+        if refusal := transport.clear_text_refusal(databases, self.redis_url, self.allow_clear_text):
+            raise ValueError(refusal)
         return self
-
-    def _nothing_goes_in_clear_text(self) -> None:
-        databases = [self.database_url, self.migration_database_url]
-        in_clear_text = {
-            "postgresql": any(url and transport.postgresql_in_clear_text(url) for url in databases),
-            "redis": bool(self.redis_url) and transport.redis_in_clear_text(str(self.redis_url)),
-        }
-        for server, is_so in in_clear_text.items():
-            if is_so and server not in self.allow_clear_text:
-                raise ValueError(CLEAR_TEXT_SERVERS[server])
 
     @property
     def logging(self) -> dict[str, Any]:
@@ -630,6 +633,11 @@ class Settings(QuotaSettings):
         if self.spool_dir is not None:
             return self.spool_dir
         return self.data_dir / "spool" if self.database_url is None else None
+
+    @property
+    def import_places(self) -> int:
+        """Imports that one worker process has begun; they take turns on its `import_lanes`."""
+        return 4 * self.import_lanes + 4
 
     @property
     def lease(self) -> timedelta:

@@ -6,7 +6,7 @@ and devices over a network in clear text.
 
 import os
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final
@@ -51,6 +51,15 @@ WITHOUT_EFFECT: Final = {
 """libpq's parameters that change nothing here, and with which values (None: with any)."""
 OTHERS: Final = frozenset({"ssl", "connect_timeout", "options"})
 POSTGRESQL_PARAMETERS: Final = frozenset({*TLS_PARAMETERS, *PASSED_ON, *WITHOUT_EFFECT, *OTHERS})
+
+CLEAR_TEXT_REFUSALS: Final = {
+    "postgresql": "production does not speak to PostgreSQL in clear text: add sslmode=verify-full and "
+    "sslrootcert= (or at least sslmode=require) to REGISTRAR_DATABASE_URL and "
+    "REGISTRAR_MIGRATION_DATABASE_URL; "
+    "for a network that nobody else is in, set REGISTRAR_ALLOW_CLEAR_TEXT=postgresql",
+    "redis": "production does not speak to Redis in clear text: use rediss:// in REGISTRAR_REDIS_URL; "
+    "for a network that nobody else is in, set REGISTRAR_ALLOW_CLEAR_TEXT=redis",
+}
 
 TRUE: Final = frozenset({"1", "on", "true", "yes"})
 
@@ -197,3 +206,15 @@ def redis_tls(url: str) -> dict[str, Any]:
     wanted = said.get("ssl_check_hostname", "true" if verifies else "false").lower()
     found["ssl_check_hostname"] = wanted in TRUE
     return found
+
+
+def clear_text_refusal(
+    databases: Iterable[str | None], redis_url: str | None, allowed: Collection[str]
+) -> str | None:
+    """What a person must change so that nothing crosses a network in clear text; None where nothing does."""
+    in_clear_text = {
+        "postgresql": any(url and postgresql_in_clear_text(url) for url in databases),
+        "redis": bool(redis_url) and redis_in_clear_text(str(redis_url)),
+    }
+    refused = (server for server, is_so in in_clear_text.items() if is_so and server not in allowed)
+    return next((CLEAR_TEXT_REFUSALS[server] for server in refused), None)

@@ -14,9 +14,8 @@ from alembic import context
 from sqlalchemy import Connection, pool, text
 
 from app.db.connecting import make_engine
+from app.db.schema import ADVISORY_LOCK
 from app.db.tables import metadata
-
-ADVISORY_LOCK = 7_431_985_023
 
 
 @contextmanager

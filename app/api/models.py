@@ -200,7 +200,7 @@ class ConnectionIn(Input):
 
 
 class ConnectionPatch(Patch):
-    MAY_BE_EMPTY = frozenset({"region"})
+    MAY_BE_EMPTY = frozenset({"region", "client_secret", "refresh_token"})
 
     name: Text100 | None = None
     entra_tenant_id: UUID | None = Field(
@@ -215,8 +215,14 @@ class ConnectionPatch(Patch):
         description="The app registered in Partner Center. Where it changes, send `client_secret` and, if "
         "the connection has one, `refresh_token` in the same call. Refused for a portal connection.",
     )
-    client_secret: Secret | None = Field(None, description="Refused for a portal connection.")
-    refresh_token: Secret | None = Field(None, description="Refused for a portal connection.")
+    client_secret: Secret | None = Field(
+        None,
+        description="Null takes the stored one away: the connection is in trouble until it has another. "
+        "Refused for a portal connection.",
+    )
+    refresh_token: Secret | None = Field(
+        None, description="Null takes the stored one away. Refused for a portal connection."
+    )
     region: Text100 | None = None
     default_group_tag: GroupTagText | None = None
 
@@ -238,6 +244,7 @@ class ConnectionOut(Output):
     )
     entra_tenant_id: UUID
     client_id: str | None
+    has_client_secret: bool
     has_refresh_token: bool
     refresh_token_at: Timestamp | None = Field(description="It lives 90 days from then.")
     region: str | None

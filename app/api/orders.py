@@ -62,7 +62,8 @@ Fragment = Annotated[
     Query(
         min_length=3,
         description="Any part of the serial number, capital or small letters, 3 characters or more. Across "
-        "orders one page looks through 100,000 devices: it may have no items and a `next_page_token`.",
+        "orders one page looks through 100,000 devices, as for every filter that no index serves: it may "
+        "have no items and a `next_page_token`.",
     ),
 ]
 ProductKey = Annotated[Sought | None, Query(description="The whole PKID.")]

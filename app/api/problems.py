@@ -21,6 +21,7 @@ from starlette.types import Scope
 
 from app.api.models import Problem, ProblemError
 from app.db.engine import OUTAGES, is_passing
+from app.db.removal import refuses_removed
 from app.domain.catalogue import CATALOGUE, lookup
 from app.domain.errors import (
     Busy,
@@ -195,6 +196,8 @@ def install(app: FastAPI) -> None:
         return problem(request, code, "", error.status_code, headers=headers)
 
     async def on_possible_outage(request: Request, error: Exception) -> Response:
+        if refuses_removed(error):
+            return problem(request, "being_removed", "", 409)
         if not is_passing(error):
             raise error
         log.error("database_unavailable", path=request.scope["path"], error=type(error).__name__)

@@ -11,7 +11,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, pool
+from sqlalchemy import Connection, pool, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -26,6 +26,36 @@ PATIENCE = 60.0
 PAUSE = 0.5
 """Seconds; those who were in the way get to the end of their transactions."""
 
+ADVISORY_LOCK = 7_431_985_023
+"""Held by the one process that migrates."""
+
+# The roles are there; a login that is a member without inheriting can come in by its own name only.
+_CLOSED = """
+DO $$
+DECLARE
+    login record;
+    closed boolean := NOT EXISTS (
+        SELECT FROM pg_database d, aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) AS acl
+        WHERE d.datname = current_database() AND acl.grantee = 0);
+BEGIN
+    IF NOT (SELECT pg_has_role(current_user, datdba, 'USAGE') FROM pg_database
+        WHERE datname = current_database())
+    THEN
+        RETURN;
+    END IF;
+    FOR login IN SELECT rolname AS name FROM pg_roles
+        WHERE rolname IN ('registrar_app', 'registrar_system')
+        OR rolcanlogin AND NOT rolsuper AND pg_has_role(oid, 'registrar_app', 'MEMBER')
+        AND (NOT closed OR NOT has_database_privilege(oid, current_database(), 'CONNECT'))
+    LOOP
+        EXECUTE format('GRANT CONNECT ON DATABASE %I TO %I', current_database(), login.name);
+    END LOOP;
+    IF NOT closed THEN
+        EXECUTE format('REVOKE ALL ON DATABASE %I FROM PUBLIC', current_database());
+    END IF;
+END $$
+"""
+
 MIGRATIONS = Path(__file__).resolve().parents[2] / "migrations"
 
 
@@ -39,6 +69,9 @@ def _config(connection: Connection | None = None) -> Config:
 async def migrate(url: str) -> str:
     """Upgrades the database to the newest revision and returns its name.
 
+    Takes from PUBLIC the right to connect, every time: no backup holds the rights of a database. Where the
+    login does not own the database, an administrator does that, and processes say so at their start.
+
     Several processes may do so at once: they take turns. Within a process, one after another:
     Alembic keeps what it is doing in globals. A migration that could not lock a table, because work is
     going on, is tried again for about PATIENCE; then DBAPIError is raised and nothing of it was done.
@@ -50,6 +83,9 @@ async def migrate(url: str) -> str:
             try:
                 async with engine.connect() as connection:
                     await connection.run_sync(lambda sync: command.upgrade(_config(sync), "head"))
+                async with engine.begin() as connection:
+                    await connection.execute(text(f"SELECT pg_advisory_xact_lock({ADVISORY_LOCK})"))
+                    await connection.execute(text(_CLOSED))
                 return newest()
             except DBAPIError as error:
                 if getattr(error.orig, "sqlstate", None) not in IN_THE_WAY or time.monotonic() > gives_up_at:

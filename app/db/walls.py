@@ -26,8 +26,10 @@ async def are_up(session: AsyncConnection) -> bool:
     partner's rows afterwards.
     """
     await become_nobody(session)
-    version, newest = await schema.current(session), schema.newest()
-    if not version.isdigit() or version < newest:
+    if await _scalar(session, "SELECT to_regclass('public.alembic_version')") is None:
+        return False
+    version = await _scalar(session, "SELECT max(version_num) FROM alembic_version")
+    if version is None or not version.isdigit() or version < schema.newest():
         return False
     faults = await _role_faults(session) + await _table_faults(session)
     await become_system(session)
@@ -39,8 +41,24 @@ async def are_up(session: AsyncConnection) -> bool:
     return True
 
 
-async def _scalar(session: AsyncConnection, statement: str) -> object:
-    return (await session.execute(text(statement))).scalar_one()
+async def weaknesses(session: AsyncConnection) -> list[str]:
+    """What PUBLIC may still do to this database, with the statement that ends it: for its administrator."""
+    found = await session.execute(
+        text(
+            "SELECT format('REVOKE ALL ON DATABASE %I FROM PUBLIC', d.datname) FROM pg_database d, "
+            "aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) AS acl "
+            "WHERE d.datname = current_database() AND acl.grantee = 0 GROUP BY d.datname UNION ALL "
+            "SELECT 'REVOKE CREATE ON SCHEMA public FROM PUBLIC' "
+            "FROM pg_namespace n, aclexplode(n.nspacl) AS acl "
+            "WHERE n.nspname = 'public' AND acl.grantee = 0 AND acl.privilege_type = 'CREATE'"
+        )
+    )
+    return list(found.scalars())
+
+
+async def _scalar(session: AsyncConnection, statement: str) -> str | None:
+    value = (await session.execute(text(statement))).scalar_one()
+    return None if value is None else str(value)
 
 
 async def _role_faults(session: AsyncConnection) -> list[str]:

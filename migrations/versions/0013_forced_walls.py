@@ -5,8 +5,8 @@ Forced, the policies bind the owner of the tables too. It sees rows through its 
 (docs/operate.md). What PUBLIC could do: connect, make a temporary table, and hang a function of ours on
 it that deletes hashes as the owner. Such a function now serves its own table only.
 
-What belongs to the database, and not to its tables, only the database's owner can take away. Where that
-is another login, each process says at its start what is left to do.
+The rights of the database itself are not here: no backup holds them, so `registrar migrate` sees to them
+every time (`app.db.schema`).
 """
 
 from collections.abc import Sequence
@@ -66,25 +66,9 @@ BEGIN
 END $$
 """
 
-# A login that is a member without inheriting can enter the database by its own name only.
-DATABASE = """
+SCHEMA = """
 DO $$
-DECLARE
-    login record;
 BEGIN
-    IF NOT pg_has_role(current_user, (SELECT datdba FROM pg_database WHERE datname = current_database()), 'USAGE')
-    THEN
-        RAISE WARNING 'The owner of the database must run: REVOKE ALL ON DATABASE % FROM PUBLIC',
-            current_database();
-    ELSE
-        EXECUTE format('GRANT CONNECT ON DATABASE %I TO registrar_app, registrar_system', current_database());
-        FOR login IN SELECT rolname AS name FROM pg_roles
-            WHERE rolcanlogin AND NOT rolsuper AND pg_has_role(oid, 'registrar_app', 'MEMBER')
-        LOOP
-            EXECUTE format('GRANT CONNECT ON DATABASE %I TO %I', current_database(), login.name);
-        END LOOP;
-        EXECUTE format('REVOKE ALL ON DATABASE %I FROM PUBLIC', current_database());
-    END IF;
     IF pg_has_role(current_user, (SELECT nspowner FROM pg_namespace WHERE nspname = 'public'), 'USAGE') THEN
         REVOKE ALL ON SCHEMA public FROM PUBLIC;
     END IF;
@@ -217,7 +201,7 @@ def upgrade() -> None:
     op.execute(FUNCTIONS.format(verb="REVOKE", to="FROM"))
     for kind, right in (("FUNCTIONS", "EXECUTE"), ("TYPES", "USAGE")):
         op.execute(f"ALTER DEFAULT PRIVILEGES REVOKE {right} ON {kind} FROM PUBLIC")
-    op.execute(DATABASE)
+    op.execute(SCHEMA)
 
 
 def downgrade() -> None:

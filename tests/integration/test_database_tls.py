@@ -51,10 +51,12 @@ class Relay:
                 writer.write(b"S")
                 await writer.drain()
                 await writer.start_tls(self.context())
-                first = b""
+                first = await reader.readexactly(8)
                 shown = writer.get_extra_info("peercert") or {}
                 name = next((value for ((_, value),) in shown.get("subject", ())), None)
             self.came = encrypted, name
+            # Whole, because PgBouncer refuses the first message in pieces.
+            first += await reader.readexactly(struct.unpack("!ii", first)[0] - len(first))
             await self.relay(first, reader, writer)
         writer.close()
 
