@@ -8,6 +8,7 @@ commands of one concern; here they become one program, and every way it can end 
 import sys
 from collections.abc import Iterator, Sequence
 from copy import copy
+from os.path import exists
 from shutil import get_terminal_size
 from typing import Annotated, Any, Final, NoReturn
 
@@ -48,6 +49,8 @@ from app.cli.surroundings import (
     ProfileOption,
     Surroundings,
 )
+from app.domain.characters import unstorable
+from app.domain.masking import visible
 
 __all__ = ["app", "main"]
 
@@ -81,6 +84,7 @@ class _Program(TyperGroup):
             for command in (self, *_below(self)):
                 command.rich_markup_mode = None
         try:
+            _require_text(extra.get("args"))
             result = super().main(*args, **extra)
         except Stop as stop:
             return _told(stop, extra.get("args"))
@@ -108,6 +112,16 @@ def _told(stop: Stop, arguments: Sequence[str] | None) -> int:
     if "--json" in options:
         Screen(json=True).document(stop.document())
     return stop.code
+
+
+def _require_text(arguments: Sequence[str] | None) -> None:
+    """Raises Stop for an argument that no text can be sent of. A file's name may be any bytes."""
+    for argument in sys.argv[1:] if arguments is None else arguments:
+        if (said := unstorable(argument)) is not None and not exists(argument):
+            words = f"The argument {visible(argument)!r} is not UTF-8. {said}"
+            raise Stop(
+                words, "Type it again in a terminal that is set to UTF-8.", error_code="command_misused"
+            )
 
 
 def _wrong_call(error: typer.TyperException) -> Stop:

@@ -68,7 +68,7 @@ def send(target: Target, cases: tuple[Case, ...]) -> Counter[str]:
 
     def loop(first: int) -> Counter[str]:
         answers: Counter[str] = Counter()
-        with target.client() as client:
+        with target.client(timeout=5.0) as client:
             at = first
             while not target.over:
                 path, body = cases[at % len(cases)]
@@ -92,6 +92,7 @@ def _trickled(target: Target) -> Counter[str]:
         while not target.over:
             yield b"x" * 2048
             time.sleep(0.2)
+        raise httpx.WriteError("broken off: the attack is over")
 
     def loop(_: int) -> Counter[str]:
         with target.client() as client:
@@ -100,7 +101,7 @@ def _trickled(target: Target) -> Counter[str]:
                 return Counter(
                     [str(client.post("/v1/orders", headers=headers, content=pieces()).status_code)]
                 )
-            except (httpx.TransportError, httpx.LocalProtocolError):
+            except httpx.TransportError:
                 return Counter(["cut off"])
 
     with ThreadPoolExecutor(20) as pool:

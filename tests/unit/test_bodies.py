@@ -62,10 +62,11 @@ def test_the_fast_count_is_right_where_there_is_much_to_count() -> None:
     assert (count.openings, count.commas) == (10_000, 5_000)
 
 
-def test_an_order_and_twice_as_much_are_within_its_bound() -> None:
+def test_an_order_is_within_its_bound_with_names_too_many_and_devices_too_many() -> None:
     device = dict.fromkeys(("serial_number", "manufacturer", "model", "product_key", "group_tag"), "x")
-    body = json.dumps({"devices": [{**device, "hardware_hash": "y", "line_ref": "z"}] * 20_000}).encode()
-    assert Count(ORDER).fits(body)
+    body = json.dumps({"devices": [{**device, "hardware_hash": "y", "line_ref": "z"}] * 9_990}).encode()
+    assert Count(ORDER).fits(body.replace(b'"y"', b'"y","a":1,"b":2,"c":[]'))
+    assert Count(ORDER).fits(json.dumps({"devices": [device] * 15_000}).encode())
 
 
 def test_each_bound_belongs_to_a_route_and_limits_its_bytes() -> None:

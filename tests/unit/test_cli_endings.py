@@ -43,6 +43,8 @@ def test_a_refusal_of_the_api_is_json_with_its_code_and_remedy(wire: Wire) -> No
         (("consent", "Nobody", "--json"), "name_not_found"),
         (("order", "--json"), "command_misused"),
         (("no-such-command", "--json"), "command_misused"),
+        (("order", "R\udce9", "--json"), "command_misused"),
+        (("partner", "create", "A\x00B", "--role", "oem", "--json"), "command_misused"),
         (("submit", "no-such-file.csv", "--json"), "command_failed"),
         (("validate", "no-such-file.csv", "--json"), "command_failed"),
     ],
