@@ -148,6 +148,16 @@ class Budgets:
                     log.warning("budget_contended", connection_id=str(connection_id))
             return self._change_own(connection_id, clock(), decide)
 
+    async def forget(self, connection_id: UUID) -> None:
+        """Of a connection that is removed. What Redis cannot be asked to forget now, it forgets by itself."""
+        for memory in (self._known, self._own, self._seen):
+            memory.pop(connection_id, None)
+        try:
+            async with asyncio.timeout(REDIS_PATIENCE):
+                await self.redis.delete(f"registrar:budget:{connection_id}")
+        except REDIS_OUTAGES as error:
+            log.warning("budget_not_forgotten", error=type(error).__name__)
+
     async def look(self, connection_ids: Iterable[UUID], clock: Clock) -> Seen:
         """The budgets of these connections; changes nothing."""
         found: dict[UUID, Budget] = {}

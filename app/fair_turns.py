@@ -117,9 +117,10 @@ class FairTurns:
             if turn.done() and not turn.cancelled():
                 self.give(whose)  # it came in the very moment in which it was given up
             else:
-                line.waiting.remove(turn)
+                if turn in line.waiting:
+                    line.waiting.remove(turn)
                 if not line.waiting:
-                    del self._round[whose]
+                    self._round.pop(whose, None)
                 self._forget(whose, line)
                 self._serve()  # fewer partners wait, and their shares have grown
             if isinstance(error, TimeoutError):
@@ -148,8 +149,9 @@ class FairTurns:
             del self._round[whose]
             if line.waiting:
                 self._round[whose] = None  # behind all others that wait
-            self._grant(line)
-            turn.set_result(None)
+            if not turn.done():  # else it is given up in this very moment, and takes itself away
+                self._grant(line)
+                turn.set_result(None)
 
     def _forget(self, whose: Hashable, line: _Line) -> None:
         """Partners come and go for months; what is left of one that is away is nothing."""

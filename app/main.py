@@ -22,6 +22,7 @@ from app.api import (
     own_key,
     portal,
     problems,
+    removals,
     schema,
     status,
     vendor_profiles,
@@ -29,7 +30,6 @@ from app.api import (
 )
 from app.api.answer_headers import AnswerHeaders
 from app.api.conditional import ConditionalGet
-from app.api.large_bodies import LargeBodies
 from app.api.lifespan import StartupFailure, delayed_stop
 from app.api.middleware import BodyCoding, BodyLimit, HeadLikeGet, RequestContext, VerbPaths
 from app.api.peers import networks_of
@@ -120,6 +120,7 @@ def build(settings: Settings | None = None) -> FastAPI:
         customers.router,
         connections.router,
         webhooks.router,
+        removals.router,
         limits.router,
         status.router,
     ):
@@ -133,7 +134,6 @@ def build(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(VerbPaths, known=problems.methods_of_verb)
     app.add_middleware(BodyCoding, decoding=frozenset({uploads}))
     app.add_middleware(BodyLimit, limit_of=bodies.limits_of(app, _files(settings), settings.max_body_bytes))
-    app.state.large_bodies = LargeBodies(settings.large_bodies, settings.large_bodies_per_partner)
     app.add_middleware(ConditionalGet)
     # BREACH needs a secret beside what the attacker has chosen, in answers to many calls of a browser
     # that adds the credentials by itself. Here keys are in a header that no browser adds, and a

@@ -18,6 +18,7 @@ import ssl
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -28,7 +29,7 @@ from pathlib import Path
 import httpcore
 import httpx
 
-from app.domain.address import AddressRefused, Network, UrlRefused, check_host, explain, refusal
+from app.domain.address import AddressRefused, Allowance, UrlRefused, check_host, explain, refusal
 from app.domain.attempt import Kind, Outcome, excerpt, meaning, retry_after_seconds
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
@@ -37,6 +38,8 @@ Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 MAX_URL_LENGTH = 2_000
 _BODY_PATIENCE = 2.0
 """Seconds for the body once the status is known: the status is the answer, the body is only for people."""
+_LOOK_PATIENCE = 2.0
+"""Seconds that a person who types a URL waits for its name: what is not known then is found out later."""
 _SYN_PATIENCE = 3.0
 """Seconds until the next address of a name is tried: two lost SYNs (sent at 0 and 1 s, a third at 3 s)."""
 _MAX_ADDRESSES = 4
@@ -61,7 +64,7 @@ class _Reply:
     body: bytes = b""
 
 
-def check_url(url: str, *, allowed_networks: Sequence[Network] = (), allow_http: bool = False) -> None:
+def check_url(url: str, *, allowed: Sequence[Allowance] = (), allow_http: bool = False) -> None:
     """Refuse what can be refused without the network, for the moment an endpoint is created.
 
     A host name is not resolved here: what it resolves to is judged at each call.
@@ -70,10 +73,10 @@ def check_url(url: str, *, allowed_networks: Sequence[Network] = (), allow_http:
         UrlRefused: the message is for the person who typed the URL.
         AddressRefused: the host is an IP address that webhooks may not reach.
     """
-    _parse(url, allowed_networks, allow_http)
+    _parse(url, allowed, allow_http)
 
 
-def _parse(url: str, allowed_networks: Sequence[Network], allow_http: bool) -> httpx.URL:
+def _parse(url: str, allowed: Sequence[Allowance], allow_http: bool) -> httpx.URL:
     if len(url) > MAX_URL_LENGTH:
         raise UrlRefused(f"The URL is {len(url)} characters long; at most {MAX_URL_LENGTH} are accepted.")
     if any(character.isspace() or character == "\\" or not character.isprintable() for character in url):
@@ -95,8 +98,12 @@ def _parse(url: str, allowed_networks: Sequence[Network], allow_http: bool) -> h
         raise UrlRefused(f"Port {parsed.port} does not exist; use 1 to 65535.")
     if parsed.port in _SPOKEN_FOR_PORTS:
         raise UrlRefused(f"Port {parsed.port} belongs to another protocol than HTTP; use another one.")
-    check_host(parsed.raw_host.decode("ascii"), allowed_networks)
+    check_host(parsed.raw_host.decode("ascii"), _port_of(parsed), allowed)
     return parsed
+
+
+def _port_of(url: httpx.URL) -> int:
+    return url.port or (443 if url.scheme == "https" else 80)
 
 
 class SystemResolver:
@@ -118,6 +125,8 @@ class SystemResolver:
 class _Wire:
     """What has happened to the connection of one exchange."""
 
+    allowed: Sequence[Allowance] = ()
+    """Where this exchange may go besides what every one may: its partner's own networks."""
     is_fresh: bool = False
     """It was made for this exchange; otherwise it was kept from one before."""
     has_answered: bool = False
@@ -162,9 +171,9 @@ class _WatchedStream(httpcore.AsyncNetworkStream):
 class _GuardedNetwork(httpcore.AsyncNetworkBackend):
     """Resolves a name once, checks every address, connects to a checked one."""
 
-    def __init__(self, resolve: Resolve, allowed_networks: Sequence[Network]) -> None:
+    def __init__(self, resolve: Resolve, allowed: Sequence[Allowance]) -> None:
         self._resolve = resolve
-        self._allowed = allowed_networks
+        self._allowed = allowed
         self._plain = httpcore.AnyIOBackend()
 
     async def connect_tcp(
@@ -175,9 +184,11 @@ class _GuardedNetwork(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
+        own: Sequence[Allowance] = ()
         if (wire := _WIRE.get()) is not None:
             wire.is_fresh = True
-        addresses = (await self._checked(host, port))[:_MAX_ADDRESSES]
+            own = wire.allowed
+        addresses = (await self.checked(host, port, own))[:_MAX_ADDRESSES]
         for address in addresses[:-1]:
             try:
                 return await self._connect(address, port, _SYN_PATIENCE, local_address, socket_options)
@@ -196,12 +207,13 @@ class _GuardedNetwork(httpcore.AsyncNetworkBackend):
         plain = await self._plain.connect_tcp(address, port, timeout, local_address, socket_options)
         return _WatchedStream(plain)
 
-    async def _checked(self, host: str, port: int) -> list[str]:
+    async def checked(self, host: str, port: int, own: Sequence[Allowance]) -> list[str]:
+        """The addresses of a name. Raises AddressRefused, or OSError where it has none."""
         addresses = [ip_address(found) for found in await self._resolve(host, port)]
         if not addresses:
             raise socket.gaierror(socket.EAI_NONAME, "the name has no address")
         for address in addresses:
-            if (meaning := refusal(address, self._allowed)) is not None:
+            if (meaning := refusal(address, port, (*self._allowed, *own))) is not None:
                 # The address itself stays unsaid: with a split-horizon DNS it is the operator's to know.
                 raise AddressRefused(explain("resolves to", meaning))
         return [str(address) for address in addresses]
@@ -225,18 +237,20 @@ class Outbound:
         self,
         pool: httpcore.AsyncConnectionPool,
         unkept: httpcore.AsyncConnectionPool,
+        network: _GuardedNetwork,
         resolver: SystemResolver | None,
         *,
         timeout: float,
-        allowed_networks: Sequence[Network],
+        allowed: Sequence[Allowance],
         allow_http: bool,
         max_response_bytes: int,
     ) -> None:
         self._pool = pool
         self._unkept = unkept
+        self._network = network
         self._resolver = resolver
         self._timeout = timeout
-        self._allowed = allowed_networks
+        self._allowed = tuple(allowed)
         self._allow_http = allow_http
         self._max_response_bytes = max_response_bytes
 
@@ -245,7 +259,7 @@ class Outbound:
         cls,
         *,
         timeout: float = 15.0,
-        allowed_networks: Sequence[Network] = (),
+        allowed: Sequence[Allowance] = (),
         allow_http: bool = False,
         max_response_bytes: int = 16_384,
         ca_file: Path | None = None,
@@ -256,7 +270,7 @@ class Outbound:
         Args:
             timeout: seconds for the whole attempt, from resolving to the status line. 15 is the lower end
                 of what the Standard Webhooks specification recommends (15 to 30 s).
-            allowed_networks: networks that are reachable although private (an ERP on the premises).
+            allowed: networks that every partner reaches although private (an ERP on the premises).
             allow_http: for development; a webhook in the clear shows its content to the way.
             max_response_bytes: where reading a body stops; the connection is then closed.
             ca_file: PEM file of authorities trusted besides the public ones. SSL_CERT_FILE is not read.
@@ -265,11 +279,10 @@ class Outbound:
         trust = httpx.create_ssl_context(trust_env=False)  # TLS 1.2 at least: Python's own default
         if ca_file is not None:
             trust.load_verify_locations(cafile=ca_file)
-        networks = tuple(allowed_networks)
         resolver = None
         if resolve is None:
             resolve = resolver = SystemResolver()
-        guarded = _GuardedNetwork(resolve, networks)
+        guarded = _GuardedNetwork(resolve, tuple(allowed))
         pool, unkept = (
             httpcore.AsyncConnectionPool(
                 ssl_context=trust,
@@ -285,9 +298,10 @@ class Outbound:
         return cls(
             pool,
             unkept,
+            guarded,
             resolver,
             timeout=timeout,
-            allowed_networks=networks,
+            allowed=allowed,
             allow_http=allow_http,
             max_response_bytes=max_response_bytes,
         )
@@ -299,16 +313,34 @@ class Outbound:
         if self._resolver is not None:
             self._resolver.close()
 
-    def check_url(self, url: str) -> None:
-        """`check_url` with this client's allowances. Raises UrlRefused."""
-        check_url(url, allowed_networks=self._allowed, allow_http=self._allow_http)
+    def check_url(self, url: str, own: Sequence[Allowance] = ()) -> None:
+        """`check_url` with this client's allowances and the partner's own. Raises UrlRefused."""
+        check_url(url, allowed=(*self._allowed, *own), allow_http=self._allow_http)
+
+    async def check_host(self, url: str, own: Sequence[Allowance] = ()) -> None:
+        """`check_url`, and a look at what the name means now, for the person who types the URL.
+
+        A name that has no address yet is not refused. What counts is the look at each connection. Raises
+        UrlRefused.
+        """
+        target = _parse(url, (*self._allowed, *own), self._allow_http)
+        with suppress(OSError):  # TimeoutError and gaierror are
+            async with asyncio.timeout(_LOOK_PATIENCE):
+                await self._network.checked(target.raw_host.decode("ascii"), _port_of(target), own)
 
     async def post(
-        self, url: str, *, content: bytes, headers: Mapping[str, str], timeout: float | None = None
+        self,
+        url: str,
+        *,
+        content: bytes,
+        headers: Mapping[str, str],
+        timeout: float | None = None,
+        own: Sequence[Allowance] = (),
     ) -> Outcome:
         """Send `content` once. Network failures are outcomes; only a programming error raises.
 
-        `timeout`: seconds for this attempt, where they are fewer than usual.
+        `timeout`: seconds for this attempt, where they are fewer than usual. `own`: networks that the
+        endpoint's partner may reach and others may not.
 
         A kept connection that ends without a byte is no answer: most often the receiver closed it while we
         were writing. Then it is sent once more, on a fresh connection and within the same deadline. The
@@ -325,10 +357,10 @@ class Outbound:
         reply = _Reply()
         kind, detail = Kind.REJECTED, ""
         try:
-            target = _parse(url, self._allowed, self._allow_http)
+            target = _parse(url, (*self._allowed, *own), self._allow_http)
             patience = self._timeout if timeout is None else min(timeout, self._timeout)
             async with asyncio.timeout(patience) as limit:
-                await self._exchange_twice(target, content, headers, reply, limit)
+                await self._exchange_twice(target, content, headers, reply, limit, own)
         except (
             httpcore.TimeoutException,
             httpcore.NetworkError,
@@ -355,11 +387,15 @@ class Outbound:
         headers: Mapping[str, str],
         reply: _Reply,
         limit: asyncio.Timeout,
+        own: Sequence[Allowance],
     ) -> None:
-        wire = _Wire()
+        wire = _Wire(tuple(own))
         token = _WIRE.set(wire)
+        # A kept connection is anybody's who names the same host: one that a partner's own network has opened
+        # is closed after its exchange.
+        pool = self._unkept if own else self._pool
         try:
-            await self._exchange(self._pool, target, content, headers, reply, limit)
+            await self._exchange(pool, target, content, headers, reply, limit)
         except (httpcore.NetworkError, httpcore.RemoteProtocolError):
             if wire.is_fresh or wire.has_answered:
                 raise

@@ -16,6 +16,7 @@ def _quota(quota: Quota) -> Any:
 
 
 class QuotaSettings(BaseSettings):
+    quota_devices: int = _quota(Quota.DEVICES)
     quota_customers: int = _quota(Quota.CUSTOMERS)
     quota_connections: int = _quota(Quota.CONNECTIONS)
     quota_webhook_endpoints: int = _quota(Quota.WEBHOOK_ENDPOINTS)

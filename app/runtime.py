@@ -15,7 +15,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import Enum
-from ipaddress import ip_network
 from random import Random
 from typing import NamedTuple, Self
 from uuid import UUID, uuid4
@@ -30,6 +29,7 @@ from app.call_rates import CallRates
 from app.db import engine as database
 from app.db import schema, sealing, walls
 from app.db.clock import READ_EVERY, DatabaseClock
+from app.domain.address import Allowance
 from app.domain.errors import Busy
 from app.domain.ids import PartnerId
 from app.domain.presence import Presence, claim_token
@@ -108,6 +108,8 @@ class TokenCache:
 
 RETRY_AFTER_READ = 5
 """Seconds after which a read that took too long may be tried again."""
+BODY_PATIENCE = 30.0
+"""Seconds a large body waits before it is refused; the client has not sent it yet."""
 CONNECTION_PATIENCE = 30.0
 """Seconds a transaction waits for a database connection."""
 
@@ -119,6 +121,8 @@ class Turns:
     calls: FairTurns
     heavy: FairTurns
     """Large orders and pages: what keeps the processor busy for long."""
+    bodies: FairTurns
+    """Large bodies: their bytes and what is made of them are in memory together."""
     connections: FairTurns
     """Database connections for partners' transactions. One more is for claims, keys and housekeeping."""
 
@@ -134,6 +138,9 @@ class Turns:
                 patience=patience,
             ),
             heavy=FairTurns(settings.heavy_calls_at_once, kept_free=1, line=line, patience=patience),
+            bodies=FairTurns(
+                settings.large_bodies, each=settings.large_bodies_per_partner, patience=BODY_PATIENCE
+            ),
             connections=FairTurns(max(1, pool - 1), kept_free=1, patience=CONNECTION_PATIENCE),
         )
 
@@ -152,6 +159,8 @@ class Runtime:
     platforms: dict[str, Platform]
     drivers: dict[str, Driver]
     clock: DatabaseClock
+    import_turns: FairTurns
+    """Who reads an import in this process: as many at a time as it has lanes for that."""
     presence: Presence
     """Under which name this process makes claims, and, if it is a worker, its signs of life."""
     now: Callable[[], datetime]
@@ -189,7 +198,7 @@ class Runtime:
             stack.push_async_callback(microsoft.close)
             outbound = Outbound.build(
                 timeout=settings.webhook_timeout_s,
-                allowed_networks=[ip_network(network) for network in settings.webhook_allowed_networks],
+                allowed=[Allowance.parse(network) for network in settings.webhook_allowed_networks],
                 allow_http=settings.webhook_allow_http,
                 ca_file=settings.webhook_ca_file,
             )
@@ -207,6 +216,7 @@ class Runtime:
                 outbound=outbound,
                 platforms=platforms,
                 clock=clock,
+                import_turns=FairTurns(settings.import_lanes),
                 presence=Presence(_process_name(), settings.silence),
                 now=clock.now,
                 drivers={

@@ -28,6 +28,7 @@ from pydantic_settings import (
 )
 
 from app import transport
+from app.domain.address import Allowance
 from app.environment import PREFIX, SettingsRefused, given
 from app.quota_settings import QuotaSettings
 
@@ -103,6 +104,12 @@ class Settings(QuotaSettings):
         description="Directory on a disk for what is too big for memory while a file is read: a workbook, "
         "and the texts in it. Empty: `spool` in the data directory with the embedded PostgreSQL, else the "
         "system's directory for temporary files (TMPDIR). deploy/compose.yaml has a volume for it.",
+    )
+    max_spool_bytes: int = Field(
+        1024**3,
+        ge=1024**2,
+        description="Bytes that one workbook may take in that directory while it is read, with its texts. "
+        "Larger ones are refused and have to come as CSV, which takes none.",
     )
     durable: bool = Field(
         True, description="Whether the embedded PostgreSQL waits for the disk. Only tests say no."
@@ -331,7 +338,11 @@ class Settings(QuotaSettings):
     worker_lanes: int = Field(8, ge=1, description="Batches one worker process advances at the same time.")
     delivery_lanes: int = Field(8, ge=1, description="Webhooks one worker process sends at the same time.")
     import_lanes: int = Field(
-        1, ge=1, description="Imports one worker process reads or commits at the same time."
+        1,
+        ge=1,
+        description="Imports one worker process reads at the same time, and imports of one partner that it "
+        "has begun. Of other partners it begins more (four for each lane and four more, in all), and they "
+        "take turns: a small file does not wait for the end of a large one.",
     )
     import_retention_days: float = Field(
         7,
@@ -392,8 +403,9 @@ class Settings(QuotaSettings):
     )
     webhook_allowed_networks: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
-        description="Private networks webhooks may go to, as CIDR separated by commas: "
-        "for receivers on the premises.",
+        description="Private networks that the webhooks of every partner may go to, as CIDR separated by "
+        "commas, each with a port if you like (10.1.0.0/16:8443): for receivers on the premises. For one "
+        "partner alone: `registrar partner networks`.",
     )
     webhook_ca_file: Path | None = Field(
         None,
@@ -495,7 +507,14 @@ class Settings(QuotaSettings):
                 )
         return value
 
-    @field_validator("webhook_allowed_networks", "metrics_allowed_networks", "trusted_proxies")
+    @field_validator("webhook_allowed_networks")
+    @classmethod
+    def _allowances(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for network in value:
+            Allowance.parse(network)
+        return value
+
+    @field_validator("metrics_allowed_networks", "trusted_proxies")
     @classmethod
     def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for network in value:
@@ -614,6 +633,11 @@ class Settings(QuotaSettings):
         if self.spool_dir is not None:
             return self.spool_dir
         return self.data_dir / "spool" if self.database_url is None else None
+
+    @property
+    def import_places(self) -> int:
+        """Imports that one worker process has begun; they take turns on its `import_lanes`."""
+        return 4 * self.import_lanes + 4
 
     @property
     def lease(self) -> timedelta:

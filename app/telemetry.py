@@ -13,6 +13,8 @@ from typing import Any
 
 import structlog
 
+from app.domain.characters import escaped
+
 FORBIDDEN_FIELDS = frozenset(
     {
         "hardware_hash",
@@ -70,7 +72,11 @@ def configure(*, level: str, as_json: bool, process: str) -> None:
     )
     formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=[*shared, _name_server_lines],
-        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        processors=[
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            *([] if as_json else [_escape_values]),  # JSON has escapes of its own
+            renderer,
+        ],
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter)
@@ -110,6 +116,31 @@ def _drop_forbidden(_logger: Any, _method: str, event: MutableMapping[str, Any])
     for name, value in event.items():
         event[name] = "[removed]" if _is_forbidden(name) else _cleaned(value)
     return event
+
+
+def _escape_values(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """What a caller sent must neither move a terminal's cursor nor begin a line of its own."""
+    for name, value in event.items():
+        event[name] = _indented(str(value)) if name in _OF_LINES else _escaped(value)
+    return event
+
+
+_OF_LINES = ("exception", "stack")
+
+
+def _indented(text: str) -> str:
+    """A traceback keeps its lines; none of them looks like a line of the log."""
+    return "\n".join(f"  {line}" for line in escaped(text, keep="\n\t").split("\n"))
+
+
+def _escaped(value: Any) -> Any:
+    if isinstance(value, str):
+        return escaped(value)
+    if isinstance(value, dict):
+        return {_escaped(name): _escaped(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_escaped(item) for item in value]
+    return value if isinstance(value, int | float | None) else escaped(str(value))
 
 
 def _is_forbidden(name: object) -> bool:

@@ -7,14 +7,24 @@ from contextlib import asynccontextmanager
 
 import uvicorn
 
+from app.api.edge import Limits
+from app.api.protocol import BoundedHttp
 from tests.world import World
 
 
 @asynccontextmanager
 async def serving(world: World) -> AsyncIterator[tuple[str, int]]:
     """Host and port."""
+
+    class Http(BoundedHttp):
+        @classmethod
+        def bounds(cls) -> Limits:
+            return Limits.of(world.runtime.settings)
+
     listening = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(world.app, log_level="error", lifespan="off", timeout_graceful_shutdown=1)
+    config = uvicorn.Config(
+        world.app, http=Http, ws="none", log_level="error", lifespan="off", timeout_graceful_shutdown=1
+    )
     server = uvicorn.Server(config)
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
     task = asyncio.create_task(server.serve(sockets=[listening]))

@@ -6,7 +6,9 @@ the process, a job id swallows wake-ups) is made up for by the rows and the swee
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Awaitable, Callable, Iterator
+from datetime import timedelta
 from typing import Any, cast
 
 import uvloop
@@ -38,6 +40,8 @@ REDIS_ATTEMPTS = 240
 """Quarter seconds a worker waits for a Redis that is down: a minute, then its supervisor restarts it."""
 POLL_DELAY = 0.05
 """Seconds between arq's looks for a wake-up: the idle wait for work is half of it on average."""
+PASS_ON_SECONDS = 0.5
+"""Until a wake-up that found all lanes of a process at work comes back to the queue."""
 TIDY_SECONDS = 600.0
 HABIT_SECONDS = 30.0
 """Seconds a sweep may take."""
@@ -86,10 +90,11 @@ async def advance_imports(ctx: Context) -> None:
 
 
 async def _lane(ctx: Context, kind: WakeKind, step: Any) -> None:
-    """At most so many lanes of a kind in this process; a wake-up too many is not needed."""
+    """At most so many lanes of a kind in this process; another process may have one free."""
     runtime = _runtime(ctx)
     lanes: dict[WakeKind, int] = ctx["lanes"]
     if lanes[kind] >= ctx["limits"][kind]:
+        await _pass_on(ctx, kind)
         return
     lanes[kind] += 1
     try:
@@ -99,6 +104,17 @@ async def _lane(ctx: Context, kind: WakeKind, step: Any) -> None:
         log.warning("lane_broken_off", kind=kind.value, error=type(error).__name__)
     finally:
         lanes[kind] -= 1
+
+
+async def _pass_on(ctx: Context, kind: WakeKind) -> None:
+    """Puts a wake-up back for whoever takes it next. All lanes of this process may wait for receivers that
+    hang, and then nobody here looks for what the wake-up is about. One at a time is enough."""
+    runtime, passed_on = _runtime(ctx), ctx["passed_on"]
+    if time.monotonic() < passed_on.get(kind, 0.0):
+        return
+    passed_on[kind] = time.monotonic() + PASS_ON_SECONDS
+    now = runtime.now()
+    await runtime.queue.send([WakeUp(kind, at=now + timedelta(seconds=PASS_ON_SECONDS))], now)
 
 
 async def _beat(ctx: Context) -> None:
@@ -139,11 +155,12 @@ async def startup(ctx: Context) -> None:
     runtime = await Runtime.open(settings, process="worker")
     ctx["runtime"] = runtime
     ctx["lanes"] = dict.fromkeys(WakeKind, 0)
+    ctx["passed_on"] = {}
     ctx["limits"] = {
         WakeKind.BATCHES: settings.worker_lanes,
         WakeKind.DELIVERIES: settings.delivery_lanes,
         WakeKind.CONSENT: 2,
-        WakeKind.IMPORTS: settings.import_lanes,
+        WakeKind.IMPORTS: settings.import_places,
     }
     # Before the first claim, so that nobody dies with claims and was never heard.
     with contextlib.suppress(*OUTAGES):  # TimeoutError is an OSError
@@ -192,7 +209,7 @@ def build(settings: Settings) -> PromptWorker:
         queue_name=QUEUE_NAME,
         job_serializer=serialize,
         job_deserializer=deserialize,
-        max_jobs=2 * (settings.worker_lanes + settings.delivery_lanes + settings.import_lanes) + 4,
+        max_jobs=2 * (settings.worker_lanes + settings.delivery_lanes + settings.import_places) + 4,
         queue_read_limit=1000,
         poll_delay=POLL_DELAY,
         keep_result=0,

@@ -35,10 +35,10 @@ class Bound:
 
 SHORT: Final = Bound(64 * KB, containers=1_000, values=5_000)
 """Most calls: a few fields."""
-LISTS: Final = Bound(512 * KB, containers=12_000, values=100_000)
+LISTS: Final = Bound(512 * KB, containers=12_000, values=30_000)
 """Rows of one batch or order, or a vendor profile with its group tags."""
-ORDER: Final = Bound(64 * KB * KB, containers=2 * MAX_DEVICES + 2, values=15 * MAX_DEVICES)
-"""Twice what an order of 10,000 devices has. So a misspelt field, a list where a text belongs and a few
+ORDER: Final = Bound(64 * KB * KB, containers=2 * MAX_DEVICES + 2, values=10 * MAX_DEVICES)
+"""More than an order of 10,000 devices has. So a misspelt field, a list where a text belongs and a few
 devices too many are told by name."""
 
 BOUNDS: Final[dict[str, Bound]] = {

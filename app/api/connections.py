@@ -80,7 +80,8 @@ async def update_connection(
     request: Request, runtime: RuntimeOf, caller: WritesConnections, connection_id: UUID
 ) -> ConnectionOut:
     """Changes what is given; new credentials end a trouble. Another `client_id` or `entra_tenant_id` needs
-    its credentials in the same call, and tokens of the old one are not used any more."""
+    its credentials in the same call, and tokens of the old one are not used any more. A credential that is
+    null is taken away."""
     given, _ = await read(request, ConnectionPatch)
     plain: dict[str, Any] = {
         name: getattr(given, name)
@@ -96,6 +97,11 @@ async def update_connection(
         client_id=given.client_id,
         client_secret=given.client_secret,
         refresh_token=given.refresh_token,
+        emptied=[
+            name
+            for name in ("client_secret", "refresh_token")
+            if name in given.model_fields_set and getattr(given, name) is None
+        ],
     )
     return rendering.connection(record)
 

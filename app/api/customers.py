@@ -27,6 +27,7 @@ from app.api.requests import (
     read,
 )
 from app.api.schema import ASKS_MICROSOFT, body_of
+from app.api.texts import Sought
 from app.db.sql import Record
 from app.domain.consent import ConsentState, lets_pass
 from app.domain.ids import PartnerId
@@ -35,8 +36,6 @@ from app.services import consents, customers
 from app.services.customers import NewCustomer
 
 router = APIRouter(prefix="/v1/customers", tags=["Customers"])
-
-NO_NUL = r"^[^\x00]*$"
 
 
 @router.post("", status_code=201, response_model=CustomerOut, openapi_extra=body_of(CustomerIn))
@@ -69,7 +68,7 @@ async def list_customers(
     caller: ReadsCustomers,
     page: PageOfIds,
     entra_tenant_id: UUID | None = None,
-    domain: Annotated[str | None, Query(max_length=255, pattern=NO_NUL)] = None,
+    domain: Annotated[Sought | None, Query()] = None,
     consent_state: ConsentState | None = None,
 ) -> Customers | Response:
     found = await customers.list_page(

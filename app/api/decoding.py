@@ -19,6 +19,8 @@ SHOWN: Final = 100
 """Errors that are told by name; the others are counted."""
 _MANY: Final = 1_000
 """Errors up to which all are built, though few are shown."""
+_COUNTED: Final = 10_000
+"""Errors up to which they are counted."""
 
 
 def decode(body: bytes, model: type[Body], bound: Bound, commas: int | None = None) -> Body:
@@ -30,23 +32,55 @@ def decode(body: bytes, model: type[Body], bound: Bound, commas: int | None = No
     try:
         taken = model.model_validate_json(body)
     except ValidationError as error:
-        raise refusal(_first(error, body, model), error.error_count(), bound) from None
+        raise _refusal(error, body, model, bound) from None
     if (name := repeated_keys.find(body, taken, commas)) is not None:
         raise repeated(name)
     return taken
 
 
-def refusal(found: list[ErrorDetails], count: int, bound: Bound) -> Unprocessable:
-    """`found`: the first errors, of `count` in all."""
+def _refusal(error: ValidationError, body: bytes, model: type[BaseModel], bound: Bound) -> Unprocessable:
+    found, count = _first(error, body, model), error.error_count()
     if found[0]["type"] == "json_invalid":
         if "recursion limit" in found[0]["msg"]:
             return too_complex(bound)
         return Unprocessable("not_json", found[0]["msg"])
-    return Unprocessable(
-        "validation_failed",
-        f"{count} field(s) are wrong." if count > 1 else found[0]["msg"],
-        [pydantic_error(part) for part in found[:SHOWN]],
-    )
+    rows: tuple[str, type[BaseModel]] | None = getattr(model, "ROWS", None)
+    if rows is not None and any(len(part["loc"]) > 1 and part["loc"][0] == rows[0] for part in found):
+        found, count = _with_rows(found, count, body, *rows)
+    if count > _COUNTED:
+        detail = f"More than {_COUNTED:,} fields are wrong; the first ones are in `errors`."
+    else:
+        detail = f"{count} field(s) are wrong." if count > 1 else found[0]["msg"]
+    return Unprocessable("validation_failed", detail, [pydantic_error(part) for part in found[:SHOWN]])
+
+
+def _with_rows(
+    found: list[ErrorDetails], count: int, body: bytes, name: str, row: type[BaseModel]
+) -> tuple[list[ErrorDetails], int]:
+    """The errors with those of all rows of the list that ended at its first wrong one, and their number.
+
+    One row after the other, so that other callers are answered meanwhile.
+    """
+    places = [at for at, part in enumerate(found) if part["loc"][:1] == (name,)]
+    # What is behind the rows in the model comes behind them here.
+    before, behind = found[: places[0]], found[places[-1] + 1 :]
+    try:
+        rows = orjson.loads(body)[name]
+    except ValueError:  # numbers that are no numbers, which only one of the two parsers reads
+        return found, count
+    wrong: list[ErrorDetails] = []
+    count = len(before) + len(behind)
+    for at, value in enumerate(rows):
+        try:
+            row.model_validate_json(orjson.dumps(value))
+        except ValidationError as error:
+            count += error.error_count()
+            if len(wrong) < SHOWN:
+                first = _first(error, orjson.dumps(value), row)[:SHOWN]
+                wrong += [{**part, "loc": (name, at, *part["loc"])} for part in first]
+            if count > _COUNTED:
+                break
+    return [*before, *wrong, *behind], count
 
 
 def repeated(name: str) -> Unprocessable:

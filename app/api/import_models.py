@@ -7,7 +7,6 @@ from uuid import UUID
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 
 from app.api.models import (
-    NAME_PATTERN,
     GroupTagText,
     Input,
     OnInvalid,
@@ -17,7 +16,7 @@ from app.api.models import (
     Text100,
     Text255,
 )
-from app.api.texts import KeepsNoSecret
+from app.api.texts import KeepsNoSecret, Safe, named
 from app.api.times import Timestamp
 from app.domain.catalogue import Severity
 from app.domain.event import EventType
@@ -25,13 +24,7 @@ from app.domain.identity import IdentityKind
 from app.domain.imports import MAX_BASE_REFERENCE, ImportState, Verdict
 from app.intake import encodings
 
-Reference = Annotated[
-    str,
-    StringConstraints(
-        strip_whitespace=True, min_length=1, max_length=MAX_BASE_REFERENCE, pattern=NAME_PATTERN
-    ),
-    KeepsNoSecret,
-]
+Reference = Annotated[str, named(MAX_BASE_REFERENCE), Safe, KeepsNoSecret]
 
 YesOrNo = Annotated[
     Literal["true", "false"], BeforeValidator(lambda text: text.lower() if isinstance(text, str) else text)

@@ -31,10 +31,12 @@ from app.api.requests import (
     read,
 )
 from app.api.schema import body_of, upload_of
+from app.api.texts import Sought
 from app.domain.errors import FieldError, Unprocessable
 from app.domain.imports import ImportState, Verdict
 from app.runtime import Tx
-from app.services import imports, reports
+from app.services import idempotency, imports, reports
+from app.services.identities import Scope
 from app.services.imports import ImportView, Terms, Upload
 
 router = APIRouter(prefix="/v1/imports", tags=["Imports"])
@@ -76,7 +78,8 @@ async def create_import(
         raise Unprocessable(
             "unsupported_media_type", f"Content-Encoding {coding[:40]!r} is not read; gzip is."
         )
-    upload = await Upload.begin(runtime, caller.partner_id, caller.key_id)
+    repeated = key is not None and await idempotency.knows(runtime, caller.partner_id, key)
+    upload = await Upload.begin(runtime, caller.partner_id, caller.key_id, repeated=repeated)
     try:
         fields = await _receive(request, upload)
         terms = _terms(_joined(given, fields))
@@ -173,7 +176,7 @@ async def list_import_rows(
     import_id: UUID,
     page: PageOfRows,
     verdict: Verdict | None = None,
-    code: Annotated[str | None, Query(max_length=100, pattern=r"^[^\x00]*$")] = None,
+    code: Annotated[Sought | None, Query()] = None,
 ) -> ImportRows:
     """The rows with their verdicts, in the file's order."""
     found = await imports.rows(runtime, caller.partner_id, import_id, page, verdict=verdict, code=code)
@@ -203,10 +206,18 @@ async def download_import_errors(
     import_id: UUID,
     verdict: Annotated[Verdict, Query(description="Which rows.")] = Verdict.INVALID,
 ) -> StreamingResponse:
-    """The invalid rows as they came, with what is wrong and what to do beside them. Mend and upload it."""
-    return download(
-        "errors.csv", await reports.errors_of(runtime, caller.partner_id, import_id, verdict=verdict)
+    """The invalid rows as they came, with what is wrong and what to do beside them. Mend and upload it.
+
+    Hardware hashes are in it for a key with `hashes:read`; for another key their cells are empty.
+    """
+    lines = await reports.errors_of(
+        runtime,
+        caller.partner_id,
+        import_id,
+        verdict=verdict,
+        with_hashes=Scope.HASHES_READ in caller.scopes,
     )
+    return download("errors.csv", lines)
 
 
 @router.post(

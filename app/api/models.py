@@ -23,7 +23,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from app.api.texts import KeepsNoSecret, NamesATag
+from app.api.texts import KeepsNoSecret, NamesATag, Safe, Seen, named
 from app.api.times import Timestamp
 from app.api.waiting_models import WaitingOut
 from app.domain.batch import BatchState
@@ -59,31 +59,9 @@ Moment = Annotated[AwareDatetime, BeforeValidator(_written_out), AfterValidator(
 """A time in a query, with its offset."""
 
 
-def _visible(value: str) -> str:
-    if not value.isprintable():
-        raise PydanticCustomError("value_has_control_characters", "Input has invisible characters")
-    return value
-
-
-NAME_PATTERN = r"^[^\x00-\x1f\x7f]*[^\x00-\x1f\x7f\s][^\x00-\x1f\x7f]*$"
-"""No control characters, and not only blanks. Blanks at the ends are removed."""
-Text100 = Annotated[
-    str,
-    StringConstraints(strip_whitespace=True, min_length=1, max_length=100, pattern=NAME_PATTERN),
-    KeepsNoSecret,
-]
-Text255 = Annotated[
-    str,
-    StringConstraints(strip_whitespace=True, min_length=1, max_length=255, pattern=NAME_PATTERN),
-    KeepsNoSecret,
-]
-GroupTagText = Annotated[
-    str,
-    StringConstraints(strip_whitespace=True, min_length=1, max_length=512, pattern=NAME_PATTERN),
-    AfterValidator(_visible),
-    NamesATag,
-    KeepsNoSecret,
-]
+Text100 = Annotated[str, named(100), Safe, KeepsNoSecret]
+Text255 = Annotated[str, named(255), Safe, KeepsNoSecret]
+GroupTagText = Annotated[str, named(512), Seen, NamesATag, KeepsNoSecret]
 Secret = Annotated[str, StringConstraints(min_length=1, max_length=8192, pattern=r"^[\x21-\x7e]+$")]
 
 
@@ -107,6 +85,10 @@ class Input(BaseModel):
     """Strict: a field nobody knows is an error, not something to drop silently."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    ROWS: ClassVar[tuple[str, type[BaseModel]] | None] = None
+    """The long list of the body and what is in it. It fails at its first wrong row, so that a body wrong
+    everywhere costs little; `decoding` then looks at one row after the other."""
 
 
 class Patch(Input):
@@ -218,7 +200,7 @@ class ConnectionIn(Input):
 
 
 class ConnectionPatch(Patch):
-    MAY_BE_EMPTY = frozenset({"region"})
+    MAY_BE_EMPTY = frozenset({"region", "client_secret", "refresh_token"})
 
     name: Text100 | None = None
     entra_tenant_id: UUID | None = Field(
@@ -233,8 +215,14 @@ class ConnectionPatch(Patch):
         description="The app registered in Partner Center. Where it changes, send `client_secret` and, if "
         "the connection has one, `refresh_token` in the same call. Refused for a portal connection.",
     )
-    client_secret: Secret | None = Field(None, description="Refused for a portal connection.")
-    refresh_token: Secret | None = Field(None, description="Refused for a portal connection.")
+    client_secret: Secret | None = Field(
+        None,
+        description="Null takes the stored one away: the connection is in trouble until it has another. "
+        "Refused for a portal connection.",
+    )
+    refresh_token: Secret | None = Field(
+        None, description="Null takes the stored one away. Refused for a portal connection."
+    )
     region: Text100 | None = None
     default_group_tag: GroupTagText | None = None
 
@@ -256,6 +244,7 @@ class ConnectionOut(Output):
     )
     entra_tenant_id: UUID
     client_id: str | None
+    has_client_secret: bool
     has_refresh_token: bool
     refresh_token_at: Timestamp | None = Field(description="It lives 90 days from then.")
     region: str | None
@@ -364,13 +353,15 @@ class DeviceIn(Input):
 
 
 class OrderIn(Input):
+    ROWS = ("devices", DeviceIn)
+
     customer_id: UUID = Field(strict=False)
     reference: Text100 = Field(description="Your own number, unique among your orders.")
     purchase_order: Text100 | None = None
     group_tag: GroupTagText | None = Field(
         None, description="For devices that name none. Default: the customer's, then the connection's."
     )
-    devices: Annotated[list[DeviceIn], Field(min_length=1, max_length=MAX_DEVICES)]
+    devices: Annotated[list[DeviceIn], Field(min_length=1, max_length=MAX_DEVICES, fail_fast=True)]
     on_invalid: OnInvalid = "accept_valid"
     validate_only: bool = Field(False, description="Run the same checks and store nothing.")
 

@@ -37,6 +37,7 @@ from app.api.requests import (
 )
 from app.api.retries import RetryChoice, read_choice
 from app.api.schema import body_of
+from app.api.texts import Sought
 from app.api.turns import take_heavy
 from app.db.registrations import Filter
 from app.domain.batch import BatchState
@@ -54,20 +55,18 @@ LARGE_ORDER = 500
 RETRY_AFTER = "2"
 """Seconds a poller should wait while an order is moving."""
 
-NoNul = r"^[^\x00]*$"
 Since = Annotated[Moment | None, Query(description="Changed at or after this time.")]
-OneOf = Annotated[str | None, Query(max_length=255, pattern=NoNul)]
+OneOf = Annotated[Sought | None, Query()]
 Fragment = Annotated[
-    str | None,
+    Sought | None,
     Query(
         min_length=3,
-        max_length=255,
-        pattern=NoNul,
         description="Any part of the serial number, capital or small letters, 3 characters or more. Across "
-        "orders one page looks through 100,000 devices: it may have no items and a `next_page_token`.",
+        "orders one page looks through 100,000 devices, as for every filter that no index serves: it may "
+        "have no items and a `next_page_token`.",
     ),
 ]
-ProductKey = Annotated[str | None, Query(max_length=255, pattern=NoNul, description="The whole PKID.")]
+ProductKey = Annotated[Sought | None, Query(description="The whole PKID.")]
 
 
 @router.post(

@@ -93,10 +93,10 @@ async def list_portal_files(
 async def get_portal_file(runtime: RuntimeOf, caller: WritesOrders, batch_id: UUID) -> Response:
     """The file to upload, exactly as the portal wants it. Fetching it changes nothing and may be repeated.
 
-    Needs `orders:write`, because it holds hardware hashes. Once devices of it are registered their hashes
-    are deleted, and the file is not made again.
+    Needs `orders:write`, and `hashes:read` where a device has a hardware hash. Once devices of it are
+    registered their hashes are deleted, and the file is not made again.
     """
-    name, content = await portal_files.file_of(runtime, caller.partner_id, batch_id)
+    name, content = await portal_files.file_of(runtime, caller, batch_id)
     disposition = f"attachment; filename=\"{name}\"; filename*=UTF-8''{quote(name, safe='')}"
     return Response(content, media_type=CSV, headers={"Content-Disposition": disposition})
 

@@ -6,15 +6,14 @@ from uuid import UUID
 from pydantic import Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
-from app.api.models import NAME_PATTERN, BatchOut, Input, Output, PageOf
+from app.api.models import BatchOut, Input, Output, PageOf
+from app.api.texts import SOUGHT_PATTERN, Safe, Storable, named
 from app.api.times import Timestamp
 from app.domain.batch import BatchState
 from app.domain.registration import RegistrationState
 
-Note = Annotated[
-    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500, pattern=NAME_PATTERN)
-]
-Value = Annotated[str, StringConstraints(min_length=1, max_length=4096, pattern=r"^[^\x00]*$")]
+Note = Annotated[str, named(500), Safe]
+Value = Annotated[str, StringConstraints(min_length=1, max_length=4096, pattern=SOUGHT_PATTERN), Storable]
 Spoken = Literal["registered", "already_registered", "conflict", "failed"]
 
 
@@ -78,12 +77,14 @@ class RowOutcomeIn(Input):
 class OutcomeIn(Input):
     """Either one outcome for every device of the batch that has none yet, or device by device."""
 
+    ROWS = ("rows", RowOutcomeIn)
+
     outcome: Spoken | None = None
     code: Code | None = Field(
         None, description="With `outcome`: Microsoft's number or name for every device. See `rows`."
     )
     detail: Note | None = Field(None, description="With `outcome`: your own words for every device.")
-    rows: Annotated[list[RowOutcomeIn], Field(min_length=1, max_length=10_000)] | None = None
+    rows: Annotated[list[RowOutcomeIn], Field(min_length=1, max_length=10_000, fail_fast=True)] | None = None
     correct: bool = Field(
         False,
         description="What is said here replaces outcomes that were recorded by mistake. With `outcome`, that "

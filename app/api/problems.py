@@ -21,6 +21,7 @@ from starlette.types import Scope
 
 from app.api.models import Problem, ProblemError
 from app.db.engine import OUTAGES, is_passing
+from app.db.removal import refuses_removed
 from app.domain.catalogue import CATALOGUE, lookup
 from app.domain.errors import (
     Busy,
@@ -85,6 +86,9 @@ RETRY_AFTER_OUTAGE = "5"
 MAX_POINTER = 200
 """Characters of a pointer that are shown: unknown fields have the caller's names."""
 
+MAX_DETAIL = 2_000
+"""Characters of words about a fault, which may quote what the caller sent."""
+
 _OUR_WORDS = {("/devices", "too_long"): "too_many_devices"}
 """Errors of the JSON shape that have a code of the catalogue, by pointer and pydantic's type."""
 
@@ -107,7 +111,7 @@ def problem(
         type=_page_of(request, code),
         title=entry.title,
         status=status,
-        detail=detail or entry.title,
+        detail=_short(detail, MAX_DETAIL) or entry.title,
         code=code,
         remedy=entry.remedy,
         correlation_id=str(getattr(request.state, "correlation_id", "")),
@@ -130,13 +134,17 @@ def _error(error: FieldError) -> ProblemError:
     # Errors of the JSON shape have pydantic's codes, and one remedy for all.
     known = CATALOGUE.get(error.code, CATALOGUE["validation_failed"])
     return ProblemError(
-        pointer=error.pointer,
+        pointer=_short(error.pointer, MAX_POINTER),
         code=error.code,
-        detail=error.detail,
+        detail=_short(error.detail, MAX_DETAIL),
         row=error.row or (int(match.group(1)) + 1 if match else None),
-        field=(match.group(2) if match else error.pointer.rpartition("/")[2]) or None,
+        field=_short(match.group(2) if match else error.pointer.rpartition("/")[2], MAX_POINTER) or None,
         remedy=known.remedy,
     )
+
+
+def _short(text: str | None, most: int) -> str:
+    return text[:most] if text else ""
 
 
 def status_of(refusal: Refusal) -> int:
@@ -188,6 +196,8 @@ def install(app: FastAPI) -> None:
         return problem(request, code, "", error.status_code, headers=headers)
 
     async def on_possible_outage(request: Request, error: Exception) -> Response:
+        if refuses_removed(error):
+            return problem(request, "being_removed", "", 409)
         if not is_passing(error):
             raise error
         log.error("database_unavailable", path=request.scope["path"], error=type(error).__name__)

@@ -31,6 +31,23 @@ class Phase(StrEnum):
     REFUSED = auto()  # what comes is thrown away until the client has read why
 
 
+class _OfRequest(asyncio.Transport):
+    """A connection as the answer to one request sees it."""
+
+    def __init__(self, connection: "BoundedHttp") -> None:
+        super().__init__()
+        self._connection = connection
+
+    def write(self, data: Any) -> None:
+        self._connection.transport.write(data)
+
+    def is_closing(self) -> bool:
+        return self._connection.transport.is_closing()
+
+    def close(self) -> None:
+        self._connection.close_after_answer()
+
+
 class BoundedHttp(HttpToolsProtocol):
     def __init__(
         self,
@@ -130,6 +147,7 @@ class BoundedHttp(HttpToolsProtocol):
             return
         super().on_headers_complete()
         self._has_cycle = True
+        self.cycle.transport = _OfRequest(self)
         self.phase = Phase.BODY
         self._open_window()
 
@@ -210,7 +228,6 @@ class BoundedHttp(HttpToolsProtocol):
             return
         is_understood = self._awaits_answer()
         self.phase = Phase.REFUSED
-        self._due = self.loop.time() + LINGER_S
         self.edge.note(cut, self.peer)
         self._tell_application()
         answer = self.edge.answer(cut)
@@ -218,9 +235,24 @@ class BoundedHttp(HttpToolsProtocol):
             self.transport.abort()
             return
         self.transport.write(answer)
+        self._linger(LINGER_S)
+
+    def close_after_answer(self) -> None:
+        """For an answer that ends the connection, perhaps before the body has come: 413, say."""
+        if self.phase is Phase.BODY and not self.pipeline and self.edge.linger(self):
+            self._linger(self.limits.head_s)
+        else:
+            self.transport.close()
+
+    def _linger(self, seconds: float) -> None:
+        """Reads on and throws away, until the client has closed its side too.
+
+        To close at once would reset the connection under a client that is still sending, and with it the
+        answer that the client has not read yet.
+        """
+        self.phase = Phase.REFUSED
+        self._due = self.loop.time() + seconds
         if self.transport.can_write_eof():
-            # To close at once would reset the connection under a client that is still sending, and
-            # with it the answer that the client has not read yet.
             self.transport.write_eof()
             self.flow.resume_reading()
         else:

@@ -51,7 +51,8 @@ def connection(record: Record) -> ConnectionOut:
             remedy=remedy(record["trouble_code"]) or "",
         )
     return ConnectionOut(
-        **_same(record, ConnectionOut, but=("has_refresh_token", "trouble")),
+        **_same(record, ConnectionOut, but=("has_client_secret", "has_refresh_token", "trouble")),
+        has_client_secret=bool(record["client_secret"]),
         has_refresh_token=record["refresh_token"] is not None,
         trouble=trouble,
     )

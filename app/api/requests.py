@@ -22,7 +22,7 @@ from starlette.requests import ClientDisconnect
 from app.api import bodies, call_rates, turns
 from app.api.arriving import SMALL_BODY, Arriving
 from app.api.decoding import Body, decode
-from app.api.large_bodies import LARGE_BODY, LargeBodies
+from app.api.large_bodies import LARGE_BODY, body_turn
 from app.api.wrong_keys import WrongKeys
 from app.db.paging import InvalidPageToken, PageRequest, bind
 from app.db.paging import request as page_request
@@ -205,8 +205,7 @@ async def read(request: Request, model: type[Body]) -> tuple[Body, bytes]:
 async def _in_turn(request: Request, turn: contextlib.AsyncExitStack) -> AsyncIterator[bytes]:
     """The body's chunks. A large body waits for its turn as soon as it is known to be large."""
     announced = request.headers.get("content-length", "")
-    large_bodies: LargeBodies = request.app.state.large_bodies
-    waits = large_bodies.turn(request.state.partner_id)
+    waits = body_turn(runtime_of(request).turns.bodies, request.state.partner_id)
     large = announced.isdecimal() and int(announced) > LARGE_BODY
     if large:
         await turn.enter_async_context(waits)

@@ -7,6 +7,7 @@ from pydantic import Field
 
 from app.api.models import Input
 from app.api.requests import read
+from app.api.texts import SOUGHT_PATTERN, Storable
 from app.db.chosen import EVERY_ROW, Choice
 from app.domain.registration import RegistrationState
 
@@ -14,7 +15,7 @@ MOST = 10_000
 """Rows that one call may name."""
 
 Row = Annotated[int, Field(ge=1, le=2**31 - 1)]
-Word = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[^\x00]*$")]
+Word = Annotated[str, Field(min_length=1, max_length=255, pattern=SOUGHT_PATTERN), Storable]
 
 
 class RetryChoice(Input):

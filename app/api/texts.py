@@ -1,8 +1,12 @@
 """What a text of a caller must not be, whatever field it is for."""
 
-from pydantic import AfterValidator
+from collections.abc import Callable
+from typing import Annotated, Any, Final
+
+from pydantic import AfterValidator, BeforeValidator, StringConstraints
 from pydantic_core import PydanticCustomError
 
+from app.domain.characters import UNSAFE_CLASS, unsafe, unseen, unstorable
 from app.domain.masking import holds_secret
 from app.domain.placeholders import is_no_tag
 
@@ -22,3 +26,35 @@ def _names_a_tag(value: str) -> str:
 KeepsNoSecret = AfterValidator(_keeps_no_secret)
 """For texts that are stored and shown: neither a product key nor a piece of a hash is taken."""
 NamesATag = AfterValidator(_names_a_tag)
+
+
+def _without(asked: Callable[[str], str | None]) -> BeforeValidator:
+    """Refuses a text by what is said of it. Blanks around it do not count: they are removed."""
+
+    def refuse(value: Any) -> Any:
+        if isinstance(value, str) and (said := asked(value.strip())) is not None:
+            raise PydanticCustomError("value_has_control_characters", "{said}", {"said": said})
+        return value
+
+    return BeforeValidator(refuse)
+
+
+Safe: Final = _without(unsafe)
+"""For names, references and words that people read: no control characters and no marks of direction."""
+Seen: Final = _without(unseen)
+"""For group tags, which are typed again into profiles: nothing that cannot be seen."""
+Storable: Final = _without(unstorable)
+"""For values that are only looked for."""
+
+NAME_PATTERN: Final = rf"^[^{UNSAFE_CLASS}]*[^{UNSAFE_CLASS}\s][^{UNSAFE_CLASS}]*$"
+"""As OpenAPI tells it: what `Safe` lets pass, and not only blanks. Blanks at the ends are removed."""
+SOUGHT_PATTERN: Final = r"^[^\x00]*$"
+
+
+def named(longest: int) -> StringConstraints:
+    """The length and the documented pattern of a name; beside `Safe` or `Seen`, which say what is wrong."""
+    return StringConstraints(strip_whitespace=True, min_length=1, max_length=longest, pattern=NAME_PATTERN)
+
+
+Sought = Annotated[str, StringConstraints(max_length=255, pattern=SOUGHT_PATTERN), Storable]
+"""A value to look for."""

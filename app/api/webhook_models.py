@@ -39,6 +39,11 @@ class EndpointOut(Output):
     event_types: list[str] = Field(description=_EVERY_TYPE)
     state: EndpointState
     consecutive_failures: int
+    backlog_full_since: Timestamp | None = Field(
+        None,
+        description="Since when too many deliveries wait for this endpoint. Until fewer wait, new ones end "
+        "at once as `exhausted` with `last_kind` `backlog_full`; `:redeliver` sends them.",
+    )
     created_at: Timestamp
     updated_at: Timestamp
 
@@ -90,7 +95,10 @@ class DeliveryAttempt(Output):
 
 
 class DeliveryDetail(DeliveryOut):
-    payload: str = Field(description="The body to the letter, as it was or will be signed.")
+    payload: str | None = Field(
+        description="The body to the letter, as it was or will be signed. Null where the key lacks the scope "
+        "that reads what the event tells of."
+    )
     attempt_log: list[DeliveryAttempt] = Field(description="Newest first, at most 100.")
 
 

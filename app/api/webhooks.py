@@ -62,7 +62,8 @@ router = APIRouter(prefix="/v1", tags=["Webhooks"])
 async def create_endpoint(
     request: Request, runtime: RuntimeOf, caller: WritesWebhooks, key: IdempotencyKey = None
 ) -> Response:
-    """Where to tell what happens. The answer shows the signing secret, this once."""
+    """Where to tell what happens. The answer shows the signing secret, this once. The key needs the scopes
+    that read what the endpoint will be told: `orders:read`, `customers:read`, `connections:read`."""
     given, digest = await read(request, EndpointIn)
     new = NewEndpoint(given.url, given.event_types, given.description)
 
@@ -72,7 +73,7 @@ async def create_endpoint(
             created = EndpointCreated(**rendering.endpoint_fields(record), secret=secret)
             await remember(tx, 201, location, created)
 
-        await webhooks.create_endpoint(runtime, caller.partner_id, new, before_commit=answer)
+        await webhooks.create_endpoint(runtime, caller, new, before_commit=answer)
 
     return await create_once(request, runtime, caller.partner_id, key, digest, run)
 
@@ -96,10 +97,11 @@ async def get_endpoint(runtime: RuntimeOf, caller: ReadsWebhooks, endpoint_id: U
 async def update_endpoint(
     request: Request, runtime: RuntimeOf, caller: WritesWebhooks, endpoint_id: UUID
 ) -> EndpointOut:
-    """Changes what is given. Disabling ends what waits for the endpoint; it can be redelivered."""
+    """Changes what is given. Disabling ends what waits for the endpoint; it can be redelivered. For another
+    URL, other types and enabling, the key needs the scopes that read what the endpoint is told."""
     given, _ = await read(request, EndpointPatch)
     values = given.model_dump(mode="json", exclude_unset=True)
-    record = await webhooks.update_endpoint(runtime, caller.partner_id, endpoint_id, values)
+    record = await webhooks.update_endpoint(runtime, caller, endpoint_id, values)
     return EndpointOut(**rendering.endpoint_fields(record))
 
 
@@ -192,18 +194,19 @@ async def get_delivery(runtime: RuntimeOf, caller: ReadsWebhooks, delivery_id: U
     """With the body that is sent, and every attempt."""
     record = await webhooks.get_delivery(runtime, caller.partner_id, delivery_id)
     attempts = await webhooks.attempts(runtime, caller.partner_id, delivery_id)
-    payload = await webhooks.payload_of(runtime, caller.partner_id, record)
+    payload = await webhooks.payload_of(runtime, caller, record)
     return DeliveryDetail(
         **rendering.delivery_fields(record),
-        payload=payload.decode(),
+        payload=None if payload is None else payload.decode(),
         attempt_log=[DeliveryAttempt(**attempt) for attempt in attempts],
     )
 
 
 @router.post("/webhook-deliveries/{delivery_id}:redeliver", status_code=202)
 async def redeliver(runtime: RuntimeOf, caller: WritesWebhooks, delivery_id: UUID) -> DeliveryOut:
-    """Sends it again from the start of the ladder, whatever became of it; the event id stays."""
-    record = await webhooks.redeliver(runtime, caller.partner_id, delivery_id)
+    """Sends it again from the start of the ladder, whatever became of it; the event id stays. The key needs
+    the scope that reads what the event tells of."""
+    record = await webhooks.redeliver(runtime, caller, delivery_id)
     return DeliveryOut(**rendering.delivery_fields(record))
 
 

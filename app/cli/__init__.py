@@ -23,12 +23,14 @@ from app.cli import (
     hashes,
     imports,
     listing,
+    networks,
     operate,
     orders,
     partners,
     portal,
     profiles,
     quotas,
+    removal,
     secrets,
     status,
     submit,
@@ -129,12 +131,18 @@ app = typer.Typer(
 for module in (submit, imports, validate, hashes, listing, orders, export, status, customers):
     app.add_typer(module.app)
 partners.partner_app.add_typer(quotas.app)
+partners.partner_app.add_typer(networks.app)
 app.add_typer(portal.app, name="portal", rich_help_panel=ORDERS_PANEL)
 app.add_typer(connections.app, name="connection", rich_help_panel=CUSTOMERS_PANEL)
 app.add_typer(webhooks.app, name="webhook", rich_help_panel=WEBHOOKS_PANEL)
 app.add_typer(profiles.app, name="profile", rich_help_panel=PROFILES_PANEL)
 for module in (operate, partners, api_keys, secrets):
     app.add_typer(module.app)
+
+
+partners.partner_app.command("remove")(removal.remove_partner)
+connections.app.command("remove", rich_help_panel=CUSTOMERS_PANEL)(removal.remove_connection)
+customers.customer_app.command("remove", rich_help_panel=CUSTOMERS_PANEL)(removal.remove_customer)
 
 
 def _show_version(wanted: bool) -> None:

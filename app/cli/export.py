@@ -27,6 +27,7 @@ from app.cli.references import find_orders, order_references
 from app.cli.results import reason
 from app.cli.screen import Screen, amount
 from app.cli.surroundings import DEFAULT_URL, ORDERS_PANEL, ApiKey, ApiUrl, surroundings
+from app.domain.characters import escaped
 from app.domain.registration import RegistrationState
 from app.intake.corrections import disarmed
 
@@ -120,7 +121,7 @@ def _write(api: Api, write: Callable[[bytes], object], form: Format, devices: It
     for chunk in _chunks(devices):
         total += len(chunk)
         if form is Format.JSONL:
-            write(b"".join(orjson.dumps(row) + b"\n" for row in chunk))
+            write("".join(f"{escaped(orjson.dumps(row).decode())}\n" for row in chunk).encode())
             continue
         references |= order_references(api, {row["order_id"] for row in chunk} - references.keys())
         names |= customer_names(api, {row["customer_id"] for row in chunk} - names.keys())

@@ -20,6 +20,7 @@ from rich.text import Text
 from app.cli import layout
 from app.cli.outcome import Stop
 from app.domain.catalogue import CATALOGUE
+from app.domain.characters import escaped
 from app.domain.registration import RegistrationState
 
 ENDLESS: Final = 1_000_000
@@ -173,7 +174,8 @@ class Screen:
         """One JSON document on the output; only with `--json`."""
         # The database driver has a UUID class of its own, which orjson does not know.
         text = orjson.dumps(value, default=str, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS).decode()
-        Console(soft_wrap=True, no_color=True).print(Text(text), soft_wrap=True)
+        # A terminal obeys some characters; a program reads them all the same as their escapes.
+        Console(soft_wrap=True, no_color=True).print(Text(escaped(text, keep="\n")), soft_wrap=True)
 
     def stop(self, stop: Stop) -> None:
         """Why the command ends early, on the error stream."""

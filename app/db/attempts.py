@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.db.batches import Claim
 from app.db.sql import Record, execute, fetch_all, insert
 from app.domain.ids import PartnerId
+from app.domain.quota import KEPT_BY_HAND
 
 
 async def begin(
@@ -59,7 +60,10 @@ async def add(
     now: datetime,
     made_by: UUID | None = None,
 ) -> None:
-    """`made_by`: the API key of the person whose doing is recorded; None for a worker's call."""
+    """`made_by`: the API key of the person whose doing is recorded; None for a worker's call.
+
+    Of what people record on one batch, the newest KEPT_BY_HAND are kept.
+    """
     await insert(
         session,
         "batch_attempts",
@@ -73,6 +77,22 @@ async def add(
             "started_at": now,
             "made_by": made_by,
         },
+    )
+    if made_by is not None:
+        await forget_by_hand(session, claim, keep=KEPT_BY_HAND)
+
+
+async def forget_by_hand(session: AsyncConnection, claim: Claim, *, keep: int) -> int:
+    """Of what people have recorded on this batch, all but the newest; how many."""
+    return await execute(
+        session,
+        "DELETE FROM batch_attempts WHERE partner_id = :partner AND batch_id = :batch "
+        "AND made_by IS NOT NULL AND id IN ("
+        "  SELECT id FROM batch_attempts WHERE partner_id = :partner AND batch_id = :batch "
+        "  AND made_by IS NOT NULL ORDER BY started_at DESC, id DESC OFFSET :keep)",
+        partner=claim.partner_id,
+        batch=claim.id,
+        keep=keep,
     )
 
 

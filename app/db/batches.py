@@ -7,8 +7,9 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.db.paging import Page, PageRequest, cut
+from app.db.paging import Page, PageRequest
 from app.db.registrations import state_of
+from app.db.searching import SEARCHED_WIDE, Search, equal, page_of
 from app.db.sql import Record, execute, fetch_all, fetch_one, insert, listed
 from app.domain.batch import IN_FLIGHT, BatchState
 from app.domain.ids import PartnerId
@@ -243,22 +244,12 @@ async def list_page(
     customer_id: UUID | None = None,
     state: str | None = None,
 ) -> Page[Record]:
-    rows = await fetch_all(
-        session,
-        "SELECT * FROM batches WHERE partner_id = :partner "
-        "AND (CAST(:after AS uuid) IS NULL OR id < CAST(:after AS uuid)) "
-        "AND (CAST(:order AS uuid) IS NULL OR order_id = CAST(:order AS uuid)) "
-        "AND (CAST(:customer AS uuid) IS NULL OR customer_id = CAST(:customer AS uuid)) "
-        "AND (CAST(:state AS text) IS NULL OR state = CAST(:state AS text)) "
-        "ORDER BY id DESC LIMIT :limit",
-        partner=partner_id,
-        after=page.after,
-        order=order_id,
-        customer=customer_id,
-        state=state,
-        limit=page.size + 1,
-    )
-    return cut(rows, page, lambda row: row["id"])
+    given = equal(order_id=order_id, customer_id=customer_id, state=state)
+    by = next(iter(given), None)  # the first of these finds the fewest
+    found_by = "" if by is None else f"{by} = :{by}"
+    filters = "".join(f"AND b.{name} = :{name} " for name in given if name != by)
+    search = Search("SELECT b.* FROM batches b", "batches", "b", found_by, filters, given)
+    return await page_of(session, partner_id, page, search, searched=SEARCHED_WIDE)
 
 
 async def of_order(session: AsyncConnection, partner_id: PartnerId, order_id: UUID) -> list[Record]:

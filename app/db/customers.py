@@ -6,7 +6,8 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.db.paging import Page, PageRequest, cut
+from app.db.paging import Page, PageRequest
+from app.db.searching import SEARCHED_WIDE, Search, equal, page_of
 from app.db.sql import Record, execute, fetch_all, fetch_one, insert
 from app.domain.ids import PartnerId
 
@@ -52,22 +53,25 @@ async def list_page(
     domain: str | None = None,
     consent_state: str | None = None,
 ) -> Page[Record]:
-    rows = await fetch_all(
-        session,
-        _WITH_CONSENT + "WHERE c.partner_id = :partner "
-        "AND (CAST(:after AS uuid) IS NULL OR c.id > CAST(:after AS uuid)) "
-        "AND (CAST(:tenant AS uuid) IS NULL OR c.entra_tenant_id = CAST(:tenant AS uuid)) "
-        "AND (CAST(:domain AS text) IS NULL OR lower(c.domain) = lower(CAST(:domain AS text))) "
-        "AND (CAST(:consent AS text) IS NULL OR s.state = CAST(:consent AS text)) "
-        "ORDER BY c.id LIMIT :limit",
-        partner=partner_id,
-        after=page.after,
-        tenant=entra_tenant_id,
-        domain=domain,
-        consent=consent_state,
-        limit=page.size + 1,
+    filters = ""
+    if domain is not None:
+        filters += "AND lower(c.domain) = lower(:domain) "
+    if consent_state is not None:
+        filters += "AND s.state = :consent "
+    search = Search(
+        # For each row by itself: of a partner's many consents a page needs few.
+        _WITH_CONSENT.replace(
+            "JOIN consents s ON s.customer_id = c.id",
+            "CROSS JOIN LATERAL (SELECT * FROM consents WHERE customer_id = c.id LIMIT 1) s",
+        ),
+        "customers",
+        "c",
+        "" if entra_tenant_id is None else "entra_tenant_id = :tenant",
+        filters,
+        equal(tenant=entra_tenant_id, domain=domain, consent=consent_state),
+        newest_first=False,
     )
-    return cut(rows, page, lambda row: row["id"])
+    return await page_of(session, partner_id, page, search, searched=SEARCHED_WIDE)
 
 
 async def list_of_connection(
@@ -177,6 +181,22 @@ async def set_consent(
             "made_by": made_by,
             "at": now,
         },
+    )
+
+
+async def forget_consents_by_hand(
+    session: AsyncConnection, partner_id: PartnerId, customer_id: UUID, *, keep: int
+) -> int:
+    """Of what people have recorded on this customer's consent, all but the newest; how many."""
+    return await execute(
+        session,
+        "DELETE FROM consent_changes WHERE partner_id = :partner AND customer_id = :id "
+        "AND made_by IS NOT NULL AND id IN ("
+        "  SELECT id FROM consent_changes WHERE partner_id = :partner AND customer_id = :id "
+        "  AND made_by IS NOT NULL ORDER BY at DESC, id DESC OFFSET :keep)",
+        partner=partner_id,
+        id=customer_id,
+        keep=keep,
     )
 
 

@@ -65,7 +65,8 @@ WITH RECURSIVE busy AS MATERIALIZED (
             LEFT JOIN webhook_pauses p ON p.endpoint_id = a.endpoint_id
             LEFT JOIN busy b ON b.endpoint_id = a.endpoint_id
             WHERE (e.consecutive_failures = 0 OR t.may_fail)
-            AND coalesce(b.n, 0) < CASE WHEN e.consecutive_failures = 0 THEN CAST(:window AS integer) ELSE 1 END
+            AND coalesce(b.n, 0)
+                < CASE WHEN e.consecutive_failures = 0 THEN CAST(:window AS integer) ELSE 1 END
             AND (p.not_before IS NULL OR p.not_before <= :now)
             ORDER BY a.endpoint_id <= t.after_id, a.endpoint_id
         ) endpoint CROSS JOIN LATERAL (

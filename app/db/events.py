@@ -12,11 +12,16 @@ from app.db import tables
 from app.db.engine import encode_json, load
 from app.db.ids import first_id_of
 from app.db.paging import Page, PageRequest, cut
+from app.db.searching import SEARCHED_WIDE, Search, equal, page_of
 from app.db.sql import Record, execute, fetch_all, fetch_one, insert, listed
 from app.domain.ids import PartnerId
 
 LIVE = "NOT EXISTS (SELECT FROM deleted_webhook_endpoints gone WHERE gone.endpoint_id = webhook_endpoints.id)"
 """An endpoint that has been deleted stays for as long as there are deliveries of it to read."""
+FULL_SINCE = (
+    "(SELECT p.full_since FROM webhook_pauses p WHERE p.endpoint_id = webhook_endpoints.id) "
+    "AS backlog_full_since"
+)
 OPEN = ("pending", "retrying")
 """The states of a delivery that is still to be made."""
 _OPEN = listed(OPEN)
@@ -49,10 +54,13 @@ async def add_events(
 async def subscribers(session: AsyncConnection, partner_id: PartnerId) -> list[Record]:
     return await fetch_all(
         session,
-        "SELECT id, event_types FROM webhook_endpoints "
+        f"SELECT id, event_types, {FULL_SINCE} FROM webhook_endpoints "
         f"WHERE partner_id = :partner AND state <> 'disabled' AND {LIVE}",
         partner=partner_id,
     )
+
+
+_NEW_DELIVERY = ("id", "partner_id", "event_id", "endpoint_id", "state", "due_at", "created_at")
 
 
 async def add_deliveries(
@@ -65,9 +73,38 @@ async def add_deliveries(
     await load(
         session,
         tables.deliveries,
-        ("id", "partner_id", "event_id", "endpoint_id", "state", "due_at", "created_at"),
+        _NEW_DELIVERY,
         [
             (id, partner_id, event_id, endpoint_id, "pending", now, now)
+            for id, event_id, endpoint_id in deliveries
+        ],
+    )
+
+
+async def add_deliveries_not_tried(
+    session: AsyncConnection,
+    partner_id: PartnerId,
+    deliveries: Sequence[tuple[UUID, UUID, UUID]],
+    kind: str,
+    now: datetime,
+) -> None:
+    """(delivery, event, endpoint) each: over before they began. They can be looked up and redelivered."""
+    await load(
+        session,
+        tables.deliveries,
+        (
+            "id",
+            "partner_id",
+            "event_id",
+            "endpoint_id",
+            "state",
+            "last_kind",
+            "due_at",
+            "created_at",
+            "settled_at",
+        ),
+        [
+            (id, partner_id, event_id, endpoint_id, "exhausted", kind, now, now, now)
             for id, event_id, endpoint_id in deliveries
         ],
     )
@@ -124,7 +161,8 @@ async def get_endpoint(session: AsyncConnection, partner_id: PartnerId, endpoint
     """With `is_deleted`: its deliveries can still be read."""
     return await fetch_one(
         session,
-        f"SELECT *, NOT {LIVE} AS is_deleted FROM webhook_endpoints WHERE partner_id = :partner AND id = :id",
+        f"SELECT *, NOT {LIVE} AS is_deleted, {FULL_SINCE} FROM webhook_endpoints "
+        "WHERE partner_id = :partner AND id = :id",
         partner=partner_id,
         id=endpoint_id,
     )
@@ -135,8 +173,8 @@ async def lock_endpoint(session: AsyncConnection, partner_id: PartnerId, endpoin
     return await fetch_one(
         session,
         # NO KEY: new deliveries, whose foreign key looks at this row, need not wait.
-        f"SELECT state, consecutive_failures, secret, NOT {LIVE} AS is_deleted FROM webhook_endpoints "
-        "WHERE partner_id = :partner AND id = :id FOR NO KEY UPDATE",
+        f"SELECT state, consecutive_failures, event_types, secret, NOT {LIVE} AS is_deleted "
+        "FROM webhook_endpoints WHERE partner_id = :partner AND id = :id FOR NO KEY UPDATE",
         partner=partner_id,
         id=endpoint_id,
     )
@@ -145,7 +183,7 @@ async def lock_endpoint(session: AsyncConnection, partner_id: PartnerId, endpoin
 async def list_endpoints(session: AsyncConnection, partner_id: PartnerId, page: PageRequest) -> Page[Record]:
     rows = await fetch_all(
         session,
-        f"SELECT * FROM webhook_endpoints WHERE partner_id = :partner AND {LIVE} "
+        f"SELECT *, {FULL_SINCE} FROM webhook_endpoints WHERE partner_id = :partner AND {LIVE} "
         "AND (CAST(:after AS uuid) IS NULL OR id > CAST(:after AS uuid)) ORDER BY id LIMIT :limit",
         partner=partner_id,
         after=page.after,
@@ -244,7 +282,8 @@ async def redeliver(
 
 _DELIVERY = (
     "SELECT d.*, e.type AS event_type, e.occurred_at, e.order_id FROM deliveries d "
-    "JOIN events e ON e.id = d.event_id "
+    # For each row by itself: of a partner's many events a page needs few.
+    "CROSS JOIN LATERAL (SELECT type, occurred_at, order_id FROM events WHERE id = d.event_id LIMIT 1) e "
 )
 
 
@@ -265,20 +304,11 @@ async def list_deliveries(
     endpoint_id: UUID | None = None,
     state: str | None = None,
 ) -> Page[Record]:
-    rows = await fetch_all(
-        session,
-        _DELIVERY + "WHERE d.partner_id = :partner "
-        "AND (CAST(:after AS uuid) IS NULL OR d.id < CAST(:after AS uuid)) "
-        "AND (CAST(:endpoint AS uuid) IS NULL OR d.endpoint_id = CAST(:endpoint AS uuid)) "
-        "AND (CAST(:state AS text) IS NULL OR d.state = CAST(:state AS text)) "
-        "ORDER BY d.id DESC LIMIT :limit",
-        partner=partner_id,
-        after=page.after,
-        endpoint=endpoint_id,
-        state=state,
-        limit=page.size + 1,
-    )
-    return cut(rows, page, lambda row: row["id"])
+    given = equal(endpoint_id=endpoint_id, state=state)
+    found_by = "" if endpoint_id is None else "endpoint_id = :endpoint_id"
+    filters = "" if state is None else "AND d.state = :state "
+    search = Search(_DELIVERY, "deliveries", "d", found_by, filters, given)
+    return await page_of(session, partner_id, page, search, searched=SEARCHED_WIDE)
 
 
 async def delivery_attempts(

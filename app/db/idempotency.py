@@ -51,6 +51,16 @@ async def begin(
     )
 
 
+async def is_answered(session: AsyncConnection, partner_id: PartnerId, key: str) -> bool:
+    row = await fetch_one(
+        session,
+        "SELECT status FROM idempotency_keys WHERE partner_id = :partner AND key = :key",
+        partner=partner_id,
+        key=key,
+    )
+    return row is not None and row["status"] is not None
+
+
 async def complete(
     session: AsyncConnection,
     partner_id: PartnerId,

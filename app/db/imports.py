@@ -1,34 +1,20 @@
-"""Imports: the queue entries, and the files they carry. A claim is one statement; what follows is fenced."""
+"""Imports: the queue entries, and the files they carry. What follows a claim is fenced by its owner."""
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.engine import encode_json
-from app.db.paging import Page, PageRequest, cut
+from app.db.paging import Page, PageRequest
+from app.db.searching import SEARCHED_WIDE, Search, equal, page_of
 from app.db.sql import Record, execute, fetch_all, fetch_one, insert
 from app.domain.ids import PartnerId
 from app.domain.imports import ImportState, may_move, sources_of
 
 _JSON = frozenset({"profile", "dialect", "counts", "summary"})
-
-# A partner's many files wait behind each other, not in front of other partners'.
-_CLAIM = """
-UPDATE imports i SET owner = :owner, lease_until = :until, attempts = i.attempts + 1
-WHERE i.id = (
-    SELECT w.id FROM imports w
-    WHERE w.due_at <= :now AND (w.lease_until IS NULL OR w.lease_until < :now)
-    ORDER BY (SELECT count(*) FROM imports u
-              WHERE u.partner_id = w.partner_id AND u.due_at IS NOT NULL AND u.lease_until >= :now),
-             w.due_at, w.id
-    LIMIT 1 FOR NO KEY UPDATE OF w SKIP LOCKED
-)
-AND i.due_at <= :now AND (i.lease_until IS NULL OR i.lease_until < :now)
-RETURNING i.*
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +30,7 @@ class ImportClaim:
     record: Record
 
 
-async def claim_one(
-    session: AsyncConnection, *, owner: UUID, now: datetime, lease: timedelta
-) -> ImportClaim | None:
-    """As the system: the next import with something to do, or None."""
-    row = await fetch_one(session, _CLAIM, owner=owner, now=now, until=now + lease)
-    if row is None:
-        return None
+def claim_of(row: Record, owner: UUID) -> ImportClaim:
     return ImportClaim(
         PartnerId(row["partner_id"]), row["id"], owner, ImportState(row["state"]), row["attempts"], row
     )
@@ -162,18 +142,9 @@ async def list_page(
     session: AsyncConnection, partner_id: PartnerId, page: PageRequest, *, state: str | None
 ) -> Page[Record]:
     """Newest first."""
-    rows = await fetch_all(
-        session,
-        "SELECT * FROM imports WHERE partner_id = :partner "
-        "AND (CAST(:after AS uuid) IS NULL OR id < CAST(:after AS uuid)) "
-        "AND (CAST(:state AS text) IS NULL OR state = CAST(:state AS text)) "
-        "ORDER BY id DESC LIMIT :limit",
-        partner=partner_id,
-        after=page.after,
-        state=state,
-        limit=page.size + 1,
-    )
-    return cut(rows, page, lambda row: row["id"])
+    filters = "" if state is None else "AND i.state = :state "
+    search = Search("SELECT i.* FROM imports i", "imports", "i", "", filters, equal(state=state))
+    return await page_of(session, partner_id, page, search, searched=SEARCHED_WIDE)
 
 
 async def move(

@@ -6,8 +6,9 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.db.paging import Page, PageRequest, cut
+from app.db.paging import Page, PageRequest
 from app.db.registrations import state_of
+from app.db.searching import SEARCHED_WIDE, Search, equal, page_of
 from app.db.sql import Record, execute, fetch_all, fetch_one, insert
 from app.domain.batch import OPEN_BATCH
 from app.domain.ids import PartnerId
@@ -71,27 +72,19 @@ async def list_page(
     since: datetime | None = None,
 ) -> Page[Record]:
     """Newest first. `state` finds by the state last told of, which every change keeps up to date."""
-    rows = await fetch_all(
-        session,
-        f"SELECT o.*, {_OPEN_BATCHES} FROM orders o WHERE o.partner_id = :partner "
-        "AND (CAST(:after AS uuid) IS NULL OR o.id < CAST(:after AS uuid)) "
-        "AND (CAST(:customer AS uuid) IS NULL OR o.customer_id = CAST(:customer AS uuid)) "
-        "AND (CAST(:reference AS text) IS NULL OR o.reference = CAST(:reference AS text)) "
-        "AND (CAST(:purchase_order AS text) IS NULL OR o.purchase_order = CAST(:purchase_order AS text)) "
-        "AND (CAST(:state AS text) IS NULL OR o.announced_state = CAST(:state AS text)) "
-        "AND (CAST(:since AS timestamptz) IS NULL OR o.created_at >= CAST(:since AS timestamptz)) "
-        "ORDER BY o.id DESC LIMIT :limit",
-        partner=partner_id,
-        after=page.after,
-        customer=customer_id,
-        reference=reference,
-        purchase_order=purchase_order,
-        state=state,
-        since=since,
-        limit=page.size + 1,
-        open_batches=_OPEN,
+    given = equal(
+        reference=reference, purchase_order=purchase_order, customer_id=customer_id, announced_state=state
     )
-    return cut(rows, page, lambda row: row["id"])
+    by = next(iter(given), None)  # the first of these finds the fewest
+    filters = "".join(f"AND o.{name} = :{name} " for name in given if name != by)
+    values = {**given, "open_batches": _OPEN}
+    if since is not None:
+        filters += "AND o.created_at >= :since "
+        values["since"] = since
+    found_by = "" if by is None else f"{by} = :{by}"
+    select = f"SELECT o.*, {_OPEN_BATCHES} FROM orders o"
+    search = Search(select, "orders", "o", found_by, filters, values)
+    return await page_of(session, partner_id, page, search, searched=SEARCHED_WIDE)
 
 
 async def counts(

@@ -131,6 +131,16 @@ async def note_successor(
     )
 
 
+async def delete_key(session: AsyncConnection, partner_id: PartnerId, key_id: UUID) -> None:
+    """One that has never been used: nothing was made with it."""
+    await execute(
+        session,
+        "DELETE FROM api_keys WHERE partner_id = :partner AND id = :id AND last_used_at IS NULL",
+        partner=partner_id,
+        id=key_id,
+    )
+
+
 async def end_key_by(session: AsyncConnection, partner_id: PartnerId, key_id: UUID, until: datetime) -> None:
     """It works no longer than that, and no longer than it would have."""
     await execute(

@@ -1,7 +1,8 @@
 """Quotas: what the operator has set for a partner, and how much of each is used.
 
-Counting is cheap however much there is: customers and stored answers are counted by triggers as they come
-and go (`partner_uses`), imports by what their own rows say, everything else over an index of the partner's.
+Counting is cheap however much there is. Triggers count devices, customers and stored answers as they come and
+go (`partner_uses`); imports say themselves how many rows and bytes they have; everything else is counted over
+an index of the partner's.
 """
 
 from datetime import datetime
@@ -30,6 +31,7 @@ def _imports(what: str, states: tuple[ImportState, ...] = ()) -> str:
 
 
 USED = {
+    Quota.DEVICES: _kept(Quota.DEVICES),
     Quota.CUSTOMERS: _kept(Quota.CUSTOMERS),
     Quota.CONNECTIONS: "SELECT count(*) FROM connections WHERE partner_id = :partner",
     Quota.WEBHOOK_ENDPOINTS: f"SELECT count(*) FROM webhook_endpoints WHERE partner_id = :partner AND {LIVE}",

@@ -1,27 +1,93 @@
-"""How far one page looks for what no index finds: a bounded number of the partner's rows, newest first."""
+"""Lists by id of one partner's rows, and how far one page looks for what no index finds.
 
-from typing import Final
+What an index finds is found by it. Whatever else is asked for is looked for in a bounded number of rows: such
+a page may have few items, or none, and lead to another one all the same. So no page costs more than any
+other, however many rows a partner has and however few of them fit.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.db.paging import PageRequest
-from app.db.sql import fetch_one
+from app.db.paging import Page, PageRequest, cut, token_after
+from app.db.sql import Record, fetch_all, fetch_one
 from app.domain.ids import PartnerId
 
 SEARCHED: Final = 100_000
-"""Rows that one page looks through for a part of a serial number: no index finds it."""
+"""Registrations that one page looks through."""
+SEARCHED_WIDE: Final = 20_000
+"""Rows of the other lists that one page looks through: they are wider, and there are fewer of them."""
+FEW: Final = 5_000
+"""Rows that an index may find before they count as many, and are looked for like what no index finds."""
 
 
-async def end_of_search(session: AsyncConnection, partner_id: PartnerId, page: PageRequest) -> UUID | None:
+@dataclass(frozen=True, slots=True)
+class Search:
+    """A list of a table's rows, which `select` names `alias`."""
+
+    select: str
+    table: str
+    alias: str
+    found_by: str = ""
+    """A condition without an alias that an index serves, in the order of the ids."""
+    filters: str = ""
+    """Conditions with aliases that no index serves."""
+    values: dict[str, Any] = field(default_factory=dict)
+    newest_first: bool = True
+
+    def among(self, bounds: str) -> str:
+        """The partner's rows by id, and no other order: only so a page ends when it is full."""
+        order = "DESC" if self.newest_first else "ASC"
+        condition = f"AND {self.found_by} " if self.found_by else ""
+        return f"FROM {self.table} WHERE partner_id = :partner {condition}{bounds}ORDER BY id {order}"
+
+
+def equal(**columns: Any) -> dict[str, Any]:
+    """The columns that are asked for, with their values."""
+    return {name: value for name, value in columns.items() if value is not None}
+
+
+async def page_of(
+    session: AsyncConnection, partner_id: PartnerId, page: PageRequest, search: Search, *, searched: int
+) -> Page[Record]:
+    values = {**search.values, "partner": partner_id, "searched": searched}
+    bounds = ""
+    if page.after is not None:
+        bounds += f"AND id {'<' if search.newest_first else '>'} :after "
+        values["after"] = page.after
+    last = None
+    if search.filters:
+        last = await _end(session, partner_id, search, bounds, values)
+    if last is not None:
+        bounds += f"AND id {'>=' if search.newest_first else '<='} :last "
+        values["last"] = last
+    of_table = f"FROM {search.table} {search.alias}"
+    assert of_table in search.select
+    rows = f"FROM (SELECT * {search.among(bounds)} LIMIT :searched) {search.alias}"
+    order = "DESC" if search.newest_first else "ASC"
+    select = search.select.replace(of_table, rows)
+    found = await fetch_all(
+        session,
+        f"{select} WHERE {search.alias}.partner_id = :partner {search.filters} "
+        f"ORDER BY {search.alias}.id {order} LIMIT :limit",
+        **values,
+        limit=page.size + 1,
+    )
+    shown = cut(found, page, lambda row: row["id"])
+    if last is None or shown.next_token is not None:
+        return shown
+    return Page(shown.items, token_after(last, page))
+
+
+async def _end(
+    session: AsyncConnection, partner_id: PartnerId, search: Search, bounds: str, values: dict[str, Any]
+) -> UUID | None:
     """The last row that this page looks at; None when the rest is less."""
     row = await fetch_one(
         session,
-        "SELECT id FROM registrations WHERE partner_id = :partner "
-        "AND (CAST(:after AS uuid) IS NULL OR id < CAST(:after AS uuid)) "
-        "ORDER BY id DESC OFFSET :skipped LIMIT 1",
-        partner=partner_id,
-        after=page.after,
-        skipped=SEARCHED - 1,
+        f"SELECT id {search.among(bounds)} OFFSET :searched - 1 LIMIT 1",
+        **{**values, "partner": partner_id},
     )
     return None if row is None else row["id"]

@@ -103,7 +103,7 @@ partner_uses = Table(
     Column("quota", Text, nullable=False),
     Column("used", BigInteger, nullable=False),
     PrimaryKeyConstraint("partner_id", "quota"),
-    comment="kept by triggers on customers and idempotency_keys, in the same transaction",
+    comment="kept by triggers on customers, idempotency_keys and orders, in the same transaction",
 )
 
 partner_turns = Table(
@@ -202,6 +202,7 @@ customers = Table(
     _of("connection_id", "connections"),
     UniqueConstraint("partner_id", "id"),
     UniqueConstraint("partner_id", "connection_id", "entra_tenant_id"),
+    Index("ix_customers_partner_id_entra_tenant_id", "partner_id", "entra_tenant_id"),
 )
 
 consents = Table(
@@ -256,7 +257,16 @@ orders = Table(
     _of("connection_id", "connections"),
     UniqueConstraint("partner_id", "id"),
     UniqueConstraint("partner_id", "reference"),
-    Index("ix_orders_partner_id_customer_id", "partner_id", "customer_id"),
+    # Each filter of the list, in the list's own order.
+    Index("ix_orders_partner_id_customer_id_id", "partner_id", "customer_id", "id"),
+    Index("ix_orders_partner_id_announced_state_id", "partner_id", "announced_state", "id"),
+    Index(
+        "ix_orders_partner_id_purchase_order_id",
+        "partner_id",
+        "purchase_order",
+        "id",
+        postgresql_where=text("purchase_order IS NOT NULL"),
+    ),
 )
 
 batches = Table(
@@ -292,7 +302,9 @@ batches = Table(
     _of("connection_id", "connections"),
     UniqueConstraint("partner_id", "id"),
     _one_of("state", BatchState),
-    Index("ix_batches_order_id", "order_id"),
+    Index("ix_batches_order_id_id", "order_id", "id"),
+    Index("ix_batches_partner_id_customer_id_id", "partner_id", "customer_id", "id"),
+    Index("ix_batches_partner_id_state_id", "partner_id", "state", "id"),
     Index("ix_batches_customer_id_state", "customer_id", "state"),
     # The claim's looks: each customer's queue, what is under way, what is being sent now; then a partner's.
     Index("ix_batches_queued", "customer_id", "due_at", "id", postgresql_where=text("state = 'queued'")),
@@ -569,6 +581,15 @@ idempotency_keys = Table(
     _time("created_at", required=True),
     PrimaryKeyConstraint("partner_id", "key"),
     Index("ix_idempotency_keys_created_at", "created_at"),
+)
+
+removals = Table(
+    "removals",
+    metadata,
+    Column("subject", Uuid, primary_key=True, comment="the partner, connection or customer"),
+    _partner(),
+    Column("kind", Text, nullable=False),
+    _time("began_at", required=True),
 )
 
 row_sealing = Table(

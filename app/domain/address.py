@@ -8,7 +8,8 @@ and pure so that it can be read against the IANA registries, and tested without 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 Address = IPv4Address | IPv6Address
@@ -82,8 +83,70 @@ class AddressRefused(UrlRefused):
     """The host is, or resolves to, an address that webhooks may not reach."""
 
 
-def refusal(address: Address, allowed_networks: Iterable[Network] = ()) -> str | None:
-    """What `address` is, if webhooks may not reach it ("a private address"); None if they may.
+_ALLOWANCE = re.compile(
+    r"(?:\[(?P<bracketed>[^\]]+)\]|(?P<bare>[^\[\]]+?))(?::(?P<first>[0-9]{1,5})(?:-(?P<last>[0-9]{1,5}))?)?"
+)
+LAST_PORT = 65_535
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """A network that webhooks may go to although it is not public, and the ports there."""
+
+    network: Network
+    first_port: int = 1
+    last_port: int = LAST_PORT
+
+    @classmethod
+    def parse(cls, text: str) -> Allowance:
+        """Reads `10.1.0.0/16`, `10.1.0.0/16:8443`, `10.1.0.0/16:8000-8099`, `fd00::/8` and `[fd00::/8]:8443`.
+
+        Raises:
+            ValueError: the message is for the person who wrote the text.
+        """
+        text = text.strip()
+        network, first, last = text, None, None
+        try:
+            plain = ip_network(text)
+        except ValueError:
+            match = _ALLOWANCE.fullmatch(text)
+            if match is None or (match["bare"] and ":" in match["bare"]):
+                raise ValueError(_not_an_allowance(text)) from None
+            network, first, last = match["bracketed"] or match["bare"], match["first"], match["last"]
+            try:
+                plain = ip_network(network)
+            except ValueError as error:
+                raise ValueError(f"{_not_an_allowance(text)} {error}.") from None
+        low = int(first or 1)
+        high = int(last or first or LAST_PORT)
+        if not 1 <= low <= high <= LAST_PORT:
+            raise ValueError(f"'{text}': ports are numbers from 1 to {LAST_PORT}, the lower one first.")
+        return cls(plain, low, high)
+
+    def opens(self, address: Address, port: int) -> bool:
+        return self.first_port <= port <= self.last_port and address in self.network
+
+    def __str__(self) -> str:
+        if (self.first_port, self.last_port) == (1, LAST_PORT):
+            return str(self.network)
+        host = f"[{self.network}]" if self.network.version == 6 else str(self.network)
+        ports = (
+            str(self.first_port)
+            if self.first_port == self.last_port
+            else f"{self.first_port}-{self.last_port}"
+        )
+        return f"{host}:{ports}"
+
+
+def _not_an_allowance(text: str) -> str:
+    return (
+        f"'{text}' is no network. Write it as 10.1.0.0/16, with a port as 10.1.0.0/16:8443, or for IPv6 as "
+        "[fd00::/8]:8443."
+    )
+
+
+def refusal(address: Address, port: int, allowed: Iterable[Allowance] = ()) -> str | None:
+    """What `address` is, if webhooks may not reach it at this port ("a private address"); None if they may.
 
     On IPv6-only networks DNS64 turns every IPv4 host into a NAT64 address, so that form is judged by the
     IPv4 address inside; the other transition forms have no honest use in a webhook and are refused.
@@ -94,10 +157,11 @@ def refusal(address: Address, allowed_networks: Iterable[Network] = ()) -> str |
         return "a cloud metadata address"
     if isinstance(address, IPv6Address) and address.scope_id is not None:
         return "an address with a zone"
-    if any(address in network for network in allowed_networks):
+    allowed = tuple(allowed)
+    if any(allowance.opens(address, port) for allowance in allowed):
         return None
     if inner is not None:
-        return refusal(inner, allowed_networks)
+        return refusal(inner, port, allowed)
     for network, meaning in _SPECIAL:
         if address in network:
             return meaning
@@ -106,7 +170,7 @@ def refusal(address: Address, allowed_networks: Iterable[Network] = ()) -> str |
     return None
 
 
-def check_host(host: str, allowed_networks: Sequence[Network]) -> None:
+def check_host(host: str, port: int, allowed: Iterable[Allowance]) -> None:
     """Refuse a URL's host (ASCII, without brackets) that no webhook can go to. Raises UrlRefused.
 
     A name is not resolved here.
@@ -118,7 +182,7 @@ def check_host(host: str, allowed_networks: Sequence[Network]) -> None:
     except ValueError:
         pass
     else:
-        if (meaning := refusal(address, allowed_networks)) is not None:
+        if (meaning := refusal(address, port, allowed)) is not None:
             raise AddressRefused(explain("is", meaning))
         return
     if _HOST_NAME.fullmatch(host) is None:
@@ -132,5 +196,5 @@ def explain(verb: str, meaning: str) -> str:
     """What to tell the URL's owner; `verb` is "is" or "resolves to"."""
     return (
         f"The URL's host {verb} {meaning}, which webhooks may not reach. Use a public address, or ask the "
-        "operator to add the network to the allowed webhook networks."
+        "operator to allow the network and port for you (`registrar partner networks`)."
     )

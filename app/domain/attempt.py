@@ -25,7 +25,8 @@ class Kind(StrEnum):
     GONE = "gone"  # 410: the receiver asks to be left alone
     REJECTED = "rejected"  # any other status; a redirect too, since none is followed
     TIMEOUT = "timeout"  # no status within the total deadline
-    UNSIGNED = "unsigned"  # we did not call: the endpoint's signing secret can not be opened
+    BACKLOG_FULL = "backlog_full"  # not tried: too many deliveries wait for the endpoint already
+    UNSIGNED = "unsigned"  # we did not call: the endpoint's signing secret cannot be opened
     INTERNAL = "internal"  # an unexpected exception of our own
     REFUSED_URL = "refused_url"  # we did not call: the URL breaks a rule of check_url
     REFUSED_ADDRESS = "refused_address"  # we did not call: the address is not one for webhooks

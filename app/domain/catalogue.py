@@ -154,6 +154,13 @@ def _rows() -> list[Code]:
              "This Idempotency-Key was answered, and the answer can no longer be shown",
              "The call has taken effect: look for what it made. Tell the operator, who finds the reason under "
              "`stored_answer_not_opened` in the log; a new request needs a new key."),
+        Code("removal_blocked", request, error, person, "It cannot be removed before something is finished",
+             "`errors` names it: wait for its outcome, cancel the orders, retry devices whose outcome is unknown or "
+             "record it, commit or discard the imports. Then remove it again."),
+        Code("removal_not_confirmed", request, error, person, "It has contents, which would be removed with it",
+             "Look at them with `dry_run=true`. With `everything=true` they go as well."),
+        Code("being_removed", request, error, never, "It is being removed, and nothing new is taken for it",
+             "Use another customer or connection. The removal goes on when it is called again."),
         Code("invalid_state", request, error, never, "That is not possible in the present state",
              "The detail says why, and what to do if anything can be done; the resource shows its present state."),
         Code("invalid_page_token", request, error, never, "The page token is not one of this list",
@@ -181,6 +188,8 @@ def _rows() -> list[Code]:
              "Cut it into files of at most 1,000,000 rows."),
         Code("file_too_large", file, error, never, "The file is larger than one file may be",
              "Cut it into smaller files."),
+        Code("workbook_too_large", file, error, never, "The workbook is too large when it is unpacked",
+             "Save the sheet as CSV UTF-8 and upload that."),
         Code("compression_bomb", file, error, never, "The file unpacks to far more than it can hold",
              "Upload it without compression; a workbook as CSV UTF-8."),
         Code("gzip_damaged", file, error, never, "The gzip file is damaged", "Compress or download it again."),

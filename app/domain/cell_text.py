@@ -8,6 +8,7 @@ import re
 from typing import Final
 
 from app.domain.catalogue import Finding
+from app.domain.characters import unseen
 from app.domain.masking import quoted, visible
 
 _QUOTED: Final = re.compile(r"[\"“”„«»‘’‚‹›'](.*)[\"“”„«»‘’‚‹›']|['‘’]([^\"“”„«»‘’‚‹›']*)", re.DOTALL)
@@ -64,9 +65,7 @@ def clean(
         )
         return None
     if not text.isprintable():
-        place = next(n for n, character in enumerate(text) if not character.isprintable())
-        detail = f"Character {place + 1} is U+{ord(text[place]):04X}, which cannot be seen."
-        found.append(Finding("value_has_control_characters", name, detail))
+        found.append(Finding("value_has_control_characters", name, unseen(text) or ""))
         return visible(text)
     if text[0] == "#" and not keep_blanks and is_error(text):
         if error_is_empty:

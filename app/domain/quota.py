@@ -10,6 +10,7 @@ from typing import Final
 
 
 class Quota(StrEnum):
+    DEVICES = "devices"
     CUSTOMERS = "customers"
     CONNECTIONS = "connections"
     WEBHOOK_ENDPOINTS = "webhook_endpoints"
@@ -39,6 +40,10 @@ class Terms:
 
 
 QUOTAS: Final[dict[Quota, Terms]] = {
+    Quota.DEVICES: Terms(
+        "devices ordered", "Devices of all orders, whatever became of them.", 100_000_000,
+        "Nothing of the order was stored; send it again once the quota is raised.",
+    ),
     Quota.CUSTOMERS: Terms(
         "customers", "Customers of all connections.", 100_000, "Remove customers that are not used."
     ),
@@ -75,11 +80,14 @@ QUOTAS: Final[dict[Quota, Terms]] = {
         "Discard imports that are not needed; committed ones expire by themselves.",
     ),
     Quota.IDEMPOTENCY_ANSWERS: Terms(
-        "stored answers", "Answers that are stored for Idempotency-Keys.", 1_000_000,
+        "stored answers", "Answers that are stored for Idempotency-Keys.", 300_000,
         "Send fewer new keys: each is forgotten after REGISTRAR_IDEMPOTENCY_HOURS.", retry_after=600,
     ),
 }  # fmt: skip
 
+KEPT_BY_HAND: Final = 1000
+"""Lines of history that people write, kept for one customer's consent or one batch: more than anyone needs,
+and no way to fill the disk by saying the same again and again."""
 SMALLEST: Final = 1
 LARGEST: Final = 10**15
 """What a quota may be set to. Whoever means "any number" names a large one."""

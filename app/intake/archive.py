@@ -11,14 +11,18 @@ import tempfile
 import weakref
 import zipfile
 import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
 
-from app.intake.bounds import CHUNK, MAX_BYTES, check_ratio, too_large
+from app.intake.bounds import CHUNK, MAX_BYTES, at_once, check_ratio, too_large
 from app.intake.table import Head, Source, UnreadableFile
 
 IN_MEMORY: Final = 8 * 1024**2
 """Bytes up to which the temporary file stays in memory."""
+MAX_SPOOL: Final = 1024**3
+"""Bytes of all temporary files of one workbook: 250,000 devices with hashes have this in their texts."""
 MAX_DIRECTORY: Final = 1024**2
 """Bytes of the directory: some thousand parts, where a workbook has dozens."""
 
@@ -32,18 +36,40 @@ _DAMAGE: Final = (
 """What zipfile raises for archives that are broken on purpose."""
 
 
+@dataclass(slots=True)
+class Spool:
+    """Where a workbook waits on a disk, and how many bytes of it may."""
+
+    directory: Path | None = None
+    """None: the system's for temporary files."""
+    limit: int = MAX_SPOOL
+    breathe: Callable[[], None] = at_once
+    used: int = 0
+
+    def fill(self, size: int) -> None:
+        """Before so many bytes are written. Raises UnreadableFile when that is too much."""
+        self.used += size
+        if self.used > self.limit:
+            raise UnreadableFile(
+                "workbook_too_large",
+                f"The workbook takes more than {self.limit / 1024**2:,.0f} MB when its texts are unpacked. "
+                "Save the sheet as 'CSV UTF-8 (comma delimited)' and upload that: it is read without being "
+                "unpacked, however large it is.",
+            )
+
+
 class Archive:
     """The parts of a workbook by name. Raises UnreadableFile for damage and for bombs, and nothing else."""
 
-    def __init__(self, head: Head, stream: Source, spool: Path | None = None) -> None:
-        """`spool` is the directory of the temporary file; None: the system's."""
-        self.spool = spool
-        directory = None if spool is None else str(spool)
+    def __init__(self, head: Head, stream: Source, spool: "Spool | None" = None) -> None:
+        self.spool = spool = spool or Spool()
+        directory = None if spool.directory is None else str(spool.directory)
         self._file: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=IN_MEMORY, dir=directory)  # noqa: SIM115
         # It lives as long as anything is read from it: rows are fetched one by one, long after this returns.
         weakref.finalize(self, self._file.close)
         self._file.write(head.data)
         while not head.whole and (piece := stream.read(CHUNK)):
+            spool.fill(len(piece))
             self._file.write(piece)
         self._check_end()
         try:
@@ -104,6 +130,7 @@ class Part:
         self._given = 0
 
     def read(self, size: int = -1, /) -> bytes:
+        self._archive.spool.breathe()
         try:
             data = self._stream.read(CHUNK if size < 0 else size)
         except _DAMAGE:

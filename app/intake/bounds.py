@@ -5,6 +5,7 @@ hostile file costs its reader a known amount of time and never its memory.
 """
 
 import zlib
+from collections.abc import Callable
 from typing import Final
 
 from app.intake.table import Head, Source, UnreadableFile
@@ -20,14 +21,20 @@ CHUNK: Final = 64 * 1024
 GZIP: Final = b"\x1f\x8b"
 
 
+def at_once() -> None:
+    """The `breathe` of a reader that has nobody to wait for. Another one may wait, or raise to break off."""
+
+
 class Limited:
     """A stream that ends in UnreadableFile once it has given more than MAX_BYTES."""
 
-    def __init__(self, stream: Source) -> None:
+    def __init__(self, stream: Source, breathe: Callable[[], None] = at_once) -> None:
         self._stream = stream
         self._given = 0
+        self._breathe = breathe
 
     def read(self, size: int = -1, /) -> bytes:
+        self._breathe()
         data = self._stream.read(size if size >= 0 else CHUNK)
         self._given += len(data)
         if self._given > MAX_BYTES:
@@ -38,8 +45,9 @@ class Limited:
 class Inflated:
     """What a gzip stream holds, all members of it. Raises UnreadableFile for damage and for bombs."""
 
-    def __init__(self, head: Head, stream: Source) -> None:
+    def __init__(self, head: Head, stream: Source, breathe: Callable[[], None] = at_once) -> None:
         self._stream = stream
+        self._breathe = breathe
         self._ended = head.whole
         self._packed = head.data
         self._taken = len(head.data)
@@ -48,6 +56,7 @@ class Inflated:
 
     def read(self, size: int = -1, /) -> bytes:
         size = CHUNK if size < 0 else size
+        self._breathe()
         while True:
             if self._inflater.eof and not self._next_member():
                 return b""

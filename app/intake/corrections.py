@@ -45,9 +45,18 @@ class Corrections:
     """Writes the file piece by piece through `write`, which gets bytes: CSV in UTF-8 with its mark."""
 
     def __init__(
-        self, write: Callable[[bytes], object], pairs: Pairs, profile: Profile | None = None
+        self,
+        write: Callable[[bytes], object],
+        pairs: Pairs,
+        profile: Profile | None = None,
+        *,
+        with_hashes: bool = True,
     ) -> None:
-        """`pairs` are the columns with their fields, as a dialect has them."""
+        """`pairs` are the columns with their fields, as a dialect has them.
+
+        Without hashes, the cells of the hash's own columns are empty; no other cell ever holds one.
+        """
+        self._with_hashes = with_hashes
         self._write = write
         self._profile = profile
         self._pairs: Pairs = ()
@@ -75,7 +84,11 @@ class Corrections:
             " ".join(dict.fromkeys(problem.remedy for problem in found)),
         )
         cells = _values(self._pairs, original)
-        self._line([*told, *kept_of(cells, [field for _, field in self._pairs])])
+        fields = [field for _, field in self._pairs]
+        if not self._with_hashes:
+            own = {at for at, field in enumerate(fields) if field == "hardware_hash"}
+            cells = ["" if at in own else cell for at, cell in enumerate(cells)]
+        self._line([*told, *kept_of(cells, fields)])
 
     def _head(self, pairs: Pairs) -> None:
         self._pairs = pairs

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Final, NoReturn
 
-from app.domain.masking import quoted
+from app.domain.characters import unsafe_in_cell, unseen
+from app.domain.masking import quoted, visible
 from app.intake import columns, encodings
 from app.intake.columns import FIELDS, IDENTITY, MAX_NAME, Columns, normalise
 from app.intake.table import Notice
@@ -75,7 +76,12 @@ class Profile:
         if size > MAX_DEFINITION:
             words = f"The definition has {size:,} bytes as JSON; it may have {MAX_DEFINITION:,}."
             raise ProfileError("", f"{words} Make a profile for each part of the files.")
+        for column in found.columns:
+            _refuse_unsafe(unsafe_in_cell(column), _at("/columns", column))
+        if found.group_tag is not None:
+            _refuse_unsafe(unsafe_in_cell(found.group_tag.column), "/group_tag/column")
         for cell in () if found.group_tag is None else found.group_tag.values:
+            _refuse_unsafe(unsafe_in_cell(cell), _at("/group_tag/values", cell))
             if len(cell) > MAX_VALUE:
                 words = (
                     f"A value to choose by has at most {MAX_VALUE} characters; this one has {len(cell):,}."
@@ -133,12 +139,13 @@ class Profile:
 
 
 class ProfileError(ValueError):
-    """`pointer` is the JSON pointer to what is wrong, `words` say what."""
+    """`pointer` is the JSON pointer to what is wrong, `words` say what; `code` is one of the catalogue."""
 
-    def __init__(self, pointer: str, words: str) -> None:
-        super().__init__(f"{pointer or '/'}: {words}")
+    def __init__(self, pointer: str, words: str, code: str = "validation_failed") -> None:
+        super().__init__(f"{visible(pointer) or '/'}: {words}")
         self.pointer = pointer
         self.words = words
+        self.code = code
 
 
 def names_of(profile: Profile | None) -> Callable[[str], str | None]:
@@ -193,6 +200,11 @@ def _folded(value: str) -> str:
 
 def _refuse(pointer: str, words: str) -> NoReturn:
     raise ProfileError(pointer, words)
+
+
+def _refuse_unsafe(said: str | None, pointer: str) -> None:
+    if said is not None:
+        raise ProfileError(pointer, said, "value_has_control_characters")
 
 
 def _object(value: Any, pointer: str, allowed: tuple[str, ...] | None = None) -> Mapping[str, Any]:
@@ -290,5 +302,4 @@ def _text(value: Any, pointer: str) -> None:
         _refuse(pointer, "This must be a text that is not empty.")
     if len(value) > MAX_VALUE:
         _refuse(pointer, f"This has more than {MAX_VALUE} characters.")
-    if not value.isprintable():
-        _refuse(pointer, "This has characters that cannot be seen.")
+    _refuse_unsafe(unseen(value), pointer)

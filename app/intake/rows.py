@@ -5,13 +5,14 @@ format is one module with `claims` and `read` (see `table.Reader`) and one entry
 Memory stays bounded for a file of any size: rows are made while the stream is read.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, Final
 
 from app.intake import delimited, encodings, json_lines, oa3, workbook
-from app.intake.bounds import GZIP, Inflated, Limited
+from app.intake.archive import MAX_SPOOL, Spool
+from app.intake.bounds import GZIP, Inflated, Limited, at_once
 from app.intake.columns import FIELDS
 from app.intake.profiles import Profile
 from app.intake.table import Dialect, Head, Kind, Notice, Reader, Row, Source, UnreadableFile, Wanted
@@ -31,12 +32,15 @@ def read(
     *,
     wanted: Wanted | None = None,
     spool: Path | None = None,
+    max_spool: int = MAX_SPOOL,
+    breathe: Callable[[], None] = at_once,
 ) -> tuple[Dialect, Iterator[Row]]:
     """Find out how the file is written and hand out its rows one by one.
 
     `profile` is a supplier's saved mapping, which outranks names and content where it speaks. `wanted` is
     what the person who gives the file says of it; ValueError for an encoding that is not known. `spool` is a
-    directory on a disk for what is too big for memory.
+    directory on a disk for what is too big for memory; `max_spool` bytes may wait there. `breathe` is called
+    wherever bytes are taken in: it may wait, and what it raises ends the reading.
 
     The stream is read from where it stands, forwards only, and is not closed. Rows come lazily:
     the stream must stay open until the iterator is used up.
@@ -44,19 +48,19 @@ def read(
     """
     wanted = wanted or Wanted()
     told = wanted.encoding or (profile.encoding if profile is not None else None)
-    source: Source = Limited(stream)
+    source: Source = Limited(stream, breathe)
     head = _head(source)
     container = None
     if head.data.startswith(GZIP):
         container = "gzip"
-        source = Inflated(head, source)
+        source = Inflated(head, source, breathe)
         head = _head(source)
         if head.data.startswith(GZIP):
             raise UnreadableFile("gzip", "This is a gzip file inside a gzip file. Compress it only once.")
     if not head.data:
         raise UnreadableFile("empty_file", "The file is empty. Export it again, then upload it.")
     if workbook.claims(head):
-        dialect, rows = workbook.read(head, source, profile, wanted, spool)
+        dialect, rows = workbook.read(head, source, profile, wanted, Spool(spool, max_spool, breathe))
     else:
         if wanted.sheet is not None:
             raise UnreadableFile("sheet_unknown", "This is no workbook: it has no sheets to choose from.")

@@ -150,8 +150,9 @@ class SharedTexts:
 
     def _write(self, data: bytes, sizes: Iterable[int]) -> None:
         if self._file is None:
-            self._file = tempfile.TemporaryFile(dir=self._spool)  # noqa: SIM115
+            self._file = tempfile.TemporaryFile(dir=self._spool.directory)  # noqa: SIM115
             weakref.finalize(self, self._file.close)
+        self._spool.fill(len(data))
         self._file.write(data)
         self._places.extend(accumulate(sizes, initial=self._places.pop()))
         if len(self._places) > MAX_WAITING:

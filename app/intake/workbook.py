@@ -8,11 +8,10 @@ that are.
 """
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Final
 
 from app.intake import shaping
-from app.intake.archive import Archive
+from app.intake.archive import Archive, Spool
 from app.intake.cells import Mark, SheetRow
 from app.intake.json_lines import NEVER_BOOLEAN, serial_from_number, value_is_boolean
 from app.intake.layout import Layout
@@ -43,7 +42,7 @@ def read(
     stream: Source,
     profile: Profile | None = None,
     wanted: Wanted | None = None,
-    spool: Path | None = None,
+    spool: Spool | None = None,
 ) -> tuple[Dialect, Iterator[Row]]:
     """Raises UnreadableFile, here or later, for damage, for bombs and when no sheet has devices."""
     wanted = wanted or Wanted()

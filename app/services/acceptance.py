@@ -19,11 +19,12 @@ from app.domain.errors import Conflict, FieldError, NotFound, Unprocessable
 from app.domain.event import EventType
 from app.domain.identity import Given
 from app.domain.ids import PartnerId
+from app.domain.quota import Quota
 from app.domain.registration import RegistrationState
 from app.platforms.base import Platform
 from app.queue import WakeKind
 from app.runtime import Runtime, Tx
-from app.services import history, waiting
+from app.services import history, quotas, waiting
 from app.services.events import order_happening, order_news, publish
 from app.services.history import Patterns
 from app.services.judging import batch_size, refuse_barred, rules_of
@@ -110,8 +111,9 @@ async def accept(
 ) -> Acceptance:
     """Checks and stores the order whole: rows, hashes, batches, first events, in one transaction.
 
-    Raises NotFound, Unprocessable or Conflict, and then has stored nothing. `before_commit` runs
-    in the same transaction: the answer to an Idempotency-Key is stored with what it tells of.
+    Raises NotFound, Unprocessable (also `quota_exceeded`) or Conflict, and then has stored nothing.
+    `before_commit` runs in the same transaction: the answer to an Idempotency-Key is stored with what it
+    tells of.
     """
     terms = await _terms(runtime, partner_id, new)
     try:
@@ -152,9 +154,12 @@ async def _accept(
     whole: bool = False,
 ) -> Acceptance:
     async with runtime.transaction(partner_id) as tx:
+        await quotas.look_ahead(tx, partner_id, Quota.DEVICES, adding=len(new.devices))
         acceptance = await _store(runtime, tx, partner_id, new, terms, whole=whole)
         if before_commit is not None:
             await before_commit(tx, acceptance)
+        # Last of all: the lock lasts until the commit, and the partner's other orders are not to wait for it.
+        await quotas.require(tx, partner_id, Quota.DEVICES, adding=len(new.devices))
     return acceptance
 
 

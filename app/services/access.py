@@ -103,12 +103,16 @@ class ConnectionAccess:
         return None if self.has_delegated else "credential_missing"
 
     async def token(self, kind: TokenKind) -> str:
+        if not self.record["client_secret"]:
+            said = Said(description="the connection has no client secret; give it one")
+            raise ConnectionTrouble("credential_missing", said)
         cache = self.runtime.token_cache
         slot = self._slot(kind)
+        taken_away = kind is TokenKind.DELEGATED and not self.has_delegated
         async with cache.locks[slot]:
             known = cache.tokens.get(slot)
             proved = not self.fresh or kind in self._renewed
-            if known is not None and proved and known[1] - EARLY > self.runtime.now():
+            if known is not None and proved and not taken_away and known[1] - EARLY > self.runtime.now():
                 return known[0]
             tokens = await (self._app_token() if kind is TokenKind.APP else self._redeem())
             cache.tokens[slot] = (tokens.access_token, self.runtime.now() + tokens.expires_in)

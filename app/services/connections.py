@@ -14,7 +14,7 @@ from app.db.sql import Record
 from app.domain.errors import Conflict, FieldError, NotFound, Unprocessable
 from app.domain.ids import PartnerId
 from app.domain.quota import Quota
-from app.domain.upstream import UpstreamFailure
+from app.domain.upstream import ConnectionTrouble, Said, UpstreamFailure
 from app.runtime import Runtime, Tx
 from app.services import quotas, troubles
 from app.services.access import (
@@ -167,6 +167,7 @@ async def update(
     client_id: str | None = None,
     client_secret: str | None,
     refresh_token: str | None,
+    emptied: Collection[str] = (),
 ) -> Record:
     """Changes names, identity and credentials. New credentials end a trouble: the next call tries them.
 
@@ -175,15 +176,15 @@ async def update(
     connection, which has nothing to call with.
     """
     credentials = {"client_id": client_id, "client_secret": client_secret, "refresh_token": refresh_token}
-    given = [name for name, value in credentials.items() if value is not None]
+    given = [name for name, value in credentials.items() if value is not None or name in emptied]
     portal = (await get(runtime, partner_id, connection_id))["portal"]
     if given and portal:
         _refuse_credentials(given)
     sealed = _sealed(runtime, partner_id, connection_id, client_secret, refresh_token)
     identity = {"entra_tenant_id": entra_tenant_id, "client_id": client_id}
     named = {name: value for name, value in identity.items() if value is not None}
-    values = {**plain, **named, **sealed, "updated_at": runtime.now()}
-    if refresh_token is not None:
+    values = {**plain, **named, **sealed, **_emptied(emptied), "updated_at": runtime.now()}
+    if "refresh_token" in values:
         # Whoever is redeeming the old token now must not store its successor over this one.
         values |= {"token_owner": None, "token_lease_until": None}
     try:
@@ -193,7 +194,7 @@ async def update(
                 raise NotFound("unknown_connection", f"There is no connection {connection_id}.")
             changed = {name for name, value in named.items() if value != before[name]}
             if changed and not portal:
-                _refuse_without_secrets(changed, before, sealed)
+                _refuse_without_secrets(changed, before, {*sealed, *emptied})
                 values |= {"checked_at": None}
             new_tenant = "entra_tenant_id" in changed and not portal
             if new_tenant:
@@ -207,9 +208,25 @@ async def update(
                 await troubles.pull_all_forward(runtime, tx, partner_id, connection_id)
     except IntegrityError as error:
         raise Conflict("already_exists", "There is a connection of this name already.") from error
-    if sealed:
+    if sealed or emptied:
         runtime.token_cache.forget(connection_id)
+    if "client_secret" in emptied:
+        missing = ConnectionTrouble(
+            "credential_missing", Said(description="the client secret was taken away")
+        )
+        await note_trouble(runtime, partner_id, connection_id, missing, began=runtime.now())
     return await get(runtime, partner_id, connection_id)
+
+
+def _emptied(names: Collection[str]) -> dict[str, Any]:
+    """Columns without their credentials. An empty value stands for no client secret: a connection that has an
+    app and no value at all would be none that the release before knows."""
+    values: dict[str, Any] = {}
+    if "client_secret" in names:
+        values["client_secret"] = b""
+    if "refresh_token" in names:
+        values |= {"refresh_token": None, "refresh_token_at": None}
+    return values
 
 
 def _refuse_without_secrets(changed: Collection[str], before: Record, sealed: Collection[str]) -> None:

@@ -18,6 +18,7 @@ from app.domain.consent import Change, ConsentState, Evidence
 from app.domain.errors import Conflict, NotFound, Unprocessable
 from app.domain.event import EventType
 from app.domain.ids import PartnerId
+from app.domain.quota import KEPT_BY_HAND
 from app.domain.upstream import (
     ConnectionTrouble,
     HeldBack,
@@ -273,6 +274,7 @@ async def record(
             )
         if state is ConsentState.GRANTED:
             await customers.note_proof(tx.session, partner_id, customer_id, now)
+        await customers.forget_consents_by_hand(tx.session, partner_id, customer_id, keep=KEPT_BY_HAND)
     return await get_customer(runtime, partner_id, customer_id)
 
 

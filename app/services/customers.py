@@ -10,6 +10,7 @@ from sqlalchemy.exc import IntegrityError
 from app.db import connections, customers
 from app.db.ids import new_row_id
 from app.db.paging import Page, PageRequest
+from app.db.removal import refuses_removed
 from app.db.sql import Record
 from app.domain.consent import ConsentState, Evidence
 from app.domain.errors import Conflict, NotFound
@@ -74,6 +75,8 @@ async def create(
             if before_commit is not None:
                 await before_commit(tx, record)
     except IntegrityError as error:
+        if refuses_removed(error):
+            raise NotFound("unknown_connection", f"There is no connection {new.connection_id}.") from error
         raise await _taken(runtime, partner_id, new) from error
     return record
 

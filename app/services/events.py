@@ -10,6 +10,7 @@ from app.db import events as events_table
 from app.db import orders as orders_table
 from app.db.ids import new_row_ids
 from app.db.sql import Record
+from app.domain.attempt import Kind
 from app.domain.event import EventType, hears, pages
 from app.domain.ids import PartnerId
 from app.domain.order import FINAL, OrderState, compute_state
@@ -45,21 +46,34 @@ async def publish(tx: Tx, partner_id: PartnerId, happenings: Sequence[Happening]
         now,
     )
     endpoints = await events_table.subscribers(tx.session, partner_id)
+    full, room = _by_backlog(endpoints)
+    if made := _deliveries(ids, happenings, room):
+        await events_table.add_deliveries(tx.session, partner_id, made, now)
+        tx.wake(WakeKind.DELIVERIES, lanes=min(len(made), DELIVERY_LANES))
+    if left := _deliveries(ids, happenings, full):
+        kind = Kind.BACKLOG_FULL.value
+        await events_table.add_deliveries_not_tried(tx.session, partner_id, left, kind, now)
+
+
+def _by_backlog(endpoints: Sequence[Record]) -> tuple[list[Record], list[Record]]:
+    """Those for which too much waits already, and the others."""
+    full = [endpoint for endpoint in endpoints if endpoint["backlog_full_since"] is not None]
+    return full, [endpoint for endpoint in endpoints if endpoint["backlog_full_since"] is None]
+
+
+def _deliveries(
+    ids: Sequence[UUID], happenings: Sequence[Happening], endpoints: Sequence[Record]
+) -> list[tuple[UUID, UUID, UUID]]:
+    """(delivery, event, endpoint) for each endpoint that asked for the event."""
     pairs = [
         (id, endpoint["id"])
         for id, happening in zip(ids, happenings, strict=True)
         for endpoint in endpoints
         if hears(endpoint["event_types"], happening.type)
     ]
-    if pairs:
-        delivery_ids = new_row_ids(len(pairs))
-        await events_table.add_deliveries(
-            tx.session,
-            partner_id,
-            [(id, event, endpoint) for id, (event, endpoint) in zip(delivery_ids, pairs, strict=True)],
-            now,
-        )
-        tx.wake(WakeKind.DELIVERIES, lanes=min(len(pairs), DELIVERY_LANES))
+    return [
+        (id, event, endpoint) for id, (event, endpoint) in zip(new_row_ids(len(pairs)), pairs, strict=True)
+    ]
 
 
 async def _sequences(tx: Tx, partner_id: PartnerId, happenings: Sequence[Happening]) -> list[int | None]:

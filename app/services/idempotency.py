@@ -102,6 +102,12 @@ def body_place(partner_id: PartnerId, key: str) -> Place:
     return Place("idempotency_keys", "body", partner_id, key, f"idempotency:{partner_id}:{key}")
 
 
+async def knows(runtime: Runtime, partner_id: PartnerId, key: str) -> bool:
+    """Whether a request with this key has been answered. Takes nothing, and does not compare the requests."""
+    async with runtime.transaction(partner_id) as tx:
+        return await idempotency.is_answered(tx.session, partner_id, key)
+
+
 async def begin(runtime: Runtime, partner_id: PartnerId, key: str, fingerprint: bytes) -> Once | Replay:
     """Takes the key, or finds what came of it. Raises Unprocessable (other body), or
     Conflict (running, or the answer does not open).

@@ -21,6 +21,7 @@ from app.db import partners
 from app.db.ids import new_row_id
 from app.db.sql import Record
 from app.domain import api_key
+from app.domain.characters import unsafe, unstorable
 from app.domain.errors import Conflict, Forbidden, NotFound, Unauthenticated, Unprocessable
 from app.domain.ids import PartnerId
 from app.domain.quota import Quota
@@ -172,10 +173,11 @@ def mint() -> NewKey:
 
 
 async def create_partner(runtime: Runtime, name: str, role: PartnerRole) -> PartnerId:
-    """Raises Conflict for a name that is taken."""
+    """Raises Conflict for a name that is taken, Unprocessable for one that cannot be read."""
     partner_id = PartnerId(new_row_id())
     if not name.strip():
         raise Unprocessable("invalid_parameter", "A partner needs a name.")
+    require_safe(name)
     try:
         async with runtime.system_transaction() as tx:
             await partners.add(
@@ -186,8 +188,16 @@ async def create_partner(runtime: Runtime, name: str, role: PartnerRole) -> Part
     return partner_id
 
 
+def require_safe(name: str) -> None:
+    """Raises Unprocessable for a name with characters that deceive whoever reads it."""
+    if (said := unsafe(name.strip())) is not None:
+        raise Unprocessable("value_has_control_characters", f"The name cannot be used. {said}")
+
+
 async def find_partner(runtime: Runtime, name_or_id: str) -> Record:
     """For the operator's command line. Raises NotFound."""
+    if unstorable(name_or_id) is not None:
+        raise NotFound("not_found", f"There is no partner {name_or_id!r}.")
     async with runtime.system_transaction() as tx:
         row = await partners.get_by_name(tx.session, name_or_id)
         if row is None:
@@ -214,6 +224,7 @@ async def create_key(
     expires_at: datetime | None = None,
 ) -> NewKey:
     """For the operator's command line, which asks for scopes and an expiry. Raises quota_exceeded."""
+    require_safe(name)
     key = mint()
     async with runtime.transaction(partner_id) as tx:
         await store_key(

@@ -6,7 +6,7 @@ books say, and gives each valid row its place in the batches to be.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -107,11 +107,13 @@ class Checker:
 
     # --- first stroke, in a thread --------------------------------------------------------------
 
-    def examine(self, rows: Iterator[Row], limit: int) -> list[Examined]:
-        """The next rows; an empty list at the end of the file. Raises UnreadableFile."""
+    def examine(self, rows: Iterator[Row], limit: int, breathe: Callable[[], None]) -> list[Examined]:
+        """The next rows; an empty list at the end of the file. Raises UnreadableFile, and what breathing
+        raises."""
         examined = []
         for row in rows:
             examined.append(self._examine(row))
+            breathe()
             if len(examined) == limit:
                 break
         return examined

@@ -7,32 +7,39 @@ refused. Nothing of the file is held whole anywhere.
 
 import asyncio
 import io
+import time
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from anyio import from_thread, to_thread
+from anyio import from_thread
 
 from app import metrics
 from app.db import customers, group_tags, import_rows, imports
 from app.db.engine import encode_json
 from app.db.imports import ImportClaim
 from app.domain.catalogue import Finding
+from app.domain.errors import Refusal
 from app.domain.event import EventType
 from app.domain.imports import ImportState, Verdict, ready_state
+from app.domain.quota import Quota
+from app.intake import counting
 from app.intake import rows as intake
 from app.intake.profiles import Profile
+from app.intake.shaping import MAX_ROWS
 from app.intake.table import Dialect, Notice, Row, UnreadableFile, Wanted
 from app.runtime import Runtime, Tx
-from app.services import history
+from app.services import history, quotas
 from app.services.events import publish
 from app.services.history import Patterns
 from app.services.import_checking import Checker, Examined, Staged, as_json
 from app.services.import_events import import_happening
 from app.services.import_summary import summarise
+from app.services.import_turns import Turn
+from app.settings import Settings
 from app.telemetry import logger
 
 log = logger("imports")
@@ -82,36 +89,104 @@ async def read_import(runtime: Runtime, claim: ImportClaim, stopping: Callable[[
     """Raises LostImport, Stopping. Ends in `ready`, `ready_with_errors` or `refused`."""
     claim = await _begin(runtime, claim)
     checker = await _checker(runtime, claim)
+    turn = Turn(runtime.import_turns, claim.partner_id, _renewing(runtime, claim, stopping))
+    try:
+        async with turn:
+            opening = await _opening(runtime, claim, turn)
+            await _require_room(runtime, claim, turn, opening)
+            file = opening.file()
+            dialect, rows = await turn.run(opening.rows, file)
+            checker.columns = dialect.columns
+            await _keep(runtime, claim, {"dialect": _dialect_as_json(dialect)})
+            counts = await _read_rows(runtime, claim, checker, rows, file, stopping, turn)
+    except UnreadableFile as error:
+        await refuse(runtime, claim, error.code, error.words)
+        return
+    except Refusal as refusal:  # a quota
+        await refuse(runtime, claim, refusal.code, refusal.detail)
+        return
+    if not counts.total():
+        await refuse(runtime, claim, "file_without_rows", "The file has a header and no row with a device.")
+        return
+    await _finish(runtime, claim, checker)
 
+
+@dataclass(frozen=True, slots=True)
+class _Opening:
+    """How the file is opened, as often as it has to be."""
+
+    fetch: Callable[[int], bytes | None]
+    profile: Profile | None
+    wanted: Wanted
+    settings: Settings
+    breathe: Callable[[], None]
+
+    def file(self) -> _File:
+        return _File(self.fetch)
+
+    def rows(self, file: _File) -> tuple[Dialect, Iterator[Row]]:
+        spool = self.settings.spool
+        if spool is not None:
+            spool.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return intake.read(
+            io.BufferedReader(file, 256 * 1024),
+            self.profile,
+            wanted=self.wanted,
+            spool=spool,
+            max_spool=self.settings.max_spool_bytes,
+            breathe=self.breathe,
+        )
+
+    def lines(self, limit: int) -> int | None:
+        return counting.lines_within(io.BufferedReader(self.file(), 256 * 1024), limit, self.breathe)
+
+    def require_rows_within(self, limit: int, lines: int) -> None:
+        counting.require_rows_within(self.rows(self.file())[1], limit, lines)
+
+
+async def _opening(runtime: Runtime, claim: ImportClaim, turn: Turn) -> _Opening:
     async def fetch(number: int) -> bytes | None:
         async with runtime.transaction(claim.partner_id) as tx:
             return await imports.piece(tx.session, claim, number)
 
     async with runtime.transaction(claim.partner_id) as tx:
         options = await imports.options_of(tx.session, claim.partner_id, claim.id)
-    wanted = Wanted(options.get("sheet"), options.get("include_hidden"))
-    file = _File(lambda number: from_thread.run(fetch, number))
-    try:
-        profile = claim.record["profile"]
-        spool = runtime.settings.spool
+    profile = claim.record["profile"]
+    return _Opening(
+        lambda number: from_thread.run(fetch, number),
+        profile and Profile.parse(profile),
+        Wanted(options.get("sheet"), options.get("include_hidden")),
+        runtime.settings,
+        turn.breathe,
+    )
 
-        def opened() -> tuple[Dialect, Iterator[Row]]:
-            if spool is not None:
-                spool.mkdir(mode=0o700, parents=True, exist_ok=True)
-            source = io.BufferedReader(file, 256 * 1024)
-            return intake.read(source, profile and Profile.parse(profile), wanted=wanted, spool=spool)
 
-        dialect, rows = await to_thread.run_sync(opened)
-        checker.columns = dialect.columns
-        await _keep(runtime, claim, {"dialect": _dialect_as_json(dialect)})
-        counts = await _read_rows(runtime, claim, checker, rows, file, stopping)
-    except UnreadableFile as error:
-        await refuse(runtime, claim, error.code, error.words)
-        return
-    if not counts.total():
-        await refuse(runtime, claim, "file_without_rows", "The file has a header and no row with a device.")
-        return
-    await _finish(runtime, claim, checker)
+def _renewing(
+    runtime: Runtime, claim: ImportClaim, stopping: Callable[[], bool]
+) -> Callable[[], Awaitable[None]]:
+    """Between two slices: keeps the claim while the reading waits. Raises LostImport, Stopping."""
+    pause = runtime.settings.lease_s / 4
+    renewed = time.monotonic()
+
+    async def between() -> None:
+        nonlocal renewed
+        if stopping():
+            raise Stopping
+        if time.monotonic() - renewed > pause:
+            renewed = time.monotonic()
+            await _keep(runtime, claim, {})
+
+    return between
+
+
+async def _require_room(runtime: Runtime, claim: ImportClaim, turn: Turn, opening: _Opening) -> None:
+    """Refuses a compressed file of too many rows before any is staged. Raises UnreadableFile."""
+    async with runtime.transaction(claim.partner_id) as tx:
+        room = await quotas.room_of(tx, claim.partner_id, Quota.STAGED_ROWS)
+    limit = min(MAX_ROWS, room)
+    lines = await turn.run(opening.lines, limit)
+    if lines is not None and lines > limit:
+        await turn.run(opening.require_rows_within, limit, lines)
 
 
 async def _begin(runtime: Runtime, claim: ImportClaim) -> ImportClaim:
@@ -148,6 +223,7 @@ async def _read_rows(
     rows: Iterator[Row],
     file: _File,
     stopping: Callable[[], bool],
+    turn: Turn,
 ) -> Counter[Verdict]:
     """One chunk is examined in a thread while the one before it is stored."""
     counts: Counter[Verdict] = Counter()
@@ -156,7 +232,7 @@ async def _read_rows(
     async def following() -> tuple[list[Examined], int]:
         async with asyncio.timeout(runtime.settings.step_timeout_s):
             # A thread that hangs is left behind: its file is another worker's by then, or is refused.
-            examined = await to_thread.run_sync(checker.examine, rows, CHUNK, abandon_on_cancel=True)
+            examined = await turn.run(checker.examine, rows, CHUNK, turn.breathe, abandon_on_cancel=True)
             return examined, file.taken
 
     examined, taken = await following()
@@ -174,6 +250,7 @@ async def _read_rows(
                     "counts": {verdict.value: n for verdict, n in counts.items()},
                 }
                 await _renew(runtime, tx, claim, progress)
+                await quotas.require_room(tx, claim.partner_id, Quota.STAGED_ROWS)
                 await import_rows.add_many(tx.session, staged.rows)
                 await import_rows.add_hashes(tx.session, staged.hashes)
         except BaseException:

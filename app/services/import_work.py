@@ -12,7 +12,7 @@ from typing import Any, assert_never
 from sqlalchemy.exc import SQLAlchemyError
 
 from app import metrics
-from app.db import import_rows, imports
+from app.db import import_claims, import_rows, imports
 from app.db.imports import ImportClaim
 from app.domain import schedule
 from app.domain.imports import ImportState
@@ -39,8 +39,13 @@ async def advance_next(runtime: Runtime, stopping: Callable[[], bool] = _goes_on
     if stopping():
         return False
     async with runtime.system_transaction() as tx:
-        claim = await imports.claim_one(
-            tx.session, owner=runtime.claim_token(), now=runtime.now(), lease=runtime.settings.lease
+        claim = await import_claims.claim_one(
+            tx.session,
+            owner=runtime.claim_token(),
+            now=runtime.now(),
+            lease=runtime.settings.lease,
+            places=runtime.settings.import_places,
+            each=runtime.settings.import_lanes,
         )
     if claim is None:
         return False

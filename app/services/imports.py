@@ -22,8 +22,10 @@ from app.db.sql import Record
 from app.domain.errors import Conflict, FieldError, NotFound, TooLarge, Unprocessable
 from app.domain.ids import PartnerId
 from app.domain.imports import MOVING, READY, ImportState, Verdict, order_reference
+from app.domain.quota import Quota
 from app.queue import WakeKind
 from app.runtime import Runtime, Tx
+from app.services import quotas
 from app.services.judging import refuse_barred
 from app.telemetry import logger
 
@@ -84,9 +86,20 @@ class Upload:
     _digest: "hashlib._Hash" = field(default_factory=hashlib.sha256)
 
     @classmethod
-    async def begin(cls, runtime: Runtime, partner_id: PartnerId, created_by: UUID | None) -> "Upload":
+    async def begin(
+        cls, runtime: Runtime, partner_id: PartnerId, created_by: UUID | None, *, repeated: bool = False
+    ) -> "Upload":
+        """Raises RateLimited, or Unprocessable, `quota_exceeded`.
+
+        `repeated`: its Idempotency-Key is known, so that the file is compared with the first one and thrown
+        away; that needs no room for another import.
+        """
         now, id = runtime.now(), new_row_id()
         async with runtime.transaction(partner_id) as tx:
+            await quotas.require(tx, partner_id, Quota.UPLOADS)
+            # Beforehand, so that no file arrives in vain; what counts is asked for once it is there.
+            for quota in () if repeated else (Quota.WAITING_IMPORTS, Quota.STAGED_BYTES, Quota.STAGED_ROWS):
+                await quotas.require(tx, partner_id, quota)
             await imports.add(
                 tx.session,
                 partner_id,
@@ -105,7 +118,7 @@ class Upload:
         return cls(runtime, partner_id, id)
 
     async def feed(self, data: bytes | memoryview) -> None:
-        """Raises TooLarge, or Conflict when the import was discarded meanwhile."""
+        """Raises TooLarge, `quota_exceeded`, or Conflict when the import was discarded meanwhile."""
         self._held += data
         while len(self._held) >= PIECE:
             piece = bytes(self._held[:PIECE])
@@ -137,6 +150,8 @@ class Upload:
                 now=now,
                 due_at=now + UPLOAD_PATIENCE,
             )
+            # Without a lock: several files at a time may be over by a piece each.
+            await quotas.require_room(tx, self.partner_id, Quota.STAGED_BYTES)
         if not alive:
             raise Conflict("invalid_state", "The import was discarded while its file was arriving.")
         self._pieces += 1
@@ -158,6 +173,7 @@ async def complete(
     runtime, partner_id = upload.runtime, upload.partner_id
     now = runtime.now()
     async with runtime.transaction(partner_id) as tx:
+        await quotas.require(tx, partner_id, Quota.WAITING_IMPORTS)
         profile = await _check_terms(runtime, tx, partner_id, terms)
         values = {
             "file_name": terms.file_name,
@@ -222,7 +238,7 @@ async def _check_terms(runtime: Runtime, tx: Tx, partner_id: PartnerId, terms: T
 
 
 def _default_reference(file_name: str | None, digest: bytes) -> str:
-    """Follows from the content, so that the same file can not be ordered twice by mistake."""
+    """Follows from the content, so that the same file cannot be ordered twice by mistake."""
     stem = PurePath(file_name).stem.strip()[:100] if file_name else ""
     return f"{stem or 'import'} {digest.hex()[:12]}"
 
@@ -313,6 +329,7 @@ async def commit(
         on_invalid = "reject" if reject_invalid else "accept_valid"
         if state in READY:
             await _may_commit(tx, partner_id, record, base, reject_invalid=reject_invalid)
+            await quotas.require(tx, partner_id, Quota.WAITING_IMPORTS)
             values = {
                 "on_invalid": on_invalid,
                 "reference": base,
@@ -343,6 +360,8 @@ async def _may_commit(
         raise Unprocessable(
             "import_rejected", f"{summary['invalid']:,} of {summary['rows']:,} rows are invalid."
         )
+    # What has been promised here is ordered whole by the worker, which asks for no quota.
+    await quotas.require(tx, partner_id, Quota.DEVICES, adding=fit)
     ids = [customer["customer_id"] for customer in summary["customers"] if customer["customer_id"]]
     done = {str(o["customer_id"]) for o in await imports.orders_of(tx.session, partner_id, [record["id"]])}
     wanted = [order_reference(base, id, alone=len(ids) == 1) for id in ids if id not in done]

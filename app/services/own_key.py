@@ -54,7 +54,7 @@ async def rotate(
                 )
                 raise Conflict("key_rotated_already", words)
             expires_at = before["expires_at"]  # the held one's has become the end of its overlap
-            await partners.revoke_key(tx.session, partner_id, before["prefix"], now)
+            await partners.delete_key(tx.session, partner_id, before["id"])
         key = identities.mint()
         scopes = held["scopes"]
         new_id = await identities.store_key(tx, partner_id, key, held["name"], scopes, expires_at, now)

@@ -23,6 +23,7 @@ from app.domain.identity import CheckedDevice, IdentityKind
 from app.domain.ids import PartnerId
 from app.platforms.base import FileFormat, OutgoingDevice, Platform
 from app.runtime import Runtime, Tx
+from app.services.identities import Caller, Scope
 from app.services.submission import outgoing
 from app.telemetry import logger
 
@@ -129,8 +130,12 @@ def _names(format: FileFormat, reference: str, found: Sequence[Record]) -> dict[
     return names
 
 
-async def file_of(runtime: Runtime, partner_id: PartnerId, batch_id: UUID) -> tuple[str, bytes]:
-    """The file's name and its exact bytes. Raises NotFound, Unprocessable or Conflict, with words."""
+async def file_of(runtime: Runtime, caller: Caller, batch_id: UUID) -> tuple[str, bytes]:
+    """The file's name and its exact bytes. Raises NotFound, Unprocessable or Conflict, with words.
+
+    A portal needs the hashes, so a file with any is made only for who may read them: else Forbidden.
+    """
+    partner_id = caller.partner_id
     async with runtime.transaction(partner_id) as tx:
         batch = await batches.get(tx.session, partner_id, batch_id)
         if batch is None:
@@ -145,6 +150,8 @@ async def file_of(runtime: Runtime, partner_id: PartnerId, batch_id: UUID) -> tu
         files = await batches.of_order(tx.session, partner_id, batch["order_id"])
         name = _names(format, order["reference"], files)[batch_id]
     rows = [row for row, _ in found]
+    if any(row.hash_data is not None for row in rows):
+        caller.require(Scope.HASHES_READ)
     if len(rows) != batch["device_count"] or any(_has_lost_its_hash(row) for row in rows):
         raise Conflict(
             "invalid_state",

@@ -17,6 +17,8 @@ from app.intake.portal_words import title_of
 from app.intake.rows import Dialect, Row, UnreadableFile, read
 from app.services.portal_entries import SPOKEN
 
+RESULT_SPOOL = 64 * 1024 * 1024
+"""Bytes that a workbook of results may take when it is unpacked: 1,000 devices with hashes take 4 MB."""
 MAX_RESULT_ROWS: Final = 10_000
 """Lines of a result file that are read: ten times what any portal takes."""
 
@@ -44,7 +46,7 @@ class Matches:
 def read_result(content: bytes) -> ResultFile:
     """Raises Unprocessable where the file tells no outcomes of anything."""
     try:
-        dialect, found = read(io.BytesIO(content))
+        dialect, found = read(io.BytesIO(content), max_spool=RESULT_SPOOL)
         rows = list(islice(found, MAX_RESULT_ROWS + 1))
     except UnreadableFile as error:
         if pane := portal_pane.read(content):

@@ -35,6 +35,13 @@ async def require(tx: Tx, partner_id: PartnerId, quota: Quota, *, adding: int = 
         raise _refused(partner_id, use, adding)
 
 
+async def look_ahead(tx: Tx, partner_id: PartnerId, quota: Quota, *, adding: int = 1) -> None:
+    """Refuses early what `require` would refuse later, and holds nothing: for work that takes seconds."""
+    use = await _use(tx, partner_id, quota)
+    if use.used + adding > use.limit:
+        raise _refused(partner_id, use, adding)
+
+
 async def require_room(tx: Tx, partner_id: PartnerId, quota: Quota) -> None:
     """For what has just been written, and is counted by a trigger that holds the count until the commit.
 
@@ -43,6 +50,12 @@ async def require_room(tx: Tx, partner_id: PartnerId, quota: Quota) -> None:
     use = await _use(tx, partner_id, quota)
     if use.used > use.limit:
         raise _refused(partner_id, replace(use, used=use.used - 1), 1)
+
+
+async def room_of(tx: Tx, partner_id: PartnerId, quota: Quota) -> int:
+    """How many more there may be at this moment. Holds nothing."""
+    use = await _use(tx, partner_id, quota)
+    return max(use.limit - use.used, 0)
 
 
 async def look(tx: Tx, partner_id: PartnerId) -> list[Use]:

@@ -38,9 +38,11 @@ _OF_ORDER: Final = ("line_ref", "serial_number", "manufacturer", "model", "produ
 
 
 async def errors_of(
-    runtime: Runtime, partner_id: PartnerId, import_id: UUID, *, verdict: Verdict
+    runtime: Runtime, partner_id: PartnerId, import_id: UUID, *, verdict: Verdict, with_hashes: bool
 ) -> AsyncIterator[bytes]:
     """The rows of this verdict as they came, with what is wrong with them; to be mended and sent again.
+
+    Without hashes, their cells are empty.
 
     Raises NotFound, or Conflict when there are no rows to give.
     """
@@ -55,7 +57,9 @@ async def errors_of(
         raise Conflict("invalid_state", "The import's rows have been deleted.")
     pairs = tuple((column["name"], column["field"]) for column in record["dialect"]["columns"])
     profile = None if record["profile"] is None else Profile.parse(record["profile"])
-    return _errors(runtime, partner_id, import_id, pairs, profile, verdict)
+    written = bytearray()
+    corrections = Corrections(written.extend, pairs, profile, with_hashes=with_hashes)
+    return _errors(runtime, partner_id, import_id, pairs, verdict, corrections, written)
 
 
 async def _errors(
@@ -63,11 +67,10 @@ async def _errors(
     partner_id: PartnerId,
     import_id: UUID,
     pairs: Pairs,
-    profile: Profile | None,
     verdict: Verdict,
+    corrections: Corrections,
+    written: bytearray,
 ) -> AsyncIterator[bytes]:
-    written = bytearray()
-    corrections = Corrections(written.extend, pairs, profile)
     after = 0
     while True:
         yield bytes(written)

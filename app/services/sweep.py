@@ -21,7 +21,7 @@ from app.db import (
 from app.metrics import LeaseEnd
 from app.queue import WakeKind
 from app.runtime import Runtime
-from app.services import consents
+from app.services import backlogs, consents
 from app.services.access import token_lease
 from app.telemetry import logger
 
@@ -49,7 +49,7 @@ async def sweep(runtime: Runtime) -> dict[str, int]:
         due = await batches.count_due(tx.session, now, limit=settings.worker_lanes)
         deliveries = await events.count_deliveries_due(tx.session, now, limit=settings.delivery_lanes)
         readings = await connections.count_customers_due(tx.session, now)
-        files = await imports.count_due(tx.session, now, limit=settings.import_lanes)
+        files = await imports.count_due(tx.session, now, limit=settings.import_places)
         stuck = await batches.stuck(tx.session, before=now - timedelta(seconds=settings.sweep_patience_s))
         for kind, lanes in (
             (WakeKind.BATCHES, due),
@@ -110,6 +110,7 @@ async def tidy(runtime: Runtime) -> None:
         )
         await heartbeats.purge(tx.session, now, older_than=HEARTBEAT_KEPT)
         await webhook_secrets.purge(tx.session, now)
+    await backlogs.look_after(runtime)
     told = await forget_events(runtime)
     async with runtime.system_transaction() as tx:
         await events.purge_deleted_endpoints(tx.session, deleted_before=now - ENDPOINT_KEPT)

@@ -23,7 +23,7 @@ def _checked(definition: dict[str, Any]) -> dict[str, Any]:
     try:
         return Profile.accept(definition).as_json()
     except ProfileError as error:
-        found = FieldError("/definition" + error.pointer, "validation_failed", error.words)
+        found = FieldError("/definition" + error.pointer, error.code, error.words)
         raise Unprocessable("validation_failed", error.words, [found]) from error
 
 

@@ -20,17 +20,19 @@ from app.db.ids import new_row_id
 from app.db.paging import Page, PageRequest
 from app.db.sql import Record
 from app.domain import endpoint_health, schedule, signature
-from app.domain.address import UrlRefused
+from app.domain.address import Allowance, UrlRefused
 from app.domain.attempt import Kind, Outcome
 from app.domain.errors import Conflict, FieldError, NotFound, Unprocessable
 from app.domain.event import EventType, stored_types
 from app.domain.ids import PartnerId
+from app.domain.quota import Quota
 from app.metrics import LeaseEnd
 from app.queue import WakeKind
 from app.runtime import Runtime, Tx
-from app.services import endpoint_secrets
+from app.services import endpoint_secrets, networks, quotas, subscriptions
 from app.services.endpoint_secrets import lock, no_endpoint
 from app.services.handover import hand_over_patiently
+from app.services.identities import Caller
 from app.telemetry import logger, origin
 
 log = logger("webhooks")
@@ -58,16 +60,22 @@ class NewEndpoint:
 
 async def create_endpoint(
     runtime: Runtime,
-    partner_id: PartnerId,
+    caller: Caller,
     new: NewEndpoint,
     *,
     before_commit: Callable[[Tx, Record, str], Awaitable[None]] | None = None,
 ) -> tuple[Record, str]:
-    """The endpoint and its signing secret, which is shown this once."""
-    _check_url(runtime, new.url)
+    """The endpoint and its signing secret, which is shown this once.
+
+    Raises Forbidden where the key may not read what it wants to be told.
+    """
+    partner_id = caller.partner_id
+    subscriptions.require_types(caller, new.event_types)
+    await _check_url(runtime, partner_id, new.url)
     now, endpoint_id = runtime.now(), new_row_id()
     secret, sealed = endpoint_secrets.new(runtime, partner_id, endpoint_id)
     async with runtime.transaction(partner_id) as tx:
+        await quotas.require(tx, partner_id, Quota.WEBHOOK_ENDPOINTS)
         await events.add_endpoint(
             tx.session,
             partner_id,
@@ -89,9 +97,10 @@ async def create_endpoint(
     return record, secret
 
 
-def _check_url(runtime: Runtime, url: str) -> None:
+async def _check_url(runtime: Runtime, partner_id: PartnerId, url: str) -> None:
+    """Told at once, where the name has an address. What counts is the look at each connection."""
     try:
-        runtime.outbound.check_url(url)
+        await runtime.outbound.check_host(url, await networks.look_at(runtime, partner_id))
     except UrlRefused as refused:
         raise Unprocessable(
             "url_refused", str(refused), [FieldError("/url", "url_refused", str(refused))]
@@ -120,18 +129,27 @@ async def list_endpoints(runtime: Runtime, partner_id: PartnerId, page: PageRequ
 
 
 async def update_endpoint(
-    runtime: Runtime, partner_id: PartnerId, endpoint_id: UUID, values: dict[str, Any]
+    runtime: Runtime, caller: Caller, endpoint_id: UUID, values: dict[str, Any]
 ) -> Record:
-    """URL, description, event types, or enabled/disabled."""
+    """URL, description, event types, or enabled/disabled.
+
+    Raises Forbidden where the key may not read what the endpoint would be told, be it where it is told now
+    or what is new.
+    """
+    partner_id = caller.partner_id
+    if "event_types" in values:
+        subscriptions.require_types(caller, [EventType(type) for type in values["event_types"]])
     if "url" in values:
-        _check_url(runtime, values["url"])
+        await _check_url(runtime, partner_id, values["url"])
     now = runtime.now()
     if values.get("state") == EndpointState.ENABLED.value:
         values = {**values, "consecutive_failures": 0}
     if "event_types" in values:
         values = {**values, "event_types": stored_types(values["event_types"])}
     async with runtime.transaction(partner_id) as tx:
-        await lock(tx, partner_id, endpoint_id)
+        endpoint = await lock(tx, partner_id, endpoint_id)
+        if "event_types" not in values and ("url" in values or values.get("state") == EndpointState.ENABLED):
+            subscriptions.require_stored(caller, endpoint["event_types"])
         await events.update_endpoint(tx.session, partner_id, endpoint_id, {**values, "updated_at": now})
         if values.get("state") == EndpointState.ENABLED.value:
             await delivery_claims.end_pause(tx.session, partner_id, endpoint_id)
@@ -179,10 +197,15 @@ async def get_delivery(runtime: Runtime, partner_id: PartnerId, delivery_id: UUI
     return record
 
 
-async def payload_of(runtime: Runtime, partner_id: PartnerId, delivery: Record) -> bytes:
-    """The body that was or will be signed. Raises NotFound when the event has just been forgotten."""
-    async with runtime.reading(partner_id) as tx:
-        event = await events.get_event(tx.session, partner_id, delivery["event_id"])
+async def payload_of(runtime: Runtime, caller: Caller, delivery: Record) -> bytes | None:
+    """The body that was or will be signed; None where the key may not read what it tells of.
+
+    Raises NotFound when the event has just been forgotten.
+    """
+    if not subscriptions.may_read(caller, EventType(delivery["event_type"])):
+        return None
+    async with runtime.reading(caller.partner_id) as tx:
+        event = await events.get_event(tx.session, caller.partner_id, delivery["event_id"])
     if event is None:
         raise NotFound("not_found", f"There is no delivery {delivery['id']}.")
     return payload(event)
@@ -207,12 +230,15 @@ async def list_deliveries(
         )
 
 
-async def redeliver(runtime: Runtime, partner_id: PartnerId, delivery_id: UUID) -> Record:
+async def redeliver(runtime: Runtime, caller: Caller, delivery_id: UUID) -> Record:
     """Starts the ladder over, whatever became of the delivery; the event keeps its id.
 
-    Raises NotFound, or Conflict while the endpoint is disabled.
+    Raises NotFound, Forbidden where the key may not read what the event tells of, or Conflict while the
+    endpoint is disabled.
     """
+    partner_id = caller.partner_id
     delivery = await get_delivery(runtime, partner_id, delivery_id)
+    subscriptions.require_event(caller, delivery["event_type"])
     endpoint = await find_endpoint(runtime, partner_id, delivery["endpoint_id"])
     if endpoint["is_deleted"]:
         raise Conflict(
@@ -281,6 +307,7 @@ async def _attempt(runtime: Runtime, claim: DeliveryClaim) -> None:
         event = await events.get_event(tx.session, claim.partner_id, claim.event_id)
         endpoint = await events.get_endpoint(tx.session, claim.partner_id, claim.endpoint_id)
         others = await webhook_secrets.signing(tx.session, claim.partner_id, claim.endpoint_id, runtime.now())
+        own = await networks.allowed_to(tx, claim.partner_id)
     if event is None or endpoint is None:
         return  # forgotten meanwhile, and the delivery with it
     if endpoint["state"] == EndpointState.DISABLED or endpoint["is_deleted"]:
@@ -290,7 +317,7 @@ async def _attempt(runtime: Runtime, claim: DeliveryClaim) -> None:
         return
     started_at = runtime.now()
     try:
-        outcome = await _post(runtime, endpoint, others, event, started_at)
+        outcome = await _post(runtime, endpoint, others, own, event, started_at)
     except Exception as error:  # noqa: BLE001 - an attempt like the others, so that the ladder ends it
         log.error("delivery_failed", delivery_id=str(claim.id), **origin(error))
         said = "An error inside Registrar; the operator's log has it under this delivery's id."
@@ -299,9 +326,14 @@ async def _attempt(runtime: Runtime, claim: DeliveryClaim) -> None:
 
 
 async def _post(
-    runtime: Runtime, endpoint: Record, others: Sequence[Record], event: Record, now: datetime
+    runtime: Runtime,
+    endpoint: Record,
+    others: Sequence[Record],
+    own: Sequence[Allowance],
+    event: Record,
+    now: datetime,
 ) -> Outcome:
-    """`others`: the sealed secrets of before, which still sign."""
+    """`others`: the sealed secrets of before, which still sign. `own`: the partner's networks."""
     secrets = endpoint_secrets.opened(runtime, endpoint, others)
     if not secrets:
         return Outcome(Kind.UNSIGNED, None, None, "", "The endpoint's signing secret does not open.", 0)
@@ -312,7 +344,9 @@ async def _post(
         **signature.sign(secrets, str(event["id"]), now, body),
     }
     patience = endpoint_health.patience(endpoint["consecutive_failures"], runtime.settings.webhook_timeout_s)
-    return await runtime.outbound.post(endpoint["url"], content=body, headers=headers, timeout=patience)
+    return await runtime.outbound.post(
+        endpoint["url"], content=body, headers=headers, timeout=patience, own=own
+    )
 
 
 async def _hand_over(runtime: Runtime, claim: DeliveryClaim) -> bool:

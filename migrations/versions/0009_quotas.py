@@ -45,6 +45,27 @@ BEGIN
 END $$
 """
 
+# Deferred to the commit: storing an order takes seconds, and the partner's other orders do not wait for it.
+COUNT_ORDERED = """
+CREATE FUNCTION count_devices_ordered() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO partner_uses AS uses (partner_id, quota, used)
+    VALUES (NEW.partner_id, 'devices', NEW.device_count)
+    ON CONFLICT (partner_id, quota) DO UPDATE SET used = uses.used + excluded.used;
+    RETURN NULL;
+END $$
+"""
+
+COUNT_ORDERS_GONE = """
+CREATE FUNCTION count_devices_gone() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE partner_uses AS uses SET used = uses.used - gone.n
+    FROM (SELECT partner_id, sum(device_count) AS n FROM old_rows GROUP BY 1) AS gone
+    WHERE uses.quota = 'devices' AND uses.partner_id = gone.partner_id;
+    RETURN NULL;
+END $$
+"""
+
 
 def _table(name: str, *columns: sa.Column[object], comment: str) -> None:
     op.create_table(
@@ -71,7 +92,7 @@ def upgrade() -> None:
     _table(
         "partner_uses",
         sa.Column("used", sa.BigInteger(), nullable=False),
-        comment="kept by triggers on customers and idempotency_keys, in the same transaction",
+        comment="kept by triggers on customers, idempotency_keys and orders, in the same transaction",
     )
     for table in OWNED:
         op.execute(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
@@ -94,6 +115,20 @@ def upgrade() -> None:
             "INSERT INTO partner_uses (partner_id, quota, used) "
             f"SELECT partner_id, '{quota}', count(*) FROM {table} GROUP BY partner_id"
         )
+    op.execute(COUNT_ORDERED)
+    op.execute(COUNT_ORDERS_GONE)
+    op.execute(
+        "CREATE CONSTRAINT TRIGGER count_made AFTER INSERT ON orders DEFERRABLE INITIALLY DEFERRED "
+        "FOR EACH ROW EXECUTE FUNCTION count_devices_ordered()"
+    )
+    op.execute(
+        "CREATE TRIGGER count_gone AFTER DELETE ON orders REFERENCING OLD TABLE AS old_rows "
+        "FOR EACH STATEMENT EXECUTE FUNCTION count_devices_gone()"
+    )
+    op.execute(
+        "INSERT INTO partner_uses (partner_id, quota, used) "
+        "SELECT partner_id, 'devices', sum(device_count) FROM orders GROUP BY partner_id"
+    )
     op.create_index(
         "ix_imports_partner_id_staged",
         "imports",
@@ -105,9 +140,11 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.execute("SET LOCAL lock_timeout = '5s'")
     op.drop_index("ix_imports_partner_id_staged", table_name="imports")
-    for table in COUNTED:
+    for table in ("orders", *COUNTED):
         op.execute(f"DROP TRIGGER count_gone ON {table}")
         op.execute(f"DROP TRIGGER count_made ON {table}")
+    op.execute("DROP FUNCTION count_devices_gone()")
+    op.execute("DROP FUNCTION count_devices_ordered()")
     op.execute("DROP FUNCTION count_use_gone()")
     op.execute("DROP FUNCTION count_use_made()")
     for table in reversed(OWNED):

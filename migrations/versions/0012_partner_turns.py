@@ -1,4 +1,5 @@
-"""Turns of partners: whose work was taken up last, and the indexes that find a partner's next work.
+"""Turns of partners: whose work was taken up last, the indexes that find a partner's next work, and those
+that find what a list is asked for.
 
 A table of its own, because the release before reads partners and customers with all their columns. It goes
 on with the turns of customers, which it shares with this release.
@@ -15,6 +16,20 @@ branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 
 MINE = "(SELECT nullif(current_setting('registrar.partner_id', true), '')::uuid)"
+LISTED = (
+    ("orders", ["partner_id", "customer_id", "id"], None),
+    ("orders", ["partner_id", "announced_state", "id"], None),
+    ("orders", ["partner_id", "purchase_order", "id"], "purchase_order IS NOT NULL"),
+    ("batches", ["order_id", "id"], None),
+    ("batches", ["partner_id", "customer_id", "id"], None),
+    ("batches", ["partner_id", "state", "id"], None),
+    ("customers", ["partner_id", "entra_tenant_id"], None),
+)
+# A longer one of the above takes their place.
+REPLACED = (
+    ("ix_orders_partner_id_customer_id", "orders", ["partner_id", "customer_id"]),
+    ("ix_batches_order_id", "batches", ["order_id"]),
+)
 UNDER_WAY = "state IN ('submitted', 'submitting', 'unknown')"
 
 
@@ -48,10 +63,20 @@ def upgrade() -> None:
         ["partner_id", "due_at", "id"],
         postgresql_where=sa.text(UNDER_WAY),
     )
+    for table, columns, where in LISTED:
+        condition = None if where is None else sa.text(where)
+        name = f"ix_{table}_{'_'.join(columns)}"
+        op.create_index(name, table, columns, postgresql_where=condition)
+    for name, table, _ in REPLACED:
+        op.drop_index(name, table_name=table)
 
 
 def downgrade() -> None:
     op.execute("SET LOCAL lock_timeout = '5s'")
+    for name, table, columns in REPLACED:
+        op.create_index(name, table, columns)
+    for table, columns, _ in LISTED:
+        op.drop_index(f"ix_{table}_{'_'.join(columns)}", table_name=table)
     op.drop_index("ix_batches_partner_id_under_way", table_name="batches")
     op.drop_index("ix_batches_partner_id_queued", table_name="batches")
     op.drop_table("partner_turns")

@@ -3,11 +3,12 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from app.api.large_bodies import LargeBodies
+from app.fair_turns import FairTurns
 from app.services import identities
 from app.services.identities import Scope
 from tests.integration.test_api_bad_input import TUPLE, assert_nothing_stored, problem_of
@@ -55,7 +56,7 @@ async def test_an_order_with_too_much_in_it_is_refused_while_it_arrives(world: W
         "/v1/orders", headers={**partner.headers, **JSON, "Idempotency-Key": "k"}, content=aiter(body)
     )
     found = problem_of(response, 422, "body_too_complex")
-    assert "20,002 objects and lists, 150,000 values" in found["detail"]
+    assert "20,002 objects and lists, 100,000 values" in found["detail"]
     assert response.headers["connection"] == "close"
     assert body.sent < 3 * MB
     await assert_nothing_stored(world)
@@ -127,7 +128,7 @@ async def test_an_order_wrong_in_very_many_places_is_answered_in_bounds(world: W
     order = order_of(partner, device, devices=[device] * 10_000)
     response = await world.client.post("/v1/orders", headers=partner.headers, json=order)
     found = problem_of(response, 422, "validation_failed")
-    assert found["detail"] == f"{len(device) * 10_000} field(s) are wrong."
+    assert found["detail"] == "More than 10,000 fields are wrong; the first ones are in `errors`."
     first = [error["pointer"] for error in found["errors"][: len(device)]]
     assert first == [f"/devices/0/{name}" for name in device]
     assert len(found["errors"]) == 100
@@ -150,8 +151,9 @@ async def test_a_very_long_name_is_shown_in_bounds(world: World, where: str) -> 
 
 async def test_large_bodies_wait_for_their_turn_and_are_refused_when_it_does_not_come(world: World) -> None:
     partner = await world.partner()
-    large = LargeBodies(per_process=2, per_partner=1, patience=0.05)
-    before, world.app.state.large_bodies = world.app.state.large_bodies, large
+    large = FairTurns(2, each=1, patience=0.05)
+    before = world.runtime.turns
+    world.runtime.turns = replace(before, bodies=large)
     order = order_of(partner, TUPLE, reference="large")
     content = json.dumps(order).encode().ljust(600_000)
 
@@ -170,9 +172,9 @@ async def test_large_bodies_wait_for_their_turn_and_are_refused_when_it_does_not
                 assert (response.headers["retry-after"], response.headers["connection"]) == ("10", "close")
             small = await world.post_order(partner, [TUPLE])
             assert small.status_code == 201
-        world.app.state.large_bodies = LargeBodies(per_process=1, per_partner=1)
+        world.runtime.turns = replace(before, bodies=FairTurns(1))
         others = (order | {"reference": f"R{n}"} for n in range(3))
         answers = await asyncio.gather(*(post(json.dumps(o).encode().ljust(600_000)) for o in others))
         assert [answer.status_code for answer in answers] == [201] * 3
     finally:
-        world.app.state.large_bodies = before
+        world.runtime.turns = before

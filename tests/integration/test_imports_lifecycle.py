@@ -181,22 +181,3 @@ async def test_nothing_of_the_rows_is_told_or_logged(world: World, caplog: pytes
     events = await world.select("SELECT CAST(data AS text) AS data FROM events")
     assert all("SECRETSERIAL" not in event["data"] for event in events)
     assert "SECRETSERIAL" not in caplog.text
-
-
-async def test_one_partners_many_files_wait_behind_anothers_one(world: World) -> None:
-    many, one = await world.partner(), await world.partner()
-    from app.db import imports
-
-    for n in range(3):
-        await upload(world, many, tuple_sheet(1, f"S{n}"))
-    last = await upload(world, one, tuple_sheet(1))
-    claimed = []
-    for _ in range(2):
-        async with world.runtime.system_transaction() as tx:
-            claim = await imports.claim_one(
-                tx.session, owner=uuid4(), now=world.clock.now(), lease=world.runtime.settings.lease
-            )
-        assert claim is not None
-        claimed.append(claim)
-    assert claimed[0].partner_id == many.id
-    assert str(claimed[1].id) == last

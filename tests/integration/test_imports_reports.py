@@ -4,13 +4,18 @@ import csv
 import io
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from typer.testing import CliRunner
 
 from app.cli import app
 from app.domain.identity import Device, IdentityKind
+from app.domain.imports import Verdict
+from app.domain.masking import holds_hash
 from app.intake.corrections import ADDED
+from app.services import identities
+from app.services.identities import Scope
 from app.services.reports import RESULT_COLUMNS
 from deploy.synthetic import devices
 from tests.import_scene import (
@@ -51,6 +56,38 @@ async def test_errors_come_back_as_they_were_sent_with_what_to_do(world: World) 
     assert (row["row"], row["code"]) == ("3", "incomplete_tuple value_trimmed")
     assert row["problem"]
     assert row["remedy"]
+
+
+async def without_hashes(world: World, partner: Partner) -> Partner:
+    """The partner with a key that may do everything but read hashes."""
+    scopes = [scope for scope in Scope if scope is not Scope.HASHES_READ]
+    key = await identities.create_key(world.runtime, partner.id, name="no hashes", scopes=scopes)
+    return replace(partner, key=key.secret)
+
+
+async def test_hashes_come_back_only_to_who_may_read_them(world: World) -> None:
+    """Whole, cut, with a repaired letter, and in a column that is none of a hash's: no piece of one."""
+    partner = await world.partner()
+    reader = await without_hashes(world, partner)
+    given = [str(device.hardware_hash) for device in devices(4, seed=7, kind=IdentityKind.HARDWARE_HASH)]
+    header = (*HEADER, "Hardware Hash", "Remark")
+    hashes = [given[0], given[1][:-8], given[2] + "\n", ""]
+    marked = [*hashes[:3], given[3]]
+    rows = [["N/A", "", "", cell, "x"] for cell in hashes[:3]]
+    rows.append(["", "Contoso", "", "", given[3]])
+    found = await preview(world, partner, sheet(header, rows))
+    path = f"/v1/imports/{found['id']}/errors.csv?verdict={{}}"
+    whole = shown = ""
+    for verdict in Verdict:
+        whole += await download(world, partner, path.format(verdict.value))
+        shown += await download(world, reader, path.format(verdict.value))
+    assert given[0] in whole
+    assert given[1][:-8] in whole
+    assert len(table(shown)) == len(table(whole))
+    for text in marked:
+        assert text[:60] not in shown
+        assert text[-60:].strip() not in shown
+    assert not holds_hash(shown)
 
 
 async def test_a_25_character_product_key_is_neither_kept_nor_given_back(world: World) -> None:

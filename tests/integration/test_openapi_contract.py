@@ -87,6 +87,8 @@ RELEASED = [
     "listWebhookDeliveries",
     "getWebhookDelivery",
     "redeliverWebhook",
+    "deleteCustomer",
+    "deleteConnection",
     "rotateOwnKey",
     "revokeOwnKey",
 ]

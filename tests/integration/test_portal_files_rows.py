@@ -5,9 +5,11 @@ from typing import Any
 
 import pytest
 
+from app.services import identities
+from app.services.identities import Scope
 from tests.integration.test_api_bad_input import problem_of
 from tests.integration.test_portal_outcomes import assert_books, one_file, report, states
-from tests.portals import portal_partner, tuple_of
+from tests.portals import hash_of, portal_partner, tuple_of
 from tests.world import World
 
 SAMPLES = Path(__file__).parents[1] / "samples" / "portal-results"
@@ -233,3 +235,27 @@ async def test_a_dry_run_says_that_its_batches_are_files(world: World) -> None:
     dry = {**body, "customer_id": str(api.customer_id), "validate_only": True}
     response = await world.client.post("/v1/orders", headers=api.headers, json=dry)
     assert response.json()["portal"] is False
+
+
+# --- who may have the file ------------------------------------------------------------------------
+
+
+async def test_a_file_with_hashes_is_made_only_for_who_may_read_them(world: World) -> None:
+    partner, _, batch = await one_file(world, [tuple_of(1), hash_of(2)])
+    other, _, plain = await one_file(world, [tuple_of(3)])
+    for scopes, with_hashes in (
+        ([Scope.ORDERS_WRITE], False),
+        ([Scope.ORDERS_WRITE, Scope.HASHES_READ], True),
+    ):
+        answers = []
+        for holder, file in ((partner, batch), (other, plain)):
+            key = await identities.create_key(world.runtime, holder.id, name="clerk", scopes=scopes)
+            path = f"/v1/batches/{file}/portal-file.csv"
+            headers = {"Authorization": f"Bearer {key.secret}"}
+            answers.append(await world.client.get(path, headers=headers))
+        assert answers[1].status_code == 200, "no device of this file has a hash"
+        if with_hashes:
+            assert answers[0].status_code == 200
+            assert "SYN" in answers[0].text
+        else:
+            assert "hashes:read" in problem_of(answers[0], 403, "scope_missing")["detail"]

@@ -75,6 +75,8 @@ async def test_every_line_of_an_api_process_is_json_like_the_rest(
     for line in found:
         assert {"event", "level", "logger", "timestamp", "process"} <= line.keys()
         assert line["process"] == "api"
+    unbounded = [line["event"] for line in found if line["level"] == "warning"]
+    assert unbounded == (["connections_unbounded"] if command == "uvicorn" else [])
     said = [line["message"] for line in found if line["event"] == "server"]
     assert any("Uvicorn running on" in words for words in said), "its start"
     assert any("Finished server process" in words for words in said), "its stop"

@@ -31,7 +31,7 @@ from app.queue import (
 from app.services import batches, consents, sweep, webhooks
 from tests.receiver import open_receiver, subscribe
 from tests.world import World, tuples
-from workers.main import REDIS_ATTEMPTS
+from workers.main import REDIS_ATTEMPTS, deliver_webhooks
 
 
 @pytest_asyncio.fixture
@@ -301,3 +301,19 @@ async def test_a_flushed_redis_loses_nothing(world: World, redis: Redis) -> None
         told = {m.type for m in receiver.messages}
         assert {"order.completed", "consent.granted", "registration.settled"} <= told
         assert len(await world.devices_at_microsoft()) == 4
+
+
+async def test_wake_up_that_finds_all_lanes_at_work_is_left_to_another_process(
+    world: World, redis: Redis
+) -> None:
+    ctx = {
+        "runtime": world.runtime,
+        "lanes": {WakeKind.DELIVERIES: 8},
+        "limits": {WakeKind.DELIVERIES: 8},
+        "passed_on": {},
+    }
+    for _ in range(5):
+        await deliver_webhooks(ctx)
+    (job,) = await jobs(redis)
+    assert job["f"] == WakeKind.DELIVERIES
+    assert ctx["lanes"] == {WakeKind.DELIVERIES: 8}

@@ -38,6 +38,7 @@ UNBOUND = {
     "import_rows.customer_id": "of the partner's own customers; the order's key holds it when it is made",
     "group_tags.creating_batch_id": "joined under row-level security; a batch that is gone creates nothing",
     "partner_turns.after_id": "a place in a list, no row: what was there may be gone",
+    "removals.subject": "the partner, or a connection or customer that is gone at the end",
     "registration_counts.bucket": "a batch or an order, written by the triggers only",
 }
 """Columns of ids that no foreign key binds to a partner's parent, with the reason."""

@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
-from ipaddress import ip_network
 from typing import Any
 from uuid import UUID
 
@@ -15,6 +14,7 @@ from sqlalchemy import text
 
 from app.db.engine import open_engine
 from app.domain import endpoint_health
+from app.domain.address import Allowance
 from app.domain.schedule import SPREAD, WEBHOOK_LADDER
 from app.outbound import Outbound
 from app.runtime import Runtime
@@ -187,7 +187,7 @@ async def test_a_receiver_that_hangs_is_a_timeout_and_is_tried_again(
     receiver.script.append(Answer(hold=forever))
     id = await tell(world, partner, endpoint)
     allowed = world.runtime.outbound._allowed
-    async with outbound(world, timeout=0.2, allowed_networks=allowed, allow_http=True) as impatient:
+    async with outbound(world, timeout=0.2, allowed=allowed, allow_http=True) as impatient:
         assert await webhooks.deliver_next(impatient)
     forever.set()
     found = await delivery(world, partner, id)
@@ -659,7 +659,7 @@ async def test_a_url_that_leads_inwards_is_refused_when_given_and_when_changed(
 
 async def test_cloud_metadata_stays_out_of_reach_even_where_its_network_is_allowed(world: World) -> None:
     partner = await world.partner(consented=False)
-    async with outbound(world, allowed_networks=[ip_network("169.254.0.0/16")], allow_http=True) as wide:
+    async with outbound(world, allowed=[Allowance.parse("169.254.0.0/16")], allow_http=True) as wide:
         world.app.state.runtime = wide
         try:
             refused = await world.client.post(

@@ -15,7 +15,7 @@ REQUESTS: Examples = {
     "unsupported_media_type": Said("Content-Type is missing; send application/json."),
     "body_too_large": Said("The body of this call has at most 65,536 bytes."),
     "body_too_complex": Said(
-        "The body of this call has at most 20,002 objects and lists, 150,000 values, and 200 levels."
+        "The body of this call has at most 20,002 objects and lists, 100,000 values, and 200 levels."
     ),
     "large_bodies_waiting": Said(
         "At most 4 bodies over 512 kB are read at a time, 2 of one partner. It was not its turn for 30 s."
@@ -52,6 +52,9 @@ REQUESTS: Examples = {
         "The stored answer does not open: it was sealed with a secret key that REGISTRAR_SECRET_KEYS no "
         "longer has."
     ),
+    "removal_blocked": Said("2 order(s) or import(s) of the customer are not finished."),
+    "removal_not_confirmed": Said("The customer has 12 orders."),
+    "being_removed": Said("An order for a customer that `registrar customer remove` is removing."),
     "invalid_state": Said("The order is over: there is nothing left to cancel."),
     "invalid_page_token": Said("The token belongs to another list."),
     "invalid_parameter": Said("page_size: Input should be less than or equal to 1000"),
@@ -76,6 +79,7 @@ FILES: Examples = {
     "empty_file": File(b"", "(no byte)"),
     "too_many_rows": Said("A file with 1,000,001 rows."),
     "file_too_large": Said("A file that unpacks to more than 4 GB."),
+    "workbook_too_large": Said("A workbook whose texts take more than 1 GB when they are unpacked."),
     "compression_bomb": Said("A workbook of 100 kB that unpacks to 2 GB."),
     "gzip_damaged": File(gzipped(b"x" * 9000)[:-9], "(a gzip file without its end)"),
     "workbook_damaged": File(workbook({"A": [["x"]]})[:-40], "(an .xlsx file without its end)"),

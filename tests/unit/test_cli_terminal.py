@@ -1,6 +1,7 @@
 """What a person sees at a terminal of 80 and of 60 columns: whole words, whole values, nothing cut."""
 
 import io
+import json
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -13,6 +14,7 @@ from rich.console import Console
 from typer.main import get_command
 
 from app.cli import app, layout
+from app.cli.outcome import Stop
 from app.cli.screen import Screen
 from app.domain.registration import RegistrationState
 from tests.unit.cli_wire import CONNECTION, CUSTOMER, ENDPOINT, NOW, Wire, counts, row_of
@@ -249,3 +251,31 @@ def test_prose_wraps_and_what_is_whole_does_not(capsys: pytest.CaptureFixture[st
         "                     another organisation has registered it",
         "                     before.",
     ]
+
+
+def test_json_at_a_terminal_has_escapes_for_what_the_terminal_would_obey(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    hostile = {"name": "a\x1b[2J\x9b\u202e\u2028\x7fb", "plain": "Stra\u00dfe \u05d0\u05d1 \U0001f600"}
+    Screen(json=True).document(hostile)
+    out = capsys.readouterr().out
+    assert json.loads(out) == hostile
+    assert '"a\\u001b[2J\\u009b\\u202e\\u2028\\u007fb"' in out
+    assert hostile["plain"] in out
+    assert len(out.splitlines()) == 4
+
+
+def test_words_and_tables_at_a_terminal_show_no_character_that_it_would_obey(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    hostile = "a\x1b[2J\x9b\u202e\u2028\nb"
+    screen = Screen()
+    screen.console = Console(width=60, color_system=None, highlight=False)
+    screen.say(hostile)
+    screen.verbatim(hostile)
+    screen.facts([("Name", hostile)])
+    screen.table(("Name",), [(hostile,)])
+    screen.stop(Stop(hostile))
+    told = capsys.readouterr()
+    assert not set("\x1b\x9b\u202e\u2028") & set(told.out + told.err)
+    assert told.out.count("a\ufffd[2J\ufffd\ufffd\ufffd b") == 4

@@ -139,6 +139,21 @@ async def test_turn_that_comes_in_the_moment_of_the_cancellation_goes_to_the_nex
     assert (turns.held_by("b"), turns.held_by("c"), turns.held) == (0, 1, 1)
 
 
+async def test_turn_that_is_free_in_the_moment_of_the_cancellation_goes_to_the_next() -> None:
+    turns = FairTurns(1)
+    await turns.take("a")
+    second, third = (asyncio.create_task(turns.take(whose)) for whose in "bc")
+    await settle()
+    second.cancel()  # it has not run since
+    turns.give("a")
+    await settle()
+    assert second.cancelled()
+    assert third.done()
+    assert (turns.held_by("b"), turns.held_by("c"), turns.held, turns.waiting) == (0, 1, 1, 0)
+    turns.give("c")
+    assert turns.held == 0
+
+
 async def test_partner_that_is_away_is_forgotten() -> None:
     turns = FairTurns(2, line=0)
     for number in range(100):

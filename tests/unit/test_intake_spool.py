@@ -12,6 +12,7 @@ import pytest
 
 from app.intake import archive, texts
 from app.intake.rows import read
+from app.intake.table import UnreadableFile
 from app.settings import Settings
 from tests.benchmarks import reading
 
@@ -21,6 +22,7 @@ import sys
 from pathlib import Path
 from app.intake import archive, texts
 from app.intake.rows import read
+from app.intake.table import UnreadableFile
 archive.IN_MEMORY = texts.HELD = 256 * 1024
 path, spool = Path(sys.argv[1]), Path(sys.argv[2])
 with path.open("rb") as stream:
@@ -82,3 +84,21 @@ def test_the_spool_directory_is_in_the_data_directory_with_the_embedded_database
     own = Settings(data_dir=tmp_path, database_url="postgresql://registrar@database/registrar")
     assert own.spool is None
     assert Settings(spool_dir=tmp_path / "other").spool == tmp_path / "other"
+
+
+def test_a_workbook_whose_temporary_files_grow_too_large_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A few packed bytes are many texts; what is written to the disk is what counts."""
+    monkeypatch.setattr(texts, "HELD", 1000)
+    data = reading.write_workbook(tmp_path, 3000, hashed=True).read_bytes()
+    spool = tmp_path / "spool"
+    spool.mkdir()
+    _, rows = read(io.BytesIO(data), spool=spool)
+    assert len(list(rows)) == 3000
+    with pytest.raises(UnreadableFile) as caught:
+        read(io.BytesIO(data), spool=spool, max_spool=8 * 1024**2)
+    assert caught.value.code == "workbook_too_large"
+    assert "more than 8 MB" in caught.value.words
+    del caught, rows
+    assert list(spool.iterdir()) == []

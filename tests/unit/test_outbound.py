@@ -24,11 +24,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app import outbound
-from app.domain.address import AddressRefused, UrlRefused, refusal
+from app.domain.address import AddressRefused, Allowance, UrlRefused, refusal
 from app.domain.attempt import EXCERPT_BYTES, MAX_RETRY_AFTER, Kind, Outcome, retry_after_seconds
 from app.outbound import Outbound, SystemResolver, check_url
 
-LOOPBACK = (ip_network("127.0.0.0/8"),)
+LOOPBACK = (Allowance.parse("127.0.0.0/8"),)
 NAME = "hooks.example.test"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 Answer = Callable[[asyncio.StreamWriter], Awaitable[None]]
@@ -111,7 +111,7 @@ async def receiving(answer: Answer | bytes, tls: ssl.SSLContext | None = None) -
 
 @asynccontextmanager
 async def client(**options: Any) -> AsyncIterator[Outbound]:
-    options = {"allow_http": True, "allowed_networks": LOOPBACK, "timeout": 5.0, **options}
+    options = {"allow_http": True, "allowed": LOOPBACK, "timeout": 5.0, **options}
     built = Outbound.build(**options)
     try:
         yield built
@@ -514,7 +514,7 @@ async def test_a_header_value_that_would_begin_another_header_is_refused_unquote
 )
 async def test_loopback_is_not_reached_in_any_spelling(host: str, kind: Kind) -> None:
     async with receiving(OK) as receiver:
-        outcome = await post(f"http://{host}:{receiver.port}/", allowed_networks=())
+        outcome = await post(f"http://{host}:{receiver.port}/", allowed=())
         assert (outcome.kind, outcome.status, receiver.connections) == (kind, None, 0)
         assert outcome.detail
 
@@ -548,10 +548,10 @@ async def test_one_bad_address_among_good_ones_refuses_the_name() -> None:
 async def test_a_name_that_changes_its_address_between_calls_is_checked_again() -> None:
     resolve, asked = naming(["127.0.0.1"], ["127.0.0.2"])
     closing = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-    only_one = (ip_network("127.0.0.1/32"),)
+    only_one = (Allowance.parse("127.0.0.1/32"),)
     async with (
         receiving(closing) as receiver,
-        client(resolve=resolve, allowed_networks=only_one) as sender,
+        client(resolve=resolve, allowed=only_one) as sender,
     ):
         kinds = [
             (await sender.post(f"http://{NAME}:{receiver.port}/", content=b"{}", headers={})).kind
@@ -563,12 +563,12 @@ async def test_a_name_that_changes_its_address_between_calls_is_checked_again() 
 
 @pytest.mark.parametrize("address", ["169.254.169.254", "168.63.129.16", "100.100.100.200", "fd00:ec2::254"])
 async def test_no_allowance_opens_the_cloud_metadata_services(address: str) -> None:
-    everything = (ip_network("0.0.0.0/0"), ip_network("::/0"))
-    outcome = await post(f"http://{NAME}/", resolve=naming([address])[0], allowed_networks=everything)
+    everything = (Allowance.parse("0.0.0.0/0"), Allowance.parse("::/0"))
+    outcome = await post(f"http://{NAME}/", resolve=naming([address])[0], allowed=everything)
     assert outcome.kind is Kind.REFUSED_ADDRESS
     assert "metadata" in outcome.detail
     for hidden in ("::ffff:", "64:ff9b::") if "." in address else ():
-        assert refusal(ip_address(hidden + address), everything) == "a cloud metadata address"
+        assert refusal(ip_address(hidden + address), 443, everything) == "a cloud metadata address"
 
 
 @pytest.mark.parametrize(
@@ -598,14 +598,14 @@ async def test_no_allowance_opens_the_cloud_metadata_services(address: str) -> N
     ],
 )
 def test_a_refusal_says_what_the_address_is(address: str, meaning: str) -> None:
-    assert meaning in str(refusal(ip_address(address)))
+    assert meaning in str(refusal(ip_address(address), 443))
 
 
 @pytest.mark.parametrize(
     "address", ["8.8.8.8", "172.32.0.1", "100.128.0.1", "2606:4700::1111", "64:ff9b::8.8.8.8"]
 )
 def test_public_addresses_are_open(address: str) -> None:
-    assert refusal(ip_address(address)) is None
+    assert refusal(ip_address(address), 443) is None
 
 
 @given(st.ip_addresses())
@@ -619,15 +619,15 @@ def test_whatever_python_knows_as_special_is_refused(address: IPv4Address | IPv6
         or address.is_unspecified
     )
     if special and address not in ip_network("64:ff9b::/96"):
-        assert refusal(address) is not None
+        assert refusal(address, 443) is not None
 
 
 @given(st.ip_addresses(v=4))
 def test_no_ipv6_clothing_opens_what_is_refused_as_ipv4(address: IPv4Address) -> None:
-    if refusal(address) is not None:
+    if refusal(address, 443) is not None:
         for template in ("::ffff:{}", "::{}", "64:ff9b::{}"):
-            assert refusal(ip_address(template.format(address))) is not None
-        assert refusal(IPv6Address((0x2002 << 112) | (int(address) << 80))) is not None
+            assert refusal(ip_address(template.format(address)), 443) is not None
+        assert refusal(IPv6Address((0x2002 << 112) | (int(address) << 80)), 443) is not None
 
 
 @pytest.mark.parametrize(
@@ -686,9 +686,9 @@ def test_an_ordinary_url_is_accepted(url: str) -> None:
 
 
 async def test_allowances_open_exactly_what_they_name() -> None:
-    check_url("http://10.0.0.5/", allow_http=True, allowed_networks=[ip_network("10.0.0.0/24")])
+    check_url("http://10.0.0.5/", allow_http=True, allowed=[Allowance.parse("10.0.0.0/24")])
     with pytest.raises(AddressRefused):
-        check_url("https://10.0.1.5/", allowed_networks=[ip_network("10.0.0.0/24")])
+        check_url("https://10.0.1.5/", allowed=[Allowance.parse("10.0.0.0/24")])
     async with client(allow_http=False) as sender:
         sender.check_url("https://127.0.0.1/")
         with pytest.raises(UrlRefused, match="https"):
@@ -851,3 +851,70 @@ async def test_neither_query_nor_header_values_reach_a_log(caplog: pytest.LogCap
 def test_an_outcome_holds_no_url() -> None:
     assert "url" not in {name.lower() for name in Outcome.__slots__}
     assert issubclass(outbound._GuardedNetwork, httpcore.AsyncNetworkBackend)
+
+
+# --- networks of one partner, and ports -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "network", "first", "last", "shown"),
+    [
+        ("10.1.0.0/16", "10.1.0.0/16", 1, 65535, "10.1.0.0/16"),
+        (" 10.1.0.0/16:8443 ", "10.1.0.0/16", 8443, 8443, "10.1.0.0/16:8443"),
+        ("10.1.0.0/16:8000-8099", "10.1.0.0/16", 8000, 8099, "10.1.0.0/16:8000-8099"),
+        ("10.1.2.3", "10.1.2.3/32", 1, 65535, "10.1.2.3/32"),
+        ("10.1.2.3:443", "10.1.2.3/32", 443, 443, "10.1.2.3/32:443"),
+        ("fd00::/8", "fd00::/8", 1, 65535, "fd00::/8"),
+        ("[fd00::/8]", "fd00::/8", 1, 65535, "fd00::/8"),
+        ("[fd00::/8]:8443", "fd00::/8", 8443, 8443, "[fd00::/8]:8443"),
+    ],
+)
+def test_allowance_is_a_network_and_ports(text: str, network: str, first: int, last: int, shown: str) -> None:
+    allowance = Allowance.parse(text)
+    assert (str(allowance.network), allowance.first_port, allowance.last_port) == (network, first, last)
+    assert str(allowance) == shown
+    assert Allowance.parse(shown) == allowance
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "intranet", "10.1.0.0/33", "10.1.0.1/16", "10.1.0.0/16:0", "10.1.0.0/16:65536", "10.1.0.0/16:9-8",
+     "10.1.0.0/16:http", "fd00::/8:8443", "[10.1.0.0/16", "10.1.0.0/16:", "10.1.0.0/16:1-2-3", "[]:443"],
+)  # fmt: skip
+def test_what_is_no_allowance_is_refused_in_words(text: str) -> None:
+    with pytest.raises(ValueError, match=r"is no network|ports are numbers"):
+        Allowance.parse(text)
+
+
+async def test_own_network_opens_its_port_for_this_exchange_and_for_no_other() -> None:
+    async with receiving(OK) as receiver, client(allowed=()) as sender:
+        url = f"http://127.0.0.1:{receiver.port}/"
+        own = (Allowance.parse(f"127.0.0.1/32:{receiver.port}"),)
+        beside = (Allowance.parse(f"127.0.0.1/32:{receiver.port + 1}"),)
+        kinds = [
+            (await sender.post(url, content=b"{}", headers={}, own=networks)).kind
+            for networks in (own, (), beside, own)
+        ]
+    refused = Kind.REFUSED_ADDRESS
+    assert kinds == [Kind.SUCCEEDED, refused, refused, Kind.SUCCEEDED]
+    assert receiver.connections == 2, "no connection that was opened so is kept for another partner"
+
+
+async def test_name_is_judged_by_the_port_it_is_called_at_also_behind_a_kept_connection() -> None:
+    resolve, _ = naming(["127.0.0.1"])
+    async with receiving(OK) as receiver, client(allowed=(), resolve=resolve) as sender:
+        url = f"http://{NAME}:{receiver.port}/"
+        own = (Allowance.parse(f"127.0.0.0/8:{receiver.port}"),)
+        assert (await sender.post(url, content=b"{}", headers={}, own=own)).kind is Kind.SUCCEEDED
+        assert (await sender.post(url, content=b"{}", headers={})).kind is Kind.REFUSED_ADDRESS
+        assert receiver.connections == 1
+
+
+async def test_person_who_types_a_url_is_told_at_once_where_its_name_leads() -> None:
+    resolve, _ = naming(["93.184.216.34"], ["10.0.0.5"], ["10.0.0.5"], [])
+    async with client(allowed=(), resolve=resolve) as sender:
+        await sender.check_host(f"https://{NAME}/")
+        with pytest.raises(AddressRefused, match="resolves to a private address"):
+            await sender.check_host(f"https://{NAME}/")
+        await sender.check_host(f"https://{NAME}/", (Allowance.parse("10.0.0.0/8:443"),))
+        await sender.check_host(f"https://{NAME}/")  # it has no address yet

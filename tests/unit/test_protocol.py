@@ -57,7 +57,7 @@ class Application:
             answer = bytes(32 * 1024 * 1024)
         if scope["path"] == "/hold":
             await self.hold.wait()
-        if scope["path"] != "/unread":
+        if scope["path"] not in ("/unread", "/refused"):
             size, more = 0, True
             while more:
                 message = await receive()
@@ -68,7 +68,7 @@ class Application:
                 size, more = size + len(message["body"]), message.get("more_body", False)
             self.bodies.append(size)
         headers = [(b"content-length", str(len(answer)).encode())]
-        if scope["path"] == "/close":
+        if scope["path"] in ("/close", "/refused"):
             headers.append((b"connection", b"close"))
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": answer})
@@ -359,6 +359,27 @@ async def test_a_body_that_comes_fast_enough_is_taken() -> None:
             await until(functools.partial(has_come, n * len(part)))
             served.let_time_pass()
         assert await answer_of(reader) == (200, b"ok")
+        writer.close()
+
+
+async def test_an_answer_that_comes_before_the_body_reaches_a_client_that_only_sends() -> None:
+    """As most clients do: they read once everything is sent."""
+    size = 8 * 1024 * 1024
+    async with serving() as served:
+        for _ in range(3):
+            reader, writer = await served.connect()
+            await send_all(writer, post(size, bytes(size), "/refused"))
+            received = await until_closed(reader)
+            assert received.startswith(b"HTTP/1.1 200 ")
+            assert received.endswith(b"ok")
+            writer.close()
+            await served.until_gone()
+        reader, writer = await served.connect()
+        writer.write(post(size, b"x", "/refused"))
+        assert (await until_closed(reader)).endswith(b"ok")
+        assert len(served.connections) == 1
+        served.let_time_pass()
+        await served.until_gone()
         writer.close()
 
 

@@ -126,3 +126,25 @@ def test_text_for_people_forgets_the_same_fields() -> None:
     assert "hello" in said
     assert "rows=3" in said
     assert "the-very-secret" not in said
+
+
+def test_a_line_for_people_neither_moves_the_cursor_nor_begins_another_line() -> None:
+    written = io.StringIO()
+    telemetry.configure(level="info", as_json=False, process="api")
+    write_to(written)
+    hostile = "x\x1b[2J\x9b\u202e\nforged\u2028line\r"
+    try:
+        raise ValueError(hostile)
+    except ValueError:
+        telemetry.logger("x").exception(
+            "odd", path=hostile, deep={hostile: [hostile]}, where=Exception(hostile)
+        )
+    logging.getLogger("uvicorn.error").warning("lost %s", hostile)
+    text = written.getvalue()
+    assert "\\u001b[2J\\u009b\\u202e\\u000aforged\\u2028line\\u000d" in text
+    lines = text.split("\n")
+    assert [line for line in lines if line.startswith("forged")] == []
+    assert "  forged\\u2028line\\u000d" in lines  # the traceback's
+    assert not any(character in text for character in "\x9b\u202e\u2028\r")
+    assert "\x1b[2J" not in text
+    assert sum("forged" in line for line in lines) == 3

@@ -1,0 +1,143 @@
+"""`registrar partner remove`, `connection remove` and `customer remove`: what would go, and then its going.
+
+Without `--yes` they only show what would be removed. Partners are removed on the database, by the operator;
+the others through the API.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from app.cli.api_client import Api, JsonObject
+from app.cli.connections import Connection, find_connection
+from app.cli.customers import find_customer
+from app.cli.installation import use_installation
+from app.cli.outcome import ExitCode
+from app.cli.screen import Screen
+from app.cli.surroundings import DEFAULT_URL, ApiKey, ApiUrl, Json, surroundings
+
+if TYPE_CHECKING:
+    from app.runtime import Runtime
+    from app.services.removal import Removal
+
+NOUNS = {
+    "api_keys": "API keys",
+    "connections": "connections, with their credentials",
+    "customers": "customers",
+    "orders": "orders",
+    "registrations": "devices of orders",
+    "device_hashes": "hardware hashes",
+    "events": "events",
+    "deliveries": "webhook deliveries, also those that have not arrived",
+    "webhook_endpoints": "webhook endpoints, with their secrets",
+    "imports": "imported files",
+    "vendor_profiles": "vendor profiles",
+}
+"""What a person is told of; a program gets every table."""
+
+YesRemove = Annotated[
+    bool, typer.Option("--yes", "-y", help="Remove it. Without this, only show what would go.")
+]
+
+
+def remove_partner(
+    partner: Annotated[str, typer.Argument(help="The partner's name or id.")],
+    yes: YesRemove = False,
+    json: Json = False,
+) -> int:
+    """Remove a partner with everything that it has, for good. Its keys are refused at once."""
+
+    async def work(runtime: "Runtime") -> JsonObject:
+        from app.db.removal import Kind, Subject
+        from app.services import identities, removal
+
+        owner = await identities.find_partner(runtime, partner)
+        subject = Subject(Kind.PARTNER, owner["id"], owner["id"])
+        found = await removal.look(runtime, subject)
+        if yes and not found.obstacles:
+            found = await removal.remove(runtime, subject, everything=True)
+        return _document(found, dry_run=not yes)
+
+    return _tell(use_installation(work), "partner", json=json)
+
+
+def _document(found: "Removal", *, dry_run: bool) -> JsonObject:
+    return {
+        "dry_run": dry_run,
+        "finished": found.finished,
+        "name": found.name,
+        "counts": dict(found.counts),
+        "obstacles": [
+            {"kind": each.kind, "id": str(each.id), "name": each.name, "words": each.words}
+            for each in found.obstacles
+        ],
+    }
+
+
+def remove_connection(
+    ctx: typer.Context,
+    connection: Connection,
+    yes: YesRemove = False,
+    api_url: ApiUrl = DEFAULT_URL,
+    api_key: ApiKey = None,
+    json: Json = False,
+) -> int:
+    """Remove a connection, its credentials, and its customers with their orders, for good."""
+    with surroundings(ctx).api(api_url, api_key) as api:
+        found = find_connection(api, connection)
+        told = _remove(api, f"/v1/connections/{found['id']}", yes=yes)
+    return _tell(told, "connection", json=json)
+
+
+def remove_customer(
+    ctx: typer.Context,
+    customer: Annotated[str, typer.Argument(help="The customer's id, name, domain or tenant id.")],
+    yes: YesRemove = False,
+    api_url: ApiUrl = DEFAULT_URL,
+    api_key: ApiKey = None,
+    json: Json = False,
+) -> int:
+    """Remove a customer with its orders, for good. What is registered at Microsoft stays registered."""
+    with surroundings(ctx).api(api_url, api_key) as api:
+        found = find_customer(api, customer)
+        told = _remove(api, f"/v1/customers/{found['id']}", yes=yes)
+    return _tell(told, "customer", json=json)
+
+
+def _remove(api: Api, path: str, *, yes: bool) -> JsonObject:
+    """A look; with `yes` then as many calls as it takes. What is told is how much there was at first."""
+    told = api.delete(path, dry_run="true").body
+    if not yes or told["obstacles"]:
+        return {**told, "dry_run": not yes}
+    while True:
+        if api.delete(path, everything="true").body["finished"]:
+            return {**told, "dry_run": False, "finished": True}
+
+
+def _tell(told: JsonObject, noun: str, *, json: bool) -> int:
+    blocked: Sequence[Mapping[str, Any]] = told["obstacles"]
+    code = ExitCode.STILL_WAITING if blocked else ExitCode.DONE
+    screen = Screen(json=json)
+    if json:
+        screen.document({**told, "exit_code": int(code)})
+        return code
+    if told["finished"]:
+        screen.say(f"The {noun} {told['name']} has been removed, with:", style="bold")
+    else:
+        screen.say(f"The {noun} {told['name']} has:", style="bold")
+    counts = told["counts"]
+    counted = [(words, f"{counts[table]:,}") for table, words in NOUNS.items() if counts.get(table)]
+    screen.facts(counted or [("Contents", "nothing")])
+    if blocked:
+        screen.say()
+        screen.say("It cannot be removed before this is finished:", style="bold")
+        screen.table(
+            ("What", "Reference", "Why", "Id"),
+            [(each["kind"], each["name"], each["words"], each["id"]) for each in blocked],
+            whole=("Reference", "Why"),
+        )
+    elif not told["finished"]:
+        screen.say()
+        screen.say("Nothing has been removed. With --yes all of it goes, for good.")
+    return code

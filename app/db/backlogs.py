@@ -1,0 +1,75 @@
+"""How much waits for each webhook endpoint, and what becomes of what waits too long."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.db.events import OPEN
+from app.db.sql import Record, execute, fetch_all, listed
+from app.domain.ids import PartnerId
+
+_OPEN = listed(OPEN)
+
+
+async def partners_waiting(session: AsyncConnection) -> list[PartnerId]:
+    """As the system: the partners that have deliveries to be made, or a backlog that was full."""
+    rows = await fetch_all(
+        session,
+        "WITH RECURSIVE waiting(partner_id) AS ("
+        f"(SELECT partner_id FROM deliveries WHERE state IN ({_OPEN}) ORDER BY partner_id LIMIT 1) UNION ALL "
+        f"SELECT (SELECT d.partner_id FROM deliveries d WHERE d.state IN ({_OPEN}) "
+        "AND d.partner_id > w.partner_id ORDER BY d.partner_id LIMIT 1) "
+        "FROM waiting w WHERE w.partner_id IS NOT NULL) "
+        "SELECT partner_id FROM waiting WHERE partner_id IS NOT NULL "
+        "UNION SELECT partner_id FROM webhook_pauses WHERE full_since IS NOT NULL",
+    )
+    return [PartnerId(row["partner_id"]) for row in rows]
+
+
+async def of_partner(session: AsyncConnection, partner_id: PartnerId) -> list[Record]:
+    """What waits for each endpoint of the partner, where something does or was too much."""
+    return await fetch_all(
+        session,
+        "SELECT e.id AS endpoint_id, coalesce(w.n, 0) AS waiting, p.full_since FROM webhook_endpoints e "
+        "LEFT JOIN (SELECT endpoint_id, count(*) AS n FROM deliveries "
+        f"WHERE partner_id = :partner AND state IN ({_OPEN}) GROUP BY endpoint_id) w ON w.endpoint_id = e.id "
+        "LEFT JOIN webhook_pauses p ON p.endpoint_id = e.id "
+        "WHERE e.partner_id = :partner AND (w.n > 0 OR p.full_since IS NOT NULL) ORDER BY e.id",
+        partner=partner_id,
+    )
+
+
+async def mark(
+    session: AsyncConnection, partner_id: PartnerId, endpoint_ids: Sequence[UUID], full_since: datetime | None
+) -> None:
+    """Their backlogs are full since then; None: no more."""
+    await execute(
+        session,
+        "INSERT INTO webhook_pauses (partner_id, endpoint_id, full_since) "
+        "SELECT :partner, u.id, CAST(:since AS timestamptz) FROM unnest(CAST(:ids AS uuid[])) AS u(id) "
+        "ON CONFLICT (endpoint_id) DO UPDATE SET full_since = excluded.full_since",
+        partner=partner_id,
+        ids=list(endpoint_ids),
+        since=full_since,
+    )
+
+
+async def give_up(
+    session: AsyncConnection, *, due_before: datetime, failures: int, now: datetime, limit: int
+) -> int:
+    """As the system: ends deliveries that have waited so long for the turn of an endpoint that fails; how
+    many."""
+    return await execute(
+        session,
+        "UPDATE deliveries SET state = 'exhausted', settled_at = :now, owner = NULL, lease_until = NULL "
+        "WHERE id IN (SELECT d.id FROM deliveries d JOIN webhook_endpoints e ON e.id = d.endpoint_id "
+        f"WHERE d.state IN ({_OPEN}) AND d.due_at < :before AND e.consecutive_failures >= :failures "
+        "AND (d.lease_until IS NULL OR d.lease_until < :now) ORDER BY d.due_at LIMIT :limit "
+        "FOR NO KEY UPDATE OF d SKIP LOCKED)",
+        now=now,
+        before=due_before,
+        failures=failures,
+        limit=limit,
+    )

@@ -1,0 +1,76 @@
+"""The claim of an import, in one statement: whose turn it is, and that it is ours now."""
+
+from datetime import datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.db.imports import ImportClaim, claim_of
+from app.db.sql import execute, fetch_one
+from app.domain.schedule import share_of
+
+_FREE: Final = "(i.lease_until IS NULL OR i.lease_until < :now)"
+
+# Rounds over partners, then over the imports of the partner by their due time. A share is a bar here: an
+# import is long, so a place that one partner may not have is kept for whoever comes next. What each partner
+# holds is counted over all workers.
+_CLAIM: Final = f"""
+WITH asking AS MATERIALIZED (
+    SELECT DISTINCT partner_id FROM imports i WHERE i.due_at <= :now AND {_FREE}
+), share AS MATERIALIZED (
+    SELECT (CAST(:shares AS integer[]))[least(greatest((SELECT count(*) FROM asking), 1), :places)]
+        * greatest((SELECT count(*) FROM worker_heartbeats WHERE beat_at >= :heard_since), 1) AS places
+), held AS MATERIALIZED (
+    SELECT partner_id, count(*) AS places FROM imports
+    WHERE due_at IS NOT NULL AND lease_until >= :now GROUP BY partner_id
+), turns AS MATERIALIZED (
+    SELECT a.partner_id FROM asking a LEFT JOIN held h ON h.partner_id = a.partner_id
+    LEFT JOIN partner_turns t ON t.partner_id = a.partner_id AND t.kind = 'imports'
+    WHERE coalesce(h.places, 0) < (SELECT places FROM share)
+    ORDER BY t.last_turn_at NULLS FIRST, a.partner_id
+), next AS MATERIALIZED (
+    SELECT chosen.id FROM turns p CROSS JOIN LATERAL (
+        SELECT i.id FROM imports i WHERE i.partner_id = p.partner_id AND i.due_at <= :now AND {_FREE}
+        ORDER BY i.due_at, i.id LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
+    ) chosen LIMIT 1
+), claimed AS (
+    UPDATE imports i SET owner = :owner, lease_until = :until, attempts = i.attempts + 1
+    WHERE i.id = (SELECT id FROM next) AND i.due_at <= :now AND {_FREE}
+    RETURNING i.*
+), turn AS (
+    INSERT INTO partner_turns (partner_id, kind, last_turn_at)
+    SELECT partner_id, 'imports', :now FROM claimed
+    ON CONFLICT (partner_id, kind) DO UPDATE SET last_turn_at = excluded.last_turn_at
+)
+SELECT * FROM claimed
+"""
+
+
+async def claim_one(
+    session: AsyncConnection,
+    *,
+    owner: UUID,
+    now: datetime,
+    lease: timedelta,
+    places: int = 1,
+    each: int = 1,
+) -> ImportClaim | None:
+    """As the system: the next import with something to do, or None.
+
+    `places` are those of one worker process, of which one partner that waits alone may hold `each`.
+    """
+    # One claim after the other: claims of the same moment would not see each other, and all the files of one
+    # partner would be claimed beyond its share. The statement behind it sees what the claim before wrote.
+    await execute(session, "SELECT pg_advisory_xact_lock(hashtextextended('registrar.import_claims', 0))")
+    row = await fetch_one(
+        session,
+        _CLAIM,
+        owner=owner,
+        now=now,
+        until=now + lease,
+        places=places,
+        shares=[share_of(places, waiting, kept_free=places - each) for waiting in range(1, places + 1)],
+        heard_since=now - lease,
+    )
+    return None if row is None else claim_of(row, owner)

@@ -1,0 +1,336 @@
+"""Taking away what belongs to a partner, a connection or a customer.
+
+What is in the way, how much it is, and the statements, each of which takes a bounded number of rows.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.db.sql import Record, execute, fetch_all, fetch_one, listed
+from app.db.tables import metadata
+from app.domain.batch import OPEN_BATCH
+from app.domain.ids import PartnerId
+from app.domain.imports import ImportState
+from app.domain.registration import MOVING_WITH_BATCH
+
+REFUSED_STATE: Final = "RG001"
+"""SQLSTATE of the trigger that refuses new rows for what is being removed (migration 0014)."""
+FOREIGN_KEY_VIOLATION: Final = "23503"
+AT_A_TIME: Final = 5_000
+"""Rows of one transaction."""
+
+_OVER: Final = (ImportState.COMMITTED, ImportState.DISCARDED, ImportState.EXPIRED, ImportState.REFUSED)
+
+
+def is_deadlock(error: DBAPIError) -> bool:
+    return getattr(error.orig, "sqlstate", None) == "40P01"
+
+
+def refuses_removed(error: Exception) -> bool:
+    """Whether PostgreSQL has refused a row because what it belongs to is being removed, or is gone."""
+    state = getattr(getattr(error, "orig", None), "sqlstate", None)
+    return state in (REFUSED_STATE, FOREIGN_KEY_VIOLATION)
+
+
+class Kind(StrEnum):
+    PARTNER = "partner"
+    CONNECTION = "connection"
+    CUSTOMER = "customer"
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What is removed, with everything that hangs on it."""
+
+    kind: Kind
+    partner_id: PartnerId
+    id: UUID
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        return {"partner": self.partner_id, "subject": self.id}
+
+    def orders(self) -> str:
+        """Which orders are its own."""
+        own = {Kind.PARTNER: "", Kind.CONNECTION: "connection_id", Kind.CUSTOMER: "customer_id"}[self.kind]
+        return "partner_id = :partner" + (f" AND {own} = :subject" if own else "")
+
+    def customers(self) -> str:
+        own = {Kind.PARTNER: "", Kind.CONNECTION: "connection_id", Kind.CUSTOMER: "id"}[self.kind]
+        return "partner_id = :partner" + (f" AND {own} = :subject" if own else "")
+
+
+_ROW: Final = {Kind.PARTNER: "partners", Kind.CONNECTION: "connections", Kind.CUSTOMER: "customers"}
+
+
+async def find(session: AsyncConnection, subject: Subject, *, hold: bool) -> Record | None:
+    """The row's name. Held until the transaction ends: whoever is making something for it ends first."""
+    own = "" if subject.kind is Kind.PARTNER else "partner_id = :partner AND "
+    lock = "FOR UPDATE" if hold else ""
+    return await fetch_one(
+        session,
+        f"SELECT id, name FROM {_ROW[subject.kind]} WHERE {own}id = :subject {lock}",
+        **({} if not own else {"partner": subject.partner_id}),
+        subject=subject.id,
+    )
+
+
+async def mark(session: AsyncConnection, subject: Subject, now: datetime) -> None:
+    """From the commit on nothing new is taken for it, by whatever process."""
+    await execute(
+        session,
+        "INSERT INTO removals (partner_id, subject, kind, began_at) "
+        "VALUES (:partner, :subject, :kind, :now) ON CONFLICT (subject) DO NOTHING",
+        **subject.parameters,
+        kind=subject.kind.value,
+        now=now,
+    )
+
+
+async def unmark(session: AsyncConnection, subject: Subject) -> None:
+    await execute(
+        session,
+        "DELETE FROM removals WHERE partner_id = :partner AND subject = :subject",
+        **subject.parameters,
+    )
+
+
+async def revoke_keys(session: AsyncConnection, partner_id: PartnerId, now: datetime) -> int:
+    return await execute(
+        session,
+        "UPDATE api_keys SET revoked_at = :now WHERE partner_id = :partner AND revoked_at IS NULL",
+        partner=partner_id,
+        now=now,
+    )
+
+
+# --- what is in the way ---------------------------------------------------------------------------
+
+
+async def unfinished_orders(session: AsyncConnection, subject: Subject) -> list[Record]:
+    """Orders with an open batch, or with a device whose outcome is not there: neither may be lost."""
+    return await fetch_all(
+        session,
+        f"SELECT o.id, o.reference, c.devices, c.unknown, b.batches FROM "
+        f"(SELECT id, reference FROM orders WHERE {subject.orders()}) AS o "
+        "LEFT JOIN LATERAL (SELECT sum(n) AS devices, sum(n) FILTER (WHERE state = 'unknown') AS unknown "
+        "  FROM registration_counts WHERE order_id = o.id AND partner_id = :partner "
+        f"  AND state IN ({listed(MOVING_WITH_BATCH)})) AS c ON true "
+        "LEFT JOIN LATERAL (SELECT count(*) AS batches FROM batches WHERE order_id = o.id "
+        f"  AND partner_id = :partner AND state IN ({listed(OPEN_BATCH)})) AS b ON true "
+        "WHERE c.devices > 0 OR b.batches > 0 ORDER BY o.id",
+        **_used(subject, subject.orders()),
+    )
+
+
+async def waiting_imports(session: AsyncConnection, subject: Subject) -> list[Record]:
+    """Files that are not over yet, and have rows for it or are its own."""
+    whose = ""
+    if subject.kind is not Kind.PARTNER:
+        customers = f"(SELECT id FROM customers WHERE {subject.customers()})"
+        whose = (
+            f" AND (i.customer_id IN {customers} OR EXISTS (SELECT FROM import_rows r "
+            f"WHERE r.import_id = i.id AND r.partner_id = :partner AND r.customer_id IN {customers}))"
+        )
+    return await fetch_all(
+        session,
+        "SELECT i.id, i.reference, i.state FROM imports i "
+        f"WHERE i.partner_id = :partner AND i.state NOT IN ({listed(_OVER)}){whose} ORDER BY i.id",
+        **_used(subject, whose),
+    )
+
+
+def _used(subject: Subject, text: str) -> dict[str, Any]:
+    given = subject.parameters
+    return given if ":subject" in text else {"partner": given["partner"]}
+
+
+# --- how much it is -------------------------------------------------------------------------------
+
+
+async def counts(session: AsyncConnection, subject: Subject) -> Mapping[str, int]:
+    """Rows by table, where there are any."""
+    found = {}
+    for table, where in _contents(subject).items():
+        # Of a customer's devices, which may be very many, there are counts.
+        by_counts = table == "registrations" and subject.kind is not Kind.PARTNER
+        what = "sum(n) AS n FROM registration_counts" if by_counts else f"count(*) AS n FROM {table}"
+        row = await fetch_one(session, f"SELECT {what} WHERE {where}", **_used(subject, where))
+        if row is not None and row["n"]:
+            found[table] = int(row["n"])
+    return found
+
+
+def _contents(subject: Subject) -> dict[str, str]:
+    if subject.kind is Kind.PARTNER:
+        owned = [table.name for table in metadata.sorted_tables if "partner_id" in table.c]
+        return {**dict.fromkeys(owned, "partner_id = :partner"), "partners": "id = :partner"}
+    orders = f"partner_id = :partner AND order_id IN (SELECT id FROM orders WHERE {subject.orders()})"
+    customers = (
+        f"partner_id = :partner AND customer_id IN (SELECT id FROM customers WHERE {subject.customers()})"
+    )
+    found = {
+        "customers": subject.customers(),
+        "consent_changes": customers,
+        "group_tags": customers,
+        "orders": subject.orders(),
+        "batches": orders,
+        "registrations": orders,
+        "events": f"({orders}) OR ({customers})",
+    }
+    if subject.kind is Kind.CONNECTION:
+        found["connections"] = "partner_id = :partner AND id = :subject"
+    return found
+
+
+# --- taking it away -------------------------------------------------------------------------------
+
+
+async def next_orders(session: AsyncConnection, subject: Subject, limit: int) -> Sequence[UUID]:
+    where = subject.orders()
+    rows = await fetch_all(
+        session, f"SELECT id FROM orders WHERE {where} ORDER BY id LIMIT {limit}", **_used(subject, where)
+    )
+    return [row["id"] for row in rows]
+
+
+async def some_registrations(session: AsyncConnection, partner_id: PartnerId, order_id: UUID) -> int:
+    """Their hashes go with them, by a trigger."""
+    return await execute(
+        session,
+        "DELETE FROM registrations WHERE partner_id = :partner AND id IN (SELECT id FROM registrations "
+        f"WHERE partner_id = :partner AND order_id = :order LIMIT {AT_A_TIME})",
+        partner=partner_id,
+        order=order_id,
+    )
+
+
+async def some_events(session: AsyncConnection, partner_id: PartnerId, order_id: UUID) -> int:
+    """Their deliveries go with them."""
+    return await execute(
+        session,
+        "DELETE FROM events WHERE partner_id = :partner AND id IN (SELECT id FROM events "
+        f"WHERE partner_id = :partner AND order_id = :order LIMIT {AT_A_TIME})",
+        partner=partner_id,
+        order=order_id,
+    )
+
+
+async def order(session: AsyncConnection, partner_id: PartnerId, order_id: UUID) -> None:
+    """Without its registrations, which are gone. Batches, attempts and counts go with it."""
+    await execute(
+        session,
+        "DELETE FROM orders WHERE partner_id = :partner AND id = :order",
+        partner=partner_id,
+        order=order_id,
+    )
+
+
+async def next_imports(session: AsyncConnection, subject: Subject, limit: int) -> Sequence[UUID]:
+    """Files that are its own. Those with rows for others as well stay, without its rows."""
+    whose = ""
+    if subject.kind is not Kind.PARTNER:
+        whose = f" AND customer_id IN (SELECT id FROM customers WHERE {subject.customers()})"
+    rows = await fetch_all(
+        session,
+        f"SELECT id FROM imports WHERE partner_id = :partner{whose} ORDER BY id LIMIT {limit}",
+        **_used(subject, whose),
+    )
+    return [row["id"] for row in rows]
+
+
+_STAGED: Final = {
+    "import_rows": ("row_number", 5_000),
+    "import_hashes": ("row_number", 5_000),
+    "import_pieces": ("number", 50),
+}
+"""What lies staged of a file, with its key in the file and how many go at a time: a piece is a megabyte."""
+
+
+async def some_of_import(session: AsyncConnection, partner_id: PartnerId, import_id: UUID) -> int:
+    """Its staged rows, hashes and pieces, and itself with the last of them."""
+    for table, (key, limit) in _STAGED.items():
+        gone = await execute(
+            session,
+            f"DELETE FROM {table} WHERE partner_id = :partner AND import_id = :import AND {key} IN "
+            f"(SELECT {key} FROM {table} WHERE import_id = :import LIMIT {limit})",
+            **{"partner": partner_id, "import": import_id},
+        )
+        if gone:
+            return gone
+    await execute(
+        session,
+        "DELETE FROM imports WHERE partner_id = :partner AND id = :import",
+        **{"partner": partner_id, "import": import_id},
+    )
+    return 0
+
+
+async def some_of_customers(session: AsyncConnection, subject: Subject) -> int:
+    """Staged rows of committed files, and events that are of no order."""
+    where = subject.customers()
+    gone = 0
+    for table, key in (("import_rows", "(import_id, row_number)"), ("events", "(id)")):
+        columns = key.strip("()")
+        gone += await execute(
+            session,
+            f"DELETE FROM {table} WHERE partner_id = :partner AND {key} IN (SELECT {columns} FROM {table} "
+            "WHERE partner_id = :partner AND customer_id IN "
+            f"(SELECT id FROM customers WHERE {where}) LIMIT {AT_A_TIME})",
+            **_used(subject, where),
+        )
+    return gone
+
+
+async def some_customers(session: AsyncConnection, subject: Subject) -> int:
+    """With what was known of their consent, which everybody locks before the customer; so it goes first."""
+    where = subject.customers()
+    some = f"(SELECT id FROM customers WHERE {where} ORDER BY id LIMIT 500)"
+    given = _used(subject, where)
+    await execute(
+        session, f"DELETE FROM consents WHERE partner_id = :partner AND customer_id IN {some}", **given
+    )
+    return await execute(
+        session, f"DELETE FROM customers WHERE partner_id = :partner AND id IN {some}", **given
+    )
+
+
+async def connection(session: AsyncConnection, subject: Subject) -> None:
+    await execute(
+        session, "DELETE FROM connections WHERE partner_id = :partner AND id = :subject", **subject.parameters
+    )
+
+
+LARGE: Final = {"deliveries": "id", "events": "id", "idempotency_keys": "key"}
+"""Tables of a partner with many rows that hang on no order and no file, with their keys."""
+
+
+async def some_of_table(session: AsyncConnection, partner_id: PartnerId, table: str) -> int:
+    key = LARGE[table]
+    return await execute(
+        session,
+        f"DELETE FROM {table} WHERE partner_id = :partner AND {key} IN "
+        f"(SELECT {key} FROM {table} WHERE partner_id = :partner LIMIT {AT_A_TIME})",
+        partner=partner_id,
+    )
+
+
+async def partner(session: AsyncConnection, partner_id: PartnerId) -> None:
+    """The partner, and with it what is left."""
+    await execute(session, "DELETE FROM partners WHERE id = :partner", partner=partner_id)
+
+
+async def connection_ids(session: AsyncConnection, subject: Subject) -> list[UUID]:
+    """The connections that go: other memories than the database's know them by their ids."""
+    if subject.kind is Kind.CUSTOMER:
+        return []
+    where = "partner_id = :partner" + (" AND id = :subject" if subject.kind is Kind.CONNECTION else "")
+    rows = await fetch_all(session, f"SELECT id FROM connections WHERE {where}", **_used(subject, where))
+    return [row["id"] for row in rows]

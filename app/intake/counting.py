@@ -1,0 +1,55 @@
+"""How many lines a compressed file has, before any of its rows is read: cheap, and without its memory.
+
+A line is at least a row in all that is written line by line, but for quotation marks with line breaks inside.
+So few lines prove that there are few rows, and many lines are a reason to count the rows.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import BinaryIO, Final
+
+from app.intake.bounds import CHUNK, GZIP, Inflated, Limited
+from app.intake.table import Head, Row, UnreadableFile
+
+PATIENCE: Final = 60.0
+"""Seconds. Four gigabytes take 15; where it takes longer, the limits of the reading have to do."""
+ENOUGH: Final = 20
+"""Times the limit: beyond that nobody wants to know how many there are."""
+
+
+def lines_within(stream: BinaryIO, limit: int, breathe: Callable[[], None]) -> int | None:
+    """The lines of a gzip file, up to ENOUGH times the limit; None for another file or without an answer.
+
+    Raises UnreadableFile for damage and for bombs.
+    """
+    source = Limited(stream, breathe)
+    data = source.read(CHUNK)
+    if not data.startswith(GZIP):
+        return None
+    inflated = Inflated(Head(data, whole=False), source, breathe)
+    ends = time.monotonic() + PATIENCE
+    feeds = returns = 0
+    while max(feeds, returns) <= ENOUGH * limit:
+        piece = inflated.read(16 * CHUNK)
+        if not piece:
+            break
+        feeds += piece.count(b"\n")
+        returns += piece.count(b"\r")
+        if time.monotonic() > ends:
+            return None
+    return max(feeds, returns) + 1
+
+
+def require_rows_within(rows: Iterator[Row], limit: int, lines: int) -> None:
+    """Raises UnreadableFile, with the numbers, when there are more rows than the limit."""
+    if any(number > limit for number, _ in enumerate(rows, start=1)):
+        raise too_many(limit, lines)
+
+
+def too_many(limit: int, lines: int) -> UnreadableFile:
+    most = ENOUGH * limit
+    told = f"about {lines:,}" if lines <= most else f"more than {most:,}"
+    return UnreadableFile(
+        "too_many_rows",
+        f"The file has {told} rows, and there is room for {limit:,}. Cut it into smaller files.",
+    )

@@ -1,0 +1,60 @@
+"""What waits for webhook endpoints stays within bounds: how much of it, and for how long."""
+
+from typing import Final
+
+from app.db import backlogs
+from app.domain.endpoint_health import DEGRADED_AFTER
+from app.domain.ids import PartnerId
+from app.domain.quota import Quota
+from app.domain.schedule import WEBHOOK_LADDER
+from app.runtime import Runtime
+from app.services import quotas
+from app.telemetry import logger
+
+log = logger("webhooks")
+
+CHUNK: Final = 5000
+"""Deliveries that are given up in one transaction."""
+CHUNKS: Final = 100
+
+
+async def look_after(runtime: Runtime) -> int:
+    """Says which endpoints are told nothing new until less waits for them, and gives up what has waited for
+    the whole length of the ladder without a turn; how many of these."""
+    async with runtime.system_transaction() as tx:
+        partners = await backlogs.partners_waiting(tx.session)
+    for partner_id in partners:
+        await _look(runtime, partner_id)
+    return await _give_up(runtime)
+
+
+async def _look(runtime: Runtime, partner_id: PartnerId) -> None:
+    """An endpoint may have its part of what may wait for all endpoints that the partner may have."""
+    now = runtime.now()
+    async with runtime.transaction(partner_id) as tx:
+        whole = await quotas.limit_of(tx, partner_id, Quota.WAITING_EVENTS)
+        bound = max(1, whole // await quotas.limit_of(tx, partner_id, Quota.WEBHOOK_ENDPOINTS))
+        found = await backlogs.of_partner(tx.session, partner_id)
+        full = [row["endpoint_id"] for row in found if row["full_since"] is None and row["waiting"] >= bound]
+        # Half of the bound: an endpoint at its bound would change its mind with every delivery.
+        over = [row["endpoint_id"] for row in found if row["full_since"] and 2 * row["waiting"] < bound]
+        await backlogs.mark(tx.session, partner_id, full, now)
+        await backlogs.mark(tx.session, partner_id, over, None)
+    for endpoint_id in full:
+        log.warning("webhook_backlog_full", endpoint_id=str(endpoint_id), bound=bound)
+
+
+async def _give_up(runtime: Runtime) -> int:
+    now = runtime.now()
+    before, given_up = now - sum(WEBHOOK_LADDER, start=WEBHOOK_LADDER[0]), 0
+    for _ in range(CHUNKS):
+        async with runtime.system_transaction() as tx:
+            ended = await backlogs.give_up(
+                tx.session, due_before=before, failures=DEGRADED_AFTER, now=now, limit=CHUNK
+            )
+        given_up += ended
+        if ended < CHUNK:
+            break
+    if given_up:
+        log.warning("deliveries_given_up", deliveries=given_up)
+    return given_up

@@ -1,0 +1,53 @@
+"""Networks that one partner's webhooks may go to: the operator's word, beside the setting for everybody."""
+
+from collections.abc import Sequence
+from ipaddress import ip_network
+
+from app.db import partner_networks
+from app.domain.address import Allowance
+from app.domain.errors import NotFound, Unprocessable
+from app.domain.ids import PartnerId
+from app.runtime import Runtime, Tx
+from app.telemetry import logger
+
+log = logger("networks")
+
+
+async def allowed_to(tx: Tx, partner_id: PartnerId) -> tuple[Allowance, ...]:
+    return tuple(
+        Allowance(ip_network(row["network"]), row["first_port"], row["last_port"])
+        for row in await partner_networks.of_partner(tx.session, partner_id)
+    )
+
+
+async def look_at(runtime: Runtime, partner_id: PartnerId) -> tuple[Allowance, ...]:
+    async with runtime.transaction(partner_id) as tx:
+        return await allowed_to(tx, partner_id)
+
+
+def read(texts: Sequence[str]) -> list[Allowance]:
+    """Raises Unprocessable with words for the operator."""
+    try:
+        return [Allowance.parse(text) for text in texts]
+    except ValueError as error:
+        raise Unprocessable("invalid_parameter", str(error)) from error
+
+
+async def change(
+    runtime: Runtime, partner_id: PartnerId, *, allow: Sequence[Allowance], forbid: Sequence[Allowance]
+) -> tuple[Allowance, ...]:
+    """What is allowed afterwards. It counts from the next connection on. Raises NotFound."""
+    async with runtime.transaction(partner_id) as tx:
+        for allowed in forbid:
+            if not await partner_networks.remove(tx.session, partner_id, allowed):
+                raise NotFound(
+                    "not_found", f"{allowed} is not allowed for this partner. Nothing was changed."
+                )
+        for allowed in allow:
+            await partner_networks.add(tx.session, partner_id, allowed, runtime.now())
+        found = await allowed_to(tx, partner_id)
+    if allow or forbid:
+        log.info(
+            "partner_networks_changed", partner_id=str(partner_id), networks=[str(each) for each in found]
+        )
+    return found

@@ -1,0 +1,221 @@
+"""Removing a customer, a connection or a partner with everything that hangs on it.
+
+First a look: what would go, and what has to be finished before, for an outcome that is not known yet must not
+be lost. Then a mark, in the transaction of a second look: from its commit on PostgreSQL refuses new orders,
+imports and the like for what is marked, and the keys of a marked partner are revoked. Then the rows go, in
+transactions of bounded size. It may stop at any moment and be called again.
+"""
+
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Final
+from uuid import UUID
+
+from sqlalchemy.exc import DBAPIError
+
+from app.db import removal
+from app.db.removal import LARGE, Kind, Subject
+from app.db.sql import Record
+from app.domain.errors import Conflict, FieldError, NotFound
+from app.domain.ids import PartnerId
+from app.runtime import Runtime, Tx
+from app.telemetry import logger
+
+log = logger("removal")
+
+MOST_NAMED: Final = 100
+"""Of what is in the way; all of it is counted."""
+ORDERS_AT_A_TIME: Final = 20
+ATTEMPTS: Final = 10
+UNKNOWN: Final = {
+    Kind.CONNECTION: "unknown_connection",
+    Kind.CUSTOMER: "unknown_customer",
+    Kind.PARTNER: "not_found",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Obstacle:
+    """Something that has to be finished first."""
+
+    kind: str
+    """order or import."""
+    id: UUID
+    name: str
+    words: str
+    """What is not finished about it, and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """What was found, and what became of it."""
+
+    name: str
+    counts: Mapping[str, int]
+    """Rows by table that are there when the call begins."""
+    obstacles: Sequence[Obstacle] = field(default=())
+    finished: bool = False
+    """Everything is gone. False after a look, and where the time was up: call again."""
+
+
+class _TimeIsUp(Exception):
+    pass
+
+
+async def look(runtime: Runtime, subject: Subject) -> Removal:
+    """What `remove` would take away, and what is in its way. Changes nothing. Raises NotFound."""
+    async with runtime.transaction(subject.partner_id) as tx:
+        return await _look(tx, subject, hold=False)
+
+
+async def _look(tx: Tx, subject: Subject, *, hold: bool) -> Removal:
+    row = await removal.find(tx.session, subject, hold=hold)
+    if row is None:
+        raise NotFound(UNKNOWN[subject.kind], f"There is no {subject.kind.value} {subject.id}.")
+    obstacles = [_of_order(found) for found in await removal.unfinished_orders(tx.session, subject)]
+    obstacles += [
+        Obstacle("import", found["id"], found["reference"], f"It is {found['state']}: commit or discard it.")
+        for found in await removal.waiting_imports(tx.session, subject)
+    ]
+    return Removal(row["name"], await removal.counts(tx.session, subject), obstacles)
+
+
+def _of_order(row: Record) -> Obstacle:
+    devices, unknown = row["devices"] or 0, row["unknown"] or 0
+    words = f"{devices} device(s) have no outcome yet, in {row['batches']} open batch(es)"
+    if unknown and not row["batches"]:
+        words += f"; of {unknown} nobody knows it: retry the order, or record the outcome"
+    else:
+        words += ": wait for it, cancel it, or record a portal's outcome"
+    return Obstacle("order", row["id"], row["reference"], f"{words}.")
+
+
+async def remove(
+    runtime: Runtime,
+    subject: Subject,
+    *,
+    everything: bool,
+    seconds: float | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Removal:
+    """Takes it away. Without `everything` only what has no orders and no customers.
+
+    Stops after so many `seconds`, and is then not finished. Raises NotFound, or Conflict with what is
+    in the way.
+    """
+    ends = None if seconds is None else clock() + seconds
+    found = await _begin(runtime, subject, everything=everything)
+
+    def go_on() -> None:
+        if ends is not None and clock() > ends:
+            raise _TimeIsUp
+
+    try:
+        await _take_away(runtime, subject, go_on)
+    except _TimeIsUp:
+        return found
+    log.info(f"{subject.kind.value}_removed", rows=sum(found.counts.values()))
+    return Removal(found.name, found.counts, finished=True)
+
+
+async def _begin(runtime: Runtime, subject: Subject, *, everything: bool) -> Removal:
+    now = runtime.now()
+    async with runtime.transaction(subject.partner_id) as tx:
+        found = await _look(tx, subject, hold=True)
+        if found.obstacles:
+            raise _refusal(subject, found)
+        contents = [noun for noun in ("customers", "orders") if found.counts.get(noun, 0)]
+        if subject.kind is Kind.CUSTOMER:
+            contents = [noun for noun in contents if noun != "customers"]
+        if contents and not everything:
+            words = " and ".join(f"{found.counts[noun]:,} {noun}" for noun in contents)
+            raise Conflict("removal_not_confirmed", f"The {subject.kind.value} has {words}.")
+        await removal.mark(tx.session, subject, now)
+        if subject.kind is Kind.PARTNER:
+            await removal.revoke_keys(tx.session, subject.partner_id, now)
+        gone = await removal.connection_ids(tx.session, subject)
+    for connection_id in gone:
+        runtime.token_cache.forget(connection_id)
+        await runtime.budgets.forget(connection_id)
+    return found
+
+
+def _refusal(subject: Subject, found: Removal) -> Conflict:
+    errors = [
+        FieldError(f"/{each.kind}s/{each.id}", "removal_blocked", f"{each.name}: {each.words}")
+        for each in found.obstacles[:MOST_NAMED]
+    ]
+    words = f"{len(found.obstacles):,} order(s) or import(s) of the {subject.kind.value} are not finished."
+    return Conflict("removal_blocked", words, errors)
+
+
+async def _take_away(runtime: Runtime, subject: Subject, go_on: Callable[[], None]) -> None:
+    partner_id = subject.partner_id
+
+    async def until_none(some: Callable[[Tx], Awaitable[int]]) -> None:
+        while True:
+            go_on()
+            if not await _in_one(runtime, partner_id, some):
+                return
+
+    for next_ones, some_of_one in (
+        (removal.next_orders, _some_of_order),
+        (removal.next_imports, _some_of_import),
+    ):
+        while True:
+            async with runtime.transaction(partner_id) as tx:
+                ids = await next_ones(tx.session, subject, ORDERS_AT_A_TIME)
+            if not ids:
+                break
+            for each in ids:
+                await until_none(partial(some_of_one, partner_id, each))
+    if subject.kind is Kind.PARTNER:
+        for table in LARGE:
+            await until_none(partial(_some_of_table, partner_id, table))
+    else:
+        await until_none(lambda tx: removal.some_of_customers(tx.session, subject))
+    await until_none(lambda tx: removal.some_customers(tx.session, subject))
+    await _in_one(runtime, partner_id, partial(_the_rest, subject))
+
+
+async def _in_one(runtime: Runtime, partner_id: PartnerId, work: Callable[[Tx], Awaitable[int]]) -> int:
+    """One transaction. Others may be at work on the same rows: after a deadlock it is tried again."""
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            async with runtime.transaction(partner_id) as tx:
+                return await work(tx)
+        except DBAPIError as error:
+            if attempt == ATTEMPTS or not removal.is_deadlock(error):
+                raise
+            log.info("removal_tries_again", attempt=attempt)
+    raise AssertionError("the last attempt returns or raises")
+
+
+async def _the_rest(subject: Subject, tx: Tx) -> int:
+    if subject.kind is Kind.PARTNER:
+        await removal.partner(tx.session, subject.partner_id)
+        return 0
+    if subject.kind is Kind.CONNECTION:
+        await removal.connection(tx.session, subject)
+    await removal.unmark(tx.session, subject)
+    return 0
+
+
+async def _some_of_order(partner_id: PartnerId, order_id: UUID, tx: Tx) -> int:
+    """The order goes last, once nothing hangs on it any more that would take long."""
+    gone = await removal.some_registrations(tx.session, partner_id, order_id)
+    if not gone:
+        gone = await removal.some_events(tx.session, partner_id, order_id)
+    if not gone:
+        await removal.order(tx.session, partner_id, order_id)
+    return gone
+
+
+async def _some_of_import(partner_id: PartnerId, import_id: UUID, tx: Tx) -> int:
+    return await removal.some_of_import(tx.session, partner_id, import_id)
+
+
+async def _some_of_table(partner_id: PartnerId, table: str, tx: Tx) -> int:
+    return await removal.some_of_table(tx.session, partner_id, table)

@@ -1,0 +1,121 @@
+"""Webhook endpoints: as many as the quota lets A make, and each of them wastes the time of who calls it."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import threading
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
+
+import httpx
+
+from tests.attacks.attack import Attack, Target
+
+WANTED = 60
+"""Endpoints that A asks for; the quota is less."""
+DEVICES = 1000
+"""Of each order: ten events and two, for each endpoint."""
+Manner = Callable[[asyncio.StreamWriter, str], Awaitable[None]]
+
+
+async def _never(writer: asyncio.StreamWriter, host: str) -> None:
+    await asyncio.Event().wait()
+
+
+async def _trickle(writer: asyncio.StreamWriter, host: str) -> None:
+    """A header that goes on and on, and never ends."""
+    writer.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+    while True:
+        writer.write(b"x")
+        await writer.drain()
+        await asyncio.sleep(0.5)
+
+
+async def _redirect(writer: asyncio.StreamWriter, host: str) -> None:
+    writer.write(f"HTTP/1.1 307 X\r\nLocation: http://{host}/again\r\nContent-Length: 0\r\n\r\n".encode())
+    await writer.drain()
+
+
+async def _huge(writer: asyncio.StreamWriter, host: str) -> None:
+    """A body without an end."""
+    writer.write(b"HTTP/1.1 500 X\r\nTransfer-Encoding: chunked\r\n\r\n")
+    while True:
+        writer.write(b"10000\r\n" + b"x" * 65_536 + b"\r\n")
+        await writer.drain()
+
+
+@contextmanager
+def _receiver(manner: Manner) -> Iterator[str]:
+    """Its address. It answers in this manner from a thread of its own."""
+    loop = asyncio.new_event_loop()
+    ready = threading.Event()
+    found: list[int] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError, asyncio.IncompleteReadError):
+            await reader.readuntil(b"\r\n\r\n")
+            await manner(writer, f"127.0.0.1:{found[0]}")
+        writer.close()
+
+    async def listen() -> None:
+        server = await asyncio.start_server(answer, "127.0.0.1", 0)
+        found.append(server.sockets[0].getsockname()[1])
+        ready.set()
+
+    def serve() -> None:
+        asyncio.set_event_loop(loop)
+        loop.run_until_complete(listen())
+        loop.run_forever()
+
+    threading.Thread(target=serve, daemon=True).start()
+    ready.wait()
+    try:
+        yield f"http://127.0.0.1:{found[0]}"
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+
+
+def _run(manner: Manner) -> Callable[[Target], Counter[str]]:
+    def attack(target: Target) -> Counter[str]:
+        answers: Counter[str] = Counter()
+        with _receiver(manner) as url, target.client() as client:
+            for number in range(WANTED):
+                body = {"url": f"{url}/{number}", "event_types": []}
+                answers[_code(client, "/v1/webhook-endpoints", body)] += 1
+            for number in itertools.count():
+                if target.over:
+                    return answers
+                answers[f"order {_code(client, '/v1/orders', _order(target, number))}"] += 1
+        raise AssertionError
+
+    return attack
+
+
+def _order(target: Target, number: int) -> object:
+    serial = f"ATTACK{target.begun:.0f}X{number:05d}"
+    return {
+        "customer_id": target.customers[number % len(target.customers)],
+        "reference": serial,
+        "devices": [
+            {"serial_number": f"{serial}X{row:04d}", "manufacturer": "Contoso", "model": "Book"}
+            for row in range(DEVICES)
+        ],
+    }
+
+
+def _code(client: httpx.Client, path: str, body: object) -> str:
+    try:
+        return str(client.post(path, json=body).status_code)
+    except httpx.TransportError as error:
+        return type(error).__name__
+
+
+_MANY = f"has {WANTED} endpoints made and orders {DEVICES} devices at a time; they"
+ATTACKS = [
+    Attack("silent-endpoints", f"{_MANY} never answer", _run(_never)),
+    Attack("slow-endpoints", f"{_MANY} answer a byte in half a second", _run(_trickle)),
+    Attack("redirecting-endpoints", f"{_MANY} redirect to themselves", _run(_redirect)),
+    Attack("huge-endpoints", f"{_MANY} answer without an end", _run(_huge)),
+]

@@ -1,0 +1,139 @@
+"""A key has told only what it may read itself, whichever way it asks for it."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+import pytest_asyncio
+
+from app.domain.event import EventType
+from app.domain.quota import Quota
+from app.services import identities
+from app.services.identities import Scope
+from app.services.subscriptions import EVERY_SCOPE, READ_SCOPES
+from tests.receiver import Receiver, open_receiver, subscribe
+from tests.world import Partner, World, tuples
+
+
+@pytest_asyncio.fixture
+async def receiver(world: World) -> AsyncIterator[Receiver]:
+    async with open_receiver(world) as found:
+        yield found
+
+
+async def key(world: World, partner: Partner, *scopes: Scope) -> dict[str, str]:
+    made = await identities.create_key(world.runtime, partner.id, name="few", scopes=scopes)
+    return {"Authorization": f"Bearer {made.secret}"}
+
+
+async def ask(world: World, headers: dict[str, str], types: list[str]) -> httpx.Response:
+    body = {"url": "https://hooks.example.com/", "event_types": types}
+    return await world.client.post("/v1/webhook-endpoints", headers=headers, json=body)
+
+
+def refused(response: httpx.Response, *words: str) -> bool:
+    problem: dict[str, Any] = response.json()
+    assert (response.status_code, problem["code"]) == (403, "scope_missing"), problem
+    assert all(word in problem["detail"] for word in words), problem
+    return True
+
+
+def test_each_type_of_event_has_the_scope_that_reads_it() -> None:
+    assert set(READ_SCOPES) == set(EventType)
+    assert all(scope.value.endswith(":read") for scope in READ_SCOPES.values())
+    assert set(READ_SCOPES.values()) - {Scope.WEBHOOKS_READ} <= EVERY_SCOPE
+
+
+@pytest.mark.parametrize(
+    "scope, readable, other",
+    [
+        (Scope.ORDERS_READ, "order.completed", "consent.granted"),
+        (Scope.ORDERS_READ, "import.ready", "connection.trouble"),
+        (Scope.CUSTOMERS_READ, "consent.revoked", "registration.settled"),
+        (Scope.CONNECTIONS_READ, "connection.recovered", "import.committed"),
+    ],
+)
+async def test_key_subscribes_to_what_it_may_read_and_to_nothing_else(
+    world: World, scope: Scope, readable: str, other: str
+) -> None:
+    partner = await world.partner(consented=False)
+    headers = await key(world, partner, Scope.WEBHOOKS_WRITE, scope)
+    missing = READ_SCOPES[EventType(other)].value
+    made = await ask(world, headers, [readable])
+    assert made.status_code == 201, made.text
+    assert refused(await ask(world, headers, [readable, other]), missing, other)
+    assert refused(await ask(world, headers, []), "also those that come later", missing)
+    path = f"/v1/webhook-endpoints/{made.json()['id']}"
+    for types in ([other], []):
+        changed = await world.client.patch(path, headers=headers, json={"event_types": types})
+        assert refused(changed, missing)
+    kept = await world.client.get(path, headers=partner.headers)
+    assert kept.json()["event_types"] == [readable]
+
+
+async def test_endpoint_for_every_type_is_for_keys_that_may_read_everything(world: World) -> None:
+    partner = await world.partner(consented=False)
+    assert (
+        await ask(world, await key(world, partner, Scope.WEBHOOKS_WRITE, *EVERY_SCOPE), [])
+    ).status_code == 201
+    for missing in EVERY_SCOPE:
+        headers = await key(world, partner, Scope.WEBHOOKS_WRITE, *(EVERY_SCOPE - {missing}))
+        assert refused(await ask(world, headers, []), f"lacks {missing.value}.")
+
+
+async def test_key_turns_nobodys_endpoint_towards_itself(world: World, receiver: Receiver) -> None:
+    """What another key has asked for goes on, and goes nowhere else."""
+    partner = await world.partner()
+    endpoint = await subscribe(world, partner, receiver.url("/theirs"))
+    weak = await key(world, partner, Scope.WEBHOOKS_WRITE, Scope.WEBHOOKS_READ)
+    path = f"/v1/webhook-endpoints/{endpoint.id}"
+    moved = await world.client.patch(path, headers=weak, json={"url": receiver.url("/mine")})
+    assert refused(moved, "orders:read")
+    assert refused(await world.client.patch(path, headers=weak, json={"state": "enabled"}), "orders:read")
+    renamed = await world.client.patch(path, headers=weak, json={"description": "Kept"})
+    assert renamed.status_code == 200
+
+    await world.order(partner, tuples(1))
+    await world.work()
+    await world.deliver()
+    assert receiver.of_path("/mine") == []
+    assert len(receiver.of_path("/theirs")) == 3
+
+    listed = await world.client.get("/v1/webhook-deliveries", headers=weak)
+    id = listed.json()["items"][0]["id"]
+    shown = await world.client.get(f"/v1/webhook-deliveries/{id}", headers=weak)
+    assert (shown.status_code, shown.json()["payload"]) == (200, None)
+    mine = await world.client.get(f"/v1/webhook-deliveries/{id}", headers=partner.headers)
+    assert "order_id" in mine.json()["payload"]
+    again = await world.client.post(f"/v1/webhook-deliveries/{id}:redeliver", headers=weak)
+    assert refused(again, "orders:read")
+
+
+async def test_test_event_tells_nothing_and_needs_no_other_scope(world: World, receiver: Receiver) -> None:
+    partner = await world.partner(consented=False)
+    endpoint = await subscribe(world, partner, receiver.url())
+    weak = await key(world, partner, Scope.WEBHOOKS_WRITE, Scope.WEBHOOKS_READ)
+    sent = await world.client.post(f"/v1/webhook-endpoints/{endpoint.id}:test", headers=weak)
+    assert sent.status_code == 202
+    shown = await world.client.get(f"/v1/webhook-deliveries/{sent.json()['id']}", headers=weak)
+    assert "This is a test." in shown.json()["payload"]
+
+
+async def test_partner_has_as_many_endpoints_as_its_quota_says(
+    world: World,
+) -> None:
+    partner = await world.partner(consented=False)
+    other = await world.partner(consented=False)
+    async with world.runtime.transaction(partner.id) as tx:
+        limit = tx.quotas[Quota.WEBHOOK_ENDPOINTS]
+    assert limit == 25
+    made = [await ask(world, partner.headers, []) for _ in range(limit)]
+    assert {response.status_code for response in made} == {201}
+    full = await ask(world, partner.headers, [])
+    assert (full.status_code, full.json()["code"]) == (422, "quota_exceeded")
+    assert "webhook_endpoints" in full.json()["detail"]
+    assert (await ask(world, other.headers, [])).status_code == 201
+    gone = await world.client.delete(f"/v1/webhook-endpoints/{made[0].json()['id']}", headers=partner.headers)
+    assert gone.status_code == 204
+    assert (await ask(world, partner.headers, [])).status_code == 201
