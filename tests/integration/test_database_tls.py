@@ -6,11 +6,7 @@ The server of the wheel is built without TLS; that of the distribution is reache
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import ssl
-import struct
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -22,67 +18,8 @@ from sqlalchemy.pool import NullPool
 from app.db.connecting import make_engine
 from app.transport import postgresql_faults
 from tests.authority import Authority
+from tests.relay import Relay
 from tests.servers import Servers
-
-SSL_REQUEST = 80877103
-"""The code of PostgreSQL's protocol that asks for TLS before anything else is said."""
-
-
-@dataclass
-class Relay:
-    """Encrypted in front, as it is behind. Knows of the last connection how it came."""
-
-    upstream: str
-    authority: Authority
-    port: int = 0
-    speaks_tls: bool = True
-    came: tuple[bool, str | None] = (False, None)
-    """Encrypted or not, and the name in the client's certificate."""
-    tasks: set[asyncio.Task[None]] = field(default_factory=set)
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-            first, name = await reader.readexactly(8), None
-            encrypted = struct.unpack("!ii", first)[1] == SSL_REQUEST
-            if encrypted and not self.speaks_tls:
-                writer.write(b"N")
-                first, encrypted = await reader.readexactly(8), False
-            if encrypted:
-                writer.write(b"S")
-                await writer.drain()
-                await writer.start_tls(self.context())
-                first = await reader.readexactly(8)
-                shown = writer.get_extra_info("peercert") or {}
-                name = next((value for ((_, value),) in shown.get("subject", ())), None)
-            self.came = encrypted, name
-            # Whole, because PgBouncer refuses the first message in pieces.
-            first += await reader.readexactly(struct.unpack("!ii", first)[0] - len(first))
-            await self.relay(first, reader, writer)
-        writer.close()
-
-    def context(self) -> ssl.SSLContext:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(*self.authority.issue("server", "127.0.0.1"))
-        context.load_verify_locations(self.authority.certificate)
-        context.verify_mode = ssl.CERT_OPTIONAL
-        return context
-
-    async def relay(self, first: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        url = make_url(self.upstream)
-        if host := url.query.get("host"):
-            socket = f"{host}/.s.PGSQL.{url.query['port']}"
-            there, back = await asyncio.open_unix_connection(socket)
-        else:
-            there, back = await asyncio.open_connection(url.host, url.port)
-        back.write(first)
-        await asyncio.gather(_pump(reader, back), _pump(there, writer))
-
-
-async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-    while data := await source.read(65536):
-        sink.write(data)
-        await sink.drain()
-    sink.close()
 
 
 @pytest.fixture
