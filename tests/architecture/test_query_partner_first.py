@@ -18,7 +18,7 @@ CARRIED_BY_ROWS = {
     "app/db/import_rows.py: add_many": "each row has its partner, and row-level security checks it",
     "app/db/import_rows.py: add_hashes": "each row has its partner, and row-level security checks it",
 }
-CLAIMS = {"Claim", "DeliveryClaim", "ImportClaim"}
+CLAIMS = {"Claim", "DeliveryClaim", "ImportClaim", "Subject"}
 
 
 def queries() -> Iterator[tuple[Source, ast.AsyncFunctionDef]]:
