@@ -31,6 +31,7 @@ import httpx
 
 from app.domain.address import AddressRefused, Allowance, UrlRefused, check_host, explain, refusal
 from app.domain.attempt import Kind, Outcome, excerpt, meaning, retry_after_seconds
+from app.outbound_failures import judge
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 """Host name and port to the addresses of that name; raises OSError when there is none."""
@@ -51,7 +52,6 @@ _SPOKEN_FOR_PORTS = frozenset({21, 22, 23, 25, 53, 110, 143, 465, 587, 993, 995}
 """FTP, SSH, Telnet, DNS, mail: browsers refuse to send HTTP there too (WHATWG Fetch, "bad port")."""
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _HEADER_VALUE = re.compile(r"[!-~]+([ \t]+[!-~]+)*")
-_NO_TLS_ERRORS = (ssl.SSLWantReadError, ssl.SSLWantWriteError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
 _OWN_HEADERS = frozenset({"host", "content-length", "transfer-encoding", "connection", "accept-encoding"})
 
 
@@ -368,7 +368,7 @@ class Outbound:
             OSError,  # TimeoutError, gaierror and ssl.SSLError among them
             UrlRefused,
         ) as failure:
-            kind, detail = _judge(failure)
+            kind, detail = judge(failure)
         if reply.status is not None:
             kind, detail = meaning(reply.status)
         return Outcome(
@@ -391,8 +391,7 @@ class Outbound:
     ) -> None:
         wire = _Wire(tuple(own))
         token = _WIRE.set(wire)
-        # A kept connection is anybody's who names the same host: one that a partner's own network has opened
-        # is closed after its exchange.
+        # A kept connection serves every partner: one that a partner's own network has opened is not kept.
         pool = self._unkept if own else self._pool
         try:
             await self._exchange(pool, target, content, headers, reply, limit)
@@ -449,39 +448,3 @@ def _check_headers(headers: Mapping[str, str]) -> None:
         # The value stays unsaid: it may be a signature or a token.
         if _HEADER_NAME.fullmatch(name) is None or _HEADER_VALUE.fullmatch(value) is None:
             raise ValueError(f"Not a header: {name!r}")
-
-
-def _judge(failure: BaseException) -> tuple[Kind, str]:
-    """The kind of a failure before any status, and a sentence for a person."""
-    tls = _tls_error(failure)
-    if tls is not None:
-        reason = tls.verify_message if isinstance(tls, ssl.SSLCertVerificationError) else tls.reason
-        return Kind.TLS, f"No trusted TLS connection: {reason or 'the handshake failed'}."
-    match failure:
-        case AddressRefused():
-            return Kind.REFUSED_ADDRESS, str(failure)
-        case UrlRefused():
-            return Kind.REFUSED_URL, str(failure)
-        case TimeoutError() | httpcore.TimeoutException():
-            return Kind.TIMEOUT, "The receiver did not answer in time."
-        case socket.gaierror():
-            return Kind.UNRESOLVED, "The URL's host name has no address."
-        case httpcore.ProtocolError():
-            return (
-                Kind.PROTOCOL,
-                "The receiver closed the connection without an answer, or it speaks no HTTP.",
-            )
-        case _:
-            return Kind.UNREACHABLE, "The receiver's host refused or dropped the connection."
-
-
-def _tls_error(failure: BaseException) -> ssl.SSLError | None:
-    """The TLS error behind `failure`: in its context, since httpcore's pool drops the stated cause.
-
-    A deadline met or a connection lost in mid-handshake has ssl's "want read" or end of file there, which
-    say nothing about TLS.
-    """
-    cause: BaseException | None = failure
-    while cause is not None and not isinstance(cause, ssl.SSLError):
-        cause = cause.__context__
-    return None if isinstance(cause, _NO_TLS_ERRORS) else cause
