@@ -305,6 +305,15 @@ def test_workers_have_a_disk_for_big_files_that_belongs_to_their_user() -> None:
     assert made == [f"install --directory --owner={user} --group={user} --mode=0700 {spool}"]
 
 
+def test_no_service_takes_all_the_memory_of_its_host() -> None:
+    limits = {name: service.get("mem_limit") for name, service in compose()["services"].items()}
+    assert all(re.fullmatch(r"[1-9][0-9]*[mg]", limit or "") for limit in limits.values()), limits
+    # What Valkey may keep, and what it copies while it writes its file anew.
+    command = compose()["services"]["valkey"]["command"]
+    assert command[command.index("--maxmemory") + 1] == "256mb"
+    assert limits["valkey"] == "512m"
+
+
 def test_volumes_and_configurations_that_are_used_are_declared() -> None:
     used = {
         volume.partition(":")[0] for s in compose()["services"].values() for volume in s.get("volumes", [])
