@@ -13,12 +13,14 @@ WHOLE_MODULES = {
     "app/db/partners.py": "partners and keys are looked up before anybody is known",
     "app/db/heartbeats.py": "workers serve all partners",
     "app/db/figures.py": "the operator's metrics count over all partners, and name none",
+    "app/db/removal.py": "a subject carries its partner, and its statements run as that partner alone",
+    "app/db/sealing.py": "run as the system over all rows; each value is opened with its own partner",
 }
 CARRIED_BY_ROWS = {
     "app/db/import_rows.py: add_many": "each row has its partner, and row-level security checks it",
     "app/db/import_rows.py: add_hashes": "each row has its partner, and row-level security checks it",
 }
-CLAIMS = {"Claim", "DeliveryClaim", "ImportClaim", "Subject"}
+CLAIMS = {"Claim", "DeliveryClaim", "ImportClaim"}
 
 
 def queries() -> Iterator[tuple[Source, ast.AsyncFunctionDef]]:
