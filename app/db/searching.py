@@ -50,8 +50,15 @@ def equal(**columns: Any) -> dict[str, Any]:
 
 
 async def page_of(
-    session: AsyncConnection, partner_id: PartnerId, page: PageRequest, search: Search, *, searched: int
+    session: AsyncConnection,
+    partner_id: PartnerId,
+    page: PageRequest,
+    search: Search,
+    *,
+    searched: int | None = None,
 ) -> Page[Record]:
+    """One page; `searched`: how many rows it may look through, SEARCHED_WIDE where nothing is said."""
+    searched = SEARCHED_WIDE if searched is None else searched
     values = {**search.values, "partner": partner_id, "searched": searched}
     bounds = ""
     if page.after is not None:

@@ -214,8 +214,12 @@ async def test_no_filter_reads_all_rows_of_a_large_partner(large: World) -> None
     assert costly == [], (len(costly), costly[:8])
 
 
-async def test_pages_of_a_search_lead_to_every_row_that_fits(large: World) -> None:
+async def test_pages_of_a_search_lead_to_every_row_that_fits(
+    large: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Some of them are empty, and none shows a row twice."""
+    window = 10 * WINDOW
+    monkeypatch.setattr(searching, "SEARCHED", window)
     wanted = {1, ROWS // 3, ROWS}
     async with large.runtime.system_transaction() as tx:
         statement = "UPDATE registrations SET error_code = 'hash_unreadable' WHERE row_number = ANY(:rows)"
@@ -232,4 +236,4 @@ async def test_pages_of_a_search_lead_to_every_row_that_fits(large: World) -> No
                 break
             token = request(20, page.next_token).after
     assert found == sorted(wanted, reverse=True)
-    assert pages == ROWS // WINDOW + 1, "behind the last full one is an empty one"
+    assert pages == ROWS // window + 1, "behind the last full one is an empty one"
