@@ -3,9 +3,8 @@
 import codecs
 from typing import Any, Final, TypeVar
 
-import orjson
 from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic_core import ErrorDetails, from_json, to_json
 
 from app.api import repeated_keys
 from app.api.bodies import Bound, too_complex
@@ -47,11 +46,12 @@ def _refusal(error: ValidationError, body: bytes, model: type[BaseModel], bound:
     rows: tuple[str, type[BaseModel]] | None = getattr(model, "ROWS", None)
     if rows is not None and any(len(part["loc"]) > 1 and part["loc"][0] == rows[0] for part in found):
         found, count = _with_rows(found, count, body, *rows)
+    errors = [pydantic_error(part) for part in found[:SHOWN]]
     if count > _COUNTED:
         detail = f"More than {_COUNTED:,} fields are wrong; the first ones are in `errors`."
     else:
-        detail = f"{count} field(s) are wrong." if count > 1 else found[0]["msg"]
-    return Unprocessable("validation_failed", detail, [pydantic_error(part) for part in found[:SHOWN]])
+        detail = f"{count} field(s) are wrong." if count > 1 else errors[0].detail
+    return Unprocessable("validation_failed", detail, errors)
 
 
 def _with_rows(
@@ -64,19 +64,16 @@ def _with_rows(
     places = [at for at, part in enumerate(found) if part["loc"][:1] == (name,)]
     # What is behind the rows in the model comes behind them here.
     before, behind = found[: places[0]], found[places[-1] + 1 :]
-    try:
-        rows = orjson.loads(body)[name]
-    except ValueError:  # numbers that are no numbers, which only one of the two parsers reads
-        return found, count
     wrong: list[ErrorDetails] = []
     count = len(before) + len(behind)
-    for at, value in enumerate(rows):
+    for at, value in enumerate(from_json(body)[name]):
+        written = _written(value)
         try:
-            row.model_validate_json(orjson.dumps(value))
+            row.model_validate_json(written)
         except ValidationError as error:
             count += error.error_count()
             if len(wrong) < SHOWN:
-                first = _first(error, orjson.dumps(value), row)[:SHOWN]
+                first = _first(error, written, row)[:SHOWN]
                 wrong += [{**part, "loc": (name, at, *part["loc"])} for part in first]
             if count > _COUNTED:
                 break
@@ -99,11 +96,17 @@ def _first(error: ValidationError, body: bytes, model: type[BaseModel]) -> list[
     if error.error_count() <= _MANY:
         return details(error)
     try:
-        model.model_validate_json(orjson.dumps(_beginning(orjson.loads(body))))
+        model.model_validate_json(_written(_beginning(from_json(body))))
     except ValidationError as first:
         # What is missing may have been cut off.
         return [part for part in details(first) if part["type"] != "missing"] or details(first)
-    raise AssertionError("what was wrong is right at its beginning")
+    return details(error)  # all that is wrong is behind the beginning
+
+
+def _written(value: Any) -> bytes:
+    """As JSON again. Read and written by the parser of the models: others refuse NaN and 1e999, which it
+    takes for numbers."""
+    return to_json(value, inf_nan_mode="constants")
 
 
 def _beginning(value: Any) -> Any:

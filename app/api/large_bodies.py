@@ -1,7 +1,7 @@
 """Large bodies take turns: so many in a process at a time, so many of one partner, and fairly.
 
 A body of 64 MB needs its own size twice while it is decoded, and decoding keeps other work of the process
-waiting.
+waiting. A turn is held while the body arrives, so one that arrives slowly gives way to others that wait.
 """
 
 from collections.abc import AsyncIterator
@@ -15,6 +15,10 @@ from app.fair_turns import FairTurns, NoTurn
 LARGE_BODY: Final = 512 * 1024
 """Bytes. A larger body waits for its turn before it is read."""
 RETRY_AFTER: Final = 10
+SLOW: Final = 64 * 1024
+"""Bytes per second. A body that arrives more slowly keeps its turn only while no other partner's waits."""
+GRACE_S: Final = 10.0
+"""Seconds after which the rate of a body is judged."""
 
 
 @asynccontextmanager
@@ -33,3 +37,16 @@ async def body_turn(turns: FairTurns, partner_id: PartnerId) -> AsyncIterator[No
         yield
     finally:
         turns.give(partner_id)
+
+
+def give_way(turns: FairTurns, partner_id: PartnerId, size: int, seconds: float) -> None:
+    """Raises Busy for a body that has brought `size` bytes in so many seconds, where another partner's body
+    waits and all turns are taken."""
+    if seconds <= GRACE_S or size >= SLOW * seconds or turns.held < turns.total:
+        return
+    if turns.waiting > turns.waiting_of(partner_id):
+        raise Busy(
+            "large_bodies_waiting",
+            f"The body arrived at less than {SLOW // 1024} kB per second while others waited for its turn.",
+            retry_after=RETRY_AFTER,
+        )

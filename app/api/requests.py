@@ -6,6 +6,7 @@ bounded while they arrive and decoded in a thread.
 import asyncio
 import contextlib
 import hashlib
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
@@ -22,7 +23,7 @@ from starlette.requests import ClientDisconnect
 from app.api import bodies, call_rates, turns
 from app.api.arriving import SMALL_BODY, Arriving
 from app.api.decoding import Body, decode
-from app.api.large_bodies import LARGE_BODY, body_turn
+from app.api.large_bodies import LARGE_BODY, body_turn, give_way
 from app.api.wrong_keys import WrongKeys
 from app.db.paging import InvalidPageToken, PageRequest, bind
 from app.db.paging import request as page_request
@@ -205,16 +206,20 @@ async def read(request: Request, model: type[Body]) -> tuple[Body, bytes]:
 async def _in_turn(request: Request, turn: contextlib.AsyncExitStack) -> AsyncIterator[bytes]:
     """The body's chunks. A large body waits for its turn as soon as it is known to be large."""
     announced = request.headers.get("content-length", "")
-    waits = body_turn(runtime_of(request).turns.bodies, request.state.partner_id)
+    partner_id, large_ones = request.state.partner_id, runtime_of(request).turns.bodies
+    waits = body_turn(large_ones, partner_id)
     large = announced.isdecimal() and int(announced) > LARGE_BODY
     if large:
         await turn.enter_async_context(waits)
-    size = 0
+    size, begun = 0, time.monotonic()
     async for chunk in request.stream():
         size += len(chunk)
         if size > LARGE_BODY and not large:
             large = True
             await turn.enter_async_context(waits)
+            size, begun = 0, time.monotonic()
+        if large and chunk:
+            give_way(large_ones, partner_id, size, time.monotonic() - begun)
         yield chunk
 
 

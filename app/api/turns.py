@@ -1,14 +1,15 @@
 """Turns of calls: so many of one partner are worked on at a time, and the others wait in its own line.
 
 What is held for a call is given back when its answer has gone out, or was broken off. Large pages and large
-orders need a second turn, of which there are few: they are work for the processor, and everybody's.
+orders need a second turn, of which there are few: they are work for the processor, and everybody's. That one
+is given back when the answer begins, for its work is done then, and a client may read as slowly as it likes.
 """
 
 from collections.abc import Callable
 from contextlib import suppress
 
 from starlette.requests import Request
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.domain.errors import Busy, RateLimited
 from app.domain.ids import PartnerId
@@ -29,18 +30,30 @@ class CallTurns:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         held: list[Callable[[], None]] = []
+        heavy: list[Callable[[], None]] = []
         if scope["type"] == "http":
-            scope.setdefault("state", {})["turns"] = held
+            scope.setdefault("state", {}).update(turns=held, heavy_turns=heavy)
+
+        async def answering(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                _give_back(heavy)
+            await send(message)
+
         try:
-            await self.app(scope, receive, send)
+            await self.app(scope, receive, answering)
         finally:
-            for give in reversed(held):
-                give()
+            _give_back(heavy)
+            _give_back(held)
+
+
+def _give_back(held: list[Callable[[], None]]) -> None:
+    while held:
+        held.pop()()
 
 
 async def take_call(request: Request, runtime: Runtime, partner_id: PartnerId) -> None:
     """A turn for this call. Raises RateLimited, or Busy where others have kept the process busy."""
-    await _take(request, runtime.turns.calls, partner_id)
+    await _take(runtime.turns.calls, partner_id, request.state.turns)
     with suppress(ValueError):  # what is no number is refused elsewhere
         if int(request.query_params.get("page_size", "0")) >= LARGE_PAGE:
             await take_heavy(request, runtime, partner_id)
@@ -51,10 +64,10 @@ async def take_heavy(request: Request, runtime: Runtime, partner_id: PartnerId) 
     if getattr(request.state, "is_heavy", False):
         return
     request.state.is_heavy = True
-    await _take(request, runtime.turns.heavy, partner_id)
+    await _take(runtime.turns.heavy, partner_id, request.state.heavy_turns)
 
 
-async def _take(request: Request, turns: FairTurns, partner_id: PartnerId) -> None:
+async def _take(turns: FairTurns, partner_id: PartnerId, held: list[Callable[[], None]]) -> None:
     try:
         await turns.take(partner_id)
     except LineFull:
@@ -63,4 +76,4 @@ async def _take(request: Request, turns: FairTurns, partner_id: PartnerId) -> No
     except WaitedTooLong:
         words = f"The call waited {turns.patience:g} seconds for its turn. Nothing has been done."
         raise Busy("turn_did_not_come", words, retry_after=RETRY_AFTER) from None
-    request.state.turns.append(lambda: turns.give(partner_id))
+    held.append(lambda: turns.give(partner_id))

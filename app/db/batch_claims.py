@@ -22,8 +22,10 @@ _IN_FLIGHT = listed(IN_FLIGHT)
 #
 # The cost follows the number of partners that wait, and of customers that one of them has waiting, up to
 # WINDOW: `queued` and `ahead` step through an index from partner to partner and from customer to customer,
-# and only the chosen customer's queue is opened. The WINDOW begins behind the customer of the last turn, so
-# that everybody comes into it. With more customers than that the round is not exact, and still a round.
+# and only the chosen customer's queue is opened. Customers of a connection that takes no more are passed over
+# in the index, and with no connection that does nothing of the partner is looked at. The WINDOW begins behind
+# the customer of the last turn, so that everybody comes into it. With more customers than that the round is
+# not exact, and still a round.
 #
 # What belongs to a portal connection is a person's: it has no client id, and no worker's query finds it
 # (ADR 0016). It may be uploaded for weeks, and would be counted against every waiting customer if it were
@@ -40,7 +42,7 @@ def _step(start: str, then: str) -> str:
     """Steps through the waiting customers of partner `p`: the first one, and from `w` to the next."""
     first = (
         "SELECT b.customer_id FROM batches b WHERE b.state = 'queued' AND b.partner_id = p.partner_id "
-        "AND {} ORDER BY b.customer_id LIMIT 1"
+        "AND b.connection_id = ANY(p.open) AND {} ORDER BY b.customer_id LIMIT 1"
     )
     return (
         f"({first.format(start)}) UNION ALL SELECT ({first.format(f'b.customer_id > w.customer_id {then}')}) "
@@ -77,8 +79,10 @@ WITH RECURSIVE under_way AS MATERIALIZED (
     SELECT (CAST(:shares AS integer[]))[least(greatest((SELECT count(*) FROM asking), 1), :lanes)]
         * greatest((SELECT count(*) FROM worker_heartbeats WHERE beat_at >= :heard_since), 1) AS lanes
 ), turns AS MATERIALIZED (
-    SELECT a.partner_id, coalesce(o.due, false) AS due,
-        coalesce(t.after_id, '00000000-0000-0000-0000-000000000000') AS after_id
+    SELECT a.partner_id, coalesce(o.due, false) AS due, ARRAY(
+            SELECT n.id FROM connections n WHERE n.partner_id = a.partner_id AND {_READY}
+            AND n.id NOT IN (SELECT connection_id FROM full_connections)
+        ) AS open, coalesce(t.after_id, '00000000-0000-0000-0000-000000000000') AS after_id
     FROM asking a LEFT JOIN of_partner o ON o.partner_id = a.partner_id
     LEFT JOIN partner_turns t ON t.partner_id = a.partner_id AND t.kind = 'batches'
     ORDER BY coalesce(o.held, 0) >= (SELECT lanes FROM share), t.last_turn_at NULLS FIRST, a.partner_id
@@ -117,16 +121,18 @@ WITH RECURSIVE under_way AS MATERIALIZED (
             SELECT b.id FROM batches b WHERE b.partner_id = p.partner_id AND b.customer_id = customer.id
             AND b.state = 'queued' AND b.due_at <= :now AND {_FREE}
             ORDER BY b.due_at, b.id LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
-        ) chosen WHERE followed.id IS NULL LIMIT 1
+        ) chosen WHERE followed.id IS NULL AND p.open <> '{{}}' LIMIT 1
     ) fresh ON true
     WHERE followed.id IS NOT NULL OR fresh.id IS NOT NULL LIMIT 1
 ), claimed AS (
     UPDATE batches b SET owner = :owner, lease_until = :until, updated_at = :now
     WHERE b.id = (SELECT id FROM next) AND b.state IN ('queued', {_IN_FLIGHT}) AND {_FREE}
     RETURNING b.*
+), free_customer AS MATERIALIZED (
+    SELECT c.id FROM customers c JOIN claimed ON claimed.customer_id = c.id
+    WHERE claimed.state = 'queued' FOR NO KEY UPDATE OF c SKIP LOCKED
 ), turn AS (
-    UPDATE customers SET last_turn_at = :now
-    FROM claimed WHERE customers.id = claimed.customer_id AND claimed.state = 'queued'
+    UPDATE customers SET last_turn_at = :now FROM free_customer WHERE customers.id = free_customer.id
 ), seat AS (
     INSERT INTO partner_turns (partner_id, kind, last_turn_at, after_id)
     SELECT partner_id, 'batches', :now, CASE WHEN state = 'queued' THEN customer_id END FROM claimed
@@ -145,7 +151,8 @@ WITH RECURSIVE under_way AS MATERIALIZED (
 SELECT claimed.*, customers.entra_tenant_id
 FROM claimed JOIN customers ON customers.id = claimed.customer_id
 """
-# `free`: who takes a turn at the same moment writes it down too, and nobody waits for the other's commit.
+# `free`, `free_customer`: who takes a turn at the same moment writes it down too, and nobody waits for the
+# other's commit; nor for a call that holds the customer, to remove it for example.
 
 
 async def claim_one(

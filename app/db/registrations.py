@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -296,6 +296,8 @@ async def rebatch(
     )
 
 
+LAST_ROW: Final = 2**31 - 1
+"""The largest number that a row can have in its order."""
 _STATE = state_of("r.state")
 _VIEW = (
     f"SELECT r.id, r.order_id, r.customer_id, r.batch_id, r.row_number, {_STATE} AS state, r.line_ref, "
@@ -414,7 +416,7 @@ async def _last_row_searched(
     session: AsyncConnection, partner_id: PartnerId, order_id: UUID, page: PageRequest
 ) -> int | None:
     """The last row of the order that this page looks at; None when the rest is less."""
-    last = int(page.after or 0) + searching.SEARCHED
+    last = min(int(page.after or 0) + searching.SEARCHED, LAST_ROW)
     rest = await fetch_one(
         session,
         "SELECT 1 AS one FROM registrations WHERE partner_id = :partner AND order_id = :order "

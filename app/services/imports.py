@@ -80,6 +80,7 @@ class Upload:
     runtime: Runtime
     partner_id: PartnerId
     id: UUID
+    is_repeated: bool = False
     size: int = 0
     _pieces: int = 0
     _held: bytearray = field(default_factory=bytearray)
@@ -115,7 +116,7 @@ class Upload:
                     "expires_at": now + timedelta(days=runtime.settings.import_retention_days),
                 },
             )
-        return cls(runtime, partner_id, id)
+        return cls(runtime, partner_id, id, repeated)
 
     async def feed(self, data: bytes | memoryview) -> None:
         """Raises TooLarge, `quota_exceeded`, or Conflict when the import was discarded meanwhile."""
@@ -151,7 +152,8 @@ class Upload:
                 due_at=now + UPLOAD_PATIENCE,
             )
             # Without a lock: several files at a time may be over by a piece each.
-            await quotas.require_room(tx, self.partner_id, Quota.STAGED_BYTES)
+            if not self.is_repeated:
+                await quotas.require_room(tx, self.partner_id, Quota.STAGED_BYTES)
         if not alive:
             raise Conflict("invalid_state", "The import was discarded while its file was arriving.")
         self._pieces += 1
@@ -191,6 +193,8 @@ async def complete(
         }
         if not await imports.move(tx.session, partner_id, upload.id, ImportState.UPLOADED, values):
             raise Conflict("invalid_state", "The import was discarded while its file was arriving.")
+        if upload.is_repeated:  # and is a new one all the same: its key has been forgotten meanwhile
+            await quotas.require_room(tx, partner_id, Quota.STAGED_BYTES)
         if terms.options:
             await imports.add_options(tx.session, partner_id, upload.id, terms.options)
         view = await _view(tx, partner_id, upload.id)

@@ -122,6 +122,9 @@ async def remove(
 
 async def _begin(runtime: Runtime, subject: Subject, *, everything: bool) -> Removal:
     now = runtime.now()
+    # A look without the lock first: as long as anything is under way, workers do not wait for a removal.
+    if (found := await look(runtime, subject)).obstacles:
+        raise _refusal(subject, found)
     async with runtime.transaction(subject.partner_id) as tx:
         found = await _look(tx, subject, hold=True)
         if found.obstacles:

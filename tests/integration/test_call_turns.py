@@ -1,7 +1,7 @@
 """Calls of one partner wait for each other, and never make another partner's wait."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, MutableMapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -93,6 +93,30 @@ async def test_large_page_waits_for_the_partners_large_calls_and_small_ones_pass
             assert (await look(other, neighbour, page_size=LARGE_PAGE)).status_code == 200
             assert not waiting.done()
         assert (await waiting).status_code == 200
+
+
+async def test_client_that_reads_slowly_keeps_no_large_turn(world: World) -> None:
+    slow = await world.partner()
+    async with served(world) as other:
+        turns, seen = other.runtime.turns, list[tuple[int, int]]()
+
+        async def send(message: MutableMapping[str, Any]) -> None:
+            """As a connection does whose client has not read what was sent."""
+            seen.append((turns.calls.held_by(slow.id), turns.heavy.held_by(slow.id)))
+
+        async def receive() -> MutableMapping[str, Any]:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        scope = {
+            "type": "http",
+            "method": "GET",
+            "path": "/v1/orders",
+            "query_string": f"page_size={LARGE_PAGE}".encode(),
+            "headers": [(name.lower().encode(), value.encode()) for name, value in slow.headers.items()],
+        }
+        await other.app(scope, receive, send)
+        assert set(seen) == {(1, 0)}
+        assert (turns.calls.held, turns.heavy.held) == (0, 0)
 
 
 async def test_search_waits_for_the_partners_large_calls_and_needs_one_turn(world: World) -> None:

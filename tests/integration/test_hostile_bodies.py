@@ -2,12 +2,13 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from app.api import large_bodies
 from app.fair_turns import FairTurns
 from app.services import identities
 from app.services.identities import Scope
@@ -176,5 +177,49 @@ async def test_large_bodies_wait_for_their_turn_and_are_refused_when_it_does_not
         others = (order | {"reference": f"R{n}"} for n in range(3))
         answers = await asyncio.gather(*(post(json.dumps(o).encode().ljust(600_000)) for o in others))
         assert [answer.status_code for answer in answers] == [201] * 3
+    finally:
+        world.runtime.turns = before
+
+
+async def test_large_body_that_arrives_slowly_gives_way_to_another_partners(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(large_bodies, "GRACE_S", 0.0)
+    monkeypatch.setattr(large_bodies, "SLOW", 10**12)
+    slow, neighbour = await world.partner(), await world.partner()
+    turns = FairTurns(1, patience=45)
+    before = world.runtime.turns
+    world.runtime.turns = replace(before, bodies=turns)
+    contents = {
+        partner: json.dumps(order_of(partner, TUPLE, reference="large")).encode().ljust(600_000)
+        for partner in (slow, neighbour)
+    }
+
+    async def until(found: Callable[[], int]) -> None:
+        async with asyncio.timeout(45):
+            while True:
+                if found():
+                    return
+                await asyncio.sleep(0.01)
+
+    async def post(partner: Partner, may_go_on: Callable[[], int]) -> Any:
+        async def arriving() -> AsyncIterator[bytes]:
+            yield contents[partner][:550_000]
+            await until(may_go_on)
+            yield contents[partner][550_000:]
+
+        return await world.client.post("/v1/orders", headers={**partner.headers, **JSON}, content=arriving())
+
+    try:
+        first = asyncio.create_task(post(slow, lambda: turns.waiting_of(neighbour.id)))
+        await until(lambda: turns.held)
+        own = asyncio.create_task(turns.take(slow.id))
+        await until(lambda: turns.waiting)
+        large_bodies.give_way(turns, slow.id, 1, 1.0)  # its own bodies may wait for it
+        own.cancel()
+        other = asyncio.create_task(post(neighbour, lambda: 1))
+        problem_of(await first, 503, "large_bodies_waiting")
+        assert (await other).status_code == 201
+        assert (turns.held, turns.waiting) == (0, 0)
     finally:
         world.runtime.turns = before

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from app.db.paging import PageRequest, bind, token_after
 from tests.integration.test_api_bad_input import TUPLE, problem_of
 from tests.world import Partner, World
 
@@ -71,3 +72,16 @@ async def test_the_pages_size_and_the_order_of_the_filters_may_change_on_the_way
         f"/orders?page_size=10&page_token={first['next_page_token']}&customer_id={customer}&state=in_progress",
     )
     assert [order["id"] for order in first["items"] + rest["items"]] == made[::-1]
+
+
+async def test_token_behind_every_row_that_there_can_be_leads_to_an_empty_page(world: World) -> None:
+    """It can only be put together by hand."""
+    partner = await world.partner()
+    [order_id] = await orders(world, partner, 1)
+    path = f"/orders/{order_id}/registrations"
+    binding = bind(str(partner.id), f"/v1{path}", [("state", "queued")])
+    token = token_after(2**31 - 1, PageRequest(binding=binding))
+    assert await page(world, partner, f"{path}?state=queued&page_token={token}") == {
+        "items": [],
+        "next_page_token": None,
+    }

@@ -248,3 +248,24 @@ async def test_a_repeated_upload_is_answered_also_while_no_import_may_wait(world
     assert await world.count("imports") == 1
     await work_imports(world)
     assert (await post("two")).status_code == 201
+
+
+async def test_a_repeated_upload_is_answered_also_while_no_bytes_may_be_staged(world: World) -> None:
+    partner = await world.partner()
+
+    async def post() -> httpx.Response:
+        given = {"customer_id": str(partner.customer_id)}
+        return await send(world, partner, tuple_sheet(2), headers={"Idempotency-Key": "one"}, **given)
+
+    first = await post()
+    assert first.status_code == 201, first.text
+    await set_quota(world, partner, Quota.STAGED_BYTES, len(tuple_sheet(2)))
+    again = await post()
+    assert (again.status_code, again.headers.get("Idempotency-Replayed")) == (201, "true"), again.text
+    async with world.runtime.system_transaction() as tx:
+        await tx.session.execute(
+            text("UPDATE idempotency_keys SET created_at = created_at - interval '1 year'")
+        )
+    forgotten = await post()
+    assert forgotten.json()["code"] == "quota_exceeded"
+    assert await world.count("imports") == 1

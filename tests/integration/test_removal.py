@@ -133,6 +133,21 @@ async def test_what_is_not_finished_is_named_and_not_lost(world: World, subject_
     assert (await remove(world, subject)).finished
 
 
+@pytest.mark.parametrize("subject_of", [whole, connection, customer])
+async def test_a_removal_that_is_refused_waits_for_no_work_and_none_waits_for_it(
+    world: World, subject_of: Any
+) -> None:
+    partner = await world.partner()
+    assert (await world.post_order(partner, [TUPLE])).status_code == 201
+    async with world.runtime.transaction(partner.id) as tx:
+        for table in ("partners", "connections", "customers"):
+            await tx.session.execute(text(f"SELECT FROM {table} FOR KEY SHARE"))
+        async with asyncio.timeout(45):
+            with pytest.raises(Conflict) as refused:
+                await remove(world, subject_of(partner))
+    assert refused.value.code == "removal_blocked"
+
+
 async def test_an_outcome_that_is_not_known_is_in_the_way_also_of_a_settled_batch(world: World) -> None:
     partner = await world.partner()
     order_id = (await world.post_order(partner, [TUPLE])).json()["id"]

@@ -1,5 +1,6 @@
 """Rounds over partners: a partner with many customers has no more turns than one with a single customer."""
 
+import asyncio
 from collections import Counter
 from dataclasses import dataclass
 from datetime import timedelta
@@ -52,6 +53,12 @@ SELECT gen_random_uuid(), partner_id, id, gen_random_uuid(), 'c', :now, :now, :n
 """
 
 
+LOOKS = """
+SELECT sum(seq_scan + coalesce(idx_scan, 0)) FROM pg_stat_xact_user_tables
+WHERE relname IN ('customers', 'batches')
+"""
+
+
 @dataclass(frozen=True)
 class Rounds:
     world: World
@@ -93,6 +100,21 @@ class Rounds:
             )
         assert found is not None
         return PartnerId(found["partner_id"])
+
+    async def looks(self) -> int:
+        """Looks into the tables of customers and batches that a claim makes which finds nothing."""
+        async with self.world.runtime.system_transaction() as tx:
+            before = (await tx.session.execute(text(LOOKS))).scalar_one()
+            found = await batch_claims.claim_one(
+                tx.session,
+                owner=uuid4(),
+                now=self.world.clock.now(),
+                lease=timedelta(hours=1),
+                customer_window=1000,
+                connection_window=1000,
+            )
+            assert found is None
+            return int((await tx.session.execute(text(LOOKS))).scalar_one() - before)
 
     async def end(self, claim: Claim) -> None:
         """The step is over, and the batch with it."""
@@ -138,6 +160,32 @@ async def test_customer_with_work_is_found_behind_many_whose_work_is_not_due(wor
     await rounds.change("UPDATE batches SET due_at = created_at WHERE customer_id = :it", last[0]["id"])
 
     assert (await rounds.claim()).customer_id == last[0]["id"]
+
+
+async def test_customers_whose_connection_takes_no_more_cost_a_claim_nothing(world: World) -> None:
+    rounds = Rounds(world)
+    paused = await rounds.partner("paused", customers=WINDOW + 30, each=1)
+    await rounds.change(
+        "UPDATE connections SET not_before = created_at + interval '1 day' WHERE partner_id = :it", paused
+    )
+    assert await rounds.looks() < 10
+    await rounds.connection(paused, "another one, with no work")
+    assert await rounds.looks() < 10
+    small = await rounds.partner("small", customers=1, each=1)
+    assert (await rounds.claim()).partner_id == small
+
+
+async def test_claim_waits_for_nobody_who_holds_the_customer(world: World) -> None:
+    """A removal holds it, for one, and one after the other any number of them."""
+    rounds = Rounds(world)
+    held = await rounds.partner("held", customers=1, each=2)
+    async with world.runtime.transaction(held) as tx:
+        await tx.session.execute(
+            text("SELECT FROM customers WHERE partner_id = :it FOR UPDATE"), {"it": held}
+        )
+        async with asyncio.timeout(45):
+            claims = [await rounds.claim() for _ in range(2)]
+    assert {claim.partner_id for claim in claims} == {held}
 
 
 async def test_partner_over_its_share_of_the_lanes_lets_the_others_go_first(world: World) -> None:

@@ -4,7 +4,7 @@ import json
 from typing import Annotated, Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import Field, ValidationError
 
@@ -46,6 +46,7 @@ BODIES = st.dictionaries(
 
 
 @given(BODIES, st.lists(DEVICES, max_size=4) | VALUES)
+@example({"customer_id": ID}, [{}])
 def test_errors_are_those_of_all_rows_in_the_order_of_the_fields(body: dict[str, Any], devices: Any) -> None:
     body = {**body, "devices": devices}
     expected = plainly(body)
@@ -81,3 +82,13 @@ def test_a_repeated_name_is_told_in_bounds() -> None:
     (error,) = refused.value.errors
     assert error.code == "key_repeated"
     assert len(refused.value.detail) < 200
+
+
+@pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e999", "-" + "9" * 400])
+def test_numbers_that_other_parsers_refuse_are_told_among_many_errors(number: str) -> None:
+    names = ",".join(f'"n{n}":1' for n in range(2000))
+    detail, found = wrong(f'{{"other":{number},{names}}}'.encode())
+    assert detail == "2004 field(s) are wrong."
+    assert [error.pointer for error in found][:2] == ["/other", "/n0"]
+    _, found = wrong(f'{{"devices":[{{"other":{number}}},1]}}'.encode())
+    assert {"/devices/0/other", "/devices/1"} <= {error.pointer for error in found}
