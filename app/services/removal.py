@@ -86,7 +86,7 @@ def _of_order(row: Record) -> Obstacle:
     devices, unknown = row["devices"] or 0, row["unknown"] or 0
     words = f"{devices} device(s) have no outcome yet, in {row['batches']} open batch(es)"
     if unknown and not row["batches"]:
-        words += f"; of {unknown} nobody knows it: retry the order, or record the outcome"
+        words += f"; for {unknown} it is unknown: retry the order, or record the outcome"
     else:
         words += ": wait for it, cancel it, or record a portal's outcome"
     return Obstacle("order", row["id"], row["reference"], f"{words}.")
@@ -116,7 +116,7 @@ async def remove(
         await _take_away(runtime, subject, go_on)
     except _TimeIsUp:
         return found
-    log.info(f"{subject.kind.value}_removed", rows=sum(found.counts.values()))
+    log.info("removal_finished", kind=subject.kind.value, id=str(subject.id), rows=sum(found.counts.values()))
     return Removal(found.name, found.counts, finished=True)
 
 
