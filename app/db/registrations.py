@@ -210,7 +210,7 @@ _CORRECTABLE = listed({old for old, _ in CORRECTIONS})
 
 
 def _storable(theirs: str | None) -> str | None:
-    """Foreign words as they came, but for the one character that PostgreSQL's text can not hold."""
+    """Foreign words as they came, but for the one character that PostgreSQL's text cannot hold."""
     return None if theirs is None else theirs.replace("\x00", "\ufffd")
 
 

@@ -29,7 +29,7 @@ class Advice(StrEnum):
 
     RETRY = "retry"  # the same again, later
     PERSON = "person"  # somebody has to do the step in `remedy` first
-    NEVER = "never"  # the same again can not work; send something else
+    NEVER = "never"  # the same again cannot work; send something else
     NONE = "none"  # nothing to do
 
 
@@ -166,7 +166,7 @@ def _rows() -> list[Code]:
         Code("invalid_page_token", request, error, never, "The page token is not one of this list",
              "Send it with the same path and the same filters as the page it came with, or start again "
              "without `page_token`."),
-        Code("invalid_parameter", request, error, never, "A parameter has a value that can not be used",
+        Code("invalid_parameter", request, error, never, "A parameter has a value that cannot be used",
              "Correct the parameter named in `errors`."),
         Code("url_refused", request, error, never, "Webhooks may not go to this URL",
              "Use a public https URL, or ask the operator to allow the network it is in."),
@@ -200,7 +200,7 @@ def _rows() -> list[Code]:
              "Upload the OA3.xml as oa3tool wrote it."),
         Code("columns_unknown", file, error, never, "No column of the file is an identity of a device",
              "Give the columns names such as Device Serial Number and Hardware Hash, or use a profile."),
-        Code("excel_workbook", file, error, never, "An Excel workbook of a kind that can not be read",
+        Code("excel_workbook", file, error, never, "An Excel workbook of a kind that cannot be read",
              "Save the sheet as .xlsx without a password, or as CSV UTF-8, and upload that."),
         Code("sheet_unknown", file, error, never, "The workbook has no sheet of this name",
              "Give one of the names that the message lists, or leave the choice to us."),
@@ -339,10 +339,10 @@ def _rows() -> list[Code]:
              "See `identities` of the platform in `GET /v1/platforms`."),
         Code("identity_reduced", row, warning, none, "Only a part of the identity is sent",
              "Nothing to do: the platform takes one kind of identity; the other fields are kept for search."),
-        Code("comma_in_value", row, error, never, "The portal's file can not carry a comma or a quotation mark",
+        Code("comma_in_value", row, error, never, "The portal's file cannot carry a comma or a quotation mark",
              "Register the device by PKID or hardware hash instead of the tuple, or use a group tag without it: "
              "portals take no quoted values."),
-        Code("value_not_in_format", row, error, never, "The portal's file can not carry a value of this device",
+        Code("value_not_in_format", row, error, never, "The portal's file cannot carry a value of this device",
              "Register the device by PKID or hardware hash instead of the tuple, or use a group tag of plain "
              "letters, digits and signs."),
         Code("product_key_is_product_id", row, error, never, "A Windows Product ID is not a PKID",
@@ -465,7 +465,7 @@ def _rows() -> list[Code]:
              "reported it yet, wait or register it by hardware hash."),
         Code("device_not_unique", upstream, error, never, "The identity fits more than one device",
              "Register it by hardware hash or PKID."),
-        Code("upstream_invalid_hash", upstream, error, never, "Microsoft can not read the hardware hash",
+        Code("upstream_invalid_hash", upstream, error, never, "Microsoft cannot read the hardware hash",
              "Capture the hash again in full Windows; check that the firmware has manufacturer and serial number."),
         Code("upstream_missing_identity", upstream, error, never, "Microsoft found no usable identity",
              "Give a PKID, a full tuple or a hash."),

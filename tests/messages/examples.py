@@ -258,7 +258,7 @@ ROWS: Examples = {
     "incomplete_tuple": lines(TUPLE, "SYN0001,Contoso,"),
     "identity_not_accepted": Said("Given: tuple. The platform takes: hardware_hash."),
     "identity_reduced": lines(f"{TUPLE},PKID", f"{DEVICE},{KEY}"),
-    "comma_in_value": Said("It has a comma, which the column 'Device model' can not have."),
+    "comma_in_value": Said("It has a comma, which the column 'Device model' cannot have."),
     "value_not_in_format": Said("Character 4 is U+00FC; the file has only ASCII."),
     "product_key_is_product_id": lines("PKID", "00330-80000-00000-AA123"),
     "product_key_is_license_key": lines("PKID", "AAAAA-BBBBB-CCCCC-DDDDD-EEEEE"),
