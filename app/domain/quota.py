@@ -37,6 +37,9 @@ class Terms:
     """What the caller can do, besides asking the operator."""
     retry_after: int | None = None
     """Seconds to wait where the use falls by itself; None where it does not."""
+    refuses: bool = True
+    """False: nobody is refused anything. Each endpoint has its part of the waiting deliveries, and what is over
+    it ends (`app/services/backlogs.py`)."""
 
 
 QUOTAS: Final[dict[Quota, Terms]] = {
@@ -57,7 +60,8 @@ QUOTAS: Final[dict[Quota, Terms]] = {
     ),
     Quota.WAITING_EVENTS: Terms(
         "waiting deliveries", "Webhook deliveries that are still to be made, of all endpoints.", 500_000,
-        "Bring the receivers back, or disable the endpoints that do not answer.", retry_after=60,
+        "Bring the receivers back, or disable the endpoints that do not answer.",
+        retry_after=60, refuses=False,
     ),
     Quota.VENDOR_PROFILES: Terms(
         "vendor profiles", "Vendor profiles that have not been deleted.", 1_000,
