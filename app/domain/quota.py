@@ -38,8 +38,8 @@ class Terms:
     retry_after: int | None = None
     """Seconds to wait where the use falls by itself; None where it does not."""
     refuses: bool = True
-    """False: nobody is refused anything. Each endpoint has its part of the waiting deliveries, and what is over
-    it ends (`app/services/backlogs.py`)."""
+    """False: nothing is refused. Each endpoint has its part of the waiting deliveries, and what is over it
+    ends (`app/services/backlogs.py`)."""
 
 
 QUOTAS: Final[dict[Quota, Terms]] = {
