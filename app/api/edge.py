@@ -52,8 +52,8 @@ class Cut(StrEnum):
 
 
 ANSWERS: Final = {
-    Cut.CONNECTIONS: (503, "too_many_connections", "The service has as many connections as it takes."),
-    Cut.CLIENT_CONNECTIONS: (503, "too_many_connections", "Your address has as many connections as it may."),
+    Cut.CONNECTIONS: (503, "too_many_connections", "The service has too many connections open."),
+    Cut.CLIENT_CONNECTIONS: (503, "too_many_connections", "Your address has too many connections open."),
     Cut.HEAD_TOO_LARGE: (431, "head_too_large", ""),
     Cut.HEAD_TOO_SLOW: (408, "head_too_slow", ""),
     Cut.MALFORMED: (400, "malformed_http", ""),
