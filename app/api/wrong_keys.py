@@ -15,7 +15,8 @@ from math import ceil
 from typing import Final
 
 from app import metrics
-from app.api.peers import Address, share_of
+from app.api.peers import client_name
+from app.domain.address import Address
 from app.domain.errors import RateLimited, Refusal, Unauthenticated
 from app.services.identities import REFUSED_KEY, RefusedKey
 from app.telemetry import logger
@@ -97,4 +98,4 @@ class WrongKeys:
 
 
 def _name(address: Address | None) -> str:
-    return share_of(address) if address is not None else LOCAL
+    return client_name(address) if address is not None else LOCAL
