@@ -111,7 +111,7 @@ class Budgets:
     _known: dict[UUID, Budget] = field(default_factory=dict)
     """The shared budgets as last seen."""
     _own: dict[UUID, Budget] = field(default_factory=dict)
-    """Budgets of this process while it can not see the shared ones."""
+    """Budgets of this process while it cannot see the shared ones."""
     _seen: dict[UUID, tuple[bytes, datetime, float]] = field(default_factory=dict)
     """What Redis held when last asked, its time then, and our own watch's."""
     _locks: defaultdict[UUID, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))

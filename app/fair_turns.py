@@ -1,8 +1,8 @@
-"""Turns in one process: so many at a time, so many of them for one partner, rounds over who waits.
+"""Turns in one process: a limit for all, a limit for each partner, and rounds over the partners that wait.
 
 Used for calls, for large bodies and orders, and for database connections. A partner that asks for more than
 its share waits in a line of its own, and the lines are served in turn: what one partner piles up delays
-nobody else. All of this is memory of one process and of one event loop.
+nobody else. The state is in the memory of one process and belongs to one event loop.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ class NoTurn(Exception):
 
 
 class LineFull(NoTurn):
-    """As many of the partner's wait as may wait."""
+    """The partner's line is as long as it may be."""
 
 
 class WaitedTooLong(NoTurn):
@@ -28,7 +28,7 @@ class WaitedTooLong(NoTurn):
 
 @dataclass(slots=True)
 class _Line:
-    """What one partner holds, and what of it waits, in the order in which it came."""
+    """How many turns one partner holds, and its waiting requests, oldest first."""
 
     held: int = 0
     waiting: deque[asyncio.Future[None]] = field(default_factory=deque)
@@ -37,9 +37,9 @@ class _Line:
 class FairTurns:
     """At most `total` turns at a time, of which one partner has at most `each`.
 
-    While several partners wait, each has at most its equal part (`share_of`). `kept_free` turns are never
-    a single partner's: another one that comes then is served at once. At most `line` of one partner wait,
-    each for `patience` seconds; None: without a bound.
+    While several partners wait, each has at most its equal part (`share_of`). One partner alone never gets
+    the last `kept_free` turns, so that another partner is served at once. At most `line` requests of one
+    partner wait, each for `patience` seconds; None: without a bound.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class FairTurns:
         self._held = 0
         self._lines: dict[Hashable, _Line] = {}
         self._round: dict[Hashable, None] = {}
-        """Who waits, the next one first. A dict, because it keeps its order and removes quickly."""
+        """The partners that wait, the next one first. A dict keeps its order, and removes quickly."""
 
     @asynccontextmanager
     async def turn(self, whose: Hashable) -> AsyncIterator[None]:
@@ -71,7 +71,7 @@ class FairTurns:
             self.give(whose)
 
     async def take(self, whose: Hashable) -> None:
-        """As `turn`, for what does not end with a block: each turn taken must be given back once."""
+        """As `turn`, for what does not end with a block: give each turn back exactly once."""
         line = self._lines.get(whose)
         if line is None:
             line = self._lines[whose] = _Line()
@@ -115,7 +115,7 @@ class FairTurns:
                 await turn
         except BaseException as error:
             if turn.done() and not turn.cancelled():
-                self.give(whose)  # it came in the very moment in which it was given up
+                self.give(whose)  # the turn came at the moment at which we gave up waiting
             else:
                 if turn in line.waiting:
                     line.waiting.remove(turn)
@@ -149,11 +149,11 @@ class FairTurns:
             del self._round[whose]
             if line.waiting:
                 self._round[whose] = None  # behind all others that wait
-            if not turn.done():  # else it is given up in this very moment, and takes itself away
+            if not turn.done():  # else its owner has just given up waiting, and removes it itself
                 self._grant(line)
                 turn.set_result(None)
 
     def _forget(self, whose: Hashable, line: _Line) -> None:
-        """Partners come and go for months; what is left of one that is away is nothing."""
+        """Keeps nothing of a partner that neither holds nor waits: processes run for months."""
         if not line.held and not line.waiting:
             self._lines.pop(whose, None)

@@ -58,7 +58,7 @@ TAGS = [
     {"name": "Imports", "description": "Files with devices, looked at before they become orders."},
     {"name": "Registrations", "description": "One device in one order, and its outcome."},
     {"name": "Batches", "description": "How orders are cut for Microsoft; read-only."},
-    {"name": "Portal", "description": "Orders as files for a person, where the API can not be used."},
+    {"name": "Portal", "description": "Orders as files for a person, where the API cannot be used."},
     {"name": "Customers", "description": "Whom devices are registered for, and their consent."},
     {"name": "Connections", "description": "Your enrolments at Microsoft Partner Center."},
     {"name": "Webhooks", "description": "Being told what happens."},

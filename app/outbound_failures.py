@@ -1,4 +1,4 @@
-"""What a webhook that got no answer failed of, in a kind and a sentence for a person."""
+"""Why a webhook got no answer: a kind, and a sentence for a person."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The settings of quotas: what each is for a partner of which the operator has said nothing."""
+"""The settings of quotas: each one's limit for a partner for whom the operator has set none."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +11,7 @@ from app.domain.quota import LARGEST, QUOTAS, SMALLEST, Quota
 
 def _quota(quota: Quota) -> Any:
     terms = QUOTAS[quota]
-    words = f"A partner's quota: {terms.noun} at most. {terms.counts}"
+    words = f"Quota of one partner: {terms.noun}. {terms.counts}"
     return Field(terms.default, ge=SMALLEST, le=LARGEST, description=words)
 
 

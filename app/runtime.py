@@ -72,7 +72,7 @@ class Tx:
     now: datetime
     """When it began."""
     quotas: Mapping[Quota, int]
-    """What each quota is for a partner of which the operator has said nothing."""
+    """Each quota's limit for a partner for whom the operator has set none."""
     wake_ups: list[WakeUp] = field(default_factory=list)
     committed: list[Callable[[], None]] = field(default_factory=list)
     """Called after the commit: what is counted must have happened."""
@@ -109,7 +109,7 @@ class TokenCache:
 RETRY_AFTER_READ = 5
 """Seconds after which a read that took too long may be tried again."""
 BODY_PATIENCE = 30.0
-"""Seconds a large body waits before it is refused; the client has not sent it yet."""
+"""Seconds a large body waits before it is refused; it is not read meanwhile."""
 CONNECTION_PATIENCE = 30.0
 """Seconds a transaction waits for a database connection."""
 
@@ -122,7 +122,7 @@ class Turns:
     heavy: FairTurns
     """Large orders and pages: what keeps the processor busy for long."""
     bodies: FairTurns
-    """Large bodies: their bytes and what is made of them are in memory together."""
+    """Large bodies: their bytes and the objects made of them are in memory at the same time."""
     connections: FairTurns
     """Database connections for partners' transactions. One more is for claims, keys and housekeeping."""
 
@@ -170,7 +170,7 @@ class Runtime:
     _sealing_due: float = field(default=0.0, repr=False)
     _stack: AsyncExitStack = field(default_factory=AsyncExitStack, repr=False)
     _walls_stand: bool = False
-    """Looked at once, before the first transaction; until the schema is this program's, before each."""
+    """Checked before the first transaction; before each one while the schema is older than the program."""
 
     @classmethod
     async def open(
@@ -280,8 +280,8 @@ class Runtime:
 
     @asynccontextmanager
     async def reading(self, partner_id: PartnerId) -> AsyncIterator[Tx]:
-        """A transaction for what a caller waits for. Raises Busy where a statement takes too long: that is
-        ended, for the database belongs to everybody."""
+        """A transaction for a call that only reads. Raises Busy where a statement takes too long: it is
+        cancelled, because all partners share the database."""
         patience = self.settings.read_timeout_s
         try:
             async with self._share(partner_id), self._begin() as tx:
@@ -290,12 +290,12 @@ class Runtime:
         except DBAPIError as error:
             if getattr(error.orig, "sqlstate", None) != database.TOOK_TOO_LONG:
                 raise
-            words = f"The read took longer than {patience:g} seconds and was ended."
+            words = f"Reading took longer than {patience:g} seconds and was stopped."
             raise Busy("read_took_too_long", words, retry_after=RETRY_AFTER_READ) from error
 
     @asynccontextmanager
     async def _share(self, partner_id: PartnerId) -> AsyncIterator[None]:
-        """A database connection out of the partner's share: no partner uses up the pool."""
+        """Waits for a turn at the database connections: no partner uses up the pool."""
         try:
             await self.turns.connections.take(partner_id)
         except NoTurn as error:

@@ -93,7 +93,7 @@ class Settings(QuotaSettings):
     allow_clear_text: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
         description="Servers that production may reach over a network without TLS, separated by commas: "
-        "postgresql, redis. For a network that nobody else is in. Empty: none.",
+        "postgresql, redis. Only for a network that nobody else can use. Empty: none.",
     )
     data_dir: Path = Field(
         Path("data"),
@@ -108,8 +108,8 @@ class Settings(QuotaSettings):
     max_spool_bytes: int = Field(
         1024**3,
         ge=1024**2,
-        description="Bytes that one workbook may take in that directory while it is read, with its texts. "
-        "Larger ones are refused and have to come as CSV, which takes none.",
+        description="Bytes of disk that one workbook and its texts may take in REGISTRAR_SPOOL_DIR while it "
+        "is read. A larger one is refused; CSV takes none.",
     )
     durable: bool = Field(
         True, description="Whether the embedded PostgreSQL waits for the disk. Only tests say no."
@@ -137,36 +137,38 @@ class Settings(QuotaSettings):
     max_body_bytes: int = Field(
         64 * 1024 * 1024,
         ge=1024,
-        description="Largest body of an order in bytes. 10,000 devices with hashes are about 43 MB. The "
-        "bodies of other calls have at most 64 kB, or 512 kB where they have lists; files have limits of "
-        "their own.",
+        description="Largest body of an order in bytes. 10,000 devices with hashes are about 43 MB. Other "
+        "calls may have 64 kB, or 512 kB where they carry lists; files have limits of their own.",
     )
     large_bodies: int = Field(
         4,
         ge=1,
         le=100,
-        description="Bodies of more than 512 kB that an API process reads and decodes at the same time; "
-        "others wait for up to 30 seconds. Each takes up to twice its size of memory.",
+        description="Bodies over 512 kB that one API process reads and decodes at the same time; others wait "
+        "for up to 30 seconds. Each takes up to twice its size in memory.",
     )
     large_bodies_per_partner: int = Field(
         2,
         ge=1,
         le=100,
-        description="Of those, bodies of the same partner; the next wait, and let other partners' pass.",
+        description="How many of those may belong to one partner. Its other bodies wait and let those of "
+        "other partners pass.",
     )
     max_head_bytes: int = Field(
         64 * 1024,
         ge=1024,
-        description="Bytes of a request line and its headers at most; more is answered 431.",
+        description="Largest request line with its headers, in bytes; more is answered 431.",
     )
     head_timeout_s: float = Field(
         10, gt=0, description="Seconds a request line and its headers may take to arrive."
     )
     min_body_rate: float = Field(
-        1000, gt=0, description="Bytes per second of a body that must arrive at least."
+        1000,
+        gt=0,
+        description="Bytes per second that a body must bring at least; a slower one is answered 408.",
     )
     body_window_s: float = Field(
-        20, gt=0, description="Seconds over which REGISTRAR_MIN_BODY_RATE is measured, again and again."
+        20, gt=0, description="Seconds of each period over which REGISTRAR_MIN_BODY_RATE is measured."
     )
     answer_timeout_s: float = Field(
         60, gt=0, description="Seconds a caller may leave an answer unread before its connection is cut."
@@ -174,28 +176,30 @@ class Settings(QuotaSettings):
     max_connections: int = Field(
         2000,
         ge=1,
-        description="Connections an API process has open at most; more are answered 503.",
+        description="Connections that one API process keeps open at most; more are answered 503.",
     )
     max_connections_per_client: int = Field(
         200,
         ge=1,
-        description="Connections from one address (IPv6: from one /64) at most. Not for trusted proxies.",
+        description="How many of those may come from one address (IPv6: one /64). Trusted proxies are "
+        "exempt.",
     )
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
         description="Networks of the proxies in front of the API, as CIDR separated by commas. "
-        "`X-Forwarded-For` is read only from them, for the log and the limits by address.",
+        "`X-Forwarded-For` is believed only from them: it is the client in the log and in the limits per "
+        "address. Empty: no proxy.",
     )
     wrong_keys_per_minute: int = Field(
         30,
         ge=0,
-        description="Calls with a wrong API key from one address (IPv6: from one /64) that are answered 401 "
-        "in a minute; more are answered 429. 0: any number.",
+        description="Calls with a wrong API key from one address (IPv6: one /64) that are answered 401 in a "
+        "minute; more are answered 429. 0: any number.",
     )
     documentation: bool | None = Field(
         None,
         description="Whether `/docs` and `/redoc` are served; `/openapi.json` always is. "
-        "Empty: not in production.",
+        "Empty: yes, except in production.",
     )
     max_import_bytes: int = Field(
         4_000_000_000,
@@ -211,8 +215,8 @@ class Settings(QuotaSettings):
     database_pool_size: int = Field(
         10,
         ge=2,
-        description="Database connections each process keeps open at most. One partner has a share of them: "
-        "two are never a single partner's.",
+        description="Database connections each process keeps open at most. One partner can never hold the "
+        "last two.",
     )
     calls_at_once: int = Field(
         128, ge=1, description="Calls that one API process works on at the same time, of all partners."
@@ -220,13 +224,13 @@ class Settings(QuotaSettings):
     calls_at_once_per_partner: int = Field(
         8,
         ge=1,
-        description="Calls of one partner that one API process works on at the same time. Others of that "
-        "partner wait in its own line. Files that are uploaded do not count.",
+        description="Calls of one partner that one API process works on at the same time. Its other calls "
+        "wait in a line of their own. Uploads of files do not count.",
     )
     calls_waiting_per_partner: int = Field(
         64,
         ge=0,
-        description="Calls of one partner that wait for their turn in one API process; more are answered "
+        description="Calls of one partner that may wait for their turn in one API process; more are answered "
         "429.",
     )
     call_patience_s: float = Field(
@@ -235,14 +239,14 @@ class Settings(QuotaSettings):
     read_timeout_s: float = Field(
         5,
         ge=0.1,
-        description="Seconds that one statement of a call that only reads may take. Then it is ended and the "
-        "call is answered 503, with the advice to ask for less.",
+        description="Seconds that one SQL statement of a call that only reads may take. Then it is "
+        "cancelled, and the call is answered 503 with the advice to ask for less.",
     )
     heavy_calls_at_once: int = Field(
         2,
         ge=1,
         description="Large orders and large pages that one API process works on at the same time. One "
-        "partner has all but one of these turns, and at least one.",
+        "partner gets all but one of these turns, but at least one.",
     )
     idempotency_hours: float = Field(
         72,
@@ -340,9 +344,9 @@ class Settings(QuotaSettings):
     import_lanes: int = Field(
         1,
         ge=1,
-        description="Imports one worker process reads at the same time, and imports of one partner that it "
-        "has begun. Of other partners it begins more (four for each lane and four more, in all), and they "
-        "take turns: a small file does not wait for the end of a large one.",
+        description="Imports one worker process reads at the same time, and the most that it has open for "
+        "one partner. In all it has up to four times as many open, and four more. They take turns, so that a "
+        "small file does not wait for the end of a large one.",
     )
     import_retention_days: float = Field(
         7,
@@ -403,9 +407,9 @@ class Settings(QuotaSettings):
     )
     webhook_allowed_networks: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
-        description="Private networks that the webhooks of every partner may go to, as CIDR separated by "
-        "commas, each with a port if you like (10.1.0.0/16:8443): for receivers on the premises. For one "
-        "partner alone: `registrar partner networks`.",
+        description="Private networks that every partner's webhooks may go to, as CIDR separated by commas, "
+        "each with a port or without (10.1.0.0/16:8443): for receivers on the premises. For one partner "
+        "only: `registrar partner networks`.",
     )
     webhook_ca_file: Path | None = Field(
         None,

@@ -150,7 +150,7 @@ class KeptProgram(Kept):
         self._thread.start()
         self._first.wait()
         if self._failure is not None:
-            raise StackFailed(f"{self.name} can not be started: {self._failure}")
+            raise StackFailed(f"{self.name} cannot be started: {self._failure}")
 
     @property
     def pid(self) -> int | None:
@@ -194,7 +194,7 @@ class KeptProgram(Kept):
         except (OSError, subprocess.SubprocessError) as error:
             if not self._first.is_set():
                 self._failure = error
-            return f"can not be started ({error})"
+            return f"cannot be started ({error})"
         finally:
             self._first.set()
         if self.starts > 1 and self._after_restart is not None:
@@ -271,7 +271,7 @@ class KeptServer(Kept):
             try:
                 self.server.start()  # joins the one of another process, if there is one
             except EmbeddedUnavailable as error:
-                self._say(f"{self.name} can not be started again: {error}")
+                self._say(f"{self.name} cannot be started again: {error}")
                 return False
             self.starts += self.server.owned
             return True

@@ -161,7 +161,7 @@ def write_collector_csv(path: Path, devices: Iterable[SyntheticDevice], group_ta
     """The file of Get-WindowsAutopilotInfo under Windows PowerShell 5.1: UTF-16LE, BOM, CRLF, no quotes.
 
     The Product ID column stays empty, as the collector leaves it. Raises ValueError for a device
-    without a hash, and for a value that the format can not hold.
+    without a hash, and for a value that the format cannot hold.
     """
     header = ["Device Serial Number", "Windows Product ID", "Hardware Hash"]
     tail = [] if group_tag is None else [group_tag]
@@ -173,7 +173,7 @@ def write_collector_csv(path: Path, devices: Iterable[SyntheticDevice], group_ta
 def write_partner_center_csv(path: Path, devices: Iterable[SyntheticDevice]) -> None:
     """The file Partner Center's own template asks for: ANSI, CRLF, no quotes, one identity a row.
 
-    Raises ValueError for a value that the format can not hold.
+    Raises ValueError for a value that the format cannot hold.
     """
     header = [
         "Device serial number",

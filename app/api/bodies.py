@@ -1,9 +1,8 @@
-"""How many bytes the body of each call may have, and how much may stand in it.
+"""How many bytes the body of each call may have, and how many objects, lists and values.
 
-A few megabytes of JSON can become gigabytes of objects once a parser builds them: `[{},{},...` has three
-bytes for each. So objects, lists and values are counted while the bytes arrive, and a body with more of them
-than the call can mean is refused before anything is built. What is within the bound costs little to build,
-whatever it is.
+A few megabytes of JSON can become gigabytes of objects once a parser builds them: in `[{},{},...` each
+takes three bytes. So objects, lists and values are counted while the bytes arrive, and a body with more of
+them than the call can use is refused before anything is built. Any body within its bound is cheap to build.
 """
 
 from collections.abc import Callable
@@ -38,8 +37,8 @@ SHORT: Final = Bound(64 * KB, containers=1_000, values=5_000)
 LISTS: Final = Bound(512 * KB, containers=12_000, values=30_000)
 """Rows of one batch or order, or a vendor profile with its group tags."""
 ORDER: Final = Bound(64 * KB * KB, containers=2 * MAX_DEVICES + 2, values=10 * MAX_DEVICES)
-"""More than an order of 10,000 devices has. So a misspelt field, a list where a text belongs and a few
-devices too many are told by name."""
+"""More than an order of 10,000 devices needs: so a misspelt field, a list in place of a text, or a few
+devices too many still get an error that names them."""
 
 BOUNDS: Final[dict[str, Bound]] = {
     "create_order": ORDER,
@@ -57,10 +56,10 @@ def bound_of(scope: Scope) -> Bound:
 
 
 def limits_of(app: FastAPI, files: dict[str, int], max_bytes: int) -> Callable[[Scope], int]:
-    """The function that tells how many bytes a request's body may have, before it is routed.
+    """A function that gives the limit in bytes of a request's body, before the request is routed.
 
-    `files`: routes by name whose body is a file, and its limit. `max_bytes` is that of the largest body of
-    JSON. Files are not gathered in memory, and have a limit of their own.
+    `files`: the limits of routes whose body is a file, by the route's name; files are not gathered in memory.
+    `max_bytes`: the limit of the largest JSON body.
     """
     table = [
         (compile_path(str(found.path))[0], found.methods or set(), limit)
@@ -87,7 +86,7 @@ def _limit(name: str, files: dict[str, int], max_bytes: int) -> int | None:
 
 
 def too_complex(bound: Bound) -> Unprocessable:
-    """The refusal of a body with more in it than its call can mean; the rest of it is not read."""
+    """The refusal of a body with more in it than its call can use; the rest of the body is not read."""
     return Unprocessable(
         "body_too_complex",
         f"The body of this call has at most {bound.containers:,} objects and lists, {bound.values:,} values, "
@@ -96,7 +95,7 @@ def too_complex(bound: Bound) -> Unprocessable:
 
 
 class Count:
-    """Counts fast, and never too little: it also counts what stands in texts, where little of it does."""
+    """A fast count that is never too low: it also counts what is inside texts, which is rarely much."""
 
     __slots__ = ("bound", "commas", "openings")
 
@@ -106,14 +105,14 @@ class Count:
         self.commas = 0
 
     def fits(self, piece: bytes) -> bool:
-        """Whether what has been seen is within the bound for certain."""
+        """Whether the body so far is certainly within its bound."""
         self.openings += _count(piece, b"{") + _count(piece, b"[")
         self.commas += _count(piece, b",")
         return self.openings <= self.bound.containers and self.commas < self.bound.values
 
 
 _SPARSE: Final = 200
-"""So many may be found one by one in a piece before it is quicker to look at every byte."""
+"""After so many in one piece it is quicker to look at every byte than to search for the next one."""
 
 
 def _count(piece: bytes, character: bytes) -> int:
@@ -129,7 +128,7 @@ def _count(piece: bytes, character: bytes) -> int:
 
 
 class Scan:
-    """Counts exactly: nothing that stands in a text."""
+    """The exact count: ignores what is inside texts."""
 
     __slots__ = ("bound", "commas", "escaped", "in_text", "openings", "quotes")
 
@@ -138,7 +137,7 @@ class Scan:
         self.openings = self.commas = self.quotes = 0
         self.in_text = False
         self.escaped = False
-        """The piece before ended within an escape."""
+        """Whether the previous piece ended within an escape."""
 
     def take(self, piece: bytes) -> None:
         """Raises Unprocessable as soon as the body has more than its bound."""
@@ -146,7 +145,7 @@ class Scan:
         self.openings += outside.count(b"{") + outside.count(b"[")
         self.commas += outside.count(b",")
         bound = self.bound
-        # A text is a value or the name of one; more quotation marks than for both are no JSON.
+        # Each text is a value or a name. A body with more quotation marks than those need is not JSON.
         many = self.openings > bound.containers or self.commas >= bound.values
         if many or self.quotes > 4 * (bound.values + bound.containers):
             raise too_complex(bound)

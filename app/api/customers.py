@@ -91,7 +91,7 @@ async def get_customer(runtime: RuntimeOf, caller: ReadsCustomers, customer_id: 
 async def update_customer(
     request: Request, runtime: RuntimeOf, caller: WritesCustomers, customer_id: UUID
 ) -> CustomerOut:
-    """Changes what is given. The tenant is what the customer is, and can not be changed."""
+    """Changes what is given. The tenant is what the customer is, and cannot be changed."""
     given, _ = await read(request, CustomerPatch)
     values = given.model_dump(exclude_unset=True)
     return rendering.customer(await customers.update(runtime, caller.partner_id, customer_id, values))

@@ -16,7 +16,8 @@ import orjson
 
 from app import metrics
 from app.api.answer_headers import AnswerHeaders
-from app.api.peers import Address, Networks, is_within, networks_of, share_of
+from app.api.peers import Networks, client_name, is_within, networks_of
+from app.domain.address import Address
 from app.domain.catalogue import lookup
 from app.settings import Settings
 from app.telemetry import logger
@@ -52,8 +53,8 @@ class Cut(StrEnum):
 
 
 ANSWERS: Final = {
-    Cut.CONNECTIONS: (503, "too_many_connections", "The service has as many connections as it takes."),
-    Cut.CLIENT_CONNECTIONS: (503, "too_many_connections", "Your address has as many connections as it may."),
+    Cut.CONNECTIONS: (503, "too_many_connections", "The service has too many connections open."),
+    Cut.CLIENT_CONNECTIONS: (503, "too_many_connections", "Your address has too many connections open."),
     Cut.HEAD_TOO_LARGE: (431, "head_too_large", ""),
     Cut.HEAD_TOO_SLOW: (408, "head_too_slow", ""),
     Cut.MALFORMED: (400, "malformed_http", ""),
@@ -130,7 +131,7 @@ class Edge:
         if self._looking is None:
             self._looking = self._loop.call_later(self.limits.look_s, self._look)
         peer = connection.peer
-        share = "" if peer is None or is_within(peer, self.limits.trusted) else share_of(peer)
+        share = "" if peer is None or is_within(peer, self.limits.trusted) else client_name(peer)
         if len(self._admitted) >= self.capacity:
             return Cut.CONNECTIONS
         if share and self._shares[share] >= self.limits.client_connections:

@@ -1,4 +1,4 @@
-"""Large bodies take turns: so many in a process at a time, so many of one partner, and fairly.
+"""Large bodies take turns: a few in a process at a time, fewer of one partner, in rounds over partners.
 
 A body of 64 MB needs its own size twice while it is decoded, and decoding keeps other work of the process
 waiting. A turn is held while the body arrives, so one that arrives slowly gives way to others that wait.
@@ -23,14 +23,14 @@ GRACE_S: Final = 10.0
 
 @asynccontextmanager
 async def body_turn(turns: FairTurns, partner_id: PartnerId) -> AsyncIterator[None]:
-    """Lasts as long as the block runs. Raises Busy when it does not come in time."""
+    """Holds a turn while the block runs. Raises Busy when the turn does not come in time."""
     try:
         await turns.take(partner_id)
     except NoTurn:
         raise Busy(
             "large_bodies_waiting",
             f"At most {turns.total} bodies over {LARGE_BODY // 1024} kB are read at a time, {turns.each} of "
-            f"one partner. It was not its turn for {turns.patience or 0:.0f} s.",
+            f"one partner. This one waited {turns.patience or 0:.0f} s for its turn.",
             retry_after=RETRY_AFTER,
         ) from None
     try:

@@ -82,7 +82,7 @@ class OwnLimits(Output):
 
 
 class QuotaOut(Output):
-    """How much of one kind you may have at a time, and have."""
+    """How much of one kind you may have at a time, and how much you have."""
 
     quota: Quota
     limit: int
@@ -102,8 +102,9 @@ class LimitsOut(Output):
         description=f"The {SHOWN_CUSTOMERS} customers with the most waiting devices."
     )
     quotas: list[QuotaOut] = Field(
-        description="What you may have at a time. Beyond a limit `quota_exceeded` is answered: 429 where the "
-        "use falls by itself, else 422."
+        description="What you may have at a time. A call beyond a limit gets `quota_exceeded`: 429 where the "
+        "use falls by itself, else 422. Only `waiting_events` refuses nothing: deliveries over it end as "
+        "`exhausted`."
     )
     registrar: OwnLimits
 

@@ -100,7 +100,7 @@ class Patch(Input):
     @classmethod
     def _refuse_null(cls, value: Any, info: ValidationInfo) -> Any:
         if value is None and info.field_name not in cls.MAY_BE_EMPTY:
-            raise PydanticCustomError("not_nullable", "This field can not be emptied")
+            raise PydanticCustomError("not_nullable", "This field cannot be emptied")
         return value
 
 

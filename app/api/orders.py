@@ -39,7 +39,7 @@ from app.api.retries import RetryChoice, read_choice
 from app.api.schema import body_of
 from app.api.texts import Sought
 from app.api.turns import take_heavy
-from app.db.registrations import Filter
+from app.db.registration_lists import Filter
 from app.domain.batch import BatchState
 from app.domain.order import FINAL, OrderState
 from app.domain.registration import RegistrationState

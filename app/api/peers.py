@@ -1,13 +1,14 @@
 """Who is at the other end: the client's address, also behind a proxy, and what counts as one client."""
 
 from collections.abc import Iterable, Sequence
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Final
 
 from starlette.types import Scope
 
-Address = IPv4Address | IPv6Address
-Networks = tuple[IPv4Network | IPv6Network, ...]
+from app.domain.address import Address, Network
+
+Networks = tuple[Network, ...]
 
 FORWARDED_FOR: Final = b"x-forwarded-for"
 MAX_HOPS: Final = 20
@@ -48,8 +49,8 @@ def client_of(scope: Scope, trusted: Networks) -> Address | None:
     """The client's address. `X-Forwarded-For` is read only where the connection comes from a trusted proxy.
 
     Each proxy appends the address it was called from, so the list is true from the right up to the first
-    address that is no trusted proxy. All left of that, and of a value that is no address, is the client's
-    own invention.
+    address that is not a trusted proxy. What is left of that address, or of a value that is not an address,
+    may be the client's invention.
     """
     client = peer_of(scope)
     if client is None or not is_within(client, trusted):
@@ -69,8 +70,8 @@ def _hops(headers: Iterable[tuple[bytes, bytes]]) -> Sequence[str]:
     return ",".join(given).rsplit(",", MAX_HOPS)[-MAX_HOPS:] if given else ()
 
 
-def share_of(address: Address) -> str:
-    """What counts as one client: an IPv4 address, or an IPv6 network of /64, which one subscriber has."""
+def client_name(address: Address) -> str:
+    """The name of what counts as one client: an IPv4 address, or the IPv6 /64 that one subscriber has."""
     if isinstance(address, IPv4Address):
         return str(address)
     return str(ip_network((int(address) >> 64 << 64, 64)))

@@ -239,7 +239,7 @@ def _device(recorded: Recorded) -> RecordedDevice:
 async def record_consent(
     request: Request, runtime: RuntimeOf, caller: WritesCustomers, customer_id: UUID
 ) -> ConsentOut:
-    """What a person has seen of the customer's consent, for a portal connection: it can not be looked up.
+    """What a person has seen of the customer's consent, for a portal connection: it cannot be looked up.
 
     Granted lets held orders go on; revoked holds what is not uploaded. Granted again renews the proof.
     """

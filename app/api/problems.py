@@ -81,7 +81,7 @@ HTTP_CODES = {
 }
 
 RETRY_AFTER_OUTAGE = "5"
-"""Seconds to wait when the database can not be reached."""
+"""Seconds to wait when the database cannot be reached."""
 
 MAX_POINTER = 200
 """Characters of a pointer that are shown: unknown fields have the caller's names."""
@@ -201,7 +201,7 @@ def install(app: FastAPI) -> None:
         if not is_passing(error):
             raise error
         log.error("database_unavailable", path=request.scope["path"], error=type(error).__name__)
-        detail = "The database can not be reached. Whether the call has taken effect is not known."
+        detail = "The database cannot be reached. Whether the call has taken effect is not known."
         return problem(request, "not_ready", detail, 503, headers={"Retry-After": RETRY_AFTER_OUTAGE})
 
     for kind in OUTAGES:

@@ -15,7 +15,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from app.api.edge import LINGER_S, MAX_HEADERS, MAX_PIPELINED, Cut, Edge, Limits
-from app.api.peers import Address, address_of
+from app.api.peers import address_of
+from app.domain.address import Address
 from app.settings import load_or_exit
 
 _edges: WeakKeyDictionary[ServerState, Edge] = WeakKeyDictionary()

@@ -1,8 +1,8 @@
-"""Turns of calls: so many of one partner are worked on at a time, and the others wait in its own line.
+"""Turns of calls: a few calls of one partner are worked on at a time, and its others wait in its own line.
 
-What is held for a call is given back when its answer has gone out, or was broken off. Large pages and large
-orders need a second turn, of which there are few: they are work for the processor, and everybody's. That one
-is given back when the answer begins, for its work is done then, and a client may read as slowly as it likes.
+A call gives its turns back when its answer has been sent or broken off. Large pages and large orders need a
+second turn, of which there are few: they keep the processor busy, which all partners share. That one is
+given back when the answer begins: its work is done then, and a client may read as slowly as it likes.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ LARGE_PAGE = 200
 
 
 class CallTurns:
-    """Gives back what calls hold, however they end."""
+    """Gives back the turns that a call holds, however the call ends."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -52,7 +52,7 @@ def _give_back(held: list[Callable[[], None]]) -> None:
 
 
 async def take_call(request: Request, runtime: Runtime, partner_id: PartnerId) -> None:
-    """A turn for this call. Raises RateLimited, or Busy where others have kept the process busy."""
+    """Waits for this call's turn. Raises RateLimited where the line is full, or Busy after a long wait."""
     await _take(runtime.turns.calls, partner_id, request.state.turns)
     with suppress(ValueError):  # what is no number is refused elsewhere
         if int(request.query_params.get("page_size", "0")) >= LARGE_PAGE:
@@ -60,7 +60,8 @@ async def take_call(request: Request, runtime: Runtime, partner_id: PartnerId) -
 
 
 async def take_heavy(request: Request, runtime: Runtime, partner_id: PartnerId) -> None:
-    """A turn for what keeps the processor or the database busy for long; one for a call. Raises alike."""
+    """Waits for the second turn, for what keeps the processor or the database busy for long. Raises as
+    `take_call` does. A call takes it once at most."""
     if getattr(request.state, "is_heavy", False):
         return
     request.state.is_heavy = True
@@ -71,7 +72,9 @@ async def _take(turns: FairTurns, partner_id: PartnerId, held: list[Callable[[],
     try:
         await turns.take(partner_id)
     except LineFull:
-        words = f"{turns.held_by(partner_id)} of your calls are worked on, and {turns.line} wait already."
+        words = (
+            f"{turns.held_by(partner_id)} of your calls are being worked on, and {turns.line} are waiting."
+        )
         raise RateLimited("too_many_calls_at_once", words, retry_after=RETRY_AFTER) from None
     except WaitedTooLong:
         words = f"The call waited {turns.patience:g} seconds for its turn. Nothing has been done."

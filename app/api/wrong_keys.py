@@ -1,8 +1,8 @@
-"""Wrong API keys, counted by client: told to the operator once, and slowed down after some in a minute.
+"""Wrong API keys, counted by client: logged once, and slowed down after some in a minute.
 
-A wrong key is answered 401, and 429 once its client has sent too many. A right key from the same address is
-answered as ever: people behind one address shall not lock each other out. What a client over the limit sends
-is looked up one key at a time, so that guessing keeps at most one connection to the database busy.
+A wrong key is answered 401, and 429 once its client has sent too many. A valid key from the same address is
+always answered: people who share an address must not lock each other out. The keys of a client over the limit
+are looked up one at a time, so that guessing keeps at most one database connection busy.
 """
 
 import asyncio
@@ -15,7 +15,8 @@ from math import ceil
 from typing import Final
 
 from app import metrics
-from app.api.peers import Address, share_of
+from app.api.peers import client_name
+from app.domain.address import Address
 from app.domain.errors import RateLimited, Refusal, Unauthenticated
 from app.services.identities import REFUSED_KEY, RefusedKey
 from app.telemetry import logger
@@ -67,7 +68,7 @@ class WrongKeys:
         if not self._is_over(client, now):
             return Unauthenticated("unauthenticated", REFUSED_KEY)
         wait = max(1, ceil((client.since + WINDOW - now).total_seconds()))
-        words = f"More than {self._per_minute:,} calls of the last minute from your address had a wrong key."
+        words = f"More than {self._per_minute:,} calls from your address had a wrong key in the last minute."
         return RateLimited("too_many_wrong_keys", words, retry_after=wait)
 
     def _client(self, name: str, now: datetime) -> _Client:
@@ -97,4 +98,4 @@ class WrongKeys:
 
 
 def _name(address: Address | None) -> str:
-    return share_of(address) if address is not None else LOCAL
+    return client_name(address) if address is not None else LOCAL

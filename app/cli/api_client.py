@@ -8,7 +8,6 @@ becomes a `Stop` with its own words; the key is never part of a message.
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import ip_address
 from typing import Any, Final, NoReturn
 from urllib.parse import urlsplit
 
@@ -16,6 +15,7 @@ import httpx
 import orjson
 
 from app.cli.outcome import ExitCode, Stop
+from app.transport import is_local
 
 Transport = httpx.BaseTransport
 JsonObject = dict[str, Any]
@@ -113,7 +113,7 @@ class Api:
             timeout=TIMEOUT,
             transport=transport,
             # A proxy for the outside world must not get calls to this machine.
-            trust_env=not _is_loopback(host),
+            trust_env=not is_local(host),
         )
 
     def __enter__(self) -> "Api":
@@ -292,15 +292,6 @@ def _host(url: str) -> str:
             error_code="api_url_unusable",
         )
     return host
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _usable(key: str | None) -> str:

@@ -47,12 +47,15 @@ def create_key(
     scope: Annotated[
         list[str] | None,
         typer.Option(
-            help=f"What it may do; may be given several times. A preset ({PRESETS}), which is stored as the "
-            f"scopes that it has today, or any of {SCOPES}."
+            help=f"What the key may do; may be given several times: a preset ({PRESETS}), which is stored as "
+            f"the scopes that it has today, or any of {SCOPES}."
         ),
     ] = None,
     expires: Annotated[
-        str | None, typer.Option(help=f"Days, a date, or never. Default: {EXPIRES}.", show_default=False)
+        str | None,
+        typer.Option(
+            help=f"When the key expires: days, a date, or never. Default: {EXPIRES}.", show_default=False
+        ),
     ] = None,
     expires_days: Annotated[int | None, typer.Option(min=1, max=36_500, hidden=True)] = None,
     json: Json = False,
@@ -107,7 +110,7 @@ def _ask_for_scopes() -> list[str]:
         words = f"What may it do? {PRESETS}, or scopes with commas between them"
         return str(typer.prompt(words, err=True)).split(",")
     raise Stop(
-        "It is not said what the key may do.",
+        "The command does not say what the key may do.",
         f"Give --scope: {PRESETS}, or any of {SCOPES}.",
         error_code="command_misused",
     )
@@ -192,17 +195,21 @@ def revoke_key(
     ] = None,
     partner: Annotated[str | None, typer.Option("--partner", help="The partner's name or id.")] = None,
     own: Annotated[
-        bool, typer.Option("--own", help="Through the API: the key that this command calls it with.")
+        bool, typer.Option("--own", help="Revoke the key that you hold, through the API.")
     ] = False,
     yes: Yes = False,
     api_url: ApiUrl = DEFAULT_URL,
     api_key: ApiKey = None,
 ) -> int:
-    """Make an API key useless at once: a partner's, or with --own the one that you hold."""
+    """Revoke an API key at once: a partner's, or with --own the one that you hold."""
     if own:
         if prefix or partner:
-            raise Stop("--own names the key already.", "Leave the others out.", error_code="command_misused")
-        confirm("End the key that you are using? Nothing brings it back.", yes=yes)
+            raise Stop(
+                "--own means the key that you hold.",
+                "Leave out the prefix and --partner.",
+                error_code="command_misused",
+            )
+        confirm("Revoke the key that you are using? This cannot be undone.", yes=yes)
         with surroundings(ctx).api(api_url, api_key) as api:
             api.post("/v1/me/key:revoke")
         Screen().say("Your API key is revoked; the next call with it is refused.")
@@ -231,7 +238,7 @@ def revoke_key(
     screen.say(f"The API key {wanted} is revoked; the next call with it is refused.")
     if successor:
         screen.say(
-            f"Its holder had it replaced by {successor}, which goes on working. If the key has leaked, "
+            f"It had been rotated: the key {successor} replaced it and still works. If the key has leaked, "
             "revoke that one as well."
         )
     return ExitCode.DONE
@@ -241,7 +248,7 @@ def revoke_key(
 def rotate_key(
     ctx: typer.Context,
     overlap_hours: Annotated[
-        int, typer.Option(min=0, max=168, help="How long the present key works beside the new one.")
+        int, typer.Option(min=0, max=168, help="Hours for which the present key works beside the new one.")
     ] = 24,
     api_url: ApiUrl = DEFAULT_URL,
     api_key: ApiKey = None,
@@ -249,8 +256,8 @@ def rotate_key(
 ) -> int:
     """Replace the key that you hold by a new one, through the API; it is printed once.
 
-    The new key may do the same and expires when the present one would have. If the present one is a
-    profile's, the profile has the new one from then on.
+    The new key has the same scopes and expires when the present one would have. If the present key comes from
+    a profile, the new one is stored in that profile.
     """
     around = surroundings(ctx)
     with around.api(api_url, api_key) as api:

@@ -20,14 +20,14 @@ def partner_networks(
     partner: Annotated[str, typer.Argument(help="The partner's name or id.")],
     allow: Annotated[
         list[str] | None,
-        typer.Option(help="Let its webhooks go there: 10.1.0.0/16, 10.1.0.0/16:8443 or fd00::/8."),
+        typer.Option(help="A network its webhooks may go to: 10.1.0.0/16, 10.1.0.0/16:8443 or fd00::/8."),
     ] = None,
-    forbid: Annotated[list[str] | None, typer.Option(help="Take such an allowance away.")] = None,
+    forbid: Annotated[list[str] | None, typer.Option(help="Take back a network that was allowed.")] = None,
     json: Json = False,
 ) -> int:
     """Show, allow or forbid private networks for one partner's webhooks.
 
-    Without a port, every port is allowed. A change counts from the next
+    Without a port, every port is allowed. A change holds from the next
     connection on. Cloud metadata addresses stay out of reach.
     """
 

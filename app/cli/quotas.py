@@ -1,4 +1,4 @@
-"""`registrar partner quota`: what one partner may have at a time, and what the operator says of it."""
+"""`registrar partner quota`: shows what one partner may have at a time, and changes it."""
 
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -31,14 +31,14 @@ def partner_quota(
 ) -> int:
     """Show a partner's quotas with their use, or set one of them.
 
-    A limit below the present use takes nothing away: nothing is added until
-    there is room.
+    A limit below the present use takes nothing away; it only stops more from
+    being added.
     """
     wanted = None if quota is None else _quota(quota)
     amount = None if value is None else _amount(value)
     if wanted is not None and value is None:
         raise Stop(
-            f"Say what {wanted.value} shall be.",
+            f"What should the quota {wanted.value} be?",
             f"Give a number, or `{DEFAULT}`.",
             error_code="command_misused",
         )
@@ -104,7 +104,7 @@ def _amount(text: str) -> int | None:
     digits = text.strip().replace(",", "").replace("_", "")
     if not (digits.isascii() and digits.isdecimal()) or not SMALLEST <= int(digits[:20]) <= LARGEST:
         raise Stop(
-            f"'{text}' is no limit.",
+            f"'{text}' is not a limit.",
             f"Give a whole number from {SMALLEST} to {number(LARGEST)}, or `{DEFAULT}`.",
         )
     return int(digits)

@@ -1,7 +1,7 @@
-"""`registrar partner remove`, `connection remove` and `customer remove`: what would go, and then its going.
+"""`registrar partner remove`, `connection remove` and `customer remove`: show what would go, then remove it.
 
-Without `--yes` they only show what would be removed. Partners are removed on the database, by the operator;
-the others through the API.
+Without `--yes` they only show it. Partners are removed on the database, by the operator; the others through
+the API.
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,7 +37,7 @@ NOUNS = {
 """What a person is told of; a program gets every table."""
 
 YesRemove = Annotated[
-    bool, typer.Option("--yes", "-y", help="Remove it. Without this, only show what would go.")
+    bool, typer.Option("--yes", "-y", help="Remove it. Without this, only show what would be removed.")
 ]
 
 
@@ -139,5 +139,5 @@ def _tell(told: JsonObject, noun: str, *, json: bool) -> int:
         )
     elif not told["finished"]:
         screen.say()
-        screen.say("Nothing has been removed. With --yes all of it goes, for good.")
+        screen.say("Nothing has been removed. Add --yes to remove all of it for good.")
     return code

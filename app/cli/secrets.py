@@ -1,4 +1,4 @@
-"""`registrar secrets`: what lies sealed in the database."""
+"""`registrar secrets`: the sealed values in the database."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,24 +16,27 @@ if TYPE_CHECKING:
 app = typer.Typer()
 secrets_app = typer.Typer(no_args_is_help=False)
 app.add_typer(
-    secrets_app, name="secrets", help="Credentials as they are stored.", rich_help_panel=OPERATE_PANEL
+    secrets_app, name="secrets", help="The sealed secrets in the database.", rich_help_panel=OPERATE_PANEL
 )
 
 QUESTION = (
     "Do all API and worker processes run this release, and have they been restarted with the present "
-    "REGISTRAR_SECRET_KEYS? Others cannot open what is sealed now."
+    "REGISTRAR_SECRET_KEYS? A process of another kind cannot open what is sealed now."
 )
 
 
 @secrets_app.command("reseal")
 def reseal(
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count and open, change nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only try to open and count them; change nothing.")
+    ] = False,
     yes: Yes = False,
     json: Json = False,
 ) -> int:
     """Seal every stored secret anew, with the first of REGISTRAR_SECRET_KEYS and bound to its row.
 
-    May be stopped and repeated. Ends with 2 when values do not open: they are named and left as they are.
+    May be stopped and repeated. Values that do not open are named and left as they are; the command then
+    ends with 2.
     """
     if not dry_run:
         confirm(QUESTION, yes=yes)
@@ -61,7 +64,7 @@ def reseal(
     if json:
         screen.document({"dry_run": dry_run, "columns": found, "exit_code": int(code)})
         return code
-    headers = ("Table", "Column", "Values", "Current", "To be sealed" if dry_run else "Sealed anew", "Closed")
+    headers = ("Table", "Column", "Values", "Current", "To reseal" if dry_run else "Resealed", "Not opened")
     rows = [
         (
             each["table"],
@@ -76,6 +79,6 @@ def reseal(
             screen.say(f"{each['table']} {row['row']}, {each['column']}: does not open: {row['reason']}.")
     if closed:
         screen.say(
-            "Give these credentials anew: PATCH the connection, rotate the secret of the webhook endpoint."
+            "Set these secrets again: PATCH the connection, rotate the secret of the webhook endpoint."
         )
     return code

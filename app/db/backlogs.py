@@ -29,7 +29,7 @@ async def partners_waiting(session: AsyncConnection) -> list[PartnerId]:
 
 
 async def of_partner(session: AsyncConnection, partner_id: PartnerId) -> list[Record]:
-    """What waits for each endpoint of the partner, where something does or was too much."""
+    """How much waits for each endpoint of the partner, where something waits or the backlog was full."""
     return await fetch_all(
         session,
         "SELECT e.id AS endpoint_id, coalesce(w.n, 0) AS waiting, p.full_since FROM webhook_endpoints e "
@@ -44,7 +44,7 @@ async def of_partner(session: AsyncConnection, partner_id: PartnerId) -> list[Re
 async def mark(
     session: AsyncConnection, partner_id: PartnerId, endpoint_ids: Sequence[UUID], full_since: datetime | None
 ) -> None:
-    """Their backlogs are full since then; None: no more."""
+    """Notes since when these endpoints' backlogs are full; None: they are no longer full."""
     await execute(
         session,
         "INSERT INTO webhook_pauses (partner_id, endpoint_id, full_since) "

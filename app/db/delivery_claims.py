@@ -1,4 +1,4 @@
-"""Which delivery is made next, and whose claim it is. Everything after the claim is fenced by its owner."""
+"""Claims the delivery to be made next. Everything after the claim is fenced by its owner."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta

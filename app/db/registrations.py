@@ -8,16 +8,13 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
-from typing import Any, Final, NamedTuple
+from typing import NamedTuple
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.db import searching
 from app.db.chosen import EVERY_ROW, Choice, chosen_rows
-from app.db.paging import Page, PageRequest, cut, token_after
-from app.db.searching import Search, page_of
-from app.db.sql import Record, execute, fetch_all, fetch_one, listed, text
+from app.db.sql import Record, execute, fetch_all, listed, text
 from app.domain.batch import OPEN_BATCH, BatchState
 from app.domain.ids import PartnerId
 from app.domain.registration import (
@@ -213,7 +210,7 @@ _CORRECTABLE = listed({old for old, _ in CORRECTIONS})
 
 
 def _storable(theirs: str | None) -> str | None:
-    """Foreign words as they came, but for the one character that PostgreSQL's text can not hold."""
+    """Foreign words as they came, but for the one character that PostgreSQL's text cannot hold."""
     return None if theirs is None else theirs.replace("\x00", "\ufffd")
 
 
@@ -228,7 +225,7 @@ async def delete_hashes(
     )
 
 
-_BATCHES_WITH = (
+BATCHES_WITH = (
     "r.batch_id = ANY(ARRAY(SELECT c.bucket FROM registration_counts c "
     "LEFT JOIN batches b ON b.id = c.bucket "
     "WHERE c.partner_id = :partner AND c.order_id = :order AND c.n > 0 AND ({}) = {}))"
@@ -255,7 +252,7 @@ async def retryable_of_order(
             "FROM registrations r JOIN batches b ON b.id = r.batch_id "
             "LEFT JOIN device_hashes h ON h.registration_id = r.id "
             "WHERE r.partner_id = :partner AND r.order_id = :order AND r.state = ANY(:states) "
-            f"AND {_BATCHES_WITH.format('c.state', 'ANY(:states)')} {chosen}"
+            f"AND {BATCHES_WITH.format('c.state', 'ANY(:states)')} {chosen}"
             "AND b.state = 'settled' ORDER BY r.group_tag COLLATE \"C\", r.row_number FOR UPDATE OF r"
         ),
         {"partner": partner_id, "order": order_id, "states": sorted(states), **values},
@@ -294,181 +291,6 @@ async def rebatch(
         one=int(another_attempt),
         now=now,
     )
-
-
-LAST_ROW: Final = 2**31 - 1
-"""The largest number that a row can have in its order."""
-_STATE = state_of("r.state")
-_VIEW = (
-    f"SELECT r.id, r.order_id, r.customer_id, r.batch_id, r.row_number, {_STATE} AS state, r.line_ref, "
-    "r.group_tag, r.identity, r.serial_number, r.manufacturer, r.model, r.product_key, r.findings, "
-    "r.error_code, r.error_detail, r.upstream_code, r.upstream_name, r.upstream_device_id, r.attempt, "
-    "r.created_at, r.settled_at, "
-    "greatest(r.updated_at, CASE WHEN r.settled_at IS NULL THEN b.updated_at END) AS updated_at "
-    # For each row by itself: of a partner's many batches a page needs few.
-    "FROM registrations r LEFT JOIN LATERAL ("
-    "SELECT state, uncertain, updated_at FROM batches WHERE id = r.batch_id LIMIT 1) b ON true "
-)
-
-
-async def get(session: AsyncConnection, partner_id: PartnerId, registration_id: UUID) -> Record | None:
-    return await fetch_one(
-        session,
-        _VIEW + "WHERE r.partner_id = :partner AND r.id = :id",
-        partner=partner_id,
-        id=registration_id,
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class Filter:
-    state: str | None = None
-    error_code: str | None = None
-    serial_prefix: str | None = None
-    serial_contains: str | None = None
-    product_key: str | None = None
-    line_ref: str | None = None
-    since: datetime | None = None
-    customer_id: UUID | None = None
-    batch_id: UUID | None = None
-
-    @property
-    def searches(self) -> bool:
-        """Whether no index finds what is asked for, so that many rows are looked through."""
-        found = self.batch_id is not None or self.product_key is not None or self.serial_prefix is not None
-        return not found and self != Filter()
-
-
-def _clauses(filter: Filter, *, but: str = "") -> tuple[str, dict[str, Any]]:
-    """Only what is asked for, so that the planner sees which index fits."""
-    clauses: list[str] = []
-    values: dict[str, Any] = {}
-    for column in ("error_code", "product_key", "line_ref", "customer_id", "batch_id"):
-        value = getattr(filter, column)
-        if value is not None and column != but:
-            clauses.append(f"r.{column} = :{column}")
-            values[column] = value
-    if filter.state is not None:
-        clauses.append(f"({_STATE}) = :state")
-        values["state"] = filter.state
-    if filter.serial_prefix is not None and but != "serial_prefix":
-        condition, ranges = _with_prefix(filter.serial_prefix)
-        clauses.append(condition)
-        values |= ranges
-    if filter.serial_contains is not None:
-        clauses.append("strpos(upper(r.serial_number), upper(:fragment)) > 0")
-        values["fragment"] = filter.serial_contains
-    if filter.since is not None:
-        clauses.append("(r.updated_at >= :since OR r.settled_at IS NULL AND b.updated_at >= :since)")
-        values["since"] = filter.since
-    return "".join(f"AND {clause} " for clause in clauses), values
-
-
-def _with_prefix(prefix: str) -> tuple[str, dict[str, str]]:
-    ranges: list[str] = []
-    values: dict[str, str] = {}
-    for n, start in enumerate(_spellings(prefix)):
-        ranges.append(f"r.serial_number ~>=~ :serial_{n} AND r.serial_number ~<~ :serial_{n}_end")
-        values |= {f"serial_{n}": start, f"serial_{n}_end": start + chr(0x10FFFF)}
-    return f"({' OR '.join(ranges)})", values
-
-
-def _spellings(prefix: str) -> list[str]:
-    """As given, and all in capitals or in small letters: a serial number is not written in both. (Ignoring
-    case would need a function that row-level security does not let near an index.)"""
-    return sorted({prefix, prefix.upper(), prefix.lower()})
-
-
-async def list_of_order(
-    session: AsyncConnection, partner_id: PartnerId, order_id: UUID, page: PageRequest, filter: Filter
-) -> Page[Record]:
-    """By row number."""
-    clauses, values = _clauses(filter)
-    last = None
-    if clauses:
-        last = await _last_row_searched(session, partner_id, order_id, page)
-    if filter.state == RegistrationState.INVALID:
-        clauses += "AND r.batch_id IS NULL "
-    elif filter.state is not None and last is None:
-        clauses += f"AND {_BATCHES_WITH.format(state_of('c.state'), ':state')} "
-    if page.after is not None:
-        clauses += "AND r.row_number > :after "
-        values["after"] = int(page.after)
-    if last is not None:
-        clauses += "AND r.row_number <= :last "
-        values["last"] = last
-    rows = await fetch_all(
-        session,
-        f"{_VIEW} WHERE r.partner_id = :partner AND r.order_id = :order {clauses} "
-        "ORDER BY r.row_number LIMIT :limit",
-        partner=partner_id,
-        order=order_id,
-        limit=page.size + 1,
-        **values,
-    )
-    found = cut(rows, page, lambda row: row["row_number"])
-    if last is None or found.next_token is not None:
-        return found
-    return Page(found.items, token_after(last, page))
-
-
-async def _last_row_searched(
-    session: AsyncConnection, partner_id: PartnerId, order_id: UUID, page: PageRequest
-) -> int | None:
-    """The last row of the order that this page looks at; None when the rest is less."""
-    last = min(int(page.after or 0) + searching.SEARCHED, LAST_ROW)
-    rest = await fetch_one(
-        session,
-        "SELECT 1 AS one FROM registrations WHERE partner_id = :partner AND order_id = :order "
-        "AND row_number > :last ORDER BY row_number LIMIT 1",  # by the index, and not by luck
-        partner=partner_id,
-        order=order_id,
-        last=last,
-    )
-    return None if rest is None else last
-
-
-async def list_page(
-    session: AsyncConnection, partner_id: PartnerId, page: PageRequest, filter: Filter
-) -> Page[Record]:
-    """Across orders, newest first.
-
-    A batch and a serial number or product key that few rows have are found by index. Anything else is looked
-    for in the partner's next SEARCHED rows only.
-    """
-    found_by, served = "", ""
-    values: dict[str, Any] = {}
-    if filter.batch_id is not None:
-        found_by, values, served = "batch_id = :batch_id", {"batch_id": filter.batch_id}, "batch_id"
-    else:
-        for name in ("product_key", "serial_prefix"):
-            ids = await _few(session, partner_id, filter, name)
-            if ids is not None:
-                found_by, values, served = "id = ANY(:found)", {"found": ids}, name
-                break
-    filters, wanted = _clauses(filter, but=served)
-    search = Search(_VIEW, "registrations", "r", found_by, filters, {**values, **wanted})
-    return await page_of(session, partner_id, page, search, searched=searching.SEARCHED)
-
-
-async def _few(
-    session: AsyncConnection, partner_id: PartnerId, filter: Filter, name: str
-) -> list[UUID] | None:
-    """The rows that an index finds; None when it is not asked for them, or they are many."""
-    value = getattr(filter, name)
-    if value is None:
-        return None
-    condition, values = (
-        _with_prefix(value) if name == "serial_prefix" else ("r.product_key = :key", {"key": value})
-    )
-    rows = await fetch_all(
-        session,
-        f"SELECT r.id FROM registrations r WHERE r.partner_id = :partner AND {condition} LIMIT :most",
-        partner=partner_id,
-        most=searching.FEW + 1,
-        **values,
-    )
-    return None if len(rows) > searching.FEW else [row["id"] for row in rows]
 
 
 async def purge_hashes(session: AsyncConnection, *, settled_before: datetime, limit: int = 5000) -> int:

@@ -21,7 +21,7 @@ from app.domain.imports import ImportState
 from app.domain.registration import MOVING_WITH_BATCH
 
 REFUSED_STATE: Final = "RG001"
-"""SQLSTATE of the trigger that refuses new rows for what is being removed (migration 0014)."""
+"""SQLSTATE of the trigger that refuses new rows for what is being removed (migration 0013)."""
 FOREIGN_KEY_VIOLATION: Final = "23503"
 AT_A_TIME: Final = 5_000
 """Rows of one transaction."""

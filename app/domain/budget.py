@@ -62,7 +62,7 @@ class BudgetPolicy:
             raise ValueError("rates must be floor <= start <= ceiling, and the floor more than nothing")
 
     def alone(self) -> BudgetPolicy:
-        """The policy of a worker that can not see what the others do."""
+        """The policy of a worker that cannot see what the others do."""
         return replace(self, start=max(self.floor, self.start / ALONE_SHARE), ceiling=self.start, reserve=2.0)
 
 
@@ -217,7 +217,7 @@ def report(
 
 
 def alone(known: Budget | None, now: datetime, policy: BudgetPolicy) -> Budget:
-    """A worker's own budget for as long as it can not see the shared one: less, and nothing forgotten."""
+    """A worker's own budget for as long as it cannot see the shared one: less, and nothing forgotten."""
     own = policy.alone()
     if known is None:
         return fresh(now, own)

@@ -29,7 +29,7 @@ class Advice(StrEnum):
 
     RETRY = "retry"  # the same again, later
     PERSON = "person"  # somebody has to do the step in `remedy` first
-    NEVER = "never"  # the same again can not work; send something else
+    NEVER = "never"  # the same again cannot work; send something else
     NONE = "none"  # nothing to do
 
 
@@ -76,20 +76,20 @@ def _rows() -> list[Code]:
         Code("body_too_large", request, error, never, "The body is over the limit",
              "Send less in one call: the detail names the limit of this one. An order has at most 10,000 devices; "
              "split a larger one."),
-        Code("body_too_complex", request, error, never, "The body has more in it than this call can mean",
-             "Send the documented fields only, each once. An order has at most 10,000 devices; split a larger "
+        Code("body_too_complex", request, error, never, "The body has more objects, lists or values than this call can have",
+             "Send only the documented fields, each once. An order has at most 10,000 devices; split a larger "
              "one."),
         Code("large_bodies_waiting", request, error, retry, "Too many large bodies are being read now",
-             "Send it again after the time in `Retry-After`, and fewer large orders at the same time."),
+             "Send it again after the time in `Retry-After`, and send fewer large orders at the same time."),
         Code("too_many_devices", request, error, never, "The order has more devices than one order may have",
              "Split it into orders of at most 10,000 devices."),
         Code("unauthenticated", request, error, person, "No valid API key was sent",
              "Send `Authorization: Bearer <API key>` with a key that is neither expired nor revoked."),
         Code("authorization_repeated", request, error, never, "The call has two Authorization headers",
-             "Send one `Authorization: Bearer <API key>`. A proxy or a library may add its own: take that away."),
+             "Send one `Authorization: Bearer <API key>`. If a proxy or a library adds another one, turn that off."),
         Code("too_many_wrong_keys", request, error, person, "Too many calls with a wrong API key",
              "Stop the program that has the wrong key, then wait for the time in `Retry-After`. Calls with a valid "
-             "key are answered meanwhile."),
+             "key are still answered."),
         Code("malformed_http", request, error, never, "This is not an HTTP/1.1 request",
              "Send requests with an HTTP library. Speak TLS to the proxy, not to the API itself."),
         Code("head_too_large", request, error, never, "The request line and headers are over the limit",
@@ -99,13 +99,12 @@ def _rows() -> list[Code]:
         Code("body_too_slow", request, error, retry, "The body arrived too slowly",
              "Send it again, with the same Idempotency-Key, over a faster connection."),
         Code("too_many_connections", request, error, retry, "There are too many connections",
-             "Wait for the time in `Retry-After`. Keep connections open and use them again instead of opening one "
-             "for each call."),
+             "Wait for the time in `Retry-After`. Reuse connections instead of opening one for each call."),
         Code("scope_missing", request, error, person, "The API key may not do this",
              "Use a key with the scope named in the detail."),
         Code("key_rotated_already", request, error, never, "This API key has been replaced by another one",
-             "Rotate the new key, which the detail names. If nobody has it, ask the operator to revoke both and to "
-             "make another."),
+             "Rotate the new key, which the detail names. If nobody has it, ask the operator to revoke both keys "
+             "and to make another."),
         Code("metrics_not_open", request, error, person, "Metrics are not open to this address",
              "Read them from a network of REGISTRAR_METRICS_ALLOWED_NETWORKS, directly and not through a proxy, or "
              "ask the operator to add yours."),
@@ -137,9 +136,10 @@ def _rows() -> list[Code]:
              "Follow the order named in the detail; a new order needs a new reference."),
         Code("already_exists", request, error, never, "The same thing exists already",
              "Use the existing one named in the detail."),
-        Code("quota_exceeded", request, error, person, "The partner has as many of these as it may have",
+        Code("quota_exceeded", request, error, person, "A quota of the partner is used up",
              "The detail names the quota, its limit and what to do; `GET /v1/limits` shows all quotas with their "
-             "use. Ask the operator to raise it with `registrar partner quota`. With status 429 waiting is enough."),
+             "use. With status 429, wait and try again. With 422, make room, or ask the operator to raise the "
+             "quota with `registrar partner quota`."),
         Code("order_rejected", request, error, never, "At least one row is invalid and `on_invalid` is reject",
              "Correct the rows named in `errors` and send the whole order again; nothing was stored."),
         Code("idempotency_key_reused", request, error, never,
@@ -151,22 +151,22 @@ def _rows() -> list[Code]:
              "The first request with this Idempotency-Key is still running",
              "Wait for the time in `Retry-After`, then send the same request again."),
         Code("idempotency_answer_lost", request, error, person,
-             "This Idempotency-Key was answered, and the answer can no longer be shown",
-             "The call has taken effect: look for what it made. Tell the operator, who finds the reason under "
-             "`stored_answer_not_opened` in the log; a new request needs a new key."),
-        Code("removal_blocked", request, error, person, "It cannot be removed before something is finished",
-             "`errors` names it: wait for its outcome, cancel the orders, retry devices whose outcome is unknown or "
-             "record it, commit or discard the imports. Then remove it again."),
-        Code("removal_not_confirmed", request, error, person, "It has contents, which would be removed with it",
-             "Look at them with `dry_run=true`. With `everything=true` they go as well."),
-        Code("being_removed", request, error, never, "It is being removed, and nothing new is taken for it",
-             "Use another customer or connection. The removal goes on when it is called again."),
+             "This Idempotency-Key was answered, but the answer can no longer be shown",
+             "The call has taken effect: look for what it made. The operator finds the reason in the log under "
+             "`stored_answer_not_opened`. Send a new request with a new key."),
+        Code("removal_blocked", request, error, person, "Unfinished orders or imports block the removal",
+             "`errors` names them. Wait for the outcome or cancel the orders; retry devices whose outcome is "
+             "unknown, or record it; commit or discard the imports. Then call again."),
+        Code("removal_not_confirmed", request, error, person, "It has contents that would be removed with it",
+             "Look at them with `dry_run=true`. Call with `everything=true` to remove them as well."),
+        Code("being_removed", request, error, never, "It is being removed, so nothing can be added to it",
+             "Use another customer or connection. If the removal was interrupted, call it again to finish it."),
         Code("invalid_state", request, error, never, "That is not possible in the present state",
              "The detail says why, and what to do if anything can be done; the resource shows its present state."),
         Code("invalid_page_token", request, error, never, "The page token is not one of this list",
              "Send it with the same path and the same filters as the page it came with, or start again "
              "without `page_token`."),
-        Code("invalid_parameter", request, error, never, "A parameter has a value that can not be used",
+        Code("invalid_parameter", request, error, never, "A parameter has a value that cannot be used",
              "Correct the parameter named in `errors`."),
         Code("url_refused", request, error, never, "Webhooks may not go to this URL",
              "Use a public https URL, or ask the operator to allow the network it is in."),
@@ -188,7 +188,7 @@ def _rows() -> list[Code]:
              "Cut it into files of at most 1,000,000 rows."),
         Code("file_too_large", file, error, never, "The file is larger than one file may be",
              "Cut it into smaller files."),
-        Code("workbook_too_large", file, error, never, "The workbook is too large when it is unpacked",
+        Code("workbook_too_large", file, error, never, "The workbook takes too much space when it is unpacked",
              "Save the sheet as CSV UTF-8 and upload that."),
         Code("compression_bomb", file, error, never, "The file unpacks to far more than it can hold",
              "Upload it without compression; a workbook as CSV UTF-8."),
@@ -200,7 +200,7 @@ def _rows() -> list[Code]:
              "Upload the OA3.xml as oa3tool wrote it."),
         Code("columns_unknown", file, error, never, "No column of the file is an identity of a device",
              "Give the columns names such as Device Serial Number and Hardware Hash, or use a profile."),
-        Code("excel_workbook", file, error, never, "An Excel workbook of a kind that can not be read",
+        Code("excel_workbook", file, error, never, "An Excel workbook of a kind that cannot be read",
              "Save the sheet as .xlsx without a password, or as CSV UTF-8, and upload that."),
         Code("sheet_unknown", file, error, never, "The workbook has no sheet of this name",
              "Give one of the names that the message lists, or leave the choice to us."),
@@ -339,10 +339,10 @@ def _rows() -> list[Code]:
              "See `identities` of the platform in `GET /v1/platforms`."),
         Code("identity_reduced", row, warning, none, "Only a part of the identity is sent",
              "Nothing to do: the platform takes one kind of identity; the other fields are kept for search."),
-        Code("comma_in_value", row, error, never, "The portal's file can not carry a comma or a quotation mark",
+        Code("comma_in_value", row, error, never, "The portal's file cannot carry a comma or a quotation mark",
              "Register the device by PKID or hardware hash instead of the tuple, or use a group tag without it: "
              "portals take no quoted values."),
-        Code("value_not_in_format", row, error, never, "The portal's file can not carry a value of this device",
+        Code("value_not_in_format", row, error, never, "The portal's file cannot carry a value of this device",
              "Register the device by PKID or hardware hash instead of the tuple, or use a group tag of plain "
              "letters, digits and signs."),
         Code("product_key_is_product_id", row, error, never, "A Windows Product ID is not a PKID",
@@ -465,7 +465,7 @@ def _rows() -> list[Code]:
              "reported it yet, wait or register it by hardware hash."),
         Code("device_not_unique", upstream, error, never, "The identity fits more than one device",
              "Register it by hardware hash or PKID."),
-        Code("upstream_invalid_hash", upstream, error, never, "Microsoft can not read the hardware hash",
+        Code("upstream_invalid_hash", upstream, error, never, "Microsoft cannot read the hardware hash",
              "Capture the hash again in full Windows; check that the firmware has manufacturer and serial number."),
         Code("upstream_missing_identity", upstream, error, never, "Microsoft found no usable identity",
              "Give a PKID, a full tuple or a hash."),
@@ -575,14 +575,15 @@ def _rows() -> list[Code]:
         Code("rate_limited", service, error, retry, "Too many calls with this API key",
              "Wait for the time in `Retry-After`."),
         Code("too_many_calls_at_once", service, error, retry, "Too many calls of this partner at the same time",
-             "Nothing has been done. Make fewer calls at the same time, and try again after `Retry-After`."),
+             "Nothing has been done. Make fewer calls at the same time, and try again after the time in "
+             "`Retry-After`."),
         Code("turn_did_not_come", service, error, retry, "The call waited too long for its turn",
-             "Nothing has been done. Try again after `Retry-After`. If it happens often, make fewer large calls at "
-             "the same time, or have the operator run more API processes."),
-        Code("read_took_too_long", service, error, retry, "The read took too long and was ended",
-             "Ask for less: add `customer_id`, `order_id`, `batch_id`, `reference` or the whole serial number, or "
-             "take a smaller `page_size`. If small reads are ended as well, the database is overloaded: try again "
-             "after `Retry-After`."),
+             "Nothing has been done. Try again after the time in `Retry-After`. If it happens often, make fewer "
+             "large calls at the same time, or ask the operator to run more API processes."),
+        Code("read_took_too_long", service, error, retry, "Reading took too long and was stopped",
+             "Ask for less: filter by `customer_id`, `order_id`, `batch_id`, `reference` or the whole serial "
+             "number, or use a smaller `page_size`. If small reads are stopped as well, the database is "
+             "overloaded: try again after the time in `Retry-After`."),
         Code("not_ready", service, error, retry, "The service is not ready",
              "Try again shortly; `/readyz` says what is missing."),
         Code("batch_broken", service, error, person, "Registrar itself could not process the batch",

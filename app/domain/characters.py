@@ -1,8 +1,8 @@
-"""Characters that a name or a reference must not have, because they deceive whoever reads it.
+"""Characters that a name or a reference must not have, because they mislead its reader.
 
-They clear a terminal, end a line of a log, or turn the order of letters around, so that a name reads as
+They clear a terminal, end a line of a log, or reverse the order of letters, so that a name looks like
 another one: control characters (C0, DEL and C1), line and paragraph separators, marks of the writing
-direction, and halves of surrogate pairs. Letters of all scripts, their joiners and emoji are not among them.
+direction, and halves of surrogate pairs. Letters of all scripts, their joiners and emoji are allowed.
 """
 
 import re
@@ -27,12 +27,12 @@ def unsafe_in_cell(text: str) -> str | None:
 
 
 def unstorable(text: str) -> str | None:
-    """What is wrong with a text that is only looked for, and that no stored text can be equal to."""
+    """What is wrong with a text to search for that no stored text can equal."""
     return _said(text, _UNSTORABLE.search(text))
 
 
 def unseen(text: str) -> str | None:
-    """What is wrong with a text in which not every character can be seen: the strictest question."""
+    """What is wrong with a text that has any invisible character: the strictest check."""
     if text.isprintable():
         return None
     return name(text, next(n for n, character in enumerate(text) if not character.isprintable()))
@@ -43,7 +43,7 @@ def _said(text: str, found: re.Match[str] | None) -> str | None:
 
 
 def name(text: str, place: int) -> str:
-    """The character, so that a person finds it without seeing it."""
+    """Names an invisible character by its place and code point."""
     return f"Character {place + 1} is U+{ord(text[place]):04X}, which cannot be seen."
 
 

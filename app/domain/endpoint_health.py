@@ -1,7 +1,7 @@
 """How a webhook endpoint that fails is treated: fewer deliveries at a time, shorter patience, pauses.
 
-A receiver that hangs costs a lane for as long as we wait. So what may be spent on endpoints that fail is
-bounded, for one of them, for one partner and for all together.
+A receiver that hangs occupies a lane for as long as we wait. So the lanes for failing endpoints are bounded:
+for one endpoint, for one partner, and for all together.
 """
 
 from dataclasses import dataclass
@@ -15,16 +15,16 @@ WINDOW: Final = 4
 DEGRADED_AFTER: Final = 5
 """Failed attempts in a row after which an endpoint is called degraded (it is still tried)."""
 PROBE_TIMEOUT: Final = 5.0
-"""Seconds that a degraded endpoint has to answer, but for every FULL_PATIENCE_EVERY-th attempt."""
+"""Seconds that a degraded endpoint has to answer, except at every FULL_PATIENCE_EVERY-th attempt."""
 FULL_PATIENCE_EVERY: Final = 4
-"""A receiver that needs longer than PROBE_TIMEOUT and works again is found so."""
+"""So a receiver that works again, but needs longer than PROBE_TIMEOUT, is noticed."""
 FIRST_PAUSE: Final = timedelta(seconds=5)
 LONGEST_PAUSE: Final = timedelta(minutes=5)
 
 
 @dataclass(frozen=True, slots=True)
 class LaneBounds:
-    """How many of the delivery lanes of all workers may be used for what, at most."""
+    """How many of all workers' delivery lanes each use may take."""
 
     one_partner: int
     failing: int
@@ -33,8 +33,8 @@ class LaneBounds:
 
 
 def lane_bounds(lanes: int) -> LaneBounds:
-    """A quarter of the lanes is kept free of each partner, however long its endpoints let us wait; another
-    partner that comes is served at once. Endpoints that fail have a quarter too."""
+    """One partner never gets the last quarter of the lanes, however slow its endpoints are, so that another
+    partner is served at once. Failing endpoints share a quarter."""
     quarter = max(1, lanes // 4)
     return LaneBounds(
         one_partner=share_of(lanes, 1, kept_free=quarter),
@@ -55,7 +55,7 @@ def patience(failures: int, usual: float) -> float:
 
 
 def pause(failures: int) -> timedelta:
-    """How long a degraded endpoint is left alone after an attempt that failed; nothing for another one."""
+    """How long a degraded endpoint is left alone after a failed attempt; zero if it is not degraded."""
     if not is_degraded(failures):
         return timedelta(0)
     doublings = min(failures - DEGRADED_AFTER, 10)

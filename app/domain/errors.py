@@ -6,7 +6,7 @@
     ├── NotFound          404   unknown, or another partner's: the same words for both
     ├── Conflict          409   the present state does not allow it
     ├── TooLarge          413   over a limit
-    ├── Unprocessable     422   understood, and can not be done
+    ├── Unprocessable     422   understood, and cannot be done
     ├── RateLimited       429   too many calls
     └── Busy              503   later
 
@@ -74,7 +74,7 @@ class TooLarge(Refusal):
 
 
 class Unprocessable(Refusal):
-    """Understood, and can not be done."""
+    """Understood, and cannot be done."""
 
 
 class RateLimited(Refusal):

@@ -229,7 +229,7 @@ def _walk(blob: bytes, held: int) -> tuple[int, dict[int, bytes]]:
     if held < 4:
         raise HashError("hash_truncated", "It ends within its first characters.")
     if total < 8 or end > BLOB_LENGTH:
-        raise HashError("hash_malformed", f"Its header promises {total:,} bytes, which can not be.")
+        raise HashError("hash_malformed", f"Its header promises {total:,} bytes, which cannot be.")
     records = record_list.read(blob, total, _WANTED)
     if isinstance(records, int):
         raise _broken(blob, held, end, records)

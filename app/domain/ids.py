@@ -1,4 +1,4 @@
-"""Ids as distinct types, so that one noun's id can not be passed where another's is wanted.
+"""Ids as distinct types, so that one noun's id cannot be passed where another's is wanted.
 
 `PartnerId` says whose data a query may touch. Only authentication, the workers' claims and the
 operator's command line mint one; nothing else turns a bare UUID into a `PartnerId`.

@@ -13,7 +13,7 @@ class ImportState(StrEnum):
     READING = "reading"
     READY = "ready"  # every row is fit to be ordered
     READY_WITH_ERRORS = "ready_with_errors"  # some rows are not
-    REFUSED = "refused"  # the file can not be read
+    REFUSED = "refused"  # the file cannot be read
     COMMITTING = "committing"  # its orders are being made
     COMMITTED = "committed"
     DISCARDED = "discarded"

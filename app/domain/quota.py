@@ -1,7 +1,7 @@
 """How much one partner may have at a time: every quota once, with its words and its default.
 
-A quota bounds what a caller can make. Its default is the setting `REGISTRAR_QUOTA_` and its name; the
-operator raises or lowers it for one partner. What is refused names the quota, the limit and the use.
+A quota bounds what a caller can make. Its default is the setting `REGISTRAR_QUOTA_<NAME>`; the operator
+can set another limit for one partner. A refusal names the quota, its limit and its use.
 """
 
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class Quota(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What is said about a quota, and what it is unless somebody says otherwise."""
+    """A quota's words, and its default."""
 
     noun: str
     """In the plural, as it stands behind a number."""
@@ -37,6 +37,9 @@ class Terms:
     """What the caller can do, besides asking the operator."""
     retry_after: int | None = None
     """Seconds to wait where the use falls by itself; None where it does not."""
+    refuses: bool = True
+    """False: nothing is refused. Each endpoint has its part of the waiting deliveries, and what is over it
+    ends (`app/services/backlogs.py`)."""
 
 
 QUOTAS: Final[dict[Quota, Terms]] = {
@@ -47,17 +50,22 @@ QUOTAS: Final[dict[Quota, Terms]] = {
     Quota.CUSTOMERS: Terms(
         "customers", "Customers of all connections.", 100_000, "Remove customers that are not used."
     ),
-    Quota.CONNECTIONS: Terms("connections", "Connections.", 1_000, "Remove connections that are not used."),
+    Quota.CONNECTIONS: Terms(
+        "connections", "Connections to any platform.", 1_000,
+        "Remove connections that are not used.",
+    ),
     Quota.WEBHOOK_ENDPOINTS: Terms(
         "webhook endpoints", "Webhook endpoints that have not been deleted.", 25,
         "Delete endpoints that are not used; one endpoint can receive all events.",
     ),
     Quota.WAITING_EVENTS: Terms(
         "waiting deliveries", "Webhook deliveries that are still to be made, of all endpoints.", 500_000,
-        "Bring the receivers back, or disable the endpoints that do not answer.", retry_after=60,
+        "Bring the receivers back, or disable the endpoints that do not answer.",
+        retry_after=60, refuses=False,
     ),
     Quota.VENDOR_PROFILES: Terms(
-        "vendor profiles", "Vendor profiles.", 1_000, "Delete profiles that are not used."
+        "vendor profiles", "Vendor profiles that have not been deleted.", 1_000,
+        "Delete profiles that are not used.",
     ),
     Quota.API_KEYS: Terms(
         "API keys", "API keys that are neither revoked nor expired.", 100, "Revoke keys that are not used."
@@ -67,7 +75,8 @@ QUOTAS: Final[dict[Quota, Terms]] = {
         "Wait for one of the uploads to end.", retry_after=10,
     ),
     Quota.WAITING_IMPORTS: Terms(
-        "waiting imports", "Imports whose file waits to be read or committed, or is being so.", 200,
+        "waiting imports",
+        "Imports whose file waits to be read or committed, or is being read or committed.", 200,
         "Wait until some have been read.", retry_after=30,
     ),
     Quota.STAGED_ROWS: Terms(
@@ -90,7 +99,7 @@ KEPT_BY_HAND: Final = 1000
 and no way to fill the disk by saying the same again and again."""
 SMALLEST: Final = 1
 LARGEST: Final = 10**15
-"""What a quota may be set to. Whoever means "any number" names a large one."""
+"""What a quota may be set to. There is no value for "no limit": set a large number."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ class Kind(StrEnum):
 class Notice:
     """Something a person should know about the file or a row.
 
-    An error on a row means that its values can not be trusted; a warning leaves them usable.
+    An error on a row means that its values cannot be trusted; a warning leaves them usable.
     """
 
     code: str

@@ -285,7 +285,7 @@ class _Wire:
         except httpx.HTTPError as error:
             timing.failed(sent=True)
             raise Unreachable(
-                Said(description=f"the token service can not be reached: {type(error).__name__}")
+                Said(description=f"the token service cannot be reached: {type(error).__name__}")
             ) from None
         answer = _json_object(body)
         if response.status_code == 200 and answer is not None and "error" not in answer:

@@ -195,7 +195,7 @@ class Driver(Protocol):
 class FileFormat:
     """The file that a person uploads at a platform's portal.
 
-    Portals take no quotation marks and no encoding but ANSI, so a value that these can not carry has no place
+    Portals take no quotation marks and no encoding but ANSI, so a value that these cannot carry has no place
     in the file. ASCII is what every ANSI code page and UTF-8 have in common.
     """
 
@@ -237,12 +237,12 @@ class FileFormat:
         return tuple(values[field] or "" for _, field in self.columns)
 
     def objection(self, cells: Sequence[str]) -> Finding | None:
-        """The first value of a row that the file can not carry."""
+        """The first value of a row that the file cannot carry."""
         for (title, field), value in zip(self.columns, cells, strict=True):
             if barred := next((character for character in value if character in self.forbidden), None):
                 what = "a comma" if barred == "," else "a quotation mark" if barred == '"' else f"{barred!r}"
                 return Finding(
-                    "comma_in_value", field, f"It has {what}, which the column {title!r} can not have."
+                    "comma_in_value", field, f"It has {what}, which the column {title!r} cannot have."
                 )
             try:
                 value.encode(self.encoding)
@@ -254,7 +254,7 @@ class FileFormat:
                 )
                 return Finding("value_not_in_format", field, detail)
             if not value.isprintable():
-                return Finding("value_not_in_format", field, "It has characters that can not be seen.")
+                return Finding("value_not_in_format", field, "It has characters that cannot be seen.")
         return None
 
     def write(self, rows: Sequence[Sequence[str]]) -> bytes:
@@ -306,7 +306,7 @@ class Platform:
     """Partner roles to which Microsoft does not offer this platform's API."""
     driver: Callable[[Settings, Microsoft], Driver] | None = None
     file: FileFormat | None = None
-    """What a person uploads where the API can not be used."""
+    """What a person uploads where the API cannot be used."""
 
     @property
     def automated(self) -> bool:

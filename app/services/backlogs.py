@@ -1,4 +1,4 @@
-"""What waits for webhook endpoints stays within bounds: how much of it, and for how long."""
+"""Keeps what waits for webhook endpoints within bounds: how much waits, and for how long."""
 
 from typing import Final
 
@@ -19,8 +19,8 @@ CHUNKS: Final = 100
 
 
 async def look_after(runtime: Runtime) -> int:
-    """Says which endpoints are told nothing new until less waits for them, and gives up what has waited for
-    the whole length of the ladder without a turn; how many of these."""
+    """Marks endpoints for which too much waits, and gives up deliveries that have waited for the whole length
+    of the ladder without a turn. Returns how many it gave up."""
     async with runtime.system_transaction() as tx:
         partners = await backlogs.partners_waiting(tx.session)
     for partner_id in partners:
@@ -29,14 +29,14 @@ async def look_after(runtime: Runtime) -> int:
 
 
 async def _look(runtime: Runtime, partner_id: PartnerId) -> None:
-    """An endpoint may have its part of what may wait for all endpoints that the partner may have."""
+    """Marks the partner's endpoints. Each may have an equal part of the quota of waiting deliveries."""
     now = runtime.now()
     async with runtime.transaction(partner_id) as tx:
         whole = await quotas.limit_of(tx, partner_id, Quota.WAITING_EVENTS)
         bound = max(1, whole // await quotas.limit_of(tx, partner_id, Quota.WEBHOOK_ENDPOINTS))
         found = await backlogs.of_partner(tx.session, partner_id)
         full = [row["endpoint_id"] for row in found if row["full_since"] is None and row["waiting"] >= bound]
-        # Half of the bound: an endpoint at its bound would change its mind with every delivery.
+        # Half of the bound: else an endpoint at its bound would be marked and unmarked with every delivery.
         over = [row["endpoint_id"] for row in found if row["full_since"] and 2 * row["waiting"] < bound]
         await backlogs.mark(tx.session, partner_id, full, now)
         await backlogs.mark(tx.session, partner_id, over, None)

@@ -61,7 +61,7 @@ async def create(
     *,
     before_commit: Callable[[Tx, Record], Awaitable[None]] | None = None,
 ) -> Record:
-    """Raises Unprocessable for a platform that can not work, and for credentials that nothing would be called
+    """Raises Unprocessable for a platform that cannot work, and for credentials that nothing would be called
     with; Conflict for a taken name; `quota_exceeded`."""
     _refuse_unfit(runtime, caller, new)
     partner_id, now, connection_id = caller.partner_id, runtime.now(), new_row_id()

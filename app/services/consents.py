@@ -257,7 +257,7 @@ async def record(
         if old is not state:
             if not await apply_change(runtime, tx, partner_id, customer_id, change):
                 raise Conflict(
-                    "invalid_state", f"The consent is {old.value}: it can not become {state.value}."
+                    "invalid_state", f"The consent is {old.value}: it cannot become {state.value}."
                 )
         elif state is ConsentState.GRANTED:
             await customers.set_consent(

@@ -134,7 +134,7 @@ async def _sent_in_doubt(runtime: Runtime, claim: Claim, rows: Sequence[Sendable
 def _outcome(row: SendableRow, match: Match, *, was_uncertain: bool) -> Outcome | None:
     """The row's outcome; None when the answer is missing, unfinished or hangs on a doubtful position.
 
-    A device without any key can not be looked up either: there the position is all there is.
+    A device without any key cannot be looked up either: there the position is all there is.
     """
     if match.answer is None:
         return None

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from app.db import attempts, batches, orders, registrations
+from app.db import attempts, batches, orders, registration_lists
 from app.db.paging import Page, PageRequest
-from app.db.registrations import Filter
+from app.db.registration_lists import Filter
 from app.db.sql import Record
 from app.domain.batch import OPEN_BATCH
 from app.domain.errors import NotFound
@@ -29,19 +29,19 @@ async def list_of_order(
     async with runtime.reading(partner_id) as tx:
         if await orders.get(tx.session, partner_id, order_id) is None:
             raise NotFound("not_found", f"There is no order {order_id}.")
-        return await registrations.list_of_order(tx.session, partner_id, order_id, page, filter)
+        return await registration_lists.list_of_order(tx.session, partner_id, order_id, page, filter)
 
 
 async def list_page(
     runtime: Runtime, partner_id: PartnerId, page: PageRequest, filter: Filter
 ) -> Page[Record]:
     async with runtime.reading(partner_id) as tx:
-        return await registrations.list_page(tx.session, partner_id, page, filter)
+        return await registration_lists.list_page(tx.session, partner_id, page, filter)
 
 
 async def get(runtime: Runtime, partner_id: PartnerId, registration_id: UUID) -> Record:
     async with runtime.reading(partner_id) as tx:
-        record = await registrations.get(tx.session, partner_id, registration_id)
+        record = await registration_lists.get(tx.session, partner_id, registration_id)
     if record is None:
         raise NotFound("not_found", f"There is no registration {registration_id}.")
     return record

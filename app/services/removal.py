@@ -1,9 +1,10 @@
-"""Removing a customer, a connection or a partner with everything that hangs on it.
+"""Removing a customer, a connection or a partner with everything that belongs to it.
 
-First a look: what would go, and what has to be finished before, for an outcome that is not known yet must not
-be lost. Then a mark, in the transaction of a second look: from its commit on PostgreSQL refuses new orders,
-imports and the like for what is marked, and the keys of a marked partner are revoked. Then the rows go, in
-transactions of bounded size. It may stop at any moment and be called again.
+First it looks at what would go, and at what must be finished before: an outcome that is not known yet must
+not be lost. Then it looks again and sets a mark in the same transaction. Once that has committed, PostgreSQL
+refuses new orders, imports and the like for the marked subject; the keys of a marked partner are revoked in
+the same transaction. Then the rows go, in transactions of bounded size. A removal may stop at any moment and
+be called again.
 """
 
 import time
@@ -65,7 +66,7 @@ class _TimeIsUp(Exception):
 
 
 async def look(runtime: Runtime, subject: Subject) -> Removal:
-    """What `remove` would take away, and what is in its way. Changes nothing. Raises NotFound."""
+    """What `remove` would delete, and what blocks it. Changes nothing. Raises NotFound."""
     async with runtime.transaction(subject.partner_id) as tx:
         return await _look(tx, subject, hold=False)
 
@@ -86,7 +87,7 @@ def _of_order(row: Record) -> Obstacle:
     devices, unknown = row["devices"] or 0, row["unknown"] or 0
     words = f"{devices} device(s) have no outcome yet, in {row['batches']} open batch(es)"
     if unknown and not row["batches"]:
-        words += f"; of {unknown} nobody knows it: retry the order, or record the outcome"
+        words += f"; the outcome of {unknown} is unknown: retry the order, or record it"
     else:
         words += ": wait for it, cancel it, or record a portal's outcome"
     return Obstacle("order", row["id"], row["reference"], f"{words}.")
@@ -100,10 +101,9 @@ async def remove(
     seconds: float | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Removal:
-    """Takes it away. Without `everything` only what has no orders and no customers.
+    """Deletes the subject. Without `everything` only if it has no orders and no customers.
 
-    Stops after so many `seconds`, and is then not finished. Raises NotFound, or Conflict with what is
-    in the way.
+    Stops after so many `seconds`, and is then not finished. Raises NotFound, or Conflict with what blocks it.
     """
     ends = None if seconds is None else clock() + seconds
     found = await _begin(runtime, subject, everything=everything)
@@ -116,7 +116,7 @@ async def remove(
         await _take_away(runtime, subject, go_on)
     except _TimeIsUp:
         return found
-    log.info(f"{subject.kind.value}_removed", rows=sum(found.counts.values()))
+    log.info("removal_finished", kind=subject.kind.value, id=str(subject.id), rows=sum(found.counts.values()))
     return Removal(found.name, found.counts, finished=True)
 
 
@@ -150,7 +150,7 @@ def _refusal(subject: Subject, found: Removal) -> Conflict:
         FieldError(f"/{each.kind}s/{each.id}", "removal_blocked", f"{each.name}: {each.words}")
         for each in found.obstacles[:MOST_NAMED]
     ]
-    words = f"{len(found.obstacles):,} order(s) or import(s) of the {subject.kind.value} are not finished."
+    words = f"Not finished: {len(found.obstacles):,} order(s) or import(s) of the {subject.kind.value}."
     return Conflict("removal_blocked", words, errors)
 
 

@@ -12,9 +12,9 @@ from uuid import UUID
 
 from anyio import to_thread
 
-from app.db import import_rows, imports, orders, registrations
+from app.db import import_rows, imports, orders, registration_lists
 from app.db.paging import PageRequest
-from app.db.registrations import Filter
+from app.db.registration_lists import Filter
 from app.db.sql import Record
 from app.domain.catalogue import CATALOGUE, lookup
 from app.domain.errors import Conflict, NotFound
@@ -131,7 +131,7 @@ async def _results(
     while True:
         originals: dict[int, str] = {}
         async with runtime.reading(partner_id) as tx:
-            page = await registrations.list_of_order(
+            page = await registration_lists.list_of_order(
                 tx.session, partner_id, order_id, PageRequest(PAGE, after), Filter()
             )
             if file is not None and page.items:

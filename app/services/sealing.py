@@ -1,8 +1,8 @@
-"""Sealing every stored secret anew: with the first secret key, and bound to its row.
+"""Seals every stored secret anew: with the first secret key, and bound to its row.
 
-Once for an installation that was made before values were bound to rows, and after each change of
-REGISTRAR_SECRET_KEYS. It may be stopped at any moment and run again: what is done is passed over. It holds no
-lock between two steps, and a value that a process writes meanwhile is that process's own.
+Needed once for an installation made before values were bound to rows, and after each change of
+REGISTRAR_SECRET_KEYS. It may be stopped at any moment and run again: what is done is skipped. It holds no
+lock between two steps, and leaves alone a value that a process has written meanwhile.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -44,13 +44,14 @@ class Resealed:
     resealed: int = 0
     """Or, in a dry run, to be sealed anew."""
     closed: int = 0
-    """They do not open: with the present keys, or not in this row."""
+    """Values that do not open with the present keys, or not in this row."""
     closed_rows: list[tuple[str, str]] = field(default_factory=list)
     """The row and why, of the first of them."""
 
 
 async def reseal(runtime: Runtime, *, dry_run: bool) -> Sequence[Resealed]:
-    """Every value that opens. One that does not is left as it is and told: a person must give it anew."""
+    """Reseals every value that opens. One that does not is left as it is and reported: a person must set it
+    again."""
     if not dry_run:
         async with runtime.system_transaction() as tx:
             await sealing.begin_binding(tx.session, runtime.now())

@@ -24,7 +24,7 @@ BY_INDEX = (
     "SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off"
 )
 
-# FOR KEY SHARE is the lock a foreign key takes: the parent can not go away before we have committed.
+# FOR KEY SHARE is the lock a foreign key takes: the parent cannot go away before we have committed.
 CHECK_REGISTRATIONS = f"""
 CREATE FUNCTION check_registrations() RETURNS trigger LANGUAGE plpgsql {BY_INDEX} AS $$
 BEGIN

@@ -34,7 +34,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Fails while there are portal connections: what they lack can not be made up."""
+    """Fails while there are portal connections: what they lack cannot be made up."""
     op.execute("SET LOCAL lock_timeout = '5s'")
     op.drop_column("batch_attempts", "made_by")
     op.drop_column("consent_changes", "made_by")

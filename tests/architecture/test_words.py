@@ -16,7 +16,7 @@ LONGER = {
     "app/platforms/partner_center.py": (500, "a platform is one file: its API and the file for its portal"),
     "app/domain/catalogue.py": (700, "a table of codes, read by looking up, not from the top"),
     "app/settings.py": (700, "a list of settings with the checks between them, read by looking up"),
-    "app/db/tables.py": (600, "a list of tables, read by looking up, not from the top"),
+    "app/db/tables.py": (650, "a list of tables, read by looking up, not from the top"),
 }
 """Files over the limit: how far they may go, and why they are not split."""
 
@@ -168,3 +168,16 @@ def test_no_file_names_the_machine_it_was_written_on(folder: str) -> None:
         if home.search(path.read_text(errors="replace"))
     ]
     assert naming == []
+
+
+def test_cannot_is_one_word() -> None:
+    # Put together here, so that this file does not have it either.
+    wrong = re.compile(r"\bcan[\s#]+" + r"not\b", re.IGNORECASE)
+    split = [
+        path.relative_to(ROOT).as_posix()
+        for folder in ("app", "workers", "migrations", "simulator", "deploy", "docs", "tests")
+        for suffix in ("py", "md", "yaml", "example")
+        for path in (ROOT / folder).rglob(f"*.{suffix}")
+        if wrong.search(path.read_text(errors="replace"))
+    ]
+    assert split == []

@@ -1,7 +1,7 @@
 """Reading both sides: the database's rows and the simulator's ledger, as `verdict` compares them.
 
 It reads as the tables' owner, past row-level security and past the product's own queries, so that a
-wrong query can not hide a wrong row.
+wrong query cannot hide a wrong row.
 """
 
 from __future__ import annotations

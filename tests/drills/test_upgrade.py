@@ -68,7 +68,7 @@ def export(commit: str, place: Path) -> Path:
     if archive.returncode != 0:
         pytest.fail(
             f"The release before, commit {commit}, is not in this repository's history, so that an upgrade "
-            "from it can not be tested. Is this a shallow clone? `git fetch --unshallow` brings the history "
+            "from it cannot be tested. Is this a shallow clone? `git fetch --unshallow` brings the history "
             f"(in CI: fetch depth 0). git said: {archive.stderr.decode().strip()}"
         )
     with tarfile.open(fileobj=BytesIO(archive.stdout)) as files:

@@ -1,6 +1,6 @@
 """Clocks that are wrong: a machine's own changes nothing, and the one that all go by does no lasting harm.
 
-First whole machines an hour or some minutes off, then what their clock can not do any more: the time itself
+First whole machines an hour or some minutes off, then what their clock cannot do any more: the time itself
 jumping in the middle of a step, as when the database server's clock is set.
 """
 

@@ -15,10 +15,10 @@ import pytest_asyncio
 from sqlalchemy import NullPool, event, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.db import batches, customers, events, orders, registrations, searching
+from app.db import batches, customers, events, orders, registration_lists, searching
 from app.db.connecting import make_engine
 from app.db.paging import Page, PageRequest, request
-from app.db.registrations import Filter
+from app.db.registration_lists import Filter
 from app.domain.ids import PartnerId
 from tests.world import World
 
@@ -78,11 +78,11 @@ MINE = PartnerId(PARTNER)
 
 
 async def _registrations(session: AsyncConnection, page: PageRequest, asked: Asked) -> Page[Any]:
-    return await registrations.list_page(session, MINE, page, Filter(**asked))
+    return await registration_lists.list_page(session, MINE, page, Filter(**asked))
 
 
 async def _of_order(session: AsyncConnection, page: PageRequest, asked: Asked) -> Page[Any]:
-    return await registrations.list_of_order(session, MINE, ORDER, page, Filter(**asked))
+    return await registration_lists.list_of_order(session, MINE, ORDER, page, Filter(**asked))
 
 
 async def _orders(session: AsyncConnection, page: PageRequest, asked: Asked) -> Page[Any]:
@@ -227,7 +227,7 @@ async def test_pages_of_a_search_lead_to_every_row_that_fits(
     found, pages, token = [], 0, None
     async with large.runtime.transaction(MINE) as tx:
         while True:
-            page = await registrations.list_page(
+            page = await registration_lists.list_page(
                 tx.session, MINE, PageRequest(20, token), Filter(error_code="hash_unreadable")
             )
             found += [row["row_number"] for row in page.items]

@@ -152,7 +152,7 @@ async def test_endpoints_that_had_every_type_go_on_hearing_of_every_type(empty: 
 
 
 async def test_keys_that_could_read_hashes_still_can_and_no_others(empty: str) -> None:
-    """0014: `errors.csv` asked for orders:read and a portal's file for orders:write until then."""
+    """0013: `errors.csv` asked for orders:read and a portal's file for orders:write until then."""
     keys = {
         "all": ["orders:read", "orders:write", "customers:read"],
         "reads": ["orders:read"],
@@ -163,7 +163,7 @@ async def test_keys_that_could_read_hashes_still_can_and_no_others(empty: str) -
     async with owner_of(empty) as engine:
         async with engine.connect() as session:
             scripts = await session.run_sync(lambda sync: ScriptDirectory.from_config(schema._config(sync)))
-        before = scripts.get_revision("0014").down_revision
+        before = scripts.get_revision("0013").down_revision
         assert isinstance(before, str)
         await run(engine, command.upgrade, before)
         async with engine.begin() as session:
@@ -182,7 +182,7 @@ async def test_keys_that_could_read_hashes_still_can_and_no_others(empty: str) -
                     ),
                     {"name": name, "scopes": scopes},
                 )
-        await run(engine, command.upgrade, "0014")
+        await run(engine, command.upgrade, "0013")
         statement = "SELECT name, scopes FROM api_keys"
         could = {"all", "reads", "writes"}
         assert dict(await select(engine, statement)) == {

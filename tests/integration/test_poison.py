@@ -45,7 +45,7 @@ async def _write_identity(world: World, order_id: UUID, identity: str) -> None:
 
 @asynccontextmanager
 async def _unwritable(world: World, order_id: UUID) -> AsyncIterator[None]:
-    """Rows of this order can not be changed by anybody: a constraint that a release has forgotten."""
+    """Rows of this order cannot be changed by anybody: a constraint that a release has forgotten."""
     engine = make_engine(str(world.runtime.settings.database_url), poolclass=NullPool)
     try:
         async with engine.begin() as session:

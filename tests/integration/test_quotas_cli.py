@@ -64,13 +64,13 @@ async def test_a_quota_below_the_use_takes_nothing_away(world: World) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("customers", "0"), "'0' is no limit."),
+        (("customers", "0"), "'0' is not a limit."),
         (("customers", "-5"), "No such option"),
-        (("customers", "many"), "'many' is no limit."),
-        (("customers", "1.5"), "'1.5' is no limit."),
-        (("customers", "9" * 400), "is no limit."),
-        (("customers", "²"), "is no limit."),
-        (("customers",), "Say what customers shall be."),
+        (("customers", "many"), "'many' is not a limit."),
+        (("customers", "1.5"), "'1.5' is not a limit."),
+        (("customers", "9" * 400), "is not a limit."),
+        (("customers", "²"), "is not a limit."),
+        (("customers",), "What should the quota customers be?"),
         (("cusomers", "5"), "There is no quota 'cusomers'."),
     ],
 )

@@ -157,7 +157,7 @@ async def test_an_outcome_that_is_not_known_is_in_the_way_also_of_a_settled_batc
     for subject in (whole(partner), connection(partner), customer(partner)):
         (found,) = (await removal.look(world.runtime, subject)).obstacles
         assert str(found.id) == order_id
-        assert "nobody knows it" in found.words
+        assert "is unknown: retry the order" in found.words
 
 
 async def test_a_customer_goes_with_its_orders_and_nothing_else_does(world: World) -> None:

@@ -18,7 +18,8 @@ REQUESTS: Examples = {
         "The body of this call has at most 20,002 objects and lists, 100,000 values, and 200 levels."
     ),
     "large_bodies_waiting": Said(
-        "At most 4 bodies over 512 kB are read at a time, 2 of one partner. It was not its turn for 30 s."
+        "At most 4 bodies over 512 kB are read at a time, 2 of one partner. "
+        "This one waited 30 s for its turn."
     ),
     "too_many_devices": Said("The order has 10,001 devices; at most 10,000 are allowed."),
     "unauthenticated": Said("The API key has expired."),
@@ -52,7 +53,7 @@ REQUESTS: Examples = {
         "The stored answer does not open: it was sealed with a secret key that REGISTRAR_SECRET_KEYS no "
         "longer has."
     ),
-    "removal_blocked": Said("2 order(s) or import(s) of the customer are not finished."),
+    "removal_blocked": Said("Not finished: 2 order(s) or import(s) of the customer."),
     "removal_not_confirmed": Said("The customer has 12 orders."),
     "being_removed": Said("An order for a customer that `registrar customer remove` is removing."),
     "invalid_state": Said("The order is over: there is nothing left to cancel."),
@@ -258,7 +259,7 @@ ROWS: Examples = {
     "incomplete_tuple": lines(TUPLE, "SYN0001,Contoso,"),
     "identity_not_accepted": Said("Given: tuple. The platform takes: hardware_hash."),
     "identity_reduced": lines(f"{TUPLE},PKID", f"{DEVICE},{KEY}"),
-    "comma_in_value": Said("It has a comma, which the column 'Device model' can not have."),
+    "comma_in_value": Said("It has a comma, which the column 'Device model' cannot have."),
     "value_not_in_format": Said("Character 4 is U+00FC; the file has only ASCII."),
     "product_key_is_product_id": lines("PKID", "00330-80000-00000-AA123"),
     "product_key_is_license_key": lines("PKID", "AAAAA-BBBBB-CCCCC-DDDDD-EEEEE"),
@@ -374,9 +375,9 @@ CONNECTIONS: Examples = {
 
 SERVICE: Examples = {
     "rate_limited": Said("3,000 calls a minute with this key; 0 are left for 12 seconds."),
-    "too_many_calls_at_once": Said("8 of your calls are worked on, and 64 wait already."),
+    "too_many_calls_at_once": Said("8 of your calls are being worked on, and 64 are waiting."),
     "turn_did_not_come": Said("The call waited 30 seconds for its turn. Nothing has been done."),
-    "read_took_too_long": Said("The read took longer than 5 seconds and was ended."),
+    "read_took_too_long": Said("Reading took longer than 5 seconds and was stopped."),
     "not_ready": Said("The database does not answer."),
     "waiting_for_turn": Said("Another batch of the customer goes first."),
     "portal_upload_due": Said("Order PO-4711: the file Kiosk - PO-4711.csv waits to be uploaded."),

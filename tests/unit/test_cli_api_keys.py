@@ -39,7 +39,7 @@ def answer(wire: Wire, path: str, status: int, body: dict[str, Any] | None) -> N
 def test_making_a_key_asks_what_it_may_do(wire: Wire) -> None:
     result = wire.run("api-key", "create", "--partner", "Contoso", "--name", "order system")
     assert result.exit_code == ExitCode.ERROR
-    assert "It is not said what the key may do." in result.stderr
+    assert "The command does not say what the key may do." in result.stderr
     for choice in (*Preset, *Scope):
         assert choice.value in " ".join(result.stderr.split())
 

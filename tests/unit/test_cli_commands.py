@@ -225,7 +225,7 @@ def test_consent_says_whether_devices_are_sent(wire: Wire) -> None:
     assert "asked for, not accepted yet" in waiting.stdout
     shown = wire.run("consent", "contoso", "--link")
     assert shown.exit_code == ExitCode.DONE
-    assert link in shown.stdout, "a link that is broken over lines can not be copied"
+    assert link in shown.stdout, "a link that is broken over lines cannot be copied"
 
 
 # --- operating ------------------------------------------------------------------------------------

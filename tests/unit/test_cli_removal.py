@@ -70,7 +70,7 @@ def test_what_is_in_the_way_is_named_and_nothing_is_removed(
     assert result.exit_code == ExitCode.STILL_WAITING
     assert "PO-4711" in result.stdout
     assert OBSTACLE["words"] in result.stdout
-    assert "Nothing has been removed. With" not in result.stdout
+    assert "Nothing has been removed. Add" not in result.stdout
     document = orjson.loads(wire.run(noun, "remove", name, "--yes", "--json").stdout)
     assert document["obstacles"] == [OBSTACLE]
     assert document["exit_code"] == ExitCode.STILL_WAITING

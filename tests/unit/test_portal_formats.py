@@ -72,7 +72,7 @@ def test_the_hash_is_written_as_its_4000_characters() -> None:
     assert hardware_hash.decode(cell).data == DATA
 
 
-# --- what a file can not carry --------------------------------------------------------------------
+# --- what a file cannot carry --------------------------------------------------------------------
 
 
 def checked(name: str, device: Device, tag: str = "Kiosk") -> CheckedDevice:

@@ -31,7 +31,7 @@ def at(seconds: float) -> datetime:
         ((0, 5, 10, 15), 20, True, "heard all the time"),
         ((0, 10, 20), 20, True, "one sign of life was missed: no gap"),
         ((0, 5, 10, 15, 20), 30, True, "its last one is not long ago"),
-        ((0, 5, 10, 15, 20), 30.1, False, "it can not be heard itself just now"),
+        ((0, 5, 10, 15, 20), 30.1, False, "it cannot be heard itself just now"),
         ((0, 5, 10, 15, 60), 60, False, "the database was away, or it was frozen"),
         ((0, 5, 10, 15, 60, 65, 70, 75), 79.9, False, "others may not have been heard since"),
         ((0, 5, 10, 15, 60, 65, 70, 75), 80, True, "they have had the whole time since"),

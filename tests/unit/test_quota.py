@@ -29,6 +29,8 @@ def test_every_quota_is_a_setting() -> None:
 def test_the_operators_guide_has_the_quota_as_it_is(quota: Quota) -> None:
     terms = QUOTAS[quota]
     status = "422" if terms.retry_after is None else f"429, `Retry-After: {terms.retry_after}`"
+    if not terms.refuses:
+        status = "nothing is refused: what is over it [ends](#webhook-endpoints)"
     assert f"| `{quota.value}` | {terms.default:,} | {terms.counts} | {status} |" in GUIDE
 
 
