@@ -197,6 +197,10 @@ def install(app: FastAPI) -> None:
 
     async def on_possible_outage(request: Request, error: Exception) -> Response:
         if refuses_removed(error):
+            # A defect of ours could look like this, too: the line names the constraint.
+            cause = getattr(getattr(error, "orig", None), "__cause__", None)
+            constraint = getattr(cause, "constraint_name", None)
+            log.warning("refused_as_removed", path=request.scope["path"], constraint=constraint)
             return problem(request, "being_removed", "", 409)
         if not is_passing(error):
             raise error

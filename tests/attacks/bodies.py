@@ -110,6 +110,6 @@ def _trickled(target: Target) -> Counter[str]:
 
 ATTACKS = [
     Attack("built", "sends JSON of 60 MB that is gigabytes once built", lambda target: send(target, BUILT)),
-    Attack("wrong", "sends bodies wrong in 140,000 places", lambda target: send(target, _wrong())),
+    Attack("wrong", "sends bodies wrong in 90,000 places", lambda target: send(target, _wrong())),
     Attack("trickled", "announces 20 orders of 40 MB and sends 10 kB a second of each", _trickled),
 ]
