@@ -20,7 +20,7 @@ def partner_networks(
     partner: Annotated[str, typer.Argument(help="The partner's name or id.")],
     allow: Annotated[
         list[str] | None,
-        typer.Option(help="Let webhooks go to a network: 10.1.0.0/16, [fd00::/8]:8443 or 10.1.0.0/16:8443."),
+        typer.Option(help="Let its webhooks go there: 10.1.0.0/16, 10.1.0.0/16:8443 or fd00::/8."),
     ] = None,
     forbid: Annotated[list[str] | None, typer.Option(help="Take back a network that was allowed.")] = None,
     json: Json = False,
