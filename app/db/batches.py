@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.paging import Page, PageRequest
 from app.db.registrations import state_of
-from app.db.searching import SEARCHED_WIDE, Search, equal, page_of
+from app.db.searching import Search, equal, page_of
 from app.db.sql import Record, execute, fetch_all, fetch_one, insert, listed
 from app.domain.batch import IN_FLIGHT, BatchState
 from app.domain.ids import PartnerId
@@ -249,7 +249,7 @@ async def list_page(
     found_by = "" if by is None else f"{by} = :{by}"
     filters = "".join(f"AND b.{name} = :{name} " for name in given if name != by)
     search = Search("SELECT b.* FROM batches b", "batches", "b", found_by, filters, given)
-    return await page_of(session, partner_id, page, search, searched=SEARCHED_WIDE)
+    return await page_of(session, partner_id, page, search)
 
 
 async def of_order(session: AsyncConnection, partner_id: PartnerId, order_id: UUID) -> list[Record]:

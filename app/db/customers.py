@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.paging import Page, PageRequest
-from app.db.searching import SEARCHED_WIDE, Search, equal, page_of
+from app.db.searching import Search, equal, page_of
 from app.db.sql import Record, execute, fetch_all, fetch_one, insert
 from app.domain.ids import PartnerId
 
@@ -71,7 +71,7 @@ async def list_page(
         equal(tenant=entra_tenant_id, domain=domain, consent=consent_state),
         newest_first=False,
     )
-    return await page_of(session, partner_id, page, search, searched=SEARCHED_WIDE)
+    return await page_of(session, partner_id, page, search)
 
 
 async def list_of_connection(

@@ -12,7 +12,7 @@ from app.db import tables
 from app.db.engine import encode_json, load
 from app.db.ids import first_id_of
 from app.db.paging import Page, PageRequest, cut
-from app.db.searching import SEARCHED_WIDE, Search, equal, page_of
+from app.db.searching import Search, equal, page_of
 from app.db.sql import Record, execute, fetch_all, fetch_one, insert, listed
 from app.domain.ids import PartnerId
 
@@ -308,7 +308,7 @@ async def list_deliveries(
     found_by = "" if endpoint_id is None else "endpoint_id = :endpoint_id"
     filters = "" if state is None else "AND d.state = :state "
     search = Search(_DELIVERY, "deliveries", "d", found_by, filters, given)
-    return await page_of(session, partner_id, page, search, searched=SEARCHED_WIDE)
+    return await page_of(session, partner_id, page, search)
 
 
 async def delivery_attempts(

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.engine import encode_json
 from app.db.paging import Page, PageRequest
-from app.db.searching import SEARCHED_WIDE, Search, equal, page_of
+from app.db.searching import Search, equal, page_of
 from app.db.sql import Record, execute, fetch_all, fetch_one, insert
 from app.domain.ids import PartnerId
 from app.domain.imports import ImportState, may_move, sources_of
@@ -144,7 +144,7 @@ async def list_page(
     """Newest first."""
     filters = "" if state is None else "AND i.state = :state "
     search = Search("SELECT i.* FROM imports i", "imports", "i", "", filters, equal(state=state))
-    return await page_of(session, partner_id, page, search, searched=SEARCHED_WIDE)
+    return await page_of(session, partner_id, page, search)
 
 
 async def move(

@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.paging import Page, PageRequest
 from app.db.registrations import state_of
-from app.db.searching import SEARCHED_WIDE, Search, equal, page_of
+from app.db.searching import Search, equal, page_of
 from app.db.sql import Record, execute, fetch_all, fetch_one, insert
 from app.domain.batch import OPEN_BATCH
 from app.domain.ids import PartnerId
@@ -84,7 +84,7 @@ async def list_page(
     found_by = "" if by is None else f"{by} = :{by}"
     select = f"SELECT o.*, {_OPEN_BATCHES} FROM orders o"
     search = Search(select, "orders", "o", found_by, filters, values)
-    return await page_of(session, partner_id, page, search, searched=SEARCHED_WIDE)
+    return await page_of(session, partner_id, page, search)
 
 
 async def counts(

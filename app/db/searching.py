@@ -50,9 +50,16 @@ def equal(**columns: Any) -> dict[str, Any]:
 
 
 async def page_of(
-    session: AsyncConnection, partner_id: PartnerId, page: PageRequest, search: Search, *, searched: int
+    session: AsyncConnection,
+    partner_id: PartnerId,
+    page: PageRequest,
+    search: Search,
+    *,
+    searched: int | None = None,
 ) -> Page[Record]:
-    values = {**search.values, "partner": partner_id, "searched": searched}
+    """A page of the list. `searched`: rows that it looks through at most; SEARCHED_WIDE if None."""
+    most = SEARCHED_WIDE if searched is None else searched
+    values = {**search.values, "partner": partner_id, "searched": most}
     bounds = ""
     if page.after is not None:
         bounds += f"AND id {'<' if search.newest_first else '>'} :after "
