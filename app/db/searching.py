@@ -57,9 +57,9 @@ async def page_of(
     *,
     searched: int | None = None,
 ) -> Page[Record]:
-    """One page; `searched`: how many rows it may look through, SEARCHED_WIDE where nothing is said."""
-    searched = SEARCHED_WIDE if searched is None else searched
-    values = {**search.values, "partner": partner_id, "searched": searched}
+    """A page of the list. `searched`: rows that it looks through at most; SEARCHED_WIDE if None."""
+    most = SEARCHED_WIDE if searched is None else searched
+    values = {**search.values, "partner": partner_id, "searched": most}
     bounds = ""
     if page.after is not None:
         bounds += f"AND id {'<' if search.newest_first else '>'} :after "
