@@ -20,7 +20,10 @@ def partner_networks(
     partner: Annotated[str, typer.Argument(help="The partner's name or id.")],
     allow: Annotated[
         list[str] | None,
-        typer.Option(help="Let its webhooks go there: 10.1.0.0/16, 10.1.0.0/16:8443 or [fd00::/8]:8443."),
+        typer.Option(
+            help="Let its webhooks go there: 10.1.0.0/16, or with a port 10.1.0.0/16:8443. An IPv6 network "
+            "with a port stands in brackets."
+        ),
     ] = None,
     forbid: Annotated[list[str] | None, typer.Option(help="Take such an allowance away.")] = None,
     json: Json = False,

@@ -138,8 +138,8 @@ def _rows() -> list[Code]:
         Code("already_exists", request, error, never, "The same thing exists already",
              "Use the existing one named in the detail."),
         Code("quota_exceeded", request, error, person, "The partner has as many of these as it may have",
-             "The detail names the quota, its limit and what to do; `GET /v1/limits` shows all quotas with their "
-             "use. Ask the operator to raise it with `registrar partner quota`. With status 429 waiting is enough."),
+             "Do what the detail says; `GET /v1/limits` shows all quotas with their use. The operator raises one "
+             "with `registrar partner quota`. With status 429 waiting is enough."),
         Code("order_rejected", request, error, never, "At least one row is invalid and `on_invalid` is reject",
              "Correct the rows named in `errors` and send the whole order again; nothing was stored."),
         Code("idempotency_key_reused", request, error, never,

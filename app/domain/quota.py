@@ -67,7 +67,7 @@ QUOTAS: Final[dict[Quota, Terms]] = {
         "Wait for one of the uploads to end.", retry_after=10,
     ),
     Quota.WAITING_IMPORTS: Terms(
-        "waiting imports", "Imports whose file waits to be read or committed, or is being so.", 200,
+        "waiting imports", "Imports that a worker reads or commits, or that wait for one.", 200,
         "Wait until some have been read.", retry_after=30,
     ),
     Quota.STAGED_ROWS: Terms(
@@ -121,8 +121,9 @@ class Use:
 def refusal(use: Use, adding: int) -> str:
     """Why no more is made, for the caller."""
     terms = QUOTAS[use.quota]
+    state = "is used up" if use.is_used_up else "has no room for this"
     more = "" if adding == 1 else f", and this would add {adding:,}"
     return (
-        f"The quota {use.quota.value} is used up: at most {use.limit:,} {terms.noun}, "
-        f"and there are {use.used:,}{more}. {terms.remedy} The operator can raise the quota."
+        f"The quota {use.quota.value} {state}: {use.used:,} of {use.limit:,} {terms.noun}{more}. "
+        f"{terms.remedy} The operator can raise the quota."
     )
