@@ -38,6 +38,8 @@ _KEY_REFUSED: Final = (
     "It is mistyped, expired or revoked, or belongs to another installation.",
     "Correct REGISTRAR_API_KEY. `registrar api-key list` shows which keys are valid.",
 )
+_NOTHING_TO_WAIT_FOR: Final = b'"too_many_wrong_keys"'
+"""A key that is wrong now is wrong in a minute, too."""
 _DETAIL_SAYS_IT: Final = frozenset({"not_found", "invalid_state", "unknown_customer"})
 """Codes whose title and remedy speak to programs, and whose detail is all that a person needs."""
 
@@ -63,7 +65,7 @@ class ApiRefusal(Stop):
         if status >= 500 and _text(problem, "correlation_id"):
             advice.append(f"For the operator: correlation id {_text(problem, 'correlation_id')}.")
         errors = [entry for entry in problem.get("errors") or () if isinstance(entry, dict)]
-        super().__init__(title, *advice, code=ExitCode.ERROR, errors=errors)
+        super().__init__(title, *advice, code=ExitCode.ERROR, errors=errors, error_code=code or None)
         self.status = status
         self.problem_code = code
         self.problem = problem
@@ -314,7 +316,9 @@ def _usable(key: str | None) -> str:
 
 def _is_passing(response: httpx.Response) -> bool:
     """Answers that ask to come again. 409 only when the first request is still running."""
-    return response.status_code in (TOO_MANY, 503) or (
+    if response.status_code == TOO_MANY:
+        return _NOTHING_TO_WAIT_FOR not in response.content
+    return response.status_code == 503 or (
         response.status_code == 409 and b'"idempotency_in_progress"' in response.content
     )
 

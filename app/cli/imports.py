@@ -46,6 +46,7 @@ STATE_WORDS: Final = {
     "committing": "becoming orders",
 }
 OVER: Final = frozenset({"refused", "discarded", "expired"})
+HASHES_READ: Final = "hashes:read"
 _DETAIL_WITHOUT_ADVICE: Final = frozenset({"file_without_rows", "import_given_up"})
 """Refusals whose detail says only what is wrong; the others' says what to do, too."""
 
@@ -135,6 +136,12 @@ def import_file(
     return code
 
 
+def _shows_hashes(api: Api) -> bool:
+    """Whether `errors.csv` has hashes for this key. APIs before the scope showed them to every key."""
+    scopes = api.get("/v1/me").body["scopes"]
+    return HASHES_READ in scopes
+
+
 def _pieces(file: Path) -> Iterator[bytes]:
     with file.open("rb") as stream:
         while piece := stream.read(PIECE):
@@ -211,7 +218,10 @@ def _over(found: JsonObject) -> Stop:
     failure = found["failure"] or {}
     words = failure.get("detail") or f"The import is {found['state']}."
     said = found["state"] == "refused" and failure.get("code") not in _DETAIL_WITHOUT_ADVICE
-    return Stop(words, *filter(None, [None if said else failure.get("remedy")]), code=ExitCode.REFUSED)
+    advice = filter(None, [None if said else failure.get("remedy")])
+    full = failure.get("code") == "quota_exceeded"  # the file is as it should be
+    code = ExitCode.ERROR if full else ExitCode.REFUSED
+    return Stop(words, *advice, code=code, error_code=failure.get("code"))
 
 
 def _commit(screen: Screen, api: Api, found: JsonObject, *, reject_invalid: bool) -> JsonObject:
@@ -220,9 +230,11 @@ def _commit(screen: Screen, api: Api, found: JsonObject, *, reject_invalid: bool
         try:
             api.post(f"/v1/imports/{found['id']}:commit", body, repeatable=True)
         except ApiRefusal as refusal:
-            if refusal.status not in (409, 422):
+            if refusal.status not in (409, 422) or refusal.error_code == "quota_exceeded":
                 raise
-            raise Stop(refusal.words, *refusal.advice, code=ExitCode.REFUSED) from None
+            raise Stop(
+                refusal.words, *refusal.advice, code=ExitCode.REFUSED, error_code=refusal.error_code
+            ) from None
         found = _follow(screen, api, found["id"])
     if found["state"] != "committed":
         raise _over(found)
@@ -320,4 +332,10 @@ def _write_errors(screen: Screen, api: Api, found: JsonObject, target: Path) -> 
             api.save(f"/v1/imports/{found['id']}/errors.csv", write)
     except OSError as error:
         raise Stop(f"{target} cannot be written: {error.strerror}.") from None
-    screen.say(f"{amount(found['counts']['invalid'], 'row')} to mend: {target}. Import it again as it is.")
+    rows = f"{amount(found['counts']['invalid'], 'row')} to mend: {target}."
+    columns = (found["dialect"] or {}).get("columns", ())
+    if not any(each["field"] == "hardware_hash" for each in columns) or _shows_hashes(api):
+        screen.say(f"{rows} Import it again as it is.")
+    else:
+        screen.say(f"{rows} Its hashes are left out, because your API key lacks the scope {HASHES_READ}.")
+        screen.say("Mend the file with a key that has it: without their hashes these are other rows.")

@@ -125,10 +125,14 @@ def _run(settings: Settings, work: Callable[["Runtime"], Awaitable[Result]], *, 
         return asyncio.run(opened())
     except NotFound as refusal:
         raise Stop(
-            refusal.detail, "`registrar partner list` and `registrar api-key list` show what there is."
+            refusal.detail,
+            "`registrar partner list` and `registrar api-key list` show what there is.",
+            error_code="name_not_found",
         ) from None
     except Refusal as refusal:
-        raise Stop(refusal.detail) from None
+        if refusal.code == "invalid_parameter":  # its remedy is about the `errors` of the API
+            raise Stop(refusal.detail) from None
+        raise Stop(refusal.detail, refusal.remedy, error_code=refusal.code) from None
     except (EmbeddedUnavailable, SecretError, WallsDown) as error:
         raise Stop(str(error)) from None
 

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from enum import IntEnum
 from typing import Any, Final
 
-from app.domain.catalogue import lookup
+from app.domain.catalogue import CATALOGUE, lookup
 from app.domain.order import OrderState
 from app.domain.registration import SUCCESS
 
@@ -64,7 +64,8 @@ class Stop(Exception):
 
     def document(self) -> dict[str, Any]:
         """What a program is told with `--json`."""
-        entry = lookup(self.error_code)
+        # A newer API may have codes that this program does not know.
+        entry = lookup(self.error_code if self.error_code in CATALOGUE else "command_failed")
         return {
             "code": self.error_code,
             "title": entry.title,

@@ -234,14 +234,21 @@ def for_a_terminal(remedy: str) -> str:
     return remedy
 
 
+JOINERS: Final = "\u200c\u200d"
+"""Persian, scripts of India and emoji need them; they do nothing to a terminal."""
+
+
 def plain(text: str) -> str:
     """One line of characters that a terminal shows and does not obey."""
     if text.isprintable():
         return text
-    return "".join(
-        character if character.isprintable() else " " if character in "\t\r\n" else "\ufffd"
-        for character in text
-    )
+    return "".join(_harmless(character) for character in text)
+
+
+def _harmless(character: str) -> str:
+    if character.isprintable() or character in JOINERS:
+        return character
+    return " " if character in "\t\r\n" else "\ufffd"
 
 
 def field_words(field: str) -> str:

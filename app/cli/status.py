@@ -166,7 +166,10 @@ def _quota(each: JsonObject) -> _Line:
     """Nearly used up is worth knowing; used up, and not free again by itself, needs somebody."""
     name, used, limit = each["quota"], each["used"], each["limit"]
     full = used >= limit and name in _STANDING
-    return _Line(_ATTENTION if full else _NOTE, "Quota", f"{name}: {number(used)} of {number(limit)} used")
+    words = f"{name}: {number(used)} of {number(limit)} used"
+    if full:
+        words += "; remove what is not needed, or the operator raises it: `registrar partner quota`"
+    return _Line(_ATTENTION if full else _NOTE, "Quota", words)
 
 
 def _connection(each: JsonObject, now: datetime) -> _Line:

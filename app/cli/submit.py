@@ -287,8 +287,8 @@ def _ascii(key: str | None) -> str | None:
 
 
 def _refused(part: Part, refusal: ApiRefusal) -> Stop:
-    if refusal.status not in (409, 413, 422):
-        return refusal
+    if refusal.status not in (409, 413, 422) or refusal.problem_code == "quota_exceeded":
+        return refusal  # the file is as it should be
     words, advice = refusal.words, list(refusal.advice)
     order_id = refusal.links.get("order") or refusal.links.get("order_id")
     if refusal.problem_code == "reference_taken":
@@ -302,7 +302,7 @@ def _refused(part: Part, refusal: ApiRefusal) -> Stop:
             ["Correct the lines, or leave out --reject-invalid to send the valid devices."],
         )
     errors = [_by_line(part, error) for error in refusal.errors]
-    return Stop(words, *advice, code=ExitCode.REFUSED, errors=errors)
+    return Stop(words, *advice, code=ExitCode.REFUSED, errors=errors, error_code=refusal.error_code)
 
 
 def _by_line(part: Part, error: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -320,7 +320,14 @@ def _send(screen: Screen, api: Api, parts: Sequence[Part], terms: Mapping[str, A
                 raise
             taken = ", ".join(answer.body["reference"] for answer in answers)
             again = f"Accepted before that: {taken}. Giving the same command again goes on from here."
-            raise Stop(stop.words, *stop.advice, again, code=stop.code, errors=stop.errors) from None
+            raise Stop(
+                stop.words,
+                *stop.advice,
+                again,
+                code=stop.code,
+                errors=stop.errors,
+                error_code=stop.error_code,
+            ) from None
     return answers
 
 

@@ -5,8 +5,8 @@ go (`partner_uses`); imports say themselves how many rows and bytes they have; e
 an index of the partner's.
 """
 
+from collections.abc import Collection
 from datetime import datetime
-from typing import Final
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -14,17 +14,15 @@ from app.db.events import LIVE
 from app.db.events import OPEN as OPEN_DELIVERY
 from app.db.sql import execute, fetch_all, fetch_one, listed
 from app.domain.ids import PartnerId
-from app.domain.imports import ImportState
+from app.domain.imports import WITH_WORKERS, ImportState
 from app.domain.quota import Quota
-
-_WAITING: Final = (ImportState.UPLOADED, ImportState.READING, ImportState.COMMITTING)
 
 
 def _kept(quota: Quota) -> str:
     return f"SELECT sum(used) FROM partner_uses WHERE partner_id = :partner AND quota = '{quota.value}'"
 
 
-def _imports(what: str, states: tuple[ImportState, ...] = ()) -> str:
+def _imports(what: str, states: Collection[ImportState] = ()) -> str:
     """Over the imports that have something to keep or to do: the others have no due time."""
     chosen = f" AND state IN ({listed(states)})" if states else ""
     return f"SELECT {what} FROM imports WHERE partner_id = :partner AND due_at IS NOT NULL{chosen}"
@@ -41,7 +39,7 @@ USED = {
     Quota.API_KEYS: "SELECT count(*) FROM api_keys WHERE partner_id = :partner AND revoked_at IS NULL "
     "AND (expires_at IS NULL OR expires_at > :now)",
     Quota.UPLOADS: _imports("count(*)", (ImportState.UPLOADING,)),
-    Quota.WAITING_IMPORTS: _imports("count(*)", _WAITING),
+    Quota.WAITING_IMPORTS: _imports("count(*)", WITH_WORKERS),
     Quota.STAGED_ROWS: _imports("sum(rows_read)"),
     Quota.STAGED_BYTES: _imports("sum(size_bytes)"),
     Quota.IDEMPOTENCY_ANSWERS: _kept(Quota.IDEMPOTENCY_ANSWERS),

@@ -15,6 +15,7 @@ from app.db.events import OPEN as OPEN_DELIVERY
 from app.db.sql import Record, execute, fetch_all, fetch_one, listed
 from app.domain.batch import IN_FLIGHT, OPEN_BATCH
 from app.domain.ids import PartnerId
+from app.domain.imports import WITH_WORKERS
 from app.domain.registration import MOVING_WITH_BATCH
 
 _SUMS = f"""
@@ -191,7 +192,7 @@ async def imports_waiting(session: AsyncConnection, partner_id: PartnerId) -> Re
     row = await fetch_one(
         session,
         "SELECT count(*) AS imports, min(due_at) AS oldest_at FROM imports "
-        "WHERE partner_id = :partner AND due_at IS NOT NULL",
+        f"WHERE partner_id = :partner AND due_at IS NOT NULL AND state IN ({listed(WITH_WORKERS)})",
         partner=partner_id,
     )
     return row or {"imports": 0, "oldest_at": None}

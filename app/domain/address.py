@@ -117,6 +117,10 @@ class Allowance:
                 plain = ip_network(network)
             except ValueError as error:
                 raise ValueError(f"{_not_an_allowance(text)} {error}.") from None
+        if plain.num_addresses == 1 and plain.network_address in _METADATA:
+            raise ValueError(
+                f"'{text}' gives out the machine's own cloud credentials: no webhook goes there."
+            )
         low = int(first or 1)
         high = int(last or first or LAST_PORT)
         if not 1 <= low <= high <= LAST_PORT:

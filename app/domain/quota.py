@@ -130,8 +130,9 @@ class Use:
 def refusal(use: Use, adding: int) -> str:
     """Why no more is made, for the caller."""
     terms = QUOTAS[use.quota]
+    state = "is used up" if use.is_used_up else "has no room for this"
     more = "" if adding == 1 else f", and this would add {adding:,}"
     return (
-        f"The quota {use.quota.value} is used up: at most {use.limit:,} {terms.noun}, "
-        f"and there are {use.used:,}{more}. {terms.remedy} The operator can raise the quota."
+        f"The quota {use.quota.value} {state}: {use.used:,} of {use.limit:,} {terms.noun}{more}. "
+        f"{terms.remedy} The operator can raise the quota."
     )

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import BinaryIO, Final
 
 from app.intake.bounds import CHUNK, GZIP, Inflated, Limited
+from app.intake.shaping import MAX_ROWS
 from app.intake.table import Head, Row, UnreadableFile
 
 PATIENCE: Final = 60.0
@@ -51,5 +52,6 @@ def too_many(limit: int, lines: int) -> UnreadableFile:
     told = f"about {lines:,}" if lines <= most else f"more than {most:,}"
     return UnreadableFile(
         "too_many_rows",
-        f"The file has {told} rows, and there is room for {limit:,}. Cut it into smaller files.",
+        f"The file has {told} rows, and there is room for {limit:,}. Cut it into smaller files"
+        f"{'' if limit == MAX_ROWS else ', or discard imports that are not needed'}.",
     )

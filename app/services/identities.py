@@ -224,6 +224,8 @@ async def create_key(
     expires_at: datetime | None = None,
 ) -> NewKey:
     """For the operator's command line, which asks for scopes and an expiry. Raises quota_exceeded."""
+    if not name.strip():
+        raise Unprocessable("invalid_parameter", "A key needs a name: what it is for.")
     require_safe(name)
     key = mint()
     async with runtime.transaction(partner_id) as tx:

@@ -5,7 +5,7 @@ from ipaddress import ip_network
 
 from app.db import partner_networks
 from app.domain.address import Allowance
-from app.domain.errors import NotFound, Unprocessable
+from app.domain.errors import Unprocessable
 from app.domain.ids import PartnerId
 from app.runtime import Runtime, Tx
 from app.telemetry import logger
@@ -36,12 +36,14 @@ def read(texts: Sequence[str]) -> list[Allowance]:
 async def change(
     runtime: Runtime, partner_id: PartnerId, *, allow: Sequence[Allowance], forbid: Sequence[Allowance]
 ) -> tuple[Allowance, ...]:
-    """What is allowed afterwards. It counts from the next connection on. Raises NotFound."""
+    """What is allowed afterwards. It counts from the next connection on. Raises Unprocessable."""
     async with runtime.transaction(partner_id) as tx:
         for allowed in forbid:
             if not await partner_networks.remove(tx.session, partner_id, allowed):
-                raise NotFound(
-                    "not_found", f"{allowed} is not allowed for this partner. Nothing was changed."
+                raise Unprocessable(
+                    "invalid_parameter",
+                    f"{allowed} is not allowed for this partner alone. Nothing was changed. Without options "
+                    "the command shows what is allowed.",
                 )
         for allowed in allow:
             await partner_networks.add(tx.session, partner_id, allowed, runtime.now())

@@ -49,7 +49,7 @@ async def require_room(tx: Tx, partner_id: PartnerId, quota: Quota) -> None:
     """
     use = await _use(tx, partner_id, quota)
     if use.used > use.limit:
-        raise _refused(partner_id, replace(use, used=use.used - 1), 1)
+        raise _refused(partner_id, replace(use, used=min(use.used - 1, use.limit)), 1)
 
 
 async def room_of(tx: Tx, partner_id: PartnerId, quota: Quota) -> int:

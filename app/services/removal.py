@@ -77,7 +77,12 @@ async def _look(tx: Tx, subject: Subject, *, hold: bool) -> Removal:
         raise NotFound(UNKNOWN[subject.kind], f"There is no {subject.kind.value} {subject.id}.")
     obstacles = [_of_order(found) for found in await removal.unfinished_orders(tx.session, subject)]
     obstacles += [
-        Obstacle("import", found["id"], found["reference"], f"It is {found['state']}: commit or discard it.")
+        Obstacle(
+            "import",
+            found["id"],
+            found["reference"],
+            f"It is {found['state']}: commit it, or discard it (POST /v1/imports/{{id}}:discard).",
+        )
         for found in await removal.waiting_imports(tx.session, subject)
     ]
     return Removal(row["name"], await removal.counts(tx.session, subject), obstacles)

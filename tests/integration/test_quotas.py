@@ -59,7 +59,8 @@ async def test_of_many_at_once_exactly_as_many_are_made_as_there_is_room_for(
     problem = next(answer.json() for answer in answers if answer.status_code == 422)
     assert problem["code"] == "quota_exceeded"
     assert (
-        f"The quota {quota.value} is used up: at most {before + 3} {QUOTAS[quota].noun}" in problem["detail"]
+        f"The quota {quota.value} is used up: {before + 3} of {before + 3} {QUOTAS[quota].noun}"
+        in problem["detail"]
     )
     assert QUOTAS[quota].remedy in problem["detail"]
     assert (await create(world, other, quota)).status_code == 201

@@ -42,8 +42,8 @@ REQUESTS: Examples = {
         "The customer with this Entra tenant exists: 018f6d3e-0000-7000-8000-000000000000."
     ),
     "quota_exceeded": Said(
-        "The quota customers is used up: at most 100,000 customers, and there are 100,000. Remove "
-        "customers that are not used. The operator can raise the quota."
+        "The quota customers is used up: 100,000 of 100,000 customers. Remove customers that are not "
+        "used. The operator can raise the quota."
     ),
     "order_rejected": Said("2 of 100 rows are invalid: see `errors`."),
     "idempotency_key_reused": Said("The key PO-4711 was used with another body."),

@@ -1,14 +1,18 @@
 """How commands end: errors for programs, exit codes, version, completion, the API's address."""
 
+from pathlib import Path
+
 import httpx
 import orjson
 import pytest
 
 from app import __version__
-from app.cli.api_client import ATTEMPTS
+from app.cli import imports
+from app.cli.api_client import ATTEMPTS, Api
 from app.cli.outcome import EXIT_CODES, ExitCode, Stop
+from app.cli.screen import Screen
 from app.domain.catalogue import CATALOGUE
-from tests.unit.cli_wire import Wire, problem
+from tests.unit.cli_wire import DEVICES, KEY, Wire, problem
 from tests.unit.test_cli_commands import refuse_connection
 
 
@@ -111,3 +115,64 @@ def test_the_apis_address_is_taken_with_and_without_v1(wire: Wire, url: str) -> 
     assert [str(request.url) for request in wire.requests] == [
         "http://127.0.0.1:8000/v1/customers?page_size=500"
     ]
+
+
+def test_a_wrong_key_is_not_waited_for(wire: Wire) -> None:
+    found = problem(429, "too_many_wrong_keys", "Too many calls with a wrong API key")
+    found.headers["Retry-After"] = "60"
+    wire.first["GET", "/v1/customers"] = [lambda _: found]
+    result = wire.run("customers", "--json")
+    assert (result.exit_code, wire.pauses) == (ExitCode.ERROR, [])
+    assert orjson.loads(result.stdout)["code"] == "too_many_wrong_keys"
+
+
+@pytest.mark.parametrize(
+    ("code", "ends"),
+    [
+        ("quota_exceeded", ExitCode.ERROR),
+        ("order_rejected", ExitCode.REFUSED),
+        ("of_a_later_release", ExitCode.REFUSED),
+    ],
+)
+def test_submit_tells_programs_the_code_of_the_api(
+    wire: Wire, tmp_path: Path, code: str, ends: ExitCode
+) -> None:
+    """A quota that is used up is not the file's fault."""
+    file = tmp_path / "devices.csv"
+    file.write_text(DEVICES)
+    wire.first["POST", "/v1/orders"] = [lambda _: problem(422, code, "Refused")]
+    result = wire.run("submit", str(file), "--customer", "contoso", "--json")
+    told = orjson.loads(result.stdout)
+    assert (told["code"], told["exit_code"], result.exit_code) == (code, ends, ends)
+
+
+@pytest.mark.parametrize(
+    ("code", "ends"), [("too_many_rows", ExitCode.REFUSED), ("quota_exceeded", ExitCode.ERROR)]
+)
+def test_an_import_that_was_refused_tells_programs_why(code: str, ends: ExitCode) -> None:
+    stop = imports._over({"state": "refused", "failure": {"code": code, "detail": "No.", "remedy": "Do."}})
+    assert (stop.document()["code"], stop.code) == (code, ends)
+
+
+@pytest.mark.parametrize(
+    ("column", "scopes", "says"),
+    [
+        ("hardware_hash", [], "Its hashes are left out"),
+        ("hardware_hash", ["hashes:read"], "as it is"),
+        ("model", [], "as it is"),
+    ],
+)
+def test_rows_to_mend_without_their_hashes_are_said_to_be_so(
+    wire: Wire,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    column: str,
+    scopes: list[str],
+    says: str,
+) -> None:
+    wire.first["GET", "/v1/imports/1/errors.csv"] = [lambda _: httpx.Response(200, content=b"row\r\n")]
+    wire.first["GET", "/v1/me"] = [lambda _: httpx.Response(200, json={"scopes": scopes})]
+    found = {"id": "1", "counts": {"invalid": 1}, "dialect": {"columns": [{"field": column}]}}
+    with Api("http://127.0.0.1", KEY, transport=httpx.MockTransport(wire)) as api:
+        imports._write_errors(Screen(json=False), api, found, tmp_path / "errors.csv")
+    assert says in capsys.readouterr().out

@@ -15,7 +15,7 @@ from typer.main import get_command
 
 from app.cli import app, layout
 from app.cli.outcome import Stop
-from app.cli.screen import Screen
+from app.cli.screen import Screen, plain
 from app.domain.registration import RegistrationState
 from tests.unit.cli_wire import CONNECTION, CUSTOMER, ENDPOINT, NOW, Wire, counts, row_of
 from tests.unit.pseudo_terminal import Shown, at_terminal
@@ -279,3 +279,8 @@ def test_words_and_tables_at_a_terminal_show_no_character_that_it_would_obey(
     told = capsys.readouterr()
     assert not set("\x1b\x9b\u202e\u2028") & set(told.out + told.err)
     assert told.out.count("a\ufffd[2J\ufffd\ufffd\ufffd b") == 4
+
+
+def test_joiners_stay_and_what_deceives_a_terminal_goes() -> None:
+    name = "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645 \U0001f469\u200d\U0001f680"
+    assert plain(f"{name}\x1b[31m\u202e") == f"{name}\ufffd[31m\ufffd"

@@ -918,3 +918,9 @@ async def test_person_who_types_a_url_is_told_at_once_where_its_name_leads() -> 
             await sender.check_host(f"https://{NAME}/")
         await sender.check_host(f"https://{NAME}/", (Allowance.parse("10.0.0.0/8:443"),))
         await sender.check_host(f"https://{NAME}/")  # it has no address yet
+
+
+@pytest.mark.parametrize("text", ["169.254.169.254/32", "168.63.129.16:80", "[fd00:ec2::254/128]:80"])
+def test_what_no_allowance_opens_is_refused_as_one(text: str) -> None:
+    with pytest.raises(ValueError, match="no webhook goes there"):
+        Allowance.parse(text)

@@ -44,7 +44,7 @@ def test_near_is_from_nine_tenths_on(used: int, near: bool, full: bool) -> None:
 
 def test_a_refusal_names_quota_limit_use_remedy_and_who_can_raise_it() -> None:
     assert refusal(Use(Quota.DEVICES, 1000, 995), 10) == (
-        "The quota devices is used up: at most 1,000 devices ordered, and there are 995, "
+        "The quota devices has no room for this: 995 of 1,000 devices ordered, "
         "and this would add 10. Nothing of the order was stored; send it again once the quota is raised. "
         "The operator can raise the quota."
     )
