@@ -117,7 +117,14 @@ async def serve_simulator() -> AsyncIterator[str]:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
     config = uvicorn.Config(
-        build(), host="127.0.0.1", port=port, log_level="error", timeout_graceful_shutdown=1, lifespan="off"
+        build(),
+        host="127.0.0.1",
+        port=port,
+        log_level="error",
+        timeout_graceful_shutdown=1,
+        # A connection that is closed for being idle breaks the call that a test makes at that moment.
+        timeout_keep_alive=3600,
+        lifespan="off",
     )
     server = uvicorn.Server(config)
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
