@@ -12,7 +12,7 @@ import pytest
 import pytest_asyncio
 
 from app.domain.address import Allowance
-from app.domain.errors import NotFound, Unprocessable
+from app.domain.errors import Unprocessable
 from app.services import networks
 from tests.receiver import Receiver, open_receiver
 from tests.world import Partner, World
@@ -105,7 +105,7 @@ async def test_operator_shows_allows_and_forbids(world: World, database_url: str
 async def test_mistake_of_the_operator_changes_nothing(world: World) -> None:
     partner = await world.partner(consented=False)
     await allow(world, partner, "10.1.0.0/16")
-    with pytest.raises(NotFound, match="Nothing was changed"):
+    with pytest.raises(Unprocessable, match="Nothing was changed"):
         await networks.change(
             world.runtime,
             partner.id,

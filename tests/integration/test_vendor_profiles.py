@@ -134,6 +134,6 @@ async def test_no_more_profiles_are_made_than_the_quota_allows(world: World) -> 
     await set_quota(world, partner, Quota.VENDOR_PROFILES, 1)
     assert (await create(world, partner)).status_code == 201
     refused = problem_of(await create(world, partner, "Other"), 422, "quota_exceeded")
-    assert "at most 1 vendor profiles" in refused["detail"]
+    assert "1 of 1 vendor profiles" in refused["detail"]
     assert (await create(world, neighbour)).status_code == 201
     assert await world.count("vendor_profiles") == 2
