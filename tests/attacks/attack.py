@@ -6,8 +6,11 @@ import importlib
 import pkgutil
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import count
+from typing import Any
 
 import httpx
 
@@ -49,6 +52,38 @@ class Target:
             timeout=timeout,
             trust_env=False,
         )
+
+
+Step = Callable[[httpx.Client, int], Iterable[str]]
+"""One step of a loop, with the loop's client and the step's number: what it was answered, in words."""
+
+
+def in_loops(target: Target, loops: int, step: Step, *, timeout: float = 30.0) -> Counter[str]:
+    """Takes the step again and again in so many threads, until the time is over. Each loop has a client and
+    counts its steps, beginning at its own number."""
+
+    def loop(first: int) -> Counter[str]:
+        answers: Counter[str] = Counter()
+        with target.client(timeout=timeout) as client:
+            for number in count(first):
+                if target.over:
+                    break
+                try:
+                    answers.update(step(client, number))
+                except httpx.TransportError as error:
+                    answers[type(error).__name__] += 1
+        return answers
+
+    with ThreadPoolExecutor(loops) as pool:
+        return sum(pool.map(loop, range(loops)), Counter())
+
+
+def status_of(client: httpx.Client, method: str, path: str, **given: Any) -> str:
+    """The status of the answer, or how the call broke off."""
+    try:
+        return str(client.request(method, path, **given).status_code)
+    except httpx.TransportError as error:
+        return type(error).__name__
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,42 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from itertools import count
+from uuid import uuid4
 
 import httpx
 
-from tests.attacks.attack import Attack, Target
+from tests.attacks.attack import Attack, Target, in_loops, status_of
 
 LOOPS = 20
-
-
 ORDERS = 16
 LARGEST = 10_000
 
 
-def in_loops(target: Target, method: str, paths: Sequence[str], loops: int = LOOPS) -> Counter[str]:
-    """The same calls again and again, in so many threads."""
-
-    def loop(number: int) -> Counter[str]:
-        answers: Counter[str] = Counter()
-        with target.client() as client:
-            for turn in count(number):
-                if target.over:
-                    return answers
-                try:
-                    answers[str(client.request(method, paths[turn % len(paths)]).status_code)] += 1
-                except httpx.TransportError as error:
-                    answers[type(error).__name__] += 1
-        return answers
-
-    with ThreadPoolExecutor(loops) as pool:
-        return sum(pool.map(loop, range(loops)), Counter())
-
-
 def _lists(target: Target) -> Counter[str]:
-    return in_loops(target, "GET", ["/v1/orders?page_size=1000"])
+    return in_loops(target, LOOPS, lambda client, _: [status_of(client, "GET", "/v1/orders?page_size=1000")])
 
 
 def _filters(target: Target) -> Counter[str]:
@@ -50,32 +27,24 @@ def _filters(target: Target) -> Counter[str]:
         "/v1/orders?page_size=1000&state=failed&since=2020-01-01T00:00:00Z",
         "/v1/customers?page_size=1000&domain=none.example",
     )
-    return in_loops(target, "GET", worst, LOOPS)
+    return in_loops(
+        target, LOOPS, lambda client, number: [status_of(client, "GET", worst[number % len(worst)])]
+    )
 
 
 def _orders(target: Target) -> Counter[str]:
     """Orders of 10,000 devices, sixteen at a time until the time is over."""
 
-    def loop(number: int) -> Counter[str]:
-        answers: Counter[str] = Counter()
-        with target.client(timeout=60.0) as client:
-            for turn in count():
-                if target.over:
-                    return answers
-                reference = f"LARGE-{number}-{turn}"
-                rows = [
-                    {"serial_number": f"{reference}-{row}", "manufacturer": "Contoso", "model": "Book"}
-                    for row in range(LARGEST)
-                ]
-                body = {"customer_id": target.customers[0], "reference": reference, "devices": rows}
-                try:
-                    answers[str(client.post("/v1/orders", json=body).status_code)] += 1
-                except httpx.TransportError as error:
-                    answers[type(error).__name__] += 1
-        return answers
+    def step(client: httpx.Client, _: int) -> list[str]:
+        reference = f"LARGE-{uuid4().hex[:12]}"
+        rows = [
+            {"serial_number": f"{reference}-{row}", "manufacturer": "Contoso", "model": "Book"}
+            for row in range(LARGEST)
+        ]
+        body = {"customer_id": target.customers[0], "reference": reference, "devices": rows}
+        return [status_of(client, "POST", "/v1/orders", json=body)]
 
-    with ThreadPoolExecutor(ORDERS) as pool:
-        return sum(pool.map(loop, range(ORDERS)), Counter())
+    return in_loops(target, ORDERS, step, timeout=60.0)
 
 
 ATTACKS = [

@@ -9,9 +9,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 
-import httpx
-
-from tests.attacks.attack import Attack, Target
+from tests.attacks.attack import Attack, Target, status_of
 
 WANTED = 60
 """Endpoints that A asks for; the quota is less."""
@@ -85,11 +83,12 @@ def _run(manner: Manner) -> Callable[[Target], Counter[str]]:
                 if target.over:
                     return answers
                 body = {"url": f"{url}/{number}", "event_types": []}
-                answers[_code(client, "/v1/webhook-endpoints", body)] += 1
+                answers[status_of(client, "POST", "/v1/webhook-endpoints", json=body)] += 1
             for number in itertools.count():
                 if target.over:
                     return answers
-                answers[f"order {_code(client, '/v1/orders', _order(target, number))}"] += 1
+                said = status_of(client, "POST", "/v1/orders", json=_order(target, number))
+                answers[f"order {said}"] += 1
         raise AssertionError
 
     return attack
@@ -105,13 +104,6 @@ def _order(target: Target, number: int) -> object:
             for row in range(DEVICES)
         ],
     }
-
-
-def _code(client: httpx.Client, path: str, body: object) -> str:
-    try:
-        return str(client.post(path, json=body).status_code)
-    except httpx.TransportError as error:
-        return type(error).__name__
 
 
 _MANY = f"has {WANTED} endpoints made and orders {DEVICES} devices at a time; they"

@@ -6,13 +6,12 @@ import gzip
 import io
 import zipfile
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from hashlib import shake_128
-from typing import Any
 
 import httpx
 
-from tests.attacks.attack import Attack, Target
+from tests.attacks.attack import Attack, Target, in_loops, status_of
 
 THREADS = 4
 ROWS = 200_000
@@ -21,31 +20,14 @@ TEXTS = 6_000
 PROFILE_TAGS = 10_000
 
 
-def _again_and_again(target: Target, method: str, path: str, **given: Any) -> Counter[str]:
-    """The same call in a few threads until the time is over."""
-
-    def loop(_: int) -> Counter[str]:
-        answers: Counter[str] = Counter()
-        with target.client() as client:
-            while not target.over:
-                try:
-                    answers[str(client.request(method, path, **given).status_code)] += 1
-                except httpx.TransportError as error:
-                    answers[type(error).__name__] += 1
-        return answers
-
-    with ThreadPoolExecutor(THREADS) as pool:
-        return sum(pool.map(loop, range(THREADS)), Counter())
-
-
 def _rows(count: int) -> bytes:
     header = b"Device Serial Number,Manufacturer name,Device model\r\n"
     return gzip.compress(header + b"".join(b"SYN%08d,Contoso,Book\r\n" % n for n in range(count)), 9)
 
 
 def _import(target: Target, data: bytes) -> Counter[str]:
-    customer = target.customers[0]
-    return _again_and_again(target, "POST", "/v1/imports", params={"customer_id": customer}, content=data)
+    given = {"params": {"customer_id": target.customers[0]}, "content": data}
+    return in_loops(target, THREADS, lambda client, _: [status_of(client, "POST", "/v1/imports", **given)])
 
 
 def _files(target: Target) -> Counter[str]:
@@ -101,23 +83,17 @@ def workbook(texts: int = TEXTS) -> bytes:
 
 def _profiles(target: Target) -> Counter[str]:
     """Definitions of 30 MB, and lists of them."""
+    path = "/v1/vendor-profiles"
     values = {f"{n:08d}" + "x" * 3000: "T" for n in range(PROFILE_TAGS)}
     body = {"name": "P", "definition": {"group_tag": {"column": "A", "values": values}}}
-    answers: Counter[str] = Counter()
-    with target.client() as client:
-        while not target.over:
-            for n in range(8):
-                body["name"] = f"P{n}"
-                answers[f"made: {_status(client, 'POST', json=body)}"] += 1
-            answers[f"listed: {_status(client, 'GET')}"] += 1
-    return answers
 
+    def step(client: httpx.Client, _: int) -> Iterator[str]:
+        for n in range(8):
+            body["name"] = f"P{n}"
+            yield f"made: {status_of(client, 'POST', path, json=body)}"
+        yield f"listed: {status_of(client, 'GET', path)}"
 
-def _status(client: httpx.Client, method: str, **given: Any) -> str:
-    try:
-        return str(client.request(method, "/v1/vendor-profiles", **given).status_code)
-    except httpx.TransportError as error:
-        return type(error).__name__
+    return in_loops(target, 1, step)
 
 
 ATTACKS = [

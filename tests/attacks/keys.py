@@ -3,68 +3,44 @@
 from __future__ import annotations
 
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from uuid import uuid4
 
 import httpx
 
-from tests.attacks.attack import Attack, Target
-from tests.attacks.calls import in_loops
+from tests.attacks.attack import Attack, Target, in_loops, status_of
 
 LOOPS = 8
 
 
 def _rotates(target: Target) -> Counter[str]:
     """The new key is never used, so each rotation replaces the one before."""
-    return in_loops(target, "POST", "/v1/me/key:rotate", LOOPS)
+    return in_loops(target, LOOPS, lambda client, _: [status_of(client, "POST", "/v1/me/key:rotate")])
 
 
 def _guesses(target: Target) -> Counter[str]:
     """Keys that look right and have a wrong checksum."""
     wrong = target.key[:-1] + ("0" if target.key[-1] != "0" else "1")
 
-    def loop(_: int) -> Counter[str]:
-        answers: Counter[str] = Counter()
-        with target.client() as client:
-            while not target.over:
-                try:
-                    response = client.get("/v1/me", headers={"Authorization": f"Bearer {wrong}"})
-                    answers[str(response.status_code)] += 1
-                except httpx.TransportError as error:
-                    answers[type(error).__name__] += 1
-        return answers
-
-    with ThreadPoolExecutor(LOOPS) as pool:
-        return sum(pool.map(loop, range(LOOPS)), Counter())
+    headers = {"Authorization": f"Bearer {wrong}"}
+    return in_loops(target, LOOPS, lambda client, _: [status_of(client, "GET", "/v1/me", headers=headers)])
 
 
 def _removes(target: Target) -> Counter[str]:
     """Makes customers, looks at what they have, and removes them; looks at the whole connection between."""
-
-    def loop(_: int) -> Counter[str]:
-        answers: Counter[str] = Counter()
-        with target.client() as client:
-            while not target.over:
-                try:
-                    _remove_one(client, target.connection_id, answers)
-                except httpx.TransportError as error:
-                    answers[type(error).__name__] += 1
-        return answers
-
-    with ThreadPoolExecutor(LOOPS) as pool:
-        return sum(pool.map(loop, range(LOOPS)), Counter())
+    return in_loops(target, LOOPS, lambda client, _: _remove_one(client, target.connection_id))
 
 
-def _remove_one(client: httpx.Client, connection_id: str, answers: Counter[str]) -> None:
+def _remove_one(client: httpx.Client, connection_id: str) -> Iterator[str]:
     tenant = str(uuid4())
     body = {"connection_id": connection_id, "entra_tenant_id": tenant, "name": tenant}
     made = client.post("/v1/customers", json=body)
-    answers[f"made {made.status_code}"] += 1
+    yield f"made {made.status_code}"
     looked = client.delete(f"/v1/connections/{connection_id}", params={"dry_run": "true"})
-    answers[f"looked {looked.status_code}"] += 1
+    yield f"looked {looked.status_code}"
     if made.status_code == httpx.codes.CREATED:
         gone = client.delete(f"/v1/customers/{made.json()['id']}", params={"everything": "true"})
-        answers[f"removed {gone.status_code}"] += 1
+        yield f"removed {gone.status_code}"
 
 
 ATTACKS = [

@@ -16,9 +16,9 @@ LOWEST_PRIORITY = 19
 def main() -> int:
     os.nice(LOWEST_PRIORITY)
     name, aim = sys.argv[1:]
-    given = json.loads(aim)
+    attack, given = attacks()[name], json.loads(aim)  # imported before its time begins
     target = Target(**{**given, "customers": tuple(given["customers"])}, begun=time.monotonic())
-    json.dump(attacks()[name].run(target), sys.stdout)
+    json.dump(attack.run(target), sys.stdout)
     return 0
 
 
