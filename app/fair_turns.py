@@ -7,7 +7,7 @@ nobody else. The state is in the memory of one process and belongs to one event 
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Hashable
+from collections.abc import AsyncIterator, Callable, Hashable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -62,9 +62,19 @@ class FairTurns:
         """The partners that wait, the next one first. A dict keeps its order, and removes quickly."""
 
     @asynccontextmanager
-    async def turn(self, whose: Hashable) -> AsyncIterator[None]:
-        """Waits for a turn of this partner and holds it while the block runs. Raises NoTurn."""
-        await self.take(whose)
+    async def turn(
+        self, whose: Hashable, refusal: Callable[[NoTurn], Exception] | None = None
+    ) -> AsyncIterator[None]:
+        """Waits for a turn of this partner and holds it while the block runs.
+
+        Raises what `refusal` makes of NoTurn; without one, NoTurn itself.
+        """
+        try:
+            await self.take(whose)
+        except NoTurn as missed:
+            if refusal is None:
+                raise
+            raise refusal(missed) from missed
         try:
             yield
         finally:

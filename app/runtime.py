@@ -11,7 +11,7 @@ import os
 import socket
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import Enum
@@ -35,7 +35,7 @@ from app.domain.ids import PartnerId
 from app.domain.presence import Presence, claim_token
 from app.domain.quota import Quota
 from app.embedded import NoInstallation, Postgres, Valkey
-from app.fair_turns import FairTurns, NoTurn
+from app.fair_turns import FairTurns
 from app.microsoft.http import Microsoft
 from app.outbound import Outbound
 from app.platforms.base import Driver, Platform, TokenKind, discover
@@ -167,10 +167,15 @@ class Runtime:
     """What time it is, for everybody alike; the tests move it."""
     random: Callable[[], float] = field(default=Random().random)  # noqa: S311 - jitter, nothing secret
     token_cache: TokenCache = field(default_factory=TokenCache, repr=False)
+    _quotas: Mapping[Quota, int] = field(init=False, repr=False)
+    """The settings', looked up once: each transaction carries them."""
     _sealing_due: float = field(default=0.0, repr=False)
     _stack: AsyncExitStack = field(default_factory=AsyncExitStack, repr=False)
     _walls_stand: bool = False
     """Checked before the first transaction; before each one while the schema is older than the program."""
+
+    def __post_init__(self) -> None:
+        self._quotas = self.settings.quotas
 
     @classmethod
     async def open(
@@ -293,17 +298,11 @@ class Runtime:
             words = f"Reading took longer than {patience:g} seconds and was stopped."
             raise Busy("read_took_too_long", words, retry_after=RETRY_AFTER_READ) from error
 
-    @asynccontextmanager
-    async def _share(self, partner_id: PartnerId) -> AsyncIterator[None]:
+    def _share(self, partner_id: PartnerId) -> AbstractAsyncContextManager[None]:
         """Waits for a turn at the database connections: no partner uses up the pool."""
-        try:
-            await self.turns.connections.take(partner_id)
-        except NoTurn as error:
-            raise PoolTimeoutError("no database connection came free") from error
-        try:
-            yield
-        finally:
-            self.turns.connections.give(partner_id)
+        return self.turns.connections.turn(
+            partner_id, lambda _: PoolTimeoutError("no database connection came free")
+        )
 
     @asynccontextmanager
     async def system_transaction(self) -> AsyncIterator[Tx]:
@@ -324,7 +323,7 @@ class Runtime:
         async with self.engine.begin() as session:
             if self.clock.is_due:
                 await self.clock.read(session)
-            tx = Tx(session, self.now(), self.settings.quotas)
+            tx = Tx(session, self.now(), self._quotas)
             yield tx
         for tell in tx.committed:
             tell()

@@ -4,8 +4,7 @@ A body of 64 MB needs its own size twice while it is decoded, and decoding keeps
 waiting. A turn is held while the body arrives, so one that arrives slowly gives way to others that wait.
 """
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from typing import Final
 
 from app.domain.errors import Busy
@@ -21,22 +20,18 @@ GRACE_S: Final = 10.0
 """Seconds after which the rate of a body is judged."""
 
 
-@asynccontextmanager
-async def body_turn(turns: FairTurns, partner_id: PartnerId) -> AsyncIterator[None]:
+def body_turn(turns: FairTurns, partner_id: PartnerId) -> AbstractAsyncContextManager[None]:
     """Holds a turn while the block runs. Raises Busy when the turn does not come in time."""
-    try:
-        await turns.take(partner_id)
-    except NoTurn:
-        raise Busy(
+
+    def refused(_: NoTurn) -> Busy:
+        return Busy(
             "large_bodies_waiting",
             f"At most {turns.total} bodies over {LARGE_BODY // 1024} kB are read at a time, {turns.each} of "
             f"one partner. This one waited {turns.patience or 0:.0f} s for its turn.",
             retry_after=RETRY_AFTER,
-        ) from None
-    try:
-        yield
-    finally:
-        turns.give(partner_id)
+        )
+
+    return turns.turn(partner_id, refused)
 
 
 def give_way(turns: FairTurns, partner_id: PartnerId, size: int, seconds: float) -> None:

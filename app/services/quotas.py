@@ -30,9 +30,7 @@ async def require(tx: Tx, partner_id: PartnerId, quota: Quota, *, adding: int = 
     Unprocessable where a person has to do something first, RateLimited where waiting is enough."""
     await table.lock(tx.session, partner_id, quota)
     # A statement of its own: what it sees is newer than the lock.
-    use = await _use(tx, partner_id, quota)
-    if use.used + adding > use.limit:
-        raise _refused(partner_id, use, adding)
+    await look_ahead(tx, partner_id, quota, adding=adding)
 
 
 async def look_ahead(tx: Tx, partner_id: PartnerId, quota: Quota, *, adding: int = 1) -> None:
