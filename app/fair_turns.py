@@ -1,8 +1,8 @@
 """Turns in one process: a limit for all, a limit for each partner, and rounds over the partners that wait.
 
 Used for calls, for large bodies and orders, and for database connections. A partner that asks for more than
-its share waits in a line of its own, and the lines are served in turn: what one partner piles up delays
-nobody else. The state is in the memory of one process and belongs to one event loop.
+its share waits in a line of its own, and the lines are served in turn: what one partner piles up delays no
+other. The state is in the memory of one process and belongs to one event loop.
 """
 
 import asyncio

@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from sqlalchemy import NullPool
+from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.db.connecting import make_engine
 from tests.servers import (
     Servers,
     fresh_database,
@@ -66,6 +69,16 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Path:
 async def database_url(servers: Servers) -> AsyncIterator[str]:
     async with fresh_database(servers.database_url) as url:
         yield url
+
+
+@pytest_asyncio.fixture
+async def owner(database_url: str) -> AsyncIterator[AsyncConnection]:
+    """A transaction of the owner of the tables, taken back at the end."""
+    engine = make_engine(database_url, poolclass=NullPool)
+    async with engine.connect() as session:
+        yield session
+        await session.rollback()
+    await engine.dispose()
 
 
 @pytest_asyncio.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -41,6 +42,21 @@ async def registrar_process(
     """`registrar ARGUMENTS`; killed at the end at the latest."""
     async with _process(world, log, "app.cli", *arguments, **settings) as process:
         yield process
+
+
+async def run_operator(database_url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """`registrar ARGUMENTS` on a database, to a good end. It sets up logging, so it has its own process."""
+    done = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-m", "app.cli", *arguments],
+        env={**os.environ, "REGISTRAR_DATABASE_URL": database_url},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return done
 
 
 @asynccontextmanager

@@ -147,7 +147,7 @@ async def add_attempt(
     duration_ms: int,
     started_at: datetime,
 ) -> None:
-    """The attempt was made, whoever holds the delivery by now; nothing if it has been deleted."""
+    """Records the attempt, even if another worker holds the delivery by now; not if it is deleted."""
     await execute(
         session,
         "INSERT INTO delivery_attempts "

@@ -13,7 +13,7 @@ from app.domain.schedule import share_of
 _FREE: Final = "(i.lease_until IS NULL OR i.lease_until < :now)"
 
 # Rounds over partners, then over the imports of the partner by their due time. A share is a bar here: an
-# import is long, so a place that one partner may not have is kept for whoever comes next. What each partner
+# import is long, so a place beyond a partner's share is kept for the next partner. What each partner
 # holds is counted over all workers.
 _CLAIM: Final = f"""
 WITH asking AS MATERIALIZED (

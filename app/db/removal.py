@@ -71,7 +71,7 @@ _ROW: Final = {Kind.PARTNER: "partners", Kind.CONNECTION: "connections", Kind.CU
 
 
 async def find(session: AsyncConnection, subject: Subject, *, hold: bool) -> Record | None:
-    """The row's name. Held until the transaction ends: whoever is making something for it ends first."""
+    """The row's name. Locks the row until the transaction ends, after waiting for writers that use it."""
     own = "" if subject.kind is Kind.PARTNER else "partner_id = :partner AND "
     lock = "FOR UPDATE" if hold else ""
     return await fetch_one(

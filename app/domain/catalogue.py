@@ -103,7 +103,7 @@ def _rows() -> list[Code]:
         Code("scope_missing", request, error, person, "The API key may not do this",
              "Use a key with the scope named in the detail."),
         Code("key_rotated_already", request, error, never, "This API key has been replaced by another one",
-             "Rotate the new key, which the detail names. If nobody has it, ask the operator to revoke both keys "
+             "Rotate the new key, which the detail names. If it is lost, ask the operator to revoke both keys "
              "and to make another."),
         Code("metrics_not_open", request, error, person, "Metrics are not open to this address",
              "Read them from a network of REGISTRAR_METRICS_ALLOWED_NETWORKS, directly and not through a proxy, or "

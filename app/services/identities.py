@@ -189,7 +189,7 @@ async def create_partner(runtime: Runtime, name: str, role: PartnerRole) -> Part
 
 
 def require_safe(name: str) -> None:
-    """Raises Unprocessable for a name with characters that deceive whoever reads it."""
+    """Raises Unprocessable for a name with characters that deceive its readers."""
     if (said := unsafe(name.strip())) is not None:
         raise Unprocessable("value_has_control_characters", f"The name cannot be used. {said}")
 

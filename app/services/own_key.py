@@ -1,7 +1,7 @@
 """What the holder of an API key may do with it: have it replaced by a new one, and end it.
 
-The new key may do what the old one may and ends when the old one would have ended: whoever has a key gets no
-more by it, and no longer. The old one works beside it for a while, so that no call fails meanwhile.
+The new key has the scopes and the expiry of the old one: its holder gains neither rights nor
+time. The old one works beside it for a while, so that no call fails meanwhile.
 """
 
 from collections.abc import Awaitable, Callable, Sequence

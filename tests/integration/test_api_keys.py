@@ -145,7 +145,7 @@ async def test_a_lost_answer_is_asked_for_again_until_the_new_key_is_used(world:
     lost = (await rotate(world, partner.key)).json()["key"]
     held = (await rotate(world, partner.key)).json()
     assert not await works(world, lost)
-    assert await world.count("api_keys") == 2, "keys that nobody has used do not pile up"
+    assert await world.count("api_keys") == 2, "unused keys do not pile up"
     assert await works(world, held["key"])
     refused = problem_of(await rotate(world, partner.key), 409, "key_rotated_already")
     assert held["prefix"] in refused["detail"]

@@ -11,9 +11,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
-from sqlalchemy.pool import NullPool
 
-from app.db.connecting import make_engine
 from app.db.engine import APP_ROLE, SYSTEM_ROLE
 from app.db.tables import metadata
 from tests import rows
@@ -58,16 +56,6 @@ SELECT what, grantee, privilege_type FROM (
     SELECT 'default ' || CAST(defaclobjtype AS text), defaclacl, defaclrole FROM pg_default_acl
 ) AS objects, aclexplode(acl) WHERE grantee <> owner
 """
-
-
-@pytest.fixture
-async def owner(database_url: str) -> AsyncIterator[AsyncConnection]:
-    """A transaction of the owner of the tables, taken back at the end."""
-    engine = make_engine(database_url, poolclass=NullPool)
-    async with engine.connect() as session:
-        yield session
-        await session.rollback()
-    await engine.dispose()
 
 
 async def rights(session: AsyncConnection, grantee: str) -> dict[str, frozenset[str]]:
@@ -123,7 +111,7 @@ async def test_functions_that_run_as_the_owner_have_a_fixed_search_path(owner: A
 
 @asynccontextmanager
 async def stranger_of(session: AsyncConnection) -> AsyncIterator[str]:
-    """A role that nobody has granted anything; goes with the transaction."""
+    """A role without any grant. It ends with the transaction."""
     name = f"stranger_{uuid4().hex[:8]}"
     await session.execute(text(f"CREATE ROLE {name}"))
     await session.execute(text(f"GRANT {name} TO CURRENT_USER"))

@@ -51,6 +51,22 @@ async def owner_of(url: str) -> AsyncIterator[AsyncEngine]:
     await engine.dispose()
 
 
+ONE_PARTNER = (
+    "INSERT INTO partners (id, name, role, created_at) "
+    "VALUES (gen_random_uuid(), 'One', 'direct_bill', now())"
+)
+
+
+async def upgrade_to_before(engine: AsyncEngine, revision: str) -> str:
+    """Upgrades to the revision that this one follows, and names it."""
+    async with engine.connect() as session:
+        scripts = await session.run_sync(lambda sync: ScriptDirectory.from_config(schema._config(sync)))
+    before = scripts.get_revision(revision).down_revision
+    assert isinstance(before, str)
+    await run(engine, command.upgrade, before)
+    return before
+
+
 async def select(engine: AsyncEngine, statement: str) -> list[Any]:
     async with engine.connect() as session:
         return [tuple(row) for row in await session.execute(text(statement))]
@@ -122,18 +138,9 @@ async def test_endpoints_that_had_every_type_go_on_hearing_of_every_type(empty: 
     of_then = [type for type in stored_types([]) if not type.startswith(("*", "connection."))]
     endpoints = {"every": of_then[::-1], "all but one": of_then[1:], "one": ["order.failed"]}
     async with owner_of(empty) as engine:
-        async with engine.connect() as session:
-            scripts = await session.run_sync(lambda sync: ScriptDirectory.from_config(schema._config(sync)))
-        before = scripts.get_revision("0006").down_revision
-        assert isinstance(before, str)
-        await run(engine, command.upgrade, before)
+        before = await upgrade_to_before(engine, "0006")
         async with engine.begin() as session:
-            await session.execute(
-                text(
-                    "INSERT INTO partners (id, name, role, created_at) "
-                    "VALUES (gen_random_uuid(), 'One', 'direct_bill', now())"
-                )
-            )
+            await session.execute(text(ONE_PARTNER))
             for url, types in endpoints.items():
                 await session.execute(
                     text(
@@ -161,18 +168,9 @@ async def test_keys_that_could_read_hashes_still_can_and_no_others(empty: str) -
         "none": [],
     }
     async with owner_of(empty) as engine:
-        async with engine.connect() as session:
-            scripts = await session.run_sync(lambda sync: ScriptDirectory.from_config(schema._config(sync)))
-        before = scripts.get_revision("0013").down_revision
-        assert isinstance(before, str)
-        await run(engine, command.upgrade, before)
+        before = await upgrade_to_before(engine, "0013")
         async with engine.begin() as session:
-            await session.execute(
-                text(
-                    "INSERT INTO partners (id, name, role, created_at) "
-                    "VALUES (gen_random_uuid(), 'One', 'direct_bill', now())"
-                )
-            )
+            await session.execute(text(ONE_PARTNER))
             for name, scopes in keys.items():
                 await session.execute(
                     text(

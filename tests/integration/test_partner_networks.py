@@ -1,9 +1,5 @@
 """A private network is allowed for one partner and port: the operator's word opens it to nobody else."""
 
-import asyncio
-import os
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Sequence
 
 import httpx
@@ -15,6 +11,7 @@ from app.domain.address import Allowance
 from app.domain.errors import Unprocessable
 from app.services import networks
 from tests.receiver import Receiver, open_receiver
+from tests.worker import run_operator
 from tests.world import Partner, World
 
 
@@ -118,15 +115,5 @@ async def test_mistake_of_the_operator_changes_nothing(world: World) -> None:
 
 
 async def registrar(database_url: str, *arguments: str) -> str:
-    """The command in a process of its own, since it sets up the logging of its process."""
-    done = await asyncio.to_thread(
-        subprocess.run,
-        [sys.executable, "-m", "app.cli", "partner", "networks", *arguments],
-        env={**os.environ, "REGISTRAR_DATABASE_URL": database_url},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
+    done = await run_operator(database_url, "partner", "networks", *arguments)
     return done.stdout

@@ -1,9 +1,5 @@
 """`registrar partner quota`: the operator's word on one partner."""
 
-import asyncio
-import os
-import subprocess
-import sys
 from typing import Any
 
 import orjson
@@ -13,21 +9,12 @@ from typer.testing import CliRunner
 from app.cli import app
 from app.domain.quota import QUOTAS, Quota
 from app.services import quotas
+from tests.worker import run_operator
 from tests.world import Partner, World
 
 
 async def registrar(database_url: str, *arguments: str) -> tuple[str, str]:
-    """The command in a process of its own, since it sets up the logging of its process."""
-    done = await asyncio.to_thread(
-        subprocess.run,
-        [sys.executable, "-m", "app.cli", "partner", "quota", *arguments],
-        env={**os.environ, "REGISTRAR_DATABASE_URL": database_url},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
+    done = await run_operator(database_url, "partner", "quota", *arguments)
     return done.stdout, done.stderr
 
 

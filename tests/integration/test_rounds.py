@@ -7,6 +7,7 @@ from datetime import timedelta
 from uuid import UUID, uuid4
 
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db import batch_claims, connections
 from app.db.batch_claims import WINDOW
@@ -70,18 +71,21 @@ class Rounds:
             await tx.session.execute(text(FILL), {**values, "customers": customers, "each": each})
         return partner
 
+    async def _claim(self, session: AsyncConnection, lanes: int = 1) -> Claim | None:
+        return await batch_claims.claim_one(
+            session,
+            owner=uuid4(),
+            now=self.world.clock.now(),
+            lease=timedelta(hours=1),
+            customer_window=1000,
+            connection_window=1000,
+            lanes=lanes,
+        )
+
     async def claim(self, *, lanes: int = 1000) -> Claim:
         self.world.clock.advance(seconds=0.001)
         async with self.world.runtime.system_transaction() as tx:
-            found = await batch_claims.claim_one(
-                tx.session,
-                owner=uuid4(),
-                now=self.world.clock.now(),
-                lease=timedelta(hours=1),
-                customer_window=1000,
-                connection_window=1000,
-                lanes=lanes,
-            )
+            found = await self._claim(tx.session, lanes)
         assert found is not None
         return found
 
@@ -105,14 +109,7 @@ class Rounds:
         """Looks into the tables of customers and batches that a claim makes which finds nothing."""
         async with self.world.runtime.system_transaction() as tx:
             before = (await tx.session.execute(text(LOOKS))).scalar_one()
-            found = await batch_claims.claim_one(
-                tx.session,
-                owner=uuid4(),
-                now=self.world.clock.now(),
-                lease=timedelta(hours=1),
-                customer_window=1000,
-                connection_window=1000,
-            )
+            found = await self._claim(tx.session)
             assert found is None
             return int((await tx.session.execute(text(LOOKS))).scalar_one() - before)
 

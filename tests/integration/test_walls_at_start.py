@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -28,16 +27,6 @@ from tests.world import World
 
 PATIENCE = 100.0
 """Seconds a process has to start; on an idle machine two are enough."""
-
-
-@pytest.fixture
-async def owner(database_url: str) -> AsyncIterator[AsyncConnection]:
-    """A transaction of the owner of the tables, taken back at the end."""
-    engine = make_engine(database_url, poolclass=NullPool)
-    async with engine.connect() as session:
-        yield session
-        await session.rollback()
-    await engine.dispose()
 
 
 async def test_the_walls_stand_after_the_migrations(owner: AsyncConnection) -> None:
