@@ -1,7 +1,8 @@
-"""Indexes that claims walk from one partner, connection or customer to the next, whatever waits for each.
+"""Indexes that claims walk from one partner, connection or customer to the next, whatever waits for each; and those
+that tell whether an API key is named as the author of something.
 
-Those that the release before claims by stay. A plain CREATE INDEX keeps writers waiting while it is made; both
-tables have few rows beside those of devices.
+The indexes by which the release before claims stay. A plain CREATE INDEX keeps writers waiting while it is made;
+these tables have few rows beside those of devices.
 """
 
 from collections.abc import Sequence
@@ -27,6 +28,10 @@ INDEXES = (
     ("ix_batches_connection_id_under_way", "batches", ["connection_id", "customer_id", "id"], UNDER_WAY),
     ("ix_imports_partner_id_due", "imports", ["partner_id", "due_at", "id"], "due_at IS NOT NULL"),
     ("ix_imports_leased", "imports", ["lease_until"], "lease_until IS NOT NULL"),
+    ("ix_imports_created_by", "imports", ["created_by"], "created_by IS NOT NULL"),
+    ("ix_orders_created_by", "orders", ["created_by"], "created_by IS NOT NULL"),
+    ("ix_consent_changes_made_by", "consent_changes", ["made_by"], "made_by IS NOT NULL"),
+    ("ix_batch_attempts_made_by", "batch_attempts", ["made_by"], "made_by IS NOT NULL"),
 )
 
 
