@@ -29,7 +29,7 @@ LOOKED_AT = (
 )
 MANY = 20_000
 OTHERS = 20
-"""Partners with a little of everything."""
+"""Partners with less."""
 MOST_ROWS = 600
 MOST_PAGES = 2400
 """Of one claim. Of twenty thousand rows there are 400 pages and more, and a claim comes back to a page."""
@@ -122,7 +122,7 @@ async def test_claim_reads_few_rows_with_statistics_of_any_age(world: World, kin
     await vacuum(world, *LOOKED_AT)
     await fill(world, kind, "large", MANY)
     for number in range(OTHERS):
-        await fill(world, kind, f"small {number}", 4)
+        await fill(world, kind, f"other {number}", MANY // 100)
     of_empty_tables = await read(world, kind)
 
     await vacuum(world, *LOOKED_AT)
