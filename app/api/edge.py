@@ -139,8 +139,8 @@ class Edge:
     def admit(self, connection: Connection) -> Cut | None:
         """Takes a new connection in, or says why not. It is looked after in both cases until `leave`.
 
-        At the limit the connection that has rested longest gives way: silent connections keep nobody out, from
-        however many addresses they come.
+        At the limit the connection that has rested longest gives way: silent connections keep nobody out,
+        from however many addresses they come.
         """
         self._open.add(connection)
         if self._looking is None:
