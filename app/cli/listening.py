@@ -72,7 +72,7 @@ def refusal(error: OSError, host: str, port: int) -> Stop:
         case errno.EACCES | errno.EPERM if port < FIRST_FREE_TO_ALL:
             return Stop(
                 f"Port {port} is for the administrator: this user may not listen on it.",
-                f"Set REGISTRAR_API_PORT to {FIRST_FREE_TO_ALL} or more. The proxy in front can listen on {port}.",
+                f"Set REGISTRAR_API_PORT to {FIRST_FREE_TO_ALL} or more; a proxy in front can have {port}.",
             )
         case errno.EADDRNOTAVAIL:
             return Stop(f"REGISTRAR_API_HOST: this machine has no address {host}.", _ADDRESSES)
