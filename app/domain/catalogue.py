@@ -154,6 +154,10 @@ def _rows() -> list[Code]:
              "This Idempotency-Key was answered, but the answer can no longer be shown",
              "The call has taken effect: look for what it made. The operator finds the reason in the log under "
              "`stored_answer_not_opened`. Send a new request with a new key."),
+        Code("idempotency_secret_gone", request, error, never,
+             "This Idempotency-Key was answered with a secret that is no longer shown",
+             "The call has taken effect. An answer with a secret can be repeated for an hour. Rotate the "
+             "secret, with a new Idempotency-Key, to be shown another one."),
         Code("removal_blocked", request, error, person, "Unfinished orders or imports block the removal",
              "`errors` names them. Wait for the outcome or cancel the orders; retry devices whose outcome is "
              "unknown, or record it; commit or discard the imports. Then call again."),
