@@ -25,14 +25,6 @@ async def look_at(runtime: Runtime, partner_id: PartnerId) -> tuple[Allowance, .
         return await allowed_to(tx, partner_id)
 
 
-def read(texts: Sequence[str]) -> list[Allowance]:
-    """Raises Unprocessable with words for the operator."""
-    try:
-        return [Allowance.parse(text) for text in texts]
-    except ValueError as error:
-        raise Unprocessable("invalid_parameter", str(error)) from error
-
-
 async def change(
     runtime: Runtime, partner_id: PartnerId, *, allow: Sequence[Allowance], forbid: Sequence[Allowance]
 ) -> tuple[Allowance, ...]:
