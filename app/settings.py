@@ -608,8 +608,8 @@ class Settings(QuotaSettings):
         for network in map(Allowance.parse, self.webhook_allowed_networks):
             if network.inward is not None:
                 raise ValueError(
-                    f"REGISTRAR_WEBHOOK_ALLOWED_NETWORKS: {network} has {network.inward} in it, which no webhook "
-                    "may reach in production"
+                    f"REGISTRAR_WEBHOOK_ALLOWED_NETWORKS: {network} has {network.inward} in it, "
+                    "which no webhook may reach in production"
                 )
         databases = (self.database_url, self.migration_database_url)
         if refusal := transport.clear_text_refusal(databases, self.redis_url, self.allow_clear_text):
