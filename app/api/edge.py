@@ -220,6 +220,9 @@ class Edge:
         if cut not in ANSWERS:
             return None
         status, code, detail = ANSWERS[cut]
+        if cut is Cut.HEAD_TOO_LARGE:
+            most = f"{self.limits.head_bytes:,} bytes, and {MAX_HEADERS} headers"
+            detail = f"The request line and headers may have {most}."
         entry = lookup(code)
         body = orjson.dumps(
             {

@@ -225,7 +225,8 @@ HUGE = 4 * 1024 * 1024
 )
 async def test_a_head_over_the_limit_is_refused_however_it_is_large(sent: bytes) -> None:
     async with serving() as served:
-        problem_in(await refused(served, sent), 431, "head_too_large")
+        problem = problem_in(await refused(served, sent), 431, "head_too_large")
+        assert "may have 4,096 bytes, and 100 headers" in problem["detail"]
         assert served.application.served == []
 
 
