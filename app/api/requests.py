@@ -232,8 +232,8 @@ IdempotencyKey = Annotated[
     Header(
         alias="Idempotency-Key",
         description="Makes a repetition harmless: the first answer comes again, marked "
-        "`Idempotency-Replayed: true`. Remembered for 72 hours, or what `idempotency_hours` of `GET /v1/limits` "
-        "says.",
+        "`Idempotency-Replayed: true`. Remembered for 72 hours, unless `GET /v1/limits` has other "
+        "`idempotency_hours`.",
     ),
 ]
 
