@@ -21,7 +21,7 @@ async def allowed_to(tx: Tx, partner_id: PartnerId) -> tuple[Allowance, ...]:
 
 
 async def look_at(runtime: Runtime, partner_id: PartnerId) -> tuple[Allowance, ...]:
-    async with runtime.transaction(partner_id) as tx:
+    async with runtime.reading(partner_id) as tx:
         return await allowed_to(tx, partner_id)
 
 
