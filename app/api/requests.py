@@ -232,7 +232,8 @@ IdempotencyKey = Annotated[
     Header(
         alias="Idempotency-Key",
         description="Makes a repetition harmless: the first answer comes again, marked "
-        "`Idempotency-Replayed: true`. Remembered for 72 hours.",
+        "`Idempotency-Replayed: true`. Remembered for 72 hours, unless `GET /v1/limits` has other "
+        "`idempotency_hours`.",
     ),
 ]
 
@@ -251,18 +252,20 @@ async def create_once(
     digest: bytes,
     run: Callable[[Remember], Awaitable[Any]],
     reread: Reread | None = None,
+    shown_to: UUID | None = None,
 ) -> Response:
     """Runs a creating request at most once per Idempotency-Key. `run` calls what it is given to answer.
 
     `digest` is that of the body: the same key with another body is refused. `reread` makes an answer that was
-    too large to be stored once more; routes whose answers are always small have none.
+    too large to be stored once more; routes whose answers are always small have none. `shown_to` is for an
+    answer that shows a secret, as `idempotency.begin` has it.
     """
     answered: list[Response] = []
     once: Once | None = None
     if key is not None:
         path = request.scope["path"].encode()
         fingerprint = hashlib.sha256(b"\n".join((request.method.encode(), path, digest)))
-        found = await idempotency.begin(runtime, partner_id, key, fingerprint.digest())
+        found = await idempotency.begin(runtime, partner_id, key, fingerprint.digest(), shown_to)
         if isinstance(found, Replay):
             return await _replay(found, reread)
         once = found

@@ -19,6 +19,7 @@ from app.cli.installation import (
     migrate_installation,
     require_installation,
 )
+from app.cli.listening import require_address
 from app.cli.outcome import ExitCode, Stop
 from app.cli.screen import Screen
 from app.cli.surroundings import OPERATE_PANEL, surroundings
@@ -66,6 +67,7 @@ def run_api(ctx: typer.Context) -> int:
     """Run the API. REGISTRAR_API_HOST and REGISTRAR_API_PORT say where it listens."""
     settings = load_settings()
     require_installation(settings)  # the server would end with a code that means something else here
+    require_address(settings.api_host, settings.api_port)
     arguments = [
         *(sys.executable, "-m", "uvicorn", "--factory", "app.main:build"),
         *("--host", settings.api_host, "--port", str(settings.api_port)),

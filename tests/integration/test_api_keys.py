@@ -162,7 +162,7 @@ async def test_an_idempotency_key_shows_the_answer_again_and_to_no_other_key_of_
     assert again.json() == first.json()
     assert again.headers["Idempotency-Replayed"] == "true"
     other = await rotate(world, narrow.secret, once="rotation")
-    problem_of(other, 422, "idempotency_key_reused")
+    assert "Another API key" in problem_of(other, 422, "idempotency_key_reused")["detail"]
     assert first.json()["key"] not in other.text
 
 

@@ -53,6 +53,7 @@ REQUESTS: Examples = {
         "The stored answer does not open: it was sealed with a secret key that REGISTRAR_SECRET_KEYS no "
         "longer has."
     ),
+    "idempotency_secret_gone": Said("A webhook endpoint made yesterday; its answer was lost."),
     "removal_blocked": Said("Not finished: 2 order(s) or import(s) of the customer."),
     "removal_not_confirmed": Said("The customer has 12 orders."),
     "being_removed": Said("An order for a customer that `registrar customer remove` is removing."),
