@@ -334,6 +334,24 @@ batches = Table(
         "id",
         postgresql_where=text(f"state IN ({listed(IN_FLIGHT)})"),
     ),
+    # Those that the claim walks: from partner to partner, and from customer to customer of each connection.
+    Index("ix_batches_partner_id_due", "partner_id", "due_at", postgresql_where=text("state = 'queued'")),
+    Index(
+        "ix_batches_partner_id_waiting",
+        "partner_id",
+        "connection_id",
+        "customer_id",
+        "due_at",
+        "id",
+        postgresql_where=text("state = 'queued'"),
+    ),
+    Index(
+        "ix_batches_connection_id_under_way",
+        "connection_id",
+        "customer_id",
+        "id",
+        postgresql_where=text(f"state IN ({listed(IN_FLIGHT)})"),
+    ),
     # The sweep's: anything due at all.
     Index("ix_batches_queued_due", "due_at", postgresql_where=text("state = 'queued'")),
 )
