@@ -39,7 +39,12 @@ def runtime_of(request: Request) -> Runtime:
     return request.app.state.runtime  # type: ignore[no-any-return]
 
 
-RuntimeOf = Annotated[Runtime, Depends(runtime_of)]
+async def _runtime(request: Request) -> Runtime:
+    return runtime_of(request)
+
+
+# Dependencies are coroutines: the framework would run plain functions in threads, two switches for each.
+RuntimeOf = Annotated[Runtime, Depends(_runtime)]
 
 
 KEYED: set[Callable[..., Any]] = set()
@@ -122,10 +127,10 @@ WritesWebhooks = Annotated[Caller, Depends(caller_with(Scope.WEBHOOKS_WRITE))]
 AnyCaller = Annotated[Caller, Depends(caller_with(None))]
 
 
-def _page_by(read: Callable[[str], object]) -> Callable[..., PageRequest]:
+def _page_by(read: Callable[[str], object]) -> Callable[..., Awaitable[PageRequest]]:
     """`read` makes the sort value of a token's text, or raises ValueError."""
 
-    def page(
+    async def page(
         request: Request,
         page_size: Annotated[int | None, Query(ge=1, description="Default 50, at most 1,000.")] = None,
         page_token: Annotated[
