@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -212,8 +211,8 @@ async def test_a_call_that_is_not_taken_has_done_nothing_and_says_so(
 async def test_the_front_does_the_work_itself_where_nothing_can_start_the_process_again(world: World) -> None:
     partner = await world.partner()
     ours, theirs = socket.socketpair()
-    keeper = subprocess.Popen([sys.executable, "-c", ""])
-    with ours, theirs, keeper:
+    keeper = await asyncio.create_subprocess_exec(sys.executable, "-c", "")
+    with ours, theirs:
         world.app.state.intake = gone = IntakeProcess(keeper.pid, ours, _Shared())
         try:
             async with asyncio.timeout(PATIENCE):
