@@ -27,9 +27,6 @@ from app.settings import Settings
 
 app = typer.Typer()
 
-GRACE_S = 20
-"""Seconds the API lets calls finish when it is told to stop; supervisors wait 30 as a rule."""
-
 
 @app.command("migrate", rich_help_panel=OPERATE_PANEL)
 def migrate() -> int:
@@ -68,18 +65,7 @@ def run_api(ctx: typer.Context) -> int:
     settings = load_settings()
     require_installation(settings)  # the server would end with a code that means something else here
     require_address(settings.api_host, settings.api_port)
-    arguments = [
-        *(sys.executable, "-m", "uvicorn", "--factory", "app.main:build"),
-        *("--host", settings.api_host, "--port", str(settings.api_port)),
-        # Bounds connections, heads and slow bodies; uvicorn's own protocol does not.
-        *("--http", "app.api.protocol:BoundedHttp", "--loop", "uvloop", "--ws", "none"),
-        # The API reads X-Forwarded-For itself, from REGISTRAR_TRUSTED_PROXIES alone.
-        *("--no-proxy-headers", "--no-server-header"),
-        # The API writes its own line per request, with the correlation id.
-        "--no-access-log",
-        *("--timeout-graceful-shutdown", str(GRACE_S)),
-    ]
-    surroundings(ctx).execute(arguments)
+    surroundings(ctx).execute([sys.executable, "-m", "app.serve"])
     return ExitCode.DONE
 
 

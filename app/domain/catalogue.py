@@ -81,6 +81,9 @@ def _rows() -> list[Code]:
              "one."),
         Code("large_bodies_waiting", request, error, retry, "Too many large bodies are being read now",
              "Send it again after the time in `Retry-After`, and send fewer large orders at the same time."),
+        Code("intake_interrupted", request, error, retry, "The process that worked on the body ended before it was done",
+             "Send the same call again after the time in `Retry-After`, with the same reference and "
+             "Idempotency-Key: nothing is done twice. Whether the first call took effect is not known until then."),
         Code("too_many_devices", request, error, never, "The order has more devices than one order may have",
              "Split it into orders of at most 10,000 devices."),
         Code("unauthenticated", request, error, person, "No valid API key was sent",
