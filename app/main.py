@@ -1,5 +1,6 @@
 """Builds the API: what uvicorn is told to serve (`uvicorn --factory app.main:build`)."""
 
+import asyncio
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,6 +16,7 @@ from app.api import (
     customers,
     documentation,
     imports,
+    intake_relay,
     limits,
     metrics,
     naming,
@@ -93,6 +95,8 @@ def build(settings: Settings | None = None) -> FastAPI:
             with delayed_stop(settings.shutdown_pause, tell):
                 yield
         finally:
+            if (intake := getattr(app.state, "intake", None)) is not None:
+                await asyncio.to_thread(intake.end)  # before its databases end
             await runtime.close()
 
     app = FastAPI(
@@ -128,6 +132,7 @@ def build(settings: Settings | None = None) -> FastAPI:
         app.include_router(router)
     webhooks.document(app)
     problems.install(app)
+    intake_relay.install(app)
     schema.install(app)
     documentation.install(app, pages=settings.has_documentation)
     metrics.install(app, settings.metrics_allowed_networks)

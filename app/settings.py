@@ -619,6 +619,12 @@ class Settings(QuotaSettings):
             raise ValueError(f"production needs {', '.join(missing)}")
         if self.webhook_allow_http:
             raise ValueError("REGISTRAR_WEBHOOK_ALLOW_HTTP must stay off in production")
+        for network in map(Allowance.parse, self.webhook_allowed_networks):
+            if network.inward is not None:
+                raise ValueError(
+                    f"REGISTRAR_WEBHOOK_ALLOWED_NETWORKS: {network} has {network.inward} in it, "
+                    "which no webhook may reach in production"
+                )
         databases = (self.database_url, self.migration_database_url)
         if refusal := transport.clear_text_refusal(databases, self.redis_url, self.allow_clear_text):
             raise ValueError(refusal)

@@ -29,14 +29,12 @@ FIRST = (
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """How many processes `make test` takes: each brings servers of its own; given ones serve one only.
+    """How many processes `make test` takes: as many as there are given servers, each process has its own.
 
-    Two at least, because the tests of real processes wait most of their time; no more than four, because
-    those tests follow each other in one process and are half of the whole time.
+    Otherwise two at least, because the tests of real processes wait most of their time; no more than four,
+    because those tests follow each other in one process and are half of the whole time.
     """
-    if given_servers() is not None:
-        return 0
-    return min(max(os.cpu_count() or 1, 2), 4)
+    return len(given_servers()) or min(max(os.cpu_count() or 1, 2), 4)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -34,18 +34,27 @@ class Servers:
     redis_url: str
 
 
-def given_servers() -> Servers | None:
-    """Those of REGISTRAR_DATABASE_URL and REGISTRAR_REDIS_URL. One test process may use them at a time:
-    tests empty the whole Redis and look at all locks of the PostgreSQL."""
-    database_url = os.environ.get("REGISTRAR_DATABASE_URL")
-    redis_url = os.environ.get("REGISTRAR_REDIS_URL")
-    return Servers(database_url, redis_url) if database_url and redis_url else None
+def given_servers() -> list[Servers]:
+    """Those of TEST_SERVERS: a database URL and a Redis URL, and so on for each test process.
+
+    Each test process has servers of its own: tests empty the whole Redis, look at all locks of the
+    PostgreSQL and make roles in it.
+    """
+    urls = os.environ.get("TEST_SERVERS", "").split()
+    return [Servers(*pair) for pair in zip(urls[::2], urls[1::2], strict=True)]
+
+
+def _own_servers() -> Servers | None:
+    """This test process's of the given ones; None where none are given."""
+    given = given_servers()
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    return given[number] if given else None
 
 
 @contextmanager
 def open_servers() -> Iterator[Servers]:
     """The given ones, else fresh ones from their wheels."""
-    given = given_servers()
+    given = _own_servers()
     if given is not None:
         yield given
         return

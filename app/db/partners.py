@@ -116,6 +116,21 @@ async def successor_of(session: AsyncConnection, partner_id: PartnerId, key_id: 
     )
 
 
+async def first_predecessor(session: AsyncConnection, partner_id: PartnerId, key_id: UUID) -> UUID | None:
+    """The key that this one came of by rotations; None if it came of none."""
+    row = await fetch_one(
+        session,
+        "WITH RECURSIVE line (id, steps) AS ("
+        "SELECT key_id, 1 FROM api_key_successors WHERE partner_id = :partner AND successor_id = :id "
+        "UNION ALL SELECT s.key_id, line.steps + 1 FROM api_key_successors s "
+        "JOIN line ON s.successor_id = line.id WHERE s.partner_id = :partner) "
+        "SELECT id FROM line ORDER BY steps DESC LIMIT 1",
+        partner=partner_id,
+        id=key_id,
+    )
+    return None if row is None else row["id"]
+
+
 async def note_successor(
     session: AsyncConnection, partner_id: PartnerId, key_id: UUID, successor_id: UUID, now: datetime
 ) -> None:

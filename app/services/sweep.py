@@ -23,6 +23,7 @@ from app.queue import WakeKind
 from app.runtime import Runtime
 from app.services import backlogs, consents, retention
 from app.services.access import token_lease
+from app.services.idempotency import forget_secrets
 from app.telemetry import logger
 
 log = logger("sweep")
@@ -105,6 +106,7 @@ async def tidy(runtime: Runtime) -> None:
         keys = await idempotency.purge(
             tx.session, created_before=now - timedelta(hours=settings.idempotency_hours)
         )
+        await forget_secrets(tx, now)
         hashes = await registrations.purge_hashes(
             tx.session, settled_before=now - timedelta(days=settings.hash_retention_days)
         )

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
-from app.cli.operate import GRACE_S
+from app.serve import GRACE_S
 from app.settings import SECRET_SETTINGS, SHUTDOWN_PAUSE_S, Settings
 
 ROOT = Path(__file__).resolve().parents[2]

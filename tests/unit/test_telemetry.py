@@ -13,6 +13,7 @@ from app import telemetry
 from app.telemetry import FORBIDDEN_FIELDS
 
 QUIET = ("httpx", "httpcore", "arq.worker", "uvicorn.access", "msal")
+SERVER = ("uvicorn", "uvicorn.error")
 Lines = Callable[[], list[dict[str, Any]]]
 
 
@@ -21,7 +22,9 @@ def put_back() -> Iterator[None]:
     """Logging is the process's: leave it as the other tests know it."""
     root = logging.getLogger()
     handlers, level, settings = list(root.handlers), root.level, structlog.get_config()
-    levels = {name: logging.getLogger(name).level for name in QUIET}
+    levels = {name: logging.getLogger(name).level for name in (*QUIET, *SERVER)}
+    for name in SERVER:
+        logging.getLogger(name).setLevel(logging.NOTSET)  # whatever server ran before in this process
     yield
     for name, usual in levels.items():
         logging.getLogger(name).setLevel(usual)
@@ -139,7 +142,7 @@ def test_a_line_for_people_neither_moves_the_cursor_nor_begins_another_line() ->
         telemetry.logger("x").exception(
             "odd", path=hostile, deep={hostile: [hostile]}, where=Exception(hostile)
         )
-    logging.getLogger("uvicorn.error").error("lost %s", hostile)  # its level is whoever's ran before
+    logging.getLogger("uvicorn.error").error("lost %s", hostile)
     text = written.getvalue()
     assert "\\u001b[2J\\u009b\\u202e\\u000aforged\\u2028line\\u000d" in text
     lines = text.split("\n")
