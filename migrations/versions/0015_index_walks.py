@@ -10,10 +10,14 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 from alembic import op
 
-revision: str = "0014"
-down_revision: str | None = "0013"
+from app.db import table_locks
+
+revision: str = "0015"
+down_revision: str | None = "0014"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
+
+LOCKS = dict.fromkeys(("orders", "batches", "batch_attempts", "consent_changes", "imports"), table_locks.READ)
 
 QUEUED = "state = 'queued'"
 UNDER_WAY = "state IN ('submitted', 'submitting', 'unknown')"
@@ -36,12 +40,12 @@ INDEXES = (
 
 
 def upgrade() -> None:
-    op.execute("SET LOCAL lock_timeout = '5s'")
+    table_locks.take(op.get_bind(), LOCKS)
     for name, table, columns, where in INDEXES:
         op.create_index(name, table, columns, postgresql_where=sa.text(where))
 
 
 def downgrade() -> None:
-    op.execute("SET LOCAL lock_timeout = '5s'")
+    table_locks.take_every_table(op.get_bind())
     for name, table, _, _ in INDEXES:
         op.drop_index(name, table_name=table)
