@@ -38,7 +38,7 @@ class Bound:
 SOME_VALUES: Final = 12_000
 """As many as a list of serial numbers where devices belong: it gets an error that names it."""
 MAX_TEXT: Final = 4 * KB * KB
-"""Bytes without a quotation mark. No field of any call is as long, and a text is copied before it is refused."""
+"""Bytes without a quotation mark. No field is as long, and a text is copied before it is refused."""
 
 
 SHORT: Final = Bound(64 * KB, containers=1_000, values=5_000)
