@@ -31,8 +31,10 @@ class Reading:
     def rows(self) -> float:
         """Of all scans of tables, with the rows that were looked at in vain."""
         return sum(
-            (node["Actual Rows"] + sum(node.get(name, 0) for name in LOOKED_AT_IN_VAIN))
-            * node["Actual Loops"]
+            float(
+                (node["Actual Rows"] + sum(node.get(name, 0) for name in LOOKED_AT_IN_VAIN))
+                * node["Actual Loops"]
+            )
             for node in nodes(self.plan)
             if "Relation Name" in node and "Scan" in node["Node Type"]
         )
