@@ -487,6 +487,8 @@ class Settings(QuotaSettings):
     def _is_redis(cls, value: str | None) -> str | None:
         if value and not _has_scheme(value, "redis", "rediss", "unix"):
             raise ValueError("this is not a Redis URL; it looks like redis://user:password@host:6379/0")
+        if value and (faults := list(transport.redis_faults(value))):
+            raise ValueError("; ".join(faults))
         return value
 
     @field_validator("allow_clear_text")
