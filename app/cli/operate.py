@@ -69,7 +69,7 @@ def run_api(ctx: typer.Context) -> int:
     require_installation(settings)  # the server would end with a code that means something else here
     require_address(settings.api_host, settings.api_port)
     arguments = [
-        *(sys.executable, "-m", "uvicorn", "--factory", "app.main:build"),
+        *(sys.executable, "-m", "app.api.serving", "--factory", "app.main:build"),
         *("--host", settings.api_host, "--port", str(settings.api_port)),
         # Bounds connections, heads and slow bodies; uvicorn's own protocol does not.
         *("--http", "app.api.protocol:BoundedHttp", "--loop", "uvloop", "--ws", "none"),

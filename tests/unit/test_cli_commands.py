@@ -239,7 +239,7 @@ def test_the_servers_take_the_process_over(wire: Wire, monkeypatch: pytest.Monke
     assert wire.run("api").exit_code == ExitCode.DONE
     assert wire.run("worker").exit_code == ExitCode.DONE
     api, worker = wire.executed
-    assert list(api[1:5]) == ["-m", "uvicorn", "--factory", "app.main:build"]
+    assert list(api[1:5]) == ["-m", "app.api.serving", "--factory", "app.main:build"]
     assert api[api.index("--port") + 1] == "8123"
     assert "--no-access-log" in api
     assert api[api.index("--http") + 1] == "app.api.protocol:BoundedHttp"
