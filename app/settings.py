@@ -403,6 +403,20 @@ class Settings(QuotaSettings):
         description="Days events are kept, with their webhook deliveries and attempts. "
         "What still waits to be delivered is kept longer.",
     )
+    import_record_retention_days: float = Field(
+        90,
+        gt=0,
+        le=LONGEST_DAYS,
+        description="Days a finished import can still be looked up, counted from when its rows were deleted. "
+        "Its orders stay.",
+    )
+    ended_key_retention_days: float = Field(
+        365,
+        gt=0,
+        le=LONGEST_DAYS,
+        description="Days a revoked or expired API key stays listed. A key that an order or an import names "
+        "as its author stays for as long as that is there.",
+    )
     max_group_tag: int = Field(
         128, ge=1, description="Longest group tag. Microsoft publishes no limit; its tools stop at 128."
     )

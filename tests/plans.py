@@ -30,14 +30,13 @@ class Reading:
     @property
     def rows(self) -> float:
         """Of all scans of tables, with the rows that were looked at in vain."""
-        return sum(
-            float(
-                (node["Actual Rows"] + sum(node.get(name, 0) for name in LOOKED_AT_IN_VAIN))
-                * node["Actual Loops"]
-            )
-            for node in nodes(self.plan)
-            if "Relation Name" in node and "Scan" in node["Node Type"]
+        scans = [node for node in nodes(self.plan) if "Relation Name" in node and "Scan" in node["Node Type"]]
+        in_vain = [sum(scan.get(name, 0) for name in LOOKED_AT_IN_VAIN) for scan in scans]
+        rows = (
+            float((scan["Actual Rows"] + more) * scan["Actual Loops"])
+            for scan, more in zip(scans, in_vain, strict=True)
         )
+        return sum(rows)
 
     @property
     def pages(self) -> int:

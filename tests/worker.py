@@ -12,7 +12,7 @@ from uuid import UUID
 from app.domain.order import FINAL
 from tests.world import Partner, World
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 """Seconds a worker process has to start and to reach the call; about two are needed."""
 
 

@@ -65,7 +65,8 @@ def _steps(name: str, connection: str, customer: str, bound: str = "true") -> st
         {name}(connection_id, customer_id, due_at, is_open) AS (
             SELECT s.*, {is_open} FROM ({_step(connection, customer)}) s WHERE {bound}
             UNION ALL
-            SELECT s.*, {is_open} FROM {name} w CROSS JOIN LATERAL ({
+            SELECT s.*, CASE WHEN s.connection_id = w.connection_id THEN w.is_open ELSE {is_open} END
+            FROM {name} w CROSS JOIN LATERAL ({
         _step("w.connection_id", f"CASE WHEN w.is_open THEN w.customer_id ELSE {LAST_ID} END")
     }) s WHERE {bound}
         )

@@ -82,6 +82,7 @@ imports = Table(
         postgresql_where=text("due_at IS NOT NULL"),
     ),
     Index("ix_imports_leased", "lease_until", postgresql_where=text("lease_until IS NOT NULL")),
+    Index("ix_imports_created_by", "created_by", postgresql_where=text("created_by IS NOT NULL")),
 )
 
 import_pieces = Table(

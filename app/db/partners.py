@@ -156,6 +156,48 @@ async def delete_key(session: AsyncConnection, partner_id: PartnerId, key_id: UU
     )
 
 
+_MADE_SOMETHING = " OR ".join(
+    f"EXISTS (SELECT FROM {table} WHERE {column} = k.id)"
+    for table, column in (
+        ("orders", "created_by"),
+        ("imports", "created_by"),
+        ("consent_changes", "made_by"),
+        ("batch_attempts", "made_by"),
+    )
+)
+_ENDED = "least({0}.revoked_at, {0}.expires_at) < :before"  # which leaves out what is null
+
+
+async def purge_keys(
+    session: AsyncConnection, *, ended_before: datetime, after: UUID | None, limit: int
+) -> tuple[int, UUID | None]:
+    """As the system: of `limit` keys that ended long ago, those that nothing names as its author; how many,
+    and behind which key to go on (None: that was the last).
+
+    A key that came of a rotation stays for as long as the one that it replaced may still be rotated. The note
+    which key replaced which goes with either of them.
+    """
+    found = await fetch_all(
+        session,
+        f"SELECT k.id FROM api_keys k WHERE {_ENDED.format('k')} "
+        "AND (CAST(:after AS uuid) IS NULL OR k.id > CAST(:after AS uuid)) "
+        "ORDER BY k.id LIMIT :limit FOR UPDATE SKIP LOCKED",
+        before=ended_before,
+        after=after,
+        limit=limit,
+    )
+    ids = [row["id"] for row in found]
+    gone = await execute(
+        session,
+        f"DELETE FROM api_keys k WHERE k.id = ANY(:ids) AND NOT ({_MADE_SOMETHING}) AND NOT EXISTS ("
+        "SELECT FROM api_key_successors s JOIN api_keys earlier ON earlier.id = s.key_id "
+        f"WHERE s.successor_id = k.id AND ({_ENDED.format('earlier')}) IS NOT TRUE)",
+        ids=ids,
+        before=ended_before,
+    )
+    return gone, ids[-1] if len(ids) == limit else None
+
+
 async def end_key_by(session: AsyncConnection, partner_id: PartnerId, key_id: UUID, until: datetime) -> None:
     """It works no longer than that, and no longer than it would have."""
     await execute(

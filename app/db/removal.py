@@ -17,7 +17,7 @@ from app.db.sql import Record, execute, fetch_all, fetch_one, listed
 from app.db.tables import metadata
 from app.domain.batch import OPEN_BATCH
 from app.domain.ids import PartnerId
-from app.domain.imports import ImportState
+from app.domain.imports import OVER
 from app.domain.registration import MOVING_WITH_BATCH
 
 REFUSED_STATE: Final = "RG001"
@@ -25,8 +25,6 @@ REFUSED_STATE: Final = "RG001"
 FOREIGN_KEY_VIOLATION: Final = "23503"
 AT_A_TIME: Final = 5_000
 """Rows of one transaction."""
-
-_OVER: Final = (ImportState.COMMITTED, ImportState.DISCARDED, ImportState.EXPIRED, ImportState.REFUSED)
 
 
 def is_deadlock(error: DBAPIError) -> bool:
@@ -142,7 +140,7 @@ async def waiting_imports(session: AsyncConnection, subject: Subject) -> list[Re
     return await fetch_all(
         session,
         "SELECT i.id, i.reference, i.state FROM imports i "
-        f"WHERE i.partner_id = :partner AND i.state NOT IN ({listed(_OVER)}){whose} ORDER BY i.id",
+        f"WHERE i.partner_id = :partner AND i.state NOT IN ({listed(OVER)}){whose} ORDER BY i.id",
         **_used(subject, whose),
     )
 

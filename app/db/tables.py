@@ -233,6 +233,7 @@ consent_changes = Table(
     _time("at", required=True),
     _of("customer_id", "customers", ondelete="CASCADE"),
     Index("ix_consent_changes_customer_id_at", "customer_id", "at"),
+    Index("ix_consent_changes_made_by", "made_by", postgresql_where=text("made_by IS NOT NULL")),
 )
 
 orders = Table(
@@ -267,6 +268,8 @@ orders = Table(
         "id",
         postgresql_where=text("purchase_order IS NOT NULL"),
     ),
+    # Whether an API key is named in an order: such a key is not forgotten.
+    Index("ix_orders_created_by", "created_by", postgresql_where=text("created_by IS NOT NULL")),
 )
 
 batches = Table(
@@ -453,6 +456,7 @@ batch_attempts = Table(
     Column("made_by", Uuid, comment="the API key of who recorded it by hand"),
     _of("batch_id", "batches", ondelete="CASCADE"),
     Index("ix_batch_attempts_batch_id_started_at", "batch_id", "started_at"),
+    Index("ix_batch_attempts_made_by", "made_by", postgresql_where=text("made_by IS NOT NULL")),
 )
 
 group_tags = Table(

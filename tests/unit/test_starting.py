@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,11 +24,11 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-def start(module: str) -> subprocess.CompletedProcess[str]:
+def start(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", module, "--factory", "app.main:build", "--host", "127.0.0.1", "--port", "1"],
+        [sys.executable, "-m", *arguments],
         cwd=ROOT,
-        env={"PATH": os.environ["PATH"], **PRODUCTION},
+        env={"PATH": os.environ["PATH"], **settings},
         capture_output=True,
         text=True,
         timeout=120,
@@ -35,13 +36,19 @@ def start(module: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize(("module", "code"), [("uvicorn", 3), ("app.api.serving", 1)])
-def test_production_without_bounds_is_refused_with_its_reason(module: str, code: int) -> None:
-    """Also with our own server, were its protocol not named. Its exit code is one of this program's."""
-    done = start(module)
-    assert done.returncode == code, done.stderr
+def test_production_without_bounds_is_refused_with_its_reason() -> None:
+    done = start("uvicorn", "--factory", "app.main:build", "--port", "1", **PRODUCTION)
+    assert done.returncode != 0
     assert "This server does not bound connections" in done.stderr
     assert "REGISTRAR_BOUNDED_BY_PROXY=true" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_api_that_cannot_start_ends_with_an_exit_code_of_this_program(tmp_path: Path) -> None:
+    """The server's own code for it, 3, means for `registrar` that consent is missing."""
+    done = start("app.serve", REGISTRAR_DATA_DIR=str(tmp_path))
+    assert done.returncode == 1, done.stderr
+    assert "There is no installation here" in done.stderr
     assert "Traceback" not in done.stderr
 
 
