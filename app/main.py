@@ -32,7 +32,7 @@ from app.api import (
 )
 from app.api.answer_headers import AnswerHeaders
 from app.api.conditional import ConditionalGet
-from app.api.lifespan import StartupFailure, delayed_stop
+from app.api.lifespan import StartupFailure, Unbounded, delayed_stop, require_bounds
 from app.api.middleware import BodyCoding, BodyLimit, HeadLikeGet, RequestContext, VerbPaths
 from app.api.peers import networks_of
 from app.api.turns import CallTurns
@@ -77,15 +77,14 @@ def build(settings: Settings | None = None) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         try:
+            require_bounds(settings)
             runtime = await Runtime.open(settings, process="api")
-        except (EmbeddedUnavailable, SecretError, WallsDown) as error:
+        except (Unbounded, EmbeddedUnavailable, SecretError, WallsDown) as error:
             app.state.startup_failure = str(error)
             raise
         app.state.runtime = runtime
         settle_memory()
         sys.setswitchinterval(SWITCH_INTERVAL)
-        if "app.api.protocol" not in sys.modules:
-            log.warning("connections_unbounded", remedy="Start the API with `registrar api`.")
 
         def tell() -> None:
             app.state.stopping = True

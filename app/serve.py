@@ -13,6 +13,7 @@ import select
 import signal
 import socket
 import struct
+import sys
 import time
 from collections.abc import Callable
 from typing import Final, NoReturn
@@ -20,6 +21,7 @@ from typing import Final, NoReturn
 import uvicorn
 import uvloop
 from fastapi import FastAPI
+from uvicorn.config import STARTUP_FAILURE
 
 from app import metrics
 from app.api.intake_relay import RETRY_AFTER, Channel
@@ -35,6 +37,8 @@ from app.telemetry import logger
 
 log = logger("intake")
 
+FAILED: Final = 1
+"""The exit code of a process that could not start."""
 GRACE_S: Final = 20
 """Seconds the API lets calls finish when it is told to stop; supervisors wait 30 as a rule."""
 INTAKE_GRACE_S: Final = 5.0
@@ -55,6 +59,15 @@ def main() -> None:
     app.state.intake = intake
     metrics.watch_intake(intake.process_id, intake.restarts)
     try:
+        _run_server(app, settings)
+    finally:
+        intake.end()
+
+
+def _run_server(app: FastAPI, settings: Settings) -> None:
+    """Answers calls until it is told to stop. Where the API cannot start, uvicorn ends with 3, which means
+    for `registrar` that consent is missing."""
+    try:
         uvicorn.run(
             app,
             host=settings.api_host,
@@ -71,8 +84,8 @@ def main() -> None:
             log_config=None,  # `build` has set up logging
             timeout_graceful_shutdown=GRACE_S,
         )
-    finally:
-        intake.end()
+    except SystemExit as ended:
+        sys.exit(FAILED if ended.code == STARTUP_FAILURE else ended.code)
 
 
 def _take_calls(app: FastAPI, settings: Settings, control: socket.socket) -> None:

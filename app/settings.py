@@ -176,13 +176,19 @@ class Settings(QuotaSettings):
     max_connections: int = Field(
         2000,
         ge=1,
-        description="Connections that one API process keeps open at most; more are answered 503.",
+        description="Connections that one API process keeps open at most. Then a new one takes the place of "
+        "one that has no call under way; if there is none, it is answered 503.",
     )
     max_connections_per_client: int = Field(
         200,
         ge=1,
         description="How many of those may come from one address (IPv6: one /64). Trusted proxies are "
         "exempt.",
+    )
+    bounded_by_proxy: bool = Field(
+        False,
+        description="Whether a proxy in front bounds connections, request heads and slow bodies. Only then "
+        "production serves the API with anything else than `registrar api`, such as uvicorn alone.",
     )
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
@@ -501,6 +507,8 @@ class Settings(QuotaSettings):
     def _is_redis(cls, value: str | None) -> str | None:
         if value and not _has_scheme(value, "redis", "rediss", "unix"):
             raise ValueError("this is not a Redis URL; it looks like redis://user:password@host:6379/0")
+        if value and (faults := list(transport.redis_faults(value))):
+            raise ValueError("; ".join(faults))
         return value
 
     @field_validator("allow_clear_text")

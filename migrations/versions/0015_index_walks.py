@@ -17,8 +17,13 @@ down_revision: str | None = "0014"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 
-LOCKS = dict.fromkeys(("orders", "batches", "batch_attempts", "consent_changes", "imports"), table_locks.READ)
-
+LOCKS = {
+    "orders": table_locks.READ,
+    "batches": table_locks.READ,
+    "batch_attempts": table_locks.READ,
+    "consent_changes": table_locks.READ,
+    "imports": table_locks.READ,
+}
 QUEUED = "state = 'queued'"
 UNDER_WAY = "state IN ('submitted', 'submitting', 'unknown')"
 INDEXES = (

@@ -356,3 +356,22 @@ async def test_the_longest_key_works(world: World) -> None:
         response = await world.client.post("/v1/orders", headers=headers, content=order_body(partner))
         assert response.status_code == 201, response.text
         assert response.headers.get("idempotency-replayed") == replayed
+
+
+async def test_no_other_call_with_an_idempotency_key_shows_a_secret(world: World) -> None:
+    """One that comes later has to say to whom its answer may be repeated."""
+    document = (await world.client.get("/openapi.json")).json()
+    showing = set()
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            parameters = {each.get("name") for each in operation.get("parameters", ())}
+            answers = json.dumps(operation.get("responses"))
+            models = {name for name in document["components"]["schemas"] if f'schemas/{name}"' in answers}
+            shown = json.dumps([document["components"]["schemas"][name] for name in sorted(models)])
+            if "Idempotency-Key" in parameters and "Shown this once" in shown:
+                showing.add(path)
+    assert showing == {
+        "/v1/webhook-endpoints",
+        "/v1/webhook-endpoints/{endpoint_id}:rotate-secret",
+        "/v1/me/key:rotate",
+    }
