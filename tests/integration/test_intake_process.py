@@ -254,10 +254,22 @@ def children_of(process: int) -> Iterator[int]:
         yield int(number)
 
 
-def intake_of(front: int) -> int:
-    (keeper,) = children_of(front)
-    (intake,) = children_of(keeper)
-    return intake
+async def intake_of(front: int) -> int:
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            for keeper in children_of(front):
+                for intake in children_of(keeper):
+                    return intake
+            await asyncio.sleep(0.02)
+
+
+async def until_shown(client: httpx.AsyncClient, *lines: str) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            page = (await client.get("/metrics")).text
+            if all(line in page for line in lines):
+                return
+            await asyncio.sleep(0.02)
 
 
 async def until_blocked(world: World) -> None:
@@ -276,14 +288,15 @@ async def test_a_killed_intake_process_loses_nothing_and_the_front_stays_ready(
     given = {**partner.headers, **JSON}
     content = content_of(partner, devices=[{**TUPLE, "serial_number": f"S{n}"} for n in range(2_000)])
     hold = text("SELECT 1 FROM customers WHERE id = :id FOR UPDATE")
-    settings: dict[str, object] = {"api_port": port, "log_format": "json", "shutdown_pause_s": 0}
+    settings: dict[str, object] = {"api_port": port, "log_format": "json", "log_level": "INFO"}
+    settings["shutdown_pause_s"] = 0
     log = tmp_path / "api.log"
     async with (
         registrar_process(world, log, "api", **settings) as front,
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=PATIENCE) as client,
     ):
         await until_ready(str(client.base_url))
-        killed = intake_of(front.pid)
+        killed = await intake_of(front.pid)
         async with world.runtime.system_transaction() as tx:
             await tx.session.execute(hold, {"id": partner.customer_id})
             sending = asyncio.create_task(client.post("/v1/orders", headers=given, content=content))
@@ -296,12 +309,14 @@ async def test_a_killed_intake_process_loses_nothing_and_the_front_stays_ready(
         again = await client.post("/v1/orders", headers=given, content=content)
         assert (again.status_code, again.json()["counts"]["total"]) == (201, 2_000), again.text
         assert await world.count("orders") == 1
-        restarted = intake_of(front.pid)
+        restarted = await intake_of(front.pid)
         assert restarted != killed
-        page = (await client.get("/metrics")).text
-        assert "registrar_intake_restarts_total 1.0" in page
-        assert 'registrar_devices_accepted_total{validity="valid"} 2000.0' in page
-        assert "registrar_intake_process_resident_memory_bytes" in page
+        await until_shown(
+            client,
+            "registrar_intake_restarts_total 1.0",
+            'registrar_devices_accepted_total{validity="valid"} 2000.0',
+            "registrar_intake_process_resident_memory_bytes",
+        )
         async with world.runtime.system_transaction() as tx:
             await tx.session.execute(hold, {"id": partner.customer_id})
             last = content_of(partner, reference="last")
@@ -313,6 +328,9 @@ async def test_a_killed_intake_process_loses_nothing_and_the_front_stays_ready(
         assert await asyncio.wait_for(front.wait(), PATIENCE) == -signal.SIGTERM
     with pytest.raises(ProcessLookupError):
         os.kill(restarted, 0)
-    events = [json.loads(line)["event"] for line in log.read_text().splitlines()]
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    events = [line["event"] for line in lines]
+    (taken, _) = [line for line in lines if line["event"] == "order_accepted"]
+    assert (taken["process"], taken["correlation_id"]) == ("intake", again.headers["x-correlation-id"])
     assert events.count("intake_process_ended") == 1
     assert events.count("intake_interrupted") == 1
