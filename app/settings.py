@@ -216,7 +216,7 @@ class Settings(QuotaSettings):
         10,
         ge=2,
         description="Database connections each process keeps open at most. One partner can never hold the "
-        "last two.",
+        "last two. The API's intake process keeps up to 5 more.",
     )
     calls_at_once: int = Field(
         128, ge=1, description="Calls that one API process works on at the same time, of all partners."

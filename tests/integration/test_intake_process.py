@@ -6,7 +6,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from app.services import acceptance
 from deploy.stack import free_port
 from tests.integration.test_api_bad_input import TUPLE, problem_of
 from tests.integration.test_processes import PATIENCE, until_ready
+from tests.serving import serving
 from tests.worker import registrar_process
 from tests.world import Partner, World
 
@@ -83,6 +84,14 @@ async def send(world: World, partner: Partner, content: Any, **headers: str) -> 
     return await world.client.post(
         "/v1/orders", headers={**partner.headers, **JSON, **headers}, content=content
     )
+
+
+async def until(found: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            if found():
+                return
+            await asyncio.sleep(0.01)
 
 
 def told(response: httpx.Response) -> tuple[int, dict[str, str], Any]:
@@ -189,6 +198,38 @@ async def test_a_key_without_the_scope_hands_nothing_over(world: World, intake: 
     assert intake.taken == 0
 
 
+async def test_many_calls_go_over_at_the_same_time(world: World, intake: IntakeServer) -> None:
+    partner, other = await world.partner(), await world.partner()
+    answers = await asyncio.gather(
+        *(
+            send(world, whose, content_of(whose, reference=f"R{n}"))
+            for n in range(6)
+            for whose in (partner, other)
+        )
+    )
+    assert [answer.status_code for answer in answers] == [201] * 12
+    assert (intake.taken, await world.count("orders")) == (12, 12)
+
+
+async def test_a_client_that_goes_away_in_the_middle_leaves_nothing_behind(
+    world: World, intake: IntakeServer
+) -> None:
+    partner = await world.partner()
+    content = content_of(partner, 1_000_000)
+    head = f"POST /v1/orders HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {partner.key}\r\n"
+    head += f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
+    async with serving(world) as (host, port):
+        _, writer = await asyncio.open_connection(host, port)
+        writer.write(head.encode() + content[:300_000])
+        await writer.drain()
+        await until(lambda: intake.taken == 1)
+        assert intake.working == 1
+        writer.close()
+        await until(lambda: intake.working == 0)
+    assert await world.count("orders") == 0
+    assert (await send(world, partner, content)).status_code == 201
+
+
 async def test_a_call_that_is_not_taken_has_done_nothing_and_says_so(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -215,11 +256,7 @@ async def test_the_front_does_the_work_itself_where_nothing_can_start_the_proces
     with ours, theirs:
         world.app.state.intake = gone = IntakeProcess(keeper.pid, ours, _Shared())
         try:
-            async with asyncio.timeout(PATIENCE):
-                while True:
-                    if not gone.is_there:
-                        break
-                    await asyncio.sleep(0.01)
+            await until(lambda: not gone.is_there)
             assert (await send(world, partner, content_of(partner))).status_code == 201
         finally:
             del world.app.state.intake
