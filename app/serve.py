@@ -16,6 +16,7 @@ import struct
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final, NoReturn
 
 import uvicorn
@@ -23,7 +24,7 @@ import uvloop
 from fastapi import FastAPI
 from uvicorn.config import STARTUP_FAILURE
 
-from app import metrics
+from app import metrics, telemetry
 from app.api.intake_relay import RETRY_AFTER, Channel
 from app.api.intake_server import NICENESS, IntakeServer, prepare
 from app.api.intake_wire import LIMIT
@@ -41,13 +42,15 @@ FAILED: Final = 1
 """The exit code of a process that could not start."""
 GRACE_S: Final = 20
 """Seconds the API lets calls finish when it is told to stop; supervisors wait 30 as a rule."""
-INTAKE_GRACE_S: Final = 5.0
+INTAKE_GRACE_S: Final = 3.0
 """Seconds the intake process has after that. It has nothing left to do then."""
 INTAKE_CONNECTIONS: Final = 5
 """Database connections that the intake process keeps open at most."""
 FIRST_PAUSE_S: Final = 0.1
 """Seconds until an intake process that ended is started again; doubled each time in a row."""
 LONGEST_PAUSE_S: Final = 5.0
+FIRST_TO_GO: Final = 500
+"""Linux adds it to the share of the memory, in thousandths, when it chooses which process to end."""
 STEADY_S: Final = 60.0
 """One that ran this long had started well: the next pause is the first one again."""
 
@@ -55,7 +58,10 @@ STEADY_S: Final = 60.0
 def main() -> None:
     settings = load_or_exit()
     app = build(settings)
-    intake = IntakeProcess.start(lambda control: _take_calls(app, settings, control))
+    intake = IntakeProcess.start(
+        name=lambda: telemetry.configure(**settings.logging, process="intake"),
+        take_calls=lambda control: _take_calls(app, settings, control),
+    )
     app.state.intake = intake
     metrics.watch_intake(intake.process_id, intake.restarts)
     try:
@@ -115,16 +121,25 @@ class IntakeProcess:
         self._has_ended = False
 
     @classmethod
-    def start(cls, take_calls: Callable[[socket.socket], None]) -> "IntakeProcess":
-        """Divides the process: to be called before there are threads or an event loop."""
+    def start(
+        cls, *, name: Callable[[], None], take_calls: Callable[[socket.socket], None]
+    ) -> "IntakeProcess":
+        """Divides the process: to be called before there are threads or an event loop.
+
+        `name` gives the log lines of the other two their name.
+        """
         settle_memory()
         ours, theirs = socket.socketpair()
         shared, die_with_us = _Shared(), enter_as(None, signal.SIGKILL)
         keeper = os.fork()
         if keeper == 0:
-            ours.close()
-            die_with_us()
-            _keep(take_calls, theirs, shared)
+            try:
+                ours.close()
+                die_with_us()
+                name()
+                _keep(take_calls, theirs, shared)
+            finally:
+                os._exit(1)
         theirs.close()
         ours.setblocking(False)
         return cls(keeper, ours, shared)
@@ -223,12 +238,16 @@ def _keep(take_calls: Callable[[socket.socket], None], control: socket.socket, s
 
 
 def _run(take_calls: Callable[[socket.socket], None], control: socket.socket) -> NoReturn:
+    with contextlib.suppress(OSError):  # rather this process than the front, where memory runs out
+        Path("/proc/self/oom_score_adj").write_text(str(FIRST_TO_GO))
     try:
         take_calls(control)
+        os._exit(0)
     except BaseException as error:
         log.error("intake_process_failed", exc_info=error)
+        raise
+    finally:
         os._exit(1)
-    os._exit(0)
 
 
 def _front_ends_within(control: socket.socket, seconds: float) -> bool:

@@ -70,6 +70,11 @@ class IntakeServer:
         self.taken = 0
         """Calls that were read and begun."""
 
+    @property
+    def working(self) -> int:
+        """Calls that are not over."""
+        return len(self._calls)
+
     async def serve(self) -> None:
         loop = asyncio.get_running_loop()
         self.control.setblocking(False)

@@ -6,7 +6,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from app.services import acceptance
 from deploy.stack import free_port
 from tests.integration.test_api_bad_input import TUPLE, problem_of
 from tests.integration.test_processes import PATIENCE, until_ready
+from tests.serving import serving
 from tests.worker import registrar_process
 from tests.world import Partner, World
 
@@ -83,6 +84,14 @@ async def send(world: World, partner: Partner, content: Any, **headers: str) -> 
     return await world.client.post(
         "/v1/orders", headers={**partner.headers, **JSON, **headers}, content=content
     )
+
+
+async def until(found: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            if found():
+                return
+            await asyncio.sleep(0.01)
 
 
 def told(response: httpx.Response) -> tuple[int, dict[str, str], Any]:
@@ -189,6 +198,38 @@ async def test_a_key_without_the_scope_hands_nothing_over(world: World, intake: 
     assert intake.taken == 0
 
 
+async def test_many_calls_go_over_at_the_same_time(world: World, intake: IntakeServer) -> None:
+    partner, other = await world.partner(), await world.partner()
+    answers = await asyncio.gather(
+        *(
+            send(world, whose, content_of(whose, reference=f"R{n}"))
+            for n in range(6)
+            for whose in (partner, other)
+        )
+    )
+    assert [answer.status_code for answer in answers] == [201] * 12
+    assert (intake.taken, await world.count("orders")) == (12, 12)
+
+
+async def test_a_client_that_goes_away_in_the_middle_leaves_nothing_behind(
+    world: World, intake: IntakeServer
+) -> None:
+    partner = await world.partner()
+    content = content_of(partner, 1_000_000)
+    head = f"POST /v1/orders HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {partner.key}\r\n"
+    head += f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
+    async with serving(world) as (host, port):
+        _, writer = await asyncio.open_connection(host, port)
+        writer.write(head.encode() + content[:300_000])
+        await writer.drain()
+        await until(lambda: intake.taken == 1)
+        assert intake.working == 1
+        writer.close()
+        await until(lambda: intake.working == 0)
+    assert await world.count("orders") == 0
+    assert (await send(world, partner, content)).status_code == 201
+
+
 async def test_a_call_that_is_not_taken_has_done_nothing_and_says_so(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -215,11 +256,7 @@ async def test_the_front_does_the_work_itself_where_nothing_can_start_the_proces
     with ours, theirs:
         world.app.state.intake = gone = IntakeProcess(keeper.pid, ours, _Shared())
         try:
-            async with asyncio.timeout(PATIENCE):
-                while True:
-                    if not gone.is_there:
-                        break
-                    await asyncio.sleep(0.01)
+            await until(lambda: not gone.is_there)
             assert (await send(world, partner, content_of(partner))).status_code == 201
         finally:
             del world.app.state.intake
@@ -254,10 +291,22 @@ def children_of(process: int) -> Iterator[int]:
         yield int(number)
 
 
-def intake_of(front: int) -> int:
-    (keeper,) = children_of(front)
-    (intake,) = children_of(keeper)
-    return intake
+async def intake_of(front: int) -> int:
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            for keeper in children_of(front):
+                for intake in children_of(keeper):
+                    return intake
+            await asyncio.sleep(0.02)
+
+
+async def until_shown(client: httpx.AsyncClient, *lines: str) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            page = (await client.get("/metrics")).text
+            if all(line in page for line in lines):
+                return
+            await asyncio.sleep(0.02)
 
 
 async def until_blocked(world: World) -> None:
@@ -276,14 +325,15 @@ async def test_a_killed_intake_process_loses_nothing_and_the_front_stays_ready(
     given = {**partner.headers, **JSON}
     content = content_of(partner, devices=[{**TUPLE, "serial_number": f"S{n}"} for n in range(2_000)])
     hold = text("SELECT 1 FROM customers WHERE id = :id FOR UPDATE")
-    settings: dict[str, object] = {"api_port": port, "log_format": "json", "shutdown_pause_s": 0}
+    settings: dict[str, object] = {"api_port": port, "log_format": "json", "log_level": "INFO"}
+    settings["shutdown_pause_s"] = 0
     log = tmp_path / "api.log"
     async with (
         registrar_process(world, log, "api", **settings) as front,
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=PATIENCE) as client,
     ):
         await until_ready(str(client.base_url))
-        killed = intake_of(front.pid)
+        killed = await intake_of(front.pid)
         async with world.runtime.system_transaction() as tx:
             await tx.session.execute(hold, {"id": partner.customer_id})
             sending = asyncio.create_task(client.post("/v1/orders", headers=given, content=content))
@@ -296,12 +346,14 @@ async def test_a_killed_intake_process_loses_nothing_and_the_front_stays_ready(
         again = await client.post("/v1/orders", headers=given, content=content)
         assert (again.status_code, again.json()["counts"]["total"]) == (201, 2_000), again.text
         assert await world.count("orders") == 1
-        restarted = intake_of(front.pid)
+        restarted = await intake_of(front.pid)
         assert restarted != killed
-        page = (await client.get("/metrics")).text
-        assert "registrar_intake_restarts_total 1.0" in page
-        assert 'registrar_devices_accepted_total{validity="valid"} 2000.0' in page
-        assert "registrar_intake_process_resident_memory_bytes" in page
+        await until_shown(
+            client,
+            "registrar_intake_restarts_total 1.0",
+            'registrar_devices_accepted_total{validity="valid"} 2000.0',
+            "registrar_intake_process_resident_memory_bytes",
+        )
         async with world.runtime.system_transaction() as tx:
             await tx.session.execute(hold, {"id": partner.customer_id})
             last = content_of(partner, reference="last")
@@ -313,6 +365,9 @@ async def test_a_killed_intake_process_loses_nothing_and_the_front_stays_ready(
         assert await asyncio.wait_for(front.wait(), PATIENCE) == -signal.SIGTERM
     with pytest.raises(ProcessLookupError):
         os.kill(restarted, 0)
-    events = [json.loads(line)["event"] for line in log.read_text().splitlines()]
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    events = [line["event"] for line in lines]
+    (taken, _) = [line for line in lines if line["event"] == "order_accepted"]
+    assert (taken["process"], taken["correlation_id"]) == ("intake", again.headers["x-correlation-id"])
     assert events.count("intake_process_ended") == 1
     assert events.count("intake_interrupted") == 1

@@ -63,6 +63,7 @@ def test_what_passes_by_itself_says_retry_and_what_does_not_says_who() -> None:
     assert {e.code for e in ENTRIES if e.advice is Advice.RETRY} == {
         "idempotency_in_progress",
         "large_bodies_waiting",
+        "intake_interrupted",
         "upload_broken_off",
         "upstream_busy",
         "upstream_throttled",
