@@ -26,8 +26,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.budgets import Budgets, policy_for
 from app.call_rates import CallRates
+from app.db import driver, schema, sealing, walls
 from app.db import engine as database
-from app.db import schema, sealing, walls
 from app.db.clock import READ_EVERY, DatabaseClock
 from app.domain.address import Allowance
 from app.domain.errors import Busy
@@ -313,14 +313,25 @@ class Runtime:
             yield tx
 
     @asynccontextmanager
+    async def lookup(self) -> AsyncIterator[AsyncConnection]:
+        """A connection for one statement that says itself whose it is, outside any transaction."""
+        await self._see_walls()
+        async with self.engine.connect() as session:
+            yield session
+
+    async def _see_walls(self) -> None:
+        if self._walls_stand:
+            return
+        try:
+            await self._require_walls()
+        except walls.WallsDown as error:
+            log.error("walls_down", reason=str(error))
+            raise
+
+    @asynccontextmanager
     async def _begin(self) -> AsyncIterator[Tx]:
-        if not self._walls_stand:
-            try:
-                await self._require_walls()
-            except walls.WallsDown as error:
-                log.error("walls_down", reason=str(error))
-                raise
-        async with self.engine.begin() as session:
+        await self._see_walls()
+        async with driver.transaction(self.engine) as session:
             if self.clock.is_due:
                 await self.clock.read(session)
             tx = Tx(session, self.now(), self._quotas)

@@ -33,6 +33,9 @@ MAX_LINGERING: Final = 64
 """Refused connections that may stay open until the client has read why."""
 LINGER_S: Final = 2.0
 """Seconds a refused client has to read why."""
+LINGER_BYTES: Final = 1024 * 1024
+"""Bytes that are still taken from a client whose request was refused while it came. What is left of it stays
+with the client."""
 BURST_S: Final = 60.0
 """Seconds for which one log line stands for all refusals of the same kind."""
 SPARE_DESCRIPTORS: Final = 256

@@ -14,7 +14,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from app.api.edge import LINGER_S, MAX_HEADERS, MAX_PIPELINED, Cut, Edge, Limits
+from app.api.edge import LINGER_BYTES, LINGER_S, MAX_HEADERS, MAX_PIPELINED, Cut, Edge, Limits
 from app.api.peers import address_of
 from app.domain.address import Address
 from app.settings import load_or_exit
@@ -65,6 +65,8 @@ class BoundedHttp(HttpToolsProtocol):
         self.peer: Address | None = None
         self._has_cycle = False
         self._closing_since: float | None = None
+        self._waste: int | None = None
+        """Bytes that may still come and be thrown away; None: any number."""
         self.blocked_since: float | None = None
         """Since when the client has read nothing of an answer that waits for it."""
         self._await_head()
@@ -95,6 +97,8 @@ class BoundedHttp(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        if self._is_thrown_away(len(data)):
+            return
         self._unset_keepalive_if_required()
         if self.phase is Phase.IDLE:
             self._await_head()
@@ -108,6 +112,16 @@ class BoundedHttp(HttpToolsProtocol):
                 self.unread = 0
             elif self.unread >= self.limits.head_bytes:
                 self._refuse(Cut.HEAD_TOO_LARGE)
+
+    def _is_thrown_away(self, size: int) -> bool:
+        """Whether nobody looks at what comes any more."""
+        if self.phase is not Phase.REFUSED:
+            return False
+        if self._waste is not None:
+            self._waste -= size
+            if self._waste <= 0:
+                self.flow.pause_reading()
+        return True
 
     def _feed(self, piece: bytes) -> None:
         try:
@@ -241,6 +255,7 @@ class BoundedHttp(HttpToolsProtocol):
             self.transport.abort()
             return
         self.transport.write(answer)
+        self._waste = LINGER_BYTES
         self._linger(LINGER_S)
 
     def give_way(self) -> bool:

@@ -94,7 +94,9 @@ async def _identified(request: Request, runtime: Runtime) -> Caller:
     async with wrong_keys.turn(address, now):
         found = await identities.identify(runtime, key.strip() if kind.casefold() == "bearer" else "")
     if isinstance(found, RefusedKey):
-        raise wrong_keys.refusal(address, found, now)
+        refusal = wrong_keys.refusal(address, found, now)
+        await wrong_keys.pause(address, now)
+        raise refusal
     return found
 
 

@@ -2,7 +2,8 @@
 
 A wrong key is answered 401, and 429 once its client has sent too many. A valid key from the same address is
 always answered: people who share an address must not lock each other out. The keys of a client over the limit
-are looked up one at a time, so that guessing keeps at most one database connection busy.
+are looked up one at a time, so that guessing keeps at most one database connection busy. Its wrong ones are
+answered one after the other, PAUSE_S apart, so that guessing keeps no processor busy either.
 """
 
 import asyncio
@@ -28,6 +29,8 @@ MAX_CLIENTS: Final = 4096
 """Clients that are remembered. The one that was wrong least recently is forgotten first."""
 MAX_LINES: Final = 8
 """Log lines about one client in a window: one for each key and reason."""
+PAUSE_S: Final = 0.05
+"""Seconds from one wrong key to the answer to the next, for a client over the limit."""
 LOCAL: Final = "local"
 """Callers on a Unix socket."""
 
@@ -38,6 +41,8 @@ class _Client:
     count: int = 0
     told: set[RefusedKey] = field(default_factory=set)
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    pause: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Of the answers to wrong keys alone: a valid key must not wait for it."""
 
 
 class WrongKeys:
@@ -58,6 +63,14 @@ class WrongKeys:
             return
         async with client.turn:
             yield
+
+    async def pause(self, address: Address | None, now: datetime) -> None:
+        """Before the answer to a wrong key of a client over the limit. Holds nothing meanwhile."""
+        client = self._clients.get(_name(address))
+        if client is None or not self._is_over(client, now):
+            return
+        async with client.pause:
+            await asyncio.sleep(PAUSE_S)
 
     def refusal(self, address: Address | None, wrong: RefusedKey, now: datetime) -> Refusal:
         """Counts and logs a wrong key; what its caller is told. It never says what is wrong with the key."""

@@ -16,7 +16,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from app import transport
-from app.db.driver import bound_to
+from app.db.driver import Bound, Direct, bound_to
 
 TRACKED = frozenset({"application_name", "timezone"})
 """Parameters of the start that poolers keep for each of their clients."""
@@ -55,17 +55,17 @@ def make_engine(url: str, *, parameters: dict[str, str] | None = None, **options
     """An engine for a URL as a person wrote it; `parameters` are sent when a connection starts."""
     arguments = {"timeout": 10, **options.pop("connect_args", {}), **arguments_of(url)}
     arguments["server_settings"] = {**(parameters or {}), **arguments.get("server_settings", {})}
-    if role := (parameters or {}).get("role"):
-        arguments["connection_class"] = bound_to(role)
     engine = create_async_engine(normalise_url(url), connect_args=arguments, **options)
-    event.listen(engine.sync_engine, "do_connect", _Pooler())
+    event.listen(engine.sync_engine, "do_connect", _Pooler((parameters or {}).get("role")))
     return engine
 
 
 class _Pooler:
     """Before each connection of an engine: a pooler, looked for once, decides how it is made."""
 
-    def __init__(self) -> None:
+    def __init__(self, role: str | None) -> None:
+        """`role`: as whom transactions begin that say nothing else."""
+        self._role = role
         self._found: bool | None = None
 
     def __call__(self, dialect: Any, _record: object, arguments: Any, named: dict[str, Any]) -> None:
@@ -78,6 +78,8 @@ class _Pooler:
             self._found = _is_behind_pooler(dialect, arguments, careful)
         if self._found:
             named.update(careful)
+        if self._role is not None:
+            named["connection_class"] = bound_to(self._role, Bound if self._found else Direct)
 
 
 def _is_behind_pooler(dialect: Any, arguments: Any, named: dict[str, Any]) -> bool:

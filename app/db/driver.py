@@ -7,16 +7,18 @@ SQLAlchemy's, and its statements can be mixed with these.
 A transaction begins in one round trip with whose it is: `Bound` adds that to the driver's BEGIN.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import asyncpg
+from sqlalchemy import Connection as SyncConnection
 from sqlalchemy import text
 from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_dbapi
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 if TYPE_CHECKING:
     _Connection = asyncpg.Connection[asyncpg.Record]
@@ -54,9 +56,30 @@ class Bound(_Connection):
             raise
 
 
-def bound_to(role: str) -> type[Bound]:
+class Direct(Bound):
+    """To the server itself, with no pooler between: statements outside a transaction reach the same one."""
+
+
+def bound_to(role: str, kind: type[Bound]) -> type[Bound]:
     """The class of connections whose transactions run as this role unless they say otherwise."""
-    return type("BoundToRole", (Bound,), {"usual": f"SET LOCAL ROLE {role}"})
+    return type(f"{kind.__name__}To", (kind,), {"usual": f"SET LOCAL ROLE {role}"})
+
+
+@asynccontextmanager
+async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """A transaction that commits at the end, as `engine.begin` makes one, with fewer switches on the way."""
+    async with engine.connect() as session:
+        sync = _sync(session)
+        sync.begin()
+        yield session
+        adapted = _adapted(session)
+        if adapted._transaction is not None:
+            try:
+                await adapted._call_and_discard(adapted._transaction.commit)
+            except _REFUSED as error:
+                _raise(error, adapted, "COMMIT")
+        if (begun := sync.get_transaction()) is not None:
+            begun.commit()  # sends nothing any more
 
 
 async def begin_as(session: AsyncConnection, becoming: str) -> None:
@@ -87,6 +110,24 @@ async def fetch(session: AsyncConnection, statement: str, values: Mapping[str, A
     return rows
 
 
+async def fetch_alone(session: AsyncConnection, statement: str, values: Mapping[str, Any]) -> Sequence[Any]:
+    """As `fetch`, outside a transaction: the statement is all that is sent. It says itself whose it is.
+
+    Behind a pooler it is in a transaction all the same: otherwise its parts could reach different servers.
+    """
+    if not issubclass(type(_adapted(session).driver_connection), Direct):
+        return await fetch(session, statement, values)
+    assert not session.in_transaction()
+    query, names = _numbered(statement)
+    adapted = _adapted(session)
+    async with adapted._execute_mutex:
+        try:
+            rows: Sequence[Any] = await adapted.driver_connection.fetch(query, *(values[n] for n in names))
+        except _REFUSED as error:
+            _raise(error, adapted, query)
+    return rows
+
+
 async def run(session: AsyncConnection, statement: str, values: Mapping[str, Any]) -> int:
     """How many rows it has touched; -1 for a statement that touches none."""
     query, names = _numbered(statement)
@@ -102,7 +143,7 @@ async def run_raw(session: AsyncConnection, statement: str, *values: object) -> 
 
 async def _run(session: AsyncConnection, verb: str, query: str, values: Sequence[object]) -> Any:
     if not session.in_transaction():
-        await session.begin()  # or SQLAlchemy would not know that there is something to commit
+        _sync(session).begin()  # or SQLAlchemy would not know that there is something to commit
     adapted = _adapted(session)
     async with adapted._execute_mutex:
         try:
@@ -115,8 +156,12 @@ async def _run(session: AsyncConnection, verb: str, query: str, values: Sequence
 
 def _adapted(session: AsyncConnection) -> Any:
     """SQLAlchemy's cover of the driver's connection; it knows whether a transaction has begun."""
+    return _sync(session).connection.dbapi_connection
+
+
+def _sync(session: AsyncConnection) -> SyncConnection:
     assert session.sync_connection is not None
-    return session.sync_connection.connection.dbapi_connection
+    return session.sync_connection
 
 
 def _raise(error: Exception, adapted: Any, query: str) -> NoReturn:
@@ -140,6 +185,6 @@ def _raise(error: Exception, adapted: Any, query: str) -> NoReturn:
 
 @lru_cache(maxsize=1024)
 def _numbered(statement: str) -> tuple[str, tuple[str, ...]]:
-    """The statement with `$1` in place of `:name`, and the names in the order of their numbers."""
+    """The statement with `$1` for its first name, and the names in the order of their numbers."""
     compiled = text(statement).compile(dialect=_DIALECT)
     return str(compiled), tuple(getattr(compiled, "positiontup", None) or ())

@@ -5,6 +5,7 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.db.driver import fetch_alone
 from app.db.sql import Record, execute, fetch_all, fetch_one, insert
 from app.domain.ids import PartnerId
 
@@ -54,13 +55,17 @@ async def add_key(
 
 
 async def find_key(session: AsyncConnection, prefix: str) -> Record | None:
-    """The key with its partner's role, whoever it belongs to."""
-    return await fetch_one(
+    """The key with its partner's role, whoever it belongs to. Outside a transaction: every call asks this.
+
+    `find_api_key` looks as the system does.
+    """
+    rows = await fetch_alone(
         session,
-        "SELECT k.*, p.role AS partner_role, p.name AS partner_name "
-        "FROM api_keys k JOIN partners p ON p.id = k.partner_id WHERE k.prefix = :prefix",
-        prefix=prefix,
+        "SELECT id, partner_id, name, prefix, secret_digest, scopes, expires_at, revoked_at, last_used_at, "
+        "partner_role, partner_name FROM find_api_key(:prefix)",
+        {"prefix": prefix},
     )
+    return dict(rows[0]) if rows else None
 
 
 async def list_keys(session: AsyncConnection, partner_id: PartnerId) -> list[Record]:

@@ -131,14 +131,15 @@ async def identify(runtime: Runtime, key: str) -> Caller | RefusedKey:
     if prefix is None:
         return RefusedKey(KeyFault.MALFORMED)
     now = runtime.now()
-    async with runtime.system_transaction() as tx:
-        row = await partners.find_key(tx.session, prefix)
-        if row is None:
-            return RefusedKey(KeyFault.UNKNOWN, prefix)
-        fault = _fault_of(row, key, now)
-        if fault is not None:
-            return RefusedKey(fault, prefix, PartnerId(row["partner_id"]))
-        if row["last_used_at"] is None or now - row["last_used_at"] > NOTED_EVERY:
+    async with runtime.lookup() as session:
+        row = await partners.find_key(session, prefix)
+    if row is None:
+        return RefusedKey(KeyFault.UNKNOWN, prefix)
+    fault = _fault_of(row, key, now)
+    if fault is not None:
+        return RefusedKey(fault, prefix, PartnerId(row["partner_id"]))
+    if row["last_used_at"] is None or now - row["last_used_at"] > NOTED_EVERY:
+        async with runtime.system_transaction() as tx:
             await partners.note_key_used(tx.session, row["id"], now)
     return Caller(
         PartnerId(row["partner_id"]),

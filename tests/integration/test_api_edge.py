@@ -1,5 +1,6 @@
 """What every answer and log line has, what a wrong key meets, and who counts as the client behind a proxy."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -10,6 +11,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from app.api import wrong_keys
 from app.api.documentation import POLICY, READING_POLICY
 from app.api.wrong_keys import MAX_CLIENTS, MAX_LINES, WrongKeys
 from app.main import build
@@ -72,6 +74,21 @@ async def test_wrong_keys_are_slowed_by_address_and_right_ones_are_not(world: Wo
         problem_of(await client.get("/v1/me", headers=bearer("x")), 429, "too_many_wrong_keys")
         world.clock.advance(minutes=1)
         problem_of(await client.get("/v1/me", headers=bearer("x")), 401, "unauthenticated")
+
+
+async def test_wrong_keys_over_the_limit_wait_and_a_right_one_does_not(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    partner = await world.partner(consented=False)
+    monkeypatch.setattr(wrong_keys, "PAUSE_S", 3600.0)
+    async with application(world, wrong_keys_per_minute=1) as client:
+        problem_of(await client.get("/v1/me", headers=bearer("x")), 401, "unauthenticated")
+        guesses = [asyncio.create_task(client.get("/v1/me", headers=bearer("x"))) for _ in range(3)]
+        assert (await client.get("/v1/me", headers=partner.headers)).status_code == 200
+        assert not any(guess.done() for guess in guesses)
+        for guess in guesses:
+            guess.cancel()
+        await asyncio.gather(*guesses, return_exceptions=True)
 
 
 async def test_an_ipv6_network_is_one_client(world: World) -> None:

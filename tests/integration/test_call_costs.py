@@ -7,7 +7,14 @@ from typing import Any
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import iter_route_contexts
 
+from app.db.driver import Direct
+from tests.statements import sent_by
 from tests.world import World
+
+AUTHENTICATION = 1
+"""One statement, which needs no transaction but behind a pooler."""
+BEGIN, COMMIT = 1, 1
+LIST, COUNTS = 1, 1
 
 
 def _calls_of(dependant: Dependant) -> Iterator[Callable[..., Any]]:
@@ -30,3 +37,22 @@ async def test_no_part_of_a_route_needs_a_thread(world: World) -> None:
         if not iscoroutinefunction(call)
     }
     assert plain == set()
+
+
+async def trips_of(world: World, path: str, headers: dict[str, str]) -> list[str]:
+    """What a GET sends to the database, but for the clock, which is read every few seconds. The key's last
+    use is noted once a minute: in the call before."""
+    assert (await world.client.get(path, headers=headers)).status_code == 200
+    async with sent_by(world.runtime.engine) as sent:
+        assert (await world.client.get(path, headers=headers)).status_code == 200
+    return [trip for trip in sent.texts if "clock_timestamp" not in trip]
+
+
+async def test_a_call_needs_few_round_trips_to_the_database(world: World) -> None:
+    partner = await world.partner()
+    async with world.runtime.engine.connect() as session:
+        direct = issubclass(type((await session.get_raw_connection()).driver_connection), Direct)
+    authentication = AUTHENTICATION if direct else BEGIN + AUTHENTICATION + COMMIT
+    trips = await trips_of(world, "/v1/orders?page_size=5", partner.headers)
+    assert len(trips) == authentication + BEGIN + LIST + COUNTS + COMMIT, trips
+    assert len(await trips_of(world, "/v1/me", partner.headers)) == authentication

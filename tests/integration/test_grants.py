@@ -23,6 +23,7 @@ ROWS = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE"})
 GRANTS = {
     **{f"table {table.name}": ROWS for table in metadata.sorted_tables},
     "table alembic_version": frozenset({"SELECT"}),
+    "function find_api_key(text)": frozenset({"EXECUTE"}),
     "schema public": frozenset({"USAGE"}),
     "database": frozenset({"CONNECT"}),
 }

@@ -13,7 +13,7 @@ import pytest
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
-from app.api.edge import MAX_HEADERS, MAX_LINGERING, MAX_PIPELINED, Limits
+from app.api.edge import LINGER_BYTES, MAX_HEADERS, MAX_LINGERING, MAX_PIPELINED, Limits
 from app.api.peers import networks_of
 from app.api.protocol import BoundedHttp, Phase
 from app.domain.catalogue import CATALOGUE
@@ -228,6 +228,22 @@ async def test_a_head_over_the_limit_is_refused_however_it_is_large(sent: bytes)
         problem = problem_in(await refused(served, sent), 431, "head_too_large")
         assert "may have 4,096 bytes, and 100 headers" in problem["detail"]
         assert served.application.served == []
+
+
+async def test_of_a_head_without_an_end_only_so_much_is_thrown_away() -> None:
+    """Its sender is stopped by TCP, and has had its answer by then."""
+    async with serving() as served:
+        reader, writer = await served.connect()
+        writer.write(b"GET /")
+        writer.transport.set_write_buffer_limits(high=0)
+        writer.write(b"a" * (32 * LINGER_BYTES))
+        async with asyncio.timeout(PATIENCE):
+            assert (await reader.readline()).split()[1] == b"431"
+        await served.until(lambda connection: connection.flow.read_paused)
+        assert not writer.transport.is_closing()
+        served.let_time_pass()
+        await served.until_gone()
+        writer.close()
 
 
 async def test_a_trailer_is_bounded_as_the_head_is_and_is_not_kept() -> None:
