@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from app.api import bodies
 from app.api.bodies import BOUNDS, LISTS, ORDER, SHORT, Bound, Count, Scan
 from app.domain.errors import Unprocessable
-from app.main import build
-from app.settings import Settings
+from tests.document import api
 
 ANY = Bound(10**9, containers=10**9, values=10**9)
 TEXTS = st.text(st.sampled_from('ab{}[],:"\\/ \n\u00e9\u2028\U0001f600')) | st.text()
@@ -70,7 +69,7 @@ def test_an_order_is_within_its_bound_with_names_too_many_and_devices_too_many()
 
 
 def test_each_bound_belongs_to_a_route_and_limits_its_bytes() -> None:
-    app = build(Settings())
+    app = api()
     routes = {
         name: (next(iter(found.methods or ())), str(found.path).replace("{", "").replace("}", ""))
         for found in iter_route_contexts(app.routes)
