@@ -1,5 +1,6 @@
 """Builds the API: what uvicorn is told to serve (`uvicorn --factory app.main:build`)."""
 
+import asyncio
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,6 +16,7 @@ from app.api import (
     customers,
     documentation,
     imports,
+    intake_relay,
     limits,
     metrics,
     naming,
@@ -30,7 +32,7 @@ from app.api import (
 )
 from app.api.answer_headers import AnswerHeaders
 from app.api.conditional import ConditionalGet
-from app.api.lifespan import StartupFailure, delayed_stop
+from app.api.lifespan import StartupFailure, Unbounded, delayed_stop, require_bounds
 from app.api.middleware import BodyCoding, BodyLimit, HeadLikeGet, RequestContext, VerbPaths
 from app.api.peers import networks_of
 from app.api.turns import CallTurns
@@ -75,15 +77,14 @@ def build(settings: Settings | None = None) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         try:
+            require_bounds(settings)
             runtime = await Runtime.open(settings, process="api")
-        except (EmbeddedUnavailable, SecretError, WallsDown) as error:
+        except (Unbounded, EmbeddedUnavailable, SecretError, WallsDown) as error:
             app.state.startup_failure = str(error)
             raise
         app.state.runtime = runtime
         settle_memory()
         sys.setswitchinterval(SWITCH_INTERVAL)
-        if "app.api.protocol" not in sys.modules:
-            log.warning("connections_unbounded", remedy="Start the API with `registrar api`.")
 
         def tell() -> None:
             app.state.stopping = True
@@ -93,6 +94,8 @@ def build(settings: Settings | None = None) -> FastAPI:
             with delayed_stop(settings.shutdown_pause, tell):
                 yield
         finally:
+            if (intake := getattr(app.state, "intake", None)) is not None:
+                await asyncio.to_thread(intake.end)  # before its databases end
             await runtime.close()
 
     app = FastAPI(
@@ -128,6 +131,7 @@ def build(settings: Settings | None = None) -> FastAPI:
         app.include_router(router)
     webhooks.document(app)
     problems.install(app)
+    intake_relay.install(app)
     schema.install(app)
     documentation.install(app, pages=settings.has_documentation)
     metrics.install(app, settings.metrics_allowed_networks)

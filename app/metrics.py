@@ -84,6 +84,49 @@ _reader = PrometheusMetricReader(disable_target_info=True, scope_info_enabled=Fa
 _meter = MeterProvider(metric_readers=[_reader], shutdown_on_exit=False).get_meter("registrar", __version__)
 ProcessCollector(registry=_registry)
 
+_counted_here: list[tuple[str, int, dict[str, str]]] | None = None
+"""What another process is to count in this one's place; None where this one counts for itself."""
+
+
+class _Counter:
+    """A counter of this process, or of the one that this one works for."""
+
+    def __init__(self, name: str, description: str) -> None:
+        self.name = name
+        self._counter = _meter.create_counter(name, description=description)
+        _counters[name] = self
+
+    def add(self, count: int, labels: dict[str, str]) -> None:
+        if _counted_here is None:
+            self._counter.add(count, labels)
+        else:
+            _counted_here.append((self.name, count, labels))
+
+
+_counters: dict[str, _Counter] = {}
+
+
+def count_elsewhere() -> None:
+    """From now on this process counts for another one, which takes over what `take_counted` gives it."""
+    global _counted_here
+    _counted_here = []
+
+
+def take_counted() -> list[tuple[str, int, dict[str, str]]]:
+    """What has been counted since the last call; empty where this process counts for itself."""
+    global _counted_here
+    if not _counted_here:
+        return []
+    counted, _counted_here = _counted_here, []
+    return counted
+
+
+def add_counted(counted: Iterable[tuple[str, int, dict[str, str]]]) -> None:
+    """Takes over what a process that works for this one has counted."""
+    for name, count, labels in counted:
+        _counters[name].add(count, labels)
+
+
 _requests = _meter.create_counter("registrar_http_requests", description="Requests answered by the API.")
 _request_seconds = _meter.create_histogram(
     "registrar_http_request_duration",
@@ -108,7 +151,7 @@ _call_seconds = _meter.create_histogram(
     explicit_bucket_boundaries_advisory=CALL_BUCKETS,
 )
 _outcomes = _meter.create_counter("registrar_outcomes", description="Devices whose outcome was recorded.")
-_devices = _meter.create_counter("registrar_devices_accepted", description="Devices of orders taken.")
+_devices = _Counter("registrar_devices_accepted", "Devices of orders taken.")
 _breakers = _meter.create_counter(
     "registrar_breaker_changes", description="Breakers that opened or closed between calls of a connection."
 )
@@ -119,9 +162,8 @@ _imports = _meter.create_counter("registrar_imports", description="Imports that 
 _leases = _meter.create_counter(
     "registrar_leases_ended", description="Claims that ended without their owner giving them back."
 )
-_quota_refusals = _meter.create_counter(
-    "registrar_quota_refusals",
-    description="What was refused because a partner's quota was used up, by quota.",
+_quota_refusals = _Counter(
+    "registrar_quota_refusals", "What was refused because a partner's quota was used up, by quota."
 )
 
 
@@ -296,6 +338,16 @@ _meter.create_observable_gauge(
     callbacks=[lambda _: [Observation(1, {"version": __version__})]],
     description="The version of this process.",
 )
+
+
+def watch_intake(pid: Callable[[], int], restarts: Callable[[], int]) -> None:
+    """Shows the intake process beside this one: its memory and processor time, and how often it ended."""
+    ProcessCollector(namespace="registrar_intake", pid=pid, registry=_registry)
+    _meter.create_observable_counter(
+        "registrar_intake_restarts",
+        callbacks=[lambda _: [Observation(restarts())]],
+        description="How often the intake process ended and was started again.",
+    )
 
 
 # --- showing ------------------------------------------------------------------------------------------

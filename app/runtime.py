@@ -125,6 +125,8 @@ class Turns:
     """Large bodies: their bytes and the objects made of them are in memory at the same time."""
     connections: FairTurns
     """Database connections for partners' transactions. One more is for claims, keys and housekeeping."""
+    imports: FairTurns
+    """Who reads an import in this process: as many at a time as it has lanes for that."""
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
@@ -142,6 +144,7 @@ class Turns:
                 settings.large_bodies, each=settings.large_bodies_per_partner, patience=BODY_PATIENCE
             ),
             connections=FairTurns(max(1, pool - 1), kept_free=1, patience=CONNECTION_PATIENCE),
+            imports=FairTurns(settings.import_lanes),
         )
 
 
@@ -159,8 +162,6 @@ class Runtime:
     platforms: dict[str, Platform]
     drivers: dict[str, Driver]
     clock: DatabaseClock
-    import_turns: FairTurns
-    """Who reads an import in this process: as many at a time as it has lanes for that."""
     presence: Presence
     """Under which name this process makes claims, and, if it is a worker, its signs of life."""
     now: Callable[[], datetime]
@@ -221,7 +222,6 @@ class Runtime:
                 outbound=outbound,
                 platforms=platforms,
                 clock=clock,
-                import_turns=FairTurns(settings.import_lanes),
                 presence=Presence(_process_name(), settings.silence),
                 now=clock.now,
                 drivers={

@@ -208,6 +208,22 @@ def redis_tls(url: str) -> dict[str, Any]:
     return found
 
 
+def redis_faults(url: str) -> Iterator[str]:
+    """Files of a `rediss://` URL that cannot be used: with them Redis would seem to be away for ever."""
+    said = redis_tls(url)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if authorities := said.get("ssl_ca_certs"):
+        try:
+            context.load_verify_locations(cafile=authorities)
+        except OSError as error:  # an SSLError is one
+            yield f"ssl_ca_certs={authorities} is no PEM file that can be read{_reason(error)}"
+    if certificate := said.get("ssl_certfile"):
+        try:
+            context.load_cert_chain(certificate, said.get("ssl_keyfile"), said.get("ssl_password") or "")
+        except OSError as error:
+            yield f"ssl_certfile={certificate} is no certificate with its key{_reason(error)}"
+
+
 def clear_text_refusal(
     databases: Iterable[str | None], redis_url: str | None, allowed: Collection[str]
 ) -> str | None:

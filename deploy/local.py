@@ -18,9 +18,11 @@ from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.cli.listening import is_registrar
 from app.db.walls import WallsDown
 from app.domain.ids import PartnerId
 from app.embedded import EmbeddedUnavailable
@@ -31,7 +33,7 @@ from app.services import identities
 from app.settings import Settings, load
 from deploy.processes import StackFailed
 from deploy.sandbox import SCENE_FILE, Scene, first_order, renew_credentials
-from deploy.stack import Stack, free_port, is_free
+from deploy.stack import HOST, Stack, already_runs, free_port, is_free, stack_in
 
 __all__ = ["Stack", "StackFailed", "main"]
 
@@ -87,10 +89,7 @@ def _run(chosen: argparse.Namespace, hurry: threading.Event) -> None:
     _refuse_mixing(data_dir, sandbox=chosen.sandbox)
     port: int = chosen.port or settings.api_port
     if not is_free(port):
-        raise StackFailed(
-            f"Port {port} is taken by another program. Choose another port:\n"
-            f"  REGISTRAR_API_PORT={port + 1} make up{' SANDBOX=1' if chosen.sandbox else ''}"
-        )
+        _refuse_port(data_dir, port, sandbox=chosen.sandbox)
     scene = Scene.of(data_dir) if chosen.sandbox else None
     _print("Starting Registrar ...")
     stack = Stack.start(
@@ -108,6 +107,18 @@ def _run(chosen: argparse.Namespace, hurry: threading.Event) -> None:
         key = asyncio.run(_first_key(stack.settings))
         _print(_welcome(stack, key, scene))
         threading.Event().wait()  # until a signal
+
+
+def _refuse_port(data_dir: Path, port: int, *, sandbox: bool) -> NoReturn:
+    if (holder := stack_in(data_dir)) is not None:
+        raise StackFailed(already_runs(data_dir, holder))
+    whose = (
+        "another Registrar, with another data directory" if is_registrar(HOST, port) else "another program"
+    )
+    raise StackFailed(
+        f"Port {port} is taken by {whose}. Choose another port:\n"
+        f"  REGISTRAR_API_PORT={port + 1} make up{' SANDBOX=1' if sandbox else ''}"
+    )
 
 
 def _refuse_mixing(data_dir: Path, *, sandbox: bool) -> None:

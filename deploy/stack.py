@@ -32,6 +32,8 @@ from workers.lanes import SLICE
 
 ROOT = Path(__file__).resolve().parents[1]
 HOST = "127.0.0.1"
+LOCK = "stack.lock"
+"""In the data directory; its holder's process id is in it."""
 READY_SECONDS = 60.0  # a first start on a slow disk; usually two or three
 MIGRATION_SECONDS = 600.0
 API_PATIENCE = 22.0  # `registrar api` lets requests under way finish for 20 s
@@ -56,6 +58,29 @@ def is_free(port: int) -> bool:
         except OSError:
             return False
         return True
+
+
+def stack_in(data_dir: Path) -> str | None:
+    """The process id of the stack that runs with this data directory; None if there is none."""
+    try:
+        lock = os.open(data_dir / LOCK, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return os.pread(lock, 20, 0).decode().strip()
+    else:
+        return None
+    finally:
+        os.close(lock)
+
+
+def already_runs(data_dir: Path, process: str) -> str:
+    return (
+        f"Registrar already runs with the data directory {data_dir} (process {process}).\n"
+        "Stop that one first, or choose another directory with REGISTRAR_DATA_DIR (--data-dir)."
+    )
 
 
 class Stack:
@@ -175,16 +200,13 @@ class Stack:
         """One stack per data directory: two would stop each other's databases."""
         self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.logs.mkdir(exist_ok=True)
-        lock = os.open(self.data_dir / "stack.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = os.open(self.data_dir / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             holder = os.pread(lock, 20, 0).decode().strip()
             os.close(lock)
-            raise StackFailed(
-                f"Registrar runs already with the data directory {self.data_dir} (process {holder}).\n"
-                "Stop that one first, or choose another directory with REGISTRAR_DATA_DIR (--data-dir)."
-            ) from None
+            raise StackFailed(already_runs(self.data_dir, holder)) from None
         os.pwrite(lock, f"{os.getpid():<20}".encode(), 0)
         self._lock = lock
 

@@ -36,6 +36,7 @@ def run(connection: Connection) -> None:
             compare_type=True,
             compare_server_default=True,
             transaction_per_migration=True,
+            on_version_apply=context.config.attributes.get("on_version_apply"),
         )
         with context.begin_transaction():
             context.run_migrations()

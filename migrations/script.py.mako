@@ -9,6 +9,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy import Text
 from sqlalchemy.dialects import postgresql
+
+from app.db import table_locks
 ${imports if imports else ""}
 
 revision: str = ${repr(up_revision)}
@@ -16,13 +18,15 @@ down_revision: str | None = ${repr(down_revision)}
 branch_labels: str | Sequence[str] | None = ${repr(branch_labels)}
 depends_on: str | Sequence[str] | None = ${repr(depends_on)}
 
+# The tables that were there before and that this changes, each with the weakest lock that is enough.
+LOCKS: dict[str, str] = {}
+
 
 def upgrade() -> None:
-    # Rather fail and be tried again than make every running transaction wait behind this one.
-    op.execute("SET LOCAL lock_timeout = '5s'")
+    table_locks.take(op.get_bind(), LOCKS)
     ${upgrades if upgrades else "pass"}
 
 
 def downgrade() -> None:
-    op.execute("SET LOCAL lock_timeout = '5s'")
+    table_locks.take_every_table(op.get_bind())
     ${downgrades if downgrades else "pass"}

@@ -5,7 +5,7 @@ import hashlib
 from io import BytesIO
 from typing import Final
 
-from app.api.bodies import PIECE, Bound, Count, Scan
+from app.api.bodies import MAX_TEXT, PIECE, Bound, Count, Scan, text_too_long
 
 SMALL_BODY: Final = 64 * 1024
 """Bytes. Larger bodies are hashed and decoded in threads, so that other callers are answered meanwhile."""
@@ -23,6 +23,8 @@ class Arriving:
         self._size = 0
         self._count = Count(bound)
         self._scan: Scan | None = None
+        self._without_quote = 0
+        """Bytes since the last quotation mark, white space between values left out."""
         self._digest = hashlib.sha256()
         self._unhashed: list[bytes] = []
         self._backlog = 0
@@ -39,12 +41,21 @@ class Arriving:
             self._scan = await self._look_again()
         if self._scan is not None:
             self._scan.take(chunk)
+        self._bound_texts(chunk)
         self._received.write(chunk)
         self._size += len(chunk)
         self._unhashed.append(chunk)
         self._backlog += len(chunk)
         if self._size >= SMALL_BODY:
             await self._hash_beside()
+
+    def _bound_texts(self, chunk: bytes) -> None:
+        if (last := chunk.rfind(b'"')) >= 0:
+            self._without_quote = len(chunk) - last - 1
+        elif not chunk.isspace():
+            self._without_quote += len(chunk)
+        if self._without_quote > MAX_TEXT:
+            raise text_too_long()
 
     async def _look_again(self) -> Scan:
         """The exact count of what has arrived: what was counted so far may stand in texts."""

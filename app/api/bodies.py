@@ -30,13 +30,22 @@ class Bound:
     containers: int
     """Objects and lists."""
     values: int
+    values_each: int | None = None
+    """Values for each object and list; SOME_VALUES more are let pass. One object of 100,000 names would make
+    as many errors."""
+
+
+SOME_VALUES: Final = 12_000
+"""As many as a list of serial numbers where devices belong: it gets an error that names it."""
+MAX_TEXT: Final = 4 * KB * KB
+"""Bytes without a quotation mark. No field is as long, and a text is copied before it is refused."""
 
 
 SHORT: Final = Bound(64 * KB, containers=1_000, values=5_000)
 """Most calls: a few fields."""
 LISTS: Final = Bound(512 * KB, containers=12_000, values=30_000)
 """Rows of one batch or order, or a vendor profile with its group tags."""
-ORDER: Final = Bound(64 * KB * KB, containers=2 * MAX_DEVICES + 2, values=10 * MAX_DEVICES)
+ORDER: Final = Bound(64 * KB * KB, containers=2 * MAX_DEVICES + 2, values=10 * MAX_DEVICES, values_each=10)
 """More than an order of 10,000 devices needs: so a misspelt field, a list in place of a text, or a few
 devices too many still get an error that names them."""
 
@@ -87,11 +96,28 @@ def _limit(name: str, files: dict[str, int], max_bytes: int) -> int | None:
 
 def too_complex(bound: Bound) -> Unprocessable:
     """The refusal of a body with more in it than its call can use; the rest of the body is not read."""
+    each = "" if bound.values_each is None else f" ({bound.values_each} for each object)"
     return Unprocessable(
         "body_too_complex",
-        f"The body of this call has at most {bound.containers:,} objects and lists, {bound.values:,} values, "
-        "and 200 levels.",
+        f"The body of this call has at most {bound.containers:,} objects and lists, {bound.values:,} values"
+        f"{each}, and 200 levels.",
     )
+
+
+def text_too_long() -> Unprocessable:
+    """The refusal of a body with a text that no field can hold; the rest of the body is not read."""
+    return Unprocessable(
+        "body_too_complex", f"No text of a body may have more than {MAX_TEXT // KB // KB} MB."
+    )
+
+
+def fits(bound: Bound, openings: int, commas: int) -> bool:
+    """Whether so many objects, lists and values are within the bound. An object's values come after it, so
+    this holds for every beginning of a body that is within its bound."""
+    values = bound.values
+    if bound.values_each is not None:
+        values = min(values, SOME_VALUES + bound.values_each * openings)
+    return openings <= bound.containers and commas < values
 
 
 class Count:
@@ -108,7 +134,7 @@ class Count:
         """Whether the body so far is certainly within its bound."""
         self.openings += _count(piece, b"{") + _count(piece, b"[")
         self.commas += _count(piece, b",")
-        return self.openings <= self.bound.containers and self.commas < self.bound.values
+        return fits(self.bound, self.openings, self.commas)
 
 
 _SPARSE: Final = 200
@@ -146,7 +172,7 @@ class Scan:
         self.commas += outside.count(b",")
         bound = self.bound
         # Each text is a value or a name. A body with more quotation marks than those need is not JSON.
-        many = self.openings > bound.containers or self.commas >= bound.values
+        many = not fits(bound, self.openings, self.commas)
         if many or self.quotes > 4 * (bound.values + bound.containers):
             raise too_complex(bound)
 

@@ -10,6 +10,7 @@ import resource
 from collections import Counter
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import islice
 from typing import Final, Protocol, Self
 
 import orjson
@@ -36,6 +37,8 @@ BURST_S: Final = 60.0
 """Seconds for which one log line stands for all refusals of the same kind."""
 SPARE_DESCRIPTORS: Final = 256
 """Files and connections to databases that a process has open besides."""
+ASKED_TO_GIVE_WAY: Final = 64
+"""Connections that are asked at most before a new one is refused."""
 
 
 class Cut(StrEnum):
@@ -50,17 +53,20 @@ class Cut(StrEnum):
     PIPELINED = "too_many_pipelined"
     BODY_TOO_SLOW = "body_too_slow"
     ANSWER_NOT_READ = "answer_not_read"
+    GAVE_WAY = "gave_way"
 
 
 ANSWERS: Final = {
     Cut.CONNECTIONS: (503, "too_many_connections", "The service has too many connections open."),
+    Cut.GAVE_WAY: (503, "too_many_connections", "The service has too many connections open."),
     Cut.CLIENT_CONNECTIONS: (503, "too_many_connections", "Your address has too many connections open."),
     Cut.HEAD_TOO_LARGE: (431, "head_too_large", ""),
     Cut.HEAD_TOO_SLOW: (408, "head_too_slow", ""),
     Cut.MALFORMED: (400, "malformed_http", ""),
     Cut.BODY_TOO_SLOW: (408, "body_too_slow", ""),
 }
-"""What the caller is told: status, code, detail. The others are cut without a word."""
+"""What the caller is told: status, code, detail. The others are cut without a word, and so is a connection
+that gave way before it had begun a request."""
 
 _PHRASES: Final = {
     400: "Bad Request",
@@ -110,6 +116,9 @@ class Connection(Protocol):
     def look(self, now: float) -> None:
         """Ends it if one of its time limits is over."""
 
+    def give_way(self) -> bool:
+        """Ends it in favour of a new one. False: a call is under way on it."""
+
 
 class Edge:
     def __init__(self, limits: Limits, loop: asyncio.AbstractEventLoop) -> None:
@@ -118,6 +127,8 @@ class Edge:
         self._open: set[Connection] = set()
         self._admitted: dict[Connection, str] = {}
         """With what counts as one client, empty for a trusted proxy."""
+        self._resting: dict[Connection, None] = {}
+        """Those of the admitted without a call under way. The one that has rested longest comes first."""
         self._shares: Counter[str] = Counter()
         self._lingering: set[Connection] = set()
         self._logged: dict[Cut, tuple[float, int]] = {}
@@ -126,20 +137,43 @@ class Edge:
         self.capacity = _capacity(limits.connections)
 
     def admit(self, connection: Connection) -> Cut | None:
-        """Takes a new connection in, or says why not. It is looked after in both cases until `leave`."""
+        """Takes a new connection in, or says why not. It is looked after in both cases until `leave`.
+
+        At the limit the connection that has rested longest gives way: silent connections keep nobody out,
+        from however many addresses they come.
+        """
         self._open.add(connection)
         if self._looking is None:
             self._looking = self._loop.call_later(self.limits.look_s, self._look)
         peer = connection.peer
         share = "" if peer is None or is_within(peer, self.limits.trusted) else client_name(peer)
-        if len(self._admitted) >= self.capacity:
-            return Cut.CONNECTIONS
         if share and self._shares[share] >= self.limits.client_connections:
             return Cut.CLIENT_CONNECTIONS
+        if len(self._admitted) >= self.capacity and not self._make_room():
+            return Cut.CONNECTIONS
         self._admitted[connection] = share
         self._shares[share] += 1
+        self.rest(connection)
         metrics.connections_open(1)
         return None
+
+    def rest(self, connection: Connection) -> None:
+        """No call is under way on it from now on: it has not begun one yet, or the answer was given."""
+        if connection in self._admitted:
+            self._resting.pop(connection, None)
+            self._resting[connection] = None
+
+    def work(self, connection: Connection) -> None:
+        """A call is under way on it from now on."""
+        self._resting.pop(connection, None)
+
+    def _make_room(self) -> bool:
+        for connection in [*islice(self._resting, ASKED_TO_GIVE_WAY)]:
+            if connection.give_way():
+                self._give_up_place(connection)
+                return True
+            self.rest(connection)  # the next time others are asked
+        return False
 
     def leave(self, connection: Connection) -> None:
         self._open.discard(connection)
@@ -150,6 +184,7 @@ class Edge:
         share = self._admitted.pop(connection, None)
         if share is None:
             return
+        self._resting.pop(connection, None)
         metrics.connections_open(-1)
         self._shares[share] -= 1
         if not self._shares[share]:
@@ -185,6 +220,9 @@ class Edge:
         if cut not in ANSWERS:
             return None
         status, code, detail = ANSWERS[cut]
+        if cut is Cut.HEAD_TOO_LARGE:
+            most = f"{self.limits.head_bytes:,} bytes, and {MAX_HEADERS} headers"
+            detail = f"The request line and headers may have {most}."
         entry = lookup(code)
         body = orjson.dumps(
             {

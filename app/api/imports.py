@@ -66,8 +66,9 @@ async def create_import(
 ) -> Response:
     """Takes a file with devices: CSV, TSV, XLSX, JSON Lines or OA3.xml, also compressed with gzip.
 
-    The file is the body itself or the one file of a form (`multipart/form-data`), up to 4 GB. Nothing is
-    ordered yet: a worker reads it, and you look at the preview before you `:commit`.
+    The file is the body itself or the one file of a form (`multipart/form-data`), up to 4 GB unless the
+    operator has set another limit. Nothing is ordered yet: a worker reads it, and you look at the
+    preview before you `:commit`.
     """
     given = {
         name: request.query_params[name] for name in ImportIn.model_fields if name in request.query_params

@@ -2,12 +2,40 @@
 
 import asyncio
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.settings import Environment, Settings
+from app.telemetry import logger
+
+log = logger("api")
+
+
+BOUNDED: Final = "app.api.protocol"
+"""The module of the protocol that bounds connections. The server loads it before the application starts."""
+
+
+class Unbounded(RuntimeError):
+    """The server does not bound connections, and nobody has said that a proxy does."""
+
+
+def require_bounds(settings: Settings) -> None:
+    """Raises Unbounded in production, else warns, where one caller could use up connections and memory before
+    its key is known. The application can bound neither: the server reads the heads for it."""
+    if BOUNDED in sys.modules or settings.bounded_by_proxy:
+        return
+    if settings.environment is Environment.PRODUCTION:
+        raise Unbounded(
+            "This server does not bound connections, request heads and slow bodies. Start the API with "
+            "`registrar api`, or set REGISTRAR_BOUNDED_BY_PROXY=true if a proxy in front bounds them."
+        )
+    log.warning("connections_unbounded", remedy="Start the API with `registrar api`.")
 
 
 class StartupFailure:

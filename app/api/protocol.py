@@ -80,6 +80,7 @@ class BoundedHttp(HttpToolsProtocol):
         """Bytes since the parser last gave something: those of a head or trailer that is not complete."""
         self._has_given = False
         self._window_bytes = 0
+        self.edge.rest(self)
 
     # --- the connection ---------------------------------------------------------------------------
 
@@ -150,6 +151,7 @@ class BoundedHttp(HttpToolsProtocol):
         self._has_cycle = True
         self.cycle.transport = _OfRequest(self)
         self.phase = Phase.BODY
+        self.edge.work(self)
         self._open_window()
 
     def on_body(self, body: bytes) -> None:
@@ -170,6 +172,7 @@ class BoundedHttp(HttpToolsProtocol):
         if self.phase is Phase.BODY and self.cycle.response_complete:
             self.phase = Phase.DRAINING
             self._due = self.loop.time() + self.limits.head_s
+            self.edge.rest(self)
         elif self.phase is Phase.ANSWERING:
             self._rest_if_answered()
 
@@ -177,6 +180,7 @@ class BoundedHttp(HttpToolsProtocol):
         if self.cycle.response_complete:
             self.phase = Phase.IDLE
             self._due = self.loop.time() + self.timeout_keep_alive + self.limits.look_s
+            self.edge.rest(self)
 
     # --- time limits --------------------------------------------------------------------------------
 
@@ -231,12 +235,24 @@ class BoundedHttp(HttpToolsProtocol):
         self.phase = Phase.REFUSED
         self.edge.note(cut, self.peer)
         self._tell_application()
-        answer = self.edge.answer(cut)
+        has_begun = cut is not Cut.GAVE_WAY or self.unread > 0
+        answer = self.edge.answer(cut) if has_begun else None
         if answer is None or not is_understood or not self.edge.linger(self):
             self.transport.abort()
             return
         self.transport.write(answer)
         self._linger(LINGER_S)
+
+    def give_way(self) -> bool:
+        if self._has_call():
+            return False
+        self._refuse(Cut.GAVE_WAY)
+        return True
+
+    def _has_call(self) -> bool:
+        """Whether a request is worked on, or a part of an answer still waits for the client."""
+        has_request = self._has_cycle and (not self.cycle.response_complete or bool(self.pipeline))
+        return has_request or self.phase is Phase.REFUSED or self.transport.get_write_buffer_size() > 0
 
     def close_after_answer(self) -> None:
         """For an answer that ends the connection, perhaps before the body has come: 413, say."""

@@ -19,7 +19,9 @@ class RemovalOut(Output):
     dry_run: bool = Field(description="Nothing was changed.")
     finished: bool = Field(description="All of it is gone. If not, and it is no dry run: call again.")
     name: str
-    counts: dict[str, int] = Field(description="Rows by table that were there when the call began.")
+    counts: dict[str, int] = Field(
+        description="Rows by table that were there when the call began. 1000000: that many or more."
+    )
     obstacles: list[ObstacleOut] = Field(description="What has to be finished first; in a dry run only.")
 
 

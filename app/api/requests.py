@@ -23,6 +23,7 @@ from starlette.requests import ClientDisconnect
 from app.api import bodies, call_rates, turns
 from app.api.arriving import SMALL_BODY, Arriving
 from app.api.decoding import Body, decode
+from app.api.intake_relay import HANDED_OVER, HandOver, hands_over
 from app.api.large_bodies import LARGE_BODY, body_turn, give_way
 from app.api.wrong_keys import WrongKeys
 from app.db.paging import InvalidPageToken, PageRequest, bind
@@ -39,7 +40,12 @@ def runtime_of(request: Request) -> Runtime:
     return request.app.state.runtime  # type: ignore[no-any-return]
 
 
-RuntimeOf = Annotated[Runtime, Depends(runtime_of)]
+async def _runtime(request: Request) -> Runtime:
+    return runtime_of(request)
+
+
+# Dependencies are coroutines: the framework would run plain functions in threads, two switches for each.
+RuntimeOf = Annotated[Runtime, Depends(_runtime)]
 
 
 KEYED: set[Callable[..., Any]] = set()
@@ -49,11 +55,17 @@ KEYED: set[Callable[..., Any]] = set()
 def caller_with(scope: Scope | None, *, waits: bool = True) -> Callable[..., Awaitable[Caller]]:
     """The dependency that authenticates, counts the call, and demands the scope.
 
-    The call then waits for its turn, unless it is one that goes on for minutes by its nature.
+    The call then waits for its turn, unless it is one that goes on for minutes by its nature. In the intake
+    process the caller is the one that the front has found.
     """
 
     async def authenticated(request: Request, runtime: RuntimeOf) -> Caller:
+        known: Caller | None = getattr(request.state, "handed_over", None)
+        if known is not None:  # the front has done all of this
+            request.state.partner_id = known.partner_id
+            return known
         caller = await _identified(request, runtime)
+        request.state.caller = caller
         request.state.partner_id = caller.partner_id
         request.state.key_prefix = caller.key_prefix
         await call_rates.spend(request, runtime, caller)
@@ -122,10 +134,10 @@ WritesWebhooks = Annotated[Caller, Depends(caller_with(Scope.WEBHOOKS_WRITE))]
 AnyCaller = Annotated[Caller, Depends(caller_with(None))]
 
 
-def _page_by(read: Callable[[str], object]) -> Callable[..., PageRequest]:
+def _page_by(read: Callable[[str], object]) -> Callable[..., Awaitable[PageRequest]]:
     """`read` makes the sort value of a token's text, or raises ValueError."""
 
-    def page(
+    async def page(
         request: Request,
         page_size: Annotated[int | None, Query(ge=1, description="Default 50, at most 1,000.")] = None,
         page_token: Annotated[
@@ -171,17 +183,20 @@ def _row_number(text: str) -> int:
 PageOfRows = Annotated[PageRequest, Depends(_page_by(_row_number))]
 
 
-async def read(request: Request, model: type[Body]) -> tuple[Body, bytes]:
+async def read(request: Request, model: type[Body], *, nothing: Body | None = None) -> tuple[Body, bytes]:
     """The body as the model, and the SHA-256 of its bytes, which are not kept: an order's are 40 MB.
 
+    `nothing` is what an empty body means, where the call can do without one.
+
     Raises Unprocessable: unsupported_media_type, not_json, body_too_complex, or validation_failed with every
-    field; Busy when no large body can be taken now. The size is bounded by the middleware.
+    field; Busy when no large body can be taken now; HandOver where the body is one for the intake process.
+    The size is bounded by the middleware.
     """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().casefold()
-    if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
-        said = f"Content-Type {kind[:100]!r} is not read here" if kind else "Content-Type is missing"
-        raise Unprocessable("unsupported_media_type", f"{said}; send application/json.")
+    if nothing is None:
+        _require_json(request)
     announced = request.headers.get("content-length", "")
+    if announced.isdecimal() and int(announced) > HANDED_OVER and hands_over(request):
+        raise HandOver([], is_whole=False)
     bound = bodies.bound_of(request.scope)
     arriving = Arriving(bound, int(announced) if announced.isdecimal() else 0)
     # The turn of a large body ends when it is decoded.
@@ -193,6 +208,10 @@ async def read(request: Request, model: type[Body]) -> tuple[Body, bytes]:
             # Nobody hears the answer; the log has a broken-off request and no error of ours.
             raise Unprocessable("not_json", "The connection ended before the body did.") from gone
         body = arriving.body()
+        if nothing is not None:
+            if not body.strip():
+                return nothing, await arriving.digest()
+            _require_json(request)
         if len(body) < SMALL_BODY:
             return decode(body, model, bound, arriving.commas), await arriving.digest()
         # Beside the parser and on another core, in a thread of another pool: of two threads that take turns
@@ -201,6 +220,14 @@ async def read(request: Request, model: type[Body]) -> tuple[Body, bytes]:
             arriving.digest(), to_thread.run_sync(decode, body, model, bound, arriving.commas)
         )
     return taken, digest
+
+
+def _require_json(request: Request) -> None:
+    """Raises Unprocessable."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().casefold()
+    if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
+        said = f"Content-Type {kind[:100]!r} is not read here" if kind else "Content-Type is missing"
+        raise Unprocessable("unsupported_media_type", f"{said}; send application/json.")
 
 
 async def _in_turn(request: Request, turn: contextlib.AsyncExitStack) -> AsyncIterator[bytes]:
@@ -212,7 +239,7 @@ async def _in_turn(request: Request, turn: contextlib.AsyncExitStack) -> AsyncIt
     if large:
         await turn.enter_async_context(waits)
     size, begun = 0, time.monotonic()
-    async for chunk in request.stream():
+    async for chunk in _chunks(request):
         size += len(chunk)
         if size > LARGE_BODY and not large:
             large = True
@@ -220,6 +247,25 @@ async def _in_turn(request: Request, turn: contextlib.AsyncExitStack) -> AsyncIt
             size, begun = 0, time.monotonic()
         if large and chunk:
             give_way(large_ones, partner_id, size, time.monotonic() - begun)
+        yield chunk
+
+
+async def _chunks(request: Request) -> AsyncIterator[bytes]:
+    """Raises HandOver as soon as the body is known to be one for the intake process."""
+    if not hands_over(request):
+        async for chunk in request.stream():
+            yield chunk
+        return
+    begun, size, more = list[bytes](), 0, True
+    while more:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        begun.append(message.get("body", b""))
+        size, more = size + len(begun[-1]), message.get("more_body", False)
+        if size > HANDED_OVER:
+            raise HandOver(begun, is_whole=not more)
+    for chunk in begun:
         yield chunk
 
 
@@ -232,7 +278,8 @@ IdempotencyKey = Annotated[
     Header(
         alias="Idempotency-Key",
         description="Makes a repetition harmless: the first answer comes again, marked "
-        "`Idempotency-Replayed: true`. Remembered for 72 hours.",
+        "`Idempotency-Replayed: true`. Remembered for 72 hours, unless `GET /v1/limits` has other "
+        "`idempotency_hours`.",
     ),
 ]
 
@@ -251,18 +298,20 @@ async def create_once(
     digest: bytes,
     run: Callable[[Remember], Awaitable[Any]],
     reread: Reread | None = None,
+    shown_to: UUID | None = None,
 ) -> Response:
     """Runs a creating request at most once per Idempotency-Key. `run` calls what it is given to answer.
 
     `digest` is that of the body: the same key with another body is refused. `reread` makes an answer that was
-    too large to be stored once more; routes whose answers are always small have none.
+    too large to be stored once more; routes whose answers are always small have none. `shown_to` is for an
+    answer that shows a secret, as `idempotency.begin` has it.
     """
     answered: list[Response] = []
     once: Once | None = None
     if key is not None:
         path = request.scope["path"].encode()
         fingerprint = hashlib.sha256(b"\n".join((request.method.encode(), path, digest)))
-        found = await idempotency.begin(runtime, partner_id, key, fingerprint.digest())
+        found = await idempotency.begin(runtime, partner_id, key, fingerprint.digest(), shown_to)
         if isinstance(found, Replay):
             return await _replay(found, reread)
         once = found

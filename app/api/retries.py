@@ -8,7 +8,7 @@ from pydantic import Field
 from app.api.models import Input
 from app.api.requests import read
 from app.api.texts import SOUGHT_PATTERN, Storable
-from app.db.chosen import EVERY_ROW, Choice
+from app.db.chosen import Choice
 from app.domain.registration import RegistrationState
 
 MOST = 10_000
@@ -37,9 +37,7 @@ class RetryChoice(Input):
 
 async def read_choice(request: Request) -> Choice:
     """The body's choice; every row when there is no body. Raises Unprocessable."""
-    if not (await request.body()).strip():
-        return EVERY_ROW
-    given, _ = await read(request, RetryChoice)
+    given, _ = await read(request, RetryChoice, nothing=RetryChoice())
     return Choice(
         rows=given.rows,
         line_refs=given.line_refs,

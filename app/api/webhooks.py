@@ -45,7 +45,7 @@ from app.domain.event import EventType
 from app.domain.order import OrderState
 from app.domain.registration import RegistrationState
 from app.runtime import Runtime, Tx
-from app.services import endpoint_secrets, webhooks
+from app.services import endpoint_secrets, idempotency, webhooks
 from app.services.endpoint_secrets import Rotated
 from app.services.identities import Caller
 from app.services.webhooks import DeliveryState, NewEndpoint
@@ -75,7 +75,13 @@ async def create_endpoint(
 
         await webhooks.create_endpoint(runtime, caller, new, before_commit=answer)
 
-    return await create_once(request, runtime, caller.partner_id, key, digest, run)
+    shown_to = await _shown_to(runtime, caller, key)
+    return await create_once(request, runtime, caller.partner_id, key, digest, run, shown_to=shown_to)
+
+
+async def _shown_to(runtime: Runtime, caller: Caller, key: str | None) -> UUID | None:
+    """Who may have a secret repeated. The key of an order system may have been rotated since its call."""
+    return None if key is None else await idempotency.lineage(runtime, caller.partner_id, caller.key_id)
 
 
 @router.get("/webhook-endpoints")
@@ -148,7 +154,8 @@ async def rotate_secret(
         overlap = timedelta(seconds=given.overlap_seconds)
         await endpoint_secrets.rotate(runtime, caller.partner_id, endpoint_id, overlap, before_commit=answer)
 
-    return await create_once(request, runtime, caller.partner_id, key, digest, run)
+    shown_to = await _shown_to(runtime, caller, key)
+    return await create_once(request, runtime, caller.partner_id, key, digest, run, shown_to=shown_to)
 
 
 @router.get("/webhook-endpoints/{endpoint_id}/deliveries", response_model=Deliveries)

@@ -20,6 +20,7 @@ from app.cli import (
     api_keys,
     connections,
     customers,
+    discard,
     export,
     hashes,
     imports,
@@ -142,7 +143,7 @@ app = typer.Typer(
     no_args_is_help=False,
     invoke_without_command=True,
 )
-for module in (submit, imports, validate, hashes, listing, orders, export, status, customers):
+for module in (submit, imports, discard, validate, hashes, listing, orders, export, status, customers):
     app.add_typer(module.app)
 partners.partner_app.add_typer(quotas.app)
 partners.partner_app.add_typer(networks.app)

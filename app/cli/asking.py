@@ -23,6 +23,13 @@ def asks(*, yes: bool) -> bool:
     return not yes and is_terminal()
 
 
+def require_yes(question: str, *, yes: bool) -> None:
+    """As `confirm`, but where nobody can be asked, only `--yes` goes on."""
+    if yes or is_terminal():
+        return confirm(question, yes=yes)
+    raise Stop(f"Nothing was changed. {question}", "Say so with --yes.", error_code="not_confirmed")
+
+
 def confirm(question: str, *, yes: bool) -> None:
     """Goes on after `y`, with `--yes`, and where nobody can be asked. Raises Stop after anything else."""
     if asks(yes=yes) and not ask_person(question):

@@ -19,15 +19,13 @@ from app.cli.installation import (
     migrate_installation,
     require_installation,
 )
+from app.cli.listening import require_address
 from app.cli.outcome import ExitCode, Stop
 from app.cli.screen import Screen
 from app.cli.surroundings import OPERATE_PANEL, surroundings
 from app.settings import Settings
 
 app = typer.Typer()
-
-GRACE_S = 20
-"""Seconds the API lets calls finish when it is told to stop; supervisors wait 30 as a rule."""
 
 
 @app.command("migrate", rich_help_panel=OPERATE_PANEL)
@@ -66,18 +64,8 @@ def run_api(ctx: typer.Context) -> int:
     """Run the API. REGISTRAR_API_HOST and REGISTRAR_API_PORT say where it listens."""
     settings = load_settings()
     require_installation(settings)  # the server would end with a code that means something else here
-    arguments = [
-        *(sys.executable, "-m", "uvicorn", "--factory", "app.main:build"),
-        *("--host", settings.api_host, "--port", str(settings.api_port)),
-        # Bounds connections, heads and slow bodies; uvicorn's own protocol does not.
-        *("--http", "app.api.protocol:BoundedHttp", "--loop", "uvloop", "--ws", "none"),
-        # The API reads X-Forwarded-For itself, from REGISTRAR_TRUSTED_PROXIES alone.
-        *("--no-proxy-headers", "--no-server-header"),
-        # The API writes its own line per request, with the correlation id.
-        "--no-access-log",
-        *("--timeout-graceful-shutdown", str(GRACE_S)),
-    ]
-    surroundings(ctx).execute(arguments)
+    require_address(settings.api_host, settings.api_port)
+    surroundings(ctx).execute([sys.executable, "-m", "app.serve"])
     return ExitCode.DONE
 
 

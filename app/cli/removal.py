@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from app.runtime import Runtime
     from app.services.removal import Removal
 
+COUNTED_TO = 1_000_000
+"""Rows of a table that are counted at most."""
 NOUNS = {
     "api_keys": "API keys",
     "connections": "connections, with their credentials",
@@ -115,6 +117,10 @@ def _remove(api: Api, path: str, *, yes: bool) -> JsonObject:
             return {**told, "dry_run": False, "finished": True}
 
 
+def _amount(rows: int) -> str:
+    return f"{COUNTED_TO:,} or more" if rows >= COUNTED_TO else f"{rows:,}"
+
+
 def _tell(told: JsonObject, noun: str, *, json: bool) -> int:
     blocked: Sequence[Mapping[str, Any]] = told["obstacles"]
     code = ExitCode.STILL_WAITING if blocked else ExitCode.DONE
@@ -127,7 +133,7 @@ def _tell(told: JsonObject, noun: str, *, json: bool) -> int:
     else:
         screen.say(f"The {noun} {told['name']} has:", style="bold")
     counts = told["counts"]
-    counted = [(words, f"{counts[table]:,}") for table, words in NOUNS.items() if counts.get(table)]
+    counted = [(words, _amount(counts[table])) for table, words in NOUNS.items() if counts.get(table)]
     screen.facts(counted or [("Contents", "nothing")])
     if blocked:
         screen.say()

@@ -1,5 +1,6 @@
 """`registrar secrets`: the sealed values in the database."""
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -7,7 +8,7 @@ import typer
 from app.cli.asking import Yes, confirm
 from app.cli.installation import use_installation
 from app.cli.outcome import ExitCode
-from app.cli.screen import Screen
+from app.cli.screen import Screen, amount
 from app.cli.surroundings import OPERATE_PANEL, Json
 
 if TYPE_CHECKING:
@@ -77,8 +78,31 @@ def reseal(
     for each in found:
         for row in each["closed_rows"]:
             screen.say(f"{each['table']} {row['row']}, {each['column']}: does not open: {row['reason']}.")
-    if closed:
-        screen.say(
-            "Set these secrets again: PATCH the connection, rotate the secret of the webhook endpoint."
-        )
+    screen.say()
+    for line in ending(found, dry_run=dry_run):
+        screen.say(line)
     return code
+
+
+def ending(found: Sequence[Mapping[str, Any]], *, dry_run: bool) -> list[str]:
+    """What has been done, or would be, and what comes next."""
+    values, current, resealed, closed = (
+        sum(each[name] for each in found) for name in ("values", "current", "resealed", "closed")
+    )
+    if not values:
+        return ["No secret is stored yet, so old keys can leave REGISTRAR_SECRET_KEYS."]
+    anew = f"{resealed:,} to be sealed anew" if dry_run else f"{resealed:,} sealed anew"
+    rest = f"{current:,} current already, {closed:,} not opened"
+    lines = [f"{amount(values, 'stored secret')}: {anew}, {rest}."]
+    if closed:
+        lines += [
+            "Set those again: PATCH the connection, rotate the secret of the webhook endpoint.",
+            "If the key that sealed them still exists, add it to REGISTRAR_SECRET_KEYS and repeat this.",
+        ]
+    elif not resealed:
+        lines.append("Old keys can leave REGISTRAR_SECRET_KEYS now. Restart all processes then.")
+    elif dry_run:
+        lines.append("Nothing was changed. `registrar secrets reseal` seals them anew.")
+    else:
+        lines.append("Old keys can go once `registrar secrets reseal --dry-run` finds nothing left to seal.")
+    return lines

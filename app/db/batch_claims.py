@@ -7,6 +7,7 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.batches import Claim, claim_of
+from app.db.index_walks import FIRST_ID, LAST_ID, plan_by_index, with_id
 from app.db.sql import fetch_one, listed
 from app.domain.batch import IN_FLIGHT
 from app.domain.schedule import share_of
@@ -20,45 +21,82 @@ _IN_FLIGHT = listed(IN_FLIGHT)
 # longest ago comes first. A window keeps one customer from filling its connection; claims that are made at
 # the very same moment do not see each other and may pass it by their number.
 #
-# The cost follows the number of partners that wait, and of customers that one of them has waiting, up to
-# WINDOW: `queued` and `ahead` step through an index from partner to partner and from customer to customer,
-# and only the chosen customer's queue is opened. Customers of a connection that takes no more are passed over
-# in the index, and with no connection that does nothing of the partner is looked at. The WINDOW begins behind
-# the customer of the last turn, so that everybody comes into it. With more customers than that the round is
-# not exact, and still a round.
+# The cost follows the number of partners that wait, and up to WINDOW of the customers that one of them has
+# waiting; not the number of batches, nor of customers. `queued` steps through an index from partner to
+# partner, and passes over those with nothing due. `steps` goes from customer to customer, in the order of
+# their connections, beginning behind the customer of the last turn. A connection that takes nothing now is
+# one step. If no customer of the WINDOW has something due, EARLIEST of the partner's batches that are due
+# first are tried, and the next claim steps on from the WINDOW's end. So with up to WINDOW customers the round
+# is exact. With more it is still a round. Each look can be served by one index only (app/db/index_walks.py).
 #
 # What belongs to a portal connection is a person's: it has no client id, and no worker's query finds it
 # (ADR 0016). It may be uploaded for weeks, and would be counted against every waiting customer if it were
 # under way.
 WINDOW: Final = 100
 """Waiting customers of a partner that one claim compares."""
+EARLIEST: Final = 100
+"""Batches of a partner that one claim tries, where none of those customers has something due."""
 
 _FREE = "(b.lease_until IS NULL OR b.lease_until < :now)"
 _READY = "n.client_id IS NOT NULL AND (n.not_before IS NULL OR n.not_before <= :now)"
-_BEHIND = "b.customer_id <= p.after_id"
 
 
-def _step(start: str, then: str) -> str:
-    """Steps through the waiting customers of partner `p`: the first one, and from `w` to the next."""
-    first = (
-        "SELECT b.customer_id FROM batches b WHERE b.state = 'queued' AND b.partner_id = p.partner_id "
-        "AND b.connection_id = ANY(p.open) AND {} ORDER BY b.customer_id LIMIT 1"
-    )
-    return (
-        f"({first.format(start)}) UNION ALL SELECT ({first.format(f'b.customer_id > w.customer_id {then}')}) "
-        "FROM {name} w WHERE w.customer_id IS NOT NULL"
-    )
+def _is_open(connection: str) -> str:
+    return f"""
+        coalesce((SELECT {_READY} FROM connections n WHERE {with_id("n.id", connection)}), false)
+        AND {connection} NOT IN (SELECT connection_id FROM full_connections)
+    """
+
+
+def _step(connection: str, customer: str) -> str:
+    """The partner's first waiting customer behind this one."""
+    return f"""
+        SELECT b.connection_id, b.customer_id, b.due_at FROM batches b
+        WHERE b.state = 'queued' AND b.partner_id = p.partner_id
+        AND (b.connection_id, b.customer_id) > ({connection}, {customer})
+        ORDER BY b.connection_id, b.customer_id, b.due_at LIMIT 1
+    """
+
+
+def _steps(name: str, connection: str, customer: str, bound: str = "true") -> str:
+    """From there on; a connection that takes nothing now is left after one step."""
+    is_open = _is_open("s.connection_id")
+    return f"""
+        {name}(connection_id, customer_id, due_at, is_open) AS (
+            SELECT s.*, {is_open} FROM ({_step(connection, customer)}) s WHERE {bound}
+            UNION ALL
+            SELECT s.*, CASE WHEN s.connection_id = w.connection_id THEN w.is_open ELSE {is_open} END
+            FROM {name} w CROSS JOIN LATERAL ({
+        _step("w.connection_id", f"CASE WHEN w.is_open THEN w.customer_id ELSE {LAST_ID} END")
+    }) s WHERE {bound}
+        )
+    """
 
 
 _CLAIM = f"""
-WITH RECURSIVE under_way AS MATERIALIZED (
-    SELECT b.partner_id, b.customer_id, b.connection_id, b.lease_until >= :now AS held,
-        b.due_at <= :now AND {_FREE} AND {_READY} AS due
-    FROM batches b JOIN connections n ON n.id = b.connection_id
-    WHERE b.state IN ({_IN_FLIGHT}) AND n.client_id IS NOT NULL
+WITH RECURSIVE busy_connections(id) AS (
+    (SELECT connection_id FROM batches WHERE state IN ({_IN_FLIGHT})
+        ORDER BY connection_id, customer_id LIMIT 1)
     UNION ALL
-    SELECT partner_id, customer_id, connection_id, true, false
-    FROM batches WHERE state = 'queued' AND lease_until >= :now
+    SELECT (SELECT b.connection_id FROM batches b WHERE b.state IN ({_IN_FLIGHT}) AND b.connection_id > c.id
+            ORDER BY b.connection_id, b.customer_id LIMIT 1)
+    FROM busy_connections c WHERE c.id IS NOT NULL
+), under_way AS MATERIALIZED (
+    SELECT b.id, b.partner_id, b.customer_id, b.connection_id, b.due_at, b.lease_until >= :now AS held,
+        b.due_at <= :now AND {_FREE} AND n.is_ready AS due
+    FROM busy_connections c CROSS JOIN LATERAL (
+        SELECT {_READY} AS is_ready FROM connections n WHERE n.client_id IS NOT NULL AND {
+    with_id("n.id", "c.id")
+}
+    ) n CROSS JOIN LATERAL (
+        SELECT id, partner_id, customer_id, connection_id, due_at, lease_until FROM batches
+        WHERE state IN ({_IN_FLIGHT}) AND connection_id = c.id ORDER BY customer_id, id
+    ) b
+    UNION ALL
+    SELECT * FROM (
+        SELECT id, partner_id, customer_id, connection_id, due_at, true, false
+        FROM batches WHERE state = 'queued' AND lease_until >= :now ORDER BY lease_until
+    ) claimed_just_now
 ), full_customers AS MATERIALIZED (
     SELECT customer_id FROM under_way GROUP BY customer_id HAVING count(*) >= :customer_window
 ), full_connections AS MATERIALIZED (
@@ -66,90 +104,126 @@ WITH RECURSIVE under_way AS MATERIALIZED (
 ), of_partner AS MATERIALIZED (
     SELECT partner_id, count(*) FILTER (WHERE held) AS held, bool_or(due) AS due
     FROM under_way GROUP BY partner_id
-), queued(partner_id) AS (
-    (SELECT partner_id FROM batches WHERE state = 'queued' ORDER BY partner_id LIMIT 1)
+), queued(partner_id, due_at) AS (
+    (SELECT partner_id, due_at FROM batches WHERE state = 'queued' ORDER BY partner_id, due_at LIMIT 1)
     UNION ALL
-    SELECT (SELECT b.partner_id FROM batches b WHERE b.state = 'queued' AND b.partner_id > q.partner_id
-            ORDER BY b.partner_id LIMIT 1)
-    FROM queued q WHERE q.partner_id IS NOT NULL
+    SELECT later.* FROM queued q CROSS JOIN LATERAL (
+        SELECT b.partner_id, b.due_at FROM batches b WHERE b.state = 'queued'
+        AND b.partner_id > q.partner_id ORDER BY b.partner_id, b.due_at LIMIT 1
+    ) later
 ), asking AS MATERIALIZED (
-    SELECT partner_id FROM queued WHERE partner_id IS NOT NULL
+    SELECT partner_id FROM queued WHERE due_at <= :now
     UNION SELECT partner_id FROM of_partner WHERE due
 ), share AS MATERIALIZED (
     SELECT (CAST(:shares AS integer[]))[least(greatest((SELECT count(*) FROM asking), 1), :lanes)]
         * greatest((SELECT count(*) FROM worker_heartbeats WHERE beat_at >= :heard_since), 1) AS lanes
 ), turns AS MATERIALIZED (
-    SELECT a.partner_id, coalesce(o.due, false) AS due, ARRAY(
-            SELECT n.id FROM connections n WHERE n.partner_id = a.partner_id AND {_READY}
-            AND n.id NOT IN (SELECT connection_id FROM full_connections)
-        ) AS open, coalesce(t.after_id, '00000000-0000-0000-0000-000000000000') AS after_id
+    SELECT a.partner_id, coalesce(o.due, false) AS due, row_number() OVER (
+            ORDER BY coalesce(o.held, 0) >= (SELECT lanes FROM share), t.last_turn_at NULLS FIRST,
+            a.partner_id
+        ) AS place, coalesce(c.connection_id, {FIRST_ID}) AS after_connection_id,
+        coalesce(t.after_id, {FIRST_ID}) AS after_id
     FROM asking a LEFT JOIN of_partner o ON o.partner_id = a.partner_id
-    LEFT JOIN partner_turns t ON t.partner_id = a.partner_id AND t.kind = 'batches'
-    ORDER BY coalesce(o.held, 0) >= (SELECT lanes FROM share), t.last_turn_at NULLS FIRST, a.partner_id
-), next AS MATERIALIZED (
-    SELECT coalesce(followed.id, fresh.id) AS id FROM turns p
     LEFT JOIN LATERAL (
-        SELECT b.id FROM batches b JOIN connections n ON n.id = b.connection_id
-        WHERE p.due AND b.partner_id = p.partner_id AND b.state IN ({_IN_FLIGHT})
-        AND b.due_at <= :now AND {_FREE} AND {_READY}
-        ORDER BY b.due_at, b.id LIMIT 1 FOR NO KEY UPDATE OF b SKIP LOCKED
+        SELECT last_turn_at, after_id FROM partner_turns
+        WHERE partner_id = a.partner_id AND kind = 'batches' LIMIT 1
+    ) t ON true
+    LEFT JOIN LATERAL (
+        SELECT connection_id FROM customers WHERE {with_id("id", "t.after_id")}
+    ) c ON true
+), looked(place, partner_id, id, after_id) AS (
+    SELECT CAST(0 AS bigint), CAST(NULL AS uuid), CAST(NULL AS uuid), CAST(NULL AS uuid)
+    UNION ALL
+    SELECT p.place, p.partner_id, coalesce(followed.id, fresh.id, early.id),
+        CASE WHEN followed.id IS NULL THEN coalesce(fresh.customer_id, w.ends_at) END
+    FROM looked l JOIN turns p ON p.place = l.place + 1
+    LEFT JOIN LATERAL (
+        SELECT b.id FROM (
+            SELECT u.id FROM under_way u WHERE u.partner_id = p.partner_id AND u.due ORDER BY u.due_at, u.id
+        ) u CROSS JOIN LATERAL (
+            SELECT b.id FROM batches b WHERE b.state IN ({_IN_FLIGHT}) AND b.due_at <= :now AND {_FREE}
+            AND {with_id("b.id", "u.id")} FOR NO KEY UPDATE SKIP LOCKED
+        ) b WHERE p.due LIMIT 1
     ) followed ON true
     LEFT JOIN LATERAL (
-        SELECT chosen.id FROM (
-            WITH RECURSIVE ahead(customer_id) AS (
-                {_step("b.customer_id > p.after_id", "").format(name="ahead")}
-            ), behind(customer_id) AS (
-                {_step(_BEHIND, f"AND {_BEHIND}").format(name="behind")}
-            ), waiting AS (
-                SELECT c.id, c.last_turn_at
-                FROM (SELECT customer_id FROM ahead UNION ALL SELECT customer_id FROM behind) w
-                CROSS JOIN LATERAL (
-                    SELECT id, connection_id, last_turn_at FROM customers WHERE id = w.customer_id LIMIT 1
-                ) c
-                CROSS JOIN LATERAL (
-                    SELECT FROM connections n WHERE n.id = c.connection_id AND {_READY} LIMIT 1
-                ) ready
-                CROSS JOIN LATERAL (
-                    SELECT FROM batches b WHERE b.partner_id = p.partner_id AND b.customer_id = c.id
-                    AND b.state = 'queued' AND b.due_at <= :now AND {_FREE} LIMIT 1
-                ) due
-                WHERE c.id NOT IN (SELECT customer_id FROM full_customers)
-                AND c.connection_id NOT IN (SELECT connection_id FROM full_connections)
-                LIMIT {WINDOW}
-            ) SELECT id FROM waiting ORDER BY last_turn_at, id
-        ) customer CROSS JOIN LATERAL (
-            SELECT b.id FROM batches b WHERE b.partner_id = p.partner_id AND b.customer_id = customer.id
-            AND b.state = 'queued' AND b.due_at <= :now AND {_FREE}
+        WITH RECURSIVE {_steps("ahead", "p.after_connection_id", "p.after_id")},
+        {
+    _steps(
+        "behind",
+        FIRST_ID,
+        FIRST_ID,
+        "(s.connection_id, s.customer_id) <= (p.after_connection_id, p.after_id)",
+    )
+}
+        SELECT array_agg(s.customer_id) FILTER (WHERE s.is_open AND s.due_at <= :now) AS customers,
+            CASE WHEN count(*) = {WINDOW} THEN (array_agg(s.customer_id))[{WINDOW}] END AS ends_at
+        FROM (SELECT * FROM (TABLE ahead UNION ALL TABLE behind) s LIMIT {WINDOW}) s
+        WHERE followed.id IS NULL
+    ) w ON true
+    LEFT JOIN LATERAL (
+        SELECT chosen.id, c.id AS customer_id FROM (
+            SELECT c.id, c.connection_id FROM unnest(w.customers) waiting(id) CROSS JOIN LATERAL (
+                SELECT id, connection_id, last_turn_at FROM customers WHERE {with_id("id", "waiting.id")}
+            ) c
+            WHERE c.id NOT IN (SELECT customer_id FROM full_customers)
+            ORDER BY c.last_turn_at, c.id
+        ) c CROSS JOIN LATERAL (
+            SELECT b.id FROM batches b WHERE b.partner_id = p.partner_id AND b.connection_id = c.connection_id
+            AND b.customer_id = c.id AND b.state = 'queued' AND b.due_at <= :now AND {_FREE}
             ORDER BY b.due_at, b.id LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
-        ) chosen WHERE followed.id IS NULL AND p.open <> '{{}}' LIMIT 1
+        ) chosen LIMIT 1
     ) fresh ON true
-    WHERE followed.id IS NOT NULL OR fresh.id IS NOT NULL LIMIT 1
+    LEFT JOIN LATERAL (
+        SELECT chosen.id FROM (
+            SELECT b.id, b.partner_id, b.connection_id, b.customer_id, b.due_at FROM batches b
+            WHERE b.state = 'queued' AND (b.partner_id, b.due_at) >= (p.partner_id, '-infinity')
+            ORDER BY b.partner_id, b.due_at LIMIT {EARLIEST}
+        ) e CROSS JOIN LATERAL (
+            SELECT b.id FROM batches b WHERE b.id = e.id AND b.state = 'queued' AND b.due_at <= :now AND {
+    _FREE
+}
+            LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
+        ) chosen
+        WHERE followed.id IS NULL AND fresh.id IS NULL AND w.ends_at IS NOT NULL
+        AND e.partner_id = p.partner_id AND e.due_at <= :now
+        AND e.customer_id NOT IN (SELECT customer_id FROM full_customers)
+        AND {_is_open("e.connection_id")}
+        LIMIT 1
+    ) early ON true
+    WHERE l.id IS NULL
 ), claimed AS (
     UPDATE batches b SET owner = :owner, lease_until = :until, updated_at = :now
-    WHERE b.id = (SELECT id FROM next) AND b.state IN ('queued', {_IN_FLIGHT}) AND {_FREE}
+    WHERE b.id = (SELECT id FROM looked WHERE id IS NOT NULL)
+    AND b.state IN ('queued', {_IN_FLIGHT}) AND {_FREE}
     RETURNING b.*
 ), free_customer AS MATERIALIZED (
-    SELECT c.id FROM customers c JOIN claimed ON claimed.customer_id = c.id
-    WHERE claimed.state = 'queued' FOR NO KEY UPDATE OF c SKIP LOCKED
+    SELECT c.id FROM claimed CROSS JOIN LATERAL (
+        SELECT id FROM customers WHERE {with_id("id", "claimed.customer_id")}
+        FOR NO KEY UPDATE SKIP LOCKED
+    ) c WHERE claimed.state = 'queued'
 ), turn AS (
-    UPDATE customers SET last_turn_at = :now FROM free_customer WHERE customers.id = free_customer.id
+    UPDATE customers SET last_turn_at = :now WHERE id = (SELECT id FROM free_customer)
+), moved AS MATERIALIZED (
+    SELECT l.partner_id, l.after_id, CASE WHEN l.id IS NOT NULL THEN CAST(:now AS timestamptz) END AS turn_at
+    FROM looked l WHERE l.id IS NOT NULL OR l.after_id IS NOT NULL
 ), seat AS (
     INSERT INTO partner_turns (partner_id, kind, last_turn_at, after_id)
-    SELECT partner_id, 'batches', :now, CASE WHEN state = 'queued' THEN customer_id END FROM claimed
-    WHERE NOT EXISTS (SELECT FROM partner_turns t WHERE t.partner_id = claimed.partner_id
-        AND t.kind = 'batches')
+    SELECT m.partner_id, 'batches', coalesce(m.turn_at, 'epoch'), m.after_id FROM moved m
+    WHERE NOT EXISTS (SELECT FROM partner_turns t WHERE t.partner_id = m.partner_id AND t.kind = 'batches')
     ON CONFLICT DO NOTHING
 ), free AS MATERIALIZED (
-    SELECT t.partner_id FROM partner_turns t JOIN claimed ON claimed.partner_id = t.partner_id
-    WHERE t.kind = 'batches' FOR NO KEY UPDATE OF t SKIP LOCKED
+    SELECT m.* FROM moved m CROSS JOIN LATERAL (
+        SELECT FROM partner_turns t WHERE t.partner_id = m.partner_id AND t.kind = 'batches'
+        LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
+    ) t
 ), round AS (
-    UPDATE partner_turns t SET last_turn_at = :now,
-        after_id = CASE WHEN claimed.state = 'queued' THEN claimed.customer_id ELSE t.after_id END
-    FROM claimed JOIN free ON free.partner_id = claimed.partner_id
-    WHERE t.partner_id = claimed.partner_id AND t.kind = 'batches'
+    UPDATE partner_turns t SET last_turn_at = coalesce(f.turn_at, t.last_turn_at),
+        after_id = coalesce(f.after_id, t.after_id)
+    FROM free f WHERE t.partner_id = f.partner_id AND t.kind = 'batches'
 )
-SELECT claimed.*, customers.entra_tenant_id
-FROM claimed JOIN customers ON customers.id = claimed.customer_id
+SELECT claimed.*, c.entra_tenant_id FROM claimed CROSS JOIN LATERAL (
+    SELECT entra_tenant_id FROM customers WHERE {with_id("id", "claimed.customer_id")}
+) c
 """
 # `free`, `free_customer`: who takes a turn at the same moment writes it down too, and nobody waits for the
 # other's commit; nor for a call that holds the customer, to remove it for example.
@@ -166,6 +240,7 @@ async def claim_one(
     lanes: int = 1,
 ) -> Claim | None:
     """As the system: the next due batch, or None. `lanes`: those of one worker process."""
+    await plan_by_index(session)
     row = await fetch_one(
         session,
         _CLAIM,

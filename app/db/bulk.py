@@ -7,7 +7,7 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.db.engine import run_raw
+from app.db.driver import run_raw
 from app.db.sql import Record
 from app.domain.ids import PartnerId
 

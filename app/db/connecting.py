@@ -3,19 +3,20 @@
 A pooler in transaction mode (PgBouncer) gives each transaction another connection of the server. What a
 connection remembers from one transaction to the next is then wrong: a named prepared statement is missing or
 somebody else's, a parameter of the start is refused or silently ignored. So the first connection asks whether
-there is a pooler. Behind one, no statement has a name and no parameter is sent that poolers do not track;
-everything that matters is set inside each transaction (`app.db.engine`).
+there is a pooler. Behind one, no statement has a name and no parameter is sent that poolers do not track.
+With a pooler or without, everything that matters is set inside each transaction (`app.db.engine`), and a
+transaction that says nothing about itself begins with the role of the parameters (`app.db.driver`).
 """
 
-from functools import partial
 from typing import Any
 from urllib.parse import urlencode
 
-from sqlalchemy import Connection, TextClause, event, text
+from sqlalchemy import event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from app import transport
+from app.db.driver import bound_to
 
 TRACKED = frozenset({"application_name", "timezone"})
 """Parameters of the start that poolers keep for each of their clients."""
@@ -54,11 +55,10 @@ def make_engine(url: str, *, parameters: dict[str, str] | None = None, **options
     """An engine for a URL as a person wrote it; `parameters` are sent when a connection starts."""
     arguments = {"timeout": 10, **options.pop("connect_args", {}), **arguments_of(url)}
     arguments["server_settings"] = {**(parameters or {}), **arguments.get("server_settings", {})}
-    engine = create_async_engine(normalise_url(url), connect_args=arguments, **options)
-    pooler = _Pooler()
-    event.listen(engine.sync_engine, "do_connect", pooler)
     if role := (parameters or {}).get("role"):
-        event.listen(engine.sync_engine, "begin", partial(pooler.give_role, text(f"SET LOCAL ROLE {role}")))
+        arguments["connection_class"] = bound_to(role)
+    engine = create_async_engine(normalise_url(url), connect_args=arguments, **options)
+    event.listen(engine.sync_engine, "do_connect", _Pooler())
     return engine
 
 
@@ -78,11 +78,6 @@ class _Pooler:
             self._found = _is_behind_pooler(dialect, arguments, careful)
         if self._found:
             named.update(careful)
-
-    def give_role(self, becoming: TextClause, connection: Connection) -> None:
-        """A transaction behind a pooler begins as one without does: bound, before it says whose it is."""
-        if self._found:
-            connection.execute(becoming)
 
 
 def _is_behind_pooler(dialect: Any, arguments: Any, named: dict[str, Any]) -> bool:

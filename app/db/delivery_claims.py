@@ -7,6 +7,7 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.events import OPEN
+from app.db.index_walks import BY_INDEX, FIRST_ID, with_id
 from app.db.sql import execute, fetch_one, listed
 from app.domain.endpoint_health import WINDOW, LaneBounds
 from app.domain.ids import PartnerId
@@ -24,45 +25,61 @@ _OPEN = listed(OPEN)
 #
 # The cost follows the number of partners that wait, and of endpoints that wait of the one whose turn it is,
 # not the number of deliveries: `waiting` and `asked` step through an index from partner to partner and from
-# endpoint to endpoint.
-_FIRST_OF_PARTNER = (
-    f"SELECT q.endpoint_id FROM deliveries q WHERE q.state IN ({_OPEN}) AND q.partner_id = t.partner_id"
-)
+# endpoint to endpoint. Each look can be served by one index only (app/db/index_walks.py).
+_NEXT_ENDPOINT = f"""
+    SELECT first.endpoint_id FROM (
+        SELECT q.partner_id, q.endpoint_id FROM deliveries q WHERE q.state IN ({_OPEN})
+        AND (q.partner_id, q.endpoint_id) > (t.partner_id, {{after}})
+        ORDER BY q.partner_id, q.endpoint_id LIMIT 1
+    ) first WHERE first.partner_id = t.partner_id
+"""
 _CLAIM = f"""
 WITH RECURSIVE busy AS MATERIALIZED (
     SELECT d.partner_id, d.endpoint_id, count(*) AS n,
         count(*) FILTER (WHERE e.consecutive_failures > 0) AS failing
-    FROM deliveries d JOIN webhook_endpoints e ON e.id = d.endpoint_id
-    WHERE d.owner IS NOT NULL AND d.lease_until >= :now -- one that is over has no owner
+    FROM (
+        SELECT partner_id, endpoint_id FROM deliveries
+        WHERE owner IS NOT NULL AND lease_until >= :now -- one that is over has no owner
+        ORDER BY owner
+    ) d CROSS JOIN LATERAL (
+        SELECT consecutive_failures FROM webhook_endpoints WHERE {with_id("id", "d.endpoint_id")}
+    ) e
     GROUP BY d.partner_id, d.endpoint_id
 ), held AS MATERIALIZED (
     SELECT partner_id, sum(n) AS n, sum(failing) AS failing FROM busy GROUP BY partner_id
 ), waiting(partner_id) AS (
-    (SELECT partner_id FROM deliveries WHERE state IN ({_OPEN}) ORDER BY partner_id LIMIT 1)
+    (SELECT partner_id FROM deliveries WHERE state IN ({_OPEN}) ORDER BY partner_id, endpoint_id LIMIT 1)
     UNION ALL
     SELECT (SELECT d.partner_id FROM deliveries d WHERE d.state IN ({_OPEN}) AND d.partner_id > w.partner_id
-            ORDER BY d.partner_id LIMIT 1)
+            ORDER BY d.partner_id, d.endpoint_id LIMIT 1)
     FROM waiting w WHERE w.partner_id IS NOT NULL
 ), turns AS MATERIALIZED (
     SELECT w.partner_id, coalesce(h.failing, 0) < :failing_of_one_partner
             AND (SELECT coalesce(sum(failing), 0) FROM held) < :failing AS may_fail,
-        coalesce(t.after_id, '00000000-0000-0000-0000-000000000000') AS after_id
+        coalesce(t.after_id, {FIRST_ID}) AS after_id
     FROM waiting w LEFT JOIN held h ON h.partner_id = w.partner_id
-    LEFT JOIN partner_turns t ON t.partner_id = w.partner_id AND t.kind = 'deliveries'
+    LEFT JOIN LATERAL (
+        SELECT last_turn_at, after_id FROM partner_turns
+        WHERE partner_id = w.partner_id AND kind = 'deliveries' LIMIT 1
+    ) t ON true
     WHERE w.partner_id IS NOT NULL AND coalesce(h.n, 0) < :one_partner
     ORDER BY coalesce(h.n, 0), t.last_turn_at NULLS FIRST, w.partner_id
 ), next AS MATERIALIZED (
     SELECT chosen.id FROM turns t CROSS JOIN LATERAL (
         SELECT first.id FROM (
             WITH RECURSIVE asked(endpoint_id) AS (
-                ({_FIRST_OF_PARTNER} ORDER BY q.endpoint_id LIMIT 1)
+                ({_NEXT_ENDPOINT.format(after=FIRST_ID)})
                 UNION ALL
-                SELECT ({_FIRST_OF_PARTNER} AND q.endpoint_id > a.endpoint_id ORDER BY q.endpoint_id LIMIT 1)
+                SELECT ({_NEXT_ENDPOINT.format(after="a.endpoint_id")})
                 FROM asked a WHERE a.endpoint_id IS NOT NULL
             )
             SELECT a.endpoint_id FROM asked a
-            JOIN webhook_endpoints e ON e.id = a.endpoint_id
-            LEFT JOIN webhook_pauses p ON p.endpoint_id = a.endpoint_id
+            CROSS JOIN LATERAL (
+                SELECT consecutive_failures FROM webhook_endpoints WHERE {with_id("id", "a.endpoint_id")}
+            ) e
+            LEFT JOIN LATERAL (
+                SELECT not_before FROM webhook_pauses WHERE endpoint_id = a.endpoint_id LIMIT 1
+            ) p ON true
             LEFT JOIN busy b ON b.endpoint_id = a.endpoint_id
             WHERE (e.consecutive_failures = 0 OR t.may_fail)
             AND coalesce(b.n, 0)
@@ -77,8 +94,9 @@ WITH RECURSIVE busy AS MATERIALIZED (
         ) first LIMIT 1
     ) chosen LIMIT 1
 ), claimed AS (
-    UPDATE deliveries d SET owner = :owner, lease_until = :until FROM next
-    WHERE d.id = next.id AND d.state IN ({_OPEN}) AND (d.lease_until IS NULL OR d.lease_until < :now)
+    UPDATE deliveries d SET owner = :owner, lease_until = :until
+    WHERE d.id = (SELECT id FROM next) AND d.state IN ({_OPEN})
+    AND (d.lease_until IS NULL OR d.lease_until < :now)
     RETURNING d.partner_id, d.id, d.owner, d.event_id, d.endpoint_id, d.attempts
 ), turn AS (
     INSERT INTO partner_turns (partner_id, kind, last_turn_at, after_id)
@@ -88,10 +106,6 @@ WITH RECURSIVE busy AS MATERIALIZED (
 )
 SELECT partner_id, id, owner, event_id, endpoint_id, attempts FROM claimed
 """
-
-# Statistics of a table that has just grown a thousandfold are wrong, and so were the plans made from them.
-# Each look of the claim has an index of its own, so that nothing else is worth a try.
-_BY_INDEX = ("enable_seqscan", "enable_bitmapscan", "enable_hashjoin", "enable_mergejoin", "jit")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +122,9 @@ async def take_the_floor(session: AsyncConnection, *, heard_since: datetime) -> 
     """As the system: no other claim is made until the transaction ends. How many workers are alive.
 
     The other statements of this transaction are planned by their indexes."""
-    settings = ", ".join(f"set_config('{name}', 'off', true)" for name in _BY_INDEX)
     row = await fetch_one(
         session,
-        f"SELECT pg_advisory_xact_lock(hashtext('registrar.deliveries')), {settings}, "
+        f"SELECT pg_advisory_xact_lock(hashtext('registrar.deliveries')), {BY_INDEX}, "
         "(SELECT count(*) FROM worker_heartbeats WHERE beat_at >= :heard_since) AS workers",
         heard_since=heard_since,
     )

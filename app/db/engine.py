@@ -2,23 +2,25 @@
 
 Transactions run as the role `registrar_app`, which row-level security binds to the partner set in
 the transaction. `registrar_system` sees every partner; only claims, sweeps and authentication use
-it. Both are made by the first migration. One statement sets role and partner, in every transaction:
-what a connection was told at its start may not be true behind a pooler.
+it. Both are made by the first migration. Every transaction begins with its role and partner, in one
+round trip: what a connection was told at its start may not be true behind a pooler.
 """
 
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 import orjson
-from sqlalchemy import Table, event, text
+from sqlalchemy import Table, event
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import DBAPIError, DisconnectionError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.db.connecting import make_engine
+from app.db.driver import begin_as, run_raw
 from app.domain.ids import PartnerId
 
 APP_ROLE = "registrar_app"
@@ -85,39 +87,39 @@ TOOK_TOO_LONG = "57014"
 """PostgreSQL's SQLSTATE for a statement that was ended by `statement_timeout`."""
 
 _BECOME = (
-    "SELECT set_config('role', '{role}', true), set_config('registrar.partner_id', {partner}, true), "
+    "SET LOCAL ROLE {role}; SET LOCAL registrar.partner_id = '{partner}'; "
     # Spares us the bridge that migration 0003 has for the release before.
-    "set_config('registrar.row_states', 'of_batch', true), "
-    "set_config('jit', 'off', true)"  # its compile time exceeds every statement we have
+    "SET LOCAL registrar.row_states = 'of_batch'; "
+    "SET LOCAL jit = off"  # its compile time exceeds every statement we have
 )
-_BECOME_PARTNER = text(_BECOME.format(role=APP_ROLE, partner=":partner"))
-_BECOME_READER = text(
-    _BECOME.format(role=APP_ROLE, partner=":partner") + ", set_config('statement_timeout', :patience, true), "
-    "set_config('idle_in_transaction_session_timeout', :patience, true)"
-)
-_BECOME_NOBODY = text(_BECOME.format(role=APP_ROLE, partner="''"))
-_BECOME_SYSTEM = text(_BECOME.format(role=SYSTEM_ROLE, partner="''"))
+_PATIENCE = "; SET LOCAL statement_timeout = {ms}; SET LOCAL idle_in_transaction_session_timeout = {ms}"
+_NOBODY = _BECOME.format(role=APP_ROLE, partner="")
+_SYSTEM = _BECOME.format(role=SYSTEM_ROLE, partner="")
 
 
 async def become_partner(session: AsyncConnection, partner_id: PartnerId) -> None:
     """Everything until the end of the transaction concerns this partner only."""
-    await session.execute(_BECOME_PARTNER, {"partner": str(partner_id)})
+    await begin_as(session, _as_partner(partner_id))
 
 
 async def become_reader(session: AsyncConnection, partner_id: PartnerId, patience_s: float) -> None:
     """As `become_partner`. Each statement, and each pause between two, may take so many seconds."""
-    patience = f"{patience_s * 1000:.0f}ms"
-    await session.execute(_BECOME_READER, {"partner": str(partner_id), "patience": patience})
+    await begin_as(session, _as_partner(partner_id) + _PATIENCE.format(ms=max(1, round(patience_s * 1000))))
+
+
+def _as_partner(partner_id: PartnerId) -> str:
+    # Read as an id once more: statements of this form have no place for values.
+    return _BECOME.format(role=APP_ROLE, partner=UUID(str(partner_id)))
 
 
 async def become_nobody(session: AsyncConnection) -> None:
     """No partner's rows, until the end of the transaction."""
-    await session.execute(_BECOME_NOBODY)
+    await begin_as(session, _NOBODY)
 
 
 async def become_system(session: AsyncConnection) -> None:
     """Every partner's rows, until the end of the transaction."""
-    await session.execute(_BECOME_SYSTEM)
+    await begin_as(session, _SYSTEM)
 
 
 async def load(
@@ -139,18 +141,6 @@ async def load(
         f"INSERT INTO {table.name} ({names}) SELECT * FROM unnest({arrays})",
         *(list(column) for column in zip(*rows, strict=True)),
     )
-
-
-async def run_raw(session: AsyncConnection, statement: str, *values: object) -> None:
-    """A statement with arrays of a thousand values each, past the layer that would look at every one."""
-    raw = await session.get_raw_connection()
-    driver = raw.driver_connection
-    assert driver is not None
-    try:
-        await driver.execute(statement, *values)
-    except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        # As from any other statement: whoever asks `is_passing` need not know how rows are loaded.
-        raise DBAPIError(statement, None, error, hide_parameters=True) from error
 
 
 def encode_json(value: Any) -> str:

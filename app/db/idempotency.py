@@ -111,6 +111,20 @@ async def give_up(session: AsyncConnection, partner_id: PartnerId, key: str, *, 
     )
 
 
+async def empty_bodies(
+    session: AsyncConnection, *, longer_than: int, created_after: datetime, created_before: datetime
+) -> int:
+    """As the system: the answers whose fingerprint has more bytes than this lose their bodies."""
+    return await execute(
+        session,
+        "UPDATE idempotency_keys SET body = '' WHERE created_at >= :after AND created_at < :before "
+        "AND octet_length(fingerprint) > :longer_than AND octet_length(body) > 0",
+        after=created_after,
+        before=created_before,
+        longer_than=longer_than,
+    )
+
+
 async def purge(session: AsyncConnection, *, created_before: datetime, limit: int = 5000) -> int:
     """As the system."""
     return await execute(

@@ -7,6 +7,7 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.imports import ImportClaim, claim_of
+from app.db.index_walks import BY_INDEX
 from app.db.sql import execute, fetch_one
 from app.domain.schedule import share_of
 
@@ -15,18 +16,35 @@ _FREE: Final = "(i.lease_until IS NULL OR i.lease_until < :now)"
 # Rounds over partners, then over the imports of the partner by their due time. A share is a bar here: an
 # import is long, so a place beyond a partner's share is kept for the next partner. What each partner
 # holds is counted over all workers.
+#
+# The cost follows the number of partners that have something staged, not the number of imports: `first` steps
+# through an index from the partner's import that is due first to that of the next partner. Each look can be
+# served by one index only (app/db/index_walks.py).
 _CLAIM: Final = f"""
-WITH asking AS MATERIALIZED (
-    SELECT DISTINCT partner_id FROM imports i WHERE i.due_at <= :now AND {_FREE}
+WITH RECURSIVE first(partner_id, due_at) AS (
+    (SELECT partner_id, due_at FROM imports WHERE due_at IS NOT NULL ORDER BY partner_id, due_at LIMIT 1)
+    UNION ALL
+    SELECT later.* FROM first f CROSS JOIN LATERAL (
+        SELECT i.partner_id, i.due_at FROM imports i WHERE i.due_at IS NOT NULL
+        AND i.partner_id > f.partner_id ORDER BY i.partner_id, i.due_at LIMIT 1
+    ) later
+), asking AS MATERIALIZED (
+    SELECT f.partner_id FROM first f CROSS JOIN LATERAL (
+        SELECT FROM imports i WHERE i.partner_id = f.partner_id AND i.due_at <= :now AND {_FREE}
+        ORDER BY i.due_at, i.id LIMIT 1
+    ) due WHERE f.due_at <= :now
 ), share AS MATERIALIZED (
     SELECT (CAST(:shares AS integer[]))[least(greatest((SELECT count(*) FROM asking), 1), :places)]
         * greatest((SELECT count(*) FROM worker_heartbeats WHERE beat_at >= :heard_since), 1) AS places
 ), held AS MATERIALIZED (
-    SELECT partner_id, count(*) AS places FROM imports
-    WHERE due_at IS NOT NULL AND lease_until >= :now GROUP BY partner_id
+    SELECT partner_id, count(*) AS places FROM (
+        SELECT partner_id FROM imports WHERE lease_until >= :now AND due_at IS NOT NULL ORDER BY lease_until
+    ) leased GROUP BY partner_id
 ), turns AS MATERIALIZED (
     SELECT a.partner_id FROM asking a LEFT JOIN held h ON h.partner_id = a.partner_id
-    LEFT JOIN partner_turns t ON t.partner_id = a.partner_id AND t.kind = 'imports'
+    LEFT JOIN LATERAL (
+        SELECT last_turn_at FROM partner_turns WHERE partner_id = a.partner_id AND kind = 'imports' LIMIT 1
+    ) t ON true
     WHERE coalesce(h.places, 0) < (SELECT places FROM share)
     ORDER BY t.last_turn_at NULLS FIRST, a.partner_id
 ), next AS MATERIALIZED (
@@ -62,7 +80,9 @@ async def claim_one(
     """
     # One claim after the other: claims of the same moment would not see each other, and all the files of one
     # partner would be claimed beyond its share. The statement behind it sees what the claim before wrote.
-    await execute(session, "SELECT pg_advisory_xact_lock(hashtextextended('registrar.import_claims', 0))")
+    await execute(
+        session, f"SELECT pg_advisory_xact_lock(hashtextextended('registrar.import_claims', 0)), {BY_INDEX}"
+    )
     row = await fetch_one(
         session,
         _CLAIM,

@@ -73,6 +73,16 @@ imports = Table(
     _one_of("state", ImportState),
     Index("ix_imports_due_at", "due_at", postgresql_where=text("due_at IS NOT NULL")),
     Index("ix_imports_partner_id_staged", "partner_id", postgresql_where=text("due_at IS NOT NULL")),
+    # The claim's: what each partner has that is due, and what is under way.
+    Index(
+        "ix_imports_partner_id_due",
+        "partner_id",
+        "due_at",
+        "id",
+        postgresql_where=text("due_at IS NOT NULL"),
+    ),
+    Index("ix_imports_leased", "lease_until", postgresql_where=text("lease_until IS NOT NULL")),
+    Index("ix_imports_created_by", "created_by", postgresql_where=text("created_by IS NOT NULL")),
 )
 
 import_pieces = Table(

@@ -8,11 +8,12 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.engine import encode_json
+from app.db.ids import first_id_of
 from app.db.paging import Page, PageRequest
 from app.db.searching import Search, equal, page_of
-from app.db.sql import Record, execute, fetch_all, fetch_one, insert
+from app.db.sql import Record, execute, fetch_all, fetch_one, insert, listed
 from app.domain.ids import PartnerId
-from app.domain.imports import ImportState, may_move, sources_of
+from app.domain.imports import OVER, ImportState, may_move, sources_of
 
 _JSON = frozenset({"profile", "dialect", "counts", "summary"})
 
@@ -182,6 +183,21 @@ def _json_encoded(values: dict[str, Any]) -> dict[str, Any]:
         name: encode_json(value) if name in _JSON and value is not None else value
         for name, value in values.items()
     }
+
+
+async def purge(session: AsyncConnection, *, ended_before: datetime, limit: int) -> int:
+    """As the system: up to `limit` of the oldest imports whose end is long ago, and whose rows and file have
+    been deleted; how many. Their orders stay."""
+    return await execute(
+        session,
+        "DELETE FROM imports WHERE id IN ("
+        # Ids sort by age, which spares imports an index of their own for this.
+        "  SELECT id FROM imports WHERE id < :first_kept AND due_at IS NULL AND updated_at < :before "
+        f"  AND state IN ({listed(OVER)}) ORDER BY id LIMIT :limit FOR UPDATE SKIP LOCKED)",
+        first_kept=first_id_of(ended_before),
+        before=ended_before,
+        limit=limit,
+    )
 
 
 # --- the file ---------------------------------------------------------------------------------

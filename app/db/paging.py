@@ -64,17 +64,22 @@ def request(size: int | None, token: str | None, binding: bytes = bytes(_DIGEST_
     return PageRequest(size, after, binding)
 
 
-def cut(rows: Sequence[Item], page: PageRequest, key: Callable[[Item], object]) -> Page[Item]:
-    """`rows` were asked for with `size + 1`: the surplus row says that there is more."""
+def cut(
+    rows: Sequence[Item],
+    page: PageRequest,
+    key: Callable[[Item], object],
+    *,
+    searched_to: object | None = None,
+) -> Page[Item]:
+    """`rows` were asked for with `size + 1`: the surplus row says that there is more.
+
+    `searched_to`: the sort value up to which rows were looked for. The next page begins after it, also where
+    this one has few rows or none. None: all were looked for.
+    """
     if len(rows) <= page.size:
-        return Page(rows, None)
+        return Page(rows, None if searched_to is None else _token(str(searched_to), page.binding))
     kept = rows[: page.size]
     return Page(kept, _token(str(key(kept[-1])), page.binding))
-
-
-def token_after(value: object, page: PageRequest) -> str:
-    """The token of the page that begins after this sort value."""
-    return _token(str(value), page.binding)
 
 
 def _token(value: str, binding: bytes) -> str:

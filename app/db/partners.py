@@ -116,6 +116,21 @@ async def successor_of(session: AsyncConnection, partner_id: PartnerId, key_id: 
     )
 
 
+async def first_predecessor(session: AsyncConnection, partner_id: PartnerId, key_id: UUID) -> UUID | None:
+    """The key that this one came of by rotations; None if it came of none."""
+    row = await fetch_one(
+        session,
+        "WITH RECURSIVE line (id, steps) AS ("
+        "SELECT key_id, 1 FROM api_key_successors WHERE partner_id = :partner AND successor_id = :id "
+        "UNION ALL SELECT s.key_id, line.steps + 1 FROM api_key_successors s "
+        "JOIN line ON s.successor_id = line.id WHERE s.partner_id = :partner) "
+        "SELECT id FROM line ORDER BY steps DESC LIMIT 1",
+        partner=partner_id,
+        id=key_id,
+    )
+    return None if row is None else row["id"]
+
+
 async def note_successor(
     session: AsyncConnection, partner_id: PartnerId, key_id: UUID, successor_id: UUID, now: datetime
 ) -> None:
@@ -139,6 +154,48 @@ async def delete_key(session: AsyncConnection, partner_id: PartnerId, key_id: UU
         partner=partner_id,
         id=key_id,
     )
+
+
+_MADE_SOMETHING = " OR ".join(
+    f"EXISTS (SELECT FROM {table} WHERE {column} = k.id)"
+    for table, column in (
+        ("orders", "created_by"),
+        ("imports", "created_by"),
+        ("consent_changes", "made_by"),
+        ("batch_attempts", "made_by"),
+    )
+)
+_ENDED = "least({0}.revoked_at, {0}.expires_at) < :before"  # which leaves out what is null
+
+
+async def purge_keys(
+    session: AsyncConnection, *, ended_before: datetime, after: UUID | None, limit: int
+) -> tuple[int, UUID | None]:
+    """As the system: of `limit` keys that ended long ago, those that nothing names as its author; how many,
+    and behind which key to go on (None: that was the last).
+
+    A key that came of a rotation stays for as long as the one that it replaced may still be rotated. The note
+    which key replaced which goes with either of them.
+    """
+    found = await fetch_all(
+        session,
+        f"SELECT k.id FROM api_keys k WHERE {_ENDED.format('k')} "
+        "AND (CAST(:after AS uuid) IS NULL OR k.id > CAST(:after AS uuid)) "
+        "ORDER BY k.id LIMIT :limit FOR UPDATE SKIP LOCKED",
+        before=ended_before,
+        after=after,
+        limit=limit,
+    )
+    ids = [row["id"] for row in found]
+    gone = await execute(
+        session,
+        f"DELETE FROM api_keys k WHERE k.id = ANY(:ids) AND NOT ({_MADE_SOMETHING}) AND NOT EXISTS ("
+        "SELECT FROM api_key_successors s JOIN api_keys earlier ON earlier.id = s.key_id "
+        f"WHERE s.successor_id = k.id AND ({_ENDED.format('earlier')}) IS NOT TRUE)",
+        ids=ids,
+        before=ended_before,
+    )
+    return gone, ids[-1] if len(ids) == limit else None
 
 
 async def end_key_by(session: AsyncConnection, partner_id: PartnerId, key_id: UUID, until: datetime) -> None:

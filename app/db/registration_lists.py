@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db import searching
-from app.db.paging import Page, PageRequest, cut, token_after
+from app.db.paging import Page, PageRequest, cut
 from app.db.registrations import BATCHES_WITH, state_of
 from app.db.searching import Search, page_of
 from app.db.sql import Record, fetch_all, fetch_one
@@ -125,10 +125,7 @@ async def list_of_order(
         limit=page.size + 1,
         **values,
     )
-    found = cut(rows, page, lambda row: row["row_number"])
-    if last is None or found.next_token is not None:
-        return found
-    return Page(found.items, token_after(last, page))
+    return cut(rows, page, lambda row: row["row_number"], searched_to=last)
 
 
 async def _last_row_searched(

@@ -11,10 +11,11 @@ from functools import cache
 from typing import NamedTuple
 from uuid import UUID
 
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.chosen import EVERY_ROW, Choice, chosen_rows
-from app.db.sql import Record, execute, fetch_all, listed, text
+from app.db.sql import Record, execute, fetch_all, fetch_rows, listed
 from app.domain.batch import OPEN_BATCH, BatchState
 from app.domain.ids import PartnerId
 from app.domain.registration import (
@@ -74,13 +75,13 @@ async def of_batch(
 ) -> list[tuple[SendableRow, RegistrationState]]:
     """All rows of a batch with their states, by position; `hash_data` has no zero fill."""
     columns, join = _sendable(with_hashes)
-    rows = await session.execute(
-        text(
-            f"SELECT {columns}, {state_of('r.state')} FROM registrations r "
-            f"JOIN batches b ON b.id = r.batch_id {join} "
-            "WHERE r.partner_id = :partner AND r.batch_id = :batch ORDER BY r.batch_position"
-        ),
-        {"partner": partner_id, "batch": batch_id},
+    rows = await fetch_rows(
+        session,
+        f"SELECT {columns}, {state_of('r.state')} FROM registrations r "
+        f"JOIN batches b ON b.id = r.batch_id {join} "
+        "WHERE r.partner_id = :partner AND r.batch_id = :batch ORDER BY r.batch_position",
+        partner=partner_id,
+        batch=batch_id,
     )
     return [(SendableRow(*row[:-1]), RegistrationState(row[-1])) for row in rows]
 
@@ -101,13 +102,13 @@ async def open_of_batch(
 ) -> list[SendableRow]:
     """The rows of an open batch that have no outcome yet, by position; `hash_data` has no zero fill."""
     columns, join = _sendable(with_hashes)
-    rows = await session.execute(
-        text(
-            f"SELECT {columns} FROM registrations r {join} "
-            f"WHERE r.partner_id = :partner AND r.batch_id = :batch AND r.state IN ({_UNSETTLED}) "
-            "ORDER BY r.batch_position"
-        ),
-        {"partner": partner_id, "batch": batch_id},
+    rows = await fetch_rows(
+        session,
+        f"SELECT {columns} FROM registrations r {join} "
+        f"WHERE r.partner_id = :partner AND r.batch_id = :batch AND r.state IN ({_UNSETTLED}) "
+        "ORDER BY r.batch_position",
+        partner=partner_id,
+        batch=batch_id,
     )
     return [SendableRow(*row) for row in rows]
 

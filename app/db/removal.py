@@ -17,7 +17,7 @@ from app.db.sql import Record, execute, fetch_all, fetch_one, listed
 from app.db.tables import metadata
 from app.domain.batch import OPEN_BATCH
 from app.domain.ids import PartnerId
-from app.domain.imports import ImportState
+from app.domain.imports import OVER
 from app.domain.registration import MOVING_WITH_BATCH
 
 REFUSED_STATE: Final = "RG001"
@@ -25,8 +25,6 @@ REFUSED_STATE: Final = "RG001"
 FOREIGN_KEY_VIOLATION: Final = "23503"
 AT_A_TIME: Final = 5_000
 """Rows of one transaction."""
-
-_OVER: Final = (ImportState.COMMITTED, ImportState.DISCARDED, ImportState.EXPIRED, ImportState.REFUSED)
 
 
 def is_deadlock(error: DBAPIError) -> bool:
@@ -142,7 +140,7 @@ async def waiting_imports(session: AsyncConnection, subject: Subject) -> list[Re
     return await fetch_all(
         session,
         "SELECT i.id, i.reference, i.state FROM imports i "
-        f"WHERE i.partner_id = :partner AND i.state NOT IN ({listed(_OVER)}){whose} ORDER BY i.id",
+        f"WHERE i.partner_id = :partner AND i.state NOT IN ({listed(OVER)}){whose} ORDER BY i.id",
         **_used(subject, whose),
     )
 
@@ -155,16 +153,23 @@ def _used(subject: Subject, text: str) -> dict[str, Any]:
 # --- how much it is -------------------------------------------------------------------------------
 
 
+COUNTED_TO: Final = 1_000_000
+"""Rows of a table that are counted at most. How many more there are changes no decision, and counting them
+would keep the database busy for minutes."""
+
+
 async def counts(session: AsyncConnection, subject: Subject) -> Mapping[str, int]:
-    """Rows by table, where there are any."""
+    """Rows by table, where there are any, counted up to COUNTED_TO."""
     found = {}
     for table, where in _contents(subject).items():
         # Of a customer's devices, which may be very many, there are counts.
         by_counts = table == "registrations" and subject.kind is not Kind.PARTNER
-        what = "sum(n) AS n FROM registration_counts" if by_counts else f"count(*) AS n FROM {table}"
-        row = await fetch_one(session, f"SELECT {what} WHERE {where}", **_used(subject, where))
+        what = f"count(*) AS n FROM (SELECT FROM {table} WHERE {where} LIMIT {COUNTED_TO}) AS some_rows"
+        if by_counts:
+            what = f"sum(n) AS n FROM registration_counts WHERE {where}"
+        row = await fetch_one(session, f"SELECT {what}", **_used(subject, where))
         if row is not None and row["n"]:
-            found[table] = int(row["n"])
+            found[table] = min(int(row["n"]), COUNTED_TO)
     return found
 
 

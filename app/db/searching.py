@@ -11,7 +11,7 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.db.paging import Page, PageRequest, cut, token_after
+from app.db.paging import Page, PageRequest, cut
 from app.db.sql import Record, fetch_all, fetch_one
 from app.domain.ids import PartnerId
 
@@ -82,10 +82,7 @@ async def page_of(
         **values,
         limit=page.size + 1,
     )
-    shown = cut(found, page, lambda row: row["id"])
-    if last is None or shown.next_token is not None:
-        return shown
-    return Page(shown.items, token_after(last, page))
+    return cut(found, page, lambda row: row["id"], searched_to=last)
 
 
 async def _end(

@@ -233,6 +233,7 @@ consent_changes = Table(
     _time("at", required=True),
     _of("customer_id", "customers", ondelete="CASCADE"),
     Index("ix_consent_changes_customer_id_at", "customer_id", "at"),
+    Index("ix_consent_changes_made_by", "made_by", postgresql_where=text("made_by IS NOT NULL")),
 )
 
 orders = Table(
@@ -267,6 +268,8 @@ orders = Table(
         "id",
         postgresql_where=text("purchase_order IS NOT NULL"),
     ),
+    # Whether an API key is named in an order: such a key is not forgotten.
+    Index("ix_orders_created_by", "created_by", postgresql_where=text("created_by IS NOT NULL")),
 )
 
 batches = Table(
@@ -331,6 +334,24 @@ batches = Table(
         "ix_batches_partner_id_under_way",
         "partner_id",
         "due_at",
+        "id",
+        postgresql_where=text(f"state IN ({listed(IN_FLIGHT)})"),
+    ),
+    # Those that the claim walks: from partner to partner, and from customer to customer of each connection.
+    Index("ix_batches_partner_id_due", "partner_id", "due_at", postgresql_where=text("state = 'queued'")),
+    Index(
+        "ix_batches_partner_id_waiting",
+        "partner_id",
+        "connection_id",
+        "customer_id",
+        "due_at",
+        "id",
+        postgresql_where=text("state = 'queued'"),
+    ),
+    Index(
+        "ix_batches_connection_id_under_way",
+        "connection_id",
+        "customer_id",
         "id",
         postgresql_where=text(f"state IN ({listed(IN_FLIGHT)})"),
     ),
@@ -435,6 +456,7 @@ batch_attempts = Table(
     Column("made_by", Uuid, comment="the API key of who recorded it by hand"),
     _of("batch_id", "batches", ondelete="CASCADE"),
     Index("ix_batch_attempts_batch_id_started_at", "batch_id", "started_at"),
+    Index("ix_batch_attempts_made_by", "made_by", postgresql_where=text("made_by IS NOT NULL")),
 )
 
 group_tags = Table(

@@ -71,6 +71,25 @@ _METADATA = frozenset(
         ),
     )
 )
+# What no operator means to open: the machine itself, what hangs on its wire, and other spellings of such
+# addresses.
+_INWARD = _table(
+    {
+        "0.0.0.0/8": "addresses of the machine itself",
+        "127.0.0.0/8": "loopback addresses of the machine itself",
+        "169.254.0.0/16": "link-local addresses, where clouds give out credentials",
+        "224.0.0.0/3": "multicast and reserved addresses",
+        "::/127": "loopback addresses of the machine itself",
+        "::ffff:0:0/96": "IPv4 addresses in IPv6 form",
+        "64:ff9b::/96": "IPv4 addresses in IPv6 form",
+        "2001::/32": "tunnelled (Teredo) addresses",
+        "2002::/16": "tunnelled (6to4) addresses",
+        "fe80::/10": "link-local addresses",
+        "ff00::/8": "multicast addresses",
+    }
+)
+_WIDE = {4: 16, 6: 48}
+"""A network with a shorter prefix is more than one site, as a rule."""
 _GLOBAL_UNICAST = ip_network("2000::/3")
 _NAT64 = ip_network("64:ff9b::/96")
 
@@ -127,6 +146,19 @@ class Allowance:
             raise ValueError(f"'{text}': ports are numbers from 1 to {LAST_PORT}, the lower one first.")
         return cls(plain, low, high)
 
+    @property
+    def inward(self) -> str | None:
+        """What it would open that no webhook may ever reach; None if nothing."""
+        network = self.network
+        for closed, meaning in _INWARD:
+            if network.version == closed.version and network.overlaps(closed):
+                return f"{meaning} ({closed})"
+        return None
+
+    @property
+    def is_wide(self) -> bool:
+        return self.network.prefixlen < _WIDE[self.network.version]
+
     def opens(self, address: Address, port: int) -> bool:
         return self.first_port <= port <= self.last_port and address in self.network
 
@@ -140,6 +172,16 @@ class Allowance:
             else f"{self.first_port}-{self.last_port}"
         )
         return f"{host}:{ports}"
+
+
+def for_one_partner(text: str) -> Allowance:
+    """A network that an operator may open to one partner. Raises ValueError with words for the operator."""
+    found = Allowance.parse(text)
+    if found.inward is not None:
+        raise ValueError(
+            f"{found} has {found.inward} in it, which no webhook may reach. Name a smaller network."
+        )
+    return found
 
 
 def _not_an_allowance(text: str) -> str:

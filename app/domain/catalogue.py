@@ -81,6 +81,9 @@ def _rows() -> list[Code]:
              "one."),
         Code("large_bodies_waiting", request, error, retry, "Too many large bodies are being read now",
              "Send it again after the time in `Retry-After`, and send fewer large orders at the same time."),
+        Code("intake_interrupted", request, error, retry, "The process that worked on the body ended before it was done",
+             "Send the same call again after the time in `Retry-After`, with the same reference and "
+             "Idempotency-Key: nothing is done twice. Whether the first call took effect is not known until then."),
         Code("too_many_devices", request, error, never, "The order has more devices than one order may have",
              "Split it into orders of at most 10,000 devices."),
         Code("unauthenticated", request, error, person, "No valid API key was sent",
@@ -93,7 +96,7 @@ def _rows() -> list[Code]:
         Code("malformed_http", request, error, never, "This is not an HTTP/1.1 request",
              "Send requests with an HTTP library. Speak TLS to the proxy, not to the API itself."),
         Code("head_too_large", request, error, never, "The request line and headers are over the limit",
-             "Send at most 64 kB of request line and headers, and at most 100 headers."),
+             "Send fewer or shorter headers, or a shorter path: the detail names the limits."),
         Code("head_too_slow", request, error, retry, "The request line and headers took too long to arrive",
              "Send the request again, all at once."),
         Code("body_too_slow", request, error, retry, "The body arrived too slowly",
@@ -154,6 +157,10 @@ def _rows() -> list[Code]:
              "This Idempotency-Key was answered, but the answer can no longer be shown",
              "The call has taken effect: look for what it made. The operator finds the reason in the log under "
              "`stored_answer_not_opened`. Send a new request with a new key."),
+        Code("idempotency_secret_gone", request, error, never,
+             "This Idempotency-Key was answered with a secret that is no longer shown",
+             "The call has taken effect. An answer with a secret can be repeated for an hour. Rotate the "
+             "secret, with a new Idempotency-Key, to be shown another one."),
         Code("removal_blocked", request, error, person, "Unfinished orders or imports block the removal",
              "`errors` names them. Wait for the outcome or cancel the orders; retry devices whose outcome is "
              "unknown, or record it; commit or discard the imports. Then call again."),
@@ -184,8 +191,9 @@ def _rows() -> list[Code]:
              "Tell the operator; the workers' logs say why. Cutting the file may help."),
         # --- a file that gives no rows ------------------------------------------------------------
         Code("empty_file", file, error, never, "The file is empty", "Export it again, then upload it."),
-        Code("too_many_rows", file, error, never, "The file has more rows than one file may have",
-             "Cut it into files of at most 1,000,000 rows."),
+        Code("too_many_rows", file, error, never, "The file has more rows than there is room for",
+             "The detail names the limit. Cut the file into smaller ones. If the limit is the quota `staged_rows` of "
+             "`GET /v1/limits`, discard imports that are not needed, or ask the operator to raise it."),
         Code("file_too_large", file, error, never, "The file is larger than one file may be",
              "Cut it into smaller files."),
         Code("workbook_too_large", file, error, never, "The workbook takes too much space when it is unpacked",

@@ -39,6 +39,8 @@ IMPORT_TRANSITIONS: dict[ImportState, frozenset[ImportState]] = {
 READY = frozenset({_I.READY, _I.READY_WITH_ERRORS})
 MOVING = frozenset({_I.UPLOADING, _I.UPLOADED, _I.READING, _I.COMMITTING})
 """States that move on by themselves."""
+OVER = frozenset({_I.REFUSED, _I.COMMITTED, _I.DISCARDED, _I.EXPIRED})
+"""States in which nothing happens any more but that what was staged is deleted."""
 WITH_WORKERS = frozenset({_I.UPLOADED, _I.READING, _I.COMMITTING})
 """States in which a worker is at it, or is waited for."""
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, Final
 
+from app.domain.quota import Quota
 from app.intake.bounds import CHUNK, GZIP, Inflated, Limited
 from app.intake.shaping import MAX_ROWS
 from app.intake.table import Head, Row, UnreadableFile
@@ -50,8 +51,9 @@ def require_rows_within(rows: Iterator[Row], limit: int, lines: int) -> None:
 def too_many(limit: int, lines: int) -> UnreadableFile:
     most = ENOUGH * limit
     told = f"about {lines:,}" if lines <= most else f"more than {most:,}"
-    return UnreadableFile(
-        "too_many_rows",
-        f"The file has {told} rows, and there is room for {limit:,}. Cut it into smaller files"
-        f"{'' if limit == MAX_ROWS else ', or discard imports that are not needed'}.",
-    )
+    room = f"a file may have {limit:,}"
+    advice = "Cut it into smaller files"
+    if limit < MAX_ROWS:
+        room = f"your quota {Quota.STAGED_ROWS} has room for {limit:,} now"
+        advice += ", or discard imports that are not needed"
+    return UnreadableFile("too_many_rows", f"The file has {told} rows, and {room}. {advice}.")

@@ -200,7 +200,7 @@ async def recheck(runtime: Runtime, partner_id: PartnerId, customer_id: UUID) ->
 
 
 async def get_customer(runtime: Runtime, partner_id: PartnerId, customer_id: UUID) -> Record:
-    async with runtime.transaction(partner_id) as tx:
+    async with runtime.reading(partner_id) as tx:
         customer = await customers.get(tx.session, partner_id, customer_id)
     if customer is None:
         raise NotFound("unknown_customer")
@@ -208,7 +208,7 @@ async def get_customer(runtime: Runtime, partner_id: PartnerId, customer_id: UUI
 
 
 async def history(runtime: Runtime, partner_id: PartnerId, customer_id: UUID) -> list[Record]:
-    async with runtime.transaction(partner_id) as tx:
+    async with runtime.reading(partner_id) as tx:
         return await customers.consent_history(tx.session, partner_id, customer_id)
 
 

@@ -9,10 +9,11 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from uuid import UUID
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.db import idempotency
+from app.db import idempotency, partners
 from app.domain.errors import Conflict, Unprocessable
 from app.domain.ids import PartnerId
 from app.domain.quota import Quota
@@ -32,6 +33,9 @@ RENEWAL = timedelta(seconds=4)
 MAX_ANSWER = 1_000_000
 """Bytes of an answer that is stored. Of a larger one the status and the place are kept: what it tells of is
 read again when the request is repeated."""
+SECRET_REPEATED_FOR = timedelta(hours=1)
+"""How long an answer that shows a secret can be had again: enough for a lost answer."""
+DIGEST_BYTES = 32
 RETRY_AFTER = 2
 
 
@@ -102,21 +106,53 @@ def body_place(partner_id: PartnerId, key: str) -> Place:
     return Place("idempotency_keys", "body", partner_id, key, f"idempotency:{partner_id}:{key}")
 
 
+def _used_before(stored: bytes, digest: bytes) -> Unprocessable:
+    if stored[:DIGEST_BYTES] != digest:
+        return Unprocessable("idempotency_key_reused")
+    return Unprocessable(
+        "idempotency_key_reused",
+        "Another API key made this call with the same Idempotency-Key. The answer shows a secret, so it is "
+        "repeated only for that API key and for one that has replaced it.",
+    )
+
+
+async def forget_secrets(tx: Tx, now: datetime) -> int:
+    """Takes the secrets away that are repeated no longer; how many answers had one. As the system."""
+    return await idempotency.empty_bodies(
+        tx.session,
+        longer_than=DIGEST_BYTES,
+        created_after=now - 2 * SECRET_REPEATED_FOR,
+        created_before=now - SECRET_REPEATED_FOR,
+    )
+
+
 async def knows(runtime: Runtime, partner_id: PartnerId, key: str) -> bool:
     """Whether a request with this key has been answered. Takes nothing, and does not compare the requests."""
     async with runtime.transaction(partner_id) as tx:
         return await idempotency.is_answered(tx.session, partner_id, key)
 
 
-async def begin(runtime: Runtime, partner_id: PartnerId, key: str, fingerprint: bytes) -> Once | Replay:
+async def lineage(runtime: Runtime, partner_id: PartnerId, key_id: UUID) -> UUID:
+    """What an API key and those that replaced it have in common: the first of them."""
+    async with runtime.transaction(partner_id) as tx:
+        return await partners.first_predecessor(tx.session, partner_id, key_id) or key_id
+
+
+async def begin(
+    runtime: Runtime, partner_id: PartnerId, key: str, digest: bytes, shown_to: UUID | None = None
+) -> Once | Replay:
     """Takes the key, or finds what came of it. Raises Unprocessable (other body), or
     Conflict (running, or the answer does not open).
+
+    `shown_to`: for an answer that shows a secret. It is repeated for a while only, and only for those who
+    give the same id.
 
     `quota_exceeded` is for new keys only: a key that is known is answered, however many there are.
     """
     if not 1 <= len(key) <= MAX_KEY or not key.isascii() or not key.isprintable():
         raise Unprocessable("idempotency_key_invalid")
     now = runtime.now()
+    fingerprint = digest if shown_to is None else digest + shown_to.bytes
     async with runtime.transaction(partner_id) as tx:
         row = await idempotency.begin(
             tx.session,
@@ -132,9 +168,11 @@ async def begin(runtime: Runtime, partner_id: PartnerId, key: str, fingerprint: 
     if row is None:
         return Once(runtime, partner_id, key, begun_at=now)
     if row["fingerprint"] != fingerprint:
-        raise Unprocessable("idempotency_key_reused")
+        raise _used_before(row["fingerprint"], digest)
     if row["status"] is None:
         raise Conflict("idempotency_in_progress", retry_after=RETRY_AFTER)
+    if shown_to is not None and now - row["created_at"] > SECRET_REPEATED_FOR:
+        raise Conflict("idempotency_secret_gone")
     try:
         body = runtime.secrets.open(row["body"], body_place(partner_id, key))
     except SecretError as error:

@@ -262,7 +262,7 @@ async def store_key(
 
 
 async def list_keys(runtime: Runtime, partner_id: PartnerId) -> list[Record]:
-    async with runtime.transaction(partner_id) as tx:
+    async with runtime.reading(partner_id) as tx:
         return await partners.list_keys(tx.session, partner_id)
 
 

@@ -89,7 +89,7 @@ async def read_import(runtime: Runtime, claim: ImportClaim, stopping: Callable[[
     """Raises LostImport, Stopping. Ends in `ready`, `ready_with_errors` or `refused`."""
     claim = await _begin(runtime, claim)
     checker = await _checker(runtime, claim)
-    turn = Turn(runtime.import_turns, claim.partner_id, _renewing(runtime, claim, stopping))
+    turn = Turn(runtime.turns.imports, claim.partner_id, _renewing(runtime, claim, stopping))
     try:
         async with turn:
             opening = await _opening(runtime, claim, turn)

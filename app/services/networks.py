@@ -21,16 +21,8 @@ async def allowed_to(tx: Tx, partner_id: PartnerId) -> tuple[Allowance, ...]:
 
 
 async def look_at(runtime: Runtime, partner_id: PartnerId) -> tuple[Allowance, ...]:
-    async with runtime.transaction(partner_id) as tx:
+    async with runtime.reading(partner_id) as tx:
         return await allowed_to(tx, partner_id)
-
-
-def read(texts: Sequence[str]) -> list[Allowance]:
-    """Raises Unprocessable with words for the operator."""
-    try:
-        return [Allowance.parse(text) for text in texts]
-    except ValueError as error:
-        raise Unprocessable("invalid_parameter", str(error)) from error
 
 
 async def change(

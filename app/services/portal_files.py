@@ -83,7 +83,7 @@ async def list_of_order(
     runtime: Runtime, partner_id: PartnerId, order_id: UUID, page: PageRequest
 ) -> Page[PortalFile]:
     """Oldest first. Raises NotFound, and Unprocessable for an order that Registrar sends by itself."""
-    async with runtime.transaction(partner_id) as tx:
+    async with runtime.reading(partner_id) as tx:
         order = await orders.get(tx.session, partner_id, order_id)
         if order is None:
             raise NotFound("not_found", f"There is no order {order_id}.")
@@ -136,7 +136,7 @@ async def file_of(runtime: Runtime, caller: Caller, batch_id: UUID) -> tuple[str
     A portal needs the hashes, so a file with any is made only for who may read them: else Forbidden.
     """
     partner_id = caller.partner_id
-    async with runtime.transaction(partner_id) as tx:
+    async with runtime.reading(partner_id) as tx:
         batch = await batches.get(tx.session, partner_id, batch_id)
         if batch is None:
             raise NotFound("not_found", f"There is no batch {batch_id}.")

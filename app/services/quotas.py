@@ -89,7 +89,7 @@ def _refused(partner_id: PartnerId, use: Use, adding: int) -> Refusal:
 
 async def look_at(runtime: Runtime, partner_id: PartnerId) -> list[Use]:
     """The same for the operator, who has no transaction of the partner's."""
-    async with runtime.transaction(partner_id) as tx:
+    async with runtime.reading(partner_id) as tx:
         return await look(tx, partner_id)
 
 

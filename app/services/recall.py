@@ -25,7 +25,7 @@ class Recalled:
 async def order(runtime: Runtime, partner_id: PartnerId, order_id: UUID, *, noted: int) -> Recalled:
     """With its first `noted` rows that have findings. Raises NotFound."""
     view = await orders.get(runtime, partner_id, order_id)
-    async with runtime.transaction(partner_id) as tx:
+    async with runtime.reading(partner_id) as tx:
         return Recalled(
             view,
             await recall.batches(tx.session, partner_id, order_id),

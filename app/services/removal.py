@@ -55,7 +55,7 @@ class Removal:
 
     name: str
     counts: Mapping[str, int]
-    """Rows by table that are there when the call begins."""
+    """Rows by table that are there when the call begins, counted up to COUNTED_TO."""
     obstacles: Sequence[Obstacle] = field(default=())
     finished: bool = False
     """Everything is gone. False after a look, and where the time was up: call again."""
@@ -66,8 +66,8 @@ class _TimeIsUp(Exception):
 
 
 async def look(runtime: Runtime, subject: Subject) -> Removal:
-    """What `remove` would delete, and what blocks it. Changes nothing. Raises NotFound."""
-    async with runtime.transaction(subject.partner_id) as tx:
+    """What `remove` would delete, and what blocks it. Changes nothing. Raises NotFound, or Busy."""
+    async with runtime.reading(subject.partner_id) as tx:
         return await _look(tx, subject, hold=False)
 
 

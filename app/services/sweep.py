@@ -21,8 +21,9 @@ from app.db import (
 from app.metrics import LeaseEnd
 from app.queue import WakeKind
 from app.runtime import Runtime
-from app.services import backlogs, consents
+from app.services import backlogs, consents, retention
 from app.services.access import token_lease
+from app.services.idempotency import forget_secrets
 from app.telemetry import logger
 
 log = logger("sweep")
@@ -105,6 +106,7 @@ async def tidy(runtime: Runtime) -> None:
         keys = await idempotency.purge(
             tx.session, created_before=now - timedelta(hours=settings.idempotency_hours)
         )
+        await forget_secrets(tx, now)
         hashes = await registrations.purge_hashes(
             tx.session, settled_before=now - timedelta(days=settings.hash_retention_days)
         )
@@ -112,10 +114,12 @@ async def tidy(runtime: Runtime) -> None:
         await webhook_secrets.purge(tx.session, now)
     await backlogs.look_after(runtime)
     told = await forget_events(runtime)
+    files = await retention.forget_imports(runtime)
+    ended = await retention.forget_keys(runtime)
     async with runtime.system_transaction() as tx:
         await events.purge_deleted_endpoints(tx.session, deleted_before=now - ENDPOINT_KEPT)
-    if keys or hashes or told:
-        log.info("tidied", idempotency_keys=keys, hashes=hashes, events=told)
+    if keys or hashes or told or files or ended:
+        log.info("tidied", idempotency_keys=keys, hashes=hashes, events=told, imports=files, api_keys=ended)
 
 
 async def forget_events(runtime: Runtime, *, chunk: int = EVENT_CHUNK, chunks: int = EVENT_CHUNKS) -> int:

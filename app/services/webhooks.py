@@ -116,7 +116,7 @@ async def get_endpoint(runtime: Runtime, partner_id: PartnerId, endpoint_id: UUI
 
 async def find_endpoint(runtime: Runtime, partner_id: PartnerId, endpoint_id: UUID) -> Record:
     """Also one that has been deleted, for its deliveries."""
-    async with runtime.transaction(partner_id) as tx:
+    async with runtime.reading(partner_id) as tx:
         record = await events.get_endpoint(tx.session, partner_id, endpoint_id)
     if record is None:
         raise no_endpoint(endpoint_id)

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 
 from alembic import op
 
+from app.db import table_locks
+
 revision: str = "0002"
 down_revision: str | None = "0001"
 branch_labels: str | Sequence[str] | None = None
@@ -117,7 +119,7 @@ END $$
 
 
 def upgrade() -> None:
-    op.execute("SET LOCAL lock_timeout = '5s'")
+    table_locks.take_every_table(op.get_bind())
     op.execute(ROLES)
     for table in (*OWNED, "partners"):
         column = "id" if table == "partners" else "partner_id"
@@ -145,7 +147,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    op.execute("SET LOCAL lock_timeout = '5s'")
+    table_locks.take_every_table(op.get_bind())
     for word in ("inserted", "updated", "deleted"):
         op.execute(f"DROP TRIGGER count_{word} ON registrations")
         op.execute(f"DROP FUNCTION count_{word}_registrations()")

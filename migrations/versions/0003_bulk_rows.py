@@ -10,10 +10,21 @@ from collections.abc import Sequence
 
 from alembic import op
 
+from app.db import table_locks
+
 revision: str = "0003"
 down_revision: str | None = "0002"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
+
+LOCKS = {
+    "partners": table_locks.ALTER,
+    "customers": table_locks.ALTER,
+    "orders": table_locks.ALTER,
+    "batches": table_locks.ALTER,
+    "registrations": table_locks.ALTER,
+    "device_hashes": table_locks.ALTER,
+}
 
 # A function's plan is kept for as long as the connection lives, and was made when the tables were small:
 # looking parents up one by one by their id is the only plan that stays right while they grow. So the
@@ -188,15 +199,7 @@ FOREIGN_KEYS = {
 
 
 def upgrade() -> None:
-    # Rather fail and be tried again than make every running transaction wait behind this one.
-    op.execute("SET LOCAL lock_timeout = '5s'")
-    # All tables at once and first, in the order in which everybody locks them; with less patience than
-    # PostgreSQL has with a deadlock (1 s), so that it is the migration that gives way and is tried again.
-    op.execute("SET LOCAL lock_timeout = '500ms'")
-    op.execute(
-        "LOCK TABLE partners, customers, orders, batches, registrations, device_hashes "
-        "IN ACCESS EXCLUSIVE MODE"
-    )
+    table_locks.take(op.get_bind(), LOCKS)
     for function in FUNCTIONS.values():
         op.execute(function)
     for (_table, name), definition in TRIGGERS.items():
@@ -221,7 +224,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    op.execute("SET LOCAL lock_timeout = '5s'")
+    table_locks.take_every_table(op.get_bind())
     op.execute("COMMENT ON COLUMN registrations.state IS NULL")
     op.execute("ALTER TABLE registrations RESET (fillfactor)")
     op.execute("DROP INDEX ix_registrations_in_no_batch")

@@ -9,10 +9,19 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
+from app.db import table_locks
+
 revision: str = "0004"
 down_revision: str | None = "0003"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
+
+LOCKS = {
+    "partners": table_locks.REFERENCE,
+    "customers": table_locks.REFERENCE,
+    "orders": table_locks.REFERENCE,
+    "registrations": table_locks.ALTER,
+}
 
 OWNED = ("vendor_profiles", "imports", "import_pieces", "import_rows", "import_hashes", "import_orders")
 
@@ -21,7 +30,7 @@ MINE = "(SELECT nullif(current_setting('registrar.partner_id', true), '')::uuid)
 
 
 def upgrade() -> None:
-    op.execute("SET LOCAL lock_timeout = '5s'")
+    table_locks.take(op.get_bind(), LOCKS)
     op.create_table(
         "vendor_profiles",
         sa.Column("id", sa.Uuid(), nullable=False),
@@ -256,7 +265,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    op.execute("SET LOCAL lock_timeout = '5s'")
+    table_locks.take_every_table(op.get_bind())
     for table in OWNED:
         op.execute(f"DROP POLICY own_rows ON {table}")
         op.execute(f"DROP POLICY every_row ON {table}")

@@ -8,17 +8,25 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 from alembic import op
 
+from app.db import table_locks
+
 revision: str = "0005"
 down_revision: str | None = "0004"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
+
+LOCKS = {
+    "connections": table_locks.ALTER,
+    "consent_changes": table_locks.ALTER,
+    "batch_attempts": table_locks.ALTER,
+}
 
 CREDENTIALS = "ck_connections_credentials_given"
 BY = "the API key of who recorded it by hand"
 
 
 def upgrade() -> None:
-    op.execute("SET LOCAL lock_timeout = '5s'")
+    table_locks.take(op.get_bind(), LOCKS)
     op.alter_column("connections", "client_id", nullable=True)
     op.alter_column("connections", "client_secret", nullable=True)
     op.create_check_constraint(
@@ -35,7 +43,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Fails while there are portal connections: what they lack cannot be made up."""
-    op.execute("SET LOCAL lock_timeout = '5s'")
+    table_locks.take_every_table(op.get_bind())
     op.drop_column("batch_attempts", "made_by")
     op.drop_column("consent_changes", "made_by")
     op.drop_column("consent_changes", "note")

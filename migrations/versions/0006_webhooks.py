@@ -10,10 +10,17 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 from alembic import op
 
+from app.db import table_locks
+
 revision: str = "0006"
 down_revision: str | None = "0005"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
+
+LOCKS = {
+    "partners": table_locks.REFERENCE,
+    "webhook_endpoints": table_locks.UPDATE,
+}
 
 OWNED = ("webhook_secrets", "deleted_webhook_endpoints")
 MINE = "(SELECT nullif(current_setting('registrar.partner_id', true), '')::uuid)"
@@ -26,7 +33,7 @@ TYPES = (
 
 
 def upgrade() -> None:
-    op.execute("SET LOCAL lock_timeout = '5s'")
+    table_locks.take(op.get_bind(), LOCKS)
     op.create_table(
         "webhook_secrets",
         sa.Column("id", sa.Uuid(), nullable=False),
@@ -79,7 +86,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """What was deleted comes back as disabled, and a secret of before signs no longer."""
-    op.execute("SET LOCAL lock_timeout = '5s'")
+    table_locks.take_every_table(op.get_bind())
     op.execute("UPDATE webhook_endpoints SET event_types = array_remove(event_types, '*')")
     for table in OWNED:
         op.execute(f"DROP POLICY own_rows ON {table}")

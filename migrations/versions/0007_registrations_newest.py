@@ -7,19 +7,25 @@ from collections.abc import Sequence
 
 from alembic import op
 
+from app.db import table_locks
+
 revision: str = "0007"
 down_revision: str | None = "0006"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 
+LOCKS = {
+    "registrations": table_locks.READ,
+}
+
 NAME = "ix_registrations_partner_id_id"
 
 
 def upgrade() -> None:
-    op.execute("SET LOCAL lock_timeout = '5s'")
+    table_locks.take(op.get_bind(), LOCKS)
     op.create_index(NAME, "registrations", ["partner_id", "id"])
 
 
 def downgrade() -> None:
-    op.execute("SET LOCAL lock_timeout = '5s'")
+    table_locks.take_every_table(op.get_bind())
     op.drop_index(NAME, "registrations")

@@ -9,17 +9,24 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
+from app.db import table_locks
+
 revision: str = "0008"
 down_revision: str | None = "0007"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
+
+LOCKS = {
+    "partners": table_locks.REFERENCE,
+    "imports": table_locks.REFERENCE,
+}
 
 # The sub-select makes PostgreSQL read the setting once a statement instead of once a row.
 MINE = "(SELECT nullif(current_setting('registrar.partner_id', true), '')::uuid)"
 
 
 def upgrade() -> None:
-    op.execute("SET LOCAL lock_timeout = '5s'")
+    table_locks.take(op.get_bind(), LOCKS)
     op.create_table(
         "import_options",
         sa.Column("partner_id", sa.Uuid(), nullable=False),
@@ -43,5 +50,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    op.execute("SET LOCAL lock_timeout = '5s'")
+    table_locks.take_every_table(op.get_bind())
     op.drop_table("import_options")

@@ -8,10 +8,20 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 from alembic import op
 
+from app.db import table_locks
+
 revision: str = "0009"
 down_revision: str | None = "0008"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
+
+LOCKS = {
+    "partners": table_locks.REFERENCE,
+    "customers": table_locks.REFERENCE,
+    "idempotency_keys": table_locks.REFERENCE,
+    "orders": table_locks.REFERENCE,
+    "imports": table_locks.READ,
+}
 
 # The sub-select makes PostgreSQL read the setting once a statement instead of once a row.
 MINE = "(SELECT nullif(current_setting('registrar.partner_id', true), '')::uuid)"
@@ -82,7 +92,7 @@ def _table(name: str, *columns: sa.Column[object], comment: str) -> None:
 
 
 def upgrade() -> None:
-    op.execute("SET LOCAL lock_timeout = '5s'")
+    table_locks.take(op.get_bind(), LOCKS)
     _table(
         "partner_quotas",
         sa.Column("amount", sa.BigInteger(), nullable=False),
@@ -138,7 +148,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    op.execute("SET LOCAL lock_timeout = '5s'")
+    table_locks.take_every_table(op.get_bind())
     op.drop_index("ix_imports_partner_id_staged", table_name="imports")
     for table in ("orders", *COUNTED):
         op.execute(f"DROP TRIGGER count_gone ON {table}")

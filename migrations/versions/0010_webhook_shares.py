@@ -9,17 +9,25 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 from alembic import op
 
+from app.db import table_locks
+
 revision: str = "0010"
 down_revision: str | None = "0009"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
+
+LOCKS = {
+    "partners": table_locks.REFERENCE,
+    "webhook_endpoints": table_locks.REFERENCE,
+    "deliveries": table_locks.READ,
+}
 
 OWNED = ("partner_networks", "webhook_pauses")
 MINE = "(SELECT nullif(current_setting('registrar.partner_id', true), '')::uuid)"
 
 
 def upgrade() -> None:
-    op.execute("SET LOCAL lock_timeout = '5s'")
+    table_locks.take(op.get_bind(), LOCKS)
     op.create_table(
         "partner_networks",
         sa.Column("partner_id", sa.Uuid(), nullable=False),
@@ -69,7 +77,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    op.execute("SET LOCAL lock_timeout = '5s'")
+    table_locks.take_every_table(op.get_bind())
     op.drop_index("ix_deliveries_owner", table_name="deliveries")
     op.drop_index("ix_deliveries_partner_id_open", table_name="deliveries")
     op.drop_table("webhook_pauses")

@@ -10,10 +10,19 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 from alembic import op
 
+from app.db import table_locks
+
 revision: str = "0011"
 down_revision: str | None = "0010"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
+
+LOCKS = {
+    "partners": table_locks.REFERENCE,
+    "customers": table_locks.READ,
+    "orders": table_locks.READ,
+    "batches": table_locks.READ,
+}
 
 MINE = "(SELECT nullif(current_setting('registrar.partner_id', true), '')::uuid)"
 LISTED = (
@@ -25,16 +34,11 @@ LISTED = (
     ("batches", ["partner_id", "state", "id"], None),
     ("customers", ["partner_id", "entra_tenant_id"], None),
 )
-# A longer one of the above takes their place.
-REPLACED = (
-    ("ix_orders_partner_id_customer_id", "orders", ["partner_id", "customer_id"]),
-    ("ix_batches_order_id", "batches", ["order_id"]),
-)
 UNDER_WAY = "state IN ('submitted', 'submitting', 'unknown')"
 
 
 def upgrade() -> None:
-    op.execute("SET LOCAL lock_timeout = '5s'")
+    table_locks.take(op.get_bind(), LOCKS)
     op.create_table(
         "partner_turns",
         sa.Column("partner_id", sa.Uuid(), nullable=False),
@@ -67,14 +71,10 @@ def upgrade() -> None:
         condition = None if where is None else sa.text(where)
         name = f"ix_{table}_{'_'.join(columns)}"
         op.create_index(name, table, columns, postgresql_where=condition)
-    for name, table, _ in REPLACED:
-        op.drop_index(name, table_name=table)
 
 
 def downgrade() -> None:
-    op.execute("SET LOCAL lock_timeout = '5s'")
-    for name, table, columns in REPLACED:
-        op.create_index(name, table, columns)
+    table_locks.take_every_table(op.get_bind())
     for table, columns, _ in LISTED:
         op.drop_index(f"ix_{table}_{'_'.join(columns)}", table_name=table)
     op.drop_index("ix_batches_partner_id_under_way", table_name="batches")

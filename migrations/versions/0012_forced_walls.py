@@ -13,6 +13,8 @@ from collections.abc import Sequence
 
 from alembic import op
 
+from app.db import table_locks
+
 revision: str = "0012"
 down_revision: str | None = "0011"
 branch_labels: str | Sequence[str] | None = None
@@ -36,23 +38,6 @@ TABLES = """
     AND (c.relname = 'partners' OR EXISTS (
         SELECT FROM pg_attribute a
         WHERE a.attrelid = c.oid AND a.attname = 'partner_id' AND NOT a.attisdropped))
-"""
-
-# The tables that callers lock first come first; with less patience than PostgreSQL has with a deadlock (1 s),
-# so that it is the migration that gives way and is tried again.
-LOCKED = f"""
-DO $$
-DECLARE
-    wanted record;
-BEGIN
-    SET LOCAL lock_timeout = '500ms';
-    FOR wanted IN SELECT name FROM ({TABLES}) AS t ORDER BY array_position(
-        ARRAY['partners', 'connections', 'customers', 'orders', 'batches', 'registrations', 'device_hashes'],
-        name::text), name
-    LOOP
-        EXECUTE format('LOCK TABLE %I IN ACCESS EXCLUSIVE MODE', wanted.name);
-    END LOOP;
-END $$
 """
 
 FORCED = f"""
@@ -192,9 +177,8 @@ DEFINERS = {
 
 
 def upgrade() -> None:
-    op.execute("SET LOCAL lock_timeout = '5s'")
+    table_locks.take_every_table(op.get_bind())
     op.execute(OWNER_SEES_ROWS)
-    op.execute(LOCKED)
     op.execute(FORCED)
     for definition, table in DEFINERS.items():
         op.execute(definition(GUARD.format(table=table)))
@@ -205,11 +189,10 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    op.execute("SET LOCAL lock_timeout = '5s'")
+    table_locks.take_every_table(op.get_bind())
     for kind, right in (("FUNCTIONS", "EXECUTE"), ("TYPES", "USAGE")):
         op.execute(f"ALTER DEFAULT PRIVILEGES GRANT {right} ON {kind} TO PUBLIC")
     op.execute(FUNCTIONS.format(verb="GRANT", to="TO"))
     for definition in DEFINERS:
         op.execute(definition(""))
-    op.execute(LOCKED)
     op.execute(FORCED.replace(" FORCE ROW", " NO FORCE ROW"))

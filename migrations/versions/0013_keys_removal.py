@@ -8,10 +8,24 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 from alembic import op
 
+from app.db import table_locks
+
 revision: str = "0013"
 down_revision: str | None = "0012"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
+
+LOCKS = {
+    "partners": table_locks.REFERENCE,
+    "connections": table_locks.REFERENCE,
+    "customers": table_locks.REFERENCE,
+    "orders": table_locks.REFERENCE,
+    "batches": table_locks.REFERENCE,
+    "api_keys": table_locks.UPDATE,
+    "imports": table_locks.REFERENCE,
+    "webhook_endpoints": table_locks.REFERENCE,
+    "vendor_profiles": table_locks.REFERENCE,
+}
 
 OWNED = ("api_key_successors", "removals")
 MINE = "(SELECT nullif(current_setting('registrar.partner_id', true), '')::uuid)"
@@ -37,7 +51,7 @@ COULD_READ_HASHES = "scopes && ARRAY['orders:read', 'orders:write'] AND NOT 'has
 
 
 def upgrade() -> None:
-    op.execute("SET LOCAL lock_timeout = '5s'")
+    table_locks.take(op.get_bind(), LOCKS)
     op.create_table(
         "api_key_successors",
         sa.Column("key_id", sa.Uuid(), nullable=False),
@@ -102,7 +116,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """What was sealed to its row does not open with the release before: those credentials are given anew."""
-    op.execute("SET LOCAL lock_timeout = '5s'")
+    table_locks.take_every_table(op.get_bind())
     op.drop_table("row_sealing")
     for name, (_, tables) in REFUSED.items():
         for table in tables:

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
-from app.cli.operate import GRACE_S
+from app.serve import GRACE_S, INTAKE_GRACE_S
 from app.settings import SECRET_SETTINGS, SHUTDOWN_PAUSE_S, Settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -275,7 +275,7 @@ def test_a_worker_has_more_time_to_stop_than_a_step_may_take() -> None:
 
 def test_an_api_has_more_time_to_stop_than_its_pause_and_its_calls_may_take() -> None:
     grace = compose()["services"]["api"]["stop_grace_period"]
-    assert int(grace.removesuffix("s")) > SHUTDOWN_PAUSE_S + GRACE_S
+    assert int(grace.removesuffix("s")) > SHUTDOWN_PAUSE_S + GRACE_S + INTAKE_GRACE_S
 
 
 def test_a_worker_is_asked_for_itself_and_not_for_its_databases() -> None:

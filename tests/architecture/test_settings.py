@@ -213,6 +213,13 @@ def test_a_network_must_be_one() -> None:
     assert "10.0.0.0/33" in refusal(webhook_allowed_networks="10.0.0.0/33")
 
 
+@pytest.mark.parametrize("network", ["0.0.0.0/0", "::/0", "127.0.0.0/8", "169.254.0.0/16:80"])
+def test_production_opens_no_network_that_no_webhook_may_reach(network: str) -> None:
+    assert Settings(webhook_allowed_networks=network).webhook_allowed_networks == (network,)
+    said = refusal(**PRODUCTION, webhook_allowed_networks=f"10.0.0.0/8,{network}")
+    assert f"REGISTRAR_WEBHOOK_ALLOWED_NETWORKS: {network} has " in said
+
+
 def test_settings_do_not_change() -> None:
     with pytest.raises(ValidationError):
         Settings().lease_s = 5  # type: ignore[misc]

@@ -142,7 +142,7 @@ def test_big_files_wait_in_the_data_directory_and_not_in_memory(stack: Stack) ->
 
 
 def test_a_second_stack_on_the_same_data_is_refused(stack: Stack) -> None:
-    with pytest.raises(StackFailed, match=f"runs already with the data directory .*{os.getpid()}"):
+    with pytest.raises(StackFailed, match=f"already runs with the data directory .*{os.getpid()}"):
         Stack.start(stack.data_dir, sandbox=True)
     assert ready(stack)
 
@@ -251,6 +251,27 @@ def test_a_taken_port_is_told_in_words(tmp_path: Path) -> None:
     assert said.splitlines()[0] == f"Port {port} is taken by another program. Choose another port:"
     assert f"REGISTRAR_API_PORT={port + 1} make up" in said
     assert not (tmp_path / "data").exists()
+
+
+def test_a_second_start_says_that_the_port_is_registrars_own(stack: Stack, tmp_path: Path) -> None:
+    port = stack.api_url.rpartition(":")[2]
+    here = Terminal(stack.data_dir, "--port", port)
+    assert here.process.wait(PATIENCE) == 1
+    holder = f"with the data directory {stack.data_dir} (process {os.getpid()})"
+    assert f"Registrar already runs {holder}" in here.text
+    elsewhere = refused(tmp_path, "--port", port)
+    assert f"Port {port} is taken by another Registrar, with another data directory." in elsewhere
+    served = subprocess.run(
+        [sys.executable, "-m", "app.cli", "api"],
+        cwd=ROOT,
+        env=stack.environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert served.returncode == 1
+    assert f"Port {port} of 127.0.0.1 is taken by another Registrar." in served.stderr
 
 
 def test_wrong_settings_are_told_by_name_and_without_their_value(tmp_path: Path) -> None:

@@ -5,12 +5,15 @@ import hashlib
 import json
 from collections import Counter
 from datetime import timedelta
+from typing import Any
 from uuid import uuid4
 
+import httpx
 import pytest
 from sqlalchemy import text
 
 from app.db import idempotency
+from app.services import identities, sweep
 from app.services.idempotency import MAX_ANSWER
 from tests.integration.test_api_bad_input import TUPLE, problem_of
 from tests.world import Partner, World
@@ -252,6 +255,85 @@ async def test_a_lost_answer_with_a_webhook_secret_can_be_had_again(world: World
     assert first.json()["secret"] not in await world.dump()
 
 
+async def test_a_secret_is_repeated_for_the_key_that_made_it_and_its_successor_alone(world: World) -> None:
+    """Also one that was rotated twice since: the answer of its holder was lost all the same."""
+    partner = await world.partner(consented=False)
+    mine = await identities.create_key(world.runtime, partner.id, name="mine")
+    other = await identities.create_key(world.runtime, partner.id, name="other")
+    endpoint = (await make_endpoint(world, partner.key, "setup")).json()
+    calls: dict[str, Any] = {
+        "/v1/webhook-endpoints": ENDPOINT,
+        f"/v1/webhook-endpoints/{endpoint['id']}:rotate-secret": {},
+    }
+    firsts = {path: await call(world, mine.secret, path, body) for path, body in calls.items()}
+    assert {answer.status_code for answer in firsts.values()} == {200, 201}
+    successor = mine.secret
+    for round in ("first", "second"):
+        answer = await call(world, successor, "/v1/me/key:rotate", {}, round)
+        successor = answer.json()["key"]
+        assert (await world.client.get("/v1/me", headers=bearer(successor))).status_code == 200
+    for path, body in calls.items():
+        for key in (mine.secret, successor):
+            again = await call(world, key, path, body)
+            assert (again.status_code, again.content) == (firsts[path].status_code, firsts[path].content)
+        refused = await call(world, other.secret, path, body)
+        problem = problem_of(refused, 422, "idempotency_key_reused")
+        assert "Another API key made this call" in problem["detail"]
+        assert "whsec_" not in refused.text
+    assert await world.count("webhook_endpoints") == 2
+
+
+async def test_an_order_is_repeated_for_every_key_of_the_partner(world: World) -> None:
+    partner = await world.partner()
+    other = await identities.create_key(world.runtime, partner.id, name="other")
+    body, headers = order_body(partner), headers_of(partner, "k-1")
+    first = await world.client.post("/v1/orders", headers=headers, content=body)
+    headers |= bearer(other.secret)
+    again = await world.client.post("/v1/orders", headers=headers, content=body)
+    assert (again.status_code, again.content) == (201, first.content)
+
+
+async def test_a_secret_is_repeated_for_an_hour_and_then_not_even_stored(world: World) -> None:
+    partner = await world.partner(consented=False)
+    first = await make_endpoint(world, partner.key, "hook")
+    world.clock.advance(minutes=59)
+    await sweep.tidy(world.runtime)
+    assert (await make_endpoint(world, partner.key, "hook")).content == first.content
+    order = await world.client.post(
+        "/v1/orders", headers=headers_of(partner, "order"), content=order_body(partner)
+    )
+    world.clock.advance(minutes=2)
+    for tidied in (False, True):
+        if tidied:
+            await sweep.tidy(world.runtime)
+        gone = await make_endpoint(world, partner.key, "hook")
+        problem_of(gone, 409, "idempotency_secret_gone")
+        assert "whsec_" not in gone.text
+    async with world.runtime.system_transaction() as tx:
+        rows = await tx.session.execute(text("SELECT key, octet_length(body) AS size FROM idempotency_keys"))
+        sizes = {row.key: row.size for row in rows}
+    assert sizes["hook"] == 0 < sizes["order"]
+    world.clock.advance(minutes=61)
+    await sweep.tidy(world.runtime)  # what shows no secret is kept as long as its key
+    again = await world.client.post(
+        "/v1/orders", headers=headers_of(partner, "order"), content=order_body(partner)
+    )
+    assert again.content == order.content
+
+
+async def make_endpoint(world: World, key: str, once: str) -> httpx.Response:
+    return await call(world, key, "/v1/webhook-endpoints", ENDPOINT, once)
+
+
+async def call(world: World, key: str, path: str, body: Any, once: str = "once") -> httpx.Response:
+    headers = {**bearer(key), "Idempotency-Key": f"{once} {path}" if once == "once" else once}
+    return await world.client.post(path, headers=headers, json=body)
+
+
+def bearer(key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"}
+
+
 @pytest.mark.parametrize(
     "key", ["", "x" * 256, "näh", "a\tb", "a\x7fb"], ids=["empty", "long", "latin", "tab", "delete"]
 )
@@ -274,3 +356,22 @@ async def test_the_longest_key_works(world: World) -> None:
         response = await world.client.post("/v1/orders", headers=headers, content=order_body(partner))
         assert response.status_code == 201, response.text
         assert response.headers.get("idempotency-replayed") == replayed
+
+
+async def test_no_other_call_with_an_idempotency_key_shows_a_secret(world: World) -> None:
+    """One that comes later has to say to whom its answer may be repeated."""
+    document = (await world.client.get("/openapi.json")).json()
+    showing = set()
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            parameters = {each.get("name") for each in operation.get("parameters", ())}
+            answers = json.dumps(operation.get("responses"))
+            models = {name for name in document["components"]["schemas"] if f'schemas/{name}"' in answers}
+            shown = json.dumps([document["components"]["schemas"][name] for name in sorted(models)])
+            if "Idempotency-Key" in parameters and "Shown this once" in shown:
+                showing.add(path)
+    assert showing == {
+        "/v1/webhook-endpoints",
+        "/v1/webhook-endpoints/{endpoint_id}:rotate-secret",
+        "/v1/me/key:rotate",
+    }

@@ -5,7 +5,6 @@ import hashlib
 from datetime import datetime, timedelta
 
 import httpx
-from sqlalchemy import event
 
 from app.db import partners
 from app.db.ids import new_row_id
@@ -13,6 +12,7 @@ from app.domain import api_key
 from app.services import identities
 from app.services.identities import PRESETS, NewKey, Preset, Scope
 from tests.integration.test_api_bad_input import problem_of
+from tests.statements import sent_by
 from tests.world import Partner, World
 
 ROTATE, REVOKE = "/v1/me/key:rotate", "/v1/me/key:revoke"
@@ -45,21 +45,13 @@ async def narrow_key(world: World, partner: Partner, **fields: datetime) -> NewK
 
 async def test_a_key_with_a_wrong_checksum_is_refused_without_the_database(world: World) -> None:
     partner = await world.partner(consented=False)
-    statements: list[str] = []
-
-    def note(*arguments: object) -> None:
-        statements.append(str(arguments[2]))
-
-    engine = world.runtime.engine.sync_engine
-    event.listen(engine, "before_cursor_execute", note)
-    try:
+    async with sent_by(world.runtime.engine) as sent:
         wrong = partner.key[:-1] + ("0" if partner.key[-1] != "0" else "1")
         problem_of(await world.client.get("/v1/me", headers=bearer(wrong)), 401, "unauthenticated")
-        assert statements == []
+    assert sent.trips == []
+    async with sent_by(world.runtime.engine) as sent:
         assert await works(world, partner.key)
-        assert statements
-    finally:
-        event.remove(engine, "before_cursor_execute", note)
+    assert sent.trips
 
 
 async def test_a_key_of_a_release_before_goes_on_working_and_is_rotated_into_a_new_one(world: World) -> None:
@@ -162,7 +154,7 @@ async def test_an_idempotency_key_shows_the_answer_again_and_to_no_other_key_of_
     assert again.json() == first.json()
     assert again.headers["Idempotency-Replayed"] == "true"
     other = await rotate(world, narrow.secret, once="rotation")
-    problem_of(other, 422, "idempotency_key_reused")
+    assert "Another API key" in problem_of(other, 422, "idempotency_key_reused")["detail"]
     assert first.json()["key"] not in other.text
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import event, text
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db import batches, orders, registrations, tables
@@ -21,6 +21,7 @@ from app.domain.registration import MOVING_WITH_BATCH, RegistrationState
 from app.runtime import Runtime
 from app.services.settlement import add_batch
 from tests import rows
+from tests.statements import sent_by
 from tests.world import World
 
 STATES = sorted(RegistrationState)
@@ -241,20 +242,12 @@ async def plan_of(
     world: World, partner_id: PartnerId, read: Callable[[AsyncConnection], Any]
 ) -> list[dict[str, Any]]:
     """The nodes of the plan PostgreSQL has for the statement that `read` sends."""
-    seen: list[tuple[str, Any]] = []
-
-    def note(_c: Any, _cursor: Any, statement: str, parameters: Any, *_rest: Any) -> None:
-        seen.append((statement, parameters))
-
     async with world.runtime.transaction(partner_id) as tx:
         # The tables are small here: let the plan be the one for large ones.
         await tx.session.execute(text("SET LOCAL enable_seqscan = off"))
-        event.listen(world.runtime.engine.sync_engine, "before_cursor_execute", note)
-        try:
+        async with sent_by(world.runtime.engine, tx.session) as sent:
             await read(tx.session)
-        finally:
-            event.remove(world.runtime.engine.sync_engine, "before_cursor_execute", note)
-        (statement, parameters), *more = seen
+        (statement, parameters), *more = sent.trips
         assert not more, "one statement"
         driver = (await tx.session.get_raw_connection()).driver_connection
         assert driver is not None

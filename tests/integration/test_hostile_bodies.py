@@ -23,6 +23,7 @@ TOO_COMPLEX: dict[str, tuple[bytes, bytes]] = {
     "deep lists": (b"", b"["),
     "deep objects": (b"", b'{"a":'),
     "names": (b"{", b'"n":0,'),
+    "names of one device": (b'{"reference":"R","devices":[{', b'"n":0,'),
     "numbers": (b'{"devices":[', b"0,"),
     "the same list again": (b"{", b'"devices":[],'),
     "behind a text of commas": (b'{"reference":"' + b",{[" * 200_000 + b'\\"","devices":[', b"{},"),

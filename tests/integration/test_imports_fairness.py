@@ -184,19 +184,19 @@ async def test_a_reading_that_waits_for_its_turn_keeps_its_claim_and_stops_when_
     monkeypatch.setattr(import_turns, "SLICE", 0.0)
     partner = await world.partner()
     import_id = await upload(world, partner, tuple_sheet(3))
-    await world.runtime.import_turns.take("another")
+    await world.runtime.turns.imports.take("another")
     told = False
     reading = asyncio.create_task(import_work.advance_next(world.runtime, lambda: told))
     async with asyncio.timeout(PATIENCE):
-        while world.runtime.import_turns.waiting == 0:  # noqa: ASYNC110
+        while world.runtime.turns.imports.waiting == 0:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     assert (await look(world, partner, import_id))["state"] == "reading"
     told = True
-    world.runtime.import_turns.give("another")
+    world.runtime.turns.imports.give("another")
     with pytest.raises(Stopping):
         await reading
     [record] = await world.select("SELECT state, owner, attempts FROM imports")
     assert (record["state"], record["owner"], record["attempts"]) == ("reading", None, 0)
-    assert world.runtime.import_turns.held == 0
+    assert world.runtime.turns.imports.held == 0
     await work_imports(world)
     assert (await look(world, partner, import_id))["state"] == "ready"

@@ -12,14 +12,15 @@ from uuid import UUID
 
 import pytest
 import pytest_asyncio
-from sqlalchemy import NullPool, event, text
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import NullPool, text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.db import batches, customers, events, orders, registration_lists, searching
 from app.db.connecting import make_engine
 from app.db.paging import Page, PageRequest, request
 from app.db.registration_lists import Filter
 from app.domain.ids import PartnerId
+from tests.statements import sent_by
 from tests.world import World
 
 ROWS = 4_000
@@ -182,36 +183,29 @@ def scans(plan: dict[str, Any]) -> Iterator[tuple[str, int]]:
         yield from scans(part)
 
 
-async def costs(session: AsyncConnection, name: str) -> list[tuple[object, ...]]:
+async def costs(engine: AsyncEngine, session: AsyncConnection, name: str) -> list[tuple[object, ...]]:
     """The scans of this list that read more than they may."""
     listed, filters = LISTS[name]
     half = UUID(f"00000000-0000-7000-8000-{ROWS // 2:012x}")
     middle = ROWS // 2 if name == "registrations of an order" else half
-    sent: list[tuple[str, Any]] = []
-
-    def note(_: Any, statement: Any, many: Any, one: Any, __: Any) -> None:
-        if not str(statement).startswith("EXPLAIN"):
-            sent.append((str(statement), one or many))
-
-    assert session.sync_connection is not None
-    event.listen(session.sync_connection, "before_execute", note)
     costly: list[tuple[object, ...]] = []
     asked_at = [(asked, None) for asked in asked_for(filters)]
     deep = [(asked, str(middle)) for asked in asked_for(filters) if len(asked) < 2]
+    driver = (await session.get_raw_connection()).driver_connection
+    assert driver is not None
     for asked, after in [*asked_at, *deep]:
-        sent.clear()
-        await listed(session, PageRequest(20, after), asked)
-        for statement, given in sent:
-            explained = text(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}")
-            [plan] = (await session.execute(explained, given)).scalar_one()
+        async with sent_by(engine, session) as sent:
+            await listed(session, PageRequest(20, after), asked)
+        for statement, given in sent.trips:
+            found = await driver.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", *given)
+            [plan] = found
             costly += [(name, asked, after, *scan) for scan in scans(plan["Plan"]) if scan[1] > BOUND]
-    event.remove(session.sync_connection, "before_execute", note)
     return costly
 
 
 async def test_no_filter_reads_all_rows_of_a_large_partner(large: World) -> None:
     async with large.runtime.transaction(MINE) as tx:
-        costly = [scan for name in LISTS for scan in await costs(tx.session, name)]
+        costly = [scan for name in LISTS for scan in await costs(large.runtime.engine, tx.session, name)]
     assert costly == [], (len(costly), costly[:8])
 
 

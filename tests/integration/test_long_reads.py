@@ -3,7 +3,10 @@
 import pytest
 from sqlalchemy import text
 
+from app.db import removal as removal_db
+from app.db.removal import Kind, Subject
 from app.domain.errors import Busy
+from app.services import removal
 from tests.world import World, tuples
 
 
@@ -52,3 +55,29 @@ async def test_lists_are_bounded_reads(world: World, path: str) -> None:
     assert answer.status_code == 503
     assert answer.json()["code"] == "read_took_too_long"
     assert int(answer.headers["Retry-After"]) > 0
+
+
+async def test_the_dry_run_of_a_removal_is_a_bounded_read(world: World) -> None:
+    partner = await world.partner()
+    path = f"/v1/customers/{partner.customer_id}"
+    async with world.another(read_timeout_s=0.1) as other:
+        world.app.state.runtime = other.runtime
+        try:
+            async with world.runtime.system_transaction() as tx:
+                await tx.session.execute(text("LOCK TABLE events IN ACCESS EXCLUSIVE MODE"))
+                answer = await world.client.delete(path, headers=partner.headers, params={"dry_run": "true"})
+        finally:
+            world.app.state.runtime = world.runtime
+        assert other.runtime.turns.connections.held == 0
+    assert (answer.status_code, answer.json()["code"]) == (503, "read_took_too_long")
+
+
+async def test_rows_are_counted_up_to_a_bound(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    partner = await world.partner()
+    await world.order(partner, tuples(3))
+    subject = Subject(Kind.PARTNER, partner.id, partner.id)
+    whole = (await removal.look(world.runtime, subject)).counts
+    monkeypatch.setattr(removal_db, "COUNTED_TO", 2)
+    found = (await removal.look(world.runtime, subject)).counts
+    assert whole["registrations"] == 3
+    assert found == {table: min(2, count) for table, count in whole.items()}

@@ -2,10 +2,9 @@
 
 import asyncio
 import os
-import re
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -15,13 +14,15 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import event, text
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.pool import NullPool
 
-from app.db import schema
+from app.db import schema, table_locks
 from app.db.connecting import make_engine, normalise_url
 from app.db.engine import become_partner, become_system, open_engine
+from app.db.table_locks import ALTER, READ, REFERENCE, UPDATE
 from app.db.tables import metadata
 from app.domain.event import stored_types
 from app.domain.ids import PartnerId
@@ -241,30 +242,91 @@ async def test_a_migration_that_fails_leaves_no_lock_behind(empty: str) -> None:
         assert await schema.migrate(empty) == schema.newest()
 
 
-async def test_every_migration_bounds_its_waiting_for_locks_before_it_touches_a_table(empty: str) -> None:
-    statements: list[str] = []
-    async with owner_of(empty) as engine:
-        event.listen(
-            engine.sync_engine,
-            "before_cursor_execute",
-            lambda _c, _cursor, statement, *_rest: statements.append(statement),
-        )
-        await run(engine, command.upgrade, "head")
-        await run(engine, command.downgrade, "base")
-    revisions = list(ScriptDirectory.from_config(schema._config()).walk_revisions())
-    blocks = re.split(r"\n(?:INSERT INTO|UPDATE|DELETE FROM) alembic_version.*", "\n" + "\n".join(statements))
-    change = re.compile(r"^\s*(CREATE|ALTER|DROP|DO) (?!TABLE alembic_version)", re.MULTILINE)
-    bounded = [(block, changing) for block in blocks if (changing := change.search(block))]
-    assert len(bounded) == 2 * len(revisions), "each migration, up and down"
-    for block, changing in bounded:
-        limit = re.search(r"SET LOCAL lock_timeout = '\d+s'", block)
-        assert limit, block[:300]
-        assert limit.start() < changing.start()
+STRONG_LOCKS = """
+SELECT c.relname, l.mode FROM pg_locks l JOIN pg_class c ON c.oid = l.relation
+WHERE l.pid = pg_backend_pid() AND l.granted
+AND c.relkind IN ('r', 'p') AND c.relnamespace = 'public'::regnamespace
+AND l.mode NOT IN ('AccessShareLock', 'RowShareLock', 'RowExclusiveLock')
+"""
 
 
-def test_a_new_migration_starts_with_the_same_bound() -> None:
+async def test_a_migration_takes_no_table_lock_later_than_at_its_start(empty: str) -> None:
+    """A lock that is taken later meets callers in deadlocks, and PostgreSQL may refuse the caller."""
+    known: set[str] = set()
+    steps: list[str] = []
+    undeclared: list[tuple[str, str, str]] = []
+
+    def done(*, ctx: MigrationContext, step: Any, **_: Any) -> None:
+        assert ctx.connection is not None
+        [revision] = step.up_revision_ids
+        declared = getattr(step.up_revision.module, "LOCKS", None)
+        for table, mode in ctx.connection.execute(text(STRONG_LOCKS)).all():
+            wanted = ALTER if declared is None else declared.get(table)
+            # A stronger lock stands in the list beside the declared one that was taken first.
+            named = wanted and mode in {as_pg_locks_has_it(lock) for lock in at_most(wanted)}
+            if table in known and not named:
+                undeclared.append((revision, table, mode))
+        tables = text("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+        known.update(ctx.connection.execute(tables).scalars())
+        steps.append(revision)
+
+    def upgrade(connection: Connection) -> None:
+        config = schema._config(connection)
+        config.attributes["on_version_apply"] = done
+        command.upgrade(config, "head")
+
+    async with owner_of(empty) as engine, engine.connect() as session:
+        await session.run_sync(upgrade)
+    assert steps[-1] == schema.newest()
+    assert undeclared == []
+
+
+def at_most(lock: str) -> list[str]:
+    """The lock and those that it covers."""
+    ladder = [READ, "SHARE UPDATE EXCLUSIVE", REFERENCE, UPDATE, ALTER]
+    return ladder[: ladder.index(lock) + 1]
+
+
+def as_pg_locks_has_it(lock: str) -> str:
+    return "".join(word.capitalize() for word in lock.split()) + "Lock"
+
+
+async def test_a_migration_gives_way_to_a_transaction_that_waits_for_it(database_url: str) -> None:
+    """The caller holds what the migration wants, and wants what it holds. The caller is not refused."""
+    locks = {"orders": REFERENCE, "batches": REFERENCE, "partners": REFERENCE}
+    async with AsyncExitStack() as open_:
+        engine = await open_.enter_async_context(owner_of(database_url))
+        gate, caller, migration = [await open_.enter_async_context(engine.connect()) for _ in range(3)]
+        pid = (await migration.execute(text("SELECT pg_backend_pid()"))).scalar_one()
+        await gate.execute(text("LOCK TABLE partners IN ROW EXCLUSIVE MODE"))
+        trying = asyncio.create_task(migration.run_sync(table_locks.take, locks))
+        await until_locks(gate, pid, "partners", granted=False)
+        await caller.execute(text("LOCK TABLE batches IN ROW EXCLUSIVE MODE"))
+        await gate.rollback()
+        await until_locks(gate, pid, "orders", granted=True)
+        await caller.execute(text("LOCK TABLE orders IN ROW EXCLUSIVE MODE"))
+        with pytest.raises(DBAPIError, match="other transactions use the table batches") as refused:
+            await trying
+        assert getattr(refused.value.orig, "sqlstate", None) in schema.IN_THE_WAY
+
+
+async def until_locks(session: AsyncConnection, pid: int, table: str, *, granted: bool) -> None:
+    """Returns when that process of the database holds a lock on the table, or waits for one."""
+    found = text(
+        "SELECT EXISTS (SELECT FROM pg_locks WHERE pid = :pid AND relation = CAST(:name AS regclass) "
+        "AND granted = :granted AND mode = 'ShareRowExclusiveLock')"
+    )
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            if (await session.execute(found, {"pid": pid, "name": table, "granted": granted})).scalar_one():
+                return
+            await asyncio.sleep(0.01)
+
+
+def test_a_new_migration_starts_with_its_locks() -> None:
     template = (ROOT / "migrations/script.py.mako").read_text()
-    assert template.count("op.execute(\"SET LOCAL lock_timeout = '5s'\")") == 2
+    assert template.count("table_locks.take") == 2
+    assert "\nLOCKS: dict[str, str] = {}\n" in template
 
 
 async def test_every_table_of_a_partner_has_its_wall(database_url: str) -> None:

@@ -11,6 +11,7 @@ from app.domain.address import Allowance
 from app.domain.errors import Unprocessable
 from app.services import networks
 from tests.receiver import Receiver, open_receiver
+from tests.unit.cli_wire import Wire
 from tests.worker import run_operator
 from tests.world import Partner, World
 
@@ -35,7 +36,9 @@ async def add(world: World, partner: Partner, url: str) -> httpx.Response:
 
 
 async def allow(world: World, partner: Partner, *texts: str) -> None:
-    await networks.change(world.runtime, partner.id, allow=networks.read(texts), forbid=())
+    await networks.change(
+        world.runtime, partner.id, allow=[Allowance.parse(each) for each in texts], forbid=()
+    )
 
 
 async def test_allowance_helps_its_partner_at_its_port_and_nobody_else(
@@ -91,12 +94,38 @@ async def test_name_that_leads_inwards_is_told_when_it_is_typed(
 
 async def test_operator_shows_allows_and_forbids(world: World, database_url: str) -> None:
     partner = await world.partner(consented=False)
-    words = ("--allow", "10.1.0.0/16:8443", "--allow", "[fd00::/8]:443", "--json")
+    words = ("--allow", "10.1.0.0/16:8443", "--allow", "[fd00::/8]:443", "--yes", "--json")
     said = orjson.loads(await registrar(database_url, partner.name, *words))
     assert said["networks"] == ["10.1.0.0/16:8443", "[fd00::/8]:443"]
     said = await registrar(database_url, partner.name, "--forbid", "10.1.0.0/16:8443")
     assert "[fd00::/8]:443" in said
     assert "10.1.0.0" not in said
+
+
+def test_networks_that_no_webhook_may_reach_are_refused_and_wide_ones_ask() -> None:
+    """Before the database is asked: these tests name none."""
+    wire = Wire()
+    for network in ("0.0.0.0/0", "::/0", "127.0.0.0/8", "169.254.169.254", "168.0.0.0/6"):
+        said = wire.run("partner", "networks", "Contoso", "--allow", network, "--yes")
+        assert said.exit_code == 1
+        assert f"'{network}'" in said.stderr or f"{network} has " in said.stderr
+    said = wire.run("partner", "networks", "Contoso", "--allow", "10.0.0.0/8", "--json")
+    assert said.exit_code == 1
+    document = orjson.loads(said.stdout)
+    assert document["code"] == "not_confirmed"
+    assert "16,777,216 addresses" in document["detail"]
+    assert "--yes" in document["remedy"]
+
+
+async def test_what_was_opened_before_is_shown_and_can_be_taken_back(world: World, database_url: str) -> None:
+    partner = await world.partner(consented=False)
+    await allow(world, partner, "0.0.0.0/0", "10.1.0.0/16")
+    said = " ".join((await registrar(database_url, partner.name)).split())
+    assert (
+        "0.0.0.0/0 has addresses in it that no webhook should reach. Take it back: --forbid 0.0.0.0/0" in said
+    )
+    said = await registrar(database_url, partner.name, "--forbid", "0.0.0.0/0", "--json")
+    assert orjson.loads(said)["networks"] == ["10.1.0.0/16"]
 
 
 async def test_mistake_of_the_operator_changes_nothing(world: World) -> None:
@@ -106,11 +135,9 @@ async def test_mistake_of_the_operator_changes_nothing(world: World) -> None:
         await networks.change(
             world.runtime,
             partner.id,
-            allow=networks.read(["10.2.0.0/16"]),
-            forbid=networks.read(["10.9.0.0/16"]),
+            allow=[Allowance.parse("10.2.0.0/16")],
+            forbid=[Allowance.parse("10.9.0.0/16")],
         )
-    with pytest.raises(Unprocessable, match="is no network"):
-        networks.read(["intranet"])
     assert [str(each) for each in await networks.look_at(world.runtime, partner.id)] == ["10.1.0.0/16"]
 
 

@@ -12,7 +12,8 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.db import walls
-from app.db.engine import become_partner, open_engine, run_raw
+from app.db.driver import run_raw
+from app.db.engine import become_partner, open_engine
 from app.domain.ids import PartnerId
 from tests import rows
 from tests.authority import Authority

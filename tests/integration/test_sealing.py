@@ -19,6 +19,7 @@ from app.services.sealing import AT_A_TIME, PLACES
 from tests.integration.test_api_bad_input import problem_of
 from tests.integration.test_migrations import owner_of
 from tests.receiver import Receiver, open_receiver, subscribe
+from tests.worker import run_operator
 from tests.world import Partner, World
 
 NEW = SecretStr("QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVpBQkNERUY=")
@@ -255,3 +256,15 @@ async def test_more_values_than_one_transaction_takes_are_all_sealed_anew(world:
     assert found["idempotency_keys"].resealed == 2 * AT_A_TIME + 1
     again = {each.table: each for each in await sealing.reseal(world.runtime, dry_run=False)}
     assert again["idempotency_keys"].current == 2 * AT_A_TIME + 1
+
+
+async def test_the_command_ends_with_what_was_done(
+    world: World, receiver: Receiver, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await everything_sealed(world, receiver)
+    keys = ",".join(key.get_secret_value() for key in world.runtime.settings.secret_keys)
+    monkeypatch.setenv("REGISTRAR_SECRET_KEYS", keys)
+    done = await run_operator(database_url, "secrets", "reseal", "--yes")
+    assert "5 stored secrets: 0 sealed anew, 5 current already, 0 not opened." in " ".join(
+        done.stdout.split()
+    )

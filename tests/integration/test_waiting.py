@@ -5,12 +5,11 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import event
-
 from app.budgets import Budgets
 from app.domain.budget import Budget, BudgetPolicy
 from app.services import batches, consents, sweep
 from tests.portals import TUPLE, portal_partner
+from tests.statements import sent_by
 from tests.world import Partner, World, tuples
 
 FIELDS = {"code", "title", "advice", "since", "until", "remedy", "detail", "devices"}
@@ -234,19 +233,10 @@ async def test_another_partner_has_no_view_of_the_batches_of_an_order(world: Wor
 
 
 async def statements_of(world: World, partner: Partner, path: str) -> int:
-    """How many statements one GET sends to the database, without those of the runtime every few seconds."""
-    sent: list[str] = []
-
-    def note(_: Any, __: Any, statement: str, *___: Any) -> None:
-        if not any(word in statement for word in ("clock_timestamp()", "row_sealing")):
-            sent.append(statement)
-
-    event.listen(world.runtime.engine.sync_engine, "before_cursor_execute", note)
-    try:
+    """How many statements one GET sends to the database."""
+    async with sent_by(world.runtime.engine) as sent:
         await get(world, partner, path)
-    finally:
-        event.remove(world.runtime.engine.sync_engine, "before_cursor_execute", note)
-    return len(sent)
+    return len(sent.trips)
 
 
 async def test_a_look_costs_the_same_however_many_batches_an_order_has_and_orders_a_list(

@@ -5,14 +5,12 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 from uuid import UUID, uuid4
 
 import pytest_asyncio
-from sqlalchemy import NullPool, text
+from sqlalchemy import text
 
-from app.db.connecting import make_engine
-from app.db.delivery_claims import _CLAIM, DeliveryClaim, take_the_floor
+from app.db.delivery_claims import DeliveryClaim
 from app.db.ids import new_row_ids
 from app.domain import endpoint_health
 from app.domain.endpoint_health import WINDOW
@@ -172,43 +170,6 @@ async def test_each_worker_that_is_alive_brings_its_lanes(world: World) -> None:
             )
     await waiting(world, "A", endpoints=25, each=20)
     assert len(await claim_all(world)) == bounds(world, workers=2).one_partner
-
-
-async def test_claim_reads_as_much_among_twenty_thousand_deliveries_as_among_a_few(world: World) -> None:
-    """Rows, not times. PostgreSQL has looked at the tables since they grew."""
-    await waiting(world, "A", endpoints=25, each=800)
-    await waiting(world, "B", endpoints=1, each=1)
-    engine = make_engine(str(world.runtime.settings.database_url), poolclass=NullPool)
-    async with engine.begin() as owner:
-        await owner.execute(text("ANALYZE deliveries, webhook_endpoints, partner_turns"))
-    await engine.dispose()
-    limit = bounds(world)
-    now = world.clock.now()
-    async with world.runtime.system_transaction() as tx:
-        await take_the_floor(tx.session, heard_since=now)
-        explained = await tx.session.execute(
-            text("EXPLAIN (ANALYZE, FORMAT JSON, TIMING OFF) " + _CLAIM),
-            {
-                "owner": uuid4(),
-                "now": now + timedelta(seconds=1),
-                "until": now + timedelta(minutes=2),
-                "window": WINDOW,
-                "one_partner": limit.one_partner,
-                "failing": limit.failing,
-                "failing_of_one_partner": limit.failing_of_one_partner,
-            },
-        )
-        plan: dict[str, Any] = explained.scalar_one()[0]["Plan"]
-        await tx.session.rollback()
-    assert rows_read(plan) < 300, plan
-
-
-def rows_read(node: dict[str, Any]) -> float:
-    """Of all scans of a plan, with the rows that were looked at in vain."""
-    own = 0.0
-    if "Relation Name" in node and "Scan" in node["Node Type"]:
-        own = (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"]
-    return own + sum(rows_read(child) for child in node.get("Plans", ()))
 
 
 async def test_neighbours_webhook_arrives_while_all_of_anothers_endpoints_hang(

@@ -21,6 +21,7 @@ REQUESTS: Examples = {
         "At most 4 bodies over 512 kB are read at a time, 2 of one partner. "
         "This one waited 30 s for its turn."
     ),
+    "intake_interrupted": Said("The intake process was killed while it stored an order of 10,000 devices."),
     "too_many_devices": Said("The order has 10,001 devices; at most 10,000 are allowed."),
     "unauthenticated": Said("The API key has expired."),
     "scope_missing": Said("This needs the scope orders:write; the key has orders:read."),
@@ -53,6 +54,7 @@ REQUESTS: Examples = {
         "The stored answer does not open: it was sealed with a secret key that REGISTRAR_SECRET_KEYS no "
         "longer has."
     ),
+    "idempotency_secret_gone": Said("A webhook endpoint made yesterday; its answer was lost."),
     "removal_blocked": Said("Not finished: 2 order(s) or import(s) of the customer."),
     "removal_not_confirmed": Said("The customer has 12 orders."),
     "being_removed": Said("An order for a customer that `registrar customer remove` is removing."),

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.api import bodies
+from app.api.arriving import Arriving
 from app.api.bodies import BOUNDS, LISTS, ORDER, SHORT, Bound, Count, Scan
 from app.domain.errors import Unprocessable
 from tests.document import api
@@ -66,6 +67,26 @@ def test_an_order_is_within_its_bound_with_names_too_many_and_devices_too_many()
     body = json.dumps({"devices": [{**device, "hardware_hash": "y", "line_ref": "z"}] * 9_990}).encode()
     assert Count(ORDER).fits(body.replace(b'"y"', b'"y","a":1,"b":2,"c":[]'))
     assert Count(ORDER).fits(json.dumps({"devices": [device] * 15_000}).encode())
+
+
+def test_an_object_with_very_many_names_is_refused_and_a_list_of_texts_is_not() -> None:
+    names = b'{"devices":[{' + b'"n":0,' * 13_000
+    assert not Count(ORDER).fits(names)
+    with pytest.raises(Unprocessable, match="10 for each object"):
+        Scan(ORDER).take(names)
+    assert Count(ORDER).fits(json.dumps({"devices": ["SYN"] * 10_001}).encode())
+
+
+async def test_a_text_longer_than_any_field_is_refused_while_it_arrives() -> None:
+    arriving = Arriving(ORDER, 0)
+    await arriving.add(b'{"devices":[],')
+    for _ in range(100):
+        await arriving.add(b" " * 65_536)  # white space is no text
+    await arriving.add(b'"reference":"')
+    for _ in range(64):
+        await arriving.add(b"x" * 65_536)
+    with pytest.raises(Unprocessable, match="more than 4 MB"):
+        await arriving.add(b"x")
 
 
 def test_each_bound_belongs_to_a_route_and_limits_its_bytes() -> None:

@@ -63,6 +63,7 @@ def test_what_passes_by_itself_says_retry_and_what_does_not_says_who() -> None:
     assert {e.code for e in ENTRIES if e.advice is Advice.RETRY} == {
         "idempotency_in_progress",
         "large_bodies_waiting",
+        "intake_interrupted",
         "upload_broken_off",
         "upstream_busy",
         "upstream_throttled",
@@ -163,3 +164,14 @@ def test_microsofts_words_are_kept_short_and_readable() -> None:
     assert str(Said()) == ""
     assert str(Said(403, "20002", "Access denied")) == "HTTP 403 20002 Access denied"
     assert len(str(Said(500, "x", "y" * 2_000))) == 500
+
+
+FIXED = {"10,000", "4,000", "90 days"}
+"""The most devices of an order, the length of a hash, and Microsoft's own time: nobody can set them."""
+
+
+def test_no_remedy_names_the_figure_of_a_limit_that_can_be_set() -> None:
+    """The detail names the limit that held. The remedy would name the default of a setting or of a quota."""
+    figure = re.compile(r"\d{1,3}(?:,\d{3})+|\d+ (?:[kMG]B|bytes|rows|files|(?:second|minute|hour|day)s?)\b")
+    found = {code: {*figure.findall(entry.remedy)} - FIXED for code, entry in CATALOGUE.items()}
+    assert {code for code, figures in found.items() if figures} == set()

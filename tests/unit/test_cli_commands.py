@@ -232,18 +232,13 @@ def test_consent_says_whether_devices_are_sent(wire: Wire) -> None:
 
 
 def test_the_servers_take_the_process_over(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("REGISTRAR_API_PORT", "8123")
     monkeypatch.setenv("REGISTRAR_DATABASE_URL", "postgresql://registrar@127.0.0.1:1/registrar")
     monkeypatch.setenv("REGISTRAR_REDIS_URL", "redis://127.0.0.1:1/0")
     monkeypatch.setenv("REGISTRAR_SECRET_KEYS", b64encode(bytes(32)).decode())
     assert wire.run("api").exit_code == ExitCode.DONE
     assert wire.run("worker").exit_code == ExitCode.DONE
     api, worker = wire.executed
-    assert list(api[1:5]) == ["-m", "uvicorn", "--factory", "app.main:build"]
-    assert api[api.index("--port") + 1] == "8123"
-    assert "--no-access-log" in api
-    assert api[api.index("--http") + 1] == "app.api.protocol:BoundedHttp"
-    assert "--no-proxy-headers" in api
+    assert list(api[1:]) == ["-m", "app.serve"]
     assert list(worker[1:]) == ["-m", "workers.main"]
 
 

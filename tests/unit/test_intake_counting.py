@@ -5,9 +5,11 @@ import io
 
 import pytest
 
+from app.domain.catalogue import CATALOGUE
 from app.intake import counting
 from app.intake.bounds import at_once
 from app.intake.rows import read
+from app.intake.shaping import MAX_ROWS
 from app.intake.table import UnreadableFile
 from tests.import_scene import tuple_sheet
 
@@ -62,3 +64,14 @@ def test_rows_within_the_limit_pass_and_more_are_refused_with_the_numbers() -> N
     with pytest.raises(UnreadableFile) as caught:
         counting.require_rows_within(read(io.BytesIO(data))[1], 49, 51)
     assert (caught.value.code, "room for 49" in caught.value.words) == ("too_many_rows", True)
+
+
+def test_the_limit_that_held_is_named_and_no_other() -> None:
+    of_quota, of_file = (counting.too_many(limit, 2_000_001).words for limit in (150_000, MAX_ROWS))
+    assert (
+        "your quota staged_rows has room for 150,000 now. Cut it into smaller files, or discard" in of_quota
+    )
+    assert "1,000,000" not in of_quota
+    assert "a file may have 1,000,000. Cut it into smaller files." in of_file
+    assert "quota" not in of_file
+    assert "1,000,000" not in CATALOGUE["too_many_rows"].remedy

@@ -24,7 +24,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app import outbound
-from app.domain.address import AddressRefused, Allowance, UrlRefused, refusal
+from app.domain.address import AddressRefused, Allowance, UrlRefused, for_one_partner, refusal
 from app.domain.attempt import EXCERPT_BYTES, MAX_RETRY_AFTER, Kind, Outcome, retry_after_seconds
 from app.outbound import Outbound, SystemResolver, check_url
 
@@ -884,6 +884,59 @@ def test_allowance_is_a_network_and_ports(text: str, network: str, first: int, l
 def test_what_is_no_allowance_is_refused_in_words(text: str) -> None:
     with pytest.raises(ValueError, match=r"is no network|ports are numbers"):
         Allowance.parse(text)
+
+
+INWARD = {
+    "0.0.0.0/0": "machine itself",
+    "0.0.0.0/8": "machine itself",
+    "0.0.0.0/32": "machine itself",
+    "64.0.0.0/2": "loopback",
+    "127.0.0.1": "loopback",
+    "127.0.0.0/8:8443": "loopback",
+    "169.254.0.0/16": "link-local",
+    "169.254.7.0/24": "link-local",
+    "168.0.0.0/6": "link-local",
+    "224.0.0.0/24": "multicast",
+    "255.255.255.255": "reserved",
+    "128.0.0.0/1": "link-local",
+    "::/0": "loopback",
+    "::1": "loopback",
+    "::/96": "loopback",
+    "::ffff:10.0.0.0/104": "IPv4 addresses in IPv6",
+    "64:ff9b::/96": "IPv4 addresses in IPv6",
+    "2002::/16": "6to4",
+    "2001::/32": "Teredo",
+    "fe80::/64": "link-local",
+    "[fe80::/10]:443": "link-local",
+    "f000::/4": "link-local",
+    "ff02::/16": "multicast",
+}
+OPEN = [
+    "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "198.18.0.0/15", "10.1.2.3:443",
+    "fd00::/8", "fc00::/7", "2001:db8:7::/48", "203.0.113.0/24",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "words"), INWARD.items(), ids=INWARD)
+def test_what_no_webhook_may_reach_is_opened_to_no_partner_and_in_no_production(
+    text: str, words: str
+) -> None:
+    with pytest.raises(ValueError, match=words):
+        for_one_partner(text)
+
+
+@pytest.mark.parametrize("text", OPEN)
+def test_private_networks_may_be_opened(text: str) -> None:
+    assert for_one_partner(text) == Allowance.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "is_wide"),
+    [("10.0.0.0/15", True), ("10.0.0.0/16", False), ("10.0.0.0/8:443", True), ("fd00::/47", True),
+     ("fd00::/48", False), ("fc00::/7", True), ("10.1.2.3", False)],
+)  # fmt: skip
+def test_a_network_of_more_than_one_site_is_wide(text: str, *, is_wide: bool) -> None:
+    assert Allowance.parse(text).is_wide is is_wide
 
 
 async def test_own_network_opens_its_port_for_this_exchange_and_for_no_other() -> None:

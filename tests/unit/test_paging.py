@@ -131,3 +131,12 @@ def test_a_token_of_another_list_is_refused(other: tuple[str, str, list[tuple[st
     assert request(1, token, bind(owner, path, filters[::-1])).after == "1"
     with pytest.raises(InvalidPageToken):
         request(1, token, bind(*other))
+
+
+def test_a_page_that_looked_only_so_far_leads_on_from_there_also_without_rows() -> None:
+    page = PageRequest(2)
+    assert cut([], page, str).next_token is None
+    found = cut([1], page, str, searched_to=7)
+    assert (found.items, request(2, found.next_token).after) == ([1], "7")
+    full = cut([1, 2, 3], page, str, searched_to=7)
+    assert (full.items, request(2, full.next_token).after) == ([1, 2], "2")

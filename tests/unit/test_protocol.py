@@ -225,7 +225,8 @@ HUGE = 4 * 1024 * 1024
 )
 async def test_a_head_over_the_limit_is_refused_however_it_is_large(sent: bytes) -> None:
     async with serving() as served:
-        problem_in(await refused(served, sent), 431, "head_too_large")
+        problem = problem_in(await refused(served, sent), 431, "head_too_large")
+        assert "may have 4,096 bytes, and 100 headers" in problem["detail"]
         assert served.application.served == []
 
 
@@ -454,10 +455,119 @@ async def test_an_answer_may_take_the_application_as_long_as_it_takes() -> None:
 # --- how many -----------------------------------------------------------------------------------------
 
 
+Client = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+async def held(served: Served, count: int) -> list[Client]:
+    """Connections with a call under way."""
+    kept = [await served.connect() for _ in range(count)]
+    for _, writer in kept:
+        writer.write(get("/hold"))
+    await until(lambda: served.application.served.count("/hold") == count)
+    return kept
+
+
+async def resting(served: Served, sent: bytes, half: bytes = b"", source: str = HOST) -> Client:
+    """A connection without a call under way that has sent this, and then half a head."""
+    before = {*served.connections}
+    reader, writer = await served.connect(source)
+    if sent:
+        writer.write(sent)
+        assert await answer_of(reader) == (200, b"ok")
+    writer.write(half)
+
+    def has_come() -> bool:
+        new = {*served.connections} - before
+        return len(new) == 1 and all(c.phase in RESTS and c.unread == len(half) for c in new)
+
+    await until(has_come)
+    return reader, writer
+
+
+RESTS = (Phase.HEAD, Phase.IDLE, Phase.DRAINING)
+RESTING = {
+    "silent": (b"", b""),
+    "half a head": (b"", b"GET / HT"),
+    "answered": (get(), b""),
+    "answered before its body": (post(5000, b"x", "/unread"), b""),
+    "half a second head": (get(), b"GET / HT"),
+}
+
+
+@pytest.mark.parametrize(("sent", "half"), RESTING.values(), ids=RESTING)
+async def test_a_resting_connection_gives_way_to_a_new_one(sent: bytes, half: bytes) -> None:
+    async with serving(replace(CALM, connections=2)) as served:
+        (held_one,) = await held(served, 1)
+        reader, writer = await resting(served, sent, half)
+        with log_lines() as lines:
+            for _ in range(3):  # each of them takes the place of the one before
+                new = await served.connect()
+                new[1].write(get())
+                assert await answer_of(new[0]) == (200, b"ok")
+                received = await until_closed(reader)
+                writer.close()
+                if half:
+                    problem_in(received, 503, "too_many_connections")
+                else:
+                    assert received == b""
+                (reader, writer), half = new, b""
+        assert [(line["event"], line["reason"], line["client"]) for line in lines()] == [
+            ("connection_cut", "gave_way", HOST)
+        ]
+        served.application.hold.set()
+        assert await answer_of(held_one[0]) == (200, b"ok")
+        for each in (held_one, (reader, writer)):
+            each[1].close()
+
+
+async def test_the_connection_that_has_rested_longest_gives_way() -> None:
+    async with serving(replace(CALM, connections=3)) as served:
+        first = await resting(served, get())
+        second = await resting(served, get())
+        third = await resting(served, b"")
+        first[1].write(get())  # now it has rested for the shortest time
+        assert await answer_of(first[0]) == (200, b"ok")
+        await until(lambda: all(c.phase in (Phase.IDLE, Phase.HEAD) for c in served.connections))
+        new = [await resting(served, get())]
+        assert await until_closed(second[0]) == b""
+        new.append(await resting(served, get()))
+        assert await until_closed(third[0]) == b""
+        first[1].write(get())
+        assert await answer_of(first[0]) == (200, b"ok")
+        for each in (first, second, third, *new):
+            each[1].close()
+
+
+async def test_an_answer_that_the_client_still_reads_does_not_give_way() -> None:
+    async with serving(replace(CALM, connections=1)) as served:
+        with socket.create_connection((HOST, served.port), PATIENCE) as client:  # reads nothing yet
+            client.sendall(get("/large"))
+            await served.until(lambda c: c.blocked_since is not None)
+            problem_in(await refused(served, get()), 503, "too_many_connections")
+            client.setblocking(False)
+            loop, received = asyncio.get_running_loop(), 0
+            async with asyncio.timeout(PATIENCE):
+                while received < 32 * 1024 * 1024:
+                    received += len(await loop.sock_recv(client, 1 << 20))
+
+
+async def test_a_client_at_its_own_limit_takes_nobodys_place() -> None:
+    async with serving(replace(CALM, connections=2, client_connections=1)) as served:
+        mine = await resting(served, b"", source="127.0.0.2")
+        others = await resting(served, b"", source="127.0.0.3")
+        reader, writer = await served.connect("127.0.0.2")
+        problem = problem_in(await until_closed(reader), 503, "too_many_connections")
+        assert "your address" in problem["detail"].casefold()
+        for client in (mine, others):
+            client[1].write(get())
+            assert await answer_of(client[0]) == (200, b"ok")
+            client[1].close()
+        writer.close()
+
+
 async def test_connections_over_the_limit_are_told_and_leave_room_again() -> None:
     async with serving(replace(CALM, connections=2)) as served:
-        kept = [await served.connect() for _ in range(2)]
-        await until(lambda: len(served.connections) == 2)
+        kept = await held(served, 2)
         with log_lines() as lines:
             for _ in range(3):
                 problem = problem_in(await refused(served, get()), 503, "too_many_connections")
@@ -465,8 +575,8 @@ async def test_connections_over_the_limit_are_told_and_leave_room_again() -> Non
         assert [(line["event"], line["reason"]) for line in lines()] == [
             ("connection_cut", "too_many_connections")
         ]
+        served.application.hold.set()
         for reader, writer in kept:  # who was there is served
-            writer.write(get())
             assert await answer_of(reader) == (200, b"ok")
             writer.close()
         await served.until_gone()
@@ -504,12 +614,11 @@ async def test_a_trusted_proxy_has_no_share() -> None:
 
 async def test_refused_connections_that_are_not_closed_do_not_pile_up() -> None:
     async with serving(replace(CALM, connections=1)) as served:
-        kept = [await served.connect()]
-        await until(lambda: len(served.connections) == 1)
+        kept = await held(served, 1)
         kept += [await served.connect() for _ in range(MAX_LINGERING + 10)]
         await until(lambda: len(served.connections) == 1 + MAX_LINGERING)
         served.let_time_pass()
-        await served.until_gone()
+        await until(lambda: len(served.connections) == 1)
         for _, writer in kept:
             writer.transport.abort()
 

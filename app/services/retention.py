@@ -1,0 +1,49 @@
+"""Forgets what has ended long ago: imports, and API keys that nothing names. In small transactions."""
+
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from app.db import imports, partners
+from app.runtime import Runtime
+
+CHUNK = 500
+"""Imports or keys of one transaction."""
+CHUNKS = 200
+"""Of one round: more than ends in the meantime."""
+
+
+async def forget_imports(runtime: Runtime, *, chunk: int = CHUNK, chunks: int = CHUNKS) -> int:
+    """Finished imports; how many. What is left of a long backlog goes in the next rounds."""
+    before = _ended_before(runtime, runtime.settings.import_record_retention_days)
+    forgotten = 0
+    for _ in range(chunks):
+        async with runtime.system_transaction() as tx:
+            gone = await imports.purge(tx.session, ended_before=before, limit=chunk)
+        forgotten += gone
+        if gone < chunk:
+            break
+    return forgotten
+
+
+async def forget_keys(runtime: Runtime, *, chunk: int = CHUNK, chunks: int = CHUNKS) -> int:
+    """Revoked and expired API keys; how many."""
+    before = _ended_before(runtime, runtime.settings.ended_key_retention_days)
+    forgotten, after = 0, None
+    for _ in range(chunks):
+        gone, after = await _forget_some_keys(runtime, before, after, chunk)
+        forgotten += gone
+        if after is None:
+            break
+    return forgotten
+
+
+async def _forget_some_keys(
+    runtime: Runtime, before: datetime, after: UUID | None, chunk: int
+) -> tuple[int, UUID | None]:
+    async with runtime.system_transaction() as tx:
+        return await partners.purge_keys(tx.session, ended_before=before, after=after, limit=chunk)
+
+
+def _ended_before(runtime: Runtime, days: float) -> datetime:
+    """Never later than the answers to Idempotency-Keys are forgotten: a repetition shows what there is."""
+    return runtime.now() - max(timedelta(days=days), timedelta(hours=runtime.settings.idempotency_hours))
