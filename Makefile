@@ -48,6 +48,10 @@ format: install ## Let ruff format and fix
 test: install ## All tests, on real PostgreSQL and Valkey (ARGS="-n 0 -k consent" for a few)
 	$(BIN)/pytest -n auto --dist worksteal $(ARGS)
 
+.PHONY: drawn
+drawn: install ## The tests that draw inputs by chance, with many of them (ARGS="--hypothesis-seed=7")
+	DRAW=all $(BIN)/pytest -n auto --dist worksteal -m drawn $(ARGS)
+
 .PHONY: contract
 contract: install ## Lint the OpenAPI document, make clients of it, place an order with one (needs npm)
 	@$(BIN)/python -m tests.clients

@@ -11,6 +11,7 @@ from sqlalchemy import NullPool
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.connecting import make_engine
+from tests import drawing
 from tests.servers import (
     Servers,
     fresh_database,
@@ -37,7 +38,17 @@ def pytest_xdist_auto_num_workers() -> int:
     return len(given_servers()) or min(max(os.cpu_count() or 1, 2), 4)
 
 
+def pytest_configure() -> None:
+    """Nothing that imports and collection make is garbage: looking for some would take seconds."""
+    gc.disable()
+    drawing.load()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if isinstance(item, pytest.Function) and getattr(item.obj, "is_hypothesis_test", False):
+            item.add_marker("drawn")
+
     def place(item: pytest.Item) -> int:
         path = item.nodeid.partition("::")[0]
         return FIRST.index(path) if path in FIRST else len(FIRST)
@@ -47,8 +58,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_collection_finish() -> None:
     """What the imports and the collection made stays to the end: no garbage collection looks at it again."""
-    gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

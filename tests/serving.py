@@ -28,7 +28,7 @@ async def serving(world: World) -> AsyncIterator[tuple[str, int]]:
     server = uvicorn.Server(config)
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
     task = asyncio.create_task(server.serve(sockets=[listening]))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(45):
         while not server.started:  # noqa: ASYNC110 - uvicorn has a flag, no event
             await asyncio.sleep(0.005)
     try:

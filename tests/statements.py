@@ -12,6 +12,9 @@ import asyncpg
 from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+EVERY_FEW_SECONDS = ("SELECT clock_timestamp()", "row_sealing")
+"""What the runtime asks in whatever transaction comes then: it belongs to none of them."""
+
 
 @dataclass
 class Sent:
@@ -29,10 +32,14 @@ class Sent:
 
     def by_driver(self, record: Any) -> None:
         if "pg_catalog.pg_type" not in record.query:  # the driver learns a type once in its life
-            self.trips.append((record.query, tuple(record.args)))
+            self._note(record.query, tuple(record.args))
 
     def by_sqlalchemy(self, _c: Any, _cursor: Any, statement: str, values: Any, *_rest: Any) -> None:
-        self.trips.append((statement, tuple(values)))
+        self._note(statement, tuple(values))
+
+    def _note(self, query: str, values: tuple[Any, ...]) -> None:
+        if not any(words in query for words in EVERY_FEW_SECONDS):
+            self.trips.append((query, values))
 
 
 @asynccontextmanager

@@ -12,8 +12,8 @@ from uuid import UUID
 from app.domain.order import FINAL
 from tests.world import Partner, World
 
-PATIENCE = 60.0
-"""Seconds a worker process has to start and to reach the call; about two are needed."""
+PATIENCE = 45.0
+"""Seconds a worker process has to start and to reach the call; two on a quiet machine."""
 
 
 @asynccontextmanager

@@ -120,7 +120,7 @@ class World:
         verb = "accept" if given else "remove"
         await self.control("POST", f"customers/{tenant_id}:{verb}")
 
-    async def until_held_open(self, calls: int = 1, *, within: float = 5.0) -> list[dict[str, Any]]:
+    async def until_held_open(self, calls: int = 1, *, within: float = 45.0) -> list[dict[str, Any]]:
         """Waits until the simulator holds so many calls open (fault `hold`); those calls."""
         async with asyncio.timeout(within):
             while True:

@@ -23,15 +23,19 @@ class Source:
 
 
 @cache
+def _source(path: Path) -> Source:
+    text = path.read_text()
+    return Source(path.relative_to(ROOT).as_posix(), text, ast.parse(text))
+
+
+@cache
 def sources(*packages: str) -> tuple[Source, ...]:
     """Every module of the packages (all of ours without an argument)."""
-    found = []
-    for package in packages or PACKAGES:
-        for path in sorted((ROOT / package).rglob("*.py")):
-            text = path.read_text()
-            found.append(Source(path.relative_to(ROOT).as_posix(), text, ast.parse(text)))
+    found = tuple(
+        _source(path) for package in packages or PACKAGES for path in sorted((ROOT / package).rglob("*.py"))
+    )
     assert found
-    return tuple(found)
+    return found
 
 
 def calls(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:

@@ -10,9 +10,9 @@ import pytest
 from app.domain.catalogue import CATALOGUE, Advice, Category
 from app.domain.event import EventType
 from app.environment import COMMAND_LINE_NAMES, FILE_ENDING
-from app.main import build
 from app.settings import SECRET_SETTINGS, Settings
 from tests.architecture.source import ROOT, calls, literal, sources
+from tests.document import openapi
 
 FRONT = [ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")]
 DOCUMENTS = sorted([*FRONT, *(ROOT / "docs").rglob("*.md")])
@@ -72,7 +72,7 @@ def test_every_setting_that_is_named_exists(path: Path) -> None:
 @cache
 def routes() -> frozenset[str]:
     """Paths of the API with `{}` for what varies."""
-    return frozenset(re.sub(r"\{\w+\}", "{}", path) for path in build(Settings()).openapi()["paths"])
+    return frozenset(re.sub(r"\{\w+\}", "{}", path) for path in openapi()["paths"])
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=NAMES)

@@ -13,9 +13,8 @@ from typer.testing import CliRunner
 
 from app.cli import app as program
 from app.domain.catalogue import CATALOGUE
-from app.main import build
-from app.settings import Settings
 from tests.architecture.source import ROOT
+from tests.document import openapi
 
 TEXT = (ROOT / "docs/operate.md").read_text()
 INTEGRATE = (ROOT / "docs/integrate.md").read_text()
@@ -30,15 +29,10 @@ def section(heading: str) -> str:
 
 
 @cache
-def document() -> dict[str, Any]:
-    return build(Settings()).openapi()
-
-
-@cache
 def fields_of(path: str) -> frozenset[str]:
     """Every field of the answer to GET, at any depth."""
     found: set[str] = set()
-    shapes = document()["components"]["schemas"]
+    shapes = openapi()["components"]["schemas"]
 
     def collect(shape: Any) -> None:
         if isinstance(shape, list):
@@ -56,14 +50,14 @@ def fields_of(path: str) -> frozenset[str]:
             collect(part)
 
     seen: set[str] = set()
-    collect(document()["paths"][path]["get"]["responses"]["200"]["content"]["application/json"]["schema"])
+    collect(openapi()["paths"][path]["get"]["responses"]["200"]["content"]["application/json"]["schema"])
     return frozenset(found)
 
 
 def path_like(named: str) -> str:
     """The route that a guide's path stands for; names of parameters differ."""
     plain = re.sub(r"\{\w+\}", "{}", named.partition("?")[0])
-    [path] = [path for path in document()["paths"] if re.sub(r"\{\w+\}", "{}", path) == plain]
+    [path] = [path for path in openapi()["paths"] if re.sub(r"\{\w+\}", "{}", path) == plain]
     return str(path)
 
 

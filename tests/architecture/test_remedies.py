@@ -18,10 +18,10 @@ from typer.testing import CliRunner
 from app.cli import app as program
 from app.domain.catalogue import CATALOGUE
 from app.environment import COMMAND_LINE_NAMES, FILE_ENDING
-from app.main import build
 from app.services.identities import Scope
 from app.settings import SECRET_SETTINGS, Settings
 from tests.architecture.source import ROOT, sources
+from tests.document import openapi
 
 GUIDES = [
     *sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *ROOT.glob("C*.md")]),
@@ -103,7 +103,7 @@ def test_there_is_something_to_check() -> None:
 @cache
 def routes() -> frozenset[tuple[str, str]]:
     """(method, path with `{}` for what varies) of the OpenAPI document."""
-    paths = build(Settings()).openapi()["paths"]
+    paths = openapi()["paths"]
     return frozenset(
         (method.upper(), re.sub(r"\{\w+\}", "{}", path))
         for path, operations in paths.items()
@@ -296,7 +296,7 @@ def test_a_remedy_names_the_route_that_mends_it(code: str) -> None:
 
 
 def test_the_link_for_a_customer_is_in_the_answer_of_the_route_that_the_remedy_names() -> None:
-    document = build(Settings()).openapi()
+    document = openapi()
     _, path = LEADS_TO["consent_missing"]
     (operation,) = [
         operations["post"]

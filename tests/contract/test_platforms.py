@@ -290,7 +290,7 @@ class Scene:
     async def outcome(self, tracking_id: str | None, customer: UUID | None = None) -> Progress:
         """The finished job; waits for it, 10 s at most."""
         assert tracking_id is not None
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(45):
             while True:
                 progress = await self.driver.poll(self.connection, customer or self.customer, tracking_id)
                 if progress.finished:

@@ -8,10 +8,9 @@ from uuid import UUID, uuid4
 import pytest
 from fastapi.routing import APIRoute, iter_route_contexts
 
-from app.main import build
 from app.services import identities
 from app.services.identities import Scope
-from app.settings import Settings
+from tests.document import api
 from tests.import_scene import preview, tuple_sheet
 from tests.integration.test_api_bad_input import TUPLE, problem_of
 from tests.world import Partner, World
@@ -21,7 +20,7 @@ OPEN = {"/healthz", "/readyz", "/v1/error-codes", "/v1/error-codes/{code}"}
 
 def routes() -> Iterator[tuple[str, str]]:
     """Every (method, path) of the API itself, as the program has them."""
-    for found in iter_route_contexts(build(Settings()).routes):
+    for found in iter_route_contexts(api().routes):
         if isinstance(found.route, APIRoute):
             for method in found.methods or ():
                 yield method, str(found.path)

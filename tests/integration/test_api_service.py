@@ -501,7 +501,7 @@ async def test_an_order_whose_rows_the_database_breaks_off_is_told_as_an_outage_
         async with owner.begin() as session:
             await session.execute(text("LOCK TABLE registrations IN SHARE ROW EXCLUSIVE MODE"))
             call = asyncio.create_task(world.client.post("/v1/orders", headers=headers, json=body))
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(45):
                 while (pid := (await session.execute(waiting)).scalar()) is None:  # noqa: ASYNC110
                     await asyncio.sleep(0.01)
             # As a deadlock or an administrator ends it; the connection stays.

@@ -259,11 +259,11 @@ async def test_the_next_page_of_a_listing_may_wait_longer_but_only_one_at_a_time
 
     monkeypatch.setattr(world.runtime.budgets, "sleep", doze)
     first = asyncio.create_task(gate_of(world.runtime, one).enter(Standing.NEXT))
-    await asyncio.wait_for(asleep.wait(), 5)
+    await asyncio.wait_for(asleep.wait(), 45)
     with pytest.raises(HeldBack):
         await gate_of(world.runtime, two).enter(Standing.NEXT)
     wake.set()
-    await asyncio.wait_for(first, 5)
+    await asyncio.wait_for(first, 45)
     await gate_of(world.runtime, two).enter(Standing.NEXT)
 
 

@@ -126,7 +126,7 @@ async def test_workers_that_disagree_by_minutes_share_work_and_send_nothing_twic
 
     async def work(runtime: Runtime) -> int:
         steps = 0
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(45):
             while await _open_batches(world):
                 if await batches.advance_next(runtime) is None:
                     await sweep.sweep(runtime)
@@ -287,7 +287,7 @@ async def test_leases_written_an_hour_ahead_are_cut_to_one_lease_and_not_to_less
             )
         receiver.usual = replace(receiver.usual, hold=asyncio.Event())
         delivering = asyncio.create_task(webhooks.deliver_next(world.runtime))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(45):
             while not receiver.messages:  # noqa: ASYNC110 - a plain list
                 await asyncio.sleep(0.01)
         world.clock.offset = timedelta()

@@ -17,8 +17,8 @@ from app.services.access import client_secret_place
 from tests.worker import worker_process
 from tests.world import Partner, World, tuples
 
-AT_ONCE = timedelta(seconds=1)
-"""From the answer to the claim."""
+AT_ONCE = timedelta(seconds=8)
+"""From the answer to the claim. Without the wake-up it is more than ten."""
 STARTS_WITHIN = 45.0
 """Seconds; a worker process starts in two on a quiet machine."""
 NO_SWEEP = {"sweep_interval_s": 60}
@@ -94,10 +94,10 @@ async def told(world: World, partner: Partner) -> list[dict[str, Any]]:
     )
 
 
-# --- within a second of the answer ----------------------------------------------------------------
+# --- at once after the answer ----------------------------------------------------------------------
 
 
-async def test_what_waited_for_a_refused_credential_is_claimed_within_a_second_of_a_good_check(
+async def test_what_waited_for_a_refused_credential_is_claimed_at_once_after_a_good_check(
     world: World, tmp_path: Path
 ) -> None:
     partner = await world.partner()

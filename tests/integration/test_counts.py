@@ -222,7 +222,7 @@ async def test_the_second_of_two_open_transactions_counts_on_top_of_the_first(
 
 async def until_somebody_waits(world: World) -> None:
     """Another session waits for a row that we hold."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(45):
         while not await world.select("SELECT pid FROM pg_locks WHERE NOT granted"):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 

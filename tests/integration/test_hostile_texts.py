@@ -12,9 +12,8 @@ import pytest
 
 from app.api.texts import NAME_PATTERN
 from app.domain.errors import NotFound, Unprocessable
-from app.main import build
 from app.services import identities
-from app.settings import Settings
+from tests.document import openapi
 from tests.import_scene import tuple_sheet
 from tests.integration.test_api_auth import everything
 from tests.integration.test_api_bad_input import TUPLE, problem_of
@@ -32,7 +31,7 @@ FIT = (
 )
 """Other scripts, joiners inside words and emoji, blanks of other widths."""
 
-DOCUMENT = build(Settings()).openapi()
+DOCUMENT = openapi()
 SCHEMAS = DOCUMENT["components"]["schemas"]
 OPERATIONS = {
     f"{method.upper()} {path}": operation

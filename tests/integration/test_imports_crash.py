@@ -24,7 +24,7 @@ from tests.import_scene import commit, look, preview, sheet, tuple_rows, tuple_s
 from tests.worker import api_process, worker_process
 from tests.world import Partner, World
 
-PATIENCE = 30.0
+PATIENCE = 45.0
 HEADER = ("Device Serial Number", "Manufacturer name", "Device model", "Hardware Hash")
 
 

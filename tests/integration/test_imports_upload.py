@@ -262,7 +262,7 @@ async def test_an_upload_whose_connection_ends_leaves_nothing(world: World) -> N
     assert await nothing_is_left(world)
 
 
-async def until(world: World, statement: str, wanted: int, *, within: float = 20.0) -> None:
+async def until(world: World, statement: str, wanted: int, *, within: float = 45.0) -> None:
     async with asyncio.timeout(within):
         while (await world.select(statement))[0]["n"] != wanted:  # noqa: ASYNC110 - another process writes
             await asyncio.sleep(0.02)

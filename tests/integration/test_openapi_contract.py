@@ -12,8 +12,9 @@ from app.api.webhooks import EVENTS
 from app.domain.event import EventType
 from app.main import build
 from app.settings import Settings
+from tests.document import openapi
 
-DOCUMENT = build(Settings()).openapi()
+DOCUMENT = openapi()
 SCHEMAS: dict[str, Any] = DOCUMENT["components"]["schemas"]
 OPERATIONS: dict[str, dict[str, Any]] = {
     f"{method.upper()} {path}": operation

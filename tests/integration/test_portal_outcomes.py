@@ -632,7 +632,7 @@ async def test_a_process_that_is_killed_while_it_records_has_recorded_nothing(wo
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-c", RECORD, partner.key, batch, env=environment
         )
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(45):
             while (await world.batches(UUID(order["id"])))[0]["owner"] is None:
                 assert process.returncode is None
                 await asyncio.sleep(0.02)

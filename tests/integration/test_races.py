@@ -162,7 +162,7 @@ async def test_whoever_holds_an_order_does_not_stop_a_worker_from_writing_its_in
     order = await world.order(partner, tuples(2))
     async with world.runtime.transaction(partner.id) as tx:
         await orders_table.lock(tx.session, partner.id, order.view.record["id"])
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(45):
             await batches.advance_next(world.runtime)
 
     assert [b["state"] for b in await world.batches(order.view.record["id"])] == ["submitted"]
@@ -192,7 +192,7 @@ async def test_two_batches_that_find_a_tag_missing_at_the_same_moment_do_not_bot
 
 
 async def _until_somebody_waits_for_a_lock(world: World) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(45):
         while True:
             waiting = await world.select("SELECT pid FROM pg_locks WHERE NOT granted")
             if waiting:

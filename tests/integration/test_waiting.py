@@ -23,7 +23,16 @@ async def get(world: World, partner: Partner, path: str) -> dict[str, Any]:
 
 
 async def waiting_for(world: World, partner: Partner, order_id: UUID) -> list[dict[str, Any]]:
-    """What the order says, after all the places that must say the same have been compared."""
+    """What the order says, after all the places that must say the same have been compared, at one moment."""
+    looked_at = world.clock.now()
+    world.runtime.now = lambda: looked_at
+    try:
+        return await _compared(world, partner, order_id)
+    finally:
+        world.runtime.now = world.clock.now
+
+
+async def _compared(world: World, partner: Partner, order_id: UUID) -> list[dict[str, Any]]:
     order = await get(world, partner, f"/orders/{order_id}")
     reasons: list[dict[str, Any]] = order["waiting_for"]
     listed = await get(world, partner, "/orders")

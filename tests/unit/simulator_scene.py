@@ -77,7 +77,7 @@ class Scene:
     async def outcome(self, accepted: httpx.Response) -> dict[str, Any]:
         """The finished status of an accepted upload."""
         assert accepted.status_code == 202, accepted.text
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 45
         while time.monotonic() < deadline:
             body: dict[str, Any] = (await self.get("/v1" + accepted.headers["location"])).json()
             if body["status"].startswith("finished"):
@@ -92,7 +92,7 @@ class Scene:
 
     async def held(self, number: int = 1) -> list[dict[str, Any]]:
         """Wait until so many calls are held open."""
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 45
         while time.monotonic() < deadline:
             held: list[dict[str, Any]] = await self.control("GET", "held")
             if len(held) >= number:

@@ -12,8 +12,7 @@ from app.api import bodies
 from app.api.arriving import Arriving
 from app.api.bodies import BOUNDS, LISTS, ORDER, SHORT, Bound, Count, Scan
 from app.domain.errors import Unprocessable
-from app.main import build
-from app.settings import Settings
+from tests.document import api
 
 ANY = Bound(10**9, containers=10**9, values=10**9)
 TEXTS = st.text(st.sampled_from('ab{}[],:"\\/ \n\u00e9\u2028\U0001f600')) | st.text()
@@ -91,7 +90,7 @@ async def test_a_text_longer_than_any_field_is_refused_while_it_arrives() -> Non
 
 
 def test_each_bound_belongs_to_a_route_and_limits_its_bytes() -> None:
-    app = build(Settings())
+    app = api()
     routes = {
         name: (next(iter(found.methods or ())), str(found.path).replace("{", "").replace("}", ""))
         for found in iter_route_contexts(app.routes)

@@ -114,12 +114,12 @@ def test_bytes_are_read_as_text_is() -> None:
 def test_one_changed_character_is_found_at_every_position() -> None:
     text = made()
     chance = random.Random(1)
-    started = time.perf_counter()
+    started = time.process_time()
     for position, old in enumerate(text):
         new = chance.choice(ALPHABET.replace(old, ""))
         with pytest.raises(HashError):
             decode(text[:position] + new + text[position + 1 :])
-    assert time.perf_counter() - started < 10
+    assert time.process_time() - started < 10
 
 
 def test_one_character_replaced_by_anything_never_gives_other_data() -> None:
@@ -395,18 +395,18 @@ def test_any_splice_never_gives_other_data(noise: str, start: int, length: int) 
 
 def test_a_whole_order_of_hashes_is_read_in_little_time() -> None:
     texts = [device.hardware_hash or "" for device in devices(1000, 3, kind=None)][2::3]
-    started = time.perf_counter()
+    started = time.process_time()
     for text in texts:
         decode(text)
     # 12 µs each on a small machine; the bound only catches a change of the order of growth.
-    assert (time.perf_counter() - started) / len(texts) < 0.0005
+    assert (time.process_time() - started) / len(texts) < 0.0005
 
 
 def test_hopeless_input_is_refused_at_once() -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     assert code_of("T0E" + "A" * 50_000_000) == "hash_not_a_hash"
     assert code_of("T0EA" * 4096) == "hash_malformed"
-    assert time.perf_counter() - started < 2
+    assert time.process_time() - started < 2
 
 
 def test_a_hash_shows_nothing_of_itself_when_printed() -> None:

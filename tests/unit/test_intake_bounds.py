@@ -9,6 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from app.intake.rows import UnreadableFile, read
+from tests.drawing import examples
 
 HEADER = "Device Serial Number,Windows Product ID,Hardware Hash,Manufacturer name,Device model\r\n"
 SAMPLES = (
@@ -27,7 +28,7 @@ pieces = st.one_of(
 )
 
 
-@settings(max_examples=400, deadline=2000)
+@settings(max_examples=examples(400))
 @given(st.lists(pieces, max_size=25).map(b"".join))
 @example(b"\xff\xfe\x00")
 @example(b"\x00")

@@ -14,6 +14,7 @@ from app.domain.hardware_hash import HashError, decode, explain
 from app.intake import sheet
 from app.intake.profiles import Profile, ProfileError
 from app.intake.rows import UnreadableFile, read
+from tests.drawing import examples
 from tests.unit.test_hardware_hash_damage import capture
 from tests.unit.test_intake_formats import oa3
 from tests.workbooks import MAIN, Raw, workbook
@@ -79,7 +80,7 @@ def damaged(draw: st.DrawFn) -> bytes:
     return bytes(data)
 
 
-@settings(max_examples=600, deadline=2000)
+@settings(max_examples=examples(600))
 @given(damaged(), st.sampled_from([None, PROFILE]))
 @example(b"\x1f\x8b", None)
 @example(b"PK\x03\x04xl/PK\x05\x06" + bytes(18), None)
@@ -101,14 +102,14 @@ scraps = st.lists(
 ).map("".join)
 
 
-@settings(max_examples=500, deadline=2000)
+@settings(max_examples=examples(500))
 @given(scraps)
 def test_any_markup_in_a_sheet_gives_rows_or_a_refusal(scrap: str) -> None:
     text = f'<worksheet xmlns="{MAIN}"><sheetData>{scrap}</sheetData></worksheet>'
     assert is_well_read(workbook({"A": []}, parts={"xl/worksheets/sheet1.xml": text}))
 
 
-@settings(max_examples=300, deadline=2000)
+@settings(max_examples=examples(300))
 @given(scraps)
 def test_any_markup_in_the_shared_texts_gives_rows_or_a_refusal(scrap: str) -> None:
     text = f'<sst xmlns="{MAIN}"><si><t>Serial Number</t></si>{scrap.replace("row", "si")}</sst>'
@@ -133,7 +134,7 @@ cell: st.SearchStrategy[Any] = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=2000)
+@settings(max_examples=examples(300))
 @given(st.lists(st.lists(cell, max_size=5), max_size=8), st.booleans())
 def test_the_pattern_and_expat_read_the_same_rows(rows: list[list[Any]], shared: bool) -> None:
     book = workbook({"A": [TUPLE, *rows]}, shared=shared, formats=("dd.mm.yyyy",))
@@ -148,7 +149,7 @@ def test_the_pattern_and_expat_read_the_same_rows(rows: list[list[Any]], shared:
     assert by_pattern == by_expat
 
 
-@settings(max_examples=500)
+@settings(max_examples=examples(500))
 @given(
     st.text(max_size=60)
     | st.text("T0HRA+/=\n ", max_size=60)
@@ -176,7 +177,7 @@ json_values: st.SearchStrategy[Any] = st.recursive(
 )
 
 
-@settings(max_examples=400)
+@settings(max_examples=examples(400))
 @given(
     json_values
     | st.fixed_dictionaries(

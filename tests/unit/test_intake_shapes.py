@@ -16,6 +16,7 @@ from app.intake.rows import UnreadableFile, read
 from app.intake.sheet import sheet_rows
 from app.intake.table import Head
 from app.intake.texts import SharedTexts
+from tests.drawing import examples
 from tests.workbooks import MAIN, workbook
 
 NEVER = re.compile(b"(?!)")
@@ -75,7 +76,7 @@ def found(book: bytes) -> Any:
         return refusal.code
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400))
 @given(sheets(), st.sampled_from([90, 300, 1000, 65536]))
 def test_rows_by_their_shape_and_by_expat_are_the_same(text: str, chunk: int) -> None:
     parts: dict[str, str | bytes] = {
@@ -102,7 +103,7 @@ TEXTS = (
 )  # fmt: skip
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400))
 @given(
     st.lists(st.sampled_from(TEXTS[:2]) | st.sampled_from(TEXTS), max_size=20),
     st.sampled_from([40, 200, 65536]),

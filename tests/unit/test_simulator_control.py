@@ -191,7 +191,7 @@ class _Receiver(httpx.AsyncBaseTransport):
 
 
 async def settled(scene: Scene, number: int = 1) -> list[dict[str, Any]]:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 45
     while time.monotonic() < deadline:
         sent: list[dict[str, Any]] = await scene.control("GET", "notifications")
         if len(sent) >= number and all(n["status"] != "pending" for n in sent):

@@ -25,7 +25,7 @@ def address() -> Iterator[str]:
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 45
     while not server.started and time.monotonic() < deadline:
         time.sleep(0.01)
     assert server.started
@@ -83,7 +83,7 @@ async def test_a_held_call_has_its_effect_although_the_client_went_away(scene: S
     call.cancel()
     await asyncio.gather(call, return_exceptions=True)
     await scene.control("POST", "release")
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 45
     while time.monotonic() < deadline:
         (seen,) = await scene.calls("create")
         if seen["outcome"] != "open":

@@ -162,7 +162,7 @@ def test_a_finding_of_a_synthetic_device_is_never_an_error() -> None:
 
 
 def test_a_large_order_is_made_in_little_time() -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     assert sum(1 for _ in devices(2000, 1, HASH)) == 2000
     # 26 µs each on a small machine; the bound only catches a change of the order of growth.
-    assert time.perf_counter() - started < 2
+    assert time.process_time() - started < 2
