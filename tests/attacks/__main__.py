@@ -16,7 +16,7 @@ from pathlib import Path
 from app.embedded import EmbeddedUnavailable
 from deploy.processes import StackFailed
 from tests.attacks.attack import Attack, attacks
-from tests.attacks.stage import PROCESSES, Outcome, open_stage
+from tests.attacks.stage import Outcome, open_stage
 from tests.benchmarks.world import percentile
 
 COLUMNS = (
@@ -26,8 +26,7 @@ COLUMNS = (
     "B: order sent p95",
     "B: webhook p95",
     "B: webhooks missing",
-    "API peak",
-    "worker peak",
+    "peaks: API, intake, worker",
     "A was answered",
 )
 BOUNDS = {"GET p95": 0.050, "order p95": 2.0, "webhook p95": 2.0}
@@ -90,7 +89,7 @@ def _run(words: str, chosen: Sequence[Attack], seconds: float, keep: bool) -> bo
         f"{figures['order p95']:.2f} s",
         f"{figures['webhook p95']:.2f} s",
         str(outcome.measured.missing_webhooks),
-        *(f"{outcome.peaks[name]:.0f} MB" for name in PROCESSES),
+        ", ".join(f"{peak:.0f}" for peak in outcome.peaks.values()) + " MB",
         " ".join([_answered(outcome), *remarks]),
     ]
     _say(f"| {' | '.join(cells)} |")

@@ -88,7 +88,7 @@ async def measure_bound(database_url: str, sent: list[bytes]) -> list[float]:
 
 
 def run(directory: Path) -> dict[str, float]:
-    from tests.benchmarks.world import open_bench, peak_megabytes
+    from tests.benchmarks.world import api_peaks, open_bench
 
     with open_bench(directory, customers=4, consented=False) as bench:
         sent = bodies(bench)
@@ -103,5 +103,5 @@ def run(directory: Path) -> dict[str, float]:
             "ratio": sum(service) / sum(bound),
             "p95_s": percentile(service, 0.95),
             "rows_per_s": ROWS * ORDERS / sum(service),
-            "api_peak_mb": peak_megabytes(api),
+            **api_peaks(api),
         }

@@ -8,7 +8,7 @@ from pathlib import Path
 import orjson
 
 from deploy.synthetic import devices
-from tests.benchmarks.world import Bench, cpu_seconds, open_bench, peak_megabytes
+from tests.benchmarks.world import Bench, api_peaks, cpu_seconds, open_bench, peak_megabytes
 
 CUSTOMERS = 200
 DEVICES_EACH = 1_000
@@ -53,7 +53,7 @@ def run(directory: Path) -> dict[str, float]:
             "seconds": took,
             "devices_per_s": total / took,
             "cpu_us_per_device": cpu / total * 1e6,
-            "api_peak_mb": peak_megabytes(api),
+            **api_peaks(api),
             "worker_peak_mb": peak_megabytes(worker),
             "calls_per_device": calls / total,
         }

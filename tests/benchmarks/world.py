@@ -105,10 +105,22 @@ def look(bench: Bench, path: str) -> list[float]:
     return took
 
 
+def family(pid: int) -> list[int]:
+    """A process and those it has started, oldest first. The last one of an API is its intake process."""
+    found = [pid]
+    for each in found:
+        children = Path(f"/proc/{each}/task/{each}/children").read_text().split()
+        found += [int(child) for child in children]
+    return found
+
+
 def cpu_seconds(pid: int) -> float:
-    """User and system time of a process so far."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    """User and system time so far, of a process and those it has started."""
+    ticks = 0
+    for each in family(pid):
+        fields = Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def peak_megabytes(pid: int) -> float:
@@ -117,6 +129,11 @@ def peak_megabytes(pid: int) -> float:
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) / 1024
     raise LookupError("VmHWM")
+
+
+def api_peaks(pid: int) -> dict[str, float]:
+    """Of both processes of an API; what they share is in both figures."""
+    return {"api_peak_mb": peak_megabytes(pid), "intake_peak_mb": peak_megabytes(family(pid)[-1])}
 
 
 def percentile(values: list[float], share: float) -> float:
