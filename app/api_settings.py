@@ -118,7 +118,7 @@ class ApiSettings(QuotaSettings):
         128, ge=1, description="Calls that one API process works on at the same time, of all partners."
     )
     calls_at_once_per_partner: int = Field(
-        8,
+        4,
         ge=1,
         description="Calls of one partner that one API process works on at the same time. Its other calls "
         "wait in a line of their own. Uploads of files do not count.",

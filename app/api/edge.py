@@ -36,6 +36,9 @@ LINGER_S: Final = 2.0
 LINGER_BYTES: Final = 1024 * 1024
 """Bytes that are still taken from a client whose request was refused while it came. What is left of it stays
 with the client."""
+DRAIN_RATE: Final = 32 * 1024 * 1024
+"""Bytes per second, of all connections together, that are read of bodies whose answer was given before they
+had arrived. Most clients read the answer only when they have sent everything."""
 BURST_S: Final = 60.0
 """Seconds for which one log line stands for all refusals of the same kind."""
 SPARE_DESCRIPTORS: Final = 256
@@ -134,6 +137,8 @@ class Edge:
         """Those of the admitted without a call under way. The one that has rested longest comes first."""
         self._shares: Counter[str] = Counter()
         self._lingering: set[Connection] = set()
+        self._drained_at = 0.0
+        """When what has been read of such bodies would have arrived at DRAIN_RATE."""
         self._logged: dict[Cut, tuple[float, int]] = {}
         self._looking: asyncio.TimerHandle | None = None
         self._headers = AnswerHeaders(limits.public_url)
@@ -199,6 +204,12 @@ class Edge:
             return False
         self._lingering.add(connection)
         return True
+
+    def drain(self, size: int) -> float:
+        """Counts bytes that nobody needs. Returns for how many seconds their connection is not to be read."""
+        now = self._loop.time()
+        self._drained_at = max(self._drained_at, now) + size / DRAIN_RATE
+        return self._drained_at - now
 
     def note(self, cut: Cut, peer: Address | None) -> None:
         """Counts it, and logs the first of a burst; the next line says how many there were since."""

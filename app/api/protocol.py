@@ -99,6 +99,8 @@ class BoundedHttp(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._is_thrown_away(len(data)):
             return
+        if self.phase is Phase.DRAINING:
+            self._slow_down(self.edge.drain(len(data)))
         self._unset_keepalive_if_required()
         if self.phase is Phase.IDLE:
             self._await_head()
@@ -122,6 +124,16 @@ class BoundedHttp(HttpToolsProtocol):
             if self._waste <= 0:
                 self.flow.pause_reading()
         return True
+
+    def _slow_down(self, seconds: float) -> None:
+        """Reads on after so long: what is drained must not keep the process from others' calls."""
+        if not self.flow.read_paused:
+            self.flow.pause_reading()
+            self.loop.call_later(seconds, self._read_on)
+
+    def _read_on(self) -> None:
+        if not self.transport.is_closing() and self.phase is not Phase.REFUSED:
+            self.flow.resume_reading()
 
     def _feed(self, piece: bytes) -> None:
         try:

@@ -13,7 +13,7 @@ import pytest
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
-from app.api.edge import LINGER_BYTES, MAX_HEADERS, MAX_LINGERING, MAX_PIPELINED, Limits
+from app.api.edge import DRAIN_RATE, LINGER_BYTES, MAX_HEADERS, MAX_LINGERING, MAX_PIPELINED, Limits
 from app.api.peers import networks_of
 from app.api.protocol import BoundedHttp, Phase
 from app.domain.catalogue import CATALOGUE
@@ -397,6 +397,21 @@ async def test_an_answer_that_comes_before_the_body_reaches_a_client_that_only_s
         assert len(served.connections) == 1
         served.let_time_pass()
         await served.until_gone()
+        writer.close()
+
+
+async def test_a_body_that_comes_after_its_answer_is_read_slowly_and_to_its_end() -> None:
+    size = 2 * DRAIN_RATE
+    async with serving() as served:
+        reader, writer = await served.connect()
+        writer.write(post(size, path="/unread"))
+        assert (await answer_of(reader))[0] == 200
+        sending = asyncio.create_task(send_all(writer, bytes(size) + get()))
+        await served.until(lambda connection: connection.flow.read_paused)
+        async with asyncio.timeout(PATIENCE):
+            await sending
+        assert (await answer_of(reader))[0] == 200
+        assert served.application.served == ["/unread", "/"]
         writer.close()
 
 
