@@ -8,6 +8,7 @@ import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 
 from tests.attacks.attack import Attack, Target, status_of
 
@@ -47,9 +48,9 @@ async def _huge(writer: asyncio.StreamWriter, host: str) -> None:
 @contextmanager
 def _receiver(manner: Manner) -> Iterator[str]:
     """Its address. It answers in this manner from a thread of its own."""
-    loop = asyncio.new_event_loop()
     ready = threading.Event()
     found: list[int] = []
+    stops: list[Callable[[], object]] = []
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError, asyncio.IncompleteReadError):
@@ -57,22 +58,23 @@ def _receiver(manner: Manner) -> Iterator[str]:
             await manner(writer, f"127.0.0.1:{found[0]}")
         writer.close()
 
-    async def listen() -> None:
+    async def serve() -> None:
+        over = asyncio.Event()
         server = await asyncio.start_server(answer, "127.0.0.1", 0)
         found.append(server.sockets[0].getsockname()[1])
+        stops.append(partial(asyncio.get_running_loop().call_soon_threadsafe, over.set))
         ready.set()
+        await over.wait()
+        server.close()
 
-    def serve() -> None:
-        asyncio.set_event_loop(loop)
-        loop.run_until_complete(listen())
-        loop.run_forever()
-
-    threading.Thread(target=serve, daemon=True).start()
+    thread = threading.Thread(target=lambda: asyncio.run(serve()), daemon=True)
+    thread.start()
     ready.wait()
     try:
         yield f"http://127.0.0.1:{found[0]}"
     finally:
-        loop.call_soon_threadsafe(loop.stop)
+        stops[0]()
+        thread.join()
 
 
 def _run(manner: Manner) -> Callable[[Target], Counter[str]]:
