@@ -4,7 +4,6 @@ with the attacker's account and the neighbour's."""
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -28,8 +27,6 @@ CUSTOMERS = 8
 """Four of A, four of B."""
 GRACE = 60.0
 """Seconds an attack may wait after its time for the answers to what it has sent; then it is killed."""
-NICENESS = 10
-"""Of the attacks: they have machines of their own elsewhere, and take no processor from the service."""
 ENVIRONMENT = {
     "REGISTRAR_LOG_LEVEL": "WARNING",
     # Microsoft's limits are not what is measured here.
@@ -77,13 +74,9 @@ class Stage:
             "seconds": seconds,
         }
         program = [sys.executable, "-m", "tests.attacks.program", attack.name, json.dumps(aim)]
-        die = die_with_parent()
-
-        def begin() -> None:
-            die()
-            os.nice(NICENESS)
-
-        return subprocess.Popen(program, cwd=ROOT, stdout=subprocess.PIPE, text=True, preexec_fn=begin)
+        return subprocess.Popen(
+            program, cwd=ROOT, stdout=subprocess.PIPE, text=True, preexec_fn=die_with_parent()
+        )
 
     def _peaks(self) -> dict[str, float]:
         api, worker = (self.stack.processes[name].pid for name in ("api", "worker-1"))
