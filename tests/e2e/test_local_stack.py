@@ -157,9 +157,7 @@ def test_a_start_that_fails_says_why_and_leaves_nothing(stack: Stack, tmp_path: 
     with socket.socket() as occupant:
         occupant.bind(("127.0.0.1", port))
         occupant.listen()
-        with pytest.raises(
-            StackFailed, match=r"(?s)^api ended with status \d+\..*taken by another"
-        ):
+        with pytest.raises(StackFailed, match=r"(?s)^api ended with status \d+\..*taken by another"):
             Stack.start(data_dir, sandbox=False, port=port, durable=False)
     assert alive(others() - before) == set()
 
