@@ -244,7 +244,7 @@ def test_a_release_that_git_does_not_have_is_told_in_words(tmp_path: Path) -> No
         export("0" * 40, tmp_path)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_the_release_before_goes_on_during_and_after_the_migration_and_beside_the_new_one(
     tmp_path: Path, cluster: Path, upstream: Upstream
 ) -> None:
