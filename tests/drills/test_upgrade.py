@@ -95,7 +95,7 @@ class Release:
             env=self._environment(),
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=300,
             check=check,
         )
 
