@@ -14,7 +14,16 @@ from fastapi import FastAPI, Request, Response
 from starlette.types import Message
 
 from app import metrics
-from app.api.intake_wire import Answer, Kind, ProcessGone, caller_as_json, read_answer, read_taken, write
+from app.api.intake_wire import (
+    Answer,
+    Kind,
+    ProcessGone,
+    caller_as_json,
+    headers_as_json,
+    read_answer,
+    read_taken,
+    write,
+)
 from app.domain.errors import Busy, Unprocessable
 from app.runtime import Runtime
 from app.services.identities import Caller
@@ -131,18 +140,14 @@ def head_of(request: Request) -> dict[str, Any]:
     """The call as the intake process needs it: its scope, who calls, and where the databases are."""
     scope, state = request.scope, request.state
     runtime: Runtime = request.app.state.runtime
-    headers = [
-        [name.decode("latin-1"), value.decode("latin-1")]
-        for name, value in scope["headers"]
-        if name not in _KEPT_HERE
-    ]
+    passed_on = [header for header in scope["headers"] if header[0] not in _KEPT_HERE]
     caller: Caller = state.caller
     return {
         "scope": {
             **{name: scope.get(name, "") for name in _PLAIN},
             "raw_path": scope.get("raw_path", b"").decode("latin-1"),
             "query_string": scope.get("query_string", b"").decode("latin-1"),
-            "headers": headers,
+            "headers": headers_as_json(passed_on),
         },
         "correlation_id": state.correlation_id,
         "client": str(state.client) if state.client else None,

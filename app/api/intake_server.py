@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import metrics
-from app.api.intake_wire import LIMIT, Answer, Kind, caller_of, read, write, write_answer
+from app.api.intake_wire import LIMIT, Answer, Kind, caller_of, headers_of, read, write, write_answer
 from app.api.peers import address_of
 from app.api.problems import unexpected
 from app.api.turns import CallTurns
@@ -143,7 +143,7 @@ def _scope_of(head: dict[str, Any]) -> Scope:
         **given,
         "raw_path": given["raw_path"].encode("latin-1"),
         "query_string": given["query_string"].encode("latin-1"),
-        "headers": [(name.encode("latin-1"), value.encode("latin-1")) for name, value in given["headers"]],
+        "headers": headers_of(given["headers"]),
         "client": (client, 0) if client else None,
         "server": None,
         "state": {

@@ -6,6 +6,7 @@ read HEAD, and at last its whole ANSWER: a head as JSON, and the body behind it.
 
 import asyncio
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum
@@ -56,8 +57,16 @@ async def read(reader: asyncio.StreamReader) -> tuple[Kind, bytes]:
     return Kind(kind), await reader.readexactly(size) if size else b""
 
 
+def headers_as_json(headers: Iterable[tuple[bytes, bytes]]) -> list[list[str]]:
+    return [[name.decode("latin-1"), value.decode("latin-1")] for name, value in headers]
+
+
+def headers_of(given: list[list[str]]) -> list[tuple[bytes, bytes]]:
+    return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in given]
+
+
 def write_answer(writer: asyncio.StreamWriter, answer: Answer) -> None:
-    headers = [[name.decode("latin-1"), value.decode("latin-1")] for name, value in answer.headers]
+    headers = headers_as_json(answer.headers)
     head = {"status": answer.status, "headers": headers, "counted": answer.counted}
     write(writer, Kind.ANSWER, orjson.dumps(head))
     write(writer, Kind.ANSWER_BODY, answer.body)
@@ -70,8 +79,7 @@ async def read_answer(reader: asyncio.StreamReader) -> Answer:
         body = await _expect(reader, Kind.ANSWER_BODY)
     except (asyncio.IncompleteReadError, ConnectionError) as error:
         raise ProcessGone from error
-    headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in head["headers"]]
-    return Answer(head["status"], headers, body, head["counted"])
+    return Answer(head["status"], headers_of(head["headers"]), body, head["counted"])
 
 
 async def _expect(reader: asyncio.StreamReader, kind: Kind) -> bytes:

@@ -22,7 +22,7 @@ BOUNDED: Final = "app.api.protocol"
 
 
 class Unbounded(RuntimeError):
-    """The server does not bound connections, and nobody has said that a proxy does."""
+    """The server does not bound connections, and no setting says that a proxy does."""
 
 
 def require_bounds(settings: Settings) -> None:

@@ -1,7 +1,7 @@
 """HTTP on one connection, within the bounds of app/api/edge.py: uvicorn's protocol, which has none.
 
-The API is served with it by `uvicorn --factory app.main:build --http app.api.protocol:BoundedHttp`; that is
-what `registrar api` runs.
+`registrar api` serves with it (`app/serve.py`), and so does `uvicorn --factory app.main:build` with
+`--http app.api.protocol:BoundedHttp`.
 """
 
 import asyncio

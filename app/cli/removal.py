@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from app.runtime import Runtime
     from app.services.removal import Removal
 
-COUNTED_TO = 1_000_000
-"""Rows of a table that are counted at most."""
 NOUNS = {
     "api_keys": "API keys",
     "connections": "connections, with their credentials",
@@ -118,6 +116,8 @@ def _remove(api: Api, path: str, *, yes: bool) -> JsonObject:
 
 
 def _amount(rows: int) -> str:
+    from app.db.removal import COUNTED_TO
+
     return f"{COUNTED_TO:,} or more" if rows >= COUNTED_TO else f"{rows:,}"
 
 

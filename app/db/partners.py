@@ -55,7 +55,7 @@ async def add_key(
 
 
 async def find_key(session: AsyncConnection, prefix: str) -> Record | None:
-    """The key with its partner's role, whoever it belongs to. Outside a transaction: every call asks this.
+    """The key of any partner, with the partner's role. Outside a transaction, because every call needs it.
 
     `find_api_key` looks as the system does.
     """

@@ -1,7 +1,10 @@
 """Forgets what has ended long ago: imports, and API keys that nothing names. In small transactions."""
 
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db import imports, partners
 from app.runtime import Runtime
@@ -12,17 +15,29 @@ CHUNKS = 200
 """Of one round: more than ends in the meantime."""
 
 
-async def forget_imports(runtime: Runtime, *, chunk: int = CHUNK, chunks: int = CHUNKS) -> int:
-    """Finished imports; how many. What is left of a long backlog goes in the next rounds."""
-    before = _ended_before(runtime, runtime.settings.import_record_retention_days)
+async def forget_in_chunks(
+    runtime: Runtime, purge: Callable[[AsyncConnection, int], Awaitable[int]], *, chunk: int, chunks: int
+) -> int:
+    """Takes up to `chunk` rows away in each transaction, as the system; how many. What is left of a long
+    backlog goes in the next rounds."""
     forgotten = 0
     for _ in range(chunks):
         async with runtime.system_transaction() as tx:
-            gone = await imports.purge(tx.session, ended_before=before, limit=chunk)
+            gone = await purge(tx.session, chunk)
         forgotten += gone
         if gone < chunk:
             break
     return forgotten
+
+
+async def forget_imports(runtime: Runtime, *, chunk: int = CHUNK, chunks: int = CHUNKS) -> int:
+    """Finished imports; how many."""
+    before = _ended_before(runtime, runtime.settings.import_record_retention_days)
+
+    async def purge(session: AsyncConnection, limit: int) -> int:
+        return await imports.purge(session, ended_before=before, limit=limit)
+
+    return await forget_in_chunks(runtime, purge, chunk=chunk, chunks=chunks)
 
 
 async def forget_keys(runtime: Runtime, *, chunk: int = CHUNK, chunks: int = CHUNKS) -> int:

@@ -6,6 +6,8 @@ no outcome itself; it only wakes those who do.
 
 from datetime import timedelta
 
+from sqlalchemy.ext.asyncio import AsyncConnection
+
 from app import metrics
 from app.db import (
     batches,
@@ -123,17 +125,13 @@ async def tidy(runtime: Runtime) -> None:
 
 
 async def forget_events(runtime: Runtime, *, chunk: int = EVENT_CHUNK, chunks: int = EVENT_CHUNKS) -> int:
-    """Events of long ago that everybody has heard, or was told of in vain; how many. What is left of a long
-    backlog goes in the next rounds."""
+    """Events of long ago that everybody has heard, or was told of in vain; how many."""
     before = runtime.now() - timedelta(days=runtime.settings.event_retention_days)
-    forgotten = 0
-    for _ in range(chunks):
-        async with runtime.system_transaction() as tx:
-            gone = await events.purge(tx.session, occurred_before=before, limit=chunk)
-        forgotten += gone
-        if gone < chunk:
-            break
-    return forgotten
+
+    async def purge(session: AsyncConnection, limit: int) -> int:
+        return await events.purge(session, occurred_before=before, limit=limit)
+
+    return await retention.forget_in_chunks(runtime, purge, chunk=chunk, chunks=chunks)
 
 
 async def beat(runtime: Runtime) -> None:
