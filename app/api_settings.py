@@ -121,7 +121,8 @@ class ApiSettings(QuotaSettings):
         4,
         ge=1,
         description="Calls of one partner that one API process works on at the same time. Its other calls "
-        "wait in a line of their own. Uploads of files do not count.",
+        "wait in a line of their own. While other partners call, half as many, and a place stays empty after "
+        "each call for as long as the call took. Of an upload only the beginning counts.",
     )
     calls_waiting_per_partner: int = Field(
         64,

@@ -6,12 +6,19 @@ other. The state is in the memory of one process and belongs to one event loop.
 """
 
 import asyncio
-from collections import deque
+import time
+from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable, Hashable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Final
 
 from app.domain.schedule import share_of
+
+ACTIVE_S: Final = 2.0
+"""Seconds after its last call for which a partner counts as active."""
+LONGEST_REST_S: Final = 1.0
+"""Seconds a turn rests at most."""
 
 
 class NoTurn(Exception):
@@ -34,12 +41,42 @@ class _Line:
     waiting: deque[asyncio.Future[None]] = field(default_factory=deque)
 
 
+class Activity:
+    """Which partners have called lately."""
+
+    def __init__(self, steady: Callable[[], float] = time.monotonic) -> None:
+        self._steady = steady
+        self._called: OrderedDict[Hashable, float] = OrderedDict()
+        """When each last called, the latest at the end."""
+
+    def __len__(self) -> int:
+        return len(self._called)
+
+    def note(self, whose: Hashable) -> None:
+        now = self._steady()
+        self._called[whose] = now
+        self._called.move_to_end(whose)
+        while now - next(iter(self._called.values())) > ACTIVE_S:
+            self._called.popitem(last=False)
+
+    def has_other(self, whose: Hashable) -> bool:
+        """Whether a partner other than this one is active."""
+        for other, called in reversed(self._called.items()):
+            if other != whose:
+                return self._steady() - called <= ACTIVE_S
+        return False
+
+
 class FairTurns:
     """At most `total` turns at a time, of which one partner has at most `each`.
 
     While several partners wait, each has at most its equal part (`share_of`). One partner alone never gets
     the last `kept_free` turns, so that another partner is served at once. At most `line` requests of one
     partner wait, each for `patience` seconds; None: without a bound.
+
+    `yields_to`: while another partner is active there, a partner has half of `each`, and its turns rest after
+    their work for as long as the work took. So the others find the processor free in between. A partner
+    that is alone notices nothing, and one that calls one at a time next to nothing.
     """
 
     def __init__(
@@ -50,12 +87,14 @@ class FairTurns:
         kept_free: int = 0,
         line: int | None = None,
         patience: float | None = None,
+        yields_to: Activity | None = None,
     ) -> None:
         self.total = total
         self.each = total if each is None else each
         self.kept_free = kept_free
         self.line = line
         self.patience = patience
+        self._activity = yields_to
         self._held = 0
         self._lines: dict[Hashable, _Line] = {}
         self._round: dict[Hashable, None] = {}
@@ -75,10 +114,11 @@ class FairTurns:
             if refusal is None:
                 raise
             raise refusal(missed) from missed
+        begun = time.monotonic()
         try:
             yield
         finally:
-            self.give(whose)
+            self.give(whose, time.monotonic() - begun)
 
     async def take(self, whose: Hashable) -> None:
         """As `turn`, for what does not end with a block: give each turn back exactly once."""
@@ -93,7 +133,15 @@ class FairTurns:
             raise LineFull
         await self._wait(whose, line)
 
-    def give(self, whose: Hashable) -> None:
+    def give(self, whose: Hashable, worked_s: float = 0.0) -> None:
+        """`worked_s`: how long the turn was used, and so how long it rests beside other partners."""
+        if worked_s > 0 and self._yields(whose):
+            rest = min(worked_s, LONGEST_REST_S)
+            asyncio.get_running_loop().call_later(rest, self._free, whose)
+        else:
+            self._free(whose)
+
+    def _free(self, whose: Hashable) -> None:
         line = self._lines[whose]
         line.held -= 1
         self._held -= 1
@@ -139,8 +187,12 @@ class FairTurns:
 
     def _may_take(self, whose: Hashable, line: _Line) -> bool:
         waiting = len(self._round) + (whose not in self._round)
-        most = min(self.each, share_of(self.total, waiting, kept_free=self.kept_free))
+        each = max(1, self.each // 2) if self._yields(whose) else self.each
+        most = min(each, share_of(self.total, waiting, kept_free=self.kept_free))
         return self._held < self.total and line.held < most
+
+    def _yields(self, whose: Hashable) -> bool:
+        return self._activity is not None and self._activity.has_other(whose)
 
     def _grant(self, line: _Line) -> None:
         line.held += 1

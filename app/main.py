@@ -1,7 +1,6 @@
 """Builds the API: what uvicorn is told to serve (`uvicorn --factory app.main:build`)."""
 
 import asyncio
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -39,7 +38,7 @@ from app.api.turns import CallTurns
 from app.api.wrong_keys import WrongKeys
 from app.db.walls import WallsDown
 from app.embedded import EmbeddedUnavailable
-from app.runtime import Runtime, settle_memory
+from app.runtime import Runtime, settle
 from app.secrets import SecretError
 from app.settings import Settings, load_or_exit
 from app.telemetry import logger
@@ -48,10 +47,6 @@ log = logger("api")
 
 MULTIPART_SLACK = 64 * 1024
 """Bytes of a form beside the file in it."""
-SWITCH_INTERVAL = 0.0001
-"""Seconds a thread with a large order or page keeps Python's lock while others' answers wait for it. An
-answer waits for it dozens of times. Measured on two cores beside orders of 10,000 devices: half of a
-neighbour's answers took more than 112 ms at 1 ms, and more than 42 ms at this."""
 COMPRESSED_FROM = 1024
 """Bytes of an answer; smaller ones fit into one packet anyway."""
 
@@ -83,8 +78,7 @@ def build(settings: Settings | None = None) -> FastAPI:
             app.state.startup_failure = str(error)
             raise
         app.state.runtime = runtime
-        settle_memory()
-        sys.setswitchinterval(SWITCH_INTERVAL)
+        settle()
 
         def tell() -> None:
             app.state.stopping = True

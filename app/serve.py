@@ -32,7 +32,7 @@ from app.api.protocol import BoundedHttp
 from app.domain.errors import Busy
 from app.embedded.accounts import enter_as
 from app.main import build
-from app.runtime import Runtime, settle_memory
+from app.runtime import Runtime, settle
 from app.settings import Settings, load_or_exit
 from app.telemetry import logger
 
@@ -128,7 +128,7 @@ class IntakeProcess:
 
         `name` gives the log lines of the other two their name.
         """
-        settle_memory()
+        settle()
         ours, theirs = socket.socketpair()
         shared, die_with_us = _Shared(), enter_as(None, signal.SIGKILL)
         keeper = os.fork()

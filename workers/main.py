@@ -21,7 +21,7 @@ from app.db.walls import WallsDown
 from app.embedded import EmbeddedUnavailable
 from app.queue import QUEUE_NAME, WakeKind, WakeUp, deserialize, redis_settings, serialize
 from app.redis_outage import REDIS_OUTAGES
-from app.runtime import Runtime, databases, settle_memory
+from app.runtime import Runtime, databases, settle
 from app.secrets import SecretError
 from app.services import batches, consents, health, import_work, sweep, webhooks
 from app.services.import_reading import Stopping
@@ -171,7 +171,7 @@ async def startup(ctx: Context) -> None:
         # It goes on, and works as soon as the migration has run; what fails until then does not say why.
         log.error("schema_not_current", schema=found.schema)
     ctx["habits"] = [asyncio.create_task(habit(ctx)) for habit in (_beat, _sweep, _tidy)]
-    settle_memory()
+    settle()
     log.info("worker_started", worker_id=runtime.presence.worker_id)
 
 

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from starlette.requests import ClientDisconnect
 
 from app.api import import_rendering as rendering
+from app.api import turns
 from app.api.downloads import CSV, download
 from app.api.import_models import CommitIn, ImportIn, ImportOut, ImportProblems, ImportRows, Imports
 from app.api.multipart import MultipartFile
@@ -73,14 +74,15 @@ async def create_import(
     given = {
         name: request.query_params[name] for name in ImportIn.model_fields if name in request.query_params
     }
-    await imports.check_terms(runtime, caller.partner_id, _terms(given))
     coding = request.headers.get("content-encoding", "").strip().casefold()
     if coding not in CODINGS:
         raise Unprocessable(
             "unsupported_media_type", f"Content-Encoding {coding[:40]!r} is not read; gzip is."
         )
-    repeated = key is not None and await idempotency.knows(runtime, caller.partner_id, key)
-    upload = await Upload.begin(runtime, caller.partner_id, caller.key_id, repeated=repeated)
+    async with turns.step(runtime, caller.partner_id):
+        await imports.check_terms(runtime, caller.partner_id, _terms(given))
+        repeated = key is not None and await idempotency.knows(runtime, caller.partner_id, key)
+        upload = await Upload.begin(runtime, caller.partner_id, caller.key_id, repeated=repeated)
     try:
         fields = await _receive(request, upload)
         terms = _terms(_joined(given, fields))
@@ -91,7 +93,8 @@ async def create_import(
                 location = path_of(request, "get_import", import_id=str(upload.id))
                 await remember(tx, 201, location, rendering.import_(view))
 
-            await imports.complete(upload, terms, digest, answer)
+            async with runtime.turns.pieces.turn(caller.partner_id):
+                await imports.complete(upload, terms, digest, answer)
 
         fingerprint = hashlib.sha256(
             orjson.dumps(_joined(given, fields), option=orjson.OPT_SORT_KEYS) + digest

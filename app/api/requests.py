@@ -72,6 +72,7 @@ def caller_with(scope: Scope | None, *, waits: bool = True) -> Callable[..., Awa
         if scope is not None:
             caller.require(scope)
         _refuse_strange_parameters(request)
+        runtime.turns.activity.note(caller.partner_id)
         if waits:
             await turns.take_call(request, runtime, caller.partner_id)
         return caller

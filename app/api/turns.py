@@ -3,10 +3,13 @@
 A call gives its turns back when its answer has been sent or broken off. Large pages and large orders need a
 second turn, of which there are few: they keep the processor busy, which all partners share. That one is
 given back when the answer begins: its work is done then, and a client may read as slowly as it likes.
+
+While other partners call, turns yield to them (docs/adr/0026).
 """
 
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from time import monotonic
 
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -68,6 +71,18 @@ async def take_heavy(request: Request, runtime: Runtime, partner_id: PartnerId) 
     await _take(runtime.turns.heavy, partner_id, request.state.heavy_turns)
 
 
+@asynccontextmanager
+async def step(runtime: Runtime, partner_id: PartnerId) -> AsyncIterator[None]:
+    """A turn for the beginning of a call that goes on for minutes and holds none meanwhile. Raises as
+    `take_call` does."""
+    held: list[Callable[[], None]] = []
+    await _take(runtime.turns.calls, partner_id, held)
+    try:
+        yield
+    finally:
+        _give_back(held)
+
+
 async def _take(turns: FairTurns, partner_id: PartnerId, held: list[Callable[[], None]]) -> None:
     try:
         await turns.take(partner_id)
@@ -79,4 +94,5 @@ async def _take(turns: FairTurns, partner_id: PartnerId, held: list[Callable[[],
     except WaitedTooLong:
         words = f"The call waited {turns.patience:g} seconds for its turn. Nothing has been done."
         raise Busy("turn_did_not_come", words, retry_after=RETRY_AFTER) from None
-    held.append(lambda: turns.give(partner_id))
+    begun = monotonic()
+    held.append(lambda: turns.give(partner_id, monotonic() - begun))

@@ -138,6 +138,11 @@ class Upload:
         limit = self.runtime.settings.max_import_bytes
         if self.size > limit:
             raise TooLarge("import_too_large", f"A file has at most {limit:,} bytes.")
+        async with self.runtime.turns.pieces.turn(self.partner_id):
+            await self._pack_and_keep(piece)
+        self._pieces += 1
+
+    async def _pack_and_keep(self, piece: bytes) -> None:
         packed = await to_thread.run_sync(self._pack, piece)
         now = self.runtime.now()
         async with self.runtime.transaction(self.partner_id) as tx:
@@ -156,7 +161,6 @@ class Upload:
                 await quotas.require_room(tx, self.partner_id, Quota.STAGED_BYTES)
         if not alive:
             raise Conflict("invalid_state", "The import was discarded while its file was arriving.")
-        self._pieces += 1
 
     def _pack(self, piece: bytes) -> bytes:
         """Level 1: a device file shrinks to a tenth at some 300 MB/s; writing it whole costs more."""

@@ -53,7 +53,8 @@ def _receiver(manner: Manner) -> Iterator[str]:
     stops: list[Callable[[], object]] = []
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(OSError, asyncio.IncompleteReadError):
+        # Cancelled when the attack is over: the stream's own callback would print a traceback for each.
+        with suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             await reader.readuntil(b"\r\n\r\n")
             await manner(writer, f"127.0.0.1:{found[0]}")
         writer.close()

@@ -11,6 +11,7 @@ import pytest
 from app.api.orders import LARGE_ORDER
 from app.api.turns import LARGE_PAGE
 from app.fair_turns import FairTurns
+from app.runtime import PIECES_PER_PARTNER
 from tests.world import Partner, World, tuples
 
 
@@ -46,6 +47,15 @@ async def until_waiting(turns: FairTurns, partner: Partner, calls: int) -> None:
             await asyncio.sleep(0.01)
 
 
+async def until_free(turns: FairTurns) -> None:
+    """Beside another partner's calls a turn rests for a moment after its answer."""
+    async with asyncio.timeout(45):
+        while True:
+            if not turns.held:
+                return
+            await asyncio.sleep(0.01)
+
+
 async def test_calls_of_a_partner_wait_in_its_own_line_while_another_is_answered(world: World) -> None:
     greedy, neighbour = await world.partner(), await world.partner()
     async with served(world, calls_at_once_per_partner=2) as other:
@@ -56,7 +66,8 @@ async def test_calls_of_a_partner_wait_in_its_own_line_while_another_is_answered
             assert (await look(other, neighbour)).status_code == 200
             assert turns.waiting_of(greedy.id) == 3
         assert [answer.status_code for answer in await asyncio.gather(*waiting)] == [200] * 3
-        assert (turns.held, turns.waiting) == (0, 0)
+        await until_free(turns)
+        assert turns.waiting == 0
 
 
 async def test_call_that_finds_its_line_full_is_refused_and_has_done_nothing(world: World) -> None:
@@ -65,6 +76,7 @@ async def test_call_that_finds_its_line_full_is_refused_and_has_done_nothing(wor
         async with held(other.runtime.turns.calls, greedy, 1):
             refused = await look(other, greedy)
             assert (await look(other, neighbour)).status_code == 200
+        await until_free(other.runtime.turns.calls)
         assert refused.status_code == 429
         assert refused.json()["code"] == "too_many_calls_at_once"
         assert int(refused.headers["Retry-After"]) > 0
@@ -155,6 +167,31 @@ async def test_large_order_waits_for_the_partners_large_calls_and_a_neighbours_i
             await until_waiting(turns, greedy, 1)
             assert await order(greedy, "SMALL", 3) == 201
             assert await order(neighbour, "BESIDE", LARGE_ORDER + 1) == 201
+            assert not waiting.done()
+        assert await waiting == 201
+
+
+@pytest.mark.parametrize(("kind", "places"), [("calls", 4), ("pieces", PIECES_PER_PARTNER)])
+async def test_upload_waits_for_the_partners_turns_and_a_neighbours_is_taken(
+    world: World, kind: str, places: int
+) -> None:
+    """The beginning of an upload is a call like any other; its pieces and its end take turns of their own."""
+    greedy, neighbour = await world.partner(), await world.partner()
+    async with served(world, calls_at_once_per_partner=4) as other:
+        turns: FairTurns = getattr(other.runtime.turns, kind)
+
+        async def upload(partner: Partner) -> int:
+            answer = await other.client.post(
+                f"/v1/imports?customer_id={partner.customer_id}",
+                headers=partner.headers,
+                content=b"Device Serial Number,Manufacturer name,Device model\r\nSYN1,Contoso,Book\r\n",
+            )
+            return answer.status_code
+
+        async with held(turns, greedy, places):
+            waiting = asyncio.create_task(upload(greedy))
+            await until_waiting(turns, greedy, 1)
+            assert await upload(neighbour) == 201
             assert not waiting.done()
         assert await waiting == 201
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.fair_turns import FairTurns, LineFull, NoTurn, WaitedTooLong
+from app.fair_turns import ACTIVE_S, Activity, FairTurns, LineFull, NoTurn, WaitedTooLong
 
 
 class Scene:
@@ -164,6 +164,58 @@ async def test_partner_that_is_away_is_forgotten() -> None:
             pass
     assert not turns._lines
     assert not turns._round
+
+
+async def test_partner_beside_an_active_one_has_half_of_its_turns() -> None:
+    activity = Activity()
+    scene = Scene(FairTurns(8, each=4, yields_to=activity))
+    activity.note("a")
+    await scene.come("a1", "a2", "a3")
+    assert scene.served == ["a1", "a2", "a3"], "alone it has them all"
+    activity.note("b")
+    await scene.come("a4", "a5", "b1")
+    assert scene.served[3:] == ["b1"]
+    await scene.close()
+
+
+async def test_turn_rests_after_its_work_beside_an_active_partner() -> None:
+    activity = Activity()
+    turns = FairTurns(2, each=2, yields_to=activity)
+    activity.note("a")
+    await turns.take("a")
+    turns.give("a", worked_s=0.01)
+    assert turns.held == 0, "alone it does not rest"
+    activity.note("b")
+    await turns.take("a")
+    turns.give("a", worked_s=0.01)
+    assert turns.held_by("a") == 1, "it rests as long as it worked"
+    await turns.take("a")
+    assert turns.held_by("a") == 1, "the next one came when the rest was over"
+
+
+async def test_resting_turn_of_one_partner_keeps_none_from_another() -> None:
+    activity = Activity()
+    turns = FairTurns(2, each=2, yields_to=activity)
+    for whose in "ab":
+        activity.note(whose)
+    await turns.take("a")
+    turns.give("a", worked_s=60)
+    await turns.take("b")
+    assert (turns.held_by("a"), turns.held_by("b")) == (1, 1)
+
+
+def test_partner_is_active_for_a_while_after_its_call_and_then_forgotten() -> None:
+    now = 0.0
+    activity = Activity(lambda: now)
+    activity.note("a")
+    activity.note("b")
+    assert activity.has_other("a")
+    assert activity.has_other("c")
+    now = ACTIVE_S + 0.1
+    assert not activity.has_other("a")
+    activity.note("c")
+    assert len(activity) == 1
+    assert not activity.has_other("c")
 
 
 @given(st.data())
