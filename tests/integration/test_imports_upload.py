@@ -166,13 +166,8 @@ async def test_what_can_be_refused_beforehand_is_refused_before_the_file_is_take
 async def test_a_file_over_the_limit_is_refused_and_leaves_nothing(world: World) -> None:
     partner = await world.partner()
     limit = {"max_import_bytes": 5000}
-    async with world.another(**limit) as small:
-        app = small.app
-        kept, app.state.runtime = app.state.runtime, small.runtime
-        try:
-            found = problem_of(await send(world, partner, tuple_sheet(400)), 413, "import_too_large")
-        finally:
-            app.state.runtime = kept
+    async with world.served(**limit):
+        found = problem_of(await send(world, partner, tuple_sheet(400)), 413, "import_too_large")
     assert "5,000" in found["detail"]
     assert await nothing_is_left(world)
 

@@ -19,10 +19,8 @@ from tests.world import Partner, World
 @pytest_asyncio.fixture
 async def strict(world: World) -> AsyncIterator[World]:
     """Without the tests' allowance for loopback."""
-    async with world.another(webhook_allowed_networks=()) as other:
-        world.app.state.runtime = other.runtime
+    async with world.served(webhook_allowed_networks=()) as other:
         yield other
-        world.app.state.runtime = world.runtime
 
 
 @pytest_asyncio.fixture

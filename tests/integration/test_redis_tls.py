@@ -95,16 +95,12 @@ async def redis(world: World) -> AsyncIterator[Redis]:
 async def test_wake_ups_counts_and_budgets_go_through_tls(world: World, front: Front, redis: Redis) -> None:
     partner = await world.partner()
     await redis.flushall()
-    async with world.another(redis_url=front.url(), requests_per_minute=5) as other:
-        world.app.state.runtime = other.runtime
-        try:
-            left = [
-                (await world.client.get("/v1/me", headers=partner.headers)).headers["ratelimit"].split(";")[1]
-                for _ in range(2)
-            ]
-            await other.order(partner, tuples(1))
-        finally:
-            world.app.state.runtime = world.runtime
+    async with world.served(redis_url=front.url(), requests_per_minute=5) as other:
+        left = [
+            (await world.client.get("/v1/me", headers=partner.headers)).headers["ratelimit"].split(";")[1]
+            for _ in range(2)
+        ]
+        await other.order(partner, tuples(1))
         assert left == ["r=4", "r=3"]
         assert await redis.zcard(QUEUE_NAME) > 0
         seen = await other.runtime.budgets.look([partner.connection_id], other.runtime.now)
