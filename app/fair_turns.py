@@ -11,14 +11,21 @@ from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable, Hashable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Self
 
 from app.domain.schedule import share_of
+from app.settings import Settings
 
 ACTIVE_S: Final = 2.0
 """Seconds after its last call for which a partner counts as active."""
 LONGEST_REST_S: Final = 1.0
 """Seconds a turn rests at most."""
+PIECES_PER_PARTNER: Final = 2
+"""Pieces of one partner's uploads that one process packs and stores at the same time."""
+BODY_PATIENCE: Final = 30.0
+"""Seconds a large body waits before it is refused; it is not read meanwhile."""
+CONNECTION_PATIENCE: Final = 30.0
+"""Seconds a transaction waits for a database connection."""
 
 
 class NoTurn(Exception):
@@ -219,3 +226,45 @@ class FairTurns:
         """Keeps nothing of a partner that neither holds nor waits: processes run for months."""
         if not line.held and not line.waiting:
             self._lines.pop(whose, None)
+
+
+@dataclass(frozen=True)
+class Turns:
+    """What partners share in this process."""
+
+    activity: Activity
+    """Which partners have called this process lately."""
+    calls: FairTurns
+    heavy: FairTurns
+    """Large orders and pages: what keeps the processor busy for long."""
+    bodies: FairTurns
+    """Large bodies: their bytes and the objects made of them are in memory at the same time."""
+    pieces: FairTurns
+    """Pieces of uploads, while they are packed and stored."""
+    connections: FairTurns
+    """Database connections for partners' transactions. One more is for claims, keys and housekeeping."""
+    imports: FairTurns
+    """Who reads an import in this process: as many at a time as it has lanes for that."""
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        line, patience = settings.calls_waiting_per_partner, settings.call_patience_s
+        pool = settings.database_pool_size
+        activity = Activity()
+        return cls(
+            activity=activity,
+            calls=FairTurns(
+                settings.calls_at_once,
+                each=settings.calls_at_once_per_partner,
+                line=line,
+                patience=patience,
+                yields_to=activity,
+            ),
+            heavy=FairTurns(settings.heavy_calls_at_once, kept_free=1, line=line, patience=patience),
+            bodies=FairTurns(
+                settings.large_bodies, each=settings.large_bodies_per_partner, patience=BODY_PATIENCE
+            ),
+            pieces=FairTurns(2 * PIECES_PER_PARTNER, each=PIECES_PER_PARTNER, yields_to=activity),
+            connections=FairTurns(max(1, pool - 1), kept_free=1, patience=CONNECTION_PATIENCE),
+            imports=FairTurns(settings.import_lanes),
+        )

@@ -36,7 +36,7 @@ from app.domain.ids import PartnerId
 from app.domain.presence import Presence, claim_token
 from app.domain.quota import Quota
 from app.embedded import NoInstallation, Postgres, Valkey
-from app.fair_turns import Activity, FairTurns
+from app.fair_turns import Turns
 from app.microsoft.http import Microsoft
 from app.outbound import Outbound
 from app.platforms.base import Driver, Platform, TokenKind, discover
@@ -113,54 +113,6 @@ answer waits for it dozens of times. Measured on two cores beside orders of 10,0
 neighbour's answers took more than 112 ms at 1 ms, and more than 42 ms at this."""
 RETRY_AFTER_READ = 5
 """Seconds after which a read that took too long may be tried again."""
-PIECES_PER_PARTNER = 2
-"""Pieces of one partner's uploads that one process packs and stores at the same time."""
-BODY_PATIENCE = 30.0
-"""Seconds a large body waits before it is refused; it is not read meanwhile."""
-CONNECTION_PATIENCE = 30.0
-"""Seconds a transaction waits for a database connection."""
-
-
-@dataclass(frozen=True)
-class Turns:
-    """What partners share in this process."""
-
-    activity: Activity
-    """Which partners have called this process lately."""
-    calls: FairTurns
-    heavy: FairTurns
-    """Large orders and pages: what keeps the processor busy for long."""
-    bodies: FairTurns
-    """Large bodies: their bytes and the objects made of them are in memory at the same time."""
-    pieces: FairTurns
-    """Pieces of uploads, while they are packed and stored."""
-    connections: FairTurns
-    """Database connections for partners' transactions. One more is for claims, keys and housekeeping."""
-    imports: FairTurns
-    """Who reads an import in this process: as many at a time as it has lanes for that."""
-
-    @classmethod
-    def of(cls, settings: Settings) -> Self:
-        line, patience = settings.calls_waiting_per_partner, settings.call_patience_s
-        pool = settings.database_pool_size
-        activity = Activity()
-        return cls(
-            activity=activity,
-            calls=FairTurns(
-                settings.calls_at_once,
-                each=settings.calls_at_once_per_partner,
-                line=line,
-                patience=patience,
-                yields_to=activity,
-            ),
-            heavy=FairTurns(settings.heavy_calls_at_once, kept_free=1, line=line, patience=patience),
-            bodies=FairTurns(
-                settings.large_bodies, each=settings.large_bodies_per_partner, patience=BODY_PATIENCE
-            ),
-            pieces=FairTurns(2 * PIECES_PER_PARTNER, each=PIECES_PER_PARTNER, yields_to=activity),
-            connections=FairTurns(max(1, pool - 1), kept_free=1, patience=CONNECTION_PATIENCE),
-            imports=FairTurns(settings.import_lanes),
-        )
 
 
 @dataclass

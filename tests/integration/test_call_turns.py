@@ -10,8 +10,7 @@ import pytest
 
 from app.api.orders import LARGE_ORDER
 from app.api.turns import LARGE_PAGE
-from app.fair_turns import FairTurns
-from app.runtime import PIECES_PER_PARTNER
+from app.fair_turns import PIECES_PER_PARTNER, FairTurns
 from tests.world import Partner, World, tuples
 
 
@@ -22,17 +21,6 @@ async def held(turns: FairTurns, partner: Partner, count: int) -> AsyncIterator[
         for _ in range(count):
             await stack.enter_async_context(turns.turn(partner.id))
         yield
-
-
-@asynccontextmanager
-async def served(world: World, **changes: Any) -> AsyncIterator[World]:
-    """The API by a process with other settings."""
-    async with world.another(**changes) as other:
-        world.app.state.runtime = other.runtime
-        try:
-            yield other
-        finally:
-            world.app.state.runtime = world.runtime
 
 
 async def look(world: World, partner: Partner, **query: Any) -> httpx.Response:
@@ -58,7 +46,7 @@ async def until_free(turns: FairTurns) -> None:
 
 async def test_calls_of_a_partner_wait_in_its_own_line_while_another_is_answered(world: World) -> None:
     greedy, neighbour = await world.partner(), await world.partner()
-    async with served(world, calls_at_once_per_partner=2) as other:
+    async with world.served(calls_at_once_per_partner=2) as other:
         turns = other.runtime.turns.calls
         async with held(turns, greedy, 2):
             waiting = [asyncio.create_task(look(other, greedy)) for _ in range(3)]
@@ -72,7 +60,7 @@ async def test_calls_of_a_partner_wait_in_its_own_line_while_another_is_answered
 
 async def test_call_that_finds_its_line_full_is_refused_and_has_done_nothing(world: World) -> None:
     greedy, neighbour = await world.partner(), await world.partner()
-    async with served(world, calls_at_once_per_partner=1, calls_waiting_per_partner=0) as other:
+    async with world.served(calls_at_once_per_partner=1, calls_waiting_per_partner=0) as other:
         async with held(other.runtime.turns.calls, greedy, 1):
             refused = await look(other, greedy)
             assert (await look(other, neighbour)).status_code == 200
@@ -85,7 +73,7 @@ async def test_call_that_finds_its_line_full_is_refused_and_has_done_nothing(wor
 
 async def test_call_whose_turn_does_not_come_is_told_to_come_again(world: World) -> None:
     greedy = await world.partner()
-    async with served(world, calls_at_once_per_partner=1, call_patience_s=0.01) as other:
+    async with world.served(calls_at_once_per_partner=1, call_patience_s=0.01) as other:
         async with held(other.runtime.turns.calls, greedy, 1):
             refused = await look(other, greedy)
         assert refused.status_code == 503
@@ -96,7 +84,7 @@ async def test_call_whose_turn_does_not_come_is_told_to_come_again(world: World)
 
 async def test_large_page_waits_for_the_partners_large_calls_and_small_ones_pass(world: World) -> None:
     greedy, neighbour = await world.partner(), await world.partner()
-    async with served(world) as other:
+    async with world.served() as other:
         turns = other.runtime.turns.heavy
         async with held(turns, greedy, 1):
             waiting = asyncio.create_task(look(other, greedy, page_size=LARGE_PAGE))
@@ -109,7 +97,7 @@ async def test_large_page_waits_for_the_partners_large_calls_and_small_ones_pass
 
 async def test_client_that_reads_slowly_keeps_no_large_turn(world: World) -> None:
     slow = await world.partner()
-    async with served(world) as other:
+    async with world.served() as other:
         turns, seen = other.runtime.turns, list[tuple[int, int]]()
 
         async def send(message: MutableMapping[str, Any]) -> None:
@@ -133,7 +121,7 @@ async def test_client_that_reads_slowly_keeps_no_large_turn(world: World) -> Non
 
 async def test_search_waits_for_the_partners_large_calls_and_needs_one_turn(world: World) -> None:
     greedy = await world.partner()
-    async with served(world) as other:
+    async with world.served() as other:
         turns = other.runtime.turns.heavy
         path, fails = "/v1/registrations", {"state": "failed", "page_size": str(LARGE_PAGE)}
         async with held(turns, greedy, 1):
@@ -148,7 +136,7 @@ async def test_search_waits_for_the_partners_large_calls_and_needs_one_turn(worl
 
 async def test_large_order_waits_for_the_partners_large_calls_and_a_neighbours_is_taken(world: World) -> None:
     greedy, neighbour = await world.partner(), await world.partner()
-    async with served(world) as other:
+    async with world.served() as other:
         turns = other.runtime.turns.heavy
 
         async def order(partner: Partner, reference: str, devices: int) -> int:
@@ -177,7 +165,7 @@ async def test_upload_waits_for_the_partners_turns_and_a_neighbours_is_taken(
 ) -> None:
     """The beginning of an upload is a call like any other; its pieces and its end take turns of their own."""
     greedy, neighbour = await world.partner(), await world.partner()
-    async with served(world, calls_at_once_per_partner=4) as other:
+    async with world.served(calls_at_once_per_partner=4) as other:
         turns: FairTurns = getattr(other.runtime.turns, kind)
 
         async def upload(partner: Partner) -> int:
@@ -217,7 +205,7 @@ async def test_large_page_says_the_same_as_small_ones(world: World) -> None:
 
 async def test_one_partner_leaves_database_connections_to_the_others(world: World) -> None:
     greedy, neighbour = await world.partner(), await world.partner()
-    async with served(world, database_pool_size=4) as other:
+    async with world.served(database_pool_size=4) as other:
         turns = other.runtime.turns.connections
         async with AsyncExitStack() as stack:
             for _ in range(2):
@@ -233,7 +221,7 @@ async def test_one_partner_leaves_database_connections_to_the_others(world: Worl
 @pytest.mark.parametrize("name", ["calls", "heavy", "connections"])
 async def test_nothing_is_held_after_calls_that_fail(world: World, name: str) -> None:
     partner = await world.partner()
-    async with served(world) as other:
+    async with world.served() as other:
         for path in ("/v1/orders?page_token=x", "/v1/orders?page_size=500&state=no", "/v1/batches/none"):
             assert (await other.client.get(path, headers=partner.headers)).status_code == 422
         turns: FairTurns = getattr(other.runtime.turns, name)
