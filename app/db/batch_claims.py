@@ -6,9 +6,10 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.db import tables
 from app.db.batches import Claim, claim_of
 from app.db.index_walks import FIRST_ID, LAST_ID, plan_by_index, with_id
-from app.db.sql import fetch_one, listed
+from app.db.sql import columns, fetch_one, listed
 from app.domain.batch import IN_FLIGHT
 from app.domain.schedule import share_of
 
@@ -61,14 +62,15 @@ def _step(connection: str, customer: str) -> str:
 def _steps(name: str, connection: str, customer: str, bound: str = "true") -> str:
     """From there on; a connection that takes nothing now is left after one step."""
     is_open = _is_open("s.connection_id")
+    later = _step("w.connection_id", f"CASE WHEN w.is_open THEN w.customer_id ELSE {LAST_ID} END")
     return f"""
         {name}(connection_id, customer_id, due_at, is_open) AS (
-            SELECT s.*, {is_open} FROM ({_step(connection, customer)}) s WHERE {bound}
+            SELECT s.connection_id, s.customer_id, s.due_at, {is_open}
+            FROM ({_step(connection, customer)}) s WHERE {bound}
             UNION ALL
-            SELECT s.*, CASE WHEN s.connection_id = w.connection_id THEN w.is_open ELSE {is_open} END
-            FROM {name} w CROSS JOIN LATERAL ({
-        _step("w.connection_id", f"CASE WHEN w.is_open THEN w.customer_id ELSE {LAST_ID} END")
-    }) s WHERE {bound}
+            SELECT s.connection_id, s.customer_id, s.due_at,
+                CASE WHEN s.connection_id = w.connection_id THEN w.is_open ELSE {is_open} END
+            FROM {name} w CROSS JOIN LATERAL ({later}) s WHERE {bound}
         )
     """
 
@@ -93,8 +95,8 @@ WITH RECURSIVE busy_connections(id) AS (
         WHERE state IN ({_IN_FLIGHT}) AND connection_id = c.id ORDER BY customer_id, id
     ) b
     UNION ALL
-    SELECT * FROM (
-        SELECT id, partner_id, customer_id, connection_id, due_at, true, false
+    SELECT id, partner_id, customer_id, connection_id, due_at, held, due FROM (
+        SELECT id, partner_id, customer_id, connection_id, due_at, true AS held, false AS due
         FROM batches WHERE state = 'queued' AND lease_until >= :now ORDER BY lease_until
     ) claimed_just_now
 ), full_customers AS MATERIALIZED (
@@ -107,7 +109,7 @@ WITH RECURSIVE busy_connections(id) AS (
 ), queued(partner_id, due_at) AS (
     (SELECT partner_id, due_at FROM batches WHERE state = 'queued' ORDER BY partner_id, due_at LIMIT 1)
     UNION ALL
-    SELECT later.* FROM queued q CROSS JOIN LATERAL (
+    SELECT later.partner_id, later.due_at FROM queued q CROSS JOIN LATERAL (
         SELECT b.partner_id, b.due_at FROM batches b WHERE b.state = 'queued'
         AND b.partner_id > q.partner_id ORDER BY b.partner_id, b.due_at LIMIT 1
     ) later
@@ -157,7 +159,9 @@ WITH RECURSIVE busy_connections(id) AS (
 }
         SELECT array_agg(s.customer_id) FILTER (WHERE s.is_open AND s.due_at <= :now) AS customers,
             CASE WHEN count(*) = {WINDOW} THEN (array_agg(s.customer_id))[{WINDOW}] END AS ends_at
-        FROM (SELECT * FROM (TABLE ahead UNION ALL TABLE behind) s LIMIT {WINDOW}) s
+        FROM (SELECT s.customer_id, s.due_at, s.is_open FROM (TABLE ahead UNION ALL TABLE behind) s LIMIT {
+    WINDOW
+}) s
         WHERE followed.id IS NULL
     ) w ON true
     LEFT JOIN LATERAL (
@@ -195,7 +199,7 @@ WITH RECURSIVE busy_connections(id) AS (
     UPDATE batches b SET owner = :owner, lease_until = :until, updated_at = :now
     WHERE b.id = (SELECT id FROM looked WHERE id IS NOT NULL)
     AND b.state IN ('queued', {_IN_FLIGHT}) AND {_FREE}
-    RETURNING b.*
+    RETURNING {columns(tables.batches, "b")}
 ), free_customer AS MATERIALIZED (
     SELECT c.id FROM claimed CROSS JOIN LATERAL (
         SELECT id FROM customers WHERE {with_id("id", "claimed.customer_id")}
@@ -212,7 +216,7 @@ WITH RECURSIVE busy_connections(id) AS (
     WHERE NOT EXISTS (SELECT FROM partner_turns t WHERE t.partner_id = m.partner_id AND t.kind = 'batches')
     ON CONFLICT DO NOTHING
 ), free AS MATERIALIZED (
-    SELECT m.* FROM moved m CROSS JOIN LATERAL (
+    SELECT m.partner_id, m.after_id, m.turn_at FROM moved m CROSS JOIN LATERAL (
         SELECT FROM partner_turns t WHERE t.partner_id = m.partner_id AND t.kind = 'batches'
         LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
     ) t
@@ -221,7 +225,7 @@ WITH RECURSIVE busy_connections(id) AS (
         after_id = coalesce(f.after_id, t.after_id)
     FROM free f WHERE t.partner_id = f.partner_id AND t.kind = 'batches'
 )
-SELECT claimed.*, c.entra_tenant_id FROM claimed CROSS JOIN LATERAL (
+SELECT {columns(tables.batches, "claimed")}, c.entra_tenant_id FROM claimed CROSS JOIN LATERAL (
     SELECT entra_tenant_id FROM customers WHERE {with_id("id", "claimed.customer_id")}
 ) c
 """

@@ -7,10 +7,11 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.db import tables
 from app.db.paging import Page, PageRequest
 from app.db.registrations import state_of
 from app.db.searching import Search, equal, page_of
-from app.db.sql import Record, execute, fetch_all, fetch_one, insert, listed
+from app.db.sql import Record, columns, execute, fetch_all, fetch_one, insert, listed
 from app.domain.batch import IN_FLIGHT, BatchState
 from app.domain.ids import PartnerId
 
@@ -73,7 +74,7 @@ async def claim_by_hand(
         "FROM connections n, customers c "
         "WHERE n.id = b.connection_id AND n.client_id IS NULL AND b.partner_id = :partner AND b.id = :id "
         "AND b.state = ANY(:states) AND (b.lease_until IS NULL OR b.lease_until < :now) "
-        "AND c.id = b.customer_id RETURNING b.*, c.entra_tenant_id",
+        f"AND c.id = b.customer_id RETURNING {columns(tables.batches, 'b')}, c.entra_tenant_id",
         states=states,
         partner=partner_id,
         id=batch_id,
@@ -105,7 +106,8 @@ async def lock_claimed(session: AsyncConnection, claim: Claim) -> Record | None:
     """The batch as it is now, held; None when the claim has been lost to somebody else."""
     return await fetch_one(
         session,
-        "SELECT * FROM batches WHERE partner_id = :partner AND id = :id AND owner = :owner FOR NO KEY UPDATE",
+        f"SELECT {columns(tables.batches)} FROM batches "
+        "WHERE partner_id = :partner AND id = :id AND owner = :owner FOR NO KEY UPDATE",
         partner=claim.partner_id,
         id=claim.id,
         owner=claim.owner,
@@ -229,7 +231,7 @@ async def hasten_tag(
 async def get(session: AsyncConnection, partner_id: PartnerId, batch_id: UUID) -> Record | None:
     return await fetch_one(
         session,
-        "SELECT * FROM batches WHERE partner_id = :partner AND id = :id",
+        f"SELECT {columns(tables.batches)} FROM batches WHERE partner_id = :partner AND id = :id",
         partner=partner_id,
         id=batch_id,
     )
@@ -248,7 +250,9 @@ async def list_page(
     by = next(iter(given), None)  # the first of these finds the fewest
     found_by = "" if by is None else f"{by} = :{by}"
     filters = "".join(f"AND b.{name} = :{name} " for name in given if name != by)
-    search = Search("SELECT b.* FROM batches b", "batches", "b", found_by, filters, given)
+    search = Search(
+        f"SELECT {columns(tables.batches, 'b')} FROM batches b", "batches", "b", found_by, filters, given
+    )
     return await page_of(session, partner_id, page, search)
 
 

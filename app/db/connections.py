@@ -6,16 +6,18 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.db import tables
 from app.db.paging import Page, PageRequest, cut
-from app.db.sql import Record, execute, fetch_all, fetch_one, insert, listed
+from app.db.sql import Record, columns, execute, fetch_all, fetch_one, insert, listed
 from app.domain.batch import OPEN_BATCH
 from app.domain.ids import PartnerId
 from app.domain.upstream import NOT_UNDERSTOOD
 
+_COLUMNS = columns(tables.connections, "c")
 _PORTAL = "c.client_id IS NULL AS portal"
 """Whether its orders are files: fixed when the connection is made, by whether it has an app to call with. No
-column of its own, because a new column of a table that is read whole breaks the statements that the release
-before has prepared."""
+column of its own, because the release before reads this table with `SELECT *`, and a new column would break
+the statements that it has prepared."""
 
 
 async def add(session: AsyncConnection, partner_id: PartnerId, values: Record) -> None:
@@ -25,7 +27,7 @@ async def add(session: AsyncConnection, partner_id: PartnerId, values: Record) -
 async def get(session: AsyncConnection, partner_id: PartnerId, connection_id: UUID) -> Record | None:
     return await fetch_one(
         session,
-        f"SELECT c.*, {_PORTAL}, p.role AS partner_role "
+        f"SELECT {_COLUMNS}, {_PORTAL}, p.role AS partner_role "
         "FROM connections c JOIN partners p ON p.id = c.partner_id "
         "WHERE c.partner_id = :partner AND c.id = :id",
         partner=partner_id,
@@ -36,7 +38,7 @@ async def get(session: AsyncConnection, partner_id: PartnerId, connection_id: UU
 async def get_by_name(session: AsyncConnection, partner_id: PartnerId, name: str) -> Record | None:
     return await fetch_one(
         session,
-        f"SELECT c.*, {_PORTAL} FROM connections c WHERE partner_id = :partner AND name = :name",
+        f"SELECT {_COLUMNS}, {_PORTAL} FROM connections c WHERE partner_id = :partner AND name = :name",
         partner=partner_id,
         name=name,
     )
@@ -45,7 +47,7 @@ async def get_by_name(session: AsyncConnection, partner_id: PartnerId, name: str
 async def list_page(session: AsyncConnection, partner_id: PartnerId, page: PageRequest) -> Page[Record]:
     rows = await fetch_all(
         session,
-        f"SELECT c.*, {_PORTAL} FROM connections c WHERE partner_id = :partner "
+        f"SELECT {_COLUMNS}, {_PORTAL} FROM connections c WHERE partner_id = :partner "
         "AND (CAST(:after AS uuid) IS NULL OR id > CAST(:after AS uuid)) ORDER BY id LIMIT :limit",
         partner=partner_id,
         after=page.after,

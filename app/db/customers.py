@@ -6,13 +6,15 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.db import tables
 from app.db.paging import Page, PageRequest
 from app.db.searching import Search, equal, page_of
-from app.db.sql import Record, execute, fetch_all, fetch_one, insert
+from app.db.sql import Record, columns, execute, fetch_all, fetch_one, insert
 from app.domain.ids import PartnerId
 
 _WITH_CONSENT = (
-    "SELECT c.*, s.state AS consent_state, s.since AS consent_since, s.evidence AS consent_evidence, "
+    f"SELECT {columns(tables.customers, 'c')}, "
+    "s.state AS consent_state, s.since AS consent_since, s.evidence AS consent_evidence, "
     "s.proved_at AS consent_proved_at, s.checked_at AS consent_checked_at "
     "FROM customers c JOIN consents s ON s.customer_id = c.id "
 )
@@ -62,7 +64,8 @@ async def list_page(
         # For each row by itself: of a partner's many consents a page needs few.
         _WITH_CONSENT.replace(
             "JOIN consents s ON s.customer_id = c.id",
-            "CROSS JOIN LATERAL (SELECT * FROM consents WHERE customer_id = c.id LIMIT 1) s",
+            "CROSS JOIN LATERAL (SELECT state, since, evidence, proved_at, checked_at "
+            "FROM consents WHERE customer_id = c.id LIMIT 1) s",
         ),
         "customers",
         "c",
@@ -136,7 +139,8 @@ async def consent_for_update(
 ) -> Record | None:
     return await fetch_one(
         session,
-        "SELECT * FROM consents WHERE partner_id = :partner AND customer_id = :id FOR UPDATE",
+        f"SELECT {columns(tables.consents)} FROM consents "
+        "WHERE partner_id = :partner AND customer_id = :id FOR UPDATE",
         partner=partner_id,
         id=customer_id,
     )

@@ -138,7 +138,7 @@ async def load(
     names = ", ".join(f'"{name}"' for name in columns)
     await run_raw(
         session,
-        f"INSERT INTO {table.name} ({names}) SELECT * FROM unnest({arrays})",
+        f"INSERT INTO {table.name} ({names}) SELECT {names} FROM unnest({arrays}) AS given({names})",
         *(list(column) for column in zip(*rows, strict=True)),
     )
 

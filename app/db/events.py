@@ -13,7 +13,7 @@ from app.db.engine import encode_json, load
 from app.db.ids import first_id_of
 from app.db.paging import Page, PageRequest, cut
 from app.db.searching import Search, equal, page_of
-from app.db.sql import Record, execute, fetch_all, fetch_one, insert, listed
+from app.db.sql import Record, columns, execute, fetch_all, fetch_one, insert, listed
 from app.domain.ids import PartnerId
 
 LIVE = "NOT EXISTS (SELECT FROM deleted_webhook_endpoints gone WHERE gone.endpoint_id = webhook_endpoints.id)"
@@ -144,13 +144,16 @@ async def purge(session: AsyncConnection, *, occurred_before: datetime, limit: i
 async def get_event(session: AsyncConnection, partner_id: PartnerId, event_id: UUID) -> Record | None:
     return await fetch_one(
         session,
-        "SELECT * FROM events WHERE partner_id = :partner AND id = :id",
+        f"SELECT {columns(tables.events)} FROM events WHERE partner_id = :partner AND id = :id",
         partner=partner_id,
         id=event_id,
     )
 
 
 # --- endpoints ------------------------------------------------------------------------------------
+
+
+_ENDPOINT = columns(tables.webhook_endpoints)
 
 
 async def add_endpoint(session: AsyncConnection, partner_id: PartnerId, values: Record) -> None:
@@ -161,7 +164,7 @@ async def get_endpoint(session: AsyncConnection, partner_id: PartnerId, endpoint
     """With `is_deleted`: its deliveries can still be read."""
     return await fetch_one(
         session,
-        f"SELECT *, NOT {LIVE} AS is_deleted, {FULL_SINCE} FROM webhook_endpoints "
+        f"SELECT {_ENDPOINT}, NOT {LIVE} AS is_deleted, {FULL_SINCE} FROM webhook_endpoints "
         "WHERE partner_id = :partner AND id = :id",
         partner=partner_id,
         id=endpoint_id,
@@ -183,7 +186,7 @@ async def lock_endpoint(session: AsyncConnection, partner_id: PartnerId, endpoin
 async def list_endpoints(session: AsyncConnection, partner_id: PartnerId, page: PageRequest) -> Page[Record]:
     rows = await fetch_all(
         session,
-        f"SELECT *, {FULL_SINCE} FROM webhook_endpoints WHERE partner_id = :partner AND {LIVE} "
+        f"SELECT {_ENDPOINT}, {FULL_SINCE} FROM webhook_endpoints WHERE partner_id = :partner AND {LIVE} "
         "AND (CAST(:after AS uuid) IS NULL OR id > CAST(:after AS uuid)) ORDER BY id LIMIT :limit",
         partner=partner_id,
         after=page.after,
@@ -281,7 +284,8 @@ async def redeliver(
 
 
 _DELIVERY = (
-    "SELECT d.*, e.type AS event_type, e.occurred_at, e.order_id FROM deliveries d "
+    f"SELECT {columns(tables.deliveries, 'd')}, "
+    "e.type AS event_type, e.occurred_at, e.order_id FROM deliveries d "
     # For each row by itself: of a partner's many events a page needs few.
     "CROSS JOIN LATERAL (SELECT type, occurred_at, order_id FROM events WHERE id = d.event_id LIMIT 1) e "
 )

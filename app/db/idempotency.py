@@ -4,7 +4,8 @@ from datetime import datetime, timedelta
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.db.sql import Record, execute, fetch_one
+from app.db import tables
+from app.db.sql import Record, columns, execute, fetch_one
 from app.domain.ids import PartnerId
 
 _OURS = "partner_id = :partner AND key = :key AND status IS NULL AND created_at = :begun"
@@ -45,7 +46,8 @@ async def begin(
         return None
     return await fetch_one(
         session,
-        "SELECT * FROM idempotency_keys WHERE partner_id = :partner AND key = :key",
+        f"SELECT {columns(tables.idempotency_keys)} FROM idempotency_keys "
+        "WHERE partner_id = :partner AND key = :key",
         partner=partner_id,
         key=key,
     )

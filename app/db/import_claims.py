@@ -6,9 +6,10 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.db import import_tables
 from app.db.imports import ImportClaim, claim_of
 from app.db.index_walks import BY_INDEX
-from app.db.sql import execute, fetch_one
+from app.db.sql import columns, execute, fetch_one
 from app.domain.schedule import share_of
 
 _FREE: Final = "(i.lease_until IS NULL OR i.lease_until < :now)"
@@ -24,7 +25,7 @@ _CLAIM: Final = f"""
 WITH RECURSIVE first(partner_id, due_at) AS (
     (SELECT partner_id, due_at FROM imports WHERE due_at IS NOT NULL ORDER BY partner_id, due_at LIMIT 1)
     UNION ALL
-    SELECT later.* FROM first f CROSS JOIN LATERAL (
+    SELECT later.partner_id, later.due_at FROM first f CROSS JOIN LATERAL (
         SELECT i.partner_id, i.due_at FROM imports i WHERE i.due_at IS NOT NULL
         AND i.partner_id > f.partner_id ORDER BY i.partner_id, i.due_at LIMIT 1
     ) later
@@ -55,13 +56,13 @@ WITH RECURSIVE first(partner_id, due_at) AS (
 ), claimed AS (
     UPDATE imports i SET owner = :owner, lease_until = :until, attempts = i.attempts + 1
     WHERE i.id = (SELECT id FROM next) AND i.due_at <= :now AND {_FREE}
-    RETURNING i.*
+    RETURNING {columns(import_tables.imports, "i")}
 ), turn AS (
     INSERT INTO partner_turns (partner_id, kind, last_turn_at)
     SELECT partner_id, 'imports', :now FROM claimed
     ON CONFLICT (partner_id, kind) DO UPDATE SET last_turn_at = excluded.last_turn_at
 )
-SELECT * FROM claimed
+SELECT {columns(import_tables.imports)} FROM claimed
 """
 
 

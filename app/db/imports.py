@@ -7,14 +7,16 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.db import import_tables
 from app.db.engine import encode_json
 from app.db.ids import first_id_of
 from app.db.paging import Page, PageRequest
 from app.db.searching import Search, equal, page_of
-from app.db.sql import Record, execute, fetch_all, fetch_one, insert, listed
+from app.db.sql import Record, columns, execute, fetch_all, fetch_one, insert, listed
 from app.domain.ids import PartnerId
 from app.domain.imports import OVER, ImportState, may_move, sources_of
 
+_COLUMNS = columns(import_tables.imports, "i")
 _JSON = frozenset({"profile", "dialect", "counts", "summary"})
 
 
@@ -124,7 +126,7 @@ async def options_of(session: AsyncConnection, partner_id: PartnerId, import_id:
 async def get(session: AsyncConnection, partner_id: PartnerId, import_id: UUID) -> Record | None:
     return await fetch_one(
         session,
-        "SELECT * FROM imports WHERE partner_id = :partner AND id = :id",
+        f"SELECT {_COLUMNS} FROM imports i WHERE partner_id = :partner AND id = :id",
         partner=partner_id,
         id=import_id,
     )
@@ -133,7 +135,7 @@ async def get(session: AsyncConnection, partner_id: PartnerId, import_id: UUID) 
 async def lock(session: AsyncConnection, partner_id: PartnerId, import_id: UUID) -> Record | None:
     return await fetch_one(
         session,
-        "SELECT * FROM imports WHERE partner_id = :partner AND id = :id FOR NO KEY UPDATE",
+        f"SELECT {_COLUMNS} FROM imports i WHERE partner_id = :partner AND id = :id FOR NO KEY UPDATE",
         partner=partner_id,
         id=import_id,
     )
@@ -144,7 +146,7 @@ async def list_page(
 ) -> Page[Record]:
     """Newest first."""
     filters = "" if state is None else "AND i.state = :state "
-    search = Search("SELECT i.* FROM imports i", "imports", "i", "", filters, equal(state=state))
+    search = Search(f"SELECT {_COLUMNS} FROM imports i", "imports", "i", "", filters, equal(state=state))
     return await page_of(session, partner_id, page, search)
 
 
@@ -312,7 +314,7 @@ async def of_order(session: AsyncConnection, partner_id: PartnerId, order_id: UU
     """The import an order was made of, if it was and its rows are still there."""
     return await fetch_one(
         session,
-        "SELECT i.* FROM import_orders m JOIN imports i ON i.id = m.import_id "
+        f"SELECT {_COLUMNS} FROM import_orders m JOIN imports i ON i.id = m.import_id "
         "WHERE m.partner_id = :partner AND m.order_id = :order AND i.due_at IS NOT NULL",
         partner=partner_id,
         order=order_id,

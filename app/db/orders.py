@@ -6,10 +6,11 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.db import tables
 from app.db.paging import Page, PageRequest
 from app.db.registrations import state_of
 from app.db.searching import Search, equal, page_of
-from app.db.sql import Record, execute, fetch_all, fetch_one, insert
+from app.db.sql import Record, columns, execute, fetch_all, fetch_one, insert
 from app.domain.batch import OPEN_BATCH
 from app.domain.ids import PartnerId
 from app.domain.registration import RegistrationState
@@ -19,6 +20,7 @@ _OPEN_BATCHES = (
     "AS has_open_batches, "
     "(SELECT c.client_id IS NULL FROM connections c WHERE c.id = o.connection_id) AS portal"
 )
+_COLUMNS = columns(tables.orders, "o")
 _OPEN = sorted(OPEN_BATCH)
 
 
@@ -29,7 +31,7 @@ async def add(session: AsyncConnection, partner_id: PartnerId, values: Record) -
 async def get(session: AsyncConnection, partner_id: PartnerId, order_id: UUID) -> Record | None:
     return await fetch_one(
         session,
-        f"SELECT o.*, {_OPEN_BATCHES} FROM orders o WHERE o.partner_id = :partner AND o.id = :id",
+        f"SELECT {_COLUMNS}, {_OPEN_BATCHES} FROM orders o WHERE o.partner_id = :partner AND o.id = :id",
         partner=partner_id,
         id=order_id,
         open_batches=_OPEN,
@@ -45,7 +47,7 @@ async def lock(session: AsyncConnection, partner_id: PartnerId, order_id: UUID) 
     """
     return await fetch_one(
         session,
-        "SELECT * FROM orders WHERE partner_id = :partner AND id = :id FOR NO KEY UPDATE",
+        f"SELECT {_COLUMNS} FROM orders o WHERE partner_id = :partner AND id = :id FOR NO KEY UPDATE",
         partner=partner_id,
         id=order_id,
     )
@@ -82,7 +84,7 @@ async def list_page(
         filters += "AND o.created_at >= :since "
         values["since"] = since
     found_by = "" if by is None else f"{by} = :{by}"
-    select = f"SELECT o.*, {_OPEN_BATCHES} FROM orders o"
+    select = f"SELECT {_COLUMNS}, {_OPEN_BATCHES} FROM orders o"
     search = Search(select, "orders", "o", found_by, filters, values)
     return await page_of(session, partner_id, page, search)
 

@@ -5,9 +5,12 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.db import tables
 from app.db.driver import fetch_alone
-from app.db.sql import Record, execute, fetch_all, fetch_one, insert
+from app.db.sql import Record, columns, execute, fetch_all, fetch_one, insert
 from app.domain.ids import PartnerId
+
+_COLUMNS = columns(tables.partners)
 
 
 async def add(session: AsyncConnection, *, id: UUID, name: str, role: str, now: datetime) -> None:
@@ -15,15 +18,15 @@ async def add(session: AsyncConnection, *, id: UUID, name: str, role: str, now: 
 
 
 async def get(session: AsyncConnection, partner_id: PartnerId) -> Record | None:
-    return await fetch_one(session, "SELECT * FROM partners WHERE id = :id", id=partner_id)
+    return await fetch_one(session, f"SELECT {_COLUMNS} FROM partners WHERE id = :id", id=partner_id)
 
 
 async def get_by_name(session: AsyncConnection, name: str) -> Record | None:
-    return await fetch_one(session, "SELECT * FROM partners WHERE name = :name", name=name)
+    return await fetch_one(session, f"SELECT {_COLUMNS} FROM partners WHERE name = :name", name=name)
 
 
 async def list_all(session: AsyncConnection) -> list[Record]:
-    return await fetch_all(session, "SELECT * FROM partners ORDER BY name")
+    return await fetch_all(session, f"SELECT {_COLUMNS} FROM partners ORDER BY name")
 
 
 async def add_key(

@@ -11,8 +11,9 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.db import tables
 from app.db.paging import Page, PageRequest, cut
-from app.db.sql import Record, fetch_all, fetch_one
+from app.db.sql import Record, columns, fetch_all, fetch_one
 from app.domain.ids import PartnerId
 
 SEARCHED: Final = 100_000
@@ -72,7 +73,8 @@ async def page_of(
         values["last"] = last
     of_table = f"FROM {search.table} {search.alias}"
     assert of_table in search.select
-    rows = f"FROM (SELECT * {search.among(bounds)} LIMIT :searched) {search.alias}"
+    inner = columns(tables.metadata.tables[search.table])
+    rows = f"FROM (SELECT {inner} {search.among(bounds)} LIMIT :searched) {search.alias}"
     order = "DESC" if search.newest_first else "ASC"
     select = search.select.replace(of_table, rows)
     found = await fetch_all(

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from sqlalchemy import Table
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db import driver
@@ -14,6 +15,16 @@ Record = Mapping[str, Any]
 def listed(states: Iterable[str]) -> str:
     """Our own state names as they stand inside `IN (...)`."""
     return ", ".join(sorted(f"'{state}'" for state in states))
+
+
+def columns(table: Table, alias: str = "") -> str:
+    """The table's columns as this release knows them, for a SELECT or RETURNING; behind `alias` if given.
+
+    Never `*`: a column that a later release adds would change what a prepared statement returns, and
+    PostgreSQL then refuses it once on each connection.
+    """
+    prefix = f"{alias}." if alias else ""
+    return ", ".join(f"{prefix}{column.name}" for column in table.columns)
 
 
 async def fetch_one(session: AsyncConnection, statement: str, **parameters: Any) -> Record | None:

@@ -6,9 +6,10 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.db import import_tables
 from app.db.engine import encode_json
 from app.db.paging import Page, PageRequest, cut
-from app.db.sql import Record, execute, fetch_all, fetch_one, insert
+from app.db.sql import Record, columns, execute, fetch_all, fetch_one, insert
 from app.domain.ids import PartnerId
 
 
@@ -38,7 +39,8 @@ async def add(
 async def get(session: AsyncConnection, partner_id: PartnerId, profile_id: UUID) -> Record | None:
     return await fetch_one(
         session,
-        "SELECT * FROM vendor_profiles WHERE partner_id = :partner AND id = :id",
+        f"SELECT {columns(import_tables.vendor_profiles)} FROM vendor_profiles "
+        "WHERE partner_id = :partner AND id = :id",
         partner=partner_id,
         id=profile_id,
     )
@@ -47,7 +49,8 @@ async def get(session: AsyncConnection, partner_id: PartnerId, profile_id: UUID)
 async def get_by_name(session: AsyncConnection, partner_id: PartnerId, name: str) -> Record | None:
     return await fetch_one(
         session,
-        "SELECT * FROM vendor_profiles WHERE partner_id = :partner AND name = :name",
+        f"SELECT {columns(import_tables.vendor_profiles)} FROM vendor_profiles "
+        "WHERE partner_id = :partner AND name = :name",
         partner=partner_id,
         name=name,
     )
