@@ -167,7 +167,7 @@ async def test_partner_that_is_away_is_forgotten() -> None:
 
 
 async def test_partner_beside_an_active_one_has_half_of_its_turns() -> None:
-    activity = Activity()
+    activity = Activity(steady=lambda: 0.0)
     scene = Scene(FairTurns(8, each=4, yields_to=activity))
     activity.note("a")
     await scene.come("a1", "a2", "a3")
@@ -179,7 +179,7 @@ async def test_partner_beside_an_active_one_has_half_of_its_turns() -> None:
 
 
 async def test_turn_rests_after_its_work_beside_an_active_partner() -> None:
-    activity = Activity()
+    activity = Activity(steady=lambda: 0.0)
     turns = FairTurns(2, each=2, yields_to=activity)
     activity.note("a")
     await turns.take("a")
@@ -194,7 +194,7 @@ async def test_turn_rests_after_its_work_beside_an_active_partner() -> None:
 
 
 async def test_resting_turn_of_one_partner_keeps_none_from_another() -> None:
-    activity = Activity()
+    activity = Activity(steady=lambda: 0.0)
     turns = FairTurns(2, each=2, yields_to=activity)
     for whose in "ab":
         activity.note(whose)
