@@ -93,6 +93,7 @@ async def create_import(
                 location = path_of(request, "get_import", import_id=str(upload.id))
                 await remember(tx, 201, location, rendering.import_(view))
 
+            # Not a call's turn: that can be refused, and a file that has arrived must not be.
             async with runtime.turns.pieces.turn(caller.partner_id):
                 await imports.complete(upload, terms, digest, answer)
 

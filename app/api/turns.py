@@ -7,8 +7,9 @@ given back when the answer begins: its work is done then, and a client may read 
 While other partners call, turns yield to them (docs/adr/0026).
 """
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, suppress
+from functools import partial
 from time import monotonic
 
 from starlette.requests import Request
@@ -16,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.domain.errors import Busy, RateLimited
 from app.domain.ids import PartnerId
-from app.fair_turns import FairTurns, LineFull, WaitedTooLong
+from app.fair_turns import FairTurns, LineFull, NoTurn
 from app.runtime import Runtime
 
 RETRY_AFTER = 2
@@ -71,28 +72,27 @@ async def take_heavy(request: Request, runtime: Runtime, partner_id: PartnerId) 
     await _take(runtime.turns.heavy, partner_id, request.state.heavy_turns)
 
 
-@asynccontextmanager
-async def step(runtime: Runtime, partner_id: PartnerId) -> AsyncIterator[None]:
+def step(runtime: Runtime, partner_id: PartnerId) -> AbstractAsyncContextManager[None]:
     """A turn for the beginning of a call that goes on for minutes and holds none meanwhile. Raises as
     `take_call` does."""
-    held: list[Callable[[], None]] = []
-    await _take(runtime.turns.calls, partner_id, held)
-    try:
-        yield
-    finally:
-        _give_back(held)
+    turns = runtime.turns.calls
+    return turns.turn(partner_id, partial(_refusal, turns, partner_id))
 
 
 async def _take(turns: FairTurns, partner_id: PartnerId, held: list[Callable[[], None]]) -> None:
     try:
         await turns.take(partner_id)
-    except LineFull:
+    except NoTurn as missed:
+        raise _refusal(turns, partner_id, missed) from None
+    begun = monotonic()
+    held.append(lambda: turns.give(partner_id, monotonic() - begun))
+
+
+def _refusal(turns: FairTurns, partner_id: PartnerId, missed: NoTurn) -> Exception:
+    if isinstance(missed, LineFull):
         words = (
             f"{turns.held_by(partner_id)} of your calls are being worked on, and {turns.line} are waiting."
         )
-        raise RateLimited("too_many_calls_at_once", words, retry_after=RETRY_AFTER) from None
-    except WaitedTooLong:
-        words = f"The call waited {turns.patience:g} seconds for its turn. Nothing has been done."
-        raise Busy("turn_did_not_come", words, retry_after=RETRY_AFTER) from None
-    begun = monotonic()
-    held.append(lambda: turns.give(partner_id, monotonic() - begun))
+        return RateLimited("too_many_calls_at_once", words, retry_after=RETRY_AFTER)
+    words = f"The call waited {turns.patience:g} seconds for its turn. Nothing has been done."
+    return Busy("turn_did_not_come", words, retry_after=RETRY_AFTER)

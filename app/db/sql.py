@@ -1,6 +1,7 @@
 """The verbs for statements, so that query functions read as the SQL they are."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from sqlalchemy import Table
@@ -17,6 +18,7 @@ def listed(states: Iterable[str]) -> str:
     return ", ".join(sorted(f"'{state}'" for state in states))
 
 
+@cache
 def columns(table: Table, alias: str = "") -> str:
     """The table's columns as this release knows them, for a SELECT or RETURNING; behind `alias` if given.
 
