@@ -64,10 +64,11 @@ async def give_up(
     return await execute(
         session,
         "UPDATE deliveries SET state = 'exhausted', settled_at = :now, owner = NULL, lease_until = NULL "
-        "WHERE id IN (SELECT d.id FROM deliveries d JOIN webhook_endpoints e ON e.id = d.endpoint_id "
+        # An array, as inside IN (...) it may be run once per row: see imports.purge.
+        "WHERE id = ANY(ARRAY(SELECT d.id FROM deliveries d JOIN webhook_endpoints e ON e.id = d.endpoint_id "
         f"WHERE d.state IN ({_OPEN}) AND d.due_at < :before AND e.consecutive_failures >= :failures "
         "AND (d.lease_until IS NULL OR d.lease_until < :now) ORDER BY d.due_at LIMIT :limit "
-        "FOR NO KEY UPDATE OF d SKIP LOCKED)",
+        "FOR NO KEY UPDATE OF d SKIP LOCKED))",
         now=now,
         before=due_before,
         failures=failures,

@@ -192,10 +192,12 @@ async def purge(session: AsyncConnection, *, ended_before: datetime, limit: int)
     been deleted; how many. Their orders stay."""
     return await execute(
         session,
-        "DELETE FROM imports WHERE id IN ("
+        # The array is built once. PostgreSQL may run a subquery in IN (...) again for each row it looks at.
+        # Rows that are locked or gone are skipped, so each run would find others: more than the limit.
+        "DELETE FROM imports WHERE id = ANY(ARRAY("
         # Ids sort by age, which spares imports an index of their own for this.
         "  SELECT id FROM imports WHERE id < :first_kept AND due_at IS NULL AND updated_at < :before "
-        f"  AND state IN ({listed(OVER)}) ORDER BY id LIMIT :limit FOR UPDATE SKIP LOCKED)",
+        f"  AND state IN ({listed(OVER)}) ORDER BY id LIMIT :limit FOR UPDATE SKIP LOCKED))",
         first_kept=first_id_of(ended_before),
         before=ended_before,
         limit=limit,

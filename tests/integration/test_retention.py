@@ -3,11 +3,15 @@
 from datetime import timedelta
 from uuid import UUID
 
+from sqlalchemy import text
+
+from app.db import imports
 from app.domain import api_key
 from app.services import identities, retention, sweep
 from app.services.identities import NewKey, Scope
 from tests.import_scene import commit, committed, look, preview, tuple_sheet, upload, work_imports
 from tests.integration.test_api_keys import bearer, rotate
+from tests.plans import vacuum
 from tests.world import Partner, World
 
 DAY = timedelta(days=1)
@@ -73,6 +77,20 @@ async def test_a_round_forgets_a_bounded_number_and_the_next_one_goes_on(world: 
     assert await retention.forget_keys(world.runtime, chunk=1, chunks=2) == 2
     assert await retention.forget_keys(world.runtime, chunk=1, chunks=2) == 1
     assert not {key.prefix for key in ended} & await prefixes(world)
+
+
+async def test_no_plan_of_postgresql_takes_more_imports_than_the_limit(world: World) -> None:
+    """A nested loop runs what stands in IN (...) once for each row that it looks at."""
+    partner = await world.partner()
+    for number in range(3):
+        assert (await preview(world, partner, b"\x00%d" % number))["state"] == "refused"
+    await work_imports(world)
+    world.clock.advance(days=1000)
+    await vacuum(world, "imports")
+    async with world.runtime.system_transaction() as tx:
+        for way in ("hashjoin", "mergejoin", "hashagg", "sort", "material"):
+            await tx.session.execute(text(f"SET LOCAL enable_{way} = off"))
+        assert await imports.purge(tx.session, ended_before=world.clock.now(), limit=1) == 1
 
 
 # --- keys -----------------------------------------------------------------------------------------
