@@ -10,9 +10,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 from typing import Any
 from urllib.parse import unquote
 
@@ -24,6 +22,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from app import transport
+from app.kernel.wakeups import WakeKind, WakeUp
 from app.redis_outage import REDIS_OUTAGES
 from app.telemetry import logger
 
@@ -43,23 +42,6 @@ PAUSE_AFTER_FAILURE = 1.0
 """Seconds in which nothing is tried after a failure, so that one request pays for it and not all."""
 
 log = logger("queue")
-
-
-class WakeKind(StrEnum):
-    """The names of the worker's functions."""
-
-    BATCHES = "advance_batches"
-    DELIVERIES = "deliver_webhooks"
-    CONSENT = "read_customers"
-    IMPORTS = "advance_imports"
-
-
-@dataclass(frozen=True, slots=True)
-class WakeUp:
-    kind: WakeKind
-    lanes: int = 1
-    """How many workers' lanes may be useful; each is one arq job."""
-    at: datetime | None = None
 
 
 def redis_settings(url: str, *, attempts: int) -> RedisSettings:

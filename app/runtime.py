@@ -13,7 +13,7 @@ import sys
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 from random import Random
@@ -30,6 +30,7 @@ from app.call_rates import CallRates
 from app.db import driver, schema, sealing, walls
 from app.db import engine as database
 from app.db.clock import READ_EVERY, DatabaseClock
+from app.domain.actor import Principal
 from app.domain.address import Allowance
 from app.domain.errors import Busy
 from app.domain.ids import PartnerId
@@ -37,10 +38,11 @@ from app.domain.presence import Presence, claim_token
 from app.domain.quota import Quota
 from app.embedded import NoInstallation, Postgres, Valkey
 from app.fair_turns import Turns
+from app.kernel.transactions import PartnerTx, SystemTx, Tx
 from app.microsoft.http import Microsoft
 from app.outbound import Outbound
 from app.platforms.base import Driver, Platform, TokenKind, discover
-from app.queue import Queue, WakeKind, WakeUp
+from app.queue import Queue
 from app.secrets import NO_KEY, Secrets, key_file
 from app.settings import Settings
 from app.telemetry import logger
@@ -63,27 +65,6 @@ class Purpose(Enum):
     LOOK = "look"  # a command on the database alone: Redis and the secret key may be missing
     SERVE = "serve"
     CREATE = "create"
-
-
-@dataclass
-class Tx:
-    """One transaction: the database session and the wake-ups to send once it has committed."""
-
-    session: AsyncConnection
-    now: datetime
-    """When it began."""
-    quotas: Mapping[Quota, int]
-    """Each quota's limit for a partner for whom the operator has set none."""
-    wake_ups: list[WakeUp] = field(default_factory=list)
-    committed: list[Callable[[], None]] = field(default_factory=list)
-    """Called after the commit: what is counted must have happened."""
-
-    def wake(self, kind: WakeKind, *, lanes: int = 1, at: datetime | None = None) -> None:
-        for index, known in enumerate(self.wake_ups):
-            if known.kind is kind and known.at == at:
-                self.wake_ups[index] = replace(known, lanes=max(known.lanes, lanes))
-                return
-        self.wake_ups.append(WakeUp(kind, lanes, at))
 
 
 class TokenSlot(NamedTuple):
@@ -209,12 +190,12 @@ class Runtime:
             async with asyncio.timeout(CLOCK_PATIENCE), self.engine.connect() as session:
                 await self.clock.read(session)
 
-    async def _look_at_sealing(self, session: AsyncConnection) -> None:
+    async def _look_at_sealing(self, tx: Tx) -> None:
         """Whether values are sealed to their rows yet: once they are, they always are."""
         if self.secrets.binds_to_rows or self.clock.steady() < self._sealing_due:
             return
         self._sealing_due = self.clock.steady() + READ_EVERY
-        self.secrets.binds_to_rows = await sealing.binds_to_rows(session)
+        self.secrets.binds_to_rows = await sealing.binds_to_rows(tx)
 
     async def _look_at_the_walls(self, *, tell: bool) -> None:
         """Before anything is read; `tell` of lesser holes too.
@@ -243,27 +224,38 @@ class Runtime:
         await self._stack.aclose()
 
     @asynccontextmanager
-    async def transaction(self, partner_id: PartnerId) -> AsyncIterator[Tx]:
-        """A transaction that sees this partner's rows only; commits at the end, then wakes."""
-        async with self._share(partner_id), self._begin() as tx:
-            await database.become_partner(tx.session, partner_id)
-            await self._look_at_sealing(tx.session)
+    async def transaction(self, principal: Principal) -> AsyncIterator[PartnerTx]:
+        """A transaction that sees the principal's partner's rows only; commits at the end, then wakes."""
+        async with self._share(principal.partner_id), self._begin() as (session, now):
+            await database.become_partner(session, principal.partner_id)
+            tx = self._partner_tx(session, now, principal)
+            await self._look_at_sealing(tx)
             yield tx
+        await self._follow(tx)
 
     @asynccontextmanager
-    async def reading(self, partner_id: PartnerId) -> AsyncIterator[Tx]:
+    async def reading(self, principal: Principal) -> AsyncIterator[PartnerTx]:
         """A transaction for a call that only reads. Raises Busy where a statement takes too long: it is
         cancelled, because all partners share the database."""
         patience = self.settings.read_timeout_s
         try:
-            async with self._share(partner_id), self._begin() as tx:
-                await database.become_reader(tx.session, partner_id, patience)
-                yield tx
+            async with self._share(principal.partner_id), self._begin() as (session, now):
+                await database.become_reader(session, principal.partner_id, patience)
+                yield self._partner_tx(session, now, principal)
         except DBAPIError as error:
             if getattr(error.orig, "sqlstate", None) != database.TOOK_TOO_LONG:
                 raise
             words = f"Reading took longer than {patience:g} seconds and was stopped."
             raise Busy("read_took_too_long", words, retry_after=RETRY_AFTER_READ) from error
+
+    def _partner_tx(self, session: AsyncConnection, now: datetime, principal: Principal) -> PartnerTx:
+        return PartnerTx(
+            session=session,
+            now=now,
+            quotas=self._quotas,
+            partner_id=principal.partner_id,
+            actor=principal.actor,
+        )
 
     def _share(self, partner_id: PartnerId) -> AbstractAsyncContextManager[None]:
         """Waits for a turn at the database connections: no partner uses up the pool."""
@@ -272,12 +264,14 @@ class Runtime:
         )
 
     @asynccontextmanager
-    async def system_transaction(self) -> AsyncIterator[Tx]:
+    async def system_transaction(self) -> AsyncIterator[SystemTx]:
         """A transaction over all partners: for claims, sweeps, authentication and the operator."""
-        async with self._begin() as tx:
-            await database.become_system(tx.session)
-            await self._look_at_sealing(tx.session)
+        async with self._begin() as (session, now):
+            await database.become_system(session)
+            tx = SystemTx(session=session, now=now, quotas=self._quotas)
+            await self._look_at_sealing(tx)
             yield tx
+        await self._follow(tx)
 
     @asynccontextmanager
     async def lookup(self) -> AsyncIterator[AsyncConnection]:
@@ -296,13 +290,15 @@ class Runtime:
             raise
 
     @asynccontextmanager
-    async def _begin(self) -> AsyncIterator[Tx]:
+    async def _begin(self) -> AsyncIterator[tuple[AsyncConnection, datetime]]:
         await self._see_walls()
         async with driver.transaction(self.engine) as session:
             if self.clock.is_due:
                 await self.clock.read(session)
-            tx = Tx(session, self.now(), self._quotas)
-            yield tx
+            yield session, self.now()
+
+    async def _follow(self, tx: Tx) -> None:
+        """What a commit is followed by."""
         for tell in tx.committed:
             tell()
         if tx.wake_ups:

@@ -24,6 +24,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.cli.listening import is_registrar
 from app.db.walls import WallsDown
+from app.domain.actor import OPERATOR, ActingFor
 from app.domain.ids import PartnerId
 from app.embedded import EmbeddedUnavailable
 from app.environment import SettingsRefused
@@ -147,14 +148,14 @@ async def _first_key(settings: Settings) -> str | None:
     try:
         partners = await identities.list_partners(runtime)
         for partner in partners:
-            if await identities.list_keys(runtime, PartnerId(partner["id"])):
+            if await identities.list_keys(runtime, ActingFor(PartnerId(partner["id"]), OPERATOR)):
                 return None
         if partners:
             partner_id = PartnerId(partners[0]["id"])
         else:
             role = identities.PartnerRole.DIRECT_BILL
             partner_id = await identities.create_partner(runtime, PARTNER_NAME, role)
-        return (await identities.create_key(runtime, partner_id, name=KEY_NAME)).secret
+        return (await identities.create_key(runtime, ActingFor(partner_id, OPERATOR), name=KEY_NAME)).secret
     finally:
         await runtime.close()
 

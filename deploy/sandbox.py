@@ -18,6 +18,7 @@ from uuid import uuid4
 import httpx
 
 from app.db.paging import MAX_PAGE_SIZE, PageRequest
+from app.domain.actor import OPERATOR, ActingFor
 from app.domain.ids import PartnerId
 from app.runtime import Runtime
 from app.services import connections, identities
@@ -88,13 +89,13 @@ async def renew_credentials(settings: Settings, scene: Scene) -> None:
     runtime = await Runtime.open(settings, process="local")
     try:
         for partner in await identities.list_partners(runtime):
-            partner_id = PartnerId(partner["id"])
-            page = await connections.list_page(runtime, partner_id, PageRequest(MAX_PAGE_SIZE))
+            principal = ActingFor(PartnerId(partner["id"]), OPERATOR)
+            page = await connections.list_page(runtime, principal, PageRequest(MAX_PAGE_SIZE))
             for connection in page.items:
                 if str(connection["entra_tenant_id"]) == scene.partner_tenant:
                     await connections.update(
                         runtime,
-                        partner_id,
+                        principal,
                         connection["id"],
                         plain={},
                         client_secret=scene.client_secret,

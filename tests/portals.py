@@ -6,6 +6,7 @@ from uuid import UUID, uuid4
 
 import httpx
 
+from app.domain.actor import ActingFor, Actor
 from app.domain.ids import PartnerId
 from app.services import identities
 from app.services.identities import Caller, PartnerRole
@@ -24,6 +25,14 @@ class PortalPartner:
     connection_id: UUID
     customer_id: UUID
     references: int = 0
+
+    @property
+    def partner_id(self) -> PartnerId:
+        return self.id
+
+    @property
+    def actor(self) -> Actor:
+        return self.caller.actor
 
     @property
     def headers(self) -> dict[str, str]:
@@ -76,7 +85,7 @@ async def portal_partner(
     """A partner with a portal connection without credentials, and one customer."""
     world.partners += 1
     partner_id = await identities.create_partner(world.runtime, f"Portal partner {world.partners}", role)
-    key = await identities.create_key(world.runtime, partner_id, name="test")
+    key = await identities.create_key(world.runtime, ActingFor(partner_id), name="test")
     caller = await identities.authenticate(world.runtime, key.secret)
     partner = PortalPartner(world, partner_id, caller, key.secret, UUID(int=0), UUID(int=0))
     connection = await partner.ok(

@@ -16,6 +16,7 @@ from fastapi import FastAPI
 from sqlalchemy import text
 
 from app.db.tables import metadata
+from app.domain.actor import ActingFor, Actor
 from app.domain.identity import Device
 from app.domain.ids import PartnerId
 from app.domain.presence import Presence
@@ -76,6 +77,14 @@ class Partner:
     other_customer_id: UUID
     """Not consented."""
     other_tenant_id: UUID
+
+    @property
+    def partner_id(self) -> PartnerId:
+        return self.id
+
+    @property
+    def actor(self) -> Actor:
+        return self.caller.actor
 
     @property
     def headers(self) -> dict[str, str]:
@@ -149,27 +158,23 @@ class World:
             {"partner": microsoft["tenant_id"], "relationship": "none", "name": "Undecided Ltd"},
         )
         partner_id = await identities.create_partner(self.runtime, name, role)
-        key = await identities.create_key(self.runtime, partner_id, name="test")
+        key = await identities.create_key(self.runtime, ActingFor(partner_id), name="test")
         caller = await identities.authenticate(self.runtime, key.secret)
-        connection = await connections.create(
-            self.runtime,
-            caller,
-            NewConnection(
-                name="main",
-                entra_tenant_id=UUID(microsoft["tenant_id"]),
-                client_id=microsoft["client_id"],
-                client_secret=microsoft["client_secret"],
-                refresh_token=microsoft["refresh_token"] if delegated else None,
-                default_group_tag="Standard",
-            ),
+        new = NewConnection(
+            name="main",
+            entra_tenant_id=UUID(microsoft["tenant_id"]),
+            client_id=microsoft["client_id"],
+            client_secret=microsoft["client_secret"],
+            refresh_token=microsoft["refresh_token"] if delegated else None,
+            default_group_tag="Standard",
         )
+        async with connections.create(self.runtime, caller, new) as (_, connection):
+            pass
         tenant_id = UUID(seeded["customers"][0]["tenant_id"])
-        customer = await self._customer(partner_id, connection["id"], tenant_id, "Consented Ltd")
-        undecided = await self._customer(
-            partner_id, connection["id"], UUID(other["tenant_id"]), "Undecided Ltd"
-        )
+        customer = await self._customer(caller, connection["id"], tenant_id, "Consented Ltd")
+        undecided = await self._customer(caller, connection["id"], UUID(other["tenant_id"]), "Undecided Ltd")
         if consented:
-            await consents.read_customers(self.runtime, partner_id, connection["id"])
+            await consents.read_customers(self.runtime, caller, connection["id"])
         return Partner(
             partner_id,
             name,
@@ -183,9 +188,10 @@ class World:
             UUID(other["tenant_id"]),
         )
 
-    async def _customer(self, partner_id: PartnerId, connection_id: UUID, tenant_id: UUID, name: str) -> UUID:
-        record = await customers.create(self.runtime, partner_id, NewCustomer(connection_id, tenant_id, name))
-        return UUID(str(record["id"]))
+    async def _customer(self, caller: Caller, connection_id: UUID, tenant_id: UUID, name: str) -> UUID:
+        new = NewCustomer(connection_id, tenant_id, name)
+        async with customers.create(self.runtime, caller, new) as (_, record):
+            return UUID(str(record["id"]))
 
     async def order(
         self,
@@ -202,7 +208,8 @@ class World:
             devices=devices,
             body_digest=b"test",
         )
-        return await acceptance.accept(self.runtime, partner.id, replace(new, **fields))
+        async with acceptance.accept(self.runtime, partner, replace(new, **fields)) as (_, accepted):
+            return accepted
 
     async def post_order(
         self,
@@ -269,7 +276,7 @@ class World:
         return "\n".join(lines)
 
     async def view(self, partner: Partner, order_id: UUID) -> orders.OrderView:
-        return await orders.get(self.runtime, partner.id, order_id)
+        return await orders.get(self.runtime, partner, order_id)
 
     async def rows(self, partner: Partner, order_id: UUID) -> list[dict[str, Any]]:
         """The order's registrations as the API shows them."""

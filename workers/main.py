@@ -19,7 +19,8 @@ from app import metrics, telemetry
 from app.db.engine import OUTAGES
 from app.db.walls import WallsDown
 from app.embedded import EmbeddedUnavailable
-from app.queue import QUEUE_NAME, WakeKind, WakeUp, deserialize, redis_settings, serialize
+from app.kernel.wakeups import WakeKind, WakeUp
+from app.queue import QUEUE_NAME, deserialize, redis_settings, serialize
 from app.redis_outage import REDIS_OUTAGES
 from app.runtime import Runtime, databases, settle
 from app.secrets import SecretError

@@ -13,20 +13,16 @@ from app.api.models import (
     ConnectionPatch,
     Connections,
 )
+from app.api.once import IdempotencyKey, answered_once
 from app.api.requests import (
-    IdempotencyKey,
     PageOfIds,
     ReadsConnections,
-    Remember,
     RuntimeOf,
     WritesConnections,
-    create_once,
     path_of,
     read,
 )
 from app.api.schema import body_of
-from app.db.sql import Record
-from app.runtime import Tx
 from app.services import connections
 from app.services.connections import NewConnection
 
@@ -51,19 +47,17 @@ async def create_connection(
         default_group_tag=given.default_group_tag,
     )
 
-    async def run(remember: Remember) -> None:
-        async def answer(tx: Tx, record: Record) -> None:
-            location = path_of(request, "get_connection", connection_id=str(record["id"]))
-            await remember(tx, 201, location, rendering.connection(record))
-
-        await connections.create(runtime, caller, new, before_commit=answer)
-
-    return await create_once(request, runtime, caller.partner_id, key, digest, run)
+    async with answered_once(request, runtime, caller, key, digest) as answer:
+        if answer.is_due:
+            async with connections.create(runtime, caller, new) as (tx, record):
+                location = path_of(request, "get_connection", connection_id=str(record["id"]))
+                await answer.give(tx, 201, location, rendering.connection(record))
+    return answer.response
 
 
 @router.get("")
 async def list_connections(runtime: RuntimeOf, caller: ReadsConnections, page: PageOfIds) -> Connections:
-    found = await connections.list_page(runtime, caller.partner_id, page)
+    found = await connections.list_page(runtime, caller, page)
     return Connections(
         items=[rendering.connection(row) for row in found.items], next_page_token=found.next_token
     )
@@ -72,7 +66,7 @@ async def list_connections(runtime: RuntimeOf, caller: ReadsConnections, page: P
 @router.get("/{connection_id}")
 async def get_connection(runtime: RuntimeOf, caller: ReadsConnections, connection_id: UUID) -> ConnectionOut:
     """`trouble` says what a person has to mend. Credentials are never shown."""
-    return rendering.connection(await connections.get(runtime, caller.partner_id, connection_id))
+    return rendering.connection(await connections.get(runtime, caller, connection_id))
 
 
 @router.patch("/{connection_id}", openapi_extra=body_of(ConnectionPatch))
@@ -90,7 +84,7 @@ async def update_connection(
     }
     record = await connections.update(
         runtime,
-        caller.partner_id,
+        caller,
         connection_id,
         plain=plain,
         entra_tenant_id=given.entra_tenant_id,
@@ -109,7 +103,7 @@ async def update_connection(
 @router.post("/{connection_id}:check")
 async def check_connection(runtime: RuntimeOf, caller: WritesConnections, connection_id: UUID) -> CheckOut:
     """Asks Microsoft, with fresh tokens, whether the connection works."""
-    found = await connections.check(runtime, caller.partner_id, connection_id)
+    found = await connections.check(runtime, caller, connection_id)
     return CheckOut(
         ok=found.ok,
         proved=list(found.proved),

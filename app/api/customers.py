@@ -15,23 +15,20 @@ from app.api.models import (
     CustomerPatch,
     Customers,
 )
+from app.api.once import IdempotencyKey, answered_once
 from app.api.requests import (
-    IdempotencyKey,
     PageOfIds,
     ReadsCustomers,
-    Remember,
     RuntimeOf,
     WritesCustomers,
-    create_once,
     path_of,
     read,
 )
 from app.api.schema import ASKS_MICROSOFT, body_of
 from app.api.texts import Sought
-from app.db.sql import Record
+from app.domain.actor import Principal
 from app.domain.consent import ConsentState, lets_pass
-from app.domain.ids import PartnerId
-from app.runtime import Runtime, Tx
+from app.runtime import Runtime
 from app.services import consents, customers
 from app.services.customers import NewCustomer
 
@@ -52,14 +49,12 @@ async def create_customer(
         default_group_tag=given.default_group_tag,
     )
 
-    async def run(remember: Remember) -> None:
-        async def answer(tx: Tx, record: Record) -> None:
-            location = path_of(request, "get_customer", customer_id=str(record["id"]))
-            await remember(tx, 201, location, rendering.customer(record))
-
-        await customers.create(runtime, caller.partner_id, new, before_commit=answer)
-
-    return await create_once(request, runtime, caller.partner_id, key, digest, run)
+    async with answered_once(request, runtime, caller, key, digest) as answer:
+        if answer.is_due:
+            async with customers.create(runtime, caller, new) as (tx, record):
+                location = path_of(request, "get_customer", customer_id=str(record["id"]))
+                await answer.give(tx, 201, location, rendering.customer(record))
+    return answer.response
 
 
 @router.get("", response_model=Customers)
@@ -73,7 +68,7 @@ async def list_customers(
 ) -> Customers | Response:
     found = await customers.list_page(
         runtime,
-        caller.partner_id,
+        caller,
         page,
         entra_tenant_id=entra_tenant_id,
         domain=domain,
@@ -84,7 +79,7 @@ async def list_customers(
 
 @router.get("/{customer_id}")
 async def get_customer(runtime: RuntimeOf, caller: ReadsCustomers, customer_id: UUID) -> CustomerOut:
-    return rendering.customer(await consents.get_customer(runtime, caller.partner_id, customer_id))
+    return rendering.customer(await consents.get_customer(runtime, caller, customer_id))
 
 
 @router.patch("/{customer_id}", openapi_extra=body_of(CustomerPatch))
@@ -94,31 +89,31 @@ async def update_customer(
     """Changes what is given. The tenant is what the customer is, and cannot be changed."""
     given, _ = await read(request, CustomerPatch)
     values = given.model_dump(exclude_unset=True)
-    return rendering.customer(await customers.update(runtime, caller.partner_id, customer_id, values))
+    return rendering.customer(await customers.update(runtime, caller, customer_id, values))
 
 
 @router.get("/{customer_id}/consent")
 async def get_consent(runtime: RuntimeOf, caller: ReadsCustomers, customer_id: UUID) -> ConsentOut:
     """The state, what it rests on, and how it came about."""
-    return await consent_of(runtime, caller.partner_id, customer_id)
+    return await consent_of(runtime, caller, customer_id)
 
 
 @router.post("/{customer_id}/consent:request", responses=ASKS_MICROSOFT)
 async def request_consent(runtime: RuntimeOf, caller: WritesCustomers, customer_id: UUID) -> ConsentLink:
     """The link to send to the customer. Held orders go on by themselves once it is accepted."""
-    return ConsentLink(url=await consents.request(runtime, caller.partner_id, customer_id))
+    return ConsentLink(url=await consents.request(runtime, caller, customer_id))
 
 
 @router.post("/{customer_id}/consent:recheck", responses=ASKS_MICROSOFT)
 async def recheck_consent(runtime: RuntimeOf, caller: WritesCustomers, customer_id: UUID) -> ConsentOut:
     """Reads Microsoft's customers list now instead of at the next round."""
-    await consents.recheck(runtime, caller.partner_id, customer_id)
-    return await consent_of(runtime, caller.partner_id, customer_id)
+    await consents.recheck(runtime, caller, customer_id)
+    return await consent_of(runtime, caller, customer_id)
 
 
-async def consent_of(runtime: Runtime, partner_id: PartnerId, customer_id: UUID) -> ConsentOut:
-    record = await consents.get_customer(runtime, partner_id, customer_id)
-    history = await consents.history(runtime, partner_id, customer_id)
+async def consent_of(runtime: Runtime, principal: Principal, customer_id: UUID) -> ConsentOut:
+    record = await consents.get_customer(runtime, principal, customer_id)
+    history = await consents.history(runtime, principal, customer_id)
     summary = rendering.consent_summary(record)
     return ConsentOut(
         **dict(summary),

@@ -16,17 +16,15 @@ from app.api import turns
 from app.api.downloads import CSV, download
 from app.api.import_models import CommitIn, ImportIn, ImportOut, ImportProblems, ImportRows, Imports
 from app.api.multipart import MultipartFile
+from app.api.once import IdempotencyKey, answered_once
 from app.api.problems import pydantic_error
 from app.api.requests import (
-    IdempotencyKey,
     PageOfIds,
     PageOfRows,
     ReadsOrders,
-    Remember,
     RuntimeOf,
     Uploads,
     WritesOrders,
-    create_once,
     has_body,
     path_of,
     read,
@@ -35,10 +33,9 @@ from app.api.schema import body_of, upload_of
 from app.api.texts import Sought
 from app.domain.errors import FieldError, Unprocessable
 from app.domain.imports import ImportState, Verdict
-from app.runtime import Tx
 from app.services import idempotency, imports, reports
 from app.services.identities import Scope
-from app.services.imports import ImportView, Terms, Upload
+from app.services.imports import Terms, Upload
 
 router = APIRouter(prefix="/v1/imports", tags=["Imports"])
 
@@ -79,33 +76,30 @@ async def create_import(
         raise Unprocessable(
             "unsupported_media_type", f"Content-Encoding {coding[:40]!r} is not read; gzip is."
         )
-    async with turns.step(runtime, caller.partner_id):
-        await imports.check_terms(runtime, caller.partner_id, _terms(given))
-        repeated = key is not None and await idempotency.knows(runtime, caller.partner_id, key)
-        upload = await Upload.begin(runtime, caller.partner_id, caller.key_id, repeated=repeated)
+    async with turns.step(runtime, caller):
+        await imports.check_terms(runtime, caller, _terms(given))
+        repeated = key is not None and await idempotency.knows(runtime, caller, key)
+        upload = await Upload.begin(runtime, caller, repeated=repeated)
     try:
         fields = await _receive(request, upload)
         terms = _terms(_joined(given, fields))
         digest = await upload.end()
 
-        async def run(remember: Remember) -> None:
-            async def answer(tx: Tx, view: ImportView) -> None:
-                location = path_of(request, "get_import", import_id=str(upload.id))
-                await remember(tx, 201, location, rendering.import_(view))
-
-            # Not a call's turn: that can be refused, and a file that has arrived must not be.
-            async with runtime.turns.pieces.turn(caller.partner_id):
-                await imports.complete(upload, terms, digest, answer)
-
         fingerprint = hashlib.sha256(
             orjson.dumps(_joined(given, fields), option=orjson.OPT_SORT_KEYS) + digest
         )
-
-        async def reread(location: str | None) -> ImportOut:
-            made = UUID((location or "").rpartition("/")[2])
-            return rendering.import_(await imports.get(runtime, caller.partner_id, made))
-
-        return await create_once(request, runtime, caller.partner_id, key, fingerprint.digest(), run, reread)
+        async with answered_once(request, runtime, caller, key, fingerprint.digest()) as answer:
+            if answer.is_due:
+                # Not a call's turn: that can be refused, and a file that has arrived must not be.
+                async with (
+                    runtime.turns.pieces.turn(caller.partner_id),
+                    imports.complete(upload, terms, digest) as (tx, view),
+                ):
+                    location = path_of(request, "get_import", import_id=str(upload.id))
+                    await answer.give(tx, 201, location, rendering.import_(view))
+            elif answer.is_to_be_reread:
+                answer.reread(rendering.import_(await imports.get(runtime, caller, answer.made)))
+        return answer.response
     finally:
         # Whatever did not become an import: refused, broken off, or answered before.
         await upload.throw_away()
@@ -159,7 +153,7 @@ async def list_imports(
     runtime: RuntimeOf, caller: ReadsOrders, page: PageOfIds, state: ImportState | None = None
 ) -> Imports:
     """Newest first."""
-    found = await imports.list_page(runtime, caller.partner_id, page, state=state)
+    found = await imports.list_page(runtime, caller, page, state=state)
     return Imports(items=[rendering.import_(view) for view in found.items], next_page_token=found.next_token)
 
 
@@ -168,7 +162,7 @@ async def get_import(
     runtime: RuntimeOf, caller: ReadsOrders, import_id: UUID, response: Response
 ) -> ImportOut:
     """Progress while it is read; then what was found and what committing would do."""
-    view = await imports.get(runtime, caller.partner_id, import_id)
+    view = await imports.get(runtime, caller, import_id)
     if view.is_moving:
         response.headers["Retry-After"] = RETRY_AFTER
     return rendering.import_(view)
@@ -184,7 +178,7 @@ async def list_import_rows(
     code: Annotated[Sought | None, Query()] = None,
 ) -> ImportRows:
     """The rows with their verdicts, in the file's order."""
-    found = await imports.rows(runtime, caller.partner_id, import_id, page, verdict=verdict, code=code)
+    found = await imports.rows(runtime, caller, import_id, page, verdict=verdict, code=code)
     return ImportRows(items=[rendering.row(row) for row in found.items], next_page_token=found.next_token)
 
 
@@ -193,7 +187,7 @@ async def list_import_problems(
     runtime: RuntimeOf, caller: ReadsOrders, import_id: UUID, page: PageOfRows
 ) -> ImportProblems:
     """Every problem of every row; `page_size` counts rows."""
-    found = await imports.rows(runtime, caller.partner_id, import_id, page, noted_only=True)
+    found = await imports.rows(runtime, caller, import_id, page, noted_only=True)
     return ImportProblems(
         items=[problem for row in found.items for problem in rendering.problems(row)],
         next_page_token=found.next_token,
@@ -217,7 +211,7 @@ async def download_import_errors(
     """
     lines = await reports.errors_of(
         runtime,
-        caller.partner_id,
+        caller,
         import_id,
         verdict=verdict,
         with_hashes=Scope.HASHES_READ in caller.scopes,
@@ -241,26 +235,19 @@ async def commit_import(
     """
     given, digest = await read(request, CommitIn) if has_body(request) else (CommitIn(), b"")
 
-    async def run(remember: Remember) -> None:
-        async def answer(tx: Tx, view: ImportView) -> None:
-            await remember(tx, 202, None, rendering.import_(view))
-
-        await imports.commit(
-            runtime,
-            caller.partner_id,
-            import_id,
-            reject_invalid=given.on_invalid == "reject",
-            reference=given.reference,
-            before_commit=answer,
-        )
-
-    async def reread(_: str | None) -> ImportOut:
-        return rendering.import_(await imports.get(runtime, caller.partner_id, import_id))
-
-    return await create_once(request, runtime, caller.partner_id, key, digest, run, reread)
+    async with answered_once(request, runtime, caller, key, digest) as answer:
+        if answer.is_due:
+            reject = given.on_invalid == "reject"
+            async with imports.commit(
+                runtime, caller, import_id, reject_invalid=reject, reference=given.reference
+            ) as (tx, view):
+                await answer.give(tx, 202, None, rendering.import_(view))
+        elif answer.is_to_be_reread:
+            answer.reread(rendering.import_(await imports.get(runtime, caller, import_id)))
+    return answer.response
 
 
 @router.post("/{import_id}:discard")
 async def discard_import(runtime: RuntimeOf, caller: WritesOrders, import_id: UUID) -> ImportOut:
     """Stops the reading if it goes on, and deletes the rows."""
-    return rendering.import_(await imports.discard(runtime, caller.partner_id, import_id))
+    return rendering.import_(await imports.discard(runtime, caller, import_id))

@@ -123,7 +123,7 @@ def quota_out(use: Use) -> QuotaOut:
 async def show_limits(runtime: RuntimeOf, caller: ReadsOrders) -> LimitsOut:
     """How fast your connections may call Microsoft now, what waits for them, your quotas with their use, and
     Registrar's own bounds."""
-    found = await limits.look(runtime, caller.partner_id)
+    found = await limits.look(runtime, caller)
     return LimitsOut(
         at=found.now,
         shared=found.shared,

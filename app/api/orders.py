@@ -23,15 +23,13 @@ from app.api.models import (
     RegistrationOut,
     Registrations,
 )
+from app.api.once import IdempotencyKey, answered_once
 from app.api.requests import (
-    IdempotencyKey,
     PageOfIds,
     PageOfRows,
     ReadsOrders,
-    Remember,
     RuntimeOf,
     WritesOrders,
-    create_once,
     path_of,
     read,
 )
@@ -43,10 +41,8 @@ from app.db.registration_lists import Filter
 from app.domain.batch import BatchState
 from app.domain.order import FINAL, OrderState
 from app.domain.registration import RegistrationState
-from app.runtime import Tx
 from app.services import acceptance, orders, recall, registrations, reports
-from app.services.acceptance import Acceptance, NewOrder
-from app.services.identities import Caller
+from app.services.acceptance import NewOrder
 
 router = APIRouter(prefix="/v1", tags=["Orders"])
 
@@ -86,32 +82,27 @@ async def create_order(
     """
     order, digest = await read(request, OrderIn)
     if len(order.devices) > LARGE_ORDER:
-        await take_heavy(request, runtime, caller.partner_id)
-    new = _new_order(order, digest, caller)
+        await take_heavy(request, runtime, caller)
+    new = _new_order(order, digest)
     if order.validate_only:
-        found = await acceptance.preview(runtime, caller.partner_id, new)
+        found = await acceptance.preview(runtime, caller, new)
         validated = OrderValidated(**dict(rendering.preview(found)))
         return Response(validated.model_dump_json(), 200, media_type="application/json")
 
-    async def run(remember: Remember) -> None:
-        async def answer(tx: Tx, accepted: Acceptance) -> None:
-            body = OrderAccepted(
-                **rendering.order_fields(accepted.view), preview=rendering.preview(accepted.preview)
-            )
-            location = path_of(request, "get_order", order_id=str(body.id))
-            await remember(tx, 201, location, body)
-
-        await acceptance.accept(runtime, caller.partner_id, new, before_commit=answer)
-
-    async def reread(location: str | None) -> OrderAccepted:
-        order_id = UUID((location or "").rpartition("/")[2])
-        found = await recall.order(runtime, caller.partner_id, order_id, noted=rendering.MAX_PROBLEMS)
-        return rendering.recalled(found)
-
-    return await create_once(request, runtime, caller.partner_id, key, digest, run, reread)
+    async with answered_once(request, runtime, caller, key, digest) as answer:
+        if answer.is_due:
+            async with acceptance.accept(runtime, caller, new) as (tx, accepted):
+                fields = rendering.order_fields(accepted.view)
+                body = OrderAccepted(**fields, preview=rendering.preview(accepted.preview))
+                location = path_of(request, "get_order", order_id=str(body.id))
+                await answer.give(tx, 201, location, body)
+        elif answer.is_to_be_reread:
+            noted = rendering.MAX_PROBLEMS
+            answer.reread(rendering.recalled(await recall.order(runtime, caller, answer.made, noted=noted)))
+    return answer.response
 
 
-def _new_order(order: OrderIn, digest: bytes, caller: Caller) -> NewOrder:
+def _new_order(order: OrderIn, digest: bytes) -> NewOrder:
     return NewOrder(
         customer_id=order.customer_id,
         reference=order.reference,
@@ -120,7 +111,6 @@ def _new_order(order: OrderIn, digest: bytes, caller: Caller) -> NewOrder:
         devices=order.devices,
         reject_invalid=order.on_invalid == "reject",
         body_digest=digest,
-        created_by=caller.key_id,
     )
 
 
@@ -138,7 +128,7 @@ async def list_orders(
     """Newest first."""
     found = await orders.list_page(
         runtime,
-        caller.partner_id,
+        caller,
         page,
         customer_id=customer_id,
         reference=reference,
@@ -152,7 +142,7 @@ async def list_orders(
 @router.get("/orders/{order_id}")
 async def get_order(runtime: RuntimeOf, caller: ReadsOrders, order_id: UUID, response: Response) -> OrderOut:
     """State, counts and what the order waits for; `Retry-After` while it is moving."""
-    view = await orders.get(runtime, caller.partner_id, order_id)
+    view = await orders.get(runtime, caller, order_id)
     if view.state not in FINAL:
         response.headers["Retry-After"] = RETRY_AFTER
     return rendering.order(view)
@@ -161,7 +151,7 @@ async def get_order(runtime: RuntimeOf, caller: ReadsOrders, order_id: UUID, res
 @router.post("/orders/{order_id}:cancel")
 async def cancel_order(runtime: RuntimeOf, caller: WritesOrders, order_id: UUID) -> OrderOut:
     """Cancels the devices that have not been sent. What is on its way goes on."""
-    return rendering.order(await orders.cancel(runtime, caller.partner_id, order_id))
+    return rendering.order(await orders.cancel(runtime, caller, order_id))
 
 
 @router.post("/orders/{order_id}:retry-failed", openapi_extra=body_of(RetryChoice, required=False))
@@ -172,7 +162,7 @@ async def retry_failed(
 
     All of them, or with a body the chosen ones.
     """
-    found = await orders.retry_failed(runtime, caller.partner_id, order_id, await read_choice(request))
+    found = await orders.retry_failed(runtime, caller, order_id, await read_choice(request))
     return OrderRetried(
         **rendering.order_fields(found.view), retried=found.retried, without_hash=found.without_hash
     )
@@ -202,7 +192,7 @@ async def list_registrations_of_order(
         line_ref=line_ref,
         since=since,
     )
-    found = await registrations.list_of_order(runtime, caller.partner_id, order_id, page, wanted)
+    found = await registrations.list_of_order(runtime, caller, order_id, page, wanted)
     return await pages.answer(Registrations, found, rendering.registration)
 
 
@@ -211,14 +201,14 @@ async def list_batches_of_order(
     runtime: RuntimeOf, caller: ReadsOrders, order_id: UUID, page: PageOfIds
 ) -> Batches | Response:
     """How the order was cut for Microsoft, newest first, and what each batch waits for."""
-    found = await registrations.list_batches_of_order(runtime, caller.partner_id, order_id, page)
+    found = await registrations.list_batches_of_order(runtime, caller, order_id, page)
     return await pages.answer(Batches, found, _batch_out)
 
 
 @router.get("/orders/{order_id}/result.csv", response_class=StreamingResponse, responses=CSV)
 async def download_result(runtime: RuntimeOf, caller: ReadsOrders, order_id: UUID) -> StreamingResponse:
     """Every device with its outcome, by row; with the file's own columns while its import has not expired."""
-    return download("result.csv", await reports.result_of(runtime, caller.partner_id, order_id))
+    return download("result.csv", await reports.result_of(runtime, caller, order_id))
 
 
 @router.get("/registrations", tags=["Registrations"], response_model=Registrations)
@@ -250,14 +240,14 @@ async def list_registrations(
         batch_id=batch_id,
     )
     if wanted.searches:
-        await take_heavy(request, runtime, caller.partner_id)
-    found = await registrations.list_page(runtime, caller.partner_id, page, wanted)
+        await take_heavy(request, runtime, caller)
+    found = await registrations.list_page(runtime, caller, page, wanted)
     return await pages.answer(Registrations, found, rendering.registration)
 
 
 @router.get("/registrations/{registration_id}", tags=["Registrations"])
 async def get_registration(runtime: RuntimeOf, caller: ReadsOrders, registration_id: UUID) -> RegistrationOut:
-    return rendering.registration(await registrations.get(runtime, caller.partner_id, registration_id))
+    return rendering.registration(await registrations.get(runtime, caller, registration_id))
 
 
 @router.get("/batches", tags=["Batches"], response_model=Batches)
@@ -272,7 +262,7 @@ async def list_batches(
     """How the orders were cut for Microsoft, newest first. To look at, not to steer."""
     found = await registrations.list_batches(
         runtime,
-        caller.partner_id,
+        caller,
         page,
         order_id=order_id,
         customer_id=customer_id,
@@ -284,7 +274,7 @@ async def list_batches(
 @router.get("/batches/{batch_id}", tags=["Batches"])
 async def get_batch(runtime: RuntimeOf, caller: ReadsOrders, batch_id: UUID) -> BatchDetail:
     """With every call to Microsoft and its MS-RequestId: what Microsoft's support asks for."""
-    view, attempts = await registrations.get_batch(runtime, caller.partner_id, batch_id)
+    view, attempts = await registrations.get_batch(runtime, caller, batch_id)
     return BatchDetail(**_batch(view), attempts=[BatchAttempt(**attempt) for attempt in attempts])
 
 

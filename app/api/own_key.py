@@ -6,12 +6,11 @@ from fastapi import APIRouter, Request, Response
 from pydantic import Field
 
 from app.api.models import Input, Output
-from app.api.requests import AnyCaller, IdempotencyKey, Remember, RuntimeOf, create_once, has_body, read
+from app.api.once import IdempotencyKey, answered_once
+from app.api.requests import AnyCaller, RuntimeOf, has_body, read
 from app.api.schema import body_of
 from app.api.times import Timestamp
-from app.runtime import Tx
 from app.services import own_key
-from app.services.own_key import RotatedKey
 
 router = APIRouter(prefix="/v1/me", tags=["Catalogues"])
 
@@ -49,22 +48,20 @@ async def rotate_key(
         await read(request, KeyRotationIn) if has_body(request) else (KeyRotationIn.model_validate({}), b"")
     )
 
-    async def run(remember: Remember) -> None:
-        async def answer(tx: Tx, rotated: RotatedKey) -> None:
-            shown = KeyRotated(
-                key=rotated.key.secret,
-                prefix=rotated.key.prefix,
-                name=rotated.name,
-                scopes=list(rotated.scopes),
-                expires_at=rotated.expires_at,
-                previous_key_until=rotated.previous_until,
-            )
-            await remember(tx, 200, None, shown)
-
-        overlap = timedelta(seconds=given.overlap_seconds)
-        await own_key.rotate(runtime, caller, overlap, before_commit=answer)
-
-    return await create_once(request, runtime, caller.partner_id, key, digest, run, shown_to=caller.key_id)
+    async with answered_once(request, runtime, caller, key, digest, shown_to=caller.key_id) as answer:
+        if answer.is_due:
+            overlap = timedelta(seconds=given.overlap_seconds)
+            async with own_key.rotate(runtime, caller, overlap) as (tx, rotated):
+                shown = KeyRotated(
+                    key=rotated.key.secret,
+                    prefix=rotated.key.prefix,
+                    name=rotated.name,
+                    scopes=list(rotated.scopes),
+                    expires_at=rotated.expires_at,
+                    previous_key_until=rotated.previous_until,
+                )
+                await answer.give(tx, 200, None, shown)
+    return answer.response
 
 
 @router.post("/key:revoke", status_code=204)

@@ -61,7 +61,7 @@ async def list_portal_files(
     request: Request, runtime: RuntimeOf, caller: ReadsOrders, order_id: UUID, page: PageOfIds
 ) -> PortalFiles:
     """The order as files that a person uploads at the portal, oldest first, with the steps for it."""
-    found = await portal_files.list_of_order(runtime, caller.partner_id, order_id, page)
+    found = await portal_files.list_of_order(runtime, caller, order_id, page)
     items = [
         PortalFileOut(
             name=file.name,
@@ -193,7 +193,7 @@ async def _file(request: Request) -> bytes:
 
 
 async def _batch(runtime: Runtime, caller: Caller, batch_id: UUID) -> BatchOut:
-    view, _ = await registrations.get_batch(runtime, caller.partner_id, batch_id)
+    view, _ = await registrations.get_batch(runtime, caller, batch_id)
     return BatchOut(**rendering.batch_fields(view.record, view.counts, view.waiting_for))
 
 
@@ -245,4 +245,4 @@ async def record_consent(
     """
     given, _ = await read(request, ConsentRecordIn)
     await consents.record(runtime, caller, customer_id, ConsentState(given.state), given.note)
-    return await consent_of(runtime, caller.partner_id, customer_id)
+    return await consent_of(runtime, caller, customer_id)

@@ -5,7 +5,6 @@ bounded while they arrive and decoded in a thread.
 
 import asyncio
 import contextlib
-import hashlib
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -13,11 +12,9 @@ from dataclasses import replace
 from typing import Annotated, Any
 from uuid import UUID
 
-import orjson
 from anyio import to_thread
-from fastapi import Depends, Header, Query, Request, Response
+from fastapi import Depends, Query, Request
 from fastapi.dependencies.models import Dependant
-from pydantic import BaseModel
 from starlette.requests import ClientDisconnect
 
 from app.api import bodies, call_rates, turns
@@ -29,10 +26,8 @@ from app.api.wrong_keys import WrongKeys
 from app.db.paging import InvalidPageToken, PageRequest, bind
 from app.db.paging import request as page_request
 from app.domain.errors import FieldError, Unauthenticated, Unprocessable
-from app.domain.ids import PartnerId
-from app.runtime import Runtime, Tx
-from app.services import idempotency, identities
-from app.services.idempotency import Once, Replay
+from app.runtime import Runtime
+from app.services import identities
 from app.services.identities import Caller, RefusedKey, Scope
 
 
@@ -74,7 +69,7 @@ def caller_with(scope: Scope | None, *, waits: bool = True) -> Callable[..., Awa
         _refuse_strange_parameters(request)
         runtime.turns.activity.note(caller.partner_id)
         if waits:
-            await turns.take_call(request, runtime, caller.partner_id)
+            await turns.take_call(request, runtime, caller)
         return caller
 
     KEYED.add(authenticated)
@@ -274,77 +269,3 @@ async def _chunks(request: Request) -> AsyncIterator[bytes]:
 
 def has_body(request: Request) -> bool:
     return request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers
-
-
-IdempotencyKey = Annotated[
-    str | None,
-    Header(
-        alias="Idempotency-Key",
-        description="Makes a repetition harmless: the first answer comes again, marked "
-        "`Idempotency-Replayed: true`. Remembered for 72 hours, unless `GET /v1/limits` has other "
-        "`idempotency_hours`.",
-    ),
-]
-
-Remember = Callable[[Tx, int, str | None, BaseModel], Awaitable[None]]
-"""Stores the answer with the key, in the transaction that makes what the answer tells of."""
-
-Reread = Callable[[str | None], Awaitable[BaseModel]]
-"""The answer as it would be now, from the place that the first one named."""
-
-
-async def create_once(
-    request: Request,
-    runtime: Runtime,
-    partner_id: PartnerId,
-    key: str | None,
-    digest: bytes,
-    run: Callable[[Remember], Awaitable[Any]],
-    reread: Reread | None = None,
-    shown_to: UUID | None = None,
-) -> Response:
-    """Runs a creating request at most once per Idempotency-Key. `run` calls what it is given to answer.
-
-    `digest` is that of the body: the same key with another body is refused. `reread` makes an answer that was
-    too large to be stored once more; routes whose answers are always small have none. `shown_to` is for an
-    answer that shows a secret, as `idempotency.begin` has it.
-    """
-    answered: list[Response] = []
-    once: Once | None = None
-    if key is not None:
-        path = request.scope["path"].encode()
-        fingerprint = hashlib.sha256(b"\n".join((request.method.encode(), path, digest)))
-        found = await idempotency.begin(runtime, partner_id, key, fingerprint.digest(), shown_to)
-        if isinstance(found, Replay):
-            return await _replay(found, reread)
-        once = found
-
-    async def remember(tx: Tx, status: int, location: str | None, answer: BaseModel) -> None:
-        content = orjson.dumps(answer.model_dump(mode="json"))
-        if once is not None:
-            await once.complete(tx, status, location, content)
-        answered[:] = [_response(status, location, content)]
-
-    finished = False
-    try:
-        async with once.kept() if once is not None else contextlib.nullcontext():
-            await run(remember)
-        finished = True
-    finally:
-        if once is not None and not finished:
-            await once.give_up()
-    return answered[0]
-
-
-def _response(status: int, location: str | None, content: bytes) -> Response:
-    headers = {"Location": location} if location else {}
-    return Response(content, status, headers, media_type="application/json")
-
-
-async def _replay(replay: Replay, reread: Reread | None) -> Response:
-    body = replay.body
-    if not body and reread is not None:
-        body = orjson.dumps((await reread(replay.location)).model_dump(mode="json"))
-    response = _response(replay.status, replay.location, body)
-    response.headers["Idempotency-Replayed"] = "true"
-    return response

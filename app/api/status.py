@@ -110,7 +110,7 @@ class StatusOut(Output):
 @router.get("/v1/status")
 async def show_status(runtime: RuntimeOf, caller: ReadsOrders) -> StatusOut:
     """Whether all is well: the service's parts, your work and how old it is, and what needs a person."""
-    return _status(await status.look(runtime, caller.partner_id))
+    return _status(await status.look(runtime, caller))
 
 
 def _status(found: Status) -> StatusOut:

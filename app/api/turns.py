@@ -15,6 +15,7 @@ from time import monotonic
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.domain.actor import Principal
 from app.domain.errors import Busy, RateLimited
 from app.domain.ids import PartnerId
 from app.fair_turns import FairTurns, LineFull, NoTurn
@@ -55,28 +56,28 @@ def _give_back(held: list[Callable[[], None]]) -> None:
         held.pop()()
 
 
-async def take_call(request: Request, runtime: Runtime, partner_id: PartnerId) -> None:
+async def take_call(request: Request, runtime: Runtime, principal: Principal) -> None:
     """Waits for this call's turn. Raises RateLimited where the line is full, or Busy after a long wait."""
-    await _take(runtime.turns.calls, partner_id, request.state.turns)
+    await _take(runtime.turns.calls, principal.partner_id, request.state.turns)
     with suppress(ValueError):  # what is no number is refused elsewhere
         if int(request.query_params.get("page_size", "0")) >= LARGE_PAGE:
-            await take_heavy(request, runtime, partner_id)
+            await take_heavy(request, runtime, principal)
 
 
-async def take_heavy(request: Request, runtime: Runtime, partner_id: PartnerId) -> None:
+async def take_heavy(request: Request, runtime: Runtime, principal: Principal) -> None:
     """Waits for the second turn, for what keeps the processor or the database busy for long. Raises as
     `take_call` does. A call takes it once at most."""
     if getattr(request.state, "is_heavy", False):
         return
     request.state.is_heavy = True
-    await _take(runtime.turns.heavy, partner_id, request.state.heavy_turns)
+    await _take(runtime.turns.heavy, principal.partner_id, request.state.heavy_turns)
 
 
-def step(runtime: Runtime, partner_id: PartnerId) -> AbstractAsyncContextManager[None]:
+def step(runtime: Runtime, principal: Principal) -> AbstractAsyncContextManager[None]:
     """A turn for the beginning of a call that goes on for minutes and holds none meanwhile. Raises as
     `take_call` does."""
     turns = runtime.turns.calls
-    return turns.turn(partner_id, partial(_refusal, turns, partner_id))
+    return turns.turn(principal.partner_id, partial(_refusal, turns, principal.partner_id))
 
 
 async def _take(turns: FairTurns, partner_id: PartnerId, held: list[Callable[[], None]]) -> None:

@@ -6,20 +6,16 @@ from fastapi import APIRouter, Request, Response
 
 from app.api import import_rendering as rendering
 from app.api.import_models import ProfileIn, ProfileOut, ProfilePatch, VendorProfiles
+from app.api.once import IdempotencyKey, answered_once
 from app.api.requests import (
-    IdempotencyKey,
     PageOfIds,
     ReadsOrders,
-    Remember,
     RuntimeOf,
     WritesOrders,
-    create_once,
     path_of,
     read,
 )
 from app.api.schema import body_of
-from app.db.sql import Record
-from app.runtime import Tx
 from app.services import vendor_profiles
 
 router = APIRouter(prefix="/v1/vendor-profiles", tags=["Imports"])
@@ -32,22 +28,18 @@ async def create_profile(
     """A supplier's columns by name; imports are read with it when they name it."""
     given, digest = await read(request, ProfileIn)
 
-    async def run(remember: Remember) -> None:
-        async def answer(tx: Tx, record: Record) -> None:
-            location = path_of(request, "get_profile", profile_id=str(record["id"]))
-            await remember(tx, 201, location, rendering.profile(record))
-
-        await vendor_profiles.create(
-            runtime, caller.partner_id, given.name, given.definition, before_commit=answer
-        )
-
-    return await create_once(request, runtime, caller.partner_id, key, digest, run)
+    async with answered_once(request, runtime, caller, key, digest) as answer:
+        if answer.is_due:
+            async with vendor_profiles.create(runtime, caller, given.name, given.definition) as (tx, record):
+                location = path_of(request, "get_profile", profile_id=str(record["id"]))
+                await answer.give(tx, 201, location, rendering.profile(record))
+    return answer.response
 
 
 @router.get("")
 async def list_profiles(runtime: RuntimeOf, caller: ReadsOrders, page: PageOfIds) -> VendorProfiles:
     """Names and sizes. Get one profile to see its definition."""
-    found = await vendor_profiles.list_page(runtime, caller.partner_id, page)
+    found = await vendor_profiles.list_page(runtime, caller, page)
     return VendorProfiles(
         items=[rendering.profile_summary(row) for row in found.items], next_page_token=found.next_token
     )
@@ -55,7 +47,7 @@ async def list_profiles(runtime: RuntimeOf, caller: ReadsOrders, page: PageOfIds
 
 @router.get("/{profile_id}")
 async def get_profile(runtime: RuntimeOf, caller: ReadsOrders, profile_id: UUID) -> ProfileOut:
-    return rendering.profile(await vendor_profiles.get(runtime, caller.partner_id, profile_id))
+    return rendering.profile(await vendor_profiles.get(runtime, caller, profile_id))
 
 
 @router.patch("/{profile_id}", openapi_extra=body_of(ProfilePatch))
@@ -65,9 +57,9 @@ async def update_profile(
     """Changes what is given. Imports that were uploaded before keep the profile as it was."""
     given, _ = await read(request, ProfilePatch)
     values = given.model_dump(exclude_unset=True)
-    return rendering.profile(await vendor_profiles.update(runtime, caller.partner_id, profile_id, values))
+    return rendering.profile(await vendor_profiles.update(runtime, caller, profile_id, values))
 
 
 @router.delete("/{profile_id}", status_code=204)
 async def delete_profile(runtime: RuntimeOf, caller: WritesOrders, profile_id: UUID) -> None:
-    await vendor_profiles.delete(runtime, caller.partner_id, profile_id)
+    await vendor_profiles.delete(runtime, caller, profile_id)

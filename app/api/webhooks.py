@@ -11,14 +11,12 @@ from app.api import pages, rendering
 from app.api.connection_events import ConnectionRecoveredEvent, ConnectionTroubleEvent
 from app.api.import_models import ImportEvent
 from app.api.models import Output
+from app.api.once import IdempotencyKey, answered_once
 from app.api.requests import (
-    IdempotencyKey,
     PageOfIds,
     ReadsWebhooks,
-    Remember,
     RuntimeOf,
     WritesWebhooks,
-    create_once,
     has_body,
     path_of,
     read,
@@ -39,14 +37,12 @@ from app.api.webhook_models import (
     Endpoints,
     RotationIn,
 )
-from app.db.sql import Record
 from app.domain.consent import ConsentState, Evidence
 from app.domain.event import EventType
 from app.domain.order import OrderState
 from app.domain.registration import RegistrationState
-from app.runtime import Runtime, Tx
+from app.runtime import Runtime
 from app.services import endpoint_secrets, idempotency, webhooks
-from app.services.endpoint_secrets import Rotated
 from app.services.identities import Caller
 from app.services.webhooks import DeliveryState, NewEndpoint
 
@@ -67,26 +63,24 @@ async def create_endpoint(
     given, digest = await read(request, EndpointIn)
     new = NewEndpoint(given.url, given.event_types, given.description)
 
-    async def run(remember: Remember) -> None:
-        async def answer(tx: Tx, record: Record, secret: str) -> None:
-            location = path_of(request, "get_endpoint", endpoint_id=str(record["id"]))
-            created = EndpointCreated(**rendering.endpoint_fields(record), secret=secret)
-            await remember(tx, 201, location, created)
-
-        await webhooks.create_endpoint(runtime, caller, new, before_commit=answer)
-
     shown_to = await _shown_to(runtime, caller, key)
-    return await create_once(request, runtime, caller.partner_id, key, digest, run, shown_to=shown_to)
+    async with answered_once(request, runtime, caller, key, digest, shown_to=shown_to) as answer:
+        if answer.is_due:
+            async with webhooks.create_endpoint(runtime, caller, new) as (tx, record, secret):
+                location = path_of(request, "get_endpoint", endpoint_id=str(record["id"]))
+                created = EndpointCreated(**rendering.endpoint_fields(record), secret=secret)
+                await answer.give(tx, 201, location, created)
+    return answer.response
 
 
 async def _shown_to(runtime: Runtime, caller: Caller, key: str | None) -> UUID | None:
     """Who may have a secret repeated. The key of an order system may have been rotated since its call."""
-    return None if key is None else await idempotency.lineage(runtime, caller.partner_id, caller.key_id)
+    return None if key is None else await idempotency.lineage(runtime, caller, caller.key_id)
 
 
 @router.get("/webhook-endpoints")
 async def list_endpoints(runtime: RuntimeOf, caller: ReadsWebhooks, page: PageOfIds) -> Endpoints:
-    found = await webhooks.list_endpoints(runtime, caller.partner_id, page)
+    found = await webhooks.list_endpoints(runtime, caller, page)
     return Endpoints(
         items=[EndpointOut(**rendering.endpoint_fields(row)) for row in found.items],
         next_page_token=found.next_token,
@@ -95,7 +89,7 @@ async def list_endpoints(runtime: RuntimeOf, caller: ReadsWebhooks, page: PageOf
 
 @router.get("/webhook-endpoints/{endpoint_id}")
 async def get_endpoint(runtime: RuntimeOf, caller: ReadsWebhooks, endpoint_id: UUID) -> EndpointOut:
-    record = await webhooks.get_endpoint(runtime, caller.partner_id, endpoint_id)
+    record = await webhooks.get_endpoint(runtime, caller, endpoint_id)
     return EndpointOut(**rendering.endpoint_fields(record))
 
 
@@ -114,13 +108,13 @@ async def update_endpoint(
 @router.delete("/webhook-endpoints/{endpoint_id}", status_code=204)
 async def delete_endpoint(runtime: RuntimeOf, caller: WritesWebhooks, endpoint_id: UUID) -> None:
     """Ends what waits for it and destroys its secrets. Its deliveries stay readable."""
-    await webhooks.delete_endpoint(runtime, caller.partner_id, endpoint_id)
+    await webhooks.delete_endpoint(runtime, caller, endpoint_id)
 
 
 @router.post("/webhook-endpoints/{endpoint_id}:test", status_code=202)
 async def test_endpoint(runtime: RuntimeOf, caller: WritesWebhooks, endpoint_id: UUID) -> DeliveryOut:
     """Sends `endpoint.test` to this endpoint only; follow the delivery."""
-    record = await webhooks.send_test(runtime, caller.partner_id, endpoint_id)
+    record = await webhooks.send_test(runtime, caller, endpoint_id)
     return DeliveryOut(**rendering.delivery_fields(record))
 
 
@@ -142,20 +136,18 @@ async def rotate_secret(
         await read(request, RotationIn) if has_body(request) else (RotationIn.model_validate({}), b"")
     )
 
-    async def run(remember: Remember) -> None:
-        async def answer(tx: Tx, rotated: Rotated) -> None:
-            shown = EndpointRotated(
-                **rendering.endpoint_fields(rotated.endpoint),
-                secret=rotated.secret,
-                previous_secret_until=rotated.previous_until,
-            )
-            await remember(tx, 200, None, shown)
-
-        overlap = timedelta(seconds=given.overlap_seconds)
-        await endpoint_secrets.rotate(runtime, caller.partner_id, endpoint_id, overlap, before_commit=answer)
-
     shown_to = await _shown_to(runtime, caller, key)
-    return await create_once(request, runtime, caller.partner_id, key, digest, run, shown_to=shown_to)
+    async with answered_once(request, runtime, caller, key, digest, shown_to=shown_to) as answer:
+        if answer.is_due:
+            overlap = timedelta(seconds=given.overlap_seconds)
+            async with endpoint_secrets.rotate(runtime, caller, endpoint_id, overlap) as (tx, rotated):
+                shown = EndpointRotated(
+                    **rendering.endpoint_fields(rotated.endpoint),
+                    secret=rotated.secret,
+                    previous_secret_until=rotated.previous_until,
+                )
+                await answer.give(tx, 200, None, shown)
+    return answer.response
 
 
 @router.get("/webhook-endpoints/{endpoint_id}/deliveries", response_model=Deliveries)
@@ -167,7 +159,7 @@ async def list_deliveries_of_endpoint(
     state: DeliveryState | None = None,
 ) -> Deliveries | Response:
     """Newest first; also those of an endpoint that has been deleted."""
-    await webhooks.find_endpoint(runtime, caller.partner_id, endpoint_id)
+    await webhooks.find_endpoint(runtime, caller, endpoint_id)
     return await _deliveries(runtime, caller, page, endpoint_id, state)
 
 
@@ -188,7 +180,7 @@ async def _deliveries(
 ) -> Deliveries | Response:
     found = await webhooks.list_deliveries(
         runtime,
-        caller.partner_id,
+        caller,
         page,
         endpoint_id=endpoint_id,
         state=None if state is None else state.value,
@@ -199,8 +191,8 @@ async def _deliveries(
 @router.get("/webhook-deliveries/{delivery_id}")
 async def get_delivery(runtime: RuntimeOf, caller: ReadsWebhooks, delivery_id: UUID) -> DeliveryDetail:
     """With the body that is sent, and every attempt."""
-    record = await webhooks.get_delivery(runtime, caller.partner_id, delivery_id)
-    attempts = await webhooks.attempts(runtime, caller.partner_id, delivery_id)
+    record = await webhooks.get_delivery(runtime, caller, delivery_id)
+    attempts = await webhooks.attempts(runtime, caller, delivery_id)
     payload = await webhooks.payload_of(runtime, caller, record)
     return DeliveryDetail(
         **rendering.delivery_fields(record),

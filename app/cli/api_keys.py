@@ -20,6 +20,7 @@ from app.cli.profile_store import Profile
 from app.cli.screen import Screen, moment
 from app.cli.surroundings import DEFAULT_URL, OPERATE_PANEL, ApiKey, ApiUrl, Json, surroundings
 from app.domain import api_key as form
+from app.domain.actor import OPERATOR, ActingFor
 
 if TYPE_CHECKING:
     from app.runtime import Runtime
@@ -75,9 +76,8 @@ def create_key(
         if expires_at is not None and expires_at <= now:
             raise Stop("The key would have expired already.", _EXPIRY_WORDS, error_code="command_misused")
         owner = await identities.find_partner(runtime, partner)
-        key = await identities.create_key(
-            runtime, owner["id"], name=name, scopes=scopes, expires_at=expires_at
-        )
+        operator = ActingFor(owner["id"], OPERATOR)
+        key = await identities.create_key(runtime, operator, name=name, scopes=scopes, expires_at=expires_at)
         return {
             "partner_id": owner["id"],
             "partner_name": owner["name"],
@@ -159,7 +159,7 @@ def list_keys(partner: Owner, json: Json = False) -> int:
 
         owner = await identities.find_partner(runtime, partner)
         now = runtime.now()
-        found = await identities.list_keys(runtime, owner["id"])
+        found = await identities.list_keys(runtime, ActingFor(owner["id"], OPERATOR))
         return [{**row, "state": _state(row["revoked_at"], row["expires_at"], now)} for row in found]
 
     found = use_installation(work)
@@ -223,11 +223,12 @@ def revoke_key(
         from app.services import identities
 
         owner = await identities.find_partner(runtime, partner)
-        await identities.revoke_key(runtime, owner["id"], wanted)
+        operator = ActingFor(owner["id"], OPERATOR)
+        await identities.revoke_key(runtime, operator, wanted)
         return next(
             (
                 row["replaced_by"]
-                for row in await identities.list_keys(runtime, owner["id"])
+                for row in await identities.list_keys(runtime, operator)
                 if row["prefix"] == wanted
             ),
             None,

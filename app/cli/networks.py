@@ -10,6 +10,7 @@ from app.cli.installation import use_installation
 from app.cli.outcome import ExitCode, Stop
 from app.cli.screen import Screen
 from app.cli.surroundings import Json
+from app.domain.actor import OPERATOR, ActingFor
 from app.domain.address import Allowance, for_one_partner
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def partner_networks(
         from app.services import identities, networks
 
         owner = await identities.find_partner(runtime, partner)
-        found = await networks.change(runtime, owner["id"], allow=opened, forbid=closed)
+        found = await networks.change(runtime, ActingFor(owner["id"], OPERATOR), allow=opened, forbid=closed)
         return {
             "partner_id": owner["id"],
             "partner_name": owner["name"],

@@ -8,6 +8,7 @@ from app.cli.installation import use_installation
 from app.cli.outcome import ExitCode, Stop
 from app.cli.screen import Screen, number
 from app.cli.surroundings import Json
+from app.domain.actor import OPERATOR, ActingFor
 from app.domain.quota import LARGEST, QUOTAS, SMALLEST, Quota
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def partner_quota(
         owner = await identities.find_partner(runtime, partner)
         if wanted is not None:
             await quotas.change(runtime, owner["id"], wanted, amount)
-        uses = await quotas.look_at(runtime, owner["id"])
+        uses = await quotas.look_at(runtime, ActingFor(owner["id"], OPERATOR))
         return {
             "partner_id": owner["id"],
             "partner_name": owner["name"],

@@ -4,16 +4,14 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from app.db.batches import Claim
 from app.db.sql import Record, execute, fetch_all, insert
-from app.domain.ids import PartnerId
 from app.domain.quota import KEPT_BY_HAND
+from app.kernel.transactions import PartnerTx
 
 
 async def begin(
-    session: AsyncConnection,
+    tx: PartnerTx,
     claim: Claim,
     *,
     id: UUID,
@@ -29,7 +27,7 @@ async def begin(
     assignments = ", ".join(f"{name} = :set_{name}" for name in values)
     return bool(
         await execute(
-            session,
+            tx,
             f"WITH held AS (UPDATE batches SET {assignments} "
             "WHERE partner_id = :partner AND id = :batch AND owner = :owner RETURNING id, customer_id), "
             "turn AS (UPDATE customers SET last_turn_at = :now FROM held "
@@ -37,7 +35,7 @@ async def begin(
             "INSERT INTO batch_attempts "
             "(id, partner_id, batch_id, kind, request_id, correlation_id, started_at) "
             "SELECT :id, :partner, id, :kind, :set_request_id, :correlation, :now FROM held",
-            partner=claim.partner_id,
+            partner=tx.partner_id,
             batch=claim.id,
             owner=claim.owner,
             id=id,
@@ -50,7 +48,7 @@ async def begin(
 
 
 async def add(
-    session: AsyncConnection,
+    tx: PartnerTx,
     claim: Claim,
     *,
     id: UUID,
@@ -65,11 +63,11 @@ async def add(
     Of what people record on one batch, the newest KEPT_BY_HAND are kept.
     """
     await insert(
-        session,
+        tx,
         "batch_attempts",
         {
             "id": id,
-            "partner_id": claim.partner_id,
+            "partner_id": tx.partner_id,
             "batch_id": claim.id,
             "kind": kind,
             "request_id": request_id,
@@ -79,31 +77,31 @@ async def add(
         },
     )
     if made_by is not None:
-        await forget_by_hand(session, claim, keep=KEPT_BY_HAND)
+        await forget_by_hand(tx, claim, keep=KEPT_BY_HAND)
 
 
-async def forget_by_hand(session: AsyncConnection, claim: Claim, *, keep: int) -> int:
+async def forget_by_hand(tx: PartnerTx, claim: Claim, *, keep: int) -> int:
     """Of what people have recorded on this batch, all but the newest; how many."""
     return await execute(
-        session,
+        tx,
         "DELETE FROM batch_attempts WHERE partner_id = :partner AND batch_id = :batch "
         "AND made_by IS NOT NULL AND id IN ("
         "  SELECT id FROM batch_attempts WHERE partner_id = :partner AND batch_id = :batch "
         "  AND made_by IS NOT NULL ORDER BY started_at DESC, id DESC OFFSET :keep)",
-        partner=claim.partner_id,
+        partner=tx.partner_id,
         batch=claim.id,
         keep=keep,
     )
 
 
 async def finish(
-    session: AsyncConnection, claim: Claim, attempt_id: UUID, *, outcome: str, said: str, now: datetime
+    tx: PartnerTx, claim: Claim, attempt_id: UUID, *, outcome: str, said: str, now: datetime
 ) -> None:
     await execute(
-        session,
+        tx,
         "UPDATE batch_attempts SET finished_at = :now, outcome = :outcome, said = :said "
         "WHERE partner_id = :partner AND id = :id",
-        partner=claim.partner_id,
+        partner=tx.partner_id,
         id=attempt_id,
         outcome=outcome,
         said=said or None,
@@ -111,39 +109,37 @@ async def finish(
     )
 
 
-async def close_open(session: AsyncConnection, claim: Claim, now: datetime) -> int:
+async def close_open(tx: PartnerTx, claim: Claim, now: datetime) -> int:
     """Attempts of a worker that died in the middle: their outcome is not known."""
     return await execute(
-        session,
+        tx,
         "UPDATE batch_attempts SET finished_at = :now, outcome = 'interrupted' "
         "WHERE partner_id = :partner AND batch_id = :batch AND finished_at IS NULL",
-        partner=claim.partner_id,
+        partner=tx.partner_id,
         batch=claim.id,
         now=now,
     )
 
 
-async def upload_outcomes(session: AsyncConnection, claim: Claim) -> list[str | None]:
+async def upload_outcomes(tx: PartnerTx, claim: Claim) -> list[str | None]:
     """How the batch's calls that carried devices ended, oldest first."""
     rows = await fetch_all(
-        session,
+        tx,
         "SELECT outcome FROM batch_attempts WHERE partner_id = :partner AND batch_id = :batch "
         "AND kind IN ('create', 'append') ORDER BY started_at, id",
-        partner=claim.partner_id,
+        partner=tx.partner_id,
         batch=claim.id,
     )
     return [row["outcome"] for row in rows]
 
 
-async def list_of_batch(
-    session: AsyncConnection, partner_id: PartnerId, batch_id: UUID, *, limit: int = 200
-) -> list[Record]:
+async def list_of_batch(tx: PartnerTx, batch_id: UUID, *, limit: int = 200) -> list[Record]:
     return await fetch_all(
-        session,
+        tx,
         "SELECT kind, request_id, correlation_id, started_at, finished_at, outcome, said, made_by "
         "FROM batch_attempts WHERE partner_id = :partner AND batch_id = :batch "
         "ORDER BY started_at DESC LIMIT :limit",
-        partner=partner_id,
+        partner=tx.partner_id,
         batch=batch_id,
         limit=limit,
     )

@@ -4,19 +4,18 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from app.db.events import OPEN
 from app.db.sql import Record, execute, fetch_all, listed
 from app.domain.ids import PartnerId
+from app.kernel.transactions import PartnerTx, SystemTx
 
 _OPEN = listed(OPEN)
 
 
-async def partners_waiting(session: AsyncConnection) -> list[PartnerId]:
-    """As the system: the partners that have deliveries to be made, or a backlog that was full."""
+async def partners_waiting(tx: SystemTx) -> list[PartnerId]:
+    """The partners that have deliveries to be made, or a backlog that was full."""
     rows = await fetch_all(
-        session,
+        tx,
         "WITH RECURSIVE waiting(partner_id) AS ("
         f"(SELECT partner_id FROM deliveries WHERE state IN ({_OPEN}) ORDER BY partner_id LIMIT 1) UNION ALL "
         f"SELECT (SELECT d.partner_id FROM deliveries d WHERE d.state IN ({_OPEN}) "
@@ -28,41 +27,37 @@ async def partners_waiting(session: AsyncConnection) -> list[PartnerId]:
     return [PartnerId(row["partner_id"]) for row in rows]
 
 
-async def of_partner(session: AsyncConnection, partner_id: PartnerId) -> list[Record]:
+async def of_partner(tx: PartnerTx) -> list[Record]:
     """How much waits for each endpoint of the partner, where something waits or the backlog was full."""
     return await fetch_all(
-        session,
+        tx,
         "SELECT e.id AS endpoint_id, coalesce(w.n, 0) AS waiting, p.full_since FROM webhook_endpoints e "
         "LEFT JOIN (SELECT endpoint_id, count(*) AS n FROM deliveries "
         f"WHERE partner_id = :partner AND state IN ({_OPEN}) GROUP BY endpoint_id) w ON w.endpoint_id = e.id "
         "LEFT JOIN webhook_pauses p ON p.endpoint_id = e.id "
         "WHERE e.partner_id = :partner AND (w.n > 0 OR p.full_since IS NOT NULL) ORDER BY e.id",
-        partner=partner_id,
+        partner=tx.partner_id,
     )
 
 
-async def mark(
-    session: AsyncConnection, partner_id: PartnerId, endpoint_ids: Sequence[UUID], full_since: datetime | None
-) -> None:
+async def mark(tx: PartnerTx, endpoint_ids: Sequence[UUID], full_since: datetime | None) -> None:
     """Notes since when these endpoints' backlogs are full; None: they are no longer full."""
     await execute(
-        session,
+        tx,
         "INSERT INTO webhook_pauses (partner_id, endpoint_id, full_since) "
         "SELECT :partner, u.id, CAST(:since AS timestamptz) FROM unnest(CAST(:ids AS uuid[])) AS u(id) "
         "ON CONFLICT (endpoint_id) DO UPDATE SET full_since = excluded.full_since",
-        partner=partner_id,
+        partner=tx.partner_id,
         ids=list(endpoint_ids),
         since=full_since,
     )
 
 
-async def give_up(
-    session: AsyncConnection, *, due_before: datetime, failures: int, now: datetime, limit: int
-) -> int:
-    """As the system: ends deliveries that have waited so long for the turn of an endpoint that fails; how
+async def give_up(tx: SystemTx, *, due_before: datetime, failures: int, now: datetime, limit: int) -> int:
+    """Ends deliveries that have waited so long for the turn of an endpoint that fails; how
     many."""
     return await execute(
-        session,
+        tx,
         "UPDATE deliveries SET state = 'exhausted', settled_at = :now, owner = NULL, lease_until = NULL "
         # An array, as inside IN (...) it may be run once per row: see imports.purge.
         "WHERE id = ANY(ARRAY(SELECT d.id FROM deliveries d JOIN webhook_endpoints e ON e.id = d.endpoint_id "

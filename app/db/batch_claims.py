@@ -4,14 +4,13 @@ from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from app.db import tables
 from app.db.batches import Claim, claim_of
 from app.db.index_walks import FIRST_ID, LAST_ID, plan_by_index, with_id
 from app.db.sql import columns, fetch_one, listed
 from app.domain.batch import IN_FLIGHT
 from app.domain.schedule import share_of
+from app.kernel.transactions import SystemTx
 
 _IN_FLIGHT = listed(IN_FLIGHT)
 
@@ -234,7 +233,7 @@ SELECT {columns(tables.batches, "claimed")}, c.entra_tenant_id FROM claimed CROS
 
 
 async def claim_one(
-    session: AsyncConnection,
+    tx: SystemTx,
     *,
     owner: UUID,
     now: datetime,
@@ -243,10 +242,10 @@ async def claim_one(
     connection_window: int,
     lanes: int = 1,
 ) -> Claim | None:
-    """As the system: the next due batch, or None. `lanes`: those of one worker process."""
-    await plan_by_index(session)
+    """The next due batch, or None. `lanes`: those of one worker process."""
+    await plan_by_index(tx)
     row = await fetch_one(
-        session,
+        tx,
         _CLAIM,
         owner=owner,
         now=now,

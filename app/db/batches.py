@@ -5,15 +5,15 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from app.db import tables
 from app.db.paging import Page, PageRequest
 from app.db.registrations import state_of
 from app.db.searching import Search, equal, page_of
 from app.db.sql import Record, columns, execute, fetch_all, fetch_one, insert, listed
+from app.domain.actor import SYSTEM, Actor
 from app.domain.batch import IN_FLIGHT, BatchState
 from app.domain.ids import PartnerId
+from app.kernel.transactions import PartnerTx, SystemTx
 
 _IN_FLIGHT = listed(IN_FLIGHT)
 
@@ -46,6 +46,11 @@ class Claim:
     settled_at: datetime | None
     lease_until: datetime
 
+    @property
+    def actor(self) -> Actor:
+        """Who works on it: the system."""
+        return SYSTEM
+
 
 def claim_of(row: Record) -> Claim:
     values = {name: row[name] for name in Claim.__dataclass_fields__}
@@ -53,8 +58,7 @@ def claim_of(row: Record) -> Claim:
 
 
 async def claim_by_hand(
-    session: AsyncConnection,
-    partner_id: PartnerId,
+    tx: PartnerTx,
     batch_id: UUID,
     *,
     owner: UUID,
@@ -69,14 +73,14 @@ async def claim_by_hand(
     """
     states = [BatchState.QUEUED, BatchState.SUBMITTED, *([BatchState.SETTLED] if settled else [])]
     row = await fetch_one(
-        session,
+        tx,
         "UPDATE batches b SET owner = :owner, lease_until = :until, updated_at = :now "
         "FROM connections n, customers c "
         "WHERE n.id = b.connection_id AND n.client_id IS NULL AND b.partner_id = :partner AND b.id = :id "
         "AND b.state = ANY(:states) AND (b.lease_until IS NULL OR b.lease_until < :now) "
         f"AND c.id = b.customer_id RETURNING {columns(tables.batches, 'b')}, c.entra_tenant_id",
         states=states,
-        partner=partner_id,
+        partner=tx.partner_id,
         id=batch_id,
         owner=owner,
         until=now + lease,
@@ -85,8 +89,8 @@ async def claim_by_hand(
     return None if row is None else claim_of(row)
 
 
-async def count_due(session: AsyncConnection, now: datetime, *, limit: int) -> int:
-    """As the system: how many batches could be claimed now, counted up to `limit` of each kind."""
+async def count_due(tx: SystemTx, now: datetime, *, limit: int) -> int:
+    """How many batches could be claimed now, counted up to `limit` of each kind."""
     due = (
         "SELECT FROM batches b JOIN connections n ON n.id = b.connection_id WHERE {} "
         "AND b.due_at <= :now AND (b.lease_until IS NULL OR b.lease_until < :now) "
@@ -94,7 +98,7 @@ async def count_due(session: AsyncConnection, now: datetime, *, limit: int) -> i
     )
     queued, under_way = due.format("b.state = 'queued'"), due.format(f"b.state IN ({_IN_FLIGHT})")
     row = await fetch_one(
-        session,
+        tx,
         f"SELECT count(*) AS n FROM (({queued}) UNION ALL ({under_way})) AS due",
         now=now,
         limit=limit,
@@ -102,26 +106,26 @@ async def count_due(session: AsyncConnection, now: datetime, *, limit: int) -> i
     return int(row["n"]) if row else 0
 
 
-async def lock_claimed(session: AsyncConnection, claim: Claim) -> Record | None:
+async def lock_claimed(tx: PartnerTx, claim: Claim) -> Record | None:
     """The batch as it is now, held; None when the claim has been lost to somebody else."""
     return await fetch_one(
-        session,
+        tx,
         f"SELECT {columns(tables.batches)} FROM batches "
         "WHERE partner_id = :partner AND id = :id AND owner = :owner FOR NO KEY UPDATE",
-        partner=claim.partner_id,
+        partner=tx.partner_id,
         id=claim.id,
         owner=claim.owner,
     )
 
 
-async def update_claimed(session: AsyncConnection, claim: Claim, values: dict[str, Any]) -> bool:
+async def update_claimed(tx: PartnerTx, claim: Claim, values: dict[str, Any]) -> bool:
     """Fenced by the owner: False when the claim has been lost, and then nothing was changed."""
     assignments = ", ".join(f"{name} = :set_{name}" for name in values)
     return bool(
         await execute(
-            session,
+            tx,
             f"UPDATE batches SET {assignments} WHERE partner_id = :partner AND id = :id AND owner = :owner",
-            partner=claim.partner_id,
+            partner=tx.partner_id,
             id=claim.id,
             owner=claim.owner,
             **{f"set_{name}": value for name, value in values.items()},
@@ -129,117 +133,104 @@ async def update_claimed(session: AsyncConnection, claim: Claim, values: dict[st
     )
 
 
-async def add(session: AsyncConnection, partner_id: PartnerId, values: Record) -> None:
-    await insert(session, "batches", {"partner_id": partner_id, **values})
+async def add(tx: PartnerTx, values: Record) -> None:
+    await insert(tx, "batches", {"partner_id": tx.partner_id, **values})
 
 
-async def set_sizes(
-    session: AsyncConnection, partner_id: PartnerId, batch_ids: list[UUID], device_counts: list[int]
-) -> None:
+async def set_sizes(tx: PartnerTx, batch_ids: list[UUID], device_counts: list[int]) -> None:
     await execute(
-        session,
+        tx,
         "UPDATE batches b SET device_count = u.n "
         "FROM unnest(CAST(:ids AS uuid[]), CAST(:counts AS integer[])) AS u(id, n) "
         "WHERE b.partner_id = :partner AND b.id = u.id AND b.device_count <> u.n",
-        partner=partner_id,
+        partner=tx.partner_id,
         ids=batch_ids,
         counts=device_counts,
     )
 
 
-async def hold_queued(
-    session: AsyncConnection, partner_id: PartnerId, customer_id: UUID, now: datetime
-) -> list[int]:
+async def hold_queued(tx: PartnerTx, customer_id: UUID, now: datetime) -> list[int]:
     """Consent has gone: what no worker has begun to send waits again. Returns the devices of each batch."""
     rows = await fetch_all(
-        session,
+        tx,
         "UPDATE batches SET state = 'held', owner = NULL, lease_until = NULL, updated_at = :now "
         "WHERE partner_id = :partner AND customer_id = :customer AND state = 'queued' RETURNING device_count",
-        partner=partner_id,
+        partner=tx.partner_id,
         customer=customer_id,
         now=now,
     )
     return [row["device_count"] for row in rows]
 
 
-async def release_held(
-    session: AsyncConnection, partner_id: PartnerId, customer_id: UUID, now: datetime
-) -> list[int]:
+async def release_held(tx: PartnerTx, customer_id: UUID, now: datetime) -> list[int]:
     """Consent is there. Returns the devices of each batch that has been released."""
     rows = await fetch_all(
-        session,
+        tx,
         "UPDATE batches SET state = 'queued', due_at = :now, updated_at = :now "
         "WHERE partner_id = :partner AND customer_id = :customer AND state = 'held' RETURNING device_count",
-        partner=partner_id,
+        partner=tx.partner_id,
         customer=customer_id,
         now=now,
     )
     return [row["device_count"] for row in rows]
 
 
-async def hasten_under_way(
-    session: AsyncConnection, partner_id: PartnerId, customer_id: UUID, now: datetime
-) -> int:
+async def hasten_under_way(tx: PartnerTx, customer_id: UUID, now: datetime) -> int:
     """Consent is back: what is at Microsoft already need not wait out its pause."""
     return await execute(
-        session,
+        tx,
         f"UPDATE batches SET due_at = :now WHERE partner_id = :partner AND customer_id = :customer "
         f"AND state IN ({_IN_FLIGHT}) AND due_at > :now AND (lease_until IS NULL OR lease_until < :now)",
-        partner=partner_id,
+        partner=tx.partner_id,
         customer=customer_id,
         now=now,
     )
 
 
-async def cancel_waiting(
-    session: AsyncConnection, partner_id: PartnerId, order_id: UUID, now: datetime
-) -> list[UUID]:
+async def cancel_waiting(tx: PartnerTx, order_id: UUID, now: datetime) -> list[UUID]:
     """Cancels what no call carries yet."""
     rows = await fetch_all(
-        session,
+        tx,
         "UPDATE batches SET state = 'cancelled', owner = NULL, lease_until = NULL, settled_at = :now, "
         "updated_at = :now WHERE partner_id = :partner AND order_id = :order "
         "AND state IN ('held', 'queued') RETURNING id",
-        partner=partner_id,
+        partner=tx.partner_id,
         order=order_id,
         now=now,
     )
     return [row["id"] for row in rows]
 
 
-async def hasten_tag(
-    session: AsyncConnection, partner_id: PartnerId, customer_id: UUID, tag_key: str, now: datetime
-) -> int:
+async def hasten_tag(tx: PartnerTx, customer_id: UUID, tag_key: str, now: datetime) -> int:
     """The group tag is there, or its creation has ended: those that waited need not wait any longer.
 
     Skips what another worker has locked: it holds its batch and waits for the tag's row, which the
     caller holds.
     """
     return await execute(
-        session,
+        tx,
         "UPDATE batches SET due_at = :now WHERE id IN ("
         "  SELECT id FROM batches WHERE partner_id = :partner AND customer_id = :customer "
         "  AND lower(group_tag) = :tag AND state = 'queued' AND due_at > :now "
         "  AND (lease_until IS NULL OR lease_until < :now) FOR NO KEY UPDATE SKIP LOCKED)",
-        partner=partner_id,
+        partner=tx.partner_id,
         customer=customer_id,
         tag=tag_key,
         now=now,
     )
 
 
-async def get(session: AsyncConnection, partner_id: PartnerId, batch_id: UUID) -> Record | None:
+async def get(tx: PartnerTx, batch_id: UUID) -> Record | None:
     return await fetch_one(
-        session,
+        tx,
         f"SELECT {columns(tables.batches)} FROM batches WHERE partner_id = :partner AND id = :id",
-        partner=partner_id,
+        partner=tx.partner_id,
         id=batch_id,
     )
 
 
 async def list_page(
-    session: AsyncConnection,
-    partner_id: PartnerId,
+    tx: PartnerTx,
     page: PageRequest,
     *,
     order_id: UUID | None = None,
@@ -253,41 +244,39 @@ async def list_page(
     search = Search(
         f"SELECT {columns(tables.batches, 'b')} FROM batches b", "batches", "b", found_by, filters, given
     )
-    return await page_of(session, partner_id, page, search)
+    return await page_of(tx, page, search)
 
 
-async def of_order(session: AsyncConnection, partner_id: PartnerId, order_id: UUID) -> list[Record]:
+async def of_order(tx: PartnerTx, order_id: UUID) -> list[Record]:
     """All of them, oldest first: what their files are named by, and what became of them."""
     return await fetch_all(
-        session,
+        tx,
         "SELECT id, group_tag, state, device_count, submitted_at, settled_at FROM batches "
         "WHERE partner_id = :partner AND order_id = :order ORDER BY id",
-        partner=partner_id,
+        partner=tx.partner_id,
         order=order_id,
     )
 
 
-async def left_doubts(session: AsyncConnection, partner_id: PartnerId, order_id: UUID) -> bool:
+async def left_doubts(tx: PartnerTx, order_id: UUID) -> bool:
     """Whether a batch of the order may have carried devices to Microsoft without our knowing."""
     found = await fetch_one(
-        session,
+        tx,
         "SELECT id FROM batches WHERE partner_id = :partner AND order_id = :order "
         "AND (uncertain OR failure_code = 'outcome_unknown') LIMIT 1",
-        partner=partner_id,
+        partner=tx.partner_id,
         order=order_id,
     )
     return found is not None
 
 
-async def counts(
-    session: AsyncConnection, partner_id: PartnerId, batch_ids: list[UUID]
-) -> dict[UUID, dict[str, int]]:
+async def counts(tx: PartnerTx, batch_ids: list[UUID]) -> dict[UUID, dict[str, int]]:
     found = await fetch_all(
-        session,
+        tx,
         f"SELECT c.bucket, {state_of('c.state')} AS state, sum(c.n) AS n "
         "FROM registration_counts c JOIN batches b ON b.id = c.bucket AND b.order_id = c.order_id "
         "WHERE c.partner_id = :partner AND b.id = ANY(:ids) AND c.n <> 0 GROUP BY 1, 2",
-        partner=partner_id,
+        partner=tx.partner_id,
         ids=batch_ids,
     )
     counted: dict[UUID, dict[str, int]] = {batch_id: {} for batch_id in batch_ids}
@@ -296,12 +285,12 @@ async def counts(
     return counted
 
 
-async def pull_back(session: AsyncConnection, now: datetime, *, slack: timedelta) -> int:
-    """As the system: what was written by a clock that was ahead is due, and free, as long after now as it
+async def pull_back(tx: SystemTx, now: datetime, *, slack: timedelta) -> int:
+    """What was written by a clock that was ahead is due, and free, as long after now as it
     was after its writing. So nobody who is at work loses a batch: from now on it is a whole lease again.
     """
     return await execute(
-        session,
+        tx,
         "UPDATE batches SET due_at = due_at - (updated_at - :now), "
         "lease_until = lease_until - (updated_at - :now), updated_at = :now WHERE updated_at > :later "
         f"AND (state IN ({_IN_FLIGHT}) OR (state = 'queued' AND (due_at > :later OR lease_until > :later)))",
@@ -310,14 +299,14 @@ async def pull_back(session: AsyncConnection, now: datetime, *, slack: timedelta
     )
 
 
-async def stuck(session: AsyncConnection, *, before: datetime, limit: int = 50) -> list[Record]:
-    """As the system: work under way that was due long ago, that nobody holds and nothing keeps back.
+async def stuck(tx: SystemTx, *, before: datetime, limit: int = 50) -> list[Record]:
+    """Work under way that was due long ago, that nobody holds and nothing keeps back.
 
     What is queued is not looked at: behind a large order it may wait for hours, and that is right.
     Nor is what waits for a person at a portal, however long.
     """
     return await fetch_all(
-        session,
+        tx,
         "SELECT b.id, b.partner_id, b.state, b.due_at FROM batches b "
         "JOIN connections n ON n.id = b.connection_id "
         f"WHERE b.state IN ({_IN_FLIGHT}) AND b.due_at < :before "

@@ -5,11 +5,9 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from app.db.driver import run_raw
 from app.db.sql import Record
-from app.domain.ids import PartnerId
+from app.kernel.transactions import PartnerTx
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +48,7 @@ AS u(id, batch_id, position, line_ref, group_tag, identity, serial_number, manuf
 """
 
 
-async def add_registrations(
-    session: AsyncConnection, partner_id: PartnerId, order: Record, now: datetime, rows: NewRows
-) -> None:
+async def add_registrations(tx: PartnerTx, order: Record, now: datetime, rows: NewRows) -> None:
     """One statement with one array per column that varies (docs/adr/0004).
 
     A column without any value goes as an empty array, which `unnest` fills up with nulls: the driver looks
@@ -60,20 +56,20 @@ async def add_registrations(
     """
     columns = [getattr(rows, each.name) for each in fields(rows)[1:]]
     columns = [column if any(value is not None for value in column) else [] for column in columns]
-    await run_raw(session, _ADD, partner_id, order["id"], order["customer_id"], now, rows.after, *columns)
+    await run_raw(
+        tx.session, _ADD, tx.partner_id, order["id"], order["customer_id"], now, rows.after, *columns
+    )
 
 
-async def add_hashes(
-    session: AsyncConnection, partner_id: PartnerId, rows: Sequence[tuple[UUID, bytes]]
-) -> None:
+async def add_hashes(tx: PartnerTx, rows: Sequence[tuple[UUID, bytes]]) -> None:
     """(registration, hash without its zero fill) each."""
     if rows:
         ids, hashes = zip(*rows, strict=True)
         await run_raw(
-            session,
+            tx.session,
             "INSERT INTO device_hashes (registration_id, partner_id, data) "
             "SELECT id, $1, data FROM unnest($2::uuid[], $3::bytea[]) AS u(id, data)",
-            partner_id,
+            tx.partner_id,
             ids,
             hashes,
         )

@@ -4,14 +4,12 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from app.db import tables
 from app.db.paging import Page, PageRequest, cut
 from app.db.sql import Record, columns, execute, fetch_all, fetch_one, insert, listed
 from app.domain.batch import OPEN_BATCH
-from app.domain.ids import PartnerId
 from app.domain.upstream import NOT_UNDERSTOOD
+from app.kernel.transactions import PartnerTx, SystemTx
 
 _COLUMNS = columns(tables.connections, "c")
 _PORTAL = "c.client_id IS NULL AS portal"
@@ -20,75 +18,70 @@ column of its own, because the release before reads this table with `SELECT *`, 
 the statements that it has prepared."""
 
 
-async def add(session: AsyncConnection, partner_id: PartnerId, values: Record) -> None:
-    await insert(session, "connections", {"partner_id": partner_id, **values})
+async def add(tx: PartnerTx, values: Record) -> None:
+    await insert(tx, "connections", {"partner_id": tx.partner_id, **values})
 
 
-async def get(session: AsyncConnection, partner_id: PartnerId, connection_id: UUID) -> Record | None:
+async def get(tx: PartnerTx, connection_id: UUID) -> Record | None:
     return await fetch_one(
-        session,
+        tx,
         f"SELECT {_COLUMNS}, {_PORTAL}, p.role AS partner_role "
         "FROM connections c JOIN partners p ON p.id = c.partner_id "
         "WHERE c.partner_id = :partner AND c.id = :id",
-        partner=partner_id,
+        partner=tx.partner_id,
         id=connection_id,
     )
 
 
-async def get_by_name(session: AsyncConnection, partner_id: PartnerId, name: str) -> Record | None:
+async def get_by_name(tx: PartnerTx, name: str) -> Record | None:
     return await fetch_one(
-        session,
+        tx,
         f"SELECT {_COLUMNS}, {_PORTAL} FROM connections c WHERE partner_id = :partner AND name = :name",
-        partner=partner_id,
+        partner=tx.partner_id,
         name=name,
     )
 
 
-async def list_page(session: AsyncConnection, partner_id: PartnerId, page: PageRequest) -> Page[Record]:
+async def list_page(tx: PartnerTx, page: PageRequest) -> Page[Record]:
     rows = await fetch_all(
-        session,
+        tx,
         f"SELECT {_COLUMNS}, {_PORTAL} FROM connections c WHERE partner_id = :partner "
         "AND (CAST(:after AS uuid) IS NULL OR id > CAST(:after AS uuid)) ORDER BY id LIMIT :limit",
-        partner=partner_id,
+        partner=tx.partner_id,
         after=page.after,
         limit=page.size + 1,
     )
     return cut(rows, page, lambda row: row["id"])
 
 
-async def update(
-    session: AsyncConnection, partner_id: PartnerId, connection_id: UUID, values: dict[str, Any]
-) -> bool:
+async def update(tx: PartnerTx, connection_id: UUID, values: dict[str, Any]) -> bool:
     """Sets our own column names; False when there is no such connection."""
     assignments = ", ".join(f"{name} = :{name}" for name in values)
     return bool(
         await execute(
-            session,
+            tx,
             f"UPDATE connections SET {assignments} WHERE partner_id = :partner AND id = :row",
-            partner=partner_id,
+            partner=tx.partner_id,
             row=connection_id,
             **values,
         )
     )
 
 
-async def hold_identity(
-    session: AsyncConnection, partner_id: PartnerId, connection_id: UUID, *, for_change: bool = False
-) -> Record | None:
+async def hold_identity(tx: PartnerTx, connection_id: UUID, *, for_change: bool = False) -> Record | None:
     """The connection's tenant and app. Until the transaction ends nobody changes them, or nobody else."""
     lock = "FOR NO KEY UPDATE" if for_change else "FOR SHARE"
     return await fetch_one(
-        session,
+        tx,
         "SELECT entra_tenant_id, client_id, refresh_token IS NOT NULL AS has_refresh_token "
         f"FROM connections WHERE partner_id = :partner AND id = :id {lock}",
-        partner=partner_id,
+        partner=tx.partner_id,
         id=connection_id,
     )
 
 
 async def claim_token(
-    session: AsyncConnection,
-    partner_id: PartnerId,
+    tx: PartnerTx,
     connection_id: UUID,
     *,
     owner: UUID,
@@ -100,12 +93,12 @@ async def claim_token(
     One at a time, because Microsoft may revoke the old token at the moment it is redeemed.
     """
     return await fetch_one(
-        session,
+        tx,
         "UPDATE connections SET token_owner = :owner, token_lease_until = :until "
         "WHERE partner_id = :partner AND id = :id "
         "AND (token_lease_until IS NULL OR token_lease_until < :now) "
         "RETURNING refresh_token, entra_tenant_id, client_id",
-        partner=partner_id,
+        partner=tx.partner_id,
         id=connection_id,
         owner=owner,
         until=now + lease,
@@ -113,10 +106,10 @@ async def claim_token(
     )
 
 
-async def shorten_token_leases(session: AsyncConnection, now: datetime, lease: timedelta) -> int:
-    """As the system: none of them may end later than one that begins now, whatever clock has written it."""
+async def shorten_token_leases(tx: SystemTx, now: datetime, lease: timedelta) -> int:
+    """None of them may end later than one that begins now, whatever clock has written it."""
     return await execute(
-        session,
+        tx,
         "UPDATE connections SET token_lease_until = :until WHERE token_lease_until > :later",
         until=now + lease,
         later=now + 2 * lease,
@@ -124,8 +117,7 @@ async def shorten_token_leases(session: AsyncConnection, now: datetime, lease: t
 
 
 async def release_token(
-    session: AsyncConnection,
-    partner_id: PartnerId,
+    tx: PartnerTx,
     connection_id: UUID,
     *,
     owner: UUID,
@@ -134,12 +126,12 @@ async def release_token(
 ) -> None:
     """Ends the claim, and stores the rotated refresh token if there is one."""
     await execute(
-        session,
+        tx,
         "UPDATE connections SET token_owner = NULL, token_lease_until = NULL, "
         "refresh_token = coalesce(CAST(:rotated AS bytea), refresh_token), "
         "refresh_token_at = CASE WHEN CAST(:rotated AS bytea) IS NULL THEN refresh_token_at ELSE :now END "
         "WHERE partner_id = :partner AND id = :id AND token_owner = :owner",
-        partner=partner_id,
+        partner=tx.partner_id,
         id=connection_id,
         owner=owner,
         rotated=rotated,
@@ -147,20 +139,19 @@ async def release_token(
     )
 
 
-async def lock_trouble(session: AsyncConnection, partner_id: PartnerId, connection_id: UUID) -> Record | None:
+async def lock_trouble(tx: PartnerTx, connection_id: UUID) -> Record | None:
     """The connection's trouble as it is, and when it was mended last; held until the transaction ends."""
     return await fetch_one(
-        session,
+        tx,
         "SELECT id, name, trouble_code, trouble_since, greatest(checked_at, updated_at) AS mended_at "
         "FROM connections WHERE partner_id = :partner AND id = :id FOR NO KEY UPDATE",
-        partner=partner_id,
+        partner=tx.partner_id,
         id=connection_id,
     )
 
 
 async def set_trouble(
-    session: AsyncConnection,
-    partner_id: PartnerId,
+    tx: PartnerTx,
     connection_id: UUID,
     *,
     code: str,
@@ -170,11 +161,11 @@ async def set_trouble(
 ) -> None:
     """What a person has to mend, and how long the connection is left alone."""
     await execute(
-        session,
+        tx,
         "UPDATE connections SET trouble_code = :code, trouble_said = :said, trouble_since = :since, "
         "not_before = greatest(not_before, CAST(:not_before AS timestamptz)) "
         "WHERE partner_id = :partner AND id = :id",
-        partner=partner_id,
+        partner=tx.partner_id,
         id=connection_id,
         code=code,
         said=said,
@@ -184,13 +175,13 @@ async def set_trouble(
 
 
 async def clear_trouble(
-    session: AsyncConnection, partner_id: PartnerId, connection_id: UUID, *, unless_code: str | None = None
+    tx: PartnerTx, connection_id: UUID, *, unless_code: str | None = None
 ) -> Record | None:
     """The trouble that has ended; None when there was none, or one that this proof does not disprove: a good
     answer says nothing of one that could not be read while an open batch still waits to read it.
     """
     return await fetch_one(
-        session,
+        tx,
         "WITH before AS (SELECT id, trouble_code, trouble_since FROM connections "
         "  WHERE partner_id = :partner AND id = :id FOR NO KEY UPDATE) "
         "UPDATE connections c SET trouble_code = NULL, trouble_said = NULL, trouble_since = NULL, "
@@ -201,77 +192,69 @@ async def clear_trouble(
         "AND b.connection_id = c.id AND b.failure_code = :unread "
         f"AND b.state IN ({listed(OPEN_BATCH)}))) "
         "RETURNING c.id, c.name, before.trouble_code, before.trouble_since",
-        partner=partner_id,
+        partner=tx.partner_id,
         id=connection_id,
         unless=unless_code,
         unread=NOT_UNDERSTOOD,
     )
 
 
-async def end_pause(session: AsyncConnection, partner_id: PartnerId, connection_id: UUID) -> None:
+async def end_pause(tx: PartnerTx, connection_id: UUID) -> None:
     """Its calls need not wait any longer."""
     await execute(
-        session,
+        tx,
         "UPDATE connections SET not_before = NULL "
         "WHERE partner_id = :partner AND id = :id AND not_before IS NOT NULL",
-        partner=partner_id,
+        partner=tx.partner_id,
         id=connection_id,
     )
 
 
-async def note_reading(
-    session: AsyncConnection, partner_id: PartnerId, connection_id: UUID, started_at: datetime
-) -> bool:
+async def note_reading(tx: PartnerTx, connection_id: UUID, started_at: datetime) -> bool:
     """The customers list was read, beginning then; False if a reading that began later was noted before."""
     return bool(
         await execute(
-            session,
+            tx,
             "UPDATE connections SET customers_read_at = :started WHERE partner_id = :partner AND id = :id "
             "AND (customers_read_at IS NULL OR customers_read_at <= :started)",
-            partner=partner_id,
+            partner=tx.partner_id,
             id=connection_id,
             started=started_at,
         )
     )
 
 
-async def postpone(
-    session: AsyncConnection, partner_id: PartnerId, connection_id: UUID, not_before: datetime
-) -> None:
+async def postpone(tx: PartnerTx, connection_id: UUID, not_before: datetime) -> None:
     """Microsoft asked the whole connection to slow down until then."""
     await execute(
-        session,
+        tx,
         "UPDATE connections SET not_before = greatest(not_before, :not_before) "
         "WHERE partner_id = :partner AND id = :id",
-        partner=partner_id,
+        partner=tx.partner_id,
         id=connection_id,
         not_before=not_before,
     )
 
 
-async def hasten_customers(
-    session: AsyncConnection, partner_id: PartnerId, connection_id: UUID, now: datetime
-) -> None:
+async def hasten_customers(tx: PartnerTx, connection_id: UUID, now: datetime) -> None:
     """Have the customers list read at the next occasion."""
     await execute(
-        session,
+        tx,
         "UPDATE connections SET customers_due_at = least(customers_due_at, :now) "
         "WHERE partner_id = :partner AND id = :id",
-        partner=partner_id,
+        partner=tx.partner_id,
         id=connection_id,
         now=now,
     )
 
 
-async def claim_customers_reading(
-    session: AsyncConnection, *, now: datetime, interval: timedelta
-) -> Record | None:
-    """As the system: one connection whose customers list is due; the next reading is set at once.
+async def claim_customers_reading(tx: SystemTx, *, now: datetime, interval: timedelta) -> Record | None:
+    """One connection whose customers list is due; the next reading is set at once.
 
     In rounds over partners: many connections of one partner do not delay the only one of another.
     """
     return await fetch_one(
-        session,
+        tx,
         # A table of its own: inside IN (...) it may be run, and lock another row, for each row looked at.
         "WITH chosen AS MATERIALIZED ("
         "  SELECT n.id FROM connections n "
@@ -292,10 +275,10 @@ async def claim_customers_reading(
     )
 
 
-async def count_customers_due(session: AsyncConnection, now: datetime) -> int:
-    """As the system: how many connections' customers lists are to be read now."""
+async def count_customers_due(tx: SystemTx, now: datetime) -> int:
+    """How many connections' customers lists are to be read now."""
     row = await fetch_one(
-        session,
+        tx,
         "SELECT count(*) AS n FROM connections WHERE customers_due_at <= :now AND client_id IS NOT NULL "
         "AND EXISTS (SELECT FROM customers WHERE customers.connection_id = connections.id)",
         now=now,

@@ -4,13 +4,11 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from app.db import tables
 from app.db.paging import Page, PageRequest
 from app.db.searching import Search, equal, page_of
 from app.db.sql import Record, columns, execute, fetch_all, fetch_one, insert
-from app.domain.ids import PartnerId
+from app.kernel.transactions import PartnerTx, SystemTx
 
 _WITH_CONSENT = (
     f"SELECT {columns(tables.customers, 'c')}, "
@@ -20,35 +18,32 @@ _WITH_CONSENT = (
 )
 
 
-async def add(session: AsyncConnection, partner_id: PartnerId, values: Record) -> None:
-    await insert(session, "customers", {"partner_id": partner_id, **values})
+async def add(tx: PartnerTx, values: Record) -> None:
+    await insert(tx, "customers", {"partner_id": tx.partner_id, **values})
 
 
-async def get(session: AsyncConnection, partner_id: PartnerId, customer_id: UUID) -> Record | None:
+async def get(tx: PartnerTx, customer_id: UUID) -> Record | None:
     return await fetch_one(
-        session,
+        tx,
         _WITH_CONSENT + "WHERE c.partner_id = :partner AND c.id = :id",
-        partner=partner_id,
+        partner=tx.partner_id,
         id=customer_id,
     )
 
 
-async def find_by_tenant(
-    session: AsyncConnection, partner_id: PartnerId, connection_id: UUID, entra_tenant_id: UUID
-) -> Record | None:
+async def find_by_tenant(tx: PartnerTx, connection_id: UUID, entra_tenant_id: UUID) -> Record | None:
     return await fetch_one(
-        session,
+        tx,
         _WITH_CONSENT + "WHERE c.partner_id = :partner AND c.connection_id = :connection "
         "AND c.entra_tenant_id = :tenant",
-        partner=partner_id,
+        partner=tx.partner_id,
         connection=connection_id,
         tenant=entra_tenant_id,
     )
 
 
 async def list_page(
-    session: AsyncConnection,
-    partner_id: PartnerId,
+    tx: PartnerTx,
     page: PageRequest,
     *,
     entra_tenant_id: UUID | None = None,
@@ -74,36 +69,31 @@ async def list_page(
         equal(tenant=entra_tenant_id, domain=domain, consent=consent_state),
         newest_first=False,
     )
-    return await page_of(session, partner_id, page, search)
+    return await page_of(tx, page, search)
 
 
-async def list_of_connection(
-    session: AsyncConnection, partner_id: PartnerId, connection_id: UUID
-) -> list[Record]:
+async def list_of_connection(tx: PartnerTx, connection_id: UUID) -> list[Record]:
     return await fetch_all(
-        session,
+        tx,
         _WITH_CONSENT + "WHERE c.partner_id = :partner AND c.connection_id = :connection",
-        partner=partner_id,
+        partner=tx.partner_id,
         connection=connection_id,
     )
 
 
-async def update(
-    session: AsyncConnection, partner_id: PartnerId, customer_id: UUID, values: dict[str, Any]
-) -> None:
+async def update(tx: PartnerTx, customer_id: UUID, values: dict[str, Any]) -> None:
     assignments = ", ".join(f"{name} = :{name}" for name in values)
     await execute(
-        session,
+        tx,
         f"UPDATE customers SET {assignments} WHERE partner_id = :partner AND id = :row",
-        partner=partner_id,
+        partner=tx.partner_id,
         row=customer_id,
         **values,
     )
 
 
 async def add_consent(
-    session: AsyncConnection,
-    partner_id: PartnerId,
+    tx: PartnerTx,
     customer_id: UUID,
     *,
     state: str,
@@ -111,11 +101,11 @@ async def add_consent(
     now: datetime,
 ) -> None:
     await insert(
-        session,
+        tx,
         "consents",
         {
             "customer_id": customer_id,
-            "partner_id": partner_id,
+            "partner_id": tx.partner_id,
             "state": state,
             "since": now,
             "evidence": evidence,
@@ -123,32 +113,29 @@ async def add_consent(
     )
 
 
-async def consent_for_share(session: AsyncConnection, partner_id: PartnerId, customer_id: UUID) -> str | None:
+async def consent_for_share(tx: PartnerTx, customer_id: UUID) -> str | None:
     """The state, held as it is until the transaction ends: nobody revokes between look and act."""
     row = await fetch_one(
-        session,
+        tx,
         "SELECT state FROM consents WHERE partner_id = :partner AND customer_id = :id FOR SHARE",
-        partner=partner_id,
+        partner=tx.partner_id,
         id=customer_id,
     )
     return None if row is None else str(row["state"])
 
 
-async def consent_for_update(
-    session: AsyncConnection, partner_id: PartnerId, customer_id: UUID
-) -> Record | None:
+async def consent_for_update(tx: PartnerTx, customer_id: UUID) -> Record | None:
     return await fetch_one(
-        session,
+        tx,
         f"SELECT {columns(tables.consents)} FROM consents "
         "WHERE partner_id = :partner AND customer_id = :id FOR UPDATE",
-        partner=partner_id,
+        partner=tx.partner_id,
         id=customer_id,
     )
 
 
 async def set_consent(
-    session: AsyncConnection,
-    partner_id: PartnerId,
+    tx: PartnerTx,
     customer_id: UUID,
     *,
     change_id: UUID,
@@ -161,22 +148,22 @@ async def set_consent(
 ) -> None:
     """`since` stays where the state does: then it is only its evidence that is new."""
     await execute(
-        session,
+        tx,
         "UPDATE consents SET state = :to_state, evidence = :evidence, "
         "since = CASE WHEN state = :to_state THEN since ELSE :now END "
         "WHERE partner_id = :partner AND customer_id = :id",
-        partner=partner_id,
+        partner=tx.partner_id,
         id=customer_id,
         to_state=to_state,
         evidence=evidence,
         now=now,
     )
     await insert(
-        session,
+        tx,
         "consent_changes",
         {
             "id": change_id,
-            "partner_id": partner_id,
+            "partner_id": tx.partner_id,
             "customer_id": customer_id,
             "from_state": from_state,
             "to_state": to_state,
@@ -188,25 +175,22 @@ async def set_consent(
     )
 
 
-async def forget_consents_by_hand(
-    session: AsyncConnection, partner_id: PartnerId, customer_id: UUID, *, keep: int
-) -> int:
+async def forget_consents_by_hand(tx: PartnerTx, customer_id: UUID, *, keep: int) -> int:
     """Of what people have recorded on this customer's consent, all but the newest; how many."""
     return await execute(
-        session,
+        tx,
         "DELETE FROM consent_changes WHERE partner_id = :partner AND customer_id = :id "
         "AND made_by IS NOT NULL AND id IN ("
         "  SELECT id FROM consent_changes WHERE partner_id = :partner AND customer_id = :id "
         "  AND made_by IS NOT NULL ORDER BY at DESC, id DESC OFFSET :keep)",
-        partner=partner_id,
+        partner=tx.partner_id,
         id=customer_id,
         keep=keep,
     )
 
 
 async def note_consent_checked(
-    session: AsyncConnection,
-    partner_id: PartnerId,
+    tx: PartnerTx,
     connection_id: UUID,
     *,
     listed: list[UUID],
@@ -214,50 +198,44 @@ async def note_consent_checked(
 ) -> None:
     """Every customer of the connection was looked for; the listed ones were seen."""
     await execute(
-        session,
+        tx,
         "UPDATE consents s SET checked_at = :now, "
         "proved_at = CASE WHEN c.id = ANY(:listed) THEN :now ELSE s.proved_at END "
         "FROM customers c WHERE c.id = s.customer_id AND c.partner_id = :partner "
         "AND c.connection_id = :connection",
-        partner=partner_id,
+        partner=tx.partner_id,
         connection=connection_id,
         listed=listed,
         now=now,
     )
 
 
-async def note_proof(
-    session: AsyncConnection, partner_id: PartnerId, customer_id: UUID, now: datetime
-) -> None:
+async def note_proof(tx: PartnerTx, customer_id: UUID, now: datetime) -> None:
     """A person has seen that the customer agrees: what the customers list tells elsewhere."""
     await execute(
-        session,
+        tx,
         "UPDATE consents SET proved_at = :now WHERE partner_id = :partner AND customer_id = :id",
-        partner=partner_id,
+        partner=tx.partner_id,
         id=customer_id,
         now=now,
     )
 
 
-async def consent_history(
-    session: AsyncConnection, partner_id: PartnerId, customer_id: UUID, *, limit: int = 100
-) -> list[Record]:
+async def consent_history(tx: PartnerTx, customer_id: UUID, *, limit: int = 100) -> list[Record]:
     return await fetch_all(
-        session,
+        tx,
         "SELECT from_state, to_state, evidence, at, note, made_by FROM consent_changes "
         "WHERE partner_id = :partner AND customer_id = :id ORDER BY at DESC, id DESC LIMIT :limit",
-        partner=partner_id,
+        partner=tx.partner_id,
         id=customer_id,
         limit=limit,
     )
 
 
-async def aged_consents(
-    session: AsyncConnection, *, proved_before: datetime, limit: int = 500
-) -> list[Record]:
-    """As the system: granted consents whose proof is older than that."""
+async def aged_consents(tx: SystemTx, *, proved_before: datetime, limit: int = 500) -> list[Record]:
+    """Granted consents whose proof is older than that."""
     return await fetch_all(
-        session,
+        tx,
         "SELECT partner_id, customer_id FROM consents "
         "WHERE state = 'granted' AND coalesce(proved_at, since) < :before LIMIT :limit",
         before=proved_before,
@@ -265,34 +243,32 @@ async def aged_consents(
     )
 
 
-async def give_turn_back(
-    session: AsyncConnection, partner_id: PartnerId, customer_id: UUID, batch_id: UUID, now: datetime
-) -> None:
+async def give_turn_back(tx: PartnerTx, customer_id: UUID, batch_id: UUID, now: datetime) -> None:
     """The batch was claimed and could not be sent: its customer is the next again.
 
     Unless another batch of the customer is being worked on: then the turn has been of use.
     """
     await execute(
-        session,
+        tx,
         "UPDATE customers SET last_turn_at = created_at WHERE partner_id = :partner AND id = :id "
         "AND NOT EXISTS (SELECT FROM batches b WHERE b.partner_id = :partner AND b.customer_id = :id "
         "AND b.state IN ('queued', 'submitting') AND b.lease_until >= :now AND b.id <> :batch)",
-        partner=partner_id,
+        partner=tx.partner_id,
         id=customer_id,
         batch=batch_id,
         now=now,
     )
 
 
-async def with_terms(session: AsyncConnection, partner_id: PartnerId) -> list[Record]:
+async def with_terms(tx: PartnerTx) -> list[Record]:
     """All customers with what their orders are judged by: for files that name the customer of each row."""
     return await fetch_all(
-        session,
+        tx,
         "SELECT c.id, c.entra_tenant_id, c.domain, c.name, c.connection_id, n.platform, "
         "n.client_id IS NULL AS portal, p.role AS partner_role, "
         "coalesce(c.default_group_tag, n.default_group_tag) AS default_group_tag "
         "FROM customers c JOIN connections n ON n.id = c.connection_id "
         "JOIN partners p ON p.id = c.partner_id "
         "WHERE c.partner_id = :partner ORDER BY c.id",
-        partner=partner_id,
+        partner=tx.partner_id,
     )

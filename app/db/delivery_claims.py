@@ -4,13 +4,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from app.db.events import OPEN
 from app.db.index_walks import BY_INDEX, FIRST_ID, with_id
 from app.db.sql import execute, fetch_one, listed
+from app.domain.actor import SYSTEM, Actor
 from app.domain.endpoint_health import WINDOW, LaneBounds
 from app.domain.ids import PartnerId
+from app.kernel.transactions import PartnerTx, SystemTx
 
 _OPEN = listed(OPEN)
 
@@ -117,13 +117,18 @@ class DeliveryClaim:
     endpoint_id: UUID
     attempts: int
 
+    @property
+    def actor(self) -> Actor:
+        """Who works on it: the system."""
+        return SYSTEM
 
-async def take_the_floor(session: AsyncConnection, *, heard_since: datetime) -> int:
-    """As the system: no other claim is made until the transaction ends. How many workers are alive.
+
+async def take_the_floor(tx: SystemTx, *, heard_since: datetime) -> int:
+    """No other claim is made until the transaction ends. How many workers are alive.
 
     The other statements of this transaction are planned by their indexes."""
     row = await fetch_one(
-        session,
+        tx,
         f"SELECT pg_advisory_xact_lock(hashtext('registrar.deliveries')), {BY_INDEX}, "
         "(SELECT count(*) FROM worker_heartbeats WHERE beat_at >= :heard_since) AS workers",
         heard_since=heard_since,
@@ -132,11 +137,11 @@ async def take_the_floor(session: AsyncConnection, *, heard_since: datetime) -> 
 
 
 async def claim_delivery(
-    session: AsyncConnection, *, owner: UUID, now: datetime, lease: timedelta, bounds: LaneBounds
+    tx: SystemTx, *, owner: UUID, now: datetime, lease: timedelta, bounds: LaneBounds
 ) -> DeliveryClaim | None:
-    """As the system, after `take_the_floor`: the next delivery that is due, or None."""
+    """After `take_the_floor`: the next delivery that is due, or None."""
     row = await fetch_one(
-        session,
+        tx,
         _CLAIM,
         owner=owner,
         now=now,
@@ -150,7 +155,7 @@ async def claim_delivery(
 
 
 async def add_attempt(
-    session: AsyncConnection,
+    tx: PartnerTx,
     claim: DeliveryClaim,
     *,
     attempt_id: UUID,
@@ -162,7 +167,7 @@ async def add_attempt(
 ) -> None:
     """Records the attempt, even if another worker holds the delivery by now; not if it is deleted."""
     await execute(
-        session,
+        tx,
         "INSERT INTO delivery_attempts "
         "(id, partner_id, delivery_id, started_at, duration_ms, status, kind, excerpt) "
         "SELECT CAST(:attempt AS uuid), partner_id, id, CAST(:started AS timestamptz), "
@@ -174,13 +179,13 @@ async def add_attempt(
         status=status,
         kind=kind,
         excerpt=excerpt,
-        partner=claim.partner_id,
+        partner=tx.partner_id,
         id=claim.id,
     )
 
 
 async def finish_delivery_attempt(
-    session: AsyncConnection,
+    tx: PartnerTx,
     claim: DeliveryClaim,
     *,
     state: str,
@@ -192,13 +197,13 @@ async def finish_delivery_attempt(
     """Records what comes next; False when the claim was lost meanwhile."""
     return bool(
         await execute(
-            session,
+            tx,
             "UPDATE deliveries SET state = :state, attempts = attempts + 1, last_status = :status, "
             "last_kind = :kind, due_at = coalesce(CAST(:due AS timestamptz), due_at), owner = NULL, "
             "lease_until = NULL, settled_at = CASE WHEN CAST(:due AS timestamptz) IS NULL "
             "THEN CAST(:now AS timestamptz) END "
             "WHERE partner_id = :partner AND id = :id AND owner = :owner",
-            partner=claim.partner_id,
+            partner=tx.partner_id,
             id=claim.id,
             owner=claim.owner,
             state=state,
@@ -210,47 +215,45 @@ async def finish_delivery_attempt(
     )
 
 
-async def release_delivery(session: AsyncConnection, claim: DeliveryClaim) -> None:
+async def release_delivery(tx: PartnerTx, claim: DeliveryClaim) -> None:
     """Hands the delivery over: it was not tried, or the worker is going down."""
     await execute(
-        session,
+        tx,
         "UPDATE deliveries SET owner = NULL, lease_until = NULL "
         "WHERE partner_id = :partner AND id = :id AND owner = :owner",
-        partner=claim.partner_id,
+        partner=tx.partner_id,
         id=claim.id,
         owner=claim.owner,
     )
 
 
-async def shorten_leases(session: AsyncConnection, now: datetime, lease: timedelta) -> int:
-    """As the system: none of them may end later than one that begins now, whatever clock has written it."""
+async def shorten_leases(tx: SystemTx, now: datetime, lease: timedelta) -> int:
+    """None of them may end later than one that begins now, whatever clock has written it."""
     return await execute(
-        session,
+        tx,
         "UPDATE deliveries SET lease_until = :until WHERE owner IS NOT NULL AND lease_until > :later",
         until=now + lease,
         later=now + 2 * lease,
     )
 
 
-async def pause(
-    session: AsyncConnection, partner_id: PartnerId, endpoint_id: UUID, not_before: datetime
-) -> None:
+async def pause(tx: PartnerTx, endpoint_id: UUID, not_before: datetime) -> None:
     """The endpoint is left alone until then."""
     await execute(
-        session,
+        tx,
         "INSERT INTO webhook_pauses (partner_id, endpoint_id, not_before) "
         "VALUES (:partner, :endpoint, :until) "
         "ON CONFLICT (endpoint_id) DO UPDATE SET not_before = excluded.not_before",
-        partner=partner_id,
+        partner=tx.partner_id,
         endpoint=endpoint_id,
         until=not_before,
     )
 
 
-async def end_pause(session: AsyncConnection, partner_id: PartnerId, endpoint_id: UUID) -> None:
+async def end_pause(tx: PartnerTx, endpoint_id: UUID) -> None:
     await execute(
-        session,
+        tx,
         "UPDATE webhook_pauses SET not_before = NULL WHERE partner_id = :partner AND endpoint_id = :endpoint",
-        partner=partner_id,
+        partner=tx.partner_id,
         endpoint=endpoint_id,
     )

@@ -22,6 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from app.db.connecting import make_engine
 from app.db.driver import begin_as, run_raw
 from app.domain.ids import PartnerId
+from app.kernel.transactions import PartnerTx
 
 APP_ROLE = "registrar_app"
 SYSTEM_ROLE = "registrar_system"
@@ -122,9 +123,7 @@ async def become_system(session: AsyncConnection) -> None:
     await begin_as(session, _SYSTEM)
 
 
-async def load(
-    session: AsyncConnection, table: Table, columns: Sequence[str], rows: Sequence[Sequence[Any]]
-) -> None:
+async def load(tx: PartnerTx, table: Table, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Inserts many rows with one statement and one array per column.
 
     COPY would be the obvious way, but PostgreSQL refuses COPY FROM into a table with row-level
@@ -137,7 +136,7 @@ async def load(
     arrays = ", ".join(f"${index}::{type_}[]" for index, type_ in enumerate(types, start=1))
     names = ", ".join(f'"{name}"' for name in columns)
     await run_raw(
-        session,
+        tx.session,
         f"INSERT INTO {table.name} ({names}) SELECT {names} FROM unnest({arrays}) AS given({names})",
         *(list(column) for column in zip(*rows, strict=True)),
     )

@@ -3,11 +3,10 @@
 from datetime import datetime, timedelta
 from typing import Final
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from app.db.events import LIVE, OPEN
 from app.db.sql import Record, fetch_all, fetch_one, listed
 from app.domain.batch import IN_FLIGHT
+from app.kernel.transactions import SystemTx
 
 _AGES: Final = (
     "count(*) AS n, min(w.created_at) AS oldest, "
@@ -34,40 +33,40 @@ _WAITING: Final = f"""
 """
 
 
-async def waiting(session: AsyncConnection, now: datetime) -> list[Record]:
+async def waiting(tx: SystemTx, now: datetime) -> list[Record]:
     """`kind`, `state`, `n`, `oldest` (made) and `due` (the earliest of what is not claimed)."""
-    return await fetch_all(session, _WAITING, now=now)
+    return await fetch_all(tx, _WAITING, now=now)
 
 
-async def troubles(session: AsyncConnection) -> dict[str, int]:
+async def troubles(tx: SystemTx) -> dict[str, int]:
     """Connections in trouble, by code."""
     rows = await fetch_all(
-        session,
+        tx,
         "SELECT trouble_code, count(*) AS n FROM connections WHERE trouble_code IS NOT NULL "
         "GROUP BY trouble_code",
     )
     return {row["trouble_code"]: row["n"] for row in rows}
 
 
-async def endpoints(session: AsyncConnection) -> dict[str, int]:
+async def endpoints(tx: SystemTx) -> dict[str, int]:
     """Webhook endpoints by state."""
     rows = await fetch_all(
-        session, f"SELECT state, count(*) AS n FROM webhook_endpoints WHERE {LIVE} GROUP BY state"
+        tx, f"SELECT state, count(*) AS n FROM webhook_endpoints WHERE {LIVE} GROUP BY state"
     )
     return {row["state"]: row["n"] for row in rows}
 
 
-async def automated_connections(session: AsyncConnection, *, limit: int) -> list[Record]:
+async def automated_connections(tx: SystemTx, *, limit: int) -> list[Record]:
     """The ids of connections that make calls, the newest first."""
     return await fetch_all(
-        session,
+        tx,
         "SELECT id FROM connections WHERE client_id IS NOT NULL ORDER BY id DESC LIMIT :limit",
         limit=limit,
     )
 
 
-async def workers_alive(session: AsyncConnection, now: datetime, *, silence: timedelta) -> int:
+async def workers_alive(tx: SystemTx, now: datetime, *, silence: timedelta) -> int:
     row = await fetch_one(
-        session, "SELECT count(*) AS n FROM worker_heartbeats WHERE beat_at >= :since", since=now - silence
+        tx, "SELECT count(*) AS n FROM worker_heartbeats WHERE beat_at >= :since", since=now - silence
     )
     return int(row["n"]) if row else 0

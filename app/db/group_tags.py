@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from app.db.sql import execute, fetch_all, fetch_one
-from app.domain.ids import PartnerId
+from app.kernel.transactions import PartnerTx
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,16 +21,14 @@ class GroupTag:
     """When that batch is tried again, or was."""
 
 
-async def is_known(
-    session: AsyncConnection, partner_id: PartnerId, customer_id: UUID, group_tag: str
-) -> bool:
+async def is_known(tx: PartnerTx, customer_id: UUID, group_tag: str) -> bool:
     """Whether Partner Center has the tag in this very spelling. Holds nothing: a tag that has gone
     meanwhile shows in the answer of the call that names it."""
     row = await fetch_one(
-        session,
+        tx,
         "SELECT known AND tag = :tag AS known FROM group_tags "
         "WHERE partner_id = :partner AND customer_id = :customer AND tag_key = :key",
-        partner=partner_id,
+        partner=tx.partner_id,
         customer=customer_id,
         key=key(group_tag),
         tag=group_tag,
@@ -44,25 +40,23 @@ def key(group_tag: str) -> str:
     return group_tag.lower()
 
 
-async def lock(
-    session: AsyncConnection, partner_id: PartnerId, customer_id: UUID, group_tag: str, now: datetime
-) -> GroupTag:
+async def lock(tx: PartnerTx, customer_id: UUID, group_tag: str, now: datetime) -> GroupTag:
     """The tag's row, made if missing, held until the transaction ends."""
     await execute(
-        session,
+        tx,
         "INSERT INTO group_tags (customer_id, tag_key, partner_id, tag, known, updated_at) "
         "VALUES (:customer, :key, :partner, :tag, false, :now) ON CONFLICT DO NOTHING",
         customer=customer_id,
         key=key(group_tag),
-        partner=partner_id,
+        partner=tx.partner_id,
         tag=group_tag,
         now=now,
     )
     row = await fetch_one(
-        session,
+        tx,
         "SELECT tag, known, creating_batch_id FROM group_tags "
         "WHERE partner_id = :partner AND customer_id = :customer AND tag_key = :key FOR UPDATE",
-        partner=partner_id,
+        partner=tx.partner_id,
         customer=customer_id,
         key=key(group_tag),
     )
@@ -71,10 +65,10 @@ async def lock(
     # Apart, and after the wait for the lock: a join in the statement above would still show the batch
     # of before the wait, which is none where another one has just become the creator.
     creator = await fetch_one(
-        session,
+        tx,
         "SELECT due_at FROM batches WHERE partner_id = :partner AND id = :creator "
         "AND state IN ('queued', 'submitting', 'submitted', 'unknown')",
-        partner=partner_id,
+        partner=tx.partner_id,
         creator=row["creating_batch_id"],
     )
     if creator is None:
@@ -83,18 +77,17 @@ async def lock(
 
 
 async def set_creating(
-    session: AsyncConnection,
-    partner_id: PartnerId,
+    tx: PartnerTx,
     customer_id: UUID,
     group_tag: str,
     batch_id: UUID | None,
     now: datetime,
 ) -> None:
     await execute(
-        session,
+        tx,
         "UPDATE group_tags SET creating_batch_id = :batch, updated_at = :now "
         "WHERE partner_id = :partner AND customer_id = :customer AND tag_key = :key",
-        partner=partner_id,
+        partner=tx.partner_id,
         customer=customer_id,
         key=key(group_tag),
         batch=batch_id,
@@ -103,8 +96,7 @@ async def set_creating(
 
 
 async def set_known(
-    session: AsyncConnection,
-    partner_id: PartnerId,
+    tx: PartnerTx,
     customer_id: UUID,
     group_tag: str,
     *,
@@ -113,11 +105,11 @@ async def set_known(
 ) -> None:
     """`group_tag` is Partner Center's own spelling when it is known."""
     await execute(
-        session,
+        tx,
         "UPDATE group_tags SET known = :known, creating_batch_id = NULL, updated_at = :now, "
         "tag = CASE WHEN :known THEN :tag ELSE tag END "
         "WHERE partner_id = :partner AND customer_id = :customer AND tag_key = :key",
-        partner=partner_id,
+        partner=tx.partner_id,
         customer=customer_id,
         key=key(group_tag),
         tag=group_tag,
@@ -126,28 +118,26 @@ async def set_known(
     )
 
 
-async def forget_of_connection(
-    session: AsyncConnection, partner_id: PartnerId, connection_id: UUID, now: datetime
-) -> None:
+async def forget_of_connection(tx: PartnerTx, connection_id: UUID, now: datetime) -> None:
     """Another partner tenant has group tags of its own: each is looked for again before it is used."""
     await execute(
-        session,
+        tx,
         "UPDATE group_tags SET known = false, updated_at = :now WHERE partner_id = :partner AND known "
         "AND customer_id IN (SELECT id FROM customers WHERE partner_id = :partner "
         "AND connection_id = :connection)",
-        partner=partner_id,
+        partner=tx.partner_id,
         connection=connection_id,
         now=now,
     )
 
 
-async def known(session: AsyncConnection, partner_id: PartnerId, customer_id: UUID) -> dict[str, str]:
+async def known(tx: PartnerTx, customer_id: UUID) -> dict[str, str]:
     """The customer's tags that Partner Center has, in its spelling, by their lower case."""
     rows = await fetch_all(
-        session,
+        tx,
         "SELECT tag_key, tag FROM group_tags "
         "WHERE partner_id = :partner AND customer_id = :customer AND known",
-        partner=partner_id,
+        partner=tx.partner_id,
         customer=customer_id,
     )
     return {row["tag_key"]: row["tag"] for row in rows}

@@ -6,11 +6,10 @@ And what follows when they cease: the claims of a worker that is silent end befo
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from app.db.sql import Record, execute, fetch_all, fetch_one, listed
 from app.domain.batch import IN_FLIGHT
 from app.domain.presence import claim_tokens
+from app.kernel.transactions import SystemTx, Tx
 
 _CLAIMED = {
     "batches": f"c.state IN ({listed(IN_FLIGHT)}) OR (c.state = 'queued' AND c.lease_until IS NOT NULL)",
@@ -20,9 +19,9 @@ _CLAIMED = {
 """The claimed tables, and where in each of them claims can be: as the indexes have it that are there."""
 
 
-async def beat(session: AsyncConnection, worker_id: str, now: datetime) -> None:
+async def beat(tx: SystemTx, worker_id: str, now: datetime) -> None:
     await execute(
-        session,
+        tx,
         "INSERT INTO worker_heartbeats (worker_id, started_at, beat_at) VALUES (:worker, :now, :now) "
         "ON CONFLICT (worker_id) DO UPDATE SET beat_at = :now",
         worker=worker_id,
@@ -30,28 +29,28 @@ async def beat(session: AsyncConnection, worker_id: str, now: datetime) -> None:
     )
 
 
-async def end(session: AsyncConnection, worker_id: str) -> None:
-    await execute(session, "DELETE FROM worker_heartbeats WHERE worker_id = :worker", worker=worker_id)
+async def end(tx: SystemTx, worker_id: str) -> None:
+    await execute(tx, "DELETE FROM worker_heartbeats WHERE worker_id = :worker", worker=worker_id)
 
 
-async def last(session: AsyncConnection) -> datetime | None:
-    row = await fetch_one(session, "SELECT max(beat_at) AS beat_at FROM worker_heartbeats")
+async def last(tx: Tx) -> datetime | None:
+    row = await fetch_one(tx, "SELECT max(beat_at) AS beat_at FROM worker_heartbeats")
     return row["beat_at"] if row else None
 
 
-async def workers(session: AsyncConnection, *, limit: int = 50) -> list[Record]:
+async def workers(tx: Tx, *, limit: int = 50) -> list[Record]:
     """Those that were heard of lately, the last one first: what ended in good order is gone."""
     return await fetch_all(
-        session,
+        tx,
         "SELECT started_at, beat_at FROM worker_heartbeats ORDER BY beat_at DESC, worker_id LIMIT :limit",
         limit=limit,
     )
 
 
-async def silent(session: AsyncConnection, *, since: datetime, until: datetime) -> list[str]:
+async def silent(tx: SystemTx, *, since: datetime, until: datetime) -> list[str]:
     """The workers whose last sign of life lies between the two."""
     found = await fetch_all(
-        session,
+        tx,
         "SELECT worker_id FROM worker_heartbeats WHERE beat_at >= :since AND beat_at < :until "
         "ORDER BY worker_id",
         since=since,
@@ -61,7 +60,7 @@ async def silent(session: AsyncConnection, *, since: datetime, until: datetime) 
 
 
 async def end_claims(
-    session: AsyncConnection, worker_ids: Sequence[str], now: datetime, *, lease_before: datetime
+    tx: SystemTx, worker_ids: Sequence[str], now: datetime, *, lease_before: datetime
 ) -> list[str]:
     """Ends the leases of these workers' claims, except those that end at `lease_before` or later; whose
     they were, a name for each claim.
@@ -74,7 +73,7 @@ async def end_claims(
     ended: list[str] = []
     for table, claimed in _CLAIMED.items():
         found = await fetch_all(
-            session,
+            tx,
             f"WITH dead AS MATERIALIZED (SELECT c.id, w.first FROM {table} c "
             "JOIN unnest(CAST(:first AS uuid[]), CAST(:last AS uuid[])) AS w(first, last) "
             "ON c.owner BETWEEN w.first AND w.last "
@@ -91,7 +90,5 @@ async def end_claims(
     return ended
 
 
-async def purge(session: AsyncConnection, now: datetime, *, older_than: timedelta) -> int:
-    return await execute(
-        session, "DELETE FROM worker_heartbeats WHERE beat_at < :before", before=now - older_than
-    )
+async def purge(tx: SystemTx, now: datetime, *, older_than: timedelta) -> int:
+    return await execute(tx, "DELETE FROM worker_heartbeats WHERE beat_at < :before", before=now - older_than)

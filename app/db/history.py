@@ -7,12 +7,10 @@ one costs.
 from collections.abc import Sequence
 from uuid import UUID
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from app.db.sql import Record, fetch_all, listed
 from app.domain.batch import OPEN_BATCH
-from app.domain.ids import PartnerId
 from app.domain.registration import OPEN, SUCCESS, RegistrationState
+from app.kernel.transactions import PartnerTx
 
 _ON_ITS_WAY = listed(OPEN | {RegistrationState.UNKNOWN})
 _HAS_DEVICE = listed(SUCCESS)
@@ -78,8 +76,7 @@ _KNOWN_SERIALS, _KNOWN_KEYS = _known("serial_number"), _known("product_key")
 
 
 async def known(
-    session: AsyncConnection,
-    partner_id: PartnerId,
+    tx: PartnerTx,
     serial_numbers: Sequence[str | None],
     product_keys: Sequence[str | None],
     *,
@@ -90,24 +87,23 @@ async def known(
     found: list[set[str]] = []
     for statement, values in ((_KNOWN_SERIALS, serial_numbers), (_KNOWN_KEYS, product_keys)):
         asked = [value for value in values if value is not None]
-        rows = await fetch_all(session, statement, partner=partner_id, values=asked, but=but) if asked else []
+        rows = await fetch_all(tx, statement, partner=tx.partner_id, values=asked, but=but) if asked else []
         found.append({row["value"] for row in rows})
     serials, keys = found
     return serials, keys
 
 
 async def twins(
-    session: AsyncConnection,
-    partner_id: PartnerId,
+    tx: PartnerTx,
     devices: Sequence[tuple[int, str | None, str | None, str | None, str | None]],
     *,
     but: UUID | None,
 ) -> list[Record]:
     """Registrations of the same devices: (place, serial number, manufacturer, model, PKID) of each."""
     return await fetch_all(
-        session,
+        tx,
         _TWINS,
-        partner=partner_id,
+        partner=tx.partner_id,
         but=but,
         places=[place for place, *_ in devices],
         serials=[serial for _, serial, *_ in devices],
@@ -117,14 +113,12 @@ async def twins(
     )
 
 
-async def models_of(
-    session: AsyncConnection, partner_id: PartnerId, patterns: Sequence[tuple[str, str, int]]
-) -> list[Record]:
+async def models_of(tx: PartnerTx, patterns: Sequence[tuple[str, str, int]]) -> list[Record]:
     """Models of the registered devices of each pattern (name, start of the serial, length), counted."""
     return await fetch_all(
-        session,
+        tx,
         _MODELS,
-        partner=partner_id,
+        partner=tx.partner_id,
         patterns=[name for name, _, _ in patterns],
         starts=[start for _, start, _ in patterns],
         lengths=[length for _, _, length in patterns],

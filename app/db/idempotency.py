@@ -2,19 +2,16 @@
 
 from datetime import datetime, timedelta
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from app.db import tables
 from app.db.sql import Record, columns, execute, fetch_one
-from app.domain.ids import PartnerId
+from app.kernel.transactions import PartnerTx, SystemTx
 
 _OURS = "partner_id = :partner AND key = :key AND status IS NULL AND created_at = :begun"
 """The key as the request that began at that moment holds it, while it has no answer yet."""
 
 
 async def begin(
-    session: AsyncConnection,
-    partner_id: PartnerId,
+    tx: PartnerTx,
     key: str,
     *,
     fingerprint: bytes,
@@ -27,7 +24,7 @@ async def begin(
     A first request that died without an answer gives the key up after `patience`.
     """
     taken = await execute(
-        session,
+        tx,
         "INSERT INTO idempotency_keys (partner_id, key, fingerprint, running_until, created_at) "
         "VALUES (:partner, :key, :fingerprint, :until, :now) ON CONFLICT (partner_id, key) DO UPDATE "
         "SET fingerprint = excluded.fingerprint, running_until = excluded.running_until, "
@@ -35,7 +32,7 @@ async def begin(
         "WHERE idempotency_keys.created_at < :forgotten "
         "OR (idempotency_keys.status IS NULL AND idempotency_keys.running_until < :now "
         "    AND idempotency_keys.fingerprint = excluded.fingerprint)",
-        partner=partner_id,
+        partner=tx.partner_id,
         key=key,
         fingerprint=fingerprint,
         until=now + patience,
@@ -45,27 +42,26 @@ async def begin(
     if taken:
         return None
     return await fetch_one(
-        session,
+        tx,
         f"SELECT {columns(tables.idempotency_keys)} FROM idempotency_keys "
         "WHERE partner_id = :partner AND key = :key",
-        partner=partner_id,
+        partner=tx.partner_id,
         key=key,
     )
 
 
-async def is_answered(session: AsyncConnection, partner_id: PartnerId, key: str) -> bool:
+async def is_answered(tx: PartnerTx, key: str) -> bool:
     row = await fetch_one(
-        session,
+        tx,
         "SELECT status FROM idempotency_keys WHERE partner_id = :partner AND key = :key",
-        partner=partner_id,
+        partner=tx.partner_id,
         key=key,
     )
     return row is not None and row["status"] is not None
 
 
 async def complete(
-    session: AsyncConnection,
-    partner_id: PartnerId,
+    tx: PartnerTx,
     key: str,
     *,
     status: int,
@@ -75,10 +71,10 @@ async def complete(
 ) -> bool:
     """Fenced by when the request began: False when the key has been given to a repetition."""
     done = await execute(
-        session,
+        tx,
         "UPDATE idempotency_keys SET status = :status, location = :location, body = :body, "
         f"running_until = NULL WHERE {_OURS}",
-        partner=partner_id,
+        partner=tx.partner_id,
         key=key,
         status=status,
         location=location,
@@ -88,37 +84,35 @@ async def complete(
     return bool(done)
 
 
-async def renew(
-    session: AsyncConnection, partner_id: PartnerId, key: str, *, begun_at: datetime, until: datetime
-) -> None:
+async def renew(tx: PartnerTx, key: str, *, begun_at: datetime, until: datetime) -> None:
     """The first request is still running."""
     await execute(
-        session,
+        tx,
         f"UPDATE idempotency_keys SET running_until = :until WHERE {_OURS}",
-        partner=partner_id,
+        partner=tx.partner_id,
         key=key,
         begun=begun_at,
         until=until,
     )
 
 
-async def give_up(session: AsyncConnection, partner_id: PartnerId, key: str, *, begun_at: datetime) -> None:
+async def give_up(tx: PartnerTx, key: str, *, begun_at: datetime) -> None:
     """The request was refused and changed nothing: the key may be used again."""
     await execute(
-        session,
+        tx,
         f"DELETE FROM idempotency_keys WHERE {_OURS}",
-        partner=partner_id,
+        partner=tx.partner_id,
         key=key,
         begun=begun_at,
     )
 
 
 async def empty_bodies(
-    session: AsyncConnection, *, longer_than: int, created_after: datetime, created_before: datetime
+    tx: SystemTx, *, longer_than: int, created_after: datetime, created_before: datetime
 ) -> int:
-    """As the system: the answers whose fingerprint has more bytes than this lose their bodies."""
+    """The answers whose fingerprint has more bytes than this lose their bodies."""
     return await execute(
-        session,
+        tx,
         "UPDATE idempotency_keys SET body = '' WHERE created_at >= :after AND created_at < :before "
         "AND octet_length(fingerprint) > :longer_than AND octet_length(body) > 0",
         after=created_after,
@@ -127,10 +121,9 @@ async def empty_bodies(
     )
 
 
-async def purge(session: AsyncConnection, *, created_before: datetime, limit: int = 5000) -> int:
-    """As the system."""
+async def purge(tx: SystemTx, *, created_before: datetime, limit: int = 5000) -> int:
     return await execute(
-        session,
+        tx,
         "DELETE FROM idempotency_keys WHERE (partner_id, key) IN ("
         "SELECT partner_id, key FROM idempotency_keys WHERE created_at < :before LIMIT :limit)",
         before=created_before,

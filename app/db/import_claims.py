@@ -4,13 +4,12 @@ from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from app.db import import_tables
 from app.db.imports import ImportClaim, claim_of
 from app.db.index_walks import BY_INDEX
 from app.db.sql import columns, execute, fetch_one
 from app.domain.schedule import share_of
+from app.kernel.transactions import SystemTx
 
 _FREE: Final = "(i.lease_until IS NULL OR i.lease_until < :now)"
 
@@ -67,7 +66,7 @@ SELECT {columns(import_tables.imports)} FROM claimed
 
 
 async def claim_one(
-    session: AsyncConnection,
+    tx: SystemTx,
     *,
     owner: UUID,
     now: datetime,
@@ -75,17 +74,17 @@ async def claim_one(
     places: int = 1,
     each: int = 1,
 ) -> ImportClaim | None:
-    """As the system: the next import with something to do, or None.
+    """The next import with something to do, or None.
 
     `places` are those of one worker process, of which one partner that waits alone may hold `each`.
     """
     # One claim after the other: claims of the same moment would not see each other, and all the files of one
     # partner would be claimed beyond its share. The statement behind it sees what the claim before wrote.
     await execute(
-        session, f"SELECT pg_advisory_xact_lock(hashtextextended('registrar.import_claims', 0)), {BY_INDEX}"
+        tx, f"SELECT pg_advisory_xact_lock(hashtextextended('registrar.import_claims', 0)), {BY_INDEX}"
     )
     row = await fetch_one(
-        session,
+        tx,
         _CLAIM,
         owner=owner,
         now=now,

@@ -7,14 +7,12 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from app.db import import_tables
 from app.db.engine import load
 from app.db.imports import ImportClaim
 from app.db.paging import Page, PageRequest, cut
 from app.db.sql import Record, execute, fetch_all, fetch_one
-from app.domain.ids import PartnerId
+from app.kernel.transactions import PartnerTx
 
 COLUMNS = (
     "partner_id",
@@ -43,26 +41,26 @@ COLUMNS = (
 _MINE = "partner_id = :partner AND import_id = :import_id"
 
 
-async def add_many(session: AsyncConnection, rows: Sequence[Sequence[Any]]) -> None:
+async def add_many(tx: PartnerTx, rows: Sequence[Sequence[Any]]) -> None:
     """Rows in the order of COLUMNS."""
-    await load(session, import_tables.import_rows, COLUMNS, rows)
+    await load(tx, import_tables.import_rows, COLUMNS, rows)
 
 
-async def add_hashes(session: AsyncConnection, rows: Sequence[tuple[UUID, UUID, int, bytes]]) -> None:
+async def add_hashes(tx: PartnerTx, rows: Sequence[tuple[UUID, UUID, int, bytes]]) -> None:
     """(partner, import, row number, hash without its zero fill) each."""
     columns = ("partner_id", "import_id", "row_number", "data")
-    await load(session, import_tables.import_hashes, columns, rows)
+    await load(tx, import_tables.import_hashes, columns, rows)
 
 
-async def delete_some(session: AsyncConnection, partner_id: PartnerId, import_id: UUID, *, limit: int) -> int:
+async def delete_some(tx: PartnerTx, import_id: UUID, *, limit: int) -> int:
     """Staged rows and hashes, up to `limit` of each; 0 when nothing is left."""
     deleted = 0
     for table in ("import_rows", "import_hashes"):
         deleted += await execute(
-            session,
+            tx,
             f"DELETE FROM {table} WHERE {_MINE} AND row_number IN ("
             f"SELECT row_number FROM {table} WHERE {_MINE} ORDER BY row_number LIMIT :limit)",
-            partner=partner_id,
+            partner=tx.partner_id,
             import_id=import_id,
             limit=limit,
         )
@@ -78,8 +76,7 @@ _VIEW = (
 
 
 async def list_page(
-    session: AsyncConnection,
-    partner_id: PartnerId,
+    tx: PartnerTx,
     import_id: UUID,
     page: PageRequest,
     *,
@@ -90,7 +87,7 @@ async def list_page(
     """By row number. `noted_only`: rows with any finding, by their own index."""
     noted = noted_only or code is not None or (verdict is not None and verdict != "valid")
     rows = await fetch_all(
-        session,
+        tx,
         _VIEW
         + f"WHERE {_MINE} "
         + ("AND verdict <> 'valid' " if noted else "")
@@ -99,7 +96,7 @@ async def list_page(
         "AND (CAST(:code AS text) IS NULL OR findings @> "
         "jsonb_build_array(jsonb_build_object('code', CAST(:code AS text)))) "
         "ORDER BY row_number LIMIT :limit",
-        partner=partner_id,
+        partner=tx.partner_id,
         import_id=import_id,
         after=None if page.after is None else int(page.after),
         verdict=verdict,
@@ -110,8 +107,7 @@ async def list_page(
 
 
 async def originals(
-    session: AsyncConnection,
-    partner_id: PartnerId,
+    tx: PartnerTx,
     import_id: UUID,
     *,
     after: int,
@@ -121,14 +117,14 @@ async def originals(
     """Rows as they came, with the hashes that stand for a null cell, by row number."""
     noted = "AND r.verdict <> 'valid' " if verdict not in (None, "valid") else ""
     return await fetch_all(
-        session,
+        tx,
         "SELECT r.row_number, r.line, r.verdict, r.findings, r.original, h.data AS hash_data "
         "FROM import_rows r LEFT JOIN import_hashes h "
         "ON h.import_id = r.import_id AND h.row_number = r.row_number "
         "WHERE r.partner_id = :partner AND r.import_id = :import_id AND r.row_number > :after "
         f"{noted}AND (CAST(:verdict AS text) IS NULL OR r.verdict = CAST(:verdict AS text)) "
         "ORDER BY r.row_number LIMIT :limit",
-        partner=partner_id,
+        partner=tx.partner_id,
         import_id=import_id,
         after=after,
         verdict=verdict,
@@ -136,14 +132,12 @@ async def originals(
     )
 
 
-async def originals_of(
-    session: AsyncConnection, partner_id: PartnerId, import_id: UUID, row_numbers: list[int]
-) -> dict[int, str]:
+async def originals_of(tx: PartnerTx, import_id: UUID, row_numbers: list[int]) -> dict[int, str]:
     """The cells of these rows, as JSON."""
     rows = await fetch_all(
-        session,
+        tx,
         f"SELECT row_number, original FROM import_rows WHERE {_MINE} AND row_number = ANY(:numbers)",
-        partner=partner_id,
+        partner=tx.partner_id,
         import_id=import_id,
         numbers=row_numbers,
     )
@@ -153,12 +147,10 @@ async def originals_of(
 # --- what committing would do -----------------------------------------------------------------
 
 
-async def counts_by_customer(
-    session: AsyncConnection, partner_id: PartnerId, import_id: UUID
-) -> list[Record]:
+async def counts_by_customer(tx: PartnerTx, import_id: UUID) -> list[Record]:
     """Rows by customer and verdict, and what the customer's order would carry as purchase order."""
     return await fetch_all(
-        session,
+        tx,
         "SELECT customer_id, count(*) AS rows, "
         "count(*) FILTER (WHERE verdict = 'valid') AS valid, "
         "count(*) FILTER (WHERE verdict = 'warning') AS warning, "
@@ -166,30 +158,28 @@ async def counts_by_customer(
         "count(*) FILTER (WHERE changed) AS changed, "
         "CASE WHEN min(purchase_order) = max(purchase_order) THEN min(purchase_order) END AS purchase_order "
         f"FROM import_rows WHERE {_MINE} GROUP BY customer_id ORDER BY customer_id",
-        partner=partner_id,
+        partner=tx.partner_id,
         import_id=import_id,
     )
 
 
-async def counts_by_tag(session: AsyncConnection, partner_id: PartnerId, import_id: UUID) -> list[Record]:
+async def counts_by_tag(tx: PartnerTx, import_id: UUID) -> list[Record]:
     """Devices and batches by customer and group tag; the largest first within a customer."""
     return await fetch_all(
-        session,
+        tx,
         "SELECT customer_id, group_tag, sum(n) AS devices, count(*) AS batches FROM ("
         "SELECT customer_id, group_tag, batch_part, count(*) AS n FROM import_rows "
         f"WHERE {_MINE} AND batch_part IS NOT NULL GROUP BY 1, 2, 3) AS parts "
         "GROUP BY customer_id, group_tag ORDER BY customer_id, devices DESC, group_tag",
-        partner=partner_id,
+        partner=tx.partner_id,
         import_id=import_id,
     )
 
 
-async def counts_by_code(
-    session: AsyncConnection, partner_id: PartnerId, import_id: UUID, *, first: int
-) -> list[Record]:
+async def counts_by_code(tx: PartnerTx, import_id: UUID, *, first: int) -> list[Record]:
     """How many rows have each finding, and the numbers and lines of the `first` of them."""
     return await fetch_all(
-        session,
+        tx,
         "SELECT code, max(n) AS rows, array_agg(row_number ORDER BY row_number) AS first_rows, "
         "array_agg(line ORDER BY row_number) AS first_lines FROM ("
         "SELECT code, row_number, line, count(*) OVER (PARTITION BY code) AS n, "
@@ -198,7 +188,7 @@ async def counts_by_code(
         "FROM import_rows, jsonb_array_elements(findings) f "
         f"WHERE {_MINE} AND verdict <> 'valid') AS found) AS ranked "
         "WHERE place <= :first GROUP BY code ORDER BY rows DESC, code",
-        partner=partner_id,
+        partner=tx.partner_id,
         import_id=import_id,
         first=first,
     )
@@ -207,17 +197,15 @@ async def counts_by_code(
 # --- looking again before committing ----------------------------------------------------------
 
 
-async def valid_between(
-    session: AsyncConnection, claim: ImportClaim, *, after: int, upto: int
-) -> list[Record]:
+async def valid_between(tx: PartnerTx, claim: ImportClaim, *, after: int, upto: int) -> list[Record]:
     """Rows that would be sent. By a range and not a LIMIT: of rows that were staged just now PostgreSQL
     has no statistics yet, and would sort all of them for each page."""
     return await fetch_all(
-        session,
+        tx,
         "SELECT row_number, customer_id, group_tag, serial_number, manufacturer, model, product_key "
         "FROM import_rows WHERE partner_id = :partner AND import_id = :import_id "
         "AND row_number > :after AND row_number <= :upto AND batch_part IS NOT NULL ORDER BY row_number",
-        partner=claim.partner_id,
+        partner=tx.partner_id,
         import_id=claim.id,
         after=after,
         upto=upto,
@@ -225,7 +213,7 @@ async def valid_between(
 
 
 async def invalidate(
-    session: AsyncConnection,
+    tx: PartnerTx,
     claim: ImportClaim,
     rows: Sequence[tuple[int, str, str, str]],
     *,
@@ -236,7 +224,7 @@ async def invalidate(
     `changed`: since the preview.
     """
     return await execute(
-        session,
+        tx,
         "UPDATE import_rows r SET verdict = 'invalid', changed = :changed, identity = NULL, "
         "batch_part = NULL, "
         "batch_position = NULL, error_code = u.code, error_detail = u.detail, "
@@ -245,7 +233,7 @@ async def invalidate(
         "CAST(:findings AS text[])) AS u(row_number, code, detail, findings) "
         "WHERE r.partner_id = :partner AND r.import_id = :import_id AND r.row_number = u.row_number "
         "AND r.batch_part IS NOT NULL",
-        partner=claim.partner_id,
+        partner=tx.partner_id,
         import_id=claim.id,
         changed=changed,
         numbers=[number for number, _, _, _ in rows],
@@ -258,14 +246,14 @@ async def invalidate(
 # --- into an order ----------------------------------------------------------------------------
 
 
-async def batches_to_be(session: AsyncConnection, claim: ImportClaim, customer_id: UUID) -> list[Record]:
+async def batches_to_be(tx: PartnerTx, claim: ImportClaim, customer_id: UUID) -> list[Record]:
     """(group tag, part, devices) of the customer's batches, in the order of their first rows."""
     return await fetch_all(
-        session,
+        tx,
         "SELECT group_tag, batch_part, count(*) AS devices FROM import_rows "
         "WHERE partner_id = :partner AND import_id = :import_id AND customer_id = :customer "
         "AND batch_part IS NOT NULL GROUP BY group_tag, batch_part ORDER BY min(row_number)",
-        partner=claim.partner_id,
+        partner=tx.partner_id,
         import_id=claim.id,
         customer=customer_id,
     )
@@ -304,7 +292,7 @@ _BATCHES = (
 
 
 async def store_batches(
-    session: AsyncConnection,
+    tx: PartnerTx,
     claim: ImportClaim,
     customer_id: UUID,
     order_id: UUID,
@@ -318,7 +306,7 @@ async def store_batches(
     `hashed`: there are hashes to be moved along.
     """
     parameters = {
-        "partner": claim.partner_id,
+        "partner": tx.partner_id,
         "import_id": claim.id,
         "customer": customer_id,
         "batches": [id for id, _, _ in batches],
@@ -326,7 +314,7 @@ async def store_batches(
         "parts": [part for _, _, part in batches],
     }
     stored = await execute(
-        session,
+        tx,
         _STORE + "FROM " + _BATCHES + "ORDER BY r.row_number",
         **parameters,
         order=order_id,
@@ -335,7 +323,7 @@ async def store_batches(
     if not hashed:
         return stored
     await execute(
-        session,
+        tx,
         "INSERT INTO device_hashes (registration_id, partner_id, data) "
         "SELECT r.id, r.partner_id, h.data FROM " + _BATCHES + "JOIN import_hashes h "
         "ON h.import_id = r.import_id AND h.row_number = r.row_number "
@@ -343,7 +331,7 @@ async def store_batches(
         **parameters,
     )
     await execute(
-        session,
+        tx,
         "DELETE FROM import_hashes h USING " + _BATCHES + "WHERE h.partner_id = :partner "
         "AND h.import_id = r.import_id AND h.row_number = r.row_number",
         **parameters,
@@ -351,18 +339,18 @@ async def store_batches(
     return stored
 
 
-async def has_hashes(session: AsyncConnection, claim: ImportClaim) -> bool:
+async def has_hashes(tx: PartnerTx, claim: ImportClaim) -> bool:
     found = await fetch_one(
-        session,
+        tx,
         "SELECT 1 AS one FROM import_hashes WHERE partner_id = :partner AND import_id = :import_id LIMIT 1",
-        partner=claim.partner_id,
+        partner=tx.partner_id,
         import_id=claim.id,
     )
     return found is not None
 
 
 async def store_invalid(
-    session: AsyncConnection,
+    tx: PartnerTx,
     claim: ImportClaim,
     customer_id: UUID,
     order_id: UUID,
@@ -377,14 +365,14 @@ async def store_invalid(
         "AND r.verdict = 'invalid' AND r.customer_id = :customer AND r.row_number > :after "
     )
     parameters = {
-        "partner": claim.partner_id,
+        "partner": tx.partner_id,
         "import_id": claim.id,
         "customer": customer_id,
         "after": after,
         "limit": limit,
     }
     last = await fetch_one(
-        session,
+        tx,
         f"SELECT max(row_number) AS n FROM (SELECT r.row_number {chunk} "
         "AND r.verdict <> 'valid' ORDER BY r.row_number LIMIT :limit) AS found",
         **parameters,
@@ -392,7 +380,7 @@ async def store_invalid(
     if last is None or last["n"] is None:
         return None
     await execute(
-        session,
+        tx,
         _STORE.replace("b.id", "NULL") + chunk + "AND r.row_number <= :last ORDER BY r.row_number",
         **{name: value for name, value in parameters.items() if name != "limit"},
         order=order_id,

@@ -5,16 +5,16 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from app.db import import_tables
 from app.db.engine import encode_json
 from app.db.ids import first_id_of
 from app.db.paging import Page, PageRequest
 from app.db.searching import Search, equal, page_of
 from app.db.sql import Record, columns, execute, fetch_all, fetch_one, insert, listed
+from app.domain.actor import SYSTEM, Actor
 from app.domain.ids import PartnerId
 from app.domain.imports import OVER, ImportState, may_move, sources_of
+from app.kernel.transactions import PartnerTx, SystemTx
 
 _COLUMNS = columns(import_tables.imports, "i")
 _JSON = frozenset({"profile", "dialect", "counts", "summary"})
@@ -32,6 +32,11 @@ class ImportClaim:
     """Claims since the import last got anywhere, this one included."""
     record: Record
 
+    @property
+    def actor(self) -> Actor:
+        """Who works on it: the system."""
+        return SYSTEM
+
 
 def claim_of(row: Record, owner: UUID) -> ImportClaim:
     return ImportClaim(
@@ -39,10 +44,10 @@ def claim_of(row: Record, owner: UUID) -> ImportClaim:
     )
 
 
-async def count_due(session: AsyncConnection, now: datetime, *, limit: int) -> int:
-    """As the system: how many could be claimed, up to `limit`."""
+async def count_due(tx: SystemTx, now: datetime, *, limit: int) -> int:
+    """How many could be claimed, up to `limit`."""
     row = await fetch_one(
-        session,
+        tx,
         "SELECT count(*) AS n FROM (SELECT FROM imports WHERE due_at <= :now "
         "AND (lease_until IS NULL OR lease_until < :now) LIMIT :limit) AS due",
         now=now,
@@ -51,7 +56,7 @@ async def count_due(session: AsyncConnection, now: datetime, *, limit: int) -> i
     return int(row["n"]) if row else 0
 
 
-async def update_claimed(session: AsyncConnection, claim: ImportClaim, values: dict[str, Any]) -> bool:
+async def update_claimed(tx: PartnerTx, claim: ImportClaim, values: dict[str, Any]) -> bool:
     """False when the claim is another's by now, or the import has been discarded: nothing may be written."""
     new = values.get("state", claim.state)
     if new != claim.state and not may_move(claim.state, new):
@@ -59,10 +64,10 @@ async def update_claimed(session: AsyncConnection, claim: ImportClaim, values: d
     assignments, parameters = _assignments(values)
     return bool(
         await execute(
-            session,
+            tx,
             f"UPDATE imports SET {assignments} WHERE partner_id = :partner AND id = :id "
             "AND owner = :owner AND state = :known_state",
-            partner=claim.partner_id,
+            partner=tx.partner_id,
             id=claim.id,
             owner=claim.owner,
             known_state=claim.state,
@@ -71,26 +76,26 @@ async def update_claimed(session: AsyncConnection, claim: ImportClaim, values: d
     )
 
 
-async def hand_over(session: AsyncConnection, claim: ImportClaim, values: dict[str, Any]) -> None:
+async def hand_over(tx: PartnerTx, claim: ImportClaim, values: dict[str, Any]) -> None:
     """Gives the claim up in whatever state it has left the import."""
     assignments, parameters = _assignments(values)
     await execute(
-        session,
+        tx,
         f"UPDATE imports SET {assignments} WHERE partner_id = :partner AND id = :id AND owner = :owner",
-        partner=claim.partner_id,
+        partner=tx.partner_id,
         id=claim.id,
         owner=claim.owner,
         **parameters,
     )
 
 
-async def lock_claimed(session: AsyncConnection, claim: ImportClaim) -> bool:
+async def lock_claimed(tx: PartnerTx, claim: ImportClaim) -> bool:
     """Holds the import until the transaction ends: as long as that, nobody else can claim it."""
     row = await fetch_one(
-        session,
+        tx,
         "SELECT id FROM imports WHERE partner_id = :partner AND id = :id AND owner = :owner "
         "AND state = :known_state FOR NO KEY UPDATE",
-        partner=claim.partner_id,
+        partner=tx.partner_id,
         id=claim.id,
         owner=claim.owner,
         known_state=claim.state,
@@ -98,61 +103,56 @@ async def lock_claimed(session: AsyncConnection, claim: ImportClaim) -> bool:
     return row is not None
 
 
-async def add(session: AsyncConnection, partner_id: PartnerId, values: Record) -> None:
-    await insert(session, "imports", {"partner_id": partner_id, **_json_encoded(dict(values))})
+async def add(tx: PartnerTx, values: Record) -> None:
+    await insert(tx, "imports", {"partner_id": tx.partner_id, **_json_encoded(dict(values))})
 
 
-async def add_options(
-    session: AsyncConnection, partner_id: PartnerId, import_id: UUID, options: dict[str, Any]
-) -> None:
+async def add_options(tx: PartnerTx, import_id: UUID, options: dict[str, Any]) -> None:
     await insert(
-        session,
+        tx,
         "import_options",
-        {"partner_id": partner_id, "import_id": import_id, "options": encode_json(options)},
+        {"partner_id": tx.partner_id, "import_id": import_id, "options": encode_json(options)},
     )
 
 
-async def options_of(session: AsyncConnection, partner_id: PartnerId, import_id: UUID) -> Record:
+async def options_of(tx: PartnerTx, import_id: UUID) -> Record:
     """What was said about how the file is to be read; empty when nothing was."""
     row = await fetch_one(
-        session,
+        tx,
         "SELECT options FROM import_options WHERE partner_id = :partner AND import_id = :id",
-        partner=partner_id,
+        partner=tx.partner_id,
         id=import_id,
     )
     return {} if row is None else row["options"]
 
 
-async def get(session: AsyncConnection, partner_id: PartnerId, import_id: UUID) -> Record | None:
+async def get(tx: PartnerTx, import_id: UUID) -> Record | None:
     return await fetch_one(
-        session,
+        tx,
         f"SELECT {_COLUMNS} FROM imports i WHERE partner_id = :partner AND id = :id",
-        partner=partner_id,
+        partner=tx.partner_id,
         id=import_id,
     )
 
 
-async def lock(session: AsyncConnection, partner_id: PartnerId, import_id: UUID) -> Record | None:
+async def lock(tx: PartnerTx, import_id: UUID) -> Record | None:
     return await fetch_one(
-        session,
+        tx,
         f"SELECT {_COLUMNS} FROM imports i WHERE partner_id = :partner AND id = :id FOR NO KEY UPDATE",
-        partner=partner_id,
+        partner=tx.partner_id,
         id=import_id,
     )
 
 
-async def list_page(
-    session: AsyncConnection, partner_id: PartnerId, page: PageRequest, *, state: str | None
-) -> Page[Record]:
+async def list_page(tx: PartnerTx, page: PageRequest, *, state: str | None) -> Page[Record]:
     """Newest first."""
     filters = "" if state is None else "AND i.state = :state "
     search = Search(f"SELECT {_COLUMNS} FROM imports i", "imports", "i", "", filters, equal(state=state))
-    return await page_of(session, partner_id, page, search)
+    return await page_of(tx, page, search)
 
 
 async def move(
-    session: AsyncConnection,
-    partner_id: PartnerId,
+    tx: PartnerTx,
     import_id: UUID,
     new: ImportState,
     values: dict[str, Any],
@@ -161,10 +161,10 @@ async def move(
     assignments, parameters = _assignments(values)
     return bool(
         await execute(
-            session,
+            tx,
             "UPDATE imports SET state = :new, owner = NULL, lease_until = NULL, attempts = 0, "
             f"{assignments} WHERE partner_id = :partner AND id = :id AND state = ANY(:sources)",
-            partner=partner_id,
+            partner=tx.partner_id,
             id=import_id,
             new=new,
             sources=sorted(sources_of(new)),
@@ -187,11 +187,11 @@ def _json_encoded(values: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-async def purge(session: AsyncConnection, *, ended_before: datetime, limit: int) -> int:
-    """As the system: up to `limit` of the oldest imports whose end is long ago, and whose rows and file have
+async def purge(tx: SystemTx, *, ended_before: datetime, limit: int) -> int:
+    """Up to `limit` of the oldest imports whose end is long ago, and whose rows and file have
     been deleted; how many. Their orders stay."""
     return await execute(
-        session,
+        tx,
         # The array is built once. PostgreSQL may run a subquery in IN (...) again for each row it looks at.
         # Rows that are locked or gone are skipped, so each run would find others: more than the limit.
         "DELETE FROM imports WHERE id = ANY(ARRAY("
@@ -208,8 +208,7 @@ async def purge(session: AsyncConnection, *, ended_before: datetime, limit: int)
 
 
 async def add_piece(
-    session: AsyncConnection,
-    partner_id: PartnerId,
+    tx: PartnerTx,
     import_id: UUID,
     number: int,
     data: bytes,
@@ -220,10 +219,10 @@ async def add_piece(
 ) -> bool:
     """False when the import is not being uploaded any more. `size` is what the file has so far."""
     alive = await execute(
-        session,
+        tx,
         "UPDATE imports SET size_bytes = :size, updated_at = :now, due_at = :due "
         "WHERE partner_id = :partner AND id = :id AND state = 'uploading'",
-        partner=partner_id,
+        partner=tx.partner_id,
         id=import_id,
         size=size,
         now=now,
@@ -231,44 +230,42 @@ async def add_piece(
     )
     if alive:
         await insert(
-            session,
+            tx,
             "import_pieces",
-            {"partner_id": partner_id, "import_id": import_id, "number": number, "data": data},
+            {"partner_id": tx.partner_id, "import_id": import_id, "number": number, "data": data},
         )
     return bool(alive)
 
 
-async def piece(session: AsyncConnection, claim: ImportClaim, number: int) -> bytes | None:
+async def piece(tx: PartnerTx, claim: ImportClaim, number: int) -> bytes | None:
     """One piece as it is stored; None after the last."""
     row = await fetch_one(
-        session,
+        tx,
         "SELECT data FROM import_pieces WHERE partner_id = :partner AND import_id = :id AND number = :number",
-        partner=claim.partner_id,
+        partner=tx.partner_id,
         id=claim.id,
         number=number,
     )
     return None if row is None else bytes(row["data"])
 
 
-async def delete_pieces(
-    session: AsyncConnection, partner_id: PartnerId, import_id: UUID, *, limit: int
-) -> int:
+async def delete_pieces(tx: PartnerTx, import_id: UUID, *, limit: int) -> int:
     return await execute(
-        session,
+        tx,
         "DELETE FROM import_pieces WHERE partner_id = :partner AND import_id = :id AND number IN ("
         "SELECT number FROM import_pieces WHERE partner_id = :partner AND import_id = :id LIMIT :limit)",
-        partner=partner_id,
+        partner=tx.partner_id,
         id=import_id,
         limit=limit,
     )
 
 
-async def delete_uploading(session: AsyncConnection, partner_id: PartnerId, import_id: UUID) -> None:
+async def delete_uploading(tx: PartnerTx, import_id: UUID) -> None:
     """An upload that came to nothing, with its pieces."""
     await execute(
-        session,
+        tx,
         "DELETE FROM imports WHERE partner_id = :partner AND id = :id AND state = 'uploading'",
-        partner=partner_id,
+        partner=tx.partner_id,
         id=import_id,
     )
 
@@ -277,8 +274,7 @@ async def delete_uploading(session: AsyncConnection, partner_id: PartnerId, impo
 
 
 async def add_order(
-    session: AsyncConnection,
-    partner_id: PartnerId,
+    tx: PartnerTx,
     import_id: UUID,
     *,
     suffix: str,
@@ -287,10 +283,10 @@ async def add_order(
     now: datetime,
 ) -> None:
     await insert(
-        session,
+        tx,
         "import_orders",
         {
-            "partner_id": partner_id,
+            "partner_id": tx.partner_id,
             "import_id": import_id,
             "suffix": suffix,
             "customer_id": customer_id,
@@ -300,36 +296,34 @@ async def add_order(
     )
 
 
-async def orders_of(session: AsyncConnection, partner_id: PartnerId, import_ids: list[UUID]) -> list[Record]:
+async def orders_of(tx: PartnerTx, import_ids: list[UUID]) -> list[Record]:
     """The orders that were made of these imports, in the order in which they were made."""
     return await fetch_all(
-        session,
+        tx,
         "SELECT m.import_id, m.customer_id, m.order_id, o.reference FROM import_orders m "
         "JOIN orders o ON o.id = m.order_id WHERE m.partner_id = :partner AND m.import_id = ANY(:ids) "
         "ORDER BY m.order_id",
-        partner=partner_id,
+        partner=tx.partner_id,
         ids=import_ids,
     )
 
 
-async def of_order(session: AsyncConnection, partner_id: PartnerId, order_id: UUID) -> Record | None:
+async def of_order(tx: PartnerTx, order_id: UUID) -> Record | None:
     """The import an order was made of, if it was and its rows are still there."""
     return await fetch_one(
-        session,
+        tx,
         f"SELECT {_COLUMNS} FROM import_orders m JOIN imports i ON i.id = m.import_id "
         "WHERE m.partner_id = :partner AND m.order_id = :order AND i.due_at IS NOT NULL",
-        partner=partner_id,
+        partner=tx.partner_id,
         order=order_id,
     )
 
 
-async def references_taken(
-    session: AsyncConnection, partner_id: PartnerId, references: list[str]
-) -> list[Record]:
+async def references_taken(tx: PartnerTx, references: list[str]) -> list[Record]:
     return await fetch_all(
-        session,
+        tx,
         "SELECT id, reference FROM orders WHERE partner_id = :partner AND reference = ANY(:references) "
         "ORDER BY reference",
-        partner=partner_id,
+        partner=tx.partner_id,
         references=references,
     )

@@ -13,9 +13,8 @@ PostgreSQL leaves them out of the order, and an index without them can serve as 
 
 from typing import Final
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from app.db.sql import fetch_one
+from app.kernel.transactions import SystemTx
 
 _OFF = (
     "enable_seqscan",
@@ -43,6 +42,6 @@ def with_id(column: str, value: str) -> str:
     return f"{column} = ANY (ARRAY[{value}]) ORDER BY {column} LIMIT 1"
 
 
-async def plan_by_index(session: AsyncConnection) -> None:
-    """As the system, before a claim: until the end of the transaction."""
-    await fetch_one(session, f"SELECT {BY_INDEX}")
+async def plan_by_index(tx: SystemTx) -> None:
+    """Before a claim: until the end of the transaction."""
+    await fetch_one(tx, f"SELECT {BY_INDEX}")

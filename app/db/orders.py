@@ -4,16 +4,14 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from app.db import tables
 from app.db.paging import Page, PageRequest
 from app.db.registrations import state_of
 from app.db.searching import Search, equal, page_of
 from app.db.sql import Record, columns, execute, fetch_all, fetch_one, insert
 from app.domain.batch import OPEN_BATCH
-from app.domain.ids import PartnerId
 from app.domain.registration import RegistrationState
+from app.kernel.transactions import PartnerTx
 
 _OPEN_BATCHES = (
     "EXISTS (SELECT FROM batches b WHERE b.order_id = o.id AND b.state = ANY(:open_batches)) "
@@ -24,21 +22,21 @@ _COLUMNS = columns(tables.orders, "o")
 _OPEN = sorted(OPEN_BATCH)
 
 
-async def add(session: AsyncConnection, partner_id: PartnerId, values: Record) -> None:
-    await insert(session, "orders", {"partner_id": partner_id, **values})
+async def add(tx: PartnerTx, values: Record) -> None:
+    await insert(tx, "orders", {"partner_id": tx.partner_id, **values})
 
 
-async def get(session: AsyncConnection, partner_id: PartnerId, order_id: UUID) -> Record | None:
+async def get(tx: PartnerTx, order_id: UUID) -> Record | None:
     return await fetch_one(
-        session,
+        tx,
         f"SELECT {_COLUMNS}, {_OPEN_BATCHES} FROM orders o WHERE o.partner_id = :partner AND o.id = :id",
-        partner=partner_id,
+        partner=tx.partner_id,
         id=order_id,
         open_batches=_OPEN,
     )
 
 
-async def lock(session: AsyncConnection, partner_id: PartnerId, order_id: UUID) -> Record | None:
+async def lock(tx: PartnerTx, order_id: UUID) -> Record | None:
     """The order, held until the transaction ends: whoever changes its rows' outcome comes here first,
     so that exactly one of several finishing batches sees itself as the last.
 
@@ -46,25 +44,24 @@ async def lock(session: AsyncConnection, partner_id: PartnerId, order_id: UUID) 
     a worker that holds a batch writes counts, and whoever holds the order may want that batch.
     """
     return await fetch_one(
-        session,
+        tx,
         f"SELECT {_COLUMNS} FROM orders o WHERE partner_id = :partner AND id = :id FOR NO KEY UPDATE",
-        partner=partner_id,
+        partner=tx.partner_id,
         id=order_id,
     )
 
 
-async def get_by_reference(session: AsyncConnection, partner_id: PartnerId, reference: str) -> Record | None:
+async def get_by_reference(tx: PartnerTx, reference: str) -> Record | None:
     return await fetch_one(
-        session,
+        tx,
         "SELECT id, body_digest FROM orders WHERE partner_id = :partner AND reference = :reference",
-        partner=partner_id,
+        partner=tx.partner_id,
         reference=reference,
     )
 
 
 async def list_page(
-    session: AsyncConnection,
-    partner_id: PartnerId,
+    tx: PartnerTx,
     page: PageRequest,
     *,
     customer_id: UUID | None = None,
@@ -86,19 +83,17 @@ async def list_page(
     found_by = "" if by is None else f"{by} = :{by}"
     select = f"SELECT {_COLUMNS}, {_OPEN_BATCHES} FROM orders o"
     search = Search(select, "orders", "o", found_by, filters, values)
-    return await page_of(session, partner_id, page, search)
+    return await page_of(tx, page, search)
 
 
-async def counts(
-    session: AsyncConnection, partner_id: PartnerId, order_ids: list[UUID]
-) -> dict[UUID, dict[RegistrationState, int]]:
+async def counts(tx: PartnerTx, order_ids: list[UUID]) -> dict[UUID, dict[RegistrationState, int]]:
     """Rows per state of each order: a few hundred count rows at most, never the rows themselves."""
     found = await fetch_all(
-        session,
+        tx,
         f"SELECT c.order_id, {state_of('c.state')} AS state, sum(c.n) AS n "
         "FROM registration_counts c LEFT JOIN batches b ON b.id = c.bucket "
         "WHERE c.partner_id = :partner AND c.order_id = ANY(:ids) GROUP BY 1, 2",
-        partner=partner_id,
+        partner=tx.partner_id,
         ids=order_ids,
     )
     counted: dict[UUID, dict[RegistrationState, int]] = {order_id: {} for order_id in order_ids}
@@ -107,26 +102,24 @@ async def counts(
     return counted
 
 
-async def update(
-    session: AsyncConnection, partner_id: PartnerId, order_id: UUID, values: dict[str, Any]
-) -> None:
+async def update(tx: PartnerTx, order_id: UUID, values: dict[str, Any]) -> None:
     assignments = ", ".join(f"{name} = :{name}" for name in values)
     await execute(
-        session,
+        tx,
         f"UPDATE orders SET {assignments} WHERE partner_id = :partner AND id = :row",
-        partner=partner_id,
+        partner=tx.partner_id,
         row=order_id,
         **values,
     )
 
 
-async def take_sequences(session: AsyncConnection, partner_id: PartnerId, order_id: UUID, count: int) -> int:
+async def take_sequences(tx: PartnerTx, order_id: UUID, count: int) -> int:
     """The first of `count` consecutive numbers for the order's events. Holds the order's row."""
     row = await fetch_one(
-        session,
+        tx,
         "UPDATE orders SET last_sequence = last_sequence + :count "
         "WHERE partner_id = :partner AND id = :id RETURNING last_sequence",
-        partner=partner_id,
+        partner=tx.partner_id,
         id=order_id,
         count=count,
     )
@@ -135,15 +128,13 @@ async def take_sequences(session: AsyncConnection, partner_id: PartnerId, order_
     return int(row["last_sequence"]) - count + 1
 
 
-async def waiting_of_customer(
-    session: AsyncConnection, partner_id: PartnerId, customer_id: UUID
-) -> list[UUID]:
+async def waiting_of_customer(tx: PartnerTx, customer_id: UUID) -> list[UUID]:
     """Orders of the customer that have batches waiting for consent or for their turn."""
     rows = await fetch_all(
-        session,
+        tx,
         "SELECT DISTINCT order_id FROM batches WHERE partner_id = :partner AND customer_id = :customer "
         "AND state IN ('held', 'queued') ORDER BY order_id",
-        partner=partner_id,
+        partner=tx.partner_id,
         customer=customer_id,
     )
     return [row["order_id"] for row in rows]

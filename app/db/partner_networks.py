@@ -2,28 +2,26 @@
 
 from datetime import datetime
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from app.db.sql import Record, execute, fetch_all
 from app.domain.address import Allowance
-from app.domain.ids import PartnerId
+from app.kernel.transactions import PartnerTx
 
 
-async def of_partner(session: AsyncConnection, partner_id: PartnerId) -> list[Record]:
+async def of_partner(tx: PartnerTx) -> list[Record]:
     return await fetch_all(
-        session,
+        tx,
         "SELECT network, first_port, last_port, created_at FROM partner_networks "
         "WHERE partner_id = :partner ORDER BY network, first_port, last_port",
-        partner=partner_id,
+        partner=tx.partner_id,
     )
 
 
-async def add(session: AsyncConnection, partner_id: PartnerId, allowed: Allowance, now: datetime) -> None:
+async def add(tx: PartnerTx, allowed: Allowance, now: datetime) -> None:
     await execute(
-        session,
+        tx,
         "INSERT INTO partner_networks (partner_id, network, first_port, last_port, created_at) "
         "VALUES (:partner, :network, :first, :last, :now) ON CONFLICT DO NOTHING",
-        partner=partner_id,
+        partner=tx.partner_id,
         network=str(allowed.network),
         first=allowed.first_port,
         last=allowed.last_port,
@@ -31,14 +29,14 @@ async def add(session: AsyncConnection, partner_id: PartnerId, allowed: Allowanc
     )
 
 
-async def remove(session: AsyncConnection, partner_id: PartnerId, allowed: Allowance) -> bool:
+async def remove(tx: PartnerTx, allowed: Allowance) -> bool:
     """False: it was not there."""
     return bool(
         await execute(
-            session,
+            tx,
             "DELETE FROM partner_networks WHERE partner_id = :partner AND network = :network "
             "AND first_port = :first AND last_port = :last",
-            partner=partner_id,
+            partner=tx.partner_id,
             network=str(allowed.network),
             first=allowed.first_port,
             last=allowed.last_port,

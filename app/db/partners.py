@@ -9,29 +9,29 @@ from app.db import tables
 from app.db.driver import fetch_alone
 from app.db.sql import Record, columns, execute, fetch_all, fetch_one, insert
 from app.domain.ids import PartnerId
+from app.kernel.transactions import PartnerTx, SystemTx
 
 _COLUMNS = columns(tables.partners)
 
 
-async def add(session: AsyncConnection, *, id: UUID, name: str, role: str, now: datetime) -> None:
-    await insert(session, "partners", {"id": id, "name": name, "role": role, "created_at": now})
+async def add(tx: SystemTx, *, id: UUID, name: str, role: str, now: datetime) -> None:
+    await insert(tx, "partners", {"id": id, "name": name, "role": role, "created_at": now})
 
 
-async def get(session: AsyncConnection, partner_id: PartnerId) -> Record | None:
-    return await fetch_one(session, f"SELECT {_COLUMNS} FROM partners WHERE id = :id", id=partner_id)
+async def get(tx: SystemTx, partner_id: PartnerId) -> Record | None:
+    return await fetch_one(tx, f"SELECT {_COLUMNS} FROM partners WHERE id = :id", id=partner_id)
 
 
-async def get_by_name(session: AsyncConnection, name: str) -> Record | None:
-    return await fetch_one(session, f"SELECT {_COLUMNS} FROM partners WHERE name = :name", name=name)
+async def get_by_name(tx: SystemTx, name: str) -> Record | None:
+    return await fetch_one(tx, f"SELECT {_COLUMNS} FROM partners WHERE name = :name", name=name)
 
 
-async def list_all(session: AsyncConnection) -> list[Record]:
-    return await fetch_all(session, f"SELECT {_COLUMNS} FROM partners ORDER BY name")
+async def list_all(tx: SystemTx) -> list[Record]:
+    return await fetch_all(tx, f"SELECT {_COLUMNS} FROM partners ORDER BY name")
 
 
 async def add_key(
-    session: AsyncConnection,
-    partner_id: PartnerId,
+    tx: PartnerTx,
     *,
     id: UUID,
     name: str,
@@ -42,11 +42,11 @@ async def add_key(
     now: datetime,
 ) -> None:
     await insert(
-        session,
+        tx,
         "api_keys",
         {
             "id": id,
-            "partner_id": partner_id,
+            "partner_id": tx.partner_id,
             "name": name,
             "prefix": prefix,
             "secret_digest": secret_digest,
@@ -71,95 +71,93 @@ async def find_key(session: AsyncConnection, prefix: str) -> Record | None:
     return dict(rows[0]) if rows else None
 
 
-async def list_keys(session: AsyncConnection, partner_id: PartnerId) -> list[Record]:
+async def list_keys(tx: PartnerTx) -> list[Record]:
     return await fetch_all(
-        session,
+        tx,
         "SELECT k.id, k.name, k.prefix, k.scopes, k.created_at, k.expires_at, k.revoked_at, k.last_used_at, "
         "n.prefix AS replaced_by FROM api_keys k "
         "LEFT JOIN api_key_successors s ON (s.partner_id, s.key_id) = (k.partner_id, k.id) "
         "LEFT JOIN api_keys n ON (n.partner_id, n.id) = (s.partner_id, s.successor_id) "
         "WHERE k.partner_id = :partner ORDER BY k.created_at, k.id",
-        partner=partner_id,
+        partner=tx.partner_id,
     )
 
 
-async def revoke_key(session: AsyncConnection, partner_id: PartnerId, prefix: str, now: datetime) -> bool:
+async def revoke_key(tx: PartnerTx, prefix: str, now: datetime) -> bool:
     """False when there is no such key, or it was revoked before."""
     return bool(
         await execute(
-            session,
+            tx,
             "UPDATE api_keys SET revoked_at = :now "
             "WHERE partner_id = :partner AND prefix = :prefix AND revoked_at IS NULL",
-            partner=partner_id,
+            partner=tx.partner_id,
             prefix=prefix,
             now=now,
         )
     )
 
 
-async def note_key_used(session: AsyncConnection, key_id: UUID, now: datetime) -> None:
-    await execute(session, "UPDATE api_keys SET last_used_at = :now WHERE id = :id", id=key_id, now=now)
+async def note_key_used(tx: SystemTx, key_id: UUID, now: datetime) -> None:
+    await execute(tx, "UPDATE api_keys SET last_used_at = :now WHERE id = :id", id=key_id, now=now)
 
 
-async def hold_key(session: AsyncConnection, partner_id: PartnerId, key_id: UUID) -> Record | None:
+async def hold_key(tx: PartnerTx, key_id: UUID) -> Record | None:
     """The key, held until the transaction ends: rotations of one key come one after the other."""
     return await fetch_one(
-        session,
+        tx,
         "SELECT name, prefix, scopes, expires_at, revoked_at FROM api_keys "
         "WHERE partner_id = :partner AND id = :id FOR NO KEY UPDATE",
-        partner=partner_id,
+        partner=tx.partner_id,
         id=key_id,
     )
 
 
-async def successor_of(session: AsyncConnection, partner_id: PartnerId, key_id: UUID) -> Record | None:
+async def successor_of(tx: PartnerTx, key_id: UUID) -> Record | None:
     """The key that the last rotation of this one has made, held until the transaction ends."""
     return await fetch_one(
-        session,
+        tx,
         "SELECT k.id, k.prefix, k.expires_at, k.revoked_at, k.last_used_at FROM api_key_successors s "
         "JOIN api_keys k ON (k.partner_id, k.id) = (s.partner_id, s.successor_id) "
         "WHERE s.partner_id = :partner AND s.key_id = :id FOR NO KEY UPDATE OF k",
-        partner=partner_id,
+        partner=tx.partner_id,
         id=key_id,
     )
 
 
-async def first_predecessor(session: AsyncConnection, partner_id: PartnerId, key_id: UUID) -> UUID | None:
+async def first_predecessor(tx: PartnerTx, key_id: UUID) -> UUID | None:
     """The key that this one came of by rotations; None if it came of none."""
     row = await fetch_one(
-        session,
+        tx,
         "WITH RECURSIVE line (id, steps) AS ("
         "SELECT key_id, 1 FROM api_key_successors WHERE partner_id = :partner AND successor_id = :id "
         "UNION ALL SELECT s.key_id, line.steps + 1 FROM api_key_successors s "
         "JOIN line ON s.successor_id = line.id WHERE s.partner_id = :partner) "
         "SELECT id FROM line ORDER BY steps DESC LIMIT 1",
-        partner=partner_id,
+        partner=tx.partner_id,
         id=key_id,
     )
     return None if row is None else row["id"]
 
 
-async def note_successor(
-    session: AsyncConnection, partner_id: PartnerId, key_id: UUID, successor_id: UUID, now: datetime
-) -> None:
+async def note_successor(tx: PartnerTx, key_id: UUID, successor_id: UUID, now: datetime) -> None:
     await execute(
-        session,
+        tx,
         "INSERT INTO api_key_successors (partner_id, key_id, successor_id, rotated_at) "
         "VALUES (:partner, :key, :successor, :now) ON CONFLICT (key_id) "
         "DO UPDATE SET successor_id = excluded.successor_id, rotated_at = excluded.rotated_at",
-        partner=partner_id,
+        partner=tx.partner_id,
         key=key_id,
         successor=successor_id,
         now=now,
     )
 
 
-async def delete_key(session: AsyncConnection, partner_id: PartnerId, key_id: UUID) -> None:
+async def delete_key(tx: PartnerTx, key_id: UUID) -> None:
     """One that has never been used: nothing was made with it."""
     await execute(
-        session,
+        tx,
         "DELETE FROM api_keys WHERE partner_id = :partner AND id = :id AND last_used_at IS NULL",
-        partner=partner_id,
+        partner=tx.partner_id,
         id=key_id,
     )
 
@@ -177,16 +175,16 @@ _ENDED = "least({0}.revoked_at, {0}.expires_at) < :before"  # which leaves out w
 
 
 async def purge_keys(
-    session: AsyncConnection, *, ended_before: datetime, after: UUID | None, limit: int
+    tx: SystemTx, *, ended_before: datetime, after: UUID | None, limit: int
 ) -> tuple[int, UUID | None]:
-    """As the system: of `limit` keys that ended long ago, those that nothing names as its author; how many,
+    """Of `limit` keys that ended long ago, those that nothing names as its author; how many,
     and behind which key to go on (None: that was the last).
 
     A key that came of a rotation stays for as long as the one that it replaced may still be rotated. The note
     which key replaced which goes with either of them.
     """
     found = await fetch_all(
-        session,
+        tx,
         f"SELECT k.id FROM api_keys k WHERE {_ENDED.format('k')} "
         "AND (CAST(:after AS uuid) IS NULL OR k.id > CAST(:after AS uuid)) "
         "ORDER BY k.id LIMIT :limit FOR UPDATE SKIP LOCKED",
@@ -196,7 +194,7 @@ async def purge_keys(
     )
     ids = [row["id"] for row in found]
     gone = await execute(
-        session,
+        tx,
         f"DELETE FROM api_keys k WHERE k.id = ANY(:ids) AND NOT ({_MADE_SOMETHING}) AND NOT EXISTS ("
         "SELECT FROM api_key_successors s JOIN api_keys earlier ON earlier.id = s.key_id "
         f"WHERE s.successor_id = k.id AND ({_ENDED.format('earlier')}) IS NOT TRUE)",
@@ -206,12 +204,12 @@ async def purge_keys(
     return gone, ids[-1] if len(ids) == limit else None
 
 
-async def end_key_by(session: AsyncConnection, partner_id: PartnerId, key_id: UUID, until: datetime) -> None:
+async def end_key_by(tx: PartnerTx, key_id: UUID, until: datetime) -> None:
     """It works no longer than that, and no longer than it would have."""
     await execute(
-        session,
+        tx,
         "UPDATE api_keys SET expires_at = least(expires_at, :until) WHERE partner_id = :partner AND id = :id",
-        partner=partner_id,
+        partner=tx.partner_id,
         id=key_id,
         until=until,
     )

@@ -8,14 +8,13 @@ an index of the partner's.
 from collections.abc import Collection
 from datetime import datetime
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from app.db.events import LIVE
 from app.db.events import OPEN as OPEN_DELIVERY
 from app.db.sql import execute, fetch_all, fetch_one, listed
 from app.domain.ids import PartnerId
 from app.domain.imports import WITH_WORKERS, ImportState
 from app.domain.quota import Quota
+from app.kernel.transactions import PartnerTx, SystemTx, Tx
 
 
 def _kept(quota: Quota) -> str:
@@ -47,21 +46,21 @@ USED = {
 """One number each, of one partner; null where there is nothing."""
 
 
-async def lock(session: AsyncConnection, partner_id: PartnerId, quota: Quota) -> None:
+async def lock(tx: PartnerTx, quota: Quota) -> None:
     """Until the transaction ends, no other one counts and adds to this quota of this partner."""
     await execute(
-        session,
+        tx,
         "SELECT pg_advisory_xact_lock(hashtextextended("
         "'registrar.quota:' || CAST(:partner AS text) || ':' || CAST(:quota AS text), 0))",
-        partner=str(partner_id),
+        partner=str(tx.partner_id),
         quota=quota.value,
     )
 
 
-async def amount(session: AsyncConnection, partner_id: PartnerId, quota: Quota) -> int | None:
+async def amount(tx: Tx, partner_id: PartnerId, quota: Quota) -> int | None:
     """What the operator has set; None: nothing."""
     row = await fetch_one(
-        session,
+        tx,
         "SELECT amount FROM partner_quotas WHERE partner_id = :partner AND quota = :quota",
         partner=partner_id,
         quota=quota.value,
@@ -69,16 +68,14 @@ async def amount(session: AsyncConnection, partner_id: PartnerId, quota: Quota) 
     return None if row is None else int(row["amount"])
 
 
-async def amount_and_used(
-    session: AsyncConnection, partner_id: PartnerId, quota: Quota, now: datetime
-) -> tuple[int | None, int]:
+async def amount_and_used(tx: PartnerTx, quota: Quota, now: datetime) -> tuple[int | None, int]:
     """Both in one statement: most calls that create something ask for them."""
     row = await fetch_one(
-        session,
+        tx,
         "SELECT (SELECT amount FROM partner_quotas "
         "WHERE partner_id = :partner AND quota = :quota) AS amount, "
         f"CAST(coalesce(({USED[quota]}), 0) AS bigint) AS used, CAST(:now AS timestamptz) AS at",
-        partner=partner_id,
+        partner=tx.partner_id,
         quota=quota.value,
         now=now,
     )
@@ -86,30 +83,28 @@ async def amount_and_used(
     return row["amount"], row["used"]
 
 
-async def amounts(session: AsyncConnection, partner_id: PartnerId) -> dict[str, int]:
+async def amounts(tx: PartnerTx) -> dict[str, int]:
     """All that the operator has set for the partner, by the quota's name."""
     rows = await fetch_all(
-        session, "SELECT quota, amount FROM partner_quotas WHERE partner_id = :partner", partner=partner_id
+        tx, "SELECT quota, amount FROM partner_quotas WHERE partner_id = :partner", partner=tx.partner_id
     )
     return {row["quota"]: int(row["amount"]) for row in rows}
 
 
-async def all_used(session: AsyncConnection, partner_id: PartnerId, now: datetime) -> dict[Quota, int]:
+async def all_used(tx: PartnerTx, now: datetime) -> dict[Quota, int]:
     counts = ", ".join(
         f"CAST(coalesce(({sql}), 0) AS bigint) AS {quota.value}" for quota, sql in USED.items()
     )
     row = await fetch_one(
-        session, f"SELECT {counts}, CAST(:now AS timestamptz) AS at", partner=partner_id, now=now
+        tx, f"SELECT {counts}, CAST(:now AS timestamptz) AS at", partner=tx.partner_id, now=now
     )
     assert row is not None
     return {quota: row[quota.value] for quota in Quota}
 
 
-async def set_amount(
-    session: AsyncConnection, partner_id: PartnerId, quota: Quota, amount: int, now: datetime
-) -> None:
+async def set_amount(tx: SystemTx, partner_id: PartnerId, quota: Quota, amount: int, now: datetime) -> None:
     await execute(
-        session,
+        tx,
         "INSERT INTO partner_quotas (partner_id, quota, amount, set_at) "
         "VALUES (:partner, :quota, :amount, :now) "
         "ON CONFLICT (partner_id, quota) DO UPDATE SET amount = excluded.amount, set_at = excluded.set_at",
@@ -120,11 +115,11 @@ async def set_amount(
     )
 
 
-async def forget_amount(session: AsyncConnection, partner_id: PartnerId, quota: Quota) -> bool:
+async def forget_amount(tx: SystemTx, partner_id: PartnerId, quota: Quota) -> bool:
     """The default counts again. False: it did already."""
     return bool(
         await execute(
-            session,
+            tx,
             "DELETE FROM partner_quotas WHERE partner_id = :partner AND quota = :quota",
             partner=partner_id,
             quota=quota.value,

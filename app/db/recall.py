@@ -2,44 +2,40 @@
 
 from uuid import UUID
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from app.db.sql import Record, fetch_all, fetch_one
-from app.domain.ids import PartnerId
+from app.kernel.transactions import PartnerTx
 
 _NOTED = "partner_id = :partner AND order_id = :order AND findings IS NOT NULL"
 
 
-async def batches(session: AsyncConnection, partner_id: PartnerId, order_id: UUID) -> list[Record]:
+async def batches(tx: PartnerTx, order_id: UUID) -> list[Record]:
     """Group tag and number of devices of each, in the order in which they were cut."""
     return await fetch_all(
-        session,
+        tx,
         "SELECT group_tag, device_count FROM batches WHERE partner_id = :partner AND order_id = :order "
         "ORDER BY id",
-        partner=partner_id,
+        partner=tx.partner_id,
         order=order_id,
     )
 
 
-async def noted_rows(
-    session: AsyncConnection, partner_id: PartnerId, order_id: UUID, *, limit: int
-) -> list[Record]:
+async def noted_rows(tx: PartnerTx, order_id: UUID, *, limit: int) -> list[Record]:
     """The first rows with findings."""
     return await fetch_all(
-        session,
+        tx,
         "SELECT row_number, line_ref, state, findings FROM registrations "
         f"WHERE {_NOTED} ORDER BY row_number LIMIT :limit",
-        partner=partner_id,
+        partner=tx.partner_id,
         order=order_id,
         limit=limit,
     )
 
 
-async def count_noted(session: AsyncConnection, partner_id: PartnerId, order_id: UUID) -> int:
+async def count_noted(tx: PartnerTx, order_id: UUID) -> int:
     row = await fetch_one(
-        session,
+        tx,
         f"SELECT count(*) AS n FROM registrations WHERE {_NOTED}",
-        partner=partner_id,
+        partner=tx.partner_id,
         order=order_id,
     )
     return int(row["n"]) if row else 0

@@ -5,15 +5,13 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from app.db import searching
 from app.db.paging import Page, PageRequest, cut
 from app.db.registrations import BATCHES_WITH, state_of
 from app.db.searching import Search, page_of
 from app.db.sql import Record, fetch_all, fetch_one
-from app.domain.ids import PartnerId
 from app.domain.registration import RegistrationState
+from app.kernel.transactions import PartnerTx
 
 _STATE = state_of("r.state")
 LAST_ROW: Final = 2**31 - 1
@@ -30,11 +28,11 @@ _VIEW = (
 )
 
 
-async def get(session: AsyncConnection, partner_id: PartnerId, registration_id: UUID) -> Record | None:
+async def get(tx: PartnerTx, registration_id: UUID) -> Record | None:
     return await fetch_one(
-        session,
+        tx,
         _VIEW + "WHERE r.partner_id = :partner AND r.id = :id",
-        partner=partner_id,
+        partner=tx.partner_id,
         id=registration_id,
     )
 
@@ -98,14 +96,12 @@ def _spellings(prefix: str) -> list[str]:
     return sorted({prefix, prefix.upper(), prefix.lower()})
 
 
-async def list_of_order(
-    session: AsyncConnection, partner_id: PartnerId, order_id: UUID, page: PageRequest, filter: Filter
-) -> Page[Record]:
+async def list_of_order(tx: PartnerTx, order_id: UUID, page: PageRequest, filter: Filter) -> Page[Record]:
     """By row number."""
     clauses, values = _clauses(filter)
     last = None
     if clauses:
-        last = await _last_row_searched(session, partner_id, order_id, page)
+        last = await _last_row_searched(tx, order_id, page)
     if filter.state == RegistrationState.INVALID:
         clauses += "AND r.batch_id IS NULL "
     elif filter.state is not None and last is None:
@@ -117,10 +113,10 @@ async def list_of_order(
         clauses += "AND r.row_number <= :last "
         values["last"] = last
     rows = await fetch_all(
-        session,
+        tx,
         f"{_VIEW} WHERE r.partner_id = :partner AND r.order_id = :order {clauses} "
         "ORDER BY r.row_number LIMIT :limit",
-        partner=partner_id,
+        partner=tx.partner_id,
         order=order_id,
         limit=page.size + 1,
         **values,
@@ -128,25 +124,21 @@ async def list_of_order(
     return cut(rows, page, lambda row: row["row_number"], searched_to=last)
 
 
-async def _last_row_searched(
-    session: AsyncConnection, partner_id: PartnerId, order_id: UUID, page: PageRequest
-) -> int | None:
+async def _last_row_searched(tx: PartnerTx, order_id: UUID, page: PageRequest) -> int | None:
     """The last row of the order that this page looks at; None when the rest is less."""
     last = min(int(page.after or 0) + searching.SEARCHED, LAST_ROW)
     rest = await fetch_one(
-        session,
+        tx,
         "SELECT 1 AS one FROM registrations WHERE partner_id = :partner AND order_id = :order "
         "AND row_number > :last ORDER BY row_number LIMIT 1",  # by the index, and not by luck
-        partner=partner_id,
+        partner=tx.partner_id,
         order=order_id,
         last=last,
     )
     return None if rest is None else last
 
 
-async def list_page(
-    session: AsyncConnection, partner_id: PartnerId, page: PageRequest, filter: Filter
-) -> Page[Record]:
+async def list_page(tx: PartnerTx, page: PageRequest, filter: Filter) -> Page[Record]:
     """Across orders, newest first.
 
     A batch and a serial number or product key that few rows have are found by index. Anything else is looked
@@ -158,18 +150,16 @@ async def list_page(
         found_by, values, served = "batch_id = :batch_id", {"batch_id": filter.batch_id}, "batch_id"
     else:
         for name in ("product_key", "serial_prefix"):
-            ids = await _few(session, partner_id, filter, name)
+            ids = await _few(tx, filter, name)
             if ids is not None:
                 found_by, values, served = "id = ANY(:found)", {"found": ids}, name
                 break
     filters, wanted = _clauses(filter, but=served)
     search = Search(_VIEW, "registrations", "r", found_by, filters, {**values, **wanted})
-    return await page_of(session, partner_id, page, search, searched=searching.SEARCHED)
+    return await page_of(tx, page, search, searched=searching.SEARCHED)
 
 
-async def _few(
-    session: AsyncConnection, partner_id: PartnerId, filter: Filter, name: str
-) -> list[UUID] | None:
+async def _few(tx: PartnerTx, filter: Filter, name: str) -> list[UUID] | None:
     """The rows that an index finds; None when it is not asked for them, or they are many."""
     value = getattr(filter, name)
     if value is None:
@@ -178,9 +168,9 @@ async def _few(
         _with_prefix(value) if name == "serial_prefix" else ("r.product_key = :key", {"key": value})
     )
     rows = await fetch_all(
-        session,
+        tx,
         f"SELECT r.id FROM registrations r WHERE r.partner_id = :partner AND {condition} LIMIT :most",
-        partner=partner_id,
+        partner=tx.partner_id,
         most=searching.FEW + 1,
         **values,
     )

@@ -12,12 +12,10 @@ from typing import NamedTuple
 from uuid import UUID
 
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.chosen import EVERY_ROW, Choice, chosen_rows
 from app.db.sql import Record, execute, fetch_all, fetch_rows, listed
 from app.domain.batch import OPEN_BATCH, BatchState
-from app.domain.ids import PartnerId
 from app.domain.registration import (
     CORRECTIONS,
     MOVING_WITH_BATCH,
@@ -25,6 +23,7 @@ from app.domain.registration import (
     RegistrationState,
     sources_of,
 )
+from app.kernel.transactions import PartnerTx, SystemTx
 
 _UNSETTLED = listed(MOVING_WITH_BATCH)
 
@@ -71,16 +70,16 @@ class Outcome:
 
 
 async def of_batch(
-    session: AsyncConnection, partner_id: PartnerId, batch_id: UUID, *, with_hashes: bool
+    tx: PartnerTx, batch_id: UUID, *, with_hashes: bool
 ) -> list[tuple[SendableRow, RegistrationState]]:
     """All rows of a batch with their states, by position; `hash_data` has no zero fill."""
     columns, join = _sendable(with_hashes)
     rows = await fetch_rows(
-        session,
+        tx,
         f"SELECT {columns}, {state_of('r.state')} FROM registrations r "
         f"JOIN batches b ON b.id = r.batch_id {join} "
         "WHERE r.partner_id = :partner AND r.batch_id = :batch ORDER BY r.batch_position",
-        partner=partner_id,
+        partner=tx.partner_id,
         batch=batch_id,
     )
     return [(SendableRow(*row[:-1]), RegistrationState(row[-1])) for row in rows]
@@ -97,46 +96,40 @@ def _sendable(with_hashes: bool) -> tuple[str, str]:
     return f"{columns}, h.data AS hash_data", "LEFT JOIN device_hashes h ON h.registration_id = r.id"
 
 
-async def open_of_batch(
-    session: AsyncConnection, partner_id: PartnerId, batch_id: UUID, *, with_hashes: bool
-) -> list[SendableRow]:
+async def open_of_batch(tx: PartnerTx, batch_id: UUID, *, with_hashes: bool) -> list[SendableRow]:
     """The rows of an open batch that have no outcome yet, by position; `hash_data` has no zero fill."""
     columns, join = _sendable(with_hashes)
     rows = await fetch_rows(
-        session,
+        tx,
         f"SELECT {columns} FROM registrations r {join} "
         f"WHERE r.partner_id = :partner AND r.batch_id = :batch AND r.state IN ({_UNSETTLED}) "
         "ORDER BY r.batch_position",
-        partner=partner_id,
+        partner=tx.partner_id,
         batch=batch_id,
     )
     return [SendableRow(*row) for row in rows]
 
 
-async def said_of_batch(
-    session: AsyncConnection, partner_id: PartnerId, batch_id: UUID
-) -> dict[UUID, tuple[str | None, str | None]]:
+async def said_of_batch(tx: PartnerTx, batch_id: UUID) -> dict[UUID, tuple[str | None, str | None]]:
     """(code, name) of what Microsoft has said of rows that are being looked up."""
     rows = await fetch_all(
-        session,
+        tx,
         "SELECT id, upstream_code, upstream_name FROM registrations WHERE partner_id = :partner "
         f"AND batch_id = :batch AND state IN ({_UNSETTLED}) "
         "AND (upstream_code IS NOT NULL OR upstream_name IS NOT NULL)",
-        partner=partner_id,
+        partner=tx.partner_id,
         batch=batch_id,
     )
     return {row["id"]: (row["upstream_code"], row["upstream_name"]) for row in rows}
 
 
-async def cancel_batches(
-    session: AsyncConnection, partner_id: PartnerId, batch_ids: list[UUID], now: datetime
-) -> int:
+async def cancel_batches(tx: PartnerTx, batch_ids: list[UUID], now: datetime) -> int:
     """The rows of batches that have been cancelled. Returns how many."""
     return await execute(
-        session,
+        tx,
         "UPDATE registrations SET state = 'cancelled', updated_at = :now, settled_at = :now "
         "WHERE partner_id = :partner AND batch_id = ANY(:batches) AND state = ANY(:sources)",
-        partner=partner_id,
+        partner=tx.partner_id,
         batches=batch_ids,
         now=now,
         sources=sorted(sources_of(RegistrationState.CANCELLED)),
@@ -144,8 +137,7 @@ async def cancel_batches(
 
 
 async def settle(
-    session: AsyncConnection,
-    partner_id: PartnerId,
+    tx: PartnerTx,
     batch_id: UUID,
     outcomes: Sequence[Outcome],
     now: datetime,
@@ -161,7 +153,7 @@ async def settle(
     if not outcomes:
         return []
     return await fetch_all(
-        session,
+        tx,
         "UPDATE registrations r SET state = u.state, error_code = u.error_code, "
         "error_detail = u.error_detail, upstream_code = u.upstream_code, "
         "upstream_name = u.upstream_name, upstream_device_id = coalesce(u.device_id, r.upstream_device_id), "
@@ -173,7 +165,7 @@ async def settle(
         "WHERE r.partner_id = :partner AND r.id = u.id AND b.partner_id = :partner AND b.id = :batch "
         f"AND r.batch_id = b.id AND ({state_of('r.state')}) || '>' || u.state = ANY(:moves) "
         "RETURNING r.id, r.row_number, r.line_ref, r.state, r.error_code",
-        partner=partner_id,
+        partner=tx.partner_id,
         batch=batch_id,
         now=now,
         settled_at=now if settled else None,
@@ -188,15 +180,13 @@ async def settle(
     )
 
 
-async def recorded_of_batch(
-    session: AsyncConnection, partner_id: PartnerId, batch_id: UUID
-) -> dict[UUID, Outcome]:
+async def recorded_of_batch(tx: PartnerTx, batch_id: UUID) -> dict[UUID, Outcome]:
     """The outcomes that a correction may replace, without Microsoft's own ids."""
     rows = await fetch_all(
-        session,
+        tx,
         "SELECT id, state, error_code, error_detail, upstream_code, upstream_name FROM registrations "
         f"WHERE partner_id = :partner AND batch_id = :batch AND state IN ({_CORRECTABLE})",
-        partner=partner_id,
+        partner=tx.partner_id,
         batch=batch_id,
     )
     return {row["id"]: Outcome(**{**row, "state": RegistrationState(row["state"])}) for row in rows}
@@ -215,13 +205,11 @@ def _storable(theirs: str | None) -> str | None:
     return None if theirs is None else theirs.replace("\x00", "\ufffd")
 
 
-async def delete_hashes(
-    session: AsyncConnection, partner_id: PartnerId, registration_ids: list[UUID]
-) -> None:
+async def delete_hashes(tx: PartnerTx, registration_ids: list[UUID]) -> None:
     await execute(
-        session,
+        tx,
         "DELETE FROM device_hashes WHERE partner_id = :partner AND registration_id = ANY(:ids)",
-        partner=partner_id,
+        partner=tx.partner_id,
         ids=registration_ids,
     )
 
@@ -235,8 +223,7 @@ BATCHES_WITH = (
 
 
 async def retryable_of_order(
-    session: AsyncConnection,
-    partner_id: PartnerId,
+    tx: PartnerTx,
     order_id: UUID,
     states: frozenset[RegistrationState],
     choice: Choice = EVERY_ROW,
@@ -247,7 +234,7 @@ async def retryable_of_order(
     `chunk` at a time, for there may be a million. Each is held when it is handed out, and may be moved then.
     """
     chosen, values = chosen_rows(choice)
-    result = await session.stream(
+    result = await tx.session.stream(
         text(
             "SELECT r.id, r.group_tag, r.identity, h.registration_id IS NOT NULL AS hashed "
             "FROM registrations r JOIN batches b ON b.id = r.batch_id "
@@ -256,15 +243,14 @@ async def retryable_of_order(
             f"AND {BATCHES_WITH.format('c.state', 'ANY(:states)')} {chosen}"
             "AND b.state = 'settled' ORDER BY r.group_tag COLLATE \"C\", r.row_number FOR UPDATE OF r"
         ),
-        {"partner": partner_id, "order": order_id, "states": sorted(states), **values},
+        {"partner": tx.partner_id, "order": order_id, "states": sorted(states), **values},
     )
     async for rows in result.mappings().partitions(chunk):
         yield [dict(row) for row in rows]
 
 
 async def rebatch(
-    session: AsyncConnection,
-    partner_id: PartnerId,
+    tx: PartnerTx,
     batch_id: UUID,
     registration_ids: Sequence[UUID],
     now: datetime,
@@ -276,7 +262,7 @@ async def rebatch(
     Their present batch must still be in the state from which they move.
     """
     return await execute(
-        session,
+        tx,
         "UPDATE registrations r SET batch_id = :batch, batch_position = u.position, state = 'queued', "
         "attempt = r.attempt + :one, error_code = NULL, error_detail = NULL, upstream_code = NULL, "
         "upstream_name = NULL, settled_at = NULL, updated_at = :now "
@@ -285,7 +271,7 @@ async def rebatch(
         "WHERE r.partner_id = :partner AND r.id = ANY(CAST(:ids AS uuid[])) AND r.id = u.id "
         "AND b.id = r.batch_id "
         f"AND ({state_of('r.state')}) = ANY(:sources)",
-        partner=partner_id,
+        partner=tx.partner_id,
         batch=batch_id,
         ids=list(registration_ids),
         sources=sorted(sources_of(RegistrationState.QUEUED)),
@@ -294,10 +280,10 @@ async def rebatch(
     )
 
 
-async def purge_hashes(session: AsyncConnection, *, settled_before: datetime, limit: int = 5000) -> int:
-    """As the system: hashes of rows that settled long ago, and of rows that will never be sent."""
+async def purge_hashes(tx: SystemTx, *, settled_before: datetime, limit: int = 5000) -> int:
+    """Hashes of rows that settled long ago, and of rows that will never be sent."""
     return await execute(
-        session,
+        tx,
         "DELETE FROM device_hashes WHERE registration_id IN ("
         "  SELECT h.registration_id FROM device_hashes h JOIN registrations r ON r.id = h.registration_id "
         "  WHERE r.settled_at < :before AND r.state NOT IN "

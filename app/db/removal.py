@@ -11,7 +11,6 @@ from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.sql import Record, execute, fetch_all, fetch_one, listed
 from app.db.tables import metadata
@@ -19,6 +18,7 @@ from app.domain.batch import OPEN_BATCH
 from app.domain.ids import PartnerId
 from app.domain.imports import OVER
 from app.domain.registration import MOVING_WITH_BATCH
+from app.kernel.transactions import PartnerTx
 
 REFUSED_STATE: Final = "RG001"
 """SQLSTATE of the trigger that refuses new rows for what is being removed (migration 0013)."""
@@ -51,10 +51,6 @@ class Subject:
     partner_id: PartnerId
     id: UUID
 
-    @property
-    def parameters(self) -> dict[str, Any]:
-        return {"partner": self.partner_id, "subject": self.id}
-
     def orders(self) -> str:
         """Which orders are its own."""
         own = {Kind.PARTNER: "", Kind.CONNECTION: "connection_id", Kind.CUSTOMER: "customer_id"}[self.kind]
@@ -68,43 +64,45 @@ class Subject:
 _ROW: Final = {Kind.PARTNER: "partners", Kind.CONNECTION: "connections", Kind.CUSTOMER: "customers"}
 
 
-async def find(session: AsyncConnection, subject: Subject, *, hold: bool) -> Record | None:
+async def find(tx: PartnerTx, subject: Subject, *, hold: bool) -> Record | None:
     """The row's name. Locks the row until the transaction ends, after waiting for writers that use it."""
     own = "" if subject.kind is Kind.PARTNER else "partner_id = :partner AND "
     lock = "FOR UPDATE" if hold else ""
     return await fetch_one(
-        session,
+        tx,
         f"SELECT id, name FROM {_ROW[subject.kind]} WHERE {own}id = :subject {lock}",
-        **({} if not own else {"partner": subject.partner_id}),
+        **({} if not own else {"partner": tx.partner_id}),
         subject=subject.id,
     )
 
 
-async def mark(session: AsyncConnection, subject: Subject, now: datetime) -> None:
+async def mark(tx: PartnerTx, subject: Subject, now: datetime) -> None:
     """From the commit on nothing new is taken for it, by whatever process."""
     await execute(
-        session,
+        tx,
         "INSERT INTO removals (partner_id, subject, kind, began_at) "
         "VALUES (:partner, :subject, :kind, :now) ON CONFLICT (subject) DO NOTHING",
-        **subject.parameters,
+        partner=tx.partner_id,
+        subject=subject.id,
         kind=subject.kind.value,
         now=now,
     )
 
 
-async def unmark(session: AsyncConnection, subject: Subject) -> None:
+async def unmark(tx: PartnerTx, subject: Subject) -> None:
     await execute(
-        session,
+        tx,
         "DELETE FROM removals WHERE partner_id = :partner AND subject = :subject",
-        **subject.parameters,
+        partner=tx.partner_id,
+        subject=subject.id,
     )
 
 
-async def revoke_keys(session: AsyncConnection, partner_id: PartnerId, now: datetime) -> int:
+async def revoke_keys(tx: PartnerTx, now: datetime) -> int:
     return await execute(
-        session,
+        tx,
         "UPDATE api_keys SET revoked_at = :now WHERE partner_id = :partner AND revoked_at IS NULL",
-        partner=partner_id,
+        partner=tx.partner_id,
         now=now,
     )
 
@@ -112,10 +110,10 @@ async def revoke_keys(session: AsyncConnection, partner_id: PartnerId, now: date
 # --- what is in the way ---------------------------------------------------------------------------
 
 
-async def unfinished_orders(session: AsyncConnection, subject: Subject) -> list[Record]:
+async def unfinished_orders(tx: PartnerTx, subject: Subject) -> list[Record]:
     """Orders with an open batch, or with a device whose outcome is not there: neither may be lost."""
     return await fetch_all(
-        session,
+        tx,
         f"SELECT o.id, o.reference, c.devices, c.unknown, b.batches FROM "
         f"(SELECT id, reference FROM orders WHERE {subject.orders()}) AS o "
         "LEFT JOIN LATERAL (SELECT sum(n) AS devices, sum(n) FILTER (WHERE state = 'unknown') AS unknown "
@@ -124,11 +122,11 @@ async def unfinished_orders(session: AsyncConnection, subject: Subject) -> list[
         "LEFT JOIN LATERAL (SELECT count(*) AS batches FROM batches WHERE order_id = o.id "
         f"  AND partner_id = :partner AND state IN ({listed(OPEN_BATCH)})) AS b ON true "
         "WHERE c.devices > 0 OR b.batches > 0 ORDER BY o.id",
-        **_used(subject, subject.orders()),
+        **_used(tx.partner_id, subject, subject.orders()),
     )
 
 
-async def waiting_imports(session: AsyncConnection, subject: Subject) -> list[Record]:
+async def waiting_imports(tx: PartnerTx, subject: Subject) -> list[Record]:
     """Files that are not over yet, and have rows for it or are its own."""
     whose = ""
     if subject.kind is not Kind.PARTNER:
@@ -138,16 +136,16 @@ async def waiting_imports(session: AsyncConnection, subject: Subject) -> list[Re
             f"WHERE r.import_id = i.id AND r.partner_id = :partner AND r.customer_id IN {customers}))"
         )
     return await fetch_all(
-        session,
+        tx,
         "SELECT i.id, i.reference, i.state FROM imports i "
         f"WHERE i.partner_id = :partner AND i.state NOT IN ({listed(OVER)}){whose} ORDER BY i.id",
-        **_used(subject, whose),
+        **_used(tx.partner_id, subject, whose),
     )
 
 
-def _used(subject: Subject, text: str) -> dict[str, Any]:
-    given = subject.parameters
-    return given if ":subject" in text else {"partner": given["partner"]}
+def _used(partner_id: PartnerId, subject: Subject, text: str) -> dict[str, Any]:
+    """The parameters that the text names."""
+    return {"partner": partner_id, **({"subject": subject.id} if ":subject" in text else {})}
 
 
 # --- how much it is -------------------------------------------------------------------------------
@@ -158,7 +156,7 @@ COUNTED_TO: Final = 1_000_000
 would keep the database busy for minutes."""
 
 
-async def counts(session: AsyncConnection, subject: Subject) -> Mapping[str, int]:
+async def counts(tx: PartnerTx, subject: Subject) -> Mapping[str, int]:
     """Rows by table, where there are any, counted up to COUNTED_TO."""
     found = {}
     for table, where in _contents(subject).items():
@@ -167,7 +165,7 @@ async def counts(session: AsyncConnection, subject: Subject) -> Mapping[str, int
         what = f"count(*) AS n FROM (SELECT FROM {table} WHERE {where} LIMIT {COUNTED_TO}) AS some_rows"
         if by_counts:
             what = f"sum(n) AS n FROM registration_counts WHERE {where}"
-        row = await fetch_one(session, f"SELECT {what}", **_used(subject, where))
+        row = await fetch_one(tx, f"SELECT {what}", **_used(tx.partner_id, subject, where))
         if row is not None and row["n"]:
             found[table] = min(int(row["n"]), COUNTED_TO)
     return found
@@ -198,55 +196,57 @@ def _contents(subject: Subject) -> dict[str, str]:
 # --- taking it away -------------------------------------------------------------------------------
 
 
-async def next_orders(session: AsyncConnection, subject: Subject, limit: int) -> Sequence[UUID]:
+async def next_orders(tx: PartnerTx, subject: Subject, limit: int) -> Sequence[UUID]:
     where = subject.orders()
     rows = await fetch_all(
-        session, f"SELECT id FROM orders WHERE {where} ORDER BY id LIMIT {limit}", **_used(subject, where)
+        tx,
+        f"SELECT id FROM orders WHERE {where} ORDER BY id LIMIT {limit}",
+        **_used(tx.partner_id, subject, where),
     )
     return [row["id"] for row in rows]
 
 
-async def some_registrations(session: AsyncConnection, partner_id: PartnerId, order_id: UUID) -> int:
+async def some_registrations(tx: PartnerTx, order_id: UUID) -> int:
     """Their hashes go with them, by a trigger."""
     return await execute(
-        session,
+        tx,
         "DELETE FROM registrations WHERE partner_id = :partner AND id IN (SELECT id FROM registrations "
         f"WHERE partner_id = :partner AND order_id = :order LIMIT {AT_A_TIME})",
-        partner=partner_id,
+        partner=tx.partner_id,
         order=order_id,
     )
 
 
-async def some_events(session: AsyncConnection, partner_id: PartnerId, order_id: UUID) -> int:
+async def some_events(tx: PartnerTx, order_id: UUID) -> int:
     """Their deliveries go with them."""
     return await execute(
-        session,
+        tx,
         "DELETE FROM events WHERE partner_id = :partner AND id IN (SELECT id FROM events "
         f"WHERE partner_id = :partner AND order_id = :order LIMIT {AT_A_TIME})",
-        partner=partner_id,
+        partner=tx.partner_id,
         order=order_id,
     )
 
 
-async def order(session: AsyncConnection, partner_id: PartnerId, order_id: UUID) -> None:
+async def order(tx: PartnerTx, order_id: UUID) -> None:
     """Without its registrations, which are gone. Batches, attempts and counts go with it."""
     await execute(
-        session,
+        tx,
         "DELETE FROM orders WHERE partner_id = :partner AND id = :order",
-        partner=partner_id,
+        partner=tx.partner_id,
         order=order_id,
     )
 
 
-async def next_imports(session: AsyncConnection, subject: Subject, limit: int) -> Sequence[UUID]:
+async def next_imports(tx: PartnerTx, subject: Subject, limit: int) -> Sequence[UUID]:
     """Files that are its own. Those with rows for others as well stay, without its rows."""
     whose = ""
     if subject.kind is not Kind.PARTNER:
         whose = f" AND customer_id IN (SELECT id FROM customers WHERE {subject.customers()})"
     rows = await fetch_all(
-        session,
+        tx,
         f"SELECT id FROM imports WHERE partner_id = :partner{whose} ORDER BY id LIMIT {limit}",
-        **_used(subject, whose),
+        **_used(tx.partner_id, subject, whose),
     )
     return [row["id"] for row in rows]
 
@@ -259,57 +259,56 @@ _STAGED: Final = {
 """What lies staged of a file, with its key in the file and how many go at a time: a piece is a megabyte."""
 
 
-async def some_of_import(session: AsyncConnection, partner_id: PartnerId, import_id: UUID) -> int:
+async def some_of_import(tx: PartnerTx, import_id: UUID) -> int:
     """Its staged rows, hashes and pieces, and itself with the last of them."""
     for table, (key, limit) in _STAGED.items():
         gone = await execute(
-            session,
+            tx,
             f"DELETE FROM {table} WHERE partner_id = :partner AND import_id = :import AND {key} IN "
             f"(SELECT {key} FROM {table} WHERE import_id = :import LIMIT {limit})",
-            **{"partner": partner_id, "import": import_id},
+            **{"partner": tx.partner_id, "import": import_id},
         )
         if gone:
             return gone
     await execute(
-        session,
+        tx,
         "DELETE FROM imports WHERE partner_id = :partner AND id = :import",
-        **{"partner": partner_id, "import": import_id},
+        **{"partner": tx.partner_id, "import": import_id},
     )
     return 0
 
 
-async def some_of_customers(session: AsyncConnection, subject: Subject) -> int:
+async def some_of_customers(tx: PartnerTx, subject: Subject) -> int:
     """Staged rows of committed files, and events that are of no order."""
     where = subject.customers()
     gone = 0
     for table, key in (("import_rows", "(import_id, row_number)"), ("events", "(id)")):
         columns = key.strip("()")
         gone += await execute(
-            session,
+            tx,
             f"DELETE FROM {table} WHERE partner_id = :partner AND {key} IN (SELECT {columns} FROM {table} "
             "WHERE partner_id = :partner AND customer_id IN "
             f"(SELECT id FROM customers WHERE {where}) LIMIT {AT_A_TIME})",
-            **_used(subject, where),
+            **_used(tx.partner_id, subject, where),
         )
     return gone
 
 
-async def some_customers(session: AsyncConnection, subject: Subject) -> int:
+async def some_customers(tx: PartnerTx, subject: Subject) -> int:
     """With what was known of their consent, which everybody locks before the customer; so it goes first."""
     where = subject.customers()
     some = f"(SELECT id FROM customers WHERE {where} ORDER BY id LIMIT 500)"
-    given = _used(subject, where)
-    await execute(
-        session, f"DELETE FROM consents WHERE partner_id = :partner AND customer_id IN {some}", **given
-    )
-    return await execute(
-        session, f"DELETE FROM customers WHERE partner_id = :partner AND id IN {some}", **given
-    )
+    given = _used(tx.partner_id, subject, where)
+    await execute(tx, f"DELETE FROM consents WHERE partner_id = :partner AND customer_id IN {some}", **given)
+    return await execute(tx, f"DELETE FROM customers WHERE partner_id = :partner AND id IN {some}", **given)
 
 
-async def connection(session: AsyncConnection, subject: Subject) -> None:
+async def connection(tx: PartnerTx, subject: Subject) -> None:
     await execute(
-        session, "DELETE FROM connections WHERE partner_id = :partner AND id = :subject", **subject.parameters
+        tx,
+        "DELETE FROM connections WHERE partner_id = :partner AND id = :subject",
+        partner=tx.partner_id,
+        subject=subject.id,
     )
 
 
@@ -317,25 +316,27 @@ LARGE: Final = {"deliveries": "id", "events": "id", "idempotency_keys": "key"}
 """Tables of a partner with many rows that hang on no order and no file, with their keys."""
 
 
-async def some_of_table(session: AsyncConnection, partner_id: PartnerId, table: str) -> int:
+async def some_of_table(tx: PartnerTx, table: str) -> int:
     key = LARGE[table]
     return await execute(
-        session,
+        tx,
         f"DELETE FROM {table} WHERE partner_id = :partner AND {key} IN "
         f"(SELECT {key} FROM {table} WHERE partner_id = :partner LIMIT {AT_A_TIME})",
-        partner=partner_id,
+        partner=tx.partner_id,
     )
 
 
-async def partner(session: AsyncConnection, partner_id: PartnerId) -> None:
+async def partner(tx: PartnerTx) -> None:
     """The partner, and with it what is left."""
-    await execute(session, "DELETE FROM partners WHERE id = :partner", partner=partner_id)
+    await execute(tx, "DELETE FROM partners WHERE id = :partner", partner=tx.partner_id)
 
 
-async def connection_ids(session: AsyncConnection, subject: Subject) -> list[UUID]:
+async def connection_ids(tx: PartnerTx, subject: Subject) -> list[UUID]:
     """The connections that go: other memories than the database's know them by their ids."""
     if subject.kind is Kind.CUSTOMER:
         return []
     where = "partner_id = :partner" + (" AND id = :subject" if subject.kind is Kind.CONNECTION else "")
-    rows = await fetch_all(session, f"SELECT id FROM connections WHERE {where}", **_used(subject, where))
+    rows = await fetch_all(
+        tx, f"SELECT id FROM connections WHERE {where}", **_used(tx.partner_id, subject, where)
+    )
     return [row["id"] for row in rows]

@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from app.db.sql import Record, execute, fetch_all, fetch_one
+from app.kernel.transactions import SystemTx, Tx
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,32 +25,30 @@ SEALED_COLUMNS = (
 """Every column with the comment `sealed`: a test compares."""
 
 
-async def binds_to_rows(session: AsyncConnection) -> bool:
+async def binds_to_rows(tx: Tx) -> bool:
     """Whether new values are bound to their row. Also asked of a schema that does not know it yet."""
-    known = await fetch_one(session, "SELECT to_regclass('row_sealing') IS NOT NULL AS known")
+    known = await fetch_one(tx, "SELECT to_regclass('row_sealing') IS NOT NULL AS known")
     if known is None or not known["known"]:
         return False
-    return await fetch_one(session, "SELECT since FROM row_sealing LIMIT 1") is not None
+    return await fetch_one(tx, "SELECT since FROM row_sealing LIMIT 1") is not None
 
 
-async def begin_binding(session: AsyncConnection, now: datetime) -> None:
-    """As the system: from now on all processes bind what they seal to its row."""
+async def begin_binding(tx: SystemTx, now: datetime) -> None:
+    """From now on all processes bind what they seal to its row."""
     await execute(
-        session,
+        tx,
         "INSERT INTO row_sealing (since) SELECT CAST(:now AS timestamptz) "
         "WHERE NOT EXISTS (SELECT FROM row_sealing)",
         now=now,
     )
 
 
-async def values_after(
-    session: AsyncConnection, place: SealedColumn, after: Record | None, limit: int
-) -> list[Record]:
-    """As the system: the next sealed values, in the order of their rows. One that was emptied is none."""
+async def values_after(tx: SystemTx, place: SealedColumn, after: Record | None, limit: int) -> list[Record]:
+    """The next sealed values, in the order of their rows. One that was emptied is none."""
     further = "" if after is None else f"AND (partner_id, {place.key}) > (:partner, :key)"
     given = {} if after is None else {"partner": after["partner_id"], "key": after["key"]}
     return await fetch_all(
-        session,
+        tx,
         f"SELECT partner_id, {place.key} AS key, {place.column} AS sealed FROM {place.table} "
         f"WHERE length({place.column}) > 0 {further} ORDER BY partner_id, {place.key} LIMIT :limit",
         limit=limit,
@@ -59,11 +56,11 @@ async def values_after(
     )
 
 
-async def replace(session: AsyncConnection, place: SealedColumn, row: Record, sealed: bytes) -> bool:
+async def replace(tx: SystemTx, place: SealedColumn, row: Record, sealed: bytes) -> bool:
     """False when somebody has written another value meanwhile: that one counts."""
     return bool(
         await execute(
-            session,
+            tx,
             f"UPDATE {place.table} SET {place.column} = :new "
             f"WHERE partner_id = :partner AND {place.key} = :key AND {place.column} = :old",
             partner=row["partner_id"],

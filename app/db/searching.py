@@ -9,12 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from app.db import tables
 from app.db.paging import Page, PageRequest, cut
 from app.db.sql import Record, columns, fetch_all, fetch_one
-from app.domain.ids import PartnerId
+from app.kernel.transactions import PartnerTx
 
 SEARCHED: Final = 100_000
 """Registrations that one page looks through."""
@@ -51,8 +49,7 @@ def equal(**columns: Any) -> dict[str, Any]:
 
 
 async def page_of(
-    session: AsyncConnection,
-    partner_id: PartnerId,
+    tx: PartnerTx,
     page: PageRequest,
     search: Search,
     *,
@@ -60,14 +57,14 @@ async def page_of(
 ) -> Page[Record]:
     """A page of the list. `searched`: rows that it looks through at most; SEARCHED_WIDE if None."""
     most = SEARCHED_WIDE if searched is None else searched
-    values = {**search.values, "partner": partner_id, "searched": most}
+    values = {**search.values, "partner": tx.partner_id, "searched": most}
     bounds = ""
     if page.after is not None:
         bounds += f"AND id {'<' if search.newest_first else '>'} :after "
         values["after"] = page.after
     last = None
     if search.filters:
-        last = await _end(session, partner_id, search, bounds, values)
+        last = await _end(tx, search, bounds, values)
     if last is not None:
         bounds += f"AND id {'>=' if search.newest_first else '<='} :last "
         values["last"] = last
@@ -78,7 +75,7 @@ async def page_of(
     order = "DESC" if search.newest_first else "ASC"
     select = search.select.replace(of_table, rows)
     found = await fetch_all(
-        session,
+        tx,
         f"{select} WHERE {search.alias}.partner_id = :partner {search.filters} "
         f"ORDER BY {search.alias}.id {order} LIMIT :limit",
         **values,
@@ -87,13 +84,11 @@ async def page_of(
     return cut(found, page, lambda row: row["id"], searched_to=last)
 
 
-async def _end(
-    session: AsyncConnection, partner_id: PartnerId, search: Search, bounds: str, values: dict[str, Any]
-) -> UUID | None:
+async def _end(tx: PartnerTx, search: Search, bounds: str, values: dict[str, Any]) -> UUID | None:
     """The last row that this page looks at; None when the rest is less."""
     row = await fetch_one(
-        session,
+        tx,
         f"SELECT id {search.among(bounds)} OFFSET :searched - 1 LIMIT 1",
-        **{**values, "partner": partner_id},
+        **{**values, "partner": tx.partner_id},
     )
     return None if row is None else row["id"]

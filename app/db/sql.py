@@ -5,9 +5,9 @@ from functools import cache
 from typing import Any
 
 from sqlalchemy import Table
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db import driver
+from app.kernel.transactions import Tx
 
 Record = Mapping[str, Any]
 """One row by column name."""
@@ -29,27 +29,27 @@ def columns(table: Table, alias: str = "") -> str:
     return ", ".join(f"{prefix}{column.name}" for column in table.columns)
 
 
-async def fetch_one(session: AsyncConnection, statement: str, **parameters: Any) -> Record | None:
-    rows = await driver.fetch(session, statement, parameters)
+async def fetch_one(tx: Tx, statement: str, **parameters: Any) -> Record | None:
+    rows = await driver.fetch(tx.session, statement, parameters)
     return dict(rows[0]) if rows else None
 
 
-async def fetch_all(session: AsyncConnection, statement: str, **parameters: Any) -> list[Record]:
-    return [dict(row) for row in await driver.fetch(session, statement, parameters)]
+async def fetch_all(tx: Tx, statement: str, **parameters: Any) -> list[Record]:
+    return [dict(row) for row in await driver.fetch(tx.session, statement, parameters)]
 
 
-async def fetch_rows(session: AsyncConnection, statement: str, **parameters: Any) -> Sequence[Sequence[Any]]:
+async def fetch_rows(tx: Tx, statement: str, **parameters: Any) -> Sequence[Sequence[Any]]:
     """As `fetch_all`, for many rows: each by its columns' positions."""
-    return await driver.fetch(session, statement, parameters)
+    return await driver.fetch(tx.session, statement, parameters)
 
 
-async def execute(session: AsyncConnection, statement: str, **parameters: Any) -> int:
+async def execute(tx: Tx, statement: str, **parameters: Any) -> int:
     """The number of rows the statement touched."""
-    return await driver.run(session, statement, parameters)
+    return await driver.run(tx.session, statement, parameters)
 
 
-async def insert(session: AsyncConnection, table: str, values: Record) -> None:
+async def insert(tx: Tx, table: str, values: Record) -> None:
     """One row. Column names are our own, never a caller's."""
     names = ", ".join(values)
     marks = ", ".join(f":{name}" for name in values)
-    await driver.run(session, f"INSERT INTO {table} ({names}) VALUES ({marks})", values)
+    await driver.run(tx.session, f"INSERT INTO {table} ({names}) VALUES ({marks})", values)

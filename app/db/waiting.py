@@ -8,15 +8,13 @@ found by its customer and state in an index, and no registration is touched.
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from app.db.events import LIVE
 from app.db.events import OPEN as OPEN_DELIVERY
 from app.db.sql import Record, execute, fetch_all, fetch_one, listed
 from app.domain.batch import IN_FLIGHT, OPEN_BATCH
-from app.domain.ids import PartnerId
 from app.domain.imports import WITH_WORKERS
 from app.domain.registration import MOVING_WITH_BATCH
+from app.kernel.transactions import PartnerTx
 
 _SUMS = f"""
     count(*) FILTER (WHERE b.state = 'held') AS held_batches,
@@ -31,13 +29,13 @@ _SUMS = f"""
 _OPEN = f"b.partner_id = :partner AND b.state IN ({listed(OPEN_BATCH)})"
 
 
-async def has_met(session: AsyncConnection, partner_id: PartnerId, connection_id: UUID, code: str) -> bool:
+async def has_met(tx: PartnerTx, connection_id: UUID, code: str) -> bool:
     """Whether an open batch of the connection has failed with this code last."""
     row = await fetch_one(
-        session,
+        tx,
         "SELECT EXISTS (SELECT FROM batches WHERE partner_id = :partner AND connection_id = :connection "
         f"AND state IN ('queued', {listed(IN_FLIGHT)}) AND failure_code = :code) AS has_met",
-        partner=partner_id,
+        partner=tx.partner_id,
         connection=connection_id,
         code=code,
     )
@@ -70,33 +68,32 @@ LEFT JOIN LATERAL (
 WHERE {_OPEN} """
 
 
-async def by_customer(session: AsyncConnection, partner_id: PartnerId, *, limit: int) -> list[Record]:
+async def by_customer(tx: PartnerTx, *, limit: int) -> list[Record]:
     """Customers with open batches, those with the most waiting devices first."""
     return await fetch_all(
-        session,
+        tx,
         f"SELECT c.id AS customer_id, c.name, c.connection_id, {_SUMS} "
         "FROM customers c JOIN batches b ON b.customer_id = c.id "
         f"WHERE c.partner_id = :partner AND {_OPEN} GROUP BY c.id "
         "ORDER BY sum(b.device_count) FILTER (WHERE b.state IN ('held', 'queued')) DESC NULLS LAST, c.id "
         "LIMIT :limit",
-        partner=partner_id,
+        partner=tx.partner_id,
         limit=limit,
     )
 
 
-async def by_connection(session: AsyncConnection, partner_id: PartnerId) -> list[Record]:
+async def by_connection(tx: PartnerTx) -> list[Record]:
     """Every connection that has open batches."""
     return await fetch_all(
-        session,
+        tx,
         f"SELECT b.connection_id, count(DISTINCT b.customer_id) AS customers, {_SUMS} "
         f"FROM batches b WHERE {_OPEN} GROUP BY b.connection_id",
-        partner=partner_id,
+        partner=tx.partner_id,
     )
 
 
 async def hasten(
-    session: AsyncConnection,
-    partner_id: PartnerId,
+    tx: PartnerTx,
     connection_id: UUID,
     now: datetime,
     *,
@@ -108,71 +105,67 @@ async def hasten(
     somebody is working on.
     """
     return await execute(
-        session,
+        tx,
         "UPDATE batches SET due_at = :now WHERE id IN ("
         "  SELECT id FROM batches WHERE partner_id = :partner AND connection_id = :connection "
         f"  AND state IN ('queued', {listed(IN_FLIGHT)}) AND due_at > :now "
         "  AND (lease_until IS NULL OR lease_until < :now) "
         "  AND (CAST(:but AS text) IS NULL OR failure_code IS DISTINCT FROM CAST(:but AS text)) "
         "  FOR NO KEY UPDATE SKIP LOCKED)",
-        partner=partner_id,
+        partner=tx.partner_id,
         connection=connection_id,
         now=now,
         but=but_code,
     )
 
 
-async def of_orders(
-    session: AsyncConnection, partner_id: PartnerId, order_ids: list[UUID], now: datetime
-) -> list[Record]:
+async def of_orders(tx: PartnerTx, order_ids: list[UUID], now: datetime) -> list[Record]:
     """How the open batches of these orders stand; those that stand alike as one row. `id` is the order's."""
     return await fetch_all(
-        session,
+        tx,
         _STANDING.format(key="b.order_id") + "AND b.order_id = ANY(:ids) GROUP BY 1, 2, 3, 4, 5, 6, 7",
-        partner=partner_id,
+        partner=tx.partner_id,
         ids=order_ids,
         now=now,
     )
 
 
-async def of_batches(
-    session: AsyncConnection, partner_id: PartnerId, batch_ids: list[UUID], now: datetime
-) -> list[Record]:
+async def of_batches(tx: PartnerTx, batch_ids: list[UUID], now: datetime) -> list[Record]:
     """How each of these batches stands that is open. `id` is the batch's."""
     return await fetch_all(
-        session,
+        tx,
         _STANDING.format(key="b.id") + "AND b.id = ANY(:ids) GROUP BY 1, 2, 3, 4, 5, 6, 7",
-        partner=partner_id,
+        partner=tx.partner_id,
         ids=batch_ids,
         now=now,
     )
 
 
-async def of_partner(session: AsyncConnection, partner_id: PartnerId, now: datetime) -> list[Record]:
+async def of_partner(tx: PartnerTx, now: datetime) -> list[Record]:
     """How all open batches of the partner stand. `id` is the partner's."""
     return await fetch_all(
-        session,
+        tx,
         _STANDING.format(key="b.partner_id") + "GROUP BY 1, 2, 3, 4, 5, 6, 7",
-        partner=partner_id,
+        partner=tx.partner_id,
         now=now,
     )
 
 
-async def by_state(session: AsyncConnection, partner_id: PartnerId) -> list[Record]:
+async def by_state(tx: PartnerTx) -> list[Record]:
     """Open batches, their devices, and since when the oldest of them is there."""
     return await fetch_all(
-        session,
+        tx,
         f"SELECT CASE WHEN b.state IN ({listed(IN_FLIGHT)}) THEN 'in_flight' ELSE b.state END AS state, "
         "count(*) AS batches, sum(b.device_count) AS devices, min(b.created_at) AS oldest_at "
         f"FROM batches b WHERE {_OPEN} GROUP BY 1 ORDER BY 1",
-        partner=partner_id,
+        partner=tx.partner_id,
     )
 
 
-async def stuck(session: AsyncConnection, partner_id: PartnerId, *, before: datetime) -> list[Record]:
+async def stuck(tx: PartnerTx, *, before: datetime) -> list[Record]:
     """Imports and batches under way that were due long ago, that nobody holds and nothing keeps back."""
     return await fetch_all(
-        session,
+        tx,
         "SELECT 'import' AS kind, id, reference AS name, state, due_at FROM imports "
         "WHERE partner_id = :partner AND due_at < :before AND (lease_until IS NULL OR lease_until < :before) "
         "UNION ALL "
@@ -182,55 +175,51 @@ async def stuck(session: AsyncConnection, partner_id: PartnerId, *, before: date
         "AND (b.lease_until IS NULL OR b.lease_until < :before) "
         "AND (n.not_before IS NULL OR n.not_before < :before) AND n.client_id IS NOT NULL "
         "ORDER BY due_at LIMIT 50",
-        partner=partner_id,
+        partner=tx.partner_id,
         before=before,
     )
 
 
-async def imports_waiting(session: AsyncConnection, partner_id: PartnerId) -> Record:
+async def imports_waiting(tx: PartnerTx) -> Record:
     """Files that are being read or committed, or wait for it."""
     row = await fetch_one(
-        session,
+        tx,
         "SELECT count(*) AS imports, min(due_at) AS oldest_at FROM imports "
         f"WHERE partner_id = :partner AND due_at IS NOT NULL AND state IN ({listed(WITH_WORKERS)})",
-        partner=partner_id,
+        partner=tx.partner_id,
     )
     return row or {"imports": 0, "oldest_at": None}
 
 
-async def connections_of(
-    session: AsyncConnection, partner_id: PartnerId, connection_ids: list[UUID]
-) -> list[Record]:
+async def connections_of(tx: PartnerTx, connection_ids: list[UUID]) -> list[Record]:
     return await fetch_all(
-        session,
+        tx,
         "SELECT id, client_id IS NULL AS portal, trouble_code, trouble_said, trouble_since, not_before "
         "FROM connections WHERE partner_id = :partner AND id = ANY(:ids)",
-        partner=partner_id,
+        partner=tx.partner_id,
         ids=connection_ids,
     )
 
 
-async def failing_endpoints(
-    session: AsyncConnection, partner_id: PartnerId, *, limit: int = 50
-) -> list[Record]:
+async def failing_endpoints(tx: PartnerTx, *, limit: int = 50) -> list[Record]:
     """Endpoints that have not taken what they were told lately, or are told nothing any more."""
     return await fetch_all(
-        session,
+        tx,
         "SELECT id, url, state, consecutive_failures FROM webhook_endpoints WHERE partner_id = :partner "
         f"AND (state <> 'enabled' OR consecutive_failures > 0) AND {LIVE} ORDER BY id LIMIT :limit",
-        partner=partner_id,
+        partner=tx.partner_id,
         limit=limit,
     )
 
 
-async def deliveries_waiting(session: AsyncConnection, partner_id: PartnerId, *, limit: int) -> Record:
+async def deliveries_waiting(tx: PartnerTx, *, limit: int) -> Record:
     """Deliveries that are still to be made, counted up to `limit`, and since when the oldest is there."""
     row = await fetch_one(
-        session,
+        tx,
         "SELECT count(*) AS deliveries, min(created_at) AS oldest_at FROM ("
         "SELECT created_at FROM deliveries WHERE partner_id = :partner "
         f"AND state IN ({listed(OPEN_DELIVERY)}) ORDER BY due_at LIMIT :limit) AS open",
-        partner=partner_id,
+        partner=tx.partner_id,
         limit=limit,
     )
     return row or {"deliveries": 0, "oldest_at": None}

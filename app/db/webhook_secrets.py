@@ -3,15 +3,12 @@
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from app.db.sql import Record, execute, fetch_all, insert
-from app.domain.ids import PartnerId
+from app.kernel.transactions import PartnerTx, SystemTx
 
 
 async def add(
-    session: AsyncConnection,
-    partner_id: PartnerId,
+    tx: PartnerTx,
     endpoint_id: UUID,
     *,
     secret_id: UUID,
@@ -19,11 +16,11 @@ async def add(
     expires_at: datetime,
 ) -> None:
     await insert(
-        session,
+        tx,
         "webhook_secrets",
         {
             "id": secret_id,
-            "partner_id": partner_id,
+            "partner_id": tx.partner_id,
             "endpoint_id": endpoint_id,
             "secret": secret,
             "expires_at": expires_at,
@@ -31,42 +28,40 @@ async def add(
     )
 
 
-async def signing(
-    session: AsyncConnection, partner_id: PartnerId, endpoint_id: UUID, now: datetime
-) -> list[Record]:
+async def signing(tx: PartnerTx, endpoint_id: UUID, now: datetime) -> list[Record]:
     """Id and sealed secret, the newest first."""
     return await fetch_all(
-        session,
+        tx,
         "SELECT id, secret FROM webhook_secrets "
         "WHERE partner_id = :partner AND endpoint_id = :endpoint AND expires_at > :now ORDER BY id DESC",
-        partner=partner_id,
+        partner=tx.partner_id,
         endpoint=endpoint_id,
         now=now,
     )
 
 
-async def end_by(session: AsyncConnection, partner_id: PartnerId, endpoint_id: UUID, until: datetime) -> None:
+async def end_by(tx: PartnerTx, endpoint_id: UUID, until: datetime) -> None:
     """None of them signs for longer than that."""
     await execute(
-        session,
+        tx,
         "UPDATE webhook_secrets SET expires_at = least(expires_at, :until) "
         "WHERE partner_id = :partner AND endpoint_id = :endpoint",
-        partner=partner_id,
+        partner=tx.partner_id,
         endpoint=endpoint_id,
         until=until,
     )
 
 
-async def forget(session: AsyncConnection, partner_id: PartnerId, endpoint_id: UUID) -> None:
+async def forget(tx: PartnerTx, endpoint_id: UUID) -> None:
     """All of them, at once."""
     await execute(
-        session,
+        tx,
         "DELETE FROM webhook_secrets WHERE partner_id = :partner AND endpoint_id = :endpoint",
-        partner=partner_id,
+        partner=tx.partner_id,
         endpoint=endpoint_id,
     )
 
 
-async def purge(session: AsyncConnection, now: datetime) -> int:
-    """As the system: those whose time is over; how many."""
-    return await execute(session, "DELETE FROM webhook_secrets WHERE expires_at <= :now", now=now)
+async def purge(tx: SystemTx, now: datetime) -> int:
+    """Those whose time is over; how many."""
+    return await execute(tx, "DELETE FROM webhook_secrets WHERE expires_at <= :now", now=now)

@@ -8,7 +8,6 @@ was refused, without stopping work by itself. Where no list can be read, a perso
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from uuid import UUID
 
 
 class ConsentState(StrEnum):
@@ -51,8 +50,6 @@ class Change:
     evidence: Evidence
     note: str | None = None
     """What a person wrote down with it."""
-    made_by: UUID | None = None
-    """The API key of that person."""
 
 
 def after_listing(state: ConsentState, *, listed: bool) -> Change | None:

@@ -1,7 +1,8 @@
 """Accepting an order: checked and stored whole, or refused whole with the reason."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -13,17 +14,18 @@ from app.db import connections, customers, group_tags, orders
 from app.db.ids import new_row_id
 from app.db.sql import Record
 from app.domain import consent
+from app.domain.actor import Principal
 from app.domain.catalogue import Finding
 from app.domain.consent import ConsentState
 from app.domain.errors import Conflict, FieldError, NotFound, Unprocessable
 from app.domain.event import EventType
 from app.domain.identity import Given
-from app.domain.ids import PartnerId
 from app.domain.quota import Quota
 from app.domain.registration import RegistrationState
+from app.kernel.transactions import PartnerTx
+from app.kernel.wakeups import WakeKind
 from app.platforms.base import Platform
-from app.queue import WakeKind
-from app.runtime import Runtime, Tx
+from app.runtime import Runtime
 from app.services import history, quotas, waiting
 from app.services.events import order_happening, order_news, publish
 from app.services.history import Patterns
@@ -48,7 +50,6 @@ class NewOrder:
     purchase_order: str | None = None
     group_tag: str | None = None
     reject_invalid: bool = False
-    created_by: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,17 +84,17 @@ class _Terms:
     judging: Terms
 
 
-async def preview(runtime: Runtime, partner_id: PartnerId, new: NewOrder) -> Preview:
+async def preview(runtime: Runtime, principal: Principal, new: NewOrder) -> Preview:
     """The very checks of `accept`, storing nothing."""
-    terms = await _terms(runtime, partner_id, new)
-    async with runtime.transaction(partner_id) as tx:
-        taken = await orders.get_by_reference(tx.session, partner_id, new.reference)
+    terms = await _terms(runtime, principal, new)
+    async with runtime.transaction(principal) as tx:
+        taken = await orders.get_by_reference(tx, new.reference)
         plan = Plan(terms.judging)
-        async for _ in _planned(tx, partner_id, new, plan, None):
+        async for _ in _planned(tx, new, plan, None):
             pass
         if plan.is_spoilt:
             plan = Plan(terms.judging, whole=True)
-            async for _ in _planned(tx, partner_id, new, plan, None):
+            async for _ in _planned(tx, new, plan, None):
                 pass
     _refuse_if_asked(new, plan)
     if taken is not None:
@@ -102,28 +103,25 @@ async def preview(runtime: Runtime, partner_id: PartnerId, new: NewOrder) -> Pre
     return Preview(plan, held=not consent.lets_pass(state), portal=terms.connection["portal"])
 
 
+@asynccontextmanager
 async def accept(
-    runtime: Runtime,
-    partner_id: PartnerId,
-    new: NewOrder,
-    *,
-    before_commit: Callable[[Tx, Acceptance], Awaitable[None]] | None = None,
-) -> Acceptance:
+    runtime: Runtime, principal: Principal, new: NewOrder
+) -> AsyncIterator[tuple[PartnerTx, Acceptance]]:
     """Checks and stores the order whole: rows, hashes, batches, first events, in one transaction.
 
-    Raises NotFound, Unprocessable (also `quota_exceeded`) or Conflict, and then has stored nothing.
-    `before_commit` runs in the same transaction: the answer to an Idempotency-Key is stored with what it
-    tells of.
+    The transaction commits when the block ends, so that the answer to an Idempotency-Key is stored with what
+    it tells of. Raises NotFound, Unprocessable (also `quota_exceeded`) or Conflict, and then has stored
+    nothing.
     """
-    terms = await _terms(runtime, partner_id, new)
+    terms = await _terms(runtime, principal, new)
     try:
-        try:
-            acceptance = await _accept(runtime, partner_id, new, terms, before_commit)
-        except _Spoilt:
-            acceptance = await _accept(runtime, partner_id, new, terms, before_commit, whole=True)
+        async with _stored(runtime, principal, new, terms) as (tx, acceptance):
+            yield tx, acceptance
+            # Last: the lock lasts until the commit, and the partner's other orders must not wait for it.
+            await quotas.require(tx, Quota.DEVICES, adding=len(new.devices))
     except IntegrityError as error:
-        async with runtime.transaction(partner_id) as tx:
-            taken = await orders.get_by_reference(tx.session, partner_id, new.reference)
+        async with runtime.transaction(principal) as tx:
+            taken = await orders.get_by_reference(tx, new.reference)
         if taken is None:
             raise
         raise _reference_taken(new, taken) from error
@@ -137,30 +135,25 @@ async def accept(
         batches=len(plan.batches),
         held=acceptance.preview.held,
     )
-    return acceptance
 
 
 class _Spoilt(Exception):
     """Rows have been stored as valid that are not: nothing of it may be committed."""
 
 
-async def _accept(
-    runtime: Runtime,
-    partner_id: PartnerId,
-    new: NewOrder,
-    terms: _Terms,
-    before_commit: Callable[[Tx, Acceptance], Awaitable[None]] | None,
-    *,
-    whole: bool = False,
-) -> Acceptance:
-    async with runtime.transaction(partner_id) as tx:
-        await quotas.look_ahead(tx, partner_id, Quota.DEVICES, adding=len(new.devices))
-        acceptance = await _store(runtime, tx, partner_id, new, terms, whole=whole)
-        if before_commit is not None:
-            await before_commit(tx, acceptance)
-        # Last of all: the lock lasts until the commit, and the partner's other orders are not to wait for it.
-        await quotas.require(tx, partner_id, Quota.DEVICES, adding=len(new.devices))
-    return acceptance
+@asynccontextmanager
+async def _stored(
+    runtime: Runtime, principal: Principal, new: NewOrder, terms: _Terms
+) -> AsyncIterator[tuple[PartnerTx, Acceptance]]:
+    """The order, stored but not committed. Planned chunk by chunk, or as a whole where chunks do not do."""
+    for whole in (False, True):
+        try:
+            async with runtime.transaction(principal) as tx:
+                await quotas.look_ahead(tx, Quota.DEVICES, adding=len(new.devices))
+                yield tx, await _store(runtime, tx, new, terms, whole=whole)
+        except _Spoilt:
+            continue
+        return
 
 
 CHUNK = 1000
@@ -169,7 +162,7 @@ the event loop ten milliseconds: large orders are for the intake process, which 
 
 
 async def _planned(
-    tx: Tx, partner_id: PartnerId, new: NewOrder, plan: Plan, order_id: UUID | None
+    tx: PartnerTx, new: NewOrder, plan: Plan, order_id: UUID | None
 ) -> AsyncIterator[list[PlannedRow]]:
     """The rows chunk by chunk. The next chunk is being checked, in a thread, while one is handed out."""
     devices, patterns = new.devices, Patterns()
@@ -181,22 +174,20 @@ async def _planned(
             if start < len(devices):
                 piece = devices[start : start + size]
                 following = asyncio.ensure_future(to_thread.run_sync(plan.check, piece))
-            said = await history.compare(
-                tx, partner_id, new.customer_id, checked, patterns=patterns, but_order=order_id
-            )
+            said = await history.compare(tx, new.customer_id, checked, patterns=patterns, but_order=order_id)
             yield plan.add(checked, said)
     finally:
         following.cancel()
 
 
-async def _terms(runtime: Runtime, partner_id: PartnerId, new: NewOrder) -> _Terms:
-    async with runtime.transaction(partner_id) as tx:
-        customer = await customers.get(tx.session, partner_id, new.customer_id)
+async def _terms(runtime: Runtime, principal: Principal, new: NewOrder) -> _Terms:
+    async with runtime.transaction(principal) as tx:
+        customer = await customers.get(tx, new.customer_id)
         if customer is None:
             raise NotFound("unknown_customer", f"There is no customer {new.customer_id}.")
-        connection = await connections.get(tx.session, partner_id, customer["connection_id"])
+        connection = await connections.get(tx, customer["connection_id"])
         assert connection is not None  # a foreign key holds it
-        tags = await group_tags.known(tx.session, partner_id, new.customer_id)
+        tags = await group_tags.known(tx, new.customer_id)
     platform = runtime.platforms[connection["platform"]]
     portal = connection["portal"]
     refuse_barred(platform, connection["partner_role"], portal=portal)
@@ -246,8 +237,7 @@ def _reference_taken(new: NewOrder, taken: Record) -> Conflict:
 
 async def _store(
     runtime: Runtime,
-    tx: Tx,
-    partner_id: PartnerId,
+    tx: PartnerTx,
     new: NewOrder,
     terms: _Terms,
     *,
@@ -256,7 +246,7 @@ async def _store(
     """Raises _Spoilt where the rows must be planned as a whole."""
     now = runtime.now()
     # Consent is looked at again under a lock: nobody revokes between look and write.
-    state = await customers.consent_for_share(tx.session, partner_id, new.customer_id)
+    state = await customers.consent_for_share(tx, new.customer_id)
     held = state is None or not consent.lets_pass(ConsentState(state))
     record = {
         "id": new_row_id(),
@@ -268,14 +258,14 @@ async def _store(
         "group_tag": terms.judging.group_tag,
         "device_count": len(new.devices),
         "body_digest": new.body_digest,
-        "created_by": new.created_by,
+        "created_by": tx.actor.key_id,
         "created_at": now,
         "updated_at": now,
     }
-    await orders.add(tx.session, partner_id, record)
-    storage = OrderStorage(tx, partner_id, record, held=held, now=now)
+    await orders.add(tx, record)
+    storage = OrderStorage(tx, record, held=held, now=now)
     plan = Plan(terms.judging, whole=whole)
-    async for rows in _planned(tx, partner_id, new, plan, record["id"]):
+    async for rows in _planned(tx, new, plan, record["id"]):
         if not (new.reject_invalid and plan.invalid):
             await storage.add(plan, rows)
     if plan.is_spoilt:
@@ -283,11 +273,11 @@ async def _store(
     _refuse_if_asked(new, plan)
     await storage.close(plan)
     outcome = Preview(plan, held, terms.connection["portal"])
-    gathered = await waiting.gather_orders(runtime, tx, partner_id, [record["id"]])
+    gathered = await waiting.gather_orders(runtime, tx, [record["id"]])
     view = OrderView(
         {
             **record,
-            "partner_id": partner_id,
+            "partner_id": tx.partner_id,
             "portal": terms.connection["portal"],
             "has_open_batches": bool(plan.batches),
         },
@@ -296,7 +286,7 @@ async def _store(
     )
     reasons = [waiting.as_json(reason) for reason in view.waiting_for]
     accepted = order_happening(EventType.ORDER_ACCEPTED, view.record, view.state, outcome.counts, reasons)
-    await publish(tx, partner_id, [accepted, *await order_news(tx, partner_id, record["id"])], now)
+    await publish(tx, [accepted, *await order_news(tx, record["id"])], now)
     if plan.batches and not held:
         tx.wake(WakeKind.BATCHES, lanes=min(len(plan.batches), runtime.settings.worker_lanes))
     return Acceptance(view, outcome)

@@ -15,14 +15,16 @@ from sqlalchemy.exc import DBAPIError
 from app.budgets import ConnectionGate
 from app.db import connections
 from app.db.sql import Record
+from app.domain.actor import ActingFor, Principal
 from app.domain.errors import Unprocessable
 from app.domain.ids import PartnerId
 from app.domain.upstream import NOT_UNDERSTOOD, ConnectionTrouble, Said, Unreachable, UpstreamFailure
 from app.domain.waiting import STOPS_SOME
+from app.kernel.transactions import PartnerTx
 from app.microsoft.http import LOGIN_TIMEOUT_S
 from app.microsoft.tokens import Tokens
 from app.platforms.base import TokenKind
-from app.runtime import Runtime, TokenSlot, Tx
+from app.runtime import Runtime, TokenSlot
 from app.secrets import Place, SecretError
 from app.services import troubles
 from app.services.troubles import Noted
@@ -67,11 +69,15 @@ class ConnectionAccess:
     """`app.platforms.base.Access` for one connection's record."""
 
     runtime: Runtime
-    partner_id: PartnerId
+    principal: Principal
     record: Record
     fresh: bool = False
     """Ask Microsoft for a new token of each kind even if a good one is at hand: `:check` must prove it."""
     _renewed: set[TokenKind] = field(default_factory=set)
+
+    @property
+    def partner_id(self) -> PartnerId:
+        return self.principal.partner_id
 
     @property
     def connection_id(self) -> UUID:
@@ -183,14 +189,9 @@ class ConnectionAccess:
         settings = self.runtime.settings
         ends = loop.time() + min(WAIT_FOR_TOKEN, settings.step_timeout_s / WAIT_SHARE)
         while loop.time() < ends:
-            async with self.runtime.transaction(self.partner_id) as tx:
+            async with self.runtime.transaction(self.principal) as tx:
                 row = await connections.claim_token(
-                    tx.session,
-                    self.partner_id,
-                    self.connection_id,
-                    owner=owner,
-                    now=self.runtime.now(),
-                    lease=token_lease(settings),
+                    tx, self.connection_id, owner=owner, now=self.runtime.now(), lease=token_lease(settings)
                 )
             if row is not None:
                 if (row["entra_tenant_id"], row["client_id"]) != self._identity:
@@ -203,14 +204,9 @@ class ConnectionAccess:
     async def _store(self, owner: UUID, rotated: bytes | None) -> None:
         for attempt in range(1, STORE_ATTEMPTS + 1):
             try:
-                async with self.runtime.transaction(self.partner_id) as tx:
+                async with self.runtime.transaction(self.principal) as tx:
                     await connections.release_token(
-                        tx.session,
-                        self.partner_id,
-                        self.connection_id,
-                        owner=owner,
-                        rotated=rotated,
-                        now=self.runtime.now(),
+                        tx, self.connection_id, owner=owner, rotated=rotated, now=self.runtime.now()
                     )
                 return
             except (DBAPIError, OSError):
@@ -221,18 +217,18 @@ class ConnectionAccess:
 
 
 async def open_access(
-    runtime: Runtime, partner_id: PartnerId, connection_id: UUID, *, fresh: bool = False
+    runtime: Runtime, principal: Principal, connection_id: UUID, *, fresh: bool = False
 ) -> ConnectionAccess:
     """Raises Unprocessable for a portal connection."""
-    async with runtime.transaction(partner_id) as tx:
-        return await read_access(runtime, tx, partner_id, connection_id, fresh=fresh)
+    async with runtime.transaction(principal) as tx:
+        return await read_access(runtime, tx, connection_id, fresh=fresh)
 
 
 async def read_access(
-    runtime: Runtime, tx: Tx, partner_id: PartnerId, connection_id: UUID, *, fresh: bool = False
+    runtime: Runtime, tx: PartnerTx, connection_id: UUID, *, fresh: bool = False
 ) -> ConnectionAccess:
     """`open_access` within a transaction that reads other things as well."""
-    record = await connections.get(tx.session, partner_id, connection_id)
+    record = await connections.get(tx, connection_id)
     if record is None:
         raise LookupError("the connection has gone")
     if record["portal"]:
@@ -242,7 +238,7 @@ async def read_access(
             "partner_role_cannot_use_api" if platform.automated else "platform_not_automated",
             f"A portal connection: {platform.title} is not asked anything for it.",
         )
-    return ConnectionAccess(runtime, partner_id, record, fresh)
+    return ConnectionAccess(runtime, ActingFor(tx.partner_id, tx.actor), record, fresh)
 
 
 TROUBLE_PAUSE = timedelta(minutes=1)
@@ -256,7 +252,7 @@ def is_trouble(failure: UpstreamFailure) -> bool:
 
 async def note_trouble(
     runtime: Runtime,
-    partner_id: PartnerId,
+    principal: Principal,
     connection_id: UUID,
     trouble: UpstreamFailure,
     *,
@@ -269,15 +265,9 @@ async def note_trouble(
     now = runtime.now()
     not_before = now + TROUBLE_PAUSE
     stops_all = trouble.code not in STOPS_SOME
-    async with runtime.transaction(partner_id) as tx:
+    async with runtime.transaction(principal) as tx:
         noted = await troubles.begin(
-            tx,
-            partner_id,
-            connection_id,
-            trouble,
-            not_before=not_before if stops_all else None,
-            began=began,
-            now=now,
+            tx, connection_id, trouble, not_before=not_before if stops_all else None, began=began, now=now
         )
     if noted in (Noted.NEW, Noted.CHANGED):
         log.error("connection_in_trouble", connection_id=str(connection_id), code=trouble.code)

@@ -3,8 +3,8 @@
 from typing import Final
 
 from app.db import backlogs
+from app.domain.actor import ActingFor, Principal
 from app.domain.endpoint_health import DEGRADED_AFTER
-from app.domain.ids import PartnerId
 from app.domain.quota import Quota
 from app.domain.schedule import WEBHOOK_LADDER
 from app.runtime import Runtime
@@ -22,24 +22,24 @@ async def look_after(runtime: Runtime) -> int:
     """Marks endpoints for which too much waits, and gives up deliveries that have waited for the whole length
     of the ladder without a turn. Returns how many it gave up."""
     async with runtime.system_transaction() as tx:
-        partners = await backlogs.partners_waiting(tx.session)
+        partners = await backlogs.partners_waiting(tx)
     for partner_id in partners:
-        await _look(runtime, partner_id)
+        await _look(runtime, ActingFor(partner_id))
     return await _give_up(runtime)
 
 
-async def _look(runtime: Runtime, partner_id: PartnerId) -> None:
+async def _look(runtime: Runtime, principal: Principal) -> None:
     """Marks the partner's endpoints. Each may have an equal part of the quota of waiting deliveries."""
     now = runtime.now()
-    async with runtime.transaction(partner_id) as tx:
-        whole = await quotas.limit_of(tx, partner_id, Quota.WAITING_EVENTS)
-        bound = max(1, whole // await quotas.limit_of(tx, partner_id, Quota.WEBHOOK_ENDPOINTS))
-        found = await backlogs.of_partner(tx.session, partner_id)
+    async with runtime.transaction(principal) as tx:
+        whole = await quotas.limit_of(tx, Quota.WAITING_EVENTS)
+        bound = max(1, whole // await quotas.limit_of(tx, Quota.WEBHOOK_ENDPOINTS))
+        found = await backlogs.of_partner(tx)
         full = [row["endpoint_id"] for row in found if row["full_since"] is None and row["waiting"] >= bound]
         # Half of the bound: else an endpoint at its bound would be marked and unmarked with every delivery.
         over = [row["endpoint_id"] for row in found if row["full_since"] and 2 * row["waiting"] < bound]
-        await backlogs.mark(tx.session, partner_id, full, now)
-        await backlogs.mark(tx.session, partner_id, over, None)
+        await backlogs.mark(tx, full, now)
+        await backlogs.mark(tx, over, None)
     for endpoint_id in full:
         log.warning("webhook_backlog_full", endpoint_id=str(endpoint_id), bound=bound)
 
@@ -50,7 +50,7 @@ async def _give_up(runtime: Runtime) -> int:
     for _ in range(CHUNKS):
         async with runtime.system_transaction() as tx:
             ended = await backlogs.give_up(
-                tx.session, due_before=before, failures=DEGRADED_AFTER, now=now, limit=CHUNK
+                tx, due_before=before, failures=DEGRADED_AFTER, now=now, limit=CHUNK
             )
         given_up += ended
         if ended < CHUNK:

@@ -30,8 +30,8 @@ from app.domain.upstream import (
     Throttled,
     UpstreamFailure,
 )
+from app.kernel.wakeups import WakeKind
 from app.metrics import LeaseEnd
-from app.queue import WakeKind
 from app.runtime import Runtime
 from app.services import lookup, polling, submission, troubles
 from app.services.access import is_trouble, note_trouble
@@ -63,7 +63,7 @@ async def advance_next(runtime: Runtime) -> Step | None:
     """Claims the next due batch, fairly, and advances it by one step; None when nothing is due."""
     async with runtime.system_transaction() as tx:
         claim = await batch_claims.claim_one(
-            tx.session,
+            tx,
             owner=runtime.claim_token(),
             now=runtime.now(),
             lease=runtime.settings.lease,
@@ -162,10 +162,10 @@ async def _hold_back(runtime: Runtime, claim: Claim, failure: HeldBack) -> None:
     """The connection's budget does not allow a call now: no trouble of the batch, and no turn used up."""
     now = runtime.now()
     due_at = now + failure.retry_after
-    async with runtime.transaction(claim.partner_id) as tx:
-        await connections.postpone(tx.session, claim.partner_id, claim.connection_id, due_at)
+    async with runtime.transaction(claim) as tx:
+        await connections.postpone(tx, claim.connection_id, due_at)
         if claim.state is BatchState.QUEUED:
-            await customers.give_turn_back(tx.session, claim.partner_id, claim.customer_id, claim.id, now)
+            await customers.give_turn_back(tx, claim.customer_id, claim.id, now)
         await release(tx, claim, due_at, now)
     log.debug("batch_held_back", batch_id=str(claim.id), code=failure.code, due_at=due_at.isoformat())
 
@@ -181,12 +181,12 @@ async def _postpone(runtime: Runtime, claim: Claim, failure: UpstreamFailure) ->
     due_at = _pause(runtime, claim, retry_after)
     began = claim.lease_until - runtime.settings.lease
     if isinstance(failure, ConnectionTrouble):
-        due_at = await note_trouble(runtime, claim.partner_id, claim.connection_id, failure, began=began)
+        due_at = await note_trouble(runtime, claim, claim.connection_id, failure, began=began)
     elif is_trouble(failure):
-        await note_trouble(runtime, claim.partner_id, claim.connection_id, failure, began=began)
-    async with runtime.transaction(claim.partner_id) as tx:
+        await note_trouble(runtime, claim, claim.connection_id, failure, began=began)
+    async with runtime.transaction(claim) as tx:
         if retry_after is not None:
-            await connections.postpone(tx.session, claim.partner_id, claim.connection_id, now + retry_after)
+            await connections.postpone(tx, claim.connection_id, now + retry_after)
         await release(
             tx,
             claim,
@@ -203,14 +203,14 @@ async def _postpone(runtime: Runtime, claim: Claim, failure: UpstreamFailure) ->
 
 async def _doubt_relationship(runtime: Runtime, claim: Claim) -> None:
     """Microsoft says there is no relationship: have the customers list read now, which decides."""
-    async with runtime.transaction(claim.partner_id) as tx:
-        state = await customers.consent_for_share(tx.session, claim.partner_id, claim.customer_id)
+    async with runtime.transaction(claim) as tx:
+        state = await customers.consent_for_share(tx, claim.customer_id)
     change = None if state is None else consent.after_refusal(ConsentState(state))
-    async with runtime.transaction(claim.partner_id) as tx:
+    async with runtime.transaction(claim) as tx:
         # The connection before the consent, as a reading of the list takes them.
-        await connections.hasten_customers(tx.session, claim.partner_id, claim.connection_id, runtime.now())
+        await connections.hasten_customers(tx, claim.connection_id, runtime.now())
         if change is not None:
-            await apply_change(runtime, tx, claim.partner_id, claim.customer_id, change)
+            await apply_change(runtime, tx, claim.customer_id, change)
         tx.wake(WakeKind.CONSENT)
 
 
@@ -230,8 +230,8 @@ async def _after_defect(runtime: Runtime, claim: Claim, kind: str) -> None:
 async def _put_off(runtime: Runtime, claim: Claim, kind: str) -> Claim | None:
     """Gives the batch back with a growing pause; when it has had all of them, how it stands instead."""
     now = runtime.now()
-    async with runtime.transaction(claim.partner_id) as tx:
-        batch = await batches.lock_claimed(tx.session, claim)
+    async with runtime.transaction(claim) as tx:
+        batch = await batches.lock_claimed(tx, claim)
         if batch is None:
             raise LostClaim
         defects = 1 + (batch["troubles"] if batch["failure_code"] == BROKEN else 0)
@@ -254,7 +254,7 @@ async def _end_broken(runtime: Runtime, claim: Claim, kind: str) -> None:
 async def _hand_over(runtime: Runtime, claim: Claim, due_at: datetime) -> bool:
     """The step was broken off: it begins again, here or elsewhere. False where that was not written down."""
     try:
-        async with runtime.transaction(claim.partner_id) as tx:
+        async with runtime.transaction(claim) as tx:
             await release(tx, claim, due_at, runtime.now(), {"troubles": claim.troubles + 1})
     except LostClaim:
         log.warning("claim_lost", batch_id=str(claim.id))

@@ -1,6 +1,7 @@
 """Connections: enrolments at Microsoft. Credentials go in, never out."""
 
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -11,11 +12,12 @@ from app.db import connections, group_tags
 from app.db.ids import new_row_id
 from app.db.paging import Page, PageRequest
 from app.db.sql import Record
+from app.domain.actor import Principal
 from app.domain.errors import Conflict, FieldError, NotFound, Unprocessable
-from app.domain.ids import PartnerId
 from app.domain.quota import Quota
 from app.domain.upstream import ConnectionTrouble, Said, UpstreamFailure
-from app.runtime import Runtime, Tx
+from app.kernel.transactions import PartnerTx
+from app.runtime import Runtime
 from app.services import quotas, troubles
 from app.services.access import (
     client_secret_place,
@@ -54,17 +56,16 @@ class Check:
     said: str | None = None
 
 
+@asynccontextmanager
 async def create(
-    runtime: Runtime,
-    caller: Caller,
-    new: NewConnection,
-    *,
-    before_commit: Callable[[Tx, Record], Awaitable[None]] | None = None,
-) -> Record:
-    """Raises Unprocessable for a platform that cannot work, and for credentials that nothing would be called
+    runtime: Runtime, caller: Caller, new: NewConnection
+) -> AsyncIterator[tuple[PartnerTx, Record]]:
+    """Creates a connection in a transaction that commits when the block ends.
+
+    Raises Unprocessable for a platform that cannot work, and for credentials that nothing would be called
     with; Conflict for a taken name; `quota_exceeded`."""
     _refuse_unfit(runtime, caller, new)
-    partner_id, now, connection_id = caller.partner_id, runtime.now(), new_row_id()
+    now, connection_id = runtime.now(), new_row_id()
     values = {
         "id": connection_id,
         "name": new.name,
@@ -73,22 +74,20 @@ async def create(
         "client_id": new.client_id,
         "region": new.region,
         "default_group_tag": new.default_group_tag,
-        **_sealed(runtime, partner_id, connection_id, new.client_secret, new.refresh_token),
+        **_sealed(runtime, caller, connection_id, new.client_secret, new.refresh_token),
         "customers_due_at": now,
         "created_at": now,
         "updated_at": now,
     }
     try:
-        async with runtime.transaction(partner_id) as tx:
-            await quotas.require(tx, partner_id, Quota.CONNECTIONS)
-            await connections.add(tx.session, partner_id, values)
-            record = await connections.get(tx.session, partner_id, connection_id)
+        async with runtime.transaction(caller) as tx:
+            await quotas.require(tx, Quota.CONNECTIONS)
+            await connections.add(tx, values)
+            record = await connections.get(tx, connection_id)
             assert record is not None
-            if before_commit is not None:
-                await before_commit(tx, record)
+            yield tx, record
     except IntegrityError as error:
-        raise await _taken(runtime, partner_id, new.name) from error
-    return record
+        raise await _taken(runtime, caller, new.name) from error
 
 
 def _refuse_unfit(runtime: Runtime, caller: Caller, new: NewConnection) -> None:
@@ -117,16 +116,16 @@ def _refuse_credentials(given: Sequence[str]) -> None:
         raise Unprocessable("validation_failed", "A portal connection has no credentials.", errors)
 
 
-async def _taken(runtime: Runtime, partner_id: PartnerId, name: str) -> Conflict:
-    async with runtime.transaction(partner_id) as tx:
-        existing = await connections.get_by_name(tx.session, partner_id, name)
+async def _taken(runtime: Runtime, principal: Principal, name: str) -> Conflict:
+    async with runtime.transaction(principal) as tx:
+        existing = await connections.get_by_name(tx, name)
     links = {"connection_id": str(existing["id"])} if existing is not None else {}
     return Conflict("already_exists", f"There is a connection called {name!r} already.", links=links)
 
 
 def _sealed(
     runtime: Runtime,
-    partner_id: PartnerId,
+    principal: Principal,
     connection_id: UUID,
     client_secret: str | None,
     refresh_token: str | None,
@@ -134,32 +133,32 @@ def _sealed(
     values: dict[str, Any] = {}
     if client_secret is not None:
         values["client_secret"] = runtime.secrets.seal(
-            client_secret, client_secret_place(partner_id, connection_id)
+            client_secret, client_secret_place(principal.partner_id, connection_id)
         )
     if refresh_token is not None:
         values["refresh_token"] = runtime.secrets.seal(
-            refresh_token, refresh_token_place(partner_id, connection_id)
+            refresh_token, refresh_token_place(principal.partner_id, connection_id)
         )
         values["refresh_token_at"] = runtime.now()
     return values
 
 
-async def get(runtime: Runtime, partner_id: PartnerId, connection_id: UUID) -> Record:
-    async with runtime.reading(partner_id) as tx:
-        record = await connections.get(tx.session, partner_id, connection_id)
+async def get(runtime: Runtime, principal: Principal, connection_id: UUID) -> Record:
+    async with runtime.reading(principal) as tx:
+        record = await connections.get(tx, connection_id)
     if record is None:
         raise NotFound("unknown_connection", f"There is no connection {connection_id}.")
     return record
 
 
-async def list_page(runtime: Runtime, partner_id: PartnerId, page: PageRequest) -> Page[Record]:
-    async with runtime.reading(partner_id) as tx:
-        return await connections.list_page(tx.session, partner_id, page)
+async def list_page(runtime: Runtime, principal: Principal, page: PageRequest) -> Page[Record]:
+    async with runtime.reading(principal) as tx:
+        return await connections.list_page(tx, page)
 
 
 async def update(
     runtime: Runtime,
-    partner_id: PartnerId,
+    principal: Principal,
     connection_id: UUID,
     *,
     plain: dict[str, Any],
@@ -177,10 +176,10 @@ async def update(
     """
     credentials = {"client_id": client_id, "client_secret": client_secret, "refresh_token": refresh_token}
     given = [name for name, value in credentials.items() if value is not None or name in emptied]
-    portal = (await get(runtime, partner_id, connection_id))["portal"]
+    portal = (await get(runtime, principal, connection_id))["portal"]
     if given and portal:
         _refuse_credentials(given)
-    sealed = _sealed(runtime, partner_id, connection_id, client_secret, refresh_token)
+    sealed = _sealed(runtime, principal, connection_id, client_secret, refresh_token)
     identity = {"entra_tenant_id": entra_tenant_id, "client_id": client_id}
     named = {name: value for name, value in identity.items() if value is not None}
     values = {**plain, **named, **sealed, **_emptied(emptied), "updated_at": runtime.now()}
@@ -188,8 +187,8 @@ async def update(
         # Whoever is redeeming the old token now must not store its successor over this one.
         values |= {"token_owner": None, "token_lease_until": None}
     try:
-        async with runtime.transaction(partner_id) as tx:
-            before = await connections.hold_identity(tx.session, partner_id, connection_id, for_change=True)
+        async with runtime.transaction(principal) as tx:
+            before = await connections.hold_identity(tx, connection_id, for_change=True)
             if before is None:
                 raise NotFound("unknown_connection", f"There is no connection {connection_id}.")
             changed = {name for name, value in named.items() if value != before[name]}
@@ -199,13 +198,13 @@ async def update(
             new_tenant = "entra_tenant_id" in changed and not portal
             if new_tenant:
                 values |= {"customers_read_at": None}
-            await connections.update(tx.session, partner_id, connection_id, values)
+            await connections.update(tx, connection_id, values)
             if new_tenant:
-                await group_tags.forget_of_connection(tx.session, partner_id, connection_id, runtime.now())
-                await doubt_all(runtime, tx, partner_id, connection_id)
+                await group_tags.forget_of_connection(tx, connection_id, runtime.now())
+                await doubt_all(runtime, tx, connection_id)
             if sealed:
-                await troubles.end(tx, partner_id, connection_id, runtime.now())
-                await troubles.pull_all_forward(runtime, tx, partner_id, connection_id)
+                await troubles.end(tx, connection_id, runtime.now())
+                await troubles.pull_all_forward(runtime, tx, connection_id)
     except IntegrityError as error:
         raise Conflict("already_exists", "There is a connection of this name already.") from error
     if sealed or emptied:
@@ -214,8 +213,8 @@ async def update(
         missing = ConnectionTrouble(
             "credential_missing", Said(description="the client secret was taken away")
         )
-        await note_trouble(runtime, partner_id, connection_id, missing, began=runtime.now())
-    return await get(runtime, partner_id, connection_id)
+        await note_trouble(runtime, principal, connection_id, missing, began=runtime.now())
+    return await get(runtime, principal, connection_id)
 
 
 def _emptied(names: Collection[str]) -> dict[str, Any]:
@@ -244,23 +243,23 @@ def _refuse_without_secrets(changed: Collection[str], before: Record, sealed: Co
         raise Unprocessable("validation_failed", detail, errors)
 
 
-async def check(runtime: Runtime, partner_id: PartnerId, connection_id: UUID) -> Check:
+async def check(runtime: Runtime, principal: Principal, connection_id: UUID) -> Check:
     """Asks Microsoft with fresh tokens, also while a breaker is open. A good answer ends a trouble and every
     pause, so that what waited goes on at once; a bad one is written down."""
     began = runtime.now()
-    await get(runtime, partner_id, connection_id)
-    access = await open_access(runtime, partner_id, connection_id, fresh=True)
+    await get(runtime, principal, connection_id)
+    access = await open_access(runtime, principal, connection_id, fresh=True)
     driver = runtime.drivers[access.record["platform"]]
     try:
         proved = await driver.check(access)
     except UpstreamFailure as failure:
         if is_trouble(failure):
-            await note_trouble(runtime, partner_id, connection_id, failure, began=began)
+            await note_trouble(runtime, principal, connection_id, failure, began=began)
         return Check(ok=False, proved=(), code=failure.code, said=str(failure.said) or None)
     unprovable = access.unprovable
-    async with runtime.transaction(partner_id) as tx:
+    async with runtime.transaction(principal) as tx:
         now = runtime.now()
-        await troubles.end(tx, partner_id, connection_id, now, unless_code=unprovable)
-        await connections.update(tx.session, partner_id, connection_id, {"checked_at": now})
-        await troubles.pull_all_forward(runtime, tx, partner_id, connection_id, but_code=unprovable)
+        await troubles.end(tx, connection_id, now, unless_code=unprovable)
+        await connections.update(tx, connection_id, {"checked_at": now})
+        await troubles.pull_all_forward(runtime, tx, connection_id, but_code=unprovable)
     return Check(ok=True, proved=proved)

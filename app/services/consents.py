@@ -14,6 +14,7 @@ from app.db.engine import is_passing
 from app.db.ids import new_row_id
 from app.db.sql import Record
 from app.domain import consent
+from app.domain.actor import ActingFor, Principal
 from app.domain.consent import Change, ConsentState, Evidence
 from app.domain.errors import Conflict, NotFound, Unprocessable
 from app.domain.event import EventType
@@ -28,8 +29,9 @@ from app.domain.upstream import (
     Throttled,
     UpstreamFailure,
 )
-from app.queue import WakeKind
-from app.runtime import Runtime, Tx
+from app.kernel.transactions import PartnerTx
+from app.kernel.wakeups import WakeKind
+from app.runtime import Runtime
 from app.services import troubles
 from app.services.access import ConnectionAccess, is_trouble, note_trouble, open_access
 from app.services.events import Happening, order_news, publish
@@ -44,23 +46,20 @@ FIRST_PAUSE = timedelta(seconds=15)
 """The first pause after a reading that failed; each is half of the time that the trouble has lasted."""
 
 
-async def apply_change(
-    runtime: Runtime, tx: Tx, partner_id: PartnerId, customer_id: UUID, change: Change
-) -> bool:
+async def apply_change(runtime: Runtime, tx: PartnerTx, customer_id: UUID, change: Change) -> bool:
     """Changes the state, with its history, its effect on waiting work and its events.
 
     Decides anew under the lock: False when another process was quicker or the move is not legal.
     """
     now = runtime.now()
-    row = await customers.consent_for_update(tx.session, partner_id, customer_id)
+    row = await customers.consent_for_update(tx, customer_id)
     if row is None:
         return False
     old = ConsentState(row["state"])
     if change.state not in consent.CONSENT_TRANSITIONS[old]:
         return False
     await customers.set_consent(
-        tx.session,
-        partner_id,
+        tx,
         customer_id,
         change_id=new_row_id(),
         from_state=old,
@@ -68,28 +67,28 @@ async def apply_change(
         evidence=change.evidence,
         now=now,
         note=change.note,
-        made_by=change.made_by,
+        made_by=tx.actor.key_id if change.evidence is Evidence.MANUAL else None,
     )
     log.info("consent_changed", customer_id=str(customer_id), was=old.value, state=change.state.value)
     if consent.lets_pass(old) == consent.lets_pass(change.state):
         return True
-    await _move_work(tx, partner_id, customer_id, change, now)
+    await _move_work(tx, customer_id, change, now)
     return True
 
 
-async def _move_work(tx: Tx, partner_id: PartnerId, customer_id: UUID, change: Change, now: datetime) -> None:
+async def _move_work(tx: PartnerTx, customer_id: UUID, change: Change, now: datetime) -> None:
     """Releases or holds the customer's waiting batches. Orders are locked first, as everywhere."""
-    affected = await orders.waiting_of_customer(tx.session, partner_id, customer_id)
+    affected = await orders.waiting_of_customer(tx, customer_id)
     for order_id in affected:
-        await orders.lock(tx.session, partner_id, order_id)
+        await orders.lock(tx, order_id)
     if consent.lets_pass(change.state):
-        moved = await batches.release_held(tx.session, partner_id, customer_id, now)
+        moved = await batches.release_held(tx, customer_id, now)
         event = EventType.CONSENT_GRANTED
-        hastened = await batches.hasten_under_way(tx.session, partner_id, customer_id, now)
+        hastened = await batches.hasten_under_way(tx, customer_id, now)
         if moved or hastened:
             tx.wake(WakeKind.BATCHES, lanes=len(moved) + hastened)
     else:
-        moved = await batches.hold_queued(tx.session, partner_id, customer_id, now)
+        moved = await batches.hold_queued(tx, customer_id, now)
         event = EventType.CONSENT_REVOKED
     happenings = [
         Happening(
@@ -104,8 +103,8 @@ async def _move_work(tx: Tx, partner_id: PartnerId, customer_id: UUID, change: C
         )
     ]
     for order_id in affected:
-        happenings += await order_news(tx, partner_id, order_id)
-    await publish(tx, partner_id, happenings, now)
+        happenings += await order_news(tx, order_id)
+    await publish(tx, happenings, now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,18 +113,18 @@ class Reading:
     changes: int
 
 
-async def read_customers(runtime: Runtime, partner_id: PartnerId, connection_id: UUID) -> Reading:
+async def read_customers(runtime: Runtime, principal: Principal, connection_id: UUID) -> Reading:
     """Reads the connection's customers list and applies what it proves. Raises UpstreamFailure; what is
     more than a passing fault has been written down as the connection's trouble before."""
     started_at = runtime.now()
-    access = await open_access(runtime, partner_id, connection_id)
+    access = await open_access(runtime, principal, connection_id)
     driver = runtime.drivers[access.record["platform"]]
     try:
         listed = {customer.tenant_id async for customer in driver.customers(access)}
     except UpstreamFailure as failure:
         trouble = _trouble_of(access, failure, runtime.now())
         if trouble is not None:
-            await note_trouble(runtime, partner_id, connection_id, trouble, began=started_at)
+            await note_trouble(runtime, principal, connection_id, trouble, began=started_at)
         raise
     return await _apply_listing(runtime, access, listed, started_at)
 
@@ -146,18 +145,16 @@ async def _apply_listing(
     runtime: Runtime, access: ConnectionAccess, listed: Collection[UUID], started_at: datetime
 ) -> Reading:
     """Of two readings at the same time the one that began later counts, whichever ends first."""
-    now, partner_id, connection_id = runtime.now(), access.partner_id, access.connection_id
-    async with runtime.transaction(partner_id) as tx:
+    now, connection_id = runtime.now(), access.connection_id
+    async with runtime.transaction(access.principal) as tx:
         if not await _is_still_of(tx, access, for_change=True):
             return Reading(0, 0)
-        if not await connections.note_reading(tx.session, partner_id, connection_id, started_at):
+        if not await connections.note_reading(tx, connection_id, started_at):
             return Reading(0, 0)
-        known = await customers.list_of_connection(tx.session, partner_id, connection_id)
+        known = await customers.list_of_connection(tx, connection_id)
         seen = [row["id"] for row in known if row["entra_tenant_id"] in listed]
-        await customers.note_consent_checked(tx.session, partner_id, connection_id, listed=seen, now=now)
-        await troubles.end_after_reading(
-            runtime, tx, partner_id, connection_id, unless_code=access.unprovable
-        )
+        await customers.note_consent_checked(tx, connection_id, listed=seen, now=now)
+        await troubles.end_after_reading(runtime, tx, connection_id, unless_code=access.unprovable)
     changed = 0
     for row in known:
         change = consent.after_listing(
@@ -165,73 +162,65 @@ async def _apply_listing(
         )
         if change is not None:
             # One transaction each: a customer with much waiting work does not hold up the others.
-            async with runtime.transaction(partner_id) as tx:
+            async with runtime.transaction(access.principal) as tx:
                 if not await _is_still_of(tx, access):
                     break
-                changed += await apply_change(runtime, tx, partner_id, row["id"], change)
+                changed += await apply_change(runtime, tx, row["id"], change)
     return Reading(len(known), changed)
 
 
-async def _is_still_of(tx: Tx, access: ConnectionAccess, *, for_change: bool = False) -> bool:
+async def _is_still_of(tx: PartnerTx, access: ConnectionAccess, *, for_change: bool = False) -> bool:
     """Whether the list that was read is that of the connection's tenant, until the transaction ends. The
     connection is held before any consent, as everywhere: or two would wait for each other."""
-    present = await connections.hold_identity(
-        tx.session, access.partner_id, access.connection_id, for_change=for_change
-    )
+    present = await connections.hold_identity(tx, access.connection_id, for_change=for_change)
     return present is not None and present["entra_tenant_id"] == access.entra_tenant_id
 
 
-async def doubt_all(runtime: Runtime, tx: Tx, partner_id: PartnerId, connection_id: UUID) -> None:
+async def doubt_all(runtime: Runtime, tx: PartnerTx, connection_id: UUID) -> None:
     """The connection is another tenant's from now on: who agreed to the earlier one has not agreed to it.
 
     What is not sent yet is held until the new tenant's customers list has been read, which is due at once.
     """
-    for row in await customers.list_of_connection(tx.session, partner_id, connection_id):
+    for row in await customers.list_of_connection(tx, connection_id):
         change = consent.after_tenant_change(ConsentState(row["consent_state"]))
         if change is not None:
-            await apply_change(runtime, tx, partner_id, row["id"], change)
+            await apply_change(runtime, tx, row["id"], change)
 
 
-async def recheck(runtime: Runtime, partner_id: PartnerId, customer_id: UUID) -> Record:
+async def recheck(runtime: Runtime, principal: Principal, customer_id: UUID) -> Record:
     """Reads the list at once and returns the customer as it is then."""
-    customer = await get_customer(runtime, partner_id, customer_id)
-    await read_customers(runtime, partner_id, customer["connection_id"])
-    return await get_customer(runtime, partner_id, customer_id)
+    customer = await get_customer(runtime, principal, customer_id)
+    await read_customers(runtime, principal, customer["connection_id"])
+    return await get_customer(runtime, principal, customer_id)
 
 
-async def get_customer(runtime: Runtime, partner_id: PartnerId, customer_id: UUID) -> Record:
-    async with runtime.reading(partner_id) as tx:
-        customer = await customers.get(tx.session, partner_id, customer_id)
+async def get_customer(runtime: Runtime, principal: Principal, customer_id: UUID) -> Record:
+    async with runtime.reading(principal) as tx:
+        customer = await customers.get(tx, customer_id)
     if customer is None:
         raise NotFound("unknown_customer")
     return customer
 
 
-async def history(runtime: Runtime, partner_id: PartnerId, customer_id: UUID) -> list[Record]:
-    async with runtime.reading(partner_id) as tx:
-        return await customers.consent_history(tx.session, partner_id, customer_id)
+async def history(runtime: Runtime, principal: Principal, customer_id: UUID) -> list[Record]:
+    async with runtime.reading(principal) as tx:
+        return await customers.consent_history(tx, customer_id)
 
 
-async def request(runtime: Runtime, partner_id: PartnerId, customer_id: UUID) -> str:
+async def request(runtime: Runtime, principal: Principal, customer_id: UUID) -> str:
     """The link the customer's administrator opens; notes that consent has been asked for."""
     began = runtime.now()
-    customer = await get_customer(runtime, partner_id, customer_id)
-    access = await open_access(runtime, partner_id, customer["connection_id"])
+    customer = await get_customer(runtime, principal, customer_id)
+    access = await open_access(runtime, principal, customer["connection_id"])
     try:
         link = await runtime.drivers[access.record["platform"]].consent_link(access)
     except NotUnderstood as unread:
-        await note_trouble(runtime, partner_id, access.connection_id, unread, began=began)
+        await note_trouble(runtime, principal, access.connection_id, unread, began=began)
         raise
     state = ConsentState(customer["consent_state"])
     if not consent.lets_pass(state) and state is not ConsentState.REQUESTED:
-        async with runtime.transaction(partner_id) as tx:
-            await apply_change(
-                runtime,
-                tx,
-                partner_id,
-                customer_id,
-                Change(ConsentState.REQUESTED, Evidence.LINK_ISSUED),
-            )
+        async with runtime.transaction(principal) as tx:
+            await apply_change(runtime, tx, customer_id, Change(ConsentState.REQUESTED, Evidence.LINK_ISSUED))
     return link
 
 
@@ -243,26 +232,25 @@ async def record(
     For portal connections only: elsewhere Microsoft's list decides, and its next reading would undo it.
     To record `granted` again renews the proof.
     """
-    partner_id, now = caller.partner_id, runtime.now()
-    change = Change(state, Evidence.MANUAL, note, caller.key_id)
-    async with runtime.transaction(partner_id) as tx:
-        customer = await customers.get(tx.session, partner_id, customer_id)
+    now = runtime.now()
+    change = Change(state, Evidence.MANUAL, note)
+    async with runtime.transaction(caller) as tx:
+        customer = await customers.get(tx, customer_id)
         if customer is None:
             raise NotFound("unknown_customer", f"There is no customer {customer_id}.")
-        connection = await connections.get(tx.session, partner_id, customer["connection_id"])
+        connection = await connections.get(tx, customer["connection_id"])
         if connection is None or not connection["portal"]:
             raise Unprocessable("consent_is_looked_up")
-        row = await customers.consent_for_update(tx.session, partner_id, customer_id)
+        row = await customers.consent_for_update(tx, customer_id)
         old = ConsentState.UNKNOWN if row is None else ConsentState(row["state"])
         if old is not state:
-            if not await apply_change(runtime, tx, partner_id, customer_id, change):
+            if not await apply_change(runtime, tx, customer_id, change):
                 raise Conflict(
                     "invalid_state", f"The consent is {old.value}: it cannot become {state.value}."
                 )
         elif state is ConsentState.GRANTED:
             await customers.set_consent(
-                tx.session,
-                partner_id,
+                tx,
                 customer_id,
                 change_id=new_row_id(),
                 from_state=old,
@@ -270,12 +258,12 @@ async def record(
                 evidence=change.evidence,
                 now=now,
                 note=note,
-                made_by=caller.key_id,
+                made_by=tx.actor.key_id,
             )
         if state is ConsentState.GRANTED:
-            await customers.note_proof(tx.session, partner_id, customer_id, now)
-        await customers.forget_consents_by_hand(tx.session, partner_id, customer_id, keep=KEPT_BY_HAND)
-    return await get_customer(runtime, partner_id, customer_id)
+            await customers.note_proof(tx, customer_id, now)
+        await customers.forget_consents_by_hand(tx, customer_id, keep=KEPT_BY_HAND)
+    return await get_customer(runtime, caller, customer_id)
 
 
 async def read_due(runtime: Runtime) -> bool:
@@ -283,28 +271,25 @@ async def read_due(runtime: Runtime) -> bool:
     now = runtime.now()
     interval = timedelta(seconds=runtime.settings.consent_interval_s)
     async with runtime.system_transaction() as tx:
-        due = await connections.claim_customers_reading(tx.session, now=now, interval=interval)
+        due = await connections.claim_customers_reading(tx, now=now, interval=interval)
     if due is None:
         return False
-    partner_id, connection_id = PartnerId(due["partner_id"]), due["id"]
+    principal, connection_id = ActingFor(PartnerId(due["partner_id"])), due["id"]
     try:
-        await read_customers(runtime, partner_id, connection_id)
+        await read_customers(runtime, principal, connection_id)
     except Throttled as throttled:
-        async with runtime.transaction(partner_id) as tx:
+        async with runtime.transaction(principal) as tx:
             await connections.postpone(
-                tx.session,
-                partner_id,
-                connection_id,
-                now + (throttled.retry_after or timedelta(minutes=1)),
+                tx, connection_id, now + (throttled.retry_after or timedelta(minutes=1))
             )
     except ConnectionTrouble:
         pass  # written down; the next reading at the usual time tries whether it is mended
     except HeldBack as held:
-        async with runtime.transaction(partner_id) as tx:
-            await connections.hasten_customers(tx.session, partner_id, connection_id, now + held.retry_after)
+        async with runtime.transaction(principal) as tx:
+            await connections.hasten_customers(tx, connection_id, now + held.retry_after)
     except UpstreamFailure as failure:
         log.warning("customers_not_read", connection_id=str(connection_id), said=str(failure.said))
-        await _read_soon(runtime, partner_id, connection_id)
+        await _read_soon(runtime, principal, connection_id)
     except Exception as error:
         if is_passing(error):
             raise
@@ -312,18 +297,18 @@ async def read_due(runtime: Runtime) -> bool:
         log.error("customers_reading_failed", connection_id=str(connection_id), **origin(error))
         said = Said(description=f"Registrar failed while reading it: {origin(error)['error']}")
         broken = ConnectionTrouble("customers_not_read", said)
-        await note_trouble(runtime, partner_id, connection_id, broken, began=now)
+        await note_trouble(runtime, principal, connection_id, broken, began=now)
     return True
 
 
-async def _read_soon(runtime: Runtime, partner_id: PartnerId, connection_id: UUID) -> None:
+async def _read_soon(runtime: Runtime, principal: Principal, connection_id: UUID) -> None:
     """The next reading after one that failed: soon, then with growing pauses up to the usual interval."""
     now = runtime.now()
-    async with runtime.transaction(partner_id) as tx:
-        record = await connections.get(tx.session, partner_id, connection_id)
+    async with runtime.transaction(principal) as tx:
+        record = await connections.get(tx, connection_id)
         since = record["trouble_since"] if record is not None else None
         pause = max(FIRST_PAUSE, (now - (since or now)) / 2)
-        await connections.hasten_customers(tx.session, partner_id, connection_id, now + pause)
+        await connections.hasten_customers(tx, connection_id, now + pause)
 
 
 async def age(runtime: Runtime) -> int:
@@ -331,12 +316,12 @@ async def age(runtime: Runtime) -> int:
     now = runtime.now()
     valid_for = timedelta(days=runtime.settings.consent_valid_days)
     async with runtime.system_transaction() as tx:
-        aged = await customers.aged_consents(tx.session, proved_before=now - valid_for)
+        aged = await customers.aged_consents(tx, proved_before=now - valid_for)
     changed = 0
     for row in aged:
-        partner_id, customer_id = PartnerId(row["partner_id"]), row["customer_id"]
-        async with runtime.transaction(partner_id) as tx:
-            known = await customers.consent_for_update(tx.session, partner_id, customer_id)
+        principal, customer_id = ActingFor(PartnerId(row["partner_id"])), row["customer_id"]
+        async with runtime.transaction(principal) as tx:
+            known = await customers.consent_for_update(tx, customer_id)
             if known is None:
                 continue
             change = consent.after_time(
@@ -346,5 +331,5 @@ async def age(runtime: Runtime) -> int:
                 valid_for=valid_for,
             )
             if change is not None:
-                changed += await apply_change(runtime, tx, partner_id, customer_id, change)
+                changed += await apply_change(runtime, tx, customer_id, change)
     return changed

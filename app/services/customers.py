@@ -1,6 +1,7 @@
 """Customers: whom devices are registered for. Consent is read for a new one at once, by the worker."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -12,12 +13,13 @@ from app.db.ids import new_row_id
 from app.db.paging import Page, PageRequest
 from app.db.removal import refuses_removed
 from app.db.sql import Record
+from app.domain.actor import Principal
 from app.domain.consent import ConsentState, Evidence
 from app.domain.errors import Conflict, NotFound
-from app.domain.ids import PartnerId
 from app.domain.quota import Quota
-from app.queue import WakeKind
-from app.runtime import Runtime, Tx
+from app.kernel.transactions import PartnerTx
+from app.kernel.wakeups import WakeKind
+from app.runtime import Runtime
 from app.services import quotas
 
 
@@ -30,24 +32,22 @@ class NewCustomer:
     default_group_tag: str | None = None
 
 
+@asynccontextmanager
 async def create(
-    runtime: Runtime,
-    partner_id: PartnerId,
-    new: NewCustomer,
-    *,
-    before_commit: Callable[[Tx, Record], Awaitable[None]] | None = None,
-) -> Record:
-    """Raises NotFound for the connection, Conflict if the connection has this tenant already, or
+    runtime: Runtime, principal: Principal, new: NewCustomer
+) -> AsyncIterator[tuple[PartnerTx, Record]]:
+    """Creates a customer in a transaction that commits when the block ends.
+
+    Raises NotFound for the connection, Conflict if the connection has this tenant already, or
     `quota_exceeded`."""
     now, customer_id = runtime.now(), new_row_id()
     try:
-        async with runtime.transaction(partner_id) as tx:
-            await quotas.require(tx, partner_id, Quota.CUSTOMERS)
-            if await connections.get(tx.session, partner_id, new.connection_id) is None:
+        async with runtime.transaction(principal) as tx:
+            await quotas.require(tx, Quota.CUSTOMERS)
+            if await connections.get(tx, new.connection_id) is None:
                 raise NotFound("unknown_connection", f"There is no connection {new.connection_id}.")
             await customers.add(
-                tx.session,
-                partner_id,
+                tx,
                 {
                     "id": customer_id,
                     "connection_id": new.connection_id,
@@ -61,31 +61,22 @@ async def create(
                 },
             )
             await customers.add_consent(
-                tx.session,
-                partner_id,
-                customer_id,
-                state=ConsentState.UNKNOWN,
-                evidence=Evidence.CUSTOMER_CREATED,
-                now=now,
+                tx, customer_id, state=ConsentState.UNKNOWN, evidence=Evidence.CUSTOMER_CREATED, now=now
             )
-            await connections.hasten_customers(tx.session, partner_id, new.connection_id, now)
+            await connections.hasten_customers(tx, new.connection_id, now)
             tx.wake(WakeKind.CONSENT)
-            record = await customers.get(tx.session, partner_id, customer_id)
+            record = await customers.get(tx, customer_id)
             assert record is not None
-            if before_commit is not None:
-                await before_commit(tx, record)
+            yield tx, record
     except IntegrityError as error:
         if refuses_removed(error):
             raise NotFound("unknown_connection", f"There is no connection {new.connection_id}.") from error
-        raise await _taken(runtime, partner_id, new) from error
-    return record
+        raise await _taken(runtime, principal, new) from error
 
 
-async def _taken(runtime: Runtime, partner_id: PartnerId, new: NewCustomer) -> Conflict:
-    async with runtime.transaction(partner_id) as tx:
-        existing = await customers.find_by_tenant(
-            tx.session, partner_id, new.connection_id, new.entra_tenant_id
-        )
+async def _taken(runtime: Runtime, principal: Principal, new: NewCustomer) -> Conflict:
+    async with runtime.transaction(principal) as tx:
+        existing = await customers.find_by_tenant(tx, new.connection_id, new.entra_tenant_id)
     links = {"customer_id": str(existing["id"])} if existing is not None else {}
     return Conflict(
         "already_exists",
@@ -96,31 +87,24 @@ async def _taken(runtime: Runtime, partner_id: PartnerId, new: NewCustomer) -> C
 
 async def list_page(
     runtime: Runtime,
-    partner_id: PartnerId,
+    principal: Principal,
     page: PageRequest,
     *,
     entra_tenant_id: UUID | None = None,
     domain: str | None = None,
     consent_state: str | None = None,
 ) -> Page[Record]:
-    async with runtime.reading(partner_id) as tx:
+    async with runtime.reading(principal) as tx:
         return await customers.list_page(
-            tx.session,
-            partner_id,
-            page,
-            entra_tenant_id=entra_tenant_id,
-            domain=domain,
-            consent_state=consent_state,
+            tx, page, entra_tenant_id=entra_tenant_id, domain=domain, consent_state=consent_state
         )
 
 
-async def update(
-    runtime: Runtime, partner_id: PartnerId, customer_id: UUID, values: dict[str, Any]
-) -> Record:
+async def update(runtime: Runtime, principal: Principal, customer_id: UUID, values: dict[str, Any]) -> Record:
     """Name, domain and default group tag; the tenant id is what the customer is."""
-    async with runtime.transaction(partner_id) as tx:
-        await customers.update(tx.session, partner_id, customer_id, {**values, "updated_at": runtime.now()})
-        record = await customers.get(tx.session, partner_id, customer_id)
+    async with runtime.transaction(principal) as tx:
+        await customers.update(tx, customer_id, {**values, "updated_at": runtime.now()})
+        record = await customers.get(tx, customer_id)
     if record is None:
         raise NotFound("unknown_customer", f"There is no customer {customer_id}.")
     return record

@@ -1,6 +1,7 @@
 """The secrets that webhooks are signed with: made, kept sealed, and changed with an overlap."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from secrets import token_bytes
@@ -10,9 +11,11 @@ from app.db import events, webhook_secrets
 from app.db.ids import new_row_id
 from app.db.sql import Record
 from app.domain import signature
+from app.domain.actor import Principal
 from app.domain.errors import Conflict, NotFound
 from app.domain.ids import PartnerId
-from app.runtime import Runtime, Tx
+from app.kernel.transactions import PartnerTx
+from app.runtime import Runtime
 from app.secrets import Place, SecretError
 from app.telemetry import logger
 
@@ -32,10 +35,10 @@ class Rotated:
     """Until then the secrets of before sign as well."""
 
 
-def new(runtime: Runtime, partner_id: PartnerId, endpoint_id: UUID) -> tuple[str, bytes]:
+def new(runtime: Runtime, principal: Principal, endpoint_id: UUID) -> tuple[str, bytes]:
     """A secret as its receiver is shown it, and sealed."""
     secret = signature.new_secret(token_bytes(SECRET_BYTES))
-    return secret, runtime.secrets.seal(secret, present_place(partner_id, endpoint_id))
+    return secret, runtime.secrets.seal(secret, present_place(principal.partner_id, endpoint_id))
 
 
 def opened(runtime: Runtime, endpoint: Record, others: Sequence[Record]) -> list[str]:
@@ -67,9 +70,9 @@ def _former(partner_id: PartnerId) -> str:
     return f"webhook_endpoint.secret:{partner_id}"
 
 
-async def lock(tx: Tx, partner_id: PartnerId, endpoint_id: UUID) -> Record:
+async def lock(tx: PartnerTx, endpoint_id: UUID) -> Record:
     """The endpoint, held until the transaction ends. Raises NotFound, also for one that has been deleted."""
-    endpoint = await events.lock_endpoint(tx.session, partner_id, endpoint_id)
+    endpoint = await events.lock_endpoint(tx, endpoint_id)
     if endpoint is None or endpoint["is_deleted"]:
         raise no_endpoint(endpoint_id)
     return endpoint
@@ -79,42 +82,40 @@ def no_endpoint(endpoint_id: UUID) -> NotFound:
     return NotFound("not_found", f"There is no webhook endpoint {endpoint_id}.")
 
 
+@asynccontextmanager
 async def rotate(
-    runtime: Runtime,
-    partner_id: PartnerId,
-    endpoint_id: UUID,
-    overlap: timedelta,
-    *,
-    before_commit: Callable[[Tx, Rotated], Awaitable[None]],
-) -> None:
-    """Makes a new signing secret. The present one signs beside it during the overlap, no older one longer.
+    runtime: Runtime, principal: Principal, endpoint_id: UUID, overlap: timedelta
+) -> AsyncIterator[tuple[PartnerTx, Rotated]]:
+    """Makes a new signing secret, in a transaction that commits when the block ends.
 
+    The present secret signs beside the new one during the overlap, and no older one for longer.
     Raises NotFound, or Conflict when there would be more than MAX_SECRETS.
     """
     now = runtime.now()
     until = now + overlap
-    secret, sealed = new(runtime, partner_id, endpoint_id)
-    async with runtime.transaction(partner_id) as tx:
-        endpoint = await lock(tx, partner_id, endpoint_id)
+    secret, sealed = new(runtime, principal, endpoint_id)
+    async with runtime.transaction(principal) as tx:
+        endpoint = await lock(tx, endpoint_id)
         if overlap:
-            present = _open(runtime, endpoint_id, endpoint["secret"], present_place(partner_id, endpoint_id))
+            present = _open(
+                runtime, endpoint_id, endpoint["secret"], present_place(principal.partner_id, endpoint_id)
+            )
             if present is None:  # it signs nothing, so there is nothing to keep
-                await webhook_secrets.end_by(tx.session, partner_id, endpoint_id, until)
+                await webhook_secrets.end_by(tx, endpoint_id, until)
             else:
-                await _keep(runtime, tx, partner_id, endpoint_id, present, now=now, until=until)
+                await _keep(runtime, tx, endpoint_id, present, now=now, until=until)
         else:
-            await webhook_secrets.forget(tx.session, partner_id, endpoint_id)
+            await webhook_secrets.forget(tx, endpoint_id)
         values = {"secret": sealed, "updated_at": now}
-        await events.update_endpoint(tx.session, partner_id, endpoint_id, values)
-        record = await events.get_endpoint(tx.session, partner_id, endpoint_id)
+        await events.update_endpoint(tx, endpoint_id, values)
+        record = await events.get_endpoint(tx, endpoint_id)
         assert record is not None
-        await before_commit(tx, Rotated(record, secret, until))
+        yield tx, Rotated(record, secret, until)
 
 
 async def _keep(
     runtime: Runtime,
-    tx: Tx,
-    partner_id: PartnerId,
+    tx: PartnerTx,
     endpoint_id: UUID,
     present: str,
     *,
@@ -122,13 +123,11 @@ async def _keep(
     until: datetime,
 ) -> None:
     """The present secret signs until then, sealed for its new row."""
-    others = await webhook_secrets.signing(tx.session, partner_id, endpoint_id, now)
+    others = await webhook_secrets.signing(tx, endpoint_id, now)
     if len(others) + 2 > MAX_SECRETS:
         words = f"{len(others) + 1} secrets sign already. Wait until one has expired, or rotate with"
         raise Conflict("invalid_state", f"{words} `overlap_seconds` 0, which ends all others at once.")
-    await webhook_secrets.end_by(tx.session, partner_id, endpoint_id, until)
+    await webhook_secrets.end_by(tx, endpoint_id, until)
     secret_id = new_row_id()
-    sealed = runtime.secrets.seal(present, previous_place(partner_id, secret_id))
-    await webhook_secrets.add(
-        tx.session, partner_id, endpoint_id, secret_id=secret_id, secret=sealed, expires_at=until
-    )
+    sealed = runtime.secrets.seal(present, previous_place(tx.partner_id, secret_id))
+    await webhook_secrets.add(tx, endpoint_id, secret_id=secret_id, secret=sealed, expires_at=until)

@@ -12,11 +12,10 @@ from app.db.ids import new_row_ids
 from app.db.sql import Record
 from app.domain.attempt import Kind
 from app.domain.event import EventType, hears, pages
-from app.domain.ids import PartnerId
 from app.domain.order import FINAL, OrderState, compute_state
 from app.domain.registration import RegistrationState
-from app.queue import WakeKind
-from app.runtime import Tx
+from app.kernel.transactions import PartnerTx
+from app.kernel.wakeups import WakeKind
 from app.services import waiting
 
 DELIVERY_LANES = 4
@@ -30,29 +29,28 @@ class Happening:
     customer_id: UUID | None = None
 
 
-async def publish(tx: Tx, partner_id: PartnerId, happenings: Sequence[Happening], now: datetime) -> None:
+async def publish(tx: PartnerTx, happenings: Sequence[Happening], now: datetime) -> None:
     """Writes the events and one delivery for each endpoint that asked for them, in this transaction."""
     if not happenings:
         return
     ids = new_row_ids(len(happenings))
-    sequences = await _sequences(tx, partner_id, happenings)
+    sequences = await _sequences(tx, happenings)
     await events_table.add_events(
-        tx.session,
-        partner_id,
+        tx,
         [
             events_table.NewEvent(id, h.type, h.order_id, h.customer_id, sequence, h.data)
             for id, h, sequence in zip(ids, happenings, sequences, strict=True)
         ],
         now,
     )
-    endpoints = await events_table.subscribers(tx.session, partner_id)
+    endpoints = await events_table.subscribers(tx)
     full, room = _by_backlog(endpoints)
     if made := _deliveries(ids, happenings, room):
-        await events_table.add_deliveries(tx.session, partner_id, made, now)
+        await events_table.add_deliveries(tx, made, now)
         tx.wake(WakeKind.DELIVERIES, lanes=min(len(made), DELIVERY_LANES))
     if left := _deliveries(ids, happenings, full):
         kind = Kind.BACKLOG_FULL.value
-        await events_table.add_deliveries_not_tried(tx.session, partner_id, left, kind, now)
+        await events_table.add_deliveries_not_tried(tx, left, kind, now)
 
 
 def _by_backlog(endpoints: Sequence[Record]) -> tuple[list[Record], list[Record]]:
@@ -76,14 +74,14 @@ def _deliveries(
     ]
 
 
-async def _sequences(tx: Tx, partner_id: PartnerId, happenings: Sequence[Happening]) -> list[int | None]:
+async def _sequences(tx: PartnerTx, happenings: Sequence[Happening]) -> list[int | None]:
     """Consecutive numbers within each order, in the order given."""
     wanted: dict[UUID, int] = {}
     for happening in happenings:
         if happening.order_id is not None:
             wanted[happening.order_id] = wanted.get(happening.order_id, 0) + 1
     following = {
-        order_id: await orders_table.take_sequences(tx.session, partner_id, order_id, count)
+        order_id: await orders_table.take_sequences(tx, order_id, count)
         for order_id, count in sorted(wanted.items())
     }
     numbers: list[int | None] = []
@@ -163,19 +161,17 @@ _FINAL_EVENTS = {
 }
 
 
-async def order_news(
-    tx: Tx, partner_id: PartnerId, order_id: UUID, *, corrected: bool = False
-) -> list[Happening]:
+async def order_news(tx: PartnerTx, order_id: UUID, *, corrected: bool = False) -> list[Happening]:
     """The order event that this transaction's changes amount to, if any.
 
     The caller holds the order's row, so of several batches that finish together exactly one sees
     the end. `announced_state` makes sure that each end is told once, also after a retry. `corrected`: the
     end that was told had wrong counts, so it is told again.
     """
-    order = await orders_table.get(tx.session, partner_id, order_id)
+    order = await orders_table.get(tx, order_id)
     if order is None:
         raise LookupError("the order has gone")
-    counts = (await orders_table.counts(tx.session, partner_id, [order_id]))[order_id]
+    counts = (await orders_table.counts(tx, [order_id]))[order_id]
     state = compute_state(counts, has_open_batches=order["has_open_batches"])
     announced = order["announced_state"]
     if state.value == announced and not (corrected and state in FINAL):
@@ -184,9 +180,9 @@ async def order_news(
         news = [order_happening(_FINAL_EVENTS[state], order, state, counts)]
     elif state is OrderState.HELD:
         # What is held waits for consent, at whatever time.
-        reasons = await waiting.of_change(tx, partner_id, order_id, order["updated_at"])
+        reasons = await waiting.of_change(tx, order_id, order["updated_at"])
         news = [order_happening(EventType.ORDER_HELD, order, state, counts, reasons)]
     else:
         news = []
-    await orders_table.update(tx.session, partner_id, order_id, {"announced_state": state.value})
+    await orders_table.update(tx, order_id, {"announced_state": state.value})
     return news

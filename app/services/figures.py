@@ -17,8 +17,9 @@ from app.db.sql import Record
 from app.domain.batch import OPEN_BATCH
 from app.domain.budget import Breaker, breaker
 from app.domain.imports import MOVING
+from app.kernel.transactions import SystemTx
 from app.metrics import Figures, Waiting
-from app.runtime import Runtime, Tx
+from app.runtime import Runtime
 
 KEPT_S: Final = 5.0
 """Seconds in which a second look shows the first one's figures: several Prometheus cost one query."""
@@ -72,16 +73,16 @@ async def _read(runtime: Runtime) -> Figures:
     )
 
 
-async def _from_database(runtime: Runtime, tx: Tx) -> tuple[Figures, list[UUID]]:
+async def _from_database(runtime: Runtime, tx: SystemTx) -> tuple[Figures, list[UUID]]:
     now = runtime.now()
     found = Figures(
         database=True,
-        waiting=_complete(await figures.waiting(tx.session, now), now),
-        workers=await figures.workers_alive(tx.session, now, silence=runtime.settings.silence),
-        troubles=await figures.troubles(tx.session),
-        endpoints=await figures.endpoints(tx.session),
+        waiting=_complete(await figures.waiting(tx, now), now),
+        workers=await figures.workers_alive(tx, now, silence=runtime.settings.silence),
+        troubles=await figures.troubles(tx),
+        endpoints=await figures.endpoints(tx),
     )
-    rows = await figures.automated_connections(tx.session, limit=BREAKERS_READ)
+    rows = await figures.automated_connections(tx, limit=BREAKERS_READ)
     return found, [row["id"] for row in rows]
 
 

@@ -40,7 +40,7 @@ async def _look(runtime: Runtime, *, redis: bool) -> Health:
     try:
         async with runtime.system_transaction() as tx:
             version = await schema.current(tx.session)
-            last = await heartbeats.last(tx.session)
+            last = await heartbeats.last(tx)
     except OUTAGES:
         return await _without_tables(runtime, redis)
     newest = schema.newest()

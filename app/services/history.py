@@ -14,11 +14,10 @@ from uuid import UUID
 from app.db import history
 from app.db.sql import Record
 from app.domain.catalogue import Finding
-from app.domain.ids import PartnerId
 from app.domain.masking import quoted
 from app.domain.product_key import is_usual
 from app.domain.registration import SUCCESS
-from app.runtime import Tx
+from app.kernel.transactions import PartnerTx
 
 PATTERN_START = 4
 """Serial numbers are of one pattern when they have the same length and the same first characters."""
@@ -51,8 +50,7 @@ class Patterns:
 
 
 async def compare(
-    tx: Tx,
-    partner_id: PartnerId,
+    tx: PartnerTx,
     customer_id: UUID,
     devices: Sequence[Comparable],
     *,
@@ -74,13 +72,13 @@ async def compare(
     if not asked:
         return found
     serials, keys = await history.known(
-        tx.session, partner_id, [serial for _, serial, *_ in asked], [key for *_, key in asked], but=but_order
+        tx, [serial for _, serial, *_ in asked], [key for *_, key in asked], but=but_order
     )
     # Hardly any device has been here before, and only those cost a second look.
     met = [device for device in asked if device[1] in serials or device[4] in keys]
     by_place: defaultdict[int, list[Record]] = defaultdict(list)
     if met:
-        for record in await history.twins(tx.session, partner_id, met, but=but_order):
+        for record in await history.twins(tx, met, but=but_order):
             by_place[record["n"]].append(record)
     for place, records in by_place.items():
         found[place] += _on_twins(customer_id, records)
@@ -89,7 +87,7 @@ async def compare(
         for place, serial, maker, model, _ in asked
         if maker is not None and model is not None and (pattern := _pattern(serial))
     ]
-    usual = await _usual(tx, partner_id, {pattern for _, pattern, _ in named}, patterns or Patterns())
+    usual = await _usual(tx, {pattern for _, pattern, _ in named}, patterns or Patterns())
     for place, pattern, model_given in named:
         expected = usual.get(pattern)
         if expected is not None and expected != model_given:
@@ -134,9 +132,7 @@ def _pattern(serial: str | None) -> str | None:
     return f"{serial[:PATTERN_START]}/{len(serial)}"
 
 
-async def _usual(
-    tx: Tx, partner_id: PartnerId, wanted: set[str], patterns: Patterns
-) -> Mapping[str, tuple[str, str] | None]:
+async def _usual(tx: PartnerTx, wanted: set[str], patterns: Patterns) -> Mapping[str, tuple[str, str] | None]:
     known = patterns.usual
     asked = [
         (pattern, pattern[: pattern.rindex("/")], int(pattern[pattern.rindex("/") + 1 :]))
@@ -144,7 +140,7 @@ async def _usual(
     ]
     if asked:
         counted: defaultdict[str, list[Record]] = defaultdict(list)
-        for record in await history.models_of(tx.session, partner_id, asked):
+        for record in await history.models_of(tx, asked):
             counted[record["pattern"]].append(record)
         for pattern, _, _ in asked:
             known[pattern] = _agreed(counted.get(pattern, []))

@@ -14,10 +14,12 @@ from uuid import UUID
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.db import idempotency, partners
+from app.domain.actor import Principal
 from app.domain.errors import Conflict, Unprocessable
 from app.domain.ids import PartnerId
 from app.domain.quota import Quota
-from app.runtime import Runtime, Tx
+from app.kernel.transactions import PartnerTx, SystemTx
+from app.runtime import Runtime
 from app.secrets import Place, SecretError
 from app.services import quotas
 from app.telemetry import logger
@@ -54,7 +56,7 @@ class Once:
     """A key that is ours until completed or given up."""
 
     runtime: Runtime
-    partner_id: PartnerId
+    principal: Principal
     key: str
     begun_at: datetime
 
@@ -72,34 +74,26 @@ class Once:
         while True:
             await asyncio.sleep(RENEWAL.total_seconds())
             try:
-                async with self.runtime.transaction(self.partner_id) as tx:
+                async with self.runtime.transaction(self.principal) as tx:
                     until = self.runtime.now() + PATIENCE
-                    await idempotency.renew(
-                        tx.session, self.partner_id, self.key, begun_at=self.begun_at, until=until
-                    )
+                    await idempotency.renew(tx, self.key, begun_at=self.begun_at, until=until)
             except (SQLAlchemyError, OSError) as error:
                 # If it stays so, the key is lost and `complete` says so; nothing is done twice.
                 log.warning("key_not_renewed", error=type(error).__name__)
 
-    async def complete(self, tx: Tx, status: int, location: str | None, body: bytes) -> None:
+    async def complete(self, tx: PartnerTx, status: int, location: str | None, body: bytes) -> None:
         """Raises Conflict when the key has been given to a repetition: this transaction must not commit."""
         kept = body if len(body) <= MAX_ANSWER else b""
-        sealed = self.runtime.secrets.seal(kept, body_place(self.partner_id, self.key))
+        sealed = self.runtime.secrets.seal(kept, body_place(self.principal.partner_id, self.key))
         completed = await idempotency.complete(
-            tx.session,
-            self.partner_id,
-            self.key,
-            status=status,
-            location=location,
-            body=sealed,
-            begun_at=self.begun_at,
+            tx, self.key, status=status, location=location, body=sealed, begun_at=self.begun_at
         )
         if not completed:
             raise Conflict("idempotency_in_progress", retry_after=RETRY_AFTER)
 
     async def give_up(self) -> None:
-        async with self.runtime.transaction(self.partner_id) as tx:
-            await idempotency.give_up(tx.session, self.partner_id, self.key, begun_at=self.begun_at)
+        async with self.runtime.transaction(self.principal) as tx:
+            await idempotency.give_up(tx, self.key, begun_at=self.begun_at)
 
 
 def body_place(partner_id: PartnerId, key: str) -> Place:
@@ -116,30 +110,30 @@ def _used_before(stored: bytes, digest: bytes) -> Unprocessable:
     )
 
 
-async def forget_secrets(tx: Tx, now: datetime) -> int:
-    """Takes the secrets away that are repeated no longer; how many answers had one. As the system."""
+async def forget_secrets(tx: SystemTx, now: datetime) -> int:
+    """Takes the secrets away that are repeated no longer; how many answers had one."""
     return await idempotency.empty_bodies(
-        tx.session,
+        tx,
         longer_than=DIGEST_BYTES,
         created_after=now - 2 * SECRET_REPEATED_FOR,
         created_before=now - SECRET_REPEATED_FOR,
     )
 
 
-async def knows(runtime: Runtime, partner_id: PartnerId, key: str) -> bool:
+async def knows(runtime: Runtime, principal: Principal, key: str) -> bool:
     """Whether a request with this key has been answered. Takes nothing, and does not compare the requests."""
-    async with runtime.transaction(partner_id) as tx:
-        return await idempotency.is_answered(tx.session, partner_id, key)
+    async with runtime.transaction(principal) as tx:
+        return await idempotency.is_answered(tx, key)
 
 
-async def lineage(runtime: Runtime, partner_id: PartnerId, key_id: UUID) -> UUID:
+async def lineage(runtime: Runtime, principal: Principal, key_id: UUID) -> UUID:
     """What an API key and those that replaced it have in common: the first of them."""
-    async with runtime.transaction(partner_id) as tx:
-        return await partners.first_predecessor(tx.session, partner_id, key_id) or key_id
+    async with runtime.transaction(principal) as tx:
+        return await partners.first_predecessor(tx, key_id) or key_id
 
 
 async def begin(
-    runtime: Runtime, partner_id: PartnerId, key: str, digest: bytes, shown_to: UUID | None = None
+    runtime: Runtime, principal: Principal, key: str, digest: bytes, shown_to: UUID | None = None
 ) -> Once | Replay:
     """Takes the key, or finds what came of it. Raises Unprocessable (other body), or
     Conflict (running, or the answer does not open).
@@ -153,10 +147,9 @@ async def begin(
         raise Unprocessable("idempotency_key_invalid")
     now = runtime.now()
     fingerprint = digest if shown_to is None else digest + shown_to.bytes
-    async with runtime.transaction(partner_id) as tx:
+    async with runtime.transaction(principal) as tx:
         row = await idempotency.begin(
-            tx.session,
-            partner_id,
+            tx,
             key,
             fingerprint=fingerprint,
             now=now,
@@ -164,9 +157,9 @@ async def begin(
             remembered_for=timedelta(hours=runtime.settings.idempotency_hours),
         )
         if row is None:
-            await quotas.require_room(tx, partner_id, Quota.IDEMPOTENCY_ANSWERS)
+            await quotas.require_room(tx, Quota.IDEMPOTENCY_ANSWERS)
     if row is None:
-        return Once(runtime, partner_id, key, begun_at=now)
+        return Once(runtime, principal, key, begun_at=now)
     if row["fingerprint"] != fingerprint:
         raise _used_before(row["fingerprint"], digest)
     if row["status"] is None:
@@ -174,8 +167,8 @@ async def begin(
     if shown_to is not None and now - row["created_at"] > SECRET_REPEATED_FOR:
         raise Conflict("idempotency_secret_gone")
     try:
-        body = runtime.secrets.open(row["body"], body_place(partner_id, key))
+        body = runtime.secrets.open(row["body"], body_place(principal.partner_id, key))
     except SecretError as error:
-        log.error("stored_answer_not_opened", partner_id=str(partner_id), reason=str(error))
+        log.error("stored_answer_not_opened", partner_id=str(principal.partner_id), reason=str(error))
         raise Conflict("idempotency_answer_lost", f"The stored answer does not open: {error}.") from error
     return Replay(row["status"], row["location"], body)

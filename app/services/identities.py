@@ -21,11 +21,13 @@ from app.db import partners
 from app.db.ids import new_row_id
 from app.db.sql import Record
 from app.domain import api_key
+from app.domain.actor import Actor, ActorKind, Principal
 from app.domain.characters import unsafe, unstorable
 from app.domain.errors import Conflict, Forbidden, NotFound, Unauthenticated, Unprocessable
 from app.domain.ids import PartnerId
 from app.domain.quota import Quota
-from app.runtime import Runtime, Tx
+from app.kernel.transactions import PartnerTx
+from app.runtime import Runtime
 from app.services import quotas
 
 REFUSED_KEY = "Send `Authorization: Bearer <API key>` with a key that is neither revoked nor expired."
@@ -81,6 +83,10 @@ class Caller:
     scopes: frozenset[str]
     key_name: str = ""
     key_expires_at: datetime | None = None
+
+    @property
+    def actor(self) -> Actor:
+        return Actor(ActorKind.KEY, self.key_id)
 
     def require(self, scope: Scope) -> None:
         if scope not in self.scopes:
@@ -140,7 +146,7 @@ async def identify(runtime: Runtime, key: str) -> Caller | RefusedKey:
         return RefusedKey(fault, prefix, PartnerId(row["partner_id"]))
     if row["last_used_at"] is None or now - row["last_used_at"] > NOTED_EVERY:
         async with runtime.system_transaction() as tx:
-            await partners.note_key_used(tx.session, row["id"], now)
+            await partners.note_key_used(tx, row["id"], now)
     return Caller(
         PartnerId(row["partner_id"]),
         row["partner_name"],
@@ -181,9 +187,7 @@ async def create_partner(runtime: Runtime, name: str, role: PartnerRole) -> Part
     require_safe(name)
     try:
         async with runtime.system_transaction() as tx:
-            await partners.add(
-                tx.session, id=partner_id, name=name.strip(), role=role.value, now=runtime.now()
-            )
+            await partners.add(tx, id=partner_id, name=name.strip(), role=role.value, now=runtime.now())
     except IntegrityError as error:
         raise Conflict("already_exists", f"There is a partner called {name!r} already.") from error
     return partner_id
@@ -200,10 +204,10 @@ async def find_partner(runtime: Runtime, name_or_id: str) -> Record:
     if unstorable(name_or_id) is not None:
         raise NotFound("not_found", f"There is no partner {name_or_id!r}.")
     async with runtime.system_transaction() as tx:
-        row = await partners.get_by_name(tx.session, name_or_id)
+        row = await partners.get_by_name(tx, name_or_id)
         if row is None:
             try:
-                row = await partners.get(tx.session, PartnerId(UUID(name_or_id)))
+                row = await partners.get(tx, PartnerId(UUID(name_or_id)))
             except ValueError:
                 row = None
     if row is None:
@@ -213,12 +217,12 @@ async def find_partner(runtime: Runtime, name_or_id: str) -> Record:
 
 async def list_partners(runtime: Runtime) -> list[Record]:
     async with runtime.system_transaction() as tx:
-        return await partners.list_all(tx.session)
+        return await partners.list_all(tx)
 
 
 async def create_key(
     runtime: Runtime,
-    partner_id: PartnerId,
+    principal: Principal,
     *,
     name: str,
     scopes: Sequence[Scope] = PRESETS[Preset.OPERATOR],
@@ -229,16 +233,13 @@ async def create_key(
         raise Unprocessable("invalid_parameter", "A key needs a name: what it is for.")
     require_safe(name)
     key = mint()
-    async with runtime.transaction(partner_id) as tx:
-        await store_key(
-            tx, partner_id, key, name, [scope.value for scope in scopes], expires_at, runtime.now()
-        )
+    async with runtime.transaction(principal) as tx:
+        await store_key(tx, key, name, [scope.value for scope in scopes], expires_at, runtime.now())
     return key
 
 
 async def store_key(
-    tx: Tx,
-    partner_id: PartnerId,
+    tx: PartnerTx,
     key: NewKey,
     name: str,
     scopes: Sequence[str],
@@ -246,11 +247,10 @@ async def store_key(
     now: datetime,
 ) -> UUID:
     """The id of its row. Raises `quota_exceeded`."""
-    await quotas.require(tx, partner_id, Quota.API_KEYS)
+    await quotas.require(tx, Quota.API_KEYS)
     key_id = new_row_id()
     await partners.add_key(
-        tx.session,
-        partner_id,
+        tx,
         id=key_id,
         name=name,
         prefix=key.prefix,
@@ -262,13 +262,13 @@ async def store_key(
     return key_id
 
 
-async def list_keys(runtime: Runtime, partner_id: PartnerId) -> list[Record]:
-    async with runtime.reading(partner_id) as tx:
-        return await partners.list_keys(tx.session, partner_id)
+async def list_keys(runtime: Runtime, principal: Principal) -> list[Record]:
+    async with runtime.reading(principal) as tx:
+        return await partners.list_keys(tx)
 
 
-async def revoke_key(runtime: Runtime, partner_id: PartnerId, prefix: str) -> None:
+async def revoke_key(runtime: Runtime, principal: Principal, prefix: str) -> None:
     """Takes effect with the next call. Raises NotFound."""
-    async with runtime.transaction(partner_id) as tx:
-        if not await partners.revoke_key(tx.session, partner_id, prefix, runtime.now()):
+    async with runtime.transaction(principal) as tx:
+        if not await partners.revoke_key(tx, prefix, runtime.now()):
             raise NotFound("not_found", f"There is no valid API key {prefix!r} of this partner.")

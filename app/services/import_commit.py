@@ -27,8 +27,9 @@ from app.domain.consent import ConsentState
 from app.domain.event import EventType
 from app.domain.imports import ImportState, Verdict, order_reference, ready_state, suffix_of
 from app.domain.registration import RegistrationState
-from app.queue import WakeKind
-from app.runtime import Runtime, Tx
+from app.kernel.transactions import PartnerTx
+from app.kernel.wakeups import WakeKind
+from app.runtime import Runtime
 from app.services import history, waiting
 from app.services.events import order_happening, order_news, publish
 from app.services.history import Patterns
@@ -95,15 +96,13 @@ async def commit(runtime: Runtime, claim: ImportClaim, stopping: Callable[[], bo
 
 async def _made(runtime: Runtime, claim: ImportClaim) -> set[UUID]:
     """Customers whose order has been made already."""
-    async with runtime.transaction(claim.partner_id) as tx:
-        return {
-            row["customer_id"] for row in await imports.orders_of(tx.session, claim.partner_id, [claim.id])
-        }
+    async with runtime.transaction(claim) as tx:
+        return {row["customer_id"] for row in await imports.orders_of(tx, [claim.id])}
 
 
 async def _parts(runtime: Runtime, claim: ImportClaim) -> list[_Part]:
-    async with runtime.transaction(claim.partner_id) as tx:
-        rows = await import_rows.counts_by_customer(tx.session, claim.partner_id, claim.id)
+    async with runtime.transaction(claim) as tx:
+        rows = await import_rows.counts_by_customer(tx, claim.id)
     rows = [row for row in rows if row["customer_id"] is not None]
     base = claim.record["reference"]
     return [
@@ -140,30 +139,30 @@ async def _look_again(runtime: Runtime, claim: ImportClaim, stopping: Callable[[
     while after < claim.record["rows_read"]:
         if stopping():
             raise Stopping
-        async with runtime.transaction(claim.partner_id) as tx:
+        async with runtime.transaction(claim) as tx:
             until = runtime.now() + runtime.settings.lease
-            if not await imports.update_claimed(tx.session, claim, {"lease_until": until}):
+            if not await imports.update_claimed(tx, claim, {"lease_until": until}):
                 raise LostImport
-            rows = await import_rows.valid_between(tx.session, claim, after=after, upto=after + CHUNK)
+            rows = await import_rows.valid_between(tx, claim, after=after, upto=after + CHUNK)
             errors = await _errors_in(tx, claim, rows, spellings, patterns)
             if errors:
                 await import_rows.invalidate(
-                    tx.session,
+                    tx,
                     claim,
                     [(n, e.code, e.detail, encode_json([as_json(e)])) for n, e in errors],
                     changed=True,
                 )
             after += CHUNK
-    async with runtime.transaction(claim.partner_id) as tx:
-        summary = await summarise(tx, claim.partner_id, claim.id)
+    async with runtime.transaction(claim) as tx:
+        summary = await summarise(tx, claim.id)
         counts = {verdict.value: summary[verdict.value] for verdict in Verdict}
-        if not await imports.update_claimed(tx.session, claim, {"summary": summary, "counts": counts}):
+        if not await imports.update_claimed(tx, claim, {"summary": summary, "counts": counts}):
             raise LostImport
     return int(summary["changed"])
 
 
 async def _errors_in(
-    tx: Tx,
+    tx: PartnerTx,
     claim: ImportClaim,
     rows: Sequence[Record],
     spellings: dict[UUID, dict[str, str]],
@@ -176,13 +175,13 @@ async def _errors_in(
         of_customer.setdefault(row["customer_id"], []).append(row)
     for customer_id, own in of_customer.items():
         if customer_id not in spellings:
-            spellings[customer_id] = await group_tags.known(tx.session, claim.partner_id, customer_id)
+            spellings[customer_id] = await group_tags.known(tx, customer_id)
         known = spellings[customer_id]
         devices = [
             _StagedDevice(row["serial_number"], row["manufacturer"], row["model"], row["product_key"])
             for row in own
         ]
-        found = await history.compare(tx, claim.partner_id, customer_id, devices, patterns=patterns)
+        found = await history.compare(tx, customer_id, devices, patterns=patterns)
         for row, findings in zip(own, found, strict=True):
             tag: str = row["group_tag"]
             spelling = known.get(tag.lower(), tag)
@@ -199,7 +198,7 @@ async def _errors_in(
 async def _make_order(runtime: Runtime, claim: ImportClaim, part: _Part) -> None:
     for _ in range(3):
         try:
-            async with runtime.transaction(claim.partner_id) as tx:
+            async with runtime.transaction(claim) as tx:
                 await _store(runtime, tx, claim, part)
         except _ConsentChanged:
             continue
@@ -207,36 +206,30 @@ async def _make_order(runtime: Runtime, claim: ImportClaim, part: _Part) -> None
     raise LostImport  # consent comes and goes: later again
 
 
-async def _store(runtime: Runtime, tx: Tx, claim: ImportClaim, part: _Part) -> None:
+async def _store(runtime: Runtime, tx: PartnerTx, claim: ImportClaim, part: _Part) -> None:
     """The lock on the import keeps the claim as long as this transaction lives, however long it takes."""
     now = runtime.now()
-    if not await imports.lock_claimed(tx.session, claim):
+    if not await imports.lock_claimed(tx, claim):
         raise LostImport
-    customer = await customers.get(tx.session, claim.partner_id, part.customer_id)
+    customer = await customers.get(tx, part.customer_id)
     assert customer is not None  # staged rows are of known customers, which are not deleted
-    connection = await connections.get(tx.session, claim.partner_id, customer["connection_id"])
+    connection = await connections.get(tx, customer["connection_id"])
     assert connection is not None
     held = not consent.lets_pass(ConsentState(customer["consent_state"]))
     record = _order_record(claim, part, customer, connection, now)
-    await orders.add(tx.session, claim.partner_id, record)
-    planned = await import_rows.batches_to_be(tx.session, claim, part.customer_id)
+    await orders.add(tx, record)
+    planned = await import_rows.batches_to_be(tx, claim, part.customer_id)
     batch_ids = await _store_batches(tx, claim, record, planned, held=held, now=now)
     await _store_rows(tx, claim, record, planned, batch_ids, held=held, now=now)
     # Consent is looked at again under a lock, but only now: it must not be held for a minute.
-    state = await customers.consent_for_share(tx.session, claim.partner_id, part.customer_id)
+    state = await customers.consent_for_share(tx, part.customer_id)
     if held is not (state is None or not consent.lets_pass(ConsentState(state))):
         raise _ConsentChanged
     await imports.add_order(
-        tx.session,
-        claim.partner_id,
-        claim.id,
-        suffix=part.suffix,
-        customer_id=part.customer_id,
-        order_id=record["id"],
-        now=now,
+        tx, claim.id, suffix=part.suffix, customer_id=part.customer_id, order_id=record["id"], now=now
     )
     kept = {"lease_until": runtime.now() + runtime.settings.lease, "attempts": 0, "updated_at": now}
-    await imports.update_claimed(tx.session, claim, kept)
+    await imports.update_claimed(tx, claim, kept)
     await _tell(tx, claim, part, record, held=held, now=now)
     taken = {"valid": part.rows - part.invalid, "invalid": part.invalid}
     tx.committed.append(lambda: metrics.devices_accepted(**taken))
@@ -275,7 +268,7 @@ def _order_record(
 
 
 async def _store_batches(
-    tx: Tx,
+    tx: PartnerTx,
     claim: ImportClaim,
     order: Record,
     planned: Sequence[Record],
@@ -286,7 +279,7 @@ async def _store_batches(
     ids = new_row_ids(len(planned))
     values: dict[str, Callable[[int], Any]] = {
         "id": lambda at: ids[at],
-        "partner_id": lambda at: claim.partner_id,
+        "partner_id": lambda at: tx.partner_id,
         "order_id": lambda at: order["id"],
         "customer_id": lambda at: order["customer_id"],
         "connection_id": lambda at: order["connection_id"],
@@ -299,12 +292,12 @@ async def _store_batches(
         "updated_at": lambda at: now,
     }
     rows = [tuple(value(at) for value in values.values()) for at in range(len(planned))]
-    await load(tx.session, tables.batches, tuple(values), rows)
+    await load(tx, tables.batches, tuple(values), rows)
     return ids
 
 
 async def _store_rows(
-    tx: Tx,
+    tx: PartnerTx,
     claim: ImportClaim,
     order: Record,
     planned: Sequence[Record],
@@ -314,7 +307,7 @@ async def _store_rows(
     now: datetime,
 ) -> None:
     """Batch by batch, some at a time, so that each statement ends soon; the invalid rows after them."""
-    hashed = await import_rows.has_hashes(tx.session, claim)
+    hashed = await import_rows.has_hashes(tx, claim)
     chunk: list[tuple[UUID, str, int]] = []
     size = 0
     for at, (id, batch) in enumerate(zip(batch_ids, planned, strict=True), start=1):
@@ -322,7 +315,7 @@ async def _store_rows(
         size += batch["devices"]
         if size >= STORE_CHUNK or at == len(planned):
             await import_rows.store_batches(
-                tx.session,
+                tx,
                 claim,
                 order["customer_id"],
                 order["id"],
@@ -334,7 +327,7 @@ async def _store_rows(
     after: int | None = 0
     while after is not None:
         after = await import_rows.store_invalid(
-            tx.session,
+            tx,
             claim,
             order["customer_id"],
             order["id"],
@@ -344,42 +337,44 @@ async def _store_rows(
         )
 
 
-async def _tell(tx: Tx, claim: ImportClaim, part: _Part, order: Record, *, held: bool, now: datetime) -> None:
+async def _tell(
+    tx: PartnerTx, claim: ImportClaim, part: _Part, order: Record, *, held: bool, now: datetime
+) -> None:
     first = RegistrationState.HELD if held else RegistrationState.QUEUED
     counts = {first: part.rows - part.invalid, RegistrationState.INVALID: part.invalid}
     view = OrderView(
-        {**order, "partner_id": claim.partner_id, "has_open_batches": part.rows > part.invalid}, counts
+        {**order, "partner_id": tx.partner_id, "has_open_batches": part.rows > part.invalid}, counts
     )
-    reasons = await waiting.of_change(tx, claim.partner_id, order["id"], now)
+    reasons = await waiting.of_change(tx, order["id"], now)
     accepted = order_happening(EventType.ORDER_ACCEPTED, view.record, view.state, counts, reasons)
-    await publish(tx, claim.partner_id, [accepted, *await order_news(tx, claim.partner_id, order["id"])], now)
+    await publish(tx, [accepted, *await order_news(tx, order["id"])], now)
 
 
 # --- the end ------------------------------------------------------------------------------------
 
 
 async def _is_taken(runtime: Runtime, claim: ImportClaim, part: _Part) -> bool:
-    async with runtime.transaction(claim.partner_id) as tx:
-        return bool(await imports.references_taken(tx.session, claim.partner_id, [part.reference]))
+    async with runtime.transaction(claim) as tx:
+        return bool(await imports.references_taken(tx, [part.reference]))
 
 
 async def _finish(runtime: Runtime, claim: ImportClaim) -> None:
     now = runtime.now()
-    async with runtime.transaction(claim.partner_id) as tx:
+    async with runtime.transaction(claim) as tx:
         await release(
             runtime, tx, claim, {"state": ImportState.COMMITTED, "due_at": claim.record["expires_at"]}
         )
-        record = await imports.get(tx.session, claim.partner_id, claim.id)
+        record = await imports.get(tx, claim.id)
         assert record is not None
-        made = await imports.orders_of(tx.session, claim.partner_id, [claim.id])
-        await publish(tx, claim.partner_id, [import_happening(EventType.IMPORT_COMMITTED, record, made)], now)
+        made = await imports.orders_of(tx, [claim.id])
+        await publish(tx, [import_happening(EventType.IMPORT_COMMITTED, record, made)], now)
     log.info("import_committed", import_id=str(claim.id), orders=len(made))
 
 
 async def give_back(runtime: Runtime, claim: ImportClaim, code: str, words: str) -> None:
     """Committing cannot go on as it was asked for: a person decides, and may ask again."""
-    async with runtime.transaction(claim.partner_id) as tx:
-        summary = await summarise(tx, claim.partner_id, claim.id)
+    async with runtime.transaction(claim) as tx:
+        summary = await summarise(tx, claim.id)
         await release(
             runtime,
             tx,

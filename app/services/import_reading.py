@@ -31,7 +31,8 @@ from app.intake import rows as intake
 from app.intake.profiles import Profile
 from app.intake.shaping import MAX_ROWS
 from app.intake.table import Dialect, Notice, Row, UnreadableFile, Wanted
-from app.runtime import Runtime, Tx
+from app.kernel.transactions import PartnerTx
+from app.runtime import Runtime
 from app.services import history, quotas
 from app.services.events import publish
 from app.services.history import Patterns
@@ -146,11 +147,11 @@ class _Opening:
 
 async def _opening(runtime: Runtime, claim: ImportClaim, turn: Turn) -> _Opening:
     async def fetch(number: int) -> bytes | None:
-        async with runtime.transaction(claim.partner_id) as tx:
-            return await imports.piece(tx.session, claim, number)
+        async with runtime.transaction(claim) as tx:
+            return await imports.piece(tx, claim, number)
 
-    async with runtime.transaction(claim.partner_id) as tx:
-        options = await imports.options_of(tx.session, claim.partner_id, claim.id)
+    async with runtime.transaction(claim) as tx:
+        options = await imports.options_of(tx, claim.id)
     profile = claim.record["profile"]
     return _Opening(
         lambda number: from_thread.run(fetch, number),
@@ -181,8 +182,8 @@ def _renewing(
 
 async def _require_room(runtime: Runtime, claim: ImportClaim, turn: Turn, opening: _Opening) -> None:
     """Refuses a compressed file of too many rows before any is staged. Raises UnreadableFile."""
-    async with runtime.transaction(claim.partner_id) as tx:
-        room = await quotas.room_of(tx, claim.partner_id, Quota.STAGED_ROWS)
+    async with runtime.transaction(claim) as tx:
+        room = await quotas.room_of(tx, Quota.STAGED_ROWS)
     limit = min(MAX_ROWS, room)
     lines = await turn.run(opening.lines, limit)
     if lines is not None and lines > limit:
@@ -197,16 +198,16 @@ async def _begin(runtime: Runtime, claim: ImportClaim) -> ImportClaim:
         claim.partner_id, claim.id, claim.owner, ImportState.READING, claim.attempts, claim.record
     )
     while True:
-        async with runtime.transaction(claim.partner_id) as tx:
+        async with runtime.transaction(claim) as tx:
             await _renew(runtime, tx, claim, {})
-            left = await import_rows.delete_some(tx.session, claim.partner_id, claim.id, limit=DELETE_CHUNK)
+            left = await import_rows.delete_some(tx, claim.id, limit=DELETE_CHUNK)
         if not left:
             return claim
 
 
 async def _checker(runtime: Runtime, claim: ImportClaim) -> Checker:
-    async with runtime.transaction(claim.partner_id) as tx:
-        known = await customers.with_terms(tx.session, claim.partner_id)
+    async with runtime.transaction(claim) as tx:
+        known = await customers.with_terms(tx)
     return Checker(
         claim.partner_id,
         claim.record,
@@ -241,7 +242,7 @@ async def _read_rows(
             raise Stopping
         ahead = asyncio.create_task(following())
         try:
-            async with runtime.transaction(claim.partner_id) as tx:
+            async with runtime.transaction(claim) as tx:
                 staged = await _judge(tx, claim, checker, examined, patterns)
                 counts += staged.counts
                 progress = {
@@ -250,9 +251,9 @@ async def _read_rows(
                     "counts": {verdict.value: n for verdict, n in counts.items()},
                 }
                 await _renew(runtime, tx, claim, progress)
-                await quotas.require_room(tx, claim.partner_id, Quota.STAGED_ROWS)
-                await import_rows.add_many(tx.session, staged.rows)
-                await import_rows.add_hashes(tx.session, staged.hashes)
+                await quotas.require_room(tx, Quota.STAGED_ROWS)
+                await import_rows.add_many(tx, staged.rows)
+                await import_rows.add_hashes(tx, staged.hashes)
         except BaseException:
             ahead.cancel()
             await asyncio.wait([ahead])
@@ -262,7 +263,7 @@ async def _read_rows(
 
 
 async def _judge(
-    tx: Tx, claim: ImportClaim, checker: Checker, examined: Sequence[Examined], patterns: Patterns
+    tx: PartnerTx, claim: ImportClaim, checker: Checker, examined: Sequence[Examined], patterns: Patterns
 ) -> Staged:
     """Asks our own books about the chunk, customer by customer."""
     from_books: list[list[Finding]] = [[] for _ in examined]
@@ -273,9 +274,9 @@ async def _judge(
     for customer_id, places in of_customer.items():
         terms = checker.terms[customer_id]
         if terms.spellings is None:
-            terms.spellings = await group_tags.known(tx.session, claim.partner_id, customer_id)
+            terms.spellings = await group_tags.known(tx, customer_id)
         devices = [examined[place].device for place in places]
-        found = await history.compare(tx, claim.partner_id, customer_id, devices, patterns=patterns)
+        found = await history.compare(tx, customer_id, devices, patterns=patterns)
         for place, findings in zip(places, found, strict=True):
             from_books[place] = findings
     return checker.settle(examined, from_books)
@@ -284,11 +285,11 @@ async def _judge(
 async def _finish(runtime: Runtime, claim: ImportClaim, checker: Checker) -> None:
     now = runtime.now()
     late = checker.late_duplicates
-    async with runtime.transaction(claim.partner_id) as tx:
+    async with runtime.transaction(claim) as tx:
         if late:
             rows = [(n, e.code, e.detail, encode_json([as_json(e)])) for n, e in late]
-            await import_rows.invalidate(tx.session, claim, rows, changed=False)
-        summary = await summarise(tx, claim.partner_id, claim.id)
+            await import_rows.invalidate(tx, claim, rows, changed=False)
+        summary = await summarise(tx, claim.id)
         state = ready_state(summary["invalid"])
         await release(
             runtime,
@@ -303,17 +304,17 @@ async def _finish(runtime: Runtime, claim: ImportClaim, checker: Checker) -> Non
             },
         )
         # The rows have every cell of the file: its bytes are not needed any more.
-        await imports.delete_pieces(tx.session, claim.partner_id, claim.id, limit=2**31 - 1)
-        record = await imports.get(tx.session, claim.partner_id, claim.id)
+        await imports.delete_pieces(tx, claim.id, limit=2**31 - 1)
+        record = await imports.get(tx, claim.id)
         assert record is not None
-        await publish(tx, claim.partner_id, [import_happening(EventType.IMPORT_READY, record)], now)
+        await publish(tx, [import_happening(EventType.IMPORT_READY, record)], now)
     log.info("import_read", import_id=str(claim.id), rows=summary["rows"], invalid=summary["invalid"])
 
 
 async def refuse(runtime: Runtime, claim: ImportClaim, code: str, words: str) -> None:
     """The file cannot become orders; it goes, and what was staged of it, in the next step."""
     now = runtime.now()
-    async with runtime.transaction(claim.partner_id) as tx:
+    async with runtime.transaction(claim) as tx:
         await release(
             runtime,
             tx,
@@ -325,16 +326,16 @@ async def refuse(runtime: Runtime, claim: ImportClaim, code: str, words: str) ->
                 "due_at": now,
             },
         )
-        record = await imports.get(tx.session, claim.partner_id, claim.id)
+        record = await imports.get(tx, claim.id)
         assert record is not None
-        await publish(tx, claim.partner_id, [import_happening(EventType.IMPORT_REFUSED, record)], now)
+        await publish(tx, [import_happening(EventType.IMPORT_REFUSED, record)], now)
     log.info("import_refused", import_id=str(claim.id), code=code)
 
 
-async def release(runtime: Runtime, tx: Tx, claim: ImportClaim, values: dict[str, Any]) -> None:
+async def release(runtime: Runtime, tx: PartnerTx, claim: ImportClaim, values: dict[str, Any]) -> None:
     """Writes the last word of this claim and gives it up. Raises LostImport."""
     given_up = {"owner": None, "lease_until": None, "attempts": 0, "updated_at": runtime.now()}
-    if not await imports.update_claimed(tx.session, claim, {**given_up, **values}):
+    if not await imports.update_claimed(tx, claim, {**given_up, **values}):
         raise LostImport
     if "state" in values:
         reached = ImportState(values["state"])
@@ -342,15 +343,15 @@ async def release(runtime: Runtime, tx: Tx, claim: ImportClaim, values: dict[str
 
 
 async def _keep(runtime: Runtime, claim: ImportClaim, values: dict[str, Any]) -> None:
-    async with runtime.transaction(claim.partner_id) as tx:
+    async with runtime.transaction(claim) as tx:
         await _renew(runtime, tx, claim, values)
 
 
-async def _renew(runtime: Runtime, tx: Tx, claim: ImportClaim, values: dict[str, Any]) -> None:
+async def _renew(runtime: Runtime, tx: PartnerTx, claim: ImportClaim, values: dict[str, Any]) -> None:
     """Shows progress, and keeps the claim for another lease. Raises LostImport."""
     now = runtime.now()
     kept = {"lease_until": now + runtime.settings.lease, "updated_at": now}
-    if not await imports.update_claimed(tx.session, claim, {**kept, **values}):
+    if not await imports.update_claimed(tx, claim, {**kept, **values}):
         raise LostImport
 
 

@@ -8,8 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from app.db import import_rows
-from app.domain.ids import PartnerId
-from app.runtime import Tx
+from app.kernel.transactions import PartnerTx
 
 MOST_LISTED = 1000
 """Customers, and group tags of all customers together, that are listed one by one; all are counted."""
@@ -17,10 +16,10 @@ FIRST_ROWS = 10
 """Rows whose numbers and lines are shown for each problem."""
 
 
-async def summarise(tx: Tx, partner_id: PartnerId, import_id: UUID) -> dict[str, Any]:
-    customers = await import_rows.counts_by_customer(tx.session, partner_id, import_id)
-    tags = await import_rows.counts_by_tag(tx.session, partner_id, import_id)
-    problems = await import_rows.counts_by_code(tx.session, partner_id, import_id, first=FIRST_ROWS)
+async def summarise(tx: PartnerTx, import_id: UUID) -> dict[str, Any]:
+    customers = await import_rows.counts_by_customer(tx, import_id)
+    tags = await import_rows.counts_by_tag(tx, import_id)
+    problems = await import_rows.counts_by_code(tx, import_id, first=FIRST_ROWS)
     batches: dict[UUID, int] = {}
     for row in tags:
         batches[row["customer_id"]] = batches.get(row["customer_id"], 0) + row["batches"]

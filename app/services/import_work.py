@@ -40,7 +40,7 @@ async def advance_next(runtime: Runtime, stopping: Callable[[], bool] = _goes_on
         return False
     async with runtime.system_transaction() as tx:
         claim = await import_claims.claim_one(
-            tx.session,
+            tx,
             owner=runtime.claim_token(),
             now=runtime.now(),
             lease=runtime.settings.lease,
@@ -91,7 +91,7 @@ async def _step(runtime: Runtime, claim: ImportClaim, stopping: Callable[[], boo
 async def _drop(runtime: Runtime, claim: ImportClaim, new: ImportState) -> None:
     """Its time is over; what it staged is deleted in the next step."""
     now = runtime.now()
-    async with runtime.transaction(claim.partner_id) as tx:
+    async with runtime.transaction(claim) as tx:
         await release(runtime, tx, claim, {"state": new, "due_at": now})
     log.info("import_dropped", import_id=str(claim.id), state=new.value)
 
@@ -99,12 +99,12 @@ async def _drop(runtime: Runtime, claim: ImportClaim, new: ImportState) -> None:
 async def _purge(runtime: Runtime, claim: ImportClaim) -> None:
     """Deletes rows, hashes and pieces bit by bit; the import itself stays, to say what became of it."""
     while True:
-        async with runtime.transaction(claim.partner_id) as tx:
+        async with runtime.transaction(claim) as tx:
             until = runtime.now() + runtime.settings.lease
-            if not await imports.update_claimed(tx.session, claim, {"lease_until": until}):
+            if not await imports.update_claimed(tx, claim, {"lease_until": until}):
                 raise LostImport
-            gone = await import_rows.delete_some(tx.session, claim.partner_id, claim.id, limit=DELETE_CHUNK)
-            gone += await imports.delete_pieces(tx.session, claim.partner_id, claim.id, limit=PIECES_CHUNK)
+            gone = await import_rows.delete_some(tx, claim.id, limit=DELETE_CHUNK)
+            gone += await imports.delete_pieces(tx, claim.id, limit=PIECES_CHUNK)
             if not gone:
                 await release(runtime, tx, claim, {"due_at": None})
                 return
@@ -118,8 +118,8 @@ async def _hand_over(runtime: Runtime, claim: ImportClaim, *, failed: bool) -> N
     else:
         values["attempts"] = 0
     try:
-        async with runtime.transaction(claim.partner_id) as tx:
-            await imports.hand_over(tx.session, claim, values)
+        async with runtime.transaction(claim) as tx:
+            await imports.hand_over(tx, claim, values)
     except (SQLAlchemyError, OSError):
         # The end of the lease does the same.
         log.warning("import_not_handed_over", import_id=str(claim.id))

@@ -6,7 +6,8 @@ nor its disk has to hold it, and any worker can read it. What takes time is done
 
 import hashlib
 import zlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import PurePath
@@ -19,12 +20,13 @@ from app.db import customers, import_rows, imports, vendor_profiles
 from app.db.ids import new_row_id
 from app.db.paging import Page, PageRequest
 from app.db.sql import Record
+from app.domain.actor import Principal
 from app.domain.errors import Conflict, FieldError, NotFound, TooLarge, Unprocessable
-from app.domain.ids import PartnerId
 from app.domain.imports import MOVING, READY, ImportState, Verdict, order_reference
 from app.domain.quota import Quota
-from app.queue import WakeKind
-from app.runtime import Runtime, Tx
+from app.kernel.transactions import PartnerTx
+from app.kernel.wakeups import WakeKind
+from app.runtime import Runtime
 from app.services import quotas
 from app.services.judging import refuse_barred
 from app.telemetry import logger
@@ -78,7 +80,7 @@ class Upload:
     """A file that is arriving. Fed with bytes as they come; holds one piece of them at most."""
 
     runtime: Runtime
-    partner_id: PartnerId
+    principal: Principal
     id: UUID
     is_repeated: bool = False
     size: int = 0
@@ -87,36 +89,33 @@ class Upload:
     _digest: "hashlib._Hash" = field(default_factory=hashlib.sha256)
 
     @classmethod
-    async def begin(
-        cls, runtime: Runtime, partner_id: PartnerId, created_by: UUID | None, *, repeated: bool = False
-    ) -> "Upload":
+    async def begin(cls, runtime: Runtime, principal: Principal, *, repeated: bool = False) -> "Upload":
         """Raises RateLimited, or Unprocessable, `quota_exceeded`.
 
         `repeated`: its Idempotency-Key is known, so that the file is compared with the first one and thrown
         away; that needs no room for another import.
         """
         now, id = runtime.now(), new_row_id()
-        async with runtime.transaction(partner_id) as tx:
-            await quotas.require(tx, partner_id, Quota.UPLOADS)
+        async with runtime.transaction(principal) as tx:
+            await quotas.require(tx, Quota.UPLOADS)
             # Beforehand, so that no file arrives in vain; what counts is asked for once it is there.
             for quota in () if repeated else (Quota.WAITING_IMPORTS, Quota.STAGED_BYTES, Quota.STAGED_ROWS):
-                await quotas.require(tx, partner_id, quota)
+                await quotas.require(tx, quota)
             await imports.add(
-                tx.session,
-                partner_id,
+                tx,
                 {
                     "id": id,
                     "state": ImportState.UPLOADING.value,
                     "reference": str(id),
                     "counts": {},
                     "due_at": now + UPLOAD_PATIENCE,
-                    "created_by": created_by,
+                    "created_by": tx.actor.key_id,
                     "created_at": now,
                     "updated_at": now,
                     "expires_at": now + timedelta(days=runtime.settings.import_retention_days),
                 },
             )
-        return cls(runtime, partner_id, id, repeated)
+        return cls(runtime, principal, id, repeated)
 
     async def feed(self, data: bytes | memoryview) -> None:
         """Raises TooLarge, `quota_exceeded`, or Conflict when the import was discarded meanwhile."""
@@ -138,27 +137,20 @@ class Upload:
         limit = self.runtime.settings.max_import_bytes
         if self.size > limit:
             raise TooLarge("import_too_large", f"A file has at most {limit:,} bytes.")
-        async with self.runtime.turns.pieces.turn(self.partner_id):
+        async with self.runtime.turns.pieces.turn(self.principal.partner_id):
             await self._pack_and_keep(piece)
         self._pieces += 1
 
     async def _pack_and_keep(self, piece: bytes) -> None:
         packed = await to_thread.run_sync(self._pack, piece)
         now = self.runtime.now()
-        async with self.runtime.transaction(self.partner_id) as tx:
+        async with self.runtime.transaction(self.principal) as tx:
             alive = await imports.add_piece(
-                tx.session,
-                self.partner_id,
-                self.id,
-                self._pieces,
-                packed,
-                size=self.size,
-                now=now,
-                due_at=now + UPLOAD_PATIENCE,
+                tx, self.id, self._pieces, packed, size=self.size, now=now, due_at=now + UPLOAD_PATIENCE
             )
             # Without a lock: several files at a time may be over by a piece each.
             if not self.is_repeated:
-                await quotas.require_room(tx, self.partner_id, Quota.STAGED_BYTES)
+                await quotas.require_room(tx, Quota.STAGED_BYTES)
         if not alive:
             raise Conflict("invalid_state", "The import was discarded while its file was arriving.")
 
@@ -168,19 +160,23 @@ class Upload:
         return zlib.compress(piece, 1)
 
     async def throw_away(self) -> None:
-        async with self.runtime.transaction(self.partner_id) as tx:
-            await imports.delete_uploading(tx.session, self.partner_id, self.id)
+        async with self.runtime.transaction(self.principal) as tx:
+            await imports.delete_uploading(tx, self.id)
 
 
+@asynccontextmanager
 async def complete(
-    upload: Upload, terms: Terms, digest: bytes, before_commit: Callable[[Tx, ImportView], Awaitable[None]]
-) -> None:
-    """The file has arrived whole: a worker may read it. Raises NotFound, Unprocessable."""
-    runtime, partner_id = upload.runtime, upload.partner_id
+    upload: Upload, terms: Terms, digest: bytes
+) -> AsyncIterator[tuple[PartnerTx, ImportView]]:
+    """Hands the file, which has arrived whole, to the workers when the block ends.
+
+    Raises NotFound, Unprocessable.
+    """
+    runtime = upload.runtime
     now = runtime.now()
-    async with runtime.transaction(partner_id) as tx:
-        await quotas.require(tx, partner_id, Quota.WAITING_IMPORTS)
-        profile = await _check_terms(runtime, tx, partner_id, terms)
+    async with runtime.transaction(upload.principal) as tx:
+        await quotas.require(tx, Quota.WAITING_IMPORTS)
+        profile = await _check_terms(runtime, tx, terms)
         values = {
             "file_name": terms.file_name,
             "size_bytes": upload.size,
@@ -195,15 +191,14 @@ async def complete(
             "updated_at": now,
             "expires_at": now + timedelta(days=runtime.settings.import_retention_days),
         }
-        if not await imports.move(tx.session, partner_id, upload.id, ImportState.UPLOADED, values):
+        if not await imports.move(tx, upload.id, ImportState.UPLOADED, values):
             raise Conflict("invalid_state", "The import was discarded while its file was arriving.")
         if upload.is_repeated:  # and is a new one all the same: its key has been forgotten meanwhile
-            await quotas.require_room(tx, partner_id, Quota.STAGED_BYTES)
+            await quotas.require_room(tx, Quota.STAGED_BYTES)
         if terms.options:
-            await imports.add_options(tx.session, partner_id, upload.id, terms.options)
-        view = await _view(tx, partner_id, upload.id)
-        await before_commit(tx, view)
+            await imports.add_options(tx, upload.id, terms.options)
         tx.wake(WakeKind.IMPORTS)
+        yield tx, await _view(tx, upload.id)
     log.info("import_uploaded", import_id=str(upload.id), size=upload.size)
 
 
@@ -214,22 +209,18 @@ def _definition(profile: Record | None, encoding: str | None) -> dict[str, Any] 
     return {**(profile["definition"] if profile is not None else {}), "encoding": encoding}
 
 
-async def check_terms(runtime: Runtime, partner_id: PartnerId, terms: Terms) -> None:
+async def check_terms(runtime: Runtime, principal: Principal, terms: Terms) -> None:
     """Refuses before the file arrives what would be refused afterwards."""
-    async with runtime.transaction(partner_id) as tx:
-        await _check_terms(runtime, tx, partner_id, terms)
+    async with runtime.transaction(principal) as tx:
+        await _check_terms(runtime, tx, terms)
 
 
-async def _check_terms(runtime: Runtime, tx: Tx, partner_id: PartnerId, terms: Terms) -> Record | None:
+async def _check_terms(runtime: Runtime, tx: PartnerTx, terms: Terms) -> Record | None:
     if terms.customer_id is not None:
-        customer = await customers.get(tx.session, partner_id, terms.customer_id)
+        customer = await customers.get(tx, terms.customer_id)
         if customer is None:
             raise NotFound("unknown_customer", f"There is no customer {terms.customer_id}.")
-        [row] = [
-            row
-            for row in await customers.with_terms(tx.session, partner_id)
-            if row["id"] == terms.customer_id
-        ]
+        [row] = [row for row in await customers.with_terms(tx) if row["id"] == terms.customer_id]
         refuse_barred(runtime.platforms[row["platform"]], row["partner_role"], portal=row["portal"])
     limit = runtime.settings.max_group_tag
     if terms.group_tag is not None and len(terms.group_tag) > limit:
@@ -239,7 +230,7 @@ async def _check_terms(runtime: Runtime, tx: Tx, partner_id: PartnerId, terms: T
         )
     if terms.profile is None:
         return None
-    profile = await vendor_profiles.get_by_name(tx.session, partner_id, terms.profile)
+    profile = await vendor_profiles.get_by_name(tx, terms.profile)
     if profile is None:
         raise NotFound("unknown_profile", f"There is no vendor profile {terms.profile!r}.")
     return profile
@@ -254,30 +245,28 @@ def _default_reference(file_name: str | None, digest: bytes) -> str:
 # --- looking --------------------------------------------------------------------------------------
 
 
-async def _view(tx: Tx, partner_id: PartnerId, import_id: UUID) -> ImportView:
-    record = await imports.get(tx.session, partner_id, import_id)
+async def _view(tx: PartnerTx, import_id: UUID) -> ImportView:
+    record = await imports.get(tx, import_id)
     if record is None:
         raise _unknown(import_id)
-    return ImportView(record, await imports.orders_of(tx.session, partner_id, [import_id]))
+    return ImportView(record, await imports.orders_of(tx, [import_id]))
 
 
 def _unknown(import_id: UUID) -> NotFound:
     return NotFound("not_found", f"There is no import {import_id}.")
 
 
-async def get(runtime: Runtime, partner_id: PartnerId, import_id: UUID) -> ImportView:
-    async with runtime.reading(partner_id) as tx:
-        return await _view(tx, partner_id, import_id)
+async def get(runtime: Runtime, principal: Principal, import_id: UUID) -> ImportView:
+    async with runtime.reading(principal) as tx:
+        return await _view(tx, import_id)
 
 
 async def list_page(
-    runtime: Runtime, partner_id: PartnerId, page: PageRequest, *, state: ImportState | None
+    runtime: Runtime, principal: Principal, page: PageRequest, *, state: ImportState | None
 ) -> Page[ImportView]:
-    async with runtime.reading(partner_id) as tx:
-        found = await imports.list_page(
-            tx.session, partner_id, page, state=None if state is None else state.value
-        )
-        made = await imports.orders_of(tx.session, partner_id, [row["id"] for row in found.items])
+    async with runtime.reading(principal) as tx:
+        found = await imports.list_page(tx, page, state=None if state is None else state.value)
+        made = await imports.orders_of(tx, [row["id"] for row in found.items])
     return Page(
         [ImportView(row, [o for o in made if o["import_id"] == row["id"]]) for row in found.items],
         found.next_token,
@@ -286,7 +275,7 @@ async def list_page(
 
 async def rows(
     runtime: Runtime,
-    partner_id: PartnerId,
+    principal: Principal,
     import_id: UUID,
     page: PageRequest,
     *,
@@ -295,12 +284,11 @@ async def rows(
     noted_only: bool = False,
 ) -> Page[Record]:
     """The staged rows; while the import is being read, those that have been read."""
-    async with runtime.reading(partner_id) as tx:
-        if await imports.get(tx.session, partner_id, import_id) is None:
+    async with runtime.reading(principal) as tx:
+        if await imports.get(tx, import_id) is None:
             raise _unknown(import_id)
         return await import_rows.list_page(
-            tx.session,
-            partner_id,
+            tx,
             import_id,
             page,
             verdict=None if verdict is None else verdict.value,
@@ -317,27 +305,29 @@ _COMMITTED_OTHERWISE = (
 )
 
 
+@asynccontextmanager
 async def commit(
     runtime: Runtime,
-    partner_id: PartnerId,
+    principal: Principal,
     import_id: UUID,
     *,
     reject_invalid: bool,
     reference: str | None = None,
-    before_commit: Callable[[Tx, ImportView], Awaitable[None]],
-) -> None:
-    """Has a worker make the orders. Asking the same again changes nothing. Raises Conflict, Unprocessable."""
+) -> AsyncIterator[tuple[PartnerTx, ImportView]]:
+    """Has a worker make the orders, once the block has ended.
+
+    Asking the same again changes nothing. Raises Conflict, Unprocessable."""
     now = runtime.now()
-    async with runtime.transaction(partner_id) as tx:
-        record = await imports.lock(tx.session, partner_id, import_id)
+    async with runtime.transaction(principal) as tx:
+        record = await imports.lock(tx, import_id)
         if record is None:
             raise _unknown(import_id)
         state = ImportState(record["state"])
         base = reference or record["reference"]
         on_invalid = "reject" if reject_invalid else "accept_valid"
         if state in READY:
-            await _may_commit(tx, partner_id, record, base, reject_invalid=reject_invalid)
-            await quotas.require(tx, partner_id, Quota.WAITING_IMPORTS)
+            await _may_commit(tx, record, base, reject_invalid=reject_invalid)
+            await quotas.require(tx, Quota.WAITING_IMPORTS)
             values = {
                 "on_invalid": on_invalid,
                 "reference": base,
@@ -346,18 +336,16 @@ async def commit(
                 "due_at": now,
                 "updated_at": now,
             }
-            await imports.move(tx.session, partner_id, import_id, ImportState.COMMITTING, values)
+            await imports.move(tx, import_id, ImportState.COMMITTING, values)
             tx.wake(WakeKind.IMPORTS)
         elif state not in (ImportState.COMMITTING, ImportState.COMMITTED):
             raise Conflict("invalid_state", _why_not(state))
         elif (on_invalid, base) != (record["on_invalid"], record["reference"]):
             raise Conflict("invalid_state", _COMMITTED_OTHERWISE.format(**record))
-        await before_commit(tx, await _view(tx, partner_id, import_id))
+        yield tx, await _view(tx, import_id)
 
 
-async def _may_commit(
-    tx: Tx, partner_id: PartnerId, record: Record, base: str, *, reject_invalid: bool
-) -> None:
+async def _may_commit(tx: PartnerTx, record: Record, base: str, *, reject_invalid: bool) -> None:
     summary = record["summary"]
     fit = summary["valid"] + summary["warning"]
     if not fit:
@@ -369,11 +357,11 @@ async def _may_commit(
             "import_rejected", f"{summary['invalid']:,} of {summary['rows']:,} rows are invalid."
         )
     # What has been promised here is ordered whole by the worker, which asks for no quota.
-    await quotas.require(tx, partner_id, Quota.DEVICES, adding=fit)
+    await quotas.require(tx, Quota.DEVICES, adding=fit)
     ids = [customer["customer_id"] for customer in summary["customers"] if customer["customer_id"]]
-    done = {str(o["customer_id"]) for o in await imports.orders_of(tx.session, partner_id, [record["id"]])}
+    done = {str(o["customer_id"]) for o in await imports.orders_of(tx, [record["id"]])}
     wanted = [order_reference(base, id, alone=len(ids) == 1) for id in ids if id not in done]
-    taken = await imports.references_taken(tx.session, partner_id, wanted)
+    taken = await imports.references_taken(tx, wanted)
     if taken:
         first = taken[0]
         raise Conflict(
@@ -397,18 +385,18 @@ def _why_not(state: ImportState) -> str:
             return "The import has become orders already."
 
 
-async def discard(runtime: Runtime, partner_id: PartnerId, import_id: UUID) -> ImportView:
+async def discard(runtime: Runtime, principal: Principal, import_id: UUID) -> ImportView:
     """Stops whatever is going on with it and has its rows deleted. Its orders, if any, are not touched."""
     now = runtime.now()
-    async with runtime.transaction(partner_id) as tx:
-        view = await _view(tx, partner_id, import_id)
+    async with runtime.transaction(principal) as tx:
+        view = await _view(tx, import_id)
         if view.state is ImportState.DISCARDED:
             return view
         if view.state in (ImportState.COMMITTING, ImportState.COMMITTED) or view.orders:
             raise Conflict("invalid_state", "The import has become orders: cancel those instead.")
         values = {"due_at": now, "updated_at": now}
-        if not await imports.move(tx.session, partner_id, import_id, ImportState.DISCARDED, values):
-            view = await _view(tx, partner_id, import_id)
+        if not await imports.move(tx, import_id, ImportState.DISCARDED, values):
+            view = await _view(tx, import_id)
             raise Conflict("invalid_state", _why_not(view.state))
         tx.wake(WakeKind.IMPORTS)
-        return await _view(tx, partner_id, import_id)
+        return await _view(tx, import_id)

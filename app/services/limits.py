@@ -11,8 +11,8 @@ from app.db import connections, waiting
 from app.db.paging import MAX_PAGE_SIZE, PageRequest
 from app.db.sql import Record
 from app.domain import budget
+from app.domain.actor import Principal
 from app.domain.budget import Breaker, Budget
-from app.domain.ids import PartnerId
 from app.domain.quota import Use
 from app.runtime import Runtime
 from app.services import quotas
@@ -42,12 +42,12 @@ class Limits:
     quotas: Sequence[Use]
 
 
-async def look(runtime: Runtime, partner_id: PartnerId) -> Limits:
-    async with runtime.reading(partner_id) as tx:
-        page = await connections.list_page(tx.session, partner_id, PageRequest(SHOWN_CONNECTIONS))
-        work = {row["connection_id"]: row for row in await waiting.by_connection(tx.session, partner_id)}
-        customers = await waiting.by_customer(tx.session, partner_id, limit=SHOWN_CUSTOMERS)
-        uses = await quotas.look(tx, partner_id)
+async def look(runtime: Runtime, principal: Principal) -> Limits:
+    async with runtime.reading(principal) as tx:
+        page = await connections.list_page(tx, PageRequest(SHOWN_CONNECTIONS))
+        work = {row["connection_id"]: row for row in await waiting.by_connection(tx)}
+        customers = await waiting.by_customer(tx, limit=SHOWN_CUSTOMERS)
+        uses = await quotas.look(tx)
     now = runtime.now()
     seen = await runtime.budgets.look([row["id"] for row in page.items], runtime.now)
     return Limits(

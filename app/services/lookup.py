@@ -72,13 +72,13 @@ def _agree(ours: str | None, theirs: str | None) -> bool:
 
 
 async def look_up(runtime: Runtime, claim: Claim) -> None:
-    async with runtime.transaction(claim.partner_id) as tx:
-        rows = await registrations.open_of_batch(tx.session, claim.partner_id, claim.id, with_hashes=False)
-        said = await registrations.said_of_batch(tx.session, claim.partner_id, claim.id)
-        await attempts.close_open(tx.session, claim, runtime.now())
+    async with runtime.transaction(claim) as tx:
+        rows = await registrations.open_of_batch(tx, claim.id, with_hashes=False)
+        said = await registrations.said_of_batch(tx, claim.id)
+        await attempts.close_open(tx, claim, runtime.now())
         attempt_id = new_row_id()
         await attempts.add(
-            tx.session,
+            tx,
             claim,
             id=attempt_id,
             kind="look_up",
@@ -96,7 +96,7 @@ async def look_up(runtime: Runtime, claim: Claim) -> None:
 
 
 async def _read(runtime: Runtime, claim: Claim) -> _Listing:
-    access = await open_access(runtime, claim.partner_id, claim.connection_id)
+    access = await open_access(runtime, claim, claim.connection_id)
     driver = runtime.drivers[access.record["platform"]]
     listing = _Listing()
     pages = runtime.settings.lookup_pages
@@ -114,8 +114,8 @@ async def _read(runtime: Runtime, claim: Claim) -> _Listing:
 
 
 async def _finish_attempt(runtime: Runtime, claim: Claim, attempt_id: UUID, outcome: str, said: str) -> None:
-    async with runtime.transaction(claim.partner_id) as tx:
-        await attempts.finish(tx.session, claim, attempt_id, outcome=outcome, said=said, now=runtime.now())
+    async with runtime.transaction(claim) as tx:
+        await attempts.finish(tx, claim, attempt_id, outcome=outcome, said=said, now=runtime.now())
 
 
 async def _conclude(

@@ -10,16 +10,17 @@ from app.db.chosen import EVERY_ROW, Choice
 from app.db.paging import Page, PageRequest
 from app.db.sql import Record
 from app.domain import consent
+from app.domain.actor import Principal
 from app.domain.batch import BatchState
 from app.domain.consent import ConsentState
 from app.domain.errors import Conflict, NotFound
 from app.domain.identity import IdentityKind
-from app.domain.ids import PartnerId
 from app.domain.order import FINAL, OrderState, compute_state
 from app.domain.registration import RETRYABLE, RegistrationState
 from app.domain.waiting import Waiting
-from app.queue import WakeKind
-from app.runtime import Runtime, Tx
+from app.kernel.transactions import PartnerTx
+from app.kernel.wakeups import WakeKind
+from app.runtime import Runtime
 from app.services import waiting
 from app.services.events import order_news, publish
 from app.services.judging import batch_size
@@ -41,10 +42,10 @@ class OrderView:
         return compute_state(self.counts, has_open_batches=self.record["has_open_batches"])
 
 
-async def get(runtime: Runtime, partner_id: PartnerId, order_id: UUID) -> OrderView:
-    async with runtime.reading(partner_id) as tx:
-        view = await _view(tx, partner_id, order_id)
-        gathered = await waiting.gather_orders(runtime, tx, partner_id, _open([view]))
+async def get(runtime: Runtime, principal: Principal, order_id: UUID) -> OrderView:
+    async with runtime.reading(principal) as tx:
+        view = await _view(tx, order_id)
+        gathered = await waiting.gather_orders(runtime, tx, _open([view]))
     [explained] = _explained([view], await waiting.explain(runtime, gathered))
     return explained
 
@@ -57,17 +58,17 @@ def _explained(views: Sequence[OrderView], reasons: waiting.Reasons) -> list[Ord
     return [replace(view, waiting_for=reasons.get(view.record["id"], ())) for view in views]
 
 
-async def _view(tx: Tx, partner_id: PartnerId, order_id: UUID) -> OrderView:
-    record = await orders.get(tx.session, partner_id, order_id)
+async def _view(tx: PartnerTx, order_id: UUID) -> OrderView:
+    record = await orders.get(tx, order_id)
     if record is None:
         raise NotFound("not_found", f"There is no order {order_id}.")
-    counts = await orders.counts(tx.session, partner_id, [order_id])
+    counts = await orders.counts(tx, [order_id])
     return OrderView(record, counts[order_id])
 
 
 async def list_page(
     runtime: Runtime,
-    partner_id: PartnerId,
+    principal: Principal,
     page: PageRequest,
     *,
     customer_id: UUID | None = None,
@@ -76,10 +77,9 @@ async def list_page(
     state: OrderState | None = None,
     since: datetime | None = None,
 ) -> Page[OrderView]:
-    async with runtime.reading(partner_id) as tx:
+    async with runtime.reading(principal) as tx:
         found = await orders.list_page(
-            tx.session,
-            partner_id,
+            tx,
             page,
             customer_id=customer_id,
             reference=reference,
@@ -87,28 +87,28 @@ async def list_page(
             state=None if state is None else state.value,
             since=since,
         )
-        counts = await orders.counts(tx.session, partner_id, [row["id"] for row in found.items])
+        counts = await orders.counts(tx, [row["id"] for row in found.items])
         views = [OrderView(row, counts[row["id"]]) for row in found.items]
-        gathered = await waiting.gather_orders(runtime, tx, partner_id, _open(views))
+        gathered = await waiting.gather_orders(runtime, tx, _open(views))
     return Page(_explained(views, await waiting.explain(runtime, gathered)), found.next_token)
 
 
-async def cancel(runtime: Runtime, partner_id: PartnerId, order_id: UUID) -> OrderView:
+async def cancel(runtime: Runtime, principal: Principal, order_id: UUID) -> OrderView:
     """Cancels what has not been sent; what is on its way goes on. Raises Conflict if nothing is left."""
     now = runtime.now()
-    async with runtime.transaction(partner_id) as tx:
-        if await orders.lock(tx.session, partner_id, order_id) is None:
+    async with runtime.transaction(principal) as tx:
+        if await orders.lock(tx, order_id) is None:
             raise NotFound("not_found", f"There is no order {order_id}.")
-        cancelled = await batches.cancel_waiting(tx.session, partner_id, order_id, now)
+        cancelled = await batches.cancel_waiting(tx, order_id, now)
         if not cancelled:
-            view = await _view(tx, partner_id, order_id)
+            view = await _view(tx, order_id)
             if view.state is OrderState.CANCELLED:
                 return view
             words = "is over" if view.state in FINAL else "has been sent whole"
             raise Conflict("invalid_state", f"The order {words}: there is nothing left to cancel.")
-        await registrations.cancel_batches(tx.session, partner_id, cancelled, now)
-        await publish(tx, partner_id, await order_news(tx, partner_id, order_id), now)
-    return await get(runtime, partner_id, order_id)
+        await registrations.cancel_batches(tx, cancelled, now)
+        await publish(tx, await order_news(tx, order_id), now)
+    return await get(runtime, principal, order_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,28 +120,28 @@ class Retry:
 
 
 async def retry_failed(
-    runtime: Runtime, partner_id: PartnerId, order_id: UUID, choice: Choice = EVERY_ROW
+    runtime: Runtime, principal: Principal, order_id: UUID, choice: Choice = EVERY_ROW
 ) -> Retry:
     """Puts the chosen failed, conflicting and unknown rows into new batches.
 
     Raises Conflict if there are none.
     """
     now = runtime.now()
-    async with runtime.transaction(partner_id) as tx:
-        found = await orders.get(tx.session, partner_id, order_id)
+    async with runtime.transaction(principal) as tx:
+        found = await orders.get(tx, order_id)
         if found is None:
             raise NotFound("not_found", f"There is no order {order_id}.")
         # The consent before the order, as a change of consent takes them: or each would wait for the other.
-        state = await customers.consent_for_share(tx.session, partner_id, found["customer_id"])
+        state = await customers.consent_for_share(tx, found["customer_id"])
         held = state is None or not consent.lets_pass(ConsentState(state))
-        order = await orders.lock(tx.session, partner_id, order_id)
+        order = await orders.lock(tx, order_id)
         if order is None:
             raise NotFound("not_found", f"There is no order {order_id}.")
-        retried, without_hash = await _requeue(runtime, tx, partner_id, order, choice, now, held=held)
+        retried, without_hash = await _requeue(runtime, tx, order, choice, now, held=held)
         if not retried:
             raise Conflict("invalid_state", _nothing_to_retry(choice, without_hash))
-        await publish(tx, partner_id, await order_news(tx, partner_id, order_id), now)
-    return Retry(await get(runtime, partner_id, order_id), retried, without_hash)
+        await publish(tx, await order_news(tx, order_id), now)
+    return Retry(await get(runtime, principal, order_id), retried, without_hash)
 
 
 def _nothing_to_retry(choice: Choice, without_hash: int) -> str:
@@ -154,8 +154,7 @@ def _nothing_to_retry(choice: Choice, without_hash: int) -> str:
 
 async def _requeue(
     runtime: Runtime,
-    tx: Tx,
-    partner_id: PartnerId,
+    tx: PartnerTx,
     order: Record,
     choice: Choice,
     now: datetime,
@@ -178,13 +177,11 @@ async def _requeue(
         nonlocal made, ids
         if ids:
             of_tag = {**belongs_to, "group_tag": tag}
-            batch_id = await add_batch(tx, partner_id, of_tag, len(ids), batch_state, now, now)
-            await registrations.rebatch(tx.session, partner_id, batch_id, ids, now)
+            batch_id = await add_batch(tx, of_tag, len(ids), batch_state, now, now)
+            await registrations.rebatch(tx, batch_id, ids, now)
             made, ids = made + 1, []
 
-    found = registrations.retryable_of_order(
-        tx.session, partner_id, order["id"], RETRYABLE, choice, chunk=RETRY_CHUNK
-    )
+    found = registrations.retryable_of_order(tx, order["id"], RETRYABLE, choice, chunk=RETRY_CHUNK)
     async for rows in found:
         for row in rows:
             if row["identity"] == IdentityKind.HARDWARE_HASH and not row["hashed"]:

@@ -4,13 +4,15 @@ The new key has the scopes and the expiry of the old one: its holder gains neith
 time. The old one works beside it for a while, so that no call fails meanwhile.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from app.db import partners
 from app.domain.errors import Conflict, Unauthenticated
-from app.runtime import Runtime, Tx
+from app.kernel.transactions import PartnerTx
+from app.runtime import Runtime
 from app.services import identities
 from app.services.identities import Caller, NewKey
 from app.telemetry import logger
@@ -28,25 +30,23 @@ class RotatedKey:
     """Until then the key that was used for the call works as well."""
 
 
+@asynccontextmanager
 async def rotate(
-    runtime: Runtime,
-    caller: Caller,
-    overlap: timedelta,
-    *,
-    before_commit: Callable[[Tx, RotatedKey], Awaitable[None]],
-) -> None:
-    """Makes the caller's next key. A repetition replaces a new key that has never been used, so that a lost
-    answer costs nothing.
+    runtime: Runtime, caller: Caller, overlap: timedelta
+) -> AsyncIterator[tuple[PartnerTx, RotatedKey]]:
+    """Makes the caller's next key, in a transaction that commits when the block ends.
+
+    A repetition replaces a new key that has never been used, so that a lost answer costs nothing.
 
     Raises Conflict once the new key has been used or revoked: from then on it is the one to rotate.
     """
-    partner_id, now = caller.partner_id, runtime.now()
-    async with runtime.transaction(partner_id) as tx:
-        held = await partners.hold_key(tx.session, partner_id, caller.key_id)
+    now = runtime.now()
+    async with runtime.transaction(caller) as tx:
+        held = await partners.hold_key(tx, caller.key_id)
         if held is None or held["revoked_at"] is not None:
             raise Unauthenticated("unauthenticated", identities.REFUSED_KEY)  # meanwhile
         expires_at = held["expires_at"]
-        before = await partners.successor_of(tx.session, partner_id, caller.key_id)
+        before = await partners.successor_of(tx, caller.key_id)
         if before is not None:
             if before["last_used_at"] is not None or before["revoked_at"] is not None:
                 words = (
@@ -54,19 +54,19 @@ async def rotate(
                 )
                 raise Conflict("key_rotated_already", words)
             expires_at = before["expires_at"]  # the held one's has become the end of its overlap
-            await partners.delete_key(tx.session, partner_id, before["id"])
+            await partners.delete_key(tx, before["id"])
         key = identities.mint()
         scopes = held["scopes"]
-        new_id = await identities.store_key(tx, partner_id, key, held["name"], scopes, expires_at, now)
-        await partners.note_successor(tx.session, partner_id, caller.key_id, new_id, now)
-        await partners.end_key_by(tx.session, partner_id, caller.key_id, now + overlap)
+        new_id = await identities.store_key(tx, key, held["name"], scopes, expires_at, now)
+        await partners.note_successor(tx, caller.key_id, new_id, now)
+        await partners.end_key_by(tx, caller.key_id, now + overlap)
         ends = min(now + overlap, held["expires_at"] or now + overlap)
-        await before_commit(tx, RotatedKey(key, held["name"], scopes, expires_at, ends))
-    log.info("key_rotated", prefix=caller.key_prefix, successor=key.prefix, partner_id=str(partner_id))
+        yield tx, RotatedKey(key, held["name"], scopes, expires_at, ends)
+    log.info("key_rotated", prefix=caller.key_prefix, successor=key.prefix, partner_id=str(caller.partner_id))
 
 
 async def revoke(runtime: Runtime, caller: Caller) -> None:
     """Takes effect with the next call. Another key that came of a rotation stays as it is."""
-    async with runtime.transaction(caller.partner_id) as tx:
-        await partners.revoke_key(tx.session, caller.partner_id, caller.key_prefix, runtime.now())
+    async with runtime.transaction(caller) as tx:
+        await partners.revoke_key(tx, caller.key_prefix, runtime.now())
     log.info("key_revoked", prefix=caller.key_prefix, partner_id=str(caller.partner_id))

@@ -40,9 +40,9 @@ def poll_policy(settings: Settings) -> PollPolicy:
 
 
 async def poll(runtime: Runtime, claim: Claim) -> None:
-    async with runtime.transaction(claim.partner_id) as tx:
-        rows = await registrations.open_of_batch(tx.session, claim.partner_id, claim.id, with_hashes=False)
-        access = await read_access(runtime, tx, claim.partner_id, claim.connection_id)
+    async with runtime.transaction(claim) as tx:
+        rows = await registrations.open_of_batch(tx, claim.id, with_hashes=False)
+        access = await read_access(runtime, tx, claim.connection_id)
     if claim.tracking_id is None or claim.submitted_at is None:
         raise LookupError("a submitted batch without tracking id or time")
     driver = runtime.drivers[access.record["platform"]]
@@ -71,7 +71,7 @@ async def poll(runtime: Runtime, claim: Claim) -> None:
         return
     if doubt is not None:
         # What could be read of it is recorded; the listing tells the rest.
-        await note_trouble(runtime, claim.partner_id, claim.connection_id, NotUnderstood(doubt), began=began)
+        await note_trouble(runtime, claim, claim.connection_id, NotUnderstood(doubt), began=began)
     await _settle(runtime, claim, rows, progress)
 
 
@@ -85,7 +85,7 @@ def _is_not_yet(runtime: Runtime, claim: Claim, failure: UpstreamFailure) -> boo
 async def _wait(runtime: Runtime, claim: Claim, policy: PollPolicy) -> None:
     now = runtime.now()
     due_at = schedule.next_poll(claim.polls + 1, now, runtime.random(), policy)
-    async with runtime.transaction(claim.partner_id) as tx:
+    async with runtime.transaction(claim) as tx:
         answered = {"troubles": 0, "failure_code": None, "failure_said": None}
         await release(tx, claim, due_at, now, {"polls": claim.polls + 1, **answered})
 
@@ -126,8 +126,8 @@ async def _sent_in_doubt(runtime: Runtime, claim: Claim, rows: Sequence[Sendable
     again = frozenset(row.id for row in rows if row.attempt > 1)
     if not again:
         return again
-    async with runtime.transaction(claim.partner_id) as tx:
-        doubts = await batches.left_doubts(tx.session, claim.partner_id, claim.order_id)
+    async with runtime.transaction(claim) as tx:
+        doubts = await batches.left_doubts(tx, claim.order_id)
     return again if doubts else frozenset()
 
 

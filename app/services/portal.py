@@ -27,8 +27,9 @@ from app.domain.registration import (
     RegistrationState,
     UpstreamRow,
 )
+from app.kernel.transactions import PartnerTx
 from app.platforms.base import FileFormat
-from app.runtime import Runtime, Tx
+from app.runtime import Runtime
 from app.services.identities import Caller
 from app.services.portal_entries import Entry, Index, answer_of, meaning_of
 from app.services.portal_files import NO_CONSENT, format_of, has_consent
@@ -81,16 +82,14 @@ class Recorded:
 async def mark_uploaded(runtime: Runtime, caller: Caller, batch_id: UUID) -> None:
     """The batch is with the portal now. Raises NotFound, Unprocessable, Conflict."""
     now = runtime.now()
-    async with runtime.transaction(caller.partner_id) as tx:
-        claim, format = await _claim(runtime, tx, caller, batch_id)
+    async with runtime.transaction(caller) as tx:
+        claim, format = await _claim(runtime, tx, batch_id)
         if claim.state is not BatchState.QUEUED:
             raise Conflict(
                 "invalid_state", f"It was marked as uploaded already, at {claim.submitted_at:%F %R} UTC."
             )
-        await _upload(runtime, tx, caller, claim, format)
-        await batches.update_claimed(
-            tx.session, claim, {"owner": None, "lease_until": None, "updated_at": now}
-        )
+        await _upload(runtime, tx, claim, format)
+        await batches.update_claimed(tx, claim, {"owner": None, "lease_until": None, "updated_at": now})
     log.info("portal_file_uploaded", batch_id=str(batch_id))
 
 
@@ -101,21 +100,21 @@ async def undo_upload(runtime: Runtime, caller: Caller, batch_id: UUID, refusal:
     NotFound, Unprocessable, and Conflict where the file is not marked as uploaded or an outcome is there.
     """
     now, attempt_id = runtime.now(), new_row_id()
-    async with runtime.transaction(caller.partner_id) as tx:
-        claim, _ = await _claim(runtime, tx, caller, batch_id)
+    async with runtime.transaction(caller) as tx:
+        claim, _ = await _claim(runtime, tx, batch_id)
         if claim.state is not BatchState.SUBMITTED:
             raise Conflict("invalid_state", "The file is not marked as uploaded: there is nothing to undo.")
-        rows = await registrations.of_batch(tx.session, claim.partner_id, claim.id, with_hashes=False)
-        batch = await batches.get(tx.session, claim.partner_id, claim.id)
+        rows = await registrations.of_batch(tx, claim.id, with_hashes=False)
+        batch = await batches.get(tx, claim.id)
         assert batch is not None  # it is claimed
         # A device with a passing trouble has an outcome, too, and is in a new file since.
         moved_on = len(rows) < batch["device_count"]
         if moved_on or any(state not in MOVING_WITH_BATCH for _, state in rows):
             raise Conflict("invalid_state", _HAS_OUTCOMES)
-        await attempts.close_open(tx.session, claim, now)
-        await _add_attempt(runtime, tx, caller, claim, attempt_id, "undo_upload")
+        await attempts.close_open(tx, claim, now)
+        await _add_attempt(runtime, tx, claim, attempt_id, "undo_upload")
         outcome = "not_uploaded" if refusal is None else "refused"
-        await attempts.finish(tx.session, claim, attempt_id, outcome=outcome, said=refusal or "", now=now)
+        await attempts.finish(tx, claim, attempt_id, outcome=outcome, said=refusal or "", now=now)
         values = {
             "state": BatchState.QUEUED.value,
             "submitted_at": None,
@@ -126,7 +125,7 @@ async def undo_upload(runtime: Runtime, caller: Caller, batch_id: UUID, refusal:
             "lease_until": None,
             "updated_at": now,
         }
-        if not await batches.update_claimed(tx.session, claim, values):
+        if not await batches.update_claimed(tx, claim, values):
             raise LostClaim
     log.info("portal_upload_undone", batch_id=str(batch_id), refused=refusal is not None)
 
@@ -283,17 +282,15 @@ async def _recording(
     Raises Conflict when somebody else has it, or had it and was quicker.
     """
     attempt_id = new_row_id()
-    async with runtime.transaction(caller.partner_id) as tx:
-        claim, format = await _claim(runtime, tx, caller, batch_id, settled=correct)
-        await attempts.close_open(tx.session, claim, runtime.now())
-        await _add_attempt(runtime, tx, caller, claim, attempt_id, kind)
-        rows = await registrations.of_batch(tx.session, claim.partner_id, claim.id, with_hashes=False)
-        before = (
-            await registrations.recorded_of_batch(tx.session, claim.partner_id, claim.id) if correct else {}
-        )
-        batch = await batches.get(tx.session, claim.partner_id, claim.id)
-        order = await orders.get(tx.session, claim.partner_id, claim.order_id)
-        customer = await customers.get(tx.session, claim.partner_id, claim.customer_id)
+    async with runtime.transaction(caller) as tx:
+        claim, format = await _claim(runtime, tx, batch_id, settled=correct)
+        await attempts.close_open(tx, claim, runtime.now())
+        await _add_attempt(runtime, tx, claim, attempt_id, kind)
+        rows = await registrations.of_batch(tx, claim.id, with_hashes=False)
+        before = await registrations.recorded_of_batch(tx, claim.id) if correct else {}
+        batch = await batches.get(tx, claim.id)
+        order = await orders.get(tx, claim.order_id)
+        customer = await customers.get(tx, claim.customer_id)
     assert batch is not None  # it is claimed
     assert order is not None  # a foreign key holds it
     assert customer is not None
@@ -321,10 +318,10 @@ async def _write(runtime: Runtime, caller: Caller, recording: _Recording) -> Non
     claim = recording.claim
     if claim.state is BatchState.QUEUED:
         # Only now: a file of results that fits no device says nothing of this batch.
-        async with runtime.transaction(claim.partner_id) as tx:
-            if await batches.lock_claimed(tx.session, claim) is None:
+        async with runtime.transaction(claim) as tx:
+            if await batches.lock_claimed(tx, claim) is None:
                 raise LostClaim
-            claim = await _upload(runtime, tx, caller, claim, recording.format)
+            claim = await _upload(runtime, tx, claim, recording.format)
     done = len(outcomes) == len(recording.open)
     following = Next(BatchState.SETTLED) if done else Next(BatchState.SUBMITTED, due_at=runtime.now())
     await record(
@@ -351,28 +348,22 @@ def _summary(recording: _Recording) -> str:
 
 
 async def _claim(
-    runtime: Runtime, tx: Tx, caller: Caller, batch_id: UUID, *, settled: bool = False
+    runtime: Runtime, tx: PartnerTx, batch_id: UUID, *, settled: bool = False
 ) -> tuple[Claim, FileFormat]:
-    partner_id, now = caller.partner_id, runtime.now()
-    batch = await batches.get(tx.session, partner_id, batch_id)
+    now = runtime.now()
+    batch = await batches.get(tx, batch_id)
     if batch is None:
         raise NotFound("not_found", f"There is no batch {batch_id}.")
-    connection = await connections.get(tx.session, partner_id, batch["connection_id"])
+    connection = await connections.get(tx, batch["connection_id"])
     assert connection is not None  # a foreign key holds it
     format = format_of(runtime, connection)
-    consented = await has_consent(tx, partner_id, batch)
+    consented = await has_consent(tx, batch)
     claim = await batches.claim_by_hand(
-        tx.session,
-        partner_id,
-        batch_id,
-        owner=uuid4(),
-        now=now,
-        lease=runtime.settings.lease,
-        settled=settled,
+        tx, batch_id, owner=uuid4(), now=now, lease=runtime.settings.lease, settled=settled
     )
     if claim is None:
         # As it is now, after the wait for whoever held it.
-        batch = await batches.get(tx.session, partner_id, batch_id)
+        batch = await batches.get(tx, batch_id)
         assert batch is not None
         state = BatchState(batch["state"])
         # Who corrects may take a settled batch: it is somebody else who has it at this moment.
@@ -401,11 +392,11 @@ _WHY_NOT = defaultdict(
 )
 
 
-async def _upload(runtime: Runtime, tx: Tx, caller: Caller, claim: Claim, format: FileFormat) -> Claim:
+async def _upload(runtime: Runtime, tx: PartnerTx, claim: Claim, format: FileFormat) -> Claim:
     """Batch and rows as after a call that was accepted, with who said so and when."""
     now, attempt_id = runtime.now(), new_row_id()
-    await _add_attempt(runtime, tx, caller, claim, attempt_id, "upload")
-    await attempts.finish(tx.session, claim, attempt_id, outcome="uploaded", said="", now=now)
+    await _add_attempt(runtime, tx, claim, attempt_id, "upload")
+    await attempts.finish(tx, claim, attempt_id, outcome="uploaded", said="", now=now)
     changed = {
         "state": BatchState.SUBMITTED.value,
         "submitted_at": now,
@@ -413,36 +404,34 @@ async def _upload(runtime: Runtime, tx: Tx, caller: Caller, claim: Claim, format
         "failure_code": None,
         "failure_said": None,
     }
-    await batches.update_claimed(tx.session, claim, {**changed, "updated_at": now})
+    await batches.update_claimed(tx, claim, {**changed, "updated_at": now})
     if format.tag_is_the_lists_name:
-        at = (claim.partner_id, claim.customer_id, claim.group_tag)
-        await group_tags.lock(tx.session, *at, now)
-        await group_tags.set_known(tx.session, *at, known=True, now=now)
+        at = (claim.customer_id, claim.group_tag)
+        await group_tags.lock(tx, *at, now)
+        await group_tags.set_known(tx, *at, known=True, now=now)
     return replace(claim, state=BatchState.SUBMITTED, submitted_at=now, submissions=claim.submissions + 1)
 
 
-async def _add_attempt(
-    runtime: Runtime, tx: Tx, caller: Caller, claim: Claim, attempt_id: UUID, kind: str
-) -> None:
+async def _add_attempt(runtime: Runtime, tx: PartnerTx, claim: Claim, attempt_id: UUID, kind: str) -> None:
     await attempts.add(
-        tx.session,
+        tx,
         claim,
         id=attempt_id,
         kind=kind,
         request_id=None,
         correlation_id=claim.correlation_id,
         now=runtime.now(),
-        made_by=caller.key_id,
+        made_by=tx.actor.key_id,
     )
 
 
 async def _finish(runtime: Runtime, claim: Claim, attempt_id: UUID, outcome: str, said: str) -> None:
-    async with runtime.transaction(claim.partner_id) as tx:
-        await attempts.finish(tx.session, claim, attempt_id, outcome=outcome, said=said, now=runtime.now())
+    async with runtime.transaction(claim) as tx:
+        await attempts.finish(tx, claim, attempt_id, outcome=outcome, said=said, now=runtime.now())
 
 
 async def _give_back(runtime: Runtime, claim: Claim) -> None:
     """Without effect if somebody else has the batch meanwhile."""
-    async with runtime.transaction(claim.partner_id) as tx:
+    async with runtime.transaction(claim) as tx:
         values = {"owner": None, "lease_until": None, "updated_at": runtime.now()}
-        await batches.update_claimed(tx.session, claim, values)
+        await batches.update_claimed(tx, claim, values)

@@ -15,14 +15,15 @@ from app.db.paging import Page, PageRequest, cut
 from app.db.registrations import SendableRow
 from app.db.sql import Record
 from app.domain import consent
+from app.domain.actor import Principal
 from app.domain.batch import BatchState
 from app.domain.catalogue import Finding
 from app.domain.consent import ConsentState
 from app.domain.errors import Conflict, NotFound, Unprocessable
 from app.domain.identity import CheckedDevice, IdentityKind
-from app.domain.ids import PartnerId
+from app.kernel.transactions import PartnerTx
 from app.platforms.base import FileFormat, OutgoingDevice, Platform
-from app.runtime import Runtime, Tx
+from app.runtime import Runtime
 from app.services.identities import Caller, Scope
 from app.services.submission import outgoing
 from app.telemetry import logger
@@ -80,16 +81,16 @@ def _as_sent(device: CheckedDevice, *, with_serial: bool) -> OutgoingDevice:
 
 
 async def list_of_order(
-    runtime: Runtime, partner_id: PartnerId, order_id: UUID, page: PageRequest
+    runtime: Runtime, principal: Principal, order_id: UUID, page: PageRequest
 ) -> Page[PortalFile]:
     """Oldest first. Raises NotFound, and Unprocessable for an order that Registrar sends by itself."""
-    async with runtime.reading(partner_id) as tx:
-        order = await orders.get(tx.session, partner_id, order_id)
+    async with runtime.reading(principal) as tx:
+        order = await orders.get(tx, order_id)
         if order is None:
             raise NotFound("not_found", f"There is no order {order_id}.")
         format = format_of(runtime, order)
-        customer = await customers.get(tx.session, partner_id, order["customer_id"])
-        found = await batches.of_order(tx.session, partner_id, order_id)
+        customer = await customers.get(tx, order["customer_id"])
+        found = await batches.of_order(tx, order_id)
     assert customer is not None  # a foreign key holds it
     names = _names(format, order["reference"], found)
     rest = [row for row in found if page.after is None or str(row["id"]) > str(page.after)]
@@ -135,19 +136,18 @@ async def file_of(runtime: Runtime, caller: Caller, batch_id: UUID) -> tuple[str
 
     A portal needs the hashes, so a file with any is made only for who may read them: else Forbidden.
     """
-    partner_id = caller.partner_id
-    async with runtime.reading(partner_id) as tx:
-        batch = await batches.get(tx.session, partner_id, batch_id)
+    async with runtime.reading(caller) as tx:
+        batch = await batches.get(tx, batch_id)
         if batch is None:
             raise NotFound("not_found", f"There is no batch {batch_id}.")
-        connection = await connections.get(tx.session, partner_id, batch["connection_id"])
+        connection = await connections.get(tx, batch["connection_id"])
         assert connection is not None  # a foreign key holds it
         format = format_of(runtime, connection)
-        await _refuse_unready(tx, partner_id, batch)
-        found = await registrations.of_batch(tx.session, partner_id, batch_id, with_hashes=True)
-        order = await orders.get(tx.session, partner_id, batch["order_id"])
+        await _refuse_unready(tx, batch)
+        found = await registrations.of_batch(tx, batch_id, with_hashes=True)
+        order = await orders.get(tx, batch["order_id"])
         assert order is not None  # a foreign key holds it
-        files = await batches.of_order(tx.session, partner_id, batch["order_id"])
+        files = await batches.of_order(tx, batch["order_id"])
         name = _names(format, order["reference"], files)[batch_id]
     rows = [row for row, _ in found]
     if any(row.hash_data is not None for row in rows):
@@ -165,19 +165,17 @@ async def file_of(runtime: Runtime, caller: Caller, batch_id: UUID) -> tuple[str
     return name, content
 
 
-async def _refuse_unready(tx: Tx, partner_id: PartnerId, batch: Record) -> None:
+async def _refuse_unready(tx: PartnerTx, batch: Record) -> None:
     state = BatchState(batch["state"])
     if state is BatchState.CANCELLED:
         raise Conflict("invalid_state", "The batch was cancelled: its file must not be uploaded.")
-    if state is BatchState.HELD or (
-        state is BatchState.QUEUED and not await has_consent(tx, partner_id, batch)
-    ):
+    if state is BatchState.HELD or (state is BatchState.QUEUED and not await has_consent(tx, batch)):
         raise Conflict("invalid_state", NO_CONSENT)
 
 
-async def has_consent(tx: Tx, partner_id: PartnerId, batch: Record) -> bool:
+async def has_consent(tx: PartnerTx, batch: Record) -> bool:
     """Under a lock, until the transaction ends."""
-    state = await customers.consent_for_share(tx.session, partner_id, batch["customer_id"])
+    state = await customers.consent_for_share(tx, batch["customer_id"])
     return state is not None and consent.lets_pass(ConsentState(state))
 
 

@@ -9,57 +9,59 @@ from dataclasses import replace
 
 from app import metrics
 from app.db import quotas as table
+from app.domain.actor import Principal
 from app.domain.errors import RateLimited, Refusal, Unprocessable
 from app.domain.ids import PartnerId
 from app.domain.quota import LARGEST, QUOTAS, SMALLEST, Quota, Use, refusal
-from app.runtime import Runtime, Tx
+from app.kernel.transactions import PartnerTx
+from app.runtime import Runtime
 from app.telemetry import logger
 
 log = logger("quotas")
 
 
-async def limit_of(tx: Tx, partner_id: PartnerId, quota: Quota) -> int:
+async def limit_of(tx: PartnerTx, quota: Quota) -> int:
     """What the operator has set for the partner, or the default."""
-    amount = await table.amount(tx.session, partner_id, quota)
+    amount = await table.amount(tx, tx.partner_id, quota)
     return tx.quotas[quota] if amount is None else amount
 
 
-async def require(tx: Tx, partner_id: PartnerId, quota: Quota, *, adding: int = 1) -> None:
+async def require(tx: PartnerTx, quota: Quota, *, adding: int = 1) -> None:
     """Lets so many more be made in this transaction, or raises `quota_exceeded`.
 
     Unprocessable where a person has to do something first, RateLimited where waiting is enough."""
-    await table.lock(tx.session, partner_id, quota)
+    await table.lock(tx, quota)
     # A statement of its own: what it sees is newer than the lock.
-    await look_ahead(tx, partner_id, quota, adding=adding)
+    await look_ahead(tx, quota, adding=adding)
 
 
-async def look_ahead(tx: Tx, partner_id: PartnerId, quota: Quota, *, adding: int = 1) -> None:
+async def look_ahead(tx: PartnerTx, quota: Quota, *, adding: int = 1) -> None:
     """Refuses early what `require` would refuse later, and holds nothing: for work that takes seconds."""
-    use = await _use(tx, partner_id, quota)
+    use = await _use(tx, quota)
     if use.used + adding > use.limit:
-        raise _refused(partner_id, use, adding)
+        raise _refused(tx.partner_id, use, adding)
 
 
-async def require_room(tx: Tx, partner_id: PartnerId, quota: Quota) -> None:
+async def require_room(tx: PartnerTx, quota: Quota) -> None:
     """For what has just been written, and is counted by a trigger that holds the count until the commit.
 
     Raises as `require` does, and takes no lock of its own.
     """
-    use = await _use(tx, partner_id, quota)
+    use = await _use(tx, quota)
     if use.used > use.limit:
-        raise _refused(partner_id, replace(use, used=min(use.used - 1, use.limit)), 1)
+        raise _refused(tx.partner_id, replace(use, used=min(use.used - 1, use.limit)), 1)
 
 
-async def room_of(tx: Tx, partner_id: PartnerId, quota: Quota) -> int:
+async def room_of(tx: PartnerTx, quota: Quota) -> int:
     """How many more there may be at this moment. Holds nothing."""
-    use = await _use(tx, partner_id, quota)
+    use = await _use(tx, quota)
     return max(use.limit - use.used, 0)
 
 
-async def look(tx: Tx, partner_id: PartnerId) -> list[Use]:
+async def look(tx: PartnerTx) -> list[Use]:
     """Every quota and its use at this moment. Holds nothing."""
-    set_by_hand = await table.amounts(tx.session, partner_id)
-    used = await table.all_used(tx.session, partner_id, tx.now)
+    set_by_hand = await table.amounts(tx)
+    used = await table.all_used(tx, tx.now)
     return [
         Use(
             quota,
@@ -71,8 +73,8 @@ async def look(tx: Tx, partner_id: PartnerId) -> list[Use]:
     ]
 
 
-async def _use(tx: Tx, partner_id: PartnerId, quota: Quota) -> Use:
-    amount, used = await table.amount_and_used(tx.session, partner_id, quota, tx.now)
+async def _use(tx: PartnerTx, quota: Quota) -> Use:
+    amount, used = await table.amount_and_used(tx, quota, tx.now)
     return Use(quota, tx.quotas[quota] if amount is None else amount, used, is_own=amount is not None)
 
 
@@ -87,10 +89,10 @@ def _refused(partner_id: PartnerId, use: Use, adding: int) -> Refusal:
     return RateLimited("quota_exceeded", words, retry_after=retry_after)
 
 
-async def look_at(runtime: Runtime, partner_id: PartnerId) -> list[Use]:
+async def look_at(runtime: Runtime, principal: Principal) -> list[Use]:
     """The same for the operator, who has no transaction of the partner's."""
-    async with runtime.reading(partner_id) as tx:
-        return await look(tx, partner_id)
+    async with runtime.reading(principal) as tx:
+        return await look(tx)
 
 
 async def change(runtime: Runtime, partner_id: PartnerId, quota: Quota, amount: int | None) -> None:
@@ -101,10 +103,10 @@ async def change(runtime: Runtime, partner_id: PartnerId, quota: Quota, amount: 
     if amount is not None and not SMALLEST <= amount <= LARGEST:
         raise Unprocessable("invalid_parameter", f"A quota is a number from {SMALLEST} to {LARGEST:,}.")
     async with runtime.system_transaction() as tx:
-        was = await limit_of(tx, partner_id, quota)
+        before = await table.amount(tx, partner_id, quota)
         if amount is None:
-            await table.forget_amount(tx.session, partner_id, quota)
+            await table.forget_amount(tx, partner_id, quota)
         else:
-            await table.set_amount(tx.session, partner_id, quota, amount, tx.now)
-        now = await limit_of(tx, partner_id, quota)
-    log.warning("quota_changed", partner_id=str(partner_id), quota=quota.value, was=was, limit=now)
+            await table.set_amount(tx, partner_id, quota, amount, tx.now)
+    was, limit = (tx.quotas[quota] if each is None else each for each in (before, amount))
+    log.warning("quota_changed", partner_id=str(partner_id), quota=quota.value, was=was, limit=limit)

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from app.db import recall
 from app.db.sql import Record
-from app.domain.ids import PartnerId
+from app.domain.actor import Principal
 from app.runtime import Runtime
 from app.services import orders
 from app.services.orders import OrderView
@@ -22,13 +22,13 @@ class Recalled:
     noted_total: int
 
 
-async def order(runtime: Runtime, partner_id: PartnerId, order_id: UUID, *, noted: int) -> Recalled:
+async def order(runtime: Runtime, principal: Principal, order_id: UUID, *, noted: int) -> Recalled:
     """With its first `noted` rows that have findings. Raises NotFound."""
-    view = await orders.get(runtime, partner_id, order_id)
-    async with runtime.reading(partner_id) as tx:
+    view = await orders.get(runtime, principal, order_id)
+    async with runtime.reading(principal) as tx:
         return Recalled(
             view,
-            await recall.batches(tx.session, partner_id, order_id),
-            await recall.noted_rows(tx.session, partner_id, order_id, limit=noted),
-            await recall.count_noted(tx.session, partner_id, order_id),
+            await recall.batches(tx, order_id),
+            await recall.noted_rows(tx, order_id, limit=noted),
+            await recall.count_noted(tx, order_id),
         )

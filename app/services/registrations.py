@@ -8,9 +8,9 @@ from app.db import attempts, batches, orders, registration_lists
 from app.db.paging import Page, PageRequest
 from app.db.registration_lists import Filter
 from app.db.sql import Record
+from app.domain.actor import Principal
 from app.domain.batch import OPEN_BATCH
 from app.domain.errors import NotFound
-from app.domain.ids import PartnerId
 from app.domain.waiting import Waiting
 from app.runtime import Runtime
 from app.services import waiting
@@ -24,24 +24,24 @@ class BatchView:
 
 
 async def list_of_order(
-    runtime: Runtime, partner_id: PartnerId, order_id: UUID, page: PageRequest, filter: Filter
+    runtime: Runtime, principal: Principal, order_id: UUID, page: PageRequest, filter: Filter
 ) -> Page[Record]:
-    async with runtime.reading(partner_id) as tx:
-        if await orders.get(tx.session, partner_id, order_id) is None:
+    async with runtime.reading(principal) as tx:
+        if await orders.get(tx, order_id) is None:
             raise NotFound("not_found", f"There is no order {order_id}.")
-        return await registration_lists.list_of_order(tx.session, partner_id, order_id, page, filter)
+        return await registration_lists.list_of_order(tx, order_id, page, filter)
 
 
 async def list_page(
-    runtime: Runtime, partner_id: PartnerId, page: PageRequest, filter: Filter
+    runtime: Runtime, principal: Principal, page: PageRequest, filter: Filter
 ) -> Page[Record]:
-    async with runtime.reading(partner_id) as tx:
-        return await registration_lists.list_page(tx.session, partner_id, page, filter)
+    async with runtime.reading(principal) as tx:
+        return await registration_lists.list_page(tx, page, filter)
 
 
-async def get(runtime: Runtime, partner_id: PartnerId, registration_id: UUID) -> Record:
-    async with runtime.reading(partner_id) as tx:
-        record = await registration_lists.get(tx.session, partner_id, registration_id)
+async def get(runtime: Runtime, principal: Principal, registration_id: UUID) -> Record:
+    async with runtime.reading(principal) as tx:
+        record = await registration_lists.get(tx, registration_id)
     if record is None:
         raise NotFound("not_found", f"There is no registration {registration_id}.")
     return record
@@ -49,47 +49,43 @@ async def get(runtime: Runtime, partner_id: PartnerId, registration_id: UUID) ->
 
 async def list_batches(
     runtime: Runtime,
-    partner_id: PartnerId,
+    principal: Principal,
     page: PageRequest,
     *,
     order_id: UUID | None,
     customer_id: UUID | None,
     state: str | None,
 ) -> Page[BatchView]:
-    async with runtime.reading(partner_id) as tx:
-        found = await batches.list_page(
-            tx.session, partner_id, page, order_id=order_id, customer_id=customer_id, state=state
-        )
-        counts = await batches.counts(tx.session, partner_id, [row["id"] for row in found.items])
-        gathered = await waiting.gather_batches(runtime, tx, partner_id, _open(found.items))
+    async with runtime.reading(principal) as tx:
+        found = await batches.list_page(tx, page, order_id=order_id, customer_id=customer_id, state=state)
+        counts = await batches.counts(tx, [row["id"] for row in found.items])
+        gathered = await waiting.gather_batches(runtime, tx, _open(found.items))
     reasons = await waiting.explain(runtime, gathered)
     views = [BatchView(row, counts[row["id"]], reasons.get(row["id"], ())) for row in found.items]
     return Page(views, found.next_token)
 
 
 async def list_batches_of_order(
-    runtime: Runtime, partner_id: PartnerId, order_id: UUID, page: PageRequest
+    runtime: Runtime, principal: Principal, order_id: UUID, page: PageRequest
 ) -> Page[BatchView]:
-    async with runtime.reading(partner_id) as tx:
-        if await orders.get(tx.session, partner_id, order_id) is None:
+    async with runtime.reading(principal) as tx:
+        if await orders.get(tx, order_id) is None:
             raise NotFound("not_found", f"There is no order {order_id}.")
-    return await list_batches(runtime, partner_id, page, order_id=order_id, customer_id=None, state=None)
+    return await list_batches(runtime, principal, page, order_id=order_id, customer_id=None, state=None)
 
 
 def _open(records: Sequence[Record]) -> list[UUID]:
     return [row["id"] for row in records if row["state"] in OPEN_BATCH]
 
 
-async def get_batch(
-    runtime: Runtime, partner_id: PartnerId, batch_id: UUID
-) -> tuple[BatchView, list[Record]]:
+async def get_batch(runtime: Runtime, principal: Principal, batch_id: UUID) -> tuple[BatchView, list[Record]]:
     """The batch and its calls to Microsoft, newest first."""
-    async with runtime.reading(partner_id) as tx:
-        record = await batches.get(tx.session, partner_id, batch_id)
+    async with runtime.reading(principal) as tx:
+        record = await batches.get(tx, batch_id)
         if record is None:
             raise NotFound("not_found", f"There is no batch {batch_id}.")
-        counts = await batches.counts(tx.session, partner_id, [batch_id])
-        calls = await attempts.list_of_batch(tx.session, partner_id, batch_id)
-        gathered = await waiting.gather_batches(runtime, tx, partner_id, _open([record]))
+        counts = await batches.counts(tx, [batch_id])
+        calls = await attempts.list_of_batch(tx, batch_id)
+        gathered = await waiting.gather_batches(runtime, tx, _open([record]))
     reasons = await waiting.explain(runtime, gathered)
     return BatchView(record, counts[batch_id], reasons.get(batch_id, ())), calls

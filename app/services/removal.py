@@ -19,9 +19,10 @@ from sqlalchemy.exc import DBAPIError
 from app.db import removal
 from app.db.removal import LARGE, Kind, Subject
 from app.db.sql import Record
+from app.domain.actor import OPERATOR, ActingFor, Principal
 from app.domain.errors import Conflict, FieldError, NotFound
-from app.domain.ids import PartnerId
-from app.runtime import Runtime, Tx
+from app.kernel.transactions import PartnerTx
+from app.runtime import Runtime
 from app.telemetry import logger
 
 log = logger("removal")
@@ -65,17 +66,21 @@ class _TimeIsUp(Exception):
     pass
 
 
+def _operator(subject: Subject) -> Principal:
+    return ActingFor(subject.partner_id, OPERATOR)
+
+
 async def look(runtime: Runtime, subject: Subject) -> Removal:
     """What `remove` would delete, and what blocks it. Changes nothing. Raises NotFound, or Busy."""
-    async with runtime.reading(subject.partner_id) as tx:
+    async with runtime.reading(_operator(subject)) as tx:
         return await _look(tx, subject, hold=False)
 
 
-async def _look(tx: Tx, subject: Subject, *, hold: bool) -> Removal:
-    row = await removal.find(tx.session, subject, hold=hold)
+async def _look(tx: PartnerTx, subject: Subject, *, hold: bool) -> Removal:
+    row = await removal.find(tx, subject, hold=hold)
     if row is None:
         raise NotFound(UNKNOWN[subject.kind], f"There is no {subject.kind.value} {subject.id}.")
-    obstacles = [_of_order(found) for found in await removal.unfinished_orders(tx.session, subject)]
+    obstacles = [_of_order(found) for found in await removal.unfinished_orders(tx, subject)]
     obstacles += [
         Obstacle(
             "import",
@@ -83,9 +88,9 @@ async def _look(tx: Tx, subject: Subject, *, hold: bool) -> Removal:
             found["reference"],
             f"It is {found['state']}: commit it, or discard it (POST /v1/imports/{{id}}:discard).",
         )
-        for found in await removal.waiting_imports(tx.session, subject)
+        for found in await removal.waiting_imports(tx, subject)
     ]
-    return Removal(row["name"], await removal.counts(tx.session, subject), obstacles)
+    return Removal(row["name"], await removal.counts(tx, subject), obstacles)
 
 
 def _of_order(row: Record) -> Obstacle:
@@ -130,7 +135,7 @@ async def _begin(runtime: Runtime, subject: Subject, *, everything: bool) -> Rem
     # A look without the lock first: as long as anything is under way, workers do not wait for a removal.
     if (found := await look(runtime, subject)).obstacles:
         raise _refusal(subject, found)
-    async with runtime.transaction(subject.partner_id) as tx:
+    async with runtime.transaction(_operator(subject)) as tx:
         found = await _look(tx, subject, hold=True)
         if found.obstacles:
             raise _refusal(subject, found)
@@ -140,10 +145,10 @@ async def _begin(runtime: Runtime, subject: Subject, *, everything: bool) -> Rem
         if contents and not everything:
             words = " and ".join(f"{found.counts[noun]:,} {noun}" for noun in contents)
             raise Conflict("removal_not_confirmed", f"The {subject.kind.value} has {words}.")
-        await removal.mark(tx.session, subject, now)
+        await removal.mark(tx, subject, now)
         if subject.kind is Kind.PARTNER:
-            await removal.revoke_keys(tx.session, subject.partner_id, now)
-        gone = await removal.connection_ids(tx.session, subject)
+            await removal.revoke_keys(tx, now)
+        gone = await removal.connection_ids(tx, subject)
     for connection_id in gone:
         runtime.token_cache.forget(connection_id)
         await runtime.budgets.forget(connection_id)
@@ -160,12 +165,12 @@ def _refusal(subject: Subject, found: Removal) -> Conflict:
 
 
 async def _take_away(runtime: Runtime, subject: Subject, go_on: Callable[[], None]) -> None:
-    partner_id = subject.partner_id
+    principal = _operator(subject)
 
-    async def until_none(some: Callable[[Tx], Awaitable[int]]) -> None:
+    async def until_none(some: Callable[[PartnerTx], Awaitable[int]]) -> None:
         while True:
             go_on()
-            if not await _in_one(runtime, partner_id, some):
+            if not await _in_one(runtime, principal, some):
                 return
 
     for next_ones, some_of_one in (
@@ -173,26 +178,26 @@ async def _take_away(runtime: Runtime, subject: Subject, go_on: Callable[[], Non
         (removal.next_imports, _some_of_import),
     ):
         while True:
-            async with runtime.transaction(partner_id) as tx:
-                ids = await next_ones(tx.session, subject, ORDERS_AT_A_TIME)
+            async with runtime.transaction(principal) as tx:
+                ids = await next_ones(tx, subject, ORDERS_AT_A_TIME)
             if not ids:
                 break
             for each in ids:
-                await until_none(partial(some_of_one, partner_id, each))
+                await until_none(partial(some_of_one, each))
     if subject.kind is Kind.PARTNER:
         for table in LARGE:
-            await until_none(partial(_some_of_table, partner_id, table))
+            await until_none(partial(_some_of_table, table))
     else:
-        await until_none(lambda tx: removal.some_of_customers(tx.session, subject))
-    await until_none(lambda tx: removal.some_customers(tx.session, subject))
-    await _in_one(runtime, partner_id, partial(_the_rest, subject))
+        await until_none(lambda tx: removal.some_of_customers(tx, subject))
+    await until_none(lambda tx: removal.some_customers(tx, subject))
+    await _in_one(runtime, principal, partial(_the_rest, subject))
 
 
-async def _in_one(runtime: Runtime, partner_id: PartnerId, work: Callable[[Tx], Awaitable[int]]) -> int:
+async def _in_one(runtime: Runtime, principal: Principal, work: Callable[[PartnerTx], Awaitable[int]]) -> int:
     """One transaction. Others may be at work on the same rows: after a deadlock it is tried again."""
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            async with runtime.transaction(partner_id) as tx:
+            async with runtime.transaction(principal) as tx:
                 return await work(tx)
         except DBAPIError as error:
             if attempt == ATTEMPTS or not removal.is_deadlock(error):
@@ -201,29 +206,29 @@ async def _in_one(runtime: Runtime, partner_id: PartnerId, work: Callable[[Tx], 
     raise AssertionError("the last attempt returns or raises")
 
 
-async def _the_rest(subject: Subject, tx: Tx) -> int:
+async def _the_rest(subject: Subject, tx: PartnerTx) -> int:
     if subject.kind is Kind.PARTNER:
-        await removal.partner(tx.session, subject.partner_id)
+        await removal.partner(tx)
         return 0
     if subject.kind is Kind.CONNECTION:
-        await removal.connection(tx.session, subject)
-    await removal.unmark(tx.session, subject)
+        await removal.connection(tx, subject)
+    await removal.unmark(tx, subject)
     return 0
 
 
-async def _some_of_order(partner_id: PartnerId, order_id: UUID, tx: Tx) -> int:
+async def _some_of_order(order_id: UUID, tx: PartnerTx) -> int:
     """The order goes last, once nothing hangs on it any more that would take long."""
-    gone = await removal.some_registrations(tx.session, partner_id, order_id)
+    gone = await removal.some_registrations(tx, order_id)
     if not gone:
-        gone = await removal.some_events(tx.session, partner_id, order_id)
+        gone = await removal.some_events(tx, order_id)
     if not gone:
-        await removal.order(tx.session, partner_id, order_id)
+        await removal.order(tx, order_id)
     return gone
 
 
-async def _some_of_import(partner_id: PartnerId, import_id: UUID, tx: Tx) -> int:
-    return await removal.some_of_import(tx.session, partner_id, import_id)
+async def _some_of_import(import_id: UUID, tx: PartnerTx) -> int:
+    return await removal.some_of_import(tx, import_id)
 
 
-async def _some_of_table(partner_id: PartnerId, table: str, tx: Tx) -> int:
-    return await removal.some_of_table(tx.session, partner_id, table)
+async def _some_of_table(table: str, tx: PartnerTx) -> int:
+    return await removal.some_of_table(tx, table)

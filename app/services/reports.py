@@ -16,9 +16,9 @@ from app.db import import_rows, imports, orders, registration_lists
 from app.db.paging import PageRequest
 from app.db.registration_lists import Filter
 from app.db.sql import Record
+from app.domain.actor import Principal
 from app.domain.catalogue import CATALOGUE, lookup
 from app.domain.errors import Conflict, NotFound
-from app.domain.ids import PartnerId
 from app.domain.imports import MOVING, ImportState, Verdict
 from app.intake.columns import WRITTEN
 from app.intake.corrections import Corrections, Pairs, disarmed
@@ -38,7 +38,7 @@ _OF_ORDER: Final = ("line_ref", "serial_number", "manufacturer", "model", "produ
 
 
 async def errors_of(
-    runtime: Runtime, partner_id: PartnerId, import_id: UUID, *, verdict: Verdict, with_hashes: bool
+    runtime: Runtime, principal: Principal, import_id: UUID, *, verdict: Verdict, with_hashes: bool
 ) -> AsyncIterator[bytes]:
     """The rows of this verdict as they came, with what is wrong with them; to be mended and sent again.
 
@@ -46,8 +46,8 @@ async def errors_of(
 
     Raises NotFound, or Conflict when there are no rows to give.
     """
-    async with runtime.reading(partner_id) as tx:
-        record = await imports.get(tx.session, partner_id, import_id)
+    async with runtime.reading(principal) as tx:
+        record = await imports.get(tx, import_id)
     if record is None:
         raise NotFound("not_found", f"There is no import {import_id}.")
     state = ImportState(record["state"])
@@ -59,12 +59,12 @@ async def errors_of(
     profile = None if record["profile"] is None else Profile.parse(record["profile"])
     written = bytearray()
     corrections = Corrections(written.extend, pairs, profile, with_hashes=with_hashes)
-    return _errors(runtime, partner_id, import_id, pairs, verdict, corrections, written)
+    return _errors(runtime, principal, import_id, pairs, verdict, corrections, written)
 
 
 async def _errors(
     runtime: Runtime,
-    partner_id: PartnerId,
+    principal: Principal,
     import_id: UUID,
     pairs: Pairs,
     verdict: Verdict,
@@ -75,10 +75,8 @@ async def _errors(
     while True:
         yield bytes(written)
         written.clear()
-        async with runtime.reading(partner_id) as tx:
-            rows = await import_rows.originals(
-                tx.session, partner_id, import_id, after=after, limit=PAGE, verdict=verdict.value
-            )
+        async with runtime.reading(principal) as tx:
+            rows = await import_rows.originals(tx, import_id, after=after, limit=PAGE, verdict=verdict.value)
         if not rows:
             return
         after = rows[-1]["row_number"]
@@ -111,17 +109,17 @@ def _problem(found: Mapping[str, str], names: Mapping[str, str]) -> Problem:
 # --- results --------------------------------------------------------------------------------------
 
 
-async def result_of(runtime: Runtime, partner_id: PartnerId, order_id: UUID) -> AsyncIterator[bytes]:
+async def result_of(runtime: Runtime, principal: Principal, order_id: UUID) -> AsyncIterator[bytes]:
     """Every row of the order with its outcome, by row; with the file's own columns if it came from one."""
-    async with runtime.reading(partner_id) as tx:
-        if await orders.get(tx.session, partner_id, order_id) is None:
+    async with runtime.reading(principal) as tx:
+        if await orders.get(tx, order_id) is None:
             raise NotFound("not_found", f"There is no order {order_id}.")
-        file = await imports.of_order(tx.session, partner_id, order_id)
-    return _results(runtime, partner_id, order_id, file)
+        file = await imports.of_order(tx, order_id)
+    return _results(runtime, principal, order_id, file)
 
 
 async def _results(
-    runtime: Runtime, partner_id: PartnerId, order_id: UUID, file: Record | None
+    runtime: Runtime, principal: Principal, order_id: UUID, file: Record | None
 ) -> AsyncIterator[bytes]:
     names = [WRITTEN[field] for field in _OF_ORDER]
     if file is not None:
@@ -130,13 +128,11 @@ async def _results(
     after: str | None = None
     while True:
         originals: dict[int, str] = {}
-        async with runtime.reading(partner_id) as tx:
-            page = await registration_lists.list_of_order(
-                tx.session, partner_id, order_id, PageRequest(PAGE, after), Filter()
-            )
+        async with runtime.reading(principal) as tx:
+            page = await registration_lists.list_of_order(tx, order_id, PageRequest(PAGE, after), Filter())
             if file is not None and page.items:
                 numbers = [row["row_number"] for row in page.items]
-                originals = await import_rows.originals_of(tx.session, partner_id, file["id"], numbers)
+                originals = await import_rows.originals_of(tx, file["id"], numbers)
         if page.items:
             yield await to_thread.run_sync(_result_lines, page.items, originals)
         if page.next_token is None:

@@ -4,9 +4,8 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from app.db import imports, partners
+from app.kernel.transactions import SystemTx
 from app.runtime import Runtime
 
 CHUNK = 500
@@ -16,14 +15,14 @@ CHUNKS = 200
 
 
 async def forget_in_chunks(
-    runtime: Runtime, purge: Callable[[AsyncConnection, int], Awaitable[int]], *, chunk: int, chunks: int
+    runtime: Runtime, purge: Callable[[SystemTx, int], Awaitable[int]], *, chunk: int, chunks: int
 ) -> int:
     """Takes up to `chunk` rows away in each transaction, as the system; how many. What is left of a long
     backlog goes in the next rounds."""
     forgotten = 0
     for _ in range(chunks):
         async with runtime.system_transaction() as tx:
-            gone = await purge(tx.session, chunk)
+            gone = await purge(tx, chunk)
         forgotten += gone
         if gone < chunk:
             break
@@ -34,8 +33,8 @@ async def forget_imports(runtime: Runtime, *, chunk: int = CHUNK, chunks: int = 
     """Finished imports; how many."""
     before = _ended_before(runtime, runtime.settings.import_record_retention_days)
 
-    async def purge(session: AsyncConnection, limit: int) -> int:
-        return await imports.purge(session, ended_before=before, limit=limit)
+    async def purge(tx: SystemTx, limit: int) -> int:
+        return await imports.purge(tx, ended_before=before, limit=limit)
 
     return await forget_in_chunks(runtime, purge, chunk=chunk, chunks=chunks)
 
@@ -56,7 +55,7 @@ async def _forget_some_keys(
     runtime: Runtime, before: datetime, after: UUID | None, chunk: int
 ) -> tuple[int, UUID | None]:
     async with runtime.system_transaction() as tx:
-        return await partners.purge_keys(tx.session, ended_before=before, after=after, limit=chunk)
+        return await partners.purge_keys(tx, ended_before=before, after=after, limit=chunk)
 
 
 def _ended_before(runtime: Runtime, days: float) -> datetime:

@@ -54,7 +54,7 @@ async def reseal(runtime: Runtime, *, dry_run: bool) -> Sequence[Resealed]:
     again."""
     if not dry_run:
         async with runtime.system_transaction() as tx:
-            await sealing.begin_binding(tx.session, runtime.now())
+            await sealing.begin_binding(tx, runtime.now())
         runtime.secrets.binds_to_rows = True
     return [await _reseal_column(runtime, column, dry_run=dry_run) for column in SEALED_COLUMNS]
 
@@ -64,12 +64,12 @@ async def _reseal_column(runtime: Runtime, column: SealedColumn, *, dry_run: boo
     after: Record | None = None
     while True:
         async with runtime.system_transaction() as tx:
-            rows = await sealing.values_after(tx.session, column, after, AT_A_TIME)
+            rows = await sealing.values_after(tx, column, after, AT_A_TIME)
             for row in rows:
                 anew = _sealed_anew(runtime, column, row, found)
                 if anew is None:
                     continue
-                if dry_run or await sealing.replace(tx.session, column, row, anew):
+                if dry_run or await sealing.replace(tx, column, row, anew):
                     found.resealed += 1
         if len(rows) < AT_A_TIME:
             return found

@@ -15,7 +15,6 @@ from app.db.sql import Record
 from app.domain import consent, schedule
 from app.domain.batch import BatchState, halves
 from app.domain.consent import ConsentState
-from app.domain.ids import PartnerId
 from app.domain.registration import (
     CORRECTIONS,
     MAX_TRANSIENT_ATTEMPTS,
@@ -27,8 +26,9 @@ from app.domain.registration import (
     is_with_customer,
 )
 from app.domain.upstream import Refused
-from app.queue import WakeKind
-from app.runtime import Runtime, Tx
+from app.kernel.transactions import PartnerTx
+from app.kernel.wakeups import WakeKind
+from app.runtime import Runtime
 from app.services.events import order_news, publish, settled_happenings
 from app.telemetry import logger
 
@@ -103,19 +103,17 @@ async def record(
     ]
     postponed = frozenset(again)
     final = [outcome for outcome in outcomes if outcome.id not in postponed]
-    async with runtime.transaction(claim.partner_id) as tx:
+    async with runtime.transaction(claim) as tx:
         order = await _take(tx, claim)
-        await registrations.settle(tx.session, claim.partner_id, claim.id, unclear, now, settled=False)
-        settled = await registrations.settle(tx.session, claim.partner_id, claim.id, final, now)
-        corrected = await registrations.settle(
-            tx.session, claim.partner_id, claim.id, corrections, now, moves=CORRECTIONS
-        )
+        await registrations.settle(tx, claim.id, unclear, now, settled=False)
+        settled = await registrations.settle(tx, claim.id, final, now)
+        corrected = await registrations.settle(tx, claim.id, corrections, now, moves=CORRECTIONS)
         if len(corrected) != len(corrections):
             raise LostClaim  # some of them have been taken up again meanwhile
         settled += corrected
         registered = [row["id"] for row in settled if row["state"] in SUCCESS]
         if registered:
-            await registrations.delete_hashes(tx.session, claim.partner_id, registered)
+            await registrations.delete_hashes(tx, registered)
         if again:
             await _try_again(runtime, tx, claim, again, now)
         # Last: until then the batch's state is that of its rows, and says how they may move.
@@ -132,16 +130,16 @@ async def record(
     )
 
 
-async def _take(tx: Tx, claim: Claim) -> Record:
+async def _take(tx: PartnerTx, claim: Claim) -> Record:
     """The order, then the batch, in the order in which everybody locks them. Raises LostClaim."""
-    order = await orders.lock(tx.session, claim.partner_id, claim.order_id)
-    if order is None or await batches.lock_claimed(tx.session, claim) is None:
+    order = await orders.lock(tx, claim.order_id)
+    if order is None or await batches.lock_claimed(tx, claim) is None:
         raise LostClaim
     return order
 
 
 async def _tell(
-    tx: Tx,
+    tx: PartnerTx,
     claim: Claim,
     order: Record,
     settled: Sequence[Record],
@@ -150,17 +148,17 @@ async def _tell(
 ) -> None:
     news = [
         *settled_happenings(order, settled, was),
-        *await order_news(tx, claim.partner_id, claim.order_id, corrected=bool(was)),
+        *await order_news(tx, claim.order_id, corrected=bool(was)),
     ]
     outcomes = [(row["state"], row["error_code"]) for row in settled]
     tx.committed.append(lambda: metrics.outcomes_recorded(outcomes))
-    await publish(tx, claim.partner_id, news, now)
+    await publish(tx, news, now)
 
 
-async def _advance_batch(tx: Tx, claim: Claim, following: Next, now: datetime) -> None:
+async def _advance_batch(tx: PartnerTx, claim: Claim, following: Next, now: datetime) -> None:
     done = following.due_at is None
     held = await batches.update_claimed(
-        tx.session,
+        tx,
         claim,
         {
             "state": following.state.value,
@@ -181,14 +179,14 @@ async def _advance_batch(tx: Tx, claim: Claim, following: Next, now: datetime) -
         tx.wake(WakeKind.BATCHES)
 
 
-async def _try_again(runtime: Runtime, tx: Tx, claim: Claim, again: Sequence[UUID], now: datetime) -> None:
+async def _try_again(
+    runtime: Runtime, tx: PartnerTx, claim: Claim, again: Sequence[UUID], now: datetime
+) -> None:
     due_at = schedule.next_attempt(max(claim.submissions, 1), now, runtime.random())
     size = runtime.settings.max_batch_devices
     for part in (again[start : start + size] for start in range(0, len(again), size)):
-        batch_id = await add_batch(
-            tx, claim.partner_id, _sibling(claim), len(part), BatchState.QUEUED, due_at, now
-        )
-        await registrations.rebatch(tx.session, claim.partner_id, batch_id, part, now)
+        batch_id = await add_batch(tx, _sibling(claim), len(part), BatchState.QUEUED, due_at, now)
+        await registrations.rebatch(tx, batch_id, part, now)
     tx.wake(WakeKind.BATCHES, at=due_at)
 
 
@@ -202,24 +200,20 @@ async def split_batch(runtime: Runtime, claim: Claim, attempt_id: UUID, refused:
     now = runtime.now()
     said = str(refused.said)
     state = BatchState.UNKNOWN if claim.uncertain else BatchState.QUEUED
-    async with runtime.transaction(claim.partner_id) as tx:
+    async with runtime.transaction(claim) as tx:
         await _take(tx, claim)
-        await attempts.finish(tx.session, claim, attempt_id, outcome=refused.code, said=said, now=now)
+        await attempts.finish(tx, claim, attempt_id, outcome=refused.code, said=said, now=now)
         await _stop_creating(tx, claim, now)
-        rows = await registrations.open_of_batch(tx.session, claim.partner_id, claim.id, with_hashes=False)
+        rows = await registrations.open_of_batch(tx, claim.id, with_hashes=False)
         for half in halves([row.id for row in rows]):
             doubt = {"uncertain": claim.uncertain}
-            batch_id = await add_batch(
-                tx, claim.partner_id, _sibling(claim) | doubt, len(half), state, now, now
-            )
-            moved = await registrations.rebatch(
-                tx.session, claim.partner_id, batch_id, half, now, another_attempt=False
-            )
+            batch_id = await add_batch(tx, _sibling(claim) | doubt, len(half), state, now, now)
+            moved = await registrations.rebatch(tx, batch_id, half, now, another_attempt=False)
             if moved != len(half):
                 raise LostClaim
         news = {"failure_code": "batch_split", "failure_said": said or None, "request_id": None}
         await _advance_batch(tx, claim, Next(BatchState.SETTLED, values=news), now)
-        await publish(tx, claim.partner_id, await order_news(tx, claim.partner_id, claim.order_id), now)
+        await publish(tx, await order_news(tx, claim.order_id), now)
         tx.wake(WakeKind.BATCHES, lanes=2)
     log.warning("batch_split", batch_id=str(claim.id), devices=len(rows), said=said)
 
@@ -234,8 +228,7 @@ def _sibling(claim: Claim) -> dict[str, Any]:
 
 
 async def add_batch(
-    tx: Tx,
-    partner_id: PartnerId,
+    tx: PartnerTx,
     belongs_to: Mapping[str, Any],
     device_count: int,
     state: BatchState,
@@ -246,8 +239,7 @@ async def add_batch(
     whatever else it takes over from the batch it comes of."""
     batch_id = new_row_id()
     await batches.add(
-        tx.session,
-        partner_id,
+        tx,
         {
             **belongs_to,
             "id": batch_id,
@@ -263,11 +255,11 @@ async def add_batch(
 
 
 async def release(
-    tx: Tx, claim: Claim, due_at: datetime, now: datetime, values: Mapping[str, Any] | None = None
+    tx: PartnerTx, claim: Claim, due_at: datetime, now: datetime, values: Mapping[str, Any] | None = None
 ) -> None:
     """Gives the batch back, due at `due_at`. Raises LostClaim."""
     held = await batches.update_claimed(
-        tx.session,
+        tx,
         claim,
         {
             **(values or {}),
@@ -295,11 +287,11 @@ async def give_up(runtime: Runtime, claim: Claim, *, said: str) -> None:
 
 async def _end_whole(runtime: Runtime, claim: Claim, state: RegistrationState, code: str, said: str) -> None:
     now = runtime.now()
-    async with runtime.transaction(claim.partner_id) as tx:
+    async with runtime.transaction(claim) as tx:
         order = await _take(tx, claim)
         await _stop_creating(tx, claim, now)
-        rows = await registrations.open_of_batch(tx.session, claim.partner_id, claim.id, with_hashes=False)
-        answers = await registrations.said_of_batch(tx.session, claim.partner_id, claim.id)
+        rows = await registrations.open_of_batch(tx, claim.id, with_hashes=False)
+        answers = await registrations.said_of_batch(tx, claim.id)
         ended = [
             had_before(row.id, answers[row.id], UNREAD)
             if row.id in answers and is_with_customer(*answers[row.id])
@@ -307,25 +299,23 @@ async def _end_whole(runtime: Runtime, claim: Claim, state: RegistrationState, c
             for row in rows
         ]
         following = Next(BatchState.SETTLED, values={"failure_code": code, "failure_said": said or None})
-        settled = await registrations.settle(tx.session, claim.partner_id, claim.id, ended, now)
+        settled = await registrations.settle(tx, claim.id, ended, now)
         await _advance_batch(tx, claim, following, now)
         await _tell(tx, claim, order, settled, now)
 
 
-async def _stop_creating(tx: Tx, claim: Claim, now: datetime) -> None:
+async def _stop_creating(tx: PartnerTx, claim: Claim, now: datetime) -> None:
     """If this batch was to create its group tag, one of those that wait for it may."""
-    tag = await group_tags.lock(tx.session, claim.partner_id, claim.customer_id, claim.group_tag, now)
+    tag = await group_tags.lock(tx, claim.customer_id, claim.group_tag, now)
     if tag.creating_batch_id != claim.id:
         return
-    await group_tags.set_creating(tx.session, claim.partner_id, claim.customer_id, claim.group_tag, None, now)
+    await group_tags.set_creating(tx, claim.customer_id, claim.group_tag, None, now)
     await hasten_waiting(tx, claim, now)
 
 
-async def hasten_waiting(tx: Tx, claim: Claim, now: datetime) -> None:
+async def hasten_waiting(tx: PartnerTx, claim: Claim, now: datetime) -> None:
     """Those that wait for the group tag need not wait any longer. The tag's row is held."""
-    waiting = await batches.hasten_tag(
-        tx.session, claim.partner_id, claim.customer_id, group_tags.key(claim.group_tag), now
-    )
+    waiting = await batches.hasten_tag(tx, claim.customer_id, group_tags.key(claim.group_tag), now)
     if waiting:
         tx.wake(WakeKind.BATCHES, lanes=waiting)
 
@@ -336,15 +326,15 @@ async def hold_batch(runtime: Runtime, claim: Claim) -> None:
     Looks again under the lock: a consent given meanwhile has released only what was held by then.
     """
     now = runtime.now()
-    async with runtime.transaction(claim.partner_id) as tx:
-        state = await customers.consent_for_share(tx.session, claim.partner_id, claim.customer_id)
+    async with runtime.transaction(claim) as tx:
+        state = await customers.consent_for_share(tx, claim.customer_id)
         await _take(tx, claim)
         if state is not None and consent.lets_pass(ConsentState(state)):
             await release(tx, claim, now, now)
             return
         await batches.update_claimed(
-            tx.session,
+            tx,
             claim,
             {"state": BatchState.HELD.value, "owner": None, "lease_until": None, "updated_at": now},
         )
-        await publish(tx, claim.partner_id, await order_news(tx, claim.partner_id, claim.order_id), now)
+        await publish(tx, await order_news(tx, claim.order_id), now)

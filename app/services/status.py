@@ -13,11 +13,12 @@ from uuid import UUID
 from app.db import heartbeats, schema
 from app.db import waiting as waiting_table
 from app.db.sql import Record
+from app.domain.actor import Principal
 from app.domain.budget import Breaker
-from app.domain.ids import PartnerId
 from app.domain.quota import Use
 from app.domain.waiting import Waiting
-from app.runtime import Runtime, Tx
+from app.kernel.transactions import PartnerTx
+from app.runtime import Runtime
 from app.services import limits, waiting
 from app.services.limits import ConnectionLimits
 
@@ -79,19 +80,19 @@ def needs_attention(connection: ConnectionLimits) -> bool:
     return connection.record["trouble_code"] is not None or connection.breaker is Breaker.OPEN
 
 
-async def look(runtime: Runtime, partner_id: PartnerId) -> Status:
+async def look(runtime: Runtime, principal: Principal) -> Status:
     redis = await runtime.queue.ping()
-    seen = await limits.look(runtime, partner_id)
+    seen = await limits.look(runtime, principal)
     now = runtime.now()
-    async with runtime.reading(partner_id) as tx:
+    async with runtime.reading(principal) as tx:
         version = await schema.current(tx.session)
-        beats = await heartbeats.workers(tx.session)
-        work = await waiting_table.by_state(tx.session, partner_id)
-        gathered = await waiting.gather_partner(runtime, tx, partner_id)
-        endpoints = await waiting_table.failing_endpoints(tx.session, partner_id)
-        deliveries = await waiting_table.deliveries_waiting(tx.session, partner_id, limit=MOST_DELIVERIES)
-        imports = await waiting_table.imports_waiting(tx.session, partner_id)
-        stuck = await _stuck(runtime, tx, partner_id, now)
+        beats = await heartbeats.workers(tx)
+        work = await waiting_table.by_state(tx)
+        gathered = await waiting.gather_partner(runtime, tx)
+        endpoints = await waiting_table.failing_endpoints(tx)
+        deliveries = await waiting_table.deliveries_waiting(tx, limit=MOST_DELIVERIES)
+        imports = await waiting_table.imports_waiting(tx)
+        stuck = await _stuck(runtime, tx, now)
     reasons = await waiting.explain(runtime, gathered)
     silence = runtime.settings.silence
     return Status(
@@ -101,7 +102,7 @@ async def look(runtime: Runtime, partner_id: PartnerId) -> Status:
         redis=redis,
         workers=[Worker(row["started_at"], row["beat_at"], now - row["beat_at"] <= silence) for row in beats],
         work=work,
-        waiting_for=reasons[UUID(str(partner_id))],
+        waiting_for=reasons[UUID(str(principal.partner_id))],
         connections=seen.connections,
         endpoints=endpoints,
         deliveries=deliveries,
@@ -111,6 +112,6 @@ async def look(runtime: Runtime, partner_id: PartnerId) -> Status:
     )
 
 
-async def _stuck(runtime: Runtime, tx: Tx, partner_id: PartnerId, now: datetime) -> Sequence[Record]:
+async def _stuck(runtime: Runtime, tx: PartnerTx, now: datetime) -> Sequence[Record]:
     patience = timedelta(seconds=runtime.settings.sweep_patience_s)
-    return await waiting_table.stuck(tx.session, partner_id, before=now - patience)
+    return await waiting_table.stuck(tx, before=now - patience)

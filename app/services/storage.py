@@ -13,7 +13,7 @@ from app.domain.batch import BatchState
 from app.domain.catalogue import Finding
 from app.domain.identity import CheckedDevice, IdentityKind
 from app.domain.ids import PartnerId
-from app.runtime import Tx
+from app.kernel.transactions import PartnerTx
 from app.services.planning import Plan, PlannedRow
 
 _BATCH_COLUMNS = (
@@ -36,8 +36,7 @@ _BATCH_COLUMNS = (
 class OrderStorage:
     """One order's rows on their way into one transaction. The order itself is there already."""
 
-    tx: Tx
-    partner_id: PartnerId
+    tx: PartnerTx
     order: Record
     held: bool = field(kw_only=True)
     now: datetime = field(kw_only=True)
@@ -50,8 +49,7 @@ class OrderStorage:
         devices = [row.device for row in rows]
         errors = [None if row.batch is not None else _error(row.device) for row in rows]
         await bulk.add_registrations(
-            self.tx.session,
-            self.partner_id,
+            self.tx,
             self.order,
             self.now,
             bulk.NewRows(
@@ -77,12 +75,12 @@ class OrderStorage:
             for id, device in zip(ids, devices, strict=True)
             if device.kind is IdentityKind.HARDWARE_HASH and device.hash is not None
         ]
-        await bulk.add_hashes(self.tx.session, self.partner_id, hashed)
+        await bulk.add_hashes(self.tx, hashed)
 
     async def close(self, plan: Plan) -> None:
         """After the last row: the batches learn how many devices they have."""
         sizes = [batch.devices for batch in plan.batches]
-        await batches.set_sizes(self.tx.session, self.partner_id, self._batch_ids, sizes)
+        await batches.set_sizes(self.tx, self._batch_ids, sizes)
 
     async def _open_batches(self, plan: Plan) -> None:
         """Those that the plan has opened since. A row is not stored before its batch."""
@@ -92,13 +90,13 @@ class OrderStorage:
         state = BatchState.HELD if self.held else BatchState.QUEUED
         of_order = (self.order["id"], self.order["customer_id"], self.order["connection_id"])
         await load(
-            self.tx.session,
+            self.tx,
             tables.batches,
             _BATCH_COLUMNS,
             [
                 (
                     id,
-                    self.partner_id,
+                    self.tx.partner_id,
                     *of_order,
                     batch.group_tag,
                     batch.devices,

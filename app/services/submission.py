@@ -27,8 +27,9 @@ from app.domain.upstream import (
     TagOtherwise,
     UpstreamFailure,
 )
+from app.kernel.transactions import PartnerTx
 from app.platforms.base import Accepted, CallIds, OutgoingDevice, Submission
-from app.runtime import Runtime, Tx
+from app.runtime import Runtime
 from app.services.access import ConnectionAccess, note_trouble, read_access
 from app.services.lookup import LOOKUP_PAUSE
 from app.services.settlement import (
@@ -84,12 +85,12 @@ async def submit(runtime: Runtime, claim: Claim) -> None:
         if spelling is not None and spelling != claim.group_tag:
             await _refuse_spelling(runtime, claim, spelling)
             return
-        async with runtime.transaction(claim.partner_id) as tx:
+        async with runtime.transaction(claim) as tx:
             if spelling is not None:
                 await _tag_is_known(tx, claim, runtime.now())
                 create = False
             else:
-                create = not tag_answer.is_there_unlisted(await attempts.upload_outcomes(tx.session, claim))
+                create = not tag_answer.is_there_unlisted(await attempts.upload_outcomes(tx, claim))
             intent = await _write_intent(runtime, tx, claim, create=create, proves_tag=spelling is None)
     try:
         accepted = await driver.submit(access, intent.ids, intent.submission)
@@ -129,13 +130,13 @@ async def _open(runtime: Runtime, claim: Claim) -> tuple[_Intent | None, Connect
     """
     now = runtime.now()
     intent: _Intent | None = None
-    async with runtime.transaction(claim.partner_id) as tx:
-        state = await customers.consent_for_share(tx.session, claim.partner_id, claim.customer_id)
+    async with runtime.transaction(claim) as tx:
+        state = await customers.consent_for_share(tx, claim.customer_id)
         unsent = claim.state is BatchState.QUEUED and not claim.uncertain
         held = unsent and (state is None or not consent.lets_pass(ConsentState(state)))
         if not held:
-            access = await read_access(runtime, tx, claim.partner_id, claim.connection_id)
-            if await group_tags.is_known(tx.session, claim.partner_id, claim.customer_id, claim.group_tag):
+            access = await read_access(runtime, tx, claim.connection_id)
+            if await group_tags.is_known(tx, claim.customer_id, claim.group_tag):
                 intent = await _write_intent(runtime, tx, claim, create=False, proves_tag=False)
             elif not await _may_create(tx, claim, now):
                 return None
@@ -145,38 +146,38 @@ async def _open(runtime: Runtime, claim: Claim) -> tuple[_Intent | None, Connect
     return intent, access
 
 
-async def _may_create(tx: Tx, claim: Claim, now: datetime) -> bool:
+async def _may_create(tx: PartnerTx, claim: Claim, now: datetime) -> bool:
     """Makes this batch the tag's creator, if no other one is; else it has been put back and waits."""
-    if await batches.lock_claimed(tx.session, claim) is None:
+    if await batches.lock_claimed(tx, claim) is None:
         raise LostClaim
-    tag = await group_tags.lock(tx.session, claim.partner_id, claim.customer_id, claim.group_tag, now)
+    tag = await group_tags.lock(tx, claim.customer_id, claim.group_tag, now)
     became_known = tag.known and tag.tag == claim.group_tag
     if became_known or tag.creating_batch_id not in (None, claim.id):
-        await customers.give_turn_back(tx.session, claim.partner_id, claim.customer_id, claim.id, now)
+        await customers.give_turn_back(tx, claim.customer_id, claim.id, now)
         # After the creator, not beside it: it is the creator that has something to do.
         wait = max((tag.creator_due_at or now) - now + TAG_PATIENCE, TAG_PATIENCE)
         due_at = now if became_known else now + min(wait, LONGEST_TAG_PATIENCE)
         await release(tx, claim, due_at, now)
         return False
-    await group_tags.set_creating(
-        tx.session, claim.partner_id, claim.customer_id, claim.group_tag, claim.id, now
-    )
+    await group_tags.set_creating(tx, claim.customer_id, claim.group_tag, claim.id, now)
     return True
 
 
-async def _write_intent(runtime: Runtime, tx: Tx, claim: Claim, *, create: bool, proves_tag: bool) -> _Intent:
+async def _write_intent(
+    runtime: Runtime, tx: PartnerTx, claim: Claim, *, create: bool, proves_tag: bool
+) -> _Intent:
     """Puts down, before anything leaves, what leaves and under which ids."""
     now = runtime.now()
     if claim.uncertain or claim.submissions:
-        await attempts.close_open(tx.session, claim, now)
-    rows = await registrations.open_of_batch(tx.session, claim.partner_id, claim.id, with_hashes=True)
+        await attempts.close_open(tx, claim, now)
+    rows = await registrations.open_of_batch(tx, claim.id, with_hashes=True)
     with_serial = runtime.settings.send_serial_with_hash
     devices = [outgoing(row, with_serial=with_serial) for row in rows]
     submission = Submission(claim.entra_tenant_id, claim.group_tag, create, devices)
     call_id = _request_id(claim, submission)
     attempt_id = new_row_id()
     held = await attempts.begin(
-        tx.session,
+        tx,
         claim,
         id=attempt_id,
         kind="create" if create else "append",
@@ -212,12 +213,12 @@ async def _accepted(runtime: Runtime, claim: Claim, intent: _Intent, accepted: A
     else:
         state = BatchState.SUBMITTED
         due_at = now + timedelta(seconds=runtime.settings.poll_first_s)
-    async with runtime.transaction(claim.partner_id) as tx:
+    async with runtime.transaction(claim) as tx:
         if intent.proves_tag:
-            if await batches.lock_claimed(tx.session, claim) is None:
+            if await batches.lock_claimed(tx, claim) is None:
                 raise LostClaim
             await _tag_is_known(tx, claim, now)
-        await attempts.finish(tx.session, claim, intent.attempt_id, outcome="accepted", said="", now=now)
+        await attempts.finish(tx, claim, intent.attempt_id, outcome="accepted", said="", now=now)
         await release(
             tx,
             claim,
@@ -237,7 +238,7 @@ async def _accepted(runtime: Runtime, claim: Claim, intent: _Intent, accepted: A
     if accepted.not_understood is not None:
         unread = NotUnderstood(accepted.not_understood)
         began = claim.lease_until - runtime.settings.lease
-        await note_trouble(runtime, claim.partner_id, claim.connection_id, unread, began=began)
+        await note_trouble(runtime, claim, claim.connection_id, unread, began=began)
     devices = len(intent.submission.devices)
     log.info("batch_submitted", batch_id=str(claim.id), devices=devices, create=intent.create)
 
@@ -285,15 +286,8 @@ async def _tag_was_otherwise(
     """Not `known` either way: the next attempt looks for the tag at Microsoft, spelling included. A batch
     that was to create the tag keeps that role, because it is the one that tries the other way."""
     if not intent.proves_tag:
-        async with runtime.transaction(claim.partner_id) as tx:
-            await group_tags.set_known(
-                tx.session,
-                claim.partner_id,
-                claim.customer_id,
-                claim.group_tag,
-                known=False,
-                now=runtime.now(),
-            )
+        async with runtime.transaction(claim) as tx:
+            await group_tags.set_known(tx, claim.customer_id, claim.group_tag, known=False, now=runtime.now())
     await _unsent(runtime, claim, intent, TagOtherwise(failure.code, failure.said), outcome=answer.value)
 
 
@@ -307,9 +301,9 @@ async def _unsent(
     """
     now = runtime.now()
     answered = failure.said.status is not None or not isinstance(failure, NotSent)
-    async with runtime.transaction(claim.partner_id) as tx:
+    async with runtime.transaction(claim) as tx:
         await attempts.finish(
-            tx.session,
+            tx,
             claim,
             intent.attempt_id,
             outcome=outcome or failure.code,
@@ -318,7 +312,7 @@ async def _unsent(
         )
         state = BatchState.UNKNOWN if intent.uncertain else BatchState.QUEUED
         held = await batches.update_claimed(
-            tx.session,
+            tx,
             claim,
             {
                 "state": state.value,
@@ -335,12 +329,12 @@ async def _unsent(
 async def _unknown(runtime: Runtime, claim: Claim, intent: _Intent, failure: OutcomeUnknown) -> None:
     """It may have arrived: said so on every row, and the same body is sent again."""
     now = runtime.now()
-    async with runtime.transaction(claim.partner_id) as tx:
+    async with runtime.transaction(claim) as tx:
         await attempts.finish(
-            tx.session, claim, intent.attempt_id, outcome="unknown", said=str(failure.said), now=now
+            tx, claim, intent.attempt_id, outcome="unknown", said=str(failure.said), now=now
         )
         held = await batches.update_claimed(
-            tx.session,
+            tx,
             claim,
             {
                 "state": BatchState.UNKNOWN.value,
@@ -360,14 +354,14 @@ async def _to_lookup(runtime: Runtime, claim: Claim, failure: UpstreamFailure | 
     values: dict[str, Any] = {"state": BatchState.UNKNOWN.value, "submitted_at": now, "request_id": None}
     if failure is not None:
         values |= {"failure_code": failure.code, "failure_said": str(failure.said) or None}
-    async with runtime.transaction(claim.partner_id) as tx:
+    async with runtime.transaction(claim) as tx:
         await release(tx, claim, now + LOOKUP_PAUSE, now, {**values, "uncertain": True, "troubles": 0})
 
 
 async def _finish_attempt(runtime: Runtime, claim: Claim, intent: _Intent, failure: UpstreamFailure) -> None:
-    async with runtime.transaction(claim.partner_id) as tx:
+    async with runtime.transaction(claim) as tx:
         await attempts.finish(
-            tx.session,
+            tx,
             claim,
             intent.attempt_id,
             outcome=failure.code,
@@ -376,13 +370,11 @@ async def _finish_attempt(runtime: Runtime, claim: Claim, intent: _Intent, failu
         )
 
 
-async def _tag_is_known(tx: Tx, claim: Claim, now: datetime) -> None:
-    tag = await group_tags.lock(tx.session, claim.partner_id, claim.customer_id, claim.group_tag, now)
+async def _tag_is_known(tx: PartnerTx, claim: Claim, now: datetime) -> None:
+    tag = await group_tags.lock(tx, claim.customer_id, claim.group_tag, now)
     if tag.known and tag.tag == claim.group_tag:
         return
-    await group_tags.set_known(
-        tx.session, claim.partner_id, claim.customer_id, claim.group_tag, known=True, now=now
-    )
+    await group_tags.set_known(tx, claim.customer_id, claim.group_tag, known=True, now=now)
     await hasten_waiting(tx, claim, now)
 
 

@@ -6,8 +6,6 @@ no outcome itself; it only wakes those who do.
 
 from datetime import timedelta
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from app import metrics
 from app.db import (
     batches,
@@ -20,8 +18,9 @@ from app.db import (
     registrations,
     webhook_secrets,
 )
+from app.kernel.transactions import SystemTx
+from app.kernel.wakeups import WakeKind
 from app.metrics import LeaseEnd
-from app.queue import WakeKind
 from app.runtime import Runtime
 from app.services import backlogs, consents, retention
 from app.services.access import token_lease
@@ -47,13 +46,13 @@ async def sweep(runtime: Runtime) -> dict[str, int]:
     await end_claims_of_the_dead(runtime)
     now, settings = runtime.now(), runtime.settings
     async with runtime.system_transaction() as tx:
-        ahead = await batches.pull_back(tx.session, now, slack=CLOCK_SLACK)
-        ahead += await connections.shorten_token_leases(tx.session, now, token_lease(settings))
-        due = await batches.count_due(tx.session, now, limit=settings.worker_lanes)
-        deliveries = await events.count_deliveries_due(tx.session, now, limit=settings.delivery_lanes)
-        readings = await connections.count_customers_due(tx.session, now)
-        files = await imports.count_due(tx.session, now, limit=settings.import_places)
-        stuck = await batches.stuck(tx.session, before=now - timedelta(seconds=settings.sweep_patience_s))
+        ahead = await batches.pull_back(tx, now, slack=CLOCK_SLACK)
+        ahead += await connections.shorten_token_leases(tx, now, token_lease(settings))
+        due = await batches.count_due(tx, now, limit=settings.worker_lanes)
+        deliveries = await events.count_deliveries_due(tx, now, limit=settings.delivery_lanes)
+        readings = await connections.count_customers_due(tx, now)
+        files = await imports.count_due(tx, now, limit=settings.import_places)
+        stuck = await batches.stuck(tx, before=now - timedelta(seconds=settings.sweep_patience_s))
         for kind, lanes in (
             (WakeKind.BATCHES, due),
             (WakeKind.DELIVERIES, deliveries),
@@ -86,10 +85,10 @@ async def end_claims_of_the_dead(runtime: Runtime) -> int:
         return 0
     heard_until = now - presence.silence
     async with runtime.system_transaction() as tx:
-        dead = await heartbeats.silent(tx.session, since=now - settings.lease, until=heard_until)
+        dead = await heartbeats.silent(tx, since=now - settings.lease, until=heard_until)
         if not dead:
             return 0
-        ended = await heartbeats.end_claims(tx.session, dead, now, lease_before=heard_until + settings.lease)
+        ended = await heartbeats.end_claims(tx, dead, now, lease_before=heard_until + settings.lease)
     metrics.leases_ended(LeaseEnd.WORKER_SILENT, len(ended))
     if ended:
         log.warning("claims_of_dead_worker_ended", worker_ids=sorted(set(ended)), claims=len(ended))
@@ -101,25 +100,23 @@ async def tidy(runtime: Runtime) -> None:
     now, settings = runtime.now(), runtime.settings
     await consents.age(runtime)
     async with runtime.system_transaction() as tx:
-        ahead = await delivery_claims.shorten_leases(tx.session, now, settings.lease)
+        ahead = await delivery_claims.shorten_leases(tx, now, settings.lease)
     if ahead:
         log.warning("clock_was_ahead", rows=ahead)
     async with runtime.system_transaction() as tx:
-        keys = await idempotency.purge(
-            tx.session, created_before=now - timedelta(hours=settings.idempotency_hours)
-        )
+        keys = await idempotency.purge(tx, created_before=now - timedelta(hours=settings.idempotency_hours))
         await forget_secrets(tx, now)
         hashes = await registrations.purge_hashes(
-            tx.session, settled_before=now - timedelta(days=settings.hash_retention_days)
+            tx, settled_before=now - timedelta(days=settings.hash_retention_days)
         )
-        await heartbeats.purge(tx.session, now, older_than=HEARTBEAT_KEPT)
-        await webhook_secrets.purge(tx.session, now)
+        await heartbeats.purge(tx, now, older_than=HEARTBEAT_KEPT)
+        await webhook_secrets.purge(tx, now)
     await backlogs.look_after(runtime)
     told = await forget_events(runtime)
     files = await retention.forget_imports(runtime)
     ended = await retention.forget_keys(runtime)
     async with runtime.system_transaction() as tx:
-        await events.purge_deleted_endpoints(tx.session, deleted_before=now - ENDPOINT_KEPT)
+        await events.purge_deleted_endpoints(tx, deleted_before=now - ENDPOINT_KEPT)
     if keys or hashes or told or files or ended:
         log.info("tidied", idempotency_keys=keys, hashes=hashes, events=told, imports=files, api_keys=ended)
 
@@ -128,8 +125,8 @@ async def forget_events(runtime: Runtime, *, chunk: int = EVENT_CHUNK, chunks: i
     """Events of long ago that everybody has heard, or was told of in vain; how many."""
     before = runtime.now() - timedelta(days=runtime.settings.event_retention_days)
 
-    async def purge(session: AsyncConnection, limit: int) -> int:
-        return await events.purge(session, occurred_before=before, limit=limit)
+    async def purge(tx: SystemTx, limit: int) -> int:
+        return await events.purge(tx, occurred_before=before, limit=limit)
 
     return await retention.forget_in_chunks(runtime, purge, chunk=chunk, chunks=chunks)
 
@@ -137,10 +134,10 @@ async def forget_events(runtime: Runtime, *, chunk: int = EVENT_CHUNK, chunks: i
 async def beat(runtime: Runtime) -> None:
     async with runtime.system_transaction() as tx:
         now = runtime.now()
-        await heartbeats.beat(tx.session, runtime.presence.worker_id, now)
+        await heartbeats.beat(tx, runtime.presence.worker_id, now)
     runtime.presence.note(now)
 
 
 async def end_beat(runtime: Runtime) -> None:
     async with runtime.system_transaction() as tx:
-        await heartbeats.end(tx.session, runtime.presence.worker_id)
+        await heartbeats.end(tx, runtime.presence.worker_id)

@@ -17,10 +17,10 @@ from app.db.sql import Record
 from app.domain.batch import BatchState
 from app.domain.catalogue import CATALOGUE, Category, lookup
 from app.domain.event import EventType
-from app.domain.ids import PartnerId
 from app.domain.upstream import UpstreamFailure
-from app.queue import WakeKind
-from app.runtime import Runtime, Tx
+from app.kernel.transactions import PartnerTx
+from app.kernel.wakeups import WakeKind
+from app.runtime import Runtime
 from app.services.events import Happening, publish
 
 
@@ -35,8 +35,7 @@ class Noted(StrEnum):
 
 
 async def begin(
-    tx: Tx,
-    partner_id: PartnerId,
+    tx: PartnerTx,
     connection_id: UUID,
     trouble: UpstreamFailure,
     *,
@@ -49,7 +48,7 @@ async def begin(
     `not_before`: how long the whole connection is left alone; None for a trouble that stops some calls only.
     `began`: when the call began that met it.
     """
-    known = await connections.lock_trouble(tx.session, partner_id, connection_id)
+    known = await connections.lock_trouble(tx, connection_id)
     if known is None or (known["mended_at"] is not None and known["mended_at"] > began):
         return Noted.OUTDATED
     before, said = known["trouble_code"], str(trouble.said)
@@ -57,19 +56,13 @@ async def begin(
         return Noted.LESSER
     since = known["trouble_since"] if before == trouble.code else now
     await connections.set_trouble(
-        tx.session,
-        partner_id,
-        connection_id,
-        code=trouble.code,
-        said=said,
-        since=since,
-        not_before=not_before,
+        tx, connection_id, code=trouble.code, said=said, since=since, not_before=not_before
     )
     if before == trouble.code:
         return Noted.KNOWN
     noted = {**known, "trouble_code": trouble.code, "trouble_since": since}
     extra = {"detail": said or None, "remedy": lookup(trouble.code).remedy}
-    await publish(tx, partner_id, [_happening(EventType.CONNECTION_TROUBLE, noted, extra)], now)
+    await publish(tx, [_happening(EventType.CONNECTION_TROUBLE, noted, extra)], now)
     return Noted.NEW if before is None else Noted.CHANGED
 
 
@@ -86,28 +79,26 @@ def _happening(type: EventType, connection: Record, extra: dict[str, Any]) -> Ha
     )
 
 
-async def end(
-    tx: Tx, partner_id: PartnerId, connection_id: UUID, now: datetime, *, unless_code: str | None = None
-) -> bool:
+async def end(tx: PartnerTx, connection_id: UUID, now: datetime, *, unless_code: str | None = None) -> bool:
     """Ends the trouble and tells it. False when there was none, or one that this proof does not disprove."""
-    ended = await connections.clear_trouble(tx.session, partner_id, connection_id, unless_code=unless_code)
+    ended = await connections.clear_trouble(tx, connection_id, unless_code=unless_code)
     if ended is None:
         return False
-    await publish(tx, partner_id, [_happening(EventType.CONNECTION_RECOVERED, ended, {})], now)
+    await publish(tx, [_happening(EventType.CONNECTION_RECOVERED, ended, {})], now)
     return True
 
 
 async def end_after_reading(
-    runtime: Runtime, tx: Tx, partner_id: PartnerId, connection_id: UUID, *, unless_code: str | None
+    runtime: Runtime, tx: PartnerTx, connection_id: UUID, *, unless_code: str | None
 ) -> None:
     """The customers list was read. That disproves a trouble, unless an open batch has met it: a batch makes
     other calls, and another process may still have a token of before. Then that batch's next try decides."""
-    known = await connections.lock_trouble(tx.session, partner_id, connection_id)
+    known = await connections.lock_trouble(tx, connection_id)
     code = None if known is None else known["trouble_code"]
-    if code is None or await waiting.has_met(tx.session, partner_id, connection_id, code):
+    if code is None or await waiting.has_met(tx, connection_id, code):
         return
-    if await end(tx, partner_id, connection_id, runtime.now(), unless_code=unless_code):
-        await pull_forward(runtime, tx, partner_id, connection_id, but_code=unless_code)
+    if await end(tx, connection_id, runtime.now(), unless_code=unless_code):
+        await pull_forward(runtime, tx, connection_id, but_code=unless_code)
 
 
 async def end_after_step(runtime: Runtime, claim: Claim) -> None:
@@ -117,15 +108,15 @@ async def end_after_step(runtime: Runtime, claim: Claim) -> None:
     entry = CATALOGUE.get(code or "")
     if code is None or entry is None or entry.category is not Category.CONNECTION:
         return
-    partner_id, connection_id, now = claim.partner_id, claim.connection_id, runtime.now()
-    async with runtime.transaction(partner_id) as tx:
-        batch = await batches.get(tx.session, partner_id, claim.id)
+    connection_id, now = claim.connection_id, runtime.now()
+    async with runtime.transaction(claim) as tx:
+        batch = await batches.get(tx, claim.id)
         if batch is None or not _was_answered(claim, batch):
             return
-        known = await connections.lock_trouble(tx.session, partner_id, connection_id)
+        known = await connections.lock_trouble(tx, connection_id)
         is_it = known is not None and known["trouble_code"] == code
-        if is_it and await end(tx, partner_id, connection_id, now):
-            await pull_forward(runtime, tx, partner_id, connection_id)
+        if is_it and await end(tx, connection_id, now):
+            await pull_forward(runtime, tx, connection_id)
 
 
 def _was_answered(claim: Claim, batch: Record) -> bool:
@@ -135,19 +126,19 @@ def _was_answered(claim: Claim, batch: Record) -> bool:
 
 
 async def pull_forward(
-    runtime: Runtime, tx: Tx, partner_id: PartnerId, connection_id: UUID, *, but_code: str | None = None
+    runtime: Runtime, tx: PartnerTx, connection_id: UUID, *, but_code: str | None = None
 ) -> None:
     """The connection works: whatever waited for it is due now, and workers are woken for all of it."""
     now = runtime.now()
-    await connections.end_pause(tx.session, partner_id, connection_id)
-    hastened = await waiting.hasten(tx.session, partner_id, connection_id, now, but_code=but_code)
+    await connections.end_pause(tx, connection_id)
+    hastened = await waiting.hasten(tx, connection_id, now, but_code=but_code)
     tx.wake(WakeKind.BATCHES, lanes=min(max(hastened, 1), runtime.settings.worker_lanes))
 
 
 async def pull_all_forward(
-    runtime: Runtime, tx: Tx, partner_id: PartnerId, connection_id: UUID, *, but_code: str | None = None
+    runtime: Runtime, tx: PartnerTx, connection_id: UUID, *, but_code: str | None = None
 ) -> None:
     """The same, and the list of customers is read now: held orders wait for it."""
-    await pull_forward(runtime, tx, partner_id, connection_id, but_code=but_code)
-    await connections.hasten_customers(tx.session, partner_id, connection_id, runtime.now())
+    await pull_forward(runtime, tx, connection_id, but_code=but_code)
+    await connections.hasten_customers(tx, connection_id, runtime.now())
     tx.wake(WakeKind.CONSENT)

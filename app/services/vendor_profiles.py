@@ -1,6 +1,7 @@
 """Vendor profiles: kept as the partner wrote them, checked before they are kept."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID
 
@@ -10,11 +11,12 @@ from app.db import vendor_profiles
 from app.db.ids import new_row_id
 from app.db.paging import Page, PageRequest
 from app.db.sql import Record
+from app.domain.actor import Principal
 from app.domain.errors import Conflict, FieldError, NotFound, Unprocessable
-from app.domain.ids import PartnerId
 from app.domain.quota import Quota
 from app.intake.profiles import Profile, ProfileError
-from app.runtime import Runtime, Tx
+from app.kernel.transactions import PartnerTx
+from app.runtime import Runtime
 from app.services import quotas
 
 
@@ -31,60 +33,56 @@ def _taken(name: str) -> Conflict:
     return Conflict("already_exists", f"There is a vendor profile {name!r} already.")
 
 
+@asynccontextmanager
 async def create(
-    runtime: Runtime,
-    partner_id: PartnerId,
-    name: str,
-    definition: dict[str, Any],
-    *,
-    before_commit: Callable[[Tx, Record], Awaitable[None]],
-) -> None:
-    """Raises Unprocessable, also `quota_exceeded`, and Conflict for a name that is taken."""
+    runtime: Runtime, principal: Principal, name: str, definition: dict[str, Any]
+) -> AsyncIterator[tuple[PartnerTx, Record]]:
+    """Creates a vendor profile in a transaction that commits when the block ends.
+
+    Raises Unprocessable, also `quota_exceeded`, and Conflict for a name that is taken."""
     checked, id = _checked(definition), new_row_id()
     try:
-        async with runtime.transaction(partner_id) as tx:
-            await quotas.require(tx, partner_id, Quota.VENDOR_PROFILES)
-            await vendor_profiles.add(
-                tx.session, partner_id, id=id, name=name, definition=checked, now=runtime.now()
-            )
-            await before_commit(tx, await _get(tx, partner_id, id))
+        async with runtime.transaction(principal) as tx:
+            await quotas.require(tx, Quota.VENDOR_PROFILES)
+            await vendor_profiles.add(tx, id=id, name=name, definition=checked, now=runtime.now())
+            yield tx, await _get(tx, id)
     except IntegrityError as error:
         raise _taken(name) from error
 
 
-async def _get(tx: Tx, partner_id: PartnerId, profile_id: UUID) -> Record:
-    record = await vendor_profiles.get(tx.session, partner_id, profile_id)
+async def _get(tx: PartnerTx, profile_id: UUID) -> Record:
+    record = await vendor_profiles.get(tx, profile_id)
     if record is None:
         raise NotFound("not_found", f"There is no vendor profile {profile_id}.")
     return record
 
 
-async def get(runtime: Runtime, partner_id: PartnerId, profile_id: UUID) -> Record:
-    async with runtime.reading(partner_id) as tx:
-        return await _get(tx, partner_id, profile_id)
+async def get(runtime: Runtime, principal: Principal, profile_id: UUID) -> Record:
+    async with runtime.reading(principal) as tx:
+        return await _get(tx, profile_id)
 
 
-async def list_page(runtime: Runtime, partner_id: PartnerId, page: PageRequest) -> Page[Record]:
+async def list_page(runtime: Runtime, principal: Principal, page: PageRequest) -> Page[Record]:
     """Without their definitions."""
-    async with runtime.reading(partner_id) as tx:
-        return await vendor_profiles.list_page(tx.session, partner_id, page)
+    async with runtime.reading(principal) as tx:
+        return await vendor_profiles.list_page(tx, page)
 
 
-async def update(runtime: Runtime, partner_id: PartnerId, profile_id: UUID, values: dict[str, Any]) -> Record:
+async def update(runtime: Runtime, principal: Principal, profile_id: UUID, values: dict[str, Any]) -> Record:
     """Imports that were uploaded before keep the profile as it was."""
     if "definition" in values:
         values = {**values, "definition": _checked(values["definition"])}
     try:
-        async with runtime.transaction(partner_id) as tx:
-            await _get(tx, partner_id, profile_id)
+        async with runtime.transaction(principal) as tx:
+            await _get(tx, profile_id)
             changed = {**values, "updated_at": runtime.now()}
-            await vendor_profiles.update(tx.session, partner_id, profile_id, changed)
-            return await _get(tx, partner_id, profile_id)
+            await vendor_profiles.update(tx, profile_id, changed)
+            return await _get(tx, profile_id)
     except IntegrityError as error:
         raise _taken(values["name"]) from error
 
 
-async def delete(runtime: Runtime, partner_id: PartnerId, profile_id: UUID) -> None:
-    async with runtime.transaction(partner_id) as tx:
-        if not await vendor_profiles.delete(tx.session, partner_id, profile_id):
+async def delete(runtime: Runtime, principal: Principal, profile_id: UUID) -> None:
+    async with runtime.transaction(principal) as tx:
+        if not await vendor_profiles.delete(tx, profile_id):
             raise NotFound("not_found", f"There is no vendor profile {profile_id}.")

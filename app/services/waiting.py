@@ -20,9 +20,9 @@ from app.domain.batch import BatchState
 from app.domain.budget import Budget, BudgetPolicy
 from app.domain.catalogue import CATALOGUE, Advice
 from app.domain.consent import ConsentState
-from app.domain.ids import PartnerId
 from app.domain.waiting import BatchFacts, ConnectionFacts, ServiceFacts, Waiting
-from app.runtime import Runtime, Tx
+from app.kernel.transactions import PartnerTx
+from app.runtime import Runtime
 
 Reasons = Mapping[UUID, Sequence[Waiting]]
 """By the order's or the batch's id; for those that wait for nothing an empty list."""
@@ -38,36 +38,34 @@ class Gathered:
     service: ServiceFacts
 
 
-async def gather_orders(runtime: Runtime, tx: Tx, partner_id: PartnerId, ids: Sequence[UUID]) -> Gathered:
-    rows = await waiting_table.of_orders(tx.session, partner_id, list(ids), runtime.now()) if ids else []
-    return await _gather(runtime, tx, partner_id, ids, rows)
+async def gather_orders(runtime: Runtime, tx: PartnerTx, ids: Sequence[UUID]) -> Gathered:
+    rows = await waiting_table.of_orders(tx, list(ids), runtime.now()) if ids else []
+    return await _gather(runtime, tx, ids, rows)
 
 
-async def gather_batches(runtime: Runtime, tx: Tx, partner_id: PartnerId, ids: Sequence[UUID]) -> Gathered:
-    rows = await waiting_table.of_batches(tx.session, partner_id, list(ids), runtime.now()) if ids else []
-    return await _gather(runtime, tx, partner_id, ids, rows)
+async def gather_batches(runtime: Runtime, tx: PartnerTx, ids: Sequence[UUID]) -> Gathered:
+    rows = await waiting_table.of_batches(tx, list(ids), runtime.now()) if ids else []
+    return await _gather(runtime, tx, ids, rows)
 
 
-async def gather_partner(runtime: Runtime, tx: Tx, partner_id: PartnerId) -> Gathered:
+async def gather_partner(runtime: Runtime, tx: PartnerTx) -> Gathered:
     """All open work; the id is the partner's own."""
-    rows = await waiting_table.of_partner(tx.session, partner_id, runtime.now())
-    return await _gather(runtime, tx, partner_id, [partner_id], rows)
+    rows = await waiting_table.of_partner(tx, runtime.now())
+    return await _gather(runtime, tx, [tx.partner_id], rows)
 
 
-async def _gather(
-    runtime: Runtime, tx: Tx, partner_id: PartnerId, ids: Sequence[UUID], rows: Sequence[Record]
-) -> Gathered:
+async def _gather(runtime: Runtime, tx: PartnerTx, ids: Sequence[UUID], rows: Sequence[Record]) -> Gathered:
     if not rows:
         return Gathered(ids, {}, {}, ServiceFacts())
-    connections = await _connections(tx, partner_id, rows)
-    last = await heartbeats.last(tx.session)
+    connections = await _connections(tx, rows)
+    last = await heartbeats.last(tx)
     alive = last is not None and runtime.now() - last <= runtime.settings.silence
     return Gathered(ids, _by_id(rows), connections, ServiceFacts(workers_alive=alive, worker_seen_at=last))
 
 
-async def _connections(tx: Tx, partner_id: PartnerId, rows: Sequence[Record]) -> Mapping[UUID, Record]:
+async def _connections(tx: PartnerTx, rows: Sequence[Record]) -> Mapping[UUID, Record]:
     wanted = sorted({row["connection_id"] for row in rows})
-    found = await waiting_table.connections_of(tx.session, partner_id, wanted)
+    found = await waiting_table.connections_of(tx, wanted)
     return {row["id"]: row for row in found}
 
 
@@ -136,13 +134,13 @@ def explain_rows(gathered: Gathered, now: datetime) -> Reasons:
     }
 
 
-async def of_change(tx: Tx, partner_id: PartnerId, order_id: UUID, now: datetime) -> list[dict[str, Any]]:
+async def of_change(tx: PartnerTx, order_id: UUID, now: datetime) -> list[dict[str, Any]]:
     """What an order waits for as its events tell it: what its own rows and its connection say.
 
     Whether workers and Redis are alive is another matter, and stands in the answers of the API.
     """
-    rows = await waiting_table.of_orders(tx.session, partner_id, [order_id], now)
-    gathered = Gathered([order_id], _by_id(rows), await _connections(tx, partner_id, rows), ServiceFacts())
+    rows = await waiting_table.of_orders(tx, [order_id], now)
+    gathered = Gathered([order_id], _by_id(rows), await _connections(tx, rows), ServiceFacts())
     return [as_json(reason) for reason in explain_rows(gathered, now)[order_id]]
 
 

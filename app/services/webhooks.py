@@ -1,7 +1,8 @@
 """Webhook endpoints, and telling them: one attempt at a time, each a row, on Standard Webhooks' ladder."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -20,15 +21,16 @@ from app.db.ids import new_row_id
 from app.db.paging import Page, PageRequest
 from app.db.sql import Record
 from app.domain import endpoint_health, schedule, signature
+from app.domain.actor import Principal
 from app.domain.address import Allowance, UrlRefused
 from app.domain.attempt import Kind, Outcome
 from app.domain.errors import Conflict, FieldError, NotFound, Unprocessable
 from app.domain.event import EventType, stored_types
-from app.domain.ids import PartnerId
 from app.domain.quota import Quota
+from app.kernel.transactions import PartnerTx
+from app.kernel.wakeups import WakeKind
 from app.metrics import LeaseEnd
-from app.queue import WakeKind
-from app.runtime import Runtime, Tx
+from app.runtime import Runtime
 from app.services import endpoint_secrets, networks, quotas, subscriptions
 from app.services.endpoint_secrets import lock, no_endpoint
 from app.services.handover import hand_over_patiently
@@ -58,27 +60,23 @@ class NewEndpoint:
     description: str | None = None
 
 
+@asynccontextmanager
 async def create_endpoint(
-    runtime: Runtime,
-    caller: Caller,
-    new: NewEndpoint,
-    *,
-    before_commit: Callable[[Tx, Record, str], Awaitable[None]] | None = None,
-) -> tuple[Record, str]:
-    """The endpoint and its signing secret, which is shown this once.
+    runtime: Runtime, caller: Caller, new: NewEndpoint
+) -> AsyncIterator[tuple[PartnerTx, Record, str]]:
+    """Creates an endpoint in a transaction that commits when the block ends.
 
-    Raises Forbidden where the key may not read what it wants to be told.
+    Yields the endpoint and its signing secret, which is shown this once. Raises Forbidden where the key may
+    not read what it wants to be told.
     """
-    partner_id = caller.partner_id
     subscriptions.require_types(caller, new.event_types)
-    await _check_url(runtime, partner_id, new.url)
+    await _check_url(runtime, caller, new.url)
     now, endpoint_id = runtime.now(), new_row_id()
-    secret, sealed = endpoint_secrets.new(runtime, partner_id, endpoint_id)
-    async with runtime.transaction(partner_id) as tx:
-        await quotas.require(tx, partner_id, Quota.WEBHOOK_ENDPOINTS)
+    secret, sealed = endpoint_secrets.new(runtime, caller, endpoint_id)
+    async with runtime.transaction(caller) as tx:
+        await quotas.require(tx, Quota.WEBHOOK_ENDPOINTS)
         await events.add_endpoint(
-            tx.session,
-            partner_id,
+            tx,
             {
                 "id": endpoint_id,
                 "url": new.url,
@@ -90,42 +88,40 @@ async def create_endpoint(
                 "updated_at": now,
             },
         )
-        record = await events.get_endpoint(tx.session, partner_id, endpoint_id)
+        record = await events.get_endpoint(tx, endpoint_id)
         assert record is not None
-        if before_commit is not None:
-            await before_commit(tx, record, secret)
-    return record, secret
+        yield tx, record, secret
 
 
-async def _check_url(runtime: Runtime, partner_id: PartnerId, url: str) -> None:
+async def _check_url(runtime: Runtime, principal: Principal, url: str) -> None:
     """Told at once, where the name has an address. What counts is the look at each connection."""
     try:
-        await runtime.outbound.check_host(url, await networks.look_at(runtime, partner_id))
+        await runtime.outbound.check_host(url, await networks.look_at(runtime, principal))
     except UrlRefused as refused:
         raise Unprocessable(
             "url_refused", str(refused), [FieldError("/url", "url_refused", str(refused))]
         ) from refused
 
 
-async def get_endpoint(runtime: Runtime, partner_id: PartnerId, endpoint_id: UUID) -> Record:
-    record = await find_endpoint(runtime, partner_id, endpoint_id)
+async def get_endpoint(runtime: Runtime, principal: Principal, endpoint_id: UUID) -> Record:
+    record = await find_endpoint(runtime, principal, endpoint_id)
     if record["is_deleted"]:
         raise no_endpoint(endpoint_id)
     return record
 
 
-async def find_endpoint(runtime: Runtime, partner_id: PartnerId, endpoint_id: UUID) -> Record:
+async def find_endpoint(runtime: Runtime, principal: Principal, endpoint_id: UUID) -> Record:
     """Also one that has been deleted, for its deliveries."""
-    async with runtime.reading(partner_id) as tx:
-        record = await events.get_endpoint(tx.session, partner_id, endpoint_id)
+    async with runtime.reading(principal) as tx:
+        record = await events.get_endpoint(tx, endpoint_id)
     if record is None:
         raise no_endpoint(endpoint_id)
     return record
 
 
-async def list_endpoints(runtime: Runtime, partner_id: PartnerId, page: PageRequest) -> Page[Record]:
-    async with runtime.reading(partner_id) as tx:
-        return await events.list_endpoints(tx.session, partner_id, page)
+async def list_endpoints(runtime: Runtime, principal: Principal, page: PageRequest) -> Page[Record]:
+    async with runtime.reading(principal) as tx:
+        return await events.list_endpoints(tx, page)
 
 
 async def update_endpoint(
@@ -136,62 +132,58 @@ async def update_endpoint(
     Raises Forbidden where the key may not read what the endpoint would be told, be it where it is told now
     or what is new.
     """
-    partner_id = caller.partner_id
     if "event_types" in values:
         subscriptions.require_types(caller, [EventType(type) for type in values["event_types"]])
     if "url" in values:
-        await _check_url(runtime, partner_id, values["url"])
+        await _check_url(runtime, caller, values["url"])
     now = runtime.now()
     if values.get("state") == EndpointState.ENABLED.value:
         values = {**values, "consecutive_failures": 0}
     if "event_types" in values:
         values = {**values, "event_types": stored_types(values["event_types"])}
-    async with runtime.transaction(partner_id) as tx:
-        endpoint = await lock(tx, partner_id, endpoint_id)
+    async with runtime.transaction(caller) as tx:
+        endpoint = await lock(tx, endpoint_id)
         if "event_types" not in values and ("url" in values or values.get("state") == EndpointState.ENABLED):
             subscriptions.require_stored(caller, endpoint["event_types"])
-        await events.update_endpoint(tx.session, partner_id, endpoint_id, {**values, "updated_at": now})
+        await events.update_endpoint(tx, endpoint_id, {**values, "updated_at": now})
         if values.get("state") == EndpointState.ENABLED.value:
-            await delivery_claims.end_pause(tx.session, partner_id, endpoint_id)
+            await delivery_claims.end_pause(tx, endpoint_id)
             tx.wake(WakeKind.DELIVERIES)
         if values.get("state") == EndpointState.DISABLED.value:
-            await events.exhaust_deliveries(tx.session, partner_id, endpoint_id, now)
-    return await get_endpoint(runtime, partner_id, endpoint_id)
+            await events.exhaust_deliveries(tx, endpoint_id, now)
+    return await get_endpoint(runtime, caller, endpoint_id)
 
 
-async def delete_endpoint(runtime: Runtime, partner_id: PartnerId, endpoint_id: UUID) -> None:
+async def delete_endpoint(runtime: Runtime, principal: Principal, endpoint_id: UUID) -> None:
     """Ends what waits for it. Its deliveries stay readable for as long as others do."""
     now = runtime.now()
-    async with runtime.transaction(partner_id) as tx:
-        await lock(tx, partner_id, endpoint_id)
-        await events.delete_endpoint(tx.session, partner_id, endpoint_id, now)
-        await webhook_secrets.forget(tx.session, partner_id, endpoint_id)
-        await events.exhaust_deliveries(tx.session, partner_id, endpoint_id, now)
+    async with runtime.transaction(principal) as tx:
+        await lock(tx, endpoint_id)
+        await events.delete_endpoint(tx, endpoint_id, now)
+        await webhook_secrets.forget(tx, endpoint_id)
+        await events.exhaust_deliveries(tx, endpoint_id, now)
 
 
-async def send_test(runtime: Runtime, partner_id: PartnerId, endpoint_id: UUID) -> Record:
+async def send_test(runtime: Runtime, principal: Principal, endpoint_id: UUID) -> Record:
     """Queues a test event for this endpoint only; returns the delivery to follow.
 
     Raises NotFound, or Conflict for a disabled endpoint.
     """
     now, event_id, delivery_id = runtime.now(), new_row_id(), new_row_id()
     data = {"endpoint_id": str(endpoint_id), "message": "This is a test."}
-    async with runtime.transaction(partner_id) as tx:
-        await _lock_open_endpoint(tx, partner_id, endpoint_id)
+    async with runtime.transaction(principal) as tx:
+        await _lock_open_endpoint(tx, endpoint_id)
         await events.add_events(
-            tx.session,
-            partner_id,
-            [NewEvent(event_id, EventType.ENDPOINT_TEST, None, None, None, data)],
-            now,
+            tx, [NewEvent(event_id, EventType.ENDPOINT_TEST, None, None, None, data)], now
         )
-        await events.add_deliveries(tx.session, partner_id, [(delivery_id, event_id, endpoint_id)], now)
+        await events.add_deliveries(tx, [(delivery_id, event_id, endpoint_id)], now)
         tx.wake(WakeKind.DELIVERIES)
-    return await get_delivery(runtime, partner_id, delivery_id)
+    return await get_delivery(runtime, principal, delivery_id)
 
 
-async def get_delivery(runtime: Runtime, partner_id: PartnerId, delivery_id: UUID) -> Record:
-    async with runtime.reading(partner_id) as tx:
-        record = await events.get_delivery(tx.session, partner_id, delivery_id)
+async def get_delivery(runtime: Runtime, principal: Principal, delivery_id: UUID) -> Record:
+    async with runtime.reading(principal) as tx:
+        record = await events.get_delivery(tx, delivery_id)
     if record is None:
         raise NotFound("not_found", f"There is no delivery {delivery_id}.")
     return record
@@ -204,30 +196,28 @@ async def payload_of(runtime: Runtime, caller: Caller, delivery: Record) -> byte
     """
     if not subscriptions.may_read(caller, EventType(delivery["event_type"])):
         return None
-    async with runtime.reading(caller.partner_id) as tx:
-        event = await events.get_event(tx.session, caller.partner_id, delivery["event_id"])
+    async with runtime.reading(caller) as tx:
+        event = await events.get_event(tx, delivery["event_id"])
     if event is None:
         raise NotFound("not_found", f"There is no delivery {delivery['id']}.")
     return payload(event)
 
 
-async def attempts(runtime: Runtime, partner_id: PartnerId, delivery_id: UUID) -> list[Record]:
-    async with runtime.reading(partner_id) as tx:
-        return await events.delivery_attempts(tx.session, partner_id, delivery_id)
+async def attempts(runtime: Runtime, principal: Principal, delivery_id: UUID) -> list[Record]:
+    async with runtime.reading(principal) as tx:
+        return await events.delivery_attempts(tx, delivery_id)
 
 
 async def list_deliveries(
     runtime: Runtime,
-    partner_id: PartnerId,
+    principal: Principal,
     page: PageRequest,
     *,
     endpoint_id: UUID | None = None,
     state: str | None = None,
 ) -> Page[Record]:
-    async with runtime.reading(partner_id) as tx:
-        return await events.list_deliveries(
-            tx.session, partner_id, page, endpoint_id=endpoint_id, state=state
-        )
+    async with runtime.reading(principal) as tx:
+        return await events.list_deliveries(tx, page, endpoint_id=endpoint_id, state=state)
 
 
 async def redeliver(runtime: Runtime, caller: Caller, delivery_id: UUID) -> Record:
@@ -236,28 +226,27 @@ async def redeliver(runtime: Runtime, caller: Caller, delivery_id: UUID) -> Reco
     Raises NotFound, Forbidden where the key may not read what the event tells of, or Conflict while the
     endpoint is disabled.
     """
-    partner_id = caller.partner_id
-    delivery = await get_delivery(runtime, partner_id, delivery_id)
+    delivery = await get_delivery(runtime, caller, delivery_id)
     subscriptions.require_event(caller, delivery["event_type"])
-    endpoint = await find_endpoint(runtime, partner_id, delivery["endpoint_id"])
+    endpoint = await find_endpoint(runtime, caller, delivery["endpoint_id"])
     if endpoint["is_deleted"]:
         raise Conflict(
             "invalid_state", "The webhook endpoint has been deleted; its deliveries can be read only."
         )
-    async with runtime.transaction(partner_id) as tx:
-        await _lock_open_endpoint(tx, partner_id, delivery["endpoint_id"])
-        if not await events.redeliver(tx.session, partner_id, delivery_id, runtime.now()):
+    async with runtime.transaction(caller) as tx:
+        await _lock_open_endpoint(tx, delivery["endpoint_id"])
+        if not await events.redeliver(tx, delivery_id, runtime.now()):
             raise NotFound("not_found", f"There is no delivery {delivery_id}.")
         tx.wake(WakeKind.DELIVERIES)
-    return await get_delivery(runtime, partner_id, delivery_id)
+    return await get_delivery(runtime, caller, delivery_id)
 
 
-async def _lock_open_endpoint(tx: Tx, partner_id: PartnerId, endpoint_id: UUID) -> None:
+async def _lock_open_endpoint(tx: PartnerTx, endpoint_id: UUID) -> None:
     """For what a person has asked for: it does not wait for the end of the endpoint's pause."""
-    endpoint = await lock(tx, partner_id, endpoint_id)
+    endpoint = await lock(tx, endpoint_id)
     if endpoint["state"] == EndpointState.DISABLED:
         raise Conflict("invalid_state", "The webhook endpoint is disabled; enable it first.")
-    await delivery_claims.end_pause(tx.session, partner_id, endpoint_id)
+    await delivery_claims.end_pause(tx, endpoint_id)
 
 
 # --- delivering -----------------------------------------------------------------------------------
@@ -290,11 +279,9 @@ async def claim_next(runtime: Runtime) -> DeliveryClaim | None:
     """The next delivery that is due, of the partner whose turn it is."""
     settings = runtime.settings
     async with runtime.system_transaction() as tx:
-        workers = await delivery_claims.take_the_floor(
-            tx.session, heard_since=runtime.now() - settings.silence
-        )
+        workers = await delivery_claims.take_the_floor(tx, heard_since=runtime.now() - settings.silence)
         return await delivery_claims.claim_delivery(
-            tx.session,
+            tx,
             owner=runtime.claim_token(),
             now=runtime.now(),
             lease=settings.lease,
@@ -303,17 +290,17 @@ async def claim_next(runtime: Runtime) -> DeliveryClaim | None:
 
 
 async def _attempt(runtime: Runtime, claim: DeliveryClaim) -> None:
-    async with runtime.transaction(claim.partner_id) as tx:
-        event = await events.get_event(tx.session, claim.partner_id, claim.event_id)
-        endpoint = await events.get_endpoint(tx.session, claim.partner_id, claim.endpoint_id)
-        others = await webhook_secrets.signing(tx.session, claim.partner_id, claim.endpoint_id, runtime.now())
-        own = await networks.allowed_to(tx, claim.partner_id)
+    async with runtime.transaction(claim) as tx:
+        event = await events.get_event(tx, claim.event_id)
+        endpoint = await events.get_endpoint(tx, claim.endpoint_id)
+        others = await webhook_secrets.signing(tx, claim.endpoint_id, runtime.now())
+        own = await networks.allowed_to(tx)
     if event is None or endpoint is None:
         return  # forgotten meanwhile, and the delivery with it
     if endpoint["state"] == EndpointState.DISABLED or endpoint["is_deleted"]:
         # Disabled or deleted while the event was being written: those that wait end as they would have then.
-        async with runtime.transaction(claim.partner_id) as tx:
-            await events.exhaust_deliveries(tx.session, claim.partner_id, claim.endpoint_id, runtime.now())
+        async with runtime.transaction(claim) as tx:
+            await events.exhaust_deliveries(tx, claim.endpoint_id, runtime.now())
         return
     started_at = runtime.now()
     try:
@@ -352,8 +339,8 @@ async def _post(
 async def _hand_over(runtime: Runtime, claim: DeliveryClaim) -> bool:
     """Whoever comes next may take the delivery at once. False where that was not written down."""
     try:
-        async with runtime.transaction(claim.partner_id) as tx:
-            await delivery_claims.release_delivery(tx.session, claim)
+        async with runtime.transaction(claim) as tx:
+            await delivery_claims.release_delivery(tx, claim)
             tx.wake(WakeKind.DELIVERIES)
     except (DBAPIError, OSError):
         log.warning("delivery_not_handed_over", delivery_id=str(claim.id))
@@ -382,12 +369,12 @@ async def _record_attempt(
         state = DeliveryState.SUCCEEDED
     else:
         state = DeliveryState.EXHAUSTED if due_at is None else DeliveryState.RETRYING
-    async with runtime.transaction(claim.partner_id) as tx:
-        endpoint = await events.lock_endpoint(tx.session, claim.partner_id, claim.endpoint_id)
+    async with runtime.transaction(claim) as tx:
+        endpoint = await events.lock_endpoint(tx, claim.endpoint_id)
         if endpoint is None:
             return
         await delivery_claims.add_attempt(
-            tx.session,
+            tx,
             claim,
             attempt_id=new_row_id(),
             status=outcome.status,
@@ -397,7 +384,7 @@ async def _record_attempt(
             started_at=started_at,
         )
         held = await delivery_claims.finish_delivery_attempt(
-            tx.session,
+            tx,
             claim,
             state=state.value,
             status=outcome.status,
@@ -416,7 +403,7 @@ async def _record_attempt(
 
 
 async def _judge_endpoint(
-    tx: Tx, claim: DeliveryClaim, endpoint: Record, *, succeeded: bool, gone: bool, now: datetime
+    tx: PartnerTx, claim: DeliveryClaim, endpoint: Record, *, succeeded: bool, gone: bool, now: datetime
 ) -> None:
     """`endpoint` is locked: attempts that end together count one after another, and one that ends
     after the endpoint was disabled does not enable it."""
@@ -434,12 +421,12 @@ async def _judge_endpoint(
         log.warning(
             "endpoint_state_changed", endpoint_id=str(claim.endpoint_id), was=old.value, state=state.value
         )
-    await events.update_endpoint(tx.session, claim.partner_id, claim.endpoint_id, values)
+    await events.update_endpoint(tx, claim.endpoint_id, values)
     if wait := endpoint_health.pause(failures):
-        await delivery_claims.pause(tx.session, claim.partner_id, claim.endpoint_id, now + wait)
+        await delivery_claims.pause(tx, claim.endpoint_id, now + wait)
         tx.wake(WakeKind.DELIVERIES, at=now + wait)
     elif old is EndpointState.DEGRADED:
-        await delivery_claims.end_pause(tx.session, claim.partner_id, claim.endpoint_id)
+        await delivery_claims.end_pause(tx, claim.endpoint_id)
         tx.wake(WakeKind.DELIVERIES, lanes=endpoint_health.WINDOW)
     if gone:
-        await events.exhaust_deliveries(tx.session, claim.partner_id, claim.endpoint_id, now)
+        await events.exhaust_deliveries(tx, claim.endpoint_id, now)

@@ -1,82 +1,103 @@
-"""No query without its partner: every function that speaks to the database says whose rows it means."""
+"""No query without its partner: every query takes a transaction first, and that says whose it is.
+
+mypy refuses a `SystemTx` where a `PartnerTx` is wanted, and the other way round. These tests hold that every
+query asks for one of the two, and that the SQL of a partner's query names the partner.
+"""
 
 import ast
 from collections.abc import Iterator
 
 from app.db.searching import Search
+from app.kernel.transactions import PartnerTx, SystemTx
 from tests.architecture.source import Source, sources
 
-WHOLE_MODULES = {
-    "app/db/schema.py": "the schema belongs to nobody",
-    "app/db/engine.py": "the door itself: it sets the partner",
+BELOW_TRANSACTIONS = {
+    "app/db/clock.py": "it asks what time it is",
     "app/db/driver.py": "it sends what the queries say",
-    "app/db/walls.py": "it looks at the walls, and at no row",
+    "app/db/engine.py": "the door itself: it sets the partner",
+    "app/db/schema.py": "the schema belongs to nobody",
     "app/db/sql.py": "the verbs the queries are written with",
-    "app/db/partners.py": "partners and keys are looked up before anybody is known",
-    "app/db/heartbeats.py": "workers serve all partners",
-    "app/db/figures.py": "the operator's metrics count over all partners, and name none",
-    "app/db/removal.py": "a subject carries its partner, and its statements run as that partner alone",
-    "app/db/sealing.py": "run as the system over all rows; each value is opened with its own partner",
+    "app/db/walls.py": "it looks at the walls, and at no row",
 }
+WITHOUT_TRANSACTION = {"app/db/partners.py: find_key": "each call needs it before anybody is known"}
+EITHER = {
+    "app/db/heartbeats.py: last": "workers serve all partners",
+    "app/db/heartbeats.py: workers": "workers serve all partners",
+    "app/db/quotas.py: amount": "the operator asks for a partner's, and the partner for its own",
+    "app/db/sealing.py: binds_to_rows": "asked once of the whole installation",
+}
+"""Queries that may run in either transaction. They name no partner, or take it as an argument."""
+WHERE_OF_THE_SUBJECT = {
+    "app/db/removal.py: counts": "each WHERE of `_contents` names the partner",
+    "app/db/removal.py: next_orders": "`Subject.orders` names the partner",
+}
+"""Their WHERE is written elsewhere."""
 CARRIED_BY_ROWS = {
     "app/db/import_rows.py: add_many": "each row has its partner, and row-level security checks it",
     "app/db/import_rows.py: add_hashes": "each row has its partner, and row-level security checks it",
 }
-CLAIMS = {"Claim", "DeliveryClaim", "ImportClaim"}
+
+VERBS = {"fetch_one", "fetch_all", "fetch_rows", "execute", "insert", "load"}
+"""They send a statement as it is: what names the partner is its caller."""
 
 
 def queries() -> Iterator[tuple[Source, ast.AsyncFunctionDef]]:
+    """Every public function of the database layer that waits for the database."""
     for source in sources("app/db"):
-        if source.path in WHOLE_MODULES:
+        if source.path in BELOW_TRANSACTIONS:
             continue
         for node in source.tree.body:
-            if not isinstance(node, ast.AsyncFunctionDef) or node.name.startswith("_"):
-                continue
-            if node.args.args and node.args.args[0].arg == "session":
+            if isinstance(node, ast.AsyncFunctionDef) and not node.name.startswith("_"):
                 yield source, node
 
 
-def second(function: ast.AsyncFunctionDef) -> tuple[str, str]:
-    if len(function.args.args) < 2:
-        return "", ""
-    argument = function.args.args[1]
-    return argument.arg, "" if argument.annotation is None else ast.unparse(argument.annotation)
+def name(source: Source, function: ast.AsyncFunctionDef) -> str:
+    return f"{source.path}: {function.name}"
 
 
-def is_of_the_system(function: ast.AsyncFunctionDef) -> bool:
-    return "As the system" in (ast.get_docstring(function) or "")
+def first(function: ast.AsyncFunctionDef) -> str:
+    """The type of the first argument."""
+    arguments = function.args.args
+    return "" if not arguments or arguments[0].annotation is None else ast.unparse(arguments[0].annotation)
 
 
-def test_every_query_takes_the_partner_or_a_claim_right_after_the_session() -> None:
-    without = []
-    for source, function in queries():
-        name, kind = second(function)
-        if (name, kind) == ("partner_id", "PartnerId") or kind in CLAIMS or is_of_the_system(function):
-            continue
-        without.append(f"{source.path}: {function.name}")
-    assert sorted(without) == sorted(CARRIED_BY_ROWS)
-    assert len(list(queries())) > 60
+def of_partners() -> Iterator[tuple[Source, ast.AsyncFunctionDef]]:
+    return ((source, function) for source, function in queries() if first(function) == "PartnerTx")
 
 
-def test_every_query_uses_the_partner_it_takes() -> None:
-    idle = []
-    for source, function in queries():
-        name, kind = second(function)
-        wanted = "partner_id" if kind == "PartnerId" else f"{name}.partner_id" if kind in CLAIMS else None
-        if wanted is None or is_of_the_system(function):
-            continue
-        used = {
-            ast.unparse(node) for node in ast.walk(function) if isinstance(node, ast.Name | ast.Attribute)
-        }
-        passed_on = kind in CLAIMS and name in {
-            ast.unparse(argument)
+def test_every_query_takes_a_transaction_first() -> None:
+    without = {
+        name(source, function)
+        for source, function in queries()
+        if first(function) not in ("PartnerTx", "SystemTx", "Tx")
+    }
+    assert without == set(WITHOUT_TRANSACTION)
+    assert len(list(of_partners())) > 150
+
+
+def test_few_queries_run_in_either_transaction() -> None:
+    assert {name(*query) for query in queries() if first(query[1]) == "Tx"} == set(EITHER)
+
+
+def test_neither_transaction_passes_for_the_other() -> None:
+    assert not issubclass(PartnerTx, SystemTx)
+    assert not issubclass(SystemTx, PartnerTx)
+
+
+def test_every_query_of_a_partner_uses_the_partner_of_its_transaction() -> None:
+    """Or passes the transaction on to one that does."""
+    idle = set()
+    for source, function in of_partners():
+        used = {ast.unparse(node) for node in ast.walk(function) if isinstance(node, ast.Attribute)}
+        passed_on = any(
+            ast.unparse(argument) == "tx"
             for node in ast.walk(function)
-            if isinstance(node, ast.Call)
+            if isinstance(node, ast.Call) and ast.unparse(node.func) not in VERBS
             for argument in node.args
-        }
-        if wanted not in used and not passed_on:
-            idle.append(f"{source.path}: {function.name}")
-    assert idle == []
+        )
+        if not passed_on and "tx.partner_id" not in used:
+            idle.add(name(source, function))
+    assert idle == set(CARRIED_BY_ROWS)
 
 
 def fragments(source: Source) -> dict[str, ast.expr]:
@@ -107,7 +128,7 @@ def written(node: ast.AST, known: dict[str, ast.expr]) -> str:
 def is_page(function: ast.AsyncFunctionDef) -> bool:
     """Whether its statement is completed by `searching.page_of`, which names the partner that it is given."""
     return any(
-        ast.unparse(call).startswith("page_of(session, partner_id, ")
+        ast.unparse(call).startswith("page_of(tx, ")
         for call in ast.walk(function)
         if isinstance(call, ast.Call)
     )
@@ -122,16 +143,14 @@ def test_the_statement_of_a_page_names_its_partner_in_both_places() -> None:
 
 def test_every_statement_with_a_partner_names_it() -> None:
     """In the SQL itself, not only in the parameters: the policies are the second wall, not the first."""
-    silent = []
-    for source, function in queries():
-        if second(function)[1] != "PartnerId" and second(function)[1] not in CLAIMS:
-            continue
+    silent = set()
+    for source, function in of_partners():
         texts = written(function, fragments(source))
         # Statements for the driver itself count their parameters: the partner is the first.
         named = ":partner" in texts or ("partner_id" in texts and "$1" in texts) or is_page(function)
         if any(word in texts for word in ("SELECT ", "UPDATE ", "DELETE ", "WHERE ")) and not named:
-            silent.append(f"{source.path}: {function.name}")
-    assert silent == []
+            silent.add(name(source, function))
+    assert silent == set(WHERE_OF_THE_SUBJECT)
 
 
 def test_nothing_outside_the_database_layer_writes_sql() -> None:

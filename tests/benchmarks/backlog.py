@@ -12,11 +12,11 @@ from pathlib import Path
 from uuid import uuid4
 
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db import batch_claims, batches
 from app.db.clock import utc_now
 from app.embedded import Postgres
+from app.kernel.transactions import SystemTx
 from app.runtime import Runtime, migrate
 from app.settings import Settings
 from tests.benchmarks.world import percentile
@@ -80,14 +80,14 @@ async def _fill(runtime: Runtime, registrations: int) -> None:
         assert made == registrations, made
 
 
-async def _time(runtime: Runtime, statement: Callable[[AsyncConnection], Awaitable[object]]) -> list[float]:
+async def _time(runtime: Runtime, statement: Callable[[SystemTx], Awaitable[object]]) -> list[float]:
     """Milliseconds of each run, rolled back, so that every run meets the same queue."""
     took = []
     for _ in range(REPEATS):
         async with runtime.engine.connect() as session, session.begin() as transaction:
             await session.execute(text("SET LOCAL ROLE registrar_system"))
             begun = time.perf_counter()
-            await statement(session)
+            await statement(SystemTx(session=session, now=utc_now(), quotas={}))
             took.append((time.perf_counter() - begun) * 1000)
             await transaction.rollback()
     return took
@@ -110,8 +110,8 @@ async def _measure(registrations: int, directory: Path) -> dict[str, float]:
             now = utc_now() + timedelta(seconds=1)
             claims = await _time(
                 runtime,
-                lambda session: batch_claims.claim_one(
-                    session,
+                lambda tx: batch_claims.claim_one(
+                    tx,
                     owner=uuid4(),
                     now=now,
                     lease=timedelta(seconds=60),
@@ -119,7 +119,7 @@ async def _measure(registrations: int, directory: Path) -> dict[str, float]:
                     connection_window=32,
                 ),
             )
-            sweeps = await _time(runtime, lambda session: batches.count_due(session, now, limit=8))
+            sweeps = await _time(runtime, lambda tx: batches.count_due(tx, now, limit=8))
         finally:
             await runtime.close()
     finally:

@@ -17,6 +17,7 @@ from typing import Any
 
 import httpx
 
+from app.domain.actor import ActingFor
 from app.domain.identity import IdentityKind
 from app.runtime import Runtime
 from app.services import identities
@@ -101,7 +102,7 @@ async def _make_partners(settings: Settings, names: Sequence[str]) -> list[str]:
         keys = []
         for name in names:
             partner_id = await identities.create_partner(runtime, name, PartnerRole.DIRECT_BILL)
-            keys.append((await identities.create_key(runtime, partner_id, name="chaos")).secret)
+            keys.append((await identities.create_key(runtime, ActingFor(partner_id), name="chaos")).secret)
         return keys
     finally:
         await runtime.close()

@@ -52,11 +52,11 @@ async def test_every_route_needs_a_key(world: World, method: str, path: str) -> 
 async def test_every_kind_of_wrong_key_is_answered_in_the_same_words(world: World) -> None:
     partner = await world.partner(consented=False)
     other = await world.partner(consented=False)
-    revoked = await identities.create_key(world.runtime, partner.id, name="revoked")
-    await identities.revoke_key(world.runtime, partner.id, revoked.prefix)
+    revoked = await identities.create_key(world.runtime, partner, name="revoked")
+    await identities.revoke_key(world.runtime, partner, revoked.prefix)
     now = world.clock.now()
     expired = await identities.create_key(
-        world.runtime, partner.id, name="expired", expires_at=now - timedelta(seconds=1)
+        world.runtime, partner, name="expired", expires_at=now - timedelta(seconds=1)
     )
     prefix, secret = partner.key.rsplit("_", 1)
     wrong = [
@@ -91,21 +91,21 @@ async def test_every_kind_of_wrong_key_is_answered_in_the_same_words(world: Worl
 async def test_a_key_works_until_the_moment_it_expires_or_is_revoked(world: World) -> None:
     partner = await world.partner(consented=False)
     key = await identities.create_key(
-        world.runtime, partner.id, name="short", expires_at=world.clock.now() + timedelta(hours=1)
+        world.runtime, partner, name="short", expires_at=world.clock.now() + timedelta(hours=1)
     )
     headers = {"authorization": f"bearer  {key.secret} "}
     assert (await world.client.get("/v1/me", headers=headers)).status_code == 200
     world.clock.advance(hours=1)
     problem_of(await world.client.get("/v1/me", headers=headers), 401, "unauthenticated")
     assert (await world.client.get("/v1/me", headers=partner.headers)).status_code == 200
-    await identities.revoke_key(world.runtime, partner.id, partner.key.split("_")[1])
+    await identities.revoke_key(world.runtime, partner, partner.key.split("_")[1])
     problem_of(await world.client.get("/v1/me", headers=partner.headers), 401, "unauthenticated")
 
 
 async def test_me_says_whose_key_it_is(world: World) -> None:
     partner = await world.partner(consented=False)
     key = await identities.create_key(
-        world.runtime, partner.id, name="few", scopes=[Scope.WEBHOOKS_READ, Scope.ORDERS_READ]
+        world.runtime, partner, name="few", scopes=[Scope.WEBHOOKS_READ, Scope.ORDERS_READ]
     )
     me = (await world.client.get("/v1/me", headers={"Authorization": f"Bearer {key.secret}"})).json()
     assert me == {
@@ -155,16 +155,14 @@ async def test_every_route_asks_for_its_own_scope_and_no_other(world: World) -> 
     keys = {}
     for missing in Scope:
         scopes = [scope for scope in Scope if scope is not missing]
-        keys[missing] = await identities.create_key(
-            world.runtime, partner.id, name=missing.value, scopes=scopes
-        )
+        keys[missing] = await identities.create_key(world.runtime, partner, name=missing.value, scopes=scopes)
     asked = {scope_of(method, path) for method, path in CLOSED}
     assert asked | {Scope.HASHES_READ} == {*Scope, None}  # what is shown depends on it, not the route
     for method, path in CLOSED:
         scope = scope_of(method, path)
         url = filled(path, uuid4())
         if scope is None:  # also what ends the very key of the call
-            without = await identities.create_key(world.runtime, partner.id, name="none", scopes=[])
+            without = await identities.create_key(world.runtime, partner, name="none", scopes=[])
         else:
             without = keys[scope]
         response = await world.client.request(

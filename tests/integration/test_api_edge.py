@@ -104,10 +104,10 @@ async def test_a_refused_key_is_logged_with_why_and_from_where(
     world: World,
 ) -> None:
     partner = await world.partner(consented=False)
-    revoked = await identities.create_key(world.runtime, partner.id, name="revoked")
-    await identities.revoke_key(world.runtime, partner.id, revoked.prefix)
+    revoked = await identities.create_key(world.runtime, partner, name="revoked")
+    await identities.revoke_key(world.runtime, partner, revoked.prefix)
     expired = await identities.create_key(
-        world.runtime, partner.id, name="expired", expires_at=world.clock.now() - timedelta(seconds=1)
+        world.runtime, partner, name="expired", expires_at=world.clock.now() - timedelta(seconds=1)
     )
     async with application(world, log_level="INFO") as client:
         unknown = identities.mint()

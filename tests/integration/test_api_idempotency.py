@@ -187,10 +187,9 @@ async def test_a_key_whose_first_request_is_running_says_when_to_come_back(world
 
 async def _take(world: World, partner: Partner, key: str, body: bytes) -> object:
     """Begins a request with the key and never ends it, as a killed process does."""
-    async with world.runtime.transaction(partner.id) as tx:
+    async with world.runtime.transaction(partner) as tx:
         return await idempotency.begin(
-            tx.session,
-            partner.id,
+            tx,
             key,
             fingerprint=hashlib.sha256(
                 b"\n".join((b"POST", b"/v1/orders", hashlib.sha256(body).digest()))
@@ -259,8 +258,8 @@ async def test_a_lost_answer_with_a_webhook_secret_can_be_had_again(world: World
 async def test_a_secret_is_repeated_for_the_key_that_made_it_and_its_successor_alone(world: World) -> None:
     """Also one that was rotated twice since: the answer of its holder was lost all the same."""
     partner = await world.partner(consented=False)
-    mine = await identities.create_key(world.runtime, partner.id, name="mine")
-    other = await identities.create_key(world.runtime, partner.id, name="other")
+    mine = await identities.create_key(world.runtime, partner, name="mine")
+    other = await identities.create_key(world.runtime, partner, name="other")
     endpoint = (await make_endpoint(world, partner.key, "setup")).json()
     calls: dict[str, Any] = {
         "/v1/webhook-endpoints": ENDPOINT,
@@ -286,7 +285,7 @@ async def test_a_secret_is_repeated_for_the_key_that_made_it_and_its_successor_a
 
 async def test_an_order_is_repeated_for_every_key_of_the_partner(world: World) -> None:
     partner = await world.partner()
-    other = await identities.create_key(world.runtime, partner.id, name="other")
+    other = await identities.create_key(world.runtime, partner, name="other")
     body, headers = order_body(partner), headers_of(partner, "k-1")
     first = await world.client.post("/v1/orders", headers=headers, content=body)
     headers |= bearer(other.secret)

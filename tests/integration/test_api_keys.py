@@ -39,7 +39,7 @@ async def works(world: World, key: str) -> bool:
 
 async def narrow_key(world: World, partner: Partner, **fields: datetime) -> NewKey:
     return await identities.create_key(
-        world.runtime, partner.id, name="narrow", scopes=[Scope.WEBHOOKS_READ], **fields
+        world.runtime, partner, name="narrow", scopes=[Scope.WEBHOOKS_READ], **fields
     )
 
 
@@ -57,10 +57,9 @@ async def test_a_key_with_a_wrong_checksum_is_refused_without_the_database(world
 async def test_a_key_of_a_release_before_goes_on_working_and_is_rotated_into_a_new_one(world: World) -> None:
     partner = await world.partner(consented=False)
     former = "rk_0a1b2c3d_" + "a2" * 26
-    async with world.runtime.transaction(partner.id) as tx:
+    async with world.runtime.transaction(partner) as tx:
         await partners.add_key(
-            tx.session,
-            partner.id,
+            tx,
             id=new_row_id(),
             name="former",
             prefix="0a1b2c3d",
@@ -164,7 +163,7 @@ async def test_two_rotations_at_once_leave_one_new_key(world: World) -> None:
     assert {answer.status_code for answer in answers} == {200}
     alive = [key for answer in answers if await works(world, key := answer.json()["key"])]
     assert len(alive) == 1
-    found = await identities.list_keys(world.runtime, partner.id)
+    found = await identities.list_keys(world.runtime, partner)
     (old,) = [row for row in found if row["prefix"] == partner.key.split("_")[1]]
     assert old["replaced_by"] == alive[0].split("_")[1]
 
@@ -182,9 +181,7 @@ async def test_a_holder_ends_its_own_key_and_no_other(world: World) -> None:
 async def test_a_preset_is_stored_as_the_scopes_it_has_today(world: World) -> None:
     partner = await world.partner(consented=False)
     for preset in Preset:
-        key = await identities.create_key(
-            world.runtime, partner.id, name=preset.value, scopes=PRESETS[preset]
-        )
+        key = await identities.create_key(world.runtime, partner, name=preset.value, scopes=PRESETS[preset])
         me = (await world.client.get("/v1/me", headers=bearer(key.secret))).json()
         assert me["scopes"] == [scope.value for scope in PRESETS[preset]]
     stored = await world.select("SELECT scopes FROM api_keys WHERE name = 'read-only'")

@@ -126,7 +126,7 @@ async def test_a_connection_needs_a_platform_that_registrar_drives_or_writes_fil
 
 async def beat(world: World) -> None:
     async with world.runtime.system_transaction() as tx:
-        await heartbeats.beat(tx.session, "worker-1", world.clock.now())
+        await heartbeats.beat(tx, "worker-1", world.clock.now())
 
 
 async def test_readiness_is_about_taking_orders_and_with_all_about_the_rest(world: World) -> None:

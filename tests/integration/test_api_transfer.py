@@ -128,7 +128,7 @@ async def test_the_tag_changes_with_everything_that_is_shown(world: World) -> No
     path, customer = f"/v1/orders/{order.view.record['id']}", f"/v1/customers/{partner.other_customer_id}"
     seen, seen_customer = [await tag(world, path, partner)], await tag(world, customer, partner)
     await world.set_consent(partner.other_tenant_id, given=True)
-    await consents.read_customers(world.runtime, partner.id, partner.connection_id)
+    await consents.read_customers(world.runtime, partner, partner.connection_id)
     seen.append(await tag(world, path, partner))
     assert (await again(world, customer, partner, seen_customer)).status_code == 200
     await world.work()

@@ -133,7 +133,7 @@ async def test_when_the_creator_is_cancelled_another_batch_creates_the_tag(world
     creator = await world.select("SELECT creating_batch_id FROM group_tags")
     assert creator[0]["creating_batch_id"] == (await world.batches(first.view.record["id"]))[0]["id"]
 
-    await orders.cancel(world.runtime, partner.id, first.view.record["id"])
+    await orders.cancel(world.runtime, partner, first.view.record["id"])
     await world.work()
 
     assert await _uploads(world, partner.tenant_id) == [("create", 429), ("create", 202)]

@@ -189,7 +189,7 @@ async def test_orders_and_retries_are_cut_as_the_setting_says(world: World) -> N
         order_id = order.view.record["id"]
         await narrow.work()
         await world.control("DELETE", "faults")
-        await orders.retry_failed(narrow.runtime, partner.id, order_id)
+        await orders.retry_failed(narrow.runtime, partner, order_id)
         await narrow.work()
 
     assert sorted(part["device_count"] for part in await world.batches(order_id)) == [1, 1, 3, 3, 3, 3]

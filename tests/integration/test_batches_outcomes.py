@@ -136,7 +136,7 @@ async def test_a_person_tries_failed_devices_again_and_the_second_end_is_told_to
     order_id = order.view.record["id"]
     assert (await world.view(partner, order_id)).state is OrderState.COMPLETED_WITH_ERRORS
 
-    retry = await orders.retry_failed(world.runtime, partner.id, order_id)
+    retry = await orders.retry_failed(world.runtime, partner, order_id)
     assert (retry.retried, retry.without_hash) == (2, 0)
     await world.work()
 
@@ -255,7 +255,7 @@ async def test_hashes_of_registered_devices_are_deleted_and_those_of_failed_ones
     rows = await world.rows(partner, order.view.record["id"])
     kept = await world.select("SELECT registration_id FROM device_hashes")
     assert [str(row["registration_id"]) for row in kept] == [rows[0]["id"]]
-    retry = await orders.retry_failed(world.runtime, partner.id, order.view.record["id"])
+    retry = await orders.retry_failed(world.runtime, partner, order.view.record["id"])
     assert retry.retried == 1
     await world.work()
     assert await world.count("device_hashes") == 0

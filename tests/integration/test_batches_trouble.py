@@ -108,10 +108,10 @@ async def test_refused_mfa_is_shown_on_the_connection_hurts_no_other_and_ends_wi
     [batch] = await world.batches(order.view.record["id"])
     assert (batch["state"], batch["failure_code"], batch["uncertain"]) == ("queued", "mfa_required", False)
     assert (await world.view(partner, order.view.record["id"])).state is OrderState.IN_PROGRESS
-    assert not (await connections.check(world.runtime, partner.id, partner.connection_id)).ok
+    assert not (await connections.check(world.runtime, partner, partner.connection_id)).ok
 
     await world.control("DELETE", "faults")
-    assert (await connections.check(world.runtime, partner.id, partner.connection_id)).ok
+    assert (await connections.check(world.runtime, partner, partner.connection_id)).ok
 
     assert (await _connection(world, partner))["trouble"] is None
     await world.work()
@@ -140,7 +140,7 @@ async def test_lost_consent_is_doubted_read_again_and_holds_the_order_until_it_i
     assert [event["type"] for event in held] == ["order.accepted", "order.held"]
 
     await world.set_consent(partner.tenant_id, given=True)
-    await consents.read_customers(world.runtime, partner.id, partner.connection_id)
+    await consents.read_customers(world.runtime, partner, partner.connection_id)
     await world.work()
     assert (await world.view(partner, order_id)).state is OrderState.COMPLETED
     await assert_agreement(world, partner, order_id)
@@ -155,7 +155,7 @@ async def test_consent_lost_while_a_worker_looks_for_the_tag_holds_the_batch_and
     step = asyncio.create_task(batches.advance_next(world.runtime))
     await world.until_held_open()
     await world.set_consent(partner.tenant_id, given=False)
-    await consents.read_customers(world.runtime, partner.id, partner.connection_id)
+    await consents.read_customers(world.runtime, partner, partner.connection_id)
     await world.let_go()
 
     assert await step is not None, "the lane goes on"
@@ -174,7 +174,7 @@ async def test_a_device_to_be_tried_again_by_itself_is_held_when_consent_has_gon
     order_id = order.view.record["id"]
     await batches.advance_next(world.runtime)
     await world.set_consent(partner.tenant_id, given=False)
-    await consents.read_customers(world.runtime, partner.id, partner.connection_id)
+    await consents.read_customers(world.runtime, partner, partner.connection_id)
     await world.set_consent(partner.tenant_id, given=True)  # Microsoft's side would take the second call
 
     await world.work()
@@ -184,7 +184,7 @@ async def test_a_device_to_be_tried_again_by_itself_is_held_when_consent_has_gon
     assert not await world.calls("append"), "what Registrar knows to be revoked is not sent"
     told = await world.select("SELECT type FROM events WHERE order_id = :id ORDER BY sequence", id=order_id)
     assert [event["type"] for event in told] == ["order.accepted", "registration.settled", "order.held"]
-    await consents.read_customers(world.runtime, partner.id, partner.connection_id)
+    await consents.read_customers(world.runtime, partner, partner.connection_id)
     await world.work()
     assert (await world.view(partner, order_id)).state is OrderState.COMPLETED
     await assert_agreement(world, partner, order_id)
@@ -214,7 +214,7 @@ async def test_consent_lost_after_an_uncertain_call_does_not_leave_the_order_ope
     order = await world.order(partner, tuples(2))
     await batches.advance_next(world.runtime)
     await world.set_consent(partner.tenant_id, given=False)
-    await consents.read_customers(world.runtime, partner.id, partner.connection_id)
+    await consents.read_customers(world.runtime, partner, partner.connection_id)
 
     await world.work()
 

@@ -320,7 +320,7 @@ async def test_a_device_that_ended_unknown_and_is_tried_again_by_a_person_is_loo
     assert {row["state"] for row in await world.rows(partner, order_id)} == {"unknown"}
     await world.control("POST", "jobs:finish")
 
-    await orders.retry_failed(world.runtime, partner.id, order_id)
+    await orders.retry_failed(world.runtime, partner, order_id)
     await world.work()
 
     rows = await world.rows(partner, order_id)

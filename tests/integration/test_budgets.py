@@ -350,7 +350,7 @@ async def test_two_customers_of_a_slow_connection_take_turns(world: World, naps:
     """Two lanes and one call at a time: the lane that is sent away must not always be the same customer's."""
     partner = await world.partner()
     await world.set_consent(partner.other_tenant_id, given=True)
-    await consents.read_customers(world.runtime, partner.id, partner.connection_id)
+    await consents.read_customers(world.runtime, partner, partner.connection_id)
     for n in range(6):
         await world.order(partner, tuples(1, f"A{n}"))
         await world.order(partner, tuples(1, f"B{n}"), customer_id=partner.other_customer_id)

@@ -88,7 +88,7 @@ def hearing(caplog: pytest.LogCaptureFixture) -> Iterator[list[dict[str, Any]]]:
 
 
 async def another_key(world: World, partner: Partner, **fields: Any) -> str:
-    key = await identities.create_key(world.runtime, partner.id, name="another", **fields)
+    key = await identities.create_key(world.runtime, partner, name="another", **fields)
     return key.secret
 
 

@@ -209,7 +209,7 @@ async def test_one_partner_leaves_database_connections_to_the_others(world: Worl
         turns = other.runtime.turns.connections
         async with AsyncExitStack() as stack:
             for _ in range(2):
-                await stack.enter_async_context(other.runtime.transaction(greedy.id))
+                await stack.enter_async_context(other.runtime.transaction(greedy))
             waiting = asyncio.create_task(look(other, greedy))
             await until_waiting(turns, greedy, 1)
             assert (await look(other, neighbour)).status_code == 200

@@ -17,7 +17,7 @@ BODY = b"the order"
 
 
 async def _begin(world: World, partner: Partner) -> Once:
-    found = await idempotency.begin(world.runtime, partner.id, "k-1", BODY)
+    found = await idempotency.begin(world.runtime, partner, "k-1", BODY)
     assert isinstance(found, Once)
     return found
 
@@ -29,7 +29,7 @@ async def test_an_order_whose_api_was_killed_is_taken_again_within_seconds(world
     partner = await world.partner(consented=False)
     await _begin(world, partner)  # and never ends
     with pytest.raises(Conflict):
-        await idempotency.begin(world.runtime, partner.id, "k-1", BODY)
+        await idempotency.begin(world.runtime, partner, "k-1", BODY)
     world.clock.advance(seconds=16)
     await _begin(world, partner)
 
@@ -43,7 +43,7 @@ async def test_a_request_that_runs_long_keeps_its_key(world: World, monkeypatch:
             world.clock.advance(seconds=10)
             await _renewed(world)
             with pytest.raises(Conflict):
-                await idempotency.begin(world.runtime, partner.id, "k-1", BODY)
+                await idempotency.begin(world.runtime, partner, "k-1", BODY)
     world.clock.advance(seconds=16)
     await _begin(world, partner)
 
@@ -70,11 +70,11 @@ async def test_a_request_that_was_taken_for_dead_can_not_answer_beside_its_repet
     second = await _begin(world, partner)
     await first.give_up()  # must not free the key, which is the second one's now
     with pytest.raises(Conflict):
-        async with world.runtime.transaction(partner.id) as tx:
+        async with world.runtime.transaction(partner) as tx:
             await first.complete(tx, 201, None, b"first")
-    async with world.runtime.transaction(partner.id) as tx:
+    async with world.runtime.transaction(partner) as tx:
         await second.complete(tx, 201, None, b"second")
-    found = await idempotency.begin(world.runtime, partner.id, "k-1", BODY)
+    found = await idempotency.begin(world.runtime, partner, "k-1", BODY)
     assert isinstance(found, idempotency.Replay)
     assert found.body == b"second"
 
@@ -133,7 +133,7 @@ async def _overdue(world: World, partner: Partner) -> UUID:
 async def test_rows_become_unknown_with_their_batch_or_not_at_all(world: World) -> None:
     partner = await world.partner()
     order_id = await _overdue(world, partner)
-    async with world.runtime.transaction(partner.id) as tx:
+    async with world.runtime.transaction(partner) as tx:
         await tx.session.execute(text("SELECT id FROM orders FOR NO KEY UPDATE"))
         step = asyncio.create_task(batches.advance_next(world.runtime))
         await _somebody_waits(world)
@@ -159,7 +159,7 @@ async def test_an_unknown_row_of_a_submitted_batch_is_never_left_behind(world: W
     partner = await world.partner()
     await world.order(partner, tuples(3))
     assert await batches.advance_next(world.runtime) is not None
-    async with world.runtime.transaction(partner.id) as tx:
+    async with world.runtime.transaction(partner) as tx:
         await tx.session.execute(text("UPDATE registrations SET state = 'unknown'"))
     await world.work()
     async with world.runtime.system_transaction() as tx:

@@ -49,7 +49,7 @@ async def claim(runtime: Runtime) -> Claim:
     """A claim whose worker dies at once."""
     async with runtime.system_transaction() as tx:
         found = await stored.claim_one(
-            tx.session,
+            tx,
             owner=uuid4(),
             now=runtime.now(),
             lease=runtime.settings.lease,
@@ -185,26 +185,16 @@ async def test_a_key_and_a_token_lease_of_a_dead_process_with_a_wrong_clock_come
 ) -> None:
     partner = await world.partner(consented=False)
     async with machine(world, off) as wrong:
-        await idempotency.begin(wrong, partner.id, "k", b"order")
-        async with wrong.transaction(partner.id) as tx:
+        await idempotency.begin(wrong, partner, "k", b"order")
+        async with wrong.transaction(partner) as tx:
             await connections.claim_token(
-                tx.session,
-                partner.id,
-                partner.connection_id,
-                owner=uuid4(),
-                now=wrong.now(),
-                lease=30 * SECOND,
+                tx, partner.connection_id, owner=uuid4(), now=wrong.now(), lease=30 * SECOND
             )
     world.clock.advance(seconds=31)
-    await idempotency.begin(world.runtime, partner.id, "k", b"order")
-    async with world.runtime.transaction(partner.id) as tx:
+    await idempotency.begin(world.runtime, partner, "k", b"order")
+    async with world.runtime.transaction(partner) as tx:
         taken = await connections.claim_token(
-            tx.session,
-            partner.id,
-            partner.connection_id,
-            owner=uuid4(),
-            now=world.runtime.now(),
-            lease=30 * SECOND,
+            tx, partner.connection_id, owner=uuid4(), now=world.runtime.now(), lease=30 * SECOND
         )
     assert taken is not None
 
@@ -276,14 +266,9 @@ async def test_leases_written_an_hour_ahead_are_cut_to_one_lease_and_not_to_less
         world.clock.offset = HOUR
         for _ in range(2):
             await claim(world.runtime)
-        async with world.runtime.transaction(partner.id) as tx:
+        async with world.runtime.transaction(partner) as tx:
             await connections.claim_token(
-                tx.session,
-                partner.id,
-                partner.connection_id,
-                owner=uuid4(),
-                now=world.runtime.now(),
-                lease=HOUR,
+                tx, partner.connection_id, owner=uuid4(), now=world.runtime.now(), lease=HOUR
             )
         receiver.usual = replace(receiver.usual, hold=asyncio.Event())
         delivering = asyncio.create_task(webhooks.deliver_next(world.runtime))
@@ -358,12 +343,12 @@ async def test_no_consent_and_no_hash_and_no_key_ends_by_a_jump_of_an_hour(
     assert first.status_code == 201
     world.clock.offset = jump
     await sweep.tidy(world.runtime)
-    await consents.read_customers(world.runtime, partner.id, partner.connection_id)
+    await consents.read_customers(world.runtime, partner, partner.connection_id)
     world.clock.offset = timedelta()
     await sweep.tidy(world.runtime)
 
-    async with world.runtime.transaction(partner.id) as tx:
-        assert await customers.consent_for_share(tx.session, partner.id, partner.customer_id) == "granted"
+    async with world.runtime.transaction(partner) as tx:
+        assert await customers.consent_for_share(tx, partner.customer_id) == "granted"
     again = await world.post_order(partner, [body], headers={"Idempotency-Key": "k"}, reference="PO-1")
     assert (again.status_code, again.json()["id"]) == (201, first.json()["id"])
     await world.work()

@@ -114,7 +114,7 @@ async def test_a_step_that_began_before_the_change_does_not_send_the_new_token_t
     world: World,
 ) -> None:
     partner = await world.partner()
-    begun = await open_access(world.runtime, partner.id, partner.connection_id)
+    begun = await open_access(world.runtime, partner, partner.connection_id)
     await _patch(world, partner, **await _other_tenant(world))
     asked = len(await world.calls("token"))
 
@@ -168,7 +168,7 @@ async def test_a_list_of_the_old_tenant_that_arrives_late_proves_nothing(world: 
     partner = await world.partner()
     other = await _other_tenant(world)
     await world.arm({"operation": "customers", "kind": "hold", "phase": "after"})
-    reading = asyncio.create_task(consents.read_customers(world.runtime, partner.id, partner.connection_id))
+    reading = asyncio.create_task(consents.read_customers(world.runtime, partner, partner.connection_id))
     await world.until_held_open()
 
     await _patch(world, partner, **other)

@@ -193,9 +193,7 @@ async def test_a_call_that_began_before_the_connection_was_mended_proves_nothing
     trouble = ConnectionTrouble("credential_refused", Said(401))
     world.clock.advance(seconds=1)
     await good_check(world, partner)
-    again_at = await access.note_trouble(
-        world.runtime, partner.id, partner.connection_id, trouble, began=began
-    )
+    again_at = await access.note_trouble(world.runtime, partner, partner.connection_id, trouble, began=began)
     assert again_at <= world.clock.now(), "it is tried again at once"
     assert (await trouble_of(world, partner))["code"] is None
     assert await told(world, partner) == []
@@ -255,7 +253,7 @@ async def test_another_trouble_than_before_is_told_with_its_own_beginning(world:
         world.clock.advance(seconds=5)
         now = world.clock.now()
         await access.note_trouble(
-            world.runtime, partner.id, partner.connection_id, ConnectionTrouble(code), began=now
+            world.runtime, partner, partner.connection_id, ConnectionTrouble(code), began=now
         )
 
     await meet("credential_missing")
@@ -276,9 +274,9 @@ async def test_every_way_out_of_a_trouble_is_told(world: World, way: str) -> Non
     partner = await world.partner()
     now = world.clock.now()
     trouble = ConnectionTrouble("access_denied", Said(403))
-    await access.note_trouble(world.runtime, partner.id, partner.connection_id, trouble, began=now)
+    await access.note_trouble(world.runtime, partner, partner.connection_id, trouble, began=now)
     if way == "reading":
-        await consents.read_customers(world.runtime, partner.id, partner.connection_id)
+        await consents.read_customers(world.runtime, partner, partner.connection_id)
     else:
         await patch(world, partner, refresh_token="another-refresh-token")
     assert [event["type"] for event in await told(world, partner)] == [
@@ -302,7 +300,7 @@ async def test_a_batch_that_goes_through_ends_the_trouble_that_it_had_met_and_pu
         id=second,
         later=world.clock.now() + timedelta(minutes=10),
     )
-    await consents.read_customers(world.runtime, partner.id, partner.connection_id)
+    await consents.read_customers(world.runtime, partner, partner.connection_id)
     assert (await trouble_of(world, partner))["code"] == "credential_refused", (
         "the list says nothing of batches"
     )

@@ -77,7 +77,7 @@ async def stored_refresh_token(world: World, partner: Partner) -> str:
 
 
 async def token(runtime: Runtime, partner: Partner, kind: TokenKind = TokenKind.DELEGATED) -> str:
-    return await (await open_access(runtime, partner.id, partner.connection_id)).token(kind)
+    return await (await open_access(runtime, partner, partner.connection_id)).token(kind)
 
 
 # --- :check ---------------------------------------------------------------------------------------
@@ -245,7 +245,7 @@ async def test_a_missing_refresh_token_stays_a_trouble_though_lists_can_be_read(
     while await batches.advance_next(world.runtime) is not None:
         pass
     assert (await shown(world, partner))["trouble"]["code"] == "credential_missing"
-    await consents.read_customers(world.runtime, partner.id, partner.connection_id)
+    await consents.read_customers(world.runtime, partner, partner.connection_id)
     assert (await check(world, partner))["ok"] is True
     assert (await shown(world, partner))["trouble"]["code"] == "credential_missing"
 

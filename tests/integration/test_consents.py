@@ -17,7 +17,7 @@ from tests.world import Partner, World, tuples
 
 
 async def read(world: World, partner: Partner) -> consents.Reading:
-    return await consents.read_customers(world.runtime, partner.id, partner.connection_id)
+    return await consents.read_customers(world.runtime, partner, partner.connection_id)
 
 
 async def consent(world: World, partner: Partner, customer_id: UUID) -> dict[str, Any]:
@@ -81,17 +81,13 @@ async def test_a_reading_begins_while_an_order_of_the_connection_is_being_stored
     """A large one takes half a second, and there may always be one: the wake-up must not come in vain."""
     partner = await world.partner()
     await world.select("UPDATE connections SET customers_due_at = :now RETURNING id", now=world.clock.now())
-    claimed: list[Any] = []
-
-    async def claim(*_: Any) -> None:
-        now, interval = world.clock.now(), timedelta(minutes=5)
-        async with world.runtime.system_transaction() as tx:
-            claimed.append(await connections.claim_customers_reading(tx.session, now=now, interval=interval))
-
+    now, interval = world.clock.now(), timedelta(minutes=5)
     new = NewOrder(partner.customer_id, "BEING-STORED", tuples(3), b"test")
-    await acceptance.accept(world.runtime, partner.id, new, before_commit=claim)
+    async with acceptance.accept(world.runtime, partner, new), world.runtime.system_transaction() as tx:
+        claimed = await connections.claim_customers_reading(tx, now=now, interval=interval)
 
-    assert [due["id"] for due in claimed] == [partner.connection_id]
+    assert claimed is not None
+    assert claimed["id"] == partner.connection_id
 
 
 async def test_recheck_releases_a_held_order_at_once(world: World) -> None:
@@ -424,13 +420,13 @@ async def test_a_batch_at_microsoft_goes_on_when_consent_comes_back(world: World
     await world.set_consent(partner.tenant_id, given=False)
     world.clock.advance(seconds=5)
     await batches.advance_next(world.runtime)  # the poll is refused: no relationship
-    await consents.read_customers(world.runtime, partner.id, partner.connection_id)
+    await consents.read_customers(world.runtime, partner, partner.connection_id)
     (batch,) = await world.batches(order.view.record["id"])
     assert batch["state"] == "submitted", "the refusal says nothing of the job"
     assert batch["tracking_id"] is not None
 
     await world.set_consent(partner.tenant_id, given=True)
-    await consents.read_customers(world.runtime, partner.id, partner.connection_id)
+    await consents.read_customers(world.runtime, partner, partner.connection_id)
     (batch,) = await world.batches(order.view.record["id"])
     assert batch["due_at"] <= world.clock.now(), "it does not wait out its pause"
     await world.control("POST", "jobs:finish")

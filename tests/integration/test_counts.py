@@ -9,15 +9,16 @@ from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db import batches, orders, registrations, tables
 from app.db.engine import load
 from app.db.ids import new_row_id, new_row_ids
 from app.db.registrations import Outcome
+from app.domain.actor import SYSTEM, Actor
 from app.domain.batch import BatchState
 from app.domain.ids import PartnerId
 from app.domain.registration import MOVING_WITH_BATCH, RegistrationState
+from app.kernel.transactions import PartnerTx
 from app.runtime import Runtime
 from app.services.settlement import add_batch
 from tests import rows
@@ -47,16 +48,17 @@ class Scene:
     connection_id: UUID
     orders: dict[UUID, list[UUID]]
     next_row: int = 1
+    actor: Actor = SYSTEM
 
     async def add_rows(
-        self, session: AsyncConnection, order_id: UUID, batch_id: UUID | None, states: Sequence[str]
+        self, tx: PartnerTx, order_id: UUID, batch_id: UUID | None, states: Sequence[str]
     ) -> list[UUID]:
         now, ids = self.runtime.now(), new_row_ids(len(states))
         columns = ("id", "state", "row_number", "partner_id", "order_id", "customer_id", "batch_id")
         numbers = range(self.next_row, self.next_row + len(states))
         of_order = (self.partner_id, order_id, self.customer_id, batch_id, now, now)
         made = [(*row, *of_order) for row in zip(ids, states, numbers, strict=True)]
-        await load(session, tables.registrations, (*columns, "created_at", "updated_at"), made)
+        await load(tx, tables.registrations, (*columns, "created_at", "updated_at"), made)
         self.next_row += len(states)
         return ids
 
@@ -71,10 +73,11 @@ async def scene(world: World) -> Scene:
         scene = Scene(
             world.runtime, PartnerId(partner_id), example["customers"]["id"], example["connections"]["id"], {}
         )
+    async with world.runtime.transaction(scene) as mine:
         for number in range(3):
             order = {**example["orders"], "id": new_row_id(), "reference": f"R-{number}"}
             order.pop("partner_id")
-            await orders.add(tx.session, scene.partner_id, order)
+            await orders.add(mine, order)
             belongs_to = {
                 "order_id": order["id"],
                 "customer_id": scene.customer_id,
@@ -83,46 +86,47 @@ async def scene(world: World) -> Scene:
             }
             now = world.runtime.now()
             scene.orders[order["id"]] = [
-                await add_batch(tx, scene.partner_id, belongs_to, 1, BatchState.QUEUED, now, now)
-                for _ in range(3)
+                await add_batch(mine, belongs_to, 1, BatchState.QUEUED, now, now) for _ in range(3)
             ]
     return scene
 
 
-async def change(scene: Scene, session: AsyncConnection, chance: Random) -> str:
+async def change(scene: Scene, tx: PartnerTx, chance: Random) -> str:
     """One statement of the kinds the product knows, and some it does not."""
     order_id = chance.choice(list(scene.orders))
     batch_id = chance.choice(scene.orders[order_id])
-    now, partner_id = scene.runtime.now(), scene.partner_id
-    found = await session.execute(text("SELECT id FROM registrations WHERE order_id = :o"), {"o": order_id})
+    now = scene.runtime.now()
+    found = await tx.session.execute(
+        text("SELECT id FROM registrations WHERE order_id = :o"), {"o": order_id}
+    )
     ids = sorted(found.scalars())
     some = chance.sample(ids, min(len(ids), chance.randint(0, 7)))
     match chance.choice(("add", "add", "move", "settle", "rebatch", "anything", "delete", "leave")):
         case "add":
             states = chance.choices(STATES, k=chance.randint(1, 9))
-            await scene.add_rows(session, order_id, chance.choice((batch_id, None)), states)
+            await scene.add_rows(tx, order_id, chance.choice((batch_id, None)), states)
             return "add"
         case "move":
-            await registrations.cancel_batches(session, partner_id, scene.orders[order_id][:2], now)
+            await registrations.cancel_batches(tx, scene.orders[order_id][:2], now)
             return "move"
         case "settle":
             outcomes = [Outcome(id, chance.choice(list(RegistrationState))) for id in some]
-            await registrations.settle(session, partner_id, batch_id, outcomes, now)
+            await registrations.settle(tx, batch_id, outcomes, now)
             return "settle"
         case "rebatch":
-            await registrations.rebatch(session, partner_id, batch_id, some, now)
+            await registrations.rebatch(tx, batch_id, some, now)
             return "rebatch"
         case "delete":
             gone = some[:2]
-            await session.execute(text("DELETE FROM registrations WHERE id = ANY(:ids)"), {"ids": gone})
+            await tx.session.execute(text("DELETE FROM registrations WHERE id = ANY(:ids)"), {"ids": gone})
             return "delete"
         case "leave":
-            await session.execute(
+            await tx.session.execute(
                 text("UPDATE registrations SET batch_id = NULL WHERE id = ANY(:ids)"), {"ids": some}
             )
             return "leave"
         case other:
-            await session.execute(
+            await tx.session.execute(
                 text("UPDATE registrations SET state = :state WHERE id = ANY(:ids)"),
                 {"ids": some, "state": chance.choice(STATES)},
             )
@@ -135,14 +139,12 @@ async def test_whatever_happens_to_rows_their_counts_are_what_counting_says(
 ) -> None:
     chance, done = Random(seed), []
     for _ in range(12):
-        async with scene.runtime.transaction(scene.partner_id) as tx:
-            done += [await change(scene, tx.session, chance) for _ in range(5)]
+        async with scene.runtime.transaction(scene) as tx:
+            done += [await change(scene, tx, chance) for _ in range(5)]
         counted = await truth(world, COUNTED)
         assert await truth(world, KEPT) == counted, done
-        async with scene.runtime.transaction(scene.partner_id) as tx:
-            for order_id, kept in (
-                await orders.counts(tx.session, scene.partner_id, list(scene.orders))
-            ).items():
+        async with scene.runtime.transaction(scene) as tx:
+            for order_id, kept in (await orders.counts(tx, list(scene.orders))).items():
                 # All batches of the scene are queued, and so are their rows that have no outcome.
                 of_order = [
                     ("queued" if s in MOVING_WITH_BATCH and bucket != order_id else s, n)
@@ -160,13 +162,13 @@ async def test_a_transaction_that_is_rolled_back_leaves_the_counts_as_they_were(
     world: World, scene: Scene
 ) -> None:
     (order_id, (batch_id, *_)), *_ = scene.orders.items()
-    async with scene.runtime.transaction(scene.partner_id) as tx:
-        await scene.add_rows(tx.session, order_id, batch_id, ["queued"] * 5)
+    async with scene.runtime.transaction(scene) as tx:
+        await scene.add_rows(tx, order_id, batch_id, ["queued"] * 5)
     before = await truth(world, KEPT)
 
     async def fail() -> None:
-        async with scene.runtime.transaction(scene.partner_id) as tx:
-            await scene.add_rows(tx.session, order_id, batch_id, ["queued"] * 5)
+        async with scene.runtime.transaction(scene) as tx:
+            await scene.add_rows(tx, order_id, batch_id, ["queued"] * 5)
             raise RuntimeError
 
     with pytest.raises(RuntimeError):
@@ -177,17 +179,17 @@ async def test_a_transaction_that_is_rolled_back_leaves_the_counts_as_they_were(
 async def test_transactions_at_the_same_time_lose_no_count(world: World, scene: Scene) -> None:
     """Batches of one order at once, and several changes of one batch at once."""
     mine: list[list[UUID]] = []
-    async with scene.runtime.transaction(scene.partner_id) as tx:
+    async with scene.runtime.transaction(scene) as tx:
         for order_id, batch_ids in scene.orders.items():
             for batch_id in batch_ids:
                 for _ in range(3):
-                    ids = await scene.add_rows(tx.session, order_id, batch_id, ["queued"] * 4)
+                    ids = await scene.add_rows(tx, order_id, batch_id, ["queued"] * 4)
                     mine.append(ids)
 
     async def work(number: int) -> None:
         ids = mine[number]
         for state in ("submitting", "processing", "registered", "failed"):
-            async with scene.runtime.transaction(scene.partner_id) as tx:
+            async with scene.runtime.transaction(scene) as tx:
                 await tx.session.execute(
                     text("UPDATE registrations SET state = :state WHERE id = ANY(:ids)"),
                     {"state": state, "ids": ids[: 1 + number % 4]},
@@ -205,15 +207,15 @@ async def test_the_second_of_two_open_transactions_counts_on_top_of_the_first(
     world: World, scene: Scene
 ) -> None:
     (order_id, (batch_id, *_)), *_ = scene.orders.items()
-    async with scene.runtime.transaction(scene.partner_id) as tx:
-        await scene.add_rows(tx.session, order_id, batch_id, ["queued"] * 2)
+    async with scene.runtime.transaction(scene) as tx:
+        await scene.add_rows(tx, order_id, batch_id, ["queued"] * 2)
 
     async def add_more() -> None:
-        async with scene.runtime.transaction(scene.partner_id) as other:
-            await scene.add_rows(other.session, order_id, batch_id, ["queued"] * 30)
+        async with scene.runtime.transaction(scene) as other:
+            await scene.add_rows(other, order_id, batch_id, ["queued"] * 30)
 
-    async with scene.runtime.transaction(scene.partner_id) as tx:
-        await scene.add_rows(tx.session, order_id, batch_id, ["queued"] * 400)
+    async with scene.runtime.transaction(scene) as tx:
+        await scene.add_rows(tx, order_id, batch_id, ["queued"] * 400)
         second = asyncio.create_task(add_more())
         await until_somebody_waits(world)
     await second
@@ -229,24 +231,22 @@ async def until_somebody_waits(world: World) -> None:
 
 async def test_an_order_is_deleted_with_its_counts(world: World, scene: Scene) -> None:
     first, second, _ = scene.orders
-    async with scene.runtime.transaction(scene.partner_id) as tx:
+    async with scene.runtime.transaction(scene) as tx:
         for order_id in (first, second):
-            await scene.add_rows(tx.session, order_id, scene.orders[order_id][0], ["queued", "held"])
-            await scene.add_rows(tx.session, order_id, None, ["invalid"])
+            await scene.add_rows(tx, order_id, scene.orders[order_id][0], ["queued", "held"])
+            await scene.add_rows(tx, order_id, None, ["invalid"])
         await tx.session.execute(text("DELETE FROM orders WHERE id = :id"), {"id": first})
     assert {order_id for order_id, _, _ in await truth(world, KEPT)} == {second}
     assert await truth(world, KEPT) == await truth(world, COUNTED)
 
 
-async def plan_of(
-    world: World, partner_id: PartnerId, read: Callable[[AsyncConnection], Any]
-) -> list[dict[str, Any]]:
+async def plan_of(world: World, scene: Scene, read: Callable[[PartnerTx], Any]) -> list[dict[str, Any]]:
     """The nodes of the plan PostgreSQL has for the statement that `read` sends."""
-    async with world.runtime.transaction(partner_id) as tx:
+    async with world.runtime.transaction(scene) as tx:
         # The tables are small here: let the plan be the one for large ones.
         await tx.session.execute(text("SET LOCAL enable_seqscan = off"))
         async with sent_by(world.runtime.engine, tx.session) as sent:
-            await read(tx.session)
+            await read(tx)
         (statement, parameters), *more = sent.trips
         assert not more, "one statement"
         driver = (await tx.session.get_raw_connection()).driver_connection
@@ -263,7 +263,7 @@ async def test_reading_an_orders_counts_looks_at_count_rows_only_and_by_index(
     world: World, scene: Scene
 ) -> None:
     ids = list(scene.orders)
-    plan = await plan_of(world, scene.partner_id, lambda s: orders.counts(s, scene.partner_id, ids))
+    plan = await plan_of(world, scene, lambda s: orders.counts(s, ids))
     relations = {node["Relation Name"] for node in plan if "Relation Name" in node}
     assert relations == {"registration_counts", "batches"}
     assert "pk_registration_counts" in {node["Index Name"] for node in plan if "Index Name" in node}
@@ -272,7 +272,7 @@ async def test_reading_an_orders_counts_looks_at_count_rows_only_and_by_index(
 
 async def test_reading_batches_counts_never_looks_at_registrations(world: World, scene: Scene) -> None:
     ids = [id for batch_ids in scene.orders.values() for id in batch_ids]
-    plan = await plan_of(world, scene.partner_id, lambda s: batches.counts(s, scene.partner_id, ids))
+    plan = await plan_of(world, scene, lambda s: batches.counts(s, ids))
     relations = {node["Relation Name"] for node in plan if "Relation Name" in node}
     assert relations == {"registration_counts", "batches"}
     assert not [node for node in plan if node["Node Type"] == "Seq Scan"]
@@ -280,5 +280,5 @@ async def test_reading_batches_counts_never_looks_at_registrations(world: World,
 
 async def test_counts_of_an_unknown_order_are_none(world: World, scene: Scene) -> None:
     unknown = uuid4()
-    async with scene.runtime.transaction(scene.partner_id) as tx:
-        assert await orders.counts(tx.session, scene.partner_id, [unknown]) == {unknown: {}}
+    async with scene.runtime.transaction(scene) as tx:
+        assert await orders.counts(tx, [unknown]) == {unknown: {}}

@@ -191,7 +191,7 @@ async def test_a_worker_of_the_release_before_keeps_its_claim_to_the_end_of_its_
     async with world.another() as old:
         async with old.runtime.system_transaction() as tx:
             claim = await stored.claim_one(
-                tx.session,
+                tx,
                 owner=uuid4(),
                 now=old.runtime.now(),
                 lease=old.runtime.settings.lease,
@@ -373,7 +373,7 @@ async def claim_and_die(world: World) -> UUID:
     """A claim that nothing follows; its owner."""
     async with world.runtime.system_transaction() as tx:
         claim = await stored.claim_one(
-            tx.session,
+            tx,
             owner=world.runtime.claim_token(),
             now=world.runtime.now(),
             lease=world.runtime.settings.lease,

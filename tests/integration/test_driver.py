@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, IntegrityError
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.db import driver
 from app.db.engine import APP_ROLE, is_passing, open_engine
 from app.db.ids import new_row_id
 from app.db.sql import execute, fetch_all, fetch_one, insert
+from app.kernel.transactions import SystemTx
 from tests.statements import sent_by
 from tests.world import World
 
@@ -27,6 +28,10 @@ async def engine(world: World) -> AsyncIterator[AsyncEngine]:
     await opened.dispose()
 
 
+def on(session: AsyncConnection) -> SystemTx:
+    return SystemTx(session=session, now=datetime.now(UTC), quotas={})
+
+
 def partner_row(name: str) -> dict[str, Any]:
     return {"id": new_row_id(), "name": name, "role": "oem"}
 
@@ -36,8 +41,8 @@ ADD = "INSERT INTO partners (id, name, role, created_at) VALUES (:id, :name, :ro
 
 async def test_a_transaction_takes_one_round_trip_to_begin_and_one_to_end(world: World) -> None:
     partner = await world.partner(consented=False)
-    async with sent_by(world.runtime.engine) as sent, world.runtime.reading(partner.id) as tx:
-        row = await fetch_one(tx.session, WHO)
+    async with sent_by(world.runtime.engine) as sent, world.runtime.reading(partner) as tx:
+        row = await fetch_one(tx, WHO)
     assert row == {"name": APP_ROLE, "partner": str(partner.id)}
     begin, read, end = sent.texts
     assert (begin.split(";")[0], read, end.rstrip(";")) == ("BEGIN", WHO, "COMMIT")
@@ -46,9 +51,9 @@ async def test_a_transaction_takes_one_round_trip_to_begin_and_one_to_end(world:
 async def test_who_a_transaction_was_ends_with_it(engine: AsyncEngine) -> None:
     async with engine.begin() as session:
         await driver.begin_as(session, "SET LOCAL ROLE registrar_system")
-        assert (await fetch_all(session, WHO))[0]["name"] == "registrar_system"
+        assert (await fetch_all(on(session), WHO))[0]["name"] == "registrar_system"
         await driver.begin_as(session, "SET LOCAL ROLE registrar_app")
-        assert (await fetch_all(session, WHO))[0]["name"] == "registrar_app"
+        assert (await fetch_all(on(session), WHO))[0]["name"] == "registrar_app"
     async with engine.begin() as session:
         assert (await session.execute(text(WHO))).one().name == APP_ROLE
 
@@ -63,7 +68,9 @@ async def test_a_transaction_that_cannot_begin_leaves_none_open(engine: AsyncEng
     async with engine.begin() as session:
         if by_driver:
             await driver.begin_as(session, "SET LOCAL ROLE registrar_system")
-        assert (await fetch_all(session, WHO))[0]["name"] == ("registrar_system" if by_driver else APP_ROLE)
+        assert (await fetch_all(on(session), WHO))[0]["name"] == (
+            "registrar_system" if by_driver else APP_ROLE
+        )
 
 
 async def test_both_ways_of_sending_statements_share_a_transaction(engine: AsyncEngine) -> None:
@@ -71,13 +78,13 @@ async def test_both_ways_of_sending_statements_share_a_transaction(engine: Async
     async with engine.connect() as session:
         await driver.begin_as(session, "SET LOCAL ROLE registrar_system")
         await session.execute(text(ADD), kept)
-        assert await fetch_one(session, "SELECT name FROM partners WHERE id = :id", id=kept["id"])
+        assert await fetch_one(on(session), "SELECT name FROM partners WHERE id = :id", id=kept["id"])
         await session.commit()
         await driver.begin_as(session, "SET LOCAL ROLE registrar_system")
-        assert await execute(session, ADD, **dropped) == 1
+        assert await execute(on(session), ADD, **dropped) == 1
         await session.rollback()
         await driver.begin_as(session, "SET LOCAL ROLE registrar_system")
-        names = [row["name"] for row in await fetch_all(session, "SELECT name FROM partners")]
+        names = [row["name"] for row in await fetch_all(on(session), "SELECT name FROM partners")]
     assert names == ["kept"]
 
 
@@ -85,9 +92,9 @@ async def test_a_refused_statement_raises_what_sqlalchemy_would(engine: AsyncEng
     row = partner_row("twice")
     async with engine.begin() as session:
         await driver.begin_as(session, "SET LOCAL ROLE registrar_system")
-        await execute(session, ADD, **row)
+        await execute(on(session), ADD, **row)
         with pytest.raises(IntegrityError) as refused:
-            await execute(session, ADD, **{**row, "name": "SECRET"})
+            await execute(on(session), ADD, **{**row, "name": "SECRET"})
     orig = refused.value.orig
     assert orig is not None
     assert getattr(orig, "sqlstate", None) == "23505"
@@ -95,7 +102,7 @@ async def test_a_refused_statement_raises_what_sqlalchemy_would(engine: AsyncEng
     assert "SECRET" not in str(refused.value)
     with pytest.raises(DBAPIError) as mistaken:
         async with engine.begin() as session:
-            await fetch_all(session, "SELECT CAST(:n AS integer)", n="no number")
+            await fetch_all(on(session), "SELECT CAST(:n AS integer)", n="no number")
     assert not is_passing(mistaken.value)
 
 
@@ -103,16 +110,16 @@ async def test_a_connection_that_ends_is_an_outage_and_is_replaced(engine: Async
     async with engine.connect() as session:
         await driver.begin_as(session, "SET LOCAL ROLE NONE")  # the login may end what is its own
         with pytest.raises(DBAPIError) as ended:
-            await fetch_all(session, "SELECT pg_terminate_backend(pg_backend_pid())")
+            await fetch_all(on(session), "SELECT pg_terminate_backend(pg_backend_pid())")
     assert is_passing(ended.value)
     async with engine.begin() as session:
-        assert (await fetch_all(session, WHO))[0]["name"] == APP_ROLE
+        assert (await fetch_all(on(session), WHO))[0]["name"] == APP_ROLE
 
 
 async def test_a_value_that_stands_twice_is_sent_once(engine: AsyncEngine) -> None:
     async with engine.begin() as session:
-        row = await fetch_one(session, "SELECT CAST(:a AS int) + :b AS c, CAST(:a AS int) AS d", a=1, b=2)
+        row = await fetch_one(on(session), "SELECT CAST(:a AS int) + :b AS c, CAST(:a AS int) AS d", a=1, b=2)
         assert row == {"c": 3, "d": 1}
         await driver.begin_as(session, "SET LOCAL ROLE registrar_system")
-        await insert(session, "partners", {**partner_row("made"), "created_at": datetime.now(UTC)})
-        assert await execute(session, "UPDATE partners SET role = 'oem' WHERE name = :n", n="made") == 1
+        await insert(on(session), "partners", {**partner_row("made"), "created_at": datetime.now(UTC)})
+        assert await execute(on(session), "UPDATE partners SET role = 'oem' WHERE name = :n", n="made") == 1

@@ -27,8 +27,8 @@ def checked(devices: Sequence[Device]) -> list[CheckedDevice]:
 async def said(
     world: World, partner: Partner, devices: Sequence[Device], customer_id: UUID | None = None
 ) -> list[list[str]]:
-    async with world.runtime.transaction(partner.id) as tx:
-        found = await history.compare(tx, partner.id, customer_id or partner.customer_id, checked(devices))
+    async with world.runtime.transaction(partner) as tx:
+        found = await history.compare(tx, customer_id or partner.customer_id, checked(devices))
     return [[finding.code for finding in findings] for findings in found]
 
 
@@ -69,7 +69,7 @@ async def test_a_device_in_an_open_order_is_told_of_until_that_is_cancelled(worl
     order = await world.order(partner, tuples(1))
     assert await said(world, partner, tuples(1)) == [["duplicate_open_elsewhere"]]
     assert await said(world, partner, tuples(1), partner.other_customer_id) == [["duplicate_open_elsewhere"]]
-    await cancel(world.runtime, partner.id, order.view.record["id"])
+    await cancel(world.runtime, partner, order.view.record["id"])
     assert await said(world, partner, tuples(1)) == [[]]
 
 
@@ -163,7 +163,7 @@ async def test_each_look_uses_an_index(world: World) -> None:
     async with engine.begin() as owner:
         await owner.execute(text("ANALYZE registrations"))
     await engine.dispose()
-    async with world.runtime.transaction(partner.id) as tx:
+    async with world.runtime.transaction(partner) as tx:
         plans = [
             "\n".join((await tx.session.execute(text(f"EXPLAIN {statement}"), given)).scalars())
             for statement, given in (

@@ -100,7 +100,7 @@ async def test_a_profile_and_lists_of_rows_take_512_kb(world: World) -> None:
 @pytest.mark.parametrize("key", ["none", "wrong", "without the scope"])
 async def test_nothing_of_a_body_is_read_before_the_key_is_accepted(world: World, key: str) -> None:
     partner = await world.partner(consented=False)
-    reads = await identities.create_key(world.runtime, partner.id, name="reads", scopes=[Scope.ORDERS_READ])
+    reads = await identities.create_key(world.runtime, partner, name="reads", scopes=[Scope.ORDERS_READ])
     given = reads.secret if key == "without the scope" else "no-such-key"
     headers = {} if key == "none" else {"Authorization": f"Bearer {given}"}
     body = Body(b'{"x":[', b"{},", size=40 * MB)

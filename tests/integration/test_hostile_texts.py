@@ -271,7 +271,7 @@ async def test_names_of_partners_and_keys_do_not_deceive(world: World, hostile: 
     partner = await world.partner(consented=False)
     for made in (
         identities.create_partner(world.runtime, hostile, identities.PartnerRole.OEM),
-        identities.create_key(world.runtime, partner.id, name=hostile),
+        identities.create_key(world.runtime, partner, name=hostile),
     ):
         with pytest.raises(Unprocessable) as refused:
             await made

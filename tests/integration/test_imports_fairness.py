@@ -34,7 +34,7 @@ PATIENCE = 45.0
 async def claim(world: World, *, places: int = 4, each: int = 1) -> ImportClaim | None:
     async with world.runtime.system_transaction() as tx:
         return await import_claims.claim_one(
-            tx.session,
+            tx,
             owner=uuid4(),
             now=world.clock.now(),
             lease=world.runtime.settings.lease,

@@ -61,7 +61,7 @@ async def test_errors_come_back_as_they_were_sent_with_what_to_do(world: World) 
 async def without_hashes(world: World, partner: Partner) -> Partner:
     """The partner with a key that may do everything but read hashes."""
     scopes = [scope for scope in Scope if scope is not Scope.HASHES_READ]
-    key = await identities.create_key(world.runtime, partner.id, name="no hashes", scopes=scopes)
+    key = await identities.create_key(world.runtime, partner, name="no hashes", scopes=scopes)
     return replace(partner, key=key.secret)
 
 

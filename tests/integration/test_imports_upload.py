@@ -265,7 +265,7 @@ async def until(world: World, statement: str, wanted: int, *, within: float = 45
 
 async def test_an_upload_whose_process_died_is_discarded_when_nothing_comes_any_more(world: World) -> None:
     partner = await world.partner()
-    begun = await imports.Upload.begin(world.runtime, partner.id, None)
+    begun = await imports.Upload.begin(world.runtime, partner)
     await begun.feed(b"x" * imports.PIECE)
     assert (await look(world, partner, str(begun.id)))["state"] == "uploading"
     assert await work_imports(world) == 0

@@ -127,7 +127,7 @@ async def test_a_partner_sees_nothing_of_another_ones(world: World) -> None:
 
 async def test_it_takes_the_right_to_read_orders(world: World) -> None:
     partner = await world.partner()
-    key = await identities.create_key(world.runtime, partner.id, name="narrow", scopes=[Scope.WEBHOOKS_READ])
+    key = await identities.create_key(world.runtime, partner, name="narrow", scopes=[Scope.WEBHOOKS_READ])
     refused = await limits_with(world, replace(partner, key=key.secret))
     assert (refused.status_code, refused.json()["code"]) == (403, "scope_missing")
     assert (await world.client.get("/v1/limits")).status_code == 401

@@ -13,13 +13,15 @@ from uuid import UUID
 import pytest
 import pytest_asyncio
 from sqlalchemy import NullPool, text
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.db import batches, customers, events, orders, registration_lists, searching
 from app.db.connecting import make_engine
 from app.db.paging import Page, PageRequest, request
 from app.db.registration_lists import Filter
+from app.domain.actor import ActingFor
 from app.domain.ids import PartnerId
+from app.kernel.transactions import PartnerTx
 from tests.statements import sent_by
 from tests.world import World
 
@@ -74,32 +76,32 @@ FILL = [
 ]
 
 Asked = Mapping[str, Any]
-List = Callable[[AsyncConnection, PageRequest, Asked], Awaitable[Page[Any]]]
-MINE = PartnerId(PARTNER)
+List = Callable[[PartnerTx, PageRequest, Asked], Awaitable[Page[Any]]]
+MINE = ActingFor(PartnerId(PARTNER))
 
 
-async def _registrations(session: AsyncConnection, page: PageRequest, asked: Asked) -> Page[Any]:
-    return await registration_lists.list_page(session, MINE, page, Filter(**asked))
+async def _registrations(tx: PartnerTx, page: PageRequest, asked: Asked) -> Page[Any]:
+    return await registration_lists.list_page(tx, page, Filter(**asked))
 
 
-async def _of_order(session: AsyncConnection, page: PageRequest, asked: Asked) -> Page[Any]:
-    return await registration_lists.list_of_order(session, MINE, ORDER, page, Filter(**asked))
+async def _of_order(tx: PartnerTx, page: PageRequest, asked: Asked) -> Page[Any]:
+    return await registration_lists.list_of_order(tx, ORDER, page, Filter(**asked))
 
 
-async def _orders(session: AsyncConnection, page: PageRequest, asked: Asked) -> Page[Any]:
-    return await orders.list_page(session, MINE, page, **asked)
+async def _orders(tx: PartnerTx, page: PageRequest, asked: Asked) -> Page[Any]:
+    return await orders.list_page(tx, page, **asked)
 
 
-async def _batches(session: AsyncConnection, page: PageRequest, asked: Asked) -> Page[Any]:
-    return await batches.list_page(session, MINE, page, **asked)
+async def _batches(tx: PartnerTx, page: PageRequest, asked: Asked) -> Page[Any]:
+    return await batches.list_page(tx, page, **asked)
 
 
-async def _customers(session: AsyncConnection, page: PageRequest, asked: Asked) -> Page[Any]:
-    return await customers.list_page(session, MINE, page, **asked)
+async def _customers(tx: PartnerTx, page: PageRequest, asked: Asked) -> Page[Any]:
+    return await customers.list_page(tx, page, **asked)
 
 
-async def _deliveries(session: AsyncConnection, page: PageRequest, asked: Asked) -> Page[Any]:
-    return await events.list_deliveries(session, MINE, page, **asked)
+async def _deliveries(tx: PartnerTx, page: PageRequest, asked: Asked) -> Page[Any]:
+    return await events.list_deliveries(tx, page, **asked)
 
 
 ROW_FILTERS: dict[str, tuple[Any, ...]] = {
@@ -183,7 +185,7 @@ def scans(plan: dict[str, Any]) -> Iterator[tuple[str, int]]:
         yield from scans(part)
 
 
-async def costs(engine: AsyncEngine, session: AsyncConnection, name: str) -> list[tuple[object, ...]]:
+async def costs(engine: AsyncEngine, tx: PartnerTx, name: str) -> list[tuple[object, ...]]:
     """The scans of this list that read more than they may."""
     listed, filters = LISTS[name]
     half = UUID(f"00000000-0000-7000-8000-{ROWS // 2:012x}")
@@ -191,11 +193,11 @@ async def costs(engine: AsyncEngine, session: AsyncConnection, name: str) -> lis
     costly: list[tuple[object, ...]] = []
     asked_at = [(asked, None) for asked in asked_for(filters)]
     deep = [(asked, str(middle)) for asked in asked_for(filters) if len(asked) < 2]
-    driver = (await session.get_raw_connection()).driver_connection
+    driver = (await tx.session.get_raw_connection()).driver_connection
     assert driver is not None
     for asked, after in [*asked_at, *deep]:
-        async with sent_by(engine, session) as sent:
-            await listed(session, PageRequest(20, after), asked)
+        async with sent_by(engine, tx.session) as sent:
+            await listed(tx, PageRequest(20, after), asked)
         for statement, given in sent.trips:
             found = await driver.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", *given)
             [plan] = found
@@ -205,7 +207,7 @@ async def costs(engine: AsyncEngine, session: AsyncConnection, name: str) -> lis
 
 async def test_no_filter_reads_all_rows_of_a_large_partner(large: World) -> None:
     async with large.runtime.transaction(MINE) as tx:
-        costly = [scan for name in LISTS for scan in await costs(large.runtime.engine, tx.session, name)]
+        costly = [scan for name in LISTS for scan in await costs(large.runtime.engine, tx, name)]
     assert costly == [], (len(costly), costly[:8])
 
 
@@ -223,7 +225,7 @@ async def test_pages_of_a_search_lead_to_every_row_that_fits(
     async with large.runtime.transaction(MINE) as tx:
         while True:
             page = await registration_lists.list_page(
-                tx.session, MINE, PageRequest(20, token), Filter(error_code="hash_unreadable")
+                tx, PageRequest(20, token), Filter(error_code="hash_unreadable")
             )
             found += [row["row_number"] for row in page.items]
             pages += 1

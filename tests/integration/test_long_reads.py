@@ -14,9 +14,9 @@ async def test_read_that_takes_too_long_is_ended_with_advice(world: World) -> No
     partner = await world.partner()
     async with world.another(read_timeout_s=0.1) as other:
         with pytest.raises(Busy) as ended:
-            async with other.runtime.reading(partner.id) as tx:
+            async with other.runtime.reading(partner) as tx:
                 await tx.session.execute(text("SELECT pg_sleep(30)"))
-        async with other.runtime.reading(partner.id) as tx:
+        async with other.runtime.reading(partner) as tx:
             assert (await tx.session.execute(text("SELECT 1"))).scalar_one() == 1
     assert ended.value.code == "read_took_too_long"
     assert "customer_id" in ended.value.remedy
@@ -29,11 +29,11 @@ async def test_bound_of_a_read_does_not_stay_on_its_connection(world: World) -> 
         "SELECT current_setting('statement_timeout'), current_setting('idle_in_transaction_session_timeout')"
     )
     async with world.another(database_pool_size=2, read_timeout_s=7) as other:
-        async with other.runtime.transaction(partner.id) as tx:
+        async with other.runtime.transaction(partner) as tx:
             before = (await tx.session.execute(bounds)).one()
-        async with other.runtime.reading(partner.id) as tx:
+        async with other.runtime.reading(partner) as tx:
             assert (await tx.session.execute(bounds)).one() == ("7s", "7s")
-        async with other.runtime.transaction(partner.id) as tx:
+        async with other.runtime.transaction(partner) as tx:
             assert (await tx.session.execute(bounds)).one() == before
 
 

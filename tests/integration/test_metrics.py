@@ -175,8 +175,8 @@ async def test_a_breaker_is_seen_to_open(world: World) -> None:
 async def test_connections_in_trouble_and_workers_are_counted(world: World) -> None:
     partner = await world.partner()
     async with world.runtime.system_transaction() as tx:
-        await heartbeats.beat(tx.session, "alive", world.clock.now())
-        await heartbeats.beat(tx.session, "silent", world.clock.now() - timedelta(hours=1))
+        await heartbeats.beat(tx, "alive", world.clock.now())
+        await heartbeats.beat(tx, "silent", world.clock.now() - timedelta(hours=1))
     await world.select(
         "UPDATE connections SET trouble_code = 'credential_refused', trouble_since = now() "
         "WHERE id = :id RETURNING id",

@@ -43,7 +43,7 @@ async def test_a_customers_list_that_cannot_be_read_is_the_connections_trouble_u
     assert trouble["code"] == "upstream_not_understood"
     assert f"HTTP {fault['status']}" in trouble["said"]
     assert "proxy" in trouble["remedy"]
-    checked = await connections.check(world.runtime, partner.id, partner.connection_id)
+    checked = await connections.check(world.runtime, partner, partner.connection_id)
     assert (checked.ok, checked.code) == (False, "upstream_not_understood")
 
     readings = len(await world.calls("customers"))
@@ -109,7 +109,7 @@ async def test_a_batch_whose_answer_cannot_be_read_says_so_and_goes_on_by_itself
     assert trouble["code"] == "upstream_not_understood"
     [batch] = await world.batches(order.view.record["id"])
     assert batch["failure_code"] == "upstream_not_understood"
-    await consents.read_customers(world.runtime, partner.id, partner.connection_id)
+    await consents.read_customers(world.runtime, partner, partner.connection_id)
     assert await _trouble(world, partner), "a readable customers list says nothing of the batch's answer"
 
     await world.control("DELETE", "faults")
@@ -156,7 +156,7 @@ async def test_a_consent_link_that_cannot_be_read_is_trouble(world: World) -> No
     await world.arm({"operation": "relationship_request", **PAGE})
 
     with pytest.raises(NotUnderstood):
-        await consents.request(world.runtime, partner.id, partner.other_customer_id)
+        await consents.request(world.runtime, partner, partner.other_customer_id)
 
     trouble = await _trouble(world, partner)
     assert trouble is not None

@@ -165,7 +165,7 @@ async def test_what_the_document_says_is_true(world: World, base_url: str, name:
         partner = await world.partner()
         ids = GIVEN | await everything(world, partner)
     async with world.runtime.system_transaction() as tx:
-        await heartbeats.beat(tx.session, "worker-1", world.clock.now())
+        await heartbeats.beat(tx, "worker-1", world.clock.now())
     answers: Counter[int] = Counter()
     for kinds, count in (((ids, None), EXAMPLES), ((ids,), MANY)):
         for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):

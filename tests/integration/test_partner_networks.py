@@ -34,9 +34,7 @@ async def add(world: World, partner: Partner, url: str) -> httpx.Response:
 
 
 async def allow(world: World, partner: Partner, *texts: str) -> None:
-    await networks.change(
-        world.runtime, partner.id, allow=[Allowance.parse(each) for each in texts], forbid=()
-    )
+    await networks.change(world.runtime, partner, allow=[Allowance.parse(each) for each in texts], forbid=())
 
 
 async def test_allowance_helps_its_partner_at_its_port_and_nobody_else(
@@ -64,7 +62,7 @@ async def test_what_the_operator_forbids_is_out_of_reach_from_the_next_connectio
     partner = await strict.partner(consented=False)
     await allow(strict, partner, "127.0.0.0/8")
     made = await add(strict, partner, receiver.url())
-    await networks.change(strict.runtime, partner.id, allow=(), forbid=[Allowance.parse("127.0.0.0/8")])
+    await networks.change(strict.runtime, partner, allow=(), forbid=[Allowance.parse("127.0.0.0/8")])
     sent = await strict.client.post(
         f"/v1/webhook-endpoints/{made.json()['id']}:test", headers=partner.headers
     )
@@ -132,11 +130,11 @@ async def test_mistake_of_the_operator_changes_nothing(world: World) -> None:
     with pytest.raises(Unprocessable, match="Nothing was changed"):
         await networks.change(
             world.runtime,
-            partner.id,
+            partner,
             allow=[Allowance.parse("10.2.0.0/16")],
             forbid=[Allowance.parse("10.9.0.0/16")],
         )
-    assert [str(each) for each in await networks.look_at(world.runtime, partner.id)] == ["10.1.0.0/16"]
+    assert [str(each) for each in await networks.look_at(world.runtime, partner)] == ["10.1.0.0/16"]
 
 
 async def registrar(database_url: str, *arguments: str) -> str:

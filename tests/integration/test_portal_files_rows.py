@@ -249,7 +249,7 @@ async def test_a_file_with_hashes_is_made_only_for_who_may_read_them(world: Worl
     ):
         answers = []
         for holder, file in ((partner, batch), (other, plain)):
-            key = await identities.create_key(world.runtime, holder.id, name="clerk", scopes=scopes)
+            key = await identities.create_key(world.runtime, holder, name="clerk", scopes=scopes)
             path = f"/v1/batches/{file}/portal-file.csv"
             headers = {"Authorization": f"Bearer {key.secret}"}
             answers.append(await world.client.get(path, headers=headers))

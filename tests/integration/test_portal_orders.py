@@ -154,7 +154,7 @@ async def test_a_file_with_hashes_is_not_for_keys_that_may_only_read(world: Worl
     partner = await portal_partner(world)
     order = await partner.order([hash_of(1)])
     (file,) = await partner.files(order)
-    key = await identities.create_key(world.runtime, partner.id, name="dashboard", scopes=[Scope.ORDERS_READ])
+    key = await identities.create_key(world.runtime, partner, name="dashboard", scopes=[Scope.ORDERS_READ])
     partner.key = key.secret
     assert (await partner.files(order))[0]["name"] == "Standard - P-1.csv"
     problem_of(await fetch(partner, file), 403, "scope_missing")

@@ -541,7 +541,7 @@ async def test_recording_cancelling_revoking_and_workers_at_once_end_in_one_trut
         async with world.another() as other:
             done = await asyncio.gather(
                 *(portal.record_rows(world.runtime, partner.caller, id, entries) for id in ids),
-                orders.cancel(other.runtime, partner.id, order_id),
+                orders.cancel(other.runtime, partner, order_id),
                 consents.record(
                     other.runtime, partner.caller, partner.customer_id, ConsentState.REVOKED, "gone"
                 ),
@@ -564,10 +564,9 @@ async def taken_by_somebody(
     world: World, partner: PortalPartner, batch: str, *, settled: bool = False
 ) -> None:
     """For 60 s."""
-    async with world.runtime.transaction(partner.id) as tx:
+    async with world.runtime.transaction(partner) as tx:
         claim = await batches_table.claim_by_hand(
-            tx.session,
-            partner.id,
+            tx,
             UUID(batch),
             owner=uuid4(),
             now=world.clock.now(),
@@ -627,8 +626,8 @@ async def test_a_process_that_is_killed_while_it_records_has_recorded_nothing(wo
         "REGISTRAR_REDIS_URL": str(known.redis_url),
         "REGISTRAR_SECRET_KEYS": ",".join(key.get_secret_value() for key in known.secret_keys),
     }
-    async with world.runtime.transaction(partner.id) as tx:
-        await orders_table.lock(tx.session, partner.id, UUID(order["id"]))
+    async with world.runtime.transaction(partner) as tx:
+        await orders_table.lock(tx, UUID(order["id"]))
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-c", RECORD, partner.key, batch, env=environment
         )

@@ -17,6 +17,7 @@ from redis.asyncio import Redis
 
 from app.domain.order import OrderState
 from app.embedded.valkey import Valkey
+from app.kernel.wakeups import WakeKind, WakeUp
 from app.queue import (
     EXPIRES_AFTER,
     LANES_A_SLOT,
@@ -24,8 +25,6 @@ from app.queue import (
     QUEUE_NAME,
     SEND_PATIENCE,
     Queue,
-    WakeKind,
-    WakeUp,
     deserialize,
     redis_settings,
 )

@@ -27,12 +27,12 @@ CREATES = {
 
 async def set_quota(world: World, partner: Partner, quota: Quota, amount: int) -> None:
     async with world.runtime.system_transaction() as tx:
-        await table.set_amount(tx.session, partner.id, quota, amount, world.runtime.now())
+        await table.set_amount(tx, partner.id, quota, amount, world.runtime.now())
 
 
 async def used(world: World, partner: Partner, quota: Quota) -> int:
-    async with world.runtime.transaction(partner.id) as tx:
-        return next(use.used for use in await quotas.look(tx, partner.id) if use.quota is quota)
+    async with world.runtime.transaction(partner) as tx:
+        return next(use.used for use in await quotas.look(tx) if use.quota is quota)
 
 
 def body_for(quota: Quota, partner: Partner) -> dict[str, Any]:
@@ -108,9 +108,9 @@ async def test_revoked_keys_make_room_for_new_ones(world: World) -> None:
     partner = await world.partner()
     await set_quota(world, partner, Quota.API_KEYS, 1)
     with pytest.raises(Exception, match="quota_exceeded"):
-        await identities.create_key(world.runtime, partner.id, name="second")
-    await identities.revoke_key(world.runtime, partner.id, partner.caller.key_prefix)
-    await identities.create_key(world.runtime, partner.id, name="second")
+        await identities.create_key(world.runtime, partner, name="second")
+    await identities.revoke_key(world.runtime, partner, partner.caller.key_prefix)
+    await identities.create_key(world.runtime, partner, name="second")
     assert await used(world, partner, Quota.API_KEYS) == 1
 
 
@@ -177,7 +177,7 @@ async def test_counting_reads_no_table_whole_and_of_what_there_is_much_a_kept_co
     world: World,
 ) -> None:
     partner = await world.partner()
-    async with world.runtime.transaction(partner.id) as tx:
+    async with world.runtime.transaction(partner) as tx:
         # These tables are small here: so that the plan is the one of large ones.
         await tx.session.execute(text("SET LOCAL enable_seqscan = off"))
         for quota, statement in table.USED.items():

@@ -19,7 +19,7 @@ async def registrar(database_url: str, *arguments: str) -> tuple[str, str]:
 
 
 async def limits(world: World, partner: Partner) -> dict[Quota, tuple[int, bool]]:
-    uses = await quotas.look_at(world.runtime, partner.id)
+    uses = await quotas.look_at(world.runtime, partner)
     return {use.quota: (use.limit, use.is_own) for use in uses}
 
 
@@ -44,7 +44,7 @@ async def test_a_quota_is_set_for_one_partner_and_taken_back(world: World, datab
 async def test_a_quota_below_the_use_takes_nothing_away(world: World) -> None:
     partner = await world.partner()
     await quotas.change(world.runtime, partner.id, Quota.CUSTOMERS, 1)
-    [use] = [u for u in await quotas.look_at(world.runtime, partner.id) if u.quota is Quota.CUSTOMERS]
+    [use] = [u for u in await quotas.look_at(world.runtime, partner) if u.quota is Quota.CUSTOMERS]
     assert (use.limit, use.used) == (1, 2)
 
 

@@ -35,7 +35,7 @@ async def _processes(world: World, count: int, **settings: Any) -> AsyncIterator
 async def _claim(world: World) -> Claim | None:
     async with world.runtime.system_transaction() as tx:
         return await batch_claims.claim_one(
-            tx.session,
+            tx,
             owner=uuid4(),
             now=world.clock.now(),
             lease=timedelta(seconds=60),
@@ -147,7 +147,7 @@ async def test_an_order_is_cancelled_or_sent_but_never_both(world: World) -> Non
                 for _ in range(turns):
                     await world.select("SELECT 1")
                 with suppress(Conflict):  # it has been sent whole
-                    await orders.cancel(world.runtime, partner.id, order_id)
+                    await orders.cancel(world.runtime, partner, order_id)
 
             await asyncio.gather(*(batches.advance_next(p.runtime) for p in processes), cancel())
             await world.work()
@@ -160,8 +160,8 @@ async def test_whoever_holds_an_order_does_not_stop_a_worker_from_writing_its_in
     """Otherwise a cancellation and a worker would wait for each other: order, then batch, and back."""
     partner = await world.partner()
     order = await world.order(partner, tuples(2))
-    async with world.runtime.transaction(partner.id) as tx:
-        await orders_table.lock(tx.session, partner.id, order.view.record["id"])
+    async with world.runtime.transaction(partner) as tx:
+        await orders_table.lock(tx, order.view.record["id"])
         async with asyncio.timeout(45):
             await batches.advance_next(world.runtime)
 
@@ -177,15 +177,15 @@ async def test_two_batches_that_find_a_tag_missing_at_the_same_moment_do_not_bot
     [ours] = await world.batches(first.view.record["id"])
     now = world.clock.now()
     await world.select("UPDATE batches SET due_at = :at WHERE id = :id RETURNING id", at=now, id=ours["id"])
-    async with world.runtime.transaction(partner.id) as tx:  # the tag's row is there, of an earlier look
-        await group_tags.lock(tx.session, partner.id, partner.customer_id, "Standard", now)
-    async with world.runtime.transaction(partner.id) as tx:
-        await group_tags.lock(tx.session, partner.id, partner.customer_id, "Standard", now)
+    async with world.runtime.transaction(partner) as tx:  # the tag's row is there, of an earlier look
+        await group_tags.lock(tx, partner.customer_id, "Standard", now)
+    async with world.runtime.transaction(partner) as tx:
+        await group_tags.lock(tx, partner.customer_id, "Standard", now)
         claim = await _claim(world)  # the first one: it is deciding, and holds the tag
         assert claim is not None
         second = asyncio.create_task(batches.advance_next(world.runtime))
         await _until_somebody_waits_for_a_lock(world)
-        await group_tags.set_creating(tx.session, partner.id, partner.customer_id, "Standard", claim.id, now)
+        await group_tags.set_creating(tx, partner.customer_id, "Standard", claim.id, now)
     await second
 
     assert not await world.calls("create"), "the other one waits for the creator"
@@ -201,9 +201,9 @@ async def _until_somebody_waits_for_a_lock(world: World) -> None:
 
 
 async def _change(world: World, partner: Partner, state: ConsentState) -> None:
-    async with world.runtime.transaction(partner.id) as tx:
+    async with world.runtime.transaction(partner) as tx:
         await consents.apply_change(
-            world.runtime, tx, partner.id, partner.customer_id, Change(state, Evidence.CUSTOMERS_LIST)
+            world.runtime, tx, partner.customer_id, Change(state, Evidence.CUSTOMERS_LIST)
         )
 
 
@@ -241,7 +241,7 @@ async def test_two_who_try_again_at_once_make_one_set_of_batches(world: World) -
 
     async with _processes(world, 2) as processes:
         ends = await asyncio.gather(
-            *(orders.retry_failed(p.runtime, partner.id, order_id) for p in processes * 2),
+            *(orders.retry_failed(p.runtime, partner, order_id) for p in processes * 2),
             return_exceptions=True,
         )
 
@@ -264,12 +264,12 @@ async def test_trying_again_and_a_change_of_consent_do_not_wait_for_each_other(w
         failed, waiting = await world.batches(order_id)
 
     # Whoever changes the consent has it, and wants the order next.
-    async with asyncio.TaskGroup() as tasks, world.runtime.transaction(partner.id) as tx:
-        await customers_table.consent_for_update(tx.session, partner.id, partner.customer_id)
-        trying = tasks.create_task(orders.retry_failed(world.runtime, partner.id, order_id))
+    async with asyncio.TaskGroup() as tasks, world.runtime.transaction(partner) as tx:
+        await customers_table.consent_for_update(tx, partner.customer_id)
+        trying = tasks.create_task(orders.retry_failed(world.runtime, partner, order_id))
         await _until_somebody_waits_for_a_lock(world)
         await tx.session.execute(text("SET LOCAL lock_timeout = '200ms'"))
-        assert await orders_table.lock(tx.session, partner.id, order_id), "nobody who waits has it"
+        assert await orders_table.lock(tx, order_id), "nobody who waits has it"
     assert trying.result().retried == 1
     assert waiting["state"] == "queued"
 

@@ -139,7 +139,7 @@ async def test_a_removal_that_is_refused_waits_for_no_work_and_none_waits_for_it
 ) -> None:
     partner = await world.partner()
     assert (await world.post_order(partner, [TUPLE])).status_code == 201
-    async with world.runtime.transaction(partner.id) as tx:
+    async with world.runtime.transaction(partner) as tx:
         for table in ("partners", "connections", "customers"):
             await tx.session.execute(text(f"SELECT FROM {table} FOR KEY SHARE"))
         async with asyncio.timeout(45):
@@ -163,7 +163,7 @@ async def test_an_outcome_that_is_not_known_is_in_the_way_also_of_a_settled_batc
 async def test_a_customer_goes_with_its_orders_and_nothing_else_does(world: World) -> None:
     partner = await world.partner()
     await world.set_consent(partner.other_tenant_id, given=True)
-    await consents.read_customers(world.runtime, partner.id, partner.connection_id)
+    await consents.read_customers(world.runtime, partner, partner.connection_id)
     gone = (await world.post_order(partner, [TUPLE])).json()
     kept = (await world.post_order(partner, [TUPLE], customer_id=str(partner.other_customer_id))).json()
     await world.work()
@@ -307,9 +307,7 @@ async def test_a_list_of_customers_that_is_being_read_is_no_matter(world: World)
     for subject_of in (customer, connection):
         partner = await world.partner()
         await world.arm({"operation": "customers", "kind": "hold", "phase": "after"})
-        reading = asyncio.create_task(
-            consents.read_customers(world.runtime, partner.id, partner.connection_id)
-        )
+        reading = asyncio.create_task(consents.read_customers(world.runtime, partner, partner.connection_id))
         await world.until_held_open(within=45)
         assert (await remove(world, subject_of(partner))).finished
         await world.control("DELETE", "faults")
@@ -323,17 +321,17 @@ async def test_a_list_of_customers_that_is_being_read_is_no_matter(world: World)
 
 async def test_a_refresh_token_is_taken_away_and_no_token_of_it_is_used_any_more(world: World) -> None:
     partner = await world.partner()
-    access = await open_access(world.runtime, partner.id, partner.connection_id)
+    access = await open_access(world.runtime, partner, partner.connection_id)
     assert await access.token(TokenKind.DELEGATED)
     async with world.another() as elsewhere:
         # Another process, which has a good token at hand.
-        access = await open_access(elsewhere.runtime, partner.id, partner.connection_id)
+        access = await open_access(elsewhere.runtime, partner, partner.connection_id)
         assert await access.token(TokenKind.DELEGATED)
         shown = await patch(world, partner, refresh_token=None)
         assert (shown["has_refresh_token"], shown["has_client_secret"]) == (False, True)
         assert shown["refresh_token_at"] is None
         for process in (world, elsewhere):
-            access = await open_access(process.runtime, partner.id, partner.connection_id)
+            access = await open_access(process.runtime, partner, partner.connection_id)
             with pytest.raises(ConnectionTrouble) as trouble:
                 await access.token(TokenKind.DELEGATED)
             assert trouble.value.code == "credential_missing"
@@ -350,7 +348,7 @@ async def test_a_client_secret_is_taken_away_and_the_connection_waits_for_anothe
     stored = await world.select("SELECT client_secret, refresh_token FROM connections")
     assert stored == [{"client_secret": b"", "refresh_token": None}], "nothing sealed stays"
     asked = len(await world.calls("token"))
-    access = await open_access(world.runtime, partner.id, partner.connection_id)
+    access = await open_access(world.runtime, partner, partner.connection_id)
     for kind in TokenKind:
         with pytest.raises(ConnectionTrouble):
             await access.token(kind)

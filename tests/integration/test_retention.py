@@ -90,7 +90,7 @@ async def test_no_plan_of_postgresql_takes_more_imports_than_the_limit(world: Wo
     async with world.runtime.system_transaction() as tx:
         for way in ("hashjoin", "mergejoin", "hashagg", "sort", "material"):
             await tx.session.execute(text(f"SET LOCAL enable_{way} = off"))
-        assert await imports.purge(tx.session, ended_before=world.clock.now(), limit=1) == 1
+        assert await imports.purge(tx, ended_before=world.clock.now(), limit=1) == 1
 
 
 # --- keys -----------------------------------------------------------------------------------------
@@ -100,7 +100,7 @@ async def key_of(world: World, partner: Partner, *, days: float) -> NewKey:
     """One that expires."""
     ends = world.clock.now() + days * DAY
     return await identities.create_key(
-        world.runtime, partner.id, name="ends", scopes=[Scope.ORDERS_WRITE], expires_at=ends
+        world.runtime, partner, name="ends", scopes=[Scope.ORDERS_WRITE], expires_at=ends
     )
 
 

@@ -31,7 +31,7 @@ async def test_what_failed_is_cut_by_group_tag_and_at_the_platforms_limit_in_the
 ) -> None:
     partner = await world.partner()
     order_id = await failed_order(world, partner, 2503, tags=2)
-    retry = await orders.retry_failed(world.runtime, partner.id, order_id)
+    retry = await orders.retry_failed(world.runtime, partner, order_id)
     assert (retry.retried, retry.without_hash) == (2503, 0)
     rows = await world.select(
         "SELECT r.row_number, r.batch_position, r.group_tag, r.state, r.attempt, b.id, "
@@ -55,16 +55,16 @@ async def test_the_rows_come_a_chunk_at_a_time_and_may_be_moved_while_they_come(
     partner = await world.partner()
     order_id = await failed_order(world, partner, 95, tags=3)
     sizes, seen = [], []
-    async with world.runtime.transaction(partner.id) as tx:
+    async with world.runtime.transaction(partner) as tx:
         (batch,) = await world.select(
             "SELECT id FROM batches WHERE order_id = :id ORDER BY id LIMIT 1", id=order_id
         )
-        found = registrations.retryable_of_order(tx.session, partner.id, order_id, RETRYABLE, chunk=10)
+        found = registrations.retryable_of_order(tx, order_id, RETRYABLE, chunk=10)
         async for rows in found:
             sizes.append(len(rows))
             seen += [row["id"] for row in rows]
             moved = await registrations.rebatch(
-                tx.session, partner.id, batch["id"], [row["id"] for row in rows], world.clock.now()
+                tx, batch["id"], [row["id"] for row in rows], world.clock.now()
             )
             assert moved == len(rows)
     assert sizes == [10] * 9 + [5]
@@ -77,7 +77,7 @@ async def test_memory_does_not_grow_with_the_number_of_failed_rows(world: World)
     for count in (1500, 6000):
         order_id = await failed_order(world, partner, count)
         tracemalloc.start()
-        retry = await orders.retry_failed(world.runtime, partner.id, order_id)
+        retry = await orders.retry_failed(world.runtime, partner, order_id)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
         assert retry.retried == count

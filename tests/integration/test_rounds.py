@@ -7,12 +7,13 @@ from datetime import timedelta
 from uuid import UUID, uuid4
 
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db import batch_claims, connections
 from app.db.batch_claims import WINDOW
 from app.db.batches import Claim
+from app.domain.actor import ActingFor
 from app.domain.ids import PartnerId
+from app.kernel.transactions import SystemTx
 from tests.world import World
 
 FILL = """
@@ -71,9 +72,9 @@ class Rounds:
             await tx.session.execute(text(FILL), {**values, "customers": customers, "each": each})
         return partner
 
-    async def _claim(self, session: AsyncConnection, lanes: int = 1) -> Claim | None:
+    async def _claim(self, tx: SystemTx, lanes: int = 1) -> Claim | None:
         return await batch_claims.claim_one(
-            session,
+            tx,
             owner=uuid4(),
             now=self.world.clock.now(),
             lease=timedelta(hours=1),
@@ -85,7 +86,7 @@ class Rounds:
     async def claim(self, *, lanes: int = 1000) -> Claim:
         self.world.clock.advance(seconds=0.001)
         async with self.world.runtime.system_transaction() as tx:
-            found = await self._claim(tx.session, lanes)
+            found = await self._claim(tx, lanes)
         assert found is not None
         return found
 
@@ -100,7 +101,7 @@ class Rounds:
         self.world.clock.advance(seconds=0.001)
         async with self.world.runtime.system_transaction() as tx:
             found = await connections.claim_customers_reading(
-                tx.session, now=self.world.clock.now(), interval=timedelta(hours=1)
+                tx, now=self.world.clock.now(), interval=timedelta(hours=1)
             )
         assert found is not None
         return PartnerId(found["partner_id"])
@@ -109,7 +110,7 @@ class Rounds:
         """Looks into the tables of customers and batches that a claim makes which finds nothing."""
         async with self.world.runtime.system_transaction() as tx:
             before = (await tx.session.execute(text(LOOKS))).scalar_one()
-            found = await self._claim(tx.session)
+            found = await self._claim(tx)
             assert found is None
             return int((await tx.session.execute(text(LOOKS))).scalar_one() - before)
 
@@ -176,7 +177,7 @@ async def test_claim_waits_for_nobody_who_holds_the_customer(world: World) -> No
     """A removal holds it, for one, and one after the other any number of them."""
     rounds = Rounds(world)
     held = await rounds.partner("held", customers=1, each=2)
-    async with world.runtime.transaction(held) as tx:
+    async with world.runtime.transaction(ActingFor(held)) as tx:
         await tx.session.execute(
             text("SELECT FROM customers WHERE partner_id = :it FOR UPDATE"), {"it": held}
         )

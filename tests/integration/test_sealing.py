@@ -176,7 +176,7 @@ async def test_what_was_sealed_before_opens_and_is_sealed_anew_once(world: World
     assert counts(await sealing.reseal(world.runtime, dry_run=False)) == dict.fromkeys(ALL, (1, 1, 0, 0))
     found = await world.client.post(f"/v1/connections/{partner.connection_id}:check", headers=partner.headers)
     assert found.json()["ok"]
-    access = await open_access(world.runtime, partner.id, partner.connection_id, fresh=True)
+    access = await open_access(world.runtime, partner, partner.connection_id, fresh=True)
     assert await access.token(TokenKind.DELEGATED)
 
 
@@ -188,7 +188,7 @@ async def test_after_a_change_of_keys_the_old_one_can_go(world: World, receiver:
     async with world.another(secret_keys=(NEW,)) as new_alone:
         found = counts(await sealing.reseal(new_alone.runtime, dry_run=True))
         assert found == dict.fromkeys(ALL, (1, 1, 0, 0))
-        access = await open_access(new_alone.runtime, partner.id, partner.connection_id, fresh=True)
+        access = await open_access(new_alone.runtime, partner, partner.connection_id, fresh=True)
         assert await access.token(TokenKind.APP)
 
 
@@ -211,10 +211,10 @@ async def test_a_value_that_another_process_has_written_meanwhile_counts(world: 
     await world.partner(consented=False)
     column = next(each for each in SEALED_COLUMNS if each.column == "refresh_token")
     async with world.runtime.system_transaction() as tx:
-        (row,) = await values_after(tx.session, column, None, 10)
+        (row,) = await values_after(tx, column, None, 10)
     await run(world, "UPDATE connections SET refresh_token = 'rotated'")
     async with world.runtime.system_transaction() as tx:
-        assert not await replace(tx.session, column, row, b"stale")
+        assert not await replace(tx, column, row, b"stale")
     assert await world.select("SELECT refresh_token FROM connections") == [{"refresh_token": b"rotated"}]
 
 

@@ -101,7 +101,7 @@ async def test_trouble_breaker_webhook_import_and_batch_need_a_person(world: Wor
     partner = await world.partner()
     trouble = ConnectionTrouble("access_denied", Said(403))
     now = world.clock.now()
-    await access.note_trouble(world.runtime, partner.id, partner.connection_id, trouble, began=now)
+    await access.note_trouble(world.runtime, partner, partner.connection_id, trouble, began=now)
 
     def opened(known: Budget, now: datetime, _: BudgetPolicy) -> tuple[Budget, None]:
         return replace(known, failures=9, opened=1, open_until=now + timedelta(seconds=50)), None
@@ -186,11 +186,11 @@ async def test_a_partner_sees_the_service_and_its_own_work_only(world: World) ->
     await world.order(theirs, tuples(2))
     trouble = ConnectionTrouble("access_denied", Said(403))
     now = world.clock.now()
-    await access.note_trouble(world.runtime, theirs.id, theirs.connection_id, trouble, began=now)
+    await access.note_trouble(world.runtime, theirs, theirs.connection_id, trouble, began=now)
     found = await status(world, mine)
     assert (found["level"], found["work"], found["connections"]) == ("ok", [], [])
     assert world.runtime.presence.worker_id not in str(found), "no name of a machine"
-    narrow = await identities.create_key(world.runtime, mine.id, name="n", scopes=[Scope.WEBHOOKS_READ])
+    narrow = await identities.create_key(world.runtime, mine, name="n", scopes=[Scope.WEBHOOKS_READ])
     refused = await world.client.get("/v1/status", headers=replace(mine, key=narrow.secret).headers)
     assert (refused.status_code, refused.json()["code"]) == (403, "scope_missing")
 
@@ -204,7 +204,7 @@ async def test_an_endpoint_that_was_deleted_is_no_failing_one(world: World) -> N
     assert deleted.status_code == 204, deleted.text
     assert (await status(world, partner))["webhooks"] == []
     async with world.runtime.system_transaction() as tx:
-        assert await figures.endpoints(tx.session) == {}
+        assert await figures.endpoints(tx) == {}
 
 
 async def test_a_quota_that_is_nearly_used_up_is_told_and_one_that_is_used_up_needs_a_person(

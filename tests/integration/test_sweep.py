@@ -60,7 +60,7 @@ async def test_what_is_held_leased_or_not_yet_due_is_not_found(world: World) -> 
     await world.order(partner, tuples(1))
     async with world.runtime.system_transaction() as tx:
         claim = await batch_claims.claim_one(
-            tx.session,
+            tx,
             owner=partner.customer_id,
             now=world.runtime.now(),
             lease=world.runtime.settings.lease,
@@ -181,7 +181,7 @@ async def test_hashes_go_at_once_with_success_and_after_the_retention_with_failu
     assert await scalar(world, left) == BatchState.HELD, "what is still to be sent stays"
     assert await scalar(world, "SELECT count(*) FROM device_hashes") == 1
     await world.set_consent(partner.other_tenant_id, given=True)
-    await consents.read_customers(world.runtime, partner.id, partner.connection_id)
+    await consents.read_customers(world.runtime, partner, partner.connection_id)
     await world.work()
     (row,) = await world.rows(partner, held.json()["id"])
     assert row["state"] == "registered"
@@ -265,8 +265,8 @@ async def test_an_event_that_is_being_sent_again_is_not_taken_away_from_under_it
         await world.deliver()
         world.clock.advance(days=world.runtime.settings.event_retention_days + 1)
         delivery = await scalar(world, "SELECT id FROM deliveries")
-        async with world.runtime.transaction(partner.id) as tx:
-            assert await events.redeliver(tx.session, partner.id, delivery, world.clock.now())
+        async with world.runtime.transaction(partner) as tx:
+            assert await events.redeliver(tx, delivery, world.clock.now())
             assert await sweep.forget_events(world.runtime) == 0, "neither taken nor waited for"
         assert await sweep.forget_events(world.runtime) == 0
         await world.deliver()
@@ -296,7 +296,7 @@ async def test_tidying_calls_old_proofs_stale(world: World) -> None:
 
 async def last_beat(world: World) -> datetime | None:
     async with world.runtime.system_transaction() as tx:
-        return await heartbeats.last(tx.session)
+        return await heartbeats.last(tx)
 
 
 async def test_workers_sign_of_life_is_their_last_one_and_ends_with_them(world: World) -> None:

@@ -119,8 +119,8 @@ async def test_a_large_profile_of_before_is_shown_used_and_not_saved_again(world
     made = (await create(world, partner)).json()
     cells = {"1": "Ground", **{f"{n:0300d}": "T" * 100 for n in range(1000)}}
     definition = {**DEFINITION, "group_tag": {"column": "Floor", "values": cells, "otherwise": "Upper"}}
-    async with world.runtime.system_transaction() as tx:
-        await vendor_profiles.update(tx.session, partner.id, UUID(made["id"]), {"definition": definition})
+    async with world.runtime.transaction(partner) as tx:
+        await vendor_profiles.update(tx, UUID(made["id"]), {"definition": definition})
     path = f"/v1/vendor-profiles/{made['id']}"
     stored = (await world.client.get(path, headers=partner.headers)).json()
     assert stored["definition"] == definition

@@ -104,7 +104,7 @@ async def test_consent_that_is_missing_or_was_taken_back_is_told_in_answers_and_
 
     going = await place(world, partner)
     await world.set_consent(partner.tenant_id, given=False)
-    await consents.read_customers(world.runtime, partner.id, partner.connection_id)
+    await consents.read_customers(world.runtime, partner, partner.connection_id)
     [reason] = await waiting_for(world, partner, going)
     assert reason["code"] == "consent_revoked"
 

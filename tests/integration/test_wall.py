@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.engine import APP_ROLE, SYSTEM_ROLE
 from app.db.tables import metadata
+from app.domain.actor import ActingFor
 from app.domain.ids import PartnerId
 from tests import rows
 from tests.rows import OWNED, Row
@@ -90,7 +91,7 @@ async def owners(session: AsyncConnection, table: Table) -> list[UUID]:
 
 
 async def test_a_partner_sees_its_own_row_of_every_table_and_nobody_elses(world: World, scene: Scene) -> None:
-    async with world.runtime.transaction(scene.mine) as tx:
+    async with world.runtime.transaction(ActingFor(scene.mine)) as tx:
         seen = {t.name: set(await owners(tx.session, t)) for t in (*OWNED, metadata.tables["partners"])}
     assert seen == {name: {scene.mine} for name in seen}
     assert len(seen) >= 18
@@ -110,7 +111,7 @@ async def test_without_a_partner_nothing_is_visible_and_nothing_can_be_written(
 
 
 async def test_no_row_of_another_partner_can_be_changed(world: World, scene: Scene) -> None:
-    async with world.runtime.transaction(scene.mine) as tx:
+    async with world.runtime.transaction(ActingFor(scene.mine)) as tx:
         for table in OWNED:
             column = next(iter(table.c)).name
             changed = await tx.session.execute(
@@ -124,7 +125,7 @@ async def test_no_row_of_another_partner_can_be_changed(world: World, scene: Sce
 
 
 async def test_no_row_of_another_partner_can_be_deleted(world: World, scene: Scene) -> None:
-    async with world.runtime.transaction(scene.mine) as tx:
+    async with world.runtime.transaction(ActingFor(scene.mine)) as tx:
         for table in reversed((metadata.tables["partners"], *OWNED)):
             await tx.session.execute(text(f"DELETE FROM {table.name}"))
             assert await owners(tx.session, table) == [], table.name
@@ -134,7 +135,7 @@ async def test_no_row_of_another_partner_can_be_deleted(world: World, scene: Sce
 
 
 async def test_no_row_can_be_inserted_for_another_partner(world: World, scene: Scene) -> None:
-    async with world.runtime.transaction(scene.mine) as tx:
+    async with world.runtime.transaction(ActingFor(scene.mine)) as tx:
         outcomes = {
             t.name: await insertion(tx.session, t, rows.new_row(t, scene.theirs, scene.their_rows))
             for t in OWNED
@@ -146,7 +147,7 @@ async def test_no_row_can_be_inserted_for_another_partner(world: World, scene: S
 
 
 async def test_no_row_can_be_given_away_to_another_partner(world: World, scene: Scene) -> None:
-    async with world.runtime.transaction(scene.mine) as tx:
+    async with world.runtime.transaction(ActingFor(scene.mine)) as tx:
         outcomes = {
             t.name: await refused(tx.session, f"UPDATE {t.name} SET partner_id = :other", other=scene.theirs)
             for t in OWNED
@@ -249,7 +250,7 @@ async def test_the_service_owns_nothing_and_can_not_take_the_wall_down(world: Wo
 
 
 async def test_switching_row_security_off_gives_an_error_and_no_rows(world: World, scene: Scene) -> None:
-    async with world.runtime.transaction(scene.mine) as tx:
+    async with world.runtime.transaction(ActingFor(scene.mine)) as tx:
         await tx.session.execute(text("SET LOCAL row_security = off"))
         for table in OWNED:
             assert await refused(tx.session, f"SELECT * FROM {table.name}") == DENIED, table.name
@@ -269,21 +270,21 @@ async def test_a_connection_of_the_pool_forgets_who_used_it_before(world: World,
                 sessions.add(row[0])
                 return row[1], row[2]
 
-        async with runtime.transaction(scene.mine) as tx:
+        async with runtime.transaction(ActingFor(scene.mine)) as tx:
             assert await owners(tx.session, metadata.tables["orders"]) == [scene.mine]
         assert await look() == (APP_ROLE, 0)
-        async with runtime.system_transaction() as tx:
-            assert len(await owners(tx.session, metadata.tables["orders"])) == 2
+        async with runtime.system_transaction() as everything:
+            assert len(await owners(everything.session, metadata.tables["orders"])) == 2
         assert await look() == (APP_ROLE, 0)
         with pytest.raises(DBAPIError):
-            async with runtime.system_transaction() as tx:
-                await tx.session.execute(text("SELECT 1 / 0"))
+            async with runtime.system_transaction() as everything:
+                await everything.session.execute(text("SELECT 1 / 0"))
         assert await look() == (APP_ROLE, 0)
         with pytest.raises(DBAPIError):
-            async with runtime.transaction(scene.theirs) as tx:
+            async with runtime.transaction(ActingFor(scene.theirs)) as tx:
                 await tx.session.execute(text("SELECT 1 / 0"))
         assert await look() == (APP_ROLE, 0)
-        async with runtime.transaction(scene.mine) as tx:
+        async with runtime.transaction(ActingFor(scene.mine)) as tx:
             assert await owners(tx.session, metadata.tables["orders"]) == [scene.mine]
     assert len(sessions) == 1, "all of it was one and the same database connection"
 
@@ -292,5 +293,5 @@ async def test_two_partners_may_use_the_same_order_reference(world: World, scene
     orders = metadata.tables["orders"]
     row = rows.new_row(orders, scene.mine, scene.my_rows)
     row["reference"] = scene.their_rows["orders"]["reference"]
-    async with world.runtime.transaction(scene.mine) as tx:
+    async with world.runtime.transaction(ActingFor(scene.mine)) as tx:
         assert await insertion(tx.session, orders, row) == "done"

@@ -23,7 +23,7 @@ async def receiver(world: World) -> AsyncIterator[Receiver]:
 
 
 async def key(world: World, partner: Partner, *scopes: Scope) -> dict[str, str]:
-    made = await identities.create_key(world.runtime, partner.id, name="few", scopes=scopes)
+    made = await identities.create_key(world.runtime, partner, name="few", scopes=scopes)
     return {"Authorization": f"Bearer {made.secret}"}
 
 
@@ -125,7 +125,7 @@ async def test_partner_has_as_many_endpoints_as_its_quota_says(
 ) -> None:
     partner = await world.partner(consented=False)
     other = await world.partner(consented=False)
-    async with world.runtime.transaction(partner.id) as tx:
+    async with world.runtime.transaction(partner) as tx:
         limit = tx.quotas[Quota.WEBHOOK_ENDPOINTS]
     assert limit == 25
     made = [await ask(world, partner.headers, []) for _ in range(limit)]

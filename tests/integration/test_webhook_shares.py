@@ -79,7 +79,7 @@ async def claim_all(world: World) -> list[DeliveryClaim]:
 
 
 async def finish(world: World, claim: DeliveryClaim) -> None:
-    async with world.runtime.transaction(claim.partner_id) as tx:
+    async with world.runtime.transaction(claim) as tx:
         await tx.session.execute(
             text(
                 "UPDATE deliveries SET state = 'succeeded', owner = NULL, lease_until = NULL WHERE id = :id"

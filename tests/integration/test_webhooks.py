@@ -42,7 +42,7 @@ async def receiver(world: World) -> AsyncIterator[Receiver]:
 
 
 async def read_consents(world: World, partner: Partner) -> None:
-    await consents.read_customers(world.runtime, partner.id, partner.connection_id)
+    await consents.read_customers(world.runtime, partner, partner.connection_id)
 
 
 async def fail(world: World, *serials: str) -> None:
@@ -78,7 +78,7 @@ async def live_through_every_event(world: World, partner: Partner, endpoint_id: 
     await world.work()
     trouble = ConnectionTrouble("access_denied", Said(403, "900421", "Agreement not signed"))
     now = world.clock.now()
-    await access.note_trouble(world.runtime, partner.id, partner.connection_id, trouble, began=now)
+    await access.note_trouble(world.runtime, partner, partner.connection_id, trouble, began=now)
     await read_consents(world, partner)
     await fail(world, "BAD00001")
     await world.order(partner, [*tuples(1, "BAD"), *tuples(1, "GOOD")])

@@ -1,0 +1,1 @@
+"""What every noun needs and no noun is: the transaction, and how a commit wakes workers."""
