@@ -148,10 +148,10 @@ async def _first_key(settings: Settings) -> str | None:
     try:
         partners = await identities.list_partners(runtime)
         for partner in partners:
-            if await identities.list_keys(runtime, ActingFor(PartnerId(partner["id"]), OPERATOR)):
+            if await identities.list_keys(runtime, ActingFor(PartnerId(partner.id), OPERATOR)):
                 return None
         if partners:
-            partner_id = PartnerId(partners[0]["id"])
+            partner_id = PartnerId(partners[0].id)
         else:
             role = identities.PartnerRole.DIRECT_BILL
             partner_id = await identities.create_partner(runtime, PARTNER_NAME, role)

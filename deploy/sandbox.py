@@ -89,14 +89,14 @@ async def renew_credentials(settings: Settings, scene: Scene) -> None:
     runtime = await Runtime.open(settings, process="local")
     try:
         for partner in await identities.list_partners(runtime):
-            principal = ActingFor(PartnerId(partner["id"]), OPERATOR)
+            principal = ActingFor(PartnerId(partner.id), OPERATOR)
             page = await connections.list_page(runtime, principal, PageRequest(MAX_PAGE_SIZE))
             for connection in page.items:
-                if str(connection["entra_tenant_id"]) == scene.partner_tenant:
+                if str(connection.entra_tenant_id) == scene.partner_tenant:
                     await connections.update(
                         runtime,
                         principal,
-                        connection["id"],
+                        connection.id,
                         plain={},
                         client_secret=scene.client_secret,
                         refresh_token=scene.refresh_token,

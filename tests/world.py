@@ -171,16 +171,16 @@ class World:
         async with connections.create(self.runtime, caller, new) as (_, connection):
             pass
         tenant_id = UUID(seeded["customers"][0]["tenant_id"])
-        customer = await self._customer(caller, connection["id"], tenant_id, "Consented Ltd")
-        undecided = await self._customer(caller, connection["id"], UUID(other["tenant_id"]), "Undecided Ltd")
+        customer = await self._customer(caller, connection.id, tenant_id, "Consented Ltd")
+        undecided = await self._customer(caller, connection.id, UUID(other["tenant_id"]), "Undecided Ltd")
         if consented:
-            await consents.read_customers(self.runtime, caller, connection["id"])
+            await consents.read_customers(self.runtime, caller, connection.id)
         return Partner(
             partner_id,
             name,
             key.secret,
             caller,
-            connection["id"],
+            connection.id,
             UUID(microsoft["tenant_id"]),
             customer,
             tenant_id,
@@ -191,7 +191,7 @@ class World:
     async def _customer(self, caller: Caller, connection_id: UUID, tenant_id: UUID, name: str) -> UUID:
         new = NewCustomer(connection_id, tenant_id, name)
         async with customers.create(self.runtime, caller, new) as (_, record):
-            return UUID(str(record["id"]))
+            return UUID(str(record.id))
 
     async def order(
         self,

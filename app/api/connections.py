@@ -50,7 +50,7 @@ async def create_connection(
     async with answered_once(request, runtime, caller, key, digest) as answer:
         if answer.is_due:
             async with connections.create(runtime, caller, new) as (tx, record):
-                location = path_of(request, "get_connection", connection_id=str(record["id"]))
+                location = path_of(request, "get_connection", connection_id=str(record.id))
                 await answer.give(tx, 201, location, rendering.connection(record))
     return answer.response
 

@@ -1,5 +1,6 @@
 """Customers and their consent."""
 
+from dataclasses import asdict
 from typing import Annotated
 from uuid import UUID
 
@@ -52,7 +53,7 @@ async def create_customer(
     async with answered_once(request, runtime, caller, key, digest) as answer:
         if answer.is_due:
             async with customers.create(runtime, caller, new) as (tx, record):
-                location = path_of(request, "get_customer", customer_id=str(record["id"]))
+                location = path_of(request, "get_customer", customer_id=str(record.id))
                 await answer.give(tx, 201, location, rendering.customer(record))
     return answer.response
 
@@ -119,5 +120,5 @@ async def consent_of(runtime: Runtime, principal: Principal, customer_id: UUID) 
         **dict(summary),
         customer_id=customer_id,
         lets_pass=lets_pass(summary.state),
-        history=[ConsentChange(**change) for change in history],
+        history=[ConsentChange(**asdict(change)) for change in history],
     )

@@ -22,9 +22,11 @@ from app.api.import_models import (
     ProfileOut,
     ProfileSummary,
 )
-from app.db.sql import Record
+from app.db.import_rows import StagedRow
+from app.domain import vendor_profile
 from app.domain.catalogue import lookup
 from app.domain.imports import ImportState
+from app.domain.vendor_profile import VendorProfile
 from app.services.imports import ImportView
 
 
@@ -32,37 +34,35 @@ def import_(view: ImportView) -> ImportOut:
     record = view.record
     arriving = view.state is ImportState.UPLOADING
     return ImportOut(
-        id=record["id"],
+        id=record.id,
         state=view.state,
-        file_name=record["file_name"],
-        sha256=None if record["digest"] is None else record["digest"].hex(),
-        customer_id=record["customer_id"],
-        reference=None if arriving else record["reference"],
-        purchase_order=record["purchase_order"],
-        group_tag=record["group_tag"],
-        profile=record["profile_name"],
+        file_name=record.file_name,
+        sha256=None if record.digest is None else record.digest.hex(),
+        customer_id=record.customer_id,
+        reference=None if arriving else record.reference,
+        purchase_order=record.purchase_order,
+        group_tag=record.group_tag,
+        profile=record.profile_name,
         progress=ImportProgress(
-            rows_read=record["rows_read"], bytes_read=record["bytes_read"], size_bytes=record["size_bytes"]
+            rows_read=record.rows_read, bytes_read=record.bytes_read, size_bytes=record.size_bytes
         ),
-        counts=ImportCounts.of(record["counts"]),
-        dialect=None if record["dialect"] is None else _dialect(record["dialect"]),
-        preview=None if record["summary"] is None else _preview(record["summary"]),
+        counts=ImportCounts.of(record.counts),
+        dialect=None if record.dialect is None else _dialect(record.dialect),
+        preview=None if record.summary is None else _preview(record.summary),
         failure=None
-        if record["failure_code"] is None
+        if record.failure_code is None
         else ImportFailure(
-            code=record["failure_code"],
-            detail=record["failure_said"],
-            remedy=lookup(record["failure_code"]).remedy,
+            code=record.failure_code,
+            detail=record.failure_said,
+            remedy=lookup(record.failure_code).remedy,
         ),
         orders=[
-            ImportOrder(
-                customer_id=order["customer_id"], order_id=order["order_id"], reference=order["reference"]
-            )
+            ImportOrder(customer_id=order.customer_id, order_id=order.order_id, reference=order.reference)
             for order in view.orders
         ],
-        created_at=record["created_at"],
-        updated_at=record["updated_at"],
-        expires_at=record["expires_at"],
+        created_at=record.created_at,
+        updated_at=record.updated_at,
+        expires_at=record.expires_at,
     )
 
 
@@ -118,18 +118,18 @@ def _preview(summary: Mapping[str, Any]) -> ImportPreview:
     )
 
 
-def row(record: Record) -> ImportRow:
+def row(record: StagedRow) -> ImportRow:
     return ImportRow(
-        row=record["row_number"],
-        problems=[ImportProblem(**_problem(found)) for found in record["findings"] or ()],
-        **{name: record[name] for name in ImportRow.model_fields if name not in ("row", "problems")},
+        row=record.row_number,
+        problems=[ImportProblem(**_problem(found)) for found in record.findings or ()],
+        **{name: getattr(record, name) for name in ImportRow.model_fields if name not in ("row", "problems")},
     )
 
 
-def problems(record: Record) -> list[ImportRowProblem]:
+def problems(record: StagedRow) -> list[ImportRowProblem]:
     return [
-        ImportRowProblem(row=record["row_number"], line=record["line"], **_problem(found))
-        for found in record["findings"] or ()
+        ImportRowProblem(row=record.row_number, line=record.line, **_problem(found))
+        for found in record.findings or ()
     ]
 
 
@@ -146,9 +146,9 @@ def _problem(found: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def profile(record: Record) -> ProfileOut:
-    return ProfileOut(**{name: record[name] for name in ProfileOut.model_fields})
+def profile(record: VendorProfile) -> ProfileOut:
+    return ProfileOut(**{name: getattr(record, name) for name in ProfileOut.model_fields})
 
 
-def profile_summary(record: Record) -> ProfileSummary:
-    return ProfileSummary(**{name: record[name] for name in ProfileSummary.model_fields})
+def profile_summary(record: vendor_profile.ProfileSummary) -> ProfileSummary:
+    return ProfileSummary(**{name: getattr(record, name) for name in ProfileSummary.model_fields})

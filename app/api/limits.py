@@ -12,7 +12,7 @@ from app.api.models import Output
 from app.api.requests import ReadsOrders, RuntimeOf
 from app.api.times import Timestamp
 from app.db.paging import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
-from app.db.sql import Record
+from app.db.waiting import OpenOfConnection, OpenOfCustomer
 from app.domain.budget import Breaker
 from app.domain.order import MAX_DEVICES
 from app.domain.quota import QUOTAS, Quota, Use
@@ -130,9 +130,9 @@ async def show_limits(runtime: RuntimeOf, caller: ReadsOrders) -> LimitsOut:
         connections=[_connection(each, runtime.settings) for each in found.connections],
         customers=[
             CustomerWork(
-                customer_id=row["customer_id"],
-                name=row["name"],
-                connection_id=row["connection_id"],
+                customer_id=row.customer_id,
+                name=row.name,
+                connection_id=row.connection_id,
                 **_work(row).model_dump(),
             )
             for row in found.customers
@@ -144,8 +144,8 @@ async def show_limits(runtime: RuntimeOf, caller: ReadsOrders) -> LimitsOut:
 
 def _connection(each: ConnectionLimits, settings: Settings) -> ConnectionLimitsOut:
     return ConnectionLimitsOut(
-        connection_id=each.record["id"],
-        name=each.record["name"],
+        connection_id=each.record.id,
+        name=each.record.name,
         rate_per_second=round(each.budget.rate, 3),
         ceiling_per_second=settings.budget_ceiling,
         floor_per_second=settings.budget_floor,
@@ -156,15 +156,15 @@ def _connection(each: ConnectionLimits, settings: Settings) -> ConnectionLimitsO
             failures=each.budget.failures,
             retry_at=each.budget.open_until if each.breaker is Breaker.OPEN else None,
         ),
-        trouble=each.record["trouble_code"],
+        trouble=each.record.trouble_code,
         work=_work(each.work),
     )
 
 
-def _work(row: Record | None) -> Work:
+def _work(row: OpenOfCustomer | OpenOfConnection | None) -> Work:
     if row is None:
         return Work.model_validate(dict.fromkeys(Work.model_fields, 0) | {"oldest_due_at": None})
-    return Work.model_validate({name: row[name] for name in Work.model_fields})
+    return Work.model_validate({name: getattr(row, name) for name in Work.model_fields})
 
 
 def _own(settings: Settings) -> OwnLimits:

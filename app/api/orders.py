@@ -1,5 +1,6 @@
 """Orders, their registrations and batches."""
 
+from dataclasses import asdict
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -275,7 +276,7 @@ async def list_batches(
 async def get_batch(runtime: RuntimeOf, caller: ReadsOrders, batch_id: UUID) -> BatchDetail:
     """With every call to Microsoft and its MS-RequestId: what Microsoft's support asks for."""
     view, attempts = await registrations.get_batch(runtime, caller, batch_id)
-    return BatchDetail(**_batch(view), attempts=[BatchAttempt(**attempt) for attempt in attempts])
+    return BatchDetail(**_batch(view), attempts=[BatchAttempt(**asdict(attempt)) for attempt in attempts])
 
 
 def _batch_out(view: registrations.BatchView) -> BatchOut:

@@ -65,14 +65,14 @@ async def list_portal_files(
     items = [
         PortalFileOut(
             name=file.name,
-            batch_id=file.batch["id"],
-            group_tag=file.batch["group_tag"],
-            rows=file.batch["device_count"],
-            state=file.batch["state"],
-            href=path_of(request, "get_portal_file", batch_id=str(file.batch["id"])) if file.ready else None,
+            batch_id=file.batch.id,
+            group_tag=file.batch.group_tag,
+            rows=file.batch.device_count,
+            state=file.batch.state,
+            href=path_of(request, "get_portal_file", batch_id=str(file.batch.id)) if file.ready else None,
             steps=list(file.steps),
-            submitted_at=file.batch["submitted_at"],
-            settled_at=file.batch["settled_at"],
+            submitted_at=file.batch.submitted_at,
+            settled_at=file.batch.settled_at,
         )
         for file in found.items
     ]

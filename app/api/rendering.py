@@ -1,4 +1,4 @@
-"""Records into answers: the one place where columns become fields."""
+"""Stored values into answers: the one place where they become fields."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,11 +21,14 @@ from app.api.models import (
 )
 from app.api.waiting_models import WaitingOut
 from app.api.webhook_models import DeliveryOut, EndpointOut
-from app.db.sql import Record
+from app.domain.batch import Batch
 from app.domain.catalogue import CATALOGUE, lookup
+from app.domain.connection import Connection
+from app.domain.customer import Customer
 from app.domain.event import shown_types
-from app.domain.registration import RegistrationState
+from app.domain.registration import Registration, RegistrationState
 from app.domain.waiting import Waiting
+from app.domain.webhook import Delivery, Endpoint
 from app.services import waiting
 from app.services.acceptance import Preview
 from app.services.orders import OrderView
@@ -40,35 +43,35 @@ def remedy(code: str | None) -> str | None:
     return entry.remedy if entry else None
 
 
-def connection(record: Record) -> ConnectionOut:
+def connection(record: Connection) -> ConnectionOut:
     trouble = None
-    if record["trouble_code"] is not None:
+    if record.trouble_code is not None:
         trouble = Trouble(
-            code=record["trouble_code"],
-            said=record["trouble_said"] or None,
-            since=record["trouble_since"],
+            code=record.trouble_code,
+            said=record.trouble_said or None,
+            since=record.trouble_since,
             # A later release beside this one may have written a code that is not known here.
-            remedy=remedy(record["trouble_code"]) or "",
+            remedy=remedy(record.trouble_code) or "",
         )
     return ConnectionOut(
         **_same(record, ConnectionOut, but=("has_client_secret", "has_refresh_token", "trouble")),
-        has_client_secret=bool(record["client_secret"]),
-        has_refresh_token=record["refresh_token"] is not None,
+        has_client_secret=bool(record.client_secret),
+        has_refresh_token=record.refresh_token is not None,
         trouble=trouble,
     )
 
 
-def consent_summary(record: Record) -> ConsentSummary:
+def consent_summary(record: Customer) -> ConsentSummary:
     return ConsentSummary(
-        state=record["consent_state"],
-        since=record["consent_since"],
-        evidence=record["consent_evidence"],
-        proved_at=record["consent_proved_at"],
-        checked_at=record["consent_checked_at"],
+        state=record.consent_state,
+        since=record.consent_since,
+        evidence=record.consent_evidence,
+        proved_at=record.consent_proved_at,
+        checked_at=record.consent_checked_at,
     )
 
 
-def customer(record: Record) -> CustomerOut:
+def customer(record: Customer) -> CustomerOut:
     return CustomerOut(**_same(record, CustomerOut, but=("consent",)), consent=consent_summary(record))
 
 
@@ -113,19 +116,17 @@ def recalled(found: Recalled) -> OrderAccepted:
     """The answer to an order as it is now."""
     rows = [
         RowProblem(
-            row=row["row_number"],
-            line_ref=row["line_ref"],
-            valid=row["state"] != RegistrationState.INVALID,
-            findings=[_finding(f["code"], f["field"], f["detail"]) for f in row["findings"]],
+            row=row.row_number,
+            line_ref=row.line_ref,
+            valid=row.state != RegistrationState.INVALID,
+            findings=[_finding(f["code"], f["field"], f["detail"]) for f in row.findings],
         )
         for row in found.noted
     ]
     now = OrderPreview(
         counts=Counts.of(found.view.counts),
-        portal=found.view.record["portal"],
-        batches=[
-            BatchPlan(group_tag=each["group_tag"], devices=each["device_count"]) for each in found.batches
-        ],
+        portal=found.view.record.portal,
+        batches=[BatchPlan(group_tag=each.group_tag, devices=each.device_count) for each in found.batches],
         problems=rows,
         problems_total=found.noted_total,
     )
@@ -137,24 +138,21 @@ def _finding(code: str, field: str, detail: str) -> FindingOut:
     return FindingOut(code=code, severity=entry.severity, field=field, detail=detail, remedy=entry.remedy)
 
 
-def registration(record: Record) -> RegistrationOut:
-    findings: Sequence[Mapping[str, str]] = record["findings"] or ()
+def registration(record: Registration) -> RegistrationOut:
     return RegistrationOut(
         **_same(record, RegistrationOut, but=("row", "remedy", "upstream", "findings")),
-        row=record["row_number"],
-        remedy=remedy(record["error_code"]),
+        row=record.row_number,
+        remedy=remedy(record.error_code),
         upstream=Upstream(
-            code=record["upstream_code"],
-            name=record["upstream_name"],
-            device_id=record["upstream_device_id"],
+            code=record.upstream_code,
+            name=record.upstream_name,
+            device_id=record.upstream_device_id,
         ),
-        findings=[_finding(f["code"], f["field"], f["detail"]) for f in findings],
+        findings=[_finding(f["code"], f["field"], f["detail"]) for f in record.findings or ()],
     )
 
 
-def batch_fields(
-    record: Record, counts: Mapping[str, int], reasons: Sequence[Waiting] = ()
-) -> dict[str, Any]:
+def batch_fields(record: Batch, counts: Mapping[str, int], reasons: Sequence[Waiting] = ()) -> dict[str, Any]:
     return {
         **_same(record, BatchOut, but=("counts", "waiting_for")),
         "waiting_for": waiting_for(reasons),
@@ -162,17 +160,17 @@ def batch_fields(
     }
 
 
-def endpoint_fields(record: Record) -> dict[str, Any]:
-    return {**_same(record, EndpointOut), "event_types": shown_types(record["event_types"])}
+def endpoint_fields(record: Endpoint) -> dict[str, Any]:
+    return {**_same(record, EndpointOut), "event_types": shown_types(record.event_types)}
 
 
-def delivery_fields(record: Record) -> dict[str, Any]:
+def delivery_fields(record: Delivery) -> dict[str, Any]:
     fields = _same(record, DeliveryOut)
-    if record["state"] not in _OPEN_DELIVERY:
+    if record.state not in _OPEN_DELIVERY:
         fields["due_at"] = None
     return fields
 
 
-def _same(record: Record, model: type[Any], but: Sequence[str] = ()) -> dict[str, Any]:
-    """The model's fields that are columns of the same name."""
-    return {name: record[name] for name in model.model_fields if name not in but}
+def _same(record: object, model: type[Any], but: Sequence[str] = ()) -> dict[str, Any]:
+    """The model's fields that the value has under the same name."""
+    return {name: getattr(record, name) for name in model.model_fields if name not in but}

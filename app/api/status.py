@@ -133,18 +133,18 @@ def _status(found: Status) -> StatusOut:
         connections_total=len(found.connections),
         webhooks=[
             EndpointStatus(
-                endpoint_id=row["id"],
+                endpoint_id=row.id,
                 # The rest of a URL may be a secret.
-                host=urlsplit(row["url"]).hostname,
-                state=row["state"],
-                consecutive_failures=row["consecutive_failures"],
+                host=urlsplit(row.url).hostname,
+                state=row.state,
+                consecutive_failures=row.consecutive_failures,
             )
             for row in found.endpoints
         ],
         deliveries=DeliveriesStatus(
-            waiting=found.deliveries["deliveries"], oldest_at=found.deliveries["oldest_at"]
+            waiting=found.deliveries.deliveries, oldest_at=found.deliveries.oldest_at
         ),
-        imports=ImportsStatus(waiting=found.imports["imports"], oldest_due_at=found.imports["oldest_at"]),
+        imports=ImportsStatus(waiting=found.imports.imports, oldest_due_at=found.imports.oldest_at),
         stuck=[StuckOut.model_validate(row) for row in found.stuck],
         quotas=[quota_out(use) for use in found.quotas],
     )
@@ -155,12 +155,12 @@ def _is_worth_telling(each: ConnectionLimits) -> bool:
 
 
 def _connection(each: ConnectionLimits) -> ConnectionStatus:
-    code = each.record["trouble_code"]
+    code = each.record.trouble_code
     return ConnectionStatus(
-        connection_id=each.record["id"],
-        name=each.record["name"],
+        connection_id=each.record.id,
+        name=each.record.name,
         trouble=code,
-        trouble_since=each.record["trouble_since"],
+        trouble_since=each.record.trouble_since,
         remedy=rendering.remedy(code),
         breaker=each.breaker,
         blocked_until=each.blocked_until,

@@ -31,7 +31,7 @@ async def create_profile(
     async with answered_once(request, runtime, caller, key, digest) as answer:
         if answer.is_due:
             async with vendor_profiles.create(runtime, caller, given.name, given.definition) as (tx, record):
-                location = path_of(request, "get_profile", profile_id=str(record["id"]))
+                location = path_of(request, "get_profile", profile_id=str(record.id))
                 await answer.give(tx, 201, location, rendering.profile(record))
     return answer.response
 

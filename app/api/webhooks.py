@@ -1,5 +1,6 @@
 """Webhook endpoints and deliveries, and the webhooks themselves as OpenAPI shows them."""
 
+from dataclasses import asdict
 from datetime import timedelta
 from typing import Annotated, Literal
 from uuid import UUID
@@ -67,7 +68,7 @@ async def create_endpoint(
     async with answered_once(request, runtime, caller, key, digest, shown_to=shown_to) as answer:
         if answer.is_due:
             async with webhooks.create_endpoint(runtime, caller, new) as (tx, record, secret):
-                location = path_of(request, "get_endpoint", endpoint_id=str(record["id"]))
+                location = path_of(request, "get_endpoint", endpoint_id=str(record.id))
                 created = EndpointCreated(**rendering.endpoint_fields(record), secret=secret)
                 await answer.give(tx, 201, location, created)
     return answer.response
@@ -197,7 +198,7 @@ async def get_delivery(runtime: RuntimeOf, caller: ReadsWebhooks, delivery_id: U
     return DeliveryDetail(
         **rendering.delivery_fields(record),
         payload=None if payload is None else payload.decode(),
-        attempt_log=[DeliveryAttempt(**attempt) for attempt in attempts],
+        attempt_log=[DeliveryAttempt(**asdict(attempt)) for attempt in attempts],
     )
 
 

@@ -4,6 +4,7 @@ Operators make, list and revoke the keys of partners, directly on the database. 
 own key through the API. A key is printed once, on the output, and nowhere else.
 """
 
+from dataclasses import asdict
 from datetime import UTC, datetime, time, timedelta
 from json import dumps
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -76,11 +77,11 @@ def create_key(
         if expires_at is not None and expires_at <= now:
             raise Stop("The key would have expired already.", _EXPIRY_WORDS, error_code="command_misused")
         owner = await identities.find_partner(runtime, partner)
-        operator = ActingFor(owner["id"], OPERATOR)
+        operator = ActingFor(owner.id, OPERATOR)
         key = await identities.create_key(runtime, operator, name=name, scopes=scopes, expires_at=expires_at)
         return {
-            "partner_id": owner["id"],
-            "partner_name": owner["name"],
+            "partner_id": owner.id,
+            "partner_name": owner.name,
             "name": name,
             "prefix": key.prefix,
             "key": key.secret,
@@ -159,8 +160,8 @@ def list_keys(partner: Owner, json: Json = False) -> int:
 
         owner = await identities.find_partner(runtime, partner)
         now = runtime.now()
-        found = await identities.list_keys(runtime, ActingFor(owner["id"], OPERATOR))
-        return [{**row, "state": _state(row["revoked_at"], row["expires_at"], now)} for row in found]
+        found = await identities.list_keys(runtime, ActingFor(owner.id, OPERATOR))
+        return [{**asdict(row), "state": _state(row.revoked_at, row.expires_at, now)} for row in found]
 
     found = use_installation(work)
     screen = Screen(json=json)
@@ -223,13 +224,13 @@ def revoke_key(
         from app.services import identities
 
         owner = await identities.find_partner(runtime, partner)
-        operator = ActingFor(owner["id"], OPERATOR)
+        operator = ActingFor(owner.id, OPERATOR)
         await identities.revoke_key(runtime, operator, wanted)
         return next(
             (
-                row["replaced_by"]
+                row.replaced_by
                 for row in await identities.list_keys(runtime, operator)
-                if row["prefix"] == wanted
+                if row.prefix == wanted
             ),
             None,
         )

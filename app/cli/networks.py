@@ -47,10 +47,10 @@ def partner_networks(
         from app.services import identities, networks
 
         owner = await identities.find_partner(runtime, partner)
-        found = await networks.change(runtime, ActingFor(owner["id"], OPERATOR), allow=opened, forbid=closed)
+        found = await networks.change(runtime, ActingFor(owner.id, OPERATOR), allow=opened, forbid=closed)
         return {
-            "partner_id": owner["id"],
-            "partner_name": owner["name"],
+            "partner_id": owner.id,
+            "partner_name": owner.name,
             "networks": [str(each) for each in found],
             "too_wide": [str(each) for each in found if each.inward is not None],
             "for_every_partner": list(runtime.settings.webhook_allowed_networks),

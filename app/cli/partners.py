@@ -3,6 +3,7 @@
 There is no API for these on purpose: who may make partners has the database's credentials already.
 """
 
+from dataclasses import asdict
 from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
@@ -61,7 +62,7 @@ def list_partners(json: Json = False) -> int:
     async def work(runtime: "Runtime") -> list[dict[str, Any]]:
         from app.services import identities
 
-        return [dict(row) for row in await identities.list_partners(runtime)]
+        return [asdict(row) for row in await identities.list_partners(runtime)]
 
     found = use_installation(work)
     screen = Screen(json=json)

@@ -49,11 +49,11 @@ def partner_quota(
 
         owner = await identities.find_partner(runtime, partner)
         if wanted is not None:
-            await quotas.change(runtime, owner["id"], wanted, amount)
-        uses = await quotas.look_at(runtime, ActingFor(owner["id"], OPERATOR))
+            await quotas.change(runtime, owner.id, wanted, amount)
+        uses = await quotas.look_at(runtime, ActingFor(owner.id, OPERATOR))
         return {
-            "partner_id": owner["id"],
-            "partner_name": owner["name"],
+            "partner_id": owner.id,
+            "partner_name": owner.name,
             "quotas": [
                 {
                     "quota": use.quota.value,

@@ -53,7 +53,7 @@ def remove_partner(
         from app.services import identities, removal
 
         owner = await identities.find_partner(runtime, partner)
-        subject = Subject(Kind.PARTNER, owner["id"], owner["id"])
+        subject = Subject(Kind.PARTNER, owner.id, owner.id)
         found = await removal.look(runtime, subject)
         if yes and not found.obstacles:
             found = await removal.remove(runtime, subject, everything=True)

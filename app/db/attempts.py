@@ -1,13 +1,28 @@
 """Attempts: every call to Microsoft about a batch, written down before it is made."""
 
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from app.db.batches import Claim
-from app.db.sql import Record, execute, fetch_all, insert
+from app.db.sql import execute, fetch_all, fetch_all_as, insert
 from app.domain.quota import KEPT_BY_HAND
 from app.kernel.transactions import PartnerTx
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One call, or what a person has recorded."""
+
+    kind: str
+    request_id: UUID | None
+    correlation_id: UUID | None
+    started_at: datetime
+    finished_at: datetime | None
+    outcome: str | None
+    said: str | None
+    made_by: UUID | None
 
 
 async def begin(
@@ -133,9 +148,10 @@ async def upload_outcomes(tx: PartnerTx, claim: Claim) -> list[str | None]:
     return [row["outcome"] for row in rows]
 
 
-async def list_of_batch(tx: PartnerTx, batch_id: UUID, *, limit: int = 200) -> list[Record]:
-    return await fetch_all(
+async def list_of_batch(tx: PartnerTx, batch_id: UUID, *, limit: int = 200) -> list[Attempt]:
+    return await fetch_all_as(
         tx,
+        Attempt,
         "SELECT kind, request_id, correlation_id, started_at, finished_at, outcome, said, made_by "
         "FROM batch_attempts WHERE partner_id = :partner AND batch_id = :batch "
         "ORDER BY started_at DESC LIMIT :limit",

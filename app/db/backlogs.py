@@ -1,13 +1,24 @@
 """How much waits for each webhook endpoint, and what becomes of what waits too long."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
 from app.db.events import OPEN
-from app.db.sql import Record, execute, fetch_all, listed
+from app.db.sql import execute, fetch_all, fetch_all_as, listed
 from app.domain.ids import PartnerId
 from app.kernel.transactions import PartnerTx, SystemTx
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What waits for one endpoint."""
+
+    endpoint_id: UUID
+    waiting: int
+    full_since: datetime | None
+
 
 _OPEN = listed(OPEN)
 
@@ -27,10 +38,11 @@ async def partners_waiting(tx: SystemTx) -> list[PartnerId]:
     return [PartnerId(row["partner_id"]) for row in rows]
 
 
-async def of_partner(tx: PartnerTx) -> list[Record]:
+async def of_partner(tx: PartnerTx) -> list[Backlog]:
     """How much waits for each endpoint of the partner, where something waits or the backlog was full."""
-    return await fetch_all(
+    return await fetch_all_as(
         tx,
+        Backlog,
         "SELECT e.id AS endpoint_id, coalesce(w.n, 0) AS waiting, p.full_since FROM webhook_endpoints e "
         "LEFT JOIN (SELECT endpoint_id, count(*) AS n FROM deliveries "
         f"WHERE partner_id = :partner AND state IN ({_OPEN}) GROUP BY endpoint_id) w ON w.endpoint_id = e.id "

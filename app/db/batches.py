@@ -1,5 +1,6 @@
 """Batches: the work queue. Everything after a claim (app/db/batch_claims.py) is fenced by its owner."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -9,11 +10,29 @@ from app.db import tables
 from app.db.paging import Page, PageRequest
 from app.db.registrations import state_of
 from app.db.searching import Search, equal, page_of
-from app.db.sql import Record, columns, execute, fetch_all, fetch_one, insert, listed
+from app.db.sql import (
+    columns,
+    execute,
+    fetch_all,
+    fetch_all_as,
+    fetch_one,
+    fetch_one_as,
+    insert,
+    listed,
+)
 from app.domain.actor import SYSTEM, Actor
-from app.domain.batch import IN_FLIGHT, BatchState
+from app.domain.batch import IN_FLIGHT, Batch, BatchState, BatchSummary
 from app.domain.ids import PartnerId
 from app.kernel.transactions import PartnerTx, SystemTx
+
+
+@dataclass(frozen=True, slots=True)
+class StuckBatch:
+    id: UUID
+    partner_id: PartnerId
+    state: str
+    due_at: datetime
+
 
 _IN_FLIGHT = listed(IN_FLIGHT)
 
@@ -52,7 +71,7 @@ class Claim:
         return SYSTEM
 
 
-def claim_of(row: Record) -> Claim:
+def claim_of(row: Mapping[str, Any]) -> Claim:
     values = {name: row[name] for name in Claim.__dataclass_fields__}
     return Claim(**{**values, "state": BatchState(row["state"])})
 
@@ -106,10 +125,11 @@ async def count_due(tx: SystemTx, now: datetime, *, limit: int) -> int:
     return int(row["n"]) if row else 0
 
 
-async def lock_claimed(tx: PartnerTx, claim: Claim) -> Record | None:
+async def lock_claimed(tx: PartnerTx, claim: Claim) -> Batch | None:
     """The batch as it is now, held; None when the claim has been lost to somebody else."""
-    return await fetch_one(
+    return await fetch_one_as(
         tx,
+        Batch,
         f"SELECT {columns(tables.batches)} FROM batches "
         "WHERE partner_id = :partner AND id = :id AND owner = :owner FOR NO KEY UPDATE",
         partner=tx.partner_id,
@@ -133,7 +153,7 @@ async def update_claimed(tx: PartnerTx, claim: Claim, values: dict[str, Any]) ->
     )
 
 
-async def add(tx: PartnerTx, values: Record) -> None:
+async def add(tx: PartnerTx, values: Mapping[str, Any]) -> None:
     await insert(tx, "batches", {"partner_id": tx.partner_id, **values})
 
 
@@ -220,9 +240,10 @@ async def hasten_tag(tx: PartnerTx, customer_id: UUID, tag_key: str, now: dateti
     )
 
 
-async def get(tx: PartnerTx, batch_id: UUID) -> Record | None:
-    return await fetch_one(
+async def get(tx: PartnerTx, batch_id: UUID) -> Batch | None:
+    return await fetch_one_as(
         tx,
+        Batch,
         f"SELECT {columns(tables.batches)} FROM batches WHERE partner_id = :partner AND id = :id",
         partner=tx.partner_id,
         id=batch_id,
@@ -236,7 +257,7 @@ async def list_page(
     order_id: UUID | None = None,
     customer_id: UUID | None = None,
     state: str | None = None,
-) -> Page[Record]:
+) -> Page[Batch]:
     given = equal(order_id=order_id, customer_id=customer_id, state=state)
     by = next(iter(given), None)  # the first of these finds the fewest
     found_by = "" if by is None else f"{by} = :{by}"
@@ -244,13 +265,14 @@ async def list_page(
     search = Search(
         f"SELECT {columns(tables.batches, 'b')} FROM batches b", "batches", "b", found_by, filters, given
     )
-    return await page_of(tx, page, search)
+    return await page_of(tx, Batch, page, search)
 
 
-async def of_order(tx: PartnerTx, order_id: UUID) -> list[Record]:
+async def of_order(tx: PartnerTx, order_id: UUID) -> list[BatchSummary]:
     """All of them, oldest first: what their files are named by, and what became of them."""
-    return await fetch_all(
+    return await fetch_all_as(
         tx,
+        BatchSummary,
         "SELECT id, group_tag, state, device_count, submitted_at, settled_at FROM batches "
         "WHERE partner_id = :partner AND order_id = :order ORDER BY id",
         partner=tx.partner_id,
@@ -299,14 +321,15 @@ async def pull_back(tx: SystemTx, now: datetime, *, slack: timedelta) -> int:
     )
 
 
-async def stuck(tx: SystemTx, *, before: datetime, limit: int = 50) -> list[Record]:
+async def stuck(tx: SystemTx, *, before: datetime, limit: int = 50) -> list[StuckBatch]:
     """Work under way that was due long ago, that nobody holds and nothing keeps back.
 
     What is queued is not looked at: behind a large order it may wait for hours, and that is right.
     Nor is what waits for a person at a portal, however long.
     """
-    return await fetch_all(
+    return await fetch_all_as(
         tx,
+        StuckBatch,
         "SELECT b.id, b.partner_id, b.state, b.due_at FROM batches b "
         "JOIN connections n ON n.id = b.connection_id "
         f"WHERE b.state IN ({_IN_FLIGHT}) AND b.due_at < :before "

@@ -6,7 +6,7 @@ from datetime import datetime
 from uuid import UUID
 
 from app.db.driver import run_raw
-from app.db.sql import Record
+from app.domain.order import Order
 from app.kernel.transactions import PartnerTx
 
 
@@ -48,7 +48,7 @@ AS u(id, batch_id, position, line_ref, group_tag, identity, serial_number, manuf
 """
 
 
-async def add_registrations(tx: PartnerTx, order: Record, now: datetime, rows: NewRows) -> None:
+async def add_registrations(tx: PartnerTx, order: Order, now: datetime, rows: NewRows) -> None:
     """One statement with one array per column that varies (docs/adr/0004).
 
     A column without any value goes as an empty array, which `unnest` fills up with nulls: the driver looks
@@ -56,9 +56,7 @@ async def add_registrations(tx: PartnerTx, order: Record, now: datetime, rows: N
     """
     columns = [getattr(rows, each.name) for each in fields(rows)[1:]]
     columns = [column if any(value is not None for value in column) else [] for column in columns]
-    await run_raw(
-        tx.session, _ADD, tx.partner_id, order["id"], order["customer_id"], now, rows.after, *columns
-    )
+    await run_raw(tx.session, _ADD, tx.partner_id, order.id, order.customer_id, now, rows.after, *columns)
 
 
 async def add_hashes(tx: PartnerTx, rows: Sequence[tuple[UUID, bytes]]) -> None:

@@ -1,57 +1,78 @@
 """Connections: a partner's enrolments at Microsoft, their sealed credentials and their troubles."""
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from app.db import tables
 from app.db.paging import Page, PageRequest, cut
-from app.db.sql import Record, columns, execute, fetch_all, fetch_one, insert, listed
+from app.db.sql import (
+    columns,
+    execute,
+    fetch_all_as,
+    fetch_one,
+    fetch_one_as,
+    insert,
+    listed,
+)
 from app.domain.batch import OPEN_BATCH
+from app.domain.connection import (
+    ClaimedToken,
+    Connection,
+    ConnectionIdentity,
+    DueReading,
+    EndedTrouble,
+    HeldTrouble,
+)
 from app.domain.upstream import NOT_UNDERSTOOD
 from app.kernel.transactions import PartnerTx, SystemTx
 
-_COLUMNS = columns(tables.connections, "c")
 _PORTAL = "c.client_id IS NULL AS portal"
 """Whether its orders are files: fixed when the connection is made, by whether it has an app to call with. No
 column of its own, because the release before reads this table with `SELECT *`, and a new column would break
 the statements that it has prepared."""
+_CONNECTION = (
+    f"SELECT {columns(tables.connections, 'c')}, {_PORTAL}, p.role AS partner_role "
+    "FROM connections c JOIN partners p ON p.id = c.partner_id"
+)
 
 
-async def add(tx: PartnerTx, values: Record) -> None:
+async def add(tx: PartnerTx, values: Mapping[str, Any]) -> None:
     await insert(tx, "connections", {"partner_id": tx.partner_id, **values})
 
 
-async def get(tx: PartnerTx, connection_id: UUID) -> Record | None:
-    return await fetch_one(
+async def get(tx: PartnerTx, connection_id: UUID) -> Connection | None:
+    return await fetch_one_as(
         tx,
-        f"SELECT {_COLUMNS}, {_PORTAL}, p.role AS partner_role "
-        "FROM connections c JOIN partners p ON p.id = c.partner_id "
-        "WHERE c.partner_id = :partner AND c.id = :id",
+        Connection,
+        f"{_CONNECTION} WHERE c.partner_id = :partner AND c.id = :id",
         partner=tx.partner_id,
         id=connection_id,
     )
 
 
-async def get_by_name(tx: PartnerTx, name: str) -> Record | None:
-    return await fetch_one(
+async def get_by_name(tx: PartnerTx, name: str) -> Connection | None:
+    return await fetch_one_as(
         tx,
-        f"SELECT {_COLUMNS}, {_PORTAL} FROM connections c WHERE partner_id = :partner AND name = :name",
+        Connection,
+        f"{_CONNECTION} WHERE c.partner_id = :partner AND c.name = :name",
         partner=tx.partner_id,
         name=name,
     )
 
 
-async def list_page(tx: PartnerTx, page: PageRequest) -> Page[Record]:
-    rows = await fetch_all(
+async def list_page(tx: PartnerTx, page: PageRequest) -> Page[Connection]:
+    rows = await fetch_all_as(
         tx,
-        f"SELECT {_COLUMNS}, {_PORTAL} FROM connections c WHERE partner_id = :partner "
-        "AND (CAST(:after AS uuid) IS NULL OR id > CAST(:after AS uuid)) ORDER BY id LIMIT :limit",
+        Connection,
+        f"{_CONNECTION} WHERE c.partner_id = :partner "
+        "AND (CAST(:after AS uuid) IS NULL OR c.id > CAST(:after AS uuid)) ORDER BY c.id LIMIT :limit",
         partner=tx.partner_id,
         after=page.after,
         limit=page.size + 1,
     )
-    return cut(rows, page, lambda row: row["id"])
+    return cut(rows, page, lambda row: row.id)
 
 
 async def update(tx: PartnerTx, connection_id: UUID, values: dict[str, Any]) -> bool:
@@ -68,11 +89,14 @@ async def update(tx: PartnerTx, connection_id: UUID, values: dict[str, Any]) -> 
     )
 
 
-async def hold_identity(tx: PartnerTx, connection_id: UUID, *, for_change: bool = False) -> Record | None:
+async def hold_identity(
+    tx: PartnerTx, connection_id: UUID, *, for_change: bool = False
+) -> ConnectionIdentity | None:
     """The connection's tenant and app. Until the transaction ends nobody changes them, or nobody else."""
     lock = "FOR NO KEY UPDATE" if for_change else "FOR SHARE"
-    return await fetch_one(
+    return await fetch_one_as(
         tx,
+        ConnectionIdentity,
         "SELECT entra_tenant_id, client_id, refresh_token IS NOT NULL AS has_refresh_token "
         f"FROM connections WHERE partner_id = :partner AND id = :id {lock}",
         partner=tx.partner_id,
@@ -87,13 +111,14 @@ async def claim_token(
     owner: UUID,
     now: datetime,
     lease: timedelta,
-) -> Record | None:
+) -> ClaimedToken | None:
     """The right to redeem the refresh token; None while another process has it.
 
     One at a time, because Microsoft may revoke the old token at the moment it is redeemed.
     """
-    return await fetch_one(
+    return await fetch_one_as(
         tx,
+        ClaimedToken,
         "UPDATE connections SET token_owner = :owner, token_lease_until = :until "
         "WHERE partner_id = :partner AND id = :id "
         "AND (token_lease_until IS NULL OR token_lease_until < :now) "
@@ -139,10 +164,11 @@ async def release_token(
     )
 
 
-async def lock_trouble(tx: PartnerTx, connection_id: UUID) -> Record | None:
+async def lock_trouble(tx: PartnerTx, connection_id: UUID) -> HeldTrouble | None:
     """The connection's trouble as it is, and when it was mended last; held until the transaction ends."""
-    return await fetch_one(
+    return await fetch_one_as(
         tx,
+        HeldTrouble,
         "SELECT id, name, trouble_code, trouble_since, greatest(checked_at, updated_at) AS mended_at "
         "FROM connections WHERE partner_id = :partner AND id = :id FOR NO KEY UPDATE",
         partner=tx.partner_id,
@@ -176,12 +202,13 @@ async def set_trouble(
 
 async def clear_trouble(
     tx: PartnerTx, connection_id: UUID, *, unless_code: str | None = None
-) -> Record | None:
+) -> EndedTrouble | None:
     """The trouble that has ended; None when there was none, or one that this proof does not disprove: a good
     answer says nothing of one that could not be read while an open batch still waits to read it.
     """
-    return await fetch_one(
+    return await fetch_one_as(
         tx,
+        EndedTrouble,
         "WITH before AS (SELECT id, trouble_code, trouble_since FROM connections "
         "  WHERE partner_id = :partner AND id = :id FOR NO KEY UPDATE) "
         "UPDATE connections c SET trouble_code = NULL, trouble_said = NULL, trouble_since = NULL, "
@@ -248,13 +275,14 @@ async def hasten_customers(tx: PartnerTx, connection_id: UUID, now: datetime) ->
     )
 
 
-async def claim_customers_reading(tx: SystemTx, *, now: datetime, interval: timedelta) -> Record | None:
+async def claim_customers_reading(tx: SystemTx, *, now: datetime, interval: timedelta) -> DueReading | None:
     """One connection whose customers list is due; the next reading is set at once.
 
     In rounds over partners: many connections of one partner do not delay the only one of another.
     """
-    return await fetch_one(
+    return await fetch_one_as(
         tx,
+        DueReading,
         # A table of its own: inside IN (...) it may be run, and lock another row, for each row looked at.
         "WITH chosen AS MATERIALIZED ("
         "  SELECT n.id FROM connections n "

@@ -1,5 +1,7 @@
 """Customers and their consent, with its history."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -7,8 +9,18 @@ from uuid import UUID
 from app.db import tables
 from app.db.paging import Page, PageRequest
 from app.db.searching import Search, equal, page_of
-from app.db.sql import Record, columns, execute, fetch_all, fetch_one, insert
+from app.db.sql import columns, execute, fetch_all_as, fetch_one, fetch_one_as, insert
+from app.domain.consent import Consent, ConsentChange
+from app.domain.customer import Customer, OrderableCustomer
+from app.domain.ids import PartnerId
 from app.kernel.transactions import PartnerTx, SystemTx
+
+
+@dataclass(frozen=True, slots=True)
+class AgedConsent:
+    partner_id: PartnerId
+    customer_id: UUID
+
 
 _WITH_CONSENT = (
     f"SELECT {columns(tables.customers, 'c')}, "
@@ -18,22 +30,24 @@ _WITH_CONSENT = (
 )
 
 
-async def add(tx: PartnerTx, values: Record) -> None:
+async def add(tx: PartnerTx, values: Mapping[str, Any]) -> None:
     await insert(tx, "customers", {"partner_id": tx.partner_id, **values})
 
 
-async def get(tx: PartnerTx, customer_id: UUID) -> Record | None:
-    return await fetch_one(
+async def get(tx: PartnerTx, customer_id: UUID) -> Customer | None:
+    return await fetch_one_as(
         tx,
+        Customer,
         _WITH_CONSENT + "WHERE c.partner_id = :partner AND c.id = :id",
         partner=tx.partner_id,
         id=customer_id,
     )
 
 
-async def find_by_tenant(tx: PartnerTx, connection_id: UUID, entra_tenant_id: UUID) -> Record | None:
-    return await fetch_one(
+async def find_by_tenant(tx: PartnerTx, connection_id: UUID, entra_tenant_id: UUID) -> Customer | None:
+    return await fetch_one_as(
         tx,
+        Customer,
         _WITH_CONSENT + "WHERE c.partner_id = :partner AND c.connection_id = :connection "
         "AND c.entra_tenant_id = :tenant",
         partner=tx.partner_id,
@@ -49,7 +63,7 @@ async def list_page(
     entra_tenant_id: UUID | None = None,
     domain: str | None = None,
     consent_state: str | None = None,
-) -> Page[Record]:
+) -> Page[Customer]:
     filters = ""
     if domain is not None:
         filters += "AND lower(c.domain) = lower(:domain) "
@@ -69,12 +83,13 @@ async def list_page(
         equal(tenant=entra_tenant_id, domain=domain, consent=consent_state),
         newest_first=False,
     )
-    return await page_of(tx, page, search)
+    return await page_of(tx, Customer, page, search)
 
 
-async def list_of_connection(tx: PartnerTx, connection_id: UUID) -> list[Record]:
-    return await fetch_all(
+async def list_of_connection(tx: PartnerTx, connection_id: UUID) -> list[Customer]:
+    return await fetch_all_as(
         tx,
+        Customer,
         _WITH_CONSENT + "WHERE c.partner_id = :partner AND c.connection_id = :connection",
         partner=tx.partner_id,
         connection=connection_id,
@@ -124,9 +139,10 @@ async def consent_for_share(tx: PartnerTx, customer_id: UUID) -> str | None:
     return None if row is None else str(row["state"])
 
 
-async def consent_for_update(tx: PartnerTx, customer_id: UUID) -> Record | None:
-    return await fetch_one(
+async def consent_for_update(tx: PartnerTx, customer_id: UUID) -> Consent | None:
+    return await fetch_one_as(
         tx,
+        Consent,
         f"SELECT {columns(tables.consents)} FROM consents "
         "WHERE partner_id = :partner AND customer_id = :id FOR UPDATE",
         partner=tx.partner_id,
@@ -221,9 +237,10 @@ async def note_proof(tx: PartnerTx, customer_id: UUID, now: datetime) -> None:
     )
 
 
-async def consent_history(tx: PartnerTx, customer_id: UUID, *, limit: int = 100) -> list[Record]:
-    return await fetch_all(
+async def consent_history(tx: PartnerTx, customer_id: UUID, *, limit: int = 100) -> list[ConsentChange]:
+    return await fetch_all_as(
         tx,
+        ConsentChange,
         "SELECT from_state, to_state, evidence, at, note, made_by FROM consent_changes "
         "WHERE partner_id = :partner AND customer_id = :id ORDER BY at DESC, id DESC LIMIT :limit",
         partner=tx.partner_id,
@@ -232,10 +249,11 @@ async def consent_history(tx: PartnerTx, customer_id: UUID, *, limit: int = 100)
     )
 
 
-async def aged_consents(tx: SystemTx, *, proved_before: datetime, limit: int = 500) -> list[Record]:
+async def aged_consents(tx: SystemTx, *, proved_before: datetime, limit: int = 500) -> list[AgedConsent]:
     """Granted consents whose proof is older than that."""
-    return await fetch_all(
+    return await fetch_all_as(
         tx,
+        AgedConsent,
         "SELECT partner_id, customer_id FROM consents "
         "WHERE state = 'granted' AND coalesce(proved_at, since) < :before LIMIT :limit",
         before=proved_before,
@@ -260,10 +278,11 @@ async def give_turn_back(tx: PartnerTx, customer_id: UUID, batch_id: UUID, now: 
     )
 
 
-async def with_terms(tx: PartnerTx) -> list[Record]:
+async def with_terms(tx: PartnerTx) -> list[OrderableCustomer]:
     """All customers with what their orders are judged by: for files that name the customer of each row."""
-    return await fetch_all(
+    return await fetch_all_as(
         tx,
+        OrderableCustomer,
         "SELECT c.id, c.entra_tenant_id, c.domain, c.name, c.connection_id, n.platform, "
         "n.client_id IS NULL AS portal, p.role AS partner_role, "
         "coalesce(c.default_group_tag, n.default_group_tag) AS default_group_tag "

@@ -1,6 +1,6 @@
 """Events, webhook endpoints, deliveries and their attempts."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -11,7 +11,17 @@ from app.db.engine import encode_json, load
 from app.db.ids import first_id_of
 from app.db.paging import Page, PageRequest, cut
 from app.db.searching import Search, equal, page_of
-from app.db.sql import Record, columns, execute, fetch_all, fetch_one, insert, listed
+from app.db.sql import (
+    columns,
+    execute,
+    fetch_all,
+    fetch_all_as,
+    fetch_one,
+    fetch_one_as,
+    insert,
+    listed,
+)
+from app.domain.webhook import Delivery, DeliveryAttempt, Endpoint, HeldEndpoint, StoredEvent, Subscriber
 from app.kernel.transactions import PartnerTx, SystemTx
 
 LIVE = "NOT EXISTS (SELECT FROM deleted_webhook_endpoints gone WHERE gone.endpoint_id = webhook_endpoints.id)"
@@ -47,9 +57,10 @@ async def add_events(tx: PartnerTx, events: Sequence[NewEvent], now: datetime) -
     )
 
 
-async def subscribers(tx: PartnerTx) -> list[Record]:
-    return await fetch_all(
+async def subscribers(tx: PartnerTx) -> list[Subscriber]:
+    return await fetch_all_as(
         tx,
+        Subscriber,
         f"SELECT id, event_types, {FULL_SINCE} FROM webhook_endpoints "
         f"WHERE partner_id = :partner AND state <> 'disabled' AND {LIVE}",
         partner=tx.partner_id,
@@ -135,9 +146,10 @@ async def purge(tx: SystemTx, *, occurred_before: datetime, limit: int) -> int:
     )
 
 
-async def get_event(tx: PartnerTx, event_id: UUID) -> Record | None:
-    return await fetch_one(
+async def get_event(tx: PartnerTx, event_id: UUID) -> StoredEvent | None:
+    return await fetch_one_as(
         tx,
+        StoredEvent,
         f"SELECT {columns(tables.events)} FROM events WHERE partner_id = :partner AND id = :id",
         partner=tx.partner_id,
         id=event_id,
@@ -150,14 +162,15 @@ async def get_event(tx: PartnerTx, event_id: UUID) -> Record | None:
 _ENDPOINT = columns(tables.webhook_endpoints)
 
 
-async def add_endpoint(tx: PartnerTx, values: Record) -> None:
+async def add_endpoint(tx: PartnerTx, values: Mapping[str, Any]) -> None:
     await insert(tx, "webhook_endpoints", {"partner_id": tx.partner_id, **values})
 
 
-async def get_endpoint(tx: PartnerTx, endpoint_id: UUID) -> Record | None:
+async def get_endpoint(tx: PartnerTx, endpoint_id: UUID) -> Endpoint | None:
     """With `is_deleted`: its deliveries can still be read."""
-    return await fetch_one(
+    return await fetch_one_as(
         tx,
+        Endpoint,
         f"SELECT {_ENDPOINT}, NOT {LIVE} AS is_deleted, {FULL_SINCE} FROM webhook_endpoints "
         "WHERE partner_id = :partner AND id = :id",
         partner=tx.partner_id,
@@ -165,10 +178,11 @@ async def get_endpoint(tx: PartnerTx, endpoint_id: UUID) -> Record | None:
     )
 
 
-async def lock_endpoint(tx: PartnerTx, endpoint_id: UUID) -> Record | None:
+async def lock_endpoint(tx: PartnerTx, endpoint_id: UUID) -> HeldEndpoint | None:
     """The endpoint as it is, held until the transaction ends. Endpoints are locked before deliveries."""
-    return await fetch_one(
+    return await fetch_one_as(
         tx,
+        HeldEndpoint,
         # NO KEY: new deliveries, whose foreign key looks at this row, need not wait.
         f"SELECT state, consecutive_failures, event_types, secret, NOT {LIVE} AS is_deleted "
         "FROM webhook_endpoints WHERE partner_id = :partner AND id = :id FOR NO KEY UPDATE",
@@ -177,16 +191,18 @@ async def lock_endpoint(tx: PartnerTx, endpoint_id: UUID) -> Record | None:
     )
 
 
-async def list_endpoints(tx: PartnerTx, page: PageRequest) -> Page[Record]:
-    rows = await fetch_all(
+async def list_endpoints(tx: PartnerTx, page: PageRequest) -> Page[Endpoint]:
+    rows = await fetch_all_as(
         tx,
-        f"SELECT {_ENDPOINT}, {FULL_SINCE} FROM webhook_endpoints WHERE partner_id = :partner AND {LIVE} "
+        Endpoint,
+        f"SELECT {_ENDPOINT}, false AS is_deleted, {FULL_SINCE} FROM webhook_endpoints "
+        f"WHERE partner_id = :partner AND {LIVE} "
         "AND (CAST(:after AS uuid) IS NULL OR id > CAST(:after AS uuid)) ORDER BY id LIMIT :limit",
         partner=tx.partner_id,
         after=page.after,
         limit=page.size + 1,
     )
-    return cut(rows, page, lambda row: row["id"])
+    return cut(rows, page, lambda row: row.id)
 
 
 async def update_endpoint(tx: PartnerTx, endpoint_id: UUID, values: dict[str, Any]) -> bool:
@@ -277,9 +293,10 @@ _DELIVERY = (
 )
 
 
-async def get_delivery(tx: PartnerTx, delivery_id: UUID) -> Record | None:
-    return await fetch_one(
+async def get_delivery(tx: PartnerTx, delivery_id: UUID) -> Delivery | None:
+    return await fetch_one_as(
         tx,
+        Delivery,
         _DELIVERY + "WHERE d.partner_id = :partner AND d.id = :id",
         partner=tx.partner_id,
         id=delivery_id,
@@ -292,17 +309,18 @@ async def list_deliveries(
     *,
     endpoint_id: UUID | None = None,
     state: str | None = None,
-) -> Page[Record]:
+) -> Page[Delivery]:
     given = equal(endpoint_id=endpoint_id, state=state)
     found_by = "" if endpoint_id is None else "endpoint_id = :endpoint_id"
     filters = "" if state is None else "AND d.state = :state "
     search = Search(_DELIVERY, "deliveries", "d", found_by, filters, given)
-    return await page_of(tx, page, search)
+    return await page_of(tx, Delivery, page, search)
 
 
-async def delivery_attempts(tx: PartnerTx, delivery_id: UUID) -> list[Record]:
-    return await fetch_all(
+async def delivery_attempts(tx: PartnerTx, delivery_id: UUID) -> list[DeliveryAttempt]:
+    return await fetch_all_as(
         tx,
+        DeliveryAttempt,
         "SELECT started_at, duration_ms, status, kind, excerpt FROM delivery_attempts "
         "WHERE partner_id = :partner AND delivery_id = :id ORDER BY started_at DESC LIMIT 100",
         partner=tx.partner_id,

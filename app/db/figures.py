@@ -1,12 +1,26 @@
 """How much work waits, over all partners: what `/metrics` shows. Open rows only, found by their indexes."""
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
+from uuid import UUID
 
 from app.db.events import LIVE, OPEN
-from app.db.sql import Record, fetch_all, fetch_one, listed
+from app.db.sql import fetch_all, fetch_all_as, fetch_one, listed
 from app.domain.batch import IN_FLIGHT
 from app.kernel.transactions import SystemTx
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """How much waits of one kind in one state."""
+
+    kind: str
+    state: str
+    n: int
+    oldest: datetime | None
+    due: datetime | None
+
 
 _AGES: Final = (
     "count(*) AS n, min(w.created_at) AS oldest, "
@@ -33,9 +47,9 @@ _WAITING: Final = f"""
 """
 
 
-async def waiting(tx: SystemTx, now: datetime) -> list[Record]:
+async def waiting(tx: SystemTx, now: datetime) -> list[Waiting]:
     """`kind`, `state`, `n`, `oldest` (made) and `due` (the earliest of what is not claimed)."""
-    return await fetch_all(tx, _WAITING, now=now)
+    return await fetch_all_as(tx, Waiting, _WAITING, now=now)
 
 
 async def troubles(tx: SystemTx) -> dict[str, int]:
@@ -56,13 +70,14 @@ async def endpoints(tx: SystemTx) -> dict[str, int]:
     return {row["state"]: row["n"] for row in rows}
 
 
-async def automated_connections(tx: SystemTx, *, limit: int) -> list[Record]:
+async def automated_connections(tx: SystemTx, *, limit: int) -> list[UUID]:
     """The ids of connections that make calls, the newest first."""
-    return await fetch_all(
+    rows = await fetch_all(
         tx,
         "SELECT id FROM connections WHERE client_id IS NOT NULL ORDER BY id DESC LIMIT :limit",
         limit=limit,
     )
+    return [row["id"] for row in rows]
 
 
 async def workers_alive(tx: SystemTx, now: datetime, *, silence: timedelta) -> int:

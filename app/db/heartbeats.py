@@ -4,12 +4,20 @@ And what follows when they cease: the claims of a worker that is silent end befo
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from app.db.sql import Record, execute, fetch_all, fetch_one, listed
+from app.db.sql import execute, fetch_all, fetch_all_as, fetch_one, listed
 from app.domain.batch import IN_FLIGHT
 from app.domain.presence import claim_tokens
 from app.kernel.transactions import SystemTx, Tx
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    started_at: datetime
+    beat_at: datetime
+
 
 _CLAIMED = {
     "batches": f"c.state IN ({listed(IN_FLIGHT)}) OR (c.state = 'queued' AND c.lease_until IS NOT NULL)",
@@ -38,10 +46,11 @@ async def last(tx: Tx) -> datetime | None:
     return row["beat_at"] if row else None
 
 
-async def workers(tx: Tx, *, limit: int = 50) -> list[Record]:
+async def workers(tx: Tx, *, limit: int = 50) -> list[Heartbeat]:
     """Those that were heard of lately, the last one first: what ended in good order is gone."""
-    return await fetch_all(
+    return await fetch_all_as(
         tx,
+        Heartbeat,
         "SELECT started_at, beat_at FROM worker_heartbeats ORDER BY beat_at DESC, worker_id LIMIT :limit",
         limit=limit,
     )

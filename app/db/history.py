@@ -5,12 +5,36 @@ one costs.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from uuid import UUID
 
-from app.db.sql import Record, fetch_all, listed
+from app.db.sql import fetch_all, fetch_all_as, listed
 from app.domain.batch import OPEN_BATCH
 from app.domain.registration import OPEN, SUCCESS, RegistrationState
 from app.kernel.transactions import PartnerTx
+
+
+@dataclass(frozen=True, slots=True)
+class Twin:
+    """A registration of the same device."""
+
+    n: int
+    """The place of the device that was asked for."""
+    customer_id: UUID
+    state: RegistrationState
+    customer_name: str
+    reference: str
+
+
+@dataclass(frozen=True, slots=True)
+class CountedModel:
+    """A model of the registered devices of a pattern."""
+
+    pattern: str
+    manufacturer: str
+    model: str
+    n: int
+
 
 _ON_ITS_WAY = listed(OPEN | {RegistrationState.UNKNOWN})
 _HAS_DEVICE = listed(SUCCESS)
@@ -98,10 +122,11 @@ async def twins(
     devices: Sequence[tuple[int, str | None, str | None, str | None, str | None]],
     *,
     but: UUID | None,
-) -> list[Record]:
+) -> list[Twin]:
     """Registrations of the same devices: (place, serial number, manufacturer, model, PKID) of each."""
-    return await fetch_all(
+    return await fetch_all_as(
         tx,
+        Twin,
         _TWINS,
         partner=tx.partner_id,
         but=but,
@@ -113,10 +138,11 @@ async def twins(
     )
 
 
-async def models_of(tx: PartnerTx, patterns: Sequence[tuple[str, str, int]]) -> list[Record]:
+async def models_of(tx: PartnerTx, patterns: Sequence[tuple[str, str, int]]) -> list[CountedModel]:
     """Models of the registered devices of each pattern (name, start of the serial, length), counted."""
-    return await fetch_all(
+    return await fetch_all_as(
         tx,
+        CountedModel,
         _MODELS,
         partner=tx.partner_id,
         patterns=[name for name, _, _ in patterns],

@@ -1,10 +1,28 @@
 """Idempotency keys: who came first with a key, and what was answered."""
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from app.db import tables
-from app.db.sql import Record, columns, execute, fetch_one
+from app.db.sql import columns, execute, fetch_one, fetch_one_as
+from app.domain.ids import PartnerId
 from app.kernel.transactions import PartnerTx, SystemTx
+
+
+@dataclass(frozen=True, slots=True)
+class KnownKey:
+    """An Idempotency-Key that another request has, or had."""
+
+    partner_id: PartnerId
+    key: str
+    fingerprint: bytes
+    status: int | None
+    """None: that request is still running."""
+    location: str | None
+    body: bytes | None
+    running_until: datetime | None
+    created_at: datetime
+
 
 _OURS = "partner_id = :partner AND key = :key AND status IS NULL AND created_at = :begun"
 """The key as the request that began at that moment holds it, while it has no answer yet."""
@@ -18,7 +36,7 @@ async def begin(
     now: datetime,
     patience: timedelta,
     remembered_for: timedelta,
-) -> Record | None:
+) -> KnownKey | None:
     """None: the key is ours now, go ahead. Otherwise the row of whoever came first.
 
     A first request that died without an answer gives the key up after `patience`.
@@ -41,8 +59,9 @@ async def begin(
     )
     if taken:
         return None
-    return await fetch_one(
+    return await fetch_one_as(
         tx,
+        KnownKey,
         f"SELECT {columns(tables.idempotency_keys)} FROM idempotency_keys "
         "WHERE partner_id = :partner AND key = :key",
         partner=tx.partner_id,

@@ -7,7 +7,8 @@ from uuid import UUID
 from app.db import import_tables
 from app.db.imports import ImportClaim, claim_of
 from app.db.index_walks import BY_INDEX
-from app.db.sql import columns, execute, fetch_one
+from app.db.sql import columns, execute, fetch_one_as
+from app.domain.imports import Import
 from app.domain.schedule import share_of
 from app.kernel.transactions import SystemTx
 
@@ -83,8 +84,9 @@ async def claim_one(
     await execute(
         tx, f"SELECT pg_advisory_xact_lock(hashtextextended('registrar.import_claims', 0)), {BY_INDEX}"
     )
-    row = await fetch_one(
+    found = await fetch_one_as(
         tx,
+        Import,
         _CLAIM,
         owner=owner,
         now=now,
@@ -93,4 +95,4 @@ async def claim_one(
         shares=[share_of(places, waiting, kept_free=places - each) for waiting in range(1, places + 1)],
         heard_since=now - lease,
     )
-    return None if row is None else claim_of(row, owner)
+    return None if found is None else claim_of(found, owner)

@@ -4,6 +4,7 @@ A row has the id its registration will have, so that no row can become two regis
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -11,8 +12,87 @@ from app.db import import_tables
 from app.db.engine import load
 from app.db.imports import ImportClaim
 from app.db.paging import Page, PageRequest, cut
-from app.db.sql import Record, execute, fetch_all, fetch_one
+from app.db.sql import execute, fetch_all, fetch_all_as, fetch_one
 from app.kernel.transactions import PartnerTx
+
+
+@dataclass(frozen=True, slots=True)
+class StagedRow:
+    """A row of a file, with its verdict."""
+
+    row_number: int
+    id: UUID
+    line: int
+    verdict: str
+    changed: bool
+    customer_id: UUID | None
+    group_tag: str | None
+    line_ref: str | None
+    identity: str | None
+    serial_number: str | None
+    manufacturer: str | None
+    model: str | None
+    product_key: str | None
+    findings: list[dict[str, Any]] | None
+    error_code: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class CustomerCounts:
+    customer_id: UUID | None
+    rows: int
+    valid: int
+    warning: int
+    invalid: int
+    changed: int
+    purchase_order: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class TagCounts:
+    customer_id: UUID | None
+    group_tag: str
+    devices: int
+    batches: int
+
+
+@dataclass(frozen=True, slots=True)
+class CodeCounts:
+    code: str
+    rows: int
+    first_rows: Sequence[int]
+    first_lines: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class ValidRow:
+    row_number: int
+    customer_id: UUID
+    group_tag: str
+    serial_number: str | None
+    manufacturer: str | None
+    model: str | None
+    product_key: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedBatch:
+    group_tag: str
+    batch_part: int
+    devices: int
+
+
+@dataclass(frozen=True, slots=True)
+class Original:
+    """A row as it came."""
+
+    row_number: int
+    line: int
+    verdict: str
+    findings: list[dict[str, Any]] | None
+    original: str
+    hash_data: bytes | None
+
 
 COLUMNS = (
     "partner_id",
@@ -83,11 +163,12 @@ async def list_page(
     verdict: str | None = None,
     code: str | None = None,
     noted_only: bool = False,
-) -> Page[Record]:
+) -> Page[StagedRow]:
     """By row number. `noted_only`: rows with any finding, by their own index."""
     noted = noted_only or code is not None or (verdict is not None and verdict != "valid")
-    rows = await fetch_all(
+    rows = await fetch_all_as(
         tx,
+        StagedRow,
         _VIEW
         + f"WHERE {_MINE} "
         + ("AND verdict <> 'valid' " if noted else "")
@@ -103,7 +184,7 @@ async def list_page(
         code=code,
         limit=page.size + 1,
     )
-    return cut(rows, page, lambda row: row["row_number"])
+    return cut(rows, page, lambda row: row.row_number)
 
 
 async def originals(
@@ -113,11 +194,12 @@ async def originals(
     after: int,
     limit: int,
     verdict: str | None = None,
-) -> list[Record]:
+) -> list[Original]:
     """Rows as they came, with the hashes that stand for a null cell, by row number."""
     noted = "AND r.verdict <> 'valid' " if verdict not in (None, "valid") else ""
-    return await fetch_all(
+    return await fetch_all_as(
         tx,
+        Original,
         "SELECT r.row_number, r.line, r.verdict, r.findings, r.original, h.data AS hash_data "
         "FROM import_rows r LEFT JOIN import_hashes h "
         "ON h.import_id = r.import_id AND h.row_number = r.row_number "
@@ -147,10 +229,11 @@ async def originals_of(tx: PartnerTx, import_id: UUID, row_numbers: list[int]) -
 # --- what committing would do -----------------------------------------------------------------
 
 
-async def counts_by_customer(tx: PartnerTx, import_id: UUID) -> list[Record]:
+async def counts_by_customer(tx: PartnerTx, import_id: UUID) -> list[CustomerCounts]:
     """Rows by customer and verdict, and what the customer's order would carry as purchase order."""
-    return await fetch_all(
+    return await fetch_all_as(
         tx,
+        CustomerCounts,
         "SELECT customer_id, count(*) AS rows, "
         "count(*) FILTER (WHERE verdict = 'valid') AS valid, "
         "count(*) FILTER (WHERE verdict = 'warning') AS warning, "
@@ -163,11 +246,12 @@ async def counts_by_customer(tx: PartnerTx, import_id: UUID) -> list[Record]:
     )
 
 
-async def counts_by_tag(tx: PartnerTx, import_id: UUID) -> list[Record]:
+async def counts_by_tag(tx: PartnerTx, import_id: UUID) -> list[TagCounts]:
     """Devices and batches by customer and group tag; the largest first within a customer."""
-    return await fetch_all(
+    return await fetch_all_as(
         tx,
-        "SELECT customer_id, group_tag, sum(n) AS devices, count(*) AS batches FROM ("
+        TagCounts,
+        "SELECT customer_id, group_tag, CAST(sum(n) AS bigint) AS devices, count(*) AS batches FROM ("
         "SELECT customer_id, group_tag, batch_part, count(*) AS n FROM import_rows "
         f"WHERE {_MINE} AND batch_part IS NOT NULL GROUP BY 1, 2, 3) AS parts "
         "GROUP BY customer_id, group_tag ORDER BY customer_id, devices DESC, group_tag",
@@ -176,10 +260,11 @@ async def counts_by_tag(tx: PartnerTx, import_id: UUID) -> list[Record]:
     )
 
 
-async def counts_by_code(tx: PartnerTx, import_id: UUID, *, first: int) -> list[Record]:
+async def counts_by_code(tx: PartnerTx, import_id: UUID, *, first: int) -> list[CodeCounts]:
     """How many rows have each finding, and the numbers and lines of the `first` of them."""
-    return await fetch_all(
+    return await fetch_all_as(
         tx,
+        CodeCounts,
         "SELECT code, max(n) AS rows, array_agg(row_number ORDER BY row_number) AS first_rows, "
         "array_agg(line ORDER BY row_number) AS first_lines FROM ("
         "SELECT code, row_number, line, count(*) OVER (PARTITION BY code) AS n, "
@@ -197,11 +282,12 @@ async def counts_by_code(tx: PartnerTx, import_id: UUID, *, first: int) -> list[
 # --- looking again before committing ----------------------------------------------------------
 
 
-async def valid_between(tx: PartnerTx, claim: ImportClaim, *, after: int, upto: int) -> list[Record]:
+async def valid_between(tx: PartnerTx, claim: ImportClaim, *, after: int, upto: int) -> list[ValidRow]:
     """Rows that would be sent. By a range and not a LIMIT: of rows that were staged just now PostgreSQL
     has no statistics yet, and would sort all of them for each page."""
-    return await fetch_all(
+    return await fetch_all_as(
         tx,
+        ValidRow,
         "SELECT row_number, customer_id, group_tag, serial_number, manufacturer, model, product_key "
         "FROM import_rows WHERE partner_id = :partner AND import_id = :import_id "
         "AND row_number > :after AND row_number <= :upto AND batch_part IS NOT NULL ORDER BY row_number",
@@ -246,10 +332,11 @@ async def invalidate(
 # --- into an order ----------------------------------------------------------------------------
 
 
-async def batches_to_be(tx: PartnerTx, claim: ImportClaim, customer_id: UUID) -> list[Record]:
+async def batches_to_be(tx: PartnerTx, claim: ImportClaim, customer_id: UUID) -> list[PlannedBatch]:
     """(group tag, part, devices) of the customer's batches, in the order of their first rows."""
-    return await fetch_all(
+    return await fetch_all_as(
         tx,
+        PlannedBatch,
         "SELECT group_tag, batch_part, count(*) AS devices FROM import_rows "
         "WHERE partner_id = :partner AND import_id = :import_id AND customer_id = :customer "
         "AND batch_part IS NOT NULL GROUP BY group_tag, batch_part ORDER BY min(row_number)",

@@ -1,5 +1,6 @@
 """Imports: the queue entries, and the files they carry. What follows a claim is fenced by its owner."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -10,11 +11,26 @@ from app.db.engine import encode_json
 from app.db.ids import first_id_of
 from app.db.paging import Page, PageRequest
 from app.db.searching import Search, equal, page_of
-from app.db.sql import Record, columns, execute, fetch_all, fetch_one, insert, listed
+from app.db.sql import (
+    columns,
+    execute,
+    fetch_all_as,
+    fetch_one,
+    fetch_one_as,
+    insert,
+    listed,
+)
 from app.domain.actor import SYSTEM, Actor
 from app.domain.ids import PartnerId
-from app.domain.imports import OVER, ImportState, may_move, sources_of
+from app.domain.imports import OVER, Import, ImportedOrder, ImportState, may_move, sources_of
 from app.kernel.transactions import PartnerTx, SystemTx
+
+
+@dataclass(frozen=True, slots=True)
+class NamedOrder:
+    id: UUID
+    reference: str
+
 
 _COLUMNS = columns(import_tables.imports, "i")
 _JSON = frozenset({"profile", "dialect", "counts", "summary"})
@@ -30,7 +46,7 @@ class ImportClaim:
     state: ImportState
     attempts: int
     """Claims since the import last got anywhere, this one included."""
-    record: Record
+    record: Import
 
     @property
     def actor(self) -> Actor:
@@ -38,10 +54,8 @@ class ImportClaim:
         return SYSTEM
 
 
-def claim_of(row: Record, owner: UUID) -> ImportClaim:
-    return ImportClaim(
-        PartnerId(row["partner_id"]), row["id"], owner, ImportState(row["state"]), row["attempts"], row
-    )
+def claim_of(found: Import, owner: UUID) -> ImportClaim:
+    return ImportClaim(found.partner_id, found.id, owner, found.state, found.attempts, found)
 
 
 async def count_due(tx: SystemTx, now: datetime, *, limit: int) -> int:
@@ -103,7 +117,7 @@ async def lock_claimed(tx: PartnerTx, claim: ImportClaim) -> bool:
     return row is not None
 
 
-async def add(tx: PartnerTx, values: Record) -> None:
+async def add(tx: PartnerTx, values: Mapping[str, Any]) -> None:
     await insert(tx, "imports", {"partner_id": tx.partner_id, **_json_encoded(dict(values))})
 
 
@@ -115,7 +129,7 @@ async def add_options(tx: PartnerTx, import_id: UUID, options: dict[str, Any]) -
     )
 
 
-async def options_of(tx: PartnerTx, import_id: UUID) -> Record:
+async def options_of(tx: PartnerTx, import_id: UUID) -> dict[str, Any]:
     """What was said about how the file is to be read; empty when nothing was."""
     row = await fetch_one(
         tx,
@@ -126,29 +140,31 @@ async def options_of(tx: PartnerTx, import_id: UUID) -> Record:
     return {} if row is None else row["options"]
 
 
-async def get(tx: PartnerTx, import_id: UUID) -> Record | None:
-    return await fetch_one(
+async def get(tx: PartnerTx, import_id: UUID) -> Import | None:
+    return await fetch_one_as(
         tx,
+        Import,
         f"SELECT {_COLUMNS} FROM imports i WHERE partner_id = :partner AND id = :id",
         partner=tx.partner_id,
         id=import_id,
     )
 
 
-async def lock(tx: PartnerTx, import_id: UUID) -> Record | None:
-    return await fetch_one(
+async def lock(tx: PartnerTx, import_id: UUID) -> Import | None:
+    return await fetch_one_as(
         tx,
+        Import,
         f"SELECT {_COLUMNS} FROM imports i WHERE partner_id = :partner AND id = :id FOR NO KEY UPDATE",
         partner=tx.partner_id,
         id=import_id,
     )
 
 
-async def list_page(tx: PartnerTx, page: PageRequest, *, state: str | None) -> Page[Record]:
+async def list_page(tx: PartnerTx, page: PageRequest, *, state: str | None) -> Page[Import]:
     """Newest first."""
     filters = "" if state is None else "AND i.state = :state "
     search = Search(f"SELECT {_COLUMNS} FROM imports i", "imports", "i", "", filters, equal(state=state))
-    return await page_of(tx, page, search)
+    return await page_of(tx, Import, page, search)
 
 
 async def move(
@@ -296,10 +312,11 @@ async def add_order(
     )
 
 
-async def orders_of(tx: PartnerTx, import_ids: list[UUID]) -> list[Record]:
+async def orders_of(tx: PartnerTx, import_ids: list[UUID]) -> list[ImportedOrder]:
     """The orders that were made of these imports, in the order in which they were made."""
-    return await fetch_all(
+    return await fetch_all_as(
         tx,
+        ImportedOrder,
         "SELECT m.import_id, m.customer_id, m.order_id, o.reference FROM import_orders m "
         "JOIN orders o ON o.id = m.order_id WHERE m.partner_id = :partner AND m.import_id = ANY(:ids) "
         "ORDER BY m.order_id",
@@ -308,10 +325,11 @@ async def orders_of(tx: PartnerTx, import_ids: list[UUID]) -> list[Record]:
     )
 
 
-async def of_order(tx: PartnerTx, order_id: UUID) -> Record | None:
+async def of_order(tx: PartnerTx, order_id: UUID) -> Import | None:
     """The import an order was made of, if it was and its rows are still there."""
-    return await fetch_one(
+    return await fetch_one_as(
         tx,
+        Import,
         f"SELECT {_COLUMNS} FROM import_orders m JOIN imports i ON i.id = m.import_id "
         "WHERE m.partner_id = :partner AND m.order_id = :order AND i.due_at IS NOT NULL",
         partner=tx.partner_id,
@@ -319,9 +337,10 @@ async def of_order(tx: PartnerTx, order_id: UUID) -> Record | None:
     )
 
 
-async def references_taken(tx: PartnerTx, references: list[str]) -> list[Record]:
-    return await fetch_all(
+async def references_taken(tx: PartnerTx, references: list[str]) -> list[NamedOrder]:
+    return await fetch_all_as(
         tx,
+        NamedOrder,
         "SELECT id, reference FROM orders WHERE partner_id = :partner AND reference = ANY(:references) "
         "ORDER BY reference",
         partner=tx.partner_id,

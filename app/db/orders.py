@@ -1,5 +1,6 @@
 """Orders. What state one is in is not here: it is computed from the counts of its rows."""
 
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -8,10 +9,20 @@ from app.db import tables
 from app.db.paging import Page, PageRequest
 from app.db.registrations import state_of
 from app.db.searching import Search, equal, page_of
-from app.db.sql import Record, columns, execute, fetch_all, fetch_one, insert
+from app.db.sql import columns, execute, fetch_all, fetch_one, fetch_one_as, insert
 from app.domain.batch import OPEN_BATCH
+from app.domain.order import Order
 from app.domain.registration import RegistrationState
 from app.kernel.transactions import PartnerTx
+
+
+@dataclass(frozen=True, slots=True)
+class TakenReference:
+    """An order that has a reference already."""
+
+    id: UUID
+    body_digest: bytes
+
 
 _OPEN_BATCHES = (
     "EXISTS (SELECT FROM batches b WHERE b.order_id = o.id AND b.state = ANY(:open_batches)) "
@@ -22,13 +33,15 @@ _COLUMNS = columns(tables.orders, "o")
 _OPEN = sorted(OPEN_BATCH)
 
 
-async def add(tx: PartnerTx, values: Record) -> None:
-    await insert(tx, "orders", {"partner_id": tx.partner_id, **values})
+async def add(tx: PartnerTx, order: Order) -> None:
+    values = {column.name: getattr(order, column.name) for column in tables.orders.columns}
+    await insert(tx, "orders", {**values, "partner_id": tx.partner_id})
 
 
-async def get(tx: PartnerTx, order_id: UUID) -> Record | None:
-    return await fetch_one(
+async def get(tx: PartnerTx, order_id: UUID) -> Order | None:
+    return await fetch_one_as(
         tx,
+        Order,
         f"SELECT {_COLUMNS}, {_OPEN_BATCHES} FROM orders o WHERE o.partner_id = :partner AND o.id = :id",
         partner=tx.partner_id,
         id=order_id,
@@ -36,24 +49,28 @@ async def get(tx: PartnerTx, order_id: UUID) -> Record | None:
     )
 
 
-async def lock(tx: PartnerTx, order_id: UUID) -> Record | None:
+async def lock(tx: PartnerTx, order_id: UUID) -> Order | None:
     """The order, held until the transaction ends: whoever changes its rows' outcome comes here first,
     so that exactly one of several finishing batches sees itself as the last.
 
     NO KEY, because a row that refers to the order (a count, a batch) must not wait for this lock:
     a worker that holds a batch writes counts, and whoever holds the order may want that batch.
     """
-    return await fetch_one(
+    return await fetch_one_as(
         tx,
-        f"SELECT {_COLUMNS} FROM orders o WHERE partner_id = :partner AND id = :id FOR NO KEY UPDATE",
+        Order,
+        f"SELECT {_COLUMNS}, {_OPEN_BATCHES} FROM orders o WHERE o.partner_id = :partner AND o.id = :id "
+        "FOR NO KEY UPDATE OF o",
         partner=tx.partner_id,
         id=order_id,
+        open_batches=_OPEN,
     )
 
 
-async def get_by_reference(tx: PartnerTx, reference: str) -> Record | None:
-    return await fetch_one(
+async def get_by_reference(tx: PartnerTx, reference: str) -> TakenReference | None:
+    return await fetch_one_as(
         tx,
+        TakenReference,
         "SELECT id, body_digest FROM orders WHERE partner_id = :partner AND reference = :reference",
         partner=tx.partner_id,
         reference=reference,
@@ -69,7 +86,7 @@ async def list_page(
     purchase_order: str | None = None,
     state: str | None = None,
     since: datetime | None = None,
-) -> Page[Record]:
+) -> Page[Order]:
     """Newest first. `state` finds by the state last told of, which every change keeps up to date."""
     given = equal(
         reference=reference, purchase_order=purchase_order, customer_id=customer_id, announced_state=state
@@ -83,7 +100,7 @@ async def list_page(
     found_by = "" if by is None else f"{by} = :{by}"
     select = f"SELECT {_COLUMNS}, {_OPEN_BATCHES} FROM orders o"
     search = Search(select, "orders", "o", found_by, filters, values)
-    return await page_of(tx, page, search)
+    return await page_of(tx, Order, page, search)
 
 
 async def counts(tx: PartnerTx, order_ids: list[UUID]) -> dict[UUID, dict[RegistrationState, int]]:

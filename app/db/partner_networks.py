@@ -1,15 +1,25 @@
 """Networks that one partner's webhooks may go to, although they are not public."""
 
+from dataclasses import dataclass
 from datetime import datetime
 
-from app.db.sql import Record, execute, fetch_all
+from app.db.sql import execute, fetch_all_as
 from app.domain.address import Allowance
 from app.kernel.transactions import PartnerTx
 
 
-async def of_partner(tx: PartnerTx) -> list[Record]:
-    return await fetch_all(
+@dataclass(frozen=True, slots=True)
+class AllowedNetwork:
+    network: str
+    first_port: int
+    last_port: int
+    created_at: datetime
+
+
+async def of_partner(tx: PartnerTx) -> list[AllowedNetwork]:
+    return await fetch_all_as(
         tx,
+        AllowedNetwork,
         "SELECT network, first_port, last_port, created_at FROM partner_networks "
         "WHERE partner_id = :partner ORDER BY network, first_port, last_port",
         partner=tx.partner_id,

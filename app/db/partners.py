@@ -7,8 +7,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db import tables
 from app.db.driver import fetch_alone
-from app.db.sql import Record, columns, execute, fetch_all, fetch_one, insert
+from app.db.sql import columns, execute, fetch_all, fetch_all_as, fetch_one, fetch_one_as, insert
 from app.domain.ids import PartnerId
+from app.domain.partner import ApiKey, HeldKey, KnownKey, Partner, SuccessorKey
 from app.kernel.transactions import PartnerTx, SystemTx
 
 _COLUMNS = columns(tables.partners)
@@ -18,16 +19,16 @@ async def add(tx: SystemTx, *, id: UUID, name: str, role: str, now: datetime) ->
     await insert(tx, "partners", {"id": id, "name": name, "role": role, "created_at": now})
 
 
-async def get(tx: SystemTx, partner_id: PartnerId) -> Record | None:
-    return await fetch_one(tx, f"SELECT {_COLUMNS} FROM partners WHERE id = :id", id=partner_id)
+async def get(tx: SystemTx, partner_id: PartnerId) -> Partner | None:
+    return await fetch_one_as(tx, Partner, f"SELECT {_COLUMNS} FROM partners WHERE id = :id", id=partner_id)
 
 
-async def get_by_name(tx: SystemTx, name: str) -> Record | None:
-    return await fetch_one(tx, f"SELECT {_COLUMNS} FROM partners WHERE name = :name", name=name)
+async def get_by_name(tx: SystemTx, name: str) -> Partner | None:
+    return await fetch_one_as(tx, Partner, f"SELECT {_COLUMNS} FROM partners WHERE name = :name", name=name)
 
 
-async def list_all(tx: SystemTx) -> list[Record]:
-    return await fetch_all(tx, f"SELECT {_COLUMNS} FROM partners ORDER BY name")
+async def list_all(tx: SystemTx) -> list[Partner]:
+    return await fetch_all_as(tx, Partner, f"SELECT {_COLUMNS} FROM partners ORDER BY name")
 
 
 async def add_key(
@@ -57,7 +58,7 @@ async def add_key(
     )
 
 
-async def find_key(session: AsyncConnection, prefix: str) -> Record | None:
+async def find_key(session: AsyncConnection, prefix: str) -> KnownKey | None:
     """The key of any partner, with the partner's role. Outside a transaction, because every call needs it.
 
     `find_api_key` looks as the system does.
@@ -68,12 +69,13 @@ async def find_key(session: AsyncConnection, prefix: str) -> Record | None:
         "partner_role, partner_name FROM find_api_key(:prefix)",
         {"prefix": prefix},
     )
-    return dict(rows[0]) if rows else None
+    return KnownKey(**rows[0]) if rows else None
 
 
-async def list_keys(tx: PartnerTx) -> list[Record]:
-    return await fetch_all(
+async def list_keys(tx: PartnerTx) -> list[ApiKey]:
+    return await fetch_all_as(
         tx,
+        ApiKey,
         "SELECT k.id, k.name, k.prefix, k.scopes, k.created_at, k.expires_at, k.revoked_at, k.last_used_at, "
         "n.prefix AS replaced_by FROM api_keys k "
         "LEFT JOIN api_key_successors s ON (s.partner_id, s.key_id) = (k.partner_id, k.id) "
@@ -101,10 +103,11 @@ async def note_key_used(tx: SystemTx, key_id: UUID, now: datetime) -> None:
     await execute(tx, "UPDATE api_keys SET last_used_at = :now WHERE id = :id", id=key_id, now=now)
 
 
-async def hold_key(tx: PartnerTx, key_id: UUID) -> Record | None:
+async def hold_key(tx: PartnerTx, key_id: UUID) -> HeldKey | None:
     """The key, held until the transaction ends: rotations of one key come one after the other."""
-    return await fetch_one(
+    return await fetch_one_as(
         tx,
+        HeldKey,
         "SELECT name, prefix, scopes, expires_at, revoked_at FROM api_keys "
         "WHERE partner_id = :partner AND id = :id FOR NO KEY UPDATE",
         partner=tx.partner_id,
@@ -112,10 +115,11 @@ async def hold_key(tx: PartnerTx, key_id: UUID) -> Record | None:
     )
 
 
-async def successor_of(tx: PartnerTx, key_id: UUID) -> Record | None:
+async def successor_of(tx: PartnerTx, key_id: UUID) -> SuccessorKey | None:
     """The key that the last rotation of this one has made, held until the transaction ends."""
-    return await fetch_one(
+    return await fetch_one_as(
         tx,
+        SuccessorKey,
         "SELECT k.id, k.prefix, k.expires_at, k.revoked_at, k.last_used_at FROM api_key_successors s "
         "JOIN api_keys k ON (k.partner_id, k.id) = (s.partner_id, s.successor_id) "
         "WHERE s.partner_id = :partner AND s.key_id = :id FOR NO KEY UPDATE OF k",

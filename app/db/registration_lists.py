@@ -9,8 +9,8 @@ from app.db import searching
 from app.db.paging import Page, PageRequest, cut
 from app.db.registrations import BATCHES_WITH, state_of
 from app.db.searching import Search, page_of
-from app.db.sql import Record, fetch_all, fetch_one
-from app.domain.registration import RegistrationState
+from app.db.sql import fetch_all, fetch_all_as, fetch_one, fetch_one_as
+from app.domain.registration import Registration, RegistrationState
 from app.kernel.transactions import PartnerTx
 
 _STATE = state_of("r.state")
@@ -28,9 +28,10 @@ _VIEW = (
 )
 
 
-async def get(tx: PartnerTx, registration_id: UUID) -> Record | None:
-    return await fetch_one(
+async def get(tx: PartnerTx, registration_id: UUID) -> Registration | None:
+    return await fetch_one_as(
         tx,
+        Registration,
         _VIEW + "WHERE r.partner_id = :partner AND r.id = :id",
         partner=tx.partner_id,
         id=registration_id,
@@ -96,7 +97,9 @@ def _spellings(prefix: str) -> list[str]:
     return sorted({prefix, prefix.upper(), prefix.lower()})
 
 
-async def list_of_order(tx: PartnerTx, order_id: UUID, page: PageRequest, filter: Filter) -> Page[Record]:
+async def list_of_order(
+    tx: PartnerTx, order_id: UUID, page: PageRequest, filter: Filter
+) -> Page[Registration]:
     """By row number."""
     clauses, values = _clauses(filter)
     last = None
@@ -112,8 +115,9 @@ async def list_of_order(tx: PartnerTx, order_id: UUID, page: PageRequest, filter
     if last is not None:
         clauses += "AND r.row_number <= :last "
         values["last"] = last
-    rows = await fetch_all(
+    rows = await fetch_all_as(
         tx,
+        Registration,
         f"{_VIEW} WHERE r.partner_id = :partner AND r.order_id = :order {clauses} "
         "ORDER BY r.row_number LIMIT :limit",
         partner=tx.partner_id,
@@ -121,7 +125,7 @@ async def list_of_order(tx: PartnerTx, order_id: UUID, page: PageRequest, filter
         limit=page.size + 1,
         **values,
     )
-    return cut(rows, page, lambda row: row["row_number"], searched_to=last)
+    return cut(rows, page, lambda row: row.row_number, searched_to=last)
 
 
 async def _last_row_searched(tx: PartnerTx, order_id: UUID, page: PageRequest) -> int | None:
@@ -138,7 +142,7 @@ async def _last_row_searched(tx: PartnerTx, order_id: UUID, page: PageRequest) -
     return None if rest is None else last
 
 
-async def list_page(tx: PartnerTx, page: PageRequest, filter: Filter) -> Page[Record]:
+async def list_page(tx: PartnerTx, page: PageRequest, filter: Filter) -> Page[Registration]:
     """Across orders, newest first.
 
     A batch and a serial number or product key that few rows have are found by index. Anything else is looked
@@ -156,7 +160,7 @@ async def list_page(tx: PartnerTx, page: PageRequest, filter: Filter) -> Page[Re
                 break
     filters, wanted = _clauses(filter, but=served)
     search = Search(_VIEW, "registrations", "r", found_by, filters, {**values, **wanted})
-    return await page_of(tx, page, search, searched=searching.SEARCHED)
+    return await page_of(tx, Registration, page, search, searched=searching.SEARCHED)
 
 
 async def _few(tx: PartnerTx, filter: Filter, name: str) -> list[UUID] | None:

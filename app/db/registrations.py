@@ -14,7 +14,7 @@ from uuid import UUID
 from sqlalchemy import text
 
 from app.db.chosen import EVERY_ROW, Choice, chosen_rows
-from app.db.sql import Record, execute, fetch_all, fetch_rows, listed
+from app.db.sql import execute, fetch_all, fetch_all_as, fetch_rows, listed
 from app.domain.batch import OPEN_BATCH, BatchState
 from app.domain.registration import (
     CORRECTIONS,
@@ -24,6 +24,26 @@ from app.domain.registration import (
     sources_of,
 )
 from app.kernel.transactions import PartnerTx, SystemTx
+
+
+@dataclass(frozen=True, slots=True)
+class SettledRow:
+    """A registration whose outcome has been written."""
+
+    id: UUID
+    row_number: int
+    line_ref: str | None
+    state: RegistrationState
+    error_code: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RetryableRow:
+    id: UUID
+    group_tag: str
+    identity: str
+    hashed: bool
+
 
 _UNSETTLED = listed(MOVING_WITH_BATCH)
 
@@ -144,7 +164,7 @@ async def settle(
     *,
     settled: bool = True,
     moves: frozenset[tuple[RegistrationState, RegistrationState]] = OUTCOME_MOVES,
-) -> list[Record]:
+) -> list[SettledRow]:
     """Writes outcomes row by row where the move is legal; returns the rows it wrote, for the events.
 
     The batch must still be in the state in which they came: its rows move from there. Not `settled`: the
@@ -152,8 +172,9 @@ async def settle(
     """
     if not outcomes:
         return []
-    return await fetch_all(
+    return await fetch_all_as(
         tx,
+        SettledRow,
         "UPDATE registrations r SET state = u.state, error_code = u.error_code, "
         "error_detail = u.error_detail, upstream_code = u.upstream_code, "
         "upstream_name = u.upstream_name, upstream_device_id = coalesce(u.device_id, r.upstream_device_id), "
@@ -229,7 +250,7 @@ async def retryable_of_order(
     choice: Choice = EVERY_ROW,
     *,
     chunk: int,
-) -> AsyncIterator[list[Record]]:
+) -> AsyncIterator[list[RetryableRow]]:
     """The order's rows that may be tried again, of batches that are done: tag by tag, by row number, at most
     `chunk` at a time, for there may be a million. Each is held when it is handed out, and may be moved then.
     """
@@ -246,7 +267,7 @@ async def retryable_of_order(
         {"partner": tx.partner_id, "order": order_id, "states": sorted(states), **values},
     )
     async for rows in result.mappings().partitions(chunk):
-        yield [dict(row) for row in rows]
+        yield [RetryableRow(**row) for row in rows]
 
 
 async def rebatch(

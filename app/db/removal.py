@@ -12,13 +12,36 @@ from uuid import UUID
 
 from sqlalchemy.exc import DBAPIError
 
-from app.db.sql import Record, execute, fetch_all, fetch_one, listed
+from app.db.sql import execute, fetch_all, fetch_all_as, fetch_one, fetch_one_as, listed
 from app.db.tables import metadata
 from app.domain.batch import OPEN_BATCH
 from app.domain.ids import PartnerId
 from app.domain.imports import OVER
 from app.domain.registration import MOVING_WITH_BATCH
 from app.kernel.transactions import PartnerTx
+
+
+@dataclass(frozen=True, slots=True)
+class UnfinishedOrder:
+    id: UUID
+    reference: str
+    devices: int | None
+    unknown: int | None
+    batches: int
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingImport:
+    id: UUID
+    reference: str
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class FoundSubject:
+    id: UUID
+    name: str
+
 
 REFUSED_STATE: Final = "RG001"
 """SQLSTATE of the trigger that refuses new rows for what is being removed (migration 0013)."""
@@ -64,12 +87,13 @@ class Subject:
 _ROW: Final = {Kind.PARTNER: "partners", Kind.CONNECTION: "connections", Kind.CUSTOMER: "customers"}
 
 
-async def find(tx: PartnerTx, subject: Subject, *, hold: bool) -> Record | None:
+async def find(tx: PartnerTx, subject: Subject, *, hold: bool) -> FoundSubject | None:
     """The row's name. Locks the row until the transaction ends, after waiting for writers that use it."""
     own = "" if subject.kind is Kind.PARTNER else "partner_id = :partner AND "
     lock = "FOR UPDATE" if hold else ""
-    return await fetch_one(
+    return await fetch_one_as(
         tx,
+        FoundSubject,
         f"SELECT id, name FROM {_ROW[subject.kind]} WHERE {own}id = :subject {lock}",
         **({} if not own else {"partner": tx.partner_id}),
         subject=subject.id,
@@ -110,10 +134,11 @@ async def revoke_keys(tx: PartnerTx, now: datetime) -> int:
 # --- what is in the way ---------------------------------------------------------------------------
 
 
-async def unfinished_orders(tx: PartnerTx, subject: Subject) -> list[Record]:
+async def unfinished_orders(tx: PartnerTx, subject: Subject) -> list[UnfinishedOrder]:
     """Orders with an open batch, or with a device whose outcome is not there: neither may be lost."""
-    return await fetch_all(
+    return await fetch_all_as(
         tx,
+        UnfinishedOrder,
         f"SELECT o.id, o.reference, c.devices, c.unknown, b.batches FROM "
         f"(SELECT id, reference FROM orders WHERE {subject.orders()}) AS o "
         "LEFT JOIN LATERAL (SELECT sum(n) AS devices, sum(n) FILTER (WHERE state = 'unknown') AS unknown "
@@ -126,7 +151,7 @@ async def unfinished_orders(tx: PartnerTx, subject: Subject) -> list[Record]:
     )
 
 
-async def waiting_imports(tx: PartnerTx, subject: Subject) -> list[Record]:
+async def waiting_imports(tx: PartnerTx, subject: Subject) -> list[WaitingImport]:
     """Files that are not over yet, and have rows for it or are its own."""
     whose = ""
     if subject.kind is not Kind.PARTNER:
@@ -135,8 +160,9 @@ async def waiting_imports(tx: PartnerTx, subject: Subject) -> list[Record]:
             f" AND (i.customer_id IN {customers} OR EXISTS (SELECT FROM import_rows r "
             f"WHERE r.import_id = i.id AND r.partner_id = :partner AND r.customer_id IN {customers}))"
         )
-    return await fetch_all(
+    return await fetch_all_as(
         tx,
+        WaitingImport,
         "SELECT i.id, i.reference, i.state FROM imports i "
         f"WHERE i.partner_id = :partner AND i.state NOT IN ({listed(OVER)}){whose} ORDER BY i.id",
         **_used(tx.partner_id, subject, whose),

@@ -2,9 +2,19 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from app.db.sql import Record, execute, fetch_all, fetch_one
+from app.db.sql import execute, fetch_all_as, fetch_one
+from app.domain.ids import PartnerId
 from app.kernel.transactions import SystemTx, Tx
+
+
+@dataclass(frozen=True, slots=True)
+class SealedValue:
+    partner_id: PartnerId
+    key: Any
+    """The row's id, or the Idempotency-Key."""
+    sealed: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +53,15 @@ async def begin_binding(tx: SystemTx, now: datetime) -> None:
     )
 
 
-async def values_after(tx: SystemTx, place: SealedColumn, after: Record | None, limit: int) -> list[Record]:
+async def values_after(
+    tx: SystemTx, place: SealedColumn, after: SealedValue | None, limit: int
+) -> list[SealedValue]:
     """The next sealed values, in the order of their rows. One that was emptied is none."""
     further = "" if after is None else f"AND (partner_id, {place.key}) > (:partner, :key)"
-    given = {} if after is None else {"partner": after["partner_id"], "key": after["key"]}
-    return await fetch_all(
+    given = {} if after is None else {"partner": after.partner_id, "key": after.key}
+    return await fetch_all_as(
         tx,
+        SealedValue,
         f"SELECT partner_id, {place.key} AS key, {place.column} AS sealed FROM {place.table} "
         f"WHERE length({place.column}) > 0 {further} ORDER BY partner_id, {place.key} LIMIT :limit",
         limit=limit,
@@ -56,16 +69,16 @@ async def values_after(tx: SystemTx, place: SealedColumn, after: Record | None, 
     )
 
 
-async def replace(tx: SystemTx, place: SealedColumn, row: Record, sealed: bytes) -> bool:
+async def replace(tx: SystemTx, place: SealedColumn, row: SealedValue, sealed: bytes) -> bool:
     """False when somebody has written another value meanwhile: that one counts."""
     return bool(
         await execute(
             tx,
             f"UPDATE {place.table} SET {place.column} = :new "
             f"WHERE partner_id = :partner AND {place.key} = :key AND {place.column} = :old",
-            partner=row["partner_id"],
-            key=row["key"],
-            old=row["sealed"],
+            partner=row.partner_id,
+            key=row.key,
+            old=row.sealed,
             new=sealed,
         )
     )

@@ -6,13 +6,16 @@ other, however many rows a partner has and however few of them fit.
 """
 
 from dataclasses import dataclass, field
-from typing import Any, Final
+from operator import attrgetter
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
 from app.db import tables
 from app.db.paging import Page, PageRequest, cut
-from app.db.sql import Record, columns, fetch_all, fetch_one
+from app.db.sql import columns, fetch_all_as, fetch_one
 from app.kernel.transactions import PartnerTx
+
+Kind = TypeVar("Kind")
 
 SEARCHED: Final = 100_000
 """Registrations that one page looks through."""
@@ -50,12 +53,16 @@ def equal(**columns: Any) -> dict[str, Any]:
 
 async def page_of(
     tx: PartnerTx,
+    kind: type[Kind],
     page: PageRequest,
     search: Search,
     *,
     searched: int | None = None,
-) -> Page[Record]:
-    """A page of the list. `searched`: rows that it looks through at most; SEARCHED_WIDE if None."""
+) -> Page[Kind]:
+    """A page of the list, each row as a `kind`.
+
+    `searched`: rows that it looks through at most; SEARCHED_WIDE if None.
+    """
     most = SEARCHED_WIDE if searched is None else searched
     values = {**search.values, "partner": tx.partner_id, "searched": most}
     bounds = ""
@@ -74,14 +81,15 @@ async def page_of(
     rows = f"FROM (SELECT {inner} {search.among(bounds)} LIMIT :searched) {search.alias}"
     order = "DESC" if search.newest_first else "ASC"
     select = search.select.replace(of_table, rows)
-    found = await fetch_all(
+    found = await fetch_all_as(
         tx,
+        kind,
         f"{select} WHERE {search.alias}.partner_id = :partner {search.filters} "
         f"ORDER BY {search.alias}.id {order} LIMIT :limit",
         **values,
         limit=page.size + 1,
     )
-    return cut(found, page, lambda row: row["id"], searched_to=last)
+    return cut(found, page, attrgetter("id"), searched_to=last)
 
 
 async def _end(tx: PartnerTx, search: Search, bounds: str, values: dict[str, Any]) -> UUID | None:

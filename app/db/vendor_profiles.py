@@ -7,7 +7,8 @@ from uuid import UUID
 from app.db import import_tables
 from app.db.engine import encode_json
 from app.db.paging import Page, PageRequest, cut
-from app.db.sql import Record, columns, execute, fetch_all, fetch_one, insert
+from app.db.sql import columns, execute, fetch_all_as, fetch_one_as, insert
+from app.domain.vendor_profile import ProfileSummary, VendorProfile
 from app.kernel.transactions import PartnerTx
 
 
@@ -33,9 +34,10 @@ async def add(
     )
 
 
-async def get(tx: PartnerTx, profile_id: UUID) -> Record | None:
-    return await fetch_one(
+async def get(tx: PartnerTx, profile_id: UUID) -> VendorProfile | None:
+    return await fetch_one_as(
         tx,
+        VendorProfile,
         f"SELECT {columns(import_tables.vendor_profiles)} FROM vendor_profiles "
         "WHERE partner_id = :partner AND id = :id",
         partner=tx.partner_id,
@@ -43,9 +45,10 @@ async def get(tx: PartnerTx, profile_id: UUID) -> Record | None:
     )
 
 
-async def get_by_name(tx: PartnerTx, name: str) -> Record | None:
-    return await fetch_one(
+async def get_by_name(tx: PartnerTx, name: str) -> VendorProfile | None:
+    return await fetch_one_as(
         tx,
+        VendorProfile,
         f"SELECT {columns(import_tables.vendor_profiles)} FROM vendor_profiles "
         "WHERE partner_id = :partner AND name = :name",
         partner=tx.partner_id,
@@ -53,10 +56,11 @@ async def get_by_name(tx: PartnerTx, name: str) -> Record | None:
     )
 
 
-async def list_page(tx: PartnerTx, page: PageRequest) -> Page[Record]:
+async def list_page(tx: PartnerTx, page: PageRequest) -> Page[ProfileSummary]:
     """Without definitions: a page of 1,000 would be hundreds of megabytes in one answer."""
-    rows = await fetch_all(
+    rows = await fetch_all_as(
         tx,
+        ProfileSummary,
         "SELECT id, name, octet_length(definition::text) AS definition_bytes, created_at, updated_at "
         "FROM vendor_profiles WHERE partner_id = :partner "
         "AND (CAST(:after AS uuid) IS NULL OR id > CAST(:after AS uuid)) ORDER BY id LIMIT :limit",
@@ -64,7 +68,7 @@ async def list_page(tx: PartnerTx, page: PageRequest) -> Page[Record]:
         after=page.after,
         limit=page.size + 1,
     )
-    return cut(rows, page, lambda row: row["id"])
+    return cut(rows, page, lambda row: row.id)
 
 
 async def update(tx: PartnerTx, profile_id: UUID, values: dict[str, Any]) -> bool:

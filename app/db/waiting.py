@@ -5,16 +5,114 @@ Counted over open batches only, of which there are few however many orders there
 found by its customer and state in an index, and no registration is touched.
 """
 
+from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
 from app.db.events import LIVE
 from app.db.events import OPEN as OPEN_DELIVERY
-from app.db.sql import Record, execute, fetch_all, fetch_one, listed
-from app.domain.batch import IN_FLIGHT, OPEN_BATCH
+from app.db.sql import execute, fetch_all_as, fetch_one, fetch_one_as, listed
+from app.domain.batch import IN_FLIGHT, OPEN_BATCH, BatchState
 from app.domain.imports import WITH_WORKERS
 from app.domain.registration import MOVING_WITH_BATCH
 from app.kernel.transactions import PartnerTx
+
+
+@dataclass(frozen=True, slots=True)
+class _Open:
+    """Open batches of a customer or a connection, and their devices."""
+
+    held_batches: int
+    queued_batches: int
+    in_flight_batches: int
+    held_devices: int
+    queued_devices: int
+    in_flight_devices: int
+    oldest_due_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class OpenOfCustomer(_Open):
+    customer_id: UUID
+    name: str
+    connection_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class OpenOfConnection(_Open):
+    connection_id: UUID
+    customers: int
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How batches stand that stand alike."""
+
+    id: UUID
+    """The order's, the batch's or the partner's."""
+    connection_id: UUID
+    state: BatchState
+    failure_code: str | None
+    is_later: bool
+    consent: str | None
+    tag_creator: UUID | None
+    devices: int
+    created_at: datetime
+    updated_at: datetime
+    due_at: datetime
+    submitted_at: datetime | None
+    failure_said: str | None
+    uncertain_since: datetime | None
+    tag_since: datetime | None
+    tag_due_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class OpenByState:
+    state: str
+    batches: int
+    devices: int
+    oldest_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class StuckWork:
+    kind: str
+    id: UUID
+    name: str
+    state: str
+    due_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingImports:
+    imports: int = 0
+    oldest_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionState:
+    id: UUID
+    portal: bool
+    trouble_code: str | None
+    trouble_said: str | None
+    trouble_since: datetime | None
+    not_before: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class FailingEndpoint:
+    id: UUID
+    url: str
+    state: str
+    consecutive_failures: int
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingDeliveries:
+    deliveries: int = 0
+    oldest_at: datetime | None = None
+
 
 _SUMS = f"""
     count(*) FILTER (WHERE b.state = 'held') AS held_batches,
@@ -47,7 +145,8 @@ async def has_met(tx: PartnerTx, connection_id: UUID, code: str) -> bool:
 _STANDING = f"""
 SELECT {{key}} AS id, b.connection_id, b.state, b.failure_code, b.due_at > :now AS is_later,
     s.state AS consent, creator.id AS tag_creator,
-    sum(open_rows.n) AS devices, min(b.created_at) AS created_at, min(b.updated_at) AS updated_at,
+    CAST(sum(open_rows.n) AS bigint) AS devices,
+    min(b.created_at) AS created_at, min(b.updated_at) AS updated_at,
     min(b.due_at) AS due_at, min(b.submitted_at) AS submitted_at, max(b.failure_said) AS failure_said,
     min(first_call.started_at) AS uncertain_since,
     min(g.updated_at) AS tag_since, min(creator.due_at) AS tag_due_at
@@ -68,10 +167,11 @@ LEFT JOIN LATERAL (
 WHERE {_OPEN} """
 
 
-async def by_customer(tx: PartnerTx, *, limit: int) -> list[Record]:
+async def by_customer(tx: PartnerTx, *, limit: int) -> list[OpenOfCustomer]:
     """Customers with open batches, those with the most waiting devices first."""
-    return await fetch_all(
+    return await fetch_all_as(
         tx,
+        OpenOfCustomer,
         f"SELECT c.id AS customer_id, c.name, c.connection_id, {_SUMS} "
         "FROM customers c JOIN batches b ON b.customer_id = c.id "
         f"WHERE c.partner_id = :partner AND {_OPEN} GROUP BY c.id "
@@ -82,10 +182,11 @@ async def by_customer(tx: PartnerTx, *, limit: int) -> list[Record]:
     )
 
 
-async def by_connection(tx: PartnerTx) -> list[Record]:
+async def by_connection(tx: PartnerTx) -> list[OpenOfConnection]:
     """Every connection that has open batches."""
-    return await fetch_all(
+    return await fetch_all_as(
         tx,
+        OpenOfConnection,
         f"SELECT b.connection_id, count(DISTINCT b.customer_id) AS customers, {_SUMS} "
         f"FROM batches b WHERE {_OPEN} GROUP BY b.connection_id",
         partner=tx.partner_id,
@@ -119,10 +220,11 @@ async def hasten(
     )
 
 
-async def of_orders(tx: PartnerTx, order_ids: list[UUID], now: datetime) -> list[Record]:
+async def of_orders(tx: PartnerTx, order_ids: list[UUID], now: datetime) -> list[Standing]:
     """How the open batches of these orders stand; those that stand alike as one row. `id` is the order's."""
-    return await fetch_all(
+    return await fetch_all_as(
         tx,
+        Standing,
         _STANDING.format(key="b.order_id") + "AND b.order_id = ANY(:ids) GROUP BY 1, 2, 3, 4, 5, 6, 7",
         partner=tx.partner_id,
         ids=order_ids,
@@ -130,10 +232,11 @@ async def of_orders(tx: PartnerTx, order_ids: list[UUID], now: datetime) -> list
     )
 
 
-async def of_batches(tx: PartnerTx, batch_ids: list[UUID], now: datetime) -> list[Record]:
+async def of_batches(tx: PartnerTx, batch_ids: list[UUID], now: datetime) -> list[Standing]:
     """How each of these batches stands that is open. `id` is the batch's."""
-    return await fetch_all(
+    return await fetch_all_as(
         tx,
+        Standing,
         _STANDING.format(key="b.id") + "AND b.id = ANY(:ids) GROUP BY 1, 2, 3, 4, 5, 6, 7",
         partner=tx.partner_id,
         ids=batch_ids,
@@ -141,20 +244,22 @@ async def of_batches(tx: PartnerTx, batch_ids: list[UUID], now: datetime) -> lis
     )
 
 
-async def of_partner(tx: PartnerTx, now: datetime) -> list[Record]:
+async def of_partner(tx: PartnerTx, now: datetime) -> list[Standing]:
     """How all open batches of the partner stand. `id` is the partner's."""
-    return await fetch_all(
+    return await fetch_all_as(
         tx,
+        Standing,
         _STANDING.format(key="b.partner_id") + "GROUP BY 1, 2, 3, 4, 5, 6, 7",
         partner=tx.partner_id,
         now=now,
     )
 
 
-async def by_state(tx: PartnerTx) -> list[Record]:
+async def by_state(tx: PartnerTx) -> list[OpenByState]:
     """Open batches, their devices, and since when the oldest of them is there."""
-    return await fetch_all(
+    return await fetch_all_as(
         tx,
+        OpenByState,
         f"SELECT CASE WHEN b.state IN ({listed(IN_FLIGHT)}) THEN 'in_flight' ELSE b.state END AS state, "
         "count(*) AS batches, sum(b.device_count) AS devices, min(b.created_at) AS oldest_at "
         f"FROM batches b WHERE {_OPEN} GROUP BY 1 ORDER BY 1",
@@ -162,10 +267,11 @@ async def by_state(tx: PartnerTx) -> list[Record]:
     )
 
 
-async def stuck(tx: PartnerTx, *, before: datetime) -> list[Record]:
+async def stuck(tx: PartnerTx, *, before: datetime) -> list[StuckWork]:
     """Imports and batches under way that were due long ago, that nobody holds and nothing keeps back."""
-    return await fetch_all(
+    return await fetch_all_as(
         tx,
+        StuckWork,
         "SELECT 'import' AS kind, id, reference AS name, state, due_at FROM imports "
         "WHERE partner_id = :partner AND due_at < :before AND (lease_until IS NULL OR lease_until < :before) "
         "UNION ALL "
@@ -180,20 +286,22 @@ async def stuck(tx: PartnerTx, *, before: datetime) -> list[Record]:
     )
 
 
-async def imports_waiting(tx: PartnerTx) -> Record:
+async def imports_waiting(tx: PartnerTx) -> WaitingImports:
     """Files that are being read or committed, or wait for it."""
-    row = await fetch_one(
+    row = await fetch_one_as(
         tx,
+        WaitingImports,
         "SELECT count(*) AS imports, min(due_at) AS oldest_at FROM imports "
         f"WHERE partner_id = :partner AND due_at IS NOT NULL AND state IN ({listed(WITH_WORKERS)})",
         partner=tx.partner_id,
     )
-    return row or {"imports": 0, "oldest_at": None}
+    return row or WaitingImports()
 
 
-async def connections_of(tx: PartnerTx, connection_ids: list[UUID]) -> list[Record]:
-    return await fetch_all(
+async def connections_of(tx: PartnerTx, connection_ids: list[UUID]) -> list[ConnectionState]:
+    return await fetch_all_as(
         tx,
+        ConnectionState,
         "SELECT id, client_id IS NULL AS portal, trouble_code, trouble_said, trouble_since, not_before "
         "FROM connections WHERE partner_id = :partner AND id = ANY(:ids)",
         partner=tx.partner_id,
@@ -201,10 +309,11 @@ async def connections_of(tx: PartnerTx, connection_ids: list[UUID]) -> list[Reco
     )
 
 
-async def failing_endpoints(tx: PartnerTx, *, limit: int = 50) -> list[Record]:
+async def failing_endpoints(tx: PartnerTx, *, limit: int = 50) -> list[FailingEndpoint]:
     """Endpoints that have not taken what they were told lately, or are told nothing any more."""
-    return await fetch_all(
+    return await fetch_all_as(
         tx,
+        FailingEndpoint,
         "SELECT id, url, state, consecutive_failures FROM webhook_endpoints WHERE partner_id = :partner "
         f"AND (state <> 'enabled' OR consecutive_failures > 0) AND {LIVE} ORDER BY id LIMIT :limit",
         partner=tx.partner_id,
@@ -212,14 +321,15 @@ async def failing_endpoints(tx: PartnerTx, *, limit: int = 50) -> list[Record]:
     )
 
 
-async def deliveries_waiting(tx: PartnerTx, *, limit: int) -> Record:
+async def deliveries_waiting(tx: PartnerTx, *, limit: int) -> WaitingDeliveries:
     """Deliveries that are still to be made, counted up to `limit`, and since when the oldest is there."""
-    row = await fetch_one(
+    row = await fetch_one_as(
         tx,
+        WaitingDeliveries,
         "SELECT count(*) AS deliveries, min(created_at) AS oldest_at FROM ("
         "SELECT created_at FROM deliveries WHERE partner_id = :partner "
         f"AND state IN ({listed(OPEN_DELIVERY)}) ORDER BY due_at LIMIT :limit) AS open",
         partner=tx.partner_id,
         limit=limit,
     )
-    return row or {"deliveries": 0, "oldest_at": None}
+    return row or WaitingDeliveries()

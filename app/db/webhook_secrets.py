@@ -3,7 +3,8 @@
 from datetime import datetime
 from uuid import UUID
 
-from app.db.sql import Record, execute, fetch_all, insert
+from app.db.sql import execute, fetch_all_as, insert
+from app.domain.webhook import SigningSecret
 from app.kernel.transactions import PartnerTx, SystemTx
 
 
@@ -28,10 +29,11 @@ async def add(
     )
 
 
-async def signing(tx: PartnerTx, endpoint_id: UUID, now: datetime) -> list[Record]:
+async def signing(tx: PartnerTx, endpoint_id: UUID, now: datetime) -> list[SigningSecret]:
     """Id and sealed secret, the newest first."""
-    return await fetch_all(
+    return await fetch_all_as(
         tx,
+        SigningSecret,
         "SELECT id, secret FROM webhook_secrets "
         "WHERE partner_id = :partner AND endpoint_id = :endpoint AND expires_at > :now ORDER BY id DESC",
         partner=tx.partner_id,

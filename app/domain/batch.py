@@ -7,10 +7,13 @@ one; where they do not, by position, and a position is trusted only when nothing
 
 from collections import defaultdict
 from collections.abc import Container, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
 from uuid import UUID
 
+from app.domain.ids import PartnerId
 from app.domain.registration import UpstreamRow
 
 
@@ -120,3 +123,45 @@ def _key(serial_number: str | None, product_key: str | None) -> _Key | None:
     if not serial_number and not product_key:
         return None
     return (serial_number or "", product_key or "")
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    id: UUID
+    partner_id: PartnerId
+    order_id: UUID
+    customer_id: UUID
+    connection_id: UUID
+    group_tag: str
+    device_count: int
+    state: BatchState
+    due_at: datetime
+    lease_until: datetime | None
+    owner: UUID | None
+    submissions: int
+    polls: int
+    lookups: int
+    troubles: int
+    request_id: UUID | None
+    correlation_id: UUID
+    uncertain: bool
+    """Whether a call was made whose outcome is not known."""
+    tracking_id: str | None
+    failure_code: str | None
+    failure_said: str | None
+    submitted_at: datetime | None
+    settled_at: datetime | None
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class BatchSummary:
+    """What a batch's file is named by, and what became of it."""
+
+    id: UUID
+    group_tag: str
+    state: BatchState
+    device_count: int
+    submitted_at: datetime | None
+    settled_at: datetime | None

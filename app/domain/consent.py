@@ -8,6 +8,9 @@ was refused, without stopping work by itself. Where no list can be read, a perso
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from uuid import UUID
+
+from app.domain.ids import PartnerId
 
 
 class ConsentState(StrEnum):
@@ -78,3 +81,27 @@ def after_time(
     if state is _C.GRANTED and (proved_at is None or now - proved_at > valid_for):
         return Change(_C.STALE, Evidence.AGE)
     return None
+
+
+@dataclass(frozen=True, slots=True)
+class Consent:
+    customer_id: UUID
+    partner_id: PartnerId
+    state: ConsentState
+    since: datetime
+    evidence: str
+    proved_at: datetime | None
+    checked_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class ConsentChange:
+    """One line of the history."""
+
+    from_state: str | None
+    to_state: str
+    evidence: str
+    at: datetime
+    note: str | None
+    made_by: UUID | None
+    """The API key of the person who recorded it."""

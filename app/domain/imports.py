@@ -4,7 +4,13 @@ Stands alone because the API, the worker that reads and the worker that commits 
 step follows which, and because a verdict is what a caller sees before anything is ordered.
 """
 
+from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from app.domain.ids import PartnerId
 
 
 class ImportState(StrEnum):
@@ -77,3 +83,46 @@ def order_reference(base: str, customer: object, *, alone: bool) -> str:
 
 def suffix_of(customer: object) -> str:
     return str(customer).replace("-", "")[-8:]
+
+
+@dataclass(frozen=True, slots=True)
+class Import:
+    id: UUID
+    partner_id: PartnerId
+    state: ImportState
+    file_name: str | None
+    size_bytes: int
+    digest: bytes | None
+    customer_id: UUID | None
+    reference: str
+    purchase_order: str | None
+    group_tag: str | None
+    profile_name: str | None
+    profile: dict[str, Any] | None
+    dialect: dict[str, Any] | None
+    rows_read: int
+    bytes_read: int
+    counts: dict[str, Any]
+    summary: dict[str, Any] | None
+    on_invalid: str | None
+    failure_code: str | None
+    failure_said: str | None
+    due_at: datetime | None
+    lease_until: datetime | None
+    owner: UUID | None
+    attempts: int
+    created_by: UUID | None
+    """The API key of the call that uploaded it."""
+    created_at: datetime
+    updated_at: datetime
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ImportedOrder:
+    """An order that was made of an import."""
+
+    import_id: UUID
+    customer_id: UUID
+    order_id: UUID
+    reference: str

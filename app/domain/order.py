@@ -4,8 +4,12 @@ Microsoft's own batch status says "finished" over failed devices, so nothing her
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
+from uuid import UUID
 
+from app.domain.ids import PartnerId
 from app.domain.registration import OPEN, SUCCESS, RegistrationState
 
 
@@ -51,3 +55,27 @@ def _all_waiting(present: Mapping[RegistrationState, int]) -> bool:
     """Held counts as the order's state while consent is the only thing anything waits for."""
     moving = (OPEN | {RegistrationState.UNKNOWN}) - {RegistrationState.HELD}
     return RegistrationState.HELD in present and not moving & present.keys()
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    id: UUID
+    partner_id: PartnerId
+    customer_id: UUID
+    connection_id: UUID
+    platform: str
+    reference: str
+    purchase_order: str | None
+    group_tag: str
+    device_count: int
+    body_digest: bytes
+    created_by: UUID | None
+    """The API key of the call, or of the import."""
+    last_sequence: int
+    announced_state: str | None
+    """The state that events last told of."""
+    created_at: datetime
+    updated_at: datetime
+    has_open_batches: bool
+    portal: bool
+    """Whether a person uploads its batches as files."""

@@ -6,8 +6,10 @@ first and the number second; what neither table knows is kept verbatim and shown
 """
 
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
+from uuid import UUID
 
 
 class RegistrationState(StrEnum):
@@ -165,3 +167,32 @@ def is_with_customer(code: str | None, name: str | None) -> bool:
 def _known(code: str | None, name: str | None) -> Meaning | None:
     by_name = _NAMES.get((name or "").strip().casefold())
     return by_name or _NAMES.get(NUMBERS.get((code or "").strip(), ""))
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """One device in one order, as callers see it."""
+
+    id: UUID
+    order_id: UUID
+    customer_id: UUID
+    batch_id: UUID | None
+    row_number: int
+    state: RegistrationState
+    line_ref: str | None
+    group_tag: str | None
+    identity: str | None
+    serial_number: str | None
+    manufacturer: str | None
+    model: str | None
+    product_key: str | None
+    findings: list[dict[str, Any]] | None
+    error_code: str | None
+    error_detail: str | None
+    upstream_code: str | None
+    upstream_name: str | None
+    upstream_device_id: str | None
+    attempt: int
+    created_at: datetime
+    settled_at: datetime | None
+    updated_at: datetime

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 from anyio import to_thread
@@ -12,14 +12,17 @@ from sqlalchemy.exc import IntegrityError
 from app import metrics
 from app.db import connections, customers, group_tags, orders
 from app.db.ids import new_row_id
-from app.db.sql import Record
+from app.db.orders import TakenReference
 from app.domain import consent
 from app.domain.actor import Principal
 from app.domain.catalogue import Finding
+from app.domain.connection import Connection
 from app.domain.consent import ConsentState
+from app.domain.customer import Customer
 from app.domain.errors import Conflict, FieldError, NotFound, Unprocessable
 from app.domain.event import EventType
 from app.domain.identity import Given
+from app.domain.order import Order
 from app.domain.quota import Quota
 from app.domain.registration import RegistrationState
 from app.kernel.transactions import PartnerTx
@@ -78,8 +81,8 @@ class Acceptance:
 class _Terms:
     """What an order is judged by."""
 
-    customer: Record
-    connection: Record
+    customer: Customer
+    connection: Connection
     platform: Platform
     judging: Terms
 
@@ -99,8 +102,8 @@ async def preview(runtime: Runtime, principal: Principal, new: NewOrder) -> Prev
     _refuse_if_asked(new, plan)
     if taken is not None:
         raise _reference_taken(new, taken)
-    state = ConsentState(terms.customer["consent_state"])
-    return Preview(plan, held=not consent.lets_pass(state), portal=terms.connection["portal"])
+    state = terms.customer.consent_state
+    return Preview(plan, held=not consent.lets_pass(state), portal=terms.connection.portal)
 
 
 @asynccontextmanager
@@ -129,7 +132,7 @@ async def accept(
     metrics.devices_accepted(valid=plan.valid, invalid=plan.invalid)
     log.info(
         "order_accepted",
-        order_id=str(acceptance.view.record["id"]),
+        order_id=str(acceptance.view.record.id),
         devices=len(plan.rows),
         invalid=plan.invalid,
         batches=len(plan.batches),
@@ -185,14 +188,14 @@ async def _terms(runtime: Runtime, principal: Principal, new: NewOrder) -> _Term
         customer = await customers.get(tx, new.customer_id)
         if customer is None:
             raise NotFound("unknown_customer", f"There is no customer {new.customer_id}.")
-        connection = await connections.get(tx, customer["connection_id"])
+        connection = await connections.get(tx, customer.connection_id)
         assert connection is not None  # a foreign key holds it
         tags = await group_tags.known(tx, new.customer_id)
-    platform = runtime.platforms[connection["platform"]]
-    portal = connection["portal"]
-    refuse_barred(platform, connection["partner_role"], portal=portal)
+    platform = runtime.platforms[connection.platform]
+    portal = connection.portal
+    refuse_barred(platform, connection.partner_role, portal=portal)
     settings = runtime.settings
-    group_tag = new.group_tag or customer["default_group_tag"] or connection["default_group_tag"]
+    group_tag = new.group_tag or customer.default_group_tag or connection.default_group_tag
     if len(group_tag) > settings.max_group_tag:
         detail = f"A group tag has at most {settings.max_group_tag} characters."
         raise Unprocessable(
@@ -225,13 +228,13 @@ def row_error(number: int, finding: Finding) -> FieldError:
     return FieldError(pointer, finding.code, finding.detail, row=number)
 
 
-def _reference_taken(new: NewOrder, taken: Record) -> Conflict:
-    same = taken["body_digest"] == new.body_digest
+def _reference_taken(new: NewOrder, taken: TakenReference) -> Conflict:
+    same = taken.body_digest == new.body_digest
     words = "with the very same content: nothing was lost" if same else "with other content"
     return Conflict(
         "reference_taken",
-        f"Order {taken['id']} has the reference {new.reference!r} already, {words}.",
-        links={"order_id": str(taken["id"])},
+        f"Order {taken.id} has the reference {new.reference!r} already, {words}.",
+        links={"order_id": str(taken.id)},
     )
 
 
@@ -248,45 +251,45 @@ async def _store(
     # Consent is looked at again under a lock: nobody revokes between look and write.
     state = await customers.consent_for_share(tx, new.customer_id)
     held = state is None or not consent.lets_pass(ConsentState(state))
-    record = {
-        "id": new_row_id(),
-        "customer_id": new.customer_id,
-        "connection_id": terms.connection["id"],
-        "platform": terms.platform.name,
-        "reference": new.reference,
-        "purchase_order": new.purchase_order,
-        "group_tag": terms.judging.group_tag,
-        "device_count": len(new.devices),
-        "body_digest": new.body_digest,
-        "created_by": tx.actor.key_id,
-        "created_at": now,
-        "updated_at": now,
-    }
-    await orders.add(tx, record)
-    storage = OrderStorage(tx, record, held=held, now=now)
+    order = Order(
+        id=new_row_id(),
+        partner_id=tx.partner_id,
+        customer_id=new.customer_id,
+        connection_id=terms.connection.id,
+        platform=terms.platform.name,
+        reference=new.reference,
+        purchase_order=new.purchase_order,
+        group_tag=terms.judging.group_tag,
+        device_count=len(new.devices),
+        body_digest=new.body_digest,
+        created_by=tx.actor.key_id,
+        last_sequence=0,
+        announced_state=None,
+        created_at=now,
+        updated_at=now,
+        has_open_batches=False,
+        portal=terms.connection.portal,
+    )
+    await orders.add(tx, order)
+    storage = OrderStorage(tx, order, held=held, now=now)
     plan = Plan(terms.judging, whole=whole)
-    async for rows in _planned(tx, new, plan, record["id"]):
+    async for rows in _planned(tx, new, plan, order.id):
         if not (new.reject_invalid and plan.invalid):
             await storage.add(plan, rows)
     if plan.is_spoilt:
         raise _Spoilt
     _refuse_if_asked(new, plan)
     await storage.close(plan)
-    outcome = Preview(plan, held, terms.connection["portal"])
-    gathered = await waiting.gather_orders(runtime, tx, [record["id"]])
+    outcome = Preview(plan, held, terms.connection.portal)
+    gathered = await waiting.gather_orders(runtime, tx, [order.id])
     view = OrderView(
-        {
-            **record,
-            "partner_id": tx.partner_id,
-            "portal": terms.connection["portal"],
-            "has_open_batches": bool(plan.batches),
-        },
+        replace(order, has_open_batches=bool(plan.batches)),
         outcome.counts,
-        waiting.explain_rows(gathered, now)[record["id"]],
+        waiting.explain_rows(gathered, now)[order.id],
     )
     reasons = [waiting.as_json(reason) for reason in view.waiting_for]
     accepted = order_happening(EventType.ORDER_ACCEPTED, view.record, view.state, outcome.counts, reasons)
-    await publish(tx, [accepted, *await order_news(tx, record["id"])], now)
+    await publish(tx, [accepted, *await order_news(tx, order.id)], now)
     if plan.batches and not held:
         tx.wake(WakeKind.BATCHES, lanes=min(len(plan.batches), runtime.settings.worker_lanes))
     return Acceptance(view, outcome)

@@ -14,8 +14,8 @@ from sqlalchemy.exc import DBAPIError
 
 from app.budgets import ConnectionGate
 from app.db import connections
-from app.db.sql import Record
 from app.domain.actor import ActingFor, Principal
+from app.domain.connection import Connection
 from app.domain.errors import Unprocessable
 from app.domain.ids import PartnerId
 from app.domain.upstream import NOT_UNDERSTOOD, ConnectionTrouble, Said, Unreachable, UpstreamFailure
@@ -70,7 +70,7 @@ class ConnectionAccess:
 
     runtime: Runtime
     principal: Principal
-    record: Record
+    record: Connection
     fresh: bool = False
     """Ask Microsoft for a new token of each kind even if a good one is at hand: `:check` must prove it."""
     _renewed: set[TokenKind] = field(default_factory=set)
@@ -81,7 +81,7 @@ class ConnectionAccess:
 
     @property
     def connection_id(self) -> UUID:
-        return self.record["id"]  # type: ignore[no-any-return]
+        return self.record.id
 
     @property
     def gate(self) -> ConnectionGate:
@@ -89,19 +89,19 @@ class ConnectionAccess:
 
     @property
     def entra_tenant_id(self) -> UUID:
-        return self.record["entra_tenant_id"]  # type: ignore[no-any-return]
+        return self.record.entra_tenant_id
 
     @property
     def _identity(self) -> tuple[UUID, str]:
-        return self.entra_tenant_id, str(self.record["client_id"])
+        return self.entra_tenant_id, self._client_id
 
     @property
     def partner_role(self) -> str:
-        return str(self.record["partner_role"])
+        return str(self.record.partner_role)
 
     @property
     def has_delegated(self) -> bool:
-        return self.record["refresh_token"] is not None
+        return self.record.refresh_token is not None
 
     @property
     def unprovable(self) -> str | None:
@@ -109,7 +109,7 @@ class ConnectionAccess:
         return None if self.has_delegated else "credential_missing"
 
     async def token(self, kind: TokenKind) -> str:
-        if not self.record["client_secret"]:
+        if not self.record.client_secret:
             said = Said(description="the connection has no client secret; give it one")
             raise ConnectionTrouble("credential_missing", said)
         cache = self.runtime.token_cache
@@ -140,14 +140,20 @@ class ConnectionAccess:
             said = Said(description=f"the stored credential does not open: {error}; give it anew")
             raise ConnectionTrouble("credential_missing", said) from error
 
+    @property
+    def _client_id(self) -> str:
+        assert self.record.client_id is not None  # a portal connection has no access
+        return self.record.client_id
+
     def _client_secret(self) -> str:
+        assert self.record.client_secret is not None  # `token` has looked
         place = client_secret_place(self.partner_id, self.connection_id)
-        return self._open(self.record["client_secret"], place)
+        return self._open(self.record.client_secret, place)
 
     async def _app_token(self) -> Tokens:
         return await self.runtime.microsoft.tokens.for_app(
             tenant_id=self.entra_tenant_id,
-            client_id=self.record["client_id"],
+            client_id=self._client_id,
             client_secret=self._client_secret(),
         )
 
@@ -174,7 +180,7 @@ class ConnectionAccess:
         try:
             tokens = await self.runtime.microsoft.tokens.redeem(
                 tenant_id=self.entra_tenant_id,
-                client_id=self.record["client_id"],
+                client_id=self._client_id,
                 client_secret=self._client_secret(),
                 refresh_token=self._open(sealed, place),
             )
@@ -194,10 +200,10 @@ class ConnectionAccess:
                     tx, self.connection_id, owner=owner, now=self.runtime.now(), lease=token_lease(settings)
                 )
             if row is not None:
-                if (row["entra_tenant_id"], row["client_id"]) != self._identity:
+                if (row.entra_tenant_id, row.client_id) != self._identity:
                     await self._store(owner, None)
                     raise Unreachable(Said(description="the connection was changed meanwhile"))
-                return row["refresh_token"]  # type: ignore[no-any-return]
+                return row.refresh_token
             await asyncio.sleep(0.1)
         raise Unreachable(Said(description="another process is redeeming the refresh token"))
 
@@ -231,9 +237,9 @@ async def read_access(
     record = await connections.get(tx, connection_id)
     if record is None:
         raise LookupError("the connection has gone")
-    if record["portal"]:
+    if record.portal:
         # The one door to Microsoft is shut for what belongs to a person.
-        platform = runtime.platforms[record["platform"]]
+        platform = runtime.platforms[record.platform]
         raise Unprocessable(
             "partner_role_cannot_use_api" if platform.automated else "platform_not_automated",
             f"A portal connection: {platform.title} is not asked anything for it.",

@@ -35,9 +35,9 @@ async def _look(runtime: Runtime, principal: Principal) -> None:
         whole = await quotas.limit_of(tx, Quota.WAITING_EVENTS)
         bound = max(1, whole // await quotas.limit_of(tx, Quota.WEBHOOK_ENDPOINTS))
         found = await backlogs.of_partner(tx)
-        full = [row["endpoint_id"] for row in found if row["full_since"] is None and row["waiting"] >= bound]
+        full = [row.endpoint_id for row in found if row.full_since is None and row.waiting >= bound]
         # Half of the bound: else an endpoint at its bound would be marked and unmarked with every delivery.
-        over = [row["endpoint_id"] for row in found if row["full_since"] and 2 * row["waiting"] < bound]
+        over = [row.endpoint_id for row in found if row.full_since and 2 * row.waiting < bound]
         await backlogs.mark(tx, full, now)
         await backlogs.mark(tx, over, None)
     for endpoint_id in full:

@@ -234,9 +234,9 @@ async def _put_off(runtime: Runtime, claim: Claim, kind: str) -> Claim | None:
         batch = await batches.lock_claimed(tx, claim)
         if batch is None:
             raise LostClaim
-        defects = 1 + (batch["troubles"] if batch["failure_code"] == BROKEN else 0)
+        defects = 1 + (batch.troubles if batch.failure_code == BROKEN else 0)
         if defects >= MAX_DEFECTS:
-            return replace(claim, state=BatchState(batch["state"]), uncertain=batch["uncertain"])
+            return replace(claim, state=batch.state, uncertain=batch.uncertain)
         due_at = schedule.next_attempt(defects, now, runtime.random())
         news = {"troubles": defects, "failure_code": BROKEN, "failure_said": kind}
         await release(tx, claim, due_at, now, news)

@@ -11,8 +11,8 @@ from sqlalchemy.exc import IntegrityError
 from app.db import connections, group_tags
 from app.db.ids import new_row_id
 from app.db.paging import Page, PageRequest
-from app.db.sql import Record
 from app.domain.actor import Principal
+from app.domain.connection import Connection, ConnectionIdentity
 from app.domain.errors import Conflict, FieldError, NotFound, Unprocessable
 from app.domain.quota import Quota
 from app.domain.upstream import ConnectionTrouble, Said, UpstreamFailure
@@ -59,7 +59,7 @@ class Check:
 @asynccontextmanager
 async def create(
     runtime: Runtime, caller: Caller, new: NewConnection
-) -> AsyncIterator[tuple[PartnerTx, Record]]:
+) -> AsyncIterator[tuple[PartnerTx, Connection]]:
     """Creates a connection in a transaction that commits when the block ends.
 
     Raises Unprocessable for a platform that cannot work, and for credentials that nothing would be called
@@ -119,7 +119,7 @@ def _refuse_credentials(given: Sequence[str]) -> None:
 async def _taken(runtime: Runtime, principal: Principal, name: str) -> Conflict:
     async with runtime.transaction(principal) as tx:
         existing = await connections.get_by_name(tx, name)
-    links = {"connection_id": str(existing["id"])} if existing is not None else {}
+    links = {"connection_id": str(existing.id)} if existing is not None else {}
     return Conflict("already_exists", f"There is a connection called {name!r} already.", links=links)
 
 
@@ -143,7 +143,7 @@ def _sealed(
     return values
 
 
-async def get(runtime: Runtime, principal: Principal, connection_id: UUID) -> Record:
+async def get(runtime: Runtime, principal: Principal, connection_id: UUID) -> Connection:
     async with runtime.reading(principal) as tx:
         record = await connections.get(tx, connection_id)
     if record is None:
@@ -151,7 +151,7 @@ async def get(runtime: Runtime, principal: Principal, connection_id: UUID) -> Re
     return record
 
 
-async def list_page(runtime: Runtime, principal: Principal, page: PageRequest) -> Page[Record]:
+async def list_page(runtime: Runtime, principal: Principal, page: PageRequest) -> Page[Connection]:
     async with runtime.reading(principal) as tx:
         return await connections.list_page(tx, page)
 
@@ -167,7 +167,7 @@ async def update(
     client_secret: str | None,
     refresh_token: str | None,
     emptied: Collection[str] = (),
-) -> Record:
+) -> Connection:
     """Changes names, identity and credentials. New credentials end a trouble: the next call tries them.
 
     Another tenant or app needs its own credentials in the same call; with another tenant, consents and group
@@ -176,7 +176,7 @@ async def update(
     """
     credentials = {"client_id": client_id, "client_secret": client_secret, "refresh_token": refresh_token}
     given = [name for name, value in credentials.items() if value is not None or name in emptied]
-    portal = (await get(runtime, principal, connection_id))["portal"]
+    portal = (await get(runtime, principal, connection_id)).portal
     if given and portal:
         _refuse_credentials(given)
     sealed = _sealed(runtime, principal, connection_id, client_secret, refresh_token)
@@ -191,7 +191,7 @@ async def update(
             before = await connections.hold_identity(tx, connection_id, for_change=True)
             if before is None:
                 raise NotFound("unknown_connection", f"There is no connection {connection_id}.")
-            changed = {name for name, value in named.items() if value != before[name]}
+            changed = {name for name, value in named.items() if value != getattr(before, name)}
             if changed and not portal:
                 _refuse_without_secrets(changed, before, {*sealed, *emptied})
                 values |= {"checked_at": None}
@@ -228,10 +228,12 @@ def _emptied(names: Collection[str]) -> dict[str, Any]:
     return values
 
 
-def _refuse_without_secrets(changed: Collection[str], before: Record, sealed: Collection[str]) -> None:
+def _refuse_without_secrets(
+    changed: Collection[str], before: ConnectionIdentity, sealed: Collection[str]
+) -> None:
     """A secret belongs to one app and a refresh token to one app and tenant: the stored ones would be sent to
     where they do not belong."""
-    needed = ["client_secret", *(["refresh_token"] if before["has_refresh_token"] else [])]
+    needed = ["client_secret", *(["refresh_token"] if before.has_refresh_token else [])]
     what = " and ".join(sorted(changed))
     errors = [
         FieldError(f"/{name}", "validation_failed", f"It is needed again where {what} changes.")
@@ -249,7 +251,7 @@ async def check(runtime: Runtime, principal: Principal, connection_id: UUID) -> 
     began = runtime.now()
     await get(runtime, principal, connection_id)
     access = await open_access(runtime, principal, connection_id, fresh=True)
-    driver = runtime.drivers[access.record["platform"]]
+    driver = runtime.drivers[access.record.platform]
     try:
         proved = await driver.check(access)
     except UpstreamFailure as failure:

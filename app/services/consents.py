@@ -12,13 +12,12 @@ from uuid import UUID
 from app.db import batches, connections, customers, orders
 from app.db.engine import is_passing
 from app.db.ids import new_row_id
-from app.db.sql import Record
 from app.domain import consent
 from app.domain.actor import ActingFor, Principal
-from app.domain.consent import Change, ConsentState, Evidence
+from app.domain.consent import Change, ConsentChange, ConsentState, Evidence
+from app.domain.customer import Customer
 from app.domain.errors import Conflict, NotFound, Unprocessable
 from app.domain.event import EventType
-from app.domain.ids import PartnerId
 from app.domain.quota import KEPT_BY_HAND
 from app.domain.upstream import (
     ConnectionTrouble,
@@ -55,7 +54,7 @@ async def apply_change(runtime: Runtime, tx: PartnerTx, customer_id: UUID, chang
     row = await customers.consent_for_update(tx, customer_id)
     if row is None:
         return False
-    old = ConsentState(row["state"])
+    old = row.state
     if change.state not in consent.CONSENT_TRANSITIONS[old]:
         return False
     await customers.set_consent(
@@ -118,7 +117,7 @@ async def read_customers(runtime: Runtime, principal: Principal, connection_id: 
     more than a passing fault has been written down as the connection's trouble before."""
     started_at = runtime.now()
     access = await open_access(runtime, principal, connection_id)
-    driver = runtime.drivers[access.record["platform"]]
+    driver = runtime.drivers[access.record.platform]
     try:
         listed = {customer.tenant_id async for customer in driver.customers(access)}
     except UpstreamFailure as failure:
@@ -135,7 +134,7 @@ def _trouble_of(access: ConnectionAccess, failure: UpstreamFailure, now: datetim
         return failure
     if isinstance(failure, Throttled | HeldBack):
         return None
-    last_read = access.record["customers_read_at"] or access.record["created_at"]
+    last_read = access.record.customers_read_at or access.record.created_at
     if isinstance(failure, Refused) or now - last_read > UNREAD_PATIENCE:
         return ConnectionTrouble("customers_not_read", failure.said)
     return None
@@ -152,20 +151,18 @@ async def _apply_listing(
         if not await connections.note_reading(tx, connection_id, started_at):
             return Reading(0, 0)
         known = await customers.list_of_connection(tx, connection_id)
-        seen = [row["id"] for row in known if row["entra_tenant_id"] in listed]
+        seen = [row.id for row in known if row.entra_tenant_id in listed]
         await customers.note_consent_checked(tx, connection_id, listed=seen, now=now)
         await troubles.end_after_reading(runtime, tx, connection_id, unless_code=access.unprovable)
     changed = 0
     for row in known:
-        change = consent.after_listing(
-            ConsentState(row["consent_state"]), listed=row["entra_tenant_id"] in listed
-        )
+        change = consent.after_listing(row.consent_state, listed=row.entra_tenant_id in listed)
         if change is not None:
             # One transaction each: a customer with much waiting work does not hold up the others.
             async with runtime.transaction(access.principal) as tx:
                 if not await _is_still_of(tx, access):
                     break
-                changed += await apply_change(runtime, tx, row["id"], change)
+                changed += await apply_change(runtime, tx, row.id, change)
     return Reading(len(known), changed)
 
 
@@ -173,7 +170,7 @@ async def _is_still_of(tx: PartnerTx, access: ConnectionAccess, *, for_change: b
     """Whether the list that was read is that of the connection's tenant, until the transaction ends. The
     connection is held before any consent, as everywhere: or two would wait for each other."""
     present = await connections.hold_identity(tx, access.connection_id, for_change=for_change)
-    return present is not None and present["entra_tenant_id"] == access.entra_tenant_id
+    return present is not None and present.entra_tenant_id == access.entra_tenant_id
 
 
 async def doubt_all(runtime: Runtime, tx: PartnerTx, connection_id: UUID) -> None:
@@ -182,19 +179,19 @@ async def doubt_all(runtime: Runtime, tx: PartnerTx, connection_id: UUID) -> Non
     What is not sent yet is held until the new tenant's customers list has been read, which is due at once.
     """
     for row in await customers.list_of_connection(tx, connection_id):
-        change = consent.after_tenant_change(ConsentState(row["consent_state"]))
+        change = consent.after_tenant_change(row.consent_state)
         if change is not None:
-            await apply_change(runtime, tx, row["id"], change)
+            await apply_change(runtime, tx, row.id, change)
 
 
-async def recheck(runtime: Runtime, principal: Principal, customer_id: UUID) -> Record:
+async def recheck(runtime: Runtime, principal: Principal, customer_id: UUID) -> Customer:
     """Reads the list at once and returns the customer as it is then."""
     customer = await get_customer(runtime, principal, customer_id)
-    await read_customers(runtime, principal, customer["connection_id"])
+    await read_customers(runtime, principal, customer.connection_id)
     return await get_customer(runtime, principal, customer_id)
 
 
-async def get_customer(runtime: Runtime, principal: Principal, customer_id: UUID) -> Record:
+async def get_customer(runtime: Runtime, principal: Principal, customer_id: UUID) -> Customer:
     async with runtime.reading(principal) as tx:
         customer = await customers.get(tx, customer_id)
     if customer is None:
@@ -202,7 +199,7 @@ async def get_customer(runtime: Runtime, principal: Principal, customer_id: UUID
     return customer
 
 
-async def history(runtime: Runtime, principal: Principal, customer_id: UUID) -> list[Record]:
+async def history(runtime: Runtime, principal: Principal, customer_id: UUID) -> list[ConsentChange]:
     async with runtime.reading(principal) as tx:
         return await customers.consent_history(tx, customer_id)
 
@@ -211,13 +208,13 @@ async def request(runtime: Runtime, principal: Principal, customer_id: UUID) -> 
     """The link the customer's administrator opens; notes that consent has been asked for."""
     began = runtime.now()
     customer = await get_customer(runtime, principal, customer_id)
-    access = await open_access(runtime, principal, customer["connection_id"])
+    access = await open_access(runtime, principal, customer.connection_id)
     try:
-        link = await runtime.drivers[access.record["platform"]].consent_link(access)
+        link = await runtime.drivers[access.record.platform].consent_link(access)
     except NotUnderstood as unread:
         await note_trouble(runtime, principal, access.connection_id, unread, began=began)
         raise
-    state = ConsentState(customer["consent_state"])
+    state = customer.consent_state
     if not consent.lets_pass(state) and state is not ConsentState.REQUESTED:
         async with runtime.transaction(principal) as tx:
             await apply_change(runtime, tx, customer_id, Change(ConsentState.REQUESTED, Evidence.LINK_ISSUED))
@@ -226,7 +223,7 @@ async def request(runtime: Runtime, principal: Principal, customer_id: UUID) -> 
 
 async def record(
     runtime: Runtime, caller: Caller, customer_id: UUID, state: ConsentState, note: str
-) -> Record:
+) -> Customer:
     """What a person has seen at the portal, or has been told, and the customer as it is then.
 
     For portal connections only: elsewhere Microsoft's list decides, and its next reading would undo it.
@@ -238,11 +235,11 @@ async def record(
         customer = await customers.get(tx, customer_id)
         if customer is None:
             raise NotFound("unknown_customer", f"There is no customer {customer_id}.")
-        connection = await connections.get(tx, customer["connection_id"])
-        if connection is None or not connection["portal"]:
+        connection = await connections.get(tx, customer.connection_id)
+        if connection is None or not connection.portal:
             raise Unprocessable("consent_is_looked_up")
         row = await customers.consent_for_update(tx, customer_id)
-        old = ConsentState.UNKNOWN if row is None else ConsentState(row["state"])
+        old = ConsentState.UNKNOWN if row is None else row.state
         if old is not state:
             if not await apply_change(runtime, tx, customer_id, change):
                 raise Conflict(
@@ -274,7 +271,7 @@ async def read_due(runtime: Runtime) -> bool:
         due = await connections.claim_customers_reading(tx, now=now, interval=interval)
     if due is None:
         return False
-    principal, connection_id = ActingFor(PartnerId(due["partner_id"])), due["id"]
+    principal, connection_id = ActingFor(due.partner_id), due.id
     try:
         await read_customers(runtime, principal, connection_id)
     except Throttled as throttled:
@@ -306,7 +303,7 @@ async def _read_soon(runtime: Runtime, principal: Principal, connection_id: UUID
     now = runtime.now()
     async with runtime.transaction(principal) as tx:
         record = await connections.get(tx, connection_id)
-        since = record["trouble_since"] if record is not None else None
+        since = record.trouble_since if record is not None else None
         pause = max(FIRST_PAUSE, (now - (since or now)) / 2)
         await connections.hasten_customers(tx, connection_id, now + pause)
 
@@ -319,14 +316,14 @@ async def age(runtime: Runtime) -> int:
         aged = await customers.aged_consents(tx, proved_before=now - valid_for)
     changed = 0
     for row in aged:
-        principal, customer_id = ActingFor(PartnerId(row["partner_id"])), row["customer_id"]
+        principal, customer_id = ActingFor(row.partner_id), row.customer_id
         async with runtime.transaction(principal) as tx:
             known = await customers.consent_for_update(tx, customer_id)
             if known is None:
                 continue
             change = consent.after_time(
-                ConsentState(known["state"]),
-                proved_at=known["proved_at"] or known["since"],
+                known.state,
+                proved_at=known.proved_at or known.since,
                 now=now,
                 valid_for=valid_for,
             )

@@ -12,9 +12,9 @@ from app.db import connections, customers
 from app.db.ids import new_row_id
 from app.db.paging import Page, PageRequest
 from app.db.removal import refuses_removed
-from app.db.sql import Record
 from app.domain.actor import Principal
 from app.domain.consent import ConsentState, Evidence
+from app.domain.customer import Customer
 from app.domain.errors import Conflict, NotFound
 from app.domain.quota import Quota
 from app.kernel.transactions import PartnerTx
@@ -35,7 +35,7 @@ class NewCustomer:
 @asynccontextmanager
 async def create(
     runtime: Runtime, principal: Principal, new: NewCustomer
-) -> AsyncIterator[tuple[PartnerTx, Record]]:
+) -> AsyncIterator[tuple[PartnerTx, Customer]]:
     """Creates a customer in a transaction that commits when the block ends.
 
     Raises NotFound for the connection, Conflict if the connection has this tenant already, or
@@ -77,7 +77,7 @@ async def create(
 async def _taken(runtime: Runtime, principal: Principal, new: NewCustomer) -> Conflict:
     async with runtime.transaction(principal) as tx:
         existing = await customers.find_by_tenant(tx, new.connection_id, new.entra_tenant_id)
-    links = {"customer_id": str(existing["id"])} if existing is not None else {}
+    links = {"customer_id": str(existing.id)} if existing is not None else {}
     return Conflict(
         "already_exists",
         f"The connection has a customer with the tenant {new.entra_tenant_id} already.",
@@ -93,14 +93,16 @@ async def list_page(
     entra_tenant_id: UUID | None = None,
     domain: str | None = None,
     consent_state: str | None = None,
-) -> Page[Record]:
+) -> Page[Customer]:
     async with runtime.reading(principal) as tx:
         return await customers.list_page(
             tx, page, entra_tenant_id=entra_tenant_id, domain=domain, consent_state=consent_state
         )
 
 
-async def update(runtime: Runtime, principal: Principal, customer_id: UUID, values: dict[str, Any]) -> Record:
+async def update(
+    runtime: Runtime, principal: Principal, customer_id: UUID, values: dict[str, Any]
+) -> Customer:
     """Name, domain and default group tag; the tenant id is what the customer is."""
     async with runtime.transaction(principal) as tx:
         await customers.update(tx, customer_id, {**values, "updated_at": runtime.now()})

@@ -9,11 +9,11 @@ from uuid import UUID
 
 from app.db import events, webhook_secrets
 from app.db.ids import new_row_id
-from app.db.sql import Record
 from app.domain import signature
 from app.domain.actor import Principal
 from app.domain.errors import Conflict, NotFound
 from app.domain.ids import PartnerId
+from app.domain.webhook import Endpoint, HeldEndpoint, SigningSecret
 from app.kernel.transactions import PartnerTx
 from app.runtime import Runtime
 from app.secrets import Place, SecretError
@@ -28,7 +28,7 @@ MAX_SECRETS = 4
 
 @dataclass(frozen=True, slots=True)
 class Rotated:
-    endpoint: Record
+    endpoint: Endpoint
     secret: str
     """The new one, which is shown this once."""
     previous_until: datetime
@@ -41,11 +41,11 @@ def new(runtime: Runtime, principal: Principal, endpoint_id: UUID) -> tuple[str,
     return secret, runtime.secrets.seal(secret, present_place(principal.partner_id, endpoint_id))
 
 
-def opened(runtime: Runtime, endpoint: Record, others: Sequence[Record]) -> list[str]:
+def opened(runtime: Runtime, endpoint: Endpoint, others: Sequence[SigningSecret]) -> list[str]:
     """The endpoint's own secret and those of before; one that does not open is left out and logged."""
-    partner_id, endpoint_id = endpoint["partner_id"], endpoint["id"]
-    places = [(endpoint["secret"], present_place(partner_id, endpoint_id))]
-    places += [(other["secret"], previous_place(partner_id, other["id"])) for other in others]
+    partner_id, endpoint_id = endpoint.partner_id, endpoint.id
+    places = [(endpoint.secret, present_place(partner_id, endpoint_id))]
+    places += [(other.secret, previous_place(partner_id, other.id)) for other in others]
     found = (_open(runtime, endpoint_id, sealed, place) for sealed, place in places)
     return [secret for secret in found if secret is not None]
 
@@ -70,10 +70,10 @@ def _former(partner_id: PartnerId) -> str:
     return f"webhook_endpoint.secret:{partner_id}"
 
 
-async def lock(tx: PartnerTx, endpoint_id: UUID) -> Record:
+async def lock(tx: PartnerTx, endpoint_id: UUID) -> HeldEndpoint:
     """The endpoint, held until the transaction ends. Raises NotFound, also for one that has been deleted."""
     endpoint = await events.lock_endpoint(tx, endpoint_id)
-    if endpoint is None or endpoint["is_deleted"]:
+    if endpoint is None or endpoint.is_deleted:
         raise no_endpoint(endpoint_id)
     return endpoint
 
@@ -98,7 +98,7 @@ async def rotate(
         endpoint = await lock(tx, endpoint_id)
         if overlap:
             present = _open(
-                runtime, endpoint_id, endpoint["secret"], present_place(principal.partner_id, endpoint_id)
+                runtime, endpoint_id, endpoint.secret, present_place(principal.partner_id, endpoint_id)
             )
             if present is None:  # it signs nothing, so there is nothing to keep
                 await webhook_secrets.end_by(tx, endpoint_id, until)

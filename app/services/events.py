@@ -9,11 +9,12 @@ from uuid import UUID
 from app.db import events as events_table
 from app.db import orders as orders_table
 from app.db.ids import new_row_ids
-from app.db.sql import Record
+from app.db.registrations import SettledRow
 from app.domain.attempt import Kind
 from app.domain.event import EventType, hears, pages
-from app.domain.order import FINAL, OrderState, compute_state
+from app.domain.order import FINAL, Order, OrderState, compute_state
 from app.domain.registration import RegistrationState
+from app.domain.webhook import Subscriber
 from app.kernel.transactions import PartnerTx
 from app.kernel.wakeups import WakeKind
 from app.services import waiting
@@ -53,21 +54,21 @@ async def publish(tx: PartnerTx, happenings: Sequence[Happening], now: datetime)
         await events_table.add_deliveries_not_tried(tx, left, kind, now)
 
 
-def _by_backlog(endpoints: Sequence[Record]) -> tuple[list[Record], list[Record]]:
+def _by_backlog(endpoints: Sequence[Subscriber]) -> tuple[list[Subscriber], list[Subscriber]]:
     """Those for which too much waits already, and the others."""
-    full = [endpoint for endpoint in endpoints if endpoint["backlog_full_since"] is not None]
-    return full, [endpoint for endpoint in endpoints if endpoint["backlog_full_since"] is None]
+    full = [endpoint for endpoint in endpoints if endpoint.backlog_full_since is not None]
+    return full, [endpoint for endpoint in endpoints if endpoint.backlog_full_since is None]
 
 
 def _deliveries(
-    ids: Sequence[UUID], happenings: Sequence[Happening], endpoints: Sequence[Record]
+    ids: Sequence[UUID], happenings: Sequence[Happening], endpoints: Sequence[Subscriber]
 ) -> list[tuple[UUID, UUID, UUID]]:
     """(delivery, event, endpoint) for each endpoint that asked for the event."""
     pairs = [
-        (id, endpoint["id"])
+        (id, endpoint.id)
         for id, happening in zip(ids, happenings, strict=True)
         for endpoint in endpoints
-        if hears(endpoint["event_types"], happening.type)
+        if hears(endpoint.event_types, happening.type)
     ]
     return [
         (id, event, endpoint) for id, (event, endpoint) in zip(new_row_ids(len(pairs)), pairs, strict=True)
@@ -96,7 +97,7 @@ async def _sequences(tx: PartnerTx, happenings: Sequence[Happening]) -> list[int
 
 def order_happening(
     type: EventType,
-    order: Record,
+    order: Order,
     state: OrderState,
     counts: Mapping[RegistrationState, int],
     waiting_for: Sequence[Mapping[str, Any]] = (),
@@ -104,21 +105,21 @@ def order_happening(
     return Happening(
         type,
         {
-            "order_id": str(order["id"]),
-            "reference": order["reference"],
-            "purchase_order": order["purchase_order"],
-            "customer_id": str(order["customer_id"]),
+            "order_id": str(order.id),
+            "reference": order.reference,
+            "purchase_order": order.purchase_order,
+            "customer_id": str(order.customer_id),
             "state": state.value,
             "counts": {name.value: n for name, n in sorted(counts.items()) if n},
             "waiting_for": list(waiting_for),
         },
-        order_id=order["id"],
-        customer_id=order["customer_id"],
+        order_id=order.id,
+        customer_id=order.customer_id,
     )
 
 
 def settled_happenings(
-    order: Record, rows: Sequence[Record], was: Mapping[UUID, RegistrationState] | None = None
+    order: Order, rows: Sequence[SettledRow], was: Mapping[UUID, RegistrationState] | None = None
 ) -> list[Happening]:
     """registration.settled in pages of ROWS_PER_EVENT: ids, states, codes; no identities.
 
@@ -128,26 +129,26 @@ def settled_happenings(
     was = was or {}
     outcomes = [
         {
-            "id": str(row["id"]),
-            "row": row["row_number"],
-            "line_ref": row["line_ref"],
-            "state": row["state"],
-            "error_code": row["error_code"],
-            "corrects": was.get(row["id"]),
+            "id": str(row.id),
+            "row": row.row_number,
+            "line_ref": row.line_ref,
+            "state": row.state,
+            "error_code": row.error_code,
+            "corrects": was.get(row.id),
         }
-        for row in sorted(rows, key=lambda row: row["row_number"])
+        for row in sorted(rows, key=lambda row: row.row_number)
     ]
     return [
         Happening(
             EventType.REGISTRATION_SETTLED,
             {
-                "order_id": str(order["id"]),
-                "reference": order["reference"],
-                "customer_id": str(order["customer_id"]),
+                "order_id": str(order.id),
+                "reference": order.reference,
+                "customer_id": str(order.customer_id),
                 "registrations": list(page),
             },
-            order_id=order["id"],
-            customer_id=order["customer_id"],
+            order_id=order.id,
+            customer_id=order.customer_id,
         )
         for page in pages(outcomes)
     ]
@@ -172,15 +173,15 @@ async def order_news(tx: PartnerTx, order_id: UUID, *, corrected: bool = False) 
     if order is None:
         raise LookupError("the order has gone")
     counts = (await orders_table.counts(tx, [order_id]))[order_id]
-    state = compute_state(counts, has_open_batches=order["has_open_batches"])
-    announced = order["announced_state"]
+    state = compute_state(counts, has_open_batches=order.has_open_batches)
+    announced = order.announced_state
     if state.value == announced and not (corrected and state in FINAL):
         return []
     if state in FINAL:
         news = [order_happening(_FINAL_EVENTS[state], order, state, counts)]
     elif state is OrderState.HELD:
         # What is held waits for consent, at whatever time.
-        reasons = await waiting.of_change(tx, order_id, order["updated_at"])
+        reasons = await waiting.of_change(tx, order_id, order.updated_at)
         news = [order_happening(EventType.ORDER_HELD, order, state, counts, reasons)]
     else:
         news = []

@@ -13,7 +13,6 @@ from app import metrics
 from app.db import figures
 from app.db.engine import OUTAGES
 from app.db.events import OPEN
-from app.db.sql import Record
 from app.domain.batch import OPEN_BATCH
 from app.domain.budget import Breaker, breaker
 from app.domain.imports import MOVING
@@ -83,11 +82,11 @@ async def _from_database(runtime: Runtime, tx: SystemTx) -> tuple[Figures, list[
         endpoints=await figures.endpoints(tx),
     )
     rows = await figures.automated_connections(tx, limit=BREAKERS_READ)
-    return found, [row["id"] for row in rows]
+    return found, rows
 
 
-def _complete(rows: Sequence[Record], now: datetime) -> list[Waiting]:
-    found = {(row["kind"], row["state"]): row for row in rows}
+def _complete(rows: Sequence[figures.Waiting], now: datetime) -> list[Waiting]:
+    found = {(row.kind, row.state): row for row in rows}
     return [
         _waiting(kind, state, found.get((kind, state)), now)
         for kind, states in STATES.items()
@@ -95,10 +94,10 @@ def _complete(rows: Sequence[Record], now: datetime) -> list[Waiting]:
     ]
 
 
-def _waiting(kind: str, state: str, row: Record | None, now: datetime) -> Waiting:
+def _waiting(kind: str, state: str, row: figures.Waiting | None, now: datetime) -> Waiting:
     if row is None:
         return Waiting(kind, state, 0, 0.0, 0.0)
-    return Waiting(kind, state, row["n"], _since(row["oldest"], now), _since(row["due"], now))
+    return Waiting(kind, state, row.n, _since(row.oldest, now), _since(row.due, now))
 
 
 def _since(moment: datetime | None, now: datetime) -> float:

@@ -12,7 +12,7 @@ from typing import Protocol
 from uuid import UUID
 
 from app.db import history
-from app.db.sql import Record
+from app.db.history import CountedModel, Twin
 from app.domain.catalogue import Finding
 from app.domain.masking import quoted
 from app.domain.product_key import is_usual
@@ -76,10 +76,10 @@ async def compare(
     )
     # Hardly any device has been here before, and only those cost a second look.
     met = [device for device in asked if device[1] in serials or device[4] in keys]
-    by_place: defaultdict[int, list[Record]] = defaultdict(list)
+    by_place: defaultdict[int, list[Twin]] = defaultdict(list)
     if met:
         for record in await history.twins(tx, met, but=but_order):
-            by_place[record["n"]].append(record)
+            by_place[record.n].append(record)
     for place, records in by_place.items():
         found[place] += _on_twins(customer_id, records)
     named = [
@@ -101,20 +101,18 @@ def _key(device: Comparable) -> str | None:
     return None if key is not None and device.search_serial and not is_usual(key) else key
 
 
-def _on_twins(customer_id: UUID, records: Sequence[Record]) -> list[Finding]:
+def _on_twins(customer_id: UUID, records: Sequence[Twin]) -> list[Finding]:
     """The one that matters most: another customer's, then this one's, then one that is on its way."""
-    registered = [record for record in records if record["state"] in SUCCESS]
+    registered = [record for record in records if record.state in SUCCESS]
     for record in registered:
-        if record["customer_id"] != customer_id:
-            detail = (
-                f"Order {quoted(record['reference'])} registered it for {quoted(record['customer_name'])}."
-            )
+        if record.customer_id != customer_id:
+            detail = f"Order {quoted(record.reference)} registered it for {quoted(record.customer_name)}."
             return [Finding("registered_for_other_customer", "", detail)]
     if registered:
-        detail = f"Order {quoted(registered[0]['reference'])} registered it for this customer."
+        detail = f"Order {quoted(registered[0].reference)} registered it for this customer."
         return [Finding("already_registered_here", "", detail)]
     for record in records:
-        order, customer = quoted(record["reference"]), quoted(record["customer_name"])
+        order, customer = quoted(record.reference), quoted(record.customer_name)
         detail = f"Order {order} for {customer} has it and is still open."
         return [Finding("duplicate_open_elsewhere", "", detail)]
     return []
@@ -139,19 +137,19 @@ async def _usual(tx: PartnerTx, wanted: set[str], patterns: Patterns) -> Mapping
         for pattern in sorted(wanted - known.keys())
     ]
     if asked:
-        counted: defaultdict[str, list[Record]] = defaultdict(list)
+        counted: defaultdict[str, list[CountedModel]] = defaultdict(list)
         for record in await history.models_of(tx, asked):
-            counted[record["pattern"]].append(record)
+            counted[record.pattern].append(record)
         for pattern, _, _ in asked:
             known[pattern] = _agreed(counted.get(pattern, []))
     return known
 
 
-def _agreed(records: Sequence[Record]) -> tuple[str, str] | None:
-    total = sum(record["n"] for record in records)
+def _agreed(records: Sequence[CountedModel]) -> tuple[str, str] | None:
+    total = sum(record.n for record in records)
     if total < ENOUGH_EARLIER:
         return None
-    most = max(records, key=lambda record: record["n"])
-    if most["n"] < AGREEMENT * total:
+    most = max(records, key=lambda record: record.n)
+    if most.n < AGREEMENT * total:
         return None
-    return most["manufacturer"], most["model"]
+    return most.manufacturer, most.model

@@ -160,15 +160,15 @@ async def begin(
             await quotas.require_room(tx, Quota.IDEMPOTENCY_ANSWERS)
     if row is None:
         return Once(runtime, principal, key, begun_at=now)
-    if row["fingerprint"] != fingerprint:
-        raise _used_before(row["fingerprint"], digest)
-    if row["status"] is None:
+    if row.fingerprint != fingerprint:
+        raise _used_before(row.fingerprint, digest)
+    if row.status is None:
         raise Conflict("idempotency_in_progress", retry_after=RETRY_AFTER)
-    if shown_to is not None and now - row["created_at"] > SECRET_REPEATED_FOR:
+    if shown_to is not None and now - row.created_at > SECRET_REPEATED_FOR:
         raise Conflict("idempotency_secret_gone")
     try:
-        body = runtime.secrets.open(row["body"], body_place(principal.partner_id, key))
+        body = runtime.secrets.open(row.body or b"", body_place(principal.partner_id, key))
     except SecretError as error:
         log.error("stored_answer_not_opened", partner_id=str(principal.partner_id), reason=str(error))
         raise Conflict("idempotency_answer_lost", f"The stored answer does not open: {error}.") from error
-    return Replay(row["status"], row["location"], body)
+    return Replay(row.status, row.location, body)

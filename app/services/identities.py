@@ -19,12 +19,12 @@ from sqlalchemy.exc import IntegrityError
 
 from app.db import partners
 from app.db.ids import new_row_id
-from app.db.sql import Record
 from app.domain import api_key
 from app.domain.actor import Actor, ActorKind, Principal
 from app.domain.characters import unsafe, unstorable
 from app.domain.errors import Conflict, Forbidden, NotFound, Unauthenticated, Unprocessable
 from app.domain.ids import PartnerId
+from app.domain.partner import ApiKey, KnownKey, Partner
 from app.domain.quota import Quota
 from app.kernel.transactions import PartnerTx
 from app.runtime import Runtime
@@ -143,28 +143,28 @@ async def identify(runtime: Runtime, key: str) -> Caller | RefusedKey:
         return RefusedKey(KeyFault.UNKNOWN, prefix)
     fault = _fault_of(row, key, now)
     if fault is not None:
-        return RefusedKey(fault, prefix, PartnerId(row["partner_id"]))
-    if row["last_used_at"] is None or now - row["last_used_at"] > NOTED_EVERY:
+        return RefusedKey(fault, prefix, row.partner_id)
+    if row.last_used_at is None or now - row.last_used_at > NOTED_EVERY:
         async with runtime.system_transaction() as tx:
-            await partners.note_key_used(tx, row["id"], now)
+            await partners.note_key_used(tx, row.id, now)
     return Caller(
-        PartnerId(row["partner_id"]),
-        row["partner_name"],
-        PartnerRole(row["partner_role"]),
-        row["id"],
-        row["prefix"],
-        frozenset(row["scopes"]),
-        row["name"],
-        row["expires_at"],
+        row.partner_id,
+        row.partner_name,
+        PartnerRole(row.partner_role),
+        row.id,
+        row.prefix,
+        frozenset(row.scopes),
+        row.name,
+        row.expires_at,
     )
 
 
-def _fault_of(row: Record, key: str, now: datetime) -> KeyFault | None:
-    if not hmac.compare_digest(bytes(row["secret_digest"]), _digest(key)):
+def _fault_of(row: KnownKey, key: str, now: datetime) -> KeyFault | None:
+    if not hmac.compare_digest(bytes(row.secret_digest), _digest(key)):
         return KeyFault.MISMATCHED
-    if row["revoked_at"] is not None:
+    if row.revoked_at is not None:
         return KeyFault.REVOKED
-    if row["expires_at"] is not None and row["expires_at"] <= now:
+    if row.expires_at is not None and row.expires_at <= now:
         return KeyFault.EXPIRED
     return None
 
@@ -199,7 +199,7 @@ def require_safe(name: str) -> None:
         raise Unprocessable("value_has_control_characters", f"The name cannot be used. {said}")
 
 
-async def find_partner(runtime: Runtime, name_or_id: str) -> Record:
+async def find_partner(runtime: Runtime, name_or_id: str) -> Partner:
     """For the operator's command line. Raises NotFound."""
     if unstorable(name_or_id) is not None:
         raise NotFound("not_found", f"There is no partner {name_or_id!r}.")
@@ -215,7 +215,7 @@ async def find_partner(runtime: Runtime, name_or_id: str) -> Record:
     return row
 
 
-async def list_partners(runtime: Runtime) -> list[Record]:
+async def list_partners(runtime: Runtime) -> list[Partner]:
     async with runtime.system_transaction() as tx:
         return await partners.list_all(tx)
 
@@ -262,7 +262,7 @@ async def store_key(
     return key_id
 
 
-async def list_keys(runtime: Runtime, principal: Principal) -> list[Record]:
+async def list_keys(runtime: Runtime, principal: Principal) -> list[ApiKey]:
     async with runtime.reading(principal) as tx:
         return await partners.list_keys(tx)
 

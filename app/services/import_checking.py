@@ -16,14 +16,14 @@ import orjson
 
 from app.db.engine import encode_json
 from app.db.ids import new_row_ids
-from app.db.sql import Record
 from app.domain import hardware_hash
 from app.domain.catalogue import Finding, lookup
+from app.domain.customer import OrderableCustomer
 from app.domain.directory import Directory, Entry
 from app.domain.duplicates import Compared
 from app.domain.identity import CheckedDevice, IdentityKind, Rules
 from app.domain.ids import PartnerId
-from app.domain.imports import Verdict
+from app.domain.imports import Import, Verdict
 from app.domain.masking import holds_secret, shown
 from app.intake.corrections import Pairs
 from app.intake.devices import check_row
@@ -81,20 +81,20 @@ class Checker:
     def __init__(
         self,
         partner_id: PartnerId,
-        record: Record,
-        customers: Sequence[Record],
+        record: Import,
+        customers: Sequence[OrderableCustomer],
         runtime: Runtime,
         now: datetime,
     ) -> None:
         self.partner_id = partner_id
-        self.import_id: UUID = record["id"]
-        self.given_customer: UUID | None = record["customer_id"]
-        self.given_tag: str | None = record["group_tag"]
+        self.import_id: UUID = record.id
+        self.given_customer: UUID | None = record.customer_id
+        self.given_tag: str | None = record.group_tag
         self.now = now
         self.directory = Directory(
-            Entry(row["id"], row["entra_tenant_id"], row["domain"], row["name"]) for row in customers
+            Entry(row.id, row.entra_tenant_id, row.domain, row.name) for row in customers
         )
-        self.terms = {row["id"]: _terms(runtime, row, self.given_tag) for row in customers}
+        self.terms = {row.id: _terms(runtime, row, self.given_tag) for row in customers}
         self._compared = Compared()
         self._unknown = Rules(ANY_IDENTITY, max_group_tag=runtime.settings.max_group_tag)
         self.columns: Pairs = ()
@@ -251,14 +251,14 @@ def _milder(findings: Sequence[Mapping[str, Any]]) -> Verdict:
     return Verdict.WARNING if findings else Verdict.VALID
 
 
-def _terms(runtime: Runtime, row: Record, given_tag: str | None) -> CustomerTerms:
-    platform, portal = runtime.platforms[row["platform"]], row["portal"]
-    tag = row["default_group_tag"]
+def _terms(runtime: Runtime, row: OrderableCustomer, given_tag: str | None) -> CustomerTerms:
+    platform, portal = runtime.platforms[row.platform], row.portal
+    tag = row.default_group_tag
     return CustomerTerms(
         rules_of(runtime, platform, portal=portal, group_tag=given_tag or tag),
         tag,
         batch_size(runtime.settings, platform),
-        bar_of(platform, row["partner_role"], portal=portal),
+        bar_of(platform, row.partner_role, portal=portal),
     )
 
 

@@ -18,14 +18,17 @@ from app import metrics
 from app.db import connections, customers, group_tags, import_rows, imports, orders, tables
 from app.db.engine import encode_json, load
 from app.db.ids import new_row_id, new_row_ids
+from app.db.import_rows import PlannedBatch, ValidRow
 from app.db.imports import ImportClaim
-from app.db.sql import Record
 from app.domain import consent
 from app.domain.batch import BatchState
 from app.domain.catalogue import Finding
+from app.domain.connection import Connection
 from app.domain.consent import ConsentState
+from app.domain.customer import Customer
 from app.domain.event import EventType
 from app.domain.imports import ImportState, Verdict, order_reference, ready_state, suffix_of
+from app.domain.order import Order
 from app.domain.registration import RegistrationState
 from app.kernel.transactions import PartnerTx
 from app.kernel.wakeups import WakeKind
@@ -73,7 +76,7 @@ async def commit(runtime: Runtime, claim: ImportClaim, stopping: Callable[[], bo
     made = await _made(runtime, claim)
     if not made:
         changed = await _look_again(runtime, claim, stopping)
-        if changed and claim.record["on_invalid"] == "reject":
+        if changed and claim.record.on_invalid == "reject":
             words = f"{changed} rows have become invalid since the preview; no order was made."
             await give_back(runtime, claim, "import_rejected", words)
             return
@@ -97,23 +100,23 @@ async def commit(runtime: Runtime, claim: ImportClaim, stopping: Callable[[], bo
 async def _made(runtime: Runtime, claim: ImportClaim) -> set[UUID]:
     """Customers whose order has been made already."""
     async with runtime.transaction(claim) as tx:
-        return {row["customer_id"] for row in await imports.orders_of(tx, [claim.id])}
+        return {row.customer_id for row in await imports.orders_of(tx, [claim.id])}
 
 
 async def _parts(runtime: Runtime, claim: ImportClaim) -> list[_Part]:
     async with runtime.transaction(claim) as tx:
         rows = await import_rows.counts_by_customer(tx, claim.id)
-    rows = [row for row in rows if row["customer_id"] is not None]
-    base = claim.record["reference"]
+    named = [(row.customer_id, row) for row in rows if row.customer_id is not None]
+    base = claim.record.reference
     return [
         _Part(
-            row["customer_id"],
-            row["rows"],
-            row["invalid"],
-            claim.record["purchase_order"] or row["purchase_order"],
-            order_reference(base, row["customer_id"], alone=len(rows) == 1),
+            customer_id,
+            row.rows,
+            row.invalid,
+            claim.record.purchase_order or row.purchase_order,
+            order_reference(base, customer_id, alone=len(named) == 1),
         )
-        for row in rows
+        for customer_id, row in named
     ]
 
 
@@ -136,7 +139,7 @@ async def _look_again(runtime: Runtime, claim: ImportClaim, stopping: Callable[[
     patterns = Patterns()
     spellings: dict[UUID, dict[str, str]] = {}
     after = 0
-    while after < claim.record["rows_read"]:
+    while after < claim.record.rows_read:
         if stopping():
             raise Stopping
         async with runtime.transaction(claim) as tx:
@@ -164,31 +167,30 @@ async def _look_again(runtime: Runtime, claim: ImportClaim, stopping: Callable[[
 async def _errors_in(
     tx: PartnerTx,
     claim: ImportClaim,
-    rows: Sequence[Record],
+    rows: Sequence[ValidRow],
     spellings: dict[UUID, dict[str, str]],
     patterns: Patterns,
 ) -> list[tuple[int, Finding]]:
     """(row number, error) of rows that may not be sent any more. New warnings change no verdict."""
     errors: list[tuple[int, Finding]] = []
-    of_customer: dict[UUID, list[Record]] = {}
+    of_customer: dict[UUID, list[ValidRow]] = {}
     for row in rows:
-        of_customer.setdefault(row["customer_id"], []).append(row)
+        of_customer.setdefault(row.customer_id, []).append(row)
     for customer_id, own in of_customer.items():
         if customer_id not in spellings:
             spellings[customer_id] = await group_tags.known(tx, customer_id)
         known = spellings[customer_id]
         devices = [
-            _StagedDevice(row["serial_number"], row["manufacturer"], row["model"], row["product_key"])
-            for row in own
+            _StagedDevice(row.serial_number, row.manufacturer, row.model, row.product_key) for row in own
         ]
         found = await history.compare(tx, customer_id, devices, patterns=patterns)
         for row, findings in zip(own, found, strict=True):
-            tag: str = row["group_tag"]
+            tag: str = row.group_tag
             spelling = known.get(tag.lower(), tag)
             error = tag_conflict(tag, spelling) if spelling != tag else None
             error = error or next((finding for finding in findings if finding.is_error), None)
             if error is not None:
-                errors.append((row["row_number"], error))
+                errors.append((row.row_number, error))
     return errors
 
 
@@ -213,24 +215,24 @@ async def _store(runtime: Runtime, tx: PartnerTx, claim: ImportClaim, part: _Par
         raise LostImport
     customer = await customers.get(tx, part.customer_id)
     assert customer is not None  # staged rows are of known customers, which are not deleted
-    connection = await connections.get(tx, customer["connection_id"])
+    connection = await connections.get(tx, customer.connection_id)
     assert connection is not None
-    held = not consent.lets_pass(ConsentState(customer["consent_state"]))
-    record = _order_record(claim, part, customer, connection, now)
-    await orders.add(tx, record)
+    held = not consent.lets_pass(customer.consent_state)
+    order = _order_of(claim, part, customer, connection, now)
+    await orders.add(tx, order)
     planned = await import_rows.batches_to_be(tx, claim, part.customer_id)
-    batch_ids = await _store_batches(tx, claim, record, planned, held=held, now=now)
-    await _store_rows(tx, claim, record, planned, batch_ids, held=held, now=now)
+    batch_ids = await _store_batches(tx, claim, order, planned, held=held, now=now)
+    await _store_rows(tx, claim, order, planned, batch_ids, held=held, now=now)
     # Consent is looked at again under a lock, but only now: it must not be held for a minute.
     state = await customers.consent_for_share(tx, part.customer_id)
     if held is not (state is None or not consent.lets_pass(ConsentState(state))):
         raise _ConsentChanged
     await imports.add_order(
-        tx, claim.id, suffix=part.suffix, customer_id=part.customer_id, order_id=record["id"], now=now
+        tx, claim.id, suffix=part.suffix, customer_id=part.customer_id, order_id=order.id, now=now
     )
     kept = {"lease_until": runtime.now() + runtime.settings.lease, "attempts": 0, "updated_at": now}
     await imports.update_claimed(tx, claim, kept)
-    await _tell(tx, claim, part, record, held=held, now=now)
+    await _tell(tx, claim, part, order, held=held, now=now)
     taken = {"valid": part.rows - part.invalid, "invalid": part.invalid}
     tx.committed.append(lambda: metrics.devices_accepted(**taken))
     if planned and not held:
@@ -238,7 +240,7 @@ async def _store(runtime: Runtime, tx: PartnerTx, claim: ImportClaim, part: _Par
     log.info(
         "import_order_made",
         import_id=str(claim.id),
-        order_id=str(record["id"]),
+        order_id=str(order.id),
         devices=part.rows,
         invalid=part.invalid,
         batches=len(planned),
@@ -246,32 +248,36 @@ async def _store(runtime: Runtime, tx: PartnerTx, claim: ImportClaim, part: _Par
     )
 
 
-def _order_record(
-    claim: ImportClaim, part: _Part, customer: Record, connection: Record, now: datetime
-) -> dict[str, Any]:
-    return {
-        "id": new_row_id(),
-        "customer_id": part.customer_id,
-        "connection_id": connection["id"],
-        "platform": connection["platform"],
-        "reference": part.reference,
-        "purchase_order": part.purchase_order,
-        "group_tag": claim.record["group_tag"]
-        or customer["default_group_tag"]
-        or connection["default_group_tag"],
-        "device_count": part.rows,
-        "body_digest": claim.record["digest"],
-        "created_by": claim.record["created_by"],
-        "created_at": now,
-        "updated_at": now,
-    }
+def _order_of(
+    claim: ImportClaim, part: _Part, customer: Customer, connection: Connection, now: datetime
+) -> Order:
+    tag = claim.record.group_tag or customer.default_group_tag or connection.default_group_tag
+    return Order(
+        id=new_row_id(),
+        partner_id=claim.partner_id,
+        customer_id=part.customer_id,
+        connection_id=connection.id,
+        platform=connection.platform,
+        reference=part.reference,
+        purchase_order=part.purchase_order,
+        group_tag=tag,
+        device_count=part.rows,
+        body_digest=claim.record.digest or b"",
+        created_by=claim.record.created_by,
+        last_sequence=0,
+        announced_state=None,
+        created_at=now,
+        updated_at=now,
+        has_open_batches=part.rows > part.invalid,
+        portal=connection.portal,
+    )
 
 
 async def _store_batches(
     tx: PartnerTx,
     claim: ImportClaim,
-    order: Record,
-    planned: Sequence[Record],
+    order: Order,
+    planned: Sequence[PlannedBatch],
     *,
     held: bool,
     now: datetime,
@@ -280,11 +286,11 @@ async def _store_batches(
     values: dict[str, Callable[[int], Any]] = {
         "id": lambda at: ids[at],
         "partner_id": lambda at: tx.partner_id,
-        "order_id": lambda at: order["id"],
-        "customer_id": lambda at: order["customer_id"],
-        "connection_id": lambda at: order["connection_id"],
-        "group_tag": lambda at: planned[at]["group_tag"],
-        "device_count": lambda at: planned[at]["devices"],
+        "order_id": lambda at: order.id,
+        "customer_id": lambda at: order.customer_id,
+        "connection_id": lambda at: order.connection_id,
+        "group_tag": lambda at: planned[at].group_tag,
+        "device_count": lambda at: planned[at].devices,
         "state": lambda at: (BatchState.HELD if held else BatchState.QUEUED).value,
         "due_at": lambda at: now,
         "correlation_id": lambda at: uuid4(),
@@ -299,8 +305,8 @@ async def _store_batches(
 async def _store_rows(
     tx: PartnerTx,
     claim: ImportClaim,
-    order: Record,
-    planned: Sequence[Record],
+    order: Order,
+    planned: Sequence[PlannedBatch],
     batch_ids: Sequence[UUID],
     *,
     held: bool,
@@ -311,14 +317,14 @@ async def _store_rows(
     chunk: list[tuple[UUID, str, int]] = []
     size = 0
     for at, (id, batch) in enumerate(zip(batch_ids, planned, strict=True), start=1):
-        chunk.append((id, batch["group_tag"], batch["batch_part"]))
-        size += batch["devices"]
+        chunk.append((id, batch.group_tag, batch.batch_part))
+        size += batch.devices
         if size >= STORE_CHUNK or at == len(planned):
             await import_rows.store_batches(
                 tx,
                 claim,
-                order["customer_id"],
-                order["id"],
+                order.customer_id,
+                order.id,
                 chunk,
                 hashed=hashed,
                 now=now,
@@ -329,8 +335,8 @@ async def _store_rows(
         after = await import_rows.store_invalid(
             tx,
             claim,
-            order["customer_id"],
-            order["id"],
+            order.customer_id,
+            order.id,
             after=after,
             limit=STORE_CHUNK,
             now=now,
@@ -338,16 +344,14 @@ async def _store_rows(
 
 
 async def _tell(
-    tx: PartnerTx, claim: ImportClaim, part: _Part, order: Record, *, held: bool, now: datetime
+    tx: PartnerTx, claim: ImportClaim, part: _Part, order: Order, *, held: bool, now: datetime
 ) -> None:
     first = RegistrationState.HELD if held else RegistrationState.QUEUED
     counts = {first: part.rows - part.invalid, RegistrationState.INVALID: part.invalid}
-    view = OrderView(
-        {**order, "partner_id": tx.partner_id, "has_open_batches": part.rows > part.invalid}, counts
-    )
-    reasons = await waiting.of_change(tx, order["id"], now)
+    view = OrderView(order, counts)
+    reasons = await waiting.of_change(tx, order.id, now)
     accepted = order_happening(EventType.ORDER_ACCEPTED, view.record, view.state, counts, reasons)
-    await publish(tx, [accepted, *await order_news(tx, order["id"])], now)
+    await publish(tx, [accepted, *await order_news(tx, order.id)], now)
 
 
 # --- the end ------------------------------------------------------------------------------------
@@ -361,9 +365,7 @@ async def _is_taken(runtime: Runtime, claim: ImportClaim, part: _Part) -> bool:
 async def _finish(runtime: Runtime, claim: ImportClaim) -> None:
     now = runtime.now()
     async with runtime.transaction(claim) as tx:
-        await release(
-            runtime, tx, claim, {"state": ImportState.COMMITTED, "due_at": claim.record["expires_at"]}
-        )
+        await release(runtime, tx, claim, {"state": ImportState.COMMITTED, "due_at": claim.record.expires_at})
         record = await imports.get(tx, claim.id)
         assert record is not None
         made = await imports.orders_of(tx, [claim.id])
@@ -385,7 +387,7 @@ async def give_back(runtime: Runtime, claim: ImportClaim, code: str, words: str)
                 "on_invalid": None,
                 "failure_code": code,
                 "failure_said": words,
-                "due_at": claim.record["expires_at"],
+                "due_at": claim.record.expires_at,
             },
         )
     log.warning("import_given_back", import_id=str(claim.id), code=code)

@@ -152,10 +152,10 @@ async def _opening(runtime: Runtime, claim: ImportClaim, turn: Turn) -> _Opening
 
     async with runtime.transaction(claim) as tx:
         options = await imports.options_of(tx, claim.id)
-    profile = claim.record["profile"]
+    profile = claim.record.profile
     return _Opening(
         lambda number: from_thread.run(fetch, number),
-        profile and Profile.parse(profile),
+        None if profile is None else Profile.parse(profile),
         Wanted(options.get("sheet"), options.get("include_hidden")),
         runtime.settings,
         turn.breathe,
@@ -299,8 +299,8 @@ async def _finish(runtime: Runtime, claim: ImportClaim, checker: Checker) -> Non
                 "state": state,
                 "summary": summary,
                 "counts": {verdict.value: summary[verdict.value] for verdict in Verdict},
-                "bytes_read": claim.record["size_bytes"],
-                "due_at": claim.record["expires_at"],
+                "bytes_read": claim.record.size_bytes,
+                "due_at": claim.record.expires_at,
             },
         )
         # The rows have every cell of the file: its bytes are not needed any more.

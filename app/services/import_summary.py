@@ -20,45 +20,45 @@ async def summarise(tx: PartnerTx, import_id: UUID) -> dict[str, Any]:
     customers = await import_rows.counts_by_customer(tx, import_id)
     tags = await import_rows.counts_by_tag(tx, import_id)
     problems = await import_rows.counts_by_code(tx, import_id, first=FIRST_ROWS)
-    batches: dict[UUID, int] = {}
+    batches: dict[UUID | None, int] = {}
     for row in tags:
-        batches[row["customer_id"]] = batches.get(row["customer_id"], 0) + row["batches"]
+        batches[row.customer_id] = batches.get(row.customer_id, 0) + row.batches
     return {
-        "rows": sum(row["rows"] for row in customers),
-        "valid": sum(row["valid"] for row in customers),
-        "warning": sum(row["warning"] for row in customers),
-        "invalid": sum(row["invalid"] for row in customers),
-        "changed": sum(row["changed"] for row in customers),
+        "rows": sum(row.rows for row in customers),
+        "valid": sum(row.valid for row in customers),
+        "warning": sum(row.warning for row in customers),
+        "invalid": sum(row.invalid for row in customers),
+        "changed": sum(row.changed for row in customers),
         "batches": sum(batches.values()),
         "customers_total": len(customers),
         "customers": [
             {
-                "customer_id": None if row["customer_id"] is None else str(row["customer_id"]),
-                "rows": row["rows"],
-                "valid": row["valid"],
-                "warning": row["warning"],
-                "invalid": row["invalid"],
-                "batches": batches.get(row["customer_id"], 0),
-                "purchase_order": row["purchase_order"],
+                "customer_id": None if row.customer_id is None else str(row.customer_id),
+                "rows": row.rows,
+                "valid": row.valid,
+                "warning": row.warning,
+                "invalid": row.invalid,
+                "batches": batches.get(row.customer_id, 0),
+                "purchase_order": row.purchase_order,
             }
             for row in customers[:MOST_LISTED]
         ],
         "group_tags_total": len(tags),
         "group_tags": [
             {
-                "customer_id": str(row["customer_id"]),
-                "group_tag": row["group_tag"],
-                "devices": int(row["devices"]),
-                "batches": row["batches"],
+                "customer_id": str(row.customer_id),
+                "group_tag": row.group_tag,
+                "devices": row.devices,
+                "batches": row.batches,
             }
             for row in tags[:MOST_LISTED]
         ],
         "problems": [
             {
-                "code": row["code"],
-                "rows": row["rows"],
-                "first_rows": list(row["first_rows"]),
-                "first_lines": list(row["first_lines"]),
+                "code": row.code,
+                "rows": row.rows,
+                "first_rows": list(row.first_rows),
+                "first_lines": list(row.first_lines),
             }
             for row in problems
         ],

@@ -18,12 +18,13 @@ from anyio import to_thread
 
 from app.db import customers, import_rows, imports, vendor_profiles
 from app.db.ids import new_row_id
+from app.db.import_rows import StagedRow
 from app.db.paging import Page, PageRequest
-from app.db.sql import Record
 from app.domain.actor import Principal
 from app.domain.errors import Conflict, FieldError, NotFound, TooLarge, Unprocessable
-from app.domain.imports import MOVING, READY, ImportState, Verdict, order_reference
+from app.domain.imports import MOVING, READY, Import, ImportedOrder, ImportState, Verdict, order_reference
 from app.domain.quota import Quota
+from app.domain.vendor_profile import VendorProfile
 from app.kernel.transactions import PartnerTx
 from app.kernel.wakeups import WakeKind
 from app.runtime import Runtime
@@ -63,12 +64,12 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class ImportView:
-    record: Record
-    orders: Sequence[Record]
+    record: Import
+    orders: Sequence[ImportedOrder]
 
     @property
     def state(self) -> ImportState:
-        return ImportState(self.record["state"])
+        return self.record.state
 
     @property
     def is_moving(self) -> bool:
@@ -202,11 +203,11 @@ async def complete(
     log.info("import_uploaded", import_id=str(upload.id), size=upload.size)
 
 
-def _definition(profile: Record | None, encoding: str | None) -> dict[str, Any] | None:
+def _definition(profile: VendorProfile | None, encoding: str | None) -> dict[str, Any] | None:
     """How the file is to be read; what is said with the upload outranks the profile's own encoding."""
     if encoding is None:
-        return None if profile is None else profile["definition"]
-    return {**(profile["definition"] if profile is not None else {}), "encoding": encoding}
+        return None if profile is None else profile.definition
+    return {**(profile.definition if profile is not None else {}), "encoding": encoding}
 
 
 async def check_terms(runtime: Runtime, principal: Principal, terms: Terms) -> None:
@@ -215,13 +216,13 @@ async def check_terms(runtime: Runtime, principal: Principal, terms: Terms) -> N
         await _check_terms(runtime, tx, terms)
 
 
-async def _check_terms(runtime: Runtime, tx: PartnerTx, terms: Terms) -> Record | None:
+async def _check_terms(runtime: Runtime, tx: PartnerTx, terms: Terms) -> VendorProfile | None:
     if terms.customer_id is not None:
         customer = await customers.get(tx, terms.customer_id)
         if customer is None:
             raise NotFound("unknown_customer", f"There is no customer {terms.customer_id}.")
-        [row] = [row for row in await customers.with_terms(tx) if row["id"] == terms.customer_id]
-        refuse_barred(runtime.platforms[row["platform"]], row["partner_role"], portal=row["portal"])
+        [row] = [row for row in await customers.with_terms(tx) if row.id == terms.customer_id]
+        refuse_barred(runtime.platforms[row.platform], row.partner_role, portal=row.portal)
     limit = runtime.settings.max_group_tag
     if terms.group_tag is not None and len(terms.group_tag) > limit:
         detail = f"A group tag has at most {limit} characters."
@@ -266,9 +267,9 @@ async def list_page(
 ) -> Page[ImportView]:
     async with runtime.reading(principal) as tx:
         found = await imports.list_page(tx, page, state=None if state is None else state.value)
-        made = await imports.orders_of(tx, [row["id"] for row in found.items])
+        made = await imports.orders_of(tx, [row.id for row in found.items])
     return Page(
-        [ImportView(row, [o for o in made if o["import_id"] == row["id"]]) for row in found.items],
+        [ImportView(row, [o for o in made if o.import_id == row.id]) for row in found.items],
         found.next_token,
     )
 
@@ -282,7 +283,7 @@ async def rows(
     verdict: Verdict | None = None,
     code: str | None = None,
     noted_only: bool = False,
-) -> Page[Record]:
+) -> Page[StagedRow]:
     """The staged rows; while the import is being read, those that have been read."""
     async with runtime.reading(principal) as tx:
         if await imports.get(tx, import_id) is None:
@@ -322,8 +323,8 @@ async def commit(
         record = await imports.lock(tx, import_id)
         if record is None:
             raise _unknown(import_id)
-        state = ImportState(record["state"])
-        base = reference or record["reference"]
+        state = record.state
+        base = reference or record.reference
         on_invalid = "reject" if reject_invalid else "accept_valid"
         if state in READY:
             await _may_commit(tx, record, base, reject_invalid=reject_invalid)
@@ -340,13 +341,17 @@ async def commit(
             tx.wake(WakeKind.IMPORTS)
         elif state not in (ImportState.COMMITTING, ImportState.COMMITTED):
             raise Conflict("invalid_state", _why_not(state))
-        elif (on_invalid, base) != (record["on_invalid"], record["reference"]):
-            raise Conflict("invalid_state", _COMMITTED_OTHERWISE.format(**record))
+        elif (on_invalid, base) != (record.on_invalid, record.reference):
+            raise Conflict(
+                "invalid_state",
+                _COMMITTED_OTHERWISE.format(on_invalid=record.on_invalid, reference=record.reference),
+            )
         yield tx, await _view(tx, import_id)
 
 
-async def _may_commit(tx: PartnerTx, record: Record, base: str, *, reject_invalid: bool) -> None:
-    summary = record["summary"]
+async def _may_commit(tx: PartnerTx, record: Import, base: str, *, reject_invalid: bool) -> None:
+    summary = record.summary
+    assert summary is not None  # it is ready
     fit = summary["valid"] + summary["warning"]
     if not fit:
         raise Unprocessable(
@@ -359,15 +364,15 @@ async def _may_commit(tx: PartnerTx, record: Record, base: str, *, reject_invali
     # What has been promised here is ordered whole by the worker, which asks for no quota.
     await quotas.require(tx, Quota.DEVICES, adding=fit)
     ids = [customer["customer_id"] for customer in summary["customers"] if customer["customer_id"]]
-    done = {str(o["customer_id"]) for o in await imports.orders_of(tx, [record["id"]])}
+    done = {str(o.customer_id) for o in await imports.orders_of(tx, [record.id])}
     wanted = [order_reference(base, id, alone=len(ids) == 1) for id in ids if id not in done]
     taken = await imports.references_taken(tx, wanted)
     if taken:
         first = taken[0]
         raise Conflict(
             "reference_taken",
-            f"Order {first['id']} has the reference {first['reference']!r} already.",
-            links={"order_id": str(first["id"])},
+            f"Order {first.id} has the reference {first.reference!r} already.",
+            links={"order_id": str(first.id)},
         )
 
 

@@ -9,10 +9,11 @@ from datetime import datetime
 
 from app.db import connections, waiting
 from app.db.paging import MAX_PAGE_SIZE, PageRequest
-from app.db.sql import Record
+from app.db.waiting import OpenOfConnection, OpenOfCustomer
 from app.domain import budget
 from app.domain.actor import Principal
 from app.domain.budget import Breaker, Budget
+from app.domain.connection import Connection
 from app.domain.quota import Use
 from app.runtime import Runtime
 from app.services import quotas
@@ -24,12 +25,12 @@ SHOWN_CONNECTIONS = MAX_PAGE_SIZE
 
 @dataclass(frozen=True, slots=True)
 class ConnectionLimits:
-    record: Record
+    record: Connection
     budget: Budget
     breaker: Breaker
     blocked_until: datetime | None
     """Nothing is called before: Retry-After, an open breaker, or a trouble that a person has to mend."""
-    work: Record | None
+    work: OpenOfConnection | None
     """Its open batches, counted; None: it has none."""
 
 
@@ -38,28 +39,28 @@ class Limits:
     now: datetime
     shared: bool
     connections: Sequence[ConnectionLimits]
-    customers: Sequence[Record]
+    customers: Sequence[OpenOfCustomer]
     quotas: Sequence[Use]
 
 
 async def look(runtime: Runtime, principal: Principal) -> Limits:
     async with runtime.reading(principal) as tx:
         page = await connections.list_page(tx, PageRequest(SHOWN_CONNECTIONS))
-        work = {row["connection_id"]: row for row in await waiting.by_connection(tx)}
+        work = {row.connection_id: row for row in await waiting.by_connection(tx)}
         customers = await waiting.by_customer(tx, limit=SHOWN_CUSTOMERS)
         uses = await quotas.look(tx)
     now = runtime.now()
-    seen = await runtime.budgets.look([row["id"] for row in page.items], runtime.now)
+    seen = await runtime.budgets.look([row.id for row in page.items], runtime.now)
     return Limits(
         now=now,
         shared=seen.shared,
         connections=[
             ConnectionLimits(
                 record=row,
-                budget=seen.budgets[row["id"]],
-                breaker=budget.breaker(seen.budgets[row["id"]], seen.now),
-                blocked_until=_blocked_until(seen.budgets[row["id"]], row["not_before"], now),
-                work=work.get(row["id"]),
+                budget=seen.budgets[row.id],
+                breaker=budget.breaker(seen.budgets[row.id], seen.now),
+                blocked_until=_blocked_until(seen.budgets[row.id], row.not_before, now),
+                work=work.get(row.id),
             )
             for row in page.items
         ],

@@ -97,7 +97,7 @@ async def look_up(runtime: Runtime, claim: Claim) -> None:
 
 async def _read(runtime: Runtime, claim: Claim) -> _Listing:
     access = await open_access(runtime, claim, claim.connection_id)
-    driver = runtime.drivers[access.record["platform"]]
+    driver = runtime.drivers[access.record.platform]
     listing = _Listing()
     pages = runtime.settings.lookup_pages
     try:

@@ -16,7 +16,7 @@ log = logger("networks")
 
 async def allowed_to(tx: PartnerTx) -> tuple[Allowance, ...]:
     return tuple(
-        Allowance(ip_network(row["network"]), row["first_port"], row["last_port"])
+        Allowance(ip_network(row.network), row.first_port, row.last_port)
         for row in await partner_networks.of_partner(tx)
     )
 

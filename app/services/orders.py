@@ -8,14 +8,13 @@ from uuid import UUID
 from app.db import batches, customers, orders, registrations
 from app.db.chosen import EVERY_ROW, Choice
 from app.db.paging import Page, PageRequest
-from app.db.sql import Record
 from app.domain import consent
 from app.domain.actor import Principal
 from app.domain.batch import BatchState
 from app.domain.consent import ConsentState
 from app.domain.errors import Conflict, NotFound
 from app.domain.identity import IdentityKind
-from app.domain.order import FINAL, OrderState, compute_state
+from app.domain.order import FINAL, Order, OrderState, compute_state
 from app.domain.registration import RETRYABLE, RegistrationState
 from app.domain.waiting import Waiting
 from app.kernel.transactions import PartnerTx
@@ -32,14 +31,14 @@ RETRY_CHUNK = 1000
 
 @dataclass(frozen=True, slots=True)
 class OrderView:
-    record: Record
+    record: Order
     counts: Mapping[RegistrationState, int]
     waiting_for: Sequence[Waiting] = ()
     """What its open batches wait for, what a person has to do first at the beginning."""
 
     @property
     def state(self) -> OrderState:
-        return compute_state(self.counts, has_open_batches=self.record["has_open_batches"])
+        return compute_state(self.counts, has_open_batches=self.record.has_open_batches)
 
 
 async def get(runtime: Runtime, principal: Principal, order_id: UUID) -> OrderView:
@@ -51,11 +50,11 @@ async def get(runtime: Runtime, principal: Principal, order_id: UUID) -> OrderVi
 
 
 def _open(views: Sequence[OrderView]) -> list[UUID]:
-    return [view.record["id"] for view in views if view.record["has_open_batches"]]
+    return [view.record.id for view in views if view.record.has_open_batches]
 
 
 def _explained(views: Sequence[OrderView], reasons: waiting.Reasons) -> list[OrderView]:
-    return [replace(view, waiting_for=reasons.get(view.record["id"], ())) for view in views]
+    return [replace(view, waiting_for=reasons.get(view.record.id, ())) for view in views]
 
 
 async def _view(tx: PartnerTx, order_id: UUID) -> OrderView:
@@ -87,8 +86,8 @@ async def list_page(
             state=None if state is None else state.value,
             since=since,
         )
-        counts = await orders.counts(tx, [row["id"] for row in found.items])
-        views = [OrderView(row, counts[row["id"]]) for row in found.items]
+        counts = await orders.counts(tx, [row.id for row in found.items])
+        views = [OrderView(row, counts[row.id]) for row in found.items]
         gathered = await waiting.gather_orders(runtime, tx, _open(views))
     return Page(_explained(views, await waiting.explain(runtime, gathered)), found.next_token)
 
@@ -132,7 +131,7 @@ async def retry_failed(
         if found is None:
             raise NotFound("not_found", f"There is no order {order_id}.")
         # The consent before the order, as a change of consent takes them: or each would wait for the other.
-        state = await customers.consent_for_share(tx, found["customer_id"])
+        state = await customers.consent_for_share(tx, found.customer_id)
         held = state is None or not consent.lets_pass(ConsentState(state))
         order = await orders.lock(tx, order_id)
         if order is None:
@@ -155,7 +154,7 @@ def _nothing_to_retry(choice: Choice, without_hash: int) -> str:
 async def _requeue(
     runtime: Runtime,
     tx: PartnerTx,
-    order: Record,
+    order: Order,
     choice: Choice,
     now: datetime,
     *,
@@ -167,8 +166,12 @@ async def _requeue(
     as a whole, needs no more memory than a small one.
     """
     batch_state = BatchState.HELD if held else BatchState.QUEUED
-    limit = batch_size(runtime.settings, runtime.platforms[order["platform"]])
-    belongs_to = {name: order[name] for name in ("customer_id", "connection_id")} | {"order_id": order["id"]}
+    limit = batch_size(runtime.settings, runtime.platforms[order.platform])
+    belongs_to = {
+        "order_id": order.id,
+        "customer_id": order.customer_id,
+        "connection_id": order.connection_id,
+    }
     retried = without_hash = made = 0
     tag: str = ""
     ids: list[UUID] = []
@@ -181,16 +184,16 @@ async def _requeue(
             await registrations.rebatch(tx, batch_id, ids, now)
             made, ids = made + 1, []
 
-    found = registrations.retryable_of_order(tx, order["id"], RETRYABLE, choice, chunk=RETRY_CHUNK)
+    found = registrations.retryable_of_order(tx, order.id, RETRYABLE, choice, chunk=RETRY_CHUNK)
     async for rows in found:
         for row in rows:
-            if row["identity"] == IdentityKind.HARDWARE_HASH and not row["hashed"]:
+            if row.identity == IdentityKind.HARDWARE_HASH and not row.hashed:
                 without_hash += 1
                 continue
-            if row["group_tag"] != tag or len(ids) == limit:
+            if row.group_tag != tag or len(ids) == limit:
                 await fill_batch()
-            tag = row["group_tag"]
-            ids.append(row["id"])
+            tag = row.group_tag
+            ids.append(row.id)
             retried += 1
     await fill_batch()
     if made and not held:

@@ -43,25 +43,23 @@ async def rotate(
     now = runtime.now()
     async with runtime.transaction(caller) as tx:
         held = await partners.hold_key(tx, caller.key_id)
-        if held is None or held["revoked_at"] is not None:
+        if held is None or held.revoked_at is not None:
             raise Unauthenticated("unauthenticated", identities.REFUSED_KEY)  # meanwhile
-        expires_at = held["expires_at"]
+        expires_at = held.expires_at
         before = await partners.successor_of(tx, caller.key_id)
         if before is not None:
-            if before["last_used_at"] is not None or before["revoked_at"] is not None:
-                words = (
-                    f"This key was replaced by the key {before['prefix']}, which has been used or revoked."
-                )
+            if before.last_used_at is not None or before.revoked_at is not None:
+                words = f"This key was replaced by the key {before.prefix}, which has been used or revoked."
                 raise Conflict("key_rotated_already", words)
-            expires_at = before["expires_at"]  # the held one's has become the end of its overlap
-            await partners.delete_key(tx, before["id"])
+            expires_at = before.expires_at  # the held one's has become the end of its overlap
+            await partners.delete_key(tx, before.id)
         key = identities.mint()
-        scopes = held["scopes"]
-        new_id = await identities.store_key(tx, key, held["name"], scopes, expires_at, now)
+        scopes = held.scopes
+        new_id = await identities.store_key(tx, key, held.name, scopes, expires_at, now)
         await partners.note_successor(tx, caller.key_id, new_id, now)
         await partners.end_key_by(tx, caller.key_id, now + overlap)
-        ends = min(now + overlap, held["expires_at"] or now + overlap)
-        yield tx, RotatedKey(key, held["name"], scopes, expires_at, ends)
+        ends = min(now + overlap, held.expires_at or now + overlap)
+        yield tx, RotatedKey(key, held.name, scopes, expires_at, ends)
     log.info("key_rotated", prefix=caller.key_prefix, successor=key.prefix, partner_id=str(caller.partner_id))
 
 

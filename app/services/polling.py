@@ -45,7 +45,7 @@ async def poll(runtime: Runtime, claim: Claim) -> None:
         access = await read_access(runtime, tx, claim.connection_id)
     if claim.tracking_id is None or claim.submitted_at is None:
         raise LookupError("a submitted batch without tracking id or time")
-    driver = runtime.drivers[access.record["platform"]]
+    driver = runtime.drivers[access.record.platform]
     policy = poll_policy(runtime.settings)
     overdue = schedule.is_past_deadline(claim.submitted_at, runtime.now(), policy)
     began = runtime.now()

@@ -108,7 +108,7 @@ async def undo_upload(runtime: Runtime, caller: Caller, batch_id: UUID, refusal:
         batch = await batches.get(tx, claim.id)
         assert batch is not None  # it is claimed
         # A device with a passing trouble has an outcome, too, and is in a new file since.
-        moved_on = len(rows) < batch["device_count"]
+        moved_on = len(rows) < batch.device_count
         if moved_on or any(state not in MOVING_WITH_BATCH for _, state in rows):
             raise Conflict("invalid_state", _HAS_OUTCOMES)
         await attempts.close_open(tx, claim, now)
@@ -294,8 +294,8 @@ async def _recording(
     assert batch is not None  # it is claimed
     assert order is not None  # a foreign key holds it
     assert customer is not None
-    names = (order["reference"], customer["name"])
-    recording = _Recording(claim, format, rows, before, batch["device_count"], *names)
+    names = (order.reference, customer.name)
+    recording = _Recording(claim, format, rows, before, batch.device_count, *names)
     try:
         yield recording
         await _write(runtime, caller, recording)
@@ -354,7 +354,7 @@ async def _claim(
     batch = await batches.get(tx, batch_id)
     if batch is None:
         raise NotFound("not_found", f"There is no batch {batch_id}.")
-    connection = await connections.get(tx, batch["connection_id"])
+    connection = await connections.get(tx, batch.connection_id)
     assert connection is not None  # a foreign key holds it
     format = format_of(runtime, connection)
     consented = await has_consent(tx, batch)
@@ -365,7 +365,7 @@ async def _claim(
         # As it is now, after the wait for whoever held it.
         batch = await batches.get(tx, batch_id)
         assert batch is not None
-        state = BatchState(batch["state"])
+        state = batch.state
         # Who corrects may take a settled batch: it is somebody else who has it at this moment.
         raise Conflict("invalid_state", _BUSY if settled and state is BatchState.SETTLED else _WHY_NOT[state])
     if claim.state is BatchState.QUEUED and not consented:

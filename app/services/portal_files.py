@@ -13,14 +13,15 @@ from anyio import to_thread
 from app.db import batches, connections, customers, orders, registrations
 from app.db.paging import Page, PageRequest, cut
 from app.db.registrations import SendableRow
-from app.db.sql import Record
 from app.domain import consent
 from app.domain.actor import Principal
-from app.domain.batch import BatchState
+from app.domain.batch import Batch, BatchState, BatchSummary
 from app.domain.catalogue import Finding
+from app.domain.connection import Connection
 from app.domain.consent import ConsentState
 from app.domain.errors import Conflict, NotFound, Unprocessable
 from app.domain.identity import CheckedDevice, IdentityKind
+from app.domain.order import Order
 from app.kernel.transactions import PartnerTx
 from app.platforms.base import FileFormat, OutgoingDevice, Platform
 from app.runtime import Runtime
@@ -36,7 +37,7 @@ NO_CONSENT = "The customer's consent is not recorded: record it with `consent:re
 
 @dataclass(frozen=True, slots=True)
 class PortalFile:
-    batch: Record
+    batch: BatchSummary
     name: str
     ready: bool
     """Whether it can be fetched and uploaded."""
@@ -89,45 +90,43 @@ async def list_of_order(
         if order is None:
             raise NotFound("not_found", f"There is no order {order_id}.")
         format = format_of(runtime, order)
-        customer = await customers.get(tx, order["customer_id"])
+        customer = await customers.get(tx, order.customer_id)
         found = await batches.of_order(tx, order_id)
     assert customer is not None  # a foreign key holds it
-    names = _names(format, order["reference"], found)
-    rest = [row for row in found if page.after is None or str(row["id"]) > str(page.after)]
-    files = cut(rest[: page.size + 1], page, lambda row: row["id"])
-    return Page(
-        [_file(format, row, names[row["id"]], customer["name"]) for row in files.items], files.next_token
-    )
+    names = _names(format, order.reference, found)
+    rest = [row for row in found if page.after is None or str(row.id) > str(page.after)]
+    files = cut(rest[: page.size + 1], page, lambda row: row.id)
+    return Page([_file(format, row, names[row.id], customer.name) for row in files.items], files.next_token)
 
 
-def format_of(runtime: Runtime, record: Record) -> FileFormat:
+def format_of(runtime: Runtime, record: Order | Connection) -> FileFormat:
     """Of an order or a connection. Raises Unprocessable where Registrar does the work."""
-    format = runtime.platforms[record["platform"]].file
-    if not record["portal"] or format is None:
+    format = runtime.platforms[record.platform].file
+    if not record.portal or format is None:
         raise Unprocessable("not_a_portal_order")
     return format
 
 
-def _file(format: FileFormat, batch: Record, name: str, customer: str) -> PortalFile:
-    state = BatchState(batch["state"])
+def _file(format: FileFormat, batch: BatchSummary, name: str, customer: str) -> PortalFile:
+    state = batch.state
     steps: Sequence[str] = ()
     if state is BatchState.HELD:
         steps = [NO_CONSENT]
     elif state in _TO_UPLOAD:
         steps = format.steps_for(
-            customer=customer, group_tag=batch["group_tag"], file=name, rows=batch["device_count"]
+            customer=customer, group_tag=batch.group_tag, file=name, rows=batch.device_count
         )
     return PortalFile(batch, name, state in _TO_UPLOAD, steps)
 
 
-def _names(format: FileFormat, reference: str, found: Sequence[Record]) -> dict[UUID, str]:
+def _names(format: FileFormat, reference: str, found: Sequence[BatchSummary]) -> dict[UUID, str]:
     """Each batch's file name. Names that would meet are counted, also where a system ignores capitals."""
     taken: dict[str, int] = {}
     names = {}
     for row in found:
-        key = format.file_name(row["group_tag"], reference).casefold()
+        key = format.file_name(row.group_tag, reference).casefold()
         taken[key] = taken.get(key, 0) + 1
-        names[row["id"]] = format.file_name(row["group_tag"], reference, taken[key])
+        names[row.id] = format.file_name(row.group_tag, reference, taken[key])
     return names
 
 
@@ -140,42 +139,42 @@ async def file_of(runtime: Runtime, caller: Caller, batch_id: UUID) -> tuple[str
         batch = await batches.get(tx, batch_id)
         if batch is None:
             raise NotFound("not_found", f"There is no batch {batch_id}.")
-        connection = await connections.get(tx, batch["connection_id"])
+        connection = await connections.get(tx, batch.connection_id)
         assert connection is not None  # a foreign key holds it
         format = format_of(runtime, connection)
         await _refuse_unready(tx, batch)
         found = await registrations.of_batch(tx, batch_id, with_hashes=True)
-        order = await orders.get(tx, batch["order_id"])
+        order = await orders.get(tx, batch.order_id)
         assert order is not None  # a foreign key holds it
-        files = await batches.of_order(tx, batch["order_id"])
-        name = _names(format, order["reference"], files)[batch_id]
+        files = await batches.of_order(tx, batch.order_id)
+        name = _names(format, order.reference, files)[batch_id]
     rows = [row for row, _ in found]
     if any(row.hash_data is not None for row in rows):
         caller.require(Scope.HASHES_READ)
-    if len(rows) != batch["device_count"] or any(_has_lost_its_hash(row) for row in rows):
+    if len(rows) != batch.device_count or any(_has_lost_its_hash(row) for row in rows):
         raise Conflict(
             "invalid_state",
             "The file cannot be made again: devices of it have their outcome, and their hashes are deleted.",
         )
     with_serial = runtime.settings.send_serial_with_hash
     content = await to_thread.run_sync(
-        lambda: _content(format, rows, batch["group_tag"], with_serial=with_serial)
+        lambda: _content(format, rows, batch.group_tag, with_serial=with_serial)
     )
     log.info("portal_file_made", batch_id=str(batch_id), devices=len(rows), bytes=len(content))
     return name, content
 
 
-async def _refuse_unready(tx: PartnerTx, batch: Record) -> None:
-    state = BatchState(batch["state"])
+async def _refuse_unready(tx: PartnerTx, batch: Batch) -> None:
+    state = batch.state
     if state is BatchState.CANCELLED:
         raise Conflict("invalid_state", "The batch was cancelled: its file must not be uploaded.")
     if state is BatchState.HELD or (state is BatchState.QUEUED and not await has_consent(tx, batch)):
         raise Conflict("invalid_state", NO_CONSENT)
 
 
-async def has_consent(tx: PartnerTx, batch: Record) -> bool:
+async def has_consent(tx: PartnerTx, batch: Batch) -> bool:
     """Under a lock, until the transaction ends."""
-    state = await customers.consent_for_share(tx, batch["customer_id"])
+    state = await customers.consent_for_share(tx, batch.customer_id)
     return state is not None and consent.lets_pass(ConsentState(state))
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from app.db import recall
-from app.db.sql import Record
+from app.db.recall import CutBatch, NotedRow
 from app.domain.actor import Principal
 from app.runtime import Runtime
 from app.services import orders
@@ -17,8 +17,8 @@ class Recalled:
     """The order with what its first answer told of, as both are now."""
 
     view: OrderView
-    batches: Sequence[Record]
-    noted: Sequence[Record]
+    batches: Sequence[CutBatch]
+    noted: Sequence[NotedRow]
     noted_total: int
 
 

@@ -17,8 +17,7 @@ from uuid import UUID
 from sqlalchemy.exc import DBAPIError
 
 from app.db import removal
-from app.db.removal import LARGE, Kind, Subject
-from app.db.sql import Record
+from app.db.removal import LARGE, Kind, Subject, UnfinishedOrder
 from app.domain.actor import OPERATOR, ActingFor, Principal
 from app.domain.errors import Conflict, FieldError, NotFound
 from app.kernel.transactions import PartnerTx
@@ -84,23 +83,23 @@ async def _look(tx: PartnerTx, subject: Subject, *, hold: bool) -> Removal:
     obstacles += [
         Obstacle(
             "import",
-            found["id"],
-            found["reference"],
-            f"It is {found['state']}: commit it, or discard it (POST /v1/imports/{{id}}:discard).",
+            found.id,
+            found.reference,
+            f"It is {found.state}: commit it, or discard it (POST /v1/imports/{{id}}:discard).",
         )
         for found in await removal.waiting_imports(tx, subject)
     ]
-    return Removal(row["name"], await removal.counts(tx, subject), obstacles)
+    return Removal(row.name, await removal.counts(tx, subject), obstacles)
 
 
-def _of_order(row: Record) -> Obstacle:
-    devices, unknown = row["devices"] or 0, row["unknown"] or 0
-    words = f"{devices} device(s) have no outcome yet, in {row['batches']} open batch(es)"
-    if unknown and not row["batches"]:
+def _of_order(row: UnfinishedOrder) -> Obstacle:
+    devices, unknown = row.devices or 0, row.unknown or 0
+    words = f"{devices} device(s) have no outcome yet, in {row.batches} open batch(es)"
+    if unknown and not row.batches:
         words += f"; the outcome of {unknown} is unknown: retry the order, or record it"
     else:
         words += ": wait for it, cancel it, or record a portal's outcome"
-    return Obstacle("order", row["id"], row["reference"], f"{words}.")
+    return Obstacle("order", row.id, row.reference, f"{words}.")
 
 
 async def remove(

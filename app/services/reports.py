@@ -13,13 +13,14 @@ from uuid import UUID
 from anyio import to_thread
 
 from app.db import import_rows, imports, orders, registration_lists
+from app.db.import_rows import Original
 from app.db.paging import PageRequest
 from app.db.registration_lists import Filter
-from app.db.sql import Record
 from app.domain.actor import Principal
 from app.domain.catalogue import CATALOGUE, lookup
 from app.domain.errors import Conflict, NotFound
-from app.domain.imports import MOVING, ImportState, Verdict
+from app.domain.imports import MOVING, Import, ImportState, Verdict
+from app.domain.registration import Registration
 from app.intake.columns import WRITTEN
 from app.intake.corrections import Corrections, Pairs, disarmed
 from app.intake.problems import Problem
@@ -50,13 +51,13 @@ async def errors_of(
         record = await imports.get(tx, import_id)
     if record is None:
         raise NotFound("not_found", f"There is no import {import_id}.")
-    state = ImportState(record["state"])
-    if record["dialect"] is None or (state in MOVING and state is not ImportState.COMMITTING):
+    state = record.state
+    if record.dialect is None or (state in MOVING and state is not ImportState.COMMITTING):
         raise Conflict("invalid_state", "The file has not been read, so there are no rows.")
-    if state in (ImportState.REFUSED, ImportState.DISCARDED, ImportState.EXPIRED) or record["due_at"] is None:
+    if state in (ImportState.REFUSED, ImportState.DISCARDED, ImportState.EXPIRED) or record.due_at is None:
         raise Conflict("invalid_state", "The import's rows have been deleted.")
-    pairs = tuple((column["name"], column["field"]) for column in record["dialect"]["columns"])
-    profile = None if record["profile"] is None else Profile.parse(record["profile"])
+    pairs = tuple((column["name"], column["field"]) for column in record.dialect["columns"])
+    profile = None if record.profile is None else Profile.parse(record.profile)
     written = bytearray()
     corrections = Corrections(written.extend, pairs, profile, with_hashes=with_hashes)
     return _errors(runtime, principal, import_id, pairs, verdict, corrections, written)
@@ -79,17 +80,17 @@ async def _errors(
             rows = await import_rows.originals(tx, import_id, after=after, limit=PAGE, verdict=verdict.value)
         if not rows:
             return
-        after = rows[-1]["row_number"]
+        after = rows[-1].row_number
         await to_thread.run_sync(_add_rows, corrections, rows, pairs)
 
 
-def _add_rows(corrections: Corrections, rows: Sequence[Record], pairs: Pairs) -> None:
+def _add_rows(corrections: Corrections, rows: Sequence[Original], pairs: Pairs) -> None:
     for row in rows:
-        cells, own = restored(row["original"], row["hash_data"])
+        cells, own = restored(row.original, row.hash_data)
         columns = pairs if own is None else own
         names = {field: name for name, field in columns if field is not None}
-        problems = [_problem(found, names) for found in row["findings"] or ()]
-        corrections.add_cells(row["line"], row["row_number"], cells, problems, columns)
+        problems = [_problem(found, names) for found in row.findings or ()]
+        corrections.add_cells(row.line, row.row_number, cells, problems, columns)
 
 
 def _problem(found: Mapping[str, str], names: Mapping[str, str]) -> Problem:
@@ -119,11 +120,11 @@ async def result_of(runtime: Runtime, principal: Principal, order_id: UUID) -> A
 
 
 async def _results(
-    runtime: Runtime, principal: Principal, order_id: UUID, file: Record | None
+    runtime: Runtime, principal: Principal, order_id: UUID, file: Import | None
 ) -> AsyncIterator[bytes]:
     names = [WRITTEN[field] for field in _OF_ORDER]
-    if file is not None:
-        names = [column["name"] for column in file["dialect"]["columns"]]
+    if file is not None and file.dialect is not None:
+        names = [column["name"] for column in file.dialect["columns"]]
     yield (BOM + _written([[*RESULT_COLUMNS, *names]])).encode()
     after: str | None = None
     while True:
@@ -131,35 +132,35 @@ async def _results(
         async with runtime.reading(principal) as tx:
             page = await registration_lists.list_of_order(tx, order_id, PageRequest(PAGE, after), Filter())
             if file is not None and page.items:
-                numbers = [row["row_number"] for row in page.items]
-                originals = await import_rows.originals_of(tx, file["id"], numbers)
+                numbers = [row.row_number for row in page.items]
+                originals = await import_rows.originals_of(tx, file.id, numbers)
         if page.items:
             yield await to_thread.run_sync(_result_lines, page.items, originals)
         if page.next_token is None:
             return
-        after = str(page.items[-1]["row_number"])
+        after = str(page.items[-1].row_number)
 
 
-def _result_lines(rows: Sequence[Record], originals: Mapping[int, str]) -> bytes:
+def _result_lines(rows: Sequence[Registration], originals: Mapping[int, str]) -> bytes:
     """Hashes are left out: once a device is registered there is none left."""
     lines = []
     for row in rows:
-        original = originals.get(row["row_number"])
+        original = originals.get(row.row_number)
         if original is None:
-            cells: Sequence[object] = [row[field] for field in _OF_ORDER]
+            cells: Sequence[object] = [getattr(row, field) for field in _OF_ORDER]
         else:
             cells = kept_of(restored(original, None)[0])
-        lines.append([row["row_number"], row["state"], *_outcome(row), row["group_tag"], *cells])
+        lines.append([row.row_number, row.state, *_outcome(row), row.group_tag, *cells])
     return _written(lines).encode()
 
 
-def _outcome(row: Record) -> tuple[str, str, str]:
-    entry = CATALOGUE.get(row["error_code"] or "")
-    problem = row["error_detail"] or (entry.title if entry else "")
-    upstream = " ".join(filter(None, (row["upstream_code"], row["upstream_name"])))
+def _outcome(row: Registration) -> tuple[str, str, str]:
+    entry = CATALOGUE.get(row.error_code or "")
+    problem = row.error_detail or (entry.title if entry else "")
+    upstream = " ".join(filter(None, (row.upstream_code, row.upstream_name)))
     if upstream and upstream not in problem:
         problem = f"{problem} ({upstream})".strip()
-    return row["error_code"] or "", problem, entry.remedy if entry else ""
+    return row.error_code or "", problem, entry.remedy if entry else ""
 
 
 def _written(lines: Sequence[Sequence[object]]) -> str:

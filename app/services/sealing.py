@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from app.db import sealing
-from app.db.sealing import SEALED_COLUMNS, SealedColumn
-from app.db.sql import Record
+from app.db.sealing import SEALED_COLUMNS, SealedColumn, SealedValue
 from app.runtime import Runtime
 from app.secrets import Place, SecretError
 from app.services.access import client_secret_place, refresh_token_place
@@ -61,7 +60,7 @@ async def reseal(runtime: Runtime, *, dry_run: bool) -> Sequence[Resealed]:
 
 async def _reseal_column(runtime: Runtime, column: SealedColumn, *, dry_run: bool) -> Resealed:
     found = Resealed(column.table, column.column)
-    after: Record | None = None
+    after: SealedValue | None = None
     while True:
         async with runtime.system_transaction() as tx:
             rows = await sealing.values_after(tx, column, after, AT_A_TIME)
@@ -76,17 +75,17 @@ async def _reseal_column(runtime: Runtime, column: SealedColumn, *, dry_run: boo
         after = rows[-1]
 
 
-def _sealed_anew(runtime: Runtime, column: SealedColumn, row: Record, found: Resealed) -> bytes | None:
+def _sealed_anew(runtime: Runtime, column: SealedColumn, row: SealedValue, found: Resealed) -> bytes | None:
     found.values += 1
-    place = PLACES[column.table, column.column](row["partner_id"], row["key"])
+    place = PLACES[column.table, column.column](row.partner_id, row.key)
     try:
-        plain = runtime.secrets.open(row["sealed"], place)
+        plain = runtime.secrets.open(row.sealed, place)
     except SecretError as error:
         found.closed += 1
         if len(found.closed_rows) < MAX_NAMED:
-            found.closed_rows.append((str(row["key"]), str(error)))
+            found.closed_rows.append((str(row.key), str(error)))
         return None
-    if runtime.secrets.is_current(row["sealed"]):
+    if runtime.secrets.is_current(row.sealed):
         found.current += 1
         return None
     return runtime.secrets.seal(plain, place)

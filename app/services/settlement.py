@@ -10,11 +10,11 @@ from app import metrics
 from app.db import attempts, batches, customers, group_tags, orders, registrations
 from app.db.batches import Claim
 from app.db.ids import new_row_id
-from app.db.registrations import Outcome, SendableRow
-from app.db.sql import Record
+from app.db.registrations import Outcome, SendableRow, SettledRow
 from app.domain import consent, schedule
 from app.domain.batch import BatchState, halves
 from app.domain.consent import ConsentState
+from app.domain.order import Order
 from app.domain.registration import (
     CORRECTIONS,
     MAX_TRANSIENT_ATTEMPTS,
@@ -111,7 +111,7 @@ async def record(
         if len(corrected) != len(corrections):
             raise LostClaim  # some of them have been taken up again meanwhile
         settled += corrected
-        registered = [row["id"] for row in settled if row["state"] in SUCCESS]
+        registered = [row.id for row in settled if row.state in SUCCESS]
         if registered:
             await registrations.delete_hashes(tx, registered)
         if again:
@@ -130,7 +130,7 @@ async def record(
     )
 
 
-async def _take(tx: PartnerTx, claim: Claim) -> Record:
+async def _take(tx: PartnerTx, claim: Claim) -> Order:
     """The order, then the batch, in the order in which everybody locks them. Raises LostClaim."""
     order = await orders.lock(tx, claim.order_id)
     if order is None or await batches.lock_claimed(tx, claim) is None:
@@ -141,8 +141,8 @@ async def _take(tx: PartnerTx, claim: Claim) -> Record:
 async def _tell(
     tx: PartnerTx,
     claim: Claim,
-    order: Record,
-    settled: Sequence[Record],
+    order: Order,
+    settled: Sequence[SettledRow],
     now: datetime,
     was: Mapping[UUID, RegistrationState] | None = None,
 ) -> None:
@@ -150,7 +150,7 @@ async def _tell(
         *settled_happenings(order, settled, was),
         *await order_news(tx, claim.order_id, corrected=bool(was)),
     ]
-    outcomes = [(row["state"], row["error_code"]) for row in settled]
+    outcomes = [(row.state, row.error_code) for row in settled]
     tx.committed.append(lambda: metrics.outcomes_recorded(outcomes))
     await publish(tx, news, now)
 

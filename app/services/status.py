@@ -12,7 +12,7 @@ from uuid import UUID
 
 from app.db import heartbeats, schema
 from app.db import waiting as waiting_table
-from app.db.sql import Record
+from app.db.waiting import FailingEndpoint, OpenByState, StuckWork, WaitingDeliveries, WaitingImports
 from app.domain.actor import Principal
 from app.domain.budget import Breaker
 from app.domain.quota import Use
@@ -46,14 +46,14 @@ class Status:
     schema_wanted: str
     redis: bool
     workers: Sequence[Worker]
-    work: Sequence[Record]
+    work: Sequence[OpenByState]
     waiting_for: Sequence[Waiting]
     connections: Sequence[ConnectionLimits]
-    endpoints: Sequence[Record]
+    endpoints: Sequence[FailingEndpoint]
     """Those that fail or are disabled."""
-    deliveries: Record
-    imports: Record
-    stuck: Sequence[Record]
+    deliveries: WaitingDeliveries
+    imports: WaitingImports
+    stuck: Sequence[StuckWork]
     quotas: Sequence[Use]
     """Those that are nearly or wholly used up."""
 
@@ -77,7 +77,7 @@ class Status:
 
 
 def needs_attention(connection: ConnectionLimits) -> bool:
-    return connection.record["trouble_code"] is not None or connection.breaker is Breaker.OPEN
+    return connection.record.trouble_code is not None or connection.breaker is Breaker.OPEN
 
 
 async def look(runtime: Runtime, principal: Principal) -> Status:
@@ -100,7 +100,7 @@ async def look(runtime: Runtime, principal: Principal) -> Status:
         schema_at=version,
         schema_wanted=schema.newest(),
         redis=redis,
-        workers=[Worker(row["started_at"], row["beat_at"], now - row["beat_at"] <= silence) for row in beats],
+        workers=[Worker(row.started_at, row.beat_at, now - row.beat_at <= silence) for row in beats],
         work=work,
         waiting_for=reasons[UUID(str(principal.partner_id))],
         connections=seen.connections,
@@ -112,6 +112,6 @@ async def look(runtime: Runtime, principal: Principal) -> Status:
     )
 
 
-async def _stuck(runtime: Runtime, tx: PartnerTx, now: datetime) -> Sequence[Record]:
+async def _stuck(runtime: Runtime, tx: PartnerTx, now: datetime) -> Sequence[StuckWork]:
     patience = timedelta(seconds=runtime.settings.sweep_patience_s)
     return await waiting_table.stuck(tx, before=now - patience)

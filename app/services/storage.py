@@ -8,11 +8,10 @@ from uuid import UUID, uuid4
 from app.db import batches, bulk, tables
 from app.db.engine import encode_json, load
 from app.db.ids import new_row_ids
-from app.db.sql import Record
 from app.domain.batch import BatchState
 from app.domain.catalogue import Finding
 from app.domain.identity import CheckedDevice, IdentityKind
-from app.domain.ids import PartnerId
+from app.domain.order import Order
 from app.kernel.transactions import PartnerTx
 from app.services.planning import Plan, PlannedRow
 
@@ -37,7 +36,7 @@ class OrderStorage:
     """One order's rows on their way into one transaction. The order itself is there already."""
 
     tx: PartnerTx
-    order: Record
+    order: Order
     held: bool = field(kw_only=True)
     now: datetime = field(kw_only=True)
     _batch_ids: list[UUID] = field(default_factory=list)
@@ -88,7 +87,7 @@ class OrderStorage:
         ids = new_row_ids(len(opened))
         self._batch_ids += ids
         state = BatchState.HELD if self.held else BatchState.QUEUED
-        of_order = (self.order["id"], self.order["customer_id"], self.order["connection_id"])
+        of_order = (self.order.id, self.order.customer_id, self.order.connection_id)
         await load(
             self.tx,
             tables.batches,

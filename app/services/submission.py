@@ -79,7 +79,7 @@ async def submit(runtime: Runtime, claim: Claim) -> None:
     if opened is None:
         return
     intent, access = opened
-    driver = runtime.drivers[access.record["platform"]]
+    driver = runtime.drivers[access.record.platform]
     if intent is None:
         spelling = await driver.find_group_tag(access, claim.entra_tenant_id, claim.group_tag)
         if spelling is not None and spelling != claim.group_tag:

@@ -64,7 +64,7 @@ async def sweep(runtime: Runtime) -> dict[str, int]:
     if ahead:
         log.warning("clock_was_ahead", rows=ahead)
     for row in stuck:
-        log.error("batch_stuck", batch_id=str(row["id"]), state=row["state"])
+        log.error("batch_stuck", batch_id=str(row.id), state=row.state)
     return {
         "batches": due,
         "deliveries": deliveries,

@@ -5,6 +5,7 @@ that it is mended (a check, a reading of the customers, a batch that had met it)
 given. Attempts in between change nothing and tell nothing.
 """
 
+from dataclasses import replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -13,9 +14,9 @@ from uuid import UUID
 from app.db import batches, connections, waiting
 from app.db.batches import Claim
 from app.db.engine import stamp
-from app.db.sql import Record
-from app.domain.batch import BatchState
+from app.domain.batch import Batch, BatchState
 from app.domain.catalogue import CATALOGUE, Category, lookup
+from app.domain.connection import EndedTrouble, HeldTrouble
 from app.domain.event import EventType
 from app.domain.upstream import UpstreamFailure
 from app.kernel.transactions import PartnerTx
@@ -49,31 +50,31 @@ async def begin(
     `began`: when the call began that met it.
     """
     known = await connections.lock_trouble(tx, connection_id)
-    if known is None or (known["mended_at"] is not None and known["mended_at"] > began):
+    if known is None or known.mended_at > began:
         return Noted.OUTDATED
-    before, said = known["trouble_code"], str(trouble.said)
+    before, said = known.trouble_code, str(trouble.said)
     if before not in (None, trouble.code) and not_before is None:
         return Noted.LESSER
-    since = known["trouble_since"] if before == trouble.code else now
+    since = known.trouble_since if before == trouble.code and known.trouble_since else now
     await connections.set_trouble(
         tx, connection_id, code=trouble.code, said=said, since=since, not_before=not_before
     )
     if before == trouble.code:
         return Noted.KNOWN
-    noted = {**known, "trouble_code": trouble.code, "trouble_since": since}
+    noted = replace(known, trouble_code=trouble.code, trouble_since=since)
     extra = {"detail": said or None, "remedy": lookup(trouble.code).remedy}
     await publish(tx, [_happening(EventType.CONNECTION_TROUBLE, noted, extra)], now)
     return Noted.NEW if before is None else Noted.CHANGED
 
 
-def _happening(type: EventType, connection: Record, extra: dict[str, Any]) -> Happening:
+def _happening(type: EventType, connection: HeldTrouble | EndedTrouble, extra: dict[str, Any]) -> Happening:
     return Happening(
         type,
         {
-            "connection_id": str(connection["id"]),
-            "name": connection["name"],
-            "code": connection["trouble_code"],
-            "since": stamp(connection["trouble_since"]),
+            "connection_id": str(connection.id),
+            "name": connection.name,
+            "code": connection.trouble_code,
+            "since": stamp(connection.trouble_since),
             **extra,
         },
     )
@@ -94,7 +95,7 @@ async def end_after_reading(
     """The customers list was read. That disproves a trouble, unless an open batch has met it: a batch makes
     other calls, and another process may still have a token of before. Then that batch's next try decides."""
     known = await connections.lock_trouble(tx, connection_id)
-    code = None if known is None else known["trouble_code"]
+    code = None if known is None else known.trouble_code
     if code is None or await waiting.has_met(tx, connection_id, code):
         return
     if await end(tx, connection_id, runtime.now(), unless_code=unless_code):
@@ -114,15 +115,15 @@ async def end_after_step(runtime: Runtime, claim: Claim) -> None:
         if batch is None or not _was_answered(claim, batch):
             return
         known = await connections.lock_trouble(tx, connection_id)
-        is_it = known is not None and known["trouble_code"] == code
+        is_it = known is not None and known.trouble_code == code
         if is_it and await end(tx, connection_id, now):
             await pull_forward(runtime, tx, connection_id)
 
 
-def _was_answered(claim: Claim, batch: Record) -> bool:
+def _was_answered(claim: Claim, batch: Batch) -> bool:
     """Whether the step has got further at Microsoft than the batch was: not put back, held or broken off."""
-    moved = batch["state"] != claim.state and batch["state"] in (BatchState.SUBMITTED, BatchState.SETTLED)
-    return moved or batch["polls"] > claim.polls or batch["lookups"] > claim.lookups
+    moved = batch.state != claim.state and batch.state in (BatchState.SUBMITTED, BatchState.SETTLED)
+    return moved or batch.polls > claim.polls or batch.lookups > claim.lookups
 
 
 async def pull_forward(

@@ -10,10 +10,10 @@ from sqlalchemy.exc import IntegrityError
 from app.db import vendor_profiles
 from app.db.ids import new_row_id
 from app.db.paging import Page, PageRequest
-from app.db.sql import Record
 from app.domain.actor import Principal
 from app.domain.errors import Conflict, FieldError, NotFound, Unprocessable
 from app.domain.quota import Quota
+from app.domain.vendor_profile import ProfileSummary, VendorProfile
 from app.intake.profiles import Profile, ProfileError
 from app.kernel.transactions import PartnerTx
 from app.runtime import Runtime
@@ -36,7 +36,7 @@ def _taken(name: str) -> Conflict:
 @asynccontextmanager
 async def create(
     runtime: Runtime, principal: Principal, name: str, definition: dict[str, Any]
-) -> AsyncIterator[tuple[PartnerTx, Record]]:
+) -> AsyncIterator[tuple[PartnerTx, VendorProfile]]:
     """Creates a vendor profile in a transaction that commits when the block ends.
 
     Raises Unprocessable, also `quota_exceeded`, and Conflict for a name that is taken."""
@@ -50,25 +50,27 @@ async def create(
         raise _taken(name) from error
 
 
-async def _get(tx: PartnerTx, profile_id: UUID) -> Record:
+async def _get(tx: PartnerTx, profile_id: UUID) -> VendorProfile:
     record = await vendor_profiles.get(tx, profile_id)
     if record is None:
         raise NotFound("not_found", f"There is no vendor profile {profile_id}.")
     return record
 
 
-async def get(runtime: Runtime, principal: Principal, profile_id: UUID) -> Record:
+async def get(runtime: Runtime, principal: Principal, profile_id: UUID) -> VendorProfile:
     async with runtime.reading(principal) as tx:
         return await _get(tx, profile_id)
 
 
-async def list_page(runtime: Runtime, principal: Principal, page: PageRequest) -> Page[Record]:
+async def list_page(runtime: Runtime, principal: Principal, page: PageRequest) -> Page[ProfileSummary]:
     """Without their definitions."""
     async with runtime.reading(principal) as tx:
         return await vendor_profiles.list_page(tx, page)
 
 
-async def update(runtime: Runtime, principal: Principal, profile_id: UUID, values: dict[str, Any]) -> Record:
+async def update(
+    runtime: Runtime, principal: Principal, profile_id: UUID, values: dict[str, Any]
+) -> VendorProfile:
     """Imports that were uploaded before keep the profile as it was."""
     if "definition" in values:
         values = {**values, "definition": _checked(values["definition"])}

@@ -14,9 +14,8 @@ from uuid import UUID
 from app.db import heartbeats
 from app.db import waiting as waiting_table
 from app.db.engine import stamp
-from app.db.sql import Record
+from app.db.waiting import ConnectionState, Standing
 from app.domain import waiting
-from app.domain.batch import BatchState
 from app.domain.budget import Budget, BudgetPolicy
 from app.domain.catalogue import CATALOGUE, Advice
 from app.domain.consent import ConsentState
@@ -34,7 +33,7 @@ class Gathered:
 
     ids: Sequence[UUID]
     batches: Mapping[UUID, Sequence[BatchFacts]]
-    connections: Mapping[UUID, Record]
+    connections: Mapping[UUID, ConnectionState]
     service: ServiceFacts
 
 
@@ -54,7 +53,7 @@ async def gather_partner(runtime: Runtime, tx: PartnerTx) -> Gathered:
     return await _gather(runtime, tx, [tx.partner_id], rows)
 
 
-async def _gather(runtime: Runtime, tx: PartnerTx, ids: Sequence[UUID], rows: Sequence[Record]) -> Gathered:
+async def _gather(runtime: Runtime, tx: PartnerTx, ids: Sequence[UUID], rows: Sequence[Standing]) -> Gathered:
     if not rows:
         return Gathered(ids, {}, {}, ServiceFacts())
     connections = await _connections(tx, rows)
@@ -63,52 +62,52 @@ async def _gather(runtime: Runtime, tx: PartnerTx, ids: Sequence[UUID], rows: Se
     return Gathered(ids, _by_id(rows), connections, ServiceFacts(workers_alive=alive, worker_seen_at=last))
 
 
-async def _connections(tx: PartnerTx, rows: Sequence[Record]) -> Mapping[UUID, Record]:
-    wanted = sorted({row["connection_id"] for row in rows})
+async def _connections(tx: PartnerTx, rows: Sequence[Standing]) -> Mapping[UUID, ConnectionState]:
+    wanted = sorted({row.connection_id for row in rows})
     found = await waiting_table.connections_of(tx, wanted)
-    return {row["id"]: row for row in found}
+    return {row.id: row for row in found}
 
 
-def _by_id(rows: Sequence[Record]) -> Mapping[UUID, Sequence[BatchFacts]]:
+def _by_id(rows: Sequence[Standing]) -> Mapping[UUID, Sequence[BatchFacts]]:
     batches: dict[UUID, list[BatchFacts]] = defaultdict(list)
     for row in rows:
-        batches[row["id"]].append(_batch(row))
+        batches[row.id].append(_batch(row))
     return batches
 
 
-def _batch(row: Record) -> BatchFacts:
+def _batch(row: Standing) -> BatchFacts:
     return BatchFacts(
-        connection_id=row["connection_id"],
-        state=BatchState(row["state"]),
-        devices=int(row["devices"]),
-        created_at=row["created_at"],
-        updated_at=row["updated_at"],
-        due_at=row["due_at"],
-        submitted_at=row["submitted_at"],
-        uncertain_since=row["uncertain_since"],
-        failure_code=row["failure_code"],
-        failure_said=row["failure_said"],
-        consent=None if row["consent"] is None else ConsentState(row["consent"]),
-        tag_creator=row["tag_creator"],
-        tag_since=row["tag_since"],
-        tag_due_at=row["tag_due_at"],
+        connection_id=row.connection_id,
+        state=row.state,
+        devices=row.devices,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+        due_at=row.due_at,
+        submitted_at=row.submitted_at,
+        uncertain_since=row.uncertain_since,
+        failure_code=row.failure_code,
+        failure_said=row.failure_said,
+        consent=None if row.consent is None else ConsentState(row.consent),
+        tag_creator=row.tag_creator,
+        tag_since=row.tag_since,
+        tag_due_at=row.tag_due_at,
     )
 
 
-def _connection(row: Record, budget: Budget | None) -> ConnectionFacts:
+def _connection(row: ConnectionState, budget: Budget | None) -> ConnectionFacts:
     return ConnectionFacts(
-        portal=row["portal"],
-        trouble_code=row["trouble_code"],
-        trouble_said=row["trouble_said"],
-        trouble_since=row["trouble_since"],
-        not_before=row["not_before"],
+        portal=row.portal,
+        trouble_code=row.trouble_code,
+        trouble_said=row.trouble_said,
+        trouble_since=row.trouble_since,
+        not_before=row.not_before,
         budget=budget,
     )
 
 
 async def explain(runtime: Runtime, gathered: Gathered) -> Reasons:
     """The reasons, with what the connections' budgets say. Not inside a transaction."""
-    called = [id for id, row in gathered.connections.items() if not row["portal"]]
+    called = [id for id, row in gathered.connections.items() if not row.portal]
     if not called:
         return explain_rows(gathered, runtime.now())
     seen = await runtime.budgets.look(called, runtime.now)

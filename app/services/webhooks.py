@@ -19,7 +19,6 @@ from app.db.engine import is_passing, stamp
 from app.db.events import NewEvent
 from app.db.ids import new_row_id
 from app.db.paging import Page, PageRequest
-from app.db.sql import Record
 from app.domain import endpoint_health, schedule, signature
 from app.domain.actor import Principal
 from app.domain.address import Allowance, UrlRefused
@@ -27,6 +26,7 @@ from app.domain.attempt import Kind, Outcome
 from app.domain.errors import Conflict, FieldError, NotFound, Unprocessable
 from app.domain.event import EventType, stored_types
 from app.domain.quota import Quota
+from app.domain.webhook import Delivery, DeliveryAttempt, Endpoint, HeldEndpoint, SigningSecret, StoredEvent
 from app.kernel.transactions import PartnerTx
 from app.kernel.wakeups import WakeKind
 from app.metrics import LeaseEnd
@@ -63,7 +63,7 @@ class NewEndpoint:
 @asynccontextmanager
 async def create_endpoint(
     runtime: Runtime, caller: Caller, new: NewEndpoint
-) -> AsyncIterator[tuple[PartnerTx, Record, str]]:
+) -> AsyncIterator[tuple[PartnerTx, Endpoint, str]]:
     """Creates an endpoint in a transaction that commits when the block ends.
 
     Yields the endpoint and its signing secret, which is shown this once. Raises Forbidden where the key may
@@ -103,14 +103,14 @@ async def _check_url(runtime: Runtime, principal: Principal, url: str) -> None:
         ) from refused
 
 
-async def get_endpoint(runtime: Runtime, principal: Principal, endpoint_id: UUID) -> Record:
+async def get_endpoint(runtime: Runtime, principal: Principal, endpoint_id: UUID) -> Endpoint:
     record = await find_endpoint(runtime, principal, endpoint_id)
-    if record["is_deleted"]:
+    if record.is_deleted:
         raise no_endpoint(endpoint_id)
     return record
 
 
-async def find_endpoint(runtime: Runtime, principal: Principal, endpoint_id: UUID) -> Record:
+async def find_endpoint(runtime: Runtime, principal: Principal, endpoint_id: UUID) -> Endpoint:
     """Also one that has been deleted, for its deliveries."""
     async with runtime.reading(principal) as tx:
         record = await events.get_endpoint(tx, endpoint_id)
@@ -119,14 +119,14 @@ async def find_endpoint(runtime: Runtime, principal: Principal, endpoint_id: UUI
     return record
 
 
-async def list_endpoints(runtime: Runtime, principal: Principal, page: PageRequest) -> Page[Record]:
+async def list_endpoints(runtime: Runtime, principal: Principal, page: PageRequest) -> Page[Endpoint]:
     async with runtime.reading(principal) as tx:
         return await events.list_endpoints(tx, page)
 
 
 async def update_endpoint(
     runtime: Runtime, caller: Caller, endpoint_id: UUID, values: dict[str, Any]
-) -> Record:
+) -> Endpoint:
     """URL, description, event types, or enabled/disabled.
 
     Raises Forbidden where the key may not read what the endpoint would be told, be it where it is told now
@@ -144,7 +144,7 @@ async def update_endpoint(
     async with runtime.transaction(caller) as tx:
         endpoint = await lock(tx, endpoint_id)
         if "event_types" not in values and ("url" in values or values.get("state") == EndpointState.ENABLED):
-            subscriptions.require_stored(caller, endpoint["event_types"])
+            subscriptions.require_stored(caller, endpoint.event_types)
         await events.update_endpoint(tx, endpoint_id, {**values, "updated_at": now})
         if values.get("state") == EndpointState.ENABLED.value:
             await delivery_claims.end_pause(tx, endpoint_id)
@@ -164,7 +164,7 @@ async def delete_endpoint(runtime: Runtime, principal: Principal, endpoint_id: U
         await events.exhaust_deliveries(tx, endpoint_id, now)
 
 
-async def send_test(runtime: Runtime, principal: Principal, endpoint_id: UUID) -> Record:
+async def send_test(runtime: Runtime, principal: Principal, endpoint_id: UUID) -> Delivery:
     """Queues a test event for this endpoint only; returns the delivery to follow.
 
     Raises NotFound, or Conflict for a disabled endpoint.
@@ -181,7 +181,7 @@ async def send_test(runtime: Runtime, principal: Principal, endpoint_id: UUID) -
     return await get_delivery(runtime, principal, delivery_id)
 
 
-async def get_delivery(runtime: Runtime, principal: Principal, delivery_id: UUID) -> Record:
+async def get_delivery(runtime: Runtime, principal: Principal, delivery_id: UUID) -> Delivery:
     async with runtime.reading(principal) as tx:
         record = await events.get_delivery(tx, delivery_id)
     if record is None:
@@ -189,21 +189,21 @@ async def get_delivery(runtime: Runtime, principal: Principal, delivery_id: UUID
     return record
 
 
-async def payload_of(runtime: Runtime, caller: Caller, delivery: Record) -> bytes | None:
+async def payload_of(runtime: Runtime, caller: Caller, delivery: Delivery) -> bytes | None:
     """The body that was or will be signed; None where the key may not read what it tells of.
 
     Raises NotFound when the event has just been forgotten.
     """
-    if not subscriptions.may_read(caller, EventType(delivery["event_type"])):
+    if not subscriptions.may_read(caller, EventType(delivery.event_type)):
         return None
     async with runtime.reading(caller) as tx:
-        event = await events.get_event(tx, delivery["event_id"])
+        event = await events.get_event(tx, delivery.event_id)
     if event is None:
-        raise NotFound("not_found", f"There is no delivery {delivery['id']}.")
+        raise NotFound("not_found", f"There is no delivery {delivery.id}.")
     return payload(event)
 
 
-async def attempts(runtime: Runtime, principal: Principal, delivery_id: UUID) -> list[Record]:
+async def attempts(runtime: Runtime, principal: Principal, delivery_id: UUID) -> list[DeliveryAttempt]:
     async with runtime.reading(principal) as tx:
         return await events.delivery_attempts(tx, delivery_id)
 
@@ -215,26 +215,26 @@ async def list_deliveries(
     *,
     endpoint_id: UUID | None = None,
     state: str | None = None,
-) -> Page[Record]:
+) -> Page[Delivery]:
     async with runtime.reading(principal) as tx:
         return await events.list_deliveries(tx, page, endpoint_id=endpoint_id, state=state)
 
 
-async def redeliver(runtime: Runtime, caller: Caller, delivery_id: UUID) -> Record:
+async def redeliver(runtime: Runtime, caller: Caller, delivery_id: UUID) -> Delivery:
     """Starts the ladder over, whatever became of the delivery; the event keeps its id.
 
     Raises NotFound, Forbidden where the key may not read what the event tells of, or Conflict while the
     endpoint is disabled.
     """
     delivery = await get_delivery(runtime, caller, delivery_id)
-    subscriptions.require_event(caller, delivery["event_type"])
-    endpoint = await find_endpoint(runtime, caller, delivery["endpoint_id"])
-    if endpoint["is_deleted"]:
+    subscriptions.require_event(caller, delivery.event_type)
+    endpoint = await find_endpoint(runtime, caller, delivery.endpoint_id)
+    if endpoint.is_deleted:
         raise Conflict(
             "invalid_state", "The webhook endpoint has been deleted; its deliveries can be read only."
         )
     async with runtime.transaction(caller) as tx:
-        await _lock_open_endpoint(tx, delivery["endpoint_id"])
+        await _lock_open_endpoint(tx, delivery.endpoint_id)
         if not await events.redeliver(tx, delivery_id, runtime.now()):
             raise NotFound("not_found", f"There is no delivery {delivery_id}.")
         tx.wake(WakeKind.DELIVERIES)
@@ -244,7 +244,7 @@ async def redeliver(runtime: Runtime, caller: Caller, delivery_id: UUID) -> Reco
 async def _lock_open_endpoint(tx: PartnerTx, endpoint_id: UUID) -> None:
     """For what a person has asked for: it does not wait for the end of the endpoint's pause."""
     endpoint = await lock(tx, endpoint_id)
-    if endpoint["state"] == EndpointState.DISABLED:
+    if endpoint.state == EndpointState.DISABLED:
         raise Conflict("invalid_state", "The webhook endpoint is disabled; enable it first.")
     await delivery_claims.end_pause(tx, endpoint_id)
 
@@ -297,7 +297,7 @@ async def _attempt(runtime: Runtime, claim: DeliveryClaim) -> None:
         own = await networks.allowed_to(tx)
     if event is None or endpoint is None:
         return  # forgotten meanwhile, and the delivery with it
-    if endpoint["state"] == EndpointState.DISABLED or endpoint["is_deleted"]:
+    if endpoint.state == EndpointState.DISABLED or endpoint.is_deleted:
         # Disabled or deleted while the event was being written: those that wait end as they would have then.
         async with runtime.transaction(claim) as tx:
             await events.exhaust_deliveries(tx, claim.endpoint_id, runtime.now())
@@ -314,10 +314,10 @@ async def _attempt(runtime: Runtime, claim: DeliveryClaim) -> None:
 
 async def _post(
     runtime: Runtime,
-    endpoint: Record,
-    others: Sequence[Record],
+    endpoint: Endpoint,
+    others: Sequence[SigningSecret],
     own: Sequence[Allowance],
-    event: Record,
+    event: StoredEvent,
     now: datetime,
 ) -> Outcome:
     """`others`: the sealed secrets of before, which still sign. `own`: the partner's networks."""
@@ -328,12 +328,10 @@ async def _post(
     headers = {
         "content-type": "application/json",
         "user-agent": "Registrar-Webhooks/1",
-        **signature.sign(secrets, str(event["id"]), now, body),
+        **signature.sign(secrets, str(event.id), now, body),
     }
-    patience = endpoint_health.patience(endpoint["consecutive_failures"], runtime.settings.webhook_timeout_s)
-    return await runtime.outbound.post(
-        endpoint["url"], content=body, headers=headers, timeout=patience, own=own
-    )
+    patience = endpoint_health.patience(endpoint.consecutive_failures, runtime.settings.webhook_timeout_s)
+    return await runtime.outbound.post(endpoint.url, content=body, headers=headers, timeout=patience, own=own)
 
 
 async def _hand_over(runtime: Runtime, claim: DeliveryClaim) -> bool:
@@ -348,10 +346,10 @@ async def _hand_over(runtime: Runtime, claim: DeliveryClaim) -> bool:
     return True
 
 
-def payload(event: Record) -> bytes:
+def payload(event: StoredEvent) -> bytes:
     """The body as it is signed: the same bytes at every attempt."""
-    data = {**event["data"], "sequence": event["sequence"]}
-    return orjson.dumps({"type": event["type"], "timestamp": stamp(event["occurred_at"]), "data": data})
+    data = {**event.data, "sequence": event.sequence}
+    return orjson.dumps({"type": event.type, "timestamp": stamp(event.occurred_at), "data": data})
 
 
 async def _record_attempt(
@@ -403,17 +401,17 @@ async def _record_attempt(
 
 
 async def _judge_endpoint(
-    tx: PartnerTx, claim: DeliveryClaim, endpoint: Record, *, succeeded: bool, gone: bool, now: datetime
+    tx: PartnerTx, claim: DeliveryClaim, endpoint: HeldEndpoint, *, succeeded: bool, gone: bool, now: datetime
 ) -> None:
     """`endpoint` is locked: attempts that end together count one after another, and one that ends
     after the endpoint was disabled does not enable it."""
-    old = EndpointState(endpoint["state"])
-    failures = 0 if succeeded else endpoint["consecutive_failures"] + 1
+    old = EndpointState(endpoint.state)
+    failures = 0 if succeeded else endpoint.consecutive_failures + 1
     if gone or old is EndpointState.DISABLED:
         state = EndpointState.DISABLED
     else:
         state = EndpointState.DEGRADED if endpoint_health.is_degraded(failures) else EndpointState.ENABLED
-    if failures == endpoint["consecutive_failures"] and state is old:
+    if failures == endpoint.consecutive_failures and state is old:
         return
     values: dict[str, Any] = {"consecutive_failures": failures}
     if state is not old:

@@ -47,3 +47,18 @@ def test_a_query_that_asks_for_all_columns_is_found(code: str) -> None:
 def test_counting_rows_and_a_docstring_are_let_through() -> None:
     code = 'def f():\n    "Never SELECT *."\n    return "SELECT count(*), a * b FROM t"'
     assert not any(EVERYTHING.search(text) for text in texts(ast.parse(code)))
+
+
+def test_no_row_leaves_the_database_layer_untyped() -> None:
+    """A query returns dataclasses or plain values, never a mapping by column name."""
+    untyped = [
+        f"{source.path}: {node.name}"
+        for source in sources("app/db")
+        if source.path != "app/db/sql.py"
+        for node in source.tree.body
+        if isinstance(node, ast.AsyncFunctionDef)
+        and not node.name.startswith("_")
+        and node.returns is not None
+        if re.search(r"Mapping\[str, Any\]|list\[dict\[", ast.unparse(node.returns))
+    ]
+    assert untyped == []

@@ -164,8 +164,8 @@ async def test_two_rotations_at_once_leave_one_new_key(world: World) -> None:
     alive = [key for answer in answers if await works(world, key := answer.json()["key"])]
     assert len(alive) == 1
     found = await identities.list_keys(world.runtime, partner)
-    (old,) = [row for row in found if row["prefix"] == partner.key.split("_")[1]]
-    assert old["replaced_by"] == alive[0].split("_")[1]
+    (old,) = [row for row in found if row.prefix == partner.key.split("_")[1]]
+    assert old.replaced_by == alive[0].split("_")[1]
 
 
 async def test_a_holder_ends_its_own_key_and_no_other(world: World) -> None:

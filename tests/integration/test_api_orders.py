@@ -479,9 +479,9 @@ async def test_orders_are_found_by_their_state(world: World) -> None:
         found[state] = [item["id"] for item in items]
 
     assert found == {
-        "completed": [str(done.view.record["id"])],
-        "held": [str(held.view.record["id"])],
-        "in_progress": [str(moving.view.record["id"])],
+        "completed": [str(done.view.record.id)],
+        "held": [str(held.view.record.id)],
+        "in_progress": [str(moving.view.record.id)],
         "failed": [],
     }
 

@@ -42,7 +42,7 @@ async def test_large_answers_are_compressed_as_the_caller_reads(
 ) -> None:
     partner = await world.partner()
     order = await world.order(partner, tuples(20))
-    path = f"/v1/orders/{order.view.record['id']}/registrations"
+    path = f"/v1/orders/{order.view.record.id}/registrations"
     plain_response, plain = await raw(world, path, partner)
     response, body = await raw(world, path, partner, **{"Accept-Encoding": accepted})
     assert response.headers.get("content-encoding") == coding
@@ -65,7 +65,7 @@ async def test_small_answers_travel_as_they_are(world: World) -> None:
 async def test_downloads_and_problems_are_compressed_too(world: World) -> None:
     partner = await world.partner()
     order = await world.order(partner, tuples(30))
-    path = f"/v1/orders/{order.view.record['id']}/result.csv"
+    path = f"/v1/orders/{order.view.record.id}/result.csv"
     _, plain = await raw(world, path, partner)
     response, body = await raw(world, path, partner, **{"Accept-Encoding": "gzip"})
     assert response.headers["content-encoding"] == "gzip"
@@ -125,7 +125,7 @@ async def test_who_has_the_present_answer_is_told_so(world: World, path: str) ->
 async def test_the_tag_changes_with_everything_that_is_shown(world: World) -> None:
     partner = await world.partner()
     order = await world.order(partner, tuples(3), customer_id=partner.other_customer_id)
-    path, customer = f"/v1/orders/{order.view.record['id']}", f"/v1/customers/{partner.other_customer_id}"
+    path, customer = f"/v1/orders/{order.view.record.id}", f"/v1/customers/{partner.other_customer_id}"
     seen, seen_customer = [await tag(world, path, partner)], await tag(world, customer, partner)
     await world.set_consent(partner.other_tenant_id, given=True)
     await consents.read_customers(world.runtime, partner, partner.connection_id)
@@ -142,7 +142,7 @@ async def test_the_tag_changes_with_everything_that_is_shown(world: World) -> No
 async def test_who_looks_while_an_order_moves_hears_when_to_look_again(world: World) -> None:
     partner = await world.partner()
     order = await world.order(partner, tuples(1))
-    path = f"/v1/orders/{order.view.record['id']}"
+    path = f"/v1/orders/{order.view.record.id}"
     response = await again(world, path, partner, await tag(world, path, partner))
     assert (response.status_code, response.headers["retry-after"]) == (304, "2")
 
@@ -151,7 +151,7 @@ async def test_refusals_and_streams_have_no_tag(world: World) -> None:
     partner = await world.partner()
     order = await world.order(partner, tuples(1))
     assert "etag" not in (await world.client.get("/v1/orders", headers={"If-None-Match": "*"})).headers
-    path = f"/v1/orders/{order.view.record['id']}/result.csv"
+    path = f"/v1/orders/{order.view.record.id}/result.csv"
     response = await again(world, path, partner, "*")
     assert response.status_code == 200
     assert "etag" not in response.headers

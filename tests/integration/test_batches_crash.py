@@ -21,7 +21,7 @@ async def _order_with_known_tag(world: World) -> tuple[Partner, UUID]:
     await world.order(partner, tuples(1, "FIRST"))
     await world.work()
     order = await world.order(partner, tuples(3))
-    return partner, order.view.record["id"]
+    return partner, order.view.record.id
 
 
 async def _assert_all_registered(world: World, partner: Partner, order_id: UUID) -> None:
@@ -77,8 +77,8 @@ async def test_a_worker_killed_while_it_creates_a_tag_leaves_it_to_be_found(
     await world.let_go()
 
     assert len(await world.calls("create")) == 1
-    await _assert_all_registered(world, partner, order.view.record["id"])
-    await _assert_all_registered(world, partner, behind.view.record["id"])
+    await _assert_all_registered(world, partner, order.view.record.id)
+    await _assert_all_registered(world, partner, behind.view.record.id)
 
 
 async def test_a_worker_told_to_stop_finishes_the_call_it_is_making(world: World, tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ async def test_a_step_that_is_cut_off_hands_its_batch_over_at_once(
     """What arq does with steps that have not ended when the worker's time to stop is up."""
     partner = await world.partner()
     order = await world.order(partner, tuples(3))
-    order_id = order.view.record["id"]
+    order_id = order.view.record.id
     if operation == "status":
         await batches.advance_next(world.runtime)
         world.clock.advance(seconds=2)
@@ -219,10 +219,10 @@ async def test_two_worker_processes_with_short_leases_share_the_work_and_one_dea
         first.send_signal(signal.SIGKILL)
         await world.let_go()
         for order in made:
-            await until_over(world, partner, order.view.record["id"])
+            await until_over(world, partner, order.view.record.id)
 
     for order in made:
-        await _assert_all_registered(world, partner, order.view.record["id"])
+        await _assert_all_registered(world, partner, order.view.record.id)
 
 
 async def test_a_moment_without_the_database_costs_no_lease(
@@ -231,7 +231,7 @@ async def test_a_moment_without_the_database_costs_no_lease(
     """The worker lives, so it gives its batch back as soon as there is somebody to give it to."""
     partner = await world.partner()
     order = await world.order(partner, tuples(3))
-    order_id = order.view.record["id"]
+    order_id = order.view.record.id
     await world.arm({"operation": "create", "kind": "hold", "phase": "after"})
     async with (
         line_to_postgres(str(world.runtime.settings.database_url)) as line,

@@ -43,7 +43,7 @@ async def test_the_first_batch_creates_its_group_tag_and_later_orders_append_to_
     assert await _uploads(world, partner.tenant_id) == [("create", 202), ("append", 202)]
     # What is known need not be looked for again.
     assert len(await world.calls("list_batches")) == 1
-    await assert_agreement(world, partner, first.view.record["id"], second.view.record["id"])
+    await assert_agreement(world, partner, first.view.record.id, second.view.record.id)
 
 
 async def test_a_group_tag_that_microsoft_has_already_is_appended_to(world: World) -> None:
@@ -54,14 +54,14 @@ async def test_a_group_tag_that_microsoft_has_already_is_appended_to(world: Worl
     await world.work()
 
     assert await _uploads(world, partner.tenant_id) == [("create", 202), ("append", 202)]
-    await assert_agreement(world, partner, order.view.record["id"])
+    await assert_agreement(world, partner, order.view.record.id)
 
 
 async def test_another_spelling_at_microsoft_is_a_visible_refusal_and_nothing_is_sent(world: World) -> None:
     partner = await world.partner()
     await _at_microsoft(world, partner, "STANDARD")
     order = await world.order(partner, tuples(2))
-    order_id = order.view.record["id"]
+    order_id = order.view.record.id
 
     await world.work()
 
@@ -86,7 +86,7 @@ async def test_of_many_batches_of_a_new_tag_one_creates_it_and_the_others_append
 
     uploads = await _uploads(world, partner.tenant_id)
     assert uploads == [("create", 202)] + 5 * [("append", 202)]
-    await assert_agreement(world, partner, *(order.view.record["id"] for order in made))
+    await assert_agreement(world, partner, *(order.view.record.id for order in made))
 
 
 async def test_when_the_creator_is_refused_another_batch_creates_the_tag(world: World) -> None:
@@ -98,9 +98,9 @@ async def test_when_the_creator_is_refused_another_batch_creates_the_tag(world: 
     await world.work()
 
     assert await _uploads(world, partner.tenant_id) == [("create", 400), ("create", 202)]
-    states = {(await world.view(partner, o.view.record["id"])).state for o in (first, second)}
+    states = {(await world.view(partner, o.view.record.id)).state for o in (first, second)}
     assert states == {OrderState.FAILED, OrderState.COMPLETED}
-    await assert_agreement(world, partner, first.view.record["id"], second.view.record["id"])
+    await assert_agreement(world, partner, first.view.record.id, second.view.record.id)
 
 
 async def test_those_that_wait_for_a_creator_are_due_at_once_when_it_is_refused(world: World) -> None:
@@ -111,17 +111,17 @@ async def test_those_that_wait_for_a_creator_are_due_at_once_when_it_is_refused(
     await world.until_held_open()
     second = await world.order(partner, tuples(1, "TWO"))
     await batches.advance_next(world.runtime)
-    [waiting] = await world.batches(second.view.record["id"])
+    [waiting] = await world.batches(second.view.record.id)
     assert waiting["due_at"] > world.clock.now(), "it waits for the creator"
 
     await world.switch(max_devices_per_call=1)  # so the creation is refused
     await world.let_go()
     await creator
 
-    [waiting] = await world.batches(second.view.record["id"])
+    [waiting] = await world.batches(second.view.record.id)
     assert waiting["due_at"] <= world.clock.now()
     await world.work()
-    await assert_agreement(world, partner, second.view.record["id"])
+    await assert_agreement(world, partner, second.view.record.id)
 
 
 async def test_when_the_creator_is_cancelled_another_batch_creates_the_tag(world: World) -> None:
@@ -131,15 +131,15 @@ async def test_when_the_creator_is_cancelled_another_batch_creates_the_tag(world
     await world.arm({"operation": "create", "kind": "throttle", "retry_after": 5})
     await batches.advance_next(world.runtime)
     creator = await world.select("SELECT creating_batch_id FROM group_tags")
-    assert creator[0]["creating_batch_id"] == (await world.batches(first.view.record["id"]))[0]["id"]
+    assert creator[0]["creating_batch_id"] == (await world.batches(first.view.record.id))[0]["id"]
 
-    await orders.cancel(world.runtime, partner, first.view.record["id"])
+    await orders.cancel(world.runtime, partner, first.view.record.id)
     await world.work()
 
     assert await _uploads(world, partner.tenant_id) == [("create", 429), ("create", 202)]
-    assert (await world.view(partner, first.view.record["id"])).state is OrderState.CANCELLED
-    assert (await world.view(partner, second.view.record["id"])).state is OrderState.COMPLETED
-    await assert_agreement(world, partner, first.view.record["id"], second.view.record["id"])
+    assert (await world.view(partner, first.view.record.id)).state is OrderState.CANCELLED
+    assert (await world.view(partner, second.view.record.id)).state is OrderState.COMPLETED
+    await assert_agreement(world, partner, first.view.record.id, second.view.record.id)
 
 
 async def test_those_that_wait_for_a_creator_in_trouble_do_not_look_every_second(world: World) -> None:
@@ -151,7 +151,7 @@ async def test_those_that_wait_for_a_creator_in_trouble_do_not_look_every_second
 
     # 3 batches: 5 failed creations, 3 that succeed, 3 polls, and a bounded number of looks while waiting.
     assert steps < 60
-    await assert_agreement(world, partner, *(order.view.record["id"] for order in made))
+    await assert_agreement(world, partner, *(order.view.record.id for order in made))
 
 
 async def test_a_tag_created_between_our_look_and_our_creation_is_appended_to(world: World) -> None:
@@ -168,7 +168,7 @@ async def test_a_tag_created_between_our_look_and_our_creation_is_appended_to(wo
 
     statuses = [upload[1] for upload in await _uploads(world, partner.tenant_id)]
     assert sorted(status or 0 for status in statuses) == [202, 202, 409]
-    await assert_agreement(world, partner, order.view.record["id"])
+    await assert_agreement(world, partner, order.view.record.id)
 
 
 async def test_a_tag_that_microsoft_has_lost_is_created_again(world: World) -> None:
@@ -183,7 +183,7 @@ async def test_a_tag_that_microsoft_has_lost_is_created_again(world: World) -> N
     # The ledger of tags was doubted, the tag was looked for and found after all.
     assert await _uploads(world, partner.tenant_id) == [("create", 202), ("append", 404), ("append", 202)]
     assert len(await world.calls("list_batches")) == 2
-    await assert_agreement(world, partner, order.view.record["id"])
+    await assert_agreement(world, partner, order.view.record.id)
 
 
 async def test_many_refusals_to_take_calls_do_not_use_up_the_patience_with_a_tag(world: World) -> None:
@@ -194,8 +194,8 @@ async def test_many_refusals_to_take_calls_do_not_use_up_the_patience_with_a_tag
 
     await world.work()
 
-    assert (await world.view(partner, order.view.record["id"])).state is OrderState.COMPLETED
-    await assert_agreement(world, partner, order.view.record["id"])
+    assert (await world.view(partner, order.view.record.id)).state is OrderState.COMPLETED
+    await assert_agreement(world, partner, order.view.record.id)
 
 
 async def test_a_tag_that_can_neither_be_created_nor_found_ends_as_a_visible_failure(world: World) -> None:
@@ -206,12 +206,12 @@ async def test_a_tag_that_can_neither_be_created_nor_found_ends_as_a_visible_fai
 
     await world.work()
 
-    rows = await world.rows(partner, order.view.record["id"])
+    rows = await world.rows(partner, order.view.record.id)
     assert {(row["state"], row["error_code"]) for row in rows} == {("failed", "batch_refused")}
     limit = world.runtime.settings.max_submissions
     uploads = await _uploads(world, partner.tenant_id)
     assert uploads == [("create", 409), ("append", 404), *[("create", 409)] * (limit - 2)]
-    await assert_agreement(world, partner, order.view.record["id"])
+    await assert_agreement(world, partner, order.view.record.id)
 
 
 async def test_a_tag_that_exists_and_is_not_listed_is_appended_to(world: World) -> None:
@@ -228,8 +228,8 @@ async def test_a_tag_that_exists_and_is_not_listed_is_appended_to(world: World) 
     ids = [call["request_id"] for call in (await world.calls("create") + await world.calls("append"))]
     assert len(set(ids)) == 4
     for made in (order, behind):
-        assert (await world.view(partner, made.view.record["id"])).state is OrderState.COMPLETED
-        await assert_agreement(world, partner, made.view.record["id"])
+        assert (await world.view(partner, made.view.record.id)).state is OrderState.COMPLETED
+        await assert_agreement(world, partner, made.view.record.id)
 
 
 async def test_a_full_call_and_the_rest_of_it_go_to_one_tag(world: World) -> None:
@@ -238,6 +238,6 @@ async def test_a_full_call_and_the_rest_of_it_go_to_one_tag(world: World) -> Non
 
     await world.work()
 
-    assert [b["device_count"] for b in await world.batches(order.view.record["id"])] == [ONE_CALL, 1]
+    assert [b["device_count"] for b in await world.batches(order.view.record.id)] == [ONE_CALL, 1]
     assert await _uploads(world, partner.tenant_id) == [("create", 202), ("append", 202)]
-    await assert_agreement(world, partner, order.view.record["id"])
+    await assert_agreement(world, partner, order.view.record.id)

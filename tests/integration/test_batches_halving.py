@@ -29,7 +29,7 @@ async def test_a_call_that_is_too_large_is_halved_until_it_is_taken(world: World
     await world.switch(max_devices_per_call=100, max_devices_refusal=refusal)
     partner = await world.partner()
     order = await world.order(partner, tuples(350))
-    order_id = order.view.record["id"]
+    order_id = order.view.record.id
 
     await world.work()
 
@@ -49,7 +49,7 @@ async def test_one_device_that_spoils_its_call_takes_no_more_than_a_hundred_with
     await world.switch(refuse_calls_with=["SYN00333"])
     partner = await world.partner()
     order = await world.order(partner, tuples(1000))
-    order_id = order.view.record["id"]
+    order_id = order.view.record.id
 
     await world.work()
 
@@ -66,7 +66,7 @@ async def test_a_call_of_a_hundred_devices_is_not_halved(world: World) -> None:
 
     await world.work()
 
-    assert await _states(world, partner, order.view.record["id"]) == {("failed", "batch_refused"): 100}
+    assert await _states(world, partner, order.view.record.id) == {("failed", "batch_refused"): 100}
     assert len(await _uploads(world)) == 1
 
 
@@ -78,7 +78,7 @@ async def test_a_refusal_whose_meaning_is_known_is_not_halved(world: World) -> N
 
     await world.work()
 
-    assert await _states(world, partner, order.view.record["id"]) == {("failed", "batch_refused"): 101}
+    assert await _states(world, partner, order.view.record.id) == {("failed", "batch_refused"): 101}
     assert len(await _uploads(world)) == 1
 
 
@@ -104,7 +104,7 @@ async def test_a_400_about_the_group_tag_is_understood_and_not_halved(
 
     await world.work()
 
-    assert (await world.view(partner, order.view.record["id"])).state is OrderState.COMPLETED
+    assert (await world.view(partner, order.view.record.id)).state is OrderState.COMPLETED
     uploads = [(c["operation"], c["status"]) for c in await _uploads(world)][1:]
     expected = {
         "create_existing_batch": [("create", 400), ("append", 202)],
@@ -120,7 +120,7 @@ async def test_halves_of_a_batch_in_doubt_keep_the_doubt(world: World) -> None:
     await world.control("POST", "devices", [{**held, "customer": str(partner.tenant_id)}])
     await world.arm({"operation": "create", "kind": "drop", "phase": "after"})
     order = await world.order(partner, tuples(150))
-    order_id = order.view.record["id"]
+    order_id = order.view.record.id
     await batches.advance_next(world.runtime)
     await world.switch(max_devices_per_call=100)
 
@@ -146,7 +146,7 @@ async def test_a_worker_killed_before_it_has_halved_a_batch_loses_and_doubles_no
     await world.switch(max_devices_per_call=100)
     partner = await world.partner()
     order = await world.order(partner, tuples(150))
-    order_id = order.view.record["id"]
+    order_id = order.view.record.id
     await world.arm({"operation": "create", "kind": "hold", "phase": phase})
     async with worker_process(world, tmp_path / "worker.log") as process:
         await world.until_held_open(within=PATIENCE)
@@ -165,7 +165,7 @@ async def test_a_worker_that_comes_too_late_does_not_halve_a_second_time(world: 
     await world.switch(max_devices_per_call=100)
     partner = await world.partner()
     order = await world.order(partner, tuples(150))
-    order_id = order.view.record["id"]
+    order_id = order.view.record.id
     await world.arm({"operation": "create", "kind": "hold", "phase": "after"})
     late = asyncio.create_task(batches.advance_next(world.runtime))
     await world.until_held_open()
@@ -186,7 +186,7 @@ async def test_orders_and_retries_are_cut_as_the_setting_says(world: World) -> N
         every = {"kind": "device_error", "every": 1, "code": "812", "count": None}
         await world.arm({"operation": "create", **every}, {"operation": "append", **every})
         order = await narrow.order(partner, tuples(7))
-        order_id = order.view.record["id"]
+        order_id = order.view.record.id
         await narrow.work()
         await world.control("DELETE", "faults")
         await orders.retry_failed(narrow.runtime, partner, order_id)
@@ -214,5 +214,5 @@ async def test_devices_tried_again_by_themselves_are_cut_as_the_setting_says(wor
     async with world.another(max_batch_devices=2) as narrow:
         await narrow.work()
 
-    sizes = sorted(part["device_count"] for part in await world.batches(order.view.record["id"]))
+    sizes = sorted(part["device_count"] for part in await world.batches(order.view.record.id))
     assert sizes == [1, 2, 2, 5]

@@ -36,12 +36,12 @@ async def test_a_device_the_customer_had_before_is_a_success(world: World) -> No
 
     await world.work()
 
-    rows = await world.rows(partner, order.view.record["id"])
+    rows = await world.rows(partner, order.view.record.id)
     assert [row["state"] for row in rows] == ["registered", "already_registered", "registered"]
     assert rows[1]["upstream"]["code"] == "806"
     assert rows[1]["upstream"]["name"] == "ZtdDeviceAlreadyAssigned"
-    assert (await world.view(partner, order.view.record["id"])).state is OrderState.COMPLETED
-    await assert_agreement(world, partner, order.view.record["id"])
+    assert (await world.view(partner, order.view.record.id)).state is OrderState.COMPLETED
+    await assert_agreement(world, partner, order.view.record.id)
 
 
 async def test_a_device_of_another_organisation_is_a_conflict_for_people(world: World) -> None:
@@ -52,12 +52,12 @@ async def test_a_device_of_another_organisation_is_a_conflict_for_people(world: 
 
     await world.work()
 
-    rows = await world.rows(partner, order.view.record["id"])
+    rows = await world.rows(partner, order.view.record.id)
     assert [row["state"] for row in rows] == ["conflict", "registered", "registered"]
     assert rows[0]["error_code"] == "assigned_to_other_tenant"
     assert rows[0]["remedy"]
-    assert (await world.view(partner, order.view.record["id"])).state is OrderState.COMPLETED_WITH_ERRORS
-    await assert_agreement(world, partner, order.view.record["id"])
+    assert (await world.view(partner, order.view.record.id)).state is OrderState.COMPLETED_WITH_ERRORS
+    await assert_agreement(world, partner, order.view.record.id)
 
 
 REFUSALS = [
@@ -86,14 +86,14 @@ async def test_every_refusal_of_a_device_keeps_microsofts_words_and_is_named(wor
 
     await world.work()
 
-    rows = await world.rows(partner, order.view.record["id"])
+    rows = await world.rows(partner, order.view.record.id)
     assert rows[0]["state"] == "registered"
     said = [(row["state"], row["error_code"], row["upstream"]["code"]) for row in rows[1:]]
     assert said == [("failed", code, number) for _, code, number in REFUSALS]
     assert all(row["upstream"]["name"] or row["upstream"]["code"] == "899" for row in rows[1:])
     assert rows[-1]["upstream"]["name"] == "ZtdNeverHeardOf"
     assert len(await world.calls("create")) == 1, "a definite refusal is not tried again by itself"
-    await assert_agreement(world, partner, order.view.record["id"])
+    await assert_agreement(world, partner, order.view.record.id)
 
 
 async def test_a_passing_trouble_of_one_device_is_tried_again_by_itself(world: World) -> None:
@@ -103,14 +103,14 @@ async def test_a_passing_trouble_of_one_device_is_tried_again_by_itself(world: W
 
     await world.work()
 
-    rows = await world.rows(partner, order.view.record["id"])
+    rows = await world.rows(partner, order.view.record.id)
     assert [(row["state"], row["attempt"]) for row in rows] == [
         ("registered", 1),
         ("registered", 2),
         ("registered", 1),
     ]
-    assert [b["device_count"] for b in await world.batches(order.view.record["id"])] == [3, 1]
-    await assert_agreement(world, partner, order.view.record["id"])
+    assert [b["device_count"] for b in await world.batches(order.view.record.id)] == [3, 1]
+    await assert_agreement(world, partner, order.view.record.id)
 
 
 async def test_a_trouble_that_does_not_pass_ends_after_three_attempts(world: World) -> None:
@@ -121,11 +121,11 @@ async def test_a_trouble_that_does_not_pass_ends_after_three_attempts(world: Wor
 
     await world.work()
 
-    rows = await world.rows(partner, order.view.record["id"])
+    rows = await world.rows(partner, order.view.record.id)
     assert [row["state"] for row in rows] == ["registered", "failed", "registered"]
     assert (rows[1]["error_code"], rows[1]["attempt"]) == ("upstream_busy", 3)
     assert [call["device_count"] for call in await world.calls("append")] == [1, 1]
-    await assert_agreement(world, partner, order.view.record["id"])
+    await assert_agreement(world, partner, order.view.record.id)
 
 
 async def test_a_person_tries_failed_devices_again_and_the_second_end_is_told_too(world: World) -> None:
@@ -133,7 +133,7 @@ async def test_a_person_tries_failed_devices_again_and_the_second_end_is_told_to
     await world.arm({"operation": "create", "kind": "device_error", "positions": [0, 2], "code": "812"})
     order = await world.order(partner, tuples(3))
     await world.work()
-    order_id = order.view.record["id"]
+    order_id = order.view.record.id
     assert (await world.view(partner, order_id)).state is OrderState.COMPLETED_WITH_ERRORS
 
     retry = await orders.retry_failed(world.runtime, partner, order_id)
@@ -169,14 +169,14 @@ async def test_outcomes_are_read_per_device_however_microsoft_words_the_job(
         world.clock.advance(seconds=seconds)
         while await batches.advance_next(world.runtime) is not None:
             pass
-        assert {row["state"] for row in await world.rows(partner, order.view.record["id"])} == {"processing"}
+        assert {row["state"] for row in await world.rows(partner, order.view.record.id)} == {"processing"}
     await world.control("POST", "clock", {"advance_s": 15})
     await world.work()
 
-    rows = await world.rows(partner, order.view.record["id"])
+    rows = await world.rows(partner, order.view.record.id)
     assert [row["state"] for row in rows] == ["registered", "failed", "registered"]
     assert len(await world.calls("status")) > 3, "the job was seen while it was running"
-    await assert_agreement(world, partner, order.view.record["id"])
+    await assert_agreement(world, partner, order.view.record.id)
 
 
 @pytest.mark.parametrize("with_serial", [True, False])
@@ -197,9 +197,9 @@ async def test_answers_in_another_order_never_become_another_devices_outcome(
     async with world.another(send_serial_with_hash=with_serial) as other:
         await other.work()
 
-    view = await world.view(partner, order.view.record["id"])
+    view = await world.view(partner, order.view.record.id)
     assert view.state is OrderState.COMPLETED_WITH_ERRORS
-    await assert_agreement(world, partner, order.view.record["id"])
+    await assert_agreement(world, partner, order.view.record.id)
 
 
 async def test_hashes_without_any_key_are_matched_by_their_place(world: World) -> None:
@@ -219,7 +219,7 @@ async def test_hashes_without_any_key_are_matched_by_their_place(world: World) -
 
     await world.work()
 
-    rows = await world.rows(partner, order.view.record["id"])
+    rows = await world.rows(partner, order.view.record.id)
     assert [row["state"] for row in rows] == ["registered", "failed", "registered", "registered"]
     held = {device["hash_sha256"] for device in await world.devices_at_microsoft(partner.tenant_id)}
     assert held == {sha256(text.encode()).hexdigest() for number, text in enumerate(hashes) if number != 1}
@@ -238,10 +238,10 @@ async def test_two_makers_with_one_serial_number_keep_their_own_outcomes(world: 
 
     await world.work()
 
-    rows = await world.rows(partner, order.view.record["id"])
+    rows = await world.rows(partner, order.view.record.id)
     assert {row["state"] for row in rows if row["manufacturer"] == "Contoso"} <= {"registered"}
     assert not {row["state"] for row in rows if row["manufacturer"] == "Fabrikam"} & {"registered"}
-    await assert_agreement(world, partner, order.view.record["id"])
+    await assert_agreement(world, partner, order.view.record.id)
 
 
 async def test_hashes_of_registered_devices_are_deleted_and_those_of_failed_ones_kept(world: World) -> None:
@@ -252,14 +252,14 @@ async def test_hashes_of_registered_devices_are_deleted_and_those_of_failed_ones
 
     await world.work()
 
-    rows = await world.rows(partner, order.view.record["id"])
+    rows = await world.rows(partner, order.view.record.id)
     kept = await world.select("SELECT registration_id FROM device_hashes")
     assert [str(row["registration_id"]) for row in kept] == [rows[0]["id"]]
-    retry = await orders.retry_failed(world.runtime, partner, order.view.record["id"])
+    retry = await orders.retry_failed(world.runtime, partner, order.view.record.id)
     assert retry.retried == 1
     await world.work()
     assert await world.count("device_hashes") == 0
-    await assert_agreement(world, partner, order.view.record["id"], endings=2, settlings=2)
+    await assert_agreement(world, partner, order.view.record.id, endings=2, settlings=2)
 
 
 async def test_a_word_that_the_database_can_not_hold_does_not_hang_the_batch(world: World) -> None:
@@ -271,7 +271,7 @@ async def test_a_word_that_the_database_can_not_hold_does_not_hang_the_batch(wor
 
     await world.work()
 
-    rows = await world.rows(partner, order.view.record["id"])
+    rows = await world.rows(partner, order.view.record.id)
     assert [row["state"] for row in rows] == ["failed", "registered"]
     assert rows[0]["upstream"]["name"] == "Ztd\ufffdBroken"
     assert await batches.advance_next(world.runtime) is None

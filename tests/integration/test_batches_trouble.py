@@ -35,10 +35,10 @@ async def test_an_access_token_that_ends_in_the_middle_is_renewed_and_nobody_not
 
     await world.work()
 
-    [batch] = await world.batches(order.view.record["id"])
+    [batch] = await world.batches(order.view.record.id)
     assert (batch["submissions"], batch["uncertain"]) == (1, False)
     assert [call["status"] for call in await world.calls("create")] == [401, 202]
-    await assert_agreement(world, partner, order.view.record["id"])
+    await assert_agreement(world, partner, order.view.record.id)
 
 
 async def test_throttling_is_waited_out_to_the_second_and_holds_up_no_other_connection(world: World) -> None:
@@ -56,8 +56,8 @@ async def test_throttling_is_waited_out_to_the_second_and_holds_up_no_other_conn
     world.clock.advance(seconds=2)
     await _until_idle(world)
 
-    assert (await world.view(neighbour, other.view.record["id"])).state is OrderState.COMPLETED
-    throttled = await world.batches(order.view.record["id"])
+    assert (await world.view(neighbour, other.view.record.id)).state is OrderState.COMPLETED
+    throttled = await world.batches(order.view.record.id)
     assert throttled[0]["failure_code"] == "upstream_throttled"
     assert throttled[0]["due_at"] >= asked_at + timedelta(seconds=90) - timedelta(seconds=1)
     calls = len((await world.ledger())["calls"])
@@ -65,8 +65,8 @@ async def test_throttling_is_waited_out_to_the_second_and_holds_up_no_other_conn
     assert await _until_idle(world) == 0, "the whole connection keeps quiet"
     assert len((await world.ledger())["calls"]) == calls
     await world.work()
-    await assert_agreement(world, partner, order.view.record["id"], queued.view.record["id"])
-    [batch] = await world.batches(order.view.record["id"])
+    await assert_agreement(world, partner, order.view.record.id, queued.view.record.id)
+    [batch] = await world.batches(order.view.record.id)
     assert (batch["uncertain"], batch["failure_code"]) == (False, None)
 
 
@@ -81,10 +81,10 @@ async def test_a_token_service_that_is_down_makes_nothing_uncertain(world: World
 
     await world.work()
 
-    [batch] = await world.batches(order.view.record["id"])
+    [batch] = await world.batches(order.view.record.id)
     assert (batch["uncertain"], batch["submissions"]) == (False, 1)
-    assert [row["state"] for row in await world.rows(partner, order.view.record["id"])] == ["registered"] * 2
-    await assert_agreement(world, partner, order.view.record["id"])
+    assert [row["state"] for row in await world.rows(partner, order.view.record.id)] == ["registered"] * 2
+    await assert_agreement(world, partner, order.view.record.id)
 
 
 async def test_refused_mfa_is_shown_on_the_connection_hurts_no_other_and_ends_with_a_check(
@@ -101,13 +101,13 @@ async def test_refused_mfa_is_shown_on_the_connection_hurts_no_other_and_ends_wi
     world.clock.advance(seconds=2)
     await _until_idle(world)
 
-    assert (await world.view(neighbour, other.view.record["id"])).state is OrderState.COMPLETED
+    assert (await world.view(neighbour, other.view.record.id)).state is OrderState.COMPLETED
     shown = await _connection(world, partner)
     assert shown["trouble"]["code"] == "mfa_required"
     assert (await _connection(world, neighbour))["trouble"] is None
-    [batch] = await world.batches(order.view.record["id"])
+    [batch] = await world.batches(order.view.record.id)
     assert (batch["state"], batch["failure_code"], batch["uncertain"]) == ("queued", "mfa_required", False)
-    assert (await world.view(partner, order.view.record["id"])).state is OrderState.IN_PROGRESS
+    assert (await world.view(partner, order.view.record.id)).state is OrderState.IN_PROGRESS
     assert not (await connections.check(world.runtime, partner, partner.connection_id)).ok
 
     await world.control("DELETE", "faults")
@@ -115,7 +115,7 @@ async def test_refused_mfa_is_shown_on_the_connection_hurts_no_other_and_ends_wi
 
     assert (await _connection(world, partner))["trouble"] is None
     await world.work()
-    await assert_agreement(world, partner, order.view.record["id"])
+    await assert_agreement(world, partner, order.view.record.id)
 
 
 async def test_lost_consent_is_doubted_read_again_and_holds_the_order_until_it_is_given(
@@ -124,7 +124,7 @@ async def test_lost_consent_is_doubted_read_again_and_holds_the_order_until_it_i
     partner = await world.partner()
     await world.set_consent(partner.tenant_id, given=False)
     order = await world.order(partner, tuples(3))
-    order_id = order.view.record["id"]
+    order_id = order.view.record.id
 
     await batches.advance_next(world.runtime)
     [consent] = await world.select(
@@ -160,9 +160,9 @@ async def test_consent_lost_while_a_worker_looks_for_the_tag_holds_the_batch_and
 
     assert await step is not None, "the lane goes on"
 
-    assert (await world.view(partner, order.view.record["id"])).state is OrderState.HELD
+    assert (await world.view(partner, order.view.record.id)).state is OrderState.HELD
     assert not await world.devices_at_microsoft()
-    await assert_agreement(world, partner, order.view.record["id"], endings=0)
+    await assert_agreement(world, partner, order.view.record.id, endings=0)
 
 
 async def test_a_device_to_be_tried_again_by_itself_is_held_when_consent_has_gone_meanwhile(
@@ -171,7 +171,7 @@ async def test_a_device_to_be_tried_again_by_itself_is_held_when_consent_has_gon
     partner = await world.partner()
     await world.arm({"operation": "create", "kind": "device_error", "positions": [0], "code": "StorageError"})
     order = await world.order(partner, tuples(2))
-    order_id = order.view.record["id"]
+    order_id = order.view.record.id
     await batches.advance_next(world.runtime)
     await world.set_consent(partner.tenant_id, given=False)
     await consents.read_customers(world.runtime, partner, partner.connection_id)
@@ -201,9 +201,9 @@ async def test_a_customer_whose_list_says_yes_and_whose_calls_say_no_ends_as_a_v
 
     await world.work()
 
-    rows = await world.rows(partner, order.view.record["id"])
+    rows = await world.rows(partner, order.view.record.id)
     assert {(row["state"], row["error_code"]) for row in rows} == {("failed", "consent_missing")}
-    await assert_agreement(world, partner, order.view.record["id"])
+    await assert_agreement(world, partner, order.view.record.id)
 
 
 async def test_consent_lost_after_an_uncertain_call_does_not_leave_the_order_open_for_ever(
@@ -218,9 +218,9 @@ async def test_consent_lost_after_an_uncertain_call_does_not_leave_the_order_ope
 
     await world.work()
 
-    rows = await world.rows(partner, order.view.record["id"])
+    rows = await world.rows(partner, order.view.record.id)
     assert {(row["state"], row["error_code"]) for row in rows} == {("unknown", "outcome_unknown")}
-    await assert_agreement(world, partner, order.view.record["id"])
+    await assert_agreement(world, partner, order.view.record.id)
 
 
 async def test_without_a_refresh_token_known_tags_are_appended_to_and_new_ones_show_what_is_missing(
@@ -237,11 +237,11 @@ async def test_without_a_refresh_token_known_tags_are_appended_to_and_new_ones_s
     world.clock.advance(seconds=2)
     await _until_idle(world)
 
-    assert (await world.view(partner, known_tag.view.record["id"])).state is OrderState.COMPLETED
-    assert (await world.view(partner, new_tag.view.record["id"])).state is OrderState.IN_PROGRESS
-    [batch] = await world.batches(new_tag.view.record["id"])
+    assert (await world.view(partner, known_tag.view.record.id)).state is OrderState.COMPLETED
+    assert (await world.view(partner, new_tag.view.record.id)).state is OrderState.IN_PROGRESS
+    [batch] = await world.batches(new_tag.view.record.id)
     assert (batch["state"], batch["failure_code"]) == ("queued", "credential_missing")
-    await assert_agreement(world, partner, known_tag.view.record["id"])
+    await assert_agreement(world, partner, known_tag.view.record.id)
 
 
 async def _make_tag(world: World, partner: Partner, tag: str) -> None:
@@ -279,7 +279,7 @@ async def test_one_batch_behind_fifty_of_another_customer_is_claimed_in_the_seco
         turns.append(batch["order_id"])
 
     assert await _customer_of(world, turns[0]) == big.customer_id
-    assert turns[1] == late.view.record["id"]
+    assert turns[1] == late.view.record.id
 
 
 async def test_a_customer_has_only_so_many_batches_under_way(world: World) -> None:
@@ -297,7 +297,7 @@ async def test_a_customer_has_only_so_many_batches_under_way(world: World) -> No
         id=partner.customer_id,
     )
     assert {row["state"]: row["n"] for row in states} == {"submitted": 3, "queued": 5}
-    assert [b["state"] for b in await world.batches(other.view.record["id"])] == ["submitted"]
+    assert [b["state"] for b in await world.batches(other.view.record.id)] == ["submitted"]
 
 
 async def test_a_connection_has_only_so_many_batches_under_way(world: World) -> None:
@@ -315,7 +315,7 @@ async def test_a_connection_has_only_so_many_batches_under_way(world: World) -> 
 async def test_what_a_batch_had_met_is_forgotten_once_its_job_is_answered(world: World) -> None:
     partner = await world.partner()
     await world.switch(processing_min_ms=60_000, processing_max_ms=60_000)
-    order_id = (await world.order(partner, tuples(2))).view.record["id"]
+    order_id = (await world.order(partner, tuples(2))).view.record.id
     await batches.advance_next(world.runtime)
     await world.arm({"kind": "status", "operation": "status", "status": 500, "count": 1})
     seen = []
@@ -330,7 +330,7 @@ async def test_what_a_batch_had_met_is_forgotten_once_its_job_is_answered(world:
 async def test_a_job_whose_customer_is_in_doubt_is_asked_for_until_it_is_answered(world: World) -> None:
     """A 403 says nothing of devices that were accepted: they are neither unknown nor sent again."""
     partner = await world.partner()
-    order_id = (await world.order(partner, tuples(2))).view.record["id"]
+    order_id = (await world.order(partner, tuples(2))).view.record.id
     refusals = world.runtime.settings.max_submissions + 3
     await world.arm(
         {

@@ -65,7 +65,7 @@ async def test_an_answer_lost_after_acceptance_registers_every_device_once(
 
     await world.work()
 
-    await _assert_registered(world, partner, order.view.record["id"], 3)
+    await _assert_registered(world, partner, order.view.record.id, 3)
     if operation == "append" and fault["kind"] == "drop":
         first, second = await world.calls("append")
         assert first["request_id"] == second["request_id"], "an unanswered call is repeated as it was"
@@ -81,7 +81,7 @@ async def test_an_append_after_an_unanswered_create_has_a_request_id_of_its_own(
 
     [create], [append] = await world.calls("create"), await world.calls("append")
     assert create["request_id"] != append["request_id"]
-    [batch] = await world.batches(order.view.record["id"])
+    [batch] = await world.batches(order.view.record.id)
     written = await world.select(
         "SELECT kind, request_id FROM batch_attempts WHERE batch_id = :id AND kind <> 'look_up' ORDER BY id",
         id=batch["id"],
@@ -90,7 +90,7 @@ async def test_an_append_after_an_unanswered_create_has_a_request_id_of_its_own(
         ("create", create["request_id"]),
         ("append", append["request_id"]),
     ]
-    await _assert_registered(world, partner, order.view.record["id"], 3)
+    await _assert_registered(world, partner, order.view.record.id, 3)
 
 
 async def test_a_repetition_with_another_body_has_a_request_id_of_its_own(world: World) -> None:
@@ -105,7 +105,7 @@ async def test_a_repetition_with_another_body_has_a_request_id_of_its_own(world:
 
     first, second = await world.calls("append")
     assert first["request_id"] != second["request_id"]
-    assert (await world.view(partner, order.view.record["id"])).state is OrderState.COMPLETED
+    assert (await world.view(partner, order.view.record.id)).state is OrderState.COMPLETED
 
 
 @pytest.mark.parametrize("operation", ["create", "append"])
@@ -119,7 +119,7 @@ async def test_a_call_broken_off_before_it_had_an_effect_is_made_again(
 
     await world.work()
 
-    await _assert_registered(world, partner, order.view.record["id"], 3)
+    await _assert_registered(world, partner, order.view.record.id, 3)
 
 
 @pytest.mark.parametrize("phase", ["before", "after"])
@@ -127,7 +127,7 @@ async def test_a_call_that_takes_too_long_is_uncertain_and_found_out(world: Worl
     partner = await world.partner()
     await world.arm({"operation": "create", "kind": "hold", "phase": phase})
     order = await world.order(partner, tuples(3))
-    order_id = order.view.record["id"]
+    order_id = order.view.record.id
 
     async with world.another(upstream_timeout_s=0.3) as hasty:
         await batches.advance_next(hasty.runtime)
@@ -146,7 +146,7 @@ async def test_an_acceptance_that_names_no_job_is_looked_up_in_the_listing(world
 
     await world.work()
 
-    await _assert_registered(world, partner, order.view.record["id"], 120)
+    await _assert_registered(world, partner, order.view.record.id, 120)
     assert len(await world.calls("create")) == 1
     assert len(await world.calls("list_devices")) == 2, "two pages of 100"
     assert not await world.calls("status")
@@ -162,10 +162,10 @@ async def test_failures_behind_an_acceptance_that_names_no_job_are_told_by_a_sec
 
     await world.work()
 
-    rows = await world.rows(partner, order.view.record["id"])
+    rows = await world.rows(partner, order.view.record.id)
     assert [row["state"] for row in rows] == ["registered", "failed", "registered"]
     assert [call["device_count"] for call in await world.calls("append")] == [1], "only what was missing"
-    await assert_agreement(world, partner, order.view.record["id"])
+    await assert_agreement(world, partner, order.view.record.id)
 
 
 async def test_a_job_that_microsoft_forgets_is_looked_up_in_the_listing(world: World) -> None:
@@ -178,7 +178,7 @@ async def test_a_job_that_microsoft_forgets_is_looked_up_in_the_listing(world: W
     await world.work()
 
     assert (world.clock.now() - started).total_seconds() > world.runtime.settings.job_appears_s
-    await _assert_registered(world, partner, order.view.record["id"], 3)
+    await _assert_registered(world, partner, order.view.record.id, 3)
     assert len(await world.calls("create")) == 1
 
 
@@ -189,18 +189,18 @@ async def test_a_job_that_does_not_show_yet_is_waited_for_and_keeps_its_tracking
     for _ in range(12):
         await batches.advance_next(world.runtime)
         world.clock.advance(seconds=15)
-    [batch] = await world.batches(order.view.record["id"])
+    [batch] = await world.batches(order.view.record.id)
     assert (batch["state"], batch["tracking_id"] is not None) == ("submitted", True)
     assert len(await world.calls("status")) >= 5
 
     await world.switch(status_missing_s=0)
     await world.work()
 
-    rows = await world.rows(partner, order.view.record["id"])
+    rows = await world.rows(partner, order.view.record.id)
     assert [row["error_code"] for row in rows] == [None, "device_not_found", None], "the job has told it"
     assert not await world.calls("list_devices")
     assert len(await world.calls("create")) == 1
-    await assert_agreement(world, partner, order.view.record["id"])
+    await assert_agreement(world, partner, order.view.record.id)
 
 
 HELD = {"serial": "SYN00002", "manufacturer": "Contoso", "model": "Contoso Book 14"}
@@ -234,7 +234,7 @@ async def test_a_device_that_the_customer_had_before_is_told_so_after_any_uncert
 
     await world.work()
 
-    rows = await world.rows(partner, order.view.record["id"])
+    rows = await world.rows(partner, order.view.record.id)
     assert [row["state"] for row in rows] == ["registered", "already_registered", "registered"]
     assert rows[1]["error_code"] == "already_registered"
     assert rows[1]["upstream"]["code"] == "806"
@@ -242,7 +242,7 @@ async def test_a_device_that_the_customer_had_before_is_told_so_after_any_uncert
     uploads = [*await world.calls("create"), *await world.calls("append")]
     sent = [call for call in uploads if call["device_count"] != 1]
     assert len(sent) == 2, "what Microsoft has told is not sent a third time"
-    await assert_agreement(world, partner, order.view.record["id"])
+    await assert_agreement(world, partner, order.view.record.id)
 
 
 @pytest.mark.parametrize("phase", ["before", "after"])
@@ -263,9 +263,9 @@ async def test_a_crash_between_a_call_and_its_record_leaves_it_to_the_listing_wh
     await world.let_go()
     await crashed
 
-    rows = await world.rows(partner, order.view.record["id"])
+    rows = await world.rows(partner, order.view.record.id)
     assert [row["state"] for row in rows] == ["registered", "already_registered", "registered"]
-    await assert_agreement(world, partner, order.view.record["id"])
+    await assert_agreement(world, partner, order.view.record.id)
 
 
 async def test_whose_work_it_was_is_said_in_words_where_the_listing_is_too_long(world: World) -> None:
@@ -279,13 +279,13 @@ async def test_whose_work_it_was_is_said_in_words_where_the_listing_is_too_long(
     async with world.another(lookup_pages=1) as hurried:
         await hurried.work()
 
-    rows = await world.rows(partner, order.view.record["id"])
+    rows = await world.rows(partner, order.view.record.id)
     assert {(row["state"], row["error_code"]) for row in rows} == {
         ("already_registered", "already_registered")
     }
     assert "'Standard' holds more devices than the 100" in rows[0]["error_detail"]
     assert len(await world.calls("append")) == 2
-    await assert_agreement(world, partner, order.view.record["id"])
+    await assert_agreement(world, partner, order.view.record.id)
 
 
 async def test_whose_work_it_was_is_said_in_words_where_the_listing_is_never_read(world: World) -> None:
@@ -303,7 +303,7 @@ async def test_whose_work_it_was_is_said_in_words_where_the_listing_is_never_rea
 
     await world.work()
 
-    rows = await world.rows(partner, order.view.record["id"])
+    rows = await world.rows(partner, order.view.record.id)
     assert [row["state"] for row in rows] == ["already_registered"] * 2
     assert "could not be read" in rows[0]["error_detail"]
 
@@ -314,7 +314,7 @@ async def test_a_device_that_ended_unknown_and_is_tried_again_by_a_person_is_loo
     await world.arm({"operation": "create", "kind": "never_finish"})
     await world.arm({"operation": "append", "kind": "never_finish"})
     order = await world.order(partner, tuples(2))
-    order_id = order.view.record["id"]
+    order_id = order.view.record.id
     async with world.another(poll_deadline_s=300) as patient:
         await patient.work()
     assert {row["state"] for row in await world.rows(partner, order_id)} == {"unknown"}
@@ -337,7 +337,7 @@ async def test_a_job_that_never_finishes_is_given_up_at_its_deadline_and_sent_ag
         await patient.work()
 
     assert (world.clock.now() - started).total_seconds() > 300
-    await _assert_registered(world, partner, order.view.record["id"], 3)
+    await _assert_registered(world, partner, order.view.record.id, 3)
 
 
 async def test_jobs_that_never_finish_end_as_unknown_and_visible(world: World) -> None:
@@ -348,12 +348,12 @@ async def test_jobs_that_never_finish_end_as_unknown_and_visible(world: World) -
     async with world.another(poll_deadline_s=300) as patient:
         await patient.work()
 
-    rows = await world.rows(partner, order.view.record["id"])
+    rows = await world.rows(partner, order.view.record.id)
     assert {(row["state"], row["error_code"]) for row in rows} == {("unknown", "outcome_unknown")}
     assert rows[0]["remedy"]
-    assert (await world.view(partner, order.view.record["id"])).state is OrderState.FAILED
+    assert (await world.view(partner, order.view.record.id)).state is OrderState.FAILED
     assert len(await world.calls("create")) + len(await world.calls("append")) == 2
-    await assert_agreement(world, partner, order.view.record["id"])
+    await assert_agreement(world, partner, order.view.record.id)
 
 
 async def test_a_status_that_is_never_answered_is_looked_up_at_the_deadline(world: World) -> None:
@@ -364,7 +364,7 @@ async def test_a_status_that_is_never_answered_is_looked_up_at_the_deadline(worl
     async with world.another(poll_deadline_s=300) as patient:
         await patient.work()
 
-    await _assert_registered(world, partner, order.view.record["id"], 3)
+    await _assert_registered(world, partner, order.view.record.id, 3)
 
 
 @pytest.mark.parametrize(
@@ -380,19 +380,19 @@ async def test_a_batch_that_is_never_answered_ends_visibly_and_holds_up_nobody(
     well = [await world.order(neighbour, tuples(2, f"WELL{number}")) for number in range(3)]
 
     started = world.clock.now()
-    while (await world.view(neighbour, well[-1].view.record["id"])).state is OrderState.IN_PROGRESS:
+    while (await world.view(neighbour, well[-1].view.record.id)).state is OrderState.IN_PROGRESS:
         if await batches.advance_next(world.runtime) is None:
             world.clock.advance(seconds=0.5)
     assert (world.clock.now() - started).total_seconds() < 10, "others wait for nothing"
     await world.work()
 
-    rows = await world.rows(partner, sick.view.record["id"])
+    rows = await world.rows(partner, sick.view.record.id)
     assert {(row["state"], row["error_code"]) for row in rows} == {("unknown", "outcome_unknown")}
     settings = world.runtime.settings
     calls = [c for c in await world.calls("create") if c["customer"] == str(partner.tenant_id)]
     assert len(calls) <= settings.max_submissions + settings.lookup_attempts
-    await assert_agreement(world, partner, sick.view.record["id"])
-    await assert_agreement(world, neighbour, *(order.view.record["id"] for order in well))
+    await assert_agreement(world, partner, sick.view.record.id)
+    await assert_agreement(world, neighbour, *(order.view.record.id for order in well))
 
 
 async def test_an_unanswered_listing_is_given_up_after_most_of_a_day(world: World) -> None:
@@ -405,16 +405,16 @@ async def test_an_unanswered_listing_is_given_up_after_most_of_a_day(world: Worl
     for _ in range(12):
         if await batches.advance_next(world.runtime) is None:
             world.clock.advance(minutes=6)
-    [batch] = await world.batches(order.view.record["id"])
+    [batch] = await world.batches(order.view.record.id)
     assert batch["state"] == "unknown"
     assert 3 < batch["troubles"] < MAX_UNANSWERED, "an outage of some minutes gives nothing up"
 
     await world.select("UPDATE batches SET troubles = :n RETURNING id", n=MAX_UNANSWERED)
     await world.work()
 
-    rows = await world.rows(partner, order.view.record["id"])
+    rows = await world.rows(partner, order.view.record.id)
     assert {(row["state"], row["error_code"]) for row in rows} == {("unknown", "outcome_unknown")}
-    await assert_agreement(world, partner, order.view.record["id"])
+    await assert_agreement(world, partner, order.view.record.id)
 
 
 async def test_a_refusal_after_an_uncertain_call_is_not_believed_before_the_listing_agrees(
@@ -430,7 +430,7 @@ async def test_a_refusal_after_an_uncertain_call_is_not_believed_before_the_list
 
     await world.work()
 
-    await _assert_registered(world, partner, order.view.record["id"], 3)
+    await _assert_registered(world, partner, order.view.record.id, 3)
 
 
 async def test_rows_of_a_call_cut_off_by_a_crash_survive_a_refusal_of_its_repetition(world: World) -> None:
@@ -449,7 +449,7 @@ async def test_rows_of_a_call_cut_off_by_a_crash_survive_a_refusal_of_its_repeti
     await world.let_go()
     await crashed
 
-    await _assert_registered(world, partner, order.view.record["id"], 3)
+    await _assert_registered(world, partner, order.view.record.id, 3)
 
 
 @pytest.mark.parametrize("seed", [7, 8])
@@ -463,8 +463,8 @@ async def test_every_kind_of_fault_at_once_ends_with_the_truth(world: World, see
     await world.work(limit=2000)
 
     for order in made:
-        await assert_agreement(world, partner, order.view.record["id"])
-        states = {row["state"] for row in await world.rows(partner, order.view.record["id"])}
+        await assert_agreement(world, partner, order.view.record.id)
+        states = {row["state"] for row in await world.rows(partner, order.view.record.id)}
         assert states <= {"registered", "failed"}
 
 
@@ -478,10 +478,10 @@ async def test_a_listing_too_long_to_read_leads_to_the_repetition_at_once(world:
 
         await hurried.work()
 
-    view = await world.view(partner, order.view.record["id"])
+    view = await world.view(partner, order.view.record.id)
     assert view.state.value == "completed"
     assert len(await world.calls("list_devices")) == 2, "one look before the repetition and one after it"
-    rows = await world.rows(partner, order.view.record["id"])
+    rows = await world.rows(partner, order.view.record.id)
     assert {row["state"] for row in rows} == {"already_registered"}
     assert "may have registered it" in rows[0]["error_detail"]
 
@@ -491,7 +491,7 @@ async def test_rows_that_are_looked_up_move_with_their_batch_and_are_not_called_
     # Neither sending registers anything: looked up in vain, sent once more, looked up in vain again.
     await world.switch(never_finish_rate=1.0)
     order = await world.order(partner, tuples(2))
-    url = f"/v1/orders/{order.view.record['id']}/registrations"
+    url = f"/v1/orders/{order.view.record.id}/registrations"
     seen: list[tuple[str, bool]] = []
     async with world.another(poll_deadline_s=300) as patient:
         while not seen or seen[-1] != ("unknown", True):
@@ -501,7 +501,7 @@ async def test_rows_that_are_looked_up_move_with_their_batch_and_are_not_called_
                 continue
             asked = {"since": before.isoformat()}
             changed = (await world.client.get(url, params=asked, headers=partner.headers)).json()["items"]
-            assert changed == await world.rows(partner, order.view.record["id"]), "what moved is told"
+            assert changed == await world.rows(partner, order.view.record.id), "what moved is told"
             now = [(row["state"], row["settled_at"] is not None) for row in changed]
             assert now[0] == now[1]
             seen += now[:1]

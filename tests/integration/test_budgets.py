@@ -200,7 +200,7 @@ async def test_retry_after_is_honoured_to_the_second(world: World, naps: Naps, o
     assert await batches.advance_next(other) is not None
     assert await calls_of(world, partner) > calls
     await naps.work(world.runtime, other)
-    assert (await world.view(partner, order.view.record["id"])).state is OrderState.COMPLETED
+    assert (await world.view(partner, order.view.record.id)).state is OrderState.COMPLETED
 
 
 async def held_back_by_retry_after(runtime: Runtime, connection_id: UUID) -> None:
@@ -282,7 +282,7 @@ async def test_a_connection_in_trouble_delays_no_other(world: World, naps: Naps,
     await world.arm({**TROUBLES[trouble], "customer": str(ill.tenant_id), "count": None})
     waiting = [await world.order(ill, tuples(1, f"ILL{n}", group_tag=f"Tag {n}")) for n in range(12)]
     order = await world.order(well, tuples(3))
-    mine = {row["id"] for row in await world.batches(order.view.record["id"])}
+    mine = {row["id"] for row in await world.batches(order.view.record.id)}
 
     steps: list[str] = []
     while (step := await batches.advance_next(world.runtime)) is not None:
@@ -294,14 +294,14 @@ async def test_a_connection_in_trouble_delays_no_other(world: World, naps: Naps,
     await naps.let_pass(3 * SECOND)
     while await batches.advance_next(world.runtime) is not None:
         pass
-    assert (await world.view(well, order.view.record["id"])).state is OrderState.COMPLETED
+    assert (await world.view(well, order.view.record.id)).state is OrderState.COMPLETED
     assert await calls_of(world, ill) <= world.runtime.settings.breaker_failures
     assert naps.taken == []
 
     await world.control("DELETE", "faults")
     await naps.work(world.runtime)
     for each in waiting:
-        assert (await world.view(ill, each.view.record["id"])).state is OrderState.COMPLETED
+        assert (await world.view(ill, each.view.record.id)).state is OrderState.COMPLETED
 
 
 async def test_an_open_breaker_tries_one_call_at_a_time_with_growing_pauses(
@@ -337,13 +337,13 @@ async def test_being_held_back_is_no_trouble_of_the_batch_and_uses_up_no_turn(
     calls = await calls_of(world, partner)
     assert await batches.advance_next(world.runtime) is not None
     assert await batches.advance_next(world.runtime) is None
-    [batch] = await world.batches(order.view.record["id"])
+    [batch] = await world.batches(order.view.record.id)
     assert (batch["state"], batch["troubles"], batch["submissions"]) == ("queued", 0, 0)
     assert (batch["failure_code"], batch["request_id"], batch["owner"]) == (None, None, None)
     assert await world.count("batch_attempts") == 0
     assert await calls_of(world, partner) == calls
     await naps.work(world.runtime)
-    assert (await world.view(partner, order.view.record["id"])).state is OrderState.COMPLETED
+    assert (await world.view(partner, order.view.record.id)).state is OrderState.COMPLETED
 
 
 async def test_two_customers_of_a_slow_connection_take_turns(world: World, naps: Naps) -> None:
@@ -398,7 +398,7 @@ async def test_against_a_limit_everything_completes_and_refusals_stay_few(
     orders = [await world.order(partner, tuples(1, f"T{n}", group_tag=f"Tag {n % 4}")) for n in range(20)]
     await naps.work(world.runtime, other)
     for order in orders:
-        assert (await world.view(partner, order.view.record["id"])).state is OrderState.COMPLETED
+        assert (await world.view(partner, order.view.record.id)).state is OrderState.COMPLETED
     calls = (await world.ledger())["calls"]
     refused = [call for call in calls if call["status"] == 429]
     windows = (world.clock.now() - began) / timedelta(seconds=10) + 1
@@ -443,7 +443,7 @@ async def test_an_emptied_redis_loses_neither_work_nor_a_retry_after(apart: Worl
             assert due is not None
             await naps.let_pass(max(due - apart.clock.now(), timedelta()) + timedelta(milliseconds=1))
     for order in orders:
-        assert (await apart.view(partner, order.view.record["id"])).state is OrderState.COMPLETED
+        assert (await apart.view(partner, order.view.record.id)).state is OrderState.COMPLETED
 
 
 async def test_without_redis_work_goes_on_with_a_smaller_budget_and_what_is_learnt_is_shared_again(
@@ -457,7 +457,7 @@ async def test_without_redis_work_goes_on_with_a_smaller_budget_and_what_is_lear
     second = await apart.order(partner, tuples(1, "DURING"))
     await naps.work(apart.runtime)
     for order in (first, second):
-        assert (await apart.view(partner, order.view.record["id"])).state is OrderState.COMPLETED
+        assert (await apart.view(partner, order.view.record.id)).state is OrderState.COMPLETED
 
     seen = await apart.runtime.budgets.look([partner.connection_id], apart.runtime.now)
     own = apart.runtime.budgets.policy.alone()

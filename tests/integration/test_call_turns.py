@@ -187,7 +187,7 @@ async def test_upload_waits_for_the_partners_turns_and_a_neighbours_is_taken(
 async def test_large_page_says_the_same_as_small_ones(world: World) -> None:
     partner = await world.partner()
     made = await world.order(partner, tuples(LARGE_PAGE + 1))
-    path = f"/v1/orders/{made.view.record['id']}/registrations"
+    path = f"/v1/orders/{made.view.record.id}/registrations"
 
     async def page(size: int, token: str | None) -> Any:
         query = {"page_size": size} | ({"page_token": token} if token else {})

@@ -105,7 +105,7 @@ async def test_a_batch_that_waited_for_a_token_in_vain_is_not_in_doubt(
             await tx.session.execute(text("SELECT state, uncertain FROM batches WHERE settled_at IS NULL"))
         ).one()
     assert tuple(batch) == ("queued", False)
-    assert [row["state"] for row in await world.rows(partner, accepted.view.record["id"])] == ["queued"] * 2
+    assert [row["state"] for row in await world.rows(partner, accepted.view.record.id)] == ["queued"] * 2
     assert len(await world.calls("append")) == before
 
 
@@ -127,7 +127,7 @@ async def _overdue(world: World, partner: Partner) -> UUID:
     accepted = await world.order(partner, tuples(3))
     assert await batches.advance_next(world.runtime) is not None
     world.clock.advance(seconds=world.runtime.settings.poll_deadline_s + 1)
-    return UUID(str(accepted.view.record["id"]))
+    return UUID(str(accepted.view.record.id))
 
 
 async def test_rows_become_unknown_with_their_batch_or_not_at_all(world: World) -> None:

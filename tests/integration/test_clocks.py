@@ -111,7 +111,7 @@ async def test_a_lease_of_a_worker_with_a_wrong_clock_ends_when_it_should(
         world.clock.advance(seconds=31)
         assert await batches.advance_next(world.runtime) is not None
     await world.work()
-    assert (await world.view(partner, order.view.record["id"])).state is OrderState.COMPLETED
+    assert (await world.view(partner, order.view.record.id)).state is OrderState.COMPLETED
 
 
 async def test_workers_that_disagree_by_minutes_share_work_and_send_nothing_twice(world: World) -> None:
@@ -119,7 +119,7 @@ async def test_workers_that_disagree_by_minutes_share_work_and_send_nothing_twic
     partner, neighbour = await world.partner(), await world.partner()
     quick = {"poll_first_s": 0.05, "poll_ceiling_s": 0.1}
     made = [
-        (owner, (await world.order(owner, tuples(2, f"{owner.name[-1]}O{number}"))).view.record["id"])
+        (owner, (await world.order(owner, tuples(2, f"{owner.name[-1]}O{number}"))).view.record.id)
         for number in range(4)
         for owner in (partner, neighbour)
     ]
@@ -224,7 +224,7 @@ async def test_time_that_jumps_in_the_middle_of_a_step_loses_nothing_and_sends_n
     world: World, jump: timedelta, operation: str, phase: str
 ) -> None:
     partner = await world.partner()
-    order_id = (await world.order(partner, tuples(3))).view.record["id"]
+    order_id = (await world.order(partner, tuples(3))).view.record.id
     jumping = Jumping(world, Clock())
     if operation == "status":
         await batches.advance_next(jumping.runtime)
@@ -318,7 +318,7 @@ async def test_access_tokens_are_renewed_when_needed_though_the_time_has_jumped(
     await world.order(partner, tuples(1, "FIRST"))
     await world.work()
     jumping = Jumping(world, Clock())
-    order_id = (await world.order(partner, tuples(2))).view.record["id"]
+    order_id = (await world.order(partner, tuples(2))).view.record.id
     await world.control("POST", f"partners/{partner.entra_tenant_id}:expire")
     jumping.clock.offset = jump
     if jump < timedelta():

@@ -106,7 +106,7 @@ async def test_tokens_of_the_old_app_are_not_used_by_any_process(world: World) -
         await other.work()
 
     assert len(await world.calls("token")) == asked + 1, "the other process has asked for a token anew"
-    assert (await world.view(partner, order.view.record["id"])).state is OrderState.COMPLETED
+    assert (await world.view(partner, order.view.record.id)).state is OrderState.COMPLETED
     assert await _consent(world, partner) == ("granted", "customers_list"), "the tenant is the same"
 
 
@@ -132,7 +132,7 @@ async def test_another_tenant_holds_orders_until_its_own_customers_list_has_been
     await world.order(partner, tuples(1, "FIRST"))
     await world.work()
     waiting = await world.order(partner, tuples(2))
-    order_id = waiting.view.record["id"]
+    order_id = waiting.view.record.id
 
     answer = await _patch(world, partner, **await _other_tenant(world, partner.tenant_id))
 
@@ -160,7 +160,7 @@ async def test_a_customer_of_the_old_tenant_only_stays_held(world: World) -> Non
     await world.work()
 
     assert await _consent(world, partner) == ("unknown", "tenant_changed")
-    assert (await world.view(partner, order.view.record["id"])).state is OrderState.HELD
+    assert (await world.view(partner, order.view.record.id)).state is OrderState.HELD
     assert not await world.calls("create")
 
 
@@ -189,6 +189,6 @@ async def test_a_batch_under_way_through_the_old_tenant_is_found_out_through_the
 
     await world.work()
 
-    rows = await world.rows(partner, order.view.record["id"])
+    rows = await world.rows(partner, order.view.record.id)
     assert [row["state"] for row in rows] == ["already_registered"] * 2, "not listed under the new tenant"
-    await assert_agreement(world, partner, order.view.record["id"])
+    await assert_agreement(world, partner, order.view.record.id)

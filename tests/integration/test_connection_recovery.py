@@ -102,7 +102,7 @@ async def test_what_waited_for_a_refused_credential_is_claimed_at_once_after_a_g
 ) -> None:
     partner = await world.partner()
     await world.arm({"operation": "token", "kind": "entra", "aadsts": 50173, "count": None})
-    (await world.order(partner, tuples(2))).view.record["id"]
+    await world.order(partner, tuples(2))
     async with worker_process(world, tmp_path / "worker.log", **NO_SWEEP):
         # The batch may have been refused, or the reading of the customers before it: both wait alike.
         await until(lambda: is_in_trouble(world, partner, "sign_in_revoked"))
@@ -119,7 +119,7 @@ async def test_new_credentials_pull_forward_what_waited_without_a_check(world: W
     )[0]["client_secret"]
     good = world.runtime.secrets.open_text(sealed, client_secret_place(partner.id, partner.connection_id))
     await patch(world, partner, client_secret="a-secret-that-is-wrong")
-    (await world.order(partner, tuples(2))).view.record["id"]
+    await world.order(partner, tuples(2))
     async with worker_process(world, tmp_path / "worker.log", **NO_SWEEP):
         await until(lambda: is_in_trouble(world, partner, "credential_refused"))
         await patch(world, partner, client_secret=good)
@@ -135,7 +135,7 @@ async def test_a_check_asks_although_the_breaker_is_open_and_lets_the_work_throu
         return replace(known, failures=9, opened=5, open_until=now + timedelta(seconds=55)), None
 
     await world.runtime.budgets.change(partner.connection_id, world.clock.now, opened)
-    order_id = (await world.order(partner, tuples(2))).view.record["id"]
+    order_id = (await world.order(partner, tuples(2))).view.record.id
     async with worker_process(world, tmp_path / "worker.log", **NO_SWEEP):
 
         async def held_back() -> bool:
@@ -203,7 +203,7 @@ async def test_a_check_that_fails_ends_no_pause(world: World) -> None:
     partner = await world.partner()
     await world.arm({"operation": "token", "kind": "entra", "aadsts": 50173, "count": None})
     world.runtime.token_cache.tokens.clear()
-    order_id = (await world.order(partner, tuples(2))).view.record["id"]
+    order_id = (await world.order(partner, tuples(2))).view.record.id
     await batches.advance_next(world.runtime)
     before = (await batch_of(world, order_id))["due_at"]
     assert (await check(world, partner))["ok"] is False
@@ -290,11 +290,11 @@ async def test_a_batch_that_goes_through_ends_the_trouble_that_it_had_met_and_pu
 ) -> None:
     partner = await world.partner()
     await world.arm({"operation": "create", "kind": "status", "status": 401, "count": None})
-    first = (await world.order(partner, tuples(1))).view.record["id"]
+    first = (await world.order(partner, tuples(1))).view.record.id
     while await batches.advance_next(world.runtime) is not None:
         pass
     assert (await batch_of(world, first))["failure_code"] == "credential_refused"
-    second = (await world.order(partner, tuples(1, "LATER", group_tag="Other"))).view.record["id"]
+    second = (await world.order(partner, tuples(1, "LATER", group_tag="Other"))).view.record.id
     await world.select(
         "UPDATE batches SET due_at = :later WHERE order_id = :id RETURNING id",
         id=second,
@@ -321,7 +321,7 @@ async def test_a_batch_that_goes_through_ends_the_trouble_that_it_had_met_and_pu
 async def test_a_step_without_a_call_proves_nothing(world: World) -> None:
     partner = await world.partner()
     await world.arm({"operation": "create", "kind": "status", "status": 401, "count": None})
-    order_id = (await world.order(partner, tuples(1))).view.record["id"]
+    order_id = (await world.order(partner, tuples(1))).view.record.id
     while await batches.advance_next(world.runtime) is not None:
         pass
     await world.set_consent(partner.tenant_id, given=False)

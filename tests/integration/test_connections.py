@@ -169,7 +169,7 @@ async def test_each_refusal_of_a_token_is_the_trouble_of_the_connection_with_its
     assert trouble["code"] == code
     assert f"AADSTS{aadsts}" in trouble["said"]
     assert trouble["remedy"] == lookup(code).remedy
-    [batch] = await world.batches(order.view.record["id"])
+    [batch] = await world.batches(order.view.record.id)
     assert (batch["failure_code"], batch["uncertain"]) == (code, False)
 
 
@@ -236,7 +236,7 @@ async def test_work_stops_at_a_trouble_and_goes_on_by_itself_when_it_is_mended(w
     assert (await shown(world, partner))["trouble"] is None
     await world.work()
     assert len(await world.devices_at_microsoft(partner.tenant_id)) == 2
-    assert {row["state"] for row in await world.rows(partner, order.view.record["id"])} == {"registered"}
+    assert {row["state"] for row in await world.rows(partner, order.view.record.id)} == {"registered"}
 
 
 async def test_a_missing_refresh_token_stays_a_trouble_though_lists_can_be_read(world: World) -> None:

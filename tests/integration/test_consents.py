@@ -87,7 +87,7 @@ async def test_a_reading_begins_while_an_order_of_the_connection_is_being_stored
         claimed = await connections.claim_customers_reading(tx, now=now, interval=interval)
 
     assert claimed is not None
-    assert claimed["id"] == partner.connection_id
+    assert claimed.id == partner.connection_id
 
 
 async def test_recheck_releases_a_held_order_at_once(world: World) -> None:
@@ -119,8 +119,8 @@ async def test_ended_consent_holds_what_is_not_sent_and_leaves_what_is_under_way
     await world.set_consent(partner.tenant_id, given=False)
     await read(world, partner)
     assert await state(world, partner) == "revoked"
-    assert {row["state"] for row in await world.rows(partner, waiting.view.record["id"])} == {"held"}
-    assert {row["state"] for row in await world.rows(partner, sent.view.record["id"])} == {"processing"}
+    assert {row["state"] for row in await world.rows(partner, waiting.view.record.id)} == {"held"}
+    assert {row["state"] for row in await world.rows(partner, sent.view.record.id)} == {"processing"}
     await world.control("POST", "jobs:finish")
     await world.set_consent(partner.tenant_id, given=True)  # or the simulator answers no poll
     while await batches.advance_next(world.runtime) is not None:
@@ -421,17 +421,17 @@ async def test_a_batch_at_microsoft_goes_on_when_consent_comes_back(world: World
     world.clock.advance(seconds=5)
     await batches.advance_next(world.runtime)  # the poll is refused: no relationship
     await consents.read_customers(world.runtime, partner, partner.connection_id)
-    (batch,) = await world.batches(order.view.record["id"])
+    (batch,) = await world.batches(order.view.record.id)
     assert batch["state"] == "submitted", "the refusal says nothing of the job"
     assert batch["tracking_id"] is not None
 
     await world.set_consent(partner.tenant_id, given=True)
     await consents.read_customers(world.runtime, partner, partner.connection_id)
-    (batch,) = await world.batches(order.view.record["id"])
+    (batch,) = await world.batches(order.view.record.id)
     assert batch["due_at"] <= world.clock.now(), "it does not wait out its pause"
     await world.control("POST", "jobs:finish")
     await world.work()
 
-    view = await world.view(partner, order.view.record["id"])
+    view = await world.view(partner, order.view.record.id)
     assert view.state.value == "completed"
     assert not await world.calls("list_devices"), "one poll told everything"

@@ -17,6 +17,7 @@ from app.db.registrations import Outcome
 from app.domain.actor import SYSTEM, Actor
 from app.domain.batch import BatchState
 from app.domain.ids import PartnerId
+from app.domain.order import Order
 from app.domain.registration import MOVING_WITH_BATCH, RegistrationState
 from app.kernel.transactions import PartnerTx
 from app.runtime import Runtime
@@ -76,8 +77,7 @@ async def scene(world: World) -> Scene:
     async with world.runtime.transaction(scene) as mine:
         for number in range(3):
             order = {**example["orders"], "id": new_row_id(), "reference": f"R-{number}"}
-            order.pop("partner_id")
-            await orders.add(mine, order)
+            await orders.add(mine, Order(**order, has_open_batches=False, portal=False))
             belongs_to = {
                 "order_id": order["id"],
                 "customer_id": scene.customer_id,

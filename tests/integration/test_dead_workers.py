@@ -37,7 +37,7 @@ async def order_behind_a_tag(world: World) -> tuple[Partner, UUID]:
     await world.order(partner, tuples(1, "FIRST"))
     await world.work()
     order = await world.order(partner, tuples(3))
-    return partner, order.view.record["id"]
+    return partner, order.view.record.id
 
 
 async def claims(world: World, table: str = "batches") -> list[tuple[UUID, datetime | None]]:

@@ -69,7 +69,7 @@ async def test_a_device_in_an_open_order_is_told_of_until_that_is_cancelled(worl
     order = await world.order(partner, tuples(1))
     assert await said(world, partner, tuples(1)) == [["duplicate_open_elsewhere"]]
     assert await said(world, partner, tuples(1), partner.other_customer_id) == [["duplicate_open_elsewhere"]]
-    await cancel(world.runtime, partner, order.view.record["id"])
+    await cancel(world.runtime, partner, order.view.record.id)
     assert await said(world, partner, tuples(1)) == [[]]
 
 

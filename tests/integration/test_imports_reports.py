@@ -248,7 +248,7 @@ async def test_no_cell_of_a_report_is_run_by_a_spreadsheet(world: World) -> None
             for text in hostile
         ],
     )
-    of_order = await download(world, partner, f"/v1/orders/{direct.view.record['id']}/result.csv")
+    of_order = await download(world, partner, f"/v1/orders/{direct.view.record.id}/result.csv")
     for text, expected in ((errors, 2), (results, 6), (of_order, 4)):
         assert len(list(csv.reader(io.StringIO(text)))) == expected + 1
         # Whatever the spreadsheet takes for its separator.
@@ -285,7 +285,7 @@ async def test_the_result_of_an_order_by_json_has_its_fields(world: World) -> No
         ],
     )
     await world.work()
-    text = await download(world, partner, f"/v1/orders/{order.view.record['id']}/result.csv")
+    text = await download(world, partner, f"/v1/orders/{order.view.record.id}/result.csv")
     first, second = table(text)
     assert list(first)[: len(RESULT_COLUMNS)] == list(RESULT_COLUMNS)
     assert (first["line_ref"], first["state"]) == ("10", "registered")

@@ -227,7 +227,7 @@ async def test_pages_of_a_search_lead_to_every_row_that_fits(
             page = await registration_lists.list_page(
                 tx, PageRequest(20, token), Filter(error_code="hash_unreadable")
             )
-            found += [row["row_number"] for row in page.items]
+            found += [row.row_number for row in page.items]
             pages += 1
             if page.next_token is None:
                 break

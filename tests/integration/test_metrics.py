@@ -77,7 +77,7 @@ async def test_nothing_private_and_nothing_unbounded_is_on_the_page(world: World
     partner = await world.partner()
     order = await world.order(partner, tuples(2, "SYNPRIVATE"))
     await world.work()
-    await world.client.get(f"/v1/orders/{order.view.record['id']}", headers=partner.headers)
+    await world.client.get(f"/v1/orders/{order.view.record.id}", headers=partner.headers)
     await world.client.get("/v1/registrations?serial_prefix=SYNPRIVATE", headers=partner.headers)
     await world.client.get("/nobody/knows/this/path")
     await world.client.request("SPY", "/v1/orders")
@@ -92,7 +92,7 @@ async def test_nothing_private_and_nothing_unbounded_is_on_the_page(world: World
         str(partner.tenant_id),
         str(partner.connection_id),
         str(partner.customer_id),
-        str(order.view.record["id"]),
+        str(order.view.record.id),
     ]
     assert [word for word in private if word in page] == []
     routes = {dict(labels).get("route") for _, labels in parsed(page)} - {None}
@@ -232,7 +232,7 @@ async def test_a_worker_has_a_page_of_its_own_at_a_port_of_its_own(world: World,
     port = free_port()
     order = await world.order(partner, tuples(2))
     async with worker_process(world, tmp_path / "worker.log", worker_metrics_port=port):
-        await until_over(world, partner, order.view.record["id"])
+        await until_over(world, partner, order.view.record.id)
         async with asyncio.timeout(PATIENCE), httpx.AsyncClient(trust_env=False) as client:
             samples = parsed((await client.get(f"http://127.0.0.1:{port}/metrics")).text)
     assert of(samples, "registrar_outcomes_total", state="registered", code="none") == 2
@@ -246,7 +246,7 @@ async def test_a_port_that_is_taken_ends_no_worker(world: World, tmp_path: Path)
     port, log = free_port(), tmp_path / "worker.log"
     server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", port)
     async with server, worker_process(world, log, worker_metrics_port=port):
-        await until_over(world, partner, order.view.record["id"])
+        await until_over(world, partner, order.view.record.id)
     assert "metrics_not_served" in log.read_text()
 
 

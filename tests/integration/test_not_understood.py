@@ -57,7 +57,7 @@ async def test_a_customers_list_that_cannot_be_read_is_the_connections_trouble_u
     await _read_due(world, minutes=6)
     assert await _trouble(world, partner) is None
     await world.work()
-    assert (await world.view(partner, order.view.record["id"])).state is OrderState.COMPLETED
+    assert (await world.view(partner, order.view.record.id)).state is OrderState.COMPLETED
 
 
 @pytest.mark.parametrize(("status", "code"), [(400, "customers_not_read"), (403, "access_denied")])
@@ -107,7 +107,7 @@ async def test_a_batch_whose_answer_cannot_be_read_says_so_and_goes_on_by_itself
     trouble = await _trouble(world, partner)
     assert trouble is not None
     assert trouble["code"] == "upstream_not_understood"
-    [batch] = await world.batches(order.view.record["id"])
+    [batch] = await world.batches(order.view.record.id)
     assert batch["failure_code"] == "upstream_not_understood"
     await consents.read_customers(world.runtime, partner, partner.connection_id)
     assert await _trouble(world, partner), "a readable customers list says nothing of the batch's answer"
@@ -116,9 +116,9 @@ async def test_a_batch_whose_answer_cannot_be_read_says_so_and_goes_on_by_itself
     await world.work()
     assert await consents.read_due(world.runtime), "the customers list is read at once"
     assert await _trouble(world, partner) is None
-    assert [row["state"] for row in await world.rows(partner, order.view.record["id"])] == ["registered"] * 2
+    assert [row["state"] for row in await world.rows(partner, order.view.record.id)] == ["registered"] * 2
     assert len(await world.calls("create")) == 1
-    await assert_agreement(world, partner, order.view.record["id"])
+    await assert_agreement(world, partner, order.view.record.id)
 
 
 async def test_a_finished_job_with_a_word_that_is_not_known_is_looked_up_and_told(world: World) -> None:
@@ -132,7 +132,7 @@ async def test_a_finished_job_with_a_word_that_is_not_known_is_looked_up_and_tol
     trouble = await _trouble(world, partner)
     assert trouble is not None
     assert "'done'" in trouble["said"]
-    assert [row["state"] for row in await world.rows(partner, order.view.record["id"])] == ["registered"]
+    assert [row["state"] for row in await world.rows(partner, order.view.record.id)] == ["registered"]
 
 
 async def test_a_page_in_the_place_of_an_acceptance_is_told_and_the_devices_are_sent_again(
@@ -147,8 +147,8 @@ async def test_a_page_in_the_place_of_an_acceptance_is_told_and_the_devices_are_
     assert trouble is not None
     assert trouble["code"] == "upstream_not_understood"
     await world.work()
-    assert [row["state"] for row in await world.rows(partner, order.view.record["id"])] == ["registered"] * 2
-    await assert_agreement(world, partner, order.view.record["id"])
+    assert [row["state"] for row in await world.rows(partner, order.view.record.id)] == ["registered"] * 2
+    await assert_agreement(world, partner, order.view.record.id)
 
 
 async def test_a_consent_link_that_cannot_be_read_is_trouble(world: World) -> None:
@@ -172,7 +172,7 @@ async def test_an_order_goes_through_with_and_without_byte_order_marks(world: Wo
 
     await world.work()
 
-    rows = await world.rows(partner, order.view.record["id"])
+    rows = await world.rows(partner, order.view.record.id)
     assert [row["error_code"] for row in rows] == [None, "device_not_found"]
     assert await _trouble(world, partner) is None
 
@@ -190,8 +190,8 @@ async def test_a_token_service_that_cannot_be_understood_is_trouble_and_makes_no
     trouble = await _trouble(world, partner)
     assert trouble is not None
     assert trouble["code"] == "upstream_not_understood"
-    [batch] = await world.batches(order.view.record["id"])
+    [batch] = await world.batches(order.view.record.id)
     assert (batch["state"], batch["uncertain"]) == ("queued", False)
     await world.control("DELETE", "faults")
     await world.work()
-    assert (await world.view(partner, order.view.record["id"])).state is OrderState.COMPLETED
+    assert (await world.view(partner, order.view.record.id)).state is OrderState.COMPLETED

@@ -14,7 +14,7 @@ async def test_every_device_of_an_order_is_registered_once_for_its_customer_unde
 
     await world.work()
 
-    view = await world.view(partner, order.view.record["id"])
+    view = await world.view(partner, order.view.record.id)
     assert view.state is OrderState.COMPLETED
     assert view.counts[RegistrationState.REGISTERED] == 5
     held = await world.devices_at_microsoft(partner.tenant_id)

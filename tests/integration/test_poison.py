@@ -78,7 +78,7 @@ async def test_a_batch_that_nothing_can_be_done_with_holds_up_no_other_and_ends_
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     partner, neighbour = await world.partner(), await world.partner()
-    poisoned = (await world.order(partner, tuples(2, "POISON"))).view.record["id"]
+    poisoned = (await world.order(partner, tuples(2, "POISON"))).view.record.id
     await _nobody_drives_it(world, partner)
     well = [await world.order(neighbour, tuples(2, f"WELL{number}")) for number in range(3)]
     begun = world.clock.now()
@@ -96,7 +96,7 @@ async def test_a_batch_that_nothing_can_be_done_with_holds_up_no_other_and_ends_
     await world.work()
 
     for order in well:
-        assert (await world.view(neighbour, order.view.record["id"])).state is OrderState.COMPLETED
+        assert (await world.view(neighbour, order.view.record.id)).state is OrderState.COMPLETED
     assert world.clock.now() - begun > timedelta(hours=1), "a release may be corrected meanwhile"
     assert world.clock.now() - begun < timedelta(hours=4)
     batch = await _batch(world, poisoned)
@@ -112,7 +112,7 @@ async def test_a_batch_that_nothing_can_be_done_with_holds_up_no_other_and_ends_
 
 async def test_a_batch_saved_by_a_corrected_release_goes_on_as_if_nothing_had_been(world: World) -> None:
     partner = await world.partner()
-    order_id = (await world.order(partner, tuples(2))).view.record["id"]
+    order_id = (await world.order(partner, tuples(2))).view.record.id
     await _nobody_drives_it(world, partner)
     for _ in range(MAX_DEFECTS // 2):
         await _do_all_due(world)
@@ -129,7 +129,7 @@ async def test_a_batch_saved_by_a_corrected_release_goes_on_as_if_nothing_had_be
 
 async def test_a_failed_order_of_a_broken_batch_is_taken_up_again_by_retry_failed(world: World) -> None:
     partner = await world.partner()
-    order_id = (await world.order(partner, tuples(2))).view.record["id"]
+    order_id = (await world.order(partner, tuples(2))).view.record.id
     await _nobody_drives_it(world, partner)
     await world.work()
     await world.select("UPDATE connections SET platform = 'partner_center' RETURNING id")
@@ -146,11 +146,11 @@ async def test_a_broken_creator_of_a_group_tag_leaves_the_tag_to_those_that_wait
     world: World,
 ) -> None:
     partner = await world.partner()
-    poisoned = (await world.order(partner, tuples(2, "POISON"))).view.record["id"]
+    poisoned = (await world.order(partner, tuples(2, "POISON"))).view.record.id
     await world.arm({"operation": "list_batches", "kind": "hold", "phase": "before"})
     step = asyncio.create_task(batches.advance_next(world.runtime))
     await world.until_held_open()
-    behind = (await world.order(partner, tuples(2, "BEHIND"))).view.record["id"]
+    behind = (await world.order(partner, tuples(2, "BEHIND"))).view.record.id
     await _write_identity(world, poisoned, "nonsense")
     await world.let_go()
     await step
@@ -170,7 +170,7 @@ async def test_a_corrupt_row_among_rows_to_be_sent_ends_as_failed_with_its_event
     partner = await world.partner()
     await world.order(partner, tuples(1, "FIRST"))
     await world.work()
-    order_id = (await world.order(partner, tuples(3))).view.record["id"]
+    order_id = (await world.order(partner, tuples(3))).view.record.id
     await _write_identity(world, order_id, "nonsense")
 
     await world.work()
@@ -193,8 +193,8 @@ async def test_a_batch_whose_end_can_not_be_written_stays_visible_and_is_never_d
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     partner, neighbour = await world.partner(), await world.partner()
-    order_id = (await world.order(partner, tuples(2))).view.record["id"]
-    other = (await world.order(neighbour, tuples(2, "WELL"))).view.record["id"]
+    order_id = (await world.order(partner, tuples(2))).view.record.id
+    other = (await world.order(neighbour, tuples(2, "WELL"))).view.record.id
     with caplog.at_level(logging.ERROR):
         async with _unwritable(world, order_id):
             for _ in range(MAX_DEFECTS + 3):
@@ -216,9 +216,9 @@ async def test_a_batch_whose_end_can_not_be_written_stays_visible_and_is_never_d
 
 async def test_worker_processes_go_on_beside_a_poisoned_batch(world: World, tmp_path: Path) -> None:
     partner, neighbour = await world.partner(), await world.partner()
-    poisoned = (await world.order(partner, tuples(2, "POISON"))).view.record["id"]
+    poisoned = (await world.order(partner, tuples(2, "POISON"))).view.record.id
     await _nobody_drives_it(world, partner)
-    well = [(await world.order(neighbour, tuples(2, f"W{n}"))).view.record["id"] for n in range(4)]
+    well = [(await world.order(neighbour, tuples(2, f"W{n}"))).view.record.id for n in range(4)]
     async with worker_process(world, tmp_path / "worker.log", poll_first_s=0.1, worker_lanes=1):
         for order_id in well:
             await until_over(world, neighbour, order_id)
@@ -270,4 +270,4 @@ async def test_a_connection_whose_list_can_not_be_read_holds_up_no_other_one(wor
     while await consents.read_due(world.runtime):
         pass
 
-    assert (await world.view(neighbour, held.view.record["id"])).state is OrderState.IN_PROGRESS
+    assert (await world.view(neighbour, held.view.record.id)).state is OrderState.IN_PROGRESS

@@ -225,7 +225,7 @@ async def test_other_partners_portal_orders_look_unknown(world: World) -> None:
 async def test_what_registrar_sends_by_itself_has_no_files_and_nothing_to_record(world: World) -> None:
     partner = await world.partner()
     order = await world.order(partner, tuples(1))
-    order_id = order.view.record["id"]
+    order_id = order.view.record.id
     (batch,) = await world.batches(order_id)
     call = world.client.request
     for method, path, body in (

@@ -298,7 +298,7 @@ async def test_a_flushed_redis_loses_nothing(world: World, redis: Redis) -> None
             await redis.flushall()
 
         for one in (order, waiting):
-            view = await world.view(partner, one.view.record["id"])
+            view = await world.view(partner, one.view.record.id)
             assert view.state is OrderState.COMPLETED
         told = {m.type for m in receiver.messages}
         assert {"order.completed", "consent.granted", "registration.settled"} <= told

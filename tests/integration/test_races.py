@@ -70,7 +70,7 @@ async def test_a_worker_whose_lease_has_ended_writes_nothing_after_another_took_
     partner = await world.partner()
     await world.arm({"operation": "create", "kind": "hold", "phase": "after"})
     order = await world.order(partner, tuples(3))
-    order_id = order.view.record["id"]
+    order_id = order.view.record.id
     slow = asyncio.create_task(batches.advance_next(world.runtime))
     await world.until_held_open()
     world.clock.advance(seconds=world.runtime.settings.lease_s + 1)
@@ -103,7 +103,7 @@ async def test_an_answer_to_a_question_for_the_status_comes_too_late_after_a_tak
     await slow
 
     assert await world.dump() == before, "both had the outcomes; they are told once"
-    await assert_agreement(world, partner, order.view.record["id"])
+    await assert_agreement(world, partner, order.view.record.id)
 
 
 async def test_a_worker_whose_lease_has_ended_does_not_disturb_the_one_that_is_at_it(world: World) -> None:
@@ -119,15 +119,15 @@ async def test_a_worker_whose_lease_has_ended_does_not_disturb_the_one_that_is_a
     async with world.another() as other:
         second = asyncio.create_task(batches.advance_next(other.runtime))
         await world.until_held_open(2)
-        before = await world.batches(order.view.record["id"])
+        before = await world.batches(order.view.record.id)
         await world.let_go(first["id"])
         await slow
-        assert await world.batches(order.view.record["id"]) == before, "its failure is not written"
+        assert await world.batches(order.view.record.id) == before, "its failure is not written"
         await world.let_go()
         await second
         await other.work()
 
-    await assert_agreement(world, partner, order.view.record["id"])
+    await assert_agreement(world, partner, order.view.record.id)
 
 
 async def test_an_order_is_cancelled_or_sent_but_never_both(world: World) -> None:
@@ -141,7 +141,7 @@ async def test_an_order_is_cancelled_or_sent_but_never_both(world: World) -> Non
                 for device in tuples(2, f"C{number}{tag}", group_tag=f"{tag}{number}")
             ]
             order = await world.order(partner, devices)
-            order_id = order.view.record["id"]
+            order_id = order.view.record.id
 
             async def cancel(order_id: UUID = order_id, turns: int = number) -> None:
                 for _ in range(turns):
@@ -161,11 +161,11 @@ async def test_whoever_holds_an_order_does_not_stop_a_worker_from_writing_its_in
     partner = await world.partner()
     order = await world.order(partner, tuples(2))
     async with world.runtime.transaction(partner) as tx:
-        await orders_table.lock(tx, order.view.record["id"])
+        await orders_table.lock(tx, order.view.record.id)
         async with asyncio.timeout(45):
             await batches.advance_next(world.runtime)
 
-    assert [b["state"] for b in await world.batches(order.view.record["id"])] == ["submitted"]
+    assert [b["state"] for b in await world.batches(order.view.record.id)] == ["submitted"]
 
 
 async def test_two_batches_that_find_a_tag_missing_at_the_same_moment_do_not_both_create_it(
@@ -174,7 +174,7 @@ async def test_two_batches_that_find_a_tag_missing_at_the_same_moment_do_not_bot
     partner = await world.partner()
     first = await world.order(partner, tuples(1, "ONE"))
     await world.order(partner, tuples(1, "TWO"))
-    [ours] = await world.batches(first.view.record["id"])
+    [ours] = await world.batches(first.view.record.id)
     now = world.clock.now()
     await world.select("UPDATE batches SET due_at = :at WHERE id = :id RETURNING id", at=now, id=ours["id"])
     async with world.runtime.transaction(partner) as tx:  # the tag's row is there, of an earlier look
@@ -221,22 +221,22 @@ async def test_a_batch_is_held_or_sent_when_consent_is_revoked_at_that_moment(wo
             await asyncio.gather(*(batches.advance_next(p.runtime) for p in processes), revoke())
             sent = {device["serial"] for device in await world.devices_at_microsoft(partner.tenant_id)}
             for order in made:
-                [batch] = await world.batches(order.view.record["id"])
-                [row] = await world.rows(partner, order.view.record["id"])
+                [batch] = await world.batches(order.view.record.id)
+                [row] = await world.rows(partner, order.view.record.id)
                 assert (batch["state"] == "held") == (row["state"] == "held")
                 assert (batch["state"] == "held") == (row["serial_number"] not in sent), batch["state"]
             await _change(world, partner, ConsentState.GRANTED)
             await world.work()
             for order in made:
-                assert (await world.view(partner, order.view.record["id"])).state is OrderState.COMPLETED
-                await assert_agreement(world, partner, order.view.record["id"])
+                assert (await world.view(partner, order.view.record.id)).state is OrderState.COMPLETED
+                await assert_agreement(world, partner, order.view.record.id)
 
 
 async def test_two_who_try_again_at_once_make_one_set_of_batches(world: World) -> None:
     partner = await world.partner()
     await world.arm({"operation": "create", "kind": "device_error", "every": 1, "code": "812"})
     order = await world.order(partner, tuples(3))
-    order_id = order.view.record["id"]
+    order_id = order.view.record.id
     await world.work()
 
     async with _processes(world, 2) as processes:
@@ -255,7 +255,7 @@ async def test_trying_again_and_a_change_of_consent_do_not_wait_for_each_other(w
     partner = await world.partner()
     await world.arm({"operation": "create", "kind": "device_error", "every": 1, "code": "812"})
     made = await world.order(partner, [*tuples(1, "BAD"), *tuples(1, "LATER", group_tag="Other")])
-    order_id = made.view.record["id"]
+    order_id = made.view.record.id
     await batches.advance_next(world.runtime)
     world.clock.advance(seconds=5)
     failed, waiting = await world.batches(order_id)
@@ -279,7 +279,7 @@ async def test_batches_that_finish_together_announce_the_orders_end_once(world: 
     tags = [f"T{number}" for number in range(8)]
     devices = [device for tag in tags for device in tuples(3, tag, group_tag=tag)]
     order = await world.order(partner, devices)
-    order_id = order.view.record["id"]
+    order_id = order.view.record.id
     # None is asked about before all are sent, however slow the machine is.
     async with _processes(world, 4, poll_first_s=60) as processes:
         while {b["state"] for b in await world.batches(order_id)} != {"submitted"}:

@@ -16,7 +16,7 @@ async def failed_order(world: World, partner: Partner, count: int, tags: int = 1
     devices = [
         replace(device, group_tag=f"t{n % tags}") for n, device in enumerate(tuples(count, f"N{count}-"))
     ]
-    order_id = UUID(str((await world.order(partner, devices)).view.record["id"]))
+    order_id = UUID(str((await world.order(partner, devices)).view.record.id))
     await world.select(
         "WITH over AS (UPDATE batches SET state = 'settled', settled_at = updated_at WHERE order_id = :id) "
         "UPDATE registrations SET state = 'failed', error_code = 'device_not_found', settled_at = updated_at "
@@ -62,10 +62,8 @@ async def test_the_rows_come_a_chunk_at_a_time_and_may_be_moved_while_they_come(
         found = registrations.retryable_of_order(tx, order_id, RETRYABLE, chunk=10)
         async for rows in found:
             sizes.append(len(rows))
-            seen += [row["id"] for row in rows]
-            moved = await registrations.rebatch(
-                tx, batch["id"], [row["id"] for row in rows], world.clock.now()
-            )
+            seen += [row.id for row in rows]
+            moved = await registrations.rebatch(tx, batch["id"], [row.id for row in rows], world.clock.now())
             assert moved == len(rows)
     assert sizes == [10] * 9 + [5]
     assert len(set(seen)) == 95

@@ -104,7 +104,7 @@ class Rounds:
                 tx, now=self.world.clock.now(), interval=timedelta(hours=1)
             )
         assert found is not None
-        return PartnerId(found["partner_id"])
+        return PartnerId(found.partner_id)
 
     async def looks(self) -> int:
         """Looks into the tables of customers and batches that a claim makes which finds nothing."""

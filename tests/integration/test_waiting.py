@@ -51,7 +51,7 @@ async def _compared(world: World, partner: Partner, order_id: UUID) -> list[dict
 async def place(world: World, partner: Partner, count: int = 2, **fields: Any) -> UUID:
     await sweep.beat(world.runtime)
     order = await world.order(partner, tuples(count), **fields)
-    return UUID(str(order.view.record["id"]))
+    return UUID(str(order.view.record.id))
 
 
 def moment(text: str) -> datetime:
@@ -112,7 +112,7 @@ async def test_consent_that_is_missing_or_was_taken_back_is_told_in_answers_and_
 async def test_without_a_living_worker_everything_waits_for_one(world: World) -> None:
     partner = await world.partner()
     order = await world.order(partner, tuples(2), customer_id=partner.other_customer_id)
-    order_id = UUID(str(order.view.record["id"]))
+    order_id = UUID(str(order.view.record.id))
     none, consent = await waiting_for(world, partner, order_id)
     assert (none["code"], none["since"], none["devices"]) == ("no_worker_alive", None, 2)
     assert "registrar worker" in none["remedy"]
@@ -248,7 +248,7 @@ async def test_a_look_costs_the_same_however_many_batches_an_order_has_and_order
     alone = await statements_of(world, partner, f"/orders/{small}")
     listed = await statements_of(world, partner, "/orders")
     tags = [device for n in range(30) for device in tuples(1, f"T{n}", group_tag=f"Tag {n}")]
-    large = (await world.order(partner, tags)).view.record["id"]
+    large = (await world.order(partner, tags)).view.record.id
     assert len((await get(world, partner, f"/orders/{large}/batches"))["items"]) == 30
     [reason] = (await get(world, partner, f"/orders/{large}"))["waiting_for"]
     assert (reason["code"], reason["devices"]) == ("waiting_for_turn", 30)

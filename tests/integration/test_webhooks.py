@@ -54,9 +54,7 @@ async def fail(world: World, *serials: str) -> None:
 
 async def live_through_every_event(world: World, partner: Partner, endpoint_id: Any) -> None:
     held = await world.order(partner, tuples(2, "HLD"), customer_id=partner.other_customer_id)
-    cancelled = await world.client.post(
-        f"/v1/orders/{held.view.record['id']}:cancel", headers=partner.headers
-    )
+    cancelled = await world.client.post(f"/v1/orders/{held.view.record.id}:cancel", headers=partner.headers)
     assert cancelled.status_code == 200, cancelled.text
     await world.order(partner, tuples(1, "WAIT"), customer_id=partner.other_customer_id)
     await world.set_consent(partner.other_tenant_id, given=True)
@@ -154,7 +152,7 @@ async def test_order_events_carry_the_callers_own_numbers_the_state_and_the_coun
     )
     assert accepted.data["counts"] == {"queued": 3}
     assert completed.data == {
-        "order_id": str(order.view.record["id"]),
+        "order_id": str(order.view.record.id),
         "reference": "R/7",
         "purchase_order": "PO 9",
         "customer_id": str(partner.customer_id),

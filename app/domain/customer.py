@@ -1,0 +1,43 @@
+"""Customers as they are stored, with their consent."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from app.domain.consent import ConsentState
+from app.domain.ids import PartnerId
+
+
+@dataclass(frozen=True, slots=True)
+class Customer:
+    id: UUID
+    partner_id: PartnerId
+    connection_id: UUID
+    entra_tenant_id: UUID
+    domain: str | None
+    name: str
+    default_group_tag: str | None
+    last_turn_at: datetime
+    created_at: datetime
+    updated_at: datetime
+    consent_state: ConsentState
+    consent_since: datetime
+    consent_evidence: str
+    consent_proved_at: datetime | None
+    consent_checked_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class OrderableCustomer:
+    """A customer with what its orders are judged by."""
+
+    id: UUID
+    entra_tenant_id: UUID
+    domain: str | None
+    name: str
+    connection_id: UUID
+    platform: str
+    portal: bool
+    partner_role: str
+    default_group_tag: str
+    """The customer's, or the connection's."""
