@@ -6,6 +6,7 @@ from datetime import datetime
 from uuid import UUID
 
 from app.db.events import OPEN
+from app.db.leases import DELIVERIES
 from app.db.sql import execute, fetch_all, fetch_all_as, listed
 from app.domain.ids import PartnerId
 from app.kernel.transactions import PartnerTx, SystemTx
@@ -70,11 +71,11 @@ async def give_up(tx: SystemTx, *, due_before: datetime, failures: int, now: dat
     many."""
     return await execute(
         tx,
-        "UPDATE deliveries SET state = 'exhausted', settled_at = :now, owner = NULL, lease_until = NULL "
+        f"UPDATE deliveries SET state = 'exhausted', settled_at = :now, {DELIVERIES.given_up} "
         # An array, as inside IN (...) it may be run once per row: see imports.purge.
         "WHERE id = ANY(ARRAY(SELECT d.id FROM deliveries d JOIN webhook_endpoints e ON e.id = d.endpoint_id "
         f"WHERE d.state IN ({_OPEN}) AND d.due_at < :before AND e.consecutive_failures >= :failures "
-        "AND (d.lease_until IS NULL OR d.lease_until < :now) ORDER BY d.due_at LIMIT :limit "
+        f"AND {DELIVERIES.free('d')} ORDER BY d.due_at LIMIT :limit "
         "FOR NO KEY UPDATE OF d SKIP LOCKED))",
         now=now,
         before=due_before,

@@ -7,6 +7,7 @@ from uuid import UUID
 from app.db import tables
 from app.db.batches import Claim, claim_of
 from app.db.index_walks import FIRST_ID, LAST_ID, plan_by_index, with_id
+from app.db.leases import BATCHES
 from app.db.sql import columns, fetch_one, listed
 from app.domain.batch import IN_FLIGHT
 from app.domain.schedule import share_of
@@ -37,7 +38,7 @@ WINDOW: Final = 100
 EARLIEST: Final = 100
 """Batches of a partner that one claim tries, where none of those customers has something due."""
 
-_FREE = "(b.lease_until IS NULL OR b.lease_until < :now)"
+_FREE = BATCHES.free("b")
 _READY = "n.client_id IS NOT NULL AND (n.not_before IS NULL OR n.not_before <= :now)"
 
 
@@ -195,7 +196,7 @@ WITH RECURSIVE busy_connections(id) AS (
     ) early ON true
     WHERE l.id IS NULL
 ), claimed AS (
-    UPDATE batches b SET owner = :owner, lease_until = :until, updated_at = :now
+    UPDATE batches b SET {BATCHES.claimed}, updated_at = :now
     WHERE b.id = (SELECT id FROM looked WHERE id IS NOT NULL)
     AND b.state IN ('queued', {_IN_FLIGHT}) AND {_FREE}
     RETURNING {columns(tables.batches, "b")}

@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from app.db import tables
+from app.db.leases import BATCHES
 from app.db.paging import Page, PageRequest
 from app.db.registrations import state_of
 from app.db.searching import Search, equal, page_of
@@ -93,10 +94,10 @@ async def claim_by_hand(
     states = [BatchState.QUEUED, BatchState.SUBMITTED, *([BatchState.SETTLED] if settled else [])]
     row = await fetch_one(
         tx,
-        "UPDATE batches b SET owner = :owner, lease_until = :until, updated_at = :now "
+        f"UPDATE batches b SET {BATCHES.claimed}, updated_at = :now "
         "FROM connections n, customers c "
         "WHERE n.id = b.connection_id AND n.client_id IS NULL AND b.partner_id = :partner AND b.id = :id "
-        "AND b.state = ANY(:states) AND (b.lease_until IS NULL OR b.lease_until < :now) "
+        f"AND b.state = ANY(:states) AND {BATCHES.free('b')} "
         f"AND c.id = b.customer_id RETURNING {columns(tables.batches, 'b')}, c.entra_tenant_id",
         states=states,
         partner=tx.partner_id,
@@ -112,7 +113,7 @@ async def count_due(tx: SystemTx, now: datetime, *, limit: int) -> int:
     """How many batches could be claimed now, counted up to `limit` of each kind."""
     due = (
         "SELECT FROM batches b JOIN connections n ON n.id = b.connection_id WHERE {} "
-        "AND b.due_at <= :now AND (b.lease_until IS NULL OR b.lease_until < :now) "
+        f"AND b.due_at <= :now AND {BATCHES.free('b')} "
         "AND (n.not_before IS NULL OR n.not_before <= :now) AND n.client_id IS NOT NULL LIMIT :limit"
     )
     queued, under_way = due.format("b.state = 'queued'"), due.format(f"b.state IN ({_IN_FLIGHT})")
@@ -173,7 +174,7 @@ async def hold_queued(tx: PartnerTx, customer_id: UUID, now: datetime) -> list[i
     """Consent has gone: what no worker has begun to send waits again. Returns the devices of each batch."""
     rows = await fetch_all(
         tx,
-        "UPDATE batches SET state = 'held', owner = NULL, lease_until = NULL, updated_at = :now "
+        f"UPDATE batches SET state = 'held', {BATCHES.given_up}, updated_at = :now "
         "WHERE partner_id = :partner AND customer_id = :customer AND state = 'queued' RETURNING device_count",
         partner=tx.partner_id,
         customer=customer_id,
@@ -200,7 +201,7 @@ async def hasten_under_way(tx: PartnerTx, customer_id: UUID, now: datetime) -> i
     return await execute(
         tx,
         f"UPDATE batches SET due_at = :now WHERE partner_id = :partner AND customer_id = :customer "
-        f"AND state IN ({_IN_FLIGHT}) AND due_at > :now AND (lease_until IS NULL OR lease_until < :now)",
+        f"AND state IN ({_IN_FLIGHT}) AND due_at > :now AND {BATCHES.free()}",
         partner=tx.partner_id,
         customer=customer_id,
         now=now,
@@ -211,7 +212,7 @@ async def cancel_waiting(tx: PartnerTx, order_id: UUID, now: datetime) -> list[U
     """Cancels what no call carries yet."""
     rows = await fetch_all(
         tx,
-        "UPDATE batches SET state = 'cancelled', owner = NULL, lease_until = NULL, settled_at = :now, "
+        f"UPDATE batches SET state = 'cancelled', {BATCHES.given_up}, settled_at = :now, "
         "updated_at = :now WHERE partner_id = :partner AND order_id = :order "
         "AND state IN ('held', 'queued') RETURNING id",
         partner=tx.partner_id,
@@ -232,7 +233,7 @@ async def hasten_tag(tx: PartnerTx, customer_id: UUID, tag_key: str, now: dateti
         "UPDATE batches SET due_at = :now WHERE id IN ("
         "  SELECT id FROM batches WHERE partner_id = :partner AND customer_id = :customer "
         "  AND lower(group_tag) = :tag AND state = 'queued' AND due_at > :now "
-        "  AND (lease_until IS NULL OR lease_until < :now) FOR NO KEY UPDATE SKIP LOCKED)",
+        f"  AND {BATCHES.free()} FOR NO KEY UPDATE SKIP LOCKED)",
         partner=tx.partner_id,
         customer=customer_id,
         tag=tag_key,

@@ -6,6 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from app.db import tables
+from app.db.leases import TOKENS
 from app.db.paging import Page, PageRequest, cut
 from app.db.sql import (
     columns,
@@ -119,25 +120,15 @@ async def claim_token(
     return await fetch_one_as(
         tx,
         ClaimedToken,
-        "UPDATE connections SET token_owner = :owner, token_lease_until = :until "
+        f"UPDATE connections SET {TOKENS.claimed} "
         "WHERE partner_id = :partner AND id = :id "
-        "AND (token_lease_until IS NULL OR token_lease_until < :now) "
+        f"AND {TOKENS.free()} "
         "RETURNING refresh_token, entra_tenant_id, client_id",
         partner=tx.partner_id,
         id=connection_id,
         owner=owner,
         until=now + lease,
         now=now,
-    )
-
-
-async def shorten_token_leases(tx: SystemTx, now: datetime, lease: timedelta) -> int:
-    """None of them may end later than one that begins now, whatever clock has written it."""
-    return await execute(
-        tx,
-        "UPDATE connections SET token_lease_until = :until WHERE token_lease_until > :later",
-        until=now + lease,
-        later=now + 2 * lease,
     )
 
 
@@ -152,7 +143,7 @@ async def release_token(
     """Ends the claim, and stores the rotated refresh token if there is one."""
     await execute(
         tx,
-        "UPDATE connections SET token_owner = NULL, token_lease_until = NULL, "
+        f"UPDATE connections SET {TOKENS.given_up}, "
         "refresh_token = coalesce(CAST(:rotated AS bytea), refresh_token), "
         "refresh_token_at = CASE WHEN CAST(:rotated AS bytea) IS NULL THEN refresh_token_at ELSE :now END "
         "WHERE partner_id = :partner AND id = :id AND token_owner = :owner",

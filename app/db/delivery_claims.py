@@ -6,6 +6,7 @@ from uuid import UUID
 
 from app.db.events import OPEN
 from app.db.index_walks import BY_INDEX, FIRST_ID, with_id
+from app.db.leases import DELIVERIES
 from app.db.sql import execute, fetch_one, listed
 from app.domain.actor import SYSTEM, Actor
 from app.domain.endpoint_health import WINDOW, LaneBounds
@@ -89,14 +90,14 @@ WITH RECURSIVE busy AS MATERIALIZED (
         ) endpoint CROSS JOIN LATERAL (
             SELECT q.id FROM deliveries q WHERE q.state IN ({_OPEN}) AND q.partner_id = t.partner_id
             AND q.endpoint_id = endpoint.endpoint_id AND q.due_at <= :now
-            AND (q.lease_until IS NULL OR q.lease_until < :now)
+            AND {DELIVERIES.free("q")}
             ORDER BY q.due_at, q.id LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
         ) first LIMIT 1
     ) chosen LIMIT 1
 ), claimed AS (
-    UPDATE deliveries d SET owner = :owner, lease_until = :until
+    UPDATE deliveries d SET {DELIVERIES.claimed}
     WHERE d.id = (SELECT id FROM next) AND d.state IN ({_OPEN})
-    AND (d.lease_until IS NULL OR d.lease_until < :now)
+    AND {DELIVERIES.free("d")}
     RETURNING d.partner_id, d.id, d.owner, d.event_id, d.endpoint_id, d.attempts
 ), turn AS (
     INSERT INTO partner_turns (partner_id, kind, last_turn_at, after_id)
@@ -199,9 +200,9 @@ async def finish_delivery_attempt(
         await execute(
             tx,
             "UPDATE deliveries SET state = :state, attempts = attempts + 1, last_status = :status, "
-            "last_kind = :kind, due_at = coalesce(CAST(:due AS timestamptz), due_at), owner = NULL, "
-            "lease_until = NULL, settled_at = CASE WHEN CAST(:due AS timestamptz) IS NULL "
-            "THEN CAST(:now AS timestamptz) END "
+            f"last_kind = :kind, {DELIVERIES.given_up}, "
+            "due_at = coalesce(CAST(:due AS timestamptz), due_at), "
+            "settled_at = CASE WHEN CAST(:due AS timestamptz) IS NULL THEN CAST(:now AS timestamptz) END "
             "WHERE partner_id = :partner AND id = :id AND owner = :owner",
             partner=tx.partner_id,
             id=claim.id,
@@ -212,28 +213,6 @@ async def finish_delivery_attempt(
             due=due_at,
             now=now,
         )
-    )
-
-
-async def release_delivery(tx: PartnerTx, claim: DeliveryClaim) -> None:
-    """Hands the delivery over: it was not tried, or the worker is going down."""
-    await execute(
-        tx,
-        "UPDATE deliveries SET owner = NULL, lease_until = NULL "
-        "WHERE partner_id = :partner AND id = :id AND owner = :owner",
-        partner=tx.partner_id,
-        id=claim.id,
-        owner=claim.owner,
-    )
-
-
-async def shorten_leases(tx: SystemTx, now: datetime, lease: timedelta) -> int:
-    """None of them may end later than one that begins now, whatever clock has written it."""
-    return await execute(
-        tx,
-        "UPDATE deliveries SET lease_until = :until WHERE owner IS NOT NULL AND lease_until > :later",
-        until=now + lease,
-        later=now + 2 * lease,
     )
 
 

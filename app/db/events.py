@@ -9,6 +9,7 @@ from uuid import UUID
 from app.db import tables
 from app.db.engine import encode_json, load
 from app.db.ids import first_id_of
+from app.db.leases import DELIVERIES
 from app.db.paging import Page, PageRequest, cut
 from app.db.searching import Search, equal, page_of
 from app.db.sql import (
@@ -252,7 +253,7 @@ async def count_deliveries_due(tx: SystemTx, now: datetime, *, limit: int) -> in
     row = await fetch_one(
         tx,
         f"SELECT count(*) AS n FROM (SELECT FROM deliveries WHERE state IN ({_OPEN}) "
-        "AND due_at <= :now AND (lease_until IS NULL OR lease_until < :now) LIMIT :limit) AS due",
+        f"AND due_at <= :now AND {DELIVERIES.free()} LIMIT :limit) AS due",
         now=now,
         limit=limit,
     )
@@ -263,7 +264,7 @@ async def exhaust_deliveries(tx: PartnerTx, endpoint_id: UUID, now: datetime) ->
     """The endpoint is disabled: what waits for it ends, and can be redelivered by hand."""
     return await execute(
         tx,
-        "UPDATE deliveries SET state = 'exhausted', settled_at = :now, owner = NULL, lease_until = NULL "
+        f"UPDATE deliveries SET state = 'exhausted', settled_at = :now, {DELIVERIES.given_up} "
         f"WHERE partner_id = :partner AND endpoint_id = :endpoint AND state IN ({_OPEN})",
         partner=tx.partner_id,
         endpoint=endpoint_id,
@@ -277,7 +278,7 @@ async def redeliver(tx: PartnerTx, delivery_id: UUID, now: datetime) -> bool:
         await execute(
             tx,
             "UPDATE deliveries SET state = 'pending', attempts = 0, due_at = :now, settled_at = NULL, "
-            "owner = NULL, lease_until = NULL WHERE partner_id = :partner AND id = :id",
+            f"{DELIVERIES.given_up} WHERE partner_id = :partner AND id = :id",
             partner=tx.partner_id,
             id=delivery_id,
             now=now,

@@ -7,12 +7,13 @@ from uuid import UUID
 from app.db import import_tables
 from app.db.imports import ImportClaim, claim_of
 from app.db.index_walks import BY_INDEX
+from app.db.leases import IMPORTS
 from app.db.sql import columns, execute, fetch_one_as
 from app.domain.imports import Import
 from app.domain.schedule import share_of
 from app.kernel.transactions import SystemTx
 
-_FREE: Final = "(i.lease_until IS NULL OR i.lease_until < :now)"
+_FREE: Final = IMPORTS.free("i")
 
 # Rounds over partners, then over the imports of the partner by their due time. A share is a bar here: an
 # import is long, so a place beyond a partner's share is kept for the next partner. What each partner
@@ -54,7 +55,7 @@ WITH RECURSIVE first(partner_id, due_at) AS (
         ORDER BY i.due_at, i.id LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
     ) chosen LIMIT 1
 ), claimed AS (
-    UPDATE imports i SET owner = :owner, lease_until = :until, attempts = i.attempts + 1
+    UPDATE imports i SET {IMPORTS.claimed}, attempts = i.attempts + 1
     WHERE i.id = (SELECT id FROM next) AND i.due_at <= :now AND {_FREE}
     RETURNING {columns(import_tables.imports, "i")}
 ), turn AS (

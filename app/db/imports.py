@@ -9,6 +9,7 @@ from uuid import UUID
 from app.db import import_tables
 from app.db.engine import encode_json
 from app.db.ids import first_id_of
+from app.db.leases import IMPORTS
 from app.db.paging import Page, PageRequest
 from app.db.searching import Search, equal, page_of
 from app.db.sql import (
@@ -63,7 +64,7 @@ async def count_due(tx: SystemTx, now: datetime, *, limit: int) -> int:
     row = await fetch_one(
         tx,
         "SELECT count(*) AS n FROM (SELECT FROM imports WHERE due_at <= :now "
-        "AND (lease_until IS NULL OR lease_until < :now) LIMIT :limit) AS due",
+        f"AND {IMPORTS.free()} LIMIT :limit) AS due",
         now=now,
         limit=limit,
     )
@@ -178,8 +179,8 @@ async def move(
     return bool(
         await execute(
             tx,
-            "UPDATE imports SET state = :new, owner = NULL, lease_until = NULL, attempts = 0, "
-            f"{assignments} WHERE partner_id = :partner AND id = :id AND state = ANY(:sources)",
+            f"UPDATE imports SET state = :new, {IMPORTS.given_up}, attempts = 0, {assignments} "
+            "WHERE partner_id = :partner AND id = :id AND state = ANY(:sources)",
             partner=tx.partner_id,
             id=import_id,
             new=new,

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from app.db.events import LIVE
 from app.db.events import OPEN as OPEN_DELIVERY
+from app.db.leases import BATCHES
 from app.db.sql import execute, fetch_all_as, fetch_one, fetch_one_as, listed
 from app.domain.batch import IN_FLIGHT, OPEN_BATCH, BatchState
 from app.domain.imports import WITH_WORKERS
@@ -210,7 +211,7 @@ async def hasten(
         "UPDATE batches SET due_at = :now WHERE id IN ("
         "  SELECT id FROM batches WHERE partner_id = :partner AND connection_id = :connection "
         f"  AND state IN ('queued', {listed(IN_FLIGHT)}) AND due_at > :now "
-        "  AND (lease_until IS NULL OR lease_until < :now) "
+        f"  AND {BATCHES.free()} "
         "  AND (CAST(:but AS text) IS NULL OR failure_code IS DISTINCT FROM CAST(:but AS text)) "
         "  FOR NO KEY UPDATE SKIP LOCKED)",
         partner=tx.partner_id,

@@ -8,7 +8,7 @@ afterwards must not cost the partner its connection.
 import asyncio
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from sqlalchemy.exc import DBAPIError
 
@@ -40,7 +40,8 @@ STORE_PAUSE = 0.5
 """20 s of trying to store a rotated refresh token: a restart of PostgreSQL is shorter."""
 TOKEN_LEASE = timedelta(seconds=2 * LOGIN_TIMEOUT_S + STORE_ATTEMPTS * STORE_PAUSE + 5)
 """Longer than the two requests of a login and storing their result may take together, so that nobody
-redeems a token that is being redeemed; what a process that was killed meanwhile costs its connection."""
+redeems a token that is being redeemed. A worker that dies meanwhile costs its connection less: its claims
+end once it has been silent for a while."""
 WAIT_FOR_TOKEN = 20.0
 """Seconds to wait for another process that is redeeming, at most."""
 WAIT_SHARE = 3
@@ -158,7 +159,7 @@ class ConnectionAccess:
         )
 
     async def _redeem(self) -> Tokens:
-        owner = uuid4()
+        owner = self.runtime.claim_token()
         sealed = await self._claim(owner)
         redeeming = asyncio.create_task(self._redeem_and_store(owner, sealed))
         try:

@@ -17,6 +17,7 @@ from app import metrics
 from app.db import batch_claims, batches, connections, customers
 from app.db.batches import Claim
 from app.db.engine import is_passing
+from app.db.leases import LostClaim
 from app.domain import catalogue, consent, schedule
 from app.domain.batch import BatchState
 from app.domain.consent import ConsentState
@@ -37,7 +38,7 @@ from app.services import lookup, polling, submission, troubles
 from app.services.access import is_trouble, note_trouble
 from app.services.consents import apply_change
 from app.services.handover import hand_over_patiently
-from app.services.settlement import LostClaim, give_up, refuse_batch, release
+from app.services.settlement import give_up, refuse_batch, release
 from app.telemetry import logger, origin
 
 log = logger("batches")

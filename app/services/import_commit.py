@@ -15,11 +15,12 @@ from uuid import UUID, uuid4
 from sqlalchemy.exc import IntegrityError
 
 from app import metrics
-from app.db import connections, customers, group_tags, import_rows, imports, orders, tables
+from app.db import connections, customers, group_tags, import_rows, imports, leases, orders, tables
 from app.db.engine import encode_json, load
 from app.db.ids import new_row_id, new_row_ids
 from app.db.import_rows import PlannedBatch, ValidRow
 from app.db.imports import ImportClaim
+from app.db.leases import LostClaim
 from app.domain import consent
 from app.domain.batch import BatchState
 from app.domain.catalogue import Finding
@@ -38,7 +39,7 @@ from app.services.events import order_happening, order_news, publish
 from app.services.history import Patterns
 from app.services.import_checking import as_json
 from app.services.import_events import import_happening
-from app.services.import_reading import LostImport, Stopping, release
+from app.services.import_reading import Stopping, release
 from app.services.import_summary import summarise
 from app.services.orders import OrderView
 from app.services.planning import tag_conflict
@@ -72,7 +73,7 @@ class _Part:
 
 
 async def commit(runtime: Runtime, claim: ImportClaim, stopping: Callable[[], bool]) -> None:
-    """Raises LostImport, Stopping. Ends in `committed`, or back in `ready` with the reason."""
+    """Raises LostClaim, Stopping. Ends in `committed`, or back in `ready` with the reason."""
     made = await _made(runtime, claim)
     if not made:
         changed = await _look_again(runtime, claim, stopping)
@@ -144,8 +145,8 @@ async def _look_again(runtime: Runtime, claim: ImportClaim, stopping: Callable[[
             raise Stopping
         async with runtime.transaction(claim) as tx:
             until = runtime.now() + runtime.settings.lease
-            if not await imports.update_claimed(tx, claim, {"lease_until": until}):
-                raise LostImport
+            if not await leases.renew(tx, leases.IMPORTS, claim, until):
+                raise LostClaim
             rows = await import_rows.valid_between(tx, claim, after=after, upto=after + CHUNK)
             errors = await _errors_in(tx, claim, rows, spellings, patterns)
             if errors:
@@ -160,7 +161,7 @@ async def _look_again(runtime: Runtime, claim: ImportClaim, stopping: Callable[[
         summary = await summarise(tx, claim.id)
         counts = {verdict.value: summary[verdict.value] for verdict in Verdict}
         if not await imports.update_claimed(tx, claim, {"summary": summary, "counts": counts}):
-            raise LostImport
+            raise LostClaim
     return int(summary["changed"])
 
 
@@ -205,14 +206,14 @@ async def _make_order(runtime: Runtime, claim: ImportClaim, part: _Part) -> None
         except _ConsentChanged:
             continue
         return
-    raise LostImport  # consent comes and goes: later again
+    raise LostClaim  # consent comes and goes: later again
 
 
 async def _store(runtime: Runtime, tx: PartnerTx, claim: ImportClaim, part: _Part) -> None:
     """The lock on the import keeps the claim as long as this transaction lives, however long it takes."""
     now = runtime.now()
     if not await imports.lock_claimed(tx, claim):
-        raise LostImport
+        raise LostClaim
     customer = await customers.get(tx, part.customer_id)
     assert customer is not None  # staged rows are of known customers, which are not deleted
     connection = await connections.get(tx, customer.connection_id)

@@ -21,6 +21,7 @@ from app import metrics
 from app.db import customers, group_tags, import_rows, imports
 from app.db.engine import encode_json
 from app.db.imports import ImportClaim
+from app.db.leases import GIVEN_UP, LostClaim
 from app.domain.catalogue import Finding
 from app.domain.errors import Refusal
 from app.domain.event import EventType
@@ -48,10 +49,6 @@ log = logger("imports")
 CHUNK = 2000
 """Rows that are judged and stored together: a few tenths of a second."""
 DELETE_CHUNK = 20_000
-
-
-class LostImport(Exception):
-    """Another worker has the import now, or it has been discarded: nothing may be written."""
 
 
 class Stopping(Exception):
@@ -87,7 +84,7 @@ class _File(io.RawIOBase):
 
 
 async def read_import(runtime: Runtime, claim: ImportClaim, stopping: Callable[[], bool]) -> None:
-    """Raises LostImport, Stopping. Ends in `ready`, `ready_with_errors` or `refused`."""
+    """Raises LostClaim, Stopping. Ends in `ready`, `ready_with_errors` or `refused`."""
     claim = await _begin(runtime, claim)
     checker = await _checker(runtime, claim)
     turn = Turn(runtime.turns.imports, claim.partner_id, _renewing(runtime, claim, stopping))
@@ -165,7 +162,7 @@ async def _opening(runtime: Runtime, claim: ImportClaim, turn: Turn) -> _Opening
 def _renewing(
     runtime: Runtime, claim: ImportClaim, stopping: Callable[[], bool]
 ) -> Callable[[], Awaitable[None]]:
-    """Between two slices: keeps the claim while the reading waits. Raises LostImport, Stopping."""
+    """Between two slices: keeps the claim while the reading waits. Raises LostClaim, Stopping."""
     pause = runtime.settings.lease_s / 4
     renewed = time.monotonic()
 
@@ -333,10 +330,10 @@ async def refuse(runtime: Runtime, claim: ImportClaim, code: str, words: str) ->
 
 
 async def release(runtime: Runtime, tx: PartnerTx, claim: ImportClaim, values: dict[str, Any]) -> None:
-    """Writes the last word of this claim and gives it up. Raises LostImport."""
-    given_up = {"owner": None, "lease_until": None, "attempts": 0, "updated_at": runtime.now()}
+    """Writes the last word of this claim and gives it up. Raises LostClaim."""
+    given_up = {**GIVEN_UP, "attempts": 0, "updated_at": runtime.now()}
     if not await imports.update_claimed(tx, claim, {**given_up, **values}):
-        raise LostImport
+        raise LostClaim
     if "state" in values:
         reached = ImportState(values["state"])
         tx.committed.append(lambda: metrics.import_reached(reached))
@@ -348,11 +345,11 @@ async def _keep(runtime: Runtime, claim: ImportClaim, values: dict[str, Any]) ->
 
 
 async def _renew(runtime: Runtime, tx: PartnerTx, claim: ImportClaim, values: dict[str, Any]) -> None:
-    """Shows progress, and keeps the claim for another lease. Raises LostImport."""
+    """Shows progress, and keeps the claim for another lease. Raises LostClaim."""
     now = runtime.now()
     kept = {"lease_until": now + runtime.settings.lease, "updated_at": now}
     if not await imports.update_claimed(tx, claim, {**kept, **values}):
-        raise LostImport
+        raise LostClaim
 
 
 def _dialect_as_json(dialect: Dialect) -> dict[str, Any]:

@@ -12,14 +12,15 @@ from typing import Any, assert_never
 from sqlalchemy.exc import SQLAlchemyError
 
 from app import metrics
-from app.db import import_claims, import_rows, imports
+from app.db import import_claims, import_rows, imports, leases
 from app.db.imports import ImportClaim
+from app.db.leases import GIVEN_UP, LostClaim
 from app.domain import schedule
 from app.domain.imports import ImportState
 from app.metrics import LeaseEnd
 from app.runtime import Runtime
 from app.services import import_commit
-from app.services.import_reading import LostImport, Stopping, read_import, refuse, release
+from app.services.import_reading import Stopping, read_import, refuse, release
 from app.telemetry import logger
 
 log = logger("imports")
@@ -51,7 +52,7 @@ async def advance_next(runtime: Runtime, stopping: Callable[[], bool] = _goes_on
         return False
     try:
         await _step(runtime, claim, stopping)
-    except LostImport:
+    except LostClaim:
         metrics.leases_ended(LeaseEnd.CLAIM_LOST)
         log.warning("import_claim_lost", import_id=str(claim.id))
     except (Stopping, asyncio.CancelledError):
@@ -101,8 +102,8 @@ async def _purge(runtime: Runtime, claim: ImportClaim) -> None:
     while True:
         async with runtime.transaction(claim) as tx:
             until = runtime.now() + runtime.settings.lease
-            if not await imports.update_claimed(tx, claim, {"lease_until": until}):
-                raise LostImport
+            if not await leases.renew(tx, leases.IMPORTS, claim, until):
+                raise LostClaim
             gone = await import_rows.delete_some(tx, claim.id, limit=DELETE_CHUNK)
             gone += await imports.delete_pieces(tx, claim.id, limit=PIECES_CHUNK)
             if not gone:
@@ -112,7 +113,7 @@ async def _purge(runtime: Runtime, claim: ImportClaim) -> None:
 
 async def _hand_over(runtime: Runtime, claim: ImportClaim, *, failed: bool) -> None:
     now = runtime.now()
-    values: dict[str, Any] = {"owner": None, "lease_until": None, "due_at": now}
+    values: dict[str, Any] = {**GIVEN_UP, "due_at": now}
     if failed:
         values["due_at"] = schedule.next_attempt(claim.attempts, now, runtime.random(), None)
     else:

@@ -17,6 +17,7 @@ from anyio import to_thread
 from app.db import attempts, batches, connections, customers, group_tags, orders, registrations
 from app.db.batches import Claim
 from app.db.ids import new_row_id
+from app.db.leases import GIVEN_UP, LostClaim
 from app.db.registrations import Outcome, SendableRow
 from app.domain.batch import BatchState
 from app.domain.errors import Conflict, NotFound, Unprocessable
@@ -34,7 +35,7 @@ from app.services.identities import Caller
 from app.services.portal_entries import Entry, Index, answer_of, meaning_of
 from app.services.portal_files import NO_CONSENT, format_of, has_consent
 from app.services.portal_matching import match, read_result
-from app.services.settlement import LostClaim, Next, outcome_of, record
+from app.services.settlement import Next, outcome_of, record
 from app.telemetry import logger
 
 log = logger("portal")
@@ -89,7 +90,7 @@ async def mark_uploaded(runtime: Runtime, caller: Caller, batch_id: UUID) -> Non
                 "invalid_state", f"It was marked as uploaded already, at {claim.submitted_at:%F %R} UTC."
             )
         await _upload(runtime, tx, claim, format)
-        await batches.update_claimed(tx, claim, {"owner": None, "lease_until": None, "updated_at": now})
+        await batches.update_claimed(tx, claim, {**GIVEN_UP, "updated_at": now})
     log.info("portal_file_uploaded", batch_id=str(batch_id))
 
 
@@ -121,8 +122,7 @@ async def undo_upload(runtime: Runtime, caller: Caller, batch_id: UUID, refusal:
             "due_at": now,
             "failure_code": None if refusal is None else "file_refused_at_portal",
             "failure_said": refusal,
-            "owner": None,
-            "lease_until": None,
+            **GIVEN_UP,
             "updated_at": now,
         }
         if not await batches.update_claimed(tx, claim, values):
@@ -433,5 +433,5 @@ async def _finish(runtime: Runtime, claim: Claim, attempt_id: UUID, outcome: str
 async def _give_back(runtime: Runtime, claim: Claim) -> None:
     """Without effect if somebody else has the batch meanwhile."""
     async with runtime.transaction(claim) as tx:
-        values = {"owner": None, "lease_until": None, "updated_at": runtime.now()}
+        values = {**GIVEN_UP, "updated_at": runtime.now()}
         await batches.update_claimed(tx, claim, values)

@@ -10,6 +10,7 @@ from app import metrics
 from app.db import attempts, batches, customers, group_tags, orders, registrations
 from app.db.batches import Claim
 from app.db.ids import new_row_id
+from app.db.leases import GIVEN_UP, LostClaim
 from app.db.registrations import Outcome, SendableRow, SettledRow
 from app.domain import consent, schedule
 from app.domain.batch import BatchState, halves
@@ -38,10 +39,6 @@ UNREAD = (
     "The customer has the device. A call of this order may have registered it: the list of the group tag's "
     "devices could not be read."
 )
-
-
-class LostClaim(Exception):
-    """Another worker has the batch now; whatever this one found out must not be written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,8 +159,7 @@ async def _advance_batch(tx: PartnerTx, claim: Claim, following: Next, now: date
         claim,
         {
             "state": following.state.value,
-            "owner": None,
-            "lease_until": None,
+            **GIVEN_UP,
             "due_at": following.due_at or now,
             "settled_at": (claim.settled_at or now) if done else None,
             "updated_at": now,
@@ -264,8 +260,7 @@ async def release(
         {
             **(values or {}),
             "due_at": due_at,
-            "owner": None,
-            "lease_until": None,
+            **GIVEN_UP,
             "updated_at": now,
         },
     )
@@ -335,6 +330,6 @@ async def hold_batch(runtime: Runtime, claim: Claim) -> None:
         await batches.update_claimed(
             tx,
             claim,
-            {"state": BatchState.HELD.value, "owner": None, "lease_until": None, "updated_at": now},
+            {"state": BatchState.HELD.value, **GIVEN_UP, "updated_at": now},
         )
         await publish(tx, await order_news(tx, claim.order_id), now)

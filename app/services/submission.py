@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 from app.db import attempts, batches, customers, group_tags, registrations
 from app.db.batches import Claim
 from app.db.ids import new_row_id
+from app.db.leases import LostClaim
 from app.db.registrations import SendableRow
 from app.domain import consent, request_id, tag_answer
 from app.domain.batch import SMALLEST_SPLIT, BatchState
@@ -32,14 +33,7 @@ from app.platforms.base import Accepted, CallIds, OutgoingDevice, Submission
 from app.runtime import Runtime
 from app.services.access import ConnectionAccess, note_trouble, read_access
 from app.services.lookup import LOOKUP_PAUSE
-from app.services.settlement import (
-    LostClaim,
-    hasten_waiting,
-    hold_batch,
-    refuse_batch,
-    release,
-    split_batch,
-)
+from app.services.settlement import hasten_waiting, hold_batch, refuse_batch, release, split_batch
 from app.settings import Settings
 from app.telemetry import logger
 

@@ -10,11 +10,11 @@ from app import metrics
 from app.db import (
     batches,
     connections,
-    delivery_claims,
     events,
     heartbeats,
     idempotency,
     imports,
+    leases,
     registrations,
     webhook_secrets,
 )
@@ -47,7 +47,7 @@ async def sweep(runtime: Runtime) -> dict[str, int]:
     now, settings = runtime.now(), runtime.settings
     async with runtime.system_transaction() as tx:
         ahead = await batches.pull_back(tx, now, slack=CLOCK_SLACK)
-        ahead += await connections.shorten_token_leases(tx, now, token_lease(settings))
+        ahead += await leases.shorten(tx, leases.TOKENS, now, token_lease(settings))
         due = await batches.count_due(tx, now, limit=settings.worker_lanes)
         deliveries = await events.count_deliveries_due(tx, now, limit=settings.delivery_lanes)
         readings = await connections.count_customers_due(tx, now)
@@ -84,11 +84,17 @@ async def end_claims_of_the_dead(runtime: Runtime) -> int:
     if not presence.may_judge(now):
         return 0
     heard_until = now - presence.silence
+    lasting = {
+        leases.BATCHES: settings.lease,
+        leases.DELIVERIES: settings.lease,
+        leases.IMPORTS: settings.lease,
+        leases.TOKENS: token_lease(settings),
+    }
     async with runtime.system_transaction() as tx:
-        dead = await heartbeats.silent(tx, since=now - settings.lease, until=heard_until)
-        if not dead:
-            return 0
-        ended = await heartbeats.end_claims(tx, dead, now, lease_before=heard_until + settings.lease)
+        dead = await heartbeats.silent(tx, since=now - max(lasting.values()), until=heard_until)
+        ended: list[str] = []
+        for leased, lease in lasting.items() if dead else ():
+            ended += await leases.end_of_workers(tx, leased, dead, now, lease_before=heard_until + lease)
     metrics.leases_ended(LeaseEnd.WORKER_SILENT, len(ended))
     if ended:
         log.warning("claims_of_dead_worker_ended", worker_ids=sorted(set(ended)), claims=len(ended))
@@ -100,7 +106,7 @@ async def tidy(runtime: Runtime) -> None:
     now, settings = runtime.now(), runtime.settings
     await consents.age(runtime)
     async with runtime.system_transaction() as tx:
-        ahead = await delivery_claims.shorten_leases(tx, now, settings.lease)
+        ahead = await leases.shorten(tx, leases.DELIVERIES, now, settings.lease)
     if ahead:
         log.warning("clock_was_ahead", rows=ahead)
     async with runtime.system_transaction() as tx:

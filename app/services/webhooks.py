@@ -13,7 +13,7 @@ import orjson
 from sqlalchemy.exc import DBAPIError
 
 from app import metrics
-from app.db import delivery_claims, events, webhook_secrets
+from app.db import delivery_claims, events, leases, webhook_secrets
 from app.db.delivery_claims import DeliveryClaim
 from app.db.engine import is_passing, stamp
 from app.db.events import NewEvent
@@ -338,7 +338,7 @@ async def _hand_over(runtime: Runtime, claim: DeliveryClaim) -> bool:
     """Whoever comes next may take the delivery at once. False where that was not written down."""
     try:
         async with runtime.transaction(claim) as tx:
-            await delivery_claims.release_delivery(tx, claim)
+            await leases.give_up(tx, leases.DELIVERIES, claim)
             tx.wake(WakeKind.DELIVERIES)
     except (DBAPIError, OSError):
         log.warning("delivery_not_handed_over", delivery_id=str(claim.id))

@@ -94,6 +94,31 @@ async def test_only_dead_workers_that_had_claimed_something_are_named(
     assert unnamed not in told
 
 
+async def test_a_worker_killed_while_it_redeems_a_refresh_token_costs_its_connection_its_silence(
+    world: World, tmp_path: Path
+) -> None:
+    """Not the lease of the token, which must outlast a login and a restart of the database."""
+    partner = await world.partner()
+    order = await world.order(partner, tuples(2))
+    await world.arm({"operation": "token", "kind": "hold", "phase": "before"})
+    async with worker_process(world, tmp_path / "worker.log") as process:
+        await world.until_held_open(within=PATIENCE)
+        process.send_signal(signal.SIGKILL)
+        await process.wait()
+    held = "SELECT token_lease_until FROM connections WHERE token_owner IS NOT NULL"
+    [killed] = await world.select(held)
+    assert killed["token_lease_until"] - world.clock.now() > 2 * SILENCE
+    await world.let_go()
+
+    await world.watch(SILENCE + SECOND)
+
+    [freed] = await world.select(held)
+    assert freed["token_lease_until"] is None
+    assert killed["token_lease_until"] > world.clock.now(), "the lease would still hold"
+    await world.work()
+    assert {row["state"] for row in await world.rows(partner, order.view.record.id)} == {"registered"}
+
+
 @pytest.mark.parametrize(("phase", "dedup"), [("before", True), ("after", False)])
 async def test_a_killed_workers_batch_is_taken_up_while_its_lease_is_far_from_over(
     world: World, tmp_path: Path, phase: str, dedup: bool

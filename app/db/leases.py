@@ -1,0 +1,134 @@
+"""The lease kernel: how a row is claimed for a time, and how a claim ends.
+
+A claim is an owner and the end of a lease, in two columns of the row. The owner fences: who has lost a claim
+changes nothing. The lease ends a claim whose owner does not come back; it is kept for as long as the owner
+renews it, and given up with its last word. Which row is claimed next is each table's own matter.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final, Protocol
+from uuid import UUID
+
+from app.db.sql import execute, fetch_all, listed
+from app.domain.batch import IN_FLIGHT
+from app.domain.presence import claim_tokens
+from app.kernel.transactions import PartnerTx, SystemTx
+
+
+@dataclass(frozen=True, slots=True)
+class Leased:
+    """A table whose rows are claimed, with the SQL that is the same for each."""
+
+    table: str
+    claims: str
+    """Where claims can be, of rows `c`: as an index of the table has it."""
+    owner: str = "owner"
+    until: str = "lease_until"
+
+    @property
+    def claimed(self) -> str:
+        """What a claim sets, to `:owner` and `:until`."""
+        return f"{self.owner} = :owner, {self.until} = :until"
+
+    @property
+    def given_up(self) -> str:
+        """What the end of a claim sets."""
+        return f"{self.owner} = NULL, {self.until} = NULL"
+
+    def free(self, alias: str = "") -> str:
+        """A condition: nobody has the row at `:now`."""
+        until = f"{alias}.{self.until}" if alias else self.until
+        return f"({until} IS NULL OR {until} < :now)"
+
+
+BATCHES: Final = Leased(
+    "batches", f"c.state IN ({listed(IN_FLIGHT)}) OR (c.state = 'queued' AND c.lease_until IS NOT NULL)"
+)
+DELIVERIES: Final = Leased("deliveries", "c.owner IS NOT NULL")
+IMPORTS: Final = Leased("imports", "c.due_at IS NOT NULL")
+TOKENS: Final = Leased("connections", "c.token_owner IS NOT NULL", "token_owner", "token_lease_until")
+"""Refresh tokens that are being redeemed: one process at a time."""
+GIVEN_UP: Final = {"owner": None, "lease_until": None}
+"""As `Leased.given_up`, for a claim that ends with other values."""
+
+
+class LostClaim(Exception):
+    """Somebody else has the row now, or it has gone: whatever was found out must not be written."""
+
+
+class Claimed(Protocol):
+    @property
+    def id(self) -> UUID: ...
+
+    @property
+    def owner(self) -> UUID: ...
+
+
+async def renew(tx: PartnerTx, leased: Leased, claim: Claimed, until: datetime) -> bool:
+    """Keeps the claim until then. False when it has been lost."""
+    return bool(
+        await execute(
+            tx,
+            f"UPDATE {leased.table} SET {leased.until} = :until "
+            f"WHERE partner_id = :partner AND id = :id AND {leased.owner} = :owner",
+            partner=tx.partner_id,
+            id=claim.id,
+            owner=claim.owner,
+            until=until,
+        )
+    )
+
+
+async def give_up(tx: PartnerTx, leased: Leased, claim: Claimed) -> bool:
+    """Hands the row over as it is. False when the claim had been lost."""
+    return bool(
+        await execute(
+            tx,
+            f"UPDATE {leased.table} SET {leased.given_up} "
+            f"WHERE partner_id = :partner AND id = :id AND {leased.owner} = :owner",
+            partner=tx.partner_id,
+            id=claim.id,
+            owner=claim.owner,
+        )
+    )
+
+
+async def shorten(tx: SystemTx, leased: Leased, now: datetime, lease: timedelta) -> int:
+    """Lets no claim end later than one that begins now, whatever clock has written it; how many."""
+    return await execute(
+        tx,
+        f"UPDATE {leased.table} c SET {leased.until} = :until "
+        f"WHERE ({leased.claims}) AND c.{leased.until} > :later",
+        until=now + lease,
+        later=now + 2 * lease,
+    )
+
+
+async def end_of_workers(
+    tx: SystemTx, leased: Leased, worker_ids: Sequence[str], now: datetime, *, lease_before: datetime
+) -> list[str]:
+    """Ends the leases of these workers' claims, except those that end at `lease_before` or later; whose
+    they were, a name for each claim.
+
+    The owner stays, as where a lease has run out: nobody else having claimed it, the worker may still
+    finish. What is locked is left: somebody is at work on it, or a frozen worker's transaction holds it.
+    """
+    first, last = zip(*map(claim_tokens, worker_ids), strict=True)
+    names = dict(zip(first, worker_ids, strict=True))
+    found = await fetch_all(
+        tx,
+        f"WITH dead AS MATERIALIZED (SELECT c.id, w.first FROM {leased.table} c "
+        "JOIN unnest(CAST(:first AS uuid[]), CAST(:last AS uuid[])) AS w(first, last) "
+        f"ON c.{leased.owner} BETWEEN w.first AND w.last "
+        f"WHERE ({leased.claims}) AND c.{leased.until} >= :now AND c.{leased.until} < :before "
+        "FOR NO KEY UPDATE OF c SKIP LOCKED) "
+        f"UPDATE {leased.table} SET {leased.until} = NULL FROM dead WHERE {leased.table}.id = dead.id "
+        "RETURNING dead.first",
+        first=list(first),
+        last=list(last),
+        now=now,
+        before=lease_before,
+    )
+    return [names[row["first"]] for row in found]
