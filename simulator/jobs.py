@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 import random
+import unicodedata
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -90,14 +91,14 @@ class Jobs:
         return [batch for same in self._batches.get((partner, customer), {}).values() for batch in same]
 
     def batch(self, partner: str, customer: str, batch_id: str, switches: Switches) -> Batch | None:
-        same = self._batches.get((partner, customer), {}).get(batch_id.casefold(), [])
+        same = self._batches.get((partner, customer), {}).get(_alike(batch_id), [])
         if switches.batch_ids_ignore_case:
             return same[0] if same else None
         return next((batch for batch in same if batch.id == batch_id), None)
 
     def open_batch(self, partner: str, customer: str, batch_id: str, now: float) -> Batch:
         batch = Batch(batch_id, partner, customer, now)
-        self._batches.setdefault((partner, customer), {}).setdefault(batch_id.casefold(), []).append(batch)
+        self._batches.setdefault((partner, customer), {}).setdefault(_alike(batch_id), []).append(batch)
         return batch
 
     def accept(
@@ -223,3 +224,9 @@ def _device_status(row: Row, device: Device | None, outcome: dict[str, Any]) -> 
 
 
 _DETAILS = {"objectType": "DeviceUploadDetails"}
+
+
+def _alike(batch_id: str) -> str:
+    """The same for ids that differ in case only. Told in another way than the product does, so that a
+    difference shows."""
+    return unicodedata.normalize("NFC", batch_id).upper()

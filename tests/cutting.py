@@ -1,6 +1,6 @@
 """How an order is to be cut into batches, said in the simplest way: what the tests hold the real ways to.
 
-The service cuts while rows stream by, in chunks (`services.planning`) or in SQL (imports, retries).
+The service cuts while rows stream by, in chunks (`domain.planning`) or in SQL (imports, retries).
 """
 
 from collections import defaultdict

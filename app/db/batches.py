@@ -23,6 +23,7 @@ from app.db.sql import (
 )
 from app.domain.actor import SYSTEM, Actor
 from app.domain.batch import IN_FLIGHT, Batch, BatchState, BatchSummary
+from app.domain.group_tag import tag_key
 from app.domain.ids import PartnerId
 from app.kernel.transactions import PartnerTx, SystemTx
 
@@ -222,22 +223,25 @@ async def cancel_waiting(tx: PartnerTx, order_id: UUID, now: datetime) -> list[U
     return [row["id"] for row in rows]
 
 
-async def hasten_tag(tx: PartnerTx, customer_id: UUID, tag_key: str, now: datetime) -> int:
+async def hasten_tag(tx: PartnerTx, customer_id: UUID, group_tag: str, now: datetime) -> int:
     """The group tag is there, or its creation has ended: those that waited need not wait any longer.
 
     Skips what another worker has locked: it holds its batch and waits for the tag's row, which the
     caller holds.
     """
+    waiting = (
+        "FROM batches WHERE partner_id = :partner AND customer_id = :customer AND state = 'queued' "
+        "AND due_at > :now"
+    )
+    given = {"partner": tx.partner_id, "customer": customer_id, "now": now}
+    found = await fetch_all(tx, f"SELECT DISTINCT group_tag {waiting}", **given)
+    tags = [row["group_tag"] for row in found if tag_key(row["group_tag"]) == tag_key(group_tag)]
     return await execute(
         tx,
-        "UPDATE batches SET due_at = :now WHERE id IN ("
-        "  SELECT id FROM batches WHERE partner_id = :partner AND customer_id = :customer "
-        "  AND lower(group_tag) = :tag AND state = 'queued' AND due_at > :now "
-        f"  AND {BATCHES.free()} FOR NO KEY UPDATE SKIP LOCKED)",
-        partner=tx.partner_id,
-        customer=customer_id,
-        tag=tag_key,
-        now=now,
+        f"UPDATE batches SET due_at = :now WHERE id IN (SELECT id {waiting} AND group_tag = ANY(:tags) "
+        f"AND {BATCHES.free()} FOR NO KEY UPDATE SKIP LOCKED)",
+        **given,
+        tags=tags,
     )
 
 

@@ -8,6 +8,7 @@ from datetime import datetime
 from uuid import UUID
 
 from app.db.sql import execute, fetch_all, fetch_one
+from app.domain.group_tag import tag_key
 from app.kernel.transactions import PartnerTx
 
 
@@ -30,14 +31,10 @@ async def is_known(tx: PartnerTx, customer_id: UUID, group_tag: str) -> bool:
         "WHERE partner_id = :partner AND customer_id = :customer AND tag_key = :key",
         partner=tx.partner_id,
         customer=customer_id,
-        key=key(group_tag),
+        key=tag_key(group_tag),
         tag=group_tag,
     )
     return row is not None and bool(row["known"])
-
-
-def key(group_tag: str) -> str:
-    return group_tag.lower()
 
 
 async def lock(tx: PartnerTx, customer_id: UUID, group_tag: str, now: datetime) -> GroupTag:
@@ -47,7 +44,7 @@ async def lock(tx: PartnerTx, customer_id: UUID, group_tag: str, now: datetime) 
         "INSERT INTO group_tags (customer_id, tag_key, partner_id, tag, known, updated_at) "
         "VALUES (:customer, :key, :partner, :tag, false, :now) ON CONFLICT DO NOTHING",
         customer=customer_id,
-        key=key(group_tag),
+        key=tag_key(group_tag),
         partner=tx.partner_id,
         tag=group_tag,
         now=now,
@@ -58,7 +55,7 @@ async def lock(tx: PartnerTx, customer_id: UUID, group_tag: str, now: datetime) 
         "WHERE partner_id = :partner AND customer_id = :customer AND tag_key = :key FOR UPDATE",
         partner=tx.partner_id,
         customer=customer_id,
-        key=key(group_tag),
+        key=tag_key(group_tag),
     )
     if row is None:
         raise LookupError("the group tag's row has gone")
@@ -89,7 +86,7 @@ async def set_creating(
         "WHERE partner_id = :partner AND customer_id = :customer AND tag_key = :key",
         partner=tx.partner_id,
         customer=customer_id,
-        key=key(group_tag),
+        key=tag_key(group_tag),
         batch=batch_id,
         now=now,
     )
@@ -111,7 +108,7 @@ async def set_known(
         "WHERE partner_id = :partner AND customer_id = :customer AND tag_key = :key",
         partner=tx.partner_id,
         customer=customer_id,
-        key=key(group_tag),
+        key=tag_key(group_tag),
         tag=group_tag,
         known=known,
         now=now,
@@ -132,7 +129,7 @@ async def forget_of_connection(tx: PartnerTx, connection_id: UUID, now: datetime
 
 
 async def known(tx: PartnerTx, customer_id: UUID) -> dict[str, str]:
-    """The customer's tags that Partner Center has, in its spelling, by their lower case."""
+    """The customer's tags that Partner Center has, in its spelling, by `tag_key`."""
     rows = await fetch_all(
         tx,
         "SELECT tag_key, tag FROM group_tags "

@@ -56,7 +56,10 @@ class Standing:
     failure_code: str | None
     is_later: bool
     consent: str | None
-    tag_creator: UUID | None
+    customer_id: UUID | None
+    """Of batches that are queued."""
+    group_tag: str | None
+    """Of batches that are queued, and do not create it themselves."""
     devices: int
     created_at: datetime
     updated_at: datetime
@@ -64,8 +67,17 @@ class Standing:
     submitted_at: datetime | None
     failure_said: str | None
     uncertain_since: datetime | None
-    tag_since: datetime | None
-    tag_due_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class TagInTheMaking:
+    """A group tag that one batch is creating, while the others of the tag wait."""
+
+    customer_id: UUID
+    tag_key: str
+    creator: UUID
+    since: datetime
+    due_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,18 +157,15 @@ async def has_met(tx: PartnerTx, connection_id: UUID, code: str) -> bool:
 # only the open ones count. A group tag's creator counts while it is open.
 _STANDING = f"""
 SELECT {{key}} AS id, b.connection_id, b.state, b.failure_code, b.due_at > :now AS is_later,
-    s.state AS consent, creator.id AS tag_creator,
+    s.state AS consent, CASE WHEN b.state = 'queued' THEN b.customer_id END AS customer_id,
+    CASE WHEN b.state = 'queued' AND NOT EXISTS (SELECT FROM group_tags g
+        WHERE g.customer_id = b.customer_id AND g.creating_batch_id = b.id) THEN b.group_tag END AS group_tag,
     CAST(sum(open_rows.n) AS bigint) AS devices,
     min(b.created_at) AS created_at, min(b.updated_at) AS updated_at,
     min(b.due_at) AS due_at, min(b.submitted_at) AS submitted_at, max(b.failure_said) AS failure_said,
-    min(first_call.started_at) AS uncertain_since,
-    min(g.updated_at) AS tag_since, min(creator.due_at) AS tag_due_at
+    min(first_call.started_at) AS uncertain_since
 FROM batches b
 LEFT JOIN consents s ON b.state = 'held' AND s.customer_id = b.customer_id
-LEFT JOIN group_tags g ON b.state = 'queued' AND g.customer_id = b.customer_id
-    AND g.tag_key = lower(b.group_tag) AND g.creating_batch_id <> b.id
-LEFT JOIN batches creator ON creator.id = g.creating_batch_id
-    AND creator.state IN ('queued', {listed(IN_FLIGHT)})
 CROSS JOIN LATERAL (
     SELECT coalesce(sum(c.n), 0) AS n FROM registration_counts c
     WHERE c.order_id = b.order_id AND c.bucket = b.id AND c.state IN ({listed(MOVING_WITH_BATCH)})
@@ -226,7 +235,7 @@ async def of_orders(tx: PartnerTx, order_ids: list[UUID], now: datetime) -> list
     return await fetch_all_as(
         tx,
         Standing,
-        _STANDING.format(key="b.order_id") + "AND b.order_id = ANY(:ids) GROUP BY 1, 2, 3, 4, 5, 6, 7",
+        _STANDING.format(key="b.order_id") + "AND b.order_id = ANY(:ids) GROUP BY 1, 2, 3, 4, 5, 6, 7, 8",
         partner=tx.partner_id,
         ids=order_ids,
         now=now,
@@ -238,7 +247,7 @@ async def of_batches(tx: PartnerTx, batch_ids: list[UUID], now: datetime) -> lis
     return await fetch_all_as(
         tx,
         Standing,
-        _STANDING.format(key="b.id") + "AND b.id = ANY(:ids) GROUP BY 1, 2, 3, 4, 5, 6, 7",
+        _STANDING.format(key="b.id") + "AND b.id = ANY(:ids) GROUP BY 1, 2, 3, 4, 5, 6, 7, 8",
         partner=tx.partner_id,
         ids=batch_ids,
         now=now,
@@ -250,9 +259,23 @@ async def of_partner(tx: PartnerTx, now: datetime) -> list[Standing]:
     return await fetch_all_as(
         tx,
         Standing,
-        _STANDING.format(key="b.partner_id") + "GROUP BY 1, 2, 3, 4, 5, 6, 7",
+        _STANDING.format(key="b.partner_id") + "GROUP BY 1, 2, 3, 4, 5, 6, 7, 8",
         partner=tx.partner_id,
         now=now,
+    )
+
+
+async def tags_in_the_making(tx: PartnerTx, customer_ids: list[UUID]) -> list[TagInTheMaking]:
+    """The group tags of these customers that an open batch is creating."""
+    return await fetch_all_as(
+        tx,
+        TagInTheMaking,
+        "SELECT g.customer_id, g.tag_key, b.id AS creator, g.updated_at AS since, b.due_at "
+        "FROM group_tags g JOIN batches b ON b.id = g.creating_batch_id "
+        "WHERE g.partner_id = :partner AND g.customer_id = ANY(:customers) "
+        f"AND b.state IN ('queued', {listed(IN_FLIGHT)})",
+        partner=tx.partner_id,
+        customers=customer_ids,
     )
 
 

@@ -5,7 +5,7 @@ because Partner Center's batch id is the group tag. Answers are matched by key w
 one; where they do not, by position, and a position is trusted only when nothing depends on it.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -165,3 +165,17 @@ class BatchSummary:
     device_count: int
     submitted_at: datetime | None
     settled_at: datetime | None
+
+
+class Cutting:
+    """Places of devices in batches: a group tag's next batch begins when the last one is full."""
+
+    def __init__(self, max_devices: int) -> None:
+        self._max_devices = max_devices
+        self._placed: Counter[str] = Counter()
+
+    def place(self, group_tag: str) -> tuple[int, int]:
+        """The next device of this tag: which of the tag's batches it goes into, and where; both from 0."""
+        place = divmod(self._placed[group_tag], self._max_devices)
+        self._placed[group_tag] += 1
+        return place

@@ -18,6 +18,7 @@ from uuid import UUID, uuid4
 import orjson
 
 from app.domain import hardware_hash
+from app.domain.group_tag import tag_key
 from app.domain.identity import IdentityKind
 from app.domain.registration import UpstreamRow
 from app.domain.upstream import ConnectionTrouble, NoRelationship, NotUnderstood, Refused, Said
@@ -104,7 +105,7 @@ class PartnerCenter:
                     raise NotUnderstood(Said(200, None, "a batch of the list has no name"))
                 if name == group_tag:
                     return group_tag
-                if alike is None and name.casefold() == group_tag.casefold():
+                if alike is None and tag_key(name) == tag_key(group_tag):
                     alike = name
         return alike
 

@@ -21,8 +21,10 @@ from app.domain.consent import ConsentState
 from app.domain.customer import Customer
 from app.domain.errors import Conflict, FieldError, NotFound, Unprocessable
 from app.domain.event import EventType
+from app.domain.group_tag import tag_of
 from app.domain.identity import Given
 from app.domain.order import Order
+from app.domain.planning import Plan, PlannedRow, Terms
 from app.domain.quota import Quota
 from app.domain.registration import RegistrationState
 from app.kernel.transactions import PartnerTx
@@ -34,7 +36,6 @@ from app.services.events import order_happening, order_news, publish
 from app.services.history import Patterns
 from app.services.judging import batch_size, refuse_barred, rules_of
 from app.services.orders import OrderView
-from app.services.planning import Plan, PlannedRow, Terms
 from app.services.storage import OrderStorage
 from app.telemetry import logger
 
@@ -195,7 +196,7 @@ async def _terms(runtime: Runtime, principal: Principal, new: NewOrder) -> _Term
     portal = connection.portal
     refuse_barred(platform, connection.partner_role, portal=portal)
     settings = runtime.settings
-    group_tag = new.group_tag or customer.default_group_tag or connection.default_group_tag
+    group_tag = tag_of(new.group_tag, customer.default_group_tag, connection.default_group_tag)
     if len(group_tag) > settings.max_group_tag:
         detail = f"A group tag has at most {settings.max_group_tag} characters."
         raise Unprocessable(

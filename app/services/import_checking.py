@@ -7,7 +7,7 @@ books say, and gives each valid row its place in the batches to be.
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -17,10 +17,12 @@ import orjson
 from app.db.engine import encode_json
 from app.db.ids import new_row_ids
 from app.domain import hardware_hash
+from app.domain.batch import Cutting
 from app.domain.catalogue import Finding, lookup
 from app.domain.customer import OrderableCustomer
 from app.domain.directory import Directory, Entry
 from app.domain.duplicates import Compared
+from app.domain.group_tag import Spellings, tag_of
 from app.domain.identity import CheckedDevice, IdentityKind, Rules
 from app.domain.ids import PartnerId
 from app.domain.imports import Import, Verdict
@@ -32,24 +34,21 @@ from app.intake.secrets import without_secrets
 from app.intake.table import Row
 from app.runtime import Runtime
 from app.services.judging import bar_of, batch_size, rules_of
-from app.services.planning import tag_conflict
 
 ANY_IDENTITY = frozenset(IdentityKind)
 
 
 @dataclass(slots=True)
 class CustomerTerms:
-    """What a customer's rows are judged by; `spellings` and `counted` grow while the file is read."""
+    """What a customer's rows are judged by; `cutting` and `spellings` grow while the file is read."""
 
     rules: Rules
     default_group_tag: str
-    max_devices: int
     barred: str | None
     """Why nothing can be ordered for the customer, if so."""
-    spellings: dict[str, str] | None = None
-    """The customer's group tags by lower case; None until they have been looked up."""
-    counted: Counter[str] = field(default_factory=Counter)
-    """Valid rows so far, by group tag."""
+    cutting: Cutting
+    spellings: Spellings | None = None
+    """None until the customer's group tags have been looked up."""
 
 
 @dataclass(slots=True)
@@ -128,7 +127,10 @@ class Checker:
             objections.append(Finding("partner_role_cannot_use_api", "customer", terms.barred))
         if objections and any(finding.is_error for finding in objections):
             device = device._replace(kind=None, keys=())
-        tag = device.group_tag or self.given_tag or (None if terms is None else terms.default_group_tag)
+        tag = (
+            tag_of(device.group_tag, self.given_tag, None if terms is None else terms.default_group_tag)
+            or None
+        )
         # Every row is counted, so that the numbers are the rows' own.
         device = self._compared.add(device, tag)
         findings: list[dict[str, Any]] = []
@@ -168,13 +170,10 @@ class Checker:
             return None
         terms = self.terms[item.customer_id]
         assert terms.spellings is not None  # looked up before the chunk is settled
-        spelling = terms.spellings.setdefault(tag.lower(), tag)
-        if spelling != tag:
-            _add(item, [tag_conflict(tag, spelling)])
+        if (conflict := terms.spellings.conflict(tag)) is not None:
+            _add(item, [conflict])
             return None
-        at = terms.counted[tag]
-        terms.counted[tag] += 1
-        return divmod(at, terms.max_devices)
+        return terms.cutting.place(tag)
 
     def _row(
         self, id: UUID, item: Examined, place: tuple[int, int] | None, verdict: Verdict
@@ -257,8 +256,8 @@ def _terms(runtime: Runtime, row: OrderableCustomer, given_tag: str | None) -> C
     return CustomerTerms(
         rules_of(runtime, platform, portal=portal, group_tag=given_tag or tag),
         tag,
-        batch_size(runtime.settings, platform),
         bar_of(platform, row.partner_role, portal=portal),
+        Cutting(batch_size(runtime.settings, platform)),
     )
 
 

@@ -28,6 +28,7 @@ from app.domain.connection import Connection
 from app.domain.consent import ConsentState
 from app.domain.customer import Customer
 from app.domain.event import EventType
+from app.domain.group_tag import Spellings, tag_of
 from app.domain.imports import ImportState, Verdict, order_reference, ready_state, suffix_of
 from app.domain.order import Order
 from app.domain.registration import RegistrationState
@@ -42,7 +43,6 @@ from app.services.import_events import import_happening
 from app.services.import_reading import Stopping, release
 from app.services.import_summary import summarise
 from app.services.orders import OrderView
-from app.services.planning import tag_conflict
 from app.telemetry import logger
 
 log = logger("imports")
@@ -138,7 +138,7 @@ class _StagedDevice:
 async def _look_again(runtime: Runtime, claim: ImportClaim, stopping: Callable[[], bool]) -> int:
     """Marks the rows whose verdict has changed; how many are marked in all."""
     patterns = Patterns()
-    spellings: dict[UUID, dict[str, str]] = {}
+    spellings: dict[UUID, Spellings] = {}
     after = 0
     while after < claim.record.rows_read:
         if stopping():
@@ -169,7 +169,7 @@ async def _errors_in(
     tx: PartnerTx,
     claim: ImportClaim,
     rows: Sequence[ValidRow],
-    spellings: dict[UUID, dict[str, str]],
+    spellings: dict[UUID, Spellings],
     patterns: Patterns,
 ) -> list[tuple[int, Finding]]:
     """(row number, error) of rows that may not be sent any more. New warnings change no verdict."""
@@ -179,16 +179,14 @@ async def _errors_in(
         of_customer.setdefault(row.customer_id, []).append(row)
     for customer_id, own in of_customer.items():
         if customer_id not in spellings:
-            spellings[customer_id] = await group_tags.known(tx, customer_id)
+            spellings[customer_id] = Spellings(await group_tags.known(tx, customer_id))
         known = spellings[customer_id]
         devices = [
             _StagedDevice(row.serial_number, row.manufacturer, row.model, row.product_key) for row in own
         ]
         found = await history.compare(tx, customer_id, devices, patterns=patterns)
         for row, findings in zip(own, found, strict=True):
-            tag: str = row.group_tag
-            spelling = known.get(tag.lower(), tag)
-            error = tag_conflict(tag, spelling) if spelling != tag else None
+            error = known.conflict(row.group_tag)
             error = error or next((finding for finding in findings if finding.is_error), None)
             if error is not None:
                 errors.append((row.row_number, error))
@@ -252,7 +250,7 @@ async def _store(runtime: Runtime, tx: PartnerTx, claim: ImportClaim, part: _Par
 def _order_of(
     claim: ImportClaim, part: _Part, customer: Customer, connection: Connection, now: datetime
 ) -> Order:
-    tag = claim.record.group_tag or customer.default_group_tag or connection.default_group_tag
+    tag = tag_of(claim.record.group_tag, customer.default_group_tag, connection.default_group_tag)
     return Order(
         id=new_row_id(),
         partner_id=claim.partner_id,

@@ -25,6 +25,7 @@ from app.db.leases import GIVEN_UP, LostClaim
 from app.domain.catalogue import Finding
 from app.domain.errors import Refusal
 from app.domain.event import EventType
+from app.domain.group_tag import Spellings
 from app.domain.imports import ImportState, Verdict, ready_state
 from app.domain.quota import Quota
 from app.intake import counting
@@ -271,7 +272,7 @@ async def _judge(
     for customer_id, places in of_customer.items():
         terms = checker.terms[customer_id]
         if terms.spellings is None:
-            terms.spellings = await group_tags.known(tx, customer_id)
+            terms.spellings = Spellings(await group_tags.known(tx, customer_id))
         devices = [examined[place].device for place in places]
         found = await history.compare(tx, customer_id, devices, patterns=patterns)
         for place, findings in zip(places, found, strict=True):

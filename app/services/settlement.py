@@ -310,7 +310,7 @@ async def _stop_creating(tx: PartnerTx, claim: Claim, now: datetime) -> None:
 
 async def hasten_waiting(tx: PartnerTx, claim: Claim, now: datetime) -> None:
     """Those that wait for the group tag need not wait any longer. The tag's row is held."""
-    waiting = await batches.hasten_tag(tx, claim.customer_id, group_tags.key(claim.group_tag), now)
+    waiting = await batches.hasten_tag(tx, claim.customer_id, claim.group_tag, now)
     if waiting:
         tx.wake(WakeKind.BATCHES, lanes=waiting)
 

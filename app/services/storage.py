@@ -12,8 +12,8 @@ from app.domain.batch import BatchState
 from app.domain.catalogue import Finding
 from app.domain.identity import CheckedDevice, IdentityKind
 from app.domain.order import Order
+from app.domain.planning import Plan, PlannedRow
 from app.kernel.transactions import PartnerTx
-from app.services.planning import Plan, PlannedRow
 
 _BATCH_COLUMNS = (
     "id",

@@ -14,11 +14,12 @@ from uuid import UUID
 from app.db import heartbeats
 from app.db import waiting as waiting_table
 from app.db.engine import stamp
-from app.db.waiting import ConnectionState, Standing
+from app.db.waiting import ConnectionState, Standing, TagInTheMaking
 from app.domain import waiting
 from app.domain.budget import Budget, BudgetPolicy
 from app.domain.catalogue import CATALOGUE, Advice
 from app.domain.consent import ConsentState
+from app.domain.group_tag import tag_key
 from app.domain.waiting import BatchFacts, ConnectionFacts, ServiceFacts, Waiting
 from app.kernel.transactions import PartnerTx
 from app.runtime import Runtime
@@ -59,7 +60,8 @@ async def _gather(runtime: Runtime, tx: PartnerTx, ids: Sequence[UUID], rows: Se
     connections = await _connections(tx, rows)
     last = await heartbeats.last(tx)
     alive = last is not None and runtime.now() - last <= runtime.settings.silence
-    return Gathered(ids, _by_id(rows), connections, ServiceFacts(workers_alive=alive, worker_seen_at=last))
+    batches = _by_id(rows, await _tags(tx, rows))
+    return Gathered(ids, batches, connections, ServiceFacts(workers_alive=alive, worker_seen_at=last))
 
 
 async def _connections(tx: PartnerTx, rows: Sequence[Standing]) -> Mapping[UUID, ConnectionState]:
@@ -68,14 +70,29 @@ async def _connections(tx: PartnerTx, rows: Sequence[Standing]) -> Mapping[UUID,
     return {row.id: row for row in found}
 
 
-def _by_id(rows: Sequence[Standing]) -> Mapping[UUID, Sequence[BatchFacts]]:
+Tags = Mapping[tuple[UUID, str], TagInTheMaking]
+"""By customer and tag key."""
+
+
+async def _tags(tx: PartnerTx, rows: Sequence[Standing]) -> Tags:
+    customers = sorted({row.customer_id for row in rows if row.customer_id is not None})
+    if not customers:
+        return {}
+    found = await waiting_table.tags_in_the_making(tx, customers)
+    return {(tag.customer_id, tag.tag_key): tag for tag in found}
+
+
+def _by_id(rows: Sequence[Standing], tags: Tags) -> Mapping[UUID, Sequence[BatchFacts]]:
     batches: dict[UUID, list[BatchFacts]] = defaultdict(list)
     for row in rows:
-        batches[row.id].append(_batch(row))
+        batches[row.id].append(_batch(row, tags))
     return batches
 
 
-def _batch(row: Standing) -> BatchFacts:
+def _batch(row: Standing, tags: Tags) -> BatchFacts:
+    tag = None
+    if row.customer_id is not None and row.group_tag is not None:
+        tag = tags.get((row.customer_id, tag_key(row.group_tag)))
     return BatchFacts(
         connection_id=row.connection_id,
         state=row.state,
@@ -88,9 +105,9 @@ def _batch(row: Standing) -> BatchFacts:
         failure_code=row.failure_code,
         failure_said=row.failure_said,
         consent=None if row.consent is None else ConsentState(row.consent),
-        tag_creator=row.tag_creator,
-        tag_since=row.tag_since,
-        tag_due_at=row.tag_due_at,
+        tag_creator=None if tag is None else tag.creator,
+        tag_since=None if tag is None else tag.since,
+        tag_due_at=None if tag is None else tag.due_at,
     )
 
 
@@ -139,7 +156,8 @@ async def of_change(tx: PartnerTx, order_id: UUID, now: datetime) -> list[dict[s
     Whether workers and Redis are alive is another matter, and stands in the answers of the API.
     """
     rows = await waiting_table.of_orders(tx, [order_id], now)
-    gathered = Gathered([order_id], _by_id(rows), await _connections(tx, rows), ServiceFacts())
+    tags, connections = await _tags(tx, rows), await _connections(tx, rows)
+    gathered = Gathered([order_id], _by_id(rows, tags), connections, ServiceFacts())
     return [as_json(reason) for reason in explain_rows(gathered, now)[order_id]]
 
 

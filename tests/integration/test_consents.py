@@ -32,7 +32,7 @@ async def state(world: World, partner: Partner, customer_id: UUID | None = None)
 
 
 async def order_state(world: World, partner: Partner, order: Any) -> OrderState:
-    return (await world.view(partner, order.view.record["id"])).state
+    return (await world.view(partner, order.view.record.id)).state
 
 
 # --- what is held goes on by itself ---------------------------------------------------------------

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.domain.identity import Device, IdentityKind, Rules
-from app.services.planning import Plan, Terms
+from app.domain.planning import Plan, Terms
 from tests.cutting import cut
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)

@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
+from app.domain.batch import Cutting
 from app.domain.catalogue import Finding
 from app.domain.duplicates import Seen, as_duplicate, mark_duplicates
+from app.domain.group_tag import Spellings
 from app.domain.identity import CheckedDevice, Given, Rules, check
-from app.domain.masking import quoted
 
 
 class PlannedRow(NamedTuple):
@@ -48,18 +49,9 @@ class Terms:
     group_tag: str
     """For rows that name none."""
     known_tags: Mapping[str, str]
-    """The customer's tags at Microsoft, by lower case."""
+    """The customer's tags at Microsoft, by their key."""
     max_devices: int
     now: datetime
-
-
-def tag_conflict(tag: str, spelling: str) -> Finding:
-    """`spelling`: the same tag with other capitals, which the customer has already."""
-    return Finding(
-        "group_tag_case_conflict",
-        "group_tag",
-        f"Partner Center cannot tell {quoted(tag)} from {quoted(spelling)}, which this customer has already.",
-    )
 
 
 @dataclass
@@ -73,11 +65,14 @@ class Plan:
     rows: list[KeptRow] = field(default_factory=list)
     valid: int = 0
     _seen: Seen = field(default_factory=Seen)
-    _spellings: dict[str, str] = field(default_factory=dict)
     _filling: dict[str, int] = field(default_factory=dict)
+    """The index of the batch that is being filled, by group tag."""
+    _spellings: Spellings = field(init=False)
+    _cutting: Cutting = field(init=False)
 
     def __post_init__(self) -> None:
-        self._spellings.update(self.terms.known_tags)
+        self._spellings = Spellings(self.terms.known_tags)
+        self._cutting = Cutting(self.terms.max_devices)
 
     @property
     def invalid(self) -> int:
@@ -121,16 +116,14 @@ class Plan:
         tag = device.group_tag or self.terms.group_tag
         if not device.is_valid:
             return PlannedRow(device, tag, None, 0)
-        spelling = self._spellings.setdefault(tag.lower(), tag)
-        if spelling != tag:
-            device = device._replace(kind=None, findings=(*device.findings, tag_conflict(tag, spelling)))
+        if (conflict := self._spellings.conflict(tag)) is not None:
+            device = device._replace(kind=None, findings=(*device.findings, conflict))
             return PlannedRow(device, tag, None, 0)
-        index = self._filling.get(tag)
-        if index is None or self.batches[index].devices == self.terms.max_devices:
-            index = self._filling[tag] = len(self.batches)
+        _, position = self._cutting.place(tag)
+        if position == 0:
+            self._filling[tag] = len(self.batches)
             self.batches.append(PlannedBatch(tag))
-        batch = self.batches[index]
-        position = batch.devices
-        batch.devices += 1
+        index = self._filling[tag]
+        self.batches[index].devices += 1
         self.valid += 1
         return PlannedRow(device, tag, index, position)

@@ -1,0 +1,40 @@
+"""Group tags: when two spellings are one tag, which spelling counts, and which tag a device gets."""
+
+import unicodedata
+from collections.abc import Mapping
+
+from app.domain.catalogue import Finding
+from app.domain.masking import quoted
+
+
+def tag_key(group_tag: str) -> str:
+    """The same for all spellings that Partner Center may take for one tag.
+
+    Partner Center ignores capitals. How it treats letters outside of ASCII is not documented, so this takes
+    for one tag whatever may be one: Unicode's NFC, then case folding (`Großkunden` and `GROSSKUNDEN`).
+    """
+    return unicodedata.normalize("NFC", group_tag).casefold()
+
+
+class Spellings:
+    """One customer's group tags: each has the spelling in which it was met first."""
+
+    def __init__(self, known: Mapping[str, str] | None = None) -> None:
+        """`known`: spellings by `tag_key`."""
+        self._of = dict(known or {})
+
+    def conflict(self, group_tag: str) -> Finding | None:
+        """What is wrong with this spelling, if the customer has the tag in another one."""
+        spelling = self._of.setdefault(tag_key(group_tag), group_tag)
+        if spelling == group_tag:
+            return None
+        words = (
+            f"Partner Center cannot tell {quoted(group_tag)} from {quoted(spelling)}, "
+            "which this customer has already."
+        )
+        return Finding("group_tag_case_conflict", "group_tag", words)
+
+
+def tag_of(*candidates: str | None) -> str:
+    """The first that is given: the device's, the order's, the customer's default or the connection's."""
+    return next((each for each in candidates if each), "")
