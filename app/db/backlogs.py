@@ -6,11 +6,11 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.db.events import OPEN
 from app.db.sql import Record, execute, fetch_all, listed
+from app.domain.attempt import OPEN_DELIVERY
 from app.domain.ids import PartnerId
 
-_OPEN = listed(OPEN)
+_OPEN = listed(OPEN_DELIVERY)
 
 
 async def partners_waiting(session: AsyncConnection) -> list[PartnerId]:

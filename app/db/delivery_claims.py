@@ -6,13 +6,13 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.db.events import OPEN
 from app.db.index_walks import BY_INDEX, FIRST_ID, with_id
 from app.db.sql import execute, fetch_one, listed
+from app.domain.attempt import OPEN_DELIVERY
 from app.domain.endpoint_health import WINDOW, LaneBounds
 from app.domain.ids import PartnerId
 
-_OPEN = listed(OPEN)
+_OPEN = listed(OPEN_DELIVERY)
 
 # Rounds over partners: of those with something due, the one that holds the fewest lanes, and of those the one
 # whose last turn is longest ago. So no partner has more than its equal part while another one waits, and no

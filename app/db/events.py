@@ -14,6 +14,7 @@ from app.db.ids import first_id_of
 from app.db.paging import Page, PageRequest, cut
 from app.db.searching import Search, equal, page_of
 from app.db.sql import Record, columns, execute, fetch_all, fetch_one, insert, listed
+from app.domain.attempt import OPEN_DELIVERY
 from app.domain.ids import PartnerId
 
 LIVE = "NOT EXISTS (SELECT FROM deleted_webhook_endpoints gone WHERE gone.endpoint_id = webhook_endpoints.id)"
@@ -22,9 +23,7 @@ FULL_SINCE = (
     "(SELECT p.full_since FROM webhook_pauses p WHERE p.endpoint_id = webhook_endpoints.id) "
     "AS backlog_full_since"
 )
-OPEN = ("pending", "retrying")
-"""The states of a delivery that is still to be made."""
-_OPEN = listed(OPEN)
+_OPEN = listed(OPEN_DELIVERY)
 
 
 @dataclass(frozen=True, slots=True)

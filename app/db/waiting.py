@@ -11,8 +11,8 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.events import LIVE
-from app.db.events import OPEN as OPEN_DELIVERY
 from app.db.sql import Record, execute, fetch_all, fetch_one, listed
+from app.domain.attempt import OPEN_DELIVERY
 from app.domain.batch import IN_FLIGHT, OPEN_BATCH
 from app.domain.ids import PartnerId
 from app.domain.imports import WITH_WORKERS

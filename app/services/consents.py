@@ -110,7 +110,6 @@ async def _move_work(tx: Tx, partner_id: PartnerId, customer_id: UUID, change: C
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    customers_known: int
     changes: int
 
 
@@ -149,9 +148,9 @@ async def _apply_listing(
     now, partner_id, connection_id = runtime.now(), access.partner_id, access.connection_id
     async with runtime.transaction(partner_id) as tx:
         if not await _is_still_of(tx, access, for_change=True):
-            return Reading(0, 0)
+            return Reading(0)
         if not await connections.note_reading(tx.session, partner_id, connection_id, started_at):
-            return Reading(0, 0)
+            return Reading(0)
         known = await customers.list_of_connection(tx.session, partner_id, connection_id)
         seen = [row["id"] for row in known if row["entra_tenant_id"] in listed]
         await customers.note_consent_checked(tx.session, partner_id, connection_id, listed=seen, now=now)
@@ -169,7 +168,7 @@ async def _apply_listing(
                 if not await _is_still_of(tx, access):
                     break
                 changed += await apply_change(runtime, tx, partner_id, row["id"], change)
-    return Reading(len(known), changed)
+    return Reading(changed)
 
 
 async def _is_still_of(tx: Tx, access: ConnectionAccess, *, for_change: bool = False) -> bool:
