@@ -2,9 +2,9 @@
 
 What is decided is decided in `app.domain.budget`; this file keeps the value. A change is a swap of the
 whole value, one script and one round trip, repeated when another worker was quicker; the moment is
-Redis' own, so that workers' clocks need not agree. Without Redis each worker goes on with a smaller
-budget of its own and hands back what it has learnt: never without limit, and never not at all. Nothing
-here is needed to be right for work not to be lost.
+Redis' own, so that workers' clocks need not agree. Without Redis each worker goes on with what it last
+knew, by a policy that counts each call fourfold. Nothing here is needed to be right for work not to be
+lost.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from app import metrics, transport
 from app.domain import budget as policy_of
-from app.domain.budget import Budget, BudgetPolicy, Outcome, Pause, Permit, Standing, Why
+from app.domain.budget import TURN_TIMEOUT, Budget, BudgetPolicy, Outcome, Pause, Permit, Priority, Why
 from app.domain.upstream import HeldBack, OutcomeUnknown, Said, Throttled, Unreachable, UpstreamFailure
 from app.redis_outage import REDIS_OUTAGES, Outage
 from app.settings import Settings
@@ -34,13 +34,10 @@ log = logger("budgets")
 
 KEPT = timedelta(days=1)
 """A connection unused for so long begins anew."""
-PATIENCE = timedelta(seconds=1)
-"""The longest wait for one's turn. A lane that waits is a lane that frees itself at the connection's own
-rate: at most as many lanes wait as calls go in this time."""
-LONG_PATIENCE = timedelta(seconds=10)
-"""For the next page of a listing, which would begin at page one if it were put off. One call of the
-process may wait so long, so that at most one lane is lost to it."""
-REDIS_PATIENCE = 0.5
+PAGE_TIMEOUT = timedelta(seconds=10)
+"""The longest wait of a listing's next page, which would start over at page one if it were put off. One
+call of the process may wait so long, so that at most one lane is lost to it."""
+REDIS_TIMEOUT = 0.5
 """Seconds a change may take: a Redis that accepts and never answers must not hold up calls."""
 SEEN_FOR = 1.0
 """Seconds in which the value last seen is worth a try before asking for it."""
@@ -95,7 +92,7 @@ def policy_for(settings: Settings) -> BudgetPolicy:
         breaker_failures=settings.breaker_failures,
         breaker_pause=timedelta(seconds=settings.breaker_pause_s),
         breaker_ceiling=timedelta(seconds=settings.breaker_ceiling_s),
-        probe_patience=timedelta(seconds=settings.step_timeout_s),
+        probe_timeout=timedelta(seconds=settings.step_timeout_s),
     )
 
 
@@ -109,14 +106,12 @@ class Budgets:
     """The clock all processes go by."""
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     _known: dict[UUID, Budget] = field(default_factory=dict)
-    """The shared budgets as last seen."""
-    _own: dict[UUID, Budget] = field(default_factory=dict)
-    """Budgets of this process while it cannot see the shared ones."""
+    """Budgets as this process last wrote them, while Redis is away for itself alone."""
     _seen: dict[UUID, tuple[bytes, datetime, float]] = field(default_factory=dict)
     """What Redis held when last asked, its time then, and our own watch's."""
     _locks: defaultdict[UUID, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
     long_wait: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """Held by the one call that may wait LONG_PATIENCE."""
+    """Held by the one call that may wait PAGE_TIMEOUT."""
     _outage: Outage = field(default_factory=Outage)
 
     @classmethod
@@ -140,20 +135,22 @@ class Budgets:
         async with self._locks[connection_id]:
             if not self._outage.is_pausing:
                 try:
-                    async with asyncio.timeout(REDIS_PATIENCE):
+                    async with asyncio.timeout(REDIS_TIMEOUT):
                         return await self._change_shared(connection_id, clock, decide)
                 except REDIS_OUTAGES as error:
                     self._lose(error)
                 except _Contended:
                     log.warning("budget_contended", connection_id=str(connection_id))
-            return self._change_own(connection_id, clock(), decide)
+            known = self._known_of(connection_id, now := clock())
+            self._known[connection_id], decided = decide(known, now, self.policy.alone())
+            return decided
 
     async def forget(self, connection_id: UUID) -> None:
         """Of a connection that is removed. What Redis cannot be asked to forget now, it forgets by itself."""
-        for memory in (self._known, self._own, self._seen):
+        for memory in (self._known, self._seen):
             memory.pop(connection_id, None)
         try:
-            async with asyncio.timeout(REDIS_PATIENCE):
+            async with asyncio.timeout(REDIS_TIMEOUT):
                 await self.redis.delete(f"registrar:budget:{connection_id}")
         except REDIS_OUTAGES as error:
             log.warning("budget_not_forgotten", error=type(error).__name__)
@@ -165,14 +162,14 @@ class Budgets:
         for connection_id in connection_ids:
             if shared:
                 try:
-                    async with asyncio.timeout(REDIS_PATIENCE):
+                    async with asyncio.timeout(REDIS_TIMEOUT):
                         _, held, now = await self._ask(connection_id, clock)
                     found[connection_id] = self._of(connection_id, held, now)
                     continue
                 except REDIS_OUTAGES as error:
                     self._lose(error)
                     shared = False
-            found[connection_id] = self._own_of(connection_id, now)
+            found[connection_id] = self._known_of(connection_id, now)
         policy = self.policy if shared else self.policy.alone()
         return Seen(now, shared, found, policy, timedelta(seconds=0 if shared else self._outage.seconds))
 
@@ -180,9 +177,6 @@ class Budgets:
         held, now, guessed = await self._held(connection_id, clock)
         for _ in range(SWAPS):
             known = self._of(connection_id, held, now)
-            own = self._own.get(connection_id)
-            if own is not None:
-                known = policy_of.absorb(known, own, now, self.policy)
             changed, decided = decide(known, now, self.policy)
             if changed is known:
                 if not guessed:
@@ -194,7 +188,6 @@ class Budgets:
             swapped, held, now = await self._ask(connection_id, clock, held, _encode(changed))
             if swapped:
                 self._known[connection_id] = changed
-                self._own.pop(connection_id, None)
                 self._find()
                 return decided
         raise _Contended
@@ -230,21 +223,19 @@ class Budgets:
         return clock() - self.standard()
 
     def _of(self, connection_id: UUID, held: bytes, now: datetime) -> Budget:
-        """The value held; where Redis has lost it, or cannot be read, what this process knows."""
+        """The value held; where Redis has lost it, or cannot be read, what this process knows.
+
+        A Retry-After that this process was told while Redis was away holds too.
+        """
         budget = _decode(held)
-        if budget is not None:
-            return budget
+        if budget is None:
+            return self._known_of(connection_id, now)
+        known = self._known.get(connection_id)
+        return budget if known is None else policy_of.blocked(budget, known.blocked_until)
+
+    def _known_of(self, connection_id: UUID, now: datetime) -> Budget:
         known = self._known.get(connection_id)
         return known if known is not None and now - known.at < KEPT else policy_of.fresh(now, self.policy)
-
-    def _own_of(self, connection_id: UUID, now: datetime) -> Budget:
-        own = self._own.get(connection_id)
-        return own or policy_of.alone(self._known.get(connection_id), now, self.policy)
-
-    def _change_own(self, connection_id: UUID, now: datetime, decide: Decide[Decided]) -> Decided:
-        own = self._own_of(connection_id, now)
-        self._own[connection_id], decided = decide(own, now, self.policy.alone())
-        return decided
 
     def _lose(self, error: Exception) -> None:
         if self._outage.begin():
@@ -267,32 +258,32 @@ class ConnectionGate:
         """Raises HeldBack where `enter` would. Takes nothing: before work that only leads to a call."""
 
         def decide(budget: Budget, now: datetime, policy: BudgetPolicy) -> tuple[Budget, Permit | Pause]:
-            return budget, policy_of.enter(budget, now, policy, PATIENCE)[1]
+            return budget, policy_of.enter(budget, now, policy, TURN_TIMEOUT)[1]
 
         decision = await self.budgets.change(self.connection_id, self.clock, decide)
         if isinstance(decision, Pause):
             raise _held_back(decision)
 
-    async def enter(self, standing: Standing) -> Permit:
-        match standing:
-            case Standing.BEGUN:
-                return await self._enter(PATIENCE, overdraft=policy_of.OVERDRAFT)
-            case Standing.ASKED:
-                return await self._enter(PATIENCE, past_breaker=True)
-            case Standing.NEXT if not self.budgets.long_wait.locked():
+    async def enter(self, priority: Priority) -> Permit:
+        match priority:
+            case Priority.BEGUN:
+                return await self._enter(TURN_TIMEOUT, overdraft=policy_of.OVERDRAFT)
+            case Priority.ASKED:
+                return await self._enter(TURN_TIMEOUT, past_breaker=True)
+            case Priority.NEXT if not self.budgets.long_wait.locked():
                 async with self.budgets.long_wait:
-                    return await self._enter(LONG_PATIENCE)
-            case Standing.NEXT | Standing.FIRST:
-                return await self._enter(PATIENCE)
+                    return await self._enter(PAGE_TIMEOUT)
+            case Priority.NEXT | Priority.FIRST:
+                return await self._enter(TURN_TIMEOUT)
 
     async def _enter(
-        self, patience: timedelta, *, overdraft: float = 0.0, past_breaker: bool = False
+        self, timeout: timedelta, *, overdraft: float = 0.0, past_breaker: bool = False
     ) -> Permit:
         def decide(
             budget: Budget, now: datetime, policy: BudgetPolicy
         ) -> tuple[Budget, tuple[Permit | Pause, datetime]]:
             changed, decision = policy_of.enter(
-                budget, now, policy, patience, overdraft=overdraft, past_breaker=past_breaker
+                budget, now, policy, timeout, overdraft=overdraft, past_breaker=past_breaker
             )
             return changed, (decision, now)
 
@@ -300,10 +291,10 @@ class ConnectionGate:
         if isinstance(decision, Pause):
             raise _held_back(decision)
         if decision.at > now:
-            await self._wait(decision, decision.at - now, patience)
+            await self._wait(decision, decision.at - now, timeout)
         return decision
 
-    async def _wait(self, permit: Permit, wait: timedelta, patience: timedelta) -> None:
+    async def _wait(self, permit: Permit, wait: timedelta, timeout: timedelta) -> None:
         """Until the permit's moment, unless something comes up meanwhile, which is waited for once more."""
 
         def decide(budget: Budget, now: datetime, policy: BudgetPolicy) -> tuple[Budget, Pause | None]:
@@ -316,7 +307,7 @@ class ConnectionGate:
             pause = await self.budgets.change(self.connection_id, self.clock, decide)
             if pause is None:
                 return
-            if waited + pause.wait > 2 * patience:
+            if waited + pause.wait > 2 * timeout:
                 raise _held_back(pause)
             wait = pause.wait
 

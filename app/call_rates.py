@@ -22,7 +22,7 @@ WINDOW = 60
 """Seconds. A key's windows begin at a second of its own: callers who wait do not all come back at once."""
 KEPT = 2 * WINDOW
 """Seconds Redis keeps a count. It is of use for one window; processes' clocks may differ a little."""
-REDIS_PATIENCE = 0.2
+REDIS_TIMEOUT = 0.2
 """Seconds counting may take: it is not worth more of a caller's time."""
 
 _SCRIPT = """
@@ -69,7 +69,7 @@ class CallRates:
             self._outage.begin()  # this call tries, and the others pass it by
         window, passed = divmod(now.timestamp() + key_id.int % WINDOW, WINDOW)
         try:
-            async with asyncio.timeout(REDIS_PATIENCE):
+            async with asyncio.timeout(REDIS_TIMEOUT):
                 used = await self.redis.execute_command(  # type: ignore[no-untyped-call]
                     "EVAL", _SCRIPT, 1, f"registrar:quota:{key_id}:{window:.0f}", KEPT
                 )

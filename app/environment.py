@@ -18,6 +18,9 @@ LARGEST_SECRET: Final = 64 * 1024
 COMMAND_LINE_NAMES: Final = frozenset({"REGISTRAR_API_KEY", "REGISTRAR_API_URL", "REGISTRAR_PROFILE"})
 """Read by the command line alone. A test compares them with its options."""
 
+RETIRED_NAMES: Final = frozenset({"REGISTRAR_GRAPH_URL"})
+"""Settings of the release before that nothing reads any more: ignored, so that an upgrade is not refused."""
+
 _SERVICE_LINK: Final = re.compile(
     r"REGISTRAR_(?:\w+_)?(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT_\d+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)"
 )
@@ -63,7 +66,8 @@ def given(
 def unknown_names(environment: Mapping[str, str], fields: Iterable[str], secrets: Iterable[str]) -> list[str]:
     """A line for each `REGISTRAR_...` name that nothing here reads, with the nearest name that is read."""
     files = {_name(field) + FILE_ENDING for field in secrets}
-    return list(_unknown(_ours(environment), {*map(_name, fields), *files, *COMMAND_LINE_NAMES}))
+    known = {*map(_name, fields), *files, *COMMAND_LINE_NAMES}
+    return list(_unknown(set(_ours(environment)) - RETIRED_NAMES, known))
 
 
 def _ours(environment: Mapping[str, str]) -> dict[str, str]:

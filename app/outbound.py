@@ -21,7 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
@@ -30,7 +30,7 @@ import httpcore
 import httpx
 
 from app.domain.address import AddressRefused, Allowance, UrlRefused, check_host, explain, refusal
-from app.domain.attempt import Kind, Outcome, excerpt, meaning, retry_after_seconds
+from app.domain.attempt import Kind, Outcome, excerpt, meaning, read_retry_after
 from app.outbound_failures import judge
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
@@ -60,7 +60,7 @@ class _Reply:
     """What has arrived so far; survives a failure further down the same response."""
 
     status: int | None = None
-    retry_after: float | None = None
+    retry_after: timedelta | None = None
     body: bytes = b""
 
 
@@ -432,7 +432,7 @@ class Outbound:
             reply.status = response.status
             for name, value in response.headers:
                 if name.lower() == b"retry-after":
-                    reply.retry_after = retry_after_seconds(value.decode("latin-1"), datetime.now(UTC))
+                    reply.retry_after = read_retry_after(value.decode("latin-1"), now=datetime.now(UTC))
             patience = asyncio.get_running_loop().time() + _BODY_PATIENCE
             limit.reschedule(min(patience, limit.when() or patience))
             async for chunk in response.aiter_stream():

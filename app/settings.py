@@ -46,7 +46,6 @@ class LogFormat(StrEnum):
 MICROSOFT_HOSTS = {
     "partner_center_url": frozenset({"api.partnercenter.microsoft.com"}),
     "login_url": frozenset({"login.microsoftonline.com"}),
-    "graph_url": frozenset({"graph.microsoft.com"}),
 }
 
 
@@ -125,7 +124,6 @@ class Settings(ApiSettings):
     login_url: str = Field(
         "https://login.microsoftonline.com", description="Base URL of the Entra token service."
     )
-    graph_url: str = Field("https://graph.microsoft.com", description="Base URL of Microsoft Graph.")
     upstream_timeout_s: float = Field(
         60, gt=0, description="Seconds one call to Microsoft may take in all before its outcome is unknown."
     )
@@ -419,7 +417,7 @@ class Settings(ApiSettings):
             raise ValueError(f"{value} cannot be read: {error.strerror}") from None
         return value
 
-    @field_validator("partner_center_url", "login_url", "graph_url")
+    @field_validator("partner_center_url", "login_url")
     @classmethod
     def _no_trailing_slash(cls, value: str) -> str:
         return value.rstrip("/")

@@ -3,17 +3,17 @@
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from app.domain.budget import Permit, Standing
+from app.domain.budget import Permit, Priority
 from app.domain.upstream import UpstreamFailure
 
 
 @dataclass
 class OpenGate:
-    entered: list[Standing] = field(default_factory=list)
+    entered: list[Priority] = field(default_factory=list)
     left: list[UpstreamFailure | None] = field(default_factory=list)
 
-    async def enter(self, standing: Standing) -> Permit:
-        self.entered.append(standing)
+    async def enter(self, priority: Priority) -> Permit:
+        self.entered.append(priority)
         return Permit(datetime.now(UTC))
 
     async def leave(self, permit: Permit, failure: UpstreamFailure | None) -> None:

@@ -37,7 +37,7 @@ class Upstream:
     @property
     def environment(self) -> dict[str, str]:
         """What makes a Registrar call this one instead of Microsoft."""
-        hosts = ("PARTNER_CENTER", "LOGIN", "GRAPH")
+        hosts = ("PARTNER_CENTER", "LOGIN")
         return {f"REGISTRAR_{host}_URL": self.url for host in hosts}
 
     def arm(self, *rules: Mapping[str, Any]) -> None:

@@ -71,7 +71,6 @@ async def _process(
         "REGISTRAR_SECRET_KEYS": ",".join(key.get_secret_value() for key in known.secret_keys),
         "REGISTRAR_PARTNER_CENTER_URL": known.partner_center_url,
         "REGISTRAR_LOGIN_URL": known.login_url,
-        "REGISTRAR_GRAPH_URL": known.graph_url,
         **{f"REGISTRAR_{name.upper()}": str(value) for name, value in settings.items()},
     }
     with log.open("wb") as output:

@@ -350,7 +350,6 @@ def settings_for(servers: Servers, database_url: str, simulator_url: str, **chan
         secret_keys="MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=",
         partner_center_url=simulator_url,
         login_url=simulator_url,
-        graph_url=simulator_url,
         webhook_allow_http=True,
         webhook_allowed_networks="127.0.0.0/8",
         log_level="WARNING",

@@ -94,8 +94,8 @@ class QuotaOut(Output):
 class LimitsOut(Output):
     at: Timestamp
     shared: bool = Field(
-        description="Whether all workers share the budgets. False while Redis is away: each worker keeps a "
-        "smaller budget of its own, and the rates shown are this process's."
+        description="Whether all workers share the budgets. False while Redis is away: the rates shown are "
+        "the last ones this process knew, and each worker calls at a quarter of them at most."
     )
     connections: list[ConnectionLimitsOut] = Field(description=f"At most {SHOWN_CONNECTIONS}.")
     customers: list[CustomerWork] = Field(

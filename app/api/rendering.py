@@ -21,6 +21,7 @@ from app.api.models import (
 )
 from app.api.waiting_models import WaitingOut
 from app.api.webhook_models import DeliveryOut, EndpointOut
+from app.domain.attempt import OPEN_DELIVERY
 from app.domain.batch import Batch
 from app.domain.catalogue import CATALOGUE, lookup
 from app.domain.connection import Connection
@@ -35,7 +36,6 @@ from app.services.orders import OrderView
 from app.services.recall import Recalled
 
 MAX_PROBLEMS = 100
-_OPEN_DELIVERY = {"pending", "retrying"}
 
 
 def remedy(code: str | None) -> str | None:
@@ -166,7 +166,7 @@ def endpoint_fields(record: Endpoint) -> dict[str, Any]:
 
 def delivery_fields(record: Delivery) -> dict[str, Any]:
     fields = _same(record, DeliveryOut)
-    if record.state not in _OPEN_DELIVERY:
+    if record.state not in OPEN_DELIVERY:
         fields["due_at"] = None
     return fields
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from app.db.events import OPEN
 from app.db.leases import DELIVERIES
 from app.db.sql import execute, fetch_all, fetch_all_as, listed
+from app.domain.attempt import OPEN_DELIVERY
 from app.domain.ids import PartnerId
 from app.kernel.transactions import PartnerTx, SystemTx
 
@@ -21,7 +21,7 @@ class Backlog:
     full_since: datetime | None
 
 
-_OPEN = listed(OPEN)
+_OPEN = listed(OPEN_DELIVERY)
 
 
 async def partners_waiting(tx: SystemTx) -> list[PartnerId]:

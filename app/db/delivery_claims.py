@@ -4,16 +4,16 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from app.db.events import OPEN
 from app.db.index_walks import BY_INDEX, FIRST_ID, with_id
 from app.db.leases import DELIVERIES
 from app.db.sql import execute, fetch_one, listed
 from app.domain.actor import SYSTEM, Actor
+from app.domain.attempt import OPEN_DELIVERY
 from app.domain.endpoint_health import WINDOW, LaneBounds
 from app.domain.ids import PartnerId
 from app.kernel.transactions import PartnerTx, SystemTx
 
-_OPEN = listed(OPEN)
+_OPEN = listed(OPEN_DELIVERY)
 
 # Rounds over partners: of those with something due, the one that holds the fewest lanes, and of those the one
 # whose last turn is longest ago. So no partner has more than its equal part while another one waits, and no

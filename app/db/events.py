@@ -22,6 +22,7 @@ from app.db.sql import (
     insert,
     listed,
 )
+from app.domain.attempt import OPEN_DELIVERY
 from app.domain.webhook import Delivery, DeliveryAttempt, Endpoint, HeldEndpoint, StoredEvent, Subscriber
 from app.kernel.transactions import PartnerTx, SystemTx
 
@@ -31,9 +32,7 @@ FULL_SINCE = (
     "(SELECT p.full_since FROM webhook_pauses p WHERE p.endpoint_id = webhook_endpoints.id) "
     "AS backlog_full_since"
 )
-OPEN = ("pending", "retrying")
-"""The states of a delivery that is still to be made."""
-_OPEN = listed(OPEN)
+_OPEN = listed(OPEN_DELIVERY)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,9 @@ from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
-from app.db.events import LIVE, OPEN
+from app.db.events import LIVE
 from app.db.sql import fetch_all, fetch_all_as, fetch_one, listed
+from app.domain.attempt import OPEN_DELIVERY
 from app.domain.batch import IN_FLIGHT
 from app.kernel.transactions import SystemTx
 
@@ -40,7 +41,8 @@ _WAITING: Final = f"""
         FROM batches WHERE state IN ({listed(IN_FLIGHT)})
     ) AS w JOIN connections c ON c.id = w.connection_id GROUP BY 1, 2
     UNION ALL
-    SELECT 'delivery', w.state, {_AGES} FROM deliveries w WHERE w.state IN ({listed(OPEN)}) GROUP BY w.state
+    SELECT 'delivery', w.state, {_AGES} FROM deliveries w
+    WHERE w.state IN ({listed(OPEN_DELIVERY)}) GROUP BY w.state
     UNION ALL
     SELECT 'import', w.state, {_AGES} FROM imports w WHERE w.due_at IS NOT NULL
     AND w.state IN ('uploading', 'uploaded', 'reading', 'committing') GROUP BY w.state

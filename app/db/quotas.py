@@ -9,8 +9,8 @@ from collections.abc import Collection
 from datetime import datetime
 
 from app.db.events import LIVE
-from app.db.events import OPEN as OPEN_DELIVERY
 from app.db.sql import execute, fetch_all, fetch_one, listed
+from app.domain.attempt import OPEN_DELIVERY
 from app.domain.ids import PartnerId
 from app.domain.imports import WITH_WORKERS, ImportState
 from app.domain.quota import Quota

@@ -10,9 +10,9 @@ from datetime import datetime
 from uuid import UUID
 
 from app.db.events import LIVE
-from app.db.events import OPEN as OPEN_DELIVERY
 from app.db.leases import BATCHES
 from app.db.sql import execute, fetch_all_as, fetch_one, fetch_one_as, listed
+from app.domain.attempt import OPEN_DELIVERY
 from app.domain.batch import IN_FLIGHT, OPEN_BATCH, BatchState
 from app.domain.imports import WITH_WORKERS
 from app.domain.registration import MOVING_WITH_BATCH

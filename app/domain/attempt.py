@@ -6,16 +6,18 @@ came about, with sockets and TLS, is the business of `app.outbound`.
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
+from app.domain import retry_after
+
 EXCERPT_BYTES = 1_024
-MAX_RETRY_AFTER = 7 * 24 * 3600.0
-"""Seconds. Nobody means more; a larger number would only overflow somebody's date arithmetic."""
+MAX_RETRY_AFTER = timedelta(days=7)
+"""Nobody means more; a larger number would only overflow somebody's date arithmetic."""
+OPEN_DELIVERY = ("pending", "retrying")
+"""The states of a delivery that is still to be made."""
 
 
 class Kind(StrEnum):
@@ -42,8 +44,8 @@ class Outcome:
 
     kind: Kind
     status: int | None
-    retry_after: float | None
-    """Seconds from now the receiver asked for, at most MAX_RETRY_AFTER; 0 for a date gone by."""
+    retry_after: timedelta | None
+    """How long from now the receiver asked to wait, at most MAX_RETRY_AFTER."""
     excerpt: str
     """The first EXCERPT_BYTES of the body as text without control characters."""
     detail: str
@@ -65,26 +67,8 @@ def meaning(status: int) -> tuple[Kind, str]:
     return Kind.REJECTED, ""
 
 
-def retry_after_seconds(value: str, now: datetime) -> float | None:
-    """Seconds from `now` that a Retry-After value asks for: a number or an HTTP date; None if neither.
-
-    At most MAX_RETRY_AFTER; 0 for a date gone by. A date without a zone is UTC (RFC 9110 5.6.7).
-    """
-    value = value.strip()
-    if re.fullmatch(r"[0-9]+", value):
-        # float, since int() raises on thousands of digits where float() says infinity.
-        return min(float(value), MAX_RETRY_AFTER)
-    try:
-        at = parsedate_to_datetime(value)
-    except (ValueError, OverflowError):
-        return None
-    if at.tzinfo is None:
-        at = at.replace(tzinfo=UTC)
-    try:
-        seconds = (at - now).total_seconds()
-    except OverflowError:
-        return None
-    return min(max(seconds, 0.0), MAX_RETRY_AFTER)
+def read_retry_after(value: str, *, now: datetime) -> timedelta | None:
+    return retry_after.read(value, now=now, longest=MAX_RETRY_AFTER)
 
 
 def excerpt(body: bytes) -> str:

@@ -1,7 +1,7 @@
 """How fast one connection may call, learnt from its answers: a rate, a Retry-After and a breaker.
 
-Stands alone and pure so that every worker decides alike: the same functions run on the budget they
-share in Redis and on the one each keeps for itself while Redis is away. Three things hold a call
+Pure, so that every worker decides alike: the same functions run on the budget that workers share in
+Redis and, while Redis is away, on what each of them last knew of it. Three things hold a call
 back, the longest wins. A bucket of tokens is filled at a rate that doubles until the first 429,
 is halved by it and grows in small steps ever after; a Retry-After stops all calls until its end; a
 breaker opens when answers fail to come, and lets one probe through after a growing pause.
@@ -33,8 +33,13 @@ OVERDRAFT = 4.0
 wait the longer. Without it a step of two calls would spend each token on its first one for ever."""
 PROBE_PAUSE = timedelta(seconds=2)
 """When to come back while another call probes."""
-ALONE_SHARE = 4.0
-"""Without Redis each worker takes this part of the rate: four workers together keep the agreed one."""
+TURN_TIMEOUT = timedelta(seconds=1)
+"""The longest wait for one's turn. A lane that waits is a lane that frees itself at the connection's own
+rate: at most as many lanes wait as calls go in this time."""
+ALONE_COST = 4.0
+"""Tokens of a call without Redis: four workers that cannot see each other together keep the agreed rate."""
+ALONE_RESERVE = 2.0
+"""Seconds of the rate that may be saved up without Redis."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +59,10 @@ class BudgetPolicy:
     breaker_pause: timedelta = timedelta(seconds=5)
     """Until the first probe; doubled by each probe that fails."""
     breaker_ceiling: timedelta = timedelta(seconds=60)
-    probe_patience: timedelta = timedelta(seconds=90)
+    probe_timeout: timedelta = timedelta(seconds=90)
     """A probe whose worker died is given up after this; longer than any call."""
+    cost: float = 1.0
+    """Tokens that one call takes."""
 
     def __post_init__(self) -> None:
         if not 0 < self.floor <= self.start <= self.ceiling:
@@ -63,7 +70,7 @@ class BudgetPolicy:
 
     def alone(self) -> BudgetPolicy:
         """The policy of a worker that cannot see what the others do."""
-        return replace(self, start=max(self.floor, self.start / ALONE_SHARE), ceiling=self.start, reserve=2.0)
+        return replace(self, ceiling=self.start, reserve=ALONE_RESERVE, cost=ALONE_COST)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,13 +117,13 @@ class Outcome(StrEnum):
     UNAVAILABLE = "unavailable"  # 5xx, timeout, no connection
 
 
-class Standing(StrEnum):
-    """What a call is part of, and so what putting it off would cost."""
+class Priority(StrEnum):
+    """How long a call may be delayed."""
 
-    FIRST = "first"  # nothing: whoever wants it comes back
-    NEXT = "next"  # the next page of a listing, which would begin anew: waits longer
-    ASKED = "asked"  # a person wants to know whether Microsoft answers: no breaker holds it back
-    BEGUN = "begun"  # a submission the budget had room for when it began: goes before its turn if it must
+    FIRST = "first"  # as long as need be: its work comes back
+    NEXT = "next"  # the next page of a listing, which would start over: waits longer for its turn
+    ASKED = "asked"  # a person asks whether Microsoft answers: no breaker holds it back
+    BEGUN = "begun"  # part of a submission that has begun: goes before its turn if it must
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,12 +151,12 @@ def enter(
     budget: Budget,
     now: datetime,
     policy: BudgetPolicy,
-    patience: timedelta,
+    timeout: timedelta,
     *,
     overdraft: float = 0.0,
     past_breaker: bool = False,
 ) -> tuple[Budget, Permit | Pause]:
-    """A permit for a moment at most `patience` away, or how long to stay away.
+    """A permit for a moment at most `timeout` away, or how long to stay away.
 
     `overdraft`: calls that may be owed to the rate. Neither Retry-After nor a breaker is overdrawn.
     `past_breaker`: the call probes although a breaker is open or another call probes. A Retry-After
@@ -160,15 +167,15 @@ def enter(
     if not past_breaker and (pause := _broken(budget, now)) is not None:
         return budget, pause
     blocked = _blocked_for(budget, now)
-    missing = max(0.0, 1.0 - overdraft - budget.tokens) / budget.rate
+    missing = max(0.0, policy.cost * (1.0 - overdraft) - budget.tokens) / budget.rate
     goes_at = max((now if overdraft else budget.at) + timedelta(seconds=missing), now + blocked)
-    if goes_at - now > patience:
+    if goes_at - now > timeout:
         why = Why.RETRY_AFTER if blocked else Why.RATE
         return budget, Pause(goes_at - now, why)
     taken = replace(
         budget,
-        tokens=budget.tokens - 1.0,
-        probing_until=goes_at + policy.probe_patience if probe else None,
+        tokens=budget.tokens - policy.cost,
+        probing_until=goes_at + policy.probe_timeout if probe else None,
     )
     return taken, Permit(goes_at, probe, past_breaker)
 
@@ -216,29 +223,6 @@ def report(
     return budget if after == present else after
 
 
-def alone(known: Budget | None, now: datetime, policy: BudgetPolicy) -> Budget:
-    """A worker's own budget for as long as it cannot see the shared one: less, and nothing forgotten."""
-    own = policy.alone()
-    if known is None:
-        return fresh(now, own)
-    rate = min(max(known.rate / ALONE_SHARE, own.floor), own.ceiling)
-    return replace(known, rate=rate, tokens=min(known.tokens, 1.0), at=max(known.at, now), probing_until=None)
-
-
-def absorb(shared: Budget, own: Budget, now: datetime, policy: BudgetPolicy) -> Budget:
-    """The shared budget, with what a worker has learnt while it could not see it."""
-    if own.halved_at is not None and (shared.halved_at is None or own.halved_at > shared.halved_at):
-        shared = _halved(shared, own.halved_at, policy)
-        shared = replace(shared, throttled_at=_later(shared.throttled_at, own.throttled_at))
-    if own.blocked_until is not None and now < own.blocked_until:
-        shared = _blocked(shared, own.blocked_until)
-    if own.open_until is not None and (shared.open_until is None or own.open_until > shared.open_until):
-        shared = replace(
-            shared, failures=own.failures, opened=own.opened, open_until=own.open_until, probing_until=None
-        )
-    return shared
-
-
 def breaker(budget: Budget, now: datetime) -> Breaker:
     if budget.open_until is None:
         return Breaker.CLOSED
@@ -258,7 +242,7 @@ def opened_since(budget: Budget, policy: BudgetPolicy) -> datetime | None:
 
 
 def _capacity(rate: float, policy: BudgetPolicy) -> float:
-    return max(1.0, rate * policy.reserve)
+    return max(policy.cost, rate * policy.reserve)
 
 
 def _blocked_for(budget: Budget, now: datetime) -> timedelta:
@@ -283,16 +267,12 @@ def _at(budget: Budget, now: datetime, policy: BudgetPolicy) -> Budget:
         grown_at=min(budget.grown_at, max(at, now)),
         blocked_until=blocked_until,
         open_until=_within(budget.open_until, now + policy.breaker_ceiling),
-        probing_until=_within(budget.probing_until, now + policy.probe_patience),
+        probing_until=_within(budget.probing_until, now + policy.probe_timeout),
     )
 
 
 def _within(moment: datetime | None, latest: datetime) -> datetime | None:
     return None if moment is None else min(moment, latest)
-
-
-def _later(one: datetime | None, other: datetime | None) -> datetime | None:
-    return max((moment for moment in (one, other) if moment is not None), default=None)
 
 
 def _closed(budget: Budget) -> Budget:
@@ -317,7 +297,7 @@ def _slowed(
     if budget.halved_at is None or permit.at > budget.halved_at:
         budget = _halved(budget, now, policy)
     pause = UNNAMED_PAUSE if retry_after is None else min(retry_after, LONGEST_BLOCK)
-    return _blocked(replace(budget, throttled_at=now), now + pause)
+    return blocked(replace(budget, throttled_at=now), now + pause)
 
 
 def _halved(budget: Budget, now: datetime, policy: BudgetPolicy) -> Budget:
@@ -325,9 +305,9 @@ def _halved(budget: Budget, now: datetime, policy: BudgetPolicy) -> Budget:
     return replace(budget, rate=rate, halved_at=now, step=max(rate / RECOVERY, SMALLEST_STEP))
 
 
-def _blocked(budget: Budget, until: datetime) -> Budget:
+def blocked(budget: Budget, until: datetime | None) -> Budget:
     """Nothing before `until`; at that moment one call, the others after it at the rate."""
-    if budget.blocked_until is not None and budget.blocked_until >= until:
+    if until is None or (budget.blocked_until is not None and budget.blocked_until >= until):
         return budget
     return replace(budget, blocked_until=until, tokens=min(budget.tokens, 1.0), at=until, grown_at=until)
 

@@ -59,6 +59,10 @@ class Finding:
     def is_error(self) -> bool:
         return self.severity is Severity.ERROR
 
+    def as_json(self) -> dict[str, str]:
+        """As it is stored with its row."""
+        return {"code": self.code, "field": self.field, "detail": self.detail}
+
 
 def _rows() -> list[Code]:
     request, file, row, upstream = Category.REQUEST, Category.FILE, Category.ROW, Category.UPSTREAM

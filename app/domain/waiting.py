@@ -6,18 +6,16 @@ told; first comes what a person has to do first. Nothing is looked up here.
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from uuid import UUID
 
 from app.domain import budget as budgets
 from app.domain.batch import BatchState
-from app.domain.budget import Budget, BudgetPolicy, Pause, Why
+from app.domain.budget import TURN_TIMEOUT, Budget, BudgetPolicy, Pause, Why
 from app.domain.catalogue import CATALOGUE, Advice
 from app.domain.consent import ConsentState
 from app.domain.upstream import NOT_UNDERSTOOD
 
-PATIENCE = timedelta(seconds=1)
-"""A shorter pause is none: a call waits so long for its turn by itself."""
 HIDES_CONSENT = frozenset({NOT_UNDERSTOOD, "customers_not_read"})
 """Troubles of a connection for which consent that has been given is not seen."""
 STOPS_SOME = HIDES_CONSENT | {"credential_missing"}
@@ -194,7 +192,7 @@ def _of_budget(
 ) -> Iterator[Waiting]:
     """What holds back the connection's next call, if anything does."""
     known = connection.budget
-    decision = None if known is None else budgets.enter(known, now, policy, PATIENCE)[1]
+    decision = None if known is None else budgets.enter(known, now, policy, TURN_TIMEOUT)[1]
     if known is not None and isinstance(decision, Pause):
         until = now + decision.wait
         match decision.why:

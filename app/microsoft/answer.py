@@ -17,6 +17,7 @@ from typing import Any
 
 import orjson
 
+from app.domain import retry_after
 from app.domain.upstream import (
     ConnectionTrouble,
     NoRelationship,
@@ -112,19 +113,7 @@ def tidy(text: str, *, limit: int) -> str:
 
 
 def read_retry_after(value: str | None, *, now: datetime) -> timedelta | None:
-    """A Retry-After header in either form, seconds or date; None if absent or unreadable."""
-    if value is None:
-        return None
-    text = value.strip()
-    try:
-        if re.fullmatch(r"\d{1,12}(\.\d*)?", text, re.ASCII):
-            wait = timedelta(seconds=float(text))
-        else:
-            then = parsedate_to_datetime(text)
-            wait = (then if then.tzinfo else then.replace(tzinfo=UTC)) - now
-    except (ValueError, OverflowError):
-        return None
-    return min(max(wait, timedelta(0)), MAX_RETRY_AFTER)
+    return retry_after.read(value, now=now, longest=MAX_RETRY_AFTER)
 
 
 class _Means(Enum):

@@ -16,7 +16,7 @@ from uuid import UUID
 
 import httpx
 
-from app.domain.budget import Permit, Standing
+from app.domain.budget import Permit, Priority
 from app.domain.upstream import (
     ConnectionTrouble,
     NotUnderstood,
@@ -44,7 +44,7 @@ _NOTHING_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, ht
 class Gate(Protocol):
     """The budget of the connection that calls: every call enters, and says how it went."""
 
-    async def enter(self, standing: Standing) -> Permit:
+    async def enter(self, priority: Priority) -> Permit:
         """Waits a moment if need be. Raises HeldBack where it would be too long."""
         ...
 
@@ -94,13 +94,13 @@ class Call:
     """A person asks whether Microsoft answers."""
 
     @property
-    def standing(self) -> Standing:
+    def priority(self) -> Priority:
         """What is sent with a body has been written down before; a page follows pages already read."""
         if self.body is not None or self.of_submission:
-            return Standing.BEGUN
+            return Priority.BEGUN
         if self.of_check:
-            return Standing.ASKED
-        return Standing.FIRST if self.continuation is None else Standing.NEXT
+            return Priority.ASKED
+        return Priority.FIRST if self.continuation is None else Priority.NEXT
 
 
 class Microsoft:
@@ -155,7 +155,7 @@ class Microsoft:
         where something may have been, and what the token service raises: a login that hangs holds
         up a connection as a call does. `settings.upstream_timeout_s` bounds both tries together.
         """
-        permit = await bearer.gate.enter(call.standing)
+        permit = await bearer.gate.enter(call.priority)
         try:
             reply = await self._answer(call, bearer)
         except UpstreamFailure as failure:

@@ -108,7 +108,6 @@ async def _move_work(tx: PartnerTx, customer_id: UUID, change: Change, now: date
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    customers_known: int
     changes: int
 
 
@@ -147,9 +146,9 @@ async def _apply_listing(
     now, connection_id = runtime.now(), access.connection_id
     async with runtime.transaction(access.principal) as tx:
         if not await _is_still_of(tx, access, for_change=True):
-            return Reading(0, 0)
+            return Reading(0)
         if not await connections.note_reading(tx, connection_id, started_at):
-            return Reading(0, 0)
+            return Reading(0)
         known = await customers.list_of_connection(tx, connection_id)
         seen = [row.id for row in known if row.entra_tenant_id in listed]
         await customers.note_consent_checked(tx, connection_id, listed=seen, now=now)
@@ -163,7 +162,7 @@ async def _apply_listing(
                 if not await _is_still_of(tx, access):
                     break
                 changed += await apply_change(runtime, tx, row.id, change)
-    return Reading(len(known), changed)
+    return Reading(changed)
 
 
 async def _is_still_of(tx: PartnerTx, access: ConnectionAccess, *, for_change: bool = False) -> bool:

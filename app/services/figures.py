@@ -12,7 +12,7 @@ from uuid import UUID
 from app import metrics
 from app.db import figures
 from app.db.engine import OUTAGES
-from app.db.events import OPEN
+from app.domain.attempt import OPEN_DELIVERY
 from app.domain.batch import OPEN_BATCH
 from app.domain.budget import Breaker, breaker
 from app.domain.imports import MOVING
@@ -30,7 +30,7 @@ BREAKERS_READ: Final = 200
 STATES: Final[dict[str, frozenset[str]]] = {
     "batch": frozenset(OPEN_BATCH),
     "portal_batch": frozenset(OPEN_BATCH),
-    "delivery": frozenset(OPEN),
+    "delivery": frozenset(OPEN_DELIVERY),
     "import": frozenset(MOVING),
 }
 """All kinds and states that are shown: with 0 where nothing is, so that an alarm sees the end of it."""

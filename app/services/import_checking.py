@@ -29,7 +29,7 @@ from app.domain.imports import Import, Verdict
 from app.domain.masking import holds_secret, shown
 from app.intake.corrections import Pairs
 from app.intake.devices import check_row
-from app.intake.problems import problems_of
+from app.intake.problems import Problem, problems_of
 from app.intake.secrets import without_secrets
 from app.intake.table import Row
 from app.runtime import Runtime
@@ -71,7 +71,6 @@ class Staged:
     rows: Sequence[Sequence[Any]]
     hashes: Sequence[tuple[UUID, UUID, int, bytes]]
     counts: Counter[Verdict]
-    last_row: int
 
 
 class Checker:
@@ -135,9 +134,7 @@ class Checker:
         device = self._compared.add(device, tag)
         findings: list[dict[str, Any]] = []
         if row.notices or device.findings:
-            findings = [
-                _as_json(p.code, p.field, p.detail, p.column, p.value) for p in problems_of(row, device)
-            ]
+            findings = [_as_json(p, p.column, p.value) for p in problems_of(row, device)]
         purchase_order = _purchase_order(fields.get("purchase_order"))
         examined = Examined(row, device, customer_id, tag, purchase_order, findings)
         if objections:
@@ -161,7 +158,7 @@ class Checker:
             rows.append(self._row(id, item, place, verdict))
             if item.device.hash is not None:
                 hashes.append((self.partner_id, self.import_id, item.row.number, item.device.hash.data))
-        return Staged(rows, hashes, counts, examined[-1].row.number)
+        return Staged(rows, hashes, counts)
 
     def _place(self, item: Examined) -> tuple[int, int] | None:
         """Which batch of its customer and tag the row goes into, and where; None for an invalid row."""
@@ -218,20 +215,11 @@ class Checker:
         return orjson.dumps(cells).decode()
 
 
-def as_json(finding: Finding) -> dict[str, Any]:
-    """A finding as it is stored with a row."""
-    return _as_json(finding.code, finding.field, finding.detail, None, None)
-
-
-def _as_json(
-    code: str, field: str | None, detail: str, column: str | None, value: str | None
-) -> dict[str, Any]:
-    found = {"code": code, "field": field or "", "detail": detail}
-    if column is not None:
-        found["column"] = column
-    if value is not None:
-        found["value"] = value
-    return found
+def _as_json(found: Finding | Problem, column: str | None, value: str | None) -> dict[str, Any]:
+    """A remark on a row, with the column and the value where the file has them."""
+    named = {"column": column, "value": value}
+    remark = {"code": found.code, "field": found.field or "", "detail": found.detail}
+    return remark | {name: said for name, said in named.items() if said is not None}
 
 
 def _add(item: Examined, findings: Sequence[Finding]) -> None:
@@ -241,7 +229,7 @@ def _add(item: Examined, findings: Sequence[Finding]) -> None:
         if finding.field:
             names = {known: name for name, known in item.row.columns if known is not None}
             column, value = names.get(finding.field), shown(item.row.fields.get(finding.field))
-        item.findings.append(_as_json(finding.code, finding.field, finding.detail, column, value))
+        item.findings.append(_as_json(finding, column, value))
         if finding.is_error and item.device.is_valid:
             item.device = item.device._replace(kind=None, keys=())
 

@@ -38,7 +38,6 @@ from app.runtime import Runtime
 from app.services import history, waiting
 from app.services.events import order_happening, order_news, publish
 from app.services.history import Patterns
-from app.services.import_checking import as_json
 from app.services.import_events import import_happening
 from app.services.import_reading import Stopping, release
 from app.services.import_summary import summarise
@@ -153,7 +152,7 @@ async def _look_again(runtime: Runtime, claim: ImportClaim, stopping: Callable[[
                 await import_rows.invalidate(
                     tx,
                     claim,
-                    [(n, e.code, e.detail, encode_json([as_json(e)])) for n, e in errors],
+                    [(n, e.code, e.detail, encode_json([e.as_json()])) for n, e in errors],
                     changed=True,
                 )
             after += CHUNK

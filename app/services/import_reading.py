@@ -38,7 +38,7 @@ from app.runtime import Runtime
 from app.services import history, quotas
 from app.services.events import publish
 from app.services.history import Patterns
-from app.services.import_checking import Checker, Examined, Staged, as_json
+from app.services.import_checking import Checker, Examined, Staged
 from app.services.import_events import import_happening
 from app.services.import_summary import summarise
 from app.services.import_turns import Turn
@@ -285,7 +285,7 @@ async def _finish(runtime: Runtime, claim: ImportClaim, checker: Checker) -> Non
     late = checker.late_duplicates
     async with runtime.transaction(claim) as tx:
         if late:
-            rows = [(n, e.code, e.detail, encode_json([as_json(e)])) for n, e in late]
+            rows = [(n, e.code, e.detail, encode_json([e.as_json()])) for n, e in late]
             await import_rows.invalidate(tx, claim, rows, changed=False)
         summary = await summarise(tx, claim.id)
         state = ready_state(summary["invalid"])

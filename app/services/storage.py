@@ -63,7 +63,9 @@ class OrderStorage:
                 manufacturers=[device.manufacturer for device in devices],
                 models=[device.model for device in devices],
                 product_keys=[device.product_key for device in devices],
-                findings=[_findings(d.findings) if d.findings else None for d in devices],
+                findings=[
+                    encode_json([f.as_json() for f in d.findings]) if d.findings else None for d in devices
+                ],
                 error_codes=[None if error is None else error.code for error in errors],
                 error_details=[None if error is None else error.detail for error in errors],
             ),
@@ -113,7 +115,3 @@ class OrderStorage:
 def _error(device: CheckedDevice) -> Finding:
     """Why it is not sent: the first error."""
     return next(finding for finding in device.findings if finding.is_error)
-
-
-def _findings(findings: Sequence[Finding]) -> str:
-    return encode_json([{"code": f.code, "field": f.field, "detail": f.detail} for f in findings])

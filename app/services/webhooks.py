@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
@@ -357,11 +357,10 @@ async def _record_attempt(
 ) -> None:
     now = runtime.now()
     succeeded, gone = outcome.kind is Kind.SUCCEEDED, outcome.kind is Kind.GONE
-    retry_after = None if outcome.retry_after is None else timedelta(seconds=outcome.retry_after)
     due_at = (
         None
         if succeeded or gone
-        else schedule.next_delivery(claim.attempts + 1, now, runtime.random(), retry_after)
+        else schedule.next_delivery(claim.attempts + 1, now, runtime.random(), outcome.retry_after)
     )
     if succeeded:
         state = DeliveryState.SUCCEEDED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,8 +14,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import ValidationError
 
+from app.domain.quota import Quota
 from app.services.polling import poll_policy
 from app.settings import MICROSOFT_HOSTS, Environment, Settings
+from tests.architecture.source import sources
 
 KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
 PRODUCTION: dict[str, Any] = {
@@ -223,6 +226,41 @@ def test_production_opens_no_network_that_no_webhook_may_reach(network: str) -> 
 def test_settings_do_not_change() -> None:
     with pytest.raises(ValidationError):
         Settings().lease_s = 5  # type: ignore[misc]
+
+
+def settings_read() -> set[str]:
+    """Every name taken from the settings: outside their own modules, or in a property that is taken there."""
+    taken: set[str] = set()
+    properties: dict[str, set[str]] = {}
+    for source in sources("app", "workers"):
+        if source.path.endswith("settings.py"):
+            properties |= properties_of(source.tree)
+            continue
+        taken |= {
+            node.attr
+            for node in ast.walk(source.tree)
+            if isinstance(node, ast.Attribute) and ast.unparse(node.value).endswith("settings")
+        }
+    assert properties
+    return taken.union(*(properties[name] for name in taken & properties.keys()))
+
+
+def properties_of(tree: ast.Module) -> dict[str, set[str]]:
+    """What each property in it reads."""
+    return {
+        function.name: {node.attr for node in ast.walk(function) if isinstance(node, ast.Attribute)}
+        for function in ast.walk(tree)
+        if isinstance(function, ast.FunctionDef)
+        and any(ast.unparse(decorator) == "property" for decorator in function.decorator_list)
+    }
+
+
+def test_every_setting_is_read() -> None:
+    """Quotas are read together, by the names in `Quota`; clear text is only allowed or refused at start."""
+    read = settings_read()
+    assert "quotas" in read
+    read |= {f"quota_{quota.value}" for quota in Quota}
+    assert Settings.model_fields.keys() - read == {"allow_clear_text"}
 
 
 def test_every_setting_says_what_it_means() -> None:

@@ -111,21 +111,6 @@ def test_no_log_event_carries_what_must_not_be_logged() -> None:
     assert carried == set()
 
 
-@pytest.mark.parametrize("package", ["app", "workers", "migrations", "deploy"])
-def test_the_simulator_imports_nothing_of_ours(package: str) -> None:
-    imported = {
-        name.split(".")[0]
-        for source in sources("simulator")
-        for node in ast.walk(source.tree)
-        if isinstance(node, ast.Import | ast.ImportFrom)
-        for name in (
-            [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
-        )
-    }
-    assert "simulator" in imported
-    assert package not in imported
-
-
 def _tells(handler: ast.ExceptHandler) -> bool:
     """Whether it raises again, or at least writes down what arose and where."""
     return any(

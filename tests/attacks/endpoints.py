@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
 
 from tests.attacks.attack import Attack, Target, status_of
+from tests.receiver import in_background
 
 WANTED = 60
 """Endpoints that A asks for; the quota is less."""
@@ -48,34 +47,16 @@ async def _huge(writer: asyncio.StreamWriter, host: str) -> None:
 @contextmanager
 def _receiver(manner: Manner) -> Iterator[str]:
     """Its address. It answers in this manner from a thread of its own."""
-    ready = threading.Event()
-    found: list[int] = []
-    stops: list[Callable[[], object]] = []
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         # Cancelled when the attack is over: the stream's own callback would print a traceback for each.
         with suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             await reader.readuntil(b"\r\n\r\n")
-            await manner(writer, f"127.0.0.1:{found[0]}")
+            await manner(writer, f"127.0.0.1:{port}")
         writer.close()
 
-    async def serve() -> None:
-        over = asyncio.Event()
-        server = await asyncio.start_server(answer, "127.0.0.1", 0)
-        found.append(server.sockets[0].getsockname()[1])
-        stops.append(partial(asyncio.get_running_loop().call_soon_threadsafe, over.set))
-        ready.set()
-        await over.wait()
-        server.close()
-
-    thread = threading.Thread(target=lambda: asyncio.run(serve()), daemon=True)
-    thread.start()
-    ready.wait()
-    try:
-        yield f"http://127.0.0.1:{found[0]}"
-    finally:
-        stops[0]()
-        thread.join()
+    with in_background(answer) as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 def _run(manner: Manner) -> Callable[[Target], Counter[str]]:

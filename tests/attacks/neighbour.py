@@ -7,12 +7,12 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import httpx
 
-from deploy import receiver
+from tests.receiver import Answer, Message, Subscriber
 
 GET_EVERY = 0.1
 ORDER_EVERY = 1.0
@@ -20,20 +20,17 @@ PATIENCE = 60.0
 """Seconds after which a call or an order counts as not answered; it is in the figures with this time."""
 
 
-class Receiver(receiver.Receiver):
+class Receiver(Subscriber):
     """Notes how long after its event each message arrived. Both ends go by the same clock."""
 
     def __init__(self) -> None:
         super().__init__()
         self.delays: list[float] = []
 
-    def take(self, body: bytes, headers: dict[str, str]) -> int:
-        known = len(self.events)
-        status = super().take(body, headers)
-        if status == 204 and len(self.events) > known:
-            happened = datetime.fromisoformat(self.events[-1]["timestamp"])
-            self.delays.append((datetime.now(UTC) - happened).total_seconds())
-        return status
+    def taken(self, message: Message) -> Answer:
+        happened = datetime.fromisoformat(message.json["timestamp"])
+        self.delays.append((message.at - happened).total_seconds())
+        return super().taken(message)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,13 +15,13 @@ from pathlib import Path
 
 import httpx
 
-from deploy import receiver as plain
 from deploy.processes import die_with_parent
 from deploy.stack import ROOT, Stack
 from tests.attacks.attack import Attack
 from tests.attacks.neighbour import Measured, Neighbour, Receiver
 from tests.benchmarks.world import family, peak_megabytes
 from tests.chaos.scene import Account, open_scene
+from tests.receiver import Subscriber, in_background
 
 CUSTOMERS = 8
 """Four of A, four of B."""
@@ -106,8 +106,10 @@ def open_stage(directory: Path) -> Iterator[Stage]:
             httpx.Client(base_url=stack.simulator_url or "", timeout=60, trust_env=False)
         )
         simulator.post("/control/presets/instant").raise_for_status()
-        receiver = exits.enter_context(Receiver())
-        receivers = [exits.enter_context(plain.Receiver()), receiver]
+        receiver = Receiver()
+        receivers = [Subscriber(), receiver]
+        for each in receivers:
+            each.port = exits.enter_context(in_background(each.serve))
         scene = open_scene(
             stack.settings,
             stack.api_url,

@@ -47,7 +47,6 @@ class Injection:
     accidents: list[tuple[str, float]] = field(default_factory=list)
     hits: Counter[str] = field(default_factory=Counter)
     missed: list[str] = field(default_factory=list)
-    never_finishing: int = 0
     armed: list[dict[str, Any]] = field(default_factory=list)
 
     def perform(self, schedule: Schedule) -> None:

@@ -1,35 +1,19 @@
-"""A receiver of webhooks that keeps ids and states, and fails now and then as receivers do."""
+"""The receiver of webhooks that a run listens with, and what all of them were told."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 
-from deploy import receiver as plain
 from tests.chaos.verdict import Told
+from tests.receiver import Answer, Message, Subscriber
 
 FAILS_EVERY = 23
-"""Every so many deliveries one is refused after it was taken, so that it has to come again."""
+"""Every so many messages a new event is refused after it was taken, so that it has to come again."""
 
 
-class Receiver(plain.Receiver):
-    """Every event is taken once; a delivery refused after it was taken comes again with the same id."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.ids: set[str] = set()
-        self.deliveries = 0
-
-    def take(self, body: bytes, headers: dict[str, str]) -> int:
-        if len(body) < int(headers.get("content-length", "0")):
-            return 400  # cut off: the sender was killed while it sent
-        status = super().take(body, headers)
-        if status != 204:
-            return status
-        with self._lock:
-            self.deliveries += 1
-            known = headers["webhook-id"] in self.ids
-            self.ids.add(headers["webhook-id"])
-            return 503 if self.deliveries % FAILS_EVERY == 0 and not known else 204
+class Receiver(Subscriber):
+    def taken(self, message: Message) -> Answer:
+        return Answer(503 if len(self.messages) % FAILS_EVERY == 0 else 200)
 
 
 def told(receivers: list[Receiver]) -> Told:
@@ -37,7 +21,7 @@ def told(receivers: list[Receiver]) -> Told:
     states: dict[str, list[str]] = defaultdict(list)
     orders: dict[str, list[str]] = defaultdict(list)
     for receiver in receivers:
-        for event in list(receiver.events):
+        for event in list(receiver.events.values()):
             data = event["data"]
             if event["type"] == "registration.settled":
                 for row in data["registrations"]:
@@ -45,7 +29,7 @@ def told(receivers: list[Receiver]) -> Told:
             elif event["type"].startswith("order."):
                 orders[data["reference"]].append(event["type"])
     return Told(
-        ids=frozenset(id for receiver in receivers for id in receiver.ids),
+        ids=frozenset(id for receiver in receivers for id in list(receiver.events)),
         states={id: tuple(found) for id, found in states.items()},
         orders={reference: tuple(found) for reference, found in orders.items()},
         repeated=sum(receiver.repeated for receiver in receivers),

@@ -43,7 +43,7 @@ class Stopped:
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """A slow machine must not look like a Redis that is away."""
-    monkeypatch.setattr(call_rates, "REDIS_PATIENCE", 60.0)
+    monkeypatch.setattr(call_rates, "REDIS_TIMEOUT", 60.0)
 
 
 @pytest.fixture
@@ -311,7 +311,7 @@ async def test_a_redis_that_never_answers_holds_up_one_call_at_a_time_and_the_ot
         await reader.read()
         writer.close()
 
-    monkeypatch.setattr(call_rates, "REDIS_PATIENCE", 0.05)
+    monkeypatch.setattr(call_rates, "REDIS_TIMEOUT", 0.05)
     partner = await world.partner(consented=False)
     server = await asyncio.start_server(accept, "127.0.0.1", 0)
     url = f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}"

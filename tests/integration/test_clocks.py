@@ -20,7 +20,7 @@ from app.db import batch_claims as stored
 from app.db import connections, customers
 from app.db.batches import Claim
 from app.db.clock import READ_EVERY, SLOWEST, DatabaseClock
-from app.domain.budget import Standing
+from app.domain.budget import Priority
 from app.domain.order import OrderState
 from app.runtime import Runtime
 from app.services import batches, consents, health, idempotency, sweep, webhooks
@@ -367,7 +367,7 @@ async def test_a_throttle_budget_written_at_another_time_holds_nobody_back_for_l
 
     begun = time.monotonic()
     for runtime in (jumping.runtime, world.runtime) * 3:
-        permit = await gate(runtime).enter(Standing.FIRST)
+        permit = await gate(runtime).enter(Priority.FIRST)
         await gate(runtime).leave(permit, None)
     assert time.monotonic() - begun < 5, "no call waits, and none is refused"
     seen = await world.runtime.budgets.look([connection_id], world.runtime.now)

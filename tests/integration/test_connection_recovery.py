@@ -152,7 +152,7 @@ async def test_a_check_does_not_wait_for_another_call_that_probes(world: World) 
 
     def probing(known: Budget, now: datetime, policy: BudgetPolicy) -> tuple[Budget, None]:
         opened = replace(known, failures=9, opened=5, open_until=now - timedelta(seconds=1))
-        return replace(opened, probing_until=now + policy.probe_patience), None
+        return replace(opened, probing_until=now + policy.probe_timeout), None
 
     await world.runtime.budgets.change(partner.connection_id, world.clock.now, probing)
     await good_check(world, partner)

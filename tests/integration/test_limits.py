@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from app.domain.budget import Standing
+from app.domain.budget import Priority
 from app.domain.quota import QUOTAS, Quota
 from app.domain.upstream import OutcomeUnknown, Throttled
 from app.services import batches, identities, quotas
@@ -21,7 +21,7 @@ async def limits(world: World, partner: Partner) -> dict[str, Any]:
 
 async def one_call(world: World, partner: Partner, failure: Throttled | OutcomeUnknown) -> None:
     gate = world.runtime.budgets.gate(partner.connection_id, world.runtime.now)
-    await gate.leave(await gate.enter(Standing.FIRST), failure)
+    await gate.leave(await gate.enter(Priority.FIRST), failure)
 
 
 async def test_a_quiet_connection_shows_its_rate_and_a_closed_breaker(world: World) -> None:

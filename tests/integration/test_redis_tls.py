@@ -65,8 +65,8 @@ async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> Non
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """A slow machine must not look like a Redis that is away."""
-    monkeypatch.setattr(budgets, "REDIS_PATIENCE", 45.0)
-    monkeypatch.setattr(call_rates, "REDIS_PATIENCE", 45.0)
+    monkeypatch.setattr(budgets, "REDIS_TIMEOUT", 45.0)
+    monkeypatch.setattr(call_rates, "REDIS_TIMEOUT", 45.0)
     monkeypatch.setattr(queue, "SEND_PATIENCE", 45.0)
 
 

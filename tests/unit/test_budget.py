@@ -21,14 +21,14 @@ NEVER = timedelta()
 POLICY = BudgetPolicy()
 
 
-def entered(known: Budget, now: datetime, patience: timedelta = NEVER) -> tuple[Budget, Permit]:
-    known, decision = budget.enter(known, now, POLICY, patience)
+def entered(known: Budget, now: datetime, timeout: timedelta = NEVER) -> tuple[Budget, Permit]:
+    known, decision = budget.enter(known, now, POLICY, timeout)
     assert isinstance(decision, Permit), decision
     return known, decision
 
 
-def paused(known: Budget, now: datetime, patience: timedelta = NEVER) -> Pause:
-    after, decision = budget.enter(known, now, POLICY, patience)
+def paused(known: Budget, now: datetime, timeout: timedelta = NEVER) -> Pause:
+    after, decision = budget.enter(known, now, POLICY, timeout)
     assert isinstance(decision, Pause), decision
     assert after.tokens >= known.tokens
     return decision
@@ -58,19 +58,23 @@ def spent(known: Budget, now: datetime) -> Budget:
             return known
 
 
+def calls_at_once(known: Budget, policy: BudgetPolicy) -> int:
+    calls = 0
+    while True:
+        known, decision = budget.enter(known, NOW, policy, NEVER)
+        if isinstance(decision, Pause):
+            return calls
+        calls += 1
+
+
 # --- the rate -------------------------------------------------------------------------------------
 
 
 def test_a_new_connection_calls_at_once_until_its_reserve_is_used_and_then_at_its_rate() -> None:
     known = budget.fresh(NOW, POLICY)
-    calls = 0
-    while True:
-        known, decision = budget.enter(known, NOW, POLICY, NEVER)
-        if isinstance(decision, Pause):
-            break
-        calls += 1
-    assert calls == POLICY.start * POLICY.reserve == 100
-    assert decision == Pause(SECOND / 5, Why.RATE)
+    assert calls_at_once(known, POLICY) == POLICY.start * POLICY.reserve == 100
+    known = spent(known, NOW)
+    assert paused(known, NOW) == Pause(SECOND / 5, Why.RATE)
     assert entered(known, NOW + SECOND / 5)
 
 
@@ -258,40 +262,48 @@ def test_a_429_is_an_answer_and_closes_the_breaker() -> None:
 def test_a_probe_whose_worker_died_is_given_up_after_a_while() -> None:
     now = NOW + POLICY.breaker_pause
     known, _ = entered(opened(), now)
-    assert paused(known, now + POLICY.probe_patience - SECOND).why is Why.BREAKER
-    assert entered(known, now + POLICY.probe_patience)[1].probe
+    assert paused(known, now + POLICY.probe_timeout - SECOND).why is Why.BREAKER
+    assert entered(known, now + POLICY.probe_timeout)[1].probe
 
 
-# --- alone, and together again --------------------------------------------------------------------
+# --- without Redis --------------------------------------------------------------------------------
 
 
-def test_a_worker_alone_takes_a_part_and_forgets_neither_retry_after_nor_breaker() -> None:
-    own = budget.alone(throttled(), NOW, POLICY)
-    assert own.rate == pytest.approx(2.5 / 4)
-    assert own.blocked_until == NOW + MINUTE
-    assert budget.alone(opened(), NOW, POLICY).open_until == opened().open_until
+@pytest.mark.parametrize("rate", [POLICY.floor, 2.5, POLICY.start, POLICY.ceiling])
+def test_four_workers_without_redis_together_call_no_faster_than_the_rate_they_last_knew(rate: float) -> None:
+    own = POLICY.alone()
+    known = spent(replace(budget.fresh(NOW, POLICY), rate=rate), NOW)
+    known = replace(known, tokens=0.0, halved_at=NOW + MINUTE)  # and so does not grow
+    calls, now = 0, NOW
+    while now < NOW + 10 * MINUTE:
+        known, decision = budget.enter(known, now, own, NEVER)
+        if isinstance(decision, Pause):
+            now += decision.wait
+        else:
+            calls += 1
+    most = min(rate, POLICY.start) * 600 / 4
+    assert most - 1 <= calls <= most + 1
 
 
-def test_a_worker_that_never_saw_the_shared_budget_begins_with_a_part_of_the_start() -> None:
-    own = budget.alone(None, NOW, POLICY)
-    assert own.rate == POLICY.start / 4
-    assert POLICY.alone().ceiling == POLICY.start
+def test_without_redis_less_is_saved_up_and_one_call_goes_at_the_least() -> None:
+    assert calls_at_once(budget.fresh(NOW, POLICY), POLICY.alone()) == int(POLICY.start * 2 / 4)
+    slow = replace(budget.fresh(NOW, POLICY), rate=POLICY.floor)
+    assert calls_at_once(slow, POLICY.alone()) == 1
 
 
-def test_what_was_learnt_alone_is_handed_back() -> None:
-    shared = budget.fresh(NOW, POLICY)
-    own = called(budget.alone(shared, NOW, POLICY), NOW + SECOND, Outcome.THROTTLED, MINUTE)
-    together = budget.absorb(shared, own, NOW + SECOND, POLICY)
-    assert together.rate == shared.rate / 2
-    assert together.blocked_until == NOW + SECOND + MINUTE
-    assert together.throttled_at == NOW + SECOND
-    again = budget.absorb(together, own, NOW + SECOND, POLICY)
-    assert again == together
+def test_without_redis_a_submission_of_several_calls_is_not_stopped_half_way() -> None:
+    known, own = spent(budget.fresh(NOW, POLICY), NOW), POLICY.alone()
+    for _ in range(int(budget.OVERDRAFT)):
+        known, decision = budget.enter(known, NOW, own, NEVER, overdraft=budget.OVERDRAFT)
+        assert decision == Permit(NOW)
+    assert isinstance(budget.enter(known, NOW, own, NEVER, overdraft=budget.OVERDRAFT)[1], Pause)
 
 
-def test_the_smaller_rate_of_a_worker_alone_is_not_handed_back() -> None:
-    shared = budget.fresh(NOW, POLICY)
-    assert budget.absorb(shared, budget.alone(shared, NOW, POLICY), NOW, POLICY) == shared
+def test_without_redis_neither_a_retry_after_nor_an_open_breaker_is_forgotten() -> None:
+    for known, why in ((throttled(), Why.RETRY_AFTER), (opened(), Why.BREAKER)):
+        _, decision = budget.enter(known, NOW, POLICY.alone(), NEVER)
+        assert isinstance(decision, Pause)
+        assert decision.why is why
 
 
 # --- always ---------------------------------------------------------------------------------------
@@ -314,20 +326,20 @@ EVENTS = st.lists(
 )
 
 
-@given(events=EVENTS, patience=st.sampled_from([0.0, 1.0, 10.0]))
+@given(events=EVENTS, timeout=st.sampled_from([0.0, 1.0, 10.0]))
 def test_whatever_happens_no_call_goes_before_its_time_and_one_goes_in_the_end(
-    events: list[Event], patience: float
+    events: list[Event], timeout: float
 ) -> None:
     known, now = budget.fresh(NOW, POLICY), NOW
     forbidden_until = NOW
     for after, outcome, retry_after in events:
         now += timedelta(seconds=after)
-        known, decision = budget.enter(known, now, POLICY, timedelta(seconds=patience))
+        known, decision = budget.enter(known, now, POLICY, timedelta(seconds=timeout))
         assert POLICY.floor <= known.rate <= POLICY.ceiling
         if isinstance(decision, Pause):
-            assert decision.wait > timedelta(seconds=patience) or decision.why is Why.BREAKER
+            assert decision.wait > timedelta(seconds=timeout) or decision.why is Why.BREAKER
             continue
-        assert now <= decision.at <= now + timedelta(seconds=patience)
+        assert now <= decision.at <= now + timedelta(seconds=timeout)
         assert decision.at >= forbidden_until
         now = decision.at
         asked = None if retry_after is None else timedelta(seconds=retry_after)

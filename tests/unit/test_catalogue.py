@@ -21,13 +21,6 @@ from tests.architecture.source import calls, literal, sources
 
 ENTRIES = list(CATALOGUE.values())
 
-PROMISED_AHEAD = {
-    "not_ready": "what `/readyz` stands for; callers see it from a proxy in front",
-    "too_many_devices": "the shape of an order says it first, as validation_failed",
-    "consent_revoked": "an order is held with the words of its customer's consent",
-}
-"""Codes that no line of the program says at present."""
-
 FIRST_ARGUMENT = {"Finding", "lookup", "HashError", "ConnectionTrouble", "Refused"} | (
     {"Notice", "UnreadableFile"} | {kind.__name__ for kind in Refusal.__subclasses__()}
 )
@@ -112,14 +105,14 @@ def test_every_code_that_the_program_says_is_in_the_catalogue() -> None:
     assert {code: places for code, places in said.items() if code not in CATALOGUE} == {}
 
 
-def test_no_code_is_idle_but_those_promised_ahead() -> None:
+def test_no_code_is_idle() -> None:
     written = {
         text
         for source in sources("app", "workers")
         if source.path != "app/domain/catalogue.py"
         for text in (literal(node) for node in ast.walk(source.tree) if isinstance(node, ast.Constant))
     }
-    assert {code for code in CATALOGUE if code not in written} <= set(PROMISED_AHEAD)
+    assert {code for code in CATALOGUE if code not in written} == set()
 
 
 def test_every_meaning_of_an_upstream_word_has_its_entry() -> None:

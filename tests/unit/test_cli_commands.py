@@ -107,6 +107,7 @@ def test_an_answer_that_is_still_in_the_making_is_waited_for(wire: Wire, devices
     busy = problem(409, "idempotency_in_progress", "Still running")
     wire.first["POST", "/v1/orders"] = [lambda _: busy]
     assert wire.run("submit", str(devices), "--customer", "contoso", "--no-watch").exit_code == ExitCode.DONE
+    assert len(wire.pauses) == 1
 
 
 def test_an_action_without_a_key_is_not_repeated_when_its_answer_is_lost(wire: Wire, devices: Path) -> None:

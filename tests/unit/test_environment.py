@@ -97,6 +97,10 @@ def test_names_of_the_command_line_and_of_other_programs_are_left_alone() -> Non
     assert load(others) == load({})
 
 
+def test_a_setting_of_the_release_before_does_not_refuse_an_upgrade() -> None:
+    assert load({"REGISTRAR_GRAPH_URL": "https://graph.microsoft.com"}) == load({})
+
+
 def _environment_names(command: object) -> Iterator[str]:
     for parameter in getattr(command, "params", []):
         names = parameter.envvar

@@ -12,7 +12,7 @@ import httpx
 import orjson
 import pytest
 
-from app.domain.budget import Permit, Standing
+from app.domain.budget import Permit, Priority
 from app.domain.catalogue import CATALOGUE
 from app.domain.upstream import (
     ConnectionTrouble,
@@ -658,7 +658,7 @@ async def test_every_call_enters_its_connections_budget_and_says_how_it_went() -
         await opened.call(a_call("POST", b"[]"), tokens)
         with pytest.raises(Throttled):
             await opened.call(a_call(continuation="next"), tokens)
-    assert tokens.gate.entered == [Standing.BEGUN, Standing.NEXT]
+    assert tokens.gate.entered == [Priority.BEGUN, Priority.NEXT]
     succeeded, throttled = tokens.gate.left
     assert succeeded is None
     assert isinstance(throttled, Throttled)
@@ -667,7 +667,7 @@ async def test_every_call_enters_its_connections_budget_and_says_how_it_went() -
 
 async def test_a_call_that_its_budget_holds_back_reaches_nobody() -> None:
     class Closed(OpenGate):
-        async def enter(self, standing: Standing) -> Permit:
+        async def enter(self, priority: Priority) -> Permit:
             raise HeldBack("upstream_throttled", timedelta(seconds=9), Said(description="not yet"))
 
     seen: list[httpx.Request] = []
