@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 
-from deploy import receiver
+from app.local import receiver
 
 GET_EVERY = 0.1
 ORDER_EVERY = 1.0

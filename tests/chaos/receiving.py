@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from deploy import receiver as plain
+from app.local import receiver as plain
 from tests.chaos.verdict import Told
 
 FAILS_EVERY = 23

@@ -18,12 +18,12 @@ from typing import Any
 import httpx
 
 from app.domain.identity import IdentityKind
+from app.local.receiver import Receiver
+from app.local.synthetic import SyntheticDevice, devices
 from app.runtime import Runtime
 from app.services import identities
 from app.services.identities import PartnerRole
 from app.settings import Settings
-from deploy.receiver import Receiver
-from deploy.synthetic import SyntheticDevice, devices
 from tests.chaos.verdict import Fate, Sent
 from tests.upstream import connection_to
 

@@ -16,7 +16,7 @@ from arq.connections import create_pool
 from redis.asyncio import Redis
 
 from app.domain.order import OrderState
-from app.embedded.valkey import Valkey
+from app.local.embedded.valkey import Valkey
 from app.queue import (
     EXPIRES_AFTER,
     LANES_A_SLOT,

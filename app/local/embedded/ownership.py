@@ -18,8 +18,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from app.embedded.accounts import Account, enter_as
-from app.embedded.errors import EmbeddedUnavailable
+from app.local.embedded.accounts import Account, enter_as
+from app.local.embedded.errors import EmbeddedUnavailable
 
 if sys.platform != "win32":  # importable everywhere; starting anything needs unix sockets
     import fcntl
@@ -99,7 +99,7 @@ class Child:
     def _live(self) -> None:
         try:
             with open_log(self._log) as log:
-                self._process = subprocess.Popen(  # noqa: S603  (our own argument list, no shell)
+                self._process = subprocess.Popen(
                     self._argv,
                     stdin=subprocess.DEVNULL,
                     stdout=log,

@@ -1,6 +1,6 @@
 """Registrar on one machine: databases, migrations, API, workers and, as a sandbox, the simulator.
 
-`Stack` is what the demonstration and the tests run; `python -m deploy.local` (`make up`) is the same for a
+`Stack` is what the demonstration and the tests run; `python -m app.local.up` (`make up`) is the same for a
 person. The parts are the commands an operator would run, each in a session and with a log of its own, kept
 running until the stack is closed; nothing of it outlives the process that started it.
 """
@@ -23,20 +23,20 @@ from types import TracebackType
 from typing import Any, Self
 
 import httpx
-from sqlalchemy.exc import SQLAlchemyError
 
-from app.embedded import Postgres, Server, Valkey
+from app.child_processes import die_with_parent
+from app.local.embedded import Postgres, Server, Valkey
+from app.local.processes import Kept, KeptProgram, KeptServer, Program, Say, StackFailed, end_of
 from app.settings import Settings, load
-from deploy.processes import Kept, KeptProgram, KeptServer, Program, Say, StackFailed, die_with_parent, end_of
-from workers.lanes import SLICE
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 HOST = "127.0.0.1"
 LOCK = "stack.lock"
 """In the data directory; its holder's process id is in it."""
 READY_SECONDS = 60.0  # a first start on a slow disk; usually two or three
 MIGRATION_SECONDS = 600.0
-API_PATIENCE = 22.0  # `registrar api` lets requests under way finish for 20 s
+API_PATIENCE = 22.0  # `registrar api` gives calls 20 s to finish
+WORKER_PATIENCE = 7.0  # beside the step: a worker's lanes begin no step after 2 s
 SIMULATOR_PATIENCE = 3.0
 UNUSUAL_PORTS = range(20000, 32000)  # below those the system gives to outgoing connections
 
@@ -278,7 +278,7 @@ class Stack:
                 self._wait_until_ok("simulator", f"{url}/control/clock")
                 if on_simulator is not None:
                     on_simulator(self)
-            except (StackFailed, httpx.HTTPError, SQLAlchemyError, OSError) as error:
+            except (StackFailed, httpx.HTTPError, OSError) as error:
                 self._tell(f"the simulator has lost its memory and could not be told again: {error}")
 
         self._run("simulator", arguments, SIMULATOR_PATIENCE, environment=ours, after_restart=set_the_scene)
@@ -289,7 +289,7 @@ class Stack:
     def _start_service(self, workers: int) -> None:
         self._run("api", self._command("api"), API_PATIENCE + self.settings.shutdown_pause)
         for number in range(1, workers + 1):
-            name, patience = f"worker-{number}", SLICE + self.settings.step_timeout_s + 5
+            name, patience = f"worker-{number}", WORKER_PATIENCE + self.settings.step_timeout_s
             alive = {"REGISTRAR_WORKER_ALIVE_FILE": str(self.data_dir / f"{name}.alive")}
             self._run(name, self._command("worker"), patience, environment=self.environment | alive)
         self._wait_until_ok("api", f"{self.api_url}/readyz?all")

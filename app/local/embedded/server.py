@@ -15,11 +15,11 @@ import time
 from abc import ABC, abstractmethod
 from pathlib import Path
 
-from app.embedded.accounts import Account, choose_account
-from app.embedded.errors import EmbeddedUnavailable
-from app.embedded.ownership import START_SECONDS, Child, held_as_owner, is_locked, starting, try_lock
-from app.embedded.programs import Binaries, binaries
-from app.embedded.sockets import socket_directory
+from app.local.embedded.accounts import Account, choose_account
+from app.local.embedded.errors import EmbeddedUnavailable
+from app.local.embedded.ownership import START_SECONDS, Child, held_as_owner, is_locked, starting, try_lock
+from app.local.embedded.programs import Binaries, binaries
+from app.local.embedded.sockets import socket_directory
 
 LOG_BYTES = 10_000_000  # a larger log is set aside at the next start
 

@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from app.embedded.accounts import Account
+from app.local.embedded.accounts import Account
 
 PORT = 5432  # names the socket file only; no TCP port is opened
 SOCKET_PATH_BYTES = 100  # the limit is 108 with the final NUL on Linux, 104 on macOS; the lock file adds 5

@@ -14,7 +14,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.embedded.errors import EmbeddedUnavailable
+from app.local.embedded.errors import EmbeddedUnavailable
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 
-from app.embedded.accounts import Account
-from app.embedded.server import Server
-from app.embedded.sockets import converse, make_private
+from app.local.embedded.accounts import Account
+from app.local.embedded.server import Server
+from app.local.embedded.sockets import converse, make_private
 
 
 class Valkey(Server):

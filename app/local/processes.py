@@ -8,11 +8,9 @@ the *thread* that forked ends, not the process. So whatever way this process die
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -20,7 +18,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.embedded import EmbeddedUnavailable, Server
+from app.child_processes import die_with_parent
+from app.local.embedded import EmbeddedUnavailable, Server
 
 FIRST_PAUSE = 0.2
 """Seconds before a program that died is started again; doubled at each death in a row."""
@@ -29,11 +28,6 @@ STEADY_SECONDS = 60.0
 """A program that ran this long had started well: the next pause is the first one again."""
 LOG_BYTES = 10_000_000  # a larger log is set aside at the next start
 SERVER_LOOK = 0.2  # seconds between looks at a database server
-
-_PR_SET_PDEATHSIG = 1
-_LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
-if _LIBC is not None:  # bound here: between fork and exec nothing may be looked up
-    _LIBC.prctl.argtypes = [ctypes.c_int, *[ctypes.c_ulong] * 4]
 
 Say = Callable[[str], None]
 
@@ -53,19 +47,6 @@ class Program:
     log: Path
     patience: float
     """Seconds from SIGTERM to SIGKILL."""
-
-
-def die_with_parent(death_signal: int = signal.SIGKILL) -> Callable[[], None]:
-    """What a child does between fork and exec, so that it ends when the thread that started it does."""
-    parent = os.getpid()
-
-    def enter() -> None:
-        if _LIBC is not None:
-            _LIBC.prctl(_PR_SET_PDEATHSIG, death_signal, 0, 0, 0)
-            if os.getppid() != parent:  # the parent may be dead already
-                os._exit(1)
-
-    return enter
 
 
 def end_of(log: Path, lines: int = 15) -> str:

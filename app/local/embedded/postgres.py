@@ -14,11 +14,11 @@ import struct
 import subprocess
 from pathlib import Path
 
-from app.embedded.accounts import Account, enter_as, user_name
-from app.embedded.errors import EmbeddedUnavailable
-from app.embedded.ownership import START_SECONDS, open_log
-from app.embedded.server import Server
-from app.embedded.sockets import PORT, converse, make_private
+from app.local.embedded.accounts import Account, enter_as, user_name
+from app.local.embedded.errors import EmbeddedUnavailable
+from app.local.embedded.ownership import START_SECONDS, open_log
+from app.local.embedded.server import Server
+from app.local.embedded.sockets import PORT, converse, make_private
 
 
 class Postgres(Server):
@@ -107,7 +107,7 @@ class Postgres(Server):
 
     def _run(self, argv: list[str], words: str, lease: int, account: Account | None) -> None:
         with open_log(self.log) as log:
-            done = subprocess.run(  # noqa: S603  (our own argument list, no shell)
+            done = subprocess.run(
                 argv,
                 input=words.encode(),
                 stdout=log,
