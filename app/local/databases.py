@@ -1,4 +1,4 @@
-"""Completes settings without URLs: PostgreSQL and Valkey in the data directory take the missing places."""
+"""Completes settings that lack a URL, with PostgreSQL and Valkey from the data directory."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -30,13 +30,13 @@ def require_installation(settings: Settings, purpose: Purpose) -> None:
 
 @contextmanager
 def complete(settings: Settings, purpose: Purpose) -> Iterator[Settings]:
-    """Yields the settings with both URLs. Starts a server where a URL is missing, or joins one that runs.
+    """Starts a server for each missing URL, or joins the one that runs. Yields the settings with both URLs.
 
-    Afterwards the servers stop that were started here. LOOK makes no Valkey: where there is none, the URL of
+    At the end it stops the servers that it started. LOOK makes no Valkey: where there is none, the URL of
     Redis stays missing. Raises NoInstallation or EmbeddedUnavailable.
     """
     require_installation(settings, purpose)
-    found: dict[str, object] = {"spool_dir": settings.spool}  # no longer clear once there is a URL
+    found: dict[str, object] = {"spool_dir": settings.spool}  # follows from the missing URL
     with ExitStack() as stack:
         for name, kind in (("database_url", Postgres), ("redis_url", Valkey)):
             if getattr(settings, name):

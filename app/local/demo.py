@@ -78,7 +78,7 @@ class Scene:
         deadline = time.monotonic() + PATIENCE
         while not condition():
             if time.monotonic() > deadline:
-                raise StackFailed(f"Waited {PATIENCE:.0f} seconds in vain for {what}.")
+                raise StackFailed(f"Waited {PATIENCE:.0f} seconds for {what}, and it did not come.")
             time.sleep(0.05)
 
     def submit(self, file: Path, customer: str, *options: str) -> int:
@@ -315,9 +315,7 @@ def _compare_ledger(scene: Scene, collected: list[SyntheticDevice], listed: list
     twice = [d["serial"] for d in ledger["devices"] if d["submissions"] > 1]
     scene.expect("devices submitted more than once", twice, [])
     calls = scene.control("totals")["calls"]
-    scene.say(
-        f"Microsoft's stand-in holds {sum(held.values()):,} new devices, each once, under the right tag."
-    )
+    scene.say(f"The simulator holds {sum(held.values()):,} new devices, each once, under the right tag.")
     scene.say(f"It was asked {sum(calls.values()) if isinstance(calls, dict) else calls} times in all.")
 
 

@@ -1,9 +1,8 @@
-"""Programs that are kept running: started, watched, started again when they die, stopped in good order.
+"""A supervisor: starts programs, watches them, restarts those that die, stops them in good order.
 
-It stands alone because it knows processes and log files only, not what the programs are for. Each program
-has a thread of its own that lives as long as the program is kept: Linux sends the parent-death signal when
-the *thread* that forked ends, not the process. So whatever way this process dies, its programs die with it
-(on systems without that signal they are stopped in every way of ending but SIGKILL).
+Each program has a thread that lives as long as the program is kept. Linux sends the parent-death signal when
+the *thread* that forked ends, so the programs die with this process, however it dies. On systems without that
+signal they outlive a SIGKILL.
 """
 
 from __future__ import annotations
@@ -22,23 +21,23 @@ from app.child_processes import die_with_parent
 from app.local.embedded import EmbeddedUnavailable, Server
 
 FIRST_PAUSE = 0.2
-"""Seconds before a program that died is started again; doubled at each death in a row."""
+"""Seconds before a program that died is started again. They double with each death in a row."""
 LONGEST_PAUSE = 5.0
 STEADY_SECONDS = 60.0
-"""A program that ran this long had started well: the next pause is the first one again."""
-LOG_BYTES = 10_000_000  # a larger log is set aside at the next start
-SERVER_LOOK = 0.2  # seconds between looks at a database server
+"""Seconds after which a program counts as well started: the next pause is the first one again."""
+LOG_BYTES = 10_000_000  # a larger log is renamed at the next start
+SERVER_LOOK = 0.2  # seconds between two checks of a database server
 
 Say = Callable[[str], None]
 
 
 class StackFailed(RuntimeError):
-    """Something did not come up; the text says what, with the end of its log."""
+    """A part did not start. The text says which, with the end of its log."""
 
 
 @dataclass(frozen=True)
 class Program:
-    """What to run, with which environment (the whole of it), and where it writes."""
+    """A program to run: its command line, its whole environment, its log."""
 
     name: str
     arguments: tuple[str, ...]
@@ -50,7 +49,7 @@ class Program:
 
 
 def end_of(log: Path, lines: int = 15) -> str:
-    """The last lines of a log, introduced; empty when there are none."""
+    """The last lines of a log below a headline; empty when the log is."""
     try:
         found = log.read_text(errors="replace").splitlines()[-lines:]
     except OSError:
@@ -59,7 +58,7 @@ def end_of(log: Path, lines: int = 15) -> str:
 
 
 class Kept(ABC):
-    """Something that runs until it is told to stop, whatever happens to it."""
+    """A part that is restarted whenever it dies, until it is told to stop."""
 
     name: str
     log: Path
@@ -67,29 +66,29 @@ class Kept(ABC):
     def __init__(self, say: Say) -> None:
         self._say = say
         self._stopping = threading.Event()
-        self._lock = threading.Lock()  # held while starting, and while saying that it shall end
+        self._lock = threading.Lock()  # held during a start, and while a stop is ordered
         self._thread = threading.Thread(target=self._live, name=f"keep-{self.name}", daemon=True)
         self.starts = 0
 
     @property
     @abstractmethod
     def pid(self) -> int | None:
-        """The process id; None while it does not run."""
+        """The process id. None while it does not run."""
 
     @abstractmethod
     def begin(self) -> None:
-        """Start it, for the first time. Raises StackFailed or EmbeddedUnavailable."""
+        """Starts it for the first time. Raises StackFailed or EmbeddedUnavailable."""
 
     @abstractmethod
     def _live(self) -> None:
-        """Keep it running. Runs in the thread."""
+        """Keeps it running. Runs in the thread."""
 
     @abstractmethod
     def stop(self, hurry: threading.Event) -> None:
-        """End it in good order; at once when `hurry` is set meanwhile. Safe to call twice."""
+        """Stops it in good order, or at once when `hurry` is set meanwhile. Safe to call twice."""
 
     def dismiss(self) -> None:
-        """Tell it to end, without waiting: several can then be waited for at the same time."""
+        """Tells it to stop, without waiting, so that several can stop at the same time."""
         with self._lock:
             self._stopping.set()
 
@@ -99,7 +98,7 @@ class Kept(ABC):
             raise StackFailed(f"{self.name} is being stopped")
 
     def kill(self, number: int = signal.SIGKILL) -> None:
-        """Send a signal to the process, as an accident would; it is then started again.
+        """Sends a signal to the process, for tests of what happens when it dies.
 
         Raises ProcessLookupError while it does not run.
         """
@@ -110,7 +109,7 @@ class Kept(ABC):
 
 
 class KeptProgram(Kept):
-    """One program. Until `keep()` is called a death is final, so that a failed start shows."""
+    """One program. It is restarted only after `keep()`: before that, a death is a failed start."""
 
     def __init__(
         self, program: Program, say: Say, *, after_restart: Callable[[], None] | None = None
@@ -145,7 +144,7 @@ class KeptProgram(Kept):
             raise StackFailed(f"{self.name} {in_words(process.returncode)}.{end_of(self.log)}")
 
     def keep(self) -> None:
-        """From now on a death is an accident. Raises StackFailed when it has died already."""
+        """Restarts it from now on whenever it dies. Raises StackFailed when it has died already."""
         with self._lock:
             self.check()
             self._kept = True
@@ -165,11 +164,11 @@ class KeptProgram(Kept):
             pause = min(2 * pause, LONGEST_PAUSE)
 
     def _run(self) -> str:
-        """One life of the program; returns how it ended, in words."""
+        """Runs the program once. Returns in words how it ended."""
         try:
             with self._lock:
                 if self._stopping.is_set():
-                    return "is not wanted any more"
+                    return "was told to stop"
                 process = self._process = self._start()
                 self.starts += 1
         except (OSError, subprocess.SubprocessError) as error:
@@ -191,7 +190,7 @@ class KeptProgram(Kept):
                 stderr=subprocess.STDOUT,
                 cwd=self._program.directory,
                 env=dict(self._program.environment),
-                start_new_session=True,  # Ctrl-C is for this process, which stops the others in order
+                start_new_session=True,  # Ctrl-C reaches this process only, which stops the others in order
                 preexec_fn=die_with_parent(),
             )
 
@@ -212,11 +211,11 @@ class KeptProgram(Kept):
 
     def _signal(self, number: int) -> None:
         if self._process is not None:
-            self._process.send_signal(number)  # does nothing once it has been waited for
+            self._process.send_signal(number)  # does nothing once the process has ended
 
 
 class KeptServer(Kept):
-    """A database server of this machine. Who else starts or stops it in between does no harm."""
+    """A database server of this machine. Another process may run it for a while, and this one joins it."""
 
     def __init__(self, server: Server, say: Say) -> None:
         self.name, self.log, self.server = server.name, server.log, server
@@ -250,7 +249,7 @@ class KeptServer(Kept):
             if self._stopping.is_set():
                 return True
             try:
-                self.server.start()  # joins the one of another process, if there is one
+                self.server.start()  # or joins the server of another process
             except EmbeddedUnavailable as error:
                 self._say(f"{self.name} cannot be started again: {error}")
                 return False
@@ -261,7 +260,7 @@ class KeptServer(Kept):
         self.dismiss()
         if self._thread.is_alive():
             self._thread.join()
-        self.server.stop()  # ends its sessions at once, so there is nothing to hurry
+        self.server.stop()  # it ends its sessions at once, so `hurry` changes nothing
 
 
 def in_words(status: int) -> str:

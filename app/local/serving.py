@@ -1,4 +1,4 @@
-"""Runs the API or a worker on databases of this machine: they live exactly as long as it does."""
+"""Runs the API or a worker as a child, on databases of this machine that live as long as it does."""
 
 import os
 import signal
@@ -43,7 +43,7 @@ def serve(settings: Settings, arguments: Sequence[str]) -> int:
 
 
 def _added(settings: Settings, known: Settings) -> dict[str, str]:
-    """What the environment lacks."""
+    """The settings that the child's environment lacks."""
     added = {} if settings.spool_dir else {"REGISTRAR_SPOOL_DIR": str(known.spool_dir or "")}
     if not settings.database_url:
         added["REGISTRAR_DATABASE_URL"] = str(known.database_url)

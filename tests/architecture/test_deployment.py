@@ -18,8 +18,10 @@ from typing import Any
 import pytest
 import yaml
 
+from app.local.stack import API_PATIENCE, WORKER_PATIENCE
 from app.serve import GRACE_S, INTAKE_GRACE_S
 from app.settings import SECRET_SETTINGS, SHUTDOWN_PAUSE_S, Settings
+from workers.lanes import SLICE
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCKERFILE = ROOT / "Dockerfile"
@@ -512,6 +514,11 @@ def test_a_command_in_the_image_says_that_it_needs_databases(image: Path, comman
     assert words in done.stderr
     assert "Traceback" not in done.stderr
     assert not (image / "data").exists()
+
+
+def test_the_supervisor_of_one_machine_is_more_patient_than_its_parts_need() -> None:
+    assert API_PATIENCE > GRACE_S
+    assert WORKER_PATIENCE > SLICE
 
 
 def test_deploy_has_no_python() -> None:

@@ -1,9 +1,8 @@
-"""Who owns a running server, and the process that is owned.
+"""Ownership of a running server, as two file locks, and the server's process.
 
-Ownership is two file locks, which the kernel releases when a process dies however it dies:
-`NAME.alive` is held by the server itself (inherited, so its children hold it too), `NAME.owner` by the
-process that started it. Process ids can be reused; locks cannot. It stands alone because when a server
-ends, and who may start it again, follows from these locks and from the thread that forked it.
+The server and its children hold `NAME.alive`; the process that started it holds `NAME.owner`. The kernel
+releases a lock when its holder dies, however it dies. Process ids are reused; locks are not. From the two
+locks follows who may join the server, end it and start it again.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ held_as_owner: set[int] = set()  # descriptors of the `NAME.owner` locks this pr
 
 
 def _forget_ownership() -> None:
-    # A forked copy of this process must not keep the lock that says this process lives.
+    # A forked copy of this process must not hold the lock that says that this process lives.
     for descriptor in held_as_owner:
         os.close(descriptor)
     held_as_owner.clear()
@@ -41,7 +40,7 @@ if sys.platform != "win32":
 
 
 def try_lock(path: Path) -> int | None:
-    """A descriptor that holds the lock until it is closed, or None when another holds it."""
+    """Takes the lock. Returns the descriptor that holds it until it is closed, or None when another does."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -52,7 +51,7 @@ def try_lock(path: Path) -> int | None:
 
 
 def is_locked(path: Path) -> bool:
-    """Whether anyone holds the lock at this moment."""
+    """Whether any process holds the lock now."""
     descriptor = try_lock(path)
     if descriptor is not None:
         os.close(descriptor)
@@ -61,7 +60,7 @@ def is_locked(path: Path) -> bool:
 
 @contextlib.contextmanager
 def starting(data_dir: Path) -> Iterator[None]:
-    """One starter at a time per data directory."""
+    """Lets one process at a time start servers in this data directory."""
     deadline = time.monotonic() + 2 * START_SECONDS
     while (descriptor := try_lock(data_dir / "embedded.lock")) is None:
         if time.monotonic() > deadline:
@@ -76,10 +75,10 @@ def starting(data_dir: Path) -> Iterator[None]:
 
 
 class Child:
-    """A running program. Its thread lives as long as the program does.
+    """A running program, with a thread that lives as long as the program does.
 
-    Linux sends the parent-death signal when the *thread* that forked ends, so a server started from a
-    worker thread of a pool would otherwise die with that thread.
+    Linux sends the parent-death signal when the *thread* that forked ends: a server that a thread of a pool
+    started would die with that thread.
     """
 
     def __init__(
@@ -106,7 +105,7 @@ class Child:
                     stderr=subprocess.STDOUT,
                     cwd="/",
                     env={"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"},  # none of our secrets
-                    start_new_session=True,  # Ctrl-C is for the service, which stops the servers last
+                    start_new_session=True,  # Ctrl-C reaches the service only, which stops the servers last
                     pass_fds=(self._lease,),
                     preexec_fn=self._enter,
                 )
@@ -132,5 +131,5 @@ class Child:
 
 
 def open_log(path: Path) -> BinaryIO:
-    """A log to append to, which only its owner may read."""
+    """Opens a log to append to. Only its owner may read it."""
     return open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600), "ab")

@@ -1,9 +1,4 @@
-"""PostgreSQL: its cluster, its settings, who may connect.
-
-Decides what an embedded PostgreSQL is created with and started with, and reads from its own protocol
-whether it serves. It stands alone because it changes with PostgreSQL's releases and with what Registrar
-asks of its database, and with nothing else.
-"""
+"""An embedded PostgreSQL: its cluster, its settings, who may connect, whether it serves."""
 
 from __future__ import annotations
 
@@ -24,8 +19,8 @@ from app.local.embedded.sockets import PORT, converse, make_private
 class Postgres(Server):
     """PostgreSQL with one database and one login role, both named registrar.
 
-    The role is no superuser, so row-level security applies to it; it may create databases and roles. Only
-    the operating-system users who own the data may connect (peer authentication), over the socket only.
+    The role is no superuser, so row-level security applies to it. It may create databases and roles. Only the
+    operating-system users who own the data may connect (peer authentication), and only over the socket.
     """
 
     name = "postgres"
@@ -72,13 +67,13 @@ class Postgres(Server):
             "log_error_verbosity": "terse",
         }
         if not self.durable:
-            # Not synchronous_commit: without fsync it costs one write, and it keeps commits over a SIGKILL.
+            # synchronous_commit stays: without fsync it costs one write, and commits survive a SIGKILL.
             settings |= {"fsync": "off", "full_page_writes": "off"}
         arguments = [part for key, value in settings.items() for part in ("-c", f"{key}={value}")]
         return [str(self.programs.tool("postgres")), "-D", str(cluster), *arguments]
 
     def _create(self, cluster: Path, lease: int, account: Account | None) -> None:
-        """Build the cluster aside and rename it when complete: a killed initdb leaves nothing half done."""
+        """Builds the cluster aside and renames it when it is complete: initdb may be killed."""
         user_name(os.geteuid() if account is None else account.uid)
         fresh = cluster.with_name("postgres.new")
         shutil.rmtree(fresh, ignore_errors=True)
