@@ -1,8 +1,7 @@
 """A supervisor: starts programs, watches them, restarts those that die, stops them in good order.
 
-Each program has a thread that lives as long as the program is kept. Linux sends the parent-death signal when
-the *thread* that forked ends, so the programs die with this process, however it dies. On systems without that
-signal they outlive a SIGKILL.
+The programs die with this process, however it dies. On systems without a parent-death signal they outlive a
+SIGKILL.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app.child_processes import die_with_parent
+from app.local.child import Child, bound_log, end_of
 from app.local.embedded import EmbeddedUnavailable, Server
 
 FIRST_PAUSE = 0.2
@@ -25,7 +25,6 @@ FIRST_PAUSE = 0.2
 LONGEST_PAUSE = 5.0
 STEADY_SECONDS = 60.0
 """Seconds after which a program counts as well started: the next pause is the first one again."""
-LOG_BYTES = 10_000_000  # a larger log is renamed at the next start
 SERVER_LOOK = 0.2  # seconds between two checks of a database server
 
 Say = Callable[[str], None]
@@ -46,15 +45,6 @@ class Program:
     log: Path
     patience: float
     """Seconds from SIGTERM to SIGKILL."""
-
-
-def end_of(log: Path, lines: int = 15) -> str:
-    """The last lines of a log below a headline; empty when the log is."""
-    try:
-        found = log.read_text(errors="replace").splitlines()[-lines:]
-    except OSError:
-        return ""
-    return "\n".join([f"\nThe end of {log}:", *(f"  {line}" for line in found)]) if found else ""
 
 
 class Kept(ABC):
@@ -118,30 +108,29 @@ class KeptProgram(Kept):
         super().__init__(say)
         self._program = program
         self._after_restart = after_restart
-        self._process: subprocess.Popen[bytes] | None = None
-        self._first = threading.Event()
-        self._failure: OSError | subprocess.SubprocessError | None = None
+        self._child: Child | None = None
         self._kept = False
 
     def begin(self) -> None:
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        if self.log.exists() and self.log.stat().st_size > LOG_BYTES:
-            self.log.replace(self.log.with_suffix(".log.1"))
+        bound_log(self.log)
+        try:
+            self._child = self._start()
+        except (OSError, subprocess.SubprocessError) as error:
+            raise StackFailed(f"{self.name} cannot be started: {error}") from None
+        self.starts = 1
         self._thread.start()
-        self._first.wait()
-        if self._failure is not None:
-            raise StackFailed(f"{self.name} cannot be started: {self._failure}")
 
     @property
     def pid(self) -> int | None:
-        process = self._process
-        return process.pid if process is not None and process.returncode is None else None
+        child = self._child
+        return child.pid if child is not None and child.running else None
 
     def check(self) -> None:
         super().check()
-        process = self._process
-        if not self._kept and process is not None and process.returncode is not None:
-            raise StackFailed(f"{self.name} {in_words(process.returncode)}.{end_of(self.log)}")
+        child = self._child
+        if not self._kept and child is not None and child.ended.is_set():
+            raise StackFailed(f"{self.name} {in_words(child.status)}.{end_of(self.log)}")
 
     def keep(self) -> None:
         """Restarts it from now on whenever it dies. Raises StackFailed when it has died already."""
@@ -151,48 +140,46 @@ class KeptProgram(Kept):
 
     def _live(self) -> None:
         pause = FIRST_PAUSE
-        while not self._stopping.is_set():
-            begun = time.monotonic()
-            ending = self._run()
-            with self._lock:
-                if self._stopping.is_set() or not self._kept:
-                    return
+        begun, ending = time.monotonic(), self._until_it_ends()
+        while self._is_wanted():
             if time.monotonic() - begun > STEADY_SECONDS:
                 pause = FIRST_PAUSE
             self._say(f"{self.name} {ending}; it is started again in {pause:g} s (log: {self.log})")
             self._stopping.wait(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
+            begun, ending = time.monotonic(), self._run_again()
 
-    def _run(self) -> str:
-        """Runs the program once. Returns in words how it ended."""
+    def _is_wanted(self) -> bool:
+        with self._lock:
+            return self._kept and not self._stopping.is_set()
+
+    def _run_again(self) -> str:
+        """Restarts the program and waits for its end. Returns in words how it ended."""
         try:
             with self._lock:
                 if self._stopping.is_set():
                     return "was told to stop"
-                process = self._process = self._start()
+                self._child = self._start()
                 self.starts += 1
         except (OSError, subprocess.SubprocessError) as error:
-            if not self._first.is_set():
-                self._failure = error
             return f"cannot be started ({error})"
-        finally:
-            self._first.set()
-        if self.starts > 1 and self._after_restart is not None:
+        if self._after_restart is not None:
             self._after_restart()
-        return in_words(process.wait())
+        return self._until_it_ends()
 
-    def _start(self) -> subprocess.Popen[bytes]:
-        with self.log.open("ab") as log:
-            return subprocess.Popen(
-                self._program.arguments,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                cwd=self._program.directory,
-                env=dict(self._program.environment),
-                start_new_session=True,  # Ctrl-C reaches this process only, which stops the others in order
-                preexec_fn=die_with_parent(),
-            )
+    def _until_it_ends(self) -> str:
+        assert self._child is not None
+        self._child.ended.wait()
+        return in_words(self._child.status)
+
+    def _start(self) -> Child:
+        return Child(
+            self._program.arguments,
+            self.log,
+            environment=self._program.environment,
+            directory=self._program.directory,
+            enter=die_with_parent(),
+        )
 
     def dismiss(self) -> None:
         super().dismiss()
@@ -210,8 +197,8 @@ class KeptProgram(Kept):
             self._thread.join()
 
     def _signal(self, number: int) -> None:
-        if self._process is not None:
-            self._process.send_signal(number)  # does nothing once the process has ended
+        if self._child is not None:
+            self._child.signal(number)
 
 
 class KeptServer(Kept):

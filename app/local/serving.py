@@ -11,7 +11,7 @@ from app.local.databases import complete
 from app.runtime import Purpose
 from app.settings import Settings
 
-PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+PASSED_ON = ("SIGINT", "SIGTERM", "SIGHUP")
 KILLED = 128
 """A program that a signal ended has this plus the signal's number as its exit code, as in a shell."""
 
@@ -28,7 +28,7 @@ def serve(settings: Settings, arguments: Sequence[str]) -> int:
             raise SystemExit(KILLED + number)  # the databases are still starting
         process.send_signal(number)
 
-    for number in PASSED_ON:
+    for number in (getattr(signal, name) for name in PASSED_ON):
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup asks to go on
             signal.signal(number, pass_on)
     with complete(settings, Purpose.SERVE) as known:

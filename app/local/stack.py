@@ -25,8 +25,9 @@ from typing import Any, Self
 import httpx
 
 from app.child_processes import die_with_parent
+from app.local.child import end_of
 from app.local.embedded import Postgres, Server, Valkey
-from app.local.processes import Kept, KeptProgram, KeptServer, Program, Say, StackFailed, end_of
+from app.local.processes import Kept, KeptProgram, KeptServer, Program, Say, StackFailed
 from app.settings import Settings, load
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -25,8 +25,8 @@ import pytest
 
 from app.child_processes import die_with_parent
 from app.db import schema
+from app.local.child import end_of
 from app.local.embedded import Embedded
-from app.local.processes import end_of
 from app.local.stack import HOST, ROOT, free_port
 from app.local.synthetic import devices
 from tests.servers import copy_cluster

@@ -21,6 +21,8 @@ from app.local.embedded.errors import EmbeddedUnavailable
 if sys.platform != "win32":  # importable everywhere; starting anything needs unix sockets
     import pwd
 
+BARE_ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
+"""The environment of the servers: none of our secrets."""
 _CAP_DAC_OVERRIDE = 1
 _CAP_DAC_READ_SEARCH = 2
 _PR_SET_KEEPCAPS = 8

@@ -9,9 +9,10 @@ import struct
 import subprocess
 from pathlib import Path
 
-from app.local.embedded.accounts import Account, enter_as, user_name
+from app.local.child import end_of, open_log
+from app.local.embedded.accounts import BARE_ENVIRONMENT, Account, enter_as, user_name
 from app.local.embedded.errors import EmbeddedUnavailable
-from app.local.embedded.ownership import START_SECONDS, open_log
+from app.local.embedded.ownership import START_SECONDS
 from app.local.embedded.server import Server
 from app.local.embedded.sockets import PORT, converse, make_private
 
@@ -108,7 +109,7 @@ class Postgres(Server):
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd="/",
-                env={"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"},
+                env=BARE_ENVIRONMENT,
                 start_new_session=True,
                 pass_fds=(lease,),
                 preexec_fn=enter_as(account, signal.SIGKILL),
@@ -116,7 +117,7 @@ class Postgres(Server):
                 check=False,
             )
         if done.returncode != 0:
-            raise EmbeddedUnavailable(f"{Path(argv[0]).name} failed in {self.data_dir}.{self._tail()}")
+            raise EmbeddedUnavailable(f"{Path(argv[0]).name} failed in {self.data_dir}.{end_of(self.log)}")
 
     def _write(self, name: str, text: str, account: Account | None) -> str:
         path = self.data_dir / name

@@ -14,13 +14,12 @@ import time
 from abc import ABC, abstractmethod
 from pathlib import Path
 
-from app.local.embedded.accounts import Account, choose_account
+from app.local.child import Child, bound_log, end_of
+from app.local.embedded.accounts import BARE_ENVIRONMENT, Account, choose_account, enter_as
 from app.local.embedded.errors import EmbeddedUnavailable
-from app.local.embedded.ownership import START_SECONDS, Child, held_as_owner, is_locked, starting, try_lock
+from app.local.embedded.ownership import START_SECONDS, held_as_owner, is_locked, starting, try_lock
 from app.local.embedded.programs import Binaries, binaries
 from app.local.embedded.sockets import socket_directory
-
-LOG_BYTES = 10_000_000  # a larger log is renamed at the next start
 
 
 class Server(ABC):
@@ -138,15 +137,14 @@ class Server(ABC):
                 raise EmbeddedUnavailable(
                     f"{self.name} (process {self.pid}) holds {self.data_dir} but cannot be used: "
                     f"{reason or 'its starter is gone and it does not end'}. "
-                    f"End it and start again.{self._tail()}"
+                    f"End it and start again.{end_of(self.log)}"
                 )
             time.sleep(0.02)
         return lease
 
     def _launch(self, lease: int, account: Account | None) -> None:
         self._release()
-        if self.log.exists() and self.log.stat().st_size > LOG_BYTES:
-            self.log.replace(self.log.with_suffix(".log.1"))
+        bound_log(self.log)
         argv = self._prepare(lease, account)
         self._owner.unlink(
             missing_ok=True
@@ -154,7 +152,14 @@ class Server(ABC):
         self._ownership = try_lock(self._owner)
         if self._ownership is not None:
             held_as_owner.add(self._ownership)
-        self._child = child = Child(argv, self.log, lease, account, self.stop_signals[0][0])
+        self._child = child = Child(
+            argv,
+            self.log,
+            environment=BARE_ENVIRONMENT,
+            directory=Path("/"),
+            enter=enter_as(account, self.stop_signals[0][0]),
+            keep_open=(lease,),
+        )
         os.pwrite(lease, f"{child.pid:<20}".encode(), 0)
         deadline = time.monotonic() + START_SECONDS
         while (reason := self._refusal()) is not None:
@@ -162,15 +167,9 @@ class Server(ABC):
                 state = f"does not answer ({reason})" if child.running else "ended at once"
                 self.stop()
                 raise EmbeddedUnavailable(
-                    f"{self.name} was started in {self.data_dir} but {state}.{self._tail()}"
+                    f"{self.name} was started in {self.data_dir} but {state}.{end_of(self.log)}"
                 )
             child.ended.wait(0.005)
-
-    def _tail(self) -> str:
-        with contextlib.suppress(OSError):
-            lines = self.log.read_text(errors="replace").splitlines()[-15:]
-            return "\n".join([f"\nThe end of {self.log}:", *lines])
-        return ""
 
     @abstractmethod
     def _programs(self) -> list[Path]:
