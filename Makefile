@@ -26,11 +26,11 @@ install: $(VENV)/.installed ## Make the virtual environment from requirements.lo
 
 .PHONY: demo
 demo: install ## Register 2,500 synthetic devices end to end, with real parts
-	@$(BIN)/python -m deploy.demo
+	@$(BIN)/python -m app.cli demo
 
 .PHONY: up
 up: install ## Run the service on this machine (SANDBOX=1 adds the Microsoft simulator)
-	@$(BIN)/python -m deploy.local $(if $(SANDBOX),--sandbox)
+	@$(BIN)/python -m app.cli up $(if $(SANDBOX),--sandbox)
 
 .PHONY: lint
 lint: install ## ruff, mypy strict, import-linter

@@ -37,8 +37,7 @@ from app.api.peers import networks_of
 from app.api.turns import CallTurns
 from app.api.wrong_keys import WrongKeys
 from app.db.walls import WallsDown
-from app.embedded import EmbeddedUnavailable
-from app.runtime import Runtime, settle
+from app.runtime import NoInstallation, Runtime, settle
 from app.secrets import SecretError
 from app.settings import Settings, load_or_exit
 from app.telemetry import logger
@@ -74,7 +73,7 @@ def build(settings: Settings | None = None) -> FastAPI:
         try:
             require_bounds(settings)
             runtime = await Runtime.open(settings, process="api")
-        except (Unbounded, EmbeddedUnavailable, SecretError, WallsDown) as error:
+        except (Unbounded, NoInstallation, SecretError, WallsDown) as error:
             app.state.startup_failure = str(error)
             raise
         app.state.runtime = runtime
@@ -89,7 +88,7 @@ def build(settings: Settings | None = None) -> FastAPI:
                 yield
         finally:
             if (intake := getattr(app.state, "intake", None)) is not None:
-                await asyncio.to_thread(intake.end)  # before its databases end
+                await asyncio.to_thread(intake.end)  # uvicorn ends this process by a signal after that
             await runtime.close()
 
     app = FastAPI(

@@ -20,7 +20,6 @@ from random import Random
 from typing import NamedTuple, Self
 from uuid import UUID, uuid4
 
-from anyio import to_thread
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -36,7 +35,6 @@ from app.domain.errors import Busy
 from app.domain.ids import PartnerId
 from app.domain.presence import Presence, claim_token
 from app.domain.quota import Quota
-from app.embedded import NoInstallation, Postgres, Valkey
 from app.fair_turns import Turns
 from app.kernel.transactions import PartnerTx, SystemTx, Tx
 from app.microsoft.http import Microsoft
@@ -56,15 +54,19 @@ INVALID_PARAMETER = "22023"
 
 
 NO_REDIS = "unix:///nonexistent/registrar"
-"""For commands that need no Redis, where none has been made: nothing is sent there."""
+"""The address for a command where no Redis is known: nothing answers there."""
+
+
+class NoInstallation(RuntimeError):
+    """A process lacks what it needs to run, and may not make it. The text says what a person can do."""
 
 
 class Purpose(Enum):
-    """What a process opens an installation for; only CREATE makes databases and a key where none are."""
+    """What a process opens an installation for."""
 
-    LOOK = "look"  # a command on the database alone: Redis and the secret key may be missing
+    LOOK = "look"  # a command on the database: Redis and the secret key may be missing
     SERVE = "serve"
-    CREATE = "create"
+    CREATE = "create"  # makes a secret key where there is none
 
 
 class TokenSlot(NamedTuple):
@@ -130,23 +132,22 @@ class Runtime:
     async def open(
         cls, settings: Settings, *, process: str = "registrar", purpose: Purpose = Purpose.SERVE
     ) -> Self:
-        """Opens everything; starts or joins the embedded databases where no URL is set.
+        """Opens everything. The settings must have the URLs of PostgreSQL and Redis.
 
-        Raises EmbeddedUnavailable (NoInstallation where nothing is and nothing may be made), SecretError,
-        WallsDown or SQLAlchemy's errors with words for a person.
+        Raises NoInstallation, SecretError, WallsDown or SQLAlchemy's errors, with words for a person.
         """
+        check_installation(settings, purpose)
+        assert settings.database_url is not None
+        redis_url = settings.redis_url or NO_REDIS
         async with AsyncExitStack() as stack:
-            settings = await stack.enter_async_context(databases(settings, purpose))
-            assert settings.database_url is not None
-            assert settings.redis_url is not None
             engine = database.open_engine(
                 settings.database_url, pool_size=settings.database_pool_size, name=process
             )
             stack.push_async_callback(engine.dispose)
-            queue = Queue(settings.redis_url)
+            queue = Queue(redis_url)
             stack.push_async_callback(queue.close)
             clock = DatabaseClock()
-            shared = Budgets.open(settings.redis_url, policy_for(settings), clock.now)
+            shared = Budgets.open(redis_url, policy_for(settings), clock.now)
             stack.push_async_callback(shared.close)
             microsoft = Microsoft.open(settings)
             stack.push_async_callback(microsoft.close)
@@ -334,53 +335,29 @@ def settle() -> None:
 
 async def migrate(settings: Settings) -> str:
     """Brings the database to this program's schema and returns the revision."""
-    async with databases(settings, Purpose.CREATE) as complete:
-        url = complete.migration_database_url or complete.database_url
-        assert url is not None
-        return await schema.migrate(url)
+    url = settings.migration_database_url or settings.database_url
+    assert url is not None
+    return await schema.migrate(url)
 
 
 def check_installation(settings: Settings, purpose: Purpose) -> None:
-    """Raises NoInstallation where opening would have to make a database or a key. Makes nothing."""
-    if purpose is Purpose.CREATE:
-        return
-    here, has_key = settings.data_dir, bool(settings.secret_keys) or key_file(settings.data_dir).exists()
-    if not settings.database_url and not Postgres.is_made(here):
+    """Raises NoInstallation where a URL or the secret key is missing. Makes nothing."""
+    servers = [("REGISTRAR_DATABASE_URL", settings.database_url)]
+    if purpose is Purpose.SERVE:
+        servers.append(("REGISTRAR_REDIS_URL", settings.redis_url))
+    if missing := [name for name, url in servers if not url]:
         raise NoInstallation(
-            "There is no installation here. `registrar migrate` makes one in "
-            f"{here.absolute()}; for another one set REGISTRAR_DATABASE_URL or REGISTRAR_DATA_DIR."
+            f"Set {' and '.join(missing)}. Without that, only the `registrar` command starts PostgreSQL and "
+            "Valkey, from their wheels; the image has none."
         )
-    if purpose is Purpose.LOOK:
-        return
-    if not has_key:
+    if purpose is Purpose.SERVE:
+        require_key(settings)
+
+
+def require_key(settings: Settings) -> None:
+    """Raises NoInstallation where there is no secret key. Makes none."""
+    if not settings.secret_keys and not key_file(settings.data_dir).exists():
         raise NoInstallation(f"{NO_KEY[0].upper()}{NO_KEY[1:]}.")
-    if not settings.redis_url and not here.exists():
-        raise NoInstallation(
-            "There is no Redis: set REGISTRAR_REDIS_URL, or run `registrar migrate`, which makes a Valkey in "
-            f"{here.absolute()}."
-        )
-
-
-@asynccontextmanager
-async def databases(settings: Settings, purpose: Purpose = Purpose.SERVE) -> AsyncIterator[Settings]:
-    """The settings with both URLs filled in, by the embedded servers where one is missing.
-
-    A server that was started here is stopped at the end; one that another process runs is joined.
-    """
-    check_installation(settings, purpose)
-    update: dict[str, str] = {}
-    async with AsyncExitStack() as stack:
-        for name, server in (("database_url", Postgres), ("redis_url", Valkey)):
-            if getattr(settings, name):
-                continue
-            if server is Valkey and purpose is Purpose.LOOK and not Valkey.is_made(settings.data_dir):
-                update[name] = NO_REDIS
-                continue
-            started = server(settings.data_dir, durable=settings.durable)
-            await to_thread.run_sync(started.start)
-            stack.push_async_callback(to_thread.run_sync, started.stop)
-            update[name] = started.url
-        yield settings.model_copy(update=update)
 
 
 def _process_name() -> str:

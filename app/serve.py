@@ -29,8 +29,8 @@ from app.api.intake_relay import RETRY_AFTER, Channel
 from app.api.intake_server import NICENESS, IntakeServer, prepare
 from app.api.intake_wire import LIMIT
 from app.api.protocol import BoundedHttp
+from app.child_processes import die_with_parent
 from app.domain.errors import Busy
-from app.embedded.accounts import enter_as
 from app.main import build
 from app.runtime import Runtime, settle
 from app.settings import Settings, load_or_exit
@@ -99,9 +99,9 @@ def _take_calls(app: FastAPI, settings: Settings, control: socket.socket) -> Non
     metrics.count_elsewhere()
     prepare(app)
 
-    async def open_runtime(databases: dict[str, str]) -> Runtime:
-        own = {**databases, "database_pool_size": INTAKE_CONNECTIONS}
-        return await Runtime.open(settings.model_copy(update=own), process="intake")
+    async def open_runtime() -> Runtime:
+        own = settings.model_copy(update={"database_pool_size": INTAKE_CONNECTIONS})
+        return await Runtime.open(own, process="intake")
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(IntakeServer(app, control, open_runtime).serve())
@@ -130,7 +130,7 @@ class IntakeProcess:
         """
         settle()
         ours, theirs = socket.socketpair()
-        shared, die_with_us = _Shared(), enter_as(None, signal.SIGKILL)
+        shared, die_with_us = _Shared(), die_with_parent()
         keeper = os.fork()
         if keeper == 0:
             try:
@@ -218,7 +218,7 @@ def _keep(take_calls: Callable[[socket.socket], None], control: socket.socket, s
         signal.signal(number, signal.SIG_IGN)  # they are for the front, which ends us when it is done
     restarts, pause = 0, FIRST_PAUSE_S
     while True:
-        begun, die_with_us = time.monotonic(), enter_as(None, signal.SIGKILL)
+        begun, die_with_us = time.monotonic(), die_with_parent()
         process = os.fork()
         if process == 0:
             die_with_us()

@@ -22,7 +22,7 @@ from sqlalchemy.pool import NullPool
 
 from app.db import schema
 from app.db.connecting import make_engine
-from app.embedded import Embedded
+from app.local.embedded import Embedded
 from simulator.main import build
 
 INSUFFICIENT_PRIVILEGE = "42501"

@@ -14,8 +14,8 @@ from typing import Any
 
 import httpx
 
-from deploy.processes import die_with_parent
-from deploy.stack import HOST, ROOT, free_port
+from app.child_processes import die_with_parent
+from app.local.stack import HOST, ROOT, free_port
 
 PATIENCE = 60.0
 

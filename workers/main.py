@@ -18,11 +18,10 @@ from arq.typing import StartupShutdown, WorkerCoroutine
 from app import metrics, telemetry
 from app.db.engine import OUTAGES
 from app.db.walls import WallsDown
-from app.embedded import EmbeddedUnavailable
 from app.kernel.wakeups import WakeKind, WakeUp
 from app.queue import QUEUE_NAME, deserialize, redis_settings, serialize
 from app.redis_outage import REDIS_OUTAGES
-from app.runtime import Runtime, databases, settle
+from app.runtime import NoInstallation, Purpose, Runtime, check_installation, settle
 from app.secrets import SecretError
 from app.services import batches, consents, health, import_work, sweep, webhooks
 from app.services.import_reading import Stopping
@@ -247,8 +246,8 @@ async def run(settings: Settings) -> None:
 
 
 async def _run(settings: Settings) -> None:
-    async with showing_life(settings.alive_file, settings.heartbeat_s), databases(settings) as complete:
-        worker = build(complete)
+    async with showing_life(settings.alive_file, settings.heartbeat_s):
+        worker = build(settings)
         try:
             await worker.async_run()
         except asyncio.CancelledError:
@@ -265,8 +264,9 @@ def main() -> None:
     settings = load_or_exit()
     telemetry.configure(**settings.logging, process="worker")
     try:
+        check_installation(settings, Purpose.SERVE)
         uvloop.run(run(settings))
-    except (EmbeddedUnavailable, SecretError, WallsDown) as error:
+    except (NoInstallation, SecretError, WallsDown) as error:
         log.error("worker_cannot_start", reason=str(error))
         raise SystemExit(1) from None
 

@@ -25,7 +25,6 @@ from app.api.intake_wire import (
     write,
 )
 from app.domain.errors import Busy, Unprocessable
-from app.runtime import Runtime
 from app.services.identities import Caller
 from app.telemetry import logger
 
@@ -137,9 +136,8 @@ async def _send_body(
 
 
 def head_of(request: Request) -> dict[str, Any]:
-    """The call as the intake process needs it: its scope, who calls, and where the databases are."""
+    """The call as the intake process needs it: its scope, and who calls."""
     scope, state = request.scope, request.state
-    runtime: Runtime = request.app.state.runtime
     passed_on = [header for header in scope["headers"] if header[0] not in _KEPT_HERE]
     caller: Caller = state.caller
     return {
@@ -152,10 +150,6 @@ def head_of(request: Request) -> dict[str, Any]:
         "correlation_id": state.correlation_id,
         "client": str(state.client) if state.client else None,
         "caller": caller_as_json(caller),
-        "databases": {
-            "database_url": runtime.settings.database_url,
-            "redis_url": runtime.settings.redis_url,
-        },
     }
 
 

@@ -30,8 +30,8 @@ log = logger("intake")
 NICENESS: Final = 5
 """How far it stands back where the processor is short: the front answers everybody else."""
 
-Open = Callable[[dict[str, str]], Awaitable[Runtime]]
-"""Opens the runtime on these databases."""
+Open = Callable[[], Awaitable[Runtime]]
+"""Opens the runtime of the intake process."""
 
 
 class _Context:
@@ -109,7 +109,7 @@ class IntakeServer:
         try:
             _, content = await read(reader)
             head = orjson.loads(content)
-            self.app.state.runtime = await self._opened(head["databases"])
+            self.app.state.runtime = await self._opened()
             self.taken += 1
             write(writer, Kind.TAKEN)
             answer = await _run(self.app, _scope_of(head), reader)
@@ -122,10 +122,10 @@ class IntakeServer:
             with contextlib.suppress(ConnectionError):
                 await writer.wait_closed()
 
-    async def _opened(self, databases: dict[str, str]) -> Runtime:
-        """Opened for the first call, which says where the databases are."""
+    async def _opened(self) -> Runtime:
+        """The runtime, which the first call opens."""
         if self._runtime is None:
-            self._runtime = asyncio.ensure_future(self.open_runtime(databases))
+            self._runtime = asyncio.ensure_future(self.open_runtime())
         try:
             return await asyncio.shield(self._runtime)
         except Exception as error:

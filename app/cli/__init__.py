@@ -25,6 +25,7 @@ from app.cli import (
     hashes,
     imports,
     listing,
+    local,
     networks,
     operate,
     orders,
@@ -39,7 +40,7 @@ from app.cli import (
     validate,
     webhooks,
 )
-from app.cli.installation import check_names
+from app.cli.installation import check_names, has_local
 from app.cli.outcome import EXIT_CODES, ExitCode, Stop
 from app.cli.screen import Screen
 from app.cli.surroundings import (
@@ -153,6 +154,8 @@ app.add_typer(webhooks.app, name="webhook", rich_help_panel=WEBHOOKS_PANEL)
 app.add_typer(profiles.app, name="profile", rich_help_panel=PROFILES_PANEL)
 for module in (operate, partners, api_keys, secrets):
     app.add_typer(module.app)
+if has_local():
+    app.add_typer(local.app)
 
 
 partners.partner_app.command("remove")(removal.remove_partner)

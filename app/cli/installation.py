@@ -1,14 +1,17 @@
 """The installation itself, for commands that do not go through the API: settings and database.
 
-Everything it opens takes a second to import, so that happens only when such a command runs. What can
-be wrong with an installation is told here in words: a setting, a database that is away, a schema that
-is behind.
+What it opens takes a second to import, so that happens only when such a command runs. What can be wrong with
+an installation is told here in words: a setting, a database that is away, a schema that is behind.
+
+Where a URL is missing, these commands start or join the databases of this machine (`app.local`). The image
+has neither those nor that package.
 """
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -18,7 +21,7 @@ from app.environment import SettingsRefused, unknown_names
 from app.settings import SECRET_SETTINGS, Settings, load
 
 if TYPE_CHECKING:
-    from app.runtime import Runtime
+    from app.runtime import Purpose, Runtime
 
 Result = TypeVar("Result")
 
@@ -38,14 +41,40 @@ def load_settings() -> Settings:
         raise Stop(refused.lines[0], *refused.lines[1:]) from None
 
 
+def has_local() -> bool:
+    """Whether this copy of the program can run databases on this machine. The image cannot."""
+    return find_spec("app.local") is not None
+
+
+def needs_local(settings: Settings) -> bool:
+    """Whether a URL is missing that `app.local` can fill in."""
+    return has_local() and not (settings.database_url and settings.redis_url)
+
+
 def require_installation(settings: Settings) -> None:
-    """Raises Stop where a server would find no database or no key."""
-    from app.embedded import EmbeddedUnavailable
-    from app.runtime import Purpose, check_installation
+    """Raises Stop where a server would find no database, no Redis or no key."""
+    from app.runtime import NoInstallation, Purpose, check_installation
 
     try:
-        check_installation(settings, Purpose.SERVE)
-    except EmbeddedUnavailable as error:
+        if needs_local(settings):
+            from app.local import databases
+
+            databases.require_installation(settings, Purpose.SERVE)
+        else:
+            check_installation(settings, Purpose.SERVE)
+    except NoInstallation as error:
+        raise Stop(str(error)) from None
+
+
+def serve_here(settings: Settings, arguments: Sequence[str]) -> int:
+    """Runs a server on the databases of this machine. Returns its exit code."""
+    from app.local.embedded import EmbeddedUnavailable
+    from app.local.serving import serve
+    from app.runtime import NoInstallation
+
+    try:
+        return serve(settings, arguments)
+    except (EmbeddedUnavailable, NoInstallation) as error:
         raise Stop(str(error)) from None
 
 
@@ -78,14 +107,16 @@ def migrate_installation() -> str:
 
 @contextmanager
 def keep_databases(*, create: bool) -> Iterator[tuple[Path, str]]:
-    """The embedded servers, started or joined: where PostgreSQL's programs are, and its URL for them.
+    """Starts or joins the embedded servers. Yields where PostgreSQL's programs are, and the URL for them.
 
-    Raises Stop where there are none yet, unless they shall be made.
+    Raises Stop where there are no databases yet, unless they are to be made.
     """
-    from app.embedded import Embedded, EmbeddedUnavailable, Postgres
-
     settings = load_settings()
     quiet(settings)
+    if not has_local():
+        raise Stop("The image has no databases of its own.", "Set REGISTRAR_DATABASE_URL instead.")
+    from app.local.embedded import Embedded, EmbeddedUnavailable, Postgres
+
     if settings.database_url:
         raise Stop(
             "REGISTRAR_DATABASE_URL names a PostgreSQL of its own.", "This runs the embedded one, without it."
@@ -104,17 +135,32 @@ def keep_databases(*, create: bool) -> Iterator[tuple[Path, str]]:
         raise Stop(str(error)) from None
 
 
+@contextmanager
+def _complete(settings: Settings, purpose: "Purpose") -> Iterator[Settings]:
+    """Yields the settings with the URLs of the databases of this machine, where they are needed."""
+    if not needs_local(settings):
+        yield settings
+        return
+    from app.local.databases import complete
+    from app.local.embedded import EmbeddedUnavailable
+
+    try:
+        with complete(settings, purpose) as known:
+            yield known
+    except EmbeddedUnavailable as error:
+        raise Stop(str(error)) from None
+
+
 def _run(settings: Settings, work: Callable[["Runtime"], Awaitable[Result]], *, create: bool) -> Result:
     from app.db.walls import WallsDown
-    from app.embedded import EmbeddedUnavailable
-    from app.runtime import Purpose, Runtime
+    from app.runtime import NoInstallation, Purpose, Runtime
     from app.secrets import SecretError
 
     quiet(settings)
+    purpose = Purpose.CREATE if create else Purpose.LOOK
 
-    async def opened() -> Result:
-        purpose = Purpose.CREATE if create else Purpose.LOOK
-        runtime = await Runtime.open(settings, process="registrar-cli", purpose=purpose)
+    async def opened(known: Settings) -> Result:
+        runtime = await Runtime.open(known, process="registrar-cli", purpose=purpose)
         try:
             await _check_schema(runtime, settings, any_schema=create)
             return await work(runtime)
@@ -122,7 +168,8 @@ def _run(settings: Settings, work: Callable[["Runtime"], Awaitable[Result]], *, 
             await runtime.close()
 
     try:
-        return asyncio.run(opened())
+        with _complete(settings, purpose) as known:
+            return asyncio.run(opened(known))
     except NotFound as refusal:
         raise Stop(
             refusal.detail,
@@ -133,7 +180,7 @@ def _run(settings: Settings, work: Callable[["Runtime"], Awaitable[Result]], *, 
         if refusal.code == "invalid_parameter":  # its remedy is about the `errors` of the API
             raise Stop(refusal.detail) from None
         raise Stop(refusal.detail, refusal.remedy, error_code=refusal.code) from None
-    except (EmbeddedUnavailable, SecretError, WallsDown) as error:
+    except (NoInstallation, SecretError, WallsDown) as error:
         raise Stop(str(error)) from None
 
 

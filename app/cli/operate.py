@@ -1,7 +1,7 @@
 """The commands that run Registrar: the schema, the API, a worker.
 
-The servers take the process over instead of living below it, so that a supervisor's signals and the
-exit code are theirs.
+A server replaces this process, so that a supervisor's signals and the exit code are its own. Only where it
+needs databases of this machine does it run as a child, and this process runs the databases.
 """
 
 import shlex
@@ -17,7 +17,9 @@ from app.cli.installation import (
     keep_databases,
     load_settings,
     migrate_installation,
+    needs_local,
     require_installation,
+    serve_here,
 )
 from app.cli.listening import require_address
 from app.cli.outcome import ExitCode, Stop
@@ -65,8 +67,7 @@ def run_api(ctx: typer.Context) -> int:
     settings = load_settings()
     require_installation(settings)  # the server would end with a code that means something else here
     require_address(settings.api_host, settings.api_port)
-    surroundings(ctx).execute([sys.executable, "-m", "app.serve"])
-    return ExitCode.DONE
+    return _serve(ctx, settings, "app.serve")
 
 
 @app.command("worker", rich_help_panel=OPERATE_PANEL)
@@ -85,7 +86,14 @@ def run_worker(
     settings = load_settings()
     if probe:
         return _probe_worker(settings)
-    surroundings(ctx).execute([sys.executable, "-m", "workers.main"])
+    return _serve(ctx, settings, "workers.main")
+
+
+def _serve(ctx: typer.Context, settings: Settings, module: str) -> int:
+    command = [sys.executable, "-m", module]
+    if needs_local(settings):
+        return serve_here(settings, command)
+    surroundings(ctx).execute(command)
     return ExitCode.DONE
 
 

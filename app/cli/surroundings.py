@@ -104,6 +104,7 @@ CUSTOMERS_PANEL = "Customers and connections"
 WEBHOOKS_PANEL = "Webhooks"
 PROFILES_PANEL = "Installations"
 OPERATE_PANEL = "Running Registrar (needs its database settings)"
+LOCAL_PANEL = "Registrar on this machine"
 
 ApiUrl = Annotated[
     str,

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("app", "workers", "simulator", "migrations", "deploy")
+PACKAGES = ("app", "workers", "simulator", "migrations")
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,8 +18,10 @@ from typing import Any
 import pytest
 import yaml
 
+from app.local.stack import API_PATIENCE, WORKER_PATIENCE
 from app.serve import GRACE_S, INTAKE_GRACE_S
 from app.settings import SECRET_SETTINGS, SHUTDOWN_PAUSE_S, Settings
+from workers.lanes import SLICE
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCKERFILE = ROOT / "Dockerfile"
@@ -101,6 +104,7 @@ def test_the_build_context_lets_in_what_the_image_copies_and_nothing_else() -> N
     assert "*" in lines
     allowed = {line[1:] for line in lines if line.startswith("!")}
     assert allowed == set(copied_paths())
+    assert "app/local" in lines[lines.index("!app") + 1 :], "what is for one machine stays out"
 
 
 def test_the_image_has_the_product_and_its_migrations_but_no_tests_and_no_simulator() -> None:
@@ -461,11 +465,21 @@ print(len(barred))
 """
 
 
-def test_the_packages_of_the_image_suffice_for_all_of_it() -> None:
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The programs as the images have them: without `app/local`."""
+    place = tmp_path_factory.mktemp("image")
+    left_out = shutil.ignore_patterns("__pycache__", "local")
+    for package in ("app", "workers", "simulator"):
+        shutil.copytree(ROOT / package, place / package, ignore=left_out)
+    return place
+
+
+def test_the_packages_of_the_image_suffice_for_all_of_it(image: Path) -> None:
     locked = json.dumps(sorted(packages("deploy/requirements.lock")))
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT_OTHER_PACKAGES, locked],
-        cwd=ROOT,
+        cwd=image,
         capture_output=True,
         text=True,
         timeout=100,
@@ -473,3 +487,40 @@ def test_the_packages_of_the_image_suffice_for_all_of_it() -> None:
     )
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) > 10, "packages for development were barred"
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("api", "Set REGISTRAR_DATABASE_URL and REGISTRAR_REDIS_URL."),
+        ("worker", "Set REGISTRAR_DATABASE_URL and REGISTRAR_REDIS_URL."),
+        ("migrate", "Set REGISTRAR_DATABASE_URL."),
+        ("databases", "The image has no databases of its own."),
+        ("up", "No such command 'up'."),
+        ("demo", "No such command 'demo'."),
+    ],
+)
+def test_a_command_in_the_image_says_that_it_needs_databases(image: Path, command: str, words: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "app.cli", command],
+        cwd=image,
+        env={"PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (image / "data").exists()
+
+
+def test_the_supervisor_of_one_machine_is_more_patient_than_its_parts_need() -> None:
+    assert API_PATIENCE > GRACE_S
+    assert WORKER_PATIENCE > SLICE
+
+
+def test_deploy_has_no_python() -> None:
+    """It is for people who deploy: what runs Registrar on one machine is in app/local."""
+    assert sorted((ROOT / "deploy").rglob("*.py")) == []

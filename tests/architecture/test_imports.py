@@ -43,6 +43,37 @@ def test_a_forbidden_import_would_be_noticed(tmp_path: Path) -> None:
     assert "app.domain.order -> app.db.engine" in done.stdout
 
 
+BEHIND_WALLS = {"app.local", "arq", "fastapi", "httpx", "msal", "opentelemetry", "sqlalchemy", "workers"}
+MAY_IMPORT = {
+    "app.api": {"fastapi"},
+    "app.cli": {"app.local", "httpx"},
+    "app.db": {"sqlalchemy"},
+    "app.local": {"app.local", "httpx"},
+    "app.microsoft": {"httpx"},
+    "app.services": {"sqlalchemy"},
+}
+
+
+def test_a_new_module_is_inside_the_walls_from_its_first_line(tmp_path: Path) -> None:
+    """One in each folder, with every import that some wall forbids."""
+    folders = {Path(source.path).parent for source in sources("app")}
+    assert len(folders) > 10
+    for source in sources():
+        copy = tmp_path / source.path
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_text(source.text)
+    for folder in folders:
+        (tmp_path / folder / "newcomer.py").write_text(f"import {', '.join(sorted(BEHIND_WALLS))}\n")
+    (tmp_path / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text())
+    said = lint(tmp_path).stdout
+    for folder in folders:
+        package = ".".join(folder.parts)
+        allowed = MAY_IMPORT.get(".".join(folder.parts[:2]), set())
+        for name in BEHIND_WALLS:
+            told = f"{package}.newcomer -> {name}" in said
+            assert told is (name not in allowed), f"{package}.newcomer imports {name}"
+
+
 def test_every_part_of_the_product_has_its_layer() -> None:
     (layers,) = [contract["layers"] for contract in CONTRACTS if contract["type"] == "layers"]
     placed = {name.strip() for layer in layers for name in layer.split("|")}

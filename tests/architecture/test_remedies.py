@@ -85,7 +85,7 @@ def texts() -> dict[str, str]:
     found = {f"remedy of {c.code}": f"{c.title}. {c.remedy}" for c in CATALOGUE.values()}
     found |= {f"registrar {' '.join(words)} --help": text for words, text in helps().items()}
     found |= {path.relative_to(ROOT).as_posix(): path.read_text() for path in GUIDES}
-    for source in sources("app", "workers", "deploy"):
+    for source in sources("app", "workers"):
         found[source.path] = "\n\n".join(spoken(source.tree))
     return found
 

@@ -13,8 +13,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from app.embedded import EmbeddedUnavailable
-from deploy.processes import StackFailed
+from app.local.embedded import EmbeddedUnavailable
+from app.local.processes import StackFailed
 from tests.attacks.attack import Attack, attacks
 from tests.attacks.stage import Outcome, open_stage
 from tests.benchmarks.world import percentile

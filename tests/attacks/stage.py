@@ -15,8 +15,8 @@ from pathlib import Path
 
 import httpx
 
-from deploy.processes import die_with_parent
-from deploy.stack import ROOT, Stack
+from app.child_processes import die_with_parent
+from app.local.stack import ROOT, Stack
 from tests.attacks.attack import Attack
 from tests.attacks.neighbour import Measured, Neighbour, Receiver
 from tests.benchmarks.world import family, peak_megabytes

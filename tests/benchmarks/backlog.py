@@ -15,8 +15,8 @@ from sqlalchemy import text
 
 from app.db import batch_claims, batches
 from app.db.clock import utc_now
-from app.embedded import Postgres
 from app.kernel.transactions import SystemTx
+from app.local.embedded import Postgres
 from app.runtime import Runtime, migrate
 from app.settings import Settings
 from tests.benchmarks.world import percentile

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import orjson
 
-from deploy.synthetic import devices
+from app.local.synthetic import devices
 from tests.benchmarks.whole import UNHURRIED
 from tests.benchmarks.world import Bench, look, open_bench, percentile
 

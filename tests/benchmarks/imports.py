@@ -16,7 +16,7 @@ from uuid import uuid4
 import asyncpg
 
 from app.domain.identity import IdentityKind
-from deploy.synthetic import devices
+from app.local.synthetic import devices
 from tests.benchmarks.world import Bench, look, open_bench, peak_megabytes, percentile
 
 SIZES = (100_000, 1_000_000)

@@ -15,7 +15,7 @@ from uuid import uuid4
 import asyncpg
 import orjson
 
-from deploy.synthetic import devices
+from app.local.synthetic import devices
 from tests.benchmarks.world import Bench, percentile
 
 ORDERS = 8

@@ -14,7 +14,7 @@ import asyncpg
 import orjson
 
 from app.domain.identity import IdentityKind
-from deploy.synthetic import devices
+from app.local.synthetic import devices
 from tests.benchmarks.whole import UNHURRIED
 from tests.benchmarks.world import Bench, open_bench
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import orjson
 
-from deploy.synthetic import devices
+from app.local.synthetic import devices
 from tests.benchmarks.world import Bench, api_peaks, cpu_seconds, open_bench, peak_megabytes
 
 CUSTOMERS = 200

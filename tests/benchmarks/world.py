@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 
-from deploy.stack import Stack
+from app.local.stack import Stack
 from tests.upstream import connection_to
 
 

@@ -10,8 +10,8 @@ import sys
 import time
 from collections import Counter
 
-from app.embedded import EmbeddedUnavailable
-from deploy.processes import StackFailed
+from app.local.embedded import EmbeddedUnavailable
+from app.local.processes import StackFailed
 from tests.chaos.run import Result, run
 from tests.chaos.schedule import plan
 from tests.chaos.verdict import ZEROS

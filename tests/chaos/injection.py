@@ -20,7 +20,7 @@ import asyncpg
 import httpx
 import redis
 
-from deploy.stack import Stack
+from app.local.stack import Stack
 from tests.chaos.intake import Intake
 from tests.chaos.records import connect
 from tests.chaos.schedule import UPLOADS, Accident, Schedule, Step

@@ -23,7 +23,7 @@ from typing import Any
 import asyncpg
 import httpx
 
-from deploy.stack import Stack
+from app.local.stack import Stack
 from tests.chaos import records
 from tests.chaos.injection import Injection
 from tests.chaos.intake import Intake

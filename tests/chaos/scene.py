@@ -19,11 +19,11 @@ import httpx
 
 from app.domain.actor import ActingFor
 from app.domain.identity import IdentityKind
+from app.local.synthetic import SyntheticDevice, devices
 from app.runtime import Runtime
 from app.services import identities
 from app.services.identities import PartnerRole
 from app.settings import Settings
-from deploy.synthetic import SyntheticDevice, devices
 from tests.chaos.verdict import Fate, Sent
 from tests.receiver import Subscriber
 from tests.upstream import connection_to

@@ -20,7 +20,7 @@ from uuid import uuid4
 import httpx
 from rich.console import Console
 
-from deploy.stack import ROOT, Stack
+from app.local.stack import ROOT, Stack
 
 HERE = Path(__file__).parent
 BUILD = ROOT / "build" / "contract"

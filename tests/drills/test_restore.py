@@ -19,10 +19,10 @@ from typing import Any
 import httpx
 import pytest
 
-from app.embedded import binaries
-from deploy.processes import die_with_parent
-from deploy.stack import ROOT, Stack
-from deploy.synthetic import devices
+from app.child_processes import die_with_parent
+from app.local.embedded import binaries
+from app.local.stack import ROOT, Stack
+from app.local.synthetic import devices
 from tests.servers import copy_cluster
 from tests.upstream import (
     Account,

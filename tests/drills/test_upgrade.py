@@ -23,11 +23,12 @@ import httpx
 import orjson
 import pytest
 
+from app.child_processes import die_with_parent
 from app.db import schema
-from app.embedded import Embedded
-from deploy.processes import die_with_parent, end_of
-from deploy.stack import HOST, ROOT, free_port
-from deploy.synthetic import devices
+from app.local.child import end_of
+from app.local.embedded import Embedded
+from app.local.stack import HOST, ROOT, free_port
+from app.local.synthetic import devices
 from tests.servers import copy_cluster
 from tests.upstream import (
     PATIENCE,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.stack import Stack
+from app.local.stack import Stack
 from tests.servers import copy_cluster
 
 

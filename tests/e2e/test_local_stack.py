@@ -18,8 +18,8 @@ import httpx
 import pytest
 
 from app.domain.api_key import PATTERN
-from deploy.processes import Kept, StackFailed
-from deploy.stack import ROOT, Stack, free_port
+from app.local.processes import Kept, StackFailed
+from app.local.stack import ROOT, Stack, free_port
 from tests.servers import copy_cluster
 
 pytestmark = pytest.mark.timeout(180)
@@ -57,14 +57,14 @@ def alive(pids: set[int]) -> set[int]:
 
 
 class Terminal:
-    """`python -m deploy.local` in a session of its own, with what it prints."""
+    """`registrar up` in a session of its own, with what it prints."""
 
     def __init__(self, data_dir: Path, *arguments: str, **settings: str) -> None:
         self.output = data_dir.with_name("output")
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("REGISTRAR_")}
         with self.output.open("w") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "deploy.local", "--data-dir", str(data_dir), *arguments],
+                [sys.executable, "-m", "app.cli", "up", "--data-dir", str(data_dir), *arguments],
                 cwd=ROOT,
                 env=inherited | settings,
                 stdin=subprocess.DEVNULL,

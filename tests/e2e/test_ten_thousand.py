@@ -5,8 +5,8 @@ from collections import Counter
 import httpx
 import pytest
 
-from deploy.stack import Stack
-from deploy.synthetic import devices
+from app.local.stack import Stack
+from app.local.synthetic import devices
 from tests.upstream import is_over, open_account, rows_of, said, send, until
 
 TAGS = ("Sales", "Kiosk", "Warehouse")

@@ -80,7 +80,7 @@ def seeds(name: str) -> Sequence[bytes]:
     """What the fuzzer starts from."""
     from pathlib import Path
 
-    from deploy.synthetic import devices
+    from app.local.synthetic import devices
     from tests.unit.test_intake_formats import oa3
     from tests.unit.test_intake_fuzz import BOOK, SCRAPS, WHOLE
 

@@ -15,8 +15,8 @@ from app.api import repeated_keys
 from app.db.paging import PageRequest, bind, cut
 from app.domain.catalogue import CATALOGUE
 from app.domain.identity import IdentityKind
+from app.local.synthetic import devices as synthetic
 from app.main import build
-from deploy.synthetic import devices as synthetic
 from tests.world import Partner, World
 
 TUPLE = {"serial_number": "SYN1", "manufacturer": "Contoso", "model": "Book"}

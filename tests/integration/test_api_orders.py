@@ -9,9 +9,9 @@ from uuid import UUID
 import pytest
 
 from app.domain.identity import IdentityKind
+from app.local.synthetic import devices as synthetic
 from app.services import batches, sweep
 from app.services.acceptance import CHUNK
-from deploy.synthetic import devices as synthetic
 from tests.agreement import assert_agreement
 from tests.integration.test_api_bad_input import TUPLE, problem_of
 from tests.world import Partner, World, tuples

@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 
 from app.domain.order import OrderState
-from app.embedded.valkey import Valkey
+from app.local.embedded.valkey import Valkey
 from app.services import batches
 from tests.agreement import assert_agreement
 from tests.line import line_to_postgres

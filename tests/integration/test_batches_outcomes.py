@@ -8,8 +8,8 @@ import pytest
 
 from app.domain.identity import Device, IdentityKind
 from app.domain.order import OrderState
+from app.local import synthetic
 from app.services import batches, orders
-from deploy import synthetic
 from tests.agreement import assert_agreement
 from tests.world import World, tuples
 

@@ -21,7 +21,7 @@ from app.domain import budget
 from app.domain.budget import TURN_TIMEOUT, Breaker, Budget, BudgetPolicy, Priority
 from app.domain.order import OrderState
 from app.domain.upstream import HeldBack, OutcomeUnknown, Throttled
-from app.embedded import Valkey
+from app.local.embedded import Valkey
 from app.runtime import Runtime
 from app.services import batches, consents
 from tests.world import Partner, World, tuples

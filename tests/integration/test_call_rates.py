@@ -19,7 +19,7 @@ import pytest_asyncio
 from anyio import to_thread
 
 from app import call_rates, redis_outage
-from app.embedded import Valkey
+from app.local.embedded import Valkey
 from app.main import build
 from app.services import identities
 from app.services.identities import Scope

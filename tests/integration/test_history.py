@@ -10,9 +10,9 @@ from sqlalchemy.pool import NullPool
 from app.db import history as queries
 from app.db.connecting import make_engine
 from app.domain.identity import CheckedDevice, Device, IdentityKind, Rules, check
+from app.local.synthetic import devices as synthetic
 from app.services import history
 from app.services.orders import cancel
-from deploy.synthetic import devices as synthetic
 from tests.import_scene import HEADER, preview, sheet, tuple_rows
 from tests.world import Partner, World, tuples
 

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import text
 
 from app.domain.identity import IdentityKind
-from deploy.synthetic import devices
+from app.local.synthetic import devices
 from tests.agreement import assert_agreement
 from tests.cutting import cut
 from tests.import_scene import (

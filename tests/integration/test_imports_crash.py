@@ -15,11 +15,11 @@ from sqlalchemy import text
 
 from app.db.engine import become_system
 from app.domain.identity import IdentityKind
+from app.local.synthetic import devices
 from app.services import consents
 from app.services.import_reading import CHUNK
 from app.services.import_work import MAX_ATTEMPTS
 from app.services.imports import PIECE, UPLOAD_PATIENCE
-from deploy.synthetic import devices
 from tests.import_scene import commit, look, preview, sheet, tuple_rows, tuple_sheet, upload, work_imports
 from tests.worker import api_process, worker_process
 from tests.world import Partner, World

@@ -5,9 +5,9 @@ import gzip
 import pytest
 
 from app.domain.identity import IdentityKind
+from app.local.synthetic import devices
 from app.services import import_turns, import_work
 from app.services.import_reading import CHUNK, Stopping
-from deploy.synthetic import devices
 from tests.import_scene import HEADER, look, preview, sheet, tuple_rows, tuple_sheet, upload, work_imports
 from tests.workbooks import workbook
 from tests.world import World

@@ -19,11 +19,11 @@ from sqlalchemy import text
 from app import metrics
 from app.api.intake_relay import HANDED_OVER
 from app.api.intake_server import IntakeServer, prepare
+from app.local.stack import free_port
 from app.main import build
 from app.runtime import Runtime
 from app.serve import IntakeProcess, _Shared
 from app.services import acceptance
-from deploy.stack import free_port
 from tests.integration.test_api_bad_input import TUPLE, problem_of
 from tests.integration.test_processes import PATIENCE, until_ready
 from tests.serving import serving
@@ -43,8 +43,8 @@ async def intake_beside(world: World) -> AsyncIterator[IntakeServer]:
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
 
-    async def open_runtime(databases: dict[str, str]) -> Runtime:
-        return await Runtime.open(settings.model_copy(update=databases), process="intake")
+    async def open_runtime() -> Runtime:
+        return await Runtime.open(settings, process="intake")
 
     server = IntakeServer(app, theirs, open_runtime)
     serving = asyncio.create_task(server.serve())

@@ -11,10 +11,10 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from app.db import heartbeats
+from app.local.stack import free_port
 from app.main import build
 from app.services import batches
 from app.services.figures import STATES
-from deploy.stack import free_port
 from tests.architecture.source import ROOT
 from tests.import_scene import preview, tuple_sheet
 from tests.integration.test_api_bad_input import problem_of

@@ -2,7 +2,7 @@
 
 from app.domain.order import OrderState
 from app.domain.registration import RegistrationState
-from deploy.synthetic import devices
+from app.local.synthetic import devices
 from tests.world import World, tuples
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from deploy.stack import free_port
+from app.local.stack import free_port
 from tests.worker import api_process, registrar_process, worker_process
 from tests.world import World
 from workers.alive import touch

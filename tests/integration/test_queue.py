@@ -16,8 +16,8 @@ from arq.connections import create_pool
 from redis.asyncio import Redis
 
 from app.domain.order import OrderState
-from app.embedded.valkey import Valkey
 from app.kernel.wakeups import WakeKind, WakeUp
+from app.local.embedded.valkey import Valkey
 from app.queue import (
     EXPIRES_AFTER,
     LANES_A_SLOT,

@@ -9,9 +9,9 @@ from sqlalchemy import text
 
 from app.db import batch_claims, events, heartbeats
 from app.domain.batch import BatchState
+from app.local.synthetic import devices
 from app.services import batches as batch_steps
 from app.services import consents, sweep
-from deploy.synthetic import devices
 from tests.receiver import Answer, open_receiver, subscribe
 from tests.world import Partner, World, tuples
 

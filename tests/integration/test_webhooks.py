@@ -17,8 +17,8 @@ from app.api.import_models import ImportEvent
 from app.api.webhooks import ConsentEvent, EndpointTestEvent, OrderEvent, SettledEvent
 from app.domain.event import SUBSCRIBABLE, EventType, hears, stored_types
 from app.domain.upstream import ConnectionTrouble, Said
+from app.local.synthetic import devices
 from app.services import access, consents
-from deploy.synthetic import devices
 from tests.import_scene import committed, preview, tuple_sheet
 from tests.receiver import Message, Receiver, open_receiver, subscribe
 from tests.world import Partner, World, tuples

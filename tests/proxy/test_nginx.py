@@ -17,7 +17,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from deploy.stack import free_port
+from app.local.stack import free_port
 from tests.architecture.source import ROOT
 from tests.authority import Authority
 from tests.import_scene import HEADER, sheet, tuple_rows

@@ -16,7 +16,7 @@ from app.cli import app
 from app.cli.outcome import ExitCode
 from app.domain.identity import IdentityKind
 from app.intake.rows import read
-from deploy.synthetic import devices
+from app.local.synthetic import devices
 from tests.unit.test_hardware_hash_damage import capture
 
 SAMPLES = Path(__file__).parents[1] / "samples"

@@ -23,7 +23,7 @@ from redis import Redis
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from app.embedded import Binaries, Embedded, EmbeddedUnavailable, Postgres, Valkey, binaries
+from app.local.embedded import Binaries, Embedded, EmbeddedUnavailable, Postgres, Valkey, binaries
 from tests.servers import copy_cluster
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,10 +32,11 @@ ROOT = Path(__file__).resolve().parents[2]
 HOLDER = """
 import json, os, sys
 from pathlib import Path
-from app import embedded
+from app import child_processes
+from app.local import embedded
 task = json.loads(sys.argv[1])
 if task.get("without_death_signal"):
-    embedded.accounts._LIBC = None  # as on systems that have no such signal
+    child_processes.LIBC = None  # as on systems that have no such signal
 if task.get("uid"):
     os.setgroups([]); os.setgid(task["uid"]); os.setuid(task["uid"])
 programs = embedded.Binaries(Path(task["postgres"]), Path(task["valkey"]))
@@ -424,7 +425,7 @@ def test_a_missing_wheel_names_the_extra_and_the_setting(tmp_path: Path) -> None
 
 def test_without_the_wheels_nothing_is_found(tmp_path: Path) -> None:
     code = (
-        "from app.embedded import *; found = binaries()\n"
+        "from app.local.embedded import *; found = binaries()\n"
         "for need in (lambda: found.tool('postgres'), found.valkey_server):\n"
         "    try: need()\n"
         "    except EmbeddedUnavailable: print('unavailable')\n"

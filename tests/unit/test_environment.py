@@ -25,7 +25,7 @@ ENTRY_POINTS = {
     "registrar migrate": ("-m", "app.cli", "migrate"),
     "registrar partner list": ("-m", "app.cli", "partner", "list"),
     "registrar databases": ("-m", "app.cli", "databases"),
-    "make up": ("-m", "deploy.local"),
+    "registrar up": ("-m", "app.cli", "up"),
 }
 
 

@@ -9,7 +9,7 @@ import pytest
 from app.domain.firmware_text import is_machine_type, is_marketing_name
 from app.domain.identity import CheckedDevice, Device, IdentityKind, Rules, check
 from app.domain.masking import holds_secret
-from deploy.synthetic import hardware_hash
+from app.local.synthetic import hardware_hash
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 RULES = Rules(frozenset(IdentityKind))

@@ -23,7 +23,7 @@ from app.domain.hardware_hash import (
     findings,
 )
 from app.domain.placeholders import is_filler_serial
-from deploy.synthetic import WINDOWS_PE, devices, hardware_hash
+from app.local.synthetic import WINDOWS_PE, devices, hardware_hash
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 UUID_ = UUID("00112233-4455-4677-8899-aabbccddeeff")

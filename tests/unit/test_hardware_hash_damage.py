@@ -8,7 +8,7 @@ import pytest
 
 from app.domain.hardware_hash import HashError, decode
 from app.domain.identity import IdentityKind
-from deploy.synthetic import CAPTURED_AT, WINDOWS_PE, devices, hardware_hash
+from app.local.synthetic import CAPTURED_AT, WINDOWS_PE, devices, hardware_hash
 
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 

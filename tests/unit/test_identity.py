@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from app.domain.catalogue import CATALOGUE
 from app.domain.duplicates import mark_duplicates
 from app.domain.identity import CheckedDevice, Device, IdentityKind, Rules, check
-from deploy.synthetic import devices, hardware_hash
+from app.local.synthetic import devices, hardware_hash
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 TUPLE, PRODUCT_KEY, HASH = IdentityKind.TUPLE, IdentityKind.PRODUCT_KEY, IdentityKind.HARDWARE_HASH

@@ -8,8 +8,8 @@ from uuid import UUID
 
 import pytest
 
-from app.embedded import NoInstallation
-from app.runtime import Purpose, check_installation
+from app.local.databases import require_installation
+from app.runtime import NoInstallation, Purpose
 from app.secrets import NO_KEY, Place, SecretError, Secrets
 from app.settings import Settings, load
 from tests.architecture.source import ROOT
@@ -35,8 +35,13 @@ LOOKING = {
     "registrar databases": ("-m", "app.cli", "databases"),
     "registrar api": ("-m", "app.cli", "api"),
     "registrar worker": ("-m", "app.cli", "worker"),
-    "uvicorn": ("-m", "uvicorn", "--factory", "app.main:build", "--port", "1"),
 }
+SERVERS = {
+    "uvicorn": (("-m", "uvicorn", "--factory", "app.main:build", "--port", "1"), 3),  # uvicorn's own code
+    "the API": (("-m", "app.serve"), 1),
+    "the worker": (("-m", "workers.main"), 1),
+}
+"""The programs behind the commands, with the code they end with. They start no databases."""
 KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
 
 
@@ -55,9 +60,19 @@ def run(directory: Path, *arguments: str, **environment: str) -> subprocess.Comp
 @pytest.mark.parametrize("name", list(LOOKING))
 def test_in_an_empty_directory_nothing_is_made(name: str, tmp_path: Path) -> None:
     done = run(tmp_path, *LOOKING[name])
-    assert done.returncode == (3 if name == "uvicorn" else 1)  # uvicorn's own code for a failed start
+    assert done.returncode == 1
     assert "There is no installation" in done.stderr
     assert "registrar " in done.stderr  # what makes one
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", list(SERVERS))
+def test_a_server_by_itself_asks_for_the_addresses_of_its_databases(name: str, tmp_path: Path) -> None:
+    arguments, code = SERVERS[name]
+    done = run(tmp_path, *arguments)
+    assert done.returncode == code
+    assert "Set REGISTRAR_DATABASE_URL and REGISTRAR_REDIS_URL." in done.stderr
     assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
 
@@ -81,7 +96,7 @@ def test_an_installation_that_was_made_is_found_and_grows_no_further(cluster: Pa
 
 def refusal(settings: Settings, purpose: Purpose) -> str:
     with pytest.raises(NoInstallation) as caught:
-        check_installation(settings, purpose)
+        require_installation(settings, purpose)
     return str(caught.value)
 
 
@@ -92,12 +107,12 @@ def test_what_serves_needs_database_key_and_redis(tmp_path: Path, monkeypatch: p
     given = {"REGISTRAR_DATA_DIR": str(tmp_path / "none")}
     assert "There is no installation here." in refusal(load(given), Purpose.SERVE)
     given["REGISTRAR_DATABASE_URL"] = "postgresql://registrar@db/registrar"
-    check_installation(load(given), Purpose.LOOK)
+    require_installation(load(given), Purpose.LOOK)
     assert "here is no secret key here" in refusal(load(given), Purpose.SERVE)
     given["REGISTRAR_SECRET_KEYS"] = KEY
     assert "There is no Redis: set REGISTRAR_REDIS_URL" in refusal(load(given), Purpose.SERVE)
     given["REGISTRAR_REDIS_URL"] = "redis://redis"
-    check_installation(load(given), Purpose.SERVE)
+    require_installation(load(given), Purpose.SERVE)
     assert not (tmp_path / "none").exists()
 
 

@@ -13,7 +13,7 @@ from app.intake.devices import check_row, device_of
 from app.intake.problems import Problem, of_notice, problems_of
 from app.intake.rows import Row, read
 from app.intake.secrets import without_secrets
-from deploy.synthetic import devices
+from app.local.synthetic import devices
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 RULES = Rules(frozenset(IdentityKind))

@@ -8,7 +8,7 @@ from app.domain.identity import IdentityKind, Rules, check
 from app.intake.devices import check_row, device_of
 from app.intake.review import Review, Reviewed, Terms
 from app.intake.rows import read
-from deploy.synthetic import devices
+from app.local.synthetic import devices
 from tests.cutting import cut
 from tests.unit.test_hardware_hash_damage import capture
 

@@ -14,7 +14,7 @@ import pytest
 from app.domain.identity import IdentityKind, Rules
 from app.intake.review import Review, Terms
 from app.intake.rows import Dialect, read
-from deploy.synthetic import devices
+from app.local.synthetic import devices
 from tests.workbooks import Raw, workbook
 
 SAMPLES = Path(__file__).parents[1] / "samples"

@@ -7,7 +7,7 @@ import pytest
 from app.domain.hardware_hash import decode
 from app.domain.identity import IdentityKind
 from app.intake.rows import Dialect, Row, read
-from deploy.synthetic import devices
+from app.local.synthetic import devices
 from tests.unit.test_hardware_hash_damage import capture
 
 NAMES = "Device Serial Number,Windows Product ID,Hardware Hash,Manufacturer name,Device model"

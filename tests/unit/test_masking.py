@@ -9,7 +9,7 @@ from app.domain.catalogue import CATALOGUE
 from app.domain.directory import Directory, Entry
 from app.domain.identity import CheckedDevice, Device, IdentityKind, Rules, check
 from app.domain.masking import holds_secret, kept, quoted, shown
-from deploy.synthetic import devices
+from app.local.synthetic import devices
 
 RULES = Rules(frozenset(IdentityKind))
 [DEVICE] = devices(1, kind=IdentityKind.HARDWARE_HASH)

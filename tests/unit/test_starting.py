@@ -46,9 +46,10 @@ def test_production_without_bounds_is_refused_with_its_reason() -> None:
 
 def test_api_that_cannot_start_ends_with_an_exit_code_of_this_program(tmp_path: Path) -> None:
     """The server's own code for it, 3, means for `registrar` that consent is missing."""
-    done = start("app.serve", REGISTRAR_DATA_DIR=str(tmp_path))
+    servers = {name: PRODUCTION[name] for name in ("REGISTRAR_DATABASE_URL", "REGISTRAR_REDIS_URL")}
+    done = start("app.serve", REGISTRAR_DATA_DIR=str(tmp_path), **servers)
     assert done.returncode == 1, done.stderr
-    assert "There is no installation here" in done.stderr
+    assert "There is no secret key here" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from app.domain.catalogue import Severity
 from app.domain.hardware_hash import decode, encode, explain, findings
 from app.domain.identity import IdentityKind
-from deploy.synthetic import (
+from app.local.synthetic import (
     CAPTURED_AT,
     SyntheticDevice,
     devices,

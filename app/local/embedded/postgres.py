@@ -1,9 +1,4 @@
-"""PostgreSQL: its cluster, its settings, who may connect.
-
-Decides what an embedded PostgreSQL is created with and started with, and reads from its own protocol
-whether it serves. It stands alone because it changes with PostgreSQL's releases and with what Registrar
-asks of its database, and with nothing else.
-"""
+"""An embedded PostgreSQL: its cluster, its settings, who may connect, whether it serves."""
 
 from __future__ import annotations
 
@@ -14,18 +9,19 @@ import struct
 import subprocess
 from pathlib import Path
 
-from app.embedded.accounts import Account, enter_as, user_name
-from app.embedded.errors import EmbeddedUnavailable
-from app.embedded.ownership import START_SECONDS, open_log
-from app.embedded.server import Server
-from app.embedded.sockets import PORT, converse, make_private
+from app.local.child import end_of, open_log
+from app.local.embedded.accounts import BARE_ENVIRONMENT, Account, enter_as, user_name
+from app.local.embedded.errors import EmbeddedUnavailable
+from app.local.embedded.ownership import START_SECONDS
+from app.local.embedded.server import Server
+from app.local.embedded.sockets import PORT, converse, make_private
 
 
 class Postgres(Server):
     """PostgreSQL with one database and one login role, both named registrar.
 
-    The role is no superuser, so row-level security applies to it; it may create databases and roles. Only
-    the operating-system users who own the data may connect (peer authentication), over the socket only.
+    The role is no superuser, so row-level security applies to it. It may create databases and roles. Only the
+    operating-system users who own the data may connect (peer authentication), and only over the socket.
     """
 
     name = "postgres"
@@ -72,13 +68,13 @@ class Postgres(Server):
             "log_error_verbosity": "terse",
         }
         if not self.durable:
-            # Not synchronous_commit: without fsync it costs one write, and it keeps commits over a SIGKILL.
+            # synchronous_commit stays: without fsync it costs one write, and commits survive a SIGKILL.
             settings |= {"fsync": "off", "full_page_writes": "off"}
         arguments = [part for key, value in settings.items() for part in ("-c", f"{key}={value}")]
         return [str(self.programs.tool("postgres")), "-D", str(cluster), *arguments]
 
     def _create(self, cluster: Path, lease: int, account: Account | None) -> None:
-        """Build the cluster aside and rename it when complete: a killed initdb leaves nothing half done."""
+        """Builds the cluster aside and renames it when it is complete: initdb may be killed."""
         user_name(os.geteuid() if account is None else account.uid)
         fresh = cluster.with_name("postgres.new")
         shutil.rmtree(fresh, ignore_errors=True)
@@ -107,13 +103,13 @@ class Postgres(Server):
 
     def _run(self, argv: list[str], words: str, lease: int, account: Account | None) -> None:
         with open_log(self.log) as log:
-            done = subprocess.run(  # noqa: S603  (our own argument list, no shell)
+            done = subprocess.run(
                 argv,
                 input=words.encode(),
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd="/",
-                env={"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"},
+                env=BARE_ENVIRONMENT,
                 start_new_session=True,
                 pass_fds=(lease,),
                 preexec_fn=enter_as(account, signal.SIGKILL),
@@ -121,7 +117,7 @@ class Postgres(Server):
                 check=False,
             )
         if done.returncode != 0:
-            raise EmbeddedUnavailable(f"{Path(argv[0]).name} failed in {self.data_dir}.{self._tail()}")
+            raise EmbeddedUnavailable(f"{Path(argv[0]).name} failed in {self.data_dir}.{end_of(self.log)}")
 
     def _write(self, name: str, text: str, account: Account | None) -> str:
         path = self.data_dir / name

@@ -1,8 +1,8 @@
-"""Registrar on one machine: databases, migrations, API, workers and, as a sandbox, the simulator.
+"""All of Registrar on one machine: databases, migrations, API, workers and, in a sandbox, the simulator.
 
-`Stack` is what the demonstration and the tests run; `python -m deploy.local` (`make up`) is the same for a
-person. The parts are the commands an operator would run, each in a session and with a log of its own, kept
-running until the stack is closed; nothing of it outlives the process that started it.
+`registrar up`, the demonstration and the tests run a `Stack`. Its parts are the commands that an operator
+would run. Each has a session and a log of its own and is kept running until the stack is closed. Nothing
+outlives the process that started it.
 """
 
 from __future__ import annotations
@@ -23,26 +23,27 @@ from types import TracebackType
 from typing import Any, Self
 
 import httpx
-from sqlalchemy.exc import SQLAlchemyError
 
-from app.embedded import Postgres, Server, Valkey
+from app.child_processes import die_with_parent
+from app.local.child import end_of
+from app.local.embedded import Postgres, Server, Valkey
+from app.local.processes import Kept, KeptProgram, KeptServer, Program, Say, StackFailed
 from app.settings import Settings, load
-from deploy.processes import Kept, KeptProgram, KeptServer, Program, Say, StackFailed, die_with_parent, end_of
-from workers.lanes import SLICE
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 HOST = "127.0.0.1"
 LOCK = "stack.lock"
-"""In the data directory; its holder's process id is in it."""
+"""A file in the data directory that a running stack locks. Its process id is in it."""
 READY_SECONDS = 60.0  # a first start on a slow disk; usually two or three
 MIGRATION_SECONDS = 600.0
-API_PATIENCE = 22.0  # `registrar api` lets requests under way finish for 20 s
+API_PATIENCE = 22.0  # `registrar api` gives calls 20 s to finish
+WORKER_PATIENCE = 7.0  # beside the step: a worker's lanes begin no step after 2 s
 SIMULATOR_PATIENCE = 3.0
 UNUSUAL_PORTS = range(20000, 32000)  # below those the system gives to outgoing connections
 
 
 def free_port() -> int:
-    """A port nobody listens on. It stays free for restarts: nothing else is given ports from this range."""
+    """A port on which nothing listens. It stays free for restarts: the system assigns none of this range."""
     for port in random.SystemRandom().sample(UNUSUAL_PORTS, 200):
         if is_free(port):
             return port
@@ -50,7 +51,7 @@ def free_port() -> int:
 
 
 def is_free(port: int) -> bool:
-    """Whether a server could listen on this port of the loopback address now."""
+    """Whether a server can listen on this port of the loopback address now."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do, for quick restarts
         try:
@@ -61,7 +62,7 @@ def is_free(port: int) -> bool:
 
 
 def stack_in(data_dir: Path) -> str | None:
-    """The process id of the stack that runs with this data directory; None if there is none."""
+    """The process id of the stack that runs on this data directory. None if none does."""
     try:
         lock = os.open(data_dir / LOCK, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -84,12 +85,12 @@ def already_runs(data_dir: Path, process: str) -> str:
 
 
 class Stack:
-    """The whole service, running. A context manager; `close()` ends all of it."""
+    """The whole service, running. A context manager; `close()` stops all of it."""
 
     api_url: str
     simulator_url: str | None
     environment: dict[str, str]
-    """A whole environment, in which `registrar ...` commands speak to this stack."""
+    """A whole environment in which `registrar` commands call this stack."""
     settings: Settings
     processes: dict[str, Kept]
     """By name, in starting order: postgres, valkey, simulator, api, worker-1, worker-2, ..."""
@@ -118,14 +119,14 @@ class Stack:
         on_simulator: Callable[[Stack], None] | None = None,
         hurry: threading.Event | None = None,
     ) -> Self:
-        """Start everything and return when the API says it is ready and every part runs.
+        """Starts everything. Returns when every part runs and the API is ready.
 
-        `environment` is laid over this process's; REGISTRAR_DATABASE_URL and REGISTRAR_REDIS_URL there keep
-        the embedded server from being started. Without a port a free one is taken. What the stack has to tell
-        (deaths, restarts) goes to `log`, else to logs/stack.log in the data directory, and to `say` if given.
-        `on_simulator` is called whenever the simulator has started with an empty memory: before the API runs,
-        and after each restart, then in another thread. Setting `hurry` cuts the waiting in `close()` short.
-        Raises StackFailed, EmbeddedUnavailable or SettingsRefused; nothing runs then.
+        `environment` is laid over this process's. REGISTRAR_DATABASE_URL or REGISTRAR_REDIS_URL in it takes
+        the place of an embedded server. Without a port a free one is taken. Deaths and restarts are written
+        to `log` (else logs/stack.log in the data directory) and to `say`. `on_simulator` is called whenever
+        the simulator has started with an empty memory: before the API starts and, in another thread, after
+        each restart. Setting `hurry` ends the waiting in `close()`. Raises StackFailed, EmbeddedUnavailable
+        or SettingsRefused; nothing runs then.
         """
         stack = cls(data_dir, log=log, say=say, hurry=hurry or threading.Event())
         try:
@@ -156,14 +157,14 @@ class Stack:
         return [part for name, part in self.processes.items() if name.startswith("worker-")]
 
     def kill(self, name: str, number: int = signal.SIGKILL) -> None:
-        """Send a signal to a part, as an accident would. Raises ProcessLookupError while it does not run."""
+        """Sends a signal to a part. Raises ProcessLookupError while it does not run."""
         self.processes[name].kill(number)
 
     def registrar(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
-        """Run `registrar ARGUMENTS` against this stack; its output is captured as text.
+        """Runs `registrar ARGUMENTS` on this stack and captures its output as text.
 
-        Options are those of subprocess.run. Raises CalledProcessError for an exit status other than 0,
-        unless `check=False` is among them.
+        Options are those of subprocess.run. Raises CalledProcessError for an exit code other than 0, unless
+        `check=False` is given.
         """
         options = {"capture_output": True, "text": True, "check": True, "timeout": 120, **options}
         command = [sys.executable, "-m", "app.cli", *arguments]
@@ -173,14 +174,14 @@ class Stack:
         return result
 
     def close(self) -> None:
-        """Stop API, workers (which finish their step), simulator and databases, in this order."""
+        """Stops the API, the workers (after their step), the simulator and the databases, in this order."""
         workers = [part.name for part in self.workers]
         for name in ("api", *workers, "simulator", "valkey", "postgres"):
             if name not in self.processes:
                 continue
             if name in workers[:1]:
                 for part in self.workers:
-                    part.dismiss()  # all of them finish their steps at the same time
+                    part.dismiss()  # so that all finish their steps at the same time
             self.processes[name].stop(self._hurry)
         if self._lock is not None:
             os.close(self._lock)
@@ -197,7 +198,7 @@ class Stack:
     # --- Starting, in order ---------------------------------------------------------------------------
 
     def _reserve(self) -> None:
-        """One stack per data directory: two would stop each other's databases."""
+        """Locks the data directory: two stacks on one would stop each other's databases."""
         self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.logs.mkdir(exist_ok=True)
         lock = os.open(self.data_dir / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -221,7 +222,6 @@ class Stack:
             self.environment |= {
                 "REGISTRAR_PARTNER_CENTER_URL": self.simulator_url,
                 "REGISTRAR_LOGIN_URL": self.simulator_url,
-                "REGISTRAR_GRAPH_URL": self.simulator_url,
                 "REGISTRAR_WEBHOOK_ALLOW_HTTP": "true",
                 "REGISTRAR_WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8",
             }
@@ -231,7 +231,7 @@ class Stack:
             "REGISTRAR_API_HOST": HOST,
             "REGISTRAR_API_PORT": str(port),
         }
-        # The processes are told of a database, so they do not see that it is embedded.
+        # The programs get URLs, so their settings do not show that the database is embedded.
         self.environment.setdefault("REGISTRAR_SPOOL_DIR", str(self.data_dir / "spool"))
         self.settings = load(self.environment)
 
@@ -278,7 +278,7 @@ class Stack:
                 self._wait_until_ok("simulator", f"{url}/control/clock")
                 if on_simulator is not None:
                     on_simulator(self)
-            except (StackFailed, httpx.HTTPError, SQLAlchemyError, OSError) as error:
+            except (StackFailed, httpx.HTTPError, OSError) as error:
                 self._tell(f"the simulator has lost its memory and could not be told again: {error}")
 
         self._run("simulator", arguments, SIMULATOR_PATIENCE, environment=ours, after_restart=set_the_scene)
@@ -289,7 +289,7 @@ class Stack:
     def _start_service(self, workers: int) -> None:
         self._run("api", self._command("api"), API_PATIENCE + self.settings.shutdown_pause)
         for number in range(1, workers + 1):
-            name, patience = f"worker-{number}", SLICE + self.settings.step_timeout_s + 5
+            name, patience = f"worker-{number}", WORKER_PATIENCE + self.settings.step_timeout_s
             alive = {"REGISTRAR_WORKER_ALIVE_FILE": str(self.data_dir / f"{name}.alive")}
             self._run(name, self._command("worker"), patience, environment=self.environment | alive)
         self._wait_until_ok("api", f"{self.api_url}/readyz?all")

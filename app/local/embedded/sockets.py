@@ -1,8 +1,7 @@
-"""Where the servers' sockets are, and how a server is asked whether it serves.
+"""The directory of the servers' sockets, and one raw exchange over a socket.
 
-Decides between the data directory and a temporary one for the sockets, keeps either private, and holds one
-raw exchange over a socket. It stands alone because it changes with what a socket's path may be: its length,
-its characters, and whom the directory it is in belongs to.
+The path of a socket has a limit and must read the same in a URL, in a list of directories and on disk. Where
+the data directory's path does not, the sockets are in a temporary directory.
 """
 
 from __future__ import annotations
@@ -16,17 +15,17 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from app.embedded.accounts import Account
+from app.local.embedded.accounts import Account
 
-PORT = 5432  # names the socket file only; no TCP port is opened
+PORT = 5432  # part of the socket's name; no TCP port is opened
 SOCKET_PATH_BYTES = 100  # the limit is 108 with the final NUL on Linux, 104 on macOS; the lock file adds 5
-PLAIN_PATH = re.compile(r"[A-Za-z0-9/._-]+")  # the same text in a URL, in a list of directories and on disk
+PLAIN_PATH = re.compile(r"[A-Za-z0-9/._-]+")
 
 
 def socket_directory(data_dir: Path, account: Account | None) -> Path:
-    """A private directory (mode 0700) for the sockets: inside the data directory when its path allows.
+    """A private directory (mode 0700) for the sockets: inside the data directory if its path allows that.
 
-    Otherwise a temporary one, recorded in the data directory so that every opener finds the same.
+    Otherwise a temporary one. It is recorded in the data directory, so that every process finds the same.
     """
     inside = make_private(data_dir / "run", account)
     if len(os.fsencode(inside / f".s.PGSQL.{PORT}.lock")) <= SOCKET_PATH_BYTES and PLAIN_PATH.fullmatch(
@@ -36,7 +35,7 @@ def socket_directory(data_dir: Path, account: Account | None) -> Path:
     record, owner = data_dir / "socket-directory", account.uid if account else os.geteuid()
     with contextlib.suppress(FileNotFoundError):
         recorded = Path(record.read_text())
-        found = recorded.lstat()  # anyone may create names in a temporary directory: only our own is trusted
+        found = recorded.lstat()  # anyone may make names in a temporary directory: only ours is trusted
         if (
             stat.S_ISDIR(found.st_mode)
             and found.st_uid in (owner, os.geteuid())
@@ -51,7 +50,7 @@ def socket_directory(data_dir: Path, account: Account | None) -> Path:
 
 
 def make_private(path: Path, account: Account | None) -> Path:
-    """The directory itself, made (mode 0700) where it is missing and given to the servers' account."""
+    """Makes the directory (mode 0700) if it is missing, gives it to the servers' account, and returns it."""
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     if account is not None and path.stat().st_uid != account.uid:
         os.chown(path, account.uid, account.gid, follow_symlinks=False)
@@ -59,7 +58,7 @@ def make_private(path: Path, account: Account | None) -> Path:
 
 
 def converse(path: Path, question: bytes, complete: Callable[[bytes], bool]) -> bytes | str:
-    """Everything the server says to one question; a text when it cannot be asked."""
+    """All that the server answers to one question; a text when it cannot be asked."""
     seen = b""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line:

@@ -1,13 +1,12 @@
-"""The demonstration (`make demo`): 2,500 devices from files to Microsoft's stand-in, with real parts.
+"""`registrar demo` (`make demo`): registers 2,500 made-up devices from files with a simulator of Microsoft.
 
-Real PostgreSQL, Valkey, API, worker and simulator; real files as the field's collectors write them;
-the same `registrar submit` that an operator uses. At the end every figure is compared with what was
-to be expected, on our side and on Microsoft's; the exit status is 0 only if all of them agree.
+PostgreSQL, Valkey, API, worker and simulator are real processes, the files are as the field's collectors
+write them, and `registrar submit` is the command that an operator uses. At the end every figure is compared
+with the expected one, on our side and on Microsoft's. The exit code is 0 only if all of them agree.
 """
 
 import json
 import signal
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -22,21 +21,21 @@ from rich.console import Console
 from rich.table import Table
 
 from app.domain.identity import IdentityKind
-from app.embedded import EmbeddedUnavailable
 from app.environment import SettingsRefused
-from deploy.processes import StackFailed
-from deploy.receiver import Receiver
-from deploy.stack import Stack
-from deploy.synthetic import SyntheticDevice, devices, write_collector_csv, write_partner_center_csv
+from app.local.embedded import EmbeddedUnavailable
+from app.local.processes import StackFailed
+from app.local.receiver import Receiver
+from app.local.stack import Stack
+from app.local.synthetic import SyntheticDevice, devices, write_collector_csv, write_partner_center_csv
 
 COLLECTED = 1_200
 """Devices with hashes, in the collector's UTF-16 file, tagged there."""
 LISTED = 1_294
-"""Tuples, PKIDs and hashes in Partner Center's own template; six damaged rows come on top."""
+"""Tuples, PKIDs and hashes in Partner Center's own template, without its six damaged rows."""
 WAITING = 40
 """Devices of the customer that has not consented yet."""
 PATIENCE = 60.0
-"""Seconds anything here is waited for at most."""
+"""Seconds that any step may take."""
 
 
 @dataclass
@@ -52,14 +51,14 @@ class Scene:
     failures: list[str] = field(default_factory=list)
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
-        """A call of the API that must succeed."""
+        """Calls the API. Raises StackFailed unless the call succeeds."""
         response = self.api.request(method, path, json=body)
         if response.status_code >= 300:
             raise StackFailed(f"{method} {path} answered {response.status_code}: {response.text}")
         return response.json()
 
     def control(self, path: str, body: Any = None) -> Any:
-        """A control route of the simulator."""
+        """Calls a control route of the simulator."""
         method = "GET" if body is None else "POST"
         response = self.simulator.request(method, f"/control/{path}", json=body)
         response.raise_for_status()
@@ -79,11 +78,11 @@ class Scene:
         deadline = time.monotonic() + PATIENCE
         while not condition():
             if time.monotonic() > deadline:
-                raise StackFailed(f"Waited {PATIENCE:.0f} seconds in vain for {what}.")
+                raise StackFailed(f"Waited {PATIENCE:.0f} seconds for {what}, and it did not come.")
             time.sleep(0.05)
 
     def submit(self, file: Path, customer: str, *options: str) -> int:
-        """`registrar submit`, on this very terminal; its exit status."""
+        """Runs `registrar submit` on this terminal and returns its exit code."""
         self.console.print(
             f"\n  [dim]$ registrar submit {file.name} --customer {customer} {' '.join(options)}[/dim]"
         )
@@ -94,7 +93,8 @@ class Scene:
         return done.returncode
 
 
-def main() -> int:
+def run() -> int:
+    """Runs the demonstration on this terminal and returns the exit code."""
     console = Console(highlight=False)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     begun = time.monotonic()
@@ -147,7 +147,7 @@ def _run(directory: Path, console: Console) -> list[str]:
 
 
 def _set_the_scene(scene: Scene) -> None:
-    """A partner with its key and connection, two customers, and a receiver of webhooks."""
+    """Makes a partner with its key and connection, two customers, and a webhook endpoint."""
     scene.headline("1. A partner, its connection, two customers")
     seeded = scene.control("seed", {"customers": 0})["partner"]
     stack = scene.stack
@@ -193,7 +193,7 @@ def _set_the_scene(scene: Scene) -> None:
 
 
 def _write_files(scene: Scene) -> tuple[list[SyntheticDevice], list[SyntheticDevice]]:
-    """The files, and what Microsoft knows beforehand of three of the devices."""
+    """Writes the files, and tells the simulator what Microsoft knows about four of the devices."""
     scene.headline("2. Files as the field's collectors write them")
     collected = list(devices(COLLECTED, seed=1, kind=IdentityKind.HARDWARE_HASH))
     listed = list(devices(LISTED, seed=2))
@@ -234,7 +234,7 @@ def _held(tenant: str, device: SyntheticDevice) -> dict[str, str]:
 
 
 def _damaged_rows(listed: list[SyntheticDevice]) -> str:
-    """Half a tuple, a Product ID, a repeated device, and three damaged hashes."""
+    """Rows that Registrar refuses: half a tuple, a Product ID, a repeated device, three damaged hashes."""
     hashes = [device.hardware_hash or "" for device in listed if device.hardware_hash][:3]
     first = next(device for device in listed if device.kind is IdentityKind.TUPLE)
     changed = hashes[0][:700] + ("A" if hashes[0][700] != "A" else "B") + hashes[0][701:]
@@ -252,17 +252,17 @@ def _damaged_rows(listed: list[SyntheticDevice]) -> str:
 def _register(scene: Scene, listed: list[SyntheticDevice]) -> None:
     scene.headline("3. 2,500 devices in two group tags for Contoso")
     exit_status = scene.submit(scene.directory / "collector.csv", "contoso.example", "--watch")
-    scene.expect("exit status for collector.csv", exit_status, 0)
+    scene.expect("exit code for collector.csv", exit_status, 0)
     exit_status = scene.submit(
         scene.directory / "partner-center.csv", "contoso.example", "--group-tag", "Sales", "--watch"
     )
-    scene.expect("exit status for partner-center.csv (some rows fail)", exit_status, 2)
+    scene.expect("exit code for partner-center.csv (some rows fail)", exit_status, 2)
 
 
 def _hold_and_release(scene: Scene) -> None:
     scene.headline("4. An order for Fabrikam, which has not consented: held, then released by itself")
     exit_status = scene.submit(scene.directory / "waiting.csv", "fabrikam.example", "--watch")
-    scene.expect("exit status for waiting.csv (held)", exit_status, 3)
+    scene.expect("exit code for waiting.csv (held)", exit_status, 3)
     order = _order_of(scene, "Fabrikam")
     scene.expect("Fabrikam's order is held", order["state"], "held")
     scene.expect("held devices", order["counts"]["held"], WAITING)
@@ -279,7 +279,7 @@ def _order_of(scene: Scene, name: str) -> dict[str, Any]:
 
 
 def _compare(scene: Scene, collected: list[SyntheticDevice], listed: list[SyntheticDevice]) -> None:
-    scene.headline("5. What came of it")
+    scene.headline("5. The result")
     states: Counter[str] = Counter()
     for order in scene.call("GET", "/v1/orders")["items"]:
         states.update({k: n for k, n in order["counts"].items() if n and k != "total"})
@@ -300,7 +300,7 @@ def _compare(scene: Scene, collected: list[SyntheticDevice], listed: list[Synthe
 
 
 def _compare_ledger(scene: Scene, collected: list[SyntheticDevice], listed: list[SyntheticDevice]) -> None:
-    """What Microsoft would hold, by customer and group tag, against what was ordered."""
+    """Compares the simulator's devices, by customer and group tag, with what was ordered."""
     ledger = scene.control("ledger?calls=false")
     held = Counter(
         (device["customer"], device["group_tag"])
@@ -315,9 +315,7 @@ def _compare_ledger(scene: Scene, collected: list[SyntheticDevice], listed: list
     twice = [d["serial"] for d in ledger["devices"] if d["submissions"] > 1]
     scene.expect("devices submitted more than once", twice, [])
     calls = scene.control("totals")["calls"]
-    scene.say(
-        f"Microsoft's stand-in holds {sum(held.values()):,} new devices, each once, under the right tag."
-    )
+    scene.say(f"The simulator holds {sum(held.values()):,} new devices, each once, under the right tag.")
     scene.say(f"It was asked {sum(calls.values()) if isinstance(calls, dict) else calls} times in all.")
 
 
@@ -352,7 +350,3 @@ def _compare_webhooks(scene: Scene, rows: int) -> None:
     scene.expect("webhooks by type", {t: counts[t] for t in expected}, expected)
     scene.expect("devices told of by registration.settled", settled(), rows - invalid)
     scene.expect("webhooks with a wrong signature", receiver.refused, 0)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,6 +1,6 @@
-"""A webhook receiver as an integrator would write one: verifies with the public library, keeps what came.
+"""A webhook receiver as an integrator would write one: it verifies each webhook with the public library.
 
-Used by the demonstration; the thirty lines of `_Handler` are what a receiver needs.
+The demonstration uses it. `take` and `_Handler` are all that a receiver needs.
 """
 
 import json
@@ -14,14 +14,14 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 
 class Receiver:
-    """Listens on a free loopback port until closed. A context manager."""
+    """Listens on a free loopback port and keeps the events that came. A context manager."""
 
     def __init__(self) -> None:
         self.events: list[dict[str, Any]] = []
         self.repeated = 0
         self.refused = 0
         self.secret: str | None = None
-        """`whsec_...`, once the endpoint has been created."""
+        """`whsec_...`, from the answer that created the endpoint."""
         self._seen: set[str] = set()
         self._lock = threading.Lock()
         receiver = self
@@ -35,7 +35,7 @@ class Receiver:
                 self.end_headers()
 
             def log_message(self, format: str, *args: Any) -> None:
-                """Silent: the demonstration tells what came."""
+                """Says nothing: the demonstration prints what came."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
         self._server.daemon_threads = True
@@ -46,7 +46,7 @@ class Receiver:
         return f"http://127.0.0.1:{self._server.server_port}/webhooks"
 
     def take(self, body: bytes, headers: dict[str, str]) -> int:
-        """The status to answer: 2xx only for what is verified. A repetition is dropped by its id."""
+        """Keeps a verified event and returns the status to answer. Drops one whose id came before."""
         try:
             Webhook(self.secret or "").verify(body, headers)
         except (WebhookVerificationError, ValueError):

@@ -1,96 +1,83 @@
-"""`make up`: the whole service on this machine, for a person.
+"""`registrar up` (`make up`): runs all of Registrar on this machine, for a person.
 
-Runs a `Stack`, tells where everything is, makes the first partner and API key, and stops all of it at
-Ctrl-C. The sandbox has a data directory of its own: made-up orders must never meet real credentials, nor
-real orders the simulator.
+It starts a `Stack`, makes the first partner and API key, prints where everything is, and stops all of it at
+Ctrl-C. A sandbox has a data directory of its own: made-up orders must never meet real credentials, nor real
+orders the simulator.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import os
 import shlex
 import signal
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import Any, TypeVar
 
-from sqlalchemy.exc import SQLAlchemyError
-
-from app.cli.listening import is_registrar
+from app.db.engine import OUTAGES
 from app.db.walls import WallsDown
 from app.domain.actor import OPERATOR, ActingFor
 from app.domain.ids import PartnerId
-from app.embedded import EmbeddedUnavailable
 from app.environment import SettingsRefused
-from app.runtime import Runtime
+from app.local.embedded import EmbeddedUnavailable
+from app.local.processes import StackFailed
+from app.local.sandbox import SCENE_FILE, Scene, first_order, renew_credentials
+from app.local.stack import HOST, Stack, already_runs, free_port, is_free, stack_in
+from app.runtime import NoInstallation, Runtime
 from app.secrets import SecretError
 from app.services import identities
 from app.settings import Settings, load
-from deploy.processes import StackFailed
-from deploy.sandbox import SCENE_FILE, Scene, first_order, renew_credentials
-from deploy.stack import HOST, Stack, already_runs, free_port, is_free, stack_in
-
-__all__ = ["Stack", "StackFailed", "main"]
 
 SIMULATOR_PORT = 8090
 PARTNER_NAME = "My organisation"
 KEY_NAME = "first key"
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Returns the exit status: 0 after Ctrl-C, 1 when it could not start, 2 for a wrong command line."""
-    chosen = _parse(arguments)
+@dataclass(frozen=True)
+class Chosen:
+    """What a person chose on the command line. None: what the settings say."""
+
+    sandbox: bool
+    data_dir: Path | None
+    port: int | None
+    workers: int
+
+
+Result = TypeVar("Result")
+IsRegistrar = Callable[[str, int], bool]
+"""Whether a Registrar listens at this host and port."""
+
+
+def run(chosen: Chosen, is_registrar: IsRegistrar) -> int:
+    """Runs until a signal. Returns the exit code: 0 after Ctrl-C, 1 when it could not start."""
     hurry = threading.Event()
     _stop_on_signals(hurry)
     try:
-        _run(chosen, hurry)
+        _run(chosen, is_registrar, hurry)
     except KeyboardInterrupt:
         _print("Stopped.")
-    except SettingsRefused as refused:
-        return _fail(str(refused))
-    except (StackFailed, EmbeddedUnavailable, SecretError, WallsDown) as error:
-        return _fail(str(error))
-    except SQLAlchemyError as error:
-        return _fail(f"The database does not answer as it should: {error}")
+    except (SettingsRefused, StackFailed, EmbeddedUnavailable, NoInstallation, SecretError, WallsDown) as no:
+        print(no, file=sys.stderr, flush=True)
+        return 1
     return 0
 
 
-def _parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m deploy.local", description="Run Registrar on this machine. Ctrl-C stops it."
-    )
-    parser.add_argument(
-        "--sandbox", action="store_true", help="with a simulator in place of Microsoft; nothing leaves here"
-    )
-    parser.add_argument(
-        "--data-dir", type=Path, help="databases, logs and secret key (default: data, data/sandbox)"
-    )
-    parser.add_argument("--port", type=int, help="port of the API (default: REGISTRAR_API_PORT or 8000)")
-    parser.add_argument("--workers", type=int, default=1, help="worker processes (default: 1)")
-    chosen = parser.parse_args(arguments)
-    if chosen.workers < 1:
-        parser.error("--workers: at least one is needed")
-    if chosen.port is not None and not 1 <= chosen.port <= 65535:
-        parser.error("--port: a number from 1 to 65535")
-    return chosen
-
-
-def _run(chosen: argparse.Namespace, hurry: threading.Event) -> None:
+def _run(chosen: Chosen, is_registrar: IsRegistrar, hurry: threading.Event) -> None:
     settings = load()
     usual = settings.data_dir
-    if chosen.sandbox and not (usual / SCENE_FILE).exists():  # it may name the sandbox itself
+    if chosen.sandbox and not (usual / SCENE_FILE).exists():  # it may be the sandbox itself
         usual = usual / "sandbox"
-    data_dir: Path = (chosen.data_dir or usual).absolute()
+    data_dir = (chosen.data_dir or usual).absolute()
     _refuse_mixing(data_dir, sandbox=chosen.sandbox)
-    port: int = chosen.port or settings.api_port
+    port = chosen.port or settings.api_port
     if not is_free(port):
-        _refuse_port(data_dir, port, sandbox=chosen.sandbox)
+        raise StackFailed(_why_taken(data_dir, port, is_registrar, sandbox=chosen.sandbox))
     scene = Scene.of(data_dir) if chosen.sandbox else None
     _print("Starting Registrar ...")
     stack = Stack.start(
@@ -105,18 +92,18 @@ def _run(chosen: argparse.Namespace, hurry: threading.Event) -> None:
         hurry=hurry,
     )
     with stack:
-        key = asyncio.run(_first_key(stack.settings))
+        key = _in_the_database(_first_key(stack.settings))
         _print(_welcome(stack, key, scene))
         threading.Event().wait()  # until a signal
 
 
-def _refuse_port(data_dir: Path, port: int, *, sandbox: bool) -> NoReturn:
+def _why_taken(data_dir: Path, port: int, is_registrar: IsRegistrar, *, sandbox: bool) -> str:
     if (holder := stack_in(data_dir)) is not None:
-        raise StackFailed(already_runs(data_dir, holder))
+        return already_runs(data_dir, holder)
     whose = (
         "another Registrar, with another data directory" if is_registrar(HOST, port) else "another program"
     )
-    raise StackFailed(
+    return (
         f"Port {port} is taken by {whose}. Choose another port:\n"
         f"  REGISTRAR_API_PORT={port + 1} make up{' SANDBOX=1' if sandbox else ''}"
     )
@@ -139,11 +126,18 @@ def _refuse_mixing(data_dir: Path, *, sandbox: bool) -> None:
 def _set_the_scene(scene: Scene, stack: Stack) -> None:
     assert stack.simulator_url is not None
     scene.tell(stack.simulator_url)
-    asyncio.run(renew_credentials(stack.settings, scene))
+    _in_the_database(renew_credentials(stack.settings, scene))
+
+
+def _in_the_database(work: Coroutine[Any, Any, Result]) -> Result:
+    try:
+        return asyncio.run(work)
+    except OUTAGES as error:
+        raise StackFailed(f"The database does not answer as it should: {error}") from error
 
 
 async def _first_key(settings: Settings) -> str | None:
-    """A new API key, of a new partner if need be; None when there is a key already."""
+    """A new API key, for a new partner if there is none yet. None when there is a key already."""
     runtime = await Runtime.open(settings, process="local")
     try:
         partners = await identities.list_partners(runtime)
@@ -187,7 +181,7 @@ def _welcome(stack: Stack, key: str | None, scene: Scene | None) -> str:
 
 
 def _exports(stack: Stack, key: str | None) -> list[str]:
-    """What `registrar` commands in another terminal need, ready to paste."""
+    """Shell lines that `registrar` commands in another terminal need."""
     if key is None:
         words = "\nFor commands in another terminal (with the API key that you were shown at first):\n"
         return [words, f"export REGISTRAR_API_URL={stack.api_url}", "# export REGISTRAR_API_KEY=rgstr_..."]
@@ -200,12 +194,12 @@ def _aligned(rows: Iterable[tuple[str, str]]) -> list[str]:
 
 
 def _shown(path: Path) -> str:
-    """Short where that is possible."""
+    """The path as a person reads it: relative below the current directory."""
     return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def _command(stack: Stack) -> str:
-    """How `registrar` is called against this stack from another terminal here."""
+    """The command that calls `registrar` on this stack from another terminal."""
     program = Path(sys.executable).with_name("registrar")
     command = shlex.quote(_shown(program)) if program.exists() else "python -m app.cli"
     if stack.data_dir == Settings.model_fields["data_dir"].default.absolute():
@@ -214,7 +208,8 @@ def _command(stack: Stack) -> str:
 
 
 def _stop_on_signals(hurry: threading.Event) -> None:
-    """The first signal stops in good order, wherever the program is; a second one stops waiting."""
+    """Makes the first signal stop everything in good order, even during the start. A second one ends the
+    waiting for workers."""
     told = False
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -233,12 +228,3 @@ def _stop_on_signals(hurry: threading.Event) -> None:
 
 def _print(text: str) -> None:
     print(text, flush=True)
-
-
-def _fail(text: str) -> int:
-    print(text, file=sys.stderr, flush=True)
-    return 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,8 +1,7 @@
-"""The sandbox's scene: a made-up partner and two customers at the simulator, and a first order in words.
+"""The sandbox's scene: a made-up partner and two customers at the simulator, and a first order to paste.
 
-The simulator forgets everything when it ends and the service does not, so the scene is written down in the
-data directory and told again at every start: a connection made yesterday works today. It stands alone
-because it is the only place where a person's first steps meet the simulator.
+The simulator forgets everything when it ends; the service does not. So the scene is kept in the data
+directory and given to the simulator at every start: a connection made yesterday works today.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ GROUP_TAG = "Sandbox"
 
 @dataclass(frozen=True)
 class Scene:
-    """Who exists at the simulator. The ids and secrets are drawn once per data directory."""
+    """Who exists at the simulator. Each data directory has ids and secrets of its own."""
 
     partner_tenant: str
     client_id: str
@@ -41,7 +40,7 @@ class Scene:
 
     @classmethod
     def of(cls, data_dir: Path) -> Self:
-        """The scene of this data directory, drawn at the first start (mode 0600)."""
+        """The scene of this data directory. The first start makes it (a file of mode 0600)."""
         path = data_dir / SCENE_FILE
         if path.exists():
             return cls(**json.loads(path.read_text()))
@@ -62,7 +61,7 @@ class Scene:
         return scene
 
     def tell(self, simulator: str) -> None:
-        """Make the simulator know the scene. Raises httpx.HTTPError."""
+        """Gives the scene to the simulator. Raises httpx.HTTPError."""
         customers = (
             (self.consented_tenant, "Consented Customer", "reseller"),
             (self.unconsented_tenant, "Hesitant Customer", "none"),
@@ -82,9 +81,9 @@ class Scene:
 
 
 async def renew_credentials(settings: Settings, scene: Scene) -> None:
-    """Give connections to the scene's partner the refresh token that the simulator has just learned.
+    """Gives the connections of the scene's partner the refresh token that the simulator knows.
 
-    Otherwise they keep the last one the forgotten simulator issued, and need a person.
+    The ones that they have came from a simulator that has ended; no other knows them.
     """
     runtime = await Runtime.open(settings, process="local")
     try:
@@ -106,7 +105,7 @@ async def renew_credentials(settings: Settings, scene: Scene) -> None:
 
 
 def first_order(api_url: str, key: str, scene: Scene) -> str:
-    """Shell lines, ready to paste, that lead from nothing to a registered device. Need curl only."""
+    """Shell lines that lead from nothing to a registered device. They need curl only."""
     connection = {
         "name": "Sandbox",
         "entra_tenant_id": scene.partner_tenant,
@@ -125,7 +124,7 @@ def first_order(api_url: str, key: str, scene: Scene) -> str:
             """  curl -sS "$API/$1" -H "Authorization: Bearer $KEY" -H 'Content-Type: application/json' \\""",
             """    -d "$2\"""",
             "}",
-            # The id of what was made or, when this is pasted again, of what exists already.
+            # The id of what was made. Of what exists already, when this is pasted again.
             "id_of() {",
             """  sed -E -e 's/.*"links":\\{"[a-z_]+":"([^"]*)".*/\\1/' -e t -e 's/.*"id":"([^"]*)".*/\\1/'""",
             "}",
@@ -139,7 +138,7 @@ def first_order(api_url: str, key: str, scene: Scene) -> str:
 
 
 def _body(values: object, **variables: str) -> str:
-    """JSON as one shell word, in which some values are shell variables."""
+    """JSON as one shell word, with shell variables for some values."""
     text = json.dumps(values, separators=(",", ":"))
     for field, variable in variables.items():
         text = f'{{"{field}":"\0{variable}\0",' + text[1:]

@@ -1,8 +1,7 @@
-"""One server over one data directory: start it or join it, then stop it.
+"""Starts a server on a data directory, or joins the one that runs there, and stops it.
 
-Decides when a running server is joined, when an orphan is ended and its data taken over, and how long each
-step may take. It stands alone because it is the same for both servers: what is PostgreSQL's or Valkey's own
-(programs, settings, address, how it says that it serves) is in the module of that name.
+An orphan, whose starter has died, is ended and its data taken over. What is PostgreSQL's or Valkey's own
+(programs, settings, address, whether it serves) is in the module of that name.
 """
 
 from __future__ import annotations
@@ -15,17 +14,16 @@ import time
 from abc import ABC, abstractmethod
 from pathlib import Path
 
-from app.embedded.accounts import Account, choose_account
-from app.embedded.errors import EmbeddedUnavailable
-from app.embedded.ownership import START_SECONDS, Child, held_as_owner, is_locked, starting, try_lock
-from app.embedded.programs import Binaries, binaries
-from app.embedded.sockets import socket_directory
-
-LOG_BYTES = 10_000_000  # a larger log is set aside at the next start
+from app.local.child import Child, bound_log, end_of
+from app.local.embedded.accounts import BARE_ENVIRONMENT, Account, choose_account, enter_as
+from app.local.embedded.errors import EmbeddedUnavailable
+from app.local.embedded.ownership import START_SECONDS, held_as_owner, is_locked, starting, try_lock
+from app.local.embedded.programs import Binaries, binaries
+from app.local.embedded.sockets import socket_directory
 
 
 class Server(ABC):
-    """One server program over one data directory. Not safe for use from several threads at once."""
+    """One server on one data directory. Not for several threads at once."""
 
     name: str
     stop_signals: tuple[tuple[int, float], ...]  # signal, then the seconds it is given
@@ -42,7 +40,7 @@ class Server(ABC):
 
     @classmethod
     def is_made(cls, data_dir: Path) -> bool:
-        """Whether this directory has data of such a server. Makes nothing."""
+        """Whether the directory has data of such a server. Makes nothing."""
         return (data_dir / cls.name).exists()
 
     @property
@@ -52,7 +50,7 @@ class Server(ABC):
 
     @property
     def pid(self) -> int | None:
-        """The server's process id, whoever started it; None when it does not run."""
+        """The process id of the server, whoever started it. None when it does not run."""
         if self._child is not None and self._child.running:
             return self._child.pid
         return int(self._alive.read_text() or 0) or None if is_locked(self._alive) else None
@@ -65,12 +63,12 @@ class Server(ABC):
     @property
     @abstractmethod
     def url(self) -> str:
-        """Its address for clients. Valid after start()."""
+        """The address for clients. Valid after start()."""
 
     def start(self) -> None:
-        """Start the server, or join it when another process runs it. Returns when it answers.
+        """Starts the server, or joins the one that another process runs. Returns when it answers.
 
-        Raises EmbeddedUnavailable, with the end of the server's log where there is one.
+        Raises EmbeddedUnavailable, with the end of the server's log if there is one.
         """
         if self.owned:
             return
@@ -92,7 +90,7 @@ class Server(ABC):
             ) from error
 
     def stop(self) -> None:
-        """End the server in good order if this process started it; do nothing otherwise."""
+        """Stops the server in good order if this process started it. Otherwise does nothing."""
         for number, seconds in (*self.stop_signals, (signal.SIGKILL, START_SECONDS)):
             if not self.owned or self._child is None:
                 break
@@ -100,19 +98,19 @@ class Server(ABC):
             self._child.ended.wait(seconds)
         self._release()
         if self._sockets.parent != self.data_dir and self._sockets.exists():
-            # A temporary socket directory goes with its last server; unless it is empty this does nothing.
+            # Removes a temporary socket directory with its last server. Fails while it is not empty.
             with contextlib.suppress(OSError), starting(self.data_dir):
                 self._sockets.rmdir()
 
     def kill(self) -> None:
-        """End the server as a crash would (SIGKILL), if this process started it."""
+        """Ends the server with SIGKILL, like a crash, if this process started it."""
         if self.owned and self._child is not None:
             self._child.signal(signal.SIGKILL)
             self._child.ended.wait(START_SECONDS)
         self._release()
 
     def restart(self) -> None:
-        """Stop in good order and start again."""
+        """Stops the server in good order and starts it again."""
         self.stop()
         self.start()
 
@@ -124,7 +122,7 @@ class Server(ABC):
         self._ownership = None
 
     def _join(self) -> int | None:
-        """None once a server with a living owner answers; the lease on the data when none runs."""
+        """None when a server with a living owner answers. Else the lease on the data, once none runs."""
         begun, told = time.monotonic(), False
         while (lease := try_lock(self._alive)) is None:
             orphaned = not is_locked(self._owner)
@@ -139,15 +137,14 @@ class Server(ABC):
                 raise EmbeddedUnavailable(
                     f"{self.name} (process {self.pid}) holds {self.data_dir} but cannot be used: "
                     f"{reason or 'its starter is gone and it does not end'}. "
-                    f"End it and start again.{self._tail()}"
+                    f"End it and start again.{end_of(self.log)}"
                 )
             time.sleep(0.02)
         return lease
 
     def _launch(self, lease: int, account: Account | None) -> None:
         self._release()
-        if self.log.exists() and self.log.stat().st_size > LOG_BYTES:
-            self.log.replace(self.log.with_suffix(".log.1"))
+        bound_log(self.log)
         argv = self._prepare(lease, account)
         self._owner.unlink(
             missing_ok=True
@@ -155,7 +152,14 @@ class Server(ABC):
         self._ownership = try_lock(self._owner)
         if self._ownership is not None:
             held_as_owner.add(self._ownership)
-        self._child = child = Child(argv, self.log, lease, account, self.stop_signals[0][0])
+        self._child = child = Child(
+            argv,
+            self.log,
+            environment=BARE_ENVIRONMENT,
+            directory=Path("/"),
+            enter=enter_as(account, self.stop_signals[0][0]),
+            keep_open=(lease,),
+        )
         os.pwrite(lease, f"{child.pid:<20}".encode(), 0)
         deadline = time.monotonic() + START_SECONDS
         while (reason := self._refusal()) is not None:
@@ -163,24 +167,18 @@ class Server(ABC):
                 state = f"does not answer ({reason})" if child.running else "ended at once"
                 self.stop()
                 raise EmbeddedUnavailable(
-                    f"{self.name} was started in {self.data_dir} but {state}.{self._tail()}"
+                    f"{self.name} was started in {self.data_dir} but {state}.{end_of(self.log)}"
                 )
             child.ended.wait(0.005)
 
-    def _tail(self) -> str:
-        with contextlib.suppress(OSError):
-            lines = self.log.read_text(errors="replace").splitlines()[-15:]
-            return "\n".join([f"\nThe end of {self.log}:", *lines])
-        return ""
-
     @abstractmethod
     def _programs(self) -> list[Path]:
-        """The programs it needs; raises EmbeddedUnavailable when one is missing."""
+        """The programs that it needs. Raises EmbeddedUnavailable when one is missing."""
 
     @abstractmethod
     def _prepare(self, lease: int, account: Account | None) -> list[str]:
-        """Make the data ready, clear leftovers of a killed server, and give the command line."""
+        """Prepares the data, removes what a killed server left, and returns the command line."""
 
     @abstractmethod
     def _refusal(self) -> str | None:
-        """Why the server does not serve at this moment; None when it does."""
+        """Why the server does not serve now. None when it does."""

@@ -1,22 +1,17 @@
-"""Valkey: its settings and its address.
-
-Decides what an embedded Valkey keeps on disk and how much memory it may take, and asks it whether it
-serves. It stands alone because it changes with Valkey and with what the queue asks of it, and with nothing
-else.
-"""
+"""An embedded Valkey: its settings, its address, whether it serves."""
 
 from __future__ import annotations
 
 import signal
 from pathlib import Path
 
-from app.embedded.accounts import Account
-from app.embedded.server import Server
-from app.embedded.sockets import converse, make_private
+from app.local.embedded.accounts import Account
+from app.local.embedded.server import Server
+from app.local.embedded.sockets import converse, make_private
 
 
 class Valkey(Server):
-    """Valkey with an append-only file. What it holds may be lost: the database rows are the truth."""
+    """Valkey with an append-only file. Losing what it holds loses no work: the queue is in PostgreSQL."""
 
     name = "valkey"
     stop_signals = ((signal.SIGTERM, 15.0),)

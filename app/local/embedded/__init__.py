@@ -1,9 +1,7 @@
 """PostgreSQL and Valkey from their wheels, so that one machine needs no set-up.
 
-Decides that the two are opened and closed together, and which names the rest of Registrar uses: those in
-`__all__`; the modules here are for each other. The package stands alone because it is about processes and
-files only: it opens no database session, and whoever sets REGISTRAR_DATABASE_URL and REGISTRAR_REDIS_URL
-never executes it.
+The package starts processes and keeps files. It opens no database session and knows no settings. Other
+packages use the names in `__all__` only.
 """
 
 from __future__ import annotations
@@ -13,18 +11,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from app.embedded.errors import EmbeddedUnavailable, NoInstallation
-from app.embedded.postgres import Postgres
-from app.embedded.programs import Binaries, binaries
-from app.embedded.server import Server
-from app.embedded.valkey import Valkey
+from app.local.embedded.errors import EmbeddedUnavailable
+from app.local.embedded.postgres import Postgres
+from app.local.embedded.programs import Binaries, binaries
+from app.local.embedded.server import Server
+from app.local.embedded.valkey import Valkey
 
 __all__ = [
     "Binaries",
     "Embedded",
     "EmbeddedUnavailable",
     "Endpoints",
-    "NoInstallation",
     "Postgres",
     "Server",
     "Valkey",
@@ -34,14 +31,14 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Endpoints:
-    """Addresses that SQLAlchemy (asyncpg) and redis-py or arq accept as they are."""
+    """The addresses of both servers, for SQLAlchemy (asyncpg), redis-py and arq."""
 
     database_url: str
     redis_url: str
 
 
 class Embedded:
-    """Both servers of one data directory, for the length of a `with` block or until close()."""
+    """Both servers of one data directory. A context manager; close() ends it too."""
 
     def __init__(self, postgres: Postgres, valkey: Valkey) -> None:
         self.postgres = postgres
@@ -49,11 +46,10 @@ class Embedded:
 
     @classmethod
     def open(cls, data_dir: Path, *, durable: bool = True, programs: Binaries | None = None) -> Self:
-        """Start what does not run yet for this data directory and join what does.
+        """Starts the servers of this data directory, or joins those that run. Blocks until both answer.
 
-        With `durable=False` (for tests) a power cut may lose or damage data; a killed process does not.
-        Blocks until both answer. A joiner's servers end when the process that started them does.
-        Raises EmbeddedUnavailable.
+        A server that was joined ends with the process that started it. With `durable=False` (for tests) a
+        power cut may lose or damage data; a killed process does not. Raises EmbeddedUnavailable.
         """
         programs = programs or binaries()
         postgres = Postgres(data_dir, durable=durable, programs=programs)
@@ -61,7 +57,7 @@ class Embedded:
         try:
             both.valkey.start()
             both.postgres.start()
-            both.valkey.start()  # looks again: its starter may have been dying when it was joined
+            both.valkey.start()  # again: the process that ran it may have been ending when it was joined
         except BaseException:
             both.close()
             raise
@@ -69,7 +65,7 @@ class Embedded:
 
     @property
     def endpoints(self) -> Endpoints:
-        """Where the two servers are reached. Stays the same over a restart."""
+        """The addresses of both servers. They stay the same over a restart."""
         return Endpoints(self.postgres.url, self.valkey.url)
 
     @property
@@ -78,7 +74,7 @@ class Embedded:
         return self.postgres.owned or self.valkey.owned
 
     def close(self) -> None:
-        """Stop what this process started, and nothing else. Safe to call twice."""
+        """Stops the servers that this process started. Safe to call twice."""
         self.postgres.stop()
         self.valkey.stop()
 

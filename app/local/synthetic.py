@@ -1,9 +1,9 @@
-"""Devices that never existed, for the demonstration, the tests and the benchmarks.
+"""Made-up devices, for the demonstration, the tests and the benchmarks.
 
-Every value follows from a seed, so a failing run can be repeated, and looks invented at first sight
-(serial numbers start with SYN, PKIDs with 9999, makers are Microsoft's fictitious companies). Hashes
-are built from the published findings about the format and share no code with the reader they test.
-Local validity is all they have: Microsoft never accepts these devices.
+Every value follows from a seed, so that a failing run can be repeated. Every value looks made up: serial
+numbers start with SYN, PKIDs with 9999, and makers are Microsoft's fictitious companies. Hashes are built
+from what is published about the format and share no code with the reader that they test. Registrar accepts
+these devices; Microsoft never does.
 """
 
 import struct
@@ -34,7 +34,7 @@ _ETHERNET, _WIFI, _NVME = 14, 9, 17
 
 @dataclass(frozen=True, slots=True)
 class SyntheticDevice:
-    """All that is true of one device; `kind` says which part of it a caller would send."""
+    """One device with all its values. `kind` says which of them a caller sends."""
 
     serial_number: str
     manufacturer: str
@@ -44,7 +44,7 @@ class SyntheticDevice:
     kind: IdentityKind
 
     def fields(self) -> dict[str, str]:
-        """The fields of an order's row that a caller would fill in for this kind of identity."""
+        """The fields of an order's row that a caller fills in for this kind of identity."""
         if self.kind is IdentityKind.TUPLE:
             return {
                 "serial_number": self.serial_number,
@@ -57,10 +57,10 @@ class SyntheticDevice:
 
 
 def devices(n: int, seed: int = 1, kind: IdentityKind | None = None) -> Iterator[SyntheticDevice]:
-    """`n` different devices; without a kind, tuples, PKIDs and hashes take turns.
+    """Makes `n` different devices. Without a kind, tuples, PKIDs and hashes take turns.
 
-    The same seed gives the same devices, and the first ones do not depend on `n`. Different seeds
-    below 1,000 share no device in the first million.
+    The same seed gives the same devices, and the first ones do not depend on `n`. Different seeds below 1,000
+    share no device in the first million.
     """
     for index in range(n):
         chosen = kind or _KINDS[index % len(_KINDS)]
@@ -96,9 +96,9 @@ def hardware_hash(
     os_type: int = FULL_WINDOWS,
     tool_version: int = 9,
 ) -> str:
-    """A structurally right hash of 4,000 characters.
+    """Builds a hash of 4,000 characters with the right structure.
 
-    `mac` has 6 bytes, `endorsement_key` 256 (an RSA-2048 modulus); without it the device has no TPM.
+    `mac` has 6 bytes and `endorsement_key` 256 (an RSA-2048 modulus). A device without a key has no TPM.
     Raises ValueError when the values do not fit into 3,000 bytes.
     """
     if len(mac) != 6 or (endorsement_key is not None and len(endorsement_key) != 256):
@@ -158,10 +158,10 @@ def _network(medium: int, mac: bytes) -> bytes:
 
 
 def write_collector_csv(path: Path, devices: Iterable[SyntheticDevice], group_tag: str | None = None) -> None:
-    """The file of Get-WindowsAutopilotInfo under Windows PowerShell 5.1: UTF-16LE, BOM, CRLF, no quotes.
+    """Writes the file that Get-WindowsAutopilotInfo writes: UTF-16LE with a BOM, CRLF, no quotes.
 
-    The Product ID column stays empty, as the collector leaves it. Raises ValueError for a device
-    without a hash, and for a value that the format cannot hold.
+    So it does under Windows PowerShell 5.1, which leaves the Product ID column empty. Raises ValueError for a
+    device without a hash, and for a value that the format cannot hold.
     """
     header = ["Device Serial Number", "Windows Product ID", "Hardware Hash"]
     tail = [] if group_tag is None else [group_tag]
@@ -171,7 +171,7 @@ def write_collector_csv(path: Path, devices: Iterable[SyntheticDevice], group_ta
 
 
 def write_partner_center_csv(path: Path, devices: Iterable[SyntheticDevice]) -> None:
-    """The file Partner Center's own template asks for: ANSI, CRLF, no quotes, one identity a row.
+    """Writes the file that Partner Center's template asks for: ANSI, CRLF, no quotes, one identity a row.
 
     Raises ValueError for a value that the format cannot hold.
     """

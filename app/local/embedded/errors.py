@@ -1,0 +1,5 @@
+"""The error of this package."""
+
+
+class EmbeddedUnavailable(RuntimeError):
+    """PostgreSQL or Valkey cannot run here. The text says what a person can do about it."""
