@@ -27,6 +27,7 @@ from app.api import (
     schema,
     status,
     vendor_profiles,
+    webhook_schemas,
     webhooks,
 )
 from app.api.answer_headers import AnswerHeaders
@@ -122,7 +123,7 @@ def build(settings: Settings | None = None) -> FastAPI:
         status.router,
     ):
         app.include_router(router)
-    webhooks.document(app)
+    webhook_schemas.document(app)
     problems.install(app)
     intake_relay.install(app)
     schema.install(app)

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.connecting import make_engine
 from tests import drawing
+from tests.published import require_all_published
 from tests.servers import (
     Servers,
     fresh_database,
@@ -106,6 +107,8 @@ async def _world(servers: Servers, database_url: str, simulator_url: str) -> Asy
 
 
 @pytest_asyncio.fixture
-async def world(_world: World) -> World:
+async def world(_world: World) -> AsyncIterator[World]:
+    """An empty world. Whatever events a test leaves in it have the shapes that are published."""
     await _world.clear()
-    return _world
+    yield _world
+    await require_all_published(_world)

@@ -20,6 +20,12 @@ OWNED: list[Table] = [table for table in metadata.sorted_tables if "partner_id" 
 Row = dict[str, Any]
 
 _NUMBERS = count(1)
+_PUBLISHED = {
+    "type": "endpoint.test",
+    "sequence": None,
+    "data": {"endpoint_id": str(UUID(int=1)), "message": "This is a test."},
+}
+"""An event has a published shape, as `tests.published` holds it to."""
 _STATES = {"batches": "queued", "registrations": "queued", "consents": "granted", "imports": "uploaded"}
 
 
@@ -63,6 +69,8 @@ def parents_of(table: Table) -> dict[str, set[str]]:
 def new_row(table: Table, partner_id: UUID, parents: dict[str, Row]) -> Row:
     """Values for every column; ids of parents from the `parents`, by table name."""
     row = {column.name: _value(column) for column in table.c}
+    if table.name == "events":
+        row |= _PUBLISHED
     for key in table.foreign_key_constraints:
         parent = parents[key.referred_table.name]
         for element in key.elements:

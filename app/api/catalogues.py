@@ -17,8 +17,8 @@ from app.api.models import (
 from app.api.requests import AnyCaller, RuntimeOf
 from app.domain.catalogue import CATALOGUE, Code
 from app.domain.errors import NotFound
+from app.domain.scope import Scope
 from app.services import health
-from app.services.identities import Scope
 
 router = APIRouter()
 open_router = APIRouter()

@@ -19,7 +19,6 @@ from app.api.models import (
 from app.api.texts import KeepsNoSecret, Safe, named
 from app.api.times import Timestamp
 from app.domain.catalogue import Severity
-from app.domain.event import EventType
 from app.domain.identity import IdentityKind
 from app.domain.imports import MAX_BASE_REFERENCE, ImportState, Verdict
 from app.intake import encodings
@@ -270,27 +269,3 @@ class ProfileSummary(Output):
 
 class VendorProfiles(PageOf):
     items: list[ProfileSummary]
-
-
-class ImportEventOrder(Output):
-    order_id: UUID
-    reference: str
-
-
-class ImportEventData(Output):
-    import_id: UUID
-    state: ImportState
-    reference: str
-    file_name: str | None
-    rows: int
-    counts: dict[str, int] = Field(description="Rows by verdict.")
-    failure: str | None = Field(description="Code, when the file was refused.")
-    orders: list[ImportEventOrder] = Field(description="The first 40.")
-    orders_total: int
-    sequence: None = None
-
-
-class ImportEvent(Output):
-    type: Literal[EventType.IMPORT_READY, EventType.IMPORT_REFUSED, EventType.IMPORT_COMMITTED]
-    timestamp: Timestamp
-    data: ImportEventData

@@ -33,8 +33,8 @@ from app.api.schema import body_of, upload_of
 from app.api.texts import Sought
 from app.domain.errors import FieldError, Unprocessable
 from app.domain.imports import ImportState, Verdict
+from app.domain.scope import Scope
 from app.services import idempotency, imports, reports
-from app.services.identities import Scope
 from app.services.imports import Terms, Upload
 
 router = APIRouter(prefix="/v1/imports", tags=["Imports"])

@@ -32,8 +32,8 @@ from app.domain.consent import ConsentState, Evidence
 from app.domain.identity import IdentityKind
 from app.domain.order import MAX_DEVICES, OrderState
 from app.domain.registration import RegistrationState
+from app.domain.scope import Scope
 from app.platforms.base import Channel, Profiles
-from app.services.identities import Scope
 
 
 def _written_out(value: Any) -> Any:

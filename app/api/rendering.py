@@ -26,8 +26,8 @@ from app.domain.batch import Batch
 from app.domain.catalogue import CATALOGUE, lookup
 from app.domain.connection import Connection
 from app.domain.customer import Customer
-from app.domain.event import shown_types
 from app.domain.registration import Registration, RegistrationState
+from app.domain.subscription import shown_types
 from app.domain.waiting import Waiting
 from app.domain.webhook import Delivery, Endpoint
 from app.services import waiting

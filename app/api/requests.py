@@ -26,9 +26,10 @@ from app.api.wrong_keys import WrongKeys
 from app.db.paging import InvalidPageToken, PageRequest, bind
 from app.db.paging import request as page_request
 from app.domain.errors import FieldError, Unauthenticated, Unprocessable
+from app.domain.scope import Scope
 from app.runtime import Runtime
 from app.services import identities
-from app.services.identities import Caller, RefusedKey, Scope
+from app.services.identities import Caller, RefusedKey
 
 
 def runtime_of(request: Request) -> Runtime:

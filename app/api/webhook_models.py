@@ -3,7 +3,9 @@
 from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, GetJsonSchemaHandler, StringConstraints
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from app.api.models import Input, Output, PageOf, Patch, Text255
 from app.api.times import Timestamp
@@ -70,10 +72,24 @@ class Endpoints(PageOf):
     items: list[EndpointOut]
 
 
+class _ShownAsFirst:
+    """In the document a union is its first type."""
+
+    def __get_pydantic_json_schema__(
+        self, union: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        first: JsonSchemaValue = handler(union)["anyOf"][0]
+        return first
+
+
+TypeOfEvent = Annotated[EventType | str, _ShownAsFirst()]
+"""Also a type that only the next release knows: while an upgrade runs, its workers publish it already."""
+
+
 class DeliveryOut(Output):
     id: UUID
     event_id: UUID = Field(description="The `webhook-id` header: the same at every attempt.")
-    event_type: EventType
+    event_type: TypeOfEvent
     endpoint_id: UUID
     order_id: UUID | None
     state: DeliveryState

@@ -1,17 +1,12 @@
-"""Webhook endpoints and deliveries, and the webhooks themselves as OpenAPI shows them."""
+"""Webhook endpoints and their deliveries."""
 
 from dataclasses import asdict
 from datetime import timedelta
-from typing import Annotated, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, FastAPI, Header, Request, Response
-from pydantic import Field
+from fastapi import APIRouter, Request, Response
 
 from app.api import pages, rendering
-from app.api.connection_events import ConnectionRecoveredEvent, ConnectionTroubleEvent
-from app.api.import_models import ImportEvent
-from app.api.models import Output
 from app.api.once import IdempotencyKey, answered_once
 from app.api.requests import (
     PageOfIds,
@@ -22,9 +17,7 @@ from app.api.requests import (
     path_of,
     read,
 )
-from app.api.schema import body_of, event_of
-from app.api.times import Timestamp
-from app.api.waiting_models import WaitingOut
+from app.api.schema import body_of
 from app.api.webhook_models import (
     Deliveries,
     DeliveryAttempt,
@@ -38,10 +31,6 @@ from app.api.webhook_models import (
     Endpoints,
     RotationIn,
 )
-from app.domain.consent import ConsentState, Evidence
-from app.domain.event import EventType
-from app.domain.order import OrderState
-from app.domain.registration import RegistrationState
 from app.runtime import Runtime
 from app.services import endpoint_secrets, idempotency, webhooks
 from app.services.identities import Caller
@@ -208,139 +197,3 @@ async def redeliver(runtime: RuntimeOf, caller: WritesWebhooks, delivery_id: UUI
     the scope that reads what the event tells of."""
     record = await webhooks.redeliver(runtime, caller, delivery_id)
     return DeliveryOut(**rendering.delivery_fields(record))
-
-
-# --- what arrives at an endpoint --------------------------------------------------------------------
-
-
-class OrderData(Output):
-    order_id: UUID
-    reference: str
-    purchase_order: str | None
-    customer_id: UUID
-    state: OrderState
-    counts: dict[RegistrationState, int]
-    waiting_for: list[WaitingOut] = Field(
-        [], description="What the order waits for: in `order.accepted` and `order.held`; otherwise empty."
-    )
-    sequence: int = Field(description="Counts the order's events: deliveries promise no order.")
-
-
-class SettledRow(Output):
-    id: UUID
-    row: int
-    line_ref: str | None
-    state: RegistrationState
-    error_code: str | None
-    corrects: RegistrationState | None = Field(
-        description="What was told before and was wrong: a person has corrected the outcome of a portal. "
-        "Null otherwise."
-    )
-
-
-class SettledData(Output):
-    order_id: UUID
-    reference: str
-    customer_id: UUID
-    registrations: list[SettledRow] = Field(max_length=100)
-    sequence: int
-
-
-class ConsentData(Output):
-    customer_id: UUID
-    state: ConsentState
-    evidence: Evidence
-    devices: int = Field(description="Devices that were released or are held now.")
-    sequence: None = None
-
-
-class OrderEvent(Output):
-    type: Literal[
-        EventType.ORDER_ACCEPTED,
-        EventType.ORDER_HELD,
-        EventType.ORDER_COMPLETED,
-        EventType.ORDER_COMPLETED_WITH_ERRORS,
-        EventType.ORDER_FAILED,
-        EventType.ORDER_CANCELLED,
-    ]
-    timestamp: Timestamp
-    data: OrderData
-
-
-class SettledEvent(Output):
-    type: Literal[EventType.REGISTRATION_SETTLED]
-    timestamp: Timestamp
-    data: SettledData
-
-
-class ConsentEvent(Output):
-    type: Literal[EventType.CONSENT_GRANTED, EventType.CONSENT_REVOKED]
-    timestamp: Timestamp
-    data: ConsentData
-
-
-class EndpointTestData(Output):
-    endpoint_id: UUID
-    message: str
-    sequence: None = None
-
-
-class EndpointTestEvent(Output):
-    type: Literal[EventType.ENDPOINT_TEST]
-    timestamp: Timestamp
-    data: EndpointTestData
-
-
-MessageId = Annotated[
-    str, Header(alias="webhook-id", description="The event's id: use it to drop repetitions.")
-]
-MessageTime = Annotated[str, Header(alias="webhook-timestamp")]
-MessageSignature = Annotated[
-    str, Header(alias="webhook-signature", description="`v1,` HMAC-SHA256, Standard Webhooks.")
-]
-
-
-_ORDER_ENDS = "An order has come to its end."
-EVENTS: dict[EventType, tuple[type[Output], str]] = {
-    EventType.ORDER_ACCEPTED: (OrderEvent, "An order was accepted."),
-    EventType.ORDER_HELD: (OrderEvent, "All that is left of an order waits for the customer's consent."),
-    EventType.ORDER_COMPLETED: (OrderEvent, _ORDER_ENDS),
-    EventType.ORDER_COMPLETED_WITH_ERRORS: (OrderEvent, _ORDER_ENDS),
-    EventType.ORDER_FAILED: (OrderEvent, _ORDER_ENDS),
-    EventType.ORDER_CANCELLED: (OrderEvent, _ORDER_ENDS),
-    EventType.REGISTRATION_SETTLED: (
-        SettledEvent,
-        "Up to 100 devices have come to their outcome, or a person has corrected it (`corrects`).",
-    ),
-    EventType.CONSENT_GRANTED: (ConsentEvent, "A customer has given its consent."),
-    EventType.CONSENT_REVOKED: (ConsentEvent, "A customer has ended its consent."),
-    EventType.IMPORT_READY: (ImportEvent, "A file has been read and can be committed."),
-    EventType.IMPORT_REFUSED: (ImportEvent, "A file could not be read."),
-    EventType.IMPORT_COMMITTED: (ImportEvent, "A file has become orders."),
-    EventType.CONNECTION_TROUBLE: (
-        ConnectionTroubleEvent,
-        "A connection needs a person, or needs another step than before. Told once, not at each attempt.",
-    ),
-    EventType.CONNECTION_RECOVERED: (
-        ConnectionRecoveredEvent,
-        "A connection works again; what waited for it goes on by itself.",
-    ),
-    EventType.ENDPOINT_TEST: (EndpointTestEvent, "You asked for it with `:test`."),
-}
-"""What arrives for each type of event. The OpenAPI document has one webhook for each."""
-
-
-def document(app: FastAPI) -> None:
-    """Puts the webhooks into the OpenAPI document, by event type. They are never called here."""
-
-    def received(id: MessageId, time: MessageTime, signature: MessageSignature) -> None: ...
-
-    for type in EventType:
-        model, words = EVENTS[type]
-        app.webhooks.post(
-            type.value,
-            tags=["Webhooks"],
-            summary=words,
-            description=f"{words} Answer 2xx within 15 seconds.",
-            openapi_extra=event_of(model, type.value),
-        )(received)

@@ -22,17 +22,15 @@ from app.cli.screen import Screen, moment
 from app.cli.surroundings import DEFAULT_URL, OPERATE_PANEL, ApiKey, ApiUrl, Json, surroundings
 from app.domain import api_key as form
 from app.domain.actor import OPERATOR, ActingFor
+from app.domain.scope import Scope
 
 if TYPE_CHECKING:
+    from app.domain.scope import Scope
     from app.runtime import Runtime
-    from app.services.identities import Scope
 
-SCOPES: Final = (
-    "orders:read, orders:write, customers:read, customers:write, connections:read, connections:write, "
-    "webhooks:read, webhooks:write, hashes:read"
-)
+SCOPES: Final = ", ".join(Scope)
 PRESETS: Final = "operator, integration, read-only"
-"""Written out for the help text: the enumerations take a second to import. A test compares them."""
+"""Written out for the help text: the enumeration takes a second to import. A test compares them."""
 EXPIRES: Final = "365 days"
 """What is proposed: a key that leaks and is forgotten ends some day."""
 _EXPIRY_WORDS: Final = "Give a number of days such as 90, a date such as 2027-06-30, or never."
@@ -117,7 +115,7 @@ def _ask_for_scopes() -> list[str]:
     )
 
 
-def _scopes(wanted: list[str]) -> "list[Scope]":
+def _scopes(wanted: list[str]) -> list[Scope]:
     from app.services import identities
 
     found: set[Scope] = set()
@@ -126,8 +124,8 @@ def _scopes(wanted: list[str]) -> "list[Scope]":
         if name in list(identities.Preset):
             found.update(identities.PRESETS[identities.Preset(name)])
         else:
-            found.add(member(identities.Scope, text, "scope", f"{PRESETS}, {SCOPES}"))
-    return [scope for scope in identities.Scope if scope in found]
+            found.add(member(Scope, text, "scope", f"{PRESETS}, {SCOPES}"))
+    return [scope for scope in Scope if scope in found]
 
 
 def _expiry(text: str) -> timedelta | datetime | None:

@@ -10,7 +10,6 @@ from app.cli.api_client import Api, JsonObject
 from app.cli.outcome import ExitCode, Stop
 from app.cli.screen import Screen, number
 from app.cli.surroundings import DEFAULT_URL, WEBHOOKS_PANEL, ApiKey, ApiUrl, Ids, Json, surroundings
-from app.domain.event import EventType
 
 app = typer.Typer(help="Who is told what happens.", no_args_is_help=False)
 
@@ -53,7 +52,7 @@ def list_endpoints(
 
 def _events(endpoint: JsonObject) -> str:
     types = endpoint["event_types"]
-    return "all" if not types or len(types) == len(EventType) else ", ".join(types)
+    return ", ".join(types) if types else "all"
 
 
 @app.command("add", rich_help_panel=WEBHOOKS_PANEL)

@@ -6,8 +6,10 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+import orjson
+
 from app.db import tables
-from app.db.engine import encode_json, load
+from app.db.engine import load, stamp
 from app.db.ids import first_id_of
 from app.db.leases import DELIVERIES
 from app.db.paging import Page, PageRequest, cut
@@ -23,6 +25,7 @@ from app.db.sql import (
     listed,
 )
 from app.domain.attempt import OPEN_DELIVERY
+from app.domain.event import EventType, Payload
 from app.domain.webhook import Delivery, DeliveryAttempt, Endpoint, HeldEndpoint, StoredEvent, Subscriber
 from app.kernel.transactions import PartnerTx, SystemTx
 
@@ -38,11 +41,28 @@ _OPEN = listed(OPEN_DELIVERY)
 @dataclass(frozen=True, slots=True)
 class NewEvent:
     id: UUID
-    type: str
+    type: EventType
     order_id: UUID | None
     customer_id: UUID | None
     sequence: int | None
-    data: dict[str, Any]
+    data: Payload
+
+
+def encode_payload(payload: Payload) -> str:
+    """The payload as it is stored. Field by field in the encoder itself, which is quicker than by way of a
+    dictionary."""
+    return orjson.dumps(payload, _text_of, _HOW).decode()
+
+
+_HOW = orjson.OPT_NON_STR_KEYS | orjson.OPT_PASSTHROUGH_DATETIME
+
+
+def _text_of(value: object) -> str | None:
+    if isinstance(value, datetime):
+        return stamp(value)
+    if isinstance(value, UUID):  # the driver's own subclass, which the encoder does not know
+        return str(value)
+    raise TypeError(type(value).__name__)
 
 
 async def add_events(tx: PartnerTx, events: Sequence[NewEvent], now: datetime) -> None:
@@ -51,7 +71,7 @@ async def add_events(tx: PartnerTx, events: Sequence[NewEvent], now: datetime) -
         tables.events,
         ("id", "partner_id", "type", "order_id", "customer_id", "sequence", "occurred_at", "data"),
         [
-            (e.id, tx.partner_id, e.type, e.order_id, e.customer_id, e.sequence, now, encode_json(e.data))
+            (e.id, tx.partner_id, e.type, e.order_id, e.customer_id, e.sequence, now, encode_payload(e.data))
             for e in events
         ],
     )

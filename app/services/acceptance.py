@@ -288,7 +288,7 @@ async def _store(
         outcome.counts,
         waiting.explain_rows(gathered, now)[order.id],
     )
-    reasons = [waiting.as_json(reason) for reason in view.waiting_for]
+    reasons = [waiting.in_words(reason) for reason in view.waiting_for]
     accepted = order_happening(EventType.ORDER_ACCEPTED, view.record, view.state, outcome.counts, reasons)
     await publish(tx, [accepted, *await order_news(tx, order.id)], now)
     if plan.batches and not held:

@@ -17,7 +17,7 @@ from app.domain.actor import ActingFor, Principal
 from app.domain.consent import Change, ConsentChange, ConsentState, Evidence
 from app.domain.customer import Customer
 from app.domain.errors import Conflict, NotFound, Unprocessable
-from app.domain.event import EventType
+from app.domain.event import ConsentData, EventType
 from app.domain.quota import KEPT_BY_HAND
 from app.domain.upstream import (
     ConnectionTrouble,
@@ -89,18 +89,8 @@ async def _move_work(tx: PartnerTx, customer_id: UUID, change: Change, now: date
     else:
         moved = await batches.hold_queued(tx, customer_id, now)
         event = EventType.CONSENT_REVOKED
-    happenings = [
-        Happening(
-            event,
-            {
-                "customer_id": str(customer_id),
-                "state": change.state.value,
-                "evidence": change.evidence.value,
-                "devices": sum(moved),
-            },
-            customer_id=customer_id,
-        )
-    ]
+    told = ConsentData(customer_id, change.state, change.evidence, devices=sum(moved))
+    happenings = [Happening(event, told, customer_id=customer_id)]
     for order_id in affected:
         happenings += await order_news(tx, order_id)
     await publish(tx, happenings, now)

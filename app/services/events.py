@@ -3,17 +3,26 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
 from app.db import events as events_table
 from app.db import orders as orders_table
 from app.db.ids import new_row_ids
-from app.db.registrations import SettledRow
+from app.db.registrations import SettledRow as Settled
 from app.domain.attempt import Kind
-from app.domain.event import EventType, hears, pages
+from app.domain.event import (
+    EVENTS,
+    EventType,
+    OrderData,
+    Payload,
+    SettledData,
+    SettledRow,
+    WaitingReason,
+    pages,
+)
 from app.domain.order import FINAL, Order, OrderState, compute_state
 from app.domain.registration import RegistrationState
+from app.domain.subscription import hears
 from app.domain.webhook import Subscriber
 from app.kernel.transactions import PartnerTx
 from app.kernel.wakeups import WakeKind
@@ -25,9 +34,13 @@ DELIVERY_LANES = 4
 @dataclass(frozen=True, slots=True)
 class Happening:
     type: EventType
-    data: dict[str, Any]
+    data: Payload
     order_id: UUID | None = None
     customer_id: UUID | None = None
+
+    def __post_init__(self) -> None:
+        if type(self.data) is not EVENTS[self.type].payload:
+            raise TypeError(f"{self.type.value} does not tell {type(self.data).__name__}.")
 
 
 async def publish(tx: PartnerTx, happenings: Sequence[Happening], now: datetime) -> None:
@@ -100,26 +113,22 @@ def order_happening(
     order: Order,
     state: OrderState,
     counts: Mapping[RegistrationState, int],
-    waiting_for: Sequence[Mapping[str, Any]] = (),
+    waiting_for: Sequence[WaitingReason] = (),
 ) -> Happening:
-    return Happening(
-        type,
-        {
-            "order_id": str(order.id),
-            "reference": order.reference,
-            "purchase_order": order.purchase_order,
-            "customer_id": str(order.customer_id),
-            "state": state.value,
-            "counts": {name.value: n for name, n in sorted(counts.items()) if n},
-            "waiting_for": list(waiting_for),
-        },
+    data = OrderData(
         order_id=order.id,
+        reference=order.reference,
+        purchase_order=order.purchase_order,
         customer_id=order.customer_id,
+        state=state,
+        counts={name: n for name, n in counts.items() if n},
+        waiting_for=waiting_for,
     )
+    return Happening(type, data, order_id=data.order_id, customer_id=data.customer_id)
 
 
 def settled_happenings(
-    order: Order, rows: Sequence[SettledRow], was: Mapping[UUID, RegistrationState] | None = None
+    order: Order, rows: Sequence[Settled], was: Mapping[UUID, RegistrationState] | None = None
 ) -> list[Happening]:
     """registration.settled in pages of ROWS_PER_EVENT: ids, states, codes; no identities.
 
@@ -127,28 +136,24 @@ def settled_happenings(
     the first word has something to undo.
     """
     was = was or {}
+    order_id, reference, customer_id = order.id, order.reference, order.customer_id
     outcomes = [
-        {
-            "id": str(row.id),
-            "row": row.row_number,
-            "line_ref": row.line_ref,
-            "state": row.state,
-            "error_code": row.error_code,
-            "corrects": was.get(row.id),
-        }
+        SettledRow(
+            row.id,
+            row.row_number,
+            row.line_ref,
+            row.state,
+            row.error_code,
+            was.get(row.id),
+        )
         for row in sorted(rows, key=lambda row: row.row_number)
     ]
     return [
         Happening(
             EventType.REGISTRATION_SETTLED,
-            {
-                "order_id": str(order.id),
-                "reference": order.reference,
-                "customer_id": str(order.customer_id),
-                "registrations": list(page),
-            },
-            order_id=order.id,
-            customer_id=order.customer_id,
+            SettledData(order_id, reference, customer_id, page),
+            order_id=order_id,
+            customer_id=customer_id,
         )
         for page in pages(outcomes)
     ]

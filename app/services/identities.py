@@ -26,6 +26,7 @@ from app.domain.errors import Conflict, Forbidden, NotFound, Unauthenticated, Un
 from app.domain.ids import PartnerId
 from app.domain.partner import ApiKey, KnownKey, Partner
 from app.domain.quota import Quota
+from app.domain.scope import Scope
 from app.kernel.transactions import PartnerTx
 from app.runtime import Runtime
 from app.services import quotas
@@ -39,18 +40,6 @@ class PartnerRole(StrEnum):
     INDIRECT_RESELLER = "indirect_reseller"
     DISTRIBUTOR = "distributor"
     OEM = "oem"
-
-
-class Scope(StrEnum):
-    ORDERS_READ = "orders:read"
-    ORDERS_WRITE = "orders:write"
-    CUSTOMERS_READ = "customers:read"
-    CUSTOMERS_WRITE = "customers:write"
-    CONNECTIONS_READ = "connections:read"
-    CONNECTIONS_WRITE = "connections:write"
-    WEBHOOKS_READ = "webhooks:read"
-    WEBHOOKS_WRITE = "webhooks:write"
-    HASHES_READ = "hashes:read"
 
 
 class Preset(StrEnum):

@@ -22,10 +22,11 @@ from app.domain.consent import ConsentState
 from app.domain.errors import Conflict, NotFound, Unprocessable
 from app.domain.identity import CheckedDevice, IdentityKind
 from app.domain.order import Order
+from app.domain.scope import Scope
 from app.kernel.transactions import PartnerTx
 from app.platforms.base import FileFormat, OutgoingDevice, Platform
 from app.runtime import Runtime
-from app.services.identities import Caller, Scope
+from app.services.identities import Caller
 from app.services.submission import outgoing
 from app.telemetry import logger
 

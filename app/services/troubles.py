@@ -5,19 +5,15 @@ that it is mended (a check, a reading of the customers, a batch that had met it)
 given. Attempts in between change nothing and tell nothing.
 """
 
-from dataclasses import replace
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
 from uuid import UUID
 
 from app.db import batches, connections, waiting
 from app.db.batches import Claim
-from app.db.engine import stamp
 from app.domain.batch import Batch, BatchState
 from app.domain.catalogue import CATALOGUE, Category, lookup
-from app.domain.connection import EndedTrouble, HeldTrouble
-from app.domain.event import EventType
+from app.domain.event import ConnectionRecoveredData, ConnectionTroubleData, EventType
 from app.domain.upstream import UpstreamFailure
 from app.kernel.transactions import PartnerTx
 from app.kernel.wakeups import WakeKind
@@ -61,23 +57,16 @@ async def begin(
     )
     if before == trouble.code:
         return Noted.KNOWN
-    noted = replace(known, trouble_code=trouble.code, trouble_since=since)
-    extra = {"detail": said or None, "remedy": lookup(trouble.code).remedy}
-    await publish(tx, [_happening(EventType.CONNECTION_TROUBLE, noted, extra)], now)
-    return Noted.NEW if before is None else Noted.CHANGED
-
-
-def _happening(type: EventType, connection: HeldTrouble | EndedTrouble, extra: dict[str, Any]) -> Happening:
-    return Happening(
-        type,
-        {
-            "connection_id": str(connection.id),
-            "name": connection.name,
-            "code": connection.trouble_code,
-            "since": stamp(connection.trouble_since),
-            **extra,
-        },
+    told = ConnectionTroubleData(
+        connection_id=known.id,
+        name=known.name,
+        code=trouble.code,
+        detail=said or None,
+        remedy=lookup(trouble.code).remedy,
+        since=since,
     )
+    await publish(tx, [Happening(EventType.CONNECTION_TROUBLE, told)], now)
+    return Noted.NEW if before is None else Noted.CHANGED
 
 
 async def end(tx: PartnerTx, connection_id: UUID, now: datetime, *, unless_code: str | None = None) -> bool:
@@ -85,7 +74,13 @@ async def end(tx: PartnerTx, connection_id: UUID, now: datetime, *, unless_code:
     ended = await connections.clear_trouble(tx, connection_id, unless_code=unless_code)
     if ended is None:
         return False
-    await publish(tx, [_happening(EventType.CONNECTION_RECOVERED, ended, {})], now)
+    told = ConnectionRecoveredData(
+        connection_id=ended.id,
+        name=ended.name,
+        code=ended.trouble_code,
+        since=ended.trouble_since,
+    )
+    await publish(tx, [Happening(EventType.CONNECTION_RECOVERED, told)], now)
     return True
 
 

@@ -13,12 +13,12 @@ from uuid import UUID
 
 from app.db import heartbeats
 from app.db import waiting as waiting_table
-from app.db.engine import stamp
 from app.db.waiting import ConnectionState, Standing, TagInTheMaking
 from app.domain import waiting
 from app.domain.budget import Budget, BudgetPolicy
 from app.domain.catalogue import CATALOGUE, Advice
 from app.domain.consent import ConsentState
+from app.domain.event import WaitingReason
 from app.domain.group_tag import tag_key
 from app.domain.waiting import BatchFacts, ConnectionFacts, ServiceFacts, Waiting
 from app.kernel.transactions import PartnerTx
@@ -150,7 +150,7 @@ def explain_rows(gathered: Gathered, now: datetime) -> Reasons:
     }
 
 
-async def of_change(tx: PartnerTx, order_id: UUID, now: datetime) -> list[dict[str, Any]]:
+async def of_change(tx: PartnerTx, order_id: UUID, now: datetime) -> list[WaitingReason]:
     """What an order waits for as its events tell it: what its own rows and its connection say.
 
     Whether workers and Redis are alive is another matter, and stands in the answers of the API.
@@ -158,7 +158,7 @@ async def of_change(tx: PartnerTx, order_id: UUID, now: datetime) -> list[dict[s
     rows = await waiting_table.of_orders(tx, [order_id], now)
     tags, connections = await _tags(tx, rows), await _connections(tx, rows)
     gathered = Gathered([order_id], _by_id(rows, tags), connections, ServiceFacts())
-    return [as_json(reason) for reason in explain_rows(gathered, now)[order_id]]
+    return [in_words(reason) for reason in explain_rows(gathered, now)[order_id]]
 
 
 def fields(reason: Waiting) -> dict[str, Any]:
@@ -176,7 +176,6 @@ def fields(reason: Waiting) -> dict[str, Any]:
     }
 
 
-def as_json(reason: Waiting) -> dict[str, Any]:
-    return {
-        name: stamp(value) if isinstance(value, datetime) else value for name, value in fields(reason).items()
-    }
+def in_words(reason: Waiting) -> WaitingReason:
+    """As an event tells it."""
+    return WaitingReason(**fields(reason))

@@ -24,8 +24,9 @@ from app.domain.actor import Principal
 from app.domain.address import Allowance, UrlRefused
 from app.domain.attempt import Kind, Outcome
 from app.domain.errors import Conflict, FieldError, NotFound, Unprocessable
-from app.domain.event import EventType, stored_types
+from app.domain.event import EndpointTestData, EventType
 from app.domain.quota import Quota
+from app.domain.subscription import stored_types
 from app.domain.webhook import Delivery, DeliveryAttempt, Endpoint, HeldEndpoint, SigningSecret, StoredEvent
 from app.kernel.transactions import PartnerTx
 from app.kernel.wakeups import WakeKind
@@ -170,7 +171,7 @@ async def send_test(runtime: Runtime, principal: Principal, endpoint_id: UUID) -
     Raises NotFound, or Conflict for a disabled endpoint.
     """
     now, event_id, delivery_id = runtime.now(), new_row_id(), new_row_id()
-    data = {"endpoint_id": str(endpoint_id), "message": "This is a test."}
+    data = EndpointTestData(endpoint_id, "This is a test.")
     async with runtime.transaction(principal) as tx:
         await _lock_open_endpoint(tx, endpoint_id)
         await events.add_events(
@@ -194,7 +195,7 @@ async def payload_of(runtime: Runtime, caller: Caller, delivery: Delivery) -> by
 
     Raises NotFound when the event has just been forgotten.
     """
-    if not subscriptions.may_read(caller, EventType(delivery.event_type)):
+    if not subscriptions.may_read(caller, delivery.event_type):
         return None
     async with runtime.reading(caller) as tx:
         event = await events.get_event(tx, delivery.event_id)

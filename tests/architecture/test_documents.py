@@ -2,13 +2,16 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import fields
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pydantic import TypeAdapter
 
 from app.domain.catalogue import CATALOGUE, Advice, Category
-from app.domain.event import EventType
+from app.domain.event import EVENTS, EventType
 from app.environment import COMMAND_LINE_NAMES, FILE_ENDING, RETIRED_NAMES
 from app.settings import SECRET_SETTINGS, Settings
 from tests.architecture.source import ROOT, calls, literal, sources
@@ -133,9 +136,33 @@ def test_codes_of_connection_trouble_are_all_explained_to_the_operator() -> None
     )
 
 
-def test_the_guide_for_developers_names_every_event() -> None:
+def names_in(schema: Any) -> set[str]:
+    """The fields of a JSON schema at every depth."""
+    if isinstance(schema, list):
+        return set().union(*map(names_in, schema))
+    if not isinstance(schema, dict):
+        return set()
+    return set(schema.get("properties", ())).union(*map(names_in, schema.values()))
+
+
+def test_the_guide_for_developers_has_the_table_of_events() -> None:
     text = (ROOT / "docs/integrate.md").read_text()
-    assert {event.value for event in EventType if f"`{event}`" not in text} == set()
+    rows = re.findall(r"^\| (`[a-z]+\.[a-z_]+`.*) \|$", text, re.MULTILINE)
+    shown = [(types, cells) for types, *cells in (row.split(" | ") for row in rows)]
+    assert sorted(type for types, _ in shown for type in types.split(", ")) == sorted(
+        f"`{type.value}`" for type in EventType
+    )
+    known = set().union(*(names_in(TypeAdapter(entry.payload).json_schema()) for entry in EVENTS.values()))
+    for types, (scope, since, data) in shown:
+        for type in types.split(", "):
+            entry = EVENTS[EventType(type.strip("`"))]
+            assert (scope, since) == (f"`{entry.scope.value}`", entry.since), type
+            told = {field.name for field in fields(entry.payload)}
+            if "order_id" in told:
+                told.add("sequence")
+            named = set(re.findall(r"`(\w+)`", data))
+            assert told <= named, type
+            assert named & known <= told | names_in(TypeAdapter(entry.payload).json_schema()), type
 
 
 def test_decisions_are_numbered_without_a_gap_and_listed() -> None:

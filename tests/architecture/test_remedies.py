@@ -17,8 +17,8 @@ from typer.testing import CliRunner
 
 from app.cli import app as program
 from app.domain.catalogue import CATALOGUE
+from app.domain.scope import Scope
 from app.environment import COMMAND_LINE_NAMES, FILE_ENDING, RETIRED_NAMES
-from app.services.identities import Scope
 from app.settings import SECRET_SETTINGS, Settings
 from tests.architecture.source import ROOT, sources
 from tests.document import openapi

@@ -8,8 +8,8 @@ from uuid import UUID, uuid4
 import pytest
 from fastapi.routing import APIRoute, iter_route_contexts
 
+from app.domain.scope import Scope
 from app.services import identities
-from app.services.identities import Scope
 from tests.document import api
 from tests.import_scene import preview, tuple_sheet
 from tests.integration.test_api_bad_input import TUPLE, problem_of

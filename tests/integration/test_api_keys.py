@@ -9,8 +9,9 @@ import httpx
 from app.db import partners
 from app.db.ids import new_row_id
 from app.domain import api_key
+from app.domain.scope import Scope
 from app.services import identities
-from app.services.identities import PRESETS, NewKey, Preset, Scope
+from app.services.identities import PRESETS, NewKey, Preset
 from tests.integration.test_api_bad_input import problem_of
 from tests.statements import sent_by
 from tests.world import Partner, World

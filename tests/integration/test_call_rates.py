@@ -19,10 +19,10 @@ import pytest_asyncio
 from anyio import to_thread
 
 from app import call_rates, redis_outage
+from app.domain.scope import Scope
 from app.local.embedded import Valkey
 from app.main import build
 from app.services import identities
-from app.services.identities import Scope
 from tests.integration.test_api_bad_input import TUPLE, problem_of
 from tests.serving import serving
 from tests.world import Partner, World

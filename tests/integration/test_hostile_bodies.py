@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from app.api import large_bodies
+from app.domain.scope import Scope
 from app.fair_turns import FairTurns
 from app.services import identities
-from app.services.identities import Scope
 from tests.integration.test_api_bad_input import TUPLE, assert_nothing_stored, problem_of
 from tests.world import Partner, World
 

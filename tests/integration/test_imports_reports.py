@@ -13,10 +13,10 @@ from app.cli import app
 from app.domain.identity import Device, IdentityKind
 from app.domain.imports import Verdict
 from app.domain.masking import holds_hash
+from app.domain.scope import Scope
 from app.intake.corrections import ADDED
 from app.local.synthetic import devices
 from app.services import identities
-from app.services.identities import Scope
 from app.services.reports import RESULT_COLUMNS
 from tests.import_scene import (
     HEADER,

@@ -6,9 +6,9 @@ from typing import Any
 
 from app.domain.budget import Priority
 from app.domain.quota import QUOTAS, Quota
+from app.domain.scope import Scope
 from app.domain.upstream import OutcomeUnknown, Throttled
 from app.services import batches, identities, quotas
-from app.services.identities import Scope
 from tests.world import Partner, World, tuples
 
 

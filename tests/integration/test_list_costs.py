@@ -68,7 +68,8 @@ FILL = [
     f"settled_at) SELECT {ID}, :partner, :order, :customer, {ID}, k, 0, 'failed', 'line', 'Tag', 'tuple', "
     f"'SAME' || k, 'KEY', 'upstream_other', :then, :then, :then FROM {SERIES}",
     "INSERT INTO events (id, partner_id, type, occurred_at, data) "
-    "VALUES (:order, :partner, 'order.accepted', :then, '{}')",
+    "VALUES (:order, :partner, 'endpoint.test', :then, "
+    "jsonb_build_object('endpoint_id', CAST(:endpoint AS uuid), 'message', 'Test'))",
     "INSERT INTO webhook_endpoints (id, partner_id, url, event_types, secret, state, created_at, updated_at) "
     "VALUES (:endpoint, :partner, 'https://hooks.example', '{}', '', 'enabled', :then, :then)",
     "INSERT INTO deliveries (id, partner_id, event_id, endpoint_id, state, due_at, created_at) "

@@ -24,8 +24,8 @@ from app.db.connecting import make_engine, normalise_url
 from app.db.engine import become_partner, become_system, open_engine
 from app.db.table_locks import ALTER, READ, REFERENCE, UPDATE
 from app.db.tables import metadata
-from app.domain.event import stored_types
 from app.domain.ids import PartnerId
+from app.domain.subscription import stored_types
 from app.runtime import Runtime
 from app.services import health
 from tests import rows

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from app.domain.scope import Scope
 from app.services import identities
-from app.services.identities import Scope
 from tests.integration.test_api_bad_input import problem_of
 from tests.integration.test_portal_outcomes import assert_books, one_file, report, states
 from tests.portals import hash_of, portal_partner, tuple_of

@@ -6,8 +6,9 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
+from app.domain.scope import Scope
 from app.services import batches, consents, identities, sweep
-from app.services.identities import PartnerRole, Scope
+from app.services.identities import PartnerRole
 from tests.import_scene import work_imports
 from tests.integration.test_api_bad_input import problem_of
 from tests.portals import PortalPartner, hash_of, portal_partner, tuple_of

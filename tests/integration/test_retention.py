@@ -7,8 +7,9 @@ from sqlalchemy import text
 
 from app.db import imports
 from app.domain import api_key
+from app.domain.scope import Scope
 from app.services import identities, retention, sweep
-from app.services.identities import NewKey, Scope
+from app.services.identities import NewKey
 from tests.import_scene import commit, committed, look, preview, tuple_sheet, upload, work_imports
 from tests.integration.test_api_keys import bearer, rotate
 from tests.plans import vacuum

@@ -12,10 +12,10 @@ from app.cli import app as program
 from app.db import figures
 from app.domain.budget import Budget, BudgetPolicy
 from app.domain.quota import Quota
+from app.domain.scope import Scope
 from app.domain.upstream import ConnectionTrouble, Said
 from app.queue import Queue
 from app.services import access, batches, identities, quotas, sweep
-from app.services.identities import Scope
 from tests.import_scene import upload, work_imports
 from tests.serving import serving
 from tests.world import Partner, World, tuples

@@ -4,14 +4,15 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
+import orjson
 import pytest
 import pytest_asyncio
 
-from app.domain.event import EventType
+from app.domain.event import EVENTS, EventType
 from app.domain.quota import Quota
+from app.domain.scope import Scope
+from app.domain.subscription import EVERY_SCOPE, SUBSCRIBABLE
 from app.services import identities
-from app.services.identities import Scope
-from app.services.subscriptions import EVERY_SCOPE, READ_SCOPES
 from tests.receiver import Receiver, open_receiver, subscribe
 from tests.world import Partner, World, tuples
 
@@ -40,9 +41,9 @@ def refused(response: httpx.Response, *words: str) -> bool:
 
 
 def test_each_type_of_event_has_the_scope_that_reads_it() -> None:
-    assert set(READ_SCOPES) == set(EventType)
-    assert all(scope.value.endswith(":read") for scope in READ_SCOPES.values())
-    assert set(READ_SCOPES.values()) - {Scope.WEBHOOKS_READ} <= EVERY_SCOPE
+    told = {type: EVENTS[type].scope for type in SUBSCRIBABLE}
+    assert all(scope.value.endswith(":read") for scope in told.values())
+    assert set(told.values()) <= EVERY_SCOPE
 
 
 @pytest.mark.parametrize(
@@ -59,7 +60,7 @@ async def test_key_subscribes_to_what_it_may_read_and_to_nothing_else(
 ) -> None:
     partner = await world.partner(consented=False)
     headers = await key(world, partner, Scope.WEBHOOKS_WRITE, scope)
-    missing = READ_SCOPES[EventType(other)].value
+    missing = EVENTS[EventType(other)].scope.value
     made = await ask(world, headers, [readable])
     assert made.status_code == 201, made.text
     assert refused(await ask(world, headers, [readable, other]), missing, other)
@@ -137,3 +138,32 @@ async def test_partner_has_as_many_endpoints_as_its_quota_says(
     gone = await world.client.delete(f"/v1/webhook-endpoints/{made[0].json()['id']}", headers=partner.headers)
     assert gone.status_code == 204
     assert (await ask(world, partner.headers, [])).status_code == 201
+
+
+async def test_deliveries_of_types_that_a_later_release_publishes_are_shown(
+    world: World, receiver: Receiver
+) -> None:
+    """During an upgrade the workers of the next release run beside this API."""
+    partner = await world.partner()
+    await subscribe(world, partner, receiver.url())
+    await world.order(partner, tuples(1))
+    await world.select("UPDATE events SET type = 'order.renamed' WHERE type = 'order.accepted' RETURNING id")
+    await world.deliver()
+    listed = await world.client.get("/v1/webhook-deliveries", headers=partner.headers)
+    assert listed.status_code == 200, listed.text
+    (delivery,) = listed.json()["items"]
+    assert (delivery["event_type"], delivery["state"]) == ("order.renamed", "succeeded")
+
+    path = f"/v1/webhook-deliveries/{delivery['id']}"
+    mine = await world.client.get(path, headers=partner.headers)
+    assert orjson.loads(mine.json()["payload"])["type"] == "order.renamed"
+    again = await world.client.post(f"{path}:redeliver", headers=partner.headers)
+    assert (again.status_code, again.json()["event_type"]) == (202, "order.renamed")
+    few = await key(world, partner, Scope.WEBHOOKS_WRITE, Scope.WEBHOOKS_READ, Scope.ORDERS_READ)
+    shown = await world.client.get(path, headers=few)
+    assert (shown.status_code, shown.json()["payload"]) == (200, None), "nobody knows what it tells of"
+    assert refused(
+        await world.client.post(f"{path}:redeliver", headers=few), "connections:read", "customers:read"
+    )
+    await world.select("DELETE FROM deliveries RETURNING id")
+    await world.select("DELETE FROM events RETURNING id")

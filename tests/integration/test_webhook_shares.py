@@ -30,7 +30,9 @@ WITH p AS (
     FROM p, unnest(CAST(:endpoints AS uuid[])) AS u(id) RETURNING id, partner_id
 ), v AS (
     INSERT INTO events (id, partner_id, type, occurred_at, data)
-    SELECT :event, id, 'order.accepted', :now, '{}' FROM p RETURNING id
+    SELECT CAST(:event AS uuid), id, 'endpoint.test', :now,
+        jsonb_build_object('endpoint_id', CAST(:event AS uuid), 'message', 'Test')
+    FROM p RETURNING id
 )
 INSERT INTO deliveries (id, partner_id, event_id, endpoint_id, state, due_at, created_at)
 SELECT gen_random_uuid(), e.partner_id, v.id, e.id, 'pending', CAST(:now AS timestamptz), :now

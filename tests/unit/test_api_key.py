@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from app.domain import api_key
-from app.services.identities import PRESETS, Preset, Scope, mint
+from app.domain.scope import Scope
+from app.services.identities import PRESETS, Preset, mint
 from tests.architecture.source import ROOT
 
 SECRET = "a2" * 26

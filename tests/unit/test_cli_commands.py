@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from app.cli.api_client import ATTEMPTS, LONGEST_PAUSE, Api, ApiRefusal
-from app.cli.api_keys import PRESETS, SCOPES
+from app.cli.api_keys import PRESETS
 from app.cli.customers import CONSENT_WORDS, EVIDENCE_WORDS
 from app.cli.device_file import LONGEST
 from app.cli.outcome import ExitCode, combine, judge_order
@@ -21,7 +21,7 @@ from app.domain.consent import ConsentState, Evidence
 from app.domain.order import OrderState
 from app.domain.registration import RegistrationState
 from app.intake.rows import FIELDS
-from app.services.identities import PartnerRole, Preset, Scope
+from app.services.identities import PartnerRole, Preset
 from tests.unit.cli_wire import CUSTOMER, DEVICES, KEY, Wire, counts, problem, row_of
 
 
@@ -328,9 +328,8 @@ def test_every_state_and_field_has_words() -> None:
     assert set(LONGEST) < set(FIELDS)
 
 
-def test_the_help_texts_name_every_role_and_scope() -> None:
+def test_the_help_texts_name_every_role_and_preset() -> None:
     assert re.findall(r"[a-z_]+", ROLES.replace(" or ", " ")) == list(PartnerRole)
-    assert SCOPES.split(", ") == list(Scope)
     assert PRESETS.split(", ") == list(Preset)
 
 
