@@ -29,6 +29,8 @@ SETTING = re.compile(r"REGISTRAR_[A-Z0-9_]*[A-Z0-9]")
 KNOWN_SETTINGS = {f"REGISTRAR_{name.upper()}" for name in Settings.model_fields}
 KNOWN_FILES = {f"REGISTRAR_{name.upper()}_FILE" for name in SECRET_SETTINGS}
 SECRETS = ROOT / "deploy/compose.secrets.yaml"
+LOCAL = "app/local"
+"""What only one machine needs. The image does not have it; tests/images looks into the image itself."""
 SHARED_SERVICES = {"api", "migrate", "worker"}
 
 
@@ -101,6 +103,7 @@ def test_the_build_context_lets_in_what_the_image_copies_and_nothing_else() -> N
     assert "*" in lines
     allowed = {line[1:] for line in lines if line.startswith("!")}
     assert allowed == set(copied_paths())
+    assert lines.index("!app") < lines.index(LOCAL), "what only one machine needs stays out again"
 
 
 def test_the_image_has_the_product_and_its_migrations_but_no_tests_and_no_simulator() -> None:
@@ -447,15 +450,17 @@ barred = {
     for module, owners in packages_distributions().items()
     if module not in ours and not known(owners)
 }
+def is_local(name):
+    return f"{name}.".startswith("app.local.")
 class Bar:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in barred:
+        if name.partition(".")[0] in barred or is_local(name):
             raise ModuleNotFoundError(f"{name} is not in the image", name=name)
 sys.meta_path.insert(0, Bar())
 for name in ours:
     package = importlib.import_module(name)
     for found in pkgutil.walk_packages(package.__path__, name + "."):
-        if not found.name.endswith("__main__"):
+        if not found.name.endswith("__main__") and not is_local(found.name):
             importlib.import_module(found.name)
 print(len(barred))
 """

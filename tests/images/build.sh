@@ -8,7 +8,6 @@ store=(--root "$WORK/store" --runroot "$WORK/run")
 stand_in=localhost/registrar-base
 default=$(sed -n 's/^ARG PYTHON_IMAGE=//p' Dockerfile)
 version=$(sed -E 's/^.*python:([0-9]+\.[0-9]+).*$/\1/' <<<"$default")
-mount -t tmpfs tmpfs /var/lib/containers # where buildah would leave a cache
 
 headline() { printf '\n--- %s (after %d s)\n' "$1" "$SECONDS"; }
 
