@@ -19,6 +19,7 @@ import yaml
 
 from app.serve import GRACE_S, INTAKE_GRACE_S
 from app.settings import SECRET_SETTINGS, SHUTDOWN_PAUSE_S, Settings
+from tests.images import compose as walked
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCKERFILE = ROOT / "Dockerfile"
@@ -29,8 +30,6 @@ SETTING = re.compile(r"REGISTRAR_[A-Z0-9_]*[A-Z0-9]")
 KNOWN_SETTINGS = {f"REGISTRAR_{name.upper()}" for name in Settings.model_fields}
 KNOWN_FILES = {f"REGISTRAR_{name.upper()}_FILE" for name in SECRET_SETTINGS}
 SECRETS = ROOT / "deploy/compose.secrets.yaml"
-LOCAL = "app/local"
-"""What only one machine needs. The image does not have it; tests/images looks into the image itself."""
 SHARED_SERVICES = {"api", "migrate", "worker"}
 
 
@@ -103,7 +102,6 @@ def test_the_build_context_lets_in_what_the_image_copies_and_nothing_else() -> N
     assert "*" in lines
     allowed = {line[1:] for line in lines if line.startswith("!")}
     assert allowed == set(copied_paths())
-    assert lines.index("!app") < lines.index(LOCAL), "what only one machine needs stays out again"
 
 
 def test_the_image_has_the_product_and_its_migrations_but_no_tests_and_no_simulator() -> None:
@@ -193,6 +191,15 @@ def test_compose_builds_stages_that_exist() -> None:
     targets = {s["build"]["target"] for s in compose()["services"].values() if "build" in s}
     assert targets == {"service", "simulator"}
     assert targets <= stages
+
+
+def test_make_image_knows_every_key_of_the_services_that_it_runs(tmp_path: Path) -> None:
+    variables = {"DATABASE_PASSWORD": "one", "VALKEY_PASSWORD": "two"}
+    services = walked.read(COMPOSE.name, SECRETS.name, variables=variables, secret_files=tmp_path)
+    for name in (*SHARED_SERVICES, "simulator"):
+        options = services[name].options(tmp_path / "env")
+        assert "--read-only" in options, name
+        assert ("--env" in options) == (name in SHARED_SERVICES), name
 
 
 def test_nothing_starts_before_the_migration_and_its_servers() -> None:
@@ -450,17 +457,15 @@ barred = {
     for module, owners in packages_distributions().items()
     if module not in ours and not known(owners)
 }
-def is_local(name):
-    return f"{name}.".startswith("app.local.")
 class Bar:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in barred or is_local(name):
+        if name.partition(".")[0] in barred:
             raise ModuleNotFoundError(f"{name} is not in the image", name=name)
 sys.meta_path.insert(0, Bar())
 for name in ours:
     package = importlib.import_module(name)
     for found in pkgutil.walk_packages(package.__path__, name + "."):
-        if not found.name.endswith("__main__") and not is_local(found.name):
+        if not found.name.endswith("__main__"):
             importlib.import_module(found.name)
 print(len(barred))
 """
