@@ -11,7 +11,7 @@ RUN python -m venv /opt/registrar
 COPY deploy/requirements.lock /tmp/requirements.lock
 # Nothing is compiled here, and nothing comes in whose hash is not in the lock file.
 RUN /opt/registrar/bin/pip install --require-hashes --only-binary :all: -r /tmp/requirements.lock \
- && /opt/registrar/bin/pip uninstall --yes pip \
+ && /opt/registrar/bin/pip uninstall --yes --quiet pip setuptools \
  && /opt/registrar/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/registrar/lib
 
 FROM ${PYTHON_IMAGE} AS base

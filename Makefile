@@ -81,6 +81,10 @@ lock: ## Recompile the lock files from pyproject.toml (needs uv on PATH)
 	uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes --no-header --no-annotate -o requirements.lock
 	uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header --no-annotate -c requirements.lock -o deploy/requirements.lock
 
+.PHONY: image
+image: install ## Build both images and run deploy/compose.yaml with podman (as root, on Debian)
+	@PYTHON=$(BIN)/python tests/images/image.sh $(ARGS)
+
 .PHONY: image-digests
 image-digests: ## Print the images of deploy/compose.yaml by digest, for deploy/.env (asks their registries)
 	@sed -nE 's/^#?((PYTHON|POSTGRES|VALKEY)_IMAGE)=([^@]+)(@.*)?$$/\1 \3/p' deploy/env.example | while read -r name image; do \

@@ -21,6 +21,7 @@ import yaml
 from app.local.stack import API_PATIENCE, WORKER_PATIENCE
 from app.serve import GRACE_S, INTAKE_GRACE_S
 from app.settings import SECRET_SETTINGS, SHUTDOWN_PAUSE_S, Settings
+from tests.images import compose as walked
 from workers.lanes import SLICE
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -194,6 +195,15 @@ def test_compose_builds_stages_that_exist() -> None:
     targets = {s["build"]["target"] for s in compose()["services"].values() if "build" in s}
     assert targets == {"service", "simulator"}
     assert targets <= stages
+
+
+def test_make_image_knows_every_key_of_the_services_that_it_runs(tmp_path: Path) -> None:
+    variables = {"DATABASE_PASSWORD": "one", "VALKEY_PASSWORD": "two"}
+    services = walked.read(COMPOSE.name, SECRETS.name, variables=variables, secret_files=tmp_path)
+    for name in (*SHARED_SERVICES, "simulator"):
+        options = services[name].options(tmp_path / "env")
+        assert "--read-only" in options, name
+        assert ("--env" in options) == (name in SHARED_SERVICES), name
 
 
 def test_nothing_starts_before_the_migration_and_its_servers() -> None:
