@@ -1,11 +1,13 @@
 """A workbook's XML, part by part, without entities and without holding more than a piece of it."""
 
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 from xml.parsers import expat
 
 from app.intake.archive import damaged
 from app.intake.bounds import CHUNK
+from app.intake.records import MAX_FIELD
 from app.intake.table import Source, UnreadableFile
 
 MAX_TOKEN: Final = 1024**2
@@ -14,36 +16,39 @@ MAX_TOKEN: Final = 1024**2
 MAX_NAMES: Final = 1_000
 """Different names of tags, and of attributes."""
 
-Start = Callable[[str, list[str]], Any]
+LOST_CHARACTER: Final = "\ufffd"
+
+_ESCAPED: Final = re.compile("_x([0-9A-Fa-f]{4})_")
+_UNSTORABLE: Final = re.compile("[\x00\ud800-\udfff]")
+
+Start = Callable[[str, dict[str, str]], Any]
 End = Callable[[str], Any]
-Characters = Callable[[str], Any]
 
 
-def walk(
-    part: Source, start: Start, end: End | None = None, text: Characters | None = None
-) -> Iterator[None]:
+def walk(part: Source, start: Start, end: End | None = None) -> Iterator[None]:
     """Feeds a part to handlers and yields after every piece, so that a caller can hand out what it has.
 
-    `start` gets a name, which may have a prefix, and its attributes as names and values in turn.
+    `start` gets a name, which may have a prefix, and its attributes.
     Raises UnreadableFile for anything but sound XML without declarations.
     """
-    yield from Walk(start, end, text).through(part)
+    yield from Walk(start, end).through(part)
 
 
 class Walk:
-    """The same in steps, for a caller that reads a part of it by itself."""
+    """The same in steps.
 
-    def __init__(self, start: Start, end: End | None, text: Characters | None) -> None:
+    `text` gets the characters. The handlers clear it; between two steps it is cut to what a cell may have and
+    one character more.
+    """
+
+    def __init__(self, start: Start, end: End | None = None, text: list[str] | None = None) -> None:
         parser = self._parser = expat.ParserCreate()
-        self.encoding = "utf-8"
-        """As declared, in lower case."""
         self._given = 0
-        parser.ordered_attributes = True
+        self._text = text
         parser.buffer_text = True
         parser.StartElementHandler = start
         parser.EndElementHandler = end
-        parser.CharacterDataHandler = text
-        parser.XmlDeclHandler = self._declared
+        parser.CharacterDataHandler = None if text is None else text.append
         parser.StartDoctypeDeclHandler = parser.EntityDeclHandler = _refuse
         parser.ExternalEntityRefHandler = _refuse  # type: ignore[assignment]
 
@@ -57,6 +62,9 @@ class Walk:
             raise damaged() from None
         if self._given - self._parser.CurrentByteIndex > MAX_TOKEN and not last:
             raise damaged()
+        if self._text:
+            # One character more than a cell may have shows that it has too many.
+            self._text[:] = ["".join(self._text)[: MAX_FIELD + 1]]
 
     def through(self, part: Source) -> Iterator[None]:
         """The rest, to the end of the document."""
@@ -66,36 +74,32 @@ class Walk:
         self.step(b"", last=True)
         yield
 
-    def _declared(self, _: str, encoding: str | None, __: int) -> None:
-        self.encoding = (encoding or "utf-8").lower()
 
-
-class Names:
-    """Names of tags without their prefixes, for a walk's handlers.
+class Names(dict[str, str]):
+    """The local names of tags by their full names, for a walk's handlers; at most MAX_NAMES of them.
 
     expat keeps every different name of a tag or attribute for good, so a document may not have many.
     """
 
     def __init__(self, refusal: Callable[[], UnreadableFile] = damaged) -> None:
+        super().__init__()
         self._refusal = refusal
-        self._tags: dict[str, str] = {}
         self._attributes = {"r", "s", "t", "spans"}
 
-    def of(self, name: str, pairs: list[str] | None = None) -> str:
+    def __missing__(self, name: str) -> str:
         """Raises UnreadableFile for a document with more different names than one honestly has."""
-        if pairs:
-            seen = self._attributes
-            for attribute in pairs[::2]:
-                if attribute not in seen:
-                    seen.add(attribute)
-                    if len(seen) > MAX_NAMES:
-                        raise self._refusal()
-        known = self._tags.get(name)
-        if known is None:
-            known = self._tags[name] = local(name)
-            if len(self._tags) > MAX_NAMES:
+        if len(self) >= MAX_NAMES:
+            raise self._refusal()
+        self[name] = found = local(name)
+        return found
+
+    def of(self, name: str, attributes: Mapping[str, str]) -> str:
+        """A tag's local name; the names of its attributes are counted, too."""
+        if not self._attributes.issuperset(attributes):
+            self._attributes.update(attributes)
+            if len(self._attributes) > MAX_NAMES:
                 raise self._refusal()
-        return known
+        return self[name]
 
 
 def local(name: str) -> str:
@@ -103,9 +107,22 @@ def local(name: str) -> str:
     return name.rpartition(":")[2]
 
 
-def attributes(pairs: list[str]) -> dict[str, str]:
-    """By local names; the last of two that are alike counts."""
-    return {local(name): value for name, value in zip(pairs[::2], pairs[1::2], strict=True)}
+def by_local_name(attributes: Mapping[str, str]) -> dict[str, str]:
+    """The attributes without their prefixes; the last of two that are alike counts."""
+    return {local(name): value for name, value in attributes.items()}
+
+
+def has_escapes(text: str) -> bool:
+    # One character is looked for ten times as fast as two: a hash has four thousand.
+    return "_" in text and "_x" in text
+
+
+def without_escapes(text: str) -> str:
+    """Excel writes what XML cannot hold as `_x000D_`; what cannot be stored is a lost character."""
+    if not has_escapes(text):
+        return text
+    text = _ESCAPED.sub(lambda hit: chr(int(hit.group(1), 16)), text)
+    return _UNSTORABLE.sub(LOST_CHARACTER, text)
 
 
 def _refuse(*_: object) -> None:

@@ -80,8 +80,8 @@ class _Report:
         self._text: list[str] = []
         self._size = 0
 
-    def start(self, name: str, pairs: list[str]) -> None:
-        name = self._names.of(name, pairs)
+    def start(self, name: str, attributes: dict[str, str]) -> None:
+        name = self._names.of(name, attributes)
         if not self._path and name not in ("Key", "Keys"):
             raise _no_report()
         if len(self._path) >= MAX_DEPTH:
@@ -123,7 +123,7 @@ def _refuse_declaration(*_: object) -> None:
 
 def _rows(text: Text, plan: Plan) -> Iterator[Row]:
     parser = expat.ParserCreate()
-    parser.buffer_text = parser.ordered_attributes = True
+    parser.buffer_text = True
     report = _Report(parser)
     parser.StartElementHandler = report.start
     parser.EndElementHandler = report.end

@@ -1,161 +1,125 @@
-"""One worksheet, row by row.
-
-Rows as the usual programs write them are taken apart by patterns (`app.intake.scanner`); at the
-first row that is written in another way, expat takes over for the rest of the sheet.
-"""
+"""One worksheet, row by row."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
-from app.intake.bounds import CHUNK
-from app.intake.cells import Mark, SheetRow, Values
-from app.intake.markup import Names, Walk, attributes
+from app.intake.cells import Mark, RowSink, SheetRow, Texts, Values
+from app.intake.markup import Names, Walk
 from app.intake.parts import TRUE, Styles
-from app.intake.pieces import Rest
-from app.intake.records import MAX_CELLS, MAX_FIELD, TOO_MANY_CELLS, Block
-from app.intake.scanner import Scanner
+from app.intake.records import MAX_CELLS, MAX_FIELD, TOO_MANY_CELLS
+from app.intake.runs import RowRuns, walk_runs
 from app.intake.table import Notice, Source
-from app.intake.texts import SharedTexts
 
-_DATA: Final = re.compile(b"<sheetData>")
 _ZERO: Final = re.compile(r"0(?:\.0*)?")
 
 
 def sheet_rows(
-    part: Source, styles: Styles, texts: SharedTexts, hidden_columns: set[int] | None = None
-) -> Iterator[Block | list[SheetRow]]:
+    part: Source, styles: Styles, texts: Texts, hidden_columns: set[int] | None = None
+) -> Iterator[list[SheetRow]]:
     """The rows that have cells, in batches, numbered as the sheet numbers them.
 
-    A block has rows of one width without marks and notices, none of them hidden; further ones may have
-    another width. `hidden_columns` gets the positions of columns that are not shown, before the first row.
+    `hidden_columns` gets the positions of columns that are not shown, before the first row.
     """
-    values = Values(styles, texts)
-    walker = _Walker(values, set() if hidden_columns is None else hidden_columns)
-    walk = Walk(walker.start, walker.end, walker.text)
-    rest = Rest(part)
-    if rest.skip_to(_DATA, walk) and walker.last == "sheetData" and walk.encoding == "utf-8":
-        scanner = Scanner(values, rest)
-        yield from scanner.batches()
-        if scanner.is_done:
-            return
-        walker.line = scanner.line
-    for _ in walk.through(rest):
-        if walker.found:
-            yield walker.found
-            walker.found = []
+    values, sink = Values(styles, texts), RowSink()
+    reader = _SheetReader(values, sink, set() if hidden_columns is None else hidden_columns)
+    walk = Walk(reader.start, reader.end, reader.pieces)
+    for _ in walk_runs(part, walk, RowRuns(values, sink)):
+        if sink.rows:
+            yield sink.rows
+            sink.rows = []
 
 
-class _Walker:
-    """Rows by expat: five calls for each cell, so one closure over plain local values."""
+class _SheetReader:
+    """Handlers for rows: expat calls them four times for each cell, hence closures over plain values."""
 
-    def __init__(self, values: Values, hidden_columns: set[int]) -> None:
-        self.found: list[SheetRow] = []
-        self.last = ""
-        """The name that came last."""
-        self.line = 0
-        names = Names()
+    def __init__(self, values: Values, sink: RowSink, hidden_columns: set[int]) -> None:
+        self.pieces: list[str] = []
+        names, places, pieces = Names(), values.places, self.pieces
         cells: list[str] = []
         marks: list[tuple[int, Mark]] = []
         flaws: list[Notice] = []
-        pieces: list[str] = []
-        size = 0
         at = -1
-        type_ = style = ""
-        collecting = phonetic = is_formula = has_value = is_hidden = False
+        type_ = style = value = ""
+        phonetic = is_formula = has_value = is_hidden = False
 
-        def start(name: str, pairs: list[str]) -> None:
-            nonlocal at, type_, style, collecting, phonetic, size, is_formula, has_value, is_hidden
-            kind = self.last = names.of(name, pairs)
+        def start(name: str, attributes: dict[str, str]) -> None:
+            nonlocal at, type_, style, value, phonetic, is_formula, has_value, is_hidden
+            kind = names.of(name, attributes) if attributes else names[name]
             if kind == "c":
-                type_ = style = ""
+                place = places[attributes["r"].rstrip("0123456789")] if "r" in attributes else -1
+                # A cell never stands before the one in front of it.
+                at = place if place > at else at + 1
+                type_ = attributes.get("t", "")
+                style = attributes.get("s", "")
+                value = ""
                 is_formula = has_value = False
-                pieces.clear()
-                size = 0
-                at += 1
-                for place in range(0, len(pairs), 2):
-                    key = pairs[place]
-                    if key == "t":
-                        type_ = pairs[place + 1]
-                    elif key == "s":
-                        style = pairs[place + 1]
-                    elif key == "r":
-                        # A cell never stands before the one in front of it.
-                        at = max(at, values.places[pairs[place + 1].rstrip("0123456789")])
             elif kind in ("v", "t"):
-                collecting = not phonetic
                 has_value = True
+                pieces.clear()
             elif kind == "f":
                 is_formula = True
             elif kind == "row":
-                self.line = max(self.line + 1, _line(pairs))
+                sink.line = max(sink.line + 1, _line(attributes.get("r", "")))
                 at = -1
-                is_hidden = _is_hidden(pairs, "ht")
+                is_hidden = _is_hidden(attributes, "ht")
             elif kind == "col":
-                if _is_hidden(pairs, "width"):
-                    hidden_columns.update(_columns(pairs))
+                if _is_hidden(attributes, "width"):
+                    hidden_columns.update(_columns(attributes))
             elif kind == "rPh":
                 phonetic = True
 
-        def text(data: str) -> None:
-            nonlocal size
-            if collecting:
-                size += len(data)
-                # One piece more than a value may have shows that it had too much.
-                if size <= MAX_FIELD + CHUNK:
-                    pieces.append(data)
-
         def end(name: str) -> None:
-            nonlocal collecting, phonetic, cells, marks, flaws
-            kind = names.of(name)
-            if kind == "c":
-                # What Excel makes of an empty text has the type of a text, and an empty value.
-                is_unknown = is_formula and not (pieces or (type_ == "str" and has_value))
-                if not pieces and not is_unknown:
+            nonlocal phonetic, value, cells, marks, flaws
+            kind = names[name]
+            if kind in ("v", "t"):
+                if not phonetic and len(value) <= MAX_FIELD:
+                    value += "".join(pieces)
+            elif kind == "c":
+                is_unknown = is_formula and _is_uncalculated(type_, value, has_value)
+                if not value and not is_unknown:
                     return
                 if at >= MAX_CELLS:
                     if TOO_MANY_CELLS not in flaws:
                         flaws.append(TOO_MANY_CELLS)
                     return
-                text = "".join(pieces)
-                # Libraries that calculate nothing write 0.
-                if is_unknown or (is_formula and text == "0" and type_ in ("", "n")):
+                while len(cells) < at:
+                    cells.append("")
+                if is_unknown:
                     marks.append((at, Mark.UNCALCULATED))
-                    value = ""
+                    cells.append("")
                 else:
-                    value = values.of(at, type_, style, text, marks, flaws)
-                if len(cells) < at:
-                    cells.extend([""] * (at - len(cells)))
-                cells.append(value)
+                    cells.append(values.of(at, type_, style, value, marks, flaws))
             elif kind == "row":
                 if cells or flaws:
-                    self.found.append(SheetRow(self.line, cells or [""], marks, tuple(flaws), is_hidden))
+                    sink.rows.append(SheetRow(sink.line, cells or [""], marks, tuple(flaws), is_hidden))
                     cells, marks, flaws = [], [], []
-            elif kind in ("v", "t"):
-                collecting = False
             elif kind == "rPh":
                 phonetic = False
 
-        self.start, self.text, self.end = start, text, end
+        self.start, self.end = start, end
 
 
-def _line(pairs: list[str]) -> int:
-    for key, value in zip(pairs[::2], pairs[1::2], strict=True):
-        if key == "r" and value.isascii() and value.isdecimal() and len(value) < 10:
-            return int(value)
-    return 0
+def _is_uncalculated(type_: str, value: str, has_value: bool) -> bool:
+    """Whether a formula has no result. Libraries that calculate nothing leave it out, or write 0."""
+    if value:
+        return value == "0" and type_ in ("", "n")
+    # What Excel makes of an empty text has the type of a text, and an empty value.
+    return not (type_ == "str" and has_value)
 
 
-def _is_hidden(pairs: list[str], extent: str) -> bool:
+def _line(number: str) -> int:
+    return int(number) if number.isascii() and number.isdecimal() and len(number) < 10 else 0
+
+
+def _is_hidden(attributes: Mapping[str, str], extent: str) -> bool:
     """Whether a row or column is not shown: it says so, or it has no extent."""
-    found = attributes(pairs)
-    return found.get("hidden") in TRUE or _ZERO.fullmatch(found.get(extent, "")) is not None
+    return attributes.get("hidden") in TRUE or _ZERO.fullmatch(attributes.get(extent, "")) is not None
 
 
-def _columns(pairs: list[str]) -> range:
+def _columns(attributes: Mapping[str, str]) -> range:
     """The positions that a description of columns is for."""
-    found = attributes(pairs)
-    first, last = found.get("min", ""), found.get("max", "")
+    first, last = attributes.get("min", ""), attributes.get("max", "")
     if not (first.isascii() and first.isdecimal() and last.isascii() and last.isdecimal()):
         return range(0)
     return range(max(int(first[:6]), 1) - 1, min(int(last[:6]), MAX_CELLS))

@@ -20,7 +20,7 @@ from app.intake.layout import Layout
 from app.intake.one_column import Split
 from app.intake.parts import Book, Sheet, Styles
 from app.intake.profiles import Profile
-from app.intake.records import Block, Record
+from app.intake.records import Record
 from app.intake.sheet import sheet_rows
 from app.intake.table import Notice, UnreadableFile, Wanted
 from app.intake.texts import SharedTexts
@@ -44,8 +44,6 @@ _MAY_HIDE: Final = (b"hidden", b'ht="0', b"ht='0", b"h\0i\0d\0d\0e\0n", b"h\0t\0
 MARK_LENGTH: Final = 64
 """Bytes; no such mark is longer."""
 
-Batch = Block | list[SheetRow]
-
 _EXAMPLE_NAME: Final = re.compile(
     r"(?<![^\W\d_])(examples?|samples?|templates?|instructions?|beispiele?|muster|vorlage|anleitung|exemples?|"
     r"ejemplos?|plantilla|esempi[oi]?|exemplos?|voorbeeld(en)?|sjabloon|przykład|szablon|demo)(?![^\W\d_])",
@@ -65,7 +63,7 @@ class Workbook:
         self._styles = Styles.of(archive, book)
         self._texts = SharedTexts(archive, book.texts)
 
-    def batches(self, sheet: Sheet, hidden_columns: set[int] | None = None) -> Iterator[Batch]:
+    def batches(self, sheet: Sheet, hidden_columns: set[int] | None = None) -> Iterator[list[SheetRow]]:
         return sheet_rows(self._archive.open(sheet.part), self._styles, self._texts, hidden_columns)
 
     def may_hide_rows(self, sheet: Sheet) -> bool:
@@ -178,19 +176,18 @@ def _candidate(
 ) -> Candidate | list[Record]:
     """The sheet if it can be read, else the rows that were looked at."""
     columns: set[int] = set()
-    batches = book.batches(sheet, columns)
-    everything = list(islice(chain.from_iterable(map(_sampled, batches)), SAMPLE))
-    whole = [record for record, _ in everything]
+    everything = list(islice(chain.from_iterable(book.batches(sheet, columns)), SAMPLE))
+    whole = [_record(row) for row in everything]
     hidden = frozenset() if wanted.include_hidden else frozenset(columns)
     shown = [
-        record._replace(cells=without(record.cells, hidden))
-        for record, is_hidden in everything
-        if wanted.include_hidden or not is_hidden
+        Record(row.line, without(row.cells, hidden), ())
+        for row in everything
+        if wanted.include_hidden or not row.is_hidden
     ]
     reading = _reading(shown, profile)
     if reading is None or reading[0].header_row is None:
         # A hidden header is still the header of the rows below it.
-        lines = {record.line for record, is_hidden in everything if is_hidden}
+        lines = {row.line for row in everything if row.is_hidden}
         other = _reading([record._replace(cells=without(record.cells, hidden)) for record in whole], profile)
         if other is not None and other[0].header_row in lines:
             reading = other
@@ -213,11 +210,8 @@ def _reading(sample: Sequence[Record], profile: Profile | None) -> tuple[Layout,
     return one_column.find(sample, profile) if found is None else (found, None)
 
 
-def _sampled(batch: Batch) -> Iterator[tuple[Record, bool]]:
-    if isinstance(batch, Block):
-        lines = enumerate(batch.cells, start=batch.line)
-        return ((Record(line, cells, ()), False) for line, cells in lines)
-    return ((Record(row.line, row.cells, ()), row.is_hidden) for row in batch)
+def _record(row: SheetRow) -> Record:
+    return Record(row.line, row.cells, ())
 
 
 def without(cells: list[str], hidden: frozenset[int]) -> list[str]:
@@ -325,7 +319,7 @@ def _rows(book: Workbook, candidate: Candidate, profile: Profile | None) -> Iter
 
     def records() -> Iterator[Record]:
         for batch in book.batches(candidate.sheet):
-            for record, _ in _sampled(batch):
+            for record in map(_record, batch):
                 split = candidate.split
                 yield record if split is None else record._replace(cells=split.taken_apart(record.cells))
 
@@ -362,7 +356,5 @@ def _hidden_rows(book: Workbook, chosen: Candidate) -> int:
     first = chosen.found.first_line
     return sum(
         row.is_hidden and row.line >= first and any(cell.strip() for cell in row.cells)
-        for batch in book.batches(chosen.sheet)
-        if not isinstance(batch, Block)
-        for row in batch
+        for row in chain.from_iterable(book.batches(chosen.sheet))
     )

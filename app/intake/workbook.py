@@ -19,7 +19,7 @@ from app.intake.one_column import Split
 from app.intake.parts import book_of
 from app.intake.profiles import Profile
 from app.intake.records import Block, Record
-from app.intake.sheets import Batch, Workbook, choose, without
+from app.intake.sheets import Workbook, choose, without
 from app.intake.table import Dialect, Head, Notice, Row, Source, Wanted
 
 _SENT: Final = frozenset(
@@ -68,12 +68,9 @@ def read(
     return dialect, shaping.rows(_records(batches, found), found, profile)
 
 
-def _shown(batches: Iterator[Batch], hidden: frozenset[int]) -> Iterator[Batch]:
+def _shown(batches: Iterator[list[SheetRow]], hidden: frozenset[int]) -> Iterator[list[SheetRow]]:
     """Without the rows that are hidden, and with nothing in the columns that are."""
     for batch in batches:
-        if isinstance(batch, Block):
-            yield Block(batch.line, [without(cells, hidden) for cells in batch.cells]) if hidden else batch
-            continue
         rows = [row for row in batch if not row.is_hidden]
         if hidden:
             rows = [
@@ -86,25 +83,16 @@ def _shown(batches: Iterator[Batch], hidden: frozenset[int]) -> Iterator[Batch]:
         yield rows
 
 
-def _taken_apart(batches: Iterator[Batch], split: Split) -> Iterator[Batch]:
+def _taken_apart(batches: Iterator[list[SheetRow]], split: Split) -> Iterator[list[SheetRow]]:
     for batch in batches:
-        if isinstance(batch, Block):
-            rows = enumerate(batch.cells, start=batch.line)
-            yield [SheetRow(line, split.taken_apart(cells), [], ()) for line, cells in rows]
-        else:
-            yield [row._replace(cells=split.taken_apart(row.cells), marks=[]) for row in batch]
+        yield [row._replace(cells=split.taken_apart(row.cells), marks=[]) for row in batch]
 
 
-def _records(batches: Iterator[Batch], found: Layout) -> Iterator[Block | Record]:
+def _records(batches: Iterator[list[SheetRow]], found: Layout) -> Iterator[Block | Record]:
     """Rows with what their cells' types say about the columns that matter, plain ones in blocks."""
     fields, names, front = found.columns.fields, found.columns.names, found.offset + found.added
     width = front + len(names)
     for batch in batches:
-        if isinstance(batch, Block):
-            # All rows of a block are as wide as their shape.
-            missing = [""] * (width - len(batch.cells[0]))
-            yield Block(batch.line, [cells + missing for cells in batch.cells]) if missing else batch
-            continue
         block: list[list[str]] = []
         begin = following = 0
         for line, cells, marks, notices, _ in batch:
