@@ -13,7 +13,7 @@ from app.domain.catalogue import CATALOGUE
 from app.domain.hardware_hash import HashError, decode, explain
 from app.intake.profiles import Profile, ProfileError
 from app.intake.rows import UnreadableFile, read
-from app.intake.runs import RowRuns
+from app.intake.xlsx.runs import RowRuns
 from tests.drawing import examples
 from tests.unit.test_hardware_hash_damage import capture
 from tests.unit.test_intake_formats import oa3

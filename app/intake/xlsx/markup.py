@@ -1,14 +1,13 @@
-"""A workbook's XML, part by part, without entities and without holding more than a piece of it."""
+"""Parses a workbook's XML in pieces, and refuses declarations and entities."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 from xml.parsers import expat
 
-from app.intake.archive import damaged
 from app.intake.bounds import CHUNK
-from app.intake.records import MAX_FIELD
-from app.intake.table import Source, UnreadableFile
+from app.intake.table import MAX_FIELD, Source, UnreadableFile
+from app.intake.xlsx.archive import damaged
 
 MAX_TOKEN: Final = 1024**2
 """Bytes of one tag or comment."""

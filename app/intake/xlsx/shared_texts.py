@@ -1,4 +1,4 @@
-"""Shared texts: the table of strings that the cells of a workbook point to by number.
+"""Reads the shared texts of a workbook: the list of strings that its cells point to by number.
 
 Spreadsheet programs keep every text in one list, which may be larger than the sheet: four hundred
 megabytes for a hundred thousand hashes. It is read once, from beginning to end; what is beyond HELD
@@ -13,11 +13,10 @@ from array import array
 from collections.abc import Callable, Iterable
 from typing import IO, Final
 
-from app.intake.archive import Archive
-from app.intake.markup import Names, Walk, without_escapes
-from app.intake.records import MAX_FIELD
-from app.intake.runs import TextRuns, walk_runs
-from app.intake.table import Source, UnreadableFile
+from app.intake.table import MAX_FIELD, Source, UnreadableFile
+from app.intake.xlsx.archive import Archive
+from app.intake.xlsx.markup import Names, Walk, without_escapes
+from app.intake.xlsx.runs import TextRuns, walk_runs
 
 HELD: Final = 92 * 1024**2
 """Bytes of shared texts that are held in memory; further ones wait in a temporary file."""

@@ -1,8 +1,8 @@
-"""Which sheet of a workbook is read, and what is said about the others.
+"""Chooses the sheet of a workbook that is read, and reports what the others hold.
 
-What a person sees in front of them is what they mean: visible sheets before hidden ones, filled before
-empty, real devices before a template's examples. Of the others it is told how many rows look like
-devices, so that nothing is left out in silence.
+A person means what they see: visible sheets come before hidden ones, filled before empty, real devices before
+a template's examples. A notice says how many rows of the other sheets look like devices, so that nothing is
+left out in silence.
 """
 
 import re
@@ -11,19 +11,19 @@ from dataclasses import dataclass, replace
 from itertools import chain, islice
 from typing import Final
 
-from app.intake import layout, one_column, shaping
-from app.intake.archive import Archive
+from app.intake import layout, row_builder
 from app.intake.bounds import CHUNK
-from app.intake.cells import SheetRow
 from app.intake.columns import IDENTITY
 from app.intake.layout import Layout
-from app.intake.one_column import Split
-from app.intake.parts import Book, Sheet, Styles
 from app.intake.profiles import Profile
-from app.intake.records import Record
-from app.intake.sheet import sheet_rows
-from app.intake.table import Notice, UnreadableFile, Wanted
-from app.intake.texts import SharedTexts
+from app.intake.table import Notice, Record, UnreadableFile, Wanted
+from app.intake.xlsx import one_column
+from app.intake.xlsx.archive import Archive
+from app.intake.xlsx.cells import SheetRow
+from app.intake.xlsx.one_column import Split
+from app.intake.xlsx.parts import Book, Sheet, Styles
+from app.intake.xlsx.shared_texts import SharedTexts
+from app.intake.xlsx.sheet import sheet_rows
 
 SAMPLE: Final = 200
 """Rows looked at on each sheet."""
@@ -264,7 +264,7 @@ def _counted(
     apart = records
     if split is not None:
         apart = [record._replace(cells=split.taken_apart(record.cells)) for record in records]
-    for row in shaping.rows(iter(apart), found, profile):
+    for row in row_builder.rows(iter(apart), found, profile):
         fields = row.fields
         if not is_example(fields):
             rows += not IDENTITY.isdisjoint(fields) or bool(row.notices)
@@ -323,7 +323,7 @@ def _rows(book: Workbook, candidate: Candidate, profile: Profile | None) -> Iter
                 split = candidate.split
                 yield record if split is None else record._replace(cells=split.taken_apart(record.cells))
 
-    return (row.fields for row in shaping.rows(records(), candidate.found, profile))
+    return (row.fields for row in row_builder.rows(records(), candidate.found, profile))
 
 
 def _others(

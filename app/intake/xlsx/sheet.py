@@ -1,15 +1,14 @@
-"""One worksheet, row by row."""
+"""Reads one worksheet row by row."""
 
 import re
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from app.intake.cells import Mark, RowSink, SheetRow, Texts, Values
-from app.intake.markup import Names, Walk
-from app.intake.parts import TRUE, Styles
-from app.intake.records import MAX_CELLS, MAX_FIELD, TOO_MANY_CELLS
-from app.intake.runs import RowRuns, walk_runs
-from app.intake.table import Notice, Source
+from app.intake.table import MAX_CELLS, MAX_FIELD, TOO_MANY_CELLS, Notice, Source
+from app.intake.xlsx.cells import Mark, RowSink, SheetRow, Texts, Values
+from app.intake.xlsx.markup import Names, Walk
+from app.intake.xlsx.parts import TRUE, Styles
+from app.intake.xlsx.runs import RowRuns, walk_runs
 
 _ZERO: Final = re.compile(r"0(?:\.0*)?")
 

@@ -1,4 +1,4 @@
-"""Cells of a worksheet: where they stand, and what their types and styles make of their texts."""
+"""Turns the cells of a worksheet into text, by their types and styles."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -7,11 +7,10 @@ from decimal import Decimal, InvalidOperation
 from enum import Enum, auto
 from typing import Final, NamedTuple, Protocol
 
-from app.intake.archive import damaged
-from app.intake.markup import LOST_CHARACTER, without_escapes
-from app.intake.parts import Styles
-from app.intake.records import LOST, MAX_FIELD
-from app.intake.table import Notice
+from app.intake.table import LOST, MAX_FIELD, Notice
+from app.intake.xlsx.archive import damaged
+from app.intake.xlsx.markup import LOST_CHARACTER, without_escapes
+from app.intake.xlsx.parts import Styles
 
 EXACT: Final = 15
 """Digits that a spreadsheet keeps of a number."""

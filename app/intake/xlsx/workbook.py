@@ -1,26 +1,24 @@
-"""The reader of Excel workbooks (.xlsx, .xlsm), streaming.
+"""Reads Excel workbooks (.xlsx, .xlsm) as a stream.
 
-Written on zipfile and expat, because the libraries hold a whole sheet in memory before the first
-row (calamine) or a sheet's every text (openpyxl), and neither can be stopped while a bomb unpacks.
-Which sheet is read is decided in `app.intake.sheets`; what is hidden on it is not read. What a
-spreadsheet does to values is told: dates made of serial numbers, zeros that may be lost, digits
-that are.
+It uses zipfile and expat, because the libraries hold a whole sheet in memory before the first row (calamine)
+or all texts (openpyxl), and cannot be stopped while a bomb unpacks. `sheet_choice` decides which sheet is
+read; what is hidden on it is not read. Notices say what a spreadsheet did to values: serial numbers that
+became dates, leading zeros that may be lost, digits that are lost.
 """
 
 from collections.abc import Iterator
 from typing import Final
 
-from app.intake import shaping
-from app.intake.archive import Archive, Spool
-from app.intake.cells import Mark, SheetRow
+from app.intake import row_builder
 from app.intake.json_lines import NEVER_BOOLEAN, serial_from_number, value_is_boolean
 from app.intake.layout import Layout
-from app.intake.one_column import Split
-from app.intake.parts import book_of
 from app.intake.profiles import Profile
-from app.intake.records import Block, Record
-from app.intake.sheets import Workbook, choose, without
-from app.intake.table import Dialect, Head, Notice, Row, Source, Wanted
+from app.intake.table import Block, Dialect, Head, Notice, Record, Row, Source, Wanted
+from app.intake.xlsx.archive import Archive, Spool
+from app.intake.xlsx.cells import Mark, SheetRow
+from app.intake.xlsx.one_column import Split
+from app.intake.xlsx.parts import book_of
+from app.intake.xlsx.sheet_choice import Workbook, choose, without
 
 _SENT: Final = frozenset(
     {"serial_number", "product_key", "hardware_hash", "manufacturer", "model", "group_tag"}
@@ -65,7 +63,7 @@ def read(
         batches = _shown(batches, chosen.hidden_columns)
     if chosen.split is not None:
         batches = _taken_apart(batches, chosen.split)
-    return dialect, shaping.rows(_records(batches, found), found, profile)
+    return dialect, row_builder.rows(_records(batches, found), found, profile)
 
 
 def _shown(batches: Iterator[list[SheetRow]], hidden: frozenset[int]) -> Iterator[list[SheetRow]]:

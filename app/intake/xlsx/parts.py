@@ -1,7 +1,7 @@
-"""The parts of a workbook that say how its sheets are to be read: their list and their styles.
+"""Finds the parts of a workbook: its list of sheets, its styles, its shared texts.
 
 Parts are found as the format says: by the types of the relationships that lead to them, or by the
-archive's list of content types. Programs are free to name them, so a name says nothing.
+archive's list of content types. Programs may name them as they like, so a name means nothing.
 """
 
 from collections.abc import Iterator
@@ -10,9 +10,9 @@ from posixpath import basename, dirname, join, normpath
 from typing import Final
 from urllib.parse import unquote
 
-from app.intake.archive import Archive, damaged
-from app.intake.markup import Names, by_local_name, walk
 from app.intake.table import UnreadableFile
+from app.intake.xlsx.archive import Archive, damaged
+from app.intake.xlsx.markup import Names, by_local_name, walk
 
 MAX_LISTED: Final = 1_000
 """Sheets, and relations to them, that are looked at."""

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from app.intake import sheets as sheets_module
 from app.intake.profiles import Profile
 from app.intake.rows import Dialect, Row, UnreadableFile, Wanted, read
-from app.intake.runs import RowRuns
+from app.intake.xlsx import sheet_choice as sheets_module
+from app.intake.xlsx.runs import RowRuns
 from tests.workbooks import Raw, sheet, workbook
 
 WILD = Path(__file__).parents[1] / "samples" / "wild"

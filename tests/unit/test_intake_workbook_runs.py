@@ -8,16 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.intake import markup, runs, texts
-from app.intake.archive import Archive
-from app.intake.cells import SheetRow
-from app.intake.parts import Styles
-from app.intake.records import MAX_FIELD
 from app.intake.rows import UnreadableFile, read
-from app.intake.runs import RowRuns, TextRuns
-from app.intake.sheet import sheet_rows
-from app.intake.table import Head
-from app.intake.texts import SharedTexts
+from app.intake.table import MAX_FIELD, Head
+from app.intake.xlsx import markup, runs, shared_texts
+from app.intake.xlsx.archive import Archive
+from app.intake.xlsx.cells import SheetRow
+from app.intake.xlsx.parts import Styles
+from app.intake.xlsx.runs import RowRuns, TextRuns
+from app.intake.xlsx.shared_texts import SharedTexts
+from app.intake.xlsx.sheet import sheet_rows
 from tests.drawing import examples
 from tests.workbooks import MAIN, workbook
 
@@ -129,8 +128,8 @@ def test_shared_texts_by_the_chunk_and_by_expat_are_the_same(drawn: list[str], c
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runs, "CHUNK", chunk)
-        patch.setattr(texts, "HELD", held)
-        for module in (runs, texts, markup):
+        patch.setattr(shared_texts, "HELD", held)
+        for module in (runs, shared_texts, markup):
             patch.setattr(module, "MAX_FIELD", 50)
         by_chunk = read_texts()
         patch.setattr(TextRuns, "opening", NEVER)

@@ -14,10 +14,9 @@ from itertools import repeat
 from typing import ClassVar, Final, NamedTuple, Protocol
 
 from app.intake.bounds import CHUNK
-from app.intake.cells import Mark, RowSink, SheetRow, Values
-from app.intake.markup import LOST_CHARACTER, MAX_TOKEN, Walk, has_escapes
-from app.intake.records import MAX_CELLS, MAX_FIELD
-from app.intake.table import Notice, Source
+from app.intake.table import MAX_CELLS, MAX_FIELD, Notice, Source
+from app.intake.xlsx.cells import Mark, RowSink, SheetRow, Values
+from app.intake.xlsx.markup import LOST_CHARACTER, MAX_TOKEN, Walk, has_escapes
 
 PROLOGUE: Final = 256 * 1024
 """Bytes within which the first row or text begins; otherwise expat reads all of it."""
