@@ -1,6 +1,6 @@
 """Turns the cells of a worksheet into text, by their types and styles."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
@@ -34,7 +34,7 @@ class Mark(Enum):
 class SheetRow(NamedTuple):
     line: int
     cells: list[str]
-    marks: list[tuple[int, Mark]]
+    marks: Sequence[tuple[int, Mark]]
     notices: tuple[Notice, ...]
     is_hidden: bool = False
 

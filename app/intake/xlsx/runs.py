@@ -10,7 +10,8 @@ Property tests hold both to the same rows.
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from itertools import repeat
+from itertools import accumulate, repeat
+from operator import lt
 from typing import ClassVar, Final, NamedTuple, Protocol
 
 from app.intake.bounds import CHUNK
@@ -125,7 +126,7 @@ class TextRuns:
     opening: ClassVar = re.compile(rb"<sst(?: [^<>]*)?(?<!/)>")
     closing: ClassVar = "</si>"
 
-    def __init__(self, add: Callable[[str], None]) -> None:
+    def __init__(self, add: Callable[[list[str]], None]) -> None:
         self._add = add
 
     def take(self, text: str, at: int) -> int:
@@ -133,13 +134,14 @@ class TextRuns:
         run = text[at:].replace(_KEPT, _TEXT)
         if not run.startswith(_TEXT):
             return at
-        for taken, one in enumerate(run[len(_TEXT) :].removesuffix(_TEXT_END).split(_TEXT_END + _TEXT)):
-            if "<" in one or "&" in one:
-                for _ in range(taken):
-                    at = text.index(self.closing, at) + len(self.closing)
-                return at
-            self._add(one[: MAX_FIELD + 1])
-        return len(text)
+        texts = run[len(_TEXT) :].removesuffix(_TEXT_END).split(_TEXT_END + _TEXT)
+        taken = next((n for n, one in enumerate(texts) if "<" in one or "&" in one), len(texts))
+        self._add([one[: MAX_FIELD + 1] for one in texts[:taken]])
+        if taken == len(texts):
+            return len(text)
+        for _ in range(taken):
+            at = text.index(self.closing, at) + len(self.closing)
+        return at
 
     def learn(self, element: str) -> None:
         """Texts have one shape."""
@@ -236,25 +238,29 @@ class RowRuns:
         width = self._groups[-1].at + 1
         columns: list[Sequence[str]] = [()] * width
         written: list[Sequence[str]] = [()] * width
-        marks: list[list[tuple[int, Mark]]] = [[] for _ in lines]
-        flaws: list[list[Notice]] = [[] for _ in lines]
+        marks: list[list[tuple[int, Mark]]] = []
+        flaws: list[list[Notice]] = []
         for slot, group in zip(self._groups, groups, strict=True):
-            cells = self._plain(slot, group) or [
-                self._values.of(slot.at, slot.type_, slot.style, text, own, odd) if text else ""
-                for text, own, odd in zip(group, marks, flaws, strict=True)
-            ]
+            if (cells := self._plain(slot, group)) is None:
+                marks, flaws = marks or [[] for _ in lines], flaws or [[] for _ in lines]
+                cells = [
+                    self._values.of(slot.at, slot.type_, slot.style, text, own, odd) if text else ""
+                    for text, own, odd in zip(group, marks, flaws, strict=True)
+                ]
             columns[slot.at] = _merged(columns[slot.at], cells)
             written[slot.at] = _merged(written[slot.at], group)
-        rows = map(list, zip(*(column or repeat("") for column in columns), strict=False))
-        is_ragged = "" in written[-1]
+        rows = list(map(list, zip(*(column or repeat("") for column in columns), strict=False)))
         sink = self._sink
-        for place, (line, row) in enumerate(zip(lines, rows, strict=True)):
-            while is_ragged and row and not (written[len(row) - 1] and written[len(row) - 1][place]):
+        if "" in written[-1]:
+            for place, row in enumerate(rows):
                 # A row ends with the last cell that has something in it.
-                row.pop()
-            sink.line = max(sink.line + 1, line)
-            if row:
-                sink.rows.append(SheetRow(sink.line, row, marks[place], tuple(flaws[place])))
+                while row and not (written[len(row) - 1] and written[len(row) - 1][place]):
+                    row.pop()
+        if lines[0] <= sink.line or not all(map(lt, lines, lines[1:])):
+            lines = list(accumulate(lines, lambda before, line: max(before + 1, line), initial=sink.line))[1:]
+        sink.line = lines[-1]
+        found = map(SheetRow, lines, rows, marks or repeat(()), map(tuple, flaws) if flaws else repeat(()))
+        sink.rows += found if [] not in rows else [row for row in found if row.cells]
 
     def _plain(self, slot: _Slot, group: Sequence[str]) -> Sequence[str] | None:
         """The texts of a column at once; None if one of its cells needs a closer look."""
