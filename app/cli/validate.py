@@ -29,9 +29,9 @@ from app.domain.catalogue import lookup
 from app.domain.identity import IdentityKind, Rules
 from app.intake.bounds import CHUNK, MAX_BYTES
 from app.intake.corrections import Corrections
+from app.intake.dry_run import Review, Reviewed, Terms
 from app.intake.problems import Problem
 from app.intake.profiles import Profile, ProfileError
-from app.intake.review import Review, Reviewed, Terms
 from app.intake.rows import Dialect, UnreadableFile, Wanted, read
 
 app = typer.Typer()

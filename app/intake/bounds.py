@@ -1,7 +1,7 @@
-"""How much a file may be, packed and unpacked, and the streams that hold it to that.
+"""Limits of a file's size, packed and unpacked, and the streams that enforce them.
 
 A few kilobytes can unpack to gigabytes. Everything that is read passes through here, so that a
-hostile file costs its reader a known amount of time and never its memory.
+hostile file costs a known amount of time and no memory.
 """
 
 import zlib

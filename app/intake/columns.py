@@ -1,4 +1,4 @@
-"""Which field a column's name means: a table of names, and how a file's names are matched to it.
+"""Maps names of columns to fields: a table of names, and how a file's names are matched to it.
 
 It stands alone because it grows: a supplier's wording is one more string here and no code. Names
 are compared without case, accents, blanks and punctuation, so `Device serial number`,

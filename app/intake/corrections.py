@@ -1,7 +1,7 @@
-"""The file of rows to be corrected: what was wrong in front, the row as it was behind, and back again.
+"""Writes the file of rows to correct, and reads it back.
 
-A person opens it in a spreadsheet, mends the cells and uploads it as it is. So the original columns
-stand untouched behind five of ours, and a reader that meets them at the start takes them off:
+A person opens it in a spreadsheet, corrects the cells and uploads it as it is. So the original columns
+stand unchanged behind five of ours, which say what is wrong. A reader that finds these five takes them off;
 the rows are then the same as in the first file.
 
 Nothing that is written here is run as a formula, whatever separator the spreadsheet goes by. Most of
@@ -18,9 +18,9 @@ from typing import Final
 
 from app.intake import columns
 from app.intake.columns import WRITTEN
+from app.intake.devices import kept_of
 from app.intake.problems import Problem
 from app.intake.profiles import Profile
-from app.intake.secrets import kept_of
 from app.intake.table import Row
 
 ADDED: Final = ("line", "row", "code", "problem", "remedy")

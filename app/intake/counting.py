@@ -1,7 +1,7 @@
-"""How many lines a compressed file has, before any of its rows is read: cheap, and without its memory.
+"""Counts the lines of a compressed file before its rows are read, with little time and memory.
 
-A line is at least a row in all that is written line by line, but for quotation marks with line breaks inside.
-So few lines prove that there are few rows, and many lines are a reason to count the rows.
+A row takes at least one line in every format that is written line by line. So few lines prove that there are
+few rows. Many lines are a reason to count the rows, because a quoted value may have line breaks inside.
 """
 
 import time
@@ -10,7 +10,7 @@ from typing import BinaryIO, Final
 
 from app.domain.quota import Quota
 from app.intake.bounds import CHUNK, GZIP, Inflated, Limited
-from app.intake.shaping import MAX_ROWS
+from app.intake.row_builder import MAX_ROWS
 from app.intake.table import Head, Row, UnreadableFile
 
 PATIENCE: Final = 60.0

@@ -1,7 +1,7 @@
-"""Files of other kinds than devices come in, told by their first bytes or words, and what to do with them.
+"""Recognises files that are no lists of devices by their first bytes, and says what to do with them.
 
-A file's name is never looked at: what people call `.xls` is often a web page or XML, which Excel opens
-without a word. So the words name what the file is, and the way from there to one that is read.
+A file's name does not count: what people call `.xls` is often a web page or XML, which Excel opens without a
+word. So the refusal names what the file is, and how to make a readable file of it.
 """
 
 import re

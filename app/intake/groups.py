@@ -1,4 +1,4 @@
-"""Several devices side by side in one line: the same columns again, once for each device.
+"""Finds tables with several devices in one line: the same columns, repeated for each device.
 
 They are told by their names alone, `Serial Number, Make, Model, Serial Number, Make, Model` or with numbers
 behind them. A device needs a whole identity of its own; one serial number column too many is no device.

@@ -1,4 +1,4 @@
-"""The reader of JSON Lines: one object per device, as order systems write them.
+"""Reads JSON Lines: one object per device, as order systems write them.
 
 Keys are names like a header's, so suppliers' own names and those of our API are both known. Every
 object has its own keys: a field is looked for in each anew, and a key that appears late is used
@@ -11,20 +11,26 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any, Final
 
-from app.intake import columns, encodings, profiles
-from app.intake.encodings import Encoding, Text
+from app.intake import columns, profiles
+from app.intake.csv import encodings
+from app.intake.csv.encodings import Encoding, Text
+from app.intake.csv.records import LINE_TOO_LONG, MAX_LINE, lines
 from app.intake.profiles import Profile
-from app.intake.records import (
-    LINE_TOO_LONG,
+from app.intake.row_builder import MAX_ROWS, too_many_rows, with_guess
+from app.intake.row_plan import NOTHING, Plan
+from app.intake.table import (
     LOST,
     MAX_CELLS,
     MAX_FIELD,
-    MAX_LINE,
     TOO_MANY_CELLS,
-    lines,
+    Dialect,
+    Head,
+    Kind,
+    Notice,
+    Row,
+    Source,
+    UnreadableFile,
 )
-from app.intake.shaping import MAX_ROWS, NOTHING, Plan, too_many_rows, with_guess
-from app.intake.table import Dialect, Head, Kind, Notice, Row, Source, UnreadableFile
 
 SAMPLE: Final = 200
 """Lines looked at for the columns."""

@@ -1,9 +1,9 @@
-"""Where the rows of a delimited text are and what its columns mean, decided on its first records.
+"""Finds where the rows of a table begin and what its columns mean, from its first records.
 
-Four shapes occur: names above the values (perhaps under title lines), the Configuration Manager
+Four layouts occur: names above the values (perhaps under title lines), the Configuration Manager
 report that repeats the names in front of the values of every row, values with no names, and values
 under names nobody knows. Each is tried with each delimiter; the reading that knows most columns
-wins. All of it happens before the first row is handed out. A profile's names count like known ones,
+wins. This happens before the first row is handed out. A profile's names count like known ones,
 and its positions settle what a column is, whatever stands in it.
 """
 
@@ -12,11 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from app.intake import columns, content, corrections, groups, profiles
+from app.intake import column_guess, columns, corrections, groups, profiles
 from app.intake.columns import IDENTITY, Columns
 from app.intake.profiles import Profile
-from app.intake.records import Record
-from app.intake.table import Kind, Notice, UnreadableFile
+from app.intake.table import Kind, Notice, Record, UnreadableFile
 
 HEADER_WITHIN: Final = 40
 """Non-blank records among which the header must be; reports have a handful of title lines."""
@@ -96,7 +95,7 @@ def _repeated_names(filled: Sequence[Record], profile: Profile | None) -> Layout
             continue
         following = filled[at + 1].cells if at + 1 < len(filled) else []
         again = following[:count] == cells[:count] and following != cells and not is_header(following)
-        if not (again or content.is_proof(values)):
+        if not (again or column_guess.is_proof(values)):
             continue
         resolved = profiles.resolve(cells[:count], profile)
         notices = _above(at)
@@ -165,7 +164,7 @@ def _header_at(filled: Sequence[Record], profile: Profile | None) -> int | None:
     field_of = profiles.names_of(profile)
     best: tuple[int, int] | None = None
     for at, record in enumerate(filled[:HEADER_WITHIN]):
-        if content.is_proof(record.cells):
+        if column_guess.is_proof(record.cells):
             break
         fields = {field_of(cell) or field_of(groups.without_number(cell) or "") for cell in record.cells} - {
             None
@@ -188,9 +187,9 @@ def _proved(header: Sequence[str], rows: Sequence[Sequence[str]]) -> dict[int, s
             continue
         doubtful = columns.doubtful_field_of(name)
         field = None
-        if content.share(rows, at, content.is_hash) > 0.5:
+        if column_guess.share(rows, at, column_guess.is_hash) > 0.5:
             field = "hardware_hash"
-        elif doubtful == "product_key" and content.share(rows, at, content.is_pkid) > 0.5:
+        elif doubtful == "product_key" and column_guess.share(rows, at, column_guess.is_pkid) > 0.5:
             field = doubtful
         if field is not None and field not in named and field not in proved.values():
             proved[at] = field
@@ -205,10 +204,10 @@ def _unnamed(filled: Sequence[Record], profile: Profile | None) -> Layout | None
     rows = [record.cells for record in filled]
     if profile is not None and (placed := _placed(filled, rows, profile)):
         return placed
-    fields = content.assign(rows)
-    headed = content.assign(rows[1:])
+    fields = column_guess.assign(rows)
+    headed = column_guess.assign(rows[1:])
     first = rows[0]
-    if headed and not content.is_proof(first) and _is_above(first, headed, rows[1:]):
+    if headed and not column_guess.is_proof(first) and _is_above(first, headed, rows[1:]):
         sure = {at: field for at, field in headed.items() if at < len(first)}
         resolved = profiles.resolve(first, profile, sure)
         if resolved.has_identity:
@@ -248,7 +247,9 @@ def _placed(filled: Sequence[Record], rows: Sequence[Sequence[str]], profile: Pr
         return Layout(columns.kind_of(resolved), resolved, line + 1, line, 10 * resolved.known + 1)
     taken = set(settled.values())
     by_content = {
-        at: field for at, field in content.assign(rows).items() if at not in settled and field not in taken
+        at: field
+        for at, field in column_guess.assign(rows).items()
+        if at not in settled and field not in taken
     }
     found = _headerless_layout(filled[0].line, width, {**by_content, **settled})
     named = tuple(profiles.missing(column) for column in lacking)
@@ -258,9 +259,9 @@ def _placed(filled: Sequence[Record], rows: Sequence[Sequence[str]], profile: Pr
 def _is_above(first: Sequence[str], fields: dict[int, str], rows: Sequence[Sequence[str]]) -> bool:
     """The first line fills a column of hashes, PKIDs or makers with something else: it is a heading."""
     tests = {
-        "hardware_hash": content.is_hash,
-        "product_key": content.is_pkid,
-        "manufacturer": content.is_maker,
+        "hardware_hash": column_guess.is_hash,
+        "product_key": column_guess.is_pkid,
+        "manufacturer": column_guess.is_maker,
     }
     return any(
         at < len(first)
@@ -270,7 +271,7 @@ def _is_above(first: Sequence[str], fields: dict[int, str], rows: Sequence[Seque
         and (field == "hardware_hash" or not any(character.isdigit() for character in first[at]))
         and not first[at].startswith("T0")
         and not tests[field](first[at])
-        and content.share(rows, at, tests[field]) > 0.5
+        and column_guess.share(rows, at, tests[field]) > 0.5
         for at, field in fields.items()
         if field in tests
     )

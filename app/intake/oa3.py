@@ -1,4 +1,4 @@
-"""The reader of OA3.xml, the report that oa3tool writes when a device is made.
+"""Reads OA3.xml, the report that oa3tool writes when a device is made.
 
 Of each `Key` it takes the Product Key ID and the hardware hash. The 25-character product key beside
 them is a licence and a secret: its text is never even collected. Declarations of a document type
@@ -10,13 +10,14 @@ from collections.abc import Iterator
 from typing import Final
 from xml.parsers import expat
 
-from app.intake import encodings, foreign, profiles
-from app.intake.encodings import Text
-from app.intake.markup import Names
+from app.intake import foreign, profiles
+from app.intake.csv import encodings
+from app.intake.csv.encodings import Text
 from app.intake.profiles import Profile
-from app.intake.records import LOST, MAX_FIELD
-from app.intake.shaping import MAX_ROWS, Plan, too_many_rows
-from app.intake.table import Dialect, Head, Kind, Notice, Row, Source, UnreadableFile
+from app.intake.row_builder import MAX_ROWS, too_many_rows
+from app.intake.row_plan import Plan
+from app.intake.table import LOST, MAX_FIELD, Dialect, Head, Kind, Notice, Row, Source, UnreadableFile
+from app.intake.xlsx.markup import Names
 
 MAX_DEPTH: Final = 32
 MAX_TOKEN: Final = 1024 * 1024
@@ -80,8 +81,8 @@ class _Report:
         self._text: list[str] = []
         self._size = 0
 
-    def start(self, name: str, pairs: list[str]) -> None:
-        name = self._names.of(name, pairs)
+    def start(self, name: str, attributes: dict[str, str]) -> None:
+        name = self._names.of(name, attributes)
         if not self._path and name not in ("Key", "Keys"):
             raise _no_report()
         if len(self._path) >= MAX_DEPTH:
@@ -123,7 +124,7 @@ def _refuse_declaration(*_: object) -> None:
 
 def _rows(text: Text, plan: Plan) -> Iterator[Row]:
     parser = expat.ParserCreate()
-    parser.buffer_text = parser.ordered_attributes = True
+    parser.buffer_text = True
     report = _Report(parser)
     parser.StartElementHandler = report.start
     parser.EndElementHandler = report.end

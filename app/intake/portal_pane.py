@@ -1,4 +1,4 @@
-"""A portal's words about rows of the uploaded file, where it gives no list of devices.
+"""Reads a portal's errors that name rows of the uploaded file instead of devices.
 
 Intune names what failed by Microsoft's code and by rows of the CSV file only, in a pane that a person copies,
 or writes down as a table of rows and codes. Rows are counted from 1 without the header. How Intune counts is

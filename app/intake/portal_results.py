@@ -1,4 +1,4 @@
-"""What one row of a portal's list of results says: an outcome, or why it tells none.
+"""Reads one row of a portal's list of results: its outcome, or why it has none.
 
 The rules, in order:
 - Microsoft's own code decides where one stands: its name, or its number alone in a column of codes, beside

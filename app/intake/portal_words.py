@@ -1,6 +1,6 @@
-"""The words in which portals, spreadsheets and people say what became of a device.
+"""Tables of the words with which portals, spreadsheets and people say what became of a device.
 
-Tables only: titles of columns and words for outcomes, in English and in the languages whose device titles
+They have titles of columns and words for outcomes, in English and in the languages whose device titles
 `columns` knows (German, French, Spanish, Italian, Dutch, Japanese). They are compared as `columns.normalise`
 leaves them: letters and digits, without case and accents. A new wording is one more string here.
 """

@@ -1,4 +1,4 @@
-"""What is wrong with one row, in one shape: what the reader noticed and what the check found.
+"""Combines what the reader noticed about a row and what the check found into one list of problems.
 
 A person looks for the column under the name it has in the file, and for the value as it stands
 there. So both are here, and both are kept from saying too much: a hash is never shown, nor is

@@ -1,6 +1,6 @@
-"""A supplier's saved mapping: which of its columns is which field, what it leaves out, how it tags.
+"""A supplier's saved mapping of its columns to fields, with constants and group tags.
 
-A name nobody knows is mapped once by a person and read right ever after. A profile only adds what
+A person maps an unknown name once; from then on it is read correctly. A profile only adds what
 it says: where it is silent, names and content decide as always. It stands alone because it is kept
 as JSON, edited by people and given by API and command line alike, and every mistake in it must be
 named before a file is read with it.
@@ -14,8 +14,9 @@ from typing import Any, Final, NoReturn
 
 from app.domain.characters import unsafe_in_cell, unseen
 from app.domain.masking import quoted, visible
-from app.intake import columns, encodings
+from app.intake import columns
 from app.intake.columns import FIELDS, IDENTITY, MAX_NAME, Columns, normalise
+from app.intake.csv import encodings
 from app.intake.table import Notice
 
 MAX_COLUMNS: Final = 512

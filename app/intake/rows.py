@@ -1,7 +1,7 @@
-"""The door of the package: bytes in, rows out, whatever wrote the file.
+"""Reads a file of any known format: bytes in, rows out.
 
-Which reader gets a file is decided here, by looking at its first 64 KiB, and nowhere else. A new
-format is one module with `claims` and `read` (see `table.Reader`) and one entry in `READERS`.
+Only this module decides which reader gets a file, by its first 64 KiB. A new format is one module with
+`claims` and `read` (see `table.Reader`) and one entry in `READERS`.
 Memory stays bounded for a file of any size: rows are made while the stream is read.
 """
 
@@ -10,12 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from app.intake import delimited, encodings, json_lines, oa3, workbook
-from app.intake.archive import MAX_SPOOL, Spool
+from app.intake import json_lines, oa3
 from app.intake.bounds import GZIP, Inflated, Limited, at_once
 from app.intake.columns import FIELDS
+from app.intake.csv import delimited, encodings
 from app.intake.profiles import Profile
 from app.intake.table import Dialect, Head, Kind, Notice, Reader, Row, Source, UnreadableFile, Wanted
+from app.intake.xlsx import workbook
+from app.intake.xlsx.archive import MAX_SPOOL, Spool
 
 __all__ = ["FIELDS", "Dialect", "Kind", "Notice", "Row", "UnreadableFile", "Wanted", "read"]
 

@@ -1,19 +1,23 @@
-"""What a reader hands out: rows, the dialect they were written in, and notices about both.
+"""The types that all readers share: records of cells, rows, the dialect of a file, and notices about them.
 
-These are the values that every format's reader shares, so that the caller sees the same thing
-whatever the file was. They carry no judgement on a device: whether a serial number or a hash is
-any good is decided in `app.domain`. A notice names columns and lines, never a value.
+A caller sees the same thing whatever the file was. None of these values judges a device: `app.domain` decides
+whether a serial number or a hash is any good. A notice names columns and lines, never a value.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import Enum, StrEnum, auto
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from app.domain.catalogue import Severity, lookup
 
 if TYPE_CHECKING:
     from app.intake.profiles import Profile
+
+
+MAX_FIELD: Final = 64 * 1024
+"""Characters in one cell; a hardware hash has 4,000."""
+MAX_CELLS: Final = 512
 
 
 class Kind(StrEnum):
@@ -41,6 +45,40 @@ class Notice:
     @property
     def severity(self) -> Severity:
         return lookup(self.code).severity
+
+
+TOO_MANY_CELLS = Notice("too_many_cells", f"The row has more than {MAX_CELLS} cells; the rest was left out.")
+LOST = Notice(
+    "character_unreadable",
+    "A value has a character that cannot be read: enter it again by hand.",
+)
+
+
+class Flaw(Enum):
+    """What is odd about the quotation marks of one cell."""
+
+    INSIDE = auto()
+    """A mark stands inside of a quoted value and is not doubled; where the value ends is clear."""
+    BEHIND = auto()
+    """Text follows the mark that closes the value."""
+
+
+class Record(NamedTuple):
+    line: int
+    cells: list[str]
+    notices: tuple[Notice, ...]
+    flaws: tuple[tuple[int, Flaw], ...] = ()
+    """Cells, by their position, whose quotation marks are odd."""
+
+
+class Block(NamedTuple):
+    """Records of successive lines that have no quotation mark, no damage and no bound in sight.
+
+    `line` is that of the first. Most files are nothing else, so these are what must be fast.
+    """
+
+    line: int
+    cells: list[list[str]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,9 +28,8 @@ from app.domain.ids import PartnerId
 from app.domain.imports import Import, Verdict
 from app.domain.masking import holds_secret, shown
 from app.intake.corrections import Pairs
-from app.intake.devices import check_row
+from app.intake.devices import check_row, without_secrets
 from app.intake.problems import Problem, problems_of
-from app.intake.secrets import without_secrets
 from app.intake.table import Row
 from app.runtime import Runtime
 from app.services.judging import bar_of, batch_size, rules_of

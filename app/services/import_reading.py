@@ -31,7 +31,7 @@ from app.domain.quota import Quota
 from app.intake import counting
 from app.intake import rows as intake
 from app.intake.profiles import Profile
-from app.intake.shaping import MAX_ROWS
+from app.intake.row_builder import MAX_ROWS
 from app.intake.table import Dialect, Notice, Row, UnreadableFile, Wanted
 from app.kernel.transactions import PartnerTx
 from app.runtime import Runtime

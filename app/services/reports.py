@@ -23,9 +23,9 @@ from app.domain.imports import MOVING, Import, ImportState, Verdict
 from app.domain.registration import Registration
 from app.intake.columns import WRITTEN
 from app.intake.corrections import Corrections, Pairs, disarmed
+from app.intake.devices import kept_of
 from app.intake.problems import Problem
 from app.intake.profiles import Profile
-from app.intake.secrets import kept_of
 from app.runtime import Runtime
 from app.services.import_checking import restored
 

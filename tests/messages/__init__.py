@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from app.domain.identity import IdentityKind, Rules
-from app.intake.review import Review, Terms
+from app.intake.dry_run import Review, Terms
 from app.intake.rows import UnreadableFile, read
 from simulator.samples import hardware_hash
 from tests.workbooks import workbook

@@ -8,8 +8,8 @@ import pytest
 from app.domain.catalogue import CATALOGUE
 from app.intake import counting
 from app.intake.bounds import at_once
+from app.intake.row_builder import MAX_ROWS
 from app.intake.rows import read
-from app.intake.shaping import MAX_ROWS
 from app.intake.table import UnreadableFile
 from tests.import_scene import tuple_sheet
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from app.domain.catalogue import CATALOGUE
 from app.domain.hardware_hash import HashError, decode, explain
-from app.intake import sheet
 from app.intake.profiles import Profile, ProfileError
 from app.intake.rows import UnreadableFile, read
+from app.intake.xlsx.runs import RowRuns
 from tests.drawing import examples
 from tests.unit.test_hardware_hash_damage import capture
 from tests.unit.test_intake_formats import oa3
@@ -144,7 +144,7 @@ def test_the_pattern_and_expat_read_the_same_rows(rows: list[list[Any]], shared:
 
     by_pattern = found()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sheet, "_DATA", re.compile(b"(?!)"))
+        patch.setattr(RowRuns, "opening", re.compile(b"(?!)"))
         by_expat = found()
     assert by_pattern == by_expat
 

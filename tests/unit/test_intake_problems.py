@@ -9,10 +9,9 @@ from app.domain.catalogue import CATALOGUE, Severity
 from app.domain.identity import CheckedDevice, IdentityKind, Rules
 from app.domain.masking import shown
 from app.intake.corrections import Corrections
-from app.intake.devices import check_row, device_of
+from app.intake.devices import check_row, device_of, without_secrets
 from app.intake.problems import Problem, of_notice, problems_of
 from app.intake.rows import Row, read
-from app.intake.secrets import without_secrets
 from app.local.synthetic import devices
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from app.domain.identity import IdentityKind, Rules
-from app.intake.review import Review, Terms
+from app.intake.dry_run import Review, Terms
 from app.intake.rows import Dialect, read
 from app.local.synthetic import devices
 from tests.workbooks import Raw, workbook

@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from app.intake.encodings import NAMES, named
+from app.intake.csv.encodings import NAMES, named
 from app.intake.rows import Dialect, Row, Wanted, read
 
 HEADER = "Serial Number,Manufacturer,Model,Group Tag\r\n"

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from python_calamine import CalamineWorkbook
 
-from app.intake import texts as shared_texts
 from app.intake.profiles import Profile
 from app.intake.rows import Dialect, Kind, Row, UnreadableFile, read
+from app.intake.xlsx import shared_texts
 from tests.benchmarks import reading
 from tests.workbooks import MAIN, Raw, archive, sheet, workbook
 

@@ -1,15 +1,16 @@
-"""Cells of a worksheet: where they stand, and what their types and styles make of their texts."""
+"""Turns the cells of a worksheet into text, by their types and styles."""
 
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from enum import Enum, auto
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
-from app.intake.archive import damaged
-from app.intake.parts import Styles
-from app.intake.records import LOST, MAX_FIELD
-from app.intake.table import Notice
-from app.intake.texts import LOST_CHARACTER, SharedTexts, without_escapes
+from app.intake.table import LOST, MAX_FIELD, Notice
+from app.intake.xlsx.archive import damaged
+from app.intake.xlsx.markup import LOST_CHARACTER, without_escapes
+from app.intake.xlsx.parts import Styles
 
 EXACT: Final = 15
 """Digits that a spreadsheet keeps of a number."""
@@ -33,15 +34,33 @@ class Mark(Enum):
 class SheetRow(NamedTuple):
     line: int
     cells: list[str]
-    marks: list[tuple[int, Mark]]
+    marks: Sequence[tuple[int, Mark]]
     notices: tuple[Notice, ...]
     is_hidden: bool = False
+
+
+@dataclass(slots=True)
+class RowSink:
+    """Where the rows of one sheet are put; `line` is that of the last one."""
+
+    rows: list[SheetRow] = field(default_factory=list)
+    line: int = 0
+
+
+class Texts(Protocol):
+    """The workbook's shared texts by their number. IndexError for one that is not there."""
+
+    def __getitem__(self, at: int, /) -> str: ...
+
+    def all_of(self, numbers: Iterable[str]) -> list[str]:
+        """Of many cells at once; ValueError for what is no number."""
+        ...
 
 
 class Values:
     """What a cell's type and style make of its text."""
 
-    def __init__(self, styles: Styles, texts: SharedTexts) -> None:
+    def __init__(self, styles: Styles, texts: Texts) -> None:
         self.texts = texts
         self._styles = styles
         self.places = _Places()
@@ -91,10 +110,9 @@ def _column(letters: str) -> int:
     return place - 1
 
 
-def _shared(texts: SharedTexts, value: str) -> str:
+def _shared(texts: Texts, value: str) -> str:
     """Raises UnreadableFile for a text that is not there: taken for an empty cell, a device would be lost."""
-    value = value.strip()
-    if not value:
+    if not (value := value.strip()):
         return ""
     if not (value.isascii() and value.isdecimal() and len(value) < 10):
         raise damaged()

@@ -1,8 +1,8 @@
-"""Which sheet of a workbook is read, and what is said about the others.
+"""Chooses the sheet of a workbook that is read, and reports what the others hold.
 
-What a person sees in front of them is what they mean: visible sheets before hidden ones, filled before
-empty, real devices before a template's examples. Of the others it is told how many rows look like
-devices, so that nothing is left out in silence.
+A person means what they see: visible sheets come before hidden ones, filled before empty, real devices before
+a template's examples. A notice says how many rows of the other sheets look like devices, so that nothing is
+left out in silence.
 """
 
 import re
@@ -11,19 +11,19 @@ from dataclasses import dataclass, replace
 from itertools import chain, islice
 from typing import Final
 
-from app.intake import layout, one_column, shaping
-from app.intake.archive import Archive
+from app.intake import layout, row_builder
 from app.intake.bounds import CHUNK
-from app.intake.cells import SheetRow
 from app.intake.columns import IDENTITY
 from app.intake.layout import Layout
-from app.intake.one_column import Split
-from app.intake.parts import Book, Sheet, Styles
 from app.intake.profiles import Profile
-from app.intake.records import Block, Record
-from app.intake.sheet import sheet_rows
-from app.intake.table import Notice, UnreadableFile, Wanted
-from app.intake.texts import SharedTexts
+from app.intake.table import Notice, Record, UnreadableFile, Wanted
+from app.intake.xlsx import one_column
+from app.intake.xlsx.archive import Archive
+from app.intake.xlsx.cells import SheetRow
+from app.intake.xlsx.one_column import Split
+from app.intake.xlsx.parts import Book, Sheet, Styles
+from app.intake.xlsx.shared_texts import SharedTexts
+from app.intake.xlsx.sheet import sheet_rows
 
 SAMPLE: Final = 200
 """Rows looked at on each sheet."""
@@ -44,8 +44,6 @@ _MAY_HIDE: Final = (b"hidden", b'ht="0', b"ht='0", b"h\0i\0d\0d\0e\0n", b"h\0t\0
 MARK_LENGTH: Final = 64
 """Bytes; no such mark is longer."""
 
-Batch = Block | list[SheetRow]
-
 _EXAMPLE_NAME: Final = re.compile(
     r"(?<![^\W\d_])(examples?|samples?|templates?|instructions?|beispiele?|muster|vorlage|anleitung|exemples?|"
     r"ejemplos?|plantilla|esempi[oi]?|exemplos?|voorbeeld(en)?|sjabloon|przykład|szablon|demo)(?![^\W\d_])",
@@ -65,7 +63,7 @@ class Workbook:
         self._styles = Styles.of(archive, book)
         self._texts = SharedTexts(archive, book.texts)
 
-    def batches(self, sheet: Sheet, hidden_columns: set[int] | None = None) -> Iterator[Batch]:
+    def batches(self, sheet: Sheet, hidden_columns: set[int] | None = None) -> Iterator[list[SheetRow]]:
         return sheet_rows(self._archive.open(sheet.part), self._styles, self._texts, hidden_columns)
 
     def may_hide_rows(self, sheet: Sheet) -> bool:
@@ -178,19 +176,18 @@ def _candidate(
 ) -> Candidate | list[Record]:
     """The sheet if it can be read, else the rows that were looked at."""
     columns: set[int] = set()
-    batches = book.batches(sheet, columns)
-    everything = list(islice(chain.from_iterable(map(_sampled, batches)), SAMPLE))
-    whole = [record for record, _ in everything]
+    everything = list(islice(chain.from_iterable(book.batches(sheet, columns)), SAMPLE))
+    whole = [_record(row) for row in everything]
     hidden = frozenset() if wanted.include_hidden else frozenset(columns)
     shown = [
-        record._replace(cells=without(record.cells, hidden))
-        for record, is_hidden in everything
-        if wanted.include_hidden or not is_hidden
+        Record(row.line, without(row.cells, hidden), ())
+        for row in everything
+        if wanted.include_hidden or not row.is_hidden
     ]
     reading = _reading(shown, profile)
     if reading is None or reading[0].header_row is None:
         # A hidden header is still the header of the rows below it.
-        lines = {record.line for record, is_hidden in everything if is_hidden}
+        lines = {row.line for row in everything if row.is_hidden}
         other = _reading([record._replace(cells=without(record.cells, hidden)) for record in whole], profile)
         if other is not None and other[0].header_row in lines:
             reading = other
@@ -213,11 +210,8 @@ def _reading(sample: Sequence[Record], profile: Profile | None) -> tuple[Layout,
     return one_column.find(sample, profile) if found is None else (found, None)
 
 
-def _sampled(batch: Batch) -> Iterator[tuple[Record, bool]]:
-    if isinstance(batch, Block):
-        lines = enumerate(batch.cells, start=batch.line)
-        return ((Record(line, cells, ()), False) for line, cells in lines)
-    return ((Record(row.line, row.cells, ()), row.is_hidden) for row in batch)
+def _record(row: SheetRow) -> Record:
+    return Record(row.line, row.cells, ())
 
 
 def without(cells: list[str], hidden: frozenset[int]) -> list[str]:
@@ -270,7 +264,7 @@ def _counted(
     apart = records
     if split is not None:
         apart = [record._replace(cells=split.taken_apart(record.cells)) for record in records]
-    for row in shaping.rows(iter(apart), found, profile):
+    for row in row_builder.rows(iter(apart), found, profile):
         fields = row.fields
         if not is_example(fields):
             rows += not IDENTITY.isdisjoint(fields) or bool(row.notices)
@@ -325,11 +319,11 @@ def _rows(book: Workbook, candidate: Candidate, profile: Profile | None) -> Iter
 
     def records() -> Iterator[Record]:
         for batch in book.batches(candidate.sheet):
-            for record, _ in _sampled(batch):
+            for record in map(_record, batch):
                 split = candidate.split
                 yield record if split is None else record._replace(cells=split.taken_apart(record.cells))
 
-    return (row.fields for row in shaping.rows(records(), candidate.found, profile))
+    return (row.fields for row in row_builder.rows(records(), candidate.found, profile))
 
 
 def _others(
@@ -362,7 +356,5 @@ def _hidden_rows(book: Workbook, chosen: Candidate) -> int:
     first = chosen.found.first_line
     return sum(
         row.is_hidden and row.line >= first and any(cell.strip() for cell in row.cells)
-        for batch in book.batches(chosen.sheet)
-        if not isinstance(batch, Block)
-        for row in batch
+        for row in chain.from_iterable(book.batches(chosen.sheet))
     )

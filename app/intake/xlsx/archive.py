@@ -1,8 +1,8 @@
-"""A workbook's zip archive, opened without trusting it.
+"""Opens a workbook's zip archive without trusting it.
 
 What its directory promises is checked before anything is unpacked, and what comes out is counted
-while it is unpacked, because a directory can lie. A zip needs a file to jump about in, so the
-stream is written to a temporary one, which lives in memory while it is small. A large one belongs
+while it is unpacked, because a directory can lie. A zip needs a file to seek in, so the
+stream is written to a temporary one, which stays in memory while it is small. A large one belongs
 on a disk: where /tmp is memory, the caller names another directory.
 """
 

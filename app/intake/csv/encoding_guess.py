@@ -1,4 +1,4 @@
-"""The likeliest encoding of bytes that are not UTF-8.
+"""Guesses the encoding of bytes that are not UTF-8.
 
 charset-normalizer proposes the encodings; it is made for pages of text and is often wrong about the few
 words that a file of devices has. So what it proposes is compared with every other usual encoding by how

@@ -1,7 +1,7 @@
-"""The reader of delimited text: CSV in its many dialects, tab-separated, semicolons, pipes.
+"""Reads delimited text: values separated by commas, semicolons, tabs or pipes.
 
-It ties together what the other modules decide: encoding, records, layout, shaping. It
-is the last reader to be asked: what nobody else claims is read as text or refused here.
+It combines what the other modules decide: encoding, records, layout, rows. It is the last reader to be asked:
+what no other reader claims is read as text or refused here.
 """
 
 import re
@@ -10,12 +10,13 @@ from dataclasses import replace
 from itertools import islice
 from typing import Final, NamedTuple
 
-from app.intake import encodings, foreign, layout, listed, repairs, shaping
-from app.intake.encodings import Encoding, Text
+from app.intake import foreign, layout, row_builder
+from app.intake.csv import encodings, listed, repairs
+from app.intake.csv.encodings import Encoding, Text
+from app.intake.csv.records import blocks, lines, records
 from app.intake.layout import Layout
 from app.intake.profiles import Profile
-from app.intake.records import Block, Record, blocks, lines, records
-from app.intake.table import Dialect, Head, Row, Source
+from app.intake.table import Block, Dialect, Head, Record, Row, Source
 
 DELIMITERS: Final = (",", ";", "\t", "|")
 """In the order of preference when the content does not tell them apart (a single column)."""
@@ -54,7 +55,7 @@ def read(head: Head, stream: Source, profile: Profile | None = None) -> tuple[Di
         ),
     )
     source = style.unwrapped(blocks(Text(head, stream, encoding), style.delimiter, style.quote))
-    return dialect, shaping.rows(repairs.whole_hashes(source, found), found, profile)
+    return dialect, row_builder.rows(repairs.whole_hashes(source, found), found, profile)
 
 
 class _Style(NamedTuple):

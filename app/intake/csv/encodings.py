@@ -1,9 +1,9 @@
-"""Bytes to text: what the bytes are, and how they become characters without ever failing.
+"""Decodes bytes to text: finds the encoding, and never fails on a byte that does not fit it.
 
 Collectors write UTF-16, portals ask for ANSI, spreadsheets write UTF-8 with a mark, and people
-glue such files together. The choice is made from the first bytes, or told by a person; a byte that
-contradicts it later is read by the likeliest other encoding, or becomes U+FFFD, and the row it is in
-says so. What is no text at all is refused in words: what it is, and what to do.
+glue such files together. The encoding is chosen from the first bytes, or named by a person. A
+byte that contradicts it later is read by the likeliest other encoding, or becomes U+FFFD, and its row gets a
+notice. A file that is not text is refused with what it is and what to do.
 """
 
 import codecs
@@ -13,8 +13,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
 
-from app.intake import foreign, guessing
-from app.intake.appended import Appended
+from app.intake import foreign
+from app.intake.csv import encoding_guess
+from app.intake.csv.appended import Appended
 from app.intake.table import Encoding, Head, Notice, Source, UnreadableFile
 
 __all__ = ["NAMES", "Encoding", "Text", "detect", "named", "words_for"]
@@ -115,7 +116,7 @@ def detect(head: Head) -> Encoding:
     return (
         Encoding("utf-8", 0)
         if _is_utf8(head)
-        else Encoding(guessing.guess(_whole_lines(head)), 0, is_guess=True)
+        else Encoding(encoding_guess.guess(_whole_lines(head)), 0, is_guess=True)
     )
 
 
@@ -181,7 +182,7 @@ class Text:
         self._head = head
         self._stream = stream
         self._encoding = encoding
-        self._other = guessing.WESTERN
+        self._other = encoding_guess.WESTERN
         self._foreign: list[range] = []
 
     @property
@@ -257,11 +258,11 @@ class Text:
         self.damaged = True
         if _NOT_UTF8.search(text):
             lines = [line for line in text.split("\n") if _NOT_UTF8.search(line)]
-            self._other = guessing.guess("\n".join(lines).encode("utf-8", "surrogateescape"))
+            self._other = encoding_guess.guess("\n".join(lines).encode("utf-8", "surrogateescape"))
 
     def _as_other(self, cell: str) -> str:
         """The bytes that are not UTF-8 as the other encoding has them."""
-        if self._other != guessing.WESTERN:
+        if self._other != encoding_guess.WESTERN:
             try:
                 return cell.encode("utf-8", "surrogateescape").decode(self._other)
             except (UnicodeDecodeError, UnicodeEncodeError):

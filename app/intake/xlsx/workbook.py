@@ -1,26 +1,24 @@
-"""The reader of Excel workbooks (.xlsx, .xlsm), streaming.
+"""Reads Excel workbooks (.xlsx, .xlsm) as a stream.
 
-Written on zipfile and expat, because the libraries hold a whole sheet in memory before the first
-row (calamine) or a sheet's every text (openpyxl), and neither can be stopped while a bomb unpacks.
-Which sheet is read is decided in `app.intake.sheets`; what is hidden on it is not read. What a
-spreadsheet does to values is told: dates made of serial numbers, zeros that may be lost, digits
-that are.
+It uses zipfile and expat, because the libraries hold a whole sheet in memory before the first row (calamine)
+or all texts (openpyxl), and cannot be stopped while a bomb unpacks. `sheet_choice` decides which sheet is
+read; what is hidden on it is not read. Notices say what a spreadsheet did to values: serial numbers that
+became dates, leading zeros that may be lost, digits that are lost.
 """
 
 from collections.abc import Iterator
 from typing import Final
 
-from app.intake import shaping
-from app.intake.archive import Archive, Spool
-from app.intake.cells import Mark, SheetRow
+from app.intake import row_builder
 from app.intake.json_lines import NEVER_BOOLEAN, serial_from_number, value_is_boolean
 from app.intake.layout import Layout
-from app.intake.one_column import Split
-from app.intake.parts import book_of
 from app.intake.profiles import Profile
-from app.intake.records import Block, Record
-from app.intake.sheets import Batch, Workbook, choose, without
-from app.intake.table import Dialect, Head, Notice, Row, Source, Wanted
+from app.intake.table import Block, Dialect, Head, Notice, Record, Row, Source, Wanted
+from app.intake.xlsx.archive import Archive, Spool
+from app.intake.xlsx.cells import Mark, SheetRow
+from app.intake.xlsx.one_column import Split
+from app.intake.xlsx.parts import book_of
+from app.intake.xlsx.sheet_choice import Workbook, choose, without
 
 _SENT: Final = frozenset(
     {"serial_number", "product_key", "hardware_hash", "manufacturer", "model", "group_tag"}
@@ -65,15 +63,12 @@ def read(
         batches = _shown(batches, chosen.hidden_columns)
     if chosen.split is not None:
         batches = _taken_apart(batches, chosen.split)
-    return dialect, shaping.rows(_records(batches, found), found, profile)
+    return dialect, row_builder.rows(_records(batches, found), found, profile)
 
 
-def _shown(batches: Iterator[Batch], hidden: frozenset[int]) -> Iterator[Batch]:
+def _shown(batches: Iterator[list[SheetRow]], hidden: frozenset[int]) -> Iterator[list[SheetRow]]:
     """Without the rows that are hidden, and with nothing in the columns that are."""
     for batch in batches:
-        if isinstance(batch, Block):
-            yield Block(batch.line, [without(cells, hidden) for cells in batch.cells]) if hidden else batch
-            continue
         rows = [row for row in batch if not row.is_hidden]
         if hidden:
             rows = [
@@ -86,25 +81,16 @@ def _shown(batches: Iterator[Batch], hidden: frozenset[int]) -> Iterator[Batch]:
         yield rows
 
 
-def _taken_apart(batches: Iterator[Batch], split: Split) -> Iterator[Batch]:
+def _taken_apart(batches: Iterator[list[SheetRow]], split: Split) -> Iterator[list[SheetRow]]:
     for batch in batches:
-        if isinstance(batch, Block):
-            rows = enumerate(batch.cells, start=batch.line)
-            yield [SheetRow(line, split.taken_apart(cells), [], ()) for line, cells in rows]
-        else:
-            yield [row._replace(cells=split.taken_apart(row.cells), marks=[]) for row in batch]
+        yield [row._replace(cells=split.taken_apart(row.cells), marks=[]) for row in batch]
 
 
-def _records(batches: Iterator[Batch], found: Layout) -> Iterator[Block | Record]:
+def _records(batches: Iterator[list[SheetRow]], found: Layout) -> Iterator[Block | Record]:
     """Rows with what their cells' types say about the columns that matter, plain ones in blocks."""
     fields, names, front = found.columns.fields, found.columns.names, found.offset + found.added
     width = front + len(names)
     for batch in batches:
-        if isinstance(batch, Block):
-            # All rows of a block are as wide as their shape.
-            missing = [""] * (width - len(batch.cells[0]))
-            yield Block(batch.line, [cells + missing for cells in batch.cells]) if missing else batch
-            continue
         block: list[list[str]] = []
         begin = following = 0
         for line, cells, marks, notices, _ in batch:

@@ -1,4 +1,4 @@
-"""Rows of one shape are read by the chunk: the same rows as by expat, whatever stands among them."""
+"""Rows written alike are read by the chunk: the same rows as by expat, whatever stands among them."""
 
 import io
 import re
@@ -8,14 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.intake import pieces, sheet, texts
-from app.intake.archive import Archive
-from app.intake.parts import Styles
-from app.intake.records import MAX_FIELD, Block
 from app.intake.rows import UnreadableFile, read
-from app.intake.sheet import sheet_rows
-from app.intake.table import Head
-from app.intake.texts import SharedTexts
+from app.intake.table import MAX_FIELD, Head
+from app.intake.xlsx import markup, runs, shared_texts
+from app.intake.xlsx.archive import Archive
+from app.intake.xlsx.cells import SheetRow
+from app.intake.xlsx.parts import Styles
+from app.intake.xlsx.runs import RowRuns, TextRuns
+from app.intake.xlsx.shared_texts import SharedTexts
+from app.intake.xlsx.sheet import sheet_rows
 from tests.drawing import examples
 from tests.workbooks import MAIN, workbook
 
@@ -78,18 +79,18 @@ def found(book: bytes) -> Any:
 
 @settings(max_examples=examples(400))
 @given(sheets(), st.sampled_from([90, 300, 1000, 65536]))
-def test_rows_by_their_shape_and_by_expat_are_the_same(text: str, chunk: int) -> None:
+def test_rows_by_the_pattern_and_by_expat_are_the_same(text: str, chunk: int) -> None:
     parts: dict[str, str | bytes] = {
         "xl/worksheets/sheet1.xml": text,
         "xl/sharedStrings.xml": listed(entries()),
     }
     book = workbook({"A": []}, formats=("dd.mm.yyyy", "0000", "@"), parts=parts)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pieces, "CHUNK", chunk)
-        by_shape = found(book)
-        patch.setattr(sheet, "_DATA", NEVER)
+        patch.setattr(runs, "CHUNK", chunk)
+        by_pattern = found(book)
+        patch.setattr(RowRuns, "opening", NEVER)
         by_expat = found(book)
-    assert by_shape == by_expat
+    assert by_pattern == by_expat
 
 
 TEXTS = (
@@ -116,59 +117,81 @@ def test_shared_texts_by_the_chunk_and_by_expat_are_the_same(drawn: list[str], c
     def read_texts() -> Any:
         try:
             shared = SharedTexts(Archive(Head(data, whole=True), io.BytesIO()), "xl/sharedStrings.xml")
-            count = shared.count
+            count = len(shared)
             backwards = [shared[at] for at in reversed(range(count))]
-            assert shared.of([str(at) for at in range(count)]) == backwards[::-1]
+            assert shared.all_of([str(at) for at in range(count)]) == backwards[::-1]
             with pytest.raises(IndexError):
-                shared.of([str(count)])
+                shared.all_of([str(count)])
         except UnreadableFile as refusal:
             return refusal.code
-        return backwards, shared.has_odd
+        return backwards
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pieces, "CHUNK", chunk)
-        patch.setattr(texts, "HELD", held)
-        patch.setattr(texts, "MAX_FIELD", 50)
+        patch.setattr(runs, "CHUNK", chunk)
+        patch.setattr(shared_texts, "HELD", held)
+        for module in (runs, shared_texts, markup):
+            patch.setattr(module, "MAX_FIELD", 50)
         by_chunk = read_texts()
-        patch.setattr(texts, "_LIST", NEVER)
+        patch.setattr(TextRuns, "opening", NEVER)
         by_expat = read_texts()
     assert by_chunk == by_expat
 
 
-def batches(text: str) -> list[Any]:
-    book = workbook({"A": []}, parts={"xl/sharedStrings.xml": listed(entries())})
-    shared = SharedTexts(Archive(Head(book, whole=True), io.BytesIO()), "xl/sharedStrings.xml")
-    return list(sheet_rows(io.BytesIO(text.encode()), Styles(), shared))
+SERIAL = '<c r="A#" t="s"><v>3</v></c>'
 
 
-def rows_of(count: int, cells: str) -> str:
+def sheet_of(count: int, cells: str) -> str:
     lines = (f'<row r="{n}">{cells.replace("#", str(n))}</row>' for n in range(2, count + 2))
     return f"<worksheet><sheetData>{''.join(lines)}</sheetData></worksheet>"
 
 
-def test_rows_of_one_shape_come_as_one_block() -> None:
-    text = rows_of(200, '<c r="A#" t="s"><v>3</v></c><c r="C#" s="1" t="str"><v>Zoë</v></c>')
-    first, block = batches(text)
-    assert [row.cells for row in first] == [["5CD1", "", "Zoë"]], "the one that the shape is learned from"
-    assert block == Block(3, [["5CD1", "", "Zoë"]] * 199)
+def rows_of(text: str, monkeypatch: pytest.MonkeyPatch) -> tuple[list[SheetRow], int]:
+    """The rows, and how many of them expat had to read."""
+    read_by_expat: list[str] = []
+    learn = RowRuns.learn
+
+    def noted(self: RowRuns, element: str) -> None:
+        read_by_expat.append(element)
+        learn(self, element)
+
+    monkeypatch.setattr(RowRuns, "learn", noted)
+    book = workbook({"A": []}, parts={"xl/sharedStrings.xml": listed(entries())})
+    shared = SharedTexts(Archive(Head(book, whole=True), io.BytesIO()), "xl/sharedStrings.xml")
+    rows = [row for batch in sheet_rows(io.BytesIO(text.encode()), Styles(), shared) for row in batch]
+    return rows, len(read_by_expat)
 
 
-def test_a_row_of_another_shape_costs_one_row_and_not_the_sheet() -> None:
-    plain = '<c r="A#" t="s"><v>3</v></c>'
+def test_rows_like_the_first_one_need_no_expat(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = sheet_of(200, SERIAL + '<c r="C#" s="1" t="str"><v>Zoë</v></c>')
+    rows, by_expat = rows_of(text, monkeypatch)
+    assert [(row.line, row.cells) for row in rows] == [(n, ["5CD1", "", "Zoë"]) for n in range(2, 202)]
+    assert not any(row.marks or row.notices or row.is_hidden for row in rows)
+    assert by_expat == 1
+
+
+def test_a_row_of_another_shape_costs_one_row_and_not_the_sheet(monkeypatch: pytest.MonkeyPatch) -> None:
     odd = '<row r="102"><c r="A102" t="s"><v>3</v></c><c r="A102" t="s"><v>4</v></c></row>'
-    text = rows_of(200, plain).replace(f'<row r="102">{plain.replace("#", "102")}</row>', odd)
-    assert [batch.line if isinstance(batch, Block) else len(batch) for batch in batches(text)] == [
-        1,
-        3,
-        1,
-        103,
-    ]
+    text = sheet_of(200, SERIAL).replace(f'<row r="102">{SERIAL.replace("#", "102")}</row>', odd)
+    rows, by_expat = rows_of(text, monkeypatch)
+    assert [row.cells for row in rows] == [["5CD1"]] * 100 + [["5CD1", "Mü & Söhne"]] + [["5CD1"]] * 99
+    assert by_expat == 2
 
 
-def test_a_value_that_is_too_long_gets_its_notice_among_rows_of_its_shape() -> None:
-    text = rows_of(20, '<c r="A#" t="str"><v>5CD#</v></c>')
-    text = text.replace("5CD12<", "y" * (MAX_FIELD + 1) + "<")
-    rows = [row for batch in batches(text) if not isinstance(batch, Block) for row in batch]
+@pytest.mark.parametrize("around", ["<!--{}-->", "<![CDATA[{}]]>", "<?x {}?>"])
+def test_rows_that_are_commented_out_are_no_rows(around: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = sheet_of(20, SERIAL)
+    hidden = f'<row r="90">{SERIAL}</row>'
+    rows, _ = rows_of(text.replace('<row r="12">', around.format(hidden) + '<row r="12">'), monkeypatch)
+    assert [row.line for row in rows] == list(range(2, 22))
+    rows, _ = rows_of(text.replace("<sheetData>", around.format("<sheetData>") + "<sheetData>"), monkeypatch)
+    assert [row.line for row in rows] == list(range(2, 22))
+
+
+def test_a_value_that_is_too_long_gets_its_notice_among_rows_of_its_shape(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    text = sheet_of(20, '<c r="A#" t="str"><v>5CD#</v></c>')
+    rows, by_expat = rows_of(text.replace("5CD12<", "y" * (MAX_FIELD + 1) + "<"), monkeypatch)
     (odd,) = (row for row in rows if row.notices)
     assert (odd.line, odd.cells, odd.notices[0].code) == (12, [""], "cell_too_long")
-    assert len(rows) > 10, "it came with those that are read by their shape"
+    assert (len(rows), by_expat) == (20, 1)

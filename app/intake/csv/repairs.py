@@ -1,13 +1,13 @@
-"""Records that a program on the way has wrapped: a row in quotation marks, a hash broken over lines."""
+"""Repairs records that a program has wrapped: a whole row in quotation marks, a hash over several lines."""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from app.domain.hardware_hash import TEXT_LENGTH
+from app.intake.csv.records import cells_of
 from app.intake.layout import Layout
-from app.intake.records import Block, Record, cells_of
-from app.intake.table import Notice
+from app.intake.table import Block, Notice, Record
 
 LEAST_CELLS: Final = 3
 """Cells of a row in quotation marks, in a file whose other rows are not."""

@@ -1,14 +1,15 @@
-"""Rows with more cells than the file has columns: a separator inside of a value has torn it.
+"""Repairs rows in which a separator inside a value has torn it into two cells.
 
-Where the pieces fit together in one way only, they are joined again and the row says so. Where they do not,
-everything at and behind the tear may stand in the wrong column. A hash or a PKID in its own column proves
-that the row is whole up to there: it is sent, without what is behind it. All other rows are in error.
+Such a row has more cells than the file has columns. Where the pieces fit together in only one way, they are
+joined again and a notice says so. Otherwise everything from the tear on may be in the wrong column. A hash or
+a PKID in its own column proves that the row is whole up to there: it is sent without what follows. All other
+such rows are errors.
 """
 
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from app.intake import content
+from app.intake import column_guess
 from app.intake.table import Notice
 
 _SURE: Final = (
@@ -110,7 +111,7 @@ class Tears:
 
     def _proved_up_to(self, cells: Sequence[str]) -> int | None:
         """Behind which column a hash or a PKID stands where it belongs."""
-        for field, test in (("hardware_hash", content.is_hash), ("product_key", content.is_pkid)):
+        for field, test in (("hardware_hash", column_guess.is_hash), ("product_key", column_guess.is_pkid)):
             if field in self._places and test(cells[self._places[field][0]]):
                 return self._places[field][0] + 1
         return None

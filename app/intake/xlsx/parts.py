@@ -1,7 +1,7 @@
-"""The parts of a workbook that say how its sheets are to be read: their list and their styles.
+"""Finds the parts of a workbook: its list of sheets, its styles, its shared texts.
 
 Parts are found as the format says: by the types of the relationships that lead to them, or by the
-archive's list of content types. Programs are free to name them, so a name says nothing.
+archive's list of content types. Programs may name them as they like, so a name means nothing.
 """
 
 from collections.abc import Iterator
@@ -10,9 +10,9 @@ from posixpath import basename, dirname, join, normpath
 from typing import Final
 from urllib.parse import unquote
 
-from app.intake.archive import Archive, damaged
-from app.intake.markup import Names, attributes, walk
 from app.intake.table import UnreadableFile
+from app.intake.xlsx.archive import Archive, damaged
+from app.intake.xlsx.markup import Names, by_local_name, walk
 
 MAX_LISTED: Final = 1_000
 """Sheets, and relations to them, that are looked at."""
@@ -99,16 +99,16 @@ def _listed(archive: Archive, part: str) -> tuple[list[tuple[str, str, bool]], b
     root = ""
     counts_from_1904 = False
 
-    def start(name: str, pairs: list[str]) -> None:
+    def start(name: str, attributes: dict[str, str]) -> None:
         nonlocal root, counts_from_1904
-        kind = names.of(name, pairs)
+        kind = names.of(name, attributes)
         root = root or kind
         if kind == "sheet" and len(listed) < MAX_LISTED:
-            found = attributes(pairs)
+            found = by_local_name(attributes)
             is_hidden = found.get("state", "visible") != "visible"
             listed.append((found.get("name", "")[:MAX_NAME], found.get("id", ""), is_hidden))
         elif kind == "workbookPr":
-            counts_from_1904 = attributes(pairs).get("date1904") in TRUE
+            counts_from_1904 = by_local_name(attributes).get("date1904") in TRUE
 
     for _ in walk(archive.open(part), start):
         pass
@@ -125,9 +125,9 @@ def _relations(archive: Archive, part: str) -> Iterator[_Relation]:
     names = Names()
     found: list[dict[str, str]] = []
 
-    def start(name: str, pairs: list[str]) -> None:
-        if names.of(name, pairs) == "Relationship" and len(found) < MAX_LISTED:
-            found.append(attributes(pairs))
+    def start(name: str, attributes: dict[str, str]) -> None:
+        if names.of(name, attributes) == "Relationship" and len(found) < MAX_LISTED:
+            found.append(by_local_name(attributes))
 
     for _ in walk(archive.open(name), start):
         pass
@@ -156,9 +156,9 @@ def _content_types(archive: Archive) -> dict[str, str]:
         return types
     names = Names()
 
-    def start(name: str, pairs: list[str]) -> None:
-        if names.of(name, pairs) == "Override" and len(types) < MAX_LISTED:
-            found = attributes(pairs)
+    def start(name: str, attributes: dict[str, str]) -> None:
+        if names.of(name, attributes) == "Override" and len(types) < MAX_LISTED:
+            found = by_local_name(attributes)
             types[found.get("PartName", "").replace("\\", "/").lstrip("/")] = found.get("ContentType", "")
 
     for _ in walk(archive.open(_CONTENT_TYPES), start):
@@ -201,20 +201,20 @@ class Styles:
         used: list[int] = []
         inside = False
 
-        def start(name: str, pairs: list[str]) -> None:
+        def start(name: str, attributes: dict[str, str]) -> None:
             nonlocal inside
-            name = names.of(name, pairs)
+            name = names.of(name, attributes)
             if name == "cellXfs":
                 inside = True
             elif name == "numFmt" and len(formats) < MAX_STYLES:
-                found = attributes(pairs)
+                found = by_local_name(attributes)
                 formats[_number(found.get("numFmtId"))] = found.get("formatCode", "")[:255]
             elif name == "xf" and inside and len(used) < MAX_STYLES:
-                used.append(_number(attributes(pairs).get("numFmtId")))
+                used.append(_number(by_local_name(attributes).get("numFmtId")))
 
         def end(name: str) -> None:
             nonlocal inside
-            if names.of(name) == "cellXfs":
+            if names[name] == "cellXfs":
                 inside = False
 
         for _ in walk(archive.open(book.styles), start, end):

@@ -1,7 +1,7 @@
-"""Which field a column is by what stands in it, for files whose columns have no usable names.
+"""Guesses which field a column is from its values, for files whose columns have no usable names.
 
-Hashes and PKIDs are unmistakable; a maker's name tells the tuple. Everything else is taken only
-when one reading is left, because a wrong guess registers nothing and blames the wrong device.
+Hashes and PKIDs are unmistakable; a maker's name tells the tuple. Anything else is taken only
+when no other reading is left, because a wrong guess registers nothing and blames the wrong device.
 """
 
 import re

@@ -1,9 +1,8 @@
-"""A whole file judged row by row: what an order of it would be, without an order.
+"""Judges a whole file row by row: what an order of it would be, without creating one.
 
-The judgement is the service's own: the same check, the same duplicates, the same cutting by group
-tag. It is made while the file is read and keeps a few bytes per row, so that a million rows can be
-judged on a laptop. What only the service knows (a customer's default tag, tags that exist at
-Microsoft) is left open and said so by who asks.
+It checks rows, finds duplicates and cuts batches as the service does. It works while the file is read and
+keeps a few bytes per row, so that a laptop can judge a million rows. What only the service knows (a
+customer's default tag, tags that exist at Microsoft) is left open, and the caller says so.
 """
 
 from collections import Counter

@@ -1,7 +1,7 @@
-"""Sheets whose every row stands in one cell: text that a spreadsheet opened without taking it apart.
+"""Splits rows that stand in one cell each: text that a spreadsheet opened without splitting it.
 
-A spreadsheet that goes by semicolons opens a file with commas like that, and saves it so. The rows are
-there, whole; they are split as the text would have been.
+A spreadsheet that expects semicolons opens a file with commas like that, and saves it so. The rows are
+complete; they are split as the text would have been.
 """
 
 import csv
@@ -12,8 +12,7 @@ from typing import Final
 from app.intake import layout
 from app.intake.layout import Layout
 from app.intake.profiles import Profile
-from app.intake.records import MAX_CELLS, Record
-from app.intake.table import Notice
+from app.intake.table import MAX_CELLS, Notice, Record
 
 _DELIMITERS: Final = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 

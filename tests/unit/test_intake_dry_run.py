@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from app.domain.duplicates import mark_duplicates
 from app.domain.identity import IdentityKind, Rules, check
 from app.intake.devices import check_row, device_of
-from app.intake.review import Review, Reviewed, Terms
+from app.intake.dry_run import Review, Reviewed, Terms
 from app.intake.rows import read
 from app.local.synthetic import devices
 from tests.cutting import cut

@@ -1,20 +1,21 @@
-"""Names in front of their values, one below the other: a vertical table, or PowerShell's Format-List.
+"""Reads lists of `name : value` lines: vertical tables, or the output of PowerShell's Format-List.
 
-A block of such lines is a device, or several in the columns behind the names. The next block begins with a
-name that was there already, or behind an empty line.
+A block of such lines is a device, or several devices in the columns behind the names. The next block begins
+with a name that occurred before, or after an empty line.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, NamedTuple
 
-from app.intake import columns, encodings, profiles
+from app.intake import columns, profiles
 from app.intake.columns import IDENTITY, MAX_NAME, normalise
-from app.intake.encodings import Text
+from app.intake.csv import encodings
+from app.intake.csv.encodings import Text
+from app.intake.csv.records import MAX_LINE, cells_of, lines
 from app.intake.json_lines import Plans
 from app.intake.profiles import Profile
-from app.intake.records import LOST, MAX_CELLS, MAX_FIELD, MAX_LINE, cells_of, lines
-from app.intake.shaping import MAX_ROWS, too_many_rows, with_guess
-from app.intake.table import Dialect, Encoding, Head, Kind, Notice, Row, Source
+from app.intake.row_builder import MAX_ROWS, too_many_rows, with_guess
+from app.intake.table import LOST, MAX_CELLS, MAX_FIELD, Dialect, Encoding, Head, Kind, Notice, Row, Source
 
 LEAST_NAMES: Final = 2
 """Known names that make a block."""

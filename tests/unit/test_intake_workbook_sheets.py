@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from app.intake import sheet as sheet_module
-from app.intake import sheets as sheets_module
 from app.intake.profiles import Profile
 from app.intake.rows import Dialect, Row, UnreadableFile, Wanted, read
+from app.intake.xlsx import sheet_choice as sheets_module
+from app.intake.xlsx.runs import RowRuns
 from tests.workbooks import Raw, sheet, workbook
 
 WILD = Path(__file__).parents[1] / "samples" / "wild"
@@ -70,7 +70,7 @@ def test_hidden_rows_are_counted_and_not_read(
     how: str, by_expat: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if by_expat:
-        monkeypatch.setattr(sheet_module, "_DATA", NEVER)
+        monkeypatch.setattr(RowRuns, "opening", NEVER)
     names = [f"5CD{n:04}" for n in range(60)]
     data = hiding(table(*names), *range(3, 60, 2), how=how)
     dialect, rows = load(data)
@@ -154,7 +154,7 @@ def test_hidden_columns_are_named_and_not_read(
     how: str, by_expat: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if by_expat:
-        monkeypatch.setattr(sheet_module, "_DATA", NEVER)
+        monkeypatch.setattr(RowRuns, "opening", NEVER)
     rows: list[Any] = [
         ("Serial Number", "Make", "Model", "Group Tag", "Price"),
         *((f"5CD{n}", "HP", "X", "Old", "7") for n in range(30)),

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from app.intake import archive, texts
 from app.intake.rows import read
 from app.intake.table import UnreadableFile
+from app.intake.xlsx import archive, shared_texts
 from app.settings import Settings
 from tests.benchmarks import reading
 
@@ -20,10 +20,10 @@ ROOT = Path(__file__).parents[2]
 MEASURED = """
 import sys
 from pathlib import Path
-from app.intake import archive, texts
+from app.intake.xlsx import archive, shared_texts
 from app.intake.rows import read
 from app.intake.table import UnreadableFile
-archive.IN_MEMORY = texts.HELD = 256 * 1024
+archive.IN_MEMORY = shared_texts.HELD = 256 * 1024
 path, spool = Path(sys.argv[1]), Path(sys.argv[2])
 with path.open("rb") as stream:
     dialect, rows = read(stream, spool=spool)
@@ -36,7 +36,7 @@ def test_temporary_files_are_made_in_the_spool_directory_and_are_gone_afterwards
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(archive, "IN_MEMORY", 1000)
-    monkeypatch.setattr(texts, "HELD", 1000)
+    monkeypatch.setattr(shared_texts, "HELD", 1000)
     made: list[Any] = []
     for name in ("SpooledTemporaryFile", "TemporaryFile"):
         original = getattr(tempfile, name)
@@ -90,7 +90,7 @@ def test_a_workbook_whose_temporary_files_grow_too_large_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A few packed bytes are many texts; what is written to the disk is what counts."""
-    monkeypatch.setattr(texts, "HELD", 1000)
+    monkeypatch.setattr(shared_texts, "HELD", 1000)
     data = reading.write_workbook(tmp_path, 3000, hashed=True).read_bytes()
     spool = tmp_path / "spool"
     spool.mkdir()

@@ -1,4 +1,4 @@
-"""Text to cells: lines, quotes, and the bounds that keep a hostile or broken file harmless.
+"""Splits delimited text into records of cells, within bounds that keep a hostile or broken file harmless.
 
 The csv module is not used, for three reasons. Its field limit is one number for the process. One
 quotation mark that is never closed makes it swallow the rest of the file as a single value; here
@@ -9,18 +9,14 @@ text the cells are the same as csv's; a property test holds that.
 import re
 from collections import deque
 from collections.abc import Iterator
-from enum import Enum, auto
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Final
 
-from app.intake.encodings import Text
-from app.intake.table import Notice
+from app.intake.csv.encodings import Text
+from app.intake.table import LOST, MAX_CELLS, MAX_FIELD, TOO_MANY_CELLS, Block, Flaw, Notice, Record
 
-MAX_FIELD: Final = 64 * 1024
-"""Characters in one cell; a hardware hash has 4,000."""
 MAX_LINE: Final = 1024 * 1024
 """Characters in one physical line."""
-MAX_CELLS: Final = 512
 MAX_RECORD_LINES: Final = 1_000
 """Physical lines that one quoted cell may span: a hash wrapped at 64 characters has 63."""
 MAX_WASTED: Final = 100_000
@@ -34,38 +30,6 @@ UNCLOSED = Notice(
 LINE_TOO_LONG = Notice(
     "line_too_long", f"The line has more than {MAX_LINE:,} characters; the rest was left out."
 )
-TOO_MANY_CELLS = Notice("too_many_cells", f"The row has more than {MAX_CELLS} cells; the rest was left out.")
-LOST = Notice(
-    "character_unreadable",
-    "A value has a character that cannot be read: enter it again by hand.",
-)
-
-
-class Flaw(Enum):
-    """What is odd about the quotation marks of one cell."""
-
-    INSIDE = auto()
-    """A mark stands inside of a quoted value and is not doubled; where the value ends is clear."""
-    BEHIND = auto()
-    """Text follows the mark that closes the value."""
-
-
-class Record(NamedTuple):
-    line: int
-    cells: list[str]
-    notices: tuple[Notice, ...]
-    flaws: tuple[tuple[int, Flaw], ...] = ()
-    """Cells, by their position, whose quotation marks are odd."""
-
-
-class Block(NamedTuple):
-    """Records of successive lines that have no quotation mark, no damage and no bound in sight.
-
-    `line` is that of the first. Most files are nothing else, so these are what must be fast.
-    """
-
-    line: int
-    cells: list[list[str]]
 
 
 def lines(text: Text) -> Iterator[str]:

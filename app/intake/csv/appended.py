@@ -1,4 +1,4 @@
-"""Plain text at the end of a UTF-16 file, as a command's output that is appended to a collector's.
+"""Decodes UTF-16 files to which plain text was appended, such as a command's output to a collector's.
 
 Two letters of plain text are one character of UTF-16, mostly a Chinese one. So the lines of plain text
 are found by their bytes before anything is decoded: a line of UTF-16 has zero bytes, for separators and

@@ -1,0 +1,1 @@
+"""Reads delimited text: CSV in its dialects, and the lists that PowerShell prints."""
