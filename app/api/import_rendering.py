@@ -22,10 +22,10 @@ from app.api.import_models import (
     ProfileOut,
     ProfileSummary,
 )
-from app.db.import_rows import StagedRow
 from app.domain import vendor_profile
 from app.domain.catalogue import lookup
 from app.domain.imports import ImportState
+from app.domain.staged import StagedRow
 from app.domain.vendor_profile import VendorProfile
 from app.services.imports import ImportView
 

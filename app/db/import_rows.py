@@ -4,7 +4,6 @@ A row has the id its registration will have, so that no row can become two regis
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -13,86 +12,16 @@ from app.db.engine import load
 from app.db.imports import ImportClaim
 from app.db.paging import Page, PageRequest, cut
 from app.db.sql import execute, fetch_all, fetch_all_as, fetch_one
+from app.domain.staged import (
+    CodeCounts,
+    CustomerCounts,
+    Original,
+    PlannedBatch,
+    StagedRow,
+    TagCounts,
+    ValidRow,
+)
 from app.kernel.transactions import PartnerTx
-
-
-@dataclass(frozen=True, slots=True)
-class StagedRow:
-    """A row of a file, with its verdict."""
-
-    row_number: int
-    id: UUID
-    line: int
-    verdict: str
-    changed: bool
-    customer_id: UUID | None
-    group_tag: str | None
-    line_ref: str | None
-    identity: str | None
-    serial_number: str | None
-    manufacturer: str | None
-    model: str | None
-    product_key: str | None
-    findings: list[dict[str, Any]] | None
-    error_code: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class CustomerCounts:
-    customer_id: UUID | None
-    rows: int
-    valid: int
-    warning: int
-    invalid: int
-    changed: int
-    purchase_order: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class TagCounts:
-    customer_id: UUID | None
-    group_tag: str
-    devices: int
-    batches: int
-
-
-@dataclass(frozen=True, slots=True)
-class CodeCounts:
-    code: str
-    rows: int
-    first_rows: Sequence[int]
-    first_lines: Sequence[int]
-
-
-@dataclass(frozen=True, slots=True)
-class ValidRow:
-    row_number: int
-    customer_id: UUID
-    group_tag: str
-    serial_number: str | None
-    manufacturer: str | None
-    model: str | None
-    product_key: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedBatch:
-    group_tag: str
-    batch_part: int
-    devices: int
-
-
-@dataclass(frozen=True, slots=True)
-class Original:
-    """A row as it came."""
-
-    row_number: int
-    line: int
-    verdict: str
-    findings: list[dict[str, Any]] | None
-    original: str
-    hash_data: bytes | None
-
 
 COLUMNS = (
     "partner_id",

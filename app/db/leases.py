@@ -29,7 +29,7 @@ class Leased:
 
     @property
     def claimed(self) -> str:
-        """What a claim sets, to `:owner` and `:until`."""
+        """What a claim sets, of the parameters owner and until."""
         return f"{self.owner} = :owner, {self.until} = :until"
 
     @property
@@ -38,7 +38,7 @@ class Leased:
         return f"{self.owner} = NULL, {self.until} = NULL"
 
     def free(self, alias: str = "") -> str:
-        """A condition: nobody has the row at `:now`."""
+        """A condition: nobody has the row now, which is a parameter."""
         until = f"{alias}.{self.until}" if alias else self.until
         return f"({until} IS NULL OR {until} < :now)"
 

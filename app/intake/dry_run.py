@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from app.domain.catalogue import Finding
 from app.domain.duplicates import Compared
+from app.domain.group_tag import tag_key
 from app.domain.identity import CheckedDevice, IdentityKind, Rules
 from app.domain.masking import quoted
 from app.domain.order import MAX_DEVICES
@@ -94,7 +95,7 @@ class Review:
         """The device against those before it, and those behind it as far as known."""
         checked = self._compared.add(checked, tag)
         if checked.is_valid and tag is not None:
-            spelling = self._spellings.setdefault(tag.lower(), tag)
+            spelling = self._spellings.setdefault(tag_key(tag), tag)
             if spelling != tag:
                 words = f"Partner Center cannot tell {quoted(tag)} from {quoted(spelling)} of an earlier row."
                 finding = Finding("group_tag_case_conflict", "group_tag", words)

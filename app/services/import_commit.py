@@ -18,7 +18,6 @@ from app import metrics
 from app.db import connections, customers, group_tags, import_rows, imports, leases, orders, tables
 from app.db.engine import encode_json, load
 from app.db.ids import new_row_id, new_row_ids
-from app.db.import_rows import PlannedBatch, ValidRow
 from app.db.imports import ImportClaim
 from app.db.leases import LostClaim
 from app.domain import consent
@@ -32,6 +31,7 @@ from app.domain.group_tag import Spellings, tag_of
 from app.domain.imports import ImportState, Verdict, order_reference, ready_state, suffix_of
 from app.domain.order import Order
 from app.domain.registration import RegistrationState
+from app.domain.staged import PlannedBatch, ValidRow
 from app.kernel.transactions import PartnerTx
 from app.kernel.wakeups import WakeKind
 from app.runtime import Runtime

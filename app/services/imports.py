@@ -18,12 +18,12 @@ from anyio import to_thread
 
 from app.db import customers, import_rows, imports, vendor_profiles
 from app.db.ids import new_row_id
-from app.db.import_rows import StagedRow
 from app.db.paging import Page, PageRequest
 from app.domain.actor import Principal
 from app.domain.errors import Conflict, FieldError, NotFound, TooLarge, Unprocessable
 from app.domain.imports import MOVING, READY, Import, ImportedOrder, ImportState, Verdict, order_reference
 from app.domain.quota import Quota
+from app.domain.staged import StagedRow
 from app.domain.vendor_profile import VendorProfile
 from app.kernel.transactions import PartnerTx
 from app.kernel.wakeups import WakeKind

@@ -13,7 +13,6 @@ from uuid import UUID
 from anyio import to_thread
 
 from app.db import import_rows, imports, orders, registration_lists
-from app.db.import_rows import Original
 from app.db.paging import PageRequest
 from app.db.registration_lists import Filter
 from app.domain.actor import Principal
@@ -21,6 +20,7 @@ from app.domain.catalogue import CATALOGUE, lookup
 from app.domain.errors import Conflict, NotFound
 from app.domain.imports import MOVING, Import, ImportState, Verdict
 from app.domain.registration import Registration
+from app.domain.staged import Original
 from app.intake.columns import WRITTEN
 from app.intake.corrections import Corrections, Pairs, disarmed
 from app.intake.devices import kept_of
