@@ -26,7 +26,13 @@ _PUBLISHED = {
     "data": {"endpoint_id": str(UUID(int=1)), "message": "This is a test."},
 }
 """An event has a published shape, as `tests.published` holds it to."""
-_STATES = {"batches": "queued", "registrations": "queued", "consents": "granted", "imports": "uploaded"}
+_STATES = {
+    "batches": "queued",
+    "registrations": "queued",
+    "consents": "granted",
+    "imports": "uploaded",
+    "devices": "registered",
+}
 
 
 def _value(column: Column[Any]) -> Any:

@@ -14,6 +14,7 @@ from app.api.times import Timestamp
 from app.db.paging import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
 from app.db.waiting import OpenOfConnection, OpenOfCustomer
 from app.domain.budget import Breaker
+from app.domain.devices import SerialNumberSearch
 from app.domain.order import MAX_DEVICES
 from app.domain.quota import QUOTAS, Quota, Use
 from app.services import limits
@@ -79,6 +80,10 @@ class OwnLimits(Output):
     requests_per_minute: int = Field(description="Calls with one API key in a minute; 0: any number.")
     customer_window: int = Field(description="Batches of one customer under way at the same time.")
     connection_window: int = Field(description="Batches of one connection under way at the same time.")
+    serial_number_search: SerialNumberSearch = Field(
+        description="What of a serial number `GET /v1/devices` finds devices by. `fragment`: any part. "
+        "`prefix`: its beginning, because the database has no pg_trgm."
+    )
 
 
 class QuotaOut(Output):
@@ -138,7 +143,7 @@ async def show_limits(runtime: RuntimeOf, caller: ReadsOrders) -> LimitsOut:
             for row in found.customers
         ],
         quotas=[quota_out(use) for use in found.quotas],
-        registrar=_own(runtime.settings),
+        registrar=_own(runtime.settings, found.serial_number_search),
     )
 
 
@@ -167,7 +172,7 @@ def _work(row: OpenOfCustomer | OpenOfConnection | None) -> Work:
     return Work.model_validate({name: getattr(row, name) for name in Work.model_fields})
 
 
-def _own(settings: Settings) -> OwnLimits:
+def _own(settings: Settings, search: SerialNumberSearch) -> OwnLimits:
     return OwnLimits(
         max_body_bytes=settings.max_body_bytes,
         max_devices_per_order=MAX_DEVICES,
@@ -178,4 +183,5 @@ def _own(settings: Settings) -> OwnLimits:
         requests_per_minute=settings.requests_per_minute,
         customer_window=settings.customer_window,
         connection_window=settings.connection_window,
+        serial_number_search=search,
     )

@@ -1,5 +1,6 @@
 """Registrations as callers see them: one, those of an order, and those of all orders."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -35,6 +36,17 @@ async def get(tx: PartnerTx, registration_id: UUID) -> Registration | None:
         _VIEW + "WHERE r.partner_id = :partner AND r.id = :id",
         partner=tx.partner_id,
         id=registration_id,
+    )
+
+
+async def by_ids(tx: PartnerTx, ids: Sequence[UUID]) -> list[Registration]:
+    """Those of the ids that are there, newest first."""
+    return await fetch_all_as(
+        tx,
+        Registration,
+        _VIEW + "WHERE r.partner_id = :partner AND r.id = ANY(:ids) ORDER BY r.id DESC",
+        partner=tx.partner_id,
+        ids=list(ids),
     )
 
 

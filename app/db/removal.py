@@ -212,6 +212,7 @@ def _contents(subject: Subject) -> dict[str, str]:
         "orders": subject.orders(),
         "batches": orders,
         "registrations": orders,
+        "devices": customers,
         "events": f"({orders}) OR ({customers})",
     }
     if subject.kind is Kind.CONNECTION:
@@ -305,10 +306,14 @@ async def some_of_import(tx: PartnerTx, import_id: UUID) -> int:
 
 
 async def some_of_customers(tx: PartnerTx, subject: Subject) -> int:
-    """Staged rows of committed files, and events that are of no order."""
+    """Devices, staged rows of committed files, and events that are of no order."""
     where = subject.customers()
     gone = 0
-    for table, key in (("import_rows", "(import_id, row_number)"), ("events", "(id)")):
+    for table, key in (
+        ("devices", "(id)"),
+        ("import_rows", "(import_id, row_number)"),
+        ("events", "(id)"),
+    ):
         columns = key.strip("()")
         gone += await execute(
             tx,
@@ -338,7 +343,7 @@ async def connection(tx: PartnerTx, subject: Subject) -> None:
     )
 
 
-LARGE: Final = {"deliveries": "id", "events": "id", "idempotency_keys": "key"}
+LARGE: Final = {"devices": "id", "deliveries": "id", "events": "id", "idempotency_keys": "key"}
 """Tables of a partner with many rows that hang on no order and no file, with their keys."""
 
 

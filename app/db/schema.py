@@ -15,6 +15,7 @@ from sqlalchemy import Connection, pool, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.db import serial_search
 from app.db.connecting import make_engine
 from app.telemetry import logger
 
@@ -71,6 +72,7 @@ async def migrate(url: str) -> str:
 
     Takes from PUBLIC the right to connect, every time: no backup holds the rights of a database. Where the
     login does not own the database, an administrator does that, and processes say so at their start.
+    Makes the index for fragments of serial numbers where it is missing and the database has pg_trgm.
 
     Several processes may do so at once: they take turns. Within a process, one after another:
     Alembic keeps what it is doing in globals. A migration that could not lock a table, because work is
@@ -86,6 +88,7 @@ async def migrate(url: str) -> str:
                 async with engine.begin() as connection:
                     await connection.execute(text(f"SELECT pg_advisory_xact_lock({ADVISORY_LOCK})"))
                     await connection.execute(text(_CLOSED))
+                await serial_search.enable(url)
                 return newest()
             except DBAPIError as error:
                 if getattr(error.orig, "sqlstate", None) not in IN_THE_WAY or time.monotonic() > gives_up_at:

@@ -629,4 +629,5 @@ worker_heartbeats = Table(
     _time("beat_at", required=True),
 )
 
-import app.db.import_tables  # noqa: E402, F401 - its tables belong to the same metadata
+import app.db.device_tables  # noqa: E402
+import app.db.import_tables  # noqa: E402, F401 - their tables belong to the same metadata

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from app.db import connections, waiting
+from app.db import connections, serial_search, waiting
 from app.db.paging import MAX_PAGE_SIZE, PageRequest
 from app.db.waiting import OpenOfConnection, OpenOfCustomer
 from app.domain import budget
 from app.domain.actor import Principal
 from app.domain.budget import Breaker, Budget
 from app.domain.connection import Connection
+from app.domain.devices import SerialNumberSearch
 from app.domain.quota import Use
 from app.runtime import Runtime
 from app.services import quotas
@@ -41,6 +42,7 @@ class Limits:
     connections: Sequence[ConnectionLimits]
     customers: Sequence[OpenOfCustomer]
     quotas: Sequence[Use]
+    serial_number_search: SerialNumberSearch
 
 
 async def look(runtime: Runtime, principal: Principal) -> Limits:
@@ -49,6 +51,7 @@ async def look(runtime: Runtime, principal: Principal) -> Limits:
         work = {row.connection_id: row for row in await waiting.by_connection(tx)}
         customers = await waiting.by_customer(tx, limit=SHOWN_CUSTOMERS)
         uses = await quotas.look(tx)
+        search = await serial_search.mode(tx.session)
     now = runtime.now()
     seen = await runtime.budgets.look([row.id for row in page.items], runtime.now)
     return Limits(
@@ -66,6 +69,7 @@ async def look(runtime: Runtime, principal: Principal) -> Limits:
         ],
         customers=customers,
         quotas=uses,
+        serial_number_search=search,
     )
 
 

@@ -16,11 +16,13 @@ BELOW_TRANSACTIONS = {
     "app/db/driver.py": "it sends what the queries say",
     "app/db/engine.py": "the door itself: it sets the partner",
     "app/db/schema.py": "the schema belongs to nobody",
+    "app/db/serial_search.py": "it looks at the schema, and at no row",
     "app/db/sql.py": "the verbs the queries are written with",
     "app/db/walls.py": "it looks at the walls, and at no row",
 }
 WITHOUT_TRANSACTION = {"app/db/partners.py: find_key": "each call needs it before anybody is known"}
 EITHER = {
+    "app/db/devices_backfill.py: is_complete": "one row for all partners says so",
     "app/db/heartbeats.py: last": "workers serve all partners",
     "app/db/heartbeats.py: workers": "workers serve all partners",
     "app/db/quotas.py: amount": "the operator asks for a partner's, and the partner for its own",

@@ -15,11 +15,12 @@ import pytest_asyncio
 from sqlalchemy import NullPool, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.db import batches, customers, events, orders, registration_lists, searching
+from app.db import batches, customers, devices, events, orders, registration_lists, searching
 from app.db.connecting import make_engine
 from app.db.paging import Page, PageRequest, request
 from app.db.registration_lists import Filter
 from app.domain.actor import ActingFor
+from app.domain.devices import DeviceState
 from app.domain.ids import PartnerId
 from app.kernel.transactions import PartnerTx
 from tests.statements import sent_by
@@ -67,6 +68,10 @@ FILL = [
     "state, line_ref, group_tag, identity, serial_number, product_key, error_code, created_at, updated_at, "
     f"settled_at) SELECT {ID}, :partner, :order, :customer, {ID}, k, 0, 'failed', 'line', 'Tag', 'tuple', "
     f"'SAME' || k, 'KEY', 'upstream_other', :then, :then, :then FROM {SERIES}",
+    "INSERT INTO devices (partner_id, id, customer_id, identity, state, state_at, registration_id, "
+    "first_outcome_at, last_outcome_at, last_registration_id, serial_number, product_key) "
+    f"SELECT :partner, {ID}, :customer, {ID}, 'not_registered', :then, {ID}, :then, :then, {ID}, "
+    f"'SAME' || k, 'KEY' FROM {SERIES}",
     "INSERT INTO events (id, partner_id, type, occurred_at, data) "
     "VALUES (:order, :partner, 'endpoint.test', :then, "
     "jsonb_build_object('endpoint_id', CAST(:endpoint AS uuid), 'message', 'Test'))",
@@ -87,6 +92,10 @@ async def _registrations(tx: PartnerTx, page: PageRequest, asked: Asked) -> Page
 
 async def _of_order(tx: PartnerTx, page: PageRequest, asked: Asked) -> Page[Any]:
     return await registration_lists.list_of_order(tx, ORDER, page, Filter(**asked))
+
+
+async def _devices(tx: PartnerTx, page: PageRequest, asked: Asked) -> Page[Any]:
+    return await devices.list_page(tx, page, devices.Filter(**asked), by_trigrams=True)
 
 
 async def _orders(tx: PartnerTx, page: PageRequest, asked: Asked) -> Page[Any]:
@@ -117,6 +126,17 @@ ROW_FILTERS: dict[str, tuple[Any, ...]] = {
 LISTS: dict[str, tuple[List, dict[str, tuple[Any, ...]]]] = {
     "registrations": (_registrations, {**ROW_FILTERS, "customer_id": (CUSTOMER, NOBODY)}),
     "registrations of an order": (_of_order, ROW_FILTERS),
+    "devices": (
+        _devices,
+        {
+            "customer_id": (CUSTOMER, NOBODY),
+            "state": (DeviceState.NOT_REGISTERED, DeviceState.REGISTERED, DeviceState.CONFLICT),
+            "serial_number": ("SAME7", "NONE"),
+            "serial_prefix": ("SAME", "NONE"),
+            "serial_contains": ("AME", "NONE"),
+            "product_key": ("KEY", "NONE"),
+        },
+    ),
     "orders": (
         _orders,
         {

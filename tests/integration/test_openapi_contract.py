@@ -43,6 +43,8 @@ RELEASED = [
     "downloadOrderResult",
     "listRegistrations",
     "getRegistration",
+    "listDevices",
+    "getDevice",
     "listBatches",
     "getBatch",
     "createImport",

@@ -1,0 +1,74 @@
+"""The tables of devices. A trigger on registrations keeps them (migration 0017); no query writes a device."""
+
+from sqlalchemy import (
+    Column,
+    Index,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    text,
+)
+
+from app.db.tables import _held, _one_of, _time, customers, metadata
+from app.domain.devices import DeviceState
+
+TRIGRAMS = "ix_devices_serial_number_trigrams"
+"""An index that is there only where the database has pg_trgm (`app.db.serial_search`)."""
+
+devices = Table(
+    "devices",
+    metadata,
+    _held("partner_id", "partners", nullable=False),
+    Column("id", Uuid, nullable=False),
+    _held("customer_id", "customers", nullable=False),
+    Column("identity", Uuid, nullable=False, comment="a digest of what identifies the device"),
+    Column("state", Text, nullable=False, comment="by the last definite answer for this customer"),
+    _time("state_at", required=True),
+    Column("registration_id", Uuid, nullable=False, comment="the one that the state comes from"),
+    _time("first_outcome_at", required=True),
+    _time("last_outcome_at", required=True),
+    Column("last_registration_id", Uuid, nullable=False),
+    Column("serial_number", Text),
+    Column("manufacturer", Text),
+    Column("model", Text),
+    Column("product_key", Text),
+    PrimaryKeyConstraint("partner_id", "id"),
+    UniqueConstraint("customer_id", "identity"),
+    _one_of("state", DeviceState),
+    # An outcome of a known device changes none of their columns: so PostgreSQL can write it beside its row.
+    Index("ix_devices_customer_id_id", "customer_id", "id"),
+    # As those of registrations: exact values and prefixes, under row-level security.
+    Index(
+        "ix_devices_serial_number",
+        "partner_id",
+        "serial_number",
+        postgresql_ops={"serial_number": "text_pattern_ops"},
+        postgresql_where=text("serial_number IS NOT NULL"),
+    ),
+    Index(
+        "ix_devices_partner_id_product_key",
+        "partner_id",
+        "product_key",
+        postgresql_where=text("product_key IS NOT NULL"),
+    ),
+    # Those that somebody has to look at. Most are registered, and the list walks to them without an index.
+    Index(
+        "ix_devices_not_registered",
+        "partner_id",
+        "state",
+        "id",
+        postgresql_where=text("state <> 'registered'"),
+    ),
+    comment="kept by a trigger on registrations, in the same transaction",
+)
+devices.add_is_dependent_on(customers)
+
+device_backfill = Table(
+    "device_backfill",
+    metadata,
+    Column("last_id", Uuid, primary_key=True),
+    Column("after_id", Uuid, nullable=False, comment="registrations up to here are done"),
+    comment="a row: registrations up to last_id were there before devices, and are being looked through",
+)

@@ -1,0 +1,45 @@
+"""The devices of registrations that had their outcomes before there were devices: added chunk by chunk."""
+
+from typing import Final
+
+from app.db.sql import execute, fetch_all, fetch_one
+from app.kernel.transactions import SystemTx, Tx
+
+LOCK: Final = 7_431_985_024
+"""Held while registrations of before are read and their devices added; a correction waits for it (migration
+0017). It lets nobody else add devices at the same time."""
+
+
+async def is_complete(tx: Tx) -> bool:
+    """Whether every outcome, of all partners, has its device."""
+    return await fetch_one(tx, "SELECT last_id FROM device_backfill") is None
+
+
+async def add_some(tx: SystemTx, limit: int) -> int | None:
+    """Adds the devices of the next `limit` registrations; how many registrations there were.
+
+    None: it is done, or somebody else is at it. Raises DBAPIError with SQLSTATE 55P03 when a correction is in
+    the way.
+    """
+    taken = await fetch_one(
+        tx,
+        "SELECT set_config('lock_timeout', '500ms', true), pg_try_advisory_xact_lock(:lock) AS taken",
+        lock=LOCK,
+    )
+    place = await fetch_one(tx, "SELECT last_id, after_id FROM device_backfill")
+    if place is None or taken is None or not taken["taken"]:
+        return None
+    rows = await fetch_all(
+        tx,
+        "SELECT id FROM registrations WHERE id > :after AND id <= :last ORDER BY id LIMIT :limit",
+        after=place["after_id"],
+        last=place["last_id"],
+        limit=limit,
+    )
+    ids = [row["id"] for row in rows]
+    await fetch_one(tx, "SELECT keep_devices(:ids)", ids=ids)
+    if len(ids) < limit:
+        await execute(tx, "DELETE FROM device_backfill")
+    else:
+        await execute(tx, "UPDATE device_backfill SET after_id = :after", after=ids[-1])
+    return len(ids)

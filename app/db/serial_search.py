@@ -1,0 +1,86 @@
+"""Whether devices are found by any part of their serial number: only where the database has pg_trgm.
+
+The index is made by `registrar migrate`, at any time: an administrator may bring pg_trgm later.
+"""
+
+from typing import Final
+
+from sqlalchemy import pool, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.db import driver
+from app.db.connecting import make_engine
+from app.db.device_tables import TRIGRAMS
+from app.domain.devices import SerialNumberSearch
+from app.telemetry import logger
+
+log = logger("serial_search")
+
+_IS_READY = (
+    "SELECT EXISTS (SELECT FROM pg_index WHERE indisvalid "
+    f"AND indexrelid = to_regclass('public.{TRIGRAMS}')) AS ready"
+)
+_AVAILABLE = "SELECT EXISTS (SELECT FROM pg_available_extensions WHERE name = 'pg_trgm')"
+_SCHEMA = (
+    "SELECT quote_ident(n.nspname) FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace "
+    "WHERE e.extname = 'pg_trgm'"
+)
+# Held by the one process that makes the index. As one plain statement, after which the transaction holds no
+# snapshot: CREATE INDEX CONCURRENTLY waits for those, and nobody may wait for it with one.
+_ALONE = """
+DO $$ BEGIN
+    IF NOT pg_try_advisory_xact_lock(7431985025) THEN
+        RAISE lock_not_available USING MESSAGE = 'another process makes the index';
+    END IF;
+END $$
+"""
+_TAKEN: Final = "55P03"
+_REFUSED: Final = frozenset({"42501", "0A000", "58P01"})
+"""SQLSTATE: the login may not, the service does not allow it, its files are missing."""
+
+
+async def mode(session: AsyncConnection) -> SerialNumberSearch:
+    ready = (await session.execute(text(_IS_READY))).scalar_one()
+    return SerialNumberSearch.FRAGMENT if ready else SerialNumberSearch.PREFIX
+
+
+async def enable(url: str) -> SerialNumberSearch:
+    """Makes the extension and the index where the database allows it. Nobody waits meanwhile."""
+    engine = make_engine(url, poolclass=pool.NullPool)
+    try:
+        async with engine.connect() as guard:
+            await driver.run(guard, _ALONE, {})
+            async with engine.connect() as session:
+                await session.execution_options(isolation_level="AUTOCOMMIT")
+                await _enable(session)
+            return await mode(guard)
+    except DBAPIError as error:
+        if getattr(error.orig, "sqlstate", None) != _TAKEN:
+            raise
+        return SerialNumberSearch.PREFIX  # until the other process is done
+    finally:
+        await engine.dispose()
+
+
+async def _enable(session: AsyncConnection) -> None:
+    if not (await session.execute(text(_AVAILABLE))).scalar_one():
+        return
+    if (await session.execute(text(_IS_READY))).scalar_one():
+        return
+    try:
+        await session.execute(text("CREATE EXTENSION IF NOT EXISTS pg_trgm"))
+    except DBAPIError as error:
+        if getattr(error.orig, "sqlstate", None) not in _REFUSED:
+            raise
+        log.warning("serial_number_search_by_prefix", remedy="CREATE EXTENSION pg_trgm")
+        return
+    schema = (await session.execute(text(_SCHEMA))).scalar_one()
+    # One that was broken off serves nobody and is in the way.
+    await session.execute(text(f"DROP INDEX CONCURRENTLY IF EXISTS {TRIGRAMS}"))
+    await session.execute(
+        text(
+            f"CREATE INDEX CONCURRENTLY IF NOT EXISTS {TRIGRAMS} ON devices "
+            f"USING gin (serial_number {schema}.gin_trgm_ops)"
+        )
+    )
