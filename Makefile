@@ -33,11 +33,12 @@ up: install ## Run the service on this machine (SANDBOX=1 adds the Microsoft sim
 	@$(BIN)/python -m app.cli up $(if $(SANDBOX),--sandbox)
 
 .PHONY: lint
-lint: install ## ruff, mypy strict, import-linter
+lint: install ## ruff, mypy strict, import-linter, plain English
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m tests.architecture.plain_english
 
 .PHONY: format
 format: install ## Let ruff format and fix

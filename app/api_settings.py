@@ -8,7 +8,7 @@ from pydantic_settings import NoDecode
 from app.quota_settings import QuotaSettings
 
 LONGEST_DAYS: Final = 36_500
-"""A hundred years. More, as in 999999 for "for ever", is no date, and nothing would be tidied."""
+"""A hundred years. More, as in 999999 for "forever", is no date, and nothing would be tidied."""
 
 
 class ApiSettings(QuotaSettings):

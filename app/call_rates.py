@@ -1,6 +1,6 @@
-"""How many calls an API key has left in its minute, counted by all API processes together in Redis.
+"""The rate limit of API keys: calls left in the minute, counted by all API processes in Redis.
 
-It stands beside `app.budgets` and uses the same connections: that one holds back our calls to Microsoft,
+It is separate from `app.budgets` and uses the same connections: that one holds back our calls to Microsoft,
 this one counts others' calls to us. Redis has the count and nothing else. Without Redis calls pass
 uncounted: what protects the service from one caller must not be what stops all of them.
 """

@@ -1,4 +1,4 @@
-"""What the environment says: every `REGISTRAR_...` name known, secrets from files, faults in one line each.
+"""Settings from the environment: known `REGISTRAR_...` names, secrets from files, one line per fault.
 
 A misspelt name would silently leave the default in place, so it is refused with the nearest right one.
 No message quotes a value: it may be a secret.

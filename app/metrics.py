@@ -1,4 +1,4 @@
-"""What this process counts and measures, for Prometheus. The only module that knows OpenTelemetry.
+"""Counters and histograms of this process, for Prometheus. The only module that knows OpenTelemetry.
 
 Labels are bounded: words of our own tables, route templates and status codes. No partner, id, serial
 number or path of a call ever becomes one, and a code that the catalogue does not know is `other`.
@@ -45,7 +45,7 @@ OPERATIONS: Final = frozenset(
 )
 """Calls to Microsoft."""
 LOST: Final = frozenset({"not_sent", "no_answer"})
-"""What stands in place of a status where a call to Microsoft had no answer."""
+"""The label in place of a status if a call to Microsoft had no answer."""
 _STATES: Final = frozenset(state.value for state in RegistrationState)
 UNMATCHED: Final = "unmatched"
 """The route of a request that leads to none."""
@@ -197,7 +197,7 @@ def call_made(operation: str, status: int | str, seconds: float) -> None:
 
 
 def outcomes_recorded(outcomes: Iterable[tuple[str, str | None]]) -> None:
-    """Of devices, as state and code."""
+    """Counts of devices by state and code."""
     counts: dict[tuple[str, str], int] = {}
     for state, code in outcomes:
         label = (_one_of(state, _STATES), code_label(code))
@@ -207,7 +207,7 @@ def outcomes_recorded(outcomes: Iterable[tuple[str, str | None]]) -> None:
 
 
 def devices_accepted(*, valid: int, invalid: int) -> None:
-    """Of an order that was taken; the invalid ones are never sent."""
+    """Devices of an accepted order; the invalid ones are never sent."""
     for validity, count in (("valid", valid), ("invalid", invalid)):
         if count:
             _devices.add(count, {"validity": validity})
@@ -264,7 +264,7 @@ def _one_of(value: str, known: frozenset[str]) -> str:
     return value if value in known else OTHER
 
 
-# --- what stands at the moment of a look --------------------------------------------------------------
+# --- gauges, read when Prometheus asks ----------------------------------------------------------------
 
 _figures: Figures | None = None
 
@@ -319,7 +319,7 @@ _gauge(
 )
 _gauge(
     "registrar_workers_alive",
-    "Workers whose last sign of life is recent.",
+    "Workers whose last heartbeat is recent.",
     lambda figures: [Observation(figures.workers)] if figures.database else [],
 )
 _gauge("registrar_connections_in_trouble", "Connections that need a person, by code.", _troubles)

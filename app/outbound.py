@@ -5,7 +5,7 @@ judged where the connection is made: the name is resolved once, every address it
 connection goes to the checked address, while Host header and certificate name stay those of the URL. So
 neither a name that points inwards nor one that changes its mind between check and use gets through.
 
-It stands on httpcore's pool and not on `httpx.AsyncClient`, because everything the latter would add is
+It is built on httpcore's pool and not on `httpx.AsyncClient`, because everything the latter would add is
 unwanted here: redirects, cookies, environment proxies, and an INFO line with the whole URL in it.
 """
 

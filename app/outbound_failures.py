@@ -1,4 +1,4 @@
-"""Why a webhook got no answer: a kind, and a sentence for a person."""
+"""Reasons why a webhook got no answer: a kind, and a sentence for people."""
 
 from __future__ import annotations
 

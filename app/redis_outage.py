@@ -1,6 +1,6 @@
-"""What Redis raises while it is away, and how it is left alone then.
+"""Errors that Redis raises during an outage, and the pause before it is asked again.
 
-Redis is dispensable: whoever asks it does without, says so once, and asks again after a pause, so that
+Redis is dispensable: a caller goes on without it, logs that once, and asks again after a pause, so that
 no call waits for it over and over.
 """
 

@@ -113,7 +113,7 @@ class Runtime:
     drivers: dict[str, Driver]
     clock: DatabaseClock
     presence: Presence
-    """Under which name this process makes claims, and, if it is a worker, its signs of life."""
+    """Under which name this process makes claims, and, if it is a worker, its heartbeats."""
     now: Callable[[], datetime]
     """What time it is, for everybody alike; the tests move it."""
     random: Callable[[], float] = field(default=Random().random)  # noqa: S311 - jitter, nothing secret
@@ -186,7 +186,8 @@ class Runtime:
         return opened
 
     async def _look_at_the_clock(self) -> None:
-        """Before anything is written; where the database is away, its first answer comes before that too."""
+        """Before anything is written; if the database is unavailable, its first answer comes before that
+        too."""
         with contextlib.suppress(*database.OUTAGES):  # TimeoutError is an OSError
             async with asyncio.timeout(CLOCK_PATIENCE), self.engine.connect() as session:
                 await self.clock.read(session)
@@ -201,7 +202,7 @@ class Runtime:
     async def _look_at_the_walls(self, *, tell: bool) -> None:
         """Before anything is read; `tell` of lesser holes too.
 
-        Where the database is away, each transaction looks until it is there.
+        If the database is unavailable, each transaction checks again until it is there.
         """
         try:
             async with asyncio.timeout(CLOCK_PATIENCE):

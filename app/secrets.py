@@ -5,7 +5,7 @@ can be rotated without touching the values. Its place (table, column, partner an
 the value: a sealed secret copied into another row or column does not open there.
 
 Values of releases before name their partner and purpose only. They open until `registrar secrets reseal` has
-sealed them anew, and as long as that has not run on an older installation, new values are sealed as before,
+resealed them, and as long as that has not run on an older installation, new values are sealed as before,
 because processes of the release before must open them.
 """
 

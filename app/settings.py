@@ -50,7 +50,7 @@ MICROSOFT_HOSTS = {
 
 
 MISSED_BEATS = 4
-"""Signs of life a worker may miss before it counts as dead."""
+"""Heartbeats that a worker may miss before it counts as dead."""
 
 
 SECRET_SETTINGS: Final = ("database_url", "migration_database_url", "redis_url", "secret_keys")
@@ -227,13 +227,13 @@ class Settings(ApiSettings):
     worker_metrics_host: str = Field("127.0.0.1", description="Address of a worker's `/metrics`.")
     worker_alive_file: Path | None = Field(
         None,
-        description="File that a worker touches with every sign of life, for `registrar worker --probe`. "
+        description="File that a worker touches with every heartbeat, for `registrar worker --probe`. "
         "Empty: registrar-worker.alive in the system's directory for temporary files.",
     )
     heartbeat_s: float = Field(
         5,
         gt=0,
-        description="Seconds between a worker's signs of life, the same for all workers. After four that are "
+        description="Seconds between a worker's heartbeats, the same for all workers. After four that are "
         "missing it counts as dead, and others take up its work without waiting for the end of its leases.",
     )
     consent_interval_s: float = Field(

@@ -1,4 +1,4 @@
-"""Whether connections to PostgreSQL and Redis are encrypted: their URLs, read as libpq and redis-py do.
+"""Encryption of connections to PostgreSQL and Redis: their URLs, read as libpq and redis-py do.
 
 Knows no driver. The settings refuse here what would fail later in a driver's words, or would send passwords
 and devices over a network in clear text.
@@ -93,7 +93,7 @@ def trusts_system(url: str, environment: Mapping[str, str] = os.environ) -> bool
 
 
 def postgresql_faults(url: str, environment: Mapping[str, str] = os.environ) -> Iterator[str]:
-    """What a person must change in the URL, a sentence each, without any value that may be secret."""
+    """What has to be changed in the URL, one sentence each, without any value that may be secret."""
     for name, value in parameters(url).items():
         if name not in POSTGRESQL_PARAMETERS:
             yield f"{name}= is not a parameter that Registrar knows: remove it"
@@ -209,7 +209,7 @@ def redis_tls(url: str) -> dict[str, Any]:
 
 
 def redis_faults(url: str) -> Iterator[str]:
-    """Files of a `rediss://` URL that cannot be used: with them Redis would seem to be away for ever."""
+    """Files of a `rediss://` URL that cannot be used: with them Redis would seem to be down forever."""
     said = redis_tls(url)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     if authorities := said.get("ssl_ca_certs"):
@@ -227,7 +227,7 @@ def redis_faults(url: str) -> Iterator[str]:
 def clear_text_refusal(
     databases: Iterable[str | None], redis_url: str | None, allowed: Collection[str]
 ) -> str | None:
-    """What a person must change so that nothing crosses a network in clear text; None where nothing does."""
+    """What has to be changed so that nothing crosses a network in clear text; None if nothing does."""
     in_clear_text = {
         "postgresql": any(url and postgresql_in_clear_text(url) for url in databases),
         "redis": bool(redis_url) and redis_in_clear_text(str(redis_url)),

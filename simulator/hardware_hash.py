@@ -1,4 +1,4 @@
-"""Opens a hardware hash as far as the device service needs it: is it whole, and which device is it?
+"""Decodes a hardware hash as far as the device service needs it: whether it is whole, and its device.
 
 The value is base64 of `OA`, a length, records, and a checksum record with the SHA-256 of what stands before
 it. The container is checked strictly, the records loosely. Written for speed: benchmarks send many of them.

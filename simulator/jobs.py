@@ -87,7 +87,7 @@ class Jobs:
         return self._by_id.get(job_id.lower())
 
     def batches(self, partner: str, customer: str) -> list[Batch]:
-        """In order of creation, but for ids that differ in case only."""
+        """In order of creation; ids that differ only in case come together."""
         return [batch for same in self._batches.get((partner, customer), {}).values() for batch in same]
 
     def batch(self, partner: str, customer: str, batch_id: str, switches: Switches) -> Batch | None:

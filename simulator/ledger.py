@@ -1,4 +1,4 @@
-"""What was called, in order, and what became of each answer.
+"""The ledger of calls: each call in order, and what became of its answer.
 
 Tests count here what really reached the service; the product's own records are what they check against it.
 """

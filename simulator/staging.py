@@ -206,7 +206,7 @@ class Staging:
         return reply({"partner": partner, "customers": customers}, 201)
 
     async def add_devices(self, request: Request) -> Response:
-        """Devices already held by a customer, whoever registered them."""
+        """Devices already held by a customer, no matter who registered them."""
         state = self._state
         placed: list[Device] = []
         for number, wanted in enumerate(_DEVICES.validate_python(orjson.loads(await request.body()))):

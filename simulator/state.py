@@ -1,4 +1,4 @@
-"""The stand-in's whole memory: one object, made anew by a reset.
+"""The stand-in's whole memory: one object, replaced by a reset.
 
 Everything random comes from one seeded source and every time from one clock that a test may move, so a run
 can be repeated. Nothing is shared between two built programs and nothing is written to disk.
@@ -40,7 +40,7 @@ class State:
         self.reset(None)
 
     def reset(self, seed: int | None) -> None:
-        """Begin anew. Without a seed one is drawn, and shown, so that a run can be repeated."""
+        """Start from scratch. Without a seed one is drawn, and shown, so that a run can be repeated."""
         self.faults.release()
         self.reseed(random.SystemRandom().getrandbits(32) if seed is None else seed)
         self.clock = Clock()

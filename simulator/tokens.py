@@ -19,7 +19,7 @@ GRAPH_AUDIENCES = ("https://graph.windows.net", "00000002-0000-0000-c000-0000000
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """What an access token says. `delegated` is App+User; else App-only."""
+    """What an access token says. `delegated` is App+User, otherwise App-only."""
 
     partner: str
     client_id: str

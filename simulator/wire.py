@@ -1,4 +1,4 @@
-"""What goes over the wire: one call as received, one answer as sent, and Partner Center's error body.
+"""Messages on the wire: a call as received, an answer as sent, and Partner Center's error body.
 
 Paths are matched without regard to case or doubled slashes, bodies without regard to the case of property
 names, because the documents and the clients in the field do all of these.

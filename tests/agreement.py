@@ -1,4 +1,4 @@
-"""Whether what Registrar says of an order is what Microsoft holds, and whether its own records agree.
+"""A check that Registrar's account of an order agrees with Microsoft's and with its own records.
 
 One comparison of everything, so that no test of a fault looks at one side only: rows against the
 simulator's ledger, counts against a real GROUP BY, events against rows, and nothing left half done.

@@ -1,4 +1,4 @@
-"""How an order is to be cut into batches, said in the simplest way: what the tests hold the real ways to.
+"""The simplest way to cut an order into batches, which the tests compare the real ways with.
 
 The service cuts while rows stream by, in chunks (`domain.planning`) or in SQL (imports, retries).
 """

@@ -1,4 +1,4 @@
-"""How many inputs the tests draw that draw them by chance: some in `make test`, all in `make drawn`."""
+"""The number of random inputs that tests draw: some in `make test`, all in `make drawn`."""
 
 import os
 from typing import Final
@@ -11,7 +11,7 @@ USUAL: Final = 100
 
 
 def examples(count: int) -> int:
-    """Of a test that draws `count` of them where time does not matter."""
+    """The number for a test that draws `count` of them where time does not matter."""
     return count if ALL else max(count // 4, 2)
 
 

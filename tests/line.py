@@ -1,4 +1,4 @@
-"""A line to PostgreSQL that can be cut and mended: a database that is away for a moment."""
+"""A connection to PostgreSQL that a test can cut and restore: a database that is briefly unreachable."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -10,7 +10,7 @@ from sqlalchemy.engine import make_url
 
 @dataclass
 class Line:
-    """The way to PostgreSQL, which a test can cut and mend."""
+    """The connection to PostgreSQL, which a test can cut and restore."""
 
     url: str
     server: asyncio.Server

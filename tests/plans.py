@@ -1,4 +1,4 @@
-"""What a statement really reads: its plan, taken in the very transaction in which the program makes it.
+"""Plans of statements, taken in the transaction that runs them: what each one really reads.
 
 PostgreSQL plans by statistics, and statistics are old whenever a table has just grown. So a statement whose
 cost matters is looked at with statistics of an empty table, of a full one, and with fresh ones; with the
@@ -29,7 +29,7 @@ class Reading:
 
     @property
     def rows(self) -> float:
-        """Of all scans of tables, with the rows that were looked at in vain."""
+        """Rows read by all scans of tables, including those that the filter dropped."""
         scans = [node for node in nodes(self.plan) if "Relation Name" in node and "Scan" in node["Node Type"]]
         in_vain = [sum(scan.get(name, 0) for name in LOOKED_AT_IN_VAIN) for scan in scans]
         rows = (
@@ -40,7 +40,7 @@ class Reading:
 
     @property
     def pages(self) -> int:
-        """Of tables and indexes: what was looked at inside an index is no row."""
+        """Pages of tables and indexes: entries seen inside an index are not rows."""
         return int(self.plan["Shared Hit Blocks"] + self.plan["Shared Read Blocks"])
 
     def __str__(self) -> str:
@@ -55,7 +55,7 @@ def nodes(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 @asynccontextmanager
 async def readings(world: World, part: str) -> AsyncIterator[list[Reading]]:
-    """Of each statement made meanwhile in which `part` stands: planned for its values, and then for any."""
+    """Readings of each statement that contains `part`: planned for its values, and then for any."""
     found: list[Reading] = []
     looking = False
 

@@ -1,4 +1,7 @@
-"""What is sent to the database while a block runs: each round trip with its values, BEGIN and COMMIT too."""
+"""The statements sent to the database while a block runs: each round trip with its values.
+
+BEGIN and COMMIT too.
+"""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ Cell = str | int | float | None
 
 
 class Raw(str):
-    """A cell's XML as it is to stand in the sheet."""
+    """A cell's XML as the sheet is to have it."""
 
 
 def workbook(

@@ -1,5 +1,6 @@
-"""A whole Registrar in a test: real database, real queue, the simulator over a real socket, and a clock
-that can be moved. Tests say what happens in it, and look at both sides: ours and Microsoft's.
+"""A whole Registrar in a test: real database, real queue, the simulator on a real socket, a movable clock.
+
+Tests say what happens in it, and look at both sides: ours and Microsoft's.
 """
 
 import asyncio

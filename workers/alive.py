@@ -1,4 +1,4 @@
-"""The worker's sign of life for its own machine: a file that is touched while the event loop turns.
+"""The worker's heartbeat on its own machine: a file that is touched while the event loop runs.
 
 It asks neither the database nor Redis: a worker that waits for them is alive, and to restart it helps
 nobody. `registrar worker --probe` looks at the file's time.

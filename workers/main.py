@@ -1,4 +1,4 @@
-"""The worker process: arq's functions, and habits of its own: sweep, sign of life (`python -m workers.main`).
+"""The worker process (`python -m workers.main`): arq's functions, the sweep and the heartbeat.
 
 arq only carries wake-ups here. What its own promises lack (a timeout is final, a lost Redis ends
 the process, a job id swallows wake-ups) is made up for by the rows and the sweep.
@@ -46,7 +46,7 @@ TIDY_SECONDS = 600.0
 HABIT_SECONDS = 30.0
 """Seconds a sweep may take."""
 BEAT_SECONDS = 5.0
-"""Seconds a sign of life may take: with the pause after it, so short that one which hangs on a connection
+"""Seconds that a heartbeat may take: with the pause after it, so short that one which hangs on a connection
 that has silently died is followed by another one before this worker counts as dead."""
 IMPORT_TIMEOUT = 24 * 3600
 """Seconds. No step of an import comes near it: what hangs is ended by the deadline of its chunk."""
@@ -100,15 +100,15 @@ async def _lane(ctx: Context, kind: WakeKind, step: Any) -> None:
     try:
         await run_lane(step, lambda: runtime.queue.send([WakeUp(kind)], runtime.now()))
     except OUTAGES as error:
-        # The database is away: rows and leases are where they were, the sweep comes back to them.
+        # The database is unavailable: rows and leases are where they were, the sweep comes back to them.
         log.warning("lane_broken_off", kind=kind.value, error=type(error).__name__)
     finally:
         lanes[kind] -= 1
 
 
 async def _pass_on(ctx: Context, kind: WakeKind) -> None:
-    """Puts a wake-up back for whoever takes it next. All lanes of this process may wait for receivers that
-    hang, and then nobody here looks for what the wake-up is about. One at a time is enough."""
+    """Puts a wake-up back for the next lane that takes it. All lanes of this process may wait for receivers
+    that hang, and then nobody here looks for what the wake-up is about. One at a time is enough."""
     runtime, passed_on = _runtime(ctx), ctx["passed_on"]
     if time.monotonic() < passed_on.get(kind, 0.0):
         return
@@ -118,7 +118,7 @@ async def _pass_on(ctx: Context, kind: WakeKind) -> None:
 
 
 async def _beat(ctx: Context) -> None:
-    """A sign of life every few seconds, for as long as the event loop is alive."""
+    """A heartbeat every few seconds, as long as the event loop is alive."""
     runtime = _runtime(ctx)
     pause = runtime.settings.heartbeat_s
     await _for_ever("heartbeat", pause, lambda: sweep.beat(runtime), patience=BEAT_SECONDS)
@@ -255,7 +255,7 @@ async def _run(settings: Settings) -> None:
         except REDIS_OUTAGES:
             if worker.allow_pick_jobs:
                 raise
-            # Told to stop: that Redis is away changes nothing any more.
+            # Told to stop: a lost Redis changes nothing any more.
         finally:
             await worker.close()
 

@@ -1,7 +1,7 @@
-"""How a worker stops: its lanes first, then what is ours, and arq's own tidying of Redis last and briefly.
+"""The shutdown of a worker: its lanes first, then what is ours, then a brief tidying of Redis by arq.
 
 arq does it the other way round, and waits for its Redis as patiently as a worker at work: one that is told
-to stop while Redis is away would take a minute, fail, and never take back its sign of life. What arq tidies
+to stop while Redis is down would take a minute, fail, and never remove its heartbeat. What arq tidies
 there expires by itself.
 """
 

@@ -58,7 +58,7 @@ class Arriving:
             raise text_too_long()
 
     async def _look_again(self) -> Scan:
-        """The exact count of what has arrived: what was counted so far may stand in texts."""
+        """The exact count of what has arrived: what was counted so far may be inside texts."""
         scan = Scan(self._bound)
         arrived = self._received.getvalue()
         for start in range(0, self._size, PIECE):

@@ -1,4 +1,4 @@
-"""How many bytes the body of each call may have, and how many objects, lists and values.
+"""Bounds on request bodies by route: bytes, objects, lists and values.
 
 A few megabytes of JSON can become gigabytes of objects once a parser builds them: in `[{},{},...` each
 takes three bytes. So objects, lists and values are counted while the bytes arrive, and a body with more of

@@ -1,4 +1,4 @@
-"""What a caller can look up without a partner's data: platforms, error codes, health, who am I."""
+"""Lookups that need no partner's data: platforms, error codes, health and the caller's own identity."""
 
 from typing import Annotated
 

@@ -82,7 +82,7 @@ def _with_rows(
 
 def repeated(name: str) -> Unprocessable:
     name = shown(name) or NOT_SHOWN
-    words = f"The name {name!r} stands twice in one object; it is unknown which value is meant."
+    words = f"The name {name!r} appears twice in one object; it is unknown which value is meant."
     return Unprocessable("validation_failed", words, [FieldError("", "key_repeated", words)])
 
 

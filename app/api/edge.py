@@ -1,7 +1,8 @@
-"""The bounds on connections, before anything is known of the caller: how many there may be, for how long
-one may be unfinished, and what is counted and logged of those that are refused.
+"""Bounds on connections before the caller is known: their number and how long a request may take.
 
-One `Edge` stands behind all connections of a process (app/api/protocol.py). It looks at them a few times
+What is refused is counted and logged.
+
+One `Edge` serves all connections of a process (app/api/protocol.py). It looks at them a few times
 within their shortest time limit, so that no connection needs a timer of its own.
 """
 

@@ -201,7 +201,7 @@ class ImportProblem(Output):
     severity: Severity
     column: str | None = Field(None, description="The column's name in the file.")
     field: str | None
-    value: str | None = Field(None, description="What stands there, shortened; never a hash or a key.")
+    value: str | None = Field(None, description="The cell's value, shortened; never a hash or a key.")
     detail: str
     remedy: str
 

@@ -205,7 +205,8 @@ async def download_import_errors(
     import_id: UUID,
     verdict: Annotated[Verdict, Query(description="Which rows.")] = Verdict.INVALID,
 ) -> StreamingResponse:
-    """The invalid rows as they came, with what is wrong and what to do beside them. Mend and upload it.
+    """The invalid rows as they came, with what is wrong and what to do beside them. Correct it and upload it
+    again.
 
     Hardware hashes are in it for a key with `hashes:read`; for another key their cells are empty.
     """

@@ -1,4 +1,4 @@
-"""What the front process and its intake process say to each other about one call, over a socket of its own.
+"""Messages between the front process and its intake process about one call, over a socket pair.
 
 The front sends HEAD, then the body as it arrives, then END. The intake process sends TAKEN as soon as it has
 read HEAD, and at last its whole ANSWER: a head as JSON, and the body behind it.

@@ -1,4 +1,4 @@
-"""How an API process starts and stops, as its server sees it."""
+"""Start and shutdown of an API process, as its server sees them."""
 
 import asyncio
 import signal

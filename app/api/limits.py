@@ -58,7 +58,7 @@ class ConnectionLimitsOut(Output):
         description="Nothing is called before: Retry-After, an open breaker, or a trouble of the connection."
     )
     breaker: BreakerOut
-    trouble: str | None = Field(description="A code of `GET /v1/error-codes` that a person has to mend.")
+    trouble: str | None = Field(description="The code of `GET /v1/error-codes` for what has to be fixed.")
     work: Work
 
 

@@ -31,7 +31,7 @@ def install(app: FastAPI, allowed: Iterable[str]) -> None:
 
 
 def _gauge(app: FastAPI) -> Gauge:
-    """Of the runtime that the process has now; tests exchange it."""
+    """The metrics of the process's current runtime; tests replace it."""
     gauge = getattr(app.state, "gauge", None)
     if not isinstance(gauge, Gauge) or gauge.runtime is not app.state.runtime:
         gauge = app.state.gauge = Gauge(app.state.runtime)

@@ -249,7 +249,7 @@ class ConnectionOut(Output):
     refresh_token_at: Timestamp | None = Field(description="It lives 90 days from then.")
     region: str | None
     default_group_tag: str
-    trouble: Trouble | None = Field(description="What a person has to mend; null when all is well.")
+    trouble: Trouble | None = Field(description="What has to be fixed; null when all is well.")
     customers_read_at: Timestamp | None
     checked_at: Timestamp | None
     created_at: Timestamp
@@ -429,8 +429,7 @@ class OrderOut(Output):
     counts: Counts
     waiting_for: list[WaitingOut] = Field(
         [],
-        description="What holds the order, what a person has to do first at the beginning; empty when it "
-        "is over.",
+        description="What holds the order, reasons that need action first; empty when it is over.",
     )
     created_at: Timestamp
 

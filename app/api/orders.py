@@ -159,7 +159,7 @@ async def cancel_order(runtime: RuntimeOf, caller: WritesOrders, order_id: UUID)
 async def retry_failed(
     request: Request, runtime: RuntimeOf, caller: WritesOrders, order_id: UUID
 ) -> OrderRetried:
-    """Tries the failed, conflicting and unknown devices again: after the cause has been mended.
+    """Tries the failed, conflicting and unknown devices again: after the cause has been fixed.
 
     All of them, or with a body the chosen ones.
     """

@@ -42,7 +42,7 @@ async def rotate_key(
     request: Request, runtime: RuntimeOf, caller: AnyCaller, key: IdempotencyKey = None
 ) -> Response:
     """Makes the key that replaces the one of this call, and shows it, this once. It has the same scopes and
-    the same expiry. As long as the new key has not been used, the call may be repeated: the new key of before
+    the same expiry. As long as the new key has not been used, the call may be repeated: the earlier new key
     is deleted then."""
     given, digest = (
         await read(request, KeyRotationIn) if has_body(request) else (KeyRotationIn.model_validate({}), b"")

@@ -1,4 +1,4 @@
-"""Who is at the other end: the client's address, also behind a proxy, and what counts as one client."""
+"""The client's address, also behind a proxy, and what counts as one client."""
 
 from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network

@@ -44,7 +44,7 @@ from app.services.portal_entries import Entry
 router = APIRouter(prefix="/v1", tags=["Portal"])
 
 MAX_RESULT_BYTES = 16 * 1024 * 1024
-"""Of a portal's file of results: 1,000 devices with hashes in UTF-16 are 8 MB."""
+"""The largest file of results of a portal: 1,000 devices with hashes in UTF-16 are 8 MB."""
 MAX_UNTOUCHED = 100
 _FILES = (
     "text/",
@@ -131,7 +131,7 @@ async def record_outcome(
 
     What was recorded by mistake is replaced with `correct`, also after the order's end. Without it, an
     outcome that is there is left alone and told. A device that `:retry-failed` has taken up again belongs to
-    its new file. `registration.settled` and the order's final event follow anew.
+    its new file. `registration.settled` and the order's final event are sent again.
     """
     given, _ = await read(request, OutcomeIn)
     if given.rows is None:

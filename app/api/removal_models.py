@@ -1,4 +1,4 @@
-"""What is answered to a removal, and to the look before it."""
+"""Answers to a removal and to its preview."""
 
 from uuid import UUID
 

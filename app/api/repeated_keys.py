@@ -1,4 +1,4 @@
-"""Keys that stand twice in one object of a body: nobody can tell which value is meant.
+"""Repeated keys in one object of a body: nobody can tell which value is meant.
 
 Parsers take the last one without a word, and a device would be registered under a serial number that its
 sender may not have meant. The exact look at an order of 40 MB costs as much memory again, so a large body is
@@ -20,9 +20,9 @@ class Repeated(Exception):
 
 
 def find(body: bytes, taken: BaseModel, commas: int | None = None) -> str | None:
-    """The first key that stands twice. `body` is valid JSON, of which `taken` was made.
+    """The first key that appears twice. `body` is valid JSON, of which `taken` was made.
 
-    `commas`: how many the body has, where that was counted; a key that stands twice has one of its own.
+    `commas`: how many the body has, where that was counted; each repeated key has a comma of its own.
     """
     if len(body) > SMALL and (commas == _commas(taken) or _colons(body) == _names(taken)):
         return None
@@ -42,7 +42,7 @@ def _look(pairs: list[tuple[str, Any]]) -> None:
 
 
 def _colons(body: bytes) -> int:
-    """Those that may follow a name; some may stand in texts. Hashes have none, and are passed over fast."""
+    """Those that may follow a name; some may be inside texts. Hashes have none, and are passed over fast."""
     found, at = 0, body.find(b":")
     while at >= 0:
         found += body[at - 1] in _BEFORE_COLON

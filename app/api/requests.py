@@ -1,6 +1,7 @@
-"""What every route needs of a request: the runtime, the caller, the page, the body, the key of an
-idempotent POST. Bodies are read here and not by the framework, because orders are large: they are
-bounded while they arrive and decoded in a thread.
+"""Dependencies of every route: runtime, caller, page, body, and the key of an idempotent POST.
+
+Bodies are read here and not by the framework, because orders are large: they are bounded while they arrive
+and decoded in a thread.
 """
 
 import asyncio
@@ -145,7 +146,7 @@ def _page_by(read: Callable[[str], object]) -> Callable[..., Awaitable[PageReque
     ) -> PageRequest:
         try:
             wanted = page_request(page_size, page_token, _binding(request))
-            # Written anew: what Python takes for an id or a number is more than the database does.
+            # Rewritten: what Python takes for an id or a number is more than the database does.
             after = None if wanted.after is None else str(read(wanted.after))
         except (InvalidPageToken, ValueError) as error:
             raise Unprocessable(

@@ -1,4 +1,4 @@
-"""Which rows of an order are tried again: all that failed, or those that the body chooses."""
+"""The rows of an order that a retry takes up: all that failed, or those that the body selects."""
 
 from typing import Annotated
 

@@ -28,7 +28,7 @@ _EVENTS: list[type[BaseModel]] = []
 DESCRIPTION = """\
 Registers Windows Autopilot devices on customers' behalf through Microsoft Partner Center.
 
-* Every call needs `Authorization: Bearer <API key>`, but for health and the error codes.
+* Every call needs `Authorization: Bearer <API key>`, except health and the error codes.
 * Errors are [RFC 9457](https://www.rfc-editor.org/rfc/rfc9457) problem details with a `code` of
   `GET /v1/error-codes` and what to do about it.
 * Every POST that creates honours `Idempotency-Key`.

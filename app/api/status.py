@@ -31,7 +31,7 @@ class SchemaStatus(Output):
 class WorkerStatus(Output):
     alive: bool
     started_at: Timestamp
-    seen_at: Timestamp = Field(description="Its last sign of life.")
+    seen_at: Timestamp = Field(description="Its last heartbeat.")
 
 
 class WorkersStatus(Output):
@@ -50,7 +50,7 @@ class WorkStatus(Output):
 class ConnectionStatus(Output):
     connection_id: UUID
     name: str
-    trouble: str | None = Field(description="A code of `GET /v1/error-codes` that a person has to mend.")
+    trouble: str | None = Field(description="The code of `GET /v1/error-codes` for what has to be fixed.")
     trouble_since: Timestamp | None
     remedy: str | None
     breaker: Breaker

@@ -1,4 +1,4 @@
-"""What a text of a caller must not be, whatever field it is for."""
+"""Types of text fields, which refuse characters that no such text may have."""
 
 from collections.abc import Callable
 from typing import Annotated, Any, Final

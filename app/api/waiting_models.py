@@ -1,4 +1,4 @@
-"""What work waits for, as every answer and every event shows it."""
+"""Reasons for waiting, as every answer and every event shows them."""
 
 from pydantic import BaseModel, ConfigDict, Field
 

@@ -65,7 +65,7 @@ class RotationIn(Input):
 
 
 class EndpointRotated(EndpointCreated):
-    previous_secret_until: Timestamp = Field(description="Until then the secret of before signs as well.")
+    previous_secret_until: Timestamp = Field(description="Until then the previous secret signs as well.")
 
 
 class Endpoints(PageOf):

@@ -42,7 +42,7 @@ class _Client:
     told: set[RefusedKey] = field(default_factory=set)
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     pause: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """Of the answers to wrong keys alone: a valid key must not wait for it."""
+    """Delays answers to wrong keys alone: a valid key must not wait for it."""
 
 
 class WrongKeys:

@@ -88,7 +88,7 @@ class Answer:
     retry_after: float | None = None
     """Seconds the API asks to wait before the next look."""
     replayed: bool = False
-    """The very same request was answered before; this is that answer."""
+    """The same request was answered before; this is that answer."""
 
 
 class Api:

@@ -73,7 +73,7 @@ def show_connection(
     api_key: ApiKey = None,
     json: Json = False,
 ) -> int:
-    """Show a connection: what it can do, and what a person has to mend. Credentials are never shown.
+    """Show a connection: what it can do, and what has to be fixed. Credentials are never shown.
 
     Ends with 1 while it is in trouble.
     """

@@ -1,4 +1,4 @@
-"""How a file was read, in words: its format, its columns, and what was noticed about it as a whole."""
+"""Sentences about how a file was read: its format, its columns, and notices about it as a whole."""
 
 from app.cli.device_file import columns_read, columns_unused
 from app.cli.doubts import is_doubt

@@ -1,4 +1,4 @@
-"""What a person should know about a file before its devices are sent: the same words for every command.
+"""Warnings about a file before its devices are sent: the same words for every command.
 
 Columns that go nowhere, values and columns that were guessed, and whatever is left out.
 """

@@ -105,7 +105,7 @@ def export(
 def _devices(
     api: Api, orders: Sequence[JsonObject], filters: dict[str, str | None], *, everywhere: bool
 ) -> Iterable[JsonObject]:
-    """Of the orders, by row; or of all orders, newest first."""
+    """Devices of the orders, by row; or of all orders, newest first."""
     if everywhere:
         return api.items("/v1/registrations", limit=None, **filters)
     paths = (f"/v1/orders/{order['id']}/registrations" for order in orders)

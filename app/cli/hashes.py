@@ -1,6 +1,6 @@
 """`registrar hash`: what is inside a hardware hash, and what is wrong with it.
 
-It explains the values and never prints the hash itself. The identifiers inside belong to whoever
+It explains the values and never prints the hash itself. The identifiers inside belong to the one who
 holds the hash; they are shown because that is what the command is for, and it says so.
 """
 

@@ -77,7 +77,7 @@ def import_file(
         bool, typer.Option("--reject-invalid", help="Order nothing if one device is invalid.")
     ] = False,
     errors: Annotated[
-        Path | None, typer.Option(help="Write the invalid rows here, to be mended and imported again.")
+        Path | None, typer.Option(help="Write the invalid rows here, to be corrected and imported again.")
     ] = None,
     follow: Annotated[
         bool, typer.Option("--watch/--no-watch", help="Follow the orders to their end.")
@@ -159,7 +159,7 @@ def _arrive(screen: Screen, api: Api, file: Path, given: JsonObject, *, again: b
     """This file's import: the one of an earlier command while it is of use, else a new one.
 
     One that is over is of no use. With `again`, one with invalid rows neither: the customer may have been
-    made since, or the profile mended. It is discarded, so that a later --commit does not find it.
+    made since, or the profile corrected. It is discarded, so that a later --commit does not find it.
     """
     key = _key(file, given)
     for attempt in count(1):
@@ -332,10 +332,10 @@ def _write_errors(screen: Screen, api: Api, found: JsonObject, target: Path) -> 
             api.save(f"/v1/imports/{found['id']}/errors.csv", write)
     except OSError as error:
         raise Stop(f"{target} cannot be written: {error.strerror}.") from None
-    rows = f"{amount(found['counts']['invalid'], 'row')} to mend: {target}."
+    rows = f"{amount(found['counts']['invalid'], 'row')} to correct: {target}."
     columns = (found["dialect"] or {}).get("columns", ())
     if not any(each["field"] == "hardware_hash" for each in columns) or _shows_hashes(api):
         screen.say(f"{rows} Import it again as it is.")
     else:
         screen.say(f"{rows} Its hashes are left out, because your API key lacks the scope {HASHES_READ}.")
-        screen.say("Mend the file with a key that has it: without their hashes these are other rows.")
+        screen.say("Correct the file with a key that has it: without their hashes these are other rows.")

@@ -1,4 +1,4 @@
-"""How words and tables are set into a width: lines end between words, and a value is never cut.
+"""Layout of words and tables in a given width: lines end between words, and no value is cut.
 
 A table that is too wide first loses its empty columns, then those of ids, then wraps its columns of prose
 at their words. If it still does not fit, its rows are stacked: one value a line, each after its name. A word
@@ -96,7 +96,8 @@ def facts(pairs: Sequence[tuple[str, str]], width: int | None) -> Iterator[tuple
 
 
 def _fits(value: str, beside: int, below: int) -> bool:
-    """Whether a value stands beside its name: not when it is whole, or has its words whole, only below."""
+    """Whether a value is printed beside its name: not when it is whole, or has its words whole, only
+    below."""
     if cell_len(value) <= beside:
         return True
     return cell_len(value) > below and longest_word(value) <= beside
@@ -114,7 +115,7 @@ def fitting(columns: Sequence[Column], width: int | None, *, drop_ids: bool) -> 
 
 
 def widths(columns: Sequence[Column], width: int | None) -> list[int]:
-    """Of columns that fit: the natural ones, or what is left for those that wrap."""
+    """Widths of columns that fit: the natural ones, or what is left for those that wrap."""
     found = [column.natural for column in columns]
     if width is None:
         return found

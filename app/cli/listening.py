@@ -1,4 +1,4 @@
-"""Whether a server can listen on an address, and in words why it cannot."""
+"""A check that a server can listen on an address, with a sentence that says why it cannot."""
 
 import errno
 import socket

@@ -107,7 +107,7 @@ def _probe_worker(settings: Settings) -> int:
         ) from None
     if age > settings.silence.total_seconds():
         raise Stop(
-            f"The worker has shown no sign of life for {age:.0f} s.",
+            f"The worker has had no heartbeat for {age:.0f} s.",
             "It hangs, or was killed: end it and start it again.",
         )
     Screen().say("The worker is alive.")

@@ -107,7 +107,7 @@ def retry_order(
     api_key: ApiKey = None,
     json: Json = False,
 ) -> int:
-    """Try an order's failed devices again, after the cause has been mended.
+    """Try an order's failed devices again, after the cause has been fixed.
 
     All of them, or those that fit everything that is chosen.
     """

@@ -1,4 +1,4 @@
-"""How a command ends: its exit code, and the words when it cannot go on.
+"""The end of a command: its exit code, and its words when it cannot go on.
 
 The codes are a promise to scripts that call `registrar`, so they are decided in one place: help text and
 documents are made of, or compared with, EXIT_CODES. `Stop` is the only way a command ends early; it carries
@@ -55,7 +55,7 @@ class Stop(Exception):
     ) -> None:
         super().__init__(words)
         self.error_code = error_code or _CODES.get(code, "command_failed")
-        """Of the catalogue: what a program decides by."""
+        """A code of the catalogue: what a program decides by."""
         self.words = words
         self.advice = advice
         self.code = code

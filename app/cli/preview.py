@@ -1,4 +1,4 @@
-"""What the API's checks say about an order before anything goes to Microsoft, in the file's lines.
+"""The API's checks of an order before anything goes to Microsoft, shown by line of the file.
 
 The same for a dry run and for an order that was taken: what is valid, how it is grouped, which devices
 are invalid and why. The API names rows by their number in the order; a person looks them up by the

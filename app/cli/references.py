@@ -1,4 +1,4 @@
-"""What a person calls an order: its id, its reference, or the reference that `submit` split into parts.
+"""Names for an order on the command line: its id, its reference, or the one `submit` split into parts.
 
 `submit` cuts a file that is longer than one order may be: the reference R then stands for R-1, R-2, and so
 on. They count as parts of one file only when they look like nothing else: one customer, purchase order and
@@ -63,7 +63,7 @@ def _parts(api: Api, reference: str) -> list[JsonObject]:
         parts.append(part)
         if part["counts"]["total"] != MAX_DEVICES:
             break  # only the last one is shorter
-    # A single short one was ordered under that very name.
+    # A single short one was ordered under that name.
     return parts if parts and parts[0]["counts"]["total"] == MAX_DEVICES else []
 
 

@@ -1,4 +1,4 @@
-"""How orders ended, in words: counts, the devices that need attention, and the next step.
+"""Sentences about how orders ended: counts, devices that need attention, and the next step.
 
 Used after submitting, watching and trying again, so that the same outcome always reads the same. Only
 devices that went wrong are fetched, and only as many as a person reads.
@@ -57,7 +57,7 @@ def conclude(
     retryable = [order for order in orders if any(order["counts"][state] for state in WENT_WRONG)]
     for order in retryable:
         if order["state"] in FINAL:
-            screen.say(f"When the cause is mended: `registrar retry {order['id']}`")
+            screen.say(f"When the cause is fixed: `registrar retry {order['id']}`")
 
 
 def show_failures(

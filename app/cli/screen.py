@@ -1,4 +1,4 @@
-"""What a person sees: aligned tables and plain words on a terminal, the same without colour elsewhere.
+"""Output for people: aligned tables and plain words on a terminal, the same without colour elsewhere.
 
 Lines of a terminal end between words: see `app.cli.layout`. A pipe gets each row of a table on one line,
 with every column.
@@ -202,7 +202,7 @@ def _console(*, stderr: bool) -> Console:
 
 
 def _terminal_width(console: Console) -> int:
-    """Of the very terminal that is written to: the input and the other stream may be elsewhere."""
+    """The width of the terminal that is written to: the input and the other stream may be elsewhere."""
     try:
         return os.get_terminal_size(console.file.fileno()).columns
     except (OSError, ValueError):

@@ -34,7 +34,7 @@ def reseal(
     yes: Yes = False,
     json: Json = False,
 ) -> int:
-    """Seal every stored secret anew, with the first of REGISTRAR_SECRET_KEYS and bound to its row.
+    """Reseal every stored secret with the first of REGISTRAR_SECRET_KEYS and bound to its row.
 
     May be stopped and repeated. Values that do not open are named and left as they are; the command then
     ends with 2.
@@ -91,9 +91,9 @@ def ending(found: Sequence[Mapping[str, Any]], *, dry_run: bool) -> list[str]:
     )
     if not values:
         return ["No secret is stored yet, so old keys can leave REGISTRAR_SECRET_KEYS."]
-    anew = f"{resealed:,} to be sealed anew" if dry_run else f"{resealed:,} sealed anew"
+    done = f"{resealed:,} to be resealed" if dry_run else f"{resealed:,} resealed"
     rest = f"{current:,} current already, {closed:,} not opened"
-    lines = [f"{amount(values, 'stored secret')}: {anew}, {rest}."]
+    lines = [f"{amount(values, 'stored secret')}: {done}, {rest}."]
     if closed:
         lines += [
             "Set those again: PATCH the connection, rotate the secret of the webhook endpoint.",
@@ -102,7 +102,7 @@ def ending(found: Sequence[Mapping[str, Any]], *, dry_run: bool) -> list[str]:
     elif not resealed:
         lines.append("Old keys can leave REGISTRAR_SECRET_KEYS now. Restart all processes then.")
     elif dry_run:
-        lines.append("Nothing was changed. `registrar secrets reseal` seals them anew.")
+        lines.append("Nothing was changed. `registrar secrets reseal` reseals them.")
     else:
         lines.append("Old keys can go once `registrar secrets reseal --dry-run` finds nothing left to seal.")
     return lines

@@ -109,7 +109,7 @@ def _parts(found: JsonObject, now: datetime) -> Iterator[_Line]:
     )
     seen = [worker["seen_at"] for worker in workers["items"]]
     if workers["ok"]:
-        words = f"{number(workers['alive'])} alive, last sign of life {_ago(seen[0], now)}"
+        words = f"{number(workers['alive'])} alive, last heartbeat {_ago(seen[0], now)}"
     else:
         words = f"none is alive, the last was seen {_ago(seen[0], now)}" if seen else "none has been seen"
     yield _Line(_OK if workers["ok"] else _DOWN, "Workers", words)
@@ -138,7 +138,7 @@ def _work(found: JsonObject, now: datetime) -> Iterator[_Line]:
 
 
 def _needy(found: JsonObject, now: datetime) -> Iterator[_Line]:
-    """What a person has to look at, and connections that are asked to wait."""
+    """What needs attention, and connections that were asked to wait."""
     lines = [_connection(each, now) for each in found["connections"]]
     if not lines and found["connections_total"]:
         yield _Line(

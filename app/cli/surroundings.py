@@ -1,6 +1,6 @@
-"""What a command takes from outside: the wire, the clock, the process, and its common options.
+"""The surroundings of a command: the wire, the clock, the process, and its common options.
 
-Commands get it from the context, so that tests run the very same commands on another wire. The
+Commands get it from the context, so that tests run the same commands on another wire. The
 options that several commands share are spelled here, once.
 """
 
@@ -19,7 +19,7 @@ from app.cli.profile_store import Profile
 
 
 def replace_process(arguments: Sequence[str]) -> None:
-    """Signals, exit code and memory are then the server's own: nothing stands in between."""
+    """Signals, exit code and memory are then the server's own: no process is in between."""
     os.execvp(arguments[0], list(arguments))  # noqa: S606 - a fixed program with our own arguments
 
 

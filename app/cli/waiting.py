@@ -1,4 +1,4 @@
-"""What orders wait for, in plain words: what, since when, until when, and what to do about it."""
+"""Sentences about what orders wait for: what, since when, until when, and what to do about it."""
 
 from collections.abc import Iterable, Sequence
 

@@ -1,4 +1,4 @@
-"""How much waits for each webhook endpoint, and what becomes of what waits too long."""
+"""Backlogs of webhook endpoints: how much waits for each, and the end of what waits too long."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

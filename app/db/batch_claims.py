@@ -20,7 +20,7 @@ _IN_FLIGHT = listed(IN_FLIGHT)
 # Then over what the partner has. What is under way already (polls, look-ups, interrupted calls) goes before
 # new submissions, and does not count as a customer's turn. Of new submissions the customer whose last turn is
 # longest ago comes first. A window keeps one customer from filling its connection; claims that are made at
-# the very same moment do not see each other and may pass it by their number.
+# the same moment do not see each other and may pass it by their number.
 #
 # The cost follows the number of partners that wait, and up to WINDOW of the customers that one of them has
 # waiting; not the number of batches, nor of customers. `queued` steps through an index from partner to

@@ -62,7 +62,7 @@ class Claim:
     uncertain: bool
     tracking_id: str | None
     failure_code: str | None
-    """Of the last failure, if the batch is in trouble."""
+    """The code of the last failure, if the batch is in trouble."""
     submitted_at: datetime | None
     settled_at: datetime | None
     lease_until: datetime

@@ -1,4 +1,4 @@
-"""Which rows of an order are meant: all of them, or those that fit what a caller names."""
+"""Selections of an order's rows: all of them, or those that match what a caller names."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""How a connection to PostgreSQL is made: encrypted as libpq would, and right behind a pooler too.
+"""Connections to PostgreSQL: encrypted as libpq would, and correct behind a pooler too.
 
 A pooler in transaction mode (PgBouncer) gives each transaction another connection of the server. What a
 connection remembers from one transaction to the next is then wrong: a named prepared statement is missing or

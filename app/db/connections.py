@@ -176,7 +176,7 @@ async def set_trouble(
     since: datetime,
     not_before: datetime | None,
 ) -> None:
-    """What a person has to mend, and how long the connection is left alone."""
+    """Records what has to be fixed, and how long the connection is left alone."""
     await execute(
         tx,
         "UPDATE connections SET trouble_code = :code, trouble_said = :said, trouble_since = :since, "

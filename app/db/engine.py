@@ -69,7 +69,8 @@ PASSING_STATES = ("08", "40", "53", "57", "58")
 
 
 def is_passing(error: Exception) -> bool:
-    """Whether the same work may succeed later: the database is away, not our statement wrong."""
+    """Whether the same work may succeed later: the database is unavailable, and the statement is not
+    wrong."""
     if isinstance(error, OSError | PoolTimeoutError):
         return True
     if not isinstance(error, DBAPIError):

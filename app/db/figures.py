@@ -1,4 +1,4 @@
-"""How much work waits, over all partners: what `/metrics` shows. Open rows only, found by their indexes."""
+"""Counts of waiting work over all partners for `/metrics`: open rows only, found by their indexes."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta

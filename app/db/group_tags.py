@@ -1,4 +1,4 @@
-"""Which group tags Partner Center has for a customer: what is created once and appended to afterwards.
+"""Group tags that Partner Center has for a customer: created once, appended to afterwards.
 
 The row is also the lock: while one batch is creating a tag, the others of that tag wait.
 """
@@ -60,7 +60,7 @@ async def lock(tx: PartnerTx, customer_id: UUID, group_tag: str, now: datetime) 
     if row is None:
         raise LookupError("the group tag's row has gone")
     # Apart, and after the wait for the lock: a join in the statement above would still show the batch
-    # of before the wait, which is none where another one has just become the creator.
+    # from before the wait, which is none if another one has just become the creator.
     creator = await fetch_one(
         tx,
         "SELECT due_at FROM batches WHERE partner_id = :partner AND id = :creator "

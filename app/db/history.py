@@ -1,4 +1,4 @@
-"""What the partner's own registrations know of devices: asked for many at once, each by an index.
+"""The partner's earlier registrations of devices, looked up many at once, each by an index.
 
 Every look is bounded by a LIMIT, so that a serial number that thousands of rows share costs what
 one costs.

@@ -144,7 +144,7 @@ import_rows = Table(
         "batch_part",
         postgresql_where=text("batch_part IS NOT NULL"),
     ),
-    # What a person has to look at.
+    # What needs attention.
     Index(
         "ix_import_rows_noted",
         "import_id",

@@ -174,7 +174,7 @@ async def move(
     new: ImportState,
     values: dict[str, Any],
 ) -> bool:
-    """Moves the import where that is a legal move, and takes it from whoever is at work on it."""
+    """Moves the import where that is a legal move, and takes it from the worker that has claimed it."""
     assignments, parameters = _assignments(values)
     return bool(
         await execute(

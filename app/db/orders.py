@@ -54,7 +54,7 @@ async def lock(tx: PartnerTx, order_id: UUID) -> Order | None:
     so that exactly one of several finishing batches sees itself as the last.
 
     NO KEY, because a row that refers to the order (a count, a batch) must not wait for this lock:
-    a worker that holds a batch writes counts, and whoever holds the order may want that batch.
+    a worker that holds a batch writes counts, and the holder of the order may want that batch.
     """
     return await fetch_one_as(
         tx,

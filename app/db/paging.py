@@ -1,5 +1,6 @@
-"""Pages by key: the token carries the last row's sort value, so pages neither skip nor repeat rows
-while others are inserted, and page 1,000 costs what page 1 costs.
+"""Pages by key: the token carries the sort value of the last row.
+
+So pages neither skip nor repeat rows while others are inserted, and page 1,000 costs what page 1 costs.
 
 A token belongs to the list it came from: it begins with a digest of the partner, the list and its filters.
 With another list or other filters it would skip rows without a word, so it is refused there. The digest is

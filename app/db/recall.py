@@ -1,4 +1,4 @@
-"""What an order was made of, for an answer that was too large to be kept: its batches and its noted rows."""
+"""An order's batches and noted rows, for an answer that was too large to be stored."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -222,7 +222,7 @@ _CORRECTABLE = listed({old for old, _ in CORRECTIONS})
 
 
 def _storable(theirs: str | None) -> str | None:
-    """Foreign words as they came, but for the one character that PostgreSQL's text cannot hold."""
+    """Foreign words as they came, without the one character that PostgreSQL's text cannot hold."""
     return None if theirs is None else theirs.replace("\x00", "\ufffd")
 
 
@@ -288,7 +288,8 @@ async def rebatch(
         "attempt = r.attempt + :one, error_code = NULL, error_detail = NULL, upstream_code = NULL, "
         "upstream_name = NULL, settled_at = NULL, updated_at = :now "
         "FROM unnest(CAST(:ids AS uuid[])) WITH ORDINALITY AS u(id, position), batches b "
-        # The ids twice: else a planner without statistics reads all of the partner's rows to find a thousand.
+        # The ids twice: otherwise a planner without statistics reads all of the partner's rows to find a
+        # thousand.
         "WHERE r.partner_id = :partner AND r.id = ANY(CAST(:ids AS uuid[])) AND r.id = u.id "
         "AND b.id = r.batch_id "
         f"AND ({state_of('r.state')}) = ANY(:sources)",

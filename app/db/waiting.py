@@ -1,5 +1,6 @@
-"""Work that waits or is under way, counted by customer and by connection: what `GET /v1/limits` shows;
-and how it is pulled forward when nothing keeps it back any longer.
+"""Waiting work by customer and by connection, for `GET /v1/limits`.
+
+Also pulls work forward when nothing keeps it back any longer.
 
 Counted over open batches only, of which there are few however many orders there were: each is
 found by its customer and state in an index, and no registration is touched.

@@ -1,4 +1,4 @@
-"""Whether the second wall stands: what PostgreSQL itself refuses when a query forgets its partner.
+"""A check of row-level security: what PostgreSQL itself refuses when a query forgets its partner.
 
 Asked by every process before it does anything (`Runtime`). Otherwise a pooler that drops the role, a login
 with too much power or a restore without policies would show only when one partner reads another's customers.
@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.db import schema
 from app.db.engine import APP_ROLE, SYSTEM_ROLE, become_nobody, become_system
 
-MENDING: Final = "docs/operate.md says under `Database logins and roles` how each is set right."
+GUIDE: Final = "docs/operate.md says under `Database logins and roles` how each is set right."
 
 
 class WallsDown(OSError):
@@ -37,7 +37,7 @@ async def are_up(session: AsyncConnection) -> bool:
         faults.append(f"a transaction of the system runs as {user}, not as {SYSTEM_ROLE}")
     await become_nobody(session)
     if faults:
-        raise WallsDown(f"The walls between partners do not stand: {'; '.join(faults)}. {MENDING}")
+        raise WallsDown(f"The walls between partners do not stand: {'; '.join(faults)}. {GUIDE}")
     return True
 
 
@@ -62,7 +62,7 @@ async def _scalar(session: AsyncConnection, statement: str) -> str | None:
 
 
 async def _role_faults(session: AsyncConnection) -> list[str]:
-    """Of the role that a transaction without a partner has; in the statement after the one that set it."""
+    """Checks the role of a transaction without a partner, in the statement after the one that set it."""
     row = (
         await session.execute(
             text(

@@ -1,4 +1,4 @@
-"""Secrets of before a rotation, which still sign for a while beside the endpoint's own."""
+"""Webhook secrets replaced by a rotation, which still sign for a while beside the new one."""
 
 from datetime import datetime
 from uuid import UUID

@@ -1,4 +1,4 @@
-"""Which addresses a webhook may reach, and what to say about the others.
+"""Addresses that a webhook may reach, and the reasons why others are refused.
 
 A webhook URL is written by a partner and called from inside the operator's network: private, loopback,
 link-local and metadata addresses must stay out of reach however they are written. The table stands alone

@@ -1,4 +1,4 @@
-"""How fast one connection may call, learnt from its answers: a rate, a Retry-After and a breaker.
+"""The throttle budget of one connection, learnt from its answers: a rate, a Retry-After and a breaker.
 
 Pure, so that every worker decides alike: the same functions run on the budget that workers share in
 Redis and, while Redis is away, on what each of them last knew of it. Three things hold a call
@@ -30,7 +30,7 @@ LONGEST_BLOCK = timedelta(hours=25)
 """A block that ends later than this is a clock that went backwards, not a Retry-After."""
 OVERDRAFT = 4.0
 """Calls that may go before their tokens are there, because putting them off costs more; those after them
-wait the longer. Without it a step of two calls would spend each token on its first one for ever."""
+wait the longer. Without it a step of two calls would spend each token on its first one forever."""
 PROBE_PAUSE = timedelta(seconds=2)
 """When to come back while another call probes."""
 TURN_TIMEOUT = timedelta(seconds=1)
@@ -210,7 +210,7 @@ def report(
 ) -> Budget:
     """What is known after a call that went under this permit. `retry_after` counts from `now`.
 
-    The very same value where the call has taught nothing, so that nothing need be written.
+    The same object if the call taught nothing, so that nothing is written.
     """
     present = _at(budget, now, policy)
     match outcome:

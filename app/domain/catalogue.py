@@ -266,10 +266,10 @@ def _rows() -> list[Code]:
              "Look at the letters of group tags and names. If they are wrong, name the encoding with "
              "`--encoding` or `encoding=`, or save the file as CSV UTF-8."),
         Code("devices_side_by_side", file, warning, none, "A line has several devices side by side",
-             "Check the number of devices; each of them is a row of its own, with the line it stands in."),
-        Code("rows_in_quotes", file, warning, none, "Each row stands in quotation marks as a whole",
+             "Check the number of devices; each of them is a row of its own, with its line number."),
+        Code("rows_in_quotes", file, warning, none, "Each row is enclosed in quotation marks as a whole",
              "Check that the columns were understood rightly; the rows were split at their separators."),
-        Code("names_in_front", file, warning, none, "Names stand in front of the values, one below the other",
+        Code("names_in_front", file, warning, none, "Names and values are in pairs, one pair per line",
              "Check the number of devices; the values below each other were read as one device."),
         Code("sheets_unused", file, warning, none, "Further sheets of the workbook are not read",
              "Nothing to do if they hold no devices; otherwise upload each sheet as a file of its own."),
@@ -285,7 +285,7 @@ def _rows() -> list[Code]:
              "Nothing to do if they are not needed; otherwise show them in the workbook and name them."),
         Code("omitted_as_asked", file, warning, none, "What is hidden or on other sheets is left out, as asked",
              "Nothing to do."),
-        Code("cells_split", file, warning, none, "All values of a row stand in one cell and were taken apart",
+        Code("cells_split", file, warning, none, "All values of a row are in one cell and were split",
              "Check that the columns were understood rightly; import the text as columns in the spreadsheet."),
         # --- a row that could not be read as it stands --------------------------------------------
         Code("row_short", row, warning, none, "The row has fewer cells than the file has columns",
@@ -494,10 +494,10 @@ def _rows() -> list[Code]:
         Code("upstream_other", upstream, error, person, "Microsoft answered with a code Registrar does not know",
              "Microsoft's own words are in `upstream`; tell the operator."),
         Code("refused_at_portal", upstream, error, person, "The portal did not register the device",
-             "Read the detail, which was recorded by hand; mend the cause, then use `:retry-failed`: it makes a "
+             "Read the detail, which was recorded by hand; fix the cause, then use `:retry-failed`: it makes a "
              "new file."),
         Code("file_refused_at_portal", upstream, error, person, "The portal refused the whole file",
-             "Read the portal's words, which were recorded by hand. Upload the file again once the cause is mended, "
+             "Read the portal's words, which were recorded by hand. Upload the file again once the cause is fixed, "
              "or cancel the order with `:cancel`."),
         Code("outcome_unknown", upstream, error, person, "It is not known whether Microsoft registered the device",
              "Look the device up in Partner Center under the group tag; if it is missing, use `:retry-failed`: "
@@ -599,7 +599,7 @@ def _rows() -> list[Code]:
         Code("not_ready", service, error, retry, "The service is not ready",
              "Try again shortly; `/readyz` says what is missing."),
         Code("batch_broken", service, error, person, "Registrar itself could not process the batch",
-             "Tell the operator: the log has the cause under the batch's id. Once it is mended, use "
+             "Tell the operator: the log has the cause under the batch's id. Once it is fixed, use "
              "`:retry-failed`: nothing was sent."),
         Code("internal", service, error, retry, "Something went wrong inside Registrar",
              "Try again with the same Idempotency-Key; give the operator the correlation id."),

@@ -1,4 +1,4 @@
-"""Which customer a file means: by Entra tenant, by our own id, by domain, or by its exact name.
+"""The customer that a file means: by Entra tenant, by our own id, by domain, or by its exact name.
 
 Never by likeness: a device registered for the wrong customer is hard to get back, so what is not
 exactly one customer is an objection that a person answers. Stands alone because it asks nobody.

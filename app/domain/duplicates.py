@@ -1,4 +1,4 @@
-"""Which rows are one device, over a million rows, in a few bytes each.
+"""Detection of rows that are the same device, over a million rows, in a few bytes each.
 
 Keys are kept as 64-bit digests in a table of plain machine words, because a dictionary of the keys
 themselves would need a gigabyte. The digest is Python's own keyed hash of a text: nobody can make

@@ -1,4 +1,4 @@
-"""How a webhook endpoint that fails is treated: fewer deliveries at a time, shorter patience, pauses.
+"""Treatment of a failing webhook endpoint: fewer deliveries at a time, shorter timeouts, pauses.
 
 A receiver that hangs occupies a lane for as long as we wait. So the lanes for failing endpoints are bounded:
 for one endpoint, for one partner, and for all together.

@@ -1,4 +1,4 @@
-"""Can firmware say this? What stands in a cell for a serial number, a manufacturer or a model.
+"""Texts that firmware cannot report as a serial number, a manufacturer or a model.
 
 The three are sent to Microsoft to the letter, and a device is found by them only if its firmware says the
 same. So what no firmware says is an error (several serial numbers, letters that only look right, no letter

@@ -83,11 +83,12 @@ class HardwareHash(NamedTuple):
         return None if self.captured is None else _EPOCH + timedelta(seconds=self.captured)
 
     def __repr__(self) -> str:
-        return f"HardwareHash({len(self.data)} bytes)"  # its values belong into no log
+        return f"HardwareHash({len(self.data)} bytes)"  # its values must not be logged
 
 
 def decode(text: str | bytes) -> HardwareHash:
-    """Reads a hash; blanks, line breaks and a zero fill cut short or grown too long are mended without loss.
+    """Reads a hash; blanks, line breaks and a zero fill cut short or grown too long are repaired without
+    loss.
 
     Raises HashError, and nothing else, for every other input.
     """

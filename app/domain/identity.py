@@ -1,4 +1,4 @@
-"""What identifies a device, and which combinations of identities are legal.
+"""The identity of a device, and which combinations of identifiers are legal.
 
 Decides for every row of an order, before anything is sent, what will be sent and what is wrong with
 it; never guesses a missing part. Stands alone, and asks nobody, because the same judgement is given
@@ -56,7 +56,7 @@ class CheckedDevice(NamedTuple):
 
     def __repr__(self) -> str:
         codes = ", ".join(finding.code for finding in self.findings)
-        return f"CheckedDevice({self.kind or 'invalid'}, {codes})"  # what identifies it belongs into no log
+        return f"CheckedDevice({self.kind or 'invalid'}, {codes})"  # what identifies it must not be logged
 
     @property
     def is_valid(self) -> bool:

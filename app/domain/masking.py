@@ -1,6 +1,6 @@
 """Showing and keeping a caller's values: bounded, printable, and never a product key or a piece of a hash.
 
-A 25-character product key is a secret, and a hash is enough to claim a device. Either may stand in any
+A 25-character product key is a secret, and a hash is enough to claim a device. Either may be in any
 column of a file, so whatever shows, stores or logs a value of a caller asks here, and nowhere else.
 """
 
@@ -46,7 +46,7 @@ def holds_secret(text: str) -> bool:
 
 
 def holds_hash(text: str) -> bool:
-    """Whether a hash, or a piece of one, stands in it."""
+    """Whether it contains a hash, or a piece of one."""
     if len(text) < 48:
         return False
     return any(

@@ -33,7 +33,7 @@ MAX_DEVICES = 10_000
 def compute_state(counts: Mapping[RegistrationState, int], *, has_open_batches: bool) -> OrderState:
     """`has_open_batches`: some batch of the order is not settled or cancelled yet.
 
-    An `unknown` row counts as moving while a batch is open; afterwards a person must look.
+    An `unknown` row counts as moving while a batch is open; afterwards it needs attention.
     """
     present = {state: n for state, n in counts.items() if n}
     moving = sum(n for state, n in present.items() if state in OPEN)

@@ -1,4 +1,4 @@
-"""Words that stand where a value is missing: what firmware, databases and people write instead of one.
+"""Placeholders: the words that firmware, databases and people write where a value is missing.
 
 Two questions. `means_empty`: does the cell say that there is nothing (N/A, NULL, -)? `is_filler`: is this
 what firmware shows, or a person writes, where no serial number, manufacturer or model was ever set?

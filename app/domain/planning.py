@@ -1,4 +1,4 @@
-"""From a caller's devices to rows that can be stored: checks, group tags, batches. Pure work, no I/O.
+"""The plan of an order: checks, group tags and batches for a caller's devices. Pure, no I/O.
 
 A dry run and the real one both go through here, so they cannot disagree. Rows go through in chunks,
 because storing what has been checked can go on while the next chunk is checked: for an order of 10,000
@@ -81,7 +81,7 @@ class Plan:
     @property
     def is_spoilt(self) -> bool:
         """A row that counted as valid turned out later to be the same device as one before it, by way of
-        a third that knows both. Rare; the rows must then be planned anew as a whole."""
+        a third that knows both. Rare; all rows must then be planned again."""
         return bool(self._seen.united)
 
     def check(self, devices: Sequence[Given]) -> list[CheckedDevice]:

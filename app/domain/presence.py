@@ -3,7 +3,7 @@
 The fencing token of a claim begins with the name of the worker that made it. So the claims of a dead
 worker are found by the tokens that are there anyway, and those of a release that named nobody by none.
 Who is silent is judged only by a worker that has been heard itself all the time: after a moment
-without the database everybody's last sign of life is old, and nobody is dead (ADR 0020).
+without the database everybody's last heartbeat is old, and nobody is dead (ADR 0020).
 """
 
 import hashlib
@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 NAME_BYTES = 8
-"""Of a token's sixteen; the others differ from claim to claim."""
+"""Bytes of a token's sixteen that name the worker; the others differ from claim to claim."""
 
 
 def claim_token(worker_id: str, chance: UUID) -> UUID:
@@ -32,7 +32,7 @@ def _name(worker_id: str) -> bytes:
 
 @dataclass
 class Presence:
-    """A worker's own signs of life, those that reached the database."""
+    """A worker's own heartbeats that reached the database."""
 
     worker_id: str
     silence: timedelta

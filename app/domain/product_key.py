@@ -2,7 +2,7 @@
 
 13 digits are one, also with blanks, dashes or a label that somebody put to them. Some tools write PKIDs of
 another form, which only Microsoft can judge: such a one is sent where there is nothing better. Everything
-else is of no use, and must not stand in the way of an identity beside it.
+else is of no use, and must not block an identity beside it.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""How much one partner may have at a time: every quota once, with its words and its default.
+"""Quotas: how much one partner may have at a time, each with its words and its default.
 
 A quota bounds what a caller can make. Its default is the setting `REGISTRAR_QUOTA_<NAME>`; the operator
 can set another limit for one partner. A refusal names the quota, its limit and its use.
@@ -29,7 +29,7 @@ class Terms:
     """A quota's words, and its default."""
 
     noun: str
-    """In the plural, as it stands behind a number."""
+    """In the plural, as it follows a number."""
     counts: str
     """What is counted, as a sentence."""
     default: int

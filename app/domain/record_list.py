@@ -16,7 +16,7 @@ END: Final = b"CS\x24\x00"
 """The head of what follows the list: the checksum."""
 
 _KEPT: Final = 256
-"""Lengths of which layouts are remembered. At more than that all are forgotten and learned anew."""
+"""Lengths of which layouts are remembered. At more than that all are forgotten and learned again."""
 _SAME_LENGTH: Final = 4
 """Layouts of one length, of about 1 kB each; further ones are walked."""
 

@@ -1,4 +1,4 @@
-"""MS-RequestId: one id for one call, and the same id when that very call is repeated.
+"""MS-RequestId: one id for one call, and the same id when that call is repeated.
 
 The second half of an id is the fingerprint of its call, so that an id read from the database tells by
 itself whether it belongs to the call that is about to be made.

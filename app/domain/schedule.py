@@ -1,4 +1,4 @@
-"""When to try again: webhook deliveries, status polls and upstream submissions. And whose turn it is.
+"""Schedules of retries for webhook deliveries, status polls and upstream submissions; and the fair order.
 
 Three schedules with three reasons. A delivery follows a fixed ladder and gives up at its end, because a
 receiver was promised just that. A poll grows towards a ceiling, because asking often is what upstream

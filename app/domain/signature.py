@@ -31,7 +31,7 @@ def new_secret(random: bytes) -> str:
 
 
 def sign(secrets: Sequence[str], message_id: str, timestamp: datetime | int, body: bytes) -> dict[str, str]:
-    """The three headers of one attempt; `body` must be the very bytes that are sent.
+    """The three headers of one attempt; `body` must be the exact bytes that are sent.
 
     One signature per secret, in the given order: put the new secret first while the old one still counts.
     `timestamp` is the time of this attempt, not of the event, for receivers refuse what is minutes old.

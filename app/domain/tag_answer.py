@@ -1,4 +1,4 @@
-"""What Microsoft's answers say of a group tag that our note of it does not."""
+"""Answers of Microsoft that contradict our record of a group tag."""
 
 import re
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""How a call to Microsoft can fail, in the terms that decide what happens next.
+"""Failures of a call to Microsoft, in the terms that decide what happens next.
 
     UpstreamFailure
     ├── NotSent               it certainly had no effect; send it again later
@@ -8,10 +8,10 @@
     │   └── LoginNotUnderstood  the token service's answer cannot be read
     ├── OutcomeUnknown        it may have had its effect: timeout, reset, 5xx
     │   └── NotUnderstood     there was an answer, and it cannot be read
-    ├── Refused               a definite no to this very request
+    ├── Refused               a definite no to this request
     │   ├── NoRelationship    the customer has not (or no longer) agreed
     │   └── TagOtherwise      the group tag is there, or is not, other than our note of it says
-    └── ConnectionTrouble     the partner's access is broken until a person mends it
+    └── ConnectionTrouble     the partner's access is broken until somebody repairs it
 
 `code` is a catalogue code. `said` keeps Microsoft's own words, shortened, never a token or hash.
 """
@@ -79,7 +79,7 @@ class OutcomeUnknown(UpstreamFailure):
 
 NOT_UNDERSTOOD = "upstream_not_understood"
 """An answer came that is not JSON, has another shape, or lacks what it must have. Waiting alone may not
-mend that, so it is shown as the connection's trouble, whatever the call was."""
+fix that, so it is shown as the connection's trouble, whatever the call was."""
 
 
 class NotUnderstood(OutcomeUnknown):
@@ -98,7 +98,7 @@ class LoginNotUnderstood(NotSent):
 
 
 class Refused(UpstreamFailure):
-    """A definite no to this very request; sending the same again changes nothing.
+    """A definite no to this request; sending the same again changes nothing.
 
     `divisible`: nothing says why, so that a smaller call may be accepted.
     """

@@ -1,7 +1,7 @@
-"""What work waits for: from the facts about batches, their connections and the service to reasons for people.
+"""Reasons why work waits, derived from facts about batches, their connections and the service.
 
 A reason is a code of the catalogue, which says what to do. Several can hold at once, and all of them are
-told; first comes what a person has to do first. Nothing is looked up here.
+told; reasons that need action come first. Nothing is looked up here.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -87,7 +87,7 @@ def reasons(
     policy: BudgetPolicy,
     now: datetime,
 ) -> list[Waiting]:
-    """What these batches wait for, each reason once, what a person has to do first at the beginning."""
+    """What these batches wait for, each reason once; reasons that need action come first."""
     merged: dict[str, Waiting] = {}
     for batch in batches:
         for reason in _of_batch(batch, connections[batch.connection_id], service, policy, now):
@@ -117,7 +117,7 @@ _BY_ADVICE = (Advice.PERSON, Advice.NEVER, Advice.RETRY, Advice.NONE)
 
 
 def _rank(reason: Waiting) -> tuple[int, int, str]:
-    """By what a person has to do: service, connection, customer; then what passes by itself."""
+    """Sort order: what needs action (service, connection, customer), then what passes by itself."""
     entry = CATALOGUE.get(reason.code)
     advice = _BY_ADVICE.index(entry.advice if entry else Advice.PERSON)
     if reason.code in _FIRST:

@@ -11,7 +11,7 @@ from typing import Final
 from app.intake.table import Head, Source, UnreadableFile
 
 MAX_BYTES: Final = 4 * 1024**3
-"""Of a file, as sent and once more as unpacked: a million devices with hashes have this."""
+"""The largest file, as sent and again as unpacked: a million devices with hashes have this."""
 MAX_RATIO: Final = 200
 """Unpacked to packed. Tables of devices come to 40 at most, a bomb to 1,000."""
 FREE: Final = 8 * 1024**2

@@ -154,7 +154,7 @@ def doubtful_field_of(name: str) -> str | None:
 
 
 class Twin(NamedTuple):
-    """`others` are in the order of their rank; `is_same` says that a name is the very same one."""
+    """`others` are in the order of their rank; `is_same` says that a name is the same one."""
 
     field: str
     at: int

@@ -31,7 +31,8 @@ _BEFORE: Final = ADDED[1:]
 _BEGINS = r",;|\t\n\x0b\x0c\r\x1c-\x1e\x85\u2028\u2029"
 """Separators and line breaks: behind them, some spreadsheet begins a cell."""
 _PASSED_OVER = r"\s\"'\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff"
-"""May stand in front of a formula: blanks, quotation marks, and what a program drops or does not show."""
+"""Characters that may precede a formula: blanks, quotation marks, and what a program drops or does not
+show."""
 _STARTS_FORMULA = r"=+\-@\uff1d\uff0b\uff0d\uff20"
 """The last four are the wide forms, which spreadsheets of East Asia take as well."""
 _CELL_BEGINS: Final = re.compile(f"([{_BEGINS}][{_PASSED_OVER}]*+)([{_STARTS_FORMULA}]?)")

@@ -1,7 +1,7 @@
 """Reads JSON Lines: one object per device, as order systems write them.
 
 Keys are names like a header's, so suppliers' own names and those of our API are both known. Every
-object has its own keys: a field is looked for in each anew, and a key that appears late is used
+object has its own keys: a field is looked for in each, and a key that appears late is used
 like one of the first line. Values are texts; a number is read with the digits it is written in.
 """
 

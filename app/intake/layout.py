@@ -30,8 +30,8 @@ _ALIGNED: Final = re.compile(r":-+:?|-+:")
 @dataclass(frozen=True, slots=True)
 class Layout:
     """`first_line` is the first physical line with data. `offset` is how many cells of each row
-    repeat the columns' names (Configuration Manager), otherwise 0; `added` how many of ours stand in
-    front of every row (a file of corrections). `score` compares readings."""
+    repeat the columns' names (Configuration Manager), otherwise 0; `added` how many of ours precede
+    every row (a file of corrections). `score` compares readings."""
 
     kind: Kind
     columns: Columns

@@ -278,7 +278,7 @@ _SUCCESSES: Final = frozenset({Word.REGISTERED, Word.ALREADY, Word.JOB_DONE})
 
 
 def _agree(word: Word, state: RegistrationState) -> bool:
-    """Whether a word may stand beside a code that means `state`."""
+    """Whether a word may accompany a code that means `state`."""
     match word:
         case Word.FAILED | Word.JOB_DONE:
             return True

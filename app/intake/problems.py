@@ -1,7 +1,7 @@
 """Combines what the reader noticed about a row and what the check found into one list of problems.
 
-A person looks for the column under the name it has in the file, and for the value as it stands
-there. So both are here, and both are kept from saying too much: a hash is never shown, nor is
+A person looks for the column under the name it has in the file, and for the value as the file
+has it. So both are here, and both are kept from saying too much: a hash is never shown, nor is
 anything that could be a 25-character product key, which is a secret.
 """
 
@@ -19,7 +19,7 @@ _MISSING: Final = ("missing_identity", "incomplete_tuple")
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """`column` is the file's own name of `field`'s column; `value` what stands there, shortened.
+    """`column` is the file's own name of `field`'s column; `value` is the cell's value, shortened.
 
     A problem of the whole row has neither. `value` is None as well when it must not be shown.
     """

@@ -155,7 +155,7 @@ def names_of(profile: Profile | None) -> Callable[[str], str | None]:
 
 
 def resolve(header: Sequence[str], profile: Profile | None, sure: dict[int, str] | None = None) -> Columns:
-    """`columns.resolve` with the profile's columns in front; what it names in vain is told in notices."""
+    """`columns.resolve` with the profile's columns in front; notices tell which names match no column."""
     if profile is None:
         return columns.resolve(header, sure)
     settled, lacking = profile.places(header)

@@ -115,7 +115,7 @@ class Wanted:
     include_hidden: bool | None = None
     """Whether hidden rows and columns are read; False: they are knowingly left out."""
     encoding: str | None = None
-    """Of a text that does not tell it."""
+    """The encoding of a text that does not state one."""
 
 
 OMISSIONS: Final = frozenset({"sheets_with_devices", "rows_hidden", "columns_hidden"})
@@ -165,12 +165,12 @@ class Row(NamedTuple):
 
     @property
     def fields(self) -> dict[str, str]:
-        """The known columns by field name (`app.intake.columns.FIELDS`); made anew at every call."""
+        """The known columns by field name (`app.intake.columns.FIELDS`); built at every call."""
         return self.reading.fields_of(self.cells)
 
     @property
     def extra(self) -> dict[str, str]:
-        """The other columns by their own names; made anew at every call."""
+        """The other columns by their own names; built at every call."""
         return self.reading.extra_of(self.cells)
 
     @property

@@ -1,4 +1,4 @@
-"""What an answer of Partner Center means: the reading, apart from the calling.
+"""Interpretation of Partner Center's answers, apart from the calls themselves.
 
 Pure functions of the answer, so that every odd shape of it is a row in a test. Status decides
 first, Microsoft's code second and its words last, because codes are undocumented for the device
@@ -123,8 +123,8 @@ class _Means(Enum):
     TOKEN_KIND = auto()  # this call needs App+User
     PARTNER = auto()  # the partner as such, whatever it asks for
     ACCESS = auto()  # this caller, here: on a customer's path perhaps this customer only
-    CALL = auto()  # this very call, however few devices it carried
-    REQUEST = auto()  # this very request: with 400 or 413 perhaps for its size, or for one of its devices
+    CALL = auto()  # this call, however few devices it carried
+    REQUEST = auto()  # this request: with 400 or 413 perhaps for its size, or for one of its devices
 
 
 _DEFAULTS: dict[int, _Means] = {403: _Means.ACCESS}

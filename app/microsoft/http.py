@@ -75,7 +75,7 @@ class Bearer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call as it is to be made; the same value again is the very same call."""
+    """One call as it is to be made; the same value again is the same call."""
 
     method: str
     path: str

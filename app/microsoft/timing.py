@@ -1,4 +1,4 @@
-"""How long calls to Microsoft take and how they end, by operation, for the metrics."""
+"""Durations and outcomes of calls to Microsoft by operation, for the metrics."""
 
 import time
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from app import metrics
 
 @dataclass
 class CallTiming:
-    """Of one call on the wire; begins when it is made, ends at the first word about its end."""
+    """Times one call on the wire, from its start to the first report of its end."""
 
     operation: str
     _begun: float = field(default_factory=time.monotonic)

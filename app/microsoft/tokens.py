@@ -316,7 +316,7 @@ def _split_known(url: str) -> SplitResult:
 
 
 def _read(response: httpx.Response, deadline: float) -> bytes:
-    """The body whole. Timeouts of a phase start anew with every byte; this one does not."""
+    """The body whole. Timeouts of a phase restart with every byte; this one does not."""
     body = bytearray()
     for chunk in response.iter_bytes():
         body += chunk
@@ -393,7 +393,7 @@ def refusal(
 ) -> UpstreamFailure:
     """What an answer that is not a token means. `answer` is its body, empty if that was not JSON.
 
-    What is no passing fault is the connection's trouble, under the code whose remedy mends it; without a
+    What is no passing fault is the connection's trouble, under the code whose remedy fixes it; without a
     more exact one, `credential_refused`: a new secret or a new sign-in.
     """
     entra = _Entra.read(answer, unspeakable)

@@ -1,4 +1,4 @@
-"""What a platform is: its capabilities as data, and the few calls the services make of it.
+"""The protocol of a platform: its capabilities as data, and the few calls that services make of it.
 
 A platform is one file in this package that defines `PLATFORM: Platform`, found by `discover()`.
 A platform that Registrar can drive by API sets `driver`, a factory of a `Driver`. Drivers hold no
@@ -119,7 +119,7 @@ class Submission:
     devices: Sequence[OutgoingDevice]
 
     def fingerprint(self) -> bytes:
-        """The same for the very same call only: its method, path and body follow from these values."""
+        """The same for the same call only: its method, path and body follow from these values."""
         digest = sha256(repr((self.create, self.customer_tenant_id, self.group_tag)).encode())
         for device in self.devices:
             digest.update(repr(tuple(device)).encode())

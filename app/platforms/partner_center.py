@@ -391,7 +391,7 @@ def _shown(status: Any) -> str:
 def _row(item: Mapping[str, Any], *, batch_finished: bool) -> UpstreamRow:
     """One device's answer.
 
-    A finished batch settles its rows, but for one that is neither finished nor has an error: a
+    A finished batch settles its rows, except one that is neither finished nor has an error: a
     device still under way, or without any status, is not known to be registered.
     """
     status, code, name = _status(item), _text(item.get("errorcode")), _text(item.get("errordescription"))

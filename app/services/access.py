@@ -133,12 +133,12 @@ class ConnectionAccess:
         return TokenSlot(self.connection_id, kind, *self._identity)
 
     def _open(self, sealed: bytes, place: Place) -> str:
-        """A credential that no secret key opens is as good as none: a person must give it anew."""
+        """A credential that no secret key opens is treated as missing: it has to be entered again."""
         try:
             return self.runtime.secrets.open_text(sealed, place)
         except SecretError as error:
             log.error("credential_not_opened", connection_id=str(self.connection_id), reason=str(error))
-            said = Said(description=f"the stored credential does not open: {error}; give it anew")
+            said = Said(description=f"the stored credential does not open: {error}; enter it again")
             raise ConnectionTrouble("credential_missing", said) from error
 
     @property
@@ -165,7 +165,7 @@ class ConnectionAccess:
         try:
             return await asyncio.shield(redeeming)
         except asyncio.CancelledError:
-            # Microsoft may have revoked the old token by now: whoever is stopped here waits until the
+            # Microsoft may have revoked the old token by now: a call that is stopped here waits until the
             # new one is stored. Bounded by the token service's deadlines and STORE_ATTEMPTS.
             await asyncio.wait([redeeming])
             if not redeeming.cancelled():
@@ -249,7 +249,7 @@ async def read_access(
 
 
 TROUBLE_PAUSE = timedelta(minutes=1)
-"""How long a connection in trouble is left alone before one call tries whether it is mended."""
+"""How long a connection in trouble is left alone before one call tests whether it works again."""
 
 
 def is_trouble(failure: UpstreamFailure) -> bool:
@@ -265,9 +265,10 @@ async def note_trouble(
     *,
     began: datetime,
 ) -> datetime:
-    """Writes down what a person has to mend; returns when to try again what needs the whole connection.
+    """Records what somebody has to fix; returns when to try again what needs the whole connection.
 
-    A call that `began` before the connection was mended proves nothing any more: it is tried again at once.
+    A call that `began` before the connection was repaired no longer proves anything: it is tried again at
+    once.
     """
     now = runtime.now()
     not_before = now + TROUBLE_PAUSE

@@ -144,7 +144,7 @@ async def _after_failure(runtime: Runtime, claim: Claim, failure: UpstreamFailur
 
 
 def _is_hopeless(runtime: Runtime, claim: Claim, failure: UpstreamFailure) -> bool:
-    """Whether a person has to see it: the same no again and again, or no answer for most of a day.
+    """Whether to log an error: the same refusal again and again, or no answer for most of a day.
 
     Trouble with the connection or the network is not the batch's: it is waited for without end.
     """

@@ -171,7 +171,7 @@ async def update(
     """Changes names, identity and credentials. New credentials end a trouble: the next call tries them.
 
     Another tenant or app needs its own credentials in the same call; with another tenant, consents and group
-    tags are found out anew. Raises Unprocessable for credentials that are missing, and for those of a portal
+    tags are looked up again. Raises Unprocessable for credentials that are missing, and for those of a portal
     connection, which has nothing to call with.
     """
     credentials = {"client_id": client_id, "client_secret": client_secret, "refresh_token": refresh_token}
@@ -184,7 +184,7 @@ async def update(
     named = {name: value for name, value in identity.items() if value is not None}
     values = {**plain, **named, **sealed, **_emptied(emptied), "updated_at": runtime.now()}
     if "refresh_token" in values:
-        # Whoever is redeeming the old token now must not store its successor over this one.
+        # A call that is redeeming the old token now must not store its successor over this one.
         values |= {"token_owner": None, "token_lease_until": None}
     try:
         async with runtime.transaction(principal) as tx:

@@ -48,7 +48,7 @@ FIRST_PAUSE = timedelta(seconds=15)
 async def apply_change(runtime: Runtime, tx: PartnerTx, customer_id: UUID, change: Change) -> bool:
     """Changes the state, with its history, its effect on waiting work and its events.
 
-    Decides anew under the lock: False when another process was quicker or the move is not legal.
+    Decides again under the lock: False when another process was quicker or the move is not legal.
     """
     now = runtime.now()
     row = await customers.consent_for_update(tx, customer_id)
@@ -118,7 +118,7 @@ async def read_customers(runtime: Runtime, principal: Principal, connection_id: 
 
 
 def _trouble_of(access: ConnectionAccess, failure: UpstreamFailure, now: datetime) -> UpstreamFailure | None:
-    """What a person has to see: while the list is not read, orders are held for want of consent."""
+    """The failure as trouble to show, or None: orders lack consent while the list cannot be read."""
     if is_trouble(failure):
         return failure
     if isinstance(failure, Throttled | HeldBack):
@@ -269,7 +269,7 @@ async def read_due(runtime: Runtime) -> bool:
                 tx, connection_id, now + (throttled.retry_after or timedelta(minutes=1))
             )
     except ConnectionTrouble:
-        pass  # written down; the next reading at the usual time tries whether it is mended
+        pass  # recorded; the next reading at the usual time tests whether it works again
     except HeldBack as held:
         async with runtime.transaction(principal) as tx:
             await connections.hasten_customers(tx, connection_id, now + held.retry_after)

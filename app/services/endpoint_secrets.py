@@ -32,7 +32,7 @@ class Rotated:
     secret: str
     """The new one, which is shown this once."""
     previous_until: datetime
-    """Until then the secrets of before sign as well."""
+    """Until then the previous secrets sign as well."""
 
 
 def new(runtime: Runtime, principal: Principal, endpoint_id: UUID) -> tuple[str, bytes]:

@@ -132,8 +132,8 @@ def settled_happenings(
 ) -> list[Happening]:
     """registration.settled in pages of ROWS_PER_EVENT: ids, states, codes; no identities.
 
-    `was`: what had been told of rows whose outcome is corrected. They say so, because whoever has acted on
-    the first word has something to undo.
+    `was`: what had been told of rows whose outcome is corrected. They say so, because a receiver that has
+    acted on the first word has something to undo.
     """
     was = was or {}
     order_id, reference, customer_id = order.id, order.reference, order.customer_id

@@ -1,4 +1,4 @@
-"""Giving work back after a moment without the database, by whoever is alive to do so.
+"""Releases claims after a database outage, retrying for a few seconds.
 
 A restart of the database is over in seconds; the end of a lease would cost minutes.
 """

@@ -1,4 +1,4 @@
-"""Whether this process can take orders, and whether the whole service can do its work: `/readyz`."""
+"""Readiness of this process and of the whole service, for `/readyz`."""
 
 from dataclasses import dataclass
 

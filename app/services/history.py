@@ -1,4 +1,4 @@
-"""What the partner's own earlier orders say about devices that are about to be ordered.
+"""Findings from the partner's earlier orders about devices that are about to be ordered.
 
 One code path for orders by JSON, for imports, and for looking again before an import is committed,
 so that they cannot disagree. It decides nothing that the devices themselves can tell; that is

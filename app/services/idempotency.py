@@ -1,4 +1,4 @@
-"""Idempotency keys: the answer to a key is stored in the very transaction it tells of.
+"""Idempotency keys: the answer to a key is stored in the transaction that it reports.
 
 So there is no moment at which an order exists and its key does not know it. Refusals are not
 stored: nothing happened, and the corrected request may use the same key.
@@ -28,10 +28,10 @@ log = logger("idempotency")
 
 MAX_KEY = 255
 PATIENCE = timedelta(seconds=15)
-"""How long after its last sign of life a first request is taken for dead, and its key given to a
+"""How long after its last heartbeat a first request is taken for dead, and its key given to a
 repetition of the same request: an order system whose answer was lost waits no longer than that."""
 RENEWAL = timedelta(seconds=4)
-"""Between two signs of life of a request that is running."""
+"""The time between two heartbeats of a running request."""
 MAX_ANSWER = 1_000_000
 """Bytes of an answer that is stored. Of a larger one the status and the place are kept: what it tells of is
 read again when the request is repeated."""

@@ -1,4 +1,4 @@
-"""Judging the rows of a file: the very checks of an order, row by row, with bounded memory.
+"""Checks the rows of a file with the checks of an order, row by row, in bounded memory.
 
 A verdict that is given here is the one that is committed later. It is made in two strokes, because
 between them our own books are asked: `examine` is heavy and runs in a thread; `settle` adds what the
@@ -201,7 +201,7 @@ class Checker:
         )
 
     def _original(self, row: Row, device: CheckedDevice) -> str:
-        """The row's cells as JSON. The hash's is null where the staged hash gives back the very same text:
+        """The row's cells as JSON. The hash's is null where the staged hash gives back the same text:
         it is four fifths of a file, and need not be kept twice. Product keys and pieces of hashes are left
         out; the row says that there was one."""
         cells: list[str | None] = list(without_secrets(row))

@@ -1,4 +1,4 @@
-"""What is told of imports: counts and ids, never a row."""
+"""Events of imports: counts and ids, never a row."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""What committing an import would do, counted from its staged rows: the preview.
+"""The preview of an import: what committing would do, counted from its staged rows.
 
 Counted and not added up along the way, so that what is shown is what lies there; the commit stores
 the same rows by the same grouping.

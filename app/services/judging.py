@@ -1,4 +1,4 @@
-"""What a customer's rows are judged by, and whether they may be ordered at all.
+"""The rules for a customer's rows, and whether they may be ordered at all.
 
 One place for orders by JSON, for imports and for portal connections, so that the same row is refused by
 all of them or by none.

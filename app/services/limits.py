@@ -1,4 +1,4 @@
-"""What holds work back at this moment: the connections' budgets and breakers, and what waits for them.
+"""Limits at this moment: the connections' budgets and breakers, and what waits for them.
 
 For people who ask why nothing moves. One look at the database, one at the budgets; changes nothing.
 """

@@ -34,7 +34,7 @@ class OrderView:
     record: Order
     counts: Mapping[RegistrationState, int]
     waiting_for: Sequence[Waiting] = ()
-    """What its open batches wait for, what a person has to do first at the beginning."""
+    """What its open batches wait for; reasons that need action come first."""
 
     @property
     def state(self) -> OrderState:

@@ -1,4 +1,4 @@
-"""What the holder of an API key may do with it: have it replaced by a new one, and end it.
+"""Actions on one's own API key: replace it with a new one, or revoke it.
 
 The new key has the scopes and the expiry of the old one: its holder gains neither rights nor
 time. The old one works beside it for a while, so that no call fails meanwhile.

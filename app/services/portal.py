@@ -1,4 +1,4 @@
-"""What people did at a portal, written down: a file was uploaded, and what became of its devices.
+"""Records of what people did at a portal: a file was uploaded, and the outcomes of its devices.
 
 A person takes a batch as a worker does, with a claim, so that locks, fencing, events and the fate of hashes
 are those of every other outcome (`settlement.record`), and of two people at once one is told to look again.
@@ -57,9 +57,9 @@ class Report:
     recorded: int
     """Devices whose outcome was written."""
     corrected: int
-    """Of those, devices that had another outcome before."""
+    """Devices among those that had another outcome before."""
     again: int
-    """Of those, devices with a passing trouble: they are in a new file."""
+    """Devices among those with a temporary failure: they are in a new file."""
     open: int
     """Devices of the batch that have no outcome yet."""
     untouched: Sequence[Untouched]

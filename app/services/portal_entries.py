@@ -1,4 +1,4 @@
-"""What a person says of single devices at a portal: which device is meant, and what the words mean.
+"""Outcomes that a person enters for single devices of a portal order: which device, and what the words mean.
 
 Stands alone because it is the same for a device that is recorded and for one that is corrected, and asks
 nothing of the database.
@@ -29,9 +29,9 @@ class Entry:
 
     outcome: RegistrationState
     row: int | None = None
-    """Of the order, from 1."""
+    """The row of the order, from 1."""
     file_row: int | None = None
-    """Of the uploaded file, from 1 without the header."""
+    """The row of the uploaded file, from 1 without the header."""
     registration_id: UUID | None = None
     line_ref: str | None = None
     serial_number: str | None = None

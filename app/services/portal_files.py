@@ -48,7 +48,7 @@ class PortalFile:
 def objection(
     runtime: Runtime, platform: Platform, group_tag: str
 ) -> Callable[[CheckedDevice], Finding | None] | None:
-    """What the platform's file cannot carry of a device: asked of the very cells that would be written.
+    """What the platform's file cannot carry of a device: asked of the cells that would be written.
 
     `group_tag` is for devices that name none.
     """
@@ -134,7 +134,8 @@ def _names(format: FileFormat, reference: str, found: Sequence[BatchSummary]) ->
 async def file_of(runtime: Runtime, caller: Caller, batch_id: UUID) -> tuple[str, bytes]:
     """The file's name and its exact bytes. Raises NotFound, Unprocessable or Conflict, with words.
 
-    A portal needs the hashes, so a file with any is made only for who may read them: else Forbidden.
+    A portal needs the hashes, so a file with any is made only for callers who may read them; others get
+    Forbidden.
     """
     async with runtime.reading(caller) as tx:
         batch = await batches.get(tx, batch_id)

@@ -1,4 +1,4 @@
-"""Which device of a batch a line of a portal's list of results means. Pure: asks nothing of the database."""
+"""Matching of a line in a portal's list of results to a device of the batch. Pure, without a database."""
 
 import io
 from collections import Counter, defaultdict

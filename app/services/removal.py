@@ -27,7 +27,7 @@ from app.telemetry import logger
 log = logger("removal")
 
 MOST_NAMED: Final = 100
-"""Of what is in the way; all of it is counted."""
+"""Examples shown of what is in the way; all of it is counted."""
 ORDERS_AT_A_TIME: Final = 20
 ATTEMPTS: Final = 10
 UNKNOWN: Final = {

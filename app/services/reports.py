@@ -1,4 +1,4 @@
-"""Files to take home: the rows of an import that need a hand, and how each row of an order ended.
+"""Files to download: the rows of an import that need correction, and how each row of an order ended.
 
 They are written page by page while they are sent, so that a million rows need no memory, and they are
 safe to open: a cell that a spreadsheet would run as a formula is written as text.
@@ -41,7 +41,7 @@ _OF_ORDER: Final = ("line_ref", "serial_number", "manufacturer", "model", "produ
 async def errors_of(
     runtime: Runtime, principal: Principal, import_id: UUID, *, verdict: Verdict, with_hashes: bool
 ) -> AsyncIterator[bytes]:
-    """The rows of this verdict as they came, with what is wrong with them; to be mended and sent again.
+    """The rows of this verdict as they came, with what is wrong with them; to be corrected and sent again.
 
     Without hashes, their cells are empty.
 

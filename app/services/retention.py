@@ -11,13 +11,13 @@ from app.runtime import Runtime
 CHUNK = 500
 """Imports or keys of one transaction."""
 CHUNKS = 200
-"""Of one round: more than ends in the meantime."""
+"""The most of one round: more than ends between two rounds."""
 
 
 async def forget_in_chunks(
     runtime: Runtime, purge: Callable[[SystemTx, int], Awaitable[int]], *, chunk: int, chunks: int
 ) -> int:
-    """Takes up to `chunk` rows away in each transaction, as the system; how many. What is left of a long
+    """Deletes up to `chunk` rows in each transaction, as the system; returns how many. What is left of a long
     backlog goes in the next rounds."""
     forgotten = 0
     for _ in range(chunks):
@@ -30,7 +30,7 @@ async def forget_in_chunks(
 
 
 async def forget_imports(runtime: Runtime, *, chunk: int = CHUNK, chunks: int = CHUNKS) -> int:
-    """Finished imports; how many."""
+    """Deletes finished imports; returns how many."""
     before = _ended_before(runtime, runtime.settings.import_record_retention_days)
 
     async def purge(tx: SystemTx, limit: int) -> int:
@@ -40,7 +40,7 @@ async def forget_imports(runtime: Runtime, *, chunk: int = CHUNK, chunks: int = 
 
 
 async def forget_keys(runtime: Runtime, *, chunk: int = CHUNK, chunks: int = CHUNKS) -> int:
-    """Revoked and expired API keys; how many."""
+    """Deletes revoked and expired API keys; returns how many."""
     before = _ended_before(runtime, runtime.settings.ended_key_retention_days)
     forgotten, after = 0, None
     for _ in range(chunks):

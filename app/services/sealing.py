@@ -1,4 +1,4 @@
-"""Seals every stored secret anew: with the first secret key, and bound to its row.
+"""Reseals every stored secret with the first secret key, bound to its row.
 
 Needed once for an installation made before values were bound to rows, and after each change of
 REGISTRAR_SECRET_KEYS. It may be stopped at any moment and run again: what is done is skipped. It holds no
@@ -41,7 +41,7 @@ class Resealed:
     current: int = 0
     """Bound to their row and sealed with the first key already."""
     resealed: int = 0
-    """Or, in a dry run, to be sealed anew."""
+    """Or, in a dry run, values that would be resealed."""
     closed: int = 0
     """Values that do not open with the present keys, or not in this row."""
     closed_rows: list[tuple[str, str]] = field(default_factory=list)
@@ -49,7 +49,7 @@ class Resealed:
 
 
 async def reseal(runtime: Runtime, *, dry_run: bool) -> Sequence[Resealed]:
-    """Reseals every value that opens. One that does not is left as it is and reported: a person must set it
+    """Reseals every value that opens. One that does not is left as it is and reported: somebody has to set it
     again."""
     if not dry_run:
         async with runtime.system_transaction() as tx:

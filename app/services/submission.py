@@ -1,4 +1,4 @@
-"""Sending a batch: once if all goes well; the very same body and id again if that is not known.
+"""Sends a batch: once if all goes well; the same body and id again if the outcome is unknown.
 
 A group tag is created with the first batch and appended to afterwards; the tag's row lets one
 batch create it while the others wait. Intent is on disk before the call leaves.
@@ -47,7 +47,7 @@ creator does, within these. The creator wakes it when it has ended, well or badl
 
 @dataclass(frozen=True, slots=True)
 class _Intent:
-    """What is about to be sent, as it stands in the database."""
+    """What is about to be sent, as the database has it."""
 
     attempt_id: UUID
     ids: CallIds
@@ -191,7 +191,7 @@ async def _write_intent(
 
 
 def _request_id(claim: Claim, submission: Submission) -> UUID:
-    """The same id for as long as no answer has come and the call is the very same: a service that remembers
+    """The same id for as long as no answer has come and the call is the same: a service that remembers
     ids answers as before. Another method, path or body is another call, and gets an id of its own."""
     fingerprint = submission.fingerprint()
     if claim.request_id is not None and request_id.belongs_to(claim.request_id, fingerprint):

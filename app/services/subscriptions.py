@@ -1,4 +1,4 @@
-"""What a key may have told: an event is told to endpoints of keys that may read what it tells of."""
+"""Event subscriptions of API keys: endpoints receive only events whose data their key may read."""
 
 from collections.abc import Sequence
 

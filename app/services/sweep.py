@@ -35,7 +35,7 @@ ENDPOINT_KEPT = timedelta(hours=1)
 EVENT_CHUNK = 1000
 """Events that go in one transaction, with a few deliveries and attempts each."""
 EVENT_CHUNKS = 200
-"""Of one round: more than comes in the meantime."""
+"""The most of one round: more than arrives between two rounds."""
 CLOCK_SLACK = timedelta(seconds=30)
 """What was written so long after now was written by a clock that was wrong: that of a release that went by
 its own machine's, or the database server's before it was set back."""
@@ -77,7 +77,7 @@ async def sweep(runtime: Runtime) -> dict[str, int]:
 async def end_claims_of_the_dead(runtime: Runtime) -> int:
     """Frees what silent workers have claimed, as the ends of the leases would later; how many claims.
 
-    A claim that was made or renewed not long ago is a sign of life too. Of who has been silent for longer
+    A claim that was made or renewed not long ago counts as a heartbeat too. Of who has been silent for longer
     than a lease, everything has ended by itself.
     """
     now, settings, presence = runtime.now(), runtime.settings, runtime.presence
@@ -129,7 +129,7 @@ async def tidy(runtime: Runtime) -> None:
 
 
 async def forget_events(runtime: Runtime, *, chunk: int = EVENT_CHUNK, chunks: int = EVENT_CHUNKS) -> int:
-    """Events of long ago that everybody has heard, or was told of in vain; how many."""
+    """Deletes old events that have been delivered or given up; returns how many."""
     before = runtime.now() - timedelta(days=runtime.settings.event_retention_days)
 
     async def purge(tx: SystemTx, limit: int) -> int:

@@ -1,8 +1,8 @@
 """A connection's trouble, from its beginning to its end: each change is told once, and what waited goes on.
 
-A trouble begins when a call is refused for a reason that a person has to mend. It ends when a call proves
-that it is mended (a check, a reading of the customers, a batch that had met it), or when new credentials are
-given. Attempts in between change nothing and tell nothing.
+A trouble begins when a call is refused for a reason that somebody has to fix. It ends when a call proves
+that it works again (a check, a reading of the customers, a batch that had met it), or when new credentials
+are given. Attempts in between change nothing and tell nothing.
 """
 
 from datetime import datetime
@@ -28,7 +28,7 @@ class Noted(StrEnum):
     CHANGED = "changed"  # it had another trouble
     KNOWN = "known"
     LESSER = "lesser"  # another trouble stops more, and stays
-    OUTDATED = "outdated"  # the connection was mended after the call began
+    OUTDATED = "outdated"  # the connection was repaired after the call began
 
 
 async def begin(

@@ -1,4 +1,4 @@
-"""What orders and batches wait for: the facts are gathered here, `app.domain.waiting` decides.
+"""Facts about what orders and batches wait for; `app.domain.waiting` derives the reasons.
 
 Two steps, because no call to Redis is made inside a transaction: `gather` looks at the database, `explain`
 at the budgets of the connections that were found. Both cost the same however many devices an order has.
@@ -153,7 +153,7 @@ def explain_rows(gathered: Gathered, now: datetime) -> Reasons:
 async def of_change(tx: PartnerTx, order_id: UUID, now: datetime) -> list[WaitingReason]:
     """What an order waits for as its events tell it: what its own rows and its connection say.
 
-    Whether workers and Redis are alive is another matter, and stands in the answers of the API.
+    Whether workers and Redis are alive is another matter, which the API's answers add.
     """
     rows = await waiting_table.of_orders(tx, [order_id], now)
     tags, connections = await _tags(tx, rows), await _connections(tx, rows)

@@ -130,7 +130,7 @@ async def update_endpoint(
 ) -> Endpoint:
     """URL, description, event types, or enabled/disabled.
 
-    Raises Forbidden where the key may not read what the endpoint would be told, be it where it is told now
+    Raises Forbidden where the key may not read what the endpoint would be told, either where it is told now
     or what is new.
     """
     if "event_types" in values:
@@ -268,7 +268,7 @@ async def deliver_next(runtime: Runtime) -> bool:
         raise  # no database any more: for the lane, as where nothing is claimed
     except Exception as error:  # noqa: BLE001 - whatever it is, the other deliveries must go on
         # Sent or not, it is sent again with the same id: when the lease has ended, or as soon as it could be
-        # given back where only the database was away for a moment.
+        # given back where the database was unavailable only briefly.
         sqlstate = getattr(getattr(error, "orig", None), "sqlstate", None)
         log.error("attempt_not_recorded", delivery_id=str(claim.id), sqlstate=sqlstate, **origin(error))
         if is_passing(error):
@@ -321,7 +321,7 @@ async def _post(
     event: StoredEvent,
     now: datetime,
 ) -> Outcome:
-    """`others`: the sealed secrets of before, which still sign. `own`: the partner's networks."""
+    """`others`: the sealed previous secrets, which still sign. `own`: the partner's networks."""
     secrets = endpoint_secrets.opened(runtime, endpoint, others)
     if not secrets:
         return Outcome(Kind.UNSIGNED, None, None, "", "The endpoint's signing secret does not open.", 0)
@@ -336,7 +336,7 @@ async def _post(
 
 
 async def _hand_over(runtime: Runtime, claim: DeliveryClaim) -> bool:
-    """Whoever comes next may take the delivery at once. False where that was not written down."""
+    """Releases the delivery for the next claim at once. False if that could not be recorded."""
     try:
         async with runtime.transaction(claim) as tx:
             await leases.give_up(tx, leases.DELIVERIES, claim)

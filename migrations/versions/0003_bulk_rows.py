@@ -114,7 +114,7 @@ END $$
 """
 
 # The bridge for the release before, to be taken down in the next one: its workers go by the states
-# stored with the rows, which are no longer written while a batch is under way. Whoever takes a batch and
+# stored with the rows, which are no longer written while a batch is under way. A worker that takes a batch and
 # does not say at the connection that it knows better finds them as that release left them.
 STORE_STATES = """
 CREATE FUNCTION store_states_of_registrations() RETURNS trigger LANGUAGE plpgsql AS $$

@@ -85,7 +85,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """What was deleted comes back as disabled, and a secret of before signs no longer."""
+    """What was deleted comes back as disabled, and a replaced secret signs no longer."""
     table_locks.take_every_table(op.get_bind())
     op.execute("UPDATE webhook_endpoints SET event_types = array_remove(event_types, '*')")
     for table in OWNED:

@@ -1,4 +1,4 @@
-"""What was said with a file about how it is to be read: which sheet, and whether hidden rows count.
+"""Import options: the sheet to read, and whether hidden rows count.
 
 In a table of its own: the release before reads imports with all their columns.
 """

@@ -1,5 +1,6 @@
-"""Turns of partners: whose work was taken up last, the indexes that find a partner's next work, and those
-that find what a list is asked for.
+"""Turns of partners: whose work was taken up last, with the indexes for claims and lists.
+
+One kind of index finds a partner's next work, the other what a list is asked for.
 
 A table of its own, because the release before reads partners and customers with all their columns. It goes
 on with the turns of customers, which it shares with this release.

@@ -115,7 +115,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """What was sealed to its row does not open with the release before: those credentials are given anew."""
+    """What was sealed to its row does not open with the release before: those credentials have to be entered again."""
     table_locks.take_every_table(op.get_bind())
     op.drop_table("row_sealing")
     for name, (_, tables) in REFUSED.items():

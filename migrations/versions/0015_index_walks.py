@@ -1,5 +1,6 @@
-"""Indexes that claims walk from one partner, connection or customer to the next, whatever waits for each; and those
-that tell whether an API key is named as the author of something.
+"""Indexes for claims, which walk from one partner, connection or customer to the next.
+
+They stay cheap whatever waits for each. Others tell whether an API key is named as the author of something.
 
 The indexes by which the release before claims stay. A plain CREATE INDEX keeps writers waiting while it is made;
 these tables have few rows beside those of devices.

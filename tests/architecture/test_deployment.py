@@ -1,4 +1,4 @@
-"""What is deployed is what the repository has: paths, commands, settings and locked packages agree."""
+"""Deployment files agree with the repository: paths, commands, settings and locked packages."""
 
 from __future__ import annotations
 
@@ -322,7 +322,7 @@ def test_workers_have_a_disk_for_big_files_that_belongs_to_their_user() -> None:
 def test_no_service_takes_all_the_memory_of_its_host() -> None:
     limits = {name: service.get("mem_limit") for name, service in compose()["services"].items()}
     assert all(re.fullmatch(r"[1-9][0-9]*[mg]", limit or "") for limit in limits.values()), limits
-    # What Valkey may keep, and what it copies while it writes its file anew.
+    # What Valkey may keep, and what it copies while it rewrites its file.
     command = compose()["services"]["valkey"]["command"]
     assert command[command.index("--maxmemory") + 1] == "256mb"
     assert limits["valkey"] == "512m"

@@ -1,4 +1,4 @@
-"""Who may import whom: the contracts of pyproject.toml, held here so that a test run tells."""
+"""Import contracts of pyproject.toml, checked here so that a test run reports a breach."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""What a call only reads is read within the time limit of reads: no GET opens an unbounded transaction."""
+"""Reads keep to the time limit of reads: no GET opens an unbounded transaction."""
 
 import ast
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What people are told to do exists: routes with their method, commands with their options, settings, files.
+"""Remedies name things that exist: routes with their method, commands with options, settings, files.
 
 Read are the catalogue's remedies, every text in the program, the help of every command, the guides, and
 the examples for people who deploy.
@@ -280,7 +280,7 @@ LEADS_TO = {
     "credential_refused": ("POST", "/v1/connections/{}:check"),
     "result_not_readable": ("POST", "/v1/batches/{}:record-outcome"),
 }
-"""What mends the trouble of a code: read by a person once, so that a remedy cannot name another route."""
+"""What fixes the trouble of a code: read by a person once, so that a remedy cannot name another route."""
 
 
 @pytest.mark.parametrize("code", LEADS_TO)

@@ -153,16 +153,3 @@ def test_no_file_names_the_machine_it_was_written_on(folder: str) -> None:
         if home.search(path.read_text(errors="replace"))
     ]
     assert naming == []
-
-
-def test_cannot_is_one_word() -> None:
-    # Put together here, so that this file does not have it either.
-    wrong = re.compile(r"\bcan[\s#]+" + r"not\b", re.IGNORECASE)
-    split = [
-        path.relative_to(ROOT).as_posix()
-        for folder in ("app", "workers", "migrations", "simulator", "deploy", "docs", "tests")
-        for suffix in ("py", "md", "yaml", "example")
-        for path in (ROOT / folder).rglob(f"*.{suffix}")
-        if wrong.search(path.read_text(errors="replace"))
-    ]
-    assert split == []

@@ -1,4 +1,4 @@
-"""What an attack is, and what it may aim at."""
+"""The definition of an attack, and the target it may aim at."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ def send(target: Target, cases: tuple[Case, ...]) -> Counter[str]:
 
 
 def _trickled(target: Target) -> Counter[str]:
-    """Announces large orders and sends a little of them now and then."""
+    """Announces large orders and sends a little of them at intervals."""
 
     def pieces() -> Iterator[bytes]:
         yield b'{"reference":"'

@@ -55,8 +55,8 @@ def _ended(held: socket.socket) -> str | None:
 
 
 def _holding(begin: bytes, more: bytes) -> Callable[[Target], Counter[str]]:
-    """Opens connections that begin a request, and sends more of it now and then. One that was ended is opened
-    anew."""
+    """Opens connections that begin a request, and sends more of it at intervals. Reopens those that were
+    ended."""
 
     def run(target: Target) -> Counter[str]:
         answers: Counter[str] = Counter()

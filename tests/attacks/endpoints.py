@@ -14,7 +14,7 @@ from tests.receiver import in_background
 WANTED = 60
 """Endpoints that A asks for; the quota is less."""
 DEVICES = 1000
-"""Of each order: ten events and two, for each endpoint."""
+"""Deliveries of each order: ten events and two, for each endpoint."""
 Manner = Callable[[asyncio.StreamWriter, str], Awaitable[None]]
 
 

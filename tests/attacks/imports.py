@@ -16,7 +16,7 @@ from tests.attacks.attack import Attack, Target, in_loops, status_of
 THREADS = 4
 ROWS = 200_000
 TEXTS = 6_000
-"""Of 32,000 characters each: 190 MB. They differ so far that the file does not count as a bomb."""
+"""Texts of 32,000 characters each: 190 MB, different enough not to count as a bomb."""
 PROFILE_TAGS = 10_000
 
 

@@ -1,5 +1,7 @@
-"""One attack in a process of its own: `python -m tests.attacks.program NAME AIM`, where AIM is the target
-as JSON. Prints what it was answered, counted, as JSON."""
+"""One attack in a process of its own: `python -m tests.attacks.program NAME AIM`.
+
+AIM is the target as JSON. The program prints the answers that it got, counted, as JSON.
+"""
 
 from __future__ import annotations
 

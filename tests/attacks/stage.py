@@ -1,5 +1,7 @@
-"""The processes an attack is run against: one API, one worker, PostgreSQL, Valkey, Microsoft's stand-in,
-with the attacker's account and the neighbour's."""
+"""The processes that an attack runs against, with the attacker's account and the neighbour's.
+
+One API, one worker, PostgreSQL, Valkey and Microsoft's stand-in.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""Fairness and looking: a single device of customer B while customer A has 200,000 devices queued, and
-`GET /v1/orders/{id}` of an order with many rows.
+"""Fairness and reading, beside a customer with 200,000 queued devices.
+
+A single device of customer B waits beside them, and `GET /v1/orders/{id}` reads an order with many rows.
 
 A's devices are ordered while A has not consented, so that all of them are released at one moment.
 """

@@ -1,5 +1,6 @@
-"""The whole way: 200,000 devices of 200 customers through one API and one worker process, the
-simulator answering at once.
+"""The whole way of 200,000 devices of 200 customers, with one API, one worker and the simulator.
+
+The simulator answers at once.
 """
 
 import time

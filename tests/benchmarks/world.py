@@ -1,4 +1,4 @@
-"""What the benchmarks run against: a stack of real processes, with an account at it."""
+"""The world of the benchmarks: a stack of real processes, with an account in it."""
 
 import json
 import os
@@ -132,7 +132,7 @@ def peak_megabytes(pid: int) -> float:
 
 
 def api_peaks(pid: int) -> dict[str, float]:
-    """Of both processes of an API; what they share is in both figures."""
+    """Memory of both processes of an API; what they share is in both figures."""
     return {"api_peak_mb": peak_megabytes(pid), "intake_peak_mb": peak_megabytes(family(pid)[-1])}
 
 

@@ -241,4 +241,4 @@ SELECT id FROM orders WHERE id IN (SELECT order_id FROM batches WHERE state = 's
 FOR NO KEY UPDATE
 """
 _LOCK_ORDERS = "LOCK TABLE orders IN SHARE ROW EXCLUSIVE MODE"
-"""Whoever writes an order waits; readers and workers between their own writes go on."""
+"""Writers of an order wait; readers and workers between their own writes go on."""

@@ -1,4 +1,4 @@
-"""Who orders what in a run: partners, customers, their devices, and what Microsoft holds beforehand.
+"""The scene of a chaos run: partners, customers, their devices, and what Microsoft has beforehand.
 
 Everything follows from the seed. Each device is ordered once, so that its fate is known before the
 run begins: most are new, some are held by their customer or by somebody else, some rows are wrong.

@@ -1,4 +1,4 @@
-"""What goes wrong in a run, and when: a pure function of the seed.
+"""The schedule of faults in a chaos run: a pure function of the seed.
 
 Decides which accidents happen to which process and which calls to Microsoft are disturbed, in one
 order with pauses in between. It stands alone so that a seed can be shown, and a failing one repeated,

@@ -50,7 +50,7 @@ MIGRATION_TRIES = 5
 """`registrar migrate` waits 5 s for a table's lock and is then to be run again, says docs/operate.md."""
 RESENDINGS = 5
 DEFECTS = ("unexpected_error", "step_failed", "batch_stuck", "outcome_unknown")
-"""Of these the processes' logs may tell nothing. `step_not_recorded` and `lane_broken_off` are none of them:
+"""Events that no process may log. `step_not_recorded` and `lane_broken_off` are not among them:
 a worker's transaction and the migration may meet in a deadlock, one gives way, and its work is done again."""
 SETTINGS = {
     "REGISTRAR_POLL_FIRST_S": "0.2",
@@ -114,7 +114,7 @@ class Release:
 
     @contextmanager
     def running(self, name: str, command: str, **settings: str) -> Iterator[Path]:
-        """`registrar COMMAND`; its log. Told to stop at the end, and must do so in good order."""
+        """`registrar COMMAND`; its log. Told to stop at the end, and must do so cleanly."""
         log = self.logs / f"{name}.log"
         with log.open("wb") as output:
             process = subprocess.Popen(

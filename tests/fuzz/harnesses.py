@@ -1,4 +1,4 @@
-"""What is fed to what: each harness takes bytes and may raise nothing but what its reader promises."""
+"""Fuzz harnesses: each takes bytes and may raise nothing but what its reader promises."""
 
 import gzip
 import io

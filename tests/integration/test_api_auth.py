@@ -1,4 +1,4 @@
-"""Who may call what: every route, every kind of wrong key, and another partner's ids."""
+"""Authorization of calls: every route, every kind of wrong key, and another partner's ids."""
 
 import re
 from collections.abc import Iterator

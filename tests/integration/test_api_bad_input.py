@@ -671,7 +671,7 @@ async def test_a_caller_that_goes_away_in_the_middle_of_a_body_is_no_error_of_ou
     await assert_nothing_stored(world)
 
 
-# --- names that stand twice -------------------------------------------------------------------
+# --- repeated names ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

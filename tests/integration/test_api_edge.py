@@ -1,4 +1,4 @@
-"""What every answer and log line has, what a wrong key meets, and who counts as the client behind a proxy."""
+"""Common fields of answers and log lines, wrong keys, and clients behind a proxy."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""The same order twice: one order, whatever was lost on the way, and whoever asks at the same time."""
+"""The same order twice: one order, whatever was lost on the way and however many ask at the same time."""
 
 import asyncio
 import hashlib

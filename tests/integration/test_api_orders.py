@@ -126,7 +126,7 @@ async def test_a_dry_run_stores_nothing_and_tells_exactly_what_the_order_then_do
 
 @pytest.mark.parametrize("word", ["reject", "reject_order"])
 async def test_more_problems_than_are_shown_are_counted(world: World, word: str) -> None:
-    """`reject_order` is the word of before."""
+    """`reject_order` is the former word."""
     partner = await world.partner(consented=False)
     devices = [{"line_ref": str(number)} for number in range(150)]
     dry = (await world.post_order(partner, devices, validate_only=True)).json()
@@ -137,7 +137,7 @@ async def test_more_problems_than_are_shown_are_counted(world: World, word: str)
 
 
 async def test_two_rows_that_a_third_one_far_below_shows_to_be_one_device_become_one(world: World) -> None:
-    """The second row has been stored as valid by then: all of it is undone and planned anew, once."""
+    """The second row has been stored as valid by then: all of it is undone and planned again, once."""
     partner = await world.partner()
     named = {"serial_number": "TWIN", "manufacturer": "Contoso", "model": "Book"}
     between = [device.fields() for device in synthetic(CHUNK, seed=3)]

@@ -49,7 +49,7 @@ async def test_the_platforms_are_the_published_table(world: World) -> None:
 
 
 def codes_in_source() -> dict[str, str]:
-    """Every text in `app` that stands where a code stands, with its place."""
+    """Every string in `app` used as a code, with its place."""
     takers = {
         "Unauthenticated": 0, "Forbidden": 0, "NotFound": 0, "Conflict": 0, "TooLarge": 0, "Unprocessable": 0,
         "Busy": 0, "FieldError": 1, "Finding": 0, "HashError": 0, "Meaning": 1, "lookup": 0, "problem": 1,
@@ -97,7 +97,7 @@ async def test_a_role_that_microsoft_does_not_serve_gets_a_portal_connection_and
     body = {"name": "second", "entra_tenant_id": str(uuid4()), "default_group_tag": "x"}
     response = await world.client.post("/v1/connections", headers=partner.headers, json=body)
     assert (response.status_code, response.json()["portal"]) == (201, True), response.text
-    # The one that was made for the role of before.
+    # The one that was made for the previous role.
     found = problem_of(await world.post_order(partner, [TUPLE]), 422, "partner_role_cannot_use_api")
     assert "indirect_reseller" in found["detail"]
     assert await world.count("orders") == 0

@@ -1,4 +1,4 @@
-"""How answers travel: compressed where the caller reads it; not at all where the caller has them already."""
+"""Transfer of answers: compressed if the caller accepts it; 304 if the caller has them already."""
 
 import gzip
 import re

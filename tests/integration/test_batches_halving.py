@@ -1,4 +1,4 @@
-"""How many devices go in one call: by setting, and by halving what Microsoft refuses whole."""
+"""The number of devices in one call: by setting, and by halving what Microsoft refuses whole."""
 
 import asyncio
 from collections import Counter

@@ -1,4 +1,4 @@
-"""What Microsoft says of each device, and what becomes of its row: never another row's answer."""
+"""Microsoft's answers settle the rows that they are about, and never another row."""
 
 from hashlib import sha256
 from typing import Any

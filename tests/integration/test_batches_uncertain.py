@@ -488,7 +488,7 @@ async def test_a_listing_too_long_to_read_leads_to_the_repetition_at_once(world:
 
 async def test_rows_that_are_looked_up_move_with_their_batch_and_are_not_called_settled(world: World) -> None:
     partner = await world.partner()
-    # Neither sending registers anything: looked up in vain, sent once more, looked up in vain again.
+    # Neither sending registers anything: not found, sent once more, not found again.
     await world.switch(never_finish_rate=1.0)
     order = await world.order(partner, tuples(2))
     url = f"/v1/orders/{order.view.record.id}/registrations"

@@ -31,7 +31,7 @@ SECOND = timedelta(seconds=1)
 
 @dataclass
 class Naps:
-    """Stands in for waiting: both clocks, ours and Microsoft's, go on at once; what was waited is kept."""
+    """Replaces waiting: both clocks, ours and Microsoft's, go on at once; what was waited is kept."""
 
     world: World
     taken: list[float] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""What a call costs, in counts: threads, statements and round trips. Times are for the benchmarks."""
+"""The cost of a call in threads, statements and round trips. Times are for the benchmarks."""
 
 from collections.abc import Callable, Iterator
 from inspect import iscoroutinefunction
@@ -40,7 +40,7 @@ async def test_no_part_of_a_route_needs_a_thread(world: World) -> None:
 
 
 async def trips_of(world: World, path: str, headers: dict[str, str]) -> list[str]:
-    """What a GET sends to the database, but for the clock, which is read every few seconds. The key's last
+    """What a GET sends to the database, except for the clock, which is read every few seconds. The key's last
     use is noted once a minute: in the call before."""
     assert (await world.client.get(path, headers=headers)).status_code == 200
     async with sent_by(world.runtime.engine) as sent:

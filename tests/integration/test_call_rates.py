@@ -1,5 +1,7 @@
-"""The limit of calls with one API key: told on every answer, shared by all API processes, and no reason
-to refuse anybody while Redis is away."""
+"""The limit of calls of one API key: shown in every answer, shared by all API processes.
+
+No reason to refuse anybody while Redis is unavailable.
+"""
 
 import asyncio
 import logging
@@ -79,7 +81,7 @@ def standing(response: httpx.Response) -> tuple[int, int]:
 
 @contextmanager
 def hearing(caplog: pytest.LogCaptureFixture) -> Iterator[list[dict[str, Any]]]:
-    """What is logged in the block. Building an API sets up logging anew, so pytest has to be told again."""
+    """What is logged in the block. Building an API sets up logging again, so pytest has to be told again."""
     logging.getLogger().addHandler(caplog.handler)
     found: list[dict[str, Any]] = []
     with caplog.at_level(logging.INFO):

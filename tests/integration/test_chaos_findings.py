@@ -1,4 +1,4 @@
-"""What the chaos run (docs/chaos.md) has shown to be wrong, each as the smallest case of it."""
+"""Faults that the chaos run (docs/chaos.md) has found, each in its smallest form."""
 
 import asyncio
 import time

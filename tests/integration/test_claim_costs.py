@@ -32,7 +32,7 @@ OTHERS = 20
 """Partners with less."""
 MOST_ROWS = 600
 MOST_PAGES = 2400
-"""Of one claim. Of twenty thousand rows there are 400 pages and more, and a claim comes back to a page."""
+"""Pages that one claim may read. Twenty thousand rows fill 400 and more; a claim returns to some."""
 
 IMPORTS = """
 WITH p AS (
@@ -89,7 +89,7 @@ UPDATE batches SET state = 'submitted' WHERE partner_id = :it AND id IN (
 
 
 async def one_batch(world: World, partner: PartnerId, connection: str) -> UUID:
-    """Of another connection of the partner, and due now."""
+    """A batch of another connection of the partner, due now."""
     await Rounds(world).connection(partner, connection)
     values = {"partner": partner, "connection": connection, "now": world.clock.now()}
     async with world.runtime.system_transaction() as tx:
@@ -180,7 +180,7 @@ async def test_batches_that_are_not_due_yet_are_stepped_over_in_a_bounded_number
 async def test_work_behind_more_closed_connections_than_a_claim_looks_at_is_found_by_the_next_claims(
     world: World,
 ) -> None:
-    """What a claim has looked at in vain, the next one does not look at again."""
+    """The next claim does not look again at what a claim looked at without success."""
     rounds = Rounds(world)
     partner = await rounds.partner("many connections", customers=0, each=0)
     names = [f"closed {number:03}" for number in range(2 * WINDOW + WINDOW // 2)]

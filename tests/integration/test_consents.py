@@ -78,7 +78,7 @@ async def test_a_new_customer_is_looked_up_without_waiting_for_the_interval(worl
 
 
 async def test_a_reading_begins_while_an_order_of_the_connection_is_being_stored(world: World) -> None:
-    """A large one takes half a second, and there may always be one: the wake-up must not come in vain."""
+    """A large one takes half a second, and there may always be one: the wake-up must still have an effect."""
     partner = await world.partner()
     await world.select("UPDATE connections SET customers_due_at = :now RETURNING id", now=world.clock.now())
     now, interval = world.clock.now(), timedelta(minutes=5)

@@ -41,7 +41,7 @@ async def truth(world: World, statement: str) -> dict[tuple[UUID, UUID, str], in
 
 @dataclass
 class Scene:
-    """One partner's orders, each with batches; rows come and go by chance."""
+    """One partner's orders, each with batches; rows come and go at random."""
 
     runtime: Runtime
     partner_id: PartnerId

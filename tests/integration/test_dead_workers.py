@@ -52,8 +52,8 @@ async def until_logged(log: Path, words: str) -> None:
 
 
 async def freeze(world: World, process: asyncio.subprocess.Process) -> None:
-    """Between two transactions: the locks of one would hold up whoever takes over until PostgreSQL finds the
-    worker gone. That loses nothing, and is another story."""
+    """Between two transactions: the locks of one would hold up the worker that takes over until PostgreSQL
+    finds the worker gone. That loses nothing, and is another story."""
     its = "a.datname = current_database() AND a.application_name = 'registrar-worker'"
     in_transaction = (
         f"SELECT 1 FROM pg_locks JOIN pg_stat_activity a USING (pid) WHERE locktype = 'virtualxid' AND {its}"
@@ -167,7 +167,7 @@ async def test_two_real_workers_one_is_killed_and_the_other_finishes_its_order_w
         await killed.wait()
     [(_, lease_until)] = await claims(world)
     assert lease_until is not None
-    # Its signs of life are more frequent, and so its patience is shorter, for a quick test.
+    # Its heartbeats are more frequent, and so its patience is shorter, for a quick test.
     quick = {"heartbeat_s": 0.25, "sweep_interval_s": 1, "poll_first_s": 0.1}
     log = tmp_path / "heir.log"
     async with worker_process(world, log, **quick):
@@ -323,7 +323,7 @@ async def test_nobody_loses_a_claim_because_the_database_was_away_from_all(
                 await sweep.beat(worker.runtime)
         world.clock.offset += SILENCE * 2
         line.mend()
-        # The one comes back first, and has all the others' last signs of life before it.
+        # The one comes back first, and has all the others' last heartbeats before it.
         await idle.watch(SILENCE - SECOND)
         assert await claims(world) == [before], "it has not been heard long enough to judge"
         await sweep.beat(busy.runtime)
@@ -358,7 +358,7 @@ async def test_who_was_killed_while_the_database_was_away_is_found_dead_afterwar
 
 
 async def test_a_claim_that_was_renewed_is_a_sign_of_life_as_well(world: World) -> None:
-    """Signs of life may fail to come where the work goes on: an import renews its lease with each chunk."""
+    """Heartbeats may be missing while the work goes on: an import renews its lease with each chunk."""
     await order_behind_a_tag(world)
     await world.watch(SILENCE * 2)
     async with world.another() as busy:

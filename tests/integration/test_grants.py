@@ -1,4 +1,4 @@
-"""What PUBLIC and the service's roles may do: nothing, and what the table of grants says."""
+"""Grants in the database: PUBLIC may do nothing, and the service's roles what the table says."""
 
 from __future__ import annotations
 

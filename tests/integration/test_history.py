@@ -1,4 +1,4 @@
-"""What our own books say about devices before they are ordered again."""
+"""Findings from our own records about devices before they are ordered again."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""From a preview to orders: what was shown is what is ordered, for one customer or for several."""
+"""Commit of an import: the orders are what the preview showed, for one customer or for several."""
 
 import asyncio
 from typing import Any

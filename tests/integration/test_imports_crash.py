@@ -115,7 +115,7 @@ async def test_a_worker_told_to_stop_hands_the_file_over_after_its_chunk(
         await until(world, "SELECT 1 FROM imports WHERE rows_read = :n", n=CHUNK)
         await until(world, "SELECT 1 FROM pg_locks WHERE NOT granted")
         worker.send_signal(signal.SIGTERM)
-        # A sign of life that came after the signal: the worker's loop has gone round meanwhile.
+        # A heartbeat that came after the signal: the worker's loop has gone round meanwhile.
         sent_at = datetime.now(UTC) + timedelta(seconds=0.1)
         await until(world, "SELECT 1 FROM worker_heartbeats WHERE beat_at > :sent", sent=sent_at)
         await holding.aclose()

@@ -1,4 +1,4 @@
-"""What becomes of imports: listed, discarded, expired, told of; and whose they are."""
+"""The life of an import: listed, discarded, expired, reported; and owned by one partner."""
 
 from uuid import uuid4
 
@@ -66,7 +66,7 @@ async def test_an_import_that_nobody_commits_expires(world: World) -> None:
     assert (await look(world, partner, found["id"]))["state"] == "expired"
     assert await staged(world) == 0
     problem_of(await commit(world, partner, found["id"]), 409, "invalid_state")
-    assert await work_imports(world) == 0, "nothing is looked at for ever"
+    assert await work_imports(world) == 0, "nothing is looked at forever"
 
 
 async def test_a_committed_import_stays_committed_when_its_rows_go(world: World) -> None:

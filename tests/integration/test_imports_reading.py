@@ -1,4 +1,4 @@
-"""From a file to a preview: what was read, row by row, and what committing would do."""
+"""Reading of an import: what was read, row by row, and the preview of a commit."""
 
 import gzip
 

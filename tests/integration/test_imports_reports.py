@@ -1,4 +1,4 @@
-"""Files to take home: rows to mend and send again, and how every row of an order ended."""
+"""Downloads: rows to correct and send again, and how every row of an order ended."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""What a list costs: no filter, and no two of them, make PostgreSQL read all rows of a large partner.
+"""The cost of lists: no filter or pair of filters makes PostgreSQL read all rows of a large partner.
 
 Counted in rows that the plan's scans have read, not in seconds. Each filter is asked for a value that every
 row has and for one that no row has: the two that are worst.

@@ -258,7 +258,7 @@ TABLE = {
     match[1]: frozenset(re.findall(r"`(\w+)`", match[2]))
     for match in re.finditer(r"^\| `(registrar_\w+)` \|([^|]*)\|", SECTION, re.MULTILINE)
 }
-"""Of the operator's guide: metric to its labels."""
+"""The operator's guide as a table: metric to its labels."""
 
 
 def test_the_guide_names_every_metric_and_no_other() -> None:

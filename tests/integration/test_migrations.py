@@ -266,7 +266,7 @@ async def test_a_migration_takes_no_table_lock_later_than_at_its_start(empty: st
         declared = getattr(step.up_revision.module, "LOCKS", None)
         for table, mode in ctx.connection.execute(text(STRONG_LOCKS)).all():
             wanted = ALTER if declared is None else declared.get(table)
-            # A stronger lock stands in the list beside the declared one that was taken first.
+            # The list has a stronger lock beside the declared one that was taken first.
             named = wanted and mode in {as_pg_locks_has_it(lock) for lock in at_most(wanted)}
             if table in known and not named:
                 undeclared.append((revision, table, mode))

@@ -1,4 +1,4 @@
-"""Work that always fails in a way nobody has thought of: it stops no other, and a person sees its end."""
+"""Work that always ends in an unexpected exception stops no other work, and its end is shown."""
 
 import asyncio
 import logging

@@ -1,4 +1,4 @@
-"""What people record of a portal's outcomes: matching, codes, corrections, result files, races, crashes."""
+"""Outcomes of a portal as people record them: matching, codes, corrections, files, races, crashes."""
 
 import asyncio
 import os

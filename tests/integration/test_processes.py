@@ -170,7 +170,7 @@ async def test_a_worker_that_shows_no_life_any_more_is_told(world: World, tmp_pa
     os.utime(alive, (long_ago, long_ago))
     code, words = await probe(world, tmp_path, alive)
     assert code == 1
-    assert "The worker has shown no sign of life for 1" in words
+    assert "The worker has had no heartbeat for 1" in words
 
 
 async def test_a_worker_without_databases_is_alive(world: World, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What people record by hand leaves a bounded history: saying it again and again fills no disk."""
+"""Records that people make by hand keep a bounded history: repeating them fills no disk."""
 
 from sqlalchemy import text
 

@@ -155,7 +155,7 @@ async def test_the_name_is_not_asked_for_where_the_url_says_so(world: World, fro
 
 
 def test_a_certificate_file_that_cannot_be_read_is_told_at_the_start(tmp_path: Path) -> None:
-    """Else Redis would be away for ever, and nobody would know why."""
+    """Otherwise Redis would seem to be down forever, and nobody would know why."""
     with pytest.raises(ValueError, match=r"ssl_ca_certs=.*missing.pem is no PEM file"):
         Settings(redis_url=f"rediss://redis.example/0?ssl_ca_certs={tmp_path / 'missing.pem'}")
     (tmp_path / "empty.pem").touch()

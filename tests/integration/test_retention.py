@@ -1,4 +1,4 @@
-"""What has ended long ago is forgotten bit by bit: finished imports, and API keys that nothing names."""
+"""Retention: old finished imports and unused API keys are deleted bit by bit."""
 
 from datetime import timedelta
 from uuid import UUID
@@ -81,7 +81,7 @@ async def test_a_round_forgets_a_bounded_number_and_the_next_one_goes_on(world: 
 
 
 async def test_no_plan_of_postgresql_takes_more_imports_than_the_limit(world: World) -> None:
-    """A nested loop runs what stands in IN (...) once for each row that it looks at."""
+    """A nested loop runs the subquery of IN (...) once for each row that it looks at."""
     partner = await world.partner()
     for number in range(3):
         assert (await preview(world, partner, b"\x00%d" % number))["state"] == "refused"

@@ -1,4 +1,4 @@
-"""Sealed values belong to their rows: one that is copied does not open, and old ones are sealed anew."""
+"""Sealed values belong to their rows: one that is copied does not open, and old ones are resealed."""
 
 from collections.abc import AsyncIterator, Iterator
 from math import inf
@@ -265,6 +265,4 @@ async def test_the_command_ends_with_what_was_done(
     keys = ",".join(key.get_secret_value() for key in world.runtime.settings.secret_keys)
     monkeypatch.setenv("REGISTRAR_SECRET_KEYS", keys)
     done = await run_operator(database_url, "secrets", "reseal", "--yes")
-    assert "5 stored secrets: 0 sealed anew, 5 current already, 0 not opened." in " ".join(
-        done.stdout.split()
-    )
+    assert "5 stored secrets: 0 resealed, 5 current already, 0 not opened." in " ".join(done.stdout.split())

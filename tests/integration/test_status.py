@@ -53,7 +53,7 @@ async def test_when_all_is_well_the_command_ends_with_0_and_says_so(world: World
     result = await registrar(world, partner, "status")
     assert result.exit_code == 0, result.output
     assert "All is well." in result.stdout
-    assert line_of(result, "Workers").startswith("ok Workers 1 alive, last sign of life ")
+    assert line_of(result, "Workers").startswith("ok Workers 1 alive, last heartbeat ")
     assert line_of(result, "Connections") == "ok Connections 1 connection, none in trouble"
 
 

@@ -70,7 +70,7 @@ async def test_what_is_held_leased_or_not_yet_due_is_not_found(world: World) -> 
     assert claim is not None
     assert (await sweep.sweep(world.runtime))["batches"] == 0, "somebody has it"
     world.clock.advance(seconds=world.runtime.settings.lease_s + 1)
-    assert (await sweep.sweep(world.runtime))["batches"] == 1, "whoever had it has died"
+    assert (await sweep.sweep(world.runtime))["batches"] == 1, "the worker that had it has died"
 
 
 async def test_a_delivery_due_later_is_found_when_its_time_has_come(world: World) -> None:
@@ -291,7 +291,7 @@ async def test_tidying_calls_old_proofs_stale(world: World) -> None:
     assert await scalar(world, "SELECT count(*) FROM consents WHERE state = 'stale'") == 1
 
 
-# --- signs of life --------------------------------------------------------------------------------
+# --- heartbeats ----------------------------------------------------------------------------------
 
 
 async def last_beat(world: World) -> datetime | None:

@@ -1,4 +1,4 @@
-"""What holds an order is part of its answer: everywhere the same, with since, until and a remedy."""
+"""Reasons that hold an order are part of its answer: the same everywhere, with since, until and a remedy."""
 
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -169,7 +169,7 @@ async def test_retry_after_breaker_and_rate_are_told_with_their_ends(world: Worl
 
 
 async def waiting_for_now(world: World, partner: Partner, order_id: UUID) -> list[dict[str, Any]]:
-    """Of one look: ends that are computed from now differ from look to look."""
+    """The reasons at one moment: ends computed from now differ from call to call."""
     reasons: list[dict[str, Any]] = (await get(world, partner, f"/orders/{order_id}"))["waiting_for"]
     return reasons
 

@@ -1,4 +1,4 @@
-"""What waits for an endpoint is bounded, and nothing of it disappears: it is shown and can be redelivered."""
+"""The backlog of an endpoint is bounded and loses nothing: it is shown and can be redelivered."""
 
 from collections.abc import AsyncIterator
 from typing import Any

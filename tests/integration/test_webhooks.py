@@ -1,5 +1,7 @@
-"""What a partner's systems are told: every event, signed as the public library verifies it, and nothing
-in it that must not leave."""
+"""Webhooks of every event, signed as the public library verifies them.
+
+Nothing in them that must not leave.
+"""
 
 from collections.abc import AsyncIterator
 from itertools import groupby

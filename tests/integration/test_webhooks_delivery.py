@@ -508,7 +508,7 @@ async def test_a_moment_without_the_database_costs_a_delivery_no_lease(
             assert not under_way.done()
             await asyncio.sleep(0.01)
         line.mend()
-        with suppress(OSError):  # for its lane, which looks anew
+        with suppress(OSError):  # for its lane, which looks again
             await under_way
     assert await world.deliver() == 1, "without waiting for the lease"
     assert (await delivery(world, partner, id))["state"] == "succeeded"

@@ -1,4 +1,4 @@
-"""Writes docs/messages.md anew."""
+"""Rewrites docs/messages.md."""
 
 from tests.messages.page import PAGE, page
 

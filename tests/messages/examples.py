@@ -384,7 +384,7 @@ SERVICE: Examples = {
     "waiting_for_turn": Said("Another batch of the customer goes first."),
     "portal_upload_due": Said("Order PO-4711: the file Kiosk - PO-4711.csv waits to be uploaded."),
     "portal_outcome_due": Said("Order PO-4711: the file was uploaded, and no outcome is recorded."),
-    "no_worker_alive": Said("No worker has given a sign of life for a minute."),
+    "no_worker_alive": Said("No worker has had a heartbeat for a minute."),
     "redis_unavailable": Said("Redis has not answered since 10:15 UTC."),
     "batch_broken": Said("A batch's step ended with an unexpected exception five times."),
     "internal": Said("Something went wrong. Correlation id 018f6d3e-0000-7000-8000-000000000000."),

@@ -1,4 +1,4 @@
-"""The command line at a real pseudo-terminal of a given width, in this very process."""
+"""The command line at a real pseudo-terminal of a given width, in this process."""
 
 import fcntl
 import os
@@ -27,7 +27,7 @@ _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07]*\x07")
 @dataclass(frozen=True)
 class Shown:
     text: str
-    """What was written, without colours; lines end where the program ended them or began anew."""
+    """What was written, without colours; lines end where the program ended or restarted them."""
     exit_code: int
 
     @property

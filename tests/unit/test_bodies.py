@@ -1,4 +1,4 @@
-"""What may stand in a body is counted while it arrives, and no text in it is taken for structure."""
+"""The contents of a body are counted while it arrives, and no text in it is taken for structure."""
 
 import json
 from typing import Any

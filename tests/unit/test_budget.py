@@ -346,7 +346,7 @@ def test_whatever_happens_no_call_goes_before_its_time_and_one_goes_in_the_end(
         known = budget.report(known, decision, outcome, now, POLICY, asked)
         if outcome is Outcome.THROTTLED:
             forbidden_until = max(forbidden_until, now + (asked or timedelta()))
-    # A connection is never stopped for good: whoever comes back when told gets through.
+    # A connection is never stopped for good: a call that comes back when told gets through.
     for _ in range(200):
         _, decision = budget.enter(known, now, POLICY, NEVER)
         if isinstance(decision, Permit):

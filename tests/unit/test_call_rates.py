@@ -1,4 +1,4 @@
-"""How a key's standing is written into headers: structured fields of the IETF's draft, to the letter."""
+"""The rate-limit headers of a key: structured fields exactly as the IETF's draft has them."""
 
 import re
 

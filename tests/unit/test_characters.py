@@ -1,4 +1,4 @@
-"""Characters that deceive whoever reads a name: found, told and escaped, and no letter is taken for one."""
+"""Characters that deceive the reader of a name are found, reported and escaped; no letter is mistaken."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""What is left out or guessed is said before a file is sent, asked about at a terminal, and no success."""
+"""Rows left out and guesses are reported before a file is sent, asked about at a terminal, and no success."""
 
 import re
 from pathlib import Path

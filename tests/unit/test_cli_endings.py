@@ -1,4 +1,4 @@
-"""How commands end: errors for programs, exit codes, version, completion, the API's address."""
+"""Ends of commands: errors for programs, exit codes, version, completion, the API's address."""
 
 from pathlib import Path
 

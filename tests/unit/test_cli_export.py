@@ -1,4 +1,4 @@
-"""Outcomes to take home: of an order or of a filter, as CSV or JSON Lines, whole or not at all."""
+"""`registrar export`: outcomes of an order or a filter, as CSV or JSON Lines, whole or not at all."""
 
 import csv
 from collections.abc import Iterator

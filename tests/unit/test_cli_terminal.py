@@ -1,4 +1,4 @@
-"""What a person sees at a terminal of 80 and of 60 columns: whole words, whole values, nothing cut."""
+"""Output on terminals of 80 and 60 columns: whole words, whole values, nothing cut."""
 
 import io
 import json
@@ -135,7 +135,7 @@ def test_no_line_is_longer_than_the_terminal_and_no_word_is_cut(
     assert narrow.exit_code == wide.exit_code
     assert narrow.text.strip()
     assert [line for line in narrow.lines if cell_len(line) > columns] == []
-    # What was cut would be a piece of a word, and no such word stands in the wide one.
+    # What was cut would be a piece of a word, and the wide one has no such word.
     assert narrow.words - wide.words - HINT == set()
 
 

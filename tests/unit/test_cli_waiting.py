@@ -1,4 +1,4 @@
-"""What holds an order at the command line: said in plain words, and never waited for in silence."""
+"""Reasons that hold an order, at the command line: in plain words, and never waited for in silence."""
 
 import re
 from pathlib import Path

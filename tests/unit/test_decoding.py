@@ -1,4 +1,4 @@
-"""What is wrong with a body is told as the model tells it, and in bounds."""
+"""Errors in a body are reported as the model reports them, within bounds."""
 
 import json
 from typing import Annotated, Any

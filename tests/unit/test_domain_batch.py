@@ -1,4 +1,4 @@
-"""How a batch moves, and which answer belongs to which device."""
+"""Batches: their transitions, and which answer belongs to which device."""
 
 from hypothesis import given
 from hypothesis import strategies as st

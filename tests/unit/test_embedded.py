@@ -75,7 +75,7 @@ def open_place() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def reachable_programs() -> Iterator[Binaries]:
-    """A copy of the programs that every account may run, whoever owns the virtual environment."""
+    """A copy of the programs that every account may run, no matter who owns the virtual environment."""
     place = Path(tempfile.mkdtemp())
     place.chmod(0o755)
     found = binaries()

@@ -1,4 +1,4 @@
-"""What may be spent on webhook endpoints that fail."""
+"""Limits on failing webhook endpoints."""
 
 from datetime import timedelta
 

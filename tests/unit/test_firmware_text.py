@@ -1,4 +1,4 @@
-"""What firmware says passes without a word; what it does not say is told, and named right."""
+"""Firmware texts pass without a word; others are reported under the right name."""
 
 from datetime import UTC, datetime
 from typing import Final

@@ -828,7 +828,7 @@ def test_a_whole_order_is_checked_in_little_time(kind: IdentityKind) -> None:
 
 @pytest.mark.parametrize("serial", ['"SYNOPEN', "“SYNOPEN", '"', '"A" and B'])
 def test_a_quotation_mark_that_never_ends_makes_a_value_doubtful(serial: str) -> None:
-    """As a damaged file leaves it: the rest of the value may stand in another column."""
+    """As a damaged file leaves it: the rest of the value may be in another column."""
     result = check(Device(serial_number=serial, manufacturer=MAKER, model=MODEL), ALL, NOW)
     assert [(finding.code, finding.field) for finding in result.findings] == [
         ("quote_unclosed", "serial_number")

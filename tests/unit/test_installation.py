@@ -1,4 +1,4 @@
-"""What may make an installation. Commands that only look leave a directory as it is."""
+"""Commands that may create an installation. Those that only read leave a directory as it is."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""The file of rows to be corrected: what stands in it, and that it reads back as the rows it has."""
+"""The file of rows to be corrected: its content, and that it reads back as the rows it has."""
 
 import csv
 import io

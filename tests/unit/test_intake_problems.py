@@ -1,4 +1,4 @@
-"""From rows to devices and to problems: named by the file's columns, and never saying too much."""
+"""Rows become devices and problems, which are named by the file's columns and never reveal too much."""
 
 import io
 from datetime import UTC, datetime

@@ -79,7 +79,7 @@ TABLE = [HEADER, *DEVICES, ("SYN-7", "", "", "Contoso", "Straße 14")]
 CODES: list[str] = []
 GOOD: list[Verdict] = [(kind, CODES) for kind in (TUPLE, KEY, HASH, TUPLE, KEY, HASH)]
 GOOD.append((TUPLE, ["value_unlikely"]))
-"""Of the last one: no firmware's model has an ß."""
+"""The notice of the last one: no firmware's model has an ß."""
 
 
 def delimited(codec: str, delimiter: str = ",") -> Callable[[], bytes]:

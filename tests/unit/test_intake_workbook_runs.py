@@ -34,14 +34,14 @@ VALUES = (
     ' t="str"><v></v></c>', ' t="inlineStr"><is><t>in</t></is></c>', ' t="d"><v>2024-01-01</v></c>',
     ' t="inlineStr"><is><t xml:space="preserve"> i </t></is></c>', ' t="s"><is><t>3</t></is></c>',
 )  # fmt: skip
-"""What stands behind a cell's place; nothing when the row has no such cell."""
+"""The markup after a cell's reference; nothing when the row has no such cell."""
 
 shapes = st.lists(st.lists(st.sampled_from(VALUES), min_size=1, max_size=5), min_size=1, max_size=3)
 
 
 @st.composite
 def sheets(draw: st.DrawFn) -> str:
-    """Many rows of few shapes, now and then another one, some lines left out or written twice."""
+    """Many rows of few shapes, occasionally another one, some lines left out or written twice."""
     kinds = draw(shapes)
     odd = draw(st.lists(st.sampled_from(VALUES), max_size=6))
     order = draw(st.lists(st.integers(0, 19), min_size=5, max_size=40))

@@ -1,4 +1,4 @@
-"""Which sheet is read, what is hidden on it, and what is said of everything that is not read."""
+"""Sheets of a workbook: which one is read, which rows are hidden, and notices about the others."""
 
 import io
 import re
@@ -315,7 +315,7 @@ def test_rows_in_one_cell_each_are_taken_apart(delimiter: str) -> None:
         {"serial_number": "0012", "manufacturer": "HP", "model": "X"},
     ]
     assert [row.line for row in rows] == [3, 4]
-    assert "stand in one cell" in said(dialect, "cells_split")
+    assert "are in one cell" in said(dialect, "cells_split")
 
 
 def test_quotation_marks_in_such_cells_are_understood() -> None:
@@ -345,7 +345,7 @@ def test_a_header_that_is_taken_apart_already_names_the_columns() -> None:
         {"serial_number": "5CD1", "manufacturer": "HP", "model": "X"},
         {"serial_number": "5CD2", "manufacturer": "HP", "model": "Y"},
     ]
-    assert "stand in one cell" in said(dialect, "cells_split")
+    assert "are in one cell" in said(dialect, "cells_split")
 
 
 def test_several_serial_numbers_in_one_cell_are_no_row() -> None:

@@ -27,7 +27,7 @@ def families() -> dict[str, Metric]:
 
 
 def value(name: str, **labels: str) -> float:
-    """Of one sample; 0 where it has never been counted."""
+    """The value of one sample; 0 if it has never been counted."""
     for family in families().values():
         for sample in family.samples:
             if sample.name == name and sample.labels == labels:

@@ -75,7 +75,7 @@ def test_a_success_is_no_failure(status: int) -> None:
         (403, b"", True, Refused, "access_denied"),
         (403, error("2032"), False, ConnectionTrouble, "access_denied"),
         (403, b"<html>", False, ConnectionTrouble, "access_denied"),
-        # this very request
+        # this request
         (400, error("800002"), True, Refused, "batch_refused"),
         (400, error("900118"), True, Refused, "batch_refused"),
         (400, b"", True, Refused, "batch_refused"),

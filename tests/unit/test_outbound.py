@@ -120,7 +120,7 @@ async def client(**options: Any) -> AsyncIterator[Outbound]:
 
 
 def naming(*answers: Sequence[str]) -> tuple[outbound.Resolve, list[str]]:
-    """A name server that gives the next answer each time, the last one for ever, and notes the questions."""
+    """A name server that gives the next answer each time, the last one forever, and notes the questions."""
     asked: list[str] = []
 
     async def resolve(host: str, port: int) -> Sequence[str]:

@@ -1,4 +1,4 @@
-"""What lists of results say: as portals write them, as spreadsheets leave them, and as people type them."""
+"""Lists of results as portals write them, as spreadsheets leave them, and as people type them."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Who may call whom dead, and whose a claim is."""
+"""Worker liveness: who may declare a worker dead, and which worker owns a claim."""
 
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
@@ -29,10 +29,10 @@ def at(seconds: float) -> datetime:
         ((0,), 0, False, "has just started"),
         ((0, 5, 10, 15), 19.9, False, "not yet heard for long enough"),
         ((0, 5, 10, 15), 20, True, "heard all the time"),
-        ((0, 10, 20), 20, True, "one sign of life was missed: no gap"),
+        ((0, 10, 20), 20, True, "one heartbeat was missed: no gap"),
         ((0, 5, 10, 15, 20), 30, True, "its last one is not long ago"),
         ((0, 5, 10, 15, 20), 30.1, False, "it cannot be heard itself just now"),
-        ((0, 5, 10, 15, 60), 60, False, "the database was away, or it was frozen"),
+        ((0, 5, 10, 15, 60), 60, False, "the database was unavailable, or the worker was frozen"),
         ((0, 5, 10, 15, 60, 65, 70, 75), 79.9, False, "others may not have been heard since"),
         ((0, 5, 10, 15, 60, 65, 70, 75), 80, True, "they have had the whole time since"),
         ((0, 5, 10, 15, 3620), 3620, False, "the database's clock was set forward"),

@@ -1,4 +1,4 @@
-"""What is sealed opens with its own key, in its own place, unchanged, or not at all."""
+"""Sealed values open with their own key, in their own place, unchanged, or not at all."""
 
 import base64
 import os

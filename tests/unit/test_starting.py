@@ -1,4 +1,4 @@
-"""How an API process starts: not without bounds on connections in production, and with our exit codes."""
+"""The start of an API process: bounds on connections in production, and our exit codes."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""What Microsoft's answers say of a group tag."""
+"""Answers of Microsoft about a group tag."""
 
 import pytest
 

@@ -454,7 +454,7 @@ async def test_calls_run_side_by_side_and_leave_the_loop_free() -> None:
 
 @pytest.fixture
 async def dribbling() -> AsyncIterator[str]:
-    """A server that sends one byte of its answer every 20 ms, for ever."""
+    """A server that sends one byte of its answer every 20 ms, forever."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

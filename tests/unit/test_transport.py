@@ -1,4 +1,4 @@
-"""What the URLs of PostgreSQL and Redis say about encryption, read as libpq and redis-py read them."""
+"""Encryption in the URLs of PostgreSQL and Redis, read as libpq and redis-py read them."""
 
 from __future__ import annotations
 

@@ -172,7 +172,7 @@ def _is_proper(value: str) -> bool:
 class Text:
     """The characters of a file, chunk by chunk, with every line end as a single line feed.
 
-    `damaged` turns true before the first chunk that needs `mend` is handed out, and stays so.
+    `damaged` turns true before the first chunk that needs repair is handed out, and stays so.
     """
 
     def __init__(self, head: Head, stream: Source | None, encoding: Encoding) -> None:

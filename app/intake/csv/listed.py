@@ -27,7 +27,7 @@ _PROPERTY: Final = (":", "=")
 
 _IN_FRONT: Final = Notice(
     "names_in_front",
-    "The names stand in front of the values, one below the other; each block of them was read as a device.",
+    "Each name comes before its value, one pair per line; each block of them was read as a device.",
 )
 
 
@@ -68,7 +68,7 @@ class _Block:
 
 
 def separator_of(sample: Sequence[str], profile: Profile | None) -> str | None:
-    """What stands behind the names, None for a file that is arranged in another way; by its first lines."""
+    """The separator after the names, judged by the first lines; None for any other arrangement."""
     field_of = profiles.names_of(profile)
     for separator in _SEPARATORS:
         # Most files are not of this kind; their first lines show it.

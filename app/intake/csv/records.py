@@ -20,7 +20,8 @@ MAX_LINE: Final = 1024 * 1024
 MAX_RECORD_LINES: Final = 1_000
 """Physical lines that one quoted cell may span: a hash wrapped at 64 characters has 63."""
 MAX_WASTED: Final = 100_000
-"""Lines of a file that are looked at in vain for a closing mark; from then on a cell may span FEW_LINES."""
+"""Lines of a file that are searched for a closing mark without finding it; from then on a cell may span
+FEW_LINES."""
 FEW_LINES: Final = 50
 
 UNCLOSED = Notice(

@@ -16,7 +16,7 @@ LEAST_PIECE: Final = 40
 
 IN_QUOTES: Final = Notice(
     "rows_in_quotes",
-    "Each row stands in one pair of quotation marks, so that it is one cell; it was split at its separators.",
+    "Each row is enclosed in one pair of quotation marks, so it is one cell; it was split at its separators.",
 )
 
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/]+={0,2}")

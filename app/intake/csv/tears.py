@@ -139,7 +139,7 @@ def long_row(count: int, width: int) -> Notice:
 def _torn(count: int, width: int) -> Notice:
     words = (
         f"The row has {count} cells for {width} columns. A separator inside a value without quotation marks "
-        "has torn it, and it is not certain where: what is sent may stand in the wrong column."
+        "has torn it, and it is not certain where: what is sent may be in the wrong column."
     )
     return Notice("row_torn", words)
 

@@ -28,7 +28,7 @@ class Split:
     @property
     def notice(self) -> Notice:
         words = (
-            f"All values of a row stand in one cell, separated by {_DELIMITERS[self.delimiter]}; they were "
+            f"All values of a row are in one cell, separated by {_DELIMITERS[self.delimiter]}; they were "
             "taken apart there."
         )
         return Notice("cells_split", words)
@@ -49,7 +49,7 @@ class Split:
 
 
 def find(sample: Sequence[Record], profile: Profile | None) -> tuple[Layout, Split] | None:
-    """The best reading of rows that stand in one column each, None when they are no such rows."""
+    """The best reading of rows that are in one column each, or None when they are not."""
     at = _only_column(sample)
     if at is None:
         return None

@@ -197,7 +197,7 @@ def _candidate(
     found, split = reading
     devices, rows = _counted(shown, found, split, profile)
     if not devices and split is None and (apart := one_column.find(shown, profile)) is not None:
-        # The header has columns, and the rows below it stand in one cell each.
+        # The header has columns, and each row below it is in one cell.
         counted = _counted(shown, *apart, profile)
         if counted[0]:
             (found, split), (devices, rows) = apart, counted
@@ -274,7 +274,7 @@ def _counted(
 
 @dataclass(frozen=True, slots=True)
 class _Count:
-    """Of a sheet that is not read: the rows that look like devices, as far as they were counted."""
+    """Rows of an unread sheet that look like devices, as far as they were counted."""
 
     devices: int
     is_whole: bool
