@@ -210,12 +210,12 @@ class Runtime:
                 if tell and self._walls_stand:
                     async with self.engine.connect() as session:
                         for statement in await walls.weaknesses(session):
-                            log.warning("public_may_enter", remedy=statement)
+                            log.warning("public_can_connect", remedy=statement)
         except walls.WallsDown:
             await self.close()
             raise
         except database.OUTAGES as error:  # TimeoutError is an OSError
-            log.info("walls_not_seen_yet", error=type(error).__name__)
+            log.info("row_security_not_checked_yet", error=type(error).__name__)
 
     async def _require_walls(self) -> None:
         """Raises WallsDown where a partner could see another's rows."""
@@ -288,7 +288,7 @@ class Runtime:
         try:
             await self._require_walls()
         except walls.WallsDown as error:
-            log.error("walls_down", reason=str(error))
+            log.error("row_security_broken", reason=str(error))
             raise
 
     @asynccontextmanager

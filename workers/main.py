@@ -101,7 +101,7 @@ async def _lane(ctx: Context, kind: WakeKind, step: Any) -> None:
         await run_lane(step, lambda: runtime.queue.send([WakeUp(kind)], runtime.now()))
     except OUTAGES as error:
         # The database is unavailable: rows and leases are where they were, the sweep comes back to them.
-        log.warning("lane_broken_off", kind=kind.value, error=type(error).__name__)
+        log.warning("lane_interrupted", kind=kind.value, error=type(error).__name__)
     finally:
         lanes[kind] -= 1
 
@@ -144,9 +144,9 @@ async def _for_ever(
             async with asyncio.timeout(patience):
                 await work()
         except OUTAGES as error:  # TimeoutError is an OSError
-            log.warning("habit_failed", habit=name, error=type(error).__name__)
+            log.warning("background_task_failed", task=name, error=type(error).__name__)
         except Exception as error:  # noqa: BLE001 - without its habits a worker is none
-            log.error("habit_failed", habit=name, **origin(error))
+            log.error("background_task_failed", task=name, **origin(error))
         await asyncio.sleep(pause)
 
 

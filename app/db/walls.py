@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.db import schema
 from app.db.engine import APP_ROLE, SYSTEM_ROLE, become_nobody, become_system
 
-GUIDE: Final = "docs/operate.md says under `Database logins and roles` how each is set right."
+GUIDE: Final = "docs/operate.md says under `Row-level security is broken` how to repair each."
 
 
 class WallsDown(OSError):
@@ -37,7 +37,7 @@ async def are_up(session: AsyncConnection) -> bool:
         faults.append(f"a transaction of the system runs as {user}, not as {SYSTEM_ROLE}")
     await become_nobody(session)
     if faults:
-        raise WallsDown(f"The walls between partners do not stand: {'; '.join(faults)}. {GUIDE}")
+        raise WallsDown(f"Row-level security does not keep partners apart: {'; '.join(faults)}. {GUIDE}")
     return True
 
 

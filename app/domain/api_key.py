@@ -12,7 +12,7 @@ from zlib import crc32
 
 MARK: Final = "rgstr"
 PATTERN: Final = r"rgstr_[0-9a-f]{8}_[a-z2-7]{52}[0-9A-Za-z]{6}"
-"""What a scanner for secrets looks for; docs/operate.md has it."""
+"""The pattern for scanners of secrets; docs/security.md has it."""
 
 _KEY: Final = re.compile(PATTERN)
 _FORMER: Final = re.compile(r"rk_[0-9a-f]{8}_[a-z2-7]{52}")

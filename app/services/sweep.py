@@ -125,7 +125,14 @@ async def tidy(runtime: Runtime) -> None:
     async with runtime.system_transaction() as tx:
         await events.purge_deleted_endpoints(tx, deleted_before=now - ENDPOINT_KEPT)
     if keys or hashes or told or files or ended:
-        log.info("tidied", idempotency_keys=keys, hashes=hashes, events=told, imports=files, api_keys=ended)
+        log.info(
+            "old_rows_deleted",
+            idempotency_keys=keys,
+            hashes=hashes,
+            events=told,
+            imports=files,
+            api_keys=ended,
+        )
 
 
 async def forget_events(runtime: Runtime, *, chunk: int = EVENT_CHUNK, chunks: int = EVENT_CHUNKS) -> int:

@@ -2,7 +2,7 @@
 
 `registrar_app` sees only the partner that is set in its transaction; `registrar_system` sees all
 and is entered with SET LOCAL ROLE by claims, sweeps and authentication. Neither owns a table. A
-login without CREATEROLE needs both roles to be made and granted to it beforehand (docs/operate.md).
+login without CREATEROLE needs both roles to be made and granted to it beforehand (docs/install.md).
 """
 
 from collections.abc import Sequence

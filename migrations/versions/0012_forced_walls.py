@@ -2,7 +2,7 @@
 
 Forced, the policies bind the owner of the tables too. It sees rows through its membership in
 `registrar_system`, as do the functions that run as the owner; backups ask for that role
-(docs/operate.md). What PUBLIC could do: connect, make a temporary table, and hang a function of ours on
+(docs/install.md). What PUBLIC could do: connect, make a temporary table, and hang a function of ours on
 it that deletes hashes as the owner. Such a function now serves its own table only.
 
 The rights of the database itself are not here: no backup holds them, so `registrar migrate` sees to them

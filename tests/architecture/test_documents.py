@@ -95,9 +95,9 @@ def test_the_guides_name_enough_of_the_api_for_the_check_above_to_mean_something
 
 def test_log_events_that_the_operator_is_told_of_are_written_somewhere() -> None:
     text = (ROOT / "docs/operate.md").read_text()
-    table = text[text.index("These ask for a person") : text.index("### An order does not move")]
+    table = text[text.index("These events need action") : text.index("### An order does not move")]
     cells = " ".join(re.findall(r"^\| (`[^|]+`) \|", table, re.MULTILINE))
-    # The last paragraph names those that ask for nobody.
+    # The last paragraph names those that need nothing.
     named = set(re.findall(r"`([a-z]+(?:_[a-z]+)+)`", cells + table[table.rindex("\n`") :]))
     written = {
         literal(call.args[0])

@@ -50,7 +50,7 @@ MIGRATION_TRIES = 5
 """`registrar migrate` waits 5 s for a table's lock and is then to be run again, says docs/operate.md."""
 RESENDINGS = 5
 DEFECTS = ("unexpected_error", "step_failed", "batch_stuck", "outcome_unknown")
-"""Events that no process may log. `step_not_recorded` and `lane_broken_off` are not among them:
+"""Events that no process may log. `step_not_recorded` and `lane_interrupted` are not among them:
 a worker's transaction and the migration may meet in a deadlock, one gives way, and its work is done again."""
 SETTINGS = {
     "REGISTRAR_POLL_FIRST_S": "0.2",

@@ -370,7 +370,7 @@ async def test_a_table_of_a_later_migration_is_reachable_without_another_grant(e
 async def test_an_owner_without_createrole_migrates_and_a_login_that_owns_nothing_runs_the_service(
     database_url: str, empty: str
 ) -> None:
-    """The two logins of docs/operate.md. `database_url` has seen to it that both roles exist."""
+    """The two logins of docs/install.md. `database_url` has seen to it that both roles exist."""
     suffix, name = uuid4().hex[:8], normalise_url(empty).database
     owner, service = f"owner_{suffix}", f"service_{suffix}"
     url_of = {

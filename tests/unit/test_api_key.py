@@ -70,4 +70,4 @@ def test_presets_say_what_a_key_is_for() -> None:
 
 
 def test_the_pattern_for_scanners_is_documented() -> None:
-    assert f"`{api_key.PATTERN}`" in Path(ROOT, "docs/operate.md").read_text()
+    assert f"`{api_key.PATTERN}`" in Path(ROOT, "docs/security.md").read_text()
