@@ -56,7 +56,7 @@ async def list_error_codes() -> Codes:
 @open_router.get("/v1/error-codes/{code}", tags=["Catalogues"])
 async def get_error_code(code: Annotated[str, Path(max_length=100)]) -> CodeOut:
     """One code, with what to do about it. The `type` of every problem leads here."""
-    entry = CATALOGUE.get(code)
+    entry = CATALOGUE.get(present_name(code))
     if entry is None:
         raise NotFound("not_found", "There is no such error code.")
     return _code(entry)

@@ -76,13 +76,14 @@ def _dialect(found: Mapping[str, Any]) -> ImportDialect:
         columns_unused=[column.name for column in columns if column.field is None],
         notices=[
             ImportNotice(
-                code=notice["code"],
-                severity=lookup(notice["code"]).severity,
+                code=entry.code,
+                severity=entry.severity,
                 column=notice["column"],
                 detail=notice["detail"],
-                remedy=lookup(notice["code"]).remedy,
+                remedy=entry.remedy,
             )
             for notice in found["notices"]
+            for entry in (stored(notice["code"]),)
         ],
     )
 
@@ -105,15 +106,16 @@ def _preview(summary: Mapping[str, Any]) -> ImportPreview:
         group_tags_total=summary["group_tags_total"],
         problems=[
             ImportProblemCount(
-                code=problem["code"],
-                severity=lookup(problem["code"]).severity,
-                title=lookup(problem["code"]).title,
-                remedy=lookup(problem["code"]).remedy,
+                code=entry.code,
+                severity=entry.severity,
+                title=entry.title,
+                remedy=entry.remedy,
                 rows=problem["rows"],
                 first_rows=problem["first_rows"],
                 first_lines=problem.get("first_lines", ()),
             )
             for problem in summary["problems"]
+            for entry in (stored(problem["code"]),)
         ],
     )
 
@@ -134,9 +136,9 @@ def problems(record: StagedRow) -> list[ImportRowProblem]:
 
 
 def _problem(found: Mapping[str, Any]) -> dict[str, Any]:
-    entry = lookup(found["code"])
+    entry = stored(found["code"])
     return {
-        "code": found["code"],
+        "code": entry.code,
         "severity": entry.severity,
         "column": found.get("column"),
         "field": found["field"] or None,

@@ -30,7 +30,7 @@ from app.api.requests import (
     read,
 )
 from app.api.schema import body_of, upload_of
-from app.api.texts import Sought
+from app.api.texts import CodeSought
 from app.domain.errors import FieldError, Unprocessable
 from app.domain.imports import ImportState, Verdict
 from app.domain.scope import Scope
@@ -175,7 +175,7 @@ async def list_import_rows(
     import_id: UUID,
     page: PageOfRows,
     verdict: Verdict | None = None,
-    code: Annotated[Sought | None, Query()] = None,
+    code: Annotated[CodeSought | None, Query()] = None,
 ) -> ImportRows:
     """The rows with their verdicts, in the file's order."""
     found = await imports.rows(runtime, caller, import_id, page, verdict=verdict, code=code)

@@ -36,7 +36,7 @@ from app.api.requests import (
 )
 from app.api.retries import RetryChoice, read_choice
 from app.api.schema import body_of
-from app.api.texts import Sought
+from app.api.texts import CodeSought, Sought
 from app.api.turns import take_heavy
 from app.db.registration_lists import Filter
 from app.domain.batch import BatchState
@@ -54,6 +54,7 @@ RETRY_AFTER = "2"
 
 Since = Annotated[Moment | None, Query(description="Changed at or after this time.")]
 OneOf = Annotated[Sought | None, Query()]
+OneCode = Annotated[CodeSought | None, Query()]
 Fragment = Annotated[
     Sought | None,
     Query(
@@ -176,7 +177,7 @@ async def list_registrations_of_order(
     order_id: UUID,
     page: PageOfRows,
     state: RegistrationState | None = None,
-    error_code: OneOf = None,
+    error_code: OneCode = None,
     serial_prefix: OneOf = None,
     serial_contains: Fragment = None,
     product_key: ProductKey = None,
@@ -219,7 +220,7 @@ async def list_registrations(
     caller: ReadsOrders,
     page: PageOfIds,
     state: RegistrationState | None = None,
-    error_code: OneOf = None,
+    error_code: OneCode = None,
     serial_prefix: OneOf = None,
     serial_contains: Fragment = None,
     product_key: ProductKey = None,

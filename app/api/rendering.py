@@ -134,8 +134,10 @@ def recalled(found: Recalled) -> OrderAccepted:
 
 
 def _finding(code: str, field: str, detail: str) -> FindingOut:
-    entry = lookup(code)
-    return FindingOut(code=code, severity=entry.severity, field=field, detail=detail, remedy=entry.remedy)
+    entry = stored(code)
+    return FindingOut(
+        code=entry.code, severity=entry.severity, field=field, detail=detail, remedy=entry.remedy
+    )
 
 
 def registration(record: Registration) -> RegistrationOut:

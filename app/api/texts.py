@@ -7,6 +7,7 @@ from pydantic import AfterValidator, BeforeValidator, StringConstraints
 from pydantic_core import PydanticCustomError
 
 from app.domain.characters import UNSAFE_CLASS, unsafe, unseen, unstorable
+from app.domain.former_codes import present_name
 from app.domain.masking import holds_secret
 from app.domain.placeholders import is_no_tag
 
@@ -58,3 +59,5 @@ def named(longest: int) -> StringConstraints:
 
 Sought = Annotated[str, StringConstraints(max_length=255, pattern=SOUGHT_PATTERN), Storable]
 """A value to look for."""
+CodeSought = Annotated[Sought, AfterValidator(present_name)]
+"""A code to look for, by its present or its former name."""

@@ -66,5 +66,5 @@ def show_dialect(screen: Screen, name: str, dialect: Dialect, rows: int) -> None
     ]
     screen.facts([*pairs, ("Not used", ", ".join(unused))] if unused else pairs)
     for notice in dialect.notices:
-        if notice.code not in ("column_unknown", "column_own") and not is_doubt(notice.code):
+        if notice.code not in ("column_unknown", "column_not_sent") and not is_doubt(notice.code):
             screen.say(f"Note: {notice.words}")

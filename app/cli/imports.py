@@ -278,7 +278,7 @@ def _show(screen: Screen, api: Api, found: JsonObject) -> None:
     screen.facts(pairs)
     notices = [(notice["code"], notice["detail"]) for notice in dialect["notices"]] if dialect else []
     for code, words in notices:
-        if code not in ("column_unknown", "column_own") and not is_doubt(code):
+        if code not in ("column_unknown", "column_not_sent") and not is_doubt(code):
             screen.say(f"Note: {words}")
     if preview is None:
         return

@@ -294,7 +294,7 @@ def _notice(name: str, written: str, field: str | None, proved: bool) -> Notice 
         return Notice("column_by_content", words, name)
     if field in OWN:
         words = f"Column '{name}' is not one of Microsoft's columns: it is read as {field} and stays here."
-        return Notice("column_own", words, name)
+        return Notice("column_not_sent", words, name)
     if field is not None or not written.strip():
         return None
     twin = field_of(written) or field_of(groups.without_number(written) or "")

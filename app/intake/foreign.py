@@ -15,24 +15,25 @@ CONTROLS: Final = re.compile(rb"[\x00-\x08\x0e-\x19\x1c-\x1f\x7f]")
 _AS_CSV: Final = "Save the sheet as .xlsx without a password, or as 'CSV UTF-8', and upload that file."
 _UNPACK: Final = "Unpack it and upload the CSV file inside."
 _IN_EXCEL: Final = "Open it in Excel and save it as .xlsx or 'CSV UTF-8', then upload that file."
+_LOCKED: Final = f"This is an Excel workbook (.xls, or locked). {_AS_CSV}"
 _OLD_SHEET: Final = f"This is an Excel worksheet of an old version (.xls). {_AS_CSV}"
 _SIGNATURES: Final[tuple[tuple[bytes, str, str], ...]] = (
-    (b"\xd0\xcf\x11\xe0", "excel_workbook", f"This is an Excel workbook (.xls, or locked). {_AS_CSV}"),
-    (b"%PDF-", "pdf", "This is a PDF document. Ask its sender for the data as a CSV file."),
-    (b"BZh", "compressed", f"This file is compressed (bzip2). {_UNPACK}"),
-    (b"\xfd7zXZ\x00", "compressed", f"This file is compressed (xz). {_UNPACK}"),
-    (b"\x28\xb5\x2f\xfd", "compressed", f"This file is compressed (zstd). {_UNPACK}"),
-    (b"7z\xbc\xaf\x27\x1c", "compressed", f"This is a 7z archive. {_UNPACK}"),
-    (b"Rar!\x1a\x07", "compressed", f"This is a RAR archive. {_UNPACK}"),
-    (b"MSCF", "cabinet", f"This is a cabinet (.cab). {_UNPACK}"),
-    (b"\x89PNG", "picture", "This is a picture. Upload the CSV file itself, not a photograph of it."),
-    (b"\xff\xd8\xff", "picture", "This is a picture. Upload the CSV file itself, not a photograph of it."),
-    (b"SQLite format 3\x00", "database", "This is a database file. Export the table as CSV and upload that."),
-    (b"MZ", "program", "This is a program. Upload the CSV file that it writes."),
+    (b"\xd0\xcf\x11\xe0", "file_is_unsupported_workbook", _LOCKED),
+    (b"%PDF-", "file_is_pdf", "This is a PDF document. Ask its sender for the data as a CSV file."),
+    (b"BZh", "file_is_archive", f"This file is compressed (bzip2). {_UNPACK}"),
+    (b"\xfd7zXZ\x00", "file_is_archive", f"This file is compressed (xz). {_UNPACK}"),
+    (b"\x28\xb5\x2f\xfd", "file_is_archive", f"This file is compressed (zstd). {_UNPACK}"),
+    (b"7z\xbc\xaf\x27\x1c", "file_is_archive", f"This is a 7z archive. {_UNPACK}"),
+    (b"Rar!\x1a\x07", "file_is_archive", f"This is a RAR archive. {_UNPACK}"),
+    (b"MSCF", "file_is_cabinet", f"This is a cabinet (.cab). {_UNPACK}"),
+    (b"\x89PNG", "file_is_picture", "This is a picture. Upload the CSV file, not a photo of it."),
+    (b"\xff\xd8\xff", "file_is_picture", "This is a picture. Upload the CSV file, not a photo of it."),
+    (b"SQLite format 3\x00", "file_is_database", "This is a database file. Export its table as CSV."),
+    (b"MZ", "file_is_program", "This is a program. Upload the CSV file that it writes."),
     # Excel 2, 3 and 4 wrote a sheet without a container around it.
-    (b"\x09\x00\x04\x00", "excel_workbook", _OLD_SHEET),
-    (b"\x09\x02\x06\x00", "excel_workbook", _OLD_SHEET),
-    (b"\x09\x04\x06\x00", "excel_workbook", _OLD_SHEET),
+    (b"\x09\x00\x04\x00", "file_is_unsupported_workbook", _OLD_SHEET),
+    (b"\x09\x02\x06\x00", "file_is_unsupported_workbook", _OLD_SHEET),
+    (b"\x09\x04\x06\x00", "file_is_unsupported_workbook", _OLD_SHEET),
 )  # fmt: skip
 
 _NUMBERS: Final = (
@@ -59,13 +60,13 @@ _HTML_TAGS: Final = frozenset(
 )  # fmt: skip
 
 _TEXT_FORMATS: Final[tuple[tuple[re.Pattern[str], str, str], ...]] = (
-    (re.compile(r"\s*<(\?xml|!--|key>|[a-z]\w*[\s>/])", re.IGNORECASE), "xml",
+    (re.compile(r"\s*<(\?xml|!--|key>|[a-z]\w*[\s>/])", re.IGNORECASE), "file_is_xml",
      "This is an XML document. Upload the devices as a CSV file."),
-    (re.compile(r'\s*(\{\s*["}]|\[\s*[\[{"\]])'), "json",
+    (re.compile(r'\s*(\{\s*["}]|\[\s*[\[{"\]])'), "file_is_json",
      "This is JSON, but not one object per line. Write it so, or send it to the API as an order."),
-    (re.compile(r"\s*\{\\rtf"), "rich_text",
+    (re.compile(r"\s*\{\\rtf"), "file_is_rich_text",
      "This is a word processor's document. Save it as plain text (CSV)."),
-    (re.compile(r"\s*ID;P[A-Z]{3,}"), "excel_workbook",
+    (re.compile(r"\s*ID;P[A-Z]{3,}"), "file_is_unsupported_workbook",
      f"This is a SYLK file of a spreadsheet (.slk). {_IN_EXCEL}"),
 )  # fmt: skip
 _PAGE_ARCHIVE: Final = re.compile(r"\s*(MIME-Version:|From: <?Saved by)", re.IGNORECASE)
@@ -84,10 +85,10 @@ def refuse_signatures(data: bytes) -> None:
 def _of_archive(data: bytes) -> UnreadableFile:
     marks = (b"META-INF/manifest.xml", b"mimetype", b"opendocument")
     if b"opendocument.spreadsheet" in data or (b"content.xml" in data and any(m in data for m in marks)):
-        return UnreadableFile("opendocument_sheet", _OPEN_DOCUMENT)
+        return UnreadableFile("file_is_opendocument", _OPEN_DOCUMENT)
     if (b"Index/" in data and b".iwa" in data) or b"Index.zip" in data:
-        return UnreadableFile("numbers_document", _NUMBERS)
-    return UnreadableFile("compressed", f"This is a zip archive. {_UNPACK}")
+        return UnreadableFile("file_is_numbers_document", _NUMBERS)
+    return UnreadableFile("file_is_archive", f"This is a zip archive. {_UNPACK}")
 
 
 def refuse_text(text: str) -> None:
@@ -97,7 +98,7 @@ def refuse_text(text: str) -> None:
         raise sheet
     if _is_html(text):
         raise UnreadableFile(
-            "web_page",
+            "file_is_web_page",
             "This is a web page. The download probably failed or needs a sign-in: "
             "download the CSV file again.",
         )
@@ -114,17 +115,17 @@ def is_other_markup(text: str) -> bool:
 def as_sheet(text: str) -> UnreadableFile | None:
     """The refusal of a sheet in HTML or XML, which programs save as .xls; None for anything else."""
     if _PAGE_ARCHIVE.match(text) and _OFFICE.search(text):
-        return UnreadableFile("html_table", _HTML_TABLE)
+        return UnreadableFile("file_is_html_table", _HTML_TABLE)
     if _MARKUP.match(text) is None:
         return None
     name = _first_tag(text)
     local = name.rpartition(":")[2]
     if local == "workbook" and (_OFFICE.search(text) or "excel.sheet" in text[:1000].lower()):
-        return UnreadableFile("xml_spreadsheet", _XML_SPREADSHEET)
+        return UnreadableFile("file_is_xml_spreadsheet", _XML_SPREADSHEET)
     if name == "office:document" and "opendocument" in text:
-        return UnreadableFile("opendocument_sheet", _OPEN_DOCUMENT)
+        return UnreadableFile("file_is_opendocument", _OPEN_DOCUMENT)
     if _is_html(text) and (_OFFICE.search(text) or (_TABLE.search(text) and not _FORM.search(text))):
-        return UnreadableFile("html_table", _HTML_TABLE)
+        return UnreadableFile("file_is_html_table", _HTML_TABLE)
     return None
 
 

@@ -87,7 +87,7 @@ def read(head: Head, stream: Source, profile: Profile | None = None) -> tuple[Di
         notices |= {(notice.code, notice.column): notice for notice in plan.columns.notices}
     if not columns.IDENTITY & set(known.values()):
         if known and set(known) <= _ORDER:
-            raise UnreadableFile("json", "This is an order in JSON. Send it to the API as it is.")
+            raise UnreadableFile("file_is_json", "This is an order in JSON. Send it to the API as it is.")
         raise UnreadableFile(
             "columns_unknown",
             "No key of these JSON objects could be recognised as an identity of a device. "

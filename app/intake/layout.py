@@ -287,7 +287,7 @@ def _headerless(resolved: Columns) -> Notice:
 
 
 _IDENTIFIERS: Final = Notice(
-    "identifier_order",
+    "corporate_identifier_layout",
     "Manufacturer, model, serial number without a header is how corporate device identifiers are written, "
     "not Autopilot devices: dots and commas may be missing from the names. Compare them with a device.",
 )
@@ -297,4 +297,4 @@ def _above(count: int) -> tuple[Notice, ...]:
     if not count:
         return ()
     lines = "1 line" if count == 1 else f"{count} lines"
-    return (Notice("lines_above", f"{lines} above the table were passed over."),)
+    return (Notice("lines_above_table", f"{lines} above the table were passed over."),)

@@ -174,6 +174,6 @@ def _too_many_names() -> UnreadableFile:
 
 def _no_report() -> UnreadableFile:
     return UnreadableFile(
-        "xml",
+        "file_is_xml",
         "This is an XML document, but not an OA3 report. Upload the OA3.xml, or the devices as a CSV file.",
     )

@@ -58,7 +58,9 @@ def read(
         source = Inflated(head, source, breathe)
         head = _head(source)
         if head.data.startswith(GZIP):
-            raise UnreadableFile("gzip", "This is a gzip file inside a gzip file. Compress it only once.")
+            raise UnreadableFile(
+                "file_is_nested_gzip", "This is a gzip file inside a gzip file. Compress it only once."
+            )
     if not head.data:
         raise UnreadableFile("empty_file", "The file is empty. Export it again, then upload it.")
     if workbook.claims(head):

@@ -126,7 +126,7 @@ GUESSES: Final = frozenset(
     {
         "column_by_content",
         "header_missing",
-        "identifier_order",
+        "corporate_identifier_layout",
         "cells_split",
         "sheet_hidden",
         "encoding_guessed",

@@ -95,9 +95,9 @@ def _add_rows(corrections: Corrections, rows: Sequence[Original], pairs: Pairs) 
 
 def _problem(found: Mapping[str, str], names: Mapping[str, str]) -> Problem:
     """`names`: the file's own, by field; what was found after the file was read has none with it."""
-    entry = lookup(found["code"])
+    entry = stored(found["code"])
     return Problem(
-        found["code"],
+        entry.code,
         entry.severity,
         found.get("column", names.get(found["field"])),
         found["field"] or None,

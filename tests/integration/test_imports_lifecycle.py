@@ -3,6 +3,7 @@
 from uuid import uuid4
 
 import pytest
+from sqlalchemy import text
 
 from tests.import_scene import (
     commit,
@@ -168,7 +169,7 @@ async def test_subscribers_hear_of_imports(world: World) -> None:
     ready, made, refused = (event["data"] for event in events)
     assert (ready["rows"], ready["counts"]["valid"], ready["orders"]) == (3, 3, [])
     assert [order["reference"] for order in made["orders"]] == [made["reference"]]
-    assert (refused["state"], refused["failure"]) == ("refused", "pdf")
+    assert (refused["state"], refused["failure"]) == ("refused", "file_is_pdf")
     accepted = await world.select("SELECT data FROM events WHERE type = 'order.accepted'")
     assert [event["data"]["order_id"] for event in accepted] == [made["orders"][0]["order_id"]]
 
@@ -181,3 +182,27 @@ async def test_nothing_of_the_rows_is_told_or_logged(world: World, caplog: pytes
     events = await world.select("SELECT CAST(data AS text) AS data FROM events")
     assert all("SECRETSERIAL" not in event["data"] for event in events)
     assert "SECRETSERIAL" not in caplog.text
+
+
+async def test_codes_that_the_release_before_stored_are_shown_under_their_present_names(world: World) -> None:
+    partner = await world.partner()
+    refused = await preview(world, partner, b"%PDF-1.7 nothing")
+    header = ("Serial Number", "Manufacturer", "Model", "Order line")
+    ready = await preview(world, partner, sheet(header, tuple_rows(1, "SYN", "4711")))
+    assert refused["failure"]["code"] == "file_is_pdf"
+    assert [notice["code"] for notice in ready["dialect"]["notices"]] == ["column_not_sent"]
+    async with world.runtime.system_transaction() as tx:
+        await tx.session.execute(
+            text("UPDATE imports SET failure_code = 'pdf' WHERE failure_code = 'file_is_pdf'")
+        )
+        await tx.session.execute(
+            text(
+                "UPDATE imports SET dialect = jsonb_set(dialect, '{notices,0,code}', CAST(:code AS jsonb)) "
+                "WHERE id = :id"
+            ),
+            {"id": ready["id"], "code": '"column_own"'},
+        )
+    assert (await look(world, partner, refused["id"]))["failure"] == refused["failure"]
+    assert (await look(world, partner, ready["id"]))["dialect"] == ready["dialect"]
+    former = await world.client.get("/v1/error-codes/pdf")
+    assert (former.status_code, former.json()["code"]) == (200, "file_is_pdf")

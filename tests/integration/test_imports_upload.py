@@ -208,8 +208,8 @@ async def test_a_form_without_a_usable_boundary_is_refused(world: World, content
     ("data", "code"),
     [
         (b"", "empty_file"),
-        (b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n" + os.urandom(200), "pdf"),
-        (b"<html><body>Sign in</body></html>", "web_page"),
+        (b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n" + os.urandom(200), "file_is_pdf"),
+        (b"<html><body>Sign in</body></html>", "file_is_web_page"),
         (b"Device Serial Number,Manufacturer name,Device model\r\n", None),
     ],
 )

@@ -91,31 +91,33 @@ FILES: Examples = {
         b'<!DOCTYPE Key [<!ENTITY x "y">]><Key>&x;</Key>', '<!DOCTYPE Key [<!ENTITY x "y">]><Key>&x;</Key>'
     ),
     "columns_unknown": lines("Colour,Weight", "red,7"),
-    "excel_workbook": File(
+    "file_is_unsupported_workbook": File(
         b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600), "(an .xls file of Excel 97 to 2003)"
     ),
-    "web_page": lines("<!DOCTYPE html>", "<html><body>Sign in to continue</body></html>"),
-    "xml": lines('<?xml version="1.0"?>', "<devices><device/></devices>"),
-    "json": lines('[{"serial_number": "SYN0001"}]'),
-    "rich_text": lines(r"{\rtf1\ansi SYN0001}"),
-    "pdf": File(b"%PDF-1.7\n", "(a PDF)"),
-    "picture": File(b"\x89PNG\r\n\x1a\n" + bytes(40), "(a PNG)"),
-    "database": File(b"SQLite format 3\x00" + bytes(80), "(an SQLite file)"),
-    "program": File(b"MZ\x90\x00" + bytes(80), "(an .exe file)"),
-    "gzip": File(gzipped(gzipped(f"{TUPLE}\n{DEVICE}\n".encode())), "(a .csv.gz.gz file)"),
-    "compressed": File(b"7z\xbc\xaf\x27\x1c" + bytes(60), "(a .7z file)"),
-    "cabinet": File(b"MSCF" + bytes(60), "(a .cab file)"),
-    "binary": File(bytes(range(256)) * 4, "(bytes that are no text)"),
+    "file_is_web_page": lines("<!DOCTYPE html>", "<html><body>Sign in to continue</body></html>"),
+    "file_is_xml": lines('<?xml version="1.0"?>', "<devices><device/></devices>"),
+    "file_is_json": lines('[{"serial_number": "SYN0001"}]'),
+    "file_is_rich_text": lines(r"{\rtf1\ansi SYN0001}"),
+    "file_is_pdf": File(b"%PDF-1.7\n", "(a PDF)"),
+    "file_is_picture": File(b"\x89PNG\r\n\x1a\n" + bytes(40), "(a PNG)"),
+    "file_is_database": File(b"SQLite format 3\x00" + bytes(80), "(an SQLite file)"),
+    "file_is_program": File(b"MZ\x90\x00" + bytes(80), "(an .exe file)"),
+    "file_is_nested_gzip": File(gzipped(gzipped(f"{TUPLE}\n{DEVICE}\n".encode())), "(a .csv.gz.gz file)"),
+    "file_is_archive": File(b"7z\xbc\xaf\x27\x1c" + bytes(60), "(a .7z file)"),
+    "file_is_cabinet": File(b"MSCF" + bytes(60), "(a .cab file)"),
+    "file_is_not_text": File(bytes(range(256)) * 4, "(bytes that are no text)"),
     "file_without_rows": Said("A file with a header and nothing below it, sent to `registrar submit`."),
     "column_unknown": lines(f"{TUPLE},Shelf", f"{DEVICE},7"),
     "column_repeated": lines(f"{TUPLE},Serial No", f"{DEVICE},SYN0001"),
-    "column_own": lines(f"{TUPLE},PO Number", f"{DEVICE},4711"),
+    "column_not_sent": lines(f"{TUPLE},PO Number", f"{DEVICE},4711"),
     "column_by_content": File(
         f"Serial Number,Blob\nSYN0001,{HASH}\n".encode(), "Serial Number,Blob\nSYN0001,T0H..."
     ),
     "header_missing": File(f"SYN0001,,{HASH}\n".encode(), "SYN0001,,T0H..."),
-    "identifier_order": lines("Microsoft,Surface Laptop 5,012345678901", "HP,HP ProBook 450 G5,5CD1000"),
-    "lines_above": lines("Delivery of 1 June", "", TUPLE, DEVICE),
+    "corporate_identifier_layout": lines(
+        "Microsoft,Surface Laptop 5,012345678901", "HP,HP ProBook 450 G5,5CD1000"
+    ),
+    "lines_above_table": lines("Delivery of 1 June", "", TUPLE, DEVICE),
     "header_repeated": lines(
         TUPLE, DEVICE, "Manufacturer,Model,Serial Number", "Contoso,Contoso Book 14,SYN0002"
     ),
@@ -125,17 +127,17 @@ FILES: Examples = {
         "(a workbook with the sheets Devices and Prices)",
     ),
     "sheet_unknown": Said("There is no sheet 'March'. The workbook has: Devices, Prices."),
-    "html_table": lines(
+    "file_is_html_table": lines(
         "<html><table><tr><td>Serial Number</td></tr><tr><td>SYN0001</td></tr></table></html>"
     ),
-    "xml_spreadsheet": lines(
+    "file_is_xml_spreadsheet": lines(
         '<?xml version="1.0"?>',
         '<Workbook xmlns="urn:schemas-microsoft-com:office:spreadsheet"><Worksheet/></Workbook>',
     ),
-    "numbers_document": File(
+    "file_is_numbers_document": File(
         archive({"Index/Document.iwa": "x", "Metadata/Properties.plist": "x"}), "(a .numbers file)"
     ),
-    "opendocument_sheet": File(
+    "file_is_opendocument": File(
         archive({"mimetype": "application/vnd.oasis.opendocument.spreadsheet", "content.xml": "<x/>"}),
         "(an .ods file)",
     ),
@@ -149,7 +151,7 @@ FILES: Examples = {
         f"SYN0003,Contoso,Contoso Book 14,{DEVICE}4",
     ),
     "rows_in_quotes": lines(f'"{TUPLE}"', f'"{DEVICE}"', '"SYN0002,Contoso,Contoso Book 14"'),
-    "names_in_front": lines(
+    "names_beside_values": lines(
         "Serial Number : SYN0001",
         "Manufacturer  : Contoso",
         "Model         : Contoso Book 14",

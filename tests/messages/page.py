@@ -37,14 +37,14 @@ def _entry_lines(code: Code, example: File | Said) -> Iterator[str]:
 
 _ADVICE = {
     "retry": "the same again later",
-    "person": "a person has a step to do",
+    "person": "somebody has to act first",
     "never": "send something else",
     "none": "nothing to do",
 }
 _HEAD = """# Messages
 
-Every code that Registrar can say, with an example. `GET /v1/error-codes` serves the same list without the
-examples. An example that is a file is one of which `registrar validate` says it; otherwise it is a detail
+Every code that Registrar can report, with an example. `GET /v1/error-codes` serves the same list without the
+examples. If the example is a file, `registrar validate` reports the code for it. Otherwise it is the detail
 that comes with the code, or the call in question. Devices are made up. `T0H...` stands for the 4,000
 characters of a hardware hash.
 
@@ -55,14 +55,14 @@ _CATEGORIES = {
         "Calls that are refused",
         "The call did nothing. They come as problem details of the API.",
     ),
-    Category.FILE: ("Files", "Of a file as a whole, or of one of its columns."),
+    Category.FILE: ("Files", "About a file as a whole, or one of its columns."),
     Category.ROW: (
         "Rows",
-        "Of one device, before anything is sent. An error means that the device is not sent.",
+        "About one device, before anything is sent. An error means that the device is not sent.",
     ),
-    Category.UPSTREAM: ("Outcomes", "Of one device or batch, as Microsoft or a portal decided it."),
-    Category.CONNECTION: ("Connections and consent", "Why work waits for Microsoft, or for a customer."),
-    Category.SERVICE: ("The service", "Of Registrar itself."),
+    Category.UPSTREAM: ("Outcomes", "About one device or batch, as Microsoft or a portal decided it."),
+    Category.CONNECTION: ("Connections and consent", "Reasons why work waits for Microsoft or a customer."),
+    Category.SERVICE: ("The service", "About Registrar itself."),
     Category.COMMAND: (
         "The command line",
         "What `registrar` says with `--json` when a command cannot go on.",

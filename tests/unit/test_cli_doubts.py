@@ -70,7 +70,7 @@ def test_at_a_terminal_a_doubt_is_said_and_asked_about(wire: Wire, tmp_path: Pat
     ("code", "title"),
     [
         ("registered_for_other_customer", "Another customer of yours has this device registered"),
-        ("duplicate_open_elsewhere", "An open order has this device already"),
+        ("duplicate_open_elsewhere", "An open order already has this device"),
     ],
 )
 def test_devices_that_others_have_are_said_before_they_are_sent(

@@ -61,7 +61,7 @@ def test_a_program_gets_the_same_as_a_document() -> None:
     assert found["counts"] == {"rows": 12, "valid": 3, "invalid": 9, "with_warnings": 2}
     assert found["group_tags"] == [{"group_tag": None, "devices": 3, "batches": 1}]
     assert found["file"]["columns"][5] == {"name": "Order line", "field": "line_ref"}
-    assert [notice["code"] for notice in found["file"]["notices"]] == ["column_own"]
+    assert [notice["code"] for notice in found["file"]["notices"]] == ["column_not_sent"]
     assert {problem["code"]: problem["rows"] for problem in found["problems"]}["hash_truncated"] == 1
 
 

@@ -39,7 +39,7 @@ def refused(data: bytes) -> UnreadableFile:
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 def test_a_table_of_html_is_to_be_saved_as_a_workbook(text: str, encoding: str) -> None:
     refusal = refused(text.encode(encoding))
-    assert refusal.code == "html_table"
+    assert refusal.code == "file_is_html_table"
     assert "Open it in Excel and save it as .xlsx" in refusal.words
 
 
@@ -51,7 +51,7 @@ def test_a_table_of_html_is_to_be_saved_as_a_workbook(text: str, encoding: str) 
     ],
 )
 def test_a_page_that_asks_to_sign_in_is_a_download_that_failed(text: str) -> None:
-    assert refused(text.encode()).code == "web_page"
+    assert refused(text.encode()).code == "file_is_web_page"
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_a_page_that_asks_to_sign_in_is_a_download_that_failed(text: str) -> Non
 )
 def test_an_xml_spreadsheet_is_to_be_saved_as_a_workbook(text: str) -> None:
     refusal = refused(text.encode())
-    assert refusal.code == "xml_spreadsheet"
+    assert refusal.code == "file_is_xml_spreadsheet"
     assert "Open it in Excel and save it as .xlsx" in refusal.words
 
 
@@ -73,24 +73,24 @@ def test_an_xml_spreadsheet_is_to_be_saved_as_a_workbook(text: str) -> None:
     [
         (
             archive({"Index/Document.iwa": b"", "Index/Tables/DataList.iwa": b""}),
-            "numbers_document",
+            "file_is_numbers_document",
             "Numbers",
         ),
-        (archive({"preview.jpg": b"", "Index.zip": b""}), "numbers_document", "Numbers"),
+        (archive({"preview.jpg": b"", "Index.zip": b""}), "file_is_numbers_document", "Numbers"),
         (
             archive({"mimetype": "application/vnd.oasis.opendocument.spreadsheet", "content.xml": "<a/>"}),
-            "opendocument_sheet",
+            "file_is_opendocument",
             ".ods",
         ),
-        (archive({"content.xml": "<a/>", "META-INF/manifest.xml": "<a/>"}), "opendocument_sheet", ".ods"),
+        (archive({"content.xml": "<a/>", "META-INF/manifest.xml": "<a/>"}), "file_is_opendocument", ".ods"),
         (
             b'<office:document xmlns:office="urn:oasis:names:tc:opendocument:xmlns:office:1.0"/>',
-            "opendocument_sheet",
+            "file_is_opendocument",
             ".ods",
         ),
-        (b"ID;PWXL;N;E\r\nP;PGeneral\r\n", "excel_workbook", ".slk"),
-        (b"\x09\x04\x06\x00\x00\x00\x10\x00" + bytes(20), "excel_workbook", "old version"),
-        (b"<Report><Device/></Report>", "xml", "OA3"),
+        (b"ID;PWXL;N;E\r\nP;PGeneral\r\n", "file_is_unsupported_workbook", ".slk"),
+        (b"\x09\x04\x06\x00\x00\x00\x10\x00" + bytes(20), "file_is_unsupported_workbook", "old version"),
+        (b"<Report><Device/></Report>", "file_is_xml", "OA3"),
     ],
 )
 def test_sheets_of_other_programs_are_named(data: bytes, code: str, word: str) -> None:
@@ -102,10 +102,10 @@ def test_sheets_of_other_programs_are_named(data: bytes, code: str, word: str) -
 @pytest.mark.parametrize(
     "name, code",
     [
-        ("41-html-saved-as.xls", "html_table"),
-        ("42-table-only.xls", "html_table"),
-        ("63-xml-spreadsheet-2003.xls", "xml_spreadsheet"),
-        ("65-apple.numbers", "numbers_document"),
+        ("41-html-saved-as.xls", "file_is_html_table"),
+        ("42-table-only.xls", "file_is_html_table"),
+        ("63-xml-spreadsheet-2003.xls", "file_is_xml_spreadsheet"),
+        ("65-apple.numbers", "file_is_numbers_document"),
     ],
 )
 def test_wild_files_that_are_no_workbooks(name: str, code: str) -> None:

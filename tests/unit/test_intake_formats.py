@@ -127,9 +127,9 @@ def test_a_broken_line_costs_that_line_only(line: str, code: str | None) -> None
 
 
 def test_json_that_is_no_list_of_lines_is_told_what_to_do() -> None:
-    assert refused('{"customer_id": "x", "devices": []}').code == "json"
-    assert refused(json.dumps({"serial_number": "1"}, indent=1)).code == "json"
-    assert refused('[{"serial_number": "1"}]').code == "json"
+    assert refused('{"customer_id": "x", "devices": []}').code == "file_is_json"
+    assert refused(json.dumps({"serial_number": "1"}, indent=1)).code == "file_is_json"
+    assert refused('[{"serial_number": "1"}]').code == "file_is_json"
     assert refused('{"colour": "red"}\n{"colour": "blue"}\n').code == "columns_unknown"
 
 
@@ -192,8 +192,8 @@ BILLION = "".join(f'<!ENTITY a{n} "{"".join(f"&a{n - 1};" for _ in range(10))}">
         ("<Key>" + "".join(f"<a b{n}='1'/>" for n in range(90_000)), "xml_damaged"),
         ("<Key><" + "x" * 3_000_000, "xml_damaged"),
         ("<Key><!--" + "x" * 3_000_000, "xml_damaged"),
-        ("<?xml version='1.0'?><HardwareReport/>", "xml"),
-        ("<Key></Key>", "xml"),
+        ("<?xml version='1.0'?><HardwareReport/>", "file_is_xml"),
+        ("<Key></Key>", "file_is_xml"),
     ],
 )
 def test_hostile_or_other_xml_is_refused_in_bounded_memory(text: str, code: str) -> None:
@@ -238,7 +238,7 @@ def test_damaged_gzip_is_refused_wherever_it_is_cut() -> None:
 
 
 def test_gzip_in_gzip_is_refused() -> None:
-    assert refused(gzip.compress(gzip.compress(PLAIN))).code == "gzip"
+    assert refused(gzip.compress(gzip.compress(PLAIN))).code == "file_is_nested_gzip"
 
 
 @pytest.mark.parametrize("filling", [b"A" * 60_000_000, (b"5CD,," + b"A" * 4_000 + b",,\r\n") * 15_000])

@@ -77,7 +77,7 @@ def test_columns_in_an_order_of_their_own_are_generic_and_unknown_ones_are_kept_
     assert rows[0].notices == ()
     assert [(n.code, n.column) for n in dialect.notices] == [
         ("column_unknown", "Warranty"),
-        ("column_own", "Line"),
+        ("column_not_sent", "Line"),
     ]
 
 
@@ -193,7 +193,7 @@ def test_files_without_a_header_are_told_by_their_content(lines: list[str], fiel
 def test_the_identifier_order_is_taken_with_a_warning() -> None:
     dialect, rows = load("Microsoft,Surface Laptop 5,012345678901\nHP,HP ProBook 450 G5,5CD1000\n")
     assert rows[1].fields == {"manufacturer": "HP", "model": "HP ProBook 450 G5", "serial_number": "5CD1000"}
-    assert [notice.code for notice in dialect.notices] == ["header_missing", "identifier_order"]
+    assert [notice.code for notice in dialect.notices] == ["header_missing", "corporate_identifier_layout"]
 
 
 def test_unknown_names_over_hashes_are_a_header_and_not_a_device() -> None:

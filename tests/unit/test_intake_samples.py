@@ -103,7 +103,7 @@ def test_partner_center_template_gives_four_rows_of_each_identity() -> None:
 def test_configmgr_values_come_from_behind_the_repeated_names() -> None:
     dialect, rows = load("configmgr-report.csv")
     assert dialect.columns == tuple(zip(COLLECTOR, IDENTITY, strict=True))
-    assert [notice.code for notice in dialect.notices] == ["lines_above"]
+    assert [notice.code for notice in dialect.notices] == ["lines_above_table"]
     assert rows[0].fields["serial_number"] == "CNDC89YV24"
     assert rows[0].original[:3] == COLLECTOR
 
@@ -118,7 +118,7 @@ def test_headerless_columns_are_told_in_a_notice() -> None:
 def test_a_spreadsheets_damage_is_handed_on_untouched() -> None:
     dialect, rows = load("excel-damaged.csv")
     assert dialect.columns[5] == ("Order line", "line_ref")
-    assert [(notice.code, notice.column) for notice in dialect.notices] == [("column_own", "Order line")]
+    assert [(notice.code, notice.column) for notice in dialect.notices] == [("column_not_sent", "Order line")]
     assert [row.fields["line_ref"] for row in rows] == [f"L{number}" for number in range(1, 13)]
     fields = [{name: value for name, value in row.fields.items() if name != "line_ref"} for row in rows]
     assert fields[0] == {

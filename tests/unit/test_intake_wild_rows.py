@@ -203,7 +203,7 @@ def test_names_in_front_of_values_are_devices_by_the_block(separator: str) -> No
         for block in blocks
     )
     dialect, rows = load(text + "\n")
-    assert [notice.code for notice in dialect.notices] == ["names_in_front"]
+    assert [notice.code for notice in dialect.notices] == ["names_beside_values"]
     assert [tuple(row.fields.values()) for row in rows] == blocks
     assert [(row.number, row.line) for row in rows] == [(1, 1), (2, 5)]
 
@@ -234,7 +234,7 @@ def test_a_table_is_not_taken_for_names_in_front(text: str) -> None:
         dialect, _ = load(text)
     except ValueError:
         return
-    assert "names_in_front" not in [notice.code for notice in dialect.notices]
+    assert "names_beside_values" not in [notice.code for notice in dialect.notices]
 
 
 # --- wrapped rows, rules, separators, hashes ----------------------------------------------------------

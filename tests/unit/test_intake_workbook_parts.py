@@ -194,13 +194,13 @@ def test_what_is_no_workbook_is_named() -> None:
         "_rels/.rels": relationships({"rId1": ("officeDocument", "word/document.xml")}),
         "word/document.xml": "<document/>",
     }
-    assert refused(archive(document)).code == "excel_workbook"
+    assert refused(archive(document)).code == "file_is_unsupported_workbook"
     binary = {**parts(workbook="xl/workbook.bin"), "xl/workbook.bin": b"\x83\x01"}
     refusal = refused(archive(binary))
-    assert refusal.code == "excel_workbook"
+    assert refusal.code == "file_is_unsupported_workbook"
     assert "binary Excel workbook (.xlsb)" in refusal.words
     packed = refused(archive({"xl/devices.csv": "Serial Number"}))
-    assert (packed.code, "zip archive" in packed.words) == ("compressed", True)
+    assert (packed.code, "zip archive" in packed.words) == ("file_is_archive", True)
 
 
 def test_wild_workbooks_with_parts_of_other_names() -> None:

@@ -127,7 +127,7 @@ def _whole_lines(head: Head) -> bytes:
 
 def _binary() -> UnreadableFile:
     return UnreadableFile(
-        "binary",
+        "file_is_not_text",
         "This is not a text file, or it is several texts of different encodings in one. "
         "Export the devices again as one CSV file in UTF-8.",
     )

@@ -26,7 +26,7 @@ _PROPERTY: Final = (":", "=")
 """These stand between a name and one value; the others are those of tables."""
 
 _IN_FRONT: Final = Notice(
-    "names_in_front",
+    "names_beside_values",
     "Each name comes before its value, one pair per line; each block of them was read as a device.",
 )
 

@@ -66,14 +66,14 @@ def book_of(archive: Archive) -> Book:
     types = _content_types(archive)
     relations = list(_relations(archive, ""))
     if _CONTENT_TYPES not in archive and not relations:
-        raise UnreadableFile("compressed", _ARCHIVE)
+        raise UnreadableFile("file_is_archive", _ARCHIVE)
     part = (
         _of_type(relations, "officeDocument") or _of_content(archive, types, ".main+xml") or "xl/workbook.xml"
     )
     if part not in archive:
-        raise UnreadableFile("excel_workbook", _NO_WORKBOOK)
+        raise UnreadableFile("file_is_unsupported_workbook", _NO_WORKBOOK)
     if part.lower().endswith(".bin"):
-        raise UnreadableFile("excel_workbook", _BINARY)
+        raise UnreadableFile("file_is_unsupported_workbook", _BINARY)
     relations = list(_relations(archive, part))
     listed, counts_from_1904 = _listed(archive, part)
     worksheets = {found.id: found.part for found in relations if found.type == "worksheet"}
@@ -113,7 +113,7 @@ def _listed(archive: Archive, part: str) -> tuple[list[tuple[str, str, bool]], b
     for _ in walk(archive.open(part), start):
         pass
     if root != "workbook":
-        raise UnreadableFile("excel_workbook", _NO_WORKBOOK)
+        raise UnreadableFile("file_is_unsupported_workbook", _NO_WORKBOOK)
     return listed, counts_from_1904
 
 
