@@ -62,7 +62,7 @@ FRAMED: Final = 80
 
 
 class _Program(TyperGroup):
-    """Ends with our exit codes: typer's own 2 for a wrong call would mean "partly done" here.
+    """Uses our exit codes: typer's own 2 for wrong usage would mean "partly done" here.
 
     Every command that calls the API also takes `--profile` after its own name, unless it has another
     option of that name.
@@ -117,7 +117,7 @@ def _told(stop: Stop, arguments: Sequence[str] | None) -> int:
 
 
 def _require_text(arguments: Sequence[str] | None) -> None:
-    """Raises Stop for an argument that no text can be sent of. A file's name may be any bytes."""
+    """Raises Stop for an argument that cannot be sent as text. A file's name may be any bytes."""
     for argument in sys.argv[1:] if arguments is None else arguments:
         if (said := unstorable(argument)) is not None and not exists(argument):
             words = f"The argument {visible(argument)!r} is not UTF-8. {said}"
@@ -130,7 +130,7 @@ def _wrong_call(error: typer.TyperException) -> Stop:
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "registrar"
     words = error.format_message()
-    return Stop(words, f"`{command} --help` shows how it is called.", error_code="command_misused")
+    return Stop(words, f"`{command} --help` shows how to use it.", error_code="command_misused")
 
 
 app = typer.Typer(

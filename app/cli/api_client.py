@@ -24,7 +24,7 @@ ATTEMPTS: Final = 4
 PAUSES: Final = (0.3, 0.7, 1.5)
 """Seconds before each repetition when the answer names none: a restart of the API takes about two."""
 LONGEST_PAUSE: Final = 60.0
-"""A key that has made its calls of the minute is asked to wait for the rest of it."""
+"""Seconds at most that a rate-limited key is asked to wait: the rest of a minute."""
 TIMEOUT: Final = httpx.Timeout(connect=5, read=120, write=120, pool=5)
 """Seconds. The largest order, 10,000 devices with hashes, is 43 MB to send and seconds to check."""
 PAGE_SIZE: Final = 500
@@ -39,13 +39,13 @@ _KEY_REFUSED: Final = (
     "Correct REGISTRAR_API_KEY. `registrar api-key list` shows which keys are valid.",
 )
 _NOTHING_TO_WAIT_FOR: Final = b'"too_many_wrong_keys"'
-"""A key that is wrong now is wrong in a minute, too."""
+"""Codes that are never retried: a wrong key is still wrong in a minute."""
 _DETAIL_SAYS_IT: Final = frozenset({"not_found", "invalid_state", "unknown_customer"})
-"""Codes whose title and remedy speak to programs, and whose detail is all that a person needs."""
+"""Codes whose title and remedy are for programs: people need only the detail."""
 
 
 class Unreachable(Stop):
-    """Nobody answered; what was asked may or may not have been done."""
+    """The API did not answer; the request may or may not have been carried out."""
 
     def __init__(self, words: str, *advice: str) -> None:
         super().__init__(words, *advice, error_code="api_unreachable")
@@ -129,7 +129,7 @@ class Api:
         return self._call("GET", path, repeatable=True, params=given)
 
     def look(self, path: str) -> Answer:
-        """As `get`, in one try: who asks whether the service works is told of an outage at once."""
+        """As `get`, in one attempt: a check of the service reports an outage at once."""
         return self._call("GET", path, repeatable=True, pauses=())
 
     def download(self, path: str) -> bytes:
@@ -162,7 +162,7 @@ class Api:
         return self._call("PATCH", path, repeatable=True, content=body, headers=headers)
 
     def delete(self, path: str, **parameters: str) -> Answer:
-        """What is gone stays gone, so a repetition does no harm."""
+        """Deletes; a repetition is harmless, because what is gone stays gone."""
         return self._call("DELETE", path, repeatable=True, params=parameters)
 
     def upload(
@@ -174,7 +174,7 @@ class Api:
         return self._call("POST", path, repeatable=True, pieces=pieces, params=given, headers=headers)
 
     def save(self, path: str, write: Callable[[bytes], object]) -> None:
-        """Hands a file on as it comes."""
+        """Streams a file as it arrives."""
         for pause in (*PAUSES, None):
             try:
                 with self._client.stream("GET", path) as response:
@@ -276,7 +276,7 @@ class Api:
 
 
 def base_of(url: str) -> str:
-    """Where the API listens; people paste its address with `/v1`, too."""
+    """The API's base URL; people also paste it with `/v1`."""
     return url.strip().rstrip("/").removesuffix("/v1").rstrip("/")
 
 
@@ -315,7 +315,7 @@ def _usable(key: str | None) -> str:
 
 
 def _is_passing(response: httpx.Response) -> bool:
-    """Answers that ask to come again. 409 only when the first request is still running."""
+    """Whether the answer asks for a repetition. 409 does only if the first request is still running."""
     if response.status_code == TOO_MANY:
         return _NOTHING_TO_WAIT_FOR not in response.content
     return response.status_code == 503 or (

@@ -32,7 +32,7 @@ SCOPES: Final = ", ".join(Scope)
 PRESETS: Final = "operator, integration, read-only"
 """Written out for the help text: the enumeration takes a second to import. A test compares them."""
 EXPIRES: Final = "365 days"
-"""What is proposed: a key that leaks and is forgotten ends some day."""
+"""The default expiry, so that a leaked and forgotten key ends some day."""
 _EXPIRY_WORDS: Final = "Give a number of days such as 90, a date such as 2027-06-30, or never."
 
 app = typer.Typer()
@@ -60,7 +60,7 @@ def create_key(
     expires_days: Annotated[int | None, typer.Option(min=1, max=36_500, hidden=True)] = None,
     json: Json = False,
 ) -> int:
-    """Make an API key and print it, once."""
+    """Create an API key and print it once."""
     wanted = scope or _ask_for_scopes()
     if expires is None and expires_days is None:
         expires = EXPIRES if scope or not is_terminal() else typer.prompt("Expires", EXPIRES, err=True)
@@ -139,14 +139,14 @@ def _expiry(text: str) -> timedelta | datetime | None:
             return timedelta(days=int(number))
         return datetime.combine(datetime.fromisoformat(words).date(), time.max, UTC)
     except ValueError:
-        raise Stop(f"'{text}' is no expiry.", _EXPIRY_WORDS, error_code="command_misused") from None
+        raise Stop(f"'{text}' is not an expiry date.", _EXPIRY_WORDS, error_code="command_misused") from None
 
 
 def _show_secret(screen: Screen, key: str) -> None:
     screen.say()
     screen.say(f"  {key}")
     screen.say()
-    screen.say("Keep it in a safe place now: it is stored nowhere and will not be shown again.")
+    screen.say("Store it in a safe place now: it is not stored here and will not be shown again.")
 
 
 @key_app.command("list")
@@ -166,7 +166,7 @@ def list_keys(partner: Owner, json: Json = False) -> int:
     if json:
         screen.document(found)
     elif not found:
-        screen.say("The partner has no API keys. `registrar api-key create` makes one.")
+        screen.say("The partner has no API keys. `registrar api-key create` creates one.")
     else:
         rows = [
             (
@@ -214,7 +214,9 @@ def revoke_key(
         Screen().say("Your API key is revoked; the next call with it is refused.")
         return ExitCode.DONE
     if not prefix or not partner:
-        raise Stop("Which key?", "Give its prefix and --partner, or --own.", error_code="command_misused")
+        raise Stop(
+            "No key was named.", "Give its prefix and --partner, or --own.", error_code="command_misused"
+        )
     # A person may paste the whole key: its secret must not come back in a message.
     wanted = form.named(prefix)
 
@@ -248,13 +250,13 @@ def revoke_key(
 def rotate_key(
     ctx: typer.Context,
     overlap_hours: Annotated[
-        int, typer.Option(min=0, max=168, help="Hours for which the present key works beside the new one.")
+        int, typer.Option(min=0, max=168, help="Hours for which the old key still works beside the new one.")
     ] = 24,
     api_url: ApiUrl = DEFAULT_URL,
     api_key: ApiKey = None,
     json: Json = False,
 ) -> int:
-    """Replace the key that you hold by a new one, through the API; it is printed once.
+    """Replace the key that you hold with a new one, through the API; it is printed once.
 
     The new key has the same scopes and expires when the present one would have. If the present key comes from
     a profile, the new one is stored in that profile.

@@ -11,7 +11,7 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
 def is_terminal() -> bool:
-    """Whether somebody can see the question and answer it."""
+    """Whether somebody can see and answer a question."""
     return sys.stdin.isatty() and sys.stdout.isatty()
 
 
@@ -24,13 +24,13 @@ def asks(*, yes: bool) -> bool:
 
 
 def require_yes(question: str, *, yes: bool) -> None:
-    """As `confirm`, but where nobody can be asked, only `--yes` goes on."""
+    """As `confirm`, but needs `--yes` if nobody can be asked."""
     if yes or is_terminal():
         return confirm(question, yes=yes)
-    raise Stop(f"Nothing was changed. {question}", "Say so with --yes.", error_code="not_confirmed")
+    raise Stop(f"Nothing was changed. {question}", "Confirm with --yes.", error_code="not_confirmed")
 
 
 def confirm(question: str, *, yes: bool) -> None:
-    """Goes on after `y`, with `--yes`, and where nobody can be asked. Raises Stop after anything else."""
+    """Returns after `y`, with `--yes`, or if nobody can be asked. Raises Stop after any other answer."""
     if asks(yes=yes) and not ask_person(question):
         raise Stop("Nothing was changed.", error_code="not_confirmed")

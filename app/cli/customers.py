@@ -47,7 +47,7 @@ EVIDENCE_WORDS: Final[dict[Evidence, str]] = {
 
 
 def find_customer(api: Api, wanted: str) -> JsonObject:
-    """By id, Entra tenant, domain or name. Raises Stop when it is none or more than one."""
+    """By id, Entra tenant, domain or name. Raises Stop if none or several match."""
     wanted = wanted.strip()
     found = look_for_customer(api, wanted)
     if len(found) == 1:
@@ -66,7 +66,7 @@ def find_customer(api: Api, wanted: str) -> JsonObject:
 
 
 def look_for_customer(api: Api, wanted: str) -> list[JsonObject]:
-    """Every customer that the words may mean."""
+    """Every customer that the words may refer to."""
     try:
         id = UUID(wanted)
     except ValueError:
@@ -116,7 +116,7 @@ def list_customers(
     if json:
         screen.document(found)
     elif not found:
-        screen.say("There are no customers yet. `registrar customer add` makes one.")
+        screen.say("There are no customers yet. `registrar customer add` adds one.")
     else:
         rows = [
             (
@@ -143,9 +143,9 @@ def add_customer(
         str | None,
         typer.Option(help="The id or name of the connection that reaches it. Default: the only one."),
     ] = None,
-    domain: Annotated[str | None, typer.Option(help="A domain of its.")] = None,
+    domain: Annotated[str | None, typer.Option(help="One of its domains.")] = None,
     group_tag: Annotated[
-        str | None, typer.Option(help="For devices that name none. Default: the connection's.")
+        str | None, typer.Option(help="For devices without a group tag. Default: the connection's.")
     ] = None,
     api_url: ApiUrl = DEFAULT_URL,
     api_key: ApiKey = None,
@@ -165,7 +165,7 @@ def add_customer(
     if json:
         screen.document(made)
     else:
-        screen.say(f"{made['name']} is a customer now.", style="bold")
+        screen.say(f"{made['name']} has been added.", style="bold")
         screen.facts([("Id", made["id"]), ("Consent", CONSENT_WORDS[made["consent"]["state"]])])
         screen.say(f"`registrar consent {_quoted(made['name'])}` says whether its devices are sent.")
     return ExitCode.DONE
@@ -190,21 +190,23 @@ def edit_customer(
     ctx: typer.Context,
     customer: Annotated[str, typer.Argument(help="The customer's id, Entra tenant, domain or name.")],
     name: Annotated[str | None, typer.Option(help="Its new name.")] = None,
-    domain: Annotated[str | None, typer.Option(help="Its new domain; '' empties it.")] = None,
+    domain: Annotated[str | None, typer.Option(help="Its new domain; '' removes it.")] = None,
     group_tag: Annotated[
-        str | None, typer.Option(help="For devices that name none; '' leaves it to the connection.")
+        str | None, typer.Option(help="For devices without a group tag; '' uses the connection's.")
     ] = None,
     api_url: ApiUrl = DEFAULT_URL,
     api_key: ApiKey = None,
     json: Json = False,
 ) -> int:
-    """Change a customer's name, domain or group tag. Its tenant is what it is, and cannot be changed."""
+    """Change a customer's name, domain or group tag. Its tenant cannot be changed."""
     screen = Screen(json=json)
     given = {"name": name, "domain": domain, "default_group_tag": group_tag}
     body = {field: value or None for field, value in given.items() if value is not None}
     if not body:
         raise Stop(
-            "What is to be changed?", "Give --name, --domain or --group-tag.", error_code="command_misused"
+            "Nothing to change was given.",
+            "Give --name, --domain or --group-tag.",
+            error_code="command_misused",
         )
     with surroundings(ctx).api(api_url, api_key) as api:
         target = find_customer(api, customer)
@@ -235,7 +237,7 @@ def show_consent(
     api_key: ApiKey = None,
     json: Json = False,
 ) -> int:
-    """Show whether a customer lets its devices be registered; get the link that asks for it.
+    """Show whether a customer has consented; get the link that asks for consent.
 
     Ends with 0 when devices are sent, 3 when they wait for consent.
     """

@@ -36,7 +36,9 @@ LONGEST: Final[Mapping[str, int]] = {
 MAX_REFERENCE: Final = 100
 EncodingName = Annotated[
     str | None,
-    typer.Option("--encoding", help="Of a text that does not tell it, e.g. cp1251. Default: found out."),
+    typer.Option(
+        "--encoding", help="Encoding of a text that does not state it, e.g. cp1251. Default: detected."
+    ),
 ]
 STDIN: Final = "-"
 
@@ -171,7 +173,7 @@ def columns_read(dialect: Dialect) -> Iterator[tuple[str, str]]:
 
 
 def columns_unused(dialect: Dialect) -> list[str]:
-    """Partner Center takes no assigned user, so that column goes nowhere either."""
+    """Partner Center takes no assigned user, so that column is not sent either."""
     return [name for name, field in dialect.columns if field in (None, "assigned_user")]
 
 

@@ -15,7 +15,7 @@ from app.cli.surroundings import DEFAULT_URL, ORDERS_PANEL, ApiKey, ApiUrl, Json
 app = typer.Typer()
 
 LOOKED_AT: Final = 1000
-"""The newest imports that are searched for a reference; of an older one the id is asked for."""
+"""How many of the newest imports are searched for a reference; older ones need their id."""
 
 
 @app.command("discard", rich_help_panel=ORDERS_PANEL)
@@ -27,7 +27,7 @@ def discard_import(
     api_key: ApiKey = None,
     json: Json = False,
 ) -> int:
-    """Stop the reading of an import, and delete its rows. Nothing of it can be ordered then.
+    """Discard an import: stop reading it and delete its rows. It cannot be ordered afterwards.
 
     Ends with 4 when it has become orders: `registrar cancel` is for those.
     """
@@ -54,7 +54,7 @@ def _find(api: Api, name: str) -> JsonObject:
 
 
 def _of_reference(api: Api, reference: str) -> JsonObject:
-    """The import of this reference; of several the only one that is not over. Raises Stop."""
+    """The import of this reference; if there are several, the only unfinished one. Raises Stop."""
     found = [each for each in api.items("/v1/imports", limit=LOOKED_AT) if each["reference"] == reference]
     chosen = [each for each in found if each["state"] not in OVER] or found[:1]
     if not chosen:

@@ -35,7 +35,7 @@ app = typer.Typer()
 
 STDOUT: Final = Path("-")
 BOM: Final = "\ufeff"
-"""Without it, spreadsheets take UTF-8 for the local code page."""
+"""Without this mark, spreadsheets read UTF-8 as the local code page."""
 COLUMNS: Final = (
     *("order", "row", "state", "code", "problem", "remedy", "group tag", "line", "serial number"),
     *("manufacturer", "model", "PKID", "customer", "changed"),
@@ -58,7 +58,7 @@ def export(
     out: Annotated[Path, typer.Option("--out", "-o", help="The file to write; `-` is the output.")] = STDOUT,
     format: Annotated[
         Format | None,
-        typer.Option(metavar="FORMAT", help="csv or jsonl. Default: by the file's name, else csv."),
+        typer.Option(metavar="FORMAT", help="csv or jsonl. Default: by the file's name, otherwise csv."),
     ] = None,
     state: Annotated[
         RegistrationState | None,
@@ -70,7 +70,7 @@ def export(
     api_url: ApiUrl = DEFAULT_URL,
     api_key: ApiKey = None,
 ) -> int:
-    """Write how devices ended to a file or to the output, as CSV or JSON Lines.
+    """Write the outcomes of devices to a file or to the output, as CSV or JSON Lines.
 
     An order as CSV, without a filter, has the columns of the file it came
     from, as `result.csv` of the API has them.

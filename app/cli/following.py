@@ -24,9 +24,9 @@ from app.domain.order import FINAL, OrderState
 PAUSE_S: Final = 2.0
 """Seconds between looks when the API names none."""
 PATIENCE_S: Final = 300.0
-"""Seconds of silence after which following is given up: longer than a restart or an update."""
+"""Seconds without an answer after which following ends: longer than a restart or an upgrade."""
 REMINDER_S: Final = 300.0
-"""Seconds after which what still holds the orders is said again."""
+"""Seconds after which the reasons that hold the orders are repeated."""
 SAID_AT_THE_END: Final = frozenset(
     {"consent_missing", "consent_revoked", "portal_upload_due", "portal_outcome_due"}
 )
@@ -50,7 +50,7 @@ Timeout = Annotated[
         parser=seconds,
         metavar="DURATION",
         show_default=False,
-        help="Stop following after so long (seconds, or 90s, 10m, 1h30m) and end with 5. Default: never.",
+        help="Stop following after this time (seconds, or 90s, 10m, 1h30m) and end with 5. Default: never.",
     ),
 ]
 
@@ -119,7 +119,7 @@ def _duration(waited: float) -> str:
 
 
 class _Holds:
-    """Says what holds the orders: when it changes, and again after each REMINDER_S."""
+    """Prints what holds the orders when it changes, and again after each REMINDER_S."""
 
     def __init__(self, screen: Screen) -> None:
         self.screen = screen
@@ -132,7 +132,7 @@ class _Holds:
         codes = tuple(each["code"] for each in pressing)
         if codes != self.said:
             if not codes:
-                self.screen.say("Nothing holds the order any more: it goes on.")
+                self.screen.say("Nothing holds the order any more; it goes on.")
             show_reasons(self.screen, pressing)
             self.said, self.said_at = codes, waited
         elif waited - self.said_at >= REMINDER_S and not all(map(_rests, orders)):
@@ -198,7 +198,7 @@ class _Progress:
             self._write(counts, total)
 
     def _draw(self, counts: Counter[str], total: int) -> None:
-        """A state that once occurred keeps its bar, so that nothing jumps."""
+        """A state that has occurred keeps its bar, so that nothing jumps."""
         for state, words in STATE_WORDS.items():
             if counts[state] and state not in self.bars:
                 self.bars[state] = self.live.add_task(words, total=total, words="")

@@ -58,21 +58,21 @@ def import_file(
     customer: Annotated[
         str | None,
         typer.Option(
-            help="Id, Entra tenant, domain or name. Leave it out when the file names each row's customer."
+            help="Id, Entra tenant, domain or name. Leave it out if the file names each row's customer."
         ),
     ] = None,
     reference: Annotated[
         str | None, typer.Option(help="Your own number. Default: from the file's name and content.")
     ] = None,
     group_tag: Annotated[
-        str | None, typer.Option(help="For devices that name none. Default: the customer's.")
+        str | None, typer.Option(help="For devices without a group tag. Default: the customer's.")
     ] = None,
     purchase_order: Annotated[str | None, typer.Option(help="Default: the one the file names.")] = None,
-    profile: Annotated[str | None, typer.Option(help="Name of the vendor profile to read it with.")] = None,
+    profile: Annotated[str | None, typer.Option(help="The vendor profile for reading the file.")] = None,
     sheet: SheetName = None,
     include_hidden: IncludeHidden = None,
     encoding: EncodingName = None,
-    commit: Annotated[bool, typer.Option("--commit", help="Order what is valid.")] = False,
+    commit: Annotated[bool, typer.Option("--commit", help="Order the valid rows.")] = False,
     reject_invalid: Annotated[
         bool, typer.Option("--reject-invalid", help="Order nothing if one device is invalid.")
     ] = False,
@@ -87,7 +87,7 @@ def import_file(
     api_key: ApiKey = None,
     json: Json = False,
 ) -> int:
-    """Have a file, of up to a million rows, checked by the service; order it with --commit.
+    """Let the service check a file of up to a million rows; order it with --commit.
 
     Ends as `submit` does. Without --commit: 0 when every row is valid, 2
     when some are not or are left out, 4 when none is valid or the file
@@ -132,7 +132,7 @@ def import_file(
         elif code is ExitCode.REFUSED:
             screen.say("Nothing in it can be ordered as it is.")
         elif not orders:
-            screen.say("Only looked at: nothing was ordered. The same command with --commit orders it.")
+            screen.say("Only checked: nothing was ordered. The same command with --commit orders it.")
     return code
 
 
@@ -156,7 +156,7 @@ def _key(file: Path, given: JsonObject) -> str:
 
 
 def _arrive(screen: Screen, api: Api, file: Path, given: JsonObject, *, again: bool) -> JsonObject:
-    """This file's import: the one of an earlier command while it is of use, else a new one.
+    """This file's import: that of an earlier command if it is still usable, otherwise a new one.
 
     One that is over is of no use. With `again`, one with invalid rows neither: the customer may have been
     made since, or the profile corrected. It is discarded, so that a later --commit does not find it.
@@ -335,7 +335,7 @@ def _write_errors(screen: Screen, api: Api, found: JsonObject, target: Path) -> 
     rows = f"{amount(found['counts']['invalid'], 'row')} to correct: {target}."
     columns = (found["dialect"] or {}).get("columns", ())
     if not any(each["field"] == "hardware_hash" for each in columns) or _shows_hashes(api):
-        screen.say(f"{rows} Import it again as it is.")
+        screen.say(f"{rows} Then import that file.")
     else:
         screen.say(f"{rows} Its hashes are left out, because your API key lacks the scope {HASHES_READ}.")
         screen.say("Correct the file with a key that has it: without their hashes these are other rows.")

@@ -1,4 +1,4 @@
-"""The installation itself, for commands that do not go through the API: settings and database.
+"""The installation's settings and database, for commands that do not use the API.
 
 What it opens takes a second to import, so that happens only when such a command runs. What can be wrong with
 an installation is told here in words: a setting, a database that is away, a schema that is behind.
@@ -205,7 +205,7 @@ async def _check_schema(runtime: "Runtime", settings: Settings, *, any_schema: b
         return
     if version == "none":
         where = () if settings.database_url else (_embedded_in(settings),)
-        raise Stop("The database has no tables yet.", "Make them with `registrar migrate`.", *where)
+        raise Stop("The database has no tables yet.", "Create them with `registrar migrate`.", *where)
     found = await health.look(runtime)
     if not found.schema_serves:
         raise Stop(

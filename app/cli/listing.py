@@ -1,4 +1,4 @@
-"""Looking around: the newest orders, an order's batches, and devices by any part of what is known."""
+"""`registrar list`, `batches` and `find`: the newest orders, an order's batches, and devices by search."""
 
 import re
 from collections.abc import Iterator
@@ -36,7 +36,7 @@ BATCH_WORDS: Final[dict[str, str]] = {
     "cancelled": "cancelled",
 }
 FRAGMENT: Final = 3
-"""Characters from which a part of a serial number is looked for; less is looked for at its beginning."""
+"""Fewest characters to search inside serial numbers; fewer are searched at the beginning only."""
 PKID: Final = re.compile(r"\d{13}")
 _SPAN: Final = re.compile(r"(\d{1,5})\s*([hdw])")
 _UNITS: Final = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
@@ -58,7 +58,7 @@ def list_orders(
     reference: Annotated[str | None, typer.Option(help="Only the order of this reference.")] = None,
     purchase_order: Annotated[str | None, typer.Option(help="Only orders of this purchase order.")] = None,
     since: Since = None,
-    limit: Annotated[int, typer.Option(min=1, help="Orders to show at most.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, help="The most orders to show.")] = 20,
     ids: Ids = False,
     api_url: ApiUrl = DEFAULT_URL,
     api_key: ApiKey = None,
@@ -83,7 +83,7 @@ def list_orders(
             return ExitCode.DONE
         names = customer_names(api, (order["customer_id"] for order in shown))
     if not shown:
-        screen.say("There is no such order.")
+        screen.say("No order matches.")
         return ExitCode.DONE
     rows = [
         (
@@ -138,7 +138,7 @@ def list_batches(
     api_key: ApiKey = None,
     json: Json = False,
 ) -> int:
-    """List how an order was cut for Microsoft, and where each batch stands."""
+    """List the batches of an order and their states."""
     screen = Screen(json=json, ids=ids)
     with surroundings(ctx).api(api_url, api_key) as api:
         found = [
@@ -182,17 +182,17 @@ def _waits_for(batch: JsonObject) -> str:
 def find_devices(
     ctx: typer.Context,
     serial: Annotated[
-        str | None, typer.Argument(help="A part of a serial number, 3 characters or more, or a whole PKID.")
+        str | None, typer.Argument(help="Part of a serial number (3 characters or more), or a whole PKID.")
     ] = None,
     pkid: Annotated[str | None, typer.Option("--pkid", help="The whole PKID.")] = None,
-    line: Annotated[str | None, typer.Option("--line", help="Your own line, to the letter.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="Devices to show at most, newest first.")] = 50,
+    line: Annotated[str | None, typer.Option("--line", help="Your own line, exactly.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="The most devices to show, newest first.")] = 50,
     ids: Ids = False,
     api_url: ApiUrl = DEFAULT_URL,
     api_key: ApiKey = None,
     json: Json = False,
 ) -> int:
-    """Find devices in all orders: by a part of the serial number, by PKID, or by your own line."""
+    """Find devices in all orders by part of the serial number, by PKID, or by your own line."""
     screen = Screen(json=json, ids=ids)
     if not any((serial, pkid, line)):
         raise Stop(

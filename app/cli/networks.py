@@ -24,7 +24,9 @@ def partner_networks(
     partner: Annotated[str, typer.Argument(help="The partner's name or id.")],
     allow: Annotated[
         list[str] | None,
-        typer.Option(help="A network its webhooks may go to: 10.1.0.0/16, 10.1.0.0/16:8443 or fd00::/8."),
+        typer.Option(
+            help="A network that its webhooks may reach: 10.1.0.0/16, 10.1.0.0/16:8443 or fd00::/8."
+        ),
     ] = None,
     forbid: Annotated[list[str] | None, typer.Option(help="Take back a network that was allowed.")] = None,
     yes: Yes = False,

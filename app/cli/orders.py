@@ -153,7 +153,7 @@ def _choice(
 
 
 def _retryable(api: Api, order: JsonObject, choice: dict[str, Any]) -> int:
-    """How many devices would be tried again, as far as the API can tell beforehand."""
+    """How many devices would be retried, as far as the API can tell."""
     if not choice:
         return sum(order["counts"][state] for state in WENT_WRONG)
     fields = (("rows", "row"), ("line_refs", "line_ref"), ("states", "state"), ("codes", "error_code"))
@@ -170,7 +170,7 @@ def _retry(screen: Screen, api: Api, order: JsonObject, choice: dict[str, Any]) 
     screen.say(f"{amount(retried['retried'], 'device')} {what_follows}.")
     named = len(choice.get("rows") or choice.get("line_refs") or ())
     if retried["retried"] < named:
-        screen.say("The others that you chose have not failed, or do not fit all that was chosen.")
+        screen.say("The other chosen devices have not failed, or do not match every option.")
     if retried["without_hash"]:
         screen.say(
             f"{amount(retried['without_hash'], 'device')} cannot be tried again: the hash has been "
@@ -181,7 +181,7 @@ def _retry(screen: Screen, api: Api, order: JsonObject, choice: dict[str, Any]) 
 
 def _what_next(screen: Screen, order: JsonObject) -> None:
     if waits_for_a_person(order):
-        screen.say(f"Nothing moves by itself: `registrar portal files {order['id']}` shows the new file.")
+        screen.say(f"Upload the new file: `registrar portal files {order['id']}` shows it.")
     else:
         screen.say(f"Follow it with `registrar watch {order['id']}`.")
 
@@ -195,7 +195,7 @@ def cancel_order(
     api_key: ApiKey = None,
     json: Json = False,
 ) -> int:
-    """Cancel the devices of an order that have not been sent. What is on its way goes on."""
+    """Cancel the devices of an order that have not been sent. Devices already sent go on."""
     screen = Screen(json=json)
     with surroundings(ctx).api(api_url, api_key) as api:
         found = find_orders(api, order)

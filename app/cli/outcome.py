@@ -15,7 +15,7 @@ from app.domain.registration import SUCCESS
 
 
 class ExitCode(IntEnum):
-    DONE = 0  # all registered (or: what was asked for has been done)
+    DONE = 0  # all registered, or the request is complete
     ERROR = 1  # the server, the credentials, the file or the way the command was called
     PARTIAL = 2  # some devices were invalid or failed
     WAITING = 3  # the customer's consent is missing, or a person's work at a portal
@@ -25,10 +25,10 @@ class ExitCode(IntEnum):
 
 
 EXIT_CODES: Final[Mapping[int, str]] = {
-    0: "done: all devices are registered, or what was asked for has been done",
+    0: "done: all devices are registered, or the request is complete",
     1: "error: the server, the credentials, the file or the way the command was called",
     2: "partly: some devices are invalid, failed or were left out",
-    3: "waiting for the customer's consent, or for a person at a portal",
+    3: "waiting for the customer's consent, or for an upload at a portal",
     4: "refused: nothing was valid, and nothing was sent",
     5: "not over: somebody has to act first, or the time of --timeout is up",
     130: "interrupted with Ctrl-C",

@@ -1,4 +1,4 @@
-"""The operator's commands for partners, directly on the database.
+"""`registrar partner`: the operator's commands for partners, directly on the database.
 
 There is no API for these on purpose: who may make partners has the database's credentials already.
 """
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from app.runtime import Runtime
 
 ROLES: Final = "direct_bill, indirect_provider, indirect_reseller, distributor or oem"
-"""Written out for the help text: the enumerations take a second to import. A test compares them."""
+"""Spelled out for the help text, because importing the enumerations takes a second. A test compares them."""
 
 app = typer.Typer()
 partner_app = typer.Typer(no_args_is_help=False)
@@ -32,7 +32,7 @@ Owner = Annotated[str, typer.Option("--partner", help="The partner's name or id.
 
 @partner_app.command("create")
 def create_partner(
-    name: Annotated[str, typer.Argument(help="How people call it; unique.")],
+    name: Annotated[str, typer.Argument(help="Its name; unique.")],
     role: Annotated[str, typer.Option(help=f"What it is to Microsoft: {ROLES}.")],
     json: Json = False,
 ) -> int:
@@ -51,7 +51,7 @@ def create_partner(
     else:
         screen.say(f"Partner {name.strip()} has been added.", style="bold")
         screen.facts([("Id", partner_id), ("Role", role)])
-        screen.say(f'Make a key for it: registrar api-key create --partner "{name.strip()}"')
+        screen.say(f'Create a key for it: registrar api-key create --partner "{name.strip()}"')
     return ExitCode.DONE
 
 

@@ -20,7 +20,9 @@ from app.cli.screen import SHOWN_ROWS, Screen, amount, count_words, number
 from app.cli.surroundings import DEFAULT_URL, ApiKey, ApiUrl, Json, surroundings
 from app.domain.registration import SUCCESS
 
-app = typer.Typer(help="Orders as files for a person, where the API cannot be used.", no_args_is_help=True)
+app = typer.Typer(
+    help="Orders as files to upload by hand, where the API cannot be used.", no_args_is_help=True
+)
 
 BatchId = Annotated[UUID, typer.Argument(help="The file's batch, as `registrar portal files` shows it.")]
 STATES = {
@@ -36,7 +38,7 @@ NEXT = {
     "submitted": "`registrar portal result {batch} --registered`, or its file instead of --registered. If it "
     "was not uploaded after all: `registrar portal undo {batch}`.",
 }
-"""The steps are for every caller of the API; this is how the next one is said with this program."""
+"""The next step with this program; the API's own steps are for every caller."""
 
 
 @app.command("files")
@@ -50,7 +52,7 @@ def show_files(
     api_key: ApiKey = None,
     json: Json = False,
 ) -> int:
-    """Show an order's files and what to do with them; fetch them with --out.
+    """Show an order's files and what to do with them; write them with --out.
 
     Ends with 3 when files wait for the customer's consent.
     """
@@ -137,7 +139,7 @@ def mark_uploaded(
     api_key: ApiKey = None,
     json: Json = False,
 ) -> int:
-    """Say that a file has been uploaded at the portal."""
+    """Record that a file has been uploaded at the portal."""
     screen = Screen(json=json)
     with surroundings(ctx).api(api_url, api_key) as api:
         marked = api.post(f"/v1/batches/{batch}:mark-uploaded").body
@@ -156,13 +158,13 @@ def undo_upload(
     ctx: typer.Context,
     batch: BatchId,
     refused: Annotated[
-        str | None, typer.Option(help="The portal's words, where it refused the whole file.")
+        str | None, typer.Option(help="The portal's words, if it refused the whole file.")
     ] = None,
     api_url: ApiUrl = DEFAULT_URL,
     api_key: ApiKey = None,
     json: Json = False,
 ) -> int:
-    """Say that a file is not with the portal: marked by mistake, or refused.
+    """Record that a file is not at the portal: marked by mistake, or refused.
 
     Its devices wait again and none has failed. Upload the file again, or
     cancel the order.
@@ -184,23 +186,26 @@ def record_result(
     batch: BatchId,
     file: Annotated[Path | None, typer.Argument(help="The portal's own file of results.")] = None,
     registered: Annotated[
-        bool, typer.Option("--registered", help="Every device that has no outcome yet is registered.")
+        bool, typer.Option("--registered", help="Every device without an outcome is registered.")
     ] = False,
     failed: Annotated[
         str | None,
         typer.Option(
-            help="Every device that has no outcome yet failed with this code of Microsoft's, as 808.",
+            help="Every device without an outcome failed with this code of Microsoft, such as 808.",
             metavar="CODE",
         ),
     ] = None,
     correct: Annotated[
-        bool, typer.Option("--correct", help="Replace what was recorded by mistake, also at the end.")
+        bool,
+        typer.Option(
+            "--correct", help="Replace outcomes that were recorded by mistake, even after the order's end."
+        ),
     ] = False,
     api_url: ApiUrl = DEFAULT_URL,
     api_key: ApiKey = None,
     json: Json = False,
 ) -> int:
-    """Record what became of a file's devices: from the portal's list, or all alike.
+    """Record the outcomes of a file's devices: from the portal's list, or the same for all.
 
     --registered and --failed need a file that is marked as uploaded. A list of
     your own will do: columns `Serial number` (or `PKID`) and `Status`. So will
@@ -257,14 +262,16 @@ def _show_recorded(screen: Screen, said: JsonObject, place: str) -> None:
     if said.get("corrected"):
         screen.say(f"{amount(said['corrected'], 'device')} of these had another outcome before.")
     if said["again"]:
-        screen.say(f"{amount(said['again'], 'device')} had a passing trouble: there is a new file for them.")
+        screen.say(
+            f"{amount(said['again'], 'device')} had a temporary failure: there is a new file for them."
+        )
     if said["untouched"]:
         screen.say()
         screen.say(f"{number(said['untouched_total'])} could not be recorded:", style="bold")
         rows = [(entry["place"], entry["reason"]) for entry in said["untouched"][:SHOWN_ROWS]]
         screen.table((place, "Why"), rows)
     if said["open"]:
-        screen.say(f"Of this file, {amount(said['open'], 'device')} without an outcome yet.")
+        screen.say(f"{amount(said['open'], 'device')} of this file without an outcome yet.")
     else:
         screen.say("Every device of this file has its outcome.")
 
@@ -274,12 +281,14 @@ def record_consent(
     ctx: typer.Context,
     customer: Annotated[str, typer.Argument(help="The customer's id, Entra tenant, domain or name.")],
     note: Annotated[str, typer.Option(help="What you saw, where and when.")],
-    revoked: Annotated[bool, typer.Option("--revoked", help="The customer has ended it.")] = False,
+    revoked: Annotated[
+        bool, typer.Option("--revoked", help="The customer has withdrawn its consent.")
+    ] = False,
     api_url: ApiUrl = DEFAULT_URL,
     api_key: ApiKey = None,
     json: Json = False,
 ) -> int:
-    """Record that a customer has consented: at a portal, Registrar cannot look it up."""
+    """Record a customer's consent, which Registrar cannot look up for portal connections."""
     screen = Screen(json=json)
     body = orjson.dumps({"state": "revoked" if revoked else "granted", "note": note})
     with surroundings(ctx).api(api_url, api_key) as api:

@@ -24,13 +24,13 @@ Name = Annotated[str, typer.Argument(help="The profile's name.")]
 @app.command("add", rich_help_panel=PROFILES_PANEL)
 def add_profile(
     name: Name,
-    url: Annotated[str, typer.Option("--url", help="Where its API listens.")],
+    url: Annotated[str, typer.Option("--url", help="The address of its API.")],
     api_key: Annotated[
         str | None,
         typer.Option(
             "--api-key",
             show_default=False,
-            help="Better not given here, where other users of the machine can see it: it is asked for, or "
+            help="Better not given here, where other users of the machine can see it. It is asked for, or "
             "read from the input.",
         ),
     ] = None,
@@ -73,7 +73,7 @@ def list_profiles(json: Json = False) -> int:
             ]
         )
     elif not known.by_name:
-        screen.say("There are no profiles yet. `registrar profile add NAME --url URL` makes one.")
+        screen.say("There are no profiles yet. `registrar profile add NAME --url URL` adds one.")
     else:
         rows = [
             (name, profile.url, "yes" if name == known.used else "")
@@ -86,7 +86,7 @@ def list_profiles(json: Json = False) -> int:
 
 @app.command("use", rich_help_panel=PROFILES_PANEL)
 def use_profile(name: Name, json: Json = False) -> int:
-    """Use a profile from now on, where neither an option nor the environment says otherwise."""
+    """Use a profile from now on, unless an option or the environment says otherwise."""
     screen = Screen(json=json)
     known = profile_store.load()
     profile = known.named(name)

@@ -34,7 +34,7 @@ NOUNS = {
     "imports": "imported files",
     "vendor_profiles": "vendor profiles",
 }
-"""What a person is told of; a program gets every table."""
+"""What people see; a program gets every table."""
 
 YesRemove = Annotated[
     bool, typer.Option("--yes", "-y", help="Remove it. Without this, only show what would be removed.")
@@ -46,7 +46,7 @@ def remove_partner(
     yes: YesRemove = False,
     json: Json = False,
 ) -> int:
-    """Remove a partner with everything that it has, for good. Its keys are refused at once."""
+    """Permanently remove a partner with everything that it has. Its keys are refused at once."""
 
     async def work(runtime: "Runtime") -> JsonObject:
         from app.db.removal import Kind, Subject
@@ -83,7 +83,7 @@ def remove_connection(
     api_key: ApiKey = None,
     json: Json = False,
 ) -> int:
-    """Remove a connection, its credentials, and its customers with their orders, for good."""
+    """Permanently remove a connection, its credentials, and its customers with their orders."""
     with surroundings(ctx).api(api_url, api_key) as api:
         found = find_connection(api, connection)
         told = _remove(api, f"/v1/connections/{found['id']}", yes=yes)
@@ -98,7 +98,7 @@ def remove_customer(
     api_key: ApiKey = None,
     json: Json = False,
 ) -> int:
-    """Remove a customer with its orders, for good. What is registered at Microsoft stays registered."""
+    """Permanently remove a customer with its orders. Devices at Microsoft stay registered."""
     with surroundings(ctx).api(api_url, api_key) as api:
         found = find_customer(api, customer)
         told = _remove(api, f"/v1/customers/{found['id']}", yes=yes)
@@ -145,5 +145,5 @@ def _tell(told: JsonObject, noun: str, *, json: bool) -> int:
         )
     elif not told["finished"]:
         screen.say()
-        screen.say("Nothing has been removed. Add --yes to remove all of it for good.")
+        screen.say("Nothing has been removed. Add --yes to remove all of it permanently.")
     return code

@@ -28,7 +28,7 @@ def conclude(
     states: Sequence[RegistrationState],
     parts: Sequence[Part] = (),
 ) -> None:
-    """The last words about orders: how they ended, what failed, what to do next.
+    """Prints how orders ended, what failed, and what to do next.
 
     `parts` are those of the file that the orders were made of, if it is at hand.
     """
@@ -49,11 +49,11 @@ def conclude(
             )
             screen.say(f"`registrar portal consent {customer_id} --note ...`")
         else:
-            screen.say(f"{amount(waiting, 'device')} will go out by themselves as soon as {name} consents.")
+            screen.say(f"{amount(waiting, 'device')} will be sent automatically as soon as {name} consents.")
             screen.say(consent_advice(name))
     for order in filter(waits_for_a_person, orders):
         screen.say()
-        screen.say(f"You upload it by hand: `registrar portal files {order['id']}` shows how.")
+        screen.say(f"Upload it by hand: `registrar portal files {order['id']}` shows how.")
     retryable = [order for order in orders if any(order["counts"][state] for state in WENT_WRONG)]
     for order in retryable:
         if order["state"] in FINAL:

@@ -148,7 +148,7 @@ class Screen:
                 self._line(Text(line))
 
     def _stacked(self, columns: Sequence[layout.Column], rows: int) -> None:
-        """A value that is empty has no line."""
+        """Prints names and values; an empty value has no line."""
         for at in range(rows):
             if at:
                 self.say()
@@ -159,7 +159,7 @@ class Screen:
         self.console.print(line, soft_wrap=True)
 
     def remedies(self, pairs: Iterable[tuple[str | None, str | None]]) -> None:
-        """What to do about each code of a list, once, however many devices have it."""
+        """Prints what to do about each code of a list, once, no matter how many devices have it."""
         found = {code: remedy for code, remedy in pairs if code and remedy}
         if not found:
             return
@@ -239,7 +239,7 @@ JOINERS: Final = "\u200c\u200d"
 
 
 def plain(text: str) -> str:
-    """One line of characters that a terminal shows and does not obey."""
+    """One line without characters that a terminal would obey."""
     if text.isprintable():
         return text
     return "".join(_harmless(character) for character in text)

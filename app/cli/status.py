@@ -48,7 +48,7 @@ class _Line:
 def show_status(
     ctx: typer.Context, api_url: ApiUrl = DEFAULT_URL, api_key: ApiKey = None, json: Json = False
 ) -> int:
-    """Show whether all is well: the service's parts, what waits, what needs a person.
+    """Show whether all is well: the service's parts, waiting work, and what needs attention.
 
     Ends with 0 when all is well, 1 when something is down or the API does not
     answer, 2 when everything runs and something needs a person.
@@ -69,7 +69,7 @@ def show_status(
 
 
 def _without_answer(screen: Screen, stop: Stop) -> int:
-    """The API is away, or its database: that is a status, too."""
+    """The status if the API or its database does not answer."""
     reached = isinstance(stop, ApiRefusal)
     if screen.json:
         problem = {"title": stop.words, "advice": list(stop.advice)}
@@ -163,7 +163,7 @@ def _needy(found: JsonObject, now: datetime) -> Iterator[_Line]:
 
 
 def _quota(each: JsonObject) -> _Line:
-    """Nearly used up is worth knowing; used up, and not free again by itself, needs somebody."""
+    """A nearly full quota is a note; a full one that does not free itself needs attention."""
     name, used, limit = each["quota"], each["used"], each["limit"]
     full = used >= limit and name in _STANDING
     words = f"{name}: {number(used)} of {number(limit)} used"

@@ -49,7 +49,7 @@ from app.intake.rows import Wanted
 app = typer.Typer()
 
 ELSEWHERE: Final = frozenset({"registered_for_other_customer", "duplicate_open_elsewhere"})
-"""Findings of the API that a person should see before devices are sent."""
+"""Findings of the API to show before devices are sent."""
 
 
 @app.command("submit", rich_help_panel=ORDERS_PANEL)
@@ -69,7 +69,7 @@ def submit(
         typer.Option(help="Your own number for the order. Default: from the file's name and content."),
     ] = None,
     group_tag: Annotated[
-        str | None, typer.Option(help="For devices that name none. Default: the customer's.")
+        str | None, typer.Option(help="For devices without a group tag. Default: the customer's.")
     ] = None,
     purchase_order: Annotated[str | None, typer.Option(help="Default: the one the file names.")] = None,
     validate_only: Annotated[
@@ -84,7 +84,8 @@ def submit(
     sheet: SheetName = None,
     include_hidden: IncludeHidden = None,
     yes: Annotated[
-        bool, typer.Option("--yes", "-y", help="Send without asking, whatever is left out or guessed.")
+        bool,
+        typer.Option("--yes", "-y", help="Send without asking, even if something is left out or guessed."),
     ] = False,
     encoding: EncodingName = None,
     follow: Annotated[bool, typer.Option("--watch/--no-watch", help="Follow the order to its end.")] = True,
@@ -180,7 +181,7 @@ def _ask(
     terms: Mapping[str, Any],
     ask: Callable[[str], bool],
 ) -> None:
-    """Has the order checked, says what is doubtful, and asks if anything is. Raises Stop for a no."""
+    """Lets the API check the order, prints doubts, and asks if there are any. Raises Stop for a no."""
     previews = [_post(api, part, terms, validate_only=True).body for part in parts]
     for part, preview in zip(parts, previews, strict=True):
         show_preview(screen, part, preview)
@@ -196,7 +197,7 @@ def _ask(
 
 
 def _elsewhere(previews: Sequence[JsonObject]) -> list[str]:
-    """Devices that other orders have, or another customer: a file for the wrong customer shows by them."""
+    """Devices of other orders or another customer: signs of a file for the wrong customer."""
     found = [
         finding
         for preview in previews
@@ -213,7 +214,7 @@ def _elsewhere(previews: Sequence[JsonObject]) -> list[str]:
 
 
 def _check_rows(screen: Screen, file: DeviceFile, skip: bool) -> None:
-    """Rows that could not be taken apart are never sent; without leave nothing is."""
+    """Unreadable rows are never sent; without permission nothing is."""
     bad = file.unreadable
     if bad:
         screen.say()
@@ -242,7 +243,7 @@ def _customer(screen: Screen, api: Api, file: DeviceFile, wanted: str | None) ->
         )
     named = file.customers[0] if file.customers else None
     if wanted is None and named is None:
-        raise Stop("For whom are the devices?", "Name the customer with --customer.")
+        raise Stop("The customer is not known.", "Name the customer with --customer.")
     target = find_customer(api, wanted or named or "")
     if wanted is None or named is None:
         return target
@@ -332,7 +333,7 @@ def _send(screen: Screen, api: Api, parts: Sequence[Part], terms: Mapping[str, A
 
 
 def _order_of(api: Api, answer: Answer) -> JsonObject:
-    """As it is now: a replayed answer shows the order as it was when it was first taken."""
+    """The order as it is now; a replayed answer shows it as it was first accepted."""
     return api.get(f"/v1/orders/{answer.body['id']}").body if answer.replayed else answer.body
 
 
@@ -385,7 +386,7 @@ def _judge(orders: Sequence[JsonObject], file: DeviceFile, *, followed: bool) ->
 
 
 def _leaves_out(file: DeviceFile) -> bool:
-    """Whether the file has devices that are not sent, without anybody having said so."""
+    """Whether the file has devices that are left out without the user having said so."""
     return bool(file.unreadable) or file.dialect.omits
 
 

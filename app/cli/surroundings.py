@@ -108,7 +108,9 @@ LOCAL_PANEL = "Registrar on this machine"
 
 ApiUrl = Annotated[
     str,
-    typer.Option("--api-url", envvar="REGISTRAR_API_URL", help="Where the API listens, with or without /v1."),
+    typer.Option(
+        "--api-url", envvar="REGISTRAR_API_URL", help="The address of the API, with or without /v1."
+    ),
 ]
 ApiKey = Annotated[
     str | None,
@@ -128,7 +130,7 @@ ProfileOption = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document, for programs.")]
-Ids = Annotated[bool, typer.Option("--ids", help="Show ids also where they make the table too wide.")]
+Ids = Annotated[bool, typer.Option("--ids", help="Show ids even if they make the table too wide.")]
 SheetName = Annotated[
     str | None,
     typer.Option("--sheet", help="The sheet of a workbook to read. Default: the first with devices."),
@@ -138,7 +140,7 @@ IncludeHidden = Annotated[
     typer.Option(
         "--include-hidden/--skip-hidden",
         show_default=False,
-        help="Read hidden rows and columns of a workbook, too, or leave them out without a word.",
+        help="Also read hidden rows and columns of a workbook, or leave them out without a note.",
     ),
 ]
 DEFAULT_URL = "http://127.0.0.1:8000"

@@ -76,14 +76,14 @@ def validate(
     ] = None,
     platform: Annotated[str, typer.Option(help="Where the devices would be registered.")] = "partner_center",
     group_tag: Annotated[
-        str | None, typer.Option(help="For devices that name none, as with `registrar submit`.")
+        str | None, typer.Option(help="For devices without a group tag, as with `registrar submit`.")
     ] = None,
     sheet: SheetName = None,
     include_hidden: IncludeHidden = None,
     encoding: EncodingName = None,
     errors: Annotated[
         Path | None,
-        typer.Option(help="Write the invalid rows there, to be corrected and given again as they are."),
+        typer.Option(help="Write the invalid rows there, to be corrected and checked again."),
     ] = None,
     json: Json = False,
 ) -> int:
@@ -125,7 +125,7 @@ def validate(
     screen.say()
     screen.say("Only checked, on this machine: nothing was sent.")
     if errors is not None and review.invalid:
-        screen.say(f"{errors} has the invalid rows. Correct them there and give it as a file of its own.")
+        screen.say(f"{errors} has the invalid rows. Correct them there and send it as a separate file.")
     return code
 
 

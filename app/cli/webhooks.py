@@ -11,10 +11,10 @@ from app.cli.outcome import ExitCode, Stop
 from app.cli.screen import Screen, number
 from app.cli.surroundings import DEFAULT_URL, WEBHOOKS_PANEL, ApiKey, ApiUrl, Ids, Json, surroundings
 
-app = typer.Typer(help="Who is told what happens.", no_args_is_help=False)
+app = typer.Typer(help="Webhook endpoints and their deliveries.", no_args_is_help=False)
 
 LOOKS: Final = 30
-"""How often a test's delivery is looked at, a second apart, before it is left to itself."""
+"""Looks at a test's delivery, a second apart, before the command ends."""
 
 
 @app.command("list", rich_help_panel=WEBHOOKS_PANEL)
@@ -32,7 +32,7 @@ def list_endpoints(
     if json:
         screen.document(found)
     elif not found:
-        screen.say("There are no webhook endpoints yet. `registrar webhook add URL` makes one.")
+        screen.say("There are no webhook endpoints yet. `registrar webhook add URL` adds one.")
     else:
         rows = [
             (
@@ -58,11 +58,11 @@ def _events(endpoint: JsonObject) -> str:
 @app.command("add", rich_help_panel=WEBHOOKS_PANEL)
 def add_endpoint(
     ctx: typer.Context,
-    url: Annotated[str, typer.Argument(help="Where the webhooks go; https.")],
+    url: Annotated[str, typer.Argument(help="The URL for the webhooks; https.")],
     event: Annotated[
         list[str] | None,
         typer.Option(
-            help="An event to tell, such as order.completed; may be given several times. Default: all."
+            help="An event to send, such as order.completed; may be given several times. Default: all."
         ),
     ] = None,
     description: Annotated[str | None, typer.Option(help="What it is for.")] = None,
@@ -85,7 +85,7 @@ def add_endpoint(
     screen.say()
     screen.say("The secret that signs them:")
     screen.say(f"  {made['secret']}")
-    screen.say("Keep it in a safe place now: it will not be shown again.")
+    screen.say("Store it in a safe place now: it will not be shown again.")
     screen.say(f"Try it: `registrar webhook test {made['id']}`")
     return ExitCode.DONE
 
@@ -125,7 +125,7 @@ def _show_test(screen: Screen, endpoint: JsonObject, delivery: JsonObject) -> No
         return
     if delivery["state"] == "pending":
         screen.say("The test webhook has not been sent yet.", style="bold")
-        screen.say("Is a worker running? `/readyz` says so.")
+        screen.say("Is a worker running? `/readyz?all` says so.")
         return
     screen.say(
         f"The test webhook has not arrived at {endpoint['url']}: {said.replace('_', ' ')}.", style="bold"
@@ -133,7 +133,7 @@ def _show_test(screen: Screen, endpoint: JsonObject, delivery: JsonObject) -> No
     for attempt in delivery["attempt_log"][:1]:
         if attempt["excerpt"]:
             screen.say(f"The endpoint said: {attempt['excerpt']}")
-    screen.say("It is tried again by itself, with growing pauses.")
+    screen.say("It is tried again automatically, with growing pauses.")
 
 
 def _find(api: Api, wanted: str) -> JsonObject:

@@ -31,7 +31,7 @@ from app.services.import_checking import restored
 
 PAGE: Final = 1000
 BOM: Final = "\ufeff"
-"""Without it, spreadsheets take UTF-8 for the local code page."""
+"""Without this mark, spreadsheets read UTF-8 as the local code page."""
 
 RESULT_COLUMNS: Final = ("row", "state", "code", "problem", "remedy", "group tag")
 """In front of the file's own columns, as in the file of rows to be corrected."""

@@ -34,7 +34,7 @@ async def test_a_file_is_looked_at_and_then_ordered_by_the_same_command(world: W
     file.write_bytes(sheet((*HEADER, "Colour"), [*tuple_rows(3, "SYN", "red"), ["X", "", "", "blue"]]))
     looked = await run(world, partner, str(file), "--customer", "Consented Ltd")
     assert looked.exit_code == ExitCode.PARTIAL, looked.output
-    assert "Only looked at" in looked.output
+    assert "Only checked" in looked.output
     assert "Serial number, manufacturer or model is missing" in looked.output
     assert "Colour" in looked.output
     assert await world.count("orders") == 0

@@ -115,7 +115,7 @@ def test_waiting_for_consent_has_its_own_code_and_leads_to_the_link(wire: Wire, 
     wire.outcomes = ({"state": "held", "counts": {"held": 2}},)
     result = wire.run("submit", str(devices), "--customer", "contoso")
     assert result.exit_code == ExitCode.WAITING
-    assert "2 devices will go out by themselves as soon as Contoso consents." in result.stdout
+    assert "2 devices will be sent automatically as soon as Contoso consents." in result.stdout
     assert "`registrar consent Contoso --link`" in result.stdout
 
 
@@ -284,7 +284,7 @@ def test_an_unknown_customer_is_met_with_the_nearest_name(wire: Wire, devices: P
         (("Contoso", "Fabrikam"), None, ExitCode.REFUSED, "names 2 customers"),
         (("Contoso", "Contoso"), "Fabrikam", ExitCode.REFUSED, "The file is for Contoso"),
         (("ACME", "ACME"), "Fabrikam", ExitCode.DONE, "no customer here"),
-        (("", ""), None, ExitCode.ERROR, "For whom"),
+        (("", ""), None, ExitCode.ERROR, "customer is not known"),
     ],
 )
 def test_the_files_own_customer_must_agree(

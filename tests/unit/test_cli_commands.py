@@ -304,7 +304,7 @@ def test_a_database_url_that_is_none_is_refused_without_its_password(
 def test_a_wrong_call_is_an_error_and_not_partly_done(wire: Wire, arguments: tuple[str, ...]) -> None:
     result = wire.run(*arguments)
     assert result.exit_code == ExitCode.ERROR
-    assert "--help` shows how it is called." in result.stderr
+    assert "--help` shows how to use it." in result.stderr
 
 
 @pytest.mark.parametrize(

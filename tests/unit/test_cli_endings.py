@@ -158,8 +158,8 @@ def test_an_import_that_was_refused_tells_programs_why(code: str, ends: ExitCode
     ("column", "scopes", "says"),
     [
         ("hardware_hash", [], "Its hashes are left out"),
-        ("hardware_hash", ["hashes:read"], "as it is"),
-        ("model", [], "as it is"),
+        ("hardware_hash", ["hashes:read"], "import that file"),
+        ("model", [], "import that file"),
     ],
 )
 def test_rows_to_mend_without_their_hashes_are_said_to_be_so(

@@ -80,7 +80,7 @@ def test_a_list_is_filtered_by_the_api(wire: Wire) -> None:
     assert wire.run("list", "--since", "yesterday-ish").exit_code == ExitCode.ERROR
     assert wire.run("list", "--since", "7d").exit_code == ExitCode.DONE
     assert wire.run("list", "--state", "lost").exit_code == ExitCode.ERROR
-    assert "no such order" in wire.run("list", "--purchase-order", "none").stdout
+    assert "No order matches" in wire.run("list", "--purchase-order", "none").stdout
 
 
 def test_a_long_list_says_that_there_is_more(wire: Wire) -> None:

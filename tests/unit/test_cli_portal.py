@@ -197,7 +197,7 @@ def test_the_portals_file_is_sent_as_it_is_and_what_did_not_fit_is_shown(wire: W
     assert wire.requests[-1].content == path.read_bytes()
     assert wire.requests[-1].headers["content-type"] == "text/csv"
     assert "It names no device." in result.stdout
-    assert "Of this file, 1 device without an outcome yet." in result.stdout
+    assert "1 device of this file without an outcome yet." in result.stdout
 
 
 def test_what_was_recorded_by_mistake_is_replaced_where_the_person_says_so(
@@ -255,7 +255,7 @@ def test_what_is_tried_again_is_a_new_file_that_a_person_uploads(wire: Wire) -> 
     result = wire.run("retry", ORDER)
     assert result.exit_code == ExitCode.DONE, result.output
     assert "2 devices can be uploaded again." in result.stdout
-    assert f"`registrar portal files {ORDER}` shows the new file" in result.stdout
+    assert f"`registrar portal files {ORDER}` shows it" in result.stdout
     assert "watch" not in result.stdout
 
 

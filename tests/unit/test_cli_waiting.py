@@ -125,7 +125,7 @@ def test_what_is_over_in_time_ends_as_ever(devices: Path) -> None:
     wire = placed(devices, STUCK, MOVING, DONE)
     result = wire.run("watch", "PO-7", "--timeout", "1h")
     assert result.exit_code == ExitCode.DONE, result.output
-    assert "Nothing holds the order any more: it goes on." in result.stdout
+    assert "Nothing holds the order any more; it goes on." in result.stdout
     assert "Not over" not in result.stdout
 
 
@@ -165,7 +165,7 @@ def test_what_ends_the_following_is_left_to_the_last_words(devices: Path) -> Non
     result = placed(devices, held).run("watch", "PO-7", "--timeout", "1m")
     assert result.exit_code == ExitCode.WAITING
     assert "Waiting: The customer" not in result.stdout
-    assert "will go out by themselves as soon as Contoso consents" in result.stdout
+    assert "will be sent automatically as soon as Contoso consents" in result.stdout
 
 
 def test_an_older_api_that_tells_no_reasons_is_followed_as_before(devices: Path) -> None:
