@@ -65,7 +65,7 @@ async def list_connections(runtime: RuntimeOf, caller: ReadsConnections, page: P
 
 @router.get("/{connection_id}")
 async def get_connection(runtime: RuntimeOf, caller: ReadsConnections, connection_id: UUID) -> ConnectionOut:
-    """`trouble` says what a person has to mend. Credentials are never shown."""
+    """`trouble` says what has to be fixed. Credentials are never shown."""
     return rendering.connection(await connections.get(runtime, caller, connection_id))
 
 

@@ -23,7 +23,7 @@ from app.api.import_models import (
     ProfileSummary,
 )
 from app.domain import vendor_profile
-from app.domain.catalogue import lookup
+from app.domain.former_codes import stored
 from app.domain.imports import ImportState
 from app.domain.staged import StagedRow
 from app.domain.vendor_profile import VendorProfile
@@ -52,9 +52,9 @@ def import_(view: ImportView) -> ImportOut:
         failure=None
         if record.failure_code is None
         else ImportFailure(
-            code=record.failure_code,
+            code=stored(record.failure_code).code,
             detail=record.failure_said,
-            remedy=lookup(record.failure_code).remedy,
+            remedy=stored(record.failure_code).remedy,
         ),
         orders=[
             ImportOrder(customer_id=order.customer_id, order_id=order.order_id, reference=order.reference)

@@ -23,7 +23,7 @@ from app.api.waiting_models import WaitingOut
 from app.api.webhook_models import DeliveryOut, EndpointOut
 from app.domain.attempt import OPEN_DELIVERY
 from app.domain.batch import Batch
-from app.domain.catalogue import CATALOGUE, lookup
+from app.domain.catalogue import CATALOGUE
 from app.domain.connection import Connection
 from app.domain.customer import Customer
 from app.domain.registration import Registration, RegistrationState

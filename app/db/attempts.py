@@ -96,7 +96,7 @@ async def add(
 
 
 async def forget_by_hand(tx: PartnerTx, claim: Claim, *, keep: int) -> int:
-    """Of what people have recorded on this batch, all but the newest; how many."""
+    """Deletes all but the newest of what people recorded on this batch; returns how many."""
     return await execute(
         tx,
         "DELETE FROM batch_attempts WHERE partner_id = :partner AND batch_id = :batch "

@@ -67,8 +67,7 @@ async def mark(tx: PartnerTx, endpoint_ids: Sequence[UUID], full_since: datetime
 
 
 async def give_up(tx: SystemTx, *, due_before: datetime, failures: int, now: datetime, limit: int) -> int:
-    """Ends deliveries that have waited so long for the turn of an endpoint that fails; how
-    many."""
+    """Ends deliveries that waited too long for a failing endpoint; returns how many."""
     return await execute(
         tx,
         f"UPDATE deliveries SET state = 'exhausted', settled_at = :now, {DELIVERIES.given_up} "

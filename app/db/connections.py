@@ -156,7 +156,7 @@ async def release_token(
 
 
 async def lock_trouble(tx: PartnerTx, connection_id: UUID) -> HeldTrouble | None:
-    """The connection's trouble as it is, and when it was mended last; held until the transaction ends."""
+    """The connection's trouble as it is, and when it was last repaired; held until the transaction ends."""
     return await fetch_one_as(
         tx,
         HeldTrouble,

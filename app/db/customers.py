@@ -192,7 +192,7 @@ async def set_consent(
 
 
 async def forget_consents_by_hand(tx: PartnerTx, customer_id: UUID, *, keep: int) -> int:
-    """Of what people have recorded on this customer's consent, all but the newest; how many."""
+    """Deletes all but the newest of what people recorded on this customer's consent; returns how many."""
     return await execute(
         tx,
         "DELETE FROM consent_changes WHERE partner_id = :partner AND customer_id = :id "

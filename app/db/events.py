@@ -136,7 +136,7 @@ async def add_deliveries_not_tried(
 
 
 async def purge(tx: SystemTx, *, occurred_before: datetime, limit: int) -> int:
-    """Up to `limit` of the oldest events, with their deliveries and attempts; how many.
+    """Up to `limit` of the oldest events, with their deliveries and attempts; returns how many.
 
     An event that somebody still waits for is kept, however old, and so is one of which a delivery is being
     changed at this moment (it may be redelivered): nobody is waited for, so that nobody waits in a circle.
@@ -254,7 +254,7 @@ async def delete_endpoint(tx: PartnerTx, endpoint_id: UUID, now: datetime) -> No
 
 
 async def purge_deleted_endpoints(tx: SystemTx, *, deleted_before: datetime) -> int:
-    """Those whose last delivery has been forgotten; how many."""
+    """Deletes those whose last delivery is gone; returns how many."""
     return await execute(
         tx,
         "DELETE FROM webhook_endpoints e USING deleted_webhook_endpoints gone "

@@ -23,7 +23,7 @@ class GroupTag:
 
 
 async def is_known(tx: PartnerTx, customer_id: UUID, group_tag: str) -> bool:
-    """Whether Partner Center has the tag in this very spelling. Holds nothing: a tag that has gone
+    """Whether Partner Center has the tag in exactly this spelling. Holds nothing: a tag that has gone
     meanwhile shows in the answer of the call that names it."""
     row = await fetch_one(
         tx,

@@ -1,4 +1,4 @@
-"""Workers' signs of life: in the database, because Redis may be the thing that is down."""
+"""Workers' heartbeats, kept in the database because Redis may be the thing that is down."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -33,7 +33,7 @@ async def last(tx: Tx) -> datetime | None:
 
 
 async def workers(tx: Tx, *, limit: int = 50) -> list[Heartbeat]:
-    """Those that were heard of lately, the last one first: what ended in good order is gone."""
+    """Those that were heard of lately, the last one first: workers that ended cleanly are gone."""
     return await fetch_all_as(
         tx,
         Heartbeat,
@@ -43,7 +43,7 @@ async def workers(tx: Tx, *, limit: int = 50) -> list[Heartbeat]:
 
 
 async def silent(tx: SystemTx, *, since: datetime, until: datetime) -> list[str]:
-    """The workers whose last sign of life lies between the two."""
+    """The workers whose last heartbeat is between the two."""
     found = await fetch_all(
         tx,
         "SELECT worker_id FROM worker_heartbeats WHERE beat_at >= :since AND beat_at < :until "

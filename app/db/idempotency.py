@@ -37,7 +37,7 @@ async def begin(
     patience: timedelta,
     remembered_for: timedelta,
 ) -> KnownKey | None:
-    """None: the key is ours now, go ahead. Otherwise the row of whoever came first.
+    """None: the key is ours now, go ahead. Otherwise the row of the request that came first.
 
     A first request that died without an answer gives the key up after `patience`.
     """

@@ -206,7 +206,7 @@ def _json_encoded(values: dict[str, Any]) -> dict[str, Any]:
 
 async def purge(tx: SystemTx, *, ended_before: datetime, limit: int) -> int:
     """Up to `limit` of the oldest imports whose end is long ago, and whose rows and file have
-    been deleted; how many. Their orders stay."""
+    been deleted; returns how many. Their orders stay."""
     return await execute(
         tx,
         # The array is built once. PostgreSQL may run a subquery in IN (...) again for each row it looks at.

@@ -96,7 +96,7 @@ async def give_up(tx: PartnerTx, leased: Leased, claim: Claimed) -> bool:
 
 
 async def shorten(tx: SystemTx, leased: Leased, now: datetime, lease: timedelta) -> int:
-    """Lets no claim end later than one that begins now, whatever clock has written it; how many."""
+    """Lets no claim end later than one that begins now, whatever clock wrote it; returns how many."""
     return await execute(
         tx,
         f"UPDATE {leased.table} c SET {leased.until} = :until "

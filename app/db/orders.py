@@ -50,7 +50,7 @@ async def get(tx: PartnerTx, order_id: UUID) -> Order | None:
 
 
 async def lock(tx: PartnerTx, order_id: UUID) -> Order | None:
-    """The order, held until the transaction ends: whoever changes its rows' outcome comes here first,
+    """The order, held until the transaction ends: whatever changes its rows' outcome comes here first,
     so that exactly one of several finishing batches sees itself as the last.
 
     NO KEY, because a row that refers to the order (a count, a batch) must not wait for this lock:

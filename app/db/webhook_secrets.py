@@ -65,5 +65,5 @@ async def forget(tx: PartnerTx, endpoint_id: UUID) -> None:
 
 
 async def purge(tx: SystemTx, now: datetime) -> int:
-    """Those whose time is over; how many."""
+    """Deletes those whose time is over; returns how many."""
     return await execute(tx, "DELETE FROM webhook_secrets WHERE expires_at <= :now", now=now)

@@ -58,7 +58,7 @@ class ClaimedToken:
 
 @dataclass(frozen=True, slots=True)
 class HeldTrouble:
-    """A connection's trouble, and when it was mended last."""
+    """A connection's trouble, and when it was last repaired."""
 
     id: UUID
     name: str

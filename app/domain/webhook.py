@@ -91,7 +91,7 @@ class DeliveryAttempt:
 
 @dataclass(frozen=True, slots=True)
 class SigningSecret:
-    """A secret of before a rotation, sealed."""
+    """A sealed secret that a rotation has replaced."""
 
     id: UUID
     secret: bytes

@@ -1,1 +1,1 @@
-"""What every noun needs and no noun is: the transaction, and how a commit wakes workers."""
+"""The kernel that every noun needs: the transaction, and how a commit wakes workers."""

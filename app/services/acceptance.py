@@ -89,7 +89,7 @@ class _Terms:
 
 
 async def preview(runtime: Runtime, principal: Principal, new: NewOrder) -> Preview:
-    """The very checks of `accept`, storing nothing."""
+    """Runs the checks of `accept` and stores nothing."""
     terms = await _terms(runtime, principal, new)
     async with runtime.transaction(principal) as tx:
         taken = await orders.get_by_reference(tx, new.reference)
@@ -231,7 +231,7 @@ def row_error(number: int, finding: Finding) -> FieldError:
 
 def _reference_taken(new: NewOrder, taken: TakenReference) -> Conflict:
     same = taken.body_digest == new.body_digest
-    words = "with the very same content: nothing was lost" if same else "with other content"
+    words = "with the same content: nothing was lost" if same else "with other content"
     return Conflict(
         "reference_taken",
         f"Order {taken.id} has the reference {new.reference!r} already, {words}.",

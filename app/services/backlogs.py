@@ -36,7 +36,8 @@ async def _look(runtime: Runtime, principal: Principal) -> None:
         bound = max(1, whole // await quotas.limit_of(tx, Quota.WEBHOOK_ENDPOINTS))
         found = await backlogs.of_partner(tx)
         full = [row.endpoint_id for row in found if row.full_since is None and row.waiting >= bound]
-        # Half of the bound: else an endpoint at its bound would be marked and unmarked with every delivery.
+        # Half of the bound: otherwise an endpoint at its bound would be marked and unmarked with every
+        # delivery.
         over = [row.endpoint_id for row in found if row.full_since and 2 * row.waiting < bound]
         await backlogs.mark(tx, full, now)
         await backlogs.mark(tx, over, None)

@@ -132,7 +132,7 @@ def _trouble_of(access: ConnectionAccess, failure: UpstreamFailure, now: datetim
 async def _apply_listing(
     runtime: Runtime, access: ConnectionAccess, listed: Collection[UUID], started_at: datetime
 ) -> Reading:
-    """Of two readings at the same time the one that began later counts, whichever ends first."""
+    """Stores a reading. Of two at the same time the one that began later counts, whichever ends first."""
     now, connection_id = runtime.now(), access.connection_id
     async with runtime.transaction(access.principal) as tx:
         if not await _is_still_of(tx, access, for_change=True):

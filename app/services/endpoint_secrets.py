@@ -42,7 +42,7 @@ def new(runtime: Runtime, principal: Principal, endpoint_id: UUID) -> tuple[str,
 
 
 def opened(runtime: Runtime, endpoint: Endpoint, others: Sequence[SigningSecret]) -> list[str]:
-    """The endpoint's own secret and those of before; one that does not open is left out and logged."""
+    """The endpoint's own secret and its previous ones; one that does not open is left out and logged."""
     partner_id, endpoint_id = endpoint.partner_id, endpoint.id
     places = [(endpoint.secret, present_place(partner_id, endpoint_id))]
     places += [(other.secret, previous_place(partner_id, other.id)) for other in others]

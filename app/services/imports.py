@@ -99,7 +99,7 @@ class Upload:
         now, id = runtime.now(), new_row_id()
         async with runtime.transaction(principal) as tx:
             await quotas.require(tx, Quota.UPLOADS)
-            # Beforehand, so that no file arrives in vain; what counts is asked for once it is there.
+            # Beforehand, so that no file is sent for nothing; the check that counts comes once it is there.
             for quota in () if repeated else (Quota.WAITING_IMPORTS, Quota.STAGED_BYTES, Quota.STAGED_ROWS):
                 await quotas.require(tx, quota)
             await imports.add(

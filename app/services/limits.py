@@ -30,7 +30,7 @@ class ConnectionLimits:
     budget: Budget
     breaker: Breaker
     blocked_until: datetime | None
-    """Nothing is called before: Retry-After, an open breaker, or a trouble that a person has to mend."""
+    """Nothing is called before: Retry-After, an open breaker, or a trouble that someone has to fix."""
     work: OpenOfConnection | None
     """Its open batches, counted; None: it has none."""
 

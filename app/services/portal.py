@@ -362,7 +362,7 @@ async def _claim(
         tx, batch_id, owner=uuid4(), now=now, lease=runtime.settings.lease, settled=settled
     )
     if claim is None:
-        # As it is now, after the wait for whoever held it.
+        # As it is now, after the wait for the transaction that held it.
         batch = await batches.get(tx, batch_id)
         assert batch is not None
         state = batch.state

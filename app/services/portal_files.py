@@ -101,7 +101,7 @@ async def list_of_order(
 
 
 def format_of(runtime: Runtime, record: Order | Connection) -> FileFormat:
-    """Of an order or a connection. Raises Unprocessable where Registrar does the work."""
+    """For an order or a connection. Raises Unprocessable where Registrar does the work."""
     format = runtime.platforms[record.platform].file
     if not record.portal or format is None:
         raise Unprocessable("not_a_portal_order")

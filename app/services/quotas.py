@@ -29,7 +29,7 @@ async def limit_of(tx: PartnerTx, quota: Quota) -> int:
 async def require(tx: PartnerTx, quota: Quota, *, adding: int = 1) -> None:
     """Lets so many more be made in this transaction, or raises `quota_exceeded`.
 
-    Unprocessable where a person has to do something first, RateLimited where waiting is enough."""
+    Unprocessable where somebody has to act first, RateLimited where waiting is enough."""
     await table.lock(tx, quota)
     # A statement of its own: what it sees is newer than the lock.
     await look_ahead(tx, quota, adding=adding)

@@ -16,8 +16,9 @@ from app.db import import_rows, imports, orders, registration_lists
 from app.db.paging import PageRequest
 from app.db.registration_lists import Filter
 from app.domain.actor import Principal
-from app.domain.catalogue import CATALOGUE, lookup
+from app.domain.catalogue import CATALOGUE
 from app.domain.errors import Conflict, NotFound
+from app.domain.former_codes import stored
 from app.domain.imports import MOVING, Import, ImportState, Verdict
 from app.domain.registration import Registration
 from app.domain.staged import Original

@@ -141,7 +141,7 @@ async def _open(runtime: Runtime, claim: Claim) -> tuple[_Intent | None, Connect
 
 
 async def _may_create(tx: PartnerTx, claim: Claim, now: datetime) -> bool:
-    """Makes this batch the tag's creator, if no other one is; else it has been put back and waits."""
+    """Makes this batch the tag's creator, if no other one is; otherwise it has been put back and waits."""
     if await batches.lock_claimed(tx, claim) is None:
         raise LostClaim
     tag = await group_tags.lock(tx, claim.customer_id, claim.group_tag, now)

@@ -88,7 +88,7 @@ async def end_after_reading(
     runtime: Runtime, tx: PartnerTx, connection_id: UUID, *, unless_code: str | None
 ) -> None:
     """The customers list was read. That disproves a trouble, unless an open batch has met it: a batch makes
-    other calls, and another process may still have a token of before. Then that batch's next try decides."""
+    other calls, and another process may still have an older token. Then that batch's next try decides."""
     known = await connections.lock_trouble(tx, connection_id)
     code = None if known is None else known.trouble_code
     if code is None or await waiting.has_met(tx, connection_id, code):

@@ -161,7 +161,7 @@ async def test_every_route_asks_for_its_own_scope_and_no_other(world: World) -> 
     for method, path in CLOSED:
         scope = scope_of(method, path)
         url = filled(path, uuid4())
-        if scope is None:  # also what ends the very key of the call
+        if scope is None:  # also what ends the key of the call
             without = await identities.create_key(world.runtime, partner, name="none", scopes=[])
         else:
             without = keys[scope]

@@ -105,7 +105,7 @@ async def test_tokens_of_the_old_app_are_not_used_by_any_process(world: World) -
         order = await other.order(partner, tuples(2))
         await other.work()
 
-    assert len(await world.calls("token")) == asked + 1, "the other process has asked for a token anew"
+    assert len(await world.calls("token")) == asked + 1, "the other process has asked for a token again"
     assert (await world.view(partner, order.view.record.id)).state is OrderState.COMPLETED
     assert await _consent(world, partner) == ("granted", "customers_list"), "the tenant is the same"
 

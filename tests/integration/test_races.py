@@ -263,7 +263,7 @@ async def test_trying_again_and_a_change_of_consent_do_not_wait_for_each_other(w
         assert await batches.advance_next(world.runtime) is not None
         failed, waiting = await world.batches(order_id)
 
-    # Whoever changes the consent has it, and wants the order next.
+    # The change of consent holds it, and wants the order next.
     async with asyncio.TaskGroup() as tasks, world.runtime.transaction(partner) as tx:
         await customers_table.consent_for_update(tx, partner.customer_id)
         trying = tasks.create_task(orders.retry_failed(world.runtime, partner, order_id))

@@ -1,4 +1,4 @@
-"""Which spellings are one group tag, and which tag a device gets."""
+"""Group tags: which spellings are one tag, and which tag a device gets."""
 
 import pytest
 
