@@ -18,7 +18,7 @@ log = logger("worker")
 
 @asynccontextmanager
 async def showing_life(path: Path, every_s: float) -> AsyncIterator[None]:
-    """Touches the file every so often; removes it at the end."""
+    """Touches the file at intervals; removes it at the end."""
     task = asyncio.create_task(_touch_for_ever(path, every_s))
     try:
         yield

@@ -13,7 +13,7 @@ stop ends its lanes within this time plus one step."""
 
 
 async def run_lane(step: Callable[[], Awaitable[bool]], again: Callable[[], Awaitable[None]]) -> int:
-    """Repeats `step` while it says that it found something. Returns how often it did."""
+    """Repeats `step` while it finds work. Returns how often it did."""
     ends = time.monotonic() + SLICE
     done = 0
     while await step():

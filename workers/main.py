@@ -41,7 +41,7 @@ REDIS_ATTEMPTS = 240
 POLL_DELAY = 0.05
 """Seconds between arq's looks for a wake-up: the idle wait for work is half of it on average."""
 PASS_ON_SECONDS = 0.5
-"""Until a wake-up that found all lanes of a process at work comes back to the queue."""
+"""The delay before a wake-up that found all lanes busy is put back into the queue."""
 TIDY_SECONDS = 600.0
 HABIT_SECONDS = 30.0
 """Seconds a sweep may take."""
@@ -90,7 +90,7 @@ async def advance_imports(ctx: Context) -> None:
 
 
 async def _lane(ctx: Context, kind: WakeKind, step: Any) -> None:
-    """At most so many lanes of a kind in this process; another process may have one free."""
+    """The most lanes of a kind in this process; another process may have a free one."""
     runtime = _runtime(ctx)
     lanes: dict[WakeKind, int] = ctx["lanes"]
     if lanes[kind] >= ctx["limits"][kind]:
@@ -226,7 +226,7 @@ def build(settings: Settings) -> PromptWorker:
 
 @contextlib.contextmanager
 def _showing_metrics(settings: Settings) -> Iterator[None]:
-    """A worker has no port but this one, if it is asked for. A port that is taken ends no worker."""
+    """Serves metrics on the worker's only port, if set. A port that is taken does not end the worker."""
     end = None
     if settings.worker_metrics_port is not None:
         try:

@@ -17,14 +17,14 @@ from app.telemetry import logger
 log = logger("worker")
 
 REDIS_GOODBYE: Final = 2.0
-"""Seconds that each of arq's last words to Redis may take: those of its jobs, then its own."""
+"""Seconds that each of arq's last Redis calls may take: those of its jobs, then its own."""
 
 
 class PromptWorker(Worker):
-    """arq's worker, which a lost Redis does not keep from stopping."""
+    """arq's worker, changed so that a lost Redis does not keep it from stopping."""
 
     async def _sleep_until_tasks_complete(self) -> None:
-        """What arq waits for once it is told to stop. A task whose lane is over only talks to Redis."""
+        """The tasks that arq waits for when it stops. A task whose lane is over only talks to Redis."""
         while True:
             if self.job_tasks:
                 await asyncio.wait(self.job_tasks.values())
@@ -47,7 +47,7 @@ class PromptWorker(Worker):
             log.warning("redis_not_tidied", error=type(error).__name__)
 
     async def _end_tasks(self) -> None:
-        """No lane goes on when this is over; one that is cancelled is followed by words to Redis as well."""
+        """Ends all lanes. A cancelled one is followed by Redis calls as well."""
         self.allow_pick_jobs = False
         for patience in (self._job_completion_wait, REDIS_GOODBYE):
             with contextlib.suppress(TimeoutError):

@@ -56,7 +56,7 @@ class Seen:
         return None if first == row else first
 
     def first_of(self, row: int) -> int:
-        """The first row, as far as known by now, that is the same device as this one."""
+        """The first row known so far that is the same device as this one."""
         return self._root(row)
 
     def _claim(self, digest: int, row: int) -> int:
@@ -73,7 +73,7 @@ class Seen:
         return row
 
     def _spread(self, few: dict[int, int]) -> None:
-        """From the dictionary into the table."""
+        """Moves the keys from the dictionary into the table."""
         self._few = None
         self._slots = _SMALLEST
         self._digests = array("Q", [0]) * self._slots

@@ -11,20 +11,20 @@ from typing import Final
 from app.domain.schedule import share_of
 
 WINDOW: Final = 4
-"""Deliveries of one healthy endpoint that are under way at a time, over all workers."""
+"""The most deliveries of one healthy endpoint at a time, over all workers."""
 DEGRADED_AFTER: Final = 5
 """Failed attempts in a row after which an endpoint is called degraded (it is still tried)."""
 PROBE_TIMEOUT: Final = 5.0
 """Seconds that a degraded endpoint has to answer, except at every FULL_PATIENCE_EVERY-th attempt."""
 FULL_PATIENCE_EVERY: Final = 4
-"""So a receiver that works again, but needs longer than PROBE_TIMEOUT, is noticed."""
+"""Every so many attempts get the full timeout, so that a slow receiver that works again is noticed."""
 FIRST_PAUSE: Final = timedelta(seconds=5)
 LONGEST_PAUSE: Final = timedelta(minutes=5)
 
 
 @dataclass(frozen=True, slots=True)
 class LaneBounds:
-    """How many of all workers' delivery lanes each use may take."""
+    """The numbers of delivery lanes, of all workers, that each use may take."""
 
     one_partner: int
     failing: int
@@ -55,7 +55,7 @@ def patience(failures: int, usual: float) -> float:
 
 
 def pause(failures: int) -> timedelta:
-    """How long a degraded endpoint is left alone after a failed attempt; zero if it is not degraded."""
+    """The pause of a degraded endpoint after a failed attempt; zero if it is not degraded."""
     if not is_degraded(failures):
         return timedelta(0)
     doublings = min(failures - DEGRADED_AFTER, 10)

@@ -31,7 +31,7 @@ class FieldError:
 
 
 class Refusal(Exception):
-    """Never raised itself."""
+    """The base of all refusals; never raised itself."""
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class Unauthenticated(Refusal):
 
 
 class Forbidden(Refusal):
-    """The key is valid, and may not do this."""
+    """The key is valid but may not do this."""
 
 
 class NotFound(Refusal):
@@ -74,7 +74,7 @@ class TooLarge(Refusal):
 
 
 class Unprocessable(Refusal):
-    """Understood, and cannot be done."""
+    """The call is understood but cannot be carried out."""
 
 
 class RateLimited(Refusal):

@@ -17,14 +17,14 @@ from app.domain.placeholders import is_filler_name, is_filler_serial
 
 
 class Said(NamedTuple):
-    """What is to be said of a value."""
+    """The findings about a value."""
 
     found: tuple[Finding, ...] = ()
-    """In any case."""
+    """The findings to report in any case."""
     unfit: Finding | None = None
     """The error, if this value is needed to tell the device; otherwise the value is left out."""
     placeholder: bool = False
-    """`unfit` because no value was ever set."""
+    """True if `unfit` is because no value was ever set."""
 
 
 FINE: Final = Said()
@@ -66,7 +66,7 @@ _AND_MORE: Final = re.compile(
     re.IGNORECASE,
 )
 _ENDING: Final = re.compile(r"-\s*[A-Za-z0-9]{1,6}")
-"""What the next serial number of a list ends with."""
+"""The ending of the next serial number in a list."""
 
 _LABEL: Final = re.compile(
     r"(?:s\s*/\s*n(?:o|r|um)?|s\.\s*n(?:o|r|um)?)\s*[.:#=]*\s*(\S.*)"
@@ -87,7 +87,7 @@ _BRACKETED: Final = re.compile(
 )
 _UNUSUAL: Final = re.compile(r"[^A-Za-z0-9 ._-]")
 _MARKS: Final = "*<>[](){}|#,;:!?'\"`´\\/&%§$~^=+ "
-"""What people and scanners put around a serial number."""
+"""Labels that people and scanners put around a serial number."""
 _GS1: Final = re.compile(r"(?:\([0-9]{2,4}\)[^()]*)*\(21\)\s*([^()]+?)\s*(?:\([0-9]{2,4}\)[^()]*)*")
 """A bar code of GS1 says with (21) that a serial number follows."""
 _MAC: Final = re.compile(
@@ -130,7 +130,7 @@ _LEGAL_FORM: Final = frozenset(
     | {"incorporated", "international", "cokg", "gmbhcokg", "sro", "zoo", "spzoo", "kft", "sadecv", "ltda"}
 )
 _DASHES: Final = str.maketrans("‐‑‒–—―−﹘﹣－“”„″‘’‚′¹²³×", "----------" + '"' * 4 + "'" * 4 + "123x", "®™©")
-"""What a word processor makes of plain signs, and those that it adds."""
+"""Typographic signs that a word processor substitutes or adds."""
 _LOOK_ALIKE: Final = str.maketrans(
     "АВЕКМНОРСТХУІЈЅаеорсухіјѕΑΒΕΖΗΙΚΜΝΟΡΤΥΧο", "ABEKMHOPCTXYIJSaeopcyxijsABEZHIKMNOPTYXo"
 )
@@ -140,7 +140,7 @@ _MACHINE_TYPE: Final = re.compile(r"[0-9][0-9A-Z]{3}(?:[0-9A-Z]{6}|[0-9A-Z]{3})?
 
 
 def of_serial(text: str, maker: str | None = None, model: str | None = None) -> Said:
-    """What is to be said of a serial number without blanks and quotation marks around it."""
+    """Judges a serial number without blanks and quotation marks around it."""
     if PLAIN_SERIAL.fullmatch(text):
         return FINE
     if _SCIENTIFIC.fullmatch(text):
@@ -175,7 +175,7 @@ def of_serial(text: str, maker: str | None = None, model: str | None = None) -> 
 
 @lru_cache(maxsize=1024)  # an order has few of them
 def of_name(field: str, text: str) -> Said:
-    """What is to be said of a manufacturer or a model."""
+    """Judges a manufacturer or a model."""
     if is_filler_name(text):
         code = "manufacturer_placeholder" if field == "manufacturer" else "model_placeholder"
         return Said(unfit=Finding(code, field, f"It reads {quoted(text)}."), placeholder=True)

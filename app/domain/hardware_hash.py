@@ -246,7 +246,7 @@ def _walk(blob: bytes, held: int) -> tuple[int, dict[int, bytes]]:
 
 
 def _broken(blob: bytes, held: int, end: int, at: int) -> HashError:
-    """Why the walk failed at `at`: cut short, cut short and filled up again, or changed."""
+    """The error for a walk that failed at `at`: cut short, cut short and padded again, or changed."""
     if held < end:
         return _cut(held, end)
     past_checksum = blob[at - _CHECKSUM_LENGTH : at - _CHECKSUM_LENGTH + 4] == record_list.END
@@ -283,7 +283,7 @@ def _uuid_text(payload: bytes) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One record for people. Holds identifiers of the device: show it to its owner, log it never."""
+    """One record in words. It has identifiers of the device: show it to the owner, never log it."""
 
     kind: int
     name: str
@@ -321,7 +321,7 @@ def _size_only(payload: bytes) -> _Values:
 
 
 def _plain(layout: str, *names: str) -> Callable[[bytes], _Values]:
-    """A reader of a fixed layout whose numbers speak for themselves."""
+    """A reader of a record with a fixed layout of plain numbers."""
     shape = struct.Struct(layout)
 
     def read(payload: bytes) -> _Values:

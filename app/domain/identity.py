@@ -47,7 +47,7 @@ class CheckedDevice(NamedTuple):
     group_tag: str | None
     line_ref: str | None
     kind: IdentityKind | None
-    """What is sent; None when the device is invalid."""
+    """The identity that is sent; None if the device is invalid."""
     hash: HardwareHash | None
     keys: tuple[str, ...]
     """Two valid devices that share a key are the same device. Empty when the device is invalid."""
@@ -64,7 +64,7 @@ class CheckedDevice(NamedTuple):
 
     @property
     def search_serial(self) -> str | None:
-        """The serial number to find the device by: the one given, else the one inside the hash."""
+        """The serial number to find the device by: the given one, otherwise the one inside the hash."""
         if self.serial_number is not None or self.hash is None:
             return self.serial_number
         return _real_serial(self.hash)
@@ -81,7 +81,7 @@ class Rules:
     max_group_tag: int = 128
     max_value: int = 256
     objection: Callable[[CheckedDevice], Finding | None] | None = None
-    """What the platform's own file cannot carry of a device that is valid otherwise."""
+    """Objections of the platform's file format to a device that is otherwise valid."""
 
 
 TUPLE_FIELDS: Final = SERIAL | MAKER | MODEL
@@ -107,7 +107,7 @@ _UNSET_UUIDS: Final = frozenset(
 
 
 def check(device: Given, rules: Rules, now: datetime) -> CheckedDevice:
-    """Judges one row. Never raises for any text in it; every objection is a finding."""
+    """Checks one row. Never raises for any text in it; every objection is a finding."""
     row = Values(device, rules)
     found, whole = row.found, row.whole
     inside = None
@@ -179,7 +179,7 @@ def _choose(row: Values, accepted: frozenset[IdentityKind]) -> tuple[IdentityKin
 
 
 def _compare(row: Values, whole: HardwareHash, inside: str | None) -> None:
-    """What the row says against what the hash says; a value that one of them lacks contradicts nothing."""
+    """Compares the row with the hash; a value that one of them lacks contradicts nothing."""
     usable = row.usable()
     serial, maker, model = row.serial, row.maker, row.model
     looks_like = any(unfit.error.code == "serial_not_ascii" for unfit in row.unfit)
@@ -228,7 +228,7 @@ def _object(row: Values, bit: int, wrong: Finding, *, pardoned: bool) -> None:
 
 
 def _is_torn(given: str, whole: str) -> bool:
-    """Whether it is the part of a value in front of a separator, which tore it."""
+    """Whether it is the part of a split value before the separator."""
     return whole.startswith(given) and whole[len(given) :].lstrip()[:1] in (",", ";", "|")
 
 
@@ -241,7 +241,7 @@ def _mismatch(code: str, name: str, said: str, inside: str) -> Finding:
 
 
 def _settle(row: Values, *, sound: bool) -> None:
-    """What cannot be used is an error, or left out where another identity tells the device."""
+    """Makes an unusable value an error, or leaves it out if another identity tells the device."""
     for unfit in row.unfit:
         if sound:
             row.found.append(unfit.beside)

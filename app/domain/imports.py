@@ -44,11 +44,11 @@ IMPORT_TRANSITIONS: dict[ImportState, frozenset[ImportState]] = {
 
 READY = frozenset({_I.READY, _I.READY_WITH_ERRORS})
 MOVING = frozenset({_I.UPLOADING, _I.UPLOADED, _I.READING, _I.COMMITTING})
-"""States that move on by themselves."""
+"""States that change without further calls."""
 OVER = frozenset({_I.REFUSED, _I.COMMITTED, _I.DISCARDED, _I.EXPIRED})
-"""States in which nothing happens any more but that what was staged is deleted."""
+"""Final states; only the staged rows are still deleted."""
 WITH_WORKERS = frozenset({_I.UPLOADED, _I.READING, _I.COMMITTING})
-"""States in which a worker is at it, or is waited for."""
+"""States in which a worker processes the import, or will."""
 
 
 def may_move(old: ImportState, new: ImportState) -> bool:
@@ -61,7 +61,7 @@ def sources_of(new: ImportState) -> frozenset[ImportState]:
 
 
 class Verdict(StrEnum):
-    """On one row of a file."""
+    """The verdict on one row of a file."""
 
     VALID = "valid"
     WARNING = "warning"  # is ordered; somebody should have looked

@@ -8,7 +8,7 @@ import re
 from typing import Final
 
 LONGEST: Final = 64
-"""Characters of a value that are shown."""
+"""The most characters of a value that are shown."""
 NOT_SHOWN: Final = "(not shown)"
 HOLDS_KEY_OR_HASH: Final = "It holds a 25-character product key or a piece of a hardware hash."
 
@@ -35,7 +35,7 @@ def is_license_key(text: str) -> bool:
 
 
 def holds_secret(text: str) -> bool:
-    """Whether a product key, or a piece of a hash, stands anywhere in it: it must not be kept."""
+    """Whether it contains a product key or part of a hash, and so must not be kept."""
     if len(text) < SHORTEST_SECRET:
         return False
     return (
@@ -55,7 +55,7 @@ def holds_hash(text: str) -> bool:
 
 
 def shown(value: str | None) -> str | None:
-    """A value fit to be shown; None for one that is not, or that may hold a secret."""
+    """A value that may be shown; None for one that is unprintable or may hold a secret."""
     if value is None or holds_secret(value) or (len(value) >= SHORTEST_SECRET and _IN_ONE.search(value)):
         return None
     text = visible(value[:LONGEST])

@@ -27,7 +27,7 @@ FINAL = frozenset(
 )
 
 MAX_DEVICES = 10_000
-"""Devices in one order at most. Ours: ten batches, and a body of about 43 MB with hashes."""
+"""The most devices in one order. Our choice: ten batches, a body of about 43 MB with hashes."""
 
 
 def compute_state(counts: Mapping[RegistrationState, int], *, has_open_batches: bool) -> OrderState:
@@ -73,7 +73,7 @@ class Order:
     """The API key of the call, or of the import."""
     last_sequence: int
     announced_state: str | None
-    """The state that events last told of."""
+    """The state that events last reported."""
     created_at: datetime
     updated_at: datetime
     has_open_batches: bool

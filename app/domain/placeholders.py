@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Final
 
 LONGEST: Final = 64
-"""Characters. A longer text is no placeholder."""
+"""The most characters of a placeholder."""
 
 _EMPTY: Final = frozenset(
     # databases, spreadsheets and programs
@@ -57,9 +57,9 @@ _TAG_EMPTY: Final = (
     | {"notag", "notags", "nogrouptag", "untagged", "withouttag", "keintag", "keingrouptag", "keingruppentag"}
     | {"ohnetag", "sanstag", "aucuntag", "sansétiquette", "sinetiqueta", "semetiqueta", "senzatag", "geentag"}
 ) - {"ka", "nd", "missing", "void", "blank", "空", "無", "无"}
-"""Without words that somebody may have chosen as a name."""
+"""Placeholders without words that somebody may have chosen as a name."""
 _IN_BRACKETS: Final = re.compile(r"\(.*\)|\[.*\]|<.*>|\{.*\}", re.DOTALL)
-"""As a pivot table writes that a cell is empty."""
+"""A pivot table's word for an empty cell."""
 _PIVOT_EMPTY: Final = _EMPTY | {"enblanco", "embranco"}
 _FILLERS: Final = _EMPTY | frozenset(
     {"defaultstring", "tobefilledbyoem", "tobefilledbyom", "filledbyoem", "tobefilled", "oem", "invalid"}
@@ -100,7 +100,7 @@ _OF_A_REPORT: Final = re.compile(
     rf"|\d{{1,5}}\s+(?:{_COUNTS}))\W*",
     re.IGNORECASE,
 )
-"""What a report writes below its rows: totals and numbers of pages."""
+"""Lines that a report writes below its rows: totals and page numbers."""
 _ALONE: Final = frozenset(
     folded_word.replace(" ", "").replace("-", "") for folded_word in f"{_TOTALS}|{_PAGES}".split("|")
 )

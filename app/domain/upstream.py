@@ -34,7 +34,7 @@ class Said:
 
 
 class UpstreamFailure(Exception):
-    """Never raised itself."""
+    """The base of all failures of a call; never raised itself."""
 
     def __init__(self, code: str, said: Said | None = None) -> None:
         super().__init__(code, str(said or ""))

@@ -30,7 +30,7 @@ from app.domain.upstream import (
 )
 
 MAX_RETRY_AFTER = timedelta(days=1)
-"""Nobody means more; a larger number would only overflow somebody's date arithmetic."""
+"""The longest Retry-After that is believed; a larger number would only overflow date arithmetic."""
 MAX_DESCRIPTION = 300
 
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\s]+")
@@ -47,7 +47,7 @@ _INVALID_TOKEN = re.compile(r"\bbearer\b.*\binvalid_token\b", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One answer, whole. Header names are in lower case."""
+    """One complete answer. Header names are in lower case."""
 
     status: int
     body: bytes = field(default=b"", repr=False)
@@ -102,12 +102,12 @@ def fold(value: Any) -> Any:
 
 @lru_cache(maxsize=512)
 def _folded_name(name: str) -> str:
-    """Kept, because a thousand devices have the same dozen names."""
+    """A folded name; cached, because a thousand devices have the same dozen names."""
     return name.strip().lower()
 
 
 def tidy(text: str, *, limit: int) -> str:
-    """Foreign words made fit for a log line: one line, cut, without anything as long as a hash or token."""
+    """Microsoft's words made safe for a log: one line, cut, without anything as long as a hash or token."""
     head = _LONG_SECRET.sub("[removed]", text[: limit * 40])
     return _UNPRINTABLE.sub(" ", head).strip()[:limit]
 
@@ -117,7 +117,7 @@ def read_retry_after(value: str | None, *, now: datetime) -> timedelta | None:
 
 
 class _Means(Enum):
-    """Who or what is being refused."""
+    """The scope of a refusal."""
 
     CUSTOMER = auto()  # there is no relationship with this customer
     TOKEN_KIND = auto()  # this call needs App+User
@@ -128,7 +128,7 @@ class _Means(Enum):
 
 
 _DEFAULTS: dict[int, _Means] = {403: _Means.ACCESS}
-"""What a status means where neither code nor words say more; otherwise REQUEST."""
+"""The meaning of a status if neither code nor words say more; otherwise REQUEST."""
 _TOO_MUCH_PERHAPS = frozenset({400, 413})
 
 _CODED = frozenset({400, 403, 404})
@@ -156,7 +156,7 @@ _WORDS: tuple[tuple[frozenset[int], re.Pattern[str], _Means], ...] = (
     (frozenset({400, 404}), _CUSTOMER_UNKNOWN_WORDS, _Means.CUSTOMER),
     (frozenset({400}), _GROUP_TAG_WORDS, _Means.CALL),
 )
-"""Asked only where the code is not in the table."""
+"""Used only if the code is not in the table."""
 
 
 def failure(reply: Reply, *, of_customer: bool, delegated: bool, now: datetime) -> UpstreamFailure | None:
@@ -213,7 +213,7 @@ def _refusal(means: _Means, said: Said, of_customer: bool) -> UpstreamFailure:
 
 @dataclass(frozen=True, slots=True)
 class _ErrorBody:
-    """Microsoft's code and words, in whichever of the known shapes they came."""
+    """Microsoft's code and words, from any of the known shapes."""
 
     code: str | None
     description: str | None
@@ -249,7 +249,7 @@ def _first(body: dict[str, Any], names: tuple[str, ...], *, limit: int = MAX_DES
 
 
 def _plain_words(reply: Reply) -> str | None:
-    """The body where it is a plain sentence; a page of a gateway says less than the status line."""
+    """The body if it is a plain sentence; a gateway's page says less than the status line."""
     media_type = (reply.header("content-type") or "text/plain").lower()
     body = without_mark(reply.body[:4_096]) if media_type.startswith("text/plain") else b""
     text = body.decode("utf-8", "replace")
@@ -257,7 +257,7 @@ def _plain_words(reply: Reply) -> str | None:
 
 
 def _their_time(reply: Reply) -> datetime | None:
-    """Microsoft's clock: what its dates are to be measured by."""
+    """Microsoft's clock, by which its dates are measured."""
     try:
         then = parsedate_to_datetime(reply.header("date") or "")
     except (ValueError, TypeError):
@@ -271,7 +271,8 @@ def _wait_in_words(error: _ErrorBody) -> timedelta | None:
 
 
 def _asks_for_mfa(reply: Reply, error: _ErrorBody) -> bool:
-    """Three ways have been seen: code 900421, the reason phrase, and a bare Bearer challenge."""
+    """Whether MFA is required. It is said in three ways: code 900421, the reason phrase, or a bare Bearer
+    challenge."""
     challenge = reply.header("www-authenticate") or ""
     if error.code == "900421" or _MFA_WORDS.search(f"{reply.reason} {challenge} {error.description or ''}"):
         return True

@@ -42,19 +42,19 @@ _NOTHING_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, ht
 
 
 class Gate(Protocol):
-    """The budget of the connection that calls: every call enters, and says how it went."""
+    """The budget of a connection: every call enters it and reports its result."""
 
     async def enter(self, priority: Priority) -> Permit:
         """Waits a moment if need be. Raises HeldBack where it would be too long."""
         ...
 
     async def leave(self, permit: Permit, failure: UpstreamFailure | None) -> None:
-        """How the call went; None: it succeeded. A call that is cancelled leaves without a word."""
+        """Reports the call's failure, or None for success. A cancelled call reports nothing."""
         ...
 
 
 class Bearer(Protocol):
-    """Where a call's access token comes from, and on which budget it goes."""
+    """The source of a call's access token, and its budget."""
 
     @property
     def gate(self) -> Gate: ...
@@ -69,13 +69,13 @@ class Bearer(Protocol):
         ...
 
     def forget(self) -> None:
-        """Microsoft has refused the token: the next `token` fetches a fresh one."""
+        """Drops a token that Microsoft refused; the next `token` fetches a fresh one."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call as it is to be made; the same value again is the same call."""
+    """One call to be made; an equal value is the same call."""
 
     method: str
     path: str
@@ -91,7 +91,7 @@ class Call:
     of_submission: bool = False
     """Read for a submission that follows at once."""
     of_check: bool = False
-    """A person asks whether Microsoft answers."""
+    """True for a check on a person's request."""
 
     @property
     def priority(self) -> Priority:
@@ -104,7 +104,7 @@ class Call:
 
 
 class Microsoft:
-    """The ways to Microsoft, shared by the whole process. Knows no partner and keeps no token."""
+    """The HTTP clients for Microsoft, shared by the whole process. Knows no partner and keeps no token."""
 
     def __init__(self, settings: Settings, client: httpx.AsyncClient, tokens: TokenService) -> None:
         self.tokens = tokens
@@ -120,7 +120,7 @@ class Microsoft:
         transport: httpx.AsyncBaseTransport | None = None,
         login_transport: httpx.BaseTransport | None = None,
     ) -> Self:
-        """Nothing is connected yet. The transports are for tests at the wire."""
+        """Connects nothing yet. The transports are for tests at the wire."""
         total = settings.upstream_timeout_s
         # Three waits before the first byte (a free connection, TCP, TLS), together below `total`.
         before_sending = min(10.0, total / 4)
@@ -241,5 +241,5 @@ def _folded_headers(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 def _about(error: Exception) -> Said:
-    """The kind of the fault only: its text may name addresses inside the operator's network."""
+    """The kind of the fault only, because its text may name addresses inside the operator's network."""
     return Said(description=type(error).__name__)

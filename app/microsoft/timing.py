@@ -25,7 +25,7 @@ class CallTiming:
 
 
 def operation_of(method: str, path: str) -> str:
-    """What a call to Partner Center does, from its path; nothing of the path itself."""
+    """The operation of a call to Partner Center, derived from its path without any id."""
     posts = method == "POST"
     match path.partition("?")[0].strip("/").lower().split("/"):
         case [_, "customers"]:

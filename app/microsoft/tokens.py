@@ -110,12 +110,12 @@ def no_cookies() -> CookieJar:
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """What one call to the token service gave."""
+    """The result of one call to the token service."""
 
     access_token: str = field(repr=False)
     expires_in: timedelta
     refresh_token: str | None = field(repr=False)
-    """The rotated refresh token, when there is one: store it before the old one is forgotten."""
+    """The rotated refresh token, if any: store it before the old one is dropped."""
 
 
 class TokenService:
@@ -166,7 +166,7 @@ class TokenService:
         return await self._call(tenant_id, client_id, client_secret, (client_secret, refresh_token), ask)
 
     def close(self) -> None:
-        """Waits for no call: what is still under way fails at the closed connection."""
+        """Closes without waiting: running calls fail at the closed connection."""
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._client.close()
 
@@ -213,19 +213,19 @@ def _tokens(answer: Mapping[str, Any]) -> Tokens:
 
 @dataclass(frozen=True, slots=True)
 class _WireAnswer:
-    """An answer as MSAL wants it. Always 200 with a JSON object: everything else was raised before."""
+    """An answer in MSAL's form. Always 200 with a JSON object: everything else was raised before."""
 
     text: str
     headers: Mapping[str, str]
     status_code: int = 200
 
     def raise_for_status(self) -> None:
-        """Nothing to raise."""
+        """Does nothing: errors were raised before."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Wire:
-    """MSAL's way out, for one call. Raises the domain's failures straight through MSAL."""
+    """MSAL's HTTP client for one call. Raises the domain's failures straight through MSAL."""
 
     client: httpx.Client
     login_url: str
@@ -257,7 +257,7 @@ class _Wire:
         return self._exchange("POST", url, params=params, headers=headers, data=data)[0]
 
     def close(self) -> None:
-        """The client outlives the call."""
+        """Does nothing, because the client outlives the call."""
 
     def _exchange(
         self, method: str, url: str, *, params: Any, headers: Mapping[str, str] | None, data: Any
@@ -316,7 +316,7 @@ def _split_known(url: str) -> SplitResult:
 
 
 def _read(response: httpx.Response, deadline: float) -> bytes:
-    """The body whole. Timeouts of a phase restart with every byte; this one does not."""
+    """Reads the whole body. Phase timeouts restart with every byte; this one does not."""
     body = bytearray()
     for chunk in response.iter_bytes():
         body += chunk
@@ -341,7 +341,7 @@ def _json_object(body: bytes) -> dict[str, Any] | None:
 
 @dataclass(frozen=True, slots=True)
 class _Entra:
-    """Entra's error body, as far as it was one."""
+    """Entra's error body, or what could be read of it."""
 
     error: str
     suberror: str

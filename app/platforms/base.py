@@ -45,7 +45,7 @@ class Channel(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Capabilities:
     max_devices: int
-    """Devices in one upload at most."""
+    """The most devices in one upload."""
     identities: frozenset[IdentityKind]
     profiles: Profiles
     channel: Channel
@@ -58,7 +58,7 @@ class TokenKind(StrEnum):
 
 
 class Access(Protocol):
-    """One connection's way to Microsoft, for one unit of work."""
+    """One connection's access to Microsoft, for one unit of work."""
 
     @property
     def connection_id(self) -> UUID: ...
@@ -81,7 +81,7 @@ class Access(Protocol):
         ...
 
     def forget_token(self, kind: TokenKind) -> None:
-        """Microsoft has refused the token: the next `token` fetches a fresh one."""
+        """Drops a token that Microsoft refused; the next `token` fetches a fresh one."""
         ...
 
 
@@ -119,7 +119,7 @@ class Submission:
     devices: Sequence[OutgoingDevice]
 
     def fingerprint(self) -> bytes:
-        """The same for the same call only: its method, path and body follow from these values."""
+        """A fingerprint of the call: its method, path and body follow from these values."""
         digest = sha256(repr((self.create, self.customer_tenant_id, self.group_tag)).encode())
         for device in self.devices:
             digest.update(repr(tuple(device)).encode())
@@ -138,9 +138,9 @@ class Accepted:
 class Progress:
     finished: bool
     rows: Sequence[UpstreamRow]
-    """As Microsoft lists them; empty while it says nothing yet."""
+    """The rows as Microsoft lists them; empty until it lists any."""
     not_understood: Said | None = None
-    """What in the answer could not be read; the rows are what could."""
+    """The unreadable part of the answer; `rows` has the rest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +203,7 @@ class FileFormat:
     """Title, to the letter as the portal wants it, and the field below it: one of `OutgoingDevice`'s
     identity fields, `hardware_hash` or `group_tag`."""
     steps: tuple[str, ...]
-    """What the person does, in order; `{customer}`, `{tag}`, `{file}` and `{rows}` are filled in."""
+    """The steps for the person, in order; `{customer}`, `{tag}`, `{file}` and `{rows}` are filled in."""
     serial_from_hash: bool = False
     """A serial number must be written: where a row has none that tells devices apart, the hash's own."""
     encoding: str = "ascii"
@@ -237,7 +237,7 @@ class FileFormat:
         return tuple(values[field] or "" for _, field in self.columns)
 
     def objection(self, cells: Sequence[str]) -> Finding | None:
-        """The first value of a row that the file cannot carry."""
+        """The first value of a row that the file cannot contain."""
         for (title, field), value in zip(self.columns, cells, strict=True):
             if barred := next((character for character in value if character in self.forbidden), None):
                 what = "a comma" if barred == "," else "a quotation mark" if barred == '"' else f"{barred!r}"
@@ -306,7 +306,7 @@ class Platform:
     """Partner roles to which Microsoft does not offer this platform's API."""
     driver: Callable[[Settings, Microsoft], Driver] | None = None
     file: FileFormat | None = None
-    """What a person uploads where the API cannot be used."""
+    """The file to upload by hand if the API cannot be used."""
 
     @property
     def automated(self) -> bool:
