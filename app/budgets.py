@@ -33,7 +33,7 @@ from app.telemetry import logger
 log = logger("budgets")
 
 KEPT = timedelta(days=1)
-"""A connection unused for so long begins anew."""
+"""A connection unused for this long starts from scratch."""
 PAGE_TIMEOUT = timedelta(seconds=10)
 """The longest wait of a listing's next page, which would start over at page one if it were put off. One
 call of the process may wait so long, so that at most one lane is lost to it."""
@@ -106,7 +106,7 @@ class Budgets:
     """The clock all processes go by."""
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     _known: dict[UUID, Budget] = field(default_factory=dict)
-    """Budgets as this process last wrote them, while Redis is away for itself alone."""
+    """Budgets as this process last wrote them, for itself alone while Redis is down."""
     _seen: dict[UUID, tuple[bytes, datetime, float]] = field(default_factory=dict)
     """What Redis held when last asked, its time then, and our own watch's."""
     _locks: defaultdict[UUID, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
@@ -146,7 +146,8 @@ class Budgets:
             return decided
 
     async def forget(self, connection_id: UUID) -> None:
-        """Of a connection that is removed. What Redis cannot be asked to forget now, it forgets by itself."""
+        """Forgets the budget of a removed connection. If Redis cannot be asked, its keys expire by
+        themselves."""
         for memory in (self._known, self._seen):
             memory.pop(connection_id, None)
         try:
@@ -225,7 +226,7 @@ class Budgets:
     def _of(self, connection_id: UUID, held: bytes, now: datetime) -> Budget:
         """The value held; where Redis has lost it, or cannot be read, what this process knows.
 
-        A Retry-After that this process was told while Redis was away holds too.
+        A Retry-After that this process was told while Redis was down holds too.
         """
         budget = _decode(held)
         if budget is None:

@@ -1,5 +1,7 @@
-"""Holds events to the shapes that the OpenAPI document publishes for their types: each field that is there,
-and no other."""
+"""Holds events to the shapes that the OpenAPI document publishes for their types.
+
+Each field that is there, and no other.
+"""
 
 from copy import deepcopy
 from dataclasses import fields

@@ -17,6 +17,7 @@ from app.api.models import (
 from app.api.requests import AnyCaller, RuntimeOf
 from app.domain.catalogue import CATALOGUE, Code
 from app.domain.errors import NotFound
+from app.domain.former_codes import present_name
 from app.domain.scope import Scope
 from app.services import health
 

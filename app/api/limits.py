@@ -99,7 +99,7 @@ class QuotaOut(Output):
 class LimitsOut(Output):
     at: Timestamp
     shared: bool = Field(
-        description="Whether all workers share the budgets. False while Redis is away: the rates shown are "
+        description="Whether all workers share the budgets. False while Redis is down: the rates shown are "
         "the last ones this process knew, and each worker calls at a quarter of them at most."
     )
     connections: list[ConnectionLimitsOut] = Field(description=f"At most {SHOWN_CONNECTIONS}.")

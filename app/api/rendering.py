@@ -26,6 +26,7 @@ from app.domain.batch import Batch
 from app.domain.catalogue import CATALOGUE
 from app.domain.connection import Connection
 from app.domain.customer import Customer
+from app.domain.former_codes import stored
 from app.domain.registration import Registration, RegistrationState
 from app.domain.subscription import shown_types
 from app.domain.waiting import Waiting

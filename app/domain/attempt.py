@@ -15,7 +15,7 @@ from app.domain import retry_after
 
 EXCERPT_BYTES = 1_024
 MAX_RETRY_AFTER = timedelta(days=7)
-"""Nobody means more; a larger number would only overflow somebody's date arithmetic."""
+"""The longest Retry-After that is believed; a larger number would only overflow date arithmetic."""
 OPEN_DELIVERY = ("pending", "retrying")
 """The states of a delivery that is still to be made."""
 

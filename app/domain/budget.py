@@ -1,7 +1,7 @@
 """The throttle budget of one connection, learnt from its answers: a rate, a Retry-After and a breaker.
 
 Pure, so that every worker decides alike: the same functions run on the budget that workers share in
-Redis and, while Redis is away, on what each of them last knew of it. Three things hold a call
+Redis and, while Redis is down, on what each of them last knew of it. Three things hold a call
 back, the longest wins. A bucket of tokens is filled at a rate that doubles until the first 429,
 is halved by it and grows in small steps ever after; a Retry-After stops all calls until its end; a
 breaker opens when answers fail to come, and lets one probe through after a growing pause.

@@ -114,7 +114,7 @@ class ConnectionTroubleData(Payload):
     name: str
     code: Annotated[str, "A code of `GET /v1/error-codes`."]
     detail: Annotated[str | None, "Microsoft's own words, shortened; never a credential."]
-    remedy: Annotated[str, "What a person has to do."]
+    remedy: Annotated[str, "What to do about it."]
     since: datetime
 
 

@@ -1,4 +1,4 @@
-"""What an API key may do."""
+"""The scopes of an API key: what it may do."""
 
 from enum import StrEnum
 

@@ -1,4 +1,4 @@
-"""Which types of events an endpoint asked for, as they are stored, shown and matched."""
+"""Subscriptions of endpoints to event types: how they are stored, shown and matched."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -10,7 +10,7 @@ SUBSCRIBABLE: Final = frozenset(type for type, entry in EVENTS.items() if not en
 """What an endpoint for every type is told."""
 
 EVERY_TYPE = "*"
-"""Stored in front of the types of an endpoint that asked for every type."""
+"""A mark stored before the types of an endpoint that subscribes to every type."""
 
 EVERY_SCOPE: Final = frozenset(scope for scope in Scope if scope.value.endswith(":read")) - {
     Scope.HASHES_READ,  # no event has a hash in it
@@ -20,18 +20,18 @@ EVERY_SCOPE: Final = frozenset(scope for scope in Scope if scope.value.endswith(
 
 
 def stored_types(wanted: Sequence[str]) -> list[str]:
-    """What is stored for an endpoint. None wanted means every type, also those that come later; today's stand
-    beside the mark for a process of the release before, which knows no mark."""
+    """What is stored for an endpoint. None wanted means every type, also later ones; today's are
+    listed beside the mark for a process of the previous release, which does not know the mark."""
     if wanted:
         return [EventType(type).value for type in wanted]
     return [EVERY_TYPE, *sorted(type.value for type in SUBSCRIBABLE)]
 
 
 def shown_types(stored: Sequence[str]) -> list[str]:
-    """As the endpoint's owner has asked for them."""
+    """The types as the endpoint's owner gave them."""
     return [] if EVERY_TYPE in stored else list(stored)
 
 
 def hears(stored: Sequence[str], type: EventType) -> bool:
-    """Whether an endpoint with these types is told of it."""
+    """Whether an endpoint with these types receives the event."""
     return type.value in stored or (EVERY_TYPE in stored and type in SUBSCRIBABLE)

@@ -4,7 +4,7 @@ Four layouts occur: names above the values (perhaps under title lines), the Conf
 report that repeats the names in front of the values of every row, values with no names, and values
 under names nobody knows. Each is tried with each delimiter; the reading that knows most columns
 wins. This happens before the first row is handed out. A profile's names count like known ones,
-and its positions settle what a column is, whatever stands in it.
+and its positions settle what a column is, whatever it contains.
 """
 
 import re

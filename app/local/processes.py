@@ -1,4 +1,4 @@
-"""A supervisor: starts programs, watches them, restarts those that die, stops them in good order.
+"""A supervisor: starts programs, watches them, restarts those that die, stops them cleanly.
 
 The programs die with this process, however it dies. On systems without a parent-death signal they outlive a
 SIGKILL.
@@ -75,7 +75,7 @@ class Kept(ABC):
 
     @abstractmethod
     def stop(self, hurry: threading.Event) -> None:
-        """Stops it in good order, or at once when `hurry` is set meanwhile. Safe to call twice."""
+        """Stops it cleanly, or at once when `hurry` is set meanwhile. Safe to call twice."""
 
     def dismiss(self) -> None:
         """Tells it to stop, without waiting, so that several can stop at the same time."""

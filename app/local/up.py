@@ -208,7 +208,7 @@ def _command(stack: Stack) -> str:
 
 
 def _stop_on_signals(hurry: threading.Event) -> None:
-    """Makes the first signal stop everything in good order, even during the start. A second one ends the
+    """Makes the first signal stop everything cleanly, even during the start. A second one ends the
     waiting for workers."""
     told = False
 

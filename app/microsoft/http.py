@@ -45,7 +45,7 @@ class Gate(Protocol):
     """The budget of a connection: every call enters it and reports its result."""
 
     async def enter(self, priority: Priority) -> Permit:
-        """Waits a moment if need be. Raises HeldBack where it would be too long."""
+        """Waits briefly if needed. Raises HeldBack if the wait would be too long."""
         ...
 
     async def leave(self, permit: Permit, failure: UpstreamFailure | None) -> None:

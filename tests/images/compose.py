@@ -1,6 +1,6 @@
 """deploy/compose.yaml, read as Compose reads it and turned into options of podman, key by key.
 
-A key that is not known here is refused: whoever adds one to compose.yaml says here how it is to be tested.
+A key that is not known here is refused: add one to compose.yaml together with its test here.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is asked of every container, whichever installation it belongs to."""
+"""Checks of every container, whichever installation it belongs to."""
 
 from __future__ import annotations
 

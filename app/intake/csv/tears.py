@@ -110,7 +110,7 @@ class Tears:
         return [*cells[:at], self._separator.join(cells[at : at + pieces + 1]), *cells[at + pieces + 1 :]]
 
     def _proved_up_to(self, cells: Sequence[str]) -> int | None:
-        """Behind which column a hash or a PKID stands where it belongs."""
+        """The column behind which a hash or a PKID is where it belongs."""
         for field, test in (("hardware_hash", column_guess.is_hash), ("product_key", column_guess.is_pkid)):
             if field in self._places and test(cells[self._places[field][0]]):
                 return self._places[field][0] + 1

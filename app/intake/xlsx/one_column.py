@@ -1,4 +1,4 @@
-"""Splits rows that stand in one cell each: text that a spreadsheet opened without splitting it.
+"""Splits rows that are in one cell each: text that a spreadsheet opened without splitting it.
 
 A spreadsheet that expects semicolons opens a file with commas like that, and saves it so. The rows are
 complete; they are split as the text would have been.

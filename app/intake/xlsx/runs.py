@@ -37,7 +37,7 @@ class Runs(Protocol):
     """One kind of element that a document repeats."""
 
     opening: ClassVar[re.Pattern[bytes]]
-    """The tag that all of them stand in."""
+    """The tag that encloses all of them."""
     closing: ClassVar[str]
 
     def take(self, text: str, at: int) -> int:

@@ -50,7 +50,7 @@ class Server(ABC):
 
     @property
     def pid(self) -> int | None:
-        """The process id of the server, whoever started it. None when it does not run."""
+        """The process id of the server, no matter who started it. None when it does not run."""
         if self._child is not None and self._child.running:
             return self._child.pid
         return int(self._alive.read_text() or 0) or None if is_locked(self._alive) else None
@@ -90,7 +90,7 @@ class Server(ABC):
             ) from error
 
     def stop(self) -> None:
-        """Stops the server in good order if this process started it. Otherwise does nothing."""
+        """Stops the server cleanly if this process started it. Otherwise does nothing."""
         for number, seconds in (*self.stop_signals, (signal.SIGKILL, START_SECONDS)):
             if not self.owned or self._child is None:
                 break
@@ -110,7 +110,7 @@ class Server(ABC):
         self._release()
 
     def restart(self) -> None:
-        """Stops the server in good order and starts it again."""
+        """Stops the server cleanly and starts it again."""
         self.stop()
         self.start()
 
@@ -122,7 +122,7 @@ class Server(ABC):
         self._ownership = None
 
     def _join(self) -> int | None:
-        """None when a server with a living owner answers. Else the lease on the data, once none runs."""
+        """None when a server with a living owner answers. Otherwise the lease on the data, once none runs."""
         begun, told = time.monotonic(), False
         while (lease := try_lock(self._alive)) is None:
             orphaned = not is_locked(self._owner)
