@@ -92,7 +92,7 @@ async def list_devices(
 ) -> Devices | Response:
     """One for each identity of each customer that has had an outcome, newest first.
 
-    A usual PKID identifies a device; else its serial number, manufacturer and model do, as they were ordered.
+    A usual PKID identifies a device; otherwise its serial number, manufacturer and model do, as ordered.
     A device that was ordered once with its model and once without is listed twice. Where no index serves what
     is asked for, a page looks through 100,000 devices: it may have no items and a `next_page_token`.
     """

@@ -1,4 +1,4 @@
-"""The devices of registrations that had their outcomes before there were devices: added chunk by chunk."""
+"""Backfill of devices: adds those of registrations that had their outcomes before there were devices."""
 
 from typing import Final
 
@@ -6,8 +6,8 @@ from app.db.sql import execute, fetch_all, fetch_one
 from app.kernel.transactions import SystemTx, Tx
 
 LOCK: Final = 7_431_985_024
-"""Held while registrations of before are read and their devices added; a correction waits for it (migration
-0017). It lets nobody else add devices at the same time."""
+"""An advisory lock, held while earlier registrations are read and their devices added. A correction waits for it
+(migration 0017), and only one process at a time adds devices."""
 
 
 async def is_complete(tx: Tx) -> bool:

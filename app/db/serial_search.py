@@ -1,4 +1,4 @@
-"""Whether devices are found by any part of their serial number: only where the database has pg_trgm.
+"""Search by fragments of serial numbers: possible where the database has pg_trgm.
 
 The index is made by `registrar migrate`, at any time: an administrator may bring pg_trgm later.
 """

@@ -1,4 +1,4 @@
-"""What is believed now of one device of one customer, over all of its registrations.
+"""Devices: what is believed now of one device of one customer, over all of its registrations.
 
 A definite answer of Microsoft's stands until the next one: that the customer has the device, or that another
 company has it. A failure and an unknown outcome say nothing of where a device is, so they count only where no
