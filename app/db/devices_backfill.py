@@ -6,8 +6,8 @@ from app.db.sql import execute, fetch_all, fetch_one
 from app.kernel.transactions import SystemTx, Tx
 
 LOCK: Final = 7_431_985_024
-"""An advisory lock, held while earlier registrations are read and their devices added. A correction waits for it
-(migration 0017), and only one process at a time adds devices."""
+"""An advisory lock, held while earlier registrations are read and their devices added. A correction waits
+for it (migration 0017), and only one process at a time adds devices."""
 
 
 async def is_complete(tx: Tx) -> bool:

@@ -76,7 +76,7 @@ async def get(runtime: Runtime, principal: Principal, device_id: UUID) -> Device
 async def backfill(runtime: Runtime, *, chunk: int = CHUNK, chunks: int = CHUNKS) -> int:
     """Adds the devices of registrations that were there before devices; how many registrations were read.
 
-    Each chunk is one transaction, which also notes how far it is; after a crash the next round goes on from there.
+    Each chunk is one transaction, which also notes how far it is, so that the next round goes on from there.
     """
     read = 0
     for _ in range(chunks):
