@@ -127,7 +127,7 @@ def _status(found: Status) -> StatusOut:
                 for worker in found.workers
             ],
         ),
-        work=[WorkStatus.model_validate(row) for row in found.work],
+        work=[WorkStatus.model_validate(row, from_attributes=True) for row in found.work],
         waiting_for=rendering.waiting_for(found.waiting_for),
         connections=[_connection(each) for each in found.connections if _is_worth_telling(each)],
         connections_total=len(found.connections),
@@ -145,7 +145,7 @@ def _status(found: Status) -> StatusOut:
             waiting=found.deliveries.deliveries, oldest_at=found.deliveries.oldest_at
         ),
         imports=ImportsStatus(waiting=found.imports.imports, oldest_due_at=found.imports.oldest_at),
-        stuck=[StuckOut.model_validate(row) for row in found.stuck],
+        stuck=[StuckOut.model_validate(row, from_attributes=True) for row in found.stuck],
         quotas=[quota_out(use) for use in found.quotas],
     )
 
