@@ -6,6 +6,7 @@ the process, a job id swallows wake-ups) is made up for by the rows and the swee
 
 import asyncio
 import contextlib
+import functools
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import timedelta
@@ -23,7 +24,7 @@ from app.queue import QUEUE_NAME, deserialize, redis_settings, serialize
 from app.redis_outage import REDIS_OUTAGES
 from app.runtime import NoInstallation, Purpose, Runtime, check_installation, settle
 from app.secrets import SecretError
-from app.services import batches, consents, health, import_work, sweep, webhooks
+from app.services import batches, consents, devices, health, import_work, sweep, webhooks
 from app.services.import_reading import Stopping
 from app.settings import Settings, load_or_exit
 from app.telemetry import logger, origin
@@ -136,6 +137,13 @@ async def _tidy(ctx: Context) -> None:
     await _for_ever("tidy", TIDY_SECONDS, lambda: sweep.tidy(_runtime(ctx)), patience=TIDY_SECONDS / 2)
 
 
+async def _backfill(ctx: Context) -> None:
+    """Adds the devices of earlier outcomes. Apart from tidying, so that neither waits for the other."""
+    await asyncio.sleep(TIDY_SECONDS)
+    work = functools.partial(devices.backfill, _runtime(ctx))
+    await _for_ever("device_backfill", TIDY_SECONDS, work, patience=TIDY_SECONDS / 2)
+
+
 async def _for_ever(
     name: str, pause: float, work: Callable[[], Awaitable[object]], *, patience: float = HABIT_SECONDS
 ) -> None:
@@ -170,7 +178,7 @@ async def startup(ctx: Context) -> None:
     if found.database and not found.schema_serves:
         # It goes on, and works as soon as the migration has run; what fails until then does not say why.
         log.error("schema_not_current", schema=found.schema)
-    ctx["habits"] = [asyncio.create_task(habit(ctx)) for habit in (_beat, _sweep, _tidy)]
+    ctx["habits"] = [asyncio.create_task(habit(ctx)) for habit in (_beat, _sweep, _tidy, _backfill)]
     settle()
     log.info("worker_started", worker_id=runtime.presence.worker_id)
 

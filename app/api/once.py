@@ -40,7 +40,7 @@ IdempotencyKey = Annotated[
 
 @dataclass
 class Answer:
-    """To be given, or given before: then it is repeated."""
+    """An answer that is still to be given, or a stored one to repeat."""
 
     _once: Once | None = None
     _replay: Replay | None = None

@@ -10,6 +10,7 @@ from app.api.requests import RuntimeOf, WritesConnections, WritesCustomers
 from app.db.removal import Kind, Subject
 from app.runtime import Runtime
 from app.services import removal
+from app.services.identities import Caller
 
 router = APIRouter(prefix="/v1")
 
@@ -33,7 +34,7 @@ async def delete_customer(
     """Removes a customer for good. What is registered at Microsoft stays registered. Where it takes long, the
     answer has `finished` false: call again; new orders are refused meanwhile."""
     subject = Subject(Kind.CUSTOMER, caller.partner_id, customer_id)
-    return await _removed(runtime, subject, dry_run=dry_run, everything=everything)
+    return await _removed(runtime, caller, subject, dry_run=dry_run, everything=everything)
 
 
 @router.delete("/connections/{connection_id}", tags=["Connections"])
@@ -47,11 +48,13 @@ async def delete_connection(
     """Removes a connection and its credentials for good. Where it takes long, the answer has `finished`
     false: call again; new customers and orders are refused meanwhile."""
     subject = Subject(Kind.CONNECTION, caller.partner_id, connection_id)
-    return await _removed(runtime, subject, dry_run=dry_run, everything=everything)
+    return await _removed(runtime, caller, subject, dry_run=dry_run, everything=everything)
 
 
-async def _removed(runtime: Runtime, subject: Subject, *, dry_run: bool, everything: bool) -> RemovalOut:
+async def _removed(
+    runtime: Runtime, caller: Caller, subject: Subject, *, dry_run: bool, everything: bool
+) -> RemovalOut:
     if dry_run:
-        return shown(await removal.look(runtime, subject), dry_run=True)
-    found = await removal.remove(runtime, subject, everything=everything, seconds=SECONDS)
+        return shown(await removal.look(runtime, caller, subject), dry_run=True)
+    found = await removal.remove(runtime, caller, subject, everything=everything, seconds=SECONDS)
     return shown(found, dry_run=False)

@@ -16,6 +16,7 @@ from app.cli.installation import use_installation
 from app.cli.outcome import ExitCode
 from app.cli.screen import Screen
 from app.cli.surroundings import DEFAULT_URL, ApiKey, ApiUrl, Json, surroundings
+from app.domain.actor import OPERATOR, ActingFor
 
 if TYPE_CHECKING:
     from app.runtime import Runtime
@@ -54,9 +55,10 @@ def remove_partner(
 
         owner = await identities.find_partner(runtime, partner)
         subject = Subject(Kind.PARTNER, owner.id, owner.id)
-        found = await removal.look(runtime, subject)
+        operator = ActingFor(owner.id, OPERATOR)
+        found = await removal.look(runtime, operator, subject)
         if yes and not found.obstacles:
-            found = await removal.remove(runtime, subject, everything=True)
+            found = await removal.remove(runtime, operator, subject, everything=True)
         return _document(found, dry_run=not yes)
 
     return _tell(use_installation(work), "partner", json=json)

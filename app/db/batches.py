@@ -236,6 +236,8 @@ async def hasten_tag(tx: PartnerTx, customer_id: UUID, group_tag: str, now: date
     given = {"partner": tx.partner_id, "customer": customer_id, "now": now}
     found = await fetch_all(tx, f"SELECT DISTINCT group_tag {waiting}", **given)
     tags = [row["group_tag"] for row in found if tag_key(row["group_tag"]) == tag_key(group_tag)]
+    if not tags:
+        return 0
     return await execute(
         tx,
         f"UPDATE batches SET due_at = :now WHERE id IN (SELECT id {waiting} AND group_tag = ANY(:tags) "

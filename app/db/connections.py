@@ -137,21 +137,47 @@ async def release_token(
     connection_id: UUID,
     *,
     owner: UUID,
-    rotated: bytes | None,
-    now: datetime,
 ) -> None:
-    """Ends the claim, and stores the rotated refresh token if there is one."""
+    """Ends the claim. Without effect where another process has the token by now."""
     await execute(
         tx,
-        f"UPDATE connections SET {TOKENS.given_up}, "
-        "refresh_token = coalesce(CAST(:rotated AS bytea), refresh_token), "
-        "refresh_token_at = CASE WHEN CAST(:rotated AS bytea) IS NULL THEN refresh_token_at ELSE :now END "
+        f"UPDATE connections SET {TOKENS.given_up} "
         "WHERE partner_id = :partner AND id = :id AND token_owner = :owner",
         partner=tx.partner_id,
         id=connection_id,
         owner=owner,
-        rotated=rotated,
-        now=now,
+    )
+
+
+async def store_token(
+    tx: PartnerTx,
+    connection_id: UUID,
+    *,
+    owner: UUID,
+    redeemed: bytes,
+    rotated: bytes,
+    now: datetime,
+) -> bool:
+    """Stores the rotated refresh token, and ends the claim if it is still the caller's.
+
+    A claim that was lost meanwhile loses no token: as long as the one that was redeemed is still there, the
+    new one takes its place. False when a person has given another one, or another process has stored its own.
+    """
+    return bool(
+        await execute(
+            tx,
+            "UPDATE connections SET refresh_token = :rotated, refresh_token_at = :now, "
+            "token_owner = CASE WHEN token_owner = :owner THEN NULL ELSE token_owner END, "
+            "token_lease_until = CASE WHEN token_owner = :owner THEN NULL ELSE token_lease_until END "
+            "WHERE partner_id = :partner AND id = :id "
+            "AND (token_owner = :owner OR refresh_token = :redeemed)",
+            partner=tx.partner_id,
+            id=connection_id,
+            owner=owner,
+            redeemed=redeemed,
+            rotated=rotated,
+            now=now,
+        )
     )
 
 

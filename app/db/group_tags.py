@@ -132,9 +132,8 @@ async def known(tx: PartnerTx, customer_id: UUID) -> dict[str, str]:
     """The customer's tags that Partner Center has, in its spelling, by `tag_key`."""
     rows = await fetch_all(
         tx,
-        "SELECT tag_key, tag FROM group_tags "
-        "WHERE partner_id = :partner AND customer_id = :customer AND known",
+        "SELECT tag FROM group_tags WHERE partner_id = :partner AND customer_id = :customer AND known",
         partner=tx.partner_id,
         customer=customer_id,
     )
-    return {row["tag_key"]: row["tag"] for row in rows}
+    return {tag_key(row["tag"]): row["tag"] for row in rows}

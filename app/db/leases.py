@@ -23,7 +23,7 @@ class Leased:
 
     table: str
     claims: str
-    """Where claims can be, of rows `c`: as an index of the table has it."""
+    """Which rows `c` may be claimed: matches a partial index of the table."""
     owner: str = "owner"
     until: str = "lease_until"
 
@@ -109,8 +109,8 @@ async def shorten(tx: SystemTx, leased: Leased, now: datetime, lease: timedelta)
 async def end_of_workers(
     tx: SystemTx, leased: Leased, worker_ids: Sequence[str], now: datetime, *, lease_before: datetime
 ) -> list[str]:
-    """Ends the leases of these workers' claims, except those that end at `lease_before` or later; whose
-    they were, a name for each claim.
+    """Ends the leases of these workers' claims, except those that end at `lease_before` or later. Returns the
+    worker's name for each claim.
 
     The owner stays, as where a lease has run out: nobody else having claimed it, the worker may still
     finish. What is locked is left: somebody is at work on it, or a frozen worker's transaction holds it.

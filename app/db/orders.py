@@ -11,7 +11,7 @@ from app.db.registrations import state_of
 from app.db.searching import Search, equal, page_of
 from app.db.sql import columns, execute, fetch_all, fetch_one, fetch_one_as, insert
 from app.domain.batch import OPEN_BATCH
-from app.domain.order import Order
+from app.domain.order import Order, StoredOrder
 from app.domain.registration import RegistrationState
 from app.kernel.transactions import PartnerTx
 
@@ -49,7 +49,7 @@ async def get(tx: PartnerTx, order_id: UUID) -> Order | None:
     )
 
 
-async def lock(tx: PartnerTx, order_id: UUID) -> Order | None:
+async def lock(tx: PartnerTx, order_id: UUID) -> StoredOrder | None:
     """The order, held until the transaction ends: whatever changes its rows' outcome comes here first,
     so that exactly one of several finishing batches sees itself as the last.
 
@@ -58,12 +58,10 @@ async def lock(tx: PartnerTx, order_id: UUID) -> Order | None:
     """
     return await fetch_one_as(
         tx,
-        Order,
-        f"SELECT {_COLUMNS}, {_OPEN_BATCHES} FROM orders o WHERE o.partner_id = :partner AND o.id = :id "
-        "FOR NO KEY UPDATE OF o",
+        StoredOrder,
+        f"SELECT {_COLUMNS} FROM orders o WHERE partner_id = :partner AND id = :id FOR NO KEY UPDATE",
         partner=tx.partner_id,
         id=order_id,
-        open_batches=_OPEN,
     )
 
 

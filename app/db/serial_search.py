@@ -70,11 +70,14 @@ async def _enable(session: AsyncConnection) -> None:
         return
     try:
         await session.execute(text("CREATE EXTENSION IF NOT EXISTS pg_trgm"))
+        await _make_index(session)
     except DBAPIError as error:
         if getattr(error.orig, "sqlstate", None) not in _REFUSED:
             raise
         log.warning("serial_number_search_by_prefix", remedy="CREATE EXTENSION pg_trgm")
-        return
+
+
+async def _make_index(session: AsyncConnection) -> None:
     schema = (await session.execute(text(_SCHEMA))).scalar_one()
     # One that was broken off serves nobody and is in the way.
     await session.execute(text(f"DROP INDEX CONCURRENTLY IF EXISTS {TRIGRAMS}"))

@@ -470,6 +470,12 @@ group_tags = Table(
     Column("creating_batch_id", Uuid, comment="the batch that is creating it now"),
     _time("updated_at", required=True),
     PrimaryKeyConstraint("customer_id", "tag_key"),
+    Index(
+        "ix_group_tags_creating",
+        "partner_id",
+        "creating_batch_id",
+        postgresql_where=text("creating_batch_id IS NOT NULL"),
+    ),
     _of("customer_id", "customers", ondelete="CASCADE"),
 )
 

@@ -48,7 +48,7 @@ class OpenOfConnection(_Open):
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How batches stand that stand alike."""
+    """Batches in the same situation, as one row."""
 
     id: UUID
     """The order's, the batch's or the partner's."""
@@ -60,7 +60,7 @@ class Standing:
     customer_id: UUID | None
     """Of batches that are queued."""
     group_tag: str | None
-    """Of batches that are queued, and do not create it themselves."""
+    """Of batches that are queued while a tag of their customer is being created, and not by them."""
     devices: int
     created_at: datetime
     updated_at: datetime
@@ -71,7 +71,7 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
-class TagInTheMaking:
+class TagBeingCreated:
     """A group tag that one batch is creating, while the others of the tag wait."""
 
     customer_id: UUID
@@ -156,11 +156,15 @@ async def has_met(tx: PartnerTx, connection_id: UUID, code: str) -> bool:
 
 # Rows are counted by what the triggers keep (registration_counts), so that of a batch with most outcomes
 # only the open ones count. A group tag's creator counts while it is open.
+# Read once a statement: few tags are being created at a time, and an index has those alone.
+_BEING_CREATED = "FROM group_tags WHERE partner_id = :partner AND creating_batch_id IS NOT NULL"
+_WHERE_TAGS_ARE_CREATED = f"ARRAY(SELECT customer_id {_BEING_CREATED})"
+_TAG_CREATORS = f"ARRAY(SELECT creating_batch_id {_BEING_CREATED})"
 _STANDING = f"""
 SELECT {{key}} AS id, b.connection_id, b.state, b.failure_code, b.due_at > :now AS is_later,
     s.state AS consent, CASE WHEN b.state = 'queued' THEN b.customer_id END AS customer_id,
-    CASE WHEN b.state = 'queued' AND NOT EXISTS (SELECT FROM group_tags g
-        WHERE g.customer_id = b.customer_id AND g.creating_batch_id = b.id) THEN b.group_tag END AS group_tag,
+    CASE WHEN b.state = 'queued' AND b.customer_id = ANY({_WHERE_TAGS_ARE_CREATED})
+        AND NOT b.id = ANY({_TAG_CREATORS}) THEN b.group_tag END AS group_tag,
     CAST(sum(open_rows.n) AS bigint) AS devices,
     min(b.created_at) AS created_at, min(b.updated_at) AS updated_at,
     min(b.due_at) AS due_at, min(b.submitted_at) AS submitted_at, max(b.failure_said) AS failure_said,
@@ -266,11 +270,11 @@ async def of_partner(tx: PartnerTx, now: datetime) -> list[Standing]:
     )
 
 
-async def tags_in_the_making(tx: PartnerTx, customer_ids: list[UUID]) -> list[TagInTheMaking]:
+async def tags_being_created(tx: PartnerTx, customer_ids: list[UUID]) -> list[TagBeingCreated]:
     """The group tags of these customers that an open batch is creating."""
     return await fetch_all_as(
         tx,
-        TagInTheMaking,
+        TagBeingCreated,
         "SELECT g.customer_id, g.tag_key, b.id AS creator, g.updated_at AS since, b.due_at "
         "FROM group_tags g JOIN batches b ON b.id = g.creating_batch_id "
         "WHERE g.partner_id = :partner AND g.customer_id = ANY(:customers) "

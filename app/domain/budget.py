@@ -307,7 +307,10 @@ def _halved(budget: Budget, now: datetime, policy: BudgetPolicy) -> Budget:
 
 def blocked(budget: Budget, until: datetime | None) -> Budget:
     """Nothing before `until`; at that moment one call, the others after it at the rate."""
-    if until is None or (budget.blocked_until is not None and budget.blocked_until >= until):
+    # One that was over when the budget changed last is over: from there tokens would be counted twice.
+    if until is None or until <= budget.at:
+        return budget
+    if budget.blocked_until is not None and budget.blocked_until >= until:
         return budget
     return replace(budget, blocked_until=until, tokens=min(budget.tokens, 1.0), at=until, grown_at=until)
 

@@ -2,7 +2,8 @@
 
 A definite answer of Microsoft's stands until the next one: that the customer has the device, or that another
 company has it. A failure and an unknown outcome say nothing of where a device is, so they count only where no
-definite answer is known. The trigger of migration 0017 applies this table; tests hold the two together.
+definite answer is known. An unknown one outranks a failure, because it may have registered the device.
+The trigger of migration 0017 applies this table; tests hold the two together.
 """
 
 import re
@@ -19,7 +20,7 @@ class DeviceState(StrEnum):
     REGISTERED = "registered"  # with this customer, by this partner or by others
     CONFLICT = "conflict"  # another company has it
     NOT_REGISTERED = "not_registered"  # every attempt has failed
-    UNKNOWN = "unknown"  # sent, and the outcome of the last attempt is not known
+    UNKNOWN = "unknown"  # an attempt may have registered it: its outcome is not known
 
 
 _R = RegistrationState

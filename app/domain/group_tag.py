@@ -8,10 +8,10 @@ from app.domain.masking import quoted
 
 
 def tag_key(group_tag: str) -> str:
-    """The same for all spellings that Partner Center may take for one tag.
+    """The key that all spellings of one group tag share.
 
-    Partner Center ignores capitals. How it treats letters outside of ASCII is not documented, so this takes
-    for one tag whatever may be one: Unicode's NFC, then case folding (`Großkunden` and `GROSSKUNDEN`).
+    Partner Center ignores capitals. How it treats letters outside of ASCII is not documented; this takes
+    them as Unicode does: NFC, then case folding (`Großkunden` and `GROSSKUNDEN` are one tag).
     """
     return unicodedata.normalize("NFC", group_tag).casefold()
 

@@ -58,7 +58,9 @@ def _all_waiting(present: Mapping[RegistrationState, int]) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class StoredOrder:
+    """An order as its row has it."""
+
     id: UUID
     partner_id: PartnerId
     customer_id: UUID
@@ -76,6 +78,12 @@ class Order:
     """The state that events last reported."""
     created_at: datetime
     updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Order(StoredOrder):
+    """An order with what its batches and its connection say of it."""
+
     has_open_batches: bool
     portal: bool
     """Whether a person uploads its batches as files."""

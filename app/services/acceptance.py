@@ -156,6 +156,8 @@ async def _stored(
                 await quotas.look_ahead(tx, Quota.DEVICES, adding=len(new.devices))
                 yield tx, await _store(runtime, tx, new, terms, whole=whole)
         except _Spoilt:
+            if whole:
+                raise
             continue
         return
 

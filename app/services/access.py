@@ -40,8 +40,8 @@ STORE_PAUSE = 0.5
 """20 s of trying to store a rotated refresh token: a restart of PostgreSQL is shorter."""
 TOKEN_LEASE = timedelta(seconds=2 * LOGIN_TIMEOUT_S + STORE_ATTEMPTS * STORE_PAUSE + 5)
 """Longer than the two requests of a login and storing their result may take together, so that nobody
-redeems a token that is being redeemed. A worker that dies meanwhile costs its connection less: its claims
-end once it has been silent for a while."""
+redeems a token that a living process is redeeming. The claim of a worker that has died ends once it has been
+silent for a while."""
 WAIT_FOR_TOKEN = 20.0
 """Seconds to wait for another process that is redeeming, at most."""
 WAIT_SHARE = 3
@@ -174,7 +174,7 @@ class ConnectionAccess:
 
     async def _redeem_and_store(self, owner: UUID, sealed: bytes | None) -> Tokens:
         if sealed is None:
-            await self._store(owner, None)
+            await self._release(owner)
             raise ConnectionTrouble("credential_missing")
         place = refresh_token_place(self.partner_id, self.connection_id)
         rotated: bytes | None = None
@@ -188,7 +188,10 @@ class ConnectionAccess:
             if tokens.refresh_token is not None:
                 rotated = self.runtime.secrets.seal(tokens.refresh_token, place)
         finally:
-            await self._store(owner, rotated)
+            if rotated is None:
+                await self._release(owner)
+            else:
+                await self._store(owner, sealed, rotated)
         return tokens
 
     async def _claim(self, owner: UUID) -> bytes | None:
@@ -202,22 +205,34 @@ class ConnectionAccess:
                 )
             if row is not None:
                 if (row.entra_tenant_id, row.client_id) != self._identity:
-                    await self._store(owner, None)
+                    await self._release(owner)
                     raise Unreachable(Said(description="the connection was changed meanwhile"))
                 return row.refresh_token
             await asyncio.sleep(0.1)
         raise Unreachable(Said(description="another process is redeeming the refresh token"))
 
-    async def _store(self, owner: UUID, rotated: bytes | None) -> None:
+    async def _release(self, owner: UUID) -> None:
+        async with self.runtime.transaction(self.principal) as tx:
+            await connections.release_token(tx, self.connection_id, owner=owner)
+
+    async def _store(self, owner: UUID, redeemed: bytes, rotated: bytes) -> None:
         for attempt in range(1, STORE_ATTEMPTS + 1):
             try:
                 async with self.runtime.transaction(self.principal) as tx:
-                    await connections.release_token(
-                        tx, self.connection_id, owner=owner, rotated=rotated, now=self.runtime.now()
+                    stored = await connections.store_token(
+                        tx,
+                        self.connection_id,
+                        owner=owner,
+                        redeemed=redeemed,
+                        rotated=rotated,
+                        now=self.runtime.now(),
                     )
+                if not stored:
+                    # A person has given another token, or another process has stored its own.
+                    log.warning("rotated_token_not_needed", connection_id=str(self.connection_id))
                 return
             except (DBAPIError, OSError):
-                if rotated is None or attempt == STORE_ATTEMPTS:
+                if attempt == STORE_ATTEMPTS:
                     raise
                 log.warning("rotated_token_not_stored_yet", connection_id=str(self.connection_id))
                 await asyncio.sleep(STORE_PAUSE)

@@ -20,7 +20,7 @@ from app.domain.event import (
     WaitingReason,
     pages,
 )
-from app.domain.order import FINAL, Order, OrderState, compute_state
+from app.domain.order import FINAL, Order, OrderState, StoredOrder, compute_state
 from app.domain.registration import RegistrationState
 from app.domain.subscription import hears
 from app.domain.webhook import Subscriber
@@ -128,7 +128,7 @@ def order_happening(
 
 
 def settled_happenings(
-    order: Order, rows: Sequence[Settled], was: Mapping[UUID, RegistrationState] | None = None
+    order: StoredOrder, rows: Sequence[Settled], was: Mapping[UUID, RegistrationState] | None = None
 ) -> list[Happening]:
     """registration.settled in pages of ROWS_PER_EVENT: ids, states, codes; no identities.
 

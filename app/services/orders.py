@@ -14,7 +14,7 @@ from app.domain.batch import BatchState
 from app.domain.consent import ConsentState
 from app.domain.errors import Conflict, NotFound
 from app.domain.identity import IdentityKind
-from app.domain.order import FINAL, Order, OrderState, compute_state
+from app.domain.order import FINAL, Order, OrderState, StoredOrder, compute_state
 from app.domain.registration import RETRYABLE, RegistrationState
 from app.domain.waiting import Waiting
 from app.kernel.transactions import PartnerTx
@@ -154,7 +154,7 @@ def _nothing_to_retry(choice: Choice, without_hash: int) -> str:
 async def _requeue(
     runtime: Runtime,
     tx: PartnerTx,
-    order: Order,
+    order: StoredOrder,
     choice: Choice,
     now: datetime,
     *,

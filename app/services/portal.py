@@ -300,25 +300,25 @@ async def _recording(
         yield recording
         await _write(runtime, caller, recording)
     except LostClaim as lost:
-        await _give_back(runtime, claim)
-        await _finish(runtime, claim, attempt_id, "not_recorded", "")
+        await _give_back(runtime, caller, claim)
+        await _finish(runtime, caller, claim, attempt_id, "not_recorded", "")
         raise Conflict("invalid_state", "The batch has changed meanwhile: nothing was recorded.") from lost
     except BaseException:
-        await _give_back(runtime, claim)
-        await _finish(runtime, claim, attempt_id, "not_recorded", "")
+        await _give_back(runtime, caller, claim)
+        await _finish(runtime, caller, claim, attempt_id, "not_recorded", "")
         raise
-    await _finish(runtime, claim, attempt_id, "recorded", _summary(recording))
+    await _finish(runtime, caller, claim, attempt_id, "recorded", _summary(recording))
 
 
 async def _write(runtime: Runtime, caller: Caller, recording: _Recording) -> None:
     outcomes, corrections = list(recording.outcomes.values()), list(recording.corrections.values())
     if not outcomes and not corrections:
-        await _give_back(runtime, recording.claim)
+        await _give_back(runtime, caller, recording.claim)
         return
     claim = recording.claim
     if claim.state is BatchState.QUEUED:
         # Only now: a file of results that fits no device says nothing of this batch.
-        async with runtime.transaction(claim) as tx:
+        async with runtime.transaction(caller) as tx:
             if await batches.lock_claimed(tx, claim) is None:
                 raise LostClaim
             claim = await _upload(runtime, tx, claim, recording.format)
@@ -425,13 +425,15 @@ async def _add_attempt(runtime: Runtime, tx: PartnerTx, claim: Claim, attempt_id
     )
 
 
-async def _finish(runtime: Runtime, claim: Claim, attempt_id: UUID, outcome: str, said: str) -> None:
-    async with runtime.transaction(claim) as tx:
+async def _finish(
+    runtime: Runtime, caller: Caller, claim: Claim, attempt_id: UUID, outcome: str, said: str
+) -> None:
+    async with runtime.transaction(caller) as tx:
         await attempts.finish(tx, claim, attempt_id, outcome=outcome, said=said, now=runtime.now())
 
 
-async def _give_back(runtime: Runtime, claim: Claim) -> None:
+async def _give_back(runtime: Runtime, caller: Caller, claim: Claim) -> None:
     """Without effect if somebody else has the batch meanwhile."""
-    async with runtime.transaction(claim) as tx:
+    async with runtime.transaction(caller) as tx:
         values = {**GIVEN_UP, "updated_at": runtime.now()}
         await batches.update_claimed(tx, claim, values)

@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 
 from app.db import removal
 from app.db.removal import LARGE, Kind, Subject, UnfinishedOrder
-from app.domain.actor import OPERATOR, ActingFor, Principal
+from app.domain.actor import Principal
 from app.domain.errors import Conflict, FieldError, NotFound
 from app.kernel.transactions import PartnerTx
 from app.runtime import Runtime
@@ -65,13 +65,9 @@ class _TimeIsUp(Exception):
     pass
 
 
-def _operator(subject: Subject) -> Principal:
-    return ActingFor(subject.partner_id, OPERATOR)
-
-
-async def look(runtime: Runtime, subject: Subject) -> Removal:
+async def look(runtime: Runtime, principal: Principal, subject: Subject) -> Removal:
     """What `remove` would delete, and what blocks it. Changes nothing. Raises NotFound, or Busy."""
-    async with runtime.reading(_operator(subject)) as tx:
+    async with runtime.reading(principal) as tx:
         return await _look(tx, subject, hold=False)
 
 
@@ -104,6 +100,7 @@ def _of_order(row: UnfinishedOrder) -> Obstacle:
 
 async def remove(
     runtime: Runtime,
+    principal: Principal,
     subject: Subject,
     *,
     everything: bool,
@@ -115,26 +112,26 @@ async def remove(
     Stops after so many `seconds`, and is then not finished. Raises NotFound, or Conflict with what blocks it.
     """
     ends = None if seconds is None else clock() + seconds
-    found = await _begin(runtime, subject, everything=everything)
+    found = await _begin(runtime, principal, subject, everything=everything)
 
     def go_on() -> None:
         if ends is not None and clock() > ends:
             raise _TimeIsUp
 
     try:
-        await _take_away(runtime, subject, go_on)
+        await _take_away(runtime, principal, subject, go_on)
     except _TimeIsUp:
         return found
     log.info("removal_finished", kind=subject.kind.value, id=str(subject.id), rows=sum(found.counts.values()))
     return Removal(found.name, found.counts, finished=True)
 
 
-async def _begin(runtime: Runtime, subject: Subject, *, everything: bool) -> Removal:
+async def _begin(runtime: Runtime, principal: Principal, subject: Subject, *, everything: bool) -> Removal:
     now = runtime.now()
     # A look without the lock first: as long as anything is under way, workers do not wait for a removal.
-    if (found := await look(runtime, subject)).obstacles:
+    if (found := await look(runtime, principal, subject)).obstacles:
         raise _refusal(subject, found)
-    async with runtime.transaction(_operator(subject)) as tx:
+    async with runtime.transaction(principal) as tx:
         found = await _look(tx, subject, hold=True)
         if found.obstacles:
             raise _refusal(subject, found)
@@ -163,9 +160,9 @@ def _refusal(subject: Subject, found: Removal) -> Conflict:
     return Conflict("removal_blocked", words, errors)
 
 
-async def _take_away(runtime: Runtime, subject: Subject, go_on: Callable[[], None]) -> None:
-    principal = _operator(subject)
-
+async def _take_away(
+    runtime: Runtime, principal: Principal, subject: Subject, go_on: Callable[[], None]
+) -> None:
     async def until_none(some: Callable[[PartnerTx], Awaitable[int]]) -> None:
         while True:
             go_on()

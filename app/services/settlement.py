@@ -15,7 +15,7 @@ from app.db.registrations import Outcome, SendableRow, SettledRow
 from app.domain import consent, schedule
 from app.domain.batch import BatchState, halves
 from app.domain.consent import ConsentState
-from app.domain.order import Order
+from app.domain.order import StoredOrder
 from app.domain.registration import (
     CORRECTIONS,
     MAX_TRANSIENT_ATTEMPTS,
@@ -127,7 +127,7 @@ async def record(
     )
 
 
-async def _take(tx: PartnerTx, claim: Claim) -> Order:
+async def _take(tx: PartnerTx, claim: Claim) -> StoredOrder:
     """The order, then the batch, in the order in which everybody locks them. Raises LostClaim."""
     order = await orders.lock(tx, claim.order_id)
     if order is None or await batches.lock_claimed(tx, claim) is None:
@@ -138,7 +138,7 @@ async def _take(tx: PartnerTx, claim: Claim) -> Order:
 async def _tell(
     tx: PartnerTx,
     claim: Claim,
-    order: Order,
+    order: StoredOrder,
     settled: Sequence[SettledRow],
     now: datetime,
     was: Mapping[UUID, RegistrationState] | None = None,

@@ -22,7 +22,7 @@ from app.kernel.transactions import SystemTx
 from app.kernel.wakeups import WakeKind
 from app.metrics import LeaseEnd
 from app.runtime import Runtime
-from app.services import backlogs, consents, devices, retention
+from app.services import backlogs, consents, retention
 from app.services.access import token_lease
 from app.services.idempotency import forget_secrets
 from app.telemetry import logger
@@ -121,7 +121,6 @@ async def tidy(runtime: Runtime) -> None:
     told = await forget_events(runtime)
     files = await retention.forget_imports(runtime)
     ended = await retention.forget_keys(runtime)
-    await devices.backfill(runtime)
     async with runtime.system_transaction() as tx:
         await events.purge_deleted_endpoints(tx, deleted_before=now - ENDPOINT_KEPT)
     if keys or hashes or told or files or ended:

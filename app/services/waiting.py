@@ -13,7 +13,7 @@ from uuid import UUID
 
 from app.db import heartbeats
 from app.db import waiting as waiting_table
-from app.db.waiting import ConnectionState, Standing, TagInTheMaking
+from app.db.waiting import ConnectionState, Standing, TagBeingCreated
 from app.domain import waiting
 from app.domain.budget import Budget, BudgetPolicy
 from app.domain.catalogue import CATALOGUE, Advice
@@ -70,7 +70,7 @@ async def _connections(tx: PartnerTx, rows: Sequence[Standing]) -> Mapping[UUID,
     return {row.id: row for row in found}
 
 
-Tags = Mapping[tuple[UUID, str], TagInTheMaking]
+Tags = Mapping[tuple[UUID, str], TagBeingCreated]
 """By customer and tag key."""
 
 
@@ -78,7 +78,7 @@ async def _tags(tx: PartnerTx, rows: Sequence[Standing]) -> Tags:
     customers = sorted({row.customer_id for row in rows if row.customer_id is not None})
     if not customers:
         return {}
-    found = await waiting_table.tags_in_the_making(tx, customers)
+    found = await waiting_table.tags_being_created(tx, customers)
     return {(tag.customer_id, tag.tag_key): tag for tag in found}
 
 

@@ -2,7 +2,7 @@
 
 Kept by a trigger, in the transaction that records an outcome: so what the release before settles while it runs
 beside this one is not missed. What was settled before is added by a background job, chunk by chunk
-(`app.services.device_backfill`); `device_backfill` says how far it is. Only expands: docs/adr/0028.
+(`app.services.devices.backfill`); `device_backfill` says how far it is. Only expands: docs/adr/0028.
 """
 
 from collections.abc import Sequence
@@ -54,22 +54,22 @@ BELIEVED = (
     "CASE r.state WHEN 'already_registered' THEN 'registered' WHEN 'failed' THEN 'not_registered' "
     "ELSE r.state END"
 )
-RANK = "({0}.state IN ('registered', 'conflict'), {0}.state_at, {0}.registration_id)"
-ANSWERS = f"{RANK.format('excluded')} >= {RANK.format('d')}"
+# A call whose outcome is not known may have registered the device, whatever a later one says of itself.
+RANK = "({0}.state IN ('registered', 'conflict'), {0}.state = 'unknown', {0}.state_at, {0}.registration_id)"
+ANSWERS = f"(excluded.registration_id = d.registration_id OR {RANK.format('excluded')} >= {RANK.format('d')})"
 LATER = (
     "(excluded.last_outcome_at, excluded.last_registration_id) >= (d.last_outcome_at, d.last_registration_id)"
 )
 
 # In the order of the unique index: two that write overlapping devices wait for each other, and never in a circle.
-# The new id sorts by age, as that of the registration does from which it comes.
+# The id is that of the registration from which the device comes: one registration is one device.
 KEEP = f"""
 CREATE FUNCTION keep_devices(settled uuid[]) RETURNS void LANGUAGE plpgsql {PATH} {BY_INDEX} AS $$
 BEGIN
     INSERT INTO devices AS d (partner_id, id, customer_id, identity, state, state_at, registration_id,
         first_outcome_at, last_outcome_at, last_registration_id, serial_number, manufacturer, model, product_key)
     SELECT DISTINCT ON (o.customer_id, o.identity)
-        o.partner_id, (left(o.id::text, 24) || right(o.identity::text, 12))::uuid, o.customer_id,
-        o.identity, o.believed, o.settled_at, o.id, first_value(o.settled_at) OVER of_device,
+        o.partner_id, o.id, o.customer_id, o.identity, o.believed, o.settled_at, o.id, first_value(o.settled_at) OVER of_device,
         last_value(o.settled_at) OVER of_device, last_value(o.id) OVER of_device,
         o.serial_number, o.manufacturer, o.model, o.product_key
     FROM (
@@ -79,7 +79,8 @@ BEGIN
     ) AS o
     WINDOW of_device AS (PARTITION BY o.customer_id, o.identity ORDER BY o.settled_at, o.id
         ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING)
-    ORDER BY o.customer_id, o.identity, o.definite DESC, o.settled_at DESC, o.id DESC
+    ORDER BY o.customer_id, o.identity, o.definite DESC, (o.believed = 'unknown') DESC, o.settled_at DESC,
+        o.id DESC
     ON CONFLICT (customer_id, identity) DO UPDATE SET
         state = CASE WHEN {ANSWERS} THEN excluded.state ELSE d.state END,
         state_at = CASE WHEN {ANSWERS} THEN excluded.state_at ELSE d.state_at END,
@@ -103,7 +104,7 @@ BEGIN
         WHERE r.partner_id = d.partner_id AND r.customer_id = d.customer_id AND {IS_OUTCOME}
         AND (r.serial_number = d.serial_number OR r.product_key = d.product_key OR r.id = d.registration_id)
         AND {IDENTITY_OF_R} = d.identity
-        ORDER BY {DEFINITE_OUTCOME} DESC, r.settled_at DESC, r.id DESC LIMIT 1)
+        ORDER BY {DEFINITE_OUTCOME} DESC, (r.state = 'unknown') DESC, r.settled_at DESC, r.id DESC LIMIT 1)
     FROM registrations c
     WHERE c.id = ANY (corrected) AND d.customer_id = c.customer_id AND d.registration_id = c.id
     AND d.identity = {IDENTITY_OF_R.replace("r.", "c.")};

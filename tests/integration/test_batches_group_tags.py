@@ -3,6 +3,8 @@
 import asyncio
 from uuid import UUID
 
+import pytest
+
 from app.domain.order import OrderState
 from app.services import batches, orders
 from tests.agreement import assert_agreement
@@ -71,6 +73,27 @@ async def test_another_spelling_at_microsoft_is_a_visible_refusal_and_nothing_is
     assert "STANDARD" in rows[0]["error_detail"]
     assert (await world.view(partner, order_id)).state is OrderState.FAILED
     await assert_agreement(world, partner, order_id)
+
+
+@pytest.mark.parametrize(
+    ("known", "ordered"), [("GROSSKUNDEN", "Großkunden"), ("Café", "CAFE\u0301"), ("ΟΔΟΣ", "οδός")]
+)
+async def test_another_spelling_of_a_customers_tag_is_refused_before_anything_is_sent(
+    world: World, known: str, ordered: str
+) -> None:
+    partner = await world.partner()
+    first = await world.order(partner, tuples(1, "ONE"), group_tag=known)
+    await world.work()
+    second = await world.order(partner, tuples(1, "TWO"), group_tag=ordered)
+    await world.work()
+
+    alike = known != "ΟΔΟΣ"  # with an accent it is another tag
+    rows = await world.rows(partner, second.view.record.id)
+    assert [(row["state"], row["error_code"]) for row in rows] == [
+        ("invalid", "group_tag_case_conflict") if alike else ("registered", None)
+    ]
+    assert len(await _uploads(world, partner.tenant_id)) == (1 if alike else 2)
+    await assert_agreement(world, partner, first.view.record.id, second.view.record.id)
 
 
 async def test_of_many_batches_of_a_new_tag_one_creates_it_and_the_others_append(world: World) -> None:

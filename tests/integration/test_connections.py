@@ -479,6 +479,31 @@ async def test_a_worker_that_is_stopped_while_redeeming_still_stores_the_new_tok
     assert [call["status"] for call in await world.calls("token")] == [200, 200]
 
 
+async def test_a_worker_that_loses_its_claim_while_redeeming_still_stores_the_new_token(world: World) -> None:
+    """It was cut off or frozen for so long that others took it for dead."""
+    await world.switch(refresh_token_reusable=False)
+    partner = await world.partner(consented=False)
+    await world.arm({"operation": "token", "kind": "hold", "phase": "after"})
+    redeeming = asyncio.create_task(token(world.runtime, partner))
+    async with asyncio.timeout(45):
+        while not await world.control("GET", "held"):  # noqa: ASYNC110 - asked over HTTP
+            await asyncio.sleep(0.01)
+    another = uuid4()
+    await world.select(
+        "UPDATE connections SET token_owner = :owner WHERE id = :id RETURNING id",
+        owner=another,
+        id=partner.connection_id,
+    )
+    await world.control("POST", "release")
+    assert await redeeming
+
+    [row] = await world.select("SELECT token_owner FROM connections WHERE id = :id", id=partner.connection_id)
+    assert row["token_owner"] == another, "the other one's claim is left alone"
+    await world.select("UPDATE connections SET token_owner = NULL, token_lease_until = NULL RETURNING id")
+    world.runtime.token_cache.tokens.clear()
+    assert await token(world.runtime, partner), "the token that was stored is the good one"
+
+
 async def test_a_process_that_dies_while_redeeming_holds_up_the_others_no_longer_than_its_lease(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

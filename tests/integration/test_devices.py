@@ -181,9 +181,12 @@ async def settle(world: World, partner: Partner, order_id: UUID, state: Registra
 
 
 def believed(outcomes: list[RegistrationState]) -> DeviceState:
-    """By the table of the domain: the last definite answer, else the last one."""
+    """By the table of the domain: the last definite answer, or unknown if there is one, or the last."""
     said = [BELIEVED[outcome] for outcome in outcomes]
-    return next((state for state in reversed(said) if state in DEFINITE), said[-1])
+    definite = [state for state in said if state in DEFINITE]
+    if definite:
+        return definite[-1]
+    return DeviceState.UNKNOWN if DeviceState.UNKNOWN in said else said[-1]
 
 
 async def test_every_two_outcomes_leave_what_the_table_says(world: World) -> None:

@@ -76,8 +76,8 @@ async def test_rows_are_counted_up_to_a_bound(world: World, monkeypatch: pytest.
     partner = await world.partner()
     await world.order(partner, tuples(3))
     subject = Subject(Kind.PARTNER, partner.id, partner.id)
-    whole = (await removal.look(world.runtime, subject)).counts
+    whole = (await removal.look(world.runtime, partner, subject)).counts
     monkeypatch.setattr(removal_db, "COUNTED_TO", 2)
-    found = (await removal.look(world.runtime, subject)).counts
+    found = (await removal.look(world.runtime, partner, subject)).counts
     assert whole["registrations"] == 3
     assert found == {table: min(2, count) for table, count in whole.items()}

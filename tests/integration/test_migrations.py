@@ -25,6 +25,7 @@ from app.db.device_tables import TRIGRAMS
 from app.db.engine import become_partner, become_system, open_engine
 from app.db.table_locks import ALTER, READ, REFERENCE, UPDATE
 from app.db.tables import metadata
+from app.domain.group_tag import tag_key
 from app.domain.ids import PartnerId
 from app.domain.subscription import stored_types
 from app.runtime import Runtime
@@ -195,6 +196,46 @@ async def test_keys_that_could_read_hashes_still_can_and_no_others(empty: str) -
         assert await select(engine, "SELECT count(*) FROM row_sealing") == [(0,)]
         await run(engine, command.downgrade, before)
         assert dict(await select(engine, statement)) == keys
+
+
+async def test_group_tags_get_the_key_of_unicodes_case_folding(empty: str) -> None:
+    """0018: of two rows that become one, the tag that Partner Center is known to have stays."""
+    tags = {
+        "außendienst": ("Außendienst", True),
+        "großkunden": ("Großkunden", False),
+        "grosskunden": ("GROSSKUNDEN", True),
+        "straße": ("Straße", True),
+        "strasse": ("STRASSE", False),
+        "sales": ("Sales", True),
+    }
+    async with owner_of(empty) as engine:
+        await upgrade_to_before(engine, "0018")
+        async with engine.begin() as session:
+            partner_id, made = await rows.fill(session)
+            await session.execute(text("DELETE FROM group_tags"))
+            for key, (tag, known) in tags.items():
+                await session.execute(
+                    text(
+                        "INSERT INTO group_tags (customer_id, tag_key, partner_id, tag, known, updated_at) "
+                        "VALUES (:customer, :key, :partner, :tag, :known, now())"
+                    ),
+                    {
+                        "customer": made["customers"]["id"],
+                        "key": key,
+                        "partner": partner_id,
+                        "tag": tag,
+                        "known": known,
+                    },
+                )
+        await run(engine, command.upgrade, "0018")
+        found = await select(engine, "SELECT tag_key, tag FROM group_tags ORDER BY tag_key")
+        assert dict(found) == {
+            "aussendienst": "Außendienst",
+            "grosskunden": "GROSSKUNDEN",
+            "sales": "Sales",
+            "strasse": "Straße",
+        }
+        assert all(tag_key(tag) == key for key, tag in found)
 
 
 async def test_who_has_forgotten_to_migrate_is_told_so_and_not_to_look_at_the_database(

@@ -81,6 +81,17 @@ async def test_an_indirect_reseller_registers_by_hand_from_the_held_order_to_the
     assert (await world.ledger())["calls"] == []
 
 
+async def test_an_outcome_recorded_without_an_upload_names_the_person_for_both(world: World) -> None:
+    partner = await portal_partner(world)
+    (file,) = await partner.files(await partner.order([tuple_of(1)]))
+    rows = [{"row": 1, "outcome": "registered"}]
+    said = await partner.record(file["batch_id"], rows=rows)
+    assert (said.status_code, said.json()["recorded"]) == (200, 1), said.text
+    detail = await partner.ok("GET", f"/batches/{file['batch_id']}")
+    made = {attempt["kind"]: attempt["made_by"] for attempt in detail["attempts"]}
+    assert made == dict.fromkeys(("upload", "outcome"), str(partner.caller.key_id))
+
+
 @pytest.mark.parametrize(("platform", "limit"), [("intune", 500), ("m365_business", 1000)])
 async def test_hand_uploads_are_cut_at_the_platforms_limit_and_by_group_tag(
     world: World, platform: str, limit: int

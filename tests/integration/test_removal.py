@@ -11,6 +11,7 @@ from sqlalchemy import text
 from app.db import removal as removal_db
 from app.db.removal import Kind, Subject
 from app.db.tables import metadata
+from app.domain.actor import ActingFor
 from app.domain.errors import Conflict, NotFound
 from app.domain.ids import PartnerId
 from app.domain.upstream import ConnectionTrouble
@@ -38,7 +39,8 @@ def connection(partner: Partner) -> Subject:
 
 
 async def remove(world: World, subject: Subject, **how: Any) -> Removal:
-    return await removal.remove(world.runtime, subject, **{"everything": True, **how})
+    principal = ActingFor(subject.partner_id)
+    return await removal.remove(world.runtime, principal, subject, **{"everything": True, **how})
 
 
 async def discard_imports(world: World, partner: Partner) -> None:
@@ -70,7 +72,7 @@ async def test_nothing_of_a_partner_stays_in_any_table(world: World) -> None:
         await tx.session.execute(text("UPDATE imports SET state = 'committed'"))
     others = {t.name: await owned_by(world, t.name, theirs) for t in rows.OWNED}
     assert min(others.values()) >= 1
-    found = await removal.remove(world.runtime, Subject(Kind.PARTNER, PartnerId(mine), mine), everything=True)
+    found = await remove(world, Subject(Kind.PARTNER, PartnerId(mine), mine))
     assert found.finished
     assert await traces(world, {mine}) == {}
     assert {t.name: await owned_by(world, t.name, theirs) for t in rows.OWNED} == others
@@ -115,7 +117,7 @@ async def test_what_is_not_finished_is_named_and_not_lost(world: World, subject_
     file = await preview(world, partner, tuple_sheet(2, "FILE"))
     subject = subject_of(partner)
     before = await world.dump()
-    found = await removal.look(world.runtime, subject)
+    found = await removal.look(world.runtime, partner, subject)
     assert {(each.kind, str(each.id)) for each in found.obstacles} == {
         ("order", order_id),
         ("import", file["id"]),
@@ -155,7 +157,7 @@ async def test_an_outcome_that_is_not_known_is_in_the_way_also_of_a_settled_batc
     async with world.runtime.system_transaction() as tx:
         await tx.session.execute(text("UPDATE registrations SET state = 'unknown'"))
     for subject in (whole(partner), connection(partner), customer(partner)):
-        (found,) = (await removal.look(world.runtime, subject)).obstacles
+        (found,) = (await removal.look(world.runtime, partner, subject)).obstacles
         assert str(found.id) == order_id
         assert "is unknown: retry the order" in found.words
 

@@ -431,3 +431,10 @@ def test_an_answer_that_teaches_nothing_is_the_same_value_so_that_nothing_is_wri
     assert budget.report(full, permit, Outcome.ANSWERED, NOW + SECOND, POLICY) is full
     failing = replace(full, failures=1)
     assert budget.report(failing, permit, Outcome.ANSWERED, NOW + SECOND, POLICY).failures == 0
+
+
+def test_a_block_that_was_over_before_the_budget_changed_gives_no_tokens() -> None:
+    """A process that was told it while Redis was down brings it long after others have gone on."""
+    known = replace(spent(budget.fresh(NOW, POLICY), NOW), at=NOW)
+    assert budget.blocked(known, NOW - MINUTE) == known
+    assert paused(budget.blocked(known, NOW - MINUTE), NOW).why is Why.RATE
