@@ -123,6 +123,7 @@ def scope_of(method: str, path: str) -> Scope | None:
     family = {
         "orders": "orders",
         "registrations": "orders",
+        "devices": "orders",
         "batches": "orders",
         "limits": "orders",
         "status": "orders",
@@ -201,7 +202,9 @@ async def everything(world: World, partner: Partner) -> dict[str, str]:
             "/v1/vendor-profiles", headers=partner.headers, json={"name": "Supplier", "definition": {}}
         )
     ).json()
+    (device,) = (await world.client.get("/v1/devices", headers=partner.headers)).json()["items"]
     return {
+        "device_id": device["id"],
         "import_id": file["id"],
         "profile_id": profile["id"],
         "order_id": order["id"],
@@ -252,6 +255,7 @@ async def test_another_partners_ids_find_nothing_in_lists_and_bodies(world: Worl
         f"/v1/orders?customer_id={ids['customer_id']}",
         "/v1/registrations",
         f"/v1/registrations?batch_id={ids['batch_id']}",
+        f"/v1/devices?customer_id={ids['customer_id']}",
         "/v1/batches",
         f"/v1/batches?order_id={ids['order_id']}",
         "/v1/webhook-endpoints",
@@ -259,7 +263,8 @@ async def test_another_partners_ids_find_nothing_in_lists_and_bodies(world: Worl
         f"/v1/customers?entra_tenant_id={owner.tenant_id}",
     ):
         response = await world.client.get(path, headers=stranger.headers)
-        assert response.json() == {"items": [], "next_page_token": None}, path
+        found = response.json()
+        assert (found["items"], found["next_page_token"]) == ([], None), path
     order = await world.post_order(stranger, [TUPLE], customer_id=ids["customer_id"])
     found = problem_of(order, 404, "unknown_customer")
     unknown = await world.post_order(stranger, [TUPLE], customer_id=str(UUID(int=5)))

@@ -33,6 +33,8 @@ SELECT partner_id, customer_id, identity, state, state_at, registration_id, firs
 FROM devices ORDER BY customer_id, identity
 """
 FORGET = (
+    # A process that an earlier test has killed may still be at it, until the server finds it gone.
+    f"SELECT pg_advisory_xact_lock({devices_backfill.LOCK})",
     "DELETE FROM devices",
     "INSERT INTO device_backfill (last_id, after_id) "
     "SELECT id, '00000000-0000-0000-0000-000000000000' FROM registrations ORDER BY id DESC LIMIT 1",

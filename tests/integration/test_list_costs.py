@@ -70,7 +70,8 @@ FILL = [
     f"'SAME' || k, 'KEY', 'upstream_other', :then, :then, :then FROM {SERIES}",
     "INSERT INTO devices (partner_id, id, customer_id, identity, state, state_at, registration_id, "
     "first_outcome_at, last_outcome_at, last_registration_id, serial_number, product_key) "
-    f"SELECT :partner, {ID}, :customer, {ID}, 'not_registered', :then, {ID}, :then, :then, {ID}, "
+    f"SELECT :partner, {ID}, :customer, device_identity({ID}, 'SAME' || k, NULL, NULL, 'KEY'), "
+    f"'not_registered', :then, {ID}, :then, :then, {ID}, "
     f"'SAME' || k, 'KEY' FROM {SERIES}",
     "INSERT INTO events (id, partner_id, type, occurred_at, data) "
     "VALUES (:order, :partner, 'endpoint.test', :then, "

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -116,6 +117,17 @@ async def until_there(proxied: Proxied) -> None:
             await asyncio.sleep(0.02)
 
 
+async def logged(proxied: Proxied, correlation_id: str) -> dict[str, Any]:
+    """The log line of a call, which is written once its answer has gone."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            lines = [json.loads(line) for line in proxied.log.read_text().splitlines()]
+            for line in lines:
+                if line.get("correlation_id") == correlation_id:
+                    return dict(line)
+            await asyncio.sleep(0.02)
+
+
 async def test_the_example_configuration_bounds_what_comes_and_lets_orders_and_files_through(
     world: World, place: Path, tmp_path: Path
 ) -> None:
@@ -129,8 +141,7 @@ async def test_the_example_configuration_bounds_what_comes_and_lets_orders_and_f
         }
         response = await client.get("/v1/me", headers=headers)
         assert (response.status_code, response.json()["partner_id"]) == (200, str(partner.id))
-        lines = [json.loads(line) for line in proxy.log.read_text().splitlines()]
-        (line,) = [line for line in lines if line.get("correlation_id") == "through-the-proxy"]
+        line = await logged(proxy, "through-the-proxy")
         assert (line["client"], line["partner_id"]) == (CLIENT, str(partner.id))
 
         # Metrics are not for callers.
