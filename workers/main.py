@@ -30,7 +30,7 @@ from app.settings import Settings, load_or_exit
 from app.telemetry import logger, origin
 from workers.alive import showing_life
 from workers.lanes import SLICE, run_lane
-from workers.stopping import PromptWorker
+from workers.stopping import PromptWorker, end_tasks
 
 log = logger("worker")
 
@@ -186,9 +186,7 @@ async def startup(ctx: Context) -> None:
 async def shutdown(ctx: Context) -> None:
     if "habits" not in ctx:
         return  # It never started, and why is what has to be seen.
-    for habit in ctx["habits"]:
-        habit.cancel()
-    await asyncio.wait(ctx["habits"])
+    await end_tasks(ctx["habits"])
     runtime = _runtime(ctx)
     with contextlib.suppress(*OUTAGES):  # TimeoutError is an OSError
         async with asyncio.timeout(BEAT_SECONDS):

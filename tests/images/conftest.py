@@ -42,7 +42,7 @@ def sandbox(podman: Podman) -> Iterator[Installation]:
         place / "env",
         _passwords()
         | {"REGISTRAR_ENVIRONMENT": "development"}
-        | {f"REGISTRAR_{name}_URL": SIMULATOR for name in ("PARTNER_CENTER", "LOGIN", "GRAPH")},
+        | {f"REGISTRAR_{name}_URL": SIMULATOR for name in ("PARTNER_CENTER", "LOGIN")},
     )
     services = compose.read(
         *("compose.yaml", "compose.secrets.yaml"),
