@@ -26,7 +26,7 @@ async def end_tasks(tasks: Iterable[asyncio.Task[Any]]) -> None:
     """Cancels tasks until they are over.
 
     Once is not enough: a cancellation that arrives while a lost Redis is being connected to may get lost, and
-    the task then goes on as if nobody had asked (seen with redis 5.3.1 in one of a dozen shutdowns).
+    the task then goes on as if nobody had asked (seen with redis 5.3.1 in one of eight shutdowns).
     """
     pending = set(tasks)
     while pending:
