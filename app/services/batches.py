@@ -188,6 +188,10 @@ async def _postpone(runtime: Runtime, claim: Claim, failure: UpstreamFailure) ->
     async with runtime.transaction(claim) as tx:
         if retry_after is not None:
             await connections.postpone(tx, claim.connection_id, now + retry_after)
+        if isinstance(failure, ConnectionTrouble) and await troubles.was_repaired_after(
+            tx, claim.connection_id, began
+        ):
+            due_at = now  # repaired since the trouble was noted, when this batch could not be pulled forward
         await release(
             tx,
             claim,

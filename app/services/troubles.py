@@ -69,6 +69,13 @@ async def begin(
     return Noted.NEW if before is None else Noted.CHANGED
 
 
+async def was_repaired_after(tx: PartnerTx, connection_id: UUID, began: datetime) -> bool:
+    """Whether a call that began then proves nothing any more. The answer holds until the transaction ends: a
+    repair waits for it, and pulls forward what it has written."""
+    known = await connections.lock_trouble(tx, connection_id)
+    return known is None or known.mended_at > began
+
+
 async def end(tx: PartnerTx, connection_id: UUID, now: datetime, *, unless_code: str | None = None) -> bool:
     """Ends the trouble and tells it. False when there was none, or one that this proof does not disprove."""
     ended = await connections.clear_trouble(tx, connection_id, unless_code=unless_code)

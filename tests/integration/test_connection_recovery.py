@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from sqlalchemy import text
 
 from app.domain.budget import Budget, BudgetPolicy
 from app.domain.upstream import ConnectionTrouble, Said
@@ -85,6 +86,14 @@ async def patch(world: World, partner: Partner, **fields: str) -> None:
     assert response.status_code == 200, response.text
 
 
+async def secret_of(world: World, partner: Partner) -> str:
+    [row] = await world.select(
+        "SELECT client_secret FROM connections WHERE id = :id", id=partner.connection_id
+    )
+    place = client_secret_place(partner.id, partner.connection_id)
+    return world.runtime.secrets.open_text(row["client_secret"], place)
+
+
 async def told(world: World, partner: Partner) -> list[dict[str, Any]]:
     """Events about the connection, oldest first."""
     return await world.select(
@@ -114,16 +123,39 @@ async def test_what_waited_for_a_refused_credential_is_claimed_at_once_after_a_g
 
 async def test_new_credentials_pull_forward_what_waited_without_a_check(world: World, tmp_path: Path) -> None:
     partner = await world.partner()
-    sealed = (
-        await world.select("SELECT client_secret FROM connections WHERE id = :id", id=partner.connection_id)
-    )[0]["client_secret"]
-    good = world.runtime.secrets.open_text(sealed, client_secret_place(partner.id, partner.connection_id))
+    good = await secret_of(world, partner)
     await patch(world, partner, client_secret="a-secret-that-is-wrong")
     await world.order(partner, tuples(2))
     async with worker_process(world, tmp_path / "worker.log", **NO_SWEEP):
         await until(lambda: is_in_trouble(world, partner, "credential_refused"))
         await patch(world, partner, client_secret=good)
         assert await claimed_after(world, partner, world.clock.now()) < AT_ONCE
+
+
+async def test_credentials_that_come_while_a_refusal_is_written_down_are_not_missed(world: World) -> None:
+    """The trouble is noted first and the batch given back after it; this repair comes between the two."""
+    partner = await world.partner()
+    good = await secret_of(world, partner)
+    await patch(world, partner, client_secret="a-secret-that-is-wrong")
+    order = await world.order(partner, tuples(2))
+    await world.arm({"operation": "token", "kind": "hold", "phase": "before"})
+    step = asyncio.create_task(batches.advance_next(world.runtime))
+    await world.until_held_open()
+
+    async with world.runtime.system_transaction() as tx:  # The batch can be given back when this one ends.
+        await tx.session.execute(text("SELECT id FROM batches FOR UPDATE"))
+        await world.let_go()
+        await until(lambda: is_in_trouble(world, partner, "credential_refused"))
+        await until(lambda: world.select("SELECT pid FROM pg_locks WHERE NOT granted"))
+        repair = asyncio.create_task(patch(world, partner, client_secret=good))
+
+        async def repaired_or_waiting() -> bool:
+            return repair.done() or len(await world.select("SELECT pid FROM pg_locks WHERE NOT granted")) > 1
+
+        await until(repaired_or_waiting)
+    await asyncio.gather(step, repair)
+
+    assert (await batch_of(world, order.view.record.id))["due_at"] <= world.clock.now()
 
 
 async def test_a_check_asks_although_the_breaker_is_open_and_lets_the_work_through(
