@@ -132,23 +132,6 @@ async def claim_token(
     )
 
 
-async def release_token(
-    tx: PartnerTx,
-    connection_id: UUID,
-    *,
-    owner: UUID,
-) -> None:
-    """Ends the claim. Without effect where another process has the token by now."""
-    await execute(
-        tx,
-        f"UPDATE connections SET {TOKENS.given_up} "
-        "WHERE partner_id = :partner AND id = :id AND token_owner = :owner",
-        partner=tx.partner_id,
-        id=connection_id,
-        owner=owner,
-    )
-
-
 async def store_token(
     tx: PartnerTx,
     connection_id: UUID,

@@ -8,7 +8,7 @@ renews it, and given up with its last word. Which row is claimed next is each ta
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 from uuid import UUID
 
 from app.db.sql import execute, fetch_all, listed
@@ -38,7 +38,7 @@ class Leased:
         return f"{self.owner} = NULL, {self.until} = NULL"
 
     def free(self, alias: str = "") -> str:
-        """A condition: nobody has the row now, which is a parameter."""
+        """The SQL condition that no lease of the row is running. Its parameter `now` is the current time."""
         until = f"{alias}.{self.until}" if alias else self.until
         return f"({until} IS NULL OR {until} < :now)"
 
@@ -66,31 +66,34 @@ class Claimed(Protocol):
     def owner(self) -> UUID: ...
 
 
+class RowClaim(NamedTuple):
+    """A claim of a row that is not read as a whole."""
+
+    id: UUID
+    owner: UUID
+
+
 async def renew(tx: PartnerTx, leased: Leased, claim: Claimed, until: datetime) -> bool:
     """Keeps the claim until then. False when it has been lost."""
-    return bool(
-        await execute(
-            tx,
-            f"UPDATE {leased.table} SET {leased.until} = :until "
-            f"WHERE partner_id = :partner AND id = :id AND {leased.owner} = :owner",
-            partner=tx.partner_id,
-            id=claim.id,
-            owner=claim.owner,
-            until=until,
-        )
-    )
+    return await _set(tx, leased, claim, f"{leased.until} = :until", until=until)
 
 
 async def give_up(tx: PartnerTx, leased: Leased, claim: Claimed) -> bool:
     """Hands the row over as it is. False when the claim had been lost."""
+    return await _set(tx, leased, claim, leased.given_up)
+
+
+async def _set(tx: PartnerTx, leased: Leased, claim: Claimed, values: str, **given: datetime) -> bool:
+    """Fenced: False, and nothing is changed, where the owner is another one by now."""
     return bool(
         await execute(
             tx,
-            f"UPDATE {leased.table} SET {leased.given_up} "
+            f"UPDATE {leased.table} SET {values} "
             f"WHERE partner_id = :partner AND id = :id AND {leased.owner} = :owner",
             partner=tx.partner_id,
             id=claim.id,
             owner=claim.owner,
+            **given,
         )
     )
 

@@ -13,7 +13,8 @@ from uuid import UUID
 from sqlalchemy.exc import DBAPIError
 
 from app.budgets import ConnectionGate
-from app.db import connections
+from app.db import connections, leases
+from app.db.leases import RowClaim
 from app.domain.actor import ActingFor, Principal
 from app.domain.connection import Connection
 from app.domain.errors import Unprocessable
@@ -213,7 +214,7 @@ class ConnectionAccess:
 
     async def _release(self, owner: UUID) -> None:
         async with self.runtime.transaction(self.principal) as tx:
-            await connections.release_token(tx, self.connection_id, owner=owner)
+            await leases.give_up(tx, leases.TOKENS, RowClaim(self.connection_id, owner))
 
     async def _store(self, owner: UUID, redeemed: bytes, rotated: bytes) -> None:
         for attempt in range(1, STORE_ATTEMPTS + 1):

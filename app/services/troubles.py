@@ -13,6 +13,7 @@ from app.db import batches, connections, waiting
 from app.db.batches import Claim
 from app.domain.batch import Batch, BatchState
 from app.domain.catalogue import CATALOGUE, Category, lookup
+from app.domain.connection import HeldTrouble
 from app.domain.event import ConnectionRecoveredData, ConnectionTroubleData, EventType
 from app.domain.upstream import UpstreamFailure
 from app.kernel.transactions import PartnerTx
@@ -45,8 +46,8 @@ async def begin(
     `not_before`: how long the whole connection is left alone; None for a trouble that stops some calls only.
     `began`: when the call began that met it.
     """
-    known = await connections.lock_trouble(tx, connection_id)
-    if known is None or known.mended_at > began:
+    known = await _unrepaired_since(tx, connection_id, began)
+    if known is None:
         return Noted.OUTDATED
     before, said = known.trouble_code, str(trouble.said)
     if before not in (None, trouble.code) and not_before is None:
@@ -72,8 +73,12 @@ async def begin(
 async def was_repaired_after(tx: PartnerTx, connection_id: UUID, began: datetime) -> bool:
     """Whether a call that began then proves nothing any more. The answer holds until the transaction ends: a
     repair waits for it, and pulls forward what it has written."""
+    return await _unrepaired_since(tx, connection_id, began) is None
+
+
+async def _unrepaired_since(tx: PartnerTx, connection_id: UUID, began: datetime) -> HeldTrouble | None:
     known = await connections.lock_trouble(tx, connection_id)
-    return known is None or known.mended_at > began
+    return None if known is None or known.mended_at > began else known
 
 
 async def end(tx: PartnerTx, connection_id: UUID, now: datetime, *, unless_code: str | None = None) -> bool:

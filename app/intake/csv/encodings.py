@@ -9,14 +9,14 @@ notice. A file that is not text is refused with what it is and what to do.
 import codecs
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
 from app.intake import foreign
 from app.intake.csv import encoding_guess
 from app.intake.csv.appended import Appended
-from app.intake.table import Encoding, Head, Notice, Source, UnreadableFile
+from app.intake.table import LOST, Encoding, Head, Notice, Source, UnreadableFile
 
 __all__ = ["NAMES", "Encoding", "Text", "detect", "named", "words_for"]
 
@@ -208,6 +208,17 @@ class Text:
             cell = self._as_other(cell)
         cell = cell.replace("\x00", "\ufffd")
         return cell, mixed, "\ufffd" in cell
+
+    def mend_cells(self, line: int, cells: Sequence[str], flaws: list[Notice]) -> list[str]:
+        """The cells of a line with their damage made storable; adds what there was to `flaws`."""
+        mended = [self.mend(cell) for cell in cells]
+        if self.is_foreign(line):
+            flaws.append(self.foreign)
+        elif any(mixed for _, mixed, _ in mended):
+            flaws.append(self.mixed)
+        if any(lost for _, _, lost in mended):
+            flaws.append(LOST)
+        return [cell for cell, _, _ in mended]
 
     def __iter__(self) -> Iterator[str]:
         lines = io.IncrementalNewlineDecoder(None, translate=True)

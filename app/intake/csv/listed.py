@@ -15,7 +15,7 @@ from app.intake.csv.records import MAX_LINE, cells_of, lines
 from app.intake.json_lines import Plans
 from app.intake.profiles import Profile
 from app.intake.row_builder import MAX_ROWS, too_many_rows, with_guess
-from app.intake.table import LOST, MAX_CELLS, MAX_FIELD, Dialect, Encoding, Head, Kind, Notice, Row, Source
+from app.intake.table import MAX_CELLS, MAX_FIELD, Dialect, Encoding, Head, Kind, Notice, Row, Source
 
 LEAST_NAMES: Final = 2
 """Known names that make a block."""
@@ -167,16 +167,9 @@ def _is_device(block: _Block) -> bool:
 def _mended(text: Text, line: int, found: _Line, notices: list[Notice]) -> _Line:
     if not text.damaged:
         return found
-    told = set(notices)
-    mended = [text.mend(value) for value in found.values]
-    if text.is_foreign(line):
-        told.add(text.foreign)
-    elif any(mixed for _, mixed, _ in mended):
-        told.add(text.mixed)
-    if any(lost for _, _, lost in mended):
-        told.add(LOST)
-    notices[:] = sorted(told, key=lambda notice: notice.code)
-    return _Line(text.mend(found.name)[0], [value for value, _, _ in mended])
+    values = text.mend_cells(line, found.values, notices)
+    notices[:] = sorted(set(notices), key=lambda notice: notice.code)
+    return _Line(text.mend(found.name)[0], values)
 
 
 def _parsed(line: str, separator: str) -> _Line | None:

@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Final
 
 from app.intake.csv.encodings import Text
-from app.intake.table import LOST, MAX_CELLS, MAX_FIELD, TOO_MANY_CELLS, Block, Flaw, Notice, Record
+from app.intake.table import MAX_CELLS, MAX_FIELD, TOO_MANY_CELLS, Block, Flaw, Notice, Record
 
 MAX_LINE: Final = 1024 * 1024
 """Characters in one physical line."""
@@ -226,7 +226,7 @@ class _Parser:
         if taken or len(line) > MAX_FIELD or len(cells) > MAX_CELLS:
             cells = _bound(cells, len(line) > MAX_LINE, notices)
         if self._text.damaged:
-            cells = _mend(self._text, number, cells, notices)
+            cells = self._text.mend_cells(number, cells, notices)
         return Record(number, cells, tuple(notices), tuple(flaws)), taken
 
     def _unquoted(self, line: str) -> tuple[list[str], Flaws, int] | None:
@@ -301,14 +301,3 @@ def _bound(cells: list[str], cut: bool, flaws: list[Notice]) -> list[str]:
             flaws.append(Notice("cell_too_long", words))
             cells[at] = ""
     return cells
-
-
-def _mend(text: Text, line: int, cells: list[str], flaws: list[Notice]) -> list[str]:
-    mended = [text.mend(cell) for cell in cells]
-    if text.is_foreign(line):
-        flaws.append(text.foreign)
-    elif any(mixed for _, mixed, _ in mended):
-        flaws.append(text.mixed)
-    if any(lost for _, _, lost in mended):
-        flaws.append(LOST)
-    return [cell for cell, _, _ in mended]
