@@ -12,9 +12,8 @@ from datetime import datetime
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, NullPool, event, text
+from sqlalchemy import Connection, event, text
 
-from app.db.connecting import make_engine
 from tests.world import World
 
 EXPLAIN = "EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) "
@@ -104,8 +103,6 @@ def literal(value: Any) -> str:
 async def vacuum(world: World, *tables: str, analyze: bool = True) -> None:
     """What PostgreSQL would do by itself, a minute later or much later: dead rows are taken away, and with
     `analyze` the statistics are right."""
-    engine = make_engine(str(world.runtime.settings.database_url), poolclass=NullPool)
-    async with engine.connect() as owner:
-        await owner.execution_options(isolation_level="AUTOCOMMIT")
-        await owner.execute(text(f"VACUUM {'(ANALYZE)' if analyze else ''} {', '.join(tables)}"))
-    await engine.dispose()
+    async with world.owner() as owner, owner.connect() as session:
+        await session.execution_options(isolation_level="AUTOCOMMIT")
+        await session.execute(text(f"VACUUM {'(ANALYZE)' if analyze else ''} {', '.join(tables)}"))

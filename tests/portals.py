@@ -6,18 +6,18 @@ from uuid import UUID, uuid4
 
 import httpx
 
-from app.domain.actor import ActingFor, Actor
+from app.domain.actor import ActingFor
 from app.domain.ids import PartnerId
 from app.services import identities
 from app.services.identities import Caller, PartnerRole
 from simulator.samples import hardware_hash
-from tests.world import World
+from tests.world import KeyHolder, World
 
 TUPLE = {"serial_number": "SYN00001", "manufacturer": "Contoso", "model": "Contoso Book 14"}
 
 
 @dataclass
-class PortalPartner:
+class PortalPartner(KeyHolder):
     world: World
     id: PartnerId
     caller: Caller
@@ -25,18 +25,6 @@ class PortalPartner:
     connection_id: UUID
     customer_id: UUID
     references: int = 0
-
-    @property
-    def partner_id(self) -> PartnerId:
-        return self.id
-
-    @property
-    def actor(self) -> Actor:
-        return self.caller.actor
-
-    @property
-    def headers(self) -> dict[str, str]:
-        return {"Authorization": f"Bearer {self.key}"}
 
     async def call(self, method: str, path: str, json: Any = None, **more: Any) -> httpx.Response:
         headers = {**self.headers, **more.pop("headers", {})}

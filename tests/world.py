@@ -14,8 +14,10 @@ from uuid import UUID
 
 import httpx
 from fastapi import FastAPI
-from sqlalchemy import text
+from sqlalchemy import NullPool, text
+from sqlalchemy.ext.asyncio import AsyncEngine
 
+from app.db.connecting import make_engine
 from app.db.tables import metadata
 from app.domain.actor import ActingFor, Actor
 from app.domain.identity import Device
@@ -65,19 +67,12 @@ class Clock:
         self.offset += max(moment - self.now(), timedelta())
 
 
-@dataclass(frozen=True)
-class Partner:
+class KeyHolder:
+    """A principal of the services that also calls the API, with its own key."""
+
     id: PartnerId
-    name: str
     key: str
     caller: Caller
-    connection_id: UUID
-    entra_tenant_id: UUID
-    customer_id: UUID
-    tenant_id: UUID
-    other_customer_id: UUID
-    """Not consented."""
-    other_tenant_id: UUID
 
     @property
     def partner_id(self) -> PartnerId:
@@ -90,6 +85,21 @@ class Partner:
     @property
     def headers(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.key}"}
+
+
+@dataclass(frozen=True)
+class Partner(KeyHolder):
+    id: PartnerId
+    name: str
+    key: str
+    caller: Caller
+    connection_id: UUID
+    entra_tenant_id: UUID
+    customer_id: UUID
+    tenant_id: UUID
+    other_customer_id: UUID
+    """Not consented."""
+    other_tenant_id: UUID
 
 
 @dataclass
@@ -275,6 +285,26 @@ class World:
                 rows = await tx.session.execute(text(f"SELECT CAST(t AS text) FROM {table.name} t"))
                 lines += rows.scalars()
         return "\n".join(lines)
+
+    async def lock_waiters(self) -> int:
+        """Sessions that wait for a lock, in any database of the server."""
+        [row] = await self.select("SELECT count(*) AS waiting FROM pg_locks WHERE NOT granted")
+        return int(row["waiting"])
+
+    async def until_locked_out(self, sessions: int = 1, *, within: float = 45.0) -> None:
+        """Waits until so many sessions wait for a lock."""
+        async with asyncio.timeout(within):
+            while await self.lock_waiters() < sessions:  # noqa: ASYNC110 - told by the database
+                await asyncio.sleep(0.01)
+
+    @asynccontextmanager
+    async def owner(self) -> AsyncIterator[AsyncEngine]:
+        """The engine of the tables' owner, for what no role of the service may do."""
+        engine = make_engine(str(self.runtime.settings.database_url), poolclass=NullPool)
+        try:
+            yield engine
+        finally:
+            await engine.dispose()
 
     async def view(self, partner: Partner, order_id: UUID) -> orders.OrderView:
         return await orders.get(self.runtime, partner, order_id)

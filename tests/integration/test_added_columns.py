@@ -6,9 +6,7 @@ from contextlib import asynccontextmanager
 from uuid import uuid4
 
 from sqlalchemy import text
-from sqlalchemy.pool import NullPool
 
-from app.db.connecting import make_engine
 from app.db.tables import metadata
 from app.services import import_work
 from tests.document import openapi
@@ -19,12 +17,8 @@ FILE = b"Device Serial Number,Manufacturer name,Device model\r\n%s,Contoso,Book\
 
 @asynccontextmanager
 async def added_to_every_table(world: World) -> AsyncIterator[None]:
-    url = world.runtime.settings.database_url
-    assert url is not None
-    owner = make_engine(url, poolclass=NullPool)
-
     async def change(what: str) -> None:
-        async with owner.begin() as session:
+        async with world.owner() as owner, owner.begin() as session:
             for table in metadata.sorted_tables:
                 await session.execute(text(f"ALTER TABLE {table.name} {what}"))
 
@@ -33,7 +27,6 @@ async def added_to_every_table(world: World) -> AsyncIterator[None]:
         yield
     finally:
         await change("DROP COLUMN of_a_later_release")
-        await owner.dispose()
 
 
 async def one_of_everything(world: World, partner: Partner, tag: str) -> dict[str, str]:

@@ -493,22 +493,18 @@ async def test_an_order_whose_rows_the_database_breaks_off_is_told_as_an_outage_
     partner = await world.partner()
     body = {"customer_id": str(partner.customer_id), "reference": "PO-1", "devices": [TUPLE]}
     headers = {**partner.headers, "Idempotency-Key": "PO-1"}
-    owner = make_engine(str(world.runtime.settings.database_url), poolclass=NullPool)
     waiting = text(
         "SELECT pid FROM pg_locks WHERE NOT granted AND relation = CAST('registrations' AS regclass)"
     )
-    try:
-        async with owner.begin() as session:
-            await session.execute(text("LOCK TABLE registrations IN SHARE ROW EXCLUSIVE MODE"))
-            call = asyncio.create_task(world.client.post("/v1/orders", headers=headers, json=body))
-            async with asyncio.timeout(45):
-                while (pid := (await session.execute(waiting)).scalar()) is None:  # noqa: ASYNC110
-                    await asyncio.sleep(0.01)
-            # As a deadlock or an administrator ends it; the connection stays.
-            await session.execute(text("SELECT pg_cancel_backend(:pid)"), {"pid": pid})
-            response = await call
-    finally:
-        await owner.dispose()
+    async with world.owner() as owner, owner.begin() as session:
+        await session.execute(text("LOCK TABLE registrations IN SHARE ROW EXCLUSIVE MODE"))
+        call = asyncio.create_task(world.client.post("/v1/orders", headers=headers, json=body))
+        async with asyncio.timeout(45):
+            while (pid := (await session.execute(waiting)).scalar()) is None:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        # As a deadlock or an administrator ends it; the connection stays.
+        await session.execute(text("SELECT pg_cancel_backend(:pid)"), {"pid": pid})
+        response = await call
     problem_of(response, 503, "not_ready")
     assert int(response.headers["retry-after"]) > 0
     assert await world.count("orders") == 0

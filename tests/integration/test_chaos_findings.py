@@ -136,21 +136,10 @@ async def test_rows_become_unknown_with_their_batch_or_not_at_all(world: World) 
     async with world.runtime.transaction(partner) as tx:
         await tx.session.execute(text("SELECT id FROM orders FOR NO KEY UPDATE"))
         step = asyncio.create_task(batches.advance_next(world.runtime))
-        await _somebody_waits(world)
+        await world.until_locked_out()
         assert [row["state"] for row in await world.rows(partner, order_id)] == ["processing"] * 3
     await step
     assert [row["state"] for row in await world.rows(partner, order_id)] == ["unknown"] * 3
-
-
-async def _somebody_waits(world: World) -> None:
-    deadline = time.monotonic() + 45
-    while time.monotonic() < deadline:
-        async with world.runtime.system_transaction() as tx:
-            waiting = await tx.session.execute(text("SELECT count(*) FROM pg_locks WHERE NOT granted"))
-            if waiting.scalar_one():
-                return
-        await asyncio.sleep(0.01)
-    raise AssertionError("nobody waits for the order")
 
 
 async def test_an_unknown_row_of_a_submitted_batch_is_never_left_behind(world: World) -> None:

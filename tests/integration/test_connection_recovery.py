@@ -146,11 +146,11 @@ async def test_credentials_that_come_while_a_refusal_is_written_down_are_not_mis
         await tx.session.execute(text("SELECT id FROM batches FOR UPDATE"))
         await world.let_go()
         await until(lambda: is_in_trouble(world, partner, "credential_refused"))
-        await until(lambda: world.select("SELECT pid FROM pg_locks WHERE NOT granted"))
+        await world.until_locked_out()
         repair = asyncio.create_task(patch(world, partner, client_secret=good))
 
         async def repaired_or_waiting() -> bool:
-            return repair.done() or len(await world.select("SELECT pid FROM pg_locks WHERE NOT granted")) > 1
+            return repair.done() or await world.lock_waiters() > 1
 
         await until(repaired_or_waiting)
     await asyncio.gather(step, repair)

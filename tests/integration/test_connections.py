@@ -466,11 +466,9 @@ async def test_a_worker_that_is_stopped_while_redeeming_still_stores_the_new_tok
     partner = await world.partner(consented=False)
     await world.arm({"operation": "token", "kind": "hold", "phase": "after"})
     redeeming = asyncio.create_task(token(world.runtime, partner))
-    async with asyncio.timeout(45):
-        while not await world.control("GET", "held"):  # noqa: ASYNC110 - asked over HTTP
-            await asyncio.sleep(0.01)
+    await world.until_held_open()
     redeeming.cancel()
-    await world.control("POST", "release")
+    await world.let_go()
     with pytest.raises(asyncio.CancelledError):
         await redeeming
 
@@ -485,16 +483,14 @@ async def test_a_worker_that_loses_its_claim_while_redeeming_still_stores_the_ne
     partner = await world.partner(consented=False)
     await world.arm({"operation": "token", "kind": "hold", "phase": "after"})
     redeeming = asyncio.create_task(token(world.runtime, partner))
-    async with asyncio.timeout(45):
-        while not await world.control("GET", "held"):  # noqa: ASYNC110 - asked over HTTP
-            await asyncio.sleep(0.01)
+    await world.until_held_open()
     another = uuid4()
     await world.select(
         "UPDATE connections SET token_owner = :owner WHERE id = :id RETURNING id",
         owner=another,
         id=partner.connection_id,
     )
-    await world.control("POST", "release")
+    await world.let_go()
     assert await redeeming
 
     [row] = await world.select("SELECT token_owner FROM connections WHERE id = :id", id=partner.connection_id)
@@ -534,12 +530,10 @@ async def test_a_database_that_is_away_for_a_moment_does_not_lose_the_rotated_to
     await world.arm({"operation": "token", "kind": "hold", "phase": "after"})
     shaky = replace(world.runtime, token_cache=TokenCache())
     redeeming = asyncio.create_task(token(shaky, partner))
-    async with asyncio.timeout(45):
-        while not await world.control("GET", "held"):  # noqa: ASYNC110 - asked over HTTP
-            await asyncio.sleep(0.01)
+    await world.until_held_open()
     gone = open_engine("postgresql://nobody@127.0.0.1:1/nowhere", pool_size=1, name="gone")
     shaky.engine = gone
-    await world.control("POST", "release")
+    await world.let_go()
     first = len(await world.calls("token"))
     assert first == 1
     with pytest.raises(TimeoutError):
@@ -554,10 +548,8 @@ async def test_a_refresh_token_given_while_the_old_one_is_redeemed_is_not_overwr
     partner = await world.partner(consented=False)
     await world.arm({"operation": "token", "kind": "hold", "phase": "after"})
     redeeming = asyncio.create_task(token(world.runtime, partner))
-    async with asyncio.timeout(45):
-        while not await world.control("GET", "held"):  # noqa: ASYNC110 - asked over HTTP
-            await asyncio.sleep(0.01)
+    await world.until_held_open()
     await patch(world, partner, refresh_token="given-by-a-person")
-    await world.control("POST", "release")
+    await world.let_go()
     await redeeming
     assert await stored_refresh_token(world, partner) == "given-by-a-person"

@@ -260,13 +260,11 @@ async def test_of_two_readings_at_once_the_one_that_began_later_counts(world: Wo
     partner = await world.partner()
     await world.arm({"operation": "customers", "kind": "hold", "phase": "after"})
     older = asyncio.create_task(read(world, partner))  # sees the consent, and is slow
-    async with asyncio.timeout(45):
-        while not await world.control("GET", "held"):  # noqa: ASYNC110 - asked over HTTP
-            await asyncio.sleep(0.01)
+    await world.until_held_open()
     await world.set_consent(partner.tenant_id, given=False)
     await read(world, partner)
     assert await state(world, partner) == "revoked"
-    await world.control("POST", "release")
+    await world.let_go()
     assert (await older).changes == 0
     assert await state(world, partner) == "revoked"
 

@@ -217,16 +217,9 @@ async def test_the_second_of_two_open_transactions_counts_on_top_of_the_first(
     async with scene.runtime.transaction(scene) as tx:
         await scene.add_rows(tx, order_id, batch_id, ["queued"] * 400)
         second = asyncio.create_task(add_more())
-        await until_somebody_waits(world)
+        await world.until_locked_out()
     await second
     assert await truth(world, KEPT) == {(order_id, batch_id, "queued"): 432}
-
-
-async def until_somebody_waits(world: World) -> None:
-    """Another session waits for a row that we hold."""
-    async with asyncio.timeout(45):
-        while not await world.select("SELECT pid FROM pg_locks WHERE NOT granted"):  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
 
 
 async def test_an_order_is_deleted_with_its_counts(world: World, scene: Scene) -> None:

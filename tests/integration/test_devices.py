@@ -7,10 +7,9 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import NullPool, text
+from sqlalchemy import text
 
 from app.db import registrations, searching, serial_search
-from app.db.connecting import make_engine
 from app.db.device_tables import TRIGRAMS
 from app.db.registrations import Outcome
 from app.domain import product_key
@@ -345,10 +344,8 @@ async def without_trigrams(world: World) -> None:
 
 
 async def run_as_owner(world: World, statement: str) -> None:
-    engine = make_engine(str(world.runtime.settings.database_url), poolclass=NullPool)
-    async with engine.begin() as session:
+    async with world.owner() as owner, owner.begin() as session:
         await session.execute(text(statement))
-    await engine.dispose()
 
 
 @pytest.mark.parametrize("few", [5_000, 0], ids=["by the index", "looking through"])

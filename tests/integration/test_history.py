@@ -5,10 +5,8 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from sqlalchemy import text
-from sqlalchemy.pool import NullPool
 
 from app.db import history as queries
-from app.db.connecting import make_engine
 from app.domain.identity import CheckedDevice, Device, IdentityKind, Rules, check
 from app.local.synthetic import devices as synthetic
 from app.services import history
@@ -159,10 +157,8 @@ async def test_each_look_uses_an_index(world: World) -> None:
     serials = {"partner": partner.id, "but": None, "values": parameters["serials"]}
     keys = {"partner": partner.id, "but": None, "values": parameters["keys"]}
     patterns = {"partner": partner.id, "patterns": ["SYN0/8"], "starts": ["SYN9"], "lengths": [8]}
-    engine = make_engine(str(world.runtime.settings.database_url), poolclass=NullPool)
-    async with engine.begin() as owner:
-        await owner.execute(text("ANALYZE registrations"))
-    await engine.dispose()
+    async with world.owner() as owner, owner.begin() as session:
+        await session.execute(text("ANALYZE registrations"))
     async with world.runtime.transaction(partner) as tx:
         plans = [
             "\n".join((await tx.session.execute(text(f"EXPLAIN {statement}"), given)).scalars())

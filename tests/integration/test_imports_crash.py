@@ -113,7 +113,7 @@ async def test_a_worker_told_to_stop_hands_the_file_over_after_its_chunk(
         await holding.enter_async_context(hold)
         worker = await ends.enter_async_context(worker_process(world, log, heartbeat_s=0.1))
         await until(world, "SELECT 1 FROM imports WHERE rows_read = :n", n=CHUNK)
-        await until(world, "SELECT 1 FROM pg_locks WHERE NOT granted")
+        await world.until_locked_out()
         worker.send_signal(signal.SIGTERM)
         # A heartbeat that came after the signal: the worker's loop has gone round meanwhile.
         sent_at = datetime.now(UTC) + timedelta(seconds=0.1)
@@ -134,11 +134,11 @@ async def test_an_import_discarded_while_it_is_read_stops_its_reader(world: Worl
     import_id = await upload(world, partner, held_in_the_second_chunk())
     async with worker_in_the_middle_of_reading(world, tmp_path / "log", import_id):
         # The reader holds the import until its chunk is stored, which somebody holds up.
-        await until(world, "SELECT 1 FROM pg_locks WHERE NOT granted")
+        await world.until_locked_out()
         asking = asyncio.create_task(
             world.client.post(f"/v1/imports/{import_id}:discard", headers=partner.headers)
         )
-        await until(world, "SELECT 1 FROM pg_locks WHERE NOT granted HAVING count(*) > 1")
+        await world.until_locked_out(2)
     response = await asking
     assert response.json()["state"] == "discarded", response.text
     world.clock.advance(seconds=world.runtime.settings.lease_s + 1)
@@ -209,7 +209,7 @@ async def test_a_worker_killed_between_two_orders_makes_none_twice_and_loses_non
         worker_process(world, tmp_path / "log") as worker,
     ):
         await until(world, "SELECT 1 FROM import_orders")
-        await until(world, "SELECT 1 FROM pg_locks WHERE NOT granted")
+        await world.until_locked_out()
         worker.send_signal(signal.SIGKILL)
         await worker.wait()
     await until_forgotten(world)
@@ -229,7 +229,7 @@ async def test_a_worker_killed_in_the_middle_of_an_order_leaves_nothing_of_it(
         open_transaction(world, hold, id=partner.customer_id),
         worker_process(world, tmp_path / "log") as worker,
     ):
-        await until(world, "SELECT 1 FROM pg_locks WHERE NOT granted")
+        await world.until_locked_out()
         worker.send_signal(signal.SIGKILL)
         await worker.wait()
     await until_forgotten(world)
@@ -246,7 +246,7 @@ async def test_consent_given_while_the_order_is_stored_sends_it_at_once(world: W
     change = "UPDATE consents SET state = 'granted' WHERE customer_id = :id"
     async with open_transaction(world, change, keep=True, id=partner.customer_id):
         working = asyncio.create_task(work_imports(world))
-        await until(world, "SELECT 1 FROM pg_locks WHERE NOT granted")
+        await world.until_locked_out()
     await working
     [batch] = await world.select("SELECT state FROM batches")
     assert batch["state"] == "queued"

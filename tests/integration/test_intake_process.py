@@ -309,14 +309,6 @@ async def until_shown(client: httpx.AsyncClient, *lines: str) -> None:
             await asyncio.sleep(0.02)
 
 
-async def until_blocked(world: World) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while True:
-            if await world.select("SELECT pid FROM pg_locks WHERE NOT granted"):
-                return
-            await asyncio.sleep(0.02)
-
-
 async def test_a_killed_intake_process_loses_nothing_and_the_front_stays_ready(
     world: World, tmp_path: Path
 ) -> None:
@@ -337,7 +329,7 @@ async def test_a_killed_intake_process_loses_nothing_and_the_front_stays_ready(
         async with world.runtime.system_transaction() as tx:
             await tx.session.execute(hold, {"id": partner.customer_id})
             sending = asyncio.create_task(client.post("/v1/orders", headers=given, content=content))
-            await until_blocked(world)
+            await world.until_locked_out(within=PATIENCE)
             os.kill(killed, signal.SIGKILL)
             response = await sending
             problem_of(response, 503, "intake_interrupted")
@@ -358,7 +350,7 @@ async def test_a_killed_intake_process_loses_nothing_and_the_front_stays_ready(
             await tx.session.execute(hold, {"id": partner.customer_id})
             last = content_of(partner, reference="last")
             sending = asyncio.create_task(client.post("/v1/orders", headers=given, content=last))
-            await until_blocked(world)
+            await world.until_locked_out(within=PATIENCE)
             front.send_signal(signal.SIGTERM)
             os.kill(restarted, signal.SIGTERM)  # as a supervisor does that signals the whole group
         assert (await sending).status_code == 201

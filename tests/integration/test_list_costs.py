@@ -12,11 +12,10 @@ from uuid import UUID
 
 import pytest
 import pytest_asyncio
-from sqlalchemy import NullPool, text
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.db import batches, customers, devices, events, orders, registration_lists, searching
-from app.db.connecting import make_engine
 from app.db.paging import Page, PageRequest, request
 from app.db.registration_lists import Filter
 from app.domain.actor import ActingFor
@@ -178,15 +177,14 @@ async def large(world: World, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[
         "endpoint": ENDPOINT,
         "then": THEN,
     }
-    engine = make_engine(str(world.runtime.settings.database_url), poolclass=NullPool)
-    for statement in FILL:
-        given = {name: value for name, value in values.items() if f":{name}" in statement}
-        async with world.runtime.system_transaction() as tx:
-            await tx.session.execute(text(statement), given)
-        # At once: without statistics PostgreSQL 15 checks the next table's foreign keys row against row.
-        async with engine.begin() as owner:
-            await owner.execute(text("ANALYZE"))
-    await engine.dispose()
+    async with world.owner() as owner:
+        for statement in FILL:
+            given = {name: value for name, value in values.items() if f":{name}" in statement}
+            async with world.runtime.system_transaction() as tx:
+                await tx.session.execute(text(statement), given)
+            # At once: without statistics PostgreSQL 15 checks the next table's foreign keys row against row.
+            async with owner.begin() as session:
+                await session.execute(text("ANALYZE"))
     yield world
 
 

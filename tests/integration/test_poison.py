@@ -11,9 +11,7 @@ from uuid import UUID
 
 import pytest
 from sqlalchemy import text
-from sqlalchemy.pool import NullPool
 
-from app.db.connecting import make_engine
 from app.domain.order import OrderState
 from app.services import batches, consents, webhooks
 from app.services.batches import MAX_DEFECTS
@@ -46,27 +44,26 @@ async def _write_identity(world: World, order_id: UUID, identity: str) -> None:
 @asynccontextmanager
 async def _unwritable(world: World, order_id: UUID) -> AsyncIterator[None]:
     """Rows of this order cannot be changed by anybody: a constraint that a release has forgotten."""
-    engine = make_engine(str(world.runtime.settings.database_url), poolclass=NullPool)
-    try:
-        async with engine.begin() as session:
-            await session.execute(
-                text(
-                    "CREATE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS "
-                    "$$ BEGIN RAISE EXCEPTION 'row of SYN00001 refused'; END $$"
+    async with world.owner() as owner:
+        try:
+            async with owner.begin() as session:
+                await session.execute(
+                    text(
+                        "CREATE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS "
+                        "$$ BEGIN RAISE EXCEPTION 'row of SYN00001 refused'; END $$"
+                    )
                 )
-            )
-            await session.execute(
-                text(
-                    "CREATE TRIGGER refuse_change BEFORE UPDATE ON registrations FOR EACH ROW "
-                    f"WHEN (OLD.order_id = '{order_id}') EXECUTE FUNCTION refuse_change()"
+                await session.execute(
+                    text(
+                        "CREATE TRIGGER refuse_change BEFORE UPDATE ON registrations FOR EACH ROW "
+                        f"WHEN (OLD.order_id = '{order_id}') EXECUTE FUNCTION refuse_change()"
+                    )
                 )
-            )
-        yield
-    finally:
-        async with engine.begin() as session:
-            await session.execute(text("DROP TRIGGER IF EXISTS refuse_change ON registrations"))
-            await session.execute(text("DROP FUNCTION IF EXISTS refuse_change"))
-        await engine.dispose()
+            yield
+        finally:
+            async with owner.begin() as session:
+                await session.execute(text("DROP TRIGGER IF EXISTS refuse_change ON registrations"))
+                await session.execute(text("DROP FUNCTION IF EXISTS refuse_change"))
 
 
 async def _batch(world: World, order_id: UUID) -> dict[str, Any]:

@@ -184,20 +184,11 @@ async def test_two_batches_that_find_a_tag_missing_at_the_same_moment_do_not_bot
         claim = await _claim(world)  # the first one: it is deciding, and holds the tag
         assert claim is not None
         second = asyncio.create_task(batches.advance_next(world.runtime))
-        await _until_somebody_waits_for_a_lock(world)
+        await world.until_locked_out()
         await group_tags.set_creating(tx, partner.customer_id, "Standard", claim.id, now)
     await second
 
     assert not await world.calls("create"), "the other one waits for the creator"
-
-
-async def _until_somebody_waits_for_a_lock(world: World) -> None:
-    async with asyncio.timeout(45):
-        while True:
-            waiting = await world.select("SELECT pid FROM pg_locks WHERE NOT granted")
-            if waiting:
-                return
-            await asyncio.sleep(0.01)
 
 
 async def _change(world: World, partner: Partner, state: ConsentState) -> None:
@@ -267,7 +258,7 @@ async def test_trying_again_and_a_change_of_consent_do_not_wait_for_each_other(w
     async with asyncio.TaskGroup() as tasks, world.runtime.transaction(partner) as tx:
         await customers_table.consent_for_update(tx, partner.customer_id)
         trying = tasks.create_task(orders.retry_failed(world.runtime, partner, order_id))
-        await _until_somebody_waits_for_a_lock(world)
+        await world.until_locked_out()
         await tx.session.execute(text("SET LOCAL lock_timeout = '200ms'"))
         assert await orders_table.lock(tx, order_id), "nobody who waits has it"
     assert trying.result().retried == 1
