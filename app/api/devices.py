@@ -112,19 +112,8 @@ async def get_device(runtime: RuntimeOf, caller: ReadsOrders, device_id: UUID) -
 
 
 def _device(device: KnownDevice) -> DeviceOut:
-    return DeviceOut(
-        id=device.id,
-        customer_id=device.customer_id,
-        state=device.state,
-        state_at=device.state_at,
-        serial_number=device.serial_number,
-        manufacturer=device.manufacturer,
-        model=device.model,
-        product_key=device.product_key,
-        first_outcome_at=device.first_outcome_at,
-        last_outcome_at=device.last_outcome_at,
-        last_registration=_last(device),
-    )
+    known = rendering.same(device, DeviceOut, but=("last_registration",))
+    return DeviceOut(**known, last_registration=_last(device))
 
 
 def _last(device: KnownDevice) -> LastRegistrationOut | None:

@@ -22,6 +22,7 @@ from app.api.import_models import (
     ProfileOut,
     ProfileSummary,
 )
+from app.api.rendering import same
 from app.domain import vendor_profile
 from app.domain.former_codes import stored
 from app.domain.imports import ImportState
@@ -124,7 +125,7 @@ def row(record: StagedRow) -> ImportRow:
     return ImportRow(
         row=record.row_number,
         problems=[ImportProblem(**_problem(found)) for found in record.findings or ()],
-        **{name: getattr(record, name) for name in ImportRow.model_fields if name not in ("row", "problems")},
+        **same(record, ImportRow, but=("row", "problems")),
     )
 
 
@@ -149,8 +150,8 @@ def _problem(found: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def profile(record: VendorProfile) -> ProfileOut:
-    return ProfileOut(**{name: getattr(record, name) for name in ProfileOut.model_fields})
+    return ProfileOut(**same(record, ProfileOut))
 
 
 def profile_summary(record: vendor_profile.ProfileSummary) -> ProfileSummary:
-    return ProfileSummary(**{name: getattr(record, name) for name in ProfileSummary.model_fields})
+    return ProfileSummary(**same(record, ProfileSummary))

@@ -169,7 +169,7 @@ def _connection(each: ConnectionLimits, settings: Settings) -> ConnectionLimitsO
 def _work(row: OpenOfCustomer | OpenOfConnection | None) -> Work:
     if row is None:
         return Work.model_validate(dict.fromkeys(Work.model_fields, 0) | {"oldest_due_at": None})
-    return Work.model_validate({name: getattr(row, name) for name in Work.model_fields})
+    return Work.model_validate(row, from_attributes=True)
 
 
 def _own(settings: Settings, search: SerialNumberSearch) -> OwnLimits:

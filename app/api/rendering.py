@@ -55,7 +55,7 @@ def connection(record: Connection) -> ConnectionOut:
             remedy=remedy(record.trouble_code) or "",
         )
     return ConnectionOut(
-        **_same(record, ConnectionOut, but=("has_client_secret", "has_refresh_token", "trouble")),
+        **same(record, ConnectionOut, but=("has_client_secret", "has_refresh_token", "trouble")),
         has_client_secret=bool(record.client_secret),
         has_refresh_token=record.refresh_token is not None,
         trouble=trouble,
@@ -73,12 +73,12 @@ def consent_summary(record: Customer) -> ConsentSummary:
 
 
 def customer(record: Customer) -> CustomerOut:
-    return CustomerOut(**_same(record, CustomerOut, but=("consent",)), consent=consent_summary(record))
+    return CustomerOut(**same(record, CustomerOut, but=("consent",)), consent=consent_summary(record))
 
 
 def order_fields(view: OrderView) -> dict[str, Any]:
     return {
-        **_same(view.record, OrderOut, but=("state", "counts", "waiting_for")),
+        **same(view.record, OrderOut, but=("state", "counts", "waiting_for")),
         "state": view.state,
         "counts": Counts.of(view.counts),
         "waiting_for": waiting_for(view.waiting_for),
@@ -143,7 +143,7 @@ def _finding(code: str, field: str, detail: str) -> FindingOut:
 
 def registration(record: Registration) -> RegistrationOut:
     return RegistrationOut(
-        **_same(record, RegistrationOut, but=("row", "remedy", "upstream", "findings")),
+        **same(record, RegistrationOut, but=("row", "remedy", "upstream", "findings")),
         row=record.row_number,
         remedy=remedy(record.error_code),
         upstream=Upstream(
@@ -157,23 +157,23 @@ def registration(record: Registration) -> RegistrationOut:
 
 def batch_fields(record: Batch, counts: Mapping[str, int], reasons: Sequence[Waiting] = ()) -> dict[str, Any]:
     return {
-        **_same(record, BatchOut, but=("counts", "waiting_for")),
+        **same(record, BatchOut, but=("counts", "waiting_for")),
         "waiting_for": waiting_for(reasons),
         "counts": Counts.of({RegistrationState(state): n for state, n in counts.items()}),
     }
 
 
 def endpoint_fields(record: Endpoint) -> dict[str, Any]:
-    return {**_same(record, EndpointOut), "event_types": shown_types(record.event_types)}
+    return {**same(record, EndpointOut), "event_types": shown_types(record.event_types)}
 
 
 def delivery_fields(record: Delivery) -> dict[str, Any]:
-    fields = _same(record, DeliveryOut)
+    fields = same(record, DeliveryOut)
     if record.state not in OPEN_DELIVERY:
         fields["due_at"] = None
     return fields
 
 
-def _same(record: object, model: type[Any], but: Sequence[str] = ()) -> dict[str, Any]:
+def same(record: object, model: type[Any], but: Sequence[str] = ()) -> dict[str, Any]:
     """The model's fields that the value has under the same name."""
     return {name: getattr(record, name) for name in model.model_fields if name not in but}

@@ -25,7 +25,6 @@ from app.domain.actor import OPERATOR, ActingFor
 from app.domain.scope import Scope
 
 if TYPE_CHECKING:
-    from app.domain.scope import Scope
     from app.runtime import Runtime
 
 SCOPES: Final = ", ".join(Scope)

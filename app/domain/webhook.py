@@ -16,7 +16,7 @@ class Endpoint:
     url: str
     description: str | None
     event_types: Sequence[str]
-    """Empty: all of them."""
+    """As `app.domain.subscription` stores them."""
     secret: bytes
     """Sealed."""
     state: str

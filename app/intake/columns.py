@@ -154,12 +154,11 @@ def doubtful_field_of(name: str) -> str | None:
 
 
 class Twin(NamedTuple):
-    """`others` are in the order of their rank; `is_same` says that a name is the same one."""
+    """`others` are in the order of their rank."""
 
     field: str
     at: int
     others: tuple[int, ...]
-    is_same: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,15 +254,14 @@ def _twins(
 ) -> tuple[Twin, ...]:
     """What a person has settled has no twin: the choice is made."""
     found = []
-    for field, (rank, at) in best.items():
+    for field, (_, at) in best.items():
         others = sorted(
             (other_rank, other)
             for other, (other_field, other_rank) in ranks.items()
             if other_field == field and other != at and other not in settled
         )
         if field in SENT and at not in settled and others:
-            is_same = any(other_rank in (rank, NUMBERED) for other_rank, _ in others)
-            found.append(Twin(field, at, tuple(other for _, other in others), is_same))
+            found.append(Twin(field, at, tuple(other for _, other in others)))
     return tuple(found)
 
 

@@ -18,7 +18,6 @@ import httpx
 
 from app.db.paging import MAX_PAGE_SIZE, PageRequest
 from app.domain.actor import OPERATOR, ActingFor
-from app.domain.ids import PartnerId
 from app.runtime import Runtime
 from app.services import connections, identities
 from app.settings import Settings
@@ -88,7 +87,7 @@ async def renew_credentials(settings: Settings, scene: Scene) -> None:
     runtime = await Runtime.open(settings, process="local")
     try:
         for partner in await identities.list_partners(runtime):
-            principal = ActingFor(PartnerId(partner.id), OPERATOR)
+            principal = ActingFor(partner.id, OPERATOR)
             page = await connections.list_page(runtime, principal, PageRequest(MAX_PAGE_SIZE))
             for connection in page.items:
                 if str(connection.entra_tenant_id) == scene.partner_tenant:

@@ -23,9 +23,8 @@ from typing import Any, TypeVar
 from app.db.engine import OUTAGES
 from app.db.walls import WallsDown
 from app.domain.actor import OPERATOR, ActingFor
-from app.domain.ids import PartnerId
 from app.environment import SettingsRefused
-from app.local.embedded import EmbeddedUnavailable
+from app.local.embedded import EmbeddedUnavailable, Postgres
 from app.local.processes import StackFailed
 from app.local.sandbox import SCENE_FILE, Scene, first_order, renew_credentials
 from app.local.stack import HOST, Stack, already_runs, free_port, is_free, stack_in
@@ -110,7 +109,7 @@ def _why_taken(data_dir: Path, port: int, is_registrar: IsRegistrar, *, sandbox:
 
 
 def _refuse_mixing(data_dir: Path, *, sandbox: bool) -> None:
-    has_scene, is_used = (data_dir / SCENE_FILE).exists(), (data_dir / "postgres").exists()
+    has_scene, is_used = (data_dir / SCENE_FILE).exists(), Postgres.is_made(data_dir)
     if has_scene and not sandbox:
         raise StackFailed(
             f"{data_dir} is a sandbox: its orders must not reach Microsoft. Say SANDBOX=1 (--sandbox), or "
@@ -142,10 +141,10 @@ async def _first_key(settings: Settings) -> str | None:
     try:
         partners = await identities.list_partners(runtime)
         for partner in partners:
-            if await identities.list_keys(runtime, ActingFor(PartnerId(partner.id), OPERATOR)):
+            if await identities.list_keys(runtime, ActingFor(partner.id, OPERATOR)):
                 return None
         if partners:
-            partner_id = PartnerId(partners[0].id)
+            partner_id = partners[0].id
         else:
             role = identities.PartnerRole.DIRECT_BILL
             partner_id = await identities.create_partner(runtime, PARTNER_NAME, role)
