@@ -29,6 +29,7 @@ from app.call_rates import CallRates
 from app.db import driver, schema, sealing, walls
 from app.db import engine as database
 from app.db.clock import READ_EVERY, DatabaseClock
+from app.db.sqlstate import sqlstate_of
 from app.domain.actor import Principal
 from app.domain.address import Allowance
 from app.domain.errors import Busy
@@ -245,7 +246,7 @@ class Runtime:
                 await database.become_reader(session, principal.partner_id, patience)
                 yield self._partner_tx(session, now, principal)
         except DBAPIError as error:
-            if getattr(error.orig, "sqlstate", None) != database.TOOK_TOO_LONG:
+            if sqlstate_of(error) != database.TOOK_TOO_LONG:
                 raise
             words = f"Reading took longer than {patience:g} seconds and was stopped."
             raise Busy("read_took_too_long", words, retry_after=RETRY_AFTER_READ) from error
@@ -318,7 +319,7 @@ class Runtime:
                 return await schema.current(session)
         except DBAPIError as error:
             # Our role is made by the first migration: PostgreSQL refuses it as a wrong parameter.
-            return "none" if getattr(error.orig, "sqlstate", None) == INVALID_PARAMETER else None
+            return "none" if sqlstate_of(error) == INVALID_PARAMETER else None
         except OSError:
             return None
 

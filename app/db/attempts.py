@@ -109,9 +109,7 @@ async def forget_by_hand(tx: PartnerTx, claim: Claim, *, keep: int) -> int:
     )
 
 
-async def finish(
-    tx: PartnerTx, claim: Claim, attempt_id: UUID, *, outcome: str, said: str, now: datetime
-) -> None:
+async def finish(tx: PartnerTx, attempt_id: UUID, *, outcome: str, said: str, now: datetime) -> None:
     await execute(
         tx,
         "UPDATE batch_attempts SET finished_at = :now, outcome = :outcome, said = :said "

@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from app.db import tables
-from app.db.leases import BATCHES
+from app.db.leases import BATCHES, LostClaim
 from app.db.paging import Page, PageRequest
 from app.db.registrations import state_of
 from app.db.searching import Search, equal, page_of
@@ -153,6 +153,12 @@ async def update_claimed(tx: PartnerTx, claim: Claim, values: dict[str, Any]) ->
             **{f"set_{name}": value for name, value in values.items()},
         )
     )
+
+
+async def write_claimed(tx: PartnerTx, claim: Claim, values: dict[str, Any]) -> None:
+    """As `update_claimed`. Raises LostClaim."""
+    if not await update_claimed(tx, claim, values):
+        raise LostClaim
 
 
 async def add(tx: PartnerTx, values: Mapping[str, Any]) -> None:

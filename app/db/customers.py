@@ -10,7 +10,7 @@ from app.db import tables
 from app.db.paging import Page, PageRequest
 from app.db.searching import Search, equal, page_of
 from app.db.sql import columns, execute, fetch_all_as, fetch_one, fetch_one_as, insert
-from app.domain.consent import Consent, ConsentChange
+from app.domain.consent import Consent, ConsentChange, ConsentState, lets_pass
 from app.domain.customer import Customer, OrderableCustomer
 from app.domain.ids import PartnerId
 from app.kernel.transactions import PartnerTx, SystemTx
@@ -128,7 +128,7 @@ async def add_consent(
     )
 
 
-async def consent_for_share(tx: PartnerTx, customer_id: UUID) -> str | None:
+async def consent_for_share(tx: PartnerTx, customer_id: UUID) -> ConsentState | None:
     """The state, held as it is until the transaction ends: nobody revokes between look and act."""
     row = await fetch_one(
         tx,
@@ -136,7 +136,13 @@ async def consent_for_share(tx: PartnerTx, customer_id: UUID) -> str | None:
         partner=tx.partner_id,
         id=customer_id,
     )
-    return None if row is None else str(row["state"])
+    return None if row is None else ConsentState(row["state"])
+
+
+async def may_send(tx: PartnerTx, customer_id: UUID) -> bool:
+    """Whether the customer's consent lets devices pass. It stays so until the transaction ends."""
+    state = await consent_for_share(tx, customer_id)
+    return state is not None and lets_pass(state)
 
 
 async def consent_for_update(tx: PartnerTx, customer_id: UUID) -> Consent | None:

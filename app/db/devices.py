@@ -98,7 +98,9 @@ async def list_page(
     clauses = _clauses(filter)
     found_by, values = "", dict[str, Any]()
     for name in ("product_key", "serial_number", "serial_prefix", "serial_contains"):
-        ids = await _few(tx, filter, name, by_trigrams=by_trigrams)
+        if name not in clauses:
+            continue
+        ids = await _few(tx, filter, name, *clauses[name], by_trigrams=by_trigrams)
         if ids is not None:
             found_by, values = "id = ANY(:found)", {"found": ids}
             del clauses[name]
@@ -138,14 +140,13 @@ def _pattern(fragment: str) -> str:
     return "%" + re.sub(r"([\\%_])", r"\\\1", fragment) + "%"
 
 
-async def _few(tx: PartnerTx, filter: Filter, name: str, *, by_trigrams: bool) -> list[UUID] | None:
-    """The devices that an index finds; None when it is not asked for them, or they are many."""
-    if getattr(filter, name) is None:
-        return None
-    condition, values = _clauses(filter)[name]
+async def _few(
+    tx: PartnerTx, filter: Filter, name: str, condition: str, values: dict[str, Any], *, by_trigrams: bool
+) -> list[UUID] | None:
+    """The devices that an index finds; None when no index serves the filter, or they are many."""
     if name != "serial_contains":
         found = f"SELECT id FROM devices WHERE partner_id = :partner AND {condition} LIMIT :most"
-        values |= {"partner": tx.partner_id}
+        values = {**values, "partner": tx.partner_id}
     elif by_trigrams and has_trigram(str(filter.serial_contains)):
         found = "SELECT id FROM find_devices(:pattern, :most) AS found(id)"  # of the transaction's partner
     else:

@@ -21,6 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.db.connecting import make_engine
 from app.db.driver import begin_as, run_raw
+from app.db.sqlstate import sqlstate_of
 from app.domain.ids import PartnerId
 from app.kernel.transactions import PartnerTx
 
@@ -77,9 +78,9 @@ def is_passing(error: Exception) -> bool:
         return False
     if error.connection_invalidated:
         return True
-    state = getattr(error.orig, "sqlstate", None)
+    state = sqlstate_of(error)
     if state is not None:
-        return str(state)[:2] in PASSING_STATES
+        return state[:2] in PASSING_STATES
     cause = error.orig and (error.orig.__cause__ or error.orig)
     # A wrong argument is an InterfaceError too, and a ValueError besides: that is our own mistake.
     return isinstance(cause, OSError | asyncpg.InterfaceError) and not isinstance(cause, ValueError)

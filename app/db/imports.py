@@ -9,7 +9,7 @@ from uuid import UUID
 from app.db import import_tables
 from app.db.engine import encode_json
 from app.db.ids import first_id_of
-from app.db.leases import IMPORTS
+from app.db.leases import IMPORTS, LostClaim
 from app.db.paging import Page, PageRequest
 from app.db.searching import Search, equal, page_of
 from app.db.sql import (
@@ -89,6 +89,12 @@ async def update_claimed(tx: PartnerTx, claim: ImportClaim, values: dict[str, An
             **parameters,
         )
     )
+
+
+async def write_claimed(tx: PartnerTx, claim: ImportClaim, values: dict[str, Any]) -> None:
+    """As `update_claimed`. Raises LostClaim."""
+    if not await update_claimed(tx, claim, values):
+        raise LostClaim
 
 
 async def hand_over(tx: PartnerTx, claim: ImportClaim, values: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ from uuid import UUID
 from sqlalchemy.exc import DBAPIError
 
 from app.db.sql import execute, fetch_all, fetch_all_as, fetch_one, fetch_one_as, listed
+from app.db.sqlstate import DEADLOCK_DETECTED, sqlstate_of
 from app.db.tables import metadata
 from app.domain.batch import OPEN_BATCH
 from app.domain.ids import PartnerId
@@ -51,13 +52,12 @@ AT_A_TIME: Final = 5_000
 
 
 def is_deadlock(error: DBAPIError) -> bool:
-    return getattr(error.orig, "sqlstate", None) == "40P01"
+    return sqlstate_of(error) == DEADLOCK_DETECTED
 
 
 def refuses_removed(error: Exception) -> bool:
     """Whether PostgreSQL has refused a row because what it belongs to is being removed, or is gone."""
-    state = getattr(getattr(error, "orig", None), "sqlstate", None)
-    return state in (REFUSED_STATE, FOREIGN_KEY_VIOLATION)
+    return sqlstate_of(error) in (REFUSED_STATE, FOREIGN_KEY_VIOLATION)
 
 
 class Kind(StrEnum):

@@ -17,11 +17,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db import serial_search
 from app.db.connecting import make_engine
+from app.db.sqlstate import DEADLOCK_DETECTED, LOCK_NOT_AVAILABLE, sqlstate_of
 from app.telemetry import logger
 
 log = logger("schema")
 
-IN_THE_WAY = frozenset({"55P03", "40P01"})
+IN_THE_WAY = frozenset({LOCK_NOT_AVAILABLE, DEADLOCK_DETECTED})
 """SQLSTATE of a lock that was not to be had in time, and of a deadlock in which the migration gave way."""
 PATIENCE = 60.0
 PAUSE = 0.5
@@ -91,7 +92,7 @@ async def migrate(url: str) -> str:
                 await serial_search.enable(url)
                 return newest()
             except DBAPIError as error:
-                if getattr(error.orig, "sqlstate", None) not in IN_THE_WAY or time.monotonic() > gives_up_at:
+                if sqlstate_of(error) not in IN_THE_WAY or time.monotonic() > gives_up_at:
                     raise
                 log.warning("migration_waits_for_tables")
             await asyncio.sleep(PAUSE)

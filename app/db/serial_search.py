@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.db import driver
 from app.db.connecting import make_engine
 from app.db.device_tables import TRIGRAMS
+from app.db.sqlstate import LOCK_NOT_AVAILABLE, sqlstate_of
 from app.domain.devices import SerialNumberSearch
 from app.telemetry import logger
 
@@ -35,7 +36,6 @@ DO $$ BEGIN
     END IF;
 END $$
 """
-_TAKEN: Final = "55P03"
 _REFUSED: Final = frozenset({"42501", "0A000", "58P01"})
 """SQLSTATE: the login may not, the service does not allow it, its files are missing."""
 
@@ -56,7 +56,7 @@ async def enable(url: str) -> SerialNumberSearch:
                 await _enable(session)
             return await mode(guard)
     except DBAPIError as error:
-        if getattr(error.orig, "sqlstate", None) != _TAKEN:
+        if sqlstate_of(error) != LOCK_NOT_AVAILABLE:
             raise
         return SerialNumberSearch.PREFIX  # until the other process is done
     finally:
@@ -72,7 +72,7 @@ async def _enable(session: AsyncConnection) -> None:
         await session.execute(text("CREATE EXTENSION IF NOT EXISTS pg_trgm"))
         await _make_index(session)
     except DBAPIError as error:
-        if getattr(error.orig, "sqlstate", None) not in _REFUSED:
+        if sqlstate_of(error) not in _REFUSED:
             raise
         log.warning("serial_number_search_by_prefix", remedy="CREATE EXTENSION pg_trgm")
 

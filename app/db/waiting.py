@@ -55,7 +55,6 @@ class Standing:
     connection_id: UUID
     state: BatchState
     failure_code: str | None
-    is_later: bool
     consent: str | None
     customer_id: UUID | None
     """Of batches that are queued."""
@@ -161,7 +160,7 @@ _BEING_CREATED = "FROM group_tags WHERE partner_id = :partner AND creating_batch
 _WHERE_TAGS_ARE_CREATED = f"ARRAY(SELECT customer_id {_BEING_CREATED})"
 _TAG_CREATORS = f"ARRAY(SELECT creating_batch_id {_BEING_CREATED})"
 _STANDING = f"""
-SELECT {{key}} AS id, b.connection_id, b.state, b.failure_code, b.due_at > :now AS is_later,
+SELECT {{key}} AS id, b.connection_id, b.state, b.failure_code,
     s.state AS consent, CASE WHEN b.state = 'queued' THEN b.customer_id END AS customer_id,
     CASE WHEN b.state = 'queued' AND b.customer_id = ANY({_WHERE_TAGS_ARE_CREATED})
         AND NOT b.id = ANY({_TAG_CREATORS}) THEN b.group_tag END AS group_tag,
@@ -180,6 +179,8 @@ LEFT JOIN LATERAL (
     AND (b.state = 'unknown' OR b.failure_code IS NOT NULL)
 ) first_call ON true
 WHERE {_OPEN} """
+_ALIKE = "GROUP BY 1, 2, 3, 4, 5, 6, 7, b.due_at > :now"
+"""The same key, connection, state, failure, consent, customer and tag; and due, or all of them later."""
 
 
 async def by_customer(tx: PartnerTx, *, limit: int) -> list[OpenOfCustomer]:
@@ -240,7 +241,7 @@ async def of_orders(tx: PartnerTx, order_ids: list[UUID], now: datetime) -> list
     return await fetch_all_as(
         tx,
         Standing,
-        _STANDING.format(key="b.order_id") + "AND b.order_id = ANY(:ids) GROUP BY 1, 2, 3, 4, 5, 6, 7, 8",
+        _STANDING.format(key="b.order_id") + "AND b.order_id = ANY(:ids) " + _ALIKE,
         partner=tx.partner_id,
         ids=order_ids,
         now=now,
@@ -252,7 +253,7 @@ async def of_batches(tx: PartnerTx, batch_ids: list[UUID], now: datetime) -> lis
     return await fetch_all_as(
         tx,
         Standing,
-        _STANDING.format(key="b.id") + "AND b.id = ANY(:ids) GROUP BY 1, 2, 3, 4, 5, 6, 7, 8",
+        _STANDING.format(key="b.id") + "AND b.id = ANY(:ids) " + _ALIKE,
         partner=tx.partner_id,
         ids=batch_ids,
         now=now,
@@ -264,7 +265,7 @@ async def of_partner(tx: PartnerTx, now: datetime) -> list[Standing]:
     return await fetch_all_as(
         tx,
         Standing,
-        _STANDING.format(key="b.partner_id") + "GROUP BY 1, 2, 3, 4, 5, 6, 7, 8",
+        _STANDING.format(key="b.partner_id") + _ALIKE,
         partner=tx.partner_id,
         now=now,
     )

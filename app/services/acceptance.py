@@ -17,7 +17,6 @@ from app.domain import consent
 from app.domain.actor import Principal
 from app.domain.catalogue import Finding
 from app.domain.connection import Connection
-from app.domain.consent import ConsentState
 from app.domain.customer import Customer
 from app.domain.errors import Conflict, FieldError, NotFound, Unprocessable
 from app.domain.event import EventType
@@ -252,8 +251,7 @@ async def _store(
     """Raises _Spoilt where the rows must be planned as a whole."""
     now = runtime.now()
     # Consent is looked at again under a lock: nobody revokes between look and write.
-    state = await customers.consent_for_share(tx, new.customer_id)
-    held = state is None or not consent.lets_pass(ConsentState(state))
+    held = not await customers.may_send(tx, new.customer_id)
     order = Order(
         id=new_row_id(),
         partner_id=tx.partner_id,

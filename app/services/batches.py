@@ -20,7 +20,6 @@ from app.db.engine import is_passing
 from app.db.leases import LostClaim
 from app.domain import catalogue, consent, schedule
 from app.domain.batch import BatchState
-from app.domain.consent import ConsentState
 from app.domain.upstream import (
     ConnectionTrouble,
     HeldBack,
@@ -210,7 +209,7 @@ async def _doubt_relationship(runtime: Runtime, claim: Claim) -> None:
     """Microsoft says there is no relationship: have the customers list read now, which decides."""
     async with runtime.transaction(claim) as tx:
         state = await customers.consent_for_share(tx, claim.customer_id)
-    change = None if state is None else consent.after_refusal(ConsentState(state))
+    change = None if state is None else consent.after_refusal(state)
     async with runtime.transaction(claim) as tx:
         # The connection before the consent, as a reading of the list takes them.
         await connections.hasten_customers(tx, claim.connection_id, runtime.now())

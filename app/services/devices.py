@@ -10,6 +10,7 @@ from sqlalchemy.exc import DBAPIError
 from app.db import devices, devices_backfill, registration_lists, serial_search
 from app.db.devices import Filter
 from app.db.paging import Page, PageRequest
+from app.db.sqlstate import LOCK_NOT_AVAILABLE, sqlstate_of
 from app.domain.actor import Principal
 from app.domain.devices import KnownDevice, SerialNumberSearch
 from app.domain.errors import FieldError, NotFound, Unprocessable
@@ -25,8 +26,6 @@ CHUNK: Final = 2_000
 """Registrations of one transaction of the backfill."""
 CHUNKS: Final = 1_000
 """Of one round: the next one goes on from there."""
-IN_THE_WAY: Final = "55P03"
-"""PostgreSQL's SQLSTATE for a lock that was not to be had in time."""
 
 _ONLY_PREFIX: Final = (
     "This installation finds serial numbers by their beginning only: ask with serial_prefix. "
@@ -84,7 +83,7 @@ async def backfill(runtime: Runtime, *, chunk: int = CHUNK, chunks: int = CHUNKS
             async with runtime.system_transaction() as tx:
                 found = await devices_backfill.add_some(tx, chunk)
         except DBAPIError as error:
-            if getattr(error.orig, "sqlstate", None) != IN_THE_WAY:
+            if sqlstate_of(error) != LOCK_NOT_AVAILABLE:
                 raise
             found = None  # a person corrects an outcome at this moment; the next round goes on
         if found is None:

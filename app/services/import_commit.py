@@ -24,7 +24,6 @@ from app.domain import consent
 from app.domain.batch import BatchState
 from app.domain.catalogue import Finding
 from app.domain.connection import Connection
-from app.domain.consent import ConsentState
 from app.domain.customer import Customer
 from app.domain.event import EventType
 from app.domain.group_tag import Spellings, tag_of
@@ -147,7 +146,7 @@ async def _look_again(runtime: Runtime, claim: ImportClaim, stopping: Callable[[
             if not await leases.renew(tx, leases.IMPORTS, claim, until):
                 raise LostClaim
             rows = await import_rows.valid_between(tx, claim, after=after, upto=after + CHUNK)
-            errors = await _errors_in(tx, claim, rows, spellings, patterns)
+            errors = await _errors_in(tx, rows, spellings, patterns)
             if errors:
                 await import_rows.invalidate(
                     tx,
@@ -159,14 +158,12 @@ async def _look_again(runtime: Runtime, claim: ImportClaim, stopping: Callable[[
     async with runtime.transaction(claim) as tx:
         summary = await summarise(tx, claim.id)
         counts = {verdict.value: summary[verdict.value] for verdict in Verdict}
-        if not await imports.update_claimed(tx, claim, {"summary": summary, "counts": counts}):
-            raise LostClaim
+        await imports.write_claimed(tx, claim, {"summary": summary, "counts": counts})
     return int(summary["changed"])
 
 
 async def _errors_in(
     tx: PartnerTx,
-    claim: ImportClaim,
     rows: Sequence[ValidRow],
     spellings: dict[UUID, Spellings],
     patterns: Patterns,
@@ -219,18 +216,17 @@ async def _store(runtime: Runtime, tx: PartnerTx, claim: ImportClaim, part: _Par
     order = _order_of(claim, part, customer, connection, now)
     await orders.add(tx, order)
     planned = await import_rows.batches_to_be(tx, claim, part.customer_id)
-    batch_ids = await _store_batches(tx, claim, order, planned, held=held, now=now)
-    await _store_rows(tx, claim, order, planned, batch_ids, held=held, now=now)
+    batch_ids = await _store_batches(tx, order, planned, held=held, now=now)
+    await _store_rows(tx, claim, order, planned, batch_ids, now=now)
     # Consent is looked at again under a lock, but only now: it must not be held for a minute.
-    state = await customers.consent_for_share(tx, part.customer_id)
-    if held is not (state is None or not consent.lets_pass(ConsentState(state))):
+    if held is await customers.may_send(tx, part.customer_id):
         raise _ConsentChanged
     await imports.add_order(
         tx, claim.id, suffix=part.suffix, customer_id=part.customer_id, order_id=order.id, now=now
     )
     kept = {"lease_until": runtime.now() + runtime.settings.lease, "attempts": 0, "updated_at": now}
     await imports.update_claimed(tx, claim, kept)
-    await _tell(tx, claim, part, order, held=held, now=now)
+    await _tell(tx, part, order, held=held, now=now)
     taken = {"valid": part.rows - part.invalid, "invalid": part.invalid}
     tx.committed.append(lambda: metrics.devices_accepted(**taken))
     if planned and not held:
@@ -273,7 +269,6 @@ def _order_of(
 
 async def _store_batches(
     tx: PartnerTx,
-    claim: ImportClaim,
     order: Order,
     planned: Sequence[PlannedBatch],
     *,
@@ -307,7 +302,6 @@ async def _store_rows(
     planned: Sequence[PlannedBatch],
     batch_ids: Sequence[UUID],
     *,
-    held: bool,
     now: datetime,
 ) -> None:
     """Batch by batch, some at a time, so that each statement ends soon; the invalid rows after them."""
@@ -341,9 +335,7 @@ async def _store_rows(
         )
 
 
-async def _tell(
-    tx: PartnerTx, claim: ImportClaim, part: _Part, order: Order, *, held: bool, now: datetime
-) -> None:
+async def _tell(tx: PartnerTx, part: _Part, order: Order, *, held: bool, now: datetime) -> None:
     first = RegistrationState.HELD if held else RegistrationState.QUEUED
     counts = {first: part.rows - part.invalid, RegistrationState.INVALID: part.invalid}
     view = OrderView(order, counts)

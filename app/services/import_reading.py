@@ -21,7 +21,7 @@ from app import metrics
 from app.db import customers, group_tags, import_rows, imports
 from app.db.engine import encode_json
 from app.db.imports import ImportClaim
-from app.db.leases import GIVEN_UP, LostClaim
+from app.db.leases import GIVEN_UP
 from app.domain.catalogue import Finding
 from app.domain.errors import Refusal
 from app.domain.event import EventType
@@ -241,7 +241,7 @@ async def _read_rows(
         ahead = asyncio.create_task(following())
         try:
             async with runtime.transaction(claim) as tx:
-                staged = await _judge(tx, claim, checker, examined, patterns)
+                staged = await _judge(tx, checker, examined, patterns)
                 counts += staged.counts
                 progress = {
                     "rows_read": counts.total(),
@@ -260,9 +260,7 @@ async def _read_rows(
     return counts
 
 
-async def _judge(
-    tx: PartnerTx, claim: ImportClaim, checker: Checker, examined: Sequence[Examined], patterns: Patterns
-) -> Staged:
+async def _judge(tx: PartnerTx, checker: Checker, examined: Sequence[Examined], patterns: Patterns) -> Staged:
     """Asks our own books about the chunk, customer by customer."""
     from_books: list[list[Finding]] = [[] for _ in examined]
     of_customer: dict[UUID, list[int]] = {}
@@ -333,8 +331,7 @@ async def refuse(runtime: Runtime, claim: ImportClaim, code: str, words: str) ->
 async def release(runtime: Runtime, tx: PartnerTx, claim: ImportClaim, values: dict[str, Any]) -> None:
     """Writes the last word of this claim and gives it up. Raises LostClaim."""
     given_up = {**GIVEN_UP, "attempts": 0, "updated_at": runtime.now()}
-    if not await imports.update_claimed(tx, claim, {**given_up, **values}):
-        raise LostClaim
+    await imports.write_claimed(tx, claim, {**given_up, **values})
     if "state" in values:
         reached = ImportState(values["state"])
         tx.committed.append(lambda: metrics.import_reached(reached))
@@ -349,8 +346,7 @@ async def _renew(runtime: Runtime, tx: PartnerTx, claim: ImportClaim, values: di
     """Shows progress, and keeps the claim for another lease. Raises LostClaim."""
     now = runtime.now()
     kept = {"lease_until": now + runtime.settings.lease, "updated_at": now}
-    if not await imports.update_claimed(tx, claim, {**kept, **values}):
-        raise LostClaim
+    await imports.write_claimed(tx, claim, {**kept, **values})
 
 
 def _dialect_as_json(dialect: Dialect) -> dict[str, Any]:

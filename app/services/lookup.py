@@ -115,7 +115,7 @@ async def _read(runtime: Runtime, claim: Claim) -> _Listing:
 
 async def _finish_attempt(runtime: Runtime, claim: Claim, attempt_id: UUID, outcome: str, said: str) -> None:
     async with runtime.transaction(claim) as tx:
-        await attempts.finish(tx, claim, attempt_id, outcome=outcome, said=said, now=runtime.now())
+        await attempts.finish(tx, attempt_id, outcome=outcome, said=said, now=runtime.now())
 
 
 async def _conclude(

@@ -8,10 +8,8 @@ from uuid import UUID
 from app.db import batches, customers, orders, registrations
 from app.db.chosen import EVERY_ROW, Choice
 from app.db.paging import Page, PageRequest
-from app.domain import consent
 from app.domain.actor import Principal
 from app.domain.batch import BatchState
-from app.domain.consent import ConsentState
 from app.domain.errors import Conflict, NotFound
 from app.domain.identity import IdentityKind
 from app.domain.order import FINAL, Order, OrderState, StoredOrder, compute_state
@@ -131,8 +129,7 @@ async def retry_failed(
         if found is None:
             raise NotFound("not_found", f"There is no order {order_id}.")
         # The consent before the order, as a change of consent takes them: or each would wait for the other.
-        state = await customers.consent_for_share(tx, found.customer_id)
-        held = state is None or not consent.lets_pass(ConsentState(state))
+        held = not await customers.may_send(tx, found.customer_id)
         order = await orders.lock(tx, order_id)
         if order is None:
             raise NotFound("not_found", f"There is no order {order_id}.")

@@ -33,7 +33,7 @@ from app.platforms.base import FileFormat
 from app.runtime import Runtime
 from app.services.identities import Caller
 from app.services.portal_entries import Entry, Index, answer_of, meaning_of
-from app.services.portal_files import NO_CONSENT, format_of, has_consent
+from app.services.portal_files import NO_CONSENT, format_of
 from app.services.portal_matching import match, read_result
 from app.services.settlement import Next, outcome_of, record
 from app.telemetry import logger
@@ -115,7 +115,7 @@ async def undo_upload(runtime: Runtime, caller: Caller, batch_id: UUID, refusal:
         await attempts.close_open(tx, claim, now)
         await _add_attempt(runtime, tx, claim, attempt_id, "undo_upload")
         outcome = "not_uploaded" if refusal is None else "refused"
-        await attempts.finish(tx, claim, attempt_id, outcome=outcome, said=refusal or "", now=now)
+        await attempts.finish(tx, attempt_id, outcome=outcome, said=refusal or "", now=now)
         values = {
             "state": BatchState.QUEUED.value,
             "submitted_at": None,
@@ -125,8 +125,7 @@ async def undo_upload(runtime: Runtime, caller: Caller, batch_id: UUID, refusal:
             **GIVEN_UP,
             "updated_at": now,
         }
-        if not await batches.update_claimed(tx, claim, values):
-            raise LostClaim
+        await batches.write_claimed(tx, claim, values)
     log.info("portal_upload_undone", batch_id=str(batch_id), refused=refusal is not None)
 
 
@@ -301,13 +300,13 @@ async def _recording(
         await _write(runtime, caller, recording)
     except LostClaim as lost:
         await _give_back(runtime, caller, claim)
-        await _finish(runtime, caller, claim, attempt_id, "not_recorded", "")
+        await _finish(runtime, caller, attempt_id, "not_recorded", "")
         raise Conflict("invalid_state", "The batch has changed meanwhile: nothing was recorded.") from lost
     except BaseException:
         await _give_back(runtime, caller, claim)
-        await _finish(runtime, caller, claim, attempt_id, "not_recorded", "")
+        await _finish(runtime, caller, attempt_id, "not_recorded", "")
         raise
-    await _finish(runtime, caller, claim, attempt_id, "recorded", _summary(recording))
+    await _finish(runtime, caller, attempt_id, "recorded", _summary(recording))
 
 
 async def _write(runtime: Runtime, caller: Caller, recording: _Recording) -> None:
@@ -357,7 +356,7 @@ async def _claim(
     connection = await connections.get(tx, batch.connection_id)
     assert connection is not None  # a foreign key holds it
     format = format_of(runtime, connection)
-    consented = await has_consent(tx, batch)
+    consented = await customers.may_send(tx, batch.customer_id)
     claim = await batches.claim_by_hand(
         tx, batch_id, owner=uuid4(), now=now, lease=runtime.settings.lease, settled=settled
     )
@@ -396,7 +395,7 @@ async def _upload(runtime: Runtime, tx: PartnerTx, claim: Claim, format: FileFor
     """Batch and rows as after a call that was accepted, with who said so and when."""
     now, attempt_id = runtime.now(), new_row_id()
     await _add_attempt(runtime, tx, claim, attempt_id, "upload")
-    await attempts.finish(tx, claim, attempt_id, outcome="uploaded", said="", now=now)
+    await attempts.finish(tx, attempt_id, outcome="uploaded", said="", now=now)
     changed = {
         "state": BatchState.SUBMITTED.value,
         "submitted_at": now,
@@ -425,11 +424,9 @@ async def _add_attempt(runtime: Runtime, tx: PartnerTx, claim: Claim, attempt_id
     )
 
 
-async def _finish(
-    runtime: Runtime, caller: Caller, claim: Claim, attempt_id: UUID, outcome: str, said: str
-) -> None:
+async def _finish(runtime: Runtime, caller: Caller, attempt_id: UUID, outcome: str, said: str) -> None:
     async with runtime.transaction(caller) as tx:
-        await attempts.finish(tx, claim, attempt_id, outcome=outcome, said=said, now=runtime.now())
+        await attempts.finish(tx, attempt_id, outcome=outcome, said=said, now=runtime.now())
 
 
 async def _give_back(runtime: Runtime, caller: Caller, claim: Claim) -> None:

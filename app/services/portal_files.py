@@ -13,12 +13,10 @@ from anyio import to_thread
 from app.db import batches, connections, customers, orders, registrations
 from app.db.paging import Page, PageRequest, cut
 from app.db.registrations import SendableRow
-from app.domain import consent
 from app.domain.actor import Principal
 from app.domain.batch import Batch, BatchState, BatchSummary
 from app.domain.catalogue import Finding
 from app.domain.connection import Connection
-from app.domain.consent import ConsentState
 from app.domain.errors import Conflict, NotFound, Unprocessable
 from app.domain.identity import CheckedDevice, IdentityKind
 from app.domain.order import Order
@@ -170,14 +168,10 @@ async def _refuse_unready(tx: PartnerTx, batch: Batch) -> None:
     state = batch.state
     if state is BatchState.CANCELLED:
         raise Conflict("invalid_state", "The batch was cancelled: its file must not be uploaded.")
-    if state is BatchState.HELD or (state is BatchState.QUEUED and not await has_consent(tx, batch)):
+    if state is BatchState.HELD or (
+        state is BatchState.QUEUED and not await customers.may_send(tx, batch.customer_id)
+    ):
         raise Conflict("invalid_state", NO_CONSENT)
-
-
-async def has_consent(tx: PartnerTx, batch: Batch) -> bool:
-    """Under a lock, until the transaction ends."""
-    state = await customers.consent_for_share(tx, batch.customer_id)
-    return state is not None and consent.lets_pass(ConsentState(state))
 
 
 def _has_lost_its_hash(row: SendableRow) -> bool:

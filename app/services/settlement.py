@@ -12,9 +12,8 @@ from app.db.batches import Claim
 from app.db.ids import new_row_id
 from app.db.leases import GIVEN_UP, LostClaim
 from app.db.registrations import Outcome, SendableRow, SettledRow
-from app.domain import consent, schedule
+from app.domain import schedule
 from app.domain.batch import BatchState, halves
-from app.domain.consent import ConsentState
 from app.domain.order import StoredOrder
 from app.domain.registration import (
     CORRECTIONS,
@@ -154,7 +153,7 @@ async def _tell(
 
 async def _advance_batch(tx: PartnerTx, claim: Claim, following: Next, now: datetime) -> None:
     done = following.due_at is None
-    held = await batches.update_claimed(
+    await batches.write_claimed(
         tx,
         claim,
         {
@@ -166,8 +165,6 @@ async def _advance_batch(tx: PartnerTx, claim: Claim, following: Next, now: date
             **(following.values or {}),
         },
     )
-    if not held:
-        raise LostClaim
     if following.due_at is not None:
         tx.wake(WakeKind.BATCHES, at=following.due_at)
     else:
@@ -198,7 +195,7 @@ async def split_batch(runtime: Runtime, claim: Claim, attempt_id: UUID, refused:
     state = BatchState.UNKNOWN if claim.uncertain else BatchState.QUEUED
     async with runtime.transaction(claim) as tx:
         await _take(tx, claim)
-        await attempts.finish(tx, claim, attempt_id, outcome=refused.code, said=said, now=now)
+        await attempts.finish(tx, attempt_id, outcome=refused.code, said=said, now=now)
         await _stop_creating(tx, claim, now)
         rows = await registrations.open_of_batch(tx, claim.id, with_hashes=False)
         for half in halves([row.id for row in rows]):
@@ -254,7 +251,7 @@ async def release(
     tx: PartnerTx, claim: Claim, due_at: datetime, now: datetime, values: Mapping[str, Any] | None = None
 ) -> None:
     """Gives the batch back, due at `due_at`. Raises LostClaim."""
-    held = await batches.update_claimed(
+    await batches.write_claimed(
         tx,
         claim,
         {
@@ -264,8 +261,6 @@ async def release(
             "updated_at": now,
         },
     )
-    if not held:
-        raise LostClaim
     tx.wake(WakeKind.BATCHES, at=due_at)
 
 
@@ -322,9 +317,9 @@ async def hold_batch(runtime: Runtime, claim: Claim) -> None:
     """
     now = runtime.now()
     async with runtime.transaction(claim) as tx:
-        state = await customers.consent_for_share(tx, claim.customer_id)
+        allowed = await customers.may_send(tx, claim.customer_id)
         await _take(tx, claim)
-        if state is not None and consent.lets_pass(ConsentState(state)):
+        if allowed:
             await release(tx, claim, now, now)
             return
         await batches.update_claimed(

@@ -14,9 +14,8 @@ from app.db.batches import Claim
 from app.db.ids import new_row_id
 from app.db.leases import LostClaim
 from app.db.registrations import SendableRow
-from app.domain import consent, request_id, tag_answer
+from app.domain import request_id, tag_answer
 from app.domain.batch import SMALLEST_SPLIT, BatchState
-from app.domain.consent import ConsentState
 from app.domain.identity import IdentityKind
 from app.domain.tag_answer import TagAnswer
 from app.domain.upstream import (
@@ -125,9 +124,9 @@ async def _open(runtime: Runtime, claim: Claim) -> tuple[_Intent | None, Connect
     now = runtime.now()
     intent: _Intent | None = None
     async with runtime.transaction(claim) as tx:
-        state = await customers.consent_for_share(tx, claim.customer_id)
+        allowed = await customers.may_send(tx, claim.customer_id)
         unsent = claim.state is BatchState.QUEUED and not claim.uncertain
-        held = unsent and (state is None or not consent.lets_pass(ConsentState(state)))
+        held = unsent and not allowed
         if not held:
             access = await read_access(runtime, tx, claim.connection_id)
             if await group_tags.is_known(tx, claim.customer_id, claim.group_tag):
@@ -212,7 +211,7 @@ async def _accepted(runtime: Runtime, claim: Claim, intent: _Intent, accepted: A
             if await batches.lock_claimed(tx, claim) is None:
                 raise LostClaim
             await _tag_is_known(tx, claim, now)
-        await attempts.finish(tx, claim, intent.attempt_id, outcome="accepted", said="", now=now)
+        await attempts.finish(tx, intent.attempt_id, outcome="accepted", said="", now=now)
         await release(
             tx,
             claim,
@@ -298,14 +297,13 @@ async def _unsent(
     async with runtime.transaction(claim) as tx:
         await attempts.finish(
             tx,
-            claim,
             intent.attempt_id,
             outcome=outcome or failure.code,
             said=str(failure.said),
             now=now,
         )
         state = BatchState.UNKNOWN if intent.uncertain else BatchState.QUEUED
-        held = await batches.update_claimed(
+        await batches.write_claimed(
             tx,
             claim,
             {
@@ -315,8 +313,6 @@ async def _unsent(
                 "updated_at": now,
             },
         )
-        if not held:
-            raise LostClaim
     raise failure
 
 
@@ -324,10 +320,8 @@ async def _unknown(runtime: Runtime, claim: Claim, intent: _Intent, failure: Out
     """It may have arrived: said so on every row, and the same body is sent again."""
     now = runtime.now()
     async with runtime.transaction(claim) as tx:
-        await attempts.finish(
-            tx, claim, intent.attempt_id, outcome="unknown", said=str(failure.said), now=now
-        )
-        held = await batches.update_claimed(
+        await attempts.finish(tx, intent.attempt_id, outcome="unknown", said=str(failure.said), now=now)
+        await batches.write_claimed(
             tx,
             claim,
             {
@@ -337,8 +331,6 @@ async def _unknown(runtime: Runtime, claim: Claim, intent: _Intent, failure: Out
                 "updated_at": now,
             },
         )
-        if not held:
-            raise LostClaim
     raise failure
 
 
@@ -356,7 +348,6 @@ async def _finish_attempt(runtime: Runtime, claim: Claim, intent: _Intent, failu
     async with runtime.transaction(claim) as tx:
         await attempts.finish(
             tx,
-            claim,
             intent.attempt_id,
             outcome=failure.code,
             said=str(failure.said),

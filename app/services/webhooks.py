@@ -19,6 +19,7 @@ from app.db.engine import is_passing, stamp
 from app.db.events import NewEvent
 from app.db.ids import new_row_id
 from app.db.paging import Page, PageRequest
+from app.db.sqlstate import sqlstate_of
 from app.domain import endpoint_health, schedule, signature
 from app.domain.actor import Principal
 from app.domain.address import Allowance, UrlRefused
@@ -269,8 +270,9 @@ async def deliver_next(runtime: Runtime) -> bool:
     except Exception as error:  # noqa: BLE001 - whatever it is, the other deliveries must go on
         # Sent or not, it is sent again with the same id: when the lease has ended, or as soon as it could be
         # given back where the database was unavailable only briefly.
-        sqlstate = getattr(getattr(error, "orig", None), "sqlstate", None)
-        log.error("attempt_not_recorded", delivery_id=str(claim.id), sqlstate=sqlstate, **origin(error))
+        log.error(
+            "attempt_not_recorded", delivery_id=str(claim.id), sqlstate=sqlstate_of(error), **origin(error)
+        )
         if is_passing(error):
             await hand_over_patiently(lambda: _hand_over(runtime, claim))
     return True
