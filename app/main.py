@@ -7,42 +7,33 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from starlette_compress import CompressMiddleware, add_compress_type
 
-from app import __version__, telemetry
-from app.api import (
-    bodies,
-    catalogues,
-    connections,
-    customers,
-    devices,
-    documentation,
-    imports,
-    intake_relay,
-    limits,
-    metrics,
-    naming,
-    orders,
-    own_key,
-    portal,
-    problems,
-    removals,
-    schema,
-    status,
-    vendor_profiles,
-    webhook_schemas,
-    webhooks,
-)
-from app.api.answer_headers import AnswerHeaders
-from app.api.conditional import ConditionalGet
-from app.api.lifespan import StartupFailure, Unbounded, delayed_stop, require_bounds
-from app.api.middleware import BodyCoding, BodyLimit, HeadLikeGet, RequestContext, VerbPaths
-from app.api.peers import networks_of
-from app.api.turns import CallTurns
-from app.api.wrong_keys import WrongKeys
+from app import __version__
+from app.api.connections import routes as connections
+from app.api.contract import documentation, naming, problems, schema
+from app.api.customers import routes as customers
+from app.api.devices import routes as devices
+from app.api.http import bodies, intake_relay
+from app.api.http.answer_headers import AnswerHeaders
+from app.api.http.conditional import ConditionalGet
+from app.api.http.lifespan import StartupFailure, Unbounded, delayed_stop, require_bounds
+from app.api.http.middleware import BodyCoding, BodyLimit, HeadLikeGet, RequestContext, VerbPaths
+from app.api.http.peers import networks_of
+from app.api.http.turns import CallTurns
+from app.api.http.wrong_keys import WrongKeys
+from app.api.imports import routes as imports
+from app.api.imports import vendor_profiles
+from app.api.orders import routes as orders
+from app.api.portal import routes as portal
+from app.api.removals import routes as removals
+from app.api.service import catalogues, limits, metrics, own_key, status
+from app.api.webhooks import routes as webhooks
+from app.api.webhooks import schemas
 from app.db.walls import WallsDown
+from app.kernel import telemetry
+from app.kernel.secrets import SecretError
+from app.kernel.settings import Settings, load_or_exit
+from app.kernel.telemetry import logger
 from app.runtime import NoInstallation, Runtime, settle
-from app.secrets import SecretError
-from app.settings import Settings, load_or_exit
-from app.telemetry import logger
 
 log = logger("api")
 
@@ -126,7 +117,7 @@ def build(settings: Settings | None = None) -> FastAPI:
         status.router,
     ):
         app.include_router(router)
-    webhook_schemas.document(app)
+    schemas.document(app)
     problems.install(app)
     intake_relay.install(app)
     schema.install(app)

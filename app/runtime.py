@@ -24,8 +24,6 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from app.budgets import Budgets, policy_for
-from app.call_rates import CallRates
 from app.db import driver, schema, sealing, walls
 from app.db import engine as database
 from app.db.clock import READ_EVERY, DatabaseClock
@@ -36,15 +34,17 @@ from app.domain.errors import Busy
 from app.domain.ids import PartnerId
 from app.domain.presence import Presence, claim_token
 from app.domain.quota import Quota
-from app.fair_turns import Turns
+from app.kernel.budgets import Budgets, policy_for
+from app.kernel.call_rates import CallRates
+from app.kernel.fair_turns import Turns
+from app.kernel.outbound import Outbound
+from app.kernel.queue import Queue
+from app.kernel.secrets import NO_KEY, Secrets, key_file
+from app.kernel.settings import Settings
+from app.kernel.telemetry import logger
 from app.kernel.transactions import PartnerTx, SystemTx, Tx
 from app.microsoft.http import Microsoft
-from app.outbound import Outbound
 from app.platforms.base import Driver, Platform, TokenKind, discover
-from app.queue import Queue
-from app.secrets import NO_KEY, Secrets, key_file
-from app.settings import Settings
-from app.telemetry import logger
 
 log = logger("runtime")
 

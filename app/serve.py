@@ -24,17 +24,17 @@ import uvloop
 from fastapi import FastAPI
 from uvicorn.config import STARTUP_FAILURE
 
-from app import metrics, telemetry
-from app.api.intake_relay import RETRY_AFTER, Channel
-from app.api.intake_server import NICENESS, IntakeServer, prepare
-from app.api.intake_wire import LIMIT
-from app.api.protocol import BoundedHttp
-from app.child_processes import die_with_parent
+from app.api.http.intake_relay import RETRY_AFTER, Channel
+from app.api.http.intake_server import NICENESS, IntakeServer, prepare
+from app.api.http.intake_wire import LIMIT
+from app.api.http.protocol import BoundedHttp
 from app.domain.errors import Busy
+from app.kernel import metrics, telemetry
+from app.kernel.child_processes import die_with_parent
+from app.kernel.settings import Settings, load_or_exit
+from app.kernel.telemetry import logger
 from app.main import build
 from app.runtime import Runtime, settle
-from app.settings import Settings, load_or_exit
-from app.telemetry import logger
 
 log = logger("intake")
 

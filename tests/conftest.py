@@ -11,9 +11,9 @@ from sqlalchemy import NullPool
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.connecting import make_engine
-from tests import drawing
-from tests.published import require_all_published
-from tests.servers import (
+from tests.support import drawing
+from tests.support.published import require_all_published
+from tests.support.servers import (
     Servers,
     fresh_database,
     given_servers,
@@ -21,7 +21,7 @@ from tests.servers import (
     open_servers,
     serve_simulator,
 )
-from tests.world import World, open_world, settings_for
+from tests.support.world import World, open_world, settings_for
 
 FIRST = (
     "tests/e2e/test_ten_thousand.py",

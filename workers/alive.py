@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from app.telemetry import logger
+from app.kernel.telemetry import logger
 
 log = logger("worker")
 

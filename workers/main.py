@@ -16,18 +16,23 @@ import uvloop
 from arq import func
 from arq.typing import StartupShutdown, WorkerCoroutine
 
-from app import metrics, telemetry
 from app.db.engine import OUTAGES
 from app.db.walls import WallsDown
+from app.kernel import metrics, telemetry
+from app.kernel.queue import QUEUE_NAME, deserialize, redis_settings, serialize
+from app.kernel.redis_outage import REDIS_OUTAGES
+from app.kernel.secrets import SecretError
+from app.kernel.settings import Settings, load_or_exit
+from app.kernel.telemetry import logger, origin
 from app.kernel.wakeups import WakeKind, WakeUp
-from app.queue import QUEUE_NAME, deserialize, redis_settings, serialize
-from app.redis_outage import REDIS_OUTAGES
 from app.runtime import NoInstallation, Purpose, Runtime, check_installation, settle
-from app.secrets import SecretError
-from app.services import batches, consents, devices, health, import_work, sweep, webhooks
-from app.services.import_reading import Stopping
-from app.settings import Settings, load_or_exit
-from app.telemetry import logger, origin
+from app.services.connections import customer_readings
+from app.services.devices import devices
+from app.services.imports import work
+from app.services.imports.reading import Stopping
+from app.services.operations import health, sweep
+from app.services.registering import batches
+from app.services.webhooks import deliveries
 from workers.alive import showing_life
 from workers.lanes import SLICE, run_lane
 from workers.stopping import PromptWorker, end_tasks
@@ -70,13 +75,13 @@ async def advance_batches(ctx: Context) -> None:
 async def deliver_webhooks(ctx: Context) -> None:
     """A lane over webhook deliveries."""
     runtime = _runtime(ctx)
-    await _lane(ctx, WakeKind.DELIVERIES, lambda: webhooks.deliver_next(runtime))
+    await _lane(ctx, WakeKind.DELIVERIES, lambda: deliveries.deliver_next(runtime))
 
 
 async def read_customers(ctx: Context) -> None:
     """A lane over connections whose customers list is due."""
     runtime = _runtime(ctx)
-    await _lane(ctx, WakeKind.CONSENT, lambda: consents.read_due(runtime))
+    await _lane(ctx, WakeKind.CONSENT, lambda: customer_readings.read_due(runtime))
 
 
 async def advance_imports(ctx: Context) -> None:
@@ -84,7 +89,7 @@ async def advance_imports(ctx: Context) -> None:
     runtime = _runtime(ctx)
 
     async def step() -> bool:
-        return await import_work.advance_next(runtime, ctx["stopping"])
+        return await work.advance_next(runtime, ctx["stopping"])
 
     with contextlib.suppress(Stopping):
         await _lane(ctx, WakeKind.IMPORTS, step)

@@ -13,8 +13,8 @@ from typing import Any, Final
 
 from arq.worker import Worker
 
-from app.redis_outage import REDIS_OUTAGES
-from app.telemetry import logger
+from app.kernel.redis_outage import REDIS_OUTAGES
+from app.kernel.telemetry import logger
 
 log = logger("worker")
 

@@ -24,8 +24,8 @@ from pydantic import BaseModel
 from app.domain.actor import Principal
 from app.kernel.transactions import PartnerTx
 from app.runtime import Runtime
-from app.services import idempotency
-from app.services.idempotency import Once, Replay
+from app.services.access import idempotency
+from app.services.access.idempotency import Once, Replay
 
 IdempotencyKey = Annotated[
     str | None,

@@ -7,7 +7,7 @@ from anyio import to_thread
 from fastapi import Response
 from pydantic import BaseModel
 
-from app.api.turns import LARGE_PAGE
+from app.api.http.turns import LARGE_PAGE
 from app.db.paging import Page
 
 Row = TypeVar("Row")

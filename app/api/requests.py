@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
 from anyio import to_thread
@@ -18,19 +18,20 @@ from fastapi import Depends, Query, Request
 from fastapi.dependencies.models import Dependant
 from starlette.requests import ClientDisconnect
 
-from app.api import bodies, call_rates, turns
-from app.api.arriving import SMALL_BODY, Arriving
-from app.api.decoding import Body, decode
-from app.api.intake_relay import HANDED_OVER, HandOver, hands_over
-from app.api.large_bodies import LARGE_BODY, body_turn, give_way
-from app.api.wrong_keys import WrongKeys
+from app.api.contract.naming import KEYED
+from app.api.http import bodies, call_rates, turns
+from app.api.http.arriving import SMALL_BODY, Arriving
+from app.api.http.decoding import Body, decode
+from app.api.http.intake_relay import HANDED_OVER, HandOver, hands_over
+from app.api.http.large_bodies import LARGE_BODY, body_turn, give_way
+from app.api.http.wrong_keys import WrongKeys
 from app.db.paging import InvalidPageToken, PageRequest, bind
 from app.db.paging import request as page_request
 from app.domain.errors import FieldError, Unauthenticated, Unprocessable
 from app.domain.scope import Scope
 from app.runtime import Runtime
-from app.services import identities
-from app.services.identities import Caller, RefusedKey
+from app.services.access import identities
+from app.services.access.identities import Caller, RefusedKey
 
 
 def runtime_of(request: Request) -> Runtime:
@@ -43,10 +44,6 @@ async def _runtime(request: Request) -> Runtime:
 
 # Dependencies are coroutines: the framework would run plain functions in threads, two switches for each.
 RuntimeOf = Annotated[Runtime, Depends(_runtime)]
-
-
-KEYED: set[Callable[..., Any]] = set()
-"""The dependencies that ask for an API key."""
 
 
 def caller_with(scope: Scope | None, *, waits: bool = True) -> Callable[..., Awaitable[Caller]]:
@@ -123,14 +120,32 @@ def _parameters_of(dependant: Dependant) -> set[str]:
 
 
 ReadsOrders = Annotated[Caller, Depends(caller_with(Scope.ORDERS_READ))]
+
+
 WritesOrders = Annotated[Caller, Depends(caller_with(Scope.ORDERS_WRITE))]
+
+
 Uploads = Annotated[Caller, Depends(caller_with(Scope.ORDERS_WRITE, waits=False))]
+
+
 ReadsCustomers = Annotated[Caller, Depends(caller_with(Scope.CUSTOMERS_READ))]
+
+
 WritesCustomers = Annotated[Caller, Depends(caller_with(Scope.CUSTOMERS_WRITE))]
+
+
 ReadsConnections = Annotated[Caller, Depends(caller_with(Scope.CONNECTIONS_READ))]
+
+
 WritesConnections = Annotated[Caller, Depends(caller_with(Scope.CONNECTIONS_WRITE))]
+
+
 ReadsWebhooks = Annotated[Caller, Depends(caller_with(Scope.WEBHOOKS_READ))]
+
+
 WritesWebhooks = Annotated[Caller, Depends(caller_with(Scope.WEBHOOKS_WRITE))]
+
+
 AnyCaller = Annotated[Caller, Depends(caller_with(None))]
 
 

@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.api.times import Timestamp
+from app.api.contract.times import Timestamp
 from app.domain.catalogue import Advice
 
 

@@ -15,7 +15,7 @@ import httpx
 import orjson
 
 from app.cli.outcome import ExitCode, Stop
-from app.transport import is_local
+from app.kernel.transport import is_local
 
 Transport = httpx.BaseTransport
 JsonObject = dict[str, Any]

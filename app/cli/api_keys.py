@@ -66,7 +66,7 @@ def create_key(
     ends = _expiry(str(expires_days) if expires is None else expires)
 
     async def work(runtime: "Runtime") -> dict[str, Any]:
-        from app.services import identities
+        from app.services.access import identities
 
         scopes = _scopes(wanted)
         now = runtime.now()
@@ -115,7 +115,7 @@ def _ask_for_scopes() -> list[str]:
 
 
 def _scopes(wanted: list[str]) -> list[Scope]:
-    from app.services import identities
+    from app.services.access import identities
 
     found: set[Scope] = set()
     for text in wanted:
@@ -153,7 +153,7 @@ def list_keys(partner: Owner, json: Json = False) -> int:
     """List a partner's API keys. The keys themselves are not stored."""
 
     async def work(runtime: "Runtime") -> list[dict[str, Any]]:
-        from app.services import identities
+        from app.services.access import identities
 
         owner = await identities.find_partner(runtime, partner)
         now = runtime.now()
@@ -220,7 +220,7 @@ def revoke_key(
     wanted = form.named(prefix)
 
     async def work(runtime: "Runtime") -> str | None:
-        from app.services import identities
+        from app.services.access import identities
 
         owner = await identities.find_partner(runtime, partner)
         operator = ActingFor(owner.id, OPERATOR)

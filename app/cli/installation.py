@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from app.cli.outcome import Stop
 from app.domain.errors import NotFound, Refusal
-from app.environment import SettingsRefused, unknown_names
-from app.settings import SECRET_SETTINGS, Settings, load
+from app.kernel.environment import SettingsRefused, unknown_names
+from app.kernel.settings import SECRET_SETTINGS, Settings, load
 
 if TYPE_CHECKING:
     from app.runtime import Purpose, Runtime
@@ -80,7 +80,7 @@ def serve_here(settings: Settings, arguments: Sequence[str]) -> int:
 
 def quiet(settings: Settings) -> None:
     """Logs of a command: on the error stream, and only what matters unless asked for more."""
-    from app import telemetry
+    from app.kernel import telemetry
 
     level = settings.log_level if "log_level" in settings.model_fields_set else "WARNING"
     telemetry.configure(level=level, as_json=False, process="registrar")
@@ -153,8 +153,8 @@ def _complete(settings: Settings, purpose: "Purpose") -> Iterator[Settings]:
 
 def _run(settings: Settings, work: Callable[["Runtime"], Awaitable[Result]], *, create: bool) -> Result:
     from app.db.walls import WallsDown
+    from app.kernel.secrets import SecretError
     from app.runtime import NoInstallation, Purpose, Runtime
-    from app.secrets import SecretError
 
     quiet(settings)
     purpose = Purpose.CREATE if create else Purpose.LOOK
@@ -193,7 +193,7 @@ def _embedded_in(settings: Settings) -> str:
 
 
 async def _check_schema(runtime: "Runtime", settings: Settings, *, any_schema: bool) -> None:
-    from app.services import health
+    from app.services.operations import health
 
     version = await runtime.schema_version()
     if version is None:

@@ -46,7 +46,7 @@ def partner_networks(
             require_yes(question, yes=yes)
 
     async def work(runtime: "Runtime") -> dict[str, Any]:
-        from app.services import identities, networks
+        from app.services.access import identities, networks
 
         owner = await identities.find_partner(runtime, partner)
         found = await networks.change(runtime, ActingFor(owner.id, OPERATOR), allow=opened, forbid=closed)

@@ -25,7 +25,7 @@ from app.cli.listening import require_address
 from app.cli.outcome import ExitCode, Stop
 from app.cli.screen import Screen
 from app.cli.surroundings import OPERATE_PANEL, surroundings
-from app.settings import Settings
+from app.kernel.settings import Settings
 
 app = typer.Typer()
 

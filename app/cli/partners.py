@@ -39,7 +39,7 @@ def create_partner(
     """Add a partner."""
 
     async def work(runtime: "Runtime") -> str:
-        from app.services import identities
+        from app.services.access import identities
 
         wanted = member(identities.PartnerRole, role, "role", ROLES)
         return str(await identities.create_partner(runtime, name, wanted))
@@ -60,7 +60,7 @@ def list_partners(json: Json = False) -> int:
     """List the partners."""
 
     async def work(runtime: "Runtime") -> list[dict[str, Any]]:
-        from app.services import identities
+        from app.services.access import identities
 
         return [asdict(row) for row in await identities.list_partners(runtime)]
 

@@ -45,7 +45,7 @@ def partner_quota(
         )
 
     async def work(runtime: "Runtime") -> dict[str, Any]:
-        from app.services import identities, quotas
+        from app.services.access import identities, quotas
 
         owner = await identities.find_partner(runtime, partner)
         if wanted is not None:

@@ -20,7 +20,7 @@ from app.domain.actor import OPERATOR, ActingFor
 
 if TYPE_CHECKING:
     from app.runtime import Runtime
-    from app.services.removal import Removal
+    from app.services.operations.removal import Removal
 
 NOUNS = {
     "api_keys": "API keys",
@@ -51,7 +51,8 @@ def remove_partner(
 
     async def work(runtime: "Runtime") -> JsonObject:
         from app.db.removal import Kind, Subject
-        from app.services import identities, removal
+        from app.services.access import identities
+        from app.services.operations import removal
 
         owner = await identities.find_partner(runtime, partner)
         subject = Subject(Kind.PARTNER, owner.id, owner.id)

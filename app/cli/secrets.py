@@ -43,7 +43,7 @@ def reseal(
         confirm(QUESTION, yes=yes)
 
     async def work(runtime: "Runtime") -> list[dict[str, Any]]:
-        from app.services import sealing
+        from app.services.operations import sealing
 
         return [
             {

@@ -15,8 +15,8 @@ from sqlalchemy import event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from app import transport
 from app.db.driver import Bound, Direct, bound_to
+from app.kernel import transport
 
 TRACKED = frozenset({"application_name", "timezone"})
 """Parameters of the start that poolers keep for each of their clients."""

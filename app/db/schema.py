@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.db import serial_search
 from app.db.connecting import make_engine
 from app.db.sqlstate import DEADLOCK_DETECTED, LOCK_NOT_AVAILABLE, sqlstate_of
-from app.telemetry import logger
+from app.kernel.telemetry import logger
 
 log = logger("schema")
 

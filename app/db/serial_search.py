@@ -14,7 +14,7 @@ from app.db.connecting import make_engine
 from app.db.device_tables import TRIGRAMS
 from app.db.sqlstate import LOCK_NOT_AVAILABLE, sqlstate_of
 from app.domain.devices import SerialNumberSearch
-from app.telemetry import logger
+from app.kernel.telemetry import logger
 
 log = logger("serial_search")
 

@@ -1,7 +1,7 @@
 """One attempt to deliver a webhook: how it can end, and what a receiver's answer means.
 
 Stands alone and pure because these words are stored as rows and shown in the delivery log; how the answer
-came about, with sockets and TLS, is the business of `app.outbound`.
+came about, with sockets and TLS, is the business of `app.kernel.outbound`.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ class Terms:
     """Seconds to wait where the use falls by itself; None where it does not."""
     refuses: bool = True
     """False: nothing is refused. Each endpoint has its part of the waiting deliveries, and what is over it
-    ends (`app/services/backlogs.py`)."""
+    ends (`app/services/operations/backlogs.py`)."""
 
 
 QUOTAS: Final[dict[Quota, Terms]] = {

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
+from app.kernel.settings import Settings
 from app.local.embedded import Postgres, Valkey
 from app.runtime import NoInstallation, Purpose, require_key
-from app.settings import Settings
 
 
 def require_installation(settings: Settings, purpose: Purpose) -> None:

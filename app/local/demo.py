@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from app.domain.identity import IdentityKind
-from app.environment import SettingsRefused
+from app.kernel.environment import SettingsRefused
 from app.local.embedded import EmbeddedUnavailable
 from app.local.processes import StackFailed
 from app.local.receiver import Receiver

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.child_processes import die_with_parent
+from app.kernel.child_processes import die_with_parent
 from app.local.child import Child, bound_log, end_of
 from app.local.embedded import EmbeddedUnavailable, Server
 

@@ -18,9 +18,10 @@ import httpx
 
 from app.db.paging import MAX_PAGE_SIZE, PageRequest
 from app.domain.actor import OPERATOR, ActingFor
+from app.kernel.settings import Settings
 from app.runtime import Runtime
-from app.services import connections, identities
-from app.settings import Settings
+from app.services.access import identities
+from app.services.connections import connections
 
 SCENE_FILE = "sandbox.json"
 GROUP_TAG = "Sandbox"

@@ -6,10 +6,10 @@ import subprocess
 from collections.abc import Sequence
 from types import FrameType
 
-from app.child_processes import die_with_parent
+from app.kernel.child_processes import die_with_parent
+from app.kernel.settings import Settings
 from app.local.databases import complete
 from app.runtime import Purpose
-from app.settings import Settings
 
 PASSED_ON = ("SIGINT", "SIGTERM", "SIGHUP")
 KILLED = 128

@@ -24,11 +24,11 @@ from typing import Any, Self
 
 import httpx
 
-from app.child_processes import die_with_parent
+from app.kernel.child_processes import die_with_parent
+from app.kernel.settings import Settings, load
 from app.local.child import end_of
 from app.local.embedded import Postgres, Server, Valkey
 from app.local.processes import Kept, KeptProgram, KeptServer, Program, Say, StackFailed
-from app.settings import Settings, load
 
 ROOT = Path(__file__).resolve().parents[2]
 HOST = "127.0.0.1"

@@ -23,15 +23,15 @@ from typing import Any, TypeVar
 from app.db.engine import OUTAGES
 from app.db.walls import WallsDown
 from app.domain.actor import OPERATOR, ActingFor
-from app.environment import SettingsRefused
+from app.kernel.environment import SettingsRefused
+from app.kernel.secrets import SecretError
+from app.kernel.settings import Settings, load
 from app.local.embedded import EmbeddedUnavailable, Postgres
 from app.local.processes import StackFailed
 from app.local.sandbox import SCENE_FILE, Scene, first_order, renew_credentials
 from app.local.stack import HOST, Stack, already_runs, free_port, is_free, stack_in
 from app.runtime import NoInstallation, Runtime
-from app.secrets import SecretError
-from app.services import identities
-from app.settings import Settings, load
+from app.services.access import identities
 
 SIMULATOR_PORT = 8090
 PARTNER_NAME = "My organisation"

@@ -25,10 +25,10 @@ from app.domain.upstream import (
     Unreachable,
     UpstreamFailure,
 )
+from app.kernel.settings import Settings
 from app.microsoft.answer import Reply, failure
 from app.microsoft.timing import CallTiming, operation_of
 from app.microsoft.tokens import TokenService, no_cookies
-from app.settings import Settings
 
 MAX_ANSWER_BYTES = 32 * 1024 * 1024
 """Ours. A job of 1,000 devices is about 0.3 MB; a customer's list of group tags is not paged."""

@@ -3,7 +3,7 @@
 import time
 from dataclasses import dataclass, field
 
-from app import metrics
+from app.kernel import metrics
 
 
 @dataclass

@@ -24,8 +24,8 @@ from app.domain.catalogue import Finding
 from app.domain.identity import IdentityKind
 from app.domain.registration import UpstreamRow
 from app.domain.upstream import Said
+from app.kernel.settings import Settings
 from app.microsoft.http import Gate, Microsoft
-from app.settings import Settings
 
 
 class Profiles(StrEnum):

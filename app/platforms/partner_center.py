@@ -22,6 +22,7 @@ from app.domain.group_tag import tag_key
 from app.domain.identity import IdentityKind
 from app.domain.registration import UpstreamRow
 from app.domain.upstream import ConnectionTrouble, NoRelationship, NotUnderstood, Refused, Said
+from app.kernel.settings import Settings
 from app.microsoft.answer import Reply, tidy
 from app.microsoft.http import Call, Gate, Microsoft
 from app.platforms.base import (
@@ -40,7 +41,6 @@ from app.platforms.base import (
     Submission,
     TokenKind,
 )
-from app.settings import Settings
 
 CUSTOMERS_PAGE = 500
 """Customers asked for in one page; the service may give fewer."""

@@ -2,7 +2,7 @@
 
 Kept by a trigger, in the transaction that records an outcome: so what the release before settles while it runs
 beside this one is not missed. What was settled before is added by a background job, chunk by chunk
-(`app.services.devices.backfill`); `device_backfill` says how far it is. Only expands: docs/adr/0028.
+(`app.services.devices.devices.backfill`); `device_backfill` says how far it is. Only expands: docs/adr/0028.
 """
 
 from collections.abc import Sequence

@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 import yaml
 
+from app.kernel.settings import SECRET_SETTINGS, SHUTDOWN_PAUSE_S, Settings
 from app.local.stack import API_PATIENCE, WORKER_PATIENCE
 from app.serve import GRACE_S, INTAKE_GRACE_S
-from app.settings import SECRET_SETTINGS, SHUTDOWN_PAUSE_S, Settings
 from tests.images import compose as walked
 from workers.lanes import SLICE
 

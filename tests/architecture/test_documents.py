@@ -12,10 +12,10 @@ from pydantic import TypeAdapter
 
 from app.domain.catalogue import CATALOGUE, Advice, Category
 from app.domain.event import EVENTS, EventType
-from app.environment import COMMAND_LINE_NAMES, FILE_ENDING, RETIRED_NAMES
-from app.settings import SECRET_SETTINGS, Settings
+from app.kernel.environment import COMMAND_LINE_NAMES, FILE_ENDING, RETIRED_NAMES
+from app.kernel.settings import SECRET_SETTINGS, Settings
 from tests.architecture.source import ROOT, calls, literal, sources
-from tests.document import openapi
+from tests.support.document import openapi
 
 FRONT = [ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")]
 DOCUMENTS = sorted([*FRONT, *(ROOT / "docs").rglob("*.md")])

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from app.cli import app as program
 from app.domain.catalogue import CATALOGUE
 from tests.architecture.source import ROOT
-from tests.document import openapi
+from tests.support.document import openapi
 
 TEXT = (ROOT / "docs/operate.md").read_text()
 INSTALL = (ROOT / "docs/install.md").read_text()
@@ -136,7 +136,7 @@ def test_everything_that_work_can_wait_for_is_in_the_guide_and_all_of_that_in_th
 
 def test_the_levels_and_exit_codes_of_status_are_those_of_the_program() -> None:
     from app.cli.status import _CODES
-    from app.services.status import Level
+    from app.services.operations.status import Level
 
     told = {
         level: int(code) for code, level in re.findall(r"^\| (\d) \| `(\w+)` \|", section("## Health"), re.M)

@@ -7,7 +7,7 @@ from tests.architecture.source import Source, calls, sources
 
 Function = ast.AsyncFunctionDef | ast.FunctionDef
 UNBOUNDED = {"transaction", "system_transaction"}
-CHEAP = {"app/services/health.py: _look": "asks for the schema's version and for one heartbeat"}
+CHEAP = {"app/services/operations/health.py: _look": "asks for the schema's version and for one heartbeat"}
 
 
 def functions(source: Source) -> dict[str, Function]:

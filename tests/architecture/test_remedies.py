@@ -18,10 +18,10 @@ from typer.testing import CliRunner
 from app.cli import app as program
 from app.domain.catalogue import CATALOGUE
 from app.domain.scope import Scope
-from app.environment import COMMAND_LINE_NAMES, FILE_ENDING, RETIRED_NAMES
-from app.settings import SECRET_SETTINGS, Settings
+from app.kernel.environment import COMMAND_LINE_NAMES, FILE_ENDING, RETIRED_NAMES
+from app.kernel.settings import SECRET_SETTINGS, Settings
 from tests.architecture.source import ROOT, sources
-from tests.document import openapi
+from tests.support.document import openapi
 
 GUIDES = [
     *sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *ROOT.glob("C*.md")]),

@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import ValidationError
 
 from app.domain.quota import Quota
-from app.services.polling import poll_policy
-from app.settings import MICROSOFT_HOSTS, Environment, Settings
+from app.kernel.settings import MICROSOFT_HOSTS, Environment, Settings
+from app.services.registering.polling import poll_policy
 from tests.architecture.source import sources
 
 KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
@@ -233,7 +233,7 @@ def settings_read() -> set[str]:
     taken: set[str] = set()
     properties: dict[str, set[str]] = {}
     for source in sources("app", "workers"):
-        if source.path.endswith("settings.py"):
+        if source.path.endswith("kernel/settings.py"):
             properties |= properties_of(source.tree)
             continue
         taken |= {

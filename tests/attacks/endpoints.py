@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from tests.attacks.attack import Attack, Target, status_of
-from tests.receiver import in_background
+from tests.support.receiver import in_background
 
 WANTED = 60
 """Endpoints that A asks for; the quota is less."""

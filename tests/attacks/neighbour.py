@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 
-from tests.receiver import Answer, Message, Subscriber
+from tests.support.receiver import Answer, Message, Subscriber
 
 GET_EVERY = 0.1
 ORDER_EVERY = 1.0

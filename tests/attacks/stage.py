@@ -17,13 +17,13 @@ from pathlib import Path
 
 import httpx
 
-from app.child_processes import die_with_parent
+from app.kernel.child_processes import die_with_parent
 from app.local.stack import ROOT, Stack
 from tests.attacks.attack import Attack
 from tests.attacks.neighbour import Measured, Neighbour, Receiver
 from tests.benchmarks.world import family, peak_megabytes
 from tests.chaos.scene import Account, open_scene
-from tests.receiver import Subscriber, in_background
+from tests.support.receiver import Subscriber, in_background
 
 CUSTOMERS = 8
 """Four of A, four of B."""

@@ -15,10 +15,10 @@ from sqlalchemy import text
 
 from app.db import batch_claims, batches
 from app.db.clock import utc_now
+from app.kernel.settings import Settings
 from app.kernel.transactions import SystemTx
 from app.local.embedded import Postgres
 from app.runtime import Runtime, migrate
-from app.settings import Settings
 from tests.benchmarks.world import percentile
 
 SMALL, LARGE = 10_000, 1_000_000

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 
 from app.local.stack import Stack
-from tests.upstream import connection_to
+from tests.support.upstream import connection_to
 
 
 @dataclass

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 
 from tests.chaos.verdict import Told
-from tests.receiver import Answer, Message, Subscriber
+from tests.support.receiver import Answer, Message, Subscriber
 
 FAILS_EVERY = 23
 """Every so many messages a new event is refused after it was taken, so that it has to come again."""

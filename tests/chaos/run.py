@@ -31,7 +31,7 @@ from tests.chaos.receiving import Receiver, told
 from tests.chaos.scene import PARTNERS, Scene, open_scene
 from tests.chaos.schedule import Schedule, plan
 from tests.chaos.verdict import Evidence, Verdict, judge
-from tests.receiver import in_background
+from tests.support.receiver import in_background
 
 UPSTREAM_TIMEOUT_S = 3.0
 LEASE_S = 8.0

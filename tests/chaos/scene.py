@@ -19,14 +19,14 @@ import httpx
 
 from app.domain.actor import ActingFor
 from app.domain.identity import IdentityKind
+from app.kernel.settings import Settings
 from app.local.synthetic import SyntheticDevice, devices
 from app.runtime import Runtime
-from app.services import identities
-from app.services.identities import PartnerRole
-from app.settings import Settings
+from app.services.access import identities
+from app.services.access.identities import PartnerRole
 from tests.chaos.verdict import Fate, Sent
-from tests.receiver import Subscriber
-from tests.upstream import connection_to
+from tests.support.receiver import Subscriber
+from tests.support.upstream import connection_to
 
 PARTNERS = 4
 TAGS = ("Sales", "Kiosk", "Warehouse", "Field Service")

@@ -29,6 +29,7 @@ from app.domain.upstream import (
     UpstreamFailure,
 )
 from app.intake.rows import read
+from app.kernel.settings import Settings
 from app.microsoft.http import Microsoft
 from app.microsoft.tokens import Tokens
 from app.platforms.base import (
@@ -44,10 +45,9 @@ from app.platforms.base import (
     TokenKind,
     discover,
 )
-from app.settings import Settings
 from simulator.main import build
 from simulator.samples import hardware_hash as sample_hash
-from tests.gates import OpenGate
+from tests.support.gates import OpenGate
 
 PLATFORMS = discover()
 DRIVEN = [platform for platform in PLATFORMS.values() if platform.automated]

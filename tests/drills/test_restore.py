@@ -19,12 +19,12 @@ from typing import Any
 import httpx
 import pytest
 
-from app.child_processes import die_with_parent
+from app.kernel.child_processes import die_with_parent
 from app.local.embedded import binaries
 from app.local.stack import ROOT, Stack
 from app.local.synthetic import devices
-from tests.servers import copy_cluster
-from tests.upstream import (
+from tests.support.servers import copy_cluster
+from tests.support.upstream import (
     Account,
     Upstream,
     is_over,

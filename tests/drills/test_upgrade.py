@@ -23,14 +23,14 @@ import httpx
 import orjson
 import pytest
 
-from app.child_processes import die_with_parent
 from app.db import schema
+from app.kernel.child_processes import die_with_parent
 from app.local.child import end_of
 from app.local.embedded import Embedded
 from app.local.stack import HOST, ROOT, free_port
 from app.local.synthetic import devices
-from tests.servers import copy_cluster
-from tests.upstream import (
+from tests.support.servers import copy_cluster
+from tests.support.upstream import (
     PATIENCE,
     Account,
     NotReady,

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from app.local.stack import Stack
-from tests.servers import copy_cluster
+from tests.support.servers import copy_cluster
 
 
 @pytest.fixture(scope="package")

@@ -20,7 +20,7 @@ import pytest
 from app.domain.api_key import PATTERN
 from app.local.processes import Kept, StackFailed
 from app.local.stack import ROOT, Stack, free_port
-from tests.servers import copy_cluster
+from tests.support.servers import copy_cluster
 
 pytestmark = pytest.mark.timeout(180)
 

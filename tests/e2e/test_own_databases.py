@@ -15,7 +15,7 @@ import pytest
 
 from app.local.stack import ROOT, free_port
 from tests.e2e.test_local_stack import alive, family, until
-from tests.servers import copy_cluster
+from tests.support.servers import copy_cluster
 
 pytestmark = pytest.mark.timeout(180)
 

@@ -7,7 +7,7 @@ import pytest
 
 from app.local.stack import Stack
 from app.local.synthetic import devices
-from tests.upstream import is_over, open_account, rows_of, said, send, until
+from tests.support.upstream import is_over, open_account, rows_of, said, send, until
 
 TAGS = ("Sales", "Kiosk", "Warehouse")
 PATIENCE = 90.0

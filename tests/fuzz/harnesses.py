@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from app.domain.hardware_hash import HashError, decode, explain
 from app.intake.profiles import Profile
 from app.intake.rows import UnreadableFile, read
-from tests.workbooks import workbook
+from tests.support.workbooks import workbook
 
 PROFILE = Profile.parse(
     {

@@ -8,9 +8,9 @@ from uuid import uuid4
 from sqlalchemy import text
 
 from app.db.tables import metadata
-from app.services import import_work
-from tests.document import openapi
-from tests.world import Partner, World
+from app.services.imports import work
+from tests.support.document import openapi
+from tests.support.world import Partner, World
 
 FILE = b"Device Serial Number,Manufacturer name,Device model\r\n%s,Contoso,Book\r\n"
 
@@ -50,7 +50,7 @@ async def one_of_everything(world: World, partner: Partner, tag: str) -> dict[st
     answers = (endpoint, profile, order, file)
     assert [answer.status_code for answer in answers] == [201] * 4, [answer.text for answer in answers]
     await world.work()
-    while await import_work.advance_next(world.runtime):
+    while await work.advance_next(world.runtime):
         pass
     await world.deliver()
     names = ("endpoint_id", "profile_id", "order_id", "import_id")

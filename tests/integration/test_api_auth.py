@@ -9,11 +9,11 @@ import pytest
 from fastapi.routing import APIRoute, iter_route_contexts
 
 from app.domain.scope import Scope
-from app.services import identities
-from tests.document import api
-from tests.import_scene import preview, tuple_sheet
+from app.services.access import identities
 from tests.integration.test_api_bad_input import TUPLE, problem_of
-from tests.world import Partner, World
+from tests.support.document import api
+from tests.support.import_scene import preview, tuple_sheet
+from tests.support.world import Partner, World
 
 OPEN = {"/healthz", "/readyz", "/v1/error-codes", "/v1/error-codes/{code}"}
 

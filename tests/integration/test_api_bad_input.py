@@ -11,13 +11,13 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from app.api import repeated_keys
+from app.api.http import repeated_keys
 from app.db.paging import PageRequest, bind, cut
 from app.domain.catalogue import CATALOGUE
 from app.domain.identity import IdentityKind
 from app.local.synthetic import devices as synthetic
 from app.main import build
-from tests.world import Partner, World
+from tests.support.world import Partner, World
 
 TUPLE = {"serial_number": "SYN1", "manufacturer": "Contoso", "model": "Book"}
 LICENSE_KEY = "SYNTH-ABCDE-FGHIJ-KLMNP-QRSTV"

@@ -11,16 +11,16 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from app.api import wrong_keys
-from app.api.documentation import POLICY, READING_POLICY
-from app.api.wrong_keys import MAX_CLIENTS, MAX_LINES, WrongKeys
+from app.api.contract.documentation import POLICY, READING_POLICY
+from app.api.http import wrong_keys
+from app.api.http.wrong_keys import MAX_CLIENTS, MAX_LINES, WrongKeys
+from app.kernel.settings import Settings
 from app.main import build
-from app.services import identities
-from app.services.identities import KeyFault, RefusedKey
-from app.settings import Settings
+from app.services.access import identities
+from app.services.access.identities import KeyFault, RefusedKey
 from tests.integration.test_api_bad_input import problem_of
-from tests.log_lines import log_lines
-from tests.world import World
+from tests.support.log_lines import log_lines
+from tests.support.world import World
 
 PRODUCTION: dict[str, Any] = {
     "environment": "production",

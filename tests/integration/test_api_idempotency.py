@@ -13,10 +13,11 @@ import pytest
 from sqlalchemy import text
 
 from app.db import idempotency
-from app.services import identities, sweep
-from app.services.idempotency import MAX_ANSWER
+from app.services.access import identities
+from app.services.access.idempotency import MAX_ANSWER
+from app.services.operations import sweep
 from tests.integration.test_api_bad_input import TUPLE, problem_of
-from tests.world import Partner, World
+from tests.support.world import Partner, World
 
 ENDPOINT = {"url": "https://hooks.example.com/registrar", "event_types": ["order.completed"]}
 

@@ -10,11 +10,11 @@ from app.db import partners
 from app.db.ids import new_row_id
 from app.domain import api_key
 from app.domain.scope import Scope
-from app.services import identities
-from app.services.identities import PRESETS, NewKey, Preset
+from app.services.access import identities
+from app.services.access.identities import PRESETS, NewKey, Preset
 from tests.integration.test_api_bad_input import problem_of
-from tests.statements import sent_by
-from tests.world import Partner, World
+from tests.support.statements import sent_by
+from tests.support.world import Partner, World
 
 ROTATE, REVOKE = "/v1/me/key:rotate", "/v1/me/key:revoke"
 DAY = timedelta(days=1)

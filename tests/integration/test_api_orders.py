@@ -10,11 +10,12 @@ import pytest
 
 from app.domain.identity import IdentityKind
 from app.local.synthetic import devices as synthetic
-from app.services import batches, sweep
-from app.services.acceptance import CHUNK
-from tests.agreement import assert_agreement
+from app.services.operations import sweep
+from app.services.orders.acceptance import CHUNK
+from app.services.registering import batches
 from tests.integration.test_api_bad_input import TUPLE, problem_of
-from tests.world import Partner, World, tuples
+from tests.support.agreement import assert_agreement
+from tests.support.world import Partner, World, tuples
 
 
 async def get(world: World, partner: Partner, path: str) -> Any:

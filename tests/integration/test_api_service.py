@@ -19,10 +19,10 @@ from app.db.connecting import make_engine
 from app.domain.event import EventType
 from app.main import build
 from app.runtime import Runtime
-from app.services.identities import PartnerRole
+from app.services.access.identities import PartnerRole
 from tests.integration.test_api_auth import OPEN
 from tests.integration.test_api_bad_input import TUPLE, problem_of
-from tests.world import World
+from tests.support.world import World
 
 ROOT = Path(__file__).resolve().parents[2]
 

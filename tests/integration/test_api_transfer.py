@@ -7,11 +7,11 @@ import httpx
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from app.api.conditional import ConditionalGet
+from app.api.http.conditional import ConditionalGet
 from app.main import COMPRESSED_FROM
-from app.services import consents
+from app.services.connections import customer_readings
 from tests.integration.test_api_auth import everything
-from tests.world import Partner, World, tuples
+from tests.support.world import Partner, World, tuples
 
 
 async def raw(world: World, path: str, partner: Partner, **headers: str) -> tuple[httpx.Response, bytes]:
@@ -128,7 +128,7 @@ async def test_the_tag_changes_with_everything_that_is_shown(world: World) -> No
     path, customer = f"/v1/orders/{order.view.record.id}", f"/v1/customers/{partner.other_customer_id}"
     seen, seen_customer = [await tag(world, path, partner)], await tag(world, customer, partner)
     await world.set_consent(partner.other_tenant_id, given=True)
-    await consents.read_customers(world.runtime, partner, partner.connection_id)
+    await customer_readings.read_customers(world.runtime, partner, partner.connection_id)
     seen.append(await tag(world, path, partner))
     assert (await again(world, customer, partner, seen_customer)).status_code == 200
     await world.work()

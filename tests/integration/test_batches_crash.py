@@ -9,11 +9,11 @@ import pytest
 
 from app.domain.order import OrderState
 from app.local.embedded.valkey import Valkey
-from app.services import batches
-from tests.agreement import assert_agreement
-from tests.line import line_to_postgres
-from tests.worker import PATIENCE, until_over, worker_process
-from tests.world import Partner, World, tuples
+from app.services.registering import batches
+from tests.support.agreement import assert_agreement
+from tests.support.line import line_to_postgres
+from tests.support.worker import PATIENCE, until_over, worker_process
+from tests.support.world import Partner, World, tuples
 
 
 async def _order_with_known_tag(world: World) -> tuple[Partner, UUID]:

@@ -6,9 +6,10 @@ from uuid import UUID
 import pytest
 
 from app.domain.order import OrderState
-from app.services import batches, orders
-from tests.agreement import assert_agreement
-from tests.world import Partner, World, tuples
+from app.services.orders import orders
+from app.services.registering import batches
+from tests.support.agreement import assert_agreement
+from tests.support.world import Partner, World, tuples
 
 ONE_CALL = 1000
 

@@ -9,11 +9,12 @@ from uuid import UUID
 import pytest
 
 from app.domain.order import OrderState
-from app.services import batches, orders
-from tests.agreement import assert_agreement
-from tests.import_scene import committed, preview, tuple_sheet
-from tests.worker import PATIENCE, worker_process
-from tests.world import Partner, World, tuples
+from app.services.orders import orders
+from app.services.registering import batches
+from tests.support.agreement import assert_agreement
+from tests.support.import_scene import committed, preview, tuple_sheet
+from tests.support.worker import PATIENCE, worker_process
+from tests.support.world import Partner, World, tuples
 
 
 async def _uploads(world: World) -> list[dict[str, Any]]:

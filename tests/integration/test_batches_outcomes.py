@@ -9,9 +9,10 @@ import pytest
 from app.domain.identity import Device, IdentityKind
 from app.domain.order import OrderState
 from app.local import synthetic
-from app.services import batches, orders
-from tests.agreement import assert_agreement
-from tests.world import World, tuples
+from app.services.orders import orders
+from app.services.registering import batches
+from tests.support.agreement import assert_agreement
+from tests.support.world import World, tuples
 
 
 def _made(count: int, seed: int, kind: IdentityKind | None = None, **fields: Any) -> list[Device]:

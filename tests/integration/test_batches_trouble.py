@@ -6,9 +6,10 @@ from typing import Any
 from uuid import UUID
 
 from app.domain.order import OrderState
-from app.services import batches, connections, consents
-from tests.agreement import assert_agreement
-from tests.world import Partner, World, tuples
+from app.services.connections import connections, customer_readings
+from app.services.registering import batches
+from tests.support.agreement import assert_agreement
+from tests.support.world import Partner, World, tuples
 
 
 async def _connection(world: World, partner: Partner) -> dict[str, Any]:
@@ -131,7 +132,7 @@ async def test_lost_consent_is_doubted_read_again_and_holds_the_order_until_it_i
         "SELECT state FROM consents WHERE customer_id = :id", id=partner.customer_id
     )
     assert consent["state"] == "stale"
-    assert await consents.read_due(world.runtime), "the customers list is read at once"
+    assert await customer_readings.read_due(world.runtime), "the customers list is read at once"
 
     assert (await world.view(partner, order_id)).state is OrderState.HELD
     assert {row["state"] for row in await world.rows(partner, order_id)} == {"held"}
@@ -140,7 +141,7 @@ async def test_lost_consent_is_doubted_read_again_and_holds_the_order_until_it_i
     assert [event["type"] for event in held] == ["order.accepted", "order.held"]
 
     await world.set_consent(partner.tenant_id, given=True)
-    await consents.read_customers(world.runtime, partner, partner.connection_id)
+    await customer_readings.read_customers(world.runtime, partner, partner.connection_id)
     await world.work()
     assert (await world.view(partner, order_id)).state is OrderState.COMPLETED
     await assert_agreement(world, partner, order_id)
@@ -155,7 +156,7 @@ async def test_consent_lost_while_a_worker_looks_for_the_tag_holds_the_batch_and
     step = asyncio.create_task(batches.advance_next(world.runtime))
     await world.until_held_open()
     await world.set_consent(partner.tenant_id, given=False)
-    await consents.read_customers(world.runtime, partner, partner.connection_id)
+    await customer_readings.read_customers(world.runtime, partner, partner.connection_id)
     await world.let_go()
 
     assert await step is not None, "the lane goes on"
@@ -174,7 +175,7 @@ async def test_a_device_to_be_tried_again_by_itself_is_held_when_consent_has_gon
     order_id = order.view.record.id
     await batches.advance_next(world.runtime)
     await world.set_consent(partner.tenant_id, given=False)
-    await consents.read_customers(world.runtime, partner, partner.connection_id)
+    await customer_readings.read_customers(world.runtime, partner, partner.connection_id)
     await world.set_consent(partner.tenant_id, given=True)  # Microsoft's side would take the second call
 
     await world.work()
@@ -184,7 +185,7 @@ async def test_a_device_to_be_tried_again_by_itself_is_held_when_consent_has_gon
     assert not await world.calls("append"), "what Registrar knows to be revoked is not sent"
     told = await world.select("SELECT type FROM events WHERE order_id = :id ORDER BY sequence", id=order_id)
     assert [event["type"] for event in told] == ["order.accepted", "registration.settled", "order.held"]
-    await consents.read_customers(world.runtime, partner, partner.connection_id)
+    await customer_readings.read_customers(world.runtime, partner, partner.connection_id)
     await world.work()
     assert (await world.view(partner, order_id)).state is OrderState.COMPLETED
     await assert_agreement(world, partner, order_id)
@@ -214,7 +215,7 @@ async def test_consent_lost_after_an_uncertain_call_does_not_leave_the_order_ope
     order = await world.order(partner, tuples(2))
     await batches.advance_next(world.runtime)
     await world.set_consent(partner.tenant_id, given=False)
-    await consents.read_customers(world.runtime, partner, partner.connection_id)
+    await customer_readings.read_customers(world.runtime, partner, partner.connection_id)
 
     await world.work()
 

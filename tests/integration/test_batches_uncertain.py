@@ -8,11 +8,12 @@ import pytest
 
 from app.domain.identity import Device
 from app.domain.order import OrderState
-from app.services import batches, orders
-from app.services.batches import MAX_UNANSWERED
+from app.services.orders import orders
+from app.services.registering import batches
+from app.services.registering.batches import MAX_UNANSWERED
 from simulator.samples import hardware_hash
-from tests.agreement import assert_agreement
-from tests.world import Partner, World, tuples
+from tests.support.agreement import assert_agreement
+from tests.support.world import Partner, World, tuples
 
 LOST_AFTER = [
     {"kind": "drop", "phase": "after", "mode": "reset"},

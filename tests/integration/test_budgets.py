@@ -13,18 +13,19 @@ import pytest
 import pytest_asyncio
 from anyio import to_thread
 
-from app import budgets as shared_budgets
-from app import redis_outage
-from app.budgets import Budgets, ConnectionGate
 from app.db.clock import utc_now
 from app.domain import budget
 from app.domain.budget import TURN_TIMEOUT, Breaker, Budget, BudgetPolicy, Priority
 from app.domain.order import OrderState
 from app.domain.upstream import HeldBack, OutcomeUnknown, Throttled
+from app.kernel import budgets as shared_budgets
+from app.kernel import redis_outage
+from app.kernel.budgets import Budgets, ConnectionGate
 from app.local.embedded import Valkey
 from app.runtime import Runtime
-from app.services import batches, consents
-from tests.world import Partner, World, tuples
+from app.services.connections import customer_readings
+from app.services.registering import batches
+from tests.support.world import Partner, World, tuples
 
 SECOND = timedelta(seconds=1)
 
@@ -350,7 +351,7 @@ async def test_two_customers_of_a_slow_connection_take_turns(world: World, naps:
     """Two lanes and one call at a time: the lane that is sent away must not always be the same customer's."""
     partner = await world.partner()
     await world.set_consent(partner.other_tenant_id, given=True)
-    await consents.read_customers(world.runtime, partner, partner.connection_id)
+    await customer_readings.read_customers(world.runtime, partner, partner.connection_id)
     for n in range(6):
         await world.order(partner, tuples(1, f"A{n}"))
         await world.order(partner, tuples(1, f"B{n}"), customer_id=partner.other_customer_id)
@@ -378,11 +379,11 @@ async def test_a_reading_of_customers_that_is_held_back_comes_as_soon_as_it_may(
     await put(world.runtime, partner.connection_id, rate=0.2, tokens=-1.0)
     world.clock.advance(seconds=1)
     calls = len(await world.calls("customers"))
-    assert await consents.read_due(world.runtime)
+    assert await customer_readings.read_due(world.runtime)
     assert len(await world.calls("customers")) == calls
-    assert not await consents.read_due(world.runtime)
+    assert not await customer_readings.read_due(world.runtime)
     world.clock.advance(seconds=10)
-    assert await consents.read_due(world.runtime)
+    assert await customer_readings.read_due(world.runtime)
     assert len(await world.calls("customers")) == calls + 1
 
 

@@ -8,8 +8,8 @@ from fastapi.dependencies.models import Dependant
 from fastapi.routing import iter_route_contexts
 
 from app.db.driver import Direct
-from tests.statements import sent_by
-from tests.world import World
+from tests.support.statements import sent_by
+from tests.support.world import World
 
 AUTHENTICATION = 1
 """One statement, which needs no transaction but behind a pooler."""

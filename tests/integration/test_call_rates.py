@@ -20,14 +20,14 @@ import pytest
 import pytest_asyncio
 from anyio import to_thread
 
-from app import call_rates, redis_outage
 from app.domain.scope import Scope
+from app.kernel import call_rates, redis_outage
 from app.local.embedded import Valkey
 from app.main import build
-from app.services import identities
+from app.services.access import identities
 from tests.integration.test_api_bad_input import TUPLE, problem_of
-from tests.serving import serving
-from tests.world import Partner, World
+from tests.support.serving import serving
+from tests.support.world import Partner, World
 
 HEADERS = {"ratelimit", "ratelimit-policy"}
 

@@ -8,10 +8,10 @@ from typing import Any
 import httpx
 import pytest
 
-from app.api.orders import LARGE_ORDER
-from app.api.turns import LARGE_PAGE
-from app.fair_turns import PIECES_PER_PARTNER, FairTurns
-from tests.world import Partner, World, tuples
+from app.api.http.turns import LARGE_PAGE
+from app.api.orders.routes import LARGE_ORDER
+from app.kernel.fair_turns import PIECES_PER_PARTNER, FairTurns
+from tests.support.world import Partner, World, tuples
 
 
 @asynccontextmanager

@@ -9,9 +9,11 @@ import pytest
 from sqlalchemy import text
 
 from app.domain.errors import Conflict
-from app.services import access, batches, idempotency
-from app.services.idempotency import Once
-from tests.world import Partner, World, tuples
+from app.services.access import idempotency
+from app.services.access.idempotency import Once
+from app.services.connections import access
+from app.services.registering import batches
+from tests.support.world import Partner, World, tuples
 
 BODY = b"the order"
 

@@ -11,11 +11,13 @@ from sqlalchemy import text
 
 from app.db.batch_claims import WINDOW
 from app.domain.ids import PartnerId
-from app.services import batches, import_work, webhooks
+from app.services.imports import work
+from app.services.registering import batches
+from app.services.webhooks import deliveries
 from tests.integration.test_rounds import Rounds
 from tests.integration.test_webhook_shares import waiting
-from tests.plans import Reading, readings, vacuum
-from tests.world import World
+from tests.support.plans import Reading, readings, vacuum
+from tests.support.world import World
 
 LOOKED_AT = (
     "batches",
@@ -98,9 +100,9 @@ async def one_batch(world: World, partner: PartnerId, connection: str) -> UUID:
 
 
 CLAIMS: dict[str, Callable[[World], Awaitable[object]]] = {
-    "deliveries": lambda world: webhooks.claim_next(world.runtime),
+    "deliveries": lambda world: deliveries.claim_next(world.runtime),
     "batches": lambda world: batches.advance_next(world.runtime),
-    "imports": lambda world: import_work.advance_next(world.runtime),
+    "imports": lambda world: work.advance_next(world.runtime),
 }
 ENDED = {
     "deliveries": "UPDATE deliveries SET state = 'succeeded', owner = NULL, lease_until = NULL",

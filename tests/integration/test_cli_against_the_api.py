@@ -14,8 +14,8 @@ from app.cli import app, references
 from app.cli.outcome import ExitCode
 from app.cli.surroundings import Surroundings
 from tests.integration.test_find_and_choose import failed_order
-from tests.serving import serving
-from tests.world import Partner, World, tuples
+from tests.support.serving import serving
+from tests.support.world import Partner, World, tuples
 
 Run = Callable[..., Awaitable[Result]]
 

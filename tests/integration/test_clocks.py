@@ -15,18 +15,22 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from app.budgets import ConnectionGate
 from app.db import batch_claims as stored
 from app.db import connections, customers
 from app.db.batches import Claim
 from app.db.clock import READ_EVERY, SLOWEST, DatabaseClock
 from app.domain.budget import Priority
 from app.domain.order import OrderState
+from app.kernel.budgets import ConnectionGate
 from app.runtime import Runtime
-from app.services import batches, consents, health, idempotency, sweep, webhooks
-from tests.agreement import assert_agreement
-from tests.receiver import open_receiver, subscribe
-from tests.world import Clock, World, tuples
+from app.services.access import idempotency
+from app.services.connections import customer_readings
+from app.services.operations import health, sweep
+from app.services.registering import batches
+from app.services.webhooks import deliveries
+from tests.support.agreement import assert_agreement
+from tests.support.receiver import open_receiver, subscribe
+from tests.support.world import Clock, World, tuples
 
 HOUR = timedelta(hours=1)
 SECOND = timedelta(seconds=1)
@@ -162,7 +166,7 @@ async def test_a_webhook_of_a_machine_with_a_wrong_clock_is_signed_for_the_right
     async with open_receiver(world) as receiver, machine(world, off) as wrong:
         endpoint = await subscribe(world, partner, receiver.url(), ["order.held"])
         await world.order(partner, tuples(1), customer_id=partner.other_customer_id)
-        assert await webhooks.deliver_next(wrong)
+        assert await deliveries.deliver_next(wrong)
         [message] = receiver.messages
         message.verify(endpoint.secret)
         assert abs(int(message.headers["webhook-timestamp"]) - datetime.now(UTC).timestamp()) < 2
@@ -271,7 +275,7 @@ async def test_leases_written_an_hour_ahead_are_cut_to_one_lease_and_not_to_less
                 tx, partner.connection_id, owner=uuid4(), now=world.runtime.now(), lease=HOUR
             )
         receiver.usual = replace(receiver.usual, hold=asyncio.Event())
-        delivering = asyncio.create_task(webhooks.deliver_next(world.runtime))
+        delivering = asyncio.create_task(deliveries.deliver_next(world.runtime))
         async with asyncio.timeout(45):
             while not receiver.messages:  # noqa: ASYNC110 - a plain list
                 await asyncio.sleep(0.01)
@@ -343,7 +347,7 @@ async def test_no_consent_and_no_hash_and_no_key_ends_by_a_jump_of_an_hour(
     assert first.status_code == 201
     world.clock.offset = jump
     await sweep.tidy(world.runtime)
-    await consents.read_customers(world.runtime, partner, partner.connection_id)
+    await customer_readings.read_customers(world.runtime, partner, partner.connection_id)
     world.clock.offset = timedelta()
     await sweep.tidy(world.runtime)
 

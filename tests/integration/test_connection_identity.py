@@ -10,10 +10,11 @@ import pytest
 from app.domain.order import OrderState
 from app.domain.upstream import Unreachable
 from app.platforms.base import TokenKind
-from app.services import batches, consents
-from app.services.access import open_access
-from tests.agreement import assert_agreement
-from tests.world import Partner, World, tuples
+from app.services.connections import customer_readings
+from app.services.connections.access import open_access
+from app.services.registering import batches
+from tests.support.agreement import assert_agreement
+from tests.support.world import Partner, World, tuples
 
 
 async def _patch(world: World, partner: Partner, **fields: Any) -> httpx.Response:
@@ -142,7 +143,7 @@ async def test_another_tenant_holds_orders_until_its_own_customers_list_has_been
     assert (await world.view(partner, order_id)).state is OrderState.HELD
     assert await world.work() == 0
 
-    assert await consents.read_due(world.runtime), "at once"
+    assert await customer_readings.read_due(world.runtime), "at once"
     assert await _consent(world, partner) == ("granted", "customers_list")
     await world.work()
     assert (await world.view(partner, order_id)).state is OrderState.COMPLETED
@@ -154,7 +155,7 @@ async def test_another_tenant_holds_orders_until_its_own_customers_list_has_been
 async def test_a_customer_of_the_old_tenant_only_stays_held(world: World) -> None:
     partner = await world.partner()
     await _patch(world, partner, **await _other_tenant(world))
-    await consents.read_due(world.runtime)
+    await customer_readings.read_due(world.runtime)
 
     order = await world.order(partner, tuples(1))
     await world.work()
@@ -168,7 +169,9 @@ async def test_a_list_of_the_old_tenant_that_arrives_late_proves_nothing(world: 
     partner = await world.partner()
     other = await _other_tenant(world)
     await world.arm({"operation": "customers", "kind": "hold", "phase": "after"})
-    reading = asyncio.create_task(consents.read_customers(world.runtime, partner, partner.connection_id))
+    reading = asyncio.create_task(
+        customer_readings.read_customers(world.runtime, partner, partner.connection_id)
+    )
     await world.until_held_open()
 
     await _patch(world, partner, **other)
@@ -185,7 +188,7 @@ async def test_a_batch_under_way_through_the_old_tenant_is_found_out_through_the
     order = await world.order(partner, tuples(2))
     await batches.advance_next(world.runtime)
     await _patch(world, partner, **await _other_tenant(world, partner.tenant_id))
-    await consents.read_due(world.runtime)
+    await customer_readings.read_due(world.runtime)
 
     await world.work()
 

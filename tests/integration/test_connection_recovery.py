@@ -13,10 +13,11 @@ from sqlalchemy import text
 
 from app.domain.budget import Budget, BudgetPolicy
 from app.domain.upstream import ConnectionTrouble, Said
-from app.services import access, batches, consents
-from app.services.access import client_secret_place
-from tests.worker import worker_process
-from tests.world import Partner, World, tuples
+from app.services.connections import access, customer_readings
+from app.services.connections.access import client_secret_place
+from app.services.registering import batches
+from tests.support.worker import worker_process
+from tests.support.world import Partner, World, tuples
 
 AT_ONCE = timedelta(seconds=8)
 """From the answer to the claim. Without the wake-up it is more than ten."""
@@ -197,7 +198,7 @@ async def test_a_consent_that_could_not_be_read_is_read_at_once_after_a_good_che
     await world.order(partner, tuples(2))
     await world.arm({"operation": "token", "kind": "entra", "aadsts": 50173, "count": None})
     world.runtime.token_cache.tokens.clear()
-    assert await consents.read_due(world.runtime)
+    assert await customer_readings.read_due(world.runtime)
     assert (await trouble_of(world, partner))["code"] == "sign_in_revoked"
     await world.control("DELETE", "faults")
     log = tmp_path / "worker.log"
@@ -308,7 +309,7 @@ async def test_every_way_out_of_a_trouble_is_told(world: World, way: str) -> Non
     trouble = ConnectionTrouble("access_denied", Said(403))
     await access.note_trouble(world.runtime, partner, partner.connection_id, trouble, began=now)
     if way == "reading":
-        await consents.read_customers(world.runtime, partner, partner.connection_id)
+        await customer_readings.read_customers(world.runtime, partner, partner.connection_id)
     else:
         await patch(world, partner, refresh_token="another-refresh-token")
     assert [event["type"] for event in await told(world, partner)] == [
@@ -332,7 +333,7 @@ async def test_a_batch_that_goes_through_ends_the_trouble_that_it_had_met_and_pu
         id=second,
         later=world.clock.now() + timedelta(minutes=10),
     )
-    await consents.read_customers(world.runtime, partner, partner.connection_id)
+    await customer_readings.read_customers(world.runtime, partner, partner.connection_id)
     assert (await trouble_of(world, partner))["code"] == "credential_refused", (
         "the list says nothing of batches"
     )

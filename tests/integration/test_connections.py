@@ -16,13 +16,14 @@ from sqlalchemy import text
 from app.db.engine import open_engine
 from app.domain.catalogue import lookup
 from app.domain.upstream import ConnectionTrouble, Unreachable
+from app.kernel.secrets import SecretError, Secrets
 from app.platforms.base import TokenKind
 from app.runtime import Runtime, TokenCache
-from app.secrets import SecretError, Secrets
-from app.services import access, batches, consents
-from app.services.access import client_secret_place, open_access, refresh_token_place
-from tests.receiver import until
-from tests.world import Partner, World, tuples
+from app.services.connections import access, customer_readings
+from app.services.connections.access import client_secret_place, open_access, refresh_token_place
+from app.services.registering import batches
+from tests.support.receiver import until
+from tests.support.world import Partner, World, tuples
 
 CREDENTIALS = ("client_secret", "refresh_token")
 
@@ -245,7 +246,7 @@ async def test_a_missing_refresh_token_stays_a_trouble_though_lists_can_be_read(
     while await batches.advance_next(world.runtime) is not None:
         pass
     assert (await shown(world, partner))["trouble"]["code"] == "credential_missing"
-    await consents.read_customers(world.runtime, partner, partner.connection_id)
+    await customer_readings.read_customers(world.runtime, partner, partner.connection_id)
     assert (await check(world, partner))["ok"] is True
     assert (await shown(world, partner))["trouble"]["code"] == "credential_missing"
 

@@ -10,14 +10,18 @@ import pytest
 from app.db import connections
 from app.domain.order import OrderState
 from app.domain.upstream import UpstreamFailure
-from app.services import acceptance, batches, consents, sweep
-from app.services.acceptance import NewOrder
-from tests.receiver import open_receiver, subscribe
-from tests.world import Partner, World, tuples
+from app.services.connections import customer_readings
+from app.services.consents import consents
+from app.services.operations import sweep
+from app.services.orders import acceptance
+from app.services.orders.acceptance import NewOrder
+from app.services.registering import batches
+from tests.support.receiver import open_receiver, subscribe
+from tests.support.world import Partner, World, tuples
 
 
-async def read(world: World, partner: Partner) -> consents.Reading:
-    return await consents.read_customers(world.runtime, partner, partner.connection_id)
+async def read(world: World, partner: Partner) -> customer_readings.Reading:
+    return await customer_readings.read_customers(world.runtime, partner, partner.connection_id)
 
 
 async def consent(world: World, partner: Partner, customer_id: UUID) -> dict[str, Any]:
@@ -48,7 +52,7 @@ async def test_a_held_order_goes_on_by_itself_once_the_sweep_has_seen_the_consen
     await world.set_consent(partner.other_tenant_id, given=True)
     world.clock.advance(seconds=world.runtime.settings.consent_interval_s + 1)
     assert (await sweep.sweep(world.runtime))["connections"] == 1
-    while await consents.read_due(world.runtime):
+    while await customer_readings.read_due(world.runtime):
         pass
     await world.work()
 
@@ -59,7 +63,7 @@ async def test_a_held_order_goes_on_by_itself_once_the_sweep_has_seen_the_consen
 
 async def test_a_new_customer_is_looked_up_without_waiting_for_the_interval(world: World) -> None:
     partner = await world.partner()
-    while await consents.read_due(world.runtime):
+    while await customer_readings.read_due(world.runtime):
         pass
     made = await world.control("POST", "customers", {"partner": str(partner.entra_tenant_id),
                                                      "relationship": "reseller"})  # fmt: skip
@@ -73,7 +77,7 @@ async def test_a_new_customer_is_looked_up_without_waiting_for_the_interval(worl
         },
     )
     assert response.json()["consent"]["state"] == "unknown"
-    assert await consents.read_due(world.runtime)
+    assert await customer_readings.read_due(world.runtime)
     assert await state(world, partner, UUID(response.json()["id"])) == "granted"
 
 
@@ -271,16 +275,16 @@ async def test_of_two_readings_at_once_the_one_that_began_later_counts(world: Wo
 
 async def test_a_reading_that_fails_is_tried_again_at_the_next_interval(world: World) -> None:
     partner = await world.partner()
-    while await consents.read_due(world.runtime):
+    while await customer_readings.read_due(world.runtime):
         pass
     await world.set_consent(partner.other_tenant_id, given=True)
     interval = world.runtime.settings.consent_interval_s + 1
     world.clock.advance(seconds=interval)
     await world.arm({"operation": "customers", "kind": "status", "status": 500})
-    assert await consents.read_due(world.runtime)
-    assert not await consents.read_due(world.runtime), "not in a circle"
+    assert await customer_readings.read_due(world.runtime)
+    assert not await customer_readings.read_due(world.runtime), "not in a circle"
     world.clock.advance(seconds=interval)
-    assert await consents.read_due(world.runtime)
+    assert await customer_readings.read_due(world.runtime)
     assert await state(world, partner, partner.other_customer_id) == "granted"
 
 
@@ -289,7 +293,7 @@ async def test_each_due_connection_is_read_once_by_however_many_workers(world: W
 
     async def worker() -> int:
         done = 0
-        while await consents.read_due(world.runtime):
+        while await customer_readings.read_due(world.runtime):
             done += 1
         return done
 
@@ -321,7 +325,7 @@ async def test_a_proof_that_has_aged_is_stale_still_lets_work_pass_and_is_renewe
 
 async def test_a_403_puts_the_proof_in_doubt_and_the_list_decides(world: World) -> None:
     partner = await world.partner()
-    while await consents.read_due(world.runtime):
+    while await customer_readings.read_due(world.runtime):
         pass
     order = await world.order(partner, tuples(1))
     await world.set_consent(partner.tenant_id, given=False)
@@ -329,7 +333,7 @@ async def test_a_403_puts_the_proof_in_doubt_and_the_list_decides(world: World) 
     found = await consent(world, partner, partner.customer_id)
     assert (found["state"], found["evidence"]) == ("stale", "upstream_403")
 
-    assert await consents.read_due(world.runtime), "the list is due at once"
+    assert await customer_readings.read_due(world.runtime), "the list is due at once"
     assert await state(world, partner) == "revoked"
     assert await order_state(world, partner, order) is OrderState.HELD
     await world.work()
@@ -418,13 +422,13 @@ async def test_a_batch_at_microsoft_goes_on_when_consent_comes_back(world: World
     await world.set_consent(partner.tenant_id, given=False)
     world.clock.advance(seconds=5)
     await batches.advance_next(world.runtime)  # the poll is refused: no relationship
-    await consents.read_customers(world.runtime, partner, partner.connection_id)
+    await customer_readings.read_customers(world.runtime, partner, partner.connection_id)
     (batch,) = await world.batches(order.view.record.id)
     assert batch["state"] == "submitted", "the refusal says nothing of the job"
     assert batch["tracking_id"] is not None
 
     await world.set_consent(partner.tenant_id, given=True)
-    await consents.read_customers(world.runtime, partner, partner.connection_id)
+    await customer_readings.read_customers(world.runtime, partner, partner.connection_id)
     (batch,) = await world.batches(order.view.record.id)
     assert batch["due_at"] <= world.clock.now(), "it does not wait out its pause"
     await world.control("POST", "jobs:finish")

@@ -21,10 +21,10 @@ from app.domain.order import Order
 from app.domain.registration import MOVING_WITH_BATCH, RegistrationState
 from app.kernel.transactions import PartnerTx
 from app.runtime import Runtime
-from app.services.settlement import add_batch
-from tests import rows
-from tests.statements import sent_by
-from tests.world import World
+from app.services.registering.outcomes import add_batch
+from tests.support import rows
+from tests.support.statements import sent_by
+from tests.support.world import World
 
 STATES = sorted(RegistrationState)
 

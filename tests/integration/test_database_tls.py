@@ -16,10 +16,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from app.db.connecting import make_engine
-from app.transport import postgresql_faults
-from tests.authority import Authority
-from tests.relay import Relay
-from tests.servers import Servers
+from app.kernel.transport import postgresql_faults
+from tests.support.authority import Authority
+from tests.support.relay import Relay
+from tests.support.servers import Servers
 
 
 @pytest.fixture

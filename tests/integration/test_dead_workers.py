@@ -17,13 +17,15 @@ from sqlalchemy import text
 from app.db import batch_claims as stored
 from app.db.engine import OUTAGES
 from app.domain.order import OrderState
-from app.services import batches, sweep, webhooks
-from app.settings import Settings
-from tests.agreement import assert_agreement
-from tests.line import line_to_postgres
-from tests.receiver import Answer, open_receiver, subscribe
-from tests.worker import PATIENCE, until_over, worker_process
-from tests.world import Partner, World, tuples
+from app.kernel.settings import Settings
+from app.services.operations import sweep
+from app.services.registering import batches
+from app.services.webhooks import deliveries
+from tests.support.agreement import assert_agreement
+from tests.support.line import line_to_postgres
+from tests.support.receiver import Answer, open_receiver, subscribe
+from tests.support.worker import PATIENCE, until_over, worker_process
+from tests.support.world import Partner, World, tuples
 
 SECOND = timedelta(seconds=1)
 SILENCE = Settings().silence
@@ -199,12 +201,12 @@ async def test_a_killed_workers_delivery_is_made_by_another_one_while_its_lease_
         [(owner, lease_until)] = await claims(world, "deliveries")
         assert lease_until is not None
 
-        assert not await webhooks.deliver_next(world.runtime), "somebody has it"
+        assert not await deliveries.deliver_next(world.runtime), "somebody has it"
         await world.watch(SILENCE + SECOND)
 
         assert await claims(world, "deliveries") == [(owner, None)]
         assert lease_until - world.clock.now() > FAR
-        assert await webhooks.deliver_next(world.runtime)
+        assert await deliveries.deliver_next(world.runtime)
         first, second = receiver.messages
         assert (first.id, first.body) == (second.id, second.body)
     [delivery] = await world.select("SELECT state, attempts FROM deliveries")

@@ -18,8 +18,8 @@ from app.domain.devices import BELIEVED, DEFINITE, DeviceState, SerialNumberSear
 from app.domain.registration import CORRECTIONS, RegistrationState
 from tests.integration.test_api_bad_input import TUPLE, problem_of
 from tests.integration.test_api_orders import all_pages, get, tuple_of
-from tests.portals import portal_partner
-from tests.world import Partner, World
+from tests.support.portals import portal_partner
+from tests.support.world import Partner, World
 
 ROUNDS = 6
 _R = RegistrationState

@@ -19,10 +19,10 @@ from app.db import devices_backfill, schema
 from app.db.connecting import make_engine
 from app.db.ids import new_row_ids
 from app.kernel.transactions import SystemTx
-from app.services import devices
+from app.services.devices import devices
 from tests.integration.test_api_orders import get, tuple_of
-from tests.servers import Servers, empty_database
-from tests.world import Partner, World
+from tests.support.servers import Servers, empty_database
+from tests.support.world import Partner, World
 
 ROOT = Path(__file__).resolve().parents[2]
 BEFORE = "0016"
@@ -130,8 +130,8 @@ async def test_the_backfill_gives_way_to_a_correction_and_goes_on_later(
 KILLED = """
 import asyncio, sys
 from app.runtime import Runtime
-from app.services import devices
-from app.settings import Settings
+from app.services.devices import devices
+from app.kernel.settings import Settings
 
 async def main():
     runtime = await Runtime.open(Settings())

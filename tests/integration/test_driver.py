@@ -14,8 +14,8 @@ from app.db.engine import APP_ROLE, is_passing, open_engine
 from app.db.ids import new_row_id
 from app.db.sql import execute, fetch_all, fetch_one, insert
 from app.kernel.transactions import SystemTx
-from tests.statements import sent_by
-from tests.world import World
+from tests.support.statements import sent_by
+from tests.support.world import World
 
 WHO = "SELECT current_user AS name, current_setting('registrar.partner_id', true) AS partner"
 

@@ -8,7 +8,7 @@ import pytest
 from app.db import searching
 from tests.integration.test_api_bad_input import TUPLE, problem_of
 from tests.integration.test_api_orders import all_pages, get, tuple_of
-from tests.world import Partner, World
+from tests.support.world import Partner, World
 
 
 async def serials(world: World, partner: Partner, path: str) -> list[str]:

@@ -14,8 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.engine import APP_ROLE, SYSTEM_ROLE
 from app.db.tables import metadata
-from tests import rows
-from tests.world import World
+from tests.support import rows
+from tests.support.world import World
 
 DENIED = "42501"
 

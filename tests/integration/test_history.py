@@ -9,10 +9,10 @@ from sqlalchemy import text
 from app.db import history as queries
 from app.domain.identity import CheckedDevice, Device, IdentityKind, Rules, check
 from app.local.synthetic import devices as synthetic
-from app.services import history
-from app.services.orders import cancel
-from tests.import_scene import HEADER, preview, sheet, tuple_rows
-from tests.world import Partner, World, tuples
+from app.services.devices import earlier_registrations
+from app.services.orders.orders import cancel
+from tests.support.import_scene import HEADER, preview, sheet, tuple_rows
+from tests.support.world import Partner, World, tuples
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 RULES = Rules(frozenset(IdentityKind))
@@ -26,7 +26,7 @@ async def said(
     world: World, partner: Partner, devices: Sequence[Device], customer_id: UUID | None = None
 ) -> list[list[str]]:
     async with world.runtime.transaction(partner) as tx:
-        found = await history.compare(tx, customer_id or partner.customer_id, checked(devices))
+        found = await earlier_registrations.compare(tx, customer_id or partner.customer_id, checked(devices))
     return [[finding.code for finding in findings] for findings in found]
 
 

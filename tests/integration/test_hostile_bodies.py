@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from app.api import large_bodies
+from app.api.http import large_bodies
 from app.domain.scope import Scope
-from app.fair_turns import FairTurns
-from app.services import identities
+from app.kernel.fair_turns import FairTurns
+from app.services.access import identities
 from tests.integration.test_api_bad_input import TUPLE, assert_nothing_stored, problem_of
-from tests.world import Partner, World
+from tests.support.world import Partner, World
 
 MB = 1_000_000
 JSON = {"Content-Type": "application/json"}

@@ -10,15 +10,15 @@ from urllib.parse import quote
 
 import pytest
 
-from app.api.texts import NAME_PATTERN
+from app.api.contract.texts import NAME_PATTERN
 from app.domain.errors import NotFound, Unprocessable
-from app.services import identities
-from tests.document import openapi
-from tests.import_scene import tuple_sheet
+from app.services.access import identities
 from tests.integration.test_api_auth import everything
 from tests.integration.test_api_bad_input import TUPLE, problem_of
-from tests.portals import portal_partner, tuple_of
-from tests.world import World
+from tests.support.document import openapi
+from tests.support.import_scene import tuple_sheet
+from tests.support.portals import portal_partner, tuple_of
+from tests.support.world import World
 
 HOSTILE = ("a\x00b", "a\x1b[2Jb", "a\x9bb", "a\u202eb", "a\u2066b\u061c", "a\u2028b", "\x00")
 FIT = (

@@ -10,9 +10,9 @@ from typer.testing import CliRunner, Result
 from app.cli import app
 from app.cli.outcome import ExitCode
 from app.cli.surroundings import Surroundings
-from tests.import_scene import HEADER, sheet, tuple_rows, tuple_sheet, work_imports
-from tests.serving import serving
-from tests.world import Partner, World
+from tests.support.import_scene import HEADER, sheet, tuple_rows, tuple_sheet, work_imports
+from tests.support.serving import serving
+from tests.support.world import Partner, World
 
 
 async def run(world: World, partner: Partner, *arguments: str) -> Result:

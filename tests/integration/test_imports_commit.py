@@ -9,9 +9,10 @@ from sqlalchemy import text
 
 from app.domain.identity import IdentityKind
 from app.local.synthetic import devices
-from tests.agreement import assert_agreement
-from tests.cutting import cut
-from tests.import_scene import (
+from tests.integration.test_api_bad_input import problem_of
+from tests.support.agreement import assert_agreement
+from tests.support.cutting import cut
+from tests.support.import_scene import (
     HEADER,
     commit,
     committed,
@@ -24,8 +25,7 @@ from tests.import_scene import (
     upload,
     work_imports,
 )
-from tests.integration.test_api_bad_input import problem_of
-from tests.world import Partner, World, tuples
+from tests.support.world import Partner, World, tuples
 
 TAGGED = (*HEADER, "Group Tag")
 FOR_CUSTOMERS = (*HEADER, "Customer")

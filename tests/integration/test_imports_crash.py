@@ -16,13 +16,22 @@ from sqlalchemy import text
 from app.db.engine import become_system
 from app.domain.identity import IdentityKind
 from app.local.synthetic import devices
-from app.services import consents
-from app.services.import_reading import CHUNK
-from app.services.import_work import MAX_ATTEMPTS
-from app.services.imports import PIECE, UPLOAD_PATIENCE
-from tests.import_scene import commit, look, preview, sheet, tuple_rows, tuple_sheet, upload, work_imports
-from tests.worker import api_process, worker_process
-from tests.world import Partner, World
+from app.services.connections import customer_readings
+from app.services.imports.imports import PIECE, UPLOAD_PATIENCE
+from app.services.imports.reading import CHUNK
+from app.services.imports.work import MAX_ATTEMPTS
+from tests.support.import_scene import (
+    commit,
+    look,
+    preview,
+    sheet,
+    tuple_rows,
+    tuple_sheet,
+    upload,
+    work_imports,
+)
+from tests.support.worker import api_process, worker_process
+from tests.support.world import Partner, World
 
 PATIENCE = 45.0
 HEADER = ("Device Serial Number", "Manufacturer name", "Device model", "Hardware Hash")
@@ -168,7 +177,7 @@ async def until_forgotten(world: World) -> None:
 
 
 async def two_customers(world: World, partner: Partner) -> str:
-    while await consents.read_due(world.runtime):
+    while await customer_readings.read_due(world.runtime):
         pass  # or the worker would read them, and wait with our lock on one for the other
     rows = [
         *tuple_rows(1500, "AAA", str(partner.tenant_id)),

@@ -9,9 +9,12 @@ import pytest
 from app.db import import_claims
 from app.db.imports import ImportClaim
 from app.domain.quota import Quota
-from app.services import import_reading, import_turns, import_work
-from app.services.import_reading import CHUNK, Stopping
-from tests.import_scene import (
+from app.services.imports import reading, turns, work
+from app.services.imports.reading import CHUNK, Stopping
+from tests.integration.test_api_bad_input import problem_of
+from tests.integration.test_imports_crash import held_in_the_second_chunk, open_transaction, until
+from tests.integration.test_quotas import set_quota
+from tests.support.import_scene import (
     HEADER,
     commit,
     look,
@@ -22,10 +25,7 @@ from tests.import_scene import (
     upload,
     work_imports,
 )
-from tests.integration.test_api_bad_input import problem_of
-from tests.integration.test_imports_crash import held_in_the_second_chunk, open_transaction, until
-from tests.integration.test_quotas import set_quota
-from tests.world import Partner, World
+from tests.support.world import Partner, World
 
 PATIENCE = 45.0
 """Seconds."""
@@ -144,7 +144,7 @@ async def test_a_small_file_is_read_while_a_large_one_is_under_way_with_one_lane
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The large one cannot come to its end before: somebody else's lock holds up its second chunk."""
-    monkeypatch.setattr(import_turns, "SLICE", 0.0)
+    monkeypatch.setattr(turns, "SLICE", 0.0)
     assert world.runtime.settings.import_lanes == 1
     many, one = await world.partner(), await world.partner()
     more = b"".join(b"LATER%d,Contoso,Book,\r\n" % number for number in range(CHUNK))
@@ -152,10 +152,10 @@ async def test_a_small_file_is_read_while_a_large_one_is_under_way_with_one_lane
     small = await upload(world, one, tuple_sheet(3))
     same_row = "INSERT INTO import_hashes SELECT partner_id, id, :n, 'x' FROM imports WHERE id = :id"
     async with open_transaction(world, same_row, id=UUID(large), n=CHUNK + 1):
-        reading = asyncio.create_task(import_work.advance_next(world.runtime))
+        reading = asyncio.create_task(work.advance_next(world.runtime))
         await until(world, "SELECT 1 FROM imports WHERE rows_read = :n", n=CHUNK)
         async with asyncio.timeout(PATIENCE):
-            assert await import_work.advance_next(world.runtime)
+            assert await work.advance_next(world.runtime)
         assert (await look(world, one, small))["state"] == "ready"
         assert (await look(world, many, large))["state"] == "reading"
     await reading
@@ -165,7 +165,7 @@ async def test_a_small_file_is_read_while_a_large_one_is_under_way_with_one_lane
 async def test_a_compressed_file_of_too_many_rows_is_refused_before_one_is_staged(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(import_reading, "MAX_ROWS", 3000)
+    monkeypatch.setattr(reading, "MAX_ROWS", 3000)
     partner = await world.partner()
     found = await preview(world, partner, gzip.compress(tuple_sheet(3001)))
     assert (found["state"], found["failure"]["code"]) == ("refused", "too_many_rows")
@@ -181,12 +181,12 @@ async def test_a_compressed_file_of_too_many_rows_is_refused_before_one_is_stage
 async def test_a_reading_that_waits_for_its_turn_keeps_its_claim_and_stops_when_told(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(import_turns, "SLICE", 0.0)
+    monkeypatch.setattr(turns, "SLICE", 0.0)
     partner = await world.partner()
     import_id = await upload(world, partner, tuple_sheet(3))
     await world.runtime.turns.imports.take("another")
     told = False
-    reading = asyncio.create_task(import_work.advance_next(world.runtime, lambda: told))
+    reading = asyncio.create_task(work.advance_next(world.runtime, lambda: told))
     async with asyncio.timeout(PATIENCE):
         while world.runtime.turns.imports.waiting == 0:  # noqa: ASYNC110
             await asyncio.sleep(0.01)

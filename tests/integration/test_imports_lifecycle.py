@@ -5,7 +5,8 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import text
 
-from tests.import_scene import (
+from tests.integration.test_api_bad_input import problem_of
+from tests.support.import_scene import (
     commit,
     committed,
     look,
@@ -16,8 +17,7 @@ from tests.import_scene import (
     upload,
     work_imports,
 )
-from tests.integration.test_api_bad_input import problem_of
-from tests.world import Partner, World
+from tests.support.world import Partner, World
 
 STAGED = ("import_pieces", "import_rows", "import_hashes")
 
@@ -83,7 +83,7 @@ async def test_a_committed_import_stays_committed_when_its_rows_go(world: World)
 
 
 async def test_an_unfinished_import_is_found_by_the_sweep(world: World) -> None:
-    from app.services import sweep
+    from app.services.operations import sweep
 
     partner = await world.partner()
     await upload(world, partner, tuple_sheet(2))

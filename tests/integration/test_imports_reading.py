@@ -6,11 +6,20 @@ import pytest
 
 from app.domain.identity import IdentityKind
 from app.local.synthetic import devices
-from app.services import import_turns, import_work
-from app.services.import_reading import CHUNK, Stopping
-from tests.import_scene import HEADER, look, preview, sheet, tuple_rows, tuple_sheet, upload, work_imports
-from tests.workbooks import workbook
-from tests.world import World
+from app.services.imports import turns, work
+from app.services.imports.reading import CHUNK, Stopping
+from tests.support.import_scene import (
+    HEADER,
+    look,
+    preview,
+    sheet,
+    tuple_rows,
+    tuple_sheet,
+    upload,
+    work_imports,
+)
+from tests.support.workbooks import workbook
+from tests.support.world import World
 
 
 async def test_a_file_becomes_a_preview_with_every_row_judged(world: World) -> None:
@@ -142,7 +151,7 @@ async def test_a_file_whose_columns_change_on_its_way_is_given_back_as_it_was(wo
 async def test_progress_is_visible_while_a_file_is_read(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(import_turns, "SLICE", 3600.0)  # between slices it is asked, too
+    monkeypatch.setattr(turns, "SLICE", 3600.0)  # between slices it is asked, too
     partner = await world.partner()
     import_id = await upload(world, partner, tuple_sheet(3 * CHUNK))
     seen = []
@@ -152,7 +161,7 @@ async def test_progress_is_visible_while_a_file_is_read(
         return len(seen) > 2  # asked before the claim, and before each chunk
 
     with pytest.raises(Stopping):
-        await import_work.advance_next(world.runtime, stop_after_a_chunk)
+        await work.advance_next(world.runtime, stop_after_a_chunk)
     found = await look(world, partner, import_id)
     assert (found["state"], found["progress"]["rows_read"]) == ("reading", CHUNK)
     assert 0 < found["progress"]["bytes_read"] <= found["progress"]["size_bytes"]

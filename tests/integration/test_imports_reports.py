@@ -16,9 +16,10 @@ from app.domain.masking import holds_hash
 from app.domain.scope import Scope
 from app.intake.corrections import ADDED
 from app.local.synthetic import devices
-from app.services import identities
-from app.services.reports import RESULT_COLUMNS
-from tests.import_scene import (
+from app.services.access import identities
+from app.services.imports.reports import RESULT_COLUMNS
+from tests.integration.test_api_bad_input import problem_of
+from tests.support.import_scene import (
     HEADER,
     committed,
     look,
@@ -30,8 +31,7 @@ from tests.import_scene import (
     upload,
     work_imports,
 )
-from tests.integration.test_api_bad_input import problem_of
-from tests.world import Partner, World
+from tests.support.world import Partner, World
 
 
 async def download(world: World, partner: Partner, path: str) -> str:

@@ -9,12 +9,12 @@ from uuid import uuid4
 
 import pytest
 
-from app.api.multipart import MAX_FIELD, MAX_FIELDS
-from app.services import imports
-from tests.import_scene import look, preview, send, tuple_sheet, upload, work_imports
+from app.api.http.multipart import MAX_FIELD, MAX_FIELDS
+from app.services.imports import imports
 from tests.integration.test_api_bad_input import problem_of
-from tests.serving import serving
-from tests.world import World
+from tests.support.import_scene import look, preview, send, tuple_sheet, upload, work_imports
+from tests.support.serving import serving
+from tests.support.world import World
 
 BOUNDARY = "a-boundary-of-the-form"
 FORM = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from app.cli.outcome import ExitCode
-from tests import workbooks
-from tests.import_scene import HEADER, committed, look, preview, send, sheet, tuple_rows
 from tests.integration.test_api_bad_input import problem_of
 from tests.integration.test_imports_cli import run
-from tests.world import World
+from tests.support import workbooks
+from tests.support.import_scene import HEADER, committed, look, preview, send, sheet, tuple_rows
+from tests.support.world import World
 
 
 def two_sheets() -> bytes:

@@ -16,19 +16,19 @@ import pytest
 import pytest_asyncio
 from sqlalchemy import text
 
-from app import metrics
-from app.api.intake_relay import HANDED_OVER
-from app.api.intake_server import IntakeServer, prepare
+from app.api.http.intake_relay import HANDED_OVER
+from app.api.http.intake_server import IntakeServer, prepare
+from app.kernel import metrics
 from app.local.stack import free_port
 from app.main import build
 from app.runtime import Runtime
 from app.serve import IntakeProcess, _Shared
-from app.services import acceptance
+from app.services.orders import acceptance
 from tests.integration.test_api_bad_input import TUPLE, problem_of
 from tests.integration.test_processes import PATIENCE, until_ready
-from tests.serving import serving
-from tests.worker import registrar_process
-from tests.world import Partner, World
+from tests.support.serving import serving
+from tests.support.worker import registrar_process
+from tests.support.world import Partner, World
 
 JSON = {"Content-Type": "application/json"}
 CHUNK = 65_536
@@ -233,7 +233,7 @@ async def test_a_client_that_goes_away_in_the_middle_leaves_nothing_behind(
 async def test_a_call_that_is_not_taken_has_done_nothing_and_says_so(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.api.intake_relay.PATIENCE", 0.05)
+    monkeypatch.setattr("app.api.http.intake_relay.PATIENCE", 0.05)
     partner = await world.partner()
     ours, theirs = socket.socketpair()  # nobody reads from it
     ours.setblocking(False)

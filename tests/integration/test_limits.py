@@ -8,8 +8,9 @@ from app.domain.budget import Priority
 from app.domain.quota import QUOTAS, Quota
 from app.domain.scope import Scope
 from app.domain.upstream import OutcomeUnknown, Throttled
-from app.services import batches, identities, quotas
-from tests.world import Partner, World, tuples
+from app.services.access import identities, quotas
+from app.services.registering import batches
+from tests.support.world import Partner, World, tuples
 
 
 async def limits(world: World, partner: Partner) -> dict[str, Any]:

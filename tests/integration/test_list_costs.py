@@ -22,8 +22,8 @@ from app.domain.actor import ActingFor
 from app.domain.devices import DeviceState
 from app.domain.ids import PartnerId
 from app.kernel.transactions import PartnerTx
-from tests.statements import sent_by
-from tests.world import World
+from tests.support.statements import sent_by
+from tests.support.world import World
 
 ROWS = 4_000
 WINDOW = 100

@@ -6,8 +6,8 @@ from sqlalchemy import text
 from app.db import removal as removal_db
 from app.db.removal import Kind, Subject
 from app.domain.errors import Busy
-from app.services import removal
-from tests.world import World, tuples
+from app.services.operations import removal
+from tests.support.world import World, tuples
 
 
 async def test_read_that_takes_too_long_is_ended_with_advice(world: World) -> None:

@@ -13,14 +13,14 @@ from prometheus_client.parser import text_string_to_metric_families
 from app.db import heartbeats
 from app.local.stack import free_port
 from app.main import build
-from app.services import batches
-from app.services.figures import STATES
+from app.services.operations.figures import STATES
+from app.services.registering import batches
 from tests.architecture.source import ROOT
-from tests.import_scene import preview, tuple_sheet
 from tests.integration.test_api_bad_input import problem_of
-from tests.receiver import open_receiver, subscribe
-from tests.worker import PATIENCE, until_over, worker_process
-from tests.world import World, tuples
+from tests.support.import_scene import preview, tuple_sheet
+from tests.support.receiver import open_receiver, subscribe
+from tests.support.worker import PATIENCE, until_over, worker_process
+from tests.support.world import World, tuples
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
@@ -262,7 +262,7 @@ TABLE = {
 
 
 def test_the_guide_names_every_metric_and_no_other() -> None:
-    made = set(re.findall(r'(?<!namespace=)"(registrar_\w+)"', (ROOT / "app/metrics.py").read_text()))
+    made = set(re.findall(r'(?<!namespace=)"(registrar_\w+)"', (ROOT / "app/kernel/metrics.py").read_text()))
     assert {re.sub(r"_(total|seconds)$", "", name) for name in TABLE} == made
 
 

@@ -29,12 +29,12 @@ from app.domain.group_tag import tag_key
 from app.domain.ids import PartnerId
 from app.domain.subscription import stored_types
 from app.runtime import Runtime
-from app.services import health
-from tests import rows
-from tests.rows import OWNED
-from tests.servers import Servers, empty_database
-from tests.worker import PATIENCE, worker_process
-from tests.world import World
+from app.services.operations import health
+from tests.support import rows
+from tests.support.rows import OWNED
+from tests.support.servers import Servers, empty_database
+from tests.support.worker import PATIENCE, worker_process
+from tests.support.world import World
 
 ROOT = Path(__file__).resolve().parents[2]
 MIGRATE = "import asyncio, sys; from app.db import schema; print(asyncio.run(schema.migrate(sys.argv[1])))"

@@ -6,9 +6,10 @@ import pytest
 
 from app.domain.order import OrderState
 from app.domain.upstream import NotUnderstood
-from app.services import batches, connections, consents
-from tests.agreement import assert_agreement
-from tests.world import Partner, World, tuples
+from app.services.connections import connections, customer_readings
+from app.services.registering import batches
+from tests.support.agreement import assert_agreement
+from tests.support.world import Partner, World, tuples
 
 PAGE = {"kind": "status", "status": 200, "body": "<html>Sign in to the network</html>", "count": None}
 SHAPE = {"kind": "status", "status": 200, "body": {"value": []}, "count": None}
@@ -25,7 +26,7 @@ async def _trouble(world: World, partner: Partner) -> dict[str, Any] | None:
 
 async def _read_due(world: World, **later: float) -> None:
     world.clock.advance(**later)
-    assert await consents.read_due(world.runtime)
+    assert await customer_readings.read_due(world.runtime)
 
 
 @pytest.mark.parametrize("fault", [PAGE, SHAPE, REDIRECT], ids=["page", "shape", "redirect"])
@@ -49,7 +50,7 @@ async def test_a_customers_list_that_cannot_be_read_is_the_connections_trouble_u
     readings = len(await world.calls("customers"))
     for _ in range(40):
         world.clock.advance(seconds=15)
-        await consents.read_due(world.runtime)
+        await customer_readings.read_due(world.runtime)
     again = len(await world.calls("customers")) - readings
     assert 4 <= again <= 12, "within ten minutes soon, then with growing pauses"
 
@@ -109,12 +110,12 @@ async def test_a_batch_whose_answer_cannot_be_read_says_so_and_goes_on_by_itself
     assert trouble["code"] == "upstream_not_understood"
     [batch] = await world.batches(order.view.record.id)
     assert batch["failure_code"] == "upstream_not_understood"
-    await consents.read_customers(world.runtime, partner, partner.connection_id)
+    await customer_readings.read_customers(world.runtime, partner, partner.connection_id)
     assert await _trouble(world, partner), "a readable customers list says nothing of the batch's answer"
 
     await world.control("DELETE", "faults")
     await world.work()
-    assert await consents.read_due(world.runtime), "the customers list is read at once"
+    assert await customer_readings.read_due(world.runtime), "the customers list is read at once"
     assert await _trouble(world, partner) is None
     assert [row["state"] for row in await world.rows(partner, order.view.record.id)] == ["registered"] * 2
     assert len(await world.calls("create")) == 1
@@ -156,7 +157,7 @@ async def test_a_consent_link_that_cannot_be_read_is_trouble(world: World) -> No
     await world.arm({"operation": "relationship_request", **PAGE})
 
     with pytest.raises(NotUnderstood):
-        await consents.request(world.runtime, partner, partner.other_customer_id)
+        await customer_readings.request(world.runtime, partner, partner.other_customer_id)
 
     trouble = await _trouble(world, partner)
     assert trouble is not None

@@ -3,7 +3,7 @@
 from app.domain.order import OrderState
 from app.domain.registration import RegistrationState
 from app.local.synthetic import devices
-from tests.world import World, tuples
+from tests.support.world import World, tuples
 
 
 async def test_every_device_of_an_order_is_registered_once_for_its_customer_under_its_tag(

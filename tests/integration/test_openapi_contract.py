@@ -7,11 +7,11 @@ from typing import Any
 import jsonschema_rs
 import pytest
 
-from app.api.examples import BODIES
+from app.api.contract.examples import BODIES
 from app.domain.event import EventType
+from app.kernel.settings import Settings
 from app.main import build
-from app.settings import Settings
-from tests.document import openapi
+from tests.support.document import openapi
 
 DOCUMENT = openapi()
 SCHEMAS: dict[str, Any] = DOCUMENT["components"]["schemas"]
@@ -189,7 +189,7 @@ def test_every_json_body_has_an_example_that_is_right(name: str) -> None:
     content = OPERATIONS[name].get("requestBody", {}).get("content", {})
     if "application/json" in content:
         body = content["application/json"]
-        assert "example" in body, "add one to app/api/examples.py"
+        assert "example" in body, "add one to app/api/contract/examples.py"
         schema = {**body["schema"], "components": {"schemas": SCHEMAS}}
         jsonschema_rs.Draft202012Validator(schema).validate(body["example"])
 

@@ -29,11 +29,11 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from app.db import heartbeats
-from tests.document import openapi
-from tests.drawing import examples
 from tests.integration.test_api_auth import everything
-from tests.portals import PortalPartner, portal_partner, tuple_of
-from tests.world import Partner, World
+from tests.support.document import openapi
+from tests.support.drawing import examples
+from tests.support.portals import PortalPartner, portal_partner, tuple_of
+from tests.support.world import Partner, World
 
 EXAMPLES = max(examples(6), 3)
 """Requests of each kind for each operation: right ones and wrong ones, with real ids and without."""

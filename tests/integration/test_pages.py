@@ -6,7 +6,7 @@ import pytest
 
 from app.db.paging import PageRequest, bind, cut
 from tests.integration.test_api_bad_input import TUPLE, problem_of
-from tests.world import Partner, World
+from tests.support.world import Partner, World
 
 
 async def page(world: World, partner: Partner, path: str) -> dict[str, Any]:

@@ -9,11 +9,11 @@ import pytest_asyncio
 
 from app.domain.address import Allowance
 from app.domain.errors import Unprocessable
-from app.services import networks
-from tests.receiver import Receiver, open_receiver
+from app.services.access import networks
+from tests.support.receiver import Receiver, open_receiver
+from tests.support.worker import run_operator
+from tests.support.world import Partner, World
 from tests.unit.cli_wire import Wire
-from tests.worker import run_operator
-from tests.world import Partner, World
 
 
 @pytest_asyncio.fixture

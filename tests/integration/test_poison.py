@@ -13,12 +13,14 @@ import pytest
 from sqlalchemy import text
 
 from app.domain.order import OrderState
-from app.services import batches, consents, webhooks
-from app.services.batches import MAX_DEFECTS
-from tests.agreement import assert_agreement
-from tests.receiver import open_receiver, subscribe
-from tests.worker import PATIENCE, until_over, worker_process
-from tests.world import Partner, World, tuples
+from app.services.connections import customer_readings
+from app.services.registering import batches
+from app.services.registering.batches import MAX_DEFECTS
+from app.services.webhooks import deliveries
+from tests.support.agreement import assert_agreement
+from tests.support.receiver import open_receiver, subscribe
+from tests.support.worker import PATIENCE, until_over, worker_process
+from tests.support.world import Partner, World, tuples
 
 
 async def _do_all_due(world: World) -> None:
@@ -246,14 +248,14 @@ async def test_a_webhook_that_can_not_be_written_goes_the_way_of_all_failed_ones
         ("exhausted", "internal"),
         ("succeeded", "succeeded"),
     ]
-    assert not await webhooks.deliver_next(world.runtime)
+    assert not await deliveries.deliver_next(world.runtime)
     # Every event that a test leaves behind is held to its published shape.
     await world.select("DELETE FROM events WHERE data = '[1]' RETURNING id")
 
 
 async def test_a_connection_whose_list_can_not_be_read_holds_up_no_other_one(world: World) -> None:
     partner, neighbour = await world.partner(), await world.partner()
-    while await consents.read_due(world.runtime):
+    while await customer_readings.read_due(world.runtime):
         pass
     await _nobody_drives_it(world, partner)
     accepting = {"partner": str(neighbour.entra_tenant_id)}
@@ -266,7 +268,7 @@ async def test_a_connection_whose_list_can_not_be_read_holds_up_no_other_one(wor
         id=partner.connection_id,
     )
 
-    while await consents.read_due(world.runtime):
+    while await customer_readings.read_due(world.runtime):
         pass
 
     assert (await world.view(neighbour, held.view.record.id)).state is OrderState.IN_PROGRESS

@@ -15,10 +15,10 @@ from app.db import walls
 from app.db.driver import run_raw
 from app.db.engine import become_partner, open_engine
 from app.domain.ids import PartnerId
-from tests import rows
-from tests.authority import Authority
-from tests.relay import Relay
-from tests.world import World
+from tests.support import rows
+from tests.support.authority import Authority
+from tests.support.relay import Relay
+from tests.support.world import World
 
 PREPARED = "SELECT count(*) FROM pg_prepared_statements"
 

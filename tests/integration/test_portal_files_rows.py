@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from app.domain.scope import Scope
-from app.services import identities
+from app.services.access import identities
 from tests.integration.test_api_bad_input import problem_of
 from tests.integration.test_portal_outcomes import assert_books, one_file, report, states
-from tests.portals import hash_of, portal_partner, tuple_of
-from tests.world import World
+from tests.support.portals import hash_of, portal_partner, tuple_of
+from tests.support.world import World
 
 SAMPLES = Path(__file__).parents[1] / "samples" / "portal-results"
 XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"

@@ -7,13 +7,17 @@ import httpx
 import pytest
 
 from app.domain.scope import Scope
-from app.services import batches, consents, identities, sweep
-from app.services.identities import PartnerRole
-from tests.import_scene import work_imports
+from app.services.access import identities
+from app.services.access.identities import PartnerRole
+from app.services.connections import customer_readings
+from app.services.consents import consents
+from app.services.operations import sweep
+from app.services.registering import batches
 from tests.integration.test_api_bad_input import problem_of
-from tests.portals import PortalPartner, hash_of, portal_partner, tuple_of
-from tests.receiver import open_receiver
-from tests.world import World, tuples
+from tests.support.import_scene import work_imports
+from tests.support.portals import PortalPartner, hash_of, portal_partner, tuple_of
+from tests.support.receiver import open_receiver
+from tests.support.world import World, tuples
 
 HEADER = b"Device serial number,Windows product ID,Hardware hash,Manufacturer name,Device model\r\n"
 
@@ -272,7 +276,7 @@ async def test_nothing_is_ever_asked_of_microsoft_for_a_portal_connection(
         problem_of(await partner.call("POST", path), 422, code)
     world.clock.advance(days=1)
     assert (await sweep.sweep(world.runtime))["connections"] == 0
-    assert not await consents.read_due(world.runtime)
+    assert not await customer_readings.read_due(world.runtime)
     assert (await world.ledger())["calls"] == []
 
 

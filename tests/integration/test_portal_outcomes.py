@@ -17,11 +17,14 @@ from app.domain.consent import ConsentState
 from app.domain.errors import Conflict
 from app.domain.order import FINAL
 from app.domain.registration import RegistrationState
-from app.services import batches, consents, orders, portal
-from app.services.portal_entries import Entry
+from app.services.consents import consents
+from app.services.orders import orders
+from app.services.portal import portal
+from app.services.portal.entries import Entry
+from app.services.registering import batches
 from tests.integration.test_api_bad_input import problem_of
-from tests.portals import PortalPartner, hash_of, portal_partner, tuple_of
-from tests.world import World
+from tests.support.portals import PortalPartner, hash_of, portal_partner, tuple_of
+from tests.support.world import World
 
 ROUNDS = 6
 SETTLED = {"registered", "already_registered", "conflict", "failed", "cancelled"}
@@ -602,7 +605,7 @@ from uuid import UUID
 from app.domain.registration import RegistrationState
 from app.runtime import Runtime
 from app.services import identities, portal
-from app.settings import Settings
+from app.kernel.settings import Settings
 
 async def main():
     runtime = await Runtime.open(Settings(), process="killed")

@@ -12,8 +12,8 @@ import httpx
 import pytest
 
 from app.local.stack import free_port
-from tests.worker import api_process, registrar_process, worker_process
-from tests.world import World
+from tests.support.worker import api_process, registrar_process, worker_process
+from tests.support.world import World
 from workers.alive import touch
 
 PATIENCE = 60.0

@@ -16,9 +16,7 @@ from arq.connections import create_pool
 from redis.asyncio import Redis
 
 from app.domain.order import OrderState
-from app.kernel.wakeups import WakeKind, WakeUp
-from app.local.embedded.valkey import Valkey
-from app.queue import (
+from app.kernel.queue import (
     EXPIRES_AFTER,
     LANES_A_SLOT,
     LONGEST_DEFERRAL,
@@ -28,9 +26,14 @@ from app.queue import (
     deserialize,
     redis_settings,
 )
-from app.services import batches, consents, sweep, webhooks
-from tests.receiver import open_receiver, subscribe
-from tests.world import World, tuples
+from app.kernel.wakeups import WakeKind, WakeUp
+from app.local.embedded.valkey import Valkey
+from app.services.connections import customer_readings
+from app.services.operations import sweep
+from app.services.registering import batches
+from app.services.webhooks import deliveries
+from tests.support.receiver import open_receiver, subscribe
+from tests.support.world import World, tuples
 from workers.main import REDIS_ATTEMPTS, deliver_webhooks
 
 
@@ -167,7 +170,7 @@ async def test_a_wake_up_that_comes_late_is_sent_though_the_lanes_of_its_moment_
 async def test_a_wake_up_that_did_not_arrive_counts_for_none_that_comes_after(
     world: World, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.queue.PAUSE_AFTER_FAILURE", 0.0)
+    monkeypatch.setattr("app.kernel.queue.PAUSE_AFTER_FAILURE", 0.0)
     now = datetime.now(UTC)
     soon = [WakeUp(WakeKind.BATCHES, LANES_A_SLOT, now + timedelta(minutes=1))]
     queue = Queue("redis://127.0.0.1:1/0")
@@ -241,8 +244,8 @@ async def test_orders_are_taken_without_redis_and_none_waits_for_it(world: World
 async def test_a_redis_that_hangs_holds_up_one_request_for_two_seconds_at_most(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.queue.SEND_PATIENCE", 0.3)
-    monkeypatch.setattr("app.queue.PAUSE_AFTER_FAILURE", 3600.0)
+    monkeypatch.setattr("app.kernel.queue.SEND_PATIENCE", 0.3)
+    monkeypatch.setattr("app.kernel.queue.PAUSE_AFTER_FAILURE", 3600.0)
     partner, callers = await world.partner(), list[object]()
     async with hanging_redis(callers) as url, without_redis(world, url):
         for number in range(5):
@@ -255,7 +258,7 @@ async def test_a_redis_that_hangs_holds_up_one_request_for_two_seconds_at_most(
 async def test_wake_ups_are_sent_again_once_redis_is_back(
     world: World, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.queue.PAUSE_AFTER_FAILURE", 0.0)
+    monkeypatch.setattr("app.kernel.queue.PAUSE_AFTER_FAILURE", 0.0)
     assert world.runtime.settings.redis_url is not None
     queue = Queue(world.runtime.settings.redis_url)
     good = queue._settings
@@ -269,7 +272,7 @@ async def test_wake_ups_are_sent_again_once_redis_is_back(
 
 async def test_a_flushed_redis_loses_nothing(world: World, redis: Redis) -> None:
     partner = await world.partner()
-    while await consents.read_due(world.runtime):
+    while await customer_readings.read_due(world.runtime):
         pass
     async with open_receiver(world) as receiver:
         await subscribe(world, partner, receiver.url())
@@ -282,8 +285,8 @@ async def test_a_flushed_redis_loses_nothing(world: World, redis: Redis) -> None
         # A worker that does what it is woken for, and nothing else.
         steps: dict[str, Callable[[], Awaitable[object]]] = {
             "advance_batches": lambda: batches.advance_next(world.runtime),
-            "deliver_webhooks": lambda: webhooks.deliver_next(world.runtime),
-            "read_customers": lambda: consents.read_due(world.runtime),
+            "deliver_webhooks": lambda: deliveries.deliver_next(world.runtime),
+            "read_customers": lambda: customer_readings.read_due(world.runtime),
         }
         for _ in range(40):
             await sweep.sweep(world.runtime)

@@ -8,14 +8,14 @@ import httpx
 import pytest
 from sqlalchemy import text
 
-from app import metrics
 from app.db import quotas as table
 from app.domain.quota import QUOTAS, Quota
-from app.services import identities, quotas
+from app.kernel import metrics
+from app.services.access import identities, quotas
 from tests.attacks.attack import Target
 from tests.attacks.creates import NOUNS
-from tests.import_scene import preview, send, tuple_sheet, work_imports
-from tests.world import Partner, World
+from tests.support.import_scene import preview, send, tuple_sheet, work_imports
+from tests.support.world import Partner, World
 
 CREATES = {
     Quota.CUSTOMERS: "customers",

@@ -8,9 +8,9 @@ from typer.testing import CliRunner
 
 from app.cli import app
 from app.domain.quota import QUOTAS, Quota
-from app.services import quotas
-from tests.worker import run_operator
-from tests.world import Partner, World
+from app.services.access import quotas
+from tests.support.worker import run_operator
+from tests.support.world import Partner, World
 
 
 async def registrar(database_url: str, *arguments: str) -> tuple[str, str]:

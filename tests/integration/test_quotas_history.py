@@ -3,8 +3,8 @@
 from sqlalchemy import text
 
 from app.domain.quota import KEPT_BY_HAND
-from tests.portals import portal_partner, tuple_of
-from tests.world import World
+from tests.support.portals import portal_partner, tuple_of
+from tests.support.world import World
 
 OLDER = KEPT_BY_HAND + 20
 

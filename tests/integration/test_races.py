@@ -16,9 +16,11 @@ from app.db.batches import Claim
 from app.domain.consent import Change, ConsentState, Evidence
 from app.domain.errors import Conflict
 from app.domain.order import OrderState
-from app.services import batches, consents, orders
-from tests.agreement import assert_agreement
-from tests.world import Partner, World, tuples
+from app.services.consents import consents
+from app.services.orders import orders
+from app.services.registering import batches
+from tests.support.agreement import assert_agreement
+from tests.support.world import Partner, World, tuples
 
 ROUNDS = 8
 

@@ -14,12 +14,12 @@ from urllib.parse import urlsplit
 import pytest
 from redis.asyncio import Redis
 
-from app import budgets, call_rates, queue
-from app.queue import QUEUE_NAME
-from app.settings import Settings
-from tests.authority import Authority
-from tests.worker import worker_process
-from tests.world import World, tuples
+from app.kernel import budgets, call_rates, queue
+from app.kernel.queue import QUEUE_NAME
+from app.kernel.settings import Settings
+from tests.support.authority import Authority
+from tests.support.worker import worker_process
+from tests.support.world import World, tuples
 
 
 @dataclass

@@ -16,14 +16,15 @@ from app.domain.errors import Conflict, NotFound
 from app.domain.ids import PartnerId
 from app.domain.upstream import ConnectionTrouble
 from app.platforms.base import TokenKind
-from app.services import consents, removal
-from app.services.access import open_access
-from app.services.removal import Removal
-from tests import rows
-from tests.import_scene import preview, tuple_sheet
+from app.services.connections import customer_readings
+from app.services.connections.access import open_access
+from app.services.operations import removal
+from app.services.operations.removal import Removal
 from tests.integration.test_api_auth import everything
 from tests.integration.test_api_bad_input import TUPLE, problem_of
-from tests.world import Partner, World, tuples
+from tests.support import rows
+from tests.support.import_scene import preview, tuple_sheet
+from tests.support.world import Partner, World, tuples
 
 
 def whole(partner: Partner) -> Subject:
@@ -165,7 +166,7 @@ async def test_an_outcome_that_is_not_known_is_in_the_way_also_of_a_settled_batc
 async def test_a_customer_goes_with_its_orders_and_nothing_else_does(world: World) -> None:
     partner = await world.partner()
     await world.set_consent(partner.other_tenant_id, given=True)
-    await consents.read_customers(world.runtime, partner, partner.connection_id)
+    await customer_readings.read_customers(world.runtime, partner, partner.connection_id)
     gone = (await world.post_order(partner, [TUPLE])).json()
     kept = (await world.post_order(partner, [TUPLE], customer_id=str(partner.other_customer_id))).json()
     await world.work()
@@ -309,7 +310,9 @@ async def test_a_list_of_customers_that_is_being_read_is_no_matter(world: World)
     for subject_of in (customer, connection):
         partner = await world.partner()
         await world.arm({"operation": "customers", "kind": "hold", "phase": "after"})
-        reading = asyncio.create_task(consents.read_customers(world.runtime, partner, partner.connection_id))
+        reading = asyncio.create_task(
+            customer_readings.read_customers(world.runtime, partner, partner.connection_id)
+        )
         await world.until_held_open(within=45)
         assert (await remove(world, subject_of(partner))).finished
         await world.control("DELETE", "faults")

@@ -8,12 +8,13 @@ from sqlalchemy import text
 from app.db import imports
 from app.domain import api_key
 from app.domain.scope import Scope
-from app.services import identities, retention, sweep
-from app.services.identities import NewKey
-from tests.import_scene import commit, committed, look, preview, tuple_sheet, upload, work_imports
+from app.services.access import identities
+from app.services.access.identities import NewKey
+from app.services.operations import retention, sweep
 from tests.integration.test_api_keys import bearer, rotate
-from tests.plans import vacuum
-from tests.world import Partner, World
+from tests.support.import_scene import commit, committed, look, preview, tuple_sheet, upload, work_imports
+from tests.support.plans import vacuum
+from tests.support.world import Partner, World
 
 DAY = timedelta(days=1)
 

@@ -7,8 +7,8 @@ from uuid import UUID
 
 from app.db import registrations
 from app.domain.registration import RETRYABLE
-from app.services import orders
-from tests.world import Partner, World, tuples
+from app.services.orders import orders
+from tests.support.world import Partner, World, tuples
 
 
 async def failed_order(world: World, partner: Partner, count: int, tags: int = 1) -> UUID:

@@ -14,7 +14,7 @@ from app.db.batches import Claim
 from app.domain.actor import ActingFor
 from app.domain.ids import PartnerId
 from app.kernel.transactions import SystemTx
-from tests.world import World
+from tests.support.world import World
 
 FILL = """
 WITH p AS (

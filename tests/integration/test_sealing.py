@@ -12,15 +12,15 @@ from sqlalchemy import text
 from app.db.sealing import SEALED_COLUMNS, replace, values_after
 from app.db.tables import metadata
 from app.platforms.base import TokenKind
-from app.services import sealing
-from app.services.access import open_access
-from app.services.idempotency import body_place
-from app.services.sealing import AT_A_TIME, PLACES
+from app.services.access.idempotency import body_place
+from app.services.connections.access import open_access
+from app.services.operations import sealing
+from app.services.operations.sealing import AT_A_TIME, PLACES
 from tests.integration.test_api_bad_input import problem_of
 from tests.integration.test_migrations import owner_of
-from tests.receiver import Receiver, open_receiver, subscribe
-from tests.worker import run_operator
-from tests.world import Partner, World
+from tests.support.receiver import Receiver, open_receiver, subscribe
+from tests.support.worker import run_operator
+from tests.support.world import Partner, World
 
 NEW = SecretStr("QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVpBQkNERUY=")
 

@@ -7,18 +7,21 @@ from typing import Any
 
 from typer.testing import CliRunner, Result
 
-from app.budgets import Budgets
 from app.cli import app as program
 from app.db import figures
 from app.domain.budget import Budget, BudgetPolicy
 from app.domain.quota import Quota
 from app.domain.scope import Scope
 from app.domain.upstream import ConnectionTrouble, Said
-from app.queue import Queue
-from app.services import access, batches, identities, quotas, sweep
-from tests.import_scene import upload, work_imports
-from tests.serving import serving
-from tests.world import Partner, World, tuples
+from app.kernel.budgets import Budgets
+from app.kernel.queue import Queue
+from app.services.access import identities, quotas
+from app.services.connections import access
+from app.services.operations import sweep
+from app.services.registering import batches
+from tests.support.import_scene import upload, work_imports
+from tests.support.serving import serving
+from tests.support.world import Partner, World, tuples
 
 
 async def status(world: World, partner: Partner) -> dict[str, Any]:

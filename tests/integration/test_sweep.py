@@ -10,10 +10,11 @@ from sqlalchemy import text
 from app.db import batch_claims, events, heartbeats
 from app.domain.batch import BatchState
 from app.local.synthetic import devices
-from app.services import batches as batch_steps
-from app.services import consents, sweep
-from tests.receiver import Answer, open_receiver, subscribe
-from tests.world import Partner, World, tuples
+from app.services.connections import customer_readings
+from app.services.operations import sweep
+from app.services.registering import batches as batch_steps
+from tests.support.receiver import Answer, open_receiver, subscribe
+from tests.support.world import Partner, World, tuples
 
 
 async def scalar(world: World, statement: str, **parameters: Any) -> Any:
@@ -24,7 +25,7 @@ async def scalar(world: World, statement: str, **parameters: Any) -> Any:
 async def quiet(world: World) -> Partner:
     """A partner whose consents have been read, so that nothing is due."""
     partner = await world.partner()
-    while await consents.read_due(world.runtime):
+    while await customer_readings.read_due(world.runtime):
         pass
     return partner
 
@@ -181,7 +182,7 @@ async def test_hashes_go_at_once_with_success_and_after_the_retention_with_failu
     assert await scalar(world, left) == BatchState.HELD, "what is still to be sent stays"
     assert await scalar(world, "SELECT count(*) FROM device_hashes") == 1
     await world.set_consent(partner.other_tenant_id, given=True)
-    await consents.read_customers(world.runtime, partner, partner.connection_id)
+    await customer_readings.read_customers(world.runtime, partner, partner.connection_id)
     await world.work()
     (row,) = await world.rows(partner, held.json()["id"])
     assert row["state"] == "registered"

@@ -6,10 +6,10 @@ import pytest
 
 from app.db import vendor_profiles
 from app.domain.quota import Quota
-from tests.import_scene import look, preview, sheet, upload, work_imports
 from tests.integration.test_api_bad_input import problem_of
 from tests.integration.test_quotas import set_quota
-from tests.world import Partner, World
+from tests.support.import_scene import look, preview, sheet, upload, work_imports
+from tests.support.world import Partner, World
 
 DEFINITION = {
     "columns": {"Article": "model", "Unit": "serial_number"},

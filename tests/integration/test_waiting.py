@@ -5,12 +5,14 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from app.budgets import Budgets
 from app.domain.budget import Budget, BudgetPolicy
-from app.services import batches, consents, sweep
-from tests.portals import TUPLE, portal_partner
-from tests.statements import sent_by
-from tests.world import Partner, World, tuples
+from app.kernel.budgets import Budgets
+from app.services.connections import customer_readings
+from app.services.operations import sweep
+from app.services.registering import batches
+from tests.support.portals import TUPLE, portal_partner
+from tests.support.statements import sent_by
+from tests.support.world import Partner, World, tuples
 
 FIELDS = {"code", "title", "advice", "since", "until", "remedy", "detail", "devices"}
 
@@ -104,7 +106,7 @@ async def test_consent_that_is_missing_or_was_taken_back_is_told_in_answers_and_
 
     going = await place(world, partner)
     await world.set_consent(partner.tenant_id, given=False)
-    await consents.read_customers(world.runtime, partner, partner.connection_id)
+    await customer_readings.read_customers(world.runtime, partner, partner.connection_id)
     [reason] = await waiting_for(world, partner, going)
     assert reason["code"] == "consent_revoked"
 

@@ -12,9 +12,9 @@ from app.db.engine import APP_ROLE, SYSTEM_ROLE
 from app.db.tables import metadata
 from app.domain.actor import ActingFor
 from app.domain.ids import PartnerId
-from tests import rows
-from tests.rows import OWNED, Row
-from tests.world import World
+from tests.support import rows
+from tests.support.rows import OWNED, Row
+from tests.support.world import World
 
 DENIED = "42501"
 NO_PARENT = "23503"

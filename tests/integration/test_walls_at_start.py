@@ -20,10 +20,10 @@ from app.db.walls import WallsDown
 from app.domain.ids import PartnerId
 from app.main import build
 from app.runtime import Runtime
-from tests import rows
-from tests.servers import Servers, empty_database
-from tests.worker import worker_process
-from tests.world import World
+from tests.support import rows
+from tests.support.servers import Servers, empty_database
+from tests.support.worker import worker_process
+from tests.support.world import World
 
 PATIENCE = 100.0
 """Seconds a process has to start; on an idle machine two are enough."""

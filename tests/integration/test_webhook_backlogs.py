@@ -8,9 +8,10 @@ from sqlalchemy import text
 
 from app.domain.endpoint_health import DEGRADED_AFTER
 from app.domain.quota import Quota
-from app.services import backlogs, quotas, sweep
-from tests.receiver import Receiver, open_receiver, subscribe
-from tests.world import Partner, World, tuples
+from app.services.access import quotas
+from app.services.operations import backlogs, sweep
+from tests.support.receiver import Receiver, open_receiver, subscribe
+from tests.support.world import Partner, World, tuples
 
 
 @pytest_asyncio.fixture

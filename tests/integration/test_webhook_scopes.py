@@ -12,9 +12,9 @@ from app.domain.event import EVENTS, EventType
 from app.domain.quota import Quota
 from app.domain.scope import Scope
 from app.domain.subscription import EVERY_SCOPE, SUBSCRIBABLE
-from app.services import identities
-from tests.receiver import Receiver, open_receiver, subscribe
-from tests.world import Partner, World, tuples
+from app.services.access import identities
+from tests.support.receiver import Receiver, open_receiver, subscribe
+from tests.support.world import Partner, World, tuples
 
 
 @pytest_asyncio.fixture

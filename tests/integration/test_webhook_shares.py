@@ -15,9 +15,9 @@ from app.db.ids import new_row_ids
 from app.domain import endpoint_health
 from app.domain.endpoint_health import WINDOW
 from app.domain.ids import PartnerId
-from app.services import webhooks
-from tests.receiver import Answer, Receiver, open_receiver, subscribe, until
-from tests.world import World, tuples
+from app.services.webhooks import deliveries
+from tests.support.receiver import Answer, Receiver, open_receiver, subscribe, until
+from tests.support.world import World, tuples
 
 FILL = """
 WITH p AS (
@@ -75,7 +75,7 @@ async def waiting(world: World, name: str, *, endpoints: int, each: int, failure
 async def claim_all(world: World) -> list[DeliveryClaim]:
     """Claims until there is nothing that may be claimed. Nothing of it is made."""
     found: list[DeliveryClaim] = []
-    while (claim := await webhooks.claim_next(world.runtime)) is not None:
+    while (claim := await deliveries.claim_next(world.runtime)) is not None:
         found.append(claim)
     return found
 
@@ -108,7 +108,7 @@ async def test_lane_that_becomes_free_goes_to_the_partner_that_holds_the_fewest(
     held = await claim_all(world)
     neighbour = await waiting(world, "B", endpoints=3, each=20)
     for expected in (neighbour.id, neighbour.id, neighbour.id):
-        claim = await webhooks.claim_next(world.runtime)
+        claim = await deliveries.claim_next(world.runtime)
         assert claim is not None
         assert claim.partner_id == expected
         await finish(world, held.pop())
@@ -120,7 +120,7 @@ async def test_rounds_go_over_partners_and_inside_each_over_its_endpoints(world:
     b = await waiting(world, "B", endpoints=1, each=4)
     turns: list[tuple[PartnerId, UUID]] = []
     for _ in range(8):
-        claim = await webhooks.claim_next(world.runtime)
+        claim = await deliveries.claim_next(world.runtime)
         assert claim is not None
         turns.append((claim.partner_id, claim.endpoint_id))
         await finish(world, claim)
@@ -186,7 +186,7 @@ async def test_neighbours_webhook_arrives_while_all_of_anothers_endpoints_hang(
             path = f"/v1/webhook-endpoints/{hanging.id}:test"
             assert (await world.client.post(path, headers=attacker.headers)).status_code == 202
     lanes = [
-        asyncio.create_task(webhooks.deliver_next(world.runtime))
+        asyncio.create_task(deliveries.deliver_next(world.runtime))
         for _ in range(world.runtime.settings.delivery_lanes)
     ]
     share = bounds(world).one_partner
@@ -197,7 +197,7 @@ async def test_neighbours_webhook_arrives_while_all_of_anothers_endpoints_hang(
     healthy = await subscribe(world, neighbour, receiver.url("/healthy"))
     path = f"/v1/webhook-endpoints/{healthy.id}:test"
     assert (await world.client.post(path, headers=neighbour.headers)).status_code == 202
-    assert await webhooks.deliver_next(world.runtime)
+    assert await deliveries.deliver_next(world.runtime)
     assert len(receiver.of_path("/healthy")) == 1
     forever.set()
     await asyncio.gather(*lanes)

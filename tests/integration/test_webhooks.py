@@ -17,11 +17,11 @@ from app.domain.event import EventType
 from app.domain.subscription import SUBSCRIBABLE, hears, stored_types
 from app.domain.upstream import ConnectionTrouble, Said
 from app.local.synthetic import devices
-from app.services import access, consents
-from tests.import_scene import committed, preview, tuple_sheet
-from tests.published import require_published
-from tests.receiver import Message, Receiver, open_receiver, subscribe
-from tests.world import Partner, World, tuples
+from app.services.connections import access, customer_readings
+from tests.support.import_scene import committed, preview, tuple_sheet
+from tests.support.published import require_published
+from tests.support.receiver import Message, Receiver, open_receiver, subscribe
+from tests.support.world import Partner, World, tuples
 
 
 @pytest_asyncio.fixture
@@ -31,7 +31,7 @@ async def receiver(world: World) -> AsyncIterator[Receiver]:
 
 
 async def read_consents(world: World, partner: Partner) -> None:
-    await consents.read_customers(world.runtime, partner, partner.connection_id)
+    await customer_readings.read_customers(world.runtime, partner, partner.connection_id)
 
 
 async def fail(world: World, *serials: str) -> None:

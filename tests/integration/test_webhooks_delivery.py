@@ -16,15 +16,17 @@ from app.db.engine import open_engine
 from app.domain import endpoint_health
 from app.domain.address import Allowance
 from app.domain.schedule import SPREAD, WEBHOOK_LADDER
-from app.outbound import Outbound
+from app.kernel import handover
+from app.kernel.outbound import Outbound
+from app.kernel.secrets import Secrets
 from app.runtime import Runtime
-from app.secrets import Secrets
-from app.services import handover, sweep, webhooks
-from tests.line import line_to_postgres
-from tests.receiver import Answer, Endpoint, Receiver, open_receiver, subscribe, until
+from app.services.operations import sweep
+from app.services.webhooks import deliveries
+from tests.support.line import line_to_postgres
+from tests.support.receiver import Answer, Endpoint, Receiver, open_receiver, subscribe, until
+from tests.support.world import Partner, World, tuples
 from tests.unit.test_outbound import OK, Authority, receiving
 from tests.unit.test_outbound import authority as authority  # the fixture
-from tests.world import Partner, World, tuples
 
 
 @pytest_asyncio.fixture
@@ -188,7 +190,7 @@ async def test_a_receiver_that_hangs_is_a_timeout_and_is_tried_again(
     id = await tell(world, partner, endpoint)
     allowed = world.runtime.outbound._allowed
     async with outbound(world, timeout=0.2, allowed=allowed, allow_http=True) as impatient:
-        assert await webhooks.deliver_next(impatient)
+        assert await deliveries.deliver_next(impatient)
     forever.set()
     found = await delivery(world, partner, id)
     assert (found["state"], found["last_kind"], found["last_status"]) == ("retrying", "timeout", None)
@@ -247,7 +249,7 @@ async def test_failures_at_the_same_moment_are_all_counted(world: World, receive
     receiver.usual = Answer(500, hold=together)
     for _ in range(4):
         await tell(world, partner, endpoint)
-    running = [asyncio.create_task(webhooks.deliver_next(world.runtime)) for _ in range(4)]
+    running = [asyncio.create_task(deliveries.deliver_next(world.runtime)) for _ in range(4)]
     await until(lambda: len(receiver.messages) == 4)
     together.set()
     await asyncio.gather(*running)
@@ -291,7 +293,7 @@ async def test_an_attempt_that_ends_after_the_endpoint_was_disabled_does_not_ena
     held = asyncio.Event()
     receiver.usual = Answer(status, hold=held)
     id = await tell(world, partner, endpoint)
-    under_way = asyncio.create_task(webhooks.deliver_next(world.runtime))
+    under_way = asyncio.create_task(deliveries.deliver_next(world.runtime))
     await until(lambda: receiver.messages)
     await set_state(world, partner, endpoint, "disabled")
     held.set()
@@ -314,7 +316,7 @@ async def test_a_deleted_endpoint_gets_nothing_and_its_deliveries_stay_readable(
     receiver.usual = Answer(hold=held)
     sent = await tell(world, partner, endpoint)
     waiting = await tell(world, partner, endpoint)
-    under_way = asyncio.create_task(webhooks.deliver_next(world.runtime))
+    under_way = asyncio.create_task(deliveries.deliver_next(world.runtime))
     await until(lambda: receiver.messages)
     gone = await world.client.delete(f"/v1/webhook-endpoints/{endpoint.id}", headers=partner.headers)
     assert gone.status_code == 204
@@ -445,7 +447,7 @@ async def test_workers_that_race_for_a_delivery_send_it_once(world: World, recei
 
     async def worker() -> int:
         made = 0
-        while await webhooks.deliver_next(world.runtime):
+        while await deliveries.deliver_next(world.runtime):
             made += 1
         return made
 
@@ -469,7 +471,7 @@ async def test_a_crash_between_sending_and_recording_sends_again_with_the_same_i
     dying = replace(world.runtime)
     held = asyncio.Event()
     receiver.script.append(Answer(hold=held))
-    under_way = asyncio.create_task(webhooks.deliver_next(dying))
+    under_way = asyncio.create_task(deliveries.deliver_next(dying))
     await until(lambda: receiver.messages)
     # From here on this worker reaches the database no more, as if it had been killed.
     dying.engine = open_engine("postgresql://nobody@127.0.0.1:1/nowhere", pool_size=1, name="dead")
@@ -500,7 +502,7 @@ async def test_a_moment_without_the_database_costs_a_delivery_no_lease(
         world.another(database_url=line.url) as other,
     ):
         runtime = replace(other.runtime, outbound=world.runtime.outbound)
-        under_way = asyncio.create_task(webhooks.deliver_next(runtime))
+        under_way = asyncio.create_task(deliveries.deliver_next(runtime))
         await until(lambda: receiver.messages)
         line.cut()
         held.set()
@@ -523,7 +525,7 @@ async def test_a_worker_that_is_told_to_stop_hands_its_delivery_over_at_once(
     id = await tell(world, partner, endpoint)
     forever = asyncio.Event()
     receiver.script.append(Answer(hold=forever))
-    under_way = asyncio.create_task(webhooks.deliver_next(world.runtime))
+    under_way = asyncio.create_task(deliveries.deliver_next(world.runtime))
     await until(lambda: receiver.messages)
     under_way.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -541,7 +543,7 @@ async def test_a_worker_that_comes_back_after_its_lease_does_not_undo_what_was_d
     id = await tell(world, partner, endpoint)
     held = asyncio.Event()
     receiver.script.append(Answer(500, hold=held))
-    slow = asyncio.create_task(webhooks.deliver_next(world.runtime))
+    slow = asyncio.create_task(deliveries.deliver_next(world.runtime))
     await until(lambda: receiver.messages)
     world.clock.advance(seconds=world.runtime.settings.lease_s + 1)
     assert await world.deliver() == 1
@@ -560,7 +562,7 @@ async def test_one_endpoint_that_hangs_does_not_hold_up_the_others(world: World,
     for _ in range(20):
         await tell(world, partner, hanging)
     receiver.usual = Answer(hold=forever)
-    lanes = [asyncio.create_task(webhooks.deliver_next(world.runtime)) for _ in range(8)]
+    lanes = [asyncio.create_task(deliveries.deliver_next(world.runtime)) for _ in range(8)]
     window = endpoint_health.WINDOW
     await until(lambda: sum(lane.done() for lane in lanes) == 8 - window)
     await until(lambda: len(receiver.of_path("/hanging")) == window)
@@ -587,9 +589,9 @@ async def test_an_endpoint_that_failed_is_tried_by_one_worker_at_a_time(
         await tell(world, partner, endpoint)
     held = asyncio.Event()
     receiver.usual = Answer(hold=held)
-    first = asyncio.create_task(webhooks.deliver_next(world.runtime))
+    first = asyncio.create_task(deliveries.deliver_next(world.runtime))
     await until(lambda: len(receiver.messages) == 2)
-    assert await webhooks.deliver_next(world.runtime) is False
+    assert await deliveries.deliver_next(world.runtime) is False
     held.set()
     assert await first
     assert await world.deliver() == 2
@@ -602,7 +604,7 @@ async def test_a_secret_that_no_key_opens_is_an_attempt_that_failed_and_stops_no
     endpoint = await subscribe(world, partner, receiver.url())
     id = await tell(world, partner, endpoint)
     keyless = replace(world.runtime, secrets=Secrets([b"k" * 32]))
-    assert await webhooks.deliver_next(keyless)
+    assert await deliveries.deliver_next(keyless)
     found = await delivery(world, partner, id)
     assert (found["state"], found["last_kind"]) == ("retrying", "unsigned")
     assert receiver.connections == 0
@@ -685,7 +687,7 @@ async def test_a_name_that_turns_inwards_after_it_was_accepted_is_not_called(
 
     async with outbound(world, allow_http=True, resolve=resolve) as strict:
         while answers:
-            assert await webhooks.deliver_next(strict)
+            assert await deliveries.deliver_next(strict)
             world.clock.advance(hours=1)
     assert receiver.connections == 0
     found = await delivery(world, partner, id)

@@ -10,11 +10,11 @@ import pytest_asyncio
 import standardwebhooks
 from sqlalchemy import text
 
-from app.services import sweep
-from app.services.endpoint_secrets import MAX_SECRETS
+from app.services.operations import sweep
+from app.services.webhooks.endpoint_secrets import MAX_SECRETS
 from tests.integration.test_api_bad_input import problem_of
-from tests.receiver import Endpoint, Message, Receiver, open_receiver, subscribe
-from tests.world import Partner, World
+from tests.support.receiver import Endpoint, Message, Receiver, open_receiver, subscribe
+from tests.support.world import Partner, World
 
 NOT_VERIFIED = standardwebhooks.webhooks.WebhookVerificationError
 

@@ -14,7 +14,7 @@ from app.domain.identity import IdentityKind, Rules
 from app.intake.dry_run import Review, Terms
 from app.intake.rows import UnreadableFile, read
 from simulator.samples import hardware_hash
-from tests.workbooks import workbook
+from tests.support.workbooks import workbook
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 TUPLE = "Serial Number,Manufacturer,Model"

@@ -2,7 +2,7 @@
 
 from simulator.samples import hardware_hash
 from tests.messages import HASH, TUPLE, File, Said, gzipped, hashed, lines, sheet
-from tests.workbooks import Raw, archive, workbook
+from tests.support.workbooks import Raw, archive, workbook
 
 Examples = dict[str, File | Said]
 

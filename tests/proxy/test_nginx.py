@@ -20,11 +20,11 @@ import pytest
 
 from app.local.stack import free_port
 from tests.architecture.source import ROOT
-from tests.authority import Authority
-from tests.import_scene import HEADER, sheet, tuple_rows
 from tests.integration.test_processes import until_ready
-from tests.worker import registrar_process
-from tests.world import World
+from tests.support.authority import Authority
+from tests.support.import_scene import HEADER, sheet, tuple_rows
+from tests.support.worker import registrar_process
+from tests.support.world import World
 
 PATIENCE = 60.0
 CONFIGURATION = ROOT / "deploy" / "proxy" / "nginx.conf"

@@ -1,7 +1,7 @@
 """Registrar's API as the command line meets it: a function behind httpx's transport.
 
 It stands alone because several tests of the command line share it; what it answers has the shapes of
-`app.api.models`, and what was asked of it can be looked at afterwards.
+`app.api.contract.models`, and what was asked of it can be looked at afterwards.
 """
 
 from collections.abc import Callable, Mapping, Sequence

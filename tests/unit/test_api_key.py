@@ -8,7 +8,7 @@ import pytest
 
 from app.domain import api_key
 from app.domain.scope import Scope
-from app.services.identities import PRESETS, Preset, mint
+from app.services.access.identities import PRESETS, Preset, mint
 from tests.architecture.source import ROOT
 
 SECRET = "a2" * 26

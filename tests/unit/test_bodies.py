@@ -8,11 +8,11 @@ from fastapi.routing import iter_route_contexts
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.api import bodies
-from app.api.arriving import Arriving
-from app.api.bodies import BOUNDS, LISTS, ORDER, SHORT, Bound, Count, Scan
+from app.api.http import bodies
+from app.api.http.arriving import Arriving
+from app.api.http.bodies import BOUNDS, LISTS, ORDER, SHORT, Bound, Count, Scan
 from app.domain.errors import Unprocessable
-from tests.document import api
+from tests.support.document import api
 
 ANY = Bound(10**9, containers=10**9, values=10**9)
 TEXTS = st.text(st.sampled_from('ab{}[],:"\\/ \n\u00e9\u2028\U0001f600')) | st.text()

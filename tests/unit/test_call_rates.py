@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from app.api.call_rates import render
-from app.call_rates import CallRate
+from app.api.http.call_rates import render
+from app.kernel.call_rates import CallRate
 
 
 def test_a_key_with_calls_left_shows_policy_rest_and_seconds() -> None:

@@ -12,7 +12,7 @@ from app.cli import api_keys, profile_store
 from app.cli.outcome import ExitCode, Stop
 from app.cli.profile_store import Profile, Profiles
 from app.domain.scope import Scope
-from app.services.identities import PRESETS, Preset
+from app.services.access.identities import PRESETS, Preset
 from tests.unit.cli_wire import KEY, NOW, Wire
 
 NEW = "rgstr_9f8e7d6c_" + "n" * 58

@@ -21,7 +21,7 @@ from app.domain.consent import ConsentState, Evidence
 from app.domain.order import OrderState
 from app.domain.registration import RegistrationState
 from app.intake.rows import FIELDS
-from app.services.identities import PartnerRole, Preset
+from app.services.access.identities import PartnerRole, Preset
 from tests.unit.cli_wire import CUSTOMER, DEVICES, KEY, Wire, counts, problem, row_of
 
 

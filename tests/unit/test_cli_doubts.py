@@ -11,8 +11,8 @@ from app.cli.outcome import ExitCode
 from app.domain.catalogue import CATALOGUE, Severity
 from app.domain.registration import RegistrationState
 from app.intake.table import GUESSES, OMISSIONS
+from tests.support.workbooks import sheet, workbook
 from tests.unit.cli_wire import DEVICES, Wire, row_of
-from tests.workbooks import sheet, workbook
 
 HEADER = ("Serial Number", "Manufacturer", "Model")
 SURE = "Serial Number,Manufacturer,Model\nSYN1,Contoso,Book\nSYN2,Contoso,Book\n"

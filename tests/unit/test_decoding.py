@@ -8,11 +8,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import Field, ValidationError
 
-from app.api.bodies import LISTS, ORDER
-from app.api.decoding import decode, details
-from app.api.import_models import ProfileIn
-from app.api.models import DeviceIn, OrderIn
-from app.api.problems import pydantic_error
+from app.api.contract.problems import pydantic_error
+from app.api.http.bodies import LISTS, ORDER
+from app.api.http.decoding import decode, details
+from app.api.imports.models import ProfileIn
+from app.api.orders.models import DeviceIn, OrderIn
 from app.domain.errors import FieldError, Unprocessable
 from app.domain.order import MAX_DEVICES
 

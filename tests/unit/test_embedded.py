@@ -24,7 +24,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from app.local.embedded import Binaries, Embedded, EmbeddedUnavailable, Postgres, Valkey, binaries
-from tests.servers import copy_cluster
+from tests.support.servers import copy_cluster
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -32,7 +32,7 @@ ROOT = Path(__file__).resolve().parents[2]
 HOLDER = """
 import json, os, sys
 from pathlib import Path
-from app import child_processes
+from app.kernel import child_processes
 from app.local import embedded
 task = json.loads(sys.argv[1])
 if task.get("without_death_signal"):

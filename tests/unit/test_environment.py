@@ -12,8 +12,8 @@ from pydantic import SecretStr
 from typer.main import get_command
 
 from app.cli import app
-from app.environment import COMMAND_LINE_NAMES, SettingsRefused
-from app.settings import SECRET_SETTINGS, Settings, load
+from app.kernel.environment import COMMAND_LINE_NAMES, SettingsRefused
+from app.kernel.settings import SECRET_SETTINGS, Settings, load
 from tests.architecture.source import ROOT
 
 KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="

@@ -21,8 +21,8 @@ from app.domain.event import (
     pages,
 )
 from app.domain.registration import RegistrationState
-from app.services.events import Happening
-from tests.published import require_published
+from app.services.events.publishing import Happening
+from tests.support.published import require_published
 
 ID = UUID(int=7)
 

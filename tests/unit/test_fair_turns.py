@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.fair_turns import ACTIVE_S, Activity, FairTurns, LineFull, NoTurn, WaitedTooLong
+from app.kernel.fair_turns import ACTIVE_S, Activity, FairTurns, LineFull, NoTurn, WaitedTooLong
 
 
 class Scene:

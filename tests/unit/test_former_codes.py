@@ -3,7 +3,7 @@
 import pytest
 from pydantic import TypeAdapter
 
-from app.api.texts import CodeSought
+from app.api.contract.texts import CodeSought
 from app.domain.catalogue import CATALOGUE, Advice
 from app.domain.former_codes import PRESENT_NAMES, present_name, stored
 

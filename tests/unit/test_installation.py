@@ -8,12 +8,12 @@ from uuid import UUID
 
 import pytest
 
+from app.kernel.secrets import NO_KEY, Place, SecretError, Secrets
+from app.kernel.settings import Settings, load
 from app.local.databases import require_installation
 from app.runtime import NoInstallation, Purpose
-from app.secrets import NO_KEY, Place, SecretError, Secrets
-from app.settings import Settings, load
 from tests.architecture.source import ROOT
-from tests.servers import Servers, copy_cluster
+from tests.support.servers import Servers, copy_cluster
 
 LOOKING = {
     "registrar partner list": ("-m", "app.cli", "partner", "list"),

@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from app.intake.rows import UnreadableFile, read
-from tests.drawing import examples
+from tests.support.drawing import examples
 
 HEADER = "Device Serial Number,Windows Product ID,Hardware Hash,Manufacturer name,Device model\r\n"
 SAMPLES = (

@@ -16,7 +16,7 @@ from app.intake.devices import check_row
 from app.intake.problems import problems_of
 from app.intake.profiles import Profile
 from app.intake.rows import Dialect, Row, UnreadableFile, read
-from tests.workbooks import workbook
+from tests.support.workbooks import workbook
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 RULES = Rules(frozenset(IdentityKind))

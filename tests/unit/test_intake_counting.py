@@ -11,7 +11,7 @@ from app.intake.bounds import at_once
 from app.intake.row_builder import MAX_ROWS
 from app.intake.rows import read
 from app.intake.table import UnreadableFile
-from tests.import_scene import tuple_sheet
+from tests.support.import_scene import tuple_sheet
 
 
 def lines(data: bytes, limit: int) -> int | None:

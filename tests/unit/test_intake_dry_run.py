@@ -9,7 +9,7 @@ from app.intake.devices import check_row, device_of
 from app.intake.dry_run import Review, Reviewed, Terms
 from app.intake.rows import read
 from app.local.synthetic import devices
-from tests.cutting import cut
+from tests.support.cutting import cut
 from tests.unit.test_hardware_hash_damage import capture
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)

@@ -7,7 +7,7 @@ import pytest
 
 from app.domain.catalogue import lookup
 from app.intake.rows import UnreadableFile, read
-from tests.workbooks import archive
+from tests.support.workbooks import archive
 
 WILD = Path(__file__).parents[1] / "samples" / "wild"
 EXCEL = "urn:schemas-microsoft-com:office:excel"

@@ -14,10 +14,10 @@ from app.domain.hardware_hash import HashError, decode, explain
 from app.intake.profiles import Profile, ProfileError
 from app.intake.rows import UnreadableFile, read
 from app.intake.xlsx.runs import RowRuns
-from tests.drawing import examples
+from tests.support.drawing import examples
+from tests.support.workbooks import MAIN, Raw, workbook
 from tests.unit.test_hardware_hash_damage import capture
 from tests.unit.test_intake_formats import oa3
-from tests.workbooks import MAIN, Raw, workbook
 
 TUPLE = ("Serial Number", "Make", "Model")
 BOOK = workbook(

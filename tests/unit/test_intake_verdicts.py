@@ -15,7 +15,7 @@ from app.domain.identity import IdentityKind, Rules
 from app.intake.dry_run import Review, Terms
 from app.intake.rows import Dialect, read
 from app.local.synthetic import devices
-from tests.workbooks import Raw, workbook
+from tests.support.workbooks import Raw, workbook
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 NOW = datetime(2026, 6, 1, tzinfo=UTC)

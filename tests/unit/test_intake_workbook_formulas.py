@@ -11,7 +11,7 @@ from app.domain.identity import IdentityKind, Rules
 from app.intake.devices import check_row
 from app.intake.problems import problems_of
 from app.intake.rows import Row, read
-from tests.workbooks import Raw, workbook
+from tests.support.workbooks import Raw, workbook
 
 WILD = Path(__file__).parents[1] / "samples" / "wild"
 NOW = datetime(2026, 5, 1, tzinfo=UTC)

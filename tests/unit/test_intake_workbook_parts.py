@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from app.intake.rows import Dialect, Row, UnreadableFile, read
-from tests.workbooks import MAIN, RELATIONS, Raw, archive, relationships, sheet, styles
+from tests.support.workbooks import MAIN, RELATIONS, Raw, archive, relationships, sheet, styles
 
 WILD = Path(__file__).parents[1] / "samples" / "wild"
 STRICT = "http://purl.oclc.org/ooxml/officeDocument/relationships"

@@ -17,8 +17,8 @@ from app.intake.xlsx.parts import Styles
 from app.intake.xlsx.runs import RowRuns, TextRuns
 from app.intake.xlsx.shared_texts import SharedTexts
 from app.intake.xlsx.sheet import sheet_rows
-from tests.drawing import examples
-from tests.workbooks import MAIN, workbook
+from tests.support.drawing import examples
+from tests.support.workbooks import MAIN, workbook
 
 NEVER = re.compile(b"(?!)")
 LISTED = ("Serial Number", "Make", "Model", "5CD1", "Mü & Söhne", " kept ", "a_x0041_b", "", "lost_x0000_")

@@ -11,7 +11,7 @@ from app.intake.profiles import Profile
 from app.intake.rows import Dialect, Row, UnreadableFile, Wanted, read
 from app.intake.xlsx import sheet_choice as sheets_module
 from app.intake.xlsx.runs import RowRuns
-from tests.workbooks import Raw, sheet, workbook
+from tests.support.workbooks import Raw, sheet, workbook
 
 WILD = Path(__file__).parents[1] / "samples" / "wild"
 HEADER = ("Serial Number", "Make", "Model")

@@ -13,7 +13,7 @@ import pytest
 from app.intake.rows import read
 from app.intake.table import UnreadableFile
 from app.intake.xlsx import archive, shared_texts
-from app.settings import Settings
+from app.kernel.settings import Settings
 from tests.benchmarks import reading
 
 ROOT = Path(__file__).parents[2]

@@ -12,7 +12,7 @@ from app.intake.profiles import Profile
 from app.intake.rows import Dialect, Kind, Row, UnreadableFile, read
 from app.intake.xlsx import shared_texts
 from tests.benchmarks import reading
-from tests.workbooks import MAIN, Raw, archive, sheet, workbook
+from tests.support.workbooks import MAIN, Raw, archive, sheet, workbook
 
 HEADER = ("Device Serial Number", "Windows Product ID", "Hardware Hash", "Manufacturer name", "Device model")
 

@@ -7,10 +7,10 @@ import pytest
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from app import metrics
 from app.domain.budget import Breaker
 from app.domain.catalogue import CATALOGUE
-from app.metrics import CALL_BUCKETS, METHODS, OPERATIONS, REQUEST_BUCKETS, Figures, LeaseEnd
+from app.kernel import metrics
+from app.kernel.metrics import CALL_BUCKETS, METHODS, OPERATIONS, REQUEST_BUCKETS, Figures, LeaseEnd
 from app.microsoft.timing import operation_of
 
 

@@ -26,11 +26,11 @@ from app.domain.upstream import (
     Unreachable,
     UpstreamFailure,
 )
+from app.kernel.settings import Settings
 from app.microsoft import http
 from app.microsoft.answer import MAX_RETRY_AFTER, Reply, failure, fold, read_retry_after, tidy
 from app.microsoft.http import Call, Microsoft
-from app.settings import Settings
-from tests.gates import OpenGate
+from tests.support.gates import OpenGate
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 REQUEST_ID = UUID("aaaaaaaa-0000-4000-8000-000000000001")

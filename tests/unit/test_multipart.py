@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.api.multipart import MultipartFile
+from app.api.http.multipart import MultipartFile
 
 BOUNDARY = b"boundary--of"
 TYPE = f"multipart/form-data; boundary={BOUNDARY.decode()}"

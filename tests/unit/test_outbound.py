@@ -23,10 +23,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app import outbound
 from app.domain.address import AddressRefused, Allowance, UrlRefused, for_one_partner, refusal
 from app.domain.attempt import EXCERPT_BYTES, MAX_RETRY_AFTER, Kind, Outcome, read_retry_after
-from app.outbound import Outbound, SystemResolver, check_url
+from app.kernel import outbound
+from app.kernel.outbound import Outbound, SystemResolver, check_url
 
 LOOPBACK = (Allowance.parse("127.0.0.0/8"),)
 NAME = "hooks.example.test"

@@ -13,6 +13,7 @@ from app.domain import hardware_hash
 from app.domain.batch import match_answers
 from app.domain.registration import RegistrationState, UpstreamRow, interpret
 from app.domain.upstream import ConnectionTrouble, NoRelationship, NotUnderstood, OutcomeUnknown, Refused
+from app.kernel.settings import Settings
 from app.microsoft.http import Microsoft
 from app.platforms.base import (
     Accepted,
@@ -24,8 +25,7 @@ from app.platforms.base import (
     TokenKind,
 )
 from app.platforms.partner_center import PLATFORM, PartnerCenter
-from app.settings import Settings
-from tests.gates import OpenGate
+from tests.support.gates import OpenGate
 
 CUSTOMER = UUID("c0ffee00-1111-4222-8333-444455556666")
 PARTNER = UUID("0badcafe-1111-4222-8333-444455556666")

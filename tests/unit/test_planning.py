@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from app.domain.identity import Device, IdentityKind, Rules
 from app.domain.planning import Plan, Terms
-from tests.cutting import cut
+from tests.support.cutting import cut
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 RULES = Rules(frozenset(IdentityKind))

@@ -7,7 +7,7 @@ from app.domain.catalogue import Finding
 from app.domain.identity import CheckedDevice, Device, IdentityKind, Rules
 from app.platforms.base import FileFormat, OutgoingDevice, discover
 from simulator.samples import hardware_hash as sample_hash
-from tests.world import Clock
+from tests.support.world import Clock
 
 PLATFORMS = discover()
 HASH = sample_hash("SYN00001")

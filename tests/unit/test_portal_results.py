@@ -8,7 +8,7 @@ import pytest
 from app.domain.errors import Unprocessable
 from app.domain.registration import RegistrationState
 from app.intake.portal_results import PortalAnswer, UnreadableResult, columns_of, read_row
-from app.services.portal_matching import meaning_of, read_result
+from app.services.portal.matching import meaning_of, read_result
 
 SAMPLES = Path(__file__).parents[1] / "samples" / "portal-results"
 S = RegistrationState

@@ -13,12 +13,12 @@ import pytest
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
-from app.api.edge import DRAIN_RATE, LINGER_BYTES, MAX_HEADERS, MAX_LINGERING, MAX_PIPELINED, Limits
-from app.api.peers import networks_of
-from app.api.protocol import BoundedHttp, Phase
+from app.api.http.edge import DRAIN_RATE, LINGER_BYTES, MAX_HEADERS, MAX_LINGERING, MAX_PIPELINED, Limits
+from app.api.http.peers import networks_of
+from app.api.http.protocol import BoundedHttp, Phase
 from app.domain.catalogue import CATALOGUE
-from app.settings import Settings
-from tests.log_lines import log_lines
+from app.kernel.settings import Settings
+from tests.support.log_lines import log_lines
 
 PATIENCE = 45.0
 LONG = 600.0

@@ -3,7 +3,7 @@
 import pytest
 
 from app.domain.quota import LARGEST, QUOTAS, SMALLEST, Quota, Use, refusal
-from app.settings import Settings
+from app.kernel.settings import Settings
 from tests.architecture.source import ROOT
 
 GUIDE = (ROOT / "docs/operate.md").read_text()

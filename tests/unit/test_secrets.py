@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.secrets import KEY_BYTES, Place, SecretError, Secrets
+from app.kernel.secrets import KEY_BYTES, Place, SecretError, Secrets
 
 
 def at(row: str, **other: str) -> Place:

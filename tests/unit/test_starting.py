@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from app.api.lifespan import BOUNDED, Unbounded, require_bounds
-from app.settings import Settings
+from app.api.http.lifespan import BOUNDED, Unbounded, require_bounds
+from app.kernel.settings import Settings
 from tests.architecture.source import ROOT
-from tests.log_lines import log_lines
+from tests.support.log_lines import log_lines
 
 PRODUCTION = {
     "REGISTRAR_ENVIRONMENT": "production",

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import structlog
 
-from app import telemetry
-from app.telemetry import FORBIDDEN_FIELDS
+from app.kernel import telemetry
+from app.kernel.telemetry import FORBIDDEN_FIELDS
 
 QUIET = ("httpx", "httpcore", "arq.worker", "uvicorn.access", "msal")
 SERVER = ("uvicorn", "uvicorn.error")

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from app.budgets import Budgets, policy_for
 from app.db.clock import DatabaseClock
 from app.db.connecting import arguments_of, normalise_url
-from app.queue import redis_settings
-from app.settings import Settings
-from app.transport import (
+from app.kernel.budgets import Budgets, policy_for
+from app.kernel.queue import redis_settings
+from app.kernel.settings import Settings
+from app.kernel.transport import (
     POSTGRESQL_PARAMETERS,
     postgresql_faults,
     postgresql_in_clear_text,

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.child_processes import LIBC, die_with_parent
+from app.kernel.child_processes import LIBC, die_with_parent
 from app.local.embedded.errors import EmbeddedUnavailable
 
 if sys.platform != "win32":  # importable everywhere; starting anything needs unix sockets

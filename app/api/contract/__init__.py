@@ -1,0 +1,1 @@
+"""The published contract: the OpenAPI document, shared shapes, and problem details."""

@@ -1,0 +1,1 @@
+"""HTTP itself: connections, bodies, bounds, turns, and the intake process."""

@@ -1,0 +1,1 @@
+"""Imports and vendor profiles over HTTP."""

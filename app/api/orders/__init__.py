@@ -1,0 +1,1 @@
+"""Orders, their registrations and batches, over HTTP."""

@@ -1,0 +1,1 @@
+"""Portal mode over HTTP."""

@@ -1,0 +1,1 @@
+"""The service about itself: catalogues, limits, status, metrics, and the caller's own key."""

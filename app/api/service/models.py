@@ -1,0 +1,74 @@
+"""Shapes of what the service says of itself, as callers meet them."""
+
+from typing import Literal
+from uuid import UUID
+
+from pydantic import (
+    Field,
+)
+
+from app.api.contract.models import Output
+from app.api.contract.times import Timestamp
+from app.domain.catalogue import Advice, Category, Severity
+from app.domain.identity import IdentityKind
+from app.domain.scope import Scope
+from app.platforms.base import Channel, Profiles
+
+
+class PlatformOut(Output):
+    name: str
+    title: str
+    max_devices: int = Field(description="Devices in one upload at most.")
+    identities: list[IdentityKind]
+    profiles: Profiles
+    channel: Channel
+    automated: bool = Field(description="Whether Registrar drives it by API.")
+    portal: bool = Field(description="Whether orders can be files that a person uploads at its portal.")
+    retired: bool
+    note: str
+
+
+class Platforms(Output):
+    items: list[PlatformOut]
+
+
+class CodeOut(Output):
+    code: str
+    category: Category
+    severity: Severity
+    advice: Advice = Field(
+        description="retry: the same later; person: do the remedy first; never: send something else."
+    )
+    title: str
+    remedy: str
+
+
+class Codes(Output):
+    items: list[CodeOut]
+
+
+class Me(Output):
+    partner_id: UUID
+    partner_name: str
+    partner_role: str
+    scopes: list[Scope]
+    key: "OwnKey"
+
+
+class OwnKey(Output):
+    prefix: str = Field(description="Names the key in logs and lists. The rest of it is stored nowhere.")
+    name: str
+    expires_at: Timestamp | None = Field(description="Null: never.")
+
+
+class Health(Output):
+    status: Literal["ok"] = "ok"
+
+
+class Readiness(Output):
+    ready: bool = Field(description="Whether everything below is as it should be.")
+    stopping: bool = Field(description="The process has been told to stop and takes no new callers.")
+    database: bool
+    schema_: str = Field(alias="schema", description="`current`, or what is wrong with the schema.")
+    redis: bool | None = Field(description="Null without `?all`.")
+    worker: str | None = Field(description="`alive`, or since when none has been seen. Null without `?all`.")

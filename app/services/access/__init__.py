@@ -1,0 +1,1 @@
+"""Access to Registrar: partners, API keys, quotas and Idempotency-Keys."""

@@ -1,0 +1,112 @@
+"""Quotas: what one partner may have at a time is asked for before it is made.
+
+`require` comes first in the transaction that makes the thing. It takes a lock for the partner and the quota
+that lasts until that transaction ends, so that of several callers at the limit exactly as many get through
+as there is room for. Other partners, and other quotas, do not wait for it.
+"""
+
+from dataclasses import replace
+
+from app.db import quotas as table
+from app.domain.actor import Principal
+from app.domain.errors import RateLimited, Refusal, Unprocessable
+from app.domain.ids import PartnerId
+from app.domain.quota import LARGEST, QUOTAS, SMALLEST, Quota, Use, refusal
+from app.kernel import metrics
+from app.kernel.telemetry import logger
+from app.kernel.transactions import PartnerTx
+from app.runtime import Runtime
+
+log = logger("quotas")
+
+
+async def limit_of(tx: PartnerTx, quota: Quota) -> int:
+    """What the operator has set for the partner, or the default."""
+    amount = await table.amount(tx, tx.partner_id, quota)
+    return tx.quotas[quota] if amount is None else amount
+
+
+async def require(tx: PartnerTx, quota: Quota, *, adding: int = 1) -> None:
+    """Lets so many more be made in this transaction, or raises `quota_exceeded`.
+
+    Unprocessable where somebody has to act first, RateLimited where waiting is enough."""
+    await table.lock(tx, quota)
+    # A statement of its own: what it sees is newer than the lock.
+    await look_ahead(tx, quota, adding=adding)
+
+
+async def look_ahead(tx: PartnerTx, quota: Quota, *, adding: int = 1) -> None:
+    """Refuses early what `require` would refuse later, and holds nothing: for work that takes seconds."""
+    use = await _use(tx, quota)
+    if use.used + adding > use.limit:
+        raise _refused(tx.partner_id, use, adding)
+
+
+async def require_room(tx: PartnerTx, quota: Quota) -> None:
+    """For what has just been written, and is counted by a trigger that holds the count until the commit.
+
+    Raises as `require` does, and takes no lock of its own.
+    """
+    use = await _use(tx, quota)
+    if use.used > use.limit:
+        raise _refused(tx.partner_id, replace(use, used=min(use.used - 1, use.limit)), 1)
+
+
+async def room_of(tx: PartnerTx, quota: Quota) -> int:
+    """How many more there may be at this moment. Holds nothing."""
+    use = await _use(tx, quota)
+    return max(use.limit - use.used, 0)
+
+
+async def look(tx: PartnerTx) -> list[Use]:
+    """Every quota and its use at this moment. Holds nothing."""
+    set_by_hand = await table.amounts(tx)
+    used = await table.all_used(tx, tx.now)
+    return [
+        Use(
+            quota,
+            set_by_hand.get(quota.value, tx.quotas[quota]),
+            used[quota],
+            is_own=quota.value in set_by_hand,
+        )
+        for quota in Quota
+    ]
+
+
+async def _use(tx: PartnerTx, quota: Quota) -> Use:
+    amount, used = await table.amount_and_used(tx, quota, tx.now)
+    return Use(quota, tx.quotas[quota] if amount is None else amount, used, is_own=amount is not None)
+
+
+def _refused(partner_id: PartnerId, use: Use, adding: int) -> Refusal:
+    metrics.quota_refused(use.quota)
+    log.info(
+        "quota_exceeded", partner_id=str(partner_id), quota=use.quota.value, limit=use.limit, used=use.used
+    )
+    words, retry_after = refusal(use, adding), QUOTAS[use.quota].retry_after
+    if retry_after is None:
+        return Unprocessable("quota_exceeded", words)
+    return RateLimited("quota_exceeded", words, retry_after=retry_after)
+
+
+async def look_at(runtime: Runtime, principal: Principal) -> list[Use]:
+    """The same for the operator, who has no transaction of the partner's."""
+    async with runtime.reading(principal) as tx:
+        return await look(tx)
+
+
+async def change(runtime: Runtime, partner_id: PartnerId, quota: Quota, amount: int | None) -> None:
+    """The operator's word on one quota of one partner; None: the default counts again.
+
+    What is over a lower quota stays; nothing is added until there is room. Raises Unprocessable.
+    """
+    if amount is not None and not SMALLEST <= amount <= LARGEST:
+        raise Unprocessable("invalid_parameter", f"A quota is a number from {SMALLEST} to {LARGEST:,}.")
+    async with runtime.system_transaction() as tx:
+        before = await table.amount(tx, partner_id, quota)
+        if amount is None:
+            await table.forget_amount(tx, partner_id, quota)
+        else:
+            await table.set_amount(tx, partner_id, quota, amount, tx.now)
+    was, limit = (tx.quotas[quota] if each is None else each for each in (before, amount))
+    log.warning("quota_changed", partner_id=str(partner_id), quota=quota.value, was=was, limit=limit)

@@ -1,0 +1,1 @@
+"""Connections: credentials, tokens, troubles, and the reading of customers."""

@@ -1,0 +1,170 @@
+"""Readings of a connection's customers list: the evidence of consent."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from app.db import connections, customers
+from app.db.engine import is_passing
+from app.domain import consent
+from app.domain.actor import ActingFor, Principal
+from app.domain.consent import Change, ConsentState, Evidence
+from app.domain.customer import Customer
+from app.domain.upstream import (
+    ConnectionTrouble,
+    HeldBack,
+    NotUnderstood,
+    Refused,
+    Said,
+    Throttled,
+    UpstreamFailure,
+)
+from app.kernel.telemetry import origin
+from app.kernel.transactions import PartnerTx
+from app.runtime import Runtime
+from app.services.connections import troubles
+from app.services.connections.access import ConnectionAccess, is_trouble, note_trouble, open_access
+from app.services.consents.consents import apply_change, get_customer, log
+
+UNREAD_PATIENCE = timedelta(minutes=15)
+"""How long passing outages may keep the customers list unread before that is the connection's trouble."""
+
+
+FIRST_PAUSE = timedelta(seconds=15)
+"""The first pause after a reading that failed; each is half of the time that the trouble has lasted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    changes: int
+
+
+async def read_customers(runtime: Runtime, principal: Principal, connection_id: UUID) -> Reading:
+    """Reads the connection's customers list and applies what it proves. Raises UpstreamFailure; what is
+    more than a passing fault has been written down as the connection's trouble before."""
+    started_at = runtime.now()
+    access = await open_access(runtime, principal, connection_id)
+    driver = runtime.drivers[access.record.platform]
+    try:
+        listed = {customer.tenant_id async for customer in driver.customers(access)}
+    except UpstreamFailure as failure:
+        trouble = _trouble_of(access, failure, runtime.now())
+        if trouble is not None:
+            await note_trouble(runtime, principal, connection_id, trouble, began=started_at)
+        raise
+    return await _apply_listing(runtime, access, listed, started_at)
+
+
+def _trouble_of(access: ConnectionAccess, failure: UpstreamFailure, now: datetime) -> UpstreamFailure | None:
+    """The failure as trouble to show, or None: orders lack consent while the list cannot be read."""
+    if is_trouble(failure):
+        return failure
+    if isinstance(failure, Throttled | HeldBack):
+        return None
+    last_read = access.record.customers_read_at or access.record.created_at
+    if isinstance(failure, Refused) or now - last_read > UNREAD_PATIENCE:
+        return ConnectionTrouble("customers_not_read", failure.said)
+    return None
+
+
+async def _apply_listing(
+    runtime: Runtime, access: ConnectionAccess, listed: Collection[UUID], started_at: datetime
+) -> Reading:
+    """Stores a reading. Of two at the same time the one that began later counts, whichever ends first."""
+    now, connection_id = runtime.now(), access.connection_id
+    async with runtime.transaction(access.principal) as tx:
+        if not await _is_still_of(tx, access, for_change=True):
+            return Reading(0)
+        if not await connections.note_reading(tx, connection_id, started_at):
+            return Reading(0)
+        known = await customers.list_of_connection(tx, connection_id)
+        seen = [row.id for row in known if row.entra_tenant_id in listed]
+        await customers.note_consent_checked(tx, connection_id, listed=seen, now=now)
+        await troubles.end_after_reading(runtime, tx, connection_id, unless_code=access.unprovable)
+    changed = 0
+    for row in known:
+        change = consent.after_listing(row.consent_state, listed=row.entra_tenant_id in listed)
+        if change is not None:
+            # One transaction each: a customer with much waiting work does not hold up the others.
+            async with runtime.transaction(access.principal) as tx:
+                if not await _is_still_of(tx, access):
+                    break
+                changed += await apply_change(runtime, tx, row.id, change)
+    return Reading(changed)
+
+
+async def _is_still_of(tx: PartnerTx, access: ConnectionAccess, *, for_change: bool = False) -> bool:
+    """Whether the list that was read is that of the connection's tenant, until the transaction ends. The
+    connection is held before any consent, as everywhere: or two would wait for each other."""
+    present = await connections.hold_identity(tx, access.connection_id, for_change=for_change)
+    return present is not None and present.entra_tenant_id == access.entra_tenant_id
+
+
+async def recheck(runtime: Runtime, principal: Principal, customer_id: UUID) -> Customer:
+    """Reads the list at once and returns the customer as it is then."""
+    customer = await get_customer(runtime, principal, customer_id)
+    await read_customers(runtime, principal, customer.connection_id)
+    return await get_customer(runtime, principal, customer_id)
+
+
+async def request(runtime: Runtime, principal: Principal, customer_id: UUID) -> str:
+    """The link the customer's administrator opens; notes that consent has been asked for."""
+    began = runtime.now()
+    customer = await get_customer(runtime, principal, customer_id)
+    access = await open_access(runtime, principal, customer.connection_id)
+    try:
+        link = await runtime.drivers[access.record.platform].consent_link(access)
+    except NotUnderstood as unread:
+        await note_trouble(runtime, principal, access.connection_id, unread, began=began)
+        raise
+    state = customer.consent_state
+    if not consent.lets_pass(state) and state is not ConsentState.REQUESTED:
+        async with runtime.transaction(principal) as tx:
+            await apply_change(runtime, tx, customer_id, Change(ConsentState.REQUESTED, Evidence.LINK_ISSUED))
+    return link
+
+
+async def read_due(runtime: Runtime) -> bool:
+    """Reads one connection's customers list if one is due; False when none is. For the workers."""
+    now = runtime.now()
+    interval = timedelta(seconds=runtime.settings.consent_interval_s)
+    async with runtime.system_transaction() as tx:
+        due = await connections.claim_customers_reading(tx, now=now, interval=interval)
+    if due is None:
+        return False
+    principal, connection_id = ActingFor(due.partner_id), due.id
+    try:
+        await read_customers(runtime, principal, connection_id)
+    except Throttled as throttled:
+        async with runtime.transaction(principal) as tx:
+            await connections.postpone(
+                tx, connection_id, now + (throttled.retry_after or timedelta(minutes=1))
+            )
+    except ConnectionTrouble:
+        pass  # recorded; the next reading at the usual time tests whether it works again
+    except HeldBack as held:
+        async with runtime.transaction(principal) as tx:
+            await connections.hasten_customers(tx, connection_id, now + held.retry_after)
+    except UpstreamFailure as failure:
+        log.warning("customers_not_read", connection_id=str(connection_id), said=str(failure.said))
+        await _read_soon(runtime, principal, connection_id)
+    except Exception as error:
+        if is_passing(error):
+            raise
+        # Its next reading has been set already: the other connections' are not held up.
+        log.error("customers_reading_failed", connection_id=str(connection_id), **origin(error))
+        said = Said(description=f"Registrar failed while reading it: {origin(error)['error']}")
+        broken = ConnectionTrouble("customers_not_read", said)
+        await note_trouble(runtime, principal, connection_id, broken, began=now)
+    return True
+
+
+async def _read_soon(runtime: Runtime, principal: Principal, connection_id: UUID) -> None:
+    """The next reading after one that failed: soon, then with growing pauses up to the usual interval."""
+    now = runtime.now()
+    async with runtime.transaction(principal) as tx:
+        record = await connections.get(tx, connection_id)
+        since = record.trouble_since if record is not None else None
+        pause = max(FIRST_PAUSE, (now - (since or now)) / 2)
+        await connections.hasten_customers(tx, connection_id, now + pause)

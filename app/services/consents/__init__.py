@@ -1,0 +1,1 @@
+"""Consent: how it changes, and what a change does to waiting work."""

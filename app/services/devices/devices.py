@@ -1,0 +1,97 @@
+"""Looking at devices, and adding those whose outcomes are older than the table of devices."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+from uuid import UUID
+
+from sqlalchemy.exc import DBAPIError
+
+from app.db import devices, devices_backfill, registration_lists, serial_search
+from app.db.devices import Filter
+from app.db.paging import Page, PageRequest
+from app.db.sqlstate import LOCK_NOT_AVAILABLE, sqlstate_of
+from app.domain.actor import Principal
+from app.domain.devices import KnownDevice, SerialNumberSearch
+from app.domain.errors import FieldError, NotFound, Unprocessable
+from app.domain.registration import Registration
+from app.kernel.telemetry import logger
+from app.runtime import Runtime
+
+log = logger("devices")
+
+SHOWN_REGISTRATIONS: Final = 100
+"""The newest of one device."""
+CHUNK: Final = 2_000
+"""Registrations of one transaction of the backfill."""
+CHUNKS: Final = 1_000
+"""Of one round: the next one goes on from there."""
+
+_ONLY_PREFIX: Final = (
+    "This installation finds serial numbers by their beginning only: ask with serial_prefix. "
+    "GET /v1/limits has `serial_number_search`."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class DevicePage:
+    page: Page[KnownDevice]
+    complete: bool
+    """False: devices whose outcomes are older than the table are still being added."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceView:
+    device: KnownDevice
+    registrations: Sequence[Registration]
+    """Newest first, at most SHOWN_REGISTRATIONS."""
+
+
+async def list_page(runtime: Runtime, principal: Principal, page: PageRequest, filter: Filter) -> DevicePage:
+    """Raises Unprocessable for a fragment of a serial number where the database cannot look for one."""
+    async with runtime.reading(principal) as tx:
+        by_trigrams = False
+        if filter.serial_contains is not None:
+            by_trigrams = await serial_search.mode(tx.session) is SerialNumberSearch.FRAGMENT
+            if not by_trigrams:
+                wrong = FieldError("serial_contains", "invalid_parameter", _ONLY_PREFIX)
+                raise Unprocessable("invalid_parameter", _ONLY_PREFIX, [wrong])
+        # First: when it says so, the page that is read after it lacks nothing.
+        complete = await devices_backfill.is_complete(tx)
+        found = await devices.list_page(tx, page, filter, by_trigrams=by_trigrams)
+    return DevicePage(found, complete)
+
+
+async def get(runtime: Runtime, principal: Principal, device_id: UUID) -> DeviceView:
+    async with runtime.reading(principal) as tx:
+        device = await devices.get(tx, device_id)
+        if device is None:
+            raise NotFound("not_found", f"There is no device {device_id}.")
+        ids = await devices.registrations_of(tx, device, limit=SHOWN_REGISTRATIONS)
+        rows = await registration_lists.by_ids(tx, ids)
+    return DeviceView(device, rows)
+
+
+async def backfill(runtime: Runtime, *, chunk: int = CHUNK, chunks: int = CHUNKS) -> int:
+    """Adds the devices of registrations that were there before devices; how many registrations were read.
+
+    Each chunk is one transaction, which also notes how far it is, so that the next round goes on from there.
+    """
+    read = 0
+    for _ in range(chunks):
+        try:
+            async with runtime.system_transaction() as tx:
+                found = await devices_backfill.add_some(tx, chunk)
+        except DBAPIError as error:
+            if sqlstate_of(error) != LOCK_NOT_AVAILABLE:
+                raise
+            found = None  # a person corrects an outcome at this moment; the next round goes on
+        if found is None:
+            break
+        read += found
+        if found < chunk:
+            log.info("devices_complete")
+            break
+    if read:
+        log.info("devices_added", registrations=read)
+    return read

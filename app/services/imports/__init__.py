@@ -1,0 +1,1 @@
+"""Imports: a file arrives, is judged, and becomes orders."""

@@ -1,0 +1,384 @@
+"""Committing an import: one order for each of its customers, made in SQL of the rows that were previewed.
+
+Before the first order the rows are compared once more with what may have changed since they were
+read: known group tags and our own books. A row that is not valid any more is marked and told of, never
+dropped in silence. Each order is one transaction, in which it is also written down as made, so that a
+worker that dies between two orders makes none of them twice.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+from sqlalchemy.exc import IntegrityError
+
+from app.db import connections, customers, group_tags, import_rows, imports, leases, orders, tables
+from app.db.engine import encode_json, load
+from app.db.ids import new_row_id, new_row_ids
+from app.db.imports import ImportClaim
+from app.db.leases import LostClaim
+from app.domain import consent
+from app.domain.batch import BatchState
+from app.domain.catalogue import Finding
+from app.domain.connection import Connection
+from app.domain.customer import Customer
+from app.domain.event import EventType
+from app.domain.group_tag import Spellings, tag_of
+from app.domain.imports import ImportState, Verdict, order_reference, ready_state, suffix_of
+from app.domain.order import Order
+from app.domain.registration import RegistrationState
+from app.domain.staged import PlannedBatch, ValidRow
+from app.kernel import metrics
+from app.kernel.telemetry import logger
+from app.kernel.transactions import PartnerTx
+from app.kernel.wakeups import WakeKind
+from app.runtime import Runtime
+from app.services.devices import earlier_registrations
+from app.services.devices.earlier_registrations import Patterns
+from app.services.events import waiting
+from app.services.events.publishing import order_happening, order_news, publish
+from app.services.imports.events import import_happening
+from app.services.imports.reading import Stopping, release
+from app.services.imports.summary import summarise
+from app.services.orders.orders import OrderView
+
+log = logger("imports")
+
+CHUNK = 2000
+"""Rows compared with the books at a time."""
+STORE_CHUNK = 10_000
+"""Rows one statement makes into registrations: well below the time a statement may take."""
+
+
+class _ConsentChanged(Exception):
+    """Consent was given or ended while the order was being stored: it is stored again."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """One customer's order to be."""
+
+    customer_id: UUID
+    rows: int
+    invalid: int
+    purchase_order: str | None
+    reference: str
+
+    @property
+    def suffix(self) -> str:
+        return suffix_of(self.customer_id)
+
+
+async def commit(runtime: Runtime, claim: ImportClaim, stopping: Callable[[], bool]) -> None:
+    """Raises LostClaim, Stopping. Ends in `committed`, or back in `ready` with the reason."""
+    made = await _made(runtime, claim)
+    if not made:
+        changed = await _look_again(runtime, claim, stopping)
+        if changed and claim.record.on_invalid == "reject":
+            words = f"{changed} rows have become invalid since the preview; no order was made."
+            await give_back(runtime, claim, "import_rejected", words)
+            return
+    for part in await _parts(runtime, claim):
+        if part.customer_id in made or part.rows == part.invalid:
+            continue
+        if stopping():
+            raise Stopping
+        try:
+            await _make_order(runtime, claim, part)
+        except IntegrityError as error:
+            if not await _is_taken(runtime, claim, part):
+                raise
+            words = f"An order has the reference {part.reference!r} already."
+            log.warning("import_reference_taken", import_id=str(claim.id), error=type(error.orig).__name__)
+            await give_back(runtime, claim, "reference_taken", words)
+            return
+    await _finish(runtime, claim)
+
+
+async def _made(runtime: Runtime, claim: ImportClaim) -> set[UUID]:
+    """Customers whose order has been made already."""
+    async with runtime.transaction(claim) as tx:
+        return {row.customer_id for row in await imports.orders_of(tx, [claim.id])}
+
+
+async def _parts(runtime: Runtime, claim: ImportClaim) -> list[_Part]:
+    async with runtime.transaction(claim) as tx:
+        rows = await import_rows.counts_by_customer(tx, claim.id)
+    named = [(row.customer_id, row) for row in rows if row.customer_id is not None]
+    base = claim.record.reference
+    return [
+        _Part(
+            customer_id,
+            row.rows,
+            row.invalid,
+            claim.record.purchase_order or row.purchase_order,
+            order_reference(base, customer_id, alone=len(named) == 1),
+        )
+        for customer_id, row in named
+    ]
+
+
+# --- looking again ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _StagedDevice:
+    """`services.history.Comparable` of a staged row that is valid."""
+
+    search_serial: str | None
+    manufacturer: str | None
+    model: str | None
+    product_key: str | None
+    is_valid: bool = True
+
+
+async def _look_again(runtime: Runtime, claim: ImportClaim, stopping: Callable[[], bool]) -> int:
+    """Marks the rows whose verdict has changed; how many are marked in all."""
+    patterns = Patterns()
+    spellings: dict[UUID, Spellings] = {}
+    after = 0
+    while after < claim.record.rows_read:
+        if stopping():
+            raise Stopping
+        async with runtime.transaction(claim) as tx:
+            until = runtime.now() + runtime.settings.lease
+            if not await leases.renew(tx, leases.IMPORTS, claim, until):
+                raise LostClaim
+            rows = await import_rows.valid_between(tx, claim, after=after, upto=after + CHUNK)
+            errors = await _errors_in(tx, rows, spellings, patterns)
+            if errors:
+                await import_rows.invalidate(
+                    tx,
+                    claim,
+                    [(n, e.code, e.detail, encode_json([e.as_json()])) for n, e in errors],
+                    changed=True,
+                )
+            after += CHUNK
+    async with runtime.transaction(claim) as tx:
+        summary = await summarise(tx, claim.id)
+        counts = {verdict.value: summary[verdict.value] for verdict in Verdict}
+        await imports.write_claimed(tx, claim, {"summary": summary, "counts": counts})
+    return int(summary["changed"])
+
+
+async def _errors_in(
+    tx: PartnerTx,
+    rows: Sequence[ValidRow],
+    spellings: dict[UUID, Spellings],
+    patterns: Patterns,
+) -> list[tuple[int, Finding]]:
+    """(row number, error) of rows that may not be sent any more. New warnings change no verdict."""
+    errors: list[tuple[int, Finding]] = []
+    of_customer: dict[UUID, list[ValidRow]] = {}
+    for row in rows:
+        of_customer.setdefault(row.customer_id, []).append(row)
+    for customer_id, own in of_customer.items():
+        if customer_id not in spellings:
+            spellings[customer_id] = Spellings(await group_tags.known(tx, customer_id))
+        known = spellings[customer_id]
+        devices = [
+            _StagedDevice(row.serial_number, row.manufacturer, row.model, row.product_key) for row in own
+        ]
+        found = await earlier_registrations.compare(tx, customer_id, devices, patterns=patterns)
+        for row, findings in zip(own, found, strict=True):
+            error = known.conflict(row.group_tag)
+            error = error or next((finding for finding in findings if finding.is_error), None)
+            if error is not None:
+                errors.append((row.row_number, error))
+    return errors
+
+
+# --- one order ----------------------------------------------------------------------------------
+
+
+async def _make_order(runtime: Runtime, claim: ImportClaim, part: _Part) -> None:
+    for _ in range(3):
+        try:
+            async with runtime.transaction(claim) as tx:
+                await _store(runtime, tx, claim, part)
+        except _ConsentChanged:
+            continue
+        return
+    raise LostClaim  # consent comes and goes: later again
+
+
+async def _store(runtime: Runtime, tx: PartnerTx, claim: ImportClaim, part: _Part) -> None:
+    """The lock on the import keeps the claim as long as this transaction lives, however long it takes."""
+    now = runtime.now()
+    if not await imports.lock_claimed(tx, claim):
+        raise LostClaim
+    customer = await customers.get(tx, part.customer_id)
+    assert customer is not None  # staged rows are of known customers, which are not deleted
+    connection = await connections.get(tx, customer.connection_id)
+    assert connection is not None
+    held = not consent.lets_pass(customer.consent_state)
+    order = _order_of(claim, part, customer, connection, now)
+    await orders.add(tx, order)
+    planned = await import_rows.batches_to_be(tx, claim, part.customer_id)
+    batch_ids = await _store_batches(tx, order, planned, held=held, now=now)
+    await _store_rows(tx, claim, order, planned, batch_ids, now=now)
+    # Consent is looked at again under a lock, but only now: it must not be held for a minute.
+    if held is await customers.may_send(tx, part.customer_id):
+        raise _ConsentChanged
+    await imports.add_order(
+        tx, claim.id, suffix=part.suffix, customer_id=part.customer_id, order_id=order.id, now=now
+    )
+    kept = {"lease_until": runtime.now() + runtime.settings.lease, "attempts": 0, "updated_at": now}
+    await imports.update_claimed(tx, claim, kept)
+    await _tell(tx, part, order, held=held, now=now)
+    taken = {"valid": part.rows - part.invalid, "invalid": part.invalid}
+    tx.committed.append(lambda: metrics.devices_accepted(**taken))
+    if planned and not held:
+        tx.wake(WakeKind.BATCHES, lanes=min(len(planned), runtime.settings.worker_lanes))
+    log.info(
+        "import_order_made",
+        import_id=str(claim.id),
+        order_id=str(order.id),
+        devices=part.rows,
+        invalid=part.invalid,
+        batches=len(planned),
+        held=held,
+    )
+
+
+def _order_of(
+    claim: ImportClaim, part: _Part, customer: Customer, connection: Connection, now: datetime
+) -> Order:
+    tag = tag_of(claim.record.group_tag, customer.default_group_tag, connection.default_group_tag)
+    return Order(
+        id=new_row_id(),
+        partner_id=claim.partner_id,
+        customer_id=part.customer_id,
+        connection_id=connection.id,
+        platform=connection.platform,
+        reference=part.reference,
+        purchase_order=part.purchase_order,
+        group_tag=tag,
+        device_count=part.rows,
+        body_digest=claim.record.digest or b"",
+        created_by=claim.record.created_by,
+        last_sequence=0,
+        announced_state=None,
+        created_at=now,
+        updated_at=now,
+        has_open_batches=part.rows > part.invalid,
+        portal=connection.portal,
+    )
+
+
+async def _store_batches(
+    tx: PartnerTx,
+    order: Order,
+    planned: Sequence[PlannedBatch],
+    *,
+    held: bool,
+    now: datetime,
+) -> list[UUID]:
+    ids = new_row_ids(len(planned))
+    values: dict[str, Callable[[int], Any]] = {
+        "id": lambda at: ids[at],
+        "partner_id": lambda at: tx.partner_id,
+        "order_id": lambda at: order.id,
+        "customer_id": lambda at: order.customer_id,
+        "connection_id": lambda at: order.connection_id,
+        "group_tag": lambda at: planned[at].group_tag,
+        "device_count": lambda at: planned[at].devices,
+        "state": lambda at: (BatchState.HELD if held else BatchState.QUEUED).value,
+        "due_at": lambda at: now,
+        "correlation_id": lambda at: uuid4(),
+        "created_at": lambda at: now,
+        "updated_at": lambda at: now,
+    }
+    rows = [tuple(value(at) for value in values.values()) for at in range(len(planned))]
+    await load(tx, tables.batches, tuple(values), rows)
+    return ids
+
+
+async def _store_rows(
+    tx: PartnerTx,
+    claim: ImportClaim,
+    order: Order,
+    planned: Sequence[PlannedBatch],
+    batch_ids: Sequence[UUID],
+    *,
+    now: datetime,
+) -> None:
+    """Batch by batch, some at a time, so that each statement ends soon; the invalid rows after them."""
+    hashed = await import_rows.has_hashes(tx, claim)
+    chunk: list[tuple[UUID, str, int]] = []
+    size = 0
+    for at, (id, batch) in enumerate(zip(batch_ids, planned, strict=True), start=1):
+        chunk.append((id, batch.group_tag, batch.batch_part))
+        size += batch.devices
+        if size >= STORE_CHUNK or at == len(planned):
+            await import_rows.store_batches(
+                tx,
+                claim,
+                order.customer_id,
+                order.id,
+                chunk,
+                hashed=hashed,
+                now=now,
+            )
+            chunk, size = [], 0
+    after: int | None = 0
+    while after is not None:
+        after = await import_rows.store_invalid(
+            tx,
+            claim,
+            order.customer_id,
+            order.id,
+            after=after,
+            limit=STORE_CHUNK,
+            now=now,
+        )
+
+
+async def _tell(tx: PartnerTx, part: _Part, order: Order, *, held: bool, now: datetime) -> None:
+    first = RegistrationState.HELD if held else RegistrationState.QUEUED
+    counts = {first: part.rows - part.invalid, RegistrationState.INVALID: part.invalid}
+    view = OrderView(order, counts)
+    reasons = await waiting.of_change(tx, order.id, now)
+    accepted = order_happening(EventType.ORDER_ACCEPTED, view.record, view.state, counts, reasons)
+    await publish(tx, [accepted, *await order_news(tx, order.id)], now)
+
+
+# --- the end ------------------------------------------------------------------------------------
+
+
+async def _is_taken(runtime: Runtime, claim: ImportClaim, part: _Part) -> bool:
+    async with runtime.transaction(claim) as tx:
+        return bool(await imports.references_taken(tx, [part.reference]))
+
+
+async def _finish(runtime: Runtime, claim: ImportClaim) -> None:
+    now = runtime.now()
+    async with runtime.transaction(claim) as tx:
+        await release(runtime, tx, claim, {"state": ImportState.COMMITTED, "due_at": claim.record.expires_at})
+        record = await imports.get(tx, claim.id)
+        assert record is not None
+        made = await imports.orders_of(tx, [claim.id])
+        await publish(tx, [import_happening(EventType.IMPORT_COMMITTED, record, made)], now)
+    log.info("import_committed", import_id=str(claim.id), orders=len(made))
+
+
+async def give_back(runtime: Runtime, claim: ImportClaim, code: str, words: str) -> None:
+    """Committing cannot go on as it was asked for: a person decides, and may ask again."""
+    async with runtime.transaction(claim) as tx:
+        summary = await summarise(tx, claim.id)
+        await release(
+            runtime,
+            tx,
+            claim,
+            {
+                "state": ready_state(summary["invalid"]),
+                "summary": summary,
+                "on_invalid": None,
+                "failure_code": code,
+                "failure_said": words,
+                "due_at": claim.record.expires_at,
+            },
+        )
+    log.warning("import_given_back", import_id=str(claim.id), code=code)

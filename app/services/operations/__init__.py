@@ -1,0 +1,1 @@
+"""Operations: the sweep, status, limits, retention, removal and key rotation."""

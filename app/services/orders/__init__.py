@@ -1,0 +1,1 @@
+"""Orders: taken, shown, cancelled and retried."""

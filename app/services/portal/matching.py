@@ -1,0 +1,182 @@
+"""Matching of a line in a portal's list of results to a device of the batch. Pure, without a database."""
+
+import io
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Final
+
+from app.db.registrations import SendableRow
+from app.domain.batch import SentRow, match_answers
+from app.domain.errors import Unprocessable
+from app.domain.registration import Meaning, UpstreamRow, interpret
+from app.intake import portal_pane
+from app.intake.portal_results import PortalAnswer, UnreadableResult, columns_of, read_row
+from app.intake.portal_words import title_of
+from app.intake.rows import Dialect, Row, UnreadableFile, read
+from app.services.portal.entries import SPOKEN
+
+RESULT_SPOOL = 64 * 1024 * 1024
+"""Bytes that a workbook of results may take when it is unpacked: 1,000 devices with hashes take 4 MB."""
+MAX_RESULT_ROWS: Final = 10_000
+"""Lines of a result file that are read: ten times what any portal takes."""
+
+_NOTHING: Final = SentRow(None, None)
+
+Said = tuple[int, PortalAnswer]
+"""A line of the file, from 1, and what it says."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResultFile:
+    said: Sequence[Said]
+    unread: Sequence[str]
+    """Titles of columns that were not read."""
+
+
+@dataclass
+class Matches:
+    found: list[tuple[int, SendableRow, Meaning, PortalAnswer]] = field(default_factory=list)
+    """Line, device and outcome."""
+    untouched: list[tuple[int, str]] = field(default_factory=list)
+    """Lines from which nothing follows, and why."""
+
+
+def read_result(content: bytes) -> ResultFile:
+    """Raises Unprocessable where the file tells no outcomes of anything."""
+    try:
+        dialect, found = read(io.BytesIO(content), max_spool=RESULT_SPOOL)
+        rows = list(islice(found, MAX_RESULT_ROWS + 1))
+    except UnreadableFile as error:
+        if pane := portal_pane.read(content):
+            return ResultFile(pane, ())
+        raise Unprocessable("result_not_readable", error.words) from error
+    if len(rows) > MAX_RESULT_ROWS:
+        raise Unprocessable("result_not_readable", f"The file has more than {MAX_RESULT_ROWS:,} rows.")
+    try:
+        return _read_rows(dialect, rows)
+    except UnreadableResult as error:
+        if pane := portal_pane.read(content):
+            return ResultFile(pane, ())
+        raise Unprocessable("result_not_readable", str(error)) from error
+
+
+def _read_rows(dialect: Dialect, rows: Sequence[Row]) -> ResultFile:
+    others = [title for title, of in dialect.columns if of is None]
+    columns = columns_of(others)
+    if not rows:
+        raise Unprocessable("result_not_readable", "The file has a header and no rows below it.")
+    said = [(row.line, read_row({**row.extra, **row.fields}, columns)) for row in rows]
+    return ResultFile(said, [title for title in others if title_of(title) is None])
+
+
+def match(rows: Sequence[SendableRow], said: Sequence[Said], *, whole: bool) -> Matches:
+    """`rows`: the batch in the order of its file. `whole`: all of the file's devices are still in it."""
+    matches = Matches()
+    named = Counter(key for row in rows for key in _keys_of(row))
+    by_row = [entry for entry in said if entry[1].file_row is not None]
+    by_key = _once(named, [entry for entry in said if entry[1].file_row is None], matches)
+    devices = (*_by_file_row(rows, by_row, matches, whole=whole), *_by_key(rows, named, by_key, matches))
+    for line, row, answer in devices:
+        meaning = meaning_of(answer)
+        if answer.doubt is not None or meaning is None:
+            matches.untouched.append((line, answer.doubt or "The row does not say how it went."))
+        else:
+            matches.found.append((line, row, meaning, answer))
+    return matches
+
+
+def meaning_of(answer: PortalAnswer) -> Meaning | None:
+    if answer.said is not None:
+        return SPOKEN[answer.said]
+    return interpret(answer.answer, was_uncertain=False)
+
+
+def _keys_of(row: SendableRow) -> set[SentRow]:
+    """All that a line may name it by."""
+    serial, product_key = row.serial_number, row.product_key
+    return {SentRow(serial, product_key), SentRow(serial, None), SentRow(None, product_key)}
+
+
+def _once(named: Mapping[SentRow, int], said: Sequence[Said], matches: Matches) -> list[Said]:
+    """Devices that are named more often than the batch has them: once if the lines agree, else not at all."""
+    groups: dict[SentRow, list[Said]] = defaultdict(list)
+    for entry in said:
+        groups[_key(entry[1])].append(entry)
+    kept: list[Said] = []
+    for key, entries in groups.items():
+        devices = named.get(key, 0)
+        if key == _NOTHING or len(entries) <= max(devices, 1):
+            kept += entries
+        elif len({_outcome(answer) for _, answer in entries}) == 1:
+            kept += entries[: max(devices, 1)]
+        else:
+            lines = ", ".join(str(line) for line, _ in entries)
+            words = f"The file names this device on lines {lines} with different outcomes."
+            matches.untouched += [(line, words) for line, _ in entries]
+    return sorted(kept, key=lambda entry: entry[0])
+
+
+def _outcome(answer: PortalAnswer) -> tuple[Meaning | None, str | None]:
+    return meaning_of(answer) if answer.doubt is None else None, answer.doubt
+
+
+def _key(answer: PortalAnswer) -> SentRow:
+    return SentRow(answer.answer.serial_number, answer.answer.product_key)
+
+
+def _by_file_row(
+    rows: Sequence[SendableRow], said: Sequence[Said], matches: Matches, *, whole: bool
+) -> Iterator[tuple[int, SendableRow, PortalAnswer]]:
+    for line, answer in said:
+        place = answer.file_row
+        assert place is not None
+        key = _key(answer)
+        if not whole:
+            words = "Devices of this file are in a new file since: name the device by its serial number."
+        elif not 1 <= place <= len(rows):
+            words = f"The file has {len(rows):,} rows; there is no row {place:,}."
+        elif key != _NOTHING and key not in _keys_of(rows[place - 1]):
+            words = f"Row {place:,} of the file is another device than the one that is named here."
+        else:
+            yield line, rows[place - 1], answer
+            continue
+        matches.untouched.append((line, words))
+
+
+def _by_key(
+    rows: Sequence[SendableRow], named: Mapping[SentRow, int], said: Sequence[Said], matches: Matches
+) -> Iterator[tuple[int, SendableRow, PortalAnswer]]:
+    # A line that names no device is never taken for one: it may be a line of totals.
+    answers = [_comparable(answer) for _, answer in said if _key(answer) != _NOTHING]
+    entries = [entry for entry in said if _key(entry[1]) != _NOTHING]
+    of = {id(answer): entry for answer, entry in zip(answers, entries, strict=True)}
+    sent = [SentRow(row.serial_number, row.product_key) for row in rows]
+    left = dict(said)
+    for row, matched in zip(rows, match_answers(sent, answers), strict=True):
+        if matched.answer is None:
+            continue
+        line, answer = of[id(matched.answer)]
+        left.pop(line, None)
+        if matched.certain:
+            yield line, row, answer
+        else:
+            words = "Several devices of this batch have these values, and their outcomes differ."
+            matches.untouched.append((line, words))
+    for line, answer in left.items():
+        devices = named.get(_key(answer), 0)
+        if _key(answer) == _NOTHING:
+            words = "The line names no device: it has no serial number and no PKID."
+        elif devices == 0:
+            words = "No device of this batch has this serial number or PKID."
+        else:
+            words = f"{devices:,} devices of this batch have this value; the file has to name each of them."
+        matches.untouched.append((line, words))
+
+
+def _comparable(answer: PortalAnswer) -> UpstreamRow:
+    """With a word's outcome in the name's place, so that two words are told apart as two codes are."""
+    if answer.said is None:
+        return answer.answer
+    return answer.answer._replace(name=answer.said.value)

@@ -1,0 +1,1 @@
+"""Registering: the pipeline that takes a batch to its outcomes."""

@@ -1,0 +1,184 @@
+"""Finding out what became of devices whose answer was lost: Microsoft's own listing decides.
+
+Bounded: a few looks of so many pages. A device that the listing does not show is sent once more,
+which does no harm (registering is idempotent per device and tenant) and gives a definite answer;
+if even that stays unclear, the row ends as `unknown`, visibly, with the step a person should take.
+A device of which Microsoft has said that the customer has it (806) is not sent again: the listing
+only tells whose work that is.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from app.db import attempts, registrations
+from app.db.batches import Claim
+from app.db.ids import new_row_id
+from app.db.registrations import Outcome, SendableRow
+from app.domain import schedule
+from app.domain.batch import BatchState
+from app.domain.registration import RegistrationState, is_with_customer
+from app.domain.upstream import UpstreamFailure
+from app.kernel.telemetry import logger
+from app.platforms.base import ListedDevice
+from app.runtime import Runtime
+from app.services.connections.access import open_access
+from app.services.registering.outcomes import Next, had_before, record
+
+log = logger("lookup")
+
+LOOKUP_PAUSE = timedelta(seconds=2)
+"""A device shows in the listing a moment after its job is done."""
+READING_SHARE = 0.6
+"""Share of a step's time that reading the listing may take; the rest is for writing down."""
+DEVICES_A_PAGE = 100
+"""Partner Center's page size."""
+ROUNDS = 2
+"""Look-ups, one repetition of what is missing, look-ups again."""
+
+
+@dataclass
+class _Listing:
+    """The devices Microsoft holds under the tag, by each of their identities."""
+
+    whole: bool = True
+    """False: Microsoft holds more than was read, so what is missing here may be there."""
+    devices: int = 0
+    product_keys: dict[str, ListedDevice] = field(default_factory=dict)
+    serials: dict[str, list[ListedDevice]] = field(default_factory=dict)
+
+    def add(self, device: ListedDevice) -> None:
+        self.devices += 1
+        if device.product_key:
+            self.product_keys[device.product_key] = device
+        if device.serial_number:
+            self.serials.setdefault(device.serial_number, []).append(device)
+
+    def find(self, row: SendableRow) -> ListedDevice | None:
+        """By PKID; by serial number where manufacturer and model, if both sides have them, agree."""
+        if row.product_key and row.product_key in self.product_keys:
+            return self.product_keys[row.product_key]
+        for device in self.serials.get(row.serial_number or "", ()):
+            if _agree(row.manufacturer, device.manufacturer) and _agree(row.model, device.model):
+                return device
+        return None
+
+
+def _agree(ours: str | None, theirs: str | None) -> bool:
+    return ours is None or theirs is None or ours == theirs
+
+
+async def look_up(runtime: Runtime, claim: Claim) -> None:
+    async with runtime.transaction(claim) as tx:
+        rows = await registrations.open_of_batch(tx, claim.id, with_hashes=False)
+        said = await registrations.said_of_batch(tx, claim.id)
+        await attempts.close_open(tx, claim, runtime.now())
+        attempt_id = new_row_id()
+        await attempts.add(
+            tx,
+            claim,
+            id=attempt_id,
+            kind="look_up",
+            request_id=None,
+            correlation_id=claim.correlation_id,
+            now=runtime.now(),
+        )
+    try:
+        listing = await _read(runtime, claim)
+    except UpstreamFailure as failure:
+        await _finish_attempt(runtime, claim, attempt_id, failure.code, str(failure.said))
+        raise
+    await _finish_attempt(runtime, claim, attempt_id, "read", "")
+    await _conclude(runtime, claim, rows, said, listing)
+
+
+async def _read(runtime: Runtime, claim: Claim) -> _Listing:
+    access = await open_access(runtime, claim, claim.connection_id)
+    driver = runtime.drivers[access.record.platform]
+    listing = _Listing()
+    pages = runtime.settings.lookup_pages
+    try:
+        async with asyncio.timeout(runtime.settings.step_timeout_s * READING_SHARE):
+            async for device in driver.listed(
+                access, claim.entra_tenant_id, claim.group_tag, max_pages=pages
+            ):
+                listing.add(device)
+    except TimeoutError:
+        listing.whole = False
+    if listing.devices >= pages * DEVICES_A_PAGE:
+        listing.whole = False
+    return listing
+
+
+async def _finish_attempt(runtime: Runtime, claim: Claim, attempt_id: UUID, outcome: str, said: str) -> None:
+    async with runtime.transaction(claim) as tx:
+        await attempts.finish(tx, attempt_id, outcome=outcome, said=said, now=runtime.now())
+
+
+async def _conclude(
+    runtime: Runtime,
+    claim: Claim,
+    rows: Sequence[SendableRow],
+    said: Mapping[UUID, tuple[str | None, str | None]],
+    listing: _Listing,
+) -> None:
+    found: list[Outcome] = []
+    missing: list[SendableRow] = []
+    theirs: list[Outcome] = []
+    for row in rows:
+        device = listing.find(row)
+        if device is not None:
+            found.append(Outcome(row.id, RegistrationState.REGISTERED, upstream_device_id=device.device_id))
+        elif row.id in said and is_with_customer(*said[row.id]):
+            theirs.append(had_before(row.id, said[row.id], _why_unclear(runtime, claim, listing)))
+        else:
+            missing.append(row)
+    log.info(
+        "looked_up",
+        batch_id=str(claim.id),
+        found=len(found),
+        missing=len(missing),
+        had_before=len(theirs),
+        whole=listing.whole,
+    )
+    looks = claim.lookups + 1
+    per_round = runtime.settings.lookup_attempts
+    values: dict[str, Any] = {"lookups": looks, "troubles": 0, "failure_code": None, "failure_said": None}
+    # A device shows a moment late, so one look is not believed. A listing too long to read is no better the
+    # next time, and is read again only for what would end as unknown.
+    may_help = listing.whole or (bool(missing) and looks > per_round)
+    if (missing or theirs) and looks % per_round and may_help:
+        following = Next(
+            BatchState.UNKNOWN, schedule.next_attempt(looks, runtime.now(), runtime.random()), values
+        )
+        await record(runtime, claim, rows, found, following)
+        return
+    found += theirs
+    if not missing:
+        following = Next(BatchState.SETTLED, values=values)
+    elif looks < ROUNDS * per_round:
+        values["lookups"] = per_round
+        again = {"submitted_at": None, "tracking_id": None, "request_id": None, "uncertain": True}
+        following = Next(BatchState.UNKNOWN, runtime.now(), values | again)
+    else:
+        given_up = [
+            Outcome(row.id, RegistrationState.UNKNOWN, error_code="outcome_unknown") for row in missing
+        ]
+        log.error("outcome_unknown", batch_id=str(claim.id), rows=len(given_up))
+        found += given_up
+        following = Next(BatchState.SETTLED, values=values | {"failure_code": "outcome_unknown"})
+    await record(runtime, claim, rows, found, following)
+
+
+def _why_unclear(runtime: Runtime, claim: Claim, listing: _Listing) -> str | None:
+    """The words beside a device that is the customer's, where the listing cannot tell since when."""
+    if listing.whole:
+        return None
+    read = runtime.settings.lookup_pages * DEVICES_A_PAGE
+    return (
+        f"The customer has the device. A call of this order may have registered it: the group tag "
+        f"{claim.group_tag!r} holds more devices than the {read:,} that are looked through."
+    )

@@ -1,0 +1,330 @@
+"""Writing down outcomes: rows, batch, order news and events in one transaction, fenced by the claim."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+from app.db import attempts, batches, customers, group_tags, orders, registrations
+from app.db.batches import Claim
+from app.db.ids import new_row_id
+from app.db.leases import GIVEN_UP, LostClaim
+from app.db.registrations import Outcome, SendableRow, SettledRow
+from app.domain import schedule
+from app.domain.batch import BatchState, halves
+from app.domain.order import StoredOrder
+from app.domain.registration import (
+    CORRECTIONS,
+    MAX_TRANSIENT_ATTEMPTS,
+    SUCCESS,
+    TRANSIENT_CODES,
+    Meaning,
+    RegistrationState,
+    UpstreamRow,
+    is_with_customer,
+)
+from app.domain.upstream import Refused
+from app.kernel import metrics
+from app.kernel.telemetry import logger
+from app.kernel.transactions import PartnerTx
+from app.kernel.wakeups import WakeKind
+from app.runtime import Runtime
+from app.services.events.publishing import order_news, publish, settled_happenings
+
+log = logger("settlement")
+
+UNREAD = (
+    "The customer has the device. A call of this order may have registered it: the list of the group tag's "
+    "devices could not be read."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Next:
+    """What becomes of the batch itself. `due_at` None: it is done."""
+
+    state: BatchState
+    due_at: datetime | None = None
+    values: dict[str, Any] | None = None
+
+
+def outcome_of(row: SendableRow, meaning: Meaning, answer: UpstreamRow) -> Outcome:
+    return Outcome(
+        row.id,
+        meaning.state,
+        error_code=meaning.code,
+        upstream_code=answer.code,
+        upstream_name=answer.name,
+        upstream_device_id=answer.device_id,
+    )
+
+
+def had_before(id: UUID, said: tuple[str | None, str | None], detail: str | None) -> Outcome:
+    """The customer has the device: Microsoft's words, where nothing shows that a call of ours did it."""
+    code, name = said
+    return Outcome(
+        id,
+        RegistrationState.ALREADY_REGISTERED,
+        error_code="already_registered",
+        error_detail=detail,
+        upstream_code=code,
+        upstream_name=name,
+    )
+
+
+async def record(
+    runtime: Runtime,
+    claim: Claim,
+    rows: Sequence[SendableRow],
+    outcomes: Sequence[Outcome],
+    following: Next,
+    *,
+    unclear: Sequence[Outcome] = (),
+    corrections: Sequence[Outcome] = (),
+    was: Mapping[UUID, RegistrationState] | None = None,
+) -> None:
+    """Writes the outcomes of some or all of the batch's rows, and what becomes of the batch.
+
+    Rows with a passing trouble go into a new batch and are tried again by themselves. Those in
+    `unclear` become unknown silently: they are being looked up, and an event follows when that is over.
+    `corrections` replace outcomes that are there (`was`), all of them or none. Raises LostClaim.
+    """
+    now = runtime.now()
+    made = {row.id: row.attempt for row in rows}
+    again = [
+        outcome.id
+        for outcome in outcomes
+        if outcome.error_code in TRANSIENT_CODES and made[outcome.id] < MAX_TRANSIENT_ATTEMPTS
+    ]
+    postponed = frozenset(again)
+    final = [outcome for outcome in outcomes if outcome.id not in postponed]
+    async with runtime.transaction(claim) as tx:
+        order = await _take(tx, claim)
+        await registrations.settle(tx, claim.id, unclear, now, settled=False)
+        settled = await registrations.settle(tx, claim.id, final, now)
+        corrected = await registrations.settle(tx, claim.id, corrections, now, moves=CORRECTIONS)
+        if len(corrected) != len(corrections):
+            raise LostClaim  # some of them have been taken up again meanwhile
+        settled += corrected
+        registered = [row.id for row in settled if row.state in SUCCESS]
+        if registered:
+            await registrations.delete_hashes(tx, registered)
+        if again:
+            await _try_again(runtime, tx, claim, again, now)
+        # Last: until then the batch's state is that of its rows, and says how they may move.
+        await _advance_batch(tx, claim, following, now)
+        await _tell(tx, claim, order, settled, now, was)
+    log.info(
+        "outcomes_recorded",
+        batch_id=str(claim.id),
+        order_id=str(claim.order_id),
+        rows=len(settled),
+        corrected=len(corrected),
+        again=len(again),
+        state=following.state.value,
+    )
+
+
+async def _take(tx: PartnerTx, claim: Claim) -> StoredOrder:
+    """The order, then the batch, in the order in which everybody locks them. Raises LostClaim."""
+    order = await orders.lock(tx, claim.order_id)
+    if order is None or await batches.lock_claimed(tx, claim) is None:
+        raise LostClaim
+    return order
+
+
+async def _tell(
+    tx: PartnerTx,
+    claim: Claim,
+    order: StoredOrder,
+    settled: Sequence[SettledRow],
+    now: datetime,
+    was: Mapping[UUID, RegistrationState] | None = None,
+) -> None:
+    news = [
+        *settled_happenings(order, settled, was),
+        *await order_news(tx, claim.order_id, corrected=bool(was)),
+    ]
+    outcomes = [(row.state, row.error_code) for row in settled]
+    tx.committed.append(lambda: metrics.outcomes_recorded(outcomes))
+    await publish(tx, news, now)
+
+
+async def _advance_batch(tx: PartnerTx, claim: Claim, following: Next, now: datetime) -> None:
+    done = following.due_at is None
+    await batches.write_claimed(
+        tx,
+        claim,
+        {
+            "state": following.state.value,
+            **GIVEN_UP,
+            "due_at": following.due_at or now,
+            "settled_at": (claim.settled_at or now) if done else None,
+            "updated_at": now,
+            **(following.values or {}),
+        },
+    )
+    if following.due_at is not None:
+        tx.wake(WakeKind.BATCHES, at=following.due_at)
+    else:
+        # A place in the customer's window has come free.
+        tx.wake(WakeKind.BATCHES)
+
+
+async def _try_again(
+    runtime: Runtime, tx: PartnerTx, claim: Claim, again: Sequence[UUID], now: datetime
+) -> None:
+    due_at = schedule.next_attempt(max(claim.submissions, 1), now, runtime.random())
+    size = runtime.settings.max_batch_devices
+    for part in (again[start : start + size] for start in range(0, len(again), size)):
+        batch_id = await add_batch(tx, _sibling(claim), len(part), BatchState.QUEUED, due_at, now)
+        await registrations.rebatch(tx, batch_id, part, now)
+    tx.wake(WakeKind.BATCHES, at=due_at)
+
+
+async def split_batch(runtime: Runtime, claim: Claim, attempt_id: UUID, refused: Refused) -> None:
+    """A refusal that may be for the size: both halves go on as new batches, and this one stays as the record.
+
+    One transaction with the note of the refused call, so that a crash leaves either the whole batch, which is
+    then refused and halved again, or the halves. A batch of which an earlier call may have arrived hands that
+    doubt on to its halves.
+    """
+    now = runtime.now()
+    said = str(refused.said)
+    state = BatchState.UNKNOWN if claim.uncertain else BatchState.QUEUED
+    async with runtime.transaction(claim) as tx:
+        await _take(tx, claim)
+        await attempts.finish(tx, attempt_id, outcome=refused.code, said=said, now=now)
+        await _stop_creating(tx, claim, now)
+        rows = await registrations.open_of_batch(tx, claim.id, with_hashes=False)
+        for half in halves([row.id for row in rows]):
+            doubt = {"uncertain": claim.uncertain}
+            batch_id = await add_batch(tx, _sibling(claim) | doubt, len(half), state, now, now)
+            moved = await registrations.rebatch(tx, batch_id, half, now, another_attempt=False)
+            if moved != len(half):
+                raise LostClaim
+        news = {"failure_code": "batch_split", "failure_said": said or None, "request_id": None}
+        await _advance_batch(tx, claim, Next(BatchState.SETTLED, values=news), now)
+        await publish(tx, await order_news(tx, claim.order_id), now)
+        tx.wake(WakeKind.BATCHES, lanes=2)
+    log.warning("batch_split", batch_id=str(claim.id), devices=len(rows), said=said)
+
+
+def _sibling(claim: Claim) -> dict[str, Any]:
+    return {
+        "order_id": claim.order_id,
+        "customer_id": claim.customer_id,
+        "connection_id": claim.connection_id,
+        "group_tag": claim.group_tag,
+    }
+
+
+async def add_batch(
+    tx: PartnerTx,
+    belongs_to: Mapping[str, Any],
+    device_count: int,
+    state: BatchState,
+    due_at: datetime,
+    now: datetime,
+) -> UUID:
+    """A further batch of an order. `belongs_to`: order_id, customer_id, connection_id, group_tag, and
+    whatever else it takes over from the batch it comes of."""
+    batch_id = new_row_id()
+    await batches.add(
+        tx,
+        {
+            **belongs_to,
+            "id": batch_id,
+            "device_count": device_count,
+            "state": state.value,
+            "due_at": due_at,
+            "correlation_id": uuid4(),
+            "created_at": now,
+            "updated_at": now,
+        },
+    )
+    return batch_id
+
+
+async def release(
+    tx: PartnerTx, claim: Claim, due_at: datetime, now: datetime, values: Mapping[str, Any] | None = None
+) -> None:
+    """Gives the batch back, due at `due_at`. Raises LostClaim."""
+    await batches.write_claimed(
+        tx,
+        claim,
+        {
+            **(values or {}),
+            "due_at": due_at,
+            **GIVEN_UP,
+            "updated_at": now,
+        },
+    )
+    tx.wake(WakeKind.BATCHES, at=due_at)
+
+
+async def refuse_batch(runtime: Runtime, claim: Claim, *, code: str, said: str) -> None:
+    """A definite no to the whole call: every row of it fails for the same reason."""
+    await _end_whole(runtime, claim, RegistrationState.FAILED, code, said)
+
+
+async def give_up(runtime: Runtime, claim: Claim, *, said: str) -> None:
+    """Nothing tells what became of the rows that are left: they end as unknown, for a person to see."""
+    log.error("outcome_unknown", batch_id=str(claim.id))
+    await _end_whole(runtime, claim, RegistrationState.UNKNOWN, "outcome_unknown", said)
+
+
+async def _end_whole(runtime: Runtime, claim: Claim, state: RegistrationState, code: str, said: str) -> None:
+    now = runtime.now()
+    async with runtime.transaction(claim) as tx:
+        order = await _take(tx, claim)
+        await _stop_creating(tx, claim, now)
+        rows = await registrations.open_of_batch(tx, claim.id, with_hashes=False)
+        answers = await registrations.said_of_batch(tx, claim.id)
+        ended = [
+            had_before(row.id, answers[row.id], UNREAD)
+            if row.id in answers and is_with_customer(*answers[row.id])
+            else Outcome(row.id, state, error_code=code, error_detail=said or None)
+            for row in rows
+        ]
+        following = Next(BatchState.SETTLED, values={"failure_code": code, "failure_said": said or None})
+        settled = await registrations.settle(tx, claim.id, ended, now)
+        await _advance_batch(tx, claim, following, now)
+        await _tell(tx, claim, order, settled, now)
+
+
+async def _stop_creating(tx: PartnerTx, claim: Claim, now: datetime) -> None:
+    """If this batch was to create its group tag, one of those that wait for it may."""
+    tag = await group_tags.lock(tx, claim.customer_id, claim.group_tag, now)
+    if tag.creating_batch_id != claim.id:
+        return
+    await group_tags.set_creating(tx, claim.customer_id, claim.group_tag, None, now)
+    await hasten_waiting(tx, claim, now)
+
+
+async def hasten_waiting(tx: PartnerTx, claim: Claim, now: datetime) -> None:
+    """Those that wait for the group tag need not wait any longer. The tag's row is held."""
+    waiting = await batches.hasten_tag(tx, claim.customer_id, claim.group_tag, now)
+    if waiting:
+        tx.wake(WakeKind.BATCHES, lanes=waiting)
+
+
+async def hold_batch(runtime: Runtime, claim: Claim) -> None:
+    """Consent has gone before anything was sent: the batch waits for it, and the order says so.
+
+    Looks again under the lock: a consent given meanwhile has released only what was held by then.
+    """
+    now = runtime.now()
+    async with runtime.transaction(claim) as tx:
+        allowed = await customers.may_send(tx, claim.customer_id)
+        await _take(tx, claim)
+        if allowed:
+            await release(tx, claim, now, now)
+            return
+        await batches.update_claimed(
+            tx,
+            claim,
+            {"state": BatchState.HELD.value, **GIVEN_UP, "updated_at": now},
+        )
+        await publish(tx, await order_news(tx, claim.order_id), now)

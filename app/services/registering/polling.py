@@ -1,0 +1,144 @@
+"""Following a submitted batch until Microsoft has said something about every device of it.
+
+The batch's own status is never taken for the devices': it says "finished" over failed ones.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+from uuid import UUID
+
+from app.db import batches, registrations
+from app.db.batches import Claim
+from app.db.registrations import Outcome, SendableRow
+from app.domain import schedule
+from app.domain.batch import BatchState, Match, match_answers
+from app.domain.registration import RegistrationState, interpret
+from app.domain.schedule import PollPolicy
+from app.domain.upstream import NoRelationship, NotUnderstood, OutcomeUnknown, Refused, UpstreamFailure
+from app.kernel.settings import Settings
+from app.kernel.telemetry import logger
+from app.platforms.base import Progress
+from app.runtime import Runtime
+from app.services.connections.access import note_trouble, read_access
+from app.services.registering.lookup import LOOKUP_PAUSE
+from app.services.registering.outcomes import Next, outcome_of, record, release
+from app.services.registering.submission import outgoing
+
+log = logger("polling")
+
+CHECKING = "Microsoft's answer is being checked"
+
+
+def poll_policy(settings: Settings) -> PollPolicy:
+    return PollPolicy(
+        first=timedelta(seconds=settings.poll_first_s),
+        factor=settings.poll_factor,
+        ceiling=timedelta(seconds=settings.poll_ceiling_s),
+        deadline=timedelta(seconds=settings.poll_deadline_s),
+    )
+
+
+async def poll(runtime: Runtime, claim: Claim) -> None:
+    async with runtime.transaction(claim) as tx:
+        rows = await registrations.open_of_batch(tx, claim.id, with_hashes=False)
+        access = await read_access(runtime, tx, claim.connection_id)
+    if claim.tracking_id is None or claim.submitted_at is None:
+        raise LookupError("a submitted batch without tracking id or time")
+    driver = runtime.drivers[access.record.platform]
+    policy = poll_policy(runtime.settings)
+    overdue = schedule.is_past_deadline(claim.submitted_at, runtime.now(), policy)
+    began = runtime.now()
+    try:
+        progress = await driver.poll(access, claim.entra_tenant_id, claim.tracking_id)
+    except (Refused, OutcomeUnknown) as failure:
+        if isinstance(failure, NoRelationship) and not overdue:
+            # It says nothing of the job: that goes on when the customer has consented again.
+            raise
+        if _is_not_yet(runtime, claim, failure) and not overdue:
+            await _wait(runtime, claim, policy)
+            return
+        if isinstance(failure, OutcomeUnknown) and not overdue:
+            raise
+        # Microsoft does not know the job (any more), or never tells: the listing has to.
+        log.warning("job_unknown_upstream", batch_id=str(claim.id), said=str(failure.said))
+        progress, overdue = Progress(finished=False, rows=()), True
+    doubt = progress.not_understood
+    if not progress.finished and not overdue:
+        if doubt is not None:
+            raise NotUnderstood(doubt)
+        await _wait(runtime, claim, policy)
+        return
+    if doubt is not None:
+        # What could be read of it is recorded; the listing tells the rest.
+        await note_trouble(runtime, claim, claim.connection_id, NotUnderstood(doubt), began=began)
+    await _settle(runtime, claim, rows, progress)
+
+
+def _is_not_yet(runtime: Runtime, claim: Claim, failure: UpstreamFailure) -> bool:
+    """Whether a job that Microsoft does not know has only just been accepted: it may not show yet."""
+    patience = timedelta(seconds=runtime.settings.job_appears_s)
+    assert claim.submitted_at is not None
+    return failure.said.status == 404 and runtime.now() - claim.submitted_at < patience
+
+
+async def _wait(runtime: Runtime, claim: Claim, policy: PollPolicy) -> None:
+    now = runtime.now()
+    due_at = schedule.next_poll(claim.polls + 1, now, runtime.random(), policy)
+    async with runtime.transaction(claim) as tx:
+        answered = {"troubles": 0, "failure_code": None, "failure_said": None}
+        await release(tx, claim, due_at, now, {"polls": claim.polls + 1, **answered})
+
+
+async def _settle(runtime: Runtime, claim: Claim, rows: Sequence[SendableRow], progress: Progress) -> None:
+    doubtful = await _sent_in_doubt(runtime, claim, rows)
+    with_serial = runtime.settings.send_serial_with_hash
+    sent = [outgoing(row, with_serial=with_serial).as_sent() for row in rows]
+    outcomes: list[Outcome] = []
+    unclear: list[Outcome] = []
+    for row, match in zip(rows, match_answers(sent, progress.rows), strict=True):
+        outcome = _outcome(row, match, was_uncertain=row.id in doubtful)
+        if outcome is None:
+            unclear.append(Outcome(row.id, RegistrationState.UNKNOWN, "outcome_unknown", CHECKING))
+        elif outcome.state is RegistrationState.UNKNOWN:
+            unclear.append(replace(outcome, error_detail=CHECKING))
+        else:
+            outcomes.append(outcome)
+    if not unclear:
+        await record(runtime, claim, rows, outcomes, Next(BatchState.SETTLED))
+        return
+    log.warning("outcomes_unclear", batch_id=str(claim.id), rows=len(unclear), of=len(rows))
+    await record(
+        runtime,
+        claim,
+        rows,
+        outcomes,
+        Next(BatchState.UNKNOWN, due_at=runtime.now() + LOOKUP_PAUSE),
+        unclear=unclear,
+    )
+
+
+async def _sent_in_doubt(runtime: Runtime, claim: Claim, rows: Sequence[SendableRow]) -> frozenset[UUID]:
+    """The rows that an earlier call may have carried to Microsoft: of this batch, or, for rows that are tried
+    again, of the batch they were in before."""
+    if claim.uncertain:
+        return frozenset(row.id for row in rows)
+    again = frozenset(row.id for row in rows if row.attempt > 1)
+    if not again:
+        return again
+    async with runtime.transaction(claim) as tx:
+        doubts = await batches.left_doubts(tx, claim.order_id)
+    return again if doubts else frozenset()
+
+
+def _outcome(row: SendableRow, match: Match, *, was_uncertain: bool) -> Outcome | None:
+    """The row's outcome; None when the answer is missing, unfinished or hangs on a doubtful position.
+
+    A device without any key cannot be looked up either: there the position is all there is.
+    """
+    if match.answer is None:
+        return None
+    if not match.certain and (row.serial_number or row.product_key):
+        return None
+    meaning = interpret(match.answer, was_uncertain=was_uncertain)
+    return None if meaning is None else outcome_of(row, meaning, match.answer)

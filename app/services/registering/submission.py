@@ -1,0 +1,368 @@
+"""Sends a batch: once if all goes well; the same body and id again if the outcome is unknown.
+
+A group tag is created with the first batch and appended to afterwards; the tag's row lets one
+batch create it while the others wait. Intent is on disk before the call leaves.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+from app.db import attempts, batches, customers, group_tags, registrations
+from app.db.batches import Claim
+from app.db.ids import new_row_id
+from app.db.leases import LostClaim
+from app.db.registrations import SendableRow
+from app.domain import request_id, tag_answer
+from app.domain.batch import SMALLEST_SPLIT, BatchState
+from app.domain.identity import IdentityKind
+from app.domain.tag_answer import TagAnswer
+from app.domain.upstream import (
+    NoRelationship,
+    NotSent,
+    NotUnderstood,
+    OutcomeUnknown,
+    Refused,
+    TagOtherwise,
+    UpstreamFailure,
+)
+from app.kernel.settings import Settings
+from app.kernel.telemetry import logger
+from app.kernel.transactions import PartnerTx
+from app.platforms.base import Accepted, CallIds, OutgoingDevice, Submission
+from app.runtime import Runtime
+from app.services.connections.access import ConnectionAccess, note_trouble, read_access
+from app.services.registering.lookup import LOOKUP_PAUSE
+from app.services.registering.outcomes import hasten_waiting, hold_batch, refuse_batch, release, split_batch
+
+log = logger("submission")
+
+TAG_PATIENCE = timedelta(seconds=1)
+LONGEST_TAG_PATIENCE = timedelta(seconds=30)
+"""How long a batch waits until it looks again whether its group tag has been created: as long as the
+creator does, within these. The creator wakes it when it has ended, well or badly."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Intent:
+    """What is about to be sent, as the database has it."""
+
+    attempt_id: UUID
+    ids: CallIds
+    submission: Submission
+    uncertain: bool
+    proves_tag: bool
+    """The tag is not known to be there: that the call is accepted tells so."""
+
+    @property
+    def create(self) -> bool:
+        return self.submission.create
+
+
+async def submit(runtime: Runtime, claim: Claim) -> None:
+    """Raises UpstreamFailure where the call failed and the batch is to be tried again later."""
+    # A batch found in `submitting` was being sent by a worker that died: it may have arrived.
+    if claim.state is BatchState.SUBMITTING:
+        claim = replace(claim, uncertain=True)
+    if claim.uncertain and _is_spent(runtime.settings, claim):
+        await _to_lookup(runtime, claim)
+        return
+    opened = await _open(runtime, claim)
+    if opened is None:
+        return
+    intent, access = opened
+    driver = runtime.drivers[access.record.platform]
+    if intent is None:
+        spelling = await driver.find_group_tag(access, claim.entra_tenant_id, claim.group_tag)
+        if spelling is not None and spelling != claim.group_tag:
+            await _refuse_spelling(runtime, claim, spelling)
+            return
+        async with runtime.transaction(claim) as tx:
+            if spelling is not None:
+                await _tag_is_known(tx, claim, runtime.now())
+                create = False
+            else:
+                create = not tag_answer.is_there_unlisted(await attempts.upload_outcomes(tx, claim))
+            intent = await _write_intent(runtime, tx, claim, create=create, proves_tag=spelling is None)
+    try:
+        accepted = await driver.submit(access, intent.ids, intent.submission)
+    except UpstreamFailure as failure:
+        await _failed(runtime, claim, intent, failure)
+    else:
+        await _accepted(runtime, claim, intent, accepted)
+
+
+def outgoing(row: SendableRow, *, with_serial: bool) -> OutgoingDevice:
+    """Exactly the fields of the identity that is sent."""
+    match row.identity:
+        case IdentityKind.TUPLE:
+            return OutgoingDevice(row.serial_number, row.manufacturer, row.model)
+        case IdentityKind.PRODUCT_KEY:
+            return OutgoingDevice(product_key=row.product_key)
+        case IdentityKind.HARDWARE_HASH:
+            return OutgoingDevice(
+                serial_number=row.serial_number if with_serial else None,
+                product_key=row.product_key,
+                hash_data=row.hash_data,
+            )
+        case other:
+            raise ValueError(f"a row of a batch without an identity that could be sent: {other}")
+
+
+def _is_spent(settings: Settings, claim: Claim) -> bool:
+    """Whether the batch was sent often enough; each round of look-ups allows as many more as it took."""
+    return claim.submissions >= settings.max_submissions + claim.lookups
+
+
+async def _open(runtime: Runtime, claim: Claim) -> tuple[_Intent | None, ConnectionAccess] | None:
+    """Decides whether to send, and writes the intent where the tag is known.
+
+    None: not now, the batch has been put back. No intent: this batch is to create the tag, if Microsoft
+    does not have it all the same.
+    """
+    now = runtime.now()
+    intent: _Intent | None = None
+    async with runtime.transaction(claim) as tx:
+        allowed = await customers.may_send(tx, claim.customer_id)
+        unsent = claim.state is BatchState.QUEUED and not claim.uncertain
+        held = unsent and not allowed
+        if not held:
+            access = await read_access(runtime, tx, claim.connection_id)
+            if await group_tags.is_known(tx, claim.customer_id, claim.group_tag):
+                intent = await _write_intent(runtime, tx, claim, create=False, proves_tag=False)
+            elif not await _may_create(tx, claim, now):
+                return None
+    if held:
+        await hold_batch(runtime, claim)
+        return None
+    return intent, access
+
+
+async def _may_create(tx: PartnerTx, claim: Claim, now: datetime) -> bool:
+    """Makes this batch the tag's creator, if no other one is; otherwise it has been put back and waits."""
+    if await batches.lock_claimed(tx, claim) is None:
+        raise LostClaim
+    tag = await group_tags.lock(tx, claim.customer_id, claim.group_tag, now)
+    became_known = tag.known and tag.tag == claim.group_tag
+    if became_known or tag.creating_batch_id not in (None, claim.id):
+        await customers.give_turn_back(tx, claim.customer_id, claim.id, now)
+        # After the creator, not beside it: it is the creator that has something to do.
+        wait = max((tag.creator_due_at or now) - now + TAG_PATIENCE, TAG_PATIENCE)
+        due_at = now if became_known else now + min(wait, LONGEST_TAG_PATIENCE)
+        await release(tx, claim, due_at, now)
+        return False
+    await group_tags.set_creating(tx, claim.customer_id, claim.group_tag, claim.id, now)
+    return True
+
+
+async def _write_intent(
+    runtime: Runtime, tx: PartnerTx, claim: Claim, *, create: bool, proves_tag: bool
+) -> _Intent:
+    """Puts down, before anything leaves, what leaves and under which ids."""
+    now = runtime.now()
+    if claim.uncertain or claim.submissions:
+        await attempts.close_open(tx, claim, now)
+    rows = await registrations.open_of_batch(tx, claim.id, with_hashes=True)
+    with_serial = runtime.settings.send_serial_with_hash
+    devices = [outgoing(row, with_serial=with_serial) for row in rows]
+    submission = Submission(claim.entra_tenant_id, claim.group_tag, create, devices)
+    call_id = _request_id(claim, submission)
+    attempt_id = new_row_id()
+    held = await attempts.begin(
+        tx,
+        claim,
+        id=attempt_id,
+        kind="create" if create else "append",
+        values={
+            "state": BatchState.SUBMITTING.value,
+            "request_id": call_id,
+            "submissions": claim.submissions + 1,
+            "uncertain": claim.uncertain,
+            "updated_at": now,
+        },
+        now=now,
+    )
+    if not held:
+        raise LostClaim
+    ids = CallIds(call_id, claim.correlation_id)
+    return _Intent(attempt_id, ids, submission, claim.uncertain, proves_tag)
+
+
+def _request_id(claim: Claim, submission: Submission) -> UUID:
+    """The same id for as long as no answer has come and the call is the same: a service that remembers
+    ids answers as before. Another method, path or body is another call, and gets an id of its own."""
+    fingerprint = submission.fingerprint()
+    if claim.request_id is not None and request_id.belongs_to(claim.request_id, fingerprint):
+        return claim.request_id
+    return request_id.new(fingerprint, uuid4())
+
+
+async def _accepted(runtime: Runtime, claim: Claim, intent: _Intent, accepted: Accepted) -> None:
+    now = runtime.now()
+    if accepted.tracking_id is None:
+        state = BatchState.UNKNOWN
+        due_at = now + timedelta(seconds=runtime.settings.poll_ceiling_s / 10)
+    else:
+        state = BatchState.SUBMITTED
+        due_at = now + timedelta(seconds=runtime.settings.poll_first_s)
+    async with runtime.transaction(claim) as tx:
+        if intent.proves_tag:
+            if await batches.lock_claimed(tx, claim) is None:
+                raise LostClaim
+            await _tag_is_known(tx, claim, now)
+        await attempts.finish(tx, intent.attempt_id, outcome="accepted", said="", now=now)
+        await release(
+            tx,
+            claim,
+            due_at,
+            now,
+            {
+                "state": state.value,
+                "tracking_id": accepted.tracking_id,
+                "submitted_at": now,
+                "request_id": None,
+                "polls": 0,
+                "troubles": 0,
+                "failure_code": None,
+                "failure_said": None,
+            },
+        )
+    if accepted.not_understood is not None:
+        unread = NotUnderstood(accepted.not_understood)
+        began = claim.lease_until - runtime.settings.lease
+        await note_trouble(runtime, claim, claim.connection_id, unread, began=began)
+    devices = len(intent.submission.devices)
+    log.info("batch_submitted", batch_id=str(claim.id), devices=devices, create=intent.create)
+
+
+async def _failed(
+    runtime: Runtime,
+    claim: Claim,
+    intent: _Intent,
+    failure: UpstreamFailure,
+) -> None:
+    """Sorts a failed call: no effect, unknown effect, or a definite no."""
+    claim = replace(
+        claim,
+        uncertain=intent.uncertain,
+        state=BatchState.SUBMITTING,
+        request_id=intent.ids.request_id,
+        submissions=claim.submissions + 1,
+    )
+    log.info("submission_failed", batch_id=str(claim.id), code=failure.code, said=str(failure.said))
+    refused = failure if isinstance(failure, Refused) else None
+    surprise = refused and tag_answer.read(refused, create=intent.create)
+    match failure:
+        case OutcomeUnknown():
+            await _unknown(runtime, claim, intent, failure)
+        case Refused() if surprise and not _is_spent(runtime.settings, claim):
+            await _tag_was_otherwise(runtime, claim, intent, failure, surprise)
+        case NoRelationship() if not (intent.uncertain and _is_spent(runtime.settings, claim)):
+            await _unsent(runtime, claim, intent, failure)
+        case Refused() if failure.divisible and len(intent.submission.devices) > SMALLEST_SPLIT:
+            await split_batch(runtime, claim, intent.attempt_id, failure)
+        case Refused() if intent.uncertain:
+            # What went before may have been processed; only Microsoft's listing can tell.
+            await _finish_attempt(runtime, claim, intent, failure)
+            await _to_lookup(runtime, claim, failure)
+        case Refused():
+            await _finish_attempt(runtime, claim, intent, failure)
+            await refuse_batch(runtime, claim, code=failure.code, said=str(failure.said))
+        case _:
+            await _unsent(runtime, claim, intent, failure)
+
+
+async def _tag_was_otherwise(
+    runtime: Runtime, claim: Claim, intent: _Intent, failure: Refused, answer: TagAnswer
+) -> None:
+    """Not `known` either way: the next attempt looks for the tag at Microsoft, spelling included. A batch
+    that was to create the tag keeps that role, because it is the one that tries the other way."""
+    if not intent.proves_tag:
+        async with runtime.transaction(claim) as tx:
+            await group_tags.set_known(tx, claim.customer_id, claim.group_tag, known=False, now=runtime.now())
+    await _unsent(runtime, claim, intent, TagOtherwise(failure.code, failure.said), outcome=answer.value)
+
+
+async def _unsent(
+    runtime: Runtime, claim: Claim, intent: _Intent, failure: UpstreamFailure, *, outcome: str | None = None
+) -> None:
+    """The call certainly had no effect: the batch is as it was before, and is tried again later.
+
+    An answer spends its request id; without one (no connection) the same id is used again. Only an
+    answer about the batch itself counts as a submission.
+    """
+    now = runtime.now()
+    answered = failure.said.status is not None or not isinstance(failure, NotSent)
+    async with runtime.transaction(claim) as tx:
+        await attempts.finish(
+            tx,
+            intent.attempt_id,
+            outcome=outcome or failure.code,
+            said=str(failure.said),
+            now=now,
+        )
+        state = BatchState.UNKNOWN if intent.uncertain else BatchState.QUEUED
+        await batches.write_claimed(
+            tx,
+            claim,
+            {
+                "state": state.value,
+                "submissions": claim.submissions - (not isinstance(failure, Refused)),
+                "request_id": None if answered else intent.ids.request_id,
+                "updated_at": now,
+            },
+        )
+    raise failure
+
+
+async def _unknown(runtime: Runtime, claim: Claim, intent: _Intent, failure: OutcomeUnknown) -> None:
+    """It may have arrived: said so on every row, and the same body is sent again."""
+    now = runtime.now()
+    async with runtime.transaction(claim) as tx:
+        await attempts.finish(tx, intent.attempt_id, outcome="unknown", said=str(failure.said), now=now)
+        await batches.write_claimed(
+            tx,
+            claim,
+            {
+                "state": BatchState.UNKNOWN.value,
+                "uncertain": True,
+                "request_id": None if failure.answered else intent.ids.request_id,
+                "updated_at": now,
+            },
+        )
+    raise failure
+
+
+async def _to_lookup(runtime: Runtime, claim: Claim, failure: UpstreamFailure | None = None) -> None:
+    """Sending it again tells nothing more: have Microsoft's listing decide."""
+    now = runtime.now()
+    values: dict[str, Any] = {"state": BatchState.UNKNOWN.value, "submitted_at": now, "request_id": None}
+    if failure is not None:
+        values |= {"failure_code": failure.code, "failure_said": str(failure.said) or None}
+    async with runtime.transaction(claim) as tx:
+        await release(tx, claim, now + LOOKUP_PAUSE, now, {**values, "uncertain": True, "troubles": 0})
+
+
+async def _finish_attempt(runtime: Runtime, claim: Claim, intent: _Intent, failure: UpstreamFailure) -> None:
+    async with runtime.transaction(claim) as tx:
+        await attempts.finish(
+            tx,
+            intent.attempt_id,
+            outcome=failure.code,
+            said=str(failure.said),
+            now=runtime.now(),
+        )
+
+
+async def _tag_is_known(tx: PartnerTx, claim: Claim, now: datetime) -> None:
+    tag = await group_tags.lock(tx, claim.customer_id, claim.group_tag, now)
+    if tag.known and tag.tag == claim.group_tag:
+        return
+    await group_tags.set_known(tx, claim.customer_id, claim.group_tag, known=True, now=now)
+    await hasten_waiting(tx, claim, now)
+
+
+async def _refuse_spelling(runtime: Runtime, claim: Claim, spelling: str) -> None:
+    said = f"Partner Center has the group tag {spelling!r}; the order says {claim.group_tag!r}"
+    await refuse_batch(runtime, claim, code="group_tag_case_conflict", said=said)
