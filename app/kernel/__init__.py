@@ -1,1 +1,1 @@
-"""The kernel that every noun needs: the transaction, and how a commit wakes workers."""
+"""The kernel that every noun needs: settings, secrets, transactions, wake-ups, budgets, outbound calls."""

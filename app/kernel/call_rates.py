@@ -1,7 +1,7 @@
 """The rate limit of API keys: calls left in the minute, counted by all API processes in Redis.
 
-It is separate from `app.kernel.budgets` and uses the same connections: that one holds back our calls to Microsoft,
-this one counts others' calls to us. Redis has the count and nothing else. Without Redis calls pass
+It is separate from `app.kernel.budgets` and uses the same connections: that one holds back our calls to
+Microsoft, this one counts others' calls to us. Redis has the count and nothing else. Without Redis calls pass
 uncounted: what protects the service from one caller must not be what stops all of them.
 """
 

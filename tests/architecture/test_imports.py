@@ -48,7 +48,7 @@ MAY_IMPORT = {
     "app.api": {"fastapi"},
     "app.cli": {"app.local", "httpx"},
     "app.db": {"sqlalchemy"},
-    "app.kernel": {"sqlalchemy"},
+    "app.kernel": {"httpx", "sqlalchemy"},
     "app.local": {"app.local", "httpx"},
     "app.microsoft": {"httpx"},
     "app.services": {"sqlalchemy"},

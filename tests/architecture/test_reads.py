@@ -15,18 +15,22 @@ def functions(source: Source) -> dict[str, Function]:
 
 
 def services() -> dict[str, Source]:
-    return {source.path.rpartition("/")[2][:-3]: source for source in sources("app/services")}
+    return {source.path[:-3].replace("/", "."): source for source in sources("app/services")}
 
 
 def imported(source: Source) -> dict[str, tuple[str, str | None]]:
-    """What names stand for: a module of the services, or a function in one."""
+    """The module or function of the services behind each imported name."""
+    known = services()
     found: dict[str, tuple[str, str | None]] = {}
     for node in ast.walk(source.tree):
-        if isinstance(node, ast.ImportFrom) and node.module == "app.services":
-            found |= {each.asname or each.name: (each.name, None) for each in node.names}
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("app.services."):
-            module = (node.module or "").rpartition(".")[2]
-            found |= {each.asname or each.name: (module, each.name) for each in node.names}
+        if not isinstance(node, ast.ImportFrom):
+            continue
+        for each in node.names:
+            name, module = each.asname or each.name, f"{node.module}.{each.name}"
+            if module in known:
+                found[name] = (module, None)
+            elif node.module in known:
+                found[name] = (node.module, each.name)
     return found
 
 

@@ -129,9 +129,9 @@ async def test_the_backfill_gives_way_to_a_correction_and_goes_on_later(
 
 KILLED = """
 import asyncio, sys
+from app.kernel.settings import Settings
 from app.runtime import Runtime
 from app.services.devices import devices
-from app.kernel.settings import Settings
 
 async def main():
     runtime = await Runtime.open(Settings())

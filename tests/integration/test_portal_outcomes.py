@@ -604,8 +604,9 @@ import asyncio, sys
 from uuid import UUID
 from app.domain.registration import RegistrationState
 from app.runtime import Runtime
-from app.services import identities, portal
 from app.kernel.settings import Settings
+from app.services.access import identities
+from app.services.portal import portal
 
 async def main():
     runtime = await Runtime.open(Settings(), process="killed")

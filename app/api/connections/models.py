@@ -3,10 +3,7 @@
 from typing import Annotated
 from uuid import UUID
 
-from pydantic import (
-    Field,
-    StringConstraints,
-)
+from pydantic import Field, StringConstraints
 
 from app.api.contract.models import GroupTagText, Input, Output, PageOf, Patch, Text100, Text255
 from app.api.contract.times import Timestamp

@@ -47,11 +47,7 @@ Moment = Annotated[AwareDatetime, BeforeValidator(_written_out), AfterValidator(
 
 
 Text100 = Annotated[str, named(100), Safe, KeepsNoSecret]
-
-
 Text255 = Annotated[str, named(255), Safe, KeepsNoSecret]
-
-
 GroupTagText = Annotated[str, named(512), Seen, NamesATag, KeepsNoSecret]
 
 

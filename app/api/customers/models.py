@@ -2,9 +2,7 @@
 
 from uuid import UUID
 
-from pydantic import (
-    Field,
-)
+from pydantic import Field
 
 from app.api.contract.models import GroupTagText, Input, Output, PageOf, Patch, Text255
 from app.api.contract.times import Timestamp

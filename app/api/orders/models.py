@@ -4,9 +4,7 @@ from collections.abc import Mapping
 from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import (
-    Field,
-)
+from pydantic import Field
 
 from app.api.contract.models import GroupTagText, Input, OnInvalid, Output, PageOf, Text100
 from app.api.contract.times import Timestamp

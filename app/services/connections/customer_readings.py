@@ -1,4 +1,7 @@
-"""Readings of a connection's customers list: the evidence of consent."""
+"""Readings of a connection's customers list: the evidence of consent.
+
+The list is read as a whole; a customer that is in it has consented.
+"""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -20,17 +23,17 @@ from app.domain.upstream import (
     Throttled,
     UpstreamFailure,
 )
-from app.kernel.telemetry import origin
+from app.kernel.telemetry import logger, origin
 from app.kernel.transactions import PartnerTx
 from app.runtime import Runtime
 from app.services.connections import troubles
 from app.services.connections.access import ConnectionAccess, is_trouble, note_trouble, open_access
-from app.services.consents.consents import apply_change, get_customer, log
+from app.services.consents.consents import apply_change, get_customer
+
+log = logger("consents")
 
 UNREAD_PATIENCE = timedelta(minutes=15)
 """How long passing outages may keep the customers list unread before that is the connection's trouble."""
-
-
 FIRST_PAUSE = timedelta(seconds=15)
 """The first pause after a reading that failed; each is half of the time that the trouble has lasted."""
 

@@ -1,7 +1,6 @@
-"""Consent: reading the evidence, and what a change of it does to waiting work.
+"""Consent: its changes, and what each does to waiting work.
 
-The customers list of a connection is read as a whole; who is in it has consented. A grant
-releases what was held, without anybody sending it again; a loss holds what is not yet sent.
+A grant releases what was held, without anybody sending it again; a loss holds what is not yet sent.
 """
 
 from datetime import datetime, timedelta

@@ -1,4 +1,4 @@
-"""Deliveries: shown, sent again, and worked on by the workers."""
+"""Deliveries of events to webhook endpoints: one attempt at a time, on Standard Webhooks' ladder."""
 
 import asyncio
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ from app.domain.webhook import Delivery, DeliveryAttempt, Endpoint, HeldEndpoint
 from app.kernel import metrics
 from app.kernel.handover import hand_over_patiently
 from app.kernel.metrics import LeaseEnd
-from app.kernel.telemetry import origin
+from app.kernel.telemetry import logger, origin
 from app.kernel.transactions import PartnerTx
 from app.kernel.wakeups import WakeKind
 from app.runtime import Runtime
@@ -35,7 +35,9 @@ from app.services.access import networks
 from app.services.access.identities import Caller
 from app.services.webhooks import endpoint_secrets, subscriptions
 from app.services.webhooks.endpoint_secrets import lock
-from app.services.webhooks.endpoints import EndpointState, find_endpoint, log
+from app.services.webhooks.endpoints import EndpointState, find_endpoint
+
+log = logger("webhooks")
 
 
 class DeliveryState(StrEnum):

@@ -1,4 +1,4 @@
-"""Webhook endpoints, and telling them: one attempt at a time, each a row, on Standard Webhooks' ladder."""
+"""Webhook endpoints: registered, changed, tested and removed."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
