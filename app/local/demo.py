@@ -332,7 +332,7 @@ def _compare_webhooks(scene: Scene, rows: int) -> None:
     def settled() -> int:
         return sum(
             len(event["data"]["registrations"])
-            for event in receiver.events
+            for event in receiver.kept().values()
             if event["type"] == "registration.settled"
         )
 
