@@ -1,9 +1,8 @@
-"""`registrar validate`: what would become of a file, judged on this machine and nowhere else.
+"""`registrar validate`: checks a file on this machine, without a server, a database or settings.
 
-No server, no database, no settings: a supplier can be answered before a customer exists. The
-judgement is the service's own code; what only the service knows is said to be left open. The file
-is read row by row, so that its size does not matter: once, or twice where a row shows only at the
-end that it is another one's device.
+So a supplier gets an answer before a customer exists. The checks are the service's own code; the output says
+what only the service can check. The file is read row by row, so that its size does not matter: once, or twice
+if only a later row shows that an earlier one is a duplicate.
 """
 
 import json as json_format
@@ -37,7 +36,7 @@ from app.intake.rows import Dialect, UnreadableFile, Wanted, read
 app = typer.Typer()
 
 EXAMPLES: Final = 3
-"""Rows that are shown of each problem."""
+"""The most rows that are shown for each problem."""
 
 KIND_WORDS: Final = {
     IdentityKind.HARDWARE_HASH: "by hardware hash",
@@ -61,7 +60,7 @@ class _Problems:
                 shown.append((reviewed, problem))
 
     def __iter__(self) -> Iterator[tuple[Problem, int, list[tuple[Reviewed, Problem]]]]:
-        """Errors first, the most frequent in front."""
+        """Errors first, the most frequent first."""
         found = [(self.examples[key][0][1], count, self.examples[key]) for key, count in self.counts.items()]
         yield from sorted(found, key=lambda entry: (not entry[0].is_error, -entry[1]))
 
@@ -154,7 +153,7 @@ def _review(
 
 
 def _terms(platform: str, group_tag: str | None) -> Terms:
-    # They import the wire, which takes most of a second.
+    # Platforms import the HTTP client, which takes most of a second.
     from app.platforms.base import discover
 
     platforms = discover()
@@ -195,12 +194,12 @@ def _open(stack: ExitStack, path: str) -> BinaryIO:
 
 @contextmanager
 def _rewindable(source: BinaryIO) -> Iterator[BinaryIO]:
-    """The same bytes, to be read more than once; of a pipe, a nameless copy that goes with the program."""
+    """Opens the file so that it can be read twice. A pipe is copied to an unnamed temporary file."""
     if source.seekable():
         yield source
         return
     with TemporaryFile() as copy:
-        # Beyond the bound it is refused, however long it goes on.
+        # A larger file is refused, so the rest need not be copied.
         while copy.tell() <= MAX_BYTES and (piece := source.read(CHUNK)):
             copy.write(piece)
         copy.seek(0)
