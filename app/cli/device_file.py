@@ -15,7 +15,7 @@ from typing import Annotated, Any, Final
 import orjson
 import typer
 
-from app.cli.outcome import Stop
+from app.cli.outcome import Stop, reading
 from app.cli.screen import field_words
 from app.domain.masking import holds_secret
 from app.domain.order import MAX_DEVICES
@@ -102,7 +102,8 @@ def known_encoding(name: str | None) -> str | None:
 
 def open_file(path: str, wanted: Wanted | None = None) -> DeviceFile:
     """Reads a file, or the standard input for `-`. Raises Stop when it gives no rows."""
-    data = _bytes(path)
+    with reading(path):
+        data = typer.get_binary_stream("stdin").read() if path == STDIN else Path(path).read_bytes()
     name = "standard input" if path == STDIN else Path(path).name
     rows: list[FileRow] = []
     unreadable: list[UnreadableRow] = []
@@ -176,17 +177,6 @@ def columns_read(dialect: Dialect) -> Iterator[tuple[str, str]]:
 def columns_unused(dialect: Dialect) -> list[str]:
     """Partner Center takes no assigned user, so that column is not sent either."""
     return [name for name, field in dialect.columns if field in (None, "assigned_user")]
-
-
-def _bytes(path: str) -> bytes:
-    try:
-        return typer.get_binary_stream("stdin").read() if path == STDIN else Path(path).read_bytes()
-    except FileNotFoundError:
-        raise Stop(f"There is no file {path}.") from None
-    except IsADirectoryError:
-        raise Stop(f"{path} is a directory; give the file inside it.") from None
-    except OSError as error:
-        raise Stop(f"{path} cannot be read: {error.strerror}.") from None
 
 
 def _reasons(row: Row) -> tuple[str, ...]:

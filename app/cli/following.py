@@ -84,7 +84,7 @@ def _follow(
             began, pause = time.monotonic(), 0.0
             for id in moving:
                 patience = PATIENCE_S if timeout is None else min(PATIENCE_S, timeout - waited)
-                current[id], asked = _look(screen, api, id, patience)
+                current[id], asked = look(screen, api, f"/v1/orders/{id}", patience)
                 pause = max(pause, asked)
             waited += time.monotonic() - began
             progress.show(current.values())
@@ -147,22 +147,34 @@ def _rests(order: JsonObject) -> bool:
     return order["state"] in FINAL or order["state"] == OrderState.HELD or waits_for_a_person(order)
 
 
-def _look(screen: Screen, api: Api, order_id: str, patience: float) -> tuple[JsonObject, float]:
-    """The order, and seconds until the next look. Waits for an API that does not answer, at most `patience`
+def look(screen: Screen, api: Api, path: str, patience: float = PATIENCE_S) -> tuple[JsonObject, float]:
+    """The answer, and seconds until the next look. Waits for an API that does not answer, at most `patience`
     seconds."""
     waited = 0.0
     while True:
         try:
-            answer = api.get(f"/v1/orders/{order_id}")
+            answer = api.get(path)
             return answer.body, answer.retry_after or PAUSE_S
         except Unreachable:
             if waited >= patience:
                 raise
             if not waited:
-                screen.say("The API does not answer at the moment; the order goes on. Trying again ...")
+                screen.say("The API does not answer at the moment; the work goes on. Trying again ...")
             pause = min(2.0 + waited, 30.0)
             api.sleep(pause)
             waited += pause
+
+
+def bars(screen: Screen) -> Progress:
+    """Live bars with words beside them; shown on terminals only."""
+    return Progress(
+        TextColumn("  {task.description}", markup=False),
+        BarColumn(),
+        TextColumn("{task.fields[words]}", markup=False, justify="right"),
+        console=screen.console,
+        transient=True,
+        disable=not screen.console.is_terminal,
+    )
 
 
 class _Progress:
@@ -172,14 +184,7 @@ class _Progress:
         self.screen = screen
         self.bars: dict[str, TaskID] = {}
         self.line = ""
-        self.live = Progress(
-            TextColumn("  {task.description}", markup=False),
-            BarColumn(),
-            TextColumn("{task.fields[words]}", markup=False, justify="right"),
-            console=screen.console,
-            transient=True,
-            disable=not screen.console.is_terminal,
-        )
+        self.live = bars(screen)
 
     def __enter__(self) -> "_Progress":
         self.live.start()

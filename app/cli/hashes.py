@@ -13,7 +13,7 @@ import typer
 
 from app.cli.api_client import JsonObject
 from app.cli.device_file import STDIN
-from app.cli.outcome import ExitCode, Stop
+from app.cli.outcome import ExitCode, Stop, reading
 from app.cli.screen import Screen, amount
 from app.cli.surroundings import ORDERS_PANEL, Json
 from app.domain import hardware_hash
@@ -119,14 +119,12 @@ def _told(finding: Finding) -> JsonObject:
 
 
 def _bytes(path: str) -> bytes:
-    try:
+    with reading(path):
         if path == STDIN:
             data = typer.get_binary_stream("stdin").read(LARGEST + 1)
         else:
             with Path(path).open("rb") as stream:
                 data = stream.read(LARGEST + 1)
-    except OSError as error:
-        raise Stop(f"{path} cannot be read: {error.strerror}.") from None
     if len(data) > LARGEST:
         raise Stop("The input is too large to look for a hash in it.", "Give the hash alone.")
     return data

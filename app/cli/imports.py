@@ -12,14 +12,13 @@ from typing import Annotated, Final
 
 import orjson
 import typer
-from rich.progress import BarColumn, Progress, TextColumn
 
-from app.cli.api_client import Api, ApiRefusal, JsonObject, Unreachable
+from app.cli.api_client import Api, ApiRefusal, JsonObject
 from app.cli.customers import customer_names, find_customer
 from app.cli.device_file import EncodingName, known_encoding
 from app.cli.dialect_words import format_words, read_words
 from app.cli.doubts import doubts, is_doubt, show_doubts
-from app.cli.following import PATIENCE_S, PAUSE_S, Timeout, watch
+from app.cli.following import Timeout, bars, look, watch
 from app.cli.outcome import ExitCode, Stop, combine, judge_followed, judge_order
 from app.cli.results import WENT_WRONG, conclude
 from app.cli.screen import SHOWN_ROWS, Screen, amount, field_words, number, plain
@@ -180,28 +179,11 @@ def _arrive(screen: Screen, api: Api, file: Path, given: JsonObject, *, again: b
 
 
 def _follow(screen: Screen, api: Api, import_id: str) -> JsonObject:
-    """Watches the import until it stops moving. Waits for an API that does not answer, as for orders."""
-    bar = Progress(
-        TextColumn("  {task.description}", markup=False),
-        BarColumn(),
-        TextColumn("{task.fields[words]}", markup=False, justify="right"),
-        console=screen.console,
-        transient=True,
-        disable=not screen.console.is_terminal,
-    )
-    waited = 0.0
-    with bar:
+    """Watches the import until it stops moving."""
+    with bars(screen) as bar:
         task = bar.add_task("", total=None, words="")
         while True:
-            try:
-                answer = api.get(f"/v1/imports/{import_id}")
-            except Unreachable:
-                if waited >= PATIENCE_S:
-                    raise
-                waited += PAUSE_S
-                api.sleep(PAUSE_S)
-                continue
-            waited, found = 0.0, answer.body
+            found, pause = look(screen, api, f"/v1/imports/{import_id}")
             if found["state"] not in MOVING:
                 return found
             progress = found["progress"]
@@ -212,7 +194,7 @@ def _follow(screen: Screen, api: Api, import_id: str) -> JsonObject:
                 completed=progress["bytes_read"],
                 words=f"{number(progress['rows_read'])} rows",
             )
-            api.sleep(answer.retry_after or PAUSE_S)
+            api.sleep(pause)
 
 
 def _over(found: JsonObject) -> Stop:

@@ -5,8 +5,10 @@ compared with, EXIT_CODES. A command ends early only by `Stop`, which says what 
 a key.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from enum import IntEnum
+from pathlib import Path
 from typing import Any, Final
 
 from app.domain.catalogue import CATALOGUE, lookup
@@ -74,6 +76,19 @@ class Stop(Exception):
             "exit_code": int(self.code),
             "errors": [dict(error) for error in self.errors],
         }
+
+
+@contextmanager
+def reading(path: Path | str) -> Iterator[None]:
+    """Turns what opening or reading a file raises into a Stop."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise Stop(f"There is no file {path}.") from None
+    except IsADirectoryError:
+        raise Stop(f"{path} is a directory; give the file inside it.") from None
+    except OSError as error:
+        raise Stop(f"{path} cannot be read: {error.strerror or error}.") from None
 
 
 def waits_for_a_person(order: Mapping[str, Any]) -> bool:

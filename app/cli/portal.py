@@ -15,7 +15,7 @@ import typer
 from app.cli.api_client import Api, JsonObject
 from app.cli.customers import CONSENT_WORDS, find_customer
 from app.cli.orders import OrderId, find_order
-from app.cli.outcome import ExitCode, Stop
+from app.cli.outcome import ExitCode, Stop, reading
 from app.cli.screen import SHOWN_ROWS, Screen, amount, count_words, number
 from app.cli.surroundings import DEFAULT_URL, ApiKey, ApiUrl, Json, surroundings
 from app.domain.registration import SUCCESS
@@ -220,7 +220,9 @@ def record_result(
             said = api.post(f"/v1/batches/{batch}:record-outcome", body).body
         else:
             path = f"/v1/batches/{batch}/portal-result{'?correct=true' if correct else ''}"
-            said = api.post(path, _read(file), kind="text/csv").body
+            with reading(file):
+                results = file.read_bytes()
+            said = api.post(path, results, kind="text/csv").body
     if json:
         screen.document(said)
     else:
@@ -228,13 +230,6 @@ def record_result(
     failures = sum(count for state, count in said["outcomes"].items() if state not in SUCCESS)
     left = said["open"] or said["untouched_total"]
     return ExitCode.PARTIAL if failures or left else ExitCode.DONE
-
-
-def _read(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise Stop(f"{file} cannot be read: {error.strerror or error}.") from None
 
 
 def _show_recorded(screen: Screen, said: JsonObject, place: str) -> None:

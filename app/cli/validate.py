@@ -21,7 +21,7 @@ from app.cli.api_client import JsonObject
 from app.cli.device_file import STDIN, EncodingName, columns_unused, known_encoding
 from app.cli.dialect_words import show_dialect
 from app.cli.doubts import doubts, show_doubts
-from app.cli.outcome import ExitCode, Stop
+from app.cli.outcome import ExitCode, Stop, reading
 from app.cli.screen import Screen, amount, field_words, number
 from app.cli.surroundings import ORDERS_PANEL, IncludeHidden, Json, SheetName
 from app.domain.catalogue import lookup
@@ -120,7 +120,7 @@ def validate(
         return code
     show_dialect(screen, name, dialect, review.rows)
     _show(screen, review, problems, group_tag)
-    show_doubts(screen, _doubts(review, dialect, problems), "Look at this before you send it")
+    show_doubts(screen, _doubts(review, dialect, problems), "Check this before you send it")
     screen.say()
     screen.say("Only checked, on this machine: nothing was sent.")
     if errors is not None and review.invalid:
@@ -170,26 +170,19 @@ def _profile(path: Path | None) -> Profile | None:
     if path is None:
         return None
     try:
-        return Profile.accept(json_format.loads(path.read_bytes()))
+        with reading(path):
+            return Profile.accept(json_format.loads(path.read_bytes()))
     except ProfileError as error:
         raise Stop(f"The profile {path.name} is wrong at {error.pointer or '/'}.", error.words) from None
     except (ValueError, RecursionError):
         raise Stop(f"The profile {path.name} is not JSON.") from None
-    except OSError as error:
-        raise Stop(f"The profile {path} cannot be read: {error.strerror}.") from None
 
 
 def _open(stack: ExitStack, path: str) -> BinaryIO:
     if path == STDIN:
         return typer.get_binary_stream("stdin")
-    try:
+    with reading(path):
         return stack.enter_context(Path(path).open("rb"))
-    except FileNotFoundError:
-        raise Stop(f"There is no file {path}.") from None
-    except IsADirectoryError:
-        raise Stop(f"{path} is a directory; give the file inside it.") from None
-    except OSError as error:
-        raise Stop(f"{path} cannot be read: {error.strerror}.") from None
 
 
 @contextmanager
