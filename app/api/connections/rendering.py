@@ -12,7 +12,7 @@ def connection(record: Connection) -> ConnectionOut:
             code=record.trouble_code,
             said=record.trouble_said or None,
             since=record.trouble_since,
-            # A later release beside this one may have written a code that is not known here.
+            # A later release, running beside this one, may have written a code that is unknown here.
             remedy=remedy(record.trouble_code) or "",
         )
     return ConnectionOut(

@@ -1,4 +1,4 @@
-"""Imports into answers."""
+"""Renders imports and vendor profiles as answers."""
 
 from collections.abc import Mapping
 from typing import Any
