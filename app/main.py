@@ -1,4 +1,4 @@
-"""Builds the API: what uvicorn is told to serve (`uvicorn --factory app.main:build`)."""
+"""Builds the API that uvicorn serves (`uvicorn --factory app.main:build`)."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -38,27 +38,27 @@ from app.runtime import NoInstallation, Runtime, settle
 log = logger("api")
 
 MULTIPART_SLACK = 64 * 1024
-"""Bytes of a form beside the file in it."""
+"""The most bytes of a form besides its file."""
 COMPRESSED_FROM = 1024
-"""Bytes of an answer; smaller ones fit into one packet anyway."""
+"""The fewest bytes of an answer to compress: smaller ones fit into one packet anyway."""
 
 TAGS = [
     {"name": "Orders", "description": "Devices to register, as you order them."},
-    {"name": "Imports", "description": "Files with devices, looked at before they become orders."},
+    {"name": "Imports", "description": "Files with devices, with a preview before they become orders."},
     {"name": "Registrations", "description": "One device in one order, and its outcome."},
-    {"name": "Devices", "description": "What is believed now of each device, over all orders."},
+    {"name": "Devices", "description": "What is known now about each device, over all orders."},
     {"name": "Batches", "description": "How orders are cut for Microsoft; read-only."},
-    {"name": "Portal", "description": "Orders as files for a person, where the API cannot be used."},
-    {"name": "Customers", "description": "Whom devices are registered for, and their consent."},
+    {"name": "Portal", "description": "Orders as files to upload by hand, where the API cannot be used."},
+    {"name": "Customers", "description": "The customers that devices are registered for, and their consent."},
     {"name": "Connections", "description": "Your enrolments at Microsoft Partner Center."},
-    {"name": "Webhooks", "description": "Being told what happens."},
+    {"name": "Webhooks", "description": "Notifications of events."},
     {"name": "Catalogues", "description": "Platforms, error codes, your own key."},
     {"name": "Service", "description": "Health of the service."},
 ]
 
 
 def build(settings: Settings | None = None) -> FastAPI:
-    """The API. Without settings it is an entry point: they are the environment's, and their faults end it."""
+    """Builds the API. Without settings, reads the environment and exits if a setting is wrong."""
     settings = settings or load_or_exit()
     telemetry.configure(**settings.logging, process="api")
 
@@ -92,10 +92,10 @@ def build(settings: Settings | None = None) -> FastAPI:
         openapi_tags=TAGS,
         openapi_url="/openapi.json",
         docs_url=None,  # documentation.install serves it
-        redoc_url=None,  # its page loads from foreign hosts
+        redoc_url=None,  # its page loads files from other hosts
         separate_input_output_schemas=False,
         generate_unique_id_function=naming.operation_id,
-        # A redirect would carry a key to wherever the Host header says.
+        # A redirect would send the key to the host in the Host header.
         redirect_slashes=False,
     )
     app.state.wrong_keys = WrongKeys(settings.wrong_keys_per_minute)
@@ -128,9 +128,9 @@ def build(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(BodyCoding, decoding=frozenset({uploads}))
     app.add_middleware(BodyLimit, limit_of=bodies.limits_of(app, _files(settings), settings.max_body_bytes))
     app.add_middleware(ConditionalGet)
-    # BREACH needs a secret beside what the attacker has chosen, in answers to many calls of a browser
-    # that adds the credentials by itself. Here keys are in a header that no browser adds, and a
-    # secret is shown once, in the answer to a POST of the key's owner.
+    # BREACH needs a secret beside the attacker's text, in answers to many calls of a browser that adds
+    # credentials by itself. Here no browser adds the key's header, and a secret is shown only once, in the
+    # answer to a POST of the key's owner.
     for kind in ("text/csv", problems.MEDIA_TYPE):
         add_compress_type(kind)
     app.add_middleware(CompressMiddleware, minimum_size=COMPRESSED_FROM)
@@ -146,8 +146,8 @@ def build(settings: Settings | None = None) -> FastAPI:
 
 
 def _files(settings: Settings) -> dict[str, int]:
-    """Routes whose body is a file, and how many bytes it has. The file itself is measured again."""
-    # A form has a little around its file.
+    """Routes whose body is a file, with the most bytes of the body. The file itself is checked again."""
+    # A form has some bytes around its file.
     return {
         "create_import": settings.max_import_bytes + MULTIPART_SLACK,
         "record_portal_result": portal.MAX_RESULT_BYTES,

@@ -1,8 +1,8 @@
 """Serves the API, with the intake process beside it: what `registrar api` runs (docs/adr/0024).
 
-The program is loaded once. Then the process divides into three: the front, which answers the clients; the
-keeper, which starts the intake process again whenever that ends; and the intake process itself, which takes
-the calls with large bodies. Both end with the front.
+The program is loaded once. Then the process forks twice: the front answers the clients; the keeper restarts
+the intake process whenever it ends; and the intake process handles calls with large bodies. Both end with the
+front.
 """
 
 import asyncio
@@ -41,18 +41,18 @@ log = logger("intake")
 FAILED: Final = 1
 """The exit code of a process that could not start."""
 GRACE_S: Final = 20
-"""Seconds the API lets calls finish when it is told to stop; supervisors wait 30 as a rule."""
+"""Seconds for running calls to finish when the API is told to stop. Supervisors usually wait 30."""
 INTAKE_GRACE_S: Final = 3.0
-"""Seconds the intake process has after that. It has nothing left to do then."""
+"""Further seconds for the intake process, which has nothing left to do then."""
 INTAKE_CONNECTIONS: Final = 5
-"""Database connections that the intake process keeps open at most."""
+"""The most database connections of the intake process."""
 FIRST_PAUSE_S: Final = 0.1
-"""Seconds until an intake process that ended is started again; doubled each time in a row."""
+"""Seconds before an intake process that ended is restarted. Doubled each time in a row."""
 LONGEST_PAUSE_S: Final = 5.0
 FIRST_TO_GO: Final = 500
-"""Linux adds it to the share of the memory, in thousandths, when it chooses which process to end."""
+"""Added to the process's share of memory, in thousandths, when Linux chooses which process to kill."""
 STEADY_S: Final = 60.0
-"""One that ran this long had started well: the next pause is the first one again."""
+"""After running this long it counts as started: the next pause is the first one again."""
 
 
 def main() -> None:
@@ -71,8 +71,8 @@ def main() -> None:
 
 
 def _run_server(app: FastAPI, settings: Settings) -> None:
-    """Answers calls until it is told to stop. Where the API cannot start, uvicorn ends with 3, which means
-    for `registrar` that consent is missing."""
+    """Answers calls until it is told to stop. If the API cannot start, uvicorn ends with 3, which `registrar`
+    uses for missing consent."""
     try:
         uvicorn.run(
             app,
@@ -110,8 +110,8 @@ def _take_calls(app: FastAPI, settings: Settings, control: socket.socket) -> Non
 class IntakeProcess:
     """The intake process and its keeper, as the front holds them.
 
-    Each call gets a socket pair of its own, one end of which goes over the control socket. So there is no
-    path that another program could open, and calls wait there while the process is started again.
+    Each call gets its own socket pair, one end of which is sent over the control socket. So there is no path
+    that another program could open, and calls wait there while the process is being restarted.
     """
 
     def __init__(self, keeper: int, control: socket.socket, shared: "_Shared") -> None:
@@ -124,7 +124,7 @@ class IntakeProcess:
     def start(
         cls, *, name: Callable[[], None], take_calls: Callable[[socket.socket], None]
     ) -> "IntakeProcess":
-        """Divides the process: to be called before there are threads or an event loop.
+        """Forks the process. Call it before there are threads or an event loop.
 
         `name` gives the log lines of the other two their name.
         """
@@ -152,7 +152,7 @@ class IntakeProcess:
 
     @property
     def is_there(self) -> bool:
-        """Without its keeper nothing starts the process again: then the front does the work itself."""
+        """Without its keeper nothing restarts the intake process, and the front does the work itself."""
         if not self._has_ended and _has_ended(self._keeper):
             self._has_ended = True
             log.error("intake_keeper_gone", remedy="Restart the API: large orders slow other calls now.")
@@ -170,7 +170,7 @@ class IntakeProcess:
         return await asyncio.open_unix_connection(sock=ours, limit=LIMIT)
 
     def end(self) -> None:
-        """Lets the intake process finish; kills it where that takes too long."""
+        """Lets the intake process finish, and kills it if that takes too long."""
         if self._has_ended:
             return
         with contextlib.suppress(OSError):
@@ -192,7 +192,8 @@ def _has_ended(process: int) -> bool:
 
 
 class _Shared:
-    """What the keeper tells the front, in memory that both see: which process, and how many before it."""
+    """The keeper's report to the front in shared memory: the process id, and the number of earlier
+    processes."""
 
     _FORM: Final = struct.Struct("qq")
 
@@ -212,10 +213,10 @@ class _Shared:
 
 
 def _keep(take_calls: Callable[[socket.socket], None], control: socket.socket, shared: _Shared) -> NoReturn:
-    """Starts the intake process until it ends well, which it does when the front closes its end."""
+    """Restarts the intake process until it ends normally, when the front closes its end."""
     os.nice(NICENESS)
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # they are for the front, which ends us when it is done
+        signal.signal(number, signal.SIG_IGN)  # signals are for the front, which ends this process afterwards
     restarts, pause = 0, FIRST_PAUSE_S
     while True:
         begun, die_with_us = time.monotonic(), die_with_parent()
@@ -238,7 +239,7 @@ def _keep(take_calls: Callable[[socket.socket], None], control: socket.socket, s
 
 
 def _run(take_calls: Callable[[socket.socket], None], control: socket.socket) -> NoReturn:
-    with contextlib.suppress(OSError):  # rather this process than the front, where memory runs out
+    with contextlib.suppress(OSError):  # if memory runs out, this process and not the front should be killed
         Path("/proc/self/oom_score_adj").write_text(str(FIRST_TO_GO))
     try:
         take_calls(control)

@@ -1,4 +1,4 @@
-"""A stand-in for Microsoft: the Entra token endpoint and Partner Center, as a program of its own.
+"""A stand-in for Microsoft: the Entra token endpoint and Partner Center in one separate program.
 
 It imports nothing of the product and keeps everything in memory. See README.md for the contract.
 """

@@ -1,4 +1,4 @@
-"""The control routes that change its manner: switches, presets, chance, clock, faults, held calls."""
+"""Control routes that change behaviour: switches, presets, randomness, clock, faults, held calls."""
 
 from __future__ import annotations
 

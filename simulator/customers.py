@@ -39,7 +39,7 @@ class Customer:
 
 
 class Directory:
-    """Who exists. Tenant ids are compared in lower case."""
+    """All partners and customers. Tenant ids are compared in lower case."""
 
     def __init__(self) -> None:
         self.partners: dict[str, Partner] = {}

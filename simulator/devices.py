@@ -1,7 +1,7 @@
-"""The device registry over all customers, and what the service says to each submitted device.
+"""The registry of devices of all customers, and the service's verdict on each submitted device.
 
-One device given once as a hash and once as a tuple is the same device: a hash is opened, a tuple or a PKID
-is looked up. Every device belongs to at most one customer; that rule is the source of 806 and 808.
+A device that is sent as a hash and later as a tuple is the same device: a hash is decoded, a tuple or a PKID
+is looked up. A device belongs to at most one customer; that rule is the source of 806 and 808.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Row:
     shown_serial: str
     shown_key: str
     error: str = ""
-    """Code or name of what is already known to be wrong."""
+    """Code or name of an error that is already known."""
     register_anyway: bool = False
 
 
@@ -156,9 +156,6 @@ class Registry:
     def __len__(self) -> int:
         return len(self._devices)
 
-    def slice(self, start: int, stop: int) -> list[Device]:
-        return self._devices[start:stop]
-
     def by_id(self, device_id: str) -> Device | None:
         return self._by_id.get(device_id)
 
@@ -182,7 +179,7 @@ class Registry:
         return self.match_or_add(row, switches)
 
     def match_or_add(self, row: Row, switches: Switches) -> Device:
-        """The device a row means, whatever OEM data says."""
+        """The device of a row, without looking at OEM data."""
         return self._match(row, switches.uuid_splits_devices) or self._add(row)
 
     def _is_unknown(self, identifier: str, recorded: bool, switches: Switches) -> bool:
@@ -216,7 +213,7 @@ class Registry:
         return self._learn(known, row)
 
     def _learn(self, device: Device, row: Row) -> Device:
-        """Take over what this row knows more of the same device."""
+        """Adds what this row knows about the same device."""
         if row.tuple and device.tuple is None:
             device.tuple = row.tuple
             self._index_tuple(device, row.tuple)

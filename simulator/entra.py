@@ -12,7 +12,7 @@ from simulator.tokens import Claims
 from simulator.wire import Answer, Call, draw_guid, is_guid, json_answer
 
 LOGIN = "https://login.microsoftonline.com"
-"""Stated in every metadata answer whatever the real address: MSAL refuses anything but https."""
+"""The host in every metadata answer, whatever the real address: MSAL accepts only https."""
 
 ERRORS: dict[int, tuple[int, str, str]] = {
     50034: (400, "invalid_grant", "The user account does not exist in the directory."),

@@ -1,7 +1,7 @@
-"""One call's way through the stand-in: read, disturbed or not, processed, answered, written into the ledger.
+"""Handles one call: reads it, applies faults, processes it, answers it and writes it into the ledger.
 
-Faults and weather act here and nowhere else, before the call has its effect or after it: the difference that
-decides whether a caller may repeat itself.
+Faults and random failures act only here, before or after the call has its effect: that difference decides
+whether a caller may repeat the call.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ HOLD_LIMIT_S = 120
 
 
 class _Dropped(Exception):
-    """The connection is to be cut, in this manner."""
+    """The connection must be cut, in this way."""
 
     def __init__(self, mode: str) -> None:
         super().__init__(mode)
@@ -136,7 +136,8 @@ def _draw_ms(state: State) -> float:
 
 
 def _weather(state: State, call: Call) -> tuple[Answer | None, bool, bool, bool]:
-    """What the random switches do to this call: an error and whether after the effect, a drop and whether."""
+    """Draws random failures of this call: an error or a dropped connection, each before or after the
+    effect."""
     switches, chance = state.switches, state.chance
     error, error_after, drop, drop_after = None, False, False, False
     if call.operation in ("openid", "certificate"):
@@ -150,7 +151,7 @@ def _weather(state: State, call: Call) -> tuple[Answer | None, bool, bool, bool]
 
 
 async def _disturb(state: State, call: Call, rule: Rule) -> Answer | None:
-    """Do what the rule says; the answer that takes the place of the real one, if any."""
+    """Applies the rule. Returns the answer that replaces the real one, if any."""
     match rule.kind:
         case "status":
             return _fixed(rule)

@@ -80,7 +80,7 @@ class Rule(BaseModel):
 
 @dataclass(slots=True, eq=False)
 class Armed:
-    """A rule with what is left of it."""
+    """A rule with the calls that it has left."""
 
     id: int
     rule: Rule
@@ -111,7 +111,7 @@ class Armed:
 
 @dataclass(slots=True, eq=False)
 class Held:
-    """A call held open now."""
+    """A call that is held open."""
 
     id: int
     operation: str
@@ -153,7 +153,7 @@ class Faults:
         self._armed = []
 
     def take_disturbance(self, operation: str, customer: str | None) -> Rule | None:
-        """The rule that disturbs this call, if any; a skipped call lets no later rule in."""
+        """The rule that disturbs this call, if any. A call that it skips goes to no later rule."""
         for armed in self._armed:
             if not armed.rule.shaping and armed.matches(operation, customer):
                 return armed.rule if armed.use() else None

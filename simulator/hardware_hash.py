@@ -1,6 +1,6 @@
-"""Decodes a hardware hash as far as the device service needs it: whether it is whole, and its device.
+"""Decodes a hardware hash as far as the device service needs: its identity, and whether it is whole.
 
-The value is base64 of `OA`, a length, records, and a checksum record with the SHA-256 of what stands before
+The value is base64 of `OA`, a length, records, and a checksum record with the SHA-256 of everything before
 it. The container is checked strictly, the records loosely. Written for speed: benchmarks send many of them.
 """
 

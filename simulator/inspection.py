@@ -1,4 +1,4 @@
-"""The control routes that look inside: the ledger of calls, the devices held, jobs, notifications.
+"""Control routes that show the state: the ledger of calls, devices, jobs, notifications.
 
 A ledger can hold hundreds of thousands of devices, so it is streamed in pieces and can be paged.
 """

@@ -66,7 +66,7 @@ class Job:
 
 
 class Jobs:
-    """All jobs and batches, and the settling of those that are due."""
+    """All jobs and batches. Settles those that are due."""
 
     def __init__(self, registry: Registry, chance: random.Random) -> None:
         self._registry = registry
@@ -104,7 +104,7 @@ class Jobs:
     def accept(
         self, batch: Batch, rows: list[Row], call: int, now: float, switches: Switches, never: bool
     ) -> Job:
-        """Take an upload in; it is settled when its drawn time has come."""
+        """Accepts an upload. It is settled when its drawn time has come."""
         chance = self._chance
         length = chance.uniform(switches.processing_min_ms, switches.processing_max_ms) / 1000
         working = now + length * switches.queued_share
@@ -124,7 +124,7 @@ class Jobs:
         return job
 
     def finish_now(self, now: float, switches: Switches) -> int:
-        """Let every unfinished job finish at this moment, the stuck ones too. Gives their number."""
+        """Finishes every unfinished job now, including stuck ones. Returns their number."""
         unfinished = self.unfinished()
         for job in unfinished:
             job.finishes = now
@@ -132,7 +132,7 @@ class Jobs:
         return len(unfinished)
 
     def settle(self, now: float, switches: Switches) -> None:
-        """Decide every job whose time has come, in order of finishing."""
+        """Decides every job whose time has come, in order of finishing."""
         while self._due and self._due[0][0] <= now:
             job = heapq.heappop(self._due)[2]
             if job.results is None:
@@ -210,7 +210,7 @@ def _outcome(error: str, switches: Switches) -> dict[str, Any]:
 
 
 def _device_status(row: Row, device: Device | None, outcome: dict[str, Any]) -> dict[str, Any]:
-    """Keys are shown only as the caller sent them: a row of a hash alone comes back without any."""
+    """Shows only identifiers that the caller sent: a row with only a hash comes back without any."""
     shown: dict[str, Any] = {}
     if device is not None and (row.shown_serial or row.shown_key):
         shown["deviceId"] = device.id
@@ -227,6 +227,6 @@ _DETAILS = {"objectType": "DeviceUploadDetails"}
 
 
 def _alike(batch_id: str) -> str:
-    """The same for ids that differ in case only. Told in another way than the product does, so that a
-    difference shows."""
+    """The key of a batch id, equal for ids that differ only in case. Computed differently from the product,
+    so that tests notice a difference."""
     return unicodedata.normalize("NFC", batch_id).upper()

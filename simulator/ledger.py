@@ -1,6 +1,6 @@
 """The ledger of calls: each call in order, and what became of its answer.
 
-Tests count here what really reached the service; the product's own records are what they check against it.
+Tests compare the product's own records with what really reached the service.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 KEPT = 500_000
-"""Calls kept; older ones only stay in the totals."""
+"""The most calls that are kept. Older ones are only in the totals."""
 
 
 @dataclass(slots=True)
@@ -64,7 +64,7 @@ class Ledger:
         self.replayed += entry.replayed
 
     def after(self, number: int, limit: int) -> list[Entry]:
-        """Entries with a higher number, at most so many."""
+        """Entries with a higher number, at most `limit`."""
         found: list[Entry] = []
         for entry in self.entries:
             if entry.number > number:

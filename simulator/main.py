@@ -1,8 +1,8 @@
 """The program: `uvicorn simulator.main:app`.
 
-A bare ASGI callable, so that the simulated services get at the server's own `send` (a dropped connection
-needs it) and pay for no framework; only the control routes are a Starlette program. `build` gives a fresh one
-with its own memory.
+A bare ASGI callable, so that the simulated services can use the server's own `send`, which dropping a
+connection needs, without the cost of a framework. Only the control routes are a Starlette program. `build`
+returns a new program with its own memory.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Simulator:
 
 
 def build(webhook_transport: httpx.AsyncBaseTransport | None = None) -> Simulator:
-    """A fresh stand-in. `webhook_transport` replaces the network for its notifications."""
+    """Returns a new stand-in. `webhook_transport` replaces the network for its notifications."""
     return Simulator(State(Notifications(webhook_transport)))
 
 

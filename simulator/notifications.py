@@ -1,7 +1,7 @@
 """Partner Center's own webhooks: the registrations, the signing certificate, and the delivery attempts.
 
-A notification is signed with RSA and SHA-256 over the raw body by a certificate that a test authority made
-when first needed; ten attempts, then it is given up.
+A notification is signed with RSA and SHA-256 over the raw body, by a certificate of a test authority that is
+created on first use. It is given up after ten attempts.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Registration:
 
 @dataclass(slots=True)
 class Notification:
-    """One notification on its way. `status` is pending, delivered or given_up."""
+    """One notification being delivered. `status` is pending, delivered or given_up."""
 
     id: str
     partner: str
@@ -60,7 +60,7 @@ def _name(common: str) -> x509.Name:
 
 
 class Signer:
-    """A test authority and the certificate it issued for signing. Made once, on first use."""
+    """A test authority and its certificate for signing. Created on first use."""
 
     @cached_property
     def _chain(self) -> tuple[rsa.RSAPrivateKey, x509.Certificate, x509.Certificate]:
@@ -124,7 +124,7 @@ class Notifications:
         self.forget()
 
     def forget(self) -> None:
-        """Drop every registration and stop every delivery."""
+        """Removes every registration and stops every delivery."""
         self.stop()
         self.registrations: dict[str, Registration] = {}
         self.sent: dict[str, Notification] = {}

@@ -1,6 +1,6 @@
-"""Partner Center's front door: which operation a path means, who may call it, and the replay of a request id.
+"""Routes calls to Partner Center: finds the operation, checks access, and replays request ids.
 
-The order of the checks is the service's as far as the documents tell: token, throttling, app-only, customer,
+The order of the checks is the service's as far as its documents say: token, throttling, app-only, customer,
 replay, then the operation itself.
 """
 
@@ -92,7 +92,7 @@ def _fits(pattern: tuple[str, ...], path: tuple[str, ...]) -> bool:
 
 
 def route(call: Call) -> Operation | None:
-    """The operation meant; None when the path, or the method on it, is not served."""
+    """The operation; None if the path, or the method on it, is not served."""
     path = tuple(part.lower() for part in call.path)
     for operation in OPERATIONS:
         if operation.method == call.method and _fits(operation.path, path):
@@ -184,7 +184,7 @@ def _authenticate(state: State, call: Call) -> Claims | Answer:
 
 
 def throttled(retry_after: float) -> Answer:
-    """429 in its own form, which is not the error object of the other failures."""
+    """A 429, whose body differs from the other failures' error object."""
     seconds = max(1, ceil(retry_after))
     message = f"Rate limit is exceeded. Try again in {seconds} seconds."
     return json_answer({"statusCode": 429, "message": message}, 429, {"retry-after": str(seconds)})

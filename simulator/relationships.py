@@ -1,4 +1,4 @@
-"""Customers as the partner sees them, and the link by which a customer gives its consent."""
+"""A partner's list of customers, and the link by which a customer gives its consent."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def get_customer(state: State, call: Call, claims: Claims) -> Answer:
 
 
 def request_relationship(state: State, call: Call, claims: Claims) -> Answer:
-    """The link to send to a customer; there is no callback on it, acceptance is found by asking."""
+    """The link to send to a customer. It has no callback: callers find out about acceptance by asking."""
     url = (
         "https://admin.microsoft.com/Adminportal/Home?invType=ResellerRelationship"
         f"&partnerId={claims.partner}&msppId=0&DAP=false#/BillingAccounts/partner-invitation"

@@ -1,4 +1,4 @@
-"""Made-up devices for those who try the sandbox: well-formed hardware hashes of machines that do not exist.
+"""Made-up devices for the sandbox: well-formed hardware hashes of machines that do not exist.
 
 The same serial number always gives the same hash. Such hashes are whole by every public rule, and the real
 service would still refuse or, worse, accept them: they are for this program only.
@@ -29,7 +29,7 @@ def hardware_hash(
     product_key: str = "",
     uuid: bytes | None = None,
 ) -> str:
-    """A hash that opens to this identity. Without a uuid (16 bytes) one follows from the other values."""
+    """A hash with this identity. Without a uuid (16 bytes), one is derived from the other values."""
     identity = "\0".join((manufacturer, model, serial)).encode()
     if uuid is None:
         uuid = hashlib.md5(identity, usedforsecurity=False).digest()

@@ -1,4 +1,4 @@
-"""The control routes that set the scene: partners, customers, consent, OEM data, devices, chosen tokens."""
+"""Control routes that set the scene: partners, customers, consent, OEM data, devices, chosen tokens."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Grants(_Body):
 
 
 class NewPartner(_Body):
-    """A partner; what is left out is drawn. Naming a known tenant replaces its app."""
+    """A partner. Missing values are drawn at random. A known tenant gets a new app."""
 
     tenant_id: Guid | None = None
     name: str = "Simulated Partner"
@@ -58,7 +58,7 @@ class NewCustomer(_Body):
 
 
 class SeedScene(_Body):
-    """One partner and so many customers."""
+    """One partner and a number of customers."""
 
     partner: NewPartner = NewPartner()
     customers: Annotated[int, Field(ge=0, le=100_000)] = 1
@@ -72,7 +72,7 @@ class Consent(_Body):
 
 
 class NewDevice(_Body):
-    """A device held by a customer beforehand, or known to nobody with `customer` left out."""
+    """A device that a customer already holds, or that nobody holds if `customer` is left out."""
 
     customer: Guid | None = None
     serial: str = ""
@@ -83,7 +83,7 @@ class NewDevice(_Body):
 
 
 class OemRecord(_Body):
-    """What a manufacturer sent in about one device."""
+    """A manufacturer's data about one device."""
 
     serial: str = ""
     manufacturer: str = ""
@@ -170,7 +170,7 @@ class Staging:
         return reply([customer.view() for customer in self._state.directory.customers.values()])
 
     async def accept(self, request: Request) -> Response:
-        """Consent given; announced to a registered webhook."""
+        """Gives consent, and notifies a registered webhook."""
         customer, partner = await self._parties(request)
         if customer is None or partner is None:
             return reply({"error": "no such customer, or several partners and none named"}, 404)
@@ -179,7 +179,7 @@ class Staging:
         return reply(customer.view() | {"notification": sent.id if sent else None})
 
     async def remove(self, request: Request) -> Response:
-        """Consent taken back, in silence: no event of it is documented."""
+        """Withdraws consent, without a notification: none is documented."""
         customer, partner = await self._parties(request)
         if customer is None or partner is None:
             return reply({"error": "no such customer, or several partners and none named"}, 404)
@@ -222,7 +222,7 @@ class Staging:
         return reply([device.view() for device in placed], 201)
 
     def _find(self, wanted: NewDevice) -> Device | None:
-        """The device, whatever OEM data says about it: setting the scene is not an upload."""
+        """The device, regardless of OEM data: setting the scene is not an upload."""
         row = read_row(
             {
                 "hardwareHash": wanted.hardware_hash,

@@ -1,7 +1,7 @@
 """The stand-in's whole memory: one object, replaced by a reset.
 
-Everything random comes from one seeded source and every time from one clock that a test may move, so a run
-can be repeated. Nothing is shared between two built programs and nothing is written to disk.
+All randomness comes from one seeded source and all times from one clock that a test may move, so a run can be
+repeated. Two built programs share nothing, and nothing is written to disk.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Clock:
 
 
 class State:
-    """What a built program remembers. `reset` forgets all of it but the notification key."""
+    """The memory of a built program. `reset` forgets all of it except the notification key."""
 
     def __init__(self, notifications: Notifications) -> None:
         self.notifications = notifications
@@ -56,12 +56,12 @@ class State:
         self._windows: dict[str, tuple[float, int]] = {}
 
     def reseed(self, seed: int) -> None:
-        """Make everything random from here on follow from the seed."""
+        """Seeds all randomness from here on."""
         self.seed = seed
         self.chance.seed(seed)
 
     def settle(self) -> float:
-        """Decide the jobs that are due; gives the present time."""
+        """Decides the jobs that are due. Returns the present time."""
         now = self.clock.now()
         self.jobs.settle(now, self.switches)
         return now
@@ -77,7 +77,7 @@ class State:
         self._replies[key] = (now + self.switches.request_id_window_s, answer)
 
     def throttle(self, key: str, now: float) -> float | None:
-        """Count one request; the seconds to wait when it is one too many."""
+        """Counts one request. Returns the seconds to wait if it is one too many."""
         allowed, length = self.switches.throttle_requests, self.switches.throttle_window_s
         if not allowed:
             return None

@@ -22,7 +22,7 @@ def _about(text: str) -> Any:
 
 @dataclass(frozen=True)
 class Switches:
-    """The stand-in's present manner. Replaced as a whole; never changed in place."""
+    """The stand-in's present behaviour. Replaced as a whole, never changed in place."""
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 

@@ -1,7 +1,7 @@
-"""Access and refresh tokens: what is issued, to whom, until when, and with which claims.
+"""Access and refresh tokens: issues, remembers and checks them.
 
 Tokens look like JWTs but carry no signature, because only this program checks them, and it does so by
-remembering what it issued. Their randomness comes from the seeded source: they can protect nothing.
+remembering what it issued. Their randomness comes from the seeded source, so they protect nothing.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class Tokens:
         return token
 
     def adopt_refresh(self, token: str, partner: str, client_id: str, expires: float) -> None:
-        """Make a caller's own text a valid refresh token, for fixed sandbox credentials."""
+        """Makes a caller's text a valid refresh token, for fixed sandbox credentials."""
         self._refresh[token] = Refresh(partner, client_id, expires)
 
     def refresh(self, token: str) -> Refresh | None:

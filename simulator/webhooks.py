@@ -121,7 +121,7 @@ def get_validation(state: State, call: Call, claims: Claims) -> Answer:
 
 
 def announce_acceptance(state: State, partner: str, customer: str) -> Notification | None:
-    """Tell the partner that a customer accepted, when it registered for that event."""
+    """Notifies the partner that a customer accepted, if it registered for that event."""
     registration = state.notifications.registrations.get(partner)
     if registration is None or ACCEPTED not in registration.events:
         return None

@@ -1,7 +1,7 @@
 """Messages on the wire: a call as received, an answer as sent, and Partner Center's error body.
 
-Paths are matched without regard to case or doubled slashes, bodies without regard to the case of property
-names, because the documents and the clients in the field do all of these.
+Paths ignore case and doubled slashes, and bodies ignore the case of property names, because documents and
+clients in the field use all of these.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from starlette.types import Receive, Scope, Send
 
 
 class ConnectionDropped(httpx.RemoteProtocolError):
-    """Raised where no socket can be cut, so that an in-process httpx client sees what a real one would."""
+    """Raised if there is no socket to cut, so that an in-process httpx client sees what a real one would."""
 
 
 @dataclass(slots=True)
@@ -42,7 +42,7 @@ class Call:
     device_count: int = 0
     replayed: bool = False
     number: int = 0
-    """Place of this call in the ledger."""
+    """The number of this call in the ledger."""
 
     @property
     def base_url(self) -> str:
@@ -51,7 +51,7 @@ class Call:
 
 @dataclass(slots=True)
 class Answer:
-    """One answer, whole."""
+    """One complete answer."""
 
     status: int
     body: bytes = b""
@@ -82,7 +82,7 @@ def is_guid(text: str) -> bool:
 
 
 async def read_call(scope: Scope, receive: Receive) -> Call | None:
-    """The whole call, or None when the client went away before it was complete."""
+    """The whole call, or None if the client disconnected before it was complete."""
     chunks: list[bytes] = []
     while True:
         message = await receive()
@@ -110,7 +110,7 @@ async def read_call(scope: Scope, receive: Receive) -> Call | None:
 async def send_answer(
     answer: Answer, call: Call, receive: Receive, send: Send, echo: Mapping[str, str]
 ) -> bool:
-    """Send it; False when the client had gone (as far as the server can know)."""
+    """Sends the answer. False if the client had gone, as far as the server knows."""
     headers = [(b"content-length", b"%d" % len(answer.body))]
     headers += [(name.encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers.items()]
     headers += [(name.encode("latin-1"), value.encode("latin-1")) for name, value in echo.items()]
@@ -120,11 +120,11 @@ async def send_answer(
 
 
 async def drop_connection(receive: Receive, send: Send, mode: str) -> None:
-    """Cut the connection without an answer.
+    """Cuts the connection without an answer.
 
-    `reset` ends it with a TCP reset, `close` in an orderly way, `truncate` after half an answer. uvicorn
-    hands the application a method bound to the request's cycle, and that holds the transport; there is no
-    other way to it. Where there is none (in process) `ConnectionDropped` is raised.
+    `reset` ends it with a TCP reset, `close` normally, `truncate` after half an answer. The only way to the
+    transport is `send`, which uvicorn binds to the request's cycle. In process, where there is no transport,
+    `ConnectionDropped` is raised.
     """
     transport = getattr(getattr(send, "__self__", None), "transport", None)
     if transport is None or not hasattr(transport, "abort"):

@@ -1,7 +1,7 @@
 """The worker's heartbeat on its own machine: a file that is touched while the event loop runs.
 
-It asks neither the database nor Redis: a worker that waits for them is alive, and to restart it helps
-nobody. `registrar worker --probe` looks at the file's time.
+It asks neither the database nor Redis: a worker that waits for them is alive, and a restart would not help.
+`registrar worker --probe` looks at the file's time.
 """
 
 import asyncio
@@ -46,7 +46,7 @@ async def _touch_for_ever(path: Path, every_s: float) -> None:
 
 
 def touch(path: Path) -> None:
-    """No link is followed: the directory may be one that everybody writes to."""
+    """Follows no link, because the directory may be writable for everybody."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         os.utime(descriptor)

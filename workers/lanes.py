@@ -1,19 +1,19 @@
-"""A lane: works on what is due, one thing after another, until nothing is or its time is over.
+"""A lane: works through what is due until nothing is left or its time is over.
 
-A wake-up opens a lane; the rows say what to do. So a thousand wake-ups for the same work cost a
-thousand empty looks, and one wake-up is enough for a thousand rows.
+A wake-up opens a lane; the rows say what to do. So a thousand wake-ups for the same work cost a thousand
+queries that find nothing, and one wake-up is enough for a thousand rows.
 """
 
 import time
 from collections.abc import Awaitable, Callable
 
 SLICE = 2.0
-"""Seconds a lane goes on before it ends and asks to be woken again: a worker that has been told to
-stop ends its lanes within this time plus one step."""
+"""Seconds after which a lane ends and asks to be woken again. A worker that is told to stop ends its lanes
+within this time plus one step."""
 
 
 async def run_lane(step: Callable[[], Awaitable[bool]], again: Callable[[], Awaitable[None]]) -> int:
-    """Repeats `step` while it finds work. Returns how often it did."""
+    """Repeats `step` while it finds work. Returns how many times it did."""
     ends = time.monotonic() + SLICE
     done = 0
     while await step():

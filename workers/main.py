@@ -1,7 +1,7 @@
 """The worker process (`python -m workers.main`): arq's functions, the sweep and the heartbeat.
 
-arq only carries wake-ups here. What its own promises lack (a timeout is final, a lost Redis ends
-the process, a job id swallows wake-ups) is made up for by the rows and the sweep.
+arq only carries wake-ups here. The rows and the sweep make up for its limits: a timeout is final, a lost
+Redis ends the process, a job id swallows wake-ups.
 """
 
 import asyncio
@@ -40,10 +40,11 @@ from workers.stopping import PromptWorker, end_tasks
 log = logger("worker")
 
 Context = dict[Any, Any]
-"""arq's context: ours holds the runtime, the settings, and how many lanes run."""
+"""arq's context. Ours holds the runtime, the settings, and the number of running lanes."""
 
 REDIS_ATTEMPTS = 240
-"""Quarter seconds a worker waits for a Redis that is down: a minute, then its supervisor restarts it."""
+"""Retries of a quarter second while Redis is down: after a minute the worker ends and its supervisor restarts
+it."""
 POLL_DELAY = 0.05
 """Seconds between arq's looks for a wake-up: the idle wait for work is half of it on average."""
 PASS_ON_SECONDS = 0.5
@@ -52,10 +53,10 @@ TIDY_SECONDS = 600.0
 HABIT_SECONDS = 30.0
 """Seconds a sweep may take."""
 BEAT_SECONDS = 5.0
-"""Seconds that a heartbeat may take: with the pause after it, so short that one which hangs on a connection
-that has silently died is followed by another one before this worker counts as dead."""
+"""Seconds that a heartbeat may take. Short enough that after one that hangs on a dead connection, another one
+comes before this worker counts as dead."""
 IMPORT_TIMEOUT = 24 * 3600
-"""Seconds. No step of an import comes near it: what hangs is ended by the deadline of its chunk."""
+"""Seconds. No step of an import takes nearly as long: the deadline of its chunk ends one that hangs."""
 
 
 def _runtime(ctx: Context) -> Runtime:
@@ -113,8 +114,8 @@ async def _lane(ctx: Context, kind: WakeKind, step: Any) -> None:
 
 
 async def _pass_on(ctx: Context, kind: WakeKind) -> None:
-    """Puts a wake-up back for the next lane that takes it. All lanes of this process may wait for receivers
-    that hang, and then nobody here looks for what the wake-up is about. One at a time is enough."""
+    """Puts a wake-up back for the next free lane. All lanes of this process may be waiting for receivers that
+    hang, and would not see the work. One at a time is enough."""
     runtime, passed_on = _runtime(ctx), ctx["passed_on"]
     if time.monotonic() < passed_on.get(kind, 0.0):
         return
@@ -131,8 +132,8 @@ async def _beat(ctx: Context) -> None:
 
 
 async def _sweep(ctx: Context) -> None:
-    """A sweep every few seconds. Not arq's cron: that goes by this machine's clock, and one that is set
-    back by an hour would keep all that only the sweep finds waiting for an hour."""
+    """Sweeps every few seconds. Not arq's cron, which uses this machine's clock: if that is set back by an
+    hour, work that only the sweep finds would wait for an hour."""
     runtime = _runtime(ctx)
     await _for_ever("sweep", runtime.settings.sweep_interval_s, lambda: sweep.sweep(runtime))
 
@@ -143,7 +144,7 @@ async def _tidy(ctx: Context) -> None:
 
 
 async def _backfill(ctx: Context) -> None:
-    """Adds the devices of earlier outcomes. Apart from tidying, so that neither waits for the other."""
+    """Adds the devices of earlier outcomes. Separate from tidying, so that neither waits for the other."""
     await asyncio.sleep(TIDY_SECONDS)
     work = functools.partial(devices.backfill, _runtime(ctx))
     await _for_ever("device_backfill", TIDY_SECONDS, work, patience=TIDY_SECONDS / 2)
@@ -158,7 +159,7 @@ async def _for_ever(
                 await work()
         except OUTAGES as error:  # TimeoutError is an OSError
             log.warning("background_task_failed", task=name, error=type(error).__name__)
-        except Exception as error:  # noqa: BLE001 - without its habits a worker is none
+        except Exception as error:  # noqa: BLE001 - a worker must not lose its background loops
             log.error("background_task_failed", task=name, **origin(error))
         await asyncio.sleep(pause)
 
@@ -175,13 +176,13 @@ async def startup(ctx: Context) -> None:
         WakeKind.CONSENT: 2,
         WakeKind.IMPORTS: settings.import_places,
     }
-    # Before the first claim, so that nobody dies with claims and was never heard.
+    # Before the first claim, so that every worker that dies with claims has had a heartbeat.
     with contextlib.suppress(*OUTAGES):  # TimeoutError is an OSError
         async with asyncio.timeout(BEAT_SECONDS):
             await sweep.beat(runtime)
     found = await health.look(runtime)
     if found.database and not found.schema_serves:
-        # It goes on, and works as soon as the migration has run; what fails until then does not say why.
+        # It works as soon as the migration has run. Errors until then would not name the cause.
         log.error("schema_not_current", schema=found.schema)
     ctx["habits"] = [asyncio.create_task(habit(ctx)) for habit in (_beat, _sweep, _tidy, _backfill)]
     settle()
@@ -190,7 +191,7 @@ async def startup(ctx: Context) -> None:
 
 async def shutdown(ctx: Context) -> None:
     if "habits" not in ctx:
-        return  # It never started, and why is what has to be seen.
+        return  # It never started: show the first error, not those of stopping.
     await end_tasks(ctx["habits"])
     runtime = _runtime(ctx)
     with contextlib.suppress(*OUTAGES):  # TimeoutError is an OSError
@@ -208,7 +209,7 @@ def build(settings: Settings) -> PromptWorker:
     ctx: Context = {"settings": settings}
     worker = PromptWorker(
         functions=[
-            # One try: the rows bring back what is not done. The timeout ends a lane that hangs.
+            # One try, because the rows bring back unfinished work. The timeout ends a lane that hangs.
             func(cast(WorkerCoroutine, coroutine), timeout=lane_timeout, max_tries=1, keep_result=0)
             for coroutine in (advance_batches, deliver_webhooks, read_customers)
         ]
@@ -230,7 +231,7 @@ def build(settings: Settings) -> PromptWorker:
         retry_jobs=False,
         log_results=False,
     )
-    # arq lets a job run until it ends by itself; reading a file may take longer than anybody waits.
+    # arq waits for running jobs, but reading a file may take too long.
     ctx["stopping"] = lambda: not worker.allow_pick_jobs
     return worker
 
@@ -266,7 +267,7 @@ async def _run(settings: Settings) -> None:
         except REDIS_OUTAGES:
             if worker.allow_pick_jobs:
                 raise
-            # Told to stop: a lost Redis changes nothing any more.
+            # Told to stop: a lost Redis does not matter any more.
         finally:
             await worker.close()
 

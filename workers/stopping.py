@@ -1,8 +1,8 @@
-"""The shutdown of a worker: its lanes first, then what is ours, then a brief tidying of Redis by arq.
+"""Shutdown of a worker: first its lanes, then our own parts, then arq's brief tidying of Redis.
 
-arq does it the other way round, and waits for its Redis as patiently as a worker at work: one that is told
-to stop while Redis is down would take a minute, fail, and never remove its heartbeat. What arq tidies
-there expires by itself.
+arq does it the other way round, and retries Redis as long as a running worker does: a worker that is told to
+stop while Redis is down would take a minute, fail, and never remove its heartbeat. What arq would tidy
+expires by itself.
 """
 
 import asyncio
@@ -25,8 +25,8 @@ REDIS_GOODBYE: Final = 2.0
 async def end_tasks(tasks: Iterable[asyncio.Task[Any]]) -> None:
     """Cancels tasks until they are over.
 
-    Once is not enough: a cancellation that arrives while a lost Redis is being connected to may get lost, and
-    the task then goes on as if nobody had asked (seen with redis 5.3.1 in one of eight shutdowns).
+    Once is not enough: a cancellation may get lost during a reconnect to Redis, and the task then goes on
+    (seen with redis 5.3.1 in one of eight shutdowns).
     """
     pending = set(tasks)
     while pending:
@@ -45,13 +45,13 @@ class PromptWorker(Worker):
             await end_tasks([self.main_task])
 
     async def _sleep_until_tasks_complete(self) -> None:
-        """The tasks that arq waits for when it stops. A task whose lane is over only talks to Redis."""
+        """The tasks that arq waits for when it stops. After its lane, a task only talks to Redis."""
         while True:
             if self.job_tasks:
                 await asyncio.wait(self.job_tasks.values())
             if self.tasks:
                 await asyncio.wait(self.tasks.values(), timeout=REDIS_GOODBYE)
-            if not self.job_tasks:  # A wake-up taken just before may have become a lane meanwhile.
+            if not self.job_tasks:  # A wake-up that arrived just before may have become a lane meanwhile.
                 return
 
     async def close(self) -> None:

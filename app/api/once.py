@@ -1,7 +1,7 @@
 """The answer to a creating call, given once per Idempotency-Key.
 
-It is stored in the transaction that makes what it tells of, so a route opens that transaction and answers
-inside it:
+It is stored in the transaction that creates the object, so a route opens that transaction and answers inside
+it:
 
     async with answered_once(request, runtime, caller, key, digest) as answer:
         if answer.is_due:
@@ -40,7 +40,7 @@ IdempotencyKey = Annotated[
 
 @dataclass
 class Answer:
-    """An answer that is still to be given, or a stored one to repeat."""
+    """An answer that is still due, or a stored one to repeat."""
 
     _once: Once | None = None
     _replay: Replay | None = None
@@ -53,12 +53,13 @@ class Answer:
 
     @property
     def is_to_be_reread(self) -> bool:
-        """Whether the first answer was too large to be stored: `reread` must show what it told of."""
+        """Whether the first answer was too large to be stored, so that the route must render its object
+        again."""
         return self._replay is not None and not self._replay.body
 
     @property
     def made(self) -> UUID:
-        """The id of what the first answer told of."""
+        """The id of the object in the first answer."""
         assert self._replay is not None
         return UUID((self._replay.location or "").rpartition("/")[2])
 
@@ -70,7 +71,7 @@ class Answer:
         return self._response
 
     async def give(self, tx: PartnerTx, status: int, location: str | None, body: BaseModel) -> None:
-        """Stores the answer with its key. Raises Conflict when the key has been given to a repetition."""
+        """Stores the answer with its key. Raises Conflict if a repetition has taken over the key."""
         content = _json(body)
         if self._once is not None:
             await self._once.complete(tx, status, location, content)
@@ -91,10 +92,10 @@ async def answered_once(
     *,
     shown_to: UUID | None = None,
 ) -> AsyncIterator[Answer]:
-    """Lets a creating call be carried out at most once per Idempotency-Key. Without a key it always is.
+    """Carries out a creating call at most once per Idempotency-Key; always if there is no key.
 
-    `digest` is that of the body: the same key with another body is refused. `shown_to` is for an answer that
-    shows a secret, as `idempotency.begin` has it. Raises what `idempotency.begin` raises.
+    `digest` is the body's: the same key with another body is refused. `shown_to` is for an answer with a
+    secret, see `idempotency.begin`. Raises what `idempotency.begin` raises.
     """
     if key is None:
         yield Answer()

@@ -1,4 +1,4 @@
-"""Dependencies of every route: runtime, caller, page, body, and the key of an idempotent POST.
+"""Dependencies of the routes: runtime, caller, page and body.
 
 Bodies are read here and not by the framework, because orders are large: they are bounded while they arrive
 and decoded in a thread.
@@ -42,15 +42,15 @@ async def _runtime(request: Request) -> Runtime:
     return runtime_of(request)
 
 
-# Dependencies are coroutines: the framework would run plain functions in threads, two switches for each.
+# Dependencies are coroutines, because the framework runs plain functions in threads.
 RuntimeOf = Annotated[Runtime, Depends(_runtime)]
 
 
 def caller_with(scope: Scope | None, *, waits: bool = True) -> Callable[..., Awaitable[Caller]]:
     """The dependency that authenticates, counts the call, and demands the scope.
 
-    The call then waits for its turn, unless it is one that goes on for minutes by its nature. In the intake
-    process the caller is the one that the front has found.
+    The call then waits for its turn, except routes that may take minutes. In the intake process, the front
+    has already found the caller.
     """
 
     async def authenticated(request: Request, runtime: RuntimeOf) -> Caller:
@@ -79,7 +79,7 @@ async def _identified(request: Request, runtime: Runtime) -> Caller:
     """The caller whose key the request has. Raises Unauthenticated, RateLimited or Unprocessable."""
     given = request.headers.getlist("authorization")
     if len(given) > 1:
-        # A proxy and the service behind it might each read another one.
+        # A proxy and the service behind it might read different ones.
         raise Unprocessable("authorization_repeated", f"The call has {len(given)} Authorization headers.")
     if not given:
         raise Unauthenticated("unauthenticated", identities.REFUSED_KEY)
@@ -96,13 +96,13 @@ async def _identified(request: Request, runtime: Runtime) -> Caller:
 
 
 def path_of(request: Request, route: str, **parameters: str) -> str:
-    """A route's path as the caller has to write it: never made from the Host header."""
+    """A route's path for the caller, without the Host header."""
     return f"{request.scope.get('root_path', '')}{request.app.url_path_for(route, **parameters)}"
 
 
 def _refuse_strange_parameters(request: Request) -> None:
-    """A misspelt filter would otherwise answer with everything, one of two values with half of what is
-    asked for, and nobody would notice. No call takes a parameter twice."""
+    """Refuses unknown and repeated parameters. Otherwise a misspelt filter would return everything, and a
+    repeated one only half, without notice."""
     known = _parameters_of(request.scope["route"].dependant)
     given = Counter(name for name, _ in request.query_params.multi_items())
     for strange, words, detail in (
@@ -150,7 +150,7 @@ AnyCaller = Annotated[Caller, Depends(caller_with(None))]
 
 
 def _page_by(read: Callable[[str], object]) -> Callable[..., Awaitable[PageRequest]]:
-    """`read` makes the sort value of a token's text, or raises ValueError."""
+    """`read` parses a token's text into a sort value, or raises ValueError."""
 
     async def page(
         request: Request,
@@ -161,7 +161,7 @@ def _page_by(read: Callable[[str], object]) -> Callable[..., Awaitable[PageReque
     ) -> PageRequest:
         try:
             wanted = page_request(page_size, page_token, _binding(request))
-            # Rewritten: what Python takes for an id or a number is more than the database does.
+            # Rewritten, because Python accepts more forms of an id or a number than the database.
             after = None if wanted.after is None else str(read(wanted.after))
         except (InvalidPageToken, ValueError) as error:
             raise Unprocessable(
@@ -174,11 +174,11 @@ def _page_by(read: Callable[[str], object]) -> Callable[..., Awaitable[PageReque
     return page
 
 
-_NOT_A_TOKEN = "It is no token of this list with these filters."  # noqa: S105 - words, not a secret
+_NOT_A_TOKEN = "It is not a token of this list with these filters."  # noqa: S105 - words, not a secret
 
 
 def _binding(request: Request) -> bytes:
-    """The page's list: the partner whose key was accepted, the path, and every parameter but the page's."""
+    """Identifies the page's list: partner, path, and all parameters except those of the page."""
     path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
     given = request.query_params.multi_items()
     filters = [(name, value) for name, value in given if name not in ("page_size", "page_token")]
@@ -199,12 +199,12 @@ PageOfRows = Annotated[PageRequest, Depends(_page_by(_row_number))]
 
 
 async def read(request: Request, model: type[Body], *, nothing: Body | None = None) -> tuple[Body, bytes]:
-    """The body as the model, and the SHA-256 of its bytes, which are not kept: an order's are 40 MB.
+    """The body as its model, and the SHA-256 of its bytes. The bytes, 40 MB for an order, are not kept.
 
-    `nothing` is what an empty body means, where the call can do without one.
+    `nothing` is the model of an empty body, if the call allows one.
 
     Raises Unprocessable: unsupported_media_type, not_json, body_too_complex, or validation_failed with every
-    field; Busy when no large body can be taken now; HandOver where the body is one for the intake process.
+    field; Busy if no large body can be taken now; HandOver if the body belongs to the intake process.
     The size is bounded by the middleware.
     """
     if nothing is None:
@@ -220,7 +220,7 @@ async def read(request: Request, model: type[Body], *, nothing: Body | None = No
             async for chunk in _in_turn(request, turn):
                 await arriving.add(chunk)
         except ClientDisconnect as gone:
-            # Nobody hears the answer; the log has a broken-off request and no error of ours.
+            # The client is gone. The log shows a broken-off request, not an error of ours.
             raise Unprocessable("not_json", "The connection ended before the body did.") from gone
         body = arriving.body()
         if nothing is not None:
@@ -229,8 +229,8 @@ async def read(request: Request, model: type[Body], *, nothing: Body | None = No
             _require_json(request)
         if len(body) < SMALL_BODY:
             return decode(body, model, bound, arriving.commas), await arriving.digest()
-        # Beside the parser and on another core, in a thread of another pool: of two threads that take turns
-        # at parsing, each would keep the 40 MB that a large order once took from its heap.
+        # Hash beside the parser, in a thread of another pool. If two threads took turns at parsing, each
+        # would keep 40 MB of heap after a large order.
         digest, taken = await asyncio.gather(
             arriving.digest(), to_thread.run_sync(decode, body, model, bound, arriving.commas)
         )
@@ -246,7 +246,7 @@ def _require_json(request: Request) -> None:
 
 
 async def _in_turn(request: Request, turn: contextlib.AsyncExitStack) -> AsyncIterator[bytes]:
-    """The body's chunks. A large body waits for its turn as soon as it is known to be large."""
+    """Yields the body's chunks. A large body waits for its turn as soon as its size is known."""
     announced = request.headers.get("content-length", "")
     partner_id, large_ones = request.state.partner_id, runtime_of(request).turns.bodies
     waits = body_turn(large_ones, partner_id)
@@ -266,7 +266,7 @@ async def _in_turn(request: Request, turn: contextlib.AsyncExitStack) -> AsyncIt
 
 
 async def _chunks(request: Request) -> AsyncIterator[bytes]:
-    """Raises HandOver as soon as the body is known to be one for the intake process."""
+    """Raises HandOver as soon as the body is known to belong to the intake process."""
     if not hands_over(request):
         async for chunk in request.stream():
             yield chunk

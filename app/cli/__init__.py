@@ -1,8 +1,8 @@
 """The `registrar` command: what people do at a terminal, and how the service is started.
 
-Commands that work with orders and customers go through the API like every other caller; only those
-that make the installation itself (schema, partners, keys) touch the database. Each module holds the
-commands of one concern; here they become one program, and every way it can end gets its exit code.
+Commands for orders and customers call the API like any other caller. Only those that set up the installation
+(schema, partners, keys) use the database. Each module holds the commands of one area; this one puts them
+together and gives each way to end an exit code.
 """
 
 import sys
@@ -58,11 +58,11 @@ __all__ = ["app", "main"]
 
 
 FRAMED: Final = 80
-"""Columns of a terminal that help in frames needs: on a narrower one it would cut the names of options."""
+"""The narrowest terminal for help in frames: a narrower one would cut the names of options."""
 
 
 class _Program(TyperGroup):
-    """Uses our exit codes: typer's own 2 for wrong usage would mean "partly done" here.
+    """Uses our exit codes: typer ends with 2 after wrong usage, which here would mean "partly done".
 
     Every command that calls the API also takes `--profile` after its own name, unless it has another
     option of that name.
@@ -98,7 +98,7 @@ class _Program(TyperGroup):
 
 
 def _below(group: TyperGroup) -> Iterator[TyperGroup | TyperCommand]:
-    """The group's commands, and those of its groups."""
+    """Yields the group's commands and those of its subgroups."""
     for command in group.commands.values():
         assert isinstance(command, TyperGroup | TyperCommand)
         yield command
@@ -107,7 +107,7 @@ def _below(group: TyperGroup) -> Iterator[TyperGroup | TyperCommand]:
 
 
 def _told(stop: Stop, arguments: Sequence[str] | None) -> int:
-    """Words for a person on the error stream; with `--json`, also a document for a program on the output."""
+    """Prints why the command ended to stderr; with `--json`, also a document to stdout."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     options = given[: given.index("--")] if "--" in given else given
     Screen().stop(stop)
@@ -137,7 +137,7 @@ app = typer.Typer(
     name="registrar",
     cls=_Program,
     help="Registers Windows Autopilot devices on customers' behalf through Microsoft Partner Center.",
-    # Each line a paragraph of its own, or they would be run together.
+    # Each line is its own paragraph, or typer would join them.
     epilog="\n\n".join(["Exit codes:", *(f"{code:>4}  {words}" for code, words in EXIT_CODES.items())]),
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
@@ -184,6 +184,6 @@ def _without_command(
 
 
 def main(arguments: Sequence[str] | None = None, surroundings: Surroundings | None = None) -> NoReturn:
-    """The console entry. Ends the process with the command's exit code."""
+    """The console entry point. Ends the process with the command's exit code."""
     app(args=arguments, prog_name="registrar", obj=surroundings or Surroundings())
     raise AssertionError("the program ends itself")

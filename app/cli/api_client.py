@@ -1,8 +1,8 @@
-"""Calls of Registrar's API: authentication, repetition where it is harmless, problems in words.
+"""Client of Registrar's API: authenticates, repeats harmless calls, and turns problems into words.
 
-A call is repeated only when a repetition can do no harm: reading, a creation with an Idempotency-Key,
-what was turned away as one call too many, and whatever never left this machine. What the API refuses
-becomes a `Stop` with its own words; the key is never part of a message.
+A call is repeated only when that can do no harm: it reads, it creates with an Idempotency-Key, it was refused
+as one call too many, or it never left this machine. A refusal by the API becomes a `Stop` with the API's own
+words. The key is never part of a message.
 """
 
 import time
@@ -24,7 +24,7 @@ ATTEMPTS: Final = 4
 PAUSES: Final = (0.3, 0.7, 1.5)
 """Seconds before each repetition when the answer names none: a restart of the API takes about two."""
 LONGEST_PAUSE: Final = 60.0
-"""Seconds at most that a rate-limited key is asked to wait: the rest of a minute."""
+"""The longest wait in seconds for a rate-limited key: the rest of a minute."""
 TIMEOUT: Final = httpx.Timeout(connect=5, read=120, write=120, pool=5)
 """Seconds. The largest order, 10,000 devices with hashes, is 43 MB to send and seconds to check."""
 PAGE_SIZE: Final = 500
@@ -41,7 +41,7 @@ _KEY_REFUSED: Final = (
 _NOTHING_TO_WAIT_FOR: Final = b'"too_many_wrong_keys"'
 """Codes that are never retried: a wrong key is still wrong in a minute."""
 _DETAIL_SAYS_IT: Final = frozenset({"not_found", "invalid_state", "unknown_customer"})
-"""Codes whose title and remedy are for programs: people need only the detail."""
+"""Codes whose title and remedy are for programs. People need only the detail."""
 
 
 class Unreachable(Stop):
@@ -74,7 +74,7 @@ class ApiRefusal(Stop):
         self.links: Mapping[str, str] = links if isinstance(links, dict) else {}
 
     def document(self) -> dict[str, Any]:
-        """The API's own words: a newer API may have codes that this program does not know."""
+        """The API's own words, because a newer API may have codes that this program does not know."""
         told = super().document()
         for name in ("code", "title", "detail", "remedy", "correlation_id"):
             if text := _text(self.problem, name):

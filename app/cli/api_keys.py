@@ -1,7 +1,7 @@
 """`registrar api-key`: the keys that call the API.
 
-Operators make, list and revoke the keys of partners, directly on the database. Holders replace and end their
-own key through the API. A key is printed once, on the output, and nowhere else.
+Operators create, list and revoke partners' keys directly in the database. Holders rotate and revoke their own
+key through the API. A key is printed once, to stdout, and nowhere else.
 """
 
 from dataclasses import asdict
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
 SCOPES: Final = ", ".join(Scope)
 PRESETS: Final = "operator, integration, read-only"
-"""Written out for the help text: the enumeration takes a second to import. A test compares them."""
+"""Written out for the help text, because importing the enum takes a second. A test compares them."""
 EXPIRES: Final = "365 days"
-"""The default expiry, so that a leaked and forgotten key ends some day."""
+"""The default expiry, so that a leaked and forgotten key ends at some point."""
 _EXPIRY_WORDS: Final = "Give a number of days such as 90, a date such as 2027-06-30, or never."
 
 app = typer.Typer()
@@ -128,7 +128,7 @@ def _scopes(wanted: list[str]) -> list[Scope]:
 
 
 def _expiry(text: str) -> timedelta | datetime | None:
-    """From now on, until a date (the whole day, UTC), or None: never. Raises Stop."""
+    """When the key expires: at the end of a day (UTC), or None for never. Raises Stop."""
     words = text.strip().lower()
     if words == "never":
         return None
@@ -216,7 +216,7 @@ def revoke_key(
         raise Stop(
             "No key was named.", "Give its prefix and --partner, or --own.", error_code="command_misused"
         )
-    # A person may paste the whole key: its secret must not come back in a message.
+    # Somebody may paste the whole key: a message must not repeat its secret.
     wanted = form.named(prefix)
 
     async def work(runtime: "Runtime") -> str | None:

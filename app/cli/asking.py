@@ -1,4 +1,4 @@
-"""Questions before something is done: only to a person at a terminal, never to a pipe."""
+"""Questions before an action: asked only at a terminal, never of a pipe."""
 
 import sys
 from typing import Annotated
@@ -11,7 +11,7 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
 def is_terminal() -> bool:
-    """Whether somebody can see and answer a question."""
+    """Whether input and output are a terminal, so that somebody can answer."""
     return sys.stdin.isatty() and sys.stdout.isatty()
 
 
@@ -24,13 +24,13 @@ def asks(*, yes: bool) -> bool:
 
 
 def require_yes(question: str, *, yes: bool) -> None:
-    """As `confirm`, but needs `--yes` if nobody can be asked."""
+    """Like `confirm`, but requires `--yes` without a terminal."""
     if yes or is_terminal():
         return confirm(question, yes=yes)
     raise Stop(f"Nothing was changed. {question}", "Confirm with --yes.", error_code="not_confirmed")
 
 
 def confirm(question: str, *, yes: bool) -> None:
-    """Returns after `y`, with `--yes`, or if nobody can be asked. Raises Stop after any other answer."""
+    """Returns after `y`, with `--yes`, or without a terminal. Raises Stop after any other answer."""
     if asks(yes=yes) and not ask_person(question):
         raise Stop("Nothing was changed.", error_code="not_confirmed")

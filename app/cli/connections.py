@@ -95,7 +95,7 @@ def _show(screen: Screen, found: JsonObject) -> None:
             ("Id", found["id"]),
             ("Platform", found["platform"]),
             ("Entra tenant", found["entra_tenant_id"]),
-            ("App", found["client_id"] or "none: a person uploads its files at the portal"),
+            ("App", found["client_id"] or "none: its files are uploaded at the portal by hand"),
             ("Refresh token", token),
             ("Region", found["region"] or ""),
             ("Group tag", found["default_group_tag"]),
@@ -118,7 +118,7 @@ def check_connection(
     api_key: ApiKey = None,
     json: Json = False,
 ) -> int:
-    """Ask Microsoft, with fresh tokens, whether a connection works. Ends with 1 when it does not."""
+    """Test a connection at Microsoft with fresh tokens. Ends with 1 when it does not work."""
     screen = Screen(json=json)
     with surroundings(ctx).api(api_url, api_key) as api:
         found = find_connection(api, connection)

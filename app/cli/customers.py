@@ -1,7 +1,7 @@
-"""The customers' commands: who there is, whose consent is missing, and the link that asks for it.
+"""Commands for customers: list, add and change them, show consent and the link that asks for it.
 
-A person names a customer as it comes to hand (id, tenant, domain or name); what is meant is found
-here, and never guessed when it could be two.
+A customer is named by id, tenant, domain or name. If a name fits more than one, the command asks for an id
+and does not guess.
 """
 
 from collections.abc import Iterable, Sequence
@@ -32,7 +32,7 @@ CONSENT_WORDS: Final[dict[ConsentState, str]] = {
     ConsentState.UNKNOWN: "not known yet",
     ConsentState.REQUESTED: "asked for, not accepted yet",
     ConsentState.GRANTED: "granted",
-    ConsentState.STALE: "granted, but the proof is old or was doubted",
+    ConsentState.STALE: "granted, but the proof is old or in doubt",
     ConsentState.REVOKED: "ended by the customer",
 }
 EVIDENCE_WORDS: Final[dict[Evidence, str]] = {
@@ -42,7 +42,7 @@ EVIDENCE_WORDS: Final[dict[Evidence, str]] = {
     Evidence.UPSTREAM_403: "Microsoft denied a call",
     Evidence.AGE: "the proof became too old",
     Evidence.TENANT_CHANGED: "the connection is another tenant's now",
-    Evidence.MANUAL: "somebody recorded it by hand",
+    Evidence.MANUAL: "recorded by hand",
 }
 
 
@@ -66,7 +66,7 @@ def find_customer(api: Api, wanted: str) -> JsonObject:
 
 
 def look_for_customer(api: Api, wanted: str) -> list[JsonObject]:
-    """Every customer that the words may refer to."""
+    """Every customer that this name may refer to."""
     try:
         id = UUID(wanted)
     except ValueError:
@@ -151,7 +151,7 @@ def add_customer(
     api_key: ApiKey = None,
     json: Json = False,
 ) -> int:
-    """Add a customer. Whether it has consented is looked up at once."""
+    """Add a customer. Registrar looks up its consent at once."""
     screen = Screen(json=json)
     with surroundings(ctx).api(api_url, api_key) as api:
         body = {

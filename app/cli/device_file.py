@@ -1,7 +1,7 @@
-"""A person's file as orders: which rows can be sent, what is said about the others, how it is cut.
+"""A device file as orders: which rows can be sent, what is wrong with the others, and how it is cut.
 
-The reading is `app.intake`'s and the judging of devices is the API's; here is only what lies between:
-the fields the API takes, values it could not even look at, and the parts of at most one order's size.
+`app.intake` reads the file and the API judges its devices. This module does what is in between: it picks the
+fields that the API takes, rejects values that the API would refuse unread, and cuts parts of an order's size.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from typing import Annotated, Any, Final
 import orjson
 import typer
 
-from app.cli.outcome import Stop
+from app.cli.outcome import Stop, reading
 from app.cli.screen import field_words
 from app.domain.masking import holds_secret
 from app.domain.order import MAX_DEVICES
@@ -32,7 +32,7 @@ LONGEST: Final[Mapping[str, int]] = {
     "group_tag": 4096,
     "line_ref": 255,
 }
-"""The fields the API takes, and the characters beyond which it refuses the order as a whole."""
+"""The fields that the API takes, with the length beyond which it refuses the whole order."""
 MAX_REFERENCE: Final = 100
 EncodingName = Annotated[
     str | None,
@@ -80,7 +80,7 @@ class DeviceFile:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What goes into one order."""
+    """The rows of one order."""
 
     reference: str
     rows: Sequence[FileRow]
@@ -91,7 +91,7 @@ class Part:
 
 
 def known_encoding(name: str | None) -> str | None:
-    """The name as given. Raises Stop for an encoding that is not read."""
+    """Returns the name. Raises Stop for an unknown encoding."""
     if name is not None:
         try:
             encodings.named(name)
@@ -102,12 +102,13 @@ def known_encoding(name: str | None) -> str | None:
 
 def open_file(path: str, wanted: Wanted | None = None) -> DeviceFile:
     """Reads a file, or the standard input for `-`. Raises Stop when it gives no rows."""
-    data = _bytes(path)
+    with reading(path):
+        data = typer.get_binary_stream("stdin").read() if path == STDIN else Path(path).read_bytes()
     name = "standard input" if path == STDIN else Path(path).name
     rows: list[FileRow] = []
     unreadable: list[UnreadableRow] = []
     remarks: Counter[tuple[str, str]] = Counter()
-    # Dictionaries as ordered sets: the file's order is what a person recognises.
+    # Dictionaries as ordered sets, to show values in the file's order.
     customers: dict[str, None] = {}
     purchase_orders: dict[str, None] = {}
     try:
@@ -138,14 +139,15 @@ def open_file(path: str, wanted: Wanted | None = None) -> DeviceFile:
 
 
 def default_reference(file: DeviceFile) -> str:
-    """The file's name and what identifies its content: the same file twice has the same reference."""
+    """The default reference, from the file's name and content: the same file gets the same reference
+    again."""
     stem = Path(file.name).stem if file.name != "standard input" else "stdin"
     legible = "".join(c if c.isprintable() and ord(c) != 0x7F else "_" for c in stem).strip()
     return f"{legible[:70] or 'devices'}-{file.digest[:10]}"
 
 
 def cut(file: DeviceFile, reference: str) -> list[Part]:
-    """One order, or several (`R-1`, `R-2`, ...) when the file has more devices than one may have."""
+    """One order, or several (`R-1`, `R-2`, ...) if the file has more devices than one order may have."""
     pieces = [file.rows[at : at + MAX_DEVICES] for at in range(0, len(file.rows), MAX_DEVICES)]
     if len(pieces) == 1:
         parts = [Part(reference, pieces[0])]
@@ -166,7 +168,7 @@ def body_of(part: Part, terms: Mapping[str, Any]) -> bytes:
 
 
 def columns_read(dialect: Dialect) -> Iterator[tuple[str, str]]:
-    """Column and what it is read as, for the columns that are sent or steer the order."""
+    """Columns that are sent or affect the order, each with the field it is read as."""
     for name, field in dialect.columns:
         if field is not None and field != "assigned_user":
             yield name, field_words(field)
@@ -177,19 +179,8 @@ def columns_unused(dialect: Dialect) -> list[str]:
     return [name for name, field in dialect.columns if field in (None, "assigned_user")]
 
 
-def _bytes(path: str) -> bytes:
-    try:
-        return typer.get_binary_stream("stdin").read() if path == STDIN else Path(path).read_bytes()
-    except FileNotFoundError:
-        raise Stop(f"There is no file {path}.") from None
-    except IsADirectoryError:
-        raise Stop(f"{path} is a directory; give the file inside it.") from None
-    except OSError as error:
-        raise Stop(f"{path} cannot be read: {error.strerror}.") from None
-
-
 def _reasons(row: Row) -> tuple[str, ...]:
-    """Why a row cannot be sent; empty for a sound one. Quotes no value."""
+    """Why a row cannot be sent, without its values. Empty if it can."""
     reasons = [notice.words for notice in row.notices] if not row.is_sound else []
     fields = row.fields
     for field, longest in LONGEST.items():

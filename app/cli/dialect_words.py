@@ -27,7 +27,7 @@ def format_words(
     sheet: str | None = None,
     **_: object,
 ) -> str:
-    """What a file is, of the values the API names, too."""
+    """Describes a file's format, also from the API's values."""
     separator = _DELIMITERS.get(delimiter or "")
     words = f"text separated by {separator}" if separator else _FORMATS.get(format, format)
     if container:
@@ -41,12 +41,12 @@ def format_words(
 
 
 def read_words(column: str, field: str) -> str:
-    """A column and what it is read as; its name only where it says more."""
+    """A column and its field; only the field where both names say the same."""
     return field if column.casefold() == field else f"{field} ({column})"
 
 
 def show_dialect(screen: Screen, name: str, dialect: Dialect, rows: int) -> None:
-    """What a file is, and which of its columns are read and which not."""
+    """Describes the format, the columns that are read, and those that are not."""
     format = format_words(
         format=dialect.format,
         delimiter=dialect.delimiter,

@@ -1,4 +1,4 @@
-"""`registrar discard`: throws an import away that is not needed."""
+"""`registrar discard`: deletes an import that is not needed."""
 
 from typing import Annotated, Final
 from uuid import UUID
@@ -15,7 +15,7 @@ from app.cli.surroundings import DEFAULT_URL, ORDERS_PANEL, ApiKey, ApiUrl, Json
 app = typer.Typer()
 
 LOOKED_AT: Final = 1000
-"""How many of the newest imports are searched for a reference; older ones need their id."""
+"""How many of the newest imports are searched for a reference. Older ones need their id."""
 
 
 @app.command("discard", rich_help_panel=ORDERS_PANEL)
@@ -29,7 +29,7 @@ def discard_import(
 ) -> int:
     """Discard an import: stop reading it and delete its rows. It cannot be ordered afterwards.
 
-    Ends with 4 when it has become orders: `registrar cancel` is for those.
+    Ends with 4 if it has become orders. Use `registrar cancel` for those.
     """
     screen = Screen(json=json)
     with surroundings(ctx).api(api_url, api_key) as api:

@@ -1,6 +1,6 @@
 """Warnings about a file before its devices are sent: the same words for every command.
 
-Columns that go nowhere, values and columns that were guessed, and whatever is left out.
+Unused columns, guessed values and columns, and rows that are left out.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,7 +10,7 @@ from app.cli.screen import Screen, amount
 from app.intake.table import GUESSES, OMISSIONS
 
 NAMED: Final = 12
-"""Columns that are named; further ones are counted."""
+"""The most columns that are named. The others are counted."""
 
 Noted = tuple[str, str]
 """The code of a notice and its words."""
@@ -24,7 +24,7 @@ def doubts(
     unreadable: int = 0,
     invalid: int = 0,
 ) -> list[str]:
-    """`remarks` are notices of rows: code, words, and how many rows they are about."""
+    """`remarks` are notices about rows: code, words and number of rows."""
     return [
         *_columns(unused),
         *(words for code, words in notices if code in GUESSES | OMISSIONS),
@@ -35,7 +35,7 @@ def doubts(
 
 
 def is_doubt(code: str) -> bool:
-    """Whether `doubts` tells a notice of this code."""
+    """Whether `doubts` includes notices of this code."""
     return code in GUESSES | OMISSIONS
 
 

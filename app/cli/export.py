@@ -1,7 +1,7 @@
-"""`registrar export`: how devices ended, as CSV or JSON Lines, of an order or of all that fit a filter.
+"""`registrar export`: writes devices' outcomes as CSV or JSON Lines, for an order or a filter.
 
-Rows are written as they come, so that a million need no memory. A file appears under its name when it is
-whole. A CSV is safe to open: a cell that a spreadsheet would run as a formula is written as text.
+Rows are written as they arrive, so that a million need little memory. A file gets its name only when it is
+complete. A CSV is safe to open: a cell that a spreadsheet would run as a formula is written as text.
 """
 
 import csv
@@ -35,7 +35,7 @@ app = typer.Typer()
 
 STDOUT: Final = Path("-")
 BOM: Final = "\ufeff"
-"""Without this mark, spreadsheets read UTF-8 as the local code page."""
+"""Without this byte order mark, spreadsheets read UTF-8 as the local code page."""
 COLUMNS: Final = (
     *("order", "row", "state", "code", "problem", "remedy", "group tag", "line", "serial number"),
     *("manufacturer", "model", "PKID", "customer", "changed"),
@@ -55,7 +55,7 @@ def export(
     order: Annotated[
         str | None, typer.Argument(help="The order's id or reference. Default: the devices of all orders.")
     ] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="The file to write; `-` is the output.")] = STDOUT,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The file to write; `-` is stdout.")] = STDOUT,
     format: Annotated[
         Format | None,
         typer.Option(metavar="FORMAT", help="csv or jsonl. Default: by the file's name, otherwise csv."),
@@ -72,8 +72,8 @@ def export(
 ) -> int:
     """Write the outcomes of devices to a file or to the output, as CSV or JSON Lines.
 
-    An order as CSV, without a filter, has the columns of the file it came
-    from, as `result.csv` of the API has them.
+    The CSV of an order, without a filter, has the columns of the order's
+    file, like `result.csv` of the API.
     """  # fmt: skip
     if order and customer:
         raise Stop("An order has one customer.", "Leave --customer out.", error_code="command_misused")
@@ -173,7 +173,7 @@ def _target(out: Path) -> Iterator[Callable[[bytes], object]]:
         yield from _output(typer.get_binary_stream("stdout"))
         return
     try:
-        # Beside it, so that it can take its place; for its owner only, for it names devices.
+        # In the same folder, so that it can be renamed. For its owner only, because it names devices.
         descriptor, part = tempfile.mkstemp(dir=out.parent, prefix=f".{out.name}-")
     except OSError as error:
         raise _not_written(out, error) from None
@@ -193,7 +193,7 @@ def _output(stream: BinaryIO) -> Iterator[Callable[[bytes], object]]:
         yield stream.write
         stream.flush()
     except BrokenPipeError:
-        # Who reads has seen enough, as `head` has. Nothing more is to be written, also not at the end.
+        # The reader has closed the pipe, as `head` does: write no more, not even at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

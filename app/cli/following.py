@@ -1,9 +1,9 @@
-"""Following orders to their end, live.
+"""Follows orders to their end, live.
 
-It asks as often as the API says, survives a restart of the API, and ends when every order is over, only
-waits for the customer's consent, or is not over after `--timeout`. On a terminal it draws a bar for each
-state that occurs; elsewhere it writes a line when something has changed. What holds the orders is said when
-it begins, and again from time to time: nobody waits in silence.
+It asks as often as the API says and survives a restart of the API. It ends when every order is over or waits
+only for the customer's consent, or after `--timeout`. On a terminal it draws a bar for each state that
+occurs; elsewhere it writes a line when something has changed. It says what holds the orders when that begins,
+and again from time to time.
 """
 
 import re
@@ -24,13 +24,13 @@ from app.domain.order import FINAL, OrderState
 PAUSE_S: Final = 2.0
 """Seconds between looks when the API names none."""
 PATIENCE_S: Final = 300.0
-"""Seconds without an answer after which following ends: longer than a restart or an upgrade."""
+"""Seconds without an answer after which it ends: longer than a restart or an upgrade takes."""
 REMINDER_S: Final = 300.0
 """Seconds after which the reasons that hold the orders are repeated."""
 SAID_AT_THE_END: Final = frozenset(
     {"consent_missing", "consent_revoked", "portal_upload_due", "portal_outcome_due"}
 )
-"""Reasons that end the following: the last words about the orders speak of them."""
+"""Reasons that end it. The final output says more about them."""
 
 
 def seconds(text: str) -> float:
@@ -58,8 +58,8 @@ Timeout = Annotated[
 def watch(
     screen: Screen, api: Api, orders: Sequence[JsonObject], *, timeout: float | None = None
 ) -> list[JsonObject]:
-    """Looks at the orders until each is over or held, for `timeout` seconds at most, and returns them as they
-    are then."""
+    """Watches the orders until each is over or held, at most `timeout` seconds, and returns their last
+    state."""
     current = {order["id"]: order for order in orders}
     try:
         return _follow(screen, api, current, timeout)
@@ -84,7 +84,7 @@ def _follow(
             began, pause = time.monotonic(), 0.0
             for id in moving:
                 patience = PATIENCE_S if timeout is None else min(PATIENCE_S, timeout - waited)
-                current[id], asked = _look(screen, api, id, patience)
+                current[id], asked = look(screen, api, f"/v1/orders/{id}", patience)
                 pause = max(pause, asked)
             waited += time.monotonic() - began
             progress.show(current.values())
@@ -143,25 +143,38 @@ class _Holds:
 
 
 def _rests(order: JsonObject) -> bool:
-    """Over, or nothing happens before somebody does something."""
+    """Whether it is over, or waits for somebody to act."""
     return order["state"] in FINAL or order["state"] == OrderState.HELD or waits_for_a_person(order)
 
 
-def _look(screen: Screen, api: Api, order_id: str, patience: float) -> tuple[JsonObject, float]:
-    """The order, and seconds until the next look. A silent API is waited for, for so many seconds."""
+def look(screen: Screen, api: Api, path: str, patience: float = PATIENCE_S) -> tuple[JsonObject, float]:
+    """The answer, and seconds until the next look. Waits for an API that does not answer, at most `patience`
+    seconds."""
     waited = 0.0
     while True:
         try:
-            answer = api.get(f"/v1/orders/{order_id}")
+            answer = api.get(path)
             return answer.body, answer.retry_after or PAUSE_S
         except Unreachable:
             if waited >= patience:
                 raise
             if not waited:
-                screen.say("The API does not answer at the moment; the order goes on. Trying again ...")
+                screen.say("The API does not answer at the moment; the work goes on. Trying again ...")
             pause = min(2.0 + waited, 30.0)
             api.sleep(pause)
             waited += pause
+
+
+def bars(screen: Screen) -> Progress:
+    """Live bars with words beside them; shown on terminals only."""
+    return Progress(
+        TextColumn("  {task.description}", markup=False),
+        BarColumn(),
+        TextColumn("{task.fields[words]}", markup=False, justify="right"),
+        console=screen.console,
+        transient=True,
+        disable=not screen.console.is_terminal,
+    )
 
 
 class _Progress:
@@ -171,14 +184,7 @@ class _Progress:
         self.screen = screen
         self.bars: dict[str, TaskID] = {}
         self.line = ""
-        self.live = Progress(
-            TextColumn("  {task.description}", markup=False),
-            BarColumn(),
-            TextColumn("{task.fields[words]}", markup=False, justify="right"),
-            console=screen.console,
-            transient=True,
-            disable=not screen.console.is_terminal,
-        )
+        self.live = bars(screen)
 
     def __enter__(self) -> "_Progress":
         self.live.start()
@@ -198,7 +204,7 @@ class _Progress:
             self._write(counts, total)
 
     def _draw(self, counts: Counter[str], total: int) -> None:
-        """A state that has occurred keeps its bar, so that nothing jumps."""
+        """A state that has occurred keeps its bar, so that the others do not move."""
         for state, words in STATE_WORDS.items():
             if counts[state] and state not in self.bars:
                 self.bars[state] = self.live.add_task(words, total=total, words="")

@@ -1,7 +1,7 @@
 """`registrar hash`: what is inside a hardware hash, and what is wrong with it.
 
-It explains the values and never prints the hash itself. The identifiers inside belong to the one who
-holds the hash; they are shown because that is what the command is for, and it says so.
+It explains the values and never prints the hash itself. It does show the identifiers in it, because that is
+what the command is for, and says so.
 """
 
 import io
@@ -13,7 +13,7 @@ import typer
 
 from app.cli.api_client import JsonObject
 from app.cli.device_file import STDIN
-from app.cli.outcome import ExitCode, Stop
+from app.cli.outcome import ExitCode, Stop, reading
 from app.cli.screen import Screen, amount
 from app.cli.surroundings import ORDERS_PANEL, Json
 from app.domain import hardware_hash
@@ -33,7 +33,7 @@ app.add_typer(hash_app, name="hash", help="Hardware hashes.", rich_help_panel=OR
 def show(
     file: Annotated[
         str,
-        typer.Argument(help="A file with a hash, or one with devices (CSV, .xlsx, OA3.xml); `-`: the input."),
+        typer.Argument(help="A file with a hash, or one with devices (CSV, .xlsx, OA3.xml); `-`: stdin."),
     ] = STDIN,
     row: Annotated[
         int, typer.Option(min=1, help="Which of the rows with a hash, in a file with devices.")
@@ -89,7 +89,7 @@ def _show_damage(screen: Screen, finding: Finding) -> int:
 def _show_findings(screen: Screen, findings: list[Finding]) -> None:
     if findings:
         screen.say()
-        screen.table(("Severity", "What is to be said"), [(f.severity.value, f.detail) for f in findings])
+        screen.table(("Severity", "Notes"), [(f.severity.value, f.detail) for f in findings])
         screen.remedies((finding.code, lookup(finding.code).remedy) for finding in findings)
 
 
@@ -119,21 +119,19 @@ def _told(finding: Finding) -> JsonObject:
 
 
 def _bytes(path: str) -> bytes:
-    try:
+    with reading(path):
         if path == STDIN:
             data = typer.get_binary_stream("stdin").read(LARGEST + 1)
         else:
             with Path(path).open("rb") as stream:
                 data = stream.read(LARGEST + 1)
-    except OSError as error:
-        raise Stop(f"{path} cannot be read: {error.strerror}.") from None
     if len(data) > LARGEST:
         raise Stop("The input is too large to look for a hash in it.", "Give the hash alone.")
     return data
 
 
 def _hash_in(data: bytes, wanted: int) -> str:
-    """The text itself when it is nothing but one value, else the hash of a row."""
+    """The text itself if it is a single value, otherwise the hash of a row."""
     text = data.decode("utf-8-sig", "replace")
     if text.lstrip().startswith("T0") and "," not in text and ";" not in text:
         return text
@@ -146,7 +144,7 @@ def _hash_in(data: bytes, wanted: int) -> str:
                 return found
     except UnreadableFile:
         if text.strip() and "\ufffd" not in text and len(text.split()) == 1:
-            return text  # one word: said what is wrong with it as a hash
+            return text  # a single word: report what is wrong with it as a hash
         raise Stop(
             "There is no hardware hash in it.", "Give the hash alone, or a file with devices."
         ) from None

@@ -1,7 +1,7 @@
-"""`registrar import`: a file of up to a million rows becomes orders, with a look at it in between.
+"""`registrar import`: turns a file of up to a million rows into orders, with a preview in between.
 
-The service reads the file; here it is only sent, followed and shown. The same command again finds the
-same import, because its Idempotency-Key follows from the file and what is said about it.
+The service reads the file; this module sends it, follows the import and shows it. The same command finds the
+same import again, because the Idempotency-Key is made of the file and its options.
 """
 
 import hashlib
@@ -12,14 +12,13 @@ from typing import Annotated, Final
 
 import orjson
 import typer
-from rich.progress import BarColumn, Progress, TextColumn
 
-from app.cli.api_client import Api, ApiRefusal, JsonObject, Unreachable
+from app.cli.api_client import Api, ApiRefusal, JsonObject
 from app.cli.customers import customer_names, find_customer
 from app.cli.device_file import EncodingName, known_encoding
 from app.cli.dialect_words import format_words, read_words
 from app.cli.doubts import doubts, is_doubt, show_doubts
-from app.cli.following import PATIENCE_S, PAUSE_S, Timeout, watch
+from app.cli.following import Timeout, bars, look, watch
 from app.cli.outcome import ExitCode, Stop, combine, judge_followed, judge_order
 from app.cli.results import WENT_WRONG, conclude
 from app.cli.screen import SHOWN_ROWS, Screen, amount, field_words, number, plain
@@ -48,7 +47,7 @@ STATE_WORDS: Final = {
 OVER: Final = frozenset({"refused", "discarded", "expired"})
 HASHES_READ: Final = "hashes:read"
 _DETAIL_WITHOUT_ADVICE: Final = frozenset({"file_without_rows", "import_given_up"})
-"""Refusals whose detail says only what is wrong; the others' says what to do, too."""
+"""Refusals whose detail says only what is wrong. That of the others also says what to do."""
 
 
 @app.command("import", rich_help_panel=ORDERS_PANEL)
@@ -137,7 +136,8 @@ def import_file(
 
 
 def _shows_hashes(api: Api) -> bool:
-    """Whether `errors.csv` has hashes for this key. APIs before the scope showed them to every key."""
+    """Whether `errors.csv` has hashes for this key. Older APIs, without the scope, showed them to every
+    key."""
     scopes = api.get("/v1/me").body["scopes"]
     return HASHES_READ in scopes
 
@@ -158,8 +158,8 @@ def _key(file: Path, given: JsonObject) -> str:
 def _arrive(screen: Screen, api: Api, file: Path, given: JsonObject, *, again: bool) -> JsonObject:
     """This file's import: that of an earlier command if it is still usable, otherwise a new one.
 
-    One that is over is of no use. With `again`, one with invalid rows neither: the customer may have been
-    made since, or the profile corrected. It is discarded, so that a later --commit does not find it.
+    A finished one is not usable. With `again`, neither is one with invalid rows: the customer may have been
+    added since, or the profile corrected. It is discarded, so that a later --commit does not find it.
     """
     key = _key(file, given)
     for attempt in count(1):
@@ -179,28 +179,11 @@ def _arrive(screen: Screen, api: Api, file: Path, given: JsonObject, *, again: b
 
 
 def _follow(screen: Screen, api: Api, import_id: str) -> JsonObject:
-    """Looks at the import until it rests. A silent API is waited for, as for orders."""
-    bar = Progress(
-        TextColumn("  {task.description}", markup=False),
-        BarColumn(),
-        TextColumn("{task.fields[words]}", markup=False, justify="right"),
-        console=screen.console,
-        transient=True,
-        disable=not screen.console.is_terminal,
-    )
-    waited = 0.0
-    with bar:
+    """Watches the import until it stops moving."""
+    with bars(screen) as bar:
         task = bar.add_task("", total=None, words="")
         while True:
-            try:
-                answer = api.get(f"/v1/imports/{import_id}")
-            except Unreachable:
-                if waited >= PATIENCE_S:
-                    raise
-                waited += PAUSE_S
-                api.sleep(PAUSE_S)
-                continue
-            waited, found = 0.0, answer.body
+            found, pause = look(screen, api, f"/v1/imports/{import_id}")
             if found["state"] not in MOVING:
                 return found
             progress = found["progress"]
@@ -211,7 +194,7 @@ def _follow(screen: Screen, api: Api, import_id: str) -> JsonObject:
                 completed=progress["bytes_read"],
                 words=f"{number(progress['rows_read'])} rows",
             )
-            api.sleep(answer.retry_after or PAUSE_S)
+            api.sleep(pause)
 
 
 def _over(found: JsonObject) -> Stop:
@@ -272,7 +255,7 @@ def _show(screen: Screen, api: Api, found: JsonObject) -> None:
     pairs += [
         ("Rows", number(counts["total"])),
         ("  valid", number(counts["valid"])),
-        ("  valid, to be looked at", number(counts["warning"])),
+        ("  valid, please check", number(counts["warning"])),
         ("  invalid", number(counts["invalid"])),
     ]
     screen.facts(pairs)
@@ -302,12 +285,12 @@ def _show(screen: Screen, api: Api, found: JsonObject) -> None:
         remarks=[(p["code"], f"{p['title']}.", p["rows"]) for p in preview["problems"]],
         invalid=counts["invalid"],
     )
-    show_doubts(screen, found_doubts, "Look at this before you order it")
+    show_doubts(screen, found_doubts, "Check this before you order")
     screen.say()
 
 
 def _first(problem: JsonObject, which: str) -> str:
-    """The first rows of a problem. APIs before lines were noted do not say them."""
+    """Lines of a problem's first rows. Older APIs do not have them."""
     shown = problem.get(which, [])
     more = " ..." if shown and problem["rows"] > len(shown) else ""
     return ", ".join(map(number, shown)) + more

@@ -1,10 +1,10 @@
 """The installation's settings and database, for commands that do not use the API.
 
-What it opens takes a second to import, so that happens only when such a command runs. What can be wrong with
-an installation is told here in words: a setting, a database that is away, a schema that is behind.
+What it opens takes a second to import, so that happens only when such a command runs. It explains what can be
+wrong with an installation: a setting, a database that does not answer, an old schema.
 
-Where a URL is missing, these commands start or join the databases of this machine (`app.local`). The image
-has neither those nor that package.
+Without a URL, these commands start or join the embedded databases (`app.local`). The image has neither those
+nor that package.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ Result = TypeVar("Result")
 
 
 def check_names() -> None:
-    """Raises Stop where the environment has a `REGISTRAR_...` name that is not known: a misspelt
+    """Raises Stop if the environment has an unknown `REGISTRAR_...` name: a misspelt
     REGISTRAR_API_URL would send orders to another installation."""
     if lines := unknown_names(os.environ, Settings.model_fields, SECRET_SETTINGS):
         raise Stop(lines[0], *lines[1:])
@@ -42,7 +42,7 @@ def load_settings() -> Settings:
 
 
 def has_local() -> bool:
-    """Whether this copy of the program can run databases on this machine. The image cannot."""
+    """Whether this installation can run embedded databases. The image cannot."""
     return find_spec("app.local") is not None
 
 
@@ -52,7 +52,7 @@ def needs_local(settings: Settings) -> bool:
 
 
 def require_installation(settings: Settings) -> None:
-    """Raises Stop where a server would find no database, no Redis or no key."""
+    """Raises Stop if a server would find no database, no Redis or no key."""
     from app.runtime import NoInstallation, Purpose, check_installation
 
     try:
@@ -79,7 +79,7 @@ def serve_here(settings: Settings, arguments: Sequence[str]) -> int:
 
 
 def quiet(settings: Settings) -> None:
-    """Logs of a command: on the error stream, and only what matters unless asked for more."""
+    """Logs to stderr, and only warnings unless a level is set."""
     from app.kernel import telemetry
 
     level = settings.log_level if "log_level" in settings.model_fields_set else "WARNING"
@@ -87,7 +87,7 @@ def quiet(settings: Settings) -> None:
 
 
 def use_installation(work: Callable[["Runtime"], Awaitable[Result]]) -> Result:
-    """Opens the installation, runs `work`, closes it. The schema must be the program's. Makes nothing."""
+    """Opens the installation, runs `work`, closes it. The schema must be the program's. Creates nothing."""
     return _run(load_settings(), work, create=False)
 
 
@@ -109,7 +109,7 @@ def migrate_installation() -> str:
 def keep_databases(*, create: bool) -> Iterator[tuple[Path, str]]:
     """Starts or joins the embedded servers. Yields where PostgreSQL's programs are, and the URL for them.
 
-    Raises Stop where there are no databases yet, unless they are to be made.
+    Raises Stop if there are no databases yet, unless they are to be created.
     """
     settings = load_settings()
     quiet(settings)
@@ -128,7 +128,7 @@ def keep_databases(*, create: bool) -> Iterator[tuple[Path, str]]:
         )
     try:
         with Embedded.open(settings.data_dir, durable=settings.durable) as embedded:
-            # libpq knows no drivers.
+            # libpq does not know SQLAlchemy's driver names.
             url = embedded.endpoints.database_url.replace("postgresql+asyncpg:", "postgresql:")
             yield embedded.postgres.programs.postgres, url
     except EmbeddedUnavailable as error:
@@ -137,7 +137,7 @@ def keep_databases(*, create: bool) -> Iterator[tuple[Path, str]]:
 
 @contextmanager
 def _complete(settings: Settings, purpose: "Purpose") -> Iterator[Settings]:
-    """Yields the settings with the URLs of the databases of this machine, where they are needed."""
+    """Yields the settings, with URLs of embedded databases where none are set."""
     if not needs_local(settings):
         yield settings
         return
@@ -185,7 +185,7 @@ def _run(settings: Settings, work: Callable[["Runtime"], Awaitable[Result]], *, 
 
 
 def _embedded_in(settings: Settings) -> str:
-    """Said where a person may have meant another database, such as the sandbox's."""
+    """Advice for somebody who may have meant another database, such as the sandbox's."""
     return (
         f"It is the embedded one in {settings.data_dir}. Another one, such as a sandbox's, "
         "is chosen with REGISTRAR_DATA_DIR."

@@ -17,12 +17,12 @@ GAP: Final = 2
 INDENT: Final = 2
 """Blanks in front of a value that has a line of its own."""
 PROSE: Final = 40
-"""Characters from which a value is taken for a sentence, whose lines may end between words."""
+"""Characters from which a value counts as a sentence, which may wrap."""
 NARROWEST: Final = 24
-"""A column of prose is never narrower: a sentence set in single words is not read."""
+"""The narrowest column of prose: with a word on each line nobody would read it."""
 
 _WORD: Final = re.compile(r"(\s*)((?:`[^`]*`|\S)+)")
-"""A command in backticks is one word: it is copied as a whole."""
+"""A command in backticks is one word, so that it can be copied whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ def longest_word(text: str) -> int:
 
 
 def wrap(text: str, width: int | None) -> list[str]:
-    """Lines of at most `width`, ended between words; later lines are indented as the first one is."""
+    """Lines of at most `width`, broken between words and indented like the first."""
     if width is None or cell_len(text) <= width:
         return [text]
     start = text[: len(text) - len(text.lstrip())]
@@ -76,13 +76,13 @@ def _words(text: str, width: int) -> Iterator[tuple[str, str]]:
         if cell_len(word) <= width or " " not in word:
             yield blanks, word
         else:
-            # A command that is longer than the line has to end somewhere.
+            # A command that is longer than the line has to break somewhere.
             pieces = word.split(" ")
             yield from zip((blanks, *[" "] * (len(pieces) - 1)), pieces, strict=True)
 
 
 def facts(pairs: Sequence[tuple[str, str]], width: int | None) -> Iterator[tuple[str, str]]:
-    """(name, value) of each line; the name is padded, and empty where a value goes on."""
+    """Yields (name, value) for each line. The name is padded, and empty on a value's later lines."""
     place = max((cell_len(name) for name, _ in pairs), default=0) + 3
     for name, value in pairs:
         room = None if width is None else width - place
@@ -120,7 +120,7 @@ def widths(columns: Sequence[Column], width: int | None) -> list[int]:
     if width is None:
         return found
     surplus = _sum(found) - width
-    # The widest gives first, one character at a time: they end up as equal as their words allow.
+    # Shrink the widest, one character at a time: they end up as equal as their words allow.
     while surplus > 0:
         at = max((at for at, column in enumerate(columns) if found[at] > column.least), key=found.__getitem__)
         found[at] -= 1

@@ -11,14 +11,14 @@ import httpx
 from app.cli.outcome import Stop
 
 PATIENCE_S: Final = 2.0
-"""Seconds that a program which holds the port has to say what it is."""
+"""Seconds to find out which program has the port."""
 FIRST_FREE_TO_ALL: Final = 1024
-"""Lower ports belong to the administrator, as a rule."""
+"""The first port that every user may listen on, usually."""
 
 
 def require_address(host: str, port: int) -> None:
-    """Raises Stop where the API could not listen there: the server itself would say it in its own words, and
-    end with a code that means something else here."""
+    """Raises Stop if the API cannot listen there. The server's own message would be less clear, and its exit
+    code means something else here."""
     try:
         _try(host, port)
     except OSError as error:
@@ -33,12 +33,12 @@ def is_registrar(host: str, port: int) -> bool:
             found = client.get(url).json()
     except (httpx.HTTPError, ValueError):
         return False
-    # No key was sent, so this is what the API says.
+    # The API's answer to a call without a key.
     return isinstance(found, dict) and found.get("code") == "unauthenticated" and "correlation_id" in found
 
 
 def _reachable(host: str) -> str:
-    """Where a server is reached that listens on this address: it may be all of them."""
+    """The address at which to reach a server that listens on `host`, which may mean all addresses."""
     try:
         address = ip_address(host)
     except ValueError:
@@ -47,7 +47,7 @@ def _reachable(host: str) -> str:
 
 
 def _try(host: str, port: int) -> None:
-    """Raises OSError. Asks for the port as servers do, and gives it back."""
+    """Binds the port as servers do, and closes it again. Raises OSError."""
     flags = socket.AI_PASSIVE
     for family, kind, protocol, _, address in socket.getaddrinfo(
         host or None, port, type=socket.SOCK_STREAM, flags=flags

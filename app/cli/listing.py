@@ -36,7 +36,7 @@ BATCH_WORDS: Final[dict[str, str]] = {
     "cancelled": "cancelled",
 }
 FRAGMENT: Final = 3
-"""Fewest characters to search inside serial numbers; fewer are searched at the beginning only."""
+"""Fewest characters for a search inside serial numbers. Fewer match only the beginning."""
 PKID: Final = re.compile(r"\d{13}")
 _SPAN: Final = re.compile(r"(\d{1,5})\s*([hdw])")
 _UNITS: Final = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
@@ -122,7 +122,7 @@ def moment_of(text: str | None) -> str | None:
         at = datetime.fromisoformat(text.strip())
     except ValueError:
         raise Stop(
-            f"'{text}' is no time.",
+            f"'{text}' is not a time.",
             "Give a day (2026-11-28), a time in UTC (2026-11-28T10:00), or a span (12h, 7d, 2w).",
             error_code="command_misused",
         ) from None
@@ -172,7 +172,7 @@ def list_batches(
 
 
 def _waits_for(batch: JsonObject) -> str:
-    """What holds it, from an API that says so."""
+    """What holds it. Older APIs do not say."""
     reasons = batch.get("waiting_for") or []
     words = (each.get("title") or each.get("code") for each in reasons if isinstance(each, dict))
     return "; ".join(str(each) for each in words if each)
@@ -196,7 +196,7 @@ def find_devices(
     screen = Screen(json=json, ids=ids)
     if not any((serial, pkid, line)):
         raise Stop(
-            "What is to be found?",
+            "The command does not say what to find.",
             "Give a part of a serial number, --pkid or --line.",
             error_code="command_misused",
         )

@@ -28,13 +28,13 @@ def partner_networks(
             help="A network that its webhooks may reach: 10.1.0.0/16, 10.1.0.0/16:8443 or fd00::/8."
         ),
     ] = None,
-    forbid: Annotated[list[str] | None, typer.Option(help="Take back a network that was allowed.")] = None,
+    forbid: Annotated[list[str] | None, typer.Option(help="Forbid a network that was allowed.")] = None,
     yes: Yes = False,
     json: Json = False,
 ) -> int:
     """Show, allow or forbid private networks for one partner's webhooks.
 
-    Without a port, every port is allowed. A change holds from the next
+    Without a port, every port is allowed. A change applies from the next
     connection on. Loopback, link-local and cloud metadata addresses stay
     out of reach. A network of more than one site asks first; a pipe needs
     --yes.
@@ -70,7 +70,7 @@ def partner_networks(
             screen.say(f"  {each}")
         for each in found["too_wide"]:
             screen.say(
-                f"{each} has addresses in it that no webhook should reach. Take it back: --forbid {each}"
+                f"{each} contains addresses that no webhook should reach. Remove it with --forbid {each}"
             )
     else:
         screen.say(f"No private network is allowed for the webhooks of {name} alone.")

@@ -1,7 +1,7 @@
 """The commands that run Registrar: the schema, the API, a worker.
 
-A server replaces this process, so that a supervisor's signals and the exit code are its own. Only where it
-needs databases of this machine does it run as a child, and this process runs the databases.
+A server replaces this process, so that it gets the supervisor's signals and gives the exit code. Only if it
+needs embedded databases does it run as a child, while this process runs the databases.
 """
 
 import shlex
@@ -41,7 +41,7 @@ def migrate() -> int:
 @app.command("databases", rich_help_panel=OPERATE_PANEL)
 def run_databases(
     create: Annotated[
-        bool, typer.Option("--create", help="Make empty ones where there are none: for a restore.")
+        bool, typer.Option("--create", help="Create empty databases if there are none: for a restore.")
     ] = False,
 ) -> int:
     """Run the embedded PostgreSQL and Valkey alone, for a backup or a restore; Ctrl-C ends it."""
@@ -49,7 +49,7 @@ def run_databases(
     with keep_databases(create=create) as (programs, database_url):
         screen.verbatim(f"export PATH={shlex.quote(str(programs))}:$PATH")
         screen.verbatim(f"export DATABASE_URL={shlex.quote(database_url)}")
-        screen.say("Running. Paste these two lines where you work; Ctrl-C here when you are done.")
+        screen.say("Running. Paste these two lines into another terminal; Ctrl-C here when you are done.")
         _until_told_to_stop()
     return ExitCode.DONE
 
@@ -65,7 +65,7 @@ def _until_told_to_stop() -> None:
 def run_api(ctx: typer.Context) -> int:
     """Run the API. REGISTRAR_API_HOST and REGISTRAR_API_PORT say where it listens."""
     settings = load_settings()
-    require_installation(settings)  # the server would end with a code that means something else here
+    require_installation(settings)  # the server's own exit code means something else here
     require_address(settings.api_host, settings.api_port)
     return _serve(ctx, settings, "app.serve")
 
@@ -77,12 +77,12 @@ def run_worker(
         bool,
         typer.Option(
             "--probe",
-            help="Run none: say whether the one on this machine is alive, for container health checks. "
+            help="Run none: check whether this machine's worker is alive, for container health checks. "
             "Exit code 0 or 1.",
         ),
     ] = False,
 ) -> int:
-    """Run a worker, which does the calls to Microsoft. Any number may run."""
+    """Run a worker, which makes the calls to Microsoft. Any number may run."""
     settings = load_settings()
     if probe:
         return _probe_worker(settings)
@@ -98,7 +98,7 @@ def _serve(ctx: typer.Context, settings: Settings, module: str) -> int:
 
 
 def _probe_worker(settings: Settings) -> int:
-    """Goes by the file that a worker touches; asks neither the database nor Redis."""
+    """Reads the age of the file that a worker touches. Asks neither the database nor Redis."""
     try:
         age = time.time() - settings.alive_file.stat().st_mtime
     except OSError:

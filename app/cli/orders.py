@@ -1,7 +1,7 @@
-"""The orders' commands after submitting: look, follow, try again, cancel.
+"""Commands for submitted orders: show, watch, retry, cancel.
 
-An order is named by its id or by the caller's own reference, whichever comes to hand. A reference that
-`submit` split over several orders means all of them.
+An order is named by its id or by the caller's own reference. A reference that `submit` split into several
+orders means all of them.
 """
 
 from collections.abc import Sequence
@@ -39,7 +39,7 @@ def show_order(
 ) -> int:
     """Show an order: its state, its counts, what holds it, and the devices that need attention.
 
-    Ends with 5 when nothing moves before somebody does what is shown.
+    Ends with 5 if nothing moves until somebody does what is shown.
     """
     screen = Screen(json=json)
     with surroundings(ctx).api(api_url, api_key) as api:
@@ -109,7 +109,7 @@ def retry_order(
 ) -> int:
     """Try an order's failed devices again, after the cause has been fixed.
 
-    All of them, or those that fit everything that is chosen.
+    All of them, or those that match every option.
     """
     screen = Screen(json=json)
     choice = _choice(row, line, state, code)
@@ -126,7 +126,7 @@ def retry_order(
             wanted = [(each, _retryable(api, each, choice)) for each in found]
             if total := sum(devices for _, devices in wanted):
                 confirm(f"Try {amount(total, 'device')} of {_named(order, found)} again?", yes=yes)
-            # Without any, the API says why.
+            # If there are none, the API says why.
             chosen = [each for each, devices in wanted if devices] or found[:1]
         retried = [_retry(screen, api, each, choice) for each in chosen]
         last: Sequence[JsonObject] = retried
@@ -147,7 +147,7 @@ def _choice(
     states: list[RegistrationState] | None,
     codes: list[str] | None,
 ) -> dict[str, Any]:
-    """The body of `:retry-failed`; empty when all are meant."""
+    """The body of `:retry-failed`; empty for all devices."""
     given = {"rows": rows, "line_refs": lines, "states": states, "codes": codes}
     return {name: wanted for name, wanted in given.items() if wanted}
 
@@ -203,7 +203,7 @@ def cancel_order(
         total = sum(devices for _, devices in waiting)
         if total:
             confirm(f"Cancel {amount(total, 'device')} of {_named(order, found)}?", yes=yes)
-        # Without any, the API says why.
+        # If there are none, the API says why.
         chosen = [each for each, devices in waiting if devices] or found[:1]
         cancelled = [api.post(f"/v1/orders/{each['id']}:cancel").body for each in chosen]
         if json:
@@ -221,14 +221,14 @@ def _unsent(order: JsonObject) -> int:
 
 
 def _named(wanted: str, found: Sequence[JsonObject]) -> str:
-    """As the person called it, and what it stands for."""
+    """The name that was given, and how many orders it stands for."""
     if len(found) > 1:
         return f"{wanted} ({amount(len(found), 'order')})"
     return str(found[0]["reference"])
 
 
 def _document(orders: Sequence[JsonObject], code: ExitCode) -> JsonObject:
-    """One order as the API has it; the parts of one reference as a list."""
+    """One order as the API shows it; several parts as a list."""
     if len(orders) == 1:
         return dict(orders[0])
     return {"exit_code": int(code), "orders": list(orders)}

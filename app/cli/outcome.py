@@ -1,12 +1,14 @@
-"""The end of a command: its exit code, and its words when it cannot go on.
+"""Exit codes of commands, and the message of one that cannot go on.
 
-The codes are a promise to scripts that call `registrar`, so they are decided in one place: help text and
-documents are made of, or compared with, EXIT_CODES. `Stop` is the only way a command ends early; it carries
-what a person needs and never a hash or a key.
+Scripts rely on the codes, so they are decided in one place: help text and documents are made from, or
+compared with, EXIT_CODES. A command ends early only by `Stop`, which says what to do and never has a hash or
+a key.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from enum import IntEnum
+from pathlib import Path
 from typing import Any, Final
 
 from app.domain.catalogue import CATALOGUE, lookup
@@ -18,8 +20,8 @@ class ExitCode(IntEnum):
     DONE = 0  # all registered, or the request is complete
     ERROR = 1  # the server, the credentials, the file or the way the command was called
     PARTIAL = 2  # some devices were invalid or failed
-    WAITING = 3  # the customer's consent is missing, or a person's work at a portal
-    REFUSED = 4  # nothing was valid, or the whole was refused: nothing was sent
+    WAITING = 3  # the customer's consent is missing, or an upload at a portal
+    REFUSED = 4  # nothing was valid, or all of it was refused: nothing was sent
     STILL_WAITING = 5  # not over: somebody has to act first, or the time of --timeout is up
     INTERRUPTED = 130
 
@@ -33,17 +35,17 @@ EXIT_CODES: Final[Mapping[int, str]] = {
     5: "not over: somebody has to act first, or the time of --timeout is up",
     130: "interrupted with Ctrl-C",
 }
-"""Every exit code with its meaning, as `registrar --help` and docs/command-line.md have it."""
+"""Every exit code with its meaning, as shown by `registrar --help` and docs/command-line.md."""
 
 _CODES: Final[Mapping[int, str]] = {
     ExitCode.REFUSED: "command_refused",
     ExitCode.INTERRUPTED: "command_interrupted",
 }
-"""Codes of the catalogue for a Stop that names none itself."""
+"""The catalogue's codes for a Stop without a code."""
 
 
 class Stop(Exception):
-    """The command cannot go on. `words` say why, `advice` (line by line) what to do."""
+    """The command cannot go on. `words` say why, the lines of `advice` what to do."""
 
     def __init__(
         self,
@@ -55,7 +57,7 @@ class Stop(Exception):
     ) -> None:
         super().__init__(words)
         self.error_code = error_code or _CODES.get(code, "command_failed")
-        """A code of the catalogue: what a program decides by."""
+        """A code of the catalogue, for programs."""
         self.words = words
         self.advice = advice
         self.code = code
@@ -63,7 +65,7 @@ class Stop(Exception):
         """Entries of a problem's `errors`, as the API has them."""
 
     def document(self) -> dict[str, Any]:
-        """What a program is told with `--json`."""
+        """The document that `--json` prints."""
         # A newer API may have codes that this program does not know.
         entry = lookup(self.error_code if self.error_code in CATALOGUE else "command_failed")
         return {
@@ -76,13 +78,26 @@ class Stop(Exception):
         }
 
 
+@contextmanager
+def reading(path: Path | str) -> Iterator[None]:
+    """Turns what opening or reading a file raises into a Stop."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise Stop(f"There is no file {path}.") from None
+    except IsADirectoryError:
+        raise Stop(f"{path} is a directory; give the file inside it.") from None
+    except OSError as error:
+        raise Stop(f"{path} cannot be read: {error.strerror or error}.") from None
+
+
 def waits_for_a_person(order: Mapping[str, Any]) -> bool:
-    """Its files are uploaded by hand, so nothing moves by itself. APIs before portal mode do not say."""
+    """Whether its files are uploaded by hand. Older APIs do not say."""
     return bool(order.get("portal")) and order["state"] == OrderState.IN_PROGRESS
 
 
 def judge_order(order: Mapping[str, Any]) -> ExitCode:
-    """What an order as the API shows it means for the exit code."""
+    """The exit code for an order as the API shows it."""
     counts: Mapping[str, int] = order["counts"]
     if order["state"] == OrderState.HELD or waits_for_a_person(order):
         return ExitCode.WAITING
@@ -95,7 +110,7 @@ def judge_order(order: Mapping[str, Any]) -> ExitCode:
 
 
 def judge_now(order: Mapping[str, Any]) -> ExitCode:
-    """What one look at an order means: also whether it moves by itself. Older APIs do not say."""
+    """The exit code after one look at an order, which may be waiting for somebody. Older APIs do not say."""
     code = judge_order(order)
     stuck = any(reason["advice"] == "person" for reason in order.get("waiting_for") or ())
     moves = order["state"] == OrderState.IN_PROGRESS and code is not ExitCode.WAITING
@@ -103,14 +118,14 @@ def judge_now(order: Mapping[str, Any]) -> ExitCode:
 
 
 def judge_followed(order: Mapping[str, Any]) -> ExitCode:
-    """What an order means that was followed: one that is not over has been given up for now."""
+    """The exit code after watching an order. If it is not over, the time was up."""
     code = judge_order(order)
     moves = order["state"] == OrderState.IN_PROGRESS and code is not ExitCode.WAITING
     return ExitCode.STILL_WAITING if moves else code
 
 
 def combine(codes: Collection[ExitCode]) -> ExitCode:
-    """One code for several orders: theirs if they agree, else what needs a person most."""
+    """One code for several orders: theirs if they agree, otherwise the most urgent."""
     if len(set(codes)) == 1:
         return next(iter(codes))
     for first in (ExitCode.WAITING, ExitCode.STILL_WAITING):

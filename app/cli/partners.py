@@ -1,6 +1,6 @@
-"""`registrar partner`: the operator's commands for partners, directly on the database.
+"""`registrar partner`: the operator's commands for partners, directly in the database.
 
-There is no API for these on purpose: who may make partners has the database's credentials already.
+These have no API on purpose: anybody who may add partners has the database's credentials already.
 """
 
 from dataclasses import asdict
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from app.runtime import Runtime
 
 ROLES: Final = "direct_bill, indirect_provider, indirect_reseller, distributor or oem"
-"""Spelled out for the help text, because importing the enumerations takes a second. A test compares them."""
+"""Written out for the help text, because importing the enum takes a second. A test compares them."""
 
 app = typer.Typer()
 partner_app = typer.Typer(no_args_is_help=False)

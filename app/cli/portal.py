@@ -1,7 +1,7 @@
-"""`registrar portal`: orders that a person uploads as files, and what the person saw of them.
+"""`registrar portal`: files to upload by hand, and the outcomes that are recorded by hand.
 
-Files are written as they come and with rights for their owner only, because they hold hardware hashes; one
-that is there is never replaced by another content.
+Files are written unchanged and only for their owner, because they hold hardware hashes. An existing file is
+never overwritten with other content.
 """
 
 import os
@@ -15,7 +15,7 @@ import typer
 from app.cli.api_client import Api, JsonObject
 from app.cli.customers import CONSENT_WORDS, find_customer
 from app.cli.orders import OrderId, find_order
-from app.cli.outcome import ExitCode, Stop
+from app.cli.outcome import ExitCode, Stop, reading
 from app.cli.screen import SHOWN_ROWS, Screen, amount, count_words, number
 from app.cli.surroundings import DEFAULT_URL, ApiKey, ApiUrl, Json, surroundings
 from app.domain.registration import SUCCESS
@@ -38,16 +38,14 @@ NEXT = {
     "submitted": "`registrar portal result {batch} --registered`, or its file instead of --registered. If it "
     "was not uploaded after all: `registrar portal undo {batch}`.",
 }
-"""The next step with this program; the API's own steps are for every caller."""
+"""The next step with this program. The API's own steps are for every caller."""
 
 
 @app.command("files")
 def show_files(
     ctx: typer.Context,
     order: OrderId,
-    out: Annotated[
-        Path | None, typer.Option(help="Write the files that are to be uploaded into this folder.")
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the files to upload into this folder.")] = None,
     api_url: ApiUrl = DEFAULT_URL,
     api_key: ApiKey = None,
     json: Json = False,
@@ -99,16 +97,16 @@ def _show(screen: Screen, files: list[JsonObject]) -> None:
 
 
 def _say_left_out(screen: Screen, files: list[JsonObject]) -> None:
-    """Which files --out has not written, and why."""
+    """Says which files --out has not written, and why."""
     for file in files:
         if file["state"] != "queued":
             screen.say(f"Not written: {file['name']}, {STATES.get(file['state'], file['state'])}.")
         elif not file["href"]:
-            screen.say(f"Not written: {file['name']}, it cannot be made now.")
+            screen.say(f"Not written: {file['name']}, it cannot be created now.")
 
 
 def _write_all(api: Api, files: list[JsonObject], folder: Path) -> list[Path]:
-    """Those that are to be uploaded. What is written already is left as it is."""
+    """Writes the files to upload. Leaves those that are already there as they are."""
     ready = [file for file in files if file["href"] and file["state"] == "queued"]
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -122,7 +120,7 @@ def _write(content: bytes, path: Path) -> Path:
         if path.read_bytes() == content:
             return path
         raise Stop(
-            f"{path} is there already with another content.", "Nothing was replaced. Choose another --out."
+            f"{path} is already there with other content.", "Nothing was replaced. Choose another --out."
         )
     part = path.with_name(f"{path.name}.part")
     with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
@@ -208,9 +206,9 @@ def record_result(
     """Record the outcomes of a file's devices: from the portal's list, or the same for all.
 
     --registered and --failed need a file that is marked as uploaded. A list of
-    your own will do: columns `Serial number` (or `PKID`) and `Status`. So will
+    your own works too: columns `Serial number` (or `PKID`) and `Status`. So does
     the text of Intune's notification, which names rows of the file.
-    Ends with 2 when devices failed, are left without an outcome, or lines fitted none.
+    Ends with 2 if devices failed or have no outcome yet, or a line matched none.
     """
     screen = Screen(json=json)
     if [registered, failed is not None, file is not None].count(True) != 1:
@@ -222,7 +220,9 @@ def record_result(
             said = api.post(f"/v1/batches/{batch}:record-outcome", body).body
         else:
             path = f"/v1/batches/{batch}/portal-result{'?correct=true' if correct else ''}"
-            said = api.post(path, _read(file), kind="text/csv").body
+            with reading(file):
+                results = file.read_bytes()
+            said = api.post(path, results, kind="text/csv").body
     if json:
         screen.document(said)
     else:
@@ -230,13 +230,6 @@ def record_result(
     failures = sum(count for state, count in said["outcomes"].items() if state not in SUCCESS)
     left = said["open"] or said["untouched_total"]
     return ExitCode.PARTIAL if failures or left else ExitCode.DONE
-
-
-def _read(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise Stop(f"{file} cannot be read: {error.strerror or error}.") from None
 
 
 def _show_recorded(screen: Screen, said: JsonObject, place: str) -> None:

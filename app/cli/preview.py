@@ -1,8 +1,7 @@
 """The API's checks of an order before anything goes to Microsoft, shown by line of the file.
 
-The same for a dry run and for an order that was taken: what is valid, how it is grouped, which devices
-are invalid and why. The API names rows by their number in the order; a person looks them up by the
-file's line, or by counting the file's rows.
+The same for a dry run and for an accepted order: what is valid, how it is grouped, which devices are invalid
+and why. The API names rows by their number in the order; people look them up by the file's line.
 """
 
 from collections import Counter
@@ -25,7 +24,7 @@ def show_preview(screen: Screen, part: Part, preview: JsonObject) -> None:
             ("Valid", amount(valid, "device")),
             ("Invalid", amount(counts["invalid"], "device")),
             *((f"Group tag {tag}", amount(count, "device")) for tag, count in tags.items()),
-            # APIs before portal mode's own words do not say.
+            # Older APIs do not say.
             ("Files to upload" if preview.get("portal") else "Calls to Microsoft", number(len(batches))),
         ]
     )

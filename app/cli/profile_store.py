@@ -1,7 +1,7 @@
-"""The file of profiles: several installations of Registrar, each with its address and key, by a name.
+"""The file of profiles: named installations of Registrar, each with its address and key.
 
-It is `registrar/profiles.toml` in the person's configuration folder, written for that person only; a file
-that others can read is refused, because it holds keys.
+It is `registrar/profiles.toml` in the user's configuration folder, readable for that user only. A file that
+others can read is refused, because it holds keys.
 """
 
 import json
@@ -30,7 +30,7 @@ class Profile:
 class Profiles:
     by_name: Mapping[str, Profile] = field(default_factory=dict)
     used: str | None = None
-    """The one that counts when no other is named."""
+    """The profile that is used when none is named."""
 
     def named(self, name: str) -> Profile:
         """Raises Stop when there is none."""
@@ -39,7 +39,7 @@ class Profiles:
         known = ", ".join(self.by_name) or "none"
         raise Stop(
             f"There is no profile '{name}'.",
-            f"There are: {known}. `registrar profile add {name}` makes it.",
+            f"There are: {known}. `registrar profile add {name}` adds it.",
             error_code="name_not_found",
         )
 
@@ -50,7 +50,7 @@ def path() -> Path:
 
 
 def load() -> Profiles:
-    """Empty when there is no file. Raises Stop for one that others can read, or that is not one of ours."""
+    """Empty when there is no file. Raises Stop if others can read it, or it is not a file of profiles."""
     file = path()
     try:
         with file.open("rb") as stream:
@@ -65,7 +65,7 @@ def load() -> Profiles:
     except OSError as error:
         raise _unusable(f"{file} cannot be read: {error.strerror}.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError):
-        # The parser's words may quote the line, and a line may be a key.
+        # The parser's message may quote the line, which may hold a key.
         raise _unusable(
             f"{file} is not TOML.", "Correct it, or delete it and add the profiles again."
         ) from None
@@ -85,7 +85,7 @@ def _profiles(document: Mapping[str, Any], file: Path) -> Profiles:
 
 
 def save(profiles: Profiles) -> None:
-    """Replaces the file as a whole, with rights for its owner only."""
+    """Replaces the whole file. Only its owner may read it."""
     file = path()
     lines = [] if profiles.used is None else [f"use = {_text(profiles.used)}"]
     for name, profile in profiles.by_name.items():
@@ -97,7 +97,7 @@ def save(profiles: Profiles) -> None:
         ]
     try:
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        # Of mode 0600 from its first byte.
+        # Mode 0600 from its first byte.
         descriptor, written = tempfile.mkstemp(dir=file.parent, prefix=".profiles-")
         try:
             with os.fdopen(descriptor, "w") as stream:
@@ -110,7 +110,7 @@ def save(profiles: Profiles) -> None:
 
 
 def _text(value: str) -> str:
-    """A TOML string; JSON's escapes are TOML's, too."""
+    """A TOML string. TOML has all of JSON's escapes."""
     return json.dumps(value)
 
 

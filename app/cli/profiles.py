@@ -1,4 +1,4 @@
-"""`registrar profile`: several installations, each with its address and key, by a name of one's own.
+"""`registrar profile`: named installations, each with its address and key.
 
 A profile's key goes to the profile's own address and to no other, and no command prints it.
 """
@@ -30,13 +30,13 @@ def add_profile(
         typer.Option(
             "--api-key",
             show_default=False,
-            help="Better not given here, where other users of the machine can see it. It is asked for, or "
-            "read from the input.",
+            help="Better left out: other users of the machine can see it. The command asks for it, or "
+            "reads it from stdin.",
         ),
     ] = None,
     json: Json = False,
 ) -> int:
-    """Add a profile, or give it another address and key. The first one is used from then on."""
+    """Add a profile, or replace its address and key. The first one becomes the default."""
     screen = Screen(json=json)
     if not NAME.fullmatch(name):
         raise Stop(
@@ -47,10 +47,10 @@ def add_profile(
     known = profile_store.load()
     key = (api_key or _key_given(name)).strip()
     with Api(url, key):
-        pass  # refuses an address or a key that none can be
+        pass  # refuses a malformed address or key
     profiles = {**known.by_name, name: Profile(base_of(url), key)}
     profile_store.save(replace(known, by_name=profiles, used=known.used or name))
-    _show(screen, f"The profile {name} is kept in {profile_store.path()}.")
+    _show(screen, f"The profile {name} is stored in {profile_store.path()}.")
     return ExitCode.DONE
 
 

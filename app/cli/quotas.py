@@ -32,7 +32,7 @@ def partner_quota(
 ) -> int:
     """Show a partner's quotas with their use, or set one of them.
 
-    A limit below the present use takes nothing away; it only stops more from
+    A limit below the present use deletes nothing; it only stops more from
     being added.
     """
     wanted = None if quota is None else _quota(quota)

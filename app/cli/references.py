@@ -45,7 +45,7 @@ def find_order(api: Api, wanted: str) -> JsonObject:
 
 
 def orders_of(api: Api, reference: str) -> list[JsonObject]:
-    """The order of this reference, else its parts, else none."""
+    """The order with this reference, otherwise its parts, otherwise none."""
     exact = _of(api, reference)
     return [exact] if exact is not None else _parts(api, reference)
 
@@ -68,12 +68,12 @@ def _parts(api: Api, reference: str) -> list[JsonObject]:
 
 
 def _terms(order: JsonObject) -> tuple[object, ...]:
-    """What one file gives all of its parts."""
+    """The values that all parts of one file have in common."""
     return order["customer_id"], order["purchase_order"], order["group_tag"]
 
 
 def order_references(api: Api, ids: Iterable[str]) -> dict[str, str]:
-    """The owner's references for ids of orders; of one that is gone, its id."""
+    """References for ids of orders; the id itself if the order is gone."""
     references = {}
     for id in dict.fromkeys(ids):
         try:

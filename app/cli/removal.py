@@ -1,7 +1,7 @@
-"""`registrar partner remove`, `connection remove` and `customer remove`: show what would go, then remove it.
+"""`registrar partner remove`, `connection remove` and `customer remove`: show what would go, and remove it.
 
-Without `--yes` they only show it. Partners are removed on the database, by the operator; the others through
-the API.
+Without `--yes` they only show it. The operator removes partners in the database; the others go through the
+API.
 """
 
 from collections.abc import Mapping, Sequence
@@ -35,7 +35,7 @@ NOUNS = {
     "imports": "imported files",
     "vendor_profiles": "vendor profiles",
 }
-"""What people see; a program gets every table."""
+"""The tables that people see. Programs get every table."""
 
 YesRemove = Annotated[
     bool, typer.Option("--yes", "-y", help="Remove it. Without this, only show what would be removed.")
@@ -109,7 +109,7 @@ def remove_customer(
 
 
 def _remove(api: Api, path: str, *, yes: bool) -> JsonObject:
-    """A look; with `yes` then as many calls as it takes. What is told is how much there was at first."""
+    """Shows what is there; with `yes`, removes it in as many calls as it takes. Reports the first counts."""
     told = api.delete(path, dry_run="true").body
     if not yes or told["obstacles"]:
         return {**told, "dry_run": not yes}

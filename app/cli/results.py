@@ -30,7 +30,7 @@ def conclude(
 ) -> None:
     """Prints how orders ended, what failed, and what to do next.
 
-    `parts` are those of the file that the orders were made of, if it is at hand.
+    `parts` are those of the orders' file, if it is available.
     """
     for order in orders:
         words = ORDER_WORDS[order["state"]]
@@ -75,7 +75,7 @@ def show_failures(
         rows += devices_in(api, order, states, limit=SHOWN_ROWS)
     of_order = {order["id"]: part for order, part in zip(orders, parts, strict=False)}
     places = [_place(row, of_order.get(row["order_id"])) for row in rows[:SHOWN_ROWS]]
-    # `line_ref` is the caller's own where it is more than the row's number.
+    # A `line_ref` that is more than the row's number is the caller's own.
     own = any(row["line_ref"] not in (None, place["Row"]) for row, place in zip(rows, places, strict=False))
     heads = ["Line", "Row"] if parts else ["Row"]
     shown = [
@@ -97,7 +97,7 @@ def show_failures(
 
 
 def _place(row: JsonObject, part: Part | None) -> dict[str, str]:
-    """Where a device stands: in its file if that is at hand, else in its order."""
+    """A device's place: in its file if that is available, otherwise in its order."""
     found = None if part is None else part.row_of(row["row"])
     if found is None:
         return {"Line": "", "Row": str(row["row"])}
@@ -107,14 +107,14 @@ def _place(row: JsonObject, part: Part | None) -> dict[str, str]:
 def devices_in(
     api: Api, order: JsonObject, states: Sequence[RegistrationState], *, limit: int | None = None
 ) -> Iterator[JsonObject]:
-    """The order's devices in these states, state by state; asks only for states that have any."""
+    """The order's devices in these states, state by state. Skips states without any."""
     for state in states:
         if order["counts"][state]:
             yield from api.items(f"/v1/orders/{order['id']}/registrations", state=state.value, limit=limit)
 
 
 def reason(row: JsonObject) -> str:
-    """Ours in words; Microsoft's own beside it where ours cannot say more."""
+    """Our code in words; also Microsoft's where ours says little."""
     code = row["error_code"]
     if code is None:
         return ""

@@ -1,11 +1,11 @@
 """Output for people: aligned tables and plain words on a terminal, the same without colour elsewhere.
 
-Lines of a terminal end between words: see `app.cli.layout`. A pipe gets each row of a table on one line,
+On a terminal, lines break between words: see `app.cli.layout`. A pipe gets each row of a table on one line,
 with every column.
 
-Everything that is shown passes through here, because values come from files and from other systems:
-control characters are made visible, and nothing is taken as markup. With `--json`, words go to the
-error stream and the one document to the output.
+Everything that is shown passes through here, because values come from files and from other systems: control
+characters are made visible, and nothing is interpreted as markup. With `--json`, words go to stderr and the
+single document to stdout.
 """
 
 import os
@@ -24,11 +24,11 @@ from app.domain.characters import escaped
 from app.domain.registration import RegistrationState
 
 ENDLESS: Final = 1_000_000
-"""Characters in a line when the output is no terminal: a table's row stays one line for `grep`."""
+"""Characters in a line if the output is not a terminal: each row stays on one line for `grep`."""
 NO_SIZE: Final = 80
-"""Characters in a line of a terminal that does not tell its size."""
+"""Characters in a line of a terminal of unknown size."""
 SHOWN_ROWS: Final = 25
-"""Rows of a list of failures that are shown at once; the rest is counted."""
+"""The most rows of a list of failures. The others are counted."""
 
 _S = RegistrationState
 STATE_WORDS: Final[dict[RegistrationState, str]] = {
@@ -38,7 +38,7 @@ STATE_WORDS: Final[dict[RegistrationState, str]] = {
     _S.SUBMITTING: "being sent",
     _S.QUEUED: "waiting to be sent",
     _S.HELD: "waiting for consent",
-    _S.CONFLICT: "owned by somebody else",
+    _S.CONFLICT: "owned by another organisation",
     _S.FAILED: "failed",
     _S.UNKNOWN: "outcome unknown",
     _S.INVALID: "invalid",
@@ -75,11 +75,11 @@ _OUR_WORDS: Final = {
     "`:cancel`": "`registrar cancel`",
     "`POST /v1/customers/{id}/consent:request` answers with": "`registrar consent CUSTOMER --link` prints",
 }
-"""What remedies, which are written for callers of the API, are called at a terminal."""
+"""Phrases of remedies, which are written for callers of the API, and what to say at a terminal."""
 
 
 class Screen:
-    """`json`: the output is for a program. `ids`: ids are shown also where they make a table too wide."""
+    """`json`: print one document for programs. `ids`: show ids even if they make a table too wide."""
 
     def __init__(self, *, json: bool = False, ids: bool = False) -> None:
         self.json = json
@@ -88,11 +88,11 @@ class Screen:
 
     @property
     def width(self) -> int | None:
-        """Characters in a line; None where lines have no end: a pipe gets every row on one line."""
+        """Characters in a line; None for a pipe, which gets every row on one line."""
         return None if self.console.width >= ENDLESS else self.console.width
 
     def verbatim(self, line: str) -> None:
-        """A line to be pasted: never broken, however long it is."""
+        """Prints a line to paste, which is never broken."""
         self.console.print(Text(plain(line)), soft_wrap=True)
 
     def say(self, words: str = "", *, style: str = "") -> None:
@@ -100,7 +100,7 @@ class Screen:
             self._line(Text(line, style=style))
 
     def facts(self, pairs: Iterable[tuple[str, str]]) -> None:
-        """Names and values, one pair a line."""
+        """Prints names and values, one pair a line."""
         shown = [(plain(name), plain(value)) for name, value in pairs]
         for name, value in layout.facts(shown, self.width):
             self._line(Text.assemble((name, "bold"), value))
@@ -113,10 +113,10 @@ class Screen:
         whole: Sequence[str] = (),
         ids: Sequence[str] = (),
     ) -> None:
-        """Numbers are set to the right. A long text wraps at its words, but never in the columns of `whole`.
+        """Numbers are aligned right. A long text wraps between words, but never in the columns of `whole`.
 
-        Columns of `ids` give way on a narrow terminal, unless `--ids` was given. What is too wide all the
-        same is stacked, one value a line.
+        A narrow terminal drops the columns of `ids`, unless `--ids` was given. If that is still too wide,
+        rows are stacked, one value a line.
         """
         cells = [list(row) for row in rows]
         texts = [[plain(_shown(cell)) for cell in row] for row in cells]
@@ -159,7 +159,7 @@ class Screen:
         self.console.print(line, soft_wrap=True)
 
     def remedies(self, pairs: Iterable[tuple[str | None, str | None]]) -> None:
-        """Prints what to do about each code of a list, once, no matter how many devices have it."""
+        """Prints what to do about each code, once however many devices have it."""
         found = {code: remedy for code, remedy in pairs if code and remedy}
         if not found:
             return
@@ -171,14 +171,14 @@ class Screen:
             self.say(f"    {for_a_terminal(remedy)}")
 
     def document(self, value: Any) -> None:
-        """One JSON document on the output; only with `--json`."""
-        # The database driver has a UUID class of its own, which orjson does not know.
+        """Prints one JSON document to stdout, only with `--json`."""
+        # The database driver has its own UUID class, which orjson does not know.
         text = orjson.dumps(value, default=str, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS).decode()
-        # A terminal obeys some characters; a program reads them all the same as their escapes.
+        # A terminal obeys some characters. Escaped, they mean the same to a program.
         Console(soft_wrap=True, no_color=True).print(Text(escaped(text, keep="\n")), soft_wrap=True)
 
     def stop(self, stop: Stop) -> None:
-        """Why the command ends early, on the error stream."""
+        """Prints to stderr why the command ends early."""
         told = Screen()
         told.console = _console(stderr=True)
         told.say(stop.words, style="bold red")
@@ -202,7 +202,7 @@ def _console(*, stderr: bool) -> Console:
 
 
 def _terminal_width(console: Console) -> int:
-    """The width of the terminal that is written to: the input and the other stream may be elsewhere."""
+    """The width of the terminal behind this stream; the others may go elsewhere."""
     try:
         return os.get_terminal_size(console.file.fileno()).columns
     except (OSError, ValueError):
@@ -215,7 +215,7 @@ def _errors(screen: Screen, errors: Sequence[Mapping[str, Any]]) -> None:
         (
             *((error.get("line") or "",) if lines else ()),
             error.get("row") or "",
-            # The pointer to a whole device says no more than its row.
+            # A pointer to a whole device says no more than its row.
             field_words(error.get("field") or ("" if error.get("row") else error.get("pointer") or "")),
             error.get("detail"),
         )
@@ -235,7 +235,7 @@ def for_a_terminal(remedy: str) -> str:
 
 
 JOINERS: Final = "\u200c\u200d"
-"""Persian, scripts of India and emoji need them; they do nothing to a terminal."""
+"""Joiners, which Persian, Indic scripts and emoji need. Terminals ignore them."""
 
 
 def plain(text: str) -> str:
@@ -252,7 +252,7 @@ def _harmless(character: str) -> str:
 
 
 def field_words(field: str) -> str:
-    """A field's name for a person; another program's names stay as they are."""
+    """A field's name in words. Unknown names stay as they are."""
     return FIELD_WORDS.get(field, field)
 
 

@@ -22,7 +22,7 @@ app.add_typer(
 
 QUESTION = (
     "Do all API and worker processes run this release, and have they been restarted with the present "
-    "REGISTRAR_SECRET_KEYS? A process of another kind cannot open what is sealed now."
+    "REGISTRAR_SECRET_KEYS? Any other process cannot open what is sealed now."
 )
 
 
@@ -85,7 +85,7 @@ def reseal(
 
 
 def ending(found: Sequence[Mapping[str, Any]], *, dry_run: bool) -> list[str]:
-    """What has been done, or would be, and what comes next."""
+    """Prints what was done, or would be, and the next step."""
     values, current, resealed, closed = (
         sum(each[name] for each in found) for name in ("values", "current", "resealed", "closed")
     )

@@ -1,6 +1,6 @@
-"""`registrar status`: one screen that says whether all is well, and what to do if not.
+"""`registrar status`: one screen that shows whether all is well, and what to do if not.
 
-It asks the API, so that people without the database can use it. Its exit code is for monitoring.
+It asks the API, so that it works without access to the database. Its exit code is for monitoring.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,14 +22,14 @@ app = typer.Typer()
 
 NOT_READY: Final = 503
 SHOWN: Final = 10
-"""Connections, endpoints and pieces of stuck work that are shown; the rest is counted."""
+"""The most connections, endpoints and stuck batches or imports that are shown."""
 
 _OK, _NOTE, _ATTENTION, _DOWN = "ok", "", "look", "DOWN"
 _STYLES: Final = {_OK: "green", _NOTE: "", _ATTENTION: "bold yellow", _DOWN: "bold red"}
 _CODES: Final = {"ok": ExitCode.DONE, "attention": ExitCode.PARTIAL, "down": ExitCode.ERROR}
 _HEADLINES: Final = {
     "ok": ("All is well.", "bold green"),
-    "attention": ("Everything runs, and something needs a person.", "bold yellow"),
+    "attention": ("Everything runs, and something needs attention.", "bold yellow"),
     "down": ("Something is down.", "bold red"),
 }
 _STANDING: Final = {quota.value for quota, terms in QUOTAS.items() if terms.retry_after is None}
@@ -51,7 +51,7 @@ def show_status(
     """Show whether all is well: the service's parts, waiting work, and what needs attention.
 
     Ends with 0 when all is well, 1 when something is down or the API does not
-    answer, 2 when everything runs and something needs a person.
+    answer, 2 when everything runs and something needs attention.
     """
     screen = Screen(json=json)
     try:
@@ -138,7 +138,7 @@ def _work(found: JsonObject, now: datetime) -> Iterator[_Line]:
 
 
 def _needy(found: JsonObject, now: datetime) -> Iterator[_Line]:
-    """What needs attention, and connections that were asked to wait."""
+    """Connections and endpoints that need attention or were asked to wait."""
     lines = [_connection(each, now) for each in found["connections"]]
     if not lines and found["connections_total"]:
         yield _Line(
@@ -152,7 +152,7 @@ def _needy(found: JsonObject, now: datetime) -> Iterator[_Line]:
         )
         for each in found["webhooks"]
     ]
-    lines += [_quota(each) for each in found.get("quotas", ())]  # an API of the release before has none
+    lines += [_quota(each) for each in found.get("quotas", ())]  # the API of the previous release has none
     for each in found["stuck"]:
         since = _ago(each["due_at"], now, ago=False)
         words = f"{each['name']} is stuck in {each['state']} for {since} ({each['id']})"
@@ -185,7 +185,7 @@ def _connection(each: JsonObject, now: datetime) -> _Line:
 
 
 def _ago(text: str, now: datetime, *, ago: bool = True) -> str:
-    """How long before `now`, in the largest unit that tells something."""
+    """How long before `now`, in the largest useful unit."""
     seconds = max(int((now - datetime.fromisoformat(text)).total_seconds()), 0)
     for unit, one in ((86400, "day"), (3600, "hour"), (60, "minute")):
         if seconds >= 2 * unit:
@@ -197,7 +197,7 @@ def _ago(text: str, now: datetime, *, ago: bool = True) -> str:
 
 
 def _lines(screen: Screen, lines: Sequence[_Line]) -> None:
-    """Marked and aligned; long words go on below themselves on a terminal, and stay in one line elsewhere."""
+    """Prints marks and aligned names. Long words wrap on a terminal, and stay on one line elsewhere."""
     if not screen.console.is_terminal:
         width = max(len(line.name) for line in lines)
         for line in lines:

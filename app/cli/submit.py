@@ -1,9 +1,8 @@
-"""`registrar submit`: a file with devices becomes orders, in the words of the person who sends it.
+"""`registrar submit`: turns a file with devices into orders.
 
-It says what it read before anything is sent, refuses what it cannot be sure of, asks the person at the
-terminal where something is left out or guessed, and names rows by their line in the file. Sending the
-same file again is recognised: reference and Idempotency-Key follow from its content, so a repetition
-after any failure does no harm.
+It says what it read before it sends anything, refuses what it cannot be sure of, asks at a terminal before it
+leaves something out or uses a guess, and names rows by their line in the file. Reference and Idempotency-Key
+are made from the file's content, so sending the same file again after any failure does no harm.
 """
 
 import hashlib
@@ -56,7 +55,7 @@ ELSEWHERE: Final = frozenset({"registered_for_other_customer", "duplicate_open_e
 def submit(
     ctx: typer.Context,
     file: Annotated[
-        str, typer.Argument(help="A file of a collector, a supplier or a portal; `-` reads the input.")
+        str, typer.Argument(help="A file of a collector, a supplier or a portal; `-` reads stdin.")
     ],
     customer: Annotated[
         str | None,
@@ -121,7 +120,7 @@ def submit(
         if validate_only:
             return _validate(screen, api, devices, target, parts, terms)
         if reject_invalid and len(parts) > 1:
-            # One bad device refuses all parts, also those before it.
+            # One bad device refuses all parts, including earlier ones.
             for part in parts:
                 _post(api, part, terms, validate_only=True)
         ask = None if yes or json else surroundings(ctx).someone_to_ask()
@@ -149,7 +148,7 @@ def submit(
 
 
 def show_file(screen: Screen, file: DeviceFile) -> None:
-    """What was found in the file, before anything is done with it."""
+    """Prints what was found in the file."""
     show_dialect(screen, file.name, file.dialect, file.row_count)
     for (code, words), count in file.remarks.items():
         if not is_doubt(code):
@@ -197,7 +196,7 @@ def _ask(
 
 
 def _elsewhere(previews: Sequence[JsonObject]) -> list[str]:
-    """Devices of other orders or another customer: signs of a file for the wrong customer."""
+    """Prints devices of other orders or customers, which hint at a file for the wrong customer."""
     found = [
         finding
         for preview in previews
@@ -214,7 +213,7 @@ def _elsewhere(previews: Sequence[JsonObject]) -> list[str]:
 
 
 def _check_rows(screen: Screen, file: DeviceFile, skip: bool) -> None:
-    """Unreadable rows are never sent; without permission nothing is."""
+    """Raises Stop for unreadable rows, unless the others may be sent without them."""
     bad = file.unreadable
     if bad:
         screen.say()
@@ -224,7 +223,7 @@ def _check_rows(screen: Screen, file: DeviceFile, skip: bool) -> None:
         if len(bad) > SHOWN_ROWS:
             screen.say(f"... and {number(len(bad) - SHOWN_ROWS)} more.")
     if not file.rows:
-        raise Stop("The file has no device that could be sent.", code=ExitCode.REFUSED)
+        raise Stop("The file has no device that can be sent.", code=ExitCode.REFUSED)
     if bad and not skip:
         raise Stop(
             "Nothing was sent.",
@@ -234,7 +233,7 @@ def _check_rows(screen: Screen, file: DeviceFile, skip: bool) -> None:
 
 
 def _customer(screen: Screen, api: Api, file: DeviceFile, wanted: str | None) -> JsonObject:
-    """The customer that was asked for, provided that the file does not speak of another one."""
+    """The customer of --customer or of the file. Raises Stop if they differ."""
     if len(file.customers) > 1:
         raise Stop(
             f"The file names {len(file.customers)} customers; an order is for one.",
@@ -252,7 +251,7 @@ def _customer(screen: Screen, api: Api, file: DeviceFile, wanted: str | None) ->
         return target
     if meant:
         raise Stop(
-            f"The file is for {meant[0]['name']}, and --customer says {target['name']}.",
+            f"The file is for {meant[0]['name']}, but --customer says {target['name']}.",
             "Nothing was sent. Correct one of the two: a device with the wrong owner is hard to get back.",
             code=ExitCode.REFUSED,
         )
@@ -263,8 +262,8 @@ def _customer(screen: Screen, api: Api, file: DeviceFile, wanted: str | None) ->
 def _purchase_order(screen: Screen, file: DeviceFile) -> str | None:
     if len(file.purchase_orders) > 1:
         screen.say(
-            f"Note: The file names {len(file.purchase_orders)} purchase orders and an order has one: none is "
-            "sent along. Choose one with --purchase-order."
+            f"Note: The file names {len(file.purchase_orders)} purchase orders and an order has one. None is "
+            "sent. Choose one with --purchase-order."
         )
         return None
     return file.purchase_orders[0] if file.purchase_orders else None
@@ -274,7 +273,7 @@ def _purchase_order(screen: Screen, file: DeviceFile) -> str | None:
 
 
 def _post(api: Api, part: Part, terms: Mapping[str, Any], *, validate_only: bool = False) -> Answer:
-    """Raises Stop for a refusal, with the file's lines instead of the order's rows."""
+    """Sends a part. Raises Stop if it is refused, with lines of the file instead of rows of the order."""
     body = body_of(part, {**terms, "validate_only": validate_only})
     key = None if validate_only else f"{part.reference[:100]}/{hashlib.sha256(body).hexdigest()}"
     try:
@@ -295,8 +294,8 @@ def _refused(part: Part, refusal: ApiRefusal) -> Stop:
     if refusal.problem_code == "reference_taken":
         advice = list(refusal.advice[:1])
         if order_id:
-            advice.append(f"`registrar watch {order_id}` follows the order there is.")
-        advice.append("If this is meant as a new order, give it another --reference.")
+            advice.append(f"`registrar watch {order_id}` follows the existing order.")
+        advice.append("If this is a new order, give it another --reference.")
     elif refusal.problem_code == "order_rejected":
         words, advice = (
             refusal.detail,
@@ -320,7 +319,7 @@ def _send(screen: Screen, api: Api, parts: Sequence[Part], terms: Mapping[str, A
             if not answers:
                 raise
             taken = ", ".join(answer.body["reference"] for answer in answers)
-            again = f"Accepted before that: {taken}. Giving the same command again goes on from here."
+            again = f"Accepted before that: {taken}. The same command goes on from here."
             raise Stop(
                 stop.words,
                 *stop.advice,
@@ -333,7 +332,7 @@ def _send(screen: Screen, api: Api, parts: Sequence[Part], terms: Mapping[str, A
 
 
 def _order_of(api: Api, answer: Answer) -> JsonObject:
-    """The order as it is now; a replayed answer shows it as it was first accepted."""
+    """The order as it is now. A replayed answer shows it as it was when accepted."""
     return api.get(f"/v1/orders/{answer.body['id']}").body if answer.replayed else answer.body
 
 
@@ -341,7 +340,7 @@ def _show_accepted(
     screen: Screen, part: Part, answer: Answer, customer: JsonObject, *, preview: bool
 ) -> None:
     order = answer.body
-    taken = "was taken before; nothing is sent twice" if answer.replayed else "is accepted"
+    taken = "was accepted before; nothing is sent twice" if answer.replayed else "is accepted"
     screen.say(f"Order {order['reference']} for {customer['name']} {taken}.", style="bold")
     screen.facts([("Id", order["id"])])
     if preview:
@@ -368,7 +367,7 @@ def _validate(
     held = sum(preview["counts"]["held"] for preview in previews)
     if held:
         screen.say(f"{customer['name']} has not consented: {amount(held, 'device')} would wait for that.")
-    show_doubts(screen, _doubts(file, invalid), "Look at this before you send it")
+    show_doubts(screen, _doubts(file, invalid), "Check this before you send it")
     screen.say()
     screen.say("Only checked: nothing was sent.")
     if invalid == total:
@@ -386,7 +385,7 @@ def _judge(orders: Sequence[JsonObject], file: DeviceFile, *, followed: bool) ->
 
 
 def _leaves_out(file: DeviceFile) -> bool:
-    """Whether the file has devices that are left out without the user having said so."""
+    """Whether devices of the file are left out although no option says so."""
     return bool(file.unreadable) or file.dialect.omits
 
 

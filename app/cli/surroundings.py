@@ -1,7 +1,6 @@
-"""The surroundings of a command: the wire, the clock, the process, and its common options.
+"""The context of a command: HTTP transport, clock, process, and the options that commands share.
 
-Commands get it from the context, so that tests run the same commands on another wire. The
-options that several commands share are spelled here, once.
+Commands get it from typer's context, so that tests can run the same commands on another transport.
 """
 
 import os
@@ -19,13 +18,13 @@ from app.cli.profile_store import Profile
 
 
 def replace_process(arguments: Sequence[str]) -> None:
-    """Signals, exit code and memory are then the server's own: no process is in between."""
+    """Becomes the server, which then gets the signals and gives the exit code."""
     os.execvp(arguments[0], list(arguments))  # noqa: S606 - a fixed program with our own arguments
 
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """Which installation a command was told to call, and by what."""
+    """The installation that a command calls, and what names it."""
 
     url: str = "DEFAULT"
     """The source of --api-url: COMMANDLINE, ENVIRONMENT or DEFAULT."""
@@ -37,8 +36,8 @@ class Given:
     def choose(self, url: str, key: str | None) -> tuple[str, str | None]:
         """The address and the key: of options first, then of the environment, then of the profile.
 
-        `--profile` is an option. Another one is REGISTRAR_PROFILE, else the one that is used. A profile's
-        key is for its own address.
+        `--profile` counts as an option. Without it, the profile is REGISTRAR_PROFILE or the default. A
+        profile's key goes to its own address only.
         """
         if self.url == self.key == "COMMANDLINE":
             return url, key
@@ -66,7 +65,7 @@ class Surroundings:
     sleep: Callable[[float], None] = time.sleep
     execute: Callable[[Sequence[str]], None] = replace_process
     ask: Callable[[str], bool] | None = None
-    """Asks a person for yes or no. None: the person at the terminal, if there is one."""
+    """Asks for yes or no. None: ask at the terminal, if there is one."""
     given: Given = Given()
 
     def api(self, url: str, key: str | None) -> Api:
@@ -74,7 +73,7 @@ class Surroundings:
         return Api(chosen_url, chosen_key, transport=self.transport, sleep=self.sleep)
 
     def someone_to_ask(self) -> Callable[[str], bool] | None:
-        """None when input or output is a pipe: then nobody sees a question, or can answer it."""
+        """None if input or output is a pipe, where nobody could answer."""
         return self.ask or (ask_person if is_terminal() else None)
 
 

@@ -1,9 +1,8 @@
-"""`registrar validate`: what would become of a file, judged on this machine and nowhere else.
+"""`registrar validate`: checks a file on this machine, without a server, a database or settings.
 
-No server, no database, no settings: a supplier can be answered before a customer exists. The
-judgement is the service's own code; what only the service knows is said to be left open. The file
-is read row by row, so that its size does not matter: once, or twice where a row shows only at the
-end that it is another one's device.
+So a supplier gets an answer before a customer exists. The checks are the service's own code; the output says
+what only the service can check. The file is read row by row, so that its size does not matter: once, or twice
+if only a later row shows that an earlier one is a duplicate.
 """
 
 import json as json_format
@@ -22,7 +21,7 @@ from app.cli.api_client import JsonObject
 from app.cli.device_file import STDIN, EncodingName, columns_unused, known_encoding
 from app.cli.dialect_words import show_dialect
 from app.cli.doubts import doubts, show_doubts
-from app.cli.outcome import ExitCode, Stop
+from app.cli.outcome import ExitCode, Stop, reading
 from app.cli.screen import Screen, amount, field_words, number
 from app.cli.surroundings import ORDERS_PANEL, IncludeHidden, Json, SheetName
 from app.domain.catalogue import lookup
@@ -37,7 +36,7 @@ from app.intake.rows import Dialect, UnreadableFile, Wanted, read
 app = typer.Typer()
 
 EXAMPLES: Final = 3
-"""Rows that are shown of each problem."""
+"""The most rows that are shown for each problem."""
 
 KIND_WORDS: Final = {
     IdentityKind.HARDWARE_HASH: "by hardware hash",
@@ -61,7 +60,7 @@ class _Problems:
                 shown.append((reviewed, problem))
 
     def __iter__(self) -> Iterator[tuple[Problem, int, list[tuple[Reviewed, Problem]]]]:
-        """Errors first, the most frequent in front."""
+        """Errors first, the most frequent first."""
         found = [(self.examples[key][0][1], count, self.examples[key]) for key, count in self.counts.items()]
         yield from sorted(found, key=lambda entry: (not entry[0].is_error, -entry[1]))
 
@@ -121,7 +120,7 @@ def validate(
         return code
     show_dialect(screen, name, dialect, review.rows)
     _show(screen, review, problems, group_tag)
-    show_doubts(screen, _doubts(review, dialect, problems), "Look at this before you send it")
+    show_doubts(screen, _doubts(review, dialect, problems), "Check this before you send it")
     screen.say()
     screen.say("Only checked, on this machine: nothing was sent.")
     if errors is not None and review.invalid:
@@ -154,7 +153,7 @@ def _review(
 
 
 def _terms(platform: str, group_tag: str | None) -> Terms:
-    # They import the wire, which takes most of a second.
+    # Platforms import the HTTP client, which takes most of a second.
     from app.platforms.base import discover
 
     platforms = discover()
@@ -171,36 +170,29 @@ def _profile(path: Path | None) -> Profile | None:
     if path is None:
         return None
     try:
-        return Profile.accept(json_format.loads(path.read_bytes()))
+        with reading(path):
+            return Profile.accept(json_format.loads(path.read_bytes()))
     except ProfileError as error:
         raise Stop(f"The profile {path.name} is wrong at {error.pointer or '/'}.", error.words) from None
     except (ValueError, RecursionError):
         raise Stop(f"The profile {path.name} is not JSON.") from None
-    except OSError as error:
-        raise Stop(f"The profile {path} cannot be read: {error.strerror}.") from None
 
 
 def _open(stack: ExitStack, path: str) -> BinaryIO:
     if path == STDIN:
         return typer.get_binary_stream("stdin")
-    try:
+    with reading(path):
         return stack.enter_context(Path(path).open("rb"))
-    except FileNotFoundError:
-        raise Stop(f"There is no file {path}.") from None
-    except IsADirectoryError:
-        raise Stop(f"{path} is a directory; give the file inside it.") from None
-    except OSError as error:
-        raise Stop(f"{path} cannot be read: {error.strerror}.") from None
 
 
 @contextmanager
 def _rewindable(source: BinaryIO) -> Iterator[BinaryIO]:
-    """The same bytes, to be read more than once; of a pipe, a nameless copy that goes with the program."""
+    """Opens the file so that it can be read twice. A pipe is copied to an unnamed temporary file."""
     if source.seekable():
         yield source
         return
     with TemporaryFile() as copy:
-        # Beyond the bound it is refused, however long it goes on.
+        # A larger file is refused, so the rest need not be copied.
         while copy.tell() <= MAX_BYTES and (piece := source.read(CHUNK)):
             copy.write(piece)
         copy.seek(0)

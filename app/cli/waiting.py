@@ -9,7 +9,7 @@ Reasons = Sequence[JsonObject]
 
 
 def reasons_of(orders: Iterable[JsonObject]) -> list[JsonObject]:
-    """The reasons of several orders, each once with all its devices. Older APIs tell none."""
+    """The reasons of several orders, each once with all its devices. Older APIs have none."""
     found: dict[str, JsonObject] = {}
     for order in orders:
         for reason in order.get("waiting_for") or ():
@@ -37,4 +37,4 @@ def show_reasons(screen: Screen, reasons: Iterable[JsonObject]) -> None:
 
 
 def _open_end(reason: JsonObject) -> str:
-    return "somebody has done it" if reason["advice"] == "person" else "not known"
+    return "somebody has acted" if reason["advice"] == "person" else "not known"

@@ -1,4 +1,4 @@
-"""`registrar webhook`: who is told what happens, and whether it arrives."""
+"""`registrar webhook`: endpoints for webhooks, and whether deliveries arrive."""
 
 from typing import Annotated, Final
 from uuid import UUID, uuid4
@@ -14,7 +14,7 @@ from app.cli.surroundings import DEFAULT_URL, WEBHOOKS_PANEL, ApiKey, ApiUrl, Id
 app = typer.Typer(help="Webhook endpoints and their deliveries.", no_args_is_help=False)
 
 LOOKS: Final = 30
-"""Looks at a test's delivery, a second apart, before the command ends."""
+"""Looks at a test's delivery, a second apart."""
 
 
 @app.command("list", rich_help_panel=WEBHOOKS_PANEL)

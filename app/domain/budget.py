@@ -1,10 +1,10 @@
 """The throttle budget of one connection, learnt from its answers: a rate, a Retry-After and a breaker.
 
-Pure, so that every worker decides alike: the same functions run on the budget that workers share in
-Redis and, while Redis is down, on what each of them last knew of it. Three things hold a call
-back, the longest wins. A bucket of tokens is filled at a rate that doubles until the first 429,
-is halved by it and grows in small steps ever after; a Retry-After stops all calls until its end; a
-breaker opens when answers fail to come, and lets one probe through after a growing pause.
+Pure, so that every worker decides alike: the same functions run on the shared budget in Redis and, while
+Redis is down, on each worker's last known one. Three things hold a call back, and the longest wins. A token
+bucket is filled at a rate that doubles until the first 429, which halves it, and then grows in small steps. A
+Retry-After stops all calls until its end. A breaker opens when answers fail, and lets one probe through after
+a growing pause.
 """
 
 from __future__ import annotations
@@ -18,26 +18,25 @@ RESERVE = 20.0
 """Seconds of the rate that may be saved up. With 5 calls/s: 100 at once and then 5 a second are 400 in
 the first minute, below the 500 that Microsoft names for its customer and order resources."""
 RECOVERY = 60.0
-"""Seconds of use in which the half lost to a 429 is won back. Microsoft counts by the minute, so the rate
-tries the limit about once in its window, whatever the limit is."""
+"""Seconds of use to regain the half that a 429 took. Microsoft counts by the minute, so the rate tries the
+limit about once in its window, whatever the limit is."""
 SMALLEST_STEP = 0.02
-"""Calls/s won back in a second of use at least: from 0.2 to 5 calls/s in four minutes."""
+"""The least calls/s regained in a second of use: from 0.2 to 5 calls/s in four minutes."""
 LONGEST_GROWTH = 10.0
-"""Seconds one growth counts at most: a pause between two calls is no proof for all of its length."""
+"""The most seconds that one growth counts: a long pause between two calls proves little."""
 UNNAMED_PAUSE = timedelta(seconds=5)
-"""The pause after a 429 that names none."""
+"""The pause after a 429 without Retry-After."""
 LONGEST_BLOCK = timedelta(hours=25)
 """A block that ends later than this is a clock that went backwards, not a Retry-After."""
 OVERDRAFT = 4.0
-"""Calls that may go before their tokens are there, because putting them off costs more; those after them
-wait the longer. Without it a step of two calls would spend each token on its first one forever."""
+"""Calls that may go before their tokens are available, because delaying them costs more; later calls then
+wait longer. Without it, a step of two calls would spend each token on its first call forever."""
 PROBE_PAUSE = timedelta(seconds=2)
 """When to come back while another call probes."""
 TURN_TIMEOUT = timedelta(seconds=1)
-"""The longest wait for one's turn. A lane that waits is a lane that frees itself at the connection's own
-rate: at most as many lanes wait as calls go in this time."""
+"""The longest wait for a turn. It limits how many lanes wait to the number of calls that go in this time."""
 ALONE_COST = 4.0
-"""Tokens of a call without Redis: four workers that cannot see each other together keep the agreed rate."""
+"""Tokens of a call without Redis: together, four workers that cannot see each other keep the rate."""
 ALONE_RESERVE = 2.0
 """Seconds of the rate that may be saved up without Redis."""
 
@@ -47,7 +46,7 @@ class BudgetPolicy:
     """Rates in calls per second.
 
     Raises:
-        ValueError: a floor of nothing, or rates that are not floor <= start <= ceiling.
+        ValueError: a floor of zero, or rates that are not floor <= start <= ceiling.
     """
 
     start: float = 5.0
@@ -57,10 +56,10 @@ class BudgetPolicy:
     breaker_failures: int = 5
     """Unavailable answers in a row that open the breaker."""
     breaker_pause: timedelta = timedelta(seconds=5)
-    """Until the first probe; doubled by each probe that fails."""
+    """The pause before the first probe. Each failed probe doubles it."""
     breaker_ceiling: timedelta = timedelta(seconds=60)
     probe_timeout: timedelta = timedelta(seconds=90)
-    """A probe whose worker died is given up after this; longer than any call."""
+    """A probe whose worker died is given up after this time, longer than any call takes."""
     cost: float = 1.0
     """Tokens that one call takes."""
 
@@ -75,15 +74,16 @@ class BudgetPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What is known of one connection. Immutable: every change is a new value, to be swapped in whole."""
+    """What is known about one connection. Immutable: every change is a new value that replaces the old
+    one."""
 
     rate: float
     tokens: float
-    """At `at`. Below zero: promised to calls that wait for their moment."""
+    """At `at`. Below zero: promised to waiting calls."""
     at: datetime
     grown_at: datetime
     step: float = 0.0
-    """Calls/s won back in a second of use; 0 until the first 429."""
+    """Calls/s regained in a second of use; 0 until the first 429."""
     halved_at: datetime | None = None
     throttled_at: datetime | None = None
     blocked_until: datetime | None = None
@@ -102,7 +102,7 @@ class Breaker(StrEnum):
 
 
 class Why(StrEnum):
-    """What holds a call back."""
+    """Reasons that hold a call back."""
 
     RATE = "rate"
     RETRY_AFTER = "retry_after"
@@ -110,9 +110,9 @@ class Why(StrEnum):
 
 
 class Outcome(StrEnum):
-    """What a call says about the connection."""
+    """What a call reveals about the connection."""
 
-    ANSWERED = "answered"  # anything with a will of its own, refusals included
+    ANSWERED = "answered"  # any response except 429 and 5xx
     THROTTLED = "throttled"  # 429
     UNAVAILABLE = "unavailable"  # 5xx, timeout, no connection
 
@@ -120,16 +120,16 @@ class Outcome(StrEnum):
 class Priority(StrEnum):
     """How long a call may be delayed."""
 
-    FIRST = "first"  # as long as need be: its work comes back
+    FIRST = "first"  # as long as necessary: its work is retried
     NEXT = "next"  # the next page of a listing, which would start over: waits longer for its turn
-    ASKED = "asked"  # a person asks whether Microsoft answers: no breaker holds it back
-    BEGUN = "begun"  # part of a submission that has begun: goes before its turn if it must
+    ASKED = "asked"  # a person tests the connection: no breaker holds it back
+    BEGUN = "begun"  # part of a submission that has begun: may go before its turn
 
 
 @dataclass(frozen=True, slots=True)
 class Permit:
     at: datetime
-    """When the call may go: not before."""
+    """The earliest time of the call."""
     probe: bool = False
     past_breaker: bool = False
     """No breaker holds the call back, not even one that opens while it waits."""
@@ -156,9 +156,9 @@ def enter(
     overdraft: float = 0.0,
     past_breaker: bool = False,
 ) -> tuple[Budget, Permit | Pause]:
-    """A permit for a moment at most `timeout` away, or how long to stay away.
+    """A permit for a time at most `timeout` away, or the pause to make.
 
-    `overdraft`: calls that may be owed to the rate. Neither Retry-After nor a breaker is overdrawn.
+    `overdraft`: calls that may go before their tokens. It does not override a Retry-After or a breaker.
     `past_breaker`: the call probes although a breaker is open or another call probes. A Retry-After
     still counts.
     """
@@ -190,7 +190,7 @@ def _broken(budget: Budget, now: datetime) -> Pause | None:
 
 
 def recheck(budget: Budget, permit: Permit, now: datetime) -> Pause | None:
-    """After a wait: whether something has come up meanwhile that holds this call back all the same."""
+    """After a wait, checks whether something new holds this call back."""
     if blocked := _blocked_for(budget, now):
         return Pause(blocked, Why.RETRY_AFTER)
     if now < permit.at:
@@ -208,9 +208,9 @@ def report(
     policy: BudgetPolicy,
     retry_after: timedelta | None = None,
 ) -> Budget:
-    """What is known after a call that went under this permit. `retry_after` counts from `now`.
+    """The budget after a call with this permit. `retry_after` counts from `now`.
 
-    The same object if the call taught nothing, so that nothing is written.
+    The same object if nothing changed, so that nothing is written.
     """
     present = _at(budget, now, policy)
     match outcome:
@@ -252,7 +252,7 @@ def _blocked_for(budget: Budget, now: datetime) -> timedelta:
 
 
 def _at(budget: Budget, now: datetime, policy: BudgetPolicy) -> Budget:
-    """The budget as time has filled it; within the policy, which may have changed, and this clock."""
+    """The budget filled up to `now`, and limited by the policy, which may have changed, and by this clock."""
     rate = min(max(budget.rate, policy.floor), policy.ceiling)
     blocked_until = budget.blocked_until
     if blocked_until is not None and blocked_until > now + LONGEST_BLOCK:
@@ -280,7 +280,8 @@ def _closed(budget: Budget) -> Budget:
 
 
 def _grown(budget: Budget, permit: Permit, now: datetime, policy: BudgetPolicy) -> Budget:
-    """More, once a second at most, if the rate is what limits and the call went after the last 429."""
+    """Raises the rate, at most once a second, if the rate is the limit and the call went after the last
+    429."""
     clean = budget.halved_at is None or permit.at > budget.halved_at
     used = budget.tokens <= _capacity(budget.rate, policy) / 2
     since = (now - budget.grown_at) / SECOND
@@ -293,7 +294,7 @@ def _grown(budget: Budget, permit: Permit, now: datetime, policy: BudgetPolicy) 
 def _slowed(
     budget: Budget, permit: Permit, now: datetime, policy: BudgetPolicy, retry_after: timedelta | None
 ) -> Budget:
-    """Calls that were on their way together are one excess: they halve the rate once."""
+    """Halves the rate, once for calls that were under way together."""
     if budget.halved_at is None or permit.at > budget.halved_at:
         budget = _halved(budget, now, policy)
     pause = UNNAMED_PAUSE if retry_after is None else min(retry_after, LONGEST_BLOCK)
@@ -306,8 +307,8 @@ def _halved(budget: Budget, now: datetime, policy: BudgetPolicy) -> Budget:
 
 
 def blocked(budget: Budget, until: datetime | None) -> Budget:
-    """Nothing before `until`; at that moment one call, the others after it at the rate."""
-    # One that was over when the budget changed last is over: from there tokens would be counted twice.
+    """Blocks calls before `until`. One call may go then, the others after it at the rate."""
+    # Ignore a block that ended before the last change, or tokens would be counted twice.
     if until is None or until <= budget.at:
         return budget
     if budget.blocked_until is not None and budget.blocked_until >= until:
@@ -316,7 +317,7 @@ def blocked(budget: Budget, until: datetime | None) -> Budget:
 
 
 def _failed(budget: Budget, permit: Permit, now: datetime, policy: BudgetPolicy) -> Budget:
-    """A call that went before the breaker opened says nothing new."""
+    """Counts a failure. One from before the breaker opened changes nothing."""
     if budget.open_until is not None and not permit.probe:
         return budget
     failures = budget.failures + 1

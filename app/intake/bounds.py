@@ -1,7 +1,7 @@
 """Limits of a file's size, packed and unpacked, and the streams that enforce them.
 
-A few kilobytes can unpack to gigabytes. Everything that is read passes through here, so that a
-hostile file costs a known amount of time and no memory.
+A few kilobytes can unpack to gigabytes. Everything that is read passes through here, so that a hostile file
+costs little memory and a known amount of time.
 """
 
 import zlib
@@ -11,22 +11,22 @@ from typing import Final
 from app.intake.table import Head, Source, UnreadableFile
 
 MAX_BYTES: Final = 4 * 1024**3
-"""The largest file, as sent and again as unpacked: a million devices with hashes have this."""
+"""The largest file, packed or unpacked: enough for a million devices with hashes."""
 MAX_RATIO: Final = 200
-"""Unpacked to packed. Tables of devices come to 40 at most, a bomb to 1,000."""
+"""Ratio of unpacked to packed size. Tables of devices reach at most 40, a bomb 1,000."""
 FREE: Final = 8 * 1024**2
-"""Unpacked bytes for which the ratio is not looked at."""
+"""Unpacked bytes up to which the ratio is not checked."""
 CHUNK: Final = 64 * 1024
 
 GZIP: Final = b"\x1f\x8b"
 
 
 def at_once() -> None:
-    """The `breathe` of a reader that has nobody to wait for. Another one may wait, or raise to break off."""
+    """The default `breathe`, which does nothing. Others may wait, or raise to stop the reading."""
 
 
 class Limited:
-    """A stream that ends in UnreadableFile once it has given more than MAX_BYTES."""
+    """A stream that raises UnreadableFile after more than MAX_BYTES."""
 
     def __init__(self, stream: Source, breathe: Callable[[], None] = at_once) -> None:
         self._stream = stream
@@ -43,7 +43,7 @@ class Limited:
 
 
 class Inflated:
-    """What a gzip stream holds, all members of it. Raises UnreadableFile for damage and for bombs."""
+    """The content of a gzip stream, all its members. Raises UnreadableFile for damage and for bombs."""
 
     def __init__(self, head: Head, stream: Source, breathe: Callable[[], None] = at_once) -> None:
         self._stream = stream
@@ -73,7 +73,7 @@ class Inflated:
                 return data
 
     def _next_member(self) -> bool:
-        """Begin with what follows the member that ended; False when nothing or only filling does."""
+        """Begins the next member; False if nothing or only padding follows."""
         self._packed = self._inflater.unused_data
         while not self._packed or len(self._packed) < len(GZIP):
             before = self._packed
@@ -89,7 +89,7 @@ class Inflated:
         return True
 
     def _next_filling(self) -> bool:
-        """Zeros up to the end are how tapes fill their blocks."""
+        """Allows zeros up to the end: tapes pad their blocks with them."""
         while not self._packed.strip(b"\0"):
             if not self._refill():
                 return False
@@ -103,7 +103,7 @@ class Inflated:
 
 
 def check_ratio(unpacked: int, packed: int) -> None:
-    """Raises UnreadableFile when so much cannot honestly have come out of so little."""
+    """Raises UnreadableFile if the file unpacks to too much for its size."""
     if unpacked > MAX_BYTES:
         raise too_large()
     if unpacked > FREE and unpacked > MAX_RATIO * packed:

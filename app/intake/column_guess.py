@@ -1,7 +1,7 @@
 """Guesses which field a column is from its values, for files whose columns have no usable names.
 
-Hashes and PKIDs are unmistakable; a maker's name tells the tuple. Anything else is taken only
-when no other reading is left, because a wrong guess registers nothing and blames the wrong device.
+Hashes and PKIDs are unmistakable, and a maker's name reveals the tuple. Anything else counts only if no other
+reading is possible, because a wrong guess registers nothing and blames the wrong device.
 """
 
 import re
@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 _HASH: Final = re.compile(r"T0[E-H][A-Za-z0-9+/]{97,}={0,2}")
-"""Base64 of `OA` and a length; 100 characters are enough to tell, so that a cut hash is found too."""
+"""Base64 of `OA` and a length. 100 characters are enough, so that a truncated hash is found, too."""
 _PKID: Final = re.compile(r"[0-9]{13}")
 _SERIAL: Final = re.compile(r"(?=[^0-9]*[0-9])[A-Za-z0-9][A-Za-z0-9._/-]{3,39}")
 
@@ -36,7 +36,7 @@ def is_pkid(cell: str) -> bool:
 
 
 def is_proof(cells: Cells) -> bool:
-    """A hash or a PKID is among the cells: this is a device, not a heading."""
+    """Whether a hash or a PKID is among the cells, so that this is a device and not a heading."""
     return any(is_hash(cell) or is_pkid(cell) for cell in cells)
 
 
@@ -50,13 +50,13 @@ def is_serial(cell: str) -> bool:
 
 
 def share(rows: Sequence[Cells], at: int, test: Callable[[str], bool]) -> float:
-    """The part of the filled cells of a column that pass a test; 0 when none is filled."""
+    """The share of a column's filled cells that pass a test; 0 if none is filled."""
     filled = [row[at] for row in rows if at < len(row) and row[at].strip()]
     return sum(map(test, filled)) / len(filled) if filled else 0.0
 
 
 def assign(rows: Sequence[Cells]) -> dict[int, str]:
-    """Position -> field for rows without names; empty when the content does not decide."""
+    """Position -> field for rows without names. Empty if the content does not decide."""
     if not rows:
         return {}
     width = _width(rows)
@@ -107,13 +107,13 @@ def _is_filled(rows: Sequence[Cells], at: int) -> bool:
 
 
 def _most(rows: Sequence[Cells], width: int, test: Callable[[str], bool], least: float = 0.5) -> int | None:
-    """The column where most cells pass a test, if at least the given share does."""
+    """The column in which the most cells pass a test, if at least the given share does."""
     shares = [(share(rows, at, test), -at) for at in range(width)]
     best, at = max(shares, default=(0.0, 0))
     return -at if best >= least else None
 
 
 def _width(rows: Sequence[Cells]) -> int:
-    """The widest that a tenth of the rows have: a stray comma must not make a column."""
+    """The greatest width that a tenth of the rows have, so that a stray comma does not make a column."""
     widths = Counter(len(row) for row in rows)
     return max(width for width, count in widths.items() if count * 10 >= len(rows))

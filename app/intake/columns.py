@@ -1,9 +1,9 @@
 """Maps names of columns to fields: a table of names, and how a file's names are matched to it.
 
-It stands alone because it grows: a supplier's wording is one more string here and no code. Names
-are compared without case, accents, blanks and punctuation, so `Device serial number`,
-`DEVICE_SERIAL_NUMBER` and `deviceSerialNumber` are one name. Within a field the order is the
-rank: when two columns of a file mean one field, the name further to the front wins.
+The table grows: a supplier's wording is one more string here and no code. Names are compared without case,
+accents, blanks and punctuation, so `Device serial number`, `DEVICE_SERIAL_NUMBER` and `deviceSerialNumber`
+are one name. Within a field, earlier names rank higher: if two columns of a file mean one field, the earlier
+name wins.
 """
 
 import unicodedata
@@ -93,14 +93,14 @@ ALIASES: Final[dict[str, tuple[str, ...]]] = {
 DOUBTFUL: Final[dict[str, str]] = {
     "Product ID": "product_key", "Produkt-ID": "product_key", "Windows Key ID": "product_key",
 }  # fmt: skip
-"""Names that mean something else just as often (a vendor's article number): the content decides."""
+"""Names that mean something else just as often (a vendor's article number), so the content decides."""
 
 FIELDS: Final = tuple(ALIASES)
 WRITTEN: Final[dict[str, str]] = {
     **{field: names[0] for field, names in ALIASES.items()},
     "manufacturer": "Manufacturer name", "model": "Device model",
 }  # fmt: skip
-"""The names of columns in files that are written here: Microsoft's own."""
+"""Microsoft's own names, for files that Registrar writes."""
 
 BESIDE: Final[dict[str, tuple[str, str]]] = {
     "Name": ("IdentifyingNumber", "model"), "Name0": ("IdentifyingNumber0", "model"),
@@ -110,18 +110,18 @@ BESIDE: Final[dict[str, tuple[str, str]]] = {
 IDENTITY: Final = frozenset({"serial_number", "product_key", "hardware_hash"})
 SENT: Final = IDENTITY | {"manufacturer", "model", "group_tag"}
 OWN: Final = frozenset({"line_ref", "customer", "purchase_order"})
-"""Read for the order, never part of what Microsoft receives."""
+"""Fields for the order that are never sent to Microsoft."""
 
 COLLECTOR: Final = ("serial_number", "product_key", "hardware_hash", "group_tag", "assigned_user")
 PARTNER_CENTER: Final = ("serial_number", "product_key", "hardware_hash", "manufacturer", "model")
 NUMBERED: Final = 10_000
-"""The rank of a name with a number behind it."""
+"""The rank of a name that ends in a number."""
 MAX_NAME: Final = 100
 """Characters. A longer cell is a value, never a column's name."""
 
 
 def normalise(name: str) -> str:
-    """The letters and digits of a name, without case and accents."""
+    """A name's letters and digits, without case and accents."""
     if name.isascii():
         return "".join(filter(str.isalnum, name)).lower()
     letters = unicodedata.normalize("NFKD", name.casefold())
@@ -143,7 +143,7 @@ _DOUBTFUL: Final = {normalise(name): field for name, field in DOUBTFUL.items()}
 
 
 def field_of(name: str) -> str | None:
-    """The field a column of this name is, by its name alone."""
+    """The field that a column's name means."""
     if len(name) > MAX_NAME:
         return None
     return _TABLE.get(normalise(name), (None, 0))[0]
@@ -169,9 +169,9 @@ class Columns:
     fields: tuple[str | None, ...]
     notices: tuple[Notice, ...] = ()
     twins: tuple["Twin", ...] = ()
-    """Columns that mean the same as another one, which is the one that is used."""
+    """Columns with the same meaning as another one, which is used instead."""
     groups: tuple[tuple[int, ...], ...] = ()
-    """The columns of each device, where a line has several devices side by side."""
+    """The columns of each device, if a line has several devices side by side."""
 
     @property
     def pairs(self) -> tuple[tuple[str, str | None], ...]:
@@ -192,10 +192,10 @@ def resolve(
     sure: Mapping[int, str] | None = None,
     settled: Mapping[int, str | None] | None = None,
 ) -> Columns:
-    """Match a header's cells to fields; every column that gives no field is told in a notice.
+    """Matches a header's cells to fields. A notice names every column without a field.
 
-    `settled` has positions that a person has decided, None for columns knowingly unused; `sure` those
-    whose field the content has proved. Settled outranks proved, and proved outranks names.
+    `settled` has positions that the user has decided, None for columns to leave unused; `sure` has those
+    whose field the content proves. Settled outranks sure, and sure outranks names.
     """
     settled = settled or {}
     decided_fields = set(settled.values())
@@ -236,7 +236,7 @@ def _ranks(header: Sequence[str]) -> dict[int, tuple[str, int]]:
     keys = [normalise(name) if len(name) <= MAX_NAME else "" for name in header]
     ranks = {at: hit for at, key in enumerate(keys) if (hit := _TABLE.get(key))}
     for at, name in enumerate(header):
-        # A second serial number beside the first one is not a column of another kind.
+        # A second serial number column beside the first one is not a different kind.
         plain = groups.without_number(name) if at not in ranks and len(name) <= MAX_NAME else None
         if plain is not None and field_of(plain) in IDENTITY:
             ranks[at] = (field_of(plain) or "", NUMBERED)
@@ -252,7 +252,7 @@ def _twins(
     ranks: Mapping[int, tuple[str, int]],
     settled: Mapping[int, str | None],
 ) -> tuple[Twin, ...]:
-    """What a person has settled has no twin: the choice is made."""
+    """Columns with the same meaning. Settled columns have none, because the user has chosen."""
     found = []
     for field, (_, at) in best.items():
         others = sorted(
@@ -277,7 +277,7 @@ def _grouped(header: Sequence[str], found: groups.Groups) -> Columns:
 
 
 def kind_of(columns: Columns) -> Kind:
-    """The template the known columns follow; columns of the writer's own may come after them."""
+    """The template that the known columns follow; other columns may come after them."""
     fields = columns.fields
     if fields[:5] == PARTNER_CENTER:
         return Kind.PARTNER_CENTER
@@ -317,7 +317,7 @@ def _without_trailing_blanks(header: Sequence[str], least: int) -> Sequence[str]
 def _unique(header: Sequence[str]) -> tuple[str, ...]:
     names: dict[str, None] = {}
     for at, cell in enumerate(header, start=1):
-        # A cell of a row that was taken for the names may be anything, a secret too.
+        # If a row of values was taken for the header, a cell may be anything, even a secret.
         plain = "" if holds_secret(cell) else " ".join(cell.split())[:MAX_NAME]
         plain = plain or f"column {at}"
         name = plain if plain not in names else f"{plain} (column {at})"

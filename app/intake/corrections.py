@@ -1,14 +1,13 @@
 """Writes the file of rows to correct, and reads it back.
 
-A person opens it in a spreadsheet, corrects the cells and uploads it as it is. So the original columns
-stand unchanged behind five of ours, which say what is wrong. A reader that finds these five takes them off;
-the rows are then the same as in the first file.
+Users open it in a spreadsheet, correct the cells and upload it as it is. So it has the original columns
+unchanged, after five of ours that say what is wrong. A reader that finds these five removes them; the rows
+are then the same as in the first file.
 
-Nothing that is written here is run as a formula, whatever separator the spreadsheet goes by. Most of
-Europe's opens a file with commas as one with semicolons: it takes `x;=1` apart, and then neither our
-quotation marks nor a line break inside of them mean what they should. So wherever a cell could begin,
-also in the middle of one, a formula's first character gets an apostrophe in front, which the reader
-takes off again. All else stays as it was.
+Nothing in the file runs as a formula, whatever separator the spreadsheet uses. Most of Europe's spreadsheets
+split a file with commas at semicolons: `x;=1` becomes two cells, and quotation marks and line breaks lose
+their meaning. So wherever a cell could begin, even inside another one, a formula's first character gets an
+apostrophe in front, which the reader removes again. All other text stays as it was.
 """
 
 import csv
@@ -26,24 +25,24 @@ from app.intake.table import Row
 ADDED: Final = ("line", "row", "code", "problem", "remedy")
 """The names of our columns: the file's line, and the number of the row among the devices."""
 _BEFORE: Final = ADDED[1:]
-"""Those of files that were written when the line was not among them."""
+"""Our columns in older files, without the line."""
 
 _BEGINS = r",;|\t\n\x0b\x0c\r\x1c-\x1e\x85\u2028\u2029"
-"""Separators and line breaks: behind them, some spreadsheet begins a cell."""
+"""Separators and line breaks after which some spreadsheet begins a cell."""
 _PASSED_OVER = r"\s\"'\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff"
 """Characters that may precede a formula: blanks, quotation marks, and what a program drops or does not
 show."""
 _STARTS_FORMULA = r"=+\-@\uff1d\uff0b\uff0d\uff20"
-"""The last four are the wide forms, which spreadsheets of East Asia take as well."""
+"""The last four are the wide forms, which East Asian spreadsheets also accept."""
 _CELL_BEGINS: Final = re.compile(f"([{_BEGINS}][{_PASSED_OVER}]*+)([{_STARTS_FORMULA}]?)")
-"""It takes a whole run of such characters at once, so that a cell of nothing else takes no longer."""
+"""It matches a whole run of such characters at once, so that a cell of nothing else is not slower."""
 _UNNAMED: Final = re.compile(r"column [0-9]+'*")
 
 Pairs = Sequence[tuple[str, str | None]]
 
 
 class Corrections:
-    """Writes the file piece by piece through `write`, which gets bytes: CSV in UTF-8 with its mark."""
+    """Writes the file piece by piece to `write`: CSV in UTF-8 with a byte order mark."""
 
     def __init__(
         self,
@@ -55,7 +54,7 @@ class Corrections:
     ) -> None:
         """`pairs` are the columns with their fields, as a dialect has them.
 
-        Without hashes, the cells of the hash's own columns are empty; no other cell ever holds one.
+        Without hashes, the cells of hash columns are empty. No other cell ever holds a hash.
         """
         self._with_hashes = with_hashes
         self._write = write
@@ -70,9 +69,10 @@ class Corrections:
     def add_cells(
         self, line: int, number: int, original: Sequence[str], problems: Iterable[Problem], pairs: Pairs = ()
     ) -> None:
-        """A row by its line, its number and all its cells; `pairs` when its columns are not those before it.
+        """Writes a row: its line, its number and all its cells; `pairs` if its columns differ from those
+        before it.
 
-        All that was found is told, the errors first: a warning may be what explains them.
+        It lists all problems, errors first: a warning may explain them.
         """
         if pairs and pairs != self._pairs:
             self._head(pairs)
@@ -96,7 +96,7 @@ class Corrections:
         self._line([*ADDED, *(self._name(name, field) for name, field in pairs)])
 
     def _name(self, name: str, field: str | None) -> str:
-        """The column's own name, unless the field was told by the content alone: that may change."""
+        """The column's own name, unless only its content revealed the field, which may change."""
         if field is None or columns.field_of(name) == field:
             return name
         if self._profile is not None and not _UNNAMED.fullmatch(name):
@@ -116,7 +116,7 @@ class _Encoded:
 
 
 def disarmed(cell: str) -> str:
-    """A cell of which no spreadsheet makes a formula; `rearmed` gives it back."""
+    """A cell that no spreadsheet takes for a formula. `rearmed` undoes it."""
     return cell if cell.isalnum() else _CELL_BEGINS.sub(_guarded, f"\n{cell}")[1:]
 
 
@@ -133,7 +133,7 @@ def _unguarded(found: re.Match[str]) -> str:
 
 
 def added(cells: Sequence[str]) -> int:
-    """How many columns of ours begin a header; 0 for one that was not written here."""
+    """How many of our columns a header begins with; 0 for other files."""
     names = [cell.strip().lower() for cell in cells[: len(ADDED)]]
     for ours in (ADDED, _BEFORE):
         if tuple(names[: len(ours)]) == ours and len(cells) > len(ours):
@@ -142,7 +142,7 @@ def added(cells: Sequence[str]) -> int:
 
 
 def taken_off(cells: Sequence[str], count: int) -> list[str]:
-    """A row of such a file as it was before our columns stood in front of it."""
+    """A row of such a file without our columns."""
     return [rearmed(cell) for cell in cells[count:]] or [""]
 
 
@@ -151,7 +151,7 @@ def _words(problem: Problem) -> str:
 
 
 def _values(pairs: Pairs, original: Sequence[str]) -> Sequence[str]:
-    """Without the names that a Configuration Manager report repeats in front of every row."""
+    """The cells without the names that a Configuration Manager report repeats in front of every row."""
     count = len(pairs)
     names = [columns.normalise(name) for name, _ in pairs]
     if len(original) > count > 1 and [columns.normalise(cell) for cell in original[:count]] == names:

@@ -1,7 +1,7 @@
 """Counts the lines of a compressed file before its rows are read, with little time and memory.
 
-A row takes at least one line in every format that is written line by line. So few lines prove that there are
-few rows. Many lines are a reason to count the rows, because a quoted value may have line breaks inside.
+In every format that is written line by line, a row takes at least one line, so few lines prove that there are
+few rows. If there are many lines, the rows are counted, because a quoted value may contain line breaks.
 """
 
 import time
@@ -14,13 +14,13 @@ from app.intake.row_builder import MAX_ROWS
 from app.intake.table import Head, Row, UnreadableFile
 
 PATIENCE: Final = 60.0
-"""Seconds. Four gigabytes take 15; where it takes longer, the limits of the reading have to do."""
+"""Seconds. Four gigabytes take 15. If it takes longer, the limits during reading must suffice."""
 ENOUGH: Final = 20
-"""Times the limit: beyond that nobody wants to know how many there are."""
+"""Times the limit: beyond that the exact number does not matter."""
 
 
 def lines_within(stream: BinaryIO, limit: int, breathe: Callable[[], None]) -> int | None:
-    """The lines of a gzip file, up to ENOUGH times the limit; None for another file or without an answer.
+    """The lines of a gzip file, up to ENOUGH times the limit; None for other files or if it takes too long.
 
     Raises UnreadableFile for damage and for bombs.
     """
@@ -43,7 +43,7 @@ def lines_within(stream: BinaryIO, limit: int, breathe: Callable[[], None]) -> i
 
 
 def require_rows_within(rows: Iterator[Row], limit: int, lines: int) -> None:
-    """Raises UnreadableFile, with the numbers, when there are more rows than the limit."""
+    """Raises UnreadableFile, with the numbers, if there are more rows than the limit."""
     if any(number > limit for number, _ in enumerate(rows, start=1)):
         raise too_many(limit, lines)
 

@@ -1,8 +1,8 @@
 """Makes the device of a row and checks it, and keeps secrets in a row's cells from being stored.
 
-Whatever reads a file (the command line, an import, a dry run) goes through here, so that the same row is the
-same device everywhere. A row that could not be taken apart reliably is never valid, however good its values
-look. Product keys and pieces of hashes are found in whatever cell they stand, reported, and not kept.
+Every reader of files (the command line, an import, a dry run) goes through here, so that the same row is the
+same device everywhere. A row that could not be split reliably is never valid, however good its values look.
+Product keys and pieces of hashes are found in any cell, reported, and not kept.
 """
 
 from collections.abc import Iterator, Sequence
@@ -28,7 +28,7 @@ SENT: Final = (
 
 
 def device_of(row: Row, default_group_tag: str | None = None) -> Device:
-    """The device as written. Without a reference of its own it is known by the row's number."""
+    """The device as written. Without its own reference, the row's number identifies it."""
     get = row.fields.get
     return Device(
         serial_number=get("serial_number"),
@@ -42,7 +42,7 @@ def device_of(row: Row, default_group_tag: str | None = None) -> Device:
 
 
 def check_row(row: Row, rules: Rules, now: datetime, default_group_tag: str | None = None) -> CheckedDevice:
-    """`identity.check` of the row's device; invalid as well when the row itself is in error."""
+    """`identity.check` of the row's device. Also invalid if the row itself has an error."""
     device = device_of(row, default_group_tag)
     checked = check(device, rules, now)
     if checked.group_tag is None and default_group_tag is not None and checked.is_valid:
@@ -60,7 +60,7 @@ def check_row(row: Row, rules: Rules, now: datetime, default_group_tag: str | No
 
 
 def secrets_of(row: Row, device: Given) -> Iterator[Finding]:
-    """What is to be said of cells that are no part of the device; those that are, it answers for itself."""
+    """Findings about cells outside the device. `identity.check` covers those of the device."""
     for at, cell in enumerate(row.cells):
         if len(cell) >= SHORTEST_SECRET and not _is_of(device, cell) and holds_secret(cell):
             field = next((field for field, value in row.fields.items() if value == cell), "")
@@ -74,7 +74,7 @@ def secrets_of(row: Row, device: Given) -> Iterator[Finding]:
 
 
 def without_secrets(row: Row) -> list[str]:
-    """The row's cells as they may be stored: a hash in its own column only, and no product key."""
+    """The row's cells for storage: hashes only in their own column, and no product keys."""
     cells = list(row.cells)
     fields: dict[str, str] | None = None
     for at, cell in enumerate(cells):
@@ -86,7 +86,7 @@ def without_secrets(row: Row) -> list[str]:
 
 
 def kept_of(cells: Sequence[str], fields: Sequence[str | None] = ()) -> list[str]:
-    """Cells as they may be given back; `fields` is what their columns are read as, one by one."""
+    """Cells that may be returned. `fields` has the field of each cell's column."""
     known = [*fields, *[None] * (len(cells) - len(fields))]
     return [kept(cell, field) for cell, field in zip(cells, known, strict=False)]
 

@@ -1,8 +1,8 @@
-"""Judges a whole file row by row: what an order of it would be, without creating one.
+"""Checks a whole file row by row, without creating an order.
 
-It checks rows, finds duplicates and cuts batches as the service does. It works while the file is read and
-keeps a few bytes per row, so that a laptop can judge a million rows. What only the service knows (a
-customer's default tag, tags that exist at Microsoft) is left open, and the caller says so.
+It checks rows, finds duplicates and cuts batches like the service. It works while the file is read and keeps
+a few bytes per row, so that a laptop can check a million rows. It leaves open what only the service knows (a
+customer's default tag, tags that exist at Microsoft), and the caller says so.
 """
 
 from collections import Counter
@@ -30,7 +30,7 @@ class Reviewed(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What the file does not say. Without a default tag, rows without one are counted under None."""
+    """Terms that are not in the file. Without a default tag, rows without a tag count under None."""
 
     rules: Rules
     max_devices: int
@@ -39,10 +39,10 @@ class Terms:
 
 
 class Review:
-    """Counts while rows go through `judge`; complete when they all have.
+    """The result, complete when all rows have gone through `judge`.
 
-    If there are `late` ones then, it has judged these too mildly: a second review of the same rows, which is
-    told of them, judges all as an import does that marks them at its end.
+    If `late` is not empty then, these rows must be judged again: a second review of the same rows, which gets
+    `late`, judges all rows as an import does.
     """
 
     def __init__(self, terms: Terms, now: datetime, late: Mapping[int, Finding] | None = None) -> None:
@@ -50,7 +50,7 @@ class Review:
         self.orders = 0
         self.valid: Counter[IdentityKind] = Counter()
         self.with_warnings = 0
-        """Valid rows with something to be said about them."""
+        """Valid rows with warnings."""
         self.tags: Counter[str | None] = Counter()
         """Valid devices by group tag."""
         self.batches: Counter[str | None] = Counter()
@@ -67,12 +67,12 @@ class Review:
 
     @property
     def late(self) -> dict[int, Finding]:
-        """Rows that turned out later to be the same device as an earlier one, with what there is to say."""
+        """Rows that turned out to be the same device as an earlier one, with their findings."""
         return dict(self._compared.late)
 
     def judge(self, row: Row) -> Reviewed:
         if self.rows % MAX_DEVICES == 0:
-            # A longer file becomes several orders, and each of them its own batches.
+            # A longer file becomes several orders, each with its own batches.
             self._close_order()
             self.orders += 1
         self.rows += 1
@@ -88,11 +88,11 @@ class Review:
         return Reviewed(row, checked, problems)
 
     def close(self) -> None:
-        """After the last row."""
+        """Ends the review after the last row."""
         self._close_order()
 
     def _compare(self, checked: CheckedDevice, tag: str | None) -> CheckedDevice:
-        """The device against those before it, and those behind it as far as known."""
+        """Compares the device with earlier ones, and with later ones as far as known."""
         checked = self._compared.add(checked, tag)
         if checked.is_valid and tag is not None:
             spelling = self._spellings.setdefault(tag_key(tag), tag)

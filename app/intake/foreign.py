@@ -1,7 +1,7 @@
-"""Recognises files that are no lists of devices by their first bytes, and says what to do with them.
+"""Recognises files that are not lists of devices by their first bytes, and says what to do with them.
 
-A file's name does not count: what people call `.xls` is often a web page or XML, which Excel opens without a
-word. So the refusal names what the file is, and how to make a readable file of it.
+The file's name does not count: a `.xls` is often a web page or XML, which Excel opens silently. So the
+refusal says what the file is, and how to make a readable file from it.
 """
 
 import re
@@ -10,7 +10,7 @@ from typing import Final
 from app.intake.table import UnreadableFile
 
 CONTROLS: Final = re.compile(rb"[\x00-\x08\x0e-\x19\x1c-\x1f\x7f]")
-"""Bytes that no text has in numbers."""
+"""Bytes that occur rarely in text."""
 
 _AS_CSV: Final = "Save the sheet as .xlsx without a password, or as 'CSV UTF-8', and upload that file."
 _UNPACK: Final = "Unpack it and upload the CSV file inside."
@@ -73,11 +73,11 @@ _PAGE_ARCHIVE: Final = re.compile(r"\s*(MIME-Version:|From: <?Saved by)", re.IGN
 
 
 def refuse_signatures(data: bytes) -> None:
-    """Raises UnreadableFile when the first bytes are those of a kind that is not read."""
+    """Raises UnreadableFile if the first bytes are those of an unsupported format."""
     if data.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         raise _of_archive(data)
     for magic, code, words in _SIGNATURES:
-        # A signature of letters may begin a serial number; a program or archive also has binary data.
+        # A signature of letters may also begin a serial number, so look for binary data, too.
         if data.startswith(magic) and (not magic.isalnum() or CONTROLS.search(data)):
             raise UnreadableFile(code, words)
 
@@ -92,7 +92,7 @@ def _of_archive(data: bytes) -> UnreadableFile:
 
 
 def refuse_text(text: str) -> None:
-    """Raises UnreadableFile when a text is of a kind that has no delimited rows."""
+    """Raises UnreadableFile if a text is of a kind without delimited rows."""
     sheet = as_sheet(text)
     if sheet is not None:
         raise sheet
@@ -108,12 +108,12 @@ def refuse_text(text: str) -> None:
 
 
 def is_other_markup(text: str) -> bool:
-    """Whether it is a sheet in HTML or XML, or a web page: markup that is no report of devices."""
+    """Whether it is a sheet in HTML or XML, or a web page."""
     return as_sheet(text) is not None or _is_html(text)
 
 
 def as_sheet(text: str) -> UnreadableFile | None:
-    """The refusal of a sheet in HTML or XML, which programs save as .xls; None for anything else."""
+    """The refusal of a sheet in HTML or XML, which programs save as .xls. None for other files."""
     if _PAGE_ARCHIVE.match(text) and _OFFICE.search(text):
         return UnreadableFile("file_is_html_table", _HTML_TABLE)
     if _MARKUP.match(text) is None:

@@ -1,7 +1,7 @@
 """Finds tables with several devices in one line: the same columns, repeated for each device.
 
-They are told by their names alone, `Serial Number, Make, Model, Serial Number, Make, Model` or with numbers
-behind them. A device needs a whole identity of its own; one serial number column too many is no device.
+They are recognised only by their names, `Serial Number, Make, Model, Serial Number, Make, Model`, with or
+without numbers. Each device needs its own complete identity; an extra serial number column is not a device.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,22 +11,22 @@ from typing import Final, NamedTuple
 _TUPLE: Final = frozenset({"serial_number", "manufacturer", "model"})
 _SENT: Final = _TUPLE | {"product_key", "hardware_hash", "group_tag"}
 MOST: Final = 20
-"""Devices in one line."""
+"""The most devices in one line."""
 LONGEST: Final = 100
-"""Characters of a name."""
+"""The most characters of a name."""
 
 FieldOf = Callable[[str], str | None]
 
 
 class Groups(NamedTuple):
-    """`places`: the columns of each device, those that all of them share with each."""
+    """`places`: the columns of each device, including those that all devices share."""
 
     places: tuple[tuple[int, ...], ...]
     fields: dict[int, str]
 
 
 def without_number(name: str) -> str | None:
-    """`Serial Number 2` is Serial Number; None for a name with no small number behind it."""
+    """`Serial Number` for `Serial Number 2`; None for a name without a small number at its end."""
     found = _numbered(name)
     return None if found is None else found[0]
 
@@ -66,7 +66,7 @@ def _by_order(header: Sequence[str], field_of: FieldOf, normalise: Callable[[str
 def _by_number(
     header: Sequence[str], numbered: Sequence[tuple[str, int] | None], field_of: FieldOf
 ) -> Groups | None:
-    """`Serial 1, Make 1, Model 1, Serial 2, ...`, in any order; the first may lack its number."""
+    """Finds `Serial 1, Make 1, Model 1, Serial 2, ...`, in any order. The first may lack its number."""
     fields: dict[int, str] = {}
     places: dict[str, list[tuple[int, int]]] = {}
     for at, name in enumerate(header):

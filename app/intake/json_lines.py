@@ -1,8 +1,8 @@
 """Reads JSON Lines: one object per device, as order systems write them.
 
-Keys are names like a header's, so suppliers' own names and those of our API are both known. Every
-object has its own keys: a field is looked for in each, and a key that appears late is used
-like one of the first line. Values are texts; a number is read with the digits it is written in.
+Keys are matched like a header's names, so both suppliers' names and those of our API are known. Every object
+has its own keys, and a key that appears late is used like one of the first line. Values are texts; a number
+keeps the digits it is written with.
 """
 
 import json
@@ -33,23 +33,23 @@ from app.intake.table import (
 )
 
 SAMPLE: Final = 200
-"""Lines looked at for the columns."""
+"""Lines that are examined for columns."""
 MAX_PLANS: Final = 256
-"""Different sets of keys that are remembered."""
+"""The most different sets of keys that are remembered."""
 
 _ORDER: Final = frozenset(
     {"customer_id", "reference", "devices", "group_tag", "purchase_order", "on_invalid"}
 )
-"""Keys of our own order."""
+"""The keys of an order of our API."""
 NEVER_BOOLEAN: Final = frozenset({"serial_number", "product_key", "manufacturer", "model"})
-"""Fields that are texts, whatever a program or a spreadsheet has made of them."""
+"""Fields that are texts, even if a program or a spreadsheet writes them as something else."""
 _UNSTORABLE: Final = re.compile("[\x00\ud800-\udfff]")
 _NOT_JSON = Notice("line_not_json", "The line is not a JSON object.")
 _REPEATED = Notice("key_repeated", "A key occurs twice in the object; nobody can tell which value is meant.")
 
 
 class _Number(str):
-    """A number, with the characters it was written in."""
+    """A number with its original characters."""
 
 
 class _Boolean(str):
@@ -62,7 +62,7 @@ _decode = json.JSONDecoder(
 
 
 def claims(head: Head) -> bool:
-    """The first line is a whole JSON object."""
+    """Claims a file whose first line is a whole JSON object."""
     try:
         encoding = encodings.detect(head)
     except UnreadableFile:
@@ -75,7 +75,7 @@ def claims(head: Head) -> bool:
 
 
 def read(head: Head, stream: Source, profile: Profile | None = None) -> tuple[Dialect, Iterator[Row]]:
-    """Raises UnreadableFile when no object of the sample has an identity of a device."""
+    """Raises UnreadableFile if no object of the sample identifies a device."""
     encoding = encodings.detect(head)
     plans = Plans(profile)
     known: dict[str, str | None] = {}
@@ -109,7 +109,7 @@ def read(head: Head, stream: Source, profile: Profile | None = None) -> tuple[Di
 
 
 class Plans:
-    """How objects with the same keys are read; `told` has the notices that were given already."""
+    """How objects with the same keys are read. `told` has the notices already given."""
 
     def __init__(self, profile: Profile | None) -> None:
         self.told: set[tuple[str, str | None]] = set()
@@ -126,7 +126,7 @@ class Plans:
         return plan
 
     def news(self, plan: Plan) -> tuple[Notice, ...]:
-        """What has not been said of these columns before."""
+        """The notices about these columns that are new."""
         fresh = [n for n in plan.columns.notices if (n.code, n.column) not in self.told]
         if len(self.told) > MAX_PLANS * MAX_CELLS:
             return ()
@@ -175,7 +175,7 @@ def _rows(text: Text, plans: Plans) -> Iterator[Row]:
 
 
 def _pairs(line: str) -> list[tuple[str, Any]] | None:
-    """The object's members in order; None for anything else, however it is broken or nested."""
+    """The object's members in order; None for anything else, including broken or deeply nested JSON."""
     if not line.lstrip().startswith("{"):
         return None
     try:
@@ -213,7 +213,7 @@ def _cells(pairs: list[tuple[str, Any]], flaws: list[Notice]) -> tuple[tuple[str
 
 
 def _text(value: Any) -> tuple[str, bool]:
-    """A value as a cell, and whether it is none that a cell can have."""
+    """A value as a cell, and whether a cell cannot hold it."""
     if isinstance(value, str):
         return value, False
     if value is None:
@@ -224,7 +224,7 @@ def _text(value: Any) -> tuple[str, bool]:
 
 
 def _clean(text: str) -> tuple[str, bool]:
-    """Without what no database takes, and whether there was any."""
+    """Removes characters that no database stores. Also returns whether there were any."""
     if text.isascii() and "\x00" not in text:
         return text, False
     clean = _UNSTORABLE.sub("\ufffd", text)

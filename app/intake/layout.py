@@ -1,10 +1,10 @@
-"""Finds where the rows of a table begin and what its columns mean, from its first records.
+"""Finds where a table's rows begin and what its columns mean, from the first records.
 
-Four layouts occur: names above the values (perhaps under title lines), the Configuration Manager
-report that repeats the names in front of the values of every row, values with no names, and values
-under names nobody knows. Each is tried with each delimiter; the reading that knows most columns
-wins. This happens before the first row is handed out. A profile's names count like known ones,
-and its positions settle what a column is, whatever it contains.
+Four layouts occur: names above the values (perhaps under title lines), the Configuration Manager report that
+repeats the names in front of every row's values, values without names, and values under unknown names. Each
+is tried with each delimiter, and the reading that knows the most columns wins, before the first row is
+yielded. A profile's names count like known ones, and its positions decide what a column is, whatever it
+contains.
 """
 
 import re
@@ -18,9 +18,9 @@ from app.intake.profiles import Profile
 from app.intake.table import Kind, Notice, Record, UnreadableFile
 
 HEADER_WITHIN: Final = 40
-"""Non-blank records among which the header must be; reports have a handful of title lines."""
+"""The header must be among this many non-blank records. Reports have a handful of title lines."""
 LEAST_RULE: Final = 3
-"""Characters of a rule: a single dash is how some write that a cell is empty."""
+"""The fewest characters of a rule: some write a single dash for an empty cell."""
 _RULE_BEGINS: Final = frozenset("-=:+_|")
 _RULE: Final = re.compile(r"[-=:+_|]*(?:--|==|__)[-=:+_|]*")
 _ALIGNED: Final = re.compile(r":-+:?|-+:")
@@ -42,19 +42,19 @@ class Layout:
     added: int = 0
     notices: tuple[Notice, ...] = ()
     separator: str = ""
-    """Between the cells of a text; a workbook has none, so a value cannot be torn there."""
+    """The delimiter of a text. A workbook has none, so its values cannot be torn."""
     quote: str = '"'
     seen: frozenset[tuple[str, str]] = frozenset()
     """Manufacturers and models of rows that are as wide as the header."""
     guess: str = ""
-    """The encoding, in words, where it was guessed."""
+    """The encoding in words, if it was guessed."""
 
 
 def find(sample: Sequence[Record], profile: Profile | None = None) -> Layout | None:
-    """The best reading of the first records, None when nothing says what the columns are."""
+    """The best reading of the first records; None if nothing reveals the columns."""
     filled = [record for record in sample if any(cell.strip() for cell in record.cells)]
     if filled and filled[0].cells[0].lower().startswith("sep="):
-        # Excel's own way of naming the separator; the content tells it as well.
+        # Excel's way of naming the separator, which the content also reveals.
         filled = filled[1:]
     if filled and (added := corrections.added(filled[0].cells)):
         own = [record._replace(cells=corrections.taken_off(record.cells, added)) for record in filled]
@@ -68,7 +68,7 @@ def _found(filled: Sequence[Record], profile: Profile | None) -> Layout | None:
 
 
 def refusal(sample: Sequence[Record]) -> UnreadableFile:
-    """Why no reading was found. Quotes nothing: the first line may be data."""
+    """Why no reading was found. Quotes nothing, because the first line may be data."""
     if not any(cell.strip() for record in sample for cell in record.cells):
         return UnreadableFile("empty_file", "The file has no rows. Export it again, then upload it.")
     return UnreadableFile(
@@ -80,7 +80,8 @@ def refusal(sample: Sequence[Record]) -> UnreadableFile:
 
 
 def is_header(cells: Sequence[str], profile: Profile | None = None) -> bool:
-    """Nothing but known names, an identity among them: how a file glued into another one begins."""
+    """Whether the cells are only known names with an identity among them, like the header of an appended
+    file."""
     filled = [cell for cell in cells if cell.strip()]
     fields = set(map(profiles.names_of(profile), filled))
     return None not in fields and bool(fields & IDENTITY) and (len(filled) > 1 or len(cells) == 1)
@@ -138,7 +139,7 @@ def _named(filled: Sequence[Record], profile: Profile | None) -> Layout | None:
 
 
 def is_rule(cells: Sequence[str]) -> bool:
-    """The line of dashes that a text table or a database's client draws below the names."""
+    """Whether it is the line of dashes that text tables and database clients draw below the names."""
     first = next((cell.strip() for cell in cells if cell and not cell.isspace()), "")
     if first[:1] not in _RULE_BEGINS:
         return False
@@ -157,9 +158,9 @@ def _seen(resolved: Columns, rows: Sequence[Sequence[str]]) -> frozenset[tuple[s
 
 
 def _header_at(filled: Sequence[Record], profile: Profile | None) -> int | None:
-    """The first row with an identity's name and another one, else the one with most names.
+    """The first row with an identity's name and another one, otherwise the one with the most names.
 
-    Never one below a device: what stands above the header is passed over.
+    Never one below a device. Rows above the header are skipped.
     """
     field_of = profiles.names_of(profile)
     best: tuple[int, int] | None = None
@@ -172,14 +173,14 @@ def _header_at(filled: Sequence[Record], profile: Profile | None) -> int | None:
         if len(fields) > 1 and fields & IDENTITY:
             return at
         names = [cell for cell in record.cells if cell.strip()]
-        # A known word in a wide row may be a value; an identity's name heads a column.
+        # A known word in a wide row may be a value, but an identity's name is a column's heading.
         if (fields & IDENTITY or 2 * len(fields) > len(names)) and (best is None or len(fields) > best[0]):
             best = (len(fields), at)
     return None if best is None else best[1]
 
 
 def _proved(header: Sequence[str], rows: Sequence[Sequence[str]]) -> dict[int, str]:
-    """Columns under a doubtful or unknown name whose content is beyond doubt, for fields no name gives."""
+    """Columns with a doubtful or unknown name but unmistakable content, for fields that no name gives."""
     named = {columns.field_of(name) for name in header}
     proved: dict[int, str] = {}
     for at, name in enumerate(header):
@@ -197,7 +198,7 @@ def _proved(header: Sequence[str], rows: Sequence[Sequence[str]]) -> dict[int, s
 
 
 def _unnamed(filled: Sequence[Record], profile: Profile | None) -> Layout | None:
-    """No known name: by content, with or without a line of unknown names on top."""
+    """Reads a table without known names by its content, with or without a line of unknown names."""
     filled = [record for record in filled if not (is_header(record.cells) or is_rule(record.cells))]
     if not filled:
         return None
@@ -228,9 +229,10 @@ def _headerless_layout(line: int, width: int, fields: Mapping[int, str | None]) 
 
 
 def _placed(filled: Sequence[Record], rows: Sequence[Sequence[str]], profile: Profile) -> Layout | None:
-    """By the profile's positions, if they give an identity; the content fills in the other columns.
+    """Reads a table by the profile's positions, if they give an identity. The content decides the other
+    columns.
 
-    The first line is a heading when no identity in it has a digit: serial numbers, PKIDs and hashes do.
+    The first line is a heading if no identity in it has a digit: serial numbers, PKIDs and hashes do.
     """
     width = max(map(len, rows))
     settled, lacking = profile.places([""] * width)
@@ -257,7 +259,7 @@ def _placed(filled: Sequence[Record], rows: Sequence[Sequence[str]], profile: Pr
 
 
 def _is_above(first: Sequence[str], fields: dict[int, str], rows: Sequence[Sequence[str]]) -> bool:
-    """The first line fills a column of hashes, PKIDs or makers with something else: it is a heading."""
+    """Whether the first line is a heading: it has something else in a column of hashes, PKIDs or makers."""
     tests = {
         "hardware_hash": column_guess.is_hash,
         "product_key": column_guess.is_pkid,
@@ -267,7 +269,7 @@ def _is_above(first: Sequence[str], fields: dict[int, str], rows: Sequence[Seque
         at < len(first)
         and first[at].strip()
         and len(first[at]) <= columns.MAX_NAME
-        # A PKID or maker with a slip is still a value; only words head such a column.
+        # A mistyped PKID or maker is still a value. Only words are headings.
         and (field == "hardware_hash" or not any(character.isdigit() for character in first[at]))
         and not first[at].startswith("T0")
         and not tests[field](first[at])

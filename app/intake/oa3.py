@@ -1,8 +1,8 @@
 """Reads OA3.xml, the report that oa3tool writes when a device is made.
 
-Of each `Key` it takes the Product Key ID and the hardware hash. The 25-character product key beside
-them is a licence and a secret: its text is never even collected. Declarations of a document type
-are refused, because entities are how a few lines of XML become gigabytes or read other files.
+It takes the Product Key ID and the hardware hash of each `Key`. The 25-character product key beside them is a
+licence and a secret: its text is never even collected. Document type declarations are refused, because with
+entities a few lines of XML can become gigabytes or read other files.
 """
 
 import re
@@ -21,7 +21,7 @@ from app.intake.xlsx.markup import Names
 
 MAX_DEPTH: Final = 32
 MAX_TOKEN: Final = 1024 * 1024
-"""Characters that one tag or comment may have."""
+"""The most characters of one tag or comment."""
 
 _COLUMNS: Final = ("ProductKeyID", "HardwareHash")
 _XML: Final = re.compile(r"\s*<(\?xml|!--|!doctype(?!\s+html)|(\w+:)?keys?\b|\w+[\s>])", re.IGNORECASE)
@@ -31,7 +31,7 @@ _TOO_LONG: Final = Notice(
 
 
 def claims(head: Head) -> bool:
-    """Any XML: what is not an OA3 report is refused by `read`, in words."""
+    """Claims any XML. `read` refuses what is not an OA3 report, with a reason."""
     try:
         encoding = encodings.detect(head)
     except UnreadableFile:
@@ -41,11 +41,11 @@ def claims(head: Head) -> bool:
 
 
 def read(head: Head, stream: Source, profile: Profile | None = None) -> tuple[Dialect, Iterator[Row]]:
-    """Raises UnreadableFile, here or later, for XML that is broken, declares a type or is no report."""
+    """Raises UnreadableFile, here or later, for XML that is broken, declares a type or is not a report."""
     encoding = encodings.detect(head)
     resolved = profiles.resolve(_COLUMNS, profile)
     source = _rows(Text(head, stream, encoding), Plan.of(resolved, profile))
-    # The first device is read at once: a document without one is refused before anything is handed out.
+    # Read the first device now, to refuse a document without any before yielding anything.
     first = next(source, None)
     if first is None:
         raise _no_report()
@@ -67,7 +67,7 @@ def _again(first: Row, rest: Iterator[Row]) -> Iterator[Row]:
 
 
 class _Report:
-    """Collects the devices of a report while expat walks through it."""
+    """Collects the devices of a report while expat parses it."""
 
     def __init__(self, parser: expat.XMLParserType) -> None:
         self.found: list[tuple[int, list[str], tuple[Notice, ...]]] = []
@@ -105,7 +105,7 @@ class _Report:
             if self._size > MAX_FIELD:
                 self._flaws.append(_TOO_LONG)
             else:
-                # A report is laid out over lines; the blanks around a value are not part of it.
+                # Blanks and line breaks around a value are not part of it.
                 self._cells[self._at] = "".join(self._text).strip()
             self._at = None
         elif name == "Key" and self._cells:

@@ -1,8 +1,8 @@
 """Reads a portal's errors that name rows of the uploaded file instead of devices.
 
-Intune names what failed by Microsoft's code and by rows of the CSV file only, in a pane that a person copies,
-or writes down as a table of rows and codes. Rows are counted from 1 without the header. How Intune counts is
-not published, so the answer names the devices that were meant.
+Intune names failures only by Microsoft's code and by rows of the CSV file, in a pane that people copy, or
+write down as a table of rows and codes. Rows are counted from 1 without the header. How Intune counts is not
+published, so the answer names the devices.
 """
 
 import csv
@@ -29,14 +29,14 @@ _SHORT_CODE: Final = re.compile(
     r"(?:^|\b(?:error|fehler|erreur|errore|fout)\s*[:#]?|エラー)\s*([0-9]{3})(?![0-9]|[.,][0-9])",
     re.IGNORECASE,
 )
-"""A number at the beginning of a line, or behind the word "error"."""
+"""A number at the beginning of a line, or after the word "error"."""
 _DELIMITERS: Final = "\t;,"
 MAX_ROWS: Final = 10_000
-"""Rows that one text names at most: ten times what any portal takes."""
+"""The most rows that a text may name: ten times what any portal takes."""
 
 
 def read(content: bytes) -> list[tuple[int, PortalAnswer]]:
-    """The line of the text and what it says of each row of the file; nothing where it names no row."""
+    """Each row of the file that the text names, with the text's line and its outcome."""
     lines = _decoded(content).splitlines()
     table = _table(lines)
     return list(islice(_of_sentences(lines) if table is None else table, MAX_ROWS))
@@ -75,7 +75,7 @@ def _answer(row: int, codes: Sequence[Code]) -> PortalAnswer:
 
 
 def _table(lines: Sequence[str]) -> Iterator[tuple[int, PortalAnswer]] | None:
-    """Rows of a table with a column for the file's rows; None where the text is none."""
+    """Rows of a table with a column for the file's rows; None if the text is not such a table."""
     for at, line in enumerate(lines):
         for delimiter in _DELIMITERS:
             header = next(csv.reader([line], delimiter=delimiter), [])

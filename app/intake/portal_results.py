@@ -1,10 +1,10 @@
 """Reads one row of a portal's list of results: its outcome, or why it has none.
 
 The rules, in order:
-- Microsoft's own code decides where one stands: its name, or its number alone in a column of codes, beside
+- Microsoft's own code decides, if there is one: its name, or its number alone in a column of codes, beside
   its own name, or as "error code 806". A number in a sentence is text.
-- Otherwise the word for how it went decides. Sentences decide nothing, and so does "no error" in any writing.
-- Columns that disagree leave the device open. So does a word that is not known. Both are quoted.
+- Otherwise the word for the outcome decides. Sentences decide nothing, nor does "no error" in any form.
+- Columns that disagree leave the device open. So does an unknown word. Both are quoted.
 """
 
 import re
@@ -31,27 +31,27 @@ from app.intake.portal_words import (
 
 
 class UnreadableResult(ValueError):
-    """A list of results says nothing of outcomes. The words say what was looked for."""
+    """A list of results without outcomes. The words say what was expected."""
 
 
 @dataclass(frozen=True, slots=True)
 class PortalAnswer:
-    """What one row of a list of results says of one device."""
+    """What one row of a list of results says about one device."""
 
     answer: UpstreamRow
-    """The device, and Microsoft's code where the row has one."""
+    """The device, with Microsoft's code if the row has one."""
     said: RegistrationState | None = None
-    """The outcome where a word and no code tells it."""
+    """The outcome, if a word gives it and no code does."""
     doubt: str | None = None
-    """Why the row tells no outcome; None where it does. Then `answer.done` is false."""
+    """Why the row gives no outcome (`answer.done` is false then); None if it does."""
     file_row: int | None = None
     """The row of the uploaded file, from 1 without the header."""
     detail: str | None = None
-    """What the portal's own sentence says of a device that failed."""
+    """The portal's own sentence about a device that failed."""
 
 
 class Code(NamedTuple):
-    """Microsoft's number and name, as far as they were written."""
+    """Microsoft's number and name, as far as given."""
 
     number: str | None
     name: str | None
@@ -84,7 +84,7 @@ _NEGATIONS: Final = frozenset({"not", "no", "nicht", "kein", "non", "pas", "niet
 
 
 def columns_of(titles: Iterable[str]) -> dict[Title, list[str]]:
-    """The columns that tell outcomes, by what they are for. Raises UnreadableResult where none does."""
+    """The columns with outcomes, by purpose. Raises UnreadableResult if there are none."""
     found: dict[Title, list[str]] = {}
     for title in titles:
         if (kind := title_of(title)) is not None:
@@ -98,7 +98,7 @@ def columns_of(titles: Iterable[str]) -> dict[Title, list[str]]:
 
 
 def read_row(row: Mapping[str, str], columns: Mapping[Title, Sequence[str]]) -> PortalAnswer:
-    """`row` has devices' fields by our names and all other cells by their titles."""
+    """`row` has device fields under our names and all other cells under their titles."""
     evidence = _Evidence()
     for title in columns.get(Title.FLAG, ()):
         evidence.add_flag(_plain(row.get(title, "")))
@@ -136,17 +136,17 @@ class _Outcome(NamedTuple):
 
 @dataclass
 class _Evidence:
-    """What the cells of one row say, before they are weighed."""
+    """The statements of one row's cells, before they are compared."""
 
     words: dict[Word, str] = field(default_factory=dict)
-    """Each with the text that said it."""
+    """Each with its text."""
     unknown: list[str] = field(default_factory=list)
     codes: list[Code] = field(default_factory=list)
     blank_status: bool = False
     no_error: bool = False
-    """A cell says in so many words that there was none."""
+    """A cell says explicitly that there was no error."""
     sentence: str | None = None
-    """A sentence that names a success of Microsoft's beside other words, which may deny it."""
+    """A sentence that names one of Microsoft's success codes among other words, which may negate it."""
 
     def add_flag(self, text: str) -> None:
         """A cell of a column such as Success: yes or no."""
@@ -291,7 +291,7 @@ def _agree(word: Word, state: RegistrationState) -> bool:
 
 
 def word_of(text: str) -> Word | None:
-    """The word that a cell is, also with a count behind it or in a short sentence about importing."""
+    """The known word of a cell, even with a count or in a short sentence about importing."""
     if "?" in text:
         return None
     text = _COUNT.sub("", text)
@@ -311,7 +311,7 @@ def _tokens(text: str) -> list[str]:
 
 
 def _is_plain(token: str) -> bool:
-    """Whether a word says nothing but that there was an import, and that it failed."""
+    """Whether the word says only that an import failed."""
     return token in NEUTRAL or WORDS.get(token) is Word.FAILED or token.isdecimal() or token in _OF_CODES
 
 
@@ -321,7 +321,7 @@ def _is_success(code: Code) -> bool:
 
 
 def codes_in(text: str) -> list[Code]:
-    """Microsoft's codes in a text: its names, numbers beside their own name, and "error code 806"."""
+    """Microsoft's codes in a text: names, numbers beside their own name, and "error code 806"."""
     numbers = {name.casefold(): number for number, name in NUMBERS.items()}
     beside = {
         (name or other).casefold(): number or last for number, name, other, last in _BESIDE_NAME.findall(text)
@@ -341,7 +341,7 @@ def _without_codes(text: str) -> str:
 
 
 def _one_code(codes: Sequence[Code]) -> tuple[Code | None, str | None]:
-    """The row's one code, or why there is none. A name decides over a number, as everywhere."""
+    """The row's one code, or why there is none. A name outranks a number, as everywhere."""
     if not codes:
         return None, None
     names = list(dict.fromkeys(code.name for code in codes if code.name))
@@ -358,7 +358,7 @@ def _members(text: str) -> list[tuple[str, str]]:
 
 
 def _plain(text: str) -> str:
-    """A cell without what spreadsheets put around a value."""
+    """A cell without the characters that spreadsheets put around a value."""
     text = text.strip()
     return unwrapped("", text, []) or "" if text else ""
 

@@ -1,8 +1,8 @@
-"""Tables of the words with which portals, spreadsheets and people say what became of a device.
+"""Tables of the words that portals, spreadsheets and people use for a device's outcome.
 
-They have titles of columns and words for outcomes, in English and in the languages whose device titles
-`columns` knows (German, French, Spanish, Italian, Dutch, Japanese). They are compared as `columns.normalise`
-leaves them: letters and digits, without case and accents. A new wording is one more string here.
+They have column titles and words for outcomes, in English and in the languages whose titles `columns` knows
+(German, French, Spanish, Italian, Dutch, Japanese). They are compared after `columns.normalise`: letters and
+digits, without case and accents. A new wording is one more string here.
 """
 
 from enum import StrEnum
@@ -13,7 +13,7 @@ from app.intake.columns import normalise
 
 
 class Title(StrEnum):
-    """What a column of a list of results is for."""
+    """The purpose of a column in a list of results."""
 
     STATUS = "status"
     CODE = "code"
@@ -21,7 +21,7 @@ class Title(StrEnum):
     NAME = "name"
     """Microsoft's name for the error."""
     TEXT = "text"
-    """Sentences for people: never evidence by themselves."""
+    """Sentences for people, never sufficient by themselves."""
     FLAG = "flag"
     """Whether it succeeded: yes or no."""
     FILE_ROW = "file_row"
@@ -29,14 +29,14 @@ class Title(StrEnum):
 
 
 class Word(StrEnum):
-    """What a word says of a device."""
+    """What a word says about a device."""
 
     REGISTERED = "registered"
     ALREADY = "already_registered"
     CONFLICT = "conflict"
     FAILED = "failed"
     JOB_DONE = "job_done"
-    """The upload is over; beside another outcome it says nothing of the device."""
+    """The upload is over. Beside another outcome it says nothing about the device."""
     UNDER_WAY = "under_way"
 
 
@@ -149,10 +149,10 @@ _NEUTRAL: Final = (
     "importieren", "der", "die", "das", "registrierung", "importation", "appareil", "de", "la", "le", "el",
     "l", "del", "importación", "dispositivo", "importazione", "importeren", "apparaat", "van", "het",
 )  # fmt: skip
-"""Words of a sentence about importing that decide nothing."""
+"""Words in sentences about importing that decide nothing."""
 
 SHOWN_WORDS: Final = "Success, Registered, Already registered, Conflict, Failed, Error, Pending"
-"""What a person is told who has written another word."""
+"""The known words, for a message about an unknown one."""
 
 
 TITLES: Final = {normalise(name): kind for kind, group in _TITLES.items() for name in group}
@@ -172,5 +172,5 @@ STATES: Final = {
 
 
 def title_of(name: str) -> Title | None:
-    """What a column is for by its name; also `state.deviceErrorCode` and other flattened objects."""
+    """The purpose of a column by its name, including `state.deviceErrorCode` and other flattened objects."""
     return TITLES.get(normalise(name)) or TITLES.get(normalise(name.rpartition(".")[2]))

@@ -1,8 +1,7 @@
 """Combines what the reader noticed about a row and what the check found into one list of problems.
 
-A person looks for the column under the name it has in the file, and for the value as the file
-has it. So both are here, and both are kept from saying too much: a hash is never shown, nor is
-anything that could be a 25-character product key, which is a secret.
+People look for a column and a value as they are in the file, so a problem has both. It never shows a hash,
+nor anything that could be a 25-character product key, which is a secret.
 """
 
 from collections.abc import Iterator
@@ -21,7 +20,7 @@ _MISSING: Final = ("missing_identity", "incomplete_tuple")
 class Problem:
     """`column` is the file's own name of `field`'s column; `value` is the cell's value, shortened.
 
-    A problem of the whole row has neither. `value` is None as well when it must not be shown.
+    A problem of the whole row has neither. `value` is also None if it must not be shown.
     """
 
     code: str
@@ -38,13 +37,13 @@ class Problem:
 
 
 def problems_of(row: Row, checked: CheckedDevice) -> tuple[Problem, ...]:
-    """The row's problems, errors first, otherwise in the order in which they were found."""
+    """The row's problems: errors first, otherwise in the order in which they were found."""
     noticed = [*_noticed(row)]
     told = {(problem.code, problem.field) for problem in noticed}
     if any(problem.code == "formula_without_result" for problem in noticed):
-        # That the value is missing follows from it.
+        # The missing value is a consequence of it.
         told |= {(code, None) for code in _MISSING}
-    # What the reader has told, of this value or of the whole row, is not told again by the value's own look.
+    # Do not repeat what the reader has already reported about this value or the whole row.
     found = [
         *noticed,
         *(p for p in _found(row, checked) if not told & {(p.code, p.field), (p.code, None)}),

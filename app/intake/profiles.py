@@ -1,9 +1,8 @@
 """A supplier's saved mapping of its columns to fields, with constants and group tags.
 
-A person maps an unknown name once; from then on it is read correctly. A profile only adds what
-it says: where it is silent, names and content decide as always. It stands alone because it is kept
-as JSON, edited by people and given by API and command line alike, and every mistake in it must be
-named before a file is read with it.
+An unknown name is mapped once and read correctly from then on. A profile only adds to the usual rules: for
+columns it does not mention, names and content decide. It is stored as JSON, edited by people, and given by
+API or command line, and every mistake in it must be named before a file is read with it.
 """
 
 import json
@@ -22,18 +21,18 @@ from app.intake.table import Notice
 MAX_COLUMNS: Final = 512
 MAX_TAGS: Final = 10_000
 MAX_VALUE: Final = 256
-"""Characters of one value."""
+"""The most characters of one value."""
 MAX_DEFINITION: Final = 256 * 1024
-"""Bytes of the whole as JSON. A supplier with 4,000 values to choose tags by has half of this."""
+"""The most bytes as JSON. A supplier with 4,000 values that choose tags needs half of this."""
 
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
 class TagRule:
-    """The group tag by another column's value; `values` are compared without case and outer blanks.
+    """The group tag by another column's value. `values` are compared without case and outer blanks.
 
-    A value found there outranks a group tag that the row has of its own; `otherwise` does not.
+    A match outranks the row's own group tag; `otherwise` does not.
     """
 
     column: str
@@ -57,11 +56,10 @@ class TagChooser:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """`columns`: a column's name, or its position as `#3` (from 1), to a field, or None: knowingly unused.
+    """`columns`: maps a column's name, or its position as `#3` (from 1), to a field, or to None: not used.
 
-    Names are compared as all column names are: letters and digits only, without case and accents.
-    `constants` are for rows whose file has no value for the field. `encoding` is that of the supplier's
-    texts, where they do not tell it themselves.
+    Names are compared as all column names are: letters and digits only, without case and accents. `constants`
+    are for rows without a value for the field. `encoding` is for the supplier's texts that do not state one.
     """
 
     columns: Mapping[str, str | None] = field(default_factory=dict)
@@ -71,7 +69,7 @@ class Profile:
 
     @classmethod
     def accept(cls, value: Any) -> "Profile":
-        """As `parse`, for what is new: bounded in its size as well. What was stored before is only parsed."""
+        """Like `parse`, for a new profile, whose size is also bounded. Stored ones are only parsed."""
         found = cls.parse(value)
         size = len(json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass"))
         if size > MAX_DEFINITION:
@@ -92,7 +90,7 @@ class Profile:
 
     @classmethod
     def parse(cls, value: Any) -> "Profile":
-        """From its JSON. Raises ProfileError, a ValueError, that says where and what is wrong."""
+        """Reads it from JSON. Raises ProfileError, a ValueError that says what is wrong and where."""
         whole = _object(value, "", ("columns", "constants", "group_tag", "encoding"))
         whole = {name: part for name, part in whole.items() if part is not None}
         return cls(
@@ -103,7 +101,7 @@ class Profile:
         )
 
     def as_json(self) -> dict[str, Any]:
-        """What `parse` reads back to an equal profile."""
+        """The JSON that `parse` reads as an equal profile."""
         rule = self.group_tag
         whole: dict[str, Any] = {
             "columns": dict(self.columns),
@@ -112,11 +110,11 @@ class Profile:
             if rule is None
             else {"column": rule.column, "values": dict(rule.values), "otherwise": rule.otherwise},
         }
-        # Left out where there is none, so that what was saved before it existed stays as it was.
+        # Left out if there is none, so that older profiles stay as they were.
         return whole if self.encoding is None else {**whole, "encoding": self.encoding}
 
     def field_of(self, name: str) -> str | None:
-        """What a column of this name is: by the profile if it names it, else by the common names."""
+        """The field of a column's name: by the profile if it has the name, otherwise by the common names."""
         if len(name) <= MAX_NAME and (key := normalise(name)):
             for column, chosen in self.columns.items():
                 if not column.startswith("#") and normalise(column) == key:
@@ -124,9 +122,10 @@ class Profile:
         return columns.field_of(name)
 
     def places(self, header: Sequence[str]) -> tuple[dict[int, str | None], list[str]]:
-        """Position -> field for the columns of this header that the profile settles, and what it lacks.
+        """Position -> field for the columns of this header that the profile settles, and its columns that are
+        missing.
 
-        Of two columns that it makes the same field, the one it names first counts.
+        If it gives two columns the same field, the one that it names first counts.
         """
         settled: dict[int, str | None] = {}
         lacking = []
@@ -140,7 +139,7 @@ class Profile:
 
 
 class ProfileError(ValueError):
-    """`pointer` is the JSON pointer to what is wrong, `words` say what; `code` is one of the catalogue."""
+    """`pointer` is the JSON pointer to the mistake, `words` describe it, and `code` is of the catalogue."""
 
     def __init__(self, pointer: str, words: str, code: str = "validation_failed") -> None:
         super().__init__(f"{visible(pointer) or '/'}: {words}")
@@ -150,7 +149,7 @@ class ProfileError(ValueError):
 
 
 def names_of(profile: Profile | None) -> Callable[[str], str | None]:
-    """How this reading understands a column's name."""
+    """The field of a column's name in this reading."""
     return columns.field_of if profile is None else profile.field_of
 
 
@@ -238,7 +237,7 @@ def _columns(value: Any) -> Mapping[str, str | None]:
 
 
 def _column(column: Any, pointer: str) -> str:
-    """What the column is compared by."""
+    """The key for comparing columns."""
     if not isinstance(column, str) or not column.strip():
         _refuse(pointer, "A column is given by its name, or by its position as #3.")
     if column.startswith("#"):

@@ -1,8 +1,7 @@
-"""Builds rows from records of cells, and says what is odd about a row.
+"""Builds rows from records of cells, with notices about odd ones.
 
-Every format that has a table in it ends here, so that a row means the same whatever it was read from.
-The loop runs a million times for a large file: what can be decided once per header is decided in `Plan`.
-No notice quotes a value.
+All formats with a table end here, so that a row means the same whatever it was read from. The loop runs a
+million times for a large file, so `Plan` decides once per header what it can. No notice quotes a value.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,10 +19,10 @@ from app.intake.row_plan import Plan
 from app.intake.table import MAX_CELLS, TOO_MANY_CELLS, Block, Flaw, Notice, Record, Row, UnreadableFile
 
 MAX_ROWS: Final = 1_000_000
-"""Rows of one file; a hundred times the largest order."""
+"""The most rows of one file: a hundred times the largest order."""
 
 _LETTERS: Final = frozenset({"manufacturer", "model", "group_tag"})
-"""Fields that are sent and may have other characters than ASCII."""
+"""Fields that are sent and may have non-ASCII characters."""
 _SEPARATORS: Final = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 _FIRST_NAMES: Final = frozenset(name.lower() for names in ALIASES.values() for name in names)
 
@@ -31,7 +30,7 @@ _FIRST_NAMES: Final = frozenset(name.lower() for names in ALIASES.values() for n
 def rows(
     source: Iterator[Block | Record] | Iterator[Record], found: Layout, profile: Profile | None = None
 ) -> Iterator[Row]:
-    """The rows below the header, blank ones passed over. Raises UnreadableFile beyond MAX_ROWS."""
+    """The rows below the header, without blank ones. Raises UnreadableFile beyond MAX_ROWS."""
     if found.columns.groups:
         yield from _side_by_side(source, found, profile)
         return
@@ -57,7 +56,7 @@ def rows(
 def _side_by_side(
     source: Iterator[Block | Record] | Iterator[Record], found: Layout, profile: Profile | None
 ) -> Iterator[Row]:
-    """The rows of lines that have several devices; each reads as if it had the first device's columns."""
+    """The rows of lines with several devices, each read as if it had the first device's columns."""
     whole = found.columns
     first = whole.groups[0]
     one = Columns(tuple(whole.names[at] for at in first), tuple(whole.fields[at] for at in first))
@@ -83,7 +82,7 @@ def _records_of(block: Block | Record) -> Iterator[Record]:
 
 
 class _Builder:
-    """Makes rows of records one by one, and knows what changes from one to the next."""
+    """Makes rows from records one by one, and keeps what changes between them."""
 
     def __init__(self, found: Layout, profile: Profile | None) -> None:
         self.plan = Plan.of(found.columns, profile, found.offset, found)
@@ -96,8 +95,8 @@ class _Builder:
         self._profile = profile
 
     def is_plain(self, line: int, block: list[list[str]]) -> bool:
-        """Whether `row` would find nothing to do for any of these: asked of all at once, as most files
-        have nothing else and a call for each row would take most of the time."""
+        """Whether `row` would change nothing for any of these. Checks all at once: most files have only such
+        rows, and a call for each would take most of the time."""
         found = self._found
         firsts = [cells[0] for cells in block]
         return (
@@ -127,7 +126,7 @@ class _Builder:
         notices: tuple[Notice, ...],
         flaws: tuple[tuple[int, Flaw], ...] = (),
     ) -> Row | None:
-        """None for what is no row: lines above the table, blank ones, headers, rules."""
+        """None for lines that are not rows: those above the table, blank ones, headers, rules."""
         found = self._found
         if line < found.first_line:
             return None
@@ -136,7 +135,7 @@ class _Builder:
         ours = bool(found.added) and corrections.added(cells) == found.added
         if found.added:
             cells = corrections.taken_off(cells, found.added)
-        # A row emptied because its cell was too long is still a row.
+        # A row that is empty because its cell was too long is still a row.
         if not notices and not any(cell and not cell.isspace() for cell in cells):
             return None
         if layout.is_rule(cells):
@@ -162,7 +161,7 @@ class _Builder:
         return with_guess(row, found.guess) if found.guess else row
 
     def _resplit(self, cells: list[str], notices: tuple[Notice, ...]) -> tuple[list[str], tuple[Notice, ...]]:
-        """A row whose cells are told apart by another separator than the file's, if it is whole then."""
+        """A row that is split by another separator than the file's, if it is whole then."""
         text = self._found.separator.join(cells)
         for separator, words in _SEPARATORS.items():
             if separator != self._found.separator and text.count(separator) + 1 >= self.plan.width:
@@ -172,7 +171,7 @@ class _Builder:
         return cells, notices
 
     def _of_marks(self, flaws: tuple[tuple[int, Flaw], ...]) -> Iterator[Notice]:
-        """What is odd about the quotation marks of values that are used."""
+        """Notices about odd quotation marks of used values."""
         pairs, front = self.plan.pairs, self._found.offset + self._found.added
         for at, flaw in flaws:
             name, known = pairs[at - front] if 0 <= at - front < len(pairs) else ("", None)
@@ -180,10 +179,10 @@ class _Builder:
                 yield _inside(name) if flaw is Flaw.INSIDE else _behind(name)
 
     def _is_header(self, line: int, cells: list[str], ours: bool) -> bool:
-        """A header again; from there on the columns are read by it."""
+        """Another header: later rows are read by it."""
         first = cells[0]
         if cells == self.plan.names:
-            # Collectors' files put one behind the other: the same header in front of each.
+            # Collectors' files that were joined: each has the same header.
             return True
         if not ours and (
             len(first) > MAX_NAME
@@ -198,7 +197,7 @@ class _Builder:
         return True
 
     def _repeating_row(self, line: int, cells: list[str], notices: tuple[Notice, ...]) -> Row:
-        """A Configuration Manager row: names in front, values behind. Its own names count."""
+        """A Configuration Manager row: names first, then values. Its own names count."""
         plan, offset = self.plan, self._found.offset
         if cells[:offset] != plan.names[:offset]:
             if layout.leading_names(cells) != offset:
@@ -209,7 +208,7 @@ class _Builder:
 
 
 def with_guess(row: Row, guess: str) -> Row:
-    """A row with letters that are a guess says so, where they are sent."""
+    """Adds a notice if guessed letters of the row are sent."""
     fields = row.fields
     doubtful = [
         name for name, known in row.columns if known in _LETTERS and not fields.get(known, "").isascii()

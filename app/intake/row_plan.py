@@ -1,8 +1,8 @@
-"""Says which cell of a row is which field, decided once per header.
+"""Decides once per header which cell of a row is which field.
 
-Where several columns mean the same field, each row goes by the first of them that is filled, in the order of
-the table of names. For models that is the firmware's name. LENOVO's firmware has the machine type and not the
-marketing name, so for its rows a column that has a machine type is taken.
+If several columns mean the same field, each row uses the first filled one, in the order of the table of
+names. For models that is the firmware's name. LENOVO's firmware has the machine type and not the marketing
+name, so its rows use a column with a machine type.
 """
 
 import re
@@ -22,12 +22,12 @@ _EMPTY: Final = frozenset({"''", '""', "``", "“”", "„“", "‘’", "«»
 """Quotation marks around nothing."""
 _MACHINE_TYPE: Final = re.compile(r"[0-9][0-9A-Z]{3}[0-9A-Z]{3,6}")
 _OTHER_PARTS: Final = re.compile(r"chassis|asset|product|unit", re.IGNORECASE)
-"""Serial numbers of a part or of a book-keeper, which differ from the device's by right."""
+"""Serial numbers of parts or of an inventory, which may differ from the device's."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Plan:
-    """`Columns` and a profile prepared for the loop over rows. Implements `table.Reading`."""
+    """`Columns` and a profile, prepared for the loop over rows. Implements `table.Reading`."""
 
     columns: Columns
     pairs: tuple[tuple[str, str | None], ...]
@@ -35,16 +35,16 @@ class Plan:
     offset: int
     """Cells in front of the values: a report's repeated names."""
     width: int
-    """Cells of a whole row, with those in front."""
+    """Cells of a whole row, including those in front."""
     known: tuple[tuple[int, str], ...]
     others: tuple[tuple[int, str], ...]
     constants: tuple[tuple[str, str], ...]
     tag_at: int | None
     tags: TagChooser | None
     tears: Tears | None = None
-    """How torn rows look; None where a row cannot be torn."""
+    """How to repair torn rows; None if rows cannot be torn."""
     variants: dict[object, "Plan"] = field(default_factory=dict)
-    """Plans for rows that go by other columns than most."""
+    """Plans for rows that use other columns than most."""
 
     @classmethod
     def of(
@@ -77,12 +77,12 @@ class Plan:
 
     @property
     def behind_maker(self) -> int | None:
-        """The column in which a torn maker's name goes on."""
+        """The column in which a torn maker's name continues."""
         at = self.tears.maker if self.tears is not None else None
         return at + 1 if at is not None and at + 1 < self.width else None
 
     def row(self, number: int, line: int, cells: Sequence[str], notices: tuple[Notice, ...]) -> Row:
-        """The row with what its number of cells says about it."""
+        """The row with notices about its number of cells."""
         plan = self
         if self.tears is not None and (len(cells) > self.width or self._goes_on_behind_maker(cells)):
             cells, more, end = self.tears.judge(cells)
@@ -112,7 +112,7 @@ class Plan:
         return self.variants[end]
 
     def _by(self, chosen: dict[str, int]) -> "Plan":
-        """The columns of this row, where several mean the same."""
+        """The columns that this row uses, if several mean the same."""
         key = tuple(chosen.items())
         if key not in self.variants:
             fields = [None if of in chosen else of for of in self.columns.fields]
@@ -134,7 +134,7 @@ class Plan:
         if len(cells) < self.width:
             cells = [*cells, *[""] * (self.width - len(cells))]
         fields: dict[str, str] = {}
-        # In half the time of a comprehension, in which `cell` would be a variable of the function around it.
+        # Twice as fast as a comprehension, where `cell` would be a closure variable.
         for at, known in self.known:
             cell = cells[at]
             if cell and not cell.isspace() and not (len(cell) == 2 and cell in _EMPTY):
@@ -160,7 +160,7 @@ class Plan:
 
 
 class _Nothing:
-    """How a row is understood of which nothing could be: no columns, no values."""
+    """The reading of a row that could not be understood: no columns, no values."""
 
     pairs = ()
 
@@ -178,7 +178,7 @@ NOTHING: Final = _Nothing()
 
 
 def choose_twins(columns: Columns, cells: Sequence[str]) -> tuple[dict[str, int], tuple[Notice, ...]]:
-    """The columns that this row goes by, where they are not the usual ones, and what is odd about them."""
+    """The columns that this row uses if they are not the usual ones, and notices about them."""
     chosen: dict[str, int] = {}
     notices: list[Notice] = []
     for twin in columns.twins:

@@ -1,8 +1,8 @@
 """Reads a file of any known format: bytes in, rows out.
 
 Only this module decides which reader gets a file, by its first 64 KiB. A new format is one module with
-`claims` and `read` (see `table.Reader`) and one entry in `READERS`.
-Memory stays bounded for a file of any size: rows are made while the stream is read.
+`claims` and `read` (see `table.Reader`) and one entry in `READERS`. Memory stays bounded for a file of any
+size, because rows are made while the stream is read.
 """
 
 from collections.abc import Callable, Iterator
@@ -22,7 +22,7 @@ from app.intake.xlsx.archive import MAX_SPOOL, Spool
 __all__ = ["FIELDS", "Dialect", "Kind", "Notice", "Row", "UnreadableFile", "Wanted", "read"]
 
 SNIFF: Final = 64 * 1024
-"""Bytes looked at before the dialect is fixed."""
+"""Bytes that are examined before the dialect is fixed."""
 
 READERS: Final[tuple[Reader, ...]] = (workbook, oa3, json_lines, delimited)
 """In the order in which they are asked; delimited text claims everything and comes last."""
@@ -37,16 +37,16 @@ def read(
     max_spool: int = MAX_SPOOL,
     breathe: Callable[[], None] = at_once,
 ) -> tuple[Dialect, Iterator[Row]]:
-    """Find out how the file is written and hand out its rows one by one.
+    """Finds out how the file is written and yields its rows one by one.
 
-    `profile` is a supplier's saved mapping, which outranks names and content where it speaks. `wanted` is
-    what the person who gives the file says of it; ValueError for an encoding that is not known. `spool` is a
-    directory on a disk for what is too big for memory; `max_spool` bytes may wait there. `breathe` is called
-    wherever bytes are taken in: it may wait, and what it raises ends the reading.
+    `profile` is a supplier's saved mapping, which outranks names and content for the columns in it. `wanted`
+    has the user's options; an unknown encoding raises ValueError. `spool` is a directory on a disk for what
+    is too big for memory, with at most `max_spool` bytes. `breathe` is called whenever bytes are read: it may
+    wait, and what it raises ends the reading.
 
-    The stream is read from where it stands, forwards only, and is not closed. Rows come lazily:
-    the stream must stay open until the iterator is used up.
-    Raises UnreadableFile, here or (for a damaged container) while the rows are read.
+    The stream is read forwards from its present position and is not closed. Rows are read lazily, so the
+    stream must stay open until the iterator is exhausted. Raises UnreadableFile, here or (for a damaged
+    container) while the rows are read.
     """
     wanted = wanted or Wanted()
     told = wanted.encoding or (profile.encoding if profile is not None else None)
@@ -76,7 +76,7 @@ def read(
 
 
 def _head(stream: Source) -> Head:
-    """A socket or pipe may answer with less than was asked for; only nothing at all is the end."""
+    """Reads on, because a socket or pipe may return less than requested. Only an empty result is the end."""
     data = bytearray()
     while len(data) < SNIFF:
         piece = stream.read(SNIFF - len(data))

@@ -1,7 +1,7 @@
-"""The types that all readers share: records of cells, rows, the dialect of a file, and notices about them.
+"""Types that all readers share: records of cells, rows, a file's dialect, and notices.
 
-A caller sees the same thing whatever the file was. None of these values judges a device: `app.domain` decides
-whether a serial number or a hash is any good. A notice names columns and lines, never a value.
+They are the same for every format. None of them judges a device: `app.domain` decides whether a serial number
+or a hash is valid. A notice names columns and lines, never a value.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,23 +16,23 @@ if TYPE_CHECKING:
 
 
 MAX_FIELD: Final = 64 * 1024
-"""Characters in one cell; a hardware hash has 4,000."""
+"""The most characters of a cell; a hardware hash has 4,000."""
 MAX_CELLS: Final = 512
 
 
 class Kind(StrEnum):
-    """Who arranged the columns, as far as the file shows it."""
+    """The layout of the columns, as far as it is known."""
 
     COLLECTOR = "collector"  # Get-WindowsAutopilotInfo, 3 to 5 columns
     PARTNER_CENTER = "partner_center"  # Partner Center's five columns, either capitalisation
     CONFIGMGR = "configmgr"  # every row repeats the column names in front of its values
     HEADERLESS = "headerless"  # no names at all: the content decides
-    GENERIC = "generic"  # known columns in an order of the writer's own
+    GENERIC = "generic"  # known columns in another order
 
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """Something a person should know about the file or a row.
+    """A notice about the file or a row, for people.
 
     An error on a row means that its values cannot be trusted; a warning leaves them usable.
     """
@@ -55,10 +55,10 @@ LOST = Notice(
 
 
 class Flaw(Enum):
-    """What is odd about the quotation marks of one cell."""
+    """How the quotation marks of a cell are odd."""
 
     INSIDE = auto()
-    """A mark stands inside of a quoted value and is not doubled; where the value ends is clear."""
+    """A mark inside a quoted value is not doubled, but the end of the value is clear."""
     BEHIND = auto()
     """Text follows the mark that closes the value."""
 
@@ -72,9 +72,9 @@ class Record(NamedTuple):
 
 
 class Block(NamedTuple):
-    """Records of successive lines that have no quotation mark, no damage and no bound in sight.
+    """Records of successive lines without quotation marks, damage or exceeded bounds.
 
-    `line` is that of the first. Most files are nothing else, so these are what must be fast.
+    `line` is the first one's. Most files have only such lines, so these must be fast.
     """
 
     line: int
@@ -96,30 +96,30 @@ class Dialect:
     columns: tuple[tuple[str, str | None], ...]
     notices: tuple[Notice, ...] = ()
     container: str | None = None
-    """What the file was packed in (`gzip`), None when it was not."""
+    """How the file was packed (`gzip`); None if it was not."""
     sheet: str | None = None
     """The sheet of a workbook that is read."""
 
     @property
     def omits(self) -> bool:
-        """Whether devices may have been left out that nobody said to leave out."""
+        """Whether devices may have been left out although no option said so."""
         return any(notice.code in OMISSIONS for notice in self.notices)
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What the person who gives a file says about it. None: nothing was said."""
+    """The user's options for reading a file. None: not given."""
 
     sheet: str | None = None
-    """The name of the sheet to be read."""
+    """The name of the sheet to read."""
     include_hidden: bool | None = None
-    """Whether hidden rows and columns are read; False: they are knowingly left out."""
+    """Whether to read hidden rows and columns. False: leave them out without a notice."""
     encoding: str | None = None
     """The encoding of a text that does not state one."""
 
 
 OMISSIONS: Final = frozenset({"sheets_with_devices", "rows_hidden", "columns_hidden"})
-"""Notices about a file of which more than is read may be meant, without anybody having said so."""
+"""Codes of notices that more of the file may have been meant than was read."""
 
 
 GUESSES: Final = frozenset(
@@ -134,11 +134,11 @@ GUESSES: Final = frozenset(
         "letters_guessed",
     }
 )
-"""Notices that say that a value, or what a column means, was concluded and not written."""
+"""Codes of notices that a value, or the meaning of a column, is a conclusion."""
 
 
 class Reading(Protocol):
-    """How the cells of a row are understood; rows of one header share it."""
+    """How to read the cells of a row. Rows of one header share it."""
 
     @property
     def pairs(self) -> tuple[tuple[str, str | None], ...]: ...
@@ -151,10 +151,9 @@ class Reading(Protocol):
 class Row(NamedTuple):
     """One device as written: values are not trimmed; empty and blank values are absent.
 
-    `number` counts data rows from 1, as a person would; `line` is the physical line on which the
-    row starts; `cells` are all of them, with damage replaced by U+FFFD so that they can be stored.
-    A named tuple whose fields are looked up when they are asked for, because a file has a million
-    rows and not everyone who counts them looks into them.
+    `number` counts data rows from 1; `line` is the physical line on which the row starts; `cells` are all
+    cells, with damage replaced by U+FFFD so that they can be stored. It is a named tuple with lazy fields,
+    because a file has a million rows and some callers only count them.
     """
 
     number: int
@@ -165,12 +164,12 @@ class Row(NamedTuple):
 
     @property
     def fields(self) -> dict[str, str]:
-        """The known columns by field name (`app.intake.columns.FIELDS`); built at every call."""
+        """The known columns by field name (`app.intake.columns.FIELDS`). Built at every call."""
         return self.reading.fields_of(self.cells)
 
     @property
     def extra(self) -> dict[str, str]:
-        """The other columns by their own names; built at every call."""
+        """The other columns by their own names. Built at every call."""
         return self.reading.extra_of(self.cells)
 
     @property
@@ -179,19 +178,19 @@ class Row(NamedTuple):
 
     @property
     def columns(self) -> tuple[tuple[str, str | None], ...]:
-        """Those that the row was read by, as in `Dialect`: a file may change them on its way."""
+        """The columns that the row was read by, as in `Dialect`. They may change within a file."""
         return self.reading.pairs
 
     @property
     def is_sound(self) -> bool:
-        """False when the row could not be taken apart reliably and must not be sent."""
+        """False if the row could not be split reliably and must not be sent."""
         return all(notice.severity is not Severity.ERROR for notice in self.notices)
 
 
 class UnreadableFile(ValueError):
-    """No rows can be had from the file. `words` say what it seems to be and what to do.
+    """The file has no readable rows. `words` say what it seems to be and what to do.
 
-    `code` is of the catalogue; KeyError for any other.
+    Raises KeyError if `code` is not in the catalogue.
     """
 
     def __init__(self, code: str, words: str) -> None:
@@ -203,7 +202,7 @@ class UnreadableFile(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """How bytes are characters. `mark` is the number of bytes of the byte order mark."""
+    """An encoding. `mark` is the length of the byte order mark."""
 
     codec: str
     mark: int
@@ -220,9 +219,9 @@ class Encoding:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The first bytes of a file, at most 64 KiB; `whole` when there are no more.
+    """The first bytes of a file, at most 64 KiB. `whole`: there are no more.
 
-    `encoding` is the one that a person has named for a text.
+    `encoding` is the one that the user has named for a text.
     """
 
     data: bytes
@@ -231,15 +230,15 @@ class Head:
 
 
 class Source(Protocol):
-    """Bytes, forwards only; nothing at all is the end."""
+    """A stream of bytes, read forwards only. An empty result is the end."""
 
     def read(self, size: int = -1, /) -> bytes: ...
 
 
 class Reader(Protocol):
-    """One format. Implemented by a module: `claims` looks at the head only, `read` reads it all.
+    """One format, implemented by a module: `claims` looks only at the head, `read` reads everything.
 
-    A profile is a supplier's saved mapping; where it speaks, it outranks names and content.
+    A profile is a supplier's saved mapping, which outranks names and content for the columns in it.
     """
 
     def claims(self, head: Head) -> bool: ...

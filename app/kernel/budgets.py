@@ -1,10 +1,9 @@
 """The throttle budget of each connection, shared by all workers through Redis.
 
-What is decided is decided in `app.domain.budget`; this file keeps the value. A change is a swap of the
-whole value, one script and one round trip, repeated when another worker was quicker; the moment is
-Redis' own, so that workers' clocks need not agree. Without Redis each worker goes on with what it last
-knew, by a policy that counts each call fourfold. Nothing here is needed to be right for work not to be
-lost.
+`app.domain.budget` decides; this module stores the value. A change swaps the whole value with one script in
+one round trip, and is repeated if another worker was quicker. Times are Redis' own, so that workers' clocks
+need not agree. Without Redis each worker goes on with the last value it knew, by a policy that counts each
+call four times. No work is lost if anything here fails.
 """
 
 import asyncio
@@ -35,14 +34,14 @@ log = logger("budgets")
 KEPT = timedelta(days=1)
 """A connection unused for this long starts from scratch."""
 PAGE_TIMEOUT = timedelta(seconds=10)
-"""The longest wait of a listing's next page, which would start over at page one if it were put off. One
-call of the process may wait so long, so that at most one lane is lost to it."""
+"""The longest wait for a listing's next page, which would otherwise start over at page one. Only one call of
+the process may wait so long, so that it blocks at most one lane."""
 REDIS_TIMEOUT = 0.5
-"""Seconds a change may take: a Redis that accepts and never answers must not hold up calls."""
+"""Seconds a change may take: a Redis that accepts connections but never answers must not delay calls."""
 SEEN_FOR = 1.0
-"""Seconds in which the value last seen is worth a try before asking for it."""
+"""Seconds in which to try the last value before asking for the current one."""
 SWAPS = 50
-"""Tries to change a budget that others change too; one try of each round succeeds."""
+"""Tries to change a budget that others also change. One try of each round succeeds."""
 
 _SCRIPT = """
 local time = redis.call('TIME')
@@ -54,7 +53,8 @@ if ARGV[2] ~= '' and held == ARGV[1] then
 end
 return {swapped, held, time[1], time[2]}
 """
-"""(expected, new or nothing, milliseconds kept) -> whether it was swapped, what was held, Redis' time."""
+"""(expected, new or empty, milliseconds to keep) -> whether it was swapped, the previous value, Redis'
+time."""
 
 _OUR_WORDS = {
     Why.RATE: ("upstream_throttled", "waiting for a turn: the connection's rate of calls is used up"),
@@ -65,17 +65,17 @@ _OUR_WORDS = {
 Clock = Callable[[], datetime]
 Decided = TypeVar("Decided")
 Decide = Callable[[Budget, datetime, BudgetPolicy], tuple[Budget, Decided]]
-"""From the budget, the moment and the policy that holds: the new budget, or the same one, and a result."""
+"""Gets the budget, the time and the policy. Returns the new budget, or the same object, and a result."""
 
 
 class _Contended(Exception):
-    """Others were quicker every time."""
+    """Other workers were quicker every time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """Budgets as they are at `now`, by connection, and the policy they are read by. `shared`: false while
-    Redis does not answer, which this process has noticed `away_for` ago."""
+    """Budgets at `now`, by connection, with their policy. `shared` is false while Redis does not answer;
+    `away_for` is how long ago this process noticed that."""
 
     now: datetime
     shared: bool
@@ -106,9 +106,9 @@ class Budgets:
     """The clock all processes go by."""
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     _known: dict[UUID, Budget] = field(default_factory=dict)
-    """Budgets as this process last wrote them, for itself alone while Redis is down."""
+    """Budgets as this process last wrote them, for use while Redis is down."""
     _seen: dict[UUID, tuple[bytes, datetime, float]] = field(default_factory=dict)
-    """What Redis held when last asked, its time then, and our own watch's."""
+    """Redis' last known value, its time then, and our monotonic clock's."""
     _locks: defaultdict[UUID, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
     long_wait: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held by the one call that may wait PAGE_TIMEOUT."""
@@ -116,7 +116,7 @@ class Budgets:
 
     @classmethod
     def open(cls, url: str, policy: BudgetPolicy, standard: Clock) -> "Budgets":
-        """Nothing is connected yet. A connection that has gone stale is tried once more."""
+        """Connects nothing yet. A stale connection is retried once."""
         retry = Retry(NoBackoff(), 1)
         redis = Redis.from_url(
             url, retry=retry, retry_on_error=[RedisConnectionError], **transport.redis_tls(url)
@@ -127,11 +127,11 @@ class Budgets:
         await self.redis.aclose()
 
     def gate(self, connection_id: UUID, clock: Clock) -> "ConnectionGate":
-        """`clock` says what time it is for the caller; between workers Redis' clock counts."""
+        """`clock` is the caller's; between workers Redis' clock counts."""
         return ConnectionGate(self, connection_id, clock)
 
     async def change(self, connection_id: UUID, clock: Clock, decide: Decide[Decided]) -> Decided:
-        """Replaces the budget by what `decide` makes of it, which may be asked more than once."""
+        """Replaces the budget by the result of `decide`, which may be called more than once."""
         async with self._locks[connection_id]:
             if not self._outage.is_pausing:
                 try:
@@ -157,7 +157,7 @@ class Budgets:
             log.warning("budget_not_forgotten", error=type(error).__name__)
 
     async def look(self, connection_ids: Iterable[UUID], clock: Clock) -> Seen:
-        """The budgets of these connections; changes nothing."""
+        """Reads the budgets of these connections. Changes nothing."""
         found: dict[UUID, Budget] = {}
         now, shared = clock(), not self._outage.is_pausing
         for connection_id in connection_ids:
@@ -194,9 +194,9 @@ class Budgets:
         raise _Contended
 
     async def _held(self, connection_id: UUID, clock: Clock) -> tuple[bytes, datetime, bool]:
-        """The value to change, the time, and whether both are only what this process knows.
+        """The value to change, the time, and whether both are guessed from what this process knows.
 
-        A swap of a value that is not held any more fails and brings the true one: so who changed it last
+        A swap of an outdated value fails and returns the current one, so the process that changed it last
         needs one round trip instead of two.
         """
         seen = self._seen.get(connection_id)
@@ -219,14 +219,13 @@ class Budgets:
         return bool(swapped), held, now + self._moved(clock)
 
     def _moved(self, clock: Clock) -> timedelta:
-        """How far the caller's clock stands from the one all go by, by which Redis' time is moved too: not at
-        all but in tests and drills, which move it."""
+        """How far tests and drills have moved the caller's clock; Redis' time is moved equally."""
         return clock() - self.standard()
 
     def _of(self, connection_id: UUID, held: bytes, now: datetime) -> Budget:
-        """The value held; where Redis has lost it, or cannot be read, what this process knows.
+        """The stored value, or what this process knows if Redis has lost it or it cannot be read.
 
-        A Retry-After that this process was told while Redis was down holds too.
+        A Retry-After that this process received while Redis was down also counts.
         """
         budget = _decode(held)
         if budget is None:
@@ -256,7 +255,7 @@ class ConnectionGate:
     clock: Clock
 
     async def check(self) -> None:
-        """Raises HeldBack where `enter` would. Takes nothing: before work that only leads to a call."""
+        """Raises HeldBack if `enter` would. Takes no token: for use before work that leads to a call."""
 
         def decide(budget: Budget, now: datetime, policy: BudgetPolicy) -> tuple[Budget, Permit | Pause]:
             return budget, policy_of.enter(budget, now, policy, TURN_TIMEOUT)[1]
@@ -296,7 +295,8 @@ class ConnectionGate:
         return decision
 
     async def _wait(self, permit: Permit, wait: timedelta, timeout: timedelta) -> None:
-        """Until the permit's moment, unless something comes up meanwhile, which is waited for once more."""
+        """Waits for the permit's time. If something holds the call back meanwhile, waits for that once
+        more."""
 
         def decide(budget: Budget, now: datetime, policy: BudgetPolicy) -> tuple[Budget, Pause | None]:
             return budget, policy_of.recheck(budget, permit, now)
@@ -354,7 +354,7 @@ def _encode(budget: Budget) -> bytes:
 
 
 def _decode(held: bytes) -> Budget | None:
-    """None for what is no budget: nothing, or what another version or a person has written there."""
+    """None if it is not a budget: nothing, or a value of another version."""
     try:
         values = orjson.loads(held)
         return Budget(**{name: _read(name, value) for name, value in values.items()})

@@ -1,8 +1,8 @@
 """The rate limit of API keys: calls left in the minute, counted by all API processes in Redis.
 
-It is separate from `app.kernel.budgets` and uses the same connections: that one holds back our calls to
-Microsoft, this one counts others' calls to us. Redis has the count and nothing else. Without Redis calls pass
-uncounted: what protects the service from one caller must not be what stops all of them.
+`app.kernel.budgets`, which uses the same connections, holds back our calls to Microsoft; this module counts
+others' calls to us. Redis has only the count. Without Redis, calls pass uncounted: a protection against one
+caller must not stop all of them.
 """
 
 import asyncio
@@ -19,11 +19,12 @@ from app.kernel.telemetry import logger
 log = logger("call_rates")
 
 WINDOW = 60
-"""Seconds. A key's windows begin at a second of its own: callers who wait do not all come back at once."""
+"""Seconds. Each key's windows begin at a different second, so that waiting callers do not all return at
+once."""
 KEPT = 2 * WINDOW
-"""Seconds Redis keeps a count. It is of use for one window; processes' clocks may differ a little."""
+"""Seconds Redis keeps a count: one window, and some more because clocks differ a little."""
 REDIS_TIMEOUT = 0.2
-"""Seconds counting may take: it is not worth more of a caller's time."""
+"""Seconds counting may take before the call goes on uncounted."""
 
 _SCRIPT = """
 local used = redis.call('INCR', KEYS[1])
@@ -35,13 +36,13 @@ return used
 
 @dataclass(frozen=True, slots=True)
 class CallRate:
-    """Where a key stands after a call."""
+    """A key's use of its limit after a call."""
 
     limit: int
     used: int
     """Calls of the window, this one and refused ones included."""
     resets_in: int
-    """Whole seconds after which the window is over for certain."""
+    """Whole seconds after which the window is certainly over."""
 
     @property
     def remaining(self) -> int:
@@ -62,11 +63,11 @@ class CallRates:
     _outage: Outage = field(default_factory=Outage)
 
     async def take(self, key_id: UUID, now: datetime) -> CallRate | None:
-        """Counts a call. None where there is no limit, or no Redis to count in: the call passes."""
+        """Counts a call. None if there is no limit or no Redis: the call passes."""
         if not self.limit or self._outage.is_pausing:
             return None
         if self._outage.is_on:
-            self._outage.begin()  # this call tries, and the others pass it by
+            self._outage.begin()  # this call tries Redis; the others pass meanwhile
         window, passed = divmod(now.timestamp() + key_id.int % WINDOW, WINDOW)
         try:
             async with asyncio.timeout(REDIS_TIMEOUT):

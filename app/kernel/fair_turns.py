@@ -1,8 +1,8 @@
 """Turns in one process: a limit for all, a limit for each partner, and rounds over the partners that wait.
 
-Used for calls, for large bodies and orders, and for database connections. A partner that asks for more than
-its share waits in a line of its own, and the lines are served in turn: what one partner piles up delays no
-other. The state is in the memory of one process and belongs to one event loop.
+Used for calls, large bodies and orders, and database connections. A partner that asks for more than its share
+waits in its own line, and the lines are served in turn, so that one partner's backlog does not delay others.
+The state is in the memory of one process and belongs to one event loop.
 """
 
 import asyncio
@@ -19,42 +19,42 @@ from app.kernel.settings import Settings
 ACTIVE_S: Final = 2.0
 """Seconds after its last call for which a partner counts as active."""
 LONGEST_REST_S: Final = 1.0
-"""Seconds a turn rests at most."""
+"""The longest rest of a turn, in seconds."""
 PIECES_PER_PARTNER: Final = 2
-"""Pieces of one partner's uploads that one process packs and stores at the same time."""
+"""Pieces of one partner's uploads that a process compresses and stores at the same time."""
 BODY_PATIENCE: Final = 30.0
-"""Seconds a large body waits before it is refused; it is not read meanwhile."""
+"""Seconds a large body waits, unread, before it is refused."""
 CONNECTION_PATIENCE: Final = 30.0
 """Seconds a transaction waits for a database connection."""
 
 
 class NoTurn(Exception):
-    """The turn did not come. Nothing was begun."""
+    """The turn did not come, and nothing was begun."""
 
 
 class LineFull(NoTurn):
-    """The partner's line is as long as it may be."""
+    """The partner's line is full."""
 
 
 class WaitedTooLong(NoTurn):
-    """The turn did not come within the patience."""
+    """The turn did not come in time."""
 
 
 @dataclass(slots=True)
 class _Line:
-    """How many turns one partner holds, and its waiting requests, oldest first."""
+    """A partner's held turns and its waiting requests, oldest first."""
 
     held: int = 0
     waiting: deque[asyncio.Future[None]] = field(default_factory=deque)
 
 
 class Activity:
-    """Which partners have called lately."""
+    """The partners that have called recently."""
 
     def __init__(self, steady: Callable[[], float] = time.monotonic) -> None:
         self._steady = steady
         self._called: OrderedDict[Hashable, float] = OrderedDict()
-        """When each last called, the latest at the end."""
+        """The time of each partner's last call, the latest at the end."""
 
     def __len__(self) -> int:
         return len(self._called)
@@ -82,8 +82,8 @@ class FairTurns:
     partner wait, each for `patience` seconds; None: without a bound.
 
     `yields_to`: while another partner is active there, a partner has half of `each`, and its turns rest after
-    their work for as long as the work took. So the others find the processor free in between. A partner
-    that is alone notices nothing, and one that calls one at a time next to nothing.
+    their work for as long as the work took. So the processor is free for the others in between. A single
+    partner notices nothing, and one that sends one call at a time hardly anything.
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class FairTurns:
             self.give(whose, time.monotonic() - begun)
 
     async def take(self, whose: Hashable) -> None:
-        """As `turn`, for what does not end with a block: give each turn back exactly once."""
+        """Like `turn`, without a block: give each turn back exactly once."""
         line = self._lines.get(whose)
         if line is None:
             line = self._lines[whose] = _Line()
@@ -141,7 +141,7 @@ class FairTurns:
         await self._wait(whose, line)
 
     def give(self, whose: Hashable, worked_s: float = 0.0) -> None:
-        """`worked_s`: how long the turn was used, and so how long it rests beside other partners."""
+        """`worked_s`: how long the turn was used. It rests as long if other partners are active."""
         if worked_s > 0 and self._yields(whose):
             rest = min(worked_s, LONGEST_REST_S)
             asyncio.get_running_loop().call_later(rest, self._free, whose)
@@ -180,14 +180,14 @@ class FairTurns:
                 await turn
         except BaseException as error:
             if turn.done() and not turn.cancelled():
-                self.give(whose)  # the turn came at the moment at which we gave up waiting
+                self.give(whose)  # the turn came just as we gave up waiting
             else:
                 if turn in line.waiting:
                     line.waiting.remove(turn)
                 if not line.waiting:
                     self._round.pop(whose, None)
                 self._forget(whose, line)
-                self._serve()  # fewer partners wait, and their shares have grown
+                self._serve()  # fewer partners wait, so their shares have grown
             if isinstance(error, TimeoutError):
                 raise WaitedTooLong from None
             raise
@@ -218,33 +218,33 @@ class FairTurns:
             del self._round[whose]
             if line.waiting:
                 self._round[whose] = None  # behind all others that wait
-            if not turn.done():  # else its owner has just given up waiting, and removes it itself
+            if not turn.done():  # otherwise its owner has just given up waiting, and removes it
                 self._grant(line)
                 turn.set_result(None)
 
     def _forget(self, whose: Hashable, line: _Line) -> None:
-        """Keeps nothing of a partner that neither holds nor waits: processes run for months."""
+        """Removes a partner that neither holds nor waits, because processes run for months."""
         if not line.held and not line.waiting:
             self._lines.pop(whose, None)
 
 
 @dataclass(frozen=True)
 class Turns:
-    """What partners share in this process."""
+    """The resources that partners share in this process."""
 
     activity: Activity
-    """Which partners have called this process lately."""
+    """The partners that have called this process recently."""
     calls: FairTurns
     heavy: FairTurns
-    """Large orders and pages: what keeps the processor busy for long."""
+    """Large orders and pages, which keep the processor busy for long."""
     bodies: FairTurns
-    """Large bodies: their bytes and the objects made of them are in memory at the same time."""
+    """Large bodies, whose bytes and objects are in memory at the same time."""
     pieces: FairTurns
-    """Pieces of uploads, while they are packed and stored."""
+    """Pieces of uploads, while they are compressed and stored."""
     connections: FairTurns
     """Database connections for partners' transactions. One more is for claims, keys and housekeeping."""
     imports: FairTurns
-    """Who reads an import in this process: as many at a time as it has lanes for that."""
+    """Readers of imports in this process, one for each lane."""
 
     @classmethod
     def of(cls, settings: Settings) -> Self:

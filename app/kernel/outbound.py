@@ -1,9 +1,9 @@
 """The guarded HTTP client for webhook URLs: which addresses may be called, and what an answer means.
 
-A webhook URL is written by a partner and called from inside the operator's network, so every address is
-judged where the connection is made: the name is resolved once, every address it has is checked, and the
-connection goes to the checked address, while Host header and certificate name stay those of the URL. So
-neither a name that points inwards nor one that changes its mind between check and use gets through.
+A partner chooses the webhook URL, and Registrar calls it from inside the operator's network, so addresses are
+checked where the connection is made: the name is resolved once, all its addresses are checked, and the
+connection goes to a checked address, while Host header and certificate name stay those of the URL. So neither
+a name of an internal address nor one that changes between check and use gets through.
 
 It is built on httpcore's pool and not on `httpx.AsyncClient`, because everything the latter would add is
 unwanted here: redirects, cookies, environment proxies, and an INFO line with the whole URL in it.
@@ -38,13 +38,13 @@ Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 
 MAX_URL_LENGTH = 2_000
 _BODY_PATIENCE = 2.0
-"""Seconds for the body once the status is known: the status is the answer, the body is only for people."""
+"""Seconds for the body after the status. The status decides; the body is only for people."""
 _LOOK_PATIENCE = 2.0
-"""Seconds that a person who types a URL waits for its name: what is not known then is found out later."""
+"""Seconds to resolve the name when somebody enters a URL. Otherwise the first call resolves it."""
 _SYN_PATIENCE = 3.0
 """Seconds until the next address of a name is tried: two lost SYNs (sent at 0 and 1 s, a third at 3 s)."""
 _MAX_ADDRESSES = 4
-"""Addresses of one name that are tried; all are checked."""
+"""The most addresses of one name that are tried. All are checked."""
 _KEEPALIVE_EXPIRY = 4.0
 """Seconds. Below the 5 s after which the commonest servers drop an idle connection (Node.js default)."""
 
@@ -57,7 +57,7 @@ _OWN_HEADERS = frozenset({"host", "content-length", "transfer-encoding", "connec
 
 @dataclass(slots=True)
 class _Reply:
-    """What has arrived so far; survives a failure further down the same response."""
+    """What has arrived so far, kept if the response fails later."""
 
     status: int | None = None
     retry_after: timedelta | None = None
@@ -65,12 +65,12 @@ class _Reply:
 
 
 def check_url(url: str, *, allowed: Sequence[Allowance] = (), allow_http: bool = False) -> None:
-    """Refuse what can be refused without the network, for the moment an endpoint is created.
+    """Checks a new endpoint's URL as far as possible without the network.
 
-    A host name is not resolved here: what it resolves to is judged at each call.
+    Host names are not resolved here: their addresses are checked at each call.
 
     Raises:
-        UrlRefused: the message is for the person who typed the URL.
+        UrlRefused: the message is for the person who entered the URL.
         AddressRefused: the host is an IP address that webhooks may not reach.
     """
     _parse(url, allowed, allow_http)
@@ -107,7 +107,7 @@ def _port_of(url: httpx.URL) -> int:
 
 
 class SystemResolver:
-    """The machine's resolver in threads of its own, so that a slow name server holds up nothing else."""
+    """The machine's resolver in its own threads, so that a slow name server delays nothing else."""
 
     def __init__(self, threads: int = 16) -> None:
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="webhook-dns")
@@ -126,22 +126,22 @@ class _Wire:
     """What has happened to the connection of one exchange."""
 
     allowed: Sequence[Allowance] = ()
-    """Where this exchange may go besides what every one may: its partner's own networks."""
+    """Further networks that this exchange may reach: its partner's own."""
     is_fresh: bool = False
-    """It was made for this exchange; otherwise it was kept from one before."""
+    """Whether the connection was made for this exchange and not kept from an earlier one."""
     has_answered: bool = False
-    """At least one byte has come."""
+    """Whether at least one byte has arrived."""
 
 
 _WIRE: ContextVar[_Wire | None] = ContextVar("wire", default=None)
-"""That of the exchange that runs in this task: the pool lets nobody ask it for its connection."""
+"""The connection of this task's exchange, which the pool does not reveal."""
 
 
 class _WatchedStream(httpcore.AsyncNetworkStream):
     """A connection that notes the first byte of an answer, and is closed when its TLS handshake is cancelled.
 
-    httpcore closes it only on errors, so a receiver that stalls the handshake until our deadline would leave
-    us a socket each time.
+    httpcore closes it only on errors, so a receiver that stalls the handshake until our deadline would leak a
+    socket each time.
     """
 
     def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
@@ -208,13 +208,13 @@ class _GuardedNetwork(httpcore.AsyncNetworkBackend):
         return _WatchedStream(plain)
 
     async def checked(self, host: str, port: int, own: Sequence[Allowance]) -> list[str]:
-        """The addresses of a name. Raises AddressRefused, or OSError where it has none."""
+        """The addresses of a name. Raises AddressRefused, or OSError if it has none."""
         addresses = [ip_address(found) for found in await self._resolve(host, port)]
         if not addresses:
             raise socket.gaierror(socket.EAI_NONAME, "the name has no address")
         for address in addresses:
             if (meaning := refusal(address, port, (*self._allowed, *own))) is not None:
-                # The address itself stays unsaid: with a split-horizon DNS it is the operator's to know.
+                # Do not tell the partner the address: with split-horizon DNS it is internal.
                 raise AddressRefused(explain("resolves to", meaning))
         return [str(address) for address in addresses]
 
@@ -231,7 +231,8 @@ class _GuardedNetwork(httpcore.AsyncNetworkBackend):
 
 
 class Outbound:
-    """Sends webhooks. One per process; safe for concurrent use; `close` it with the event loop still up."""
+    """Sends webhooks. One per process, safe for concurrent use. `close` it while the event loop still
+    runs."""
 
     def __init__(
         self,
@@ -265,16 +266,15 @@ class Outbound:
         ca_file: Path | None = None,
         resolve: Resolve | None = None,
     ) -> Outbound:
-        """A client with a pool of its own. Must be called before, or inside, the loop it is used in.
+        """A client with its own pool. Create it before, or inside, the event loop that uses it.
 
         Args:
-            timeout: seconds for the whole attempt, from resolving to the status line. 15 is the lower end
-                of what the Standard Webhooks specification recommends (15 to 30 s).
+            timeout: seconds from resolving to the status line. Standard Webhooks recommends 15 to 30.
             allowed: networks that every partner reaches although private (an ERP on the premises).
-            allow_http: for development; a webhook in the clear shows its content to the way.
-            max_response_bytes: where reading a body stops; the connection is then closed.
+            allow_http: for development; plain http exposes the content of webhooks.
+            max_response_bytes: after these bytes reading stops and the connection is closed.
             ca_file: PEM file of authorities trusted besides the public ones. SSL_CERT_FILE is not read.
-            resolve: how names become addresses; the machine's resolver if None.
+            resolve: the resolver; the machine's if None.
         """
         trust = httpx.create_ssl_context(trust_env=False)  # TLS 1.2 at least: Python's own default
         if ca_file is not None:
@@ -286,8 +286,8 @@ class Outbound:
         pool, unkept = (
             httpcore.AsyncConnectionPool(
                 ssl_context=trust,
-                # Unbounded, since callers bound their concurrency; a bound here would let one receiver's slow
-                # endpoints use up the pool, and then the deadlines, of everybody else's.
+                # Unbounded, because callers bound their concurrency. A bound here would let one receiver's
+                # slow endpoints use up the pool and the deadlines of all others.
                 max_connections=None,
                 max_keepalive_connections=kept,
                 keepalive_expiry=_KEEPALIVE_EXPIRY,
@@ -314,13 +314,13 @@ class Outbound:
             self._resolver.close()
 
     def check_url(self, url: str, own: Sequence[Allowance] = ()) -> None:
-        """`check_url` with this client's allowances and the partner's own. Raises UrlRefused."""
+        """`check_url` with the networks of this client and of the partner. Raises UrlRefused."""
         check_url(url, allowed=(*self._allowed, *own), allow_http=self._allow_http)
 
     async def check_host(self, url: str, own: Sequence[Allowance] = ()) -> None:
-        """`check_url`, and a look at what the name means now, for the person who types the URL.
+        """`check_url`, and also checks the name's present addresses, for the person who enters the URL.
 
-        A name that has no address yet is not refused. What counts is the look at each connection. Raises
+        A name without an address is not refused, because each connection is checked anyway. Raises
         UrlRefused.
         """
         target = _parse(url, (*self._allowed, *own), self._allow_http)
@@ -337,20 +337,20 @@ class Outbound:
         timeout: float | None = None,
         own: Sequence[Allowance] = (),
     ) -> Outcome:
-        """Send `content` once. Network failures are outcomes; only a programming error raises.
+        """Sends `content` once. Network failures are outcomes; only a programming error raises.
 
-        `timeout`: seconds for this attempt, where they are fewer than usual. `own`: networks that the
-        endpoint's partner may reach and others may not.
+        `timeout`: seconds for this attempt, if fewer than usual. `own`: networks that only the endpoint's
+        partner may reach.
 
-        A kept connection that ends without a byte is no answer: most often the receiver closed it while we
-        were writing. Then it is sent once more, on a fresh connection and within the same deadline. The
-        receiver may have read the first one; it drops what has a `webhook-id` that it knows.
+        If a kept connection ends without a byte, most often the receiver closed it while we were writing.
+        Then the content is sent once more, on a new connection and within the same deadline. If the receiver
+        has read the first one, it drops the second by its `webhook-id`.
 
-        A status decides the outcome even when the body behind it stalls, breaks off or has no end: the
-        receiver has answered, and sending again would only give it the same event twice.
+        A status decides the outcome even if the body after it stalls, breaks off or never ends: the receiver
+        has answered, and sending again would only repeat the event.
 
         Raises:
-            ValueError: a header is not one, or is one of _OWN_HEADERS, which this client sets itself.
+            ValueError: a header is malformed, or is one of _OWN_HEADERS, which this client sets itself.
         """
         _check_headers(headers)
         started = time.monotonic()
@@ -391,14 +391,14 @@ class Outbound:
     ) -> None:
         wire = _Wire(tuple(own))
         token = _WIRE.set(wire)
-        # A kept connection serves every partner: one that a partner's own network has opened is not kept.
+        # Kept connections serve every partner, so one to a partner's own network is not kept.
         pool = self._unkept if own else self._pool
         try:
             await self._exchange(pool, target, content, headers, reply, limit)
         except (httpcore.NetworkError, httpcore.RemoteProtocolError):
             if wire.is_fresh or wire.has_answered:
                 raise
-            # Of several kept connections all may be dead: one that was never kept is taken.
+            # All kept connections may be dead, so use a new one.
             await self._exchange(self._unkept, target, content, headers, reply, limit)
         finally:
             _WIRE.reset(token)
@@ -420,12 +420,12 @@ class Outbound:
             headers=[
                 (b"host", target.netloc),
                 (b"content-length", str(len(content)).encode("ascii")),
-                # Nothing is decompressed here, so a body that grows a thousandfold has no way in.
+                # Nothing is decompressed here, so a compressed bomb does no harm.
                 (b"accept-encoding", b"identity"),
                 *((name.encode("ascii"), value.encode("ascii")) for name, value in headers.items()),
             ],
             content=content,
-            # A certificate never names the trailing dot of a fully qualified name.
+            # Certificates never have the trailing dot of a fully qualified name.
             extensions={"sni_hostname": target.raw_host.decode("ascii").rstrip(".")},
         )
         async with exchange as response:
@@ -445,6 +445,6 @@ def _check_headers(headers: Mapping[str, str]) -> None:
     if clash := _OWN_HEADERS & {name.lower() for name in headers}:
         raise ValueError(f"Headers set by the client itself: {', '.join(sorted(clash))}")
     for name, value in headers.items():
-        # The value stays unsaid: it may be a signature or a token.
+        # Without the value, which may be a signature or a token.
         if _HEADER_NAME.fullmatch(name) is None or _HEADER_VALUE.fullmatch(value) is None:
             raise ValueError(f"Not a header: {name!r}")

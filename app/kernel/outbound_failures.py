@@ -14,7 +14,7 @@ _NO_TLS_ERRORS = (ssl.SSLWantReadError, ssl.SSLWantWriteError, ssl.SSLEOFError, 
 
 
 def judge(failure: BaseException) -> tuple[Kind, str]:
-    """The kind of a failure before any status, and a sentence for a person."""
+    """The kind of a failure before any status, and a sentence for people."""
     tls = _tls_error(failure)
     if tls is not None:
         reason = tls.verify_message if isinstance(tls, ssl.SSLCertVerificationError) else tls.reason
@@ -31,7 +31,7 @@ def judge(failure: BaseException) -> tuple[Kind, str]:
         case httpcore.ProtocolError():
             return (
                 Kind.PROTOCOL,
-                "The receiver closed the connection without an answer, or it speaks no HTTP.",
+                "The receiver closed the connection without an answer, or it does not speak HTTP.",
             )
         case _:
             return Kind.UNREACHABLE, "The receiver's host refused or dropped the connection."
@@ -40,8 +40,8 @@ def judge(failure: BaseException) -> tuple[Kind, str]:
 def _tls_error(failure: BaseException) -> ssl.SSLError | None:
     """The TLS error behind `failure`: in its context, since httpcore's pool drops the stated cause.
 
-    A deadline met or a connection lost in mid-handshake has ssl's "want read" or end of file there, which
-    say nothing about TLS.
+    After a timeout or a lost connection during the handshake, ssl's "want read" or end of file is there,
+    which says nothing about TLS.
     """
     cause: BaseException | None = failure
     while cause is not None and not isinstance(cause, ssl.SSLError):

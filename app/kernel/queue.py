@@ -1,8 +1,8 @@
-"""Wake-ups: how a committed change shortens the wait of a worker, and nothing more.
+"""Sends wake-ups, by which a committed change shortens a worker's wait.
 
-The rows in PostgreSQL are the queue. A wake-up says only that there is work of a kind; the worker
-that takes it claims what is due, fairly, until nothing is. So a lost, late or doubled wake-up
-costs time, never work. This file is the enqueue side of arq; `workers` is the other.
+The rows in PostgreSQL are the queue. A wake-up says only that there is work of a kind; the worker that takes
+it claims what is due, fairly, until nothing is left. So a lost, late or repeated wake-up costs time, never
+work. This module is the sending side of arq; `workers` is the other.
 """
 
 import asyncio
@@ -28,18 +28,19 @@ from app.kernel.wakeups import WakeKind, WakeUp
 
 QUEUE_NAME = "registrar:wake"
 EXPIRES_AFTER = timedelta(minutes=10)
-"""A wake-up older than this is worthless: the sweep has long found the row."""
+"""Older wake-ups are worthless, because the sweep has found the row."""
 LONGEST_DEFERRAL = timedelta(minutes=2)
-"""Later work is left to the sweep, which looks every few seconds anyway."""
+"""Later work is left to the sweep, which runs every few seconds anyway."""
 SLOT = 0.1
-"""Seconds: wake-ups for later are put off to the end of a slot, and those of a slot counted together."""
+"""Seconds. Later wake-ups are moved to the end of a slot, and those of a slot are counted together."""
 LANES_A_SLOT = 8
-"""As many lanes as a worker has for batches by default."""
+"""A worker's default number of lanes for batches."""
 
 SEND_PATIENCE = 2.0
-"""Seconds sending may take in all: a Redis that accepts and never answers must not hold up a request."""
+"""Seconds sending may take in all: a Redis that accepts connections but never answers must not delay a
+request."""
 PAUSE_AFTER_FAILURE = 1.0
-"""Seconds in which nothing is tried after a failure, so that one request pays for it and not all."""
+"""Seconds without a try after a failure, so that not every request waits."""
 
 log = logger("queue")
 
@@ -47,9 +48,9 @@ log = logger("queue")
 def redis_settings(url: str, *, attempts: int) -> RedisSettings:
     """arq's settings for a URL (redis://, rediss://, unix://).
 
-    `attempts` retries of a quarter second each, for a command as for the first connection: a worker
-    must survive a restart of Redis (arq's exits at the first lost connection otherwise), a request
-    must not wait for one.
+    `attempts` retries of a quarter second each, for commands and for the first connection. A worker must
+    survive a restart of Redis (arq's own exits at the first lost connection), while a request must not wait
+    for one.
     """
     settings = RedisSettings.from_dsn(url)
     settings.username, settings.password = (
@@ -58,7 +59,7 @@ def redis_settings(url: str, *, attempts: int) -> RedisSettings:
     for name, value in transport.redis_tls(url).items():
         setattr(settings, name, value)
     settings.retry = Retry(ConstantBackoff(0.25), attempts)
-    # OSError is what the attempt to connect itself fails with, before the library gives it a name of its own.
+    # The attempt to connect itself raises OSError.
     settings.retry_on_error = [RedisConnectionError, RedisTimeoutError, OSError]
     settings.retry_on_timeout = True
     settings.conn_retries = attempts // 4  # arq waits a second between them
@@ -66,7 +67,7 @@ def redis_settings(url: str, *, attempts: int) -> RedisSettings:
 
 
 def serialize(job: dict[str, Any]) -> bytes:
-    """JSON, so that writing to Redis is not running code here (arq's default is pickle)."""
+    """Writes JSON. With arq's default, pickle, anybody who writes to Redis could run code here."""
     return orjson.dumps(job)
 
 
@@ -78,7 +79,7 @@ def deserialize(data: bytes) -> dict[str, Any]:
 
 
 class Queue:
-    """The sending side. Opened lazily: the API must start and take orders without Redis."""
+    """The sending side. Connects lazily, because the API must start and take orders without Redis."""
 
     def __init__(self, url: str) -> None:
         self._settings = redis_settings(url, attempts=1)
@@ -99,7 +100,7 @@ class Queue:
             return self._pool
 
     async def send(self, wake_ups: Sequence[WakeUp], now: datetime) -> None:
-        """Sends them; `now` is by the clock of their times.
+        """Sends wake-ups. `now` is by the same clock as their times.
 
         A failure is logged and forgotten, because the sweep finds the rows.
         """
@@ -115,18 +116,19 @@ class Queue:
                     await _enqueue(pool, wake_up, now)
         except REDIS_OUTAGES as error:
             self._silent_until = time.monotonic() + PAUSE_AFTER_FAILURE
-            self._planned.clear()  # what was asked for may not have arrived, or have gone with Redis
+            self._planned.clear()  # planned lanes may not have arrived, or were lost with Redis
             log.warning("wake_up_not_sent", error=type(error).__name__, count=len(wake_ups))
 
     def _not_planned(self, wake_up: WakeUp, now: datetime) -> WakeUp | None:
-        """The wake-up without the lanes that this process has asked for at about the same moment: a lane
-        takes whatever is due, so a hundred batches that are due together need no hundred of them."""
+        """The wake-up without the lanes that this process has already requested for about the same time. A
+        lane takes everything that is due, so a hundred batches that are due together do not need a hundred
+        lanes."""
         if wake_up.at is None:
             return wake_up
         if wake_up.at - now > LONGEST_DEFERRAL:
             return None  # left to the sweep
-        # A time that has passed while its transaction went on is now: lanes of a slot that is over have
-        # looked already, and have not seen what was committed since.
+        # If the time passed during the transaction, use now: lanes of an earlier slot have already looked,
+        # before this commit.
         slot = math.ceil(max(wake_up.at, now).timestamp() / SLOT)
         planned = self._planned[wake_up.kind, slot]
         lanes = min(wake_up.lanes, LANES_A_SLOT - planned)
@@ -152,7 +154,7 @@ class Queue:
 
 
 async def _enqueue(pool: ArqRedis, wake_up: WakeUp, now: datetime) -> None:
-    # As a pause from now: arq goes by this machine's clock, and it may be wrong.
+    # As a pause from now, because arq uses this machine's clock, which may be wrong.
     pause = max(wake_up.at - now, timedelta()) if wake_up.at is not None else timedelta()
     for _ in range(wake_up.lanes):
         await pool.enqueue_job(wake_up.kind.value, _defer_by=pause, _expires=EXPIRES_AFTER)

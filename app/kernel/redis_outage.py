@@ -1,7 +1,7 @@
 """Errors that Redis raises during an outage, and the pause before it is asked again.
 
-Redis is dispensable: a caller goes on without it, logs that once, and asks again after a pause, so that
-no call waits for it over and over.
+Callers go on without Redis, log the outage once, and try again after a pause, so that not every call waits
+for it.
 """
 
 import time
@@ -11,14 +11,14 @@ from typing import Final
 from redis.exceptions import RedisError
 
 REDIS_OUTAGES: Final = (RedisError, OSError)
-"""What a Redis that is away raises; TimeoutError is an OSError."""
+"""Exceptions of a Redis that is down. TimeoutError is an OSError."""
 PAUSE: Final = 2.0
-"""Seconds in which Redis is left alone after it failed."""
+"""Seconds between a failure and the next try."""
 
 
 @dataclass
 class Outage:
-    """One asker's view of it."""
+    """An outage as one caller sees it."""
 
     is_on: bool = False
     _pause_until: float = 0.0
@@ -29,7 +29,8 @@ class Outage:
         return time.monotonic() < self._pause_until
 
     def begin(self) -> bool:
-        """Redis has failed, or is being tried again by one for all: a pause. Whether that is news."""
+        """Starts a pause, after a failure or while one call tries Redis for all. Returns whether this is
+        new."""
         self._pause_until = time.monotonic() + PAUSE
         is_news, self.is_on = not self.is_on, True
         if is_news:
@@ -38,11 +39,11 @@ class Outage:
 
     @property
     def seconds(self) -> float:
-        """For how long it has been on."""
+        """How long it has lasted."""
         return time.monotonic() - self._began if self.is_on else 0.0
 
     def end(self) -> bool:
-        """Redis has answered. Whether that is news."""
+        """Ends the outage, because Redis has answered. Returns whether this is new."""
         self._pause_until = 0.0
         is_news, self.is_on = self.is_on, False
         return is_news

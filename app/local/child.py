@@ -76,7 +76,7 @@ class Child:
 
     @property
     def running(self) -> bool:
-        """Whether it runs, and this process started it: not so in a fork of this process."""
+        """Whether it runs and this process started it. False in a fork of this process."""
         return not self.ended.is_set() and self._opener == os.getpid()
 
     def signal(self, number: int) -> None:

@@ -9,7 +9,7 @@ from app.runtime import NoInstallation, Purpose, require_key
 
 
 def require_installation(settings: Settings, purpose: Purpose) -> None:
-    """Raises NoInstallation where a database or a secret key would have to be made. Makes nothing."""
+    """Raises NoInstallation if a database or a secret key would have to be created. Creates nothing."""
     if purpose is Purpose.CREATE:
         return
     here = settings.data_dir
@@ -32,7 +32,7 @@ def require_installation(settings: Settings, purpose: Purpose) -> None:
 def complete(settings: Settings, purpose: Purpose) -> Iterator[Settings]:
     """Starts a server for each missing URL, or joins the one that runs. Yields the settings with both URLs.
 
-    At the end it stops the servers that it started. LOOK makes no Valkey: where there is none, the URL of
+    At the end it stops the servers that it started. LOOK creates no Valkey: if there is none, the URL of
     Redis stays missing. Raises NoInstallation or EmbeddedUnavailable.
     """
     require_installation(settings, purpose)

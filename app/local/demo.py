@@ -78,7 +78,7 @@ class Scene:
         deadline = time.monotonic() + PATIENCE
         while not condition():
             if time.monotonic() > deadline:
-                raise StackFailed(f"Waited {PATIENCE:.0f} seconds for {what}, and it did not come.")
+                raise StackFailed(f"Waited {PATIENCE:.0f} seconds for {what}, but it did not come.")
             time.sleep(0.05)
 
     def submit(self, file: Path, customer: str, *options: str) -> int:
@@ -219,7 +219,7 @@ def _write_files(scene: Scene) -> tuple[list[SyntheticDevice], list[SyntheticDev
     scene.say(f"collector.csv       {COLLECTED:>5,} devices: UTF-16, hardware hashes, group tag Kiosk")
     scene.say(f"partner-center.csv  {LISTED + 6:>5,} devices: Microsoft's template; six rows are damaged")
     scene.say(f"waiting.csv         {WAITING:>5,} devices, for the customer without consent")
-    scene.say("Of the second file, Microsoft has two devices with another company and one with Contoso")
+    scene.say("Of the second file, Microsoft has two devices under another company and one under Contoso")
     scene.say("already, and does not know a fourth.")
     return collected, listed
 
@@ -266,7 +266,7 @@ def _hold_and_release(scene: Scene) -> None:
     order = _order_of(scene, "Fabrikam")
     scene.expect("Fabrikam's order is held", order["state"], "held")
     scene.expect("held devices", order["counts"]["held"], WAITING)
-    scene.say("Now Fabrikam's administrator accepts the relationship. Nobody sends the order again.")
+    scene.say("Now Fabrikam's administrator accepts the relationship. The order is not sent again.")
     scene.control(f"customers/{scene.tenants['Fabrikam']}:accept", {})
     begun = time.monotonic()
     scene.wait("Fabrikam's order", lambda: _order_of(scene, "Fabrikam")["state"] == "completed")
@@ -316,7 +316,7 @@ def _compare_ledger(scene: Scene, collected: list[SyntheticDevice], listed: list
     scene.expect("devices submitted more than once", twice, [])
     calls = scene.control("totals")["calls"]
     scene.say(f"The simulator holds {sum(held.values()):,} new devices, each once, under the right tag.")
-    scene.say(f"It was asked {sum(calls.values()) if isinstance(calls, dict) else calls} times in all.")
+    scene.say(f"It answered {sum(calls.values()) if isinstance(calls, dict) else calls} calls in all.")
 
 
 def _compare_webhooks(scene: Scene, rows: int) -> None:
@@ -332,7 +332,7 @@ def _compare_webhooks(scene: Scene, rows: int) -> None:
     def settled() -> int:
         return sum(
             len(event["data"]["registrations"])
-            for event in receiver.events
+            for event in receiver.kept().values()
             if event["type"] == "registration.settled"
         )
 

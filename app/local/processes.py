@@ -24,7 +24,7 @@ FIRST_PAUSE = 0.2
 """Seconds before a program that died is started again. They double with each death in a row."""
 LONGEST_PAUSE = 5.0
 STEADY_SECONDS = 60.0
-"""Seconds after which a program counts as well started: the next pause is the first one again."""
+"""Seconds after which a program counts as started: the next pause is the first one again."""
 SERVER_LOOK = 0.2  # seconds between two checks of a database server
 
 Say = Callable[[str], None]

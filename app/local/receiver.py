@@ -1,11 +1,13 @@
 """A webhook receiver as an integrator would write one: it verifies each webhook with the public library.
 
-The demonstration uses it. `take` and `_Handler` are all that a receiver needs.
+The demonstration uses it, and so do the tests that run whole processes. `take` and `_Handler` are all that a
+receiver needs.
 """
 
 import json
 import threading
 from collections import Counter
+from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Self
@@ -13,16 +15,22 @@ from typing import Any, Self
 from standardwebhooks import Webhook, WebhookVerificationError
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128
+
+
 class Receiver:
     """Listens on a free loopback port and keeps the events that came. A context manager."""
 
     def __init__(self) -> None:
-        self.events: list[dict[str, Any]] = []
+        self.secret = ""
+        """`whsec_...`, from the answer that created the endpoint."""
+        self.events: dict[str, dict[str, Any]] = {}
+        """By webhook id, in the order of their arrival."""
+        self.arrived = 0
         self.repeated = 0
         self.refused = 0
-        self.secret: str | None = None
-        """`whsec_...`, from the answer that created the endpoint."""
-        self._seen: set[str] = set()
         self._lock = threading.Lock()
         receiver = self
 
@@ -35,35 +43,42 @@ class Receiver:
                 self.end_headers()
 
             def log_message(self, format: str, *args: Any) -> None:
-                """Says nothing: the demonstration prints what came."""
+                """Logs nothing."""
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), _Handler)
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self._server.server_port}/webhooks"
 
-    def take(self, body: bytes, headers: dict[str, str]) -> int:
+    def take(self, body: bytes, headers: Mapping[str, str]) -> int:
         """Keeps a verified event and returns the status to answer. Drops one whose id came before."""
-        try:
-            Webhook(self.secret or "").verify(body, headers)
-        except (WebhookVerificationError, ValueError):
-            with self._lock:
-                self.refused += 1
-            return 400
         with self._lock:
-            if headers["webhook-id"] in self._seen:
+            self.arrived += 1
+            try:
+                Webhook(self.secret).verify(body, dict(headers))
+            except (WebhookVerificationError, ValueError):
+                self.refused += 1
+                return 400
+            if (id := headers["webhook-id"]) in self.events:
                 self.repeated += 1
-            else:
-                self._seen.add(headers["webhook-id"])
-                self.events.append(json.loads(body))
+                return 204
+            event = self.events[id] = json.loads(body)
+            return self.on_new(event)
+
+    def on_new(self, event: Mapping[str, Any]) -> int:
+        """The status to answer for an event that had not come before."""
         return 204
 
-    def counts(self) -> Counter[str]:
+    def kept(self) -> dict[str, dict[str, Any]]:
+        """The events that have come by now, by webhook id."""
         with self._lock:
-            return Counter(event["type"] for event in self.events)
+            return dict(self.events)
+
+    def counts(self) -> Counter[str]:
+        """Events by type."""
+        return Counter(event["type"] for event in self.kept().values())
 
     def __enter__(self) -> Self:
         self._thread.start()

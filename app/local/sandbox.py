@@ -29,7 +29,7 @@ GROUP_TAG = "Sandbox"
 
 @dataclass(frozen=True)
 class Scene:
-    """Who exists at the simulator. Each data directory has ids and secrets of its own."""
+    """Partners and customers at the simulator. Each data directory has its own ids and secrets."""
 
     partner_tenant: str
     client_id: str
@@ -83,7 +83,7 @@ class Scene:
 async def renew_credentials(settings: Settings, scene: Scene) -> None:
     """Gives the connections of the scene's partner the refresh token that the simulator knows.
 
-    The ones that they have came from a simulator that has ended; no other knows them.
+    Their present ones came from a simulator that has ended, and no other knows them.
     """
     runtime = await Runtime.open(settings, process="local")
     try:
@@ -124,14 +124,14 @@ def first_order(api_url: str, key: str, scene: Scene) -> str:
             """  curl -sS "$API/$1" -H "Authorization: Bearer $KEY" -H 'Content-Type: application/json' \\""",
             """    -d "$2\"""",
             "}",
-            # The id of what was made. Of what exists already, when this is pasted again.
+            # The id of the new object, or of the existing one when this is pasted again.
             "id_of() {",
             """  sed -E -e 's/.*"links":\\{"[a-z_]+":"([^"]*)".*/\\1/' -e t -e 's/.*"id":"([^"]*)".*/\\1/'""",
             "}",
             f"CONNECTION=$(registrar_post connections {_body(connection)} | id_of)",
             f"CUSTOMER=$(registrar_post customers {_body(customer, connection_id='CONNECTION')} | id_of)",
             f"ORDER=$(registrar_post orders {_body(order, customer_id='CUSTOMER')} | id_of)",
-            "# Again and again, until its state is completed (held at first: the consent is being read):",
+            "# Repeat until its state is completed (held at first, while the consent is being read):",
             """curl -sS "$API/orders/$ORDER" -H "Authorization: Bearer $KEY\"""",
         )
     )

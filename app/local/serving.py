@@ -13,11 +13,11 @@ from app.runtime import Purpose
 
 PASSED_ON = ("SIGINT", "SIGTERM", "SIGHUP")
 KILLED = 128
-"""A program that a signal ended has this plus the signal's number as its exit code, as in a shell."""
+"""Added to a signal's number for the exit code of a program that the signal ended, as in a shell."""
 
 
 def serve(settings: Settings, arguments: Sequence[str]) -> int:
-    """Runs the program until it ends and returns its exit code. Signals are passed on to it.
+    """Runs the program until it ends and returns its exit code. Passes signals on to it.
 
     Raises NoInstallation or EmbeddedUnavailable.
     """
@@ -29,13 +29,13 @@ def serve(settings: Settings, arguments: Sequence[str]) -> int:
         process.send_signal(number)
 
     for number in (getattr(signal, name) for name in PASSED_ON):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup asks to go on
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup: keep running
             signal.signal(number, pass_on)
     with complete(settings, Purpose.SERVE) as known:
         process = subprocess.Popen(
             arguments,
             env={**os.environ, **_added(settings, known)},
-            start_new_session=True,  # Ctrl-C reaches it once: from here
+            start_new_session=True,  # so that Ctrl-C reaches it only from here
             preexec_fn=die_with_parent(),
         )
         code = process.wait()

@@ -121,11 +121,11 @@ class Stack:
     ) -> Self:
         """Starts everything. Returns when every part runs and the API is ready.
 
-        `environment` is laid over this process's. REGISTRAR_DATABASE_URL or REGISTRAR_REDIS_URL in it takes
-        the place of an embedded server. Without a port a free one is taken. Deaths and restarts are written
+        `environment` overrides this process's. REGISTRAR_DATABASE_URL or REGISTRAR_REDIS_URL in it takes
+        the place of an embedded server. Without a port it takes a free one. Deaths and restarts are written
         to `log` (else logs/stack.log in the data directory) and to `say`. `on_simulator` is called whenever
         the simulator has started with an empty memory: before the API starts and, in another thread, after
-        each restart. Setting `hurry` ends the waiting in `close()`. Raises StackFailed, EmbeddedUnavailable
+        each restart. Setting `hurry` ends the wait in `close()`. Raises StackFailed, EmbeddedUnavailable
         or SettingsRefused; nothing runs then.
         """
         stack = cls(data_dir, log=log, say=say, hurry=hurry or threading.Event())
@@ -279,7 +279,7 @@ class Stack:
                 if on_simulator is not None:
                     on_simulator(self)
             except (StackFailed, httpx.HTTPError, OSError) as error:
-                self._tell(f"the simulator has lost its memory and could not be told again: {error}")
+                self._tell(f"the simulator has restarted and could not be set up again: {error}")
 
         self._run("simulator", arguments, SIMULATOR_PATIENCE, environment=ours, after_restart=set_the_scene)
         self._wait_until_ok("simulator", f"{url}/control/clock")

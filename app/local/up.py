@@ -1,4 +1,4 @@
-"""`registrar up` (`make up`): runs all of Registrar on this machine, for a person.
+"""`registrar up` (`make up`): runs all of Registrar on this machine.
 
 It starts a `Stack`, makes the first partner and API key, prints where everything is, and stops all of it at
 Ctrl-C. A sandbox has a data directory of its own: made-up orders must never meet real credentials, nor real
@@ -40,7 +40,7 @@ KEY_NAME = "first key"
 
 @dataclass(frozen=True)
 class Chosen:
-    """What a person chose on the command line. None: what the settings say."""
+    """Options of the command line. None: use the setting."""
 
     sandbox: bool
     data_dir: Path | None
@@ -117,7 +117,7 @@ def _refuse_mixing(data_dir: Path, *, sandbox: bool) -> None:
         )
     if sandbox and is_used and not has_scene:
         raise StackFailed(
-            f"{data_dir} is no sandbox: its credentials must not reach the simulator. Choose another "
+            f"{data_dir} is not a sandbox: its credentials must not reach the simulator. Choose another "
             "directory with REGISTRAR_DATA_DIR (--data-dir)."
         )
 
@@ -193,7 +193,7 @@ def _aligned(rows: Iterable[tuple[str, str]]) -> list[str]:
 
 
 def _shown(path: Path) -> str:
-    """The path as a person reads it: relative below the current directory."""
+    """The path to show: relative if it is below the current directory."""
     return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
 
 
@@ -221,7 +221,7 @@ def _stop_on_signals(hurry: threading.Event) -> None:
         raise KeyboardInterrupt
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup asks to go on
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup: keep running
             signal.signal(number, stop)
 
 

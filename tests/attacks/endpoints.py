@@ -6,10 +6,12 @@ import asyncio
 import itertools
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
+
+from anyio.from_thread import start_blocking_portal
 
 from tests.attacks.attack import Attack, Target, status_of
-from tests.support.receiver import in_background
+from tests.support.receiver import Serve, listening
 
 WANTED = 60
 """Endpoints that A asks for; the quota is less."""
@@ -55,8 +57,17 @@ def _receiver(manner: Manner) -> Iterator[str]:
             await manner(writer, f"127.0.0.1:{port}")
         writer.close()
 
-    with in_background(answer) as port:
+    with _in_background(answer) as port:
         yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def _in_background(serve: Serve) -> Iterator[int]:
+    """`listening` on an event loop in a thread of its own. Connections still open at the end are dropped."""
+    with start_blocking_portal() as portal:
+        listener: AbstractContextManager[int] = portal.wrap_async_context_manager(listening(serve))
+        with listener as number:
+            yield number
 
 
 def _run(manner: Manner) -> Callable[[Target], Counter[str]]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
 
-from tests.support.receiver import Answer, Message, Subscriber
+from app.local import receiver as webhooks
 
 GET_EVERY = 0.1
 ORDER_EVERY = 1.0
@@ -20,17 +20,17 @@ PATIENCE = 60.0
 """Seconds after which a call or an order counts as not answered; it is in the figures with this time."""
 
 
-class Receiver(Subscriber):
-    """Notes how long after its event each message arrived. Both ends go by the same clock."""
+class Receiver(webhooks.Receiver):
+    """Notes how long after its event each webhook arrived. Both ends go by the same clock."""
 
     def __init__(self) -> None:
         super().__init__()
         self.delays: list[float] = []
 
-    def taken(self, message: Message) -> Answer:
-        happened = datetime.fromisoformat(message.json["timestamp"])
-        self.delays.append((message.at - happened).total_seconds())
-        return super().taken(message)
+    def on_new(self, event: Mapping[str, Any]) -> int:
+        happened = datetime.fromisoformat(event["timestamp"])
+        self.delays.append((datetime.now(UTC) - happened).total_seconds())
+        return super().on_new(event)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,12 +18,12 @@ from pathlib import Path
 import httpx
 
 from app.kernel.child_processes import die_with_parent
+from app.local import receiver as webhooks
 from app.local.stack import ROOT, Stack
 from tests.attacks.attack import Attack
 from tests.attacks.neighbour import Measured, Neighbour, Receiver
 from tests.benchmarks.world import family, peak_megabytes
 from tests.chaos.scene import Account, open_scene
-from tests.support.receiver import Subscriber, in_background
 
 CUSTOMERS = 8
 """Four of A, four of B."""
@@ -108,10 +108,8 @@ def open_stage(directory: Path) -> Iterator[Stage]:
             httpx.Client(base_url=stack.simulator_url or "", timeout=60, trust_env=False)
         )
         simulator.post("/control/presets/instant").raise_for_status()
-        receiver = Receiver()
-        receivers = [Subscriber(), receiver]
-        for each in receivers:
-            each.port = exits.enter_context(in_background(each.serve))
+        receiver = exits.enter_context(Receiver())
+        receivers = [exits.enter_context(webhooks.Receiver()), receiver]
         scene = open_scene(
             stack.settings,
             stack.api_url,

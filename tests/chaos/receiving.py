@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
 
+from app.local import receiver as webhooks
 from tests.chaos.verdict import Told
-from tests.support.receiver import Answer, Message, Subscriber
 
 FAILS_EVERY = 23
 """Every so many messages a new event is refused after it was taken, so that it has to come again."""
 
 
-class Receiver(Subscriber):
-    def taken(self, message: Message) -> Answer:
-        return Answer(503 if len(self.messages) % FAILS_EVERY == 0 else 200)
+class Receiver(webhooks.Receiver):
+    def on_new(self, event: Mapping[str, Any]) -> int:
+        return 503 if self.arrived % FAILS_EVERY == 0 else 204
 
 
 def told(receivers: list[Receiver]) -> Told:
@@ -21,7 +23,7 @@ def told(receivers: list[Receiver]) -> Told:
     states: dict[str, list[str]] = defaultdict(list)
     orders: dict[str, list[str]] = defaultdict(list)
     for receiver in receivers:
-        for event in list(receiver.events.values()):
+        for event in receiver.kept().values():
             data = event["data"]
             if event["type"] == "registration.settled":
                 for row in data["registrations"]:
@@ -29,7 +31,7 @@ def told(receivers: list[Receiver]) -> Told:
             elif event["type"].startswith("order."):
                 orders[data["reference"]].append(event["type"])
     return Told(
-        ids=frozenset(id for receiver in receivers for id in list(receiver.events)),
+        ids=frozenset(id for receiver in receivers for id in receiver.kept()),
         states={id: tuple(found) for id, found in states.items()},
         orders={reference: tuple(found) for reference, found in orders.items()},
         repeated=sum(receiver.repeated for receiver in receivers),

@@ -31,7 +31,6 @@ from tests.chaos.receiving import Receiver, told
 from tests.chaos.scene import PARTNERS, Scene, open_scene
 from tests.chaos.schedule import Schedule, plan
 from tests.chaos.verdict import Evidence, Verdict, judge
-from tests.support.receiver import in_background
 
 UPSTREAM_TIMEOUT_S = 3.0
 LEASE_S = 8.0
@@ -88,9 +87,7 @@ def run(seed: int, *, devices: int, customers: int, say: Callable[[str], None], 
     schedule = plan(seed, upstream_timeout_s=UPSTREAM_TIMEOUT_S, lease_s=LEASE_S)
     directory = Path(tempfile.mkdtemp(prefix="registrar-chaos-"))
     with _ended_by(begun + SEED_S + 90, directory), contextlib.ExitStack() as exits:
-        receivers = [Receiver() for _ in range(PARTNERS)]
-        for receiver in receivers:
-            receiver.port = exits.enter_context(in_background(receiver.serve))
+        receivers = [exits.enter_context(Receiver()) for _ in range(PARTNERS)]
         stack = exits.enter_context(
             Stack.start(directory, sandbox=True, workers=2, durable=False, environment=ENVIRONMENT)
         )

@@ -20,12 +20,12 @@ import httpx
 from app.domain.actor import ActingFor
 from app.domain.identity import IdentityKind
 from app.kernel.settings import Settings
+from app.local.receiver import Receiver
 from app.local.synthetic import SyntheticDevice, devices
 from app.runtime import Runtime
 from app.services.access import identities
 from app.services.access.identities import PartnerRole
 from tests.chaos.verdict import Fate, Sent
-from tests.support.receiver import Subscriber
 from tests.support.upstream import connection_to
 
 PARTNERS = 4
@@ -49,7 +49,7 @@ class Account:
 
     name: str
     key: str
-    receiver: Subscriber
+    receiver: Receiver
     customers: list[tuple[str, str]] = field(default_factory=list)
     """Id and Entra tenant."""
     orders: list[Order] = field(default_factory=list)
@@ -65,7 +65,7 @@ def open_scene(
     settings: Settings,
     api_url: str,
     simulator: httpx.Client,
-    receivers: Sequence[Subscriber],
+    receivers: Sequence[Receiver],
     *,
     seed: int,
     device_count: int,
@@ -117,7 +117,7 @@ def _open_account(account: Account, api: httpx.Client, simulator: httpx.Client, 
             json=connection_to(microsoft, "main", TAGS[0]),
         )
     )
-    endpoint = _said(api.post("/v1/webhook-endpoints", json={"url": account.receiver.url()}))
+    endpoint = _said(api.post("/v1/webhook-endpoints", json={"url": account.receiver.url}))
     account.receiver.secret = endpoint["secret"]
     for number, customer in enumerate(seeded["customers"]):
         made = _said(

@@ -118,7 +118,7 @@ async def test_what_was_opened_before_is_shown_and_can_be_taken_back(world: Worl
     await allow(world, partner, "0.0.0.0/0", "10.1.0.0/16")
     said = " ".join((await registrar(database_url, partner.name)).split())
     assert (
-        "0.0.0.0/0 has addresses in it that no webhook should reach. Take it back: --forbid 0.0.0.0/0" in said
+        "0.0.0.0/0 contains addresses that no webhook should reach. Remove it with --forbid 0.0.0.0/0" in said
     )
     said = await registrar(database_url, partner.name, "--forbid", "0.0.0.0/0", "--json")
     assert orjson.loads(said)["networks"] == ["10.1.0.0/16"]

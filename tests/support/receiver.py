@@ -1,22 +1,21 @@
 """The tests' webhook receiver: it listens on a real socket and answers as a test tells it.
 
-Messages are verified with the public `standardwebhooks` library, which our signatures must agree with.
-Tests on one event loop use `open_receiver`; chaos and the attacks, which have none, use `in_background`.
+Messages are verified with the public `standardwebhooks` library, which our signatures must agree with. It
+runs on the event loop of its test. Chaos and the attacks, which have none, use `app.local.receiver`.
 """
 
 import asyncio
-from collections import Counter, deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, suppress
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, tzinfo
+from datetime import datetime, tzinfo
 from typing import Any
 from unittest.mock import patch
 from uuid import UUID
 
 import orjson
 import standardwebhooks.webhooks
-from anyio.from_thread import start_blocking_portal
 
 from tests.support.world import Partner, World
 
@@ -84,9 +83,6 @@ class Receiver:
     def of_path(self, path: str) -> list[Message]:
         return [message for message in self.messages if message.path == path]
 
-    def answer(self, message: Message) -> Answer:
-        return self.script.popleft() if self.script else self.usual
-
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         with suppress(ConnectionError, asyncio.IncompleteReadError):
@@ -96,7 +92,7 @@ class Receiver:
             body = await reader.readexactly(int(headers.get("content-length", "0")))
             message = Message(first.split(" ")[1], headers, body, self.now())
             self.messages.append(message)
-            answer = self.answer(message)
+            answer = self.script.popleft() if self.script else self.usual
             if answer.hold is not None:
                 await answer.hold.wait()
             extra = "".join(f"{name}: {value}\r\n" for name, value in answer.headers.items())
@@ -107,39 +103,6 @@ class Receiver:
             )
             await writer.drain()
         writer.close()
-
-
-class Subscriber(Receiver):
-    """Verifies every message and takes each event once, as an integrator's receiver should."""
-
-    def __init__(self) -> None:
-        super().__init__(lambda: datetime.now(UTC))
-        self.secret = ""
-        """`whsec_...`, once the endpoint has been created."""
-        self.events: dict[str, dict[str, Any]] = {}
-        """By message id, in the order of their arrival."""
-        self.repeated = 0
-        self.refused = 0
-
-    def answer(self, message: Message) -> Answer:
-        try:
-            message.verify(self.secret)
-        except (standardwebhooks.WebhookVerificationError, ValueError):
-            self.refused += 1
-            return Answer(400)
-        if message.id in self.events:
-            self.repeated += 1
-            return Answer()
-        self.events[message.id] = message.json
-        return self.taken(message)
-
-    def taken(self, message: Message) -> Answer:
-        """The answer to an event that had not arrived before."""
-        return Answer()
-
-    def counts(self) -> Counter[str]:
-        """Events by type."""
-        return Counter(event["type"] for event in list(self.events.values()))
 
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -153,15 +116,6 @@ async def listening(serve: Serve) -> AsyncIterator[int]:
         yield server.sockets[0].getsockname()[1]
     finally:
         server.close()
-
-
-@contextmanager
-def in_background(serve: Serve) -> Iterator[int]:
-    """`listening` on an event loop in a thread of its own. Connections still open at the end are dropped."""
-    with start_blocking_portal() as portal:
-        port: AbstractContextManager[int] = portal.wrap_async_context_manager(listening(serve))
-        with port as number:
-            yield number
 
 
 @asynccontextmanager

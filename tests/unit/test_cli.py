@@ -88,7 +88,7 @@ def test_a_replayed_order_is_told_apart_and_shown_as_it_is_now(wire: Wire, devic
         )
     ]
     result = wire.run("submit", str(devices), "--customer", "contoso")
-    assert "was taken before; nothing is sent twice" in result.stdout
+    assert "was accepted before; nothing is sent twice" in result.stdout
     assert result.exit_code == ExitCode.DONE
 
 

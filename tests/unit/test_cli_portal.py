@@ -156,7 +156,7 @@ def test_what_was_recorded_is_told_by_outcome_and_failures_end_with_2(wire: Wire
     result = wire.run("portal", "result", BATCH, str(path))
     assert result.exit_code == ExitCode.PARTIAL
     assert "1 registered" in result.stdout
-    assert "1 owned by somebody else" in result.stdout
+    assert "1 owned by another organisation" in result.stdout
     assert "SYN2" in result.stdout
     assert "Columns that were not read: Shelf." in result.stdout
 

@@ -77,7 +77,7 @@ def status_of(answer: dict[str, Any]) -> Wire:
     ("level", "code", "words"),
     [
         ("ok", 0, "All is well."),
-        ("attention", 2, "Everything runs, and something needs a person."),
+        ("attention", 2, "Everything runs, and something needs attention."),
         ("down", 1, "Something is down."),
     ],
 )

@@ -72,7 +72,7 @@ def test_one_look_says_what_holds_the_order_since_when_and_what_to_do(devices: P
     for words in (
         "Waiting: Microsoft refuses the connection's credentials.",
         "Since 2026-03-01 10:00 UTC",
-        "Until somebody has done it",
+        "Until somebody has acted",
         "AADSTS50173 the grant was revoked",
         "What to do Give the connection a new client secret or refresh token, then `:check` it.",
         "Devices 2 devices",

@@ -339,7 +339,8 @@ async def test_each_server_can_crash_and_restart_alone(servers: Embedded) -> Non
     with redis(servers) as client:
         assert client.get("kept") == b"7"
 
-    servers.postgres.restart()
+    servers.postgres.stop()
+    servers.postgres.start()
     assert servers.postgres.pid != postgres
     assert servers.endpoints == before
     assert servers.owned

@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 from pydantic import TypeAdapter
 
-from app.api.waiting_models import WaitingOut
+from app.api.contract.models import WaitingOut
 from app.domain.event import (
     BYTES_PER_EVENT,
     EVENTS,

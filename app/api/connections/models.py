@@ -23,12 +23,12 @@ class ConnectionIn(Input):
     client_secret: Secret | None = Field(None, description="Write-only. Refused for a portal connection.")
     refresh_token: Secret | None = Field(
         None,
-        description="Write-only. App+User consent with MFA; without it no new group tag can be made. "
+        description="Write-only. App+User consent with MFA; without it no new group tag can be created. "
         "Refused for a portal connection.",
     )
-    region: Text100 | None = Field(None, description="Sales region; for your own overview.")
+    region: Text100 | None = Field(None, description="Sales region, for your own use.")
     default_group_tag: GroupTagText = Field(
-        description="For devices that name none: Partner Center would invent a tag otherwise."
+        description="For devices without a group tag. Otherwise Partner Center would invent one."
     )
 
 
@@ -50,11 +50,11 @@ class ConnectionPatch(Patch):
     )
     client_secret: Secret | None = Field(
         None,
-        description="Null takes the stored one away: the connection is in trouble until it has another. "
+        description="Null removes the stored one: the connection is in trouble until it has another. "
         "Refused for a portal connection.",
     )
     refresh_token: Secret | None = Field(
-        None, description="Null takes the stored one away. Refused for a portal connection."
+        None, description="Null removes the stored one. Refused for a portal connection."
     )
     region: Text100 | None = None
     default_group_tag: GroupTagText | None = None
@@ -72,17 +72,17 @@ class ConnectionOut(Output):
     name: str
     platform: str
     portal: bool = Field(
-        description="Its orders are files for a person, and consent is recorded by hand: the platform is not "
-        "driven by API, or not for the partner's role."
+        description="Its orders are uploaded and its consents recorded by hand: the platform is not used by "
+        "API, or not for the partner's role."
     )
     entra_tenant_id: UUID
     client_id: str | None
     has_client_secret: bool
     has_refresh_token: bool
-    refresh_token_at: Timestamp | None = Field(description="It lives 90 days from then.")
+    refresh_token_at: Timestamp | None = Field(description="It is valid for 90 days from then.")
     region: str | None
     default_group_tag: str
-    trouble: Trouble | None = Field(description="What has to be fixed; null when all is well.")
+    trouble: Trouble | None = Field(description="What must be fixed; null when all is well.")
     customers_read_at: Timestamp | None
     checked_at: Timestamp | None
     created_at: Timestamp
@@ -95,7 +95,7 @@ class Connections(PageOf):
 
 class CheckOut(Output):
     ok: bool
-    proved: list[str] = Field(description="What Microsoft was asked and answered well.")
+    proved: list[str] = Field(description="The calls that Microsoft answered as expected.")
     code: str | None = Field(description="What is wrong, as a code of `GET /v1/error-codes`.")
     said: str | None = Field(description="Microsoft's own words.")
     remedy: str | None

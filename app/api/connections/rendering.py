@@ -1,7 +1,7 @@
 """Connections into answers."""
 
 from app.api.connections.models import ConnectionOut, Trouble
-from app.api.contract.answers import remedy, same
+from app.api.contract.fields import remedy, same
 from app.domain.connection import Connection
 
 
@@ -12,7 +12,7 @@ def connection(record: Connection) -> ConnectionOut:
             code=record.trouble_code,
             said=record.trouble_said or None,
             since=record.trouble_since,
-            # A later release beside this one may have written a code that is not known here.
+            # A later release, running beside this one, may have written a code that is unknown here.
             remedy=remedy(record.trouble_code) or "",
         )
     return ConnectionOut(

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request, Response
 
 from app.api.connections import rendering
 from app.api.connections.models import CheckOut, ConnectionIn, ConnectionOut, ConnectionPatch, Connections
-from app.api.contract import answers
+from app.api.contract import fields
 from app.api.contract.schema import body_of
 from app.api.once import IdempotencyKey, answered_once
 from app.api.requests import PageOfIds, ReadsConnections, RuntimeOf, WritesConnections, path_of, read
@@ -21,8 +21,8 @@ router = APIRouter(prefix="/v1/connections", tags=["Connections"])
 async def create_connection(
     request: Request, runtime: RuntimeOf, caller: WritesConnections, key: IdempotencyKey = None
 ) -> Response:
-    """Stores an enrolment with its credentials, encrypted; then `:check` it. One whose orders a person
-    carries to a portal is made without credentials."""
+    """Stores an enrolment and encrypts its credentials; then `:check` it. One whose orders are uploaded at a
+    portal by hand has no credentials."""
     given, digest = await read(request, ConnectionIn)
     new = NewConnection(
         name=given.name,
@@ -61,9 +61,9 @@ async def get_connection(runtime: RuntimeOf, caller: ReadsConnections, connectio
 async def update_connection(
     request: Request, runtime: RuntimeOf, caller: WritesConnections, connection_id: UUID
 ) -> ConnectionOut:
-    """Changes what is given; new credentials end a trouble. Another `client_id` or `entra_tenant_id` needs
-    its credentials in the same call, and tokens of the old one are not used any more. A credential that is
-    null is taken away."""
+    """Changes the given fields. New credentials end a trouble. Another `client_id` or `entra_tenant_id` needs
+    its credentials in the same call; tokens of the old one are no longer used. A credential that is null is
+    removed."""
     given, _ = await read(request, ConnectionPatch)
     plain: dict[str, Any] = {
         name: getattr(given, name)
@@ -90,12 +90,12 @@ async def update_connection(
 
 @router.post("/{connection_id}:check")
 async def check_connection(runtime: RuntimeOf, caller: WritesConnections, connection_id: UUID) -> CheckOut:
-    """Asks Microsoft, with fresh tokens, whether the connection works."""
+    """Tests the connection at Microsoft with fresh tokens."""
     found = await connections.check(runtime, caller, connection_id)
     return CheckOut(
         ok=found.ok,
         proved=list(found.proved),
         code=found.code,
         said=found.said,
-        remedy=answers.remedy(found.code),
+        remedy=fields.remedy(found.code),
     )

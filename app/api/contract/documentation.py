@@ -1,8 +1,8 @@
-"""`/docs`, `/redoc` and `/`: the API's documentation for people. Everything comes from this process.
+"""`/docs`, `/redoc` and `/`: the API's documentation for people, served without other hosts.
 
-Servers and their operators often cannot reach the Internet, so Swagger UI's files are served from the
-package that carries them, and the page's policy forbids the browser every other host. The page holds a plain
-list of all operations besides, made from the OpenAPI document; Swagger UI takes its place once it has loaded.
+Servers and their operators often cannot reach the Internet, so Swagger UI's files come from a Python package,
+and the page's policy forbids the browser every other host. The page also has a plain list of all operations,
+made from the OpenAPI document; Swagger UI replaces it once it has loaded.
 """
 
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ _FILES = {
     "swagger-ui.css": "text/css",
     "favicon-32x32.png": "image/png",
 }
-"""What of the package is served, and as what."""
+"""The package's files that are served, with their media types."""
 _WORDS = (
     "<p>Everything is in "
     '<a href="openapi.json">openapi.json</a>, which any OpenAPI tool reads. The operations:</p>'
@@ -36,9 +36,9 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-"""Swagger UI writes styles into its elements. Nothing else gets in: a key may be typed into the page."""
+"""Swagger UI writes styles into its elements. Nothing else is allowed: people type keys into the page."""
 READING_POLICY = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-"""For pages without a script, a style or a picture."""
+"""For pages without scripts, styles or pictures."""
 _DOCS = {"docs": ("/docs", "Documentation"), "redoc": ("/redoc", "Documentation without scripts")}
 _LINKS = {
     "openapi": ("/openapi.json", "OpenAPI document"),
@@ -49,7 +49,7 @@ _LINKS = {
 
 
 def install(app: FastAPI, *, pages: bool) -> None:
-    """`pages`: whether `/docs` and `/redoc` are there; `/openapi.json` always is."""
+    """`pages`: whether to serve `/docs` and `/redoc`. `/openapi.json` is always served."""
     links = {**_DOCS, **_LINKS} if pages else _LINKS
 
     async def docs(_: Request) -> Response:
@@ -118,7 +118,7 @@ def _more(description: str) -> str:
 
 
 def _index(app: FastAPI, request: Request, known: Mapping[str, tuple[str, str]]) -> Response:
-    """Where to go from here: for a browser as a page, for a program as JSON."""
+    """Links to the API's entry points: a page for browsers, JSON for programs."""
     root = request.scope.get("root_path", "")
     if "text/html" not in request.headers.get("accept", ""):
         links = {name: f"{root}{path}" for name, (path, _) in known.items()}

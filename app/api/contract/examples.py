@@ -1,4 +1,4 @@
-"""An example for every JSON body that the API takes, by the name of its model. All of it is made up."""
+"""Made-up examples of every JSON body that the API takes, by the name of its model."""
 
 from typing import Any, Final
 

@@ -1,16 +1,11 @@
-"""The shapes callers meet: what they send and what they get, as OpenAPI shows them.
+"""Models of calls and answers, as OpenAPI shows them.
 
-Answers are built from the services' records here and nowhere else. A field's description says
-what a caller needs to know; credentials, keys and hashes have no answer shape at all.
+A field's description says what a caller needs to know. No answer has a field for credentials, keys or hashes.
 """
 
-import re
-from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
-    AfterValidator,
-    AwareDatetime,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -21,30 +16,8 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from app.api.contract.texts import KeepsNoSecret, NamesATag, Safe, Seen, named
-
-
-def _written_out(value: Any) -> Any:
-    """pydantic would take any number for seconds since 1970."""
-    if isinstance(value, str) and not _DATE_AND_TIME.match(value):
-        raise PydanticCustomError(
-            "datetime_parsing", "Input should be a date and time with its offset, as 2026-01-31T08:00:00Z"
-        )
-    return value
-
-
-_DATE_AND_TIME = re.compile(r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}", re.ASCII)
-
-
-def _in_utc(value: datetime) -> datetime:
-    try:
-        return value.astimezone(UTC)
-    except OverflowError:
-        raise PydanticCustomError("datetime_out_of_range", "Input is outside the years 1 to 9999") from None
-
-
-Moment = Annotated[AwareDatetime, BeforeValidator(_written_out), AfterValidator(_in_utc)]
-"""A time in a query, with its offset."""
-
+from app.api.contract.times import Timestamp
+from app.domain.catalogue import Advice
 
 Text100 = Annotated[str, named(100), Safe, KeepsNoSecret]
 Text255 = Annotated[str, named(255), Safe, KeepsNoSecret]
@@ -52,7 +25,7 @@ GroupTagText = Annotated[str, named(512), Seen, NamesATag, KeepsNoSecret]
 
 
 def _present_word(value: Any) -> Any:
-    """`reject_order` is what orders called it before imports came."""
+    """Also takes `reject_order`, the word that orders used before there were imports."""
     return "reject" if value == "reject_order" else value
 
 
@@ -64,21 +37,21 @@ OnInvalid = Annotated[
         "`reject`: nothing is ordered if a row is invalid."
     ),
 ]
-"""One pair of words for orders and imports."""
+"""What to do about invalid rows, for orders and imports alike."""
 
 
 class Input(BaseModel):
-    """Strict: a field nobody knows is an error, not something to drop silently."""
+    """Strict: an unknown field is an error and is not dropped silently."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     ROWS: ClassVar[tuple[str, type[BaseModel]] | None] = None
-    """The long list of the body and what is in it. It fails at its first wrong row, so that a body wrong
-    everywhere costs little; `decoding` then looks at one row after the other."""
+    """The long list of the body and the type of its items. Validation stops at the first wrong row, so that a
+    body that is wrong everywhere costs little; `decoding` then checks one row after the other."""
 
 
 class Patch(Input):
-    """Changes what is given. Null empties a field that may be empty, and is refused for the others."""
+    """Changes the given fields. Null empties a field that may be empty, and is refused for the others."""
 
     MAY_BE_EMPTY: ClassVar[frozenset[str]] = frozenset()
 
@@ -98,6 +71,23 @@ class PageOf(Output):
     next_page_token: str | None = Field(
         None, description="Give it as `page_token` for the next page; null at the end."
     )
+
+
+class WaitingOut(Output):
+    """One reason why devices wait. Several can hold at once."""
+
+    code: str = Field(description="A code of `GET /v1/error-codes`.")
+    title: str = Field(description="The code in words.")
+    advice: Advice = Field(
+        description="`person`: somebody must do what `remedy` says; `retry`, `none`: it ends by itself."
+    )
+    since: Timestamp | None = Field(description="Since when it holds, if known.")
+    until: Timestamp | None = Field(
+        description="When it ends or Registrar tries again; null if that is not known."
+    )
+    remedy: str = Field(description="What to do about it.")
+    detail: str | None = Field(description="Details, for instance Microsoft's own words.")
+    devices: int = Field(description="Devices that wait for it.")
 
 
 class ProblemError(Output):
@@ -120,4 +110,4 @@ class Problem(Output):
     remedy: str
     correlation_id: str = Field(description="Give it to the operator when asking for help.")
     errors: list[ProblemError] = Field(default_factory=list)
-    links: dict[str, str] = Field(default_factory=dict, description="Ids of what the detail speaks of.")
+    links: dict[str, str] = Field(default_factory=dict, description="Ids of what the detail is about.")

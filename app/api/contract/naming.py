@@ -1,8 +1,7 @@
-"""Names of the contract that generated clients build their own names from.
+"""Names in the OpenAPI document, from which generated clients make theirs.
 
-An operation's id is its function's name as camelCase, as `createOrder`; what is shown is got (`show_me` is
-`getMe`). Where the name is clear in its module
-only, or would change with the code, the table decides.
+An operation's id is its function's name in camelCase, such as `createOrder`; `show` becomes `get` (`show_me`
+is `getMe`). For names that are clear only within their module, the table decides.
 """
 
 import re
@@ -54,6 +53,6 @@ def operation_id(route: APIRoute) -> str:
 
 
 def camel_case(name: str) -> str:
-    """`create_order` and `order.accepted` as one word."""
+    """`create_order` and `order.accepted` in camelCase."""
     first, *others = name.replace(".", "_").split("_")
     return first + "".join(part.capitalize() for part in others)

@@ -1,8 +1,7 @@
 """Refusals as RFC 9457 problem details: one table from exception class to HTTP status.
 
-Everything a caller can meet goes through here, the framework's own refusals included, so that
-every error has a code of the catalogue, its remedy and a correlation id. What is not expected is
-500 and says nothing about our inside.
+Every error goes through here, including the framework's own, so that each has a code of the catalogue, its
+remedy and a correlation id. An unexpected exception is a 500 that reveals nothing internal.
 """
 
 import re
@@ -60,10 +59,10 @@ CODE_STATUS = {
     "validation_failed": 422,
     "unsupported_media_type": 415,
 }
-"""Codes whose status is not their class's."""
+"""Codes with another status than their class."""
 
 _UNREAD = ("body_too_complex", "large_bodies_waiting")
-"""Codes of refusals before the whole body has been read, beside those of TooLarge."""
+"""Codes of refusals before the whole body has been read, besides those of TooLarge."""
 
 UPSTREAM_STATUS: dict[type[UpstreamFailure], int] = {
     NotSent: 503,
@@ -71,7 +70,7 @@ UPSTREAM_STATUS: dict[type[UpstreamFailure], int] = {
     Refused: 502,
     ConnectionTrouble: 502,
 }
-"""Calls that ask Microsoft while the caller waits: `:check`, `:recheck`, the consent link."""
+"""Routes that call Microsoft while the caller waits: `:check`, `:recheck`, the consent link."""
 
 HTTP_CODES = {
     404: "not_found",
@@ -84,13 +83,13 @@ RETRY_AFTER_OUTAGE = "5"
 """Seconds to wait when the database cannot be reached."""
 
 MAX_POINTER = 200
-"""Characters of a pointer that are shown: unknown fields have the caller's names."""
+"""The most characters of a pointer that are shown, because the caller chooses the names of unknown fields."""
 
 MAX_DETAIL = 2_000
-"""Characters of words about a fault, which may quote what the caller sent."""
+"""The most characters of a detail, which may quote what the caller sent."""
 
 _OUR_WORDS = {("/devices", "too_long"): "too_many_devices"}
-"""Errors of the JSON shape that have a code of the catalogue, by pointer and pydantic's type."""
+"""Validation errors that have a code of the catalogue, by pointer and pydantic's type."""
 
 _PARAMETER = re.compile(r"\{[^}]*\}")
 _ITEM = re.compile(r"^/devices/(\d+)(?:/(.+))?$", re.DOTALL)
@@ -131,7 +130,7 @@ def _page_of(request: Request, code: str) -> str:
 
 def _error(error: FieldError) -> ProblemError:
     match = _ITEM.match(error.pointer)
-    # Errors of the JSON shape have pydantic's codes, and one remedy for all.
+    # Other validation errors have pydantic's codes and share one remedy.
     known = CATALOGUE.get(error.code, CATALOGUE["validation_failed"])
     return ProblemError(
         pointer=_short(error.pointer, MAX_POINTER),
@@ -160,7 +159,7 @@ def install(app: FastAPI) -> None:
         if isinstance(refusal, Unauthenticated):
             headers["WWW-Authenticate"] = 'Bearer realm="registrar"'
         if isinstance(refusal, TooLarge) or refusal.code in _UNREAD:
-            headers["Connection"] = "close"  # the rest of the body is not going to be read
+            headers["Connection"] = "close"  # the rest of the body will not be read
         return problem(
             request,
             refusal.code,
@@ -197,7 +196,7 @@ def install(app: FastAPI) -> None:
 
     async def on_possible_outage(request: Request, error: Exception) -> Response:
         if refuses_removed(error):
-            # A defect of ours could look like this, too: the line names the constraint.
+            # A defect of ours could also look like this, so the line names the constraint.
             cause = getattr(getattr(error, "orig", None), "__cause__", None)
             constraint = getattr(cause, "constraint_name", None)
             log.warning("refused_as_removed", path=request.scope["path"], constraint=constraint)
@@ -213,7 +212,7 @@ def install(app: FastAPI) -> None:
 
 
 def unexpected(request: Request, error: Exception) -> Response:
-    """An unexpected exception: written down whole for the operator, shown to the caller without detail."""
+    """Answers an unexpected exception: logged in full for the operator, without detail for the caller."""
     log.error("unexpected_error", path=request.scope["path"], exc_info=error)
     return problem(request, "internal", "", 500)
 
@@ -228,7 +227,7 @@ def methods_of_verb(scope: Scope) -> set[str]:
 
 
 def _methods_of(request: Request) -> set[str]:
-    """All methods of this path. The framework names those of the first route only."""
+    """All methods of this path. The framework names only those of the first route."""
     methods: set[str] = set()
     for found in iter_route_contexts(request.app.routes):
         if found.route.matches(request.scope)[0] is not Match.NONE:
@@ -244,12 +243,12 @@ _PLAIN_WORDS = {
     "extra_forbidden": "There is no such field.",
     "uuid_parsing": "It is not an id (UUID).",
 }
-"""pydantic's kinds of error whose own words are for programmers."""
+"""Our messages for errors whose pydantic message is for programmers."""
 
 
 def pydantic_error(error: Mapping[str, Any]) -> FieldError:
-    """pydantic's word for a wrong field, as ours. Never its `input`: that may be a secret or hash."""
-    # An unknown field has the caller's name, of any length. Of a longer one no more is shown than is judged.
+    """pydantic's error for a field as ours, without its `input`, which may be a secret or a hash."""
+    # The caller chooses the name of an unknown field, so it is shortened.
     parts = (part for part in error["loc"] if part not in ("body", "query", "path", "header"))
     location = [str(part)[: 5 * MAX_POINTER] for part in parts]
     location = [NOT_SHOWN if holds_secret(part) else part for part in location]

@@ -1,8 +1,7 @@
 """The OpenAPI document: bodies that we read ourselves, and the problems every route can answer.
 
-It is written for programs that make clients of it. What a caller may leave out is optional and has no
-default, because some generators take a property with a default for one that must be there; what an answer
-has is there always.
+It is made for generators of clients. What a caller may leave out is optional and has no default, because some
+generators treat a property with a default as required. Properties of answers are always required.
 """
 
 from collections.abc import Iterator, Set
@@ -31,10 +30,10 @@ Registers Windows Autopilot devices on customers' behalf through Microsoft Partn
 * Errors are [RFC 9457](https://www.rfc-editor.org/rfc/rfc9457) problem details with a `code` of
   `GET /v1/error-codes` and what to do about it.
 * Every POST that creates honours `Idempotency-Key`.
-* Each API key has so many calls a minute: `RateLimit` says how many are left, 429 that none is.
+* Each API key has a number of calls a minute: `RateLimit` says how many are left. Beyond it comes 429.
 * Lists are paged by `page_size` and `page_token`. A token belongs to its list and its filters.
 * JSON answers to GET have an `ETag`; with `If-None-Match`, 304 says that nothing has changed.
-* Answers over 1 kB come in gzip, Brotli or Zstandard to who accepts it.
+* Answers over 1 kB are compressed with gzip, Brotli or Zstandard if the caller accepts it.
 * Webhooks follow [Standard Webhooks](https://www.standardwebhooks.com).
 """
 
@@ -46,7 +45,7 @@ _PROBLEMS = {
     "409": "The present state does not allow it.",
     "413": "Over a limit.",
     "415": "Not JSON by its content type, or in a content coding that is not read.",
-    "422": "Understood, and cannot be done.",
+    "422": "Understood, but it cannot be done.",
     "429": "Too many calls with this API key; see `Retry-After`. Nothing was done.",
     "500": "Something went wrong inside Registrar.",
     "503": "Not now; see `Retry-After`.",
@@ -58,12 +57,12 @@ _HEADERS = {
         {"type": "string", "examples": ['"default";q=3000;w=60']},
     ),
     "RateLimit": (
-        "`r` calls are left to this API key for the next `t` seconds; then it has all of them again.",
+        "This API key has `r` calls left for the next `t` seconds. Then it has all of them again.",
         {"type": "string", "examples": ['"default";r=2950;t=42']},
     ),
     "Retry-After": ("Seconds to wait.", {"type": "integer", "minimum": 0}),
     "ETag": (
-        "A tag of the answer's content. Send it as `If-None-Match` to be told whether it has changed.",
+        "A tag of the answer's content. Send it as `If-None-Match` to learn whether it has changed.",
         {"type": "string", "examples": ['W/"2c26b46b68ffc68ff99b453c1d304134"']},
     ),
 }
@@ -75,7 +74,7 @@ _IF_NONE_MATCH = {
     "schema": {"type": "string"},
 }
 _WITHOUT_KEY = "401"
-"""No call of a key, so none of its calls is counted."""
+"""A route without a key, whose calls are not counted."""
 _WITH_RETRY_AFTER = frozenset({"429", "503"})
 _WITH_BODY = frozenset({"400", "413", "415"})
 _WITH_CONFLICT = frozenset({"post", "patch", "delete"})
@@ -83,12 +82,12 @@ _WITH_CONFLICT = frozenset({"post", "patch", "delete"})
 ASKS_MICROSOFT: dict[int | str, dict[str, Any]] = {
     502: {"description": "Microsoft refused.", "content": {MEDIA_TYPE: {}}},
 }
-"""For routes that ask Microsoft while the caller waits."""
+"""For routes that call Microsoft while the caller waits."""
 
 CONFLICTS: dict[int | str, dict[str, Any]] = {
     409: {"description": _PROBLEMS["409"], "content": {MEDIA_TYPE: {}}},
 }
-"""For routes that read, and can meet a state in which there is nothing to read."""
+"""For routes that read, and may find nothing to read in the present state."""
 
 ASKS_FOR_A_FILE: dict[str, Any] = {
     "requestBody": {
@@ -163,7 +162,7 @@ def _build(app: FastAPI) -> dict[str, Any]:
         for method, operation in operations.items():
             _describe(method, operation, is_open=(method, path) not in keyed, path=path)
     for name, webhook in document.get("webhooks", {}).items():
-        # They are calls of ours: what a receiver answers is its own affair, and no key of ours opens it.
+        # Webhooks are calls by Registrar: receivers choose their answers, and API keys do not apply.
         webhook["post"] |= {
             "responses": {"2XX": {"description": "Received."}},
             "security": [],
@@ -173,7 +172,7 @@ def _build(app: FastAPI) -> dict[str, Any]:
 
 
 def _schemas(found: dict[str, Any]) -> dict[str, Any]:
-    """All shapes by name: those that FastAPI has found, ours, and none that is never sent."""
+    """All schemas by name: FastAPI's and ours, without those that are never sent."""
     schemas = {name: _answer(schema) for name, schema in found.items() if name not in _NEVER_SENT}
     written: list[type[BaseModel]] = [*_EVENTS, Problem]
     for models, shaped in ((_BODIES, _request), (written, _answer)):
@@ -187,17 +186,17 @@ def _schemas(found: dict[str, Any]) -> dict[str, Any]:
 
 
 _NEVER_SENT = frozenset({"HTTPValidationError", "ValidationError"})
-"""FastAPI's own shapes of a validation error; ours is a problem."""
+"""FastAPI's own schemas of validation errors. Ours is a problem."""
 
 
 def _answer(schema: dict[str, Any]) -> dict[str, Any]:
-    """A shape that Registrar writes: every field is there."""
+    """A schema that Registrar writes: every field is required."""
     fields = _fields(schema)
     return {**schema, "properties": fields, "required": list(fields)} if fields else schema
 
 
 def _request(schema: dict[str, Any]) -> dict[str, Any]:
-    """A shape that a caller writes: a default is told in words."""
+    """A schema that a caller writes: defaults move into descriptions."""
     fields = _fields(schema)
     return {**schema, "properties": fields} if fields else schema
 
@@ -207,7 +206,7 @@ def _fields(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _field(field: dict[str, Any]) -> dict[str, Any]:
-    """Without the title, which generators take for a name, and with its default in its description."""
+    """Removes the title, which generators take for a name, and puts the default into the description."""
     shown = {key: value for key, value in field.items() if key not in ("title", "default")}
     default = field.get("default")
     if default not in (None, [], {}) and "const" not in field:
@@ -231,7 +230,7 @@ def _asks_for_key(dependant: Dependant) -> bool:
 def _describe(method: str, operation: dict[str, Any], *, is_open: bool, path: str) -> None:
     """Adds security and the problems this operation can answer."""
     responses = operation["responses"]
-    # FastAPI's own shape of a validation error is never sent: ours is.
+    # FastAPI's own validation error is never sent; ours is.
     has_parameters = responses.pop("422", None) is not None
     if method == "get" and "application/json" in responses.get("200", {}).get("content", {}):
         responses["304"] = {"description": "Nothing has changed since the answer with this tag."}

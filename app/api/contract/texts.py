@@ -1,4 +1,4 @@
-"""Types of text fields, which refuse characters that no such text may have."""
+"""Types of text fields, which refuse forbidden characters."""
 
 from collections.abc import Callable
 from typing import Annotated, Any, Final
@@ -30,7 +30,7 @@ NamesATag = AfterValidator(_names_a_tag)
 
 
 def _without(asked: Callable[[str], str | None]) -> BeforeValidator:
-    """Refuses a text by what is said of it. Blanks around it do not count: they are removed."""
+    """Refuses a text for which `wrong` returns a reason. Blanks around the text are removed first."""
 
     def refuse(value: Any) -> Any:
         if isinstance(value, str) and (said := asked(value.strip())) is not None:
@@ -43,21 +43,22 @@ def _without(asked: Callable[[str], str | None]) -> BeforeValidator:
 Safe: Final = _without(unsafe)
 """For names, references and words that people read: no control characters and no marks of direction."""
 Seen: Final = _without(unseen)
-"""For group tags, which are typed again into profiles: nothing that cannot be seen."""
+"""For group tags, which people type into profiles: no invisible characters."""
 Storable: Final = _without(unstorable)
-"""For values that are only looked for."""
+"""For search values."""
 
 NAME_PATTERN: Final = rf"^[^{UNSAFE_CLASS}]*[^{UNSAFE_CLASS}\s][^{UNSAFE_CLASS}]*$"
-"""As OpenAPI tells it: what `Safe` lets pass, and not only blanks. Blanks at the ends are removed."""
+"""The pattern in OpenAPI: what `Safe` allows, and not only blanks. Blanks at the ends are removed."""
 SOUGHT_PATTERN: Final = r"^[^\x00]*$"
 
 
 def named(longest: int) -> StringConstraints:
-    """The length and the documented pattern of a name; beside `Safe` or `Seen`, which say what is wrong."""
+    """The length and the documented pattern of a name, for use with `Safe` or `Seen`, which do the
+    checking."""
     return StringConstraints(strip_whitespace=True, min_length=1, max_length=longest, pattern=NAME_PATTERN)
 
 
 Sought = Annotated[str, StringConstraints(max_length=255, pattern=SOUGHT_PATTERN), Storable]
-"""A value to look for."""
+"""A search value."""
 CodeSought = Annotated[Sought, AfterValidator(present_name)]
-"""A code to look for, by its present or its former name."""
+"""A code to search for, by its present or its former name."""

@@ -28,7 +28,7 @@ class CustomerPatch(Patch):
 class ConsentSummary(Output):
     state: ConsentState
     since: Timestamp
-    evidence: Evidence = Field(description="What the state rests on.")
+    evidence: Evidence = Field(description="The evidence for the state.")
     proved_at: Timestamp | None = Field(description="When the customer was last seen in the customers list.")
     checked_at: Timestamp | None = Field(description="When the customers list was last read.")
 
@@ -38,8 +38,8 @@ class ConsentChange(Output):
     to_state: ConsentState
     evidence: Evidence
     at: Timestamp
-    note: str | None = Field(description="What a person wrote down with it.")
-    made_by: UUID | None = Field(description="The API key of that person.")
+    note: str | None = Field(description="The note that was recorded with it.")
+    made_by: UUID | None = Field(description="The API key that recorded it.")
 
 
 class ConsentOut(ConsentSummary):
@@ -49,7 +49,7 @@ class ConsentOut(ConsentSummary):
 
 
 class ConsentLink(Output):
-    url: str = Field(description="A global administrator of the customer opens it and accepts.")
+    url: str = Field(description="For a global administrator of the customer to open and accept.")
 
 
 class CustomerOut(Output):

@@ -1,6 +1,6 @@
 """Customers and consent into answers."""
 
-from app.api.contract.answers import same
+from app.api.contract.fields import same
 from app.api.customers.models import ConsentSummary, CustomerOut
 from app.domain.customer import Customer
 

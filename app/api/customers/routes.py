@@ -6,7 +6,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Query, Request, Response
 
-from app.api import pages
+from app.api import answers
 from app.api.contract.schema import ASKS_MICROSOFT, body_of
 from app.api.contract.texts import Sought
 from app.api.customers import rendering
@@ -36,7 +36,7 @@ router = APIRouter(prefix="/v1/customers", tags=["Customers"])
 async def create_customer(
     request: Request, runtime: RuntimeOf, caller: WritesCustomers, key: IdempotencyKey = None
 ) -> Response:
-    """A customer of one connection. Whether it has consented is looked up at Microsoft at once."""
+    """Adds a customer of one connection. Its consent is looked up at Microsoft at once."""
     given, digest = await read(request, CustomerIn)
     new = NewCustomer(
         connection_id=given.connection_id,
@@ -71,7 +71,7 @@ async def list_customers(
         domain=domain,
         consent_state=None if consent_state is None else consent_state.value,
     )
-    return await pages.answer(Customers, found, rendering.customer)
+    return await answers.page(Customers, found, rendering.customer)
 
 
 @router.get("/{customer_id}")
@@ -83,7 +83,7 @@ async def get_customer(runtime: RuntimeOf, caller: ReadsCustomers, customer_id: 
 async def update_customer(
     request: Request, runtime: RuntimeOf, caller: WritesCustomers, customer_id: UUID
 ) -> CustomerOut:
-    """Changes what is given. The tenant is what the customer is, and cannot be changed."""
+    """Changes the given fields. The tenant identifies the customer and cannot be changed."""
     given, _ = await read(request, CustomerPatch)
     values = given.model_dump(exclude_unset=True)
     return rendering.customer(await customers.update(runtime, caller, customer_id, values))
@@ -91,13 +91,13 @@ async def update_customer(
 
 @router.get("/{customer_id}/consent")
 async def get_consent(runtime: RuntimeOf, caller: ReadsCustomers, customer_id: UUID) -> ConsentOut:
-    """The state, what it rests on, and how it came about."""
+    """The consent's state, its evidence and its history."""
     return await consent_of(runtime, caller, customer_id)
 
 
 @router.post("/{customer_id}/consent:request", responses=ASKS_MICROSOFT)
 async def request_consent(runtime: RuntimeOf, caller: WritesCustomers, customer_id: UUID) -> ConsentLink:
-    """The link to send to the customer. Held orders go on by themselves once it is accepted."""
+    """Returns the link to send to the customer. Held orders go on by themselves once it is accepted."""
     return ConsentLink(url=await customer_readings.request(runtime, caller, customer_id))
 
 

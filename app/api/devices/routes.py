@@ -1,4 +1,4 @@
-"""Devices: what is believed now of each, over all orders."""
+"""Devices: what is known now about each, over all orders."""
 
 from typing import Annotated
 from uuid import UUID
@@ -6,8 +6,8 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field
 
-from app.api import pages
-from app.api.contract import answers
+from app.api import answers
+from app.api.contract import fields
 from app.api.contract.models import Output, PageOf
 from app.api.contract.texts import Sought
 from app.api.contract.times import Timestamp
@@ -25,7 +25,7 @@ router = APIRouter(prefix="/v1", tags=["Devices"])
 
 
 class LastRegistrationOut(Output):
-    """The registration whose outcome was the last one, as it is now."""
+    """The registration with the latest outcome, as it is now."""
 
     id: UUID
     order_id: UUID
@@ -44,7 +44,7 @@ class DeviceOut(Output):
         "`not_registered`, the last attempt failed; `unknown`, its outcome is not known. A failure after a "
         "definite answer changes nothing here: see `last_registration`."
     )
-    state_at: Timestamp = Field(description="When the answer came that `state` goes by.")
+    state_at: Timestamp = Field(description="When the answer behind `state` came.")
     serial_number: str | None
     manufacturer: str | None
     model: str | None
@@ -52,14 +52,14 @@ class DeviceOut(Output):
     first_outcome_at: Timestamp
     last_outcome_at: Timestamp
     last_registration: LastRegistrationOut | None = Field(
-        description="Its outcome was the last one; it may be tried again meanwhile. Null while the order is "
-        "being removed."
+        description="The one with the latest outcome; it may be under way again meanwhile. Null while the "
+        "order is being removed."
     )
 
 
 class DeviceDetail(DeviceOut):
     registrations: list[RegistrationOut] = Field(
-        description=f"Of every order for this customer, newest first, at most {SHOWN_REGISTRATIONS}."
+        description=f"Of all orders for this customer, newest first, at most {SHOWN_REGISTRATIONS}."
     )
 
 
@@ -93,29 +93,29 @@ async def list_devices(
     ] = None,
     product_key: Annotated[Sought | None, Query(description="The whole PKID.")] = None,
 ) -> Devices | Response:
-    """One for each identity of each customer that has had an outcome, newest first.
+    """One device for each identity of a customer that has had an outcome, newest first.
 
-    A usual PKID identifies a device; otherwise its serial number, manufacturer and model do, as ordered.
-    A device that was ordered once with its model and once without is listed twice. Where no index serves what
-    is asked for, a page looks through 100,000 devices: it may have no items and a `next_page_token`.
+    A usual PKID identifies a device; otherwise its serial number, manufacturer and model do, as ordered. A
+    device that was ordered once with its model and once without is listed twice. For filters without an
+    index, a page looks through 100,000 devices: it may have no items and a `next_page_token`.
     """
     wanted = Filter(customer_id, state, serial_number, serial_prefix, serial_contains, product_key)
     if wanted.searches:
         await take_heavy(request, runtime, caller)
     found = await devices.list_page(runtime, caller, page, wanted)
-    return await pages.answer(Devices, found.page, _device, complete=found.complete)
+    return await answers.page(Devices, found.page, _device, complete=found.complete)
 
 
 @router.get("/devices/{device_id}")
 async def get_device(runtime: RuntimeOf, caller: ReadsOrders, device_id: UUID) -> DeviceDetail:
-    """With its registrations."""
+    """One device with its registrations."""
     found = await devices.get(runtime, caller, device_id)
     rows = [rendering.registration(row) for row in found.registrations]
     return DeviceDetail(**dict(_device(found.device)), registrations=rows)
 
 
 def _device(device: KnownDevice) -> DeviceOut:
-    known = answers.same(device, DeviceOut, but=("last_registration",))
+    known = fields.same(device, DeviceOut, but=("last_registration",))
     return DeviceOut(**known, last_registration=_last(device))
 
 
@@ -128,5 +128,5 @@ def _last(device: KnownDevice) -> LastRegistrationOut | None:
         group_tag=device.last_group_tag,
         state=device.last_state,
         error_code=device.last_error_code,
-        remedy=answers.remedy(device.last_error_code),
+        remedy=fields.remedy(device.last_error_code),
     )

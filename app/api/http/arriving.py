@@ -1,4 +1,4 @@
-"""A body while it arrives: gathered in one place, counted before anything is built of it, hashed beside."""
+"""A request body while it arrives: gathers, counts and hashes its bytes."""
 
 import asyncio
 import hashlib
@@ -10,12 +10,12 @@ from app.api.http.bodies import MAX_TEXT, PIECE, Bound, Count, Scan, text_too_lo
 SMALL_BODY: Final = 64 * 1024
 """Bytes. Larger bodies are hashed and decoded in threads, so that other callers are answered meanwhile."""
 _BACKLOG: Final = 4 * 1024 * 1024
-"""Bytes that may wait for being hashed; then no more are read for a moment."""
+"""Bytes that may wait to be hashed. Beyond that, reading pauses."""
 
 
 class Arriving:
-    """Gathers a body. One that was announced is written into its place: of an order of 40 MB there is one
-    copy."""
+    """Gathers a body. If its length is known, it is written into one buffer, so that an order of 40 MB is
+    there only once."""
 
     def __init__(self, bound: Bound, announced: int) -> None:
         self._bound = bound
@@ -32,11 +32,11 @@ class Arriving:
 
     @property
     def commas(self) -> int | None:
-        """All commas of the body; None where they were not counted to the end."""
+        """The number of commas; None if they were not all counted."""
         return self._count.commas if self._scan is None else None
 
     async def add(self, chunk: bytes) -> None:
-        """Raises Unprocessable as soon as there is more in the body than its bound."""
+        """Raises Unprocessable as soon as the body exceeds its bound."""
         if self._scan is None and not self._count.fits(chunk):
             self._scan = await self._look_again()
         if self._scan is not None:
@@ -58,7 +58,7 @@ class Arriving:
             raise text_too_long()
 
     async def _look_again(self) -> Scan:
-        """The exact count of what has arrived: what was counted so far may be inside texts."""
+        """Counts what has arrived exactly, because the fast count includes what is inside texts."""
         scan = Scan(self._bound)
         arrived = self._received.getvalue()
         for start in range(0, self._size, PIECE):
@@ -79,7 +79,7 @@ class Arriving:
             self._digest.update(chunk)
 
     def body(self) -> bytes:
-        """All of it, given away: nothing can be added any more."""
+        """Returns the whole body. Nothing can be added afterwards."""
         self._received.truncate()
         body = self._received.getvalue()
         self._received = BytesIO()

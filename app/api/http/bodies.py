@@ -24,21 +24,21 @@ PIECE: Final = 64 * KB
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """What the body of one call may have at most."""
+    """The most that a call's body may have."""
 
     max_bytes: int
     containers: int
     """Objects and lists."""
     values: int
     values_each: int | None = None
-    """Values for each object and list; SOME_VALUES more are let pass. One object of 100,000 names would make
-    as many errors."""
+    """Values for each object and list, with SOME_VALUES to spare. One object of 100,000 names would give as
+    many errors."""
 
 
 SOME_VALUES: Final = 12_000
-"""As many as a list of serial numbers where devices belong: it gets an error that names it."""
+"""Enough for a list of serial numbers in place of devices, so that the error can name it."""
 MAX_TEXT: Final = 4 * KB * KB
-"""Bytes without a quotation mark. No field is as long, and a text is copied before it is refused."""
+"""Bytes without a quotation mark. No field is that long, and a text is copied before it is refused."""
 
 
 SHORT: Final = Bound(64 * KB, containers=1_000, values=5_000)
@@ -46,7 +46,7 @@ SHORT: Final = Bound(64 * KB, containers=1_000, values=5_000)
 LISTS: Final = Bound(512 * KB, containers=12_000, values=30_000)
 """Rows of one batch or order, or a vendor profile with its group tags."""
 ORDER: Final = Bound(64 * KB * KB, containers=2 * MAX_DEVICES + 2, values=10 * MAX_DEVICES, values_each=10)
-"""More than an order of 10,000 devices needs: so a misspelt field, a list in place of a text, or a few
+"""More than an order of 10,000 devices needs, so that a misspelt field, a list in place of a text, or a few
 devices too many still get an error that names them."""
 
 BOUNDS: Final[dict[str, Bound]] = {
@@ -56,7 +56,7 @@ BOUNDS: Final[dict[str, Bound]] = {
     "create_profile": LISTS,
     "update_profile": LISTS,
 }
-"""By the route's name; the others are short. Files are bounded where they are read."""
+"""By the route's name. Other routes get the bound of a short body; files are bounded where they are read."""
 
 
 def bound_of(scope: Scope) -> Bound:
@@ -95,7 +95,7 @@ def _limit(name: str, files: dict[str, int], max_bytes: int) -> int | None:
 
 
 def too_complex(bound: Bound) -> Unprocessable:
-    """The refusal of a body with more in it than its call can use; the rest of the body is not read."""
+    """The refusal of a body with more in it than its call can use. The rest of the body is not read."""
     each = "" if bound.values_each is None else f" ({bound.values_each} for each object)"
     return Unprocessable(
         "body_too_complex",
@@ -105,15 +105,15 @@ def too_complex(bound: Bound) -> Unprocessable:
 
 
 def text_too_long() -> Unprocessable:
-    """The refusal of a body with a text that no field can hold; the rest of the body is not read."""
+    """The refusal of a body with a text that no field can hold. The rest of the body is not read."""
     return Unprocessable(
         "body_too_complex", f"No text of a body may have more than {MAX_TEXT // KB // KB} MB."
     )
 
 
 def fits(bound: Bound, openings: int, commas: int) -> bool:
-    """Whether so many objects, lists and values are within the bound. An object's values come after it, so
-    this holds for every beginning of a body that is within its bound."""
+    """Whether these counts are within the bound. An object's values come after it, so if the whole body is
+    within its bound, so is every beginning of it."""
     values = bound.values
     if bound.values_each is not None:
         values = min(values, SOME_VALUES + bound.values_each * openings)
@@ -121,7 +121,7 @@ def fits(bound: Bound, openings: int, commas: int) -> bool:
 
 
 class Count:
-    """A fast count that is never too low: it also counts what is inside texts, which is rarely much."""
+    """A fast count that is never too low: it also counts what is inside texts, usually little."""
 
     __slots__ = ("bound", "commas", "openings")
 
@@ -138,12 +138,11 @@ class Count:
 
 
 _SPARSE: Final = 200
-"""After so many in one piece it is quicker to look at every byte than to search for the next one."""
+"""After this many in one piece, looking at every byte is quicker than searching for the next one."""
 
 
 def _count(piece: bytes, character: bytes) -> int:
-    """`piece.count`, ten times as fast where there are few: hashes are passed over by the processor's own
-    search."""
+    """Like `piece.count`, but ten times as fast if there are few, because it searches past hashes."""
     found, at = 0, piece.find(character)
     while at >= 0:
         found += 1
@@ -154,7 +153,7 @@ def _count(piece: bytes, character: bytes) -> int:
 
 
 class Scan:
-    """The exact count: ignores what is inside texts."""
+    """The exact count, without what is inside texts."""
 
     __slots__ = ("bound", "commas", "escaped", "in_text", "openings", "quotes")
 

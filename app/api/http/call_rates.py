@@ -1,7 +1,7 @@
-"""The limit of calls as a caller meets it: what is left on every answer, and 429 once nothing is.
+"""The rate limit of API keys: what is left is in every answer's headers, and beyond it comes 429.
 
-The headers are those of draft-ietf-httpapi-ratelimit-headers-10. `spend` notes on the request where the
-key stands and the middleware shows it, so that refusals and streamed files have the headers as well.
+The headers are those of draft-ietf-httpapi-ratelimit-headers-10. `spend` stores the key's count on the
+request and the middleware adds the headers, so that refusals and streamed files have them as well.
 """
 
 from starlette.requests import Request
@@ -16,7 +16,7 @@ from app.services.access.identities import Caller
 log = logger("api")
 
 POLICY = "default"
-"""The draft asks for a name, by which the two headers belong together."""
+"""The name that the draft requires to tie the two headers together."""
 
 
 async def spend(request: Request, runtime: Runtime, caller: Caller) -> None:
@@ -34,7 +34,7 @@ async def spend(request: Request, runtime: Runtime, caller: Caller) -> None:
 
 
 def headers_of(scope: Scope) -> list[tuple[bytes, bytes]]:
-    """None for a call that was not counted: no key, no limit, or no Redis."""
+    """The headers. Empty for a call that was not counted: no key, no limit, or no Redis."""
     rate = scope["state"].get("call_rate")
     return render(rate) if rate is not None else []
 

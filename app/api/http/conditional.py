@@ -1,7 +1,7 @@
-"""`ETag` and `If-None-Match`: a caller that has the present answer already is told so with 304.
+"""`ETag` and `If-None-Match`: 304 for a caller that already has the current answer.
 
-The tag is made of the answer's own bytes, for every JSON answer to a GET. So it changes whenever anything
-that is shown changes: counts, reasons to wait, a title. It spares bytes on the way, not the database.
+Every JSON answer to a GET gets a tag made from its bytes, which changes whenever anything that is shown
+changes: counts, reasons to wait, a title. It saves bytes on the network, not work of the database.
 
 It is weak, because the same answer goes out in several content codings (RFC 9110, 8.8.1).
 """
@@ -12,7 +12,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _KEPT = frozenset({b"retry-after", b"vary", b"location"})
-"""Headers of the answer that a 304 has too; what every answer has is added further out."""
+"""Headers of the answer that a 304 also has. Those of every answer are added further out."""
 
 
 class ConditionalGet:
@@ -35,7 +35,7 @@ class ConditionalGet:
                 await send(message)
                 return
             start, held = held, None
-            if message.get("more_body", False):  # written piece by piece: it passes as it is
+            if message.get("more_body", False):  # streamed: passes without a tag
                 await send(start)
                 await send(message)
                 return
@@ -62,6 +62,6 @@ def _may_have_a_tag(start: Message) -> bool:
 
 
 def _names(given: str, tag: str) -> bool:
-    """By the weak comparison: `W/` does not count."""
+    """Compares weakly: `W/` is ignored."""
     wanted = tag.removeprefix("W/")
     return any(part.strip() in ("*", wanted, f"W/{wanted}") for part in given.split(","))

@@ -1,4 +1,4 @@
-"""A body of JSON as its model, or what is wrong with it: in bounds, whatever the body is."""
+"""Decodes a JSON body into its model, or lists what is wrong with it, within bounds."""
 
 import codecs
 from typing import Any, Final, TypeVar
@@ -15,19 +15,19 @@ from app.domain.masking import NOT_SHOWN, shown
 Body = TypeVar("Body", bound=BaseModel)
 
 SHOWN: Final = 100
-"""Errors that are told by name; the others are counted."""
+"""The most errors that are listed. The others are counted."""
 _MANY: Final = 1_000
-"""Errors up to which all are built, though few are shown."""
+"""The most errors that are built, though fewer are shown."""
 _COUNTED: Final = 10_000
-"""Errors up to which they are counted."""
+"""The most errors that are counted."""
 
 
 def decode(body: bytes, model: type[Body], bound: Bound, commas: int | None = None) -> Body:
     """Raises Unprocessable: not_json, body_too_complex, or validation_failed with its first errors.
 
-    `commas`: those of the body, where they were counted.
+    `commas`: the number in the body, if it was counted.
     """
-    body = body.removeprefix(codecs.BOM_UTF8)  # Windows PowerShell writes it, RFC 8259 lets us
+    body = body.removeprefix(codecs.BOM_UTF8)  # Windows PowerShell writes it, and RFC 8259 allows ignoring it
     try:
         taken = model.model_validate_json(body)
     except ValidationError as error:
@@ -57,12 +57,13 @@ def _refusal(error: ValidationError, body: bytes, model: type[BaseModel], bound:
 def _with_rows(
     found: list[ErrorDetails], count: int, body: bytes, name: str, row: type[BaseModel]
 ) -> tuple[list[ErrorDetails], int]:
-    """The errors with those of all rows of the list that ended at its first wrong one, and their number.
+    """Adds the errors of all rows of a list that stopped at its first wrong row. Returns errors and their
+    number.
 
-    One row after the other, so that other callers are answered meanwhile.
+    Goes row by row, so that other callers are answered meanwhile.
     """
     places = [at for at, part in enumerate(found) if part["loc"][:1] == (name,)]
-    # What is behind the rows in the model comes behind them here.
+    # Errors of fields after the rows come after the rows' errors.
     before, behind = found[: places[0]], found[places[-1] + 1 :]
     wrong: list[ErrorDetails] = []
     count = len(before) + len(behind)
@@ -82,7 +83,7 @@ def _with_rows(
 
 def repeated(name: str) -> Unprocessable:
     name = shown(name) or NOT_SHOWN
-    words = f"The name {name!r} appears twice in one object; it is unknown which value is meant."
+    words = f"The name {name!r} appears twice in one object; it is not clear which value is meant."
     return Unprocessable("validation_failed", words, [FieldError("", "key_repeated", words)])
 
 
@@ -91,21 +92,21 @@ def details(error: ValidationError) -> list[ErrorDetails]:
 
 
 def _first(error: ValidationError, body: bytes, model: type[BaseModel]) -> list[ErrorDetails]:
-    """The first errors. Where there are very many, each would cost a thousand bytes: then they are those of
-    the beginning of each object and list."""
+    """The first errors. Each costs a thousand bytes, so if there are very many, only those at the beginning
+    of each object and list are built."""
     if error.error_count() <= _MANY:
         return details(error)
     try:
         model.model_validate_json(_written(_beginning(from_json(body))))
     except ValidationError as first:
-        # What is missing may have been cut off.
+        # A missing value may have been cut off.
         return [part for part in details(first) if part["type"] != "missing"] or details(first)
-    return details(error)  # all that is wrong is behind the beginning
+    return details(error)  # all errors are after the beginning
 
 
 def _written(value: Any) -> bytes:
-    """As JSON again. Read and written by the parser of the models: others refuse NaN and 1e999, which it
-    takes for numbers."""
+    """Writes a part as JSON again, with the models' own parser: others refuse NaN and 1e999, which it
+    accepts."""
     return to_json(value, inf_nan_mode="constants")
 
 

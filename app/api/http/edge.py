@@ -1,9 +1,9 @@
 """Bounds on connections before the caller is known: their number and how long a request may take.
 
-What is refused is counted and logged.
+Refusals are counted and logged.
 
 One `Edge` serves all connections of a process (app/api/http/protocol.py). It looks at them a few times
-within their shortest time limit, so that no connection needs a timer of its own.
+within their shortest time limit, so that connections need no timers of their own.
 """
 
 import asyncio
@@ -29,27 +29,27 @@ log = logger("edge")
 MAX_HEADERS: Final = 100
 """Header fields of one request. Browsers and proxies send about twenty."""
 MAX_PIPELINED: Final = 16
-"""Requests sent ahead on one connection while an earlier one is answered. Honest clients send none."""
+"""Requests that a connection may send while an earlier one is being answered. Honest clients send none."""
 MAX_LINGERING: Final = 64
-"""Refused connections that may stay open until the client has read why."""
+"""Refused connections that may stay open until their client has read why."""
 LINGER_S: Final = 2.0
-"""Seconds a refused client has to read why."""
+"""Seconds for a refused client to read why."""
 LINGER_BYTES: Final = 1024 * 1024
-"""Bytes that are still taken from a client whose request was refused while it came. What is left of it stays
-with the client."""
+"""Bytes that are still read from a client whose request was refused while it arrived. The rest is never
+read."""
 DRAIN_RATE: Final = 32 * 1024 * 1024
-"""Bytes per second, of all connections together, that are read of bodies whose answer was given before they
-had arrived. Most clients read the answer only when they have sent everything."""
+"""Bytes per second, over all connections, that are read of bodies whose answer was given before they had
+arrived. Most clients read the answer only after they have sent everything."""
 BURST_S: Final = 60.0
-"""Seconds for which one log line stands for all refusals of the same kind."""
+"""Seconds covered by one log line about refusals of the same kind."""
 SPARE_DESCRIPTORS: Final = 256
-"""Files and connections to databases that a process has open besides."""
+"""Files and database connections that a process has open as well."""
 ASKED_TO_GIVE_WAY: Final = 64
-"""Connections that are asked at most before a new one is refused."""
+"""The most connections that are asked to give way before a new one is refused."""
 
 
 class Cut(StrEnum):
-    """Why a connection was refused or cut. The values are codes of the catalogue where an answer is given."""
+    """Why a connection was refused or cut. Where an answer is given, the value is a code of the catalogue."""
 
     CONNECTIONS = "too_many_connections"
     CLIENT_CONNECTIONS = "too_many_connections_of_client"
@@ -72,8 +72,8 @@ ANSWERS: Final = {
     Cut.MALFORMED: (400, "malformed_http", ""),
     Cut.BODY_TOO_SLOW: (408, "body_too_slow", ""),
 }
-"""What the caller is told: status, code, detail. The others are cut without a word, and so is a connection
-that gave way before it had begun a request."""
+"""Status, code and detail of the answer. Connections without one are closed silently, and so is one that gave
+way before it had begun a request."""
 
 _PHRASES: Final = {
     400: "Bad Request",
@@ -116,7 +116,7 @@ class Limits:
 
 
 class Connection(Protocol):
-    """What the edge asks of a connection."""
+    """What `Edge` needs of a connection."""
 
     peer: Address | None
 
@@ -133,23 +133,23 @@ class Edge:
         self._loop = loop
         self._open: set[Connection] = set()
         self._admitted: dict[Connection, str] = {}
-        """With what counts as one client, empty for a trusted proxy."""
+        """The admitted connections, each with its client's name; empty for a trusted proxy."""
         self._resting: dict[Connection, None] = {}
-        """Those of the admitted without a call under way. The one that has rested longest comes first."""
+        """The admitted connections without a call, the longest idle first."""
         self._shares: Counter[str] = Counter()
         self._lingering: set[Connection] = set()
         self._drained_at = 0.0
-        """When what has been read of such bodies would have arrived at DRAIN_RATE."""
+        """When the drained bytes so far would have arrived at DRAIN_RATE."""
         self._logged: dict[Cut, tuple[float, int]] = {}
         self._looking: asyncio.TimerHandle | None = None
         self._headers = AnswerHeaders(limits.public_url)
         self.capacity = _capacity(limits.connections)
 
     def admit(self, connection: Connection) -> Cut | None:
-        """Takes a new connection in, or says why not. It is looked after in both cases until `leave`.
+        """Admits a new connection, or says why not. Watches it in both cases until `leave`.
 
-        At the limit the connection that has rested longest gives way: silent connections keep nobody out,
-        from however many addresses they come.
+        At the limit the connection that has been idle longest gives way, so that idle connections keep nobody
+        out, however many addresses they come from.
         """
         self._open.add(connection)
         if self._looking is None:
@@ -167,13 +167,13 @@ class Edge:
         return None
 
     def rest(self, connection: Connection) -> None:
-        """No call is under way on it from now on: it has not begun one yet, or the answer was given."""
+        """Marks it as idle: it has not begun a call yet, or its call was answered."""
         if connection in self._admitted:
             self._resting.pop(connection, None)
             self._resting[connection] = None
 
     def work(self, connection: Connection) -> None:
-        """A call is under way on it from now on."""
+        """Marks it as busy with a call."""
         self._resting.pop(connection, None)
 
     def _make_room(self) -> bool:
@@ -207,13 +207,13 @@ class Edge:
         return True
 
     def drain(self, size: int) -> float:
-        """Counts bytes that nobody needs. Returns for how many seconds their connection is not to be read."""
+        """Counts drained bytes. Returns for how many seconds to stop reading the connection."""
         now = self._loop.time()
         self._drained_at = max(self._drained_at, now) + size / DRAIN_RATE
         return self._drained_at - now
 
     def note(self, cut: Cut, peer: Address | None) -> None:
-        """Counts it, and logs the first of a burst; the next line says how many there were since."""
+        """Counts it and logs the first of a burst. The next line says how many there were since."""
         metrics.connection_cut(cut)
         now = self._loop.time()
         since, more = self._logged.get(cut, (-BURST_S, 0))
@@ -231,7 +231,7 @@ class Edge:
         )
 
     def answer(self, cut: Cut) -> bytes | None:
-        """A whole HTTP answer for the caller; None where the connection is cut without one."""
+        """A complete HTTP answer, or None if the connection is closed without one."""
         if cut not in ANSWERS:
             return None
         status, code, detail = ANSWERS[cut]
@@ -272,7 +272,7 @@ class Edge:
 
 
 def _capacity(wanted: int) -> int:
-    """How many connections the process's descriptors allow, after asking for as many as are needed."""
+    """How many connections the file descriptors allow, after raising their limit as far as needed."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = wanted + SPARE_DESCRIPTORS
     if soft == resource.RLIM_INFINITY or soft >= needed:

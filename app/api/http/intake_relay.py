@@ -1,7 +1,7 @@
-"""Handing a call with a large body to the intake process, and its answer to the client (docs/adr/0024).
+"""Hands a call with a large body to the intake process and returns its answer (docs/adr/0024).
 
 The front has authenticated the call, counted it and given it its turn. It passes the body on as it arrives
-and keeps nothing of it. Everything else is done over there by the same program.
+and keeps nothing of it. The intake process, which runs the same program, does the rest.
 """
 
 import asyncio
@@ -48,14 +48,14 @@ class Intake(Protocol):
 
     @property
     def is_there(self) -> bool:
-        """Whether calls can be handed over. Also true while the process is started again."""
+        """Whether calls can be handed over. Also true while the process is being restarted."""
 
     async def open(self) -> Channel:
-        """A channel of its own for one call. Raises Busy where too many wait already."""
+        """A channel for one call. Raises Busy if too many are waiting."""
 
 
 class HandOver(Exception):
-    """The body is one for the intake process. `begun`: what of it has been read."""
+    """The body belongs to the intake process. `begun`: the part that has been read."""
 
     def __init__(self, begun: list[bytes], *, is_whole: bool) -> None:
         super().__init__("the body belongs to the intake process")
@@ -64,7 +64,7 @@ class HandOver(Exception):
 
 
 def hands_over(request: Request) -> bool:
-    """Whether this process has an intake process. It has none itself, and none is beside a plain uvicorn."""
+    """Whether this process has an intake process. The intake process and a plain uvicorn have none."""
     intake: Intake | None = getattr(request.app.state, "intake", None)
     return intake is not None and intake.is_there
 
@@ -76,7 +76,7 @@ def install(app: FastAPI) -> None:
 
 
 async def relay(request: Request, over: HandOver) -> Response:
-    """Raises Busy where the intake process does not take the call, or ends before it has answered."""
+    """Raises Busy if the intake process does not take the call, or ends before it has answered."""
     intake: Intake = request.app.state.intake
     reader, writer = await intake.open()
     sending: asyncio.Task[None] | None = None
@@ -101,12 +101,13 @@ async def relay(request: Request, over: HandOver) -> Response:
 
 
 async def _answer(reader: asyncio.StreamReader, sending: asyncio.Task[None]) -> Answer:
-    """The answer, which may come before the whole body has been sent. Raises what ended the body."""
+    """The answer, which may come before the whole body has been sent. Raises the error that ended the
+    body."""
     answering = asyncio.create_task(read_answer(reader))
     try:
         await asyncio.wait({answering, sending}, return_when=asyncio.FIRST_COMPLETED)
         if not answering.done():
-            with contextlib.suppress(ConnectionError):  # then there is an answer, or the process has gone
+            with contextlib.suppress(ConnectionError):  # there is an answer, or the process has ended
                 sending.result()
         return await answering
     except ProcessGone:
@@ -119,7 +120,7 @@ async def _answer(reader: asyncio.StreamReader, sending: asyncio.Task[None]) -> 
 async def _send_body(
     receive: Callable[[], Awaitable[Message]], writer: asyncio.StreamWriter, over: HandOver
 ) -> None:
-    """Raises TooLarge for more than the call may have; Unprocessable where the client goes away."""
+    """Raises TooLarge for more than the call may have; Unprocessable if the client disconnects."""
     for chunk in over.begun:
         write(writer, Kind.BODY, chunk)
     is_whole = over.is_whole
@@ -136,7 +137,7 @@ async def _send_body(
 
 
 def head_of(request: Request) -> dict[str, Any]:
-    """The call as the intake process needs it: its scope, and who calls."""
+    """The call for the intake process: its scope and its caller."""
     scope, state = request.scope, request.state
     passed_on = [header for header in scope["headers"] if header[0] not in _KEPT_HERE]
     caller: Caller = state.caller

@@ -1,6 +1,6 @@
 """The intake process: answers the calls with large bodies that the front hands over (docs/adr/0024).
 
-It runs the same routes as the front, without what the front has done already: the key, the limits of calls,
+It runs the same routes as the front, without what the front has already done: the key, the limits of calls,
 the headers of every answer, the log line and the metrics of the request.
 """
 
@@ -28,14 +28,14 @@ from app.runtime import Runtime
 log = logger("intake")
 
 NICENESS: Final = 5
-"""How far it stands back where the processor is short: the front answers everybody else."""
+"""Its niceness: the front answers all other calls and goes first when the processor is busy."""
 
 Open = Callable[[], Awaitable[Runtime]]
 """Opens the runtime of the intake process."""
 
 
 class _Context:
-    """Binds what log lines name, and answers where something unexpected is raised."""
+    """Binds the fields of log lines, and answers after an unexpected exception."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -52,7 +52,7 @@ class _Context:
 
 
 def prepare(app: FastAPI) -> None:
-    """Leaves out what the front does."""
+    """Removes middleware whose work the front does."""
     app.user_middleware = [Middleware(_Context), Middleware(CallTurns)]
     app.middleware_stack = None
 
@@ -68,7 +68,7 @@ class IntakeServer:
         self._calls: set[asyncio.Task[None]] = set()
         self._ended = asyncio.Event()
         self.taken = 0
-        """Calls that were read and begun."""
+        """Calls that have begun."""
 
     @property
     def working(self) -> int:
@@ -116,14 +116,14 @@ class IntakeServer:
             write_answer(writer, answer)
             await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError):
-            pass  # the front has given the call up
+            pass  # the front has given up the call
         finally:
             writer.close()
             with contextlib.suppress(ConnectionError):
                 await writer.wait_closed()
 
     async def _opened(self) -> Runtime:
-        """The runtime, which the first call opens."""
+        """The runtime. The first call opens it."""
         if self._runtime is None:
             self._runtime = asyncio.ensure_future(self.open_runtime())
         try:

@@ -1,7 +1,7 @@
 """Messages between the front process and its intake process about one call, over a socket pair.
 
 The front sends HEAD, then the body as it arrives, then END. The intake process sends TAKEN as soon as it has
-read HEAD, and at last its whole ANSWER: a head as JSON, and the body behind it.
+read HEAD, and finally its whole ANSWER: a head as JSON, followed by the body.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from app.services.access.identities import Caller, PartnerRole
 
 _FRAME: Final = struct.Struct(">BI")
 LIMIT: Final = 1024 * 1024
-"""Bytes that may wait in a reader before the other side has to wait."""
+"""Bytes that may wait in a reader before the sender must wait."""
 
 
 class Kind(IntEnum):
@@ -42,7 +42,7 @@ class Answer:
     headers: list[tuple[bytes, bytes]]
     body: bytes
     counted: list[Any]
-    """What the intake process has counted for `/metrics` since its last answer."""
+    """The intake process's counts for `/metrics` since its last answer."""
 
 
 def write(writer: asyncio.StreamWriter, kind: Kind, content: bytes = b"") -> None:
@@ -52,7 +52,7 @@ def write(writer: asyncio.StreamWriter, kind: Kind, content: bytes = b"") -> Non
 
 
 async def read(reader: asyncio.StreamReader) -> tuple[Kind, bytes]:
-    """Raises IncompleteReadError or ConnectionError where the other side has gone."""
+    """Raises IncompleteReadError or ConnectionError if the other side has gone."""
     kind, size = _FRAME.unpack(await reader.readexactly(_FRAME.size))
     return Kind(kind), await reader.readexactly(size) if size else b""
 

@@ -1,7 +1,7 @@
-"""Large bodies take turns: a few in a process at a time, fewer of one partner, in rounds over partners.
+"""Turns of large bodies: a few in a process at a time, fewer of one partner, in rounds over partners.
 
-A body of 64 MB needs its own size twice while it is decoded, and decoding keeps other work of the process
-waiting. A turn is held while the body arrives, so one that arrives slowly gives way to others that wait.
+A body of 64 MB takes twice its size in memory while it is decoded, and keeps other work of the process
+waiting. A turn is held while the body arrives, so a slow body gives way when others wait.
 """
 
 from contextlib import AbstractAsyncContextManager
@@ -17,7 +17,7 @@ RETRY_AFTER: Final = 10
 SLOW: Final = 64 * 1024
 """Bytes per second. A body that arrives more slowly keeps its turn only while no other partner's waits."""
 GRACE_S: Final = 10.0
-"""Seconds after which the rate of a body is judged."""
+"""Seconds before a body's rate is judged."""
 
 
 def body_turn(turns: FairTurns, partner_id: PartnerId) -> AbstractAsyncContextManager[None]:
@@ -35,8 +35,7 @@ def body_turn(turns: FairTurns, partner_id: PartnerId) -> AbstractAsyncContextMa
 
 
 def give_way(turns: FairTurns, partner_id: PartnerId, size: int, seconds: float) -> None:
-    """Raises Busy for a body that has brought `size` bytes in so many seconds, where another partner's body
-    waits and all turns are taken."""
+    """Raises Busy for a body that is too slow, if another partner's body waits and all turns are taken."""
     if seconds <= GRACE_S or size >= SLOW * seconds or turns.held < turns.total:
         return
     if turns.waiting > turns.waiting_of(partner_id):

@@ -18,7 +18,7 @@ log = logger("api")
 
 
 BOUNDED: Final = "app.api.http.protocol"
-"""The module of the protocol that bounds connections. The server loads it before the application starts."""
+"""The protocol module that bounds connections. The server loads it before the application starts."""
 
 
 class Unbounded(RuntimeError):
@@ -26,8 +26,8 @@ class Unbounded(RuntimeError):
 
 
 def require_bounds(settings: Settings) -> None:
-    """Raises Unbounded in production, else warns, where one caller could use up connections and memory before
-    its key is known. The application can bound neither: the server reads the heads for it."""
+    """Raises Unbounded in production, otherwise warns, if a caller could use up connections and memory before
+    its key is known. The application cannot prevent that: the server reads request heads before it."""
     if BOUNDED in sys.modules or settings.bounded_by_proxy:
         return
     if settings.environment is Environment.PRODUCTION:
@@ -39,9 +39,9 @@ def require_bounds(settings: Settings) -> None:
 
 
 class StartupFailure:
-    """Tells the server why the process cannot start in the words for a person, without a traceback.
+    """Tells the server in plain words why the process cannot start, without a traceback.
 
-    The application leaves them in its state as `startup_failure`.
+    The application puts them into its state as `startup_failure`.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -63,10 +63,10 @@ class StartupFailure:
 
 @contextmanager
 def delayed_stop(pause_s: float, tell: Callable[[], None]) -> Iterator[None]:
-    """While it lasts, SIGTERM calls `tell` and reaches the server `pause_s` seconds later.
+    """Inside this block, SIGTERM calls `tell` and reaches the server `pause_s` seconds later.
 
-    So load balancers see that the process is not ready, and send nobody there, while it still answers.
-    A second SIGTERM, and Ctrl-C, reach the server at once.
+    Meanwhile load balancers see that the process is not ready and send it no more calls. A second SIGTERM,
+    and Ctrl-C, reach the server at once.
     """
     server = signal.getsignal(signal.SIGTERM)
     if pause_s <= 0 or not callable(server) or threading.current_thread() is not threading.main_thread():

@@ -1,4 +1,4 @@
-"""Around every request: a correlation id, headers every answer has, a bound on the body, a log line.
+"""Middleware of every request: correlation id, headers of every answer, bound on the body, log line.
 
 Plain ASGI, so that a large body or answer passes through without being gathered here.
 """
@@ -25,14 +25,14 @@ CORRELATION_HEADER = "x-correlation-id"
 
 
 class RequestContext:
-    """Gives each request a correlation id (the caller's, if it is a sane one) and its client's address, adds
-    the headers every answer has, and logs the request's end.
+    """Gives each request a correlation id (the caller's, if it is sane) and its client's address, adds the
+    headers of every answer, and logs the request's end.
 
     An unexpected exception becomes an answer here, where the id is known.
     """
 
     def __init__(self, app: ASGIApp, trusted: Networks, headers: AnswerHeaders) -> None:
-        """`trusted`: the proxies whose word on the client's address is taken."""
+        """`trusted`: the proxies that are believed about the client's address."""
         self.app = app
         self.trusted = trusted
         self.headers = headers
@@ -73,7 +73,7 @@ def _correlation_id(scope: Scope) -> str:
 
 
 def _record(scope: Scope, status: int, took: float) -> None:
-    """Counts the request, and logs it with who called once that is known."""
+    """Counts the request, and logs it with its caller if known."""
     metrics.request_answered(scope["method"], getattr(scope.get("route"), "path", None), status, took)
     state = scope["state"]
     caller = {name: str(state[name]) for name in ("partner_id", "key_prefix") if name in state}
@@ -92,7 +92,7 @@ def _is_sane(text: str) -> bool:
 
 
 class HeadLikeGet:
-    """Answers HEAD as GET without the body (RFC 9110): health checks of load balancers ask so."""
+    """Answers HEAD like GET without the body (RFC 9110), for health checks of load balancers."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -114,13 +114,13 @@ class HeadLikeGet:
 
 
 class VerbPaths:
-    """Sees to paths that end in a verb, as `/v1/orders/{id}:cancel`, whose id has no verb for other methods.
+    """Answers wrong methods and unknown verbs on paths such as `/v1/orders/{id}:cancel`.
 
-    A router would read the verb as part of the id, and say of GET that the id is no UUID.
+    The router would read the verb as part of the id, and say of a GET that the id is not a UUID.
     """
 
     def __init__(self, app: ASGIApp, known: Callable[[Scope], set[str]]) -> None:
-        """`known`: the methods of the verb that a path ends in; none if there is no such verb."""
+        """`known`: returns the methods of the verb that a path ends in; none if there is no such verb."""
         self.app = app
         self.known = known
 
@@ -144,7 +144,7 @@ class VerbPaths:
 class BodyCoding:
     """Refuses a body in a `Content-Encoding` that nothing here decodes (RFC 9110, 15.5.16).
 
-    `decoding` has the paths whose routes see to it themselves.
+    `decoding`: the paths whose routes decode it themselves.
     """
 
     def __init__(self, app: ASGIApp, decoding: Set[str]) -> None:
@@ -170,16 +170,16 @@ class BodyCoding:
 
 
 def path_within(scope: Scope) -> str:
-    """The path without what a proxy has put in front of it."""
+    """The path without a proxy's prefix."""
     path: str = scope["path"]
     return path.removeprefix(scope.get("root_path", ""))
 
 
 class BodyLimit:
-    """Refuses a body over its route's limit: by its announced length at once, otherwise while it arrives."""
+    """Refuses a body over its route's limit: by its stated length at once, otherwise while it arrives."""
 
     def __init__(self, app: ASGIApp, limit_of: Callable[[Scope], int]) -> None:
-        """`limit_of`: the bytes that the request's body may have."""
+        """`limit_of`: returns the most bytes that the request's body may have."""
         self.app = app
         self.limit_of = limit_of
 
@@ -193,7 +193,7 @@ class BodyLimit:
             await self.app(scope, receive, send)
             return
         max_bytes = self.limit_of(scope)
-        # A number of more than 18 digits is over any limit, and need not be read to know it.
+        # A number of more than 18 digits is over any limit.
         if announced.isdigit() and (len(announced) > 18 or int(announced) > max_bytes):
             response = problem(
                 Request(scope), "body_too_large", _words(max_bytes), 413, headers={"Connection": "close"}

@@ -1,7 +1,7 @@
-"""A file inside multipart/form-data, taken out while it arrives: nothing is gathered, nothing spooled.
+"""Streams a file out of multipart/form-data while it arrives, without gathering or spooling it.
 
-The framework's own form would write the file to the machine's temporary directory first; there may be
-4 GB of it. Fields are few and short, and the file is the one part that has a file name.
+The framework's own form would first write the file, up to 4 GB, to the temporary directory. Fields are few
+and short, and the file is the one part with a file name.
 """
 
 from typing import Any, Final
@@ -18,7 +18,7 @@ MAX_NAME: Final = 255
 
 
 class MultipartFile:
-    """Fed with the body as it comes; gives back what of it belongs to the file."""
+    """Takes the body as it arrives and returns the file's bytes."""
 
     def __init__(self, content_type: str) -> None:
         _, options = parse_options_header(content_type)

@@ -1,4 +1,4 @@
-"""The client's address, also behind a proxy, and what counts as one client."""
+"""Client addresses, also behind a proxy, and what counts as one client."""
 
 from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
@@ -24,7 +24,7 @@ def is_within(address: Address, networks: Networks) -> bool:
 
 
 def address_of(text: str) -> Address | None:
-    """An IPv4 or IPv6 address, also with a port as some proxies write it. None for anything else."""
+    """Parses an IPv4 or IPv6 address, with or without a port. None for anything else."""
     text = text.strip()
     if text.startswith("["):
         text = text[1:].partition("]")[0]
@@ -35,7 +35,7 @@ def address_of(text: str) -> Address | None:
     except ValueError:
         return None
     if isinstance(address, IPv6Address):
-        return address.ipv4_mapped or IPv6Address(int(address))  # without a zone: it is the sender's word
+        return address.ipv4_mapped or IPv6Address(int(address))  # without a zone, which the sender can choose
     return address
 
 
@@ -48,9 +48,9 @@ def peer_of(scope: Scope) -> Address | None:
 def client_of(scope: Scope, trusted: Networks) -> Address | None:
     """The client's address. `X-Forwarded-For` is read only where the connection comes from a trusted proxy.
 
-    Each proxy appends the address it was called from, so the list is true from the right up to the first
-    address that is not a trusted proxy. What is left of that address, or of a value that is not an address,
-    may be the client's invention.
+    Each proxy appends the address it was called from, so the list is reliable from the right up to the first
+    address that is not a trusted proxy. Anything to its left, or to the left of a value that is not an
+    address, may be invented by the client.
     """
     client = peer_of(scope)
     if client is None or not is_within(client, trusted):

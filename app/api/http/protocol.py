@@ -1,4 +1,4 @@
-"""HTTP on one connection, within the bounds of app/api/http/edge.py: uvicorn's protocol, which has none.
+"""HTTP on one connection: uvicorn's protocol with the bounds of app/api/http/edge.py, which it lacks.
 
 `registrar api` serves with it (`app/serve.py`), and so does `uvicorn --factory app.main:build` with
 `--http app.api.http.protocol:BoundedHttp`.
@@ -26,14 +26,14 @@ _edges: WeakKeyDictionary[ServerState, Edge] = WeakKeyDictionary()
 class Phase(StrEnum):
     HEAD = auto()  # a request line and headers are awaited or arrive
     BODY = auto()  # the body arrives
-    DRAINING = auto()  # the body arrives still, and the answer has been given
+    DRAINING = auto()  # answered, but the body is still arriving
     ANSWERING = auto()  # the request is complete
     IDLE = auto()  # answered; the next request may come
-    REFUSED = auto()  # what comes is thrown away until the client has read why
+    REFUSED = auto()  # what arrives is discarded until the client has read why
 
 
 class _OfRequest(asyncio.Transport):
-    """A connection as the answer to one request sees it."""
+    """A connection, seen from the answer to one request."""
 
     def __init__(self, connection: "BoundedHttp") -> None:
         super().__init__()
@@ -66,9 +66,9 @@ class BoundedHttp(HttpToolsProtocol):
         self._has_cycle = False
         self._closing_since: float | None = None
         self._waste: int | None = None
-        """Bytes that may still come and be thrown away; None: any number."""
+        """Bytes that may still arrive and be discarded; None: any number."""
         self.blocked_since: float | None = None
-        """Since when the client has read nothing of an answer that waits for it."""
+        """Since when the client has read nothing of an answer that is ready."""
         self._await_head()
 
     @classmethod
@@ -79,7 +79,7 @@ class BoundedHttp(HttpToolsProtocol):
         self.phase = Phase.HEAD
         self._due = self.loop.time() + self.limits.head_s
         self.unread = 0
-        """Bytes since the parser last gave something: those of a head or trailer that is not complete."""
+        """Bytes since the parser last returned something: an incomplete head or trailer."""
         self._has_given = False
         self._window_bytes = 0
         self.edge.rest(self)
@@ -87,7 +87,8 @@ class BoundedHttp(HttpToolsProtocol):
     # --- the connection ---------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(cast(asyncio.Transport, transport))  # uvloop's are not derived from it
+        # uvloop's transports do not inherit from it
+        super().connection_made(cast(asyncio.Transport, transport))
         self.peer = address_of(self.client[0]) if self.client else None
         if (cut := self.edge.admit(self)) is not None:
             self._refuse(cut)
@@ -116,7 +117,7 @@ class BoundedHttp(HttpToolsProtocol):
                 self._refuse(Cut.HEAD_TOO_LARGE)
 
     def _is_thrown_away(self, size: int) -> bool:
-        """Whether nobody looks at what comes any more."""
+        """Whether incoming bytes are discarded."""
         if self.phase is not Phase.REFUSED:
             return False
         if self._waste is not None:
@@ -126,7 +127,7 @@ class BoundedHttp(HttpToolsProtocol):
         return True
 
     def _slow_down(self, seconds: float) -> None:
-        """Reads on after so long: what is drained must not keep the process from others' calls."""
+        """Pauses reading, so that draining does not keep the process from other calls."""
         if not self.flow.read_paused:
             self.flow.pause_reading()
             self.loop.call_later(seconds, self._read_on)
@@ -141,7 +142,7 @@ class BoundedHttp(HttpToolsProtocol):
         except httptools.HttpParserError:
             self._refuse(Cut.MALFORMED)
         except httptools.HttpParserUpgrade:
-            pass  # only HTTP/1.1 is spoken here: the request is answered as if it had not asked
+            pass  # only HTTP/1.1 is supported: ignore the upgrade and answer the request
 
     def pause_writing(self) -> None:
         self.blocked_since = self.loop.time()
@@ -159,7 +160,7 @@ class BoundedHttp(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        # What comes after the head is a trailer. Nothing here reads one, so it is not kept.
+        # Headers after the head are trailers, which nothing here reads.
         if self.phase is Phase.HEAD and len(self.headers) <= MAX_HEADERS:
             super().on_header(name, value)
 
@@ -221,7 +222,7 @@ class BoundedHttp(HttpToolsProtocol):
             self._end()
 
     def _end(self) -> None:
-        """The time of the phase is over."""
+        """The time limit of the phase has passed."""
         match self.phase:
             case Phase.HEAD:
                 self._refuse(Cut.HEAD_TOO_SLOW if self.unread else Cut.SILENT)
@@ -231,14 +232,15 @@ class BoundedHttp(HttpToolsProtocol):
                 self.transport.close()
 
     def _look_at_closing(self, now: float) -> None:
-        """A closed connection stays until its client has read everything: for so long at most."""
+        """Limits how long a closing connection waits for its client to read everything."""
         if self._closing_since is None:
             self._closing_since = now
         elif now - self._closing_since >= self.limits.answer_s:
             self.transport.abort()
 
     def _look_at_body(self, now: float) -> None:
-        """In every window so many bytes must come, unless it is us who do not read, or have not asked yet."""
+        """Each window must bring a minimum of bytes, unless we have paused reading or not asked for the body
+        yet."""
         if self.flow.read_paused or self.cycle.waiting_for_100_continue:
             self._open_window()
         elif now >= self._due:
@@ -254,7 +256,7 @@ class BoundedHttp(HttpToolsProtocol):
     # --- refusing -------------------------------------------------------------------------------------
 
     def _refuse(self, cut: Cut) -> None:
-        """Ends the connection, with an answer where one can be understood as the answer to this request."""
+        """Ends the connection, with an answer if the client can take it as the answer to this request."""
         if self.phase is Phase.REFUSED or self.transport.is_closing():
             return
         is_understood = self._awaits_answer()
@@ -277,19 +279,19 @@ class BoundedHttp(HttpToolsProtocol):
         return True
 
     def _has_call(self) -> bool:
-        """Whether a request is worked on, or a part of an answer still waits for the client."""
+        """Whether a request is being handled, or part of an answer still waits for the client."""
         has_request = self._has_cycle and (not self.cycle.response_complete or bool(self.pipeline))
         return has_request or self.phase is Phase.REFUSED or self.transport.get_write_buffer_size() > 0
 
     def close_after_answer(self) -> None:
-        """For an answer that ends the connection, perhaps before the body has come: 413, say."""
+        """For an answer that ends the connection, perhaps before the body has arrived, such as 413."""
         if self.phase is Phase.BODY and not self.pipeline and self.edge.linger(self):
             self._linger(self.limits.head_s)
         else:
             self.transport.close()
 
     def _linger(self, seconds: float) -> None:
-        """Reads on and throws away, until the client has closed its side too.
+        """Reads and discards until the client has closed its side, too.
 
         To close at once would reset the connection under a client that is still sending, and with it the
         answer that the client has not read yet.

@@ -1,8 +1,8 @@
-"""Repeated keys in one object of a body: nobody can tell which value is meant.
+"""Finds keys that are repeated in one object of a body, where it is unclear which value is meant.
 
-Parsers take the last one without a word, and a device would be registered under a serial number that its
-sender may not have meant. The exact look at an order of 40 MB costs as much memory again, so a large body is
-first counted: as many commas or colons as what was made of it takes mean that none stood twice.
+Parsers silently take the last one, and a device could be registered under the wrong serial number. An exact
+check of an order of 40 MB needs as much memory again, so a large body is counted first: if it has exactly the
+commas or colons that the parsed value needs, no key is repeated.
 """
 
 import json
@@ -11,7 +11,7 @@ from typing import Any, Final
 from pydantic import BaseModel
 
 SMALL: Final = 4 * 1024 * 1024
-"""Bytes up to which a body is looked at exactly at once."""
+"""The largest body that is checked exactly without counting first."""
 _BEFORE_COLON: Final = frozenset(b'" \t\r\n')
 
 
@@ -20,9 +20,9 @@ class Repeated(Exception):
 
 
 def find(body: bytes, taken: BaseModel, commas: int | None = None) -> str | None:
-    """The first key that appears twice. `body` is valid JSON, of which `taken` was made.
+    """Raises Repeated for the first key that appears twice. `body` is valid JSON, `taken` its parsed value.
 
-    `commas`: how many the body has, where that was counted; each repeated key has a comma of its own.
+    `commas`: the number in the body, if it was counted; each repeated key has its own comma.
     """
     if len(body) > SMALL and (commas == _commas(taken) or _colons(body) == _names(taken)):
         return None
@@ -42,7 +42,7 @@ def _look(pairs: list[tuple[str, Any]]) -> None:
 
 
 def _colons(body: bytes) -> int:
-    """Those that may follow a name; some may be inside texts. Hashes have none, and are passed over fast."""
+    """Counts colons that may follow a name, some inside texts. Hashes have none and are skipped fast."""
     found, at = 0, body.find(b":")
     while at >= 0:
         found += body[at - 1] in _BEFORE_COLON
@@ -51,7 +51,7 @@ def _colons(body: bytes) -> int:
 
 
 def _names(value: Any) -> int:
-    """Names of all objects that the value was made of."""
+    """The number of names in all objects of the value."""
     if isinstance(value, BaseModel):
         names = value.model_fields_set
         return len(names) + sum(_names(getattr(value, name)) for name in names)
@@ -59,7 +59,7 @@ def _names(value: Any) -> int:
 
 
 def _commas(value: Any) -> int:
-    """Those that the objects and lists take of which the value was made."""
+    """The number of commas in all objects and lists of the value."""
     if isinstance(value, BaseModel):
         names = value.model_fields_set
         return max(len(names) - 1, 0) + sum(_commas(getattr(value, name)) for name in names)

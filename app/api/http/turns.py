@@ -1,8 +1,8 @@
-"""Turns of calls: a few calls of one partner are worked on at a time, and its others wait in its own line.
+"""Turns of calls: a few calls of one partner run at a time, and its others wait in its own line.
 
-A call gives its turns back when its answer has been sent or broken off. Large pages and large orders need a
-second turn, of which there are few: they keep the processor busy, which all partners share. That one is
-given back when the answer begins: its work is done then, and a client may read as slowly as it likes.
+A call returns its turns when its answer has been sent or broken off. Large pages and large orders need a
+second turn, of which there are few, because they keep the shared processor busy. It is returned when the
+answer begins: the work is done then, and the client may read slowly.
 
 While other partners call, turns yield to them (docs/adr/0026).
 """
@@ -22,13 +22,13 @@ from app.kernel.fair_turns import FairTurns, LineFull, NoTurn
 from app.runtime import Runtime
 
 RETRY_AFTER = 2
-"""Seconds after which a partner's calls of this moment have mostly been answered."""
+"""Seconds after which most of a partner's current calls have been answered."""
 LARGE_PAGE = 200
-"""Items from which a page is one of the large ones."""
+"""Items from which a page counts as large."""
 
 
 class CallTurns:
-    """Gives back the turns that a call holds, however the call ends."""
+    """Returns the turns that a call holds, however the call ends."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -59,14 +59,14 @@ def _give_back(held: list[Callable[[], None]]) -> None:
 async def take_call(request: Request, runtime: Runtime, principal: Principal) -> None:
     """Waits for this call's turn. Raises RateLimited where the line is full, or Busy after a long wait."""
     await _take(runtime.turns.calls, principal.partner_id, request.state.turns)
-    with suppress(ValueError):  # what is no number is refused elsewhere
+    with suppress(ValueError):  # an invalid number is refused elsewhere
         if int(request.query_params.get("page_size", "0")) >= LARGE_PAGE:
             await take_heavy(request, runtime, principal)
 
 
 async def take_heavy(request: Request, runtime: Runtime, principal: Principal) -> None:
-    """Waits for the second turn, for what keeps the processor or the database busy for long. Raises as
-    `take_call` does. A call takes it once at most."""
+    """Waits for the second turn, of calls that keep the processor or the database busy for long. Raises like
+    `take_call`. A call takes it once at most."""
     if getattr(request.state, "is_heavy", False):
         return
     request.state.is_heavy = True
@@ -74,8 +74,8 @@ async def take_heavy(request: Request, runtime: Runtime, principal: Principal) -
 
 
 def step(runtime: Runtime, principal: Principal) -> AbstractAsyncContextManager[None]:
-    """A turn for the beginning of a call that goes on for minutes and holds none meanwhile. Raises as
-    `take_call` does."""
+    """A turn for the beginning of a call that may take minutes and holds none meanwhile. Raises like
+    `take_call`."""
     turns = runtime.turns.calls
     return turns.turn(principal.partner_id, partial(_refusal, turns, principal.partner_id))
 

@@ -1,4 +1,4 @@
-"""Wrong API keys, counted by client: logged once, and slowed down after some in a minute.
+"""Wrong API keys, counted by client: logged once, and answered slowly beyond a limit.
 
 A wrong key is answered 401, and 429 once its client has sent too many. A valid key from the same address is
 always answered: people who share an address must not lock each other out. The keys of a client over the limit
@@ -26,9 +26,9 @@ log = logger("api")
 
 WINDOW: Final = timedelta(minutes=1)
 MAX_CLIENTS: Final = 4096
-"""Clients that are remembered. The one that was wrong least recently is forgotten first."""
+"""The most clients that are remembered. The one whose last wrong key is oldest is forgotten first."""
 MAX_LINES: Final = 8
-"""Log lines about one client in a window: one for each key and reason."""
+"""The most log lines about one client in a window: one for each key and reason."""
 PAUSE_S: Final = 0.05
 """Seconds from one wrong key to the answer to the next, for a client over the limit."""
 LOCAL: Final = "local"
@@ -42,12 +42,12 @@ class _Client:
     told: set[RefusedKey] = field(default_factory=set)
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     pause: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """Delays answers to wrong keys alone: a valid key must not wait for it."""
+    """Delays only answers to wrong keys. Valid keys never wait for it."""
 
 
 class WrongKeys:
     def __init__(self, per_minute: int) -> None:
-        """`per_minute`: how many are answered 401; 0 for any number."""
+        """`per_minute`: how many get 401 before 429; 0 for no limit."""
         self._per_minute = per_minute
         self._clients: OrderedDict[str, _Client] = OrderedDict()
 
@@ -56,7 +56,7 @@ class WrongKeys:
 
     @asynccontextmanager
     async def turn(self, address: Address | None, now: datetime) -> AsyncIterator[None]:
-        """While a key is looked up: at once, or one after the other for a client over the limit."""
+        """Held while a key is looked up: at once, or one at a time for a client over the limit."""
         client = self._clients.get(_name(address))
         if client is None or not self._is_over(client, now):
             yield
@@ -65,7 +65,7 @@ class WrongKeys:
             yield
 
     async def pause(self, address: Address | None, now: datetime) -> None:
-        """Before the answer to a wrong key of a client over the limit. Holds nothing meanwhile."""
+        """Waits before a wrong key of a client over the limit is answered. Holds nothing meanwhile."""
         client = self._clients.get(_name(address))
         if client is None or not self._is_over(client, now):
             return
@@ -73,7 +73,7 @@ class WrongKeys:
             await asyncio.sleep(PAUSE_S)
 
     def refusal(self, address: Address | None, wrong: RefusedKey, now: datetime) -> Refusal:
-        """Counts and logs a wrong key; what its caller is told. It never says what is wrong with the key."""
+        """Counts and logs a wrong key and returns the error, which never says what is wrong with the key."""
         metrics.key_refused(wrong.reason)
         client = self._client(_name(address), now)
         client.count += 1

@@ -1,4 +1,4 @@
-"""The shapes of imports and vendor profiles, as callers meet them."""
+"""Models of imports and vendor profiles in calls and answers."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -31,21 +31,21 @@ EncodingName = Annotated[str, StringConstraints(max_length=40), AfterValidator(_
 
 
 class ImportIn(Input):
-    """What is said about a file: parameters of the URL, or fields of the form."""
+    """Options of a file: parameters of the URL, or fields of the form."""
 
     customer_id: UUID | None = Field(
-        None, description="For whom all devices are. Leave it out when the file has a customer column."
+        None, description="The customer of all devices. Leave it out if the file has a customer column."
     )
     reference: Reference | None = Field(
         None,
         description="The order's reference; with several customers each order gets `/` and a suffix. "
         "Default: from the file's name and content, so that a file is not ordered twice by mistake.",
     )
-    purchase_order: Text255 | None = Field(None, description="Default: the file's, if it has one only.")
+    purchase_order: Text255 | None = Field(None, description="Default: the file's, if it has exactly one.")
     group_tag: GroupTagText | None = Field(None, description="For rows that name none.")
     profile: Text100 | None = Field(None, description="Name of the vendor profile to read it with.")
     encoding: EncodingName | None = Field(
-        None, description="Of a text that does not tell it, e.g. `cp1251` or `shift-jis`. Default: found out."
+        None, description="Of a text that does not state it, e.g. `cp1251` or `shift-jis`. Default: detected."
     )
     file_name: Text255 | None = Field(None, description="Default: the form's own.")
     sheet: Text255 | None = Field(
@@ -65,7 +65,7 @@ class CommitIn(Input):
 
 class ImportColumn(Output):
     name: str = Field(description="As the file has it.")
-    field: str | None = Field(description="What it is read as; null: it is not used.")
+    field: str | None = Field(description="The field it is read as; null: not used.")
 
 
 class ImportNotice(Output):
@@ -96,7 +96,7 @@ class ImportCounts(Output):
 
     total: int
     valid: int
-    warning: int = Field(description="Valid, and somebody should look.")
+    warning: int = Field(description="Valid, with a warning to look at.")
     invalid: int
 
     @classmethod
@@ -108,7 +108,7 @@ class ImportCounts(Output):
 class ImportCustomer(Output):
     customer_id: UUID | None = Field(description="Null: rows whose customer is not known; never ordered.")
     counts: ImportCounts
-    batches: int = Field(description="Calls to Microsoft, or files for a person at a portal.")
+    batches: int = Field(description="Calls to Microsoft, or files to upload at a portal by hand.")
     purchase_order: str | None
 
 
@@ -133,7 +133,7 @@ class ImportProblemCount(Output):
 
 
 class ImportPreview(Output):
-    """What committing does: the rows that were judged are the rows that are ordered."""
+    """Options for committing. The rows that are ordered are those of the preview."""
 
     batches: int
     changed: int = Field(description="Rows that have become invalid since they were read.")
@@ -159,7 +159,7 @@ class ImportOrder(Output):
 class ImportProgress(Output):
     rows_read: int
     bytes_read: int
-    size_bytes: int = Field(description="While the file is arriving: what has arrived.")
+    size_bytes: int = Field(description="While the file is arriving: the bytes so far.")
 
 
 class ImportOut(Output):

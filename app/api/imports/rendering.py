@@ -1,9 +1,9 @@
-"""Imports into answers."""
+"""Renders imports and vendor profiles as answers."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from app.api.contract.answers import same
+from app.api.contract.fields import same
 from app.api.imports.models import (
     ImportColumn,
     ImportCounts,

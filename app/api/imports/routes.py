@@ -1,4 +1,4 @@
-"""Imports: a file arrives, is judged, is looked at, and becomes orders."""
+"""Imports: upload a file, look at the preview, commit it to orders."""
 
 import hashlib
 from collections.abc import AsyncIterator
@@ -11,10 +11,10 @@ from fastapi.responses import StreamingResponse
 from pydantic import ValidationError
 from starlette.requests import ClientDisconnect
 
+from app.api.answers import CSV, download
 from app.api.contract.problems import pydantic_error
 from app.api.contract.schema import body_of, upload_of
 from app.api.contract.texts import CodeSought
-from app.api.downloads import CSV, download
 from app.api.http import turns
 from app.api.http.multipart import MultipartFile
 from app.api.imports import rendering
@@ -63,7 +63,7 @@ async def create_import(
     include_hidden: Given = None,
     key: IdempotencyKey = None,
 ) -> Response:
-    """Takes a file with devices: CSV, TSV, XLSX, JSON Lines or OA3.xml, also compressed with gzip.
+    """Uploads a file with devices: CSV, TSV, XLSX, JSON Lines or OA3.xml, also compressed with gzip.
 
     The file is the body itself or the one file of a form (`multipart/form-data`), up to 4 GB unless the
     operator has set another limit. Nothing is ordered yet: a worker reads it, and you look at the
@@ -91,7 +91,7 @@ async def create_import(
         )
         async with answered_once(request, runtime, caller, key, fingerprint.digest()) as answer:
             if answer.is_due:
-                # Not a call's turn: that can be refused, and a file that has arrived must not be.
+                # Not a call's turn, which can be refused: a file that has arrived must not be.
                 async with (
                     runtime.turns.pieces.turn(caller.partner_id),
                     imports.complete(upload, terms, digest) as (tx, view),
@@ -102,7 +102,7 @@ async def create_import(
                 answer.reread(rendering.import_(await imports.get(runtime, caller, answer.made)))
         return answer.response
     finally:
-        # Whatever did not become an import: refused, broken off, or answered before.
+        # It did not become an import: refused, broken off, or answered before.
         await upload.throw_away()
 
 
@@ -162,7 +162,7 @@ async def list_imports(
 async def get_import(
     runtime: RuntimeOf, caller: ReadsOrders, import_id: UUID, response: Response
 ) -> ImportOut:
-    """Progress while it is read; then what was found and what committing would do."""
+    """Progress while it is being read; afterwards what was found and what committing would do."""
     view = await imports.get(runtime, caller, import_id)
     if view.is_moving:
         response.headers["Retry-After"] = RETRY_AFTER
@@ -206,10 +206,10 @@ async def download_import_errors(
     import_id: UUID,
     verdict: Annotated[Verdict, Query(description="Which rows.")] = Verdict.INVALID,
 ) -> StreamingResponse:
-    """The invalid rows as they came, with what is wrong and what to do beside them. Correct it and upload it
-    again.
+    """The invalid rows as they were uploaded, each with what is wrong and what to do. Correct the file and
+    upload it again.
 
-    Hardware hashes are in it for a key with `hashes:read`; for another key their cells are empty.
+    It has hardware hashes if the key has `hashes:read`; otherwise their cells are empty.
     """
     lines = await reports.errors_of(
         runtime,
@@ -230,10 +230,10 @@ async def download_import_errors(
 async def commit_import(
     request: Request, runtime: RuntimeOf, caller: WritesOrders, import_id: UUID, key: IdempotencyKey = None
 ) -> Response:
-    """Makes the orders, one for each customer of the file, in the background.
+    """Creates the orders in the background, one for each customer of the file.
 
-    The verdicts of the preview are what is ordered. What has changed since (a group tag, another order)
-    is looked at once more; a row that has become invalid is marked `changed`.
+    The preview's valid rows are ordered. Rows are checked again for what may have changed since (a group tag,
+    another order); one that has become invalid is marked `changed`.
     """
     given, digest = await read(request, CommitIn) if has_body(request) else (CommitIn(), b"")
 
@@ -251,5 +251,5 @@ async def commit_import(
 
 @router.post("/{import_id}:discard")
 async def discard_import(runtime: RuntimeOf, caller: WritesOrders, import_id: UUID) -> ImportOut:
-    """Stops the reading if it goes on, and deletes the rows."""
+    """Stops reading and deletes the rows."""
     return rendering.import_(await imports.discard(runtime, caller, import_id))

@@ -1,4 +1,4 @@
-"""Vendor profiles: how a supplier's files are to be read, once and for all."""
+"""Vendor profiles: how to read a supplier's files."""
 
 from uuid import UUID
 
@@ -18,7 +18,7 @@ router = APIRouter(prefix="/v1/vendor-profiles", tags=["Imports"])
 async def create_profile(
     request: Request, runtime: RuntimeOf, caller: WritesOrders, key: IdempotencyKey = None
 ) -> Response:
-    """A supplier's columns by name; imports are read with it when they name it."""
+    """Stores a supplier's columns by name. Imports that name the profile are read with it."""
     given, digest = await read(request, ProfileIn)
 
     async with answered_once(request, runtime, caller, key, digest) as answer:
@@ -31,7 +31,7 @@ async def create_profile(
 
 @router.get("")
 async def list_profiles(runtime: RuntimeOf, caller: ReadsOrders, page: PageOfIds) -> VendorProfiles:
-    """Names and sizes. Get one profile to see its definition."""
+    """Lists names and sizes. Get one profile to see its definition."""
     found = await vendor_profiles.list_page(runtime, caller, page)
     return VendorProfiles(
         items=[rendering.profile_summary(row) for row in found.items], next_page_token=found.next_token
@@ -47,7 +47,7 @@ async def get_profile(runtime: RuntimeOf, caller: ReadsOrders, profile_id: UUID)
 async def update_profile(
     request: Request, runtime: RuntimeOf, caller: WritesOrders, profile_id: UUID
 ) -> ProfileOut:
-    """Changes what is given. Imports that were uploaded before keep the profile as it was."""
+    """Changes the given fields. Earlier imports keep the profile as it was."""
     given, _ = await read(request, ProfilePatch)
     values = given.model_dump(exclude_unset=True)
     return rendering.profile(await vendor_profiles.update(runtime, caller, profile_id, values))

@@ -6,9 +6,8 @@ from uuid import UUID
 
 from pydantic import Field
 
-from app.api.contract.models import GroupTagText, Input, OnInvalid, Output, PageOf, Text100
+from app.api.contract.models import GroupTagText, Input, OnInvalid, Output, PageOf, Text100, WaitingOut
 from app.api.contract.times import Timestamp
-from app.api.waiting_models import WaitingOut
 from app.domain.batch import BatchState
 from app.domain.catalogue import Severity
 from app.domain.identity import IdentityKind
@@ -19,14 +18,12 @@ from app.domain.registration import RegistrationState
 class DeviceIn(Input):
     """One device: a PKID, or serial number + manufacturer + model, or a hardware hash.
 
-    Values are judged as those of a file. N/A, NULL, `-` and the like count as empty.
+    Values are checked like those of a file. N/A, NULL, `-` and the like count as empty.
     """
 
     serial_number: str | None = Field(None, max_length=4096)
-    manufacturer: str | None = Field(
-        None, max_length=4096, description="To the letter as the firmware has it."
-    )
-    model: str | None = Field(None, max_length=4096, description="To the letter as the firmware has it.")
+    manufacturer: str | None = Field(None, max_length=4096, description="Exactly as the firmware has it.")
+    model: str | None = Field(None, max_length=4096, description="Exactly as the firmware has it.")
     product_key: str | None = Field(
         None, max_length=4096, description="PKID: the 13-digit Product Key ID, never a product key."
     )
@@ -42,7 +39,7 @@ class OrderIn(Input):
     reference: Text100 = Field(description="Your own number, unique among your orders.")
     purchase_order: Text100 | None = None
     group_tag: GroupTagText | None = Field(
-        None, description="For devices that name none. Default: the customer's, then the connection's."
+        None, description="For devices without a group tag. Default: the customer's, then the connection's."
     )
     devices: Annotated[list[DeviceIn], Field(min_length=1, max_length=MAX_DEVICES, fail_fast=True)]
     on_invalid: OnInvalid = "accept_valid"
@@ -89,12 +86,10 @@ class BatchPlan(Output):
 
 
 class OrderPreview(Output):
-    """What the order does or would do; the same for a dry run and the real one."""
+    """What the order does or would do, the same for a dry run and the real order."""
 
     counts: Counts
-    portal: bool = Field(
-        description="Each batch is a file that a person uploads, and not a call to Microsoft."
-    )
+    portal: bool = Field(description="Each batch is a file to upload by hand, not a call to Microsoft.")
     batches: list[BatchPlan]
     problems: list[RowProblem] = Field(description="The first 100 rows with findings.")
     problems_total: int = Field(description="Rows with findings, errors or warnings.")
@@ -106,7 +101,7 @@ class OrderOut(Output):
     purchase_order: str | None
     customer_id: UUID
     platform: str
-    portal: bool = Field(description="A person uploads its files: see `portal-files`.")
+    portal: bool = Field(description="Its files are uploaded by hand: see `portal-files`.")
     group_tag: str
     state: OrderState = Field(description="Computed from the counts; never Microsoft's batch status.")
     counts: Counts
@@ -118,21 +113,19 @@ class OrderOut(Output):
 
 
 class OrderAccepted(OrderOut):
-    result: Literal["accepted"] = Field("accepted", description="Tells it apart from `validated`.")
+    result: Literal["accepted"] = Field("accepted", description="Distinguishes it from `validated`.")
     preview: OrderPreview
 
 
 class OrderValidated(OrderPreview):
     """The answer to `validate_only`."""
 
-    result: Literal["validated"] = Field("validated", description="Tells it apart from `accepted`.")
+    result: Literal["validated"] = Field("validated", description="Distinguishes it from `accepted`.")
 
 
 class OrderRetried(OrderOut):
     retried: int
-    without_hash: int = Field(
-        description="Rows whose hash has been deleted meanwhile: send them in a new order."
-    )
+    without_hash: int = Field(description="Rows whose hash has been deleted since: send them in a new order.")
 
 
 class Orders(PageOf):
@@ -153,7 +146,7 @@ class RegistrationOut(Output):
     row: int
     line_ref: str | None
     state: RegistrationState
-    identity: IdentityKind | None = Field(description="What is sent; null for an invalid row.")
+    identity: IdentityKind | None = Field(description="The kind of identity; null for an invalid row.")
     group_tag: str | None
     serial_number: str | None
     manufacturer: str | None
@@ -163,7 +156,7 @@ class RegistrationOut(Output):
     error_detail: str | None
     remedy: str | None = Field(description="What to do about `error_code`.")
     upstream: Upstream = Field(description="Microsoft's own words about this device.")
-    findings: list[FindingOut] = Field(description="What the checks said before anything was sent.")
+    findings: list[FindingOut] = Field(description="Findings of the checks before anything was sent.")
     attempt: int
     created_at: Timestamp
     updated_at: Timestamp
@@ -203,7 +196,7 @@ class BatchAttempt(Output):
     finished_at: Timestamp | None
     outcome: str | None
     said: str | None
-    made_by: UUID | None = Field(description="The API key of the person who recorded it by hand.")
+    made_by: UUID | None = Field(description="The API key that recorded it by hand.")
 
 
 class BatchDetail(BatchOut):

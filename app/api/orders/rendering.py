@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from app.api.contract.answers import remedy, same
+from app.api.contract.fields import remedy, same
+from app.api.contract.models import WaitingOut
 from app.api.orders.models import (
     BatchOut,
     BatchPlan,
@@ -16,7 +17,6 @@ from app.api.orders.models import (
     RowProblem,
     Upstream,
 )
-from app.api.waiting_models import WaitingOut
 from app.domain.batch import Batch
 from app.domain.former_codes import stored
 from app.domain.registration import Registration, RegistrationState

@@ -1,4 +1,4 @@
-"""The rows of an order that a retry takes up: all that failed, or those that the body selects."""
+"""Selects the rows of an order to retry: all that failed, or those that the body selects."""
 
 from typing import Annotated
 
@@ -12,14 +12,14 @@ from app.db.chosen import Choice
 from app.domain.registration import RegistrationState
 
 MOST = 10_000
-"""Rows that one call may name."""
+"""The most rows that one call may name."""
 
 Row = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Word = Annotated[str, Field(min_length=1, max_length=255, pattern=SOUGHT_PATTERN), Storable]
 
 
 class RetryChoice(Input):
-    """A row is tried again when it fits everything that is given. What is left out chooses all."""
+    """A row is tried again if it matches every given field. Without any, all are."""
 
     rows: Annotated[list[Row], Field(min_length=1, max_length=MOST)] | None = Field(
         None, description="The devices' numbers in the order, counted from 1."
@@ -28,7 +28,7 @@ class RetryChoice(Input):
         None, description="Your own lines."
     )
     states: Annotated[list[RegistrationState], Field(min_length=1)] | None = Field(
-        None, strict=False, description="Of `failed`, `conflict` and `unknown`; others are never tried again."
+        None, strict=False, description="`failed`, `conflict` or `unknown`; others are never tried again."
     )
     codes: Annotated[list[Word], Field(min_length=1, max_length=100)] | None = Field(
         None, description="Values of `error_code`."
@@ -36,7 +36,7 @@ class RetryChoice(Input):
 
 
 async def read_choice(request: Request) -> Choice:
-    """The body's choice; every row when there is no body. Raises Unprocessable."""
+    """The body's choice, or every row if there is no body. Raises Unprocessable."""
     given, _ = await read(request, RetryChoice, nothing=RetryChoice())
     return Choice(
         rows=given.rows,

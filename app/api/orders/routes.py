@@ -7,11 +7,11 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
-from app.api import pages
-from app.api.contract.models import Moment
+from app.api import answers
+from app.api.answers import CSV, download
 from app.api.contract.schema import body_of
 from app.api.contract.texts import CodeSought, Sought
-from app.api.downloads import CSV, download
+from app.api.contract.times import Moment
 from app.api.http.turns import take_heavy
 from app.api.once import IdempotencyKey, answered_once
 from app.api.orders import rendering
@@ -42,9 +42,9 @@ from app.services.orders.acceptance import NewOrder
 router = APIRouter(prefix="/v1", tags=["Orders"])
 
 LARGE_ORDER = 500
-"""Devices from which an order is work for the processor that others notice."""
+"""Devices from which an order takes a second turn, because other callers would notice its work."""
 RETRY_AFTER = "2"
-"""Seconds a poller should wait while an order is moving."""
+"""Seconds that a poller should wait while an order is moving."""
 
 Since = Annotated[Moment | None, Query(description="Changed at or after this time.")]
 OneOf = Annotated[Sought | None, Query()]
@@ -53,8 +53,8 @@ Fragment = Annotated[
     Sought | None,
     Query(
         min_length=3,
-        description="Any part of the serial number, capital or small letters, 3 characters or more. Across "
-        "orders one page looks through 100,000 devices, as for every filter that no index serves: it may "
+        description="Any part of the serial number, in any case, 3 characters or more. Across "
+        "orders, and for other filters without an index, a page looks through 100,000 devices: it may "
         "have no items and a `next_page_token`.",
     ),
 ]
@@ -71,7 +71,7 @@ ProductKey = Annotated[Sought | None, Query(description="The whole PKID.")]
 async def create_order(
     request: Request, runtime: RuntimeOf, caller: WritesOrders, key: IdempotencyKey = None
 ) -> Response:
-    """Takes an order of up to 10,000 devices for one customer.
+    """Accepts an order of up to 10,000 devices for one customer.
 
     Its devices are checked at once and registered in the background; follow the order, or let
     webhooks tell you. Devices of a customer without consent are held until it is given.
@@ -132,12 +132,12 @@ async def list_orders(
         state=state,
         since=since,
     )
-    return await pages.answer(Orders, found, rendering.order)
+    return await answers.page(Orders, found, rendering.order)
 
 
 @router.get("/orders/{order_id}")
 async def get_order(runtime: RuntimeOf, caller: ReadsOrders, order_id: UUID, response: Response) -> OrderOut:
-    """State, counts and what the order waits for; `Retry-After` while it is moving."""
+    """State, counts and what the order waits for, with `Retry-After` while it is moving."""
     view = await orders.get(runtime, caller, order_id)
     if view.state not in FINAL:
         response.headers["Retry-After"] = RETRY_AFTER
@@ -146,7 +146,7 @@ async def get_order(runtime: RuntimeOf, caller: ReadsOrders, order_id: UUID, res
 
 @router.post("/orders/{order_id}:cancel")
 async def cancel_order(runtime: RuntimeOf, caller: WritesOrders, order_id: UUID) -> OrderOut:
-    """Cancels the devices that have not been sent. What is on its way goes on."""
+    """Cancels the devices that have not been sent. Those already sent go on."""
     return rendering.order(await orders.cancel(runtime, caller, order_id))
 
 
@@ -154,9 +154,9 @@ async def cancel_order(runtime: RuntimeOf, caller: WritesOrders, order_id: UUID)
 async def retry_failed(
     request: Request, runtime: RuntimeOf, caller: WritesOrders, order_id: UUID
 ) -> OrderRetried:
-    """Tries the failed, conflicting and unknown devices again: after the cause has been fixed.
+    """Tries the failed, conflicting and unknown devices again, after the cause has been fixed.
 
-    All of them, or with a body the chosen ones.
+    All of them, or those that the body selects.
     """
     found = await orders.retry_failed(runtime, caller, order_id, await read_choice(request))
     return OrderRetried(
@@ -189,7 +189,7 @@ async def list_registrations_of_order(
         since=since,
     )
     found = await registrations.list_of_order(runtime, caller, order_id, page, wanted)
-    return await pages.answer(Registrations, found, rendering.registration)
+    return await answers.page(Registrations, found, rendering.registration)
 
 
 @router.get("/orders/{order_id}/batches", tags=["Batches"], response_model=Batches)
@@ -198,7 +198,7 @@ async def list_batches_of_order(
 ) -> Batches | Response:
     """How the order was cut for Microsoft, newest first, and what each batch waits for."""
     found = await registrations.list_batches_of_order(runtime, caller, order_id, page)
-    return await pages.answer(Batches, found, _batch_out)
+    return await answers.page(Batches, found, _batch_out)
 
 
 @router.get("/orders/{order_id}/result.csv", response_class=StreamingResponse, responses=CSV)
@@ -238,7 +238,7 @@ async def list_registrations(
     if wanted.searches:
         await take_heavy(request, runtime, caller)
     found = await registrations.list_page(runtime, caller, page, wanted)
-    return await pages.answer(Registrations, found, rendering.registration)
+    return await answers.page(Registrations, found, rendering.registration)
 
 
 @router.get("/registrations/{registration_id}", tags=["Registrations"])
@@ -255,7 +255,7 @@ async def list_batches(
     customer_id: UUID | None = None,
     state: BatchState | None = None,
 ) -> Batches | Response:
-    """How the orders were cut for Microsoft, newest first. To look at, not to steer."""
+    """How the orders were cut for Microsoft, newest first. For information only."""
     found = await registrations.list_batches(
         runtime,
         caller,
@@ -264,12 +264,12 @@ async def list_batches(
         customer_id=customer_id,
         state=None if state is None else state.value,
     )
-    return await pages.answer(Batches, found, _batch_out)
+    return await answers.page(Batches, found, _batch_out)
 
 
 @router.get("/batches/{batch_id}", tags=["Batches"])
 async def get_batch(runtime: RuntimeOf, caller: ReadsOrders, batch_id: UUID) -> BatchDetail:
-    """With every call to Microsoft and its MS-RequestId: what Microsoft's support asks for."""
+    """A batch with every call to Microsoft and its MS-RequestId, which Microsoft's support asks for."""
     view, attempts = await registrations.get_batch(runtime, caller, batch_id)
     return BatchDetail(**_batch(view), attempts=[BatchAttempt(**asdict(attempt)) for attempt in attempts])
 

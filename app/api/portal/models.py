@@ -1,4 +1,4 @@
-"""The shapes of portal mode: files for a person, and what the person says came of them."""
+"""Models of portal mode: files to upload by hand, and their recorded outcomes."""
 
 from typing import Annotated, Literal
 from uuid import UUID
@@ -19,7 +19,7 @@ Spoken = Literal["registered", "already_registered", "conflict", "failed"]
 
 
 class PortalFileOut(Output):
-    """One file, which is one batch: one group tag, at most as many devices as the portal takes."""
+    """One file, which is one batch: one group tag, and no more devices than the portal takes."""
 
     name: str = Field(description="The group tag and the order's reference as a file name.")
     batch_id: UUID
@@ -28,10 +28,8 @@ class PortalFileOut(Output):
     state: BatchState = Field(
         description="queued: to be uploaded; submitted: uploaded; held: no consent; settled: over."
     )
-    href: str | None = Field(
-        description="Where its bytes are; null while, or when, it is not to be uploaded."
-    )
-    steps: list[str] = Field(description="What the person does at this portal, in order.")
+    href: str | None = Field(description="Where to download it; null if it is not to be uploaded now.")
+    steps: list[str] = Field(description="What to do at this portal, step by step.")
     submitted_at: Timestamp | None = Field(description="When it was marked as uploaded.")
     settled_at: Timestamp | None
 
@@ -61,7 +59,7 @@ class RowOutcomeIn(Input):
     outcome: Spoken
     code: Code | None = Field(
         None,
-        description="Microsoft's number or name, as 808. With `failed` it decides what the failure was.",
+        description="Microsoft's number or name, such as 808. With `failed` it says which failure.",
     )
     detail: Note | None = Field(None, description="Your own words; shown as `error_detail`. No secrets.")
 
@@ -76,7 +74,7 @@ class RowOutcomeIn(Input):
 
 
 class OutcomeIn(Input):
-    """Either one outcome for every device of the batch that has none yet, or device by device."""
+    """One outcome for every device of the batch without one, or outcomes device by device."""
 
     ROWS = ("rows", RowOutcomeIn)
 
@@ -88,7 +86,7 @@ class OutcomeIn(Input):
     rows: Annotated[list[RowOutcomeIn], Field(min_length=1, max_length=10_000, fail_fast=True)] | None = None
     correct: bool = Field(
         False,
-        description="What is said here replaces outcomes that were recorded by mistake. With `outcome`, that "
+        description="Replace outcomes that were recorded by mistake. With `outcome`, that "
         "is every device of the batch.",
     )
 
@@ -104,12 +102,12 @@ class OutcomeIn(Input):
 class UndoUploadIn(Input):
     refused: Note | None = Field(
         None,
-        description="The portal's words, where it refused the whole file; the batch's `failure_said`.",
+        description="The portal's words, if it refused the whole file; shown as the batch's `failure_said`.",
     )
 
 
 class RecordedDevice(Output):
-    """A device whose outcome was written, so that a person sees that the right one was meant."""
+    """A device whose outcome was written, to check that it is the right one."""
 
     registration_id: UUID
     row: int = Field(description="Of the order, from 1.")
@@ -141,11 +139,11 @@ class RecordedOut(Output):
     unread_columns: list[str] = Field(description="Columns of the file that were not read.")
     recorded: int = Field(description="Devices whose outcome was written.")
     corrected: int = Field(description="Of those, devices that had another outcome before.")
-    again: int = Field(description="Of those, devices with a passing trouble: they are in a new file.")
+    again: int = Field(description="Of those, devices with a temporary failure: they are in a new file.")
     open: int = Field(description="Devices of the batch that have no outcome yet.")
     untouched_total: int
     untouched: list[UntouchedOut] = Field(
-        description="From what nothing was recorded, and why; the first 100. An outcome that is there is "
+        description="Entries from which nothing was recorded, and why; the first 100. An existing outcome is "
         "overwritten with `correct` only."
     )
 

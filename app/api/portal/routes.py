@@ -1,4 +1,4 @@
-"""Portal mode: the files of an order for a person, and what the person records of them."""
+"""Portal mode: an order's files to upload by hand, and the outcomes that people record."""
 
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -63,7 +63,7 @@ CSV = "text/csv"
 async def list_portal_files(
     request: Request, runtime: RuntimeOf, caller: ReadsOrders, order_id: UUID, page: PageOfIds
 ) -> PortalFiles:
-    """The order as files that a person uploads at the portal, oldest first, with the steps for it."""
+    """The order's files to upload at the portal by hand, oldest first, with the steps for each."""
     found = await files.list_of_order(runtime, caller, order_id, page)
     items = [
         PortalFileOut(
@@ -94,10 +94,10 @@ async def list_portal_files(
     },
 )
 async def get_portal_file(runtime: RuntimeOf, caller: WritesOrders, batch_id: UUID) -> Response:
-    """The file to upload, exactly as the portal wants it. Fetching it changes nothing and may be repeated.
+    """The file to upload, exactly as the portal wants it. Downloading it changes nothing and may be repeated.
 
     Needs `orders:write`, and `hashes:read` where a device has a hardware hash. Once devices of it are
-    registered their hashes are deleted, and the file is not made again.
+    registered, their hashes are deleted and the file is not available any more.
     """
     name, content = await files.file_of(runtime, caller, batch_id)
     disposition = f"attachment; filename=\"{name}\"; filename*=UTF-8''{quote(name, safe='')}"
@@ -106,17 +106,17 @@ async def get_portal_file(runtime: RuntimeOf, caller: WritesOrders, batch_id: UU
 
 @router.post("/batches/{batch_id}:mark-uploaded")
 async def mark_uploaded(runtime: RuntimeOf, caller: WritesOrders, batch_id: UUID) -> BatchOut:
-    """The file has been uploaded: its devices are with Microsoft now."""
+    """Records that the file has been uploaded: its devices are with Microsoft now."""
     await portal.mark_uploaded(runtime, caller, batch_id)
     return await _batch(runtime, caller, batch_id)
 
 
 @router.post("/batches/{batch_id}:undo-upload", openapi_extra=body_of(UndoUploadIn))
 async def undo_upload(request: Request, runtime: RuntimeOf, caller: WritesOrders, batch_id: UUID) -> BatchOut:
-    """The file is not with the portal after all: it was marked by mistake, or the portal refused it whole.
+    """Records that the file is not at the portal after all: marked by mistake, or refused whole.
 
-    Its devices wait for a person again, and none of them has failed. With `refused`, the portal's words are
-    kept with the batch. Not possible once an outcome of one of its devices is recorded.
+    Its devices wait for an upload again, and none has failed. With `refused`, the portal's words are kept
+    with the batch. Not possible once an outcome of one of its devices is recorded.
     """
     given = (await read(request, UndoUploadIn))[0] if has_body(request) else UndoUploadIn()
     await portal.undo_upload(runtime, caller, batch_id, given.refused)
@@ -127,14 +127,14 @@ async def undo_upload(request: Request, runtime: RuntimeOf, caller: WritesOrders
 async def record_outcome(
     request: Request, runtime: RuntimeOf, caller: WritesOrders, batch_id: UUID
 ) -> RecordedOut:
-    """What became of the devices, as the portal shows it: one outcome for all of them, or one by one.
+    """Records the devices' outcomes as the portal shows them: one outcome for all, or one by one.
 
-    Events and webhooks follow as for every other outcome. One outcome for all needs a file that is marked as
-    uploaded; devices that are named mark it with them.
+    Events and webhooks follow as for any other outcome. One outcome for all needs a file that is marked as
+    uploaded; naming devices marks it as uploaded.
 
-    What was recorded by mistake is replaced with `correct`, also after the order's end. Without it, an
-    outcome that is there is left alone and told. A device that `:retry-failed` has taken up again belongs to
-    its new file. `registration.settled` and the order's final event are sent again.
+    `correct` replaces outcomes that were recorded by mistake, even after the order's end;
+    `registration.settled` and the order's final event are then sent again. Without it, existing outcomes are
+    kept and listed. A device that `:retry-failed` tries again belongs to its new file.
     """
     given, _ = await read(request, OutcomeIn)
     if given.rows is None:
@@ -166,15 +166,14 @@ async def record_portal_result(
     runtime: RuntimeOf,
     caller: WritesOrders,
     batch_id: UUID,
-    correct: Annotated[bool, Query(description="It replaces what was recorded by mistake.")] = False,
+    correct: Annotated[bool, Query(description="Replace outcomes that were recorded by mistake.")] = False,
 ) -> RecordedOut:
-    """The portal's own list of results, as it exports it: the body is the file, text or a workbook.
+    """Records outcomes from the portal's own list of results. The body is the file, text or a workbook.
 
-    Columns are found by their names; `unread_columns` names the others. What cannot be matched to a device of
-    this batch stays open and is told with its line, and so is a row whose columns contradict each other.
-    Where the portal names rows of the uploaded file only, send its words as they are (`806 ...: rows 2, 5`),
-    or a table with a column `CSV row`; rows are counted from 1 without the header.
-    A file that is not marked as uploaded is marked with it.
+    Columns are found by their names; `unread_columns` lists the others. Rows that match no device of this
+    batch, or whose columns contradict each other, are listed with their line and change nothing. If the
+    portal names only rows of the uploaded file, send its text as it is (`806 ...: rows 2, 5`), or a table
+    with a column `CSV row`; rows are counted from 1 without the header. This also marks the file as uploaded.
     """
     content = await _file(request)
     report = await portal.record_result(runtime, caller, batch_id, content, correct=correct)
@@ -242,9 +241,10 @@ def _device(recorded: Recorded) -> RecordedDevice:
 async def record_consent(
     request: Request, runtime: RuntimeOf, caller: WritesCustomers, customer_id: UUID
 ) -> ConsentOut:
-    """What a person has seen of the customer's consent, for a portal connection: it cannot be looked up.
+    """Records a customer's consent for a portal connection, where it cannot be looked up.
 
-    Granted lets held orders go on; revoked holds what is not uploaded. Granted again renews the proof.
+    `granted` lets held orders go on; `revoked` holds files that are not uploaded yet. `granted` again renews
+    the proof.
     """
     given, _ = await read(request, ConsentRecordIn)
     await consents.record(runtime, caller, customer_id, ConsentState(given.state), given.note)

@@ -41,7 +41,7 @@ async def list_platforms(runtime: RuntimeOf, caller: AnyCaller) -> Platforms:
 
 @open_router.get("/v1/error-codes", tags=["Catalogues"])
 async def list_error_codes() -> Codes:
-    """Everything Registrar can say is wrong, with what to do about it. Codes never change their meaning."""
+    """Every error code, with what to do about it. Codes never change their meaning."""
     return Codes(items=[_code(entry) for entry in CATALOGUE.values()])
 
 
@@ -67,7 +67,7 @@ def _code(entry: Code) -> CodeOut:
 
 @router.get("/v1/me", tags=["Catalogues"])
 async def show_me(caller: AnyCaller) -> Me:
-    """Whose key this is, and what it may do."""
+    """The key of this call: its partner and what it may do."""
     return Me(
         partner_id=caller.partner_id,
         partner_name=caller.partner_name,
@@ -79,7 +79,7 @@ async def show_me(caller: AnyCaller) -> Me:
 
 @open_router.get("/healthz", tags=["Service"])
 async def show_health() -> Health:
-    """Whether the process answers. Says nothing about what it depends on."""
+    """Whether the process answers. Does not check what it depends on."""
     return Health()
 
 

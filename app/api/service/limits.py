@@ -1,6 +1,6 @@
-"""Limits: how fast each connection may call Microsoft now, what waits, quotas, and Registrar's own bounds.
+"""`GET /v1/limits`: each connection's rate of calls, waiting work, quotas, and Registrar's own bounds.
 
-The shapes of the one answer are here and not in `models`: no other route shows any of them.
+The models are here and not in `models`, because no other route shows them.
 """
 
 from uuid import UUID
@@ -26,7 +26,7 @@ router = APIRouter(tags=["Service"])
 
 class BreakerOut(Output):
     state: Breaker = Field(
-        description="`open`: Microsoft has not been answering, nothing is called. "
+        description="`open`: Microsoft has not been answering, so no calls are made. "
         "`half_open`: one call tries."
     )
     failures: int = Field(description="Calls in a row without a usable answer.")
@@ -43,22 +43,22 @@ class Work(Output):
     queued_devices: int
     in_flight_devices: int
     oldest_due_at: Timestamp | None = Field(
-        description="When the batch that waits longest was, or will be, due; held ones do not count."
+        description="When the longest-waiting batch was, or will be, due. Held batches do not count."
     )
 
 
 class ConnectionLimitsOut(Output):
     connection_id: UUID
     name: str
-    rate_per_second: float = Field(description="Calls per second at present, for all workers together.")
-    ceiling_per_second: float = Field(description="What the rate may grow to.")
-    floor_per_second: float = Field(description="What 429 answers leave at least.")
+    rate_per_second: float = Field(description="Calls per second now, of all workers together.")
+    ceiling_per_second: float = Field(description="The highest rate.")
+    floor_per_second: float = Field(description="The lowest rate after 429 answers.")
     last_throttled_at: Timestamp | None = Field(description="Microsoft's last 429.")
     blocked_until: Timestamp | None = Field(
-        description="Nothing is called before: Retry-After, an open breaker, or a trouble of the connection."
+        description="No calls before this time: Retry-After, an open breaker, or a trouble of the connection."
     )
     breaker: BreakerOut
-    trouble: str | None = Field(description="The code of `GET /v1/error-codes` for what has to be fixed.")
+    trouble: str | None = Field(description="The code of `GET /v1/error-codes` for what must be fixed.")
     work: Work
 
 
@@ -81,13 +81,13 @@ class OwnLimits(Output):
     customer_window: int = Field(description="Batches of one customer under way at the same time.")
     connection_window: int = Field(description="Batches of one connection under way at the same time.")
     serial_number_search: SerialNumberSearch = Field(
-        description="What of a serial number `GET /v1/devices` finds devices by. `fragment`: any part. "
+        description="Which part of a serial number `GET /v1/devices` searches by. `fragment`: any part. "
         "`prefix`: its beginning, because the database has no pg_trgm."
     )
 
 
 class QuotaOut(Output):
-    """How much of one kind you may have at a time, and how much you have."""
+    """One quota: its limit and its use."""
 
     quota: Quota
     limit: int

@@ -12,7 +12,7 @@ from app.services.operations.figures import Gauge
 
 PATH: Final = "/metrics"
 FORWARDED: Final = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via")
-"""Headers of proxies. One on this machine would otherwise lend its address to the whole world."""
+"""Headers of proxies. Through a proxy on this machine, every caller would seem to be local."""
 
 
 def install(app: FastAPI, allowed: Iterable[str]) -> None:
@@ -26,7 +26,7 @@ def install(app: FastAPI, allowed: Iterable[str]) -> None:
         body, content_type = metrics.page(request.headers.get("accept", ""))
         return Response(body, headers={"Content-Type": content_type})
 
-    # No part of the API: it is for operators, and needs no key.
+    # Not part of the API: it is for operators, and needs no key.
     app.add_route(PATH, show_metrics, methods=["GET"], include_in_schema=False)
 
 
@@ -39,7 +39,7 @@ def _gauge(app: FastAPI) -> Gauge:
 
 
 def _may_read(request: Request, networks: Networks) -> bool:
-    """By the other end of the connection itself: what a proxy says of the client does not count here."""
+    """Goes by the connection's own peer address. What a proxy says about the client does not count here."""
     peer = peer_of(request.scope)
     if peer is None or any(name in request.headers for name in FORWARDED):
         return False

@@ -16,12 +16,12 @@ from app.platforms.base import Channel, Profiles
 class PlatformOut(Output):
     name: str
     title: str
-    max_devices: int = Field(description="Devices in one upload at most.")
+    max_devices: int = Field(description="The most devices in one upload.")
     identities: list[IdentityKind]
     profiles: Profiles
     channel: Channel
-    automated: bool = Field(description="Whether Registrar drives it by API.")
-    portal: bool = Field(description="Whether orders can be files that a person uploads at its portal.")
+    automated: bool = Field(description="Whether Registrar calls its API.")
+    portal: bool = Field(description="Whether orders can be files to upload at its portal by hand.")
     retired: bool
     note: str
 
@@ -54,7 +54,7 @@ class Me(Output):
 
 
 class OwnKey(Output):
-    prefix: str = Field(description="Names the key in logs and lists. The rest of it is stored nowhere.")
+    prefix: str = Field(description="Identifies the key in logs and lists. The rest of it is stored nowhere.")
     name: str
     expires_at: Timestamp | None = Field(description="Null: never.")
 
@@ -65,8 +65,8 @@ class Health(Output):
 
 class Readiness(Output):
     ready: bool = Field(description="Whether everything below is as it should be.")
-    stopping: bool = Field(description="The process has been told to stop and takes no new callers.")
+    stopping: bool = Field(description="The process is stopping and takes no new calls.")
     database: bool
     schema_: str = Field(alias="schema", description="`current`, or what is wrong with the schema.")
     redis: bool | None = Field(description="Null without `?all`.")
-    worker: str | None = Field(description="`alive`, or since when none has been seen. Null without `?all`.")
+    worker: str | None = Field(description="`alive`, or when the last one was seen. Null without `?all`.")

@@ -1,4 +1,4 @@
-"""The caller's own API key: shown, replaced by a new one, ended. Any valid key may do that to itself."""
+"""The caller's own API key: any valid key may rotate or revoke itself."""
 
 from datetime import timedelta
 
@@ -22,17 +22,17 @@ class KeyRotationIn(Input):
         24 * 3600,
         ge=0,
         le=int(LONGEST_OVERLAP.total_seconds()),
-        description="How long the present key works beside the new one. 0 ends it at once.",
+        description="How long the present key still works beside the new one. 0 ends it at once.",
     )
 
 
 class KeyRotated(Output):
     key: str = Field(description="The new API key. Shown this once.")
-    prefix: str = Field(description="Names the key in logs and lists.")
+    prefix: str = Field(description="Identifies the key in logs and lists.")
     name: str
     scopes: list[str] = Field(description="Those of the present key.")
     expires_at: Timestamp | None = Field(
-        description="When the present key would have expired: rotating prolongs nothing."
+        description="When the present key would have expired: rotating does not extend it."
     )
     previous_key_until: Timestamp = Field(description="Until then the present key works as well.")
 
@@ -41,9 +41,9 @@ class KeyRotated(Output):
 async def rotate_key(
     request: Request, runtime: RuntimeOf, caller: AnyCaller, key: IdempotencyKey = None
 ) -> Response:
-    """Makes the key that replaces the one of this call, and shows it, this once. It has the same scopes and
-    the same expiry. As long as the new key has not been used, the call may be repeated: the earlier new key
-    is deleted then."""
+    """Creates the key that replaces this call's key, and shows it this once. It has the same scopes and the
+    same expiry. Until the new key has been used, the call may be repeated: each call deletes the earlier new
+    key."""
     given, digest = (
         await read(request, KeyRotationIn) if has_body(request) else (KeyRotationIn.model_validate({}), b"")
     )
@@ -66,5 +66,5 @@ async def rotate_key(
 
 @router.post("/key:revoke", status_code=204)
 async def revoke_key(runtime: RuntimeOf, caller: AnyCaller) -> None:
-    """Ends the key of this call: the next one with it is refused. Nothing brings it back."""
+    """Revokes the key of this call: the next call with it is refused. This cannot be undone."""
     await own_key.revoke(runtime, caller)

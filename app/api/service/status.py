@@ -1,4 +1,4 @@
-"""`GET /v1/status`: one look at everything, for people and for monitoring."""
+"""`GET /v1/status`: an overview of everything, for people and for monitoring."""
 
 from typing import Literal
 from urllib.parse import urlsplit
@@ -7,13 +7,12 @@ from uuid import UUID
 from fastapi import APIRouter
 from pydantic import Field
 
-from app.api.contract import answers
-from app.api.contract.models import Output
+from app.api.contract import fields
+from app.api.contract.models import Output, WaitingOut
 from app.api.contract.times import Timestamp
 from app.api.orders import rendering
 from app.api.requests import ReadsOrders, RuntimeOf
 from app.api.service.limits import QuotaOut, quota_out
-from app.api.waiting_models import WaitingOut
 from app.domain.budget import Breaker
 from app.services.operations import status
 from app.services.operations.limits import ConnectionLimits
@@ -38,7 +37,7 @@ class WorkerStatus(Output):
 class WorkersStatus(Output):
     ok: bool = Field(description="At least one is alive.")
     alive: int
-    items: list[WorkerStatus] = Field(description="Heard of within the last hour, the last one first.")
+    items: list[WorkerStatus] = Field(description="Seen within the last hour, the latest first.")
 
 
 class WorkStatus(Output):
@@ -51,7 +50,7 @@ class WorkStatus(Output):
 class ConnectionStatus(Output):
     connection_id: UUID
     name: str
-    trouble: str | None = Field(description="The code of `GET /v1/error-codes` for what has to be fixed.")
+    trouble: str | None = Field(description="The code of `GET /v1/error-codes` for what must be fixed.")
     trouble_since: Timestamp | None
     remedy: str | None
     breaker: Breaker
@@ -87,13 +86,13 @@ class StatusOut(Output):
     at: Timestamp
     level: Level = Field(
         description="`down`: the schema, Redis or all workers are missing. `attention`: everything runs, and "
-        "a connection, a webhook, an import, a batch or a quota needs a person."
+        "a connection, a webhook, an import, a batch or a quota needs attention."
     )
     database: bool = Field(True, description="True in every answer: without the database there is a 503.")
     schema_: SchemaStatus = Field(alias="schema")
     redis: bool
     workers: WorkersStatus
-    work: list[WorkStatus] = Field(description="Your open batches; states without any are left out.")
+    work: list[WorkStatus] = Field(description="Your open batches by state, without states that have none.")
     waiting_for: list[WaitingOut] = Field(description="What your open work waits for.")
     connections: list[ConnectionStatus] = Field(
         description="Those in trouble, with an open breaker, or asked by Microsoft to wait."
@@ -103,14 +102,14 @@ class StatusOut(Output):
     deliveries: DeliveriesStatus
     imports: ImportsStatus
     stuck: list[StuckOut] = Field(
-        description="Due for longer than REGISTRAR_SWEEP_PATIENCE_S, and nobody works on it."
+        description="Due for longer than REGISTRAR_SWEEP_PATIENCE_S without a worker taking it."
     )
     quotas: list[QuotaOut] = Field(description="Quotas of yours that are used up by 90 % or more.")
 
 
 @router.get("/v1/status")
 async def show_status(runtime: RuntimeOf, caller: ReadsOrders) -> StatusOut:
-    """Whether all is well: the service's parts, your work and how old it is, and what needs a person."""
+    """Whether all is well: the service's parts, your work and its age, and what needs attention."""
     return _status(await status.look(runtime, caller))
 
 
@@ -162,7 +161,7 @@ def _connection(each: ConnectionLimits) -> ConnectionStatus:
         name=each.record.name,
         trouble=code,
         trouble_since=each.record.trouble_since,
-        remedy=answers.remedy(code),
+        remedy=fields.remedy(code),
         breaker=each.breaker,
         blocked_until=each.blocked_until,
     )

@@ -1,4 +1,4 @@
-"""The shapes of webhook endpoints and deliveries, as callers meet them."""
+"""Models of webhook endpoints and deliveries in calls and answers."""
 
 from typing import Annotated, Literal
 from uuid import UUID
@@ -13,7 +13,7 @@ from app.domain.event import EventType
 from app.services.webhooks.deliveries import DeliveryState
 from app.services.webhooks.endpoints import EndpointState
 
-_EVERY_TYPE = "Empty: every type, also those that come later."
+_EVERY_TYPE = "Empty: every type, including future ones."
 
 
 class EndpointIn(Input):
@@ -60,8 +60,8 @@ class RotationIn(Input):
         24 * 3600,
         ge=0,
         le=7 * 24 * 3600,
-        description="How long the present secret signs beside the new one. 0 ends it, and older ones, "
-        "at once: for one that others have come to know.",
+        description="How long the present secret still signs beside the new one. 0 ends it, and older ones, "
+        "at once, for a secret that has leaked.",
     )
 
 
@@ -74,7 +74,7 @@ class Endpoints(PageOf):
 
 
 class _ShownAsFirst:
-    """In the document a union is its first type."""
+    """In the OpenAPI document a union is shown as its first type."""
 
     def __get_pydantic_json_schema__(
         self, union: CoreSchema, handler: GetJsonSchemaHandler
@@ -84,18 +84,18 @@ class _ShownAsFirst:
 
 
 TypeOfEvent = Annotated[EventType | str, _ShownAsFirst()]
-"""Also a type that only the next release knows: while an upgrade runs, its workers publish it already."""
+"""May be a type of the next release, whose workers publish it while an upgrade runs."""
 
 
 class DeliveryOut(Output):
     id: UUID
-    event_id: UUID = Field(description="The `webhook-id` header: the same at every attempt.")
+    event_id: UUID = Field(description="The `webhook-id` header, the same at every attempt.")
     event_type: TypeOfEvent
     endpoint_id: UUID
     order_id: UUID | None
     state: DeliveryState
     attempts: int
-    due_at: Timestamp | None = Field(description="When the next attempt is due; null when it is over.")
+    due_at: Timestamp | None = Field(description="When the next attempt is due; null if there is none.")
     last_status: int | None = Field(description="HTTP status of the last answer.")
     last_kind: str | None = Field(description="How the last attempt ended.")
     occurred_at: Timestamp
@@ -113,8 +113,8 @@ class DeliveryAttempt(Output):
 
 class DeliveryDetail(DeliveryOut):
     payload: str | None = Field(
-        description="The body to the letter, as it was or will be signed. Null where the key lacks the scope "
-        "that reads what the event tells of."
+        description="The exact body that was or will be signed. Null if the key lacks the scope "
+        "for the event's subject."
     )
     attempt_log: list[DeliveryAttempt] = Field(description="Newest first, at most 100.")
 

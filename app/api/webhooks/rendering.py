@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from app.api.contract.answers import same
+from app.api.contract.fields import same
 from app.api.webhooks.models import DeliveryOut, EndpointOut
 from app.domain.attempt import OPEN_DELIVERY
 from app.domain.subscription import shown_types

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Request, Response
 
-from app.api import pages
+from app.api import answers
 from app.api.contract.schema import body_of
 from app.api.once import IdempotencyKey, answered_once
 from app.api.requests import PageOfIds, ReadsWebhooks, RuntimeOf, WritesWebhooks, has_body, path_of, read
@@ -43,8 +43,8 @@ router = APIRouter(prefix="/v1", tags=["Webhooks"])
 async def create_endpoint(
     request: Request, runtime: RuntimeOf, caller: WritesWebhooks, key: IdempotencyKey = None
 ) -> Response:
-    """Where to tell what happens. The answer shows the signing secret, this once. The key needs the scopes
-    that read what the endpoint will be told: `orders:read`, `customers:read`, `connections:read`."""
+    """Adds an endpoint for events. The answer shows the signing secret this once. The key needs the scopes to
+    read what the endpoint will receive: `orders:read`, `customers:read`, `connections:read`."""
     given, digest = await read(request, EndpointIn)
     new = NewEndpoint(given.url, given.event_types, given.description)
 
@@ -59,7 +59,7 @@ async def create_endpoint(
 
 
 async def _shown_to(runtime: Runtime, caller: Caller, key: str | None) -> UUID | None:
-    """Who may have a secret repeated. The key of an order system may have been rotated since its call."""
+    """Who may see a secret again. The key of an order system may have been rotated since its call."""
     return None if key is None else await idempotency.lineage(runtime, caller, caller.key_id)
 
 
@@ -82,8 +82,8 @@ async def get_endpoint(runtime: RuntimeOf, caller: ReadsWebhooks, endpoint_id: U
 async def update_endpoint(
     request: Request, runtime: RuntimeOf, caller: WritesWebhooks, endpoint_id: UUID
 ) -> EndpointOut:
-    """Changes what is given. Disabling ends what waits for the endpoint; it can be redelivered. For another
-    URL, other types and enabling, the key needs the scopes that read what the endpoint is told."""
+    """Changes the given fields. Disabling ends the waiting deliveries, which can be redelivered. For another
+    URL, other types and enabling, the key needs the scopes to read what the endpoint receives."""
     given, _ = await read(request, EndpointPatch)
     values = given.model_dump(mode="json", exclude_unset=True)
     record = await endpoints.update_endpoint(runtime, caller, endpoint_id, values)
@@ -92,7 +92,7 @@ async def update_endpoint(
 
 @router.delete("/webhook-endpoints/{endpoint_id}", status_code=204)
 async def delete_endpoint(runtime: RuntimeOf, caller: WritesWebhooks, endpoint_id: UUID) -> None:
-    """Ends what waits for it and destroys its secrets. Its deliveries stay readable."""
+    """Deletes the endpoint with its secrets and ends its waiting deliveries, which stay readable."""
     await endpoints.delete_endpoint(runtime, caller, endpoint_id)
 
 
@@ -115,8 +115,8 @@ async def rotate_secret(
     endpoint_id: UUID,
     key: IdempotencyKey = None,
 ) -> Response:
-    """Makes a new signing secret and shows it, this once. Until `previous_secret_until` each webhook has a
-    signature of both, so that a receiver has the time to change."""
+    """Creates a new signing secret and shows it this once. Until `previous_secret_until` each webhook is
+    signed with both, so that the receiver has time to change."""
     given, digest = (
         await read(request, RotationIn) if has_body(request) else (RotationIn.model_validate({}), b"")
     )
@@ -143,7 +143,7 @@ async def list_deliveries_of_endpoint(
     page: PageOfIds,
     state: DeliveryState | None = None,
 ) -> Deliveries | Response:
-    """Newest first; also those of an endpoint that has been deleted."""
+    """Newest first, including those of deleted endpoints."""
     await endpoints.find_endpoint(runtime, caller, endpoint_id)
     return await _deliveries(runtime, caller, page, endpoint_id, state)
 
@@ -170,12 +170,12 @@ async def _deliveries(
         endpoint_id=endpoint_id,
         state=None if state is None else state.value,
     )
-    return await pages.answer(Deliveries, found, lambda row: DeliveryOut(**rendering.delivery_fields(row)))
+    return await answers.page(Deliveries, found, lambda row: DeliveryOut(**rendering.delivery_fields(row)))
 
 
 @router.get("/webhook-deliveries/{delivery_id}")
 async def get_delivery(runtime: RuntimeOf, caller: ReadsWebhooks, delivery_id: UUID) -> DeliveryDetail:
-    """With the body that is sent, and every attempt."""
+    """A delivery with its body and every attempt."""
     record = await deliveries.get_delivery(runtime, caller, delivery_id)
     attempts = await deliveries.attempts(runtime, caller, delivery_id)
     payload = await deliveries.payload_of(runtime, caller, record)
@@ -188,7 +188,7 @@ async def get_delivery(runtime: RuntimeOf, caller: ReadsWebhooks, delivery_id: U
 
 @router.post("/webhook-deliveries/{delivery_id}:redeliver", status_code=202)
 async def redeliver(runtime: RuntimeOf, caller: WritesWebhooks, delivery_id: UUID) -> DeliveryOut:
-    """Sends it again from the start of the ladder, whatever became of it; the event id stays. The key needs
-    the scope that reads what the event tells of."""
+    """Sends it again with a full series of attempts, whatever became of it, under the same event id. The key
+    needs the scope for the event's subject."""
     record = await deliveries.redeliver(runtime, caller, delivery_id)
     return DeliveryOut(**rendering.delivery_fields(record))

@@ -14,14 +14,13 @@ from fastapi import FastAPI, Header
 from pydantic import Field, create_model
 from pydantic.fields import FieldInfo
 
-from app.api.contract.models import Output
+from app.api.contract.models import Output, WaitingOut
 from app.api.contract.schema import event_of
 from app.api.contract.times import Timestamp
-from app.api.waiting_models import WaitingOut
 from app.domain.event import EVENTS, AtMost, Payload, WaitingReason
 
 SHOWN_AS: Final[dict[type, Any]] = {datetime: Timestamp, WaitingReason: WaitingOut}
-"""What has a shape in the API already."""
+"""Types that have their own model in the API."""
 
 _SEQUENCE = "Counts the order's events: deliveries promise no order."
 
@@ -35,7 +34,7 @@ MessageSignature = Annotated[
 
 
 def document(app: FastAPI) -> None:
-    """Puts the webhooks into the OpenAPI document, by event type. They are never called here."""
+    """Adds the webhooks to the OpenAPI document, by event type. They are never called here."""
 
     def received(id: MessageId, time: MessageTime, signature: MessageSignature) -> None: ...
 
@@ -51,7 +50,7 @@ def document(app: FastAPI) -> None:
 
 
 def _body_of(payload: type[Payload]) -> type[Output]:
-    """What arrives at an endpoint with such a payload: `OrderEvent` for `OrderData`."""
+    """The model of an event with such a payload: `OrderEvent` for `OrderData`."""
     types: Any = Literal[tuple(type for type, entry in EVENTS.items() if entry.payload is payload)]
     data = _fields_of(payload)
     data["sequence"] = (int, Field(description=_SEQUENCE)) if "order_id" in data else (None, None)
@@ -70,7 +69,7 @@ def _fields_of(shape: type) -> dict[str, Any]:
 
 
 def _facets_of(hint: Any) -> dict[str, Any]:
-    """What `Annotated` says of a field."""
+    """The metadata of an `Annotated` field."""
     facets: dict[str, Any] = {}
     for note in getattr(hint, "__metadata__", ()):
         if isinstance(note, AtMost):
@@ -81,7 +80,7 @@ def _facets_of(hint: Any) -> dict[str, Any]:
 
 
 def _shown(hint: Any) -> Any:
-    """The type with a model for every dataclass in it."""
+    """The type with every dataclass in it replaced by a model."""
     if hint in SHOWN_AS:
         return SHOWN_AS[hint]
     if isinstance(hint, type) and is_dataclass(hint):

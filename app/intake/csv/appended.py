@@ -1,8 +1,8 @@
 """Decodes UTF-16 files to which plain text was appended, such as a command's output to a collector's.
 
-Two letters of plain text are one character of UTF-16, mostly a Chinese one. So the lines of plain text
-are found by their bytes before anything is decoded: a line of UTF-16 has zero bytes, for separators and
-digits have one each; a line of plain text has none.
+Two letters of plain text look like one character of UTF-16, mostly a Chinese one. So lines of plain text are
+found by their bytes before decoding: a line of UTF-16 has zero bytes, one for each separator and digit; a
+line of plain text has none.
 """
 
 import codecs
@@ -11,10 +11,10 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 MAX_HELD: Final = 1024 * 1024
-"""Bytes of one line that are waited for."""
+"""The most bytes to wait for the end of a line."""
 LEAST: Final = 8
-"""Bytes of a line that are enough to tell: four characters of UTF-16 whose eight bytes all are letters of
-plain text, and no digit or separator before the line's end, is no row of devices."""
+"""Bytes of a line that are enough to decide: no row of devices in UTF-16 has four characters whose eight
+bytes are all letters of plain text, without a digit or separator before the line's end."""
 
 _LINE: Final = re.compile(rb"[^\0\n]{%d,}+(?:\n|\Z)" % LEAST)
 _MARKS: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -30,16 +30,16 @@ class Appended:
         self._decoder = codecs.getincrementaldecoder(codec)("replace")
         self._held = b""
         self._is_start = False
-        """What is held begins a line."""
+        """Whether the held bytes begin a line."""
         self._is_plain = False
 
     def read(self, pieces: Iterable[tuple[bytes, bool]]) -> Iterator[tuple[str, bool]]:
-        """Characters by the piece, and whether they were plain text."""
+        """Yields characters piece by piece, and whether they were plain text."""
         for piece, final in pieces:
             self._held += piece
             yield from self._take(final)
         if self._held:
-            # A sample ends where its bytes end.
+            # A sample may end anywhere.
             yield self._decoder.decode(self._held), False
 
     def _take(self, final: bool) -> Iterator[tuple[str, bool]]:
@@ -85,7 +85,7 @@ class Appended:
         return None
 
     def _plain_lines(self, final: bool) -> str:
-        """The lines of plain text that come next; none where UTF-16 goes on."""
+        """The lines of plain text that come next; none if UTF-16 goes on."""
         end = 0
         while (at := self._held.find(b"\n", end)) >= 0 and b"\0" not in self._held[end:at]:
             end = at + 1
@@ -103,6 +103,6 @@ class Appended:
 
 
 def _is_text(line: bytes) -> bool:
-    """Mostly characters of plain text, without control characters."""
+    """Whether these are mostly characters of plain text, without control characters."""
     usual = sum(0x20 <= byte < 0x7F or byte in b"\t\r\n" for byte in line)
     return usual >= 0.8 * len(line) and not any(byte < 0x20 and byte not in b"\t\r\n" for byte in line)

@@ -1,7 +1,7 @@
 """Reads delimited text: values separated by commas, semicolons, tabs or pipes.
 
-It combines what the other modules decide: encoding, records, layout, rows. It is the last reader to be asked:
-what no other reader claims is read as text or refused here.
+It combines the other modules: encoding, records, layout, rows. It is the last reader to be asked: what no
+other reader claims is read as text or refused here.
 """
 
 import re
@@ -19,18 +19,18 @@ from app.intake.profiles import Profile
 from app.intake.table import Block, Dialect, Head, Record, Row, Source
 
 DELIMITERS: Final = (",", ";", "\t", "|")
-"""In the order of preference when the content does not tell them apart (a single column)."""
+"""In order of preference if the content does not decide (a single column)."""
 SAMPLE: Final = 200
-"""Records looked at."""
+"""The most records of the sample."""
 
 
 def claims(head: Head) -> bool:
-    """Everything: what is no text is refused by `read`, in words."""
+    """Claims everything. `read` refuses what is not text, with a reason."""
     return True
 
 
 def read(head: Head, stream: Source, profile: Profile | None = None) -> tuple[Dialect, Iterator[Row]]:
-    """Raises UnreadableFile when the bytes are no text, or no column of it is an identity."""
+    """Raises UnreadableFile if the bytes are not text, or no column is an identity."""
     encoding = encodings.detect(head)
     foreign.refuse_text("".join(Text(head, None, encoding)))
     first_lines = [line for line in islice(lines(Text(head, None, encoding)), SAMPLE) if line.strip()]
@@ -59,7 +59,7 @@ def read(head: Head, stream: Source, profile: Profile | None = None) -> tuple[Di
 
 
 class _Style(NamedTuple):
-    """How cells are told apart, and what that makes of the file."""
+    """How cells are separated, and the layout that results."""
 
     delimiter: str
     quote: str
@@ -95,7 +95,7 @@ def _sniff(head: Head, encoding: Encoding, profile: Profile | None, first_lines:
 
 
 def _quote(first_lines: Sequence[str], delimiter: str) -> str:
-    """Single quotation marks where they stand around most lines, otherwise double ones."""
+    """The quotation mark: single if most lines are enclosed in single ones, otherwise double."""
     between = re.compile(rf"'\s*{re.escape(delimiter)}\s*'")
     sample = [line.strip() for line in first_lines]
     quoted = sum(line[0] == line[-1] == "'" and between.search(line) is not None for line in sample)
@@ -105,6 +105,6 @@ def _quote(first_lines: Sequence[str], delimiter: str) -> str:
 def _sample(head: Head, encoding: Encoding, delimiter: str, quote: str) -> list[Record]:
     sample = list(islice(records(Text(head, None, encoding), delimiter, quote), SAMPLE + 1))
     if len(sample) > SAMPLE or (not head.whole and len(sample) > 1):
-        # The last record may be cut where the head ends.
+        # The head may end inside the last record.
         sample.pop()
     return sample

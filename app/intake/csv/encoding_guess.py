@@ -1,9 +1,9 @@
 """Guesses the encoding of bytes that are not UTF-8.
 
-charset-normalizer proposes the encodings; it is made for pages of text and is often wrong about the few
-words that a file of devices has. So what it proposes is compared with every other usual encoding by how
-much the words look like words: letters of one script, the letters that its languages use, no capitals or
-signs inside of a word. A guess stays a guess: whatever it touches says so.
+charset-normalizer proposes encodings, but it is made for pages of text and is often wrong about the few words
+in a file of devices. So its proposal is compared with every other usual encoding by how much the words look
+like words: letters of one script, the letters that its languages use, no capitals or signs inside a word. It
+stays a guess, so notices say where it was used.
 """
 
 import re
@@ -16,14 +16,14 @@ from charset_normalizer import from_bytes
 from charset_normalizer.constant import FREQUENCIES
 
 SAMPLE: Final = 8 * 1024
-"""Bytes of cells with other than ASCII characters that are looked at."""
+"""The most bytes of non-ASCII cells that are examined."""
 
 WESTERN: Final = "cp1252"
-"""What is taken when nothing speaks for another."""
+"""The default if nothing points to another."""
 
 _MULTIBYTE: Final = ("cp932", "gb18030", "cp949", "big5", "euc_jp")
 _LANGUAGES: Final[dict[str, tuple[str, ...]]] = {
-    # In the order in which they are preferred when nothing tells them apart.
+    # In order of preference if nothing decides.
     "cp1252": ("German", "French", "Spanish", "Portuguese", "Italian", "Dutch", "Swedish", "Danish",
                "Norwegian", "Finnish"),
     "cp1251": ("Russian", "Ukrainian", "Bulgarian", "Serbian"),
@@ -53,7 +53,7 @@ _MORE: Final[dict[str, str]] = {
     "Bulgarian": "юшф", "Serbian": "љњђћџшчжзћ", "Greek": "ώϊϋΐΰ", "Hebrew": "ךן", "Vietnamese": "",
     "Arabic": "ئءؤظغضذزثآى", "Farsi": "",
 }  # fmt: skip
-"""Letters that the library's lists of the most frequent ones lack."""
+"""Letters that the library's lists of frequent letters lack."""
 _SIGNS: Final = frozenset("–—‘’“”„•…€£§°®™©«»·¿¡ªº²³½¼¾±´№×÷、。・（）「」『』【】：；，ー〜～\u3000")
 _TYPOGRAPHY: Final = frozenset("–—‘’“”„•…€§°®™©«»ºª")
 _WORD: Final = re.compile(r"[^\W\d_]+")
@@ -61,13 +61,13 @@ _STUCK: Final = re.compile(
     r"[^\W\d_][¢£¤¥¦§¨¬¯°±¶·¸÷×¡¿ªº²³¹¼½¾•…†‡‰‹›“”„‘‚]|[¢£¤¥¦§¨¬¯±¶·¸÷×ªº²³¹¼½¾†‡‰‹›”][^\W\d_]"
 )
 _NUMBER: Final = re.compile(r"\b[Nn](?:\.?º|°)")
-"""How the languages of the Latin South write number: a letter with a sign."""
+"""How southern European languages abbreviate "number": a letter with a sign."""
 _BREAKS: Final = re.compile(rb"[,;\t|\r\n\"]+")
 _LESS_LIKELY: Final[dict[str, float]] = {
     "gb18030": 0.01, "cp949": 0.02, "big5": 0.03, "euc_jp": 0.1, "cp1257": 0.04, "cp1258": 0.1, "cp866": 0.06,
     "koi8_r": 0.06, "cp850": 0.1, "mac_roman": 0.1, "cp852": 0.12, "cp437": 0.13, "cp1252": 0.0, "cp932": 0.0,
 }  # fmt: skip
-"""What is added for an encoding that is seldom met; 0.03 for all others."""
+"""The penalty for rare encodings; 0.03 for all others."""
 _TRADE: Final[dict[str, str]] = {
     "Japanese": "東京大阪名古屋福岡札幌仙台横浜神戸本社支店営業部総務情報株式会社"
                 "開発人事経理学校工場課室技術製造",
@@ -77,15 +77,15 @@ _TRADE: Final[dict[str, str]] = {
     "Korean": "서울부산대구인천광주전남북경기강원제주본사지점영업팀관리개발총무재회계연소공장물류센터"
               "학교식한국삼성엘현",
 }  # fmt: skip
-"""Characters of places, departments and makers, which is what such files write in other than ASCII."""
+"""Characters in names of places, departments and makers, the usual non-ASCII values in such files."""
 
 
 def guess(data: bytes) -> str:
-    """The codec by which these bytes most likely are text; they are not UTF-8."""
+    """The most likely codec for these bytes, which are not UTF-8."""
     return _likeliest(_sample(data))
 
 
-@lru_cache(maxsize=8)  # each reader that is asked for a file asks for its encoding
+@lru_cache(maxsize=8)  # cached, because each reader asks for the encoding
 def _likeliest(sample: bytes) -> str:
     western = sample.decode(WESTERN, "replace")
     if not _STUCK.search(western) and all(c.isascii() or c in _TYPOGRAPHY for c in western):
@@ -99,14 +99,14 @@ def _likeliest(sample: bytes) -> str:
         except UnicodeDecodeError:
             continue
         cost = _multibyte_cost(text, codec) if codec in _MULTIBYTE else _cost(text, codec)
-        # The library's word counts where the words themselves leave it open.
+        # The library's proposal counts if the words do not decide.
         cost += _LESS_LIKELY.get(codec, 0.03)
         costs.append((cost, codec not in proposed[:3], order[codec], codec))
     return min(costs)[3] if costs else WESTERN
 
 
 def _sample(data: bytes) -> bytes:
-    """The different cells that have other characters than ASCII."""
+    """The different cells with non-ASCII characters."""
     cells = dict.fromkeys(cell.strip() for cell in _BREAKS.split(data) if not cell.isascii())
     sample = b""
     for cell in cells:
@@ -118,7 +118,7 @@ def _sample(data: bytes) -> bytes:
 
 @lru_cache(maxsize=len(_LANGUAGES))
 def _alphabets(codec: str) -> tuple[dict[str, float], ...]:
-    """The letters of each language with what they cost: next to nothing, the rare ones a little more."""
+    """The letters of each language with their cost: next to nothing, a little more for rare ones."""
     found = []
     for language in _LANGUAGES[codec]:
         letters = dict.fromkeys((*FREQUENCIES[language], *_MORE.get(language, "")))
@@ -127,14 +127,14 @@ def _alphabets(codec: str) -> tuple[dict[str, float], ...]:
 
 
 def _cost(text: str, codec: str) -> float:
-    """How unlike words the text is, by the character that is not ASCII."""
+    """How little the text looks like words, per non-ASCII character."""
     foreign = [character for character in text if not character.isascii()]
     cost = sum(_cost_of_sign(character) for character in foreign if not character.isalpha())
     cost += sum(_cost_of_word(word) for word in _WORD.findall(text))
     letters = [character.lower()[0] for character in foreign if character.isalpha()]
-    # All letters should be of one language; those of several are less likely.
+    # Letters of one language are more likely than those of several.
     cost += min(sum(alphabet.get(letter, 1.0) for letter in letters) for alphabet in _alphabets(codec))
-    # A sign that touches a letter is a letter of another encoding.
+    # A sign next to a letter is probably a letter of another encoding.
     cost += 2.0 * len(_STUCK.findall(_NUMBER.sub(" ", text)))
     return cost / max(1, len(foreign))
 
@@ -167,7 +167,7 @@ def _multibyte_cost(text: str, codec: str) -> float:
     for character in foreign:
         cost += _cost_of_character(character, codec)
     cost += sum(
-        # An accented letter of a Latin word and the letter behind it look like one such character.
+        # An accented letter and the letter after it look like one such character.
         1.5
         for _ in re.findall(
             r"(?<![A-Za-z])[A-Za-z]{1,2}[^\x00-\x7f][a-z]|[a-z]{2}[^\x00-\x7f](?![^\x00-\x7f])", text
@@ -180,7 +180,7 @@ def _cost_of_character(character: str, codec: str) -> float:
     if character in _SIGNS:
         return 0.05
     if "\uff61" <= character <= "\uff9f":
-        return 0.9  # half-width kana are single bytes: any text has them by accident
+        return 0.9  # half-width kana are single bytes, so any text may have them by accident
     if "\u3040" <= character <= "\u30ff":
         return 0.0 if codec in ("cp932", "euc_jp") else 0.8
     written = character.encode(codec)

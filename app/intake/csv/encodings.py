@@ -1,9 +1,9 @@
 """Decodes bytes to text: finds the encoding, and never fails on a byte that does not fit it.
 
-Collectors write UTF-16, portals ask for ANSI, spreadsheets write UTF-8 with a mark, and people
-glue such files together. The encoding is chosen from the first bytes, or named by a person. A
-byte that contradicts it later is read by the likeliest other encoding, or becomes U+FFFD, and its row gets a
-notice. A file that is not text is refused with what it is and what to do.
+Collectors write UTF-16, portals ask for ANSI, spreadsheets write UTF-8 with a byte order mark, and people
+paste such files together. The encoding is chosen from the first bytes, or named by the user. A later byte
+that does not fit is read by the next likeliest encoding, or becomes U+FFFD, and its row gets a notice. A file
+that is not text is refused with what it is and what to do.
 """
 
 import codecs
@@ -21,15 +21,15 @@ from app.intake.table import LOST, Encoding, Head, Notice, Source, UnreadableFil
 __all__ = ["NAMES", "Encoding", "Text", "detect", "named", "words_for"]
 
 CHUNK: Final = 16 * 1024
-"""Bytes decoded at once. Larger ones are slower: the rows of one chunk are then too many to stay in the
-processor's cache, and the garbage collector goes over them again and again."""
+"""Bytes decoded at once. Larger chunks are slower: their rows do not fit in the processor's cache, and the
+garbage collector scans them repeatedly."""
 
 ACCIDENTS: Final = 4
-"""ANSI letters that stand as UTF-8 would have them are accidents while others are so many times as many.
-More of them are UTF-8 with ANSI pasted in: read as such, every one comes out right, and rows say so."""
+"""ANSI letters that happen to form UTF-8 are accidents if there are this many times more others. Otherwise
+the file is UTF-8 with pasted ANSI: read as such, every letter comes out right, with notices."""
 
 _BOMS: Final[tuple[tuple[bytes, str], ...]] = (
-    # UTF-32's little-endian mark begins with UTF-16's: the longer one is looked at first.
+    # UTF-32's little-endian mark begins with UTF-16's, so the longer one is checked first.
     (codecs.BOM_UTF32_LE, "utf-32-le"),
     (codecs.BOM_UTF32_BE, "utf-32-be"),
     (codecs.BOM_UTF8, "utf-8"),
@@ -53,7 +53,7 @@ NAMES: Final[dict[str, str]] = {
     "cp437": "DOS code page 437", "cp850": "DOS code page 850", "cp852": "DOS code page 852",
     "cp866": "DOS code page 866", "koi8_r": "KOI8-R (Cyrillic)",
 }  # fmt: skip
-"""The codecs that text is read by, as people call them."""
+"""The supported codecs, with their common names."""
 _ALSO: Final[dict[str, str]] = {
     "shift-jis": "cp932", "shift_jis": "cp932", "sjis": "cp932", "windows-31j": "cp932", "gbk": "gb18030",
     "gb2312": "gb18030", "euc-kr": "cp949", "ks_c_5601-1987": "cp949", "big5-hkscs": "big5", "cp950": "big5",
@@ -68,12 +68,12 @@ def words_for(codec: str) -> str:
 
 
 def guess_in_words(encoding: Encoding) -> str:
-    """Empty where nothing is guessed."""
+    """Empty if nothing is guessed."""
     return words_for(encoding.codec) if encoding.is_guess else ""
 
 
 def notices(encoding: Encoding) -> tuple[Notice, ...]:
-    """What is said of a file whose encoding is a guess."""
+    """The notice about a file whose encoding is a guess."""
     if not encoding.is_guess:
         return ()
     words = (
@@ -84,7 +84,7 @@ def notices(encoding: Encoding) -> tuple[Notice, ...]:
 
 
 def named(name: str) -> Encoding:
-    """The encoding that a person names. Raises ValueError, with the list, for one that is not read."""
+    """The encoding that the user names. Raises ValueError, with the list, for an unknown one."""
     plain = name.strip().lower()
     codec = _ALSO.get(plain)
     if codec is None:
@@ -99,12 +99,12 @@ def named(name: str) -> Encoding:
 
 
 def detect(head: Head) -> Encoding:
-    """The encoding of a text. Raises UnreadableFile for what is not one."""
+    """The encoding of a text. Raises UnreadableFile if it is not text."""
     data = head.data
     foreign.refuse_signatures(data)
     marked = [Encoding(codec, len(mark)) for mark, codec in _BOMS if data.startswith(mark)]
     if head.encoding is not None:
-        # A mark that says the same is no text; one that says otherwise is not what the person was shown.
+        # Skip a matching byte order mark. A different one contradicts the name.
         mark = next((each.mark for each in marked if each.codec[:6] == head.encoding.codec[:6]), 0)
         return replace(head.encoding, codec=marked[0].codec if mark else head.encoding.codec, mark=mark)
     if marked:
@@ -121,7 +121,7 @@ def detect(head: Head) -> Encoding:
 
 
 def _whole_lines(head: Head) -> bytes:
-    """What ends inside of a character would speak against its encoding."""
+    """Cuts an incomplete last character, which would count against its encoding."""
     return head.data if head.whole else head.data[: head.data.rfind(b"\n") + 1] or head.data
 
 
@@ -134,8 +134,8 @@ def _binary() -> UnreadableFile:
 
 
 def _utf16_without_mark(data: bytes) -> str:
-    """Letters and digits have one zero byte in UTF-16: which one tells the byte order."""
-    # By the first line: what is appended behind it may be plain text.
+    """UTF-16's byte order, from the zero byte of letters and digits."""
+    # By the first line, because plain text may be appended.
     ends = [at for mark in (b"\n\0", b"\0\n") if (at := data.find(mark)) >= 0]
     data = data[: min(ends) + 2] if ends else data
     pairs = max(1, len(data) // 2)
@@ -154,7 +154,7 @@ def _is_utf8(head: Head) -> bool:
         return True
     wrong = len(_NOT_UTF8.findall(text))
     if wrong and not any(_is_proper(value) for value in _VALUES.split(text)):
-        # Double-byte text has many accidents, but no value of nothing else.
+        # Double-byte text may contain such letters by accident, but no whole value of them.
         return False
     right = sum(character > "\x7f" for character in text) - wrong
     return right * ACCIDENTS > wrong
@@ -170,15 +170,15 @@ def _is_proper(value: str) -> bool:
 
 
 class Text:
-    """The characters of a file, chunk by chunk, with every line end as a single line feed.
+    """The characters of a file, chunk by chunk, with line feeds as line ends.
 
-    `damaged` turns true before the first chunk that needs repair is handed out, and stays so.
+    `damaged` becomes true before the first chunk that needs repair is yielded, and stays true.
     """
 
     def __init__(self, head: Head, stream: Source | None, encoding: Encoding) -> None:
         self.damaged = False
         self.foreign = _FOREIGN
-        """What is said of a line that is in another encoding as a whole."""
+        """The notice about a line that is entirely in another encoding."""
         self._head = head
         self._stream = stream
         self._encoding = encoding
@@ -187,7 +187,7 @@ class Text:
 
     @property
     def mixed(self) -> Notice:
-        """What is said of a value that is not UTF-8 in a text that is."""
+        """The notice about a value that is not UTF-8 in a UTF-8 text."""
         words = f"A value is not UTF-8 like the file before it; it was read as {words_for(self._other)}."
         return Notice("encoding_mixed", words)
 
@@ -200,7 +200,8 @@ class Text:
         self._foreign.append(lines)
 
     def mend(self, cell: str) -> tuple[str, bool, bool]:
-        """A cell with its damage made storable: (cell, had bytes that are not UTF-8, lost characters)."""
+        """Repairs a cell so that it can be stored. Returns the cell, whether it had other bytes than UTF-8,
+        and whether characters were lost."""
         if not _DAMAGE.search(cell):
             return cell, False, False
         mixed = _NOT_UTF8.search(cell) is not None
@@ -210,7 +211,7 @@ class Text:
         return cell, mixed, "\ufffd" in cell
 
     def mend_cells(self, line: int, cells: Sequence[str], flaws: list[Notice]) -> list[str]:
-        """The cells of a line with their damage made storable; adds what there was to `flaws`."""
+        """Repairs the cells of a line so that they can be stored. Adds the flaws to `flaws`."""
         mended = [self.mend(cell) for cell in cells]
         if self.is_foreign(line):
             flaws.append(self.foreign)
@@ -239,16 +240,16 @@ class Text:
                     self.damaged = True
                     self._add_foreign(range(number, following + (not text.endswith("\n"))))
                 number = following
-            # Ctrl-Z ends a text under DOS; `copy a+b` still writes it.
+            # Ctrl-Z ends a text under DOS, and `copy a+b` still writes it.
             yield text.replace("\x1a", "")
         yield lines.decode(held, final=True).replace("\x1a", "")
 
     def _decoded(self) -> Iterator[tuple[str, bool]]:
-        """Characters, and whether they were in another encoding than the file."""
+        """Yields characters, and whether they were in another encoding than the file."""
         if self._encoding.is_utf16:
             yield from Appended(self._encoding.codec).read(self._pieces())
             return
-        # A file that is pure ASCII at first may turn out to be ANSI later: UTF-8 keeps such bytes apart.
+        # A file that begins as pure ASCII may turn out to be ANSI later: UTF-8 reveals such bytes.
         errors = "surrogateescape" if self._encoding.codec == "utf-8" else "replace"
         decoder = codecs.getincrementaldecoder(self._encoding.codec)(errors)
         for data, final in self._pieces():
@@ -259,7 +260,7 @@ class Text:
         if self._stream is not None and not self._head.whole:
             while piece := self._stream.read(CHUNK):
                 yield piece, False
-        # The head as a sample may end inside a character, which is no damage.
+        # The sample may end inside a character, which is not damage.
         if self._stream is not None or self._head.whole:
             yield b"", True
 
@@ -272,7 +273,7 @@ class Text:
             self._other = encoding_guess.guess("\n".join(lines).encode("utf-8", "surrogateescape"))
 
     def _as_other(self, cell: str) -> str:
-        """The bytes that are not UTF-8 as the other encoding has them."""
+        """Decodes bytes that are not UTF-8 by the other encoding."""
         if self._other != encoding_guess.WESTERN:
             try:
                 return cell.encode("utf-8", "surrogateescape").decode(self._other)

@@ -1,7 +1,7 @@
 """Reads lists of `name : value` lines: vertical tables, or the output of PowerShell's Format-List.
 
-A block of such lines is a device, or several devices in the columns behind the names. The next block begins
-with a name that occurred before, or after an empty line.
+A block of such lines is a device, or several devices in columns after the names. The next block begins with a
+name that occurred before, or after an empty line.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -18,12 +18,12 @@ from app.intake.row_builder import MAX_ROWS, too_many_rows, with_guess
 from app.intake.table import MAX_CELLS, MAX_FIELD, Dialect, Encoding, Head, Kind, Notice, Row, Source
 
 LEAST_NAMES: Final = 2
-"""Known names that make a block."""
+"""How many known names make a block."""
 WITHIN: Final = 20
-"""Lines among which the first name must be."""
+"""The first name must be among this many lines."""
 _SEPARATORS: Final = (":", "=", ",", ";", "\t", "|")
 _PROPERTY: Final = (":", "=")
-"""These stand between a name and one value; the others are those of tables."""
+"""Separators between a name and a single value. The others belong to tables."""
 
 _IN_FRONT: Final = Notice(
     "names_beside_values",
@@ -68,10 +68,10 @@ class _Block:
 
 
 def separator_of(sample: Sequence[str], profile: Profile | None) -> str | None:
-    """The separator after the names, judged by the first lines; None for any other arrangement."""
+    """The separator after the names, from the first lines; None for other arrangements."""
     field_of = profiles.names_of(profile)
     for separator in _SEPARATORS:
-        # Most files are not of this kind; their first lines show it.
+        # The first lines of most files show that they are not of this kind.
         if not any(separator in line for line in sample[:WITHIN]):
             continue
         if sum(_field(line, separator, field_of) is not None for line in sample[: 2 * WITHIN]) < LEAST_NAMES:
@@ -92,7 +92,7 @@ def _field(line: str, separator: str, field_of: Callable[[str], str | None]) -> 
 
 
 def _is_block(fields: Sequence[str | None], separator: str) -> bool:
-    """Names of different fields below each other, an identity among them."""
+    """Whether different fields' names come below each other, with an identity among them."""
     block: list[str] = []
     for field in fields:
         if field in block:
@@ -173,7 +173,7 @@ def _mended(text: Text, line: int, found: _Line, notices: list[Notice]) -> _Line
 
 
 def _parsed(line: str, separator: str) -> _Line | None:
-    """None for a line that has no name in front."""
+    """None for a line without a name."""
     if len(line) > MAX_LINE or line[:1].isspace() or separator not in line[: MAX_NAME * 2]:
         return None
     if separator in _PROPERTY:

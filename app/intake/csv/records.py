@@ -1,9 +1,9 @@
 """Splits delimited text into records of cells, within bounds that keep a hostile or broken file harmless.
 
-The csv module is not used, for three reasons. Its field limit is one number for the process. One
-quotation mark that is never closed makes it swallow the rest of the file as a single value; here
-that costs one row. And it does not tell on which physical line a record began. For well-formed
-text the cells are the same as csv's; a property test holds that.
+It replaces the csv module for three reasons. csv's field limit is global to the process. After a quotation
+mark that is never closed, csv takes the rest of the file as one value; here that costs one row. And csv does
+not say on which physical line a record began. For well-formed text the cells are the same as csv's, which a
+property test proves.
 """
 
 import re
@@ -18,10 +18,10 @@ from app.intake.table import MAX_CELLS, MAX_FIELD, TOO_MANY_CELLS, Block, Flaw, 
 MAX_LINE: Final = 1024 * 1024
 """Characters in one physical line."""
 MAX_RECORD_LINES: Final = 1_000
-"""Physical lines that one quoted cell may span: a hash wrapped at 64 characters has 63."""
+"""The most physical lines of a quoted cell: a hash wrapped at 64 characters has 63."""
 MAX_WASTED: Final = 100_000
-"""Lines of a file that are searched for a closing mark without finding it; from then on a cell may span
-FEW_LINES."""
+"""The most lines of a file that are searched for closing marks without success. After that a cell may span
+only FEW_LINES."""
 FEW_LINES: Final = 50
 
 UNCLOSED = Notice(
@@ -34,7 +34,7 @@ LINE_TOO_LONG = Notice(
 
 
 def lines(text: Text) -> Iterator[str]:
-    """Physical lines without their ends; of an overlong one its first MAX_LINE + 1 characters.
+    """Physical lines without their ends. An overlong one is cut after MAX_LINE + 1 characters.
 
     Only line feeds end a line: `str.splitlines` would also cut at characters that belong to values.
     """
@@ -43,7 +43,7 @@ def lines(text: Text) -> Iterator[str]:
 
 
 def records(text: Text, delimiter: str, quote: str = '"') -> Iterator[Record]:
-    """The records of a text, blank lines included. Never raises and never looks far ahead."""
+    """The records of a text, including blank lines. Never raises and never looks far ahead."""
     for found in blocks(text, delimiter, quote):
         if isinstance(found, Block):
             for line, cells in enumerate(found.cells, start=found.line):
@@ -56,7 +56,7 @@ def records(text: Text, delimiter: str, quote: str = '"') -> Iterator[Record]:
 
 
 def blocks(text: Text, delimiter: str, quote: str = '"') -> Iterator[Block | Record]:
-    """`records`, those that are plain in blocks. A block's rows have at most MAX_CELLS + 1 cells."""
+    """Like `records`, with plain ones in blocks. A block's rows have at most MAX_CELLS + 1 cells."""
     batches = _batches(text, quote)
     parser = _Parser(text, delimiter, quote, batches)
     number = 1
@@ -73,13 +73,13 @@ def blocks(text: Text, delimiter: str, quote: str = '"') -> Iterator[Block | Rec
 
 
 def cells_of(line: str, delimiter: str, quote: str = '"') -> list[str]:
-    """The cells of a line that stands alone."""
+    """The cells of a single line."""
     cells, _, is_open = _quoting(delimiter, quote).cells(line)
     return cells if is_open is None else line.split(delimiter)
 
 
 def _batches(text: Text, quote: str) -> Iterator[tuple[list[str], bool]]:
-    """Lines by the chunk, and whether all of them are plain."""
+    """Yields lines in chunks, and whether all of them are plain."""
     held: list[str] = []
     size = 0
     plain = True
@@ -104,10 +104,10 @@ Flaws = list[tuple[int, Flaw]]
 
 
 class _Quoting:
-    """How the cells of a line are told apart where quotation marks stand.
+    """Splits a line with quotation marks into cells.
 
-    A mark counts only at the start of a cell, behind blanks at most: `15" panel` is text. The mark that
-    closes a cell is followed by a separator or by the line's end, behind blanks at most.
+    A mark counts only at the start of a cell, perhaps after blanks: `15" panel` is text. The mark that closes
+    a cell is followed by a separator or the line's end, perhaps after blanks.
     """
 
     def __init__(self, delimiter: str, quote: str) -> None:
@@ -122,7 +122,7 @@ class _Quoting:
     def cells(
         self, line: str, at: int = 0, cells: list[str] | None = None, flaws: Flaws | None = None
     ) -> tuple[list[str], Flaws, int | None]:
-        """Cells from a place on; and where a further one begins that does not end on this line."""
+        """The cells from a position on, and where a cell begins that does not end on this line."""
         cells, flaws = cells or [], flaws or []
         quote, delimiter = self.quote, self.delimiter
         escaped = "\\" + quote
@@ -153,9 +153,9 @@ class _Quoting:
             at = end + 1
 
     def odd(self, line: str, start: int) -> tuple[str, int, Flaw | None] | None:
-        """A cell whose marks are not as they should be: value, end, flaw. None when it does not end here.
+        """A cell with odd quotation marks: value, end, flaw. None if it does not end here.
 
-        A backslash in front of a mark is how some databases write a mark inside of a value.
+        Some databases write a mark inside a value as a backslash and a mark.
         """
         quote = self.quote
         inner, escaped = -1, False
@@ -182,7 +182,7 @@ class _Quoting:
         return line[start:end], end, Flaw.BEHIND
 
     def doubled_at_the_end(self, line: str, start: int) -> tuple[str, int] | None:
-        """`"ThinkBook 14""`: two marks where one is the value's and the other closes it."""
+        """Whether the first of two marks belongs to the value and the second closes it: `"ThinkBook 14""`."""
         at = line.find(self.quote * 2, start)
         while at >= 0:
             if closing := self.closes.match(line, at + 1):
@@ -209,7 +209,7 @@ class _Parser:
         self._wasted = 0
 
     def record(self, number: int, line: str) -> tuple[Record, int]:
-        """One record, and how many further lines it takes up."""
+        """One record, and the number of further lines in it."""
         taken = 0
         notices: list[Notice] = []
         flaws: Flaws = []
@@ -230,10 +230,10 @@ class _Parser:
         return Record(number, cells, tuple(notices), tuple(flaws)), taken
 
     def _unquoted(self, line: str) -> tuple[list[str], Flaws, int] | None:
-        """Cells of a record with quotation marks, and how many further lines it takes up.
+        """Cells of a record with quotation marks, and the number of further lines in it.
 
-        None when a mark stays open to the end of the file or beyond the bounds; lines looked at go back
-        to `ahead`.
+        None if a mark stays open to the end of the file or beyond the bounds. The lines that were read go
+        back to `ahead`.
         """
         quoting = self._quoting
         taken: list[str] = []
@@ -289,7 +289,7 @@ class _Parser:
 
 def _bound(cells: list[str], cut: bool, flaws: list[Notice]) -> list[str]:
     if cut:
-        # What stands last may be half a value.
+        # The last cell may be incomplete.
         cells = cells[:-1] or [""]
         flaws.append(LINE_TOO_LONG)
     if len(cells) > MAX_CELLS:

@@ -10,9 +10,9 @@ from app.intake.layout import Layout
 from app.intake.table import Block, Notice, Record
 
 LEAST_CELLS: Final = 3
-"""Cells of a row in quotation marks, in a file whose other rows are not."""
+"""The fewest cells of a row in quotation marks, in a file whose other rows are not."""
 LEAST_PIECE: Final = 40
-"""Characters of a line that can only be a piece of a hash."""
+"""The fewest characters of a line that can only be a piece of a hash."""
 
 IN_QUOTES: Final = Notice(
     "rows_in_quotes",
@@ -32,7 +32,7 @@ def are_in_quotes(sample: Sequence[Record], delimiter: str) -> bool:
 def unwrapped(
     source: Iterable[Block | Record], delimiter: str, quote: str, least: int
 ) -> Iterator[Block | Record]:
-    """Rows in quotation marks split at their separators, if that gives so many cells at least."""
+    """Splits rows in quotation marks at their separators, if that gives at least `width` cells."""
     for item in source:
         if type(item) is Record and _is_in_quotes(item, delimiter):
             cells = cells_of(item.cells[0], delimiter, quote)
@@ -42,12 +42,12 @@ def unwrapped(
 
 
 def _is_in_quotes(record: Record, delimiter: str) -> bool:
-    # Without marks there is no cell that has its separator in it.
+    # Without marks no cell contains its separator.
     return len(record.cells) == 1 and delimiter in record.cells[0]
 
 
 def whole_hashes(source: Iterable[Block | Record], found: Layout) -> Iterator[Block | Record]:
-    """Puts hashes together that were broken over several lines without quotation marks."""
+    """Joins hashes that were broken over several lines without quotation marks."""
     if "hardware_hash" not in found.columns.fields or found.columns.groups:
         yield from source
         return
@@ -65,7 +65,7 @@ def whole_hashes(source: Iterable[Block | Record], found: Layout) -> Iterator[Bl
 
 
 class _Joiner:
-    """Holds a row whose hash is cut until the lines behind it are seen."""
+    """Holds a row with a cut hash until the next lines are known."""
 
     def __init__(self, at: int, width: int) -> None:
         self._at = at
@@ -78,7 +78,7 @@ class _Joiner:
         return not self._held
 
     def are_whole(self, rows: list[list[str]]) -> bool:
-        """Whether no row can be the first line of a broken hash: asked of whole blocks at once."""
+        """Whether no row of a block can be the first line of a broken hash."""
         at = self._at
         if at + 1 not in set(map(len, rows)):
             return True
@@ -103,7 +103,7 @@ class _Joiner:
             yield record
 
     def end(self) -> Iterator[Record]:
-        """What is held: as one row if the lines are one hash, else as it came."""
+        """The held lines: as one row if they are one hash, otherwise as they came."""
         held, self._held = self._held, []
         pieces = [len(record.cells[0]) for record in held[1:]]
         is_whole = abs(self._size - TEXT_LENGTH) <= 3

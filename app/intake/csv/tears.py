@@ -1,9 +1,9 @@
-"""Repairs rows in which a separator inside a value has torn it into two cells.
+"""Repairs rows in which a separator inside a value has split it into two cells.
 
-Such a row has more cells than the file has columns. Where the pieces fit together in only one way, they are
-joined again and a notice says so. Otherwise everything from the tear on may be in the wrong column. A hash or
-a PKID in its own column proves that the row is whole up to there: it is sent without what follows. All other
-such rows are errors.
+Such a row has more cells than the file has columns. If the pieces fit together in only one way, they are
+joined again with a notice. Otherwise everything after the tear may be in the wrong column. A hash or a PKID
+in its own column proves that the row is whole up to there, and it is sent without the rest. All other such
+rows are errors.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ _SURE: Final = (
     "ltd", "ltd.", "limited", "inc", "inc.", "incorporated", "llc", "l.l.c.", "corp", "corp.", "corporation",
     "gmbh", "co. ltd", "co. ltd.", "co.ltd.", "co.ltd", "pte ltd", "pte. ltd.", "pty ltd", "pty. ltd.",
 )  # fmt: skip
-"""Legal forms of companies that no model is called by."""
+"""Legal forms of companies, which no model is named after."""
 _FORMS: Final = frozenset(
     (*_SURE, "co", "co.", "company", "s.a.", "sa", "s.p.a.", "spa", "s.r.l.", "srl", "k.k.", "b.v.", "bv",
      "n.v.", "plc", "pte", "pte.", "pty", "pty.", "ag", "ab", "a/s", "oy", "kg", "se", "sas", "l.p.", "lp")
@@ -24,11 +24,11 @@ _FORMS: Final = frozenset(
 SURE: Final = frozenset(
     blank + spelt for form in _SURE for spelt in (form, form.title(), form.upper()) for blank in ("", " ")
 )
-"""As they are written behind a comma."""
+"""Legal forms as they are written after a comma."""
 
 
 class Judged(NamedTuple):
-    """`end` limits the columns that are used: those from it on are not."""
+    """`end`: the first column that is not used."""
 
     cells: Sequence[str]
     notices: tuple[Notice, ...]
@@ -36,7 +36,7 @@ class Judged(NamedTuple):
 
 
 class Tears:
-    """What the rows of one header look like when they are whole."""
+    """The shape of a header's whole rows."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class Tears:
         places: dict[str, tuple[int, str]],
         seen: frozenset[tuple[str, str]],
     ) -> None:
-        """`places`: the position and the name of each field's column."""
+        """`places`: the position and name of each field's column."""
         self.maker = places["manufacturer"][0] if "manufacturer" in places else None
         self._separator = separator
         self._width = width
@@ -53,7 +53,7 @@ class Tears:
         self._seen = seen
 
     def judge(self, cells: Sequence[str]) -> Judged:
-        """A row that is too long, or whose maker is followed by what belongs to it."""
+        """Repairs a row that is too long, or whose maker's name goes on in the next cell."""
         notices: tuple[Notice, ...] = ()
         pieces = self._form_behind_maker(cells)
         if pieces:
@@ -81,7 +81,7 @@ class Tears:
         return Judged(cells, (*notices, _torn(count, self._width)), end if behind else None)
 
     def _form_behind_maker(self, cells: Sequence[str]) -> int:
-        """How many cells behind the maker's are no values of their own: Co., Ltd."""
+        """How many cells after the maker's belong to its name: Co., Ltd."""
         at = self.maker
         if at is None or at >= len(cells) or not cells[at].strip():
             return 0
@@ -94,7 +94,7 @@ class Tears:
         return end - at - 1
 
     def _open_bracket(self, cells: Sequence[str], field: str) -> int:
-        """How many cells it takes to close the bracket that a value opens."""
+        """How many cells are needed to close the bracket that a value opens."""
         at = self._places[field][0] if field in self._places else len(cells)
         if at >= len(cells) or cells[at].count("(") <= cells[at].count(")"):
             return 0
@@ -110,14 +110,15 @@ class Tears:
         return [*cells[:at], self._separator.join(cells[at : at + pieces + 1]), *cells[at + pieces + 1 :]]
 
     def _proved_up_to(self, cells: Sequence[str]) -> int | None:
-        """The column behind which a hash or a PKID is where it belongs."""
+        """The last column whose hash or PKID is where it belongs."""
         for field, test in (("hardware_hash", column_guess.is_hash), ("product_key", column_guess.is_pkid)):
             if field in self._places and test(cells[self._places[field][0]]):
                 return self._places[field][0] + 1
         return None
 
     def _is_seen(self, cells: Sequence[str]) -> bool:
-        """Whole rows have this maker and model too, and nothing behind is sent: the tear is further on."""
+        """Whether whole rows have this maker and model too, and nothing after them is sent, so that the tear
+        is later."""
         if not {"serial_number", "manufacturer", "model"} <= self._places.keys():
             return False
         maker, model = self._places["manufacturer"][0], self._places["model"][0]

@@ -1,9 +1,9 @@
 """Opens a workbook's zip archive without trusting it.
 
-What its directory promises is checked before anything is unpacked, and what comes out is counted
-while it is unpacked, because a directory can lie. A zip needs a file to seek in, so the
-stream is written to a temporary one, which stays in memory while it is small. A large one belongs
-on a disk: where /tmp is memory, the caller names another directory.
+Sizes in its directory are checked before anything is unpacked, and counted again while unpacking, because a
+directory can lie. A zip needs a seekable file, so the stream is written to a temporary one, which stays in
+memory while it is small. A large one belongs on a disk: if /tmp is memory, the caller names another
+directory.
 """
 
 import struct
@@ -22,9 +22,10 @@ from app.intake.table import Head, Source, UnreadableFile
 IN_MEMORY: Final = 8 * 1024**2
 """Bytes up to which the temporary file stays in memory."""
 MAX_SPOOL: Final = 1024**3
-"""Bytes of all temporary files of one workbook: 250,000 devices with hashes have this in their texts."""
+"""The most bytes of all temporary files of one workbook: enough for the texts of 250,000 devices with
+hashes."""
 MAX_DIRECTORY: Final = 1024**2
-"""Bytes of the directory: some thousand parts, where a workbook has dozens."""
+"""The most bytes of the directory: some thousand parts. A workbook has dozens."""
 
 _END: Final = b"PK\x05\x06"
 _END_64: Final = b"PK\x06\x07"
@@ -33,21 +34,21 @@ _DAMAGE: Final = (
     zipfile.BadZipFile, zlib.error, EOFError, struct.error, NotImplementedError, RuntimeError, ValueError,
     OverflowError, KeyError, IndexError, OSError,
 )  # fmt: skip
-"""What zipfile raises for archives that are broken on purpose."""
+"""Exceptions of zipfile for archives that are broken on purpose."""
 
 
 @dataclass(slots=True)
 class Spool:
-    """Where a workbook waits on a disk, and how many bytes of it may."""
+    """The directory for a workbook's temporary files, and their most bytes."""
 
     directory: Path | None = None
-    """None: the system's for temporary files."""
+    """None: the system's directory for temporary files."""
     limit: int = MAX_SPOOL
     breathe: Callable[[], None] = at_once
     used: int = 0
 
     def fill(self, size: int) -> None:
-        """Before so many bytes are written. Raises UnreadableFile when that is too much."""
+        """Called before bytes are written. Raises UnreadableFile if they are too many."""
         self.used += size
         if self.used > self.limit:
             raise UnreadableFile(
@@ -59,13 +60,13 @@ class Spool:
 
 
 class Archive:
-    """The parts of a workbook by name. Raises UnreadableFile for damage and for bombs, and nothing else."""
+    """The parts of a workbook by name. Raises only UnreadableFile, for damage and for bombs."""
 
     def __init__(self, head: Head, stream: Source, spool: "Spool | None" = None) -> None:
         self.spool = spool = spool or Spool()
         directory = None if spool.directory is None else str(spool.directory)
         self._file: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=IN_MEMORY, dir=directory)  # noqa: SIM115
-        # It lives as long as anything is read from it: rows are fetched one by one, long after this returns.
+        # It must stay open after this returns, because rows are read one by one.
         weakref.finalize(self, self._file.close)
         self._file.write(head.data)
         while not head.whole and (piece := stream.read(CHUNK)):
@@ -79,14 +80,14 @@ class Archive:
             raise damaged() from None
         if sum(part.file_size for part in parts) > MAX_BYTES:
             raise too_large()
-        # Programs of Windows write backslashes; capitals do not count.
+        # Windows programs write backslashes. Case is ignored.
         self._parts = {_name(part.filename): part for part in parts}
 
     def __contains__(self, name: str) -> bool:
         return _name(name) in self._parts
 
     def open(self, name: str) -> "Part":
-        """Raises UnreadableFile when there is no such part."""
+        """Raises UnreadableFile if there is no such part."""
         part = self._parts.get(_name(name))
         if part is None:
             raise damaged()
@@ -99,7 +100,7 @@ class Archive:
             raise damaged() from None
 
     def _check_end(self) -> None:
-        """The directory's own size, before zipfile reads the whole of it into memory."""
+        """Checks the directory's own size before zipfile reads all of it into memory."""
         self._file.seek(0, 2)
         size = self._file.tell()
         start = max(0, size - 65536 - 22)
@@ -110,7 +111,7 @@ class Archive:
             raise damaged()
         (directory,) = struct.unpack_from("<L", tail, at + 12)
         if tail[max(0, at - 20) : at].startswith(_END_64):
-            # The long form is for archives of more than 4 GB, but some programs always write it.
+            # The zip64 form is for archives over 4 GB, but some programs always write it.
             record = tail[max(0, at - 76) : at - 20]
             if not record.startswith(_RECORD_64) or len(record) < 56:
                 raise damaged()

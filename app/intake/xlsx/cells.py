@@ -20,7 +20,7 @@ _EPOCH_1904: Final = _EPOCH + timedelta(days=1462)
 
 
 class Mark(Enum):
-    """What a cell holds other than a text."""
+    """A cell's content other than text."""
 
     NUMBER = auto()
     ROUNDED = auto()
@@ -28,7 +28,7 @@ class Mark(Enum):
     ERROR = auto()
     BOOLEAN = auto()
     UNCALCULATED = auto()
-    """A formula whose result the file does not hold."""
+    """A formula without a stored result."""
 
 
 class SheetRow(NamedTuple):
@@ -41,24 +41,24 @@ class SheetRow(NamedTuple):
 
 @dataclass(slots=True)
 class RowSink:
-    """Where the rows of one sheet are put; `line` is that of the last one."""
+    """Collects the rows of one sheet. `line` is the last one's."""
 
     rows: list[SheetRow] = field(default_factory=list)
     line: int = 0
 
 
 class Texts(Protocol):
-    """The workbook's shared texts by their number. IndexError for one that is not there."""
+    """The workbook's shared texts by number. Raises IndexError for a missing one."""
 
     def __getitem__(self, at: int, /) -> str: ...
 
     def all_of(self, numbers: Iterable[str]) -> list[str]:
-        """Of many cells at once; ValueError for what is no number."""
+        """The texts of many cells at once. Raises ValueError for something that is not a number."""
         ...
 
 
 class Values:
-    """What a cell's type and style make of its text."""
+    """The text of a cell by its type and style."""
 
     def __init__(self, styles: Styles, texts: Texts) -> None:
         self.texts = texts
@@ -111,7 +111,7 @@ def _column(letters: str) -> int:
 
 
 def _shared(texts: Texts, value: str) -> str:
-    """Raises UnreadableFile for a text that is not there: taken for an empty cell, a device would be lost."""
+    """Raises UnreadableFile for a missing text. As an empty cell it would lose a device."""
     if not (value := value.strip()):
         return ""
     if not (value.isascii() and value.isdecimal() and len(value) < 10):
@@ -123,7 +123,7 @@ def _shared(texts: Texts, value: str) -> str:
 
 
 def _of_number(value: str, style: str, styles: Styles) -> tuple[str, Mark | None]:
-    """A number as its digits, as it is shown where its format only adds zeros in front."""
+    """A number as digits, shown with leading zeros if its format only adds those."""
     if not value:
         return "", None
     number = int(style) if style.isascii() and style.isdecimal() and len(style) < 6 else 0

@@ -10,10 +10,10 @@ from app.intake.table import MAX_FIELD, Source, UnreadableFile
 from app.intake.xlsx.archive import damaged
 
 MAX_TOKEN: Final = 1024**2
-"""Bytes of one tag or comment."""
+"""The most bytes of one tag or comment."""
 
 MAX_NAMES: Final = 1_000
-"""Different names of tags, and of attributes."""
+"""The most different names of tags, and of attributes."""
 
 LOST_CHARACTER: Final = "\ufffd"
 
@@ -25,10 +25,10 @@ End = Callable[[str], Any]
 
 
 def walk(part: Source, start: Start, end: End | None = None) -> Iterator[None]:
-    """Feeds a part to handlers and yields after every piece, so that a caller can hand out what it has.
+    """Feeds a part to handlers and yields after every piece, so that the caller can yield rows.
 
     `start` gets a name, which may have a prefix, and its attributes.
-    Raises UnreadableFile for anything but sound XML without declarations.
+    Raises UnreadableFile for anything but well-formed XML without declarations.
     """
     yield from Walk(start, end).through(part)
 
@@ -36,8 +36,8 @@ def walk(part: Source, start: Start, end: End | None = None) -> Iterator[None]:
 class Walk:
     """The same in steps.
 
-    `text` gets the characters. The handlers clear it; between two steps it is cut to what a cell may have and
-    one character more.
+    `text` gets the characters. The handlers clear it. Between two steps it is cut to one character more than
+    a cell may have.
     """
 
     def __init__(self, start: Start, end: End | None = None, text: list[str] | None = None) -> None:
@@ -62,11 +62,11 @@ class Walk:
         if self._given - self._parser.CurrentByteIndex > MAX_TOKEN and not last:
             raise damaged()
         if self._text:
-            # One character more than a cell may have shows that it has too many.
+            # One character more than allowed shows that the cell is too long.
             self._text[:] = ["".join(self._text)[: MAX_FIELD + 1]]
 
     def through(self, part: Source) -> Iterator[None]:
-        """The rest, to the end of the document."""
+        """Parses the rest of the document."""
         while piece := part.read(CHUNK):
             self.step(piece)
             yield
@@ -75,9 +75,9 @@ class Walk:
 
 
 class Names(dict[str, str]):
-    """The local names of tags by their full names, for a walk's handlers; at most MAX_NAMES of them.
+    """The local names of tags by their full names, for a walk's handlers; at most MAX_NAMES.
 
-    expat keeps every different name of a tag or attribute for good, so a document may not have many.
+    expat keeps every different name of a tag or attribute in memory, so a document may not have many.
     """
 
     def __init__(self, refusal: Callable[[], UnreadableFile] = damaged) -> None:
@@ -86,14 +86,14 @@ class Names(dict[str, str]):
         self._attributes = {"r", "s", "t", "spans"}
 
     def __missing__(self, name: str) -> str:
-        """Raises UnreadableFile for a document with more different names than one honestly has."""
+        """Raises UnreadableFile for a document with too many different names."""
         if len(self) >= MAX_NAMES:
             raise self._refusal()
         self[name] = found = local(name)
         return found
 
     def of(self, name: str, attributes: Mapping[str, str]) -> str:
-        """A tag's local name; the names of its attributes are counted, too."""
+        """A tag's local name. Counts the names of its attributes, too."""
         if not self._attributes.issuperset(attributes):
             self._attributes.update(attributes)
             if len(self._attributes) > MAX_NAMES:
@@ -107,17 +107,18 @@ def local(name: str) -> str:
 
 
 def by_local_name(attributes: Mapping[str, str]) -> dict[str, str]:
-    """The attributes without their prefixes; the last of two that are alike counts."""
+    """The attributes without their prefixes. If two are alike, the last one counts."""
     return {local(name): value for name, value in attributes.items()}
 
 
 def has_escapes(text: str) -> bool:
-    # One character is looked for ten times as fast as two: a hash has four thousand.
+    # Searching for one character is ten times as fast as for two: a hash has four thousand.
     return "_" in text and "_x" in text
 
 
 def without_escapes(text: str) -> str:
-    """Excel writes what XML cannot hold as `_x000D_`; what cannot be stored is a lost character."""
+    """Decodes Excel's `_x000D_` for characters that XML cannot hold. Characters that cannot be stored are
+    lost."""
     if not has_escapes(text):
         return text
     text = _ESCAPED.sub(lambda hit: chr(int(hit.group(1), 16)), text)

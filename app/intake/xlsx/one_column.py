@@ -1,7 +1,7 @@
-"""Splits rows that are in one cell each: text that a spreadsheet opened without splitting it.
+"""Splits rows that are in one cell each, as when a spreadsheet opens text without splitting it.
 
-A spreadsheet that expects semicolons opens a file with commas like that, and saves it so. The rows are
-complete; they are split as the text would have been.
+A spreadsheet that expects semicolons opens a file with commas this way, and saves it so. The rows are
+complete and are split as the text would have been.
 """
 
 import csv
@@ -19,7 +19,7 @@ _DELIMITERS: Final = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """How the cells of one column are taken apart."""
+    """How to split the cells of one column."""
 
     at: int
     """The column's position."""
@@ -34,7 +34,7 @@ class Split:
         return Notice("cells_split", words)
 
     def taken_apart(self, cells: list[str]) -> list[str]:
-        """The row's values; the row itself where it has more than the one cell."""
+        """The row's values, or the row itself if it has more than one cell."""
         if self.at >= len(cells):
             return [""]
         if any(cell and not cell.isspace() for cell in cells[self.at + 1 :]):
@@ -43,13 +43,13 @@ class Split:
         if '"' not in text:
             found = text.split(self.delimiter, MAX_CELLS)
         else:
-            # A cell has no more than one row; line breaks inside of it belong to a value.
+            # A cell has at most one row. Line breaks in it belong to a value.
             [found] = csv.reader([text.replace("\r", " ").replace("\n", " ")], delimiter=self.delimiter)
         return found
 
 
 def find(sample: Sequence[Record], profile: Profile | None) -> tuple[Layout, Split] | None:
-    """The best reading of rows that are in one column each, or None when they are not."""
+    """The best reading of rows in one column, or None if they are not."""
     at = _only_column(sample)
     if at is None:
         return None
@@ -60,7 +60,7 @@ def find(sample: Sequence[Record], profile: Profile | None) -> tuple[Layout, Spl
         found = layout.find(apart, profile)
         if found is None or found.columns.known < 2:
             continue
-        # Where the header has columns already, only the rows tell the separators apart.
+        # If the header already has columns, only the rows reveal the separator.
         rank = found.score, sum(map(len, (record.cells for record in apart)))
         if best is None or rank > best[0]:
             best = rank, replace(found, separator=delimiter), split
@@ -68,12 +68,12 @@ def find(sample: Sequence[Record], profile: Profile | None) -> tuple[Layout, Spl
 
 
 def _only_column(sample: Sequence[Record]) -> int | None:
-    """The column in which all rows begin, if hardly any below the first ones has a second one."""
+    """The column in which all rows begin, if hardly any row after the first ones has a second cell."""
     filled = [[at for at, cell in enumerate(record.cells) if cell.strip()] for record in sample]
     filled = [places for places in filled if places]
     firsts = {places[0] for places in filled}
     several = sum(len(places) > 1 for places in filled)
-    # A header may have been taken apart where its rows were not.
+    # A header may have been split although its rows were not.
     if len(firsts) != 1 or (several > 1 and several * 10 > len(filled)) or several == len(filled):
         return None
     return firsts.pop()

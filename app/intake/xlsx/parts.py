@@ -1,7 +1,7 @@
 """Finds the parts of a workbook: its list of sheets, its styles, its shared texts.
 
-Parts are found as the format says: by the types of the relationships that lead to them, or by the
-archive's list of content types. Programs may name them as they like, so a name means nothing.
+Parts are found by the types of the relationships that lead to them, or by the archive's list of content
+types. Programs may choose any names for parts, so a name means nothing.
 """
 
 from collections.abc import Iterator
@@ -15,12 +15,12 @@ from app.intake.xlsx.archive import Archive, damaged
 from app.intake.xlsx.markup import Names, by_local_name, walk
 
 MAX_LISTED: Final = 1_000
-"""Sheets, and relations to them, that are looked at."""
+"""The most sheets, and relations to them, that are read."""
 MAX_STYLES: Final = 65_536
 """As many as Excel allows."""
 MAX_NAME: Final = 100
 TRUE: Final = frozenset({"1", "true", "on"})
-"""How an attribute says yes."""
+"""Values of a true attribute."""
 
 _BUILT_IN_DATES: Final = frozenset((*range(14, 23), *range(27, 37), *range(45, 48), *range(50, 59)))
 _CONTENT_TYPES: Final = "[Content_Types].xml"
@@ -44,25 +44,25 @@ class Sheet:
 
 @dataclass(frozen=True, slots=True)
 class Book:
-    """The worksheets in the order of their tabs, and the parts that all of them share."""
+    """The worksheets in the order of their tabs, and their shared parts."""
 
     sheets: tuple[Sheet, ...]
     styles: str | None
     texts: str | None
     counts_from_1904: bool
-    """Whether its dates are days since 1904, as Excel for Macintosh wrote them."""
+    """Whether dates count from 1904, as in Excel for Macintosh."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Relation:
     id: str
     type: str
-    """The last word of its type: the words in front differ between the two forms of the format."""
+    """The last word of its type. The words before it differ between the two forms of the format."""
     part: str
 
 
 def book_of(archive: Archive) -> Book:
-    """Raises UnreadableFile for an archive that is no workbook, or has no worksheet."""
+    """Raises UnreadableFile for an archive that is not a workbook, or has no worksheet."""
     types = _content_types(archive)
     relations = list(_relations(archive, ""))
     if _CONTENT_TYPES not in archive and not relations:
@@ -77,7 +77,7 @@ def book_of(archive: Archive) -> Book:
     relations = list(_relations(archive, part))
     listed, counts_from_1904 = _listed(archive, part)
     worksheets = {found.id: found.part for found in relations if found.type == "worksheet"}
-    # By their parts: a part that is listed again is the same sheet.
+    # By part: a part that is listed twice is the same sheet.
     sheets: dict[str, Sheet] = {}
     for name, id, is_hidden in listed:
         if (own := worksheets.get(id)) is not None:
@@ -93,7 +93,7 @@ def book_of(archive: Archive) -> Book:
 
 
 def _listed(archive: Archive, part: str) -> tuple[list[tuple[str, str, bool]], bool]:
-    """The sheets by name, relation and whether they are hidden; and whether dates count from 1904."""
+    """The sheets (name, relation, whether hidden), and whether dates count from 1904."""
     names = Names()
     listed: list[tuple[str, str, bool]] = []
     root = ""
@@ -118,7 +118,7 @@ def _listed(archive: Archive, part: str) -> tuple[list[tuple[str, str, bool]], b
 
 
 def _relations(archive: Archive, part: str) -> Iterator[_Relation]:
-    """Those of a part, or of the whole archive; only to parts that are there."""
+    """The relations of a part, or of the whole archive, to existing parts."""
     name = join(dirname(part), "_rels", f"{basename(part)}.rels")
     if name not in archive:
         return
@@ -150,7 +150,7 @@ def _of_type(relations: list[_Relation], type_: str) -> str | None:
 
 
 def _content_types(archive: Archive) -> dict[str, str]:
-    """Part -> what it holds, for parts that are listed one by one."""
+    """Part -> content type, for parts that are listed one by one."""
     types: dict[str, str] = {}
     if _CONTENT_TYPES not in archive:
         return types
@@ -167,7 +167,7 @@ def _content_types(archive: Archive) -> dict[str, str]:
 
 
 def _of_content(archive: Archive, types: dict[str, str], ending: str) -> str | None:
-    """The part that holds this of a workbook, for archives whose relationships do not lead to it."""
+    """The part of this content type, for archives whose relationships do not lead to it."""
     return next(
         (
             part
@@ -179,7 +179,7 @@ def _of_content(archive: Archive, types: dict[str, str], ending: str) -> str | N
 
 
 class Styles:
-    """By the number of a cell's style: whether it shows dates, and to how many digits it fills up."""
+    """For each style number: whether it shows dates, and to how many digits it pads."""
 
     def __init__(
         self,
@@ -233,7 +233,7 @@ def _number(text: str | None) -> int:
 
 
 def _is_date(code: str) -> bool:
-    """A format code with parts of a date outside of quotations, brackets and escapes."""
+    """Whether a format code has parts of a date outside quotations, brackets and escapes."""
     plain, quoted, skip = "", "", False
     for character in code.lower():
         if skip:

@@ -1,11 +1,10 @@
-"""Fast path of the workbook reader: takes runs of elements that are written alike apart by one pattern.
+"""Fast path of the workbook reader: splits runs of similar elements by one pattern.
 
-expat calls Python four times for each cell. With nothing else, a workbook of 100,000 tuples takes more than
-1.3 times as long from upload to order as the same rows as CSV, once imports are as fast as they are meant to
-be (docs/adr/0027). A program writes the rows of a sheet alike. So a pattern learned from a few rows takes a
-whole chunk of them apart in one call, and a column's cells are looked up all at once. expat reads every
-element that does not fit, and everything that is no row: between two elements either of them can go on.
-Property tests hold both to the same rows.
+expat calls Python four times for each cell. With expat alone, a workbook of 100,000 tuples would take more
+than 1.3 times as long from upload to order as the same rows as CSV (docs/adr/0027). A program writes the rows
+of a sheet alike, so a pattern learned from a few rows splits a whole chunk of them in one call, and a
+column's cells are looked up all at once. expat reads every element that does not fit, and everything that is
+not a row: either can go on after an element of the other. Property tests prove that both give the same rows.
 """
 
 import re
@@ -20,37 +19,37 @@ from app.intake.xlsx.cells import Mark, RowSink, SheetRow, Values
 from app.intake.xlsx.markup import LOST_CHARACTER, MAX_TOKEN, Walk, has_escapes
 
 PROLOGUE: Final = 256 * 1024
-"""Bytes within which the first row or text begins; otherwise expat reads all of it."""
+"""The first row or text must begin within this many bytes. Otherwise expat reads everything."""
 MAX_MISSES: Final = 32
-"""Elements of a chunk that did not fit; the rest of the chunk is for expat."""
+"""After this many elements that do not fit, expat reads the rest of the chunk."""
 MAX_LESSONS: Final = 16
-"""Rows of one sheet that the pattern is made of."""
+"""Rows of a sheet from which the pattern is learned."""
 MAX_SLOTS: Final = 64
 
 _FORBIDDEN: Final = bytes(byte < 0x20 and byte not in b"\t\n" for byte in range(256))
-"""1 for the bytes that XML forbids or changes: carriage returns become line feeds."""
+"""Marks the bytes that XML forbids or changes: carriage returns become line feeds."""
 _DECLARATION: Final = re.compile(rb"(?:\xef\xbb\xbf)?<\?xml\s[^<>]*\?>")
 _ENCODING: Final = re.compile(rb"""<\?xml[^>]*\sencoding\s*=\s*["'](?!utf-8["'])""", re.IGNORECASE)
 
 
 class Runs(Protocol):
-    """One kind of element that a document repeats."""
+    """A kind of element that a document repeats."""
 
     opening: ClassVar[re.Pattern[bytes]]
     """The tag that encloses all of them."""
     closing: ClassVar[str]
 
     def take(self, text: str, at: int) -> int:
-        """Takes the elements from there on that fit; returns the position of the first that does not."""
+        """Takes the elements from this position that fit. Returns the position of the first that does not."""
         ...
 
     def learn(self, element: str) -> None:
-        """Sees an element that did not fit."""
+        """Gets an element that did not fit."""
         ...
 
 
 def walk_runs(part: Source, walk: Walk, runs: Runs) -> Iterator[None]:
-    """Reads a part to its end by both ways and yields after every piece, like `Walk.through`."""
+    """Reads a part to its end in both ways and yields after every piece, like `Walk.through`."""
     data = b""
     while (hit := runs.opening.search(data)) is None and len(data) <= PROLOGUE:
         piece = part.read(CHUNK)
@@ -79,7 +78,7 @@ def walk_runs(part: Source, walk: Walk, runs: Runs) -> Iterator[None]:
 
 
 def _read(text: str, walk: Walk, runs: Runs) -> None:
-    """Whole elements, each of them by the pattern or by expat."""
+    """Reads whole elements, each by the pattern or by expat."""
     at = runs.take(text, 0)
     misses = 0
     while at < len(text):
@@ -93,14 +92,14 @@ def _read(text: str, walk: Walk, runs: Runs) -> None:
 
 
 def _is_simple(prologue: bytes) -> bool:
-    """In UTF-8, and without a comment in which the opening tag could stand."""
+    """Whether it is in UTF-8, without a comment that could contain the opening tag."""
     content = _DECLARATION.sub(b"", prologue, count=1)
     return b"<!" not in content and b"<?" not in content and _ENCODING.search(prologue) is None
 
 
 def _plain(data: bytes) -> str | None:
-    """The characters; None if there is something that expat has to see: what XML forbids, comments, CDATA."""
-    # A translation looks at every byte six times as fast as a pattern that searches for a few of them.
+    """The characters; None if expat must read them: forbidden characters, comments, CDATA."""
+    # Translating every byte is six times as fast as a pattern that searches for some of them.
     if b"\1" in data.translate(_FORBIDDEN) or any(
         mark[1:] in data and mark in data for mark in (b"<!", b"<?")
     ):
@@ -121,7 +120,7 @@ _TEXT_END: Final = "</t></si>"
 
 
 class TextRuns:
-    """Shared texts of one piece without references."""
+    """Shared texts of a single piece without references."""
 
     opening: ClassVar = re.compile(rb"<sst(?: [^<>]*)?(?<!/)>")
     closing: ClassVar = "</si>"
@@ -144,7 +143,7 @@ class TextRuns:
         return at
 
     def learn(self, element: str) -> None:
-        """Texts have one shape."""
+        """Texts have only one shape."""
 
 
 # --- rows -----------------------------------------------------------------------------------------
@@ -163,7 +162,7 @@ _INLINE: Final = '><is><t(?: xml:space="preserve")?>([^<&]+)</t></is></c>'
 
 
 class _Slot(NamedTuple):
-    """Cells of one column that are read in the same way; `pattern` is of what follows the reference."""
+    """Cells of one column that are read the same way. `pattern` matches what follows the reference."""
 
     at: int
     letters: str
@@ -173,7 +172,7 @@ class _Slot(NamedTuple):
 
 
 class RowRuns:
-    """The rows of one sheet, by a pattern of the cells learned, each of which may be missing."""
+    """The rows of one sheet, by a pattern of the learned cells, each optional."""
 
     opening: ClassVar = re.compile(b"<sheetData>")
     closing: ClassVar = "</row>"
@@ -184,7 +183,7 @@ class RowRuns:
         self._lessons = 0
         self._slots: set[_Slot] = set()
         self._groups: list[_Slot] = []
-        """The slots that have a group in the pattern, between the row's number and the rest."""
+        """The slots with a group in the pattern, between the row's number and the rest."""
         self._pattern: re.Pattern[str] | None = None
 
     def learn(self, element: str) -> None:
@@ -203,7 +202,7 @@ class RowRuns:
         cells: dict[str, list[str]] = {}
         for slot in ordered:
             cells.setdefault(slot.letters, []).append(slot.pattern)
-        # Atomic: a row that does not fit is not tried with fewer and fewer of its cells.
+        # Atomic, so that a row that does not fit is not retried with fewer cells.
         row_of_cells = "".join(
             f'(?><c r="{letters}[0-9]{{1,7}}"(?:{"|".join(ways)})|)' for letters, ways in cells.items()
         )
@@ -216,7 +215,7 @@ class RowRuns:
             return _Slot(at, letters, "", "", f'{_ANY_STYLE}(?: t="(?:s|n|str|inlineStr)")?/>')
         form = _INLINE if content.startswith("><is>") else _VALUE
         if type_ in ("", "n"):
-            # Only of a number does the style say how it is read.
+            # The style matters only for numbers.
             own = f' s="{style}"' if style else ""
             return _Slot(at, letters, "n", style, f'{own}(?: t="n")?{form}')
         return _Slot(at, letters, type_, "", f'{_ANY_STYLE} t="{type_}"{form}')
@@ -234,7 +233,7 @@ class RowRuns:
         return len(text) - len(rest)
 
     def _add(self, lines: list[int], groups: Sequence[Sequence[str]]) -> None:
-        """Adds the rows of these line numbers; of each slot, `groups` has what its cells hold."""
+        """Adds the rows of these line numbers. `groups` has the contents of each slot's cells."""
         width = self._groups[-1].at + 1
         columns: list[Sequence[str]] = [()] * width
         written: list[Sequence[str]] = [()] * width
@@ -253,7 +252,7 @@ class RowRuns:
         sink = self._sink
         if "" in written[-1]:
             for place, row in enumerate(rows):
-                # A row ends with the last cell that has something in it.
+                # A row ends with its last non-empty cell.
                 while row and not (written[len(row) - 1] and written[len(row) - 1][place]):
                     row.pop()
         if lines[0] <= sink.line or not all(map(lt, lines, lines[1:])):
@@ -263,7 +262,7 @@ class RowRuns:
         sink.rows += found if [] not in rows else [row for row in found if row.cells]
 
     def _plain(self, slot: _Slot, group: Sequence[str]) -> Sequence[str] | None:
-        """The texts of a column at once; None if one of its cells needs a closer look."""
+        """The texts of a column at once; None if one of its cells must be read individually."""
         if slot.type_ == "s":
             try:
                 group = self._values.texts.all_of(group)

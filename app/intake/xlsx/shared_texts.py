@@ -1,8 +1,7 @@
 """Reads the shared texts of a workbook: the list of strings that its cells point to by number.
 
-Spreadsheet programs keep every text in one list, which may be larger than the sheet: four hundred
-megabytes for a hundred thousand hashes. It is read once, from beginning to end; what is beyond HELD
-waits in a temporary file.
+Spreadsheet programs keep every text in one list, which may be larger than the sheet: four hundred megabytes
+for a hundred thousand hashes. It is read once; beyond HELD bytes, texts wait in a temporary file.
 """
 
 import os
@@ -19,21 +18,21 @@ from app.intake.xlsx.markup import Names, Walk, has_escapes, without_escapes
 from app.intake.xlsx.runs import TextRuns, walk_runs
 
 HELD: Final = 92 * 1024**2
-"""Bytes of shared texts that are held in memory; further ones wait in a temporary file."""
+"""The most bytes of shared texts in memory. Others wait in a temporary file."""
 MAX_WAITING: Final = 16 * 1024**2
-"""Texts in that file. Where each of them stands is held in memory, and takes 8 bytes."""
+"""The most texts in that file. Each one's position takes 8 bytes of memory."""
 
 
 class SharedTexts:
-    """The texts of a workbook by their number. Beyond HELD bytes they wait in a temporary file."""
+    """The texts of a workbook by number. Beyond HELD bytes they wait in a temporary file."""
 
     def __init__(self, archive: Archive, part: str | None) -> None:
         self._spool = archive.spool
         self._held: list[str] = []
-        """The first ones."""
+        """The texts in memory."""
         self._size = 0
         self._ends = array("Q", [0])
-        """Where each text ends in the file; the first one begins at 0."""
+        """The end of each text in the file. The first one begins at 0."""
         self._file: IO[bytes] | None = None
         if part is not None:
             self._read(archive.open(part))
@@ -42,7 +41,7 @@ class SharedTexts:
         return len(self._held) + len(self._ends) - 1
 
     def __getitem__(self, at: int) -> str:
-        """Raises IndexError for a text that is not there."""
+        """Raises IndexError for a missing text."""
         if at < len(self._held) or self._file is None:
             return self._held[at]
         at -= len(self._held)
@@ -50,7 +49,8 @@ class SharedTexts:
         return os.pread(self._file.fileno(), end - start, start).decode()
 
     def all_of(self, numbers: Iterable[str]) -> list[str]:
-        """Of many cells at once. Raises IndexError for a text that is not there, ValueError for no number."""
+        """The texts of many cells at once. Raises IndexError for a missing text, ValueError for a wrong
+        number."""
         if self._file is None:
             return [*map(self._held.__getitem__, map(int, numbers))]
         return [*map(self.__getitem__, map(int, numbers))]
@@ -63,7 +63,7 @@ class SharedTexts:
             self._file.flush()
 
     def _add_all(self, texts: list[str]) -> None:
-        """The same as `_add` for each of them, at once where nothing needs a closer look."""
+        """Like `_add` for each of them, but all at once if possible."""
         joined = "".join(texts)
         size = self._size + len(joined) + 64 * len(texts)
         if self._file is None and size <= HELD and joined.isascii() and not has_escapes(joined):
@@ -97,7 +97,7 @@ class SharedTexts:
 
 
 class _TextReader:
-    """Handlers for the list: pieces of different looks are joined, readings of characters left out."""
+    """Handlers for the list: they join differently formatted pieces and leave out phonetic readings."""
 
     def __init__(self, add: Callable[[str], None]) -> None:
         names = Names()

@@ -16,7 +16,7 @@ _ZERO: Final = re.compile(r"0(?:\.0*)?")
 def sheet_rows(
     part: Source, styles: Styles, texts: Texts, hidden_columns: set[int] | None = None
 ) -> Iterator[list[SheetRow]]:
-    """The rows that have cells, in batches, numbered as the sheet numbers them.
+    """The rows with cells, in batches, with the sheet's row numbers.
 
     `hidden_columns` gets the positions of columns that are not shown, before the first row.
     """
@@ -30,7 +30,8 @@ def sheet_rows(
 
 
 class _SheetReader:
-    """Handlers for rows: expat calls them four times for each cell, hence closures over plain values."""
+    """Handlers for rows. They are closures over plain values, because expat calls them four times for each
+    cell."""
 
     def __init__(self, values: Values, sink: RowSink, hidden_columns: set[int]) -> None:
         self.pieces: list[str] = []
@@ -47,7 +48,7 @@ class _SheetReader:
             kind = names.of(name, attributes) if attributes else names[name]
             if kind == "c":
                 place = places[attributes["r"].rstrip("0123456789")] if "r" in attributes else -1
-                # A cell never stands before the one in front of it.
+                # A cell is never to the left of the previous one.
                 at = place if place > at else at + 1
                 type_ = attributes.get("t", "")
                 style = attributes.get("s", "")
@@ -100,10 +101,10 @@ class _SheetReader:
 
 
 def _is_uncalculated(type_: str, value: str, has_value: bool) -> bool:
-    """Whether a formula has no result. Libraries that calculate nothing leave it out, or write 0."""
+    """Whether a formula has no result. Libraries that do not calculate leave it out, or write 0."""
     if value:
         return value == "0" and type_ in ("", "n")
-    # What Excel makes of an empty text has the type of a text, and an empty value.
+    # Excel writes an empty text result as type text with an empty value.
     return not (type_ == "str" and has_value)
 
 
@@ -112,12 +113,12 @@ def _line(number: str) -> int:
 
 
 def _is_hidden(attributes: Mapping[str, str], extent: str) -> bool:
-    """Whether a row or column is not shown: it says so, or it has no extent."""
+    """Whether a row or column is hidden: it says so, or its size is zero."""
     return attributes.get("hidden") in TRUE or _ZERO.fullmatch(attributes.get(extent, "")) is not None
 
 
 def _columns(attributes: Mapping[str, str]) -> range:
-    """The positions that a description of columns is for."""
+    """The positions that a column description covers."""
     first, last = attributes.get("min", ""), attributes.get("max", "")
     if not (first.isascii() and first.isdecimal() and last.isascii() and last.isdecimal()):
         return range(0)

@@ -1,8 +1,8 @@
-"""Chooses the sheet of a workbook that is read, and reports what the others hold.
+"""Chooses which sheet of a workbook to read, and reports what the others hold.
 
-A person means what they see: visible sheets come before hidden ones, filled before empty, real devices before
-a template's examples. A notice says how many rows of the other sheets look like devices, so that nothing is
-left out in silence.
+Users mean what they see: visible sheets come before hidden ones, filled before empty, real devices before a
+template's examples. A notice says how many rows of the other sheets look like devices, so that nothing is
+left out silently.
 """
 
 import re
@@ -26,23 +26,23 @@ from app.intake.xlsx.shared_texts import SharedTexts
 from app.intake.xlsx.sheet import sheet_rows
 
 SAMPLE: Final = 200
-"""Rows looked at on each sheet."""
+"""The most rows examined on each sheet."""
 MAX_SHEETS: Final = 50
-"""Sheets looked at."""
+"""The most sheets examined."""
 NAMED: Final = 12
-"""Sheets that a notice names."""
+"""The most sheets that a notice names."""
 
 MOST_COUNTED: Final = 200_000
-"""Rows of all the sheets that are not read, beyond which it is only said that there are more."""
+"""The most rows of unread sheets that are counted. Beyond, the notice says "more than"."""
 
 _HIDES: Final = re.compile(
     rb"""hidden\s*=\s*["'](?:1|t|on)|\sht\s*=\s*["']0(?:\.0*)?["']|h\0i\0d\0d\0e\0n|h\0t\0="""
 )
-"""What hides a row, in UTF-8; of UTF-16 it is enough that one may be hidden."""
+"""Attributes that hide a row, in UTF-8. In UTF-16 it is enough that a row may be hidden."""
 _MAY_HIDE: Final = (b"hidden", b'ht="0', b"ht='0", b"h\0i\0d\0d\0e\0n", b"h\0t\0=")
-"""Some of it is in all that hides. A few bytes are looked for thirty times as fast as a pattern."""
+"""Bytes that all such attributes contain: searching for them is thirty times as fast as for a pattern."""
 MARK_LENGTH: Final = 64
-"""Bytes; no such mark is longer."""
+"""The most bytes of such an attribute."""
 
 _EXAMPLE_NAME: Final = re.compile(
     r"(?<![^\W\d_])(examples?|samples?|templates?|instructions?|beispiele?|muster|vorlage|anleitung|exemples?|"
@@ -55,7 +55,7 @@ _EXAMPLE_SERIAL: Final = re.compile(
 
 
 class Workbook:
-    """The sheets of a workbook, each of which can be read again and again."""
+    """The sheets of a workbook. Each can be read repeatedly."""
 
     def __init__(self, archive: Archive, book: Book) -> None:
         self.sheets = book.sheets
@@ -67,7 +67,7 @@ class Workbook:
         return sheet_rows(self._archive.open(sheet.part), self._styles, self._texts, hidden_columns)
 
     def may_hide_rows(self, sheet: Sheet) -> bool:
-        """Whether anything in the sheet reads like a hidden row: far faster told than which rows are."""
+        """Whether the sheet may have hidden rows, found much faster than which ones."""
         part = self._archive.open(sheet.part)
         tail = b""
         while piece := part.read(CHUNK):
@@ -80,37 +80,37 @@ class Workbook:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A sheet that can be read, by its first rows."""
+    """A sheet that can be read, with its first rows."""
 
     sheet: Sheet
     found: Layout
     split: Split | None
     hidden_columns: frozenset[int]
-    """Those that are not read."""
+    """The columns that are not read."""
     lacking: tuple[Notice, ...]
-    """What is to be said about these."""
+    """The notices about these."""
     devices: int
-    """Rows of the sample that look like devices and are no examples."""
+    """Rows of the sample that look like devices, without examples."""
     rows: int
-    """Rows of the sample that have any identity and are no examples."""
+    """Rows of the sample with any identity, without examples."""
     place: int
 
     @property
     def rank(self) -> tuple[int, bool, bool, int]:
-        """The least is read."""
+        """The sort key: the smallest is read."""
         if self.devices:
             first = 2 if self.sheet.is_hidden else 0
         elif self.rows:
             first = 4 if self.sheet.is_hidden else 1
         else:
-            # An empty sheet that is seen comes behind a hidden one with devices: nothing is read of it.
+            # A visible empty sheet comes after a hidden one with devices, because it has nothing to read.
             first = 5 if self.sheet.is_hidden else 3
         is_example = _EXAMPLE_NAME.search(self.sheet.name) is not None
         return first, is_example, self.found.header_row is None, self.place
 
 
 def choose(book: Workbook, profile: Profile | None, wanted: Wanted) -> tuple[Candidate, tuple[Notice, ...]]:
-    """The sheet that is read, and what is to be said about the choice. Raises UnreadableFile."""
+    """The sheet to read, and notices about the choice. Raises UnreadableFile."""
     named = None if wanted.sheet is None else _named(book.sheets, wanted.sheet)
     tried = {
         sheet: _candidate(book, place, sheet, profile, wanted)
@@ -144,7 +144,7 @@ _ASK_HIDDEN: Final = "Read what is hidden too with --include-hidden or include_h
 def _refusal(
     book: Workbook, profile: Profile | None, wanted: Wanted, named: Sheet | None, sample: Sequence[Record]
 ) -> UnreadableFile:
-    """Why no sheet is read."""
+    """Why no sheet can be read."""
     sheets = book.sheets[:MAX_SHEETS] if named is None else [named]
     all_of_it = replace(wanted, include_hidden=True)
     if wanted.include_hidden or not any(
@@ -174,7 +174,7 @@ def _named(sheets: Sequence[Sheet], name: str) -> Sheet:
 def _candidate(
     book: Workbook, place: int, sheet: Sheet, profile: Profile | None, wanted: Wanted
 ) -> Candidate | list[Record]:
-    """The sheet if it can be read, else the rows that were looked at."""
+    """The sheet if it can be read, otherwise the examined rows."""
     columns: set[int] = set()
     everything = list(islice(chain.from_iterable(book.batches(sheet, columns)), SAMPLE))
     whole = [_record(row) for row in everything]
@@ -192,12 +192,12 @@ def _candidate(
         if other is not None and other[0].header_row in lines:
             reading = other
     if reading is None:
-        # One row is enough to say why, and fifty sheets of long cells would fill the memory.
+        # One row is enough to say why; fifty sheets of long cells would fill the memory.
         return next(([record] for record in whole if any(cell.strip() for cell in record.cells)), [])
     found, split = reading
     devices, rows = _counted(shown, found, split, profile)
     if not devices and split is None and (apart := one_column.find(shown, profile)) is not None:
-        # The header has columns, and each row below it is in one cell.
+        # The header has columns, but each row below it is in one cell.
         counted = _counted(shown, *apart, profile)
         if counted[0]:
             (found, split), (devices, rows) = apart, counted
@@ -215,14 +215,14 @@ def _record(row: SheetRow) -> Record:
 
 
 def without(cells: list[str], hidden: frozenset[int]) -> list[str]:
-    """The cells with nothing in the columns that are not read."""
+    """The cells, empty in columns that are not read."""
     return ["" if at in hidden else cell for at, cell in enumerate(cells)] if hidden else cells
 
 
 def _lacking(
     sample: Sequence[Record], hidden: frozenset[int], profile: Profile | None, wanted: Wanted
 ) -> tuple[Notice, ...]:
-    """What hidden columns would be if they were read."""
+    """The meaning of hidden columns."""
     filled = {at for record in sample for at in hidden if at < len(record.cells) and record.cells[at].strip()}
     if not filled:
         return ()
@@ -250,7 +250,7 @@ def looks_like_device(fields: Mapping[str, str]) -> bool:
 
 
 def is_example(fields: Mapping[str, str]) -> bool:
-    """What a template shows in its first row: words that say so, or a serial number that no device has."""
+    """Whether a row is a template's example: by its words, or by a serial number that no device has."""
     texts = (fields.get(field, "") for field in ("serial_number", "manufacturer", "model", "product_key"))
     serial = fields.get("serial_number", "").strip()
     return _EXAMPLE_SERIAL.fullmatch(serial) is not None or any(map(_EXAMPLE_NAME.search, texts))
@@ -259,7 +259,7 @@ def is_example(fields: Mapping[str, str]) -> bool:
 def _counted(
     records: Sequence[Record], found: Layout, split: Split | None, profile: Profile | None
 ) -> tuple[int, int]:
-    """Rows that look like devices, and rows with any identity; no examples."""
+    """The numbers of rows that look like devices, and of rows with any identity, without examples."""
     devices = rows = 0
     apart = records
     if split is not None:
@@ -274,7 +274,7 @@ def _counted(
 
 @dataclass(frozen=True, slots=True)
 class _Count:
-    """Rows of an unread sheet that look like devices, as far as they were counted."""
+    """Rows of an unread sheet that look like devices, as far as counted."""
 
     devices: int
     is_whole: bool
@@ -294,7 +294,7 @@ def _count(
     tried: Mapping[Sheet, Candidate | list[Record]],
     profile: Profile | None,
 ) -> dict[Sheet, _Count]:
-    """The sheets that are not read and have devices, or may have some."""
+    """The unread sheets that have devices, or may have some."""
     counts: dict[Sheet, _Count] = {}
     left = MOST_COUNTED
     for sheet in book.sheets:
@@ -315,7 +315,7 @@ def _count(
 
 
 def _rows(book: Workbook, candidate: Candidate, profile: Profile | None) -> Iterator[Mapping[str, str]]:
-    """What the rows of the whole sheet hold, those that are hidden too."""
+    """Counts the rows of the whole sheet, including hidden ones."""
 
     def records() -> Iterator[Record]:
         for batch in book.batches(candidate.sheet):
@@ -332,7 +332,7 @@ def _others(
     others = [sheet for sheet in book.sheets if sheet is not chosen]
     if not others:
         return
-    # Those with devices come first: they must not be among those that are not named.
+    # Sheets with devices come first, so that they are named.
     others.sort(key=lambda sheet: sheet not in counts)
     told = []
     for sheet in others:
@@ -350,7 +350,7 @@ def _others(
 
 
 def _hidden_rows(book: Workbook, chosen: Candidate) -> int:
-    """Rows below the header that are hidden and have something in them."""
+    """Hidden non-empty rows below the header."""
     if not book.may_hide_rows(chosen.sheet):
         return 0
     first = chosen.found.first_line

@@ -1,9 +1,9 @@
 """Reads Excel workbooks (.xlsx, .xlsm) as a stream.
 
-It uses zipfile and expat, because the libraries hold a whole sheet in memory before the first row (calamine)
-or all texts (openpyxl), and cannot be stopped while a bomb unpacks. `sheet_choice` decides which sheet is
-read; what is hidden on it is not read. Notices say what a spreadsheet did to values: serial numbers that
-became dates, leading zeros that may be lost, digits that are lost.
+It uses zipfile and expat, because libraries hold a whole sheet (calamine) or all texts (openpyxl) in memory
+before the first row, and cannot be stopped while a bomb unpacks. `sheet_choice` decides which sheet is read;
+hidden rows and columns are not. Notices say what a spreadsheet did to values: serial numbers that became
+dates, leading zeros that may be lost, digits that are lost.
 """
 
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ _MARKS: Final = (b"[content_types].xml", b"_rels/", b"_rels\\", b"xl/", b"xl\\")
 
 
 def claims(head: Head) -> bool:
-    """A zip archive with the marks of Microsoft's office formats."""
+    """Claims a zip archive with the parts of Microsoft's office formats."""
     if not head.data.startswith(b"PK\x03\x04"):
         return False
     names = head.data.lower()
@@ -42,7 +42,7 @@ def read(
     wanted: Wanted | None = None,
     spool: Spool | None = None,
 ) -> tuple[Dialect, Iterator[Row]]:
-    """Raises UnreadableFile, here or later, for damage, for bombs and when no sheet has devices."""
+    """Raises UnreadableFile, here or later, for damage, for bombs, and if no sheet has devices."""
     wanted = wanted or Wanted()
     archive = Archive(head, stream, spool)
     book = Workbook(archive, book_of(archive))
@@ -67,7 +67,7 @@ def read(
 
 
 def _shown(batches: Iterator[list[SheetRow]], hidden: frozenset[int]) -> Iterator[list[SheetRow]]:
-    """Without the rows that are hidden, and with nothing in the columns that are."""
+    """The rows that are not hidden, with hidden columns emptied."""
     for batch in batches:
         rows = [row for row in batch if not row.is_hidden]
         if hidden:
@@ -87,7 +87,7 @@ def _taken_apart(batches: Iterator[list[SheetRow]], split: Split) -> Iterator[li
 
 
 def _records(batches: Iterator[list[SheetRow]], found: Layout) -> Iterator[Block | Record]:
-    """Rows with what their cells' types say about the columns that matter, plain ones in blocks."""
+    """Rows with notices from the types of the cells that matter; plain rows in blocks."""
     fields, names, front = found.columns.fields, found.columns.names, found.offset + found.added
     width = front + len(names)
     for batch in batches:
@@ -101,7 +101,7 @@ def _records(batches: Iterator[list[SheetRow]], found: Layout) -> Iterator[Block
                     notice = _told(mark, field, names[place]) if field in _SENT else None
                     if notice is not None:
                         notices = (*notices, notice)
-            # A sheet writes no empty cells: that they are missing says nothing.
+            # A sheet stores no empty cells, so missing ones mean nothing.
             while len(cells) < width:
                 cells.append("")
             if block and (notices or line != following):

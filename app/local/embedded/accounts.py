@@ -1,7 +1,7 @@
 """Chooses the account that the servers run under: PostgreSQL refuses to run as root.
 
-When this process is root, an ordinary account is chosen, and the one capability that it needs to pass
-directories that only root may enter. Otherwise the servers run as this process does.
+If this process is root, it chooses an ordinary account, and the one capability that the account needs to pass
+directories that only root may enter. Otherwise the servers run under the account of this process.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if sys.platform != "win32":  # importable everywhere; starting anything needs un
     import pwd
 
 BARE_ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
-"""The environment of the servers: none of our secrets."""
+"""The environment of the servers, without our secrets."""
 _CAP_DAC_OVERRIDE = 1
 _CAP_DAC_READ_SEARCH = 2
 _PR_SET_KEEPCAPS = 8
@@ -45,7 +45,7 @@ class Account:
 
 def choose_account(data_dir: Path, programs: list[Path]) -> Account | None:
     """The account for these programs on this data; the same one at every start. None unless this process is
-    root: then the servers run as it does. Raises EmbeddedUnavailable."""
+    root. Raises EmbeddedUnavailable."""
     if os.geteuid() != 0:
         return None
     owners = [path.stat().st_uid for path in (data_dir, data_dir / "run") if path.exists()]

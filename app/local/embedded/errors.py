@@ -2,4 +2,4 @@
 
 
 class EmbeddedUnavailable(RuntimeError):
-    """PostgreSQL or Valkey cannot run here. The text says what a person can do about it."""
+    """PostgreSQL or Valkey cannot run here. The text says what to do about it."""

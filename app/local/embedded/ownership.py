@@ -1,8 +1,8 @@
 """Ownership of a running server, as two file locks.
 
 The server and its children hold `NAME.alive`; the process that started it holds `NAME.owner`. The kernel
-releases a lock when its holder dies, however it dies. Process ids are reused; locks are not. From the two
-locks follows who may join the server, end it and start it again.
+releases a lock when its holder dies, however it dies. Process ids are reused; locks are not. The two
+locks decide who may join the server, end it and start it again.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""An embedded PostgreSQL: its cluster, its settings, who may connect, whether it serves."""
+"""An embedded PostgreSQL: its cluster, its settings, its access rules, and whether it serves."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from app.local.embedded.sockets import PORT, converse, make_private
 class Postgres(Server):
     """PostgreSQL with one database and one login role, both named registrar.
 
-    The role is no superuser, so row-level security applies to it. It may create databases and roles. Only the
-    operating-system users who own the data may connect (peer authentication), and only over the socket.
+    The role is not a superuser, so row-level security applies to it. It may create databases and roles. Only
+    the operating-system users who own the data may connect (peer authentication), and only over the socket.
     """
 
     name = "postgres"

@@ -1,7 +1,7 @@
 """Starts a server on a data directory, or joins the one that runs there, and stops it.
 
-An orphan, whose starter has died, is ended and its data taken over. What is PostgreSQL's or Valkey's own
-(programs, settings, address, whether it serves) is in the module of that name.
+It ends an orphan, whose starter has died, and takes over its data. Whatever differs between PostgreSQL and
+Valkey (programs, settings, address, whether it serves) is in the module of that name.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Server(ABC):
 
     @classmethod
     def is_made(cls, data_dir: Path) -> bool:
-        """Whether the directory has data of such a server. Makes nothing."""
+        """Whether the directory has data of such a server. Creates nothing."""
         return (data_dir / cls.name).exists()
 
     @property
@@ -108,11 +108,6 @@ class Server(ABC):
             self._child.signal(signal.SIGKILL)
             self._child.ended.wait(START_SECONDS)
         self._release()
-
-    def restart(self) -> None:
-        """Stops the server cleanly and starts it again."""
-        self.stop()
-        self.start()
 
     def _release(self) -> None:
         self._child = None

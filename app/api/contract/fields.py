@@ -12,5 +12,5 @@ def remedy(code: str | None) -> str | None:
 
 
 def same(record: object, model: type[Any], but: Sequence[str] = ()) -> dict[str, Any]:
-    """The model's fields that the value has under the same name."""
+    """The value's attributes with the same names as the model's fields."""
     return {name: getattr(record, name) for name in model.model_fields if name not in but}
