@@ -331,9 +331,9 @@ async def pull_back(tx: SystemTx, now: datetime, *, slack: timedelta) -> int:
     """
     return await execute(
         tx,
-        "UPDATE batches SET due_at = due_at - (updated_at - :now), "
-        "lease_until = lease_until - (updated_at - :now), updated_at = :now WHERE updated_at > :later "
-        f"AND (state IN ({_IN_FLIGHT}) OR (state = 'queued' AND (due_at > :later OR lease_until > :later)))",
+        f"UPDATE batches SET due_at = due_at - (updated_at - :now), {BATCHES.moved}, updated_at = :now "
+        f"WHERE updated_at > :later AND (state IN ({_IN_FLIGHT}) "
+        f"OR (state = 'queued' AND (due_at > :later OR {BATCHES.until} > :later)))",
         now=now,
         later=now + slack,
     )

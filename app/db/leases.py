@@ -46,6 +46,11 @@ class Leased:
         return f"{self.owner} = :owner, {self.until} = :until, {self.worker} = CAST(:worker AS text)"
 
     @property
+    def moved(self) -> str:
+        """What pulls back a lease that a clock ahead of the parameter `now` has written."""
+        return f"{self.until} = {self.until} - (updated_at - :now)"
+
+    @property
     def given_up(self) -> str:
         """What the end of a claim sets."""
         return f"{self.owner} = NULL, {self.until} = NULL, {self.worker} = NULL"
