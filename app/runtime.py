@@ -32,7 +32,7 @@ from app.domain.actor import Principal
 from app.domain.address import Allowance
 from app.domain.errors import Busy
 from app.domain.ids import PartnerId
-from app.domain.presence import Presence, claim_token
+from app.domain.presence import Presence
 from app.domain.quota import Quota
 from app.kernel.budgets import Budgets, policy_for
 from app.kernel.call_rates import CallRates
@@ -306,10 +306,6 @@ class Runtime:
             tell()
         if tx.wake_ups:
             await self.queue.send(tx.wake_ups, self.now())
-
-    def claim_token(self) -> UUID:
-        """The owner of a claim that is about to be made."""
-        return claim_token(self.presence.worker_id, uuid4())
 
     async def schema_version(self) -> str | None:
         """The database's revision, "none" before the first migration; None if it does not answer."""

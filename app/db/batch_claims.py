@@ -30,16 +30,15 @@ _IN_FLIGHT = listed(IN_FLIGHT)
 # first are tried, and the next claim steps on from the WINDOW's end. So with up to WINDOW customers the round
 # is exact. With more it is still a round. Each look can be served by one index only (app/db/index_walks.py).
 #
-# What belongs to a portal connection is a person's: it has no client id, and no worker's query finds it
-# (ADR 0016). It may be uploaded for weeks, and would be counted against every waiting customer if it were
-# under way.
+# What belongs to a portal connection is a person's, and no worker's query finds it (ADR 0016). It may be
+# uploaded for weeks, and would be counted against every waiting customer if it were under way.
 WINDOW: Final = 100
 """Waiting customers of a partner that one claim compares."""
 EARLIEST: Final = 100
 """Batches of a partner that one claim tries, where none of those customers has something due."""
 
 _FREE = BATCHES.free("b")
-_READY = "n.client_id IS NOT NULL AND (n.not_before IS NULL OR n.not_before <= :now)"
+_READY = "n.mode = 'api' AND (n.not_before IS NULL OR n.not_before <= :now)"
 
 
 def _is_open(connection: str) -> str:
@@ -84,12 +83,10 @@ WITH RECURSIVE busy_connections(id) AS (
             ORDER BY b.connection_id, b.customer_id LIMIT 1)
     FROM busy_connections c WHERE c.id IS NOT NULL
 ), under_way AS MATERIALIZED (
-    SELECT b.id, b.partner_id, b.customer_id, b.connection_id, b.due_at, b.lease_until >= :now AS held,
+    SELECT b.id, b.partner_id, b.customer_id, b.connection_id, b.due_at, {BATCHES.held("b")} AS held,
         b.due_at <= :now AND {_FREE} AND n.is_ready AS due
     FROM busy_connections c CROSS JOIN LATERAL (
-        SELECT {_READY} AS is_ready FROM connections n WHERE n.client_id IS NOT NULL AND {
-    with_id("n.id", "c.id")
-}
+        SELECT {_READY} AS is_ready FROM connections n WHERE n.mode = 'api' AND {with_id("n.id", "c.id")}
     ) n CROSS JOIN LATERAL (
         SELECT id, partner_id, customer_id, connection_id, due_at, lease_until FROM batches
         WHERE state IN ({_IN_FLIGHT}) AND connection_id = c.id ORDER BY customer_id, id
@@ -97,7 +94,7 @@ WITH RECURSIVE busy_connections(id) AS (
     UNION ALL
     SELECT id, partner_id, customer_id, connection_id, due_at, held, due FROM (
         SELECT id, partner_id, customer_id, connection_id, due_at, true AS held, false AS due
-        FROM batches WHERE state = 'queued' AND lease_until >= :now ORDER BY lease_until
+        FROM batches WHERE state = 'queued' AND {BATCHES.held()} ORDER BY lease_until
     ) claimed_just_now
 ), full_customers AS MATERIALIZED (
     SELECT customer_id FROM under_way GROUP BY customer_id HAVING count(*) >= :customer_window
@@ -199,7 +196,7 @@ WITH RECURSIVE busy_connections(id) AS (
     UPDATE batches b SET {BATCHES.claimed}, updated_at = :now
     WHERE b.id = (SELECT id FROM looked WHERE id IS NOT NULL)
     AND b.state IN ('queued', {_IN_FLIGHT}) AND {_FREE}
-    RETURNING {columns(tables.batches, "b")}
+    RETURNING {columns(tables.batches, "b", Claim)}
 ), free_customer AS MATERIALIZED (
     SELECT c.id FROM claimed CROSS JOIN LATERAL (
         SELECT id FROM customers WHERE {with_id("id", "claimed.customer_id")}
@@ -225,7 +222,7 @@ WITH RECURSIVE busy_connections(id) AS (
         after_id = coalesce(f.after_id, t.after_id)
     FROM free f WHERE t.partner_id = f.partner_id AND t.kind = 'batches'
 )
-SELECT {columns(tables.batches, "claimed")}, c.entra_tenant_id FROM claimed CROSS JOIN LATERAL (
+SELECT {columns(tables.batches, "claimed", Claim)}, c.entra_tenant_id FROM claimed CROSS JOIN LATERAL (
     SELECT entra_tenant_id FROM customers WHERE {with_id("id", "claimed.customer_id")}
 ) c
 """
@@ -237,18 +234,21 @@ async def claim_one(
     tx: SystemTx,
     *,
     owner: UUID,
+    worker_id: str | None = None,
     now: datetime,
     lease: timedelta,
     customer_window: int,
     connection_window: int,
     lanes: int = 1,
 ) -> Claim | None:
-    """The next due batch, or None. `lanes`: those of one worker process."""
+    """The next due batch, or None. `lanes`: those of one worker process. A claim without `worker_id` lasts to
+    the end of its lease, whatever becomes of who made it."""
     await plan_by_index(tx)
     row = await fetch_one(
         tx,
         _CLAIM,
         owner=owner,
+        worker=worker_id,
         now=now,
         until=now + lease,
         customer_window=customer_window,

@@ -74,8 +74,7 @@ class Claim:
 
 
 def claim_of(row: Mapping[str, Any]) -> Claim:
-    values = {name: row[name] for name in Claim.__dataclass_fields__}
-    return Claim(**{**values, "state": BatchState(row["state"])})
+    return Claim(**{**row, "state": BatchState(row["state"])})
 
 
 async def claim_by_hand(
@@ -97,13 +96,14 @@ async def claim_by_hand(
         tx,
         f"UPDATE batches b SET {BATCHES.claimed}, updated_at = :now "
         "FROM connections n, customers c "
-        "WHERE n.id = b.connection_id AND n.client_id IS NULL AND b.partner_id = :partner AND b.id = :id "
+        "WHERE n.id = b.connection_id AND n.mode = 'portal' AND b.partner_id = :partner AND b.id = :id "
         f"AND b.state = ANY(:states) AND {BATCHES.free('b')} "
-        f"AND c.id = b.customer_id RETURNING {columns(tables.batches, 'b')}, c.entra_tenant_id",
+        f"AND c.id = b.customer_id RETURNING {columns(tables.batches, 'b', Claim)}, c.entra_tenant_id",
         states=states,
         partner=tx.partner_id,
         id=batch_id,
         owner=owner,
+        worker=None,
         until=now + lease,
         now=now,
     )
@@ -115,7 +115,7 @@ async def count_due(tx: SystemTx, now: datetime, *, limit: int) -> int:
     due = (
         "SELECT FROM batches b JOIN connections n ON n.id = b.connection_id WHERE {} "
         f"AND b.due_at <= :now AND {BATCHES.free('b')} "
-        "AND (n.not_before IS NULL OR n.not_before <= :now) AND n.client_id IS NOT NULL LIMIT :limit"
+        "AND (n.not_before IS NULL OR n.not_before <= :now) AND n.mode = 'api' LIMIT :limit"
     )
     queued, under_way = due.format("b.state = 'queued'"), due.format(f"b.state IN ({_IN_FLIGHT})")
     row = await fetch_one(
@@ -132,7 +132,7 @@ async def lock_claimed(tx: PartnerTx, claim: Claim) -> Batch | None:
     return await fetch_one_as(
         tx,
         Batch,
-        f"SELECT {columns(tables.batches)} FROM batches "
+        f"SELECT {columns(tables.batches, of=Batch)} FROM batches "
         "WHERE partner_id = :partner AND id = :id AND owner = :owner FOR NO KEY UPDATE",
         partner=tx.partner_id,
         id=claim.id,
@@ -257,7 +257,7 @@ async def get(tx: PartnerTx, batch_id: UUID) -> Batch | None:
     return await fetch_one_as(
         tx,
         Batch,
-        f"SELECT {columns(tables.batches)} FROM batches WHERE partner_id = :partner AND id = :id",
+        f"SELECT {columns(tables.batches, of=Batch)} FROM batches WHERE partner_id = :partner AND id = :id",
         partner=tx.partner_id,
         id=batch_id,
     )
@@ -276,7 +276,12 @@ async def list_page(
     found_by = "" if by is None else f"{by} = :{by}"
     filters = "".join(f"AND b.{name} = :{name} " for name in given if name != by)
     search = Search(
-        f"SELECT {columns(tables.batches, 'b')} FROM batches b", "batches", "b", found_by, filters, given
+        f"SELECT {columns(tables.batches, 'b', Batch)} FROM batches b",
+        "batches",
+        "b",
+        found_by,
+        filters,
+        given,
     )
     return await page_of(tx, Batch, page, search)
 
@@ -326,9 +331,9 @@ async def pull_back(tx: SystemTx, now: datetime, *, slack: timedelta) -> int:
     """
     return await execute(
         tx,
-        "UPDATE batches SET due_at = due_at - (updated_at - :now), "
-        "lease_until = lease_until - (updated_at - :now), updated_at = :now WHERE updated_at > :later "
-        f"AND (state IN ({_IN_FLIGHT}) OR (state = 'queued' AND (due_at > :later OR lease_until > :later)))",
+        f"UPDATE batches SET due_at = due_at - (updated_at - :now), {BATCHES.moved}, updated_at = :now "
+        f"WHERE updated_at > :later AND (state IN ({_IN_FLIGHT}) "
+        f"OR (state = 'queued' AND (due_at > :later OR {BATCHES.until} > :later)))",
         now=now,
         later=now + slack,
     )
@@ -346,8 +351,8 @@ async def stuck(tx: SystemTx, *, before: datetime, limit: int = 50) -> list[Stuc
         "SELECT b.id, b.partner_id, b.state, b.due_at FROM batches b "
         "JOIN connections n ON n.id = b.connection_id "
         f"WHERE b.state IN ({_IN_FLIGHT}) AND b.due_at < :before "
-        "AND (b.lease_until IS NULL OR b.lease_until < :before) "
-        "AND (n.not_before IS NULL OR n.not_before < :before) AND n.client_id IS NOT NULL "
+        f"AND {BATCHES.free('b', 'before')} "
+        "AND (n.not_before IS NULL OR n.not_before < :before) AND n.mode = 'api' "
         "ORDER BY b.due_at LIMIT :limit",
         before=before,
         limit=limit,

@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from app.db import tables
-from app.db.leases import TOKENS
+from app.db.leases import READINGS, TOKENS
 from app.db.paging import Page, PageRequest, cut
 from app.db.sql import (
     columns,
@@ -22,19 +22,15 @@ from app.domain.connection import (
     ClaimedToken,
     Connection,
     ConnectionIdentity,
-    DueReading,
     EndedTrouble,
     HeldTrouble,
+    ReadingClaim,
 )
 from app.domain.upstream import NOT_UNDERSTOOD
 from app.kernel.transactions import PartnerTx, SystemTx
 
-_PORTAL = "c.client_id IS NULL AS portal"
-"""Whether its orders are files: fixed when the connection is made, by whether it has an app to call with. No
-column of its own, because the release before reads this table with `SELECT *`, and a new column would break
-the statements that it has prepared."""
 _CONNECTION = (
-    f"SELECT {columns(tables.connections, 'c')}, {_PORTAL}, p.role AS partner_role "
+    f"SELECT {columns(tables.connections, 'c', Connection)}, p.role AS partner_role "
     "FROM connections c JOIN partners p ON p.id = c.partner_id"
 )
 
@@ -110,6 +106,7 @@ async def claim_token(
     connection_id: UUID,
     *,
     owner: UUID,
+    worker_id: str | None = None,
     now: datetime,
     lease: timedelta,
 ) -> ClaimedToken | None:
@@ -127,6 +124,7 @@ async def claim_token(
         partner=tx.partner_id,
         id=connection_id,
         owner=owner,
+        worker=worker_id,
         until=now + lease,
         now=now,
     )
@@ -150,8 +148,7 @@ async def store_token(
         await execute(
             tx,
             "UPDATE connections SET refresh_token = :rotated, refresh_token_at = :now, "
-            "token_owner = CASE WHEN token_owner = :owner THEN NULL ELSE token_owner END, "
-            "token_lease_until = CASE WHEN token_owner = :owner THEN NULL ELSE token_lease_until END "
+            f"{TOKENS.given_up_by_owner} "
             "WHERE partner_id = :partner AND id = :id "
             "AND (token_owner = :owner OR refresh_token = :redeemed)",
             partner=tx.partner_id,
@@ -275,29 +272,49 @@ async def hasten_customers(tx: PartnerTx, connection_id: UUID, now: datetime) ->
     )
 
 
-async def claim_customers_reading(tx: SystemTx, *, now: datetime, interval: timedelta) -> DueReading | None:
+# A claim sets the time of the next reading: what is asked for while the list is being read is not lost. A
+# claim that is free again and has not been given up is a reading that never came to its end.
+_TO_BE_READ = (
+    "n.mode = 'api' AND n.id IN (SELECT id FROM connections WHERE customers_due_at <= :now "
+    "UNION ALL SELECT id FROM connections WHERE reading_owner IS NOT NULL) "
+    f"AND {READINGS.free('n')} AND EXISTS (SELECT FROM customers c WHERE c.connection_id = n.id)"
+)
+
+
+async def claim_customers_reading(
+    tx: SystemTx,
+    *,
+    owner: UUID,
+    worker_id: str | None = None,
+    now: datetime,
+    lease: timedelta,
+    interval: timedelta,
+) -> ReadingClaim | None:
     """One connection whose customers list is due; the next reading is set at once.
 
     In rounds over partners: many connections of one partner do not delay the only one of another.
     """
     return await fetch_one_as(
         tx,
-        DueReading,
+        ReadingClaim,
         # A table of its own: inside IN (...) it may be run, and lock another row, for each row looked at.
         "WITH chosen AS MATERIALIZED ("
         "  SELECT n.id FROM connections n "
         "  LEFT JOIN partner_turns t ON t.partner_id = n.partner_id AND t.kind = 'readings' "
-        "  WHERE n.customers_due_at <= :now AND n.client_id IS NOT NULL "
-        "  AND EXISTS (SELECT FROM customers c WHERE c.connection_id = n.id) "
+        f"  WHERE {_TO_BE_READ} "
         "  ORDER BY t.last_turn_at NULLS FIRST, n.customers_due_at LIMIT 1 "
         "  FOR NO KEY UPDATE OF n SKIP LOCKED), "
-        "claimed AS (UPDATE connections SET customers_due_at = :next FROM chosen "
-        "  WHERE connections.id = chosen.id AND customers_due_at <= :now "
-        "  RETURNING connections.id, connections.partner_id), "
+        f"claimed AS (UPDATE connections SET customers_due_at = :next, {READINGS.claimed} FROM chosen "
+        f"  WHERE connections.id = chosen.id AND {READINGS.free()} "
+        "  AND (customers_due_at <= :now OR reading_owner IS NOT NULL) "
+        "  RETURNING connections.id, connections.partner_id, connections.reading_owner AS owner), "
         "turn AS (INSERT INTO partner_turns (partner_id, kind, last_turn_at, after_id) "
         "  SELECT partner_id, 'readings', :now, id FROM claimed "
         "  ON CONFLICT (partner_id, kind) DO UPDATE SET last_turn_at = :now, after_id = excluded.after_id) "
-        "SELECT id, partner_id FROM claimed",
+        "SELECT id, partner_id, owner FROM claimed",
+        owner=owner,
+        worker=worker_id,
+        until=now + lease,
         now=now,
         next=now + interval,
     )
@@ -307,8 +324,7 @@ async def count_customers_due(tx: SystemTx, now: datetime) -> int:
     """How many connections' customers lists are to be read now."""
     row = await fetch_one(
         tx,
-        "SELECT count(*) AS n FROM connections WHERE customers_due_at <= :now AND client_id IS NOT NULL "
-        "AND EXISTS (SELECT FROM customers WHERE customers.connection_id = connections.id)",
+        f"SELECT count(*) AS n FROM connections n WHERE {_TO_BE_READ}",
         now=now,
     )
     return int(row["n"]) if row else 0

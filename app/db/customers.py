@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from app.db import tables
+from app.db.leases import BATCHES
 from app.db.paging import Page, PageRequest
 from app.db.searching import Search, equal, page_of
 from app.db.sql import columns, execute, fetch_all_as, fetch_one, fetch_one_as, insert
@@ -276,7 +277,7 @@ async def give_turn_back(tx: PartnerTx, customer_id: UUID, batch_id: UUID, now: 
         tx,
         "UPDATE customers SET last_turn_at = created_at WHERE partner_id = :partner AND id = :id "
         "AND NOT EXISTS (SELECT FROM batches b WHERE b.partner_id = :partner AND b.customer_id = :id "
-        "AND b.state IN ('queued', 'submitting') AND b.lease_until >= :now AND b.id <> :batch)",
+        f"AND b.state IN ('queued', 'submitting') AND {BATCHES.held('b')} AND b.id <> :batch)",
         partner=tx.partner_id,
         id=customer_id,
         batch=batch_id,
@@ -290,7 +291,7 @@ async def with_terms(tx: PartnerTx) -> list[OrderableCustomer]:
         tx,
         OrderableCustomer,
         "SELECT c.id, c.entra_tenant_id, c.domain, c.name, c.connection_id, n.platform, "
-        "n.client_id IS NULL AS portal, p.role AS partner_role, "
+        "n.mode, p.role AS partner_role, "
         "coalesce(c.default_group_tag, n.default_group_tag) AS default_group_tag "
         "FROM customers c JOIN connections n ON n.id = c.connection_id "
         "JOIN partners p ON p.id = c.partner_id "

@@ -40,7 +40,7 @@ WITH RECURSIVE busy AS MATERIALIZED (
         count(*) FILTER (WHERE e.consecutive_failures > 0) AS failing
     FROM (
         SELECT partner_id, endpoint_id FROM deliveries
-        WHERE owner IS NOT NULL AND lease_until >= :now -- one that is over has no owner
+        WHERE owner IS NOT NULL AND {DELIVERIES.held()} -- one that is over has no owner
         ORDER BY owner
     ) d CROSS JOIN LATERAL (
         SELECT consecutive_failures FROM webhook_endpoints WHERE {with_id("id", "d.endpoint_id")}
@@ -138,13 +138,20 @@ async def take_the_floor(tx: SystemTx, *, heard_since: datetime) -> int:
 
 
 async def claim_delivery(
-    tx: SystemTx, *, owner: UUID, now: datetime, lease: timedelta, bounds: LaneBounds
+    tx: SystemTx,
+    *,
+    owner: UUID,
+    worker_id: str | None = None,
+    now: datetime,
+    lease: timedelta,
+    bounds: LaneBounds,
 ) -> DeliveryClaim | None:
     """After `take_the_floor`: the next delivery that is due, or None."""
     row = await fetch_one(
         tx,
         _CLAIM,
         owner=owner,
+        worker=worker_id,
         now=now,
         until=now + lease,
         window=WINDOW,

@@ -306,7 +306,7 @@ async def redeliver(tx: PartnerTx, delivery_id: UUID, now: datetime) -> bool:
 
 
 _DELIVERY = (
-    f"SELECT {columns(tables.deliveries, 'd')}, "
+    f"SELECT {columns(tables.deliveries, 'd', Delivery)}, "
     "e.type AS event_type, e.occurred_at, e.order_id FROM deliveries d "
     # For each row by itself: of a partner's many events a page needs few.
     "CROSS JOIN LATERAL (SELECT type, occurred_at, order_id FROM events WHERE id = d.event_id LIMIT 1) e "

@@ -40,7 +40,7 @@ WITH RECURSIVE first(partner_id, due_at) AS (
         * greatest((SELECT count(*) FROM worker_heartbeats WHERE beat_at >= :heard_since), 1) AS places
 ), held AS MATERIALIZED (
     SELECT partner_id, count(*) AS places FROM (
-        SELECT partner_id FROM imports WHERE lease_until >= :now AND due_at IS NOT NULL ORDER BY lease_until
+        SELECT partner_id FROM imports WHERE {IMPORTS.held()} AND due_at IS NOT NULL ORDER BY lease_until
     ) leased GROUP BY partner_id
 ), turns AS MATERIALIZED (
     SELECT a.partner_id FROM asking a LEFT JOIN held h ON h.partner_id = a.partner_id
@@ -57,13 +57,13 @@ WITH RECURSIVE first(partner_id, due_at) AS (
 ), claimed AS (
     UPDATE imports i SET {IMPORTS.claimed}, attempts = i.attempts + 1
     WHERE i.id = (SELECT id FROM next) AND i.due_at <= :now AND {_FREE}
-    RETURNING {columns(import_tables.imports, "i")}
+    RETURNING {columns(import_tables.imports, "i", Import)}
 ), turn AS (
     INSERT INTO partner_turns (partner_id, kind, last_turn_at)
     SELECT partner_id, 'imports', :now FROM claimed
     ON CONFLICT (partner_id, kind) DO UPDATE SET last_turn_at = excluded.last_turn_at
 )
-SELECT {columns(import_tables.imports)} FROM claimed
+SELECT {columns(import_tables.imports, of=Import)} FROM claimed
 """
 
 
@@ -71,6 +71,7 @@ async def claim_one(
     tx: SystemTx,
     *,
     owner: UUID,
+    worker_id: str | None = None,
     now: datetime,
     lease: timedelta,
     places: int = 1,
@@ -90,6 +91,7 @@ async def claim_one(
         Import,
         _CLAIM,
         owner=owner,
+        worker=worker_id,
         now=now,
         until=now + lease,
         places=places,

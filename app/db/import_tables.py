@@ -63,6 +63,7 @@ imports = Table(
     _time("due_at"),
     _time("lease_until"),
     Column("owner", Uuid, comment="fencing token of the present claim"),
+    Column("worker_id", Text),
     Column("attempts", SmallInteger, nullable=False, server_default=text("0")),
     Column("created_by", Uuid),
     _time("created_at", required=True),

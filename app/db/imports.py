@@ -33,7 +33,7 @@ class NamedOrder:
     reference: str
 
 
-_COLUMNS = columns(import_tables.imports, "i")
+_COLUMNS = columns(import_tables.imports, "i", Import)
 _JSON = frozenset({"profile", "dialect", "counts", "summary"})
 
 

@@ -27,7 +27,7 @@ class TakenReference:
 _OPEN_BATCHES = (
     "EXISTS (SELECT FROM batches b WHERE b.order_id = o.id AND b.state = ANY(:open_batches)) "
     "AS has_open_batches, "
-    "(SELECT c.client_id IS NULL FROM connections c WHERE c.id = o.connection_id) AS portal"
+    "(SELECT c.mode FROM connections c WHERE c.id = o.connection_id) AS mode"
 )
 _COLUMNS = columns(tables.orders, "o")
 _OPEN = sorted(OPEN_BATCH)

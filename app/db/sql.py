@@ -1,6 +1,7 @@
 """The verbs for statements, so that query functions read as the SQL they are."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import fields
 from enum import StrEnum
 from functools import cache
 from typing import Any, TypeVar, get_args, get_type_hints
@@ -22,14 +23,16 @@ def listed(states: Iterable[str]) -> str:
 
 
 @cache
-def columns(table: Table, alias: str = "") -> str:
+def columns(table: Table, alias: str = "", of: type | None = None) -> str:
     """The table's columns as this release knows them, for a SELECT or RETURNING; behind `alias` if given.
+    With `of`, a dataclass, only those that it has as fields.
 
     Never `*`: a column that a later release adds would change what a prepared statement returns, and
     PostgreSQL then refuses it once on each connection.
     """
     prefix = f"{alias}." if alias else ""
-    return ", ".join(f"{prefix}{column.name}" for column in table.columns)
+    asked = table.columns.keys() if of is None else [field.name for field in fields(of)]
+    return ", ".join(f"{prefix}{column.name}" for column in table.columns if column.name in asked)
 
 
 async def fetch_one(tx: Tx, statement: str, **parameters: Any) -> _Row | None:

@@ -79,6 +79,20 @@ END $$
 _EVERY_TABLE = (
     "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'alembic_version'"
 )
+# A connection that begins meanwhile prepares nothing of these tables before the migration is done.
+_END_CONNECTIONS = """
+DO $$
+DECLARE
+    other integer;
+BEGIN
+    FOR other IN SELECT pid FROM pg_stat_activity
+        WHERE datname = current_database() AND application_name LIKE 'registrar-%' AND pid <> pg_backend_pid()
+    LOOP
+        PERFORM pg_terminate_backend(other);
+    END LOOP;
+EXCEPTION WHEN insufficient_privilege THEN NULL;
+END $$
+"""
 
 
 def take(connection: Connection, locks: Mapping[str, str]) -> None:
@@ -98,6 +112,14 @@ def take(connection: Connection, locks: Mapping[str, str]) -> None:
 def take_every_table(connection: Connection) -> None:
     """For what changes all tables, and for a downgrade."""
     take(connection, dict.fromkeys(connection.execute(text(_EVERY_TABLE)).scalars(), ALTER))
+
+
+def end_prepared_statements(connection: Connection) -> None:
+    """Ends the connections of running processes, which make new ones. The last thing that a migration does
+    which adds a column to a table that the release before reads with `*`: its prepared statements would each
+    fail once. Where the login may not end another login's connections, they do.
+    """
+    connection.execute(text(_END_CONNECTIONS))
 
 
 def _place(table: str) -> int:

@@ -33,6 +33,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from app.db.sql import listed
 from app.domain.batch import IN_FLIGHT, BatchState
+from app.domain.connection import ConnectionMode
 from app.domain.consent import ConsentState
 from app.domain.registration import RegistrationState
 
@@ -161,6 +162,7 @@ connections = Table(
     _partner(),
     Column("name", Text, nullable=False),
     Column("platform", Text, nullable=False),
+    Column("mode", Text, nullable=False, server_default=text("'api'")),
     Column("entra_tenant_id", Uuid, nullable=False),
     Column("client_id", Text),
     Column("region", Text),
@@ -170,6 +172,10 @@ connections = Table(
     _time("refresh_token_at"),
     Column("token_owner", Uuid),
     _time("token_lease_until"),
+    Column("token_worker_id", Text),
+    Column("reading_owner", Uuid),
+    _time("reading_lease_until"),
+    Column("reading_worker_id", Text),
     Column("trouble_code", Text),
     Column("trouble_said", Text),
     _time("trouble_since"),
@@ -182,8 +188,11 @@ connections = Table(
     UniqueConstraint("partner_id", "id"),
     UniqueConstraint("partner_id", "name"),
     CheckConstraint("(client_id IS NULL) = (client_secret IS NULL)", name="credentials_given"),
+    _one_of("mode", ConnectionMode),
+    CheckConstraint("mode = 'portal' OR client_id IS NOT NULL", name="api_has_credentials"),
     Index("ix_connections_customers_due_at", "customers_due_at"),
-    Index("ix_connections_portal", "id", postgresql_where=text("client_id IS NULL")),
+    Index("ix_connections_portal", "id", postgresql_where=text("mode = 'portal'")),
+    Index("ix_connections_read", "reading_lease_until", postgresql_where=text("reading_owner IS NOT NULL")),
 )
 
 customers = Table(
@@ -286,6 +295,7 @@ batches = Table(
     _time("due_at", required=True),
     _time("lease_until"),
     Column("owner", Uuid, comment="fencing token of the present claim"),
+    Column("worker_id", Text, comment="the worker that made it; none where a person did"),
     Column("submissions", Integer, nullable=False, server_default=text("0")),
     Column("polls", Integer, nullable=False, server_default=text("0")),
     Column("lookups", Integer, nullable=False, server_default=text("0")),
@@ -555,6 +565,7 @@ deliveries = Table(
     _time("due_at", required=True),
     _time("lease_until"),
     Column("owner", Uuid),
+    Column("worker_id", Text),
     Column("last_status", Integer),
     Column("last_kind", Text),
     _time("created_at", required=True),

@@ -11,10 +11,11 @@ from datetime import datetime
 from uuid import UUID
 
 from app.db.events import LIVE
-from app.db.leases import BATCHES
+from app.db.leases import BATCHES, IMPORTS
 from app.db.sql import execute, fetch_all_as, fetch_one, fetch_one_as, listed
 from app.domain.attempt import OPEN_DELIVERY
 from app.domain.batch import IN_FLIGHT, OPEN_BATCH, BatchState
+from app.domain.connection import ConnectionMode
 from app.domain.imports import WITH_WORKERS
 from app.domain.registration import MOVING_WITH_BATCH
 from app.kernel.transactions import PartnerTx
@@ -106,7 +107,7 @@ class WaitingImports:
 @dataclass(frozen=True, slots=True)
 class ConnectionState:
     id: UUID
-    portal: bool
+    mode: ConnectionMode
     trouble_code: str | None
     trouble_said: str | None
     trouble_since: datetime | None
@@ -303,13 +304,13 @@ async def stuck(tx: PartnerTx, *, before: datetime) -> list[StuckWork]:
         tx,
         StuckWork,
         "SELECT 'import' AS kind, id, reference AS name, state, due_at FROM imports "
-        "WHERE partner_id = :partner AND due_at < :before AND (lease_until IS NULL OR lease_until < :before) "
+        f"WHERE partner_id = :partner AND due_at < :before AND {IMPORTS.free(at='before')} "
         "UNION ALL "
         "SELECT 'batch', b.id, b.group_tag, b.state, b.due_at FROM batches b "
         "JOIN connections n ON n.id = b.connection_id "
         f"WHERE b.partner_id = :partner AND b.state IN ({listed(IN_FLIGHT)}) AND b.due_at < :before "
-        "AND (b.lease_until IS NULL OR b.lease_until < :before) "
-        "AND (n.not_before IS NULL OR n.not_before < :before) AND n.client_id IS NOT NULL "
+        f"AND {BATCHES.free('b', 'before')} "
+        "AND (n.not_before IS NULL OR n.not_before < :before) AND n.mode = 'api' "
         "ORDER BY due_at LIMIT 50",
         partner=tx.partner_id,
         before=before,
@@ -332,7 +333,7 @@ async def connections_of(tx: PartnerTx, connection_ids: list[UUID]) -> list[Conn
     return await fetch_all_as(
         tx,
         ConnectionState,
-        "SELECT id, client_id IS NULL AS portal, trouble_code, trouble_said, trouble_since, not_before "
+        "SELECT id, mode, trouble_code, trouble_said, trouble_since, not_before "
         "FROM connections WHERE partner_id = :partner AND id = ANY(:ids)",
         partner=tx.partner_id,
         ids=connection_ids,

@@ -136,8 +136,6 @@ class Batch:
     device_count: int
     state: BatchState
     due_at: datetime
-    lease_until: datetime | None
-    owner: UUID | None
     submissions: int
     polls: int
     lookups: int

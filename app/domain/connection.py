@@ -2,9 +2,20 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from uuid import UUID
 
+from app.domain.actor import SYSTEM, Actor
 from app.domain.ids import PartnerId
+
+
+class ConnectionMode(StrEnum):
+    """Who carries a connection's orders to its platform. Fixed when the connection is made."""
+
+    API = "api"
+    """Workers, by calls with the connection's credentials."""
+    PORTAL = "portal"
+    """A person, who uploads files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,6 +24,7 @@ class Connection:
     partner_id: PartnerId
     name: str
     platform: str
+    mode: ConnectionMode
     entra_tenant_id: UUID
     client_id: str | None
     region: str | None
@@ -22,8 +34,6 @@ class Connection:
     refresh_token: bytes | None
     """Sealed."""
     refresh_token_at: datetime | None
-    token_owner: UUID | None
-    token_lease_until: datetime | None
     trouble_code: str | None
     trouble_said: str | None
     trouble_since: datetime | None
@@ -33,8 +43,6 @@ class Connection:
     checked_at: datetime | None
     created_at: datetime
     updated_at: datetime
-    portal: bool
-    """Whether a person uploads its orders as files."""
     partner_role: str
 
 
@@ -76,8 +84,14 @@ class EndedTrouble:
 
 
 @dataclass(frozen=True, slots=True)
-class DueReading:
-    """A connection whose customers list is due."""
+class ReadingClaim:
+    """A connection whose customers list this worker reads; `owner` is the fencing token."""
 
     id: UUID
     partner_id: PartnerId
+    owner: UUID
+
+    @property
+    def actor(self) -> Actor:
+        """Who reads it: the system."""
+        return SYSTEM

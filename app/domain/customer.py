@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from app.domain.connection import ConnectionMode
 from app.domain.consent import ConsentState
 from app.domain.ids import PartnerId
 
@@ -37,7 +38,7 @@ class OrderableCustomer:
     name: str
     connection_id: UUID
     platform: str
-    portal: bool
+    mode: ConnectionMode
     partner_role: str
     default_group_tag: str
     """The customer's, or the connection's."""

@@ -108,8 +108,6 @@ class Import:
     failure_code: str | None
     failure_said: str | None
     due_at: datetime | None
-    lease_until: datetime | None
-    owner: UUID | None
     attempts: int
     created_by: UUID | None
     """The API key of the call that uploaded it."""

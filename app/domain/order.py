@@ -9,6 +9,7 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
+from app.domain.connection import ConnectionMode
 from app.domain.ids import PartnerId
 from app.domain.registration import OPEN, SUCCESS, RegistrationState
 
@@ -85,5 +86,4 @@ class Order(StoredOrder):
     """An order with what its batches and its connection say of it."""
 
     has_open_batches: bool
-    portal: bool
-    """Whether a person uploads its batches as files."""
+    mode: ConnectionMode

@@ -1,33 +1,11 @@
-"""Workers as they see each other: whose a claim is, and when one may call another one dead.
+"""Worker liveness: when one worker may call another one dead.
 
-The fencing token of a claim begins with the name of the worker that made it. So the claims of a dead
-worker are found by the tokens that are there anyway, and those of a release that named nobody by none.
 Who is silent is judged only by a worker that has been heard itself all the time: after a moment
 without the database everybody's last heartbeat is old, and nobody is dead (ADR 0020).
 """
 
-import hashlib
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from uuid import UUID
-
-NAME_BYTES = 8
-"""Bytes of a token's sixteen that name the worker; the others differ from claim to claim."""
-
-
-def claim_token(worker_id: str, chance: UUID) -> UUID:
-    """The owner of one claim of this worker; `chance` is a random UUID."""
-    return UUID(bytes=_name(worker_id) + chance.bytes[NAME_BYTES:])
-
-
-def claim_tokens(worker_id: str) -> tuple[UUID, UUID]:
-    """The first and the last of all tokens this worker's claims can have."""
-    rest = 16 - NAME_BYTES
-    return UUID(bytes=_name(worker_id) + b"\x00" * rest), UUID(bytes=_name(worker_id) + b"\xff" * rest)
-
-
-def _name(worker_id: str) -> bytes:
-    return hashlib.sha256(worker_id.encode()).digest()[:NAME_BYTES]
 
 
 @dataclass

@@ -13,6 +13,7 @@ from app.domain import budget as budgets
 from app.domain.batch import BatchState
 from app.domain.budget import TURN_TIMEOUT, Budget, BudgetPolicy, Pause, Why
 from app.domain.catalogue import CATALOGUE, Advice
+from app.domain.connection import ConnectionMode
 from app.domain.consent import ConsentState
 from app.domain.upstream import NOT_UNDERSTOOD
 
@@ -61,7 +62,7 @@ class BatchFacts:
 
 @dataclass(frozen=True, slots=True)
 class ConnectionFacts:
-    portal: bool
+    mode: ConnectionMode
     trouble_code: str | None = None
     trouble_said: str | None = None
     trouble_since: datetime | None = None
@@ -134,7 +135,7 @@ def _of_batch(
     policy: BudgetPolicy,
     now: datetime,
 ) -> Iterator[Waiting]:
-    if connection.portal:
+    if connection.mode is ConnectionMode.PORTAL:
         yield from _at_portal(batch)
         return
     found = [*_of_service(batch, service), *_of_trouble(batch, connection)]

@@ -69,8 +69,6 @@ class Delivery:
     state: str
     attempts: int
     due_at: datetime
-    lease_until: datetime | None
-    owner: UUID | None
     last_status: int | None
     last_kind: str | None
     created_at: datetime

@@ -1,4 +1,9 @@
-"""Migrations only add: the workers of the release before still run while, and after, a migration is made."""
+"""Migrations only add: the workers of the release before still run while, and after, a migration is made.
+
+The release before is 0.1. It reads some tables with `*`, and what it has prepared fails once when they get a
+column. Queries of this release name their columns (tests/architecture/test_columns.py), so for the one that
+follows it a column costs nothing: READ_WHOLE is empty then.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +18,14 @@ from tests.architecture.source import Source, calls, literal, sources
 FIRST_RELEASE = {"0001", "0002"}
 """What nobody ran on before."""
 
+READ_WHOLE = {
+    "api_keys", "batches", "connections", "consents", "customers", "deliveries", "events", "idempotency_keys",
+    "orders", "partners", "webhook_endpoints",
+}  # fmt: skip
+"""The tables that the release before reads with `*`."""
+ENDING = "table_locks.end_prepared_statements(op.get_bind())"
+"""What a migration that adds a column to one of them does last."""
+
 REMOVING = {"drop_column", "drop_table", "rename_table", "batch_alter_table"}
 STATEMENTS = {
     r"\bDROP\s+(TABLE|COLUMN|SCHEMA|TYPE|ROLE)\b": "takes something away",
@@ -23,6 +36,10 @@ STATEMENTS = {
     r"\bDROP\s+DEFAULT\b": "asks for a value that the release before does not write",
     r"\bTRUNCATE\b": "takes something away",
 }
+WIDENED = re.compile(
+    r"\bALTER\s+TABLE\s+(?:IF\s+EXISTS\s+)?(?:ONLY\s+)?(\S+)\s+ADD\s+(?!CONSTRAINT\b|CHECK\b|FOREIGN\b|UNIQUE\b|PRIMARY\b)",
+    re.IGNORECASE,
+)
 ADDED_COLUMN = re.compile(r"\bADD\s+(?:COLUMN\s+)(?:IF\s+NOT\s+EXISTS\s+)?([^,;]*)", re.IGNORECASE)
 LOCKING = {"table_locks.take(op.get_bind(), LOCKS)", "table_locks.take_every_table(op.get_bind())"}
 
@@ -94,7 +111,28 @@ def complaints(tree: ast.Module) -> list[str]:
     for function in reached:
         for name, call in calls(function):
             found += [f"{call.lineno}: {why}" for why in _complaints_of_call(name, call)]
+    if not ends_prepared_statements(tree):
+        found += [
+            f"{line}: the release before reads {table} with `*`, and fails where it has prepared that"
+            for line, table in widened(tree, reached)
+            if table in READ_WHOLE or not table.isidentifier()
+        ]
     return sorted(found, key=lambda words: int(words.partition(":")[0]))
+
+
+def widened(tree: ast.Module, reached: list[ast.FunctionDef]) -> Iterator[tuple[int, str]]:
+    """(line, table) of every column that is added; what is no literal as the code has it."""
+    for line, text in statements(tree, reached):
+        for table in WIDENED.findall(text):
+            yield line, "?" if table == "x" else table
+    for function in reached:
+        for name, call in calls(function):
+            if name == "add_column":
+                yield call.lineno, literal(call.args[0]) or f"({ast.unparse(call.args[0])})"
+
+
+def ends_prepared_statements(tree: ast.Module) -> bool:
+    return ast.unparse(functions(tree)["upgrade"].body[-1]) == ENDING
 
 
 def _complaints_of_call(name: str, call: ast.Call) -> Iterator[str]:
@@ -158,6 +196,11 @@ def test_every_migration_takes_its_locks_first_both_ways() -> None:
         ("op.execute('ALTER TABLE orders ALTER COLUMN a TYPE integer')", "changes a type"),
         ("op.execute('ALTER TABLE orders ALTER a SET NOT NULL')", "asks for a value"),
         ("op.execute('ALTER TABLE orders ADD COLUMN x integer NOT NULL')", "has no default"),
+        ("op.add_column('orders', sa.Column('x', sa.Text(), nullable=True))", "reads orders with `*`"),
+        ("op.execute('ALTER TABLE orders ADD COLUMN x integer DEFAULT 0 NOT NULL')", "reads orders with `*`"),
+        ("op.execute('ALTER TABLE ONLY orders ADD x integer')", "reads orders with `*`"),
+        ("for t in T: op.add_column(t, sa.Column('x', sa.Text()))", "reads (t) with `*`"),
+        ("for t in T: op.execute(f'ALTER TABLE {t} ADD x integer')", "reads ? with `*`"),
         ("for t in ('orders',): op.execute(f'ALTER TABLE {t} DROP COLUMN x')", "takes something away"),
         ("helper()", "takes something away"),
         ("op.execute(DROPPING)", "takes something away"),
@@ -176,9 +219,11 @@ def test_what_the_release_before_could_not_live_with_is_found(body: str, why: st
     "body",
     [
         "op.create_table('later', sa.Column('id', sa.Uuid(), nullable=False))",
-        "op.add_column('orders', sa.Column('x', sa.Text(), nullable=True))",
-        "op.add_column('orders', sa.Column('x', sa.Integer(), server_default='0', nullable=False))",
-        "op.execute('ALTER TABLE orders ADD COLUMN x integer DEFAULT 0 NOT NULL')",
+        "op.add_column('imports', sa.Column('x', sa.Text(), nullable=True))",
+        "op.add_column('imports', sa.Column('x', sa.Integer(), server_default='0', nullable=False))",
+        "op.execute('ALTER TABLE imports ADD COLUMN x integer DEFAULT 0 NOT NULL')",
+        f"op.add_column('orders', sa.Column('x', sa.Text()))\n    {ENDING}",
+        "op.execute('ALTER TABLE orders ADD CONSTRAINT c CHECK (true)')",
         "op.drop_index('ix_orders')",
         "op.execute('DROP INDEX ix_orders')",
         "op.execute('ALTER TABLE orders DROP CONSTRAINT fk_orders_customer_id')",

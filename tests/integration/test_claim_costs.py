@@ -81,7 +81,9 @@ INSERT INTO batches (id, partner_id, order_id, customer_id, connection_id, group
 SELECT gen_random_uuid(), partner_id, id, customer_id, connection_id, 'Tag', 1, 'queued', :now,
     gen_random_uuid(), :now, :now FROM o RETURNING id
 """
-PORTAL = "UPDATE connections SET client_id = NULL, client_secret = NULL WHERE partner_id = :it"
+PORTAL = (
+    "UPDATE connections SET mode = 'portal', client_id = NULL, client_secret = NULL WHERE partner_id = :it"
+)
 LATER = "UPDATE batches SET due_at = due_at + interval '1 hour' WHERE partner_id = :it"
 PAUSED = "UPDATE connections SET not_before = created_at + interval '1 hour' WHERE partner_id = :it"
 UPLOADED = """

@@ -85,7 +85,8 @@ async def test_the_same_app_and_tenant_may_be_named_without_secrets(world: World
 async def test_a_portal_connection_has_no_app_to_change(world: World) -> None:
     partner = await world.partner()
     await world.select(
-        "UPDATE connections SET client_id = NULL, client_secret = NULL, refresh_token = NULL RETURNING id"
+        "UPDATE connections SET mode = 'portal', client_id = NULL, client_secret = NULL, "
+        "refresh_token = NULL RETURNING id"
     )
 
     answer = await _patch(world, partner, client_id="app")

@@ -88,7 +88,9 @@ async def test_a_reading_begins_while_an_order_of_the_connection_is_being_stored
     now, interval = world.clock.now(), timedelta(minutes=5)
     new = NewOrder(partner.customer_id, "BEING-STORED", tuples(3), b"test")
     async with acceptance.accept(world.runtime, partner, new), world.runtime.system_transaction() as tx:
-        claimed = await connections.claim_customers_reading(tx, now=now, interval=interval)
+        claimed = await connections.claim_customers_reading(
+            tx, owner=uuid4(), now=now, lease=interval, interval=interval
+        )
 
     assert claimed is not None
     assert claimed.id == partner.connection_id
@@ -301,6 +303,74 @@ async def test_each_due_connection_is_read_once_by_however_many_workers(world: W
     assert len(await world.calls("customers")) == 3
     for partner in partners:
         assert await state(world, partner) == "granted"
+
+
+async def test_a_list_that_is_being_read_is_read_by_no_other_worker(world: World) -> None:
+    partner = await world.partner()
+    await world.arm({"operation": "customers", "kind": "hold", "phase": "after"})
+    before = len(await world.calls("customers"))
+    reading = asyncio.create_task(customer_readings.read_due(world.runtime))
+    await world.until_held_open()
+    async with world.runtime.transaction(partner) as tx:
+        await connections.hasten_customers(tx, partner.connection_id, world.clock.now())
+    assert not await customer_readings.read_due(world.runtime)
+    assert (await sweep.sweep(world.runtime))["connections"] == 0
+
+    await world.let_go()
+    assert await reading
+    assert len(await world.calls("customers")) == before + 1
+    assert await customer_readings.read_due(world.runtime), "what was asked for meanwhile"
+    assert not await customer_readings.read_due(world.runtime)
+
+
+async def test_a_reading_that_takes_longer_than_a_lease_keeps_its_claim(world: World) -> None:
+    partner = await world.partner()
+    await world.control(
+        "POST", "seed", {"partner": {"tenant_id": str(partner.entra_tenant_id)}, "customers": 1100}
+    )
+    while await customer_readings.read_due(world.runtime):
+        pass
+    world.clock.advance(seconds=world.runtime.settings.consent_interval_s + 1)
+    most = world.runtime.settings.lease * 0.9
+    await world.arm({"operation": "customers", "kind": "hold", "phase": "before", "skip": 1, "count": 2})
+    reading = asyncio.create_task(customer_readings.read_due(world.runtime))
+    for _page in (2, 3):
+        await world.until_held_open()
+        world.clock.offset += most
+        assert not await customer_readings.read_due(world.runtime)
+        await world.let_go()
+    assert await reading
+    assert await world.select("SELECT id FROM connections WHERE reading_owner IS NOT NULL") == []
+
+
+async def test_who_has_lost_a_reading_writes_nothing_of_it(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    partner = await world.partner()
+    await world.arm({"operation": "customers", "kind": "hold", "phase": "after"})
+    slow = asyncio.create_task(customer_readings.read_due(world.runtime))  # sees the consent
+    await world.until_held_open()
+    world.clock.offset += world.runtime.settings.lease + timedelta(seconds=1)
+    await world.set_consent(partner.tenant_id, given=False)
+    assert await customer_readings.read_due(world.runtime)
+    read_at = await world.select("SELECT customers_read_at FROM connections")
+    await world.let_go()
+    assert await slow
+    assert caplog.text.count("reading_lost") == 1
+    assert await state(world, partner) == "revoked"
+    assert await world.select("SELECT customers_read_at FROM connections") == read_at
+
+
+async def test_a_worker_that_stops_while_it_reads_leaves_the_reading_to_another_one(world: World) -> None:
+    await world.partner()
+    await world.arm({"operation": "customers", "kind": "hold", "phase": "before"})
+    reading = asyncio.create_task(customer_readings.read_due(world.runtime))
+    await world.until_held_open()
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+    await world.let_go()
+    assert await customer_readings.read_due(world.runtime)
 
 
 # --- doubt ----------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from app.db.ids import new_row_id, new_row_ids
 from app.db.registrations import Outcome
 from app.domain.actor import SYSTEM, Actor
 from app.domain.batch import BatchState
+from app.domain.connection import ConnectionMode
 from app.domain.ids import PartnerId
 from app.domain.order import Order
 from app.domain.registration import MOVING_WITH_BATCH, RegistrationState
@@ -77,7 +78,7 @@ async def scene(world: World) -> Scene:
     async with world.runtime.transaction(scene) as mine:
         for number in range(3):
             order = {**example["orders"], "id": new_row_id(), "reference": f"R-{number}"}
-            await orders.add(mine, Order(**order, has_open_batches=False, portal=False))
+            await orders.add(mine, Order(**order, has_open_batches=False, mode=ConnectionMode.API))
             belongs_to = {
                 "order_id": order["id"],
                 "customer_id": scene.customer_id,

@@ -18,9 +18,12 @@ from app.db import batch_claims as stored
 from app.db.engine import OUTAGES
 from app.domain.order import OrderState
 from app.kernel.settings import Settings
+from app.services.connections import customer_readings
+from app.services.consents import consents
 from app.services.operations import sweep
 from app.services.registering import batches
 from app.services.webhooks import deliveries
+from tests.support import rows
 from tests.support.agreement import assert_agreement
 from tests.support.line import line_to_postgres
 from tests.support.receiver import Answer, open_receiver, subscribe
@@ -119,6 +122,35 @@ async def test_a_worker_killed_while_it_redeems_a_refresh_token_costs_its_connec
     assert killed["token_lease_until"] > world.clock.now(), "the lease would still hold"
     await world.work()
     assert {row["state"] for row in await world.rows(partner, order.view.record.id)} == {"registered"}
+
+
+async def test_a_customers_list_whose_reader_was_killed_is_read_by_another_one(
+    world: World, tmp_path: Path
+) -> None:
+    """Long before the next reading, and before the lease has ended."""
+    partner = await world.partner()
+    await world.set_consent(partner.other_tenant_id, given=True)
+    await world.arm({"operation": "customers", "kind": "hold", "phase": "before"})
+    async with worker_process(world, tmp_path / "worker.log") as process:
+        await world.until_held_open(within=PATIENCE)
+        process.send_signal(signal.SIGKILL)
+        await process.wait()
+    claimed = "SELECT reading_lease_until, customers_due_at FROM connections WHERE reading_owner IS NOT NULL"
+    [killed] = await world.select(claimed)
+    assert not await customer_readings.read_due(world.runtime), "somebody reads it"
+    await world.let_go()
+
+    await world.watch(SILENCE + SECOND)
+
+    [freed] = await world.select(claimed)
+    assert freed["reading_lease_until"] is None
+    assert killed["reading_lease_until"] - world.clock.now() > FAR
+    assert freed["customers_due_at"] - world.clock.now() > FAR
+    assert await customer_readings.read_due(world.runtime)
+    assert not await customer_readings.read_due(world.runtime)
+    assert await world.select(claimed) == []
+    customer = await consents.get_customer(world.runtime, partner, partner.other_customer_id)
+    assert customer.consent_state == "granted"
 
 
 @pytest.mark.parametrize(("phase", "dedup"), [("before", True), ("after", False)])
@@ -232,6 +264,23 @@ async def test_a_worker_of_the_release_before_keeps_its_claim_to_the_end_of_its_
     assert await claims(world) == [(claim.owner, claim.lease_until)]
     await world.watch(world.runtime.settings.lease - SILENCE * 2 + SECOND)
     assert await batches.advance_next(world.runtime) is not None
+
+
+@pytest.mark.parametrize("prefix_of_table", [("batches", ""), ("deliveries", ""), ("connections", "token_")])
+async def test_a_claim_of_the_release_before_does_not_bear_the_name_that_an_earlier_one_left(
+    world: World, prefix_of_table: tuple[str, str]
+) -> None:
+    table, prefix = prefix_of_table
+    claimed = f"UPDATE {table} SET {prefix}owner = gen_random_uuid() RETURNING {prefix}worker_id AS name"
+    async with world.runtime.system_transaction() as tx:
+        await rows.fill(tx.session)
+        ours = (await tx.session.execute(text(claimed))).scalar_one()
+        names = text(f"SELECT {prefix}worker_id FROM {table}")
+        assert (await tx.session.execute(names)).scalar_one() == ours is not None
+
+        await tx.session.execute(text("SET LOCAL registrar.row_states = ''"))
+        await tx.session.execute(text(claimed))
+        assert (await tx.session.execute(names)).scalar_one() is None
 
 
 # --- not dead -------------------------------------------------------------------------------------
@@ -401,7 +450,8 @@ async def claim_and_die(world: World) -> UUID:
     async with world.runtime.system_transaction() as tx:
         claim = await stored.claim_one(
             tx,
-            owner=world.runtime.claim_token(),
+            owner=uuid4(),
+            worker_id=world.runtime.presence.worker_id,
             now=world.runtime.now(),
             lease=world.runtime.settings.lease,
             customer_window=4,

@@ -40,6 +40,16 @@ ROOT = Path(__file__).resolve().parents[2]
 MIGRATE = "import asyncio, sys; from app.db import schema; print(asyncio.run(schema.migrate(sys.argv[1])))"
 
 
+ONE_CUSTOMER = (
+    "INSERT INTO partners (id, name, role, created_at) VALUES (:id, 'One', 'direct_bill', now())",
+    "INSERT INTO connections (id, partner_id, name, platform, entra_tenant_id, client_id, client_secret, "
+    "default_group_tag, customers_due_at, created_at, updated_at) "
+    "VALUES (:id, :id, 'One', 'partner_center', :id, 'app', '', 'Tag', now(), now(), now())",
+    "INSERT INTO customers (id, partner_id, connection_id, entra_tenant_id, name, last_turn_at, created_at, "
+    "updated_at) VALUES (:id, :id, :id, :id, 'One', now(), now(), now())",
+)
+
+
 @pytest.fixture
 async def empty(servers: Servers) -> AsyncIterator[str]:
     async with empty_database(servers.database_url) as url:
@@ -211,8 +221,9 @@ async def test_group_tags_get_the_key_of_unicodes_case_folding(empty: str) -> No
     async with owner_of(empty) as engine:
         await upgrade_to_before(engine, "0018")
         async with engine.begin() as session:
-            partner_id, made = await rows.fill(session)
-            await session.execute(text("DELETE FROM group_tags"))
+            given = {"id": uuid4()}
+            for statement in ONE_CUSTOMER:
+                await session.execute(text(statement), given)
             for key, (tag, known) in tags.items():
                 await session.execute(
                     text(
@@ -220,9 +231,9 @@ async def test_group_tags_get_the_key_of_unicodes_case_folding(empty: str) -> No
                         "VALUES (:customer, :key, :partner, :tag, :known, now())"
                     ),
                     {
-                        "customer": made["customers"]["id"],
+                        "customer": given["id"],
                         "key": key,
-                        "partner": partner_id,
+                        "partner": given["id"],
                         "tag": tag,
                         "known": known,
                     },

@@ -363,7 +363,7 @@ async def test_a_client_secret_is_taken_away_and_the_connection_waits_for_anothe
 async def test_a_portal_connection_has_nothing_to_take_away(world: World) -> None:
     partner = await world.partner()
     async with world.runtime.system_transaction() as tx:
-        statement = "UPDATE connections SET client_id = NULL, client_secret = NULL, refresh_token = NULL"
+        statement = "UPDATE connections SET mode = 'portal', client_id = NULL, client_secret = NULL"
         await tx.session.execute(text(statement))
     response = await world.client.patch(
         f"/v1/connections/{partner.connection_id}", headers=partner.headers, json={"refresh_token": None}

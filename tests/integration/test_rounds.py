@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import text
 
-from app.db import batch_claims, connections
+from app.db import batch_claims, connections, leases
 from app.db.batch_claims import WINDOW
 from app.db.batches import Claim
 from app.domain.actor import ActingFor
@@ -101,9 +101,15 @@ class Rounds:
         self.world.clock.advance(seconds=0.001)
         async with self.world.runtime.system_transaction() as tx:
             found = await connections.claim_customers_reading(
-                tx, now=self.world.clock.now(), interval=timedelta(hours=1)
+                tx,
+                owner=uuid4(),
+                now=self.world.clock.now(),
+                lease=timedelta(hours=1),
+                interval=timedelta(hours=1),
             )
         assert found is not None
+        async with self.world.runtime.transaction(found) as mine:
+            assert await leases.give_up(mine, leases.READINGS, found)
         return PartnerId(found.partner_id)
 
     async def looks(self) -> int:

@@ -29,6 +29,7 @@ UNBOUND = {
     "batch_attempts.made_by": "the API key may be deleted, what was recorded with it stays",
     "consent_changes.made_by": "the API key may be deleted, what was recorded with it stays",
     "connections.entra_tenant_id": "Microsoft's tenant",
+    "connections.reading_owner": "a fencing token, no row",
     "connections.token_owner": "a fencing token, no row",
     "customers.entra_tenant_id": "Microsoft's tenant",
     "devices.identity": "a digest, no row",

@@ -41,6 +41,8 @@ def _value(column: Column[Any]) -> Any:
             return uuid4()
         case Text() if column.name == "state":
             return _STATES.get(column.table.name, "pending")
+        case Text() if column.name == "mode":
+            return "api"
         case Text() if column.name == "verdict":
             return "valid"
         case Text():

@@ -335,7 +335,7 @@ class World:
                         "SELECT greatest(b.due_at, b.lease_until, n.not_before) AS at FROM batches b "
                         "JOIN connections n ON n.id = b.connection_id "
                         "WHERE b.state IN ('queued', 'submitting', 'submitted', 'unknown') "
-                        "AND n.client_id IS NOT NULL) AS open"
+                        "AND n.mode = 'api') AS open"
                     ),
                     {"now": self.clock.now()},
                 )

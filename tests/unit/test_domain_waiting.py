@@ -11,6 +11,7 @@ import pytest
 from app.domain.batch import OPEN_BATCH, BatchState
 from app.domain.budget import Budget, BudgetPolicy, fresh, opened_since
 from app.domain.catalogue import CATALOGUE
+from app.domain.connection import ConnectionMode
 from app.domain.consent import ConsentState
 from app.domain.waiting import BatchFacts, ConnectionFacts, ServiceFacts, Waiting, reasons
 
@@ -29,8 +30,8 @@ QUEUED = BatchFacts(
 HELD = replace(QUEUED, state=BatchState.HELD, consent=ConsentState.REQUESTED)
 SUBMITTED = replace(QUEUED, state=BatchState.SUBMITTED, submitted_at=NOW - timedelta(minutes=10))
 LATER = NOW + timedelta(minutes=2)
-API = ConnectionFacts(portal=False, budget=fresh(NOW, POLICY))
-PORTAL = ConnectionFacts(portal=True)
+API = ConnectionFacts(mode=ConnectionMode.API, budget=fresh(NOW, POLICY))
+PORTAL = ConnectionFacts(mode=ConnectionMode.PORTAL)
 TROUBLE = replace(
     API,
     trouble_code="credential_refused",

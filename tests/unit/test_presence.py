@@ -1,11 +1,10 @@
-"""Worker liveness: who may declare a worker dead, and which worker owns a claim."""
+"""Worker liveness: who may declare a worker dead."""
 
 from datetime import UTC, datetime, timedelta
-from uuid import UUID, uuid4
 
 import pytest
 
-from app.domain.presence import Presence, claim_token, claim_tokens
+from app.domain.presence import Presence
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
 SILENCE = timedelta(seconds=20)
@@ -45,20 +44,3 @@ def test_only_who_has_been_heard_all_the_time_calls_others_dead(
     beats: tuple[float, ...], now: float, judges: bool, why: str
 ) -> None:
     assert after(*beats).may_judge(at(now)) is judges, why
-
-
-def test_each_claim_has_a_token_of_its_own_that_lies_among_its_workers() -> None:
-    names = [f"host:{number}:aa" for number in range(50)]
-    tokens = {name: [claim_token(name, uuid4()) for _ in range(20)] for name in names}
-    assert len({token for made in tokens.values() for token in made}) == 50 * 20
-    for name in names:
-        first, last = claim_tokens(name)
-        assert all(first <= token <= last for token in tokens[name])
-        strangers = [token for other, made in tokens.items() if other != name for token in made]
-        assert not any(first <= token <= last for token in strangers)
-
-
-def test_a_token_is_found_whatever_the_chance() -> None:
-    first, last = claim_tokens("host:1:aa")
-    assert claim_token("host:1:aa", UUID(int=0)) == first
-    assert claim_token("host:1:aa", UUID(int=2**128 - 1)) == last

@@ -2,7 +2,7 @@
 
 from app.api.connections.models import ConnectionOut, Trouble
 from app.api.contract.fields import remedy, same
-from app.domain.connection import Connection
+from app.domain.connection import Connection, ConnectionMode
 
 
 def connection(record: Connection) -> ConnectionOut:
@@ -16,7 +16,8 @@ def connection(record: Connection) -> ConnectionOut:
             remedy=remedy(record.trouble_code) or "",
         )
     return ConnectionOut(
-        **same(record, ConnectionOut, but=("has_client_secret", "has_refresh_token", "trouble")),
+        **same(record, ConnectionOut, but=("portal", "has_client_secret", "has_refresh_token", "trouble")),
+        portal=record.mode is ConnectionMode.PORTAL,
         has_client_secret=bool(record.client_secret),
         has_refresh_token=record.refresh_token is not None,
         trouble=trouble,

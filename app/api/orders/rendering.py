@@ -18,6 +18,7 @@ from app.api.orders.models import (
     Upstream,
 )
 from app.domain.batch import Batch
+from app.domain.connection import ConnectionMode
 from app.domain.former_codes import stored
 from app.domain.registration import Registration, RegistrationState
 from app.domain.waiting import Waiting
@@ -31,7 +32,8 @@ MAX_PROBLEMS = 100
 
 def order_fields(view: OrderView) -> dict[str, Any]:
     return {
-        **same(view.record, OrderOut, but=("state", "counts", "waiting_for")),
+        **same(view.record, OrderOut, but=("portal", "state", "counts", "waiting_for")),
+        "portal": view.record.mode is ConnectionMode.PORTAL,
         "state": view.state,
         "counts": Counts.of(view.counts),
         "waiting_for": waiting_for(view.waiting_for),
@@ -59,7 +61,7 @@ def preview(found: Preview) -> OrderPreview:
     ]
     return OrderPreview(
         counts=Counts.of(found.counts),
-        portal=found.portal,
+        portal=found.mode is ConnectionMode.PORTAL,
         batches=[BatchPlan(group_tag=batch.group_tag, devices=batch.devices) for batch in found.plan.batches],
         problems=rows,
         problems_total=len(noted),
@@ -79,7 +81,7 @@ def recalled(found: Recalled) -> OrderAccepted:
     ]
     now = OrderPreview(
         counts=Counts.of(found.view.counts),
-        portal=found.view.record.portal,
+        portal=found.view.record.mode is ConnectionMode.PORTAL,
         batches=[BatchPlan(group_tag=each.group_tag, devices=each.device_count) for each in found.batches],
         problems=rows,
         problems_total=found.noted_total,

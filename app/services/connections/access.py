@@ -8,14 +8,14 @@ afterwards must not cost the partner its connection.
 import asyncio
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from sqlalchemy.exc import DBAPIError
 
 from app.db import connections, leases
 from app.db.leases import RowClaim
 from app.domain.actor import ActingFor, Principal
-from app.domain.connection import Connection
+from app.domain.connection import Connection, ConnectionMode
 from app.domain.errors import Unprocessable
 from app.domain.ids import PartnerId
 from app.domain.upstream import NOT_UNDERSTOOD, ConnectionTrouble, Said, Unreachable, UpstreamFailure
@@ -160,7 +160,7 @@ class ConnectionAccess:
         )
 
     async def _redeem(self) -> Tokens:
-        owner = self.runtime.claim_token()
+        owner = uuid4()
         sealed = await self._claim(owner)
         redeeming = asyncio.create_task(self._redeem_and_store(owner, sealed))
         try:
@@ -202,7 +202,12 @@ class ConnectionAccess:
         while loop.time() < ends:
             async with self.runtime.transaction(self.principal) as tx:
                 row = await connections.claim_token(
-                    tx, self.connection_id, owner=owner, now=self.runtime.now(), lease=token_lease(settings)
+                    tx,
+                    self.connection_id,
+                    owner=owner,
+                    worker_id=self.runtime.presence.worker_id,
+                    now=self.runtime.now(),
+                    lease=token_lease(settings),
                 )
             if row is not None:
                 if (row.entra_tenant_id, row.client_id) != self._identity:
@@ -254,7 +259,7 @@ async def read_access(
     record = await connections.get(tx, connection_id)
     if record is None:
         raise LookupError("the connection has gone")
-    if record.portal:
+    if record.mode is ConnectionMode.PORTAL:
         # The one door to Microsoft is shut for what belongs to a person.
         platform = runtime.platforms[record.platform]
         raise Unprocessable(

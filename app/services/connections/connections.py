@@ -10,9 +10,10 @@ from sqlalchemy.exc import IntegrityError
 
 from app.db import connections, group_tags
 from app.db.ids import new_row_id
+from app.db.leases import TOKENS
 from app.db.paging import Page, PageRequest
 from app.domain.actor import Principal
-from app.domain.connection import Connection, ConnectionIdentity
+from app.domain.connection import Connection, ConnectionIdentity, ConnectionMode
 from app.domain.errors import Conflict, FieldError, NotFound, Unprocessable
 from app.domain.quota import Quota
 from app.domain.upstream import ConnectionTrouble, Said, UpstreamFailure
@@ -65,12 +66,13 @@ async def create(
 
     Raises Unprocessable for a platform that cannot work, and for credentials that nothing would be called
     with; Conflict for a taken name; `quota_exceeded`."""
-    _refuse_unfit(runtime, caller, new)
+    mode = _mode_of(runtime, caller, new)
     now, connection_id = runtime.now(), new_row_id()
     values = {
         "id": connection_id,
         "name": new.name,
         "platform": new.platform,
+        "mode": mode,
         "entra_tenant_id": new.entra_tenant_id,
         "client_id": new.client_id,
         "region": new.region,
@@ -91,7 +93,7 @@ async def create(
         raise await _taken(runtime, caller, new.name) from error
 
 
-def _refuse_unfit(runtime: Runtime, caller: Caller, new: NewConnection) -> None:
+def _mode_of(runtime: Runtime, caller: Caller, new: NewConnection) -> ConnectionMode:
     """Whether a person uploads files instead of Registrar calling is decided once, when it is made: by
     platform and role. Credentials must be there in the one case and not in the other, or it is a mistake."""
     platform = runtime.platforms.get(new.platform)
@@ -102,11 +104,11 @@ def _refuse_unfit(runtime: Runtime, caller: Caller, new: NewConnection) -> None:
         if missing:
             errors = [FieldError(f"/{name}", "validation_failed", "It is missing.") for name in missing]
             raise Unprocessable("validation_failed", f"{platform.title} is called with credentials.", errors)
-        return
+        return ConnectionMode.API
     if platform.file is not None:
         _refuse_credentials([name for name in _CREDENTIALS if getattr(new, name) is not None])
-        return
-    refuse_barred(platform, caller.partner_role, portal=False)
+        return ConnectionMode.PORTAL
+    refuse_barred(platform, caller.partner_role, ConnectionMode.API)
     raise Unprocessable("platform_not_automated", platform.note)
 
 
@@ -177,7 +179,7 @@ async def update(
     """
     credentials = {"client_id": client_id, "client_secret": client_secret, "refresh_token": refresh_token}
     given = [name for name, value in credentials.items() if value is not None or name in emptied]
-    portal = (await get(runtime, principal, connection_id)).portal
+    portal = (await get(runtime, principal, connection_id)).mode is ConnectionMode.PORTAL
     if given and portal:
         _refuse_credentials(given)
     sealed = _sealed(runtime, principal, connection_id, client_secret, refresh_token)
@@ -186,7 +188,7 @@ async def update(
     values = {**plain, **named, **sealed, **_emptied(emptied), "updated_at": runtime.now()}
     if "refresh_token" in values:
         # A call that is redeeming the old token now must not store its successor over this one.
-        values |= {"token_owner": None, "token_lease_until": None}
+        values |= TOKENS.nobody
     try:
         async with runtime.transaction(principal) as tx:
             before = await connections.hold_identity(tx, connection_id, for_change=True)

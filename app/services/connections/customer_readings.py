@@ -3,15 +3,20 @@
 The list is read as a whole; a customer that is in it has consented.
 """
 
+import asyncio
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from uuid import UUID
+from uuid import UUID, uuid4
 
-from app.db import connections, customers
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.db import connections, customers, leases
 from app.db.engine import is_passing
+from app.db.leases import LostClaim
 from app.domain import consent
-from app.domain.actor import ActingFor, Principal
+from app.domain.actor import Principal
+from app.domain.connection import ReadingClaim
 from app.domain.consent import Change, ConsentState, Evidence
 from app.domain.customer import Customer
 from app.domain.upstream import (
@@ -23,6 +28,9 @@ from app.domain.upstream import (
     Throttled,
     UpstreamFailure,
 )
+from app.kernel import metrics
+from app.kernel.handover import hand_over_patiently
+from app.kernel.metrics import LeaseEnd
 from app.kernel.telemetry import logger, origin
 from app.kernel.transactions import PartnerTx
 from app.runtime import Runtime
@@ -43,20 +51,49 @@ class Reading:
     changes: int
 
 
-async def read_customers(runtime: Runtime, principal: Principal, connection_id: UUID) -> Reading:
-    """Reads the connection's customers list and applies what it proves. Raises UpstreamFailure; what is
-    more than a passing fault has been written down as the connection's trouble before."""
+@dataclass
+class _Lease:
+    """A worker's claim of a reading, kept while the reading goes on."""
+
+    runtime: Runtime
+    claim: ReadingClaim
+    _kept_at: datetime
+
+    async def keep(self) -> None:
+        """Raises LostClaim."""
+        if self.runtime.now() - self._kept_at >= self.runtime.settings.lease / 4:
+            async with self.runtime.transaction(self.claim) as tx:
+                await self.renew(tx)
+
+    async def renew(self, tx: PartnerTx) -> None:
+        """Raises LostClaim. Nobody else takes the reading until the transaction ends."""
+        now = self.runtime.now()
+        if not await leases.renew(tx, leases.READINGS, self.claim, now + self.runtime.settings.lease):
+            raise LostClaim
+        self._kept_at = now
+
+
+async def read_customers(
+    runtime: Runtime, principal: Principal, connection_id: UUID, lease: _Lease | None = None
+) -> Reading:
+    """Reads the connection's customers list and applies what it proves. With a `lease`, raises LostClaim.
+    Raises UpstreamFailure; what is more than a passing fault has been written down as the connection's
+    trouble before."""
     started_at = runtime.now()
     access = await open_access(runtime, principal, connection_id)
     driver = runtime.drivers[access.record.platform]
     try:
-        listed = {customer.tenant_id async for customer in driver.customers(access)}
+        listed = set[UUID]()
+        async for customer in driver.customers(access):
+            listed.add(customer.tenant_id)
+            if lease is not None:
+                await lease.keep()
     except UpstreamFailure as failure:
         trouble = _trouble_of(access, failure, runtime.now())
         if trouble is not None:
             await note_trouble(runtime, principal, connection_id, trouble, began=started_at)
         raise
-    return await _apply_listing(runtime, access, listed, started_at)
+    return await _apply_listing(runtime, access, listed, started_at, lease)
 
 
 def _trouble_of(access: ConnectionAccess, failure: UpstreamFailure, now: datetime) -> UpstreamFailure | None:
@@ -72,13 +109,19 @@ def _trouble_of(access: ConnectionAccess, failure: UpstreamFailure, now: datetim
 
 
 async def _apply_listing(
-    runtime: Runtime, access: ConnectionAccess, listed: Collection[UUID], started_at: datetime
+    runtime: Runtime,
+    access: ConnectionAccess,
+    listed: Collection[UUID],
+    started_at: datetime,
+    lease: _Lease | None,
 ) -> Reading:
     """Stores a reading. Of two at the same time the one that began later counts, whichever ends first."""
     now, connection_id = runtime.now(), access.connection_id
     async with runtime.transaction(access.principal) as tx:
         if not await _is_still_of(tx, access, for_change=True):
             return Reading(0)
+        if lease is not None:
+            await lease.renew(tx)
         if not await connections.note_reading(tx, connection_id, started_at):
             return Reading(0)
         known = await customers.list_of_connection(tx, connection_id)
@@ -89,6 +132,8 @@ async def _apply_listing(
     for row in known:
         change = consent.after_listing(row.consent_state, listed=row.entra_tenant_id in listed)
         if change is not None:
+            if lease is not None:
+                await lease.keep()
             # One transaction each: a customer with much waiting work does not hold up the others.
             async with runtime.transaction(access.principal) as tx:
                 if not await _is_still_of(tx, access):
@@ -131,43 +176,78 @@ async def request(runtime: Runtime, principal: Principal, customer_id: UUID) -> 
 async def read_due(runtime: Runtime) -> bool:
     """Reads one connection's customers list if one is due; False when none is. For the workers."""
     now = runtime.now()
-    interval = timedelta(seconds=runtime.settings.consent_interval_s)
     async with runtime.system_transaction() as tx:
-        due = await connections.claim_customers_reading(tx, now=now, interval=interval)
-    if due is None:
+        claim = await connections.claim_customers_reading(
+            tx,
+            owner=uuid4(),
+            worker_id=runtime.presence.worker_id,
+            now=now,
+            lease=runtime.settings.lease,
+            interval=timedelta(seconds=runtime.settings.consent_interval_s),
+        )
+    if claim is None:
         return False
-    principal, connection_id = ActingFor(due.partner_id), due.id
     try:
-        await read_customers(runtime, principal, connection_id)
-    except Throttled as throttled:
-        async with runtime.transaction(principal) as tx:
-            await connections.postpone(
-                tx, connection_id, now + (throttled.retry_after or timedelta(minutes=1))
-            )
-    except ConnectionTrouble:
-        pass  # recorded; the next reading at the usual time tests whether it works again
-    except HeldBack as held:
-        async with runtime.transaction(principal) as tx:
-            await connections.hasten_customers(tx, connection_id, now + held.retry_after)
-    except UpstreamFailure as failure:
-        log.warning("customers_not_read", connection_id=str(connection_id), said=str(failure.said))
-        await _read_soon(runtime, principal, connection_id)
-    except Exception as error:
-        if is_passing(error):
-            raise
-        # Its next reading has been set already: the other connections' are not held up.
-        log.error("customers_reading_failed", connection_id=str(connection_id), **origin(error))
-        said = Said(description=f"Registrar failed while reading it: {origin(error)['error']}")
-        broken = ConnectionTrouble("customers_not_read", said)
-        await note_trouble(runtime, principal, connection_id, broken, began=now)
+        again_at = await _read_claimed(runtime, claim, now)
+    except LostClaim:
+        metrics.leases_ended(LeaseEnd.CLAIM_LOST)
+        log.warning("reading_lost", connection_id=str(claim.id))
+    except asyncio.CancelledError:
+        # Told to stop: another worker may read it at once.
+        await asyncio.shield(_hand_over(runtime, claim, runtime.now()))
+        raise
+    except Exception:
+        await hand_over_patiently(lambda: _hand_over(runtime, claim, now + FIRST_PAUSE))
+        raise
+    else:
+        await _hand_over(runtime, claim, again_at)
     return True
 
 
-async def _read_soon(runtime: Runtime, principal: Principal, connection_id: UUID) -> None:
+async def _read_claimed(runtime: Runtime, claim: ReadingClaim, now: datetime) -> datetime | None:
+    """Reads the list. Returns when to read it again, if that is before the usual time. Raises LostClaim, and
+    what passes when the database is back."""
+    try:
+        await read_customers(runtime, claim, claim.id, _Lease(runtime, claim, now))
+    except Throttled as throttled:
+        async with runtime.transaction(claim) as tx:
+            await connections.postpone(tx, claim.id, now + (throttled.retry_after or timedelta(minutes=1)))
+    except ConnectionTrouble:
+        pass  # recorded; the next reading at the usual time tests whether it works again
+    except HeldBack as held:
+        return now + held.retry_after
+    except UpstreamFailure as failure:
+        log.warning("customers_not_read", connection_id=str(claim.id), said=str(failure.said))
+        return await _soon(runtime, claim)
+    except LostClaim:
+        raise
+    except Exception as error:
+        if is_passing(error):
+            raise
+        # The other connections' readings are not held up.
+        log.error("customers_reading_failed", connection_id=str(claim.id), **origin(error))
+        said = Said(description=f"Registrar failed while reading it: {origin(error)['error']}")
+        broken = ConnectionTrouble("customers_not_read", said)
+        await note_trouble(runtime, claim, claim.id, broken, began=now)
+    return None
+
+
+async def _soon(runtime: Runtime, claim: ReadingClaim) -> datetime:
     """The next reading after one that failed: soon, then with growing pauses up to the usual interval."""
     now = runtime.now()
-    async with runtime.transaction(principal) as tx:
-        record = await connections.get(tx, connection_id)
-        since = record.trouble_since if record is not None else None
-        pause = max(FIRST_PAUSE, (now - (since or now)) / 2)
-        await connections.hasten_customers(tx, connection_id, now + pause)
+    async with runtime.transaction(claim) as tx:
+        record = await connections.get(tx, claim.id)
+    since = record.trouble_since if record is not None else None
+    return now + max(FIRST_PAUSE, (now - (since or now)) / 2)
+
+
+async def _hand_over(runtime: Runtime, claim: ReadingClaim, again_at: datetime | None) -> bool:
+    try:
+        async with runtime.transaction(claim) as tx:
+            if await leases.give_up(tx, leases.READINGS, claim) and again_at is not None:
+                await connections.hasten_customers(tx, claim.id, again_at)
+    except (SQLAlchemyError, OSError):
+        # When the lease has ended the list is read again.
+        log.warning("reading_not_handed_over", connection_id=str(claim.id))
+        return False
+    return True

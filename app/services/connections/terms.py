@@ -4,6 +4,7 @@ One place for orders by JSON, for imports and for portal connections, so that th
 all of them or by none.
 """
 
+from app.domain.connection import ConnectionMode
 from app.domain.errors import Unprocessable
 from app.domain.identity import Rules
 from app.kernel.settings import Settings
@@ -12,12 +13,12 @@ from app.runtime import Runtime
 from app.services.portal import files
 
 
-def rules_of(runtime: Runtime, platform: Platform, *, portal: bool, group_tag: str) -> Rules:
+def rules_of(runtime: Runtime, platform: Platform, *, mode: ConnectionMode, group_tag: str) -> Rules:
     """`group_tag` is for rows that name none. A portal's file carries less than a call does."""
     return Rules(
         platform.capabilities.identities,
         max_group_tag=runtime.settings.max_group_tag,
-        objection=files.objection(runtime, platform, group_tag) if portal else None,
+        objection=files.objection(runtime, platform, group_tag) if mode is ConnectionMode.PORTAL else None,
     )
 
 
@@ -26,13 +27,13 @@ def batch_size(settings: Settings, platform: Platform) -> int:
     return min(platform.capabilities.max_devices, settings.max_batch_devices)
 
 
-def bar_of(platform: Platform, role: str, *, portal: bool) -> str | None:
+def bar_of(platform: Platform, role: str, mode: ConnectionMode) -> str | None:
     """Why nothing can be ordered, if so: said here, where Microsoft would only answer with a 403."""
-    if portal or role not in platform.barred_roles:
+    if mode is ConnectionMode.PORTAL or role not in platform.barred_roles:
         return None
     return f"{platform.title} does not offer its API to partners of the role {role}."
 
 
-def refuse_barred(platform: Platform, role: str, *, portal: bool) -> None:
-    if barred := bar_of(platform, role, portal=portal):
+def refuse_barred(platform: Platform, role: str, mode: ConnectionMode) -> None:
+    if barred := bar_of(platform, role, mode):
         raise Unprocessable("partner_role_cannot_use_api", barred)

@@ -10,6 +10,7 @@ from app.db import batches, connections, customers, orders
 from app.db.ids import new_row_id
 from app.domain import consent
 from app.domain.actor import ActingFor, Principal
+from app.domain.connection import ConnectionMode
 from app.domain.consent import Change, ConsentChange, ConsentState, Evidence
 from app.domain.customer import Customer
 from app.domain.errors import Conflict, NotFound, Unprocessable
@@ -115,7 +116,7 @@ async def record(
         if customer is None:
             raise NotFound("unknown_customer", f"There is no customer {customer_id}.")
         connection = await connections.get(tx, customer.connection_id)
-        if connection is None or not connection.portal:
+        if connection is None or connection.mode is not ConnectionMode.PORTAL:
             raise Unprocessable("consent_is_looked_up")
         row = await customers.consent_for_update(tx, customer_id)
         old = ConsentState.UNKNOWN if row is None else row.state

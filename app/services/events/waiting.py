@@ -17,6 +17,7 @@ from app.db.waiting import ConnectionState, Standing, TagBeingCreated
 from app.domain import waiting
 from app.domain.budget import Budget, BudgetPolicy
 from app.domain.catalogue import CATALOGUE, Advice
+from app.domain.connection import ConnectionMode
 from app.domain.consent import ConsentState
 from app.domain.event import WaitingReason
 from app.domain.group_tag import tag_key
@@ -113,7 +114,7 @@ def _batch(row: Standing, tags: Tags) -> BatchFacts:
 
 def _connection(row: ConnectionState, budget: Budget | None) -> ConnectionFacts:
     return ConnectionFacts(
-        portal=row.portal,
+        mode=row.mode,
         trouble_code=row.trouble_code,
         trouble_said=row.trouble_said,
         trouble_since=row.trouble_since,
@@ -124,7 +125,7 @@ def _connection(row: ConnectionState, budget: Budget | None) -> ConnectionFacts:
 
 async def explain(runtime: Runtime, gathered: Gathered) -> Reasons:
     """The reasons, with what the connections' budgets say. Not inside a transaction."""
-    called = [id for id, row in gathered.connections.items() if not row.portal]
+    called = [id for id, row in gathered.connections.items() if row.mode is ConnectionMode.API]
     if not called:
         return explain_rows(gathered, runtime.now())
     seen = await runtime.budgets.look(called, runtime.now)

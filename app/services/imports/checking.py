@@ -238,12 +238,12 @@ def _milder(findings: Sequence[Mapping[str, Any]]) -> Verdict:
 
 
 def _terms(runtime: Runtime, row: OrderableCustomer, given_tag: str | None) -> CustomerTerms:
-    platform, portal = runtime.platforms[row.platform], row.portal
+    platform = runtime.platforms[row.platform]
     tag = row.default_group_tag
     return CustomerTerms(
-        rules_of(runtime, platform, portal=portal, group_tag=given_tag or tag),
+        rules_of(runtime, platform, mode=row.mode, group_tag=given_tag or tag),
         tag,
-        bar_of(platform, row.partner_role, portal=portal),
+        bar_of(platform, row.partner_role, row.mode),
         Cutting(batch_size(runtime.settings, platform)),
     )
 

@@ -225,7 +225,7 @@ async def _store(runtime: Runtime, tx: PartnerTx, claim: ImportClaim, part: _Par
     await imports.add_order(
         tx, claim.id, suffix=part.suffix, customer_id=part.customer_id, order_id=order.id, now=now
     )
-    kept = {"lease_until": runtime.now() + runtime.settings.lease, "attempts": 0, "updated_at": now}
+    kept = {**leases.IMPORTS.kept(runtime.now() + runtime.settings.lease), "attempts": 0, "updated_at": now}
     await imports.update_claimed(tx, claim, kept)
     await _tell(tx, part, order, held=held, now=now)
     taken = {"valid": part.rows - part.invalid, "invalid": part.invalid}
@@ -264,7 +264,7 @@ def _order_of(
         created_at=now,
         updated_at=now,
         has_open_batches=part.rows > part.invalid,
-        portal=connection.portal,
+        mode=connection.mode,
     )
 
 

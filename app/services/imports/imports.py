@@ -222,7 +222,7 @@ async def _check_terms(runtime: Runtime, tx: PartnerTx, terms: Terms) -> VendorP
         if customer is None:
             raise NotFound("unknown_customer", f"There is no customer {terms.customer_id}.")
         [row] = [row for row in await customers.with_terms(tx) if row.id == terms.customer_id]
-        refuse_barred(runtime.platforms[row.platform], row.partner_role, portal=row.portal)
+        refuse_barred(runtime.platforms[row.platform], row.partner_role, row.mode)
     limit = runtime.settings.max_group_tag
     if terms.group_tag is not None and len(terms.group_tag) > limit:
         detail = f"A group tag has at most {limit} characters."

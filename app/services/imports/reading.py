@@ -20,7 +20,7 @@ from anyio import from_thread
 from app.db import customers, group_tags, import_rows, imports
 from app.db.engine import encode_json
 from app.db.imports import ImportClaim
-from app.db.leases import GIVEN_UP
+from app.db.leases import GIVEN_UP, IMPORTS
 from app.domain.catalogue import Finding
 from app.domain.errors import Refusal
 from app.domain.event import EventType
@@ -346,7 +346,7 @@ async def _keep(runtime: Runtime, claim: ImportClaim, values: dict[str, Any]) ->
 async def _renew(runtime: Runtime, tx: PartnerTx, claim: ImportClaim, values: dict[str, Any]) -> None:
     """Shows progress, and keeps the claim for another lease. Raises LostClaim."""
     now = runtime.now()
-    kept = {"lease_until": now + runtime.settings.lease, "updated_at": now}
+    kept = {**IMPORTS.kept(now + runtime.settings.lease), "updated_at": now}
     await imports.write_claimed(tx, claim, {**kept, **values})
 
 

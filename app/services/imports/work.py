@@ -8,6 +8,7 @@ its worker each time is given up too, and not only one that raises an error.
 import asyncio
 from collections.abc import Callable
 from typing import Any, assert_never
+from uuid import uuid4
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -42,7 +43,8 @@ async def advance_next(runtime: Runtime, stopping: Callable[[], bool] = _goes_on
     async with runtime.system_transaction() as tx:
         claim = await import_claims.claim_one(
             tx,
-            owner=runtime.claim_token(),
+            owner=uuid4(),
+            worker_id=runtime.presence.worker_id,
             now=runtime.now(),
             lease=runtime.settings.lease,
             places=runtime.settings.import_places,

@@ -49,6 +49,7 @@ async def sweep(runtime: Runtime) -> dict[str, int]:
     async with runtime.system_transaction() as tx:
         ahead = await batches.pull_back(tx, now, slack=CLOCK_SLACK)
         ahead += await leases.shorten(tx, leases.TOKENS, now, token_lease(settings))
+        ahead += await leases.shorten(tx, leases.READINGS, now, settings.lease)
         due = await batches.count_due(tx, now, limit=settings.worker_lanes)
         deliveries = await events.count_deliveries_due(tx, now, limit=settings.delivery_lanes)
         readings = await connections.count_customers_due(tx, now)
@@ -90,6 +91,7 @@ async def end_claims_of_the_dead(runtime: Runtime) -> int:
         leases.DELIVERIES: settings.lease,
         leases.IMPORTS: settings.lease,
         leases.TOKENS: token_lease(settings),
+        leases.READINGS: settings.lease,
     }
     async with runtime.system_transaction() as tx:
         dead = await heartbeats.silent(tx, since=now - max(lasting.values()), until=heard_until)

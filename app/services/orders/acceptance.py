@@ -15,7 +15,7 @@ from app.db.orders import TakenReference
 from app.domain import consent
 from app.domain.actor import Principal
 from app.domain.catalogue import Finding
-from app.domain.connection import Connection
+from app.domain.connection import Connection, ConnectionMode
 from app.domain.customer import Customer
 from app.domain.errors import Conflict, FieldError, NotFound, Unprocessable
 from app.domain.event import EventType
@@ -64,7 +64,7 @@ class Preview:
     plan: Plan
     held: bool
     """Whether the valid devices wait for the customer's consent."""
-    portal: bool
+    mode: ConnectionMode
     """Whether each batch is a file that a person uploads."""
 
     @property
@@ -105,7 +105,7 @@ async def preview(runtime: Runtime, principal: Principal, new: NewOrder) -> Prev
     if taken is not None:
         raise _reference_taken(new, taken)
     state = terms.customer.consent_state
-    return Preview(plan, held=not consent.lets_pass(state), portal=terms.connection.portal)
+    return Preview(plan, held=not consent.lets_pass(state), mode=terms.connection.mode)
 
 
 @asynccontextmanager
@@ -198,8 +198,7 @@ async def _terms(runtime: Runtime, principal: Principal, new: NewOrder) -> _Term
         assert connection is not None  # a foreign key holds it
         tags = await group_tags.known(tx, new.customer_id)
     platform = runtime.platforms[connection.platform]
-    portal = connection.portal
-    refuse_barred(platform, connection.partner_role, portal=portal)
+    refuse_barred(platform, connection.partner_role, connection.mode)
     settings = runtime.settings
     group_tag = tag_of(new.group_tag, customer.default_group_tag, connection.default_group_tag)
     if len(group_tag) > settings.max_group_tag:
@@ -207,7 +206,7 @@ async def _terms(runtime: Runtime, principal: Principal, new: NewOrder) -> _Term
         raise Unprocessable(
             "validation_failed", detail, [FieldError("/group_tag", "group_tag_too_long", detail)]
         )
-    rules = rules_of(runtime, platform, portal=portal, group_tag=group_tag)
+    rules = rules_of(runtime, platform, mode=connection.mode, group_tag=group_tag)
     judging = Terms(rules, group_tag, tags, batch_size(settings, platform), runtime.now())
     return _Terms(customer, connection, platform, judging)
 
@@ -273,7 +272,7 @@ async def _store(
         created_at=now,
         updated_at=now,
         has_open_batches=False,
-        portal=terms.connection.portal,
+        mode=terms.connection.mode,
     )
     await orders.add(tx, order)
     storage = OrderStorage(tx, order, held=held, now=now)
@@ -285,7 +284,7 @@ async def _store(
         raise _Spoilt
     _refuse_if_asked(new, plan)
     await storage.close(plan)
-    outcome = Preview(plan, held, terms.connection.portal)
+    outcome = Preview(plan, held, terms.connection.mode)
     gathered = await waiting.gather_orders(runtime, tx, [order.id])
     view = OrderView(
         replace(order, has_open_batches=bool(plan.batches)),

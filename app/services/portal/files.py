@@ -16,7 +16,7 @@ from app.db.registrations import SendableRow
 from app.domain.actor import Principal
 from app.domain.batch import Batch, BatchState, BatchSummary
 from app.domain.catalogue import Finding
-from app.domain.connection import Connection
+from app.domain.connection import Connection, ConnectionMode
 from app.domain.errors import Conflict, NotFound, Unprocessable
 from app.domain.identity import CheckedDevice, IdentityKind
 from app.domain.order import Order
@@ -101,7 +101,7 @@ async def list_of_order(
 def format_of(runtime: Runtime, record: Order | Connection) -> FileFormat:
     """For an order or a connection. Raises Unprocessable where Registrar does the work."""
     format = runtime.platforms[record.platform].file
-    if not record.portal or format is None:
+    if record.mode is ConnectionMode.API or format is None:
         raise Unprocessable("not_a_portal_order")
     return format
 

@@ -10,6 +10,7 @@ import asyncio
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import assert_never
+from uuid import uuid4
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -65,7 +66,8 @@ async def advance_next(runtime: Runtime) -> Step | None:
     async with runtime.system_transaction() as tx:
         claim = await batch_claims.claim_one(
             tx,
-            owner=runtime.claim_token(),
+            owner=uuid4(),
+            worker_id=runtime.presence.worker_id,
             now=runtime.now(),
             lease=runtime.settings.lease,
             customer_window=runtime.settings.customer_window,

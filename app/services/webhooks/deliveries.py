@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import orjson
 from sqlalchemy.exc import DBAPIError
@@ -163,7 +163,8 @@ async def claim_next(runtime: Runtime) -> DeliveryClaim | None:
         workers = await delivery_claims.take_the_floor(tx, heard_since=runtime.now() - settings.silence)
         return await delivery_claims.claim_delivery(
             tx,
-            owner=runtime.claim_token(),
+            owner=uuid4(),
+            worker_id=runtime.presence.worker_id,
             now=runtime.now(),
             lease=settings.lease,
             bounds=endpoint_health.lane_bounds(settings.delivery_lanes * max(workers, 1)),
