@@ -22,9 +22,10 @@ from app.db.sql import (
     listed,
 )
 from app.domain.actor import SYSTEM, Actor
-from app.domain.batch import IN_FLIGHT, Batch, BatchState, BatchSummary
+from app.domain.batch import BATCH_TRANSITIONS, IN_FLIGHT, Batch, BatchState, BatchSummary
 from app.domain.group_tag import tag_key
 from app.domain.ids import PartnerId
+from app.domain.transitions import IllegalMove, sources_of
 from app.kernel.transactions import PartnerTx, SystemTx
 
 
@@ -37,6 +38,7 @@ class StuckBatch:
 
 
 _IN_FLIGHT = listed(IN_FLIGHT)
+_CANCELLABLE = listed(sources_of(BATCH_TRANSITIONS, BatchState.CANCELLED))
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,18 +143,27 @@ async def lock_claimed(tx: PartnerTx, claim: Claim) -> Batch | None:
 
 
 async def update_claimed(tx: PartnerTx, claim: Claim, values: dict[str, Any]) -> bool:
-    """Fenced by the owner: False when the claim has been lost, and then nothing was changed."""
+    """Fenced by the owner: False when the claim has been lost, and then nothing was changed.
+
+    Raises IllegalMove.
+    """
     assignments = ", ".join(f"{name} = :set_{name}" for name in values)
-    return bool(
-        await execute(
-            tx,
-            f"UPDATE batches SET {assignments} WHERE partner_id = :partner AND id = :id AND owner = :owner",
-            partner=tx.partner_id,
-            id=claim.id,
-            owner=claim.owner,
-            **{f"set_{name}": value for name, value in values.items()},
-        )
+    mine = "partner_id = :partner AND id = :id AND owner = :owner"
+    given = {"partner": tx.partner_id, "id": claim.id, "owner": claim.owner}
+    new = BatchState(values["state"]) if "state" in values else None
+    sources = BatchState if new is None else {new} | sources_of(BATCH_TRANSITIONS, new)
+    changed = await execute(
+        tx,
+        f"UPDATE batches SET {assignments} WHERE {mine} AND state = ANY(:sources)",
+        **given,
+        sources=sorted(sources),
+        **{f"set_{name}": value for name, value in values.items()},
     )
+    if not changed and new is not None:
+        present = await fetch_one(tx, f"SELECT state FROM batches WHERE {mine}", **given)
+        if present is not None:
+            raise IllegalMove("batches", present["state"], new)
+    return bool(changed)
 
 
 async def write_claimed(tx: PartnerTx, claim: Claim, values: dict[str, Any]) -> None:
@@ -221,7 +232,7 @@ async def cancel_waiting(tx: PartnerTx, order_id: UUID, now: datetime) -> list[U
         tx,
         f"UPDATE batches SET state = 'cancelled', {BATCHES.given_up}, settled_at = :now, "
         "updated_at = :now WHERE partner_id = :partner AND order_id = :order "
-        "AND state IN ('held', 'queued') RETURNING id",
+        f"AND state IN ({_CANCELLABLE}) RETURNING id",
         partner=tx.partner_id,
         order=order_id,
         now=now,

@@ -10,9 +10,10 @@ from app.db import tables
 from app.db.paging import Page, PageRequest
 from app.db.searching import Search, equal, page_of
 from app.db.sql import columns, execute, fetch_all_as, fetch_one, fetch_one_as, insert
-from app.domain.consent import Consent, ConsentChange, ConsentState, lets_pass
+from app.domain.consent import CONSENT_TRANSITIONS, Consent, ConsentChange, ConsentState, lets_pass
 from app.domain.customer import Customer, OrderableCustomer
 from app.domain.ids import PartnerId
+from app.domain.transitions import require
 from app.kernel.transactions import PartnerTx, SystemTx
 
 
@@ -161,14 +162,15 @@ async def set_consent(
     customer_id: UUID,
     *,
     change_id: UUID,
-    from_state: str,
-    to_state: str,
+    from_state: ConsentState,
+    to_state: ConsentState,
     evidence: str,
     now: datetime,
     note: str | None = None,
     made_by: UUID | None = None,
 ) -> None:
-    """`since` stays where the state does: then it is only its evidence that is new."""
+    """`since` stays where the state does: then it is only its evidence that is new. Raises IllegalMove."""
+    require("consents", CONSENT_TRANSITIONS, from_state, to_state)
     await execute(
         tx,
         "UPDATE consents SET state = :to_state, evidence = :evidence, "

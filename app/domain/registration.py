@@ -65,11 +65,6 @@ MOVING_WITH_BATCH = frozenset({_S.HELD, _S.QUEUED, _S.SUBMITTING, _S.PROCESSING,
 """States without an outcome. While its batch is open, such a row is where its batch is."""
 
 
-def sources_of(new: RegistrationState) -> frozenset[RegistrationState]:
-    """The states from which `new` may be reached: the guard of every UPDATE of a state."""
-    return frozenset(old for old, targets in TRANSITIONS.items() if new in targets)
-
-
 _ON_ITS_WAY = frozenset({_S.QUEUED, _S.SUBMITTING, _S.PROCESSING, _S.UNKNOWN})
 OUTCOME_MOVES = frozenset(
     {(old, new) for old in _ON_ITS_WAY for new in TRANSITIONS[old] & (SUCCESS | RETRYABLE)}
