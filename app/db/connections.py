@@ -6,6 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from app.db import tables
+from app.db.holds import is_called, is_portal
 from app.db.leases import TOKENS
 from app.db.paging import Page, PageRequest, cut
 from app.db.sql import (
@@ -29,7 +30,7 @@ from app.domain.connection import (
 from app.domain.upstream import NOT_UNDERSTOOD
 from app.kernel.transactions import PartnerTx, SystemTx
 
-_PORTAL = "c.client_id IS NULL AS portal"
+_PORTAL = f"{is_portal('c')} AS portal"
 """Whether its orders are files: fixed when the connection is made, by whether it has an app to call with. No
 column of its own, because the release before reads this table with `SELECT *`, and a new column would break
 the statements that it has prepared."""
@@ -287,7 +288,7 @@ async def claim_customers_reading(tx: SystemTx, *, now: datetime, interval: time
         "WITH chosen AS MATERIALIZED ("
         "  SELECT n.id FROM connections n "
         "  LEFT JOIN partner_turns t ON t.partner_id = n.partner_id AND t.kind = 'readings' "
-        "  WHERE n.customers_due_at <= :now AND n.client_id IS NOT NULL "
+        f"  WHERE n.customers_due_at <= :now AND {is_called('n')} "
         "  AND EXISTS (SELECT FROM customers c WHERE c.connection_id = n.id) "
         "  ORDER BY t.last_turn_at NULLS FIRST, n.customers_due_at LIMIT 1 "
         "  FOR NO KEY UPDATE OF n SKIP LOCKED), "
@@ -307,8 +308,8 @@ async def count_customers_due(tx: SystemTx, now: datetime) -> int:
     """How many connections' customers lists are to be read now."""
     row = await fetch_one(
         tx,
-        "SELECT count(*) AS n FROM connections WHERE customers_due_at <= :now AND client_id IS NOT NULL "
-        "AND EXISTS (SELECT FROM customers WHERE customers.connection_id = connections.id)",
+        f"SELECT count(*) AS n FROM connections n WHERE customers_due_at <= :now AND {is_called('n')} "
+        "AND EXISTS (SELECT FROM customers WHERE customers.connection_id = n.id)",
         now=now,
     )
     return int(row["n"]) if row else 0

@@ -7,10 +7,11 @@ from typing import Any
 from uuid import UUID
 
 from app.db import tables
+from app.db.holds import is_portal
 from app.db.paging import Page, PageRequest
 from app.db.searching import Search, equal, page_of
 from app.db.sql import columns, execute, fetch_all_as, fetch_one, fetch_one_as, insert
-from app.domain.consent import CONSENT_TRANSITIONS, Consent, ConsentChange, ConsentState, lets_pass
+from app.domain.consent import CONSENT_TRANSITIONS, Consent, ConsentChange, ConsentState
 from app.domain.customer import Customer, OrderableCustomer
 from app.domain.ids import PartnerId
 from app.domain.transitions import require
@@ -138,12 +139,6 @@ async def consent_for_share(tx: PartnerTx, customer_id: UUID) -> ConsentState | 
         id=customer_id,
     )
     return None if row is None else ConsentState(row["state"])
-
-
-async def may_send(tx: PartnerTx, customer_id: UUID) -> bool:
-    """Whether the customer's consent lets devices pass. It stays so until the transaction ends."""
-    state = await consent_for_share(tx, customer_id)
-    return state is not None and lets_pass(state)
 
 
 async def consent_for_update(tx: PartnerTx, customer_id: UUID) -> Consent | None:
@@ -292,7 +287,7 @@ async def with_terms(tx: PartnerTx) -> list[OrderableCustomer]:
         tx,
         OrderableCustomer,
         "SELECT c.id, c.entra_tenant_id, c.domain, c.name, c.connection_id, n.platform, "
-        "n.client_id IS NULL AS portal, p.role AS partner_role, "
+        f"{is_portal('n')} AS portal, p.role AS partner_role, "
         "coalesce(c.default_group_tag, n.default_group_tag) AS default_group_tag "
         "FROM customers c JOIN connections n ON n.id = c.connection_id "
         "JOIN partners p ON p.id = c.partner_id "

@@ -6,6 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from app.db import tables
+from app.db.holds import is_portal
 from app.db.paging import Page, PageRequest
 from app.db.registrations import state_of
 from app.db.searching import Search, equal, page_of
@@ -27,7 +28,7 @@ class TakenReference:
 _OPEN_BATCHES = (
     "EXISTS (SELECT FROM batches b WHERE b.order_id = o.id AND b.state = ANY(:open_batches)) "
     "AS has_open_batches, "
-    "(SELECT c.client_id IS NULL FROM connections c WHERE c.id = o.connection_id) AS portal"
+    f"(SELECT {is_portal('c')} FROM connections c WHERE c.id = o.connection_id) AS portal"
 )
 _COLUMNS = columns(tables.orders, "o")
 _OPEN = sorted(OPEN_BATCH)

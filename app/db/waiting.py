@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from app.db import holds
 from app.db.events import LIVE
 from app.db.leases import BATCHES
 from app.db.sql import execute, fetch_all_as, fetch_one, fetch_one_as, listed
@@ -54,6 +55,7 @@ class Standing:
     """The order's, the batch's or the partner's."""
     connection_id: UUID
     state: BatchState
+    holds: list[str]
     failure_code: str | None
     consent: str | None
     customer_id: UUID | None
@@ -160,7 +162,7 @@ _BEING_CREATED = "FROM group_tags WHERE partner_id = :partner AND creating_batch
 _WHERE_TAGS_ARE_CREATED = f"ARRAY(SELECT customer_id {_BEING_CREATED})"
 _TAG_CREATORS = f"ARRAY(SELECT creating_batch_id {_BEING_CREATED})"
 _STANDING = f"""
-SELECT {{key}} AS id, b.connection_id, b.state, b.failure_code,
+SELECT {{key}} AS id, b.connection_id, b.state, b.holds, b.failure_code,
     s.state AS consent, CASE WHEN b.state = 'queued' THEN b.customer_id END AS customer_id,
     CASE WHEN b.state = 'queued' AND b.customer_id = ANY({_WHERE_TAGS_ARE_CREATED})
         AND NOT b.id = ANY({_TAG_CREATORS}) THEN b.group_tag END AS group_tag,
@@ -179,8 +181,8 @@ LEFT JOIN LATERAL (
     AND (b.state = 'unknown' OR b.failure_code IS NOT NULL)
 ) first_call ON true
 WHERE {_OPEN} """
-_ALIKE = "GROUP BY 1, 2, 3, 4, 5, 6, 7, b.due_at > :now"
-"""The same key, connection, state, failure, consent, customer and tag; and due, or all of them later."""
+_ALIKE = "GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, b.due_at > :now"
+"""The same key, connection, state, holds, failure, consent, customer and tag; and due, or all later."""
 
 
 async def by_customer(tx: PartnerTx, *, limit: int) -> list[OpenOfCustomer]:
@@ -309,7 +311,7 @@ async def stuck(tx: PartnerTx, *, before: datetime) -> list[StuckWork]:
         "JOIN connections n ON n.id = b.connection_id "
         f"WHERE b.partner_id = :partner AND b.state IN ({listed(IN_FLIGHT)}) AND b.due_at < :before "
         "AND (b.lease_until IS NULL OR b.lease_until < :before) "
-        "AND (n.not_before IS NULL OR n.not_before < :before) AND n.client_id IS NOT NULL "
+        f"AND {holds.takes_work('n', ':before')} "
         "ORDER BY due_at LIMIT 50",
         partner=tx.partner_id,
         before=before,
@@ -332,8 +334,8 @@ async def connections_of(tx: PartnerTx, connection_ids: list[UUID]) -> list[Conn
     return await fetch_all_as(
         tx,
         ConnectionState,
-        "SELECT id, client_id IS NULL AS portal, trouble_code, trouble_said, trouble_since, not_before "
-        "FROM connections WHERE partner_id = :partner AND id = ANY(:ids)",
+        f"SELECT id, {holds.is_portal('n')} AS portal, trouble_code, trouble_said, trouble_since, not_before "
+        "FROM connections n WHERE partner_id = :partner AND id = ANY(:ids)",
         partner=tx.partner_id,
         ids=connection_ids,
     )

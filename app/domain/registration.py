@@ -14,7 +14,7 @@ from uuid import UUID
 
 class RegistrationState(StrEnum):
     INVALID = "invalid"  # refused by our own checks; never sent
-    HELD = "held"  # waits for the customer's consent
+    HELD = "held"  # its batch stands still
     QUEUED = "queued"  # waits for its turn
     SUBMITTING = "submitting"  # a call that carries it is on its way
     PROCESSING = "processing"  # Microsoft has accepted it and is working

@@ -1,11 +1,13 @@
-"""State tables are law: a state moves only as the tables of transitions say.
+"""State tables are law, and a batch is held by the reasons that are stored with it.
 
-The lists are frozen here; a test holds what the database has in the end equal to `app/domain`. A move that is
-refused raises SQLSTATE RG001. Only expands: the release before makes no other moves.
+A state moves only as the tables of transitions say. The lists are frozen here; a test holds what the database has in
+the end equal to `app/domain`. A move that is refused raises SQLSTATE RG001. Only expands: the release before makes no
+other moves, and a bridge stores the one reason that it knows.
 """
 
 from collections.abc import Mapping, Sequence
 
+import sqlalchemy as sa
 from alembic import op
 
 from app.db import table_locks
@@ -63,7 +65,10 @@ MOVES_OF_ROWS: Mapping[str, str] = {
     "conflict": "queued held registered already_registered failed",
     "failed": "queued held registered already_registered conflict",
 }
-LOCKS = {**dict.fromkeys(MOVES, table_locks.REFERENCE), "registrations": table_locks.REFERENCE}
+LOCKS = {
+    **dict.fromkeys([*MOVES, "registrations"], table_locks.REFERENCE),
+    "batches": table_locks.ALTER,
+}
 
 
 def spelt(moves: Mapping[str, str]) -> str:
@@ -134,6 +139,21 @@ CREATE TRIGGER lawful AFTER UPDATE ON registrations REFERENCING OLD TABLE AS old
 FOR EACH STATEMENT EXECUTE FUNCTION check_registration_moves()
 """
 
+# The release before writes the state alone. The bridge leaves everybody else to the constraint.
+STORE_HOLDS = """
+CREATE FUNCTION store_holds() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    NEW.holds := CASE WHEN NEW.state = 'held' THEN '{consent}'::text[] ELSE '{}' END;
+    RETURN NEW;
+END $$
+"""
+BRIDGES = (
+    "stored_holds_inserted BEFORE INSERT ON batches FOR EACH ROW "
+    "WHEN (NEW.state = 'held' AND NEW.holds = '{}') EXECUTE FUNCTION store_holds()",
+    "stored_holds_updated BEFORE UPDATE OF state ON batches FOR EACH ROW "
+    "WHEN (OLD.holds = NEW.holds AND (NEW.state = 'held') = (NEW.holds = '{}')) EXECUTE FUNCTION store_holds()",
+)
+
 
 def upgrade() -> None:
     table_locks.take(op.get_bind(), LOCKS)
@@ -144,10 +164,30 @@ def upgrade() -> None:
     for table, moves in MOVES.items():
         op.execute(LAWFUL.format(table=table, moves=spelt(moves)))
     op.execute(LAWFUL_ROWS)
+    op.add_column(
+        "batches",
+        sa.Column(
+            "holds",
+            sa.ARRAY(sa.Text()),
+            server_default=sa.text("'{}'"),
+            nullable=False,
+            comment="why it is held",
+        ),
+    )
+    op.execute("UPDATE batches SET holds = '{consent}' WHERE state = 'held'")
+    op.create_check_constraint("held_by_reasons", "batches", "(state = 'held') = (cardinality(holds) > 0)")
+    op.execute(STORE_HOLDS)
+    op.execute("REVOKE ALL ON FUNCTION store_holds() FROM PUBLIC")
+    for bridge in BRIDGES:
+        op.execute(f"CREATE TRIGGER {bridge}")
 
 
 def downgrade() -> None:
     table_locks.take_every_table(op.get_bind())
+    for name in ("stored_holds_inserted", "stored_holds_updated"):
+        op.execute(f"DROP TRIGGER {name} ON batches")
+    op.execute("DROP FUNCTION store_holds()")
+    op.drop_column("batches", "holds")
     for table in (*MOVES, "registrations"):
         op.execute(f"DROP TRIGGER lawful ON {table}")
     op.execute("DROP FUNCTION check_registration_moves()")

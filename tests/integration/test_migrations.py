@@ -209,10 +209,12 @@ async def test_group_tags_get_the_key_of_unicodes_case_folding(empty: str) -> No
         "sales": ("Sales", True),
     }
     async with owner_of(empty) as engine:
-        await upgrade_to_before(engine, "0018")
+        await schema.migrate(empty)
         async with engine.begin() as session:
             partner_id, made = await rows.fill(session)
             await session.execute(text("DELETE FROM group_tags"))
+        await run(engine, command.downgrade, "0017")
+        async with engine.begin() as session:
             for key, (tag, known) in tags.items():
                 await session.execute(
                     text(
@@ -236,6 +238,25 @@ async def test_group_tags_get_the_key_of_unicodes_case_folding(empty: str) -> No
             "strasse": "Straße",
         }
         assert all(tag_key(tag) == key for key, tag in found)
+
+
+async def test_what_was_held_before_is_held_for_consent(empty: str) -> None:
+    """0019: the release before knows no other reason."""
+    async with owner_of(empty) as engine:
+        await schema.migrate(empty)
+        async with engine.begin() as session:
+            await rows.fill(session)
+            await rows.fill(session)
+            await session.execute(
+                text(
+                    "UPDATE batches SET state = 'held', holds = '{consent}' "
+                    "WHERE id = (SELECT id FROM batches LIMIT 1)"
+                )
+            )
+        await run(engine, command.downgrade, "0018")
+        await run(engine, command.upgrade, "0019")
+        found = await select(engine, "SELECT state, holds FROM batches ORDER BY state")
+        assert found == [("held", ["consent"]), ("queued", [])]
 
 
 async def test_who_has_forgotten_to_migrate_is_told_so_and_not_to_look_at_the_database(
