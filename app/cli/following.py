@@ -19,6 +19,7 @@ from app.cli.api_client import Api, JsonObject, Unreachable
 from app.cli.outcome import ExitCode, Stop, waits_for_a_person
 from app.cli.screen import STATE_WORDS, Screen, amount, count_words, number
 from app.cli.waiting import reasons_of, show_reasons
+from app.domain.hold import HOLDS, HoldReason
 from app.domain.order import FINAL, OrderState
 
 PAUSE_S: Final = 2.0
@@ -27,9 +28,7 @@ PATIENCE_S: Final = 300.0
 """Seconds without an answer after which it ends: longer than a restart or an upgrade takes."""
 REMINDER_S: Final = 300.0
 """Seconds after which the reasons that hold the orders are repeated."""
-SAID_AT_THE_END: Final = frozenset(
-    {"consent_missing", "consent_revoked", "portal_upload_due", "portal_outcome_due"}
-)
+SAID_AT_THE_END: Final = HOLDS[HoldReason.CONSENT].codes | HOLDS[HoldReason.PORTAL].codes
 """Reasons that end it. The final output says more about them."""
 
 

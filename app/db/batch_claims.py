@@ -6,6 +6,7 @@ from uuid import UUID
 
 from app.db import tables
 from app.db.batches import Claim, claim_of
+from app.db.holds import is_called, takes_work
 from app.db.index_walks import FIRST_ID, LAST_ID, plan_by_index, with_id
 from app.db.leases import BATCHES
 from app.db.sql import columns, fetch_one, listed
@@ -30,15 +31,15 @@ _IN_FLIGHT = listed(IN_FLIGHT)
 # first are tried, and the next claim steps on from the WINDOW's end. So with up to WINDOW customers the round
 # is exact. With more it is still a round. Each look can be served by one index only (app/db/index_walks.py).
 #
-# What belongs to a portal connection is a person's, and no worker's query finds it (ADR 0016). It may be
-# uploaded for weeks, and would be counted against every waiting customer if it were under way.
+# What belongs to a portal connection is a person's, and passed over. It may be uploaded for weeks, and would
+# be counted against every waiting customer if it were under way.
 WINDOW: Final = 100
 """Waiting customers of a partner that one claim compares."""
 EARLIEST: Final = 100
 """Batches of a partner that one claim tries, where none of those customers has something due."""
 
 _FREE = BATCHES.free("b")
-_READY = "n.mode = 'api' AND (n.not_before IS NULL OR n.not_before <= :now)"
+_READY = takes_work("n")
 
 
 def _is_open(connection: str) -> str:
@@ -86,7 +87,7 @@ WITH RECURSIVE busy_connections(id) AS (
     SELECT b.id, b.partner_id, b.customer_id, b.connection_id, b.due_at, {BATCHES.held("b")} AS held,
         b.due_at <= :now AND {_FREE} AND n.is_ready AS due
     FROM busy_connections c CROSS JOIN LATERAL (
-        SELECT {_READY} AS is_ready FROM connections n WHERE n.mode = 'api' AND {with_id("n.id", "c.id")}
+        SELECT {_READY} AS is_ready FROM connections n WHERE {is_called("n")} AND {with_id("n.id", "c.id")}
     ) n CROSS JOIN LATERAL (
         SELECT id, partner_id, customer_id, connection_id, due_at, lease_until FROM batches
         WHERE state IN ({_IN_FLIGHT}) AND connection_id = c.id ORDER BY customer_id, id

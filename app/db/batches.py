@@ -1,12 +1,14 @@
 """Batches: the work queue. Everything after a claim (app/db/batch_claims.py) is fenced by its owner."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from app.db import tables
+from app.db.holds import NONE_STORED, is_portal, stored, takes_work
+from app.db.ids import new_row_ids
 from app.db.leases import BATCHES, LostClaim
 from app.db.paging import Page, PageRequest
 from app.db.registrations import state_of
@@ -22,9 +24,12 @@ from app.db.sql import (
     listed,
 )
 from app.domain.actor import SYSTEM, Actor
-from app.domain.batch import IN_FLIGHT, Batch, BatchState, BatchSummary
+from app.domain.batch import BATCH_TRANSITIONS, IN_FLIGHT, Batch, BatchState, BatchSummary
 from app.domain.group_tag import tag_key
+from app.domain.hold import HoldReason
 from app.domain.ids import PartnerId
+from app.domain.order import Order
+from app.domain.transitions import IllegalMove, sources_of
 from app.kernel.transactions import PartnerTx, SystemTx
 
 
@@ -37,6 +42,7 @@ class StuckBatch:
 
 
 _IN_FLIGHT = listed(IN_FLIGHT)
+_CANCELLABLE = listed(sources_of(BATCH_TRANSITIONS, BatchState.CANCELLED))
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +102,7 @@ async def claim_by_hand(
         tx,
         f"UPDATE batches b SET {BATCHES.claimed}, updated_at = :now "
         "FROM connections n, customers c "
-        "WHERE n.id = b.connection_id AND n.mode = 'portal' AND b.partner_id = :partner AND b.id = :id "
+        f"WHERE n.id = b.connection_id AND {is_portal('n')} AND b.partner_id = :partner AND b.id = :id "
         f"AND b.state = ANY(:states) AND {BATCHES.free('b')} "
         f"AND c.id = b.customer_id RETURNING {columns(tables.batches, 'b', Claim)}, c.entra_tenant_id",
         states=states,
@@ -114,8 +120,7 @@ async def count_due(tx: SystemTx, now: datetime, *, limit: int) -> int:
     """How many batches could be claimed now, counted up to `limit` of each kind."""
     due = (
         "SELECT FROM batches b JOIN connections n ON n.id = b.connection_id WHERE {} "
-        f"AND b.due_at <= :now AND {BATCHES.free('b')} "
-        "AND (n.not_before IS NULL OR n.not_before <= :now) AND n.mode = 'api' LIMIT :limit"
+        f"AND b.due_at <= :now AND {BATCHES.free('b')} AND {takes_work('n')} LIMIT :limit"
     )
     queued, under_way = due.format("b.state = 'queued'"), due.format(f"b.state IN ({_IN_FLIGHT})")
     row = await fetch_one(
@@ -141,18 +146,27 @@ async def lock_claimed(tx: PartnerTx, claim: Claim) -> Batch | None:
 
 
 async def update_claimed(tx: PartnerTx, claim: Claim, values: dict[str, Any]) -> bool:
-    """Fenced by the owner: False when the claim has been lost, and then nothing was changed."""
+    """Fenced by the owner: False when the claim has been lost, and then nothing was changed.
+
+    Raises IllegalMove.
+    """
     assignments = ", ".join(f"{name} = :set_{name}" for name in values)
-    return bool(
-        await execute(
-            tx,
-            f"UPDATE batches SET {assignments} WHERE partner_id = :partner AND id = :id AND owner = :owner",
-            partner=tx.partner_id,
-            id=claim.id,
-            owner=claim.owner,
-            **{f"set_{name}": value for name, value in values.items()},
-        )
+    mine = "partner_id = :partner AND id = :id AND owner = :owner"
+    given = {"partner": tx.partner_id, "id": claim.id, "owner": claim.owner}
+    new = BatchState(values["state"]) if "state" in values else None
+    sources = BatchState if new is None else {new} | sources_of(BATCH_TRANSITIONS, new)
+    changed = await execute(
+        tx,
+        f"UPDATE batches SET {assignments} WHERE {mine} AND state = ANY(:sources)",
+        **given,
+        sources=sorted(sources),
+        **{f"set_{name}": value for name, value in values.items()},
     )
+    if not changed and new is not None:
+        present = await fetch_one(tx, f"SELECT state FROM batches WHERE {mine}", **given)
+        if present is not None:
+            raise IllegalMove("batches", present["state"], new)
+    return bool(changed)
 
 
 async def write_claimed(tx: PartnerTx, claim: Claim, values: dict[str, Any]) -> None:
@@ -165,6 +179,37 @@ async def add(tx: PartnerTx, values: Mapping[str, Any]) -> None:
     await insert(tx, "batches", {"partner_id": tx.partner_id, **values})
 
 
+async def add_of_order(
+    tx: PartnerTx,
+    order: Order,
+    cut: Sequence[tuple[str, int]],
+    reasons: Collection[HoldReason],
+    now: datetime,
+) -> list[UUID]:
+    """The order's first batches, each with its group tag and devices; held by these reasons, or due now.
+
+    Returns their ids."""
+    ids = new_row_ids(len(cut))
+    await execute(
+        tx,
+        "INSERT INTO batches (id, partner_id, order_id, customer_id, connection_id, group_tag, device_count, "
+        "state, holds, due_at, correlation_id, created_at, updated_at) "
+        "SELECT u.id, :partner, :order, :customer, :connection, u.group_tag, u.devices, :state, "
+        "CAST(:holds AS text[]), :now, gen_random_uuid(), :now, :now FROM unnest(CAST(:ids AS uuid[]), "
+        "CAST(:tags AS text[]), CAST(:devices AS integer[])) AS u(id, group_tag, devices)",
+        partner=tx.partner_id,
+        order=order.id,
+        customer=order.customer_id,
+        connection=order.connection_id,
+        **stored(reasons),
+        now=now,
+        ids=ids,
+        tags=[group_tag for group_tag, _ in cut],
+        devices=[devices for _, devices in cut],
+    )
+    return ids
+
+
 async def set_sizes(tx: PartnerTx, batch_ids: list[UUID], device_counts: list[int]) -> None:
     await execute(
         tx,
@@ -175,32 +220,6 @@ async def set_sizes(tx: PartnerTx, batch_ids: list[UUID], device_counts: list[in
         ids=batch_ids,
         counts=device_counts,
     )
-
-
-async def hold_queued(tx: PartnerTx, customer_id: UUID, now: datetime) -> list[int]:
-    """Consent has gone: what no worker has begun to send waits again. Returns the devices of each batch."""
-    rows = await fetch_all(
-        tx,
-        f"UPDATE batches SET state = 'held', {BATCHES.given_up}, updated_at = :now "
-        "WHERE partner_id = :partner AND customer_id = :customer AND state = 'queued' RETURNING device_count",
-        partner=tx.partner_id,
-        customer=customer_id,
-        now=now,
-    )
-    return [row["device_count"] for row in rows]
-
-
-async def release_held(tx: PartnerTx, customer_id: UUID, now: datetime) -> list[int]:
-    """Consent is there. Returns the devices of each batch that has been released."""
-    rows = await fetch_all(
-        tx,
-        "UPDATE batches SET state = 'queued', due_at = :now, updated_at = :now "
-        "WHERE partner_id = :partner AND customer_id = :customer AND state = 'held' RETURNING device_count",
-        partner=tx.partner_id,
-        customer=customer_id,
-        now=now,
-    )
-    return [row["device_count"] for row in rows]
 
 
 async def hasten_under_way(tx: PartnerTx, customer_id: UUID, now: datetime) -> int:
@@ -219,9 +238,9 @@ async def cancel_waiting(tx: PartnerTx, order_id: UUID, now: datetime) -> list[U
     """Cancels what no call carries yet."""
     rows = await fetch_all(
         tx,
-        f"UPDATE batches SET state = 'cancelled', {BATCHES.given_up}, settled_at = :now, "
+        f"UPDATE batches SET state = 'cancelled', {NONE_STORED}, {BATCHES.given_up}, settled_at = :now, "
         "updated_at = :now WHERE partner_id = :partner AND order_id = :order "
-        "AND state IN ('held', 'queued') RETURNING id",
+        f"AND state IN ({_CANCELLABLE}) RETURNING id",
         partner=tx.partner_id,
         order=order_id,
         now=now,
@@ -352,7 +371,7 @@ async def stuck(tx: SystemTx, *, before: datetime, limit: int = 50) -> list[Stuc
         "JOIN connections n ON n.id = b.connection_id "
         f"WHERE b.state IN ({_IN_FLIGHT}) AND b.due_at < :before "
         f"AND {BATCHES.free('b', 'before')} "
-        "AND (n.not_before IS NULL OR n.not_before < :before) AND n.mode = 'api' "
+        f"AND {takes_work('n', ':before')} "
         "ORDER BY b.due_at LIMIT :limit",
         before=before,
         limit=limit,

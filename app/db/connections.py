@@ -6,6 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from app.db import tables
+from app.db.holds import is_called
 from app.db.leases import READINGS, TOKENS
 from app.db.paging import Page, PageRequest, cut
 from app.db.sql import (
@@ -275,7 +276,7 @@ async def hasten_customers(tx: PartnerTx, connection_id: UUID, now: datetime) ->
 # A claim sets the time of the next reading: what is asked for while the list is being read is not lost. A
 # claim that is free again and has not been given up is a reading that never came to its end.
 _TO_BE_READ = (
-    "n.mode = 'api' AND n.id IN (SELECT id FROM connections WHERE customers_due_at <= :now "
+    f"{is_called('n')} AND n.id IN (SELECT id FROM connections WHERE customers_due_at <= :now "
     "UNION ALL SELECT id FROM connections WHERE reading_owner IS NOT NULL) "
     f"AND {READINGS.free('n')} AND EXISTS (SELECT FROM customers c WHERE c.connection_id = n.id)"
 )

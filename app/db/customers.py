@@ -11,9 +11,10 @@ from app.db.leases import BATCHES
 from app.db.paging import Page, PageRequest
 from app.db.searching import Search, equal, page_of
 from app.db.sql import columns, execute, fetch_all_as, fetch_one, fetch_one_as, insert
-from app.domain.consent import Consent, ConsentChange, ConsentState, lets_pass
+from app.domain.consent import CONSENT_TRANSITIONS, Consent, ConsentChange, ConsentState
 from app.domain.customer import Customer, OrderableCustomer
 from app.domain.ids import PartnerId
+from app.domain.transitions import require
 from app.kernel.transactions import PartnerTx, SystemTx
 
 
@@ -140,12 +141,6 @@ async def consent_for_share(tx: PartnerTx, customer_id: UUID) -> ConsentState | 
     return None if row is None else ConsentState(row["state"])
 
 
-async def may_send(tx: PartnerTx, customer_id: UUID) -> bool:
-    """Whether the customer's consent lets devices pass. It stays so until the transaction ends."""
-    state = await consent_for_share(tx, customer_id)
-    return state is not None and lets_pass(state)
-
-
 async def consent_for_update(tx: PartnerTx, customer_id: UUID) -> Consent | None:
     return await fetch_one_as(
         tx,
@@ -162,14 +157,15 @@ async def set_consent(
     customer_id: UUID,
     *,
     change_id: UUID,
-    from_state: str,
-    to_state: str,
+    from_state: ConsentState,
+    to_state: ConsentState,
     evidence: str,
     now: datetime,
     note: str | None = None,
     made_by: UUID | None = None,
 ) -> None:
-    """`since` stays where the state does: then it is only its evidence that is new."""
+    """`since` stays where the state does: then it is only its evidence that is new. Raises IllegalMove."""
+    require("consents", CONSENT_TRANSITIONS, from_state, to_state)
     await execute(
         tx,
         "UPDATE consents SET state = :to_state, evidence = :evidence, "

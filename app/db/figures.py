@@ -6,6 +6,7 @@ from typing import Final
 from uuid import UUID
 
 from app.db.events import LIVE
+from app.db.holds import is_called, is_portal
 from app.db.leases import BATCHES
 from app.db.sql import fetch_all, fetch_all_as, fetch_one, listed
 from app.domain.attempt import OPEN_DELIVERY
@@ -31,7 +32,7 @@ _AGES: Final = (
 )
 
 _WAITING: Final = f"""
-    SELECT CASE WHEN c.mode = 'portal' THEN 'portal_batch' ELSE 'batch' END AS kind, w.state, {_AGES}
+    SELECT CASE WHEN {is_portal("c")} THEN 'portal_batch' ELSE 'batch' END AS kind, w.state, {_AGES}
     FROM (
         SELECT connection_id, state, created_at, CAST(NULL AS timestamptz) AS due_at, lease_until
         FROM batches WHERE state = 'held'
@@ -77,7 +78,7 @@ async def automated_connections(tx: SystemTx, *, limit: int) -> list[UUID]:
     """The ids of connections that make calls, the newest first."""
     rows = await fetch_all(
         tx,
-        "SELECT id FROM connections WHERE mode = 'api' ORDER BY id DESC LIMIT :limit",
+        f"SELECT id FROM connections n WHERE {is_called('n')} ORDER BY id DESC LIMIT :limit",
         limit=limit,
     )
     return [row["id"] for row in rows]

@@ -23,7 +23,8 @@ from app.db.sql import (
 )
 from app.domain.actor import SYSTEM, Actor
 from app.domain.ids import PartnerId
-from app.domain.imports import OVER, Import, ImportedOrder, ImportState, may_move, sources_of
+from app.domain.imports import IMPORT_TRANSITIONS, OVER, Import, ImportedOrder, ImportState
+from app.domain.transitions import require, sources_of
 from app.kernel.transactions import PartnerTx, SystemTx
 
 
@@ -74,8 +75,7 @@ async def count_due(tx: SystemTx, now: datetime, *, limit: int) -> int:
 async def update_claimed(tx: PartnerTx, claim: ImportClaim, values: dict[str, Any]) -> bool:
     """False when the claim is another's by now, or the import has been discarded: nothing may be written."""
     new = values.get("state", claim.state)
-    if new != claim.state and not may_move(claim.state, new):
-        raise ValueError(f"an import does not go from {claim.state} to {new}")
+    require("imports", IMPORT_TRANSITIONS, claim.state, ImportState(new))
     assignments, parameters = _assignments(values)
     return bool(
         await execute(
@@ -190,7 +190,7 @@ async def move(
             partner=tx.partner_id,
             id=import_id,
             new=new,
-            sources=sorted(sources_of(new)),
+            sources=sorted(sources_of(IMPORT_TRANSITIONS, new)),
             **parameters,
         )
     )

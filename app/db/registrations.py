@@ -20,9 +20,10 @@ from app.domain.registration import (
     CORRECTIONS,
     MOVING_WITH_BATCH,
     OUTCOME_MOVES,
+    TRANSITIONS,
     RegistrationState,
-    sources_of,
 )
+from app.domain.transitions import sources_of
 from app.kernel.transactions import PartnerTx, SystemTx
 
 
@@ -152,7 +153,7 @@ async def cancel_batches(tx: PartnerTx, batch_ids: list[UUID], now: datetime) ->
         partner=tx.partner_id,
         batches=batch_ids,
         now=now,
-        sources=sorted(sources_of(RegistrationState.CANCELLED)),
+        sources=sorted(sources_of(TRANSITIONS, RegistrationState.CANCELLED)),
     )
 
 
@@ -296,7 +297,7 @@ async def rebatch(
         partner=tx.partner_id,
         batch=batch_id,
         ids=list(registration_ids),
-        sources=sorted(sources_of(RegistrationState.QUEUED)),
+        sources=sorted(sources_of(TRANSITIONS, RegistrationState.QUEUED)),
         one=int(another_attempt),
         now=now,
     )

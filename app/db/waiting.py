@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from app.db import holds
 from app.db.events import LIVE
 from app.db.leases import BATCHES, IMPORTS
 from app.db.sql import execute, fetch_all_as, fetch_one, fetch_one_as, listed
@@ -55,6 +56,7 @@ class Standing:
     """The order's, the batch's or the partner's."""
     connection_id: UUID
     state: BatchState
+    holds: list[str]
     failure_code: str | None
     consent: str | None
     customer_id: UUID | None
@@ -161,7 +163,7 @@ _BEING_CREATED = "FROM group_tags WHERE partner_id = :partner AND creating_batch
 _WHERE_TAGS_ARE_CREATED = f"ARRAY(SELECT customer_id {_BEING_CREATED})"
 _TAG_CREATORS = f"ARRAY(SELECT creating_batch_id {_BEING_CREATED})"
 _STANDING = f"""
-SELECT {{key}} AS id, b.connection_id, b.state, b.failure_code,
+SELECT {{key}} AS id, b.connection_id, b.state, b.holds, b.failure_code,
     s.state AS consent, CASE WHEN b.state = 'queued' THEN b.customer_id END AS customer_id,
     CASE WHEN b.state = 'queued' AND b.customer_id = ANY({_WHERE_TAGS_ARE_CREATED})
         AND NOT b.id = ANY({_TAG_CREATORS}) THEN b.group_tag END AS group_tag,
@@ -180,8 +182,8 @@ LEFT JOIN LATERAL (
     AND (b.state = 'unknown' OR b.failure_code IS NOT NULL)
 ) first_call ON true
 WHERE {_OPEN} """
-_ALIKE = "GROUP BY 1, 2, 3, 4, 5, 6, 7, b.due_at > :now"
-"""The same key, connection, state, failure, consent, customer and tag; and due, or all of them later."""
+_ALIKE = "GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, b.due_at > :now"
+"""The same key, connection, state, holds, failure, consent, customer and tag; and due, or all later."""
 
 
 async def by_customer(tx: PartnerTx, *, limit: int) -> list[OpenOfCustomer]:
@@ -310,7 +312,7 @@ async def stuck(tx: PartnerTx, *, before: datetime) -> list[StuckWork]:
         "JOIN connections n ON n.id = b.connection_id "
         f"WHERE b.partner_id = :partner AND b.state IN ({listed(IN_FLIGHT)}) AND b.due_at < :before "
         f"AND {BATCHES.free('b', 'before')} "
-        "AND (n.not_before IS NULL OR n.not_before < :before) AND n.mode = 'api' "
+        f"AND {holds.takes_work('n', ':before')} "
         "ORDER BY due_at LIMIT 50",
         partner=tx.partner_id,
         before=before,

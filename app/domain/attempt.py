@@ -16,7 +16,26 @@ from app.domain import retry_after
 EXCERPT_BYTES = 1_024
 MAX_RETRY_AFTER = timedelta(days=7)
 """The longest Retry-After that is believed; a larger number would only overflow date arithmetic."""
-OPEN_DELIVERY = ("pending", "retrying")
+
+
+class DeliveryState(StrEnum):
+    PENDING = "pending"
+    RETRYING = "retrying"
+    SUCCEEDED = "succeeded"
+    EXHAUSTED = "exhausted"
+
+
+_D = DeliveryState
+
+# Back to PENDING: a person has it redelivered.
+DELIVERY_TRANSITIONS: dict[DeliveryState, frozenset[DeliveryState]] = {
+    _D.PENDING: frozenset({_D.RETRYING, _D.SUCCEEDED, _D.EXHAUSTED}),
+    _D.RETRYING: frozenset({_D.PENDING, _D.SUCCEEDED, _D.EXHAUSTED}),
+    _D.SUCCEEDED: frozenset({_D.PENDING}),
+    _D.EXHAUSTED: frozenset({_D.PENDING}),
+}
+
+OPEN_DELIVERY = (_D.PENDING, _D.RETRYING)
 """The states of a delivery that is still to be made."""
 
 

@@ -18,7 +18,7 @@ from app.domain.registration import UpstreamRow
 
 
 class BatchState(StrEnum):
-    HELD = "held"  # waits for consent
+    HELD = "held"  # stands still for the reasons that are stored with it
     QUEUED = "queued"
     SUBMITTING = "submitting"  # intent is written, the call is on its way
     SUBMITTED = "submitted"  # accepted by Microsoft; polled until it has settled
@@ -135,6 +135,8 @@ class Batch:
     group_tag: str
     device_count: int
     state: BatchState
+    holds: list[str]
+    """By name the reasons that hold it: those of a later release too."""
     due_at: datetime
     submissions: int
     polls: int

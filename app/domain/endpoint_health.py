@@ -6,6 +6,7 @@ for one endpoint, for one partner, and for all together.
 
 from dataclasses import dataclass
 from datetime import timedelta
+from enum import StrEnum
 from typing import Final
 
 from app.domain.schedule import share_of
@@ -20,6 +21,21 @@ FULL_PATIENCE_EVERY: Final = 4
 """Every so many attempts get the full timeout, so that a slow receiver that works again is noticed."""
 FIRST_PAUSE: Final = timedelta(seconds=5)
 LONGEST_PAUSE: Final = timedelta(minutes=5)
+
+
+class EndpointState(StrEnum):
+    ENABLED = "enabled"
+    DEGRADED = "degraded"  # failed several times in a row; still tried
+    DISABLED = "disabled"
+
+
+_E = EndpointState
+
+ENDPOINT_TRANSITIONS: dict[EndpointState, frozenset[EndpointState]] = {
+    _E.ENABLED: frozenset({_E.DEGRADED, _E.DISABLED}),
+    _E.DEGRADED: frozenset({_E.ENABLED, _E.DISABLED}),
+    _E.DISABLED: frozenset({_E.ENABLED}),
+}
 
 
 @dataclass(frozen=True, slots=True)

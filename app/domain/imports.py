@@ -51,15 +51,6 @@ WITH_WORKERS = frozenset({_I.UPLOADED, _I.READING, _I.COMMITTING})
 """States in which a worker processes the import, or will."""
 
 
-def may_move(old: ImportState, new: ImportState) -> bool:
-    return new in IMPORT_TRANSITIONS[old]
-
-
-def sources_of(new: ImportState) -> frozenset[ImportState]:
-    """The states from which `new` may be reached: the guard of every UPDATE of a state."""
-    return frozenset(old for old, targets in IMPORT_TRANSITIONS.items() if new in targets)
-
-
 class Verdict(StrEnum):
     """The verdict on one row of a file."""
 

@@ -14,7 +14,7 @@ from uuid import UUID
 
 class RegistrationState(StrEnum):
     INVALID = "invalid"  # refused by our own checks; never sent
-    HELD = "held"  # waits for the customer's consent
+    HELD = "held"  # its batch stands still
     QUEUED = "queued"  # waits for its turn
     SUBMITTING = "submitting"  # a call that carries it is on its way
     PROCESSING = "processing"  # Microsoft has accepted it and is working
@@ -63,11 +63,6 @@ OPEN = frozenset({_S.HELD, _S.QUEUED, _S.SUBMITTING, _S.PROCESSING})
 """States that move on by themselves. `unknown` moves only while its batch is still open."""
 MOVING_WITH_BATCH = frozenset({_S.HELD, _S.QUEUED, _S.SUBMITTING, _S.PROCESSING, _S.UNKNOWN})
 """States without an outcome. While its batch is open, such a row is where its batch is."""
-
-
-def sources_of(new: RegistrationState) -> frozenset[RegistrationState]:
-    """The states from which `new` may be reached: the guard of every UPDATE of a state."""
-    return frozenset(old for old, targets in TRANSITIONS.items() if new in targets)
 
 
 _ON_ITS_WAY = frozenset({_S.QUEUED, _S.SUBMITTING, _S.PROCESSING, _S.UNKNOWN})

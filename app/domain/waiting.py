@@ -11,18 +11,10 @@ from uuid import UUID
 
 from app.domain import budget as budgets
 from app.domain.batch import BatchState
-from app.domain.budget import TURN_TIMEOUT, Budget, BudgetPolicy, Pause, Why
+from app.domain.budget import TURN_TIMEOUT, BudgetPolicy, Pause, Why
 from app.domain.catalogue import CATALOGUE, Advice
 from app.domain.connection import ConnectionMode
-from app.domain.consent import ConsentState
-from app.domain.upstream import NOT_UNDERSTOOD
-
-HIDES_CONSENT = frozenset({NOT_UNDERSTOOD, "customers_not_read"})
-"""Troubles of a connection for which consent that has been given is not seen."""
-STOPS_SOME = HIDES_CONSENT | {"credential_missing"}
-"""Troubles of a connection that stop some calls only. Without a refresh token no group tag can be created,
-but devices can be added to those that are there; and an answer that cannot be read says nothing of the
-answers to other calls."""
+from app.domain.hold import BatchFacts, ConnectionFacts, of_batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,40 +27,6 @@ class Waiting:
     until: datetime | None = None
     """When it ends, or when Registrar tries again; None: nobody knows."""
     detail: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class BatchFacts:
-    """One open batch, or several that stand alike; times are the earliest of them."""
-
-    connection_id: UUID
-    state: BatchState
-    devices: int
-    """Those without an outcome."""
-    created_at: datetime
-    updated_at: datetime
-    due_at: datetime
-    submitted_at: datetime | None = None
-    uncertain_since: datetime | None = None
-    """The first call whose outcome is not known."""
-    failure_code: str | None = None
-    failure_said: str | None = None
-    consent: ConsentState | None = None
-    tag_creator: UUID | None = None
-    """Another batch, which creates the group tag that this one needs."""
-    tag_since: datetime | None = None
-    tag_due_at: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ConnectionFacts:
-    mode: ConnectionMode
-    trouble_code: str | None = None
-    trouble_said: str | None = None
-    trouble_since: datetime | None = None
-    not_before: datetime | None = None
-    budget: Budget | None = None
-    """None: not looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,13 +93,16 @@ def _of_batch(
     policy: BudgetPolicy,
     now: datetime,
 ) -> Iterator[Waiting]:
+    held = [
+        Waiting(hold.code, batch.devices, hold.since, None, hold.detail)
+        for hold in of_batch(batch, connection)
+    ]
     if connection.mode is ConnectionMode.PORTAL:
-        yield from _at_portal(batch)
+        yield from held
         return
-    found = [*_of_service(batch, service), *_of_trouble(batch, connection)]
-    if batch.state is BatchState.HELD:
+    found = [*_of_service(batch, service), *held]
+    if batch.holds:
         yield from found
-        yield _consent(batch)
         return
     if not found:
         found += _of_budget(batch, connection, policy, now)
@@ -153,16 +114,6 @@ def _of_batch(
     yield from found
 
 
-def _at_portal(batch: BatchFacts) -> Iterator[Waiting]:
-    match batch.state:
-        case BatchState.HELD:
-            yield _consent(batch)
-        case BatchState.QUEUED:
-            yield Waiting("portal_upload_due", batch.devices, batch.created_at)
-        case _:
-            yield Waiting("portal_outcome_due", batch.devices, batch.submitted_at or batch.updated_at)
-
-
 def _of_service(batch: BatchFacts, service: ServiceFacts) -> Iterator[Waiting]:
     if service.workers_alive is False:
         seen = service.worker_seen_at
@@ -170,22 +121,6 @@ def _of_service(batch: BatchFacts, service: ServiceFacts) -> Iterator[Waiting]:
         yield Waiting("no_worker_alive", batch.devices, seen, None, words)
     if service.redis is False:
         yield Waiting("redis_unavailable", batch.devices, service.redis_away_since)
-
-
-def _of_trouble(batch: BatchFacts, connection: ConnectionFacts) -> Iterator[Waiting]:
-    code = connection.trouble_code
-    if code is None:
-        return
-    waits_for_consent = batch.state is BatchState.HELD and code in HIDES_CONSENT
-    if code in STOPS_SOME and batch.failure_code != code and not waits_for_consent:
-        return
-    yield Waiting(code, batch.devices, connection.trouble_since, None, connection.trouble_said or None)
-
-
-def _consent(batch: BatchFacts) -> Waiting:
-    code = "consent_revoked" if batch.consent is ConsentState.REVOKED else "consent_missing"
-    words = None if batch.consent is None else f"The customer's consent is {batch.consent.value}."
-    return Waiting(code, batch.devices, batch.updated_at, None, words)
 
 
 def _of_budget(

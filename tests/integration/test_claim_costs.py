@@ -108,8 +108,9 @@ CLAIMS: dict[str, Callable[[World], Awaitable[object]]] = {
 }
 ENDED = {
     "deliveries": "UPDATE deliveries SET state = 'succeeded', owner = NULL, lease_until = NULL",
-    "batches": "UPDATE batches SET state = 'settled', owner = NULL, lease_until = NULL",
-    "imports": "UPDATE imports SET state = 'expired', due_at = NULL, owner = NULL, lease_until = NULL",
+    "batches": "UPDATE batches SET state = CASE state WHEN 'held' THEN 'cancelled' ELSE 'settled' END, "
+    "owner = NULL, lease_until = NULL",
+    "imports": "UPDATE imports SET state = 'discarded', due_at = NULL, owner = NULL, lease_until = NULL",
 }
 
 

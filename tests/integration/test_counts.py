@@ -13,13 +13,14 @@ from sqlalchemy import text
 from app.db import batches, orders, registrations, tables
 from app.db.engine import load
 from app.db.ids import new_row_id, new_row_ids
-from app.db.registrations import Outcome
+from app.db.registrations import Outcome, state_of
 from app.domain.actor import SYSTEM, Actor
 from app.domain.batch import BatchState
 from app.domain.connection import ConnectionMode
 from app.domain.ids import PartnerId
 from app.domain.order import Order
-from app.domain.registration import MOVING_WITH_BATCH, RegistrationState
+from app.domain.registration import CORRECTIONS, MOVING_WITH_BATCH, TRANSITIONS, RegistrationState
+from app.domain.transitions import sources_of
 from app.kernel.transactions import PartnerTx
 from app.runtime import Runtime
 from app.services.registering.outcomes import add_batch
@@ -123,13 +124,24 @@ async def change(scene: Scene, tx: PartnerTx, chance: Random) -> str:
             return "delete"
         case "leave":
             await tx.session.execute(
-                text("UPDATE registrations SET batch_id = NULL WHERE id = ANY(:ids)"), {"ids": some}
+                # Its batch is queued, and what it is without one must follow from there.
+                text(
+                    "UPDATE registrations SET batch_id = NULL WHERE id = ANY(:ids) "
+                    "AND state NOT IN ('processing', 'unknown')"
+                ),
+                {"ids": some},
             )
             return "leave"
         case other:
+            state = chance.choice(STATES)
+            sources = sources_of(TRANSITIONS, state) | {old for old, new in CORRECTIONS if new is state}
             await tx.session.execute(
-                text("UPDATE registrations SET state = :state WHERE id = ANY(:ids)"),
-                {"ids": some, "state": chance.choice(STATES)},
+                text(
+                    "UPDATE registrations r SET state = :state "
+                    "FROM registrations o LEFT JOIN batches b ON b.id = o.batch_id "
+                    f"WHERE o.id = r.id AND r.id = ANY(:ids) AND ({state_of('o.state')}) = ANY(:sources)"
+                ),
+                {"ids": some, "state": state, "sources": sorted(sources)},
             )
             return other
 
@@ -186,6 +198,7 @@ async def test_transactions_at_the_same_time_lose_no_count(world: World, scene: 
                 for _ in range(3):
                     ids = await scene.add_rows(tx, order_id, batch_id, ["queued"] * 4)
                     mine.append(ids)
+        await tx.session.execute(text("UPDATE batches SET state = 'submitted'"))
 
     async def work(number: int) -> None:
         ids = mine[number]

@@ -40,16 +40,6 @@ ROOT = Path(__file__).resolve().parents[2]
 MIGRATE = "import asyncio, sys; from app.db import schema; print(asyncio.run(schema.migrate(sys.argv[1])))"
 
 
-ONE_CUSTOMER = (
-    "INSERT INTO partners (id, name, role, created_at) VALUES (:id, 'One', 'direct_bill', now())",
-    "INSERT INTO connections (id, partner_id, name, platform, entra_tenant_id, client_id, client_secret, "
-    "default_group_tag, customers_due_at, created_at, updated_at) "
-    "VALUES (:id, :id, 'One', 'partner_center', :id, 'app', '', 'Tag', now(), now(), now())",
-    "INSERT INTO customers (id, partner_id, connection_id, entra_tenant_id, name, last_turn_at, created_at, "
-    "updated_at) VALUES (:id, :id, :id, :id, 'One', now(), now(), now())",
-)
-
-
 @pytest.fixture
 async def empty(servers: Servers) -> AsyncIterator[str]:
     async with empty_database(servers.database_url) as url:
@@ -219,11 +209,12 @@ async def test_group_tags_get_the_key_of_unicodes_case_folding(empty: str) -> No
         "sales": ("Sales", True),
     }
     async with owner_of(empty) as engine:
-        await upgrade_to_before(engine, "0018")
+        await schema.migrate(empty)
         async with engine.begin() as session:
-            given = {"id": uuid4()}
-            for statement in ONE_CUSTOMER:
-                await session.execute(text(statement), given)
+            partner_id, made = await rows.fill(session)
+            await session.execute(text("DELETE FROM group_tags"))
+        await run(engine, command.downgrade, "0017")
+        async with engine.begin() as session:
             for key, (tag, known) in tags.items():
                 await session.execute(
                     text(
@@ -231,9 +222,9 @@ async def test_group_tags_get_the_key_of_unicodes_case_folding(empty: str) -> No
                         "VALUES (:customer, :key, :partner, :tag, :known, now())"
                     ),
                     {
-                        "customer": given["id"],
+                        "customer": made["customers"]["id"],
                         "key": key,
-                        "partner": given["id"],
+                        "partner": partner_id,
                         "tag": tag,
                         "known": known,
                     },
@@ -247,6 +238,25 @@ async def test_group_tags_get_the_key_of_unicodes_case_folding(empty: str) -> No
             "strasse": "Straße",
         }
         assert all(tag_key(tag) == key for key, tag in found)
+
+
+async def test_what_was_held_before_is_held_for_consent(empty: str) -> None:
+    """0019: the release before knows no other reason."""
+    async with owner_of(empty) as engine:
+        await schema.migrate(empty)
+        async with engine.begin() as session:
+            await rows.fill(session)
+            await rows.fill(session)
+            await session.execute(
+                text(
+                    "UPDATE batches SET state = 'held', holds = '{consent}' "
+                    "WHERE id = (SELECT id FROM batches LIMIT 1)"
+                )
+            )
+        await run(engine, command.downgrade, "0018")
+        await run(engine, command.upgrade, "0019")
+        found = await select(engine, "SELECT state, holds FROM batches ORDER BY state")
+        assert found == [("held", ["consent"]), ("queued", [])]
 
 
 async def test_who_has_forgotten_to_migrate_is_told_so_and_not_to_look_at_the_database(

@@ -67,10 +67,11 @@ async def test_nothing_of_a_partner_stays_in_any_table(world: World) -> None:
     async with world.runtime.system_transaction() as tx:
         mine, _ = await rows.fill(tx.session)
         theirs, _ = await rows.fill(tx.session)
-        await tx.session.execute(text("UPDATE batches SET state = 'settled'"))
+        await tx.session.execute(text("UPDATE batches SET state = 'submitted'"))
         await tx.session.execute(text("UPDATE registrations SET state = 'registered'"))
+        await tx.session.execute(text("UPDATE batches SET state = 'settled'"))
         await tx.session.execute(text("DELETE FROM registration_counts WHERE state = 'pending'"))
-        await tx.session.execute(text("UPDATE imports SET state = 'committed'"))
+        await tx.session.execute(text("UPDATE imports SET state = 'discarded'"))
     others = {t.name: await owned_by(world, t.name, theirs) for t in rows.OWNED}
     assert min(others.values()) >= 1
     found = await remove(world, Subject(Kind.PARTNER, PartnerId(mine), mine))
@@ -154,9 +155,10 @@ async def test_a_removal_that_is_refused_waits_for_no_work_and_none_waits_for_it
 async def test_an_outcome_that_is_not_known_is_in_the_way_also_of_a_settled_batch(world: World) -> None:
     partner = await world.partner()
     order_id = (await world.post_order(partner, [TUPLE])).json()["id"]
-    await world.work()
     async with world.runtime.system_transaction() as tx:
+        await tx.session.execute(text("UPDATE batches SET state = 'submitted'"))
         await tx.session.execute(text("UPDATE registrations SET state = 'unknown'"))
+        await tx.session.execute(text("UPDATE batches SET state = 'settled'"))
     for subject in (whole(partner), connection(partner), customer(partner)):
         (found,) = (await removal.look(world.runtime, partner, subject)).obstacles
         assert str(found.id) == order_id

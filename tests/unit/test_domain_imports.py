@@ -11,11 +11,10 @@ from app.domain.imports import (
     MOVING,
     READY,
     ImportState,
-    may_move,
     order_reference,
     ready_state,
-    sources_of,
 )
+from app.domain.transitions import sources_of
 
 TENANT = UUID(int=11)
 CONTOSO = Entry(UUID(int=1), TENANT, "contoso.com", "Contoso  Ltd")
@@ -36,8 +35,7 @@ def test_what_moves_by_itself_has_somewhere_to_go_and_ends_have_not() -> None:
 
 
 def test_only_what_is_ready_can_be_committed() -> None:
-    assert sources_of(ImportState.COMMITTING) == READY
-    assert not may_move(ImportState.REFUSED, ImportState.COMMITTING)
+    assert sources_of(IMPORT_TRANSITIONS, ImportState.COMMITTING) == READY
     assert (ready_state(0), ready_state(1)) == (ImportState.READY, ImportState.READY_WITH_ERRORS)
 
 

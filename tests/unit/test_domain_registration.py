@@ -20,8 +20,8 @@ from app.domain.registration import (
     UpstreamRow,
     interpret,
     is_with_customer,
-    sources_of,
 )
+from app.domain.transitions import sources_of
 
 S = RegistrationState
 TERMINAL = {S.INVALID, S.CANCELLED} | SUCCESS
@@ -54,12 +54,12 @@ def test_every_open_state_can_come_to_an_end() -> None:
 
 
 def test_what_was_sent_is_not_cancelled() -> None:
-    assert sources_of(S.CANCELLED) == {S.HELD, S.QUEUED}
+    assert sources_of(TRANSITIONS, S.CANCELLED) == {S.HELD, S.QUEUED}
 
 
 def test_only_what_can_be_tried_again_goes_back_to_the_queue_from_an_end() -> None:
-    assert sources_of(S.QUEUED) & {S.CONFLICT, S.FAILED, S.UNKNOWN} == RETRYABLE
-    assert not sources_of(S.QUEUED) & TERMINAL
+    assert sources_of(TRANSITIONS, S.QUEUED) & {S.CONFLICT, S.FAILED, S.UNKNOWN} == RETRYABLE
+    assert not sources_of(TRANSITIONS, S.QUEUED) & TERMINAL
 
 
 def test_an_outcome_is_never_written_over_another_one() -> None:
@@ -73,7 +73,7 @@ def test_only_what_a_person_can_have_recorded_is_corrected_and_nothing_else_may_
     recorded = SUCCESS | {S.CONFLICT, S.FAILED}
     assert {(old, new) for old in recorded for new in recorded} == CORRECTIONS
     assert not CORRECTIONS & OUTCOME_MOVES
-    assert not any(old in sources_of(new) for old, new in CORRECTIONS)
+    assert not any(old in sources_of(TRANSITIONS, new) for old, new in CORRECTIONS)
 
 
 KNOWN = [

@@ -13,7 +13,8 @@ from app.domain.budget import Budget, BudgetPolicy, fresh, opened_since
 from app.domain.catalogue import CATALOGUE
 from app.domain.connection import ConnectionMode
 from app.domain.consent import ConsentState
-from app.domain.waiting import BatchFacts, ConnectionFacts, ServiceFacts, Waiting, reasons
+from app.domain.hold import BatchFacts, ConnectionFacts
+from app.domain.waiting import ServiceFacts, Waiting, reasons
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 POLICY = BudgetPolicy()
@@ -27,7 +28,7 @@ QUEUED = BatchFacts(
     updated_at=NOW - timedelta(minutes=30),
     due_at=NOW - timedelta(minutes=29),
 )
-HELD = replace(QUEUED, state=BatchState.HELD, consent=ConsentState.REQUESTED)
+HELD = replace(QUEUED, state=BatchState.HELD, holds=["consent"], consent=ConsentState.REQUESTED)
 SUBMITTED = replace(QUEUED, state=BatchState.SUBMITTED, submitted_at=NOW - timedelta(minutes=10))
 LATER = NOW + timedelta(minutes=2)
 API = ConnectionFacts(mode=ConnectionMode.API, budget=fresh(NOW, POLICY))
@@ -83,7 +84,7 @@ def test_a_trouble_of_the_connection_holds_all_of_its_open_batches() -> None:
 @pytest.mark.parametrize("code", ["upstream_not_understood", "customers_not_read"])
 def test_a_list_of_customers_that_cannot_be_read_is_told_to_what_waits_for_consent(code: str) -> None:
     connection = replace(API, trouble_code=code, trouble_since=NOW)
-    held = replace(QUEUED, state=BatchState.HELD, consent=ConsentState.UNKNOWN)
+    held = replace(HELD, consent=ConsentState.UNKNOWN)
     assert codes(held, connection=connection) == [code, "consent_missing"]
     assert code not in codes(QUEUED, connection=connection)
 
@@ -235,7 +236,8 @@ def test_a_code_of_a_later_release_is_told_like_one_that_needs_a_person() -> Non
 def test_every_reason_is_a_code_of_the_catalogue_and_every_open_batch_but_one_on_its_way_has_one() -> None:
     for state in OPEN_BATCH - {BatchState.SUBMITTING}:
         for connection in (API, PORTAL, TROUBLE, with_budget(opened=1, open_until=LATER)):
-            batch = replace(QUEUED, state=state, submitted_at=NOW, consent=ConsentState.UNKNOWN)
+            base = HELD if state is BatchState.HELD else QUEUED
+            batch = replace(base, state=state, submitted_at=NOW, consent=ConsentState.UNKNOWN)
             found = codes(batch, connection=connection)
             assert found
             assert set(found) <= CATALOGUE.keys()

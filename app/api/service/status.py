@@ -14,10 +14,10 @@ from app.api.orders import rendering
 from app.api.requests import ReadsOrders, RuntimeOf
 from app.api.service.limits import QuotaOut, quota_out
 from app.domain.budget import Breaker
+from app.domain.endpoint_health import EndpointState
 from app.services.operations import status
 from app.services.operations.limits import ConnectionLimits
 from app.services.operations.status import Level, Status
-from app.services.webhooks.endpoints import EndpointState
 
 router = APIRouter(tags=["Service"])
 

@@ -9,9 +9,9 @@ from pydantic_core import CoreSchema
 
 from app.api.contract.models import Input, Output, PageOf, Patch, Text255
 from app.api.contract.times import Timestamp
+from app.domain.attempt import DeliveryState
+from app.domain.endpoint_health import EndpointState
 from app.domain.event import EventType
-from app.services.webhooks.deliveries import DeliveryState
-from app.services.webhooks.endpoints import EndpointState
 
 _EVERY_TYPE = "Empty: every type, including future ones."
 

@@ -24,11 +24,11 @@ from app.api.webhooks.models import (
     Endpoints,
     RotationIn,
 )
+from app.domain.attempt import DeliveryState
 from app.runtime import Runtime
 from app.services.access import idempotency
 from app.services.access.identities import Caller
 from app.services.webhooks import deliveries, endpoint_secrets, endpoints
-from app.services.webhooks.deliveries import DeliveryState
 from app.services.webhooks.endpoints import NewEndpoint
 
 router = APIRouter(prefix="/v1", tags=["Webhooks"])

@@ -17,9 +17,9 @@ from app.db.leases import RowClaim
 from app.domain.actor import ActingFor, Principal
 from app.domain.connection import Connection, ConnectionMode
 from app.domain.errors import Unprocessable
+from app.domain.hold import STOPS_SOME
 from app.domain.ids import PartnerId
 from app.domain.upstream import NOT_UNDERSTOOD, ConnectionTrouble, Said, Unreachable, UpstreamFailure
-from app.domain.waiting import STOPS_SOME
 from app.kernel.budgets import ConnectionGate
 from app.kernel.secrets import Place, SecretError
 from app.kernel.settings import Settings

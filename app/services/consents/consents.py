@@ -6,7 +6,7 @@ A grant releases what was held, without anybody sending it again; a loss holds w
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from app.db import batches, connections, customers, orders
+from app.db import batches, connections, customers, holds, orders
 from app.db.ids import new_row_id
 from app.domain import consent
 from app.domain.actor import ActingFor, Principal
@@ -15,6 +15,7 @@ from app.domain.consent import Change, ConsentChange, ConsentState, Evidence
 from app.domain.customer import Customer
 from app.domain.errors import Conflict, NotFound, Unprocessable
 from app.domain.event import ConsentData, EventType
+from app.domain.hold import HoldReason
 from app.domain.quota import KEPT_BY_HAND
 from app.kernel.telemetry import logger
 from app.kernel.transactions import PartnerTx
@@ -62,13 +63,13 @@ async def _move_work(tx: PartnerTx, customer_id: UUID, change: Change, now: date
     for order_id in affected:
         await orders.lock(tx, order_id)
     if consent.lets_pass(change.state):
-        moved = await batches.release_held(tx, customer_id, now)
+        moved = await holds.remove(tx, customer_id, HoldReason.CONSENT, now)
         event = EventType.CONSENT_GRANTED
         hastened = await batches.hasten_under_way(tx, customer_id, now)
         if moved or hastened:
             tx.wake(WakeKind.BATCHES, lanes=len(moved) + hastened)
     else:
-        moved = await batches.hold_queued(tx, customer_id, now)
+        moved = await holds.add(tx, customer_id, HoldReason.CONSENT, now)
         event = EventType.CONSENT_REVOKED
     told = ConsentData(customer_id, change.state, change.evidence, devices=sum(moved))
     happenings = [Happening(event, told, customer_id=customer_id)]

@@ -21,7 +21,8 @@ from app.domain.connection import ConnectionMode
 from app.domain.consent import ConsentState
 from app.domain.event import WaitingReason
 from app.domain.group_tag import tag_key
-from app.domain.waiting import BatchFacts, ConnectionFacts, ServiceFacts, Waiting
+from app.domain.hold import BatchFacts, ConnectionFacts
+from app.domain.waiting import ServiceFacts, Waiting
 from app.kernel.transactions import PartnerTx
 from app.runtime import Runtime
 
@@ -101,6 +102,7 @@ def _batch(row: Standing, tags: Tags) -> BatchFacts:
         created_at=row.created_at,
         updated_at=row.updated_at,
         due_at=row.due_at,
+        holds=row.holds,
         submitted_at=row.submitted_at,
         uncertain_since=row.uncertain_since,
         failure_code=row.failure_code,

@@ -9,23 +9,21 @@ worker that dies between two orders makes none of them twice.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from sqlalchemy.exc import IntegrityError
 
-from app.db import connections, customers, group_tags, import_rows, imports, leases, orders, tables
-from app.db.engine import encode_json, load
-from app.db.ids import new_row_id, new_row_ids
+from app.db import batches, connections, customers, group_tags, import_rows, imports, leases, orders
+from app.db.engine import encode_json
+from app.db.ids import new_row_id
 from app.db.imports import ImportClaim
 from app.db.leases import LostClaim
-from app.domain import consent
-from app.domain.batch import BatchState
 from app.domain.catalogue import Finding
 from app.domain.connection import Connection
 from app.domain.customer import Customer
 from app.domain.event import EventType
 from app.domain.group_tag import Spellings, tag_of
+from app.domain.hold import HoldReason, first_state, of_new_work
 from app.domain.imports import ImportState, Verdict, order_reference, ready_state, suffix_of
 from app.domain.order import Order
 from app.domain.registration import RegistrationState
@@ -213,24 +211,25 @@ async def _store(runtime: Runtime, tx: PartnerTx, claim: ImportClaim, part: _Par
     assert customer is not None  # staged rows are of known customers, which are not deleted
     connection = await connections.get(tx, customer.connection_id)
     assert connection is not None
-    held = not consent.lets_pass(customer.consent_state)
+    holds = of_new_work(customer.consent_state)
     order = _order_of(claim, part, customer, connection, now)
     await orders.add(tx, order)
     planned = await import_rows.batches_to_be(tx, claim, part.customer_id)
-    batch_ids = await _store_batches(tx, order, planned, held=held, now=now)
+    cut = [(batch.group_tag, batch.devices) for batch in planned]
+    batch_ids = await batches.add_of_order(tx, order, cut, holds, now)
     await _store_rows(tx, claim, order, planned, batch_ids, now=now)
     # Consent is looked at again under a lock, but only now: it must not be held for a minute.
-    if held is await customers.may_send(tx, part.customer_id):
+    if holds != of_new_work(await customers.consent_for_share(tx, part.customer_id)):
         raise _ConsentChanged
     await imports.add_order(
         tx, claim.id, suffix=part.suffix, customer_id=part.customer_id, order_id=order.id, now=now
     )
     kept = {**leases.IMPORTS.kept(runtime.now() + runtime.settings.lease), "attempts": 0, "updated_at": now}
     await imports.update_claimed(tx, claim, kept)
-    await _tell(tx, part, order, held=held, now=now)
+    await _tell(tx, part, order, holds, now)
     taken = {"valid": part.rows - part.invalid, "invalid": part.invalid}
     tx.committed.append(lambda: metrics.devices_accepted(**taken))
-    if planned and not held:
+    if planned and not holds:
         tx.wake(WakeKind.BATCHES, lanes=min(len(planned), runtime.settings.worker_lanes))
     log.info(
         "import_order_made",
@@ -239,7 +238,7 @@ async def _store(runtime: Runtime, tx: PartnerTx, claim: ImportClaim, part: _Par
         devices=part.rows,
         invalid=part.invalid,
         batches=len(planned),
-        held=held,
+        holds=sorted(holds),
     )
 
 
@@ -266,34 +265,6 @@ def _order_of(
         has_open_batches=part.rows > part.invalid,
         mode=connection.mode,
     )
-
-
-async def _store_batches(
-    tx: PartnerTx,
-    order: Order,
-    planned: Sequence[PlannedBatch],
-    *,
-    held: bool,
-    now: datetime,
-) -> list[UUID]:
-    ids = new_row_ids(len(planned))
-    values: dict[str, Callable[[int], Any]] = {
-        "id": lambda at: ids[at],
-        "partner_id": lambda at: tx.partner_id,
-        "order_id": lambda at: order.id,
-        "customer_id": lambda at: order.customer_id,
-        "connection_id": lambda at: order.connection_id,
-        "group_tag": lambda at: planned[at].group_tag,
-        "device_count": lambda at: planned[at].devices,
-        "state": lambda at: (BatchState.HELD if held else BatchState.QUEUED).value,
-        "due_at": lambda at: now,
-        "correlation_id": lambda at: uuid4(),
-        "created_at": lambda at: now,
-        "updated_at": lambda at: now,
-    }
-    rows = [tuple(value(at) for value in values.values()) for at in range(len(planned))]
-    await load(tx, tables.batches, tuple(values), rows)
-    return ids
 
 
 async def _store_rows(
@@ -336,8 +307,10 @@ async def _store_rows(
         )
 
 
-async def _tell(tx: PartnerTx, part: _Part, order: Order, *, held: bool, now: datetime) -> None:
-    first = RegistrationState.HELD if held else RegistrationState.QUEUED
+async def _tell(
+    tx: PartnerTx, part: _Part, order: Order, holds: frozenset[HoldReason], now: datetime
+) -> None:
+    first = RegistrationState(first_state(holds))
     counts = {first: part.rows - part.invalid, RegistrationState.INVALID: part.invalid}
     view = OrderView(order, counts)
     reasons = await waiting.of_change(tx, order.id, now)

@@ -12,7 +12,6 @@ from sqlalchemy.exc import IntegrityError
 from app.db import connections, customers, group_tags, orders
 from app.db.ids import new_row_id
 from app.db.orders import TakenReference
-from app.domain import consent
 from app.domain.actor import Principal
 from app.domain.catalogue import Finding
 from app.domain.connection import Connection, ConnectionMode
@@ -20,6 +19,7 @@ from app.domain.customer import Customer
 from app.domain.errors import Conflict, FieldError, NotFound, Unprocessable
 from app.domain.event import EventType
 from app.domain.group_tag import tag_of
+from app.domain.hold import HoldReason, first_state, of_new_work
 from app.domain.identity import Given
 from app.domain.order import Order
 from app.domain.planning import Plan, PlannedRow, Terms
@@ -62,14 +62,14 @@ class Preview:
     """What accepting the order does, or would do."""
 
     plan: Plan
-    held: bool
-    """Whether the valid devices wait for the customer's consent."""
+    holds: frozenset[HoldReason]
+    """Why the valid devices wait, and are not sent at once."""
     mode: ConnectionMode
     """Whether each batch is a file that a person uploads."""
 
     @property
     def counts(self) -> dict[RegistrationState, int]:
-        waiting = RegistrationState.HELD if self.held else RegistrationState.QUEUED
+        waiting = RegistrationState(first_state(self.holds))
         return {waiting: self.plan.valid, RegistrationState.INVALID: self.plan.invalid}
 
 
@@ -104,8 +104,7 @@ async def preview(runtime: Runtime, principal: Principal, new: NewOrder) -> Prev
     _refuse_if_asked(new, plan)
     if taken is not None:
         raise _reference_taken(new, taken)
-    state = terms.customer.consent_state
-    return Preview(plan, held=not consent.lets_pass(state), mode=terms.connection.mode)
+    return Preview(plan, of_new_work(terms.customer.consent_state), terms.connection.mode)
 
 
 @asynccontextmanager
@@ -138,7 +137,7 @@ async def accept(
         devices=len(plan.rows),
         invalid=plan.invalid,
         batches=len(plan.batches),
-        held=acceptance.preview.held,
+        holds=sorted(acceptance.preview.holds),
     )
 
 
@@ -254,7 +253,7 @@ async def _store(
     """Raises _Spoilt where the rows must be planned as a whole."""
     now = runtime.now()
     # Consent is looked at again under a lock: nobody revokes between look and write.
-    held = not await customers.may_send(tx, new.customer_id)
+    holds = of_new_work(await customers.consent_for_share(tx, new.customer_id))
     order = Order(
         id=new_row_id(),
         partner_id=tx.partner_id,
@@ -275,7 +274,7 @@ async def _store(
         mode=terms.connection.mode,
     )
     await orders.add(tx, order)
-    storage = OrderStorage(tx, order, held=held, now=now)
+    storage = OrderStorage(tx, order, holds=holds, now=now)
     plan = Plan(terms.judging, whole=whole)
     async for rows in _planned(tx, new, plan, order.id):
         if not (new.reject_invalid and plan.invalid):
@@ -284,7 +283,7 @@ async def _store(
         raise _Spoilt
     _refuse_if_asked(new, plan)
     await storage.close(plan)
-    outcome = Preview(plan, held, terms.connection.mode)
+    outcome = Preview(plan, holds, terms.connection.mode)
     gathered = await waiting.gather_orders(runtime, tx, [order.id])
     view = OrderView(
         replace(order, has_open_batches=bool(plan.batches)),
@@ -294,6 +293,6 @@ async def _store(
     reasons = [waiting.in_words(reason) for reason in view.waiting_for]
     accepted = order_happening(EventType.ORDER_ACCEPTED, view.record, view.state, outcome.counts, reasons)
     await publish(tx, [accepted, *await order_news(tx, order.id)], now)
-    if plan.batches and not held:
+    if plan.batches and not holds:
         tx.wake(WakeKind.BATCHES, lanes=min(len(plan.batches), runtime.settings.worker_lanes))
     return Acceptance(view, outcome)

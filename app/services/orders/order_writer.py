@@ -3,32 +3,17 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from uuid import UUID, uuid4
+from uuid import UUID
 
-from app.db import batches, bulk, tables
-from app.db.engine import encode_json, load
+from app.db import batches, bulk
+from app.db.engine import encode_json
 from app.db.ids import new_row_ids
-from app.domain.batch import BatchState
 from app.domain.catalogue import Finding
+from app.domain.hold import HoldReason
 from app.domain.identity import CheckedDevice, IdentityKind
 from app.domain.order import Order
 from app.domain.planning import Plan, PlannedRow
 from app.kernel.transactions import PartnerTx
-
-_BATCH_COLUMNS = (
-    "id",
-    "partner_id",
-    "order_id",
-    "customer_id",
-    "connection_id",
-    "group_tag",
-    "device_count",
-    "state",
-    "due_at",
-    "correlation_id",
-    "created_at",
-    "updated_at",
-)
 
 
 @dataclass
@@ -37,7 +22,7 @@ class OrderStorage:
 
     tx: PartnerTx
     order: Order
-    held: bool = field(kw_only=True)
+    holds: frozenset[HoldReason] = field(kw_only=True)
     now: datetime = field(kw_only=True)
     _batch_ids: list[UUID] = field(default_factory=list)
     _stored: int = 0
@@ -86,30 +71,8 @@ class OrderStorage:
     async def _open_batches(self, plan: Plan) -> None:
         """Those that the plan has opened since. A row is not stored before its batch."""
         opened = plan.batches[len(self._batch_ids) :]
-        ids = new_row_ids(len(opened))
-        self._batch_ids += ids
-        state = BatchState.HELD if self.held else BatchState.QUEUED
-        of_order = (self.order.id, self.order.customer_id, self.order.connection_id)
-        await load(
-            self.tx,
-            tables.batches,
-            _BATCH_COLUMNS,
-            [
-                (
-                    id,
-                    self.tx.partner_id,
-                    *of_order,
-                    batch.group_tag,
-                    batch.devices,
-                    state.value,
-                    self.now,
-                    uuid4(),
-                    self.now,
-                    self.now,
-                )
-                for id, batch in zip(ids, opened, strict=True)
-            ],
-        )
+        cut = [(batch.group_tag, batch.devices) for batch in opened]
+        self._batch_ids += await batches.add_of_order(self.tx, self.order, cut, self.holds, self.now)
 
 
 def _error(device: CheckedDevice) -> Finding:

@@ -9,8 +9,8 @@ from app.db import batches, customers, orders, registrations
 from app.db.chosen import EVERY_ROW, Choice
 from app.db.paging import Page, PageRequest
 from app.domain.actor import Principal
-from app.domain.batch import BatchState
 from app.domain.errors import Conflict, NotFound
+from app.domain.hold import HoldReason, first_state, of_new_work
 from app.domain.identity import IdentityKind
 from app.domain.order import FINAL, Order, OrderState, StoredOrder, compute_state
 from app.domain.registration import RETRYABLE, RegistrationState
@@ -129,11 +129,11 @@ async def retry_failed(
         if found is None:
             raise NotFound("not_found", f"There is no order {order_id}.")
         # The consent before the order, as a change of consent takes them: or each would wait for the other.
-        held = not await customers.may_send(tx, found.customer_id)
+        holds = of_new_work(await customers.consent_for_share(tx, found.customer_id))
         order = await orders.lock(tx, order_id)
         if order is None:
             raise NotFound("not_found", f"There is no order {order_id}.")
-        retried, without_hash = await _requeue(runtime, tx, order, choice, now, held=held)
+        retried, without_hash = await _requeue(runtime, tx, order, choice, now, holds)
         if not retried:
             raise Conflict("invalid_state", _nothing_to_retry(choice, without_hash))
         await publish(tx, await order_news(tx, order_id), now)
@@ -154,20 +154,19 @@ async def _requeue(
     order: StoredOrder,
     choice: Choice,
     now: datetime,
-    *,
-    held: bool,
+    holds: frozenset[HoldReason],
 ) -> tuple[int, int]:
     """Into new batches, tag by tag. How many rows, and how many have no hash any more and stay.
 
     No more of them are held at once than a batch and a chunk have, so that the largest import's order, failed
     as a whole, needs no more memory than a small one.
     """
-    batch_state = BatchState.HELD if held else BatchState.QUEUED
     limit = batch_size(runtime.settings, runtime.platforms[order.platform])
     belongs_to = {
         "order_id": order.id,
         "customer_id": order.customer_id,
         "connection_id": order.connection_id,
+        "holds": sorted(holds),
     }
     retried = without_hash = made = 0
     tag: str = ""
@@ -177,7 +176,7 @@ async def _requeue(
         nonlocal made, ids
         if ids:
             of_tag = {**belongs_to, "group_tag": tag}
-            batch_id = await add_batch(tx, of_tag, len(ids), batch_state, now, now)
+            batch_id = await add_batch(tx, of_tag, len(ids), first_state(holds), now, now)
             await registrations.rebatch(tx, batch_id, ids, now)
             made, ids = made + 1, []
 
@@ -193,6 +192,6 @@ async def _requeue(
             ids.append(row.id)
             retried += 1
     await fill_batch()
-    if made and not held:
+    if made and not holds:
         tx.wake(WakeKind.BATCHES, lanes=min(made, runtime.settings.worker_lanes))
     return retried, without_hash

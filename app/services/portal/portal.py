@@ -21,6 +21,7 @@ from app.db.leases import GIVEN_UP, LostClaim
 from app.db.registrations import Outcome, SendableRow
 from app.domain.batch import BatchState
 from app.domain.errors import Conflict, NotFound, Unprocessable
+from app.domain.hold import of_customer
 from app.domain.registration import (
     MAX_TRANSIENT_ATTEMPTS,
     MOVING_WITH_BATCH,
@@ -356,7 +357,7 @@ async def _claim(
     connection = await connections.get(tx, batch.connection_id)
     assert connection is not None  # a foreign key holds it
     format = format_of(runtime, connection)
-    consented = await customers.may_send(tx, batch.customer_id)
+    holds = of_customer(await customers.consent_for_share(tx, batch.customer_id))
     claim = await batches.claim_by_hand(
         tx, batch_id, owner=uuid4(), now=now, lease=runtime.settings.lease, settled=settled
     )
@@ -367,7 +368,7 @@ async def _claim(
         state = batch.state
         # Who corrects may take a settled batch: it is somebody else who has it at this moment.
         raise Conflict("invalid_state", _BUSY if settled and state is BatchState.SETTLED else _WHY_NOT[state])
-    if claim.state is BatchState.QUEUED and not consented:
+    if claim.state is BatchState.QUEUED and holds:
         raise Conflict("invalid_state", NO_CONSENT)
     return claim, format
 

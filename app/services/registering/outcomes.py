@@ -6,13 +6,14 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
-from app.db import attempts, batches, customers, group_tags, orders, registrations
+from app.db import attempts, batches, customers, group_tags, holds, orders, registrations
 from app.db.batches import Claim
 from app.db.ids import new_row_id
 from app.db.leases import GIVEN_UP, LostClaim
 from app.db.registrations import Outcome, SendableRow, SettledRow
 from app.domain import schedule
 from app.domain.batch import BatchState, halves
+from app.domain.hold import of_customer
 from app.domain.order import StoredOrder
 from app.domain.registration import (
     CORRECTIONS,
@@ -311,20 +312,20 @@ async def hasten_waiting(tx: PartnerTx, claim: Claim, now: datetime) -> None:
 
 
 async def hold_batch(runtime: Runtime, claim: Claim) -> None:
-    """Consent has gone before anything was sent: the batch waits for it, and the order says so.
+    """What holds the customer has come before anything was sent: the batch waits, and the order says so.
 
-    Looks again under the lock: a consent given meanwhile has released only what was held by then.
+    Looks again under the lock: a reason that has ended meanwhile has released only what was held by then.
     """
     now = runtime.now()
     async with runtime.transaction(claim) as tx:
-        allowed = await customers.may_send(tx, claim.customer_id)
+        reasons = of_customer(await customers.consent_for_share(tx, claim.customer_id))
         await _take(tx, claim)
-        if allowed:
+        if not reasons:
             await release(tx, claim, now, now)
             return
         await batches.update_claimed(
             tx,
             claim,
-            {"state": BatchState.HELD.value, **GIVEN_UP, "updated_at": now},
+            {**holds.stored(reasons), **GIVEN_UP, "updated_at": now},
         )
         await publish(tx, await order_news(tx, claim.order_id), now)

@@ -16,6 +16,7 @@ from app.db.leases import LostClaim
 from app.db.registrations import SendableRow
 from app.domain import request_id, tag_answer
 from app.domain.batch import SMALLEST_SPLIT, BatchState
+from app.domain.hold import of_customer
 from app.domain.identity import IdentityKind
 from app.domain.tag_answer import TagAnswer
 from app.domain.upstream import (
@@ -124,9 +125,8 @@ async def _open(runtime: Runtime, claim: Claim) -> tuple[_Intent | None, Connect
     now = runtime.now()
     intent: _Intent | None = None
     async with runtime.transaction(claim) as tx:
-        allowed = await customers.may_send(tx, claim.customer_id)
         unsent = claim.state is BatchState.QUEUED and not claim.uncertain
-        held = unsent and not allowed
+        held = unsent and bool(of_customer(await customers.consent_for_share(tx, claim.customer_id)))
         if not held:
             access = await read_access(runtime, tx, claim.connection_id)
             if await group_tags.is_known(tx, claim.customer_id, claim.group_tag):

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Sequence
 from datetime import datetime
-from enum import StrEnum
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -20,7 +19,8 @@ from app.db.sqlstate import sqlstate_of
 from app.domain import endpoint_health, schedule, signature
 from app.domain.actor import Principal
 from app.domain.address import Allowance
-from app.domain.attempt import Kind, Outcome
+from app.domain.attempt import DeliveryState, Kind, Outcome
+from app.domain.endpoint_health import EndpointState
 from app.domain.errors import Conflict, NotFound
 from app.domain.event import EndpointTestData, EventType
 from app.domain.webhook import Delivery, DeliveryAttempt, Endpoint, HeldEndpoint, SigningSecret, StoredEvent
@@ -35,16 +35,9 @@ from app.services.access import networks
 from app.services.access.identities import Caller
 from app.services.webhooks import endpoint_secrets, subscriptions
 from app.services.webhooks.endpoint_secrets import lock
-from app.services.webhooks.endpoints import EndpointState, find_endpoint
+from app.services.webhooks.endpoints import find_endpoint
 
 log = logger("webhooks")
-
-
-class DeliveryState(StrEnum):
-    PENDING = "pending"
-    RETRYING = "retrying"
-    SUCCEEDED = "succeeded"
-    EXHAUSTED = "exhausted"
 
 
 async def send_test(runtime: Runtime, principal: Principal, endpoint_id: UUID) -> Delivery:

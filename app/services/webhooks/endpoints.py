@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
@@ -12,6 +11,7 @@ from app.db.ids import new_row_id
 from app.db.paging import Page, PageRequest
 from app.domain.actor import Principal
 from app.domain.address import UrlRefused
+from app.domain.endpoint_health import EndpointState
 from app.domain.errors import FieldError, Unprocessable
 from app.domain.event import EventType
 from app.domain.quota import Quota
@@ -27,12 +27,6 @@ from app.services.webhooks import endpoint_secrets, subscriptions
 from app.services.webhooks.endpoint_secrets import lock, no_endpoint
 
 log = logger("webhooks")
-
-
-class EndpointState(StrEnum):
-    ENABLED = "enabled"
-    DEGRADED = "degraded"
-    DISABLED = "disabled"
 
 
 @dataclass(frozen=True, slots=True)

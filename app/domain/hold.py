@@ -1,0 +1,170 @@
+"""Holds: the reasons for which a batch stands still until something ends them. It goes when it has none.
+
+A further reason is a line in `HOLDS`. One that comes and goes with single orders, as `approval` would, is
+stored with the work: `of_new_work` gives it, and the service that ends it takes it away by `app.db.holds`.
+One that comes and goes for all work of a connection at once, as `maintenance` would, lies with the
+connection: `of_batch` derives it, and `app.db.holds.takes_work` passes over such connections.
+"""
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Final
+from uuid import UUID
+
+from app.domain.batch import BatchState
+from app.domain.budget import Budget
+from app.domain.catalogue import CATALOGUE, Advice, Category
+from app.domain.connection import ConnectionMode
+from app.domain.consent import ConsentState, lets_pass
+from app.domain.upstream import NOT_UNDERSTOOD
+
+
+class HoldReason(StrEnum):
+    CONSENT = "consent"
+    PORTAL = "portal"  # a person's turn, at a portal
+    CONNECTION = "connection"  # its trouble
+
+
+class Place(StrEnum):
+    """Where a reason lies."""
+
+    WORK = "work"  # stored with each batch
+    CONNECTION = "connection"  # derived from the batch's connection, never copied to its batches
+
+
+@dataclass(frozen=True, slots=True)
+class HoldTerms:
+    codes: frozenset[str]
+    """The codes of the catalogue by which it is told."""
+    ends: str
+    """What ends it."""
+    place: Place
+
+
+_OF_CONSENT = frozenset({"consent_missing", "consent_revoked"})
+_OF_PORTAL = frozenset({"portal_upload_due", "portal_outcome_due"})
+_OF_TROUBLE = frozenset(
+    code
+    for code, entry in CATALOGUE.items()
+    if entry.category is Category.CONNECTION and entry.advice is Advice.PERSON and code not in _OF_CONSENT
+)
+
+HOLDS: Final[Mapping[HoldReason, HoldTerms]] = MappingProxyType(
+    {
+        HoldReason.CONSENT: HoldTerms(_OF_CONSENT, "The customer's consent is given.", Place.WORK),
+        HoldReason.PORTAL: HoldTerms(
+            _OF_PORTAL, "A person uploads the batch's file, then records its outcome.", Place.CONNECTION
+        ),
+        HoldReason.CONNECTION: HoldTerms(
+            _OF_TROUBLE,
+            "A call proves that the connection works, or its credentials change.",
+            Place.CONNECTION,
+        ),
+    }
+)
+
+HIDES_CONSENT = frozenset({NOT_UNDERSTOOD, "customers_not_read"})
+"""Troubles of a connection for which consent that has been given is not seen."""
+STOPS_SOME = HIDES_CONSENT | {"credential_missing"}
+"""Troubles of a connection that stop some calls only. Without a refresh token no group tag can be created,
+but devices can be added to those that are there; and an answer that cannot be read says nothing of the
+answers to other calls."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """One reason that holds a batch."""
+
+    reason: str
+    """A HoldReason, or the name of one that only a later release knows."""
+    code: str
+    since: datetime | None
+    detail: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BatchFacts:
+    """One open batch, or several that stand alike; times are the earliest of them."""
+
+    connection_id: UUID
+    state: BatchState
+    devices: int
+    """Those without an outcome."""
+    created_at: datetime
+    updated_at: datetime
+    due_at: datetime
+    holds: Collection[str] = ()
+    """The reasons that are stored with it."""
+    submitted_at: datetime | None = None
+    uncertain_since: datetime | None = None
+    """The first call whose outcome is not known."""
+    failure_code: str | None = None
+    failure_said: str | None = None
+    consent: ConsentState | None = None
+    tag_creator: UUID | None = None
+    """Another batch, which creates the group tag that this one needs."""
+    tag_since: datetime | None = None
+    tag_due_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionFacts:
+    mode: ConnectionMode
+    trouble_code: str | None = None
+    trouble_said: str | None = None
+    trouble_since: datetime | None = None
+    not_before: datetime | None = None
+    budget: Budget | None = None
+    """None: not looked at."""
+
+
+def of_new_work(consent: ConsentState | None) -> frozenset[HoldReason]:
+    """The reasons that are stored with work when it is made: those of its customer so far."""
+    return of_customer(consent)
+
+
+def of_customer(consent: ConsentState | None) -> frozenset[HoldReason]:
+    """The reasons that the customer gives: when work is made, and again before it is sent."""
+    may_send = consent is not None and lets_pass(consent)
+    return frozenset() if may_send else frozenset({HoldReason.CONSENT})
+
+
+def first_state(holds: Collection[HoldReason]) -> BatchState:
+    """The state of a batch that is made with these reasons."""
+    return BatchState.HELD if holds else BatchState.QUEUED
+
+
+def of_batch(batch: BatchFacts, connection: ConnectionFacts) -> list[Hold]:
+    """Everything that holds the batch, each with the time since when."""
+    stored = [_stored(reason, batch) for reason in batch.holds]
+    if connection.mode is ConnectionMode.PORTAL:
+        return stored or [_at_portal(batch)]
+    return [*_of_trouble(batch, connection), *stored]
+
+
+def _stored(reason: str, batch: BatchFacts) -> Hold:
+    """A batch that is held changes with its reasons only."""
+    if reason != HoldReason.CONSENT:
+        return Hold(reason, reason, batch.updated_at)
+    code = "consent_revoked" if batch.consent is ConsentState.REVOKED else "consent_missing"
+    words = None if batch.consent is None else f"The customer's consent is {batch.consent.value}."
+    return Hold(reason, code, batch.updated_at, words)
+
+
+def _at_portal(batch: BatchFacts) -> Hold:
+    if batch.state is BatchState.QUEUED:
+        return Hold(HoldReason.PORTAL, "portal_upload_due", batch.created_at)
+    return Hold(HoldReason.PORTAL, "portal_outcome_due", batch.submitted_at or batch.updated_at)
+
+
+def _of_trouble(batch: BatchFacts, connection: ConnectionFacts) -> Iterator[Hold]:
+    code = connection.trouble_code
+    if code is None:
+        return
+    waits_for_consent = HoldReason.CONSENT in batch.holds and code in HIDES_CONSENT
+    if code in STOPS_SOME and batch.failure_code != code and not waits_for_consent:
+        return
+    yield Hold(HoldReason.CONNECTION, code, connection.trouble_since, connection.trouble_said or None)
