@@ -1,4 +1,4 @@
-"""Fixtures: servers and a database once a test process, everything emptied before each test."""
+"""Fixtures: servers and a database once per test process, emptied before each test."""
 
 import gc
 import os
@@ -27,20 +27,21 @@ FIRST = (
     "tests/e2e/test_ten_thousand.py",
     "tests/e2e/test_local_stack.py",
 )
-"""Files with the longest tests. Begun last, they would keep one worker busy while the others are done."""
+"""Files with the longest tests. Begun last, they would keep one process busy after the others are done."""
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """How many processes `make test` takes: as many as there are given servers, each process has its own.
+    """The number of test processes: one for each given pair of servers.
 
-    Otherwise two at least, because the tests of real processes wait most of their time; no more than four,
-    because those tests follow each other in one process and are half of the whole time.
+    Otherwise at least two, because tests of real processes mostly wait, and at most four, because those tests
+    run one after another in one process and take half of the whole time.
     """
     return len(given_servers()) or min(max(os.cpu_count() or 1, 2), 4)
 
 
 def pytest_configure() -> None:
-    """Nothing that imports and collection make is garbage: looking for some would take seconds."""
+    """Turns off garbage collection, which would take seconds during imports and collection and find
+    nothing."""
     gc.disable()
     drawing.load()
 
@@ -54,11 +55,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         path = item.nodeid.partition("::")[0]
         return FIRST.index(path) if path in FIRST else len(FIRST)
 
-    items.sort(key=place)  # stable: all else stays as it was
+    items.sort(key=place)  # stable: the others keep their order
 
 
 def pytest_collection_finish() -> None:
-    """What the imports and the collection made stays to the end: no garbage collection looks at it again."""
+    """Freezes the objects of imports and collection, which stay to the end."""
     gc.freeze()
     gc.enable()
 
@@ -71,7 +72,7 @@ def servers() -> Iterator[Servers]:
 
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data directory to copy with `copy_cluster`, for tests whose subject is not the first start."""
+    """A data directory to copy with `copy_cluster`, for tests that are not about the first start."""
     return make_cluster(tmp_path_factory.mktemp("cluster") / "data")
 
 
@@ -83,7 +84,7 @@ async def database_url(servers: Servers) -> AsyncIterator[str]:
 
 @pytest_asyncio.fixture
 async def owner(database_url: str) -> AsyncIterator[AsyncConnection]:
-    """A transaction of the owner of the tables, taken back at the end."""
+    """A transaction of the tables' owner, rolled back at the end."""
     engine = make_engine(database_url, poolclass=NullPool)
     async with engine.connect() as session:
         yield session
@@ -108,7 +109,7 @@ async def _world(servers: Servers, database_url: str, simulator_url: str) -> Asy
 
 @pytest_asyncio.fixture
 async def world(_world: World) -> AsyncIterator[World]:
-    """An empty world. Whatever events a test leaves in it have the shapes that are published."""
+    """An empty world. At the end, checks that all events in it have their published shapes."""
     await _world.clear()
     yield _world
     await require_all_published(_world)

@@ -4,16 +4,10 @@ from app.cli.device_file import columns_read, columns_unused
 from app.cli.doubts import is_doubt
 from app.cli.screen import Screen, number
 from app.intake.rows import Dialect, Kind
+from app.intake.table import DELIMITERS
 
 _FORMATS = {"xlsx": "Excel workbook", "jsonl": "JSON Lines", "oa3": "OA3 report"}
-_DELIMITERS = {
-    ",": "commas",
-    ";": "semicolons",
-    "\t": "tabs",
-    "|": "bars",
-    ":": "colons",
-    "=": "equals signs",
-}
+_DELIMITERS = {**DELIMITERS, ":": "colons", "=": "equals signs"}
 
 
 def format_words(

@@ -6,7 +6,6 @@ keeps the digits it is written with.
 """
 
 import json
-import re
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any, Final
@@ -30,6 +29,7 @@ from app.intake.table import (
     Row,
     Source,
     UnreadableFile,
+    storable,
 )
 
 SAMPLE: Final = 200
@@ -43,7 +43,6 @@ _ORDER: Final = frozenset(
 """The keys of an order of our API."""
 NEVER_BOOLEAN: Final = frozenset({"serial_number", "product_key", "manufacturer", "model"})
 """Fields that are texts, even if a program or a spreadsheet writes them as something else."""
-_UNSTORABLE: Final = re.compile("[\x00\ud800-\udfff]")
 _NOT_JSON = Notice("line_not_json", "The line is not a JSON object.")
 _REPEATED = Notice("key_repeated", "A key occurs twice in the object; nobody can tell which value is meant.")
 
@@ -224,10 +223,10 @@ def _text(value: Any) -> tuple[str, bool]:
 
 
 def _clean(text: str) -> tuple[str, bool]:
-    """Removes characters that no database stores. Also returns whether there were any."""
+    """Replaces characters that no database stores. Also returns whether there were any."""
     if text.isascii() and "\x00" not in text:
         return text, False
-    clean = _UNSTORABLE.sub("\ufffd", text)
+    clean = storable(text)
     return clean, clean != text
 
 

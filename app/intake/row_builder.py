@@ -16,14 +16,23 @@ from app.intake.csv.records import cells_of
 from app.intake.layout import Layout
 from app.intake.profiles import Profile
 from app.intake.row_plan import Plan
-from app.intake.table import MAX_CELLS, TOO_MANY_CELLS, Block, Flaw, Notice, Record, Row, UnreadableFile
+from app.intake.table import (
+    DELIMITERS,
+    MAX_CELLS,
+    TOO_MANY_CELLS,
+    Block,
+    Flaw,
+    Notice,
+    Record,
+    Row,
+    UnreadableFile,
+)
 
 MAX_ROWS: Final = 1_000_000
 """The most rows of one file: a hundred times the largest order."""
 
 _LETTERS: Final = frozenset({"manufacturer", "model", "group_tag"})
 """Fields that are sent and may have non-ASCII characters."""
-_SEPARATORS: Final = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 _FIRST_NAMES: Final = frozenset(name.lower() for names in ALIASES.values() for name in names)
 
 
@@ -163,7 +172,7 @@ class _Builder:
     def _resplit(self, cells: list[str], notices: tuple[Notice, ...]) -> tuple[list[str], tuple[Notice, ...]]:
         """A row that is split by another separator than the file's, if it is whole then."""
         text = self._found.separator.join(cells)
-        for separator, words in _SEPARATORS.items():
+        for separator, words in DELIMITERS.items():
             if separator != self._found.separator and text.count(separator) + 1 >= self.plan.width:
                 other = cells_of(text, separator, self._found.quote)
                 if len(other) == self.plan.width:

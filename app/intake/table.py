@@ -4,6 +4,7 @@ They are the same for every format. None of them judges a device: `app.domain` d
 or a hash is valid. A notice names columns and lines, never a value.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum, StrEnum, auto
@@ -18,6 +19,15 @@ if TYPE_CHECKING:
 MAX_FIELD: Final = 64 * 1024
 """The most characters of a cell; a hardware hash has 4,000."""
 MAX_CELLS: Final = 512
+DELIMITERS: Final = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+"""Delimiters of cells in words, in order of preference if the content does not decide (a single column)."""
+LOST_CHARACTER: Final = "\ufffd"
+_UNSTORABLE: Final = re.compile("[\x00\ud800-\udfff]")
+
+
+def storable(text: str) -> str:
+    """The text with U+FFFD for each character that no database stores."""
+    return _UNSTORABLE.sub(LOST_CHARACTER, text)
 
 
 class Kind(StrEnum):

@@ -74,6 +74,13 @@ RULES = (
     ),
     Rule(r"\bsigns? of life\b", "heartbeat", "a worker's sign of life"),
     Rule(r"\bbe it\b", "either ... or", "be it now or later"),
+    Rule(r"\bby (its|their) nature\b", "say what it does", "one that goes on for minutes by its nature"),
+    Rule(r"\bin one go\b", "at once, in one call", "bytes that are scanned in one go"),
+    Rule(r"\bover and over\b", "repeatedly", "so that no call waits for it over and over"),
+    Rule(r"\bsees? to (it|paths)\b", "handles, or name it", "whose routes see to it themselves"),
+    Rule(r"\bthe error stream\b", "stderr", "words for a person on the error stream"),
+    Rule(r"\bor nobody would\b", "or nothing would", "expired tokens, or nobody would ask for new ones"),
+    Rule(r"\bit is us who\b", "we", "unless it is us who do not read"),
 )
 
 QUESTION_WORDS = re.compile(r"(What|Who|Whom|Whose|Whether|How|Why|Where|Which|When|Can|Of|From)\b")

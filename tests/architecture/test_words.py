@@ -1,4 +1,4 @@
-"""House rules that a reader would otherwise have to remember: words, sizes, logs."""
+"""House rules: words, sizes, logs."""
 
 import ast
 import re
@@ -112,7 +112,7 @@ def test_no_log_event_carries_what_must_not_be_logged() -> None:
 
 
 def _tells(handler: ast.ExceptHandler) -> bool:
-    """Whether it raises again, or at least writes down what arose and where."""
+    """Whether it raises again, or at least logs the exception with its place."""
     return any(
         isinstance(inner, ast.Raise) or (isinstance(inner, ast.Call) and ast.unparse(inner.func) == "origin")
         for inner in ast.walk(handler)
@@ -132,7 +132,7 @@ def test_no_error_is_swallowed_whole() -> None:
 
 
 def test_the_product_has_no_switch_for_its_own_tests() -> None:
-    """What the tests run is what is deployed: nothing in it asks whether it is being tested."""
+    """Tests run what is deployed: no code asks whether it is being tested."""
     asking = [
         f"{source.path}: {word}"
         for source in sources("app", "workers")

@@ -67,7 +67,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _run(words: str, chosen: Sequence[Attack], seconds: float, keep: bool) -> bool:
-    """Each line has processes of its own: what one attack leaves behind is not the next one's."""
+    """Each line has its own processes, so that one attack does not affect the next."""
     directory = Path(tempfile.mkdtemp(prefix="registrar-attack-"))
     try:
         with open_stage(directory) as stage:

@@ -1,4 +1,4 @@
-"""The definition of an attack, and the target it may aim at."""
+"""The definition of an attack and its target."""
 
 from __future__ import annotations
 
@@ -59,8 +59,8 @@ Step = Callable[[httpx.Client, int], Iterable[str]]
 
 
 def in_loops(target: Target, loops: int, step: Step, *, timeout: float = 30.0) -> Counter[str]:
-    """Takes the step again and again in so many threads, until the time is over. Each loop has a client and
-    counts its steps, beginning at its own number."""
+    """Repeats the step in a number of threads until the time is over. Each loop has its own client and counts
+    its steps from its own number."""
 
     def loop(first: int) -> Counter[str]:
         answers: Counter[str] = Counter()
@@ -94,8 +94,8 @@ class Attack:
     run: Callable[[Target], Counter[str]]
     """Attacks until `target.over`; gives back what it was answered, counted in words ("422", "cut off").
 
-    Runs in a process of its own with the lowest priority, so that it is the service that is measured and
-    not the attacker's own need of the processor. Must bound what it holds and sends.
+    Runs in a separate process with the lowest priority, so that the measurement is of the service and not of
+    the attacker's own use of the processor. Must bound its memory and traffic.
     """
 
 

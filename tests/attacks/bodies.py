@@ -1,4 +1,4 @@
-"""Bodies: small on the wire and huge once they are built, wrong in very many places, or endless."""
+"""Bodies that are small on the wire and huge when parsed, wrong in very many places, or endless."""
 
 from __future__ import annotations
 

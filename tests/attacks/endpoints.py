@@ -1,4 +1,4 @@
-"""Webhook endpoints: as many as the quota lets A make, and each of them wastes the time of who calls it."""
+"""Webhook endpoints: as many as the quota allows, each of which wastes the time of its caller."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ async def _never(writer: asyncio.StreamWriter, host: str) -> None:
 
 
 async def _trickle(writer: asyncio.StreamWriter, host: str) -> None:
-    """A header that goes on and on, and never ends."""
+    """A header that never ends."""
     writer.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
     while True:
         writer.write(b"x")
@@ -51,7 +51,7 @@ def _receiver(manner: Manner) -> Iterator[str]:
     """Its address. It answers in this manner from a thread of its own."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        # Cancelled when the attack is over: the stream's own callback would print a traceback for each.
+        # Cancelled when the attack is over. Otherwise the stream's callback would print a traceback for each.
         with suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             await reader.readuntil(b"\r\n\r\n")
             await manner(writer, f"127.0.0.1:{port}")

@@ -1,4 +1,4 @@
-"""Keys and removals: what makes rows, counts them, or takes them away, as often as calls can be made."""
+"""Keys and removals: creates, counts and deletes rows as often as possible."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from app.local import receiver as webhooks
 GET_EVERY = 0.1
 ORDER_EVERY = 1.0
 PATIENCE = 60.0
-"""Seconds after which a call or an order counts as not answered; it is in the figures with this time."""
+"""Seconds after which a call or an order counts as unanswered, with this time in the figures."""
 
 
 class Receiver(webhooks.Receiver):
@@ -42,9 +42,9 @@ class Measured:
     webhooks: Sequence[float]
     """Seconds from an event until its message arrived."""
     missing_webhooks: int
-    """Orders that were completed and whose message did not arrive within the patience."""
+    """Completed orders whose webhook did not arrive in time."""
     answers: Counter[str]
-    """What B was answered."""
+    """The answers that B got."""
 
 
 @dataclass

@@ -41,7 +41,7 @@ ENVIRONMENT = {
 class Outcome:
     measured: Measured
     answers: dict[str, Counter[str]]
-    """What each attack was answered."""
+    """The answers of each attack."""
     peaks: dict[str, float]
     """Highest resident memory in MB since the start, by process."""
 
@@ -54,7 +54,7 @@ class Stage:
     connection_id: str
 
     def run(self, attacks: Sequence[Attack], seconds: float) -> Outcome:
-        """B alone where there are no attacks; otherwise while all of them go on at the same time."""
+        """Measures B while all attacks run at the same time; alone if there are none."""
         programs = {attack.name: self._launch(attack, seconds) for attack in attacks}
         try:
             self.neighbour.begin()
@@ -101,7 +101,7 @@ def _answers(program: subprocess.Popen[str], deadline: float) -> Counter[str]:
 
 @contextmanager
 def open_stage(directory: Path) -> Iterator[Stage]:
-    """Raises StackFailed or EmbeddedUnavailable where nothing can be started."""
+    """Raises StackFailed or EmbeddedUnavailable if nothing can be started."""
     with ExitStack() as exits:
         stack = exits.enter_context(Stack.start(directory, sandbox=True, workers=1, environment=ENVIRONMENT))
         simulator = exits.enter_context(

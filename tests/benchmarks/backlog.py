@@ -81,7 +81,7 @@ async def _fill(runtime: Runtime, registrations: int) -> None:
 
 
 async def _time(runtime: Runtime, statement: Callable[[SystemTx], Awaitable[object]]) -> list[float]:
-    """Milliseconds of each run, rolled back, so that every run meets the same queue."""
+    """Milliseconds of each run, rolled back so that every run has the same queue."""
     took = []
     for _ in range(REPEATS):
         async with runtime.engine.connect() as session, session.begin() as transaction:

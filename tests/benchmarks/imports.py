@@ -83,7 +83,7 @@ def measure(bench: Bench, rows: int, file: Iterator[bytes], reference: str) -> d
 
 
 def wait_until(done: Callable[[], bool]) -> float:
-    """Seconds, asking as seldom as a caller would."""
+    """Seconds until it is done, polling as rarely as a caller would."""
     begun = time.perf_counter()
     while not done():
         if time.perf_counter() - begun > PATIENCE:
@@ -125,7 +125,7 @@ def _peaks(bench: Bench) -> dict[str, float]:
 
 
 def run_largest(directory: Path) -> dict[str, Any]:
-    """One file of nearly 4 GB. About ten minutes, so only when it is asked for."""
+    """One file of nearly 4 GB. Takes about ten minutes, so it runs only on request."""
     return run(directory, sizes=(), hashed=LARGEST)
 
 

@@ -27,7 +27,7 @@ WIDE = {
     "REGISTRAR_CONNECTION_WINDOW": "1000",
     "REGISTRAR_POLL_FIRST_S": "60",
 }
-"""What is measured is sending: batches under way must not wait for outcomes, which are another measure."""
+"""Measures only sending, so batches must not wait for outcomes."""
 READ = """
 SELECT r.serial_number, r.manufacturer, r.model, r.product_key, h.data
 FROM registrations r LEFT JOIN device_hashes h ON h.registration_id = r.id

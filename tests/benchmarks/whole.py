@@ -1,4 +1,4 @@
-"""The whole way of 200,000 devices of 200 customers, with one API, one worker and the simulator.
+"""200,000 devices of 200 customers from order to outcome, with one API, one worker and the simulator.
 
 The simulator answers at once.
 """

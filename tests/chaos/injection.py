@@ -1,8 +1,8 @@
-"""Making a schedule happen: signals to processes at chosen moments, rules armed at the simulator.
+"""Carries out a schedule: sends signals to processes at chosen moments, arms rules at the simulator.
 
-A kill is only worth something at the right moment, so each accident first waits for it: a call held
-open, a transaction waiting for a lock that this module holds, a request under way. If the moment
-does not come within a few seconds the kill happens anyway, and the report says that it missed.
+A kill is only useful at the right moment, so each accident first waits for it: a call held open, a
+transaction waiting for a lock that this module holds, a request under way. If the moment does not come within
+a few seconds, the kill happens anyway, and the report says that it missed.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Injection:
                 self._arm(*step.rules)
 
     def calm(self) -> None:
-        """Nothing is disturbed from here on: rules disarmed, held calls let go."""
+        """Ends all disturbance: disarms rules and releases held calls."""
         self.armed = self.simulator.get("/control/faults").json()
         self.simulator.delete("/control/faults").raise_for_status()
         self.simulator.post("/control/release", json={}).raise_for_status()
@@ -70,7 +70,7 @@ class Injection:
     # --- accidents ------------------------------------------------------------------------------------
 
     def _happen(self, what: Accident, step: Step) -> bool:
-        """Whether it happened at the moment it was meant for."""
+        """Whether it happened at the intended moment."""
         match what:
             case Accident.WORKER_BEFORE_ARRIVAL:
                 return self._kill_holding(what, step.victims, UPLOADS, phase="before", then="drop")
@@ -102,7 +102,7 @@ class Injection:
                 return self._kill(what, step.victims, signal.SIGQUIT)
 
     def _kill(self, what: Accident, victims: tuple[str, ...], number: int = signal.SIGKILL) -> bool:
-        """Waits until each victim runs, so that a kill after another one is one."""
+        """Waits until each victim runs, so that a kill hits a running process."""
         killed = 0
         for name in victims:
             if self._until(lambda name=name: self.stack.processes[name].pid is not None):  # type: ignore[misc]
@@ -185,7 +185,7 @@ class Injection:
                 deadline = time.monotonic() + MOMENT
                 hit = False
                 while not hit and time.monotonic() < deadline and not self.stop.is_set():
-                    # Within a transaction PostgreSQL shows the activity as it was at the first look.
+                    # Within a transaction PostgreSQL keeps showing the activity of the first query.
                     await connection.execute("SELECT pg_stat_clear_snapshot()")
                     hit = bool(await connection.fetchval(_WAITING, waits))
                     await asyncio.sleep(LOOK)

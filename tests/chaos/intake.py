@@ -1,7 +1,7 @@
-"""Order systems: one for each partner, sending its orders as a careful one would.
+"""Order systems, one for each partner, that send orders carefully.
 
-Each order has an Idempotency-Key and is sent again, unchanged, until there is an answer about it. So
-what they know in the end is what a real caller would know: accepted, refused, or never answered.
+Each order has an Idempotency-Key and is sent again, unchanged, until there is an answer. So in the end they
+know what a real caller would know: accepted, refused, or never answered.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ PASSING = frozenset({429, 500, 502, 503, 504})
 
 @dataclass
 class Intake:
-    """What came of the orders so far. Shared by the threads."""
+    """The orders' results so far. Shared by the threads."""
 
     deadline: float
     """On the monotonic clock."""
@@ -35,7 +35,7 @@ class Intake:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def start(self, api_url: str, account: Account, spread: float) -> threading.Thread:
-        """Sends the account's orders, spread over so many seconds, in a thread."""
+        """Sends the account's orders in a thread, spread over a number of seconds."""
         thread = threading.Thread(target=self._send_all, args=(api_url, account, spread), daemon=True)
         thread.start()
         return thread
@@ -72,7 +72,7 @@ class Intake:
             self.stop.wait(PAUSE)
 
     def _post(self, api: httpx.Client, key: str, order: Order) -> httpx.Response | None:
-        """The answer; None where there was none about the order."""
+        """The answer; None if there was none about the order."""
         with self._lock:
             self.under_way += 1
         try:

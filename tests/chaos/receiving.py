@@ -1,4 +1,4 @@
-"""The receiver of webhooks that a run listens with, and what all of them were told."""
+"""The webhook receivers of a run, and the events that they got."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from app.local import receiver as webhooks
 from tests.chaos.verdict import Told
 
 FAILS_EVERY = 23
-"""Every so many messages a new event is refused after it was taken, so that it has to come again."""
+"""After this many webhooks a new event is refused although it was kept, so that it comes again."""
 
 
 class Receiver(webhooks.Receiver):
@@ -19,7 +19,7 @@ class Receiver(webhooks.Receiver):
 
 
 def told(receivers: list[Receiver]) -> Told:
-    """What all of them got, put together."""
+    """The events of all receivers together."""
     states: dict[str, list[str]] = defaultdict(list)
     orders: dict[str, list[str]] = defaultdict(list)
     for receiver in receivers:

@@ -1,7 +1,7 @@
-"""Reading both sides: the database's rows and the simulator's ledger, as `verdict` compares them.
+"""Reads both sides for `verdict`: the database's rows and the simulator's ledger.
 
-It reads as the tables' owner, past row-level security and past the product's own queries, so that a
-wrong query cannot hide a wrong row.
+It reads as the tables' owner, without row-level security and the product's queries, so that a wrong query
+cannot hide a wrong row.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ async def read(database_url: str) -> tuple[list[Row], list[Batch], list[Attempt]
 
 
 async def troubled_batches(database_url: str) -> list[dict[str, Any]]:
-    """Whole rows of the batches something happened to, with their attempts: for a person who looks."""
+    """Whole rows of the disturbed batches, with their attempts, for people to read."""
     connection = await connect(database_url)
     try:
         return [dict(row) for row in await connection.fetch(_TROUBLE)]

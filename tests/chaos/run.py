@@ -1,7 +1,7 @@
-"""One seed, from an empty directory to a verdict: start everything, send, disturb, wait, compare.
+"""Runs one seed: start everything, send, disturb, wait, compare.
 
-Every wait has a deadline, and the whole run one that ends the process: a harness that hangs says
-nothing. What a run leaves behind is removed when all is well and named when it is not.
+Every wait has a deadline, and a deadline for the whole run ends the process. A run's files are removed if all
+is well, otherwise their place is printed.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ ENVIRONMENT = {
     "REGISTRAR_BREAKER_CEILING_S": "4",
     "REGISTRAR_LOG_LEVEL": "INFO",
 }
-"""Short and fast, so that what takes minutes in production takes seconds here; their order is the same."""
+"""Time limits of seconds instead of production's minutes, in the same order."""
 SPREAD_S = 20.0
 """Seconds over which the orders are sent: the accidents happen meanwhile."""
 SEED_S = 150.0
@@ -82,7 +82,7 @@ class Result:
 
 
 def run(seed: int, *, devices: int, customers: int, say: Callable[[str], None], keep: bool = False) -> Result:
-    """Raises StackFailed or EmbeddedUnavailable where nothing can be started."""
+    """Raises StackFailed or EmbeddedUnavailable if nothing can be started."""
     begun = time.monotonic()
     schedule = plan(seed, upstream_timeout_s=UPSTREAM_TIMEOUT_S, lease_s=LEASE_S)
     directory = Path(tempfile.mkdtemp(prefix="registrar-chaos-"))
@@ -198,7 +198,7 @@ def _gather(
 def _leave_papers(
     directory: Path, stack: Stack, result: Result, injection: Injection, ledger: dict[str, Any]
 ) -> None:
-    """What a person needs who looks for the cause, beside the logs and the database itself."""
+    """Writes what helps to find the cause, besides the logs and the database."""
     papers = {
         "verdict.json": {
             "zeros": result.verdict.zeros,
@@ -218,7 +218,7 @@ def _leave_papers(
 
 @contextlib.contextmanager
 def _ended_by(moment: float, directory: Path) -> Iterator[None]:
-    """Ends the process, and with it everything it started, if the body does not end by itself."""
+    """Ends the process and everything it started if the body does not end in time."""
 
     def end() -> None:
         os.write(2, f"chaos: hung, ended by force; logs are in {directory}\n".encode())

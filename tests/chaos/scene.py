@@ -1,7 +1,7 @@
 """The scene of a chaos run: partners, customers, their devices, and what Microsoft has beforehand.
 
-Everything follows from the seed. Each device is ordered once, so that its fate is known before the
-run begins: most are new, some are held by their customer or by somebody else, some rows are wrong.
+Everything follows from the seed. Each device is ordered once, so that its outcome is known before the run
+begins: most are new, some are held by their customer or another one, some rows are wrong.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Order:
     reference: str
     customer_id: str
     body: bytes
-    """As it is sent, byte by byte, at every attempt."""
+    """The exact bytes of every attempt."""
 
 
 @dataclass
@@ -136,7 +136,7 @@ def _open_account(account: Account, api: httpx.Client, simulator: httpx.Client, 
 
 
 def _await_consent(api: httpx.Client, customer_id: str) -> None:
-    """Asked again, because a worker's reading of the same list may be ahead and not applied yet."""
+    """Asks repeatedly, because a worker may have read the list earlier and not applied it yet."""
     deadline = time.monotonic() + CONSENT_PATIENCE
     while True:
         consent = _said(api.post(f"/v1/customers/{customer_id}/consent:recheck"))
@@ -152,7 +152,7 @@ def _said(response: httpx.Response) -> Any:
 
 @dataclass
 class _Writer:
-    """Writes orders, and beside them what they amount to."""
+    """Writes orders and their expected outcomes."""
 
     chance: random.Random
     devices: Iterator[SyntheticDevice]
@@ -160,7 +160,7 @@ class _Writer:
     preheld: list[dict[str, Any]] = field(default_factory=list)
 
     def orders(self, name: str, customer_id: str, tenant: str, count: int, stranger: str) -> Iterator[Order]:
-        """Two or three orders of together so many devices, under one to three group tags."""
+        """Two or three orders for this many devices together, under one to three group tags."""
         tags = self.chance.sample(TAGS, self.chance.randint(1, 3))
         parts = self.chance.randint(2, 3)
         for part in range(parts):

@@ -1,8 +1,8 @@
 """The schedule of faults in a chaos run: a pure function of the seed.
 
-Decides which accidents happen to which process and which calls to Microsoft are disturbed, in one
-order with pauses in between. It stands alone so that a seed can be shown, and a failing one repeated,
-without starting anything; where the accidents hit is up to the machine.
+It decides which accidents happen to which process and which calls to Microsoft are disturbed, in order and
+with pauses. So a seed can be shown, and a failing one repeated, without starting anything. Where the
+accidents hit depends on the machine.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 
 class Accident(StrEnum):
-    """What happens to a process; how it is done is in `injection`."""
+    """Accidents of processes. `injection` carries them out."""
 
     WORKER_BEFORE_ARRIVAL = "worker killed, call never arrived"
     WORKER_AFTER_ACCEPTANCE = "worker killed, call accepted, not answered"
@@ -31,7 +31,7 @@ class Accident(StrEnum):
 
 
 class Disturbance(StrEnum):
-    """What happens to calls."""
+    """Disturbances of calls."""
 
     ANSWER_LOST = "answer lost after acceptance"
     CONNECTION_RESET = "connection reset"
@@ -162,7 +162,7 @@ def _rules(
         case Disturbance.TOKEN_EXPIRED:
             return [{"operation": name, "kind": "expired_token"} for name in (upload, "status")]
         case Disturbance.TOKENS_DOWN:
-            # Beside it expired tokens, or nobody would ask for new ones.
+            # Together with expired tokens, or nothing would ask for new ones.
             return [
                 {"operation": "token", "kind": "status", "status": 503, "count": 2},
                 {"operation": "token", "kind": "drop", "phase": chance.choice(("before", "after"))},

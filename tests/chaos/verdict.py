@@ -1,7 +1,7 @@
-"""The comparison: what was ordered, what Microsoft's ledger holds, what Registrar says and what it told.
+"""Compares orders, Microsoft's ledger, Registrar's records and its webhooks.
 
-Pure, so that each number that must be zero can be shown to become non-zero. What callers sent is the
-reference for both sides; the database is believed only where the ledger agrees.
+Pure, so that tests can show that each number that must be zero can become non-zero. What callers sent is the
+reference for both sides; the database is believed only if the ledger agrees.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from enum import StrEnum
 
 
 class Fate(StrEnum):
-    """What ought to become of a device, decided when it was made."""
+    """The expected outcome of a device, decided when it was made."""
 
     FRESH = "fresh"
     HELD_HERE = "held by its customer before"
@@ -30,7 +30,7 @@ class Sent:
     tenant: str
     tag: str
     key: str
-    """Serial number, or the PKID where only that was sent."""
+    """The serial number, or the PKID if only that was sent."""
     fate: Fate
 
 
@@ -104,7 +104,7 @@ class Told:
 
     ids: frozenset[str]
     states: Mapping[str, tuple[str, ...]]
-    """By registration id: the states told, in order of their coming."""
+    """By registration id: the reported states, in order of arrival."""
     orders: Mapping[str, tuple[str, ...]]
     """By reference: the types of the order's own events."""
     repeated: int
@@ -157,7 +157,7 @@ class Verdict:
     repeated_uploads: int = 0
     repeated_webhooks: int = 0
     recovery: float = 0.0
-    """Seconds from an accident, or a call without a usable answer, until what it had hit was settled."""
+    """Seconds from an accident, or a failed call, until the affected batches were settled."""
     recovery_of: str = ""
 
     @property

@@ -1,7 +1,7 @@
-"""`make contract`: the OpenAPI document is linted, clients are made of it, and one of them places an order.
+"""`make contract`: lints the OpenAPI document, generates clients, and places an order with one of them.
 
-The document is the one that a running API serves. The tools have lock files of their own, so that they hold
-back none of the service's libraries, and stay in build/contract until those files change.
+A running API serves the document. The tools have their own lock files, so that they hold back none of the
+service's libraries, and stay in build/contract until those files change.
 """
 
 import hashlib
@@ -34,7 +34,7 @@ QUIET = {
 
 
 class Failed(Exception):
-    """What did not go as it must, with the output of the program that says so."""
+    """A failed check, with the output of the program that found it."""
 
 
 def main() -> int:
@@ -100,7 +100,7 @@ def _install_node() -> None:
 
 
 def _is_there(place: Path, wanted: Path) -> bool:
-    """Otherwise what is there is thrown away."""
+    """Otherwise deletes what is there."""
     mark = place / "installed"
     if mark.exists() and mark.read_text() == _digest(wanted):
         return True

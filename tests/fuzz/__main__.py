@@ -1,4 +1,4 @@
-"""`make fuzz`: every harness for some seconds; ends with 1 when one of them found something.
+"""`make fuzz`: runs every harness for some seconds and ends with 1 if one of them finds something.
 
 An input that breaks a harness is left in a file whose name is printed; give it to the harness with
 `python -m tests.fuzz --one NAME FILE`.

@@ -1,4 +1,4 @@
-"""Fuzz harnesses: each takes bytes and may raise nothing but what its reader promises."""
+"""Fuzz harnesses: each takes bytes and may raise only the documented exceptions of its reader."""
 
 import gzip
 import io
@@ -17,23 +17,23 @@ PROFILE = Profile.parse(
     }
 )
 MOST_ROWS = 10_000
-"""Rows looked into: libFuzzer takes a slow input for a hang."""
+"""The most rows that are read, because libFuzzer takes a slow input for a hang."""
 
 
 def files(data: bytes) -> None:
-    """Any file, through the door that every file comes in by; its first byte chooses a profile."""
+    """Any file through the entry point of all files. Its first byte chooses a profile."""
     profile = PROFILE if data[:1] > b"\x7f" else None
     _read(data[1:], profile)
 
 
 def sheets(data: bytes) -> None:
-    """A worksheet's or the shared texts' XML: a fuzzer does not get past a zip's checksums by itself."""
+    """The XML of a worksheet or of shared texts, because a fuzzer does not get past a zip's checksums."""
     name = "xl/sharedStrings.xml" if data[:1] > b"\x7f" else "xl/worksheets/sheet1.xml"
     _read(workbook({"A": [("Serial Number", "Make", "Model"), ("1", "HP", 2)]}, parts={name: data[1:]}))
 
 
 def packed(data: bytes) -> None:
-    """What is inside of gzip, for the same reason."""
+    """The content of gzip, for the same reason."""
     _read(gzip.compress(data, compresslevel=1))
 
 
@@ -47,7 +47,7 @@ def hashes(data: bytes) -> None:
 
 
 def _as_hash(data: bytes) -> str:
-    """A record list with its length and checksum put right, so that the records are reached."""
+    """A record list with corrected length and checksum, so that the records are reached."""
     import hashlib
     from base64 import b64encode
 
@@ -77,7 +77,7 @@ HARNESSES: dict[str, Callable[[bytes], None]] = {
 
 
 def seeds(name: str) -> Sequence[bytes]:
-    """What the fuzzer starts from."""
+    """Inputs that the fuzzer starts from."""
     from pathlib import Path
 
     from app.local.synthetic import devices

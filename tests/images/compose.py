@@ -110,7 +110,7 @@ def _health_options(check: Mapping[str, Any]) -> Iterator[str]:
 
 
 def read(*names: str, variables: Mapping[str, str], secret_files: Path) -> dict[str, Service]:
-    """The services of these files of deploy/, each laid over the one before.
+    """The services of these files of deploy/, each overriding the one before.
 
     `secret_files` is the directory that the paths of secrets are relative to.
     """
@@ -164,6 +164,6 @@ def filled_example(path: Path, values: Mapping[str, str]) -> Path:
 
 
 def assignments(path: Path) -> dict[str, str]:
-    """What an .env file sets."""
+    """The variables of an .env file."""
     pairs = (line.partition("=") for line in path.read_text().splitlines() if re.match(r"\w+=", line))
     return {name: value for name, _, value in pairs}

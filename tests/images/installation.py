@@ -1,4 +1,4 @@
-"""An installation as compose.yaml describes it: its services started in their order, looked at, stopped."""
+"""An installation as compose.yaml describes it: starts its services in order, inspects and stops them."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ class Installation:
 
 @contextmanager
 def running(installation: Installation) -> Iterator[Installation]:
-    """The installation, up; at the end nothing of it is left. A failure to start shows every log."""
+    """Starts the installation, and removes all of it at the end. A failure to start shows every log."""
     try:
         try:
             installation.up()

@@ -52,7 +52,7 @@ def sheet(shown: str, *rows: Sequence[str | int | float | None], formats: tuple[
 
 
 def codes_of(content: bytes) -> set[str]:
-    """Everything that is said of a file and its rows, as `registrar validate` says it."""
+    """All findings about a file and its rows, as `registrar validate` reports them."""
     try:
         dialect, rows = read(io.BytesIO(content))
         review = Review(Terms(Rules(frozenset(IdentityKind)), 1000), NOW)

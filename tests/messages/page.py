@@ -1,4 +1,4 @@
-"""The page itself: what stands around the examples."""
+"""The text of the page around the examples."""
 
 from collections.abc import Iterator
 

@@ -1,7 +1,7 @@
 """A check that Registrar's account of an order agrees with Microsoft's and with its own records.
 
-One comparison of everything, so that no test of a fault looks at one side only: rows against the
-simulator's ledger, counts against a real GROUP BY, events against rows, and nothing left half done.
+It compares everything, so that no test of a fault checks only one side: rows with the simulator's ledger,
+counts with a real GROUP BY, events with rows, and that nothing is left half done.
 """
 
 from collections import Counter, defaultdict
@@ -13,14 +13,14 @@ from app.domain.order import FINAL
 from tests.support.world import Partner, World
 
 TOLD = frozenset({"registered", "already_registered", "conflict", "failed", "unknown"})
-"""States in which a row has been settled by an answer, or by giving up on one."""
+"""States of a row that an answer, or giving up on one, has settled."""
 FINAL_EVENTS = frozenset({f"order.{state}" for state in FINAL})
 
 
 async def assert_agreement(
     world: World, partner: Partner, *order_ids: UUID, endings: int = 1, settlings: int = 1
 ) -> None:
-    """For orders that have ended `endings` times; rows may have been settled `settlings` times at most."""
+    """For orders that have ended `endings` times. Rows may have been settled at most `settlings` times."""
     devices = (await world.ledger())["devices"]
     for order_id in order_ids:
         rows = await world.select("SELECT * FROM registrations WHERE order_id = :id", id=order_id)

@@ -1,4 +1,4 @@
-"""A certificate authority of a test: makes certificates for servers and clients on this machine."""
+"""A certificate authority for tests: makes certificates for servers and clients on this machine."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -27,7 +27,7 @@ class Authority:
         return self.place / f"{self.name}.pem"
 
     def issue(self, name: str, *addresses: str) -> tuple[Path, Path]:
-        """Files of a certificate and its key; `addresses` are what a server is reached by."""
+        """The files of a certificate and its key. `addresses` are the server's names and addresses."""
         key = ec.generate_private_key(ec.SECP256R1())
         alternatives = [x509.IPAddress(ip_address(address)) for address in addresses]
         certificate, key_file = self.place / f"{name}.crt", self.place / f"{name}.key"

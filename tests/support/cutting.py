@@ -1,6 +1,6 @@
 """The simplest way to cut an order into batches, which the tests compare the real ways with.
 
-The service cuts while rows stream by, in chunks (`domain.planning`) or in SQL (imports, retries).
+The service cuts rows as they stream, in chunks (`domain.planning`) or in SQL (imports, retries).
 """
 
 from collections import defaultdict
@@ -10,14 +10,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """One batch to be: its group tag and the positions (indices into the order's rows) in it."""
+    """A planned batch: its group tag and the indices of its rows in the order."""
 
     group_tag: str
     rows: tuple[int, ...]
 
 
 def cut(group_tags: Sequence[str | None], limit: int) -> list[Cut]:
-    """By group tag, then at `limit` devices, in the rows' order. None marks a row that is not sent."""
+    """Cuts by group tag, then at `limit` devices, in the rows' order. None marks a row that is not sent."""
     by_tag: dict[str, list[int]] = defaultdict(list)
     for index, tag in enumerate(group_tags):
         if tag is not None:

@@ -1,4 +1,4 @@
-"""The OpenAPI document, made once a test process: making the API takes a second. Only to be read."""
+"""The OpenAPI document, made once per test process because building the API takes a second. Read-only."""
 
 from functools import cache
 from typing import Any
@@ -11,7 +11,7 @@ from app.main import build
 
 @cache
 def api() -> FastAPI:
-    """With the usual settings, and nothing behind it."""
+    """Of an API with the usual settings and nothing behind it."""
     return build(Settings())
 
 

@@ -1,4 +1,4 @@
-"""The number of random inputs that tests draw: some in `make test`, all in `make drawn`."""
+"""The number of random inputs in tests: some in `make test`, all in `make drawn`."""
 
 import os
 from typing import Final
@@ -7,17 +7,17 @@ from hypothesis import HealthCheck, settings
 
 ALL: Final = os.environ.get("DRAW") == "all"
 USUAL: Final = 100
-"""hypothesis's own number, for tests that say none."""
+"""hypothesis's default, for tests that name no number."""
 
 
 def examples(count: int) -> int:
-    """The number for a test that draws `count` of them where time does not matter."""
+    """The number for a test that draws `count` of them in `make drawn`."""
     return count if ALL else max(count // 4, 2)
 
 
 def load() -> None:
-    """No input has to be judged in a given time: the machine may be busy. `make test` draws the same ones at
-    each run, so that it tells of a change and not of luck."""
+    """No input has a time limit, because the machine may be busy. `make test` draws the same ones at each
+    run, so that a failure points to a change and not to chance."""
     settings.register_profile(
         "registrar",
         max_examples=examples(USUAL),

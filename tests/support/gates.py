@@ -1,4 +1,4 @@
-"""A gate for tests below the budget: it lets every call through and remembers how each one went."""
+"""A gate for tests without a budget: lets every call through and records its outcome."""
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime

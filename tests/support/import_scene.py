@@ -1,4 +1,4 @@
-"""Files on their way through Registrar, for the tests of imports: making them, sending them, reading them."""
+"""Helpers for tests of imports: make files, upload them, read them."""
 
 import csv
 import io
@@ -38,7 +38,7 @@ async def send(
 
 
 async def upload(world: World, partner: Partner, data: bytes, **given: Any) -> str:
-    """The id of the import. Without other word it is for the partner's customer."""
+    """The id of the import, by default for the partner's customer."""
     if "customer_id" not in given:
         given["customer_id"] = str(partner.customer_id)
     given = {name: value for name, value in given.items() if value is not None}
@@ -48,7 +48,7 @@ async def upload(world: World, partner: Partner, data: bytes, **given: Any) -> s
 
 
 async def work_imports(world: World, *, limit: int = 50) -> int:
-    """Does everything that imports need now."""
+    """Does all work of imports that is due."""
     for done in range(limit):
         if not await work.advance_next(world.runtime):
             return done
@@ -62,7 +62,7 @@ async def look(world: World, partner: Partner, import_id: str, path: str = "", *
 
 
 async def preview(world: World, partner: Partner, data: bytes, **given: Any) -> Any:
-    """Uploads and reads; the import as the API shows it then."""
+    """Uploads and reads a file. Returns the import as the API shows it."""
     import_id = await upload(world, partner, data, **given)
     await work_imports(world)
     return await look(world, partner, import_id)
@@ -73,7 +73,7 @@ async def commit(world: World, partner: Partner, import_id: str, **body: Any) ->
 
 
 async def committed(world: World, partner: Partner, import_id: str, **body: Any) -> Any:
-    """Commits and has the orders made; the import as the API shows it then."""
+    """Commits and creates the orders. Returns the import as the API shows it."""
     response = await commit(world, partner, import_id, **body)
     assert response.status_code == 202, response.text
     await work_imports(world)

@@ -1,4 +1,4 @@
-"""The log of this process as a machine reads it, while a test runs."""
+"""The log lines of this process while a test runs."""
 
 import io
 import json
@@ -16,7 +16,7 @@ Lines = Callable[..., list[dict[str, Any]]]
 
 @contextmanager
 def log_lines() -> Iterator[Lines]:
-    """What it yields returns the lines so far, or those of one event."""
+    """Yields a function that returns the lines so far, or those of one event."""
     root = logging.getLogger()
     handlers, level, settings = list(root.handlers), root.level, structlog.get_config()
     written = io.StringIO()

@@ -1,8 +1,8 @@
-"""Plans of statements, taken in the transaction that runs them: what each one really reads.
+"""Plans of statements from the transaction that runs them, which show what each one really reads.
 
-PostgreSQL plans by statistics, and statistics are old whenever a table has just grown. So a statement whose
-cost matters is looked at with statistics of an empty table, of a full one, and with fresh ones; with the
-values it has and without them, since PostgreSQL may keep one plan for all values of a statement.
+PostgreSQL plans by statistics, which are outdated whenever a table has just grown. So a statement whose cost
+matters is tested with statistics of an empty table, of a full one, and with fresh ones; and with its values
+and without, because PostgreSQL may keep one plan for all values of a statement.
 """
 
 from collections.abc import AsyncIterator, Iterator
@@ -22,7 +22,7 @@ LOOKED_AT_IN_VAIN = ("Rows Removed by Filter", "Rows Removed by Index Recheck")
 
 @dataclass(frozen=True)
 class Reading:
-    """One statement, run and taken back."""
+    """One statement, run and rolled back."""
 
     plan: dict[str, Any]
 
@@ -39,7 +39,7 @@ class Reading:
 
     @property
     def pages(self) -> int:
-        """Pages of tables and indexes: entries seen inside an index are not rows."""
+        """Pages of tables and indexes, because entries read inside an index do not count as rows."""
         return int(self.plan["Shared Hit Blocks"] + self.plan["Shared Read Blocks"])
 
     def __str__(self) -> str:
@@ -54,7 +54,7 @@ def nodes(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 @asynccontextmanager
 async def readings(world: World, part: str) -> AsyncIterator[list[Reading]]:
-    """Readings of each statement that contains `part`: planned for its values, and then for any."""
+    """Plans of each statement that contains `part`: for its values, and for any values."""
     found: list[Reading] = []
     looking = False
 
@@ -101,8 +101,8 @@ def literal(value: Any) -> str:
 
 
 async def vacuum(world: World, *tables: str, analyze: bool = True) -> None:
-    """What PostgreSQL would do by itself, a minute later or much later: dead rows are taken away, and with
-    `analyze` the statistics are right."""
+    """Does what PostgreSQL would do by itself later: removes dead rows and, with `analyze`, updates
+    statistics."""
     async with world.owner() as owner, owner.connect() as session:
         await session.execution_options(isolation_level="AUTOCOMMIT")
         await session.execute(text(f"VACUUM {'(ANALYZE)' if analyze else ''} {', '.join(tables)}"))

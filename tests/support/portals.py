@@ -1,4 +1,4 @@
-"""Partners who work by hand at a portal, and their orders, for tests of portal mode."""
+"""Partners with a portal connection and their orders, for tests of portal mode."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,4 @@
-"""Holds events to the shapes that the OpenAPI document publishes for their types.
-
-Each field that is there, and no other.
-"""
+"""Checks events against the OpenAPI document: exactly the published fields of their types."""
 
 from copy import deepcopy
 from dataclasses import fields
@@ -18,7 +15,7 @@ from tests.support.world import World
 
 
 def require_published(event: Any) -> None:
-    """Raises AssertionError for an event that is not what a receiver was promised."""
+    """Raises AssertionError for an event that differs from its published shape."""
     type = event["type"]
     if type not in _document()["webhooks"]:
         raise AssertionError(f"No webhook {type} is published.")
@@ -28,7 +25,7 @@ def require_published(event: Any) -> None:
 
 
 async def require_all_published(world: World) -> None:
-    """For every event in the database, as the body that is signed for it."""
+    """Checks the signed body of every event in the database."""
     names = ", ".join(field.name for field in fields(StoredEvent))
     for event in await world.select(f"SELECT {names} FROM events"):
         require_published(orjson.loads(payload(StoredEvent(**event))))
@@ -36,7 +33,7 @@ async def require_all_published(world: World) -> None:
 
 @cache
 def _document() -> dict[str, Any]:
-    """The document, in which an object has no field that is not written there."""
+    """The document, in which objects have no other fields than those listed."""
     document = deepcopy(openapi())
     for schema in document["components"]["schemas"].values():
         if "properties" in schema:

@@ -1,4 +1,4 @@
-"""The tests' webhook receiver: it listens on a real socket and answers as a test tells it.
+"""The tests' webhook receiver: listens on a real socket and gives the answers that a test sets.
 
 Messages are verified with the public `standardwebhooks` library, which our signatures must agree with. It
 runs on the event loop of its test. Chaos and the attacks, which have none, use `app.local.receiver`.
@@ -26,7 +26,7 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b"ok"
     hold: asyncio.Event | None = None
-    """Answered only when this is set."""
+    """The answer waits until this is set."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Message:
         return value
 
     def verify(self, secret: str) -> None:
-        """As the library does at the moment of arrival. Raises its WebhookVerificationError."""
+        """Verifies it as of its arrival. Raises the library's WebhookVerificationError."""
         arrived = self.at
 
         class ReceiversClock(datetime):
@@ -110,7 +110,7 @@ Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 @asynccontextmanager
 async def listening(serve: Serve) -> AsyncIterator[int]:
-    """Serves every connection to a free loopback port, the value."""
+    """Serves every connection to a free loopback port. Yields the port."""
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     try:
         yield server.sockets[0].getsockname()[1]
@@ -132,7 +132,7 @@ class Endpoint:
 
 
 async def subscribe(world: World, partner: Partner, url: str, event_types: Sequence[str] = ()) -> Endpoint:
-    """A webhook endpoint, made as a partner makes it."""
+    """Creates a webhook endpoint through the API."""
     response = await world.client.post(
         "/v1/webhook-endpoints", headers=partner.headers, json={"url": url, "event_types": list(event_types)}
     )
@@ -142,7 +142,7 @@ async def subscribe(world: World, partner: Partner, url: str, event_types: Seque
 
 
 async def until(condition: Callable[[], object], patience: float = 5.0) -> None:
-    """Waits for something to have become true. Raises TimeoutError."""
+    """Waits until the condition is true. Raises TimeoutError."""
     async with asyncio.timeout(patience):
-        while not condition():  # noqa: ASYNC110 - what is waited for has no event
+        while not condition():  # noqa: ASYNC110 - the condition has no event
             await asyncio.sleep(0.005)

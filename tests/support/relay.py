@@ -1,4 +1,4 @@
-"""A relay in front of PostgreSQL: with TLS, which the wheel's server is built without, or as a pooler."""
+"""A relay in front of PostgreSQL that adds TLS, which the wheel's server lacks, or acts as a pooler."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from sqlalchemy.engine import make_url
 from tests.support.authority import Authority
 
 SSL_REQUEST = 80877103
-"""The code of PostgreSQL's protocol that asks for TLS before anything else is said."""
+"""The request code for TLS, the first message of PostgreSQL's protocol."""
 
 
 KEY_DATA = b"K" + struct.pack("!i", 12)
-"""The message that names the process of the server, at the end of the start."""
+"""The message with the server's process id, at the end of the startup."""
 NO_PROCESS = 2_000_000_000
 
 
 @dataclass
 class Relay:
-    """Speaks TLS in front, and what the server speaks behind. Knows how the last connection came."""
+    """Speaks TLS to clients and plain text to the server. Records how the last connection came."""
 
     upstream: str
     authority: Authority
     port: int = 0
     speaks_tls: bool = True
     came: tuple[bool, str | None] = (False, None)
-    """Encrypted or not, and the name in the client's certificate."""
+    """Whether it was encrypted, and the name in the client's certificate."""
     is_pooler: bool = False
-    """Answers the start with a process of its own, as poolers do."""
+    """Answers the startup with its own process id, like poolers."""
     said: dict[str, str] = field(default_factory=dict)
     """The parameters with which the last connection started."""
 
@@ -51,7 +51,7 @@ class Relay:
                 shown = writer.get_extra_info("peercert") or {}
                 name = next((value for ((_, value),) in shown.get("subject", ())), None)
             self.came = encrypted, name
-            # Whole, because PgBouncer refuses the first message in pieces.
+            # In one piece, because PgBouncer refuses a split first message.
             first += await reader.readexactly(struct.unpack("!ii", first)[0] - len(first))
             words = first[8:].rstrip(b"\0").decode().split("\0")
             self.said = dict(zip(words[::2], words[1::2], strict=True))

@@ -1,6 +1,6 @@
 """One row of every table for a partner, made from the tables' own definitions.
 
-So a table that is added tomorrow is walked by the tests of the wall without anybody thinking of it.
+So the tests of row-level security also cover tables that are added later.
 """
 
 from datetime import UTC, datetime
@@ -25,7 +25,7 @@ _PUBLISHED = {
     "sequence": None,
     "data": {"endpoint_id": str(UUID(int=1)), "message": "This is a test."},
 }
-"""An event has a published shape, as `tests.support.published` holds it to."""
+"""An event with its published shape, which `tests.support.published` checks."""
 _STATES = {
     "batches": "queued",
     "registrations": "queued",
@@ -66,7 +66,7 @@ def _value(column: Column[Any]) -> Any:
 
 
 def parents_of(table: Table) -> dict[str, set[str]]:
-    """The tables whose ids a table has, each with those columns; bound by a foreign key or by a trigger."""
+    """A table's parents with the columns that hold their ids, bound by a foreign key or by a trigger."""
     found: dict[str, set[str]] = {}
     for key in table.foreign_key_constraints:
         found.setdefault(key.referred_table.name, set()).update(e.parent.name for e in key.elements)
@@ -77,7 +77,7 @@ def parents_of(table: Table) -> dict[str, set[str]]:
 
 
 def new_row(table: Table, partner_id: UUID, parents: dict[str, Row]) -> Row:
-    """Values for every column; ids of parents from the `parents`, by table name."""
+    """Values for every column. `parents` has the parents' ids by table name."""
     row = {column.name: _value(column) for column in table.c}
     if table.name == "events":
         row |= _PUBLISHED
@@ -98,7 +98,7 @@ async def insert(session: AsyncConnection, table: Table, row: Row) -> None:
 
 
 async def fill(session: AsyncConnection) -> tuple[UUID, dict[str, Row]]:
-    """A new partner with one row in every table. As the system."""
+    """Creates a partner with one row in every table, as the system."""
     rows: dict[str, Row] = {}
     partner_id = uuid4()
     for table in metadata.sorted_tables:

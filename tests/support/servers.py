@@ -35,17 +35,17 @@ class Servers:
 
 
 def given_servers() -> list[Servers]:
-    """Those of TEST_SERVERS: a database URL and a Redis URL, and so on for each test process.
+    """The servers in TEST_SERVERS: a database URL and a Redis URL for each test process.
 
-    Each test process has servers of its own: tests empty the whole Redis, look at all locks of the
-    PostgreSQL and make roles in it.
+    Each test process needs its own servers, because tests empty Redis, inspect all locks of PostgreSQL and
+    create roles.
     """
     urls = os.environ.get("TEST_SERVERS", "").split()
     return [Servers(*pair) for pair in zip(urls[::2], urls[1::2], strict=True)]
 
 
 def _own_servers() -> Servers | None:
-    """This test process's of the given ones; None where none are given."""
+    """This test process's servers of the given ones; None if none are given."""
     given = given_servers()
     number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     return given[number] if given else None
@@ -53,7 +53,7 @@ def _own_servers() -> Servers | None:
 
 @contextmanager
 def open_servers() -> Iterator[Servers]:
-    """The given ones, else fresh ones from their wheels."""
+    """The given servers, otherwise new ones from their wheels."""
     given = _own_servers()
     if given is not None:
         yield given
@@ -67,25 +67,25 @@ def open_servers() -> Iterator[Servers]:
 
 
 def make_cluster(place: Path) -> Path:
-    """A data directory whose first start is over and whose servers have ended, to be copied."""
+    """A data directory after its first start, with its servers stopped, to copy."""
     Embedded.open(place, durable=False).close()
     return place
 
 
 def copy_cluster(made: Path, data_dir: Path) -> Path:
-    """PostgreSQL's files in a new data directory: opening it skips the seconds of a first start.
+    """Copies PostgreSQL's files to a new data directory, to save the seconds of a first start.
 
     Nothing else is copied: locks, sockets and logs belong to one directory.
     """
     data_dir.mkdir(mode=0o700, parents=True)
-    # cp keeps the owner, which shutil does not.
+    # cp keeps the owner; shutil does not.
     subprocess.run(["cp", "-Rp", str(made / "postgres"), str(data_dir / "postgres")], check=True)
     return data_dir
 
 
 @asynccontextmanager
 async def empty_database(server_url: str) -> AsyncIterator[str]:
-    """A database of its own on the server without any table, dropped at the end."""
+    """A new database without tables on the server, dropped at the end."""
     name = f"test_{uuid4().hex[:12]}"
     admin = make_engine(server_url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
     async with admin.connect() as session:
@@ -98,7 +98,7 @@ async def empty_database(server_url: str) -> AsyncIterator[str]:
 
 
 async def _drop(admin: AsyncEngine, name: str) -> None:
-    """Waits for an autovacuum that is in the database: it is the server's own, and not ours to end."""
+    """Waits for an autovacuum of the database, which we may not end."""
     async with asyncio.timeout(30), admin.connect() as session:
         while True:
             try:
@@ -113,7 +113,7 @@ async def _drop(admin: AsyncEngine, name: str) -> None:
 
 @asynccontextmanager
 async def fresh_database(server_url: str) -> AsyncIterator[str]:
-    """A migrated database of its own on the server, dropped at the end."""
+    """A new migrated database on the server, dropped at the end."""
     async with empty_database(server_url) as url:
         await schema.migrate(url)
         yield url
@@ -131,7 +131,7 @@ async def serve_simulator() -> AsyncIterator[str]:
         port=port,
         log_level="error",
         timeout_graceful_shutdown=1,
-        # A connection that is closed for being idle breaks the call that a test makes at that moment.
+        # Closing an idle connection would break a test's call at that moment.
         timeout_keep_alive=3600,
         lifespan="off",
     )

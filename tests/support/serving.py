@@ -1,4 +1,4 @@
-"""The world's API on a socket of its own, where a connection can really break."""
+"""The world's API on a real socket, whose connections can really break."""
 
 import asyncio
 import socket

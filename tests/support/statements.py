@@ -16,7 +16,7 @@ from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 EVERY_FEW_SECONDS = ("SELECT clock_timestamp()", "row_sealing")
-"""What the runtime asks in whatever transaction comes then: it belongs to none of them."""
+"""Statements that the runtime adds to any transaction, which do not count."""
 
 
 @dataclass
@@ -29,12 +29,12 @@ class Sent:
 
     @property
     def statements(self) -> list[tuple[str, tuple[Any, ...]]]:
-        """Without what begins and ends transactions."""
+        """Without statements that begin or end transactions."""
         edges = ("BEGIN", "COMMIT", "ROLLBACK")
         return [(query, values) for query, values in self.trips if not query.startswith(edges)]
 
     def by_driver(self, record: Any) -> None:
-        if "pg_catalog.pg_type" not in record.query:  # the driver learns a type once in its life
+        if "pg_catalog.pg_type" not in record.query:  # the driver looks up each type only once
             self._note(record.query, tuple(record.args))
 
     def by_sqlalchemy(self, _c: Any, _cursor: Any, statement: str, values: Any, *_rest: Any) -> None:
@@ -47,7 +47,7 @@ class Sent:
 
 @asynccontextmanager
 async def sent_by(engine: AsyncEngine, *sessions: AsyncConnection) -> AsyncIterator[Sent]:
-    """What the engine's connections send; of those that are taken already, these sessions'."""
+    """Records what the engine's connections send; of connections in use, those of these sessions."""
     sent = Sent()
     watched: set[asyncpg.Connection[Any]] = set()
 
@@ -68,7 +68,7 @@ async def sent_by(engine: AsyncEngine, *sessions: AsyncConnection) -> AsyncItera
     try:
         yield sent
     finally:
-        await asyncio.sleep(0)  # the driver tells of a statement in the loop's next round
+        await asyncio.sleep(0)  # the driver reports a statement in the loop's next round
         event.remove(engine.sync_engine, "checkout", on_checkout)
         event.remove(engine.sync_engine, "before_cursor_execute", sent.by_sqlalchemy)
         for driver in watched:

@@ -21,7 +21,7 @@ PATIENCE = 60.0
 
 
 def until(condition: Callable[[], Any], what: str, seconds: float = PATIENCE) -> Any:
-    """What the condition gives when it is true at last."""
+    """Waits until the condition is true and returns its value."""
     deadline = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < deadline, f"{what} did not come true in {seconds:g} s"
@@ -36,7 +36,7 @@ class Upstream:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What makes a Registrar call this one instead of Microsoft."""
+        """The environment with which Registrar calls this one instead of Microsoft."""
         hosts = ("PARTNER_CENTER", "LOGIN")
         return {f"REGISTRAR_{host}_URL": self.url for host in hosts}
 
@@ -47,7 +47,7 @@ class Upstream:
         self.control.patch("/control/switches", json=switches).raise_for_status()
 
     def calm(self) -> None:
-        """Rules disarmed, held calls let go, every job ended that is under way."""
+        """Disarms rules, releases held calls and finishes all jobs."""
         self.control.delete("/control/faults").raise_for_status()
         self.control.post("/control/release", json={}).raise_for_status()
         self.control.post("/control/jobs:finish", json={}).raise_for_status()
@@ -112,7 +112,7 @@ class Account:
 
 
 def connection_to(microsoft: Mapping[str, str], name: str, group_tag: str) -> dict[str, str]:
-    """The body of a new connection with the credentials that `seed` of the simulator gives a partner."""
+    """The body of a new connection with the credentials of a seeded partner."""
     return {
         "name": name,
         "entra_tenant_id": microsoft["tenant_id"],
@@ -165,7 +165,7 @@ def open_account(
 
 
 class NotReady(Exception):
-    """503: come again."""
+    """An answer of 503 with Retry-After."""
 
 
 def said(response: httpx.Response) -> Any:
@@ -178,7 +178,7 @@ def said(response: httpx.Response) -> Any:
 def send(
     client: httpx.Client, customer_id: str, reference: str, rows: Iterable[Mapping[str, str]]
 ) -> tuple[str, httpx.Response]:
-    """An order with its reference as Idempotency-Key; its id, and the whole answer."""
+    """Sends an order with its reference as Idempotency-Key. Returns its id and the whole answer."""
     response = client.post(
         "/orders",
         headers={"Idempotency-Key": reference},

@@ -1,4 +1,4 @@
-"""Workbooks as spreadsheet programs write them, and as nobody should: every part can be given by hand."""
+"""Makes workbooks as spreadsheet programs write them, or malformed ones: every part can be replaced."""
 
 import io
 import zipfile
@@ -13,7 +13,7 @@ Cell = str | int | float | None
 
 
 class Raw(str):
-    """A cell's XML as the sheet is to have it."""
+    """A cell as literal XML."""
 
 
 def workbook(

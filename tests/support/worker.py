@@ -1,4 +1,4 @@
-"""A worker or an API as a process of its own on a test's world: the real program, to be killed."""
+"""A worker or an API as a separate process on a test's world: the real program, to kill."""
 
 import asyncio
 import os
@@ -13,14 +13,14 @@ from app.domain.order import FINAL
 from tests.support.world import Partner, World
 
 PATIENCE = 45.0
-"""Seconds a worker process has to start and to reach the call; two on a quiet machine."""
+"""Seconds for a worker process to start and reach the call; two on a quiet machine."""
 
 
 @asynccontextmanager
 async def worker_process(
     world: World, log: Path, **settings: object
 ) -> AsyncIterator[asyncio.subprocess.Process]:
-    """`python -m workers.main` on the world's databases and simulator; killed at the end at the latest."""
+    """`python -m workers.main` on the world's databases and simulator, killed at the end."""
     async with _process(world, log, "workers.main", **settings) as process:
         yield process
 
@@ -29,7 +29,7 @@ async def worker_process(
 async def api_process(
     world: World, log: Path, port: int, **settings: object
 ) -> AsyncIterator[asyncio.subprocess.Process]:
-    """The API on a port; killed at the end at the latest."""
+    """The API on a port, killed at the end."""
     arguments = ("uvicorn", "--factory", "app.main:build", "--port", str(port))
     async with _process(world, log, *arguments, **settings) as process:
         yield process
@@ -39,13 +39,14 @@ async def api_process(
 async def registrar_process(
     world: World, log: Path, *arguments: str, **settings: object
 ) -> AsyncIterator[asyncio.subprocess.Process]:
-    """`registrar ARGUMENTS`; killed at the end at the latest."""
+    """`registrar ARGUMENTS`, killed at the end."""
     async with _process(world, log, "app.cli", *arguments, **settings) as process:
         yield process
 
 
 async def run_operator(database_url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """`registrar ARGUMENTS` on a database, to a good end. It sets up logging, so it has its own process."""
+    """Runs `registrar ARGUMENTS` on a database and checks that it succeeds. In a process, because it sets up
+    logging."""
     done = await asyncio.to_thread(
         subprocess.run,
         [sys.executable, "-m", "app.cli", *arguments],

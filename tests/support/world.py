@@ -1,6 +1,6 @@
 """A whole Registrar in a test: real database, real queue, the simulator on a real socket, a movable clock.
 
-Tests say what happens in it, and look at both sides: ours and Microsoft's.
+Tests act in it and check both sides: ours and Microsoft's.
 """
 
 import asyncio
@@ -40,16 +40,16 @@ from app.services.webhooks import deliveries
 from tests.support.servers import Servers
 
 FILLED = [table.name for table in metadata.sorted_tables if table.name != "row_sealing"]
-"""The tables that a test may fill. Only that one has a row from the beginning, which stays."""
+"""The tables that a test may fill, without the one that has a permanent row."""
 EMPTY_ALL_TABLES = "\n".join(
     ["DO $$ BEGIN", *(f"DELETE FROM {name};" for name in reversed(FILLED)), "END $$"]
 )
-"""Children first, in one round trip. For tables with few rows this is quicker than TRUNCATE."""
+"""Children first, in one round trip. With few rows this is quicker than TRUNCATE."""
 
 
 @dataclass
 class Clock:
-    """Real time, moved forward as a test wishes."""
+    """Real time, which a test can move forward."""
 
     offset: timedelta = timedelta()
 
@@ -64,7 +64,7 @@ class Clock:
 
 
 class KeyHolder:
-    """A principal of the services that also calls the API, with its own key."""
+    """A principal of the services that can also call the API with its own key."""
 
     id: PartnerId
     key: str
@@ -137,7 +137,7 @@ class World:
         await self.control("POST", f"customers/{tenant_id}:{verb}")
 
     async def until_held_open(self, calls: int = 1, *, within: float = 45.0) -> list[dict[str, Any]]:
-        """Waits until the simulator holds so many calls open (fault `hold`); those calls."""
+        """Waits until the simulator holds this many calls open (fault `hold`) and returns them."""
         async with asyncio.timeout(within):
             while True:
                 held: list[dict[str, Any]] = await self.control("GET", "held")
@@ -146,7 +146,7 @@ class World:
                 await asyncio.sleep(0.01)
 
     async def let_go(self, held_id: int | None = None) -> None:
-        """Lets all held calls go on, or one."""
+        """Releases all held calls, or one."""
         await self.control("POST", "release", {} if held_id is None else {"id": held_id})
 
     # --- our side -----------------------------------------------------------------------------
@@ -236,7 +236,7 @@ class World:
         )
 
     async def select(self, statement: str, **parameters: Any) -> list[dict[str, Any]]:
-        """What our database holds, over all partners."""
+        """A count or value from our database, over all partners."""
         async with self.runtime.system_transaction() as tx:
             found = await tx.session.execute(text(statement), parameters)
             return [dict(row) for row in found.mappings()]
@@ -247,7 +247,7 @@ class World:
 
     @asynccontextmanager
     async def another(self, **changes: Any) -> AsyncIterator["World"]:
-        """The same world seen by another process with other settings; they are not cross-checked."""
+        """The same world for another process with other settings, which are not cross-checked."""
         settings = self.runtime.settings.model_copy(update=changes)
         runtime = await Runtime.open(settings, process="another")
         runtime.now = self.clock.now
@@ -259,7 +259,7 @@ class World:
 
     @asynccontextmanager
     async def served(self, **changes: Any) -> AsyncIterator["World"]:
-        """As `another`, and the API answers from that process while the block runs."""
+        """Like `another`, with the API answering from that process inside the block."""
         async with self.another(**changes) as other:
             self.app.state.runtime = other.runtime
             try:
@@ -288,14 +288,14 @@ class World:
         return int(row["waiting"])
 
     async def until_locked_out(self, sessions: int = 1, *, within: float = 45.0) -> None:
-        """Waits until so many sessions wait for a lock."""
+        """Waits until this many sessions wait for a lock."""
         async with asyncio.timeout(within):
-            while await self.lock_waiters() < sessions:  # noqa: ASYNC110 - told by the database
+            while await self.lock_waiters() < sessions:  # noqa: ASYNC110 - the database has no event
                 await asyncio.sleep(0.01)
 
     @asynccontextmanager
     async def owner(self) -> AsyncIterator[AsyncEngine]:
-        """The engine of the tables' owner, for what no role of the service may do."""
+        """The engine of the tables' owner, for what the service's roles may not do."""
         engine = make_engine(str(self.runtime.settings.database_url), poolclass=NullPool)
         try:
             yield engine
@@ -315,7 +315,7 @@ class World:
         return items
 
     async def work(self, *, limit: int = 500) -> int:
-        """Does everything that is due, moving the clock to whatever is due next, until nothing is."""
+        """Does all due work, moving the clock to what is due next, until nothing is left."""
         for step in range(limit):
             if await batches.advance_next(self.runtime) is not None:
                 continue
@@ -330,7 +330,7 @@ class World:
             row = (
                 await tx.session.execute(
                     text(
-                        # What is due and was not claimed waits for room in a window: others' times count.
+                        # Due but unclaimed work waits for room in a window, so the others' times count.
                         "SELECT coalesce(min(at) FILTER (WHERE at > :now), min(at)) FROM ("
                         "SELECT greatest(b.due_at, b.lease_until, n.not_before) AS at FROM batches b "
                         "JOIN connections n ON n.id = b.connection_id "
@@ -350,7 +350,7 @@ class World:
         raise AssertionError(f"still deliveries after {limit}")
 
     async def watch(self, span: timedelta) -> None:
-        """For so long this world's worker does nothing but what all workers do: shows life, and sweeps."""
+        """For this time this world's worker only sends heartbeats and sweeps."""
         pause = timedelta(seconds=self.runtime.settings.heartbeat_s)
         await sweep.beat(self.runtime)
         while span > timedelta():
@@ -360,7 +360,7 @@ class World:
             await sweep.sweep(self.runtime)
 
     async def clear(self) -> None:
-        """Everything as at the beginning: rows gone, the simulator reset, the clock right."""
+        """Restores the beginning: deletes rows, resets the simulator and the clock."""
         async with self.runtime.system_transaction() as tx:
             await tx.session.execute(text(EMPTY_ALL_TABLES))
         await self.control("POST", "reset")
@@ -387,7 +387,7 @@ def settings_for(servers: Servers, database_url: str, simulator_url: str, **chan
 
 
 async def stay_at_home(host: str, port: int) -> Sequence[str]:
-    """Names for webhooks: none has an address, so that no question leaves the machine."""
+    """A resolver for webhooks that finds no addresses, so that no query leaves the machine."""
     numeric = socket.AI_NUMERICHOST
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=numeric)
     return [str(entry[4][0]) for entry in found]

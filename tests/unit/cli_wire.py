@@ -1,4 +1,4 @@
-"""Registrar's API as the command line meets it: a function behind httpx's transport.
+"""A stand-in for Registrar's API behind httpx's transport, for tests of the command line.
 
 It stands alone because several tests of the command line share it; what it answers has the shapes of
 `app.api.contract.models`, and what was asked of it can be looked at afterwards.
@@ -25,7 +25,7 @@ SYN2;Contoso;Book 14;blue
 """
 KEY = "rk_0a1b2c3d_" + "k" * 52
 NO_CONFIGURATION = "/dev/null"
-"""A folder in which there is no file: the profiles of who runs the tests do not count."""
+"""A folder without files, so that the user's own profiles do not count."""
 NOW = "2026-03-01T10:00:00.000Z"
 CUSTOMER: dict[str, Any] = {
     "id": str(UUID(int=1)),
@@ -94,7 +94,7 @@ def problem(status: int, code: str, title: str, **more: Any) -> httpx.Response:
 
 @dataclass
 class Wire:
-    """The API as far as the commands need it. `outcomes` are the states an order goes through."""
+    """The parts of the API that the commands need. `outcomes` are the states that an order goes through."""
 
     outcomes: Sequence[Mapping[str, Any]] = ({"state": "completed", "counts": {"registered": 2}},)
     invalid_rows: Mapping[int, str] = field(default_factory=dict)
@@ -106,7 +106,7 @@ class Wire:
     connections: Sequence[Mapping[str, Any]] = (CONNECTION,)
     endpoints: Sequence[Mapping[str, Any]] = (ENDPOINT,)
     first: dict[tuple[str, str], list[Reply]] = field(default_factory=dict)
-    """Answers that come before the usual ones, by method and path."""
+    """Answers that replace the usual ones, by method and path."""
     requests: list[httpx.Request] = field(default_factory=list)
     pauses: list[float] = field(default_factory=list)
     executed: list[Sequence[str]] = field(default_factory=list)
@@ -238,7 +238,7 @@ class Wire:
         answer: bool | None = None,
         **extra: Any,
     ) -> Result:
-        """With an answer a person sits at the terminal, who gives it to every question."""
+        """With an answer, a user at the terminal gives it to every question."""
 
         def ask(question: str) -> bool:
             self.questions.append(question)

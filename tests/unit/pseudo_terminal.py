@@ -40,7 +40,7 @@ class Shown:
 
 
 def at_terminal(wire: Wire, *arguments: str, columns: int, typed: str = "", told: bool = False) -> Shown:
-    """`typed` is what the person answers. `told`: the width is in the environment as well, for help texts:
+    """`typed` is the user's answer. `told`: the width is also in the environment, for help texts:
     they ask for the size of this process' own terminal.
     """
     with _terminal(columns) as (terminal, read):
@@ -85,7 +85,7 @@ def _terminal(columns: int) -> "Iterator[tuple[int, _Reader]]":
 
 
 class _Reader(Thread):
-    """Takes what is written as it comes: a terminal's buffer is small."""
+    """Reads output as it arrives, because a terminal's buffer is small."""
 
     def __init__(self, terminal: int) -> None:
         super().__init__(daemon=True)
@@ -108,7 +108,7 @@ class _Reader(Thread):
 
 
 def in_a_process(*arguments: str, typed: str, environment: dict[str, str]) -> Shown:
-    """The command as a process whose own terminal it is: the answer is typed when it is asked for."""
+    """The command as a process on this terminal. The answer is typed when the question appears."""
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-m", "app.cli", *arguments],

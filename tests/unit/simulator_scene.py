@@ -86,12 +86,12 @@ class Scene:
         raise AssertionError("the job did not finish")
 
     async def errors(self, accepted: httpx.Response) -> list[str]:
-        """Per device: the error code, or its name where it has none, or empty."""
+        """Per device: the error code, or its name if it has no code, or empty."""
         devices = (await self.outcome(accepted))["devicesStatus"]
         return [device.get("errorCode") or device.get("errorDescription", "") for device in devices]
 
     async def held(self, number: int = 1) -> list[dict[str, Any]]:
-        """Wait until so many calls are held open."""
+        """Waits until this many calls are held open."""
         deadline = time.monotonic() + 45
         while time.monotonic() < deadline:
             held: list[dict[str, Any]] = await self.control("GET", "held")

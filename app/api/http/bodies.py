@@ -19,7 +19,7 @@ from app.domain.order import MAX_DEVICES
 
 KB: Final = 1024
 PIECE: Final = 64 * KB
-"""Bytes that are scanned in one go; other callers are answered between two pieces."""
+"""Bytes that are scanned at once. Other callers are answered between two pieces."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,10 +16,8 @@ from app.intake.csv.encodings import Encoding, Text
 from app.intake.csv.records import blocks, lines, records
 from app.intake.layout import Layout
 from app.intake.profiles import Profile
-from app.intake.table import Block, Dialect, Head, Record, Row, Source
+from app.intake.table import DELIMITERS, Block, Dialect, Head, Record, Row, Source
 
-DELIMITERS: Final = (",", ";", "\t", "|")
-"""In order of preference if the content does not decide (a single column)."""
 SAMPLE: Final = 200
 """The most records of the sample."""
 

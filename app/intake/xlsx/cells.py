@@ -7,9 +7,9 @@ from decimal import Decimal, InvalidOperation
 from enum import Enum, auto
 from typing import Final, NamedTuple, Protocol
 
-from app.intake.table import LOST, MAX_FIELD, Notice
+from app.intake.table import LOST, LOST_CHARACTER, MAX_FIELD, Notice
 from app.intake.xlsx.archive import damaged
-from app.intake.xlsx.markup import LOST_CHARACTER, without_escapes
+from app.intake.xlsx.markup import without_escapes
 from app.intake.xlsx.parts import Styles
 
 EXACT: Final = 15

@@ -6,7 +6,7 @@ from typing import Any, Final
 from xml.parsers import expat
 
 from app.intake.bounds import CHUNK
-from app.intake.table import MAX_FIELD, Source, UnreadableFile
+from app.intake.table import MAX_FIELD, Source, UnreadableFile, storable
 from app.intake.xlsx.archive import damaged
 
 MAX_TOKEN: Final = 1024**2
@@ -15,10 +15,8 @@ MAX_TOKEN: Final = 1024**2
 MAX_NAMES: Final = 1_000
 """The most different names of tags, and of attributes."""
 
-LOST_CHARACTER: Final = "\ufffd"
 
 _ESCAPED: Final = re.compile("_x([0-9A-Fa-f]{4})_")
-_UNSTORABLE: Final = re.compile("[\x00\ud800-\udfff]")
 
 Start = Callable[[str, dict[str, str]], Any]
 End = Callable[[str], Any]
@@ -122,7 +120,7 @@ def without_escapes(text: str) -> str:
     if not has_escapes(text):
         return text
     text = _ESCAPED.sub(lambda hit: chr(int(hit.group(1), 16)), text)
-    return _UNSTORABLE.sub(LOST_CHARACTER, text)
+    return storable(text)
 
 
 def _refuse(*_: object) -> None:

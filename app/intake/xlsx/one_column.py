@@ -7,14 +7,11 @@ complete and are split as the text would have been.
 import csv
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final
 
 from app.intake import layout
 from app.intake.layout import Layout
 from app.intake.profiles import Profile
-from app.intake.table import MAX_CELLS, Notice, Record
-
-_DELIMITERS: Final = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+from app.intake.table import DELIMITERS, MAX_CELLS, Notice, Record
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +25,7 @@ class Split:
     @property
     def notice(self) -> Notice:
         words = (
-            f"All values of a row are in one cell, separated by {_DELIMITERS[self.delimiter]}; they were "
+            f"All values of a row are in one cell, separated by {DELIMITERS[self.delimiter]}; they were "
             "taken apart there."
         )
         return Notice("cells_split", words)
@@ -54,7 +51,7 @@ def find(sample: Sequence[Record], profile: Profile | None) -> tuple[Layout, Spl
     if at is None:
         return None
     best: tuple[tuple[int, int], Layout, Split] | None = None
-    for delimiter in _DELIMITERS:
+    for delimiter in DELIMITERS:
         split = Split(at, delimiter)
         apart = [record._replace(cells=split.taken_apart(record.cells)) for record in sample]
         found = layout.find(apart, profile)

@@ -14,9 +14,9 @@ from operator import lt
 from typing import ClassVar, Final, NamedTuple, Protocol
 
 from app.intake.bounds import CHUNK
-from app.intake.table import MAX_CELLS, MAX_FIELD, Notice, Source
+from app.intake.table import LOST_CHARACTER, MAX_CELLS, MAX_FIELD, Notice, Source
 from app.intake.xlsx.cells import Mark, RowSink, SheetRow, Values
-from app.intake.xlsx.markup import LOST_CHARACTER, MAX_TOKEN, Walk, has_escapes
+from app.intake.xlsx.markup import MAX_TOKEN, Walk, has_escapes
 
 PROLOGUE: Final = 256 * 1024
 """The first row or text must begin within this many bytes. Otherwise expat reads everything."""
