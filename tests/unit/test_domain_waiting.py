@@ -20,6 +20,7 @@ POLICY = BudgetPolicy()
 ID = UUID(int=1)
 WELL = ServiceFacts(workers_alive=True, worker_seen_at=NOW, redis=True)
 QUEUED = BatchFacts(
+    id=UUID(int=2),
     connection_id=ID,
     state=BatchState.QUEUED,
     devices=10,
@@ -30,8 +31,8 @@ QUEUED = BatchFacts(
 HELD = replace(QUEUED, state=BatchState.HELD, holds=["consent"], consent=ConsentState.REQUESTED)
 SUBMITTED = replace(QUEUED, state=BatchState.SUBMITTED, submitted_at=NOW - timedelta(minutes=10))
 LATER = NOW + timedelta(minutes=2)
-API = ConnectionFacts(portal=False, budget=fresh(NOW, POLICY))
-PORTAL = ConnectionFacts(portal=True)
+API = ConnectionFacts(ID, portal=False, budget=fresh(NOW, POLICY))
+PORTAL = ConnectionFacts(ID, portal=True)
 TROUBLE = replace(
     API,
     trouble_code="credential_refused",
