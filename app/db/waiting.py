@@ -15,8 +15,8 @@ from app.db.events import LIVE
 from app.db.leases import BATCHES, IMPORTS
 from app.db.sql import execute, fetch_all_as, fetch_one, fetch_one_as, listed
 from app.domain.attempt import OPEN_DELIVERY
-from app.domain.batch import IN_FLIGHT, OPEN_BATCH, BatchState
-from app.domain.connection import ConnectionMode
+from app.domain.batch import IN_FLIGHT, OPEN_BATCH
+from app.domain.hold import BatchFacts, ConnectionFacts
 from app.domain.imports import WITH_WORKERS
 from app.domain.registration import MOVING_WITH_BATCH
 from app.kernel.transactions import PartnerTx
@@ -46,30 +46,6 @@ class OpenOfCustomer(_Open):
 class OpenOfConnection(_Open):
     connection_id: UUID
     customers: int
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """Batches in the same situation, as one row."""
-
-    id: UUID
-    """The order's, the batch's or the partner's."""
-    connection_id: UUID
-    state: BatchState
-    holds: list[str]
-    failure_code: str | None
-    consent: str | None
-    customer_id: UUID | None
-    """Of batches that are queued."""
-    group_tag: str | None
-    """Of batches that are queued while a tag of their customer is being created, and not by them."""
-    devices: int
-    created_at: datetime
-    updated_at: datetime
-    due_at: datetime
-    submitted_at: datetime | None
-    failure_said: str | None
-    uncertain_since: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,16 +80,6 @@ class StuckWork:
 class WaitingImports:
     imports: int = 0
     oldest_at: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ConnectionState:
-    id: UUID
-    mode: ConnectionMode
-    trouble_code: str | None
-    trouble_said: str | None
-    trouble_since: datetime | None
-    not_before: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,11 +205,11 @@ async def hasten(
     )
 
 
-async def of_orders(tx: PartnerTx, order_ids: list[UUID], now: datetime) -> list[Standing]:
+async def of_orders(tx: PartnerTx, order_ids: list[UUID], now: datetime) -> list[BatchFacts]:
     """How the open batches of these orders stand; those that stand alike as one row. `id` is the order's."""
     return await fetch_all_as(
         tx,
-        Standing,
+        BatchFacts,
         _STANDING.format(key="b.order_id") + "AND b.order_id = ANY(:ids) " + _ALIKE,
         partner=tx.partner_id,
         ids=order_ids,
@@ -251,11 +217,11 @@ async def of_orders(tx: PartnerTx, order_ids: list[UUID], now: datetime) -> list
     )
 
 
-async def of_batches(tx: PartnerTx, batch_ids: list[UUID], now: datetime) -> list[Standing]:
+async def of_batches(tx: PartnerTx, batch_ids: list[UUID], now: datetime) -> list[BatchFacts]:
     """How each of these batches stands that is open. `id` is the batch's."""
     return await fetch_all_as(
         tx,
-        Standing,
+        BatchFacts,
         _STANDING.format(key="b.id") + "AND b.id = ANY(:ids) " + _ALIKE,
         partner=tx.partner_id,
         ids=batch_ids,
@@ -263,11 +229,11 @@ async def of_batches(tx: PartnerTx, batch_ids: list[UUID], now: datetime) -> lis
     )
 
 
-async def of_partner(tx: PartnerTx, now: datetime) -> list[Standing]:
+async def of_partner(tx: PartnerTx, now: datetime) -> list[BatchFacts]:
     """How all open batches of the partner stand. `id` is the partner's."""
     return await fetch_all_as(
         tx,
-        Standing,
+        BatchFacts,
         _STANDING.format(key="b.partner_id") + _ALIKE,
         partner=tx.partner_id,
         now=now,
@@ -331,10 +297,10 @@ async def imports_waiting(tx: PartnerTx) -> WaitingImports:
     return row or WaitingImports()
 
 
-async def connections_of(tx: PartnerTx, connection_ids: list[UUID]) -> list[ConnectionState]:
+async def connections_of(tx: PartnerTx, connection_ids: list[UUID]) -> list[ConnectionFacts]:
     return await fetch_all_as(
         tx,
-        ConnectionState,
+        ConnectionFacts,
         "SELECT id, mode, trouble_code, trouble_said, trouble_since, not_before "
         "FROM connections WHERE partner_id = :partner AND id = ANY(:ids)",
         partner=tx.partner_id,

@@ -89,6 +89,8 @@ class Hold:
 class BatchFacts:
     """One open batch, or several that stand alike; times are the earliest of them."""
 
+    id: UUID
+    """The batch's, or that of the order or partner whose batches they are."""
     connection_id: UUID
     state: BatchState
     devices: int
@@ -104,6 +106,10 @@ class BatchFacts:
     failure_code: str | None = None
     failure_said: str | None = None
     consent: ConsentState | None = None
+    customer_id: UUID | None = None
+    """Of batches that are queued."""
+    group_tag: str | None = None
+    """Of batches that are queued while a tag of their customer is being created, and not by them."""
     tag_creator: UUID | None = None
     """Another batch, which creates the group tag that this one needs."""
     tag_since: datetime | None = None
@@ -112,6 +118,7 @@ class BatchFacts:
 
 @dataclass(frozen=True, slots=True)
 class ConnectionFacts:
+    id: UUID
     mode: ConnectionMode
     trouble_code: str | None = None
     trouble_said: str | None = None

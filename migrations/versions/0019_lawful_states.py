@@ -180,6 +180,7 @@ def upgrade() -> None:
     op.execute("REVOKE ALL ON FUNCTION store_holds() FROM PUBLIC")
     for bridge in BRIDGES:
         op.execute(f"CREATE TRIGGER {bridge}")
+    table_locks.end_prepared_statements(op.get_bind())
 
 
 def downgrade() -> None:
@@ -192,3 +193,4 @@ def downgrade() -> None:
         op.execute(f"DROP TRIGGER lawful ON {table}")
     op.execute("DROP FUNCTION check_registration_moves()")
     op.execute("DROP FUNCTION refuse_move()")
+    table_locks.end_prepared_statements(op.get_bind())

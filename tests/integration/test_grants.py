@@ -117,7 +117,7 @@ async def test_functions_that_run_as_the_owner_have_a_fixed_search_path(owner: A
         )
     )
     found = {row.proname: row.proconfig for row in functions}
-    assert len(found) == 7
+    assert len(found) == 8
     assert [name for name, config in found.items() if "search_path=public, pg_temp" not in config] == []
 
 

@@ -21,6 +21,7 @@ POLICY = BudgetPolicy()
 ID = UUID(int=1)
 WELL = ServiceFacts(workers_alive=True, worker_seen_at=NOW, redis=True)
 QUEUED = BatchFacts(
+    id=UUID(int=2),
     connection_id=ID,
     state=BatchState.QUEUED,
     devices=10,
@@ -31,8 +32,8 @@ QUEUED = BatchFacts(
 HELD = replace(QUEUED, state=BatchState.HELD, holds=["consent"], consent=ConsentState.REQUESTED)
 SUBMITTED = replace(QUEUED, state=BatchState.SUBMITTED, submitted_at=NOW - timedelta(minutes=10))
 LATER = NOW + timedelta(minutes=2)
-API = ConnectionFacts(mode=ConnectionMode.API, budget=fresh(NOW, POLICY))
-PORTAL = ConnectionFacts(mode=ConnectionMode.PORTAL)
+API = ConnectionFacts(ID, ConnectionMode.API, budget=fresh(NOW, POLICY))
+PORTAL = ConnectionFacts(ID, ConnectionMode.PORTAL)
 TROUBLE = replace(
     API,
     trouble_code="credential_refused",

@@ -6,19 +6,18 @@ at the budgets of the connections that were found. Both cost the same however ma
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from app.db import heartbeats
 from app.db import waiting as waiting_table
-from app.db.waiting import ConnectionState, Standing, TagBeingCreated
+from app.db.waiting import TagBeingCreated
 from app.domain import waiting
-from app.domain.budget import Budget, BudgetPolicy
+from app.domain.budget import BudgetPolicy
 from app.domain.catalogue import CATALOGUE, Advice
 from app.domain.connection import ConnectionMode
-from app.domain.consent import ConsentState
 from app.domain.event import WaitingReason
 from app.domain.group_tag import tag_key
 from app.domain.hold import BatchFacts, ConnectionFacts
@@ -36,7 +35,7 @@ class Gathered:
 
     ids: Sequence[UUID]
     batches: Mapping[UUID, Sequence[BatchFacts]]
-    connections: Mapping[UUID, ConnectionState]
+    connections: Mapping[UUID, ConnectionFacts]
     service: ServiceFacts
 
 
@@ -56,7 +55,9 @@ async def gather_partner(runtime: Runtime, tx: PartnerTx) -> Gathered:
     return await _gather(runtime, tx, [tx.partner_id], rows)
 
 
-async def _gather(runtime: Runtime, tx: PartnerTx, ids: Sequence[UUID], rows: Sequence[Standing]) -> Gathered:
+async def _gather(
+    runtime: Runtime, tx: PartnerTx, ids: Sequence[UUID], rows: Sequence[BatchFacts]
+) -> Gathered:
     if not rows:
         return Gathered(ids, {}, {}, ServiceFacts())
     connections = await _connections(tx, rows)
@@ -66,7 +67,7 @@ async def _gather(runtime: Runtime, tx: PartnerTx, ids: Sequence[UUID], rows: Se
     return Gathered(ids, batches, connections, ServiceFacts(workers_alive=alive, worker_seen_at=last))
 
 
-async def _connections(tx: PartnerTx, rows: Sequence[Standing]) -> Mapping[UUID, ConnectionState]:
+async def _connections(tx: PartnerTx, rows: Sequence[BatchFacts]) -> Mapping[UUID, ConnectionFacts]:
     wanted = sorted({row.connection_id for row in rows})
     found = await waiting_table.connections_of(tx, wanted)
     return {row.id: row for row in found}
@@ -76,7 +77,7 @@ Tags = Mapping[tuple[UUID, str], TagBeingCreated]
 """By customer and tag key."""
 
 
-async def _tags(tx: PartnerTx, rows: Sequence[Standing]) -> Tags:
+async def _tags(tx: PartnerTx, rows: Sequence[BatchFacts]) -> Tags:
     customers = sorted({row.customer_id for row in rows if row.customer_id is not None})
     if not customers:
         return {}
@@ -84,45 +85,20 @@ async def _tags(tx: PartnerTx, rows: Sequence[Standing]) -> Tags:
     return {(tag.customer_id, tag.tag_key): tag for tag in found}
 
 
-def _by_id(rows: Sequence[Standing], tags: Tags) -> Mapping[UUID, Sequence[BatchFacts]]:
+def _by_id(rows: Sequence[BatchFacts], tags: Tags) -> Mapping[UUID, Sequence[BatchFacts]]:
     batches: dict[UUID, list[BatchFacts]] = defaultdict(list)
     for row in rows:
-        batches[row.id].append(_batch(row, tags))
+        batches[row.id].append(_with_creator(row, tags))
     return batches
 
 
-def _batch(row: Standing, tags: Tags) -> BatchFacts:
-    tag = None
-    if row.customer_id is not None and row.group_tag is not None:
-        tag = tags.get((row.customer_id, tag_key(row.group_tag)))
-    return BatchFacts(
-        connection_id=row.connection_id,
-        state=row.state,
-        devices=row.devices,
-        created_at=row.created_at,
-        updated_at=row.updated_at,
-        due_at=row.due_at,
-        holds=row.holds,
-        submitted_at=row.submitted_at,
-        uncertain_since=row.uncertain_since,
-        failure_code=row.failure_code,
-        failure_said=row.failure_said,
-        consent=None if row.consent is None else ConsentState(row.consent),
-        tag_creator=None if tag is None else tag.creator,
-        tag_since=None if tag is None else tag.since,
-        tag_due_at=None if tag is None else tag.due_at,
-    )
-
-
-def _connection(row: ConnectionState, budget: Budget | None) -> ConnectionFacts:
-    return ConnectionFacts(
-        mode=row.mode,
-        trouble_code=row.trouble_code,
-        trouble_said=row.trouble_said,
-        trouble_since=row.trouble_since,
-        not_before=row.not_before,
-        budget=budget,
-    )
+def _with_creator(row: BatchFacts, tags: Tags) -> BatchFacts:
+    if row.customer_id is None or row.group_tag is None:
+        return row
+    tag = tags.get((row.customer_id, tag_key(row.group_tag)))
+    if tag is None:
+        return row
+    return replace(row, tag_creator=tag.creator, tag_since=tag.since, tag_due_at=tag.due_at)
 
 
 async def explain(runtime: Runtime, gathered: Gathered) -> Reasons:
@@ -137,7 +113,7 @@ async def explain(runtime: Runtime, gathered: Gathered) -> Reasons:
         redis=seen.shared,
         redis_away_since=None if seen.shared else seen.now - seen.away_for,
     )
-    connections = {id: _connection(row, seen.budgets.get(id)) for id, row in gathered.connections.items()}
+    connections = {id: replace(row, budget=seen.budgets.get(id)) for id, row in gathered.connections.items()}
     return {
         id: waiting.reasons(gathered.batches.get(id, ()), connections, service, seen.policy, seen.now)
         for id in gathered.ids
@@ -146,9 +122,10 @@ async def explain(runtime: Runtime, gathered: Gathered) -> Reasons:
 
 def explain_rows(gathered: Gathered, now: datetime) -> Reasons:
     """The reasons as far as the database knows them: for what is told of a change that is being made."""
-    connections = {id: _connection(row, None) for id, row in gathered.connections.items()}
     return {
-        id: waiting.reasons(gathered.batches.get(id, ()), connections, gathered.service, BudgetPolicy(), now)
+        id: waiting.reasons(
+            gathered.batches.get(id, ()), gathered.connections, gathered.service, BudgetPolicy(), now
+        )
         for id in gathered.ids
     }
 
