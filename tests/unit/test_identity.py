@@ -798,6 +798,19 @@ def test_any_row_is_judged_and_its_values_can_be_stored(
             assert result.hash is not None
         case None:
             assert not result.keys
+            return
+    assert_sent_as_said(result)
+
+
+def assert_sent_as_said(device: CheckedDevice) -> None:
+    """Of the values that are kept, exactly those are not sent of which the row says so."""
+    sent = device.outgoing(with_serial=True)
+    said = [f.detail.partition("not sent: ")[2] for f in device.findings if f.code == "identity_reduced"]
+    unsent = said[0].rstrip(".").split(", ") if said else []
+    for name in ("serial_number", "manufacturer", "model", "product_key"):
+        if (value := getattr(device, name)) is not None:
+            assert getattr(sent, name) == (None if name in unsent else value)
+    assert (sent.hash_data is not None) == (device.kind is IdentityKind.HARDWARE_HASH)
 
 
 @given(st.lists(ANY_DEVICE, max_size=12))
