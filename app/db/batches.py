@@ -1,12 +1,14 @@
 """Batches: the work queue. Everything after a claim (app/db/batch_claims.py) is fenced by its owner."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from app.db import tables
+from app.db.engine import load
+from app.db.ids import new_row_ids
 from app.db.leases import BATCHES, LostClaim
 from app.db.paging import Page, PageRequest
 from app.db.registrations import state_of
@@ -18,7 +20,6 @@ from app.db.sql import (
     fetch_all_as,
     fetch_one,
     fetch_one_as,
-    insert,
     listed,
 )
 from app.domain.actor import SYSTEM, Actor
@@ -161,8 +162,31 @@ async def write_claimed(tx: PartnerTx, claim: Claim, values: dict[str, Any]) -> 
         raise LostClaim
 
 
-async def add(tx: PartnerTx, values: Mapping[str, Any]) -> None:
-    await insert(tx, "batches", {"partner_id": tx.partner_id, **values})
+@dataclass(frozen=True, slots=True)
+class NewBatch:
+    order_id: UUID
+    customer_id: UUID
+    connection_id: UUID
+    group_tag: str
+    device_count: int
+    state: BatchState
+    due_at: datetime
+    uncertain: bool = False
+
+
+_OF_NEW = tuple(field.name for field in fields(NewBatch))
+
+
+async def add(tx: PartnerTx, new: Sequence[NewBatch], now: datetime) -> list[UUID]:
+    """Their ids."""
+    ids = new_row_ids(len(new))
+    rows = [
+        (id, tx.partner_id, uuid4(), now, now, *(getattr(batch, name) for name in _OF_NEW))
+        for id, batch in zip(ids, new, strict=True)
+    ]
+    columns = ("id", "partner_id", "correlation_id", "created_at", "updated_at", *_OF_NEW)
+    await load(tx, tables.batches, columns, rows)
+    return ids
 
 
 async def set_sizes(tx: PartnerTx, batch_ids: list[UUID], device_counts: list[int]) -> None:

@@ -21,6 +21,7 @@ from app.domain.firmware_text import is_machine_type, is_marketing_name, likely_
 from app.domain.hardware_hash import HardwareHash
 from app.domain.masking import quoted
 from app.domain.placeholders import is_filler_serial
+from app.domain.same_device import DeviceNames
 from app.domain.values import HASH, KEY, MAKER, MODEL, SERIAL, Unfit, Values, names_of
 
 __all__ = ["CheckedDevice", "Device", "Given", "IdentityKind", "OutgoingDevice", "Rules", "check", "outgoing"]
@@ -86,6 +87,20 @@ class CheckedDevice(NamedTuple):
         if self.serial_number is not None or self.hash is None:
             return self.serial_number
         return _real_serial(self.hash)
+
+    @property
+    def names(self) -> DeviceNames | None:
+        """What the device is looked for by; None if it is invalid."""
+        if self.kind is None:
+            return None
+        return DeviceNames(self.search_serial, self.manufacturer, self.model, self.product_key)
+
+    def noted(self, *findings: Finding) -> "CheckedDevice":
+        """The device with more findings; an error among them makes it invalid."""
+        found = (*self.findings, *findings)
+        if any(finding.is_error for finding in findings):
+            return self._replace(kind=None, keys=(), findings=found)
+        return self._replace(findings=found)
 
     def outgoing(self, *, with_serial: bool) -> OutgoingDevice:
         """What will be sent of a valid device."""
@@ -193,7 +208,7 @@ def check(device: Given, rules: Rules, now: datetime) -> CheckedDevice:
         tuple(found),
     )
     if kind is not None and rules.objection is not None and (finding := rules.objection(checked)):
-        return checked._replace(kind=None, keys=(), findings=(*found, finding))
+        return checked.noted(finding)
     return checked
 
 

@@ -1,6 +1,7 @@
 import csv
 import json
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain.catalogue import CATALOGUE
-from app.domain.duplicates import mark_duplicates
+from app.domain.catalogue import CATALOGUE, Finding
+from app.domain.duplicates import Compared
 from app.domain.identity import CheckedDevice, Device, IdentityKind, Rules, check
 from app.local.synthetic import devices, hardware_hash
 
@@ -652,6 +653,20 @@ def test_a_printed_device_shows_no_hash_serial_number_or_pkid() -> None:
 
 
 # --- duplicates -------------------------------------------------------------------------------
+
+
+def mark_duplicates(rows: Sequence[CheckedDevice]) -> list[CheckedDevice]:
+    """Looks at the rows twice, as everybody does: what turns out late is known from the beginning then."""
+
+    def look(late: Mapping[int, Finding]) -> tuple[Compared, list[CheckedDevice]]:
+        compared = Compared(late, lambda row: rows[row - 1].line_ref)
+        return compared, [compared.add(device, device.group_tag) for device in rows]
+
+    compared, marked = look({})
+    if compared.late:
+        compared, marked = look(compared.late)
+    assert not compared.late
+    return marked
 
 
 def marks(*rows: CheckedDevice) -> list[int | None]:

@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.domain.identity import Device, IdentityKind, Rules
-from app.domain.planning import Plan, Terms
-from tests.support.cutting import cut
+from app.domain.planning import OrderRules, Plan
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 RULES = Rules(frozenset(IdentityKind))
@@ -26,20 +25,26 @@ def test_rows_in_chunks_are_cut_as_all_at_once(tags: list[str | None], limit: in
         else Device(serial_number=f"SYN{row}")
         for row, tag in enumerate(tags)
     ]
-    plan = Plan(Terms(RULES, "Standard", {}, limit, NOW))
+    plan = Plan(OrderRules(RULES, limit, "Standard"), {}, NOW)
     placed = []
     for start in range(0, len(devices), chunk):
         checked = plan.check(devices[start : start + chunk])
         placed += plan.add(checked, [[] for _ in checked])
 
-    expected = cut([None if tag is None else tag or "Standard" for tag in tags], limit)
+    of_tag: dict[str, list[int]] = {}
+    for row, given_tag in enumerate(tags):
+        if given_tag is not None:
+            of_tag.setdefault(given_tag or "Standard", []).append(row)
+    expected = [
+        (tag, tuple(rows[at : at + limit]))
+        for tag, rows in of_tag.items()
+        for at in range(0, len(rows), limit)
+    ]
     found: dict[int, list[int]] = {}
     for row, of in enumerate(placed):
         if of.batch is not None:
             assert of.position == len(found.setdefault(of.batch, []))
             found[of.batch].append(row)
-    assert sorted((plan.batches[n].group_tag, tuple(rows)) for n, rows in found.items()) == sorted(
-        (batch.group_tag, batch.rows) for batch in expected
-    )
+    assert sorted((plan.batches[n].group_tag, tuple(rows)) for n, rows in found.items()) == sorted(expected)
     assert [batch.devices for batch in plan.batches] == [len(found[n]) for n in range(len(plan.batches))]
     assert plan.invalid == tags.count(None)
