@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.domain.catalogue import Finding
 from app.domain.identity import Device, IdentityKind, Rules
 from app.domain.planning import OrderRules, Plan
 
@@ -48,3 +49,20 @@ def test_rows_in_chunks_are_cut_as_all_at_once(tags: list[str | None], limit: in
     assert sorted((plan.batches[n].group_tag, tuple(rows)) for n, rows in found.items()) == sorted(expected)
     assert [batch.devices for batch in plan.batches] == [len(found[n]) for n in range(len(plan.batches))]
     assert plan.invalid == tags.count(None)
+
+
+def test_a_device_with_an_error_from_earlier_orders_is_not_sent_and_one_with_a_warning_is() -> None:
+    error, warning = Finding("incomplete_tuple", "", "Said."), Finding("already_registered_here", "", "Said.")
+    devices = [Device(serial_number=f"SYN{n}", manufacturer="Contoso", model="Book") for n in range(3)]
+    plan = Plan(OrderRules(RULES, 2, "Standard"), {}, NOW)
+
+    rows = plan.add(plan.check(devices), [[error], [warning], []])
+
+    assert [(row.batch, row.position, row.device.findings) for row in rows] == [
+        (None, 0, (error,)),
+        (0, 0, (warning,)),
+        (0, 1, ()),
+    ]
+    assert (plan.valid, plan.invalid) == (2, 1)
+    [again] = plan.add(plan.check(devices[:1]), [[warning]])
+    assert [finding.code for finding in again.device.findings] == ["duplicate_in_order"]
