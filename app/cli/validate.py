@@ -26,9 +26,10 @@ from app.cli.screen import Screen, amount, field_words, number
 from app.cli.surroundings import ORDERS_PANEL, IncludeHidden, Json, SheetName
 from app.domain.catalogue import lookup
 from app.domain.identity import IdentityKind, Rules
+from app.domain.planning import OrderRules
 from app.intake.bounds import CHUNK, MAX_BYTES
 from app.intake.corrections import Corrections
-from app.intake.dry_run import Review, Reviewed, Terms
+from app.intake.dry_run import Review, Reviewed
 from app.intake.problems import Problem
 from app.intake.profiles import Profile, ProfileError
 from app.intake.rows import Dialect, UnreadableFile, Wanted, read
@@ -94,12 +95,12 @@ def validate(
     is usable, 1 when the file cannot be read.
     """  # fmt: skip
     screen = Screen(json=json)
-    terms = _terms(platform, group_tag)
+    order = _order_rules(platform, group_tag)
     mapping = _profile(profile)
     name = "standard input" if file == STDIN else Path(file).name
     now = datetime.now(UTC)
     wanted = Wanted(sheet, include_hidden, known_encoding(encoding))
-    review = Review(terms, now)
+    review = Review(order, now)
     with ExitStack() as stack:
         source = _open(stack, file)
         try:
@@ -108,7 +109,7 @@ def validate(
             dialect, problems = _review(review, source, mapping, wanted, file, errors)
             if late := review.late:
                 source.seek(start)
-                review = Review(terms, now, late)
+                review = Review(order, now, late)
                 dialect, problems = _review(review, source, mapping, wanted, file, errors)
         except UnreadableFile as error:
             raise Stop(f"{name} cannot be read.", error.words) from None
@@ -148,11 +149,10 @@ def _review(
             if errors is not None and not reviewed.device.is_valid:
                 corrections = corrections or _corrections(stack, errors, file, dialect, profile)
                 corrections.add(row, reviewed.problems)
-    review.close()
     return dialect, problems
 
 
-def _terms(platform: str, group_tag: str | None) -> Terms:
+def _order_rules(platform: str, group_tag: str | None) -> OrderRules:
     # Platforms import the HTTP client, which takes most of a second.
     from app.platforms.base import discover
 
@@ -163,7 +163,7 @@ def _terms(platform: str, group_tag: str | None) -> Terms:
     rules = Rules(capabilities.identities)
     if group_tag is not None and len(group_tag) > rules.max_group_tag:
         raise Stop(f"A group tag has at most {rules.max_group_tag} characters.")
-    return Terms(rules, capabilities.max_devices, group_tag)
+    return OrderRules(rules, capabilities.max_devices, group_tag or "")
 
 
 def _profile(path: Path | None) -> Profile | None:

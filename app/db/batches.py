@@ -1,13 +1,15 @@
 """Batches: the work queue. Everything after a claim (app/db/batch_claims.py) is fenced by its owner."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from app.db import tables
-from app.db.holds import NONE_STORED, is_portal, stored, takes_work
+from app.db.driver import run_raw
+from app.db.engine import arrays
+from app.db.holds import NONE_STORED, is_portal, takes_work
 from app.db.ids import new_row_ids
 from app.db.leases import BATCHES, LostClaim
 from app.db.paging import Page, PageRequest
@@ -20,7 +22,6 @@ from app.db.sql import (
     fetch_all_as,
     fetch_one,
     fetch_one_as,
-    insert,
     listed,
 )
 from app.domain.actor import SYSTEM, Actor
@@ -28,7 +29,6 @@ from app.domain.batch import BATCH_TRANSITIONS, IN_FLIGHT, Batch, BatchState, Ba
 from app.domain.group_tag import tag_key
 from app.domain.hold import HoldReason
 from app.domain.ids import PartnerId
-from app.domain.order import Order
 from app.domain.transitions import IllegalMove, sources_of
 from app.kernel.transactions import PartnerTx, SystemTx
 
@@ -175,38 +175,40 @@ async def write_claimed(tx: PartnerTx, claim: Claim, values: dict[str, Any]) -> 
         raise LostClaim
 
 
-async def add(tx: PartnerTx, values: Mapping[str, Any]) -> None:
-    await insert(tx, "batches", {"partner_id": tx.partner_id, **values})
+@dataclass(frozen=True, slots=True)
+class NewBatch:
+    order_id: UUID
+    customer_id: UUID
+    connection_id: UUID
+    group_tag: str
+    device_count: int
+    state: BatchState
+    due_at: datetime
+    uncertain: bool = False
 
 
-async def add_of_order(
-    tx: PartnerTx,
-    order: Order,
-    cut: Sequence[tuple[str, int]],
-    reasons: Collection[HoldReason],
-    now: datetime,
+_OF_NEW = tuple(field.name for field in fields(NewBatch))
+
+
+_NEW_COLUMNS = ("id", "partner_id", "correlation_id", "created_at", "updated_at", *_OF_NEW)
+_ADD = (
+    f"INSERT INTO batches ({', '.join(_NEW_COLUMNS)}, holds) SELECT {', '.join(_NEW_COLUMNS)}, "
+    f"${len(_NEW_COLUMNS) + 1}::text[] FROM {arrays(tables.batches, _NEW_COLUMNS)}"
+)
+
+
+async def add(
+    tx: PartnerTx, new: Sequence[NewBatch], now: datetime, *, holds: Collection[HoldReason] = ()
 ) -> list[UUID]:
-    """The order's first batches, each with its group tag and devices; held by these reasons, or due now.
-
-    Returns their ids."""
-    ids = new_row_ids(len(cut))
-    await execute(
-        tx,
-        "INSERT INTO batches (id, partner_id, order_id, customer_id, connection_id, group_tag, device_count, "
-        "state, holds, due_at, correlation_id, created_at, updated_at) "
-        "SELECT u.id, :partner, :order, :customer, :connection, u.group_tag, u.devices, :state, "
-        "CAST(:holds AS text[]), :now, gen_random_uuid(), :now, :now FROM unnest(CAST(:ids AS uuid[]), "
-        "CAST(:tags AS text[]), CAST(:devices AS integer[])) AS u(id, group_tag, devices)",
-        partner=tx.partner_id,
-        order=order.id,
-        customer=order.customer_id,
-        connection=order.connection_id,
-        **stored(reasons),
-        now=now,
-        ids=ids,
-        tags=[group_tag for group_tag, _ in cut],
-        devices=[devices for _, devices in cut],
-    )
+    """Adds batches, held for these reasons if there are any. Returns their ids."""
+    if not new:
+        return []
+    ids = new_row_ids(len(new))
+    rows = [
+        (id, tx.partner_id, uuid4(), now, now, *(getattr(batch, name) for name in _OF_NEW))
+        for id, batch in zip(ids, new, strict=True)
+    ]
+    await run_raw(tx.session, _ADD, *(list(column) for column in zip(*rows, strict=True)), sorted(holds))
     return ids
 
 

@@ -281,16 +281,21 @@ async def give_turn_back(tx: PartnerTx, customer_id: UUID, batch_id: UUID, now: 
     )
 
 
-async def with_terms(tx: PartnerTx) -> list[OrderableCustomer]:
-    """All customers with what their orders are judged by: for files that name the customer of each row."""
-    return await fetch_all_as(
-        tx,
-        OrderableCustomer,
-        "SELECT c.id, c.entra_tenant_id, c.domain, c.name, c.connection_id, n.platform, "
-        "n.mode, p.role AS partner_role, "
-        "coalesce(c.default_group_tag, n.default_group_tag) AS default_group_tag "
-        "FROM customers c JOIN connections n ON n.id = c.connection_id "
-        "JOIN partners p ON p.id = c.partner_id "
-        "WHERE c.partner_id = :partner ORDER BY c.id",
-        partner=tx.partner_id,
-    )
+_ORDERABLE = (
+    "SELECT c.id, c.entra_tenant_id, c.domain, c.name, s.state AS consent_state, c.connection_id, "
+    "n.platform, n.mode, p.role AS partner_role, "
+    "c.default_group_tag AS own_group_tag, n.default_group_tag AS connection_group_tag "
+    "FROM customers c JOIN consents s ON s.customer_id = c.id JOIN connections n ON n.id = c.connection_id "
+    "JOIN partners p ON p.id = c.partner_id WHERE c.partner_id = :partner "
+)
+
+
+async def get_orderable(tx: PartnerTx, customer_id: UUID) -> OrderableCustomer | None:
+    """The customer with what its orders are judged by and carry."""
+    statement = _ORDERABLE + "AND c.id = :id"
+    return await fetch_one_as(tx, OrderableCustomer, statement, partner=tx.partner_id, id=customer_id)
+
+
+async def all_orderable(tx: PartnerTx) -> list[OrderableCustomer]:
+    """All customers, for files that name the customer of each row."""
+    return await fetch_all_as(tx, OrderableCustomer, _ORDERABLE + "ORDER BY c.id", partner=tx.partner_id)

@@ -134,14 +134,20 @@ async def load(tx: PartnerTx, table: Table, columns: Sequence[str], rows: Sequen
     """
     if not rows:
         return
-    types = [table.c[name].type.compile(dialect=_DIALECT) for name in columns]
-    arrays = ", ".join(f"${index}::{type_}[]" for index, type_ in enumerate(types, start=1))
     names = ", ".join(f'"{name}"' for name in columns)
     await run_raw(
         tx.session,
-        f"INSERT INTO {table.name} ({names}) SELECT {names} FROM unnest({arrays}) AS given({names})",
+        f"INSERT INTO {table.name} ({names}) SELECT {names} FROM {arrays(table, columns)}",
         *(list(column) for column in zip(*rows, strict=True)),
     )
+
+
+def arrays(table: Table, columns: Sequence[str], alias: str = "given", first: int = 1) -> str:
+    """SQL of rows that are given as one array per column of the table, the first of them as `$first`."""
+    types = [table.c[name].type.compile(dialect=_DIALECT) for name in columns]
+    given = ", ".join(f"${index}::{type_}[]" for index, type_ in enumerate(types, start=first))
+    names = ", ".join(f'"{name}"' for name in columns)
+    return f"unnest({given}) AS {alias}({names})"
 
 
 def encode_json(value: Any) -> str:

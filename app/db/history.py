@@ -10,7 +10,9 @@ from uuid import UUID
 
 from app.db.sql import fetch_all, fetch_all_as, listed
 from app.domain.batch import OPEN_BATCH
+from app.domain.product_key import is_usual
 from app.domain.registration import OPEN, SUCCESS, RegistrationState
+from app.domain.same_device import DeviceNames
 from app.kernel.transactions import PartnerTx
 
 
@@ -41,12 +43,12 @@ _HAS_DEVICE = listed(SUCCESS)
 ROWS_PER_DEVICE = 20
 ROWS_PER_PATTERN = 500
 
-# Two rows are one device by their PKID, or by serial number where nothing else contradicts: exact values,
-# as for duplicates within an order. A row is on its way while its batch is open, whatever its own state.
+# `domain.same_device.is_same` in SQL. A row is on its way while its batch is open, whatever its own state.
 _TWINS = f"""
 SELECT a.n, f.customer_id, f.state, c.name AS customer_name, o.reference
 FROM unnest(CAST(:places AS integer[]), CAST(:serials AS text[]), CAST(:makers AS text[]),
-            CAST(:models AS text[]), CAST(:keys AS text[])) AS a(n, serial, maker, model, key)
+            CAST(:models AS text[]), CAST(:keys AS text[]), CAST(:usual AS boolean[]))
+     AS a(n, serial, maker, model, key, usual)
 CROSS JOIN LATERAL (
     SELECT t.id, t.customer_id, t.order_id, t.state FROM (
         (SELECT r.id, r.customer_id, r.order_id, r.batch_id, r.state FROM registrations r
@@ -58,11 +60,14 @@ CROSS JOIN LATERAL (
          AND (a.key IS NULL OR r.product_key IS NULL OR a.key = r.product_key)
          LIMIT {ROWS_PER_DEVICE})
         UNION
-        (SELECT r.id, r.customer_id, r.order_id, r.batch_id, r.state FROM registrations r
-         WHERE r.partner_id = :partner AND r.product_key = a.key
-         AND r.order_id IS DISTINCT FROM CAST(:but AS uuid)
-         AND r.state IN ({_HAS_DEVICE}, {_ON_ITS_WAY})
-         LIMIT {ROWS_PER_DEVICE})
+        SELECT k.id, k.customer_id, k.order_id, k.batch_id, k.state FROM (
+            SELECT r.id, r.customer_id, r.order_id, r.batch_id, r.state, r.serial_number FROM registrations r
+            WHERE r.partner_id = :partner AND r.product_key = a.key
+            AND r.order_id IS DISTINCT FROM CAST(:but AS uuid)
+            AND r.state IN ({_HAS_DEVICE}, {_ON_ITS_WAY})
+            LIMIT {ROWS_PER_DEVICE}
+        ) AS k
+        WHERE a.usual OR a.serial IS NULL OR k.serial_number IS NULL OR a.serial = k.serial_number
     ) AS t
     WHERE t.state IN ({_HAS_DEVICE}) OR EXISTS (
         SELECT FROM batches b WHERE b.id = t.batch_id AND b.state IN ({listed(OPEN_BATCH)}))
@@ -117,24 +122,21 @@ async def known(
     return serials, keys
 
 
-async def twins(
-    tx: PartnerTx,
-    devices: Sequence[tuple[int, str | None, str | None, str | None, str | None]],
-    *,
-    but: UUID | None,
-) -> list[Twin]:
-    """Registrations of the same devices: (place, serial number, manufacturer, model, PKID) of each."""
+async def twins(tx: PartnerTx, devices: Sequence[tuple[int, DeviceNames]], *, but: UUID | None) -> list[Twin]:
+    """Registrations of the same devices, each of which is given with its place."""
+    keys = [names.product_key for _, names in devices]
     return await fetch_all_as(
         tx,
         Twin,
         _TWINS,
         partner=tx.partner_id,
         but=but,
-        places=[place for place, *_ in devices],
-        serials=[serial for _, serial, *_ in devices],
-        makers=[maker for _, _, maker, _, _ in devices],
-        models=[model for _, _, _, model, _ in devices],
-        keys=[key for *_, key in devices],
+        places=[place for place, _ in devices],
+        serials=[names.serial_number for _, names in devices],
+        makers=[names.manufacturer for _, names in devices],
+        models=[names.model for _, names in devices],
+        keys=keys,
+        usual=[key is not None and is_usual(key) for key in keys],
     )
 
 

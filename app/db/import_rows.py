@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from app.db import import_tables
+from app.db.bulk import insertion
 from app.db.engine import load
 from app.db.imports import ImportClaim
 from app.db.paging import Page, PageRequest, cut
@@ -275,31 +276,13 @@ async def batches_to_be(tx: PartnerTx, claim: ImportClaim, customer_id: UUID) ->
     )
 
 
-# The registrations' columns, and what of a staged row each of them is: as services.acceptance stores them.
-_REGISTRATION = {
-    "id": "r.id",
-    "partner_id": "r.partner_id",
-    "order_id": "CAST(:order AS uuid)",
-    "customer_id": "r.customer_id",
-    "batch_id": "b.id",
-    "row_number": "r.row_number",
-    "batch_position": "r.batch_position",
-    "state": "CASE WHEN r.batch_part IS NULL THEN 'invalid' ELSE 'queued' END",
-    "line_ref": "r.line_ref",
-    "group_tag": "r.group_tag",
-    "identity": "r.identity",
-    "serial_number": "r.serial_number",
-    "manufacturer": "r.manufacturer",
-    "model": "r.model",
-    "product_key": "r.product_key",
-    "findings": "r.findings",
-    "error_code": "r.error_code",
-    "error_detail": "r.error_detail",
-    "created_at": "CAST(:now AS timestamptz)",
-    "updated_at": "CAST(:now AS timestamptz)",
-    "settled_at": "CASE WHEN r.batch_part IS NULL THEN CAST(:now AS timestamptz) END",
+_BY = {
+    "partner": "r.partner_id",
+    "order": "CAST(:order AS uuid)",
+    "customer": "r.customer_id",
+    "now": "CAST(:now AS timestamptz)",
 }
-_STORE = f"INSERT INTO registrations ({', '.join(_REGISTRATION)}) SELECT {', '.join(_REGISTRATION.values())} "
+_NO_BATCH = "CAST(NULL AS uuid)"
 _BATCHES = (
     "unnest(CAST(:batches AS uuid[]), CAST(:tags AS text[]), CAST(:parts AS integer[])) "
     "AS b(id, group_tag, part) JOIN import_rows r ON r.partner_id = :partner AND r.import_id = :import_id "
@@ -331,7 +314,7 @@ async def store_batches(
     }
     stored = await execute(
         tx,
-        _STORE + "FROM " + _BATCHES + "ORDER BY r.row_number",
+        insertion(f"{_BATCHES} ORDER BY r.row_number", "r", **_BY, batch_id="b.id"),
         **parameters,
         order=order_id,
         now=now,
@@ -377,7 +360,7 @@ async def store_invalid(
 ) -> int | None:
     """The next invalid rows of the customer as registrations; the last row number, None when none is left."""
     chunk = (
-        "FROM import_rows r WHERE r.partner_id = :partner AND r.import_id = :import_id "
+        "import_rows r WHERE r.partner_id = :partner AND r.import_id = :import_id "
         "AND r.verdict = 'invalid' AND r.customer_id = :customer AND r.row_number > :after "
     )
     parameters = {
@@ -389,7 +372,7 @@ async def store_invalid(
     }
     last = await fetch_one(
         tx,
-        f"SELECT max(row_number) AS n FROM (SELECT r.row_number {chunk} "
+        f"SELECT max(row_number) AS n FROM (SELECT r.row_number FROM {chunk} "
         "AND r.verdict <> 'valid' ORDER BY r.row_number LIMIT :limit) AS found",
         **parameters,
     )
@@ -397,7 +380,7 @@ async def store_invalid(
         return None
     await execute(
         tx,
-        _STORE.replace("b.id", "NULL") + chunk + "AND r.row_number <= :last ORDER BY r.row_number",
+        insertion(f"{chunk} AND r.row_number <= :last ORDER BY r.row_number", "r", **_BY, batch_id=_NO_BATCH),
         **{name: value for name, value in parameters.items() if name != "limit"},
         order=order_id,
         now=now,

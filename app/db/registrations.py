@@ -16,6 +16,7 @@ from sqlalchemy import text
 from app.db.chosen import EVERY_ROW, Choice, chosen_rows
 from app.db.sql import execute, fetch_all, fetch_all_as, fetch_rows, listed
 from app.domain.batch import OPEN_BATCH, BatchState
+from app.domain.identity import OutgoingDevice, outgoing
 from app.domain.registration import (
     CORRECTIONS,
     MOVING_WITH_BATCH,
@@ -75,6 +76,10 @@ class SendableRow(NamedTuple):
     model: str | None
     product_key: str | None
     hash_data: bytes | None
+
+    def outgoing(self, *, with_serial: bool) -> OutgoingDevice:
+        """What is sent of it."""
+        return outgoing(*self[4:], with_serial=with_serial)
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,6 +55,11 @@ def halves(rows: Sequence[UUID]) -> tuple[Sequence[UUID], Sequence[UUID]]:
     return rows[:middle], rows[middle:]
 
 
+def cut(rows: Sequence[UUID], max_devices: int) -> list[Sequence[UUID]]:
+    """Devices of one group tag, in as many batches as they need."""
+    return [rows[start : start + max_devices] for start in range(0, len(rows), max_devices)]
+
+
 class SentRow(NamedTuple):
     """What identifies a device in the call that carried it, in the order it was sent."""
 
@@ -172,9 +177,9 @@ class Cutting:
 
     def __init__(self, max_devices: int) -> None:
         self._max_devices = max_devices
-        self._placed: Counter[str] = Counter()
+        self._placed: Counter[str | None] = Counter()
 
-    def place(self, group_tag: str) -> tuple[int, int]:
+    def place(self, group_tag: str | None) -> tuple[int, int]:
         """The next device of this tag: which of the tag's batches it goes into, and where; both from 0."""
         place = divmod(self._placed[group_tag], self._max_devices)
         self._placed[group_tag] += 1

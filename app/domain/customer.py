@@ -6,6 +6,7 @@ from uuid import UUID
 
 from app.domain.connection import ConnectionMode
 from app.domain.consent import ConsentState
+from app.domain.group_tag import tag_of
 from app.domain.ids import PartnerId
 
 
@@ -30,15 +31,20 @@ class Customer:
 
 @dataclass(frozen=True, slots=True)
 class OrderableCustomer:
-    """A customer with what its orders are judged by."""
+    """A customer with what its orders are judged by and carry."""
 
     id: UUID
     entra_tenant_id: UUID
     domain: str | None
     name: str
+    consent_state: ConsentState
     connection_id: UUID
     platform: str
     mode: ConnectionMode
     partner_role: str
-    default_group_tag: str
-    """The customer's, or the connection's."""
+    own_group_tag: str | None
+    connection_group_tag: str
+
+    @property
+    def default_group_tag(self) -> str:
+        return tag_of(self.own_group_tag, self.connection_group_tag)

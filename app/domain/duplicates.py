@@ -8,7 +8,7 @@ the rows.
 """
 
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from app.domain.catalogue import Finding
@@ -111,13 +111,20 @@ class Seen:
 
 
 class Compared:
-    """Devices one by one against those before them, for whom the whole does not fit into memory.
+    """Devices one by one against those before them: the caller need not hold the whole.
 
     A device that turns out too late to be another one's has been handed out as valid: see `late`.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        late: Mapping[int, Finding] | None = None,
+        line_ref_of: Callable[[int], str | None] = lambda row: None,
+    ) -> None:
+        """`late`: what a first look at the same devices has found so. `line_ref_of`: of an earlier row."""
         self._seen = Seen()
+        self._known_late = late or {}
+        self._line_ref_of = line_ref_of
         self._numbers: dict[str | None, int] = {}
         self._names: list[str | None] = []
         self._tags = array("I", [0])
@@ -126,64 +133,30 @@ class Compared:
         """The next device, invalid if an earlier one is the same. `group_tag`: its own or the default; while
         that is not known, it contradicts none."""
         first = self._seen.add(device.keys)
+        row = len(self._tags)
         number = self._numbers.setdefault(group_tag, len(self._names))
         if number == len(self._names):
             self._names.append(group_tag)
         self._tags.append(number)
-        return device if first is None else as_duplicate(device, first, (self._tag_of(first), group_tag))
+        if first is not None:
+            return device.noted(self._finding(first, row))
+        return device.noted(self._known_late[row]) if row in self._known_late else device
 
     @property
-    def late(self) -> list[tuple[int, Finding]]:
+    def late(self) -> dict[int, Finding]:
         """After the last one: devices that a later one showed to be an earlier one's, by way of a third."""
-        found = []
-        for row, _ in self._seen.united:
-            first = self._seen.first_of(row)
-            found.append((row, _finding(first, (self._tag_of(first), self._tag_of(row)), None)))
-        return found
+        return {
+            row: self._finding(self._seen.first_of(row), row)
+            for row, _ in self._seen.united
+            if row not in self._known_late
+        }
 
-    def _tag_of(self, row: int) -> str | None:
-        return self._names[self._tags[row]]
-
-
-def mark_duplicates(
-    devices: Sequence[CheckedDevice], default_group_tag: str | None = None
-) -> list[CheckedDevice]:
-    """The same devices in the same order; of valid rows that are one device only the first stays valid.
-
-    Rows are one device when they share a key, or when a third valid row shares one with each. The
-    default is the tag of rows that name none; while it is not known, they contradict no tag.
-    """
-    seen = Seen()
-    for device in devices:
-        seen.add(device.keys)
-    marked = list(devices)
-    for number, device in enumerate(devices, start=1):
-        first = seen.first_of(number)
-        if first != number:
-            earlier = devices[first - 1]
-            tags = (earlier.group_tag or default_group_tag, device.group_tag or default_group_tag)
-            marked[number - 1] = as_duplicate(device, first, tags, earlier.line_ref)
-    return marked
-
-
-def as_duplicate(
-    device: CheckedDevice,
-    row: int,
-    group_tags: tuple[str | None, str | None],
-    line_ref: str | None = None,
-) -> CheckedDevice:
-    """The device, invalid because an earlier row is the same one.
-
-    `row` and `line_ref` are the earlier one's; `group_tags` the earlier one's and this one's.
-    """
-    finding = _finding(row, group_tags, line_ref)
-    return device._replace(kind=None, keys=(), findings=(*device.findings, finding))
-
-
-def _finding(row: int, group_tags: tuple[str | None, str | None], line_ref: str | None) -> Finding:
-    detail = f"The same device as row {row:,}" + (f" (line_ref {quoted(line_ref)})" if line_ref else "")
-    theirs, ours = group_tags
-    if theirs and ours and theirs != ours:
-        detail += f", which has the group tag {quoted(theirs)}; this one has {quoted(ours)}."
-        return Finding("duplicate_with_other_tag", "group_tag", detail)
-    return Finding("duplicate_in_order", "", detail + ".")
+    def _finding(self, first: int, row: int) -> Finding:
+        line_ref = self._line_ref_of(first)
+        detail = f"The same device as row {first:,}"
+        detail += f" (line_ref {quoted(line_ref)})" if line_ref else ""
+        theirs, ours = self._names[self._tags[first]], self._names[self._tags[row]]
+        if theirs and ours and theirs != ours:
+            detail += f", which has the group tag {quoted(theirs)}; this one has {quoted(ours)}."
+            return Finding("duplicate_with_other_tag", "group_tag", detail)
+        return Finding("duplicate_in_order", "", detail + ".")

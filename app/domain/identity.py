@@ -14,21 +14,40 @@ from enum import StrEnum
 from typing import Final, NamedTuple
 
 from app.domain import hardware_hash
+from app.domain.batch import SentRow
 from app.domain.catalogue import Finding
 from app.domain.device import Device, Given
 from app.domain.firmware_text import is_machine_type, is_marketing_name, likely_serial, plain_form
 from app.domain.hardware_hash import HardwareHash
 from app.domain.masking import quoted
 from app.domain.placeholders import is_filler_serial
+from app.domain.same_device import DeviceNames
 from app.domain.values import HASH, KEY, MAKER, MODEL, SERIAL, Unfit, Values, names_of
 
-__all__ = ["CheckedDevice", "Device", "Given", "IdentityKind", "Rules", "check"]
+__all__ = ["CheckedDevice", "Device", "Given", "IdentityKind", "OutgoingDevice", "Rules", "check", "outgoing"]
 
 
 class IdentityKind(StrEnum):
     TUPLE = "tuple"
     PRODUCT_KEY = "product_key"
     HARDWARE_HASH = "hardware_hash"
+
+
+class OutgoingDevice(NamedTuple):
+    """One device as it is sent: exactly one legal identity, the other fields None.
+
+    A tuple, as a worker makes tens of thousands a second.
+    """
+
+    serial_number: str | None = None
+    manufacturer: str | None = None
+    model: str | None = None
+    product_key: str | None = None
+    hash_data: bytes | None = None
+    """The hash without its zero fill (`HardwareHash.data`)."""
+
+    def as_sent(self) -> SentRow:
+        return SentRow(self.serial_number, self.product_key)
 
 
 class CheckedDevice(NamedTuple):
@@ -69,6 +88,27 @@ class CheckedDevice(NamedTuple):
             return self.serial_number
         return _real_serial(self.hash)
 
+    @property
+    def names(self) -> DeviceNames | None:
+        """What the device is looked for by; None if it is invalid."""
+        if self.kind is None:
+            return None
+        return DeviceNames(self.search_serial, self.manufacturer, self.model, self.product_key)
+
+    def noted(self, *findings: Finding) -> "CheckedDevice":
+        """The device with more findings; an error among them makes it invalid."""
+        found = (*self.findings, *findings)
+        if any(finding.is_error for finding in findings):
+            return self._replace(kind=None, keys=(), findings=found)
+        return self._replace(findings=found)
+
+    def outgoing(self, *, with_serial: bool) -> OutgoingDevice:
+        """What will be sent of a valid device."""
+        assert self.kind is not None
+        data = None if self.hash is None else self.hash.data
+        serial, key = self.search_serial, self.product_key
+        return outgoing(self.kind, serial, self.manufacturer, self.model, key, data, with_serial=with_serial)
+
 
 @dataclass(frozen=True, slots=True)
 class Rules:
@@ -91,6 +131,34 @@ _LEGAL: Final = (
     (IdentityKind.PRODUCT_KEY, KEY, KEY),
     (IdentityKind.TUPLE, TUPLE_FIELDS, TUPLE_FIELDS),
 )
+
+_SENT: Final = {kind: sent for kind, _, sent in _LEGAL}
+
+
+def outgoing(
+    kind: str,
+    serial_number: str | None,
+    manufacturer: str | None,
+    model: str | None,
+    product_key: str | None,
+    hash_data: bytes | None,
+    *,
+    with_serial: bool,
+) -> OutgoingDevice:
+    """What is sent of a device: exactly the fields of its identity.
+
+    `with_serial`: the serial number goes with a hash (the setting `send_serial_with_hash`).
+    """
+    sent = _SENT[IdentityKind(kind)]
+    serial = sent & SERIAL and (with_serial or not sent & HASH)
+    return OutgoingDevice(
+        serial_number if serial else None,
+        manufacturer if sent & MAKER else None,
+        model if sent & MODEL else None,
+        product_key if sent & KEY else None,
+        hash_data if sent & HASH else None,
+    )
+
 
 _PKID: Final = re.compile(r"[0-9]{13}")
 _UNSET_UUIDS: Final = frozenset(
@@ -140,7 +208,7 @@ def check(device: Given, rules: Rules, now: datetime) -> CheckedDevice:
         tuple(found),
     )
     if kind is not None and rules.objection is not None and (finding := rules.objection(checked)):
-        return checked._replace(kind=None, keys=(), findings=(*found, finding))
+        return checked.noted(finding)
     return checked
 
 

@@ -6,14 +6,14 @@ hashes each of the two takes about a quarter of a second. `check` is the heavy p
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
 from app.domain.batch import Cutting
 from app.domain.catalogue import Finding
-from app.domain.duplicates import Seen, as_duplicate, mark_duplicates
-from app.domain.group_tag import Spellings
+from app.domain.duplicates import Compared
+from app.domain.group_tag import Spellings, tag_of
 from app.domain.identity import CheckedDevice, Given, Rules, check
 
 
@@ -42,82 +42,77 @@ class PlannedBatch:
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
-    """What an order's rows are judged by."""
+class OrderRules:
+    """What an order's rows are judged by, and how they are cut."""
 
-    rules: Rules
-    group_tag: str
-    """For rows that name none."""
-    known_tags: Mapping[str, str]
-    """The customer's tags at Microsoft, by their key."""
+    of_rows: Rules
     max_devices: int
-    now: datetime
+    """Devices of one batch at most."""
+    group_tag: str = ""
+    """For rows that name none; empty while that is not known."""
 
 
-@dataclass
 class Plan:
-    """Grows with `add`; whole when all rows have gone through."""
+    """Grows with `add`; whole when all rows have gone through.
 
-    terms: Terms
-    whole: bool = False
-    """All rows come in one piece, so that each is known before the first is placed."""
-    batches: list[PlannedBatch] = field(default_factory=list)
-    rows: list[KeptRow] = field(default_factory=list)
-    valid: int = 0
-    _seen: Seen = field(default_factory=Seen)
-    _filling: dict[str, int] = field(default_factory=dict)
-    """The index of the batch that is being filled, by group tag."""
-    _spellings: Spellings = field(init=False)
-    _cutting: Cutting = field(init=False)
+    If there are `late` ones then, it has judged these too mildly: a second plan of the same rows, which is
+    told of them, is right.
+    """
 
-    def __post_init__(self) -> None:
-        self._spellings = Spellings(self.terms.known_tags)
-        self._cutting = Cutting(self.terms.max_devices)
+    def __init__(
+        self,
+        order: OrderRules,
+        known_tags: Mapping[str, str],
+        now: datetime,
+        late: Mapping[int, Finding] | None = None,
+    ) -> None:
+        """`known_tags`: the customer's tags at Microsoft, by their key."""
+        self.batches: list[PlannedBatch] = []
+        self.rows: list[KeptRow] = []
+        self.valid = 0
+        self.group_tag = order.group_tag
+        self._order = order
+        self._now = now
+        self._compared = Compared(late, lambda row: self.rows[row - 1].line_ref)
+        self._spellings = Spellings(known_tags)
+        self._cutting = Cutting(order.max_devices)
+        self._filling: dict[str, int] = {}
+        """The index of the batch that is being filled, by group tag."""
 
     @property
     def invalid(self) -> int:
         return len(self.rows) - self.valid
 
     @property
-    def is_spoilt(self) -> bool:
-        """A row that counted as valid turned out later to be the same device as one before it, by way of
-        a third that knows both. Rare; all rows must then be planned again."""
-        return bool(self._seen.united)
+    def late(self) -> dict[int, Finding]:
+        """Rows that turned out later to be an earlier one's device, with what there is to say. Rare."""
+        return self._compared.late
 
     def check(self, devices: Sequence[Given]) -> list[CheckedDevice]:
-        rules, now = self.terms.rules, self.terms.now
-        checked = [check(device, rules, now) for device in devices]
-        return mark_duplicates(checked, self.terms.group_tag) if self.whole else checked
+        rules, now = self._order.of_rows, self._now
+        return [check(device, rules, now) for device in devices]
 
     def add(self, checked: Sequence[CheckedDevice], said: Sequence[Sequence[Finding]]) -> list[PlannedRow]:
         """The next rows, in order, with what the rows before them say about them.
 
-        `said`: what the partner's own books have to say about each; warnings only.
+        `said`: what the partner's own books have to say about each.
         """
         added = []
         for device, findings in zip(checked, said, strict=True):
-            if findings:
-                device = device._replace(findings=(*device.findings, *findings))
-            row = self._place(self._compare(device))
+            row = self._place(device, findings)
             added.append(row)
             kept = row.device
             self.rows.append(KeptRow(kept.line_ref, row.group_tag, row.batch is not None, kept.findings))
         return added
 
-    def _compare(self, device: CheckedDevice) -> CheckedDevice:
-        first = self._seen.add(device.keys)
-        if first is None:
-            return device
-        earlier = self.rows[first - 1]
-        tags = (earlier.group_tag, device.group_tag or self.terms.group_tag)
-        return as_duplicate(device, first, tags, earlier.line_ref)
-
-    def _place(self, device: CheckedDevice) -> PlannedRow:
-        tag = device.group_tag or self.terms.group_tag
+    def _place(self, device: CheckedDevice, said: Sequence[Finding]) -> PlannedRow:
+        tag = tag_of(device.group_tag, self._order.group_tag)
+        device = self._compared.add(device, tag)
+        if said and device.is_valid:
+            device = device.noted(*said)
+        if device.is_valid and (conflict := self._spellings.conflict(tag)) is not None:
+            device = device.noted(conflict)
         if not device.is_valid:
-            return PlannedRow(device, tag, None, 0)
-        if (conflict := self._spellings.conflict(tag)) is not None:
-            device = device._replace(kind=None, findings=(*device.findings, conflict))
             return PlannedRow(device, tag, None, 0)
         _, position = self._cutting.place(tag)
         if position == 0:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from app.domain.same_device import DeviceNames
+
 
 @dataclass(frozen=True, slots=True)
 class StagedRow:
@@ -63,6 +65,10 @@ class ValidRow:
     manufacturer: str | None
     model: str | None
     product_key: str | None
+
+    @property
+    def names(self) -> DeviceNames:
+        return DeviceNames(self.serial_number, self.manufacturer, self.model, self.product_key)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,16 +7,16 @@ customer's default tag, tags that exist at Microsoft), and the caller says so.
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
+from app.domain.batch import Cutting
 from app.domain.catalogue import Finding
 from app.domain.duplicates import Compared
-from app.domain.group_tag import tag_key
-from app.domain.identity import CheckedDevice, IdentityKind, Rules
-from app.domain.masking import quoted
+from app.domain.group_tag import Spellings, tag_of
+from app.domain.identity import CheckedDevice, IdentityKind
 from app.domain.order import MAX_DEVICES
+from app.domain.planning import OrderRules
 from app.intake.devices import check_row
 from app.intake.problems import Problem, problems_of
 from app.intake.table import Row
@@ -28,16 +28,6 @@ class Reviewed(NamedTuple):
     problems: tuple[Problem, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """Terms that are not in the file. Without a default tag, rows without a tag count under None."""
-
-    rules: Rules
-    max_devices: int
-    """Devices in one batch."""
-    group_tag: str | None = None
-
-
 class Review:
     """The result, complete when all rows have gone through `judge`.
 
@@ -45,7 +35,8 @@ class Review:
     `late`, judges all rows as an import does.
     """
 
-    def __init__(self, terms: Terms, now: datetime, late: Mapping[int, Finding] | None = None) -> None:
+    def __init__(self, order: OrderRules, now: datetime, late: Mapping[int, Finding] | None = None) -> None:
+        """Without a default tag, rows without one are counted under None."""
         self.rows = 0
         self.orders = 0
         self.valid: Counter[IdentityKind] = Counter()
@@ -54,12 +45,11 @@ class Review:
         self.tags: Counter[str | None] = Counter()
         """Valid devices by group tag."""
         self.batches: Counter[str | None] = Counter()
-        self._terms = terms
+        self._order = order
         self._now = now
-        self._late = late or {}
-        self._compared = Compared()
-        self._spellings: dict[str, str] = {}
-        self._part: Counter[str | None] = Counter()
+        self._compared = Compared(late)
+        self._spellings = Spellings()
+        self._cutting = Cutting(order.max_devices)
 
     @property
     def invalid(self) -> int:
@@ -68,43 +58,24 @@ class Review:
     @property
     def late(self) -> dict[int, Finding]:
         """Rows that turned out to be the same device as an earlier one, with their findings."""
-        return dict(self._compared.late)
+        return self._compared.late
 
     def judge(self, row: Row) -> Reviewed:
         if self.rows % MAX_DEVICES == 0:
             # A longer file becomes several orders, each with its own batches.
-            self._close_order()
+            self._cutting = Cutting(self._order.max_devices)
             self.orders += 1
         self.rows += 1
-        checked = check_row(row, self._terms.rules, self._now)
-        tag = checked.group_tag or self._terms.group_tag
-        checked = self._compare(checked, tag)
+        checked = check_row(row, self._order.of_rows, self._now)
+        tag = tag_of(checked.group_tag, self._order.group_tag) or None
+        checked = self._compared.add(checked, tag)
+        if checked.is_valid and tag is not None and (conflict := self._spellings.conflict(tag)) is not None:
+            checked = checked.noted(conflict)
         if checked.kind is not None:
             self.valid[checked.kind] += 1
             self.with_warnings += bool(checked.findings or row.notices)
             self.tags[tag] += 1
-            self._part[tag] += 1
+            _, position = self._cutting.place(tag)
+            self.batches[tag] += position == 0
         problems = problems_of(row, checked) if checked.findings or row.notices else ()
         return Reviewed(row, checked, problems)
-
-    def close(self) -> None:
-        """Ends the review after the last row."""
-        self._close_order()
-
-    def _compare(self, checked: CheckedDevice, tag: str | None) -> CheckedDevice:
-        """Compares the device with earlier ones, and with later ones as far as known."""
-        checked = self._compared.add(checked, tag)
-        if checked.is_valid and tag is not None:
-            spelling = self._spellings.setdefault(tag_key(tag), tag)
-            if spelling != tag:
-                words = f"Partner Center cannot tell {quoted(tag)} from {quoted(spelling)} of an earlier row."
-                finding = Finding("group_tag_case_conflict", "group_tag", words)
-                return checked._replace(kind=None, findings=(*checked.findings, finding))
-        if checked.is_valid and self.rows in self._late:
-            return checked._replace(kind=None, findings=(*checked.findings, self._late[self.rows]))
-        return checked
-
-    def _close_order(self) -> None:
-        for tag, count in self._part.items():
-            self.batches[tag] += -(-count // self._terms.max_devices)
-        self._part.clear()

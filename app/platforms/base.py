@@ -14,14 +14,13 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import sha256
-from typing import NamedTuple, Protocol
+from typing import Protocol
 from uuid import UUID
 from zlib import crc32
 
 from app.domain import hardware_hash
-from app.domain.batch import SentRow
 from app.domain.catalogue import Finding
-from app.domain.identity import IdentityKind
+from app.domain.identity import IdentityKind, OutgoingDevice
 from app.domain.registration import UpstreamRow
 from app.domain.upstream import Said
 from app.kernel.settings import Settings
@@ -91,23 +90,6 @@ class CallIds:
 
     request_id: UUID
     correlation_id: UUID
-
-
-class OutgoingDevice(NamedTuple):
-    """One device as it is sent: exactly one legal identity, the other fields None.
-
-    A tuple, as a worker makes tens of thousands a second.
-    """
-
-    serial_number: str | None = None
-    manufacturer: str | None = None
-    model: str | None = None
-    product_key: str | None = None
-    hash_data: bytes | None = None
-    """The hash without its zero fill (`HardwareHash.data`)."""
-
-    def as_sent(self) -> SentRow:
-        return SentRow(self.serial_number, self.product_key)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ import orjson
 
 from app.domain import hardware_hash
 from app.domain.group_tag import tag_key
-from app.domain.identity import IdentityKind
+from app.domain.identity import IdentityKind, OutgoingDevice
 from app.domain.registration import UpstreamRow
 from app.domain.upstream import ConnectionTrouble, NoRelationship, NotUnderstood, Refused, Said
 from app.kernel.settings import Settings
@@ -34,7 +34,6 @@ from app.platforms.base import (
     FileFormat,
     ListedCustomer,
     ListedDevice,
-    OutgoingDevice,
     Platform,
     Profiles,
     Progress,

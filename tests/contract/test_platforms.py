@@ -17,7 +17,7 @@ import pytest
 
 from app.domain import hardware_hash
 from app.domain.batch import match_answers
-from app.domain.identity import IdentityKind
+from app.domain.identity import IdentityKind, OutgoingDevice
 from app.domain.registration import RegistrationState, interpret
 from app.domain.upstream import (
     ConnectionTrouble,
@@ -37,7 +37,6 @@ from app.platforms.base import (
     Channel,
     Driver,
     FileFormat,
-    OutgoingDevice,
     Platform,
     Profiles,
     Progress,

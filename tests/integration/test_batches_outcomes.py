@@ -29,6 +29,11 @@ def _held(device: Device, tenant_id: UUID) -> dict[str, str | None]:
     }
 
 
+def _hash(serial: str, number: int) -> str:
+    mac = bytes((2, 0, 0, 0, 0, number))
+    return synthetic.hardware_hash(serial, "Contoso", "Contoso Book 14", uuid=UUID(int=number), mac=mac)
+
+
 async def test_a_device_the_customer_had_before_is_a_success(world: World) -> None:
     partner = await world.partner()
     devices = tuples(3)
@@ -203,18 +208,37 @@ async def test_answers_in_another_order_never_become_another_devices_outcome(
     await assert_agreement(world, partner, order.view.record.id)
 
 
+@pytest.mark.parametrize("with_serial", [True, False])
+async def test_a_setting_that_changes_while_a_job_runs_costs_no_look_up(
+    world: World, with_serial: bool
+) -> None:
+    """Devices by hash are known again by what they were sent with: the serial number, the PKID, or both."""
+    await world.switch(shuffle_device_status=True)
+    partner = await world.partner()
+    hashes = [_hash(f"SYN{number:05d}", number) for number in range(8)]
+    keyed = [
+        Device(hardware_hash=text, product_key=f"99990000000{n}") for n, text in enumerate(hashes[:6], 10)
+    ]
+    devices = [*keyed, *(Device(hardware_hash=text) for text in hashes[6:])] if with_serial else keyed
+    await world.arm({"operation": "create", "kind": "device_error", "positions": [1, 4], "code": "812"})
+    order = await world.order(partner, devices)
+
+    async with world.another(send_serial_with_hash=with_serial) as before:
+        await batches.advance_next(before.runtime)
+    async with world.another(send_serial_with_hash=not with_serial) as after:
+        await after.work()
+
+    order_id = order.view.record.id
+    states = [row["state"] for row in await world.rows(partner, order_id)]
+    assert states == ["failed" if place in (1, 4) else "registered" for place in range(len(devices))]
+    kinds = await world.select("SELECT kind FROM batch_attempts a JOIN batches b ON b.id = a.batch_id")
+    assert [row["kind"] for row in kinds] == ["create"]
+    await assert_agreement(world, partner, order_id)
+
+
 async def test_hashes_without_any_key_are_matched_by_their_place(world: World) -> None:
     partner = await world.partner()
-    hashes = [
-        synthetic.hardware_hash(
-            "To be filled by O.E.M.",
-            "Contoso",
-            "Contoso Book 14",
-            uuid=UUID(int=number),
-            mac=bytes((2, 0, 0, 0, 0, number)),
-        )
-        for number in range(1, 5)
-    ]
+    hashes = [_hash("To be filled by O.E.M.", number) for number in range(1, 5)]
     await world.arm({"operation": "create", "kind": "device_error", "positions": [1], "code": "802"})
     order = await world.order(partner, [Device(hardware_hash=text) for text in hashes])
 

@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import text
 
 from app.db import batches, orders, registrations, tables
+from app.db.batches import NewBatch
 from app.db.engine import load
 from app.db.ids import new_row_id, new_row_ids
 from app.db.registrations import Outcome, state_of
@@ -23,7 +24,6 @@ from app.domain.registration import CORRECTIONS, MOVING_WITH_BATCH, TRANSITIONS,
 from app.domain.transitions import sources_of
 from app.kernel.transactions import PartnerTx
 from app.runtime import Runtime
-from app.services.registering.outcomes import add_batch
 from tests.support import rows
 from tests.support.statements import sent_by
 from tests.support.world import World
@@ -80,16 +80,10 @@ async def scene(world: World) -> Scene:
         for number in range(3):
             order = {**example["orders"], "id": new_row_id(), "reference": f"R-{number}"}
             await orders.add(mine, Order(**order, has_open_batches=False, mode=ConnectionMode.API))
-            belongs_to = {
-                "order_id": order["id"],
-                "customer_id": scene.customer_id,
-                "connection_id": scene.connection_id,
-                "group_tag": "Standard",
-            }
+            owners = (order["id"], scene.customer_id, scene.connection_id)
             now = world.runtime.now()
-            scene.orders[order["id"]] = [
-                await add_batch(mine, belongs_to, 1, BatchState.QUEUED, now, now) for _ in range(3)
-            ]
+            new = NewBatch(*owners, "Standard", 1, BatchState.QUEUED, due_at=now)
+            scene.orders[order["id"]] = await batches.add(mine, [new] * 3, now)
     return scene
 
 

@@ -1,18 +1,31 @@
 """Findings from our own records about devices before they are ordered again."""
 
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
 
+import pytest_asyncio
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from sqlalchemy import text
 
+from app.db import bulk
 from app.db import history as queries
+from app.db.bulk import NewRegistrations
+from app.db.ids import new_row_ids
 from app.domain.identity import CheckedDevice, Device, IdentityKind, Rules, check
+from app.domain.order import Order
+from app.domain.same_device import DeviceNames, is_same
+from app.kernel.transactions import PartnerTx
 from app.local.synthetic import devices as synthetic
 from app.services.devices import earlier_registrations
 from app.services.orders.orders import cancel
+from tests.support.drawing import examples
 from tests.support.import_scene import HEADER, preview, sheet, tuple_rows
 from tests.support.world import Partner, World, tuples
+from tests.unit.test_same_device import NAMES
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 RULES = Rules(frozenset(IdentityKind))
@@ -26,7 +39,9 @@ async def said(
     world: World, partner: Partner, devices: Sequence[Device], customer_id: UUID | None = None
 ) -> list[list[str]]:
     async with world.runtime.transaction(partner) as tx:
-        found = await earlier_registrations.compare(tx, customer_id or partner.customer_id, checked(devices))
+        found = await earlier_registrations.compare(
+            tx, customer_id or partner.customer_id, [device.names for device in checked(devices)]
+        )
     return [[finding.code for finding in findings] for findings in found]
 
 
@@ -98,6 +113,66 @@ async def test_a_device_is_known_by_its_pkid_and_by_the_serial_inside_its_hash(w
     assert await said(world, partner, [as_tuple]) == [["already_registered_here"]]
 
 
+class _Undone(Exception):
+    """Ends a transaction of which nothing is to stay."""
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """Orders that are on their way, each with its batch, for rows of any kind."""
+
+    partner: Partner
+    orders: Sequence[tuple[Order, UUID]]
+
+    async def store(self, tx: PartnerTx, devices: Sequence[DeviceNames]) -> None:
+        """Each device in an order of its own, which is what it is told by."""
+        for (order, batch_id), names in zip(self.orders, devices, strict=False):
+            serial, maker, model, key = ([value] for value in names)
+            row = NewRegistrations(
+                id=new_row_ids(1),
+                batch_id=[batch_id],
+                row_number=[2],
+                batch_position=[1],
+                line_ref=[None],
+                group_tag=["Standard"],
+                identity=["tuple"],
+                serial_number=serial,
+                manufacturer=maker,
+                model=model,
+                product_key=key,
+                findings=[None],
+                error_code=[None],
+                error_detail=[None],
+            )
+            await bulk.add_registrations(tx, order, order.created_at, row)
+
+
+@pytest_asyncio.fixture
+async def earlier(world: World) -> Earlier:
+    partner = await world.partner()
+    made = [(await world.order(partner, tuples(1, f"OWN{n}"))).view.record for n in range(8)]
+    return Earlier(partner, [(order, (await world.batches(order.id))[0]["id"]) for order in made])
+
+
+@settings(max_examples=examples(100), suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(stored=st.lists(NAMES, max_size=8), asked=st.lists(NAMES, min_size=1, max_size=8))
+async def test_the_database_tells_one_device_as_the_rule_does(
+    world: World, earlier: Earlier, stored: list[DeviceNames], asked: list[DeviceNames]
+) -> None:
+    found: dict[int, set[str]] = {place: set() for place in range(len(asked))}
+    with suppress(_Undone):
+        async with world.runtime.transaction(earlier.partner) as tx:
+            await earlier.store(tx, stored)
+            for twin in await queries.twins(tx, list(enumerate(asked)), but=None):
+                found[twin.n].add(twin.reference)
+            raise _Undone
+    told = [order.reference for order, _ in earlier.orders]
+    assert found == {
+        place: {told[n] for n, names in enumerate(stored) if is_same(names, device)}
+        for place, device in enumerate(asked)
+    }
+
+
 async def test_a_model_unlike_all_earlier_devices_of_such_serial_numbers_is_told_of(world: World) -> None:
     partner = await world.partner()
     await world.order(partner, tuples(5))
@@ -153,6 +228,7 @@ async def test_each_look_uses_an_index(world: World) -> None:
         "makers": ["Contoso"] * 50,
         "models": ["Contoso Book 14"] * 50,
         "keys": ["9999000000017"] * 50,
+        "usual": [True] * 50,
     }
     serials = {"partner": partner.id, "but": None, "values": parameters["serials"]}
     keys = {"partner": partner.id, "but": None, "values": parameters["keys"]}
@@ -190,5 +266,5 @@ async def test_an_order_by_json_says_the_same_and_not_about_itself(world: World)
     assert [(p["row"], p["valid"], [f["code"] for f in p["findings"]]) for p in problems] == [
         (1, True, ["registered_for_other_customer"]),
         (2, True, ["registered_for_other_customer"]),
-        (1501, False, ["registered_for_other_customer", "duplicate_in_order"]),
+        (1501, False, ["duplicate_in_order"]),
     ]

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from app.domain.identity import IdentityKind, Rules
-from app.intake.dry_run import Review, Terms
+from app.domain.planning import OrderRules
+from app.intake.dry_run import Review
 from app.intake.rows import UnreadableFile, read
 from simulator.samples import hardware_hash
 from tests.support.workbooks import workbook
@@ -55,7 +56,7 @@ def codes_of(content: bytes) -> set[str]:
     """All findings about a file and its rows, as `registrar validate` reports them."""
     try:
         dialect, rows = read(io.BytesIO(content))
-        review = Review(Terms(Rules(frozenset(IdentityKind)), 1000), NOW)
+        review = Review(OrderRules(Rules(frozenset(IdentityKind)), 1000), NOW)
         judged = [review.judge(row) for row in rows]
     except UnreadableFile as error:
         return {error.code}

@@ -6,6 +6,7 @@ counts with a real GROUP BY, events with rows, and that nothing is left half don
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
+from itertools import zip_longest
 from typing import Any
 from uuid import UUID
 
@@ -114,3 +115,50 @@ async def _assert_nothing_half_done(world: World, order_id: UUID) -> None:
         id=order_id,
     )
     assert not unfinished
+
+
+async def assert_same_orders(world: World, one: UUID, other: UUID) -> None:
+    """For two orders of the same devices, come in two ways: the same except ids, times and `line_ref`."""
+    ours, theirs = await _content(world, one), await _content(world, other)
+    for name in ours:
+        differ = [pair for pair in zip_longest(ours[name], theirs[name]) if pair[0] != pair[1]]
+        assert not differ, f"{name} differ: {differ}"
+
+
+async def _content(world: World, order_id: UUID) -> dict[str, list[Any]]:
+    orders = await world.select(
+        "SELECT platform, reference, purchase_order, group_tag, device_count, last_sequence, announced_state "
+        "FROM orders WHERE id = :id",
+        id=order_id,
+    )
+    batches = await world.select(
+        "SELECT group_tag, device_count, state, uncertain FROM batches WHERE order_id = :id ORDER BY id",
+        id=order_id,
+    )
+    rows = await world.select(
+        "SELECT r.row_number, r.batch_position, r.state, r.settled_at IS NULL AS open, "
+        "(SELECT count(*) FROM batches b WHERE b.order_id = r.order_id AND b.id < r.batch_id) AS batch, "
+        "r.group_tag, r.identity, r.serial_number, r.manufacturer, r.model, r.product_key, r.findings, "
+        "r.error_code, r.error_detail, r.attempt, h.data FROM registrations r "
+        "LEFT JOIN device_hashes h ON h.registration_id = r.id WHERE r.order_id = :id ORDER BY r.row_number",
+        id=order_id,
+    )
+    events = await world.select(
+        "SELECT type, sequence, data FROM events WHERE order_id = :id ORDER BY sequence", id=order_id
+    )
+    return {
+        "orders": orders,
+        "batches": batches,
+        # A file's findings name the column and the value as well, and errors come first.
+        "rows": [{**row, "findings": sorted(_said(f) for f in row["findings"] or ())} for row in rows],
+        "events": [(event["type"], event["sequence"], _told(event["data"])) for event in events],
+    }
+
+
+def _said(finding: Mapping[str, Any]) -> tuple[str, str, str]:
+    return finding["code"], finding["field"], finding["detail"]
+
+
+def _told(data: Mapping[str, Any]) -> dict[str, Any]:
+    waiting = [(reason["code"], reason["devices"]) for reason in data["waiting_for"]]
+    return {**data, "order_id": None, "customer_id": None, "waiting_for": waiting}

@@ -1,6 +1,7 @@
 import csv
 import json
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain.catalogue import CATALOGUE
-from app.domain.duplicates import mark_duplicates
+from app.domain.catalogue import CATALOGUE, Finding
+from app.domain.duplicates import Compared
 from app.domain.identity import CheckedDevice, Device, IdentityKind, Rules, check
 from app.local.synthetic import devices, hardware_hash
 
@@ -654,6 +655,20 @@ def test_a_printed_device_shows_no_hash_serial_number_or_pkid() -> None:
 # --- duplicates -------------------------------------------------------------------------------
 
 
+def mark_duplicates(rows: Sequence[CheckedDevice]) -> list[CheckedDevice]:
+    """Looks at the rows twice, as everybody does: what turns out late is known from the beginning then."""
+
+    def look(late: Mapping[int, Finding]) -> tuple[Compared, list[CheckedDevice]]:
+        compared = Compared(late, lambda row: rows[row - 1].line_ref)
+        return compared, [compared.add(device, device.group_tag) for device in rows]
+
+    compared, marked = look({})
+    if compared.late:
+        compared, marked = look(compared.late)
+    assert not compared.late
+    return marked
+
+
 def marks(*rows: CheckedDevice) -> list[int | None]:
     """For each row, the 1-based number of the row it repeats."""
     marked = mark_duplicates(rows)
@@ -798,6 +813,19 @@ def test_any_row_is_judged_and_its_values_can_be_stored(
             assert result.hash is not None
         case None:
             assert not result.keys
+            return
+    assert_sent_as_said(result)
+
+
+def assert_sent_as_said(device: CheckedDevice) -> None:
+    """Of the values that are kept, exactly those are not sent of which the row says so."""
+    sent = device.outgoing(with_serial=True)
+    said = [f.detail.partition("not sent: ")[2] for f in device.findings if f.code == "identity_reduced"]
+    unsent = said[0].rstrip(".").split(", ") if said else []
+    for name in ("serial_number", "manufacturer", "model", "product_key"):
+        if (value := getattr(device, name)) is not None:
+            assert getattr(sent, name) == (None if name in unsent else value)
+    assert (sent.hash_data is not None) == (device.kind is IdentityKind.HARDWARE_HASH)
 
 
 @given(st.lists(ANY_DEVICE, max_size=12))

@@ -1,15 +1,16 @@
 """A whole file judged as the service judges an order: duplicates, group tags, batches."""
 
 import io
+from collections import Counter
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from app.domain.duplicates import mark_duplicates
-from app.domain.identity import IdentityKind, Rules, check
+from app.domain.identity import Device, IdentityKind, Rules
+from app.domain.planning import OrderRules, Plan, PlannedRow
 from app.intake.devices import check_row, device_of
-from app.intake.dry_run import Review, Reviewed, Terms
+from app.intake.dry_run import Review, Reviewed
 from app.intake.rows import read
 from app.local.synthetic import devices
-from tests.support.cutting import cut
 from tests.unit.test_hardware_hash_damage import capture
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
@@ -19,10 +20,20 @@ RULES = Rules(frozenset(IdentityKind))
 def reviewed(
     text: str, group_tag: str | None = None, max_devices: int = 1000
 ) -> tuple[Review, list[Reviewed]]:
-    found = Review(Terms(RULES, max_devices, group_tag), NOW)
+    found = Review(OrderRules(RULES, max_devices, group_tag or ""), NOW)
     rows = [found.judge(row) for row in read(io.BytesIO(text.encode()))[1]]
-    found.close()
     return found, rows
+
+
+def planned(devices: Sequence[Device], order: OrderRules) -> tuple[Plan, list[PlannedRow]]:
+    """As an order is planned: a second time where rows turn out late to be an earlier one's device."""
+    plan = Plan(order, {}, NOW)
+    rows = plan.add(plan.check(devices), [[] for _ in devices])
+    if plan.late:
+        plan = Plan(order, {}, NOW, plan.late)
+        rows = plan.add(plan.check(devices), [[] for _ in devices])
+    assert not plan.late
+    return plan, rows
 
 
 def test_it_judges_as_the_check_of_an_order_does() -> None:
@@ -37,13 +48,12 @@ def test_it_judges_as_the_check_of_an_order_does() -> None:
     text = "\n".join(lines)
     review, rows = reviewed(text, "Desk", max_devices=20)
     source = list(read(io.BytesIO(text.encode()))[1])
-    expected = mark_duplicates([check(device_of(row), RULES, NOW) for row in source], "Desk")
+    plan, expected = planned([device_of(row) for row in source], OrderRules(RULES, 20, "Desk"))
     assert [(r.device.kind, [f.code for f in r.device.findings]) for r in rows] == [
-        (device.kind, [finding.code for finding in device.findings]) for device in expected
+        (row.device.kind, [f.code for f in row.device.findings]) for row in expected
     ]
-    batches = cut([(d.group_tag or "Desk") if d.is_valid else None for d in expected], 20)
-    assert sum(review.batches.values()) == len(batches)
-    assert review.tags.total() == sum(len(batch.rows) for batch in batches) == review.valid.total()
+    assert review.batches == Counter(batch.group_tag for batch in plan.batches)
+    assert review.tags.total() == sum(batch.devices for batch in plan.batches) == review.valid.total()
     assert review.invalid == 10
 
 
@@ -76,15 +86,13 @@ def test_a_row_that_a_third_shows_to_be_a_duplicate_is_one_when_the_rows_are_jud
     first, rows = reviewed(text)
     assert [row.device.is_valid for row in rows] == [True, True, False]
     assert first.late[2].detail.startswith("The same device as row 1")
-    again = Review(Terms(RULES, 1000), NOW, first.late)
+    again = Review(OrderRules(RULES, 1000), NOW, first.late)
     rows = [again.judge(row) for row in read(io.BytesIO(text.encode()))[1]]
-    again.close()
     codes = [[problem.code for problem in row.problems] for row in rows]
     assert codes == [[], ["duplicate_with_other_tag"], ["duplicate_in_order", "identity_reduced"]]
     assert (again.invalid, again.tags, again.batches) == (2, {"Kiosk": 1}, {"Kiosk": 1})
-    # As an order's rows are judged, which are all known before the first is.
-    source = [check(device_of(row.row), RULES, NOW) for row in rows]
-    assert [device.is_valid for device in mark_duplicates(source)] == [row.device.is_valid for row in rows]
+    _, expected = planned([device_of(row.row) for row in rows], OrderRules(RULES, 1000))
+    assert [row.device.is_valid for row in expected] == [row.device.is_valid for row in rows]
 
 
 def test_tags_that_differ_in_capitals_only_are_refused() -> None:

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from app.domain.identity import IdentityKind, Rules
-from app.intake.dry_run import Review, Terms
+from app.domain.planning import OrderRules
+from app.intake.dry_run import Review
 from app.intake.rows import Dialect, read
 from app.local.synthetic import devices
 from tests.support.workbooks import Raw, workbook
@@ -27,7 +28,7 @@ Verdict = tuple[IdentityKind | None, list[str]]
 
 def verdicts(data: bytes) -> tuple[Dialect, list[Verdict]]:
     dialect, rows = read(io.BytesIO(data))
-    review = Review(Terms(Rules(frozenset(IdentityKind)), 1000), NOW)
+    review = Review(OrderRules(Rules(frozenset(IdentityKind)), 1000), NOW)
     judged = [review.judge(row) for row in rows]
     return dialect, [(each.device.kind, [problem.code for problem in each.problems]) for each in judged]
 

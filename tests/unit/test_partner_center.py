@@ -11,6 +11,7 @@ import pytest
 
 from app.domain import hardware_hash
 from app.domain.batch import match_answers
+from app.domain.identity import OutgoingDevice
 from app.domain.registration import RegistrationState, UpstreamRow, interpret
 from app.domain.upstream import ConnectionTrouble, NoRelationship, NotUnderstood, OutcomeUnknown, Refused
 from app.kernel.settings import Settings
@@ -20,7 +21,6 @@ from app.platforms.base import (
     CallIds,
     ListedCustomer,
     ListedDevice,
-    OutgoingDevice,
     Submission,
     TokenKind,
 )

@@ -4,8 +4,8 @@ import pytest
 
 from app.domain import hardware_hash, identity
 from app.domain.catalogue import Finding
-from app.domain.identity import CheckedDevice, Device, IdentityKind, Rules
-from app.platforms.base import FileFormat, OutgoingDevice, discover
+from app.domain.identity import CheckedDevice, Device, IdentityKind, OutgoingDevice, Rules
+from app.platforms.base import FileFormat, discover
 from simulator.samples import hardware_hash as sample_hash
 from tests.support.world import Clock
 
@@ -80,14 +80,7 @@ def checked(name: str, device: Device, tag: str = "Kiosk") -> CheckedDevice:
     format = format_of(name)
 
     def objection(found: CheckedDevice) -> Finding | None:
-        sent = OutgoingDevice(
-            serial_number=found.search_serial,
-            manufacturer=found.manufacturer if found.kind is IdentityKind.TUPLE else None,
-            model=found.model if found.kind is IdentityKind.TUPLE else None,
-            product_key=found.product_key,
-            hash_data=None if found.hash is None else found.hash.data,
-        )
-        return format.objection(format.cells(sent, found.group_tag or tag))
+        return format.objection(format.cells(found.outgoing(with_serial=True), found.group_tag or tag))
 
     rules = Rules(PLATFORMS[name].capabilities.identities, objection=objection)
     return identity.check(device, rules, Clock().now())

@@ -36,7 +36,7 @@ from app.domain.imports import ImportState, Verdict
 from app.domain.scope import Scope
 from app.services.access import idempotency
 from app.services.imports import imports, reports
-from app.services.imports.imports import Terms, Upload
+from app.services.imports.imports import Instructions, Upload
 
 router = APIRouter(prefix="/v1/imports", tags=["Imports"])
 
@@ -78,12 +78,12 @@ async def create_import(
             "unsupported_media_type", f"Content-Encoding {coding[:40]!r} is not read; gzip is."
         )
     async with turns.step(runtime, caller):
-        await imports.check_terms(runtime, caller, _terms(given))
+        await imports.check_instructions(runtime, caller, _instructions(given))
         repeated = key is not None and await idempotency.knows(runtime, caller, key)
         upload = await Upload.begin(runtime, caller, repeated=repeated)
     try:
         fields = await _receive(request, upload)
-        terms = _terms(_joined(given, fields))
+        instructions = _instructions(_joined(given, fields))
         digest = await upload.end()
 
         fingerprint = hashlib.sha256(
@@ -94,7 +94,7 @@ async def create_import(
                 # Not a call's turn, which can be refused: a file that has arrived must not be.
                 async with (
                     runtime.turns.pieces.turn(caller.partner_id),
-                    imports.complete(upload, terms, digest) as (tx, view),
+                    imports.complete(upload, instructions, digest) as (tx, view),
                 ):
                     location = path_of(request, "get_import", import_id=str(upload.id))
                     await answer.give(tx, 201, location, rendering.import_(view))
@@ -139,14 +139,14 @@ def _joined(parameters: dict[str, str], fields: dict[str, str]) -> dict[str, str
     return {**fields, **parameters}
 
 
-def _terms(given: dict[str, str]) -> Terms:
+def _instructions(given: dict[str, str]) -> Instructions:
     try:
         found = ImportIn.model_validate_json(orjson.dumps(given))
     except ValidationError as error:
         errors = [pydantic_error(part) for part in error.errors()[:100]]
         raise Unprocessable("validation_failed", "", errors) from error
-    hidden = found.include_hidden
-    return Terms(**{**found.model_dump(), "include_hidden": None if hidden is None else hidden == "true"})
+    hidden = None if found.include_hidden is None else found.include_hidden == "true"
+    return Instructions(**{**found.model_dump(), "include_hidden": hidden})
 
 
 @router.get("")

@@ -4,22 +4,50 @@ One place for orders by JSON, for imports and for portal connections, so that th
 all of them or by none.
 """
 
+from uuid import UUID
+
+from app.db import customers
 from app.domain.connection import ConnectionMode
-from app.domain.errors import Unprocessable
+from app.domain.customer import OrderableCustomer
+from app.domain.errors import FieldError, NotFound, Unprocessable
+from app.domain.group_tag import tag_of
 from app.domain.identity import Rules
+from app.domain.planning import OrderRules
 from app.kernel.settings import Settings
+from app.kernel.transactions import PartnerTx
 from app.platforms.base import Platform
 from app.runtime import Runtime
 from app.services.portal import files
 
 
-def rules_of(runtime: Runtime, platform: Platform, *, mode: ConnectionMode, group_tag: str) -> Rules:
-    """`group_tag` is for rows that name none. A portal's file carries less than a call does."""
-    return Rules(
+def order_rules(runtime: Runtime, customer: OrderableCustomer, group_tag: str | None) -> OrderRules:
+    """`group_tag`: the order's or the import's own. A portal's file carries less than a call does."""
+    platform, settings = runtime.platforms[customer.platform], runtime.settings
+    tag = tag_of(group_tag, customer.default_group_tag)
+    rules = Rules(
         platform.capabilities.identities,
-        max_group_tag=runtime.settings.max_group_tag,
-        objection=files.objection(runtime, platform, group_tag) if mode is ConnectionMode.PORTAL else None,
+        max_group_tag=settings.max_group_tag,
+        objection=files.objection(runtime, platform, tag) if customer.mode is ConnectionMode.PORTAL else None,
     )
+    return OrderRules(rules, batch_size(settings, platform), tag)
+
+
+def refuse_long_tag(settings: Settings, group_tag: str | None) -> None:
+    """For the tag of an order or an import; a row's own is a finding."""
+    limit = settings.max_group_tag
+    if group_tag is not None and len(group_tag) > limit:
+        detail = f"A group tag has at most {limit} characters."
+        error = FieldError("/group_tag", "group_tag_too_long", detail)
+        raise Unprocessable("validation_failed", detail, [error])
+
+
+async def read_orderable(runtime: Runtime, tx: PartnerTx, customer_id: UUID) -> OrderableCustomer:
+    """Raises NotFound, and Unprocessable where nothing can be ordered for the customer."""
+    customer = await customers.get_orderable(tx, customer_id)
+    if customer is None:
+        raise NotFound("unknown_customer", f"There is no customer {customer_id}.")
+    refuse_barred(runtime.platforms[customer.platform], customer.partner_role, customer.mode)
+    return customer
 
 
 def batch_size(settings: Settings, platform: Platform) -> int:

@@ -8,15 +8,14 @@ so that they cannot disagree. It decides nothing that the devices themselves can
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 from uuid import UUID
 
 from app.db import history
 from app.db.history import CountedModel, Twin
 from app.domain.catalogue import Finding
 from app.domain.masking import quoted
-from app.domain.product_key import is_usual
 from app.domain.registration import SUCCESS
+from app.domain.same_device import DeviceNames
 from app.kernel.transactions import PartnerTx
 
 PATTERN_START = 4
@@ -25,21 +24,6 @@ ENOUGH_EARLIER = 5
 """Earlier devices of a pattern below which nothing is said about its model."""
 AGREEMENT = 0.9
 """The part of them that must agree on manufacturer and model."""
-
-
-class Comparable(Protocol):
-    """`CheckedDevice` is one; a staged row is another."""
-
-    @property
-    def is_valid(self) -> bool: ...
-    @property
-    def search_serial(self) -> str | None: ...
-    @property
-    def manufacturer(self) -> str | None: ...
-    @property
-    def model(self) -> str | None: ...
-    @property
-    def product_key(self) -> str | None: ...
 
 
 @dataclass(slots=True)
@@ -52,30 +36,29 @@ class Patterns:
 async def compare(
     tx: PartnerTx,
     customer_id: UUID,
-    devices: Sequence[Comparable],
+    devices: Sequence[DeviceNames | None],
     *,
     patterns: Patterns | None = None,
     but_order: UUID | None = None,
 ) -> list[list[Finding]]:
-    """What there is to say about each device, in their order; nothing about invalid ones.
+    """What there is to say about each device, in their order; nothing about None, an invalid one.
 
     For up to a few thousand devices of one customer at a time; `but_order` is the one they are being
-    stored in. An error among the findings means that
-    the device must not be sent.
+    stored in. A device with an error among the findings is not sent (`CheckedDevice.noted`).
     """
     found: list[list[Finding]] = [[] for _ in devices]
     asked = [
-        (place, device.search_serial, device.manufacturer, device.model, _key(device))
-        for place, device in enumerate(devices)
-        if device.is_valid and (device.search_serial or device.product_key)
+        (place, names)
+        for place, names in enumerate(devices)
+        if names is not None and (names.serial_number or names.product_key)
     ]
     if not asked:
         return found
     serials, keys = await history.known(
-        tx, [serial for _, serial, *_ in asked], [key for *_, key in asked], but=but_order
+        tx, [n.serial_number for _, n in asked], [n.product_key for _, n in asked], but=but_order
     )
     # Hardly any device has been here before, and only those cost a second look.
-    met = [device for device in asked if device[1] in serials or device[4] in keys]
+    met = [(place, n) for place, n in asked if n.serial_number in serials or n.product_key in keys]
     by_place: defaultdict[int, list[Twin]] = defaultdict(list)
     if met:
         for record in await history.twins(tx, met, but=but_order):
@@ -84,7 +67,7 @@ async def compare(
         found[place] += _on_twins(customer_id, records)
     named = [
         (place, pattern, (maker, model))
-        for place, serial, maker, model, _ in asked
+        for place, (serial, maker, model, _) in asked
         if maker is not None and model is not None and (pattern := _pattern(serial))
     ]
     usual = await _usual(tx, {pattern for _, pattern, _ in named}, patterns or Patterns())
@@ -93,12 +76,6 @@ async def compare(
         if expected is not None and expected != model_given:
             found[place].append(_unlike(expected))
     return found
-
-
-def _key(device: Comparable) -> str | None:
-    """The PKID, unless many devices may have it: one of an unusual form, beside a serial number."""
-    key = device.product_key
-    return None if key is not None and device.search_serial and not is_usual(key) else key
 
 
 def _on_twins(customer_id: UUID, records: Sequence[Twin]) -> list[Finding]:

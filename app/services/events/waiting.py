@@ -131,14 +131,19 @@ def explain_rows(gathered: Gathered, now: datetime) -> Reasons:
 
 
 async def of_change(tx: PartnerTx, order_id: UUID, now: datetime) -> list[WaitingReason]:
-    """What an order waits for as its events tell it: what its own rows and its connection say.
+    """What an order waits for as its events tell it."""
+    rows = await waiting_table.of_orders(tx, [order_id], now)
+    tags, connections = await _tags(tx, rows), await _connections(tx, rows)
+    return told(Gathered([order_id], _by_id(rows, tags), connections, ServiceFacts()), order_id, now)
+
+
+def told(gathered: Gathered, order_id: UUID, now: datetime) -> list[WaitingReason]:
+    """The reasons as an event tells them: what the order's own rows and its connection say.
 
     Whether workers and Redis are alive is another matter, which the API's answers add.
     """
-    rows = await waiting_table.of_orders(tx, [order_id], now)
-    tags, connections = await _tags(tx, rows), await _connections(tx, rows)
-    gathered = Gathered([order_id], _by_id(rows, tags), connections, ServiceFacts())
-    return [in_words(reason) for reason in explain_rows(gathered, now)[order_id]]
+    reasons = explain_rows(replace(gathered, service=ServiceFacts()), now)[order_id]
+    return [WaitingReason(**fields(reason)) for reason in reasons]
 
 
 def fields(reason: Waiting) -> dict[str, Any]:
@@ -154,8 +159,3 @@ def fields(reason: Waiting) -> dict[str, Any]:
         "detail": reason.detail,
         "devices": reason.devices,
     }
-
-
-def in_words(reason: Waiting) -> WaitingReason:
-    """As an event tells it."""
-    return WaitingReason(**fields(reason))

@@ -27,22 +27,22 @@ from app.domain.identity import CheckedDevice, IdentityKind, Rules
 from app.domain.ids import PartnerId
 from app.domain.imports import Import, Verdict
 from app.domain.masking import holds_secret, shown
+from app.domain.planning import OrderRules
 from app.intake.corrections import Pairs
 from app.intake.devices import check_row, without_secrets
 from app.intake.problems import Problem, problems_of
 from app.intake.table import Row
 from app.runtime import Runtime
-from app.services.connections.terms import bar_of, batch_size, rules_of
+from app.services.connections.terms import bar_of, order_rules
 
 ANY_IDENTITY = frozenset(IdentityKind)
 
 
 @dataclass(slots=True)
-class CustomerTerms:
-    """What a customer's rows are judged by; `cutting` and `spellings` grow while the file is read."""
+class OrderToBe:
+    """A customer's order; `cutting` and `spellings` grow while the file is read."""
 
-    rules: Rules
-    default_group_tag: str
+    rules: OrderRules
     barred: str | None
     """Why nothing can be ordered for the customer, if so."""
     cutting: Cutting
@@ -91,7 +91,7 @@ class Checker:
         self.directory = Directory(
             Entry(row.id, row.entra_tenant_id, row.domain, row.name) for row in customers
         )
-        self.terms = {row.id: _terms(runtime, row, self.given_tag) for row in customers}
+        self.orders = {row.id: _order_to_be(runtime, row, self.given_tag) for row in customers}
         self._compared = Compared()
         self._unknown = Rules(ANY_IDENTITY, max_group_tag=runtime.settings.max_group_tag)
         self.columns: Pairs = ()
@@ -100,7 +100,7 @@ class Checker:
     @property
     def late_duplicates(self) -> list[tuple[int, Finding]]:
         """After the last row: rows that a later one showed to be the same device as an earlier one."""
-        return self._compared.late
+        return list(self._compared.late.items())
 
     # --- first stroke, in a thread --------------------------------------------------------------
 
@@ -118,17 +118,15 @@ class Checker:
     def _examine(self, row: Row) -> Examined:
         fields = row.fields
         customer_id, objection = self.directory.of_row(fields.get("customer"), self.given_customer)
-        terms = None if customer_id is None else self.terms[customer_id]
-        device = check_row(row, self._unknown if terms is None else terms.rules, self.now)
+        order = None if customer_id is None else self.orders[customer_id]
+        device = check_row(row, self._unknown if order is None else order.rules.of_rows, self.now)
         objections = [] if objection is None else [objection]
-        if terms is not None and terms.barred is not None:
-            objections.append(Finding("partner_role_cannot_use_api", "customer", terms.barred))
-        if objections and any(finding.is_error for finding in objections):
+        if order is not None and order.barred is not None:
+            objections.append(Finding("partner_role_cannot_use_api", "customer", order.barred))
+        if any(finding.is_error for finding in objections):
             device = device._replace(kind=None, keys=())
-        tag = (
-            tag_of(device.group_tag, self.given_tag, None if terms is None else terms.default_group_tag)
-            or None
-        )
+        default = self.given_tag if order is None else order.rules.group_tag
+        tag = tag_of(device.group_tag, default) or None
         # Every row is counted, so that the numbers are the rows' own.
         device = self._compared.add(device, tag)
         findings: list[dict[str, Any]] = []
@@ -164,12 +162,12 @@ class Checker:
         tag = item.group_tag
         if not item.device.is_valid or item.customer_id is None or tag is None:
             return None
-        terms = self.terms[item.customer_id]
-        assert terms.spellings is not None  # looked up before the chunk is settled
-        if (conflict := terms.spellings.conflict(tag)) is not None:
+        order = self.orders[item.customer_id]
+        assert order.spellings is not None  # looked up before the chunk is settled
+        if (conflict := order.spellings.conflict(tag)) is not None:
             _add(item, [conflict])
             return None
-        return terms.cutting.place(tag)
+        return order.cutting.place(tag)
 
     def _row(
         self, id: UUID, item: Examined, place: tuple[int, int] | None, verdict: Verdict
@@ -229,23 +227,17 @@ def _add(item: Examined, findings: Sequence[Finding]) -> None:
             names = {known: name for name, known in item.row.columns if known is not None}
             column, value = names.get(finding.field), shown(item.row.fields.get(finding.field))
         item.findings.append(_as_json(finding, column, value))
-        if finding.is_error and item.device.is_valid:
-            item.device = item.device._replace(kind=None, keys=())
+    item.device = item.device.noted(*findings)
 
 
 def _milder(findings: Sequence[Mapping[str, Any]]) -> Verdict:
     return Verdict.WARNING if findings else Verdict.VALID
 
 
-def _terms(runtime: Runtime, row: OrderableCustomer, given_tag: str | None) -> CustomerTerms:
-    platform = runtime.platforms[row.platform]
-    tag = row.default_group_tag
-    return CustomerTerms(
-        rules_of(runtime, platform, mode=row.mode, group_tag=given_tag or tag),
-        tag,
-        bar_of(platform, row.partner_role, row.mode),
-        Cutting(batch_size(runtime.settings, platform)),
-    )
+def _order_to_be(runtime: Runtime, customer: OrderableCustomer, given_tag: str | None) -> OrderToBe:
+    rules = order_rules(runtime, customer, given_tag)
+    barred = bar_of(runtime.platforms[customer.platform], customer.partner_role, customer.mode)
+    return OrderToBe(rules, barred, Cutting(rules.max_devices))
 
 
 def _purchase_order(text: str | None) -> str | None:

@@ -13,34 +13,27 @@ from uuid import UUID
 
 from sqlalchemy.exc import IntegrityError
 
-from app.db import batches, connections, customers, group_tags, import_rows, imports, leases, orders
+from app.db import customers, group_tags, import_rows, imports, leases
 from app.db.engine import encode_json
-from app.db.ids import new_row_id
 from app.db.imports import ImportClaim
 from app.db.leases import LostClaim
 from app.domain.catalogue import Finding
-from app.domain.connection import Connection
-from app.domain.customer import Customer
 from app.domain.event import EventType
 from app.domain.group_tag import Spellings, tag_of
-from app.domain.hold import HoldReason, first_state, of_new_work
+from app.domain.hold import of_new_work
 from app.domain.imports import ImportState, Verdict, order_reference, ready_state, suffix_of
 from app.domain.order import Order
-from app.domain.registration import RegistrationState
 from app.domain.staged import PlannedBatch, ValidRow
-from app.kernel import metrics
 from app.kernel.telemetry import logger
 from app.kernel.transactions import PartnerTx
-from app.kernel.wakeups import WakeKind
 from app.runtime import Runtime
 from app.services.devices import earlier_registrations
 from app.services.devices.earlier_registrations import Patterns
-from app.services.events import waiting
-from app.services.events.publishing import order_happening, order_news, publish
+from app.services.events.publishing import publish
 from app.services.imports.events import import_happening
 from app.services.imports.reading import Stopping, release
 from app.services.imports.summary import summarise
-from app.services.orders.orders import OrderView
+from app.services.orders import birth
 
 log = logger("imports")
 
@@ -121,17 +114,6 @@ async def _parts(runtime: Runtime, claim: ImportClaim) -> list[_Part]:
 # --- looking again ------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _StagedDevice:
-    """`services.history.Comparable` of a staged row that is valid."""
-
-    search_serial: str | None
-    manufacturer: str | None
-    model: str | None
-    product_key: str | None
-    is_valid: bool = True
-
-
 async def _look_again(runtime: Runtime, claim: ImportClaim, stopping: Callable[[], bool]) -> int:
     """Marks the rows whose verdict has changed; how many are marked in all."""
     patterns = Patterns()
@@ -176,10 +158,9 @@ async def _errors_in(
         if customer_id not in spellings:
             spellings[customer_id] = Spellings(await group_tags.known(tx, customer_id))
         known = spellings[customer_id]
-        devices = [
-            _StagedDevice(row.serial_number, row.manufacturer, row.model, row.product_key) for row in own
-        ]
-        found = await earlier_registrations.compare(tx, customer_id, devices, patterns=patterns)
+        found = await earlier_registrations.compare(
+            tx, customer_id, [row.names for row in own], patterns=patterns
+        )
         for row, findings in zip(own, found, strict=True):
             error = known.conflict(row.group_tag)
             error = error or next((finding for finding in findings if finding.is_error), None)
@@ -207,16 +188,23 @@ async def _store(runtime: Runtime, tx: PartnerTx, claim: ImportClaim, part: _Par
     now = runtime.now()
     if not await imports.lock_claimed(tx, claim):
         raise LostClaim
-    customer = await customers.get(tx, part.customer_id)
+    customer = await customers.get_orderable(tx, part.customer_id)
     assert customer is not None  # staged rows are of known customers, which are not deleted
-    connection = await connections.get(tx, customer.connection_id)
-    assert connection is not None
     holds = of_new_work(customer.consent_state)
-    order = _order_of(claim, part, customer, connection, now)
-    await orders.add(tx, order)
+    order = await birth.add(
+        tx,
+        customer,
+        reference=part.reference,
+        purchase_order=part.purchase_order,
+        group_tag=tag_of(claim.record.group_tag, customer.default_group_tag),
+        device_count=part.rows,
+        body_digest=claim.record.digest or b"",
+        created_by=claim.record.created_by,
+        now=now,
+    )
     planned = await import_rows.batches_to_be(tx, claim, part.customer_id)
-    cut = [(batch.group_tag, batch.devices) for batch in planned]
-    batch_ids = await batches.add_of_order(tx, order, cut, holds, now)
+    sizes = [(batch.group_tag, batch.devices) for batch in planned]
+    batch_ids = await birth.add_batches(tx, order, sizes, holds=holds, now=now)
     await _store_rows(tx, claim, order, planned, batch_ids, now=now)
     # Consent is looked at again under a lock, but only now: it must not be held for a minute.
     if holds != of_new_work(await customers.consent_for_share(tx, part.customer_id)):
@@ -226,11 +214,8 @@ async def _store(runtime: Runtime, tx: PartnerTx, claim: ImportClaim, part: _Par
     )
     kept = {**leases.IMPORTS.kept(runtime.now() + runtime.settings.lease), "attempts": 0, "updated_at": now}
     await imports.update_claimed(tx, claim, kept)
-    await _tell(tx, part, order, holds, now)
-    taken = {"valid": part.rows - part.invalid, "invalid": part.invalid}
-    tx.committed.append(lambda: metrics.devices_accepted(**taken))
-    if planned and not holds:
-        tx.wake(WakeKind.BATCHES, lanes=min(len(planned), runtime.settings.worker_lanes))
+    counts = {"valid": part.rows - part.invalid, "invalid": part.invalid}
+    await birth.announce(runtime, tx, order, **counts, batch_count=len(planned), holds=holds, now=now)
     log.info(
         "import_order_made",
         import_id=str(claim.id),
@@ -239,31 +224,6 @@ async def _store(runtime: Runtime, tx: PartnerTx, claim: ImportClaim, part: _Par
         invalid=part.invalid,
         batches=len(planned),
         holds=sorted(holds),
-    )
-
-
-def _order_of(
-    claim: ImportClaim, part: _Part, customer: Customer, connection: Connection, now: datetime
-) -> Order:
-    tag = tag_of(claim.record.group_tag, customer.default_group_tag, connection.default_group_tag)
-    return Order(
-        id=new_row_id(),
-        partner_id=claim.partner_id,
-        customer_id=part.customer_id,
-        connection_id=connection.id,
-        platform=connection.platform,
-        reference=part.reference,
-        purchase_order=part.purchase_order,
-        group_tag=tag,
-        device_count=part.rows,
-        body_digest=claim.record.digest or b"",
-        created_by=claim.record.created_by,
-        last_sequence=0,
-        announced_state=None,
-        created_at=now,
-        updated_at=now,
-        has_open_batches=part.rows > part.invalid,
-        mode=connection.mode,
     )
 
 
@@ -305,17 +265,6 @@ async def _store_rows(
             limit=STORE_CHUNK,
             now=now,
         )
-
-
-async def _tell(
-    tx: PartnerTx, part: _Part, order: Order, holds: frozenset[HoldReason], now: datetime
-) -> None:
-    first = RegistrationState(first_state(holds))
-    counts = {first: part.rows - part.invalid, RegistrationState.INVALID: part.invalid}
-    view = OrderView(order, counts)
-    reasons = await waiting.of_change(tx, order.id, now)
-    accepted = order_happening(EventType.ORDER_ACCEPTED, view.record, view.state, counts, reasons)
-    await publish(tx, [accepted, *await order_news(tx, order.id)], now)
 
 
 # --- the end ------------------------------------------------------------------------------------

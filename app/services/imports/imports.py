@@ -16,11 +16,11 @@ from uuid import UUID
 
 from anyio import to_thread
 
-from app.db import customers, import_rows, imports, vendor_profiles
+from app.db import import_rows, imports, vendor_profiles
 from app.db.ids import new_row_id
 from app.db.paging import Page, PageRequest
 from app.domain.actor import Principal
-from app.domain.errors import Conflict, FieldError, NotFound, TooLarge, Unprocessable
+from app.domain.errors import Conflict, NotFound, TooLarge, Unprocessable
 from app.domain.imports import MOVING, READY, Import, ImportedOrder, ImportState, Verdict, order_reference
 from app.domain.quota import Quota
 from app.domain.staged import StagedRow
@@ -30,7 +30,7 @@ from app.kernel.transactions import PartnerTx
 from app.kernel.wakeups import WakeKind
 from app.runtime import Runtime
 from app.services.access import quotas
-from app.services.connections.terms import refuse_barred
+from app.services.connections.terms import read_orderable, refuse_long_tag
 
 log = logger("imports")
 
@@ -41,7 +41,7 @@ UPLOAD_PATIENCE = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class Instructions:
     """What is said about a file beside its bytes."""
 
     customer_id: UUID | None = None
@@ -167,7 +167,7 @@ class Upload:
 
 @asynccontextmanager
 async def complete(
-    upload: Upload, terms: Terms, digest: bytes
+    upload: Upload, instructions: Instructions, digest: bytes
 ) -> AsyncIterator[tuple[PartnerTx, ImportView]]:
     """Hands the file, which has arrived whole, to the workers when the block ends.
 
@@ -177,17 +177,17 @@ async def complete(
     now = runtime.now()
     async with runtime.transaction(upload.principal) as tx:
         await quotas.require(tx, Quota.WAITING_IMPORTS)
-        profile = await _check_terms(runtime, tx, terms)
+        profile = await _check_instructions(runtime, tx, instructions)
         values = {
-            "file_name": terms.file_name,
+            "file_name": instructions.file_name,
             "size_bytes": upload.size,
             "digest": digest,
-            "customer_id": terms.customer_id,
-            "reference": terms.reference or _default_reference(terms.file_name, digest),
-            "purchase_order": terms.purchase_order,
-            "group_tag": terms.group_tag,
-            "profile_name": terms.profile,
-            "profile": _definition(profile, terms.encoding),
+            "customer_id": instructions.customer_id,
+            "reference": instructions.reference or _default_reference(instructions.file_name, digest),
+            "purchase_order": instructions.purchase_order,
+            "group_tag": instructions.group_tag,
+            "profile_name": instructions.profile,
+            "profile": _definition(profile, instructions.encoding),
             "due_at": now,
             "updated_at": now,
             "expires_at": now + timedelta(days=runtime.settings.import_retention_days),
@@ -196,8 +196,8 @@ async def complete(
             raise Conflict("invalid_state", "The import was discarded while its file was arriving.")
         if upload.is_repeated:  # and is a new one all the same: its key has been forgotten meanwhile
             await quotas.require_room(tx, Quota.STAGED_BYTES)
-        if terms.options:
-            await imports.add_options(tx, upload.id, terms.options)
+        if instructions.options:
+            await imports.add_options(tx, upload.id, instructions.options)
         tx.wake(WakeKind.IMPORTS)
         yield tx, await _view(tx, upload.id)
     log.info("import_uploaded", import_id=str(upload.id), size=upload.size)
@@ -210,30 +210,23 @@ def _definition(profile: VendorProfile | None, encoding: str | None) -> dict[str
     return {**(profile.definition if profile is not None else {}), "encoding": encoding}
 
 
-async def check_terms(runtime: Runtime, principal: Principal, terms: Terms) -> None:
+async def check_instructions(runtime: Runtime, principal: Principal, instructions: Instructions) -> None:
     """Refuses before the file arrives what would be refused afterwards."""
     async with runtime.transaction(principal) as tx:
-        await _check_terms(runtime, tx, terms)
+        await _check_instructions(runtime, tx, instructions)
 
 
-async def _check_terms(runtime: Runtime, tx: PartnerTx, terms: Terms) -> VendorProfile | None:
-    if terms.customer_id is not None:
-        customer = await customers.get(tx, terms.customer_id)
-        if customer is None:
-            raise NotFound("unknown_customer", f"There is no customer {terms.customer_id}.")
-        [row] = [row for row in await customers.with_terms(tx) if row.id == terms.customer_id]
-        refuse_barred(runtime.platforms[row.platform], row.partner_role, row.mode)
-    limit = runtime.settings.max_group_tag
-    if terms.group_tag is not None and len(terms.group_tag) > limit:
-        detail = f"A group tag has at most {limit} characters."
-        raise Unprocessable(
-            "validation_failed", detail, [FieldError("/group_tag", "group_tag_too_long", detail)]
-        )
-    if terms.profile is None:
+async def _check_instructions(
+    runtime: Runtime, tx: PartnerTx, instructions: Instructions
+) -> VendorProfile | None:
+    if instructions.customer_id is not None:
+        await read_orderable(runtime, tx, instructions.customer_id)
+    refuse_long_tag(runtime.settings, instructions.group_tag)
+    if instructions.profile is None:
         return None
-    profile = await vendor_profiles.get_by_name(tx, terms.profile)
+    profile = await vendor_profiles.get_by_name(tx, instructions.profile)
     if profile is None:
-        raise NotFound("unknown_profile", f"There is no vendor profile {terms.profile!r}.")
+        raise NotFound("unknown_profile", f"There is no vendor profile {instructions.profile!r}.")
     return profile
 
 

@@ -206,7 +206,7 @@ async def _begin(runtime: Runtime, claim: ImportClaim) -> ImportClaim:
 
 async def _checker(runtime: Runtime, claim: ImportClaim) -> Checker:
     async with runtime.transaction(claim) as tx:
-        known = await customers.with_terms(tx)
+        known = await customers.all_orderable(tx)
     return Checker(
         claim.partner_id,
         claim.record,
@@ -269,10 +269,10 @@ async def _judge(tx: PartnerTx, checker: Checker, examined: Sequence[Examined], 
         if item.customer_id is not None and item.device.is_valid:
             of_customer.setdefault(item.customer_id, []).append(place)
     for customer_id, places in of_customer.items():
-        terms = checker.terms[customer_id]
-        if terms.spellings is None:
-            terms.spellings = Spellings(await group_tags.known(tx, customer_id))
-        devices = [examined[place].device for place in places]
+        order = checker.orders[customer_id]
+        if order.spellings is None:
+            order.spellings = Spellings(await group_tags.known(tx, customer_id))
+        devices = [examined[place].device.names for place in places]
         found = await earlier_registrations.compare(tx, customer_id, devices, patterns=patterns)
         for place, findings in zip(places, found, strict=True):
             from_books[place] = findings

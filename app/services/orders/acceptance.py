@@ -1,42 +1,36 @@
 """Accepting an order: checked and stored whole, or refused whole with the reason."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 from anyio import to_thread
 from sqlalchemy.exc import IntegrityError
 
-from app.db import connections, customers, group_tags, orders
-from app.db.ids import new_row_id
+from app.db import customers, group_tags, orders
 from app.db.orders import TakenReference
 from app.domain.actor import Principal
 from app.domain.catalogue import Finding
-from app.domain.connection import Connection, ConnectionMode
-from app.domain.customer import Customer
-from app.domain.errors import Conflict, FieldError, NotFound, Unprocessable
-from app.domain.event import EventType
-from app.domain.group_tag import tag_of
-from app.domain.hold import HoldReason, first_state, of_new_work
+from app.domain.connection import ConnectionMode
+from app.domain.customer import OrderableCustomer
+from app.domain.errors import Conflict, FieldError, Unprocessable
+from app.domain.hold import HoldReason, of_new_work
 from app.domain.identity import Given
-from app.domain.order import Order
-from app.domain.planning import Plan, PlannedRow, Terms
+from app.domain.planning import OrderRules, Plan, PlannedRow
 from app.domain.quota import Quota
 from app.domain.registration import RegistrationState
-from app.kernel import metrics
 from app.kernel.telemetry import logger
 from app.kernel.transactions import PartnerTx
-from app.kernel.wakeups import WakeKind
-from app.platforms.base import Platform
 from app.runtime import Runtime
 from app.services.access import quotas
-from app.services.connections.terms import batch_size, refuse_barred, rules_of
+from app.services.connections.terms import order_rules, read_orderable, refuse_long_tag
 from app.services.devices import earlier_registrations
 from app.services.devices.earlier_registrations import Patterns
-from app.services.events import waiting
-from app.services.events.publishing import order_happening, order_news, publish
+from app.services.orders import birth
+from app.services.orders.birth import first_counts
 from app.services.orders.order_writer import OrderStorage
 from app.services.orders.orders import OrderView
 
@@ -69,8 +63,7 @@ class Preview:
 
     @property
     def counts(self) -> dict[RegistrationState, int]:
-        waiting = RegistrationState(first_state(self.holds))
-        return {waiting: self.plan.valid, RegistrationState.INVALID: self.plan.invalid}
+        return first_counts(valid=self.plan.valid, invalid=self.plan.invalid, holds=self.holds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,31 +73,35 @@ class Acceptance:
 
 
 @dataclass(frozen=True, slots=True)
-class _Terms:
-    """What an order is judged by."""
+class _Basis:
+    """What an order is judged by, as it is when the order comes."""
 
-    customer: Customer
-    connection: Connection
-    platform: Platform
-    judging: Terms
+    customer: OrderableCustomer
+    rules: OrderRules
+    known_tags: Mapping[str, str]
+    now: datetime
+
+    def plan(self, late: Mapping[int, Finding] | None = None) -> Plan:
+        return Plan(self.rules, self.known_tags, self.now, late)
 
 
 async def preview(runtime: Runtime, principal: Principal, new: NewOrder) -> Preview:
     """Runs the checks of `accept` and stores nothing."""
-    terms = await _terms(runtime, principal, new)
+    basis = await _basis(runtime, principal, new)
+    plan = basis.plan()
     async with runtime.transaction(principal) as tx:
         taken = await orders.get_by_reference(tx, new.reference)
-        plan = Plan(terms.judging)
         async for _ in _planned(tx, new, plan, None):
             pass
-        if plan.is_spoilt:
-            plan = Plan(terms.judging, whole=True)
+        if plan.late:
+            plan = basis.plan(plan.late)
             async for _ in _planned(tx, new, plan, None):
                 pass
     _refuse_if_asked(new, plan)
     if taken is not None:
         raise _reference_taken(new, taken)
-    return Preview(plan, of_new_work(terms.customer.consent_state), terms.connection.mode)
+    holds = of_new_work(basis.customer.consent_state)
+    return Preview(plan, holds, basis.customer.mode)
 
 
 @asynccontextmanager
@@ -117,9 +114,9 @@ async def accept(
     it tells of. Raises NotFound, Unprocessable (also `quota_exceeded`) or Conflict, and then has stored
     nothing.
     """
-    terms = await _terms(runtime, principal, new)
+    basis = await _basis(runtime, principal, new)
     try:
-        async with _stored(runtime, principal, new, terms) as (tx, acceptance):
+        async with _stored(runtime, principal, new, basis) as (tx, acceptance):
             yield tx, acceptance
             # Last: the lock lasts until the commit, and the partner's other orders must not wait for it.
             await quotas.require(tx, Quota.DEVICES, adding=len(new.devices))
@@ -130,7 +127,6 @@ async def accept(
             raise
         raise _reference_taken(new, taken) from error
     plan = acceptance.preview.plan
-    metrics.devices_accepted(valid=plan.valid, invalid=plan.invalid)
     log.info(
         "order_accepted",
         order_id=str(acceptance.view.record.id),
@@ -141,23 +137,27 @@ async def accept(
     )
 
 
-class _Spoilt(Exception):
+class _Late(Exception):
     """Rows have been stored as valid that are not: nothing of it may be committed."""
+
+    def __init__(self, late: Mapping[int, Finding]) -> None:
+        super().__init__()
+        self.late = late
 
 
 @asynccontextmanager
 async def _stored(
-    runtime: Runtime, principal: Principal, new: NewOrder, terms: _Terms
+    runtime: Runtime, principal: Principal, new: NewOrder, basis: _Basis
 ) -> AsyncIterator[tuple[PartnerTx, Acceptance]]:
-    """The order, stored but not committed. Planned chunk by chunk, or as a whole where chunks do not do."""
-    for whole in (False, True):
+    """The order, stored but not committed; planned again where rows turned out late to be invalid."""
+    plan = basis.plan()
+    while True:
         try:
             async with runtime.transaction(principal) as tx:
                 await quotas.look_ahead(tx, Quota.DEVICES, adding=len(new.devices))
-                yield tx, await _store(runtime, tx, new, terms, whole=whole)
-        except _Spoilt:
-            if whole:
-                raise
+                yield tx, await _store(runtime, tx, new, basis.customer, plan)
+        except _Late as found:
+            plan = basis.plan(found.late)
             continue
         return
 
@@ -172,42 +172,29 @@ async def _planned(
 ) -> AsyncIterator[list[PlannedRow]]:
     """The rows chunk by chunk. The next chunk is being checked, in a thread, while one is handed out."""
     devices, patterns = new.devices, Patterns()
-    size = len(devices) if plan.whole else CHUNK
-    following = asyncio.ensure_future(to_thread.run_sync(plan.check, devices[:size]))
+    following = asyncio.ensure_future(to_thread.run_sync(plan.check, devices[:CHUNK]))
     try:
-        for start in range(size, len(devices) + size, size):
+        for start in range(CHUNK, len(devices) + CHUNK, CHUNK):
             checked = await following
             if start < len(devices):
-                piece = devices[start : start + size]
+                piece = devices[start : start + CHUNK]
                 following = asyncio.ensure_future(to_thread.run_sync(plan.check, piece))
+            names = [device.names for device in checked]
             said = await earlier_registrations.compare(
-                tx, new.customer_id, checked, patterns=patterns, but_order=order_id
+                tx, new.customer_id, names, patterns=patterns, but_order=order_id
             )
             yield plan.add(checked, said)
     finally:
         following.cancel()
 
 
-async def _terms(runtime: Runtime, principal: Principal, new: NewOrder) -> _Terms:
+async def _basis(runtime: Runtime, principal: Principal, new: NewOrder) -> _Basis:
     async with runtime.transaction(principal) as tx:
-        customer = await customers.get(tx, new.customer_id)
-        if customer is None:
-            raise NotFound("unknown_customer", f"There is no customer {new.customer_id}.")
-        connection = await connections.get(tx, customer.connection_id)
-        assert connection is not None  # a foreign key holds it
+        customer = await read_orderable(runtime, tx, new.customer_id)
         tags = await group_tags.known(tx, new.customer_id)
-    platform = runtime.platforms[connection.platform]
-    refuse_barred(platform, connection.partner_role, connection.mode)
-    settings = runtime.settings
-    group_tag = tag_of(new.group_tag, customer.default_group_tag, connection.default_group_tag)
-    if len(group_tag) > settings.max_group_tag:
-        detail = f"A group tag has at most {settings.max_group_tag} characters."
-        raise Unprocessable(
-            "validation_failed", detail, [FieldError("/group_tag", "group_tag_too_long", detail)]
-        )
-    rules = rules_of(runtime, platform, mode=connection.mode, group_tag=group_tag)
-    judging = Terms(rules, group_tag, tags, batch_size(settings, platform), runtime.now())
-    return _Terms(customer, connection, platform, judging)
+    rules = order_rules(runtime, customer, new.group_tag)
+    refuse_long_tag(runtime.settings, rules.group_tag)
+    return _Basis(customer, rules, tags, runtime.now())
 
 
 def _refuse_if_asked(new: NewOrder, plan: Plan) -> None:
@@ -243,56 +230,33 @@ def _reference_taken(new: NewOrder, taken: TakenReference) -> Conflict:
 
 
 async def _store(
-    runtime: Runtime,
-    tx: PartnerTx,
-    new: NewOrder,
-    terms: _Terms,
-    *,
-    whole: bool,
+    runtime: Runtime, tx: PartnerTx, new: NewOrder, customer: OrderableCustomer, plan: Plan
 ) -> Acceptance:
-    """Raises _Spoilt where the rows must be planned as a whole."""
+    """Raises _Late where the rows must be planned again."""
     now = runtime.now()
     # Consent is looked at again under a lock: nobody revokes between look and write.
     holds = of_new_work(await customers.consent_for_share(tx, new.customer_id))
-    order = Order(
-        id=new_row_id(),
-        partner_id=tx.partner_id,
-        customer_id=new.customer_id,
-        connection_id=terms.connection.id,
-        platform=terms.platform.name,
+    order = await birth.add(
+        tx,
+        customer,
         reference=new.reference,
         purchase_order=new.purchase_order,
-        group_tag=terms.judging.group_tag,
+        group_tag=plan.group_tag,
         device_count=len(new.devices),
         body_digest=new.body_digest,
         created_by=tx.actor.key_id,
-        last_sequence=0,
-        announced_state=None,
-        created_at=now,
-        updated_at=now,
-        has_open_batches=False,
-        mode=terms.connection.mode,
+        now=now,
     )
-    await orders.add(tx, order)
     storage = OrderStorage(tx, order, holds=holds, now=now)
-    plan = Plan(terms.judging, whole=whole)
     async for rows in _planned(tx, new, plan, order.id):
         if not (new.reject_invalid and plan.invalid):
             await storage.add(plan, rows)
-    if plan.is_spoilt:
-        raise _Spoilt
+    if plan.late:
+        raise _Late(plan.late)
     _refuse_if_asked(new, plan)
     await storage.close(plan)
-    outcome = Preview(plan, holds, terms.connection.mode)
-    gathered = await waiting.gather_orders(runtime, tx, [order.id])
-    view = OrderView(
-        replace(order, has_open_batches=bool(plan.batches)),
-        outcome.counts,
-        waiting.explain_rows(gathered, now)[order.id],
+    counts = {"valid": plan.valid, "invalid": plan.invalid}
+    view = await birth.announce(
+        runtime, tx, order, **counts, batch_count=len(plan.batches), holds=holds, now=now
     )
-    reasons = [waiting.in_words(reason) for reason in view.waiting_for]
-    accepted = order_happening(EventType.ORDER_ACCEPTED, view.record, view.state, outcome.counts, reasons)
-    await publish(tx, [accepted, *await order_news(tx, order.id)], now)
-    if plan.batches and not holds:
-        tx.wake(WakeKind.BATCHES, lanes=min(len(plan.batches), runtime.settings.worker_lanes))
-    return Acceptance(view, outcome)
+    return Acceptance(view, Preview(plan, holds, customer.mode))

@@ -6,6 +6,7 @@ from datetime import datetime
 from uuid import UUID
 
 from app.db import batches, bulk
+from app.db.bulk import NewRegistrations
 from app.db.engine import encode_json
 from app.db.ids import new_row_ids
 from app.domain.catalogue import Finding
@@ -14,6 +15,7 @@ from app.domain.identity import CheckedDevice, IdentityKind
 from app.domain.order import Order
 from app.domain.planning import Plan, PlannedRow
 from app.kernel.transactions import PartnerTx
+from app.services.orders import birth
 
 
 @dataclass
@@ -32,29 +34,25 @@ class OrderStorage:
         ids = new_row_ids(len(rows))
         devices = [row.device for row in rows]
         errors = [None if row.batch is not None else _error(row.device) for row in rows]
-        await bulk.add_registrations(
-            self.tx,
-            self.order,
-            self.now,
-            bulk.NewRows(
-                after=self._stored,
-                ids=ids,
-                batch_ids=[None if row.batch is None else self._batch_ids[row.batch] for row in rows],
-                positions=[None if row.batch is None else row.position for row in rows],
-                line_refs=[device.line_ref for device in devices],
-                group_tags=[row.group_tag for row in rows],
-                identities=[device.kind for device in devices],
-                serial_numbers=[device.search_serial for device in devices],
-                manufacturers=[device.manufacturer for device in devices],
-                models=[device.model for device in devices],
-                product_keys=[device.product_key for device in devices],
-                findings=[
-                    encode_json([f.as_json() for f in d.findings]) if d.findings else None for d in devices
-                ],
-                error_codes=[None if error is None else error.code for error in errors],
-                error_details=[None if error is None else error.detail for error in errors],
-            ),
+        new = NewRegistrations(
+            id=ids,
+            batch_id=[None if row.batch is None else self._batch_ids[row.batch] for row in rows],
+            row_number=range(self._stored + 1, self._stored + len(rows) + 1),
+            batch_position=[None if row.batch is None else row.position for row in rows],
+            line_ref=[device.line_ref for device in devices],
+            group_tag=[row.group_tag for row in rows],
+            identity=[device.kind for device in devices],
+            serial_number=[device.search_serial for device in devices],
+            manufacturer=[device.manufacturer for device in devices],
+            model=[device.model for device in devices],
+            product_key=[device.product_key for device in devices],
+            findings=[
+                encode_json([f.as_json() for f in d.findings]) if d.findings else None for d in devices
+            ],
+            error_code=[None if error is None else error.code for error in errors],
+            error_detail=[None if error is None else error.detail for error in errors],
         )
+        await bulk.add_registrations(self.tx, self.order, self.now, new)
         self._stored += len(rows)
         hashed = [
             (id, device.hash.data)
@@ -70,9 +68,11 @@ class OrderStorage:
 
     async def _open_batches(self, plan: Plan) -> None:
         """Those that the plan has opened since. A row is not stored before its batch."""
-        opened = plan.batches[len(self._batch_ids) :]
-        cut = [(batch.group_tag, batch.devices) for batch in opened]
-        self._batch_ids += await batches.add_of_order(self.tx, self.order, cut, self.holds, self.now)
+        opened = [(batch.group_tag, batch.devices) for batch in plan.batches[len(self._batch_ids) :]]
+        if opened:
+            self._batch_ids += await birth.add_batches(
+                self.tx, self.order, opened, holds=self.holds, now=self.now
+            )
 
 
 def _error(device: CheckedDevice) -> Finding:

@@ -6,11 +6,13 @@ from datetime import datetime
 from uuid import UUID
 
 from app.db import batches, customers, orders, registrations
+from app.db.batches import NewBatch
 from app.db.chosen import EVERY_ROW, Choice
 from app.db.paging import Page, PageRequest
 from app.domain.actor import Principal
+from app.domain.batch import BatchState, Cutting
 from app.domain.errors import Conflict, NotFound
-from app.domain.hold import HoldReason, first_state, of_new_work
+from app.domain.hold import HoldReason, of_new_work
 from app.domain.identity import IdentityKind
 from app.domain.order import FINAL, Order, OrderState, StoredOrder, compute_state
 from app.domain.registration import RETRYABLE, RegistrationState
@@ -21,7 +23,6 @@ from app.runtime import Runtime
 from app.services.connections.terms import batch_size
 from app.services.events import waiting
 from app.services.events.publishing import order_news, publish
-from app.services.registering.outcomes import add_batch
 
 RETRY_CHUNK = 1000
 """Rows that `retry_failed` looks at a time."""
@@ -161,13 +162,7 @@ async def _requeue(
     No more of them are held at once than a batch and a chunk have, so that the largest import's order, failed
     as a whole, needs no more memory than a small one.
     """
-    limit = batch_size(runtime.settings, runtime.platforms[order.platform])
-    belongs_to = {
-        "order_id": order.id,
-        "customer_id": order.customer_id,
-        "connection_id": order.connection_id,
-        "holds": sorted(holds),
-    }
+    cutting = Cutting(batch_size(runtime.settings, runtime.platforms[order.platform]))
     retried = without_hash = made = 0
     tag: str = ""
     ids: list[UUID] = []
@@ -175,8 +170,9 @@ async def _requeue(
     async def fill_batch() -> None:
         nonlocal made, ids
         if ids:
-            of_tag = {**belongs_to, "group_tag": tag}
-            batch_id = await add_batch(tx, of_tag, len(ids), first_state(holds), now, now)
+            owners = (order.id, order.customer_id, order.connection_id)
+            new = NewBatch(*owners, tag, len(ids), BatchState.QUEUED, due_at=now)
+            [batch_id] = await batches.add(tx, [new], now, holds=holds)
             await registrations.rebatch(tx, batch_id, ids, now)
             made, ids = made + 1, []
 
@@ -186,7 +182,8 @@ async def _requeue(
             if row.identity == IdentityKind.HARDWARE_HASH and not row.hashed:
                 without_hash += 1
                 continue
-            if row.group_tag != tag or len(ids) == limit:
+            _, position = cutting.place(row.group_tag)
+            if position == 0:
                 await fill_batch()
             tag = row.group_tag
             ids.append(row.id)

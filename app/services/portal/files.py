@@ -24,10 +24,9 @@ from app.domain.order import Order
 from app.domain.scope import Scope
 from app.kernel.telemetry import logger
 from app.kernel.transactions import PartnerTx
-from app.platforms.base import FileFormat, OutgoingDevice, Platform
+from app.platforms.base import FileFormat, Platform
 from app.runtime import Runtime
 from app.services.access.identities import Caller
-from app.services.registering.submission import outgoing
 
 log = logger("portal_files")
 
@@ -57,28 +56,10 @@ def objection(
     with_serial = runtime.settings.send_serial_with_hash
 
     def find(device: CheckedDevice) -> Finding | None:
-        cells = format.cells(_as_sent(device, with_serial=with_serial), device.group_tag or group_tag)
+        cells = format.cells(device.outgoing(with_serial=with_serial), device.group_tag or group_tag)
         return format.objection(cells)
 
     return find
-
-
-def _as_sent(device: CheckedDevice, *, with_serial: bool) -> OutgoingDevice:
-    """As it will be sent once it is stored."""
-    assert device.kind is not None
-    row = SendableRow(
-        id=UUID(int=0),
-        row_number=0,
-        line_ref=None,
-        attempt=1,
-        identity=device.kind.value,
-        serial_number=device.search_serial,
-        manufacturer=device.manufacturer,
-        model=device.model,
-        product_key=device.product_key,
-        hash_data=None if device.hash is None else device.hash.data,
-    )
-    return outgoing(row, with_serial=with_serial)
 
 
 async def list_of_order(
@@ -180,7 +161,7 @@ def _has_lost_its_hash(row: SendableRow) -> bool:
 
 
 def _content(format: FileFormat, rows: Sequence[SendableRow], group_tag: str, *, with_serial: bool) -> bytes:
-    cells = [format.cells(outgoing(row, with_serial=with_serial), group_tag) for row in rows]
+    cells = [format.cells(row.outgoing(with_serial=with_serial), group_tag) for row in rows]
     for row, values in zip(rows, cells, strict=True):
         # Checked when the order was taken; a setting may have changed since.
         if finding := format.objection(values):

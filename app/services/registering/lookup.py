@@ -21,6 +21,7 @@ from app.db.registrations import Outcome, SendableRow
 from app.domain import schedule
 from app.domain.batch import BatchState
 from app.domain.registration import RegistrationState, is_with_customer
+from app.domain.same_device import Named, is_same
 from app.domain.upstream import UpstreamFailure
 from app.kernel.telemetry import logger
 from app.platforms.base import ListedDevice
@@ -47,28 +48,22 @@ class _Listing:
     whole: bool = True
     """False: Microsoft holds more than was read, so what is missing here may be there."""
     devices: int = 0
-    product_keys: dict[str, ListedDevice] = field(default_factory=dict)
-    serials: dict[str, list[ListedDevice]] = field(default_factory=dict)
+    by_name: dict[tuple[str, str], list[ListedDevice]] = field(default_factory=dict)
+    """By PKID and by serial number."""
 
     def add(self, device: ListedDevice) -> None:
         self.devices += 1
-        if device.product_key:
-            self.product_keys[device.product_key] = device
-        if device.serial_number:
-            self.serials.setdefault(device.serial_number, []).append(device)
+        for name in _names(device):
+            self.by_name.setdefault(name, []).append(device)
 
     def find(self, row: SendableRow) -> ListedDevice | None:
-        """By PKID; by serial number where manufacturer and model, if both sides have them, agree."""
-        if row.product_key and row.product_key in self.product_keys:
-            return self.product_keys[row.product_key]
-        for device in self.serials.get(row.serial_number or "", ()):
-            if _agree(row.manufacturer, device.manufacturer) and _agree(row.model, device.model):
-                return device
-        return None
+        found = (device for name in _names(row) for device in self.by_name.get(name, ()))
+        return next((device for device in found if is_same(row, device)), None)
 
 
-def _agree(ours: str | None, theirs: str | None) -> bool:
-    return ours is None or theirs is None or ours == theirs
+def _names(device: Named) -> list[tuple[str, str]]:
+    given = (("pkid", device.product_key), ("serial", device.serial_number))
+    return [(kind, name) for kind, name in given if name]
 
 
 async def look_up(runtime: Runtime, claim: Claim) -> None:

@@ -4,15 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from app.db import attempts, batches, customers, group_tags, holds, orders, registrations
-from app.db.batches import Claim
-from app.db.ids import new_row_id
+from app.db.batches import Claim, NewBatch
 from app.db.leases import GIVEN_UP, LostClaim
 from app.db.registrations import Outcome, SendableRow, SettledRow
 from app.domain import schedule
-from app.domain.batch import BatchState, halves
+from app.domain.batch import BatchState, cut, halves
 from app.domain.hold import of_customer
 from app.domain.order import StoredOrder
 from app.domain.registration import (
@@ -31,6 +30,7 @@ from app.kernel.telemetry import logger
 from app.kernel.transactions import PartnerTx
 from app.kernel.wakeups import WakeKind
 from app.runtime import Runtime
+from app.services.connections.terms import batch_size
 from app.services.events.publishing import order_news, publish, settled_happenings
 
 log = logger("settlement")
@@ -112,7 +112,7 @@ async def record(
         if registered:
             await registrations.delete_hashes(tx, registered)
         if again:
-            await _try_again(runtime, tx, claim, again, now)
+            await _try_again(runtime, tx, claim, order, again, now)
         # Last: until then the batch's state is that of its rows, and says how they may move.
         await _advance_batch(tx, claim, following, now)
         await _tell(tx, claim, order, settled, now, was)
@@ -174,12 +174,17 @@ async def _advance_batch(tx: PartnerTx, claim: Claim, following: Next, now: date
 
 
 async def _try_again(
-    runtime: Runtime, tx: PartnerTx, claim: Claim, again: Sequence[UUID], now: datetime
+    runtime: Runtime,
+    tx: PartnerTx,
+    claim: Claim,
+    order: StoredOrder,
+    again: Sequence[UUID],
+    now: datetime,
 ) -> None:
     due_at = schedule.next_attempt(max(claim.submissions, 1), now, runtime.random())
-    size = runtime.settings.max_batch_devices
-    for part in (again[start : start + size] for start in range(0, len(again), size)):
-        batch_id = await add_batch(tx, _sibling(claim), len(part), BatchState.QUEUED, due_at, now)
+    parts = cut(again, batch_size(runtime.settings, runtime.platforms[order.platform]))
+    new = [_sibling(claim, len(part), BatchState.QUEUED, due_at) for part in parts]
+    for batch_id, part in zip(await batches.add(tx, new, now), parts, strict=True):
         await registrations.rebatch(tx, batch_id, part, now)
     tx.wake(WakeKind.BATCHES, at=due_at)
 
@@ -199,9 +204,9 @@ async def split_batch(runtime: Runtime, claim: Claim, attempt_id: UUID, refused:
         await attempts.finish(tx, attempt_id, outcome=refused.code, said=said, now=now)
         await _stop_creating(tx, claim, now)
         rows = await registrations.open_of_batch(tx, claim.id, with_hashes=False)
-        for half in halves([row.id for row in rows]):
-            doubt = {"uncertain": claim.uncertain}
-            batch_id = await add_batch(tx, _sibling(claim) | doubt, len(half), state, now, now)
+        parts = halves([row.id for row in rows])
+        new = [_sibling(claim, len(half), state, now, uncertain=claim.uncertain) for half in parts]
+        for batch_id, half in zip(await batches.add(tx, new, now), parts, strict=True):
             moved = await registrations.rebatch(tx, batch_id, half, now, another_attempt=False)
             if moved != len(half):
                 raise LostClaim
@@ -212,40 +217,12 @@ async def split_batch(runtime: Runtime, claim: Claim, attempt_id: UUID, refused:
     log.warning("batch_split", batch_id=str(claim.id), devices=len(rows), said=said)
 
 
-def _sibling(claim: Claim) -> dict[str, Any]:
-    return {
-        "order_id": claim.order_id,
-        "customer_id": claim.customer_id,
-        "connection_id": claim.connection_id,
-        "group_tag": claim.group_tag,
-    }
-
-
-async def add_batch(
-    tx: PartnerTx,
-    belongs_to: Mapping[str, Any],
-    device_count: int,
-    state: BatchState,
-    due_at: datetime,
-    now: datetime,
-) -> UUID:
-    """A further batch of an order. `belongs_to`: order_id, customer_id, connection_id, group_tag, and
-    whatever else it takes over from the batch it comes of."""
-    batch_id = new_row_id()
-    await batches.add(
-        tx,
-        {
-            **belongs_to,
-            "id": batch_id,
-            "device_count": device_count,
-            "state": state.value,
-            "due_at": due_at,
-            "correlation_id": uuid4(),
-            "created_at": now,
-            "updated_at": now,
-        },
-    )
-    return batch_id
+def _sibling(
+    claim: Claim, devices: int, state: BatchState, due_at: datetime, *, uncertain: bool = False
+) -> NewBatch:
+    """A batch that goes on with devices of this one."""
+    owners = (claim.order_id, claim.customer_id, claim.connection_id)
+    return NewBatch(*owners, claim.group_tag, devices, state, due_at, uncertain)
 
 
 async def release(

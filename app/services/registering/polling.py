@@ -23,7 +23,6 @@ from app.runtime import Runtime
 from app.services.connections.access import note_trouble, read_access
 from app.services.registering.lookup import LOOKUP_PAUSE
 from app.services.registering.outcomes import Next, outcome_of, record, release
-from app.services.registering.submission import outgoing
 
 log = logger("polling")
 
@@ -92,8 +91,9 @@ async def _wait(runtime: Runtime, claim: Claim, policy: PollPolicy) -> None:
 
 async def _settle(runtime: Runtime, claim: Claim, rows: Sequence[SendableRow], progress: Progress) -> None:
     doubtful = await _sent_in_doubt(runtime, claim, rows)
-    with_serial = runtime.settings.send_serial_with_hash
-    sent = [outgoing(row, with_serial=with_serial).as_sent() for row in rows]
+    # The setting may have been another one when a hash was sent. An answer that names the device by its PKID
+    # alone, or by nothing, is matched all the same.
+    sent = [row.outgoing(with_serial=True).as_sent() for row in rows]
     outcomes: list[Outcome] = []
     unclear: list[Outcome] = []
     for row, match in zip(rows, match_answers(sent, progress.rows), strict=True):

@@ -13,11 +13,9 @@ from app.db import attempts, batches, customers, group_tags, registrations
 from app.db.batches import Claim
 from app.db.ids import new_row_id
 from app.db.leases import LostClaim
-from app.db.registrations import SendableRow
 from app.domain import request_id, tag_answer
 from app.domain.batch import SMALLEST_SPLIT, BatchState
 from app.domain.hold import of_customer
-from app.domain.identity import IdentityKind
 from app.domain.tag_answer import TagAnswer
 from app.domain.upstream import (
     NoRelationship,
@@ -31,7 +29,7 @@ from app.domain.upstream import (
 from app.kernel.settings import Settings
 from app.kernel.telemetry import logger
 from app.kernel.transactions import PartnerTx
-from app.platforms.base import Accepted, CallIds, OutgoingDevice, Submission
+from app.platforms.base import Accepted, CallIds, Submission
 from app.runtime import Runtime
 from app.services.connections.access import ConnectionAccess, note_trouble, read_access
 from app.services.registering.lookup import LOOKUP_PAUSE
@@ -94,23 +92,6 @@ async def submit(runtime: Runtime, claim: Claim) -> None:
         await _accepted(runtime, claim, intent, accepted)
 
 
-def outgoing(row: SendableRow, *, with_serial: bool) -> OutgoingDevice:
-    """Exactly the fields of the identity that is sent."""
-    match row.identity:
-        case IdentityKind.TUPLE:
-            return OutgoingDevice(row.serial_number, row.manufacturer, row.model)
-        case IdentityKind.PRODUCT_KEY:
-            return OutgoingDevice(product_key=row.product_key)
-        case IdentityKind.HARDWARE_HASH:
-            return OutgoingDevice(
-                serial_number=row.serial_number if with_serial else None,
-                product_key=row.product_key,
-                hash_data=row.hash_data,
-            )
-        case other:
-            raise ValueError(f"a row of a batch without an identity that could be sent: {other}")
-
-
 def _is_spent(settings: Settings, claim: Claim) -> bool:
     """Whether the batch was sent often enough; each round of look-ups allows as many more as it took."""
     return claim.submissions >= settings.max_submissions + claim.lookups
@@ -165,7 +146,7 @@ async def _write_intent(
         await attempts.close_open(tx, claim, now)
     rows = await registrations.open_of_batch(tx, claim.id, with_hashes=True)
     with_serial = runtime.settings.send_serial_with_hash
-    devices = [outgoing(row, with_serial=with_serial) for row in rows]
+    devices = [row.outgoing(with_serial=with_serial) for row in rows]
     submission = Submission(claim.entra_tenant_id, claim.group_tag, create, devices)
     call_id = _request_id(claim, submission)
     attempt_id = new_row_id()
