@@ -44,7 +44,7 @@ from app.kernel.settings import Settings
 from app.kernel.telemetry import logger
 from app.kernel.transactions import PartnerTx, SystemTx, Tx
 from app.microsoft.http import Microsoft
-from app.platforms.base import Driver, Platform, TokenKind, discover
+from app.platforms.base import Abilities, Platform, TokenFor, discover
 
 log = logger("runtime")
 
@@ -74,7 +74,7 @@ class TokenSlot(NamedTuple):
     """Whose token it is: one of another tenant or app is not the connection's any more."""
 
     connection_id: UUID
-    kind: TokenKind
+    wanted: TokenFor
     tenant_id: UUID
     client_id: str
 
@@ -111,7 +111,8 @@ class Runtime:
     microsoft: Microsoft
     outbound: Outbound
     platforms: dict[str, Platform]
-    drivers: dict[str, Driver]
+    abilities: dict[str, Abilities]
+    """By platform. One that is not driven by API has none."""
     clock: DatabaseClock
     presence: Presence
     """Under which name this process makes claims, and, if it is a worker, its heartbeats."""
@@ -159,7 +160,7 @@ class Runtime:
                 ca_file=settings.webhook_ca_file,
             )
             stack.push_async_callback(outbound.close)
-            platforms = discover()
+            platforms = discover(settings.more_platforms)
             opened = cls(
                 settings=settings,
                 engine=engine,
@@ -174,10 +175,9 @@ class Runtime:
                 clock=clock,
                 presence=Presence(_process_name(), settings.silence),
                 now=clock.now,
-                drivers={
-                    name: platform.driver(settings, microsoft)
+                abilities={
+                    name: platform.open(settings, microsoft) if platform.open else Abilities()
                     for name, platform in platforms.items()
-                    if platform.driver is not None
                 },
                 _stack=stack.pop_all(),
             )

@@ -9,15 +9,16 @@ import io
 import re
 from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
 import httpx
 import pytest
 
 from app.domain import hardware_hash
-from app.domain.batch import match_answers
+from app.domain.batch import OutgoingDevice, match_answers
 from app.domain.identity import IdentityKind
+from app.domain.portal_file import FileFormat
 from app.domain.registration import RegistrationState, interpret
 from app.domain.upstream import (
     ConnectionTrouble,
@@ -33,15 +34,19 @@ from app.kernel.settings import Settings
 from app.microsoft.http import Microsoft
 from app.microsoft.tokens import Tokens
 from app.platforms.base import (
+    Accepted,
     CallIds,
     Channel,
-    Driver,
-    FileFormat,
-    OutgoingDevice,
+    Checks,
+    ConsentEvidence,
+    GroupTags,
+    Lists,
     Platform,
     Profiles,
     Progress,
+    Registers,
     Submission,
+    TokenFor,
     TokenKind,
     discover,
 )
@@ -197,9 +202,6 @@ class LoginBridge(httpx.BaseTransport):
 class Connection:
     """One connection as the services keep it: one token of each kind, and the newest refresh token."""
 
-    connection_id = UUID(int=7)
-    partner_role = "direct_bill"
-
     def __init__(self, microsoft: Microsoft, partner: dict[str, Any]) -> None:
         self.entra_tenant_id = UUID(partner["tenant_id"])
         self.client_id: str = partner["client_id"]
@@ -207,40 +209,47 @@ class Connection:
         self.refresh_token: str | None = partner["refresh_token"]
         self.gate = OpenGate()
         self._microsoft = microsoft
-        self._kept: dict[TokenKind, str] = {}
+        self._kept: dict[TokenFor, str] = {}
 
     @property
     def has_delegated(self) -> bool:
         return self.refresh_token is not None
 
-    async def token(self, kind: TokenKind) -> str:
-        if kind not in self._kept:
-            tokens = await self._fetch(kind)
+    async def token(self, wanted: TokenFor) -> str:
+        if wanted not in self._kept:
+            tokens = await self._fetch(wanted)
             assert tokens.expires_in > timedelta(minutes=5)
             self.refresh_token = tokens.refresh_token or self.refresh_token
-            self._kept[kind] = tokens.access_token
-        return self._kept[kind]
+            self._kept[wanted] = tokens.access_token
+        return self._kept[wanted]
 
-    async def _fetch(self, kind: TokenKind) -> Tokens:
-        service, tenant = self._microsoft.tokens, self.entra_tenant_id
-        if kind is TokenKind.APP:
-            return await service.for_app(
-                tenant_id=tenant, client_id=self.client_id, client_secret=self.client_secret
-            )
+    async def _fetch(self, wanted: TokenFor) -> Tokens:
+        service = self._microsoft.tokens
+        app = {"client_id": self.client_id, "client_secret": self.client_secret}
+        if wanted.kind is TokenKind.APP:
+            return await service.for_app(tenant_id=wanted.tenant_id, scope=wanted.scope, **app)
         assert self.refresh_token is not None
         return await service.redeem(
-            tenant_id=tenant,
-            client_id=self.client_id,
-            client_secret=self.client_secret,
-            refresh_token=self.refresh_token,
+            tenant_id=wanted.tenant_id, scope=wanted.scope, refresh_token=self.refresh_token, **app
         )
 
-    def forget_token(self, kind: TokenKind) -> None:
-        self._kept.pop(kind, None)
+    def forget_token(self, wanted: TokenFor) -> None:
+        self._kept.pop(wanted, None)
+
+    def forget_tokens(self) -> None:
+        self._kept.clear()
+
+
+Ability = TypeVar("Ability")
+
+
+def given(ability: Ability | None) -> Ability:
+    assert ability is not None
+    return ability
 
 
 class Scene:
-    """A driver on a fresh simulator with one partner and two customers who have agreed."""
+    """A platform's abilities on a fresh simulator with one partner and two customers who have agreed."""
 
     def __init__(self, platform: Platform, program: Any, loop: asyncio.AbstractEventLoop) -> None:
         settings = Settings(partner_center_url="http://simulator", login_url="http://simulator")
@@ -249,8 +258,28 @@ class Scene:
         self.microsoft = Microsoft.open(
             settings, transport=self._transport, login_transport=LoginBridge(program, loop)
         )
-        assert platform.driver is not None
-        self.driver: Driver = platform.driver(settings, self.microsoft)
+        assert platform.open is not None
+        self.abilities = platform.open(settings, self.microsoft)
+
+    @property
+    def registers(self) -> Registers:
+        return given(self.abilities.registers)
+
+    @property
+    def lists(self) -> Lists:
+        return given(self.abilities.lists)
+
+    @property
+    def consent(self) -> ConsentEvidence:
+        return given(self.abilities.consent)
+
+    @property
+    def tags(self) -> GroupTags:
+        return given(self.abilities.group_tags)
+
+    @property
+    def checks(self) -> Checks:
+        return given(self.abilities.checks)
 
     async def begin(self) -> None:
         await self.control("presets/instant")
@@ -284,7 +313,7 @@ class Scene:
         ids: CallIds | None = None,
     ) -> str | None:
         submission = Submission(customer or self.customer, tag, create, devices)
-        accepted = await self.driver.submit(self.connection, ids or new_ids(), submission)
+        accepted = await self.registers.submit(self.connection, ids or new_ids(), submission)
         return accepted.tracking_id
 
     async def outcome(self, tracking_id: str | None, customer: UUID | None = None) -> Progress:
@@ -292,7 +321,9 @@ class Scene:
         assert tracking_id is not None
         async with asyncio.timeout(45):
             while True:
-                progress = await self.driver.poll(self.connection, customer or self.customer, tracking_id)
+                progress = await self.registers.poll(
+                    self.connection, customer or self.customer, Accepted(tracking_id)
+                )
                 if progress.finished:
                     return progress
                 assert all(not row.done for row in progress.rows)
@@ -305,12 +336,13 @@ class Scene:
         progress = await self.outcome(tracking_id, customer)
         found = []
         for match in match_answers([device.as_sent() for device in devices], progress.rows):
-            meaning = interpret(match.answer, was_uncertain=False) if match.answer else None
+            means = self.registers.meaning
+            meaning = interpret(match.answer, means, was_uncertain=False) if match.answer else None
             found.append(meaning.state if meaning else None)
         return found
 
     async def serials(self, tag: str = "Sales", max_pages: int = 50) -> list[str | None]:
-        listed = self.driver.listed(self.connection, self.customer, tag, max_pages=max_pages)
+        listed = self.lists.listed(self.connection, self.customer, tag, max_pages=max_pages)
         return [device.serial_number async for device in listed]
 
     async def close(self) -> None:
@@ -412,7 +444,7 @@ async def test_a_job_under_way_has_no_finished_device(scene: Scene, style: str, 
     assert tracking_id is not None
     for seconds in (0, 30):
         await scene.control("clock", {"advance_s": seconds})
-        progress = await scene.driver.poll(scene.connection, scene.customer, tracking_id)
+        progress = await scene.registers.poll(scene.connection, scene.customer, Accepted(tracking_id))
         assert not progress.finished
         assert [row.done for row in progress.rows] == ([False, False] if shown else [])
     await scene.control("clock", {"advance_s": 60})
@@ -436,12 +468,12 @@ async def test_a_job_that_is_not_named_is_accepted_without_one(scene: Scene) -> 
 async def test_any_group_tag_comes_back_as_it_was_sent(scene: Scene, tag: str) -> None:
     await scene.outcome(await scene.submit(*tuples(1), create=True, tag=tag))
     await scene.outcome(await scene.submit(*tuples(1, first=2), create=False, tag=tag))
-    assert await scene.driver.find_group_tag(scene.connection, scene.customer, tag) == tag
+    assert await scene.tags.find_group_tag(scene.connection, scene.customer, tag) == tag
     assert await scene.serials(tag) == ["SN-00001", "SN-00002"]
 
 
 async def test_a_group_tag_is_found_in_the_platforms_own_spelling(scene: Scene) -> None:
-    find = scene.driver.find_group_tag
+    find = scene.tags.find_group_tag
     assert await find(scene.connection, scene.customer, "Sales") is None
     await scene.submit(*tuples(1), create=True, tag="SALES")
     assert await find(scene.connection, scene.customer, "Sales") == "SALES"
@@ -514,20 +546,20 @@ async def test_a_customer_who_has_not_agreed_is_told_apart_from_everything_else(
     await scene.submit(*tuples(1), create=True)
     await scene.control(f"customers/{scene.customer}:remove")
     for attempt in (
-        scene.driver.find_group_tag(scene.connection, scene.customer, "Sales"),
+        scene.tags.find_group_tag(scene.connection, scene.customer, "Sales"),
         scene.submit(*tuples(1), create=True, tag="New"),
         scene.submit(*tuples(1), create=False),
-        scene.driver.poll(scene.connection, scene.customer, str(uuid4())),
+        scene.registers.poll(scene.connection, scene.customer, Accepted(str(uuid4()))),
         scene.serials(),
     ):
         with pytest.raises(NoRelationship):
             await attempt
-    assert await scene.driver.find_group_tag(scene.connection, scene.other, "Sales") is None
+    assert await scene.tags.find_group_tag(scene.connection, scene.other, "Sales") is None
 
 
 async def test_a_job_nobody_knows_is_refused(scene: Scene) -> None:
     with pytest.raises(Refused) as raised:
-        await scene.driver.poll(scene.connection, scene.customer, str(uuid4()))
+        await scene.registers.poll(scene.connection, scene.customer, Accepted(str(uuid4())))
     assert type(raised.value) is Refused
 
 
@@ -536,14 +568,14 @@ async def test_more_devices_than_the_platform_takes_are_refused_whole(scene: Sce
     with pytest.raises(Refused) as raised:
         await scene.submit(*tuples(3), create=True)
     assert raised.value.code == "batch_refused"
-    assert await scene.driver.find_group_tag(scene.connection, scene.customer, "Sales") is None
+    assert await scene.tags.find_group_tag(scene.connection, scene.customer, "Sales") is None
 
 
 # --- tokens ---------------------------------------------------------------------------------------
 
 
 async def test_a_token_that_has_ended_is_replaced_without_anyone_noticing(scene: Scene) -> None:
-    await scene.driver.check(scene.connection)
+    await scene.checks.check(scene.connection)
     await scene.control(f"partners/{scene.partner['tenant_id']}:expire")
     ids = new_ids()
     await scene.submit(*tuples(1), create=True, ids=ids)
@@ -555,16 +587,16 @@ async def test_a_token_that_has_ended_is_replaced_without_anyone_noticing(scene:
 async def test_refresh_tokens_that_are_good_for_one_redemption_are_followed(scene: Scene) -> None:
     await scene.switch(refresh_token_reusable=False)
     for _ in range(3):
-        await scene.driver.check(scene.connection)
-        scene.connection.forget_token(TokenKind.DELEGATED)
+        await scene.checks.check(scene.connection)
+        scene.connection.forget_tokens()
     assert scene.connection.refresh_token != scene.partner["refresh_token"]
 
 
 async def broken(scene: Scene) -> str:
     """The code of the connection's trouble that a check finds."""
-    scene.connection.forget_token(TokenKind.DELEGATED)
+    scene.connection.forget_tokens()
     with pytest.raises(ConnectionTrouble) as raised:
-        await scene.driver.check(scene.connection)
+        await scene.checks.check(scene.connection)
     assert scene.connection.client_secret not in str(raised.value)
     return raised.value.code
 
@@ -592,7 +624,7 @@ async def test_a_sign_in_without_mfa_is_named_as_that(scene: Scene, style: str) 
 async def test_mfa_asked_for_at_the_login_is_named_as_that(scene: Scene) -> None:
     await scene.arm({"operation": "token", "kind": "entra", "aadsts": 50076})
     assert await broken(scene) == "mfa_required"
-    await scene.driver.check(scene.connection)
+    await scene.checks.check(scene.connection)
 
 
 @pytest.mark.parametrize("fault", [{"kind": "drop"}, {"kind": "status", "status": 503}])
@@ -611,12 +643,12 @@ async def test_without_a_refresh_token_everything_works_but_creating_and_invitin
     await scene.outcome(await scene.submit(*tuples(1), create=True))
     scene.connection.refresh_token = None
     devices = tuples(1, first=2)
-    assert len(await scene.driver.check(scene.connection)) == 2
+    assert len(await scene.checks.check(scene.connection)) == 2
     assert await scene.states(await scene.submit(*devices, create=False), devices) == [REGISTERED]
     assert len(await scene.serials()) == 2
     for attempt in (
         scene.submit(*devices, create=True, tag="New"),
-        scene.driver.consent_link(scene.connection),
+        scene.consent.consent_link(scene.connection),
     ):
         with pytest.raises(ConnectionTrouble) as raised:
             await attempt
@@ -627,7 +659,7 @@ async def test_without_a_refresh_token_everything_works_but_creating_and_invitin
 
 
 async def customers(scene: Scene) -> set[UUID]:
-    return {customer.tenant_id async for customer in scene.driver.customers(scene.connection)}
+    return {customer.tenant_id async for customer in scene.consent.customers(scene.connection)}
 
 
 async def test_the_customers_list_is_the_evidence_of_consent(scene: Scene) -> None:
@@ -665,6 +697,6 @@ async def test_a_customers_list_that_breaks_off_is_a_failure_and_no_shorter_list
 
 
 async def test_the_consent_link_is_one_a_customer_can_open(scene: Scene) -> None:
-    link = await scene.driver.consent_link(scene.connection)
+    link = await scene.consent.consent_link(scene.connection)
     assert link.startswith("https://")
     assert str(scene.connection.entra_tenant_id) in link

@@ -3,7 +3,8 @@
 from uuid import UUID, uuid4
 
 from app.domain import request_id
-from app.platforms.base import OutgoingDevice, Submission
+from app.domain.batch import OutgoingDevice
+from app.platforms.base import Submission
 
 CUSTOMER = UUID(int=7)
 DEVICES = [OutgoingDevice("S1", "Contoso", "Book"), OutgoingDevice(product_key="0123456789012")]

@@ -11,6 +11,7 @@ from app.domain import consent
 from app.domain.actor import ActingFor, Principal
 from app.domain.consent import Change, ConsentState, Evidence
 from app.domain.customer import Customer
+from app.domain.errors import Unprocessable
 from app.domain.upstream import (
     ConnectionTrouble,
     HeldBack,
@@ -25,7 +26,7 @@ from app.kernel.transactions import PartnerTx
 from app.runtime import Runtime
 from app.services.connections import troubles
 from app.services.connections.access import ConnectionAccess, is_trouble, note_trouble, open_access
-from app.services.consents.consents import apply_change, get_customer, log
+from app.services.consents.consents import _evidence, apply_change, get_customer, log
 
 UNREAD_PATIENCE = timedelta(minutes=15)
 """How long passing outages may keep the customers list unread before that is the connection's trouble."""
@@ -45,9 +46,9 @@ async def read_customers(runtime: Runtime, principal: Principal, connection_id: 
     more than a passing fault has been written down as the connection's trouble before."""
     started_at = runtime.now()
     access = await open_access(runtime, principal, connection_id)
-    driver = runtime.drivers[access.record.platform]
+    evidence = _evidence(access)
     try:
-        listed = {customer.tenant_id async for customer in driver.customers(access)}
+        listed = {customer.tenant_id async for customer in evidence.customers(access)}
     except UpstreamFailure as failure:
         trouble = _trouble_of(access, failure, runtime.now())
         if trouble is not None:
@@ -114,7 +115,7 @@ async def request(runtime: Runtime, principal: Principal, customer_id: UUID) -> 
     customer = await get_customer(runtime, principal, customer_id)
     access = await open_access(runtime, principal, customer.connection_id)
     try:
-        link = await runtime.drivers[access.record.platform].consent_link(access)
+        link = await _evidence(access).consent_link(access)
     except NotUnderstood as unread:
         await note_trouble(runtime, principal, access.connection_id, unread, began=began)
         raise
@@ -141,6 +142,8 @@ async def read_due(runtime: Runtime) -> bool:
             await connections.postpone(
                 tx, connection_id, now + (throttled.retry_after or timedelta(minutes=1))
             )
+    except Unprocessable:
+        pass  # the platform shows no consent
     except ConnectionTrouble:
         pass  # recorded; the next reading at the usual time tests whether it works again
     except HeldBack as held:

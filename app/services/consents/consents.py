@@ -11,6 +11,7 @@ from app.db import batches, connections, customers, orders
 from app.db.ids import new_row_id
 from app.domain import consent
 from app.domain.actor import ActingFor, Principal
+from app.domain.connection import Connection
 from app.domain.consent import Change, ConsentChange, ConsentState, Evidence
 from app.domain.customer import Customer
 from app.domain.errors import Conflict, NotFound, Unprocessable
@@ -19,8 +20,10 @@ from app.domain.quota import KEPT_BY_HAND
 from app.kernel.telemetry import logger
 from app.kernel.transactions import PartnerTx
 from app.kernel.wakeups import WakeKind
+from app.platforms.base import ConsentEvidence
 from app.runtime import Runtime
 from app.services.access.identities import Caller
+from app.services.connections.access import ConnectionAccess
 from app.services.events.publishing import Happening, order_news, publish
 
 log = logger("consents")
@@ -77,6 +80,13 @@ async def _move_work(tx: PartnerTx, customer_id: UUID, change: Change, now: date
     await publish(tx, happenings, now)
 
 
+def _evidence(access: ConnectionAccess) -> ConsentEvidence:
+    """Raises Unprocessable where the platform shows none."""
+    if access.abilities.consent is None:
+        raise Unprocessable("platform_cannot_tell", f"{access.platform.title} does not show who consented.")
+    return access.abilities.consent
+
+
 async def doubt_all(runtime: Runtime, tx: PartnerTx, connection_id: UUID) -> None:
     """The connection is another tenant's from now on: who agreed to the earlier one has not agreed to it.
 
@@ -106,7 +116,7 @@ async def record(
 ) -> Customer:
     """What a person has seen at the portal, or has been told, and the customer as it is then.
 
-    For portal connections only: elsewhere Microsoft's list decides, and its next reading would undo it.
+    Only where nothing shows it: elsewhere the platform's list decides, and its next reading would undo it.
     To record `granted` again renews the proof.
     """
     now = runtime.now()
@@ -116,7 +126,7 @@ async def record(
         if customer is None:
             raise NotFound("unknown_customer", f"There is no customer {customer_id}.")
         connection = await connections.get(tx, customer.connection_id)
-        if connection is None or not connection.portal:
+        if connection is None or _is_looked_up(runtime, connection):
             raise Unprocessable("consent_is_looked_up")
         row = await customers.consent_for_update(tx, customer_id)
         old = ConsentState.UNKNOWN if row is None else row.state
@@ -141,6 +151,10 @@ async def record(
             await customers.note_proof(tx, customer_id, now)
         await customers.forget_consents_by_hand(tx, customer_id, keep=KEPT_BY_HAND)
     return await get_customer(runtime, caller, customer_id)
+
+
+def _is_looked_up(runtime: Runtime, connection: Connection) -> bool:
+    return not connection.portal and runtime.abilities[connection.platform].consent is not None
 
 
 async def age(runtime: Runtime) -> int:

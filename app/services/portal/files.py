@@ -14,16 +14,17 @@ from app.db import batches, connections, customers, orders, registrations
 from app.db.paging import Page, PageRequest, cut
 from app.db.registrations import SendableRow
 from app.domain.actor import Principal
-from app.domain.batch import Batch, BatchState, BatchSummary
+from app.domain.batch import Batch, BatchState, BatchSummary, OutgoingDevice
 from app.domain.catalogue import Finding
 from app.domain.connection import Connection
 from app.domain.errors import Conflict, NotFound, Unprocessable
 from app.domain.identity import CheckedDevice, IdentityKind
 from app.domain.order import Order
+from app.domain.portal_file import FileFormat
 from app.domain.scope import Scope
 from app.kernel.telemetry import logger
 from app.kernel.transactions import PartnerTx
-from app.platforms.base import FileFormat, OutgoingDevice, Platform
+from app.platforms.base import Platform
 from app.runtime import Runtime
 from app.services.access.identities import Caller
 from app.services.registering.submission import outgoing
