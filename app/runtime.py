@@ -36,6 +36,7 @@ from app.domain.presence import Presence, claim_token
 from app.domain.quota import Quota
 from app.kernel.budgets import Budgets, policy_for
 from app.kernel.call_rates import CallRates
+from app.kernel.environment import SettingsRefused
 from app.kernel.fair_turns import Turns
 from app.kernel.outbound import Outbound
 from app.kernel.queue import Queue
@@ -44,7 +45,7 @@ from app.kernel.settings import Settings
 from app.kernel.telemetry import logger
 from app.kernel.transactions import PartnerTx, SystemTx, Tx
 from app.microsoft.http import Microsoft
-from app.platforms.base import Abilities, Platform, TokenFor, discover
+from app.platforms.base import Abilities, Platform, TokenFor, discover, open_all
 
 log = logger("runtime")
 
@@ -59,7 +60,10 @@ NO_REDIS = "unix:///nonexistent/registrar"
 
 
 class NoInstallation(RuntimeError):
-    """A process lacks what it needs to run, and may not make it. The text says what a person can do."""
+    """A process lacks what it needs to run, or a platform's settings are wrong.
+
+    The text says what a person can do.
+    """
 
 
 class Purpose(Enum):
@@ -175,10 +179,7 @@ class Runtime:
                 clock=clock,
                 presence=Presence(_process_name(), settings.silence),
                 now=clock.now,
-                abilities={
-                    name: platform.open(settings, microsoft) if platform.open else Abilities()
-                    for name, platform in platforms.items()
-                },
+                abilities=_abilities(platforms, settings, microsoft),
                 _stack=stack.pop_all(),
             )
         await opened._look_at_the_clock()
@@ -364,6 +365,15 @@ def require_key(settings: Settings) -> None:
 
 def _process_name() -> str:
     return f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
+
+
+def _abilities(
+    platforms: Mapping[str, Platform], settings: Settings, microsoft: Microsoft
+) -> dict[str, Abilities]:
+    try:
+        return open_all(platforms, settings, microsoft)
+    except SettingsRefused as refused:
+        raise NoInstallation(str(refused)) from None
 
 
 def _secrets(settings: Settings, purpose: Purpose) -> Secrets:

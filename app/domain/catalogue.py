@@ -504,8 +504,8 @@ def _rows() -> list[Code]:
              "Read the portal's words, which were recorded by hand. Upload the file again once the cause is fixed, "
              "or cancel the order with `:cancel`."),
         Code("outcome_unknown", upstream, error, person, "It is not known whether Microsoft registered the device",
-             "Look the device up in Partner Center under the group tag; if it is missing, use `:retry-failed`: "
-             "sending it again is harmless."),
+             "Look the device up at the platform, such as in Partner Center under the group tag; if it is missing, "
+             "use `:retry-failed`: sending it again is harmless."),
         Code("batch_refused", upstream, error, person, "Microsoft refused the whole batch",
              "Microsoft's words are on the batch; correct the cause, then use `:retry-failed`."),
         Code("batch_split", upstream, warning, none, "Microsoft refused the batch whole; it goes on in halves",

@@ -97,7 +97,7 @@ class Review:
         if checked.is_valid and tag is not None:
             spelling = self._spellings.setdefault(tag_key(tag), tag)
             if spelling != tag:
-                words = f"Partner Center cannot tell {quoted(tag)} from {quoted(spelling)} of an earlier row."
+                words = f"The platform cannot tell {quoted(tag)} from {quoted(spelling)} of an earlier row."
                 finding = Finding("group_tag_case_conflict", "group_tag", words)
                 return checked._replace(kind=None, findings=(*checked.findings, finding))
         if checked.is_valid and self.rows in self._late:

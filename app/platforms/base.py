@@ -10,7 +10,7 @@ keep no state of a partner: who calls is in the `Access` that every method takes
 import importlib
 import os
 import pkgutil
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from hashlib import sha256
@@ -347,6 +347,20 @@ def _modules(package: str) -> list[str]:
     path = importlib.import_module(package).__path__
     names = sorted(f"{package}.{info.name}" for info in pkgutil.iter_modules(path))
     return [name for name in names if name != __name__]
+
+
+def open_all(
+    platforms: Mapping[str, Platform], settings: Settings, microsoft: Microsoft
+) -> dict[str, Abilities]:
+    """The abilities of each platform: none where it is not driven by API. Raises SettingsRefused."""
+    known = tuple(f"{PLATFORM_PREFIX}{name.upper()}_" for name in platforms)
+    strange = [name for name in os.environ if name.startswith(PLATFORM_PREFIX) and not name.startswith(known)]
+    if strange:
+        raise SettingsRefused(f"{name}: there is no such platform." for name in sorted(strange))
+    return {
+        name: Abilities() if platform.open is None else platform.open(settings, microsoft)
+        for name, platform in platforms.items()
+    }
 
 
 class OwnSettings(BaseModel):

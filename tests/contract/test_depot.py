@@ -15,6 +15,7 @@ from uuid import UUID
 import pytest
 
 from app.kernel.settings import Settings
+from app.runtime import NoInstallation
 from tests.contract.depot_desk import Desk, Fault, open_desk
 from tests.contract.platforms import depot
 from tests.support.import_scene import committed, tuple_sheet, upload, work_imports
@@ -268,3 +269,24 @@ async def test_a_worker_killed_in_the_middle_of_a_call_loses_and_doubles_nothing
     assert {call_id for call_id, _ in desk.calls} == {desk.calls[0][0]}
     expected = "registered" if remembers or not after else "already_registered"
     assert set((await scene.states(order_id)).values()) == {expected}
+
+
+# --- its own settings -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("REGISTRAR_PLATFORM_DEPOT_URI", "Extra inputs are not permitted"),
+        ("REGISTRAR_PLATFORM_DEPOTT_URL", "there is no such platform"),
+    ],
+)
+async def test_a_setting_that_no_platform_has_is_refused_at_the_start(
+    world: World, monkeypatch: pytest.MonkeyPatch, name: str, words: str
+) -> None:
+    monkeypatch.setenv(name, "https://depot.example")
+    with pytest.raises(NoInstallation) as refused:
+        async with world.another(more_platforms=(PACKAGES,)):
+            pass
+    assert str(refused.value).startswith(f"{name}: ")
+    assert words in str(refused.value)

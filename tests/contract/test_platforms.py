@@ -4,6 +4,7 @@ Abilities are held to their promises on a desk of the platform's (`desks`), at t
 simulator through the real token service, calls go through the real HTTP client.
 """
 
+import ast
 import asyncio
 import io
 import re
@@ -23,6 +24,7 @@ from app.intake.rows import read
 from app.kernel.settings import Settings
 from app.microsoft.http import Microsoft
 from app.platforms.base import Accepted, Channel, Platform, Profiles, Submission, TagUse, discover
+from tests.architecture.source import sources
 from tests.contract.desks import DESKS, PACKAGE, Desk
 from tests.contract.scene import H, K, T, device_of, given, new_ids
 
@@ -86,6 +88,27 @@ def test_the_table_of_platforms_is_the_published_one() -> None:
         "store_for_business": (1000, {H}, Profiles.RETIRING, True),
         "m365_business": (1000, {H}, Profiles.LIMITED, False),
     }
+
+
+KNOWN_BY_NAME = {
+    "app/api/contract/models.py": "the default of a new connection",
+    "app/services/connections/connections.py": "the same",
+    "app/cli/validate.py": "the default of a dry run",
+    "app/intake/table.py": "the name of a file's format",
+}
+
+
+def test_no_other_code_knows_a_platform_by_name_or_imports_one() -> None:
+    knowing = set()
+    for source in sources("app", "workers"):
+        if source.path.startswith("app/platforms/"):
+            continue
+        for node in ast.walk(source.tree):
+            of = node.module or "" if isinstance(node, ast.ImportFrom) else ""
+            imports = of.startswith("app.platforms") and of != "app.platforms.base"
+            if imports or (isinstance(node, ast.Constant) and node.value in PLATFORMS):
+                knowing.add(source.path)
+    assert knowing == set(KNOWN_BY_NAME)
 
 
 # --- portals --------------------------------------------------------------------------------------

@@ -6,8 +6,7 @@ followed one by one, each outcome is recorded when it comes.
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
-from typing import Any
+from datetime import timedelta
 from uuid import UUID
 
 from app.db import batches, registrations
@@ -72,10 +71,10 @@ async def poll(runtime: Runtime, claim: Claim) -> None:
     if not progress.finished and not overdue:
         if doubt is not None:
             raise NotUnderstood(doubt)
+        done: Sequence[Outcome] = ()
         if registers.follows_devices:
-            await _record_done(runtime, claim, rows, progress, registers, policy)
-        else:
-            await _wait(runtime, claim, policy)
+            done, _ = await _judged(runtime, claim, rows, progress, registers)
+        await _wait(runtime, claim, policy, rows, done)
         return
     if doubt is not None:
         # What could be read of it is recorded; the listing tells the rest.
@@ -90,34 +89,22 @@ def _is_not_yet(runtime: Runtime, claim: Claim, failure: UpstreamFailure) -> boo
     return failure.said.status == 404 and runtime.now() - claim.submitted_at < patience
 
 
-def _later(runtime: Runtime, claim: Claim, policy: PollPolicy) -> tuple[datetime, dict[str, Any]]:
-    """When the next question is due, and how the batch stands until then."""
-    due_at = schedule.next_poll(claim.polls + 1, runtime.now(), runtime.random(), policy)
-    answered = {"troubles": 0, "failure_code": None, "failure_said": None}
-    return due_at, {"polls": claim.polls + 1, **answered}
-
-
-async def _wait(runtime: Runtime, claim: Claim, policy: PollPolicy) -> None:
-    due_at, values = _later(runtime, claim, policy)
-    async with runtime.transaction(claim) as tx:
-        await release(tx, claim, due_at, runtime.now(), values)
-
-
-async def _record_done(
+async def _wait(
     runtime: Runtime,
     claim: Claim,
-    rows: Sequence[SendableRow],
-    progress: Progress,
-    registers: Registers,
     policy: PollPolicy,
+    rows: Sequence[SendableRow] = (),
+    done: Sequence[Outcome] = (),
 ) -> None:
-    """Records the devices that are clear, and goes on asking for the others."""
-    outcomes, _ = await _judged(runtime, claim, rows, progress, registers)
-    due_at, values = _later(runtime, claim, policy)
-    if outcomes:
-        await record(runtime, claim, rows, outcomes, Next(BatchState.SUBMITTED, due_at, values))
-    else:
-        await _wait(runtime, claim, policy)
+    """Asks again later. `done`: outcomes of some of the rows, recorded before the others are there."""
+    now = runtime.now()
+    due_at = schedule.next_poll(claim.polls + 1, now, runtime.random(), policy)
+    values = {"polls": claim.polls + 1, "troubles": 0, "failure_code": None, "failure_said": None}
+    if done:
+        await record(runtime, claim, rows, done, Next(BatchState.SUBMITTED, due_at, values))
+        return
+    async with runtime.transaction(claim) as tx:
+        await release(tx, claim, due_at, now, values)
 
 
 async def _settle(
