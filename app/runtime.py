@@ -164,7 +164,7 @@ class Runtime:
                 ca_file=settings.webhook_ca_file,
             )
             stack.push_async_callback(outbound.close)
-            platforms = discover(settings.more_platforms)
+            platforms, abilities = _platforms(settings, microsoft)
             opened = cls(
                 settings=settings,
                 engine=engine,
@@ -179,7 +179,7 @@ class Runtime:
                 clock=clock,
                 presence=Presence(_process_name(), settings.silence),
                 now=clock.now,
-                abilities=_abilities(platforms, settings, microsoft),
+                abilities=abilities,
                 _stack=stack.pop_all(),
             )
         await opened._look_at_the_clock()
@@ -367,11 +367,10 @@ def _process_name() -> str:
     return f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
 
 
-def _abilities(
-    platforms: Mapping[str, Platform], settings: Settings, microsoft: Microsoft
-) -> dict[str, Abilities]:
+def _platforms(settings: Settings, microsoft: Microsoft) -> tuple[dict[str, Platform], dict[str, Abilities]]:
     try:
-        return open_all(platforms, settings, microsoft)
+        found = discover(settings.more_platforms)
+        return found, open_all(found, settings, microsoft)
     except SettingsRefused as refused:
         raise NoInstallation(str(refused)) from None
 

@@ -330,7 +330,7 @@ PACKAGE = "app.platforms"
 def discover(more: Sequence[str] = ()) -> dict[str, Platform]:
     """Every platform of this package, and of the packages named in `more`, by name.
 
-    A module without a platform is a start-up failure.
+    A module without a platform is a start-up failure. Raises SettingsRefused for a package that is not there.
     """
     found: dict[str, Platform] = {}
     for module in (module for package in (PACKAGE, *more) for module in _modules(package)):
@@ -344,7 +344,10 @@ def discover(more: Sequence[str] = ()) -> dict[str, Platform]:
 
 
 def _modules(package: str) -> list[str]:
-    path = importlib.import_module(package).__path__
+    try:
+        path = importlib.import_module(package).__path__
+    except (ModuleNotFoundError, AttributeError) as error:
+        raise SettingsRefused([f"REGISTRAR_MORE_PLATFORMS: {package!r} is no package here."]) from error
     names = sorted(f"{package}.{info.name}" for info in pkgutil.iter_modules(path))
     return [name for name in names if name != __name__]
 

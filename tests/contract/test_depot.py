@@ -226,11 +226,24 @@ async def test_a_busy_device_is_tried_again_by_itself(scene: Scene) -> None:
     scene.desk.errors = {"SYN00002": "E_BUSY"}
     await scene.consent()
     order_id = await scene.order(3)
-    while scene.desk.registered.total() < 2:
-        await scene.world.work(limit=1_000)
+    await scene.world.work()
     assert (await scene.states(order_id))["SYN00002"] == "failed"
     assert [serials for _, serials in scene.desk.calls[1:]] == ["SYN00002"] * 2
     assert_once(scene.desk, 2)
+
+
+async def test_what_is_tried_again_is_cut_at_the_platforms_limit_too(scene: Scene) -> None:
+    scene.desk.errors = {f"SYN{n:05d}": "E_SERIAL" for n in range(1, 11)}
+    await scene.consent()
+    order_id = await scene.order(10)
+    await scene.world.work()
+    assert set((await scene.states(order_id)).values()) == {"failed"}
+    scene.desk.errors.clear()
+    await scene.made(f"/orders/{order_id}:retry-failed", {})
+    await scene.world.work()
+    assert [len(serials.split()) for _, serials in scene.desk.calls] == [7, 3, 7, 3]
+    assert set((await scene.states(order_id)).values()) == {"registered"}
+    assert_once(scene.desk, 10)
 
 
 async def test_an_outcome_that_never_becomes_known_ends_for_a_person(scene: Scene) -> None:
@@ -290,3 +303,10 @@ async def test_a_setting_that_no_platform_has_is_refused_at_the_start(
             pass
     assert str(refused.value).startswith(f"{name}: ")
     assert words in str(refused.value)
+
+
+async def test_a_package_that_is_not_there_is_refused_at_the_start(world: World) -> None:
+    with pytest.raises(NoInstallation) as refused:
+        async with world.another(more_platforms=("tests.contract.nowhere",)):
+            pass
+    assert "REGISTRAR_MORE_PLATFORMS: 'tests.contract.nowhere'" in str(refused.value)
