@@ -36,6 +36,7 @@ from app.domain.presence import Presence
 from app.domain.quota import Quota
 from app.kernel.budgets import Budgets, policy_for
 from app.kernel.call_rates import CallRates
+from app.kernel.environment import SettingsRefused
 from app.kernel.fair_turns import Turns
 from app.kernel.outbound import Outbound
 from app.kernel.queue import Queue
@@ -44,7 +45,7 @@ from app.kernel.settings import Settings
 from app.kernel.telemetry import logger
 from app.kernel.transactions import PartnerTx, SystemTx, Tx
 from app.microsoft.http import Microsoft
-from app.platforms.base import Driver, Platform, TokenKind, discover
+from app.platforms.base import Abilities, Platform, TokenFor, discover, open_all
 
 log = logger("runtime")
 
@@ -59,7 +60,10 @@ NO_REDIS = "unix:///nonexistent/registrar"
 
 
 class NoInstallation(RuntimeError):
-    """A process lacks what it needs to run, and may not make it. The text says what a person can do."""
+    """A process lacks what it needs to run, or a platform's settings are wrong.
+
+    The text says what a person can do.
+    """
 
 
 class Purpose(Enum):
@@ -74,7 +78,7 @@ class TokenSlot(NamedTuple):
     """Whose token it is: one of another tenant or app is not the connection's any more."""
 
     connection_id: UUID
-    kind: TokenKind
+    wanted: TokenFor
     tenant_id: UUID
     client_id: str
 
@@ -111,7 +115,8 @@ class Runtime:
     microsoft: Microsoft
     outbound: Outbound
     platforms: dict[str, Platform]
-    drivers: dict[str, Driver]
+    abilities: dict[str, Abilities]
+    """By platform. One that is not driven by API has none."""
     clock: DatabaseClock
     presence: Presence
     """Under which name this process makes claims, and, if it is a worker, its heartbeats."""
@@ -159,7 +164,7 @@ class Runtime:
                 ca_file=settings.webhook_ca_file,
             )
             stack.push_async_callback(outbound.close)
-            platforms = discover()
+            platforms, abilities = _platforms(settings, microsoft)
             opened = cls(
                 settings=settings,
                 engine=engine,
@@ -174,11 +179,7 @@ class Runtime:
                 clock=clock,
                 presence=Presence(_process_name(), settings.silence),
                 now=clock.now,
-                drivers={
-                    name: platform.driver(settings, microsoft)
-                    for name, platform in platforms.items()
-                    if platform.driver is not None
-                },
+                abilities=abilities,
                 _stack=stack.pop_all(),
             )
         await opened._look_at_the_clock()
@@ -360,6 +361,14 @@ def require_key(settings: Settings) -> None:
 
 def _process_name() -> str:
     return f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
+
+
+def _platforms(settings: Settings, microsoft: Microsoft) -> tuple[dict[str, Platform], dict[str, Abilities]]:
+    try:
+        found = discover(settings.more_platforms)
+        return found, open_all(found, settings, microsoft)
+    except SettingsRefused as refused:
+        raise NoInstallation(str(refused)) from None
 
 
 def _secrets(settings: Settings, purpose: Purpose) -> Secrets:

@@ -1,7 +1,7 @@
 """Batches: the work queue. Everything after a claim (app/db/batch_claims.py) is fenced by its owner."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -183,17 +183,16 @@ class NewBatch:
     group_tag: str
     device_count: int
     state: BatchState
+    """If nothing holds it."""
     due_at: datetime
     uncertain: bool = False
 
 
-_OF_NEW = tuple(field.name for field in fields(NewBatch))
-
-
-_NEW_COLUMNS = ("id", "partner_id", "correlation_id", "created_at", "updated_at", *_OF_NEW)
+_OF_EACH = ("id", "correlation_id", *(field.name for field in fields(NewBatch)))
 _ADD = (
-    f"INSERT INTO batches ({', '.join(_NEW_COLUMNS)}, holds) SELECT {', '.join(_NEW_COLUMNS)}, "
-    f"${len(_NEW_COLUMNS) + 1}::text[] FROM {arrays(tables.batches, _NEW_COLUMNS)}"
+    f"INSERT INTO batches (partner_id, holds, created_at, updated_at, {', '.join(_OF_EACH)}) "
+    f"SELECT $1::uuid, $2::text[], $3::timestamptz, $3, {', '.join(_OF_EACH)} "
+    f"FROM {arrays(tables.batches, _OF_EACH, first=4)}"
 )
 
 
@@ -203,12 +202,15 @@ async def add(
     """Adds batches, held for these reasons if there are any. Returns their ids."""
     if not new:
         return []
+    if holds:
+        new = [replace(batch, state=BatchState.HELD) for batch in new]
     ids = new_row_ids(len(new))
     rows = [
-        (id, tx.partner_id, uuid4(), now, now, *(getattr(batch, name) for name in _OF_NEW))
+        (id, uuid4(), *(getattr(batch, field.name) for field in fields(NewBatch)))
         for id, batch in zip(ids, new, strict=True)
     ]
-    await run_raw(tx.session, _ADD, *(list(column) for column in zip(*rows, strict=True)), sorted(holds))
+    columns = (list(column) for column in zip(*rows, strict=True))
+    await run_raw(tx.session, _ADD, tx.partner_id, sorted(holds), now, *columns)
     return ids
 
 

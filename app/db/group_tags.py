@@ -1,4 +1,4 @@
-"""Group tags that Partner Center has for a customer: created once, appended to afterwards.
+"""Group tags that a platform has for a customer: created once, appended to afterwards.
 
 The row is also the lock: while one batch is creating a tag, the others of that tag wait.
 """
@@ -23,7 +23,7 @@ class GroupTag:
 
 
 async def is_known(tx: PartnerTx, customer_id: UUID, group_tag: str) -> bool:
-    """Whether Partner Center has the tag in exactly this spelling. Holds nothing: a tag that has gone
+    """Whether the platform has the tag in exactly this spelling. Holds nothing: a tag that has gone
     meanwhile shows in the answer of the call that names it."""
     row = await fetch_one(
         tx,
@@ -77,7 +77,7 @@ async def set_creating(
     tx: PartnerTx,
     customer_id: UUID,
     group_tag: str,
-    batch_id: UUID | None,
+    batch_id: UUID,
     now: datetime,
 ) -> None:
     await execute(
@@ -92,6 +92,25 @@ async def set_creating(
     )
 
 
+async def stop_creating(
+    tx: PartnerTx, customer_id: UUID, group_tag: str, batch_id: UUID, now: datetime
+) -> bool:
+    """Whether this batch was creating the tag. Then it does not any more, and the row is held."""
+    return bool(
+        await execute(
+            tx,
+            "UPDATE group_tags SET creating_batch_id = NULL, updated_at = :now "
+            "WHERE partner_id = :partner AND customer_id = :customer AND tag_key = :key "
+            "AND creating_batch_id = :batch",
+            partner=tx.partner_id,
+            customer=customer_id,
+            key=tag_key(group_tag),
+            batch=batch_id,
+            now=now,
+        )
+    )
+
+
 async def set_known(
     tx: PartnerTx,
     customer_id: UUID,
@@ -100,7 +119,7 @@ async def set_known(
     known: bool,
     now: datetime,
 ) -> None:
-    """`group_tag` is Partner Center's own spelling when it is known."""
+    """`group_tag` is the platform's own spelling when it is known."""
     await execute(
         tx,
         "UPDATE group_tags SET known = :known, creating_batch_id = NULL, updated_at = :now, "
@@ -129,7 +148,7 @@ async def forget_of_connection(tx: PartnerTx, connection_id: UUID, now: datetime
 
 
 async def known(tx: PartnerTx, customer_id: UUID) -> dict[str, str]:
-    """The customer's tags that Partner Center has, in its spelling, by `tag_key`."""
+    """The customer's tags that the platform has, in its spelling, by `tag_key`."""
     rows = await fetch_all(
         tx,
         "SELECT tag FROM group_tags WHERE partner_id = :partner AND customer_id = :customer AND known",

@@ -149,6 +149,34 @@ async def said_of_batch(tx: PartnerTx, batch_id: UUID) -> dict[UUID, tuple[str |
     return {row["id"]: (row["upstream_code"], row["upstream_name"]) for row in rows}
 
 
+async def note_device_ids(
+    tx: PartnerTx, batch_id: UUID, ids: Sequence[UUID], device_ids: Sequence[str | None]
+) -> None:
+    """The platform's ids of devices that are under way."""
+    await execute(
+        tx,
+        "UPDATE registrations r SET upstream_device_id = u.device_id "
+        "FROM unnest(CAST(:ids AS uuid[]), CAST(:device_ids AS text[])) AS u(id, device_id) "
+        "WHERE r.partner_id = :partner AND r.batch_id = :batch AND r.id = u.id",
+        partner=tx.partner_id,
+        batch=batch_id,
+        ids=list(ids),
+        device_ids=[_storable(device_id) for device_id in device_ids],
+    )
+
+
+async def device_ids_of_batch(tx: PartnerTx, batch_id: UUID) -> dict[UUID, str]:
+    """The platform's ids of the batch's rows that have no outcome yet, as far as it has given them."""
+    rows = await fetch_all(
+        tx,
+        "SELECT id, upstream_device_id FROM registrations WHERE partner_id = :partner "
+        f"AND batch_id = :batch AND state IN ({_UNSETTLED}) AND upstream_device_id IS NOT NULL",
+        partner=tx.partner_id,
+        batch=batch_id,
+    )
+    return {row["id"]: row["upstream_device_id"] for row in rows}
+
+
 async def cancel_batches(tx: PartnerTx, batch_ids: list[UUID], now: datetime) -> int:
     """The rows of batches that have been cancelled. Returns how many."""
     return await execute(

@@ -1,8 +1,8 @@
 """Batches: how a batch moves, and which answer belongs to which device.
 
-A batch goes to the platform in one call and carries one customer's devices of one group tag,
-because Partner Center's batch id is the group tag. Answers are matched by key where they carry
-one; where they do not, by position, and a position is trusted only when nothing depends on it.
+A batch goes to the platform in one call and carries one customer's devices of one group tag. Answers are
+matched by key where they carry one; where they do not, by position, and a position is trusted only when
+nothing depends on it.
 """
 
 from collections import Counter, defaultdict
@@ -46,8 +46,8 @@ IN_FLIGHT = frozenset({_B.SUBMITTING, _B.SUBMITTED, _B.UNKNOWN})
 
 
 SMALLEST_SPLIT = 100
-"""A batch of so many devices is not halved any more: Partner Center's own page size. One that is refused
-then has a device in it that Microsoft does not take, and not too many of them."""
+"""A batch of so many devices is not halved any more: one that is refused then has a device in it that the
+platform does not take, and not too many of them."""
 
 
 def halves(rows: Sequence[UUID]) -> tuple[Sequence[UUID], Sequence[UUID]]:

@@ -126,6 +126,9 @@ def _rows() -> list[Code]:
         Code("platform_not_automated", request, error, never, "Registrar cannot drive this platform by API",
              "Use a platform whose `automated` or `portal` is true in `GET /v1/platforms`; what is asked of "
              "Microsoft elsewhere is recorded by hand for a portal connection."),
+        Code("platform_cannot_tell", request, error, never, "This platform's API has no answer to that",
+             "Record consent with `POST /v1/customers/{id}/consent:record`. Whether a connection works "
+             "shows when the next order is sent."),
         Code("partner_role_cannot_use_api", request, error, never,
              "Microsoft does not offer this API to the partner's role",
              "Indirect resellers register in the Partner Center portal: a new connection is a portal connection, "
@@ -133,7 +136,8 @@ def _rows() -> list[Code]:
         Code("not_a_portal_order", request, error, never, "Registrar sends this order itself",
              "There is nothing to upload or to record. Follow the order: Microsoft's answers arrive automatically."),
         Code("consent_is_looked_up", request, error, never, "This customer's consent is read at Microsoft",
-             "Use `consent:recheck` to read it now. Only for portal connections is it recorded by hand."),
+             "Use `consent:recheck` to read it now. It is recorded by hand where nothing can be looked up: for portal "
+             "connections, and for platforms that do not show who has consented."),
         Code("result_not_readable", request, error, never, "The portal's result file cannot be read",
              "Give it a column with the serial number or PKID and a column Status or Error code, or record the "
              "outcome with `:record-outcome`."),
@@ -500,15 +504,15 @@ def _rows() -> list[Code]:
              "Read the portal's words, which were recorded by hand. Upload the file again once the cause is fixed, "
              "or cancel the order with `:cancel`."),
         Code("outcome_unknown", upstream, error, person, "It is not known whether Microsoft registered the device",
-             "Look the device up in Partner Center under the group tag; if it is missing, use `:retry-failed`: "
-             "sending it again is harmless."),
+             "Look the device up at the platform, such as in Partner Center under the group tag; if it is missing, "
+             "use `:retry-failed`: sending it again is harmless."),
         Code("batch_refused", upstream, error, person, "Microsoft refused the whole batch",
              "Microsoft's words are on the batch; correct the cause, then use `:retry-failed`."),
         Code("batch_split", upstream, warning, none, "Microsoft refused the batch whole; it goes on in halves",
              "Nothing to do: its devices are in two newer batches of the order. If it happens often, make batches "
              "smaller with REGISTRAR_MAX_BATCH_DEVICES."),
         Code("group_tag_case_conflict", upstream, error, person,
-             "Partner Center has this group tag with other capitals",
+             "The platform has this group tag with other capitals",
              "Send the order with the spelling named in the detail, or use another tag: Autopilot tags are "
              "case-sensitive, Partner Center's batch names are not."),
         # --- the way to Microsoft -----------------------------------------------------------------

@@ -29,7 +29,7 @@ class Spellings:
         if spelling == group_tag:
             return None
         words = (
-            f"Partner Center cannot tell {quoted(group_tag)} from {quoted(spelling)}, which is there already."
+            f"The platform cannot tell {quoted(group_tag)} from {quoted(spelling)}, which is there already."
         )
         return Finding("group_tag_case_conflict", "group_tag", words)
 

@@ -1,10 +1,10 @@
-"""One device in one order: its states, how it may move, and what Microsoft's words mean for it.
+"""One device in one order: its states, how it may move, and what a platform's answer means for it.
 
-The legal moves and the meaning of upstream codes are tables. Microsoft's names and numbers
-disagree between its front ends (806 has been seen with the name of 808), so the name decides
-first and the number second; what neither table knows is kept verbatim and shown.
+The legal moves are a table. What a platform's codes mean is the platform's own table; what that does not
+know is kept verbatim and shown.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -85,34 +85,8 @@ class Meaning:
     """Our catalogue code; None where there is nothing to say."""
 
 
-_NAMES: dict[str, Meaning] = {
-    "ztddevicealreadyassigned": Meaning(_S.ALREADY_REGISTERED, "already_registered"),
-    "ztddeviceassignedtoothertenant": Meaning(_S.CONFLICT, "assigned_to_other_tenant"),
-    "ztddeviceassignedtoanothertenant": Meaning(_S.CONFLICT, "assigned_to_other_tenant"),
-    "ztddeviceregisteredbyothertenant": Meaning(_S.CONFLICT, "registered_by_other_tenant"),
-    "invalidztdrequestbody": Meaning(_S.FAILED, "upstream_bad_request"),
-    "invalidztdhardwarehash": Meaning(_S.FAILED, "upstream_invalid_hash"),
-    "hashnot4k": Meaning(_S.FAILED, "upstream_invalid_hash"),
-    "missingztdserialnumberandproductkey": Meaning(_S.FAILED, "upstream_missing_identity"),
-    "ztddevicenotfound": Meaning(_S.FAILED, "device_not_found"),
-    "ztddeviceisnotunique": Meaning(_S.FAILED, "device_not_unique"),
-    "ztddevicealreadyaadregistered": Meaning(_S.FAILED, "already_entra_registered"),
-    "ztddeviceduplicated": Meaning(_S.FAILED, "upstream_duplicate"),
-    "storageerror": Meaning(_S.FAILED, "upstream_busy"),
-}
-
-NUMBERS: dict[str, str] = {
-    "640": "storageerror",
-    "801": "invalidztdrequestbody",
-    "802": "invalidztdhardwarehash",
-    "803": "missingztdserialnumberandproductkey",
-    "806": "ztddevicealreadyassigned",
-    "808": "ztddeviceassignedtoothertenant",
-    "811": "ztddeviceregisteredbyothertenant",
-    "812": "ztddevicenotfound",
-    "813": "ztddeviceisnotunique",
-    "814": "ztddevicealreadyaadregistered",
-}
+Means = Callable[[str | None, str | None], Meaning | None]
+"""What a platform's number and name of a device's outcome mean; None for what it does not know."""
 
 TRANSIENT_CODES = frozenset({"upstream_busy"})
 """Row outcomes that Registrar tries again by itself, MAX_TRANSIENT_ATTEMPTS times in all."""
@@ -120,7 +94,7 @@ MAX_TRANSIENT_ATTEMPTS = 3
 
 
 class UpstreamRow(NamedTuple):
-    """What Microsoft said about one device, as it said it."""
+    """What a platform said about one device, as it said it."""
 
     done: bool
     code: str | None
@@ -130,18 +104,18 @@ class UpstreamRow(NamedTuple):
     device_id: str | None = None
 
 
-def interpret(row: UpstreamRow, *, was_uncertain: bool) -> Meaning | None:
-    """The meaning of a row's answer; None while Microsoft is still working on it.
+def interpret(row: UpstreamRow, means: Means, *, was_uncertain: bool) -> Meaning | None:
+    """The meaning of a row's answer; None while the platform is still working on it.
 
-    `was_uncertain`: an earlier call may have carried the device to Microsoft without our knowing. Then
-    "already in this tenant" does not tell whether that call did it or the customer had the device long
-    before: the meaning is UNKNOWN until the group tag's listing has been looked at.
+    `was_uncertain`: an earlier call may have carried the device there without our knowing. Then "already in
+    this tenant" does not tell whether that call did it or the customer had the device long before: the
+    meaning is UNKNOWN until the platform's list of devices has been looked at.
     """
     if not row.done:
         return None
     if not row.code and not row.name:
         return Meaning(_S.REGISTERED, None)
-    meaning = _known(row.code, row.name)
+    meaning = means(row.code, row.name)
     if meaning is None:
         return Meaning(_S.FAILED, "upstream_other")
     if meaning.state is _S.ALREADY_REGISTERED and was_uncertain:
@@ -149,15 +123,9 @@ def interpret(row: UpstreamRow, *, was_uncertain: bool) -> Meaning | None:
     return meaning
 
 
-def is_with_customer(code: str | None, name: str | None) -> bool:
-    """Whether Microsoft's words say that the customer has the device, registered by us or by others."""
-    meaning = _known(code, name)
+def is_with_customer(meaning: Meaning | None) -> bool:
+    """Whether the platform's words say that the customer has the device, registered by us or by others."""
     return meaning is not None and meaning.state is _S.ALREADY_REGISTERED
-
-
-def _known(code: str | None, name: str | None) -> Meaning | None:
-    by_name = _NAMES.get((name or "").strip().casefold())
-    return by_name or _NAMES.get(NUMBERS.get((code or "").strip(), ""))
 
 
 @dataclass(frozen=True, slots=True)

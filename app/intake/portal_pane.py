@@ -12,7 +12,8 @@ from dataclasses import replace
 from itertools import islice
 from typing import Final
 
-from app.domain.registration import NUMBERS, UpstreamRow
+from app.domain.autopilot_errors import NUMBERS
+from app.domain.registration import UpstreamRow
 from app.intake.portal_results import Code, PortalAnswer, codes_in, columns_of, read_row
 from app.intake.portal_words import Title, title_of
 

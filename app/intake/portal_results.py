@@ -12,9 +12,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
+from app.domain import autopilot_errors
+from app.domain.autopilot_errors import NUMBERS
 from app.domain.cell_text import unwrapped
 from app.domain.masking import quoted, shown
-from app.domain.registration import NUMBERS, SUCCESS, RegistrationState, UpstreamRow, interpret
+from app.domain.registration import SUCCESS, RegistrationState, UpstreamRow, interpret
 from app.intake.columns import normalise
 from app.intake.portal_words import (
     NEUTRAL,
@@ -230,7 +232,9 @@ class _Evidence:
         return self._judge_words(has_status=has_status)
 
     def _judge_code(self, code: Code) -> _Outcome:
-        meaning = interpret(UpstreamRow(True, code.number, code.name), was_uncertain=False)
+        meaning = interpret(
+            UpstreamRow(True, code.number, code.name), autopilot_errors.meaning, was_uncertain=False
+        )
         assert meaning is not None  # it is done
         if self.sentence is not None and Word.FAILED in self.words:
             return _Outcome(doubt=_disagreement([self.words[Word.FAILED], self.sentence]))
@@ -316,7 +320,9 @@ def _is_plain(token: str) -> bool:
 
 
 def _is_success(code: Code) -> bool:
-    meaning = interpret(UpstreamRow(True, code.number, code.name), was_uncertain=False)
+    meaning = interpret(
+        UpstreamRow(True, code.number, code.name), autopilot_errors.meaning, was_uncertain=False
+    )
     return meaning is not None and meaning.state in SUCCESS
 
 

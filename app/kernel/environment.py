@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Final
 
 PREFIX: Final = "REGISTRAR_"
+PLATFORM_PREFIX: Final = "REGISTRAR_PLATFORM_"
+"""Settings of one platform, which reads and checks them itself."""
 FILE_ENDING: Final = "_FILE"
 LARGEST_SECRET: Final = 64 * 1024
 """Bytes of a secret's file at most: a wrong path may lead to anything."""
@@ -71,8 +73,12 @@ def unknown_names(environment: Mapping[str, str], fields: Iterable[str], secrets
 
 
 def _ours(environment: Mapping[str, str]) -> dict[str, str]:
-    found = {key.upper(): value for key, value in environment.items() if key.upper().startswith(PREFIX)}
+    found = {key.upper(): value for key, value in environment.items() if _is_ours(key.upper())}
     return {name: value for name, value in found.items() if not _is_service_link(name, value)}
+
+
+def _is_ours(name: str) -> bool:
+    return name.startswith(PREFIX) and not name.startswith(PLATFORM_PREFIX)
 
 
 def _name(field: str) -> str:

@@ -91,6 +91,11 @@ class Settings(ApiSettings):
         description="Servers that production may reach over a network without TLS, separated by commas: "
         "postgresql, redis. Only for a network that nobody else can use. Empty: none.",
     )
+    more_platforms: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Python packages with further platforms, separated by commas: each module in them is one "
+        "(CONTRIBUTING.md). API and workers need the same. Empty: none.",
+    )
     data_dir: Path = Field(
         Path("data"),
         description="Directory of the embedded databases and of the generated secret key.",
@@ -312,6 +317,7 @@ class Settings(ApiSettings):
         "metrics_allowed_networks",
         "trusted_proxies",
         "allow_clear_text",
+        "more_platforms",
         mode="before",
     )
     @classmethod

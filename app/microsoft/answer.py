@@ -1,17 +1,15 @@
-"""Interpretation of Partner Center's answers, apart from the calls themselves.
+"""Interpretation of answers as far as they mean the same at every API of Microsoft's.
 
-Pure functions of the answer, so that every odd shape of it is a row in a test. Status decides
-first, Microsoft's code second and its words last, because codes are undocumented for the device
-calls and bodies are missing as often as not. What is not in the tables is kept verbatim in `Said`.
+Pure functions of the answer, so that every odd shape of it is a row in a test. What a refusal means beyond
+its status is the platform's to say. Microsoft's words are kept in `Said`.
 """
 
 import codecs
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from enum import Enum, auto
 from functools import lru_cache
 from typing import Any
 
@@ -20,10 +18,8 @@ import orjson
 from app.domain import retry_after
 from app.domain.upstream import (
     ConnectionTrouble,
-    NoRelationship,
     NotUnderstood,
     OutcomeUnknown,
-    Refused,
     Said,
     Throttled,
     UpstreamFailure,
@@ -36,11 +32,6 @@ MAX_DESCRIPTION = 300
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\s]+")
 _LONG_SECRET = re.compile(r"[A-Za-z0-9+/=_\-.]{80,}")  # a hash or a token; GUIDs and links are shorter
 _WAIT_IN_WORDS = re.compile(r"\bin (\d{1,9}) ?s", re.IGNORECASE)
-_RELATIONSHIP_WORDS = re.compile(r"relationship", re.IGNORECASE)
-_CUSTOMER_UNKNOWN_WORDS = re.compile(
-    r"\b(customer|tenant)( \S{1,60})?( was| is| does| could)? not( be)? (found|exist)", re.IGNORECASE
-)
-_GROUP_TAG_WORDS = re.compile(r"\bbatch[ _]?id\b", re.IGNORECASE)
 _MFA_WORDS = re.compile(r"\bmfa\b|multi-?factor", re.IGNORECASE)
 _INVALID_TOKEN = re.compile(r"\bbearer\b.*\binvalid_token\b", re.IGNORECASE)
 
@@ -116,55 +107,19 @@ def read_retry_after(value: str | None, *, now: datetime) -> timedelta | None:
     return retry_after.read(value, now=now, longest=MAX_RETRY_AFTER)
 
 
-class _Means(Enum):
-    """The scope of a refusal."""
-
-    CUSTOMER = auto()  # there is no relationship with this customer
-    TOKEN_KIND = auto()  # this call needs App+User
-    PARTNER = auto()  # the partner as such, whatever it asks for
-    ACCESS = auto()  # this caller, here: on a customer's path perhaps this customer only
-    CALL = auto()  # this call, however few devices it carried
-    REQUEST = auto()  # this request: with 400 or 413 perhaps for its size, or for one of its devices
-
-
-_DEFAULTS: dict[int, _Means] = {403: _Means.ACCESS}
-"""The meaning of a status if neither code nor words say more; otherwise REQUEST."""
-_TOO_MUCH_PERHAPS = frozenset({400, 413})
-
-_CODED = frozenset({400, 403, 404})
-"""Statuses under which the codes are read: the documents name one for each, but gateways change them."""
-_CODES: dict[str, _Means] = {
-    "20002": _Means.CUSTOMER,  # no commerce relationship with the customer
-    "60003": _Means.CUSTOMER,  # tenant not found
-    "900329": _Means.TOKEN_KIND,  # does not support App-only
-    "900124": _Means.PARTNER,  # Microsoft Partner Agreement not accepted
-    "900149": _Means.PARTNER,  # program status not active
-    # The field reports 403s for some customers only: one of them must not stop all others.
-    "900150": _Means.ACCESS,  # role lacks rights
-    "900308": _Means.ACCESS,  # insufficient privileges
-    "900309": _Means.ACCESS,  # blocked by Conditional Access, the customer's perhaps
-    "2032": _Means.ACCESS,  # access denied
-    "800016": _Means.CALL,  # not a valid indirect reseller
-    "800018": _Means.CALL,  # the sandbox's limit is reached
-    "900118": _Means.CALL,  # invalid customer id
-    "900127": _Means.CALL,  # not supported in this environment
-    "900316": _Means.CALL,  # the wrong kind of token
-}
-
-_WORDS: tuple[tuple[frozenset[int], re.Pattern[str], _Means], ...] = (
-    (frozenset({400, 403}), _RELATIONSHIP_WORDS, _Means.CUSTOMER),
-    (frozenset({400, 404}), _CUSTOMER_UNKNOWN_WORDS, _Means.CUSTOMER),
-    (frozenset({400}), _GROUP_TAG_WORDS, _Means.CALL),
-)
-"""Used only if the code is not in the table."""
-
-
-def failure(reply: Reply, *, of_customer: bool, delegated: bool, now: datetime) -> UpstreamFailure | None:
+def failure(
+    reply: Reply,
+    refusal: Callable[[Said, bool], UpstreamFailure],
+    *,
+    of_customer: bool,
+    delegated: bool,
+    now: datetime,
+) -> UpstreamFailure | None:
     """What is wrong with this answer; None for a success.
 
-    `of_customer`: the path names a customer, so a refusal may concern this customer alone.
-    `delegated`: the call went out with an App+User token. A 401 is judged as one to a fresh token:
-    the caller has tried with a new one before it believes it.
+    `refusal`: what the platform's other answers mean; `of_customer`: the path names a customer, so that a
+    refusal may concern this customer alone. `delegated`: the call went out with an App+User token. A 401 is
+    judged as one to a fresh token: the caller has tried with a new one before it believes it.
     """
     status = reply.status
     if 200 <= status < 300:
@@ -182,33 +137,7 @@ def failure(reply: Reply, *, of_customer: bool, delegated: bool, now: datetime) 
         return NotUnderstood(said)
     if status >= 500 or status == 408:  # a gateway's timeout
         return OutcomeUnknown(said, answered=True)
-    return _refusal(_meaning(status, error), said, of_customer)
-
-
-def _meaning(status: int, error: "_ErrorBody") -> _Means:
-    if status in _CODED and (error.code or "") in _CODES:
-        return _CODES[error.code or ""]
-    for statuses, words, means in _WORDS:
-        if status in statuses and words.search(error.description or ""):
-            return means
-    return _DEFAULTS.get(status, _Means.REQUEST)
-
-
-def _refusal(means: _Means, said: Said, of_customer: bool) -> UpstreamFailure:
-    match means:
-        case _Means.CUSTOMER:
-            return NoRelationship(said)
-        case _Means.TOKEN_KIND:
-            return ConnectionTrouble("credential_missing", said)
-        case _Means.PARTNER:
-            return ConnectionTrouble("access_denied", said)
-        case _Means.ACCESS:
-            return Refused("access_denied", said) if of_customer else ConnectionTrouble("access_denied", said)
-        case _Means.CALL | _Means.REQUEST:
-            divisible = means is _Means.REQUEST and said.status in _TOO_MUCH_PERHAPS
-            return Refused(
-                "batch_refused" if of_customer else "upstream_bad_request", said, divisible=divisible
-            )
+    return refusal(said, of_customer)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,18 +1,18 @@
-"""Calls to Partner Center: headers, deadlines, one repetition with a fresh token, and broken calls.
+"""Calls to a platform's API: deadlines, one repetition with a fresh token, and broken calls.
 
 The one question that decides everything after a failure is whether the request may have left this
 machine. Waiting for a free connection, connecting and TLS have time limits of their own that are
 together shorter than the deadline of the whole call, so whatever ends a call later than that has to
 be taken as sent. Nothing is repeated here but the 401, which had no effect: repeating is the
-business of those who know what has been written down. What an answer says is read in `answer`.
+business of those who know what has been written down. What an answer says is read in `answer`. Addresses,
+headers and the meaning of refusals are the platform's own, and come with each call.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Protocol, Self
-from uuid import UUID
 
 import httpx
 
@@ -27,7 +27,7 @@ from app.domain.upstream import (
 )
 from app.kernel.settings import Settings
 from app.microsoft.answer import Reply, failure
-from app.microsoft.timing import CallTiming, operation_of
+from app.microsoft.timing import CallTiming
 from app.microsoft.tokens import TokenService, no_cookies
 
 MAX_ANSWER_BYTES = 32 * 1024 * 1024
@@ -74,33 +74,31 @@ class Bearer(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Service:
+    """One API: where it is, and what its refusals mean."""
+
+    base_url: str
+    refusal: Callable[[Said, bool], UpstreamFailure]
+    """The meaning of a status from 400 to 499 but 401, 408 and 429. True: the path names a customer."""
+
+
+@dataclass(frozen=True, slots=True)
 class Call:
     """One call to be made; an equal value is the same call."""
 
+    service: Service
+    operation: str
+    """What it does, for the metrics: one of a few words, without any id."""
     method: str
     path: str
-    """With query, percent-encoded, beginning with `/v1/`."""
-    request_id: UUID
-    correlation_id: UUID
+    """With query, percent-encoded; follows the base URL."""
+    priority: Priority
     of_customer: bool
     """The path names a customer: a refusal may concern this customer alone."""
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """The platform's own, beside those of every call."""
     body: bytes | None = field(default=None, repr=False)
     """JSON in UTF-8."""
-    continuation: str | None = field(default=None, repr=False)
-    """MS-ContinuationToken of the page wanted."""
-    of_submission: bool = False
-    """Read for a submission that follows at once."""
-    of_check: bool = False
-    """True for a check on a person's request."""
-
-    @property
-    def priority(self) -> Priority:
-        """What is sent with a body has been written down before; a page follows pages already read."""
-        if self.body is not None or self.of_submission:
-            return Priority.BEGUN
-        if self.of_check:
-            return Priority.ASKED
-        return Priority.FIRST if self.continuation is None else Priority.NEXT
 
 
 class Microsoft:
@@ -108,7 +106,6 @@ class Microsoft:
 
     def __init__(self, settings: Settings, client: httpx.AsyncClient, tokens: TokenService) -> None:
         self.tokens = tokens
-        self._base_url = settings.partner_center_url
         self._deadline_s = settings.upstream_timeout_s
         self._client = client
 
@@ -175,7 +172,11 @@ class Microsoft:
                 raise Unreachable(Said(401, None, "no time was left to try again with a fresh token"))
             reply = await self._exchange(call, token, deadline)
         wrong = failure(
-            reply, of_customer=call.of_customer, delegated=bearer.delegated, now=datetime.now(UTC)
+            reply,
+            call.service.refusal,
+            of_customer=call.of_customer,
+            delegated=bearer.delegated,
+            now=datetime.now(UTC),
         )
         if wrong is None:
             return reply
@@ -184,9 +185,9 @@ class Microsoft:
         raise wrong
 
     async def _exchange(self, call: Call, token: str, deadline: float) -> Reply:
-        timing = CallTiming(operation_of(call.method, call.path))
+        timing = CallTiming(call.operation)
         request = self._client.build_request(
-            call.method, self._base_url + call.path, content=call.body, headers=_headers(call, token)
+            call.method, call.service.base_url + call.path, content=call.body, headers=_headers(call, token)
         )
         try:
             async with asyncio.timeout_at(deadline):
@@ -214,16 +215,10 @@ def _headers(call: Call, token: str) -> dict[str, str]:
         "Accept": "application/json",
         "Accept-Encoding": "gzip",
         "User-Agent": "Registrar",
-        "MS-RequestId": str(call.request_id),
-        "MS-CorrelationId": str(call.correlation_id),
-        "MS-Contract-Version": "v1",
-        "X-Locale": "en-US",
-        "MS-PartnerCenter-Application": "Registrar",
+        **call.headers,
     }
     if call.body is not None:
         headers["Content-Type"] = "application/json"
-    if call.continuation is not None:
-        headers["MS-ContinuationToken"] = call.continuation
     return headers
 
 

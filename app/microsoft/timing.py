@@ -22,21 +22,3 @@ class CallTiming:
 
     def _took(self) -> float:
         return time.monotonic() - self._begun
-
-
-def operation_of(method: str, path: str) -> str:
-    """The operation of a call to Partner Center, derived from its path without any id."""
-    posts = method == "POST"
-    match path.partition("?")[0].strip("/").lower().split("/"):
-        case [_, "customers"]:
-            return "list_customers"
-        case [_, "customers", "relationshiprequests"]:
-            return "consent_link"
-        case [_, "customers", _, "devicebatches"]:
-            return "create_batch" if posts else "list_batches"
-        case [_, "customers", _, "devicebatches", _, "devices"]:
-            return "append_devices" if posts else "list_devices"
-        case [_, "customers", _, "batchjobstatus", _]:
-            return "job_status"
-        case _:
-            return metrics.OTHER

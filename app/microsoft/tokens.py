@@ -34,11 +34,6 @@ from app.domain.upstream import (
 from app.microsoft.answer import read_retry_after, tidy, without_mark
 from app.microsoft.timing import CallTiming
 
-PARTNER_CENTER = "https://api.partnercenter.microsoft.com"
-"""Partner Center's name in a scope. A name, not an address: a stand-in is asked for the same."""
-APP_SCOPE = f"{PARTNER_CENTER}/.default"
-USER_SCOPE = f"{PARTNER_CENTER}/user_impersonation"
-
 _MSAL_HOST = "login.microsoftonline.com"
 _MAX_ANSWER_BYTES = 256 * 1024  # a token with many groups in it is some 10 KB
 _THREADS = 8
@@ -145,22 +140,22 @@ class TokenService:
         # Threads of its own: a hanging login must not occupy the threads that others decode uploads in.
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="login")
 
-    async def for_app(self, *, tenant_id: UUID, client_id: str, client_secret: str) -> Tokens:
-        """An App-only token for Partner Center."""
+    async def for_app(self, *, tenant_id: UUID, scope: str, client_id: str, client_secret: str) -> Tokens:
+        """An App-only token."""
 
         def ask(application: Any) -> dict[str, Any]:
-            answer: dict[str, Any] = application.acquire_token_for_client([APP_SCOPE])
+            answer: dict[str, Any] = application.acquire_token_for_client([scope])
             return answer
 
         return await self._call(tenant_id, client_id, client_secret, (client_secret,), ask)
 
     async def redeem(
-        self, *, tenant_id: UUID, client_id: str, client_secret: str, refresh_token: str
+        self, *, tenant_id: UUID, scope: str, client_id: str, client_secret: str, refresh_token: str
     ) -> Tokens:
-        """An App+User token for Partner Center, and the next refresh token."""
+        """An App+User token, and the next refresh token."""
 
         def ask(application: Any) -> dict[str, Any]:
-            answer: dict[str, Any] = application.acquire_token_by_refresh_token(refresh_token, [USER_SCOPE])
+            answer: dict[str, Any] = application.acquire_token_by_refresh_token(refresh_token, [scope])
             return answer
 
         return await self._call(tenant_id, client_id, client_secret, (client_secret, refresh_token), ask)

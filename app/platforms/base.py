@@ -1,28 +1,29 @@
-"""The protocol of a platform: its capabilities as data, and the few calls that services make of it.
+"""The protocol of a platform: its capabilities as data, and the abilities that it may have.
 
-A platform is one file in this package that defines `PLATFORM: Platform`, found by `discover()`.
-A platform that Registrar can drive by API sets `driver`, a factory of a `Driver`. Drivers hold no
-state of a partner: who calls is in the `Access` that every method takes. They raise the failures of
-`app.domain.upstream` and nothing else. A platform with a portal where a person uploads a file sets
-`file`, a `FileFormat`: everything that is particular to that file. With neither it is data only.
+A platform is a module or package beside this file that defines `PLATFORM: Platform`, found by `discover()`.
+One that Registrar drives by API sets `open`, which makes its `Abilities`: each is a small protocol of its
+own, and None where the platform does not have it. What services do then is said at each protocol. Abilities
+keep no state of a partner: who calls is in the `Access` that every method takes. They raise the failures of
+`app.domain.upstream` and nothing else. A platform with a portal where a person uploads a file sets `file`.
 """
 
-import dataclasses
 import importlib
+import os
 import pkgutil
-from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from hashlib import sha256
-from typing import Protocol
+from typing import Protocol, Self
 from uuid import UUID
-from zlib import crc32
 
-from app.domain import hardware_hash
-from app.domain.catalogue import Finding
+from pydantic import BaseModel, ConfigDict, ValidationError
+
 from app.domain.identity import IdentityKind, OutgoingDevice
-from app.domain.registration import UpstreamRow
-from app.domain.upstream import Said
+from app.domain.portal_file import FileFormat
+from app.domain.registration import Meaning, UpstreamRow
+from app.domain.upstream import Refused, Said
+from app.kernel.environment import PLATFORM_PREFIX, SettingsRefused
 from app.kernel.settings import Settings
 from app.microsoft.http import Gate, Microsoft
 
@@ -41,14 +42,26 @@ class Channel(StrEnum):
     FILE = "file"
 
 
+class TagUse(StrEnum):
+    """What a group tag is at the platform."""
+
+    GROUP = "group"  # a group of devices with this name, made before devices are added to it
+    DEVICE = "device"  # a value of each device
+    NONE = "none"  # there is none: the order keeps it, and the platform does not get it
+
+
 @dataclass(frozen=True, slots=True)
 class Capabilities:
     max_devices: int
-    """The most devices in one upload."""
+    """The most devices in one call or file."""
     identities: frozenset[IdentityKind]
     profiles: Profiles
     channel: Channel
+    group_tags: TagUse
     retired: bool = False
+
+
+# --- access -------------------------------------------------------------------------------------
 
 
 class TokenKind(StrEnum):
@@ -56,37 +69,78 @@ class TokenKind(StrEnum):
     DELEGATED = "delegated"  # App+User, by refresh token
 
 
-class Access(Protocol):
-    """One connection's access to Microsoft, for one unit of work."""
+@dataclass(frozen=True, slots=True)
+class TokenFor:
+    """What an access token is good for. Equal values share one token."""
+
+    tenant_id: UUID
+    """The Entra tenant that issues it: the connection's own, or a customer's."""
+    resource: str
+    """The API's name at Entra, such as `https://graph.microsoft.com`. A name, not an address: a stand-in is
+    asked for the same."""
+    kind: TokenKind
+    permission: str = ".default"
 
     @property
-    def connection_id(self) -> UUID: ...
+    def scope(self) -> str:
+        return f"{self.resource}/{self.permission}"
+
+
+class Access(Protocol):
+    """One connection's access to a platform, for one unit of work."""
+
     @property
     def gate(self) -> Gate:
         """The connection's budget of calls, shared by all workers."""
         ...
 
     @property
-    def entra_tenant_id(self) -> UUID: ...
-    @property
-    def partner_role(self) -> str: ...
+    def entra_tenant_id(self) -> UUID:
+        """The partner's tenant."""
+        ...
+
     @property
     def has_delegated(self) -> bool:
         """Whether a refresh token is there, so that App+User calls are possible."""
         ...
 
-    async def token(self, kind: TokenKind) -> str:
+    async def token(self, wanted: TokenFor) -> str:
         """A valid access token. Raises ConnectionTrouble or NotSent."""
         ...
 
-    def forget_token(self, kind: TokenKind) -> None:
-        """Drops a token that Microsoft refused; the next `token` fetches a fresh one."""
+    def forget_token(self, wanted: TokenFor) -> None:
+        """Drops a token that was refused; the next `token` fetches a fresh one."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
+class AccessBearer:
+    """`app.microsoft.http.Bearer` for one connection and one kind of token."""
+
+    access: Access
+    wanted: TokenFor
+
+    @property
+    def gate(self) -> Gate:
+        return self.access.gate
+
+    @property
+    def delegated(self) -> bool:
+        return self.wanted.kind is TokenKind.DELEGATED
+
+    async def token(self) -> str:
+        return await self.access.token(self.wanted)
+
+    def forget(self) -> None:
+        self.access.forget_token(self.wanted)
+
+
+# --- registering --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
 class CallIds:
-    """MS-RequestId and MS-CorrelationId of one call, written to the database before it is made."""
+    """The ids of one call, written to the database before it is made: the call's own, and its batch's."""
 
     request_id: UUID
     correlation_id: UUID
@@ -97,7 +151,7 @@ class Submission:
     customer_tenant_id: UUID
     group_tag: str
     create: bool
-    """True: make the group tag with these devices; False: add to the existing one."""
+    """True: make the group tag with these devices. Only where the platform has `GroupTags`."""
     devices: Sequence[OutgoingDevice]
 
     def fingerprint(self) -> bytes:
@@ -110,19 +164,54 @@ class Submission:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    tracking_id: str | None
-    """None: accepted, but Microsoft named no job; the listing has to tell the outcome."""
-    not_understood: Said | None = dataclasses.field(default=None, compare=False)
+    """An accepted call: the job's id, or an id for each device where the platform follows devices."""
+
+    tracking_id: str | None = None
+    device_ids: Sequence[str | None] = ()
+    """In the order of the devices."""
+    not_understood: Said | None = field(default=None, compare=False)
     """Why the answer that came instead could not be read; None for one without a body."""
+
+    @property
+    def can_be_followed(self) -> bool:
+        """False: accepted, but there is nothing to ask for; the listing has to tell the outcome."""
+        return self.tracking_id is not None or any(id is not None for id in self.device_ids)
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
     finished: bool
+    """Nothing more is to come. Where devices are followed: each row given has its own `done` besides."""
     rows: Sequence[UpstreamRow]
-    """The rows as Microsoft lists them; empty until it lists any."""
+    """The devices as the platform lists them, empty until it lists any. Where devices are followed: one row
+    for each id that was asked for, in their order."""
     not_understood: Said | None = None
     """The unreadable part of the answer; `rows` has the rest."""
+
+
+class Registers(Protocol):
+    """Registers devices. Every platform with `open` has it."""
+
+    @property
+    def follows_devices(self) -> bool:
+        """Whether each device has an id and an outcome of its own. False: one job tells of all of them."""
+        ...
+
+    def meaning(self, code: str | None, name: str | None) -> Meaning | None:
+        """What the platform's own code and name of a device's error mean; None for one not known, which
+        fails as `upstream_other` with the words shown."""
+        ...
+
+    async def submit(self, access: Access, ids: CallIds, submission: Submission) -> Accepted:
+        """One call. It may be repeated with equal `ids` and `submission` until an answer has come."""
+        ...
+
+    async def poll(self, access: Access, customer_tenant_id: UUID, sent: Accepted) -> Progress:
+        """How far it is. `sent` has the ids of what is still open. Raises Refused where one is not known."""
+        ...
+
+
+# --- the other abilities ------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +223,22 @@ class ListedDevice:
     product_key: str | None
 
 
+class Lists(Protocol):
+    """Lists the devices that the platform holds, to find out what became of a call without an answer.
+
+    Without it such a call is repeated, and what that does not settle ends as `outcome_unknown` for a person.
+    """
+
+    @property
+    def devices_a_page(self) -> int: ...
+
+    def listed(
+        self, access: Access, customer_tenant_id: UUID, group_tag: str, *, max_pages: int
+    ) -> AsyncIterator[ListedDevice]:
+        """The devices under this tag, at most `max_pages` pages."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class ListedCustomer:
     tenant_id: UUID
@@ -141,140 +246,58 @@ class ListedCustomer:
     domain: str | None
 
 
-class Driver(Protocol):
-    """The calls that registering needs. Every one may raise the failures of app.domain.upstream."""
-
-    async def check(self, access: Access) -> Sequence[str]:
-        """Proves tokens and reach with read-only calls. Returns what was proved, in words."""
-        ...
+class ConsentEvidence(Protocol):
+    """Shows which customers have consented, and how one does. Without it consent is recorded by hand."""
 
     def customers(self, access: Access) -> AsyncIterator[ListedCustomer]:
-        """Every customer with a reseller relationship: the evidence of consent."""
+        """Every customer who has consented. A list cut short raises: it would look like consent withdrawn."""
         ...
 
     async def consent_link(self, access: Access) -> str:
-        """The link a customer's administrator opens to accept the relationship."""
+        """The link a customer's administrator opens to consent."""
         ...
+
+
+class GroupTags(Protocol):
+    """The platform's own ledger of group tags, each made with the first devices and added to afterwards.
+
+    Without it a batch is sent at once, and no batch waits for another one to make its tag.
+    """
 
     async def find_group_tag(self, access: Access, customer_tenant_id: UUID, group_tag: str) -> str | None:
         """The platform's spelling of this tag for this customer, compared without case; None if absent."""
         ...
 
-    async def submit(self, access: Access, ids: CallIds, submission: Submission) -> Accepted: ...
-
-    async def poll(self, access: Access, customer_tenant_id: UUID, tracking_id: str) -> Progress:
-        """The job's state. Raises Refused where Microsoft does not know the job."""
+    def creates(self, outcomes: Sequence[str | None]) -> bool:
+        """Whether to make a tag that was not found. `outcomes`: how this batch's earlier calls with devices
+        ended, oldest first, with the words of `contradiction` among them."""
         ...
 
-    def listed(
-        self, access: Access, customer_tenant_id: UUID, group_tag: str, *, max_pages: int
-    ) -> AsyncIterator[ListedDevice]:
-        """The devices Microsoft holds under this tag, 100 a page, at most `max_pages` pages."""
+    def contradiction(self, refused: Refused, *, create: bool) -> str | None:
+        """The word for a refusal that says that the tag is there, or is not, other than the call assumed."""
+        ...
+
+
+class Checks(Protocol):
+    """Proves that a connection works. Without it `:check` is refused: the next batch is the proof."""
+
+    async def check(self, access: Access) -> Sequence[str]:
+        """Proves tokens and reach with read-only calls. Returns what was proved, in words."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class FileFormat:
-    """The file that a person uploads at a platform's portal.
+class Abilities:
+    """What a platform can do for a connection. Nothing, where a person does it at a portal."""
 
-    Portals take no quotation marks and no encoding but ANSI, so a value that these cannot carry has no place
-    in the file. ASCII is what every ANSI code page and UTF-8 have in common.
-    """
-
-    columns: tuple[tuple[str, str], ...]
-    """Title, to the letter as the portal wants it, and the field below it: one of `OutgoingDevice`'s
-    identity fields, `hardware_hash` or `group_tag`."""
-    steps: tuple[str, ...]
-    """The steps for the person, in order; `{customer}`, `{tag}`, `{file}` and `{rows}` are filled in."""
-    serial_from_hash: bool = False
-    """A serial number must be written: where a row has none that tells devices apart, the hash's own."""
-    encoding: str = "ascii"
-    delimiter: str = ","
-    line_end: str = "\r\n"
-    forbidden: str = '",'
-
-    @property
-    def header(self) -> tuple[str, ...]:
-        return tuple(title for title, _ in self.columns)
-
-    @property
-    def tag_is_the_lists_name(self) -> bool:
-        """The file has no column for it: the person types it as the list's name."""
-        return all(field != "group_tag" for _, field in self.columns)
-
-    def cells(self, device: OutgoingDevice, group_tag: str) -> tuple[str, ...]:
-        """One row, in the order of the columns; what does not belong to the device's identity stays blank."""
-        text = None if device.hash_data is None else hardware_hash.encode(device.hash_data)
-        serial = device.serial_number
-        if serial is None and text is not None and self.serial_from_hash:
-            serial = hardware_hash.decode(text).serial_number
-        values = {
-            "serial_number": serial,
-            "product_key": device.product_key,
-            "hardware_hash": text,
-            "manufacturer": device.manufacturer,
-            "model": device.model,
-            "group_tag": group_tag,
-        }
-        return tuple(values[field] or "" for _, field in self.columns)
-
-    def objection(self, cells: Sequence[str]) -> Finding | None:
-        """The first value of a row that the file cannot contain."""
-        for (title, field), value in zip(self.columns, cells, strict=True):
-            if barred := next((character for character in value if character in self.forbidden), None):
-                what = "a comma" if barred == "," else "a quotation mark" if barred == '"' else f"{barred!r}"
-                return Finding(
-                    "comma_in_value", field, f"It has {what}, which the column {title!r} cannot have."
-                )
-            try:
-                value.encode(self.encoding)
-            except UnicodeEncodeError as error:
-                place = error.start
-                detail = (
-                    f"Character {place + 1} is U+{ord(value[place]):04X}; "
-                    f"the file has only {self.encoding.upper()}."
-                )
-                return Finding("value_not_in_format", field, detail)
-            if not value.isprintable():
-                return Finding("value_not_in_format", field, "It has characters that cannot be seen.")
-        return None
-
-    def write(self, rows: Sequence[Sequence[str]]) -> bytes:
-        """The exact bytes, header included. The rows have passed `objection`."""
-        lines = (self.delimiter.join(cells) + self.line_end for cells in (self.header, *rows))
-        return "".join(lines).encode(self.encoding)
-
-    def file_name(self, group_tag: str, reference: str, number: int = 1) -> str:
-        """From the group tag and the order's reference, safe on every system.
-
-        So the files of two orders for one customer and tag have two names. `number` counts files of one order
-        that would share a name.
-        """
-        tag = _safe(group_tag)[:LONGEST_NAME_PART].strip(" .") or "devices"
-        order = _safe(reference)[:LONGEST_NAME_PART].strip(" .")
-        if order != reference:
-            # Two references that differ in what was replaced, or behind the end, still have two names.
-            order = f"{order}-{crc32(reference.encode()):08x}".lstrip("-")
-        if tag.partition(".")[0].rstrip().upper() in _RESERVED_NAMES:
-            tag = f"_{tag}"
-        return f"{tag} - {order}.csv" if number == 1 else f"{tag} - {order} ({number}).csv"
-
-    def steps_for(self, *, customer: str, group_tag: str, file: str, rows: int) -> list[str]:
-        amount = f"{rows:,} device" if rows == 1 else f"{rows:,} devices"
-        filling = {"customer": customer, "tag": group_tag, "file": file, "rows": amount}
-        return [step.format(**filling) for step in self.steps]
+    registers: Registers | None = None
+    lists: Lists | None = None
+    consent: ConsentEvidence | None = None
+    group_tags: GroupTags | None = None
+    checks: Checks | None = None
 
 
-LONGEST_NAME_PART = 60
-"""Characters of the group tag and of the reference in a file's name."""
-_RESERVED_NAMES = frozenset(
-    {"CON", "PRN", "AUX", "NUL", *(f"{port}{n}" for port in ("COM", "LPT") for n in range(1, 10))}
-)
-"""Names that Windows keeps for devices."""
-
-
-def _safe(text: str) -> str:
-    return "".join(c if c.isascii() and (c.isalnum() or c in " -_().") else "_" for c in text)
+# --- platforms ----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,31 +308,76 @@ class Platform:
     note: str
     """One sentence for `GET /v1/platforms`."""
     barred_roles: frozenset[str] = frozenset()
-    """Partner roles to which Microsoft does not offer this platform's API."""
-    driver: Callable[[Settings, Microsoft], Driver] | None = None
+    """Partner roles to which this platform's API is not offered."""
+    open: Callable[[Settings, Microsoft], Abilities] | None = None
+    """Makes its abilities, once a process. Raises SettingsRefused."""
     file: FileFormat | None = None
     """The file to upload by hand if the API cannot be used."""
 
     @property
     def automated(self) -> bool:
-        return self.driver is not None
+        return self.open is not None
 
     def is_driven_for(self, partner_role: str) -> bool:
         """Whether Registrar may drive it for a partner of this role."""
-        return self.driver is not None and partner_role not in self.barred_roles
+        return self.open is not None and partner_role not in self.barred_roles
 
 
-def discover() -> dict[str, Platform]:
-    """Every platform of this package by name. A file without a platform is a start-up failure."""
-    package = importlib.import_module("app.platforms")
+PACKAGE = "app.platforms"
+
+
+def discover(more: Sequence[str] = ()) -> dict[str, Platform]:
+    """Every platform of this package, and of the packages named in `more`, by name.
+
+    A module without a platform is a start-up failure. Raises SettingsRefused for a package that is not there.
+    """
     found: dict[str, Platform] = {}
-    for module in sorted(info.name for info in pkgutil.iter_modules(package.__path__)):
-        if module == "base":
-            continue
-        platform = getattr(importlib.import_module(f"app.platforms.{module}"), "PLATFORM", None)
+    for module in (module for package in (PACKAGE, *more) for module in _modules(package)):
+        platform = getattr(importlib.import_module(module), "PLATFORM", None)
         if not isinstance(platform, Platform):
-            raise RuntimeError(f"app/platforms/{module}.py defines no PLATFORM")
+            raise RuntimeError(f"{module} defines no PLATFORM")
         if platform.name in found:
             raise RuntimeError(f"two platforms are called {platform.name}")
         found[platform.name] = platform
     return found
+
+
+def _modules(package: str) -> list[str]:
+    try:
+        path = importlib.import_module(package).__path__
+    except (ModuleNotFoundError, AttributeError) as error:
+        raise SettingsRefused([f"REGISTRAR_MORE_PLATFORMS: {package!r} is no package here."]) from error
+    names = sorted(f"{package}.{info.name}" for info in pkgutil.iter_modules(path))
+    return [name for name in names if name != __name__]
+
+
+def open_all(
+    platforms: Mapping[str, Platform], settings: Settings, microsoft: Microsoft
+) -> dict[str, Abilities]:
+    """The abilities of each platform: none where it is not driven by API. Raises SettingsRefused."""
+    known = tuple(f"{PLATFORM_PREFIX}{name.upper()}_" for name in platforms)
+    strange = [name for name in os.environ if name.startswith(PLATFORM_PREFIX) and not name.startswith(known)]
+    if strange:
+        raise SettingsRefused(f"{name}: there is no such platform." for name in sorted(strange))
+    return {
+        name: Abilities() if platform.open is None else platform.open(settings, microsoft)
+        for name, platform in platforms.items()
+    }
+
+
+class OwnSettings(BaseModel):
+    """A platform's own settings: `REGISTRAR_PLATFORM_`, the platform's name, and the field's, in capitals."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @classmethod
+    def of(cls, platform: str) -> Self:
+        """Raises SettingsRefused for a value that does not fit and for a name that is no field."""
+        prefix = f"{PLATFORM_PREFIX}{platform.upper()}_"
+        given = {name: value for name, value in os.environ.items() if name.startswith(prefix)}
+        try:
+            return cls(**{name.removeprefix(prefix).lower(): value for name, value in given.items()})
+        except ValidationError as error:
+            faults = error.errors(include_input=False, include_context=False, include_url=False)
+            lines = [f"{prefix}{str(fault['loc'][0]).upper()}: {fault['msg']}" for fault in faults]
+            raise SettingsRefused(lines) from None

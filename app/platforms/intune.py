@@ -6,7 +6,8 @@ devices"; how a list of results is titled is not published, so Graph's words are
 """
 
 from app.domain.identity import IdentityKind
-from app.platforms.base import Capabilities, Channel, FileFormat, Platform, Profiles
+from app.domain.portal_file import FileFormat
+from app.platforms.base import Capabilities, Channel, Platform, Profiles, TagUse
 
 PLATFORM = Platform(
     name="intune",
@@ -16,6 +17,7 @@ PLATFORM = Platform(
         identities=frozenset({IdentityKind.HARDWARE_HASH}),
         profiles=Profiles.RECOMMENDED,
         channel=Channel.FILE,
+        group_tags=TagUse.DEVICE,
     ),
     note="The customer's administrator imports the file in Intune; the recommended place for profiles.",
     file=FileFormat(

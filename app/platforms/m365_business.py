@@ -5,7 +5,8 @@ group tag.
 """
 
 from app.domain.identity import IdentityKind
-from app.platforms.base import Capabilities, Channel, FileFormat, Platform, Profiles
+from app.domain.portal_file import FileFormat
+from app.platforms.base import Capabilities, Channel, Platform, Profiles, TagUse
 
 PLATFORM = Platform(
     name="m365_business",
@@ -15,6 +16,7 @@ PLATFORM = Platform(
         identities=frozenset({IdentityKind.HARDWARE_HASH}),
         profiles=Profiles.LIMITED,
         channel=Channel.FILE,
+        group_tags=TagUse.NONE,
     ),
     note="The customer's administrator imports the file in the Microsoft 365 admin centre.",
     file=FileFormat(

@@ -4,7 +4,7 @@ Data only: its contract is not public, so an order for it is a file for the make
 """
 
 from app.domain.identity import IdentityKind
-from app.platforms.base import Capabilities, Channel, Platform, Profiles
+from app.platforms.base import Capabilities, Channel, Platform, Profiles, TagUse
 
 PLATFORM = Platform(
     name="oem_direct",
@@ -14,6 +14,7 @@ PLATFORM = Platform(
         identities=frozenset({IdentityKind.TUPLE, IdentityKind.PRODUCT_KEY}),
         profiles=Profiles.NONE,
         channel=Channel.FILE,
+        group_tags=TagUse.NONE,
     ),
     note="For OEMs admitted by Microsoft, through their own submission; consent is the OEM authorisation.",
 )

@@ -1,7 +1,7 @@
 """Microsoft Store for Business: retired by Microsoft, kept so that old records can name it."""
 
 from app.domain.identity import IdentityKind
-from app.platforms.base import Capabilities, Channel, Platform, Profiles
+from app.platforms.base import Capabilities, Channel, Platform, Profiles, TagUse
 
 PLATFORM = Platform(
     name="store_for_business",
@@ -11,6 +11,7 @@ PLATFORM = Platform(
         identities=frozenset({IdentityKind.HARDWARE_HASH}),
         profiles=Profiles.RETIRING,
         channel=Channel.FILE,
+        group_tags=TagUse.GROUP,
         retired=True,
     ),
     note="Retired by Microsoft: it takes no new devices.",

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 
 from app.domain.catalogue import CATALOGUE, Advice, Category
 from app.domain.event import EVENTS, EventType
-from app.kernel.environment import COMMAND_LINE_NAMES, FILE_ENDING, RETIRED_NAMES
+from app.kernel.environment import COMMAND_LINE_NAMES, FILE_ENDING, PLATFORM_PREFIX, RETIRED_NAMES
 from app.kernel.settings import SECRET_SETTINGS, Settings
 from tests.architecture.source import ROOT, calls, literal, sources
 from tests.support.document import openapi
@@ -66,7 +66,7 @@ def test_every_name_in_the_recipes_exists() -> None:
 @pytest.mark.parametrize("path", DOCUMENTS, ids=NAMES)
 def test_every_setting_that_is_named_exists(path: Path) -> None:
     known = {f"REGISTRAR_{name.upper()}" for name in Settings.model_fields}
-    known |= COMMAND_LINE_NAMES
+    known |= COMMAND_LINE_NAMES | {PLATFORM_PREFIX.rstrip("_")}
     known |= RETIRED_NAMES if path.name == "CHANGELOG.md" else frozenset()
     known |= {f"REGISTRAR_{name.upper()}{FILE_ENDING}" for name in SECRET_SETTINGS}
     named = set(re.findall(r"REGISTRAR_[A-Z0-9_]*[A-Z0-9]", path.read_text()))

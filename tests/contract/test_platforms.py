@@ -1,60 +1,39 @@
-"""One contract for all platforms: sane capabilities for all, a driver's promises for those driven by API.
+"""One contract for all platforms: sane capabilities for all, and the promises of each ability that one has.
 
-The drivers are held to their promises against the simulator, in this process and at the wire: tokens
-come from its token endpoint through the real token service, calls go through the real HTTP client.
+Abilities are held to their promises on a desk of the platform's (`desks`), at the wire: tokens come from the
+simulator through the real token service, calls go through the real HTTP client.
 """
 
+import ast
 import asyncio
 import io
 import re
 from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
-from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
-import httpx
 import pytest
 
 from app.domain import hardware_hash
-from app.domain.batch import match_answers
-from app.domain.identity import IdentityKind, OutgoingDevice
-from app.domain.registration import RegistrationState, interpret
-from app.domain.upstream import (
-    ConnectionTrouble,
-    NoRelationship,
-    OutcomeUnknown,
-    Refused,
-    Throttled,
-    Unreachable,
-    UpstreamFailure,
-)
+from app.domain.catalogue import CATALOGUE
+from app.domain.identity import OutgoingDevice
+from app.domain.portal_file import FileFormat
+from app.domain.registration import Meaning, RegistrationState, UpstreamRow, interpret
+from app.domain.upstream import OutcomeUnknown, Refused, Throttled
 from app.intake.rows import read
 from app.kernel.settings import Settings
 from app.microsoft.http import Microsoft
-from app.microsoft.tokens import Tokens
-from app.platforms.base import (
-    CallIds,
-    Channel,
-    Driver,
-    FileFormat,
-    Platform,
-    Profiles,
-    Progress,
-    Submission,
-    TokenKind,
-    discover,
-)
-from simulator.main import build
-from simulator.samples import hardware_hash as sample_hash
-from tests.support.gates import OpenGate
+from app.platforms.base import Accepted, Channel, Platform, Profiles, Submission, TagUse, discover
+from tests.architecture.source import sources
+from tests.contract.desks import DESKS, PACKAGE, Desk
+from tests.contract.scene import H, K, T, device_of, given, new_ids
 
-PLATFORMS = discover()
+PLATFORMS = discover([PACKAGE])
 DRIVEN = [platform for platform in PLATFORMS.values() if platform.automated]
 ROLES = {"direct_bill", "indirect_provider", "indirect_reseller", "distributor", "oem"}
 
 every_platform = pytest.mark.parametrize("platform", PLATFORMS.values(), ids=lambda platform: platform.name)
-
-T, K, H = IdentityKind.TUPLE, IdentityKind.PRODUCT_KEY, IdentityKind.HARDWARE_HASH
+every_driven = pytest.mark.parametrize("platform", DRIVEN, ids=lambda platform: platform.name)
 
 
 # --- capabilities ---------------------------------------------------------------------------------
@@ -82,6 +61,16 @@ def test_a_platform_is_driven_by_api_or_its_orders_are_files(platform: Platform)
         assert platform.is_driven_for(role) == (platform.automated and role not in platform.barred_roles)
 
 
+@every_driven
+async def test_a_platform_by_api_registers_and_its_capabilities_agree_with_its_abilities(
+    platform: Platform,
+) -> None:
+    async with DESKS[platform.name]() as desk:
+        assert desk.abilities.registers is not None
+        has_ledger = desk.abilities.group_tags is not None
+    assert has_ledger == (platform.capabilities.group_tags is TagUse.GROUP)
+
+
 def test_the_table_of_platforms_is_the_published_one() -> None:
     table = {
         name: (
@@ -90,7 +79,7 @@ def test_the_table_of_platforms_is_the_published_one() -> None:
             platform.capabilities.profiles,
             platform.capabilities.retired,
         )
-        for name, platform in PLATFORMS.items()
+        for name, platform in discover().items()
     }
     assert table == {
         "oem_direct": (1000, {T, K}, Profiles.NONE, False),
@@ -99,6 +88,27 @@ def test_the_table_of_platforms_is_the_published_one() -> None:
         "store_for_business": (1000, {H}, Profiles.RETIRING, True),
         "m365_business": (1000, {H}, Profiles.LIMITED, False),
     }
+
+
+KNOWN_BY_NAME = {
+    "app/api/connections/models.py": "the default of a new connection",
+    "app/services/connections/connections.py": "the same",
+    "app/cli/validate.py": "the default of a dry run",
+    "app/intake/table.py": "the name of a file's format",
+}
+
+
+def test_no_other_code_knows_a_platform_by_name_or_imports_one() -> None:
+    knowing = set()
+    for source in sources("app", "workers"):
+        if source.path.startswith("app/platforms/"):
+            continue
+        for node in ast.walk(source.tree):
+            of = node.module or "" if isinstance(node, ast.ImportFrom) else ""
+            imports = of.startswith("app.platforms") and of != "app.platforms.base"
+            if imports or (isinstance(node, ast.Constant) and node.value in PLATFORMS):
+                knowing.add(source.path)
+    assert knowing == set(KNOWN_BY_NAME)
 
 
 # --- portals --------------------------------------------------------------------------------------
@@ -174,496 +184,153 @@ def test_a_portals_steps_name_the_customer_the_tag_and_the_file(platform: Platfo
     assert "(1 device)" in " ".join(alone)
 
 
-# --- the scene ------------------------------------------------------------------------------------
+# --- abilities ------------------------------------------------------------------------------------
 
 
-class LoginBridge(httpx.BaseTransport):
-    """Carries the token service's blocking calls, which run in threads, to the program on the loop."""
-
-    def __init__(self, program: Any, loop: asyncio.AbstractEventLoop) -> None:
-        self._transport = httpx.ASGITransport(program)
-        self._loop = loop
-
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        return asyncio.run_coroutine_threadsafe(self._carry(request, request.read()), self._loop).result(10)
-
-    async def _carry(self, request: httpx.Request, content: bytes) -> httpx.Response:
-        carried = httpx.Request(request.method, request.url, headers=request.headers, content=content)
-        response = await self._transport.handle_async_request(carried)
-        return httpx.Response(response.status_code, headers=response.headers, content=await response.aread())
-
-
-class Connection:
-    """One connection as the services keep it: one token of each kind, and the newest refresh token."""
-
-    connection_id = UUID(int=7)
-    partner_role = "direct_bill"
-
-    def __init__(self, microsoft: Microsoft, partner: dict[str, Any]) -> None:
-        self.entra_tenant_id = UUID(partner["tenant_id"])
-        self.client_id: str = partner["client_id"]
-        self.client_secret: str = partner["client_secret"]
-        self.refresh_token: str | None = partner["refresh_token"]
-        self.gate = OpenGate()
-        self._microsoft = microsoft
-        self._kept: dict[TokenKind, str] = {}
-
-    @property
-    def has_delegated(self) -> bool:
-        return self.refresh_token is not None
-
-    async def token(self, kind: TokenKind) -> str:
-        if kind not in self._kept:
-            tokens = await self._fetch(kind)
-            assert tokens.expires_in > timedelta(minutes=5)
-            self.refresh_token = tokens.refresh_token or self.refresh_token
-            self._kept[kind] = tokens.access_token
-        return self._kept[kind]
-
-    async def _fetch(self, kind: TokenKind) -> Tokens:
-        service, tenant = self._microsoft.tokens, self.entra_tenant_id
-        if kind is TokenKind.APP:
-            return await service.for_app(
-                tenant_id=tenant, client_id=self.client_id, client_secret=self.client_secret
-            )
-        assert self.refresh_token is not None
-        return await service.redeem(
-            tenant_id=tenant,
-            client_id=self.client_id,
-            client_secret=self.client_secret,
-            refresh_token=self.refresh_token,
-        )
-
-    def forget_token(self, kind: TokenKind) -> None:
-        self._kept.pop(kind, None)
-
-
-class Scene:
-    """A driver on a fresh simulator with one partner and two customers who have agreed."""
-
-    def __init__(self, platform: Platform, program: Any, loop: asyncio.AbstractEventLoop) -> None:
-        settings = Settings(partner_center_url="http://simulator", login_url="http://simulator")
-        self._transport = httpx.ASGITransport(program)
-        self.client = httpx.AsyncClient(transport=self._transport, base_url="http://simulator")
-        self.microsoft = Microsoft.open(
-            settings, transport=self._transport, login_transport=LoginBridge(program, loop)
-        )
-        assert platform.driver is not None
-        self.driver: Driver = platform.driver(settings, self.microsoft)
-
-    async def begin(self) -> None:
-        await self.control("presets/instant")
-        seeded = await self.control("seed", {"customers": 2})
-        self.partner: dict[str, Any] = seeded["partner"]
-        self.customer, self.other = (UUID(customer["tenant_id"]) for customer in seeded["customers"])
-        self.connection = Connection(self.microsoft, self.partner)
-
-    async def control(self, path: str, body: Any = None, method: str = "POST") -> Any:
-        response = await self.client.request(method, f"/control/{path}", json={} if body is None else body)
-        assert response.status_code < 300, response.text
-        return response.json()
-
-    async def switch(self, **switches: Any) -> None:
-        await self.control("switches", switches, "PATCH")
-
-    async def arm(self, *rules: dict[str, Any]) -> None:
-        await self.control("faults", list(rules))
-
-    async def calls(self, operation: str) -> list[dict[str, Any]]:
-        answer = await self.client.get(f"/control/ledger?devices=false&operation={operation}")
-        calls: list[dict[str, Any]] = answer.json()["calls"]
-        return calls
-
-    async def submit(
-        self,
-        *devices: OutgoingDevice,
-        create: bool,
-        tag: str = "Sales",
-        customer: UUID | None = None,
-        ids: CallIds | None = None,
-    ) -> str | None:
-        submission = Submission(customer or self.customer, tag, create, devices)
-        accepted = await self.driver.submit(self.connection, ids or new_ids(), submission)
-        return accepted.tracking_id
-
-    async def outcome(self, tracking_id: str | None, customer: UUID | None = None) -> Progress:
-        """The finished job; waits for it, 10 s at most."""
-        assert tracking_id is not None
-        async with asyncio.timeout(45):
-            while True:
-                progress = await self.driver.poll(self.connection, customer or self.customer, tracking_id)
-                if progress.finished:
-                    return progress
-                assert all(not row.done for row in progress.rows)
-                await asyncio.sleep(0.02)
-
-    async def states(
-        self, tracking_id: str | None, devices: Sequence[OutgoingDevice], customer: UUID | None = None
-    ) -> list[RegistrationState | None]:
-        """What the services would make of the job's answers, per device as sent."""
-        progress = await self.outcome(tracking_id, customer)
-        found = []
-        for match in match_answers([device.as_sent() for device in devices], progress.rows):
-            meaning = interpret(match.answer, was_uncertain=False) if match.answer else None
-            found.append(meaning.state if meaning else None)
-        return found
-
-    async def serials(self, tag: str = "Sales", max_pages: int = 50) -> list[str | None]:
-        listed = self.driver.listed(self.connection, self.customer, tag, max_pages=max_pages)
-        return [device.serial_number async for device in listed]
-
-    async def close(self) -> None:
-        await self.client.aclose()
-        await self.microsoft.close()
-
-
-@pytest.fixture(params=DRIVEN, ids=lambda platform: platform.name)
-async def scene(request: pytest.FixtureRequest) -> AsyncIterator[Scene]:
-    opened = Scene(request.param, build(), asyncio.get_running_loop())
-    try:
-        await opened.begin()
+@pytest.fixture
+async def desk(request: pytest.FixtureRequest) -> AsyncIterator[Desk]:
+    async with DESKS[request.param.name]() as opened:
         yield opened
-    finally:
-        await opened.close()
 
 
-def new_ids() -> CallIds:
-    return CallIds(uuid4(), uuid4())
+_MICROSOFT = Microsoft.open(Settings())
+"""Connects nothing: only to see which abilities a platform has."""
 
 
-def device_of(kind: IdentityKind, number: int = 1) -> OutgoingDevice:
-    serial = f"SN-{number:05d}"
-    match kind:
-        case IdentityKind.TUPLE:
-            return OutgoingDevice(serial_number=serial, manufacturer="Contoso", model="Sample 14")
-        case IdentityKind.PRODUCT_KEY:
-            return OutgoingDevice(product_key=f"{number:013d}")
-        case IdentityKind.HARDWARE_HASH:
-            return OutgoingDevice(hash_data=hardware_hash.decode(sample_hash(serial)).data)
+def with_ability(name: str) -> pytest.MarkDecorator:
+    """Runs a test on the desk of every platform that has this ability."""
+    having = [p for p in DRIVEN if p.open and getattr(p.open(Settings(), _MICROSOFT), name) is not None]
+    assert having
+    return pytest.mark.parametrize("desk", having, ids=lambda platform: platform.name, indirect=True)
 
 
-def tuples(count: int, first: int = 1) -> list[OutgoingDevice]:
-    return [device_of(T, number) for number in range(first, first + count)]
+def devices_of(desk: Desk, count: int) -> list[OutgoingDevice]:
+    """As many as are wanted, of all identities that the platform takes."""
+    kinds = sorted(PLATFORMS[desk.platform].capabilities.identities)
+    return [device_of(kinds[number % len(kinds)], number + 1) for number in range(count)]
 
 
-REGISTERED, ALREADY, CONFLICT, FAILED = (
-    RegistrationState.REGISTERED,
-    RegistrationState.ALREADY_REGISTERED,
-    RegistrationState.CONFLICT,
-    RegistrationState.FAILED,
-)
+async def registered(desk: Desk, accepted: Accepted, customer: UUID | None = None) -> list[UpstreamRow]:
+    """The outcomes, as soon as all of them are there."""
+    assert accepted.can_be_followed
+    async with asyncio.timeout(45):
+        while True:
+            progress = await desk.registers.poll(desk.access, customer or desk.customer, accepted)
+            if progress.finished:
+                return list(progress.rows)
+            await asyncio.sleep(0.02)
 
 
-# --- registering ----------------------------------------------------------------------------------
+def meanings(desk: Desk, rows: Sequence[UpstreamRow]) -> list[Meaning | None]:
+    return [interpret(row, desk.registers.meaning, was_uncertain=False) for row in rows]
 
 
-async def test_every_accepted_identity_registers_a_device(scene: Scene) -> None:
-    devices = [device_of(kind, number) for number, kind in enumerate(IdentityKind, start=1)]
-    tracking_id = await scene.submit(*devices, create=True)
-    assert await scene.states(tracking_id, devices) == [REGISTERED] * 3
-    assert len(await scene.serials()) == 3
+registering = with_ability("registers")
 
 
-async def test_a_full_batch_of_hashes_goes_in_one_call(scene: Scene) -> None:
-    devices = [device_of(H, number) for number in range(1, 1001)]
-    tracking_id = await scene.submit(*devices, create=True)
-    assert await scene.states(tracking_id, devices) == [REGISTERED] * 1000
-    assert [call["device_count"] for call in await scene.calls("create")] == [1000]
+@registering
+async def test_every_identity_that_the_platform_takes_registers_a_device(desk: Desk) -> None:
+    devices = devices_of(desk, 6)
+    rows = await registered(desk, await desk.submit(devices))
+    assert meanings(desk, rows) == [Meaning(RegistrationState.REGISTERED, None)] * 6
+    assert sorted((await desk.registered()).values()) == [1] * 6
 
 
-async def test_devices_are_added_to_a_group_tag_that_exists(scene: Scene) -> None:
-    await scene.outcome(await scene.submit(*tuples(2), create=True))
-    await scene.outcome(await scene.submit(*tuples(2, first=3), create=False))
-    assert sorted(map(str, await scene.serials())) == [f"SN-{n:05d}" for n in (1, 2, 3, 4)]
+@registering
+async def test_a_full_call_is_taken(desk: Desk) -> None:
+    devices = devices_of(desk, PLATFORMS[desk.platform].capabilities.max_devices)
+    rows = await registered(desk, await desk.submit(devices))
+    assert len(rows) == len(devices) == (await desk.registered()).total()
 
 
-async def test_what_the_customer_or_another_one_has_already_is_told_per_device(scene: Scene) -> None:
-    devices = tuples(3)
-    await scene.outcome(await scene.submit(devices[0], create=True))
-    await scene.outcome(await scene.submit(devices[1], create=True, customer=scene.other), scene.other)
-    tracking_id = await scene.submit(*devices, create=False)
-    assert await scene.states(tracking_id, devices) == [ALREADY, CONFLICT, REGISTERED]
+@registering
+async def test_the_same_call_again_registers_nothing_twice(desk: Desk) -> None:
+    ids, devices = new_ids(), devices_of(desk, 3)
+    first = await desk.submit(devices, ids)
+    assert await desk.submit(devices, ids) == first
+    await registered(desk, first)
+    assert sorted((await desk.registered()).values()) == [1] * 3
 
 
-@pytest.mark.parametrize("style", ["omit", "null", "empty"])
-@pytest.mark.parametrize("hides", [True, False])
-async def test_success_is_told_from_failure_however_it_is_written(
-    scene: Scene, style: str, hides: bool
+@registering
+@pytest.mark.parametrize("arrives", [True, False])
+async def test_a_call_without_an_answer_is_an_unknown_outcome_and_the_same_call_settles_it(
+    desk: Desk, arrives: bool
 ) -> None:
-    await scene.switch(success_error_fields=style, batch_status_hides_errors=hides)
-    await scene.arm({"operation": "create", "kind": "device_error", "positions": [1], "code": "StorageError"})
-    devices = tuples(3)
-    tracking_id = await scene.submit(*devices, create=True)
-    assert await scene.states(tracking_id, devices) == [REGISTERED, FAILED, REGISTERED]
+    ids, devices = new_ids(), devices_of(desk, 3)
+    await desk.lose_next_answer(arrives=arrives)
+    with pytest.raises(OutcomeUnknown):
+        await desk.submit(devices, ids)
+    rows = await registered(desk, await desk.submit(devices, ids))
+    assert meanings(desk, rows) == [Meaning(RegistrationState.REGISTERED, None)] * 3
+    assert sorted((await desk.registered()).values()) == [1] * 3
 
 
-@pytest.mark.parametrize("style", ["in-progress", "enum"])
-@pytest.mark.parametrize("shown", [True, False])
-async def test_a_job_under_way_has_no_finished_device(scene: Scene, style: str, shown: bool) -> None:
-    await scene.switch(
-        device_status_style=style,
-        device_status_while_running=shown,
-        processing_min_ms=60_000,
-        processing_max_ms=60_000,
-    )
-    devices = tuples(2)
-    tracking_id = await scene.submit(*devices, create=True)
-    assert tracking_id is not None
-    for seconds in (0, 30):
-        await scene.control("clock", {"advance_s": seconds})
-        progress = await scene.driver.poll(scene.connection, scene.customer, tracking_id)
-        assert not progress.finished
-        assert [row.done for row in progress.rows] == ([False, False] if shown else [])
-    await scene.control("clock", {"advance_s": 60})
-    assert await scene.states(tracking_id, devices) == [REGISTERED] * 2
-
-
-@pytest.mark.parametrize("style", ["header", "absolute", "body"])
-async def test_the_job_is_found_wherever_it_is_named(scene: Scene, style: str) -> None:
-    await scene.switch(location_style=style)
-    devices = tuples(1)
-    assert await scene.states(await scene.submit(*devices, create=True), devices) == [REGISTERED]
-
-
-async def test_a_job_that_is_not_named_is_accepted_without_one(scene: Scene) -> None:
-    await scene.switch(location_style="none")
-    assert await scene.submit(*tuples(1), create=True) is None
-    assert await scene.serials() == ["SN-00001"]
-
-
-@pytest.mark.parametrize("tag", ["Sales EU", "a/b", "50% off", "Zürich?#", "..", "v1.2+x"])
-async def test_any_group_tag_comes_back_as_it_was_sent(scene: Scene, tag: str) -> None:
-    await scene.outcome(await scene.submit(*tuples(1), create=True, tag=tag))
-    await scene.outcome(await scene.submit(*tuples(1, first=2), create=False, tag=tag))
-    assert await scene.driver.find_group_tag(scene.connection, scene.customer, tag) == tag
-    assert await scene.serials(tag) == ["SN-00001", "SN-00002"]
-
-
-async def test_a_group_tag_is_found_in_the_platforms_own_spelling(scene: Scene) -> None:
-    find = scene.driver.find_group_tag
-    assert await find(scene.connection, scene.customer, "Sales") is None
-    await scene.submit(*tuples(1), create=True, tag="SALES")
-    assert await find(scene.connection, scene.customer, "Sales") == "SALES"
-    assert await find(scene.connection, scene.other, "Sales") is None
-    await scene.switch(batch_ids_ignore_case=False)
-    await scene.submit(*tuples(1, first=2), create=True, tag="Sales")
-    assert await find(scene.connection, scene.customer, "Sales") == "Sales"
-
-
-async def test_a_listing_reads_all_pages_but_no_more_than_allowed(scene: Scene) -> None:
-    await scene.outcome(await scene.submit(*tuples(250), create=True))
-    assert len(set(await scene.serials())) == 250
-    assert len(await scene.serials(max_pages=2)) == 200
-
-
-async def test_a_group_tag_nobody_made_holds_nothing(scene: Scene) -> None:
-    assert await scene.serials("Nowhere") == []
-
-
-# --- failures -------------------------------------------------------------------------------------
-
-
-async def test_the_same_call_again_is_the_same_job(scene: Scene) -> None:
-    ids, devices = new_ids(), tuples(2)
-    first = await scene.submit(*devices, create=True, ids=ids)
-    assert await scene.submit(*devices, create=True, ids=ids) == first
-    assert [call["replayed"] for call in await scene.calls("create")] == [False, True]
-
-
-@pytest.mark.parametrize("phase", ["before", "after"])
-@pytest.mark.parametrize("kind", ["drop", "status"])
-async def test_an_answer_that_is_lost_leaves_the_outcome_unknown_and_the_same_call_settles_it(
-    scene: Scene, phase: str, kind: str
-) -> None:
-    await scene.arm({"operation": "create", "kind": kind, "phase": phase, "status": 503})
-    ids, devices = new_ids(), tuples(2)
-    with pytest.raises(OutcomeUnknown) as raised:
-        await scene.submit(*devices, create=True, ids=ids)
-    assert raised.value.answered == (kind == "status")
-    tracking_id = await scene.submit(*devices, create=True, ids=ids)
-    assert await scene.states(tracking_id, devices) == [REGISTERED] * 2
-    assert {call["request_id"] for call in await scene.calls("create")} == {str(ids.request_id)}
-
-
-async def test_a_create_of_an_existing_tag_without_memory_of_the_first_is_refused_as_a_conflict(
-    scene: Scene,
-) -> None:
-    await scene.switch(request_id_dedup=False)
-    ids, devices = new_ids(), tuples(1)
-    await scene.submit(*devices, create=True, ids=ids)
-    with pytest.raises(Refused) as raised:
-        await scene.submit(*devices, create=True, ids=ids)
-    assert raised.value.said.status == 409
-
-
-async def test_throttling_says_how_long(scene: Scene) -> None:
-    await scene.arm({"operation": "create", "kind": "throttle", "retry_after": 57})
+@registering
+async def test_throttling_is_told_with_the_wait_that_is_asked_for(desk: Desk) -> None:
+    await desk.throttle_next(seconds=57)
     with pytest.raises(Throttled) as raised:
-        await scene.submit(*tuples(1), create=True)
+        await desk.submit(devices_of(desk, 1))
     assert raised.value.retry_after == timedelta(seconds=57)
-    assert await scene.calls("create")
-    assert await scene.serials() == []
+    assert await desk.registered() == {}
 
 
-@pytest.mark.parametrize("style", ["forbidden", "not_found"])
-async def test_a_customer_who_has_not_agreed_is_told_apart_from_everything_else(
-    scene: Scene, style: str
+@registering
+async def test_a_device_of_another_customer_is_an_outcome_of_the_catalogue(desk: Desk) -> None:
+    devices = devices_of(desk, 1)
+    await registered(desk, await desk.submit(devices, customer=desk.other), desk.other)
+    (meaning,) = meanings(desk, await registered(desk, await desk.submit(devices)))
+    assert meaning is not None
+    assert meaning.state is RegistrationState.CONFLICT
+    assert meaning.code in CATALOGUE
+
+
+@registering
+async def test_a_word_that_the_platform_does_not_know_has_no_meaning(desk: Desk) -> None:
+    assert desk.registers.meaning("no such code", "NoSuchName") is None
+
+
+@with_ability("lists")
+async def test_the_list_shows_what_was_registered_and_nothing_of_another_tag(desk: Desk) -> None:
+    lists, devices = given(desk.abilities.lists), devices_of(desk, 1)
+    await registered(desk, await desk.submit(devices))
+    for tag, ids in ((desk.group_tag, set(await desk.registered())), ("Another", set())):
+        listed = lists.listed(desk.access, desk.customer, tag, max_pages=5)
+        assert {device.device_id async for device in listed} == ids
+    assert lists.devices_a_page >= 1
+
+
+@with_ability("consent")
+async def test_who_has_consented_is_listed_and_how_one_does_is_a_link(desk: Desk) -> None:
+    evidence = given(desk.abilities.consent)
+    found = {customer.tenant_id async for customer in evidence.customers(desk.access)}
+    assert found == {desk.customer, desk.other}
+    assert (await evidence.consent_link(desk.access)).startswith("https://")
+
+
+@with_ability("group_tags")
+async def test_a_tag_is_there_once_it_is_made_and_a_call_that_assumes_otherwise_is_told_so(
+    desk: Desk,
 ) -> None:
-    await scene.switch(unknown_customer_style=style)
-    await scene.submit(*tuples(1), create=True)
-    await scene.control(f"customers/{scene.customer}:remove")
-    for attempt in (
-        scene.driver.find_group_tag(scene.connection, scene.customer, "Sales"),
-        scene.submit(*tuples(1), create=True, tag="New"),
-        scene.submit(*tuples(1), create=False),
-        scene.driver.poll(scene.connection, scene.customer, str(uuid4())),
-        scene.serials(),
-    ):
-        with pytest.raises(NoRelationship):
-            await attempt
-    assert await scene.driver.find_group_tag(scene.connection, scene.other, "Sales") is None
+    tags, find = given(desk.abilities.group_tags), (desk.access, desk.customer, desk.group_tag)
+    assert await tags.find_group_tag(*find) is None
+    assert tags.creates([])
+    await desk.submit(devices_of(desk, 1))
+    assert await tags.find_group_tag(*find) == desk.group_tag
+    with pytest.raises(Refused) as exists:
+        await desk.submit(devices_of(desk, 1))
+    word = tags.contradiction(exists.value, create=True)
+    assert word is not None
+    assert not tags.creates([word])
+    absent = Submission(desk.customer, "Another", False, devices_of(desk, 1))
+    with pytest.raises(Refused) as missing:
+        await desk.registers.submit(desk.access, new_ids(), absent)
+    assert tags.contradiction(missing.value, create=False) not in (None, word)
+    assert tags.contradiction(missing.value, create=True) is None
 
 
-async def test_a_job_nobody_knows_is_refused(scene: Scene) -> None:
-    with pytest.raises(Refused) as raised:
-        await scene.driver.poll(scene.connection, scene.customer, str(uuid4()))
-    assert type(raised.value) is Refused
-
-
-async def test_more_devices_than_the_platform_takes_are_refused_whole(scene: Scene) -> None:
-    await scene.switch(max_devices_per_call=2)
-    with pytest.raises(Refused) as raised:
-        await scene.submit(*tuples(3), create=True)
-    assert raised.value.code == "batch_refused"
-    assert await scene.driver.find_group_tag(scene.connection, scene.customer, "Sales") is None
-
-
-# --- tokens ---------------------------------------------------------------------------------------
-
-
-async def test_a_token_that_has_ended_is_replaced_without_anyone_noticing(scene: Scene) -> None:
-    await scene.driver.check(scene.connection)
-    await scene.control(f"partners/{scene.partner['tenant_id']}:expire")
-    ids = new_ids()
-    await scene.submit(*tuples(1), create=True, ids=ids)
-    calls = await scene.calls("create")
-    assert [call["status"] for call in calls] == [401, 202]
-    assert {call["request_id"] for call in calls} == {str(ids.request_id)}
-
-
-async def test_refresh_tokens_that_are_good_for_one_redemption_are_followed(scene: Scene) -> None:
-    await scene.switch(refresh_token_reusable=False)
-    for _ in range(3):
-        await scene.driver.check(scene.connection)
-        scene.connection.forget_token(TokenKind.DELEGATED)
-    assert scene.connection.refresh_token != scene.partner["refresh_token"]
-
-
-async def broken(scene: Scene) -> str:
-    """The code of the connection's trouble that a check finds."""
-    scene.connection.forget_token(TokenKind.DELEGATED)
-    with pytest.raises(ConnectionTrouble) as raised:
-        await scene.driver.check(scene.connection)
-    assert scene.connection.client_secret not in str(raised.value)
-    return raised.value.code
-
-
-async def test_credentials_that_are_refused_break_the_connection(scene: Scene) -> None:
-    await scene.control(f"partners/{scene.partner['tenant_id']}:revoke")
-    assert await broken(scene) == "sign_in_revoked"
-    scene.connection.client_secret = "another-secret-entirely"
-    assert await broken(scene) == "credential_refused"
-    scene.connection.entra_tenant_id = uuid4()
-    assert await broken(scene) == "tenant_not_found"
-
-
-@pytest.mark.parametrize("style", ["challenge", "code"])
-async def test_a_sign_in_without_mfa_is_named_as_that(scene: Scene, style: str) -> None:
-    await scene.switch(mfa_failure_style=style)
-    await scene.control(
-        "partners",
-        {name: scene.partner[name] for name in ("tenant_id", "client_id", "client_secret", "refresh_token")}
-        | {"grants": {"mfa": False}},
-    )
-    assert await broken(scene) == "mfa_required"
-
-
-async def test_mfa_asked_for_at_the_login_is_named_as_that(scene: Scene) -> None:
-    await scene.arm({"operation": "token", "kind": "entra", "aadsts": 50076})
-    assert await broken(scene) == "mfa_required"
-    await scene.driver.check(scene.connection)
-
-
-@pytest.mark.parametrize("fault", [{"kind": "drop"}, {"kind": "status", "status": 503}])
-@pytest.mark.parametrize("operation", ["token", "openid"])
-async def test_a_login_out_of_order_sends_nothing(
-    scene: Scene, operation: str, fault: dict[str, Any]
-) -> None:
-    await scene.arm({"operation": operation, **fault})
-    with pytest.raises(Unreachable):
-        await scene.submit(*tuples(1), create=True)
-    assert await scene.calls("create") == []
-    assert await scene.submit(*tuples(1), create=True)
-
-
-async def test_without_a_refresh_token_everything_works_but_creating_and_inviting(scene: Scene) -> None:
-    await scene.outcome(await scene.submit(*tuples(1), create=True))
-    scene.connection.refresh_token = None
-    devices = tuples(1, first=2)
-    assert len(await scene.driver.check(scene.connection)) == 2
-    assert await scene.states(await scene.submit(*devices, create=False), devices) == [REGISTERED]
-    assert len(await scene.serials()) == 2
-    for attempt in (
-        scene.submit(*devices, create=True, tag="New"),
-        scene.driver.consent_link(scene.connection),
-    ):
-        with pytest.raises(ConnectionTrouble) as raised:
-            await attempt
-        assert raised.value.code == "credential_missing"
-
-
-# --- customers and consent ------------------------------------------------------------------------
-
-
-async def customers(scene: Scene) -> set[UUID]:
-    return {customer.tenant_id async for customer in scene.driver.customers(scene.connection)}
-
-
-async def test_the_customers_list_is_the_evidence_of_consent(scene: Scene) -> None:
-    await scene.control("customers", {"relationship": "advisor"})
-    asked = UUID((await scene.control("customers", {"relationship": "none"}))["tenant_id"])
-    assert await customers(scene) == {scene.customer, scene.other}
-    await scene.control(f"customers/{asked}:accept")
-    await scene.control(f"customers/{scene.other}:remove")
-    assert await customers(scene) == {scene.customer, asked}
-
-
-async def test_the_customers_list_is_read_to_its_end(scene: Scene) -> None:
-    await scene.control(
-        "seed",
-        {
-            "customers": 1_100,
-            "partner": {name: scene.partner[name] for name in ("tenant_id", "client_id", "client_secret")},
-        },
-    )
-    assert len(await customers(scene)) == 1_102
-    assert len(await scene.calls("customers")) == 3
-
-
-async def test_a_customers_list_that_breaks_off_is_a_failure_and_no_shorter_list(scene: Scene) -> None:
-    await scene.control(
-        "seed",
-        {
-            "customers": 600,
-            "partner": {name: scene.partner[name] for name in ("tenant_id", "client_id", "client_secret")},
-        },
-    )
-    await scene.arm({"operation": "customers", "kind": "status", "skip": 1})
-    with pytest.raises(UpstreamFailure):
-        await customers(scene)
-
-
-async def test_the_consent_link_is_one_a_customer_can_open(scene: Scene) -> None:
-    link = await scene.driver.consent_link(scene.connection)
-    assert link.startswith("https://")
-    assert str(scene.connection.entra_tenant_id) in link
+@with_ability("checks")
+async def test_a_check_says_what_it_proved(desk: Desk) -> None:
+    proved = await given(desk.abilities.checks).check(desk.access)
+    assert proved
+    assert all(words and not words.endswith(".") for words in proved)

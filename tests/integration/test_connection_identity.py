@@ -9,7 +9,7 @@ import pytest
 
 from app.domain.order import OrderState
 from app.domain.upstream import Unreachable
-from app.platforms.base import TokenKind
+from app.platforms.partner_center.driver import delegated_token
 from app.services.connections import customer_readings
 from app.services.connections.access import open_access
 from app.services.registering import batches
@@ -121,7 +121,7 @@ async def test_a_step_that_began_before_the_change_does_not_send_the_new_token_t
     asked = len(await world.calls("token"))
 
     with pytest.raises(Unreachable):
-        await begun.token(TokenKind.DELEGATED)
+        await begun.token(delegated_token(begun))
 
     assert len(await world.calls("token")) == asked
     [row] = await world.select("SELECT token_owner FROM connections")

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from itertools import pairwise
@@ -17,7 +17,8 @@ from app.db.engine import open_engine
 from app.domain.catalogue import lookup
 from app.domain.upstream import ConnectionTrouble, Unreachable
 from app.kernel.secrets import SecretError, Secrets
-from app.platforms.base import TokenKind
+from app.platforms.base import Access, TokenFor
+from app.platforms.partner_center.driver import app_token, delegated_token
 from app.runtime import Runtime, TokenCache
 from app.services.connections import access, customer_readings
 from app.services.connections.access import client_secret_place, open_access, refresh_token_place
@@ -77,8 +78,11 @@ async def stored_refresh_token(world: World, partner: Partner) -> str:
     return world.runtime.secrets.open_text(sealed, refresh_token_place(partner.id, partner.connection_id))
 
 
-async def token(runtime: Runtime, partner: Partner, kind: TokenKind = TokenKind.DELEGATED) -> str:
-    return await (await open_access(runtime, partner, partner.connection_id)).token(kind)
+async def token(
+    runtime: Runtime, partner: Partner, wanted: Callable[[Access], TokenFor] = delegated_token
+) -> str:
+    access = await open_access(runtime, partner, partner.connection_id)
+    return await access.token(wanted(access))
 
 
 # --- :check ---------------------------------------------------------------------------------------
@@ -374,7 +378,7 @@ async def test_keys_are_rotated_without_touching_what_is_sealed(world: World) ->
     old = world.runtime.settings.secret_keys
     new = SecretStr("QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVpBQkNERUY=")
     async with another_process(world, secret_keys=(new, *old)) as rotated:
-        await token(rotated, partner, TokenKind.APP)
+        await token(rotated, partner, app_token)
         await token(rotated, partner)
     assert not await opens(world, partner, "refresh_token", old), "rotated, so sealed with the new key"
     assert await opens(world, partner, "refresh_token", (new,))
@@ -383,7 +387,7 @@ async def test_keys_are_rotated_without_touching_what_is_sealed(world: World) ->
 
     async with another_process(world, secret_keys=(new,)) as too_early:
         with pytest.raises(ConnectionTrouble) as trouble:
-            await token(too_early, partner, TokenKind.APP)
+            await token(too_early, partner, app_token)
         assert trouble.value.code == "credential_missing"
         assert await column(world, partner, "token_owner") is None
 

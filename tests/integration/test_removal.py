@@ -15,7 +15,7 @@ from app.domain.actor import ActingFor
 from app.domain.errors import Conflict, NotFound
 from app.domain.ids import PartnerId
 from app.domain.upstream import ConnectionTrouble
-from app.platforms.base import TokenKind
+from app.platforms.partner_center.driver import app_token, delegated_token
 from app.services.connections import customer_readings
 from app.services.connections.access import open_access
 from app.services.operations import removal
@@ -329,20 +329,20 @@ async def test_a_list_of_customers_that_is_being_read_is_no_matter(world: World)
 async def test_a_refresh_token_is_taken_away_and_no_token_of_it_is_used_any_more(world: World) -> None:
     partner = await world.partner()
     access = await open_access(world.runtime, partner, partner.connection_id)
-    assert await access.token(TokenKind.DELEGATED)
+    assert await access.token(delegated_token(access))
     async with world.another() as elsewhere:
         # Another process, which has a good token at hand.
         access = await open_access(elsewhere.runtime, partner, partner.connection_id)
-        assert await access.token(TokenKind.DELEGATED)
+        assert await access.token(delegated_token(access))
         shown = await patch(world, partner, refresh_token=None)
         assert (shown["has_refresh_token"], shown["has_client_secret"]) == (False, True)
         assert shown["refresh_token_at"] is None
         for process in (world, elsewhere):
             access = await open_access(process.runtime, partner, partner.connection_id)
             with pytest.raises(ConnectionTrouble) as trouble:
-                await access.token(TokenKind.DELEGATED)
+                await access.token(delegated_token(access))
             assert trouble.value.code == "credential_missing"
-            assert await access.token(TokenKind.APP)
+            assert await access.token(app_token(access))
 
 
 async def test_a_client_secret_is_taken_away_and_the_connection_waits_for_another(world: World) -> None:
@@ -356,9 +356,9 @@ async def test_a_client_secret_is_taken_away_and_the_connection_waits_for_anothe
     assert stored == [{"client_secret": b"", "refresh_token": None}], "nothing sealed stays"
     asked = len(await world.calls("token"))
     access = await open_access(world.runtime, partner, partner.connection_id)
-    for kind in TokenKind:
+    for wanted in (app_token(access), delegated_token(access)):
         with pytest.raises(ConnectionTrouble):
-            await access.token(kind)
+            await access.token(wanted)
     assert len(await world.calls("token")) == asked
 
 

@@ -11,7 +11,7 @@ from sqlalchemy import text
 
 from app.db.sealing import SEALED_COLUMNS, replace, values_after
 from app.db.tables import metadata
-from app.platforms.base import TokenKind
+from app.platforms.partner_center.driver import app_token, delegated_token
 from app.services.access.idempotency import body_place
 from app.services.connections.access import open_access
 from app.services.operations import sealing
@@ -177,7 +177,7 @@ async def test_what_was_sealed_before_opens_and_is_sealed_anew_once(world: World
     found = await world.client.post(f"/v1/connections/{partner.connection_id}:check", headers=partner.headers)
     assert found.json()["ok"]
     access = await open_access(world.runtime, partner, partner.connection_id, fresh=True)
-    assert await access.token(TokenKind.DELEGATED)
+    assert await access.token(delegated_token(access))
 
 
 async def test_after_a_change_of_keys_the_old_one_can_go(world: World, receiver: Receiver) -> None:
@@ -189,7 +189,7 @@ async def test_after_a_change_of_keys_the_old_one_can_go(world: World, receiver:
         found = counts(await sealing.reseal(new_alone.runtime, dry_run=True))
         assert found == dict.fromkeys(ALL, (1, 1, 0, 0))
         access = await open_access(new_alone.runtime, partner, partner.connection_id, fresh=True)
-        assert await access.token(TokenKind.APP)
+        assert await access.token(app_token(access))
 
 
 async def test_what_does_not_open_is_named_left_alone_and_holds_nothing_up(world: World) -> None:

@@ -31,6 +31,7 @@ REQUESTS: Examples = {
     "unknown_connection": Said("There is no connection 018f6d3e-0000-7000-8000-000000000000."),
     "unknown_platform": Said("There is no platform intune_v2."),
     "platform_not_automated": Said("The platform store_for_business is data only."),
+    "platform_cannot_tell": Said("`consent:recheck` where the platform does not show who has consented."),
     "partner_role_cannot_use_api": Said("An indirect reseller may not use Partner Center's API."),
     "not_a_portal_order": Said("`registrar portal files` of an order that Registrar sends itself."),
     "consent_is_looked_up": Said("`consent:record` for a customer of a connection that has credentials."),

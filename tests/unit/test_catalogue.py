@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from app.domain import registration
+from app.domain import autopilot_errors, registration
 from app.domain.catalogue import CATALOGUE, Advice, Category, Code, Finding, Severity, lookup
 from app.domain.errors import Refusal
 from app.domain.registration import RegistrationState, UpstreamRow, interpret
@@ -116,22 +116,26 @@ def test_no_code_is_idle() -> None:
 
 
 def test_every_meaning_of_an_upstream_word_has_its_entry() -> None:
-    for name, meaning in registration._NAMES.items():
+    for name, meaning in autopilot_errors.NAMES.items():
         assert meaning.code in CATALOGUE, name
         assert lookup(meaning.code).category is Category.UPSTREAM, name
-    assert set(registration.NUMBERS.values()) <= set(registration._NAMES)
+    assert set(autopilot_errors.NUMBERS.values()) <= set(autopilot_errors.NAMES)
     assert set(CATALOGUE) >= registration.TRANSIENT_CODES
 
 
 def test_a_word_nobody_knows_has_its_entry_too() -> None:
-    meaning = interpret(UpstreamRow(done=True, code="999", name="ZtdSomethingNew"), was_uncertain=False)
+    meaning = interpret(
+        UpstreamRow(done=True, code="999", name="ZtdSomethingNew"),
+        autopilot_errors.meaning,
+        was_uncertain=False,
+    )
     assert meaning is not None
     assert meaning.state is RegistrationState.FAILED
     assert meaning.code in CATALOGUE
 
 
 def test_what_counts_as_success_is_no_error_in_the_catalogue() -> None:
-    for meaning in registration._NAMES.values():
+    for meaning in autopilot_errors.NAMES.values():
         assert meaning.code is not None
         is_success = meaning.state in registration.SUCCESS
         assert (lookup(meaning.code).severity is Severity.WARNING) == is_success, meaning

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.domain.autopilot_errors import meaning as meaning_of
 from app.domain.catalogue import lookup
 from app.domain.registration import (
     CORRECTIONS,
@@ -100,26 +101,28 @@ def test_a_known_answer_means_the_same_by_number_by_name_or_by_both(
         UpstreamRow(True, None, name),
         UpstreamRow(True, f" {number} ", name.upper()),
     ):
-        assert interpret(row, was_uncertain=False) == Meaning(state, code)
+        assert interpret(row, meaning_of, was_uncertain=False) == Meaning(state, code)
     assert lookup(code).code == code
 
 
 def test_where_number_and_name_disagree_the_name_decides() -> None:
     row = UpstreamRow(True, "806", "ZtdDeviceAssignedToOtherTenant")
-    assert interpret(row, was_uncertain=False) == Meaning(S.CONFLICT, "assigned_to_other_tenant")
+    assert interpret(row, meaning_of, was_uncertain=False) == Meaning(S.CONFLICT, "assigned_to_other_tenant")
 
 
 def test_an_unknown_name_does_not_hide_a_known_number() -> None:
-    assert interpret(UpstreamRow(True, "812", "SomethingNew"), was_uncertain=False) == Meaning(
+    assert interpret(UpstreamRow(True, "812", "SomethingNew"), meaning_of, was_uncertain=False) == Meaning(
         S.FAILED, "device_not_found"
     )
 
 
 def test_had_before_is_to_be_looked_up_after_an_uncertain_attempt_and_a_conflict_stays_one() -> None:
     had = UpstreamRow(True, "806", None)
-    assert interpret(had, was_uncertain=True) == Meaning(S.UNKNOWN, "outcome_unknown")
+    assert interpret(had, meaning_of, was_uncertain=True) == Meaning(S.UNKNOWN, "outcome_unknown")
     elsewhere = UpstreamRow(True, "808", None)
-    assert interpret(elsewhere, was_uncertain=True) == interpret(elsewhere, was_uncertain=False)
+    assert interpret(elsewhere, meaning_of, was_uncertain=True) == interpret(
+        elsewhere, meaning_of, was_uncertain=False
+    )
 
 
 @pytest.mark.parametrize(
@@ -137,11 +140,11 @@ def test_had_before_is_to_be_looked_up_after_an_uncertain_attempt_and_a_conflict
 def test_which_words_say_that_the_customer_has_the_device(
     code: str | None, name: str | None, is_there: bool
 ) -> None:
-    assert is_with_customer(code, name) is is_there
+    assert is_with_customer(meaning_of(code, name)) is is_there
 
 
 def test_a_passing_trouble_is_a_code_of_the_table() -> None:
-    meaning = interpret(UpstreamRow(True, None, "StorageError"), was_uncertain=False)
+    meaning = interpret(UpstreamRow(True, None, "StorageError"), meaning_of, was_uncertain=False)
     assert meaning is not None
     assert meaning.code in TRANSIENT_CODES
 
@@ -155,7 +158,7 @@ def test_a_passing_trouble_is_a_code_of_the_table() -> None:
 def test_every_answer_has_a_meaning_once_it_is_done_and_none_before(
     done: bool, code: str | None, name: str | None, uncertain: bool
 ) -> None:
-    meaning = interpret(UpstreamRow(done, code, name), was_uncertain=uncertain)
+    meaning = interpret(UpstreamRow(done, code, name), meaning_of, was_uncertain=uncertain)
     if not done:
         assert meaning is None
         return

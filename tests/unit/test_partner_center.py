@@ -9,7 +9,7 @@ import httpx
 import orjson
 import pytest
 
-from app.domain import hardware_hash
+from app.domain import autopilot_errors, hardware_hash
 from app.domain.batch import match_answers
 from app.domain.identity import OutgoingDevice
 from app.domain.registration import RegistrationState, UpstreamRow, interpret
@@ -22,15 +22,20 @@ from app.platforms.base import (
     ListedCustomer,
     ListedDevice,
     Submission,
-    TokenKind,
+    TokenFor,
 )
-from app.platforms.partner_center import PLATFORM, PartnerCenter
+from app.platforms.partner_center import PLATFORM
+from app.platforms.partner_center.driver import PartnerCenter
 from tests.support.gates import OpenGate
 
 CUSTOMER = UUID("c0ffee00-1111-4222-8333-444455556666")
 PARTNER = UUID("0badcafe-1111-4222-8333-444455556666")
 JOB = "0127ed8e-dbd5-49e0-9d96-40d1e6ae3c7d"
 IDS = CallIds(UUID(int=1), UUID(int=2))
+SCOPES = {
+    "https://api.partnercenter.microsoft.com/.default": "app",
+    "https://api.partnercenter.microsoft.com/user_impersonation": "delegated",
+}
 BATCHES = f"/v1/customers/{CUSTOMER}/deviceBatches"
 
 
@@ -39,16 +44,16 @@ class Connection:
 
     connection_id = UUID(int=7)
     entra_tenant_id = PARTNER
-    partner_role = "direct_bill"
 
     def __init__(self, *, has_delegated: bool = True) -> None:
         self.has_delegated = has_delegated
         self.gate = OpenGate()
 
-    async def token(self, kind: TokenKind) -> str:
-        return kind.value
+    async def token(self, wanted: TokenFor) -> str:
+        assert wanted.tenant_id == PARTNER
+        return SCOPES[wanted.scope]
 
-    def forget_token(self, kind: TokenKind) -> None:
+    def forget_token(self, wanted: TokenFor) -> None:
         """There is no other."""
 
 
@@ -115,8 +120,15 @@ async def test_a_new_group_tag_is_made_with_its_devices_in_one_call() -> None:
     )
     assert accepted == Accepted(JOB)
     assert (request.method, request.url.path) == ("POST", BATCHES)
-    assert request.headers["ms-requestid"] == str(IDS.request_id)
-    assert request.headers["ms-correlationid"] == str(IDS.correlation_id)
+    expected = {
+        "MS-RequestId": str(IDS.request_id),
+        "MS-CorrelationId": str(IDS.correlation_id),
+        "MS-Contract-Version": "v1",
+        "X-Locale": "en-US",
+        "MS-PartnerCenter-Application": "Registrar",
+        "MS-ContinuationToken": None,
+    }
+    assert {name: request.headers.get(name) for name in expected} == expected
     assert orjson.loads(request.content) == {
         "batchId": "Sales EU",
         "devices": [
@@ -234,7 +246,7 @@ async def test_a_thousand_devices_with_hashes_go_out_in_one_body() -> None:
 async def polled(body: Any) -> tuple[bool, list[UpstreamRow]]:
     wire = Wire(ok(body))
     async with driver(wire) as partner_center:
-        progress = await partner_center.poll(Connection(), CUSTOMER, JOB)
+        progress = await partner_center.poll(Connection(), CUSTOMER, Accepted(JOB))
     assert wire.targets == [f"/v1/customers/{CUSTOMER}/batchJobStatus/{JOB}"]
     return progress.finished, list(progress.rows)
 
@@ -261,7 +273,7 @@ async def polled(body: Any) -> tuple[bool, list[UpstreamRow]]:
 )
 async def test_what_a_job_status_says_and_cannot_be_read_is_told(body: Any, doubt: str | None) -> None:
     async with driver(Wire(ok(body))) as partner_center:
-        progress = await partner_center.poll(Connection(), CUSTOMER, JOB)
+        progress = await partner_center.poll(Connection(), CUSTOMER, Accepted(JOB))
     told = progress.not_understood
     assert (told.description if told else None) == doubt
 
@@ -333,7 +345,7 @@ async def test_what_a_devices_status_means(
     batch: str, device: dict[str, Any], meaning: RegistrationState | None
 ) -> None:
     _, rows = await polled({"status": batch, "devicesStatus": [{"serialNumber": "S1", **device}]})
-    found = interpret(rows[0], was_uncertain=False)
+    found = interpret(rows[0], autopilot_errors.meaning, was_uncertain=False)
     assert (found.state if found else None) is meaning
 
 
@@ -373,7 +385,7 @@ async def test_a_status_without_devices_has_no_rows(devices: Any) -> None:
 async def test_a_status_that_can_not_be_read_is_no_status(answer: httpx.Response) -> None:
     async with driver(Wire(answer)) as partner_center:
         with pytest.raises(NotUnderstood) as raised:
-            await partner_center.poll(Connection(), CUSTOMER, JOB)
+            await partner_center.poll(Connection(), CUSTOMER, Accepted(JOB))
     assert raised.value.answered
 
 
@@ -381,7 +393,7 @@ async def test_a_job_microsoft_does_not_know_is_refused_with_its_status() -> Non
     answer = httpx.Response(404, json={"code": "1000", "description": "Batch job not found."})
     async with driver(Wire(answer)) as partner_center:
         with pytest.raises(Refused) as raised:
-            await partner_center.poll(Connection(), CUSTOMER, JOB)
+            await partner_center.poll(Connection(), CUSTOMER, Accepted(JOB))
     assert type(raised.value) is Refused
     assert raised.value.said.status == 404
 

@@ -5,7 +5,8 @@ import pytest
 from app.domain import hardware_hash, identity
 from app.domain.catalogue import Finding
 from app.domain.identity import CheckedDevice, Device, IdentityKind, OutgoingDevice, Rules
-from app.platforms.base import FileFormat, discover
+from app.domain.portal_file import FileFormat
+from app.platforms.base import discover
 from simulator.samples import hardware_hash as sample_hash
 from tests.support.world import Clock
 

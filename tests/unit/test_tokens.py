@@ -21,6 +21,7 @@ CLIENT = "66666666-7777-8888-9999-000000000000"
 SECRET = "s3cret/with+odd=chars"
 REFRESH = "1.refresh-token-of-the-test"
 LOGIN = "http://login.test:9000/base"
+SCOPE, USER_SCOPE = "https://api.example.com/.default", "https://api.example.com/user_impersonation"
 MSAL_BASE = f"https://login.microsoftonline.com/{TENANT}"
 
 
@@ -87,12 +88,16 @@ def open_service() -> Iterator[Open]:
 
 
 async def app_token(service: TokenService) -> Any:
-    return await service.for_app(tenant_id=TENANT, client_id=CLIENT, client_secret=SECRET)
+    return await service.for_app(tenant_id=TENANT, scope=SCOPE, client_id=CLIENT, client_secret=SECRET)
 
 
 async def user_token(service: TokenService) -> Any:
     return await service.redeem(
-        tenant_id=TENANT, client_id=CLIENT, client_secret=SECRET, refresh_token=REFRESH
+        tenant_id=TENANT,
+        scope=USER_SCOPE,
+        client_id=CLIENT,
+        client_secret=SECRET,
+        refresh_token=REFRESH,
     )
 
 
@@ -110,11 +115,11 @@ async def test_an_app_token_is_asked_for_at_the_configured_address(open_service:
     ]
     form = entra.forms[0]
     assert form["grant_type"] == "client_credentials"
-    assert form["scope"] == "https://api.partnercenter.microsoft.com/.default"
+    assert form["scope"] == SCOPE
     assert (form["client_id"], form["client_secret"]) == (CLIENT, SECRET)
 
 
-async def test_a_refresh_token_is_redeemed_for_partner_center_and_the_rotated_one_comes_back(
+async def test_a_refresh_token_is_redeemed_for_its_scope_and_the_rotated_one_comes_back(
     open_service: Open,
 ) -> None:
     entra = Entra(granted(refresh_token="rt-2", scope="user_impersonation"))
@@ -122,7 +127,7 @@ async def test_a_refresh_token_is_redeemed_for_partner_center_and_the_rotated_on
     assert (tokens.access_token, tokens.refresh_token) == ("at-1", "rt-2")
     form = entra.forms[0]
     assert (form["grant_type"], form["refresh_token"]) == ("refresh_token", REFRESH)
-    assert "https://api.partnercenter.microsoft.com/user_impersonation" in form["scope"].split()
+    assert USER_SCOPE in form["scope"].split()
     assert "offline_access" in form["scope"].split()
 
 

@@ -175,7 +175,7 @@ class BatchOut(Output):
     state: BatchState
     counts: Counts
     waiting_for: list[WaitingOut] = Field([], description="What holds the batch; empty when it is over.")
-    tracking_id: str | None = Field(description="Partner Center's job.")
+    tracking_id: str | None = Field(description="The platform's job, where one job tells of all devices.")
     correlation_id: UUID = Field(description="MS-CorrelationId of every call for this batch.")
     submissions: int
     polls: int

@@ -29,6 +29,7 @@ async def list_platforms(runtime: RuntimeOf, caller: AnyCaller) -> Platforms:
                 identities=sorted(platform.capabilities.identities),
                 profiles=platform.capabilities.profiles,
                 channel=platform.capabilities.channel,
+                group_tags=platform.capabilities.group_tags,
                 automated=platform.automated,
                 portal=platform.file is not None,
                 retired=platform.capabilities.retired,

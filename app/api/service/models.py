@@ -10,7 +10,7 @@ from app.api.contract.times import Timestamp
 from app.domain.catalogue import Advice, Category, Severity
 from app.domain.identity import IdentityKind
 from app.domain.scope import Scope
-from app.platforms.base import Channel, Profiles
+from app.platforms.base import Channel, Profiles, TagUse
 
 
 class PlatformOut(Output):
@@ -20,6 +20,10 @@ class PlatformOut(Output):
     identities: list[IdentityKind]
     profiles: Profiles
     channel: Channel
+    group_tags: TagUse = Field(
+        description="group: a group of devices with this name; device: a value of each device; none: the "
+        "order keeps it, and the platform does not get it."
+    )
     automated: bool = Field(description="Whether Registrar calls its API.")
     portal: bool = Field(description="Whether orders can be files to upload at its portal by hand.")
     retired: bool

@@ -27,7 +27,7 @@ from app.kernel.telemetry import logger
 from app.kernel.transactions import PartnerTx
 from app.microsoft.http import LOGIN_TIMEOUT_S
 from app.microsoft.tokens import Tokens
-from app.platforms.base import TokenKind
+from app.platforms.base import Abilities, Platform, Registers, TokenFor, TokenKind
 from app.runtime import Runtime, TokenSlot
 from app.services.connections import troubles
 from app.services.connections.troubles import Noted
@@ -74,8 +74,8 @@ class ConnectionAccess:
     principal: Principal
     record: Connection
     fresh: bool = False
-    """Ask Microsoft for a new token of each kind even if a good one is at hand: `:check` must prove it."""
-    _renewed: set[TokenKind] = field(default_factory=set)
+    """Ask Microsoft for a new token even if a good one is at hand: `:check` must prove it."""
+    _renewed: set[TokenFor] = field(default_factory=set)
 
     @property
     def partner_id(self) -> PartnerId:
@@ -94,12 +94,22 @@ class ConnectionAccess:
         return self.record.entra_tenant_id
 
     @property
-    def _identity(self) -> tuple[UUID, str]:
-        return self.entra_tenant_id, self._client_id
+    def platform(self) -> Platform:
+        return self.runtime.platforms[self.record.platform]
 
     @property
-    def partner_role(self) -> str:
-        return str(self.record.partner_role)
+    def abilities(self) -> Abilities:
+        return self.runtime.abilities[self.record.platform]
+
+    @property
+    def registers(self) -> Registers:
+        registers = self.abilities.registers
+        assert registers is not None  # every platform that is driven has it
+        return registers
+
+    @property
+    def _identity(self) -> tuple[UUID, str]:
+        return self.entra_tenant_id, self._client_id
 
     @property
     def has_delegated(self) -> bool:
@@ -110,28 +120,29 @@ class ConnectionAccess:
         """The trouble that a good answer does not disprove: lists need no refresh token, tags do."""
         return None if self.has_delegated else "credential_missing"
 
-    async def token(self, kind: TokenKind) -> str:
+    async def token(self, wanted: TokenFor) -> str:
         if not self.record.client_secret:
             said = Said(description="the connection has no client secret; give it one")
             raise ConnectionTrouble("credential_missing", said)
         cache = self.runtime.token_cache
-        slot = self._slot(kind)
-        taken_away = kind is TokenKind.DELEGATED and not self.has_delegated
+        slot = self._slot(wanted)
+        delegated = wanted.kind is TokenKind.DELEGATED
+        taken_away = delegated and not self.has_delegated
         async with cache.locks[slot]:
             known = cache.tokens.get(slot)
-            proved = not self.fresh or kind in self._renewed
+            proved = not self.fresh or wanted in self._renewed
             if known is not None and proved and not taken_away and known[1] - EARLY > self.runtime.now():
                 return known[0]
-            tokens = await (self._app_token() if kind is TokenKind.APP else self._redeem())
+            tokens = await (self._redeem(wanted) if delegated else self._app_token(wanted))
             cache.tokens[slot] = (tokens.access_token, self.runtime.now() + tokens.expires_in)
-            self._renewed.add(kind)
+            self._renewed.add(wanted)
             return tokens.access_token
 
-    def forget_token(self, kind: TokenKind) -> None:
-        self.runtime.token_cache.tokens.pop(self._slot(kind), None)
+    def forget_token(self, wanted: TokenFor) -> None:
+        self.runtime.token_cache.tokens.pop(self._slot(wanted), None)
 
-    def _slot(self, kind: TokenKind) -> TokenSlot:
-        return TokenSlot(self.connection_id, kind, *self._identity)
+    def _slot(self, wanted: TokenFor) -> TokenSlot:
+        return TokenSlot(self.connection_id, wanted, *self._identity)
 
     def _open(self, sealed: bytes, place: Place) -> str:
         """A credential that no secret key opens is treated as missing: it has to be entered again."""
@@ -152,17 +163,18 @@ class ConnectionAccess:
         place = client_secret_place(self.partner_id, self.connection_id)
         return self._open(self.record.client_secret, place)
 
-    async def _app_token(self) -> Tokens:
+    async def _app_token(self, wanted: TokenFor) -> Tokens:
         return await self.runtime.microsoft.tokens.for_app(
-            tenant_id=self.entra_tenant_id,
+            tenant_id=wanted.tenant_id,
+            scope=wanted.scope,
             client_id=self._client_id,
             client_secret=self._client_secret(),
         )
 
-    async def _redeem(self) -> Tokens:
+    async def _redeem(self, wanted: TokenFor) -> Tokens:
         owner = uuid4()
         sealed = await self._claim(owner)
-        redeeming = asyncio.create_task(self._redeem_and_store(owner, sealed))
+        redeeming = asyncio.create_task(self._redeem_and_store(wanted, owner, sealed))
         try:
             return await asyncio.shield(redeeming)
         except asyncio.CancelledError:
@@ -173,7 +185,7 @@ class ConnectionAccess:
                 redeeming.exception()
             raise
 
-    async def _redeem_and_store(self, owner: UUID, sealed: bytes | None) -> Tokens:
+    async def _redeem_and_store(self, wanted: TokenFor, owner: UUID, sealed: bytes | None) -> Tokens:
         if sealed is None:
             await self._release(owner)
             raise ConnectionTrouble("credential_missing")
@@ -181,7 +193,8 @@ class ConnectionAccess:
         rotated: bytes | None = None
         try:
             tokens = await self.runtime.microsoft.tokens.redeem(
-                tenant_id=self.entra_tenant_id,
+                tenant_id=wanted.tenant_id,
+                scope=wanted.scope,
                 client_id=self._client_id,
                 client_secret=self._client_secret(),
                 refresh_token=self._open(sealed, place),
@@ -259,7 +272,7 @@ async def read_access(
     record = await connections.get(tx, connection_id)
     if record is None:
         raise LookupError("the connection has gone")
-    if record.mode is ConnectionMode.PORTAL:
+    if record.mode is ConnectionMode.PORTAL or runtime.abilities[record.platform].registers is None:
         # The one door to Microsoft is shut for what belongs to a person.
         platform = runtime.platforms[record.platform]
         raise Unprocessable(

@@ -254,9 +254,11 @@ async def check(runtime: Runtime, principal: Principal, connection_id: UUID) -> 
     began = runtime.now()
     await get(runtime, principal, connection_id)
     access = await open_access(runtime, principal, connection_id, fresh=True)
-    driver = runtime.drivers[access.record.platform]
+    checks = access.abilities.checks
+    if checks is None:
+        raise Unprocessable("platform_cannot_tell", f"{access.platform.title} has no call for a check.")
     try:
-        proved = await driver.check(access)
+        proved = await checks.check(access)
     except UpstreamFailure as failure:
         if is_trouble(failure):
             await note_trouble(runtime, principal, connection_id, failure, began=began)

@@ -19,6 +19,7 @@ from app.domain.actor import Principal
 from app.domain.connection import ReadingClaim
 from app.domain.consent import Change, ConsentState, Evidence
 from app.domain.customer import Customer
+from app.domain.errors import Unprocessable
 from app.domain.upstream import (
     ConnectionTrouble,
     HeldBack,
@@ -33,6 +34,7 @@ from app.kernel.handover import hand_over_patiently
 from app.kernel.metrics import LeaseEnd
 from app.kernel.telemetry import logger, origin
 from app.kernel.transactions import PartnerTx
+from app.platforms.base import ConsentEvidence
 from app.runtime import Runtime
 from app.services.connections import troubles
 from app.services.connections.access import ConnectionAccess, is_trouble, note_trouble, open_access
@@ -81,10 +83,10 @@ async def read_customers(
     trouble before."""
     started_at = runtime.now()
     access = await open_access(runtime, principal, connection_id)
-    driver = runtime.drivers[access.record.platform]
+    evidence = _evidence(access)
     try:
         listed = set[UUID]()
-        async for customer in driver.customers(access):
+        async for customer in evidence.customers(access):
             listed.add(customer.tenant_id)
             if lease is not None:
                 await lease.keep()
@@ -94,6 +96,13 @@ async def read_customers(
             await note_trouble(runtime, principal, connection_id, trouble, began=started_at)
         raise
     return await _apply_listing(runtime, access, listed, started_at, lease)
+
+
+def _evidence(access: ConnectionAccess) -> ConsentEvidence:
+    """Raises Unprocessable where the platform shows none."""
+    if access.abilities.consent is None:
+        raise Unprocessable("platform_cannot_tell", f"{access.platform.title} does not show who consented.")
+    return access.abilities.consent
 
 
 def _trouble_of(access: ConnectionAccess, failure: UpstreamFailure, now: datetime) -> UpstreamFailure | None:
@@ -162,7 +171,7 @@ async def request(runtime: Runtime, principal: Principal, customer_id: UUID) -> 
     customer = await get_customer(runtime, principal, customer_id)
     access = await open_access(runtime, principal, customer.connection_id)
     try:
-        link = await runtime.drivers[access.record.platform].consent_link(access)
+        link = await _evidence(access).consent_link(access)
     except NotUnderstood as unread:
         await note_trouble(runtime, principal, access.connection_id, unread, began=began)
         raise
@@ -212,6 +221,8 @@ async def _read_claimed(runtime: Runtime, claim: ReadingClaim, now: datetime) ->
     except Throttled as throttled:
         async with runtime.transaction(claim) as tx:
             await connections.postpone(tx, claim.id, now + (throttled.retry_after or timedelta(minutes=1)))
+    except Unprocessable:
+        pass  # the platform shows no consent
     except ConnectionTrouble:
         pass  # recorded; the next reading at the usual time tests whether it works again
     except HeldBack as held:

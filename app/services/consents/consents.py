@@ -10,7 +10,7 @@ from app.db import batches, connections, customers, holds, orders
 from app.db.ids import new_row_id
 from app.domain import consent
 from app.domain.actor import ActingFor, Principal
-from app.domain.connection import ConnectionMode
+from app.domain.connection import Connection, ConnectionMode
 from app.domain.consent import Change, ConsentChange, ConsentState, Evidence
 from app.domain.customer import Customer
 from app.domain.errors import Conflict, NotFound, Unprocessable
@@ -107,7 +107,7 @@ async def record(
 ) -> Customer:
     """What a person has seen at the portal, or has been told, and the customer as it is then.
 
-    For portal connections only: elsewhere Microsoft's list decides, and its next reading would undo it.
+    Only where nothing shows it: elsewhere the platform's list decides, and its next reading would undo it.
     To record `granted` again renews the proof.
     """
     now = runtime.now()
@@ -117,7 +117,7 @@ async def record(
         if customer is None:
             raise NotFound("unknown_customer", f"There is no customer {customer_id}.")
         connection = await connections.get(tx, customer.connection_id)
-        if connection is None or connection.mode is not ConnectionMode.PORTAL:
+        if connection is None or _is_looked_up(runtime, connection):
             raise Unprocessable("consent_is_looked_up")
         row = await customers.consent_for_update(tx, customer_id)
         old = ConsentState.UNKNOWN if row is None else row.state
@@ -142,6 +142,11 @@ async def record(
             await customers.note_proof(tx, customer_id, now)
         await customers.forget_consents_by_hand(tx, customer_id, keep=KEPT_BY_HAND)
     return await get_customer(runtime, caller, customer_id)
+
+
+def _is_looked_up(runtime: Runtime, connection: Connection) -> bool:
+    shows_consent = runtime.abilities[connection.platform].consent is not None
+    return connection.mode is ConnectionMode.API and shows_consent
 
 
 async def age(runtime: Runtime) -> int:

@@ -11,6 +11,7 @@ from typing import Final
 from uuid import UUID
 
 from app.db.registrations import SendableRow
+from app.domain import autopilot_errors
 from app.domain.registration import Meaning, RegistrationState, UpstreamRow, interpret
 
 _S = RegistrationState
@@ -89,5 +90,5 @@ def meaning_of(entry: Entry) -> Meaning | None:
     answer = answer_of(entry)
     if answer is None:
         return SPOKEN[entry.outcome]
-    meaning = interpret(answer, was_uncertain=False)
+    meaning = interpret(answer, autopilot_errors.meaning, was_uncertain=False)
     return meaning if meaning is not None and entry.outcome in (_S.FAILED, meaning.state) else None

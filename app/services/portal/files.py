@@ -21,10 +21,11 @@ from app.domain.errors import Conflict, NotFound, Unprocessable
 from app.domain.hold import of_customer
 from app.domain.identity import CheckedDevice, IdentityKind
 from app.domain.order import Order
+from app.domain.portal_file import FileFormat
 from app.domain.scope import Scope
 from app.kernel.telemetry import logger
 from app.kernel.transactions import PartnerTx
-from app.platforms.base import FileFormat, Platform
+from app.platforms.base import Platform
 from app.runtime import Runtime
 from app.services.access.identities import Caller
 

@@ -8,6 +8,7 @@ from itertools import islice
 from typing import Final
 
 from app.db.registrations import SendableRow
+from app.domain import autopilot_errors
 from app.domain.batch import SentRow, match_answers
 from app.domain.errors import Unprocessable
 from app.domain.registration import Meaning, UpstreamRow, interpret
@@ -90,7 +91,7 @@ def match(rows: Sequence[SendableRow], said: Sequence[Said], *, whole: bool) -> 
 def meaning_of(answer: PortalAnswer) -> Meaning | None:
     if answer.said is not None:
         return SPOKEN[answer.said]
-    return interpret(answer.answer, was_uncertain=False)
+    return interpret(answer.answer, autopilot_errors.meaning, was_uncertain=False)
 
 
 def _keys_of(row: SendableRow) -> set[SentRow]:

@@ -22,6 +22,7 @@ from app.db.registrations import Outcome, SendableRow
 from app.domain.batch import BatchState
 from app.domain.errors import Conflict, NotFound, Unprocessable
 from app.domain.hold import of_customer
+from app.domain.portal_file import FileFormat
 from app.domain.registration import (
     MAX_TRANSIENT_ATTEMPTS,
     MOVING_WITH_BATCH,
@@ -31,7 +32,6 @@ from app.domain.registration import (
 )
 from app.kernel.telemetry import logger
 from app.kernel.transactions import PartnerTx
-from app.platforms.base import FileFormat
 from app.runtime import Runtime
 from app.services.access.identities import Caller
 from app.services.portal.entries import Entry, Index, answer_of, meaning_of

@@ -1,10 +1,10 @@
-"""Finding out what became of devices whose answer was lost: Microsoft's own listing decides.
+"""Finding out what became of devices whose answer was lost: the platform's own listing decides.
 
 Bounded: a few looks of so many pages. A device that the listing does not show is sent once more,
 which does no harm (registering is idempotent per device and tenant) and gives a definite answer;
 if even that stays unclear, the row ends as `unknown`, visibly, with the step a person should take.
-A device of which Microsoft has said that the customer has it (806) is not sent again: the listing
-only tells whose work that is.
+A device of which the platform has said that the customer has it is not sent again: the listing only tells
+whose work that is. A platform without `Lists` leaves the one repetition.
 """
 
 import asyncio
@@ -24,9 +24,9 @@ from app.domain.registration import RegistrationState, is_with_customer
 from app.domain.same_device import Named, is_same
 from app.domain.upstream import UpstreamFailure
 from app.kernel.telemetry import logger
-from app.platforms.base import ListedDevice
+from app.platforms.base import ListedDevice, Lists
 from app.runtime import Runtime
-from app.services.connections.access import open_access
+from app.services.connections.access import ConnectionAccess, read_access
 from app.services.registering.outcomes import Next, had_before, record
 
 log = logger("lookup")
@@ -35,18 +35,18 @@ LOOKUP_PAUSE = timedelta(seconds=2)
 """A device shows in the listing a moment after its job is done."""
 READING_SHARE = 0.6
 """Share of a step's time that reading the listing may take; the rest is for writing down."""
-DEVICES_A_PAGE = 100
-"""Partner Center's page size."""
 ROUNDS = 2
 """Look-ups, one repetition of what is missing, look-ups again."""
 
 
 @dataclass
 class _Listing:
-    """The devices Microsoft holds under the tag, by each of their identities."""
+    """The devices that the platform holds under the tag, by each of their identities."""
 
     whole: bool = True
-    """False: Microsoft holds more than was read, so what is missing here may be there."""
+    """False: it holds more than was read, so what is missing here may be there."""
+    exists: bool = True
+    """False: the platform lists nothing, so looking again tells nothing either."""
     devices: int = 0
     by_name: dict[tuple[str, str], list[ListedDevice]] = field(default_factory=dict)
     """By PKID and by serial number."""
@@ -71,7 +71,21 @@ async def look_up(runtime: Runtime, claim: Claim) -> None:
         rows = await registrations.open_of_batch(tx, claim.id, with_hashes=False)
         said = await registrations.said_of_batch(tx, claim.id)
         await attempts.close_open(tx, claim, runtime.now())
-        attempt_id = new_row_id()
+        access = await read_access(runtime, tx, claim.connection_id)
+    means = access.registers.meaning
+    with_customer = {id: words for id, words in said.items() if is_with_customer(means(*words))}
+    lists = access.abilities.lists
+    if lists is None:
+        listing = _Listing(whole=False, exists=False)
+    else:
+        listing = await _noted(runtime, claim, access, lists)
+    await _conclude(runtime, claim, rows, with_customer, listing)
+
+
+async def _noted(runtime: Runtime, claim: Claim, access: ConnectionAccess, lists: Lists) -> _Listing:
+    """Reads the listing, as an attempt that is written down."""
+    attempt_id = new_row_id()
+    async with runtime.transaction(claim) as tx:
         await attempts.add(
             tx,
             claim,
@@ -82,28 +96,24 @@ async def look_up(runtime: Runtime, claim: Claim) -> None:
             now=runtime.now(),
         )
     try:
-        listing = await _read(runtime, claim)
+        listing = await _read(runtime, claim, access, lists)
     except UpstreamFailure as failure:
         await _finish_attempt(runtime, claim, attempt_id, failure.code, str(failure.said))
         raise
     await _finish_attempt(runtime, claim, attempt_id, "read", "")
-    await _conclude(runtime, claim, rows, said, listing)
+    return listing
 
 
-async def _read(runtime: Runtime, claim: Claim) -> _Listing:
-    access = await open_access(runtime, claim, claim.connection_id)
-    driver = runtime.drivers[access.record.platform]
+async def _read(runtime: Runtime, claim: Claim, access: ConnectionAccess, lists: Lists) -> _Listing:
     listing = _Listing()
     pages = runtime.settings.lookup_pages
     try:
         async with asyncio.timeout(runtime.settings.step_timeout_s * READING_SHARE):
-            async for device in driver.listed(
-                access, claim.entra_tenant_id, claim.group_tag, max_pages=pages
-            ):
+            async for device in lists.listed(access, claim.entra_tenant_id, claim.group_tag, max_pages=pages):
                 listing.add(device)
     except TimeoutError:
         listing.whole = False
-    if listing.devices >= pages * DEVICES_A_PAGE:
+    if listing.devices >= pages * lists.devices_a_page:
         listing.whole = False
     return listing
 
@@ -117,9 +127,10 @@ async def _conclude(
     runtime: Runtime,
     claim: Claim,
     rows: Sequence[SendableRow],
-    said: Mapping[UUID, tuple[str | None, str | None]],
+    with_customer: Mapping[UUID, tuple[str | None, str | None]],
     listing: _Listing,
 ) -> None:
+    """`with_customer`: the platform's words, where they say that the customer has the device."""
     found: list[Outcome] = []
     missing: list[SendableRow] = []
     theirs: list[Outcome] = []
@@ -127,8 +138,8 @@ async def _conclude(
         device = listing.find(row)
         if device is not None:
             found.append(Outcome(row.id, RegistrationState.REGISTERED, upstream_device_id=device.device_id))
-        elif row.id in said and is_with_customer(*said[row.id]):
-            theirs.append(had_before(row.id, said[row.id], _why_unclear(runtime, claim, listing)))
+        elif row.id in with_customer:
+            theirs.append(had_before(row.id, with_customer[row.id], _why_unclear(claim, listing)))
         else:
             missing.append(row)
     log.info(
@@ -139,8 +150,8 @@ async def _conclude(
         had_before=len(theirs),
         whole=listing.whole,
     )
-    looks = claim.lookups + 1
     per_round = runtime.settings.lookup_attempts
+    looks = claim.lookups + (1 if listing.exists else per_round)
     values: dict[str, Any] = {"lookups": looks, "troubles": 0, "failure_code": None, "failure_said": None}
     # A device shows a moment late, so one look is not believed. A listing too long to read is no better the
     # next time, and is read again only for what would end as unknown.
@@ -168,12 +179,12 @@ async def _conclude(
     await record(runtime, claim, rows, found, following)
 
 
-def _why_unclear(runtime: Runtime, claim: Claim, listing: _Listing) -> str | None:
+def _why_unclear(claim: Claim, listing: _Listing) -> str | None:
     """The words beside a device that is the customer's, where the listing cannot tell since when."""
     if listing.whole:
         return None
-    read = runtime.settings.lookup_pages * DEVICES_A_PAGE
-    return (
-        f"The customer has the device. A call of this order may have registered it: the group tag "
-        f"{claim.group_tag!r} holds more devices than the {read:,} that are looked through."
-    )
+    why = "the platform has no list of devices that could tell."
+    if listing.exists:
+        read = f"{listing.devices:,} that are looked through"
+        why = f"the group tag {claim.group_tag!r} holds more devices than the {read}."
+    return f"The customer has the device. A call of this order may have registered it: {why}"

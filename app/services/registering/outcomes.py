@@ -260,9 +260,11 @@ async def _end_whole(runtime: Runtime, claim: Claim, state: RegistrationState, c
         await _stop_creating(tx, claim, now)
         rows = await registrations.open_of_batch(tx, claim.id, with_hashes=False)
         answers = await registrations.said_of_batch(tx, claim.id)
+        registers = runtime.abilities[order.platform].registers
+        means = None if registers is None else registers.meaning
         ended = [
             had_before(row.id, answers[row.id], UNREAD)
-            if row.id in answers and is_with_customer(*answers[row.id])
+            if row.id in answers and means is not None and is_with_customer(means(*answers[row.id]))
             else Outcome(row.id, state, error_code=code, error_detail=said or None)
             for row in rows
         ]
@@ -274,11 +276,8 @@ async def _end_whole(runtime: Runtime, claim: Claim, state: RegistrationState, c
 
 async def _stop_creating(tx: PartnerTx, claim: Claim, now: datetime) -> None:
     """If this batch was to create its group tag, one of those that wait for it may."""
-    tag = await group_tags.lock(tx, claim.customer_id, claim.group_tag, now)
-    if tag.creating_batch_id != claim.id:
-        return
-    await group_tags.set_creating(tx, claim.customer_id, claim.group_tag, None, now)
-    await hasten_waiting(tx, claim, now)
+    if await group_tags.stop_creating(tx, claim.customer_id, claim.group_tag, claim.id, now):
+        await hasten_waiting(tx, claim, now)
 
 
 async def hasten_waiting(tx: PartnerTx, claim: Claim, now: datetime) -> None:

@@ -1,6 +1,7 @@
-"""Following a submitted batch until Microsoft has said something about every device of it.
+"""Following a submitted batch until the platform has said something about every device of it.
 
-The batch's own status is never taken for the devices': it says "finished" over failed ones.
+The batch's own status is never taken for the devices': it says "finished" over failed ones. Where devices are
+followed one by one, each outcome is recorded when it comes.
 """
 
 from collections.abc import Sequence
@@ -13,12 +14,12 @@ from app.db.batches import Claim
 from app.db.registrations import Outcome, SendableRow
 from app.domain import schedule
 from app.domain.batch import BatchState, Match, match_answers
-from app.domain.registration import RegistrationState, interpret
+from app.domain.registration import Means, RegistrationState, interpret
 from app.domain.schedule import PollPolicy
 from app.domain.upstream import NoRelationship, NotUnderstood, OutcomeUnknown, Refused, UpstreamFailure
 from app.kernel.settings import Settings
 from app.kernel.telemetry import logger
-from app.platforms.base import Progress
+from app.platforms.base import Accepted, Progress, Registers
 from app.runtime import Runtime
 from app.services.connections.access import note_trouble, read_access
 from app.services.registering.lookup import LOOKUP_PAUSE
@@ -42,14 +43,17 @@ async def poll(runtime: Runtime, claim: Claim) -> None:
     async with runtime.transaction(claim) as tx:
         rows = await registrations.open_of_batch(tx, claim.id, with_hashes=False)
         access = await read_access(runtime, tx, claim.connection_id)
-    if claim.tracking_id is None or claim.submitted_at is None:
-        raise LookupError("a submitted batch without tracking id or time")
-    driver = runtime.drivers[access.record.platform]
+        registers, sent = access.registers, Accepted(claim.tracking_id)
+        if registers.follows_devices:
+            ids = await registrations.device_ids_of_batch(tx, claim.id)
+            sent = Accepted(claim.tracking_id, [ids.get(row.id) for row in rows])
+    if claim.submitted_at is None or not sent.can_be_followed:
+        raise LookupError("a submitted batch without an id to ask for, or without its time")
     policy = poll_policy(runtime.settings)
     overdue = schedule.is_past_deadline(claim.submitted_at, runtime.now(), policy)
     began = runtime.now()
     try:
-        progress = await driver.poll(access, claim.entra_tenant_id, claim.tracking_id)
+        progress = await registers.poll(access, claim.entra_tenant_id, sent)
     except (Refused, OutcomeUnknown) as failure:
         if isinstance(failure, NoRelationship) and not overdue:
             # It says nothing of the job: that goes on when the customer has consented again.
@@ -59,19 +63,22 @@ async def poll(runtime: Runtime, claim: Claim) -> None:
             return
         if isinstance(failure, OutcomeUnknown) and not overdue:
             raise
-        # Microsoft does not know the job (any more), or never tells: the listing has to.
+        # The platform does not know the job (any more), or never tells: the listing has to.
         log.warning("job_unknown_upstream", batch_id=str(claim.id), said=str(failure.said))
         progress, overdue = Progress(finished=False, rows=()), True
     doubt = progress.not_understood
     if not progress.finished and not overdue:
         if doubt is not None:
             raise NotUnderstood(doubt)
-        await _wait(runtime, claim, policy)
+        done: Sequence[Outcome] = ()
+        if registers.follows_devices:
+            done, _ = await _judged(runtime, claim, rows, progress, registers)
+        await _wait(runtime, claim, policy, rows, done)
         return
     if doubt is not None:
         # What could be read of it is recorded; the listing tells the rest.
         await note_trouble(runtime, claim, claim.connection_id, NotUnderstood(doubt), began=began)
-    await _settle(runtime, claim, rows, progress)
+    await _settle(runtime, claim, rows, progress, registers)
 
 
 def _is_not_yet(runtime: Runtime, claim: Claim, failure: UpstreamFailure) -> bool:
@@ -81,29 +88,28 @@ def _is_not_yet(runtime: Runtime, claim: Claim, failure: UpstreamFailure) -> boo
     return failure.said.status == 404 and runtime.now() - claim.submitted_at < patience
 
 
-async def _wait(runtime: Runtime, claim: Claim, policy: PollPolicy) -> None:
+async def _wait(
+    runtime: Runtime,
+    claim: Claim,
+    policy: PollPolicy,
+    rows: Sequence[SendableRow] = (),
+    done: Sequence[Outcome] = (),
+) -> None:
+    """Asks again later. `done`: outcomes of some of the rows, recorded before the others are there."""
     now = runtime.now()
     due_at = schedule.next_poll(claim.polls + 1, now, runtime.random(), policy)
+    values = {"polls": claim.polls + 1, "troubles": 0, "failure_code": None, "failure_said": None}
+    if done:
+        await record(runtime, claim, rows, done, Next(BatchState.SUBMITTED, due_at, values))
+        return
     async with runtime.transaction(claim) as tx:
-        answered = {"troubles": 0, "failure_code": None, "failure_said": None}
-        await release(tx, claim, due_at, now, {"polls": claim.polls + 1, **answered})
+        await release(tx, claim, due_at, now, values)
 
 
-async def _settle(runtime: Runtime, claim: Claim, rows: Sequence[SendableRow], progress: Progress) -> None:
-    doubtful = await _sent_in_doubt(runtime, claim, rows)
-    # The setting may have been another one when a hash was sent. An answer that names the device by its PKID
-    # alone, or by nothing, is matched all the same.
-    sent = [row.outgoing(with_serial=True).as_sent() for row in rows]
-    outcomes: list[Outcome] = []
-    unclear: list[Outcome] = []
-    for row, match in zip(rows, match_answers(sent, progress.rows), strict=True):
-        outcome = _outcome(row, match, was_uncertain=row.id in doubtful)
-        if outcome is None:
-            unclear.append(Outcome(row.id, RegistrationState.UNKNOWN, "outcome_unknown", CHECKING))
-        elif outcome.state is RegistrationState.UNKNOWN:
-            unclear.append(replace(outcome, error_detail=CHECKING))
-        else:
-            outcomes.append(outcome)
+async def _settle(
+    runtime: Runtime, claim: Claim, rows: Sequence[SendableRow], progress: Progress, registers: Registers
+) -> None:
+    outcomes, unclear = await _judged(runtime, claim, rows, progress, registers)
     if not unclear:
         await record(runtime, claim, rows, outcomes, Next(BatchState.SETTLED))
         return
@@ -116,6 +122,33 @@ async def _settle(runtime: Runtime, claim: Claim, rows: Sequence[SendableRow], p
         Next(BatchState.UNKNOWN, due_at=runtime.now() + LOOKUP_PAUSE),
         unclear=unclear,
     )
+
+
+async def _judged(
+    runtime: Runtime, claim: Claim, rows: Sequence[SendableRow], progress: Progress, registers: Registers
+) -> tuple[list[Outcome], list[Outcome]]:
+    """The outcomes that are clear, and those that are not."""
+    doubtful = await _sent_in_doubt(runtime, claim, rows)
+    outcomes: list[Outcome] = []
+    unclear: list[Outcome] = []
+    for row, match in zip(rows, _matches(rows, progress, registers), strict=True):
+        outcome = _outcome(row, match, registers.meaning, was_uncertain=row.id in doubtful)
+        if outcome is None:
+            unclear.append(Outcome(row.id, RegistrationState.UNKNOWN, "outcome_unknown", CHECKING))
+        elif outcome.state is RegistrationState.UNKNOWN:
+            unclear.append(replace(outcome, error_detail=CHECKING))
+        else:
+            outcomes.append(outcome)
+    return outcomes, unclear
+
+
+def _matches(rows: Sequence[SendableRow], progress: Progress, registers: Registers) -> Sequence[Match]:
+    if registers.follows_devices and progress.rows:
+        return [Match(answer, certain=True) for answer in progress.rows]
+    # The setting may have been another one when a hash was sent. An answer that names the device by its PKID
+    # alone, or by nothing, is matched all the same.
+    sent = [row.outgoing(with_serial=True).as_sent() for row in rows]
+    return match_answers(sent, progress.rows)
 
 
 async def _sent_in_doubt(runtime: Runtime, claim: Claim, rows: Sequence[SendableRow]) -> frozenset[UUID]:
@@ -131,7 +164,7 @@ async def _sent_in_doubt(runtime: Runtime, claim: Claim, rows: Sequence[Sendable
     return again if doubts else frozenset()
 
 
-def _outcome(row: SendableRow, match: Match, *, was_uncertain: bool) -> Outcome | None:
+def _outcome(row: SendableRow, match: Match, means: Means, *, was_uncertain: bool) -> Outcome | None:
     """The row's outcome; None when the answer is missing, unfinished or hangs on a doubtful position.
 
     A device without any key cannot be looked up either: there the position is all there is.
@@ -140,5 +173,5 @@ def _outcome(row: SendableRow, match: Match, *, was_uncertain: bool) -> Outcome 
         return None
     if not match.certain and (row.serial_number or row.product_key):
         return None
-    meaning = interpret(match.answer, was_uncertain=was_uncertain)
+    meaning = interpret(match.answer, means, was_uncertain=was_uncertain)
     return None if meaning is None else outcome_of(row, meaning, match.answer)

@@ -1,22 +1,22 @@
 """Sends a batch: once if all goes well; the same body and id again if the outcome is unknown.
 
-A group tag is created with the first batch and appended to afterwards; the tag's row lets one
-batch create it while the others wait. Intent is on disk before the call leaves.
+Intent is on disk before the call leaves. What a call does with its group tag, where the platform keeps a
+ledger of them, is decided in `tag_ledger`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-from app.db import attempts, batches, customers, group_tags, registrations
+from app.db import attempts, batches, customers, registrations
 from app.db.batches import Claim
 from app.db.ids import new_row_id
 from app.db.leases import LostClaim
-from app.domain import request_id, tag_answer
+from app.domain import request_id
 from app.domain.batch import SMALLEST_SPLIT, BatchState
 from app.domain.hold import of_customer
-from app.domain.tag_answer import TagAnswer
 from app.domain.upstream import (
     NoRelationship,
     NotSent,
@@ -29,18 +29,15 @@ from app.domain.upstream import (
 from app.kernel.settings import Settings
 from app.kernel.telemetry import logger
 from app.kernel.transactions import PartnerTx
-from app.platforms.base import Accepted, CallIds, Submission
+from app.platforms.base import Accepted, CallIds, GroupTags, Submission
 from app.runtime import Runtime
 from app.services.connections.access import ConnectionAccess, note_trouble, read_access
+from app.services.registering import tag_ledger
 from app.services.registering.lookup import LOOKUP_PAUSE
-from app.services.registering.outcomes import hasten_waiting, hold_batch, refuse_batch, release, split_batch
+from app.services.registering.outcomes import hold_batch, refuse_batch, release, split_batch
+from app.services.registering.tag_ledger import TagStep
 
 log = logger("submission")
-
-TAG_PATIENCE = timedelta(seconds=1)
-LONGEST_TAG_PATIENCE = timedelta(seconds=30)
-"""How long a batch waits until it looks again whether its group tag has been created: as long as the
-creator does, within these. The creator wakes it when it has ended, well or badly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +47,9 @@ class _Intent:
     attempt_id: UUID
     ids: CallIds
     submission: Submission
+    rows: Sequence[UUID]
     uncertain: bool
-    proves_tag: bool
-    """The tag is not known to be there: that the call is accepted tells so."""
-
-    @property
-    def create(self) -> bool:
-        return self.submission.create
+    tag: TagStep
 
 
 async def submit(runtime: Runtime, claim: Claim) -> None:
@@ -71,23 +64,20 @@ async def submit(runtime: Runtime, claim: Claim) -> None:
     if opened is None:
         return
     intent, access = opened
-    driver = runtime.drivers[access.record.platform]
+    tags = access.abilities.group_tags
     if intent is None:
-        spelling = await driver.find_group_tag(access, claim.entra_tenant_id, claim.group_tag)
-        if spelling is not None and spelling != claim.group_tag:
-            await _refuse_spelling(runtime, claim, spelling)
+        assert tags is not None  # without a ledger there is always an intent
+        spelling = await tags.find_group_tag(access, claim.entra_tenant_id, claim.group_tag)
+        if spelling not in (None, claim.group_tag):
+            await tag_ledger.refuse_spelling(runtime, claim, access, str(spelling))
             return
         async with runtime.transaction(claim) as tx:
-            if spelling is not None:
-                await _tag_is_known(tx, claim, runtime.now())
-                create = False
-            else:
-                create = not tag_answer.is_there_unlisted(await attempts.upload_outcomes(tx, claim))
-            intent = await _write_intent(runtime, tx, claim, create=create, proves_tag=spelling is None)
+            step = await tag_ledger.step_after(tx, claim, tags, spelling, runtime.now())
+            intent = await _write_intent(runtime, tx, claim, step)
     try:
-        accepted = await driver.submit(access, intent.ids, intent.submission)
+        accepted = await access.registers.submit(access, intent.ids, intent.submission)
     except UpstreamFailure as failure:
-        await _failed(runtime, claim, intent, failure)
+        await _failed(runtime, claim, intent, failure, tags)
     else:
         await _accepted(runtime, claim, intent, accepted)
 
@@ -98,21 +88,22 @@ def _is_spent(settings: Settings, claim: Claim) -> bool:
 
 
 async def _open(runtime: Runtime, claim: Claim) -> tuple[_Intent | None, ConnectionAccess] | None:
-    """Decides whether to send, and writes the intent where the tag is known.
+    """Decides whether to send, and writes the intent where nothing is to be found out about the tag.
 
-    None: not now, the batch has been put back. No intent: this batch is to create the tag, if Microsoft
+    None: not now, the batch has been put back. No intent: this batch is to create the tag, if the platform
     does not have it all the same.
     """
-    now = runtime.now()
     intent: _Intent | None = None
     async with runtime.transaction(claim) as tx:
         unsent = claim.state is BatchState.QUEUED and not claim.uncertain
         held = unsent and bool(of_customer(await customers.consent_for_share(tx, claim.customer_id)))
         if not held:
             access = await read_access(runtime, tx, claim.connection_id)
-            if await group_tags.is_known(tx, claim.customer_id, claim.group_tag):
-                intent = await _write_intent(runtime, tx, claim, create=False, proves_tag=False)
-            elif not await _may_create(tx, claim, now):
+            if access.abilities.group_tags is None:
+                intent = await _write_intent(runtime, tx, claim, tag_ledger.PLAIN)
+            elif await tag_ledger.is_known(tx, claim):
+                intent = await _write_intent(runtime, tx, claim, tag_ledger.APPEND)
+            elif not await tag_ledger.take_creation(tx, claim, runtime.now()):
                 return None
     if held:
         await hold_batch(runtime, claim)
@@ -120,26 +111,7 @@ async def _open(runtime: Runtime, claim: Claim) -> tuple[_Intent | None, Connect
     return intent, access
 
 
-async def _may_create(tx: PartnerTx, claim: Claim, now: datetime) -> bool:
-    """Makes this batch the tag's creator, if no other one is; otherwise it has been put back and waits."""
-    if await batches.lock_claimed(tx, claim) is None:
-        raise LostClaim
-    tag = await group_tags.lock(tx, claim.customer_id, claim.group_tag, now)
-    became_known = tag.known and tag.tag == claim.group_tag
-    if became_known or tag.creating_batch_id not in (None, claim.id):
-        await customers.give_turn_back(tx, claim.customer_id, claim.id, now)
-        # After the creator, not beside it: it is the creator that has something to do.
-        wait = max((tag.creator_due_at or now) - now + TAG_PATIENCE, TAG_PATIENCE)
-        due_at = now if became_known else now + min(wait, LONGEST_TAG_PATIENCE)
-        await release(tx, claim, due_at, now)
-        return False
-    await group_tags.set_creating(tx, claim.customer_id, claim.group_tag, claim.id, now)
-    return True
-
-
-async def _write_intent(
-    runtime: Runtime, tx: PartnerTx, claim: Claim, *, create: bool, proves_tag: bool
-) -> _Intent:
+async def _write_intent(runtime: Runtime, tx: PartnerTx, claim: Claim, tag: TagStep) -> _Intent:
     """Puts down, before anything leaves, what leaves and under which ids."""
     now = runtime.now()
     if claim.uncertain or claim.submissions:
@@ -147,14 +119,14 @@ async def _write_intent(
     rows = await registrations.open_of_batch(tx, claim.id, with_hashes=True)
     with_serial = runtime.settings.send_serial_with_hash
     devices = [row.outgoing(with_serial=with_serial) for row in rows]
-    submission = Submission(claim.entra_tenant_id, claim.group_tag, create, devices)
+    submission = Submission(claim.entra_tenant_id, claim.group_tag, tag.create, devices)
     call_id = _request_id(claim, submission)
     attempt_id = new_row_id()
     held = await attempts.begin(
         tx,
         claim,
         id=attempt_id,
-        kind="create" if create else "append",
+        kind=tag.kind,
         values={
             "state": BatchState.SUBMITTING.value,
             "request_id": call_id,
@@ -167,7 +139,7 @@ async def _write_intent(
     if not held:
         raise LostClaim
     ids = CallIds(call_id, claim.correlation_id)
-    return _Intent(attempt_id, ids, submission, claim.uncertain, proves_tag)
+    return _Intent(attempt_id, ids, submission, [row.id for row in rows], claim.uncertain, tag)
 
 
 def _request_id(claim: Claim, submission: Submission) -> UUID:
@@ -181,17 +153,17 @@ def _request_id(claim: Claim, submission: Submission) -> UUID:
 
 async def _accepted(runtime: Runtime, claim: Claim, intent: _Intent, accepted: Accepted) -> None:
     now = runtime.now()
-    if accepted.tracking_id is None:
-        state = BatchState.UNKNOWN
-        due_at = now + timedelta(seconds=runtime.settings.poll_ceiling_s / 10)
-    else:
+    if accepted.can_be_followed:
         state = BatchState.SUBMITTED
         due_at = now + timedelta(seconds=runtime.settings.poll_first_s)
+    else:
+        state = BatchState.UNKNOWN
+        due_at = now + timedelta(seconds=runtime.settings.poll_ceiling_s / 10)
     async with runtime.transaction(claim) as tx:
-        if intent.proves_tag:
-            if await batches.lock_claimed(tx, claim) is None:
-                raise LostClaim
-            await _tag_is_known(tx, claim, now)
+        if intent.tag.proves:
+            await tag_ledger.note_accepted(tx, claim, now)
+        if accepted.device_ids:
+            await registrations.note_device_ids(tx, claim.id, intent.rows, accepted.device_ids)
         await attempts.finish(tx, intent.attempt_id, outcome="accepted", said="", now=now)
         await release(
             tx,
@@ -214,7 +186,7 @@ async def _accepted(runtime: Runtime, claim: Claim, intent: _Intent, accepted: A
         began = claim.lease_until - runtime.settings.lease
         await note_trouble(runtime, claim, claim.connection_id, unread, began=began)
     devices = len(intent.submission.devices)
-    log.info("batch_submitted", batch_id=str(claim.id), devices=devices, create=intent.create)
+    log.info("batch_submitted", batch_id=str(claim.id), devices=devices, kind=intent.tag.kind)
 
 
 async def _failed(
@@ -222,6 +194,7 @@ async def _failed(
     claim: Claim,
     intent: _Intent,
     failure: UpstreamFailure,
+    tags: GroupTags | None,
 ) -> None:
     """Sorts a failed call: no effect, unknown effect, or a definite no."""
     claim = replace(
@@ -233,7 +206,7 @@ async def _failed(
     )
     log.info("submission_failed", batch_id=str(claim.id), code=failure.code, said=str(failure.said))
     refused = failure if isinstance(failure, Refused) else None
-    surprise = refused and tag_answer.read(refused, create=intent.create)
+    surprise = refused and tag_ledger.contradiction(tags, refused, intent.tag)
     match failure:
         case OutcomeUnknown():
             await _unknown(runtime, claim, intent, failure)
@@ -255,14 +228,14 @@ async def _failed(
 
 
 async def _tag_was_otherwise(
-    runtime: Runtime, claim: Claim, intent: _Intent, failure: Refused, answer: TagAnswer
+    runtime: Runtime, claim: Claim, intent: _Intent, failure: Refused, surprise: str
 ) -> None:
-    """Not `known` either way: the next attempt looks for the tag at Microsoft, spelling included. A batch
-    that was to create the tag keeps that role, because it is the one that tries the other way."""
-    if not intent.proves_tag:
+    """Not `known` either way. A batch that was to create the tag keeps that role, because it is the one that
+    tries the other way."""
+    if not intent.tag.proves:
         async with runtime.transaction(claim) as tx:
-            await group_tags.set_known(tx, claim.customer_id, claim.group_tag, known=False, now=runtime.now())
-    await _unsent(runtime, claim, intent, TagOtherwise(failure.code, failure.said), outcome=answer.value)
+            await tag_ledger.note_unknown(tx, claim, runtime.now())
+    await _unsent(runtime, claim, intent, TagOtherwise(failure.code, failure.said), outcome=surprise)
 
 
 async def _unsent(
@@ -334,16 +307,3 @@ async def _finish_attempt(runtime: Runtime, claim: Claim, intent: _Intent, failu
             said=str(failure.said),
             now=runtime.now(),
         )
-
-
-async def _tag_is_known(tx: PartnerTx, claim: Claim, now: datetime) -> None:
-    tag = await group_tags.lock(tx, claim.customer_id, claim.group_tag, now)
-    if tag.known and tag.tag == claim.group_tag:
-        return
-    await group_tags.set_known(tx, claim.customer_id, claim.group_tag, known=True, now=now)
-    await hasten_waiting(tx, claim, now)
-
-
-async def _refuse_spelling(runtime: Runtime, claim: Claim, spelling: str) -> None:
-    said = f"Partner Center has the group tag {spelling!r}; the order says {claim.group_tag!r}"
-    await refuse_batch(runtime, claim, code="group_tag_case_conflict", said=said)

@@ -2,9 +2,9 @@
 
 import pytest
 
-from app.domain import tag_answer
-from app.domain.tag_answer import TagAnswer
 from app.domain.upstream import NoRelationship, Refused, Said
+from app.platforms.partner_center import tag_answers
+from app.platforms.partner_center.tag_answers import TagAnswer
 
 EXISTS, MISSING = TagAnswer.EXISTS, TagAnswer.MISSING
 
@@ -27,11 +27,11 @@ def test_what_a_refusal_says_of_the_tag(
     create: bool, status: int, words: str | None, answer: TagAnswer | None
 ) -> None:
     refused = Refused("batch_refused", Said(status, None, words))
-    assert tag_answer.read(refused, create=create) is answer
+    assert tag_answers.read(refused, create=create) is answer
 
 
 def test_a_refusal_for_the_customer_says_nothing_of_the_tag() -> None:
-    assert tag_answer.read(NoRelationship(Said(404, "60003")), create=False) is None
+    assert tag_answers.read(NoRelationship(Said(404, "60003")), create=False) is None
 
 
 @pytest.mark.parametrize(
@@ -49,4 +49,4 @@ def test_a_refusal_for_the_customer_says_nothing_of_the_tag() -> None:
 def test_adding_to_a_tag_that_is_there_and_not_listed_is_tried_once(
     outcomes: list[str | None], unlisted: bool
 ) -> None:
-    assert tag_answer.is_there_unlisted(outcomes) is unlisted
+    assert tag_answers.is_there_unlisted(outcomes) is unlisted

@@ -1,0 +1,1 @@
+"""Platforms that only tests have, found as those of the product are: by REGISTRAR_MORE_PLATFORMS."""
