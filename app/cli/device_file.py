@@ -19,9 +19,9 @@ from app.cli.outcome import Stop, reading
 from app.cli.screen import field_words
 from app.domain.masking import holds_secret
 from app.domain.order import MAX_DEVICES
-from app.intake.csv import encodings
 from app.intake.devices import SENT, device_of
 from app.intake.rows import Dialect, Row, UnreadableFile, Wanted, read
+from app.intake.text import encodings
 
 LONGEST: Final[Mapping[str, int]] = {
     "serial_number": 4096,

@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
-from app.db import import_tables
+from app.db import tables
 from app.db.imports import ImportClaim, claim_of
 from app.db.index_walks import BY_INDEX
 from app.db.leases import IMPORTS
@@ -57,13 +57,13 @@ WITH RECURSIVE first(partner_id, due_at) AS (
 ), claimed AS (
     UPDATE imports i SET {IMPORTS.claimed}, attempts = i.attempts + 1
     WHERE i.id = (SELECT id FROM next) AND i.due_at <= :now AND {_FREE}
-    RETURNING {columns(import_tables.imports, "i", Import)}
+    RETURNING {columns(tables.imports, "i", Import)}
 ), turn AS (
     INSERT INTO partner_turns (partner_id, kind, last_turn_at)
     SELECT partner_id, 'imports', :now FROM claimed
     ON CONFLICT (partner_id, kind) DO UPDATE SET last_turn_at = excluded.last_turn_at
 )
-SELECT {columns(import_tables.imports, of=Import)} FROM claimed
+SELECT {columns(tables.imports, of=Import)} FROM claimed
 """
 
 

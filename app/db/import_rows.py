@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from app.db import import_tables
+from app.db import tables
 from app.db.bulk import insertion
 from app.db.engine import load
 from app.db.imports import ImportClaim
@@ -53,13 +53,13 @@ _MINE = "partner_id = :partner AND import_id = :import_id"
 
 async def add_many(tx: PartnerTx, rows: Sequence[Sequence[Any]]) -> None:
     """Rows in the order of COLUMNS."""
-    await load(tx, import_tables.import_rows, COLUMNS, rows)
+    await load(tx, tables.import_rows, COLUMNS, rows)
 
 
 async def add_hashes(tx: PartnerTx, rows: Sequence[tuple[UUID, UUID, int, bytes]]) -> None:
     """(partner, import, row number, hash without its zero fill) each."""
     columns = ("partner_id", "import_id", "row_number", "data")
-    await load(tx, import_tables.import_hashes, columns, rows)
+    await load(tx, tables.import_hashes, columns, rows)
 
 
 async def delete_some(tx: PartnerTx, import_id: UUID, *, limit: int) -> int:

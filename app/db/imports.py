@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from app.db import import_tables
+from app.db import tables
 from app.db.engine import encode_json
 from app.db.ids import first_id_of
 from app.db.leases import IMPORTS, LostClaim
@@ -34,7 +34,7 @@ class NamedOrder:
     reference: str
 
 
-_COLUMNS = columns(import_tables.imports, "i", Import)
+_COLUMNS = columns(tables.imports, "i", Import)
 _JSON = frozenset({"profile", "dialect", "counts", "summary"})
 
 

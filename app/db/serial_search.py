@@ -11,8 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db import driver
 from app.db.connecting import make_engine
-from app.db.device_tables import TRIGRAMS
 from app.db.sqlstate import LOCK_NOT_AVAILABLE, sqlstate_of
+from app.db.tables.devices import TRIGRAMS
 from app.domain.devices import SerialNumberSearch
 from app.kernel.telemetry import logger
 

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from app.db import import_tables
+from app.db import tables
 from app.db.engine import encode_json
 from app.db.paging import Page, PageRequest, cut
 from app.db.sql import columns, execute, fetch_all_as, fetch_one_as, insert
@@ -38,7 +38,7 @@ async def get(tx: PartnerTx, profile_id: UUID) -> VendorProfile | None:
     return await fetch_one_as(
         tx,
         VendorProfile,
-        f"SELECT {columns(import_tables.vendor_profiles)} FROM vendor_profiles "
+        f"SELECT {columns(tables.vendor_profiles)} FROM vendor_profiles "
         "WHERE partner_id = :partner AND id = :id",
         partner=tx.partner_id,
         id=profile_id,
@@ -49,7 +49,7 @@ async def get_by_name(tx: PartnerTx, name: str) -> VendorProfile | None:
     return await fetch_one_as(
         tx,
         VendorProfile,
-        f"SELECT {columns(import_tables.vendor_profiles)} FROM vendor_profiles "
+        f"SELECT {columns(tables.vendor_profiles)} FROM vendor_profiles "
         "WHERE partner_id = :partner AND name = :name",
         partner=tx.partner_id,
         name=name,

@@ -11,9 +11,6 @@ from itertools import islice
 from typing import Any, Final
 
 from app.intake import columns, profiles
-from app.intake.csv import encodings
-from app.intake.csv.encodings import Encoding, Text
-from app.intake.csv.records import LINE_TOO_LONG, MAX_LINE, lines
 from app.intake.profiles import Profile
 from app.intake.row_builder import MAX_ROWS, too_many_rows, with_guess
 from app.intake.row_plan import NOTHING, Plan
@@ -31,6 +28,9 @@ from app.intake.table import (
     UnreadableFile,
     storable,
 )
+from app.intake.text import encodings
+from app.intake.text.encodings import Encoding, Text
+from app.intake.text.records import LINE_TOO_LONG, MAX_LINE, lines
 
 SAMPLE: Final = 200
 """Lines that are examined for columns."""

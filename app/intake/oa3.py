@@ -11,12 +11,12 @@ from typing import Final
 from xml.parsers import expat
 
 from app.intake import foreign, profiles
-from app.intake.csv import encodings
-from app.intake.csv.encodings import Text
 from app.intake.profiles import Profile
 from app.intake.row_builder import MAX_ROWS, too_many_rows
 from app.intake.row_plan import Plan
 from app.intake.table import LOST, MAX_FIELD, Dialect, Head, Kind, Notice, Row, Source, UnreadableFile
+from app.intake.text import encodings
+from app.intake.text.encodings import Text
 from app.intake.xlsx.markup import Names
 
 MAX_DEPTH: Final = 32

@@ -15,8 +15,8 @@ from app.domain.characters import unsafe_in_cell, unseen
 from app.domain.masking import quoted, visible
 from app.intake import columns
 from app.intake.columns import FIELDS, IDENTITY, MAX_NAME, Columns, normalise
-from app.intake.csv import encodings
 from app.intake.table import Notice
+from app.intake.text import encodings
 
 MAX_COLUMNS: Final = 512
 MAX_TAGS: Final = 10_000

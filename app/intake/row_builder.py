@@ -11,8 +11,6 @@ from typing import Final
 
 from app.intake import corrections, layout, profiles
 from app.intake.columns import ALIASES, MAX_NAME, SENT, Columns
-from app.intake.csv import tears
-from app.intake.csv.records import cells_of
 from app.intake.layout import Layout
 from app.intake.profiles import Profile
 from app.intake.row_plan import Plan
@@ -27,6 +25,8 @@ from app.intake.table import (
     Row,
     UnreadableFile,
 )
+from app.intake.text import tears
+from app.intake.text.records import cells_of
 
 MAX_ROWS: Final = 1_000_000
 """The most rows of one file: a hundred times the largest order."""

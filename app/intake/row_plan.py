@@ -12,11 +12,11 @@ from typing import Final
 
 from app.intake import profiles
 from app.intake.columns import IDENTITY, Columns, Twin
-from app.intake.csv import tears
-from app.intake.csv.tears import Tears, long_row
 from app.intake.layout import Layout
 from app.intake.profiles import Profile, TagChooser
 from app.intake.table import Notice, Row
+from app.intake.text import tears
+from app.intake.text.tears import Tears, long_row
 
 _EMPTY: Final = frozenset({"''", '""', "``", "“”", "„“", "‘’", "«»"})
 """Quotation marks around nothing."""

@@ -1,21 +1,22 @@
 """Reads a file of any known format: bytes in, rows out.
 
 Only this module decides which reader gets a file, by its first 64 KiB. A new format is one module with
-`claims` and `read` (see `table.Reader`) and one entry in `READERS`. Memory stays bounded for a file of any
+`claims` and `read` (see `Reader`) and one entry in `READERS`. Memory stays bounded for a file of any
 size, because rows are made while the stream is read.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, Protocol
 
 from app.intake import json_lines, oa3
 from app.intake.bounds import GZIP, Inflated, Limited, at_once
 from app.intake.columns import FIELDS
-from app.intake.csv import delimited, encodings
+from app.intake.csv import delimited
 from app.intake.profiles import Profile
-from app.intake.table import Dialect, Head, Kind, Notice, Reader, Row, Source, UnreadableFile, Wanted
+from app.intake.table import Dialect, Head, Kind, Notice, Row, Source, UnreadableFile, Wanted
+from app.intake.text import encodings
 from app.intake.xlsx import workbook
 from app.intake.xlsx.archive import MAX_SPOOL, Spool
 
@@ -23,6 +24,20 @@ __all__ = ["FIELDS", "Dialect", "Kind", "Notice", "Row", "UnreadableFile", "Want
 
 SNIFF: Final = 64 * 1024
 """Bytes that are examined before the dialect is fixed."""
+
+
+class Reader(Protocol):
+    """One format, implemented by a module: `claims` looks only at the head, `read` reads everything.
+
+    A profile is a supplier's saved mapping, which outranks names and content for the columns in it.
+    """
+
+    def claims(self, head: Head) -> bool: ...
+
+    def read(
+        self, head: Head, stream: Source, profile: Profile | None = None
+    ) -> tuple[Dialect, Iterator[Row]]: ...
+
 
 READERS: Final[tuple[Reader, ...]] = (workbook, oa3, json_lines, delimited)
 """In the order in which they are asked; delimited text claims everything and comes last."""

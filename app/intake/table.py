@@ -5,7 +5,7 @@ or a hash is valid. A notice names columns and lines, never a value.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, StrEnum, auto
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 from app.domain.catalogue import Severity, lookup
 
 if TYPE_CHECKING:
-    from app.intake.profiles import Profile
+    pass
 
 
 MAX_FIELD: Final = 64 * 1024
@@ -243,16 +243,3 @@ class Source(Protocol):
     """A stream of bytes, read forwards only. An empty result is the end."""
 
     def read(self, size: int = -1, /) -> bytes: ...
-
-
-class Reader(Protocol):
-    """One format, implemented by a module: `claims` looks only at the head, `read` reads everything.
-
-    A profile is a supplier's saved mapping, which outranks names and content for the columns in it.
-    """
-
-    def claims(self, head: Head) -> bool: ...
-
-    def read(
-        self, head: Head, stream: Source, profile: "Profile | None" = None
-    ) -> tuple[Dialect, Iterator[Row]]: ...

@@ -76,7 +76,9 @@ def test_a_new_module_is_inside_the_walls_from_its_first_line(tmp_path: Path) ->
 
 
 def test_every_part_of_the_product_has_its_layer() -> None:
-    (layers,) = [contract["layers"] for contract in CONTRACTS if contract["type"] == "layers"]
+    of_all, of_services = [contract for contract in CONTRACTS if contract["type"] == "layers"]
+    assert of_services["exhaustive"] is True
+    layers = of_all["layers"]
     placed = {name.strip() for layer in layers for name in layer.split("|")}
     parts = {
         "app." + source.path.split("/")[1].removesuffix(".py")

@@ -10,8 +10,8 @@ import pytest
 from sqlalchemy import text
 
 from app.db import registrations, searching, serial_search
-from app.db.device_tables import TRIGRAMS
 from app.db.registrations import Outcome
+from app.db.tables.devices import TRIGRAMS
 from app.domain import product_key
 from app.domain.device import Device
 from app.domain.devices import BELIEVED, DEFINITE, DeviceState, SerialNumberSearch

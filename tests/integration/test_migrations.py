@@ -21,10 +21,10 @@ from sqlalchemy.pool import NullPool
 
 from app.db import schema, table_locks
 from app.db.connecting import make_engine, normalise_url
-from app.db.device_tables import TRIGRAMS
 from app.db.engine import become_partner, become_system, open_engine
 from app.db.table_locks import ALTER, READ, REFERENCE, UPDATE
 from app.db.tables import metadata
+from app.db.tables.devices import TRIGRAMS
 from app.domain.group_tag import tag_key
 from app.domain.ids import PartnerId
 from app.domain.subscription import stored_types

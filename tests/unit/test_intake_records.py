@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.intake.csv.encodings import Encoding, Text
-from app.intake.csv.records import MAX_LINE, records
 from app.intake.rows import Dialect, Row, read
 from app.intake.table import MAX_CELLS, MAX_FIELD, Head
+from app.intake.text.encodings import Encoding, Text
+from app.intake.text.records import MAX_LINE, records
 
 HEADER = "Serial Number,Manufacturer,Model,Notes\n"
 

@@ -4,8 +4,8 @@ import io
 
 import pytest
 
-from app.intake.csv.encodings import NAMES, named
 from app.intake.rows import Dialect, Row, Wanted, read
+from app.intake.text.encodings import NAMES, named
 
 HEADER = "Serial Number,Manufacturer,Model,Group Tag\r\n"
 

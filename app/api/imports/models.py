@@ -12,7 +12,7 @@ from app.api.contract.times import Timestamp
 from app.domain.catalogue import Severity
 from app.domain.identity import IdentityKind
 from app.domain.imports import MAX_BASE_REFERENCE, ImportState, Verdict
-from app.intake.csv import encodings
+from app.intake.text import encodings
 
 Reference = Annotated[str, named(MAX_BASE_REFERENCE), Safe, KeepsNoSecret]
 

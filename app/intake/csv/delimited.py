@@ -11,12 +11,13 @@ from itertools import islice
 from typing import Final, NamedTuple
 
 from app.intake import foreign, layout, row_builder
-from app.intake.csv import encodings, listed, repairs
-from app.intake.csv.encodings import Encoding, Text
-from app.intake.csv.records import blocks, lines, records
+from app.intake.csv import listed, repairs
 from app.intake.layout import Layout
 from app.intake.profiles import Profile
 from app.intake.table import DELIMITERS, Block, Dialect, Head, Record, Row, Source
+from app.intake.text import encodings
+from app.intake.text.encodings import Encoding, Text
+from app.intake.text.records import blocks, lines, records
 
 SAMPLE: Final = 200
 """The most records of the sample."""

@@ -9,13 +9,13 @@ from typing import Final, NamedTuple
 
 from app.intake import columns, profiles
 from app.intake.columns import IDENTITY, MAX_NAME, normalise
-from app.intake.csv import encodings
-from app.intake.csv.encodings import Text
-from app.intake.csv.records import MAX_LINE, cells_of, lines
 from app.intake.json_lines import Plans
 from app.intake.profiles import Profile
 from app.intake.row_builder import MAX_ROWS, too_many_rows, with_guess
 from app.intake.table import MAX_CELLS, MAX_FIELD, Dialect, Encoding, Head, Kind, Notice, Row, Source
+from app.intake.text import encodings
+from app.intake.text.encodings import Text
+from app.intake.text.records import MAX_LINE, cells_of, lines
 
 LEAST_NAMES: Final = 2
 """How many known names make a block."""

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from app.domain.hardware_hash import TEXT_LENGTH
-from app.intake.csv.records import cells_of
 from app.intake.layout import Layout
 from app.intake.table import Block, Notice, Record
+from app.intake.text.records import cells_of
 
 LEAST_CELLS: Final = 3
 """The fewest cells of a row in quotation marks, in a file whose other rows are not."""

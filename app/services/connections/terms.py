@@ -4,20 +4,21 @@ One place for orders by JSON, for imports and for portal connections, so that th
 all of them or by none.
 """
 
+from collections.abc import Callable
 from uuid import UUID
 
 from app.db import customers
+from app.domain.catalogue import Finding
 from app.domain.connection import ConnectionMode
 from app.domain.customer import OrderableCustomer
 from app.domain.errors import FieldError, NotFound, Unprocessable
 from app.domain.group_tag import tag_of
-from app.domain.identity import Rules
+from app.domain.identity import CheckedDevice, Rules
 from app.domain.planning import OrderRules
 from app.kernel.settings import Settings
 from app.kernel.transactions import PartnerTx
 from app.platforms.base import Platform
 from app.runtime import Runtime
-from app.services.portal import files
 
 
 def order_rules(runtime: Runtime, customer: OrderableCustomer, group_tag: str | None) -> OrderRules:
@@ -27,9 +28,28 @@ def order_rules(runtime: Runtime, customer: OrderableCustomer, group_tag: str | 
     rules = Rules(
         platform.capabilities.identities,
         max_group_tag=settings.max_group_tag,
-        objection=files.objection(runtime, platform, tag) if customer.mode is ConnectionMode.PORTAL else None,
+        objection=_objection(settings, platform, tag) if customer.mode is ConnectionMode.PORTAL else None,
     )
     return OrderRules(rules, batch_size(settings, platform), tag)
+
+
+def _objection(
+    settings: Settings, platform: Platform, group_tag: str
+) -> Callable[[CheckedDevice], Finding | None] | None:
+    """What the platform's file cannot carry of a device: asked of the cells that would be written.
+
+    `group_tag` is for devices that name none.
+    """
+    format = platform.file
+    if format is None:
+        return None
+    with_serial = settings.send_serial_with_hash
+
+    def find(device: CheckedDevice) -> Finding | None:
+        cells = format.cells(device.outgoing(with_serial=with_serial), device.group_tag or group_tag)
+        return format.objection(cells)
+
+    return find
 
 
 def refuse_long_tag(settings: Settings, group_tag: str | None) -> None:

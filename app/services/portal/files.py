@@ -4,7 +4,7 @@ One file for each batch, because a portal's list has a name and that is the grou
 anything: a file is made when it is asked for, from the rows as they are, and comes out the same each time.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -15,17 +15,15 @@ from app.db.paging import Page, PageRequest, cut
 from app.db.registrations import SendableRow
 from app.domain.actor import Principal
 from app.domain.batch import Batch, BatchState, BatchSummary
-from app.domain.catalogue import Finding
 from app.domain.connection import Connection, ConnectionMode
 from app.domain.errors import Conflict, NotFound, Unprocessable
 from app.domain.hold import of_customer
-from app.domain.identity import CheckedDevice, IdentityKind
+from app.domain.identity import IdentityKind
 from app.domain.order import Order
 from app.domain.portal_file import FileFormat
 from app.domain.scope import Scope
 from app.kernel.telemetry import logger
 from app.kernel.transactions import PartnerTx
-from app.platforms.base import Platform
 from app.runtime import Runtime
 from app.services.access.identities import Caller
 
@@ -42,25 +40,6 @@ class PortalFile:
     ready: bool
     """Whether it can be fetched and uploaded."""
     steps: Sequence[str]
-
-
-def objection(
-    runtime: Runtime, platform: Platform, group_tag: str
-) -> Callable[[CheckedDevice], Finding | None] | None:
-    """What the platform's file cannot carry of a device: asked of the cells that would be written.
-
-    `group_tag` is for devices that name none.
-    """
-    format = platform.file
-    if format is None:
-        return None
-    with_serial = runtime.settings.send_serial_with_hash
-
-    def find(device: CheckedDevice) -> Finding | None:
-        cells = format.cells(device.outgoing(with_serial=with_serial), device.group_tag or group_tag)
-        return format.objection(cells)
-
-    return find
 
 
 async def list_of_order(

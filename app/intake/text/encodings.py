@@ -14,9 +14,9 @@ from dataclasses import replace
 from typing import Final
 
 from app.intake import foreign
-from app.intake.csv import encoding_guess
-from app.intake.csv.appended import Appended
 from app.intake.table import LOST, Encoding, Head, Notice, Source, UnreadableFile
+from app.intake.text import encoding_guess
+from app.intake.text.appended import Appended
 
 __all__ = ["NAMES", "Encoding", "Text", "detect", "named", "words_for"]
 

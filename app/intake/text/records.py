@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Final
 
-from app.intake.csv.encodings import Text
 from app.intake.table import MAX_CELLS, MAX_FIELD, TOO_MANY_CELLS, Block, Flaw, Notice, Record
+from app.intake.text.encodings import Text
 
 MAX_LINE: Final = 1024 * 1024
 """Characters in one physical line."""

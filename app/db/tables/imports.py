@@ -21,18 +21,18 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-from app.db.tables import _id, _of, _one_of, _partner, _time, metadata
+from app.db.tables.base import id_column, metadata, of_parent, one_of, partner_column, time_column
 from app.domain.imports import ImportState, Verdict
 
 vendor_profiles = Table(
     "vendor_profiles",
     metadata,
-    _id(),
-    _partner(),
+    id_column(),
+    partner_column(),
     Column("name", Text, nullable=False),
     Column("definition", JSONB, nullable=False),
-    _time("created_at", required=True),
-    _time("updated_at", required=True),
+    time_column("created_at", required=True),
+    time_column("updated_at", required=True),
     UniqueConstraint("partner_id", "id"),
     UniqueConstraint("partner_id", "name"),
 )
@@ -40,8 +40,8 @@ vendor_profiles = Table(
 imports = Table(
     "imports",
     metadata,
-    _id(),
-    _partner(),
+    id_column(),
+    partner_column(),
     Column("state", Text, nullable=False),
     Column("file_name", Text),
     Column("size_bytes", BigInteger, nullable=False, server_default=text("0")),
@@ -60,18 +60,18 @@ imports = Table(
     Column("on_invalid", Text),
     Column("failure_code", Text),
     Column("failure_said", Text),
-    _time("due_at"),
-    _time("lease_until"),
+    time_column("due_at"),
+    time_column("lease_until"),
     Column("owner", Uuid, comment="fencing token of the present claim"),
     Column("worker_id", Text),
     Column("attempts", SmallInteger, nullable=False, server_default=text("0")),
     Column("created_by", Uuid),
-    _time("created_at", required=True),
-    _time("updated_at", required=True),
-    _time("expires_at", required=True),
-    _of("customer_id", "customers"),
+    time_column("created_at", required=True),
+    time_column("updated_at", required=True),
+    time_column("expires_at", required=True),
+    of_parent("customer_id", "customers"),
     UniqueConstraint("partner_id", "id"),
-    _one_of("state", ImportState),
+    one_of("state", ImportState),
     Index("ix_imports_due_at", "due_at", postgresql_where=text("due_at IS NOT NULL")),
     Index("ix_imports_partner_id_staged", "partner_id", postgresql_where=text("due_at IS NOT NULL")),
     # The claim's: what each partner has that is due, and what is under way.
@@ -89,22 +89,22 @@ imports = Table(
 import_pieces = Table(
     "import_pieces",
     metadata,
-    _partner(),
+    partner_column(),
     Column("import_id", Uuid, nullable=False),
     Column("number", Integer, nullable=False),
     Column("data", LargeBinary, nullable=False, comment="zlib"),
     PrimaryKeyConstraint("import_id", "number"),
-    _of("import_id", "imports", ondelete="CASCADE"),
+    of_parent("import_id", "imports", ondelete="CASCADE"),
 )
 
 import_options = Table(
     "import_options",
     metadata,
-    _partner(),
+    partner_column(),
     Column("import_id", Uuid, nullable=False),
     Column("options", JSONB, nullable=False),
     PrimaryKeyConstraint("import_id"),
-    _of("import_id", "imports", ondelete="CASCADE"),
+    of_parent("import_id", "imports", ondelete="CASCADE"),
 )
 
 # No foreign key to the partner of its own: a million rows are checked once each, through their import.
@@ -134,8 +134,8 @@ import_rows = Table(
     Column("error_detail", Text),
     Column("original", Text, nullable=False, comment="JSON array of cells; null for the staged hash"),
     PrimaryKeyConstraint("import_id", "row_number"),
-    _of("import_id", "imports", ondelete="CASCADE"),
-    _one_of("verdict", Verdict),
+    of_parent("import_id", "imports", ondelete="CASCADE"),
+    one_of("verdict", Verdict),
     # One batch to be: what the preview counts and the commit stores.
     Index(
         "ix_import_rows_batch",
@@ -162,21 +162,21 @@ import_hashes = Table(
     Column("row_number", Integer, nullable=False),
     Column("data", LargeBinary, nullable=False, comment="the hash without its zero fill"),
     PrimaryKeyConstraint("import_id", "row_number"),
-    _of("import_id", "imports", ondelete="CASCADE"),
+    of_parent("import_id", "imports", ondelete="CASCADE"),
 )
 
 import_orders = Table(
     "import_orders",
     metadata,
-    _partner(),
+    partner_column(),
     Column("import_id", Uuid, nullable=False),
     Column("suffix", Text, nullable=False, comment="of the customer: one order each"),
     Column("customer_id", Uuid, nullable=False),
     Column("order_id", Uuid, nullable=False),
-    _time("created_at", required=True),
+    time_column("created_at", required=True),
     PrimaryKeyConstraint("import_id", "suffix"),
-    _of("import_id", "imports", ondelete="CASCADE"),
-    _of("customer_id", "customers"),
-    _of("order_id", "orders", ondelete="CASCADE"),
+    of_parent("import_id", "imports", ondelete="CASCADE"),
+    of_parent("customer_id", "customers"),
+    of_parent("order_id", "orders", ondelete="CASCADE"),
     Index("ix_import_orders_order_id", "order_id"),
 )

@@ -11,7 +11,8 @@ from sqlalchemy import (
     text,
 )
 
-from app.db.tables import _held, _one_of, _time, customers, metadata
+from app.db.tables.base import held_column, metadata, one_of, time_column
+from app.db.tables.customers import customers
 from app.domain.devices import DeviceState
 
 TRIGRAMS = "ix_devices_serial_number_trigrams"
@@ -20,15 +21,15 @@ TRIGRAMS = "ix_devices_serial_number_trigrams"
 devices = Table(
     "devices",
     metadata,
-    _held("partner_id", "partners", nullable=False),
+    held_column("partner_id", "partners", nullable=False),
     Column("id", Uuid, nullable=False),
-    _held("customer_id", "customers", nullable=False),
+    held_column("customer_id", "customers", nullable=False),
     Column("identity", Uuid, nullable=False, comment="a digest of what identifies the device"),
     Column("state", Text, nullable=False, comment="by the last definite answer for this customer"),
-    _time("state_at", required=True),
+    time_column("state_at", required=True),
     Column("registration_id", Uuid, nullable=False, comment="the one that the state comes from"),
-    _time("first_outcome_at", required=True),
-    _time("last_outcome_at", required=True),
+    time_column("first_outcome_at", required=True),
+    time_column("last_outcome_at", required=True),
     Column("last_registration_id", Uuid, nullable=False),
     Column("serial_number", Text),
     Column("manufacturer", Text),
@@ -36,7 +37,7 @@ devices = Table(
     Column("product_key", Text),
     PrimaryKeyConstraint("partner_id", "id"),
     UniqueConstraint("customer_id", "identity"),
-    _one_of("state", DeviceState),
+    one_of("state", DeviceState),
     # An outcome of a known device changes none of their columns: so PostgreSQL can write it beside its row.
     Index("ix_devices_customer_id_id", "customer_id", "id"),
     # As those of registrations: exact values and prefixes, under row-level security.

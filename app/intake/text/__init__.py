@@ -1,0 +1,1 @@
+"""Reads text: its encoding, and its lines and cells within bounds."""
