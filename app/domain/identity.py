@@ -7,7 +7,7 @@ can know (conflicts, unknown tuples) is not decided here.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -132,7 +132,10 @@ _LEGAL: Final = (
     (IdentityKind.TUPLE, TUPLE_FIELDS, TUPLE_FIELDS),
 )
 
-_SENT: Final = {kind: sent for kind, _, sent in _LEGAL}
+_SENT: Final[Mapping[str, Sequence[bool]]] = {
+    kind: [bool(sent & field) for field in (SERIAL, MAKER, MODEL, KEY, HASH)] for kind, _, sent in _LEGAL
+}
+"""The fields that are sent, by identity. Computed once: a worker needs them for every device."""
 
 
 def outgoing(
@@ -149,14 +152,13 @@ def outgoing(
 
     `with_serial`: the serial number goes with a hash (the setting `send_serial_with_hash`).
     """
-    sent = _SENT[IdentityKind(kind)]
-    serial = sent & SERIAL and (with_serial or not sent & HASH)
+    has_serial, has_maker, has_model, has_key, has_hash = _SENT[kind]
     return OutgoingDevice(
-        serial_number if serial else None,
-        manufacturer if sent & MAKER else None,
-        model if sent & MODEL else None,
-        product_key if sent & KEY else None,
-        hash_data if sent & HASH else None,
+        serial_number if has_serial and (with_serial or not has_hash) else None,
+        manufacturer if has_maker else None,
+        model if has_model else None,
+        product_key if has_key else None,
+        hash_data if has_hash else None,
     )
 
 
