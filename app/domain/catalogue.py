@@ -1,8 +1,8 @@
-"""The catalogue of codes: everything Registrar can say is wrong, once, with what to do about it.
+"""The catalogue of codes: everything that Registrar can report as wrong, with what to do about it.
 
-A code is a promise to callers' programs: its meaning never changes, and a name that had to change is accepted
-for one more release (`app.domain.former_codes`). The API serves the table at `GET /v1/error-codes`. Refusals,
-row findings and outcomes all point into it, so a remedy is worded in one place only.
+Callers' programs rely on codes: a code's meaning never changes, and a renamed code is accepted under its old
+name for one more release (`app.domain.former_codes`). The API serves the table at `GET /v1/error-codes`.
+Refusals, row findings and outcomes all refer to it, so each remedy is written in one place only.
 """
 
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ from enum import StrEnum
 
 class Category(StrEnum):
     REQUEST = "request"  # the call itself was refused; nothing was stored
-    FILE = "file"  # a file as a whole, or one of its columns, while it was read
+    FILE = "file"  # a whole file or one of its columns, while it is read
     ROW = "row"  # one device of an order, found before anything was sent
-    UPSTREAM = "upstream"  # one device, decided by Microsoft
+    UPSTREAM = "upstream"  # one device, as Microsoft answered
     CONNECTION = "connection"  # the partner's access to Microsoft
     SERVICE = "service"  # Registrar itself
-    COMMAND = "command"  # the command line, before it calls the API or instead of it
+    COMMAND = "command"  # the command line, before or instead of a call to the API
 
 
 class Severity(StrEnum):
@@ -27,9 +27,9 @@ class Severity(StrEnum):
 class Advice(StrEnum):
     """What to do next."""
 
-    RETRY = "retry"  # the same again, later
-    PERSON = "person"  # somebody has to do the step in `remedy` first
-    NEVER = "never"  # the same again cannot work; send something else
+    RETRY = "retry"  # send the same again later
+    PERSON = "person"  # a person has to take the step in `remedy` first
+    NEVER = "never"  # the same request cannot work; send a different one
     NONE = "none"  # nothing to do
 
 
@@ -45,7 +45,7 @@ class Code:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing noticed about one field of one device. `detail` never carries a hash."""
+    """One remark about one field of one device. `detail` never contains a hash."""
 
     code: str
     field: str
@@ -60,7 +60,7 @@ class Finding:
         return self.severity is Severity.ERROR
 
     def as_json(self) -> dict[str, str]:
-        """As it is stored with its row."""
+        """The form in which it is stored with its row."""
         return {"code": self.code, "field": self.field, "detail": self.detail}
 
 
@@ -197,7 +197,7 @@ def _rows() -> list[Code]:
              "Create it first with `POST /v1/vendor-profiles`, or correct the name."),
         Code("import_given_up", file, error, person, "Several attempts to process the import have failed",
              "Tell the operator; the workers' logs say why. Splitting the file may help."),
-        # --- a file that gives no rows ------------------------------------------------------------
+        # --- a file from which no rows are read ---------------------------------------------------
         Code("empty_file", file, error, never, "The file is empty", "Export it again, then upload it."),
         Code("too_many_rows", file, error, never, "The file has more rows than there is room for",
              "The detail names the limit. Split the file into smaller ones. If the limit is the quota `staged_rows` of "
@@ -291,7 +291,7 @@ def _rows() -> list[Code]:
              "Nothing to do."),
         Code("cells_split", file, warning, none, "All values of a row are in one cell and were split",
              "Check that the columns were recognised correctly, or import the text as columns in the spreadsheet."),
-        # --- a row that could not be read as it stands --------------------------------------------
+        # --- a row that could not be read unchanged -----------------------------------------------
         Code("row_short", row, warning, none, "The row has fewer cells than the file has columns",
              "Nothing to do if the missing ones are empty; otherwise compare the row with its source."),
         Code("row_long", row, warning, none, "The row has more cells than the file has columns",
@@ -647,5 +647,5 @@ for _code in _rows():
 
 
 def lookup(code: str) -> Code:
-    """Raises KeyError for a code that is not in the catalogue: that is a programming error."""
+    """The entry of a code. Raises KeyError for an unknown code, which is a programming error."""
     return CATALOGUE[code]
