@@ -252,8 +252,7 @@ async def cancel_waiting(tx: PartnerTx, order_id: UUID, now: datetime) -> list[U
 
 
 async def hasten_tag(tx: PartnerTx, customer_id: UUID, group_tag: str, now: datetime) -> int:
-    """After a tag was created, or its creation ended: batches that waited for it become due. Returns how
-    many.
+    """Makes batches that wait for this tag due, because its creation has ended. Returns how many.
 
     Skips batches that another worker has locked: it waits for the tag's row, which the caller holds.
     """
@@ -348,8 +347,7 @@ async def counts(tx: PartnerTx, batch_ids: list[UUID]) -> dict[UUID, dict[str, i
 
 
 async def pull_back(tx: SystemTx, now: datetime, *, slack: timedelta) -> int:
-    """Corrects times that a clock ahead of ours wrote: due times and leases count from now, as long as they
-    were.
+    """Corrects due times and leases that a fast clock wrote: their remaining length counts from now.
 
     Running work keeps its batch, with a whole lease from now.
     """

@@ -90,8 +90,7 @@ async def update(tx: PartnerTx, connection_id: UUID, values: dict[str, Any]) -> 
 async def hold_identity(
     tx: PartnerTx, connection_id: UUID, *, for_change: bool = False
 ) -> ConnectionIdentity | None:
-    """Locks the connection's tenant and app until the transaction ends. `for_change`: the caller changes
-    them."""
+    """Locks the connection's tenant and app, until the transaction ends. `for_change`: to change them."""
     lock = "FOR NO KEY UPDATE" if for_change else "FOR SHARE"
     return await fetch_one_as(
         tx,

@@ -91,8 +91,7 @@ async def list_page(
     *,
     by_trigrams: bool = False,
 ) -> Page[KnownDevice]:
-    """A page of devices, newest first. Without an index for the filters, it reads the next SEARCHED rows
-    only.
+    """A page of devices, newest first. If no index serves the filters, it reads SEARCHED rows at most.
 
     `by_trigrams`: the database has a trigram index of serial numbers (`app.db.serial_search`).
     """

@@ -32,8 +32,7 @@ _REFUSED = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClien
 
 
 class Bound(_Connection):
-    """A connection that sets the role of each transaction: `usual`, or `next_one` for the next
-    transaction."""
+    """A connection that sets each transaction's role: by `usual`, or once by `next_one`."""
 
     usual = ""
     """Statements that begin every transaction, whatever starts it."""
@@ -47,8 +46,7 @@ class Bound(_Connection):
         try:
             return str(await super().execute(f"{query.removesuffix(';')}; {becoming}", timeout=timeout))
         except asyncpg.PostgresError:
-            # asyncpg assumes that nothing has begun if any statement fails; PostgreSQL may have begun the
-            # transaction.
+            # If a statement fails, asyncpg assumes that nothing has begun. PostgreSQL may have begun it.
             self._top_xact = None
             if not self.is_closed() and self.is_in_transaction():
                 await super().execute("ROLLBACK")
@@ -113,8 +111,7 @@ async def fetch(session: AsyncConnection, statement: str, values: Mapping[str, A
 
 
 async def fetch_alone(session: AsyncConnection, statement: str, values: Mapping[str, Any]) -> Sequence[Any]:
-    """Runs a statement outside a transaction: nothing else is sent. It must not depend on the transaction's
-    partner.
+    """`fetch` outside a transaction. The statement itself must be limited to what the caller may see.
 
     Behind a pooler it runs in a transaction after all: otherwise its parts could reach different servers.
     """
@@ -168,8 +165,7 @@ def _sync(session: AsyncConnection) -> SyncConnection:
 
 
 def _raise(error: Exception, adapted: Any, query: str) -> NoReturn:
-    """Raises the error as SQLAlchemy would, with the driver's error as the cause of `orig`. Hides the
-    values."""
+    """Raises what SQLAlchemy would, with the driver's error as the cause of `orig`. Hides the values."""
     try:
         if not isinstance(error, DriverError):
             adapted._handle_exception(error)

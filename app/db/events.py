@@ -112,8 +112,7 @@ async def add_deliveries_not_tried(
     kind: str,
     now: datetime,
 ) -> None:
-    """Adds deliveries that ended without an attempt: (delivery, event, endpoint) each. They can be
-    redelivered."""
+    """Adds deliveries that ended without an attempt, and can be redelivered: (delivery, event, endpoint)."""
     await load(
         tx,
         tables.deliveries,
@@ -280,8 +279,7 @@ async def count_deliveries_due(tx: SystemTx, now: datetime, *, limit: int) -> in
 
 
 async def exhaust_deliveries(tx: PartnerTx, endpoint_id: UUID, now: datetime) -> int:
-    """Ends the waiting deliveries of a disabled endpoint; they can be redelivered by hand. Returns how
-    many."""
+    """Ends a disabled endpoint's waiting deliveries; they can be redelivered. Returns how many."""
     return await execute(
         tx,
         f"UPDATE deliveries SET state = 'exhausted', settled_at = :now, {DELIVERIES.given_up} "

@@ -52,8 +52,7 @@ _WAITING: Final = f"""
 
 
 async def waiting(tx: SystemTx, now: datetime) -> list[Waiting]:
-    """Waiting work by kind and state. `oldest` is when it was made; `due` is the earliest of what is
-    unclaimed."""
+    """Waiting work by kind and state. `oldest`: when it was made; `due`: the earliest unclaimed."""
     return await fetch_all_as(tx, Waiting, _WAITING, now=now)
 
 

@@ -95,8 +95,7 @@ async def set_creating(
 async def stop_creating(
     tx: PartnerTx, customer_id: UUID, group_tag: str, batch_id: UUID, now: datetime
 ) -> bool:
-    """Ends the creation of the tag by this batch, and locks the row. False if this batch was not creating
-    it."""
+    """Ends this batch's creation of the tag, and locks the row. False if it was not creating the tag."""
     return bool(
         await execute(
             tx,
@@ -136,8 +135,7 @@ async def set_known(
 
 
 async def forget_of_connection(tx: PartnerTx, connection_id: UUID, now: datetime) -> None:
-    """Marks the connection's tags as unknown after a change of tenant: each is looked up before its next
-    use."""
+    """Marks the connection's tags as unknown, after a change of tenant. They are looked up before use."""
     await execute(
         tx,
         "UPDATE group_tags SET known = false, updated_at = :now WHERE partner_id = :partner AND known "

@@ -110,8 +110,7 @@ async def known(
     *,
     but: UUID | None,
 ) -> tuple[set[str], set[str]]:
-    """Those of the serial numbers and PKIDs that any registration has, whatever its outcome. Ignores the
-    order `but`."""
+    """The serial numbers and PKIDs that a registration has, in any state. Ignores the order `but`."""
     found: list[set[str]] = []
     for statement, values in ((_KNOWN_SERIALS, serial_numbers), (_KNOWN_KEYS, product_keys)):
         asked = [value for value in values if value is not None]

@@ -358,8 +358,7 @@ async def store_invalid(
     limit: int,
     now: object,
 ) -> int | None:
-    """Stores the customer's next invalid rows as registrations. Returns the last row number; None if none is
-    left."""
+    """Stores the customer's next invalid rows as registrations. Returns the last row number, or None."""
     chunk = (
         "import_rows r WHERE r.partner_id = :partner AND r.import_id = :import_id "
         "AND r.verdict = 'invalid' AND r.customer_id = :customer AND r.row_number > :after "

@@ -72,8 +72,7 @@ async def count_due(tx: SystemTx, now: datetime, *, limit: int) -> int:
 
 
 async def update_claimed(tx: PartnerTx, claim: ImportClaim, values: dict[str, Any]) -> bool:
-    """Updates the import. False, and nothing is changed, if the claim was lost or the import was
-    discarded."""
+    """Updates the import. False, without a change, if the claim was lost or the import discarded."""
     new = values.get("state", claim.state)
     require("imports", IMPORT_TRANSITIONS, claim.state, ImportState(new))
     assignments, parameters = _assignments(values)
@@ -111,8 +110,7 @@ async def hand_over(tx: PartnerTx, claim: ImportClaim, values: dict[str, Any]) -
 
 
 async def lock_claimed(tx: PartnerTx, claim: ImportClaim) -> bool:
-    """Locks the import until the transaction ends, so that nobody else can claim it. False if the claim was
-    lost."""
+    """Locks the import against other claims until the transaction ends. False if the claim was lost."""
     row = await fetch_one(
         tx,
         "SELECT id FROM imports WHERE partner_id = :partner AND id = :id AND owner = :owner "
@@ -181,8 +179,7 @@ async def move(
     new: ImportState,
     values: dict[str, Any],
 ) -> bool:
-    """Moves the import to the new state if that is legal, and ends a worker's claim. False if it is not
-    legal."""
+    """Moves the import to the new state and ends a worker's claim. False if the move is not legal."""
     assignments, parameters = _assignments(values)
     return bool(
         await execute(

@@ -85,8 +85,7 @@ async def list_page(
     state: str | None = None,
     since: datetime | None = None,
 ) -> Page[Order]:
-    """A page of orders, newest first. `state` filters by the state that was last reported, which is kept
-    current."""
+    """A page of orders, newest first. `state` filters by the last reported state, which is kept current."""
     given = equal(
         reference=reference, purchase_order=purchase_order, customer_id=customer_id, announced_state=state
     )
@@ -130,8 +129,7 @@ async def update(tx: PartnerTx, order_id: UUID, values: dict[str, Any]) -> None:
 
 
 async def take_sequences(tx: PartnerTx, order_id: UUID, count: int) -> int:
-    """Takes `count` consecutive numbers for the order's events and returns the first. Locks the order's
-    row."""
+    """Takes `count` numbers for the order's events, and returns the first. Locks the order's row."""
     row = await fetch_one(
         tx,
         "UPDATE orders SET last_sequence = last_sequence + :count "

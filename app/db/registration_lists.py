@@ -70,8 +70,7 @@ class Filter:
 
 
 def _clauses(filter: Filter, *, but: str = "") -> tuple[str, dict[str, Any]]:
-    """SQL for the given filters only, so that PostgreSQL can choose an index. `but`: a filter to leave
-    out."""
+    """SQL for the given filters only, so that PostgreSQL can choose an index; without the filter `but`."""
     clauses: list[str] = []
     values: dict[str, Any] = {}
     for column in ("error_code", "product_key", "line_ref", "customer_id", "batch_id"):

@@ -199,8 +199,7 @@ async def settle(
     settled: bool = True,
     moves: frozenset[tuple[RegistrationState, RegistrationState]] = OUTCOME_MOVES,
 ) -> list[SettledRow]:
-    """Stores outcomes of rows for which the move is legal; returns the rows that were changed, for the
-    events.
+    """Stores outcomes of rows if their moves are legal. Returns the changed rows, for the events.
 
     The batch must still be in the state in which the outcomes came, because its rows move from that state.
     `settled=False`: the outcomes are not final, and the rows still move with their batch.
@@ -323,8 +322,7 @@ async def rebatch(
         "attempt = r.attempt + :one, error_code = NULL, error_detail = NULL, upstream_code = NULL, "
         "upstream_name = NULL, settled_at = NULL, updated_at = :now "
         "FROM unnest(CAST(:ids AS uuid[])) WITH ORDINALITY AS u(id, position), batches b "
-        # `ids` appears twice: otherwise a planner without statistics reads all of the partner's rows to find
-        # a thousand.
+        # `ids` twice: otherwise a planner without statistics reads all of the partner's rows.
         "WHERE r.partner_id = :partner AND r.id = ANY(CAST(:ids AS uuid[])) AND r.id = u.id "
         "AND b.id = r.batch_id "
         f"AND ({state_of('r.state')}) = ANY(:sources)",

@@ -88,8 +88,7 @@ _ROW: Final = {Kind.PARTNER: "partners", Kind.CONNECTION: "connections", Kind.CU
 
 
 async def find(tx: PartnerTx, subject: Subject, *, hold: bool) -> FoundSubject | None:
-    """The subject's name. `hold`: locks its row until the transaction ends, after waiting for writers that
-    use it."""
+    """The subject's name. `hold`: waits for writers that use its row, and locks it for the transaction."""
     own = "" if subject.kind is Kind.PARTNER else "partner_id = :partner AND "
     lock = "FOR UPDATE" if hold else ""
     return await fetch_one_as(
@@ -267,8 +266,7 @@ async def order(tx: PartnerTx, order_id: UUID) -> None:
 
 
 async def next_imports(tx: PartnerTx, subject: Subject, limit: int) -> Sequence[UUID]:
-    """Imports that belong to the subject. Imports with rows for others too stay; only its rows are
-    deleted."""
+    """Imports that belong to the subject, without those that also have rows for others: they stay."""
     whose = ""
     if subject.kind is not Kind.PARTNER:
         whose = f" AND customer_id IN (SELECT id FROM customers WHERE {subject.customers()})"
@@ -285,13 +283,11 @@ _STAGED: Final = {
     "import_hashes": ("row_number", 5_000),
     "import_pieces": ("number", 50),
 }
-"""Tables with an import's staged data, with their keys and the rows deleted at a time: a piece is a
-megabyte."""
+"""Tables of staged data, with their keys and the rows deleted at a time: a piece is a megabyte."""
 
 
 async def some_of_import(tx: PartnerTx, import_id: UUID) -> int:
-    """Deletes some of the import's staged rows, hashes and pieces, or the import itself when none are
-    left."""
+    """Deletes some of the import's rows, hashes and pieces, or the import itself when none are left."""
     for table, (key, limit) in _STAGED.items():
         gone = await execute(
             tx,
@@ -310,8 +306,7 @@ async def some_of_import(tx: PartnerTx, import_id: UUID) -> int:
 
 
 async def some_of_customers(tx: PartnerTx, subject: Subject) -> int:
-    """Deletes some of the customers' devices, staged rows of committed files, and events that belong to no
-    order."""
+    """Deletes some of the customers' devices, committed files' rows, and events without an order."""
     where = subject.customers()
     gone = 0
     for table, key in (

@@ -37,8 +37,7 @@ DO $$ BEGIN
 END $$
 """
 _REFUSED: Final = frozenset({"42501", "0A000", "58P01"})
-"""SQLSTATEs: the login lacks the right, the service does not allow it, or the extension's files are
-missing."""
+"""SQLSTATEs: the login lacks the right, the service forbids it, or the extension's files are missing."""
 
 
 async def mode(session: AsyncConnection) -> SerialNumberSearch:

@@ -185,8 +185,7 @@ async def hasten(
 ) -> int:
     """Makes the connection's waiting batches due now, because the connection works again. Returns how many.
 
-    Skips batches that failed for `but_code`, because that trouble may still exist, and batches that a worker
-    has claimed.
+    Skips claimed batches, and those that failed for `but_code`, because that trouble may still exist.
     """
     return await execute(
         tx,
@@ -265,8 +264,7 @@ async def by_state(tx: PartnerTx) -> list[OpenByState]:
 
 
 async def stuck(tx: PartnerTx, *, before: datetime) -> list[StuckWork]:
-    """Imports and batches under way that were due long ago, although no worker has them and nothing delays
-    them."""
+    """Imports and batches under way that were due long ago, although unclaimed and not delayed."""
     return await fetch_all_as(
         tx,
         StuckWork,

@@ -43,8 +43,7 @@ async def are_up(session: AsyncConnection) -> bool:
 
 
 async def weaknesses(session: AsyncConnection) -> list[str]:
-    """Rights that PUBLIC still has on this database, as statements with which an administrator revokes
-    them."""
+    """Rights that PUBLIC still has on this database, as statements that revoke them."""
     found = await session.execute(
         text(
             "SELECT format('REVOKE ALL ON DATABASE %I FROM PUBLIC', d.datname) FROM pg_database d, "
@@ -64,8 +63,7 @@ async def _scalar(session: AsyncConnection, statement: str) -> str | None:
 
 
 async def _role_faults(session: AsyncConnection) -> list[str]:
-    """Faults of the role in a transaction without a partner. A separate statement after the one that sets
-    it."""
+    """Faults of the role in a transaction without a partner. Runs after the statement that sets the role."""
     row = (
         await session.execute(
             text(

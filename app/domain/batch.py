@@ -180,8 +180,7 @@ class Cutting:
         self._placed: Counter[str | None] = Counter()
 
     def place(self, group_tag: str | None) -> tuple[int, int]:
-        """The place of this tag's next device: the batch's number within the tag, and the position, both from
-        0."""
+        """The place of this tag's next device: number of the tag's batch, and position; both from 0."""
         place = divmod(self._placed[group_tag], self._max_devices)
         self._placed[group_tag] += 1
         return place

@@ -251,8 +251,7 @@ def _blocked_for(budget: Budget, now: datetime) -> timedelta:
 
 
 def _at(budget: Budget, now: datetime, policy: BudgetPolicy) -> Budget:
-    """The budget with tokens up to `now`, limited to the policy, which may have changed, and to this
-    clock."""
+    """The budget with tokens up to `now`, limited by this clock and by the policy, which may change."""
     rate = min(max(budget.rate, policy.floor), policy.ceiling)
     blocked_until = budget.blocked_until
     if blocked_until is not None and blocked_until > now + LONGEST_BLOCK:

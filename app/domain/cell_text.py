@@ -1,5 +1,4 @@
-"""Cleans a cell's text: removes blanks, quotation marks and formulas that a file or spreadsheet put around
-it.
+"""Cleans a cell's text of the blanks, quotation marks and formulas that programs put around it.
 
 Each removal is reported as a finding. Spreadsheet errors, formulas without a result and invisible
 characters are errors of their own.
@@ -98,8 +97,7 @@ def squeezed(value: str) -> str | None:
 def bare(
     name: str, value: str | None, limit: int, found: list[Finding], *, error_is_empty: bool = False
 ) -> str | None:
-    """`clean`, then removes quotation marks or a formula around the value: programs add them, firmware never
-    has them."""
+    """`clean`, then removes quotation marks or a formula around the value: firmware never has them."""
     text = clean(name, value, limit, found, error_is_empty=error_is_empty)
     if text is None or (text[0] not in QUOTES and text[0] not in "=＝"):
         return text

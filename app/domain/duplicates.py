@@ -119,8 +119,7 @@ class Compared:
         late: Mapping[int, Finding] | None = None,
         line_ref_of: Callable[[int], str | None] = lambda row: None,
     ) -> None:
-        """`late`: what an earlier pass over the same devices found. `line_ref_of`: the line_ref of an earlier
-        row."""
+        """`late`: from an earlier pass over the same devices. `line_ref_of`: returns a row's line_ref."""
         self._seen = Seen()
         self._known_late = late or {}
         self._line_ref_of = line_ref_of

@@ -227,8 +227,7 @@ def is_list(text: str) -> bool:
 
 
 def likely_serial(text: str, maker: str | None = None, model: str | None = None) -> str | None:
-    """The serial number inside a label, brackets, bar code marks or a scanner's prefix; None if there are
-    none of these."""
+    """The serial number without label, brackets, bar code marks or scanner's prefix; None without these."""
     if _ADDRESS.search(text) or _MAC.search(text):
         return None
     if gs1 := _GS1.fullmatch(text):
@@ -264,8 +263,7 @@ def plain_form(text: str) -> str:
 
 
 def is_machine_type(model: str) -> bool:
-    """Whether the model has the form of a Lenovo machine type, which Lenovo's firmware reports as the
-    model."""
+    """Whether the text is a Lenovo machine type, which Lenovo's firmware reports as the model."""
     return _MACHINE_TYPE.fullmatch(model) is not None
 
 

@@ -180,8 +180,7 @@ def _with_plus_for_blanks(text: str, error: HashError) -> tuple[bytes, int, int,
 
 
 def _bytes_of(text: str) -> tuple[bytes, int, bool]:
-    """The bytes, at least to the end of the checksum; how many the text held; whether the text is
-    canonical."""
+    """The bytes, at least to the checksum's end; how many the text held; whether it is canonical."""
     if len(text) == TEXT_LENGTH and (blob := _usual_bytes(text)):
         return blob, BLOB_LENGTH, True
     if len(text) > MAX_TEXT_LENGTH:
@@ -204,8 +203,7 @@ def _bytes_of(text: str) -> tuple[bytes, int, bool]:
 
 
 def _usual_bytes(text: str) -> bytes | None:
-    """The bytes of a canonical text, or None. The filling is compared: decoding it would cost more than the
-    rest."""
+    """The bytes of a canonical text, or None. Compares the filling: decoding it would cost more."""
     try:
         head = a2b_base64(text[:8], strict_mode=True)
         needed = (int.from_bytes(head[2:4], "little") + _CHECKSUM_LENGTH + 2) // 3 * 4

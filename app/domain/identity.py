@@ -82,8 +82,7 @@ class CheckedDevice(NamedTuple):
 
     @property
     def search_serial(self) -> str | None:
-        """The serial number by which the device is found: the given one, otherwise the one inside the
-        hash."""
+        """The serial number for finding the device: the given one, otherwise the one inside the hash."""
         if self.serial_number is not None or self.hash is None:
             return self.serial_number
         return _real_serial(self.hash)
@@ -286,8 +285,7 @@ def _compare_serial(row: Values, serial: str, inside: str) -> None:
 
 
 def _object(row: Values, bit: int, wrong: Finding, *, pardoned: bool) -> None:
-    """Adds the finding for a mismatch. `pardoned`: the row's value is damaged, so it does not disprove the
-    hash."""
+    """Adds a mismatch. `pardoned`: the row's value is damaged, so it does not disprove the hash."""
     if pardoned:
         row.unfit.append(
             Unfit(bit, wrong, Finding("value_not_sent", wrong.field, f"{wrong.detail} It is not sent."))

@@ -68,8 +68,7 @@ MAX_BASE_REFERENCE = 240
 
 
 def order_reference(base: str, customer: object, *, alone: bool) -> str:
-    """The reference of one customer's order. The suffix is the end of the customer's id, which never
-    changes."""
+    """The reference of one customer's order. Its suffix, the end of the customer's id, never changes."""
     return base if alone else f"{base}/{suffix_of(customer)}"
 
 

@@ -20,8 +20,7 @@ _IN_GROUPS: Final = re.compile(
 )
 _IN_ONE: Final = re.compile(r"(?<![A-Z0-9])[A-Z0-9]{25}(?![A-Z0-9])", re.IGNORECASE | re.ASCII)
 _OF_KEY_LETTERS: Final = re.compile(r"(?<![A-Z0-9])[BCDFGHJKMNPQRTVWXY2346789]{25}(?![A-Z0-9])")
-"""Microsoft's keys use only these letters. Any other 25 characters without separators may be something
-else."""
+"""Microsoft's keys use only these letters. Other runs of 25 characters may be something else."""
 _WHOLE_KEY: Final = re.compile(r"[A-Z0-9]{5}(?:[\W_]{0,3}[A-Z0-9]{5}){4}", re.IGNORECASE | re.ASCII)
 _WORD: Final = re.compile(r"(?=[A-Z]*[AEIOUY])[A-Z]{5}", re.IGNORECASE | re.ASCII)
 _RUN: Final = re.compile(r"[A-Za-z0-9+/=]{48,}|[A-Za-z0-9_=-]{160,}")
@@ -89,8 +88,7 @@ def visible(text: str) -> str:
 
 
 def _is_key(text: str) -> bool:
-    """Whether five groups are a product key: not digits only, and not words, which have vowels and no
-    dashes."""
+    """Whether five groups are a product key, and not digits only or words (vowels, no dashes)."""
     groups = re.findall(r"[A-Za-z0-9]{5}", text)
     if text[5:6].isspace() and all(map(_WORD.fullmatch, groups)):
         return False

@@ -35,8 +35,7 @@ class FileFormat:
 
     @property
     def tag_is_the_lists_name(self) -> bool:
-        """Whether the person types the group tag as the list's name, because the file has no column for
-        it."""
+        """Whether the group tag is typed as the list's name, because the file has no column for it."""
         return all(field != "group_tag" for _, field in self.columns)
 
     def cells(self, device: OutgoingDevice, group_tag: str) -> tuple[str, ...]:

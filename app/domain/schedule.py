@@ -29,8 +29,7 @@ WEBHOOK_LADDER: tuple[timedelta, ...] = (
 Ten attempts over 75.5 hours, so a receiver that fails on Friday evening is still tried on Monday."""
 
 SPREAD = 0.15
-"""Jitter changes a delay by up to this share, so that deliveries that failed together are not retried
-together."""
+"""Jitter changes a delay by up to this share, so that what failed together is not retried together."""
 
 SHORT_RETRY_AFTER = timedelta(minutes=1)
 """A receiver's Retry-After up to this is honoured in full even on the short first steps of the ladder.

@@ -70,8 +70,7 @@ class Unreachable(NotSent):
 
 
 class OutcomeUnknown(UpstreamFailure):
-    """The call may have had an effect. `answered`: there was an answer, so its request id cannot be
-    reused."""
+    """The call may have had an effect. `answered`: there was an answer, so its request id is used up."""
 
     def __init__(self, said: Said | None = None, *, answered: bool) -> None:
         super().__init__("upstream_unavailable", said)
@@ -117,8 +116,7 @@ class NoRelationship(Refused):
 
 
 class TagOtherwise(Refused):
-    """The call created a tag that exists, or added to one that does not. It is looked up, then sent the other
-    way."""
+    """A tag to create exists, or one to append to does not. It is looked up, then sent the other way."""
 
 
 class ConnectionTrouble(UpstreamFailure):

@@ -1,5 +1,4 @@
-"""The tables of devices. A trigger on registrations writes them (migration 0017); no query writes a
-device."""
+"""The tables of devices. Only a trigger on registrations writes devices (migration 0017)."""
 
 from sqlalchemy import (
     Column,
@@ -39,8 +38,7 @@ devices = Table(
     PrimaryKeyConstraint("partner_id", "id"),
     UniqueConstraint("customer_id", "identity"),
     one_of("state", DeviceState),
-    # Outcomes of a known device change no indexed column, so PostgreSQL need not update any index (HOT
-    # updates).
+    # Outcomes of a known device change no indexed column, so PostgreSQL can use HOT updates.
     Index("ix_devices_customer_id_id", "customer_id", "id"),
     # As for registrations: exact values and prefixes, under row-level security.
     Index(
