@@ -24,7 +24,7 @@ from app.domain.upstream import NOT_UNDERSTOOD
 
 class HoldReason(StrEnum):
     CONSENT = "consent"
-    PORTAL = "portal"  # a person has to act at a portal
+    PORTAL = "portal"  # waits for an upload or a result at a portal
     CONNECTION = "connection"  # the connection is in trouble
 
 

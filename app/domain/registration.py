@@ -20,7 +20,7 @@ class RegistrationState(StrEnum):
     PROCESSING = "processing"  # accepted by Microsoft, which is working on it
     REGISTERED = "registered"
     ALREADY_REGISTERED = "already_registered"  # success: the customer had it before
-    CONFLICT = "conflict"  # another organisation has it: a person has to act
+    CONFLICT = "conflict"  # another organisation has it; needs people
     FAILED = "failed"
     UNKNOWN = "unknown"  # sent; the outcome is not known
     CANCELLED = "cancelled"

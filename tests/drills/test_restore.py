@@ -1,4 +1,4 @@
-"""Backup and restore with the very commands of docs/operate.md, while work is under way.
+"""Backup and restore with the commands of docs/operate.md, while work is under way.
 
 Only the simulator survives; afterwards the restored database is compared with its ledger.
 """

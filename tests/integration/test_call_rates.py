@@ -81,7 +81,7 @@ def standing(response: httpx.Response) -> tuple[int, int]:
 
 @contextmanager
 def hearing(caplog: pytest.LogCaptureFixture) -> Iterator[list[dict[str, Any]]]:
-    """Collects the log lines of the block. Building an API sets up logging anew, so capture starts again."""
+    """Collects the log lines of the block. Building an API resets logging, so capture starts again."""
     logging.getLogger().addHandler(caplog.handler)
     found: list[dict[str, Any]] = []
     with caplog.at_level(logging.INFO):
