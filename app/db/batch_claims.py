@@ -21,15 +21,18 @@ _IN_FLIGHT = listed(IN_FLIGHT)
 # partner, work under way (polls, look-ups, interrupted calls) goes before new submissions, and does not count
 # as a customer's turn. Of new submissions, the customer whose last turn is longest ago comes first. A window
 # keeps one customer from filling its connection. Simultaneous claims do not see each other, so the window may
-# be exceeded by their number. # The cost grows with the number of waiting partners, and with up to WINDOW of
-# one partner's waiting customers, but not with the number of batches or customers. `queued` steps through an
-# index from partner to partner, and skips those with nothing due. `steps` goes from customer to customer, in
-# the order of their connections, starting after the customer of the last turn. A connection that takes no
-# work now is one step. If none of the WINDOW's customers has anything due, the EARLIEST of the partner's due
-# batches are tried, and the next claim continues after the WINDOW. So the order of turns is exact for up to
-# WINDOW customers; with more, each still gets its turn. Each subquery can be served by one index only
-# (app/db/index_walks.py). # Batches of portal connections are skipped, because people handle them. They may
-# wait for weeks, and if they were under way they would count against every waiting customer.
+# be exceeded by their number.
+#
+# The cost grows with the number of waiting partners, and with up to WINDOW of one partner's waiting
+# customers, but not with the number of batches or customers. `queued` steps through an index from partner to
+# partner, and skips those with nothing due. `steps` goes from customer to customer, in the order of their
+# connections, starting after the customer of the last turn. A connection that takes no work now is one step.
+# If none of the WINDOW's customers has anything due, the EARLIEST of the partner's due batches are tried, and
+# the next claim continues after the WINDOW. So the order of turns is exact for up to WINDOW customers; with
+# more, each still gets its turn. Each subquery can be served by one index only (app/db/index_walks.py).
+#
+# Batches of portal connections are skipped, because people handle them. They may wait for weeks, and if they
+# were under way they would count against every waiting customer.
 WINDOW: Final = 100
 """Waiting customers of a partner that one claim compares."""
 EARLIEST: Final = 100

@@ -19,11 +19,14 @@ _OPEN = listed(OPEN_DELIVERY)
 # last turn is longest ago. So no partner has more than an equal share while another one waits, and no lane
 # stays idle. Within a partner, endpoints take turns by id, starting after the endpoint of the last turn. The
 # deliveries under way are limited by endpoint, by partner, and for all failing endpoints together: a receiver
-# that hangs occupies a lane until the timeout, and a free lane must always remain. # Lanes are counted by
-# their leases, over all workers. Claims are made one after another, so that the limits hold; each takes a
-# millisecond. # The cost grows with the number of waiting partners, and of waiting endpoints of the partner
-# whose turn it is, but not with the number of deliveries: `waiting` and `asked` step through an index from
-# partner to partner and from endpoint to endpoint. Each subquery can be served by one index only
+# that hangs occupies a lane until the timeout, and a free lane must always remain.
+#
+# Lanes are counted by their leases, over all workers. Claims are made one after another, so that the limits
+# hold; each takes a millisecond.
+#
+# The cost grows with the number of waiting partners, and of waiting endpoints of the partner whose turn it
+# is, but not with the number of deliveries: `waiting` and `asked` step through an index from partner to
+# partner and from endpoint to endpoint. Each subquery can be served by one index only
 # (app/db/index_walks.py).
 _NEXT_ENDPOINT = f"""
     SELECT first.endpoint_id FROM (

@@ -17,9 +17,11 @@ _FREE: Final = IMPORTS.free("i")
 
 # Partners take turns; within a partner, imports go by their due time. Unlike with batches, a partner's share
 # is a limit: imports take long, so places above it stay free for the next partner. Each partner's running
-# imports are counted over all workers. # The cost grows with the number of partners that have staged imports,
-# not with the number of imports: `first` steps through an index from one partner's earliest import to that of
-# the next partner. Each subquery can be served by one index only (app/db/index_walks.py).
+# imports are counted over all workers.
+#
+# The cost grows with the number of partners that have staged imports, not with the number of imports: `first`
+# steps through an index from one partner's earliest import to that of the next partner. Each subquery can be
+# served by one index only (app/db/index_walks.py).
 _CLAIM: Final = f"""
 WITH RECURSIVE first(partner_id, due_at) AS (
     (SELECT partner_id, due_at FROM imports WHERE due_at IS NOT NULL ORDER BY partner_id, due_at LIMIT 1)

@@ -1,9 +1,9 @@
 """Leases: claiming a row for a limited time, renewing the claim, and ending it.
 
 A claim has three columns of the row: an owner, the end of the lease, and the worker. Every write checks the
-owner, so a claimant that has lost its claim changes nothing. If a claimant dies, its claim ends with the
-lease; until then it renews the lease, and gives the claim up with its last write. The worker's name lets
-others end a dead worker's claims; a person's claim has none. Which row is claimed next is up to each table.
+owner, so a claimant that has lost its claim changes nothing. A claimant renews its lease while it works, and
+its last write ends the claim; if it dies, the claim ends with the lease. The worker's name lets others end a
+dead worker's claims; a person's claim has none. Each table decides which row is claimed next.
 """
 
 from collections.abc import Sequence

@@ -88,7 +88,7 @@ class SettledRow:
     error_code: str | None
     corrects: Annotated[
         RegistrationState | None,
-        "What was told before and was wrong: a person has corrected the outcome of a portal. Null otherwise.",
+        "The wrong state that was reported before a person corrected a portal's outcome. Null otherwise.",
     ]
 
 
@@ -184,12 +184,15 @@ class Entry:
     """Sent only on request: an endpoint does not receive it because of its list of types."""
 
 
-_T, _ENDED = EventType, "An order has come to its end."
+_T, _ENDED = EventType, "An order has ended."
 
 EVENTS: Final[Mapping[EventType, Entry]] = {
     _T.ORDER_ACCEPTED: Entry(OrderData, Scope.ORDERS_READ, "0.1", "An order was accepted."),
     _T.ORDER_HELD: Entry(
-        OrderData, Scope.ORDERS_READ, "0.1", "All that is left of an order waits for the customer's consent."
+        OrderData,
+        Scope.ORDERS_READ,
+        "0.1",
+        "All unfinished devices of an order wait for the customer's consent.",
     ),
     _T.ORDER_COMPLETED: Entry(OrderData, Scope.ORDERS_READ, "0.1", _ENDED),
     _T.ORDER_COMPLETED_WITH_ERRORS: Entry(OrderData, Scope.ORDERS_READ, "0.1", _ENDED),
@@ -199,7 +202,7 @@ EVENTS: Final[Mapping[EventType, Entry]] = {
         SettledData,
         Scope.ORDERS_READ,
         "0.1",
-        "Up to 100 devices have come to their outcome, or a person has corrected it (`corrects`).",
+        "Up to 100 devices have their outcome, or a person has corrected it (`corrects`).",
     ),
     _T.CONSENT_GRANTED: Entry(ConsentData, Scope.CUSTOMERS_READ, "0.1", "A customer has given its consent."),
     _T.CONSENT_REVOKED: Entry(ConsentData, Scope.CUSTOMERS_READ, "0.1", "A customer has ended its consent."),
@@ -207,13 +210,13 @@ EVENTS: Final[Mapping[EventType, Entry]] = {
         ConnectionTroubleData,
         Scope.CONNECTIONS_READ,
         "0.2",
-        "A connection needs a person, or needs another step than before. Told once, not at each attempt.",
+        "A connection needs a person, or another step than before. Sent once, not at each attempt.",
     ),
     _T.CONNECTION_RECOVERED: Entry(
         ConnectionRecoveredData,
         Scope.CONNECTIONS_READ,
         "0.2",
-        "A connection works again; what waited for it goes on by itself.",
+        "A connection works again; waiting work continues automatically.",
     ),
     _T.IMPORT_READY: Entry(
         ImportEventData, Scope.ORDERS_READ, "0.1", "A file has been read and can be committed."

@@ -44,7 +44,7 @@ class Terms:
 
 QUOTAS: Final[dict[Quota, Terms]] = {
     Quota.DEVICES: Terms(
-        "devices ordered", "Devices of all orders, whatever became of them.", 100_000_000,
+        "devices ordered", "Devices of all orders, in any state.", 100_000_000,
         "Nothing of the order was stored; send it again once the quota is raised.",
     ),
     Quota.CUSTOMERS: Terms(
@@ -60,7 +60,7 @@ QUOTAS: Final[dict[Quota, Terms]] = {
     ),
     Quota.WAITING_EVENTS: Terms(
         "waiting deliveries", "Webhook deliveries that are still to be made, of all endpoints.", 500_000,
-        "Bring the receivers back, or disable the endpoints that do not answer.",
+        "Restore the receivers, or disable the endpoints that do not answer.",
         retry_after=60, refuses=False,
     ),
     Quota.VENDOR_PROFILES: Terms(
