@@ -1,4 +1,4 @@
-"""Attempts: every call to Microsoft about a batch, written down before it is made."""
+"""Attempts: calls to Microsoft about a batch, each stored before it is made."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,7 +13,7 @@ from app.kernel.transactions import PartnerTx
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One call, or what a person has recorded."""
+    """One call, or an outcome that a person has recorded."""
 
     kind: str
     request_id: UUID | None
@@ -34,10 +34,10 @@ async def begin(
     values: dict[str, Any],
     now: datetime,
 ) -> bool:
-    """Writes down the call that is about to be made, with the batch's new `values`, and takes the turn of
-    its customer: all who were claimed meanwhile and could not send come before it.
+    """Stores the call that is about to be made, with the batch's new `values`, and uses the customer's turn:
+    customers that were claimed meanwhile and could not send come before it.
 
-    `values` name the request id. False when the claim has been lost; then nothing was written.
+    `values` include the request id. Returns False, and changes nothing, if the claim has been lost.
     """
     assignments = ", ".join(f"{name} = :set_{name}" for name in values)
     return bool(
@@ -73,9 +73,9 @@ async def add(
     now: datetime,
     made_by: UUID | None = None,
 ) -> None:
-    """`made_by`: the API key of the person whose doing is recorded; None for a worker's call.
+    """Adds an attempt. `made_by`: the API key of the person who records it; None for a worker's call.
 
-    Of what people record on one batch, the newest KEPT_BY_HAND are kept.
+    Only the newest KEPT_BY_HAND of a batch's attempts that people recorded are kept.
     """
     await insert(
         tx,
@@ -96,7 +96,7 @@ async def add(
 
 
 async def forget_by_hand(tx: PartnerTx, claim: Claim, *, keep: int) -> int:
-    """Deletes all but the newest of what people recorded on this batch; returns how many."""
+    """Deletes all but the newest of the batch's attempts that people recorded; returns how many."""
     return await execute(
         tx,
         "DELETE FROM batch_attempts WHERE partner_id = :partner AND batch_id = :batch "
@@ -123,7 +123,7 @@ async def finish(tx: PartnerTx, attempt_id: UUID, *, outcome: str, said: str, no
 
 
 async def close_open(tx: PartnerTx, claim: Claim, now: datetime) -> int:
-    """Attempts of a worker that died in the middle: their outcome is not known."""
+    """Ends open attempts of a worker that died: their outcome is not known."""
     return await execute(
         tx,
         "UPDATE batch_attempts SET finished_at = :now, outcome = 'interrupted' "
@@ -135,7 +135,7 @@ async def close_open(tx: PartnerTx, claim: Claim, now: datetime) -> int:
 
 
 async def upload_outcomes(tx: PartnerTx, claim: Claim) -> list[str | None]:
-    """How the batch's calls that carried devices ended, oldest first."""
+    """The outcomes of the batch's calls that sent devices, oldest first."""
     rows = await fetch_all(
         tx,
         "SELECT outcome FROM batch_attempts WHERE partner_id = :partner AND batch_id = :batch "

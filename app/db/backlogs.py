@@ -1,4 +1,4 @@
-"""Backlogs of webhook endpoints: how much waits for each, and the end of what waits too long."""
+"""Backlogs of webhook endpoints: how many deliveries wait for each, and ending those that wait too long."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from app.kernel.transactions import PartnerTx, SystemTx
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """What waits for one endpoint."""
+    """The waiting deliveries of one endpoint."""
 
     endpoint_id: UUID
     waiting: int
@@ -25,7 +25,7 @@ _OPEN = listed(OPEN_DELIVERY)
 
 
 async def partners_waiting(tx: SystemTx) -> list[PartnerId]:
-    """The partners that have deliveries to be made, or a backlog that was full."""
+    """The partners with waiting deliveries, or with a backlog that is noted as full."""
     rows = await fetch_all(
         tx,
         "WITH RECURSIVE waiting(partner_id) AS ("
@@ -40,7 +40,7 @@ async def partners_waiting(tx: SystemTx) -> list[PartnerId]:
 
 
 async def of_partner(tx: PartnerTx) -> list[Backlog]:
-    """How much waits for each endpoint of the partner, where something waits or the backlog was full."""
+    """The backlog of each endpoint of the partner with waiting deliveries, or noted as full."""
     return await fetch_all_as(
         tx,
         Backlog,
@@ -54,7 +54,7 @@ async def of_partner(tx: PartnerTx) -> list[Backlog]:
 
 
 async def mark(tx: PartnerTx, endpoint_ids: Sequence[UUID], full_since: datetime | None) -> None:
-    """Notes since when these endpoints' backlogs are full; None: they are no longer full."""
+    """Notes since when these endpoints' backlogs have been full; None: they are no longer full."""
     await execute(
         tx,
         "INSERT INTO webhook_pauses (partner_id, endpoint_id, full_since) "
@@ -71,7 +71,7 @@ async def give_up(tx: SystemTx, *, due_before: datetime, failures: int, now: dat
     return await execute(
         tx,
         f"UPDATE deliveries SET state = 'exhausted', settled_at = :now, {DELIVERIES.given_up} "
-        # An array, as inside IN (...) it may be run once per row: see imports.purge.
+        # An array: inside IN (...) the subquery may run once per row, see imports.purge.
         "WHERE id = ANY(ARRAY(SELECT d.id FROM deliveries d JOIN webhook_endpoints e ON e.id = d.endpoint_id "
         f"WHERE d.state IN ({_OPEN}) AND d.due_at < :before AND e.consecutive_failures >= :failures "
         f"AND {DELIVERIES.free('d')} ORDER BY d.due_at LIMIT :limit "

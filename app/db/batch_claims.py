@@ -1,4 +1,4 @@
-"""The claim of a batch, in one statement: whose turn it is (docs/adr/0022), and that it is ours now."""
+"""Claims a batch in one statement: chooses whose turn it is (docs/adr/0022) and takes it for a worker."""
 
 from datetime import datetime, timedelta
 from typing import Final
@@ -16,27 +16,27 @@ from app.kernel.transactions import SystemTx
 
 _IN_FLIGHT = listed(IN_FLIGHT)
 
-# Rounds over partners: of those with something due, the one whose last turn is longest ago, after all those
-# that hold less than their share of the lanes. A share is an order and no bar: no lane idles for it.
-# Then over what the partner has. What is under way already (polls, look-ups, interrupted calls) goes before
-# new submissions, and does not count as a customer's turn. Of new submissions the customer whose last turn is
-# longest ago comes first. A window keeps one customer from filling its connection; claims that are made at
-# the same moment do not see each other and may pass it by their number.
+# Partners take turns: of those with due work, the one whose last turn is longest ago, but partners with fewer
+# lanes than their share come first. A share is only an order: no lane stays idle because of it. Within a
+# partner, work under way (polls, look-ups, interrupted calls) goes before new submissions, and does not count
+# as a customer's turn. Of new submissions, the customer whose last turn is longest ago comes first. A window
+# keeps one customer from filling its connection. Simultaneous claims do not see each other, so the window may
+# be exceeded by their number.
 #
-# The cost follows the number of partners that wait, and up to WINDOW of the customers that one of them has
-# waiting; not the number of batches, nor of customers. `queued` steps through an index from partner to
-# partner, and passes over those with nothing due. `steps` goes from customer to customer, in the order of
-# their connections, beginning behind the customer of the last turn. A connection that takes nothing now is
-# one step. If no customer of the WINDOW has something due, EARLIEST of the partner's batches that are due
-# first are tried, and the next claim steps on from the WINDOW's end. So with up to WINDOW customers the round
-# is exact. With more it is still a round. Each look can be served by one index only (app/db/index_walks.py).
+# The cost grows with the number of waiting partners, and with up to WINDOW of one partner's waiting
+# customers, but not with the number of batches or customers. `queued` steps through an index from partner to
+# partner, and skips those with nothing due. `steps` goes from customer to customer, in the order of their
+# connections, starting after the customer of the last turn. A connection that takes no work now is one step.
+# If none of the WINDOW's customers has anything due, the EARLIEST of the partner's due batches are tried, and
+# the next claim continues after the WINDOW. So the order of turns is exact for up to WINDOW customers; with
+# more, each still gets its turn. Each subquery can be served by one index only (app/db/index_walks.py).
 #
-# What belongs to a portal connection is a person's, and passed over. It may be uploaded for weeks, and would
-# be counted against every waiting customer if it were under way.
+# Batches of portal connections are skipped, because people handle them. They may wait for weeks, and if they
+# were under way they would count against every waiting customer.
 WINDOW: Final = 100
 """Waiting customers of a partner that one claim compares."""
 EARLIEST: Final = 100
-"""Batches of a partner that one claim tries, where none of those customers has something due."""
+"""Batches of a partner that one claim tries if none of those customers has anything due."""
 
 _FREE = BATCHES.free("b")
 _READY = takes_work("n")
@@ -50,7 +50,7 @@ def _is_open(connection: str) -> str:
 
 
 def _step(connection: str, customer: str) -> str:
-    """The partner's first waiting customer behind this one."""
+    """SQL for the partner's first waiting customer after this one."""
     return f"""
         SELECT b.connection_id, b.customer_id, b.due_at FROM batches b
         WHERE b.state = 'queued' AND b.partner_id = p.partner_id
@@ -60,7 +60,7 @@ def _step(connection: str, customer: str) -> str:
 
 
 def _steps(name: str, connection: str, customer: str, bound: str = "true") -> str:
-    """From there on; a connection that takes nothing now is left after one step."""
+    """SQL for all following steps; a connection that takes no work now is left after one step."""
     is_open = _is_open("s.connection_id")
     later = _step("w.connection_id", f"CASE WHEN w.is_open THEN w.customer_id ELSE {LAST_ID} END")
     return f"""
@@ -227,8 +227,8 @@ SELECT {columns(tables.batches, "claimed", Claim)}, c.entra_tenant_id FROM claim
     SELECT entra_tenant_id FROM customers WHERE {with_id("id", "claimed.customer_id")}
 ) c
 """
-# `free`, `free_customer`: who takes a turn at the same moment writes it down too, and nobody waits for the
-# other's commit; nor for a call that holds the customer, to remove it for example.
+# `free`, `free_customer`: simultaneous claims that take the same turn both record it, so neither waits for
+# the other's commit; nor for a call that holds the customer, for example to remove it.
 
 
 async def claim_one(
@@ -242,8 +242,8 @@ async def claim_one(
     connection_window: int,
     lanes: int = 1,
 ) -> Claim | None:
-    """The next due batch, or None. `lanes`: those of one worker process. A claim without `worker_id` lasts to
-    the end of its lease, whatever becomes of who made it."""
+    """Claims the next due batch; None if there is none. `lanes`: the lanes of one worker process. A claim
+    without `worker_id` lasts to the end of its lease, even if the claimant dies."""
     await plan_by_index(tx)
     row = await fetch_one(
         tx,

@@ -1,4 +1,4 @@
-"""Batches: the work queue. Everything after a claim (app/db/batch_claims.py) is fenced by its owner."""
+"""Batches: the work queue. Every write after a claim (app/db/batch_claims.py) checks the claim's owner."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -47,7 +47,7 @@ _CANCELLABLE = listed(sources_of(BATCH_TRANSITIONS, BatchState.CANCELLED))
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A batch that is this worker's until `lease_until`; `owner` is the fencing token."""
+    """A batch that one worker has claimed until `lease_until`; `owner` is the fencing token."""
 
     partner_id: PartnerId
     id: UUID
@@ -57,7 +57,7 @@ class Claim:
     customer_id: UUID
     connection_id: UUID
     entra_tenant_id: UUID
-    """The customer's."""
+    """The customer's Entra tenant."""
     group_tag: str
     submissions: int
     polls: int
@@ -75,7 +75,6 @@ class Claim:
 
     @property
     def actor(self) -> Actor:
-        """Who works on it: the system."""
         return SYSTEM
 
 
@@ -92,10 +91,10 @@ async def claim_by_hand(
     lease: timedelta,
     settled: bool = False,
 ) -> Claim | None:
-    """A portal connection's batch for a person who records something of it, fenced like a worker's claim.
+    """Claims a portal connection's batch for a person who records its outcome, fenced like a worker's claim.
 
-    None when somebody else has it, or it is not one that waits for a person; with `settled`, one whose
-    outcomes are all there will do as well.
+    None if it is claimed already or does not wait for a person. With `settled`, a batch whose outcomes are
+    all recorded can be claimed too.
     """
     states = [BatchState.QUEUED, BatchState.SUBMITTED, *([BatchState.SETTLED] if settled else [])]
     row = await fetch_one(
@@ -117,7 +116,7 @@ async def claim_by_hand(
 
 
 async def count_due(tx: SystemTx, now: datetime, *, limit: int) -> int:
-    """How many batches could be claimed now, counted up to `limit` of each kind."""
+    """The number of batches that could be claimed now, counted up to `limit` of each kind."""
     due = (
         "SELECT FROM batches b JOIN connections n ON n.id = b.connection_id WHERE {} "
         f"AND b.due_at <= :now AND {BATCHES.free('b')} AND {takes_work('n')} LIMIT :limit"
@@ -133,7 +132,7 @@ async def count_due(tx: SystemTx, now: datetime, *, limit: int) -> int:
 
 
 async def lock_claimed(tx: PartnerTx, claim: Claim) -> Batch | None:
-    """The batch as it is now, held; None when the claim has been lost to somebody else."""
+    """The batch, locked; None if the claim has been lost."""
     return await fetch_one_as(
         tx,
         Batch,
@@ -146,7 +145,7 @@ async def lock_claimed(tx: PartnerTx, claim: Claim) -> Batch | None:
 
 
 async def update_claimed(tx: PartnerTx, claim: Claim, values: dict[str, Any]) -> bool:
-    """Fenced by the owner: False when the claim has been lost, and then nothing was changed.
+    """Updates the batch. Returns False, and changes nothing, if the claim has been lost.
 
     Raises IllegalMove.
     """
@@ -170,7 +169,7 @@ async def update_claimed(tx: PartnerTx, claim: Claim, values: dict[str, Any]) ->
 
 
 async def write_claimed(tx: PartnerTx, claim: Claim, values: dict[str, Any]) -> None:
-    """As `update_claimed`. Raises LostClaim."""
+    """`update_claimed`, but raises LostClaim if the claim has been lost."""
     if not await update_claimed(tx, claim, values):
         raise LostClaim
 
@@ -183,7 +182,7 @@ class NewBatch:
     group_tag: str
     device_count: int
     state: BatchState
-    """If nothing holds it."""
+    """The state if there is no reason to hold it."""
     due_at: datetime
     uncertain: bool = False
 
@@ -227,7 +226,7 @@ async def set_sizes(tx: PartnerTx, batch_ids: list[UUID], device_counts: list[in
 
 
 async def hasten_under_way(tx: PartnerTx, customer_id: UUID, now: datetime) -> int:
-    """Consent is back: what is at Microsoft already need not wait out its pause."""
+    """After consent has returned: batches that are at Microsoft become due now. Returns how many."""
     return await execute(
         tx,
         f"UPDATE batches SET due_at = :now WHERE partner_id = :partner AND customer_id = :customer "
@@ -239,7 +238,7 @@ async def hasten_under_way(tx: PartnerTx, customer_id: UUID, now: datetime) -> i
 
 
 async def cancel_waiting(tx: PartnerTx, order_id: UUID, now: datetime) -> list[UUID]:
-    """Cancels what no call carries yet."""
+    """Cancels the batches that no call has begun to send. Returns their ids."""
     rows = await fetch_all(
         tx,
         f"UPDATE batches SET state = 'cancelled', {NONE_STORED}, {BATCHES.given_up}, settled_at = :now, "
@@ -253,10 +252,9 @@ async def cancel_waiting(tx: PartnerTx, order_id: UUID, now: datetime) -> list[U
 
 
 async def hasten_tag(tx: PartnerTx, customer_id: UUID, group_tag: str, now: datetime) -> int:
-    """The group tag is there, or its creation has ended: those that waited need not wait any longer.
+    """Makes batches that wait for this tag due, because its creation has ended. Returns how many.
 
-    Skips what another worker has locked: it holds its batch and waits for the tag's row, which the
-    caller holds.
+    Skips batches that another worker has locked: it waits for the tag's row, which the caller holds.
     """
     waiting = (
         "FROM batches WHERE partner_id = :partner AND customer_id = :customer AND state = 'queued' "
@@ -295,7 +293,7 @@ async def list_page(
     state: str | None = None,
 ) -> Page[Batch]:
     given = equal(order_id=order_id, customer_id=customer_id, state=state)
-    by = next(iter(given), None)  # the first of these finds the fewest
+    by = next(iter(given), None)  # the first of these matches the fewest rows
     found_by = "" if by is None else f"{by} = :{by}"
     filters = "".join(f"AND b.{name} = :{name} " for name in given if name != by)
     search = Search(
@@ -310,7 +308,7 @@ async def list_page(
 
 
 async def of_order(tx: PartnerTx, order_id: UUID) -> list[BatchSummary]:
-    """All of them, oldest first: what their files are named by, and what became of them."""
+    """An order's batches, oldest first: what names their files, and their outcomes."""
     return await fetch_all_as(
         tx,
         BatchSummary,
@@ -322,7 +320,7 @@ async def of_order(tx: PartnerTx, order_id: UUID) -> list[BatchSummary]:
 
 
 async def left_doubts(tx: PartnerTx, order_id: UUID) -> bool:
-    """Whether a batch of the order may have carried devices to Microsoft without our knowing."""
+    """Whether a batch of the order may have sent devices to Microsoft without our knowing the outcome."""
     found = await fetch_one(
         tx,
         "SELECT id FROM batches WHERE partner_id = :partner AND order_id = :order "
@@ -349,8 +347,9 @@ async def counts(tx: PartnerTx, batch_ids: list[UUID]) -> dict[UUID, dict[str, i
 
 
 async def pull_back(tx: SystemTx, now: datetime, *, slack: timedelta) -> int:
-    """What was written by a clock that was ahead is due, and free, as long after now as it
-    was after its writing. So nobody who is at work loses a batch: from now on it is a whole lease again.
+    """Corrects due times and leases that a fast clock wrote: their remaining length counts from now.
+
+    Running work keeps its batch, with a whole lease from now.
     """
     return await execute(
         tx,
@@ -363,10 +362,10 @@ async def pull_back(tx: SystemTx, now: datetime, *, slack: timedelta) -> int:
 
 
 async def stuck(tx: SystemTx, *, before: datetime, limit: int = 50) -> list[StuckBatch]:
-    """Work under way that was due long ago, that nobody holds and nothing keeps back.
+    """Work under way that was due long ago, although no worker has it and nothing delays it.
 
-    What is queued is not looked at: behind a large order it may wait for hours, and that is right.
-    Nor is what waits for a person at a portal, however long.
+    Queued batches are left out: behind a large order they may rightly wait for hours. So are batches that
+    wait for a person at a portal.
     """
     return await fetch_all_as(
         tx,

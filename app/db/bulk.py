@@ -1,4 +1,4 @@
-"""Rows of an order and their hashes, stored by the thousand."""
+"""Inserts an order's rows and hashes in bulk."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -14,7 +14,7 @@ from app.kernel.transactions import PartnerTx
 
 @dataclass(frozen=True, slots=True)
 class NewRegistrations:
-    """Rows of an order, column by column. One without a batch is invalid; the others wait for their turn."""
+    """An order's rows, column by column. Rows without a batch are invalid; the others are queued or held."""
 
     id: Sequence[UUID]
     batch_id: Sequence[UUID | None]
@@ -39,10 +39,10 @@ _OF_ROW = tuple(field.name for field in fields(NewRegistrations))
 def insertion(
     source: str, row: str, *, partner: str, order: str, customer: str, now: str, batch_id: str = ""
 ) -> str:
-    """INSERT of new registrations from wherever their rows are: `source` is what follows FROM.
+    """SQL that inserts registrations from any source of rows: `source` is what follows FROM.
 
-    `row` is its name for what has the columns of NewRegistrations; `batch_id` is SQL for that one where it
-    is elsewhere. The others are SQL, too. Every way in which orders come goes through here.
+    `row` is the alias of the relation with the columns of NewRegistrations. `batch_id` is SQL for the batch's
+    id if it is elsewhere. The other arguments are SQL too. All new orders are stored by this statement.
     """
     batch_id = batch_id or f"{row}.batch_id"
     values = {name: f"{row}.{name}" for name in _OF_ROW} | {
@@ -70,10 +70,10 @@ _ADD = insertion(
 
 
 async def add_registrations(tx: PartnerTx, order: Order, now: datetime, rows: NewRegistrations) -> None:
-    """One statement with one array per column that varies (docs/adr/0004).
+    """Inserts the rows with one statement, with one array per varying column (docs/adr/0004).
 
-    A column without any value goes as an empty array, which `unnest` fills up with nulls: the driver looks
-    at every single value, and half of the columns are empty in most orders.
+    Columns without any value are sent as empty arrays, which `unnest` fills up with nulls: the driver looks
+    at every value, and half of the columns are empty in most orders.
     """
     columns = [getattr(rows, name) for name in _OF_ROW]
     columns = [column if any(value is not None for value in column) else [] for column in columns]
@@ -81,7 +81,7 @@ async def add_registrations(tx: PartnerTx, order: Order, now: datetime, rows: Ne
 
 
 async def add_hashes(tx: PartnerTx, rows: Sequence[tuple[UUID, bytes]]) -> None:
-    """(registration, hash without its zero fill) each."""
+    """Inserts hashes: (registration, hash without its zero fill) each."""
     if rows:
         ids, hashes = zip(*rows, strict=True)
         await run_raw(

@@ -1,4 +1,4 @@
-"""Selections of an order's rows: all of them, or those that match what a caller names."""
+"""Selects rows of an order: all of them, or those that a caller names."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any, Final
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Rows of an order. A row is chosen when it fits everything that is given; None leaves it open."""
+    """A choice of an order's rows. A row must match every field that is not None."""
 
     rows: Sequence[int] | None = None
     line_refs: Sequence[str] | None = None
@@ -19,7 +19,7 @@ EVERY_ROW: Final = Choice()
 
 
 def chosen_rows(choice: Choice) -> tuple[str, dict[str, Any]]:
-    """SQL for rows `r`, and its values."""
+    """SQL that restricts the rows `r` to the choice, and its parameters."""
     given = {
         "row_number": choice.rows,
         "line_ref": choice.line_refs,

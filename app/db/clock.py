@@ -1,9 +1,9 @@
-"""The time that all processes go by: the database's, carried on by this machine's steady clock.
+"""The time that all processes use: the database's, continued by this machine's monotonic clock.
 
-Leases, due times and expiries are written by one process and judged by another. Were each to use its
-own machine's time, a clock an hour ahead would hold work back for an hour, and one behind would have
-calls made twice. What people or a time service do to this machine's clock changes nothing here; the
-database server's is the one to keep right (docs/operate.md).
+One process writes leases, due times and expiries, and another one checks them. If each used its own machine's
+time, a clock one hour ahead would delay work by an hour, and a clock behind would cause calls to be made
+twice. Changes of this machine's clock have no effect; the database server's clock must be right
+(docs/operate.md).
 """
 
 import time
@@ -15,20 +15,20 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 READ_EVERY = 5.0
-"""Seconds after which the database is asked again, within a transaction that happens anyway."""
+"""Seconds after which the database's time is read again, within a transaction that runs anyway."""
 SLOWEST = 0.5
-"""Seconds a reading may take: what took longer says too little about when it was made."""
+"""The most seconds that a reading may take: a slower one is too inexact."""
 
 
 def utc_now() -> datetime:
-    """This machine's idea of the time: all there is until the database has been asked."""
+    """This machine's time: used only until the database's has been read."""
     return datetime.now(UTC)
 
 
 @dataclass
 class DatabaseClock:
     steady: Callable[[], float] = time.monotonic
-    """Seconds that only ever go on."""
+    """A clock that never goes back, in seconds."""
     local: Callable[[], datetime] = utc_now
     _read: datetime | None = field(default=None, init=False)
     _read_at: float = field(default=0.0, init=False)

@@ -1,11 +1,11 @@
-"""Connections to PostgreSQL: encrypted as libpq would, and correct behind a pooler too.
+"""Opens connections to PostgreSQL: encrypted as libpq would, and correct behind a pooler too.
 
-A pooler in transaction mode (PgBouncer) gives each transaction another connection of the server. What a
-connection remembers from one transaction to the next is then wrong: a named prepared statement is missing or
-somebody else's, a parameter of the start is refused or silently ignored. So the first connection asks whether
-there is a pooler. Behind one, no statement has a name and no parameter is sent that poolers do not track.
-With a pooler or without, everything that matters is set inside each transaction (`app.db.engine`), and a
-transaction that says nothing about itself begins with the role of the parameters (`app.db.driver`).
+A pooler in transaction mode (PgBouncer) gives each transaction another server connection. State that a
+connection keeps between transactions is then wrong: named prepared statements are missing or somebody else's,
+and start-up parameters are refused or silently ignored. So the first connection detects whether there is a
+pooler. Behind one, statements have no names, and only parameters that poolers track are sent. In either case,
+everything that matters is set inside each transaction (`app.db.engine`), and a transaction that sets no role
+begins with the role of the parameters (`app.db.driver`).
 """
 
 from typing import Any
@@ -19,12 +19,12 @@ from app.db.driver import Bound, Direct, bound_to
 from app.kernel import transport
 
 TRACKED = frozenset({"application_name", "timezone"})
-"""Parameters of the start that poolers keep for each of their clients."""
+"""Start-up parameters that poolers keep for each client."""
 NO_STATEMENT_OUTLIVES_ITS_TRANSACTION = {"statement_cache_size": 0, "prepared_statement_cache_size": 0}
 
 
 def normalise_url(url: str) -> URL:
-    """Any spelling of a PostgreSQL URL, with the driver we use and without what `arguments_of` says."""
+    """A PostgreSQL URL for the driver we use, without the parameters that `arguments_of` translates."""
     parsed = make_url(url)
     if parsed.get_backend_name() not in {"postgresql", "postgres"}:
         raise ValueError(f"Registrar needs PostgreSQL, not {parsed.get_backend_name()}")
@@ -33,9 +33,9 @@ def normalise_url(url: str) -> URL:
 
 
 def arguments_of(url: str) -> dict[str, Any]:
-    """The driver's arguments for what the URL says after its question mark.
+    """The driver's arguments for the URL's query parameters.
 
-    The driver reads libpq's parameters from a URL only, so it gets one that has nothing else in it.
+    The driver reads libpq's parameters only from a URL, so it gets a URL with nothing else in it.
     """
     said = transport.parameters(url)
     arguments: dict[str, Any] = {}
@@ -52,7 +52,7 @@ def arguments_of(url: str) -> dict[str, Any]:
 
 
 def make_engine(url: str, *, parameters: dict[str, str] | None = None, **options: Any) -> AsyncEngine:
-    """An engine for a URL as a person wrote it; `parameters` are sent when a connection starts."""
+    """An engine for the configured URL; `parameters` are sent when a connection starts."""
     arguments = {"timeout": 10, **options.pop("connect_args", {}), **arguments_of(url)}
     arguments["server_settings"] = {**(parameters or {}), **arguments.get("server_settings", {})}
     engine = create_async_engine(normalise_url(url), connect_args=arguments, **options)
@@ -61,10 +61,10 @@ def make_engine(url: str, *, parameters: dict[str, str] | None = None, **options
 
 
 class _Pooler:
-    """Before each connection of an engine: a pooler, looked for once, decides how it is made."""
+    """Runs before each connection of an engine: detects a pooler once, and connects accordingly."""
 
     def __init__(self, role: str | None) -> None:
-        """`role`: as whom transactions begin that say nothing else."""
+        """`role`: the role of transactions that set none themselves."""
         self._role = role
         self._found: bool | None = None
 
@@ -83,7 +83,8 @@ class _Pooler:
 
 
 def _is_behind_pooler(dialect: Any, arguments: Any, named: dict[str, Any]) -> bool:
-    """A pooler answers the start itself, so the process it names is not the one that runs our statements."""
+    """Whether there is a pooler: it answers the start-up itself, so the process id that it reports is not
+    that of the process that runs our statements."""
     probe = dialect.connect(*arguments, **named)
     try:
         cursor = probe.cursor()

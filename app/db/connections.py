@@ -1,4 +1,4 @@
-"""Connections: a partner's enrolments at Microsoft, their sealed credentials and their troubles."""
+"""Connections: a partner's enrolments at Microsoft, their sealed credentials and current trouble."""
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
@@ -74,7 +74,7 @@ async def list_page(tx: PartnerTx, page: PageRequest) -> Page[Connection]:
 
 
 async def update(tx: PartnerTx, connection_id: UUID, values: dict[str, Any]) -> bool:
-    """Sets our own column names; False when there is no such connection."""
+    """Sets columns; False if there is no such connection. Column names must be our own, never a caller's."""
     assignments = ", ".join(f"{name} = :{name}" for name in values)
     return bool(
         await execute(
@@ -90,7 +90,7 @@ async def update(tx: PartnerTx, connection_id: UUID, values: dict[str, Any]) -> 
 async def hold_identity(
     tx: PartnerTx, connection_id: UUID, *, for_change: bool = False
 ) -> ConnectionIdentity | None:
-    """The connection's tenant and app. Until the transaction ends nobody changes them, or nobody else."""
+    """Locks the connection's tenant and app, until the transaction ends. `for_change`: to change them."""
     lock = "FOR NO KEY UPDATE" if for_change else "FOR SHARE"
     return await fetch_one_as(
         tx,
@@ -111,9 +111,9 @@ async def claim_token(
     now: datetime,
     lease: timedelta,
 ) -> ClaimedToken | None:
-    """The right to redeem the refresh token; None while another process has it.
+    """Claims the right to redeem the refresh token; None while another process has it.
 
-    One at a time, because Microsoft may revoke the old token at the moment it is redeemed.
+    Only one process at a time, because Microsoft may revoke the old token as soon as it is redeemed.
     """
     return await fetch_one_as(
         tx,
@@ -140,10 +140,10 @@ async def store_token(
     rotated: bytes,
     now: datetime,
 ) -> bool:
-    """Stores the rotated refresh token, and ends the claim if it is still the caller's.
+    """Stores the rotated refresh token, and ends the claim if the caller still has it.
 
-    A claim that was lost meanwhile loses no token: as long as the one that was redeemed is still there, the
-    new one takes its place. False when a person has given another one, or another process has stored its own.
+    Even if the claim was lost, the new token is stored as long as the redeemed one is still there. Returns
+    False if a person or another process has stored another token meanwhile.
     """
     return bool(
         await execute(
@@ -163,7 +163,7 @@ async def store_token(
 
 
 async def lock_trouble(tx: PartnerTx, connection_id: UUID) -> HeldTrouble | None:
-    """The connection's trouble as it is, and when it was last repaired; held until the transaction ends."""
+    """The connection's trouble and the time of its last repair. Locks the row until the transaction ends."""
     return await fetch_one_as(
         tx,
         HeldTrouble,
@@ -183,7 +183,7 @@ async def set_trouble(
     since: datetime,
     not_before: datetime | None,
 ) -> None:
-    """Records what has to be fixed, and how long the connection is left alone."""
+    """Records the connection's trouble, and until when no calls are made."""
     await execute(
         tx,
         "UPDATE connections SET trouble_code = :code, trouble_said = :said, trouble_since = :since, "
@@ -201,8 +201,8 @@ async def set_trouble(
 async def clear_trouble(
     tx: PartnerTx, connection_id: UUID, *, unless_code: str | None = None
 ) -> EndedTrouble | None:
-    """The trouble that has ended; None when there was none, or one that this proof does not disprove: a good
-    answer says nothing of one that could not be read while an open batch still waits to read it.
+    """Ends the connection's trouble and returns it; None if there was none, or if it may still exist: another
+    good answer does not prove that an unreadable one can be read now, while an open batch still waits for it.
     """
     return await fetch_one_as(
         tx,
@@ -225,7 +225,7 @@ async def clear_trouble(
 
 
 async def end_pause(tx: PartnerTx, connection_id: UUID) -> None:
-    """Its calls need not wait any longer."""
+    """Lets the connection make calls again at once."""
     await execute(
         tx,
         "UPDATE connections SET not_before = NULL "
@@ -236,7 +236,7 @@ async def end_pause(tx: PartnerTx, connection_id: UUID) -> None:
 
 
 async def note_reading(tx: PartnerTx, connection_id: UUID, started_at: datetime) -> bool:
-    """The customers list was read, beginning then; False if a reading that began later was noted before."""
+    """Notes a reading of the customers list by its start; False if a later one was noted already."""
     return bool(
         await execute(
             tx,
@@ -250,7 +250,7 @@ async def note_reading(tx: PartnerTx, connection_id: UUID, started_at: datetime)
 
 
 async def postpone(tx: PartnerTx, connection_id: UUID, not_before: datetime) -> None:
-    """Microsoft asked the whole connection to slow down until then."""
+    """Delays the whole connection until then, because Microsoft asked it to slow down."""
     await execute(
         tx,
         "UPDATE connections SET not_before = greatest(not_before, :not_before) "
@@ -262,7 +262,7 @@ async def postpone(tx: PartnerTx, connection_id: UUID, not_before: datetime) -> 
 
 
 async def hasten_customers(tx: PartnerTx, connection_id: UUID, now: datetime) -> None:
-    """Have the customers list read at the next occasion."""
+    """Makes the customers list due now."""
     await execute(
         tx,
         "UPDATE connections SET customers_due_at = least(customers_due_at, :now) "
@@ -273,8 +273,8 @@ async def hasten_customers(tx: PartnerTx, connection_id: UUID, now: datetime) ->
     )
 
 
-# A claim sets the time of the next reading: what is asked for while the list is being read is not lost. A
-# claim that is free again and has not been given up is a reading that never came to its end.
+# A claim sets the time of the next reading at once, so that requests made during the reading are not lost. A
+# claim whose lease has ended without being given up is a reading that did not finish.
 _TO_BE_READ = (
     f"{is_called('n')} AND n.id IN (SELECT id FROM connections WHERE customers_due_at <= :now "
     "UNION ALL SELECT id FROM connections WHERE reading_owner IS NOT NULL) "
@@ -291,14 +291,14 @@ async def claim_customers_reading(
     lease: timedelta,
     interval: timedelta,
 ) -> ReadingClaim | None:
-    """One connection whose customers list is due; the next reading is set at once.
+    """Claims one connection whose customers list is due, and sets the time of the next reading.
 
-    In rounds over partners: many connections of one partner do not delay the only one of another.
+    Partners take turns, so many connections of one partner do not delay another partner's only one.
     """
     return await fetch_one_as(
         tx,
         ReadingClaim,
-        # A table of its own: inside IN (...) it may be run, and lock another row, for each row looked at.
+        # A CTE, because inside IN (...) it may run, and lock another row, for each row.
         "WITH chosen AS MATERIALIZED ("
         "  SELECT n.id FROM connections n "
         "  LEFT JOIN partner_turns t ON t.partner_id = n.partner_id AND t.kind = 'readings' "
@@ -322,7 +322,7 @@ async def claim_customers_reading(
 
 
 async def count_customers_due(tx: SystemTx, now: datetime) -> int:
-    """How many connections' customers lists are to be read now."""
+    """The number of connections whose customers lists are due now."""
     row = await fetch_one(
         tx,
         f"SELECT count(*) AS n FROM connections n WHERE {_TO_BE_READ}",

@@ -72,7 +72,7 @@ async def list_page(
     if consent_state is not None:
         filters += "AND s.state = :consent "
     search = Search(
-        # For each row by itself: of a partner's many consents a page needs few.
+        # Joined per row: a page needs few of a partner's many consents.
         _WITH_CONSENT.replace(
             "JOIN consents s ON s.customer_id = c.id",
             "CROSS JOIN LATERAL (SELECT state, since, evidence, proved_at, checked_at "
@@ -131,7 +131,7 @@ async def add_consent(
 
 
 async def consent_for_share(tx: PartnerTx, customer_id: UUID) -> ConsentState | None:
-    """The state, held as it is until the transaction ends: nobody revokes between look and act."""
+    """The consent's state, locked until the transaction ends, so that it cannot be revoked in between."""
     row = await fetch_one(
         tx,
         "SELECT state FROM consents WHERE partner_id = :partner AND customer_id = :id FOR SHARE",
@@ -164,7 +164,7 @@ async def set_consent(
     note: str | None = None,
     made_by: UUID | None = None,
 ) -> None:
-    """`since` stays where the state does: then it is only its evidence that is new. Raises IllegalMove."""
+    """Changes the consent's state, or only its evidence: then `since` stays. Raises IllegalMove."""
     require("consents", CONSENT_TRANSITIONS, from_state, to_state)
     await execute(
         tx,
@@ -195,7 +195,7 @@ async def set_consent(
 
 
 async def forget_consents_by_hand(tx: PartnerTx, customer_id: UUID, *, keep: int) -> int:
-    """Deletes all but the newest of what people recorded on this customer's consent; returns how many."""
+    """Deletes all but the newest of this customer's changes that people recorded; returns how many."""
     return await execute(
         tx,
         "DELETE FROM consent_changes WHERE partner_id = :partner AND customer_id = :id "
@@ -215,7 +215,7 @@ async def note_consent_checked(
     listed: list[UUID],
     now: datetime,
 ) -> None:
-    """Every customer of the connection was looked for; the listed ones were seen."""
+    """Notes a reading of the connection's customers list: all were checked, the listed ones are proved."""
     await execute(
         tx,
         "UPDATE consents s SET checked_at = :now, "
@@ -230,7 +230,7 @@ async def note_consent_checked(
 
 
 async def note_proof(tx: PartnerTx, customer_id: UUID, now: datetime) -> None:
-    """A person has seen that the customer agrees: what the customers list tells elsewhere."""
+    """Notes proof of consent from a person, where no customers list can be read."""
     await execute(
         tx,
         "UPDATE consents SET proved_at = :now WHERE partner_id = :partner AND customer_id = :id",
@@ -253,7 +253,7 @@ async def consent_history(tx: PartnerTx, customer_id: UUID, *, limit: int = 100)
 
 
 async def aged_consents(tx: SystemTx, *, proved_before: datetime, limit: int = 500) -> list[AgedConsent]:
-    """Granted consents whose proof is older than that."""
+    """Granted consents whose proof is older than `proved_before`."""
     return await fetch_all_as(
         tx,
         AgedConsent,
@@ -265,9 +265,9 @@ async def aged_consents(tx: SystemTx, *, proved_before: datetime, limit: int = 5
 
 
 async def give_turn_back(tx: PartnerTx, customer_id: UUID, batch_id: UUID, now: datetime) -> None:
-    """The batch was claimed and could not be sent: its customer is the next again.
+    """Makes the customer the next one again, after its batch was claimed and could not be sent.
 
-    Unless another batch of the customer is being worked on: then the turn has been of use.
+    Not if a worker has another batch of the customer: then the turn was not wasted.
     """
     await execute(
         tx,
@@ -291,11 +291,11 @@ _ORDERABLE = (
 
 
 async def get_orderable(tx: PartnerTx, customer_id: UUID) -> OrderableCustomer | None:
-    """The customer with what its orders are judged by and carry."""
+    """The customer with what its orders need: see OrderableCustomer."""
     statement = _ORDERABLE + "AND c.id = :id"
     return await fetch_one_as(tx, OrderableCustomer, statement, partner=tx.partner_id, id=customer_id)
 
 
 async def all_orderable(tx: PartnerTx) -> list[OrderableCustomer]:
-    """All customers, for files that name the customer of each row."""
+    """All customers, for files that name a customer in each row."""
     return await fetch_all_as(tx, OrderableCustomer, _ORDERABLE + "ORDER BY c.id", partner=tx.partner_id)

@@ -1,4 +1,4 @@
-"""Claims the delivery to be made next. Everything after the claim is fenced by its owner."""
+"""Claims the next webhook delivery. Every write after a claim checks the claim's owner."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -15,18 +15,19 @@ from app.kernel.transactions import PartnerTx, SystemTx
 
 _OPEN = listed(OPEN_DELIVERY)
 
-# Rounds over partners: of those with something due, the one that holds the fewest lanes, and of those the one
-# whose last turn is longest ago. So no partner has more than its equal part while another one waits, and no
-# lane idles. Then rounds over the partner's endpoints, by id, from the one behind the endpoint of its last
-# turn. What may be under way is bounded by endpoint, by partner, and for all endpoints that fail together:
-# a receiver that hangs keeps a lane until its patience ends, and there must always be another one.
+# Partners take turns: of those with due deliveries, the one that holds the fewest lanes, then the one whose
+# last turn is longest ago. So no partner has more than an equal share while another one waits, and no lane
+# stays idle. Within a partner, endpoints take turns by id, starting after the endpoint of the last turn. The
+# deliveries under way are limited by endpoint, by partner, and for all failing endpoints together: a receiver
+# that hangs occupies a lane until the timeout, and a free lane must always remain.
 #
-# Lanes are counted by their leases, over all workers. So that the bounds hold, claims are made one after
-# another; each takes a millisecond.
+# Lanes are counted by their leases, over all workers. Claims are made one after another, so that the limits
+# hold; each takes a millisecond.
 #
-# The cost follows the number of partners that wait, and of endpoints that wait of the one whose turn it is,
-# not the number of deliveries: `waiting` and `asked` step through an index from partner to partner and from
-# endpoint to endpoint. Each look can be served by one index only (app/db/index_walks.py).
+# The cost grows with the number of waiting partners, and of waiting endpoints of the partner whose turn it
+# is, but not with the number of deliveries: `waiting` and `asked` step through an index from partner to
+# partner and from endpoint to endpoint. Each subquery can be served by one index only
+# (app/db/index_walks.py).
 _NEXT_ENDPOINT = f"""
     SELECT first.endpoint_id FROM (
         SELECT q.partner_id, q.endpoint_id FROM deliveries q WHERE q.state IN ({_OPEN})
@@ -120,14 +121,13 @@ class DeliveryClaim:
 
     @property
     def actor(self) -> Actor:
-        """Who works on it: the system."""
         return SYSTEM
 
 
 async def take_the_floor(tx: SystemTx, *, heard_since: datetime) -> int:
-    """No other claim is made until the transaction ends. How many workers are alive.
+    """Blocks other claims until the transaction ends. Returns the number of living workers.
 
-    The other statements of this transaction are planned by their indexes."""
+    The transaction's other statements are planned by their indexes."""
     row = await fetch_one(
         tx,
         f"SELECT pg_advisory_xact_lock(hashtext('registrar.deliveries')), {BY_INDEX}, "
@@ -146,7 +146,7 @@ async def claim_delivery(
     lease: timedelta,
     bounds: LaneBounds,
 ) -> DeliveryClaim | None:
-    """After `take_the_floor`: the next delivery that is due, or None."""
+    """Claims the next due delivery; None if there is none. Call `take_the_floor` first."""
     row = await fetch_one(
         tx,
         _CLAIM,
@@ -173,7 +173,7 @@ async def add_attempt(
     duration_ms: int,
     started_at: datetime,
 ) -> None:
-    """Records the attempt, even if another worker holds the delivery by now; not if it is deleted."""
+    """Records the attempt, even if another worker has the delivery by now; not if it is deleted."""
     await execute(
         tx,
         "INSERT INTO delivery_attempts "
@@ -202,7 +202,7 @@ async def finish_delivery_attempt(
     due_at: datetime | None,
     now: datetime,
 ) -> bool:
-    """Records what comes next; False when the claim was lost meanwhile."""
+    """Records the outcome and the next attempt's time; False if the claim was lost meanwhile."""
     return bool(
         await execute(
             tx,
@@ -224,7 +224,7 @@ async def finish_delivery_attempt(
 
 
 async def pause(tx: PartnerTx, endpoint_id: UUID, not_before: datetime) -> None:
-    """The endpoint is left alone until then."""
+    """Makes no deliveries to the endpoint until then."""
     await execute(
         tx,
         "INSERT INTO webhook_pauses (partner_id, endpoint_id, not_before) "

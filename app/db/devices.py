@@ -1,6 +1,6 @@
-"""Devices as callers see them.
+"""Queries for devices as callers see them.
 
-No query writes a device: a trigger keeps them in the transaction that records an outcome (migration 0017).
+No query writes a device: a trigger does, in the transaction that records an outcome (migration 0017).
 """
 
 import re
@@ -30,7 +30,7 @@ class Filter:
 
     @property
     def searches(self) -> bool:
-        """Whether many rows may be looked through."""
+        """Whether the filter may have to look through many rows."""
         return self.serial_contains is not None or self.state is DeviceState.REGISTERED
 
 
@@ -59,14 +59,14 @@ _IDENTITY: Final = "device_identity(r.id, r.serial_number, r.manufacturer, r.mod
 
 
 async def registrations_of(tx: PartnerTx, device: KnownDevice, *, limit: int) -> list[UUID]:
-    """The device's registrations, newest first, whatever became of them; not those refused as invalid.
+    """The device's registrations in any state except invalid, newest first.
 
-    Found by what names the device; one that nothing names has one registration. Looks at FEW rows at most.
+    Found by the device's identifiers. A device without any has one registration. Reads at most FEW rows.
     """
     serial, key = device.serial_number, device.product_key
     if serial is None and key is None:
         return [device.registration_id]
-    # A usual PKID is one device's. Many may have an unusual one, and the serial number tells them apart.
+    # A usual PKID belongs to one device. Many may share an unusual one, so then the serial number is used.
     by_key = key is not None and (serial is None or is_usual(key))
     rows = await fetch_all(
         tx,
@@ -91,9 +91,9 @@ async def list_page(
     *,
     by_trigrams: bool = False,
 ) -> Page[KnownDevice]:
-    """Newest first. What no index finds is looked for in the next SEARCHED rows.
+    """A page of devices, newest first. If no index serves the filters, it reads SEARCHED rows at most.
 
-    `by_trigrams`: the database has an index of fragments of serial numbers (`app.db.serial_search`).
+    `by_trigrams`: the database has a trigram index of serial numbers (`app.db.serial_search`).
     """
     clauses = _clauses(filter)
     found_by, values = "", dict[str, Any]()
@@ -110,7 +110,7 @@ async def list_page(
             found_by, values = clauses.pop("customer_id")
         elif filter.state not in (None, DeviceState.REGISTERED):
             del clauses["state"]
-            # Written out, so that PostgreSQL sees that the index has them.
+            # Literals, so that PostgreSQL can use the partial index.
             found_by = f"state = '{filter.state}' AND state <> '{DeviceState.REGISTERED}'"
     filters = ""
     for condition, given in clauses.values():
@@ -121,7 +121,7 @@ async def list_page(
 
 
 def _clauses(filter: Filter) -> dict[str, tuple[str, dict[str, Any]]]:
-    """What is asked for: each filter's condition, without an alias, and its values."""
+    """Each filter's condition, without an alias, and its parameters."""
     clauses: dict[str, tuple[str, dict[str, Any]]] = {}
     for name in ("customer_id", "state", "serial_number", "product_key"):
         value = getattr(filter, name)
@@ -143,12 +143,12 @@ def _pattern(fragment: str) -> str:
 async def _few(
     tx: PartnerTx, filter: Filter, name: str, condition: str, values: dict[str, Any], *, by_trigrams: bool
 ) -> list[UUID] | None:
-    """The devices that an index finds; None when no index serves the filter, or they are many."""
+    """The ids that an index finds; None if no index serves the filter, or if it finds more than FEW."""
     if name != "serial_contains":
         found = f"SELECT id FROM devices WHERE partner_id = :partner AND {condition} LIMIT :most"
         values = {**values, "partner": tx.partner_id}
     elif by_trigrams and has_trigram(str(filter.serial_contains)):
-        found = "SELECT id FROM find_devices(:pattern, :most) AS found(id)"  # of the transaction's partner
+        found = "SELECT id FROM find_devices(:pattern, :most) AS found(id)"  # this partner's only
     else:
         return None
     rows = await fetch_all(tx, found, **values, most=searching.FEW + 1)

@@ -1,4 +1,4 @@
-"""Backfill of devices: adds those of registrations that had their outcomes before there were devices."""
+"""Adds devices for registrations that had their outcomes before there was a devices table."""
 
 from typing import Final
 
@@ -6,20 +6,20 @@ from app.db.sql import execute, fetch_all, fetch_one
 from app.kernel.transactions import SystemTx, Tx
 
 LOCK: Final = 7_431_985_024
-"""An advisory lock, held while earlier registrations are read and their devices added. A correction waits
-for it (migration 0017), and only one process at a time adds devices."""
+"""An advisory lock, held while earlier registrations are read and their devices added. A correction waits for
+it (migration 0017), and only one process at a time adds devices."""
 
 
 async def is_complete(tx: Tx) -> bool:
-    """Whether every outcome, of all partners, has its device."""
+    """Whether the devices of all outcomes, of all partners, have been added."""
     return await fetch_one(tx, "SELECT last_id FROM device_backfill") is None
 
 
 async def add_some(tx: SystemTx, limit: int) -> int | None:
-    """Adds the devices of the next `limit` registrations; how many registrations there were.
+    """Adds the devices of the next `limit` registrations; returns the number of registrations.
 
-    None: it is done, or somebody else is at it. Raises DBAPIError with SQLSTATE 55P03 when a correction is in
-    the way.
+    None: everything is done, or another process is adding devices. Raises DBAPIError with SQLSTATE 55P03 if a
+    correction holds a lock.
     """
     taken = await fetch_one(
         tx,

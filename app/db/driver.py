@@ -1,10 +1,10 @@
-"""Statements and transactions by the driver itself, in the connection that SQLAlchemy holds.
+"""Runs statements and transactions directly with asyncpg, on SQLAlchemy's connections.
 
-SQLAlchemy's own way of sending a text takes six times as much of the processor, and most of what a call costs
-is its statements. So texts go to asyncpg directly; connections, their pool, commits and errors stay
-SQLAlchemy's, and its statements can be mixed with these.
+Statements sent through SQLAlchemy take six times as much processor time, and most of a call's cost is its
+statements. So texts go to asyncpg directly. SQLAlchemy still handles connections, their pool, commits and
+errors, and its statements can be mixed with these.
 
-A transaction begins in one round trip with whose it is: `Bound` adds that to the driver's BEGIN.
+A transaction's role and partner are set in the same round trip as its BEGIN: see `Bound`.
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -32,10 +32,10 @@ _REFUSED = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClien
 
 
 class Bound(_Connection):
-    """A connection whose transactions begin as somebody: `usual`, unless `next_one` says who else."""
+    """A connection that sets each transaction's role: by `usual`, or once by `next_one`."""
 
     usual = ""
-    """Statements that begin every transaction, whatever begins it."""
+    """Statements that begin every transaction, whatever starts it."""
     next_one: str | None = None
     """Statements that begin the next transaction instead."""
 
@@ -46,28 +46,28 @@ class Bound(_Connection):
         try:
             return str(await super().execute(f"{query.removesuffix(';')}; {becoming}", timeout=timeout))
         except asyncpg.PostgresError:
-            # asyncpg takes it for begun, or not, by the whole; PostgreSQL may have begun it.
+            # If a statement fails, asyncpg assumes that nothing has begun. PostgreSQL may have begun it.
             self._top_xact = None
             if not self.is_closed() and self.is_in_transaction():
                 await super().execute("ROLLBACK")
             raise
         except BaseException:
-            self.terminate()  # nobody knows whether it has begun
+            self.terminate()  # it is unknown whether the transaction has begun
             raise
 
 
 class Direct(Bound):
-    """To the server itself, with no pooler between: statements outside a transaction reach the same one."""
+    """A connection without a pooler: statements outside a transaction reach the same server connection."""
 
 
 def bound_to(role: str, kind: type[Bound]) -> type[Bound]:
-    """The class of connections whose transactions run as this role unless they say otherwise."""
+    """A class of connections whose transactions run as this role, unless they set another one."""
     return type(f"{kind.__name__}To", (kind,), {"usual": f"SET LOCAL ROLE {role}"})
 
 
 @asynccontextmanager
 async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
-    """A transaction that commits at the end, as `engine.begin` makes one, with fewer switches on the way."""
+    """A transaction that commits at the end, like `engine.begin`, with fewer task switches."""
     async with engine.connect() as session:
         sync = _sync(session)
         sync.begin()
@@ -79,13 +79,13 @@ async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
             except _REFUSED as error:
                 _raise(error, adapted, "COMMIT")
         if (begun := sync.get_transaction()) is not None:
-            begun.commit()  # sends nothing any more
+            begun.commit()  # sends nothing to the server any more
 
 
 async def begin_as(session: AsyncConnection, becoming: str) -> None:
-    """Runs the statements in one round trip: with the BEGIN where the transaction has not begun yet.
+    """Runs the statements in one round trip, together with the BEGIN if the transaction has not begun yet.
 
-    They are our own; nothing that a caller has sent may be part of them.
+    They must be our own text; nothing that a caller sent may be in them.
     """
     adapted = _adapted(session)
     driver = adapted.driver_connection
@@ -93,7 +93,7 @@ async def begin_as(session: AsyncConnection, becoming: str) -> None:
         try:
             if driver.is_in_transaction():
                 await driver.execute(becoming)
-            elif issubclass(type(driver), Bound):  # asyncpg takes every connection for an instance
+            elif issubclass(type(driver), Bound):  # isinstance() is true for every connection
                 driver.next_one = becoming
                 await adapted._start_transaction()
             else:
@@ -104,16 +104,16 @@ async def begin_as(session: AsyncConnection, becoming: str) -> None:
 
 
 async def fetch(session: AsyncConnection, statement: str, values: Mapping[str, Any]) -> Sequence[Any]:
-    """The rows; of each, its fields by name and by position."""
+    """The rows; each row's fields can be read by name and by position."""
     query, names = _numbered(statement)
     rows: Sequence[Any] = await _run(session, "fetch", query, [values[name] for name in names])
     return rows
 
 
 async def fetch_alone(session: AsyncConnection, statement: str, values: Mapping[str, Any]) -> Sequence[Any]:
-    """As `fetch`, outside a transaction: the statement is all that is sent. It says itself whose it is.
+    """`fetch` outside a transaction. The statement itself must be limited to what the caller may see.
 
-    Behind a pooler it is in a transaction all the same: otherwise its parts could reach different servers.
+    Behind a pooler it runs in a transaction after all: otherwise its parts could reach different servers.
     """
     if not issubclass(type(_adapted(session).driver_connection), Direct):
         return await fetch(session, statement, values)
@@ -129,7 +129,7 @@ async def fetch_alone(session: AsyncConnection, statement: str, values: Mapping[
 
 
 async def run(session: AsyncConnection, statement: str, values: Mapping[str, Any]) -> int:
-    """How many rows it has touched; -1 for a statement that touches none."""
+    """Runs a statement; returns the number of rows it changed, or -1 for a statement that changes none."""
     query, names = _numbered(statement)
     status = await _run(session, "execute", query, [values[name] for name in names])
     count = str(status).rpartition(" ")[2]
@@ -137,13 +137,13 @@ async def run(session: AsyncConnection, statement: str, values: Mapping[str, Any
 
 
 async def run_raw(session: AsyncConnection, statement: str, *values: object) -> None:
-    """A statement in the driver's own form, with `$1` for the first value."""
+    """Runs a statement with the driver's own parameters: `$1` is the first value."""
     await _run(session, "execute", statement, values)
 
 
 async def _run(session: AsyncConnection, verb: str, query: str, values: Sequence[object]) -> Any:
     if not session.in_transaction():
-        _sync(session).begin()  # or SQLAlchemy would not know that there is something to commit
+        _sync(session).begin()  # otherwise SQLAlchemy would not commit
     adapted = _adapted(session)
     async with adapted._execute_mutex:
         try:
@@ -155,7 +155,7 @@ async def _run(session: AsyncConnection, verb: str, query: str, values: Sequence
 
 
 def _adapted(session: AsyncConnection) -> Any:
-    """SQLAlchemy's cover of the driver's connection; it knows whether a transaction has begun."""
+    """SQLAlchemy's wrapper of the driver's connection; it knows whether a transaction has begun."""
     return _sync(session).connection.dbapi_connection
 
 
@@ -165,7 +165,7 @@ def _sync(session: AsyncConnection) -> SyncConnection:
 
 
 def _raise(error: Exception, adapted: Any, query: str) -> NoReturn:
-    """As SQLAlchemy raises it, with the driver's error as the cause of `orig`. Never shows the values."""
+    """Raises what SQLAlchemy would, with the driver's error as the cause of `orig`. Hides the values."""
     try:
         if not isinstance(error, DriverError):
             adapted._handle_exception(error)
@@ -185,6 +185,6 @@ def _raise(error: Exception, adapted: Any, query: str) -> NoReturn:
 
 @lru_cache(maxsize=1024)
 def _numbered(statement: str) -> tuple[str, tuple[str, ...]]:
-    """The statement with `$1` for its first name, and the names in the order of their numbers."""
+    """The statement with numbered parameters (`$1` and so on), and the parameters' names in that order."""
     compiled = text(statement).compile(dialect=_DIALECT)
     return str(compiled), tuple(getattr(compiled, "positiontup", None) or ())

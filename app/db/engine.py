@@ -1,9 +1,9 @@
-"""The door to PostgreSQL: the engine, who one is inside a transaction, and loading rows in bulk.
+"""The database engine, the role and partner of transactions, and bulk inserts.
 
-Transactions run as the role `registrar_app`, which row-level security binds to the partner set in
-the transaction. `registrar_system` sees every partner; only claims, sweeps and authentication use
-it. Both are made by the first migration. Every transaction begins with its role and partner, in one
-round trip: what a connection was told at its start may not be true behind a pooler.
+Transactions run as the role `registrar_app`, which row-level security limits to the partner that is set in
+the transaction. `registrar_system` sees every partner; only claims, sweeps and authentication use it. The
+first migration creates both. Each transaction sets its role and partner when it begins, in the same round
+trip: behind a pooler, settings made when a connection started may be wrong.
 """
 
 from collections.abc import Sequence
@@ -37,12 +37,12 @@ def open_engine(url: str, *, pool_size: int, name: str) -> AsyncEngine:
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=30,
-        hide_parameters=True,  # or a failing statement would log serial numbers, hashes and secrets
+        hide_parameters=True,  # otherwise a failing statement would log serial numbers, hashes and secrets
         json_serializer=lambda value: orjson.dumps(value).decode(),
         json_deserializer=orjson.loads,
         connect_args={"command_timeout": 60},
         parameters={
-            "role": APP_ROLE,  # so that even a transaction that says nothing about itself is bound
+            "role": APP_ROLE,  # limits even a transaction that sets no role itself
             "application_name": f"registrar-{name}",
             "timezone": "UTC",
         },
@@ -52,25 +52,25 @@ def open_engine(url: str, *, pool_size: int, name: str) -> AsyncEngine:
 
 
 def _refuse_closed(adapted: Any, _record: object, _proxy: object) -> None:
-    """A connection that the server has closed is replaced by a new one before it is used.
+    """Replaces a connection that the server has closed before it is used.
 
-    The driver knows at once when its socket ends, so nobody has to ask the server: a ping before each
-    transaction was a tenth of the worker's time. A connection that has died silently fails its first
-    statement, which every caller must expect at any moment anyway.
+    The driver notices at once when its socket is closed, so no ping is needed: pinging before each
+    transaction took a tenth of the worker's time. If a connection has died silently, its first statement
+    fails, which callers must expect at any time anyway.
     """
     if adapted.driver_connection.is_closed():
         raise DisconnectionError
 
 
 OUTAGES: tuple[type[Exception], ...] = (SQLAlchemyError, OSError)
-"""What working without a database raises. Broad: a loop that must go on catches these and logs."""
+"""Exceptions that an unavailable database raises. Broad: loops that must continue catch these and log."""
 
 PASSING_STATES = ("08", "40", "53", "57", "58")
-"""Classes of SQLSTATE that pass by themselves: connection, deadlock, resources, shutdown, system."""
+"""Classes of SQLSTATE for temporary failures: connection, deadlock, resources, shutdown, system."""
 
 
 def is_passing(error: Exception) -> bool:
-    """Whether the same work may succeed later: the database is unavailable, and the statement is not
+    """Whether the same work may succeed later: the database was unavailable, and the statement is not
     wrong."""
     if isinstance(error, OSError | PoolTimeoutError):
         return True
@@ -82,7 +82,7 @@ def is_passing(error: Exception) -> bool:
     if state is not None:
         return state[:2] in PASSING_STATES
     cause = error.orig and (error.orig.__cause__ or error.orig)
-    # A wrong argument is an InterfaceError too, and a ValueError besides: that is our own mistake.
+    # A wrong argument is an InterfaceError too, but also a ValueError: that is our own bug.
     return isinstance(cause, OSError | asyncpg.InterfaceError) and not isinstance(cause, ValueError)
 
 
@@ -91,9 +91,9 @@ TOOK_TOO_LONG = "57014"
 
 _BECOME = (
     "SET LOCAL ROLE {role}; SET LOCAL registrar.partner_id = '{partner}'; "
-    # Spares us the bridge that migration 0003 has for the release before.
+    # Turns off migration 0003's compatibility trigger (for the previous release).
     "SET LOCAL registrar.row_states = 'of_batch'; "
-    "SET LOCAL jit = off"  # its compile time exceeds every statement we have
+    "SET LOCAL jit = off"  # compiling takes longer than any statement of ours
 )
 _PATIENCE = "; SET LOCAL statement_timeout = {ms}; SET LOCAL idle_in_transaction_session_timeout = {ms}"
 _NOBODY = _BECOME.format(role=APP_ROLE, partner="")
@@ -101,36 +101,35 @@ _SYSTEM = _BECOME.format(role=SYSTEM_ROLE, partner="")
 
 
 async def become_partner(session: AsyncConnection, partner_id: PartnerId) -> None:
-    """Everything until the end of the transaction concerns this partner only."""
+    """Limits the rest of the transaction to this partner's rows."""
     await begin_as(session, _as_partner(partner_id))
 
 
 async def become_reader(session: AsyncConnection, partner_id: PartnerId, patience_s: float) -> None:
-    """As `become_partner`. Each statement, and each pause between two, may take so many seconds."""
+    """`become_partner`, with a timeout for each statement, and for each pause between two."""
     await begin_as(session, _as_partner(partner_id) + _PATIENCE.format(ms=max(1, round(patience_s * 1000))))
 
 
 def _as_partner(partner_id: PartnerId) -> str:
-    # Read as an id once more: statements of this form have no place for values.
+    # Parsed as a UUID again, because these statements cannot have parameters.
     return _BECOME.format(role=APP_ROLE, partner=UUID(str(partner_id)))
 
 
 async def become_nobody(session: AsyncConnection) -> None:
-    """No partner's rows, until the end of the transaction."""
+    """Limits the rest of the transaction to no partner's rows."""
     await begin_as(session, _NOBODY)
 
 
 async def become_system(session: AsyncConnection) -> None:
-    """Every partner's rows, until the end of the transaction."""
+    """Opens every partner's rows to the rest of the transaction."""
     await begin_as(session, _SYSTEM)
 
 
 async def load(tx: PartnerTx, table: Table, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Inserts many rows with one statement and one array per column.
 
-    COPY would be the obvious way, but PostgreSQL refuses COPY FROM into a table with row-level
-    security. COPY into a temporary table is a little faster than arrays and costs more elsewhere
-    (docs/adr/0004).
+    COPY would be the obvious way, but PostgreSQL refuses COPY FROM into a table with row-level security. COPY
+    into a temporary table is a little faster than arrays, but costs more elsewhere (docs/adr/0004).
     """
     if not rows:
         return
@@ -143,7 +142,7 @@ async def load(tx: PartnerTx, table: Table, columns: Sequence[str], rows: Sequen
 
 
 def arrays(table: Table, columns: Sequence[str], alias: str = "given", first: int = 1) -> str:
-    """SQL of rows that are given as one array per column of the table, the first of them as `$first`."""
+    """SQL for rows given as one array per column of the table; the first array is parameter `$first`."""
     types = [table.c[name].type.compile(dialect=_DIALECT) for name in columns]
     given = ", ".join(f"${index}::{type_}[]" for index, type_ in enumerate(types, start=first))
     names = ", ".join(f'"{name}"' for name in columns)
@@ -151,7 +150,7 @@ def arrays(table: Table, columns: Sequence[str], alias: str = "given", first: in
 
 
 def encode_json(value: Any) -> str:
-    """JSONB as `load` wants it: drivers take text for JSON inside arrays."""
+    """A value for a JSONB column in `load`: inside arrays, drivers expect JSON as text."""
     return orjson.dumps(value).decode()
 
 

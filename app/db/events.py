@@ -30,7 +30,7 @@ from app.domain.webhook import Delivery, DeliveryAttempt, Endpoint, HeldEndpoint
 from app.kernel.transactions import PartnerTx, SystemTx
 
 LIVE = "NOT EXISTS (SELECT FROM deleted_webhook_endpoints gone WHERE gone.endpoint_id = webhook_endpoints.id)"
-"""An endpoint that has been deleted stays for as long as there are deliveries of it to read."""
+"""SQL for endpoints that are not deleted. A deleted one keeps its row while deliveries of it can be read."""
 FULL_SINCE = (
     "(SELECT p.full_since FROM webhook_pauses p WHERE p.endpoint_id = webhook_endpoints.id) "
     "AS backlog_full_since"
@@ -49,8 +49,7 @@ class NewEvent:
 
 
 def encode_payload(payload: Payload) -> str:
-    """The payload as it is stored. Field by field in the encoder itself, which is quicker than by way of a
-    dictionary."""
+    """The payload as it is stored. The encoder reads the fields itself, which is faster than a dictionary."""
     return orjson.dumps(payload, _text_of, _HOW).decode()
 
 
@@ -95,7 +94,7 @@ async def add_deliveries(
     deliveries: Sequence[tuple[UUID, UUID, UUID]],
     now: datetime,
 ) -> None:
-    """(delivery, event, endpoint) each."""
+    """Adds deliveries: (delivery, event, endpoint) each."""
     await load(
         tx,
         tables.deliveries,
@@ -113,7 +112,7 @@ async def add_deliveries_not_tried(
     kind: str,
     now: datetime,
 ) -> None:
-    """(delivery, event, endpoint) each: over before they began. They can be looked up and redelivered."""
+    """Adds deliveries that ended without an attempt, and can be redelivered: (delivery, event, endpoint)."""
     await load(
         tx,
         tables.deliveries,
@@ -136,14 +135,14 @@ async def add_deliveries_not_tried(
 
 
 async def purge(tx: SystemTx, *, occurred_before: datetime, limit: int) -> int:
-    """Up to `limit` of the oldest events, with their deliveries and attempts; returns how many.
+    """Deletes up to `limit` of the oldest events, with their deliveries and attempts; returns how many.
 
-    An event that somebody still waits for is kept, however old, and so is one of which a delivery is being
-    changed at this moment (it may be redelivered): nobody is waited for, so that nobody waits in a circle.
+    Events with open deliveries are kept, however old. So are events whose deliveries are locked at this
+    moment (they may be redelivered): waiting for the locks could deadlock.
     """
     found = await fetch_all(
         tx,
-        # Ids sort by age, which spares events an index of their own for this.
+        # Ids sort by age, so this needs no index of its own.
         "SELECT id FROM events e WHERE id < :first_kept AND occurred_at < :before AND NOT EXISTS ("
         f"SELECT FROM deliveries d WHERE d.event_id = e.id AND d.state IN ({_OPEN})) "
         "ORDER BY id LIMIT :limit FOR UPDATE OF e SKIP LOCKED",
@@ -187,7 +186,7 @@ async def add_endpoint(tx: PartnerTx, values: Mapping[str, Any]) -> None:
 
 
 async def get_endpoint(tx: PartnerTx, endpoint_id: UUID) -> Endpoint | None:
-    """With `is_deleted`: its deliveries can still be read."""
+    """The endpoint, also if it is deleted (`is_deleted`): its deliveries can still be read."""
     return await fetch_one_as(
         tx,
         Endpoint,
@@ -199,11 +198,11 @@ async def get_endpoint(tx: PartnerTx, endpoint_id: UUID) -> Endpoint | None:
 
 
 async def lock_endpoint(tx: PartnerTx, endpoint_id: UUID) -> HeldEndpoint | None:
-    """The endpoint as it is, held until the transaction ends. Endpoints are locked before deliveries."""
+    """The endpoint, locked until the transaction ends. Lock endpoints before deliveries."""
     return await fetch_one_as(
         tx,
         HeldEndpoint,
-        # NO KEY: new deliveries, whose foreign key looks at this row, need not wait.
+        # NO KEY, so that new deliveries, whose foreign key checks this row, need not wait.
         f"SELECT state, consecutive_failures, event_types, secret, NOT {LIVE} AS is_deleted "
         "FROM webhook_endpoints WHERE partner_id = :partner AND id = :id FOR NO KEY UPDATE",
         partner=tx.partner_id,
@@ -239,8 +238,8 @@ async def update_endpoint(tx: PartnerTx, endpoint_id: UUID, values: dict[str, An
 
 
 async def delete_endpoint(tx: PartnerTx, endpoint_id: UUID, now: datetime) -> None:
-    """Marks it, and destroys its secret. The row stays for its deliveries; disabled, as the release before
-    understands it."""
+    """Marks the endpoint as deleted, and erases its secret. The row stays for its deliveries; it is also
+    disabled, because the previous release does not know the mark."""
     await execute(
         tx,
         "INSERT INTO deleted_webhook_endpoints (partner_id, endpoint_id, deleted_at) "
@@ -254,7 +253,7 @@ async def delete_endpoint(tx: PartnerTx, endpoint_id: UUID, now: datetime) -> No
 
 
 async def purge_deleted_endpoints(tx: SystemTx, *, deleted_before: datetime) -> int:
-    """Deletes those whose last delivery is gone; returns how many."""
+    """Deletes endpoints that are marked as deleted and have no deliveries left; returns how many."""
     return await execute(
         tx,
         "DELETE FROM webhook_endpoints e USING deleted_webhook_endpoints gone "
@@ -268,7 +267,7 @@ async def purge_deleted_endpoints(tx: SystemTx, *, deleted_before: datetime) -> 
 
 
 async def count_deliveries_due(tx: SystemTx, now: datetime, *, limit: int) -> int:
-    """How many deliveries could be claimed now, counted up to `limit`."""
+    """The number of deliveries that could be claimed now, counted up to `limit`."""
     row = await fetch_one(
         tx,
         f"SELECT count(*) AS n FROM (SELECT FROM deliveries WHERE state IN ({_OPEN}) "
@@ -280,7 +279,7 @@ async def count_deliveries_due(tx: SystemTx, now: datetime, *, limit: int) -> in
 
 
 async def exhaust_deliveries(tx: PartnerTx, endpoint_id: UUID, now: datetime) -> int:
-    """The endpoint is disabled: what waits for it ends, and can be redelivered by hand."""
+    """Ends a disabled endpoint's waiting deliveries; they can be redelivered. Returns how many."""
     return await execute(
         tx,
         f"UPDATE deliveries SET state = 'exhausted', settled_at = :now, {DELIVERIES.given_up} "
@@ -292,7 +291,7 @@ async def exhaust_deliveries(tx: PartnerTx, endpoint_id: UUID, now: datetime) ->
 
 
 async def redeliver(tx: PartnerTx, delivery_id: UUID, now: datetime) -> bool:
-    """Starts the attempts over, also under an attempt that is being made; False: no such delivery."""
+    """Starts the attempts again, even if one is being made now. False: there is no such delivery."""
     return bool(
         await execute(
             tx,
@@ -308,7 +307,7 @@ async def redeliver(tx: PartnerTx, delivery_id: UUID, now: datetime) -> bool:
 _DELIVERY = (
     f"SELECT {columns(tables.deliveries, 'd', Delivery)}, "
     "e.type AS event_type, e.occurred_at, e.order_id FROM deliveries d "
-    # For each row by itself: of a partner's many events a page needs few.
+    # Joined per row: a page needs few of a partner's many events.
     "CROSS JOIN LATERAL (SELECT type, occurred_at, order_id FROM events WHERE id = d.event_id LIMIT 1) e "
 )
 

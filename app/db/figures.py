@@ -1,4 +1,4 @@
-"""Counts of waiting work over all partners for `/metrics`: open rows only, found by their indexes."""
+"""Counts of waiting work over all partners, for `/metrics`. Reads open rows only, by their indexes."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -16,7 +16,7 @@ from app.kernel.transactions import SystemTx
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """How much waits of one kind in one state."""
+    """The waiting work of one kind in one state."""
 
     kind: str
     state: str
@@ -27,7 +27,7 @@ class Waiting:
 
 _AGES: Final = (
     "count(*) AS n, min(w.created_at) AS oldest, "
-    # What is claimed has been taken, however long ago it was due.
+    # Claimed work is not waiting, however long ago it was due.
     f"min(w.due_at) FILTER (WHERE {BATCHES.free('w')}) AS due"
 )
 
@@ -52,12 +52,12 @@ _WAITING: Final = f"""
 
 
 async def waiting(tx: SystemTx, now: datetime) -> list[Waiting]:
-    """`kind`, `state`, `n`, `oldest` (made) and `due` (the earliest of what is not claimed)."""
+    """Waiting work by kind and state. `oldest`: when it was made; `due`: the earliest unclaimed."""
     return await fetch_all_as(tx, Waiting, _WAITING, now=now)
 
 
 async def troubles(tx: SystemTx) -> dict[str, int]:
-    """Connections in trouble, by code."""
+    """The number of connections in trouble, by code."""
     rows = await fetch_all(
         tx,
         "SELECT trouble_code, count(*) AS n FROM connections WHERE trouble_code IS NOT NULL "
@@ -67,7 +67,7 @@ async def troubles(tx: SystemTx) -> dict[str, int]:
 
 
 async def endpoints(tx: SystemTx) -> dict[str, int]:
-    """Webhook endpoints by state."""
+    """The number of webhook endpoints, by state."""
     rows = await fetch_all(
         tx, f"SELECT state, count(*) AS n FROM webhook_endpoints WHERE {LIVE} GROUP BY state"
     )
@@ -75,7 +75,7 @@ async def endpoints(tx: SystemTx) -> dict[str, int]:
 
 
 async def automated_connections(tx: SystemTx, *, limit: int) -> list[UUID]:
-    """The ids of connections that make calls, the newest first."""
+    """The ids of connections that workers call, newest first."""
     rows = await fetch_all(
         tx,
         f"SELECT id FROM connections n WHERE {is_called('n')} ORDER BY id DESC LIMIT :limit",

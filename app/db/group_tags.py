@@ -1,6 +1,6 @@
-"""Group tags that a platform has for a customer: created once, appended to afterwards.
+"""Group tags that a platform has for a customer: one batch creates a tag, later ones append to it.
 
-The row is also the lock: while one batch is creating a tag, the others of that tag wait.
+The row is also the lock: while one batch creates a tag, the others of that tag wait.
 """
 
 from dataclasses import dataclass
@@ -17,14 +17,14 @@ class GroupTag:
     tag: str
     known: bool
     creating_batch_id: UUID | None
-    """The batch creating it now, if that batch is still open."""
+    """The batch that is creating it now, if that batch is still open."""
     creator_due_at: datetime | None
-    """When that batch is tried again, or was."""
+    """When that batch is or was due."""
 
 
 async def is_known(tx: PartnerTx, customer_id: UUID, group_tag: str) -> bool:
-    """Whether the platform has the tag in exactly this spelling. Holds nothing: a tag that has gone
-    meanwhile shows in the answer of the call that names it."""
+    """Whether the platform has the tag in exactly this spelling. Locks nothing: if the tag has gone
+    meanwhile, the answer to the next call shows it."""
     row = await fetch_one(
         tx,
         "SELECT known AND tag = :tag AS known FROM group_tags "
@@ -38,7 +38,7 @@ async def is_known(tx: PartnerTx, customer_id: UUID, group_tag: str) -> bool:
 
 
 async def lock(tx: PartnerTx, customer_id: UUID, group_tag: str, now: datetime) -> GroupTag:
-    """The tag's row, made if missing, held until the transaction ends."""
+    """The tag's row, created if missing, locked until the transaction ends."""
     await execute(
         tx,
         "INSERT INTO group_tags (customer_id, tag_key, partner_id, tag, known, updated_at) "
@@ -59,8 +59,8 @@ async def lock(tx: PartnerTx, customer_id: UUID, group_tag: str, now: datetime) 
     )
     if row is None:
         raise LookupError("the group tag's row has gone")
-    # Apart, and after the wait for the lock: a join in the statement above would still show the batch
-    # from before the wait, which is none if another one has just become the creator.
+    # A separate statement, after waiting for the lock: a join above would still see the batch as it was
+    # before the wait, which is none if another batch has just become the creator.
     creator = await fetch_one(
         tx,
         "SELECT due_at FROM batches WHERE partner_id = :partner AND id = :creator "
@@ -95,7 +95,7 @@ async def set_creating(
 async def stop_creating(
     tx: PartnerTx, customer_id: UUID, group_tag: str, batch_id: UUID, now: datetime
 ) -> bool:
-    """Whether this batch was creating the tag. Then it does not any more, and the row is held."""
+    """Ends this batch's creation of the tag, and locks the row. False if it was not creating the tag."""
     return bool(
         await execute(
             tx,
@@ -119,7 +119,7 @@ async def set_known(
     known: bool,
     now: datetime,
 ) -> None:
-    """`group_tag` is the platform's own spelling when it is known."""
+    """Records whether the platform has the tag. If it does, `group_tag` is the platform's own spelling."""
     await execute(
         tx,
         "UPDATE group_tags SET known = :known, creating_batch_id = NULL, updated_at = :now, "
@@ -135,7 +135,7 @@ async def set_known(
 
 
 async def forget_of_connection(tx: PartnerTx, connection_id: UUID, now: datetime) -> None:
-    """Another partner tenant has group tags of its own: each is looked for again before it is used."""
+    """Marks the connection's tags as unknown, after a change of tenant. They are looked up before use."""
     await execute(
         tx,
         "UPDATE group_tags SET known = false, updated_at = :now WHERE partner_id = :partner AND known "
@@ -148,7 +148,7 @@ async def forget_of_connection(tx: PartnerTx, connection_id: UUID, now: datetime
 
 
 async def known(tx: PartnerTx, customer_id: UUID) -> dict[str, str]:
-    """The customer's tags that the platform has, in its spelling, by `tag_key`."""
+    """The customer's tags on the platform, in the platform's spelling, by `tag_key`."""
     rows = await fetch_all(
         tx,
         "SELECT tag FROM group_tags WHERE partner_id = :partner AND customer_id = :customer AND known",

@@ -1,4 +1,4 @@
-"""Workers' heartbeats, kept in the database because Redis may be the thing that is down."""
+"""Workers' heartbeats. Kept in the database, because Redis may be the part that is down."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -33,7 +33,7 @@ async def last(tx: Tx) -> datetime | None:
 
 
 async def workers(tx: Tx, *, limit: int = 50) -> list[Heartbeat]:
-    """Those that were heard of lately, the last one first: workers that ended cleanly are gone."""
+    """Workers with a recent heartbeat, latest first. Workers that ended cleanly are not among them."""
     return await fetch_all_as(
         tx,
         Heartbeat,
@@ -43,7 +43,7 @@ async def workers(tx: Tx, *, limit: int = 50) -> list[Heartbeat]:
 
 
 async def silent(tx: SystemTx, *, since: datetime, until: datetime) -> list[str]:
-    """The workers whose last heartbeat is between the two."""
+    """The workers whose last heartbeat was between `since` and `until`."""
     found = await fetch_all(
         tx,
         "SELECT worker_id FROM worker_heartbeats WHERE beat_at >= :since AND beat_at < :until "

@@ -1,7 +1,6 @@
-"""The partner's earlier registrations of devices, looked up many at once, each by an index.
+"""Finds a partner's earlier registrations of given devices, many at once, by indexes.
 
-Every look is bounded by a LIMIT, so that a serial number that thousands of rows share costs what
-one costs.
+Every lookup has a LIMIT, so a serial number that thousands of rows share costs no more than any other.
 """
 
 from collections.abc import Sequence
@@ -18,10 +17,10 @@ from app.kernel.transactions import PartnerTx
 
 @dataclass(frozen=True, slots=True)
 class Twin:
-    """A registration of the same device."""
+    """An earlier registration of the same device."""
 
     n: int
-    """The place of the device that was asked for."""
+    """The number of the given device."""
     customer_id: UUID
     state: RegistrationState
     customer_name: str
@@ -30,7 +29,7 @@ class Twin:
 
 @dataclass(frozen=True, slots=True)
 class CountedModel:
-    """A model of the registered devices of a pattern."""
+    """A model of the registered devices that match a pattern, with its count."""
 
     pattern: str
     manufacturer: str
@@ -43,7 +42,7 @@ _HAS_DEVICE = listed(SUCCESS)
 ROWS_PER_DEVICE = 20
 ROWS_PER_PATTERN = 500
 
-# `domain.same_device.is_same` in SQL. A row is on its way while its batch is open, whatever its own state.
+# `domain.same_device.is_same` in SQL. A row is under way while its batch is open, whatever its own state.
 _TWINS = f"""
 SELECT a.n, f.customer_id, f.state, c.name AS customer_name, o.reference
 FROM unnest(CAST(:places AS integer[]), CAST(:serials AS text[]), CAST(:makers AS text[]),
@@ -111,8 +110,7 @@ async def known(
     *,
     but: UUID | None,
 ) -> tuple[set[str], set[str]]:
-    """Those of the serial numbers and PKIDs that any registration has, whatever became of it; not looking
-    at the order `but`."""
+    """The serial numbers and PKIDs that a registration has, in any state. Ignores the order `but`."""
     found: list[set[str]] = []
     for statement, values in ((_KNOWN_SERIALS, serial_numbers), (_KNOWN_KEYS, product_keys)):
         asked = [value for value in values if value is not None]
@@ -123,7 +121,7 @@ async def known(
 
 
 async def twins(tx: PartnerTx, devices: Sequence[tuple[int, DeviceNames]], *, but: UUID | None) -> list[Twin]:
-    """Registrations of the same devices, each of which is given with its place."""
+    """Registrations of the given devices, each of which has a number."""
     keys = [names.product_key for _, names in devices]
     return await fetch_all_as(
         tx,
@@ -141,7 +139,7 @@ async def twins(tx: PartnerTx, devices: Sequence[tuple[int, DeviceNames]], *, bu
 
 
 async def models_of(tx: PartnerTx, patterns: Sequence[tuple[str, str, int]]) -> list[CountedModel]:
-    """Models of the registered devices of each pattern (name, start of the serial, length), counted."""
+    """The models of the registered devices that match each pattern (name, start of the serial, length)."""
     return await fetch_all_as(
         tx,
         CountedModel,

@@ -1,7 +1,7 @@
-"""Holds in SQL: the reasons stored with a batch, and whether its connection lets workers have it.
+"""Holds in SQL: the reasons stored with a batch, and the conditions for taking a connection's work.
 
-A batch is `held` exactly while `holds` is not empty; a constraint keeps that so. What lies with a connection
-is not copied to its batches: the conditions on connections stand here, for every query that passes over them.
+A batch is `held` exactly while `holds` is not empty; a constraint ensures that. Reasons of a connection are
+not copied to its batches. Queries skip such connections by the conditions below.
 """
 
 from collections.abc import Collection
@@ -19,22 +19,22 @@ NONE_STORED: Final = "holds = '{}'"
 
 
 def stored(reasons: Collection[HoldReason]) -> dict[str, Any]:
-    """The columns of a batch that waits to be sent, with these reasons to hold it or with none."""
+    """The columns of a batch that is not sent yet: held for these reasons, or queued if there are none."""
     return {"state": first_state(reasons).value, "holds": sorted(reasons)}
 
 
 def is_portal(connection: str) -> str:
-    """The connection's work is done by a person at a portal: no worker's query finds it (ADR 0016)."""
+    """SQL: the connection's orders are uploaded by people, so no worker's query finds them (ADR 0016)."""
     return f"{connection}.mode = 'portal'"
 
 
 def is_called(connection: str) -> str:
-    """The connection's work is done by workers, who call its platform."""
+    """SQL: the connection's orders are sent by workers, who call its platform."""
     return f"{connection}.mode = 'api'"
 
 
 def takes_work(connection: str, moment: str = ":now") -> str:
-    """Workers may have the connection's work: nothing that lies with the connection holds it."""
+    """SQL: workers may take the connection's work, because the connection has no reason to hold it."""
     not_before = f"{connection}.not_before"
     return f"{is_called(connection)} AND ({not_before} IS NULL OR {not_before} <= {moment})"
 
@@ -56,7 +56,7 @@ async def add(tx: PartnerTx, customer_id: UUID, reason: str, now: datetime) -> l
 
 
 async def remove(tx: PartnerTx, customer_id: UUID, reason: str, now: datetime) -> list[int]:
-    """Ends the reason for the customer's batches. Returns the devices of each that nothing holds any more."""
+    """Ends the reason for the customer's batches. Returns the devices of each that is no longer held."""
     rows = await fetch_all(
         tx,
         "UPDATE batches SET holds = array_remove(holds, CAST(:reason AS text)), "

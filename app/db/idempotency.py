@@ -1,4 +1,4 @@
-"""Idempotency keys: who came first with a key, and what was answered."""
+"""Idempotency keys: which request used a key first, and the answer that it got."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -11,7 +11,7 @@ from app.kernel.transactions import PartnerTx, SystemTx
 
 @dataclass(frozen=True, slots=True)
 class KnownKey:
-    """An Idempotency-Key that another request has, or had."""
+    """An Idempotency-Key that an earlier request has used."""
 
     partner_id: PartnerId
     key: str
@@ -25,7 +25,7 @@ class KnownKey:
 
 
 _OURS = "partner_id = :partner AND key = :key AND status IS NULL AND created_at = :begun"
-"""The key as the request that began at that moment holds it, while it has no answer yet."""
+"""SQL for the unanswered key of the request that began at that moment."""
 
 
 async def begin(
@@ -37,9 +37,9 @@ async def begin(
     patience: timedelta,
     remembered_for: timedelta,
 ) -> KnownKey | None:
-    """None: the key is ours now, go ahead. Otherwise the row of the request that came first.
+    """Takes the key for this request and returns None; otherwise the row of the request that used it first.
 
-    A first request that died without an answer gives the key up after `patience`.
+    If the first request died without an answer, its key is free after `patience`.
     """
     taken = await execute(
         tx,
@@ -88,7 +88,7 @@ async def complete(
     body: bytes,
     begun_at: datetime,
 ) -> bool:
-    """Fenced by when the request began: False when the key has been given to a repetition."""
+    """Stores the answer. False if the key was given to a repeated request, which `begun_at` shows."""
     done = await execute(
         tx,
         "UPDATE idempotency_keys SET status = :status, location = :location, body = :body, "
@@ -104,7 +104,7 @@ async def complete(
 
 
 async def renew(tx: PartnerTx, key: str, *, begun_at: datetime, until: datetime) -> None:
-    """The first request is still running."""
+    """Keeps the key for a request that is still running."""
     await execute(
         tx,
         f"UPDATE idempotency_keys SET running_until = :until WHERE {_OURS}",
@@ -116,7 +116,7 @@ async def renew(tx: PartnerTx, key: str, *, begun_at: datetime, until: datetime)
 
 
 async def give_up(tx: PartnerTx, key: str, *, begun_at: datetime) -> None:
-    """The request was refused and changed nothing: the key may be used again."""
+    """Frees the key, because the request was refused and changed nothing."""
     await execute(
         tx,
         f"DELETE FROM idempotency_keys WHERE {_OURS}",
@@ -129,7 +129,7 @@ async def give_up(tx: PartnerTx, key: str, *, begun_at: datetime) -> None:
 async def empty_bodies(
     tx: SystemTx, *, longer_than: int, created_after: datetime, created_before: datetime
 ) -> int:
-    """The answers whose fingerprint has more bytes than this lose their bodies."""
+    """Empties the bodies of answers whose fingerprint has more bytes than `longer_than`."""
     return await execute(
         tx,
         "UPDATE idempotency_keys SET body = '' WHERE created_at >= :after AND created_at < :before "

@@ -16,7 +16,7 @@ def new_row_id() -> UUID:
 
 
 def first_id_of(moment: datetime) -> UUID:
-    """Ids of rows that were made before `moment` sort before this one."""
+    """An id that sorts after all ids made before `moment`."""
     return UUID(int=int(moment.timestamp() * 1000) << 80 | 0x7 << 76 | 0x2 << 62)
 
 

@@ -1,4 +1,4 @@
-"""The claim of an import, in one statement: whose turn it is, and that it is ours now."""
+"""Claims an import in one statement: chooses whose turn it is, and takes it for a worker."""
 
 from datetime import datetime, timedelta
 from typing import Final
@@ -15,12 +15,12 @@ from app.kernel.transactions import SystemTx
 
 _FREE: Final = IMPORTS.free("i")
 
-# Rounds over partners, then over the imports of the partner by their due time. A share is a bar here: an
-# import is long, so a place beyond a partner's share is kept for the next partner. What each partner
-# holds is counted over all workers.
+# Partners take turns; within a partner, imports go by their due time. Unlike with batches, a partner's share
+# is a limit: imports take long, so places above it stay free for the next partner. Each partner's running
+# imports are counted over all workers.
 #
-# The cost follows the number of partners that have something staged, not the number of imports: `first` steps
-# through an index from the partner's import that is due first to that of the next partner. Each look can be
+# The cost grows with the number of partners that have staged imports, not with the number of imports: `first`
+# steps through an index from one partner's earliest import to that of the next partner. Each subquery can be
 # served by one index only (app/db/index_walks.py).
 _CLAIM: Final = f"""
 WITH RECURSIVE first(partner_id, due_at) AS (
@@ -77,12 +77,12 @@ async def claim_one(
     places: int = 1,
     each: int = 1,
 ) -> ImportClaim | None:
-    """The next import with something to do, or None.
+    """Claims the next import that is due; None if there is none.
 
-    `places` are those of one worker process, of which one partner that waits alone may hold `each`.
+    `places`: the places of one worker process. A partner that waits alone may hold `each` of them.
     """
-    # One claim after the other: claims of the same moment would not see each other, and all the files of one
-    # partner would be claimed beyond its share. The statement behind it sees what the claim before wrote.
+    # One claim at a time: simultaneous claims would not see each other, and would claim one partner's files
+    # beyond its share. The next statement sees what the previous claim wrote.
     await execute(
         tx, f"SELECT pg_advisory_xact_lock(hashtextextended('registrar.import_claims', 0)), {BY_INDEX}"
     )

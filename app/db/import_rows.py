@@ -1,6 +1,6 @@
-"""The staged rows of an import: loaded in chunks, counted, shown, and moved into an order in SQL.
+"""The staged rows of an import: inserted in chunks, counted, listed, and moved into an order in SQL.
 
-A row has the id its registration will have, so that no row can become two registrations.
+A row already has the id of its future registration, so that no row can become two registrations.
 """
 
 from collections.abc import Sequence
@@ -52,18 +52,18 @@ _MINE = "partner_id = :partner AND import_id = :import_id"
 
 
 async def add_many(tx: PartnerTx, rows: Sequence[Sequence[Any]]) -> None:
-    """Rows in the order of COLUMNS."""
+    """Inserts rows; values are in the order of COLUMNS."""
     await load(tx, tables.import_rows, COLUMNS, rows)
 
 
 async def add_hashes(tx: PartnerTx, rows: Sequence[tuple[UUID, UUID, int, bytes]]) -> None:
-    """(partner, import, row number, hash without its zero fill) each."""
+    """Inserts hashes: (partner, import, row number, hash without its zero fill) each."""
     columns = ("partner_id", "import_id", "row_number", "data")
     await load(tx, tables.import_hashes, columns, rows)
 
 
 async def delete_some(tx: PartnerTx, import_id: UUID, *, limit: int) -> int:
-    """Staged rows and hashes, up to `limit` of each; 0 when nothing is left."""
+    """Deletes staged rows and hashes, up to `limit` of each; 0 when none is left."""
     deleted = 0
     for table in ("import_rows", "import_hashes"):
         deleted += await execute(
@@ -77,7 +77,7 @@ async def delete_some(tx: PartnerTx, import_id: UUID, *, limit: int) -> int:
     return deleted
 
 
-# --- what there is ----------------------------------------------------------------------------
+# --- lists -----------------------------------------------------------------------------------
 
 _VIEW = (
     "SELECT row_number, id, line, verdict, changed, customer_id, group_tag, line_ref, identity, "
@@ -94,7 +94,7 @@ async def list_page(
     code: str | None = None,
     noted_only: bool = False,
 ) -> Page[StagedRow]:
-    """By row number. `noted_only`: rows with any finding, by their own index."""
+    """A page of rows by row number. `noted_only`: rows with any finding, which have their own index."""
     noted = noted_only or code is not None or (verdict is not None and verdict != "valid")
     rows = await fetch_all_as(
         tx,
@@ -125,7 +125,7 @@ async def originals(
     limit: int,
     verdict: str | None = None,
 ) -> list[Original]:
-    """Rows as they came, with the hashes that stand for a null cell, by row number."""
+    """Rows as they were in the file, by row number, with the hashes that belong to null cells."""
     noted = "AND r.verdict <> 'valid' " if verdict not in (None, "valid") else ""
     return await fetch_all_as(
         tx,
@@ -145,7 +145,7 @@ async def originals(
 
 
 async def originals_of(tx: PartnerTx, import_id: UUID, row_numbers: list[int]) -> dict[int, str]:
-    """The cells of these rows, as JSON."""
+    """The cells of these rows, as JSON, by row number."""
     rows = await fetch_all(
         tx,
         f"SELECT row_number, original FROM import_rows WHERE {_MINE} AND row_number = ANY(:numbers)",
@@ -156,11 +156,11 @@ async def originals_of(tx: PartnerTx, import_id: UUID, row_numbers: list[int]) -
     return {row["row_number"]: row["original"] for row in rows}
 
 
-# --- what committing would do -----------------------------------------------------------------
+# --- preview of a commit ----------------------------------------------------------------------
 
 
 async def counts_by_customer(tx: PartnerTx, import_id: UUID) -> list[CustomerCounts]:
-    """Rows by customer and verdict, and what the customer's order would carry as purchase order."""
+    """Rows by customer and verdict, and the purchase order that each customer's order would have."""
     return await fetch_all_as(
         tx,
         CustomerCounts,
@@ -191,7 +191,7 @@ async def counts_by_tag(tx: PartnerTx, import_id: UUID) -> list[TagCounts]:
 
 
 async def counts_by_code(tx: PartnerTx, import_id: UUID, *, first: int) -> list[CodeCounts]:
-    """How many rows have each finding, and the numbers and lines of the `first` of them."""
+    """The number of rows with each finding, and the numbers and lines of the `first` of them."""
     return await fetch_all_as(
         tx,
         CodeCounts,
@@ -209,12 +209,12 @@ async def counts_by_code(tx: PartnerTx, import_id: UUID, *, first: int) -> list[
     )
 
 
-# --- looking again before committing ----------------------------------------------------------
+# --- second check before a commit -------------------------------------------------------------
 
 
 async def valid_between(tx: PartnerTx, claim: ImportClaim, *, after: int, upto: int) -> list[ValidRow]:
-    """Rows that would be sent. By a range and not a LIMIT: of rows that were staged just now PostgreSQL
-    has no statistics yet, and would sort all of them for each page."""
+    """Rows that would be sent. By range and not by LIMIT: PostgreSQL has no statistics yet about rows that
+    were just staged, and would sort all of them for each page."""
     return await fetch_all_as(
         tx,
         ValidRow,
@@ -235,9 +235,9 @@ async def invalidate(
     *,
     changed: bool,
 ) -> int:
-    """Valid rows that are none after all: (row number, code, detail, findings as JSON).
+    """Makes valid rows invalid: (row number, code, detail, findings as JSON) each.
 
-    `changed`: since the preview.
+    `changed`: the verdict has changed since the preview.
     """
     return await execute(
         tx,
@@ -259,11 +259,11 @@ async def invalidate(
     )
 
 
-# --- into an order ----------------------------------------------------------------------------
+# --- making an order --------------------------------------------------------------------------
 
 
 async def batches_to_be(tx: PartnerTx, claim: ImportClaim, customer_id: UUID) -> list[PlannedBatch]:
-    """(group tag, part, devices) of the customer's batches, in the order of their first rows."""
+    """The customer's future batches (group tag, part, devices), in the order of their first rows."""
     return await fetch_all_as(
         tx,
         PlannedBatch,
@@ -300,9 +300,9 @@ async def store_batches(
     hashed: bool,
     now: object,
 ) -> int:
-    """The rows of these batches (id, group tag, part) as registrations.
+    """Stores the rows of these batches (id, group tag, part) as registrations; returns how many.
 
-    `hashed`: there are hashes to be moved along.
+    `hashed`: some rows have hashes, which are moved too.
     """
     parameters = {
         "partner": tx.partner_id,
@@ -358,7 +358,7 @@ async def store_invalid(
     limit: int,
     now: object,
 ) -> int | None:
-    """The next invalid rows of the customer as registrations; the last row number, None when none is left."""
+    """Stores the customer's next invalid rows as registrations. Returns the last row number, or None."""
     chunk = (
         "import_rows r WHERE r.partner_id = :partner AND r.import_id = :import_id "
         "AND r.verdict = 'invalid' AND r.customer_id = :customer AND r.row_number > :after "

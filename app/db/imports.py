@@ -1,4 +1,4 @@
-"""Imports: the queue entries, and the files they carry. What follows a claim is fenced by its owner."""
+"""Imports: the queue entries, and the files they carry. Every write after a claim checks its owner."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -40,19 +40,18 @@ _JSON = frozenset({"profile", "dialect", "counts", "summary"})
 
 @dataclass(frozen=True, slots=True)
 class ImportClaim:
-    """An import that is this worker's until `lease_until`; `owner` is the fencing token."""
+    """An import that one worker has claimed until `lease_until`; `owner` is the fencing token."""
 
     partner_id: PartnerId
     id: UUID
     owner: UUID
     state: ImportState
     attempts: int
-    """Claims since the import last got anywhere, this one included."""
+    """Claims since the import last made progress, including this one."""
     record: Import
 
     @property
     def actor(self) -> Actor:
-        """Who works on it: the system."""
         return SYSTEM
 
 
@@ -61,7 +60,7 @@ def claim_of(found: Import, owner: UUID) -> ImportClaim:
 
 
 async def count_due(tx: SystemTx, now: datetime, *, limit: int) -> int:
-    """How many could be claimed, up to `limit`."""
+    """The number of imports that could be claimed now, counted up to `limit`."""
     row = await fetch_one(
         tx,
         "SELECT count(*) AS n FROM (SELECT FROM imports WHERE due_at <= :now "
@@ -73,7 +72,7 @@ async def count_due(tx: SystemTx, now: datetime, *, limit: int) -> int:
 
 
 async def update_claimed(tx: PartnerTx, claim: ImportClaim, values: dict[str, Any]) -> bool:
-    """False when the claim is another's by now, or the import has been discarded: nothing may be written."""
+    """Updates the import. False, without a change, if the claim was lost or the import discarded."""
     new = values.get("state", claim.state)
     require("imports", IMPORT_TRANSITIONS, claim.state, ImportState(new))
     assignments, parameters = _assignments(values)
@@ -92,13 +91,13 @@ async def update_claimed(tx: PartnerTx, claim: ImportClaim, values: dict[str, An
 
 
 async def write_claimed(tx: PartnerTx, claim: ImportClaim, values: dict[str, Any]) -> None:
-    """As `update_claimed`. Raises LostClaim."""
+    """`update_claimed`, but raises LostClaim if the claim has been lost."""
     if not await update_claimed(tx, claim, values):
         raise LostClaim
 
 
 async def hand_over(tx: PartnerTx, claim: ImportClaim, values: dict[str, Any]) -> None:
-    """Gives the claim up in whatever state it has left the import."""
+    """Updates the import whatever its state, for example to give up the claim."""
     assignments, parameters = _assignments(values)
     await execute(
         tx,
@@ -111,7 +110,7 @@ async def hand_over(tx: PartnerTx, claim: ImportClaim, values: dict[str, Any]) -
 
 
 async def lock_claimed(tx: PartnerTx, claim: ImportClaim) -> bool:
-    """Holds the import until the transaction ends: as long as that, nobody else can claim it."""
+    """Locks the import against other claims until the transaction ends. False if the claim was lost."""
     row = await fetch_one(
         tx,
         "SELECT id FROM imports WHERE partner_id = :partner AND id = :id AND owner = :owner "
@@ -137,7 +136,7 @@ async def add_options(tx: PartnerTx, import_id: UUID, options: dict[str, Any]) -
 
 
 async def options_of(tx: PartnerTx, import_id: UUID) -> dict[str, Any]:
-    """What was said about how the file is to be read; empty when nothing was."""
+    """The options that were given for reading the file; empty if there were none."""
     row = await fetch_one(
         tx,
         "SELECT options FROM import_options WHERE partner_id = :partner AND import_id = :id",
@@ -168,7 +167,7 @@ async def lock(tx: PartnerTx, import_id: UUID) -> Import | None:
 
 
 async def list_page(tx: PartnerTx, page: PageRequest, *, state: str | None) -> Page[Import]:
-    """Newest first."""
+    """A page of imports, newest first."""
     filters = "" if state is None else "AND i.state = :state "
     search = Search(f"SELECT {_COLUMNS} FROM imports i", "imports", "i", "", filters, equal(state=state))
     return await page_of(tx, Import, page, search)
@@ -180,7 +179,7 @@ async def move(
     new: ImportState,
     values: dict[str, Any],
 ) -> bool:
-    """Moves the import where that is a legal move, and takes it from the worker that has claimed it."""
+    """Moves the import to the new state and ends a worker's claim. False if the move is not legal."""
     assignments, parameters = _assignments(values)
     return bool(
         await execute(
@@ -211,14 +210,14 @@ def _json_encoded(values: dict[str, Any]) -> dict[str, Any]:
 
 
 async def purge(tx: SystemTx, *, ended_before: datetime, limit: int) -> int:
-    """Up to `limit` of the oldest imports whose end is long ago, and whose rows and file have
-    been deleted; returns how many. Their orders stay."""
+    """Deletes up to `limit` of the oldest imports that ended before `ended_before` and whose rows and file
+    are deleted; returns how many. Their orders stay."""
     return await execute(
         tx,
-        # The array is built once. PostgreSQL may run a subquery in IN (...) again for each row it looks at.
-        # Rows that are locked or gone are skipped, so each run would find others: more than the limit.
+        # The array is built once. PostgreSQL may run a subquery in IN (...) again for each row. Locked or
+        # deleted rows are skipped, so each run would find other rows, and more than `limit` would be deleted.
         "DELETE FROM imports WHERE id = ANY(ARRAY("
-        # Ids sort by age, which spares imports an index of their own for this.
+        # Ids sort by age, so this needs no index of its own.
         "  SELECT id FROM imports WHERE id < :first_kept AND due_at IS NULL AND updated_at < :before "
         f"  AND state IN ({listed(OVER)}) ORDER BY id LIMIT :limit FOR UPDATE SKIP LOCKED))",
         first_kept=first_id_of(ended_before),
@@ -240,7 +239,7 @@ async def add_piece(
     now: datetime,
     due_at: datetime,
 ) -> bool:
-    """False when the import is not being uploaded any more. `size` is what the file has so far."""
+    """Stores a piece. `size`: the file's size so far. False if the import is no longer being uploaded."""
     alive = await execute(
         tx,
         "UPDATE imports SET size_bytes = :size, updated_at = :now, due_at = :due "
@@ -284,7 +283,7 @@ async def delete_pieces(tx: PartnerTx, import_id: UUID, *, limit: int) -> int:
 
 
 async def delete_uploading(tx: PartnerTx, import_id: UUID) -> None:
-    """An upload that came to nothing, with its pieces."""
+    """Deletes an upload that failed, with its pieces."""
     await execute(
         tx,
         "DELETE FROM imports WHERE partner_id = :partner AND id = :id AND state = 'uploading'",
@@ -320,7 +319,7 @@ async def add_order(
 
 
 async def orders_of(tx: PartnerTx, import_ids: list[UUID]) -> list[ImportedOrder]:
-    """The orders that were made of these imports, in the order in which they were made."""
+    """The orders made from these imports, in the order in which they were made."""
     return await fetch_all_as(
         tx,
         ImportedOrder,
@@ -333,7 +332,7 @@ async def orders_of(tx: PartnerTx, import_ids: list[UUID]) -> list[ImportedOrder
 
 
 async def of_order(tx: PartnerTx, order_id: UUID) -> Import | None:
-    """The import an order was made of, if it was and its rows are still there."""
+    """The import that an order was made from, while its rows are still there."""
     return await fetch_one_as(
         tx,
         Import,

@@ -1,10 +1,9 @@
-"""The lease kernel: how a row is claimed for a time, and how a claim ends.
+"""Leases: claiming a row for a limited time, renewing the claim, and ending it.
 
-A claim is an owner, the end of a lease, and the worker that made it, in three columns of the row. The owner
-fences: who has lost a claim changes nothing. The lease ends a claim whose owner does not come back; it is
-kept for as long as the owner renews it, and given up with its last word. By the worker's name others end the
-claims of a worker that has died; a person's claim has none. Which row is claimed next is each table's own
-matter.
+A claim has three columns of the row: an owner, the end of the lease, and the worker. Every write checks the
+owner, so a claimant that has lost its claim changes nothing. A claimant renews its lease while it works, and
+its last write ends the claim; if it dies, the claim ends with the lease. The worker's name lets others end a
+dead worker's claims; a person's claim has none. Each table decides which row is claimed next.
 """
 
 from collections.abc import Sequence
@@ -20,13 +19,13 @@ from app.kernel.transactions import PartnerTx, SystemTx
 
 @dataclass(frozen=True, slots=True)
 class Leased:
-    """A table whose rows are claimed, with the SQL that is the same for each."""
+    """A table whose rows can be claimed, with the SQL that all such tables share."""
 
     table: str
     claims: str
-    """Which rows `c` may be claimed: matches a partial index of the table."""
+    """SQL for the rows `c` that can be claimed; matches a partial index of the table."""
     prefix: str = ""
-    """Of the names of the columns, where a row is claimed for several things."""
+    """The prefix of the columns' names, in a table whose rows have several kinds of claims."""
 
     @property
     def owner(self) -> str:
@@ -42,41 +41,41 @@ class Leased:
 
     @property
     def claimed(self) -> str:
-        """What a claim sets, of the parameters owner, until and worker."""
+        """SQL that sets a claim, from the parameters owner, until and worker."""
         return f"{self.owner} = :owner, {self.until} = :until, {self.worker} = CAST(:worker AS text)"
 
     @property
     def moved(self) -> str:
-        """What pulls back a lease that a clock ahead of the parameter `now` has written."""
+        """SQL that shortens a lease written by a clock ahead of the parameter `now`."""
         return f"{self.until} = {self.until} - (updated_at - :now)"
 
     @property
     def given_up(self) -> str:
-        """What the end of a claim sets."""
+        """SQL that ends a claim."""
         return f"{self.owner} = NULL, {self.until} = NULL, {self.worker} = NULL"
 
     @property
     def given_up_by_owner(self) -> str:
-        """As `given_up`, where the claim may be another's: it then stays. Its parameter is owner."""
+        """SQL that ends the claim only if the parameter owner still has it."""
         mine = f"CASE WHEN {self.owner} = :owner THEN NULL ELSE"
         return ", ".join(f"{name} = {mine} {name} END" for name in self.nobody)
 
     def kept(self, until: datetime) -> dict[str, datetime]:
-        """What renewing a claim sets, for one that is renewed with other values."""
+        """The values that renew a claim, for an update together with others."""
         return {self.until: until}
 
     @property
     def nobody(self) -> dict[str, None]:
-        """As `given_up`, for a claim that ends with other values."""
+        """The values that end a claim, for an update together with others."""
         return dict.fromkeys((self.owner, self.until, self.worker))
 
     def free(self, alias: str = "", at: str = "now") -> str:
-        """The SQL condition that no lease of the row is running at the time that is the parameter `at`."""
+        """SQL: no lease of the row runs at the time in the parameter `at`."""
         until = f"{alias}.{self.until}" if alias else self.until
         return f"({until} IS NULL OR {until} < :{at})"
 
     def held(self, alias: str = "") -> str:
-        """The SQL condition that a lease of the row is running at the time that is the parameter `now`."""
+        """SQL: a lease of the row runs at the time in the parameter `now`."""
         return f"{alias}.{self.until} >= :now" if alias else f"{self.until} >= :now"
 
 
@@ -86,15 +85,15 @@ BATCHES: Final = Leased(
 DELIVERIES: Final = Leased("deliveries", "c.owner IS NOT NULL")
 IMPORTS: Final = Leased("imports", "c.due_at IS NOT NULL")
 TOKENS: Final = Leased("connections", "c.token_owner IS NOT NULL", "token_")
-"""Refresh tokens that are being redeemed: one process at a time."""
+"""Refresh tokens that are being redeemed, by one process at a time."""
 READINGS: Final = Leased("connections", "c.reading_owner IS NOT NULL", "reading_")
-"""Customers lists that are being read: one worker at a time."""
+"""Customers lists that are being read, by one worker at a time."""
 GIVEN_UP: Final = BATCHES.nobody
-"""What the end of a claim sets in a table whose rows are claimed for one thing."""
+"""The values that end a claim, in tables with one kind of claim."""
 
 
 class LostClaim(Exception):
-    """Somebody else has the row now, or it has gone: whatever was found out must not be written."""
+    """Somebody else has claimed the row, or it was deleted: results of the work must not be written."""
 
 
 class Claimed(Protocol):
@@ -106,24 +105,24 @@ class Claimed(Protocol):
 
 
 class RowClaim(NamedTuple):
-    """A claim of a row that is not read as a whole."""
+    """A claim without the rest of its row."""
 
     id: UUID
     owner: UUID
 
 
 async def renew(tx: PartnerTx, leased: Leased, claim: Claimed, until: datetime) -> bool:
-    """Keeps the claim until then. False when it has been lost."""
+    """Extends the claim. False if it has been lost."""
     return await _set(tx, leased, claim, f"{leased.until} = :until", until=until)
 
 
 async def give_up(tx: PartnerTx, leased: Leased, claim: Claimed) -> bool:
-    """Hands the row over as it is. False when the claim had been lost."""
+    """Ends the claim without changing anything else. False if it had been lost."""
     return await _set(tx, leased, claim, leased.given_up)
 
 
 async def _set(tx: PartnerTx, leased: Leased, claim: Claimed, values: str, **given: datetime) -> bool:
-    """Fenced: False, and nothing is changed, where the owner is another one by now."""
+    """Updates the row. False, and nothing is changed, if the owner has changed."""
     return bool(
         await execute(
             tx,
@@ -138,7 +137,7 @@ async def _set(tx: PartnerTx, leased: Leased, claim: Claimed, values: str, **giv
 
 
 async def shorten(tx: SystemTx, leased: Leased, now: datetime, lease: timedelta) -> int:
-    """Lets no claim end later than one that begins now, whatever clock wrote it; returns how many."""
+    """Shortens leases that are longer than possible, because a wrong clock wrote them; returns how many."""
     return await execute(
         tx,
         f"UPDATE {leased.table} c SET {leased.until} = :until "
@@ -154,8 +153,8 @@ async def end_of_workers(
     """Ends the leases of these workers' claims, except those that end at `lease_before` or later. Returns the
     worker's name for each claim.
 
-    The owner stays, as where a lease has run out: nobody else having claimed it, the worker may still
-    finish. What is locked is left: somebody is at work on it, or a frozen worker's transaction holds it.
+    The owner stays, as after an expired lease: until another worker claims the row, the worker may still
+    finish. Locked rows are skipped: a worker is using them, or a frozen worker's transaction holds them.
     """
     found = await fetch_all(
         tx,

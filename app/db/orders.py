@@ -1,4 +1,4 @@
-"""Orders. What state one is in is not here: it is computed from the counts of its rows."""
+"""Orders. Their states are not stored, but computed from the counts of their rows."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,7 +18,7 @@ from app.kernel.transactions import PartnerTx
 
 @dataclass(frozen=True, slots=True)
 class TakenReference:
-    """An order that has a reference already."""
+    """The order that already has a reference."""
 
     id: UUID
     body_digest: bytes
@@ -50,11 +50,11 @@ async def get(tx: PartnerTx, order_id: UUID) -> Order | None:
 
 
 async def lock(tx: PartnerTx, order_id: UUID) -> StoredOrder | None:
-    """The order, held until the transaction ends: whatever changes its rows' outcome comes here first,
-    so that exactly one of several finishing batches sees itself as the last.
+    """The order, locked until the transaction ends. Lock it before changing outcomes of its rows, so that
+    exactly one of several finishing batches sees itself as the last.
 
-    NO KEY, because a row that refers to the order (a count, a batch) must not wait for this lock:
-    a worker that holds a batch writes counts, and the holder of the order may want that batch.
+    NO KEY, so that rows that refer to the order (counts, batches) need not wait for this lock: a worker that
+    holds a batch writes counts, and the holder of the order may want that batch.
     """
     return await fetch_one_as(
         tx,
@@ -85,11 +85,11 @@ async def list_page(
     state: str | None = None,
     since: datetime | None = None,
 ) -> Page[Order]:
-    """Newest first. `state` finds by the state last told of, which every change keeps up to date."""
+    """A page of orders, newest first. `state` filters by the last reported state, which is kept current."""
     given = equal(
         reference=reference, purchase_order=purchase_order, customer_id=customer_id, announced_state=state
     )
-    by = next(iter(given), None)  # the first of these finds the fewest
+    by = next(iter(given), None)  # the first of these matches the fewest rows
     filters = "".join(f"AND o.{name} = :{name} " for name in given if name != by)
     values = {**given, "open_batches": _OPEN}
     if since is not None:
@@ -102,7 +102,7 @@ async def list_page(
 
 
 async def counts(tx: PartnerTx, order_ids: list[UUID]) -> dict[UUID, dict[RegistrationState, int]]:
-    """Rows per state of each order: a few hundred count rows at most, never the rows themselves."""
+    """Rows per state of each order. Reads a few hundred counts at most, never the rows themselves."""
     found = await fetch_all(
         tx,
         f"SELECT c.order_id, {state_of('c.state')} AS state, sum(c.n) AS n "
@@ -129,7 +129,7 @@ async def update(tx: PartnerTx, order_id: UUID, values: dict[str, Any]) -> None:
 
 
 async def take_sequences(tx: PartnerTx, order_id: UUID, count: int) -> int:
-    """The first of `count` consecutive numbers for the order's events. Holds the order's row."""
+    """Takes `count` numbers for the order's events, and returns the first. Locks the order's row."""
     row = await fetch_one(
         tx,
         "UPDATE orders SET last_sequence = last_sequence + :count "
@@ -144,7 +144,7 @@ async def take_sequences(tx: PartnerTx, order_id: UUID, count: int) -> int:
 
 
 async def waiting_of_customer(tx: PartnerTx, customer_id: UUID) -> list[UUID]:
-    """Orders of the customer that have batches waiting for consent or for their turn."""
+    """Orders of the customer with batches that are held or queued."""
     rows = await fetch_all(
         tx,
         "SELECT DISTINCT order_id FROM batches WHERE partner_id = :partner AND customer_id = :customer "

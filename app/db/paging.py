@@ -1,10 +1,10 @@
-"""Pages by key: the token carries the sort value of the last row.
+"""Pages by key: a page token contains the sort value of the page's last row.
 
-So pages neither skip nor repeat rows while others are inserted, and page 1,000 costs what page 1 costs.
+So pages neither skip nor repeat rows while others are inserted, and page 1,000 costs the same as page 1.
 
-A token belongs to the list it came from: it begins with a digest of the partner, the list and its filters.
-With another list or other filters it would skip rows without a word, so it is refused there. The digest is
-no secret: a token that is put together by hand shows its maker nothing but its own rows.
+A token belongs to its list: it begins with a digest of the partner, the list and its filters. With another
+list or other filters it would silently skip rows, so it is refused there. The digest is no secret: a forged
+token shows its maker nothing but its own rows.
 """
 
 import base64
@@ -23,7 +23,7 @@ Item = TypeVar("Item")
 
 
 class InvalidPageToken(ValueError):
-    """The token was not made by `cut`, or for another list or other filters."""
+    """The token was not made by `cut`, or was made for another list or other filters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class PageRequest:
     after: str | None = None
     """The decoded sort value of the last row already seen."""
     binding: bytes = bytes(_DIGEST_BYTES)
-    """What the tokens of this list begin with: see `bind`."""
+    """The digest that the tokens of this list begin with: see `bind`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +42,15 @@ class Page(Generic[Item]):
 
 
 def bind(owner: str, path: str, filters: Iterable[tuple[str, str]]) -> bytes:
-    """The digest of a list: whose it is, where it is, and by what it is filtered, in any order."""
+    """The digest of a list: its owner, its path, and its filters in any order."""
     parts = [owner, path, *(part for pair in sorted(filters) for part in pair)]
-    # With its length in front, no part can end in the next one.
+    # Each part has its length in front, so that different parts cannot give the same text.
     text = "".join(f"{len(part)}:{part}" for part in parts)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:_DIGEST_BYTES]
 
 
 def request(size: int | None, token: str | None, binding: bytes = bytes(_DIGEST_BYTES)) -> PageRequest:
-    """What a caller asks for, its size brought into bounds. Raises InvalidPageToken."""
+    """The requested page, its size limited to the maximum. Raises InvalidPageToken."""
     size = DEFAULT_PAGE_SIZE if size is None else max(1, min(size, MAX_PAGE_SIZE))
     if not token:
         return PageRequest(size, None, binding)
@@ -59,7 +59,7 @@ def request(size: int | None, token: str | None, binding: bytes = bytes(_DIGEST_
         after = found[_DIGEST_BYTES:].decode()
     except (binascii.Error, UnicodeError, ValueError) as error:
         raise InvalidPageToken from error
-    # Decoding forgives much; only what we write ourselves is a token.
+    # The decoder also accepts other texts; only what we wrote ourselves is a token.
     if not after or _token(after, binding) != token:
         raise InvalidPageToken
     return PageRequest(size, after, binding)
@@ -72,10 +72,10 @@ def cut(
     *,
     searched_to: object | None = None,
 ) -> Page[Item]:
-    """`rows` were asked for with `size + 1`: the surplus row says that there is more.
+    """Makes a page of `rows`, which were fetched with `size + 1`: a surplus row means that there are more.
 
-    `searched_to`: the sort value up to which rows were looked for. The next page begins after it, also where
-    this one has few rows or none. None: all were looked for.
+    `searched_to`: the sort value up to which rows were searched. The next page begins after it, even if this
+    one has few rows or none. None: all were searched.
     """
     if len(rows) <= page.size:
         return Page(rows, None if searched_to is None else _token(str(searched_to), page.binding))

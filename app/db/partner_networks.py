@@ -1,4 +1,4 @@
-"""Networks that one partner's webhooks may go to, although they are not public."""
+"""Networks that one partner's webhooks may call although they are not public."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -40,7 +40,7 @@ async def add(tx: PartnerTx, allowed: Allowance, now: datetime) -> None:
 
 
 async def remove(tx: PartnerTx, allowed: Allowance) -> bool:
-    """False: it was not there."""
+    """Removes the network. False if it was not there."""
     return bool(
         await execute(
             tx,

@@ -1,4 +1,4 @@
-"""Partners and their API keys. Keys are looked up before anybody is known, so as the system."""
+"""Partners and their API keys. Keys are looked up as the system, because the partner is not known yet."""
 
 from datetime import datetime
 from uuid import UUID
@@ -59,9 +59,9 @@ async def add_key(
 
 
 async def find_key(session: AsyncConnection, prefix: str) -> KnownKey | None:
-    """The key of any partner, with the partner's role. Outside a transaction, because every call needs it.
+    """The key, of any partner, with its partner's role. Outside a transaction, because every call needs it.
 
-    `find_api_key` looks as the system does.
+    The SQL function `find_api_key` has the system's rights.
     """
     rows = await fetch_alone(
         session,
@@ -86,7 +86,7 @@ async def list_keys(tx: PartnerTx) -> list[ApiKey]:
 
 
 async def revoke_key(tx: PartnerTx, prefix: str, now: datetime) -> bool:
-    """False when there is no such key, or it was revoked before."""
+    """Revokes the key. False if there is no such key, or if it was revoked before."""
     return bool(
         await execute(
             tx,
@@ -104,7 +104,7 @@ async def note_key_used(tx: SystemTx, key_id: UUID, now: datetime) -> None:
 
 
 async def hold_key(tx: PartnerTx, key_id: UUID) -> HeldKey | None:
-    """The key, held until the transaction ends: rotations of one key come one after the other."""
+    """The key, locked until the transaction ends, so that rotations of one key run one after another."""
     return await fetch_one_as(
         tx,
         HeldKey,
@@ -116,7 +116,7 @@ async def hold_key(tx: PartnerTx, key_id: UUID) -> HeldKey | None:
 
 
 async def successor_of(tx: PartnerTx, key_id: UUID) -> SuccessorKey | None:
-    """The key that the last rotation of this one has made, held until the transaction ends."""
+    """The key that replaced this one in its last rotation, locked until the transaction ends."""
     return await fetch_one_as(
         tx,
         SuccessorKey,
@@ -129,7 +129,7 @@ async def successor_of(tx: PartnerTx, key_id: UUID) -> SuccessorKey | None:
 
 
 async def first_predecessor(tx: PartnerTx, key_id: UUID) -> UUID | None:
-    """The key that this one came of by rotations; None if it came of none."""
+    """The first key of the rotations that led to this one; None if it was not made by a rotation."""
     row = await fetch_one(
         tx,
         "WITH RECURSIVE line (id, steps) AS ("
@@ -157,7 +157,7 @@ async def note_successor(tx: PartnerTx, key_id: UUID, successor_id: UUID, now: d
 
 
 async def delete_key(tx: PartnerTx, key_id: UUID) -> None:
-    """One that has never been used: nothing was made with it."""
+    """Deletes a key that has never been used, so nothing was made with it."""
     await execute(
         tx,
         "DELETE FROM api_keys WHERE partner_id = :partner AND id = :id AND last_used_at IS NULL",
@@ -175,17 +175,17 @@ _MADE_SOMETHING = " OR ".join(
         ("batch_attempts", "made_by"),
     )
 )
-_ENDED = "least({0}.revoked_at, {0}.expires_at) < :before"  # which leaves out what is null
+_ENDED = "least({0}.revoked_at, {0}.expires_at) < :before"  # NULL is ignored
 
 
 async def purge_keys(
     tx: SystemTx, *, ended_before: datetime, after: UUID | None, limit: int
 ) -> tuple[int, UUID | None]:
-    """Of `limit` keys that ended long ago, those that nothing names as its author; how many,
-    and behind which key to go on (None: that was the last).
+    """Deletes those of the next `limit` keys ended before `ended_before` that no row names as its author.
+    Returns how many, and the key after which to continue (None: that was the last).
 
-    A key that came of a rotation stays for as long as the one that it replaced may still be rotated. The note
-    which key replaced which goes with either of them.
+    A key that replaced another one is kept while that one may still be rotated. The note of the rotation is
+    deleted together with either key.
     """
     found = await fetch_all(
         tx,
@@ -209,7 +209,7 @@ async def purge_keys(
 
 
 async def end_key_by(tx: PartnerTx, key_id: UUID, until: datetime) -> None:
-    """It works no longer than that, and no longer than it would have."""
+    """Shortens the key's life to that time; never lengthens it."""
     await execute(
         tx,
         "UPDATE api_keys SET expires_at = least(expires_at, :until) WHERE partner_id = :partner AND id = :id",

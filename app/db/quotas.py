@@ -1,8 +1,8 @@
-"""Quotas: what the operator has set for a partner, and how much of each is used.
+"""Quotas: limits that the operator has set for a partner, and how much of each quota is used.
 
-Counting is cheap however much there is. Triggers count devices, customers and stored answers as they come and
-go (`partner_uses`); imports say themselves how many rows and bytes they have; everything else is counted over
-an index of the partner's.
+Counting is cheap at any size. Triggers count devices, customers and stored answers as they change
+(`partner_uses`); imports store how many rows and bytes they have; the rest is counted over an index of the
+partner's rows.
 """
 
 from collections.abc import Collection
@@ -22,7 +22,7 @@ def _kept(quota: Quota) -> str:
 
 
 def _imports(what: str, states: Collection[ImportState] = ()) -> str:
-    """Over the imports that have something to keep or to do: the others have no due time."""
+    """SQL over the imports that have something staged or to do: others have no due time."""
     chosen = f" AND state IN ({listed(states)})" if states else ""
     return f"SELECT {what} FROM imports WHERE partner_id = :partner AND due_at IS NOT NULL{chosen}"
 
@@ -43,11 +43,11 @@ USED = {
     Quota.STAGED_BYTES: _imports("sum(size_bytes)"),
     Quota.IDEMPOTENCY_ANSWERS: _kept(Quota.IDEMPOTENCY_ANSWERS),
 }
-"""One number each, of one partner; null where there is nothing."""
+"""SQL for one partner's use of each quota, as one number; null if there is nothing."""
 
 
 async def lock(tx: PartnerTx, quota: Quota) -> None:
-    """Until the transaction ends, no other one counts and adds to this quota of this partner."""
+    """Prevents others from using this quota of this partner until the transaction ends."""
     await execute(
         tx,
         "SELECT pg_advisory_xact_lock(hashtextextended("
@@ -58,7 +58,7 @@ async def lock(tx: PartnerTx, quota: Quota) -> None:
 
 
 async def amount(tx: Tx, partner_id: PartnerId, quota: Quota) -> int | None:
-    """What the operator has set; None: nothing."""
+    """The limit that the operator has set; None if there is none."""
     row = await fetch_one(
         tx,
         "SELECT amount FROM partner_quotas WHERE partner_id = :partner AND quota = :quota",
@@ -69,7 +69,7 @@ async def amount(tx: Tx, partner_id: PartnerId, quota: Quota) -> int | None:
 
 
 async def amount_and_used(tx: PartnerTx, quota: Quota, now: datetime) -> tuple[int | None, int]:
-    """Both in one statement: most calls that create something ask for them."""
+    """Both in one statement, because most calls that create something need both."""
     row = await fetch_one(
         tx,
         "SELECT (SELECT amount FROM partner_quotas "
@@ -84,7 +84,7 @@ async def amount_and_used(tx: PartnerTx, quota: Quota, now: datetime) -> tuple[i
 
 
 async def amounts(tx: PartnerTx) -> dict[str, int]:
-    """All that the operator has set for the partner, by the quota's name."""
+    """All limits that the operator has set for the partner, by the quota's name."""
     rows = await fetch_all(
         tx, "SELECT quota, amount FROM partner_quotas WHERE partner_id = :partner", partner=tx.partner_id
     )
@@ -116,7 +116,7 @@ async def set_amount(tx: SystemTx, partner_id: PartnerId, quota: Quota, amount: 
 
 
 async def forget_amount(tx: SystemTx, partner_id: PartnerId, quota: Quota) -> bool:
-    """The default counts again. False: it did already."""
+    """Restores the default. False if it applied already."""
     return bool(
         await execute(
             tx,

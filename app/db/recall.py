@@ -1,4 +1,4 @@
-"""An order's batches and noted rows, for an answer that was too large to be stored."""
+"""An order's batches and the rows with findings, to rebuild an answer that was too large to store."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -26,7 +26,7 @@ _NOTED = "partner_id = :partner AND order_id = :order AND findings IS NOT NULL"
 
 
 async def batches(tx: PartnerTx, order_id: UUID) -> list[CutBatch]:
-    """Group tag and number of devices of each, in the order in which they were cut."""
+    """The order's batches, in the order in which they were cut: group tag and number of devices."""
     return await fetch_all_as(
         tx,
         CutBatch,

@@ -1,4 +1,4 @@
-"""Registrations as callers see them: one, those of an order, and those of all orders."""
+"""Lists of registrations as callers see them: of one order, and of all orders."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,14 +16,14 @@ from app.kernel.transactions import PartnerTx
 
 _STATE = state_of("r.state")
 LAST_ROW: Final = 2**31 - 1
-"""The largest number that a row can have in its order."""
+"""The largest row number that an order could have."""
 _VIEW = (
     f"SELECT r.id, r.order_id, r.customer_id, r.batch_id, r.row_number, {_STATE} AS state, r.line_ref, "
     "r.group_tag, r.identity, r.serial_number, r.manufacturer, r.model, r.product_key, r.findings, "
     "r.error_code, r.error_detail, r.upstream_code, r.upstream_name, r.upstream_device_id, r.attempt, "
     "r.created_at, r.settled_at, "
     "greatest(r.updated_at, CASE WHEN r.settled_at IS NULL THEN b.updated_at END) AS updated_at "
-    # For each row by itself: of a partner's many batches a page needs few.
+    # Joined per row: a page needs few of a partner's many batches.
     "FROM registrations r LEFT JOIN LATERAL ("
     "SELECT state, uncertain, updated_at FROM batches WHERE id = r.batch_id LIMIT 1) b ON true "
 )
@@ -40,7 +40,7 @@ async def get(tx: PartnerTx, registration_id: UUID) -> Registration | None:
 
 
 async def by_ids(tx: PartnerTx, ids: Sequence[UUID]) -> list[Registration]:
-    """Those of the ids that are there, newest first."""
+    """The registrations with these ids that exist, newest first."""
     return await fetch_all_as(
         tx,
         Registration,
@@ -64,13 +64,13 @@ class Filter:
 
     @property
     def searches(self) -> bool:
-        """Whether no index finds what is asked for, so that many rows are looked through."""
+        """Whether no index serves the filter, so that many rows may be read."""
         found = self.batch_id is not None or self.product_key is not None or self.serial_prefix is not None
         return not found and self != Filter()
 
 
 def _clauses(filter: Filter, *, but: str = "") -> tuple[str, dict[str, Any]]:
-    """Only what is asked for, so that the planner sees which index fits."""
+    """SQL for the given filters only, so that PostgreSQL can choose an index; without the filter `but`."""
     clauses: list[str] = []
     values: dict[str, Any] = {}
     for column in ("error_code", "product_key", "line_ref", "customer_id", "batch_id"):
@@ -104,15 +104,15 @@ def _with_prefix(prefix: str) -> tuple[str, dict[str, str]]:
 
 
 def _spellings(prefix: str) -> list[str]:
-    """As given, and all in capitals or in small letters: a serial number is not written in both. (Ignoring
-    case would need a function that row-level security does not let near an index.)"""
+    """The prefix as given, in capitals and in small letters: serial numbers do not mix them. (Row-level
+    security keeps functions that ignore case from using an index.)"""
     return sorted({prefix, prefix.upper(), prefix.lower()})
 
 
 async def list_of_order(
     tx: PartnerTx, order_id: UUID, page: PageRequest, filter: Filter
 ) -> Page[Registration]:
-    """By row number."""
+    """A page of the order's registrations, by row number."""
     clauses, values = _clauses(filter)
     last = None
     if clauses:
@@ -141,12 +141,12 @@ async def list_of_order(
 
 
 async def _last_row_searched(tx: PartnerTx, order_id: UUID, page: PageRequest) -> int | None:
-    """The last row of the order that this page looks at; None when the rest is less."""
+    """The last row of the order that this page searches; None if fewer rows are left."""
     last = min(int(page.after or 0) + searching.SEARCHED, LAST_ROW)
     rest = await fetch_one(
         tx,
         "SELECT 1 AS one FROM registrations WHERE partner_id = :partner AND order_id = :order "
-        "AND row_number > :last ORDER BY row_number LIMIT 1",  # by the index, and not by luck
+        "AND row_number > :last ORDER BY row_number LIMIT 1",  # so that the index is always used
         partner=tx.partner_id,
         order=order_id,
         last=last,
@@ -155,10 +155,10 @@ async def _last_row_searched(tx: PartnerTx, order_id: UUID, page: PageRequest) -
 
 
 async def list_page(tx: PartnerTx, page: PageRequest, filter: Filter) -> Page[Registration]:
-    """Across orders, newest first.
+    """A page of registrations of all orders, newest first.
 
-    A batch and a serial number or product key that few rows have are found by index. Anything else is looked
-    for in the partner's next SEARCHED rows only.
+    Batches, and serial numbers or product keys that few rows have, are found by an index. For anything else,
+    the page searches the partner's next SEARCHED rows only.
     """
     found_by, served = "", ""
     values: dict[str, Any] = {}
@@ -176,7 +176,7 @@ async def list_page(tx: PartnerTx, page: PageRequest, filter: Filter) -> Page[Re
 
 
 async def _few(tx: PartnerTx, filter: Filter, name: str) -> list[UUID] | None:
-    """The rows that an index finds; None when it is not asked for them, or they are many."""
+    """The ids that an index finds; None if the filter is not given, or if there are more than FEW."""
     value = getattr(filter, name)
     if value is None:
         return None

@@ -1,7 +1,7 @@
-"""Registrations and their hashes: loaded in bulk, settled in bulk, every move guarded by its source states.
+"""Registrations and their hashes: bulk updates, each limited to rows whose move is legal.
 
-A row is written when it comes and when its outcome is known. In between its state is that of its
-batch, with which all of its rows move at once: see `state_of`, and ADR 0015.
+A row is written when it is created and when its outcome is known. In between, its state is that of its batch,
+with which all of its rows move at once: see `state_of`, and ADR 0015.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -30,7 +30,7 @@ from app.kernel.transactions import PartnerTx, SystemTx
 
 @dataclass(frozen=True, slots=True)
 class SettledRow:
-    """A registration whose outcome has been written."""
+    """A registration whose outcome has been stored."""
 
     id: UUID
     row_number: int
@@ -51,8 +51,8 @@ _UNSETTLED = listed(MOVING_WITH_BATCH)
 
 
 def state_of(stored: str, batch: str = "b") -> str:
-    """SQL for a row's state: what is `stored`, or while its `batch` is open and it has no outcome, the
-    batch's. Both are our own names of columns and joined tables; a row in no batch has no `batch`."""
+    """SQL for a row's state: its batch's state while the batch is open and the row has no outcome, otherwise
+    `stored`. Both arguments are our own names of columns and joined tables; `batch` may be null."""
     submitted, submitting = BatchState.SUBMITTED.value, BatchState.SUBMITTING.value
     return (
         f"CASE WHEN {stored} NOT IN ({_UNSETTLED}) OR {batch}.state IS NULL "
@@ -64,7 +64,7 @@ def state_of(stored: str, batch: str = "b") -> str:
 
 
 class SendableRow(NamedTuple):
-    """What a call needs of one registration, in the order of the batch."""
+    """What a call needs to know about one registration. Rows are in the order of the batch."""
 
     id: UUID
     row_number: int
@@ -78,13 +78,13 @@ class SendableRow(NamedTuple):
     hash_data: bytes | None
 
     def outgoing(self, *, with_serial: bool) -> OutgoingDevice:
-        """What is sent of it."""
+        """The fields that are sent."""
         return outgoing(*self[4:], with_serial=with_serial)
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one registration."""
+    """The outcome of one registration."""
 
     id: UUID
     state: RegistrationState
@@ -137,7 +137,7 @@ async def open_of_batch(tx: PartnerTx, batch_id: UUID, *, with_hashes: bool) -> 
 
 
 async def said_of_batch(tx: PartnerTx, batch_id: UUID) -> dict[UUID, tuple[str | None, str | None]]:
-    """(code, name) of what Microsoft has said of rows that are being looked up."""
+    """Microsoft's code and name for each row that is being looked up, if it gave any."""
     rows = await fetch_all(
         tx,
         "SELECT id, upstream_code, upstream_name FROM registrations WHERE partner_id = :partner "
@@ -152,7 +152,7 @@ async def said_of_batch(tx: PartnerTx, batch_id: UUID) -> dict[UUID, tuple[str |
 async def note_device_ids(
     tx: PartnerTx, batch_id: UUID, ids: Sequence[UUID], device_ids: Sequence[str | None]
 ) -> None:
-    """The platform's ids of devices that are under way."""
+    """Stores the platform's ids of devices that are under way."""
     await execute(
         tx,
         "UPDATE registrations r SET upstream_device_id = u.device_id "
@@ -166,7 +166,7 @@ async def note_device_ids(
 
 
 async def device_ids_of_batch(tx: PartnerTx, batch_id: UUID) -> dict[UUID, str]:
-    """The platform's ids of the batch's rows that have no outcome yet, as far as it has given them."""
+    """The platform's ids of the batch's rows without an outcome, where it has given them."""
     rows = await fetch_all(
         tx,
         "SELECT id, upstream_device_id FROM registrations WHERE partner_id = :partner "
@@ -178,7 +178,7 @@ async def device_ids_of_batch(tx: PartnerTx, batch_id: UUID) -> dict[UUID, str]:
 
 
 async def cancel_batches(tx: PartnerTx, batch_ids: list[UUID], now: datetime) -> int:
-    """The rows of batches that have been cancelled. Returns how many."""
+    """Cancels the rows of cancelled batches. Returns how many."""
     return await execute(
         tx,
         "UPDATE registrations SET state = 'cancelled', updated_at = :now, settled_at = :now "
@@ -199,10 +199,10 @@ async def settle(
     settled: bool = True,
     moves: frozenset[tuple[RegistrationState, RegistrationState]] = OUTCOME_MOVES,
 ) -> list[SettledRow]:
-    """Writes outcomes row by row where the move is legal; returns the rows it wrote, for the events.
+    """Stores outcomes of rows if their moves are legal. Returns the changed rows, for the events.
 
-    The batch must still be in the state in which they came: its rows move from there. Not `settled`: the
-    outcomes are not the last word, and the rows go on moving with their batch.
+    The batch must still be in the state in which the outcomes came, because its rows move from that state.
+    `settled=False`: the outcomes are not final, and the rows still move with their batch.
     """
     if not outcomes:
         return []
@@ -256,7 +256,7 @@ _CORRECTABLE = listed({old for old, _ in CORRECTIONS})
 
 
 def _storable(theirs: str | None) -> str | None:
-    """Foreign words as they came, without the one character that PostgreSQL's text cannot hold."""
+    """Microsoft's text, without the one character that PostgreSQL cannot store."""
     return None if theirs is None else theirs.replace("\x00", "\ufffd")
 
 
@@ -274,7 +274,7 @@ BATCHES_WITH = (
     "LEFT JOIN batches b ON b.id = c.bucket "
     "WHERE c.partner_id = :partner AND c.order_id = :order AND c.n > 0 AND ({}) = {}))"
 )
-"""The counts tell in which batches of the order there are rows of a state: only those are opened."""
+"""SQL for rows in batches that have rows of a state, by the counts: other batches are not read."""
 
 
 async def retryable_of_order(
@@ -285,9 +285,9 @@ async def retryable_of_order(
     *,
     chunk: int,
 ) -> AsyncIterator[list[RetryableRow]]:
-    """The order's rows that may be tried again, of batches that are done: tag by tag, by row number, at most
-    `chunk` at a time, for there may be a million. Each is held when it is handed out, and may be moved then.
-    """
+    """Yields the order's rows that may be tried again, from finished batches: by tag and row number, in
+    chunks of at most `chunk`, because there may be a million. The rows of a chunk are locked, and can be
+    moved at once."""
     chosen, values = chosen_rows(choice)
     result = await tx.session.stream(
         text(
@@ -312,9 +312,9 @@ async def rebatch(
     *,
     another_attempt: bool = True,
 ) -> int:
-    """Moves rows out of their batch into a new one, in the order given, usually for another attempt.
+    """Moves rows from their batches into a new one, in the given order, usually for another attempt.
 
-    Their present batch must still be in the state from which they move.
+    Only rows whose present state allows the move are moved.
     """
     return await execute(
         tx,
@@ -322,8 +322,7 @@ async def rebatch(
         "attempt = r.attempt + :one, error_code = NULL, error_detail = NULL, upstream_code = NULL, "
         "upstream_name = NULL, settled_at = NULL, updated_at = :now "
         "FROM unnest(CAST(:ids AS uuid[])) WITH ORDINALITY AS u(id, position), batches b "
-        # The ids twice: otherwise a planner without statistics reads all of the partner's rows to find a
-        # thousand.
+        # `ids` twice: otherwise a planner without statistics reads all of the partner's rows.
         "WHERE r.partner_id = :partner AND r.id = ANY(CAST(:ids AS uuid[])) AND r.id = u.id "
         "AND b.id = r.batch_id "
         f"AND ({state_of('r.state')}) = ANY(:sources)",
@@ -337,7 +336,7 @@ async def rebatch(
 
 
 async def purge_hashes(tx: SystemTx, *, settled_before: datetime, limit: int = 5000) -> int:
-    """Hashes of rows that settled long ago, and of rows that will never be sent."""
+    """Deletes hashes of rows that settled before `settled_before` and will not be sent; returns how many."""
     return await execute(
         tx,
         "DELETE FROM device_hashes WHERE registration_id IN ("

@@ -1,6 +1,6 @@
-"""Taking away what belongs to a partner, a connection or a customer.
+"""Removes a partner, a connection or a customer, with everything that belongs to it.
 
-What is in the way, how much it is, and the statements, each of which takes a bounded number of rows.
+Queries for what blocks a removal and for its size; and statements that delete a limited number of rows each.
 """
 
 from collections.abc import Mapping, Sequence
@@ -45,10 +45,10 @@ class FoundSubject:
 
 
 REFUSED_STATE: Final = "RG001"
-"""SQLSTATE of the trigger that refuses new rows for what is being removed (migration 0013)."""
+"""SQLSTATE of the trigger that refuses new rows of anything that is being removed (migration 0013)."""
 FOREIGN_KEY_VIOLATION: Final = "23503"
 AT_A_TIME: Final = 5_000
-"""Rows of one transaction."""
+"""The most rows deleted in one transaction."""
 
 
 def is_deadlock(error: DBAPIError) -> bool:
@@ -56,7 +56,7 @@ def is_deadlock(error: DBAPIError) -> bool:
 
 
 def refuses_removed(error: Exception) -> bool:
-    """Whether PostgreSQL has refused a row because what it belongs to is being removed, or is gone."""
+    """Whether PostgreSQL refused a row because its parent is being removed or has been removed."""
     return sqlstate_of(error) in (REFUSED_STATE, FOREIGN_KEY_VIOLATION)
 
 
@@ -68,14 +68,14 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What is removed, with everything that hangs on it."""
+    """The partner, connection or customer that is removed."""
 
     kind: Kind
     partner_id: PartnerId
     id: UUID
 
     def orders(self) -> str:
-        """Which orders are its own."""
+        """SQL for the orders that belong to it."""
         own = {Kind.PARTNER: "", Kind.CONNECTION: "connection_id", Kind.CUSTOMER: "customer_id"}[self.kind]
         return "partner_id = :partner" + (f" AND {own} = :subject" if own else "")
 
@@ -88,7 +88,7 @@ _ROW: Final = {Kind.PARTNER: "partners", Kind.CONNECTION: "connections", Kind.CU
 
 
 async def find(tx: PartnerTx, subject: Subject, *, hold: bool) -> FoundSubject | None:
-    """The row's name. Locks the row until the transaction ends, after waiting for writers that use it."""
+    """The subject's name. `hold`: waits for writers that use its row, and locks it for the transaction."""
     own = "" if subject.kind is Kind.PARTNER else "partner_id = :partner AND "
     lock = "FOR UPDATE" if hold else ""
     return await fetch_one_as(
@@ -101,7 +101,7 @@ async def find(tx: PartnerTx, subject: Subject, *, hold: bool) -> FoundSubject |
 
 
 async def mark(tx: PartnerTx, subject: Subject, now: datetime) -> None:
-    """From the commit on nothing new is taken for it, by whatever process."""
+    """Marks the subject: after the commit, all processes refuse new rows that belong to it."""
     await execute(
         tx,
         "INSERT INTO removals (partner_id, subject, kind, began_at) "
@@ -131,11 +131,11 @@ async def revoke_keys(tx: PartnerTx, now: datetime) -> int:
     )
 
 
-# --- what is in the way ---------------------------------------------------------------------------
+# --- what blocks a removal ------------------------------------------------------------------------
 
 
 async def unfinished_orders(tx: PartnerTx, subject: Subject) -> list[UnfinishedOrder]:
-    """Orders with an open batch, or with a device whose outcome is not there: neither may be lost."""
+    """Orders with an open batch, or with devices without an outcome: they must not be lost."""
     return await fetch_all_as(
         tx,
         UnfinishedOrder,
@@ -152,7 +152,7 @@ async def unfinished_orders(tx: PartnerTx, subject: Subject) -> list[UnfinishedO
 
 
 async def waiting_imports(tx: PartnerTx, subject: Subject) -> list[WaitingImport]:
-    """Files that are not over yet, and have rows for it or are its own."""
+    """Unfinished imports that belong to the subject or have rows for it."""
     whose = ""
     if subject.kind is not Kind.PARTNER:
         customers = f"(SELECT id FROM customers WHERE {subject.customers()})"
@@ -174,19 +174,19 @@ def _used(partner_id: PartnerId, subject: Subject, text: str) -> dict[str, Any]:
     return {"partner": partner_id, **({"subject": subject.id} if ":subject" in text else {})}
 
 
-# --- how much it is -------------------------------------------------------------------------------
+# --- size of a removal ----------------------------------------------------------------------------
 
 
 COUNTED_TO: Final = 1_000_000
-"""Rows of a table that are counted at most. How many more there are changes no decision, and counting them
-would keep the database busy for minutes."""
+"""The most rows of a table that are counted. A larger number would change no decision, and counting it would
+keep the database busy for minutes."""
 
 
 async def counts(tx: PartnerTx, subject: Subject) -> Mapping[str, int]:
-    """Rows by table, where there are any, counted up to COUNTED_TO."""
+    """Rows by table, without empty tables, counted up to COUNTED_TO."""
     found = {}
     for table, where in _contents(subject).items():
-        # Of a customer's devices, which may be very many, there are counts.
+        # A customer's devices, which may be very many, are already counted by triggers.
         by_counts = table == "registrations" and subject.kind is not Kind.PARTNER
         what = f"count(*) AS n FROM (SELECT FROM {table} WHERE {where} LIMIT {COUNTED_TO}) AS some_rows"
         if by_counts:
@@ -220,7 +220,7 @@ def _contents(subject: Subject) -> dict[str, str]:
     return found
 
 
-# --- taking it away -------------------------------------------------------------------------------
+# --- deleting -------------------------------------------------------------------------------------
 
 
 async def next_orders(tx: PartnerTx, subject: Subject, limit: int) -> Sequence[UUID]:
@@ -234,7 +234,7 @@ async def next_orders(tx: PartnerTx, subject: Subject, limit: int) -> Sequence[U
 
 
 async def some_registrations(tx: PartnerTx, order_id: UUID) -> int:
-    """Their hashes go with them, by a trigger."""
+    """Deletes some of the order's registrations; a trigger deletes their hashes."""
     return await execute(
         tx,
         "DELETE FROM registrations WHERE partner_id = :partner AND id IN (SELECT id FROM registrations "
@@ -245,7 +245,7 @@ async def some_registrations(tx: PartnerTx, order_id: UUID) -> int:
 
 
 async def some_events(tx: PartnerTx, order_id: UUID) -> int:
-    """Their deliveries go with them."""
+    """Deletes some of the order's events, with their deliveries."""
     return await execute(
         tx,
         "DELETE FROM events WHERE partner_id = :partner AND id IN (SELECT id FROM events "
@@ -256,7 +256,7 @@ async def some_events(tx: PartnerTx, order_id: UUID) -> int:
 
 
 async def order(tx: PartnerTx, order_id: UUID) -> None:
-    """Without its registrations, which are gone. Batches, attempts and counts go with it."""
+    """Deletes the order with its batches, attempts and counts. Its registrations must be deleted before."""
     await execute(
         tx,
         "DELETE FROM orders WHERE partner_id = :partner AND id = :order",
@@ -266,7 +266,7 @@ async def order(tx: PartnerTx, order_id: UUID) -> None:
 
 
 async def next_imports(tx: PartnerTx, subject: Subject, limit: int) -> Sequence[UUID]:
-    """Files that are its own. Those with rows for others as well stay, without its rows."""
+    """Imports that belong to the subject, without those that also have rows for others: they stay."""
     whose = ""
     if subject.kind is not Kind.PARTNER:
         whose = f" AND customer_id IN (SELECT id FROM customers WHERE {subject.customers()})"
@@ -283,11 +283,11 @@ _STAGED: Final = {
     "import_hashes": ("row_number", 5_000),
     "import_pieces": ("number", 50),
 }
-"""What lies staged of a file, with its key in the file and how many go at a time: a piece is a megabyte."""
+"""Tables of staged data, with their keys and the rows deleted at a time: a piece is a megabyte."""
 
 
 async def some_of_import(tx: PartnerTx, import_id: UUID) -> int:
-    """Its staged rows, hashes and pieces, and itself with the last of them."""
+    """Deletes some of the import's rows, hashes and pieces, or the import itself when none are left."""
     for table, (key, limit) in _STAGED.items():
         gone = await execute(
             tx,
@@ -306,7 +306,7 @@ async def some_of_import(tx: PartnerTx, import_id: UUID) -> int:
 
 
 async def some_of_customers(tx: PartnerTx, subject: Subject) -> int:
-    """Devices, staged rows of committed files, and events that are of no order."""
+    """Deletes some of the customers' devices, committed files' rows, and events without an order."""
     where = subject.customers()
     gone = 0
     for table, key in (
@@ -326,7 +326,7 @@ async def some_of_customers(tx: PartnerTx, subject: Subject) -> int:
 
 
 async def some_customers(tx: PartnerTx, subject: Subject) -> int:
-    """With what was known of their consent, which everybody locks before the customer; so it goes first."""
+    """Deletes some customers with their consent. Consents go first: everybody locks them before customers."""
     where = subject.customers()
     some = f"(SELECT id FROM customers WHERE {where} ORDER BY id LIMIT 500)"
     given = _used(tx.partner_id, subject, where)
@@ -344,7 +344,7 @@ async def connection(tx: PartnerTx, subject: Subject) -> None:
 
 
 LARGE: Final = {"devices": "id", "deliveries": "id", "events": "id", "idempotency_keys": "key"}
-"""Tables of a partner with many rows that hang on no order and no file, with their keys."""
+"""A partner's large tables whose rows belong to no order and no file, with their keys."""
 
 
 async def some_of_table(tx: PartnerTx, table: str) -> int:
@@ -358,12 +358,12 @@ async def some_of_table(tx: PartnerTx, table: str) -> int:
 
 
 async def partner(tx: PartnerTx) -> None:
-    """The partner, and with it what is left."""
+    """Deletes the partner with everything that is left."""
     await execute(tx, "DELETE FROM partners WHERE id = :partner", partner=tx.partner_id)
 
 
 async def connection_ids(tx: PartnerTx, subject: Subject) -> list[UUID]:
-    """The connections that go: other memories than the database's know them by their ids."""
+    """The connections that are removed. Redis and processes also keep facts under their ids."""
     if subject.kind is Kind.CUSTOMER:
         return []
     where = "partner_id = :partner" + (" AND id = :subject" if subject.kind is Kind.CONNECTION else "")

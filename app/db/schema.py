@@ -1,6 +1,6 @@
-"""Bringing the schema to the version this program knows, and telling whether it is there.
+"""Migrates the database to the version that this program needs, and checks which version it has.
 
-The migrations are read from disk, not imported: the product never depends on them.
+The migrations are read from disk, not imported: the product must not depend on them.
 """
 
 import asyncio
@@ -23,15 +23,15 @@ from app.kernel.telemetry import logger
 log = logger("schema")
 
 IN_THE_WAY = frozenset({LOCK_NOT_AVAILABLE, DEADLOCK_DETECTED})
-"""SQLSTATE of a lock that was not to be had in time, and of a deadlock in which the migration gave way."""
+"""SQLSTATEs of a lock that was not free in time, and of a deadlock in which the migration gave way."""
 PATIENCE = 60.0
 PAUSE = 0.5
-"""Seconds; those who were in the way get to the end of their transactions."""
+"""Seconds between attempts, in which transactions that hold the locks can end."""
 
 ADVISORY_LOCK = 7_431_985_023
-"""Held by the one process that migrates."""
+"""Held by the process that migrates."""
 
-# The roles are there; a login that is a member without inheriting can come in by its own name only.
+# The roles exist. A login that is a member without inheriting rights can connect by its own name only.
 _CLOSED = """
 DO $$
 DECLARE
@@ -71,13 +71,13 @@ def _config(connection: Connection | None = None) -> Config:
 async def migrate(url: str) -> str:
     """Upgrades the database to the newest revision and returns its name.
 
-    Takes from PUBLIC the right to connect, every time: no backup holds the rights of a database. Where the
-    login does not own the database, an administrator does that, and processes say so at their start.
-    Makes the index for fragments of serial numbers where it is missing and the database has pg_trgm.
+    Revokes PUBLIC's right to connect, each time: backups do not contain a database's rights. If the login
+    does not own the database, an administrator must do that, and processes say so when they start. Creates
+    the index for fragments of serial numbers if it is missing and the database has pg_trgm.
 
-    Several processes may do so at once: they take turns. Within a process, one after another:
-    Alembic keeps what it is doing in globals. A migration that could not lock a table, because work is
-    going on, is tried again for about PATIENCE; then DBAPIError is raised and nothing of it was done.
+    Several processes may call this at once: they take turns. Within one process, calls must not overlap,
+    because Alembic keeps its state in globals. A migration that cannot lock a table in time is tried again
+    for about PATIENCE; then DBAPIError is raised, and none of it has been applied.
     """
     engine = make_engine(url, poolclass=pool.NullPool)
     gives_up_at = time.monotonic() + PATIENCE

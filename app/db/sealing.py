@@ -1,4 +1,4 @@
-"""Sealed values as they lie in the tables, and whether new ones are bound to their row."""
+"""Sealed values of all tables, for sealing them again; and whether new ones are bound to their row."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,7 +22,7 @@ class SealedColumn:
     table: str
     column: str
     key: str = "id"
-    """What tells the row from the others of its partner; (partner_id, key) is unique."""
+    """The column that identifies the row; (partner_id, key) is unique."""
 
 
 SEALED_COLUMNS = (
@@ -32,11 +32,11 @@ SEALED_COLUMNS = (
     SealedColumn("webhook_secrets", "secret"),
     SealedColumn("idempotency_keys", "body", key="key"),
 )
-"""Every column with the comment `sealed`: a test compares."""
+"""All columns with the comment `sealed`; a test compares the two."""
 
 
 async def binds_to_rows(tx: Tx) -> bool:
-    """Whether new values are bound to their row. Also asked of a schema that does not know it yet."""
+    """Whether new values are bound to their row. Works with a schema that does not have the table yet."""
     known = await fetch_one(tx, "SELECT to_regclass('row_sealing') IS NOT NULL AS known")
     if known is None or not known["known"]:
         return False
@@ -44,7 +44,7 @@ async def binds_to_rows(tx: Tx) -> bool:
 
 
 async def begin_binding(tx: SystemTx, now: datetime) -> None:
-    """From now on all processes bind what they seal to its row."""
+    """Makes all processes bind new sealed values to their rows from now on."""
     await execute(
         tx,
         "INSERT INTO row_sealing (since) SELECT CAST(:now AS timestamptz) "
@@ -56,7 +56,7 @@ async def begin_binding(tx: SystemTx, now: datetime) -> None:
 async def values_after(
     tx: SystemTx, place: SealedColumn, after: SealedValue | None, limit: int
 ) -> list[SealedValue]:
-    """The next sealed values, in the order of their rows. One that was emptied is none."""
+    """The next sealed values, in the order of their rows. Emptied values are skipped."""
     further = "" if after is None else f"AND (partner_id, {place.key}) > (:partner, :key)"
     given = {} if after is None else {"partner": after.partner_id, "key": after.key}
     return await fetch_all_as(
@@ -70,7 +70,7 @@ async def values_after(
 
 
 async def replace(tx: SystemTx, place: SealedColumn, row: SealedValue, sealed: bytes) -> bool:
-    """False when somebody has written another value meanwhile: that one counts."""
+    """Replaces the value. False if another value was written meanwhile: that one stays."""
     return bool(
         await execute(
             tx,

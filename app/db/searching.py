@@ -1,8 +1,8 @@
-"""Lists by id of one partner's rows, and how far one page looks for what no index finds.
+"""Pages of one partner's rows by id, with a limit on the rows that one page searches.
 
-What an index finds is found by it. Whatever else is asked for is looked for in a bounded number of rows: such
-a page may have few items, or none, and lead to another one all the same. So no page costs more than any
-other, however many rows a partner has and however few of them fit.
+What an index can find is found by it. For anything else, a page searches a limited number of rows: it may
+have few items or none, and still lead to another page. So no page costs more than any other, however many
+rows a partner has and however few of them match.
 """
 
 from dataclasses import dataclass, field
@@ -18,16 +18,16 @@ from app.kernel.transactions import PartnerTx
 Kind = TypeVar("Kind")
 
 SEARCHED: Final = 100_000
-"""Registrations that one page looks through."""
+"""The most registrations that one page searches."""
 SEARCHED_WIDE: Final = 20_000
-"""Rows of the other lists that one page looks through: they are wider, and there are fewer of them."""
+"""The most rows of other lists that one page searches: they are wider, and there are fewer of them."""
 FEW: Final = 5_000
-"""Rows that an index may find before they count as many, and are looked for like what no index finds."""
+"""The most rows that an index lookup may find. If there are more, the page searches as without an index."""
 
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """A list of a table's rows, which `select` names `alias`."""
+    """A list of a table's rows. `select` reads the table under the name `alias`."""
 
     select: str
     table: str
@@ -40,14 +40,14 @@ class Search:
     newest_first: bool = True
 
     def among(self, bounds: str) -> str:
-        """The partner's rows by id, and no other order: only so a page ends when it is full."""
+        """SQL for the partner's rows, ordered by id only, so that reading stops when the page is full."""
         order = "DESC" if self.newest_first else "ASC"
         condition = f"AND {self.found_by} " if self.found_by else ""
         return f"FROM {self.table} WHERE partner_id = :partner {condition}{bounds}ORDER BY id {order}"
 
 
 def equal(**columns: Any) -> dict[str, Any]:
-    """The columns that are asked for, with their values."""
+    """The columns that have a value, with their values."""
     return {name: value for name, value in columns.items() if value is not None}
 
 
@@ -59,9 +59,9 @@ async def page_of(
     *,
     searched: int | None = None,
 ) -> Page[Kind]:
-    """A page of the list, each row as a `kind`.
+    """A page of the list, with each row as a `kind`.
 
-    `searched`: rows that it looks through at most; SEARCHED_WIDE if None.
+    `searched`: the most rows that it searches; SEARCHED_WIDE if None.
     """
     most = SEARCHED_WIDE if searched is None else searched
     values = {**search.values, "partner": tx.partner_id, "searched": most}
@@ -93,7 +93,7 @@ async def page_of(
 
 
 async def _end(tx: PartnerTx, search: Search, bounds: str, values: dict[str, Any]) -> UUID | None:
-    """The last row that this page looks at; None when the rest is less."""
+    """The last row that this page searches; None if fewer rows are left."""
     row = await fetch_one(
         tx,
         f"SELECT id {search.among(bounds)} OFFSET :searched - 1 LIMIT 1",

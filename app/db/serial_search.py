@@ -1,6 +1,6 @@
-"""Search by fragments of serial numbers: possible where the database has pg_trgm.
+"""Search by fragments of serial numbers, which needs the PostgreSQL extension pg_trgm.
 
-The index is made by `registrar migrate`, at any time: an administrator may bring pg_trgm later.
+`registrar migrate` creates the index at any time, because an administrator may install pg_trgm later.
 """
 
 from typing import Final
@@ -27,8 +27,8 @@ _SCHEMA = (
     "SELECT quote_ident(n.nspname) FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace "
     "WHERE e.extname = 'pg_trgm'"
 )
-# Held by the one process that makes the index. As one plain statement, after which the transaction holds no
-# snapshot: CREATE INDEX CONCURRENTLY waits for those, and nobody may wait for it with one.
+# The process that makes the index holds this lock. It is one plain statement, so that the transaction keeps
+# no snapshot: CREATE INDEX CONCURRENTLY would wait for that.
 _ALONE = """
 DO $$ BEGIN
     IF NOT pg_try_advisory_xact_lock(7431985025) THEN
@@ -37,7 +37,7 @@ DO $$ BEGIN
 END $$
 """
 _REFUSED: Final = frozenset({"42501", "0A000", "58P01"})
-"""SQLSTATE: the login may not, the service does not allow it, its files are missing."""
+"""SQLSTATEs: the login lacks the right, the service forbids it, or the extension's files are missing."""
 
 
 async def mode(session: AsyncConnection) -> SerialNumberSearch:
@@ -46,7 +46,7 @@ async def mode(session: AsyncConnection) -> SerialNumberSearch:
 
 
 async def enable(url: str) -> SerialNumberSearch:
-    """Makes the extension and the index where the database allows it. Nobody waits meanwhile."""
+    """Creates the extension and the index if the database allows it, without blocking anybody."""
     engine = make_engine(url, poolclass=pool.NullPool)
     try:
         async with engine.connect() as guard:
@@ -58,7 +58,7 @@ async def enable(url: str) -> SerialNumberSearch:
     except DBAPIError as error:
         if sqlstate_of(error) != LOCK_NOT_AVAILABLE:
             raise
-        return SerialNumberSearch.PREFIX  # until the other process is done
+        return SerialNumberSearch.PREFIX  # until the other process has finished
     finally:
         await engine.dispose()
 
@@ -79,7 +79,7 @@ async def _enable(session: AsyncConnection) -> None:
 
 async def _make_index(session: AsyncConnection) -> None:
     schema = (await session.execute(text(_SCHEMA))).scalar_one()
-    # One that was broken off serves nobody and is in the way.
+    # An index that was interrupted cannot be used and blocks a new one.
     await session.execute(text(f"DROP INDEX CONCURRENTLY IF EXISTS {TRIGRAMS}"))
     await session.execute(
         text(

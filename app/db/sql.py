@@ -1,4 +1,4 @@
-"""The verbs for statements, so that query functions read as the SQL they are."""
+"""Functions that run statements: fetch, execute and insert; and the columns of a SELECT."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
@@ -14,20 +14,20 @@ from app.kernel.transactions import Tx
 Kind = TypeVar("Kind")
 
 _Row = Mapping[str, Any]
-"""One row by column name: for queries that make a value of it themselves."""
+"""One row by column name, for queries that build a value of it themselves."""
 
 
 def listed(states: Iterable[str]) -> str:
-    """Our own state names as they stand inside `IN (...)`."""
+    """Our own state names, for `IN (...)`."""
     return ", ".join(sorted(f"'{state}'" for state in states))
 
 
 @cache
 def columns(table: Table, alias: str = "", of: type | None = None) -> str:
-    """The table's columns as this release knows them, for a SELECT or RETURNING; behind `alias` if given.
-    With `of`, a dataclass, only those that it has as fields.
+    """The columns of the table that this release knows, for SELECT or RETURNING; with `alias` in front if
+    given. With `of`, a dataclass, only the columns that are its fields.
 
-    Never `*`: a column that a later release adds would change what a prepared statement returns, and
+    Never use `*`: a column that a later release adds would change the result of a prepared statement, and
     PostgreSQL then refuses it once on each connection.
     """
     prefix = f"{alias}." if alias else ""
@@ -51,7 +51,7 @@ async def fetch_one_as(tx: Tx, kind: type[Kind], statement: str, **parameters: A
 
 
 async def fetch_all_as(tx: Tx, kind: type[Kind], statement: str, **parameters: Any) -> list[Kind]:
-    """As `fetch_one_as`, all rows."""
+    """All rows, each as in `fetch_one_as`."""
     rows = await driver.fetch(tx.session, statement, parameters)
     make = _maker(kind)
     return [make(row) for row in rows]
@@ -67,7 +67,7 @@ def _maker(kind: type[Kind]) -> Callable[[Mapping[str, Any]], Kind]:
 
 
 def _new_maker(kind: type[Kind]) -> Callable[[Mapping[str, Any]], Kind]:
-    """Makes a value of a row. The names of states become their enums."""
+    """A function that makes a value of a row, with state names as their enums."""
     enums = {name: found for name, hint in get_type_hints(kind).items() if (found := _enum_of(hint))}
     if not enums:
         return lambda row: kind(**row)
@@ -90,17 +90,17 @@ def _enum_of(hint: Any) -> type[StrEnum] | None:
 
 
 async def fetch_rows(tx: Tx, statement: str, **parameters: Any) -> Sequence[Sequence[Any]]:
-    """As `fetch_all`, for many rows: each by its columns' positions."""
+    """`fetch_all` for many rows: each is a sequence in the order of the columns."""
     return await driver.fetch(tx.session, statement, parameters)
 
 
 async def execute(tx: Tx, statement: str, **parameters: Any) -> int:
-    """The number of rows the statement touched."""
+    """Runs a statement; returns the number of rows that it changed."""
     return await driver.run(tx.session, statement, parameters)
 
 
 async def insert(tx: Tx, table: str, values: Mapping[str, Any]) -> None:
-    """One row. Column names are our own, never a caller's."""
+    """Inserts one row. Column names must be our own, never a caller's."""
     names = ", ".join(values)
     marks = ", ".join(f":{name}" for name in values)
     await driver.run(tx.session, f"INSERT INTO {table} ({names}) VALUES ({marks})", values)

@@ -1,9 +1,9 @@
-"""The table locks of a migration: all at once, before anything else, and never at a caller's expense.
+"""Takes a migration's table locks: all at once, at the start, and without causing callers errors.
 
-A migration that takes one lock after another meets running transactions in deadlocks, and PostgreSQL may end
-the other side: a caller gets an error. So a migration names its locks (`LOCKS`) and takes them first. While
-it waits it looks every tenth of a second whether one that it waits for waits for it. Then it gives way, long
-before PostgreSQL looks for deadlocks (`deadlock_timeout`, 1 s as delivered); `schema.migrate` tries again.
+Locks taken one after another can deadlock with running transactions, and PostgreSQL may then end the other
+side: a caller gets an error. So a migration names its locks (`LOCKS`) and takes them first. While it waits,
+it checks every tenth of a second whether a transaction it waits for waits for it in turn. Then it gives way,
+long before PostgreSQL looks for deadlocks (`deadlock_timeout`, by default 1 s); `schema.migrate` tries again.
 """
 
 from collections.abc import Mapping
@@ -12,24 +12,25 @@ from typing import Final
 from sqlalchemy import Connection, text
 
 READ: Final = "SHARE"
-"""Enough to build an index. Nobody writes to the table meanwhile."""
+"""Enough to build an index. Blocks writers to the table."""
 REFERENCE: Final = "SHARE ROW EXCLUSIVE"
-"""Enough to make a trigger, or a foreign key to the table. Nobody writes to it meanwhile."""
+"""Enough to create a trigger, or a foreign key to the table. Blocks writers to it."""
 UPDATE: Final = "EXCLUSIVE"
-"""Enough to change rows without waiting for one. Nobody writes to the table or locks a row meanwhile."""
+"""Enough to change rows without waiting for row locks. Blocks writers and row locks."""
 ALTER: Final = "ACCESS EXCLUSIVE"
-"""Enough for everything. Nobody reads the table meanwhile."""
+"""Enough for everything. Blocks readers too."""
 
 CALLERS_ORDER: Final = (
     "consents", "orders", "batches", "group_tags", "batch_attempts", "registrations", "device_hashes",
     "events",
 )  # fmt: skip
-"""The order in which callers lock these tables. Taken in the same order, locks rarely cross."""
+"""The order in which callers lock these tables. Migrations use the same order, so deadlocks are rare."""
 LAST: Final = ("idempotency_keys", "customers", "connections", "partners")
-"""Callers lock these when they hold others: foreign keys look at them."""
+"""Callers lock these last, because foreign keys check them."""
 
-# Each table alone first, and the lock given back: for longer than `deadlock_timeout`, after which PostgreSQL
-# sends an automatic vacuum away. No lock is held meanwhile, so there can be no deadlock.
+# First takes and releases each lock alone, waiting longer than `deadlock_timeout`: after that, PostgreSQL
+# cancels an automatic vacuum that is in the way. No other lock is held meanwhile, so there can be no
+# deadlock.
 _TRY_EACH = """
 DO $$
 DECLARE
@@ -79,7 +80,7 @@ END $$
 _EVERY_TABLE = (
     "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'alembic_version'"
 )
-# A connection that begins meanwhile prepares nothing of these tables before the migration is done.
+# Connections made meanwhile cannot prepare statements on these tables before the migration has ended.
 _END_CONNECTIONS = """
 DO $$
 DECLARE
@@ -96,10 +97,10 @@ END $$
 
 
 def take(connection: Connection, locks: Mapping[str, str]) -> None:
-    """Takes the locks by table, until the transaction ends. The first thing a migration does.
+    """Takes the locks, by table, until the transaction ends. Call this first in a migration.
 
-    Raises DBAPIError with SQLSTATE 55P03 when other transactions are in the way: after 5 s, or at once where
-    waiting would never end.
+    Raises DBAPIError with SQLSTATE 55P03 if other transactions hold locks: after 5 s, or at once if waiting
+    would never end.
     """
     connection.execute(text("SET LOCAL lock_timeout = '3s'"))
     if locks:
@@ -110,14 +111,14 @@ def take(connection: Connection, locks: Mapping[str, str]) -> None:
 
 
 def take_every_table(connection: Connection) -> None:
-    """For what changes all tables, and for a downgrade."""
+    """Locks all tables: for a migration that changes all of them, and for a downgrade."""
     take(connection, dict.fromkeys(connection.execute(text(_EVERY_TABLE)).scalars(), ALTER))
 
 
 def end_prepared_statements(connection: Connection) -> None:
-    """Ends the connections of running processes, which make new ones. The last thing that a migration does
-    which adds a column to a table that the release before reads with `*`: its prepared statements would each
-    fail once. Where the login may not end another login's connections, they do.
+    """Ends the connections of running processes, which then open new ones. Call this last in a migration that
+    adds a column to a table that the previous release reads with `*`: otherwise each of its prepared
+    statements fails once, as they do if the login may not end other logins' connections.
     """
     connection.execute(text(_END_CONNECTIONS))
 

@@ -1,4 +1,4 @@
-"""Vendor profiles: how a supplier's files are to be read, by a name of the partner's own."""
+"""Vendor profiles: how to read a supplier's files, under a name that the partner chose."""
 
 from datetime import datetime
 from typing import Any
@@ -57,7 +57,7 @@ async def get_by_name(tx: PartnerTx, name: str) -> VendorProfile | None:
 
 
 async def list_page(tx: PartnerTx, page: PageRequest) -> Page[ProfileSummary]:
-    """Without definitions: a page of 1,000 would be hundreds of megabytes in one answer."""
+    """A page of profiles without definitions: with them, 1,000 would be hundreds of megabytes."""
     rows = await fetch_all_as(
         tx,
         ProfileSummary,

@@ -1,9 +1,7 @@
-"""Waiting work by customer and by connection, for `GET /v1/limits`.
+"""Waiting work by customer and by connection, for `GET /v1/limits`; and making it due early.
 
-Also pulls work forward when nothing keeps it back any longer.
-
-Counted over open batches only, of which there are few however many orders there were: each is
-found by its customer and state in an index, and no registration is touched.
+Reads open batches only, of which there are few however many orders there were. An index finds them by
+customer and state, and no registration is read.
 """
 
 from dataclasses import dataclass
@@ -24,7 +22,7 @@ from app.kernel.transactions import PartnerTx
 
 @dataclass(frozen=True, slots=True)
 class _Open:
-    """Open batches of a customer or a connection, and their devices."""
+    """The open batches of a customer or a connection, and their devices."""
 
     held_batches: int
     queued_batches: int
@@ -50,7 +48,7 @@ class OpenOfConnection(_Open):
 
 @dataclass(frozen=True, slots=True)
 class TagBeingCreated:
-    """A group tag that one batch is creating, while the others of the tag wait."""
+    """A group tag that one batch is creating while the other batches of the tag wait."""
 
     customer_id: UUID
     tag_key: str
@@ -110,7 +108,7 @@ _OPEN = f"b.partner_id = :partner AND b.state IN ({listed(OPEN_BATCH)})"
 
 
 async def has_met(tx: PartnerTx, connection_id: UUID, code: str) -> bool:
-    """Whether an open batch of the connection has failed with this code last."""
+    """Whether the last failure of an open batch of the connection had this code."""
     row = await fetch_one(
         tx,
         "SELECT EXISTS (SELECT FROM batches WHERE partner_id = :partner AND connection_id = :connection "
@@ -122,9 +120,9 @@ async def has_met(tx: PartnerTx, connection_id: UUID, code: str) -> bool:
     return row is not None and bool(row["has_met"])
 
 
-# Rows are counted by what the triggers keep (registration_counts), so that of a batch with most outcomes
-# only the open ones count. A group tag's creator counts while it is open.
-# Read once a statement: few tags are being created at a time, and an index has those alone.
+# Devices come from the triggers' counts (registration_counts), so that of a batch with most outcomes only the
+# open rows count. The creator of a group tag counts while it is open. The subqueries run once per statement:
+# few tags are being created at a time, and a partial index has only those.
 _BEING_CREATED = "FROM group_tags WHERE partner_id = :partner AND creating_batch_id IS NOT NULL"
 _WHERE_TAGS_ARE_CREATED = f"ARRAY(SELECT customer_id {_BEING_CREATED})"
 _TAG_CREATORS = f"ARRAY(SELECT creating_batch_id {_BEING_CREATED})"
@@ -149,7 +147,7 @@ LEFT JOIN LATERAL (
 ) first_call ON true
 WHERE {_OPEN} """
 _ALIKE = "GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, b.due_at > :now"
-"""The same key, connection, state, holds, failure, consent, customer and tag; and due, or all later."""
+"""The same key, connection, state, holds, failure, consent, customer and tag; all due, or all due later."""
 
 
 async def by_customer(tx: PartnerTx, *, limit: int) -> list[OpenOfCustomer]:
@@ -185,10 +183,9 @@ async def hasten(
     *,
     but_code: str | None = None,
 ) -> int:
-    """The connection works: its batches that wait for a later time are due now. Returns how many.
+    """Makes the connection's waiting batches due now, because the connection works again. Returns how many.
 
-    Left alone are those that failed for `but_code`, which the proof does not disprove, and those that
-    somebody is working on.
+    Skips claimed batches, and those that failed for `but_code`, because that trouble may still exist.
     """
     return await execute(
         tx,
@@ -206,7 +203,7 @@ async def hasten(
 
 
 async def of_orders(tx: PartnerTx, order_ids: list[UUID], now: datetime) -> list[BatchFacts]:
-    """How the open batches of these orders stand; those that stand alike as one row. `id` is the order's."""
+    """Facts about the open batches of these orders, with similar batches as one row. `id` is the order's."""
     return await fetch_all_as(
         tx,
         BatchFacts,
@@ -218,7 +215,7 @@ async def of_orders(tx: PartnerTx, order_ids: list[UUID], now: datetime) -> list
 
 
 async def of_batches(tx: PartnerTx, batch_ids: list[UUID], now: datetime) -> list[BatchFacts]:
-    """How each of these batches stands that is open. `id` is the batch's."""
+    """Facts about those of these batches that are open. `id` is the batch's."""
     return await fetch_all_as(
         tx,
         BatchFacts,
@@ -230,7 +227,7 @@ async def of_batches(tx: PartnerTx, batch_ids: list[UUID], now: datetime) -> lis
 
 
 async def of_partner(tx: PartnerTx, now: datetime) -> list[BatchFacts]:
-    """How all open batches of the partner stand. `id` is the partner's."""
+    """Facts about all open batches of the partner, with similar batches as one row. `id` is the partner's."""
     return await fetch_all_as(
         tx,
         BatchFacts,
@@ -255,7 +252,7 @@ async def tags_being_created(tx: PartnerTx, customer_ids: list[UUID]) -> list[Ta
 
 
 async def by_state(tx: PartnerTx) -> list[OpenByState]:
-    """Open batches, their devices, and since when the oldest of them is there."""
+    """The number of open batches and their devices by state, and when the oldest was made."""
     return await fetch_all_as(
         tx,
         OpenByState,
@@ -267,7 +264,7 @@ async def by_state(tx: PartnerTx) -> list[OpenByState]:
 
 
 async def stuck(tx: PartnerTx, *, before: datetime) -> list[StuckWork]:
-    """Imports and batches under way that were due long ago, that nobody holds and nothing keeps back."""
+    """Imports and batches under way that were due long ago, although unclaimed and not delayed."""
     return await fetch_all_as(
         tx,
         StuckWork,
@@ -286,7 +283,7 @@ async def stuck(tx: PartnerTx, *, before: datetime) -> list[StuckWork]:
 
 
 async def imports_waiting(tx: PartnerTx) -> WaitingImports:
-    """Files that are being read or committed, or wait for it."""
+    """The number of files that are being read or committed, or wait for it, and the earliest due time."""
     row = await fetch_one_as(
         tx,
         WaitingImports,
@@ -309,7 +306,7 @@ async def connections_of(tx: PartnerTx, connection_ids: list[UUID]) -> list[Conn
 
 
 async def failing_endpoints(tx: PartnerTx, *, limit: int = 50) -> list[FailingEndpoint]:
-    """Endpoints that have not taken what they were told lately, or are told nothing any more."""
+    """Endpoints that are not enabled, or whose last deliveries failed."""
     return await fetch_all_as(
         tx,
         FailingEndpoint,
@@ -321,7 +318,7 @@ async def failing_endpoints(tx: PartnerTx, *, limit: int = 50) -> list[FailingEn
 
 
 async def deliveries_waiting(tx: PartnerTx, *, limit: int) -> WaitingDeliveries:
-    """Deliveries that are still to be made, counted up to `limit`, and since when the oldest is there."""
+    """The number of waiting deliveries, counted up to `limit`, and when the oldest of these was made."""
     row = await fetch_one_as(
         tx,
         WaitingDeliveries,

@@ -1,7 +1,8 @@
-"""A check of row-level security: what PostgreSQL itself refuses when a query forgets its partner.
+"""Checks row-level security: that PostgreSQL itself keeps partners apart if a query forgets its partner.
 
-Asked by every process before it does anything (`Runtime`). Otherwise a pooler that drops the role, a login
-with too much power or a restore without policies would show only when one partner reads another's customers.
+Every process checks this before it does anything else (`Runtime`). Otherwise a pooler that drops the role, a
+login with too many rights or a restore without policies would be noticed only when one partner reads
+another's customers.
 """
 
 from typing import Final
@@ -16,14 +17,14 @@ GUIDE: Final = "docs/operate.md says under `Row-level security is broken` how to
 
 
 class WallsDown(OSError):
-    """One partner could see another's rows; the text says why, in one line. Nothing may run then."""
+    """One partner could see another's rows; the message says why, in one line. No process may run then."""
 
 
 async def are_up(session: AsyncConnection) -> bool:
-    """Whether this database has the walls. Raises WallsDown where one is missing.
+    """Whether row-level security is complete. Raises WallsDown with every fault that it finds.
 
-    False for a schema before this program's: `registrar migrate` makes the walls. The transaction sees no
-    partner's rows afterwards.
+    False for a database that is not migrated yet: `registrar migrate` creates the policies. Afterwards the
+    transaction sees no partner's rows.
     """
     await become_nobody(session)
     if await _scalar(session, "SELECT to_regclass('public.alembic_version')") is None:
@@ -42,7 +43,7 @@ async def are_up(session: AsyncConnection) -> bool:
 
 
 async def weaknesses(session: AsyncConnection) -> list[str]:
-    """What PUBLIC may still do to this database, with the statement that ends it: for its administrator."""
+    """Rights that PUBLIC still has on this database, as statements that revoke them."""
     found = await session.execute(
         text(
             "SELECT format('REVOKE ALL ON DATABASE %I FROM PUBLIC', d.datname) FROM pg_database d, "
@@ -62,7 +63,7 @@ async def _scalar(session: AsyncConnection, statement: str) -> str | None:
 
 
 async def _role_faults(session: AsyncConnection) -> list[str]:
-    """Checks the role of a transaction without a partner, in the statement after the one that set it."""
+    """Faults of the role in a transaction without a partner. Runs after the statement that sets the role."""
     row = (
         await session.execute(
             text(
@@ -83,7 +84,7 @@ async def _role_faults(session: AsyncConnection) -> list[str]:
     return [fault for fault, is_so in found.items() if is_so]
 
 
-# Of every table with a partner in it, those of later releases too. A policy for PUBLIC counts for our role.
+# All tables with a partner, including those of later releases. A policy for PUBLIC applies to our role too.
 _TABLES = """
 SELECT c.relname AS name, c.relrowsecurity AS enabled, c.relforcerowsecurity AS forced,
     pg_has_role(CAST(:app AS name), c.relowner, 'MEMBER') AS owned,

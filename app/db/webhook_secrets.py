@@ -1,4 +1,4 @@
-"""Webhook secrets replaced by a rotation, which still sign for a while beside the new one."""
+"""Earlier webhook secrets, which still sign beside the new one for a while after a rotation."""
 
 from datetime import datetime
 from uuid import UUID
@@ -30,7 +30,7 @@ async def add(
 
 
 async def signing(tx: PartnerTx, endpoint_id: UUID, now: datetime) -> list[SigningSecret]:
-    """Id and sealed secret, the newest first."""
+    """The endpoint's earlier secrets that still sign, newest first."""
     return await fetch_all_as(
         tx,
         SigningSecret,
@@ -43,7 +43,7 @@ async def signing(tx: PartnerTx, endpoint_id: UUID, now: datetime) -> list[Signi
 
 
 async def end_by(tx: PartnerTx, endpoint_id: UUID, until: datetime) -> None:
-    """None of them signs for longer than that."""
+    """Shortens the life of the endpoint's earlier secrets to that time."""
     await execute(
         tx,
         "UPDATE webhook_secrets SET expires_at = least(expires_at, :until) "
@@ -55,7 +55,7 @@ async def end_by(tx: PartnerTx, endpoint_id: UUID, until: datetime) -> None:
 
 
 async def forget(tx: PartnerTx, endpoint_id: UUID) -> None:
-    """All of them, at once."""
+    """Deletes all earlier secrets of the endpoint."""
     await execute(
         tx,
         "DELETE FROM webhook_secrets WHERE partner_id = :partner AND endpoint_id = :endpoint",
@@ -65,5 +65,5 @@ async def forget(tx: PartnerTx, endpoint_id: UUID) -> None:
 
 
 async def purge(tx: SystemTx, now: datetime) -> int:
-    """Deletes those whose time is over; returns how many."""
+    """Deletes expired secrets; returns how many."""
     return await execute(tx, "DELETE FROM webhook_secrets WHERE expires_at <= :now", now=now)

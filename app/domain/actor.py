@@ -1,4 +1,4 @@
-"""Actors: who does what is done, and for which partner."""
+"""Actors: who does something (an API key, an operator or the system), and for which partner."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -21,11 +21,11 @@ class ActorKind(StrEnum):
 class Actor:
     kind: ActorKind
     id: UUID | None = None
-    """The API key's. Operators and the system have none."""
+    """The API key's id. Operators and the system have none."""
 
     @property
     def key_id(self) -> UUID | None:
-        """What `created_by` and `made_by` name: the API key, or nothing."""
+        """The value of columns such as `created_by` and `made_by`: the API key, or None."""
         return self.id if self.kind is ActorKind.KEY else None
 
 
@@ -34,7 +34,7 @@ OPERATOR = Actor(ActorKind.OPERATOR)
 
 
 class Principal(Protocol):
-    """For which partner something is done, and who does it. A transaction takes both from it.
+    """The partner that a change belongs to, and the actor who makes it. Transactions are opened with one.
 
     Callers of the API, workers' claims and transactions are principals.
     """
@@ -48,7 +48,7 @@ class Principal(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ActingFor:
-    """The system, or an operator, at work for one partner."""
+    """The system or an operator, acting for one partner."""
 
     partner_id: PartnerId
     actor: Actor = SYSTEM

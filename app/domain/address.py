@@ -1,8 +1,8 @@
-"""Addresses that a webhook may reach, and the reasons why others are refused.
+"""The addresses that a webhook may call, and why the others are refused.
 
-A webhook URL is written by a partner and called from inside the operator's network: private, loopback,
-link-local and metadata addresses must stay out of reach however they are written. The table stands alone
-and pure so that it can be read against the IANA registries, and tested without a network.
+A partner writes a webhook's URL, and Registrar calls it from inside the operator's network. So private,
+loopback, link-local and metadata addresses are refused, however they are written. The table is pure: it can
+be compared with the IANA registries and tested without a network.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ def _table(rows: Mapping[str, str]) -> tuple[tuple[Network, str], ...]:
     return tuple((ip_network(network), meaning) for network, meaning in rows.items())
 
 
-# Our own table, not ipaddress.is_global, because that one differs between Python's patch releases.
-# Source: IANA special-purpose address registries. First match gives the word.
+# Our own table, because ipaddress.is_global differs between Python's patch releases.
+# Source: IANA special-purpose address registries. The first match decides, and gives the word.
 _SPECIAL = _table(
     {
         "0.0.0.0/8": "an unspecified address",
@@ -53,8 +53,8 @@ _SPECIAL = _table(
         "ff00::/8": "a multicast address",
     }
 )
-# These hand out the machine's own cloud credentials, so no allow-list opens them. The Azure one lies in
-# public address space, which is why "is it private?" is not the whole question.
+# These hand out the machine's own cloud credentials, so no allow-list opens them. Azure's is a public
+# address, so checking for private addresses is not enough.
 _METADATA = frozenset(
     map(
         ip_address,
@@ -71,8 +71,7 @@ _METADATA = frozenset(
         ),
     )
 )
-# What no operator means to open: the machine itself, what hangs on its wire, and other spellings of such
-# addresses.
+# No operator means to open these: the machine itself, its link, and other spellings of such addresses.
 _INWARD = _table(
     {
         "0.0.0.0/8": "addresses of the machine itself",
@@ -89,13 +88,13 @@ _INWARD = _table(
     }
 )
 _WIDE = {4: 16, 6: 48}
-"""A network with a shorter prefix is more than one site, as a rule."""
+"""A shorter prefix usually covers more than one site."""
 _GLOBAL_UNICAST = ip_network("2000::/3")
 _NAT64 = ip_network("64:ff9b::/96")
 
 
 class UrlRefused(ValueError):
-    """This URL cannot be a webhook endpoint; the message says what to change."""
+    """This URL cannot be used for a webhook endpoint. The message says what to change."""
 
 
 class AddressRefused(UrlRefused):
@@ -110,7 +109,7 @@ LAST_PORT = 65_535
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """A network that webhooks may go to although it is not public, and the ports there."""
+    """A network that webhooks may call although it is not public, with the allowed ports."""
 
     network: Network
     first_port: int = 1
@@ -121,7 +120,7 @@ class Allowance:
         """Reads `10.1.0.0/16`, `10.1.0.0/16:8443`, `10.1.0.0/16:8000-8099`, `fd00::/8` and `[fd00::/8]:8443`.
 
         Raises:
-            ValueError: the message is for the person who wrote the text.
+            ValueError: with a message for the person who wrote the text.
         """
         text = text.strip()
         network, first, last = text, None, None
@@ -148,7 +147,7 @@ class Allowance:
 
     @property
     def inward(self) -> str | None:
-        """What it would open that no webhook may ever reach; None if nothing."""
+        """The part of this network that no webhook may ever reach; None if there is none."""
         network = self.network
         for closed, meaning in _INWARD:
             if network.version == closed.version and network.overlaps(closed):
@@ -175,7 +174,7 @@ class Allowance:
 
 
 def for_one_partner(text: str) -> Allowance:
-    """A network that an operator may open to one partner. Raises ValueError with words for the operator."""
+    """Parses a network that is opened to one partner. Raises ValueError with a message for the operator."""
     found = Allowance.parse(text)
     if found.inward is not None:
         raise ValueError(
@@ -192,10 +191,10 @@ def _not_an_allowance(text: str) -> str:
 
 
 def refusal(address: Address, port: int, allowed: Iterable[Allowance] = ()) -> str | None:
-    """What `address` is, if webhooks may not reach it at this port ("a private address"); None if they may.
+    """The reason why webhooks may not reach `address` at this port ("a private address"); None if they may.
 
-    On IPv6-only networks DNS64 turns every IPv4 host into a NAT64 address, so that form is judged by the
-    IPv4 address inside; the other transition forms have no honest use in a webhook and are refused.
+    On IPv6-only networks DNS64 turns every IPv4 host into a NAT64 address, so that form is checked by its
+    IPv4 address. The other transition forms have no legitimate use in a webhook and are refused.
     """
     inner = IPv4Address(int(address) & 0xFFFF_FFFF) if address in _NAT64 else None
     mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
@@ -217,9 +216,9 @@ def refusal(address: Address, port: int, allowed: Iterable[Allowance] = ()) -> s
 
 
 def check_host(host: str, port: int, allowed: Iterable[Allowance]) -> None:
-    """Refuse a URL's host (ASCII, without brackets) that no webhook can go to. Raises UrlRefused.
+    """Raises UrlRefused if no webhook may go to this host (ASCII, without brackets).
 
-    A name is not resolved here.
+    Does not resolve names.
     """
     if not host:
         raise UrlRefused("The URL has no host name.")
@@ -233,13 +232,13 @@ def check_host(host: str, port: int, allowed: Iterable[Allowance]) -> None:
         return
     if _HOST_NAME.fullmatch(host) is None:
         raise UrlRefused("The URL's host name is not valid.")
-    # 127.1, 2130706433 and 0x7f.1 are 127.0.0.1 to a resolver; a public name never ends in a number.
+    # Resolvers read 127.1, 2130706433 and 0x7f.1 as 127.0.0.1. A public name never ends in a number.
     if re.fullmatch(r"[0-9]+|0x[0-9a-f]*", host.rstrip(".").rpartition(".")[2]):
         raise UrlRefused("The URL's host is a number; write a host name, or an IPv4 address as 192.0.2.1.")
 
 
 def explain(verb: str, meaning: str) -> str:
-    """What to tell the URL's owner; `verb` is "is" or "resolves to"."""
+    """The message for the URL's owner; `verb` is "is" or "resolves to"."""
     return (
         f"The URL's host {verb} {meaning}, which webhooks may not reach. Use a public address, or ask the "
         "operator to allow the network and port for you (`registrar partner networks`)."

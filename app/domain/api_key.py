@@ -1,9 +1,8 @@
-"""The form of an API key: `rgstr_<prefix>_<secret><checksum>`.
+"""The format of an API key: `rgstr_<prefix>_<secret><checksum>`.
 
-The prefix is public and finds the row; the secret is 256 random bits in base32. The checksum is the CRC-32 of
-everything before it, in base62: so a scanner for leaked secrets tells a key from a string that looks like
-one, and a mistyped key is refused without a look at the database. Keys of releases before begin with `rk` and
-have no checksum; they go on working.
+The prefix is public and finds the row. The secret is 256 random bits in base32. The checksum is the CRC-32 of
+everything before it, in base62: with it, secret scanners recognise real keys, and a mistyped key is refused
+without a database query. Keys of earlier releases begin with `rk` and have no checksum; they still work.
 """
 
 import re
@@ -12,13 +11,13 @@ from zlib import crc32
 
 MARK: Final = "rgstr"
 PATTERN: Final = r"rgstr_[0-9a-f]{8}_[a-z2-7]{52}[0-9A-Za-z]{6}"
-"""The pattern for scanners of secrets; docs/security.md has it."""
+"""The pattern for secret scanners; docs/security.md has it too."""
 
 _KEY: Final = re.compile(PATTERN)
 _FORMER: Final = re.compile(r"rk_[0-9a-f]{8}_[a-z2-7]{52}")
 _ALPHABET: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _CHECKSUM: Final = 6
-"""Characters: 62 to the power of six is more than 2 to the power of 32."""
+"""Characters of the checksum: 62 to the power of six is more than 2 to the power of 32."""
 
 
 def compose(prefix: str, secret: str) -> str:
@@ -36,12 +35,12 @@ def checksum(body: str) -> str:
 
 
 def prefix_of(key: str) -> str | None:
-    """The prefix of a whole key; None for what cannot be one."""
+    """The prefix of a complete key; None if the text cannot be a key."""
     is_key = _KEY.fullmatch(key) and key[-_CHECKSUM:] == checksum(key[:-_CHECKSUM])
     return key.split("_")[1] if is_key or _FORMER.fullmatch(key) else None
 
 
 def named(text: str) -> str:
-    """The prefix that a person means, who may have pasted more of the key than that."""
+    """The prefix in a text that a person pasted, which may contain more of the key."""
     mark, _, rest = text.strip().partition("_")
     return rest.partition("_")[0] if mark in {MARK, "rk"} and rest else text.strip()

@@ -1,7 +1,7 @@
-"""One attempt to deliver a webhook: how it can end, and what a receiver's answer means.
+"""One attempt to deliver a webhook: its possible outcomes, and what the receiver's status means.
 
-Stands alone and pure because these words are stored as rows and shown in the delivery log; how the answer
-came about, with sockets and TLS, is the business of `app.kernel.outbound`.
+The outcomes are stored in rows and shown in the delivery log. The HTTP call itself is made by
+`app.kernel.outbound`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from app.domain import retry_after
 
 EXCERPT_BYTES = 1_024
 MAX_RETRY_AFTER = timedelta(days=7)
-"""The longest Retry-After that is believed; a larger number would only overflow date arithmetic."""
+"""Longer Retry-After values are cut to this; a larger number would overflow date arithmetic."""
 
 
 class DeliveryState(StrEnum):
@@ -27,7 +27,7 @@ class DeliveryState(StrEnum):
 
 _D = DeliveryState
 
-# Back to PENDING: a person has it redelivered.
+# Back to PENDING: somebody has it redelivered.
 DELIVERY_TRANSITIONS: dict[DeliveryState, frozenset[DeliveryState]] = {
     _D.PENDING: frozenset({_D.RETRYING, _D.SUCCEEDED, _D.EXHAUSTED}),
     _D.RETRYING: frozenset({_D.PENDING, _D.SUCCEEDED, _D.EXHAUSTED}),
@@ -36,25 +36,25 @@ DELIVERY_TRANSITIONS: dict[DeliveryState, frozenset[DeliveryState]] = {
 }
 
 OPEN_DELIVERY = (_D.PENDING, _D.RETRYING)
-"""The states of a delivery that is still to be made."""
+"""States in which a delivery is still to be made."""
 
 
 class Kind(StrEnum):
-    """What became of one attempt. Everything but `succeeded` is a failure."""
+    """The outcome of one attempt. Everything but `succeeded` is a failure."""
 
     SUCCEEDED = "succeeded"  # 2xx
-    GONE = "gone"  # 410: the receiver asks to be left alone
-    REJECTED = "rejected"  # any other status; a redirect too, since none is followed
+    GONE = "gone"  # 410: the receiver wants no more deliveries
+    REJECTED = "rejected"  # any other status, including redirects, which are not followed
     TIMEOUT = "timeout"  # no status within the total deadline
-    BACKLOG_FULL = "backlog_full"  # not tried: too many deliveries wait for the endpoint already
-    UNSIGNED = "unsigned"  # we did not call: the endpoint's signing secret cannot be opened
-    INTERNAL = "internal"  # an unexpected exception of our own
-    REFUSED_URL = "refused_url"  # we did not call: the URL breaks a rule of check_url
-    REFUSED_ADDRESS = "refused_address"  # we did not call: the address is not one for webhooks
+    BACKLOG_FULL = "backlog_full"  # not tried: too many deliveries already wait for the endpoint
+    UNSIGNED = "unsigned"  # not called: the endpoint's signing secret cannot be opened
+    INTERNAL = "internal"  # an unexpected exception in Registrar
+    REFUSED_URL = "refused_url"  # not called: the URL breaks a rule of check_url
+    REFUSED_ADDRESS = "refused_address"  # not called: webhooks may not go to this address
     UNRESOLVED = "unresolved"  # the host name has no address
     UNREACHABLE = "unreachable"  # connection refused, reset or without a route
     TLS = "tls"  # certificate or handshake
-    PROTOCOL = "protocol"  # connected, but what came back (or did not) is not an HTTP answer
+    PROTOCOL = "protocol"  # connected, but the response is not HTTP, or there is none
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,16 +64,16 @@ class Outcome:
     kind: Kind
     status: int | None
     retry_after: timedelta | None
-    """How long from now the receiver asked to wait, at most MAX_RETRY_AFTER."""
+    """The receiver's Retry-After from now, at most MAX_RETRY_AFTER."""
     excerpt: str
     """The first EXCERPT_BYTES of the body as text without control characters."""
     detail: str
-    """One sentence for a person; empty when the status says it all."""
+    """One sentence for people; empty if the status says enough."""
     duration_ms: int
 
 
 def meaning(status: int) -> tuple[Kind, str]:
-    """What an HTTP status says about the attempt, and a sentence where it does not say it itself."""
+    """The outcome that an HTTP status means, with a sentence if the status needs explaining."""
     if 200 <= status < 300:
         return Kind.SUCCEEDED, ""
     if status == 410:
@@ -91,9 +91,9 @@ def read_retry_after(value: str, *, now: datetime) -> timedelta | None:
 
 
 def excerpt(body: bytes) -> str:
-    """The beginning of a body as a person may be shown it: at most EXCERPT_BYTES, no control characters."""
-    # Category C holds controls (PostgreSQL refuses NUL), surrogates, and the invisible and bidirectional
-    # marks that would let a receiver rearrange an operator's screen.
+    """The beginning of a body, safe to show: at most EXCERPT_BYTES, no control characters."""
+    # Category C is controls (PostgreSQL refuses NUL), surrogates, and the invisible and bidirectional
+    # marks with which a receiver could rearrange an operator's screen.
     text = body[:EXCERPT_BYTES].decode("utf-8", "ignore")
     spaced = (" " if character in "\t\r\n" else character for character in text)
     return "".join(c for c in spaced if not unicodedata.category(c).startswith("C")).strip()

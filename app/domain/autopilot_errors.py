@@ -1,7 +1,7 @@
-"""The Autopilot service's names and numbers for what went wrong with one device.
+"""The Autopilot service's error names and numbers for a device, and what they mean.
 
-Partner Center's API and the portals of Microsoft answer with them. They disagree between its front ends (806
-has been seen with the name of 808), so the name decides first and the number second.
+Partner Center's API and Microsoft's portals use them, but not consistently (806 has been seen with the name
+of 808). So the name decides first, the number second.
 """
 
 from app.domain.registration import Meaning, RegistrationState
@@ -39,6 +39,6 @@ NUMBERS: dict[str, str] = {
 
 
 def meaning(code: str | None, name: str | None) -> Meaning | None:
-    """What an error means; None where neither table knows it."""
+    """The meaning of an error; None if neither table has it."""
     by_name = NAMES.get((name or "").strip().casefold())
     return by_name or NAMES.get(NUMBERS.get((code or "").strip(), ""))

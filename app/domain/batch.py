@@ -1,8 +1,8 @@
-"""Batches: how a batch moves, and which answer belongs to which device.
+"""Batches: their states and moves, and matching a platform's answers to devices.
 
-A batch goes to the platform in one call and carries one customer's devices of one group tag. Answers are
-matched by key where they carry one; where they do not, by position, and a position is trusted only when
-nothing depends on it.
+A batch carries one customer's devices of one group tag to the platform in one call. Answers are matched by
+serial number or PKID. Answers without either are matched by position, and count as certain only if all of
+them say the same.
 """
 
 from collections import Counter, defaultdict
@@ -18,10 +18,10 @@ from app.domain.registration import UpstreamRow
 
 
 class BatchState(StrEnum):
-    HELD = "held"  # stands still for the reasons that are stored with it
+    HELD = "held"  # waits for the reasons that are stored with it
     QUEUED = "queued"
-    SUBMITTING = "submitting"  # intent is written, the call is on its way
-    SUBMITTED = "submitted"  # accepted by Microsoft; polled until it has settled
+    SUBMITTING = "submitting"  # the intent is stored; the call is being made
+    SUBMITTED = "submitted"  # accepted by Microsoft; polled until every device has an outcome
     UNKNOWN = "unknown"  # the outcome is being looked up
     SETTLED = "settled"
     CANCELLED = "cancelled"
@@ -31,10 +31,10 @@ _B = BatchState
 
 BATCH_TRANSITIONS: dict[BatchState, frozenset[BatchState]] = {
     _B.HELD: frozenset({_B.QUEUED, _B.CANCELLED}),
-    # SUBMITTED at once: a person has uploaded its file at a portal.
+    # SUBMITTED directly: a person has uploaded the batch's file at a portal.
     _B.QUEUED: frozenset({_B.HELD, _B.SUBMITTING, _B.SUBMITTED, _B.CANCELLED, _B.SETTLED}),
     _B.SUBMITTING: frozenset({_B.QUEUED, _B.HELD, _B.SUBMITTED, _B.UNKNOWN, _B.SETTLED}),
-    # QUEUED: a person says that the file was not uploaded to the portal after all.
+    # QUEUED: a person reports that the file was not uploaded to the portal after all.
     _B.SUBMITTED: frozenset({_B.QUEUED, _B.UNKNOWN, _B.SETTLED}),
     _B.UNKNOWN: frozenset({_B.QUEUED, _B.SUBMITTING, _B.SUBMITTED, _B.SETTLED}),
     _B.SETTLED: frozenset(),
@@ -46,8 +46,8 @@ IN_FLIGHT = frozenset({_B.SUBMITTING, _B.SUBMITTED, _B.UNKNOWN})
 
 
 SMALLEST_SPLIT = 100
-"""A batch of so many devices is not halved any more: one that is refused then has a device in it that the
-platform does not take, and not too many of them."""
+"""Batches of this size or smaller are not split further when refused: the batch then has a device that the
+platform does not accept, among few others."""
 
 
 def halves(rows: Sequence[UUID]) -> tuple[Sequence[UUID], Sequence[UUID]]:
@@ -56,12 +56,12 @@ def halves(rows: Sequence[UUID]) -> tuple[Sequence[UUID], Sequence[UUID]]:
 
 
 def cut(rows: Sequence[UUID], max_devices: int) -> list[Sequence[UUID]]:
-    """Devices of one group tag, in as many batches as they need."""
+    """Divides the devices of one group tag into batches of at most `max_devices`."""
     return [rows[start : start + max_devices] for start in range(0, len(rows), max_devices)]
 
 
 class SentRow(NamedTuple):
-    """What identifies a device in the call that carried it, in the order it was sent."""
+    """The identifiers of one device in a call. Rows are in the order in which they were sent."""
 
     serial_number: str | None
     product_key: str | None
@@ -69,18 +69,18 @@ class SentRow(NamedTuple):
 
 class Match(NamedTuple):
     answer: UpstreamRow | None
-    """None: the answer says nothing of this device."""
+    """None: there is no answer for this device."""
     certain: bool
-    """False: matched by position while the positions' answers differ; to be verified."""
+    """False: matched by position although the answers differ, so it must be verified."""
 
 
 _NOTHING = Match(None, certain=False)
 _Key = tuple[str, str]
-"""Serial number and PKID as an answer echoes them; empty where it has none."""
+"""Serial number and PKID as an answer repeats them; empty if it does not."""
 
 
 def match_answers(sent: Sequence[SentRow], answers: Sequence[UpstreamRow]) -> list[Match]:
-    """One match per sent row. Keys first; what has no key on either side goes by position."""
+    """One match per sent row: by key first, by position for rows and answers without a key."""
     keyed: dict[_Key, list[UpstreamRow]] = defaultdict(list)
     keyless: list[UpstreamRow] = []
     for answer in answers:
@@ -89,7 +89,7 @@ def match_answers(sent: Sequence[SentRow], answers: Sequence[UpstreamRow]) -> li
             keyless.append(answer)
         else:
             keyed[key].append(answer)
-    # Two makers may use one serial number, so several rows can share a key.
+    # Two manufacturers may use the same serial number, so several rows can share a key.
     sharing: dict[_Key | None, list[int]] = defaultdict(list)
     for index, row in enumerate(sent):
         sharing[_answered_key(row, keyed)].append(index)
@@ -102,9 +102,9 @@ def match_answers(sent: Sequence[SentRow], answers: Sequence[UpstreamRow]) -> li
 
 
 def _share_out(rows: int, answers: Sequence[UpstreamRow]) -> list[Match]:
-    """Answers that all say the same need no telling apart; others go by position, which is doubtful.
+    """Assigns answers to rows by position: certain if all answers are the same, uncertain if they differ.
 
-    With an answer missing or surplus no position means anything.
+    If there are more or fewer answers than rows, nothing is matched.
     """
     if len(answers) != rows:
         return [_NOTHING] * rows
@@ -113,7 +113,7 @@ def _share_out(rows: int, answers: Sequence[UpstreamRow]) -> list[Match]:
 
 
 def _answered_key(row: SentRow, answered: Container[_Key]) -> _Key | None:
-    """The key under which this row was answered. Microsoft may echo one of two keys that were sent."""
+    """The key under which this row was answered. Microsoft may repeat only one of two keys."""
     for key in (
         _key(row.serial_number, row.product_key),
         _key(row.serial_number, None),
@@ -141,7 +141,7 @@ class Batch:
     device_count: int
     state: BatchState
     holds: list[str]
-    """By name the reasons that hold it: those of a later release too."""
+    """The names of the reasons that hold it, including those that only a later release knows."""
     due_at: datetime
     submissions: int
     polls: int
@@ -150,7 +150,7 @@ class Batch:
     request_id: UUID | None
     correlation_id: UUID
     uncertain: bool
-    """Whether a call was made whose outcome is not known."""
+    """Whether a call was made and its outcome is not known."""
     tracking_id: str | None
     failure_code: str | None
     failure_said: str | None
@@ -162,7 +162,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class BatchSummary:
-    """What a batch's file is named by, and what became of it."""
+    """What names a batch's file, and the batch's outcome."""
 
     id: UUID
     group_tag: str
@@ -173,14 +173,14 @@ class BatchSummary:
 
 
 class Cutting:
-    """Places of devices in batches: a group tag's next batch begins when the last one is full."""
+    """Assigns devices to batches: a group tag's next batch begins when the last one is full."""
 
     def __init__(self, max_devices: int) -> None:
         self._max_devices = max_devices
         self._placed: Counter[str | None] = Counter()
 
     def place(self, group_tag: str | None) -> tuple[int, int]:
-        """The next device of this tag: which of the tag's batches it goes into, and where; both from 0."""
+        """The place of this tag's next device: number of the tag's batch, and position; both from 0."""
         place = divmod(self._placed[group_tag], self._max_devices)
         self._placed[group_tag] += 1
         return place

@@ -1,10 +1,10 @@
-"""The throttle budget of one connection, learnt from its answers: a rate, a Retry-After and a breaker.
+"""The throttle budget of one connection: call rate, Retry-After and circuit breaker, learnt from responses.
 
 Pure, so that every worker decides alike: the same functions run on the shared budget in Redis and, while
-Redis is down, on each worker's last known one. Three things hold a call back, and the longest wins. A token
-bucket is filled at a rate that doubles until the first 429, which halves it, and then grows in small steps. A
-Retry-After stops all calls until its end. A breaker opens when answers fail, and lets one probe through after
-a growing pause.
+Redis is down, on each worker's last known copy. Three things delay a call; the longest delay applies. A token
+bucket's rate doubles until the first 429, which halves it; then it grows in small steps. A Retry-After stops
+all calls until it ends. A circuit breaker opens after failures, and allows one probe after a pause that grows
+with each failed probe.
 """
 
 from __future__ import annotations
@@ -15,30 +15,30 @@ from enum import StrEnum
 
 SECOND = timedelta(seconds=1)
 RESERVE = 20.0
-"""Seconds of the rate that may be saved up. With 5 calls/s: 100 at once and then 5 a second are 400 in
+"""Seconds of calls that may be saved up. With 5 calls/s: 100 at once and then 5 a second are 400 in
 the first minute, below the 500 that Microsoft names for its customer and order resources."""
 RECOVERY = 60.0
-"""Seconds of use to regain the half that a 429 took. Microsoft counts by the minute, so the rate tries the
-limit about once in its window, whatever the limit is."""
+"""Seconds of use in which the rate regains what a 429 took. Microsoft counts by the minute, so the rate
+reaches the limit about once a minute, whatever the limit is."""
 SMALLEST_STEP = 0.02
-"""The least calls/s regained in a second of use: from 0.2 to 5 calls/s in four minutes."""
+"""The least calls/s regained per second of use: from 0.2 to 5 calls/s takes four minutes."""
 LONGEST_GROWTH = 10.0
-"""The most seconds that one growth counts: a long pause between two calls proves little."""
+"""The longest time that one increase counts: a long pause between two calls proves little."""
 UNNAMED_PAUSE = timedelta(seconds=5)
 """The pause after a 429 without Retry-After."""
 LONGEST_BLOCK = timedelta(hours=25)
-"""A block that ends later than this is a clock that went backwards, not a Retry-After."""
+"""A block that ends later than this comes from a clock that went backwards, not from a Retry-After."""
 OVERDRAFT = 4.0
-"""Calls that may go before their tokens are available, because delaying them costs more; later calls then
-wait longer. Without it, a step of two calls would spend each token on its first call forever."""
+"""Calls that may be made before their tokens are available, because delaying them costs more. Later calls
+then wait longer. Without it, a step of two calls would spend each token on its first call forever."""
 PROBE_PAUSE = timedelta(seconds=2)
 """When to come back while another call probes."""
 TURN_TIMEOUT = timedelta(seconds=1)
-"""The longest wait for a turn. It limits how many lanes wait to the number of calls that go in this time."""
+"""The longest wait for a turn. So at most as many lanes wait as calls are made in this time."""
 ALONE_COST = 4.0
-"""Tokens of a call without Redis: together, four workers that cannot see each other keep the rate."""
+"""Tokens that a call takes without Redis. Four workers that cannot see each other together keep the rate."""
 ALONE_RESERVE = 2.0
-"""Seconds of the rate that may be saved up without Redis."""
+"""Seconds of calls that may be saved up without Redis."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +54,12 @@ class BudgetPolicy:
     ceiling: float = 50.0
     reserve: float = RESERVE
     breaker_failures: int = 5
-    """Unavailable answers in a row that open the breaker."""
+    """Consecutive failed calls that open the breaker."""
     breaker_pause: timedelta = timedelta(seconds=5)
     """The pause before the first probe. Each failed probe doubles it."""
     breaker_ceiling: timedelta = timedelta(seconds=60)
     probe_timeout: timedelta = timedelta(seconds=90)
-    """A probe whose worker died is given up after this time, longer than any call takes."""
+    """A probe is given up after this time, because its worker died. No call takes longer."""
     cost: float = 1.0
     """Tokens that one call takes."""
 
@@ -68,28 +68,27 @@ class BudgetPolicy:
             raise ValueError("rates must be floor <= start <= ceiling, and the floor more than nothing")
 
     def alone(self) -> BudgetPolicy:
-        """The policy of a worker that cannot see what the others do."""
+        """The policy of a worker that cannot see the others' calls."""
         return replace(self, ceiling=self.start, reserve=ALONE_RESERVE, cost=ALONE_COST)
 
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What is known about one connection. Immutable: every change is a new value that replaces the old
-    one."""
+    """The state of one connection's budget. Immutable: each change makes a new value."""
 
     rate: float
     tokens: float
-    """At `at`. Below zero: promised to waiting calls."""
+    """Tokens at the time `at`. Below zero: promised to waiting calls."""
     at: datetime
     grown_at: datetime
     step: float = 0.0
-    """Calls/s regained in a second of use; 0 until the first 429."""
+    """Calls/s regained per second of use; 0 until the first 429."""
     halved_at: datetime | None = None
     throttled_at: datetime | None = None
     blocked_until: datetime | None = None
     failures: int = 0
     opened: int = 0
-    """How often in a row the breaker has opened."""
+    """How many times in a row the breaker has opened."""
     open_until: datetime | None = None
     """None: the breaker is closed."""
     probing_until: datetime | None = None
@@ -98,11 +97,11 @@ class Budget:
 class Breaker(StrEnum):
     CLOSED = "closed"
     OPEN = "open"
-    HALF_OPEN = "half_open"  # the next call, or one under way, is the probe
+    HALF_OPEN = "half_open"  # the next call, or one that is being made, is the probe
 
 
 class Why(StrEnum):
-    """Reasons that hold a call back."""
+    """Reasons to delay a call."""
 
     RATE = "rate"
     RETRY_AFTER = "retry_after"
@@ -110,7 +109,7 @@ class Why(StrEnum):
 
 
 class Outcome(StrEnum):
-    """What a call reveals about the connection."""
+    """What a call's result says about the connection."""
 
     ANSWERED = "answered"  # any response except 429 and 5xx
     THROTTLED = "throttled"  # 429
@@ -122,22 +121,22 @@ class Priority(StrEnum):
 
     FIRST = "first"  # as long as necessary: its work is retried
     NEXT = "next"  # the next page of a listing, which would start over: waits longer for its turn
-    ASKED = "asked"  # a person tests the connection: no breaker holds it back
-    BEGUN = "begun"  # part of a submission that has begun: may go before its turn
+    ASKED = "asked"  # a person tests the connection: the breaker does not delay it
+    BEGUN = "begun"  # part of a submission that has begun: may be made before its turn
 
 
 @dataclass(frozen=True, slots=True)
 class Permit:
     at: datetime
-    """The earliest time of the call."""
+    """The earliest time for the call."""
     probe: bool = False
     past_breaker: bool = False
-    """No breaker holds the call back, not even one that opens while it waits."""
+    """The breaker does not delay this call, even if it opens while the call waits."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Not now. Nothing was taken from the budget."""
+    """The call must wait. Nothing was taken from the budget."""
 
     wait: timedelta
     why: Why
@@ -156,11 +155,11 @@ def enter(
     overdraft: float = 0.0,
     past_breaker: bool = False,
 ) -> tuple[Budget, Permit | Pause]:
-    """A permit for a time at most `timeout` away, or the pause to make.
+    """A permit for a call within `timeout`, or the pause to wait first.
 
-    `overdraft`: calls that may go before their tokens. It does not override a Retry-After or a breaker.
-    `past_breaker`: the call probes although a breaker is open or another call probes. A Retry-After
-    still counts.
+    `overdraft`: calls that may go before their tokens. It does not override a Retry-After or the breaker.
+    `past_breaker`: the call is made as a probe even if the breaker is open or another probe runs. A
+    Retry-After still applies.
     """
     budget = _at(budget, now, policy)
     probe = budget.open_until is not None
@@ -181,7 +180,7 @@ def enter(
 
 
 def _broken(budget: Budget, now: datetime) -> Pause | None:
-    """How long the breaker, or a call that probes, holds other calls back."""
+    """The pause because of an open breaker or a running probe, if any."""
     if budget.open_until is not None and now < budget.open_until:
         return Pause(max(budget.open_until - now, _blocked_for(budget, now)), Why.BREAKER)
     if budget.probing_until is not None and now < budget.probing_until:
@@ -190,7 +189,7 @@ def _broken(budget: Budget, now: datetime) -> Pause | None:
 
 
 def recheck(budget: Budget, permit: Permit, now: datetime) -> Pause | None:
-    """After a wait, checks whether something new holds this call back."""
+    """Checks after a wait whether anything new delays this call."""
     if blocked := _blocked_for(budget, now):
         return Pause(blocked, Why.RETRY_AFTER)
     if now < permit.at:
@@ -210,7 +209,7 @@ def report(
 ) -> Budget:
     """The budget after a call with this permit. `retry_after` counts from `now`.
 
-    The same object if nothing changed, so that nothing is written.
+    Returns the same object if nothing changed, so that callers need not write it.
     """
     present = _at(budget, now, policy)
     match outcome:
@@ -230,9 +229,9 @@ def breaker(budget: Budget, now: datetime) -> Breaker:
 
 
 def opened_since(budget: Budget, policy: BudgetPolicy) -> datetime | None:
-    """Since when the breaker has been open, at the latest; None while it is closed.
+    """The time since when the breaker has been open, at the latest; None while it is closed.
 
-    Computed from its pauses, each of which followed the one before: calls that probed took longer.
+    Computed from the breaker's pauses. Probes took additional time, so it may have opened earlier.
     """
     if budget.open_until is None:
         return None
@@ -252,7 +251,7 @@ def _blocked_for(budget: Budget, now: datetime) -> timedelta:
 
 
 def _at(budget: Budget, now: datetime, policy: BudgetPolicy) -> Budget:
-    """The budget filled up to `now`, and limited by the policy, which may have changed, and by this clock."""
+    """The budget with tokens up to `now`, limited by this clock and by the policy, which may change."""
     rate = min(max(budget.rate, policy.floor), policy.ceiling)
     blocked_until = budget.blocked_until
     if blocked_until is not None and blocked_until > now + LONGEST_BLOCK:
@@ -280,7 +279,7 @@ def _closed(budget: Budget) -> Budget:
 
 
 def _grown(budget: Budget, permit: Permit, now: datetime, policy: BudgetPolicy) -> Budget:
-    """Raises the rate, at most once a second, if the rate is the limit and the call went after the last
+    """Raises the rate, at most once a second, if it was the limit and the call was made after the last
     429."""
     clean = budget.halved_at is None or permit.at > budget.halved_at
     used = budget.tokens <= _capacity(budget.rate, policy) / 2
@@ -294,7 +293,7 @@ def _grown(budget: Budget, permit: Permit, now: datetime, policy: BudgetPolicy) 
 def _slowed(
     budget: Budget, permit: Permit, now: datetime, policy: BudgetPolicy, retry_after: timedelta | None
 ) -> Budget:
-    """Halves the rate, once for calls that were under way together."""
+    """Halves the rate, once for all calls that were under way together."""
     if budget.halved_at is None or permit.at > budget.halved_at:
         budget = _halved(budget, now, policy)
     pause = UNNAMED_PAUSE if retry_after is None else min(retry_after, LONGEST_BLOCK)
@@ -307,7 +306,7 @@ def _halved(budget: Budget, now: datetime, policy: BudgetPolicy) -> Budget:
 
 
 def blocked(budget: Budget, until: datetime | None) -> Budget:
-    """Blocks calls before `until`. One call may go then, the others after it at the rate."""
+    """Delays calls until `until`. One call may be made then, the others follow at the rate."""
     # Ignore a block that ended before the last change, or tokens would be counted twice.
     if until is None or until <= budget.at:
         return budget
@@ -317,7 +316,7 @@ def blocked(budget: Budget, until: datetime | None) -> Budget:
 
 
 def _failed(budget: Budget, permit: Permit, now: datetime, policy: BudgetPolicy) -> Budget:
-    """Counts a failure. One from before the breaker opened changes nothing."""
+    """Counts a failure. Failures from before the breaker opened change nothing."""
     if budget.open_until is not None and not permit.probe:
         return budget
     failures = budget.failures + 1

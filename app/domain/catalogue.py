@@ -1,8 +1,8 @@
-"""The catalogue of codes: everything Registrar can say is wrong, once, with what to do about it.
+"""The catalogue of codes: everything that Registrar can report as wrong, with what to do about it.
 
-A code is a promise to callers' programs: its meaning never changes, and a name that had to change is accepted
-for one more release (`app.domain.former_codes`). The API serves the table at `GET /v1/error-codes`. Refusals,
-row findings and outcomes all point into it, so a remedy is worded in one place only.
+Callers' programs rely on codes: a code's meaning never changes, and a renamed code is accepted under its old
+name for one more release (`app.domain.former_codes`). The API serves the table at `GET /v1/error-codes`.
+Refusals, row findings and outcomes all refer to it, so each remedy is written in one place only.
 """
 
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ from enum import StrEnum
 
 class Category(StrEnum):
     REQUEST = "request"  # the call itself was refused; nothing was stored
-    FILE = "file"  # a file as a whole, or one of its columns, while it was read
+    FILE = "file"  # a whole file or one of its columns, while it is read
     ROW = "row"  # one device of an order, found before anything was sent
-    UPSTREAM = "upstream"  # one device, decided by Microsoft
+    UPSTREAM = "upstream"  # one device, as Microsoft answered
     CONNECTION = "connection"  # the partner's access to Microsoft
     SERVICE = "service"  # Registrar itself
-    COMMAND = "command"  # the command line, before it calls the API or instead of it
+    COMMAND = "command"  # the command line, before or instead of a call to the API
 
 
 class Severity(StrEnum):
@@ -27,9 +27,9 @@ class Severity(StrEnum):
 class Advice(StrEnum):
     """What to do next."""
 
-    RETRY = "retry"  # the same again, later
-    PERSON = "person"  # somebody has to do the step in `remedy` first
-    NEVER = "never"  # the same again cannot work; send something else
+    RETRY = "retry"  # send the same again later
+    PERSON = "person"  # take the step in `remedy` first
+    NEVER = "never"  # the same request cannot work; send a different one
     NONE = "none"  # nothing to do
 
 
@@ -45,7 +45,7 @@ class Code:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing noticed about one field of one device. `detail` never carries a hash."""
+    """One remark about one field of one device. `detail` never contains a hash."""
 
     code: str
     field: str
@@ -60,7 +60,7 @@ class Finding:
         return self.severity is Severity.ERROR
 
     def as_json(self) -> dict[str, str]:
-        """As it is stored with its row."""
+        """The form in which it is stored with its row."""
         return {"code": self.code, "field": self.field, "detail": self.detail}
 
 
@@ -80,7 +80,7 @@ def _rows() -> list[Code]:
         Code("body_too_large", request, error, never, "The body is over the limit",
              "Send less in one call: the detail names the limit of this one. An order has at most 10,000 devices; "
              "split a larger one."),
-        Code("body_too_complex", request, error, never, "The body has more objects, lists or values than this call can have",
+        Code("body_too_complex", request, error, never, "The body has more objects, lists or values than this call allows",
              "Send only the documented fields, each once. An order has at most 10,000 devices; split a larger "
              "one."),
         Code("large_bodies_waiting", request, error, retry, "Too many large bodies are being read now",
@@ -179,7 +179,7 @@ def _rows() -> list[Code]:
         Code("invalid_state", request, error, never, "That is not possible in the present state",
              "The detail says why, and what to do if anything can be done; the resource shows its present state."),
         Code("invalid_page_token", request, error, never, "The page token is not one of this list",
-             "Send it with the same path and the same filters as the page it came with, or start again "
+             "Use it only with the path and filters of the page that it came from, or start again "
              "without `page_token`."),
         Code("invalid_parameter", request, error, never, "A parameter has a value that cannot be used",
              "Correct the parameter named in `errors`."),
@@ -197,12 +197,12 @@ def _rows() -> list[Code]:
              "Create it first with `POST /v1/vendor-profiles`, or correct the name."),
         Code("import_given_up", file, error, person, "Several attempts to process the import have failed",
              "Tell the operator; the workers' logs say why. Splitting the file may help."),
-        # --- a file that gives no rows ------------------------------------------------------------
+        # --- a file from which no rows are read ---------------------------------------------------
         Code("empty_file", file, error, never, "The file is empty", "Export it again, then upload it."),
         Code("too_many_rows", file, error, never, "The file has more rows than there is room for",
              "The detail names the limit. Split the file into smaller ones. If the limit is the quota `staged_rows` of "
              "`GET /v1/limits`, discard imports that are not needed, or ask the operator to raise it."),
-        Code("file_too_large", file, error, never, "The file is larger than one file may be",
+        Code("file_too_large", file, error, never, "The file is too large",
              "Split it into smaller files."),
         Code("workbook_too_large", file, error, never, "The workbook takes too much space when unpacked",
              "Save the sheet as CSV UTF-8 and upload that."),
@@ -242,7 +242,7 @@ def _rows() -> list[Code]:
         Code("file_is_nested_gzip", file, error, never, "The file is a gzip file inside another one", "Compress it only once."),
         Code("file_is_archive", file, error, never, "The file is an archive, or compressed in another way than gzip",
              "Unpack it and upload the file inside, or compress that with gzip."),
-        Code("file_is_cabinet", file, error, never, "The file is a cabinet", "Unpack it and upload the CSV file inside."),
+        Code("file_is_cabinet", file, error, never, "The file is a cabinet archive (.cab)", "Unpack it and upload the CSV file inside."),
         Code("file_is_not_text", file, error, never, "The file is not text, or mixes several encodings",
              "Export the devices again as one CSV file in UTF-8."),
         Code("file_without_rows", file, error, never, "The file has no row with a device",
@@ -257,7 +257,7 @@ def _rows() -> list[Code]:
         Code("column_by_content", file, warning, none, "A column was recognised by its content, not by its name",
              "Check that it was recognised correctly; a profile settles it for the next files."),
         Code("header_missing", file, warning, none, "The file has no header",
-             "Check that its columns were recognised correctly; a header or a profile settles them."),
+             "Check that its columns were recognised correctly; to be sure, add a header or use a profile."),
         Code("corporate_identifier_layout", file, warning, none, "The file is laid out like corporate device identifiers",
              "Compare manufacturer and model with a device: their dots and commas may have been removed."),
         Code("lines_above_table", file, warning, none, "Lines above the table were skipped",
@@ -291,7 +291,7 @@ def _rows() -> list[Code]:
              "Nothing to do."),
         Code("cells_split", file, warning, none, "All values of a row are in one cell and were split",
              "Check that the columns were recognised correctly, or import the text as columns in the spreadsheet."),
-        # --- a row that could not be read as it stands --------------------------------------------
+        # --- a row that could not be read unchanged -----------------------------------------------
         Code("row_short", row, warning, none, "The row has fewer cells than the file has columns",
              "Nothing to do if the missing ones are empty; otherwise compare the row with its source."),
         Code("row_long", row, warning, none, "The row has more cells than the file has columns",
@@ -324,7 +324,7 @@ def _rows() -> list[Code]:
              "Enter the value again from its source."),
         Code("encoding_mixed", row, warning, none, "A value is in another encoding than the file",
              "Check the letters with accents in this row."),
-        Code("character_unreadable", row, error, never, "A character of a value is lost",
+        Code("character_unreadable", row, error, never, "A character of a value cannot be read",
              "Enter the value again by hand."),
         Code("names_missing", row, error, never, "The row lacks the names that the report's other rows repeat",
              "Export the report again, or copy the row in from a whole report."),
@@ -383,7 +383,7 @@ def _rows() -> list[Code]:
              "Compare it with the device's firmware: the value that is sent must match exactly."),
         Code("value_torn", row, error, never, "A value is only the end of another value",
              "Put values with a comma into quotation marks, or correct the cells of the row."),
-        Code("value_is_formula", row, error, never, "A formula instead of its result",
+        Code("value_is_formula", row, error, never, "The value is a formula, not its result",
              "Save the file again from the spreadsheet program, or enter the value itself."),
         Code("value_is_secret", row, error, never, "A product key or part of a hash is where a value belongs",
              "Remove it from the file: a product key is a secret. It was not stored."),
@@ -391,7 +391,7 @@ def _rows() -> list[Code]:
              "Remove it from the file: a product key is a secret. It was not stored."),
         Code("several_serials", row, error, never, "A cell contains several serial numbers",
              "Give each device its own row."),
-        Code("serial_not_ascii", row, error, never, "The serial number has a letter that no serial number has",
+        Code("serial_not_ascii", row, error, never, "The serial number has a letter that serial numbers cannot have",
              "Enter the serial number again with plain letters and digits."),
         Code("manufacturer_placeholder", row, error, never, "The manufacturer is a placeholder",
              "Enter the manufacturer as the firmware has it, or register the device by hardware hash or PKID."),
@@ -409,7 +409,7 @@ def _rows() -> list[Code]:
              "Nothing to do; correct the source if it happens often."),
         Code("serial_looks_like_date", row, warning, none, "The serial number looks like a date",
              "Compare it with the device: a spreadsheet may have made a date of it."),
-        Code("value_too_long", row, error, never, "A value is longer than it can be",
+        Code("value_too_long", row, error, never, "A value is too long",
              "Check that the columns have not shifted."),
         Code("value_has_control_characters", row, error, never, "A value has invisible control characters",
              "Enter the value again by hand."),
@@ -423,13 +423,13 @@ def _rows() -> list[Code]:
              "Write the customer's Entra tenant id, or its id here, into the cell."),
         Code("customer_contradicts", row, error, never, "The row is for another customer than the whole file",
              "Correct the cell, or upload the file without naming a customer for all of it."),
-        Code("customer_name_unknown", row, warning, none, "The file's word for the customer is not known here",
+        Code("customer_name_unknown", row, warning, none, "The file's name for the customer is unknown",
              "Nothing to do if the customer given with the upload is the right one."),
         Code("already_registered_here", row, warning, none, "The customer has this device from an earlier order",
              "Nothing to do: Microsoft will say so again. Its earlier group tag stays as it was."),
         Code("registered_for_other_customer", row, warning, none,
              "Another customer of yours has this device registered",
-             "Nothing to do if it has changed hands and was deregistered there: until then Microsoft refuses it "
+             "Nothing to do if the device has a new owner and was deregistered there: until then Microsoft refuses it "
              "(808). Otherwise correct the customer."),
         Code("duplicate_open_elsewhere", row, warning, none, "An open order already has this device",
              "Nothing to do if both are meant; otherwise cancel one of the two orders."),
@@ -457,7 +457,7 @@ def _rows() -> list[Code]:
         Code("hash_lacks_manufacturer", row, error, never, "The hash has no manufacturer inside",
              "Microsoft refuses such hashes (802): have the firmware data set, then capture again."),
         Code("hash_repaired", row, warning, none, "The hash was repaired without loss",
-             "Nothing to do: only filling was cut or added; the checksum proves the data whole."),
+             "Nothing to do: only padding was cut or added; the checksum proves that the data is complete."),
         Code("hash_from_winpe", row, warning, none, "The hash was captured in Windows PE",
              "It lacks data such as Wi-Fi; prefer a capture in full Windows."),
         Code("hash_lacks_tpm", row, warning, none, "The hash shows no TPM",
@@ -473,7 +473,7 @@ def _rows() -> list[Code]:
         # --- one device, decided by Microsoft -----------------------------------------------------
         Code("already_registered", upstream, warning, none, "The device was registered for this customer before",
              "Nothing to do: the customer has it. Its earlier group tag stays as it was."),
-        Code("assigned_to_other_tenant", upstream, error, person, "Another organisation has this device registered",
+        Code("assigned_to_other_tenant", upstream, error, person, "The device is registered to another organisation",
              "Ask the previous owner or its partner to deregister it; otherwise open a deregistration request "
              "with Microsoft and enclose the invoice. Then use `:retry-failed`."),
         Code("device_not_found", upstream, error, person, "Microsoft does not know this device",
@@ -486,7 +486,7 @@ def _rows() -> list[Code]:
         Code("upstream_missing_identity", upstream, error, never, "Microsoft found no usable identity",
              "Give a PKID, a full tuple or a hash."),
         Code("upstream_duplicate", upstream, error, none, "Microsoft saw this device twice in one batch",
-             "Look at its twin in the same order: one of the two is processed."),
+             "Look at the other row with this device in the same order: one of the two is processed."),
         Code("upstream_bad_request", upstream, error, person, "Microsoft found the request malformed",
              "Tell the operator; the request ids are on the batch."),
         Code("upstream_busy", upstream, error, retry, "Microsoft had a temporary storage problem",
@@ -508,18 +508,18 @@ def _rows() -> list[Code]:
              "use `:retry-failed`: sending it again is harmless."),
         Code("batch_refused", upstream, error, person, "Microsoft refused the whole batch",
              "Microsoft's words are on the batch; correct the cause, then use `:retry-failed`."),
-        Code("batch_split", upstream, warning, none, "Microsoft refused the batch whole; it goes on in halves",
+        Code("batch_split", upstream, warning, none, "Microsoft refused the whole batch; it is sent again in halves",
              "Nothing to do: its devices are in two newer batches of the order. If it happens often, make batches "
              "smaller with REGISTRAR_MAX_BATCH_DEVICES."),
         Code("group_tag_case_conflict", upstream, error, person,
-             "The platform has this group tag with other capitals",
+             "The platform has this group tag with different capital letters",
              "Send the order with the spelling named in the detail, or use another tag: Autopilot tags are "
              "case-sensitive, Partner Center's batch names are not."),
         # --- the way to Microsoft -----------------------------------------------------------------
         Code("consent_missing", connection, error, person, "The customer has not accepted the relationship yet",
-             "Send the customer the link that `POST /v1/customers/{id}/consent:request` answers with; the order goes on by itself."),
+             "Send the customer the link that `POST /v1/customers/{id}/consent:request` answers with; the order continues automatically."),
         Code("consent_revoked", connection, error, person, "The customer has ended the relationship",
-             "Ask the customer to accept the relationship again; what was held goes on by itself."),
+             "Ask the customer to accept the relationship again; held orders then continue automatically."),
         Code("credential_refused", connection, error, person, "Microsoft refuses the connection's credentials",
              "Give the connection a new client secret or refresh token, then `:check` it."),
         Code("credential_missing", connection, error, person, "The connection lacks a credential for this call",
@@ -557,22 +557,22 @@ def _rows() -> list[Code]:
              "Check the relationship, the partner agreement and the roles of the integration account."),
         Code("upstream_throttled", connection, error, retry, "Microsoft asks to slow down",
              "Nothing to do: Registrar waits as long as Microsoft asked."),
-        Code("upstream_unavailable", connection, error, retry, "Microsoft does not answer as it should",
+        Code("upstream_unavailable", connection, error, retry, "Microsoft is unavailable or answers with errors",
              "Nothing to do: Registrar tries again with growing pauses."),
         Code("upstream_not_understood", connection, error, person, "Registrar cannot read Microsoft's answer",
              "Tell the operator: `said` shows what came instead. Check that no proxy answers in Microsoft's "
-             "place, and that this is the newest Registrar. It asks again with growing pauses and goes on by "
-             "itself."),
+             "place, and that this is the newest Registrar. It tries again with growing pauses, and continues "
+             "automatically."),
         Code("customers_not_read", connection, error, person, "The list of customers cannot be read",
-             "What waits for consent stays held until it can. `said` is Microsoft's answer: check the network "
-             "and Microsoft's service health. Registrar asks again by itself; `:check` asks at once."),
+             "Orders that wait for consent stay held until it can be read. `said` is Microsoft's answer: check the network "
+             "and Microsoft's service health. Registrar tries again automatically; `:check` tries at once."),
         # --- what work waits for ------------------------------------------------------------------
         Code("call_rate_used_up", connection, warning, none, "The connection's rate of calls is used up",
-             "Nothing to do: Registrar calls as often as Microsoft has allowed so far, and goes on by itself."),
+             "Nothing to do: Registrar calls as often as Microsoft has allowed so far, and continues automatically."),
         Code("group_tag_being_created", connection, warning, none, "Another batch is creating the group tag",
-             "Nothing to do: devices are added to the group tag as soon as it is there."),
+             "Nothing to do: the devices are added to the group tag as soon as it exists."),
         Code("processing_at_microsoft", upstream, warning, none, "Microsoft is processing the devices",
-             "Nothing to do: Registrar asks until Microsoft has said how each device went."),
+             "Nothing to do: Registrar asks until Microsoft has reported each device's outcome."),
         Code("outcome_being_looked_up", upstream, warning, none,
              "Registrar is checking whether Microsoft has the devices",
              "Nothing to do: an answer was lost, and Registrar sends the devices again or looks them up."),
@@ -583,10 +583,10 @@ def _rows() -> list[Code]:
         Code("portal_outcome_due", service, error, person, "The portal's outcome has not been recorded",
              "Record it with `registrar portal result` as soon as the portal shows it."),
         Code("no_worker_alive", service, error, person, "No worker is running",
-             "Start one with `registrar worker`; its log says why it ended. Orders are still accepted, "
+             "Start one with `registrar worker`; the last one's log says why it ended. Orders are still accepted, "
              "and nothing is lost."),
         Code("redis_unavailable", service, error, person, "Redis does not answer",
-             "Bring Redis back. Orders are still accepted and nothing is lost, but workers are not woken."),
+             "Start Redis again. Orders are still accepted and nothing is lost, but workers react more slowly."),
         # --- Registrar ----------------------------------------------------------------------------
         Code("rate_limited", service, error, retry, "Too many calls with this API key",
              "Wait for the time in `Retry-After`."),
@@ -608,7 +608,7 @@ def _rows() -> list[Code]:
         Code("internal", service, error, retry, "Something went wrong inside Registrar",
              "Try again with the same Idempotency-Key; give the operator the correlation id."),
         # --- the command line -----------------------------------------------------------------------
-        Code("command_failed", command, error, person, "The command cannot go on",
+        Code("command_failed", command, error, person, "The command cannot continue",
              "The detail says why, and what to do."),
         Code("command_refused", command, error, never, "The command changed nothing, because its input is wrong",
              "The detail says what to correct."),
@@ -630,7 +630,7 @@ def _rows() -> list[Code]:
              "Copy the key again, whole."),
         Code("name_not_found", command, error, never, "Nothing has this name",
              "Correct the name; the lists (`registrar list`, `registrar customer list`) show what there is."),
-        Code("name_ambiguous", command, error, never, "The name matches more than one",
+        Code("name_ambiguous", command, error, never, "The name matches more than one thing",
              "Give one of the ids in the detail."),
         Code("profile_unusable", command, error, person, "The profiles' file cannot be used",
              "Correct the file as the detail says, or create the profile again with `registrar profile add`."),
@@ -647,5 +647,5 @@ for _code in _rows():
 
 
 def lookup(code: str) -> Code:
-    """Raises KeyError for a code that is not in the catalogue: that is a programming error."""
+    """The entry of a code. Raises KeyError for an unknown code, which is a programming error."""
     return CATALOGUE[code]

@@ -1,7 +1,7 @@
-"""A cell's text without what its file or its spreadsheet put around it: blanks, quotation marks, formulas.
+"""Cleans a cell's text of the blanks, quotation marks and formulas that programs put around it.
 
-What is taken away is told. What cannot be read at all (an error of a spreadsheet, a formula that was not
-worked out, characters that cannot be seen) is an error of its own.
+Each removal is reported as a finding. Spreadsheet errors, formulas without a result and invisible
+characters are errors of their own.
 """
 
 import re
@@ -12,7 +12,7 @@ from app.domain.characters import unseen
 from app.domain.masking import quoted, visible
 
 _QUOTED: Final = re.compile(r"[\"“”„«»‘’‚‹›'](.*)[\"“”„«»‘’‚‹›']|['‘’]([^\"“”„«»‘’‚‹›']*)", re.DOTALL)
-"""A pair around the value, or the single one by which spreadsheets mark a text."""
+"""A pair around the value, or the single apostrophe with which spreadsheets mark text."""
 QUOTES: Final = frozenset("\"“”„«»‘’‚‹›'")
 _APOSTROPHES: Final = frozenset("'‘’‚‹›")
 _INVISIBLE_EDGES: Final = "\ufeff\u200b\u200c\u200d\u200e\u200f\u2060\x00"
@@ -21,15 +21,15 @@ _SPREADSHEET_ERRORS: Final = re.compile(
     r"|NV|WERT!|BEZUG!|ZAHL!|VALEUR!|NOM\?|NOMBRE!|NUL!|N/D|¡VALOR!|¡REF!|¿NOMBRE\?|¡NUM!|¡DIV/0!|#+)",
     re.IGNORECASE,
 )
-"""What a formula that failed, or a column that is too narrow, leaves behind in a file of text: English,
+"""What a failed formula, or a column that is too narrow, leaves in a text file, in English,
 German, French and Spanish."""
 _FORMULA_TEXT: Final = re.compile(
     r"""[=＝]\s*\+?(?:T\(\s*)?(?:["“”]+([^"“”]*)["“”]+|([^"“”()]*))(?:\s*\))?""", re.DOTALL
 )
-"""="X", =""X"", =T("X") and =X, by which suppliers keep the zeros of a number."""
+"""="X", =""X"", =T("X") and =X: suppliers use them to keep a number's leading zeros."""
 _CELL_NAME: Final = re.compile(r"(?:.*!)?\$?[A-Z]{1,3}\$?[0-9]{1,4}", re.IGNORECASE | re.DOTALL)
 _LAYERS: Final = 3
-"""Marks around marks that are taken off: no more than programs are known to put."""
+"""Layers of marks that are removed: no program is known to put more."""
 
 
 def clean(
@@ -42,9 +42,9 @@ def clean(
     keep_blanks: bool = False,
     error_is_empty: bool = False,
 ) -> str | None:
-    """The value without blanks around it; None when there is none, or none that could be kept.
+    """The value without blanks around it; None if it is empty or cannot be kept.
 
-    `error_is_empty`: the row can do without this value, so a spreadsheet's error counts as none.
+    `error_is_empty`: the row can do without this value, so a spreadsheet error counts as empty.
     """
     if value is None:
         return None
@@ -76,18 +76,18 @@ def clean(
 
 
 def error_as_empty(name: str, text: str) -> Finding:
-    """The remark on a spreadsheet's error where the row can do without the value."""
+    """The finding for a spreadsheet error in a value that the row can do without."""
     words = f"It reads {quoted(text)}, an error of a spreadsheet, and counts as empty."
     return Finding("value_placeholder", name, words)
 
 
 def is_error(text: str) -> bool:
-    """Whether it is an error of a spreadsheet."""
+    """Whether the text is a spreadsheet error, such as `#N/A`."""
     return _SPREADSHEET_ERRORS.fullmatch(text) is not None
 
 
 def squeezed(value: str) -> str | None:
-    """The value without the blanks and invisible characters inside; None if there are none that spoil it."""
+    """The value without blanks and invisible characters inside; None if it has no invisible characters."""
     value = value.strip().strip(_INVISIBLE_EDGES).strip()
     if value.isprintable():
         return None
@@ -97,8 +97,7 @@ def squeezed(value: str) -> str | None:
 def bare(
     name: str, value: str | None, limit: int, found: list[Finding], *, error_is_empty: bool = False
 ) -> str | None:
-    """`clean`, without quotation marks or a formula around the value: no firmware has them, many a program
-    puts them."""
+    """`clean`, then removes quotation marks or a formula around the value: firmware never has them."""
     text = clean(name, value, limit, found, error_is_empty=error_is_empty)
     if text is None or (text[0] not in QUOTES and text[0] not in "=＝"):
         return text
@@ -106,7 +105,7 @@ def bare(
 
 
 def unwrapped(name: str, text: str, found: list[Finding], *, error_is_empty: bool = False) -> str | None:
-    """The text inside of quotation marks and formulas; None when there is nothing inside."""
+    """The text inside quotation marks and formulas; None if there is nothing inside."""
     inside = text
     what = "Quotation marks around it were removed."
     for _ in range(_LAYERS):
@@ -123,7 +122,7 @@ def unwrapped(name: str, text: str, found: list[Finding], *, error_is_empty: boo
             pair = _QUOTED.fullmatch(inside)
             if pair is None:
                 if inside[0] not in _APOSTROPHES:
-                    # What stood behind it in its file may be part of the value, or the next column's value.
+                    # What followed it in the file may be part of this value, or the next column's value.
                     words = "It begins with a quotation mark that never ends."
                     found.append(Finding("quote_unclosed", name, words))
                 break
@@ -142,14 +141,14 @@ def unwrapped(name: str, text: str, found: list[Finding], *, error_is_empty: boo
 
 
 def of_formula_only(name: str, text: str, found: list[Finding]) -> str | None:
-    """`unwrapped` for a value that may have quotation marks of its own, such as a group tag."""
+    """`unwrapped` for values that may contain quotation marks of their own, such as a group tag."""
     if text[0] in "=＝" and len(text) > 1:
         return unwrapped(name, text, found, error_is_empty=True)
     return text
 
 
 def _of_formula(text: str) -> str | None:
-    """What a formula gives that is nothing but a text; None for any other formula."""
+    """The text that a formula gives if it only holds a text; None for any other formula."""
     found = _FORMULA_TEXT.fullmatch(text)
     if found is None:
         return None

@@ -1,38 +1,38 @@
-"""Characters that a name or a reference must not have, because they mislead its reader.
+"""Characters that names and references must not contain, because they mislead readers.
 
-They clear a terminal, end a line of a log, or reverse the order of letters, so that a name looks like
-another one: control characters (C0, DEL and C1), line and paragraph separators, marks of the writing
-direction, and halves of surrogate pairs. Letters of all scripts, their joiners and emoji are allowed.
+They clear a terminal, break a log line, or reverse the order of letters so that one name looks like another:
+control characters (C0, DEL and C1), line and paragraph separators, bidirectional marks, and unpaired
+surrogates. Letters of all scripts, their joiners and emoji are allowed.
 """
 
 import re
 from typing import Final
 
 UNSAFE_CLASS: Final = r"\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u206f"
-"""For a regular expression of any dialect; without surrogates, which JSON's texts cannot have."""
+"""A character class for any regular expression dialect; no surrogates, which JSON text cannot contain."""
 _UNSAFE: Final = re.compile(f"[{UNSAFE_CLASS}\ud800-\udfff]")
 _UNSTORABLE: Final = re.compile("[\x00\ud800-\udfff]")
-"""What PostgreSQL cannot keep."""
+"""Characters that PostgreSQL cannot store."""
 
 
 def unsafe(text: str) -> str | None:
-    """What is wrong with a text that has such a character; None for one that has none."""
+    """Names the first such character in a text; None if it has none."""
     return _said(text, _UNSAFE.search(text))
 
 
 def unsafe_in_cell(text: str) -> str | None:
-    """`unsafe` for what is compared with the cells of a file, which may have line breaks and tabs."""
+    """`unsafe` for text that is compared with cells of a file, which may contain line breaks and tabs."""
     found = (match for match in _UNSAFE.finditer(text) if match.group() not in "\t\r\n")
     return _said(text, next(found, None))
 
 
 def unstorable(text: str) -> str | None:
-    """What is wrong with a text to search for that no stored text can equal."""
+    """The reason why no stored text can equal this search text; None if one can."""
     return _said(text, _UNSTORABLE.search(text))
 
 
 def unseen(text: str) -> str | None:
-    """What is wrong with a text that has any invisible character: the strictest check."""
+    """Names the first invisible character of any kind: the strictest check. None if there is none."""
     if text.isprintable():
         return None
     return name(text, next(n for n, character in enumerate(text) if not character.isprintable()))
@@ -43,14 +43,14 @@ def _said(text: str, found: re.Match[str] | None) -> str | None:
 
 
 def name(text: str, place: int) -> str:
-    """Names an invisible character by its place and code point."""
+    """Describes an invisible character by its position and code point."""
     return f"Character {place + 1} is U+{ord(text[place]):04X}, which cannot be seen."
 
 
 def escaped(text: str, keep: str = "") -> str:
-    r"""The text with such characters written as JSON writes them (`\u202e`): in JSON it means the same.
+    r"""The text with such characters as JSON escapes (`\u202e`): in JSON the meaning is the same.
 
-    Those of `keep` stay.
+    Characters in `keep` are not escaped.
     """
     return _UNSAFE.sub(lambda found: found.group() if found.group() in keep else _escape(found), text)
 

@@ -1,4 +1,4 @@
-"""Connections as they are stored: a partner's enrolments, their sealed credentials and their troubles."""
+"""Connections as they are stored: a partner's enrolments, with sealed credentials and current trouble."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,12 +10,12 @@ from app.domain.ids import PartnerId
 
 
 class ConnectionMode(StrEnum):
-    """Who carries a connection's orders to its platform. Fixed when the connection is made."""
+    """Who submits a connection's orders to its platform. Fixed when the connection is created."""
 
     API = "api"
-    """Workers, by calls with the connection's credentials."""
+    """Workers, through calls with the connection's credentials."""
     PORTAL = "portal"
-    """A person, who uploads files."""
+    """A person, by uploading files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Connection:
 
 @dataclass(frozen=True, slots=True)
 class ConnectionIdentity:
-    """As whom a connection calls."""
+    """The tenant and app as which a connection calls Microsoft."""
 
     entra_tenant_id: UUID
     client_id: str | None
@@ -57,7 +57,7 @@ class ConnectionIdentity:
 
 @dataclass(frozen=True, slots=True)
 class ClaimedToken:
-    """A refresh token that nobody else redeems now."""
+    """A refresh token that this process alone may redeem."""
 
     refresh_token: bytes | None
     entra_tenant_id: UUID
@@ -66,7 +66,7 @@ class ClaimedToken:
 
 @dataclass(frozen=True, slots=True)
 class HeldTrouble:
-    """A connection's trouble, and when it was last repaired."""
+    """A connection's trouble and the time of its last repair, in a locked row."""
 
     id: UUID
     name: str
@@ -85,7 +85,7 @@ class EndedTrouble:
 
 @dataclass(frozen=True, slots=True)
 class ReadingClaim:
-    """A connection whose customers list this worker reads; `owner` is the fencing token."""
+    """The claim to read a connection's customers list; `owner` is the fencing token."""
 
     id: UUID
     partner_id: PartnerId
@@ -93,5 +93,4 @@ class ReadingClaim:
 
     @property
     def actor(self) -> Actor:
-        """Who reads it: the system."""
         return SYSTEM

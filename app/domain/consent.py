@@ -1,8 +1,8 @@
-"""The customer's permission: its states, what proves it, and whether it lets work pass.
+"""Consent: the states of a customer's permission, the evidence for them, and whether work may be sent.
 
-Microsoft announces an accepted relationship, never a removed one; so the customers list is the
-evidence that counts in both directions, and `stale` says that the proof has aged or that a call
-was refused, without stopping work by itself. Where no list can be read, a person's record counts.
+Microsoft announces accepted relationships, never removed ones. So the customers list is the evidence, for
+consent and for its end. `stale` means that the proof is old or that a call was refused; work still goes out.
+Where no list can be read, what a person records counts.
 """
 
 from dataclasses import dataclass
@@ -27,8 +27,8 @@ class Evidence(StrEnum):
     CUSTOMERS_LIST = "customers_list"
     UPSTREAM_403 = "upstream_403"
     AGE = "age"
-    TENANT_CHANGED = "tenant_changed"  # the connection is another tenant's now: nothing is proved there yet
-    MANUAL = "manual"  # a person recorded it: for portal connections, where nothing can be looked up
+    TENANT_CHANGED = "tenant_changed"  # the connection now uses another tenant, which has no consent yet
+    MANUAL = "manual"  # recorded by a person: for portal connections, where consent cannot be looked up
 
 
 _C = ConsentState
@@ -43,7 +43,7 @@ CONSENT_TRANSITIONS: dict[ConsentState, frozenset[ConsentState]] = {
 
 
 def lets_pass(state: ConsentState) -> bool:
-    """Whether devices may be sent. `stale` does: its proof is old, not gone."""
+    """Whether devices may be sent. Also while `stale`: the proof is old, not disproved."""
     return state in {_C.GRANTED, _C.STALE}
 
 
@@ -52,13 +52,13 @@ class Change:
     state: ConsentState
     evidence: Evidence
     note: str | None = None
-    """What a person wrote down with it."""
+    """The note that a person added."""
 
 
 def after_listing(state: ConsentState, *, listed: bool) -> Change | None:
-    """What a complete reading of the customers list means; None when nothing changes.
+    """The change that a complete reading of the customers list causes; None if there is none.
 
-    A customer never listed so far is not "revoked" by being absent: it has not accepted yet.
+    A customer that has never been listed is not revoked by its absence: it has not accepted yet.
     """
     if listed:
         return None if state is _C.GRANTED else Change(_C.GRANTED, Evidence.CUSTOMERS_LIST)
@@ -66,12 +66,12 @@ def after_listing(state: ConsentState, *, listed: bool) -> Change | None:
 
 
 def after_refusal(state: ConsentState) -> Change | None:
-    """A 403 for one customer: the proof is in doubt until the list has been read again."""
+    """After a 403 for one customer, the proof is in doubt until the list has been read again."""
     return Change(_C.STALE, Evidence.UPSTREAM_403) if state is _C.GRANTED else None
 
 
 def after_tenant_change(state: ConsentState) -> Change | None:
-    """The customer agreed to another partner tenant than the one that would send now."""
+    """After the connection's tenant has changed: consent was given to the earlier tenant."""
     return Change(_C.UNKNOWN, Evidence.TENANT_CHANGED) if lets_pass(state) else None
 
 
@@ -96,7 +96,7 @@ class Consent:
 
 @dataclass(frozen=True, slots=True)
 class ConsentChange:
-    """One line of the history."""
+    """One entry of a customer's consent history."""
 
     from_state: str | None
     to_state: str

@@ -31,7 +31,7 @@ class Customer:
 
 @dataclass(frozen=True, slots=True)
 class OrderableCustomer:
-    """A customer with what its orders are judged by and carry."""
+    """A customer with everything that judging and storing its orders needs."""
 
     id: UUID
     entra_tenant_id: UUID

@@ -1,4 +1,4 @@
-"""A device as a caller gave it, before anything is judged."""
+"""A device as a caller sent it, before any check."""
 
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -6,8 +6,6 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A device as the caller gave it."""
-
     serial_number: str | None = field(default=None, repr=False)
     manufacturer: str | None = None
     model: str | None = None
@@ -18,8 +16,8 @@ class Device:
 
 
 class Given(Protocol):
-    """A device as the caller gave it, whatever holds it: `Device` is one, a row of a request's body another,
-    so that 10,000 of them need not be copied."""
+    """A device as the caller sent it, in any object with these fields: `Device`, or a row of a request's
+    body, so that 10,000 rows need not be copied."""
 
     @property
     def serial_number(self) -> str | None: ...

@@ -1,9 +1,9 @@
-"""Devices: what is believed now of one device of one customer, over all of its registrations.
+"""Devices: what is known now about one device of one customer, from all of its registrations.
 
-A definite answer of Microsoft's stands until the next one: that the customer has the device, or that another
-company has it. A failure and an unknown outcome say nothing of where a device is, so they count only where no
-definite answer is known. An unknown one outranks a failure, because it may have registered the device.
-The trigger of migration 0017 applies this table; tests hold the two together.
+Microsoft's last definite answer counts until the next one: the customer has the device, or another
+organisation has it. A failure or an unknown outcome does not tell where a device is, so it counts only while
+there is no definite answer. An unknown outcome outranks a failure, because it may have registered the device.
+The trigger of migration 0017 applies this table; tests compare the two.
 """
 
 import re
@@ -17,8 +17,8 @@ from app.domain.registration import RegistrationState
 
 
 class DeviceState(StrEnum):
-    REGISTERED = "registered"  # with this customer, by this partner or by others
-    CONFLICT = "conflict"  # another company has it
+    REGISTERED = "registered"  # with this customer, registered by this partner or by others
+    CONFLICT = "conflict"  # another organisation has it
     NOT_REGISTERED = "not_registered"  # every attempt has failed
     UNKNOWN = "unknown"  # an attempt may have registered it: its outcome is not known
 
@@ -32,17 +32,17 @@ BELIEVED: Final[dict[RegistrationState, DeviceState]] = {
     _R.FAILED: DeviceState.NOT_REGISTERED,
     _R.UNKNOWN: DeviceState.UNKNOWN,
 }
-"""What an outcome says of the device. Other states of a registration say nothing: it was not sent, or has no
-outcome yet."""
+"""What an outcome says about the device. Other states of a registration say nothing: it was not sent, or has
+no outcome yet."""
 DEFINITE: Final = frozenset({DeviceState.REGISTERED, DeviceState.CONFLICT})
-"""States that a failure or an unknown outcome leaves as they are."""
+"""States that a failure or an unknown outcome does not change."""
 
 
 @dataclass(frozen=True, slots=True)
 class KnownDevice:
-    """A device with the registration whose outcome was the last one, as that is now.
+    """A device, with the registration that had the last outcome, in its present state.
 
-    The `last_` values are None while its order is being removed.
+    The `last_` values are None while that registration's order is being removed.
     """
 
     id: UUID
@@ -68,12 +68,12 @@ _WORD: Final = re.compile(r"[^\W_]{3}")
 
 
 class SerialNumberSearch(StrEnum):
-    """What of a serial number this installation finds devices by."""
+    """How this installation finds devices by serial number."""
 
     FRAGMENT = "fragment"
     PREFIX = "prefix"
 
 
 def has_trigram(fragment: str) -> bool:
-    """Whether an index of trigrams can look for the fragment: it needs three letters or digits in a row."""
+    """Whether a trigram index can find the fragment: it needs three letters or digits in a row."""
     return _WORD.search(fragment) is not None

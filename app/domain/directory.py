@@ -1,7 +1,7 @@
-"""The customer that a file means: by Entra tenant, by our own id, by domain, or by its exact name.
+"""Finds the customer that a row names: by Entra tenant id, our own id, domain or exact name.
 
-Never by likeness: a device registered for the wrong customer is hard to get back, so what is not
-exactly one customer is an objection that a person answers. Stands alone because it asks nobody.
+Never by similarity: a device registered for the wrong customer is hard to get back. If not exactly one
+customer matches, the row gets a finding, and a person decides.
 """
 
 from collections import defaultdict
@@ -23,7 +23,7 @@ class Entry:
 
 
 class Directory:
-    """A partner's customers, to be asked once for every row of a file."""
+    """A partner's customers, indexed for one lookup per row of a file."""
 
     def __init__(self, entries: Iterable[Entry]) -> None:
         self._by_id: defaultdict[UUID, set[UUID]] = defaultdict(set)
@@ -37,7 +37,7 @@ class Directory:
             self._by_name[_folded(entry.name)].add(entry.id)
 
     def find(self, text: str) -> UUID | Finding:
-        """The one customer of this tenant id, id, domain or name; otherwise what is wrong."""
+        """The one customer with this tenant id, id, domain or name; otherwise a finding."""
         wanted = _folded(text)
         try:
             found = self._by_id.get(UUID(wanted), set())
@@ -54,7 +54,7 @@ class Directory:
         )
 
     def of_row(self, text: str | None, given: UUID | None) -> tuple[UUID | None, Finding | None]:
-        """Whose device a row is. `given`: the customer that was named for the whole file."""
+        """The customer of a row, or a finding. `given`: the customer that was named for the whole file."""
         if text is None or not text.strip():
             if given is None:
                 return None, Finding("customer_missing", "customer", "The row names no customer.")
@@ -65,7 +65,7 @@ class Directory:
         if given is None:
             return (None, found) if isinstance(found, Finding) else (found, None)
         if isinstance(found, Finding):
-            # The file's own word for the customer need not be ours.
+            # The file may use a name for the customer that Registrar does not know.
             return given, Finding("customer_name_unknown", "customer", found.detail)
         if found != given:
             detail = "The row names another customer than the one given for the whole file."

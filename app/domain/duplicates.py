@@ -1,10 +1,8 @@
-"""Detection of rows that are the same device, over a million rows, in a few bytes each.
+"""Detects rows that are the same device, among up to a million rows, with a few bytes per row.
 
-Keys are kept as 64-bit digests in a table of plain machine words, because a dictionary of the keys
-themselves would need a gigabyte. The digest is Python's own keyed hash of a text: nobody can make
-two of them collide on purpose, and for four million keys the chance that any two do is one in two
-million. Stands alone because a file is checked row by row by several callers, none of whom holds
-the rows.
+Keys are kept as 64-bit digests in an array of machine words, because a dictionary of the keys would need a
+gigabyte. The digest is Python's own randomised hash of the text, so nobody can make two keys collide on
+purpose. Among four million keys, the chance of any collision is one in two million.
 """
 
 from array import array
@@ -16,35 +14,35 @@ from app.domain.identity import CheckedDevice
 from app.domain.masking import quoted
 
 _FEW: Final = 1 << 16
-"""Keys for which a dictionary is small enough; it is several times faster. An order by JSON stays below."""
+"""Up to this many keys a dictionary is small enough, and several times faster. Orders as JSON have fewer."""
 _SMALLEST: Final = 1 << 17
 _FULLEST: Final = 0.75
 _DIGEST: Final = (1 << 64) - 1
 
 
 class Seen:
-    """Rows by their keys. Rows are counted from 1, in the order in which they are added.
+    """Rows by their keys. Rows are numbered from 1, in the order in which they are added.
 
-    Rows are one device when they share a key, or when a third one shares a key with each.
+    Two rows are the same device if they share a key, or if a third row shares a key with each.
     """
 
     def __init__(self) -> None:
         self.united: list[tuple[int, int]] = []
-        """Rows that counted as different devices until a later row showed that they are one: the later
-        of the two and the first. A rarity, as it takes three rows that know each other in part."""
+        """Pairs of rows that counted as different devices until a later row connected them: the later and the
+        first of the two. Rare, because it takes three rows that share keys in part."""
         self._few: dict[int, int] | None = {}
         self._slots = self._used = 0
         self._digests, self._owners = array("Q"), array("I")
         self._first = array("I", [0])
 
     def add(self, keys: Iterable[str]) -> int | None:
-        """The number of the first row that is the same device, None when there is none.
+        """The number of the first row that is the same device; None if there is none.
 
-        A row without keys (an invalid one) is counted and is nobody's duplicate.
+        A row without keys (an invalid one) is counted, and is never a duplicate.
         """
         row = len(self._first)
         self._first.append(row)
-        # Either says which row had the key first: the given one if nobody had it.
+        # Both return the row that first used the key: the given row if it is new.
         claim = self._few.setdefault if self._few is not None else self._claim
         for key in keys:
             owner = claim(hash(key) & _DIGEST or 1, row)
@@ -56,7 +54,7 @@ class Seen:
         return None if first == row else first
 
     def first_of(self, row: int) -> int:
-        """The first row known so far that is the same device as this one."""
+        """The first of the rows so far that is the same device as this one."""
         return self._root(row)
 
     def _claim(self, digest: int, row: int) -> int:
@@ -111,9 +109,9 @@ class Seen:
 
 
 class Compared:
-    """Devices one by one against those before them: the caller need not hold the whole.
+    """Compares devices one by one with those before them, without holding all of them.
 
-    A device that turns out too late to be another one's has been handed out as valid: see `late`.
+    A device may turn out to be a duplicate after it was returned as valid: see `late`.
     """
 
     def __init__(
@@ -121,7 +119,7 @@ class Compared:
         late: Mapping[int, Finding] | None = None,
         line_ref_of: Callable[[int], str | None] = lambda row: None,
     ) -> None:
-        """`late`: what a first look at the same devices has found so. `line_ref_of`: of an earlier row."""
+        """`late`: from an earlier pass over the same devices. `line_ref_of`: returns a row's line_ref."""
         self._seen = Seen()
         self._known_late = late or {}
         self._line_ref_of = line_ref_of
@@ -130,8 +128,10 @@ class Compared:
         self._tags = array("I", [0])
 
     def add(self, device: CheckedDevice, group_tag: str | None) -> CheckedDevice:
-        """The next device, invalid if an earlier one is the same. `group_tag`: its own or the default; while
-        that is not known, it contradicts none."""
+        """Adds the next device; returns it, marked invalid if an earlier one is the same.
+
+        `group_tag`: its own or the default. While the default is not known (None), tags are not compared.
+        """
         first = self._seen.add(device.keys)
         row = len(self._tags)
         number = self._numbers.setdefault(group_tag, len(self._names))
@@ -144,7 +144,7 @@ class Compared:
 
     @property
     def late(self) -> dict[int, Finding]:
-        """After the last one: devices that a later one showed to be an earlier one's, by way of a third."""
+        """Rows that a later row showed to be duplicates of an earlier one. Complete after the last device."""
         return {
             row: self._finding(self._seen.first_of(row), row)
             for row, _ in self._seen.united

@@ -1,7 +1,7 @@
-"""Treatment of a failing webhook endpoint: fewer deliveries at a time, shorter timeouts, pauses.
+"""Treatment of failing webhook endpoints: fewer deliveries at a time, shorter timeouts, pauses.
 
-A receiver that hangs occupies a lane for as long as we wait. So the lanes for failing endpoints are bounded:
-for one endpoint, for one partner, and for all together.
+A receiver that hangs occupies a lane until the timeout. So the lanes for failing endpoints are limited: for
+one endpoint, for one partner, and for all together.
 """
 
 from dataclasses import dataclass
@@ -14,11 +14,11 @@ from app.domain.schedule import share_of
 WINDOW: Final = 4
 """The most deliveries of one healthy endpoint at a time, over all workers."""
 DEGRADED_AFTER: Final = 5
-"""Failed attempts in a row after which an endpoint is called degraded (it is still tried)."""
+"""Consecutive failed attempts after which an endpoint is degraded (it is still tried)."""
 PROBE_TIMEOUT: Final = 5.0
-"""Seconds that a degraded endpoint has to answer, except at every FULL_PATIENCE_EVERY-th attempt."""
+"""Seconds that a degraded endpoint has to answer, except in every FULL_PATIENCE_EVERY-th attempt."""
 FULL_PATIENCE_EVERY: Final = 4
-"""Every so many attempts get the full timeout, so that a slow receiver that works again is noticed."""
+"""Every so many attempts get the full timeout, so that a slow receiver that has recovered is noticed."""
 FIRST_PAUSE: Final = timedelta(seconds=5)
 LONGEST_PAUSE: Final = timedelta(minutes=5)
 
@@ -40,17 +40,17 @@ ENDPOINT_TRANSITIONS: dict[EndpointState, frozenset[EndpointState]] = {
 
 @dataclass(frozen=True, slots=True)
 class LaneBounds:
-    """The numbers of delivery lanes, of all workers, that each use may take."""
+    """The most delivery lanes, over all workers, for each kind of use."""
 
     one_partner: int
     failing: int
-    """Deliveries to endpoints whose last attempt failed, of all partners together."""
+    """For endpoints whose last attempt failed, of all partners together."""
     failing_of_one_partner: int
 
 
 def lane_bounds(lanes: int) -> LaneBounds:
-    """One partner never gets the last quarter of the lanes, however slow its endpoints are, so that another
-    partner is served at once. Failing endpoints share a quarter."""
+    """The bounds for so many lanes. One partner never gets the last quarter, however slow its endpoints are,
+    so that another partner is served at once. Failing endpoints share a quarter."""
     quarter = max(1, lanes // 4)
     return LaneBounds(
         one_partner=share_of(lanes, 1, kept_free=quarter),
@@ -64,7 +64,7 @@ def is_degraded(failures: int) -> bool:
 
 
 def patience(failures: int, usual: float) -> float:
-    """Seconds that the next attempt waits for an answer, after so many failures in a row."""
+    """The timeout in seconds of the next attempt, after so many consecutive failures."""
     if not is_degraded(failures) or (failures - DEGRADED_AFTER) % FULL_PATIENCE_EVERY == 0:
         return usual
     return min(usual, PROBE_TIMEOUT)

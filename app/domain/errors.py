@@ -1,16 +1,16 @@
-"""The refusals a caller can meet, as exceptions. One class per HTTP row of the API's table.
+"""Refusals that callers can receive, as exceptions. One class per HTTP status of the API's table.
 
     Refusal
     ├── Unauthenticated   401   no valid key
     ├── Forbidden         403   the key may not do this
-    ├── NotFound          404   unknown, or another partner's: the same words for both
+    ├── NotFound          404   unknown, or another partner's: the wording does not tell which
     ├── Conflict          409   the present state does not allow it
     ├── TooLarge          413   over a limit
-    ├── Unprocessable     422   understood, and cannot be done
+    ├── Unprocessable     422   understood, but cannot be done
     ├── RateLimited       429   too many calls
-    └── Busy              503   later
+    └── Busy              503   try again later
 
-Every refusal names a catalogue code; `detail` says what is particular to this case.
+Each refusal has a catalogue code; `detail` describes the particular case.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from app.domain.catalogue import lookup
 
 @dataclass(frozen=True, slots=True)
 class FieldError:
-    """One wrong field: a JSON pointer into the body (or a parameter's name), code and words."""
+    """One wrong field: a JSON pointer into the body (or a parameter's name), a code and a message."""
 
     pointer: str
     code: str
@@ -62,7 +62,7 @@ class Forbidden(Refusal):
 
 
 class NotFound(Refusal):
-    """Unknown, or somebody else's."""
+    """Unknown, or another partner's."""
 
 
 class Conflict(Refusal):
@@ -82,4 +82,4 @@ class RateLimited(Refusal):
 
 
 class Busy(Refusal):
-    """Not now."""
+    """Cannot be done now; try again later."""

@@ -1,11 +1,11 @@
-"""The table of event types: what each tells, who may hear it, and since which release.
+"""The table of event types: payload, the scope that may receive it, and the first release that has it.
 
-Everything else is made from `EVENTS`: the webhooks in the OpenAPI document, what an endpoint may ask for, and
-the tests, which hold every event that is published to its published shape. A payload has ids, states and
-counts, never a serial number or a hash: receivers read the details from the API.
+Everything else is derived from `EVENTS`: the webhooks in the OpenAPI document, the types that an endpoint may
+subscribe to, and the tests that check every published event against its published shape. Payloads have ids,
+states and counts, never serial numbers or hashes: receivers read the details from the API.
 
-What arrives is `{type, timestamp, data}`, as Standard Webhooks has it. `data` is the payload with its
-`sequence`, which counts an order's events, because deliveries promise no order.
+Receivers get `{type, timestamp, data}`, as Standard Webhooks defines. `data` is the payload plus its
+`sequence`, which numbers an order's events, because deliveries can arrive in any order.
 """
 
 import json
@@ -25,17 +25,17 @@ from app.domain.registration import RegistrationState
 from app.domain.scope import Scope
 
 ROWS_PER_EVENT = 100
-"""Rows in one registration.settled: 1,000 devices are 10 calls."""
+"""Rows in one registration.settled event: 1,000 devices take 10 events."""
 BYTES_PER_EVENT = 18_000
-"""JSON bytes for the rows of one event. With the rest they stay under the 20 kB that Standard Webhooks
-advises, however long the callers' own `line_ref`s are."""
+"""JSON bytes for the rows of one event. The whole event then stays under the 20 kB that Standard Webhooks
+advises, however long the callers' `line_ref`s are."""
 ORDERS_PER_EVENT = 40
-"""Orders named in one import event, whose references may have 249 characters each: it stays under 20 kB."""
+"""Orders named in one import event. References may have 249 characters each; the event stays under 20 kB."""
 
 
 @dataclass(frozen=True, slots=True)
 class AtMost:
-    """The largest number of items in a list of a payload. Text in `Annotated` describes a field."""
+    """The most items in a list of a payload. Text in `Annotated` is the description of a field."""
 
     items: int
 
@@ -45,15 +45,15 @@ class AtMost:
 
 @dataclass(frozen=True)
 class Payload:
-    """What an event tells. One with an `order_id` is numbered within its order.
+    """The data of an event. Payloads with an `order_id` are numbered within their order.
 
-    Without slots, as its parts are: the JSON encoder reads an instance's dictionary three times as fast.
+    Without slots, like its parts: the JSON encoder reads an instance's dictionary three times as fast.
     """
 
 
 @dataclass(frozen=True)
 class WaitingReason:
-    """Why devices wait, with the catalogue's words. The API shows it in the same shape."""
+    """Why devices wait, in the catalogue's words. The API shows it in the same shape."""
 
     code: str
     title: str
@@ -88,7 +88,7 @@ class SettledRow:
     error_code: str | None
     corrects: Annotated[
         RegistrationState | None,
-        "What was told before and was wrong: a person has corrected the outcome of a portal. Null otherwise.",
+        "The wrong state that was reported before a person corrected a portal's outcome. Null otherwise.",
     ]
 
 
@@ -176,20 +176,23 @@ class EventType(StrEnum):
 class Entry:
     payload: type[Payload]
     scope: Scope
-    """The scope that reads what the event tells of: only keys that have it may subscribe."""
+    """The scope for reading what the event is about: only keys with this scope may subscribe."""
     since: str
     """The first release that publishes it."""
     summary: str
     asked_for: bool = False
-    """Goes only where somebody has asked for it: no endpoint hears of it by its list of types."""
+    """Sent only on request: an endpoint does not receive it because of its list of types."""
 
 
-_T, _ENDED = EventType, "An order has come to its end."
+_T, _ENDED = EventType, "An order has ended."
 
 EVENTS: Final[Mapping[EventType, Entry]] = {
     _T.ORDER_ACCEPTED: Entry(OrderData, Scope.ORDERS_READ, "0.1", "An order was accepted."),
     _T.ORDER_HELD: Entry(
-        OrderData, Scope.ORDERS_READ, "0.1", "All that is left of an order waits for the customer's consent."
+        OrderData,
+        Scope.ORDERS_READ,
+        "0.1",
+        "All unfinished devices of an order wait for the customer's consent.",
     ),
     _T.ORDER_COMPLETED: Entry(OrderData, Scope.ORDERS_READ, "0.1", _ENDED),
     _T.ORDER_COMPLETED_WITH_ERRORS: Entry(OrderData, Scope.ORDERS_READ, "0.1", _ENDED),
@@ -199,7 +202,7 @@ EVENTS: Final[Mapping[EventType, Entry]] = {
         SettledData,
         Scope.ORDERS_READ,
         "0.1",
-        "Up to 100 devices have come to their outcome, or a person has corrected it (`corrects`).",
+        "Up to 100 devices have their outcome, or a person has corrected it (`corrects`).",
     ),
     _T.CONSENT_GRANTED: Entry(ConsentData, Scope.CUSTOMERS_READ, "0.1", "A customer has given its consent."),
     _T.CONSENT_REVOKED: Entry(ConsentData, Scope.CUSTOMERS_READ, "0.1", "A customer has ended its consent."),
@@ -207,13 +210,13 @@ EVENTS: Final[Mapping[EventType, Entry]] = {
         ConnectionTroubleData,
         Scope.CONNECTIONS_READ,
         "0.2",
-        "A connection needs a person, or needs another step than before. Told once, not at each attempt.",
+        "A connection needs a person, or another step than before. Sent once, not at each attempt.",
     ),
     _T.CONNECTION_RECOVERED: Entry(
         ConnectionRecoveredData,
         Scope.CONNECTIONS_READ,
         "0.2",
-        "A connection works again; what waited for it goes on by itself.",
+        "A connection works again; waiting work continues automatically.",
     ),
     _T.IMPORT_READY: Entry(
         ImportEventData, Scope.ORDERS_READ, "0.1", "A file has been read and can be committed."
@@ -234,7 +237,7 @@ _ID = len('"01234567-89ab-cdef-0123-456789abcdef"')
 
 
 def pages(rows: Sequence[SettledRow]) -> Iterator[Sequence[SettledRow]]:
-    """The rows as they are sent, in pages that keep to both limits."""
+    """Divides the rows into the pages that are sent, each within both limits."""
     page: list[SettledRow] = []
     size = 0
     for row in rows:
@@ -249,7 +252,7 @@ def pages(rows: Sequence[SettledRow]) -> Iterator[Sequence[SettledRow]]:
 
 
 def _size(row: SettledRow) -> int:
-    """Bytes of the row as JSON, with the comma behind it. Counted, because to write it would take five times
+    """Bytes of the row as JSON, with the comma after it. Counted, because encoding the row takes five times
     as long."""
     texts = (row.line_ref, row.state, row.error_code, row.corrects)
     return _AROUND_VALUES + _ID + len(str(row.row)) + sum(map(_length, texts))

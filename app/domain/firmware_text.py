@@ -1,9 +1,9 @@
-"""Texts that firmware cannot report as a serial number, a manufacturer or a model.
+"""Recognises texts that firmware cannot report as a serial number, manufacturer or model.
 
-The three are sent to Microsoft to the letter, and a device is found by them only if its firmware says the
-same. So what no firmware says is an error (several serial numbers, letters that only look right, no letter
-at all), and what hardly any says is a warning that names the likely value (labels, brackets, bar code
-marks). Real serial numbers are of many shapes, also with blanks and dots: they pass without a word.
+All three are sent to Microsoft unchanged, and Microsoft finds a device only if its firmware reports the same.
+What no firmware reports is an error (several serial numbers, letters that only look right, no letters or
+digits). What hardly any firmware reports is a warning that names the likely value (labels, brackets, bar code
+marks). Real serial numbers have many forms, some with blanks and dots: they pass without a finding.
 """
 
 import re
@@ -17,26 +17,26 @@ from app.domain.placeholders import is_filler_name, is_filler_serial
 
 
 class Said(NamedTuple):
-    """The findings about a value."""
+    """The findings about a value, and whether the value can be used."""
 
     found: tuple[Finding, ...] = ()
-    """The findings to report in any case."""
+    """Findings that are always reported."""
     unfit: Finding | None = None
-    """The error, if this value is needed to tell the device; otherwise the value is left out."""
+    """The error if this value is needed to identify the device; otherwise the value is left out."""
     placeholder: bool = False
-    """True if `unfit` is because no value was ever set."""
+    """True if the value is unfit because it was never set."""
 
 
 FINE: Final = Said()
 
 PLAIN_SERIAL: Final = re.compile(
-    r"(?=[A-Z]*[0-9])(?=[0-9]*[A-Z])"  # both, so that it is no word
+    r"(?=[A-Z]*[0-9])(?=[0-9]*[A-Z])"  # letters and digits, so that it is not a word
     r"(?:[A-RT-Z02-9][A-Z0-9]{4,23}|1[A-Z0-9]{4,13}"
     r"|S(?:[A-Z0-9]{5,6}|[A-Z0-9]{9}|[A-Z0-9]{11}|(?![0-9]{12})[A-Z0-9]{12}))"
     r"|(?!0?1234567)(?!(.)\1+$)[0-9]{5,20}"
 )
-"""Nine of ten serial numbers: there is nothing to ask about them. Placeholders, labels and the prefixes of
-scanners are not among them."""
+"""Nine of ten serial numbers have this form and need no further checks. Placeholders, labels and scanner
+prefixes do not have it."""
 
 _SCIENTIFIC: Final = re.compile(r"[0-9]+(?:[.,][0-9]*)?E\+[0-9]+", re.IGNORECASE)
 _MONTH: Final = (
@@ -48,7 +48,7 @@ _DATE: Final = re.compile(
     r"|(?:19|20)[0-9]{2}-[01][0-9]-[0-3][0-9](?: [0-9:]{5,8})?",
     re.IGNORECASE,
 )
-"""Dates as spreadsheets show them after taking a serial number for one."""
+"""Dates as spreadsheets show them after mistaking a serial number for one."""
 
 _SURE_CUT: Final = re.compile(r"\s*[,;|\n\r\t]\s*|\s+(?:and|und|et|y|e|en|og|och|i|&|\+)\s+", re.IGNORECASE)
 _SLASH: Final = re.compile(r"\s*[/\\+&]\s*")
@@ -66,7 +66,7 @@ _AND_MORE: Final = re.compile(
     re.IGNORECASE,
 )
 _ENDING: Final = re.compile(r"-\s*[A-Za-z0-9]{1,6}")
-"""The ending of the next serial number in a list."""
+"""The end of a serial number in a list that gives only the differing ends."""
 
 _LABEL: Final = re.compile(
     r"(?:s\s*/\s*n(?:o|r|um)?|s\.\s*n(?:o|r|um)?)\s*[.:#=]*\s*(\S.*)"
@@ -87,9 +87,9 @@ _BRACKETED: Final = re.compile(
 )
 _UNUSUAL: Final = re.compile(r"[^A-Za-z0-9 ._-]")
 _MARKS: Final = "*<>[](){}|#,;:!?'\"`´\\/&%§$~^=+ "
-"""Labels that people and scanners put around a serial number."""
+"""Labels that people and scanners put before a serial number."""
 _GS1: Final = re.compile(r"(?:\([0-9]{2,4}\)[^()]*)*\(21\)\s*([^()]+?)\s*(?:\([0-9]{2,4}\)[^()]*)*")
-"""A bar code of GS1 says with (21) that a serial number follows."""
+"""In a GS1 bar code, (21) announces a serial number."""
 _MAC: Final = re.compile(
     r"(?<![0-9A-Z])[0-9A-F]{2}(?:([:-])[0-9A-F]{2})(?:\1[0-9A-F]{2}){4}(?![0-9A-Z:-])", re.I
 )
@@ -97,7 +97,7 @@ _ADDRESS: Final = re.compile(r"://|\bwww\.|@", re.IGNORECASE)
 _COUNT: Final = re.compile(r"[0-9]{1,3}\s*[x×]\s+|\s+[x×]\s*[0-9]{1,3}", re.IGNORECASE)
 _BETWEEN: Final = re.compile(r"[\s,;|/]+")
 _REMARK: Final = re.compile(r"[A-Za-z]{3,}|[A-Za-z]*[a-z][A-Za-z]*")
-"""A word beside a serial number; two capitals may be a part of it."""
+"""A word beside a serial number. Two capitals may be part of the number."""
 
 _SCANNED_1S: Final = re.compile(r"1S([0-9A-Z]{10}|[0-9A-Z]{7})([0-9A-Z]{8}|[0-9A-Z]{7})")
 _AFTER_S: Final = (
@@ -107,7 +107,7 @@ _AFTER_S: Final = (
     ("lenovo", re.compile(r"[A-Z][A-Z0-9]{7}")),
     ("microsoft", re.compile(r"[0-9]{12}")),
 )
-"""What serial numbers of these makers look like: with an S in front, it is the scanner's."""
+"""The form of these makers' serial numbers: an S in front of one comes from the scanner."""
 _LIKE_HP: Final = re.compile(r"S((?:5C|CN)[A-Z][0-9A-Z]{7})")
 
 _LEGAL_FORM: Final = frozenset(
@@ -130,7 +130,7 @@ _LEGAL_FORM: Final = frozenset(
     | {"incorporated", "international", "cokg", "gmbhcokg", "sro", "zoo", "spzoo", "kft", "sadecv", "ltda"}
 )
 _DASHES: Final = str.maketrans("‐‑‒–—―−﹘﹣－“”„″‘’‚′¹²³×", "----------" + '"' * 4 + "'" * 4 + "123x", "®™©")
-"""Typographic signs that a word processor substitutes or adds."""
+"""Typographic characters that word processors substitute or add."""
 _LOOK_ALIKE: Final = str.maketrans(
     "АВЕКМНОРСТХУІЈЅаеорсухіјѕΑΒΕΖΗΙΚΜΝΟΡΤΥΧο", "ABEKMHOPCTXYIJSaeopcyxijsABEZHIKMNOPTYXo"
 )
@@ -140,7 +140,7 @@ _MACHINE_TYPE: Final = re.compile(r"[0-9][0-9A-Z]{3}(?:[0-9A-Z]{6}|[0-9A-Z]{3})?
 
 
 def of_serial(text: str, maker: str | None = None, model: str | None = None) -> Said:
-    """Judges a serial number without blanks and quotation marks around it."""
+    """Checks a serial number that has no blanks or quotation marks around it."""
     if PLAIN_SERIAL.fullmatch(text):
         return FINE
     if _SCIENTIFIC.fullmatch(text):
@@ -173,9 +173,9 @@ def of_serial(text: str, maker: str | None = None, model: str | None = None) -> 
     return FINE
 
 
-@lru_cache(maxsize=1024)  # an order has few of them
+@lru_cache(maxsize=1024)  # an order has only a few of them
 def of_name(field: str, text: str) -> Said:
-    """Judges a manufacturer or a model."""
+    """Checks a manufacturer or a model."""
     if is_filler_name(text):
         code = "manufacturer_placeholder" if field == "manufacturer" else "model_placeholder"
         return Said(unfit=Finding(code, field, f"It reads {quoted(text)}."), placeholder=True)
@@ -206,7 +206,7 @@ def of_name(field: str, text: str) -> Said:
 
 
 def is_list(text: str) -> bool:
-    """Whether a cell holds several serial numbers, or a range of them."""
+    """Whether the cell contains several serial numbers, or a range of them."""
     if (label := _LABEL.fullmatch(text)) and (rest := label.group(1) or label.group(2) or label.group(3)):
         text = rest
     pieces = [piece for piece in _SURE_CUT.split(text) if piece]
@@ -227,8 +227,7 @@ def is_list(text: str) -> bool:
 
 
 def likely_serial(text: str, maker: str | None = None, model: str | None = None) -> str | None:
-    """The serial number inside of a label, brackets, bar code marks or a scanner's prefix; None where there
-    are none of these."""
+    """The serial number without label, brackets, bar code marks or scanner's prefix; None without these."""
     if _ADDRESS.search(text) or _MAC.search(text):
         return None
     if gs1 := _GS1.fullmatch(text):
@@ -259,17 +258,17 @@ def _beside_words(text: str, maker: str) -> str | None:
 
 
 def plain_form(text: str) -> str:
-    """The text with plain letters for wide ones and for those of other scripts that look the same."""
+    """The text with plain letters in place of full-width ones and of similar letters of other scripts."""
     return unicodedata.normalize("NFKC", text.translate(_LOOK_ALIKE).translate(_DASHES)).strip()
 
 
 def is_machine_type(model: str) -> bool:
-    """Whether it has the form of LENOVO's machine types, which its firmware gives as the model."""
+    """Whether the text is a Lenovo machine type, which Lenovo's firmware reports as the model."""
     return _MACHINE_TYPE.fullmatch(model) is not None
 
 
 def is_marketing_name(maker: str, model: str) -> bool:
-    """Whether a model is the name a device is sold under, where its firmware has another: LENOVO's."""
+    """Whether a model is a marketing name where the firmware has something else: Lenovo's."""
     return maker.strip().casefold() == "lenovo" and not is_machine_type(model.strip().upper())
 
 
@@ -283,7 +282,7 @@ def _is_legal_form(text: str) -> bool:
 
 
 def _scanned(text: str, maker: str, model: str | None) -> str | None:
-    """Without the data identifier that a scanner reads from a label: 1S with the machine type, or S."""
+    """Removes the data identifier that a scanner reads from a label: 1S and the machine type, or S."""
     if text.startswith("1S"):
         if model and text[2:].startswith(model) and len(text) > len(model) + 6:
             return text[2 + len(model) :]

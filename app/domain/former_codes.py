@@ -1,7 +1,7 @@
-"""Former names of codes, and the entries of codes that the database has.
+"""Former names of codes, and the catalogue entries of stored codes.
 
-A code is renamed when its name means nothing without its context. Former names are accepted, and stored ones
-are shown under their present name, for one release: drop the table below in 0.3.
+A code is renamed if its name is unclear without context. For one release, former names are accepted and
+stored ones are shown under the present name: drop the table below in 0.3.
 """
 
 from typing import Final
@@ -31,16 +31,16 @@ PRESENT_NAMES: Final = {
     "xml": "file_is_xml",
     "xml_spreadsheet": "file_is_xml_spreadsheet",
 }
-"""The names of 0.1, with those that replaced them in 0.2."""
+"""The names of 0.1 and their replacements in 0.2."""
 
 
 def present_name(code: str) -> str:
-    """The name that a code has now. Any other text is returned as it is."""
+    """The present name of a code. Any other text is returned unchanged."""
     return PRESENT_NAMES.get(code, code)
 
 
 def stored(code: str) -> Code:
-    """The entry of a code from the database, where a process of another release may have written it."""
+    """The entry of a stored code, which a process of another release may have written."""
     name = present_name(code)
     return CATALOGUE.get(name) or Code(
         name,

@@ -1,4 +1,4 @@
-"""Group tags: when two spellings are one tag, which spelling counts, and which tag a device gets."""
+"""Group tags: which spellings are the same tag, which spelling is used, and which tag a device gets."""
 
 import unicodedata
 from collections.abc import Mapping
@@ -10,21 +10,21 @@ from app.domain.masking import quoted
 def tag_key(group_tag: str) -> str:
     """The key that all spellings of one group tag share.
 
-    Partner Center ignores capitals. How it treats letters outside of ASCII is not documented; this takes
-    them as Unicode does: NFC, then case folding (`Großkunden` and `GROSSKUNDEN` are one tag).
+    Partner Center ignores case. Its treatment of letters outside ASCII is not documented; this follows
+    Unicode: NFC, then case folding (`Großkunden` and `GROSSKUNDEN` are one tag).
     """
     return unicodedata.normalize("NFC", group_tag).casefold()
 
 
 class Spellings:
-    """One customer's group tags: each has the spelling in which it was met first."""
+    """One customer's group tags, each in the spelling that was seen first."""
 
     def __init__(self, known: Mapping[str, str] | None = None) -> None:
         """`known`: spellings by `tag_key`."""
         self._of = dict(known or {})
 
     def conflict(self, group_tag: str) -> Finding | None:
-        """What is wrong with this spelling, if the customer has the tag in another one."""
+        """A finding if the customer already has this tag in another spelling."""
         spelling = self._of.setdefault(tag_key(group_tag), group_tag)
         if spelling == group_tag:
             return None
@@ -35,5 +35,5 @@ class Spellings:
 
 
 def tag_of(*candidates: str | None) -> str:
-    """The first that is given: the device's, the order's, the customer's default or the connection's."""
+    """The first tag that is given: the device's, the order's, the customer's default or the connection's."""
     return next((each for each in candidates if each), "")

@@ -1,10 +1,10 @@
-"""The "4K hardware hash": what is inside, whether it is whole, and what its damage is called.
+"""The "4K hardware hash": decodes it, checks that it is intact, and names the kind of damage.
 
-A hash is base64 of a little-endian record list with a SHA-256 behind it, zero-filled to 3,000 bytes.
-The layout is not published, so the container is read strictly (one changed character is always
-found) and the records loosely (unknown ones are normal). The checksum has no key: it finds damage
-and does not prove where a hash comes from. Stands alone because intake, the command line and the
-checks of an order must all judge a hash in the same way, and a large order has 10,000 of them.
+A hash is base64 of a little-endian record list followed by a SHA-256, zero-filled to 3,000 bytes. Microsoft
+has not published the layout. So the container is read strictly (any changed character is found) and the
+records tolerantly (unknown ones are normal). The checksum has no key: it detects damage, but does not prove
+where a hash comes from. Imports, orders and the command line all decode hashes here; a large order has 10,000
+of them.
 """
 
 import re
@@ -26,10 +26,10 @@ from app.domain.placeholders import is_filler_serial
 TEXT_LENGTH: Final = 4000
 BLOB_LENGTH: Final = 3000
 MAX_TEXT_LENGTH: Final = 16_384
-"""Longer input is refused unread. Ours: four times the true length, room for wrapped lines."""
+"""Longer input is refused unread. Our limit: four times the true length, with room for wrapped lines."""
 
 _CHECKSUM_LENGTH: Final = 36
-_OBSOLETE_LENGTH: Final = 128  # bytes; what Windows 10 1703 and older made
+_OBSOLETE_LENGTH: Final = 128  # bytes; the format of Windows 10 1703 and older
 _ZEROS: Final = bytes(MAX_TEXT_LENGTH)
 _FILLING: Final = "A" * TEXT_LENGTH
 _EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
@@ -39,13 +39,13 @@ _TAIL_OF_HEADER = struct.Struct("<16xIbBBB")  # clock, UTC offset, OS type, arch
 _UUID_AS_STORED = struct.Struct("<IHH8s")
 _UUID_AS_SHOWN = struct.Struct(">IHH8s")
 
-# The records that identify a device or its capture; the others are read by `explain` only.
+# The records that identify a device or its capture. Only `explain` reads the others.
 _HEADER, _UUID, _TPM, _SERIAL, _MAKER, _MODEL, _PRODUCT_KEY, _EK = 1, 12, 13, 14, 16, 17, 24, 25
 _WANTED: Final = frozenset({_HEADER, _UUID, _TPM, _SERIAL, _MAKER, _MODEL, _PRODUCT_KEY, _EK})
 
 
 class HashError(ValueError):
-    """The text is not a usable hash. `code` is of the catalogue; `detail` never contains the hash."""
+    """The text is not a usable hash. `code` is a catalogue code; `detail` never contains the hash."""
 
     def __init__(self, code: str, detail: str) -> None:
         super().__init__(code, detail)
@@ -57,11 +57,11 @@ class HashError(ValueError):
 
 
 class HardwareHash(NamedTuple):
-    """A whole hash. `data` is without the zero fill; texts are stripped, and None when empty or absent."""
+    """An intact hash. `data` has no zero fill; texts are stripped, and None if empty or absent."""
 
     data: bytes
     repaired: bool
-    """The text given was not the canonical one; `encode(data)` is."""
+    """The given text was not the canonical one; `encode(data)` is."""
     serial_number: str | None
     manufacturer: str | None
     model: str | None
@@ -83,14 +83,14 @@ class HardwareHash(NamedTuple):
         return None if self.captured is None else _EPOCH + timedelta(seconds=self.captured)
 
     def __repr__(self) -> str:
-        return f"HardwareHash({len(self.data)} bytes)"  # its values must not be logged
+        return f"HardwareHash({len(self.data)} bytes)"  # the values must not be logged
 
 
 def decode(text: str | bytes) -> HardwareHash:
-    """Reads a hash; blanks, line breaks and a zero fill cut short or grown too long are repaired without
+    """Decodes a hash. Blanks, line breaks and zero fill that is too short or too long are repaired without
     loss.
 
-    Raises HashError, and nothing else, for every other input.
+    Raises HashError, and no other exception, for any other input.
     """
     if isinstance(text, bytes):
         text = text.decode("latin-1")
@@ -130,10 +130,10 @@ def encode(data: bytes) -> str:
 
 
 def findings(hardware_hash: HardwareHash, *, now: datetime) -> list[Finding]:
-    """What is to be said about a whole hash; errors are what Microsoft is known to refuse (802).
+    """The findings about an intact hash. Errors are what Microsoft is known to refuse (802).
 
-    The capture time is the device's unset clock as often as not, so no finding rests on it and `now`
-    decides nothing as long as the catalogue has no code for it.
+    The capture time often comes from a clock that was never set, so no finding uses it. `now` is unused until
+    the catalogue has a code for it.
     """
     found = []
     if hardware_hash.repaired:
@@ -162,9 +162,9 @@ def findings(hardware_hash: HardwareHash, *, now: datetime) -> list[Finding]:
 
 
 def _with_plus_for_blanks(text: str, error: HashError) -> tuple[bytes, int, int, dict[int, bytes]]:
-    """A hash in which a web form has made blanks of its plus signs; the checksum proves that it is that.
+    """Repairs a hash whose plus signs a web form turned into blanks; the checksum proves the repair.
 
-    Raises the error that there was without it.
+    Raises the given error if that does not help.
     """
     plain = "".join(text.strip().splitlines())
     if " " not in plain or len(plain) > MAX_TEXT_LENGTH:
@@ -180,7 +180,7 @@ def _with_plus_for_blanks(text: str, error: HashError) -> tuple[bytes, int, int,
 
 
 def _bytes_of(text: str) -> tuple[bytes, int, bool]:
-    """The bytes, at least to the end of the checksum; how many the text held; whether it was as usual."""
+    """The bytes, at least to the checksum's end; how many the text held; whether it is canonical."""
     if len(text) == TEXT_LENGTH and (blob := _usual_bytes(text)):
         return blob, BLOB_LENGTH, True
     if len(text) > MAX_TEXT_LENGTH:
@@ -195,7 +195,7 @@ def _bytes_of(text: str) -> tuple[bytes, int, bool]:
             "which base64 does not have.",
         )
     held = len(characters) * 6 // 8
-    # Filling up with "A" (zero bits) loses nothing: the checksum proves the result.
+    # Padding with "A" (zero bits) loses nothing: the checksum proves the result.
     blob = b64decode(characters + "A" * (-len(characters) % 4), validate=True)
     if not blob.startswith(b"OA"):
         raise _not_a_hash(characters, held)
@@ -203,7 +203,7 @@ def _bytes_of(text: str) -> tuple[bytes, int, bool]:
 
 
 def _usual_bytes(text: str) -> bytes | None:
-    """What 4,000 good characters hold; their filling is compared, as decoding it costs more than the rest."""
+    """The bytes of a canonical text, or None. Compares the filling: decoding it would cost more."""
     try:
         head = a2b_base64(text[:8], strict_mode=True)
         needed = (int.from_bytes(head[2:4], "little") + _CHECKSUM_LENGTH + 2) // 3 * 4
@@ -224,7 +224,7 @@ def _not_a_hash(characters: str, held: int) -> HashError:
 
 
 def _walk(blob: bytes, held: int) -> tuple[int, dict[int, bytes]]:
-    """The length of the record list and the wanted records. Raises HashError unless everything fits."""
+    """The length of the record list, and the wanted records. Raises HashError if anything does not fit."""
     total: int = int.from_bytes(blob[2:4], "little")
     end = total + _CHECKSUM_LENGTH
     if held < 4:
@@ -246,7 +246,7 @@ def _walk(blob: bytes, held: int) -> tuple[int, dict[int, bytes]]:
 
 
 def _broken(blob: bytes, held: int, end: int, at: int) -> HashError:
-    """The error for a walk that failed at `at`: cut short, cut short and padded again, or changed."""
+    """The error for a list that broke at `at`: cut short, cut short and padded again, or changed."""
     if held < end:
         return _cut(held, end)
     past_checksum = blob[at - _CHECKSUM_LENGTH : at - _CHECKSUM_LENGTH + 4] == record_list.END
@@ -283,7 +283,7 @@ def _uuid_text(payload: bytes) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One record in words. It has identifiers of the device: show it to the owner, never log it."""
+    """One record in words. It contains identifiers of the device: show it to the owner, never log it."""
 
     kind: int
     name: str
@@ -291,7 +291,7 @@ class Record:
 
 
 def explain(hardware_hash: HardwareHash) -> tuple[Record, ...]:
-    """Every record in the order of the hash; unknown kinds and unreadable ones say their size only."""
+    """All records, in the order of the hash. Unknown and unreadable ones give only their size."""
     return tuple(_describe(kind, payload) for kind, payload in _records(hardware_hash.data))
 
 
@@ -312,7 +312,7 @@ def _describe(kind: int, payload: bytes) -> Record:
     name, read = _LAYOUTS.get(kind, ("unknown", _size_only))
     try:
         return Record(kind, name, read(payload))
-    except (struct.error, IndexError):  # shorter than every hash seen so far
+    except (struct.error, IndexError):  # shorter than in every hash seen so far
         return Record(kind, name, _size_only(payload))
 
 
@@ -321,7 +321,7 @@ def _size_only(payload: bytes) -> _Values:
 
 
 def _plain(layout: str, *names: str) -> Callable[[bytes], _Values]:
-    """A reader of a record with a fixed layout of plain numbers."""
+    """A reader for records with a fixed layout of plain numbers."""
     shape = struct.Struct(layout)
 
     def read(payload: bytes) -> _Values:
@@ -337,7 +337,7 @@ def _named(value: int, names: dict[int, str]) -> str:
 def _read_header(payload: bytes) -> _Values:
     tool, system = struct.unpack_from("<4H", payload), struct.unpack_from("<4H", payload, 8)
     seconds, quarters, os_type, architecture, version = _TAIL_OF_HEADER.unpack_from(payload)
-    # Tool version 3 writes a constant that no time zone has.
+    # Tool version 3 writes a constant that is no time zone's offset.
     offset = f"{quarters * 15:+d} minutes" if abs(quarters) <= 56 else "unknown"
     return (
         *((name, f"{b[1]}.{b[0]}.{b[3]}.{b[2]}") for name, b in (("tool build", tool), ("OS build", system))),
@@ -397,7 +397,7 @@ def _read_core_classes(payload: bytes) -> _Values:
     )
 
 
-# Names are those of oa3tool's XML where it has one.
+# Names are those of oa3tool's XML, where it has one.
 _TEXTS: Final = {
     3: "ProcessorManufacturer",
     4: "ProcessorModel",

@@ -1,9 +1,9 @@
-"""Holds: the reasons for which a batch stands still until something ends them. It goes when it has none.
+"""Holds: the reasons for which a batch waits. A batch may be sent when it has none left.
 
-A further reason is a line in `HOLDS`. One that comes and goes with single orders, as `approval` would, is
-stored with the work: `of_new_work` gives it, and the service that ends it takes it away by `app.db.holds`.
-One that comes and goes for all work of a connection at once, as `maintenance` would, lies with the
-connection: `of_batch` derives it, and `app.db.holds.takes_work` passes over such connections.
+A new reason is a line in `HOLDS`. If it applies to single orders, as `approval` would, it is stored with the
+batches: `of_new_work` gives it, and the service that ends it removes it with `app.db.holds`. If it applies to
+all work of a connection at once, as `maintenance` would, it is stored with the connection: `of_batch` derives
+it, and `app.db.holds.takes_work` skips such connections.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -24,21 +24,21 @@ from app.domain.upstream import NOT_UNDERSTOOD
 
 class HoldReason(StrEnum):
     CONSENT = "consent"
-    PORTAL = "portal"  # a person's turn, at a portal
-    CONNECTION = "connection"  # its trouble
+    PORTAL = "portal"  # waits for an upload or a result at a portal
+    CONNECTION = "connection"  # the connection is in trouble
 
 
 class Place(StrEnum):
-    """Where a reason lies."""
+    """Where a reason is stored."""
 
-    WORK = "work"  # stored with each batch
-    CONNECTION = "connection"  # derived from the batch's connection, never copied to its batches
+    WORK = "work"  # with each batch
+    CONNECTION = "connection"  # with the connection, from which it is derived; never copied to batches
 
 
 @dataclass(frozen=True, slots=True)
 class HoldTerms:
     codes: frozenset[str]
-    """The codes of the catalogue by which it is told."""
+    """The catalogue codes that report it."""
     ends: str
     """What ends it."""
     place: Place
@@ -67,16 +67,15 @@ HOLDS: Final[Mapping[HoldReason, HoldTerms]] = MappingProxyType(
 )
 
 HIDES_CONSENT = frozenset({NOT_UNDERSTOOD, "customers_not_read"})
-"""Troubles of a connection for which consent that has been given is not seen."""
+"""Connection troubles during which consent that was given is not noticed."""
 STOPS_SOME = HIDES_CONSENT | {"credential_missing"}
-"""Troubles of a connection that stop some calls only. Without a refresh token no group tag can be created,
-but devices can be added to those that are there; and an answer that cannot be read says nothing of the
-answers to other calls."""
+"""Connection troubles that stop only some calls. Without a refresh token no group tag can be created, but
+devices can be added to existing ones. One unreadable answer says nothing about the answers to other calls."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """One reason that holds a batch."""
+    """One reason for which a batch waits."""
 
     reason: str
     """A HoldReason, or the name of one that only a later release knows."""
@@ -87,14 +86,14 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class BatchFacts:
-    """One open batch, or several that stand alike; times are the earliest of them."""
+    """Facts about one open batch, or about several with the same facts; times are the earliest of them."""
 
     id: UUID
-    """The batch's, or that of the order or partner whose batches they are."""
+    """The id of the batch, or of the order or partner that the batches belong to."""
     connection_id: UUID
     state: BatchState
     devices: int
-    """Those without an outcome."""
+    """Devices without an outcome."""
     created_at: datetime
     updated_at: datetime
     due_at: datetime
@@ -102,16 +101,16 @@ class BatchFacts:
     """The reasons that are stored with it."""
     submitted_at: datetime | None = None
     uncertain_since: datetime | None = None
-    """The first call whose outcome is not known."""
+    """The time of the first call whose outcome is not known."""
     failure_code: str | None = None
     failure_said: str | None = None
     consent: ConsentState | None = None
     customer_id: UUID | None = None
-    """Of batches that are queued."""
+    """Only for queued batches."""
     group_tag: str | None = None
-    """Of batches that are queued while a tag of their customer is being created, and not by them."""
+    """Only for queued batches whose tag another batch of the customer is creating."""
     tag_creator: UUID | None = None
-    """Another batch, which creates the group tag that this one needs."""
+    """The batch that is creating the group tag that this one needs."""
     tag_since: datetime | None = None
     tag_due_at: datetime | None = None
 
@@ -125,27 +124,27 @@ class ConnectionFacts:
     trouble_since: datetime | None = None
     not_before: datetime | None = None
     budget: Budget | None = None
-    """None: not looked at."""
+    """None: not looked up."""
 
 
 def of_new_work(consent: ConsentState | None) -> frozenset[HoldReason]:
-    """The reasons that are stored with work when it is made: those of its customer so far."""
+    """The reasons that are stored with new work: at present those of its customer."""
     return of_customer(consent)
 
 
 def of_customer(consent: ConsentState | None) -> frozenset[HoldReason]:
-    """The reasons that the customer gives: when work is made, and again before it is sent."""
+    """The reasons of the customer: checked when work is stored, and again before it is sent."""
     may_send = consent is not None and lets_pass(consent)
     return frozenset() if may_send else frozenset({HoldReason.CONSENT})
 
 
 def first_state(holds: Collection[HoldReason]) -> BatchState:
-    """The state of a batch that is made with these reasons."""
+    """The state of a new batch with these reasons."""
     return BatchState.HELD if holds else BatchState.QUEUED
 
 
 def of_batch(batch: BatchFacts, connection: ConnectionFacts) -> list[Hold]:
-    """Everything that holds the batch, each with the time since when."""
+    """All reasons for which the batch waits, each with its start."""
     stored = [_stored(reason, batch) for reason in batch.holds]
     if connection.mode is ConnectionMode.PORTAL:
         return stored or [_at_portal(batch)]
@@ -153,7 +152,7 @@ def of_batch(batch: BatchFacts, connection: ConnectionFacts) -> list[Hold]:
 
 
 def _stored(reason: str, batch: BatchFacts) -> Hold:
-    """A batch that is held changes with its reasons only."""
+    """A stored reason. It began at the last update, because a held batch changes only with its reasons."""
     if reason != HoldReason.CONSENT:
         return Hold(reason, reason, batch.updated_at)
     code = "consent_revoked" if batch.consent is ConsentState.REVOKED else "consent_missing"

@@ -1,9 +1,8 @@
-"""The identity of a device, and which combinations of identifiers are legal.
+"""A device's identity: checks one row, and decides which identifiers are sent.
 
-Decides for every row of an order, before anything is sent, what will be sent and what is wrong with
-it; never guesses a missing part. Stands alone, and asks nobody, because the same judgement is given
-at the API, on files and on the command line, and a large order has 10,000 rows. What only Microsoft
-can know (conflicts, unknown tuples) is not decided here.
+Each row of an order is checked before anything is sent; a missing part is never guessed. The same check is
+used by the API, for files and on the command line, and a large order has 10,000 rows. Conflicts and unknown
+tuples, which only Microsoft can see, are not decided here.
 """
 
 import re
@@ -34,9 +33,9 @@ class IdentityKind(StrEnum):
 
 
 class OutgoingDevice(NamedTuple):
-    """One device as it is sent: exactly one legal identity, the other fields None.
+    """One device as it is sent: exactly one legal identity; the other fields are None.
 
-    A tuple, as a worker makes tens of thousands a second.
+    A tuple, because a worker makes tens of thousands a second.
     """
 
     serial_number: str | None = None
@@ -51,12 +50,12 @@ class OutgoingDevice(NamedTuple):
 
 
 class CheckedDevice(NamedTuple):
-    """A device after the check, with values fit for storage.
+    """A device after the check, with values that can be stored.
 
-    Outer blanks are gone (not from `line_ref`, which is echoed), empty is None, an invisible character
-    is shown as U+FFFD, and what is too long, a placeholder beside a better identity, or a 25-character
-    product key in the PKID's place is not kept. Columns missing beside a hash stay None: their values
-    are in `hash`.
+    Outer blanks are removed (not from `line_ref`, which is echoed), empty values are None, and invisible
+    characters become U+FFFD. Values that are too long, placeholders beside a better identity, and
+    25-character product keys in the PKID's place are dropped. Columns missing beside a hash stay None: their
+    values are in `hash`.
     """
 
     serial_number: str | None
@@ -69,13 +68,13 @@ class CheckedDevice(NamedTuple):
     """The identity that is sent; None if the device is invalid."""
     hash: HardwareHash | None
     keys: tuple[str, ...]
-    """Two valid devices that share a key are the same device. Empty when the device is invalid."""
+    """Two valid devices that share a key are the same device. Empty if the device is invalid."""
     findings: tuple[Finding, ...]
-    """A finding with the empty field is about the whole device."""
+    """A finding with an empty field is about the whole device."""
 
     def __repr__(self) -> str:
         codes = ", ".join(finding.code for finding in self.findings)
-        return f"CheckedDevice({self.kind or 'invalid'}, {codes})"  # what identifies it must not be logged
+        return f"CheckedDevice({self.kind or 'invalid'}, {codes})"  # its identifiers must not be logged
 
     @property
     def is_valid(self) -> bool:
@@ -83,27 +82,27 @@ class CheckedDevice(NamedTuple):
 
     @property
     def search_serial(self) -> str | None:
-        """The serial number to find the device by: the given one, otherwise the one inside the hash."""
+        """The serial number for finding the device: the given one, otherwise the one inside the hash."""
         if self.serial_number is not None or self.hash is None:
             return self.serial_number
         return _real_serial(self.hash)
 
     @property
     def names(self) -> DeviceNames | None:
-        """What the device is looked for by; None if it is invalid."""
+        """The names by which the device is found; None if it is invalid."""
         if self.kind is None:
             return None
         return DeviceNames(self.search_serial, self.manufacturer, self.model, self.product_key)
 
     def noted(self, *findings: Finding) -> "CheckedDevice":
-        """The device with more findings; an error among them makes it invalid."""
+        """The device with further findings; an error among them makes it invalid."""
         found = (*self.findings, *findings)
         if any(finding.is_error for finding in findings):
             return self._replace(kind=None, keys=(), findings=found)
         return self._replace(findings=found)
 
     def outgoing(self, *, with_serial: bool) -> OutgoingDevice:
-        """What will be sent of a valid device."""
+        """The fields of a valid device that are sent."""
         assert self.kind is not None
         data = None if self.hash is None else self.hash.data
         serial, key = self.search_serial, self.product_key
@@ -112,20 +111,20 @@ class CheckedDevice(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What a platform accepts. The lengths, in characters, are ours: Microsoft publishes none.
+    """The platform's rules. The length limits, in characters, are ours: Microsoft publishes none.
 
-    Tools of the field allow group tags of 64 or 128 characters, and firmware strings are far below 256.
+    Common tools allow group tags of 64 or 128 characters, and firmware strings are far below 256.
     """
 
     accepted: frozenset[IdentityKind]
     max_group_tag: int = 128
     max_value: int = 256
     objection: Callable[[CheckedDevice], Finding | None] | None = None
-    """Objections of the platform's file format to a device that is otherwise valid."""
+    """Checks whether the platform's file format can carry a device that is otherwise valid."""
 
 
 TUPLE_FIELDS: Final = SERIAL | MAKER | MODEL
-# The legal identities, best first: kind, what it needs, what is sent with it.
+# The legal identities, best first: kind, required fields, fields that are sent.
 _LEGAL: Final = (
     (IdentityKind.HARDWARE_HASH, HASH, HASH | KEY | SERIAL),
     (IdentityKind.PRODUCT_KEY, KEY, KEY),
@@ -148,9 +147,9 @@ def outgoing(
     *,
     with_serial: bool,
 ) -> OutgoingDevice:
-    """What is sent of a device: exactly the fields of its identity.
+    """The fields of a device that are sent: exactly those of its identity.
 
-    `with_serial`: the serial number goes with a hash (the setting `send_serial_with_hash`).
+    `with_serial`: the serial number is sent with a hash (the setting `send_serial_with_hash`).
     """
     has_serial, has_maker, has_model, has_key, has_hash = _SENT[kind]
     return OutgoingDevice(
@@ -167,7 +166,7 @@ _UNSET_UUIDS: Final = frozenset(
     {
         "00000000-0000-0000-0000-000000000000",
         "ffffffff-ffff-ffff-ffff-ffffffffffff",
-        # Fillers of board makers, on any number of machines:
+        # Default values of mainboard manufacturers, found on any number of machines:
         "03000200-0400-0500-0006-000700080009",
         "00020003-0004-0005-0006-000700080009",
         "12345678-1234-5678-90ab-cddeefaabbcc",
@@ -177,7 +176,7 @@ _UNSET_UUIDS: Final = frozenset(
 
 
 def check(device: Given, rules: Rules, now: datetime) -> CheckedDevice:
-    """Checks one row. Never raises for any text in it; every objection is a finding."""
+    """Checks one row. Never raises for any text in it; every problem is a finding."""
     row = Values(device, rules)
     found, whole = row.found, row.whole
     inside = None
@@ -195,7 +194,7 @@ def check(device: Given, rules: Rules, now: datetime) -> CheckedDevice:
         names = names_of(unsent)
         found.append(Finding("identity_reduced", names[0], f"Sent as {kind}; not sent: {', '.join(names)}."))
         if row.unusual and unsent & KEY:
-            row.leave_out(KEY)  # other devices may have the same: nothing is found or compared by it
+            row.leave_out(KEY)  # other devices may have the same one, so it is not used to find or compare
     keys = _keys(row, inside or row.serial) if kind is not None else ()
     checked = CheckedDevice(
         row.serial,
@@ -218,10 +217,10 @@ def check(device: Given, rules: Rules, now: datetime) -> CheckedDevice:
 
 
 def _choose(row: Values, accepted: frozenset[IdentityKind]) -> tuple[IdentityKind | None, int, bool]:
-    """The best legal identity that the platform takes, the fields that are sent with it, and whether they
-    can all be used.
+    """The best legal identity that the platform accepts, the fields that are sent with it, and whether all of
+    them are usable.
 
-    An identity that can be used comes before all that cannot, and a PKID of an unusual form comes last.
+    Usable identities come before all others. A PKID of an unusual form comes last.
     """
     given, usable = row.given, row.usable()
     for kind, needs, sent in _LEGAL:
@@ -249,7 +248,7 @@ def _choose(row: Values, accepted: frozenset[IdentityKind]) -> tuple[IdentityKin
 
 
 def _compare(row: Values, whole: HardwareHash, inside: str | None) -> None:
-    """Compares the row with the hash; a value that one of them lacks contradicts nothing."""
+    """Compares the row with the hash. A value that one of them lacks is no contradiction."""
     usable = row.usable()
     serial, maker, model = row.serial, row.maker, row.model
     looks_like = any(unfit.error.code == "serial_not_ascii" for unfit in row.unfit)
@@ -271,7 +270,7 @@ def _compare(row: Values, whole: HardwareHash, inside: str | None) -> None:
         wrong = _mismatch("hash_model_mismatch", "model", model, whole.model)
         _object(row, MODEL, wrong, pardoned=pardoned)
     given, key = row.product_key or "", whole.product_key or ""
-    # Anything but 13 digits on either side is not a PKID, and cannot be compared with one.
+    # Anything but 13 digits on either side is not a PKID and cannot be compared.
     if given != key and _PKID.fullmatch(given) and _PKID.fullmatch(key):
         row.found.append(_mismatch("hash_product_key_mismatch", "product_key", given, key))
 
@@ -288,7 +287,7 @@ def _compare_serial(row: Values, serial: str, inside: str) -> None:
 
 
 def _object(row: Values, bit: int, wrong: Finding, *, pardoned: bool) -> None:
-    """`pardoned`: the value is damaged, so that it says nothing against a hash that proves itself."""
+    """Adds a mismatch. `pardoned`: the row's value is damaged, so it does not disprove the hash."""
     if pardoned:
         row.unfit.append(
             Unfit(bit, wrong, Finding("value_not_sent", wrong.field, f"{wrong.detail} It is not sent."))
@@ -298,7 +297,7 @@ def _object(row: Values, bit: int, wrong: Finding, *, pardoned: bool) -> None:
 
 
 def _is_torn(given: str, whole: str) -> bool:
-    """Whether it is the part of a split value before the separator."""
+    """Whether the given value is the part of the whole one before a separator."""
     return whole.startswith(given) and whole[len(given) :].lstrip()[:1] in (",", ";", "|")
 
 
@@ -311,7 +310,7 @@ def _mismatch(code: str, name: str, said: str, inside: str) -> Finding:
 
 
 def _settle(row: Values, *, sound: bool) -> None:
-    """Makes an unusable value an error, or leaves it out if another identity tells the device."""
+    """Makes an unusable value an error, or leaves it out if another identity identifies the device."""
     for unfit in row.unfit:
         if sound:
             row.found.append(unfit.beside)
@@ -321,7 +320,7 @@ def _settle(row: Values, *, sound: bool) -> None:
 
 
 def _real_serial(whole: HardwareHash) -> str | None:
-    """The serial number inside the hash if it can tell devices apart and be stored."""
+    """The serial number inside the hash if it identifies the device and can be stored."""
     serial = whole.serial_number
     if serial is None or len(serial) > 256 or not serial.isprintable() or is_filler_serial(serial):
         return None
@@ -329,11 +328,12 @@ def _real_serial(whole: HardwareHash) -> str | None:
 
 
 def _keys(row: Values, serial: str | None) -> tuple[str, ...]:
-    """Exact values: a false duplicate would leave a device unregistered, a missed one costs one answer.
+    """The keys by which duplicates are found. Exact: a false duplicate would leave a device unregistered,
+    while a missed one costs one answer from Microsoft.
 
-    The SMBIOS UUID counts together with the serial number only, because some makers give one UUID to
-    many machines. Without a serial number it counts only if there is no TPM key, which is better. A PKID of
-    an unusual form may be the same for many devices, too.
+    The SMBIOS UUID counts only together with the serial number, because some manufacturers give many machines
+    the same one. Without a serial number it counts only if there is no TPM key, which is better. A PKID of an
+    unusual form may also be shared by many devices.
     """
     keys = []
     maker, model, product_key, whole = row.maker, row.model, row.product_key, row.whole

@@ -1,7 +1,7 @@
-"""Ids as distinct types, so that one noun's id cannot be passed where another's is wanted.
+"""Ids as distinct types, so that mypy rejects one noun's id where another's is expected.
 
-`PartnerId` says whose data a query may touch. Only authentication, the workers' claims and the
-operator's command line mint one; nothing else turns a bare UUID into a `PartnerId`.
+`PartnerId` decides whose data a query may touch. Only authentication, workers' claims and the operator's
+command line create one; nothing else turns a UUID into a `PartnerId`.
 """
 
 from typing import NewType

@@ -1,7 +1,7 @@
-"""A file on its way to becoming orders: its states, how it may move, and what its rows' verdicts are.
+"""Imports: the states of a file that becomes orders, its legal moves, and the verdicts on its rows.
 
-Stands alone because the API, the worker that reads and the worker that commits must agree on which
-step follows which, and because a verdict is what a caller sees before anything is ordered.
+The API and the workers that read and commit follow the same table of moves. Callers see the verdicts before
+anything is ordered.
 """
 
 from dataclasses import dataclass
@@ -15,10 +15,10 @@ from app.domain.ids import PartnerId
 
 class ImportState(StrEnum):
     UPLOADING = "uploading"  # the file is arriving
-    UPLOADED = "uploaded"  # waits for a worker
+    UPLOADED = "uploaded"  # waiting for a worker
     READING = "reading"
-    READY = "ready"  # every row is fit to be ordered
-    READY_WITH_ERRORS = "ready_with_errors"  # some rows are not
+    READY = "ready"  # every row can be ordered
+    READY_WITH_ERRORS = "ready_with_errors"  # some rows cannot be ordered
     REFUSED = "refused"  # the file cannot be read
     COMMITTING = "committing"  # its orders are being made
     COMMITTED = "committed"
@@ -35,7 +35,7 @@ IMPORT_TRANSITIONS: dict[ImportState, frozenset[ImportState]] = {
     _I.READY: frozenset({_I.COMMITTING, _I.DISCARDED, _I.EXPIRED}),
     _I.READY_WITH_ERRORS: frozenset({_I.COMMITTING, _I.DISCARDED, _I.EXPIRED}),
     _I.REFUSED: frozenset({_I.DISCARDED}),
-    # Back when a row has changed its verdict and all were to be valid, or the reference is taken.
+    # Back if a row's verdict has changed and all rows had to be valid, or if the reference is taken.
     _I.COMMITTING: frozenset({_I.COMMITTED, _I.READY, _I.READY_WITH_ERRORS}),
     _I.COMMITTED: frozenset(),
     _I.DISCARDED: frozenset(),
@@ -55,8 +55,8 @@ class Verdict(StrEnum):
     """The verdict on one row of a file."""
 
     VALID = "valid"
-    WARNING = "warning"  # is ordered; somebody should have looked
-    INVALID = "invalid"  # is never sent
+    WARNING = "warning"  # ordered; a person should look at it
+    INVALID = "invalid"  # never sent
 
 
 def ready_state(invalid: int) -> ImportState:
@@ -64,11 +64,11 @@ def ready_state(invalid: int) -> ImportState:
 
 
 MAX_BASE_REFERENCE = 240
-"""Characters of an import's reference: several customers' orders get a suffix to it."""
+"""Characters of an import's reference; orders of several customers get a suffix."""
 
 
 def order_reference(base: str, customer: object, *, alone: bool) -> str:
-    """The reference of one customer's order. The suffix is the end of the customer's id: it never changes."""
+    """The reference of one customer's order. Its suffix, the end of the customer's id, never changes."""
     return base if alone else f"{base}/{suffix_of(customer)}"
 
 
@@ -109,7 +109,7 @@ class Import:
 
 @dataclass(frozen=True, slots=True)
 class ImportedOrder:
-    """An order that was made of an import."""
+    """An order that was made from an import."""
 
     import_id: UUID
     customer_id: UUID

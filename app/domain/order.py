@@ -1,6 +1,6 @@
-"""An order's state: computed from the counts of its rows, never stored.
+"""An order's state, computed from the counts of its rows and never stored.
 
-Microsoft's own batch status says "finished" over failed devices, so nothing here looks at it.
+Microsoft's own batch status says "finished" even if devices failed, so it is not used.
 """
 
 from collections.abc import Mapping
@@ -32,7 +32,7 @@ MAX_DEVICES = 10_000
 
 
 def compute_state(counts: Mapping[RegistrationState, int], *, has_open_batches: bool) -> OrderState:
-    """`has_open_batches`: some batch of the order is not settled or cancelled yet.
+    """The order's state. `has_open_batches`: a batch of the order is neither settled nor cancelled yet.
 
     An `unknown` row counts as moving while a batch is open; afterwards it needs attention.
     """
@@ -53,14 +53,14 @@ def compute_state(counts: Mapping[RegistrationState, int], *, has_open_batches: 
 
 
 def _all_waiting(present: Mapping[RegistrationState, int]) -> bool:
-    """Held counts as the order's state while consent is the only thing anything waits for."""
+    """Whether rows wait for consent and none is under way: then the order is held."""
     moving = (OPEN | {RegistrationState.UNKNOWN}) - {RegistrationState.HELD}
     return RegistrationState.HELD in present and not moving & present.keys()
 
 
 @dataclass(frozen=True, slots=True)
 class StoredOrder:
-    """An order as its row has it."""
+    """An order's row."""
 
     id: UUID
     partner_id: PartnerId
@@ -83,7 +83,7 @@ class StoredOrder:
 
 @dataclass(frozen=True, slots=True)
 class Order(StoredOrder):
-    """An order with what its batches and its connection say of it."""
+    """An order with facts from its batches and its connection."""
 
     has_open_batches: bool
     mode: ConnectionMode

@@ -18,7 +18,7 @@ class Partner:
 
 @dataclass(frozen=True, slots=True)
 class KnownKey:
-    """An API key that a caller has named by its prefix, with its partner."""
+    """An API key found by its prefix, with its partner."""
 
     id: UUID
     partner_id: PartnerId
@@ -35,7 +35,7 @@ class KnownKey:
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """An API key in a list."""
+    """An API key as lists show it."""
 
     id: UUID
     name: str
@@ -46,12 +46,12 @@ class ApiKey:
     revoked_at: datetime | None
     last_used_at: datetime | None
     replaced_by: str | None
-    """The prefix of the key that a rotation has made of it."""
+    """The prefix of the key that replaced it in a rotation."""
 
 
 @dataclass(frozen=True, slots=True)
 class HeldKey:
-    """An API key while a transaction holds it."""
+    """An API key whose row the transaction has locked."""
 
     name: str
     prefix: str
@@ -62,7 +62,7 @@ class HeldKey:
 
 @dataclass(frozen=True, slots=True)
 class SuccessorKey:
-    """The key that the last rotation of another one has made."""
+    """The key that replaced another one in its last rotation."""
 
     id: UUID
     prefix: str

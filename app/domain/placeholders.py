@@ -1,9 +1,9 @@
-"""Placeholders: the words that firmware, databases and people write where a value is missing.
+"""Placeholders: words that firmware, databases and people write where a value is missing.
 
-Two questions. `means_empty`: does the cell say that there is nothing (N/A, NULL, -)? `is_filler`: is this
-what firmware shows, or a person writes, where no serial number, manufacturer or model was ever set?
-Case, blanks and punctuation make no difference. Stands alone because hashes, files and the API's rows are
-judged by the same words.
+Two questions: `means_empty` asks whether a cell says that there is no value (N/A, NULL, -).
+`is_filler_serial` and `is_filler_name` ask whether a value is what firmware reports, or people write, if none
+was ever set. Case, blanks and punctuation are ignored. Hashes, files and the API's rows are all judged by
+this table.
 """
 
 import re
@@ -57,9 +57,9 @@ _TAG_EMPTY: Final = (
     | {"notag", "notags", "nogrouptag", "untagged", "withouttag", "keintag", "keingrouptag", "keingruppentag"}
     | {"ohnetag", "sanstag", "aucuntag", "sansétiquette", "sinetiqueta", "semetiqueta", "senzatag", "geentag"}
 ) - {"ka", "nd", "missing", "void", "blank", "空", "無", "无"}
-"""Placeholders without words that somebody may have chosen as a name."""
+"""Placeholders without words that somebody may have chosen as a group tag."""
 _IN_BRACKETS: Final = re.compile(r"\(.*\)|\[.*\]|<.*>|\{.*\}", re.DOTALL)
-"""A pivot table's word for an empty cell."""
+"""How a pivot table shows an empty cell."""
 _PIVOT_EMPTY: Final = _EMPTY | {"enblanco", "embranco"}
 _FILLERS: Final = _EMPTY | frozenset(
     {"defaultstring", "tobefilledbyoem", "tobefilledbyom", "filledbyoem", "tobefilled", "oem", "invalid"}
@@ -100,7 +100,7 @@ _OF_A_REPORT: Final = re.compile(
     rf"|\d{{1,5}}\s+(?:{_COUNTS}))\W*",
     re.IGNORECASE,
 )
-"""Lines that a report writes below its rows: totals and page numbers."""
+"""Lines that reports add below their rows: totals and page numbers."""
 _ALONE: Final = frozenset(
     folded_word.replace(" ", "").replace("-", "") for folded_word in f"{_TOTALS}|{_PAGES}".split("|")
 )
@@ -109,7 +109,7 @@ _SEE: Final = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _WORD: Final = re.compile(r"(?!(?i:[B-DF-HJ-NP-TV-XZ]{5}))[^\W\d_]+(?:['’-][^\W\d_]+)*")
-"""Letters only, and not five consonants first."""
+"""Letters only, not starting with five consonants."""
 _NAME_FILLERS: Final = _FILLERS | frozenset(
     {"systemmanufacturer", "systemproductname", "systemname", "systemmodel", "systemversion", "systemsku"}
     | {"manufacturer", "manufacturername", "productname", "model", "modelname", "devicemodel", "vendor"}
@@ -117,16 +117,16 @@ _NAME_FILLERS: Final = _FILLERS | frozenset(
 )
 _NO_HASH: Final = _LOGICAL | _NOT_ASSIGNED | {"nv", "t0", "hash", "done"}
 _NO_TAG: Final = frozenset("-–—−_.…?/\\*~ ")
-"""A group tag of nothing but these is none; a "#" alone may be one."""
+"""A group tag of only these characters is none; a "#" alone may be one."""
 _COUNTED: Final = re.compile(r"0?1234567(?:8(?:9(?:0)?)?)?")
-"""Digits in their order, from 1 to 7 at least: the keyboard, not a device."""
+"""Digits in sequence, at least from 1 to 7: typed by a person, not set by a manufacturer."""
 _ONE_CHARACTER: Final = re.compile(r"(.)\1*")
 _ORDINARY: Final = re.compile(r"(?!0?1234567)(?=[A-Z]*[0-9])(?=[0-9]*[A-Z])[A-Z0-9]{7,24}")
 """Capitals and digits mixed, so that it cannot be a word."""
 
 
 def folded(text: str) -> str:
-    """Its letters and digits, without case."""
+    """The letters and digits of the text, case-folded."""
     return "".join(filter(str.isalnum, text.casefold()))
 
 
@@ -139,16 +139,16 @@ def means_empty(text: str) -> bool:
 
 
 def is_no_tag(text: str) -> bool:
-    """Whether a group tag says that there is none.
+    """Whether a group tag's text says that there is no tag.
 
-    Two letters count with their punctuation only: N/A is nothing, NA may be North America.
+    Words of two letters count only with their punctuation: N/A is empty, NA may mean North America.
     """
     if len(text) > LONGEST:
         return False
     word = folded(text)
     if not word:
         return _NO_TAG.issuperset(text)
-    if word == "0":  # what a spreadsheet's look-up makes of an empty cell
+    if word == "0":  # what a spreadsheet lookup returns for an empty cell
         return True
     if word in _PIVOT_EMPTY and _IN_BRACKETS.fullmatch(text.strip()):
         return True
@@ -156,7 +156,7 @@ def is_no_tag(text: str) -> bool:
 
 
 def is_no_hash(text: str) -> bool:
-    """Whether the cell of a hash says that there is none: a placeholder, or a remark in words."""
+    """Whether a hash's cell says that there is none: a placeholder, or a remark in words."""
     if len(text) > LONGEST:
         return False
     word = folded(text)
@@ -165,9 +165,9 @@ def is_no_hash(text: str) -> bool:
     return " " in text.strip() and not any(map(str.isdigit, word)) and not text.startswith("T0")
 
 
-@lru_cache(maxsize=64)  # each row asks several times about the same one
+@lru_cache(maxsize=64)  # each row asks several times about the same text
 def is_filler_serial(serial_number: str) -> bool:
-    """Whether many devices may show it as their serial number, because none was set."""
+    """Whether many devices may report this serial number, because none was set."""
     if _ORDINARY.fullmatch(serial_number):
         return False
     word = folded(serial_number)
@@ -182,7 +182,7 @@ def is_filler_serial(serial_number: str) -> bool:
 
 
 def is_remark(text: str) -> bool:
-    """Whether it is words that somebody, or a report, wrote where a serial number should stand.
+    """Whether the text is a remark by a person or a report in place of a serial number.
 
     A single run of letters may be a serial number, unless it is one of a few words.
     """
@@ -194,12 +194,12 @@ def is_remark(text: str) -> bool:
     if _OF_A_REPORT.fullmatch(text) or _SEE.fullmatch(text):
         return True
     words = [part.strip(".,;:!?()[]\"'") for part in text.split()]
-    longest = max(map(len, words), default=0)  # pairs of letters may be a virtual machine's digits
+    longest = max(map(len, words), default=0)  # pairs of letters may belong to a virtual machine's digits
     return len(words) > 1 and longest > 2 and all(not word or _WORD.fullmatch(word) for word in words)
 
 
 def is_filler_name(text: str) -> bool:
-    """Whether a manufacturer or a model is what firmware shows where none was set."""
+    """Whether a manufacturer or a model is what firmware reports if none was set."""
     if len(text) > LONGEST:
         return False
     word = folded(text)

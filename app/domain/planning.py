@@ -1,8 +1,8 @@
-"""The plan of an order: checks, group tags and batches for a caller's devices. Pure, no I/O.
+"""The plan of an order: checks a caller's devices and assigns group tags and batches. Pure, no I/O.
 
-A dry run and the real one both go through here, so they cannot disagree. Rows go through in chunks,
-because storing what has been checked can go on while the next chunk is checked: for an order of 10,000
-hashes each of the two takes about a quarter of a second. `check` is the heavy part and is for a thread.
+Dry runs and real orders both use it, so they cannot disagree. Rows are added in chunks, so that one chunk can
+be stored while the next is checked: for an order of 10,000 hashes each takes about a quarter of a second.
+`check` is the slow part and belongs in a thread.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,11 +23,11 @@ class PlannedRow(NamedTuple):
     batch: int | None
     """Index into the plan's batches; None for an invalid row."""
     position: int
-    """In the batch."""
+    """The position within the batch."""
 
 
 class KeptRow(NamedTuple):
-    """What the plan remembers of a row that has been handed out: of 10,000 hashes it would be 10 MB."""
+    """What the plan keeps of a row that it has returned. Whole rows of 10,000 hashes would take 10 MB."""
 
     line_ref: str | None
     group_tag: str
@@ -43,20 +43,20 @@ class PlannedBatch:
 
 @dataclass(frozen=True, slots=True)
 class OrderRules:
-    """What an order's rows are judged by, and how they are cut."""
+    """The rules for checking an order's rows and dividing them into batches."""
 
     of_rows: Rules
     max_devices: int
-    """Devices of one batch at most."""
+    """The most devices in one batch."""
     group_tag: str = ""
-    """For rows that name none; empty while that is not known."""
+    """The tag for rows that name none; empty while that is not known."""
 
 
 class Plan:
-    """Grows with `add`; whole when all rows have gone through.
+    """Assigns rows to batches as they are added; complete after the last row.
 
-    If there are `late` ones then, it has judged these too mildly: a second plan of the same rows, which is
-    told of them, is right.
+    If `late` is not empty then, some rows were wrongly planned as valid: plan the same rows a second time and
+    pass `late` to the new plan.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Plan:
         now: datetime,
         late: Mapping[int, Finding] | None = None,
     ) -> None:
-        """`known_tags`: the customer's tags at Microsoft, by their key."""
+        """`known_tags`: the customer's tags at Microsoft, by their key. `late`: that of an earlier plan."""
         self.batches: list[PlannedBatch] = []
         self.rows: list[KeptRow] = []
         self.valid = 0
@@ -85,7 +85,7 @@ class Plan:
 
     @property
     def late(self) -> dict[int, Finding]:
-        """Rows that turned out later to be an earlier one's device, with what there is to say. Rare."""
+        """Rows that a later row showed to be duplicates of an earlier one, each with its finding. Rare."""
         return self._compared.late
 
     def check(self, devices: Sequence[Given]) -> list[CheckedDevice]:
@@ -93,9 +93,9 @@ class Plan:
         return [check(device, rules, now) for device in devices]
 
     def add(self, checked: Sequence[CheckedDevice], said: Sequence[Sequence[Finding]]) -> list[PlannedRow]:
-        """The next rows, in order, with what the rows before them say about them.
+        """Plans the next rows, in order, comparing them with those before.
 
-        `said`: what the partner's own books have to say about each.
+        `said`: for each row, the findings from the partner's earlier registrations.
         """
         added = []
         for device, findings in zip(checked, said, strict=True):

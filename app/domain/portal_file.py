@@ -1,4 +1,4 @@
-"""The file that a person uploads at a platform's portal: its columns, its bytes, its name and the steps."""
+"""The file that a person uploads at a platform's portal: columns, encoding, name and upload steps."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,19 +11,19 @@ from app.domain.identity import OutgoingDevice
 
 @dataclass(frozen=True, slots=True)
 class FileFormat:
-    """The file that a person uploads at a platform's portal.
+    """The format of the file that a person uploads at a platform's portal.
 
-    Portals take no quotation marks and no encoding but ANSI, so a value that these cannot carry has no place
-    in the file. ASCII is what every ANSI code page and UTF-8 have in common.
+    Portals accept no quotation marks and only ANSI encodings, so values that need either cannot be in the
+    file. ASCII is the common part of all ANSI code pages and UTF-8.
     """
 
     columns: tuple[tuple[str, str], ...]
-    """Title, to the letter as the portal wants it, and the field below it: one of `OutgoingDevice`'s
+    """The exact title that the portal expects, and the field in the column: one of `OutgoingDevice`'s
     identity fields, `hardware_hash` or `group_tag`."""
     steps: tuple[str, ...]
     """The steps for the person, in order; `{customer}`, `{tag}`, `{file}` and `{rows}` are filled in."""
     serial_from_hash: bool = False
-    """A serial number must be written: where a row has none that tells devices apart, the hash's own."""
+    """The file must have a serial number: if a row has no usable one, the hash's own is written."""
     encoding: str = "ascii"
     delimiter: str = ","
     line_end: str = "\r\n"
@@ -35,11 +35,11 @@ class FileFormat:
 
     @property
     def tag_is_the_lists_name(self) -> bool:
-        """The file has no column for it: the person types it as the list's name."""
+        """Whether the group tag is typed as the list's name, because the file has no column for it."""
         return all(field != "group_tag" for _, field in self.columns)
 
     def cells(self, device: OutgoingDevice, group_tag: str) -> tuple[str, ...]:
-        """One row, in the order of the columns; what does not belong to the device's identity stays blank."""
+        """One row's cells, in the order of the columns. Fields outside the device's identity stay blank."""
         text = None if device.hash_data is None else hardware_hash.encode(device.hash_data)
         serial = device.serial_number
         if serial is None and text is not None and self.serial_from_hash:
@@ -55,7 +55,7 @@ class FileFormat:
         return tuple(values[field] or "" for _, field in self.columns)
 
     def objection(self, cells: Sequence[str]) -> Finding | None:
-        """The first value of a row that the file cannot contain."""
+        """A finding for the first value of a row that the file cannot contain."""
         for (title, field), value in zip(self.columns, cells, strict=True):
             if barred := next((character for character in value if character in self.forbidden), None):
                 what = "a comma" if barred == "," else "a quotation mark" if barred == '"' else f"{barred!r}"
@@ -76,20 +76,20 @@ class FileFormat:
         return None
 
     def write(self, rows: Sequence[Sequence[str]]) -> bytes:
-        """The exact bytes, header included. The rows have passed `objection`."""
+        """The file's bytes, header included. The rows must have passed `objection`."""
         lines = (self.delimiter.join(cells) + self.line_end for cells in (self.header, *rows))
         return "".join(lines).encode(self.encoding)
 
     def file_name(self, group_tag: str, reference: str, number: int = 1) -> str:
-        """From the group tag and the order's reference, safe on every system.
+        """The file's name, from the group tag and the order's reference; valid on every system.
 
-        So the files of two orders for one customer and tag have two names. `number` counts files of one order
+        So two orders for one customer and tag have different file names. `number` counts files of one order
         that would share a name.
         """
         tag = _safe(group_tag)[:LONGEST_NAME_PART].strip(" .") or "devices"
         order = _safe(reference)[:LONGEST_NAME_PART].strip(" .")
         if order != reference:
-            # Two references that differ in what was replaced, or behind the end, still have two names.
+            # Keep names different for references that differ only in replaced or cut-off characters.
             order = f"{order}-{crc32(reference.encode()):08x}".lstrip("-")
         if tag.partition(".")[0].rstrip().upper() in _RESERVED_NAMES:
             tag = f"_{tag}"
@@ -102,11 +102,11 @@ class FileFormat:
 
 
 LONGEST_NAME_PART = 60
-"""Characters of the group tag and of the reference in a file's name."""
+"""The most characters of the group tag and of the reference in a file's name."""
 _RESERVED_NAMES = frozenset(
     {"CON", "PRN", "AUX", "NUL", *(f"{port}{n}" for port in ("COM", "LPT") for n in range(1, 10))}
 )
-"""Names that Windows keeps for devices."""
+"""Names that Windows reserves for devices."""
 
 
 def _safe(text: str) -> str:

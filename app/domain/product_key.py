@@ -1,8 +1,8 @@
-"""The PKID, which columns call Windows Product ID or Product Key: what is one, and what cannot be one.
+"""The PKID (columns call it Windows Product ID or Product Key): what is one, and what cannot be one.
 
-13 digits are one, also with blanks, dashes or a label that somebody put to them. Some tools write PKIDs of
-another form, which only Microsoft can judge: such a one is sent where there is nothing better. Everything
-else is of no use, and must not block an identity beside it.
+13 digits are a PKID, also with blanks, dashes or a label. Some tools write PKIDs of another form, which only
+Microsoft can judge: they are sent if the row has nothing better. Anything else is unusable, and must not
+block another identity of the row.
 """
 
 import re
@@ -15,7 +15,7 @@ from app.domain.placeholders import means_empty
 _COUNTED: Final = frozenset(
     digits[at : at + 13] for digits in ("0123456789" * 3, "9876543210" * 3) for at in range(10)
 )
-"""Digits in their order, up or down: the keyboard, not a device."""
+"""Digits in sequence, up or down: typed by a person, not a PKID."""
 USUAL: Final = re.compile(rf"(?!(.)\1+$)(?!(?:{'|'.join(sorted(_COUNTED))})$)[0-9]{{13}}")
 
 _FIELD: Final = "product_key"
@@ -36,28 +36,28 @@ _POSSIBLE: Final = re.compile(r"(?=.*[0-9])[A-Za-z0-9-]+")
 
 
 class Judged(NamedTuple):
-    """A PKID's value. `value` is None where there is none to use or none that may be kept."""
+    """The result of checking a PKID. `value` is None if there is none that can be used or stored."""
 
     value: str | None
     found: tuple[Finding, ...] = ()
     unfit: Finding | None = None
-    """The error, if nothing else tells the device; beside another identity the value is left out."""
+    """The error if nothing else identifies the device; beside another identity the value is left out."""
     unusual: bool = False
-    """It may be one, and is sent where there is nothing better."""
+    """It may be a PKID, and is sent if the row has nothing better."""
 
 
 def is_usual(text: str) -> bool:
-    """Whether it is a PKID that tells devices apart: 13 digits."""
+    """Whether the text is a PKID of the usual form: 13 digits. Such a PKID identifies one device."""
     return USUAL.fullmatch(text) is not None
 
 
 def cleaned(text: str) -> Finding:
-    """The remark on a value of which the 13 digits are taken."""
+    """The finding for a text whose 13 digits are used."""
     return Finding("product_key_cleaned", _FIELD, f"It reads {quoted(text)}; its 13 digits are taken.")
 
 
 def judge(text: str) -> Judged:
-    """What is to be said of a value without blanks and quotation marks around it."""
+    """Checks a text that has no blanks or quotation marks around it."""
     if USUAL.fullmatch(text):
         return Judged(text)
     if means_empty(text):
@@ -78,7 +78,7 @@ def judge(text: str) -> Judged:
 
 
 def _by_its_digits(text: str, digits: str) -> Judged:
-    """`digits`: the text without label, blanks, dashes and decimals."""
+    """Checks a text by its digits. `digits`: the text without label, blanks, dashes and decimals."""
     if digits and len(set(digits)) == 1 and digits.isdecimal() and (len(digits) > 4 or not digits.strip("0")):
         words = "It has only zeros." if digits[0] == "0" else "It repeats one digit."
         return Judged(None, (Finding("product_key_placeholder", _FIELD, words),))

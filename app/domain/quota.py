@@ -1,7 +1,7 @@
-"""Quotas: how much one partner may have at a time, each with its words and its default.
+"""Quotas: how much one partner may have at a time, with their descriptions and defaults.
 
-A quota bounds what a caller can make. Its default is the setting `REGISTRAR_QUOTA_<NAME>`; the operator
-can set another limit for one partner. A refusal names the quota, its limit and its use.
+A quota limits what a caller can create. Its default is the setting `REGISTRAR_QUOTA_<NAME>`; the operator can
+set another limit for one partner. A refusal names the quota, its limit and its use.
 """
 
 from dataclasses import dataclass
@@ -26,25 +26,25 @@ class Quota(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """A quota's words, and its default."""
+    """A quota's default and its texts."""
 
     noun: str
-    """In the plural, as it follows a number."""
+    """The plural, as it follows a number."""
     counts: str
     """What is counted, as a sentence."""
     default: int
     remedy: str
     """What the caller can do, besides asking the operator."""
     retry_after: int | None = None
-    """Seconds to wait where the use falls by itself; None where it does not."""
+    """Seconds to wait if the use decreases by itself; None if it does not."""
     refuses: bool = True
-    """False: nothing is refused. Each endpoint has its part of the waiting deliveries, and what is over it
-    ends (`app/services/operations/backlogs.py`)."""
+    """False: nothing is refused. Each endpoint has a share of the waiting deliveries, and those over it are
+    ended (`app/services/operations/backlogs.py`)."""
 
 
 QUOTAS: Final[dict[Quota, Terms]] = {
     Quota.DEVICES: Terms(
-        "devices ordered", "Devices of all orders, whatever became of them.", 100_000_000,
+        "devices ordered", "Devices of all orders, in any state.", 100_000_000,
         "Nothing of the order was stored; send it again once the quota is raised.",
     ),
     Quota.CUSTOMERS: Terms(
@@ -60,7 +60,7 @@ QUOTAS: Final[dict[Quota, Terms]] = {
     ),
     Quota.WAITING_EVENTS: Terms(
         "waiting deliveries", "Webhook deliveries that are still to be made, of all endpoints.", 500_000,
-        "Bring the receivers back, or disable the endpoints that do not answer.",
+        "Restore the receivers, or disable the endpoints that do not answer.",
         retry_after=60, refuses=False,
     ),
     Quota.VENDOR_PROFILES: Terms(
@@ -95,11 +95,11 @@ QUOTAS: Final[dict[Quota, Terms]] = {
 }  # fmt: skip
 
 KEPT_BY_HAND: Final = 1000
-"""Lines of history that people write, kept for one customer's consent or one batch: more than anyone needs,
-and no way to fill the disk by saying the same again and again."""
+"""Entries of history written by people that are kept for one customer's consent or one batch: more than
+anyone needs. Without a limit, repeating the same entry could fill the disk."""
 SMALLEST: Final = 1
 LARGEST: Final = 10**15
-"""What a quota may be set to. There is no value for "no limit": set a large number."""
+"""The largest value of a quota. There is no value for "no limit": set a large number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,11 +110,11 @@ class Use:
     limit: int
     used: int
     is_own: bool = False
-    """Whether the operator has set the limit for this partner."""
+    """Whether the operator has set this limit for the partner."""
 
     @property
     def is_near(self) -> bool:
-        """From 90 % on."""
+        """Whether at least 90 % is used."""
         return self.used * 10 >= self.limit * 9
 
     @property
@@ -123,12 +123,12 @@ class Use:
 
     @property
     def passes(self) -> bool:
-        """Whether the use falls by itself."""
+        """Whether the use decreases by itself."""
         return QUOTAS[self.quota].retry_after is not None
 
 
 def refusal(use: Use, adding: int) -> str:
-    """Why no more is made, for the caller."""
+    """The message to a caller that wants to add more than the quota allows."""
     terms = QUOTAS[use.quota]
     state = "is used up" if use.is_used_up else "has no room for this"
     more = "" if adding == 1 else f", and this would add {adding:,}"

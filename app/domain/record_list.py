@@ -1,8 +1,8 @@
-"""The list of records inside a hardware hash: where each lies, and that nothing lies between them.
+"""Reads the record list inside a hardware hash, and checks that records follow each other without gaps.
 
-The same tool on the same model writes the same records at the same places, and a large order is of few
-models. So a list is walked record by record only until its layout is known; from then on one comparison
-of all heads tells that it is the same, at an eighth of the time. What is not the same is walked.
+The same tool on the same model writes the same records at the same places, and a large order has few models.
+So a list is walked record by record only until its layout is known. After that, one comparison of all heads
+recognises the layout, in an eighth of the time. Lists with unknown layouts are walked.
 """
 
 import struct
@@ -16,27 +16,27 @@ END: Final = b"CS\x24\x00"
 """The head of what follows the list: the checksum."""
 
 _KEPT: Final = 256
-"""Lengths of which layouts are remembered. At more than that all are forgotten and learned again."""
+"""How many list lengths have their layouts remembered. Beyond that, all are forgotten and learned again."""
 _SAME_LENGTH: Final = 4
-"""Layouts of one length, of about 1 kB each; further ones are walked."""
+"""Layouts remembered per length, of about 1 kB each; lists with further layouts are walked."""
 
 
 class _Layout(NamedTuple):
     heads: struct.Struct
-    """Every head, and the checksum's."""
+    """Every record's head, and the checksum's."""
     expected: tuple[int, ...]
     kinds: tuple[int, ...]
     payloads: struct.Struct
 
 
 _known: Final[dict[int, list[_Layout]]] = {}
-"""By the length of the list. Says nothing about a device but the lengths of its records."""
+"""By the length of the list. Contains nothing of a device except the lengths of its records."""
 
 
 def read(blob: bytes, total: int, wanted: frozenset[int]) -> dict[int, bytes] | int:
-    """The payloads of the wanted kinds, of each its first record; or the offset at which the list breaks.
+    """The payloads of the wanted kinds (the first record of each), or the offset at which the list breaks.
 
-    `total` is where the list ends; the blob must go on for the length of a head. `wanted` is always the same.
+    `total` is the end of the list; the blob must have at least a head after it. `wanted` is always the same.
     """
     for layout in _known.get(total, ()):
         if layout.heads.unpack_from(blob) == layout.expected:

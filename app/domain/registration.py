@@ -1,7 +1,7 @@
-"""One device in one order: its states, how it may move, and what a platform's answer means for it.
+"""Registrations: the states of one device in one order, its legal moves, and the meaning of answers.
 
-The legal moves are a table. What a platform's codes mean is the platform's own table; what that does not
-know is kept verbatim and shown.
+The legal moves are a table. Each platform has its own table of what its codes mean; unknown codes are kept
+unchanged and shown.
 """
 
 from collections.abc import Callable
@@ -14,15 +14,15 @@ from uuid import UUID
 
 class RegistrationState(StrEnum):
     INVALID = "invalid"  # refused by our own checks; never sent
-    HELD = "held"  # its batch stands still
+    HELD = "held"  # its batch waits for a reason
     QUEUED = "queued"  # waits for its turn
-    SUBMITTING = "submitting"  # a call that carries it is on its way
-    PROCESSING = "processing"  # Microsoft has accepted it and is working
+    SUBMITTING = "submitting"  # the call with it is being made
+    PROCESSING = "processing"  # accepted by Microsoft, which is working on it
     REGISTERED = "registered"
-    ALREADY_REGISTERED = "already_registered"  # the customer had it before: success
-    CONFLICT = "conflict"  # another organisation has it: needs people
+    ALREADY_REGISTERED = "already_registered"  # success: the customer had it before
+    CONFLICT = "conflict"  # another organisation has it; needs people
     FAILED = "failed"
-    UNKNOWN = "unknown"  # sent, outcome not known
+    UNKNOWN = "unknown"  # sent; the outcome is not known
     CANCELLED = "cancelled"
 
 
@@ -58,43 +58,43 @@ TRANSITIONS: dict[RegistrationState, frozenset[RegistrationState]] = {
 
 SUCCESS = frozenset({_S.REGISTERED, _S.ALREADY_REGISTERED})
 RETRYABLE = frozenset({_S.CONFLICT, _S.FAILED, _S.UNKNOWN})
-"""What `:retry-failed` takes up again."""
+"""The states that `:retry-failed` takes up again."""
 OPEN = frozenset({_S.HELD, _S.QUEUED, _S.SUBMITTING, _S.PROCESSING})
-"""States that move on by themselves. `unknown` moves only while its batch is still open."""
+"""States that change without further calls. `unknown` changes only while its batch is open."""
 MOVING_WITH_BATCH = frozenset({_S.HELD, _S.QUEUED, _S.SUBMITTING, _S.PROCESSING, _S.UNKNOWN})
-"""States without an outcome. While its batch is open, such a row is where its batch is."""
+"""States without an outcome. While its batch is open, a row in one of them has its batch's state."""
 
 
 _ON_ITS_WAY = frozenset({_S.QUEUED, _S.SUBMITTING, _S.PROCESSING, _S.UNKNOWN})
 OUTCOME_MOVES = frozenset(
     {(old, new) for old in _ON_ITS_WAY for new in TRANSITIONS[old] & (SUCCESS | RETRYABLE)}
 ) | {(_S.UNKNOWN, _S.UNKNOWN)}
-"""Moves that an answer, or giving up on one, may cause. An unknown row may stay so, for a reason."""
+"""Moves that an answer, or giving up on one, may cause. An unknown row may stay unknown, with a reason."""
 
 
 _RECORDED = SUCCESS | {_S.CONFLICT, _S.FAILED}
 CORRECTIONS = frozenset({(old, new) for old in _RECORDED for new in _RECORDED})
-"""Moves of our books, not of a device: a person had recorded a wrong outcome of a portal, and takes it back.
-No answer of Microsoft's may cause one. From a state to itself: the code or the words were wrong."""
+"""Moves by which a person corrects a portal's outcome that was recorded wrongly; the device has not changed.
+Microsoft's answers never cause one. From a state to itself: only the code or the words were wrong."""
 
 
 @dataclass(frozen=True, slots=True)
 class Meaning:
     state: RegistrationState
     code: str | None
-    """Our catalogue code; None where there is nothing to say."""
+    """The catalogue code; None if there is nothing to report."""
 
 
 Means = Callable[[str | None, str | None], Meaning | None]
-"""What a platform's number and name of a device's outcome mean; None for what it does not know."""
+"""Translates a platform's number and name of a device's outcome; None if the platform does not know them."""
 
 TRANSIENT_CODES = frozenset({"upstream_busy"})
-"""Row outcomes that Registrar tries again by itself, MAX_TRANSIENT_ATTEMPTS times in all."""
+"""Row outcomes that Registrar retries automatically, up to MAX_TRANSIENT_ATTEMPTS attempts in all."""
 MAX_TRANSIENT_ATTEMPTS = 3
 
 
 class UpstreamRow(NamedTuple):
-    """What a platform said about one device, as it said it."""
+    """A platform's answer about one device, unchanged."""
 
     done: bool
     code: str | None
@@ -107,9 +107,9 @@ class UpstreamRow(NamedTuple):
 def interpret(row: UpstreamRow, means: Means, *, was_uncertain: bool) -> Meaning | None:
     """The meaning of a row's answer; None while the platform is still working on it.
 
-    `was_uncertain`: an earlier call may have carried the device there without our knowing. Then "already in
-    this tenant" does not tell whether that call did it or the customer had the device long before: the
-    meaning is UNKNOWN until the platform's list of devices has been looked at.
+    `was_uncertain`: an earlier call may have registered the device without our knowing. Then "already in this
+    tenant" does not tell whether that call did it or the customer had the device long before: the meaning is
+    UNKNOWN until the platform's list of devices has been read.
     """
     if not row.done:
         return None
@@ -124,7 +124,7 @@ def interpret(row: UpstreamRow, means: Means, *, was_uncertain: bool) -> Meaning
 
 
 def is_with_customer(meaning: Meaning | None) -> bool:
-    """Whether the platform's words say that the customer has the device, registered by us or by others."""
+    """Whether the platform's answer means that the customer has the device, registered by us or by others."""
     return meaning is not None and meaning.state is _S.ALREADY_REGISTERED
 
 

@@ -1,7 +1,7 @@
-"""MS-RequestId: one id for one call, and the same id when that call is repeated.
+"""MS-RequestId: each call has one, and a repetition of the call has the same one.
 
-The second half of an id is the fingerprint of its call, so that an id read from the database tells by
-itself whether it belongs to the call that is about to be made.
+The second half of an id is the fingerprint of its call. So an id read from the database tells whether it
+belongs to the call that is about to be made.
 """
 
 from uuid import UUID
@@ -11,7 +11,7 @@ _FINGERPRINT = (1 << 62) - 1
 
 
 def new(fingerprint: bytes, random: UUID) -> UUID:
-    """An id for the call with this fingerprint. `random`: a version 4 UUID, of which the first half stays."""
+    """An id for the call with this fingerprint. Keeps the first half of `random`, a version 4 UUID."""
     return UUID(int=(random.int & ~_FINGERPRINT) | _low(fingerprint))
 
 

@@ -6,13 +6,13 @@ from email.utils import parsedate_to_datetime
 
 
 def read(value: str | None, *, now: datetime, longest: timedelta) -> timedelta | None:
-    """How long from `now` the header asks to wait: seconds or an HTTP date; None if absent or neither.
+    """The time that the header asks to wait from `now`: seconds or an HTTP date; None if absent or invalid.
 
-    At most `longest`; nothing for a date gone by. A date without a zone is UTC (RFC 9110 5.6.7).
+    At most `longest`; zero for a date in the past. A date without a zone is UTC (RFC 9110 5.6.7).
     """
     text = (value or "").strip()
     if re.fullmatch(r"[0-9]+(\.[0-9]*)?", text):
-        # float(), since int() raises on thousands of digits, which are infinity here.
+        # float(), because int() raises on thousands of digits, which are infinity here.
         return timedelta(seconds=min(float(text), longest.total_seconds()))
     try:
         at = parsedate_to_datetime(text)

@@ -1,8 +1,8 @@
-"""The rule by which two records are of one device: what names it, compared.
+"""The rule for whether two records are of the same device, by comparing its identifiers.
 
-For a device that is looked for among others: those ordered before (`db.history`, in SQL) and those in
-Microsoft's listing. Values are exact, and what one side lacks contradicts nothing. Rows of one order are
-compared more strictly, by `CheckedDevice.keys`: two that share a key are the same by this as well.
+Used to find a device among earlier orders (`db.history`, in SQL) and in Microsoft's listing. Values are
+compared exactly, and a value that one side lacks is no contradiction. Rows of one order are compared more
+strictly, by `CheckedDevice.keys`: rows that share a key are the same device by this rule too.
 """
 
 from typing import NamedTuple, Protocol
@@ -11,7 +11,7 @@ from app.domain.product_key import is_usual
 
 
 class Named(Protocol):
-    """Anything with what names a device."""
+    """Anything that has a device's identifiers."""
 
     @property
     def serial_number(self) -> str | None: ...
@@ -31,7 +31,8 @@ class DeviceNames(NamedTuple):
 
 
 def is_same(one: Named, other: Named) -> bool:
-    """A PKID of the usual form is one device's. Many may have one of another form, or a serial number."""
+    """Whether both are the same device. A PKID of the usual form belongs to one device; a PKID of another
+    form or a serial number may belong to many."""
     if one.product_key is not None and one.product_key == other.product_key:
         return is_usual(one.product_key) or _agree(one.serial_number, other.serial_number)
     return (

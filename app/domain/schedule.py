@@ -1,9 +1,9 @@
-"""Schedules of retries for webhook deliveries, status polls and upstream submissions; and the fair order.
+"""Retry schedules for webhook deliveries, status polls and submissions; and fair shares of the lanes.
 
-Three schedules with three reasons. A delivery follows a fixed ladder and gives up at its end, because a
-receiver was promised just that. A poll grows towards a ceiling, because asking often is what upstream
-throttles. A submission backs off and never comes before the Retry-After it was given.
-Clock and chance come in as `now` and `jitter` (0 <= jitter < 1), so that every answer can be tested.
+Webhook deliveries follow a fixed ladder and give up at its end, because that is what receivers were promised.
+Polls slow down to a ceiling, because Microsoft throttles frequent calls. Submissions back off, and never come
+before a Retry-After. Time and chance are passed in as `now` and `jitter` (0 <= jitter < 1), so that tests can
+check every result.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ WEBHOOK_LADDER: tuple[timedelta, ...] = (
     timedelta(hours=20),
     timedelta(hours=24),
 )
-"""Pause before each attempt, counted from the one before: the Standard Webhooks specification's example.
-Ten attempts over 75 hours and a half, so a receiver that fails on Friday evening is still tried on Monday."""
+"""The pause before each attempt, counted from the one before: the Standard Webhooks specification's example.
+Ten attempts over 75.5 hours, so a receiver that fails on Friday evening is still tried on Monday."""
 
 SPREAD = 0.15
-"""Jitter moves a delay by up to this share, so that what failed together does not come back together."""
+"""Jitter changes a delay by up to this share, so that what failed together is not retried together."""
 
 SHORT_RETRY_AFTER = timedelta(minutes=1)
-"""A receiver's Retry-After up to this is honoured in full even on the ladder's first, short rungs, where
-twice our own delay would be seconds and burn the rungs on a receiver that said when it is back."""
+"""A receiver's Retry-After up to this is honoured in full even on the short first steps of the ladder.
+Limited to twice our own delay of seconds, it would use up these steps before the receiver is back."""
 
 
 def _check_growth(first: timedelta, factor: float, ceiling: timedelta) -> None:
@@ -57,7 +57,7 @@ class PollPolicy:
     factor: float = 1.6
     ceiling: timedelta = timedelta(seconds=60)
     deadline: timedelta = timedelta(hours=6)
-    """Counted from the submission. After it the outcome is unknown and must be reconciled another way."""
+    """Counted from the submission. After it, the outcome is unknown and is looked up another way."""
 
     def __post_init__(self) -> None:
         _check_growth(self.first, self.factor, self.ceiling)
@@ -75,11 +75,11 @@ def next_delivery(
     retry_after: timedelta | None = None,
     ladder: Sequence[timedelta] = WEBHOOK_LADDER,
 ) -> datetime | None:
-    """When the next delivery attempt is due after `attempts_made` attempts; None if the ladder is used up.
+    """The time of the next delivery attempt after `attempts_made` attempts; None if the ladder is used up.
 
-    A Retry-After lengthens the pause to at most twice our own, or SHORT_RETRY_AFTER where that is more, and
-    never shortens it: neither may a receiver park its deliveries for weeks nor be called more often. Jitter
-    comes last and moves both ways, but only later when the receiver named the moment.
+    A Retry-After lengthens the pause to at most twice our own, or SHORT_RETRY_AFTER if that is longer, and
+    never shortens it: receivers can neither postpone deliveries for weeks nor ask for more calls. Jitter is
+    added last, in both directions; only later if the receiver named the time.
     """
     _check(now, jitter, attempts_made)
     if attempts_made >= len(ladder):
@@ -92,13 +92,13 @@ def next_delivery(
 
 
 def next_poll(polls_made: int, now: datetime, jitter: float, policy: PollPolicy = DEFAULT_POLLS) -> datetime:
-    """When to ask for a batch's status again after `polls_made` polls. Does not look at the deadline."""
+    """The time of the next status poll after `polls_made` polls. Ignores the deadline."""
     _check(now, jitter, polls_made)
     return now + _grown(polls_made, policy.first, policy.factor, policy.ceiling) * _spread(jitter)
 
 
 def is_past_deadline(submitted_at: datetime, now: datetime, policy: PollPolicy = DEFAULT_POLLS) -> bool:
-    """Whether polling has had its time, so that the outcome has to be found out another way."""
+    """Whether polling has reached its deadline, so that the outcome must be found out another way."""
     _check_aware(submitted_at)
     _check_aware(now)
     return now - submitted_at >= policy.deadline
@@ -114,10 +114,11 @@ def next_attempt(
     factor: float = 2.0,
     ceiling: timedelta = timedelta(minutes=5),
 ) -> datetime:
-    """When to submit again after `attempts` attempts (1 or more) that may be retried.
+    """The time of the next submission after `attempts` attempts (1 or more) that may be retried.
 
-    Never before Retry-After, however long: Partner Center counts early retries against the same budget.
-    When our own backoff is longer it wins, as its throttling guidance asks after repeated refusals.
+    Never before Retry-After, however long: Partner Center counts early retries against the same budget. If
+    our own backoff is longer, it applies: Microsoft's throttling guidance asks for that after repeated
+    refusals.
     """
     _check(now, jitter, attempts)
     _check_growth(first, factor, ceiling)
@@ -128,14 +129,14 @@ def next_attempt(
 
 
 def share_of(lanes: int, waiting_partners: int, *, kept_free: int = 0) -> int:
-    """How many of `lanes` one partner may hold at most. Never fewer than one.
+    """The most of `lanes` that one partner may hold; at least one.
 
-    `waiting_partners` counts the partners that have work waiting, the one that asks included. Alone it may
-    have every lane: an idle lane helps nobody. Beside others it has an equal part, rounded up so that no
-    lane idles because the division leaves a rest, and always one lane fewer than there are.
+    `waiting_partners` counts the partners with waiting work, including the one that asks. A partner alone may
+    have every lane, because idle lanes help nobody. Among several, each has an equal share, rounded up so
+    that no lane stays idle, but at least one lane fewer than there are.
 
-    Work under way is never interrupted, so a partner that comes later waits until one piece of work ends.
-    Where a piece takes long, `kept_free` lanes are out of reach for a partner that waits alone.
+    Running work is never interrupted, so a partner that arrives later waits until a piece of work ends. If
+    pieces take long, a partner alone does not get `kept_free` of the lanes.
 
     Raises:
         ValueError: no lane, a negative number of partners, or a negative number of lanes kept free.

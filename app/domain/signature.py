@@ -1,8 +1,8 @@
-"""Signing webhooks as the Standard Webhooks specification has it, so that its public libraries verify them.
+"""Signs webhooks as the Standard Webhooks specification defines, so that its public libraries verify them.
 
-The signature covers id, time and body, so none of the three can be changed or replayed later on its own.
-Stands alone because it is the one promise of ours that code we never see is written against: symmetric
-signatures (`v1`, HMAC-SHA256) with `whsec_` secrets, several of them while a secret is being rotated.
+The signature covers id, time and body, so none of them can be changed or replayed separately. Signatures are
+symmetric (`v1`, HMAC-SHA256), with `whsec_` secrets, and with several secrets during a rotation. Receivers'
+code depends on exactly this.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ MIN_SECRET_BYTES = 24
 MAX_SECRET_BYTES = 64
 """Both bounds are the specification's."""
 
-# Parts of the signed text are joined by full stops, so an id with one in it could be read in two ways.
+# The signed parts are joined by full stops, so an id with a full stop could be read in two ways.
 _MESSAGE_ID = re.compile(r"[A-Za-z0-9_-]{1,255}")
 
 
 def new_secret(random: bytes) -> str:
-    """The secret made of 24 to 64 bytes from a cryptographic source, in the form receivers are given."""
+    """The secret made of 24 to 64 bytes from a cryptographic source, in the form that receivers get."""
     _check_length(random)
     return SECRET_PREFIX + base64.b64encode(random).decode("ascii")
 
@@ -33,8 +33,9 @@ def new_secret(random: bytes) -> str:
 def sign(secrets: Sequence[str], message_id: str, timestamp: datetime | int, body: bytes) -> dict[str, str]:
     """The three headers of one attempt; `body` must be the exact bytes that are sent.
 
-    One signature per secret, in the given order: put the new secret first while the old one still counts.
-    `timestamp` is the time of this attempt, not of the event, for receivers refuse what is minutes old.
+    One signature per secret, in the given order: put the new secret first while the old one is still valid.
+    `timestamp` is the time of this attempt, not of the event, because receivers reject timestamps that are
+    minutes old.
 
     Raises:
         ValueError: no secret, one that `new_secret` would not make, an id with other characters than

@@ -1,4 +1,4 @@
-"""Rows of a file as they are staged, and what is counted of them before an order is made."""
+"""Staged rows of an import, and the counts that are shown before orders are made."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from app.domain.same_device import DeviceNames
 
 @dataclass(frozen=True, slots=True)
 class StagedRow:
-    """A row of a file, with its verdict."""
+    """A staged row of a file, with its verdict."""
 
     row_number: int
     id: UUID
@@ -80,7 +80,7 @@ class PlannedBatch:
 
 @dataclass(frozen=True, slots=True)
 class Original:
-    """A row as it came."""
+    """A row as it was in the file."""
 
     row_number: int
     line: int

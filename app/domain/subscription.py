@@ -7,21 +7,22 @@ from app.domain.event import EVENTS, EventType
 from app.domain.scope import Scope
 
 SUBSCRIBABLE: Final = frozenset(type for type, entry in EVENTS.items() if not entry.asked_for)
-"""What an endpoint for every type is told."""
+"""What an endpoint for every type receives."""
 
 EVERY_TYPE = "*"
-"""A mark stored before the types of an endpoint that subscribes to every type."""
+"""Stored before the types of an endpoint that subscribes to every type."""
 
 EVERY_SCOPE: Final = frozenset(scope for scope in Scope if scope.value.endswith(":read")) - {
-    Scope.HASHES_READ,  # no event has a hash in it
-    Scope.WEBHOOKS_READ,  # an endpoint may hear of itself
+    Scope.HASHES_READ,  # no event contains a hash
+    Scope.WEBHOOKS_READ,  # for events about the endpoint itself
 }
-"""What an endpoint for every type needs: types that come later may tell of anything that can be read."""
+"""The scopes that an endpoint for every type needs: later types may be about anything that can be read."""
 
 
 def stored_types(wanted: Sequence[str]) -> list[str]:
-    """What is stored for an endpoint. None wanted means every type, also later ones; today's are
-    listed beside the mark for a process of the previous release, which does not know the mark."""
+    """The types to store for an endpoint. No wanted types means every type, including later ones: then the
+    mark is stored, and also today's types, for processes of the previous release, which do not know the
+    mark."""
     if wanted:
         return [EventType(type).value for type in wanted]
     return [EVERY_TYPE, *sorted(type.value for type in SUBSCRIBABLE)]

@@ -1,19 +1,19 @@
-"""Failures of a call to Microsoft, in the terms that decide what happens next.
+"""Failures of calls to Microsoft, classified by what happens next.
 
     UpstreamFailure
-    ├── NotSent               it certainly had no effect; send it again later
+    ├── NotSent               it had no effect; send it again later
     │   ├── Throttled         429: not before `retry_after`
-    │   ├── HeldBack          our own budget or breaker says not yet; Microsoft was not asked
+    │   ├── HeldBack          our own budget or breaker delays it; Microsoft was not called
     │   ├── Unreachable       no connection, DNS, TLS
     │   └── LoginNotUnderstood  the token service's answer cannot be read
-    ├── OutcomeUnknown        it may have had its effect: timeout, reset, 5xx
-    │   └── NotUnderstood     there was an answer, and it cannot be read
-    ├── Refused               a definite no to this request
+    ├── OutcomeUnknown        it may have had an effect: timeout, reset, 5xx
+    │   └── NotUnderstood     there was an answer, but it cannot be read
+    ├── Refused               a definite refusal of this request
     │   ├── NoRelationship    the customer has not (or no longer) agreed
-    │   └── TagOtherwise      the group tag is there, or is not, other than our note of it says
-    └── ConnectionTrouble     the partner's access is broken until somebody repairs it
+    │   └── TagOtherwise      the group tag exists, or does not, contrary to our record
+    └── ConnectionTrouble     the partner's access is broken until a person repairs it
 
-`code` is a catalogue code. `said` keeps Microsoft's own words, shortened, never a token or hash.
+`code` is a catalogue code. `said` is Microsoft's own message, shortened, without tokens or hashes.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from datetime import timedelta
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """Microsoft's words: HTTP status, its code and description, as far as there were any."""
+    """Microsoft's message: HTTP status, code and description, as far as there were any."""
 
     status: int | None = None
     code: str | None = None
@@ -43,7 +43,7 @@ class UpstreamFailure(Exception):
 
 
 class NotSent(UpstreamFailure):
-    """The call certainly had no effect."""
+    """The call had no effect."""
 
 
 class Throttled(NotSent):
@@ -55,7 +55,7 @@ class Throttled(NotSent):
 
 
 class HeldBack(NotSent):
-    """Our own budget for this connection says not yet. `said` is ours: Microsoft was not asked."""
+    """Our own budget delays the call. `said` is our message: Microsoft was not called."""
 
     def __init__(self, code: str, retry_after: timedelta, said: Said) -> None:
         super().__init__(code, said)
@@ -70,7 +70,7 @@ class Unreachable(NotSent):
 
 
 class OutcomeUnknown(UpstreamFailure):
-    """The call may have had its effect. `answered`: there was an answer, so its request id is spent."""
+    """The call may have had an effect. `answered`: there was an answer, so its request id is used up."""
 
     def __init__(self, said: Said | None = None, *, answered: bool) -> None:
         super().__init__("upstream_unavailable", said)
@@ -78,12 +78,12 @@ class OutcomeUnknown(UpstreamFailure):
 
 
 NOT_UNDERSTOOD = "upstream_not_understood"
-"""An answer came that is not JSON, has another shape, or lacks what it must have. Waiting alone may not
-fix that, so it is shown as the connection's trouble, whatever the call was."""
+"""The answer is not JSON, has another shape, or lacks a required field. Waiting alone may not fix that, so it
+is shown as the connection's trouble, whatever the call was."""
 
 
 class NotUnderstood(OutcomeUnknown):
-    """Something answered, and the answer cannot be read."""
+    """There was an answer, but it cannot be read."""
 
     def __init__(self, said: Said | None = None) -> None:
         UpstreamFailure.__init__(self, NOT_UNDERSTOOD, said)
@@ -91,16 +91,16 @@ class NotUnderstood(OutcomeUnknown):
 
 
 class LoginNotUnderstood(NotSent):
-    """The token service answered, and the answer cannot be read. The call itself was not made."""
+    """The token service's answer cannot be read. The call itself was not made."""
 
     def __init__(self, said: Said | None = None) -> None:
         super().__init__(NOT_UNDERSTOOD, said)
 
 
 class Refused(UpstreamFailure):
-    """A definite no to this request; sending the same again changes nothing.
+    """A definite refusal of this request; sending the same again changes nothing.
 
-    `divisible`: nothing says why, so that a smaller call may be accepted.
+    `divisible`: no reason was given, so a smaller call may be accepted.
     """
 
     def __init__(self, code: str, said: Said | None = None, *, divisible: bool = False) -> None:
@@ -116,8 +116,8 @@ class NoRelationship(Refused):
 
 
 class TagOtherwise(Refused):
-    """Creating a group tag that exists, or adding to one that does not: looked up, and tried another way."""
+    """A tag to create exists, or one to append to does not. It is looked up, then sent the other way."""
 
 
 class ConnectionTrouble(UpstreamFailure):
-    """Credentials, MFA or agreements: nothing of this connection works until a person acts."""
+    """Credentials, MFA or agreements: the connection does not work until a person acts."""

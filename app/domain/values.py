@@ -1,7 +1,7 @@
-"""The values of one row: cleaned, judged one by one, and ready to be made an identity of.
+"""The values of one row: cleaned, and checked one by one.
 
-Each value is looked at by itself here; what they make together is decided in `identity`. Most are plain,
-and a large order has 10,000 rows: so the questions that take time are asked of the others only.
+What the values identify together is decided in `identity`. Most values are plain, and a large order has
+10,000 rows, so the slow checks run only for the others.
 """
 
 from functools import lru_cache
@@ -26,7 +26,7 @@ FIELDS: Final = (
 
 
 class Limits(Protocol):
-    """In characters."""
+    """The most characters of a value."""
 
     @property
     def max_group_tag(self) -> int: ...
@@ -35,17 +35,17 @@ class Limits(Protocol):
 
 
 class Unfit(NamedTuple):
-    """A value that no identity can be made of."""
+    """A value that cannot be part of an identity."""
 
     bit: int
     error: Finding
-    """What is wrong with it, where nothing else tells the device."""
+    """The error to report if nothing else identifies the device."""
     beside: Finding
-    """What is said where something else does: the value is left out then."""
+    """The warning to report if something else does: the value is then left out."""
 
 
 class Values:
-    """A row's values as they can be used, and what there is to say about each."""
+    """A row's usable values, and the findings about each."""
 
     __slots__ = (
         *("found", "given", "group_tag", "line_ref", "maker", "model", "product_key", "serial", "spoilt"),
@@ -62,7 +62,7 @@ class Values:
         self.maker = None if maker is None else self._name(MAKER, "manufacturer", maker, limit)
         self.model = None if model is None else self._name(MODEL, "model", model, limit)
         serial, key = device.serial_number, device.product_key
-        # Most are plain: then there is nothing to take away and nothing to ask.
+        # Most values are plain: nothing to remove, nothing to check.
         if serial is not None and not PLAIN_SERIAL.fullmatch(serial):
             serial = self._serial(serial, limit)
         if key is not None and not product_key.USUAL.fullmatch(key):
@@ -72,7 +72,7 @@ class Values:
         tag, line_ref = device.group_tag, device.line_ref
         self.group_tag = None if tag is None else self._group_tag(tag, limits.max_group_tag)
         self.line_ref = None if line_ref is None else self._line_ref(line_ref, limit)
-        # A field in error counts as given: its error is what people must see, not that it is missing too.
+        # A field with an error counts as given, so that people see its error and not that it is missing.
         self.given = self.spoilt
         self.whole: HardwareHash | None = None
         text = device.hardware_hash
@@ -89,7 +89,7 @@ class Values:
             self.given |= KEY
 
     def usable(self) -> int:
-        """The fields an identity can be made of."""
+        """The fields that can be part of an identity."""
         bits = self.given & ~self.spoilt
         for unfit in self.unfit:
             bits &= ~unfit.bit
@@ -113,7 +113,7 @@ class Values:
     def _serial(self, value: str, limit: int) -> str | None:
         before = len(self.found)
         if "\n" in value or "\r" in value:
-            # Line breaks cannot be seen, and are an error of their own; this one says what they mean.
+            # Invisible line breaks are an error of their own; this one says what they mean.
             text = value.strip()[: 4 * limit]
             if is_list(text):
                 words = f"It reads {quoted(text)}."
@@ -150,7 +150,7 @@ class Values:
             return plain
         text = cell_text.bare("product_key", value, limit, self.found, error_is_empty=True)
         if text is None or any(finding.is_error for finding in self.found[before:]):
-            return None  # unreadable, so it could be anything, a secret too
+            return None  # unreadable, so it could be anything, including a secret
         judged = product_key.judge(text)
         self.found += judged.found
         self.unusual = judged.unusual
@@ -172,7 +172,7 @@ class Values:
         return text
 
     def _hash_text(self, text: str) -> str | None:
-        """The hash without what was put around it; None for a placeholder, which counts as empty."""
+        """The hash without anything around it; None for a placeholder, which counts as empty."""
         if text.startswith("T0") and text not in ("T0", "T0H"):
             return text
         bare: str | None = text.strip()

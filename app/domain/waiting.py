@@ -1,7 +1,7 @@
 """Reasons why work waits, derived from facts about batches, their connections and the service.
 
-A reason is a code of the catalogue, which says what to do. Several can hold at once, and all of them are
-told; reasons that need action come first. Nothing is looked up here.
+A reason is a code of the catalogue, which says what to do. Several reasons can apply at once, and all are
+reported; those that need action come first. Nothing is looked up here.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -25,13 +25,13 @@ class Waiting:
     devices: int
     since: datetime | None = None
     until: datetime | None = None
-    """When it ends, or when Registrar tries again; None: nobody knows."""
+    """When it ends, or when Registrar tries again; None if that is not known."""
     detail: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceFacts:
-    """`None` where it was not looked at, which is not told as a reason."""
+    """Facts about workers and Redis. `None`: not looked up, so not reported as a reason."""
 
     workers_alive: bool | None = None
     worker_seen_at: datetime | None = None
@@ -46,7 +46,7 @@ def reasons(
     policy: BudgetPolicy,
     now: datetime,
 ) -> list[Waiting]:
-    """What these batches wait for, each reason once; reasons that need action come first."""
+    """The reasons why these batches wait, each once; those that need action come first."""
     merged: dict[str, Waiting] = {}
     for batch in batches:
         for reason in _of_batch(batch, connections[batch.connection_id], service, policy, now):
@@ -69,14 +69,14 @@ def _earlier(one: datetime | None, other: datetime | None) -> datetime | None:
     return min((moment for moment in (one, other) if moment is not None), default=None)
 
 
-# Without a worker nothing else is tried; without its connection no consent is read.
+# No other work is tried without a worker, and no consent is read while the connection is in trouble.
 _FIRST = ("no_worker_alive", "redis_unavailable")
 _LAST = ("consent_revoked", "consent_missing", "portal_upload_due", "portal_outcome_due", "batch_broken")
 _BY_ADVICE = (Advice.PERSON, Advice.NEVER, Advice.RETRY, Advice.NONE)
 
 
 def _rank(reason: Waiting) -> tuple[int, int, str]:
-    """Sort order: what needs action (service, connection, customer), then what passes by itself."""
+    """Sort order: what needs action (service, connection, customer), then what ends by itself."""
     entry = CATALOGUE.get(reason.code)
     advice = _BY_ADVICE.index(entry.advice if entry else Advice.PERSON)
     if reason.code in _FIRST:
@@ -126,7 +126,7 @@ def _of_service(batch: BatchFacts, service: ServiceFacts) -> Iterator[Waiting]:
 def _of_budget(
     batch: BatchFacts, connection: ConnectionFacts, policy: BudgetPolicy, now: datetime
 ) -> Iterator[Waiting]:
-    """What holds back the connection's next call, if anything does."""
+    """The reason that delays the connection's next call, if there is one."""
     known = connection.budget
     decision = None if known is None else budgets.enter(known, now, policy, TURN_TIMEOUT)[1]
     if known is not None and isinstance(decision, Pause):

@@ -30,7 +30,7 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class HeldEndpoint:
-    """An endpoint as it is while a transaction holds it."""
+    """An endpoint whose row the transaction has locked."""
 
     state: str
     consecutive_failures: int
@@ -41,7 +41,7 @@ class HeldEndpoint:
 
 @dataclass(frozen=True, slots=True)
 class Subscriber:
-    """An endpoint that is told of events."""
+    """An endpoint that receives an event."""
 
     id: UUID
     event_types: Sequence[str]

@@ -1,4 +1,4 @@
-"""`make bench`: every figure beside its bound of the same run, as the tables of docs/benchmarks.md."""
+"""Runs all benchmarks (`make bench`) and prints the tables of docs/benchmarks.md, with bounds."""
 
 import json
 import os

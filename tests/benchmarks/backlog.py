@@ -1,7 +1,7 @@
-"""Backlog: the worker's claim and the sweep's look with 1,000,000 queued registrations, and with 10,000.
+"""Benchmark of a large backlog: a worker's claim and the sweep, with 1,000,000 and 10,000 queued devices.
 
-The bound is the same statement on the small backlog. Rows are made with SQL; a hundred devices a
-batch and 200 customers, so that the queue has 10,000 batches.
+The bound is the same statement on the small backlog. SQL makes the rows: 100 devices per batch and 200
+customers, so the large queue has 10,000 batches.
 """
 
 import asyncio
@@ -81,7 +81,7 @@ async def _fill(runtime: Runtime, registrations: int) -> None:
 
 
 async def _time(runtime: Runtime, statement: Callable[[SystemTx], Awaitable[object]]) -> list[float]:
-    """Milliseconds of each run, rolled back so that every run has the same queue."""
+    """Milliseconds of each run. Each is rolled back, so that every run has the same queue."""
     took = []
     for _ in range(REPEATS):
         async with runtime.engine.connect() as session, session.begin() as transaction:

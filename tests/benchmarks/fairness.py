@@ -1,8 +1,8 @@
-"""Fairness and reading, beside a customer with 200,000 queued devices.
+"""Benchmark of fairness and of reading, beside a customer with 200,000 queued devices.
 
-A single device of customer B waits beside them, and `GET /v1/orders/{id}` reads an order with many rows.
+Customer B orders a single device beside them, and `GET /v1/orders/{id}` reads an order with many rows.
 
-A's devices are ordered while A has not consented, so that all of them are released at one moment.
+A's devices are ordered before A has consented, so that all of them are released at the same moment.
 """
 
 import time
@@ -32,7 +32,7 @@ def _fill(bench: Bench, customer: str) -> list[str]:
 
 
 def _sent_within(bench: Bench, customer: str, prefix: str) -> list[float]:
-    """Seconds from sending one device of the customer until Microsoft's stand-in has been called."""
+    """Seconds from sending one of the customer's devices until the simulator was called."""
     took = []
     for number in range(SINGLES):
         row = {"serial_number": f"{prefix}{number}", "manufacturer": "Contoso", "model": "Book"}

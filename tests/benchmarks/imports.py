@@ -1,7 +1,7 @@
-"""Imports: a file over HTTP, read, previewed and made into one order, beside a bare script.
+"""Benchmark of imports: a file is uploaded, read, previewed and made into one order.
 
-The bound: the same file taken apart by the csv module and its rows COPYed into a plain table, twice (as
-staged and as registered), on the same PostgreSQL, by a script without a service and without a check.
+The bound: a bare script, without a service and without checks, parses the same file with the csv module and
+COPYs its rows into plain tables twice (as staged and as registered), on the same PostgreSQL.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from tests.benchmarks.world import Bench, look, open_bench, peak_megabytes, perc
 SIZES = (100_000, 1_000_000)
 HASHED = 100_000
 LARGEST = 990_000
-"""Rows with hashes: 3.98 GB, just under what one import may have."""
+"""Rows with hashes: 3.98 GB, just under the limit of one import."""
 PATIENCE = 3600.0
 """Seconds."""
 MAKER, MODEL = "Contoso", "Contoso Book 14"
@@ -30,7 +30,7 @@ PIECE = 256 * 1024
 
 
 def hashed_pieces(rows: int) -> Iterator[bytes]:
-    """A file of 4,000 characters a row."""
+    """A file with hashes of 4,000 characters, in pieces."""
     held = ["Device Serial Number,Windows Product ID,Hardware Hash\r\n"]
     for number, device in enumerate(devices(rows, seed=11, kind=IdentityKind.HARDWARE_HASH), start=1):
         held.append(f"{device.serial_number},,{device.hardware_hash}\r\n")
@@ -41,7 +41,7 @@ def hashed_pieces(rows: int) -> Iterator[bytes]:
 
 
 def pieces(rows: int) -> Iterator[bytes]:
-    """The file, as a supplier's system would stream it."""
+    """The file without hashes, in pieces, as a supplier's system would stream it."""
     held = ["Device Serial Number,Manufacturer name,Device model,Group Tag\r\n"]
     size = 0
     for number in range(rows):
@@ -55,7 +55,7 @@ def pieces(rows: int) -> Iterator[bytes]:
 
 
 def measure(bench: Bench, rows: int, file: Iterator[bytes], reference: str) -> dict[str, float]:
-    """Seconds of each part, from the first byte to the order. Making the file counts as uploading it."""
+    """Seconds of each step, from the first byte to the order. Making the file counts as uploading it."""
     begun = time.perf_counter()
     response = bench.api.post(
         "/v1/imports",
@@ -83,7 +83,7 @@ def measure(bench: Bench, rows: int, file: Iterator[bytes], reference: str) -> d
 
 
 def wait_until(done: Callable[[], bool]) -> float:
-    """Seconds until it is done, polling as rarely as a caller would."""
+    """Seconds until `done()` is true, polling as rarely as a caller would."""
     begun = time.perf_counter()
     while not done():
         if time.perf_counter() - begun > PATIENCE:
@@ -93,7 +93,7 @@ def wait_until(done: Callable[[], bool]) -> float:
 
 
 async def measure_bound(database_url: str, rows: int) -> float:
-    """Seconds: the csv module, and COPY into two plain tables of the same columns."""
+    """Seconds of the bound: the csv module, and COPY into two plain tables of the same columns."""
     connection = await asyncpg.connect(database_url.replace("+asyncpg", ""))
     columns = ["id", "row_number", "serial_number", "manufacturer", "model", "group_tag"]
     for table in ("bound_staged", "bound_made"):
@@ -125,7 +125,7 @@ def _peaks(bench: Bench) -> dict[str, float]:
 
 
 def run_largest(directory: Path) -> dict[str, Any]:
-    """One file of nearly 4 GB. Takes about ten minutes, so it runs only on request."""
+    """Imports one file of nearly 4 GB. Takes about ten minutes, so it runs only on request."""
     return run(directory, sizes=(), hashed=LARGEST)
 
 

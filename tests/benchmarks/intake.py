@@ -1,7 +1,7 @@
-"""Intake: orders of 10,000 devices with hashes over HTTP, beside a bare script doing the unavoidable.
+"""Benchmark of intake: orders of 10,000 devices with hashes over HTTP.
 
-The bound: the same rows decoded from the same JSON, their hashes decoded and SHA-256-verified, and
-COPYed into plain tables of the same columns on the same PostgreSQL, by a script without a service.
+The bound: a bare script without a service decodes the same JSON, decodes the hashes and verifies their
+SHA-256, and COPYs the rows into plain tables of the same columns on the same PostgreSQL.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ def bodies(bench: Bench) -> list[bytes]:
 
 
 def measure_service(bench: Bench, sent: list[bytes]) -> list[float]:
-    """Seconds of each order, from sending to 201."""
+    """Seconds of each order, from sending it to the 201."""
     took = []
     for body in sent:
         begun = time.perf_counter()
@@ -51,7 +51,7 @@ def measure_service(bench: Bench, sent: list[bytes]) -> list[float]:
 
 
 def verify(text: str) -> bytes:
-    """The hash's data, if magic, length and checksum are right."""
+    """The hash's data, if its magic, length and checksum are right."""
     blob = base64.b64decode(text, validate=True)
     total: int = struct.unpack_from("<H", blob, 2)[0]
     if blob[:2] != b"OA" or hashlib.sha256(blob[:total]).digest() != blob[total + 4 : total + 36]:
@@ -60,7 +60,7 @@ def verify(text: str) -> bytes:
 
 
 async def measure_bound(database_url: str, sent: list[bytes]) -> list[float]:
-    """Seconds of each order's rows: JSON decoded, hashes verified, both tables COPYed, committed."""
+    """Seconds of the bound for each order: JSON decoded, hashes verified, both tables COPYed, committed."""
     dsn = database_url.replace("+asyncpg", "")
     connection = await asyncpg.connect(dsn)
     await connection.execute(

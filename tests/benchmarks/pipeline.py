@@ -1,7 +1,7 @@
-"""Pipeline: queued rows to the simulator by one worker, beside a bare loop that reads, encodes and posts.
+"""Benchmark of sending: one worker sends queued devices to the simulator.
 
-The bound: one process that reads 1,000 rows with a plain query, builds the same JSON with orjson and
-posts it over one raw connection to the same simulator, one call after another.
+The bound: one process reads 1,000 rows with a plain query, builds the same JSON with orjson and posts it over
+one raw connection to the same simulator, one call after another.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ WIDE = {
     "REGISTRAR_CONNECTION_WINDOW": "1000",
     "REGISTRAR_POLL_FIRST_S": "60",
 }
-"""Measures only sending, so batches must not wait for outcomes."""
+"""Only sending is measured, so batches must not wait for outcomes."""
 READ = """
 SELECT r.serial_number, r.manufacturer, r.model, r.product_key, h.data
 FROM registrations r LEFT JOIN device_hashes h ON h.registration_id = r.id
@@ -44,7 +44,7 @@ def _order(bench: Bench, customer: str, kind: IdentityKind, seed: int) -> str:
 
 
 async def _bound(bench: Bench, orders: list[str], tenants: list[str]) -> float:
-    """Devices a second of the bare loop, for customers of the stand-in that Registrar does not know."""
+    """Devices a second of the bare loop, for customers of the simulator that Registrar does not know."""
     owner = await asyncpg.connect(bench.stack.database_url.replace("+asyncpg", ""))
     url = urlsplit(bench.stack.simulator_url or "")
     reader, writer = await asyncio.open_connection(url.hostname, url.port)
@@ -99,7 +99,7 @@ def _measure(directory: Path, kind: IdentityKind) -> dict[str, float]:
             bench.simulator.post(f"/control/customers/{tenant}:accept", json={}).raise_for_status()
         goal = _accepted(bench) + len(orders) * ROWS
         bench.post(f"/v1/customers/{bench.customers[0]}/consent:recheck", None)
-        # From the moment at which all are queued; what has been sent by then does not count.
+        # Measured from the moment when all are queued; devices sent before do not count.
         begun, waiting = time.perf_counter(), goal - _accepted(bench)
         bench.wait_until(lambda: _accepted(bench) >= goal)
         service = waiting / (time.perf_counter() - begun)

@@ -1,10 +1,9 @@
-"""Reading: rows a second of our reader beside the bare loop that parses the same file, and its memory.
+"""Benchmark of reading files: rows a second and memory of our reader, beside a bare loop over the same file.
 
-The bounds: for CSV the csv module over the decoded stream, for workbooks python-calamine, which holds
-the sheet in memory. Each reading runs in a process of its own, so that its peak memory is its own;
-bound and reader take turns, and the better of two counts. Seconds are the process's own, so that a
-neighbour on the machine slows down neither. A row's fields are looked up when they
-are asked for, so reading with every row's fields is measured too.
+The bounds: for CSV the csv module over the decoded stream, for workbooks python-calamine, which holds the
+sheet in memory. Each reading runs in its own process, so that peak memory is its own. Bound and reader take
+turns, and the better of two runs counts. Seconds are processor time, so that other programs do not matter. A
+row's fields are looked up on access, so reading all fields of each row is measured too.
 """
 
 import json
@@ -56,7 +55,7 @@ def run(directory: Path) -> dict[str, Any]:
         found[f"{count:,} tuples, XLSX"] = _compare(write_workbook(directory, count), "calamine", count)
     for count in (100_000, 1_000_000):
         found[f"{count:,} hashes, CSV"] = _compare(_csv(directory, count, _hash), "csv", count)
-    # A tenth as many: a spreadsheet program shares texts, so the file has all hashes in one list.
+    # A tenth as many: a spreadsheet program shares texts, so all hashes are in one list of the file.
     hashed = write_workbook(directory, 100_000, hashed=True)
     found["100,000 hashes, XLSX"] = _compare(hashed, "calamine", 100_000)
     return found
@@ -98,7 +97,7 @@ def _tuple(number: int) -> str:
 
 
 def _hash(number: int) -> str:
-    # The length and the characters of a hash; its content does not matter to a reader.
+    # The length and the characters of a hash; readers do not care about its content.
     return f"5CD{number:07d},,T0HR{number:07d}{'AgEAk+/9' * 170}{'A' * 2629},,"
 
 
@@ -112,7 +111,7 @@ def _csv(directory: Path, count: int, line: Any) -> Path:
 
 
 def write_workbook(directory: Path, count: int, *, hashed: bool = False) -> Path:
-    """As a spreadsheet program writes it: texts that repeat are shared."""
+    """Writes a workbook as a spreadsheet program does: repeated texts are shared."""
     path = directory / "devices.xlsx"
     main = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
     relations = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
@@ -122,7 +121,7 @@ def write_workbook(directory: Path, count: int, *, hashed: bool = False) -> Path
         yield from (*names, "Contoso", "Contoso Book 14")
         yield from (f"5CD{number:07d}" for number in range(count))
         if hashed:
-            # Not as alike as those of `_hash`: such a package would unpack like a bomb, and be refused.
+            # Less alike than those of `_hash`: otherwise the package would be refused as a compression bomb.
             chance = Random(1)
             yield from (f"T0HR{b64encode(chance.randbytes(780)).decode():A<3996}" for _ in range(count))
 

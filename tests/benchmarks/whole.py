@@ -1,6 +1,6 @@
-"""200,000 devices of 200 customers from order to outcome, with one API, one worker and the simulator.
+"""Benchmark of the whole way: 200,000 devices of 200 customers, from order to outcome.
 
-The simulator answers at once.
+With one API, one worker, and a simulator that answers at once.
 """
 
 import time
@@ -14,7 +14,7 @@ from tests.benchmarks.world import Bench, api_peaks, cpu_seconds, open_bench, pe
 CUSTOMERS = 200
 DEVICES_EACH = 1_000
 UNHURRIED = {"REGISTRAR_BUDGET_START": "2000", "REGISTRAR_BUDGET_CEILING": "5000"}
-"""The throttle budget's own bound is not what is measured here."""
+"""High enough that the throttle budget does not limit what is measured."""
 
 
 def _post_orders(bench: Bench, prefix: str) -> float:

@@ -1,4 +1,4 @@
-"""The world of the benchmarks: a stack of real processes, with an account in it."""
+"""The benchmarks' stack: real processes, with one partner."""
 
 import json
 import os
@@ -35,7 +35,7 @@ class Bench:
         return response.json()
 
     def wait_until(self, done: Any, *, patience: float = 600.0) -> float:
-        """Seconds until `done()` says so."""
+        """Seconds until `done()` is true."""
         begun = time.perf_counter()
         while not done():
             if time.perf_counter() - begun > patience:
@@ -53,8 +53,8 @@ def open_bench(
     consented: bool = True,
     settings: Mapping[str, str] | None = None,
 ) -> Iterator[Bench]:
-    """A stack with durable PostgreSQL, the simulator answering at once, and its customers."""
-    # Counted as in production, but one key asks here as fast as it can.
+    """Starts a stack with durable PostgreSQL, customers, and a simulator that answers at once."""
+    # Calls are counted as in production, but one key may call as fast as it can.
     measured = {"REGISTRAR_LOG_LEVEL": "WARNING", "REGISTRAR_REQUESTS_PER_MINUTE": "1000000"}
     environment = {**measured, **(settings or {})}
     with (
@@ -106,7 +106,7 @@ def look(bench: Bench, path: str) -> list[float]:
 
 
 def family(pid: int) -> list[int]:
-    """A process and those it has started, oldest first. The last one of an API is its intake process."""
+    """A process and its descendants, oldest first. An API's last one is its intake process."""
     found = [pid]
     for each in found:
         children = Path(f"/proc/{each}/task/{each}/children").read_text().split()
@@ -115,7 +115,7 @@ def family(pid: int) -> list[int]:
 
 
 def cpu_seconds(pid: int) -> float:
-    """User and system time so far, of a process and those it has started."""
+    """User and system time so far of a process and its descendants."""
     ticks = 0
     for each in family(pid):
         fields = Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()
@@ -124,7 +124,7 @@ def cpu_seconds(pid: int) -> float:
 
 
 def peak_megabytes(pid: int) -> float:
-    """Highest resident memory of a process so far (VmHWM)."""
+    """The highest resident memory of a process so far (VmHWM)."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) / 1024
@@ -132,7 +132,7 @@ def peak_megabytes(pid: int) -> float:
 
 
 def api_peaks(pid: int) -> dict[str, float]:
-    """Memory of both processes of an API; what they share is in both figures."""
+    """Memory of an API's two processes; shared memory is in both figures."""
     return {"api_peak_mb": peak_megabytes(pid), "intake_peak_mb": peak_megabytes(family(pid)[-1])}
 
 

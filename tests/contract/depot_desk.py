@@ -1,4 +1,4 @@
-"""The stand-in for Depot: a small server on loopback with a ledger, and faults that a test lays ready."""
+"""The server of the test platform Depot: on loopback, with a ledger, and with faults that tests can order."""
 
 import asyncio
 import base64
@@ -11,12 +11,12 @@ from typing import Any
 import orjson
 
 PENDING_LOOKS = 2
-"""Every other device is still pending at so many questions."""
+"""How many status calls answer `pending` for every other device."""
 
 
 @dataclass
 class Fault:
-    """What becomes of one call that registers: before or after the desk has done its work."""
+    """What happens to one registration call, before or after the server has registered the devices."""
 
     after: bool
     status: int | None = None
@@ -30,24 +30,24 @@ class Enrolment:
     serial: str
     fault: str | None
     looks: int
-    """Questions that are still answered with `pending`."""
+    """Status calls that still answer `pending`."""
 
 
 @dataclass
 class Desk:
-    """`registered` counts how often a device became a tenant's: once each, or somebody did too much."""
+    """`registered` counts how often each device was registered for a tenant: more than once is a fault."""
 
     remembers: bool = True
-    """Whether a call with an id that was seen before is answered as before."""
+    """Whether a repeated call id gets the first call's answer."""
     faults: deque[Fault] = field(default_factory=deque)
     registered: Counter[str] = field(default_factory=Counter)
     owners: dict[str, str] = field(default_factory=dict)
     errors: dict[str, str] = field(default_factory=dict)
-    """By serial number: what the device's enrolment ends with."""
+    """By serial number: the error with which the device's registration ends."""
     enrolments: dict[str, Enrolment] = field(default_factory=dict)
     answers: dict[str, list[str]] = field(default_factory=dict)
     calls: list[tuple[str, str]] = field(default_factory=list)
-    """Id and serial numbers of each call that registers."""
+    """Id and serial numbers of each registration call."""
     audiences: set[str] = field(default_factory=set)
     held: asyncio.Event = field(default_factory=asyncio.Event)
     end: asyncio.Event = field(default_factory=asyncio.Event)
@@ -115,7 +115,7 @@ class Desk:
 
 
 def audience(authorization: str) -> str:
-    """For which API the simulator's Entra has issued the token."""
+    """The API for which the simulator's Entra has issued the token."""
     claims = authorization.removeprefix("Bearer ").split(".")[1]
     return str(orjson.loads(base64.urlsafe_b64decode(claims + "=="))["aud"])
 

@@ -1,6 +1,6 @@
-"""A desk for each platform by API: a stand-in that loses answers, throttles and counts.
+"""Desks: for each platform with an API, a test server that can lose answers, throttle and count.
 
-The contract tests hold every ability to its promises on it. A new platform needs an entry in `DESKS`.
+The contract tests check every ability against its platform's desk. A new platform needs an entry in `DESKS`.
 """
 
 import asyncio
@@ -23,17 +23,17 @@ from tests.contract.platforms.depot import Depot
 from tests.contract.scene import Connection, LoginBridge, Scene, given, new_ids
 
 PACKAGE = "tests.contract.platforms"
-"""The platforms that only tests have."""
+"""The package of platforms that only tests have."""
 
 
 class Desk(ABC):
-    """What a contract test needs of a platform and of its stand-in."""
+    """What contract tests need from a platform and its test server."""
 
     platform: str
     abilities: Abilities
     access: Access
     customer: UUID
-    """Has consented, as `other` has."""
+    """Has consented, as has `other`."""
     other: UUID
     group_tag = "Sales"
 
@@ -44,18 +44,18 @@ class Desk(ABC):
     async def submit(
         self, devices: Sequence[OutgoingDevice], ids: CallIds | None = None, *, customer: UUID | None = None
     ) -> Accepted:
-        """One call; where the platform has group tags it makes the tag."""
+        """Makes one registration call; creates the tag first if the platform has group tags."""
         create = self.abilities.group_tags is not None
         submission = Submission(customer or self.customer, self.group_tag, create, devices)
         return await self.registers.submit(self.access, ids or new_ids(), submission)
 
     @abstractmethod
     async def registered(self) -> Counter[str]:
-        """How often each device was registered for `customer`, by the stand-in's own books."""
+        """How often each device was registered for `customer`, according to the test server."""
 
     @abstractmethod
     async def lose_next_answer(self, *, arrives: bool) -> None:
-        """The next call that registers gets no answer; it does its work first, or never."""
+        """Loses the answer to the next registration call. `arrives`: the devices are registered before."""
 
     @abstractmethod
     async def throttle_next(self, *, seconds: int) -> None: ...
@@ -114,7 +114,7 @@ async def _simulator() -> AsyncIterator[Desk]:
 
 @asynccontextmanager
 async def _depot() -> AsyncIterator[Desk]:
-    """Its own server on loopback. Entra is the simulator's, and knows the partner of a scene."""
+    """Depot with its own server on loopback. The simulator's Entra knows the scene's partner."""
     program, loop = build(), asyncio.get_running_loop()
     scene = Scene(PARTNER_CENTER, program, loop)
     microsoft = Microsoft.open(

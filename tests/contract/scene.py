@@ -1,6 +1,6 @@
-"""A platform's abilities on a fresh simulator, and a connection whose tokens come from it.
+"""The scene of contract tests: a platform's abilities, a fresh simulator, and a connection with its tokens.
 
-Calls go through the real HTTP client, tokens through the real token service, both in this process.
+Calls use the real HTTP client and tokens the real token service, all in this process.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ T, K, H = IdentityKind.TUPLE, IdentityKind.PRODUCT_KEY, IdentityKind.HARDWARE_HA
 
 
 class LoginBridge(httpx.BaseTransport):
-    """Carries the token service's blocking calls, which run in threads, to the program on the loop."""
+    """Passes the token service's blocking calls, which run in threads, to the simulator on the event loop."""
 
     def __init__(self, program: Any, loop: asyncio.AbstractEventLoop) -> None:
         self._transport = httpx.ASGITransport(program)
@@ -55,7 +55,7 @@ class LoginBridge(httpx.BaseTransport):
 
 
 class Connection:
-    """One connection as the services keep it: one token of each kind, and the newest refresh token."""
+    """A connection's tokens as the services keep them: one of each kind, and the newest refresh token."""
 
     def __init__(self, microsoft: Microsoft, partner: dict[str, Any]) -> None:
         self.entra_tenant_id = UUID(partner["tenant_id"])
@@ -104,7 +104,7 @@ def given(ability: Ability | None) -> Ability:
 
 
 class Scene:
-    """A platform's abilities on a fresh simulator with one partner and two customers who have agreed."""
+    """A platform's abilities on a fresh simulator, with one partner and two customers who have consented."""
 
     def __init__(self, platform: Platform, program: Any, loop: asyncio.AbstractEventLoop) -> None:
         settings = Settings(partner_center_url="http://simulator", login_url="http://simulator")
@@ -172,7 +172,7 @@ class Scene:
         return accepted.tracking_id
 
     async def outcome(self, tracking_id: str | None, customer: UUID | None = None) -> Progress:
-        """The finished job; waits for it, 10 s at most."""
+        """The finished job; waits for it up to 10 s."""
         assert tracking_id is not None
         async with asyncio.timeout(45):
             while True:
@@ -187,7 +187,7 @@ class Scene:
     async def states(
         self, tracking_id: str | None, devices: Sequence[OutgoingDevice], customer: UUID | None = None
     ) -> list[RegistrationState | None]:
-        """What the services would make of the job's answers, per device as sent."""
+        """The states that the services would give the devices for these answers, in the order of sending."""
         progress = await self.outcome(tracking_id, customer)
         found = []
         for match in match_answers([device.as_sent() for device in devices], progress.rows):

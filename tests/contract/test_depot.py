@@ -1,7 +1,8 @@
-"""The seam: a platform of one file outside of the product goes all the way, and no other code knows of it.
+"""A platform outside the product, in one file, works from order to outcome without changes elsewhere.
 
-Depot (`tests/contract/platforms/depot.py`) is found by the setting that anybody may use, called over HTTP on
-loopback, and held to its own ledger: each device is registered exactly once, whatever happened on the way.
+The platform is Depot (`tests/contract/platforms/depot.py`). It is found by the public setting, called over
+HTTP on loopback, and compared with its own ledger: each device is registered exactly once, whatever goes
+wrong.
 """
 
 import asyncio
@@ -64,7 +65,7 @@ def devices(count: int, prefix: str = "SYN") -> list[dict[str, str]]:
 
 @pytest.fixture
 async def scene(world: World, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Scene]:
-    """A partner with a connection to Depot, made by the API, and one customer."""
+    """A partner with a connection to Depot, created by the API, and one customer."""
     async with open_desk() as desk:
         monkeypatch.setenv("REGISTRAR_PLATFORM_DEPOT_URL", desk.url)
         packages = Settings(more_platforms=PACKAGES).more_platforms
@@ -216,7 +217,7 @@ async def test_a_fault_on_the_way_registers_nothing_twice(
     first, second = scene.desk.calls
     assert first[1] == second[1]
     assert fault.status is not None or first[0] == second[0], "no answer has spent the id"
-    # Without a list nothing tells whether an earlier call or somebody else has registered them.
+    # Without a list, it is unknown whether an earlier call or another partner has registered them.
     had_them = fault.after and (fault.status is not None or not remembers)
     state = "already_registered" if had_them else "registered"
     assert set((await scene.states(order_id)).values()) == {state}
@@ -276,7 +277,7 @@ async def test_a_worker_killed_in_the_middle_of_a_call_loses_and_doubles_nothing
             await desk.held.wait()
         process.send_signal(signal.SIGKILL)
         await process.wait()
-    # Its claim ends, and another worker takes over.
+    # Its claim expires, and another worker takes over.
     await world.work()
     assert_once(desk, 7)
     assert {call_id for call_id, _ in desk.calls} == {desk.calls[0][0]}

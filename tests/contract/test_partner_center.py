@@ -1,4 +1,4 @@
-"""Partner Center held to its promises against the simulator, in this process and at the wire."""
+"""Partner Center's abilities against the simulator: requests, answers and failures at the wire."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -250,7 +250,7 @@ async def test_refresh_tokens_that_are_good_for_one_redemption_are_followed(scen
 
 
 async def broken(scene: Scene) -> str:
-    """The code of the connection's trouble that a check finds."""
+    """The code of the trouble that a check of the connection finds."""
     scene.connection.forget_tokens()
     with pytest.raises(ConnectionTrouble) as raised:
         await scene.checks.check(scene.connection)

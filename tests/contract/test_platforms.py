@@ -1,7 +1,7 @@
-"""One contract for all platforms: sane capabilities for all, and the promises of each ability that one has.
+"""The contract of all platforms: sensible capabilities, and what each of their abilities promises.
 
-Abilities are held to their promises on a desk of the platform's (`desks`), at the wire: tokens come from the
-simulator through the real token service, calls go through the real HTTP client.
+Abilities are tested against the platform's desk (`desks`), at the wire: tokens come from the simulator
+through the real token service, calls go through the real HTTP client.
 """
 
 import ast
@@ -54,7 +54,7 @@ def test_a_platform_is_driven_by_api_or_its_orders_are_files(platform: Platform)
     assert platform.automated == (platform.capabilities.channel is Channel.API)
     assert not (platform.automated and platform.capabilities.retired)
     assert platform.automated or not platform.barred_roles
-    # A role that is barred from the API has the portal, and what is retired has neither.
+    # A role that may not use the API has the portal; a retired platform has neither.
     assert platform.file is not None or not platform.barred_roles
     assert not (platform.file is not None and platform.capabilities.retired)
     for role in ROLES:
@@ -147,7 +147,7 @@ def test_a_portals_columns_carry_every_identity_that_the_platform_takes(platform
 
 @every_portal
 def test_a_portals_file_can_be_read_back_as_it_was_written(platform: Platform) -> None:
-    """By our own reader, which takes what portals, collectors and spreadsheets write."""
+    """With our own reader, which reads what portals, collectors and spreadsheets write."""
     format = file_of(platform)
     devices = [device_of(kind, n) for n, kind in enumerate(sorted(platform.capabilities.identities) * 3, 1)]
     rows = [format.cells(device, "Kiosk") for device in devices]
@@ -194,7 +194,7 @@ async def desk(request: pytest.FixtureRequest) -> AsyncIterator[Desk]:
 
 
 _MICROSOFT = Microsoft.open(Settings())
-"""Connects nothing: only to see which abilities a platform has."""
+"""Makes no connection; only shows which abilities a platform has."""
 
 
 def with_ability(name: str) -> pytest.MarkDecorator:
@@ -205,13 +205,13 @@ def with_ability(name: str) -> pytest.MarkDecorator:
 
 
 def devices_of(desk: Desk, count: int) -> list[OutgoingDevice]:
-    """As many as are wanted, of all identities that the platform takes."""
+    """`count` devices, with all kinds of identities that the platform accepts."""
     kinds = sorted(PLATFORMS[desk.platform].capabilities.identities)
     return [device_of(kinds[number % len(kinds)], number + 1) for number in range(count)]
 
 
 async def registered(desk: Desk, accepted: Accepted, customer: UUID | None = None) -> list[UpstreamRow]:
-    """The outcomes, as soon as all of them are there."""
+    """The outcomes, once all of them are there."""
     assert accepted.can_be_followed
     async with asyncio.timeout(45):
         while True:

@@ -1,4 +1,4 @@
-"""The next release adds columns to every table while this one works: no call fails, and no step either."""
+"""Columns can be added to every table while this release runs: no call fails, and no worker's step fails."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ SETTINGS = {
 ADDED = ("integer", "integer DEFAULT 7 NOT NULL")
 """The columns that each table gets, one after the other."""
 DEVICES = 15
-"""Of one order, and of one file."""
+"""Devices in one order, and in one file."""
 HEADER = "Device Serial Number,Manufacturer name,Device model\r\n"
 READ = (
     "/orders", "/orders/{order}", "/orders/{order}/registrations", "/orders/{order}/batches",
@@ -64,7 +64,7 @@ READ = (
 
 @dataclass
 class Load:
-    """Calls of one partner, each kind in a thread of its own, until the block ends."""
+    """Makes calls of one partner, each kind in its own thread, until the block ends."""
 
     account: Account
     api_url: str
@@ -134,7 +134,7 @@ class Load:
 
 
 async def _add_columns(database_url: str) -> None:
-    """As migrations do it: one transaction for each column, and another try where callers were in the way."""
+    """Adds columns as migrations do: each in its own transaction, repeated if callers held locks."""
     engine = make_engine(database_url, poolclass=pool.NullPool)
 
     def add(connection: Connection, table: str, number: int, kind: str) -> None:
@@ -156,7 +156,7 @@ async def _add_columns(database_url: str) -> None:
 
 
 def _logged(log: Path) -> Counter[tuple[str, str]]:
-    """What a process has logged above `info`: level and event."""
+    """What a process has logged above `info`: counts by level and event."""
     lines = [orjson.loads(line) for line in log.read_bytes().splitlines() if line.startswith(b"{")]
     return Counter((line["level"], line["event"]) for line in lines if line["level"] not in ("info", "debug"))
 
@@ -201,7 +201,7 @@ def test_columns_added_to_every_table_under_load_cost_no_error(
 
 
 def _orders_of(client: httpx.Client, import_ids: list[str]) -> list[str]:
-    """The orders that were made of the files."""
+    """The orders made from the files."""
 
     def made(import_id: str) -> list[str]:
         found = said(client.get(f"/imports/{import_id}"))

@@ -1,6 +1,6 @@
-"""Backup and restore as docs/operate.md has them: its very commands, while work is under way.
+"""Backup and restore with the commands of docs/operate.md, while work is under way.
 
-Microsoft's stand-in is the one thing that survives; the restored database is compared with its ledger.
+Only the simulator survives; afterwards the restored database is compared with its ledger.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ SETTINGS = {
     "REGISTRAR_POLL_FIRST_S": "0.3",
     "REGISTRAR_POLL_CEILING_S": "2",
     "REGISTRAR_CUSTOMER_WINDOW": "3",
-    # A call is held open over the backup; in the restored database its lease has to end.
+    # A call stays open during the backup; in the restored database its lease has to expire.
     "REGISTRAR_UPSTREAM_TIMEOUT_S": "12",
     "REGISTRAR_STEP_TIMEOUT_S": "13",
     "REGISTRAR_LEASE_S": "16",
@@ -52,14 +52,14 @@ SHORT = {"processing_min_ms": 100, "processing_max_ms": 300}
 
 
 def documented() -> list[str]:
-    """The commands of the section, block by block: the backup, then the restore."""
+    """The commands of the section, block by block: first the backup, then the restore."""
     text = (ROOT / "docs/operate.md").read_text()
     section = text.partition("\n## Backup and restore\n")[2].partition("\n## ")[0]
     return re.findall(r"^```sh\n(.*?)^```$", section, re.DOTALL | re.MULTILINE)
 
 
 def run_block(block: str, directory: Path, environment: Mapping[str, str]) -> None:
-    """A block as it is pasted, with `registrar` and PostgreSQL's programs on PATH."""
+    """Runs a block as if it were pasted, with `registrar` and PostgreSQL's programs on PATH."""
     path = f"{Path(sys.executable).parent}:{binaries().postgres}:{environment['PATH']}"
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", block],
@@ -81,7 +81,7 @@ def libpq(database_url: str) -> str:
 def databases(
     data_dir: Path, log: Path, environment: Mapping[str, str], *, create: bool = False
 ) -> Iterator[str]:
-    """`registrar databases`, and the DATABASE_URL that it prints. `create`: in an empty directory."""
+    """Runs `registrar databases`; yields the DATABASE_URL that it prints. `create`: in an empty directory."""
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "app.cli", "databases", *(["--create"] if create else [])],
@@ -155,7 +155,7 @@ def test_after_losing_everything_the_backup_and_microsoft_together_lose_nothing(
 
             run_block(backup, papers, {**stack.environment, "DATABASE_URL": libpq(stack.database_url)})
 
-            # What happens now is in no backup: the work goes on, another order comes and is done.
+            # What happens now is not in the backup: work continues, and another order is completed.
             upstream.switch(**SHORT)
             upstream.calm()
             late, _ = send(client, second, "LATE", rows(200, 3, "Kiosk"))
@@ -177,7 +177,7 @@ def test_after_losing_everything_the_backup_and_microsoft_together_lose_nothing(
     with start(after, upstream) as stack, account.client(stack.api_url) as client:
         finish(client, done, taken, waits)
         assert states(client, done) == {"registered": 300}
-        # What was at Microsoft, or on its way, is found out; what waited is sent a second time.
+        # Devices that were sent before are looked up; those that waited are sent again.
         assert states(client, taken) == {"registered": 3_000}
         assert states(client, waits) == {"already_registered": 500}
         _assert_same_devices(upstream, held_before)
@@ -197,7 +197,7 @@ def test_after_losing_everything_the_backup_and_microsoft_together_lose_nothing(
 
 
 def _leave_work_at_every_stage(client: httpx.Client, upstream: Upstream, customer_id: str) -> tuple[str, str]:
-    """An order with a call under way and two jobs at Microsoft, and one behind it that waits for room."""
+    """Creates an order with a running call and two jobs at Microsoft, and one that waits behind it."""
     upstream.switch(**LONG)
     upstream.arm({"operation": "append", "kind": "hold", "phase": "after", "skip": 2})
     taken, _ = send(client, customer_id, "TAKEN", rows(3_000, 2, "Sales"))
@@ -209,7 +209,7 @@ def _leave_work_at_every_stage(client: httpx.Client, upstream: Upstream, custome
 
 
 def _assert_same_devices(upstream: Upstream, before: list[dict[str, Any]]) -> None:
-    """Nothing new at Microsoft, nothing moved: the same devices, customers and tags."""
+    """Checks that the simulator has the same devices, customers and tags as before."""
 
     def places(held: list[dict[str, Any]]) -> Counter[tuple[Any, ...]]:
         names = ("customer", "group_tag", "serial", "product_key", "call")
@@ -221,7 +221,7 @@ def _assert_same_devices(upstream: Upstream, before: list[dict[str, Any]]) -> No
 def _assert_books_agree(
     client: httpx.Client, account: Account, upstream: Upstream, order_ids: tuple[str, ...]
 ) -> None:
-    """The database at the end and Microsoft's ledger: each device once, at its customer, under its tag."""
+    """Compares the database with the simulator's ledger: each device once, with its customer and tag."""
     tenant_of = dict(account.customers)
     ours: Counter[tuple[str, str, str]] = Counter()
     for order_id in order_ids:

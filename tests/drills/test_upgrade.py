@@ -1,6 +1,6 @@
-"""An upgrade without a stop: the release before goes on during and after the migration, beside the new one.
+"""An upgrade without downtime: the previous release runs during and after the migration, beside the new one.
 
-It is taken from git and run as it was: its API, its workers, its first migrations.
+The previous release is taken from git and run unchanged: its API, its workers and its first migrations.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ from tests.support.upstream import (
 RELEASE_BEFORE = "677aae8"
 ITS_SCHEMA = "0002"
 MIGRATION_TRIES = 5
-"""`registrar migrate` waits 5 s for a table's lock and is then to be run again, says docs/operate.md."""
+"""`registrar migrate` waits 5 s for a table's lock; docs/operate.md says to run it again then."""
 RESENDINGS = 5
 DEFECTS = ("unexpected_error", "step_failed", "batch_stuck", "outcome_unknown")
-"""Events that no process may log. `step_not_recorded` and `lane_interrupted` are not among them:
-a worker's transaction and the migration may meet in a deadlock, one gives way, and its work is done again."""
+"""Events that no process may log. `step_not_recorded` and `lane_interrupted` are allowed: a worker's
+transaction and the migration may deadlock, then one of them gives way, and its work is repeated."""
 SETTINGS = {
     "REGISTRAR_POLL_FIRST_S": "0.2",
     "REGISTRAR_POLL_CEILING_S": "1",
@@ -62,7 +62,7 @@ SETTINGS = {
 
 
 def export(commit: str, place: Path) -> Path:
-    """The tree of a commit as files. Fails with clear words where git does not have it."""
+    """Writes a commit's files to a directory. Fails with a clear message if git does not have the commit."""
     archive = subprocess.run(
         ["git", "archive", "--format=tar", commit], cwd=ROOT, capture_output=True, check=False
     )
@@ -79,14 +79,14 @@ def export(commit: str, place: Path) -> Path:
 
 @dataclass(frozen=True)
 class Release:
-    """A tree of the program with what its processes have in common."""
+    """One release's files, with the settings that its processes share."""
 
     tree: Path
     environment: Mapping[str, str]
     logs: Path
 
     def _environment(self, **more: str) -> dict[str, str]:
-        # Before anything installed: this tree's `app` and `workers` are imported, and no other.
+        # First on the path, so that this release's `app` and `workers` are imported.
         return {**self.environment, "PYTHONPATH": str(self.tree), **more}
 
     def registrar(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
@@ -101,7 +101,7 @@ class Release:
         )
 
     def place_of(self, package: str) -> Path:
-        """Where this release's processes import a package from."""
+        """The directory from which this release's processes import a package."""
         done = subprocess.run(
             [sys.executable, "-c", f"import {package}; print({package}.__file__)"],
             cwd=self.tree,
@@ -114,7 +114,7 @@ class Release:
 
     @contextmanager
     def running(self, name: str, command: str, **settings: str) -> Iterator[Path]:
-        """`registrar COMMAND`; its log. Told to stop at the end, and must do so cleanly."""
+        """Runs `registrar COMMAND` and yields its log. Stops it at the end, which must be clean."""
         log = self.logs / f"{name}.log"
         with log.open("wb") as output:
             process = subprocess.Popen(
@@ -129,7 +129,7 @@ class Release:
             yield log
             assert process.poll() is None, f"{name} ended by itself.{end_of(log)}"
             process.terminate()
-            # uvicorn ends by the signal it was sent.
+            # uvicorn ends with the signal that it was sent.
             assert process.wait(PATIENCE) in (0, -15), end_of(log)
         finally:
             process.kill()
@@ -152,7 +152,7 @@ class Release:
 
 
 def happened(log: Path, event: str) -> int:
-    """How often a process has logged this."""
+    """How often a process has logged this event."""
     lines = (line for line in log.read_bytes().splitlines() if line.startswith(b"{"))
     return sum(orjson.loads(line).get("event") == event for line in lines)
 
@@ -163,14 +163,14 @@ def rows(count: int, seed: int, tag: str) -> list[dict[str, str]]:
 
 @dataclass
 class Orders:
-    """What has been ordered, in which order it was."""
+    """The orders placed by this test, with what was sent."""
 
     account: Account
     sent: dict[str, tuple[str, list[dict[str, str]]]]
-    """By order id: the customer's tenant, the devices."""
+    """By order id: the customer's tenant and the devices."""
 
     def place(self, client: httpx.Client, count: int, *, customer: int = 0, tag: str = "Sales") -> str:
-        """As an order system does it: told that the service is not ready, it sends the same again."""
+        """Places an order as an order system would: if the service is not ready, it sends the same again."""
         customer_id, tenant = self.account.customers[customer]
         seed = len(self.sent) + 1
         made = rows(count, seed, tag)
@@ -200,7 +200,7 @@ def _migrate(release: Release) -> None:
 
 @contextmanager
 def _stream_of_orders(place: Callable[[], str]) -> Iterator[list[str]]:
-    """Small orders one after another, until the block ends: the migration meets work, not silence."""
+    """Places small orders until the block ends, so that the migration meets running work."""
     placed: list[str] = []
     failures: list[BaseException] = []
     stop = threading.Event()
@@ -229,7 +229,7 @@ ITS_SCOPES = [
     for noun in ("orders", "customers", "connections", "webhooks")
     for verb in ("read", "write")
 ]
-"""What a key of the release before may do; it knows no presets."""
+"""The scopes of a key of the previous release, which has no presets."""
 
 
 @pytest.fixture
@@ -268,7 +268,7 @@ def test_the_release_before_goes_on_during_and_after_the_migration_and_beside_th
         assert after.place_of("workers").is_relative_to(ROOT)
         assert re.search(rf"\b{ITS_SCHEMA}\b", before.registrar("migrate").stdout)
 
-        # The release before cannot read what begins with a byte order mark.
+        # The previous release cannot read input that begins with a byte order mark.
         upstream.switch(byte_order_mark="never")
         old_api = running.enter_context(before.api("old-api"))
         old_workers = ExitStack()
@@ -278,7 +278,7 @@ def test_the_release_before_goes_on_during_and_after_the_migration_and_beside_th
         orders = Orders(account, {})
         old = running.enter_context(account.client(old_api))
 
-        # Work at every stage: done, at Microsoft, in a call that is held open, waiting.
+        # Work at every stage: finished, at Microsoft, in an open call, and waiting.
         _finish(old, [orders.place(old, 50)])
         upstream.switch(processing_min_ms=600_000, processing_max_ms=600_000)
         upstream.arm({"operation": "append", "kind": "hold", "phase": "after", "skip": 1})
@@ -289,7 +289,7 @@ def test_the_release_before_goes_on_during_and_after_the_migration_and_beside_th
             _migrate(after)
         upstream.calm()
 
-        # The new schema under the release before alone; its API and the new one take orders.
+        # Only the previous release has workers on the new schema; both APIs accept orders.
         new_api = running.enter_context(after.api("new-api"))
         new = running.enter_context(account.client(new_api))
         sent_before = sum(happened(log, "batch_submitted") for log in logs)
@@ -297,7 +297,7 @@ def test_the_release_before_goes_on_during_and_after_the_migration_and_beside_th
         _finish(new, [*at_microsoft, *streamed, *mixed])
         assert sum(happened(log, "batch_submitted") for log in logs) >= sent_before + len(mixed)
 
-        # Both releases beside each other.
+        # Both releases at the same time.
         new_logs = [running.enter_context(after.running(f"new-worker-{n}", "worker")) for n in (1, 2)]
         beside = [
             orders.place(client, 300, customer=n % 2, tag=("Sales", "Kiosk", "Depot")[n % 3])
@@ -305,7 +305,7 @@ def test_the_release_before_goes_on_during_and_after_the_migration_and_beside_th
         ]
         _finish(old, beside)
 
-        # The new one takes up what the old one leaves, also when it is told to stop in the middle.
+        # The new release continues what the old one leaves, even if it is stopped in the middle.
         upstream.switch(processing_min_ms=600_000, processing_max_ms=600_000)
         left = [orders.place(old, 200), orders.place(new, 200, customer=1)]
         until(lambda: _jobs(upstream) >= 2, "jobs at Microsoft")
@@ -317,11 +317,11 @@ def test_the_release_before_goes_on_during_and_after_the_migration_and_beside_th
         _finish(old, left)
         assert sum(happened(log, "outcomes_recorded") for log in new_logs) >= settled_before + len(left)
 
-        # Both releases show the same, and it is what Microsoft holds.
+        # Both releases show the same, and the simulator agrees.
         for order_id in orders.sent:
             shown = said(new.get(f"/orders/{order_id}"))
             assert shown["state"] == said(old.get(f"/orders/{order_id}"))["state"] == "completed", shown
-            # The one before also counts two states that nothing has ever reached.
+            # The previous release also counts two states that nothing has ever reached.
             known = said(old.get(f"/orders/{order_id}"))["counts"]
             assert shown["counts"] == {name: known[name] for name in shown["counts"]}
             assert sum(known.values()) == sum(shown["counts"].values())
@@ -333,8 +333,8 @@ def test_the_release_before_goes_on_during_and_after_the_migration_and_beside_th
 
 
 def _assert_devices_known(client: httpx.Client, orders: Orders, order_ids: list[str]) -> None:
-    """Whichever release has settled them: from the migration on each outcome has its device. What was settled
-    before is left to the workers' next round, ten minutes after their start."""
+    """Checks that each outcome since the migration has its device, whichever release settled it. Earlier
+    outcomes are left to the workers' backfill, ten minutes after they start."""
     ordered = Counter(
         row.get("serial_number") or row["product_key"]
         for order_id in order_ids
@@ -359,7 +359,7 @@ def _jobs(upstream: Upstream) -> int:
 
 
 def _assert_books_agree(client: httpx.Client, orders: Orders, upstream: Upstream) -> None:
-    """Every device that was ordered is held once, at its customer, under its tag, after one submission."""
+    """Checks that every ordered device is registered once, with its customer and tag, by one submission."""
     ordered: Counter[tuple[str, str, str]] = Counter()
     for order_id, (tenant, made) in orders.sent.items():
         shown = rows_of(client, order_id)

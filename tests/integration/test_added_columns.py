@@ -1,4 +1,4 @@
-"""A later release adds columns to the tables while this one is running: nothing of it is noticed."""
+"""A later release can add columns to the tables while this one runs: callers do not notice."""
 
 import re
 from collections.abc import AsyncIterator
@@ -30,7 +30,7 @@ async def added_to_every_table(world: World) -> AsyncIterator[None]:
 
 
 async def one_of_everything(world: World, partner: Partner, tag: str) -> dict[str, str]:
-    """An order that has been registered, an import that has been read, an endpoint that has been told."""
+    """Creates a registered order, a read import, and an endpoint that has received an event."""
     key = {"Idempotency-Key": str(uuid4())}
     device = {"serial_number": f"SYN{tag}", "manufacturer": "Contoso", "model": "Book"}
     endpoint = await world.client.post(
@@ -77,7 +77,7 @@ async def everything_read(world: World, partner: Partner, ids: dict[str, str]) -
 
 async def test_columns_that_a_later_release_adds_cost_this_one_no_error(world: World) -> None:
     partner = await world.partner()
-    async with world.served(database_pool_size=2) as other:  # few, so that the statements are prepared ones
+    async with world.served(database_pool_size=2) as other:  # few, so statements are prepared
         ids = await one_of_everything(other, partner, "BEFORE")
         before = await everything_read(other, partner, ids)
         assert list(before.values()).count(200) > 25

@@ -1,4 +1,4 @@
-"""Authorization of calls: every route, every kind of wrong key, and another partner's ids."""
+"""Authorisation of calls: every route, every kind of wrong key, and another partner's ids."""
 
 import re
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ OPEN = {"/healthz", "/readyz", "/v1/error-codes", "/v1/error-codes/{code}"}
 
 
 def routes() -> Iterator[tuple[str, str]]:
-    """Every (method, path) of the API itself, as the program has them."""
+    """Every (method, path) of the API, as the program has them."""
     for found in iter_route_contexts(api().routes):
         if isinstance(found.route, APIRoute):
             for method in found.methods or ():
@@ -118,7 +118,7 @@ async def test_me_says_whose_key_it_is(world: World) -> None:
 
 
 def scope_of(method: str, path: str) -> Scope | None:
-    """What a route of this name has to ask for."""
+    """The scope that a route with this method and path must require."""
     noun = path.removeprefix("/v1/").partition("/")[0]
     family = {
         "orders": "orders",
@@ -134,7 +134,7 @@ def scope_of(method: str, path: str) -> Scope | None:
         "webhook-endpoints": "webhooks",
         "webhook-deliveries": "webhooks",
     }.get(noun)
-    # A portal's file holds hardware hashes, which no key that only reads is given.
+    # A portal's file contains hardware hashes, which a read-only key must not get.
     reads = method == "GET" and not path.endswith("/portal-file.csv")
     return None if family is None else Scope(f"{family}:{'read' if reads else 'write'}")
 
@@ -143,7 +143,7 @@ BODIES = {
     ":record-outcome": {"outcome": "registered"},
     "/consent:record": {"state": "revoked", "note": "n"},
 }
-"""By the end of the path: bodies that are looked at before the id."""
+"""By the end of the path: bodies that are checked before the id."""
 
 
 def body_for(method: str, path: str) -> dict[str, str] | None:
@@ -158,11 +158,11 @@ async def test_every_route_asks_for_its_own_scope_and_no_other(world: World) -> 
         scopes = [scope for scope in Scope if scope is not missing]
         keys[missing] = await identities.create_key(world.runtime, partner, name=missing.value, scopes=scopes)
     asked = {scope_of(method, path) for method, path in CLOSED}
-    assert asked | {Scope.HASHES_READ} == {*Scope, None}  # what is shown depends on it, not the route
+    assert asked | {Scope.HASHES_READ} == {*Scope, None}  # it decides what is shown, not which routes
     for method, path in CLOSED:
         scope = scope_of(method, path)
         url = filled(path, uuid4())
-        if scope is None:  # also what ends the key of the call
+        if scope is None:  # includes the route that revokes the call's own key
             without = await identities.create_key(world.runtime, partner, name="none", scopes=[])
         else:
             without = keys[scope]
@@ -239,7 +239,7 @@ async def test_another_partners_ids_look_unknown_on_every_route(world: World) ->
         assert answers[0] == answers[1], (method, path)
     assert await world.dump() == before
     for method, path in with_ids:
-        # Its order is sent by API: it has no files.
+        # Its order is sent by API, so it has no files.
         if method == "GET" and "/portal-file" not in path:
             (name,) = re.findall(r"\{([a-z_]+)\}", path)
             response = await world.client.get(filled(path, ids[name]), headers=owner.headers)

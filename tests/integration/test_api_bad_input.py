@@ -1,4 +1,4 @@
-"""Bad input: a clear error that says what to do, nothing stored, and nothing secret repeated."""
+"""Bad input gets a clear error that says what to do. Nothing is stored, and no secret is repeated."""
 
 import asyncio
 import gzip
@@ -29,7 +29,7 @@ def a_hash() -> dict[str, str]:
 
 
 def problem_of(response: httpx.Response, status: int, code: str) -> dict[str, Any]:
-    """The answer, after everything that is true of every problem has been checked."""
+    """The problem in the answer, after checks of what every problem must have."""
     assert response.status_code == status, response.text
     assert response.headers["content-type"] == "application/problem+json"
     found: dict[str, Any] = response.json()
@@ -151,7 +151,7 @@ async def test_json_that_is_no_object_is_a_problem_of_the_whole_body(world: Worl
 
 
 class TestSmallLimit:
-    """A Registrar that takes bodies of 2,000 bytes."""
+    """An API that accepts bodies of up to 2,000 bytes."""
 
     @pytest.fixture
     async def client(self, world: World) -> AsyncIterator[httpx.AsyncClient]:
@@ -686,7 +686,7 @@ async def test_a_caller_that_goes_away_in_the_middle_of_a_body_is_no_error_of_ou
 async def test_a_name_that_stands_twice_is_refused_whoever_is_meant(
     world: World, device: str, name: str, more: int
 ) -> None:
-    """Large: beyond what is looked at exactly without being counted first."""
+    """`large`: over the size up to which names are compared without counting first."""
     partner = await world.partner()
     hashes = [json.dumps(d.fields()) for d in synthetic(more, seed=8, kind=IdentityKind.HARDWARE_HASH)]
     assert not more or sum(map(len, hashes)) > repeated_keys.SMALL

@@ -1,4 +1,4 @@
-"""Common fields of answers and log lines, wrong keys, and clients behind a proxy."""
+"""Headers and log fields that every call has, wrong keys, and clients behind a proxy."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -39,7 +39,7 @@ class Client(httpx.AsyncClient):
 
 @asynccontextmanager
 async def application(world: World, *, peer: str = "192.0.2.1", **settings: Any) -> AsyncIterator[Client]:
-    """A client that calls an API with these settings, from this address."""
+    """A client of an API with these settings, calling from this address."""
     app = build(world.runtime.settings.model_copy(update=settings))
     app.state.runtime = world.runtime
     async with Client(app, peer) as client:
@@ -68,7 +68,7 @@ async def test_wrong_keys_are_slowed_by_address_and_right_ones_are_not(world: Wo
         problem_of(response, 429, "too_many_wrong_keys")
         assert 1 <= int(response.headers["retry-after"]) <= 60
         assert (await client.get("/v1/me", headers=partner.headers)).status_code == 200
-        problem_of(await client.get("/v1/me"), 401, "unauthenticated")  # no key is no wrong key
+        problem_of(await client.get("/v1/me"), 401, "unauthenticated")  # a missing key is not a wrong key
         async with calling(client, "192.0.2.2") as other:
             problem_of(await other.get("/v1/me", headers=bearer("x")), 401, "unauthenticated")
         problem_of(await client.get("/v1/me", headers=bearer("x")), 429, "too_many_wrong_keys")
@@ -129,7 +129,7 @@ async def test_a_refused_key_is_logged_with_why_and_from_where(
         ]
         here = "192.0.2.1"
         assert refused == [
-            ("malformed", None, None, here),  # once for both
+            ("malformed", None, None, here),  # once for both calls
             ("unknown", unknown.prefix, None, here),
             ("revoked", revoked.prefix, str(partner.id), here),
             ("expired", expired.prefix, str(partner.id), here),
@@ -168,7 +168,7 @@ async def test_two_authorization_headers_are_refused(world: World) -> None:
         ("192.0.2.1", "203.0.113.7", "192.0.2.1"),  # no trusted proxy
         ("10.0.0.1", None, "10.0.0.1"),
         ("10.0.0.1", "203.0.113.7", "203.0.113.7"),
-        ("10.0.0.1", "198.51.100.1, 203.0.113.7", "203.0.113.7"),  # the first is the client's own word
+        ("10.0.0.1", "198.51.100.1, 203.0.113.7", "203.0.113.7"),  # the first is only what the client claims
         ("10.0.0.1", "203.0.113.7, 10.0.0.2", "203.0.113.7"),
         ("10.0.0.1", "203.0.113.7:4711", "203.0.113.7"),
         ("10.0.0.1", "[2001:db8::7]:4711", "2001:db8::7"),

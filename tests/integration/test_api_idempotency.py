@@ -1,4 +1,4 @@
-"""The same order twice: one order, whatever was lost on the way and however many ask at the same time."""
+"""A repeated order creates one order, whatever was lost and however many callers repeat it at once."""
 
 import asyncio
 import hashlib
@@ -106,7 +106,7 @@ async def test_a_key_gives_the_first_answer_again_and_marks_it(world: World) -> 
 async def test_an_answer_that_is_too_large_is_not_stored_and_read_again(
     world: World,
 ) -> None:
-    """An order of as many group tags as devices: its answer names each of them."""
+    """An order with as many group tags as devices: its answer names each of them."""
     partner = await world.partner()
     tags = [f"{number:05}-{'x' * 110}" for number in range(8_000)]
     devices = [
@@ -120,7 +120,7 @@ async def test_an_answer_that_is_too_large_is_not_stored_and_read_again(
     async with world.runtime.system_transaction() as tx:
         stored = await tx.session.execute(text("SELECT max(octet_length(body)) FROM idempotency_keys"))
         assert stored.scalar_one() < 1000
-    async with world.served(read_timeout_s=60):  # 8,000 batches are many for a slow machine
+    async with world.served(read_timeout_s=60):  # 8,000 batches take long on a slow machine
         again = await world.client.post("/v1/orders", headers=headers, content=body)
     assert (again.status_code, again.headers["Location"]) == (201, first.headers["Location"])
     assert again.headers["Idempotency-Replayed"] == "true"
@@ -180,14 +180,14 @@ async def test_a_key_whose_first_request_is_running_says_when_to_come_back(world
     problem_of(other, 422, "idempotency_key_reused")
     assert await world.count("orders") == 0
 
-    world.clock.advance(minutes=6)  # the first one has died without an answer
+    world.clock.advance(minutes=6)  # the first request has died without an answer
 
     after = await world.client.post("/v1/orders", headers=headers, content=order_body(partner))
     assert after.status_code == 201, after.text
 
 
 async def _take(world: World, partner: Partner, key: str, body: bytes) -> object:
-    """Begins a request with the key and never ends it, as a killed process does."""
+    """Begins a request with the key and never ends it, like a killed process."""
     async with world.runtime.transaction(partner) as tx:
         return await idempotency.begin(
             tx,
@@ -257,7 +257,7 @@ async def test_a_lost_answer_with_a_webhook_secret_can_be_had_again(world: World
 
 
 async def test_a_secret_is_repeated_for_the_key_that_made_it_and_its_successor_alone(world: World) -> None:
-    """Also one that was rotated twice since: the answer of its holder was lost all the same."""
+    """Even if the key was rotated twice since, because its holder never got the answer."""
     partner = await world.partner(consented=False)
     mine = await identities.create_key(world.runtime, partner, name="mine")
     other = await identities.create_key(world.runtime, partner, name="other")
@@ -315,7 +315,7 @@ async def test_a_secret_is_repeated_for_an_hour_and_then_not_even_stored(world: 
         sizes = {row.key: row.size for row in rows}
     assert sizes["hook"] == 0 < sizes["order"]
     world.clock.advance(minutes=61)
-    await sweep.tidy(world.runtime)  # what shows no secret is kept as long as its key
+    await sweep.tidy(world.runtime)  # answers without a secret are kept as long as their key
     again = await world.client.post(
         "/v1/orders", headers=headers_of(partner, "order"), content=order_body(partner)
     )
@@ -360,7 +360,7 @@ async def test_the_longest_key_works(world: World) -> None:
 
 
 async def test_no_other_call_with_an_idempotency_key_shows_a_secret(world: World) -> None:
-    """One that comes later has to say to whom its answer may be repeated."""
+    """Each future route that shows one must say to which keys its answer may be repeated."""
     document = (await world.client.get("/openapi.json")).json()
     showing = set()
     for path, operations in document["paths"].items():

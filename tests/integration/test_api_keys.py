@@ -1,4 +1,4 @@
-"""API keys: what they may do, how their holders replace and end them, and that none comes to more by it."""
+"""API keys: their scopes, rotation and revocation by their holders, which never give them more rights."""
 
 import asyncio
 import hashlib
@@ -110,7 +110,7 @@ async def test_a_rotated_key_has_no_more_scopes_and_no_longer_life_however_often
         assert new["scopes"] == ["webhooks:read"]
         assert abs(datetime.fromisoformat(new["expires_at"]) - ends) < timedelta(seconds=1)
         held = new["key"]
-    # Also where the answer was lost and the old key, which now ends sooner, asks again.
+    # Also if the answer was lost, and the old key, which now expires sooner, asks again.
     again = (await rotate(world, held, 60)).json()
     again = (await rotate(world, held, 60)).json()
     assert abs(datetime.fromisoformat(again["expires_at"]) - ends) < timedelta(seconds=1)

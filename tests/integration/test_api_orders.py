@@ -1,4 +1,4 @@
-"""Orders over HTTP: dry runs that tell the truth, lists, filters, pages, cancelling, trying again."""
+"""Orders over HTTP: dry runs, lists, filters, pages, cancelling and retrying."""
 
 from collections import Counter
 from datetime import timedelta
@@ -25,7 +25,7 @@ async def get(world: World, partner: Partner, path: str) -> Any:
 
 
 async def all_pages(world: World, partner: Partner, path: str, size: int) -> list[dict[str, Any]]:
-    """Every item, page by page; a page but the last is full."""
+    """Every item, page by page. Every page except the last must be full."""
     items: list[dict[str, Any]] = []
     token = ""
     for _ in range(100):
@@ -46,7 +46,7 @@ def tuple_of(number: int, **fields: Any) -> dict[str, Any]:
 
 
 def mixed(random: Random) -> list[dict[str, Any]]:
-    """Devices of all kinds, some bad, some twice, under tags in various spellings."""
+    """Devices of all kinds, some invalid, some repeated, with tags in various spellings."""
     pool: list[dict[str, Any]] = [dict(d.fields()) for d in synthetic(12, seed=random.randrange(1, 900))]
     pool += [tuple_of(number) for number in range(6)]
     pool += [
@@ -77,7 +77,7 @@ async def test_a_dry_run_stores_nothing_and_tells_exactly_what_the_order_then_do
 ) -> None:
     random = Random(seed)
     partner = await world.partner(consented=seed % 2 == 0)
-    if seed % 3 == 0:  # the customer knows a tag already, in one spelling
+    if seed % 3 == 0:  # the customer already has a tag, in one spelling
         first = await world.post_order(partner, [tuple_of(900, group_tag="Kiosk")])
         assert first.status_code == 201
         await world.work()
@@ -127,7 +127,7 @@ async def test_a_dry_run_stores_nothing_and_tells_exactly_what_the_order_then_do
 
 @pytest.mark.parametrize("word", ["reject", "reject_order"])
 async def test_more_problems_than_are_shown_are_counted(world: World, word: str) -> None:
-    """`reject_order` is the former word."""
+    """`reject_order` is the former value."""
     partner = await world.partner(consented=False)
     devices = [{"line_ref": str(number)} for number in range(150)]
     dry = (await world.post_order(partner, devices, validate_only=True)).json()
@@ -138,7 +138,7 @@ async def test_more_problems_than_are_shown_are_counted(world: World, word: str)
 
 
 async def test_two_rows_that_a_third_one_far_below_shows_to_be_one_device_become_one(world: World) -> None:
-    """The second row has been stored as valid by then: all of it is undone and planned again, once."""
+    """By then the second row has been stored as valid: everything is undone and planned again, once."""
     partner = await world.partner()
     named = {"serial_number": "TWIN", "manufacturer": "Contoso", "model": "Book"}
     between = [device.fields() for device in synthetic(CHUNK, seed=3)]

@@ -1,4 +1,4 @@
-"""The service itself: catalogues, readiness, the framework's own refusals, headers, the OpenAPI document."""
+"""The service itself: catalogues, readiness, the framework's refusals, headers, the OpenAPI document."""
 
 import ast
 import asyncio
@@ -49,7 +49,7 @@ async def test_the_platforms_are_the_published_table(world: World) -> None:
 
 
 def codes_in_source() -> dict[str, str]:
-    """Every string in `app` used as a code, with its place."""
+    """Every string in `app` that is used as a code, with its place."""
     takers = {
         "Unauthenticated": 0, "Forbidden": 0, "NotFound": 0, "Conflict": 0, "TooLarge": 0, "Unprocessable": 0,
         "Busy": 0, "FieldError": 1, "Finding": 0, "HashError": 0, "Meaning": 1, "lookup": 0, "problem": 1,
@@ -97,7 +97,7 @@ async def test_a_role_that_microsoft_does_not_serve_gets_a_portal_connection_and
     body = {"name": "second", "entra_tenant_id": str(uuid4()), "default_group_tag": "x"}
     response = await world.client.post("/v1/connections", headers=partner.headers, json=body)
     assert (response.status_code, response.json()["portal"]) == (201, True), response.text
-    # The one that was made for the previous role.
+    # The connection that was created for the previous role.
     found = problem_of(await world.post_order(partner, [TUPLE]), 422, "partner_role_cannot_use_api")
     assert "indirect_reseller" in found["detail"]
     assert await world.count("orders") == 0
@@ -197,7 +197,7 @@ async def test_readiness_says_that_the_schema_is_behind_and_what_to_do(
 async def test_the_schema_of_a_later_release_takes_nobody_out_of_service(
     world: World, database_url: str
 ) -> None:
-    """Between `registrar migrate` and the restart of the last old process."""
+    """The situation between `registrar migrate` and the restart of the last old process."""
     await beat(world)
     response = await readiness_at(world, database_url, "9999")
     assert response.status_code == 200
@@ -489,7 +489,7 @@ async def test_the_document_shows_the_webhooks_with_their_headers(world: World) 
 async def test_an_order_whose_rows_the_database_breaks_off_is_told_as_an_outage_and_can_be_repeated(
     world: World,
 ) -> None:
-    """The rows are loaded past SQLAlchemy: what the driver raises there is an outage like any other."""
+    """Rows are loaded without SQLAlchemy: the driver's errors must count as an outage too."""
     partner = await world.partner()
     body = {"customer_id": str(partner.customer_id), "reference": "PO-1", "devices": [TUPLE]}
     headers = {**partner.headers, "Idempotency-Key": "PO-1"}
@@ -502,7 +502,7 @@ async def test_an_order_whose_rows_the_database_breaks_off_is_told_as_an_outage_
         async with asyncio.timeout(45):
             while (pid := (await session.execute(waiting)).scalar()) is None:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
-        # As a deadlock or an administrator ends it; the connection stays.
+        # Like a deadlock or an administrator's cancellation; the connection stays open.
         await session.execute(text("SELECT pg_cancel_backend(:pid)"), {"pid": pid})
         response = await call
     problem_of(response, 503, "not_ready")

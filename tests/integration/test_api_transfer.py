@@ -1,4 +1,4 @@
-"""Transfer of answers: compressed if the caller accepts it; 304 if the caller has them already."""
+"""Answers are compressed if the caller accepts that, and 304 if the caller already has them."""
 
 import gzip
 import re
@@ -15,7 +15,7 @@ from tests.support.world import Partner, World, tuples
 
 
 async def raw(world: World, path: str, partner: Partner, **headers: str) -> tuple[httpx.Response, bytes]:
-    """The answer, and its body as it came."""
+    """The response, and its body before decoding."""
     async with world.client.stream(
         "GET", path, headers={"Accept-Encoding": "identity", **partner.headers, **headers}
     ) as response:
@@ -50,7 +50,7 @@ async def test_large_answers_are_compressed_as_the_caller_reads(
     for answer in (response, plain_response):
         assert "accept-encoding" in answer.headers["vary"].lower()
     assert (len(body) < len(plain) / 2) is (coding is not None)
-    if coding in {None, "gzip", "br"}:  # what the test's client decodes
+    if coding in {None, "gzip", "br"}:  # codings that the test's client decodes
         read = await world.client.get(path, headers={**partner.headers, "Accept-Encoding": accepted})
         assert read.content == plain
 

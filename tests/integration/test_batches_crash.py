@@ -1,4 +1,4 @@
-"""Workers that die in the middle of a call: a real process, a real SIGKILL, and another one that goes on."""
+"""Workers that die during a call: a real process gets a real SIGKILL, and another worker continues."""
 
 import asyncio
 import signal
@@ -46,7 +46,7 @@ async def test_a_worker_killed_in_the_middle_of_a_call_loses_and_doubles_nothing
     assert batch["state"] == "submitting", "the intent was on disk before the call left"
     assert batch["lease_until"] > world.clock.now()
 
-    # The lease ends, another worker takes over; what the dead one sent arrives even later than that.
+    # The lease expires and another worker takes over; the dead worker's call arrives even later.
     await world.work()
     await world.let_go()
 
@@ -106,7 +106,7 @@ async def test_a_worker_told_to_stop_finishes_the_call_it_is_making(world: World
 async def test_a_worker_told_to_stop_while_redis_is_away_stops_in_good_order(
     world: World, tmp_path: Path, at_work: bool
 ) -> None:
-    """In far less than the minute that a worker at work waits for Redis."""
+    """Within far less than the minute for which a working worker waits for Redis."""
     partner, order_id = await _order_with_known_tag(world)
     if at_work:
         await world.arm({"operation": "append", "kind": "hold", "phase": "after"})
@@ -145,7 +145,7 @@ async def test_a_worker_told_to_stop_waits_no_longer_than_a_call_may_take(
     partner, order_id = await _order_with_known_tag(world)
     await world.arm({"operation": "append", "kind": "hold", "phase": "after"})
     log = tmp_path / "worker.log"
-    # The step has time to spare: it is the call that ends the wait.
+    # The step would have enough time: it is the call that times out.
     brief = {"upstream_timeout_s": 0.8, "step_timeout_s": 5}
     async with worker_process(world, log, **brief) as process:
         await world.until_held_open(within=PATIENCE)
@@ -171,7 +171,7 @@ async def test_a_worker_told_to_stop_waits_no_longer_than_a_call_may_take(
 async def test_a_step_that_is_cut_off_hands_its_batch_over_at_once(
     world: World, operation: str, phase: str, found: str
 ) -> None:
-    """What arq does with steps that have not ended when the worker's time to stop is up."""
+    """As arq does with steps that have not ended when a stopping worker's time is up."""
     partner = await world.partner()
     order = await world.order(partner, tuples(3))
     order_id = order.view.record.id
@@ -193,7 +193,7 @@ async def test_a_step_that_is_cut_off_hands_its_batch_over_at_once(
     await world.work()
 
     uploads = [*await world.calls("create"), *await world.calls("append")]
-    # One id for one call: the append after a create that was cut off is another one.
+    # One id per call: an append after an interrupted create has another id.
     assert len({call["request_id"] for call in uploads}) == len({call["operation"] for call in uploads})
     await _assert_all_registered(world, partner, order_id)
 
@@ -228,7 +228,7 @@ async def test_two_worker_processes_with_short_leases_share_the_work_and_one_dea
 async def test_a_moment_without_the_database_costs_no_lease(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The worker lives, so it gives its batch back as soon as there is somebody to give it to."""
+    """The living worker gives its batch back as soon as the database is there again."""
     partner = await world.partner()
     order = await world.order(partner, tuples(3))
     order_id = order.view.record.id

@@ -1,4 +1,4 @@
-"""Group tags: created once, appended to afterwards, and never under two spellings."""
+"""Group tags: created once, appended to afterwards, and never created in two spellings."""
 
 import asyncio
 from uuid import UUID
@@ -15,7 +15,7 @@ ONE_CALL = 1000
 
 
 async def _at_microsoft(world: World, partner: Partner, tag: str) -> None:
-    """Somebody else has made this group tag, with one device, in the portal say."""
+    """Creates this group tag at the simulator with one device, as somebody might in the portal."""
     token = await world.control(
         "POST", "tokens", {"partner": str(partner.entra_tenant_id), "delegated": True, "mfa": True}
     )
@@ -28,7 +28,7 @@ async def _at_microsoft(world: World, partner: Partner, tag: str) -> None:
 
 
 async def _uploads(world: World, tenant_id: UUID) -> list[tuple[str, int | None]]:
-    """(operation, status) of the calls that carried devices, in order."""
+    """(operation, status) of the calls that sent devices, in order."""
     return [
         (call["operation"], call["status"])
         for call in (await world.ledger())["calls"]
@@ -44,7 +44,7 @@ async def test_the_first_batch_creates_its_group_tag_and_later_orders_append_to_
     await world.work()
 
     assert await _uploads(world, partner.tenant_id) == [("create", 202), ("append", 202)]
-    # What is known need not be looked for again.
+    # A known tag is not looked up again.
     assert len(await world.calls("list_batches")) == 1
     await assert_agreement(world, partner, first.view.record.id, second.view.record.id)
 
@@ -88,7 +88,7 @@ async def test_another_spelling_of_a_customers_tag_is_refused_before_anything_is
     second = await world.order(partner, tuples(1, "TWO"), group_tag=ordered)
     await world.work()
 
-    alike = known != "ΟΔΟΣ"  # with an accent it is another tag
+    alike = known != "ΟΔΟΣ"  # with the accent it is another tag
     rows = await world.rows(partner, second.view.record.id)
     assert [(row["state"], row["error_code"]) for row in rows] == [
         ("invalid", "group_tag_case_conflict") if alike else ("registered", None)
@@ -173,7 +173,7 @@ async def test_those_that_wait_for_a_creator_in_trouble_do_not_look_every_second
 
     steps = await world.work()
 
-    # 3 batches: 5 failed creations, 3 that succeed, 3 polls, and a bounded number of looks while waiting.
+    # 3 batches: 5 failed creations, 3 successful calls, 3 polls, and a limited number of look-ups.
     assert steps < 60
     await assert_agreement(world, partner, *(order.view.record.id for order in made))
 
@@ -204,7 +204,7 @@ async def test_a_tag_that_microsoft_has_lost_is_created_again(world: World) -> N
 
     await world.work()
 
-    # The ledger of tags was doubted, the tag was looked for and found after all.
+    # Our record of the tag was in doubt; the tag was looked up and found.
     assert await _uploads(world, partner.tenant_id) == [("create", 202), ("append", 404), ("append", 202)]
     assert len(await world.calls("list_batches")) == 2
     await assert_agreement(world, partner, order.view.record.id)

@@ -1,4 +1,4 @@
-"""The number of devices in one call: by setting, and by halving what Microsoft refuses whole."""
+"""The number of devices in one call: limited by a setting, and halved if Microsoft refuses a whole batch."""
 
 import asyncio
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Microsoft's answers settle the rows that they are about, and never another row."""
+"""Microsoft's answers settle the rows that they belong to, and no other row."""
 
 from hashlib import sha256
 from typing import Any
@@ -20,7 +20,7 @@ def _made(count: int, seed: int, kind: IdentityKind | None = None, **fields: Any
 
 
 def _held(device: Device, tenant_id: UUID) -> dict[str, str | None]:
-    """A device as the simulator takes it: held by this customer beforehand."""
+    """A device that this customer already has, for the simulator."""
     return {
         "customer": str(tenant_id),
         "serial": device.serial_number,
@@ -212,7 +212,7 @@ async def test_answers_in_another_order_never_become_another_devices_outcome(
 async def test_a_setting_that_changes_while_a_job_runs_costs_no_look_up(
     world: World, with_serial: bool
 ) -> None:
-    """Devices by hash are known again by what they were sent with: the serial number, the PKID, or both."""
+    """Devices sent by hash are matched by what was sent with it: the serial number, the PKID, or both."""
     await world.switch(shuffle_device_status=True)
     partner = await world.partner()
     hashes = [_hash(f"SYN{number:05d}", number) for number in range(8)]

@@ -1,4 +1,4 @@
-"""Troubles that are not one device's: throttling, tokens, MFA, lost consent, and who has to wait for them."""
+"""Trouble beyond single devices: throttling, tokens, MFA, lost consent; and which work it delays."""
 
 import asyncio
 from datetime import timedelta
@@ -20,7 +20,7 @@ async def _connection(world: World, partner: Partner) -> dict[str, Any]:
 
 
 async def _until_idle(world: World) -> int:
-    """Does what is due now, without moving the clock."""
+    """Does all work that is due now, without moving the clock."""
     steps = 0
     while await batches.advance_next(world.runtime) is not None:
         steps += 1
@@ -93,7 +93,7 @@ async def test_refused_mfa_is_shown_on_the_connection_hurts_no_other_and_ends_wi
 ) -> None:
     partner, neighbour = await world.partner(), await world.partner()
     world.runtime.token_cache.tokens.clear()
-    # Rules know no partner: the neighbour gets its token first.
+    # The simulator's rules apply to all partners: the neighbour gets its token first.
     other = await world.order(neighbour, tuples(2, "OTHER"))
     await batches.advance_next(world.runtime)
     await world.arm({"operation": "token", "kind": "entra", "aadsts": 50076, "count": None})
@@ -176,7 +176,7 @@ async def test_a_device_to_be_tried_again_by_itself_is_held_when_consent_has_gon
     await batches.advance_next(world.runtime)
     await world.set_consent(partner.tenant_id, given=False)
     await customer_readings.read_customers(world.runtime, partner, partner.connection_id)
-    await world.set_consent(partner.tenant_id, given=True)  # Microsoft's side would take the second call
+    await world.set_consent(partner.tenant_id, given=True)  # the simulator would accept the second call
 
     await world.work()
 
@@ -329,7 +329,7 @@ async def test_what_a_batch_had_met_is_forgotten_once_its_job_is_answered(world:
 
 
 async def test_a_job_whose_customer_is_in_doubt_is_asked_for_until_it_is_answered(world: World) -> None:
-    """A 403 says nothing of devices that were accepted: they are neither unknown nor sent again."""
+    """A 403 says nothing about devices that were accepted: they are not unknown, and not sent again."""
     partner = await world.partner()
     order_id = (await world.order(partner, tuples(2))).view.record.id
     refusals = world.runtime.settings.max_submissions + 3

@@ -1,4 +1,4 @@
-"""Calls whose outcome is not known: found out in the end, registered once, and never endlessly."""
+"""Calls with unknown outcome: they are resolved, each device is registered once, and retries end."""
 
 import asyncio
 from itertools import groupby
@@ -45,7 +45,7 @@ async def _assert_registered(world: World, partner: Partner, order_id: Any, coun
     view = await world.view(partner, order_id)
     assert view.state is OrderState.COMPLETED
     rows = await world.rows(partner, order_id)
-    # What an earlier attempt of ours registered is not "had it before".
+    # A device that our own earlier attempt registered does not count as "had it before".
     assert [row["state"] for row in rows] == ["registered"] * count
     await assert_agreement(world, partner, order_id)
 
@@ -208,7 +208,7 @@ HELD = {"serial": "SYN00002", "manufacturer": "Contoso", "model": "Contoso Book 
 
 
 async def _hold_before(world: World, partner: Partner) -> None:
-    """The customer has the second device long before, by somebody else's doing."""
+    """Registers the second device for the customer long before, by another partner."""
     await world.control("POST", "devices", [{**HELD, "customer": str(partner.tenant_id)}])
 
 
@@ -489,7 +489,7 @@ async def test_a_listing_too_long_to_read_leads_to_the_repetition_at_once(world:
 
 async def test_rows_that_are_looked_up_move_with_their_batch_and_are_not_called_settled(world: World) -> None:
     partner = await world.partner()
-    # Neither sending registers anything: not found, sent once more, not found again.
+    # Neither call registers anything: not found, sent once more, not found again.
     await world.switch(never_finish_rate=1.0)
     order = await world.order(partner, tuples(2))
     url = f"/v1/orders/{order.view.record.id}/registrations"

@@ -1,4 +1,4 @@
-"""The throttle budget: one for all workers, one for each connection, and never a reason to stand still."""
+"""The throttle budget: shared by all workers, separate for each connection, and never blocking forever."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -32,7 +32,7 @@ SECOND = timedelta(seconds=1)
 
 @dataclass
 class Naps:
-    """Replaces waiting: both clocks, ours and Microsoft's, go on at once; what was waited is kept."""
+    """Replaces waiting: advances our clock and the simulator's at once, and keeps what was waited."""
 
     world: World
     taken: list[float] = field(default_factory=list)
@@ -46,7 +46,7 @@ class Naps:
         await self.world.control("POST", "clock", {"advance_s": time / SECOND})
 
     async def work(self, *runtimes: Runtime, limit: int = 2000) -> None:
-        """All that is due, by all workers in turn; both clocks move to whatever is due next."""
+        """Does all due work, by all workers in turn; moves both clocks to the next due time."""
         for step in range(limit):
             runtime = runtimes[step % len(runtimes)]
             if await batches.advance_next(runtime) is not None:
@@ -67,7 +67,7 @@ async def naps(world: World, monkeypatch: pytest.MonkeyPatch) -> Naps:
 
 @asynccontextmanager
 async def second_runtime(world: World, naps: Naps, **changes: Any) -> AsyncIterator[Runtime]:
-    """A further worker's, on the same clock."""
+    """Another worker's runtime, on the same clock."""
     runtime = await Runtime.open(world.runtime.settings.model_copy(update=changes), process="second")
     runtime.now = world.clock.now
     runtime.budgets.sleep = naps
@@ -85,7 +85,7 @@ async def other(world: World, naps: Naps) -> AsyncIterator[Runtime]:
 
 @dataclass
 class OwnValkey:
-    """A Valkey of the test's own, to be stopped and emptied."""
+    """A Valkey for this test only, which can be stopped and emptied."""
 
     server: Valkey
 
@@ -117,7 +117,7 @@ async def known(runtime: Runtime, connection_id: UUID) -> Budget:
 
 
 async def put(runtime: Runtime, connection_id: UUID, **values: Any) -> None:
-    """Makes the shared budget what the test needs."""
+    """Sets values of the shared budget."""
 
     def decide(held: Budget, now: datetime, policy: BudgetPolicy) -> tuple[Budget, None]:
         return replace(held, at=now, grown_at=now, **values), None
@@ -126,7 +126,7 @@ async def put(runtime: Runtime, connection_id: UUID, **values: Any) -> None:
 
 
 async def grants(count: int, *gates: ConnectionGate) -> int:
-    """How many of so many calls at once are let through, taken from the gates in turn."""
+    """The number of `count` simultaneous calls that are permitted, taken from the gates in turn."""
 
     async def call(number: int) -> int:
         try:
@@ -139,7 +139,7 @@ async def grants(count: int, *gates: ConnectionGate) -> int:
 
 
 async def calls_of(world: World, partner: Partner) -> int:
-    """What has reached Partner Center for the partner's customers."""
+    """The number of calls for the partner's customers that reached Partner Center."""
     tenants = {str(partner.tenant_id), str(partner.other_tenant_id)}
     return sum(call["customer"] in tenants for call in (await world.ledger())["calls"])
 
@@ -205,7 +205,7 @@ async def test_retry_after_is_honoured_to_the_second(world: World, naps: Naps, o
 
 
 async def held_back_by_retry_after(runtime: Runtime, connection_id: UUID) -> None:
-    """Half a second before its end: waited out, since it is so near, and not called before."""
+    """Half a second before its end, it is waited for, and no call is made earlier."""
     gate = gate_of(runtime, connection_id)
     decided: list[Any] = []
 
@@ -223,7 +223,7 @@ async def test_workers_whose_clocks_differ_agree_on_the_moment(world: World, oth
     permit = await gate_of(world.runtime, connection_id).enter(Priority.FIRST)
     await gate_of(world.runtime, connection_id).leave(permit, Throttled(60 * SECOND))
 
-    # The whole machine is ten minutes ahead, before and after it has asked the database for the time.
+    # The whole machine is ten minutes ahead, before and after it has read the database's time.
     other.clock.local = lambda: datetime.now(UTC) + timedelta(minutes=10)
     ahead = other.budgets.gate(connection_id, other.clock.now)
     assert (await held_back(ahead)).retry_after > 50 * SECOND
@@ -288,8 +288,8 @@ async def test_a_connection_in_trouble_delays_no_other(world: World, naps: Naps,
     steps: list[str] = []
     while (step := await batches.advance_next(world.runtime)) is not None:
         steps.append(step.batch_id)
-    # All that is left of the ill connection's twelve batches: as many calls as open the breaker, and the
-    # step that finds it open.
+    # What remains of the failing connection's twelve batches: as many calls as open the breaker, and the step
+    # that finds it open.
     ill_steps = [step for step in steps if UUID(step) not in mine]
     assert len(ill_steps) <= world.runtime.settings.breaker_failures + 1
     await naps.let_pass(3 * SECOND)
@@ -320,7 +320,7 @@ async def test_an_open_breaker_tries_one_call_at_a_time_with_growing_pauses(
         retry_at = (await known(other, partner.connection_id)).open_until
         assert retry_at is not None
         await naps.let_pass(retry_at - world.clock.now() + timedelta(milliseconds=20))
-        # Two workers at the same moment: one call between them.
+        # Two workers at the same moment make one call between them.
         await asyncio.gather(*(batches.advance_next(each) for each in (world.runtime, other) * 3))
         assert await calls_of(world, partner) == calls + 1
     assert (await known(other, partner.connection_id)).opened == 4
@@ -348,7 +348,7 @@ async def test_being_held_back_is_no_trouble_of_the_batch_and_uses_up_no_turn(
 
 
 async def test_two_customers_of_a_slow_connection_take_turns(world: World, naps: Naps) -> None:
-    """Two lanes and one call at a time: the lane that is sent away must not always be the same customer's."""
+    """Two lanes and one call at a time: the rejected lane must not always be the same customer's."""
     partner = await world.partner()
     await world.set_consent(partner.other_tenant_id, given=True)
     await customer_readings.read_customers(world.runtime, partner, partner.connection_id)
@@ -422,7 +422,7 @@ async def test_without_throttling_no_call_waits(world: World, naps: Naps) -> Non
 
 @pytest_asyncio.fixture
 async def apart(world: World, naps: Naps, valkey: OwnValkey) -> AsyncIterator[World]:
-    """The same world with a worker whose Valkey may be lost."""
+    """The same world with a worker whose Valkey can be stopped."""
     async with second_runtime(world, naps, redis_url=valkey.server.url) as runtime:
         yield replace(world, runtime=runtime)
 
@@ -474,7 +474,7 @@ async def test_without_redis_work_goes_on_at_a_quarter_of_the_rate_and_a_retry_a
     await gate.leave(await gate.enter(Priority.FIRST), Throttled(300 * SECOND))
     await to_thread.run_sync(valkey.server.start)
     assert (await held_back(gate)).retry_after > 290 * SECOND
-    await put(apart.runtime, partner.connection_id)  # any change writes the Retry-After down
+    await put(apart.runtime, partner.connection_id)  # any change stores the Retry-After
     fresh = Budgets.open(valkey.server.url, apart.runtime.budgets.policy, utc_now)
     try:
         told = await fresh.look([partner.connection_id], apart.runtime.now)

@@ -1,4 +1,4 @@
-"""The cost of a call in threads, statements and round trips. Times are for the benchmarks."""
+"""The cost of a call in threads, statements and round trips. The benchmarks measure times."""
 
 from collections.abc import Callable, Iterator
 from inspect import iscoroutinefunction
@@ -12,7 +12,7 @@ from tests.support.statements import sent_by
 from tests.support.world import World
 
 AUTHENTICATION = 1
-"""One statement, which needs no transaction but behind a pooler."""
+"""One statement; only behind a pooler it needs a transaction."""
 BEGIN, COMMIT = 1, 1
 LIST, COUNTS = 1, 1
 
@@ -26,7 +26,7 @@ def _calls_of(dependant: Dependant) -> Iterator[Callable[..., Any]]:
 
 
 async def test_no_part_of_a_route_needs_a_thread(world: World) -> None:
-    """The framework runs a plain function in one, and its switches wait for whatever keeps Python busy."""
+    """The framework runs plain functions in threads, and switching waits for whatever keeps Python busy."""
     routes = [found.route for found in iter_route_contexts(world.app.routes)]
     dependants = [route.dependant for route in routes if hasattr(route, "dependant")]
     assert dependants
@@ -40,8 +40,8 @@ async def test_no_part_of_a_route_needs_a_thread(world: World) -> None:
 
 
 async def trips_of(world: World, path: str, headers: dict[str, str]) -> list[str]:
-    """What a GET sends to the database, except for the clock, which is read every few seconds. The key's last
-    use is noted once a minute: in the call before."""
+    """The statements that a GET sends to the database, except for two that are rare: reading the clock, and
+    noting the key's use, which an earlier call does here."""
     assert (await world.client.get(path, headers=headers)).status_code == 200
     async with sent_by(world.runtime.engine) as sent:
         assert (await world.client.get(path, headers=headers)).status_code == 200

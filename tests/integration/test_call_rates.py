@@ -1,6 +1,6 @@
-"""The limit of calls of one API key: shown in every answer, shared by all API processes.
+"""The limit on one API key's calls: shown in every answer, and shared by all API processes.
 
-No reason to refuse anybody while Redis is unavailable.
+Nobody is refused because Redis is unavailable.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ HEADERS = {"ratelimit", "ratelimit-policy"}
 
 @dataclass
 class Stopped:
-    """A clock that stands still, so that no window ends in the middle of a test."""
+    """A clock that stands still, so that no window ends during a test."""
 
     moment: datetime
 
@@ -44,7 +44,7 @@ class Stopped:
 
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A slow machine must not look like a Redis that is away."""
+    """Lengthens timeouts, so that a slow machine does not look like an unavailable Redis."""
     monkeypatch.setattr(call_rates, "REDIS_TIMEOUT", 60.0)
 
 
@@ -55,7 +55,7 @@ def clock(world: World) -> Stopped:
 
 @asynccontextmanager
 async def api(world: World, clock: Stopped, limit: int, **changes: Any) -> AsyncIterator[World]:
-    """The same world with an API process of its own, which has this limit."""
+    """The same world with another API process, which has this limit."""
     async with AsyncExitStack() as stack:
         other = await stack.enter_async_context(world.another(requests_per_minute=limit, **changes))
         other.runtime.now = clock.now
@@ -73,7 +73,7 @@ async def me(world: World, key: str) -> httpx.Response:
 
 
 def standing(response: httpx.Response) -> tuple[int, int]:
-    """Calls left, and seconds until all are there again."""
+    """Calls left, and seconds until all are available again."""
     found = re.fullmatch(r'"default";r=(\d+);t=(\d+)', response.headers["ratelimit"])
     assert found is not None, response.headers
     return int(found[1]), int(found[2])
@@ -81,7 +81,7 @@ def standing(response: httpx.Response) -> tuple[int, int]:
 
 @contextmanager
 def hearing(caplog: pytest.LogCaptureFixture) -> Iterator[list[dict[str, Any]]]:
-    """What is logged in the block. Building an API sets up logging again, so pytest has to be told again."""
+    """Collects the log lines of the block. Building an API resets logging, so capture starts again."""
     logging.getLogger().addHandler(caplog.handler)
     found: list[dict[str, Any]] = []
     with caplog.at_level(logging.INFO):
@@ -270,7 +270,7 @@ async def test_a_count_is_forgotten_after_its_window(world: World, clock: Stoppe
 
 @pytest_asyncio.fixture
 async def valkey(tmp_path: Path) -> AsyncIterator[Valkey]:
-    """One of the test's own, to be stopped."""
+    """A Valkey for this test only, which can be stopped."""
     server = Valkey(tmp_path, durable=False)
     await to_thread.run_sync(server.start)
     try:
@@ -322,7 +322,7 @@ async def test_a_redis_that_never_answers_holds_up_one_call_at_a_time_and_the_ot
             monkeypatch.setattr(redis_outage, "PAUSE", 0.0)
             assert (await me(one, partner.key)).status_code == 200
             await asyncio.wait_for(asked.get(), 5)
-            # From here on it is known to be away: of those who come together one tries, once in a pause.
+            # From here on Redis is known to be away: one of several calls tries it, once per pause.
             monkeypatch.setattr(redis_outage, "PAUSE", 600.0)
             responses = await asyncio.gather(*(me(one, partner.key) for _ in range(8)))
             responses += [await me(one, partner.key) for _ in range(3)]

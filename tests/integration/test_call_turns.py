@@ -1,4 +1,4 @@
-"""Calls of one partner wait for each other, and never make another partner's wait."""
+"""A partner's calls wait for each other, and never delay another partner's."""
 
 import asyncio
 from collections.abc import AsyncIterator, MutableMapping
@@ -16,7 +16,7 @@ from tests.support.world import Partner, World, tuples
 
 @asynccontextmanager
 async def held(turns: FairTurns, partner: Partner, count: int) -> AsyncIterator[None]:
-    """So many of the partner's calls are being worked on."""
+    """Keeps this many of the partner's calls under way."""
     async with AsyncExitStack() as stack:
         for _ in range(count):
             await stack.enter_async_context(turns.turn(partner.id))
@@ -36,7 +36,7 @@ async def until_waiting(turns: FairTurns, partner: Partner, calls: int) -> None:
 
 
 async def until_free(turns: FairTurns) -> None:
-    """Beside another partner's calls a turn rests for a moment after its answer."""
+    """Waits until the turn is free: if other partners call, it is kept for a moment after the answer."""
     async with asyncio.timeout(45):
         while True:
             if not turns.held:
@@ -101,7 +101,7 @@ async def test_client_that_reads_slowly_keeps_no_large_turn(world: World) -> Non
         turns, seen = other.runtime.turns, list[tuple[int, int]]()
 
         async def send(message: MutableMapping[str, Any]) -> None:
-            """As a connection does whose client has not read what was sent."""
+            """Behaves like a connection whose client has not read the answer."""
             seen.append((turns.calls.held_by(slow.id), turns.heavy.held_by(slow.id)))
 
         async def receive() -> MutableMapping[str, Any]:
@@ -163,7 +163,7 @@ async def test_large_order_waits_for_the_partners_large_calls_and_a_neighbours_i
 async def test_upload_waits_for_the_partners_turns_and_a_neighbours_is_taken(
     world: World, kind: str, places: int
 ) -> None:
-    """The beginning of an upload is a call like any other; its pieces and its end take turns of their own."""
+    """The start of an upload is a call like any other; its pieces and its end take turns of their own."""
     greedy, neighbour = await world.partner(), await world.partner()
     async with world.served(calls_at_once_per_partner=4) as other:
         turns: FairTurns = getattr(other.runtime.turns, kind)

@@ -1,4 +1,4 @@
-"""Faults that the chaos run (docs/chaos.md) has found, each in its smallest form."""
+"""Faults that the chaos run (docs/chaos.md) found, each reproduced in its smallest form."""
 
 import asyncio
 import time
@@ -24,7 +24,7 @@ async def _begin(world: World, partner: Partner) -> Once:
     return found
 
 
-# --- A killed API: its callers come again with the same key ---------------------------------------------
+# --- A killed API: its callers repeat the call with the same key ----------------------------------------
 
 
 async def test_an_order_whose_api_was_killed_is_taken_again_within_seconds(world: World) -> None:
@@ -51,7 +51,7 @@ async def test_a_request_that_runs_long_keeps_its_key(world: World, monkeypatch:
 
 
 async def _renewed(world: World) -> None:
-    """Waits until the key is kept for longer than the clock has been moved since it was taken."""
+    """Waits until the key's lease is renewed beyond the time by which the clock was moved."""
     deadline = time.monotonic() + 45
     wanted = world.clock.now() + idempotency.PATIENCE - timedelta(seconds=5)
     while time.monotonic() < deadline:
@@ -70,7 +70,7 @@ async def test_a_request_that_was_taken_for_dead_can_not_answer_beside_its_repet
     first = await _begin(world, partner)
     world.clock.advance(seconds=16)
     second = await _begin(world, partner)
-    await first.give_up()  # must not free the key, which is the second one's now
+    await first.give_up()  # must not free the key, which now belongs to the second request
     with pytest.raises(Conflict):
         async with world.runtime.transaction(partner) as tx:
             await first.complete(tx, 201, None, b"first")
@@ -87,10 +87,10 @@ async def test_a_request_that_was_taken_for_dead_can_not_answer_beside_its_repet
 async def test_a_batch_that_waited_for_a_token_in_vain_is_not_in_doubt(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A step that ended while it waited left the batch as sent with unknown outcome, though nothing was."""
+    """Formerly, a step that ended while waiting left an unknown outcome, although nothing was sent."""
     partner = await world.partner()
     await world.order(partner, tuples(1, "ONE"))
-    await world.work()  # the group tag is known from here on: the next call of a batch is its upload
+    await world.work()  # creates the group tag, so the batch's next call is its upload
     before = len(await world.calls("append"))
     short = {"upstream_timeout_s": 0.2, "step_timeout_s": 0.9, "lease_s": 3.0, "webhook_timeout_s": 1.0}
     monkeypatch.setattr(world.runtime, "settings", world.runtime.settings.model_copy(update=short))
@@ -120,11 +120,11 @@ async def test_the_lease_of_a_token_outlasts_the_login_and_the_storing(world: Wo
         assert 2 * login + storing < lease <= 2 * login + storing + 10
 
 
-# --- A worker killed while it records that Microsoft's answer tells nothing -----------------------------
+# --- A worker killed while it records that Microsoft's answer has no outcome ----------------------------
 
 
 async def _overdue(world: World, partner: Partner) -> UUID:
-    """An order whose job never finishes, at the moment when it has to be looked up instead."""
+    """An order whose job never finishes, at the time when it must be looked up instead."""
     await world.arm({"operation": "create", "kind": "never_finish"})
     accepted = await world.order(partner, tuples(3))
     assert await batches.advance_next(world.runtime) is not None
@@ -145,8 +145,8 @@ async def test_rows_become_unknown_with_their_batch_or_not_at_all(world: World) 
 
 
 async def test_an_unknown_row_of_a_submitted_batch_is_never_left_behind(world: World) -> None:
-    """As it stood when rows and batch were written one after the other: the next poll settled the batch
-    without them, and they stayed unknown without a look-up, an event or anybody who knew."""
+    """A crash between writing the rows and the batch could leave this state. The next poll then settled the
+    batch without these rows, and they stayed unknown forever, without a look-up or an event."""
     partner = await world.partner()
     await world.order(partner, tuples(3))
     assert await batches.advance_next(world.runtime) is not None

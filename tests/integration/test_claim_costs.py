@@ -1,6 +1,6 @@
-"""A claim reads as much among twenty thousand rows as among a few, whatever PostgreSQL believes about them.
+"""The cost of a claim does not grow with the number of rows, whatever PostgreSQL's statistics say.
 
-Rows and pages are counted, not times; in the transaction and with the role that the workers have.
+Rows and pages are counted, not times, in a transaction with the workers' role.
 """
 
 from collections.abc import Awaitable, Callable
@@ -31,10 +31,10 @@ LOOKED_AT = (
 )
 MANY = 20_000
 OTHERS = 20
-"""Partners with less."""
+"""Partners with less work."""
 MOST_ROWS = 600
 MOST_PAGES = 2400
-"""Pages that one claim may read. Twenty thousand rows fill 400 and more; a claim returns to some."""
+"""Pages that one claim may read. Twenty thousand rows fill 400 and more; a claim reads some repeatedly."""
 
 IMPORTS = """
 WITH p AS (
@@ -50,14 +50,14 @@ FROM p, generate_series(1, :each) k
 
 
 async def stage(world: World, name: str, each: int) -> None:
-    """Imports of a new partner, every second of them due."""
+    """Stages imports of a new partner, of which every second one is due."""
     values = {"partner": uuid4(), "name": name, "each": each, "now": world.clock.now()}
     async with world.runtime.system_transaction() as tx:
         await tx.session.execute(text(IMPORTS), values)
 
 
 async def fill(world: World, kind: str, name: str, each: int) -> None:
-    """So much work of one more partner: 25 endpoints, or 50 batches for each customer, or imports."""
+    """Creates work for one more partner: 25 endpoints, 50 batches per customer, or imports."""
     match kind:
         case "deliveries":
             await waiting(world, name, endpoints=min(each, 25), each=max(each // 25, 1))
@@ -93,7 +93,7 @@ UPDATE batches SET state = 'submitted' WHERE partner_id = :it AND id IN (
 
 
 async def one_batch(world: World, partner: PartnerId, connection: str) -> UUID:
-    """A batch of another connection of the partner, due now."""
+    """A due batch of another connection of the partner."""
     await Rounds(world).connection(partner, connection)
     values = {"partner": partner, "connection": connection, "now": world.clock.now()}
     async with world.runtime.system_transaction() as tx:
@@ -145,7 +145,7 @@ async def test_claim_reads_few_rows_with_statistics_of_any_age(world: World, kin
 
 
 async def bounded_claim(world: World) -> UUID:
-    """What a worker claims next, at its usual cost."""
+    """Makes a worker's next claim, and checks that its cost is as usual."""
     async with readings(world, "claimed AS") as found:
         claim = await Rounds(world).claim()
     for each in found:
@@ -155,7 +155,7 @@ async def bounded_claim(world: World) -> UUID:
 
 
 async def test_batches_of_a_portal_cost_a_claim_nothing(world: World) -> None:
-    """They wait for a person, queued or uploaded, for weeks; and they are due before all others."""
+    """They wait for a person for weeks, queued or uploaded, and are due before all others."""
     rounds = Rounds(world)
     await vacuum(world, *LOOKED_AT)
     partner = await rounds.partner("portal", customers=2 * WINDOW, each=20)
@@ -185,7 +185,7 @@ async def test_batches_that_are_not_due_yet_are_stepped_over_in_a_bounded_number
 async def test_work_behind_more_closed_connections_than_a_claim_looks_at_is_found_by_the_next_claims(
     world: World,
 ) -> None:
-    """The next claim does not look again at what a claim looked at without success."""
+    """The next claim does not examine again what one claim examined without success."""
     rounds = Rounds(world)
     partner = await rounds.partner("many connections", customers=0, each=0)
     names = [f"closed {number:03}" for number in range(2 * WINDOW + WINDOW // 2)]

@@ -1,4 +1,4 @@
-"""The commands against the API itself: what the unit tests' wire answers has the same shape here."""
+"""Commands against the real API: its answers have the shape that the unit tests' stand-in gives them."""
 
 import asyncio
 import csv
@@ -27,7 +27,7 @@ async def scene(world: World) -> AsyncIterator[tuple[Partner, Run]]:
         address = ["--api-url", f"http://{host}:{port}/v1", "--api-key", partner.key]
 
         async def run(*arguments: str) -> Result:
-            # No pause is needed: nothing moves while the command looks.
+            # No pause is needed, because nothing changes while the command runs.
             surroundings = Surroundings(sleep=lambda _: None)
             given = [*arguments, *address]
             return await asyncio.to_thread(CliRunner().invoke, app, given, obj=surroundings)

@@ -1,7 +1,7 @@
-"""Clocks that are wrong: a machine's own changes nothing, and the one that all go by does no lasting harm.
+"""Wrong clocks: a machine's own clock has no effect, and a jump of the database's does no lasting harm.
 
-First whole machines an hour or some minutes off, then what their clock cannot do any more: the time itself
-jumping in the middle of a step, as when the database server's clock is set.
+The first tests run whole machines whose clocks are minutes or an hour off. The others let the time itself
+jump in the middle of a step, as when the database server's clock is set.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ OFF = [HOUR, -HOUR, timedelta(minutes=5), -timedelta(minutes=5)]
 
 @asynccontextmanager
 async def machine(world: World, off: timedelta, **changes: Any) -> AsyncIterator[Runtime]:
-    """A process on a machine whose own clock is off by so much, with everything as it is in production."""
+    """A process on a machine whose own clock is off by this much; everything else is as in production."""
     settings = world.runtime.settings.model_copy(update=changes)
     runtime = await Runtime.open(settings, process="another")
     runtime.clock.local = lambda: datetime.now(UTC) + off
@@ -50,7 +50,7 @@ async def machine(world: World, off: timedelta, **changes: Any) -> AsyncIterator
 
 
 async def claim(runtime: Runtime) -> Claim:
-    """A claim whose worker dies at once."""
+    """A claim by a worker that dies at once."""
     async with runtime.system_transaction() as tx:
         found = await stored.claim_one(
             tx,
@@ -208,7 +208,7 @@ async def test_a_key_and_a_token_lease_of_a_dead_process_with_a_wrong_clock_come
 
 @dataclass
 class Jumping:
-    """Another worker whose time may jump; the world's own stays right."""
+    """Another worker whose time can jump; the world's own time stays right."""
 
     world: World
     clock: Clock
@@ -242,7 +242,7 @@ async def test_time_that_jumps_in_the_middle_of_a_step_loses_nothing_and_sends_n
     await world.let_go()
     await step
 
-    # The right one finds what was written for an hour later, and does the rest, by turns with the other.
+    # The worker with the right time finds what was written for an hour later, and both continue in turn.
     begun = world.clock.now()
     await sweep.sweep(world.runtime)
     await batches.advance_next(jumping.runtime)
@@ -261,7 +261,7 @@ async def _nobody_else_takes_it(world: World) -> None:
 
 
 async def test_leases_written_an_hour_ahead_are_cut_to_one_lease_and_not_to_less(world: World) -> None:
-    """A worker that is at work keeps what it has; one that has died holds it no longer than any other."""
+    """A working worker keeps its batch; a dead one holds it no longer than any other."""
     partner = await world.partner()
     async with open_receiver(world) as receiver:
         await subscribe(world, partner, receiver.url(), ["order.accepted"])

@@ -1,4 +1,4 @@
-"""A connection of another app or tenant: secrets are asked for again, and the old one's tokens not used."""
+"""Changing a connection's app or tenant: secrets must be given again, and old tokens are not used."""
 
 import asyncio
 from typing import Any
@@ -29,7 +29,7 @@ async def _new_app(world: World, tenant_id: UUID) -> dict[str, str]:
 
 
 async def _other_tenant(world: World, *agreed: UUID) -> dict[str, str]:
-    """Another tenant of the partner's, to which these customers have agreed; as a PATCH names it."""
+    """Another tenant of the partner, with these customers' consent; returns the body of a PATCH to it."""
     made = (await world.control("POST", "seed", {"customers": 0}))["partner"]
     for customer in agreed:
         await world.control("POST", f"customers/{customer}:accept", {"partner": made["tenant_id"]})

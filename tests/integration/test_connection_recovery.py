@@ -1,4 +1,4 @@
-"""A connection that works again: what waited for it goes on at once, and its troubles are told once each."""
+"""A connection that works again: waiting work continues at once, and each trouble is reported once."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -20,11 +20,11 @@ from tests.support.worker import worker_process
 from tests.support.world import Partner, World, tuples
 
 AT_ONCE = timedelta(seconds=8)
-"""From the answer to the claim. Without the wake-up it is more than ten."""
+"""The time from the answer to the claim. Without the wake-up it is more than ten seconds."""
 STARTS_WITHIN = 45.0
-"""Seconds; a worker process starts in two on a quiet machine."""
+"""Seconds; a worker process starts in two on an idle machine."""
 NO_SWEEP = {"sweep_interval_s": 60}
-"""Only wake-ups wake this worker."""
+"""This worker is woken by wake-ups only."""
 
 
 async def until(condition: Callable[[], Awaitable[object]]) -> None:
@@ -51,7 +51,7 @@ async def batch_of(world: World, order_id: UUID) -> dict[str, Any]:
 
 
 async def claimed_after(world: World, partner: Partner, answered_at: datetime) -> timedelta:
-    """How long after the answer a worker took one of the partner's batches, by what the claim wrote down."""
+    """How long after the answer a worker claimed one of the partner's batches, according to the claim."""
     turns: list[datetime] = []
 
     async def is_claimed() -> bool:
@@ -114,7 +114,7 @@ async def test_what_waited_for_a_refused_credential_is_claimed_at_once_after_a_g
     await world.arm({"operation": "token", "kind": "entra", "aadsts": 50173, "count": None})
     await world.order(partner, tuples(2))
     async with worker_process(world, tmp_path / "worker.log", **NO_SWEEP):
-        # The batch may have been refused, or the reading of the customers before it: both wait alike.
+        # Either the batch was refused, or an earlier reading of the customers: both wait alike.
         await until(lambda: is_in_trouble(world, partner, "sign_in_revoked"))
         assert (await trouble_of(world, partner))["not_before"] > world.clock.now() + timedelta(seconds=10)
         await world.control("DELETE", "faults")
@@ -134,7 +134,7 @@ async def test_new_credentials_pull_forward_what_waited_without_a_check(world: W
 
 
 async def test_credentials_that_come_while_a_refusal_is_written_down_are_not_missed(world: World) -> None:
-    """The trouble is noted first and the batch given back after it; this repair comes between the two."""
+    """The trouble is stored first, and the batch given back afterwards; the repair happens in between."""
     partner = await world.partner()
     good = await secret_of(world, partner)
     await patch(world, partner, client_secret="a-secret-that-is-wrong")

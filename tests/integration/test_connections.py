@@ -1,4 +1,4 @@
-"""Credentials go in and never come out; a refresh token is redeemed by one at a time and never lost."""
+"""Credentials are never shown, and a refresh token is redeemed by one process at a time and never lost."""
 
 import asyncio
 import logging
@@ -31,7 +31,7 @@ CREDENTIALS = ("client_secret", "refresh_token")
 
 @asynccontextmanager
 async def another_process(world: World, **changes: Any) -> AsyncIterator[Runtime]:
-    """A second runtime on the same database: its own pool, its own tokens, its own locks."""
+    """A second runtime on the same database, with its own pool, tokens and locks."""
     runtime = await Runtime.open(world.runtime.settings.model_copy(update=changes), process="other")
     runtime.now = world.clock.now
     try:
@@ -483,7 +483,7 @@ async def test_a_worker_that_is_stopped_while_redeeming_still_stores_the_new_tok
 
 
 async def test_a_worker_that_loses_its_claim_while_redeeming_still_stores_the_new_token(world: World) -> None:
-    """It was cut off or frozen for so long that others took it for dead."""
+    """It was frozen or cut off for so long that others considered it dead."""
     await world.switch(refresh_token_reusable=False)
     partner = await world.partner(consented=False)
     await world.arm({"operation": "token", "kind": "hold", "phase": "after"})

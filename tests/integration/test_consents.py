@@ -1,4 +1,4 @@
-"""The customer's permission: what grants it, what ends it, and what that does to waiting work."""
+"""Consent: what grants it, what ends it, and what that does to waiting work."""
 
 import asyncio
 from datetime import timedelta
@@ -39,7 +39,7 @@ async def order_state(world: World, partner: Partner, order: Any) -> OrderState:
     return (await world.view(partner, order.view.record.id)).state
 
 
-# --- what is held goes on by itself ---------------------------------------------------------------
+# --- held work continues by itself ----------------------------------------------------------------
 
 
 async def test_a_held_order_goes_on_by_itself_once_the_sweep_has_seen_the_consent(world: World) -> None:
@@ -82,7 +82,7 @@ async def test_a_new_customer_is_looked_up_without_waiting_for_the_interval(worl
 
 
 async def test_a_reading_begins_while_an_order_of_the_connection_is_being_stored(world: World) -> None:
-    """A large one takes half a second, and there may always be one: the wake-up must still have an effect."""
+    """A large one takes half a second, and one may always be under way: the wake-up must still work."""
     partner = await world.partner()
     await world.select("UPDATE connections SET customers_due_at = :now RETURNING id", now=world.clock.now())
     now, interval = world.clock.now(), timedelta(minutes=5)
@@ -128,7 +128,7 @@ async def test_ended_consent_holds_what_is_not_sent_and_leaves_what_is_under_way
     assert {row["state"] for row in await world.rows(partner, waiting.view.record.id)} == {"held"}
     assert {row["state"] for row in await world.rows(partner, sent.view.record.id)} == {"processing"}
     await world.control("POST", "jobs:finish")
-    await world.set_consent(partner.tenant_id, given=True)  # or the simulator answers no poll
+    await world.set_consent(partner.tenant_id, given=True)  # otherwise the simulator answers no poll
     while await batches.advance_next(world.runtime) is not None:
         pass
     assert await order_state(world, partner, waiting) is OrderState.HELD
@@ -265,7 +265,7 @@ async def test_a_second_page_that_fails_revokes_nobody(world: World) -> None:
 async def test_of_two_readings_at_once_the_one_that_began_later_counts(world: World) -> None:
     partner = await world.partner()
     await world.arm({"operation": "customers", "kind": "hold", "phase": "after"})
-    older = asyncio.create_task(read(world, partner))  # sees the consent, and is slow
+    older = asyncio.create_task(read(world, partner))  # reads the consent, and is slow
     await world.until_held_open()
     await world.set_consent(partner.tenant_id, given=False)
     await read(world, partner)
@@ -348,7 +348,7 @@ async def test_who_has_lost_a_reading_writes_nothing_of_it(
 ) -> None:
     partner = await world.partner()
     await world.arm({"operation": "customers", "kind": "hold", "phase": "after"})
-    slow = asyncio.create_task(customer_readings.read_due(world.runtime))  # sees the consent
+    slow = asyncio.create_task(customer_readings.read_due(world.runtime))  # reads the consent
     await world.until_held_open()
     world.clock.offset += world.runtime.settings.lease + timedelta(seconds=1)
     await world.set_consent(partner.tenant_id, given=False)
@@ -488,7 +488,7 @@ async def test_a_batch_at_microsoft_goes_on_when_consent_comes_back(world: World
     partner = await world.partner()
     await world.switch(processing_min_ms=3_600_000, processing_max_ms=3_600_000)
     order = await world.order(partner, tuples(2))
-    await batches.advance_next(world.runtime)  # submitted; Microsoft works on it
+    await batches.advance_next(world.runtime)  # submitted; Microsoft is processing it
     await world.set_consent(partner.tenant_id, given=False)
     world.clock.advance(seconds=5)
     await batches.advance_next(world.runtime)  # the poll is refused: no relationship

@@ -1,4 +1,4 @@
-"""Counts of an order's devices: kept by triggers, always what counting the rows would say."""
+"""Counts of an order's devices: triggers keep them equal to counting the rows."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -43,7 +43,7 @@ async def truth(world: World, statement: str) -> dict[tuple[UUID, UUID, str], in
 
 @dataclass
 class Scene:
-    """One partner's orders, each with batches; rows come and go at random."""
+    """One partner's orders with batches, and random changes of their rows."""
 
     runtime: Runtime
     partner_id: PartnerId
@@ -88,7 +88,7 @@ async def scene(world: World) -> Scene:
 
 
 async def change(scene: Scene, tx: PartnerTx, chance: Random) -> str:
-    """One statement of the kinds the product knows, and some it does not."""
+    """Makes one statement: of kinds that the product uses, and some that it does not."""
     order_id = chance.choice(list(scene.orders))
     batch_id = chance.choice(scene.orders[order_id])
     now = scene.runtime.now()
@@ -118,7 +118,7 @@ async def change(scene: Scene, tx: PartnerTx, chance: Random) -> str:
             return "delete"
         case "leave":
             await tx.session.execute(
-                # Its batch is queued, and what it is without one must follow from there.
+                # Its batch is queued; the row's own state must be one that can follow.
                 text(
                     "UPDATE registrations SET batch_id = NULL WHERE id = ANY(:ids) "
                     "AND state NOT IN ('processing', 'unknown')"
@@ -152,7 +152,7 @@ async def test_whatever_happens_to_rows_their_counts_are_what_counting_says(
         assert await truth(world, KEPT) == counted, done
         async with scene.runtime.transaction(scene) as tx:
             for order_id, kept in (await orders.counts(tx, list(scene.orders))).items():
-                # All batches of the scene are queued, and so are their rows that have no outcome.
+                # All of the scene's batches are queued, and so are their rows without an outcome.
                 of_order = [
                     ("queued" if s in MOVING_WITH_BATCH and bucket != order_id else s, n)
                     for (o, bucket, s), n in counted.items()
@@ -184,7 +184,7 @@ async def test_a_transaction_that_is_rolled_back_leaves_the_counts_as_they_were(
 
 
 async def test_transactions_at_the_same_time_lose_no_count(world: World, scene: Scene) -> None:
-    """Batches of one order at once, and several changes of one batch at once."""
+    """Changes of several batches of one order at once, and several changes of one batch at once."""
     mine: list[list[UUID]] = []
     async with scene.runtime.transaction(scene) as tx:
         for order_id, batch_ids in scene.orders.items():
@@ -242,9 +242,9 @@ async def test_an_order_is_deleted_with_its_counts(world: World, scene: Scene) -
 
 
 async def plan_of(world: World, scene: Scene, read: Callable[[PartnerTx], Any]) -> list[dict[str, Any]]:
-    """The nodes of the plan PostgreSQL has for the statement that `read` sends."""
+    """The nodes of PostgreSQL's plan for the statement that `read` sends."""
     async with world.runtime.transaction(scene) as tx:
-        # The tables are small here: let the plan be the one for large ones.
+        # The tables are small here: plan as for large ones.
         await tx.session.execute(text("SET LOCAL enable_seqscan = off"))
         async with sent_by(world.runtime.engine, tx.session) as sent:
             await read(tx)

@@ -1,6 +1,6 @@
-"""`sslmode=` and its relations in the database URL, against PostgreSQL behind a relay that speaks TLS.
+"""`sslmode=` and related parameters of the database URL, against PostgreSQL behind a relay with TLS.
 
-The server of the wheel is built without TLS; that of the distribution is reached by TLS in `.ci/run`.
+The wheel's server is built without TLS. `.ci/run` tests TLS with the distribution's server.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tests.support.servers import Servers
 
 @pytest.fixture
 async def relay(servers: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Relay]:
-    monkeypatch.setenv("HOME", str(tmp_path))  # where libpq looks for certificates that are not named
+    monkeypatch.setenv("HOME", str(tmp_path))  # where libpq looks for unnamed certificates
     made = Relay(servers.database_url, Authority.make(tmp_path, "ours"))
     server = await asyncio.start_server(made.serve, "127.0.0.1", 0)
     made.port = server.sockets[0].getsockname()[1]
@@ -33,7 +33,7 @@ async def relay(servers: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 async def connection(relay: Relay, query: str, host: str = "127.0.0.1") -> bool | None:
-    """Whether the one that answered a statement was encrypted; None if there is none."""
+    """Whether the connection was encrypted; None if it could not be made."""
     bare = make_url(relay.upstream).set(host=host, port=relay.port, query={})
     engine = make_engine(f"{bare.render_as_string(hide_password=False)}?{query}", poolclass=NullPool)
     try:
@@ -77,7 +77,7 @@ async def test_a_server_that_has_no_tls_is_spoken_to_only_where_that_is_allowed(
 
 
 async def test_only_verify_full_asks_whether_the_name_is_the_servers(relay: Relay) -> None:
-    """Its certificate is for 127.0.0.1, and not for the name it is reached by here."""
+    """Its certificate is for 127.0.0.1, not for the name that is used here."""
     root = f"sslrootcert={relay.authority.certificate}"
     assert await connection(relay, f"sslmode=verify-ca&{root}", "localhost") is True
     assert await connection(relay, f"sslmode=verify-full&{root}", "localhost") is None

@@ -1,7 +1,7 @@
-"""Claims of dead workers: ended by those who live, long before their leases; and nobody's who lives.
+"""Dead workers' claims are ended by living workers, long before their leases; living workers' never are.
 
-Real processes are killed and frozen; who takes over lives in the test, whose clock can be moved, except
-once, where everything is as in production.
+Real processes are killed and frozen. The worker that takes over runs in the test, whose clock can be moved;
+in one test everything is as in production.
 """
 
 import asyncio
@@ -33,11 +33,11 @@ from tests.support.world import Partner, World, tuples
 SECOND = timedelta(seconds=1)
 SILENCE = Settings().silence
 FAR = timedelta(seconds=60)
-"""What is left of a lease of 120 s, at the least, when somebody else takes over."""
+"""The least that remains of a lease of 120 s when another worker takes over."""
 
 
 async def order_behind_a_tag(world: World) -> tuple[Partner, UUID]:
-    """An order whose first call is its upload."""
+    """An order whose first call is its upload, because the tag exists."""
     partner = await world.partner()
     await world.order(partner, tuples(1, "FIRST"))
     await world.work()
@@ -57,8 +57,8 @@ async def until_logged(log: Path, words: str) -> None:
 
 
 async def freeze(world: World, process: asyncio.subprocess.Process) -> None:
-    """Between two transactions: the locks of one would hold up the worker that takes over until PostgreSQL
-    finds the worker gone. That loses nothing, and is another story."""
+    """Freezes a worker between two transactions: the locks of one would delay the next worker until
+    PostgreSQL notices that the first is gone. That loses nothing, and is not tested here."""
     its = "a.datname = current_database() AND a.application_name = 'registrar-worker'"
     in_transaction = (
         f"SELECT 1 FROM pg_locks JOIN pg_stat_activity a USING (pid) WHERE locktype = 'virtualxid' AND {its}"
@@ -102,7 +102,7 @@ async def test_only_dead_workers_that_had_claimed_something_are_named(
 async def test_a_worker_killed_while_it_redeems_a_refresh_token_costs_its_connection_its_silence(
     world: World, tmp_path: Path
 ) -> None:
-    """Not the lease of the token, which must outlast a login and a restart of the database."""
+    """Not the lease of the token, which must be longer than a login and a restart of the database."""
     partner = await world.partner()
     order = await world.order(partner, tuples(2))
     await world.arm({"operation": "token", "kind": "hold", "phase": "before"})
@@ -127,7 +127,7 @@ async def test_a_worker_killed_while_it_redeems_a_refresh_token_costs_its_connec
 async def test_a_customers_list_whose_reader_was_killed_is_read_by_another_one(
     world: World, tmp_path: Path
 ) -> None:
-    """Long before the next reading, and before the lease has ended."""
+    """Long before the next regular reading, and before the lease has expired."""
     partner = await world.partner()
     await world.set_consent(partner.other_tenant_id, given=True)
     await world.arm({"operation": "customers", "kind": "hold", "phase": "before"})
@@ -201,7 +201,7 @@ async def test_two_real_workers_one_is_killed_and_the_other_finishes_its_order_w
         await killed.wait()
     [(_, lease_until)] = await claims(world)
     assert lease_until is not None
-    # Its heartbeats are more frequent, and so its patience is shorter, for a quick test.
+    # Its heartbeats are more frequent, and so its timeout is shorter, for a quick test.
     quick = {"heartbeat_s": 0.25, "sweep_interval_s": 1, "poll_first_s": 0.1}
     log = tmp_path / "heir.log"
     async with worker_process(world, log, **quick):
@@ -317,7 +317,7 @@ async def test_a_frozen_worker_that_comes_back_finds_its_batch_lost_and_records_
 
 
 async def everything_of(world: World, order_id: UUID) -> list[list[dict[str, object]]]:
-    """All that is recorded of an order: its batches, their attempts, its rows and its events."""
+    """Everything recorded of an order: its batches, their attempts, its rows and its events."""
     return [
         await world.select(statement, id=order_id)
         for statement in (
@@ -374,7 +374,7 @@ async def test_nobody_loses_a_claim_because_the_database_was_away_from_all(
                 await sweep.beat(worker.runtime)
         world.clock.offset += SILENCE * 2
         line.mend()
-        # The one comes back first, and has all the others' last heartbeats before it.
+        # This one comes back first, and has the others' last heartbeats from before the outage.
         await idle.watch(SILENCE - SECOND)
         assert await claims(world) == [before], "it has not been heard long enough to judge"
         await sweep.beat(busy.runtime)
@@ -409,7 +409,7 @@ async def test_who_was_killed_while_the_database_was_away_is_found_dead_afterwar
 
 
 async def test_a_claim_that_was_renewed_is_a_sign_of_life_as_well(world: World) -> None:
-    """Heartbeats may be missing while the work goes on: an import renews its lease with each chunk."""
+    """Heartbeats may be missing while work continues: an import renews its lease with each chunk."""
     await order_behind_a_tag(world)
     await world.watch(SILENCE * 2)
     async with world.another() as busy:
@@ -446,7 +446,7 @@ async def test_what_a_frozen_worker_has_locked_holds_up_no_sweep(world: World) -
 
 
 async def claim_and_die(world: World) -> UUID:
-    """A claim that nothing follows; its owner."""
+    """Makes a claim and does nothing with it; returns its owner."""
     async with world.runtime.system_transaction() as tx:
         claim = await stored.claim_one(
             tx,
@@ -462,7 +462,7 @@ async def claim_and_die(world: World) -> UUID:
 
 
 async def test_a_worker_that_can_not_start_ends_with_its_reason(world: World, tmp_path: Path) -> None:
-    """The end of what never began must not hide it: the last line is what a person reads."""
+    """Shutting down what never started must not hide the reason, which must be the last line."""
     log = tmp_path / "worker.log"
     async with worker_process(world, log, secret_keys="hunter2") as process:
         assert await asyncio.wait_for(process.wait(), PATIENCE) == 1

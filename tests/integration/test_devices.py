@@ -1,4 +1,4 @@
-"""Devices: what is believed of each after every kind of outcome, found again, and never another partner's."""
+"""Devices: their state after every kind of outcome, finding them, and keeping partners apart."""
 
 import asyncio
 from datetime import timedelta
@@ -35,7 +35,7 @@ async def states(world: World, partner: Any, filters: str = "") -> dict[str, str
 
 
 def held(serial: str, tenant_id: UUID) -> dict[str, str]:
-    """A device as the simulator takes it, held by this customer beforehand."""
+    """A device that this customer already has, for the simulator."""
     return {
         "customer": str(tenant_id),
         "serial": serial,
@@ -140,7 +140,7 @@ async def test_a_device_that_is_tried_again_keeps_its_state_until_the_new_outcom
 
 
 async def test_a_correction_takes_back_what_the_mistake_said_and_no_more(world: World) -> None:
-    """A device that another order has registered stays registered; one that none has is not."""
+    """A device that another order registered stays registered; a device that none registered does not."""
     partner = await portal_partner(world)
     for devices in ([tuple_of(1)], [tuple_of(1), tuple_of(2)]):
         order = await partner.order(devices)
@@ -157,7 +157,7 @@ async def test_a_correction_takes_back_what_the_mistake_said_and_no_more(world: 
 
 
 async def settled(world: World, partner: Partner, states: list[RegistrationState], serial: str) -> None:
-    """One order after another of the same device, each with this outcome, as a worker writes it."""
+    """Stores one order after another of the same device, each with this outcome, as a worker would."""
     for state in states:
         order = await world.order(partner, [_device(serial)])
         await settle(world, partner, order.view.record.id, state)
@@ -180,7 +180,7 @@ async def settle(world: World, partner: Partner, order_id: UUID, state: Registra
 
 
 def believed(outcomes: list[RegistrationState]) -> DeviceState:
-    """By the table of the domain: the last definite answer, or unknown if there is one, or the last."""
+    """The device's state by the domain's rule: the last definite answer, or else unknown before failed."""
     said = [BELIEVED[outcome] for outcome in outcomes]
     definite = [state for state in said if state in DEFINITE]
     if definite:
@@ -205,7 +205,7 @@ def test_every_state_that_a_correction_may_take_back_says_something_of_the_devic
 async def test_two_orders_that_settle_the_same_devices_at_once_leave_one_row_each_with_the_newest_truth(
     world: World,
 ) -> None:
-    """In opposite orders, so that locks taken row by row would meet in a circle."""
+    """In opposite orders, so that locks taken row by row would deadlock."""
     partner = await world.partner()
     async with world.another() as other:
         for n in range(ROUNDS):

@@ -1,4 +1,4 @@
-"""Devices of outcomes that are older than the table: added in chunks, beside work, and after a crash."""
+"""Backfill: outcomes older than the devices table get their devices, in chunks and despite crashes."""
 
 import asyncio
 import os
@@ -33,7 +33,7 @@ SELECT partner_id, customer_id, identity, state, state_at, registration_id, firs
 FROM devices ORDER BY customer_id, identity
 """
 FORGET = (
-    # A process that an earlier test has killed may still be at it, until the server finds it gone.
+    # A process killed by an earlier test may keep its lock until the server notices.
     f"SELECT pg_advisory_xact_lock({devices_backfill.LOCK})",
     "DELETE FROM devices",
     "INSERT INTO device_backfill (last_id, after_id) "
@@ -43,7 +43,7 @@ FORGET = (
 
 @pytest.fixture
 async def settled(world: World) -> Partner:
-    """A partner with orders of devices that come again, with every outcome; no device is known of them."""
+    """A partner with repeated orders, with every outcome, and without rows in the devices table."""
     partner = await world.partner()
     for n in range(4):
         await world.arm(
@@ -64,7 +64,7 @@ async def known(world: World) -> list[dict[str, Any]]:
 
 
 async def forget(world: World) -> list[dict[str, Any]]:
-    """As an upgrade finds it: outcomes without devices. Returns those that there were."""
+    """Deletes all devices, as they are before the upgrade. Returns those that there were."""
     before = await known(world)
     async with world.runtime.system_transaction() as tx:
         for statement in FORGET:
@@ -169,7 +169,7 @@ async def test_a_backfill_that_is_killed_in_the_middle_goes_on_where_it_was(
             chunks += line == b"chunk\n"
     process.kill()
     await process.wait()
-    # A transaction of the killed process holds this lock until the server has ended it.
+    # The killed process's transaction holds this lock until the server has ended it.
     async with world.runtime.system_transaction() as tx:
         await tx.session.execute(text(f"SELECT pg_advisory_xact_lock({devices_backfill.LOCK})"))
     [place] = await world.select(
@@ -228,7 +228,7 @@ async def serials(session: AsyncConnection) -> list[str]:
 
 
 async def test_what_the_release_before_settles_is_kept_from_the_migration_on(servers: Servers) -> None:
-    """Its statements know nothing of devices. What it has settled before is left to the backfill."""
+    """Its statements know nothing of devices. Outcomes from before the migration are left to the backfill."""
     id = uuid4()
     names = [f"SN{n}" for n in range(9)]
     async with at_revision(servers, BEFORE) as engine:

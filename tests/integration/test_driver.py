@@ -1,4 +1,4 @@
-"""Statements by the driver: one round trip each, in SQLAlchemy's transactions, with SQLAlchemy's errors."""
+"""Statements by the driver: one round trip each, with SQLAlchemy's transactions and errors."""
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -22,7 +22,7 @@ WHO = "SELECT current_user AS name, current_setting('registrar.partner_id', true
 
 @pytest.fixture
 async def engine(world: World) -> AsyncIterator[AsyncEngine]:
-    """With one connection, so that each transaction has what the one before left behind."""
+    """An engine with one connection, so that each transaction inherits what the one before left behind."""
     opened = open_engine(str(world.runtime.settings.database_url), pool_size=1, name="driver")
     yield opened
     await opened.dispose()
@@ -108,7 +108,7 @@ async def test_a_refused_statement_raises_what_sqlalchemy_would(engine: AsyncEng
 
 async def test_a_connection_that_ends_is_an_outage_and_is_replaced(engine: AsyncEngine) -> None:
     async with engine.connect() as session:
-        await driver.begin_as(session, "SET LOCAL ROLE NONE")  # the login may end what is its own
+        await driver.begin_as(session, "SET LOCAL ROLE NONE")  # the login may end its own backends
         with pytest.raises(DBAPIError) as ended:
             await fetch_all(on(session), "SELECT pg_terminate_backend(pg_backend_pid())")
     assert is_passing(ended.value)

@@ -1,4 +1,4 @@
-"""Finding devices by a part of what is known of them, and trying chosen rows of an order again."""
+"""Finding devices by parts of their identifiers, and retrying chosen rows of an order."""
 
 from typing import Any
 from uuid import UUID

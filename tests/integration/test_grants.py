@@ -1,4 +1,4 @@
-"""Grants in the database: PUBLIC may do nothing, and the service's roles what the table says."""
+"""Grants in the database: PUBLIC may do nothing, and the service's roles only what the table lists."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ GRANTS = {
     "schema public": frozenset({"USAGE"}),
     "database": frozenset({"CONNECT"}),
 }
-"""The table of grants: nearly the same for both roles; policies are what tells them apart."""
+"""The table of grants. Both roles have nearly the same ones; the policies make the difference."""
 OWN_GRANTS = {
     APP_ROLE: {
         "table row_sealing": frozenset({"SELECT"}),
@@ -71,7 +71,7 @@ SELECT what, grantee, privilege_type FROM (
 
 
 async def rights(session: AsyncConnection, grantee: str) -> dict[str, frozenset[str]]:
-    """By object; `public` is everybody."""
+    """Rights by object; the grantee `public` is everybody."""
     role = "0" if grantee == "public" else f"CAST('{grantee}' AS regrole)"
     found: dict[str, set[str]] = {}
     for what, _, right in await session.execute(text(f"{RIGHTS} AND grantee = {role}")):
@@ -123,7 +123,7 @@ async def test_functions_that_run_as_the_owner_have_a_fixed_search_path(owner: A
 
 @asynccontextmanager
 async def stranger_of(session: AsyncConnection) -> AsyncIterator[str]:
-    """A role without any grant. It ends with the transaction."""
+    """A role without any grant, until the transaction ends."""
     name = f"stranger_{uuid4().hex[:8]}"
     await session.execute(text(f"CREATE ROLE {name}"))
     await session.execute(text(f"GRANT {name} TO CURRENT_USER"))
@@ -143,7 +143,7 @@ async def test_a_role_without_grants_gets_nowhere(owner: AsyncConnection) -> Non
 
 
 async def test_no_function_of_ours_can_be_hung_on_another_table(world: World, owner: AsyncConnection) -> None:
-    """Not even by somebody who may have both: the hash of another's registration stays."""
+    """Even a role that has rights on both cannot use it to delete the hashes of another's registrations."""
     async with world.runtime.system_transaction() as tx:
         _, made = await rows.fill(tx.session)
     await owner.execute(text("CREATE TEMP TABLE trap (LIKE registrations)"))

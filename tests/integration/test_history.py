@@ -1,4 +1,4 @@
-"""Findings from our own records about devices before they are ordered again."""
+"""Findings about devices that are ordered again, from our own records."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -114,18 +114,18 @@ async def test_a_device_is_known_by_its_pkid_and_by_the_serial_inside_its_hash(w
 
 
 class _Undone(Exception):
-    """Ends a transaction of which nothing is to stay."""
+    """Rolls back a transaction whose changes are not wanted."""
 
 
 @dataclass(frozen=True)
 class Earlier:
-    """Orders that are on their way, each with its batch, for rows of any kind."""
+    """Open orders with batches, for rows of any kind."""
 
     partner: Partner
     orders: Sequence[tuple[Order, UUID]]
 
     async def store(self, tx: PartnerTx, devices: Sequence[DeviceNames]) -> None:
-        """Each device in an order of its own, which is what it is told by."""
+        """Stores each device in an order of its own, by which it is identified."""
         for (order, batch_id), names in zip(self.orders, devices, strict=False):
             serial, maker, model, key = ([value] for value in names)
             row = NewRegistrations(
@@ -217,7 +217,7 @@ async def test_an_import_says_the_same(world: World) -> None:
 
 
 async def test_each_look_uses_an_index(world: World) -> None:
-    """With many registrations the questions are answered without reading them all."""
+    """With many registrations, the questions are answered without reading them all."""
     partner = await world.partner()
     await world.order(partner, tuples(5000))
     parameters = {
@@ -254,7 +254,7 @@ async def test_each_look_uses_an_index(world: World) -> None:
 
 
 async def test_an_order_by_json_says_the_same_and_not_about_itself(world: World) -> None:
-    """More rows than are checked in one piece, so that the first are stored before the last are asked."""
+    """More rows than are checked in one chunk, so that the first are stored before the last are checked."""
     partner = await world.partner()
     await world.order(partner, tuples(2))
     await world.work()

@@ -1,4 +1,4 @@
-"""Holds: a batch goes when its set of stored reasons is empty, whatever it held and who ends it last."""
+"""Holds: a batch is released when its set of stored reasons is empty, whichever reason ends last."""
 
 import asyncio
 from uuid import UUID
@@ -13,11 +13,11 @@ from tests.integration.test_api_orders import get, tuple_of
 from tests.support.world import Partner, World
 
 APPROVAL = "approval"
-"""A reason that this release does not know: stored by SQL alone, as a later one would store it."""
+"""A reason that this release does not know, stored with SQL as a later release would."""
 
 
 async def held_order(world: World, partner: Partner, *reasons: str) -> UUID:
-    """An order of a customer without consent, whose batch is held by these reasons as well."""
+    """An order of a customer without consent, whose batch is held for these reasons too."""
     answer = await world.post_order(partner, [tuple_of(1)], customer_id=str(partner.other_customer_id))
     assert answer.json()["state"] == "held"
     order_id = UUID(answer.json()["id"])

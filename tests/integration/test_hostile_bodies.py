@@ -1,4 +1,4 @@
-"""Bodies that would cost gigabytes once they were built: refused while they arrive, and after the key."""
+"""Bodies that would take gigabytes once parsed: refused while they arrive, after the key was checked."""
 
 import asyncio
 import json
@@ -32,7 +32,7 @@ SHORT_PATHS = ("/v1/customers", "/v1/connections", "/v1/webhook-endpoints", "/no
 
 
 class Body:
-    """Sends the head, then the item again and again; counts what was taken of it."""
+    """Sends the head, then the item again and again; counts what the server accepted."""
 
     def __init__(self, head: bytes, item: bytes, size: int) -> None:
         self.pieces = [head[at : at + 65_536] for at in range(0, len(head), 65_536)]

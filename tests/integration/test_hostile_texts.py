@@ -1,6 +1,6 @@
-"""Characters that a database cannot keep and that deceive people, in every text of every call.
+"""Characters that a database cannot store or that deceive people, in every text of every call.
 
-The document says which texts there are, so a call that comes later is tested from its first day.
+The texts come from the OpenAPI document, so new calls are tested from their first day.
 """
 
 import json
@@ -29,7 +29,7 @@ FIT = (
     "a\u00a0b",
     "a\u3000b",
 )
-"""Other scripts, joiners inside words and emoji, blanks of other widths."""
+"""Allowed texts: other scripts, joiners inside words and emoji, blanks of other widths."""
 
 DOCUMENT = openapi()
 SCHEMAS = DOCUMENT["components"]["schemas"]
@@ -47,7 +47,7 @@ Path = tuple[str | int, ...]
 
 
 def resolved(schema: dict[str, Any]) -> dict[str, Any]:
-    """Without references and null."""
+    """A schema with its references resolved and without null."""
     if "$ref" in schema:
         return resolved(SCHEMAS[schema["$ref"].rpartition("/")[2]])
     if len(schema.get("allOf", ())) == 1:
@@ -58,7 +58,7 @@ def resolved(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def sample(schema: dict[str, Any]) -> Any:
-    """A value with every field."""
+    """A value with every field of the schema."""
     schema = resolved(schema)
     if "enum" in schema or "const" in schema:
         return schema.get("const") or schema["enum"][0]
@@ -78,7 +78,7 @@ def sample(schema: dict[str, Any]) -> Any:
 
 
 def texts(schema: dict[str, Any], at: Path = ()) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Where a body has texts, and what each is to be."""
+    """The place of each text in a body, with its schema."""
     schema = resolved(schema)
     if schema.get("type") == "string":
         yield at, schema
@@ -191,7 +191,7 @@ async def test_the_name_of_an_uploaded_file_does_not_deceive(world: World, form:
             headers={**partner.headers, "Content-Type": "multipart/form-data; boundary=x"},
             content=head % hostile.encode() + sheet + b"\r\n--x--\r\n",
         )
-        # A header of a part cannot have every character.
+        # The header of a part cannot contain every character.
         assert response.status_code == 422, response.text
     else:
         response = await world.client.post(
@@ -267,7 +267,7 @@ async def test_names_of_all_scripts_are_taken(world: World, text: str) -> None:
 
 @pytest.mark.parametrize("hostile", [*HOSTILE, "a\udce9b"])
 async def test_names_of_partners_and_keys_do_not_deceive(world: World, hostile: str) -> None:
-    """Given by the operator's command line, where a name that is not UTF-8 has surrogates."""
+    """From the operator's command line, where a name that is not UTF-8 contains surrogates."""
     partner = await world.partner(consented=False)
     for made in (
         identities.create_partner(world.runtime, hostile, identities.PartnerRole.OEM),

@@ -1,4 +1,4 @@
-"""`registrar import` against the API on its socket, with a worker beside it."""
+"""`registrar import` against the API on its socket, with a worker running."""
 
 import asyncio
 from pathlib import Path
@@ -16,7 +16,7 @@ from tests.support.world import Partner, World
 
 
 async def run(world: World, partner: Partner, *arguments: str) -> Result:
-    """The command in a thread, with imports being worked on meanwhile."""
+    """Runs the command in a thread while imports are processed."""
     async with serving(world) as (host, port):
         given = ["import", *arguments, "--api-url", f"http://{host}:{port}", "--api-key", partner.key]
 

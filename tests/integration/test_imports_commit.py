@@ -1,4 +1,4 @@
-"""Commit of an import: the orders are what the preview showed, for one customer or for several."""
+"""Committing an import: the orders match the preview, for one customer or several."""
 
 import asyncio
 from typing import Any
@@ -159,7 +159,7 @@ async def test_committing_again_on_other_terms_is_refused_and_not_taken_for_gran
     partner = await world.partner()
     found = await preview(world, partner, sheet(HEADER, [*tuple_rows(2), ["X", "", ""]]))
     assert (await commit(world, partner, found["id"], on_invalid="accept_valid")).status_code == 202
-    for _ in range(2):  # while it is committing, and afterwards
+    for _ in range(2):  # during the commit, and after it
         for terms in ({"on_invalid": "reject"}, {"reference": "another"}):
             response = await commit(world, partner, found["id"], **terms)
             problem_of(response, 409, "invalid_state")
@@ -184,7 +184,7 @@ async def test_a_reference_taken_between_asking_and_making_is_given_back_and_can
 
 
 async def learn_tag(world: World, partner: Partner, tag: str) -> None:
-    """Partner Center has got the tag for the other customer, in this spelling."""
+    """Creates the tag for the other customer at Partner Center, in this spelling."""
     async with world.runtime.system_transaction() as tx:
         await tx.session.execute(
             text(
@@ -196,7 +196,7 @@ async def learn_tag(world: World, partner: Partner, tag: str) -> None:
 
 
 async def test_what_changed_since_the_preview_is_told_row_by_row(world: World) -> None:
-    """Tags that Partner Center got in another spelling."""
+    """Because Partner Center has the tags in another spelling now."""
     partner = await world.partner()
     rows = [
         [*tuple_rows(1, "AAA")[0], "kiosk"],

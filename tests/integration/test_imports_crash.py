@@ -1,4 +1,4 @@
-"""Workers that die over an import: real processes, real SIGKILLs, at moments that a lock holds still."""
+"""Workers that die while processing an import: real processes get SIGKILLs while a lock stops them."""
 
 import asyncio
 import signal
@@ -38,7 +38,7 @@ HEADER = ("Device Serial Number", "Manufacturer name", "Device model", "Hardware
 
 
 def held_in_the_second_chunk() -> bytes:
-    """The first chunk has no hash; a row that somebody else writes holds up the second chunk's first."""
+    """A file whose first chunk has no hash, so that a locked row can stop the worker in its second chunk."""
     hashed = devices(5, seed=4, kind=IdentityKind.HARDWARE_HASH)
     rows = [
         *tuple_rows(CHUNK, "SYN", ""),
@@ -51,7 +51,7 @@ def held_in_the_second_chunk() -> bytes:
 async def open_transaction(
     world: World, statement: str, *, keep: bool = False, **parameters: Any
 ) -> AsyncIterator[None]:
-    """What the statement has locked stays so; what it has written is kept only if said so."""
+    """A transaction that keeps the statement's locks open; its changes are kept only if asked."""
     async with world.runtime.engine.connect() as session:
         await become_system(session)
         await session.execute(text(statement), parameters)
@@ -124,7 +124,7 @@ async def test_a_worker_told_to_stop_hands_the_file_over_after_its_chunk(
         await until(world, "SELECT 1 FROM imports WHERE rows_read = :n", n=CHUNK)
         await world.until_locked_out()
         worker.send_signal(signal.SIGTERM)
-        # A heartbeat that came after the signal: the worker's loop has gone round meanwhile.
+        # A heartbeat after the signal proves that the worker's loop has run since.
         sent_at = datetime.now(UTC) + timedelta(seconds=0.1)
         await until(world, "SELECT 1 FROM worker_heartbeats WHERE beat_at > :sent", sent=sent_at)
         await holding.aclose()
@@ -142,7 +142,7 @@ async def test_an_import_discarded_while_it_is_read_stops_its_reader(world: Worl
     partner = await world.partner()
     import_id = await upload(world, partner, held_in_the_second_chunk())
     async with worker_in_the_middle_of_reading(world, tmp_path / "log", import_id):
-        # The reader holds the import until its chunk is stored, which somebody holds up.
+        # The reader holds the import until its chunk is stored, which the test's lock prevents.
         await world.until_locked_out()
         asking = asyncio.create_task(
             world.client.post(f"/v1/imports/{import_id}:discard", headers=partner.headers)
@@ -169,7 +169,7 @@ async def test_a_file_that_ends_its_worker_each_time_is_refused(world: World) ->
 
 
 async def until_forgotten(world: World) -> None:
-    """Until PostgreSQL has noticed that the dead worker's connections are gone, and let go of its locks."""
+    """Waits until PostgreSQL has noticed the dead worker's closed connections and released its locks."""
     alive = "SELECT 1 FROM pg_stat_activity WHERE application_name = 'registrar-worker'"
     async with asyncio.timeout(PATIENCE):
         while await world.select(alive):  # noqa: ASYNC110 - PostgreSQL notices
@@ -178,7 +178,7 @@ async def until_forgotten(world: World) -> None:
 
 async def two_customers(world: World, partner: Partner) -> str:
     while await customer_readings.read_due(world.runtime):
-        pass  # or the worker would read them, and wait with our lock on one for the other
+        pass  # otherwise the worker would read them, and wait for the other lock
     rows = [
         *tuple_rows(1500, "AAA", str(partner.tenant_id)),
         *tuple_rows(700, "BBB", str(partner.other_tenant_id)),
@@ -292,7 +292,7 @@ async def test_an_api_killed_while_a_file_arrives_leaves_an_upload_that_is_disca
 
 
 async def connected(port: int) -> asyncio.StreamWriter:
-    """To a server that may still be starting."""
+    """A connection to a server that may still be starting."""
     async with asyncio.timeout(PATIENCE):
         while True:
             try:

@@ -1,4 +1,4 @@
-"""Imports of many partners: whose file is next, how many one partner may have begun, and what it may keep."""
+"""Imports of many partners: whose file is next, how many a partner may run, and how much it may store."""
 
 import asyncio
 import gzip
@@ -143,7 +143,7 @@ async def test_rows_beyond_the_quota_refuse_the_file_and_none_of_them_stays(worl
 async def test_a_small_file_is_read_while_a_large_one_is_under_way_with_one_lane(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The large one cannot come to its end before: somebody else's lock holds up its second chunk."""
+    """The large file cannot finish earlier: the test's lock stops its second chunk."""
     monkeypatch.setattr(turns, "SLICE", 0.0)
     assert world.runtime.settings.import_lanes == 1
     many, one = await world.partner(), await world.partner()
@@ -172,7 +172,7 @@ async def test_a_compressed_file_of_too_many_rows_is_refused_before_one_is_stage
     assert "about 3,00" in found["failure"]["detail"]
     assert "room for 3,000" in found["failure"]["detail"]
     assert found["progress"]["rows_read"] == 0
-    # Lines inside of quotation marks are no rows.
+    # Line breaks inside quotation marks do not end a row.
     rows = [[f"SYN{n:05d}", "Contoso", "Book", "a\r\nb\r\nc"] for n in range(1500)]
     found = await preview(world, partner, gzip.compress(sheet((*HEADER, "Remark"), rows)))
     assert (found["state"], found["counts"]["total"]) == ("ready", 1500)

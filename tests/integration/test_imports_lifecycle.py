@@ -1,4 +1,4 @@
-"""The life of an import: listed, discarded, expired, reported; and owned by one partner."""
+"""The life of an import: listed, discarded, expired and reported; and hidden from other partners."""
 
 from uuid import uuid4
 

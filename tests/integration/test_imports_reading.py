@@ -1,4 +1,4 @@
-"""Reading of an import: what was read, row by row, and the preview of a commit."""
+"""Reading an import: each row's content and verdict, and the preview of a commit."""
 
 import gzip
 
@@ -114,7 +114,7 @@ async def test_json_lines_and_workbooks_are_read_too(world: World) -> None:
 
 
 async def test_two_rows_that_a_third_one_shows_to_be_one_device_become_one(world: World) -> None:
-    """The file's first rows were judged long before; the verdict on the second is taken back at the end."""
+    """The first rows were checked long before; the second row's verdict is corrected at the end."""
     partner = await world.partner()
     [device] = devices(1, seed=7, kind=IdentityKind.HARDWARE_HASH)
     header = ("Device Serial Number", "Windows Product ID", "Hardware Hash", "Manufacturer", "Model")
@@ -151,14 +151,14 @@ async def test_a_file_whose_columns_change_on_its_way_is_given_back_as_it_was(wo
 async def test_progress_is_visible_while_a_file_is_read(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(turns, "SLICE", 3600.0)  # between slices it is asked, too
+    monkeypatch.setattr(turns, "SLICE", 3600.0)  # it also checks between slices
     partner = await world.partner()
     import_id = await upload(world, partner, tuple_sheet(3 * CHUNK))
     seen = []
 
     def stop_after_a_chunk() -> bool:
         seen.append(True)
-        return len(seen) > 2  # asked before the claim, and before each chunk
+        return len(seen) > 2  # checks happen before the claim and before each chunk
 
     with pytest.raises(Stopping):
         await work.advance_next(world.runtime, stop_after_a_chunk)

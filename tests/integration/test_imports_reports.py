@@ -1,4 +1,4 @@
-"""Downloads: rows to correct and send again, and how every row of an order ended."""
+"""Downloads: rows to correct and upload again, and the outcome of every row of an order."""
 
 import csv
 import io
@@ -59,14 +59,14 @@ async def test_errors_come_back_as_they_were_sent_with_what_to_do(world: World) 
 
 
 async def without_hashes(world: World, partner: Partner) -> Partner:
-    """The partner with a key that may do everything but read hashes."""
+    """The partner with a key that may do everything except read hashes."""
     scopes = [scope for scope in Scope if scope is not Scope.HASHES_READ]
     key = await identities.create_key(world.runtime, partner, name="no hashes", scopes=scopes)
     return replace(partner, key=key.secret)
 
 
 async def test_hashes_come_back_only_to_who_may_read_them(world: World) -> None:
-    """Whole, cut, with a repaired letter, and in a column that is none of a hash's: no piece of one."""
+    """Whole, cut, with a repaired letter, and in another column: other keys get no part of one."""
     partner = await world.partner()
     reader = await without_hashes(world, partner)
     given = [str(device.hardware_hash) for device in devices(4, seed=7, kind=IdentityKind.HARDWARE_HASH)]
@@ -151,7 +151,7 @@ async def test_mended_errors_can_be_uploaded_again_and_again(world: World) -> No
 async def test_the_service_and_a_dry_run_on_the_spot_write_the_same_errors(
     world: World, tmp_path: Path
 ) -> None:
-    """Warnings of invalid rows, duplicates, and one that only a third row shows to be one."""
+    """Warnings of invalid rows, duplicates, and one that only a third row reveals."""
     partner = await world.partner()
     header = (*HEADER, "PKID", "Group Tag")
     rows = [
@@ -177,7 +177,7 @@ async def test_the_service_and_a_dry_run_on_the_spot_write_the_same_errors(
         ("6", "duplicate_in_order"),
         ("7", "group_tag_case_conflict"),
     ]
-    # Whose the other spelling is, the customer's or an earlier row's, only the service knows.
+    # Only the service knows who has the other spelling, the customer or an earlier row.
     assert ours.splitlines()[:-1] == theirs.splitlines()[:-1]
     assert ours.splitlines()[-1][:30] == theirs.splitlines()[-1][:30]
     counts = json.loads(ran.stdout)["counts"]
@@ -251,7 +251,7 @@ async def test_no_cell_of_a_report_is_run_by_a_spreadsheet(world: World) -> None
     of_order = await download(world, partner, f"/v1/orders/{direct.view.record.id}/result.csv")
     for text, expected in ((errors, 2), (results, 6), (of_order, 4)):
         assert len(list(csv.reader(io.StringIO(text)))) == expected + 1
-        # Whatever the spreadsheet takes for its separator.
+        # Whatever separator the spreadsheet assumes.
         cells = [cell.strip('"\t ') for cell in re.split("[,;\t|\r\n]", text)]
         assert [cell for cell in cells if cell.startswith(tuple("=+-@"))] == []
         assert any(cell.startswith("'=") for cell in cells)

@@ -1,4 +1,4 @@
-"""A file on its way in: bare or in a form, whole or broken off, twice, too large, or hostile."""
+"""Uploading a file: raw or in a form, whole or interrupted, repeated, too large, or hostile."""
 
 import asyncio
 import hashlib

@@ -1,4 +1,4 @@
-"""Workbooks as imports: which sheet is read, what is hidden on it, and where a row stands."""
+"""Workbooks as imports: the sheet that is read, hidden rows and columns, and line numbers."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Large bodies are taken by a process of their own, whose answers are those of the front to the letter."""
+"""Large bodies are processed in a separate process, whose answers equal the front's exactly."""
 
 import asyncio
 import json
@@ -36,7 +36,7 @@ CHUNK = 65_536
 
 @asynccontextmanager
 async def intake_beside(world: World) -> AsyncIterator[IntakeServer]:
-    """An intake server in this process: all but the division into processes is as in production."""
+    """An intake server in this process; otherwise everything is as in production."""
     settings = world.runtime.settings
     app = build(settings)
     prepare(app)

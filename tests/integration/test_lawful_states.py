@@ -1,4 +1,4 @@
-"""The tables of transitions are law: PostgreSQL lets every legal move pass, and refuses every other one."""
+"""The tables of transitions are law: PostgreSQL accepts every legal move and refuses every other one."""
 
 import re
 from collections.abc import AsyncIterator, Iterable, Mapping
@@ -43,7 +43,7 @@ BATCH_OF = {
     R.PROCESSING: BatchState.SUBMITTED,
     R.UNKNOWN: BatchState.UNKNOWN,
 }
-"""The state of an open batch that says this of its rows."""
+"""The state of an open batch that gives its rows this state."""
 
 
 def pairs(states: Iterable[StrEnum]) -> list[tuple[StrEnum, StrEnum]]:
@@ -56,14 +56,14 @@ def moves(transitions: Transitions) -> set[tuple[StrEnum, StrEnum]]:
 
 @pytest.fixture
 async def session(world: World) -> AsyncIterator[AsyncConnection]:
-    """The system's transaction, which is taken back."""
+    """A transaction of the system, which is rolled back."""
     async with world.runtime.system_transaction() as tx:
         yield tx.session
         await tx.session.rollback()
 
 
 async def is_refused(session: AsyncConnection, table: str, what: str, **given: Any) -> str | None:
-    """The words with which the UPDATE is refused, or None. It is taken back either way."""
+    """The message with which the UPDATE is refused, or None. It is rolled back either way."""
     saved = await session.begin_nested()
     try:
         done = await session.execute(text(f"UPDATE {table} SET {what}"), given)
@@ -116,7 +116,7 @@ async def batch_in(session: AsyncConnection, like: rows.Row, state: BatchState) 
 async def test_a_registration_moves_only_by_its_table_wherever_its_batch_is(
     session: AsyncConnection, old: R, open_before: bool
 ) -> None:
-    """Without an outcome its state is its open batch's; one whose batch is over is what is stored with it."""
+    """A row without an outcome has its open batch's state; if the batch has ended, its own stored state."""
     _, made = await rows.fill(session)
     moving = old in MOVING_WITH_BATCH and open_before
     batch = made["batches"]
@@ -126,7 +126,7 @@ async def test_a_registration_moves_only_by_its_table_wherever_its_batch_is(
     await rows.insert(session, tables.registrations, row)
     refused = {}
     for new in R:
-        # Into another batch, as `:retry-failed` and a halved batch do it; an outcome comes where the row is.
+        # Into another batch, as `:retry-failed` and a halved batch do; an outcome is stored where the row is.
         elsewhere = new in MOVING_WITH_BATCH and (new is not old or moving)
         after = await batch_in(session, batch, BATCH_OF[new]) if elsewhere else before
         found = await is_refused(

@@ -1,4 +1,4 @@
-"""`GET /v1/limits`: how fast each connection may call, what waits, and for the caller's eyes only."""
+"""`GET /v1/limits`: each connection's call rate and the waiting work, for the caller's partner only."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta

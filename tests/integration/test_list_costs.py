@@ -1,7 +1,7 @@
 """The cost of lists: no filter or pair of filters makes PostgreSQL read all rows of a large partner.
 
-Counted in rows that the plan's scans have read, not in seconds. Each filter is asked for a value that every
-row has and for one that no row has: the two that are worst.
+The rows read by the plan's scans are counted, not seconds. Each filter gets a value that every row has and
+one that no row has, which are the two worst cases.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
@@ -27,9 +27,9 @@ from tests.support.world import World
 
 ROWS = 4_000
 WINDOW = 100
-"""Rows that a page may look through here."""
+"""Rows that a page may search here."""
 BOUND = 2 * WINDOW
-"""Rows that any one scan may read: the window, what joins it, and the row behind it."""
+"""Rows that any one scan may read: the window, joined rows, and the row after it."""
 
 THEN = datetime(2020, 1, 1, tzinfo=UTC)
 NEVER = datetime(2100, 1, 1, tzinfo=UTC)
@@ -165,7 +165,7 @@ LISTS: dict[str, tuple[List, dict[str, tuple[Any, ...]]]] = {
 
 @pytest_asyncio.fixture
 async def large(world: World, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
-    """A partner with many rows in each table, beside a small one."""
+    """A world with a partner that has many rows in each table, beside a small one."""
     for name in ("SEARCHED", "SEARCHED_WIDE", "FEW"):
         monkeypatch.setattr(searching, name, WINDOW)
     await world.partner()
@@ -189,7 +189,7 @@ async def large(world: World, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[
 
 
 def asked_for(filters: dict[str, tuple[Any, ...]]) -> Iterator[dict[str, Any]]:
-    """Nothing, each filter, and each two of them, with each of their values."""
+    """No filter, each filter, and each pair of filters, with each of their values."""
     for count in range(3):
         for names in combinations(filters, count):
             for values in product(*(filters[name] for name in names)):
@@ -206,7 +206,7 @@ def scans(plan: dict[str, Any]) -> Iterator[tuple[str, int]]:
 
 
 async def costs(engine: AsyncEngine, tx: PartnerTx, name: str) -> list[tuple[object, ...]]:
-    """The scans of this list that read more than they may."""
+    """The scans of this list that read more than allowed."""
     listed, filters = LISTS[name]
     half = UUID(f"00000000-0000-7000-8000-{ROWS // 2:012x}")
     middle = ROWS // 2 if name == "registrations of an order" else half
@@ -234,7 +234,7 @@ async def test_no_filter_reads_all_rows_of_a_large_partner(large: World) -> None
 async def test_pages_of_a_search_lead_to_every_row_that_fits(
     large: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Some of them are empty, and none shows a row twice."""
+    """Some pages are empty, and no row appears twice."""
     window = 10 * WINDOW
     monkeypatch.setattr(searching, "SEARCHED", window)
     wanted = {1, ROWS // 3, ROWS}

@@ -1,4 +1,4 @@
-"""Reads that take too long are ended, and the caller is told what to ask for instead."""
+"""Reads that take too long are ended, and the error says how to ask for less."""
 
 import pytest
 from sqlalchemy import text
@@ -39,7 +39,7 @@ async def test_bound_of_a_read_does_not_stay_on_its_connection(world: World) -> 
 
 @pytest.mark.parametrize("path", ["/v1/orders", "/v1/registrations", "/v1/batches", "/v1/customers"])
 async def test_lists_are_bounded_reads(world: World, path: str) -> None:
-    """A list that waits for a table is ended, and holds no connection any more."""
+    """A list that waits for a locked table is ended, and no longer holds a connection."""
     partner = await world.partner()
     await world.order(partner, tuples(1))
     table = path.rpartition("/")[2]

@@ -1,4 +1,4 @@
-"""`/metrics` while work is done: what is counted, what waits, who may read it, and nothing private in it."""
+"""`/metrics` under work: counters, waiting work, who may read it, and that it shows nothing private."""
 
 import asyncio
 import re
@@ -34,7 +34,7 @@ def parsed(text: str) -> Samples:
 
 
 async def scrape(world: World) -> Samples:
-    """What the page says now, and not what it said some seconds ago."""
+    """The page's present values, without its cache of a few seconds."""
     world.app.state.gauge = None
     response = await world.client.get("/metrics")
     assert response.status_code == 200, response.text
@@ -121,7 +121,7 @@ async def test_what_waits_is_shown_by_kind_and_state_with_its_age(world: World) 
         assert of(samples, "registrar_work_waiting", **labels) == 1
         assert 90 <= of(samples, "registrar_work_oldest_age_seconds", **labels) < 120
     assert 90 <= of(samples, "registrar_work_overdue_seconds", kind="batch", state="queued") < 120
-    # Nobody is late with what waits for a consent.
+    # Work that waits for consent is not late.
     assert of(samples, "registrar_work_overdue_seconds", kind="batch", state="held") == 0
     world.clock.advance(seconds=-90)
 
@@ -258,7 +258,7 @@ TABLE = {
     match[1]: frozenset(re.findall(r"`(\w+)`", match[2]))
     for match in re.finditer(r"^\| `(registrar_\w+)` \|([^|]*)\|", SECTION, re.MULTILINE)
 }
-"""The table of docs/metrics.md: metric to its labels."""
+"""The table of docs/metrics.md: the labels of each metric."""
 
 
 def test_the_guide_names_every_metric_and_no_other() -> None:

@@ -1,4 +1,4 @@
-"""The schema: made from nothing, equal to the tables of the code, taken back, made by two at once."""
+"""Migrations: from an empty database to the code's tables, downgrades, and two processes at once."""
 
 import asyncio
 import os
@@ -48,7 +48,7 @@ async def empty(servers: Servers) -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def owner_of(url: str) -> AsyncIterator[AsyncEngine]:
-    """The database as the login that migrates it."""
+    """The database, as the login that migrates it."""
     engine = make_engine(url, poolclass=NullPool)
     yield engine
     await engine.dispose()
@@ -61,7 +61,7 @@ ONE_PARTNER = (
 
 
 async def upgrade_to_before(engine: AsyncEngine, revision: str) -> str:
-    """Upgrades to the revision that this one follows, and names it."""
+    """Upgrades to the revision before this one, and returns its name."""
     async with engine.connect() as session:
         scripts = await session.run_sync(lambda sync: ScriptDirectory.from_config(schema._config(sync)))
     before = scripts.get_revision(revision).down_revision
@@ -76,12 +76,12 @@ async def select(engine: AsyncEngine, statement: str) -> list[Any]:
 
 
 async def differences(engine: AsyncEngine) -> list[Any]:
-    """What `alembic revision --autogenerate` would write down."""
+    """The differences that `alembic revision --autogenerate` would write."""
 
     def compare(connection: Any) -> list[Any]:
         options = {"compare_type": True, "compare_server_default": True}
         found = compare_metadata(MigrationContext.configure(connection, opts=options), metadata)
-        # It is there where the database has pg_trgm.
+        # It exists only if the database has pg_trgm.
         return [one for one in found if one[0] != "remove_index" or one[1].name != TRIGRAMS]
 
     async with engine.connect() as session:
@@ -106,7 +106,7 @@ async def test_from_nothing_the_newest_schema_is_made_and_equals_the_tables_of_t
 
 
 async def test_a_change_of_a_table_without_a_migration_is_noticed(empty: str) -> None:
-    """So the comparison above is worth something."""
+    """Proves that the test above can fail."""
     await schema.migrate(empty)
     async with owner_of(empty) as engine:
         async with engine.begin() as session:
@@ -140,7 +140,7 @@ async def test_the_schema_can_be_taken_back_to_nothing_and_made_again(empty: str
 
 
 async def test_endpoints_that_had_every_type_go_on_hearing_of_every_type(empty: str) -> None:
-    """0006: those with exactly the types of then asked for all; a chosen list stays as it is."""
+    """0006: endpoints with all types of that time get every type; a chosen list stays unchanged."""
     of_then = [type for type in stored_types([]) if not type.startswith(("*", "connection."))]
     endpoints = {"every": of_then[::-1], "all but one": of_then[1:], "one": ["order.failed"]}
     async with owner_of(empty) as engine:
@@ -165,7 +165,7 @@ async def test_endpoints_that_had_every_type_go_on_hearing_of_every_type(empty: 
 
 
 async def test_keys_that_could_read_hashes_still_can_and_no_others(empty: str) -> None:
-    """0013: `errors.csv` asked for orders:read and a portal's file for orders:write until then."""
+    """0013: until then, `errors.csv` needed orders:read and a portal's file orders:write."""
     keys = {
         "all": ["orders:read", "orders:write", "customers:read"],
         "reads": ["orders:read"],
@@ -192,14 +192,14 @@ async def test_keys_that_could_read_hashes_still_can_and_no_others(empty: str) -
         assert dict(await select(engine, statement)) == {
             name: [*scopes, *(["hashes:read"] if name in could else [])] for name, scopes in keys.items()
         }
-        # Partners were there before: processes of the release before may be, too.
+        # There were partners already, so processes of the previous release may be running.
         assert await select(engine, "SELECT count(*) FROM row_sealing") == [(0,)]
         await run(engine, command.downgrade, before)
         assert dict(await select(engine, statement)) == keys
 
 
 async def test_group_tags_get_the_key_of_unicodes_case_folding(empty: str) -> None:
-    """0018: of two rows that become one, the tag that Partner Center is known to have stays."""
+    """0018: if two rows become one, the tag that Partner Center is known to have stays."""
     tags = {
         "außendienst": ("Außendienst", True),
         "großkunden": ("Großkunden", False),
@@ -241,7 +241,7 @@ async def test_group_tags_get_the_key_of_unicodes_case_folding(empty: str) -> No
 
 
 async def test_what_was_held_before_is_held_for_consent(empty: str) -> None:
-    """0019: the release before knows no other reason."""
+    """0019: the previous release knows no other reason."""
     async with owner_of(empty) as engine:
         await schema.migrate(empty)
         async with engine.begin() as session:
@@ -317,7 +317,7 @@ AND l.mode NOT IN ('AccessShareLock', 'RowShareLock', 'RowExclusiveLock')
 
 
 async def test_a_migration_takes_no_table_lock_later_than_at_its_start(empty: str) -> None:
-    """A lock that is taken later meets callers in deadlocks, and PostgreSQL may refuse the caller."""
+    """Locks taken later can deadlock with callers, and PostgreSQL may then cancel the caller."""
     known: set[str] = set()
     steps: list[str] = []
     undeclared: list[tuple[str, str, str]] = []
@@ -328,7 +328,7 @@ async def test_a_migration_takes_no_table_lock_later_than_at_its_start(empty: st
         declared = getattr(step.up_revision.module, "LOCKS", None)
         for table, mode in ctx.connection.execute(text(STRONG_LOCKS)).all():
             wanted = ALTER if declared is None else declared.get(table)
-            # The list has a stronger lock beside the declared one that was taken first.
+            # The list also has a stronger lock than the declared one, which was taken first.
             named = wanted and mode in {as_pg_locks_has_it(lock) for lock in at_most(wanted)}
             if table in known and not named:
                 undeclared.append((revision, table, mode))
@@ -348,7 +348,7 @@ async def test_a_migration_takes_no_table_lock_later_than_at_its_start(empty: st
 
 
 def at_most(lock: str) -> list[str]:
-    """The lock and those that it covers."""
+    """The lock and the weaker ones that it covers."""
     ladder = [READ, "SHARE UPDATE EXCLUSIVE", REFERENCE, UPDATE, ALTER]
     return ladder[: ladder.index(lock) + 1]
 
@@ -358,7 +358,7 @@ def as_pg_locks_has_it(lock: str) -> str:
 
 
 async def test_a_migration_gives_way_to_a_transaction_that_waits_for_it(database_url: str) -> None:
-    """The caller holds what the migration wants, and wants what it holds. The caller is not refused."""
+    """Each waits for a lock of the other. The caller must not get an error."""
     locks = {"orders": REFERENCE, "batches": REFERENCE, "partners": REFERENCE}
     async with AsyncExitStack() as open_:
         engine = await open_.enter_async_context(owner_of(database_url))
@@ -377,7 +377,7 @@ async def test_a_migration_gives_way_to_a_transaction_that_waits_for_it(database
 
 
 async def until_locks(session: AsyncConnection, pid: int, table: str, *, granted: bool) -> None:
-    """Returns when that process of the database holds a lock on the table, or waits for one."""
+    """Waits until that process of the database holds a lock on the table, or waits for one."""
     found = text(
         "SELECT EXISTS (SELECT FROM pg_locks WHERE pid = :pid AND relation = CAST(:name AS regclass) "
         "AND granted = :granted AND mode = 'ShareRowExclusiveLock')"
@@ -432,7 +432,7 @@ async def test_a_table_of_a_later_migration_is_reachable_without_another_grant(e
 async def test_an_owner_without_createrole_migrates_and_a_login_that_owns_nothing_runs_the_service(
     database_url: str, empty: str
 ) -> None:
-    """The two logins of docs/install.md. `database_url` has seen to it that both roles exist."""
+    """The two logins of docs/install.md. The fixture `database_url` ensures that both roles exist."""
     suffix, name = uuid4().hex[:8], normalise_url(empty).database
     owner, service = f"owner_{suffix}", f"service_{suffix}"
     url_of = {

@@ -1,4 +1,4 @@
-"""Answers of Microsoft's that cannot be read: shown as the connection's trouble, and over by themselves."""
+"""Answers from Microsoft that cannot be read: shown as the connection's trouble, which ends by itself."""
 
 from typing import Any
 

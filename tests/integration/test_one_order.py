@@ -1,4 +1,4 @@
-"""One order's way: accepted, cut, sent, followed to each device's own outcome, told."""
+"""One order's way: accepted, divided into batches, sent, settled device by device, and reported."""
 
 from typing import Any
 from uuid import UUID
@@ -62,8 +62,8 @@ async def test_all_kinds_of_identity_are_registered(world: World) -> None:
 HEADER = ("Device Serial Number", "Windows Product ID", "Manufacturer name", "Device model", "Group Tag")
 FIELDS = ("serial_number", "product_key", "manufacturer", "model", "group_tag")
 TAGS = st.sampled_from(["", "", "Kiosk", "KIOSK", "Gro\u00dfkunden", "GROSSKUNDEN", "sales", "x" * 129])
-# No PKID beside a tuple: such a row may show that two before it are one device, and an import hears of that
-# when it has given them their places already.
+# No PKID beside a tuple: such a row may reveal that two earlier rows are one device, and an import learns
+# that when they already have their places.
 NAMES = st.one_of(
     st.tuples(
         st.sampled_from(["SYN00001", "SYN00002", "SYN00003", "SYN00004", "SYN00005", "Default string"]),
@@ -89,7 +89,7 @@ NAMES = st.one_of(
 async def test_the_same_rows_are_the_same_order_by_json_and_as_a_file(
     world: World, two: tuple[Partner, Partner], drawn: list[tuple[Any, str]], tag: str | None, held: bool
 ) -> None:
-    """Earlier examples are part of what is compared: their orders are still open."""
+    """Earlier examples are part of the comparison: their orders are still open."""
     world.references += 1
     reference = f"O-{world.references}"
     own = (f"OWN{world.references:05d}", "", "Contoso", "Book")

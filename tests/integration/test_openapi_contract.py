@@ -1,4 +1,4 @@
-"""The OpenAPI document as generators of clients read it: names that stay, and no surprise in a type."""
+"""The OpenAPI document for client generators: stable names, and no types that surprise them."""
 
 import re
 from collections.abc import Iterator
@@ -94,7 +94,7 @@ RELEASED = [
     "rotateOwnKey",
     "revokeOwnKey",
 ]
-"""Clients have methods of these names: one that is missing here breaks somebody's program."""
+"""Clients have methods with these names: removing or renaming one breaks somebody's program."""
 
 
 def nodes(node: Any) -> Iterator[dict[str, Any]]:
@@ -109,7 +109,7 @@ def nodes(node: Any) -> Iterator[dict[str, Any]]:
 
 
 def reached_from(node: Any) -> set[str]:
-    """The names of all schemas that something refers to, directly or by others."""
+    """The names of all schemas that are referred to, directly or through others."""
     found: set[str] = set()
     ahead = [node]
     while ahead:
@@ -157,7 +157,7 @@ def test_no_shape_is_both_written_by_the_caller_and_by_registrar() -> None:
 def test_what_a_caller_may_leave_out_is_optional_and_has_no_default(name: str) -> None:
     schema = SCHEMAS[name]
     for field, shape in schema.get("properties", {}).items():
-        assert "default" not in shape, field  # a generator would take it for a field that must be there
+        assert "default" not in shape, field  # generators would make the field required
         nullable = {"type": "null"} in shape.get("anyOf", [])
         assert not (nullable and field in schema.get("required", [])), field
 

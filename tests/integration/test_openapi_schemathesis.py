@@ -1,7 +1,7 @@
-"""The running API against its own OpenAPI document: requests drawn from it, right ones and wrong ones.
+"""The running API against its own OpenAPI document, with valid and invalid requests generated from it.
 
-The API listens on a socket, as in production. Ids in paths and bodies are those of real objects in
-half of the runs, so that answers with content are checked too and not only refusals.
+The API listens on a socket, as in production. In half of the runs, ids in paths and bodies are those of real
+objects, so that answers with content are checked too and not only refusals.
 """
 
 import asyncio
@@ -36,22 +36,22 @@ from tests.support.portals import PortalPartner, portal_partner, tuple_of
 from tests.support.world import Partner, World
 
 EXAMPLES = max(examples(6), 3)
-"""Requests of each kind for each operation: right ones and wrong ones, with real ids and without."""
+"""Requests of each kind for each operation: valid and invalid, with real ids and without."""
 MANY = 60
-"""With real ids, where chance met no right request among the few."""
+"""More requests with real ids, if none of the few was valid."""
 
 GIVEN = {
     "url": "https://hooks.example.com/registrar",
     "platform": "partner_center",
     "code": "not_found",
 }
-"""Values that chance does not find, beside the ids."""
+"""Values that chance does not find, in addition to ids."""
 
 REFUSED_HERE = {"POST /v1/orders/{order_id}:cancel", "POST /v1/orders/{order_id}:retry-failed"}
-"""The order is complete: nothing is left to cancel or to try again."""
+"""The order is complete: nothing is left to cancel or to retry."""
 
 BY_HAND = {
-    "POST /v1/connections",  # one that needs no credentials, which chance would leave out
+    "POST /v1/connections",  # one without credentials, which chance would not leave out
     "GET /v1/orders/{order_id}/portal-files",
     "GET /v1/batches/{batch_id}/portal-file.csv",
     "POST /v1/batches/{batch_id}:mark-uploaded",
@@ -60,14 +60,14 @@ BY_HAND = {
     "POST /v1/batches/{batch_id}/portal-result",
     "POST /v1/customers/{customer_id}/consent:record",
 }
-"""Asked by a partner who works at a portal."""
+"""Called by a partner that works at a portal."""
 NEEDS_AN_UPLOAD = {
     "POST /v1/batches/{batch_id}:record-outcome",
     "POST /v1/batches/{batch_id}:undo-upload",
 }
-"""Chance names no device, and all at once are recorded of an uploaded file only."""
+"""Chance names no device, and all devices at once can be recorded only for an uploaded file."""
 NEEDS_A_FILE = {"POST /v1/batches/{batch_id}/portal-result"}
-"""Chance does not write a list of results."""
+"""Chance does not write a file of results."""
 
 CHECKS = [
     not_a_server_error,
@@ -79,11 +79,11 @@ CHECKS = [
 ]
 
 TAKES_ANY_BYTES = {"POST /v1/imports"}
-"""A file is taken whatever is in it, and judged afterwards: no body of one is wrong by its schema."""
+"""Any file is accepted and judged afterwards, so no body is invalid by the schema."""
 
 SCHEMA = schemathesis.openapi.from_dict(openapi())
 REFUSED = SCHEMA.config.checks.negative_data_rejection
-# A wrong body may be refused for its size before anybody has looked into it.
+# An invalid body may be refused for its size before it is read.
 REFUSED.expected_statuses = [*REFUSED.expected_statuses, "413"]
 OPERATIONS = {
     f"{operation.method.upper()} {operation.path}": operation
@@ -95,7 +95,7 @@ OPERATIONS = {
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def base_url(_world: World) -> AsyncIterator[str]:
-    """The world's API on a free port of this process."""
+    """The URL of the world's API, on a free port of this process."""
     listening = socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(_world.app, log_level="error", lifespan="off", timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
@@ -112,7 +112,7 @@ async def base_url(_world: World) -> AsyncIterator[str]:
 
 
 def with_real_ids(body: Any, ids: dict[str, str]) -> Any:
-    """The body with the ids of real objects where it is an object that names them."""
+    """The body with ids of real objects, if it is an object with such fields."""
     if not isinstance(body, dict):
         return body
     return {name: ids.get(name, value) for name, value in body.items()}
@@ -126,7 +126,7 @@ def probe(
     ids: dict[str, str] | None,
     count: int,
 ) -> Counter[int]:
-    """Sends what is drawn, checks each answer, and returns how often each status was answered."""
+    """Sends generated requests, checks each answer, and returns how often each status was answered."""
     operation = OPERATIONS[name]
     fixed: dict[str, Any] = {}
     if ids is not None:
@@ -173,7 +173,7 @@ async def test_what_the_document_says_is_true(world: World, base_url: str, name:
                 try:
                     answers += await asyncio.to_thread(probe, name, mode, base_url, partner, real, count)
                 except Unsatisfiable:
-                    # Nothing about an operation without parameters and body can be wrong.
+                    # An operation without parameters and body has no invalid request.
                     assert mode is GenerationMode.NEGATIVE
         if any(status < 300 for status in answers) or name in REFUSED_HERE | NEEDS_A_FILE:
             return
@@ -181,7 +181,7 @@ async def test_what_the_document_says_is_true(world: World, base_url: str, name:
 
 
 async def _by_hand(world: World, *, uploaded: bool) -> tuple[PortalPartner, dict[str, str]]:
-    """With an order whose file waits to be uploaded, or for its outcome."""
+    """A portal partner with an order whose file waits for its upload, or for its outcome."""
     partner = await portal_partner(world)
     order = await partner.order([tuple_of(1)])
     (file,) = await partner.files(order)

@@ -1,4 +1,4 @@
-"""A page token belongs to its partner, its list and its filters: elsewhere it would skip rows in silence."""
+"""Page tokens belong to a partner, a list and its filters: elsewhere they would silently skip rows."""
 
 from typing import Any
 
@@ -75,7 +75,7 @@ async def test_the_pages_size_and_the_order_of_the_filters_may_change_on_the_way
 
 
 async def test_token_behind_every_row_that_there_can_be_leads_to_an_empty_page(world: World) -> None:
-    """It can only be put together by hand."""
+    """Such a token can only be made by hand."""
     partner = await world.partner()
     [order_id] = await orders(world, partner, 1)
     path = f"/orders/{order_id}/registrations"

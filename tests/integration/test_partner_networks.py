@@ -1,4 +1,4 @@
-"""A private network is allowed for one partner and port: the operator's word opens it to nobody else."""
+"""A private network that the operator opens to one partner and port stays closed to everybody else."""
 
 from collections.abc import AsyncIterator, Sequence
 
@@ -18,7 +18,7 @@ from tests.unit.cli_wire import Wire
 
 @pytest_asyncio.fixture
 async def strict(world: World) -> AsyncIterator[World]:
-    """Without the tests' allowance for loopback."""
+    """The world without the tests' allowance for loopback."""
     async with world.served(webhook_allowed_networks=()) as other:
         yield other
 
@@ -99,7 +99,7 @@ async def test_operator_shows_allows_and_forbids(world: World, database_url: str
 
 
 def test_networks_that_no_webhook_may_reach_are_refused_and_wide_ones_ask() -> None:
-    """Before the database is asked: these tests name none."""
+    """Before the database is used: these tests name none."""
     wire = Wire()
     for network in ("0.0.0.0/0", "::/0", "127.0.0.0/8", "169.254.169.254", "168.0.0.0/6"):
         said = wire.run("partner", "networks", "Contoso", "--allow", network, "--yes")

@@ -29,7 +29,7 @@ async def _do_all_due(world: World) -> None:
 
 
 async def _nobody_drives_it(world: World, partner: Partner) -> None:
-    """As after a release that has lost a platform: every step of this connection ends in a KeyError."""
+    """Removes the connection's platform, as a faulty release might: every step ends in a KeyError."""
     await world.select(
         "UPDATE connections SET platform = 'nowhere' WHERE id = :id RETURNING id", id=partner.connection_id
     )
@@ -45,7 +45,7 @@ async def _write_identity(world: World, order_id: UUID, identity: str) -> None:
 
 @asynccontextmanager
 async def _unwritable(world: World, order_id: UUID) -> AsyncIterator[None]:
-    """Rows of this order cannot be changed by anybody: a constraint that a release has forgotten."""
+    """A constraint that makes this order's rows unchangeable, as a faulty release might leave behind."""
     async with world.owner() as owner:
         try:
             async with owner.begin() as session:
@@ -175,7 +175,7 @@ async def test_a_corrupt_row_among_rows_to_be_sent_ends_as_failed_with_its_event
     await world.work()
 
     await _write_identity(world, order_id, "tuple")
-    # What would be sent is made before the intent is written, so nothing can have left.
+    # The call's content is made before the intent is written, so nothing can have been sent.
     rows = await world.rows(partner, order_id)
     assert {(row["state"], row["error_code"]) for row in rows} == {("failed", "batch_broken")}
     assert "nothing was sent" in rows[0]["remedy"]
@@ -204,7 +204,7 @@ async def test_a_batch_whose_end_can_not_be_written_stays_visible_and_is_never_d
             assert batch["state"] not in ("settled", "cancelled")
             assert batch["failure_code"] == "batch_broken"
             assert (batch["owner"], batch["lease_until"]) == (None, None)
-            # The cause is away before its next turn.
+            # The cause has gone before its next turn.
         await world.select("UPDATE batches SET failure_code = NULL, troubles = 0 RETURNING id")
         await world.work()
     assert "batch_not_ended" in caplog.text
@@ -249,7 +249,7 @@ async def test_a_webhook_that_can_not_be_written_goes_the_way_of_all_failed_ones
         ("succeeded", "succeeded"),
     ]
     assert not await deliveries.deliver_next(world.runtime)
-    # Every event that a test leaves behind is held to its published shape.
+    # Every event that a test leaves behind is checked against its published shape.
     await world.select("DELETE FROM events WHERE data = '[1]' RETURNING id")
 
 

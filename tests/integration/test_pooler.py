@@ -1,4 +1,4 @@
-"""Behind a pooler nothing relies on what a connection remembers; `.ci/run compatibility` has the real one."""
+"""Behind a pooler, nothing depends on a connection's memory. `.ci/run compatibility` uses a real pooler."""
 
 from __future__ import annotations
 
@@ -76,14 +76,14 @@ async def test_no_prepared_statement_stays_on_the_connection(relay: Relay) -> No
 
 
 async def test_without_a_pooler_statements_are_kept(database_url: str) -> None:
-    """So the test above is worth something."""
+    """Proves that the test above can fail."""
     engine = open_engine(database_url, pool_size=1, name="direct")
     async with engine.begin() as session:
         direct = (await session.execute(text("SELECT pg_backend_pid()"))).scalar_one()
         raw = await session.get_raw_connection()
         driver = raw.driver_connection
         assert driver is not None
-        if driver.get_server_pid() == direct:  # else the tests themselves go through a pooler
+        if driver.get_server_pid() == direct:  # otherwise the tests themselves use a pooler
             await session.execute(text("SELECT 1"))
             assert (await session.execute(text(PREPARED))).scalar_one() > 0
     await engine.dispose()

@@ -1,4 +1,4 @@
-"""Rows of uploaded files, uploads that are taken back, and lists of results through the API."""
+"""Rows of uploaded files, uploads that are undone, and files of results, through the API."""
 
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,10 @@ XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 
 
 async def test_a_row_of_the_file_is_not_the_row_of_the_order(world: World) -> None:
-    """An invalid row before it, and another group tag between, move every row of the file."""
+    """An invalid row before it, and another group tag in between, change each row's place in the file."""
     partner = await portal_partner(world)
     devices = [
-        {"serial_number": "SYN90000"},  # half a tuple: not in any file
+        {"serial_number": "SYN90000"},  # incomplete tuple: not in any file
         tuple_of(1, group_tag="Desk"),
         tuple_of(2, group_tag="Kiosk"),
         tuple_of(3, group_tag="Desk"),

@@ -1,4 +1,4 @@
-"""Portal mode from the connection to the settled order: an indirect reseller, and hand uploads elsewhere."""
+"""Portal mode from connection to settled order: indirect resellers, and uploads by hand elsewhere."""
 
 from typing import Any
 from uuid import UUID, uuid4

@@ -1,4 +1,4 @@
-"""Outcomes of a portal as people record them: matching, codes, corrections, files, races, crashes."""
+"""Recording a portal's outcomes: matching, codes, corrections, files, races and crashes."""
 
 import asyncio
 import os
@@ -31,7 +31,7 @@ SETTLED = {"registered", "already_registered", "conflict", "failed", "cancelled"
 
 
 async def one_file(world: World, devices: list[dict[str, Any]]) -> tuple[PortalPartner, Any, str]:
-    """A partner, an order of one file, and that file's batch, uploaded."""
+    """A partner, an order with one file, and that file's uploaded batch."""
     partner = await portal_partner(world)
     order = await partner.order(devices)
     (file,) = await partner.files(order)
@@ -49,7 +49,7 @@ async def states(partner: PortalPartner, order: Any) -> list[str]:
 
 
 async def assert_books(world: World, order: Any) -> None:
-    """The order is over: counts are the rows', nobody holds a batch, its end was told once."""
+    """The order has ended: counts match the rows, no batch is claimed, and its end was published once."""
     id = UUID(order["id"])
     rows = await world.select(
         "SELECT state, count(*) AS n FROM registrations WHERE order_id = :id GROUP BY state", id=id
@@ -207,7 +207,7 @@ async def test_recording_without_having_marked_marks_the_upload_too(world: World
 
 
 async def test_all_at_once_is_not_taken_for_a_file_that_nobody_has_uploaded(world: World) -> None:
-    """It may be the wrong batch, and its hashes would go."""
+    """It may be the wrong batch, and its hashes would be deleted."""
     partner = await portal_partner(world)
     order = await partner.order([hash_of(1)])
     (file,) = await partner.files(order)
@@ -234,7 +234,7 @@ async def test_recording_what_fits_no_device_does_not_mark_the_upload(world: Wor
 
 
 async def told(world: World, order: Any) -> list[tuple[str, Any]]:
-    """The order's events, with what matters of each."""
+    """The order's events, with the relevant part of each."""
     events = await world.select(
         "SELECT type, data FROM events WHERE order_id = :id ORDER BY sequence", id=UUID(order["id"])
     )
@@ -286,7 +286,7 @@ async def test_an_end_whose_counts_were_wrong_is_told_again_though_its_name_is_t
 
 
 async def test_a_whole_file_is_taken_back_and_what_is_left_of_it_is_tried_again(world: World) -> None:
-    """Hashes of what was recorded as registered are gone: such a device needs a new order."""
+    """Hashes of devices recorded as registered are deleted: such a device needs a new order."""
     partner, order, batch = await one_file(world, [hash_of(1), tuple_of(2)])
     report(await partner.record(batch, outcome="registered"))
     said = report(await partner.record(batch, outcome="failed", correct=True))
@@ -294,7 +294,7 @@ async def test_a_whole_file_is_taken_back_and_what_is_left_of_it_is_tried_again(
     retried = await partner.ok("POST", f"/orders/{order['id']}:retry-failed")
     assert (retried["retried"], retried["without_hash"]) == (1, 1)
     new = (await partner.files(order))[-1]
-    # It belongs to its new file now, and the old one says nothing of it any more.
+    # It belongs to its new file now, and the old file has no row for it.
     said = report(await partner.record(batch, rows=[{"row": 2, "outcome": "registered"}], correct=True))
     assert said["untouched"] == [{"place": 1, "reason": "No device of this batch fits."}]
     report(await partner.record(new["batch_id"], rows=[{"row": 2, "outcome": "registered"}]))
@@ -563,7 +563,7 @@ async def test_recording_cancelling_revoking_and_workers_at_once_end_in_one_trut
 async def taken_by_somebody(
     world: World, partner: PortalPartner, batch: str, *, settled: bool = False
 ) -> None:
-    """For 60 s."""
+    """Another claim of the batch, for 60 s."""
     async with world.runtime.transaction(partner) as tx:
         claim = await batches_table.claim_by_hand(
             tx,
@@ -577,7 +577,7 @@ async def taken_by_somebody(
 
 
 async def test_a_recording_that_died_is_free_again_when_its_lease_ends(world: World) -> None:
-    """The claim is all that a process killed in the middle leaves behind: no outcome is half written."""
+    """Only the claim is left by a process killed in the middle: no outcome is partly stored."""
     partner, order, batch = await one_file(world, [tuple_of(1)])
     await taken_by_somebody(world, partner, batch)
     found = problem_of(await partner.record(batch, outcome="registered"), 409, "invalid_state")
@@ -618,7 +618,7 @@ asyncio.run(main())
 
 
 async def test_a_process_that_is_killed_while_it_records_has_recorded_nothing(world: World) -> None:
-    """It has its claim and waits for the order, which this test holds: there it gets a SIGKILL."""
+    """It has its claim and waits for the order, which the test has locked, when it gets a SIGKILL."""
     partner, order, batch = await one_file(world, [hash_of(1), hash_of(2)])
     known = world.runtime.settings
     environment = {

@@ -1,4 +1,4 @@
-"""The programs as a supervisor sees them: their lines, how they stop, and whether they are alive."""
+"""The processes as a supervisor sees them: log lines, shutdown, and health."""
 
 import asyncio
 import json
@@ -17,7 +17,7 @@ from tests.support.world import World
 from workers.alive import touch
 
 PATIENCE = 60.0
-"""Seconds a process has to start, to stop or to answer; on an idle machine two are enough."""
+"""Seconds that a process has to start, stop or answer; on an idle machine two are enough."""
 
 
 async def until_ready(url: str, path: str = "/readyz") -> httpx.Response:
@@ -51,7 +51,7 @@ async def until_there(path: Path) -> None:
 
 
 def lines(log: Path) -> list[dict[str, Any]]:
-    """Every line, the first included, is JSON."""
+    """The log's lines; each must be JSON, including the first."""
     return [json.loads(line) for line in log.read_text().splitlines()]
 
 
@@ -80,7 +80,7 @@ async def test_every_line_of_an_api_process_is_json_like_the_rest(
     said = [line["message"] for line in found if line["event"] == "server"]
     assert any("Uvicorn running on" in words for words in said), "its start"
     assert any("Finished server process" in words for words in said), "its stop"
-    # One line for a request: ours, with the correlation id.
+    # One line per request: ours, with the correlation id.
     requests = [line for line in found if "/readyz" in json.dumps(line)]
     assert requests
     assert {line["event"] for line in requests} == {"request"}
@@ -108,7 +108,7 @@ async def test_an_api_that_is_told_to_stop_is_not_ready_for_a_while_and_answers_
             ready = await until_not_ready(client)
             assert (ready.json()["stopping"], ready.json()["database"]) == (True, True)
             assert (await client.get("/healthz")).status_code == 200
-        # A new connection is taken for as long as the pause lasts.
+        # New connections are accepted during the pause.
         async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
             assert (await client.get("/readyz")).status_code == 503
         await asyncio.wait_for(running.wait(), PATIENCE)
@@ -141,7 +141,7 @@ async def test_without_a_pause_it_stops_at_once(world: World, tmp_path: Path) ->
 
 async def probe(world: World, tmp_path: Path, alive: Path) -> tuple[int, str]:
     log = tmp_path / "probe.log"
-    # Neither the database nor Redis is asked.
+    # Neither the database nor Redis is used.
     away = {"database_url": "postgresql://nobody@127.0.0.1:1/none", "redis_url": "redis://127.0.0.1:1"}
     settings = {"worker_alive_file": alive, "heartbeat_s": 1, **away}
     async with registrar_process(world, log, "worker", "--probe", **settings) as running:
@@ -174,7 +174,7 @@ async def test_a_worker_that_shows_no_life_any_more_is_told(world: World, tmp_pa
 
 
 async def test_a_worker_without_databases_is_alive(world: World, tmp_path: Path) -> None:
-    """To restart it would help nobody."""
+    """Restarting it would not help."""
     alive = tmp_path / "worker.alive"
     settings = {"redis_url": "redis://127.0.0.1:1", "worker_alive_file": alive, "heartbeat_s": 1}
     async with worker_process(world, tmp_path / "worker.log", **settings):

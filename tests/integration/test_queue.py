@@ -1,4 +1,4 @@
-"""Wake-ups: sent after the commit and never instead of it, worth nothing when lost, and never waited for."""
+"""Wake-ups: sent only after the commit, never required for progress, and never waited for."""
 
 import asyncio
 import time
@@ -48,7 +48,7 @@ async def redis(world: World) -> AsyncIterator[Redis]:
 
 
 async def jobs(redis: Redis) -> list[dict[str, Any]]:
-    """What a worker would find, with the moment it may take it."""
+    """The wake-ups that a worker would find, with the times from which it may take them."""
     found = []
     for id, score in await redis.zrange(QUEUE_NAME, 0, -1, withscores=True):
         raw = await redis.get(b"arq:job:" + id)
@@ -62,7 +62,7 @@ async def kinds(redis: Redis) -> list[str]:
 
 @asynccontextmanager
 async def hanging_redis(callers: list[object] | None = None) -> AsyncIterator[str]:
-    """Accepts and never answers: what a stopped process or a full disk looks like."""
+    """A server that accepts and never answers, like a stopped process or a full disk."""
 
     async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if callers is not None:
@@ -157,10 +157,10 @@ async def test_a_wake_up_for_later_waits_and_one_for_much_later_is_left_to_the_s
 async def test_a_wake_up_that_comes_late_is_sent_though_the_lanes_of_its_moment_have_run(
     world: World, redis: Redis
 ) -> None:
-    """They ran before its transaction had committed, and saw nothing of it."""
+    """The lanes ran before the transaction had committed, and did not see its work."""
     now = datetime.now(UTC)
     await world.runtime.queue.send([WakeUp(WakeKind.BATCHES, LANES_A_SLOT, now)], now)
-    await redis.flushall()  # taken by a worker
+    await redis.flushall()  # as if a worker had taken it
 
     await world.runtime.queue.send([WakeUp(WakeKind.BATCHES, at=now)], now + timedelta(seconds=3))
 
@@ -184,7 +184,7 @@ async def test_a_wake_up_that_did_not_arrive_counts_for_none_that_comes_after(
 
 
 async def test_a_worker_waits_for_a_redis_that_is_gone_and_is_started_again(tmp_path: Path) -> None:
-    """arq ends the worker at the first command that fails: the one after Redis went must wait for it."""
+    """arq ends the worker at the first failed command: the next command after Redis stops must wait."""
     server = Valkey(tmp_path, durable=False)
     await asyncio.to_thread(server.start)
     try:
@@ -282,7 +282,7 @@ async def test_a_flushed_redis_loses_nothing(world: World, redis: Redis) -> None
         await world.set_consent(partner.other_tenant_id, given=True)
         await redis.flushall()
 
-        # A worker that does what it is woken for, and nothing else.
+        # A worker that only does what it is woken for.
         steps: dict[str, Callable[[], Awaitable[object]]] = {
             "advance_batches": lambda: batches.advance_next(world.runtime),
             "deliver_webhooks": lambda: deliveries.deliver_next(world.runtime),

@@ -1,4 +1,4 @@
-"""Quotas: exactly as many are made as there is room for, and nobody else notices."""
+"""Quotas: exactly as many are created as there is room for, and other partners are not affected."""
 
 import asyncio
 from typing import Any
@@ -36,7 +36,7 @@ async def used(world: World, partner: Partner, quota: Quota) -> int:
 
 
 def body_for(quota: Quota, partner: Partner) -> dict[str, Any]:
-    """What the attack of `tests.attacks.creates` sends."""
+    """The body that the attack `tests.attacks.creates` sends."""
     connection, customers = str(partner.connection_id), (str(partner.customer_id),)
     return NOUNS[CREATES[quota]](Target("http://registrar.test", partner.key, connection, customers, 0, 0))
 
@@ -85,7 +85,7 @@ async def test_new_keys_are_bounded_and_known_ones_go_on_being_answered(world: W
         if answer.status_code == 201:
             assert again.headers["Idempotency-Replayed"] == "true"
             assert again.content == answer.content
-    # Forgotten keys make room.
+    # Deleted keys make room.
     async with world.runtime.system_transaction() as tx:
         await tx.session.execute(text("DELETE FROM idempotency_keys"))
     assert await used(world, partner, Quota.IDEMPOTENCY_ANSWERS) == 0
@@ -142,7 +142,7 @@ async def test_an_order_is_taken_whole_or_refused_whole_and_other_partners_are_n
     assert await used(world, partner, Quota.IDEMPOTENCY_ANSWERS) == 2
     assert (await post_order(world, other, 10)).status_code == 201
     assert (await post_order(world, partner, 5)).status_code == 201
-    # What was taken before the quota was used up is registered like any other.
+    # Devices accepted before the quota was used up are registered like any others.
     await world.work()
     async with world.runtime.system_transaction() as tx:
         states = await tx.session.execute(text("SELECT DISTINCT state FROM registrations"))
@@ -178,7 +178,7 @@ async def test_counting_reads_no_table_whole_and_of_what_there_is_much_a_kept_co
 ) -> None:
     partner = await world.partner()
     async with world.runtime.transaction(partner) as tx:
-        # These tables are small here: so that the plan is the one of large ones.
+        # These tables are small here: plan as for large ones.
         await tx.session.execute(text("SET LOCAL enable_seqscan = off"))
         for quota, statement in table.USED.items():
             explained = await tx.session.execute(
@@ -209,7 +209,7 @@ async def test_kept_counts_are_those_of_the_rows(world: World) -> None:
             )
         )
         assert set(map(tuple, kept.all())) == set(map(tuple, counted.all()))
-        # One statement that takes away rows of several partners, as the sweep does.
+        # One statement that deletes rows of several partners, as the sweep does.
         await tx.session.execute(text("DELETE FROM idempotency_keys"))
         left = await tx.session.execute(
             text("SELECT used FROM partner_uses WHERE quota = 'idempotency_answers'")

@@ -1,4 +1,4 @@
-"""`registrar partner quota`: the operator's word on one partner."""
+"""`registrar partner quota`: the operator's limits for one partner."""
 
 from typing import Any
 

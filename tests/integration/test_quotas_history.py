@@ -1,4 +1,4 @@
-"""Records that people make by hand keep a bounded history: repeating them fills no disk."""
+"""History that people write by hand is limited, so repeated records cannot fill the disk."""
 
 from sqlalchemy import text
 
@@ -31,7 +31,7 @@ async def test_of_what_is_recorded_by_hand_the_newest_is_kept(world: World) -> N
                 f"'undo', {long_ago}, "
                 "CAST(:key AS uuid) "
                 f"FROM generate_series(1, {OLDER}) AS g UNION ALL "
-                # What Registrar itself has written down stays.
+                # Entries that Registrar itself wrote stay.
                 "SELECT gen_random_uuid(), CAST(:partner AS uuid), CAST(:batch AS uuid), "
                 f"'status', {long_ago}, "
                 "CAST(NULL AS uuid) "

@@ -1,4 +1,4 @@
-"""Races, with real concurrency: several processes' worth of engines on one database."""
+"""Races with real concurrency: several processes' engines on one database."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -49,7 +49,7 @@ async def _claim(world: World) -> Claim | None:
 async def test_of_many_workers_exactly_one_gets_a_batch(world: World) -> None:
     partner = await world.partner()
     async with _processes(world, 4) as processes:
-        await asyncio.gather(*(_claim(process) for process in processes))  # connections are open
+        await asyncio.gather(*(_claim(process) for process in processes))  # opens the connections
         for number in range(ROUNDS):
             await world.order(partner, tuples(1, f"RACE{number}"))
             claims = await asyncio.gather(*(_claim(process) for process in processes * 2))
@@ -148,7 +148,7 @@ async def test_an_order_is_cancelled_or_sent_but_never_both(world: World) -> Non
             async def cancel(order_id: UUID = order_id, turns: int = number) -> None:
                 for _ in range(turns):
                     await world.select("SELECT 1")
-                with suppress(Conflict):  # it has been sent whole
+                with suppress(Conflict):  # it was sent completely
                     await orders.cancel(world.runtime, partner, order_id)
 
             await asyncio.gather(*(batches.advance_next(p.runtime) for p in processes), cancel())
@@ -159,7 +159,7 @@ async def test_an_order_is_cancelled_or_sent_but_never_both(world: World) -> Non
 
 
 async def test_whoever_holds_an_order_does_not_stop_a_worker_from_writing_its_intent(world: World) -> None:
-    """Otherwise a cancellation and a worker would wait for each other: order, then batch, and back."""
+    """Otherwise a cancellation and a worker would deadlock: order, then batch, and the reverse."""
     partner = await world.partner()
     order = await world.order(partner, tuples(2))
     async with world.runtime.transaction(partner) as tx:
@@ -179,11 +179,11 @@ async def test_two_batches_that_find_a_tag_missing_at_the_same_moment_do_not_bot
     [ours] = await world.batches(first.view.record.id)
     now = world.clock.now()
     await world.select("UPDATE batches SET due_at = :at WHERE id = :id RETURNING id", at=now, id=ours["id"])
-    async with world.runtime.transaction(partner) as tx:  # the tag's row is there, of an earlier look
+    async with world.runtime.transaction(partner) as tx:  # an earlier look-up made the tag's row
         await group_tags.lock(tx, partner.customer_id, "Standard", now)
     async with world.runtime.transaction(partner) as tx:
         await group_tags.lock(tx, partner.customer_id, "Standard", now)
-        claim = await _claim(world)  # the first one: it is deciding, and holds the tag
+        claim = await _claim(world)  # the first is deciding, and holds the tag
         assert claim is not None
         second = asyncio.create_task(batches.advance_next(world.runtime))
         await world.until_locked_out()
@@ -256,7 +256,7 @@ async def test_trying_again_and_a_change_of_consent_do_not_wait_for_each_other(w
         assert await batches.advance_next(world.runtime) is not None
         failed, waiting = await world.batches(order_id)
 
-    # The change of consent holds it, and wants the order next.
+    # The change of consent has locked it, and wants the order next.
     async with asyncio.TaskGroup() as tasks, world.runtime.transaction(partner) as tx:
         await customers_table.consent_for_update(tx, partner.customer_id)
         trying = tasks.create_task(orders.retry_failed(world.runtime, partner, order_id))
@@ -273,7 +273,7 @@ async def test_batches_that_finish_together_announce_the_orders_end_once(world: 
     devices = [device for tag in tags for device in tuples(3, tag, group_tag=tag)]
     order = await world.order(partner, devices)
     order_id = order.view.record.id
-    # None is asked about before all are sent, however slow the machine is.
+    # No job is polled before all are sent, however slow the machine is.
     async with _processes(world, 4, poll_first_s=60) as processes:
         while {b["state"] for b in await world.batches(order_id)} != {"submitted"}:
             await batches.advance_next(processes[0].runtime)

@@ -1,6 +1,6 @@
-"""`rediss://`: wake-ups, counts of calls and a worker, over TLS to the real Valkey.
+"""`rediss://`: wake-ups, rate limits and a worker, over TLS to the real Valkey.
 
-The server of the wheel is built without TLS, so a front speaks it for it.
+The wheel's server is built without TLS, so a TLS front stands before it.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from tests.support.world import World, tuples
 
 @dataclass
 class Front:
-    """Takes TLS and passes on what is inside. Counts the connections whose handshake was good."""
+    """Accepts TLS and passes on the content. Counts connections with a successful handshake."""
 
     upstream: str
     authority: Authority
@@ -64,7 +64,7 @@ async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> Non
 
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A slow machine must not look like a Redis that is away."""
+    """Lengthens timeouts, so that a slow machine does not look like an unavailable Redis."""
     monkeypatch.setattr(budgets, "REDIS_TIMEOUT", 45.0)
     monkeypatch.setattr(call_rates, "REDIS_TIMEOUT", 45.0)
     monkeypatch.setattr(queue, "SEND_PATIENCE", 45.0)
@@ -84,7 +84,7 @@ async def front(world: World, tmp_path: Path) -> AsyncIterator[Front]:
 
 @pytest.fixture
 async def redis(world: World) -> AsyncIterator[Redis]:
-    """What Valkey holds, asked without the front."""
+    """A client of Valkey itself, without the TLS front."""
     client: Redis = Redis.from_url(str(world.runtime.settings.redis_url))
     await client.flushall()
     yield client
@@ -127,7 +127,7 @@ async def test_a_worker_takes_its_wake_ups_through_tls(
 async def test_another_server_is_told_nothing_and_orders_go_on(
     world: World, front: Front, redis: Redis, tmp_path: Path, wrong: str
 ) -> None:
-    """It shows a certificate that we do not trust, or one for another name."""
+    """Its certificate is one that we do not trust, or for another name."""
     partner = await world.partner()
     await redis.flushall()
     foreign = Authority.make(tmp_path, "foreign")
@@ -155,7 +155,7 @@ async def test_the_name_is_not_asked_for_where_the_url_says_so(world: World, fro
 
 
 def test_a_certificate_file_that_cannot_be_read_is_told_at_the_start(tmp_path: Path) -> None:
-    """Otherwise Redis would seem to be down forever, and nobody would know why."""
+    """Otherwise Redis would seem to be down forever without a reason."""
     with pytest.raises(ValueError, match=r"ssl_ca_certs=.*missing.pem is no PEM file"):
         Settings(redis_url=f"rediss://redis.example/0?ssl_ca_certs={tmp_path / 'missing.pem'}")
     (tmp_path / "empty.pem").touch()

@@ -1,4 +1,4 @@
-"""Removing customers, connections and partners: nothing that is not finished is lost, and nothing stays."""
+"""Removing customers, connections and partners: unfinished work blocks it, and nothing is left behind."""
 
 import asyncio
 from typing import Any
@@ -51,7 +51,7 @@ async def discard_imports(world: World, partner: Partner) -> None:
 
 
 async def traces(world: World, ids: set[UUID]) -> dict[str, int]:
-    """Rows of any table in which one of the ids stands anywhere, as PostgreSQL writes them."""
+    """The number of rows per table in which one of the ids appears anywhere, in PostgreSQL's text form."""
     found: dict[str, int] = {}
     async with world.runtime.system_transaction() as tx:
         for table in metadata.sorted_tables:
@@ -63,7 +63,7 @@ async def traces(world: World, ids: set[UUID]) -> dict[str, int]:
 
 
 async def test_nothing_of_a_partner_stays_in_any_table(world: World) -> None:
-    """One row in every table that there is, those of tomorrow too."""
+    """With one row in every table, including tables that later releases add."""
     async with world.runtime.system_transaction() as tx:
         mine, _ = await rows.fill(tx.session)
         theirs, _ = await rows.fill(tx.session)
@@ -180,7 +180,7 @@ async def test_a_customer_goes_with_its_orders_and_nothing_else_does(world: Worl
     assert len(await world.rows(partner, kept["id"])) == 1
     response = await world.client.get(f"/v1/customers/{partner.customer_id}", headers=partner.headers)
     problem_of(response, 404, "unknown_customer")
-    # The tenant may be a customer again.
+    # The tenant can become a customer again.
     again = await world.client.post(
         "/v1/customers",
         headers=partner.headers,
@@ -251,7 +251,7 @@ async def test_the_keys_of_a_partner_are_refused_from_the_first_moment_of_its_re
     for path in ("/v1/me", "/v1/orders", f"/v1/customers/{partner.customer_id}"):
         response = await world.client.get(path, headers=partner.headers)
         problem_of(response, 401, "unauthenticated")
-    # A call that was let in before comes too late all the same.
+    # A call that was accepted earlier still comes too late.
     with pytest.raises(Exception, match="being removed") as refused:
         await world.order(partner, tuples(1))
     assert removal_db.refuses_removed(refused.value)
@@ -308,7 +308,7 @@ async def test_an_order_of_many_devices_goes_in_bounded_transactions(
 
 
 async def test_a_list_of_customers_that_is_being_read_is_no_matter(world: World) -> None:
-    """The worker has asked Microsoft for it when the customer and then the connection go."""
+    """The worker has asked Microsoft for it when first the customer and then the connection are removed."""
     for subject_of in (customer, connection):
         partner = await world.partner()
         await world.arm({"operation": "customers", "kind": "hold", "phase": "after"})
@@ -331,7 +331,7 @@ async def test_a_refresh_token_is_taken_away_and_no_token_of_it_is_used_any_more
     access = await open_access(world.runtime, partner, partner.connection_id)
     assert await access.token(delegated_token(access))
     async with world.another() as elsewhere:
-        # Another process, which has a good token at hand.
+        # Another process, which has a valid token cached.
         access = await open_access(elsewhere.runtime, partner, partner.connection_id)
         assert await access.token(delegated_token(access))
         shown = await patch(world, partner, refresh_token=None)

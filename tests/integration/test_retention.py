@@ -1,4 +1,4 @@
-"""Retention: old finished imports and unused API keys are deleted bit by bit."""
+"""Retention: old finished imports and unused API keys are deleted in limited steps."""
 
 from datetime import timedelta
 from uuid import UUID
@@ -57,7 +57,7 @@ async def test_finished_imports_are_forgotten_after_their_time_and_their_orders_
 
 
 async def test_an_import_is_kept_while_its_rows_are_there(world: World) -> None:
-    """No worker has come to them."""
+    """No worker has deleted them yet."""
     partner = await world.partner()
     found = await preview(world, partner, tuple_sheet(3), customer_id=str(partner.customer_id))
     assert (await commit(world, partner, found["id"])).status_code == 202
@@ -82,7 +82,7 @@ async def test_a_round_forgets_a_bounded_number_and_the_next_one_goes_on(world: 
 
 
 async def test_no_plan_of_postgresql_takes_more_imports_than_the_limit(world: World) -> None:
-    """A nested loop runs the subquery of IN (...) once for each row that it looks at."""
+    """A nested loop runs the subquery of IN (...) once for each row."""
     partner = await world.partner()
     for number in range(3):
         assert (await preview(world, partner, b"\x00%d" % number))["state"] == "refused"
@@ -99,7 +99,7 @@ async def test_no_plan_of_postgresql_takes_more_imports_than_the_limit(world: Wo
 
 
 async def key_of(world: World, partner: Partner, *, days: float) -> NewKey:
-    """One that expires."""
+    """A key that expires after `days`."""
     ends = world.clock.now() + days * DAY
     return await identities.create_key(
         world.runtime, partner, name="ends", scopes=[Scope.ORDERS_WRITE], expires_at=ends
@@ -159,7 +159,7 @@ async def test_the_note_of_a_rotation_goes_with_the_key(world: World) -> None:
 async def test_a_key_that_replaced_one_that_still_works_is_kept_however_long_it_is_revoked(
     world: World,
 ) -> None:
-    """Without it the former key could be rotated again."""
+    """Without it, the former key could be rotated again."""
     partner = await world.partner(consented=False)
     former = await key_of(world, partner, days=5000)
     week = 7 * 24 * 3600

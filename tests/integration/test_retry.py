@@ -1,4 +1,4 @@
-"""Taking up what failed again, by the thousand: cut as an order is, whole, and in bounded memory."""
+"""Retrying thousands of failed rows: divided like an order, completely, and in bounded memory."""
 
 import tracemalloc
 from collections import defaultdict
@@ -12,7 +12,7 @@ from tests.support.world import Partner, World, tuples
 
 
 async def failed_order(world: World, partner: Partner, count: int, tags: int = 1) -> UUID:
-    """All of its rows have failed, without a call to Microsoft for each thousand of them."""
+    """An order whose rows have all failed, stored without a call to Microsoft per thousand."""
     devices = [
         replace(device, group_tag=f"t{n % tags}") for n, device in enumerate(tuples(count, f"N{count}-"))
     ]

@@ -1,4 +1,4 @@
-"""Rounds over partners: a partner with many customers has no more turns than one with a single customer."""
+"""Turns between partners: a partner with many customers gets no more turns than one with a single one."""
 
 import asyncio
 from collections import Counter
@@ -91,13 +91,13 @@ class Rounds:
         return found
 
     async def connection(self, partner: PartnerId, name: str) -> None:
-        """Another one, with a customer, whose list is due later than those that are there."""
+        """Adds a connection with a customer, whose list is due later than the existing ones."""
         values = {"partner": partner, "name": name, "now": self.world.clock.now()}
         async with self.world.runtime.system_transaction() as tx:
             await tx.session.execute(text(CONNECTION), values)
 
     async def reading(self) -> PartnerId:
-        """Whose list of customers is read next."""
+        """The partner whose customers list is read next."""
         self.world.clock.advance(seconds=0.001)
         async with self.world.runtime.system_transaction() as tx:
             found = await connections.claim_customers_reading(
@@ -113,7 +113,7 @@ class Rounds:
         return PartnerId(found.partner_id)
 
     async def looks(self) -> int:
-        """Looks into the tables of customers and batches that a claim makes which finds nothing."""
+        """How often a claim that finds nothing reads the tables of customers and batches."""
         async with self.world.runtime.system_transaction() as tx:
             before = (await tx.session.execute(text(LOOKS))).scalar_one()
             found = await self._claim(tx)
@@ -121,7 +121,7 @@ class Rounds:
             return int((await tx.session.execute(text(LOOKS))).scalar_one() - before)
 
     async def end(self, claim: Claim) -> None:
-        """The step is over, and the batch with it."""
+        """Ends the step, and with it the batch."""
         await self.change("UPDATE batches SET state = 'settled', lease_until = NULL WHERE id = :it", claim.id)
 
     async def change(self, statement: str, it: UUID) -> None:
@@ -180,7 +180,7 @@ async def test_customers_whose_connection_takes_no_more_cost_a_claim_nothing(wor
 
 
 async def test_claim_waits_for_nobody_who_holds_the_customer(world: World) -> None:
-    """A removal holds it, for one, and one after the other any number of them."""
+    """For example removals hold it, and any number of them may follow each other."""
     rounds = Rounds(world)
     held = await rounds.partner("held", customers=1, each=2)
     async with world.runtime.transaction(ActingFor(held)) as tx:

@@ -1,4 +1,4 @@
-"""Sealed values belong to their rows: one that is copied does not open, and old ones are resealed."""
+"""Sealed values belong to their rows: a copied value does not open, and old values are sealed again."""
 
 from collections.abc import AsyncIterator, Iterator
 from math import inf
@@ -33,7 +33,7 @@ async def receiver(world: World) -> AsyncIterator[Receiver]:
 
 @pytest.fixture
 def as_before(world: World) -> Iterator[None]:
-    """What is sealed is bound to its partner only, as the release before does it."""
+    """Binds sealed values to their partner only, as the previous release does."""
     secrets = world.runtime.secrets
     secrets.binds_to_rows, world.runtime._sealing_due = False, inf
     yield
@@ -50,7 +50,7 @@ def binds(world: World) -> bool:
 
 
 async def swap(world: World, table: str, column: str, key: str = "id") -> None:
-    """The values of the two rows of a table change places."""
+    """Exchanges the values of a table's two rows."""
     rows = await world.select(f"SELECT {key} AS key, {column} AS sealed FROM {table} ORDER BY {key}")
     assert len(rows) == 2, f"{table} has two rows here"
     for row, other in zip(rows, reversed(rows), strict=True):
@@ -59,7 +59,7 @@ async def swap(world: World, table: str, column: str, key: str = "id") -> None:
 
 
 async def two_connections(world: World) -> Partner:
-    """A partner with a second connection, whose credentials are as good."""
+    """A partner with a second connection, whose credentials also work."""
     partner = await world.partner()
     (first,) = await world.select("SELECT * FROM connections")
     client_secret, refresh_token = (
@@ -147,7 +147,7 @@ async def test_swapped_answers_of_idempotency_keys_are_not_shown(world: World) -
 
 
 async def everything_sealed(world: World, receiver: Receiver) -> Partner:
-    """A row for each sealed column."""
+    """A row with a value for each sealed column."""
     partner = await world.partner()
     endpoint = await subscribe(world, partner, receiver.url())
     path = f"/v1/webhook-endpoints/{endpoint.id}:rotate-secret"
@@ -207,7 +207,7 @@ async def test_what_does_not_open_is_named_left_alone_and_holds_nothing_up(world
 
 
 async def test_a_value_that_another_process_has_written_meanwhile_counts(world: World) -> None:
-    """A worker redeems the refresh token between the look at it and the writing."""
+    """A worker redeems the refresh token between reading and writing."""
     await world.partner(consented=False)
     column = next(each for each in SEALED_COLUMNS if each.column == "refresh_token")
     async with world.runtime.system_transaction() as tx:
@@ -219,7 +219,7 @@ async def test_a_value_that_another_process_has_written_meanwhile_counts(world: 
 
 
 async def test_an_installation_of_before_binds_only_once_it_has_been_told(world: World) -> None:
-    """While the release before runs beside this one, it must open what is sealed here."""
+    """While the previous release runs too, it must be able to open what is sealed here."""
     async with world.another() as fresh:
         await run(fresh, "SELECT 1")
         assert fresh.runtime.secrets.binds_to_rows
@@ -234,7 +234,7 @@ async def test_an_installation_of_before_binds_only_once_it_has_been_told(world:
         assert not binds(old)
         await sealing.reseal(old.runtime, dry_run=False)
         assert binds(old)
-        beside.runtime._sealing_due = 0.0  # it looks every few seconds
+        beside.runtime._sealing_due = 0.0  # checked every few seconds
         await run(beside, "SELECT 1")
         assert binds(beside)
 

@@ -1,4 +1,4 @@
-"""`GET /v1/status` and the command that shows it: whether all is well, and what needs a person."""
+"""`GET /v1/status` and its command: whether everything works, and what needs a person."""
 
 import asyncio
 from dataclasses import replace
@@ -32,7 +32,7 @@ async def status(world: World, partner: Partner) -> dict[str, Any]:
 
 
 async def registrar(world: World, partner: Partner, *arguments: str) -> Result:
-    """The command on the real API; its lines as a pipe gets them."""
+    """Runs the command against the real API; returns its lines as a pipe gets them."""
     async with serving(world) as (host, port):
         environment = {"REGISTRAR_API_KEY": partner.key, "REGISTRAR_API_URL": f"http://{host}:{port}"}
         return await asyncio.to_thread(CliRunner().invoke, program, list(arguments), env=environment)

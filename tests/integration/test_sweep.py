@@ -1,4 +1,4 @@
-"""The sweep: finds what nobody was woken for, and forgets what may be forgotten and nothing else."""
+"""The sweep: finds work whose wake-up was lost, and deletes what is too old and nothing else."""
 
 import logging
 from datetime import datetime, timedelta
@@ -189,14 +189,14 @@ async def test_hashes_go_at_once_with_success_and_after_the_retention_with_failu
 
 
 async def untold(world: World) -> Partner:
-    """A partner of whom no event tells yet."""
+    """A partner without any events yet."""
     partner = await quiet(world)
     await world.select("DELETE FROM events RETURNING id")
     return partner
 
 
 async def told(world: World) -> dict[str, Any]:
-    """How many events, deliveries and attempts there are."""
+    """The numbers of events, deliveries and attempts."""
     tables = ("events", "deliveries", "delivery_attempts")
     return {table: await scalar(world, f"SELECT count(*) FROM {table}") for table in tables}
 

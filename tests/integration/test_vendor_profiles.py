@@ -1,4 +1,4 @@
-"""Vendor profiles: kept by name, checked when they are written, used when a file names them."""
+"""Vendor profiles: stored by name, checked when written, and used when a file names them."""
 
 from uuid import UUID
 
@@ -17,7 +17,7 @@ DEFINITION = {
     "group_tag": {"column": "Floor", "values": {"1": "Ground"}, "otherwise": "Upper"},
 }
 LARGE = {"group_tag": {"column": "A", "values": {f"{n:0200d}": "T" * 100 for n in range(1000)}}}
-"""Each value within its bound, 300 kB in all."""
+"""Each value is within its limit; 300 kB in all."""
 DATA = sheet(("Unit", "Article", "Floor"), [["SYN00001", "Book", "1"], ["SYN00002", "Book", "7"]])
 
 

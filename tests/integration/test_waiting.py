@@ -1,4 +1,4 @@
-"""Reasons that hold an order are part of its answer: the same everywhere, with since, until and a remedy."""
+"""An order's answer shows why it waits: the same reasons everywhere, with since, until and a remedy."""
 
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -25,7 +25,7 @@ async def get(world: World, partner: Partner, path: str) -> dict[str, Any]:
 
 
 async def waiting_for(world: World, partner: Partner, order_id: UUID) -> list[dict[str, Any]]:
-    """What the order says, after all the places that must say the same have been compared, at one moment."""
+    """The order's reasons, after comparing all places that must show the same, at one moment."""
     looked_at = world.clock.now()
     world.runtime.now = lambda: looked_at
     try:
@@ -171,7 +171,7 @@ async def test_retry_after_breaker_and_rate_are_told_with_their_ends(world: Worl
 
 
 async def waiting_for_now(world: World, partner: Partner, order_id: UUID) -> list[dict[str, Any]]:
-    """The reasons at one moment: ends computed from now differ from call to call."""
+    """The reasons at one moment: ends that are computed from now differ from call to call."""
     reasons: list[dict[str, Any]] = (await get(world, partner, f"/orders/{order_id}"))["waiting_for"]
     return reasons
 
@@ -235,7 +235,7 @@ async def test_another_partner_has_no_view_of_the_batches_of_an_order(world: Wor
 
 
 async def statements_of(world: World, partner: Partner, path: str) -> int:
-    """How many statements one GET sends to the database."""
+    """The number of statements that one GET sends to the database."""
     async with sent_by(world.runtime.engine) as sent:
         await get(world, partner, path)
     return len(sent.trips)
@@ -246,7 +246,7 @@ async def test_a_look_costs_the_same_however_many_batches_an_order_has_and_order
 ) -> None:
     partner = await world.partner()
     small = await place(world, partner)
-    await statements_of(world, partner, f"/orders/{small}")  # the pool's first connection
+    await statements_of(world, partner, f"/orders/{small}")  # opens the pool's first connection
     alone = await statements_of(world, partner, f"/orders/{small}")
     listed = await statements_of(world, partner, "/orders")
     tags = [device for n in range(30) for device in tuples(1, f"T{n}", group_tag=f"Tag {n}")]

@@ -1,4 +1,4 @@
-"""The second wall: what PostgreSQL refuses even when a query forgets whose rows it may touch."""
+"""Row-level security: what PostgreSQL refuses even if a query forgets its partner."""
 
 from dataclasses import dataclass
 from uuid import UUID, uuid4
@@ -46,7 +46,7 @@ UNBOUND = {
     "removals.subject": "the partner, or a connection or customer that is gone at the end",
     "registration_counts.bucket": "a batch or an order, written by the triggers only",
 }
-"""Columns of ids that no foreign key binds to a partner's parent, with the reason."""
+"""Id columns that no foreign key ties to a parent of the same partner, each with the reason."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ async def scene(world: World) -> Scene:
 
 
 async def refused(session: AsyncConnection, statement: str, **parameters: object) -> str:
-    """The SQLSTATE a statement fails with; `done` when it does not. Leaves no trace."""
+    """The SQLSTATE with which a statement fails, or `done`. Rolls back its changes."""
     nested = await session.begin_nested()
     try:
         await session.execute(text(statement), parameters)
@@ -123,7 +123,7 @@ async def test_no_row_of_another_partner_can_be_changed(world: World, scene: Sce
                 {"other": scene.theirs},
             )
             assert changed.rowcount == 0, table.name
-            # A statement without any WHERE, as one forgotten line would have it: own rows only.
+            # A statement without WHERE, as if the line were forgotten: it finds only its own rows.
             everything = await tx.session.execute(text(f"UPDATE {table.name} SET {column} = {column}"))
             assert everything.rowcount == len(await owners(tx.session, table)), table.name
 
@@ -170,7 +170,7 @@ async def test_no_child_hangs_on_another_partners_parent_not_even_as_the_system(
                     continue
                 nested = await tx.session.begin_nested()
                 if set(table.primary_key.columns.keys()) <= columns:
-                    # The parent's only child must not be what is in the way.
+                    # The parent's only child must not block it.
                     await tx.session.execute(table.delete())
                 stolen = rows.new_row(table, scene.mine, {**scene.my_rows, parent: scene.their_rows[parent]})
                 assert await insertion(tx.session, table, stolen) == NO_PARENT, f"{table.name} -> {parent}"

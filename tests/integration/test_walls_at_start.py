@@ -1,4 +1,4 @@
-"""No process works where the second wall is down: each says so in a line and ends."""
+"""No process runs without row-level security: each reports the fault in one line and ends."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.support.worker import worker_process
 from tests.support.world import World
 
 PATIENCE = 100.0
-"""Seconds a process has to start; on an idle machine two are enough."""
+"""Seconds that a process has to start; on an idle machine two are enough."""
 
 
 async def test_the_walls_stand_after_the_migrations(owner: AsyncConnection) -> None:
@@ -76,7 +76,7 @@ async def test_a_role_that_does_not_last_for_a_transaction_is_seen(database_url:
 async def test_a_connection_that_forgot_its_role_shows_one_partner_all_the_same(
     world: World, database_url: str
 ) -> None:
-    """As behind a pooler that ignores the parameter `role`: the login owns the tables and may see all."""
+    """As behind a pooler that ignores the parameter `role`: the login owns the tables and could read all."""
     async with world.runtime.system_transaction() as tx:
         mine, _ = await rows.fill(tx.session)
         await rows.fill(tx.session)

@@ -1,4 +1,4 @@
-"""The backlog of an endpoint is bounded and loses nothing: it is shown and can be redelivered."""
+"""An endpoint's backlog is limited, but loses nothing: ended deliveries are listed and can be redelivered."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -21,7 +21,7 @@ async def receiver(world: World) -> AsyncIterator[Receiver]:
 
 
 async def bound(world: World, partner: Partner, each: int) -> None:
-    """So much may wait for each endpoint."""
+    """Limits how many deliveries may wait for each endpoint."""
     await quotas.change(world.runtime, partner.id, Quota.WAITING_EVENTS, each)
     await quotas.change(world.runtime, partner.id, Quota.WEBHOOK_ENDPOINTS, 1)
 

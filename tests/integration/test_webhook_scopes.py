@@ -1,4 +1,4 @@
-"""A key has told only what it may read itself, whichever way it asks for it."""
+"""Webhooks tell a key's owner only what the key itself may read, whichever way they are set up."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -84,7 +84,7 @@ async def test_endpoint_for_every_type_is_for_keys_that_may_read_everything(worl
 
 
 async def test_key_turns_nobodys_endpoint_towards_itself(world: World, receiver: Receiver) -> None:
-    """What another key has asked for goes on, and goes nowhere else."""
+    """Endpoints that another key created keep working, and cannot be redirected."""
     partner = await world.partner()
     endpoint = await subscribe(world, partner, receiver.url("/theirs"))
     weak = await key(world, partner, Scope.WEBHOOKS_WRITE, Scope.WEBHOOKS_READ)
@@ -143,7 +143,7 @@ async def test_partner_has_as_many_endpoints_as_its_quota_says(
 async def test_deliveries_of_types_that_a_later_release_publishes_are_shown(
     world: World, receiver: Receiver
 ) -> None:
-    """During an upgrade the workers of the next release run beside this API."""
+    """During an upgrade, workers of the next release run beside this API."""
     partner = await world.partner()
     await subscribe(world, partner, receiver.url())
     await world.order(partner, tuples(1))

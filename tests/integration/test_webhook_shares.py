@@ -1,4 +1,4 @@
-"""No partner's endpoints keep another one's webhooks waiting: rounds, shares of the lanes, cheap claims."""
+"""One partner's endpoints do not delay another's webhooks: turns, shares of the lanes, cheap claims."""
 
 import asyncio
 from collections import Counter
@@ -48,7 +48,7 @@ async def receiver(world: World) -> AsyncIterator[Receiver]:
 
 @dataclass(frozen=True)
 class Waiting:
-    """A partner with deliveries that wait, of endpoints nobody has tried yet."""
+    """A partner with waiting deliveries to endpoints that have not been tried yet."""
 
     id: PartnerId
     endpoints: list[UUID]
@@ -73,7 +73,7 @@ async def waiting(world: World, name: str, *, endpoints: int, each: int, failure
 
 
 async def claim_all(world: World) -> list[DeliveryClaim]:
-    """Claims until there is nothing that may be claimed. Nothing of it is made."""
+    """Claims deliveries until none can be claimed, without making any."""
     found: list[DeliveryClaim] = []
     while (claim := await deliveries.claim_next(world.runtime)) is not None:
         found.append(claim)

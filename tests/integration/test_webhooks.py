@@ -1,7 +1,4 @@
-"""Webhooks of every event, signed as the public library verifies them.
-
-Nothing in them that must not leave.
-"""
+"""Webhooks of every event: signed so that the public library verifies them, and without private data."""
 
 from collections.abc import AsyncIterator
 from itertools import groupby
@@ -233,7 +230,7 @@ async def test_an_endpoint_gets_the_events_it_asked_for_and_no_others(
 async def test_an_endpoint_for_every_type_hears_of_types_that_come_later(
     world: World, receiver: Receiver
 ) -> None:
-    """Endpoints as they were stored when today's newest types did not exist."""
+    """Endpoints as they were stored before today's newest types existed."""
     partner = await world.partner()
     everything = await subscribe(world, partner, receiver.url("/all"))
     chosen = await subscribe(world, partner, receiver.url("/chosen"), ["order.accepted", "order.failed"])
@@ -268,7 +265,7 @@ async def test_an_endpoint_is_changed_to_every_type_and_back(world: World, recei
 
 
 def test_what_the_release_before_reads_names_every_type_of_today() -> None:
-    """It knows no mark for all of them."""
+    """It does not know the mark for all types."""
     assert set(stored_types([])) == {"*"} | {type.value for type in SUBSCRIBABLE}
     assert stored_types([EventType.ORDER_FAILED]) == ["order.failed"]
     assert not hears(stored_types([]), EventType.ENDPOINT_TEST)

@@ -1,4 +1,4 @@
-"""Telling it until it is heard: the ladder, the endpoint's health, races, crashes, and what is refused."""
+"""Delivering webhooks: the ladder of retries, the endpoint's health, races, crashes and refusals."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -37,7 +37,7 @@ async def receiver(world: World) -> AsyncIterator[Receiver]:
 
 @asynccontextmanager
 async def outbound(world: World, **arguments: Any) -> AsyncIterator[Runtime]:
-    """The runtime with another way out: without the test's allowance for loopback, say."""
+    """A runtime with other outbound rules, for example without the tests' allowance for loopback."""
     client = Outbound.build(**arguments)
     try:
         yield replace(world.runtime, outbound=client)
@@ -46,7 +46,7 @@ async def outbound(world: World, **arguments: Any) -> AsyncIterator[Runtime]:
 
 
 async def tell(world: World, partner: Partner, endpoint: Endpoint) -> str:
-    """Queues a test event; the id of its delivery."""
+    """Queues a test event; returns the id of its delivery."""
     response = await world.client.post(f"/v1/webhook-endpoints/{endpoint.id}:test", headers=partner.headers)
     assert response.status_code == 202, response.text
     return str(response.json()["id"])
@@ -267,7 +267,7 @@ async def test_a_disabled_endpoint_gets_nothing_by_any_way(world: World, receive
         assert (refused.status_code, refused.json()["code"]) == (409, "invalid_state")
     await world.order(partner, tuples(1))
     await world.work()
-    # A delivery that was written while the endpoint was being disabled.
+    # A delivery that was stored while the endpoint was being disabled.
     async with world.runtime.system_transaction() as tx:
         await tx.session.execute(
             text("UPDATE deliveries SET state = 'pending', settled_at = NULL WHERE id = :id"),
@@ -464,7 +464,7 @@ async def test_workers_that_race_for_a_delivery_send_it_once(world: World, recei
 async def test_a_crash_between_sending_and_recording_sends_again_with_the_same_id(
     world: World, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(handover, "PAUSES", (0.0,))  # who is killed does not try for seconds
+    monkeypatch.setattr(handover, "PAUSES", (0.0,))  # a killed process does not retry for seconds
     partner = await world.partner(consented=False)
     endpoint = await subscribe(world, partner, receiver.url())
     id = await tell(world, partner, endpoint)
@@ -473,7 +473,7 @@ async def test_a_crash_between_sending_and_recording_sends_again_with_the_same_i
     receiver.script.append(Answer(hold=held))
     under_way = asyncio.create_task(deliveries.deliver_next(dying))
     await until(lambda: receiver.messages)
-    # From here on this worker reaches the database no more, as if it had been killed.
+    # From here on this worker no longer reaches the database, as if it had been killed.
     dying.engine = open_engine("postgresql://nobody@127.0.0.1:1/nowhere", pool_size=1, name="dead")
     held.set()
     with pytest.raises(OSError):
@@ -510,7 +510,7 @@ async def test_a_moment_without_the_database_costs_a_delivery_no_lease(
             assert not under_way.done()
             await asyncio.sleep(0.01)
         line.mend()
-        with suppress(OSError):  # for its lane, which looks again
+        with suppress(OSError):  # raised for the lane, which tries again
             await under_way
     assert await world.deliver() == 1, "without waiting for the lease"
     assert (await delivery(world, partner, id))["state"] == "succeeded"

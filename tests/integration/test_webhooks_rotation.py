@@ -1,4 +1,4 @@
-"""A signing secret is changed without a webhook that its receiver cannot verify."""
+"""Rotating a signing secret: receivers can verify every webhook throughout."""
 
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta

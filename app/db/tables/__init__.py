@@ -1,7 +1,7 @@
-"""The tables. PostgreSQL 15 or newer; every row but a heartbeat belongs to a partner.
+"""The tables. PostgreSQL 15 or newer; every row except a heartbeat belongs to a partner.
 
-Each file has the tables of one noun. What a migration writes and SQLAlchemy cannot say (row-level security,
-triggers, roles) is in the migrations alone.
+Each file has the tables of one noun. What SQLAlchemy cannot express (row-level security, triggers, roles) is
+only in the migrations.
 """
 
 from app.db.tables.base import metadata

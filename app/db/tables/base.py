@@ -1,8 +1,7 @@
-"""The metadata of the tables, and the columns and constraints that many of them have.
+"""The tables' metadata, and columns and constraints that many tables have.
 
-Children carry `partner_id` in their foreign keys, so that no row can hang on another partner's
-parent. Row-level security, the count triggers and the roles are in the migrations: they are not
-something SQLAlchemy's metadata can say.
+A child's foreign key contains `partner_id`, so that no row can refer to another partner's parent. Row-level
+security, the triggers and the roles are in the migrations, because SQLAlchemy's metadata cannot express them.
 """
 
 from collections.abc import Iterable
@@ -44,15 +43,15 @@ def time_column(name: str, *, required: bool = False) -> Column[object]:
 
 
 def of_parent(column: str, parent: str, *, ondelete: str | None = None) -> ForeignKeyConstraint:
-    """A child's parent, of the same partner."""
+    """A foreign key to a parent of the same partner."""
     return ForeignKeyConstraint(
         ["partner_id", column], [f"{parent}.partner_id", f"{parent}.id"], ondelete=ondelete
     )
 
 
 def held_column(column: str, parent: str, **details: Any) -> Column[Any]:
-    """The id of a parent of the same partner, checked by a trigger once a statement (migration 0003): a
-    foreign key would look it up once a row, and these tables are filled by the thousand."""
+    """The id of a parent of the same partner. A trigger checks it once per statement (migration 0003): a
+    foreign key would be checked for each row, and these tables are filled by the thousand."""
     return Column(column, Uuid, info={"parent": parent}, **details)
 
 

@@ -1,4 +1,4 @@
-"""The tables of devices. A trigger on registrations keeps them (migration 0017); no query writes a device."""
+"""The tables of devices. Only a trigger on registrations writes devices (migration 0017)."""
 
 from sqlalchemy import (
     Column,
@@ -16,7 +16,7 @@ from app.db.tables.customers import customers
 from app.domain.devices import DeviceState
 
 TRIGRAMS = "ix_devices_serial_number_trigrams"
-"""An index that is there only where the database has pg_trgm (`app.db.serial_search`)."""
+"""An index that exists only if the database has pg_trgm (`app.db.serial_search`)."""
 
 devices = Table(
     "devices",
@@ -38,9 +38,9 @@ devices = Table(
     PrimaryKeyConstraint("partner_id", "id"),
     UniqueConstraint("customer_id", "identity"),
     one_of("state", DeviceState),
-    # An outcome of a known device changes none of their columns: so PostgreSQL can write it beside its row.
+    # Outcomes of a known device change no indexed column, so PostgreSQL can use HOT updates.
     Index("ix_devices_customer_id_id", "customer_id", "id"),
-    # As those of registrations: exact values and prefixes, under row-level security.
+    # As for registrations: exact values and prefixes, under row-level security.
     Index(
         "ix_devices_serial_number",
         "partner_id",
@@ -54,7 +54,7 @@ devices = Table(
         "product_key",
         postgresql_where=text("product_key IS NOT NULL"),
     ),
-    # Those that somebody has to look at. Most are registered, and the list walks to them without an index.
+    # Devices that need attention. Most are registered, and their list needs no index.
     Index(
         "ix_devices_not_registered",
         "partner_id",

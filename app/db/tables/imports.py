@@ -1,7 +1,7 @@
-"""The tables of imports: files as they came, rows as they were read, the orders that were made of them.
+"""The tables of imports: uploaded files, staged rows, and the orders made from them.
 
-What is staged here is deleted when the import expires; what was ordered lives on in the orders' own
-tables. Vendor profiles say how a supplier's files are to be read.
+Staged data is deleted when the import expires; what was ordered stays in the orders' own tables. Vendor
+profiles say how to read a supplier's files.
 """
 
 from sqlalchemy import (
@@ -74,7 +74,7 @@ imports = Table(
     one_of("state", ImportState),
     Index("ix_imports_due_at", "due_at", postgresql_where=text("due_at IS NOT NULL")),
     Index("ix_imports_partner_id_staged", "partner_id", postgresql_where=text("due_at IS NOT NULL")),
-    # The claim's: what each partner has that is due, and what is under way.
+    # For claims: each partner's due imports, and those under way.
     Index(
         "ix_imports_partner_id_due",
         "partner_id",
@@ -107,7 +107,7 @@ import_options = Table(
     of_parent("import_id", "imports", ondelete="CASCADE"),
 )
 
-# No foreign key to the partner of its own: a million rows are checked once each, through their import.
+# No foreign key of its own to the partner: a million rows are checked once each, through their import.
 import_rows = Table(
     "import_rows",
     metadata,
@@ -136,7 +136,7 @@ import_rows = Table(
     PrimaryKeyConstraint("import_id", "row_number"),
     of_parent("import_id", "imports", ondelete="CASCADE"),
     one_of("verdict", Verdict),
-    # One batch to be: what the preview counts and the commit stores.
+    # One future batch: counted by the preview, stored by the commit.
     Index(
         "ix_import_rows_batch",
         "import_id",
@@ -145,7 +145,7 @@ import_rows = Table(
         "batch_part",
         postgresql_where=text("batch_part IS NOT NULL"),
     ),
-    # What needs attention.
+    # Rows that need attention.
     Index(
         "ix_import_rows_noted",
         "import_id",

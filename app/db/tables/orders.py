@@ -54,7 +54,7 @@ orders = Table(
     of_parent("connection_id", "connections"),
     UniqueConstraint("partner_id", "id"),
     UniqueConstraint("partner_id", "reference"),
-    # Each filter of the list, in the list's own order.
+    # One per filter of the list, in the list's order.
     Index("ix_orders_partner_id_customer_id_id", "partner_id", "customer_id", "id"),
     Index("ix_orders_partner_id_announced_state_id", "partner_id", "announced_state", "id"),
     Index(
@@ -64,7 +64,7 @@ orders = Table(
         "id",
         postgresql_where=text("purchase_order IS NOT NULL"),
     ),
-    # Whether an API key is named in an order: such a key is not forgotten.
+    # Whether an order names an API key: then the key is not deleted.
     Index("ix_orders_created_by", "created_by", postgresql_where=text("created_by IS NOT NULL")),
 )
 
@@ -109,7 +109,7 @@ batches = Table(
     Index("ix_batches_partner_id_customer_id_id", "partner_id", "customer_id", "id"),
     Index("ix_batches_partner_id_state_id", "partner_id", "state", "id"),
     Index("ix_batches_customer_id_state", "customer_id", "state"),
-    # The claim's looks: each customer's queue, what is under way, what is being sent now; then a partner's.
+    # For claims: each customer's queue, batches under way, batches being sent; then a partner's.
     Index("ix_batches_queued", "customer_id", "due_at", "id", postgresql_where=text("state = 'queued'")),
     Index(
         "ix_batches_under_way",
@@ -137,7 +137,7 @@ batches = Table(
         "id",
         postgresql_where=text(f"state IN ({listed(IN_FLIGHT)})"),
     ),
-    # Those that the claim walks: from partner to partner, and from customer to customer of each connection.
+    # For a claim's walk from partner to partner, and from customer to customer of each connection.
     Index("ix_batches_partner_id_due", "partner_id", "due_at", postgresql_where=text("state = 'queued'")),
     Index(
         "ix_batches_partner_id_waiting",
@@ -155,7 +155,7 @@ batches = Table(
         "id",
         postgresql_where=text(f"state IN ({listed(IN_FLIGHT)})"),
     ),
-    # The sweep's: anything due at all.
+    # For the sweep: whether anything is due.
     Index("ix_batches_queued_due", "due_at", postgresql_where=text("state = 'queued'")),
 )
 
@@ -190,17 +190,16 @@ registrations = Table(
     time_column("settled_at"),
     UniqueConstraint("order_id", "row_number"),
     one_of("state", RegistrationState),
-    # None of these has a column that an outcome changes: so PostgreSQL writes an outcome beside its row
-    # and touches no index.
+    # Outcomes change no column of these indexes, so PostgreSQL need not update any index (HOT updates).
     Index("ix_registrations_batch_id_batch_position", "batch_id", "batch_position"),
     Index(
         "ix_registrations_in_no_batch", "order_id", "row_number", postgresql_where=text("batch_id IS NULL")
     ),
     Index("ix_registrations_updated_at", "updated_at", postgresql_using="brin"),
-    # Newest first, of one partner: what a list without another index steps through, window by window.
+    # Newest first, of one partner: for lists that no other index serves, which search it window by window.
     Index("ix_registrations_partner_id_id", "partner_id", "id"),
-    # On the bare column: under row-level security no index on upper() can be used, since that function is
-    # not leakproof, and for the same reason prefixes are looked for by these operators and not by LIKE.
+    # On the plain column: under row-level security an index on upper() could not be used, because that
+    # function is not leakproof. For the same reason prefixes are found by these operators and not by LIKE.
     Index(
         "ix_registrations_serial_number",
         "partner_id",
@@ -261,4 +260,4 @@ batch_attempts = Table(
 
 for _child, _parents in ((registrations, (orders, customers, batches)), (device_hashes, (registrations,))):
     for _parent in _parents:
-        _child.add_is_dependent_on(_parent)  # as its foreign key would have said
+        _child.add_is_dependent_on(_parent)  # as with a foreign key

@@ -114,7 +114,7 @@ deliveries = Table(
         "due_at",
         postgresql_where=text("state IN ('pending', 'retrying')"),
     ),
-    # The claim's and the quota's: what waits by partner and endpoint, and what is under way.
+    # For claims and quotas: waiting deliveries by partner and endpoint, and those under way.
     Index(
         "ix_deliveries_partner_id_open",
         "partner_id",

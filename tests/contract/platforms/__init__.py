@@ -1,1 +1,1 @@
-"""Platforms that only tests have, found as those of the product are: by REGISTRAR_MORE_PLATFORMS."""
+"""Platforms that only tests have. They are discovered like the product's, by REGISTRAR_MORE_PLATFORMS."""

@@ -1,7 +1,7 @@
-"""Depot: a made-up registration desk, unlike Partner Center in all that a platform may choose.
+"""Depot: a made-up platform that differs from Partner Center in everything that a platform may choose.
 
-Seven devices a call, serial tuples only, a number and an outcome for each device, faults of its own, no group
-tags, no list, and consent that a person records. It is the trial of "A platform" in CONTRIBUTING.md.
+Seven devices per call, serial tuples only, a number and an outcome per device, errors of its own, no group
+tags, no list, and consent that people record. It tries out the recipe "A platform" in CONTRIBUTING.md.
 """
 
 from uuid import UUID
@@ -54,7 +54,7 @@ class DepotSettings(OwnSettings):
 
 
 class Depot:
-    """Has `Registers`."""
+    """Implements `Registers`."""
 
     follows_devices = True
 
