@@ -178,15 +178,15 @@ async def device_ids_of_batch(tx: PartnerTx, batch_id: UUID) -> dict[UUID, str]:
 
 
 async def cancel_batches(tx: PartnerTx, batch_ids: list[UUID], now: datetime) -> int:
-    """The rows of batches that have been cancelled. Returns how many."""
+    """The rows of batches that are about to be cancelled: where their batch is, whatever is stored with them.
+    Returns how many."""
     return await execute(
         tx,
         "UPDATE registrations SET state = 'cancelled', updated_at = :now, settled_at = :now "
-        "WHERE partner_id = :partner AND batch_id = ANY(:batches) AND state = ANY(:sources)",
+        f"WHERE partner_id = :partner AND batch_id = ANY(:batches) AND state IN ({_UNSETTLED})",
         partner=tx.partner_id,
         batches=batch_ids,
         now=now,
-        sources=sorted(sources_of(TRANSITIONS, RegistrationState.CANCELLED)),
     )
 
 
