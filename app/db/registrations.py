@@ -29,7 +29,7 @@ from app.kernel.transactions import PartnerTx, SystemTx
 
 
 @dataclass(frozen=True, slots=True)
-class SettledRow:
+class Settled:
     """A registration whose outcome has been written."""
 
     id: UUID
@@ -198,7 +198,7 @@ async def settle(
     *,
     settled: bool = True,
     moves: frozenset[tuple[RegistrationState, RegistrationState]] = OUTCOME_MOVES,
-) -> list[SettledRow]:
+) -> list[Settled]:
     """Writes outcomes row by row where the move is legal; returns the rows it wrote, for the events.
 
     The batch must still be in the state in which they came: its rows move from there. Not `settled`: the
@@ -208,7 +208,7 @@ async def settle(
         return []
     return await fetch_all_as(
         tx,
-        SettledRow,
+        Settled,
         "UPDATE registrations r SET state = u.state, error_code = u.error_code, "
         "error_detail = u.error_detail, upstream_code = u.upstream_code, "
         "upstream_name = u.upstream_name, upstream_device_id = coalesce(u.device_id, r.upstream_device_id), "

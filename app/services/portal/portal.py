@@ -1,7 +1,7 @@
 """Records of what people did at a portal: a file was uploaded, and the outcomes of its devices.
 
 A person takes a batch as a worker does, with a claim, so that locks, fencing, events and the fate of hashes
-are those of every other outcome (`settlement.record`), and of two people at once one is told to look again.
+are those of every other outcome (`outcomes.record`), and of two people at once one is told to look again.
 An outcome that is there is overwritten only by who says that it is to be corrected; what could not be matched
 stays open and is told.
 """
@@ -91,7 +91,7 @@ async def mark_uploaded(runtime: Runtime, caller: Caller, batch_id: UUID) -> Non
                 "invalid_state", f"It was marked as uploaded already, at {claim.submitted_at:%F %R} UTC."
             )
         await _upload(runtime, tx, claim, format)
-        await batches.update_claimed(tx, claim, {**GIVEN_UP, "updated_at": now})
+        await batches.write_claimed(tx, claim, {**GIVEN_UP, "updated_at": now})
     log.info("portal_file_uploaded", batch_id=str(batch_id))
 
 
@@ -404,7 +404,7 @@ async def _upload(runtime: Runtime, tx: PartnerTx, claim: Claim, format: FileFor
         "failure_code": None,
         "failure_said": None,
     }
-    await batches.update_claimed(tx, claim, {**changed, "updated_at": now})
+    await batches.write_claimed(tx, claim, {**changed, "updated_at": now})
     if format.tag_is_the_lists_name:
         at = (claim.customer_id, claim.group_tag)
         await group_tags.lock(tx, *at, now)

@@ -9,7 +9,7 @@ from uuid import UUID
 from app.db import attempts, batches, customers, group_tags, holds, orders, registrations
 from app.db.batches import Claim, NewBatch
 from app.db.leases import GIVEN_UP, LostClaim
-from app.db.registrations import Outcome, SendableRow, SettledRow
+from app.db.registrations import Outcome, SendableRow, Settled
 from app.domain import schedule
 from app.domain.batch import BatchState, cut, halves
 from app.domain.hold import of_customer
@@ -139,7 +139,7 @@ async def _tell(
     tx: PartnerTx,
     claim: Claim,
     order: StoredOrder,
-    settled: Sequence[SettledRow],
+    settled: Sequence[Settled],
     now: datetime,
     was: Mapping[UUID, RegistrationState] | None = None,
 ) -> None:
@@ -299,9 +299,5 @@ async def hold_batch(runtime: Runtime, claim: Claim) -> None:
         if not reasons:
             await release(tx, claim, now, now)
             return
-        await batches.update_claimed(
-            tx,
-            claim,
-            {**holds.stored(reasons), **GIVEN_UP, "updated_at": now},
-        )
+        await batches.write_claimed(tx, claim, {**holds.stored(reasons), **GIVEN_UP, "updated_at": now})
         await publish(tx, await order_news(tx, claim.order_id), now)
