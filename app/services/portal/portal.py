@@ -37,7 +37,7 @@ from app.services.access.identities import Caller
 from app.services.portal.entries import Entry, Index, answer_of, meaning_of
 from app.services.portal.files import NO_CONSENT, format_of
 from app.services.portal.matching import match, read_result
-from app.services.registering.outcomes import Next, outcome_of, record
+from app.services.registering.outcomes import Next, finish_attempt, outcome_of, record
 
 log = logger("portal")
 
@@ -301,13 +301,13 @@ async def _recording(
         await _write(runtime, caller, recording)
     except LostClaim as lost:
         await _give_back(runtime, caller, claim)
-        await _finish(runtime, caller, attempt_id, "not_recorded", "")
+        await finish_attempt(runtime, caller, attempt_id, "not_recorded", "")
         raise Conflict("invalid_state", "The batch has changed meanwhile: nothing was recorded.") from lost
     except BaseException:
         await _give_back(runtime, caller, claim)
-        await _finish(runtime, caller, attempt_id, "not_recorded", "")
+        await finish_attempt(runtime, caller, attempt_id, "not_recorded", "")
         raise
-    await _finish(runtime, caller, attempt_id, "recorded", _summary(recording))
+    await finish_attempt(runtime, caller, attempt_id, "recorded", _summary(recording))
 
 
 async def _write(runtime: Runtime, caller: Caller, recording: _Recording) -> None:
@@ -423,11 +423,6 @@ async def _add_attempt(runtime: Runtime, tx: PartnerTx, claim: Claim, attempt_id
         now=runtime.now(),
         made_by=tx.actor.key_id,
     )
-
-
-async def _finish(runtime: Runtime, caller: Caller, attempt_id: UUID, outcome: str, said: str) -> None:
-    async with runtime.transaction(caller) as tx:
-        await attempts.finish(tx, attempt_id, outcome=outcome, said=said, now=runtime.now())
 
 
 async def _give_back(runtime: Runtime, caller: Caller, claim: Claim) -> None:

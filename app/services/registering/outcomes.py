@@ -11,6 +11,7 @@ from app.db.batches import Claim, NewBatch
 from app.db.leases import GIVEN_UP, LostClaim
 from app.db.registrations import Outcome, SendableRow, Settled
 from app.domain import schedule
+from app.domain.actor import Principal
 from app.domain.batch import BatchState, cut, halves
 from app.domain.hold import of_customer
 from app.domain.order import StoredOrder
@@ -240,6 +241,14 @@ async def release(
         },
     )
     tx.wake(WakeKind.BATCHES, at=due_at)
+
+
+async def finish_attempt(
+    runtime: Runtime, principal: Principal, attempt_id: UUID, outcome: str, said: str
+) -> None:
+    """Notes how an attempt has ended, in a transaction of its own."""
+    async with runtime.transaction(principal) as tx:
+        await attempts.finish(tx, attempt_id, outcome=outcome, said=said, now=runtime.now())
 
 
 async def refuse_batch(runtime: Runtime, claim: Claim, *, code: str, said: str) -> None:
