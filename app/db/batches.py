@@ -237,18 +237,28 @@ async def hasten_under_way(tx: PartnerTx, customer_id: UUID, now: datetime) -> i
     )
 
 
-async def cancel_waiting(tx: PartnerTx, order_id: UUID, now: datetime) -> list[UUID]:
-    """Cancels the batches that no call has begun to send. Returns their ids."""
+async def lock_waiting(tx: PartnerTx, order_id: UUID) -> list[UUID]:
+    """Locks the order's batches that no call has begun to send. Returns their ids."""
     rows = await fetch_all(
         tx,
-        f"UPDATE batches SET state = 'cancelled', {NONE_STORED}, {BATCHES.given_up}, settled_at = :now, "
-        "updated_at = :now WHERE partner_id = :partner AND order_id = :order "
-        f"AND state IN ({_CANCELLABLE}) RETURNING id",
+        "SELECT id FROM batches WHERE partner_id = :partner AND order_id = :order "
+        f"AND state IN ({_CANCELLABLE}) ORDER BY id FOR NO KEY UPDATE",
         partner=tx.partner_id,
         order=order_id,
-        now=now,
     )
     return [row["id"] for row in rows]
+
+
+async def cancel(tx: PartnerTx, batch_ids: list[UUID], now: datetime) -> None:
+    """Cancels batches whose rows are cancelled: until then a batch's state is that of its rows."""
+    await execute(
+        tx,
+        f"UPDATE batches SET state = 'cancelled', {NONE_STORED}, {BATCHES.given_up}, settled_at = :now, "
+        "updated_at = :now WHERE partner_id = :partner AND id = ANY(:ids)",
+        partner=tx.partner_id,
+        ids=batch_ids,
+        now=now,
+    )
 
 
 async def hasten_tag(tx: PartnerTx, customer_id: UUID, group_tag: str, now: datetime) -> int:

@@ -17,7 +17,7 @@ from app.domain.staged import (
     CodeCounts,
     CustomerCounts,
     Original,
-    PlannedBatch,
+    StagedBatch,
     StagedRow,
     TagCounts,
     ValidRow,
@@ -262,11 +262,11 @@ async def invalidate(
 # --- making an order --------------------------------------------------------------------------
 
 
-async def batches_to_be(tx: PartnerTx, claim: ImportClaim, customer_id: UUID) -> list[PlannedBatch]:
+async def batches_to_be(tx: PartnerTx, claim: ImportClaim, customer_id: UUID) -> list[StagedBatch]:
     """The customer's future batches (group tag, part, devices), in the order of their first rows."""
     return await fetch_all_as(
         tx,
-        PlannedBatch,
+        StagedBatch,
         "SELECT group_tag, batch_part, count(*) AS devices FROM import_rows "
         "WHERE partner_id = :partner AND import_id = :import_id AND customer_id = :customer "
         "AND batch_part IS NOT NULL GROUP BY group_tag, batch_part ORDER BY min(row_number)",

@@ -29,7 +29,7 @@ from app.kernel.transactions import PartnerTx, SystemTx
 
 
 @dataclass(frozen=True, slots=True)
-class SettledRow:
+class Settled:
     """A registration whose outcome has been stored."""
 
     id: UUID
@@ -178,15 +178,15 @@ async def device_ids_of_batch(tx: PartnerTx, batch_id: UUID) -> dict[UUID, str]:
 
 
 async def cancel_batches(tx: PartnerTx, batch_ids: list[UUID], now: datetime) -> int:
-    """Cancels the rows of cancelled batches. Returns how many."""
+    """Cancels the rows of batches that are about to be cancelled, whatever state is stored with them. Returns
+    how many."""
     return await execute(
         tx,
         "UPDATE registrations SET state = 'cancelled', updated_at = :now, settled_at = :now "
-        "WHERE partner_id = :partner AND batch_id = ANY(:batches) AND state = ANY(:sources)",
+        f"WHERE partner_id = :partner AND batch_id = ANY(:batches) AND state IN ({_UNSETTLED})",
         partner=tx.partner_id,
         batches=batch_ids,
         now=now,
-        sources=sorted(sources_of(TRANSITIONS, RegistrationState.CANCELLED)),
     )
 
 
@@ -198,7 +198,7 @@ async def settle(
     *,
     settled: bool = True,
     moves: frozenset[tuple[RegistrationState, RegistrationState]] = OUTCOME_MOVES,
-) -> list[SettledRow]:
+) -> list[Settled]:
     """Stores outcomes of rows if their moves are legal. Returns the changed rows, for the events.
 
     The batch must still be in the state in which the outcomes came, because its rows move from that state.
@@ -208,7 +208,7 @@ async def settle(
         return []
     return await fetch_all_as(
         tx,
-        SettledRow,
+        Settled,
         "UPDATE registrations r SET state = u.state, error_code = u.error_code, "
         "error_detail = u.error_detail, upstream_code = u.upstream_code, "
         "upstream_name = u.upstream_name, upstream_device_id = coalesce(u.device_id, r.upstream_device_id), "

@@ -13,7 +13,7 @@ from uuid import UUID
 from sqlalchemy.exc import DBAPIError
 
 from app.db.sql import execute, fetch_all, fetch_all_as, fetch_one, fetch_one_as, listed
-from app.db.sqlstate import DEADLOCK_DETECTED, sqlstate_of
+from app.db.sqlstate import DEADLOCK_DETECTED, IS_REMOVED, sqlstate_of
 from app.db.tables import metadata
 from app.domain.batch import OPEN_BATCH
 from app.domain.ids import PartnerId
@@ -44,8 +44,6 @@ class FoundSubject:
     name: str
 
 
-REFUSED_STATE: Final = "RG001"
-"""SQLSTATE of the trigger that refuses new rows of anything that is being removed (migration 0013)."""
 FOREIGN_KEY_VIOLATION: Final = "23503"
 AT_A_TIME: Final = 5_000
 """The most rows deleted in one transaction."""
@@ -57,7 +55,7 @@ def is_deadlock(error: DBAPIError) -> bool:
 
 def refuses_removed(error: Exception) -> bool:
     """Whether PostgreSQL refused a row because its parent is being removed or has been removed."""
-    return sqlstate_of(error) in (REFUSED_STATE, FOREIGN_KEY_VIOLATION)
+    return sqlstate_of(error) in (IS_REMOVED, FOREIGN_KEY_VIOLATION)
 
 
 class Kind(StrEnum):

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from app.domain.same_device import Named
+
 
 @dataclass(frozen=True, slots=True)
 class Device:
@@ -15,18 +17,10 @@ class Device:
     line_ref: str | None = None
 
 
-class Given(Protocol):
+class Given(Named, Protocol):
     """A device as the caller sent it, in any object with these fields: `Device`, or a row of a request's
     body, so that 10,000 rows need not be copied."""
 
-    @property
-    def serial_number(self) -> str | None: ...
-    @property
-    def manufacturer(self) -> str | None: ...
-    @property
-    def model(self) -> str | None: ...
-    @property
-    def product_key(self) -> str | None: ...
     @property
     def hardware_hash(self) -> str | None: ...
     @property

@@ -72,7 +72,7 @@ class ValidRow:
 
 
 @dataclass(frozen=True, slots=True)
-class PlannedBatch:
+class StagedBatch:
     group_tag: str
     batch_part: int
     devices: int

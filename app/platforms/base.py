@@ -207,7 +207,8 @@ class Registers(Protocol):
         ...
 
     async def poll(self, access: Access, customer_tenant_id: UUID, sent: Accepted) -> Progress:
-        """How far it is. `sent` has the ids of what is still open. Raises Refused where one is not known."""
+        """How far it is. `sent` has the ids of what is still open, none of them None. Raises Refused where
+        one is not known."""
         ...
 
 

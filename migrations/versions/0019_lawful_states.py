@@ -1,7 +1,7 @@
 """State tables are law, and a batch is held by the reasons that are stored with it.
 
 A state moves only as the tables of transitions say. The lists are frozen here; a test holds what the database has in
-the end equal to `app/domain`. A move that is refused raises SQLSTATE RG001. Only expands: the release before makes no
+the end equal to `app/domain`. A move that is refused raises SQLSTATE RG002. Only expands: the release before makes no
 other moves, and a bridge stores the one reason that it knows.
 """
 
@@ -79,7 +79,7 @@ def spelt(moves: Mapping[str, str]) -> str:
 REFUSE = """
 CREATE FUNCTION refuse_move() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    RAISE EXCEPTION USING ERRCODE = 'RG001',
+    RAISE EXCEPTION USING ERRCODE = 'RG002',
         MESSAGE = format('%s: a row cannot move from %s to %s', TG_TABLE_NAME, OLD.state, NEW.state);
 END $$
 """
@@ -129,7 +129,7 @@ BEGIN
     ) AS n USING (id)
     WHERE {ILLEGAL} LIMIT 1;
     IF FOUND THEN
-        RAISE EXCEPTION USING ERRCODE = 'RG001', MESSAGE = said;
+        RAISE EXCEPTION USING ERRCODE = 'RG002', MESSAGE = said;
     END IF;
     RETURN NULL;
 END $$

@@ -45,7 +45,9 @@ class Desk:
     errors: dict[str, str] = field(default_factory=dict)
     """By serial number: the error with which the device's registration ends."""
     enrolments: dict[str, Enrolment] = field(default_factory=dict)
-    answers: dict[str, list[str]] = field(default_factory=dict)
+    answers: dict[str, list[str | None]] = field(default_factory=dict)
+    unnumbered: set[str] = field(default_factory=set)
+    """Serial numbers whose next enrolment is done, and whose number is not told."""
     calls: list[tuple[str, str]] = field(default_factory=list)
     """Id and serial numbers of each registration call."""
     audiences: set[str] = field(default_factory=set)
@@ -61,7 +63,7 @@ class Desk:
         self.answers[call_id] = [self._enrol(tenant, item["sn"]) for item in items]
         return 200, self.answers[call_id]
 
-    def _enrol(self, tenant: str, serial: str) -> str:
+    def _enrol(self, tenant: str, serial: str) -> str | None:
         number = f"D-{len(self.enrolments) + 1}"
         fault = self.errors.get(serial)
         if fault is None and serial in self.owners:
@@ -71,6 +73,9 @@ class Desk:
             self.registered[serial] += 1
         looks = PENDING_LOOKS if len(self.enrolments) % 2 else 0
         self.enrolments[number] = Enrolment(tenant, serial, fault, looks)
+        if serial in self.unnumbered:
+            self.unnumbered.remove(serial)
+            return None
         return number
 
     def show(self, tenant: str, number: str) -> tuple[int, Any]:

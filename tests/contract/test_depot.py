@@ -223,6 +223,20 @@ async def test_a_fault_on_the_way_registers_nothing_twice(
     assert set((await scene.states(order_id)).values()) == {state}
 
 
+async def test_a_device_that_got_no_number_is_sent_once_more_and_the_others_are_not(scene: Scene) -> None:
+    scene.desk.unnumbered = {"SYN00002"}
+    await scene.consent()
+    order_id = await scene.order(3)
+    await scene.world.work()
+    assert [serials for _, serials in scene.desk.calls] == ["SYN00001 SYN00002 SYN00003", "SYN00002"]
+    assert_once(scene.desk, 3)
+    assert await scene.states(order_id) == {
+        "SYN00001": "registered",
+        "SYN00002": "already_registered",
+        "SYN00003": "registered",
+    }
+
+
 async def test_a_busy_device_is_tried_again_by_itself(scene: Scene) -> None:
     scene.desk.errors = {"SYN00002": "E_BUSY"}
     await scene.consent()

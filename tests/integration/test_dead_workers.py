@@ -276,7 +276,8 @@ async def test_a_claim_of_the_release_before_does_not_bear_the_name_that_an_earl
         await rows.fill(tx.session)
         ours = (await tx.session.execute(text(claimed))).scalar_one()
         names = text(f"SELECT {prefix}worker_id FROM {table}")
-        assert (await tx.session.execute(names)).scalar_one() == ours is not None
+        assert ours is not None
+        assert (await tx.session.execute(names)).scalar_one() == ours, "ours stays"
 
         await tx.session.execute(text("SET LOCAL registrar.row_states = ''"))
         await tx.session.execute(text(claimed))

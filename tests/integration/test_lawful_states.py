@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db import batches, tables
 from app.db.batch_claims import claim_one
+from app.db.removal import refuses_removed
 from app.db.sqlstate import ILLEGAL_MOVE, sqlstate_of
 from app.domain.attempt import DELIVERY_TRANSITIONS
 from app.domain.batch import BATCH_TRANSITIONS, BatchState
@@ -154,8 +155,10 @@ async def test_one_illegal_move_among_legal_ones_is_found_and_all_are_taken_back
         "UPDATE registrations SET state = CASE row_number WHEN 2 THEN 'queued' ELSE 'failed' END "
         "WHERE order_id = :id RETURNING id"
     )
-    with pytest.raises(DBAPIError, match="registrations: a row cannot move from registered to queued"):
+    words = "registrations: a row cannot move from registered to queued"
+    with pytest.raises(DBAPIError, match=words) as refused:
         await world.select(change, id=UUID(order["id"]))
+    assert not refuses_removed(refused.value), "a defect of ours is no removal of somebody's"
     assert {row["state"] for row in await world.rows(partner, order["id"])} == {"registered"}
 
 

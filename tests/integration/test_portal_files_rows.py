@@ -79,6 +79,19 @@ async def test_an_upload_marked_by_mistake_is_taken_back_and_the_order_can_be_ca
     await assert_books(world, order)
 
 
+async def test_a_row_is_cancelled_with_its_batch_whatever_is_stored_with_it(world: World) -> None:
+    """The release before stores a batch's state with its rows too."""
+    partner, order, batch = await one_file(world, [tuple_of(1), tuple_of(2), tuple_of(3)])
+    for row, state in ((1, "processing"), (2, "unknown")):
+        change = "UPDATE registrations SET state = :state WHERE row_number = :row RETURNING id"
+        assert len(await world.select(change, state=state, row=row)) == 1
+    await partner.ok("POST", f"/batches/{batch}:undo-upload", {})
+    cancelled = await partner.ok("POST", f"/orders/{order['id']}:cancel")
+    assert cancelled["state"] == "cancelled"
+    assert await states(partner, order) == ["cancelled"] * 3
+    await assert_books(world, order)
+
+
 async def test_a_file_that_the_portal_refuses_fails_no_device(world: World) -> None:
     partner, order, batch = await one_file(world, [tuple_of(1)])
     refused = await partner.ok("POST", f"/batches/{batch}:undo-upload", {"refused": "Header not valid"})

@@ -8,7 +8,7 @@ from uuid import UUID
 from app.db import events as events_table
 from app.db import orders as orders_table
 from app.db.ids import new_row_ids
-from app.db.registrations import SettledRow as Settled
+from app.db.registrations import Settled
 from app.domain.attempt import Kind
 from app.domain.event import (
     EVENTS,

@@ -141,7 +141,7 @@ class Checker:
     # --- second stroke --------------------------------------------------------------------------
 
     def settle(self, examined: Sequence[Examined], from_books: Sequence[Sequence[Finding]]) -> Staged:
-        """`from_books`: what `services.history` says about each row."""
+        """`from_books`: what `earlier_registrations` says about each row."""
         ids = new_row_ids(len(examined))
         rows = []
         hashes: list[tuple[UUID, UUID, int, bytes]] = []

@@ -23,7 +23,7 @@ from app.domain.group_tag import Spellings, tag_of
 from app.domain.hold import of_new_work
 from app.domain.imports import ImportState, Verdict, order_reference, ready_state, suffix_of
 from app.domain.order import Order
-from app.domain.staged import PlannedBatch, ValidRow
+from app.domain.staged import StagedBatch, ValidRow
 from app.kernel.telemetry import logger
 from app.kernel.transactions import PartnerTx
 from app.runtime import Runtime
@@ -231,7 +231,7 @@ async def _store_rows(
     tx: PartnerTx,
     claim: ImportClaim,
     order: Order,
-    planned: Sequence[PlannedBatch],
+    planned: Sequence[StagedBatch],
     batch_ids: Sequence[UUID],
     *,
     now: datetime,

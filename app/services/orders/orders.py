@@ -97,14 +97,15 @@ async def cancel(runtime: Runtime, principal: Principal, order_id: UUID) -> Orde
     async with runtime.transaction(principal) as tx:
         if await orders.lock(tx, order_id) is None:
             raise NotFound("not_found", f"There is no order {order_id}.")
-        cancelled = await batches.cancel_waiting(tx, order_id, now)
-        if not cancelled:
+        waiting_ids = await batches.lock_waiting(tx, order_id)
+        if not waiting_ids:
             view = await _view(tx, order_id)
             if view.state is OrderState.CANCELLED:
                 return view
             words = "is over" if view.state in FINAL else "has been sent whole"
             raise Conflict("invalid_state", f"The order {words}: there is nothing left to cancel.")
-        await registrations.cancel_batches(tx, cancelled, now)
+        await registrations.cancel_batches(tx, waiting_ids, now)
+        await batches.cancel(tx, waiting_ids, now)
         await publish(tx, await order_news(tx, order_id), now)
     return await get(runtime, principal, order_id)
 

@@ -1,7 +1,7 @@
 """Records of what people did at a portal: a file was uploaded, and the outcomes of its devices.
 
 A person takes a batch as a worker does, with a claim, so that locks, fencing, events and the fate of hashes
-are those of every other outcome (`settlement.record`), and of two people at once one is told to look again.
+are those of every other outcome (`outcomes.record`), and of two people at once one is told to look again.
 An outcome that is there is overwritten only by who says that it is to be corrected; what could not be matched
 stays open and is told.
 """
@@ -37,7 +37,7 @@ from app.services.access.identities import Caller
 from app.services.portal.entries import Entry, Index, answer_of, meaning_of
 from app.services.portal.files import NO_CONSENT, format_of
 from app.services.portal.matching import match, read_result
-from app.services.registering.outcomes import Next, outcome_of, record
+from app.services.registering.outcomes import Next, finish_attempt, outcome_of, record
 
 log = logger("portal")
 
@@ -91,7 +91,7 @@ async def mark_uploaded(runtime: Runtime, caller: Caller, batch_id: UUID) -> Non
                 "invalid_state", f"It was marked as uploaded already, at {claim.submitted_at:%F %R} UTC."
             )
         await _upload(runtime, tx, claim, format)
-        await batches.update_claimed(tx, claim, {**GIVEN_UP, "updated_at": now})
+        await batches.write_claimed(tx, claim, {**GIVEN_UP, "updated_at": now})
     log.info("portal_file_uploaded", batch_id=str(batch_id))
 
 
@@ -301,13 +301,13 @@ async def _recording(
         await _write(runtime, caller, recording)
     except LostClaim as lost:
         await _give_back(runtime, caller, claim)
-        await _finish(runtime, caller, attempt_id, "not_recorded", "")
+        await finish_attempt(runtime, caller, attempt_id, "not_recorded", "")
         raise Conflict("invalid_state", "The batch has changed meanwhile: nothing was recorded.") from lost
     except BaseException:
         await _give_back(runtime, caller, claim)
-        await _finish(runtime, caller, attempt_id, "not_recorded", "")
+        await finish_attempt(runtime, caller, attempt_id, "not_recorded", "")
         raise
-    await _finish(runtime, caller, attempt_id, "recorded", _summary(recording))
+    await finish_attempt(runtime, caller, attempt_id, "recorded", _summary(recording))
 
 
 async def _write(runtime: Runtime, caller: Caller, recording: _Recording) -> None:
@@ -404,7 +404,7 @@ async def _upload(runtime: Runtime, tx: PartnerTx, claim: Claim, format: FileFor
         "failure_code": None,
         "failure_said": None,
     }
-    await batches.update_claimed(tx, claim, {**changed, "updated_at": now})
+    await batches.write_claimed(tx, claim, {**changed, "updated_at": now})
     if format.tag_is_the_lists_name:
         at = (claim.customer_id, claim.group_tag)
         await group_tags.lock(tx, *at, now)
@@ -423,11 +423,6 @@ async def _add_attempt(runtime: Runtime, tx: PartnerTx, claim: Claim, attempt_id
         now=runtime.now(),
         made_by=tx.actor.key_id,
     )
-
-
-async def _finish(runtime: Runtime, caller: Caller, attempt_id: UUID, outcome: str, said: str) -> None:
-    async with runtime.transaction(caller) as tx:
-        await attempts.finish(tx, attempt_id, outcome=outcome, said=said, now=runtime.now())
 
 
 async def _give_back(runtime: Runtime, caller: Caller, claim: Claim) -> None:

@@ -27,7 +27,7 @@ from app.kernel.telemetry import logger
 from app.platforms.base import ListedDevice, Lists
 from app.runtime import Runtime
 from app.services.connections.access import ConnectionAccess, read_access
-from app.services.registering.outcomes import Next, had_before, record
+from app.services.registering.outcomes import Next, finish_attempt, had_before, record
 
 log = logger("lookup")
 
@@ -98,9 +98,9 @@ async def _noted(runtime: Runtime, claim: Claim, access: ConnectionAccess, lists
     try:
         listing = await _read(runtime, claim, access, lists)
     except UpstreamFailure as failure:
-        await _finish_attempt(runtime, claim, attempt_id, failure.code, str(failure.said))
+        await finish_attempt(runtime, claim, attempt_id, failure.code, str(failure.said))
         raise
-    await _finish_attempt(runtime, claim, attempt_id, "read", "")
+    await finish_attempt(runtime, claim, attempt_id, "read", "")
     return listing
 
 
@@ -116,11 +116,6 @@ async def _read(runtime: Runtime, claim: Claim, access: ConnectionAccess, lists:
     if listing.devices >= pages * lists.devices_a_page:
         listing.whole = False
     return listing
-
-
-async def _finish_attempt(runtime: Runtime, claim: Claim, attempt_id: UUID, outcome: str, said: str) -> None:
-    async with runtime.transaction(claim) as tx:
-        await attempts.finish(tx, attempt_id, outcome=outcome, said=said, now=runtime.now())
 
 
 async def _conclude(

@@ -9,8 +9,9 @@ from uuid import UUID
 from app.db import attempts, batches, customers, group_tags, holds, orders, registrations
 from app.db.batches import Claim, NewBatch
 from app.db.leases import GIVEN_UP, LostClaim
-from app.db.registrations import Outcome, SendableRow, SettledRow
+from app.db.registrations import Outcome, SendableRow, Settled
 from app.domain import schedule
+from app.domain.actor import Principal
 from app.domain.batch import BatchState, cut, halves
 from app.domain.hold import of_customer
 from app.domain.order import StoredOrder
@@ -139,7 +140,7 @@ async def _tell(
     tx: PartnerTx,
     claim: Claim,
     order: StoredOrder,
-    settled: Sequence[SettledRow],
+    settled: Sequence[Settled],
     now: datetime,
     was: Mapping[UUID, RegistrationState] | None = None,
 ) -> None:
@@ -242,6 +243,14 @@ async def release(
     tx.wake(WakeKind.BATCHES, at=due_at)
 
 
+async def finish_attempt(
+    runtime: Runtime, principal: Principal, attempt_id: UUID, outcome: str, said: str
+) -> None:
+    """Notes how an attempt has ended, in a transaction of its own."""
+    async with runtime.transaction(principal) as tx:
+        await attempts.finish(tx, attempt_id, outcome=outcome, said=said, now=runtime.now())
+
+
 async def refuse_batch(runtime: Runtime, claim: Claim, *, code: str, said: str) -> None:
     """A definite no to the whole call: every row of it fails for the same reason."""
     await _end_whole(runtime, claim, RegistrationState.FAILED, code, said)
@@ -299,9 +308,5 @@ async def hold_batch(runtime: Runtime, claim: Claim) -> None:
         if not reasons:
             await release(tx, claim, now, now)
             return
-        await batches.update_claimed(
-            tx,
-            claim,
-            {**holds.stored(reasons), **GIVEN_UP, "updated_at": now},
-        )
+        await batches.write_claimed(tx, claim, {**holds.stored(reasons), **GIVEN_UP, "updated_at": now})
         await publish(tx, await order_news(tx, claim.order_id), now)

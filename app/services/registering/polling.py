@@ -14,7 +14,7 @@ from app.db.batches import Claim
 from app.db.registrations import Outcome, SendableRow
 from app.domain import schedule
 from app.domain.batch import BatchState, Match, match_answers
-from app.domain.registration import Means, RegistrationState, interpret
+from app.domain.registration import Means, RegistrationState, UpstreamRow, interpret
 from app.domain.schedule import PollPolicy
 from app.domain.upstream import NoRelationship, NotUnderstood, OutcomeUnknown, Refused, UpstreamFailure
 from app.kernel.settings import Settings
@@ -44,9 +44,11 @@ async def poll(runtime: Runtime, claim: Claim) -> None:
         rows = await registrations.open_of_batch(tx, claim.id, with_hashes=False)
         access = await read_access(runtime, tx, claim.connection_id)
         registers, sent = access.registers, Accepted(claim.tracking_id)
+        followed: Sequence[UUID] = ()
         if registers.follows_devices:
             ids = await registrations.device_ids_of_batch(tx, claim.id)
-            sent = Accepted(claim.tracking_id, [ids.get(row.id) for row in rows])
+            followed = [row.id for row in rows if row.id in ids]
+            sent = Accepted(claim.tracking_id, [ids[id] for id in followed])
     if claim.submitted_at is None or not sent.can_be_followed:
         raise LookupError("a submitted batch without an id to ask for, or without its time")
     policy = poll_policy(runtime.settings)
@@ -54,6 +56,8 @@ async def poll(runtime: Runtime, claim: Claim) -> None:
     began = runtime.now()
     try:
         progress = await registers.poll(access, claim.entra_tenant_id, sent)
+        if followed and progress.rows:
+            progress = replace(progress, rows=_of_each(rows, followed, progress.rows))
     except (Refused, OutcomeUnknown) as failure:
         if isinstance(failure, NoRelationship) and not overdue:
             # It says nothing of the job: that goes on when the customer has consented again.
@@ -79,6 +83,14 @@ async def poll(runtime: Runtime, claim: Claim) -> None:
         # What could be read of it is recorded; the listing tells the rest.
         await note_trouble(runtime, claim, claim.connection_id, NotUnderstood(doubt), began=began)
     await _settle(runtime, claim, rows, progress, registers)
+
+
+def _of_each(
+    rows: Sequence[SendableRow], followed: Sequence[UUID], answers: Sequence[UpstreamRow]
+) -> list[UpstreamRow]:
+    """One for each row. A device to which the platform gave no id cannot be asked for: it stays open."""
+    of = dict(zip(followed, answers, strict=True))
+    return [of.get(row.id, UpstreamRow(False, None, None)) for row in rows]
 
 
 def _is_not_yet(runtime: Runtime, claim: Claim, failure: UpstreamFailure) -> bool:

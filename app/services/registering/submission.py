@@ -34,7 +34,13 @@ from app.runtime import Runtime
 from app.services.connections.access import ConnectionAccess, note_trouble, read_access
 from app.services.registering import tag_ledger
 from app.services.registering.lookup import LOOKUP_PAUSE
-from app.services.registering.outcomes import hold_batch, refuse_batch, release, split_batch
+from app.services.registering.outcomes import (
+    finish_attempt,
+    hold_batch,
+    refuse_batch,
+    release,
+    split_batch,
+)
 from app.services.registering.tag_ledger import TagStep
 
 log = logger("submission")
@@ -218,10 +224,10 @@ async def _failed(
             await split_batch(runtime, claim, intent.attempt_id, failure)
         case Refused() if intent.uncertain:
             # What went before may have been processed; only Microsoft's listing can tell.
-            await _finish_attempt(runtime, claim, intent, failure)
+            await finish_attempt(runtime, claim, intent.attempt_id, failure.code, str(failure.said))
             await _to_lookup(runtime, claim, failure)
         case Refused():
-            await _finish_attempt(runtime, claim, intent, failure)
+            await finish_attempt(runtime, claim, intent.attempt_id, failure.code, str(failure.said))
             await refuse_batch(runtime, claim, code=failure.code, said=str(failure.said))
         case _:
             await _unsent(runtime, claim, intent, failure)
@@ -296,14 +302,3 @@ async def _to_lookup(runtime: Runtime, claim: Claim, failure: UpstreamFailure | 
         values |= {"failure_code": failure.code, "failure_said": str(failure.said) or None}
     async with runtime.transaction(claim) as tx:
         await release(tx, claim, now + LOOKUP_PAUSE, now, {**values, "uncertain": True, "troubles": 0})
-
-
-async def _finish_attempt(runtime: Runtime, claim: Claim, intent: _Intent, failure: UpstreamFailure) -> None:
-    async with runtime.transaction(claim) as tx:
-        await attempts.finish(
-            tx,
-            intent.attempt_id,
-            outcome=failure.code,
-            said=str(failure.said),
-            now=runtime.now(),
-        )

@@ -95,11 +95,11 @@ def item(device: OutgoingDevice) -> dict[str, str | None]:
     return {"sn": device.serial_number, "vendor": device.manufacturer, "type": device.model}
 
 
-def numbers(reply: Reply, count: int) -> list[str]:
+def numbers(reply: Reply, count: int) -> list[str | None]:
     found = reply.json()
     if not isinstance(found, list) or len(found) != count:
         raise NotUnderstood(Said(reply.status, None, "not every device has a number"))
-    return [str(number) for number in found]
+    return [None if number is None else str(number) for number in found]
 
 
 def refusal(said: Said, of_customer: bool) -> UpstreamFailure:
