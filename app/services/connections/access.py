@@ -45,8 +45,8 @@ the same token meanwhile. The sweep ends the claim of a dead worker earlier."""
 WAIT_FOR_TOKEN = 20.0
 """The most seconds to wait for another process that is redeeming."""
 WAIT_SHARE = 3
-"""The wait takes at most this part of a step. If a step timed out while waiting, the outcome of a batch that was
-never sent would be unknown."""
+"""The wait takes at most this part of a step. If a step timed out while waiting, the outcome of a batch would
+be unknown although it was never sent."""
 
 
 def token_lease(settings: Settings) -> timedelta:
