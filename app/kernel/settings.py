@@ -58,7 +58,7 @@ SECRET_SETTINGS: Final = ("database_url", "migration_database_url", "redis_url",
 
 SECRET_KEY_BYTES: Final = 32
 SHUTDOWN_PAUSE_S: Final = 5.0
-"""In production: two looks of a load balancer that looks every two seconds."""
+"""In production: two health checks of a load balancer that checks every two seconds."""
 
 
 class Settings(ApiSettings):
@@ -307,7 +307,7 @@ class Settings(ApiSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The environment as `app.kernel.environment` reads it, instead of as the library does."""
+        """Reads the environment with `app.kernel.environment` instead of pydantic's own source."""
         values = given(os.environ, cls.model_fields, SECRET_SETTINGS)
         return init_settings, InitSettingsSource(settings_cls, init_kwargs=dict(values))
 
@@ -355,7 +355,7 @@ class Settings(ApiSettings):
     @field_validator("database_url", "migration_database_url")
     @classmethod
     def _is_postgresql(cls, value: str | None) -> str | None:
-        """The mistakes that would otherwise show as a driver's error."""
+        """Refuses mistakes that would otherwise show as a driver's error."""
         if value and not _has_scheme(value, "postgresql", "postgres"):
             raise ValueError(
                 "this is not a PostgreSQL URL; it looks like postgresql://user:password@host/database"
