@@ -1,8 +1,8 @@
 """Microsoft Intune: the customer's own import, by file.
 
-A partner has no access of its own to a customer's Intune, so an order for it is a file that the
-customer's administrator imports. Header and rules are those of Microsoft's "Manually register
-devices"; how a list of results is titled is not published, so Graph's words are looked for too.
+A partner has no access of its own to a customer's Intune, so an order for it is a file that the customer's
+administrator imports. Header and rules are those of Microsoft's "Manually register devices". The columns of a
+list of results are not documented, so Graph's names are accepted too.
 """
 
 from app.domain.identity import IdentityKind

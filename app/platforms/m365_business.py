@@ -1,7 +1,6 @@
 """Microsoft 365 Business: the import in the customer's Microsoft 365 admin centre, by file.
 
-As for Intune, the file is imported by the customer's administrator. It has three columns and none for the
-group tag.
+The customer's administrator imports the file, as for Intune. It has three columns and none for the group tag.
 """
 
 from app.domain.identity import IdentityKind

@@ -6,8 +6,8 @@ from app.platforms.base import Capabilities, Channel, Platform, Profiles, TagUse
 from app.platforms.partner_center.driver import open_abilities
 
 PORTAL_FILE = FileFormat(
-    # As Partner Center's own template writes them. The collector's capitals differ, and which of the two a
-    # parser that minds capitals would take is not published.
+    # As in Partner Center's own template. The collector writes other capitals, and it is not documented which
+    # of them a case-sensitive parser would accept.
     columns=(
         ("Device serial number", "serial_number"),
         ("Windows product ID", "product_key"),
