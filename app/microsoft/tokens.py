@@ -388,8 +388,8 @@ def refusal(
 ) -> UpstreamFailure:
     """The failure for an answer that is not a token. `answer` is its body, empty if that was not JSON.
 
-    Anything but a temporary fault is the connection's trouble, with the code whose remedy fixes it; if none is
-    more exact, `credential_refused`: a new secret or a new sign-in.
+    Anything but a temporary fault is the connection's trouble, with the code whose remedy fixes it; if none
+    is more exact, `credential_refused`: a new secret or a new sign-in.
     """
     entra = _Entra.read(answer, unspeakable)
     code = f"AADSTS{entra.numbers[0]}" if entra.numbers else tidy(entra.error, limit=60) or None
